@@ -1,0 +1,285 @@
+"""What the crew API can say, read from HTTP into values.
+
+The published documentation and the live API speak different dialects; the rules here follow what was seen live and
+take the others too. Three of them carry the most weight:
+
+* `state` is the state and `status` is prose; `status` counts only where there is no `state`, and never as a sentence;
+* a POST is "refused" or "not sent" only where that is certain; everything else is in doubt, because it may be paid for;
+* what is not understood is `Unknown`, which never ends a run.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.core.schedule import parse_retry_after
+
+KICKOFF_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+MAX_MESSAGE = 2048
+FAST_REFUSAL = 10.0  # seconds; a slower 503 may be a router that gave up while the application went on
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One HTTP answer: code, at most the permitted number of body bytes, and how long it took in seconds."""
+
+    code: int
+    body: bytes
+    elapsed: float = 0.0
+    retry_after: str | None = None
+    date: str | None = None
+
+
+# What POST /kickoff can mean --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The execution exists; the API named it."""
+
+    kickoff_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The API refused for good; nothing was started and the same request would be refused again."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """Nothing was started and the same request may well work later; `after`: not sooner than that many seconds."""
+
+    reason: str
+    after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CrewUnavailable:
+    """The crew itself cannot be used: token, address or quota. No request is to blame; nothing was started."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class InDoubt:
+    """The POST may or may not have started an execution, which may be paid for."""
+
+    reason: str
+
+
+KickoffAnswer = Started | Refused | NotStarted | CrewUnavailable | InDoubt
+
+
+# What GET /status can mean ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The execution waits in the API's own queue; it has not started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The execution is under way; `progress` as the API gives it."""
+
+    progress: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingForHuman:
+    """The execution is paused until a human answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The execution is over and has a result."""
+
+    result: str | None
+    result_json: Any
+    usage: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The execution is over and failed; `message` is the API's own text."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """The API does not know the execution: too new, waiting for a human, or lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The API answered something that means nothing to us; never an end."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """No statement about the execution at all: connection, rate limit, server error. `after`: seconds to wait."""
+
+    reason: str
+    after: float | None = None
+
+
+StatusAnswer = Pending | Running | WaitingForHuman | Succeeded | Failed | NotFound | Unknown | NoAnswer
+
+_PENDING = frozenset({"pending", "queued", "received", "scheduled", "task_is_pending"})
+_RUNNING = frozenset(
+    {"started", "starting", "running", "in_progress", "retry", "retrying", "resumed", "progress", "task_is_running"},
+)
+_WAITING = frozenset(
+    {
+        "paused",
+        "pending_human_input",
+        "awaiting_input",
+        "awaiting_human_input",
+        "awaiting_human_feedback",
+        "waiting_for_human",
+        "human_input_required",
+    },
+)
+_SUCCEEDED = frozenset({"success", "succeeded", "completed", "complete", "finished", "done"})
+_FAILED = frozenset({"failed", "failure", "error", "errored", "timeout", "timed_out"})
+_STOPPED = frozenset({"revoked", "cancelled", "canceled", "stopped", "aborted"})
+_NOT_FOUND = frozenset({"not_found", "notfound"})
+_QUOTA = ("monthly execution limit", "execution limit reached", "quota", "limit reached")
+_DEFINITE_REFUSALS = frozenset({400, 405, 409, 413, 415, 422})
+
+
+def read_kickoff(reply: Reply) -> KickoffAnswer:
+    """Class one answer to `POST /kickoff` (crew API contract, section 9 and the rule for ambiguous POSTs)."""
+    text = _message(reply.body)
+    if 200 <= reply.code < 300:
+        return _read_kickoff_id(reply.body)
+    if _speaks_of_quota(reply.code, text):
+        return CrewUnavailable(f"HTTP {reply.code}: {text}")
+    if reply.code in {401, 403, 404}:
+        return CrewUnavailable(f"HTTP {reply.code}: {text}")
+    if reply.code in _DEFINITE_REFUSALS or 300 <= reply.code < 400:
+        return Refused(f"HTTP {reply.code}: {text}")
+    after = parse_retry_after(reply.retry_after, reply.date)
+    if reply.code == 429 or (reply.code == 503 and (after is not None or reply.elapsed < FAST_REFUSAL)):
+        return NotStarted(f"HTTP {reply.code}: {text}", after)
+    return InDoubt(f"HTTP {reply.code}: {text}")
+
+
+def read_status(reply: Reply) -> StatusAnswer:
+    """Class one answer to `GET /status/{kickoff_id}` (crew API contract, sections 4.2 to 4.5)."""
+    if reply.code == 404:
+        return NotFound()
+    if not 200 <= reply.code < 300:
+        after = parse_retry_after(reply.retry_after, reply.date)
+        return NoAnswer(f"HTTP {reply.code}: {_message(reply.body)}", after)
+    body = _json_object(reply.body)
+    if body is None:
+        return Unknown("the answer is not a JSON object")
+    return _read_state(body)
+
+
+def usable_kickoff_id(value: Any) -> bool:
+    """Whether this can be an execution's id: it goes into a path, so nothing but `[A-Za-z0-9_-]{1,128}`."""
+    return isinstance(value, str) and KICKOFF_ID.fullmatch(value) is not None
+
+
+def _read_kickoff_id(body: bytes) -> KickoffAnswer:
+    parsed = _json_object(body)
+    if parsed is None:
+        return InDoubt("accepted, but the answer is not a JSON object")
+    kickoff_id = parsed.get("kickoff_id")
+    if not usable_kickoff_id(kickoff_id):
+        return InDoubt("accepted, but the answer holds no usable kickoff_id")
+    return Started(str(kickoff_id))
+
+
+def _speaks_of_quota(code: int, text: str) -> bool:
+    return 400 <= code < 500 and any(phrase in text.lower() for phrase in _QUOTA)
+
+
+def _read_state(body: Mapping[str, Any]) -> StatusAnswer:
+    token = _token(body)
+    if token in _SUCCEEDED:
+        return Succeeded(_result(body), body.get("result_json"), body.get("usage_metrics"))
+    if token in _FAILED:
+        return Failed(_failure(body))
+    if token in _STOPPED:
+        return Failed(f"the execution was stopped: {_failure(body)}")
+    if token in _WAITING or _flow_waits(body):
+        return WaitingForHuman()
+    if token in _RUNNING:
+        return Running(_progress(body))
+    if token in _PENDING:
+        return Pending()
+    return NotFound() if token in _NOT_FOUND else Unknown(f"state {str(token)[:60]!r}")
+
+
+def _token(body: Mapping[str, Any]) -> str | None:
+    for name in ("state", "status"):
+        value = body.get(name)
+        if isinstance(value, str) and value.strip():
+            return re.sub(r"[ \-_]+", "_", value.strip().lower())
+    return None
+
+
+def _flow_waits(body: Mapping[str, Any]) -> bool:
+    """A flow that waits for feedback names itself in `flow_id` and has no result yet (contract 4.5, override 2)."""
+    flow_id = body.get("flow_id")
+    return isinstance(flow_id, str) and flow_id != "" and body.get("result") is None
+
+
+def _progress(body: Mapping[str, Any]) -> Any:
+    progress = body.get("progress")
+    return progress if isinstance(progress, dict) else None
+
+
+def _result(body: Mapping[str, Any]) -> str | None:
+    result = body.get("result")
+    candidates = [result]
+    if isinstance(result, dict):
+        candidates += [result.get("output"), result.get("raw")]
+    candidates += [_inner(body.get("last_executed_task"), "output"), _inner(_last(body.get("tasks_output")), "raw")]
+    return next((text for text in candidates if isinstance(text, str)), None)
+
+
+def _inner(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def _last(value: Any) -> Any:
+    return value[-1] if isinstance(value, list) and value else None
+
+
+def _failure(body: Mapping[str, Any]) -> str:
+    names = ["error", "error_message", "result", "detail", "message"]
+    if body.get("state"):
+        names.insert(2, "status")  # beside a state, the prose is the exception's text
+    texts = (body.get(name) for name in names)
+    return next((text[:MAX_MESSAGE] for text in texts if isinstance(text, str) and text), "no reason given")
+
+
+def _message(body: bytes) -> str:
+    """The API's own words, from any of its error shapes, shortened."""
+    parsed = _json_object(body)
+    if parsed is None:
+        return body[:MAX_MESSAGE].decode("utf-8", "replace").strip() or "no text"
+    for name in ("detail", "message", "error"):
+        value = parsed.get(name)
+        if value:
+            return (value if isinstance(value, str) else json.dumps(value))[:MAX_MESSAGE]
+    return "no text"
+
+
+def _json_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

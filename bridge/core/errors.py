@@ -1,0 +1,62 @@
+"""The error tree, named for what the caller must do.
+
+BridgeError
+├── RequestRefused      change the request; sending it again as it is will not help
+├── StoreUnavailable    try again later; nothing was stored
+├── StoreDamaged        stop and restore the store; going on could start a paid run twice
+├── StoreInUse          another process holds the store; only one may
+├── Stale               somebody else decided about this row; drop your answer
+└── IllegalTransition   a bug: this arrow is not in the table
+
+The world's answers (an HTTP code, a broken connection) are not errors but values: see `core.answers`.
+"""
+
+from typing import Literal
+
+RefusalCode = Literal[
+    "invalid_json",
+    "invalid_request",
+    "unknown_crew",
+    "missing_inputs",
+    "too_large",
+    "idempotency_conflict",
+    "reply_to_not_allowed",
+    "callback_not_allowed",
+    "unknown_run",
+    "not_waiting",
+]
+
+
+class BridgeError(Exception):
+    """Anything that the bridge itself raises."""
+
+
+class RequestRefused(BridgeError):
+    """A request that cannot be accepted: a stable `code`, a sentence for a person, and the `field` it is about."""
+
+    def __init__(self, code: RefusalCode, detail: str, field: str | None = None) -> None:
+        """`field` is a dotted path into the request's body, such as `inputs` or `meta.order`."""
+        super().__init__(detail)
+        self.code: RefusalCode = code
+        self.detail = detail
+        self.field = field
+
+
+class StoreUnavailable(BridgeError):
+    """The store cannot be written or read at this moment; nothing was changed."""
+
+
+class StoreDamaged(BridgeError):
+    """The store's content is not sound; it must be restored before the bridge may run."""
+
+
+class StoreInUse(BridgeError):
+    """Another process holds this store; a SQLite store belongs to one process at a time."""
+
+
+class Stale(BridgeError):
+    """The row changed since it was read: another process or an operator owns the decision now."""
+
+
+class IllegalTransition(BridgeError):
+    """A run was asked to move along an arrow that the table does not have."""

@@ -1,0 +1,110 @@
+"""A fact about a run → the event's bytes, and one delivery per destination.
+
+Ids are derived from the run and the kind of event, so that the same fact has the same id after any crash. The bytes
+are made once, here, and stored; every attempt sends those very bytes (CloudEvents 1.0, structured mode).
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from bridge.core.model import Channel, CrewPolicy, Delivery, Destination, Event, Run, RunError
+
+CONTENT_TYPE = "application/cloudevents+json"
+IN_DOUBT = "run.in_doubt"
+REJECTED = "request.rejected"
+DEAD_LETTER = "dead_letter"
+
+
+def about(run: Run, type_: str, policy: CrewPolicy, now: float, sequence: int = 1) -> tuple[Delivery, ...]:
+    """The deliveries of one event about a run; `sequence` tells apart events of one kind that may come again."""
+    event = _event_of(run, type_, now, sequence)
+    targets = _destinations(run, type_, policy)
+    return tuple(_delivery(event, index, target, now) for index, target in enumerate(targets, start=1))
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """A run as the outside sees it: an event's `data`, and what `GET /v1/runs/{run_id}` shows."""
+    outcome = run.outcome
+    return {
+        "run_id": run.run_id,
+        "crew": run.crew,
+        "kickoff_id": run.kickoff_id,
+        "state": run.state.value,
+        "result": outcome.result,
+        "result_json": outcome.result_json,
+        "error": _error(outcome.error),
+        "meta": run.request.meta,
+        "idempotency_key": run.request.idempotency_key,
+        "usage": outcome.usage,
+        "progress": run.progress,
+        "accepted_at": timestamp(run.accepted_at),
+        "started_at": timestamp(run.started_at),
+        "finished_at": timestamp(run.finished_at),
+        "polls": run.polls,
+    }
+
+
+def rejected(event_id: str, crew: str | None, code: str, message: str, key: str | None, now: float) -> Event:
+    """What the `reply_to` of a refused message is told."""
+    data = {"code": code, "message": message, "crew": crew, "idempotency_key": key}
+    source = f"/crews/{crew}" if crew else "/requests"
+    body = _cloud_event(event_id, source, REJECTED, event_id, now, data)
+    return Event(event_id, REJECTED, body, CONTENT_TYPE, now, crew=crew, correlation_id=key)
+
+
+def timestamp(at: float | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _event_of(run: Run, type_: str, now: float, sequence: int) -> Event:
+    event_id = f"{run.run_id}-{type_.removeprefix('run.')}" + (f"-{sequence}" if sequence > 1 else "")
+    headers = {"run_id": run.run_id, "crew": run.crew, "kickoff_id": run.kickoff_id}
+    headers["traceparent"] = run.envelope.traceparent
+    return Event(
+        event_id=event_id,
+        type=type_,
+        body=_cloud_event(event_id, f"/crews/{run.crew}", type_, run.run_id, now, describe(run)),
+        content_type=CONTENT_TYPE,
+        created_at=now,
+        run_id=run.run_id,
+        crew=run.crew,
+        correlation_id=run.envelope.correlation_id or run.request.idempotency_key,
+        headers={name: value for name, value in headers.items() if value is not None},
+    )
+
+
+def _cloud_event(event_id: str, source: str, type_: str, subject: str, now: float, data: dict[str, Any]) -> bytes:
+    event = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": source,
+        "type": type_,
+        "subject": subject,
+        "time": timestamp(now),
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _destinations(run: Run, type_: str, policy: CrewPolicy) -> list[Destination]:
+    """The results exchange, the reply queue, and each callback URL once."""
+    found = []
+    if policy.results_exchange:
+        found.append(Destination(Channel.EXCHANGE, f"{run.crew}.{type_.removeprefix('run.')}"))
+    if run.envelope.reply_to is not None:
+        found.append(Destination(Channel.QUEUE, run.envelope.reply_to))
+    urls = dict.fromkeys(url for url in (run.request.callback_url, policy.callback_url) if url is not None)
+    return found + [Destination(Channel.CALLBACK, url) for url in urls]
+
+
+def _delivery(event: Event, index: int, destination: Destination, now: float) -> Delivery:
+    return Delivery(f"{event.event_id}-{index}", event, destination, due_at=now)
+
+
+def _error(error: RunError | None) -> dict[str, str] | None:
+    return None if error is None else {"code": error.code, "message": error.message}

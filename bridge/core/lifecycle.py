@@ -1,0 +1,222 @@
+"""The state machine of a run. Everything that moves a run between states lives in this file.
+
+Rules:
+
+1. A run moves only along an arrow of `TRANSITIONS`; anything else raises `IllegalTransition` and moves nothing.
+2. A final state never changes. It is reached together with the run's one final event, in one `Decision`.
+3. No arrow leads from `starting` or `in_doubt` back to `accepted` without proof that nothing was started, or an
+   explicit policy or operator. A paid execution is never started twice by mistake.
+4. Time comes in as an argument. A clock alone never ends a run: only a look made after the deadline does.
+
+The functions are named for what happened (`on_kickoff`, `on_status` …) and give back what the store must hold next.
+"""
+
+from dataclasses import replace
+from typing import Any, assert_never
+
+from bridge.core import answers, events, schedule
+from bridge.core.errors import IllegalTransition
+from bridge.core.model import (
+    CrewPolicy,
+    Decision,
+    DoubtPolicy,
+    Envelope,
+    KickoffRequest,
+    Outcome,
+    Run,
+    RunError,
+    State,
+    Watch,
+)
+from bridge.core.request import fingerprint
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.ACCEPTED: frozenset({State.STARTING, State.CANCELLED}),
+    State.STARTING: frozenset({State.RUNNING, State.ACCEPTED, State.IN_DOUBT, State.FAILED}),
+    State.RUNNING: frozenset(
+        {State.WAITING_FOR_HUMAN, State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED},
+    ),
+    State.WAITING_FOR_HUMAN: frozenset(
+        {State.RUNNING, State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED},
+    ),
+    State.IN_DOUBT: frozenset({State.RUNNING, State.ACCEPTED, State.FAILED, State.CANCELLED}),
+    State.SUCCEEDED: frozenset(),
+    State.FAILED: frozenset(),
+    State.TIMED_OUT: frozenset(),
+    State.CANCELLED: frozenset(),
+}
+
+LOST_LOOKS = 5  # looks in a row that must not find the execution,
+LOST_AFTER = 60.0  # and seconds since it was last known to exist, before it counts as lost
+
+
+def accept(request: KickoffRequest, envelope: Envelope, run_id: str, now: float) -> Run:
+    """A new run for a request that passed every check."""
+    return Run(
+        run_id=run_id,
+        request=request,
+        envelope=envelope,
+        fingerprint=fingerprint(request),
+        state=State.ACCEPTED,
+        accepted_at=now,
+        due_at=now,
+    )
+
+
+def begin(run: Run, now: float) -> Decision:
+    """The POST is about to leave; to be stored before its first byte does."""
+    return Decision(_move(run, State.STARTING, attempt=run.attempt + 1, sent_at=now, due_at=None))
+
+
+def on_kickoff(run: Run, answer: answers.KickoffAnswer, policy: CrewPolicy, now: float) -> Decision:
+    """The kickoff was answered, or could not be sent."""
+    match answer:
+        case answers.Started(kickoff_id):
+            running = _move(run, State.RUNNING, kickoff_id=kickoff_id)
+            return _with_extra_event(running, "started", policy, now)
+        case answers.Refused(message):
+            return _finish(run, State.FAILED, Outcome(error=RunError("refused", message)), policy, now)
+        case answers.NotStarted(_, after):
+            return Decision(_not_started(run, schedule.kickoff_again(run.run_id, run.attempt, now, after)))
+        case answers.CrewUnavailable():
+            return Decision(_not_started(run, now + schedule.CREW_PAUSE))
+        case answers.InDoubt():
+            return _to_doubt(run, policy, now)
+        case _:
+            assert_never(answer)
+
+
+def on_orphan(run: Run, policy: CrewPolicy, now: float) -> Decision:
+    """A process died between `starting` and the answer: whether the POST left is not known."""
+    return _to_doubt(run, policy, now)
+
+
+def on_doubt_unresolved(run: Run, policy: CrewPolicy, now: float) -> Decision:
+    """No evidence came in time: say so, and do what the crew's policy wants."""
+    notice = events.about(run, events.IN_DOUBT, policy, now, sequence=run.attempt)
+    match policy.in_doubt:
+        case DoubtPolicy.HOLD:
+            return Decision(replace(run, due_at=None, owner=None), notice)
+        case DoubtPolicy.RETRY:
+            return Decision(_move(run, State.ACCEPTED, due_at=now, owner=None), notice)
+        case DoubtPolicy.FAIL:
+            error = RunError("abandoned", "whether the execution was started could not be found out")
+            ended = _finish(run, State.FAILED, Outcome(error=error), policy, now)
+            return replace(ended, deliveries=notice + ended.deliveries)
+        case _:
+            assert_never(policy.in_doubt)
+
+
+def look(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_at: float) -> tuple[Watch, bool]:
+    """What a look at the status taught, and whether it is news that the store must hear of.
+
+    `asked_at` is when the look was made; a deadline that passed while the answer was under way does not count.
+    """
+    seen = _remember(watch, answer, policy, asked_at)
+    ended = isinstance(answer, answers.Succeeded | answers.Failed)
+    first_seen = watch.started_at is None and seen.started_at is not None
+    return seen, (
+        ended or first_seen or seen.tasks_done != watch.tasks_done or _lost(seen, policy, asked_at)
+        or _overdue(seen, answer, asked_at)
+    )  # fmt: skip
+
+
+def on_status(run: Run, seen: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_at: float) -> Decision:
+    """Write down what `look` found worth it."""
+    run = replace(run, polls=seen.polls, started_at=seen.started_at)
+    match answer:
+        case answers.Succeeded(result, result_json, usage):
+            return _finish(run, State.SUCCEEDED, Outcome(result, result_json, usage), policy, asked_at)
+        case answers.Failed(message):
+            return _finish(run, State.FAILED, Outcome(error=RunError("execution_failed", message)), policy, asked_at)
+        case _ if _lost(seen, policy, asked_at):
+            error = RunError("lost", "the crew API no longer knows the execution")
+            return _finish(run, State.FAILED, Outcome(error=error), policy, asked_at)
+        case _ if _overdue(seen, answer, asked_at):
+            error = RunError("deadline_exceeded", f"not over {seen.deadline:g} s after it was first seen started")
+            return _finish(run, State.TIMED_OUT, Outcome(error=error), policy, asked_at)
+        case answers.Running(progress) if progress is not None:
+            return _with_extra_event(replace(run, progress=progress), "progress", policy, asked_at, seen.polls)
+        case _:
+            return Decision(run)
+
+
+def watch_of(run: Run, policy: CrewPolicy, now: float) -> Watch:
+    """What must be kept in memory to follow a running run."""
+    assert run.kickoff_id is not None
+    deadline = policy.deadline if run.request.deadline is None else run.request.deadline
+    return Watch(
+        run_id=run.run_id,
+        crew=run.crew,
+        kickoff_id=run.kickoff_id,
+        deadline=deadline,
+        alive_at=now,
+        started_at=run.started_at,
+        polls=run.polls,
+        tasks_done=_tasks_done(run.progress),
+    )
+
+
+def _move(run: Run, state: State, **changes: Any) -> Run:
+    if state not in TRANSITIONS[run.state]:
+        raise IllegalTransition(f"run {run.run_id}: {run.state} -> {state}")
+    return replace(run, state=state, **changes)
+
+
+def _not_started(run: Run, due_at: float) -> Run:
+    """Back to where any process may claim it; the caller has proof that nothing was started."""
+    return _move(run, State.ACCEPTED, due_at=due_at, owner=None)
+
+
+def _to_doubt(run: Run, policy: CrewPolicy, now: float) -> Decision:
+    return Decision(_move(run, State.IN_DOUBT, due_at=schedule.doubt_ends(policy, now), owner=None))
+
+
+def _finish(run: Run, state: State, outcome: Outcome, policy: CrewPolicy, now: float) -> Decision:
+    ended = _move(run, state, outcome=outcome, finished_at=now, due_at=None, owner=None)
+    return Decision(ended, events.about(ended, f"run.{state}", policy, now))
+
+
+def _with_extra_event(run: Run, kind: str, policy: CrewPolicy, now: float, sequence: int = 1) -> Decision:
+    wanted = kind in policy.extra_events
+    return Decision(run, events.about(run, f"run.{kind}", policy, now, sequence) if wanted else ())
+
+
+def _remember(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_at: float) -> Watch:
+    """The watch after this answer."""
+    watch = replace(watch, polls=watch.polls + 1, errors=0)
+    match answer:
+        case answers.NoAnswer():
+            return replace(watch, errors=watch.errors + 1)
+        case answers.NotFound():
+            started_at = watch.started_at or (asked_at if policy.human_input else None)
+            return replace(watch, missing=watch.missing + 1, started_at=started_at)
+        case answers.Pending():
+            return replace(watch, missing=0, alive_at=asked_at)
+        case answers.Running(progress):
+            done = _tasks_done(progress)
+            tasks_done = watch.tasks_done if done is None else done
+            return replace(_alive(watch, asked_at), tasks_done=tasks_done)
+        case _:
+            return _alive(watch, asked_at)
+
+
+def _alive(watch: Watch, now: float) -> Watch:
+    """The execution exists and is not queued any more; the deadline counts from the first time this was seen."""
+    return replace(watch, missing=0, alive_at=now, started_at=watch.started_at or now)
+
+
+def _lost(seen: Watch, policy: CrewPolicy, now: float) -> bool:
+    """Five looks and a minute without a trace; where NOT FOUND may mean a waiting human, only the deadline decides."""
+    return not policy.human_input and seen.missing >= LOST_LOOKS and now - seen.alive_at >= LOST_AFTER
+
+
+def _overdue(seen: Watch, answer: answers.StatusAnswer, asked_at: float) -> bool:
+    """A look made after the deadline said "not over"; no statement at all does not count."""
+    passed = seen.deadline_at is not None and asked_at >= seen.deadline_at
+    return passed and not isinstance(answer, answers.NoAnswer)
+
+
+def _tasks_done(progress: Any) -> int | None:
+    done = progress.get("completed") if isinstance(progress, dict) else None
+    return done if isinstance(done, int) else None

@@ -1,0 +1,226 @@
+"""Nouns: kickoff request, run, event, delivery and their states; frozen, changed only by `dataclasses.replace`.
+
+Points in time are seconds since the epoch (UTC), durations are seconds, both as float.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    """Where a run stands; the arrows between states are in `core.lifecycle`."""
+
+    ACCEPTED = "accepted"
+    STARTING = "starting"
+    RUNNING = "running"
+    IN_DOUBT = "in_doubt"
+    WAITING_FOR_HUMAN = "waiting_for_human"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+
+
+FINAL_STATES = frozenset({State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED})
+
+
+class DoubtPolicy(StrEnum):
+    """What becomes of a run whose POST may or may not have started an execution."""
+
+    HOLD = "hold"
+    RETRY = "retry"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class CrewPolicy:
+    """What the operator decided for one crew; durations in seconds."""
+
+    deadline: float = 3600.0
+    in_doubt: DoubtPolicy = DoubtPolicy.HOLD
+    in_doubt_after: float = 900.0
+    human_input: bool = False
+    stringify_inputs: bool = True
+    extra_events: frozenset[str] = frozenset()
+    callback_url: str | None = None
+    results_exchange: bool = False
+    poll_min: float = 1.0
+    poll_max: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class KickoffRequest:
+    """What a producer asks for: run this crew with these inputs and tell me there.
+
+    `deadline` in seconds; None: the crew's own.
+    """
+
+    crew: str
+    inputs: Mapping[str, Any]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    callback_url: str | None = None
+    deadline: float | None = None
+    priority: int = 0
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """How a request came in. `source` is the authenticated sender; idempotency keys are scoped by it.
+
+    `redelivered`: the broker says that this message may have been seen before.
+    """
+
+    source: str
+    reply_to: str | None = None
+    correlation_id: str | None = None
+    traceparent: str | None = None
+    redelivered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunError:
+    """Why a run did not succeed: a stable code and a sentence."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an execution left behind: raw text and parsed JSON are kept apart, neither replaces the other."""
+
+    result: str | None = None
+    result_json: Any = None
+    usage: Any = None
+    error: RunError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The durable record of one accepted kickoff request.
+
+    `version` grows with every write and guards it. `owner` is the process that works on the run. `due_at` is when the
+    store should hand an unowned run out again; None: never by itself. `sent_at` is when the last POST was about to
+    leave; `started_at` when the execution was first seen started, from which the deadline counts.
+    """
+
+    run_id: str
+    request: KickoffRequest
+    envelope: Envelope
+    fingerprint: str
+    state: State
+    accepted_at: float
+    version: int = 1
+    owner: str | None = None
+    due_at: float | None = None
+    attempt: int = 0
+    sent_at: float | None = None
+    kickoff_id: str | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    polls: int = 0
+    progress: Any = None
+    outcome: Outcome = Outcome()
+
+    @property
+    def crew(self) -> str:
+        """The crew that the run belongs to."""
+        return self.request.crew
+
+    @property
+    def final(self) -> bool:
+        """Whether the run is over for good."""
+        return self.state in FINAL_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is kept in memory of a run that is being followed: enough to look at its status, small enough for many.
+
+    `missing` counts looks in a row that did not find the execution, `errors` looks in a row that got no statement at
+    all. `alive_at` is the last time that the execution was known to exist, at first the kickoff itself.
+    """
+
+    run_id: str
+    crew: str
+    kickoff_id: str
+    deadline: float
+    alive_at: float
+    started_at: float | None = None
+    polls: int = 0
+    missing: int = 0
+    errors: int = 0
+    tasks_done: int | None = None
+
+    @property
+    def deadline_at(self) -> float | None:
+        """When the deadline passes; None while the execution has not been seen started."""
+        return None if self.started_at is None else self.started_at + self.deadline
+
+
+class Channel(StrEnum):
+    """The ways out of the bridge."""
+
+    EXCHANGE = "exchange"
+    QUEUE = "queue"
+    CALLBACK = "callback"
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where an event goes: a routing key on the results exchange, a queue's name, or a URL."""
+
+    channel: Channel
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One message to hand over, byte for byte the same on every attempt.
+
+    Mostly a CloudEvent about a run; also a refused message on its way to the dead queue (`type` "dead_letter").
+    `headers` become message headers on RabbitMQ.
+    """
+
+    event_id: str
+    type: str
+    body: bytes
+    content_type: str
+    created_at: float
+    run_id: str | None = None
+    crew: str | None = None
+    correlation_id: str | None = None
+    headers: Mapping[str, str | int | bool] = field(default_factory=dict)
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands; dead means given up, kept for a human."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event for one destination, kept until confirmed. `due_at`: when to try (again)."""
+
+    delivery_id: str
+    event: Event
+    destination: Destination
+    state: DeliveryState = DeliveryState.PENDING
+    attempts: int = 0
+    due_at: float = 0.0
+    last_error: str | None = None
+    delivered_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the store must look like next: the run's next row and the deliveries to add, in one transaction."""
+
+    run: Run
+    deliveries: tuple[Delivery, ...] = ()

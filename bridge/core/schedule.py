@@ -1,0 +1,118 @@
+"""When to look next, when to try again, when to give up: pure functions of ids, counts and the time given.
+
+Growing intervals belong to errors. Waiting for an end that may come at any moment is served best by steady looks:
+backing off there costs several times the delay for the same number of looks.
+
+Chance is computed from an id and a count, so that a decision can be repeated and tested; over many ids it spreads as
+dice would.
+"""
+
+import hashlib
+from email.utils import parsedate_to_datetime
+
+from bridge.core.model import Channel, CrewPolicy, Watch
+
+STEADY_INTERVAL = 5.0  # seconds between looks, held between the crew's poll.min and poll.max
+MAX_RETRY_AFTER = 86_400.0
+MAX_KICKOFF_DELAY = 60.0
+QUARANTINE = 600.0  # a second POST only when a stuck first one can no longer be about to leave
+CREW_PAUSE = 60.0
+
+MINUTE, HOUR = 60.0, 3600.0
+_CALLBACK_DELAYS = (
+    5.0,
+    5 * MINUTE,
+    30 * MINUTE,
+    2 * HOUR,
+    5 * HOUR,
+    10 * HOUR,
+    14 * HOUR,
+    20 * HOUR,
+    24 * HOUR,
+)
+_BROKER_MAX_DELAY = HOUR
+_REPLY_QUEUE_ATTEMPTS = 34  # about a day; a reply queue that is gone for that long does not come back
+
+
+def next_look(watch: Watch, policy: CrewPolicy, now: float, after: float | None = None) -> float:
+    """When to look at a status again; `after` is how long the API asked us to wait, in seconds."""
+    interval = steady_interval(policy)
+    if watch.errors:
+        interval = min(interval * 2.0 ** min(watch.errors, 10), max(policy.poll_max, interval))
+    return now + max(interval * _jitter(watch.run_id, watch.polls, 0.1), after or 0.0)
+
+
+def steady_interval(policy: CrewPolicy) -> float:
+    """Seconds between two looks at a healthy execution."""
+    return min(max(STEADY_INTERVAL, policy.poll_min), policy.poll_max)
+
+
+def spread(run_id: str, now: float, over: float) -> float:
+    """A moment within `over` seconds from now, so that many runs taken up at once are not looked at all at once."""
+    return now + over * _share(run_id, 0)
+
+
+def kickoff_again(run_id: str, attempt: int, now: float, after: float | None) -> float:
+    """When to POST again after a refusal that started nothing."""
+    delay = min(2.0 ** min(attempt, 10), MAX_KICKOFF_DELAY) * _jitter(run_id, attempt, 0.2)
+    return now + max(delay, after or 0.0)
+
+
+def doubt_ends(policy: CrewPolicy, now: float) -> float:
+    """When evidence has been waited for long enough; longer where a second POST would follow."""
+    wait = policy.in_doubt_after
+    return now + (max(wait, QUARANTINE) if policy.in_doubt == "retry" else wait)
+
+
+def deliver_again(delivery_id: str, channel: Channel, attempts: int, now: float, after: float | None) -> float | None:
+    """When to try a delivery again after `attempts` failures; None: never, it is dead.
+
+    Callback URLs follow the schedule that Standard Webhooks proposes. The results exchange is ours and is tried for
+    ever; a reply queue belongs to its consumer and is given up after about a day.
+    """
+    delay = _delivery_delay(channel, attempts)
+    if delay is None:
+        return None
+    return now + max(delay * _jitter(delivery_id, attempts, 0.2), min(after or 0.0, MAX_RETRY_AFTER))
+
+
+def parse_retry_after(header: str | None, date: str | None = None) -> float | None:
+    """Seconds asked for by `Retry-After` (RFC 9110, 10.2.3); None where it is absent, past or no such header.
+
+    A date counts from the answer's own `Date`, so that no two clocks are compared.
+    """
+    if header is None:
+        return None
+    text = header.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), MAX_RETRY_AFTER)
+    then, sent = _http_date(text), _http_date(date or "")
+    if then is None or sent is None or then <= sent:
+        return None
+    return min(then - sent, MAX_RETRY_AFTER)
+
+
+def _delivery_delay(channel: Channel, attempts: int) -> float | None:
+    if channel is Channel.CALLBACK:
+        return _CALLBACK_DELAYS[attempts - 1] if attempts <= len(_CALLBACK_DELAYS) else None
+    if channel is Channel.QUEUE and attempts >= _REPLY_QUEUE_ATTEMPTS:
+        return None
+    return min(2.0 ** min(attempts, 16), _BROKER_MAX_DELAY)
+
+
+def _http_date(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _jitter(key: str, count: int, width: float) -> float:
+    """A factor between 1 - width and 1 + width."""
+    return 1.0 + width * (2.0 * _share(key, count) - 1.0)
+
+
+def _share(key: str, count: int) -> float:
+    """A number from 0 up to 1, evenly spread over keys and counts."""
+    digest = hashlib.blake2b(f"{key}:{count}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64

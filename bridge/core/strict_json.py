@@ -1,0 +1,78 @@
+"""JSON from strangers, read strictly, and JSON of ours, written canonically.
+
+The standard parser takes NaN, repeated keys, lone surrogates and any encoding it can guess. Each of them would be
+stored happily and fail much later, in somebody else's parser, so they are refused at the door.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from bridge.core.errors import RequestRefused
+
+MAX_DEPTH = 64
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Read a JSON object; raises `RequestRefused` (`invalid_json`, or `invalid_request` for JSON of another shape)."""
+    value = _parse(body)
+    if not isinstance(value, dict):
+        raise RequestRefused("invalid_request", "the body must be a JSON object")
+    return value
+
+
+def canonical(value: Any) -> bytes:
+    """Write JSON so that equal content gives equal bytes: sorted keys, no white space, UTF-8."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        text = body.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+        _check_depth(value)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # a lone surrogate fails here, at the door
+    except UnicodeDecodeError:
+        raise RequestRefused("invalid_json", "the body is not UTF-8") from None
+    except UnicodeEncodeError:
+        raise RequestRefused("invalid_json", "the body holds a lone surrogate, which is no character") from None
+    except RecursionError:
+        raise _too_deep() from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise RequestRefused("invalid_json", f"the body is not JSON: {error.msg} at {where}") from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise RequestRefused("invalid_json", f"the body is not acceptable JSON: {error}") from None
+    return value
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise RequestRefused("invalid_json", f"the key {key!r} appears twice in one object", key)
+        found[key] = value
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise RequestRefused("invalid_json", f"{name} is not JSON")
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [child for item in level for child in _children(item)]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _children(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _too_deep() -> RequestRefused:
+    return RequestRefused("invalid_json", f"the body is nested deeper than {MAX_DEPTH} levels")

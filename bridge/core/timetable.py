@@ -1,0 +1,48 @@
+"""Which followed run is looked at next: a heap of small entries, without a clock of its own.
+
+A run has at most one valid entry. Moving it leaves the old entry in the heap, which is skipped when it comes up:
+cheaper than searching for it.
+"""
+
+import heapq
+
+from bridge.core.model import Watch
+
+
+class Timetable:
+    """Watches by the time of their next look."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, str]] = []
+        self._due: dict[str, float] = {}
+        self._watches: dict[str, Watch] = {}
+
+    def __len__(self) -> int:
+        return len(self._watches)
+
+    def __contains__(self, run_id: str) -> bool:
+        return run_id in self._watches
+
+    def put(self, watch: Watch, due: float) -> None:
+        """Look at this run at `due`, instead of whenever it was to be looked at before."""
+        self._watches[watch.run_id] = watch
+        self._due[watch.run_id] = due
+        heapq.heappush(self._heap, (due, watch.run_id))
+
+    def next_due(self) -> float | None:
+        """When the next look is due; None while nothing is followed."""
+        self._drop_outdated()
+        return self._heap[0][0] if self._heap else None
+
+    def take_due(self, now: float, room: int) -> list[Watch]:
+        """Take out at most `room` runs whose time has come, the longest overdue first."""
+        taken: list[Watch] = []
+        while len(taken) < room and (due := self.next_due()) is not None and due <= now:
+            _, run_id = heapq.heappop(self._heap)
+            del self._due[run_id]
+            taken.append(self._watches.pop(run_id))
+        return taken
+
+    def _drop_outdated(self) -> None:
+        while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)

@@ -1,0 +1,177 @@
+"""What the steps need from the world, and what the doors need from the steps."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from bridge.core.answers import KickoffAnswer, StatusAnswer
+from bridge.core.delivering import DeliveryAnswer
+from bridge.core.model import Channel, Decision, Delivery, Envelope, KickoffRequest, Run, State
+
+Item = TypeVar("Item")
+
+Clock = Callable[[], float]
+"""The time in seconds since the epoch."""
+
+NewId = Callable[[], str]
+"""A new id that sorts by time (UUIDv7)."""
+
+Wake = Callable[[], None]
+"""Tells a worker to look now; carries no data, and many wakes are one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A stored request; `replayed`: the same request had been stored before, and `run` is that one's."""
+
+    run: Run
+    replayed: bool
+
+
+Accept = Callable[[KickoffRequest, Envelope], Awaitable[Accepted]]
+"""Stores a request once. Raises `RequestRefused`, or `StoreUnavailable` when nothing could be stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedMessage:
+    """A message that cannot be accepted, as far as it could be read. `headers`: its own, safe to send on."""
+
+    body: bytes
+    content_type: str | None
+    headers: dict[str, str | int | bool]
+    code: str
+    detail: str
+    crew: str | None = None
+    reply_to: str | None = None
+    correlation_id: str | None = None
+
+
+Refuse = Callable[[RefusedMessage], Awaitable[None]]
+"""Stores a refused message for the dead queue, and the notice to its sender. Raises `StoreUnavailable`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to list, newest first. `crews` and `source`: what the asker may see; None: all.
+
+    `before`: only runs older than this id.
+    """
+
+    state: State | None = None
+    crew: str | None = None
+    crews: frozenset[str] | None = None
+    source: str | None = None
+    before: str | None = None
+    limit: int = 50
+
+
+class Store(Protocol):
+    """Where runs and deliveries live. Every write is durable when it returns.
+
+    Reads and `accept` raise `StoreUnavailable` while the store cannot be used. Writes of what has happened already
+    (`settle`, `settle_delivery`) are retried for as long as it takes instead, because they must not be lost.
+    """
+
+    async def accept(self, run: Run) -> Accepted:
+        """Store a new run, or find the one that the same key or the same redelivered message had made before."""
+
+    async def file(self, deliveries: Sequence[Delivery]) -> None:
+        """Store deliveries that belong to no run."""
+
+    async def claim_accepted(self, crew: str, room: int, max_running: int, now: float) -> list[Run]:
+        """Take due accepted runs of a crew, at most `room`, and no more than keep the crew within `max_running`."""
+
+    async def claim(self, state: State, room: int, now: float | None = None) -> list[Run]:
+        """Take runs in this state that nobody owns; with `now`, only those that are due."""
+
+    async def settle(self, decision: Decision) -> Run:
+        """Write a decision; gives back the run as stored. Raises `Stale` if somebody else wrote the run meanwhile."""
+
+    async def load(self, run_id: str) -> Run | None:
+        """One run."""
+
+    async def find_runs(self, which: RunFilter) -> list[Run]:
+        """Runs, newest first."""
+
+    async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
+        """Take due deliveries of these channels, the longest due first."""
+
+    async def settle_delivery(self, delivery: Delivery) -> None:
+        """Write what became of a claimed delivery, and give it back."""
+
+    async def deliveries_of(self, run_id: str) -> list[Delivery]:
+        """The deliveries of one run."""
+
+    async def beat(self, now: float) -> None:
+        """Say that this process lives. Raises `Stale` if the others have given it up."""
+
+    async def bury(self, silent_since: float) -> int:
+        """Free what belongs to processes without a sign of life since then; how many processes that were."""
+
+    async def forget(self, ended_before: float) -> int:
+        """Delete runs that ended before then and have nothing left to deliver; how many runs that were."""
+
+    async def counts(self) -> dict[str, dict[str, int]]:
+        """How many runs per state and deliveries per state, under `runs` and `deliveries`."""
+
+
+class CrewApi(Protocol):
+    """One deployed crew's HTTP API. Every outcome is a value; nothing is raised for what the network does."""
+
+    async def turn(self) -> None:
+        """Wait until the crew's rate limit permits one more call."""
+
+    async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
+        """Start an execution. Must not be cancelled: the POST may already be paid for."""
+
+    async def status(self, kickoff_id: str) -> StatusAnswer:
+        """Look at an execution."""
+
+
+class Sender(Protocol):
+    """One way out of the bridge."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether sending makes sense now; deliveries wait in the store while it does not."""
+
+    async def send(self, delivery: Delivery) -> DeliveryAnswer:
+        """Hand one event over."""
+
+
+class Step(Protocol, Generic[Item]):
+    """What happens to one item; a worker claims items and hands them in."""
+
+    name: str
+
+    async def claim(self, room: int) -> Sequence[Item]:
+        """Take at most `room` items that are due now."""
+
+    async def handle(self, item: Item) -> None:
+        """One I/O, one decision, one write."""
+
+    def pause(self) -> float:
+        """Seconds until claiming is worth it again, unless woken before."""
+
+
+class Service(Protocol):
+    """A long-lived part."""
+
+    name: str
+
+    async def run(self) -> None:
+        """Work until stopped; raises only on a bug, which ends the process."""
+
+    def stop(self) -> None:
+        """Take nothing new, finish what is in hand, then let `run` return."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether one part works, in a few words that tell no host and no secret."""
+
+    ok: bool
+    detail: str
+
+
+HealthCheck = Callable[[], Awaitable[Health]]
