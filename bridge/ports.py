@@ -103,7 +103,7 @@ class Store(Protocol):
         """The deliveries of one run."""
 
     async def beat(self, now: float) -> None:
-        """Say that this process lives. Raises `Stale` if the others have given it up."""
+        """Say that this process lives. Raises `ProcessBuried` if the others have given it up."""
 
     async def bury(self, silent_since: float) -> int:
         """Free what belongs to processes without a sign of life since then; how many processes that were."""

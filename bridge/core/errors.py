@@ -5,6 +5,7 @@ BridgeError
 ├── StoreUnavailable    try again later; nothing was stored
 ├── StoreDamaged        stop and restore the store; going on could start a paid run twice
 ├── StoreInUse          another process holds the store; only one may
+├── ProcessBuried       end this process; others work on its rows already
 ├── Stale               somebody else decided about this row; drop your answer
 └── IllegalTransition   a bug: this arrow is not in the table
 
@@ -52,6 +53,10 @@ class StoreDamaged(BridgeError):
 
 class StoreInUse(BridgeError):
     """Another process holds this store; a SQLite store belongs to one process at a time."""
+
+
+class ProcessBuried(BridgeError):
+    """The process was silent for so long that its rows were given to others."""
 
 
 class Stale(BridgeError):

@@ -5,6 +5,7 @@ are made once, here, and stored; every attempt sends those very bytes (CloudEven
 """
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,6 +52,13 @@ def rejected(event_id: str, crew: str | None, code: str, message: str, key: str 
     source = f"/crews/{crew}" if crew else "/requests"
     body = _cloud_event(event_id, source, REJECTED, event_id, now, data)
     return Event(event_id, REJECTED, body, CONTENT_TYPE, now, crew=crew, correlation_id=key)
+
+
+def dead_letter(
+    event_id: str, body: bytes, content_type: str | None, headers: Mapping[str, str | int | bool], now: float
+) -> Event:
+    """A refused message on its way to the dead queue, body untouched."""
+    return Event(event_id, DEAD_LETTER, body, content_type or "application/octet-stream", now, headers=headers)
 
 
 def timestamp(at: float | None) -> str | None:

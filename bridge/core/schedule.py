@@ -39,7 +39,10 @@ def next_look(watch: Watch, policy: CrewPolicy, now: float, after: float | None 
     interval = steady_interval(policy)
     if watch.errors:
         interval = min(interval * 2.0 ** min(watch.errors, 10), max(policy.poll_max, interval))
-    return now + max(interval * _jitter(watch.run_id, watch.polls, 0.1), after or 0.0)
+    due = now + max(interval * _jitter(watch.run_id, watch.polls, 0.1), after or 0.0)
+    if watch.deadline_at is not None and now < watch.deadline_at < due:
+        return watch.deadline_at  # the last look is made when the deadline passes, not an interval later
+    return due
 
 
 def steady_interval(policy: CrewPolicy) -> float:

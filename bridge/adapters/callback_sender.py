@@ -1,0 +1,91 @@
+"""Events to callback URLs: signed POSTs by Standard Webhooks, never following a redirect."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import aiohttp
+from standardwebhooks import Webhook
+
+from bridge.adapters.address_guard import ForbiddenAddress, guarded_sockets
+from bridge.core.delivering import Confirmed, DeliveryAnswer, Gone, TryAgain
+from bridge.core.model import Delivery
+from bridge.core.schedule import parse_retry_after
+from bridge.ports import Clock
+
+TIMEOUT = 15.0  # seconds; Standard Webhooks recommends 15 to 30
+PER_HOST = 8
+MAX_ANSWER = 16 * 1024
+
+
+class CallbackSender:
+    """Posts events to the URL that a request or a crew named; `ports.Sender`.
+
+    `secrets`: signing secrets (`whsec_…`), newest first; every one signs, so that receivers can change over. Without
+    any the POST is unsigned.
+    """
+
+    ready = True
+
+    def __init__(self, session: aiohttp.ClientSession, secrets: Sequence[str], version: str, clock: Clock) -> None:
+        self._session = session
+        self._signers = [Webhook(secret) for secret in secrets]
+        self._user_agent = f"kickoff-bridge/{version}"
+        self._clock = clock
+
+    async def send(self, delivery: Delivery) -> DeliveryAnswer:
+        """One attempt; the body is the stored one, only timestamp and signature are new."""
+        headers = self._headers(delivery)
+        try:
+            request = self._session.post(
+                delivery.destination.target, data=delivery.event.body, headers=headers, allow_redirects=False
+            )
+            async with request as response:
+                await response.content.read(MAX_ANSWER)
+                return _read(response)
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, ForbiddenAddress):
+                return Gone("the address may not be called")
+            return TryAgain("no connection")
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            return TryAgain(type(error).__name__)
+
+    def _headers(self, delivery: Delivery) -> dict[str, str]:
+        event, now = delivery.event, int(self._clock())
+        headers = {
+            "Content-Type": event.content_type,
+            "User-Agent": self._user_agent,
+            "webhook-id": event.event_id,
+            "webhook-timestamp": str(now),
+        }
+        if self._signers:
+            at, text = datetime.fromtimestamp(now, UTC), event.body.decode()
+            headers["webhook-signature"] = " ".join(signer.sign(event.event_id, at, text) for signer in self._signers)
+        if "traceparent" in event.headers:
+            headers["traceparent"] = str(event.headers["traceparent"])
+        return headers
+
+
+@asynccontextmanager
+async def callback_session(*, allow_private: bool) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client of its own for strangers' URLs: no proxy, no cookies, no kept connections, every address checked."""
+    connector = aiohttp.TCPConnector(
+        limit=0, limit_per_host=PER_HOST, force_close=True, socket_factory=guarded_sockets(allow_private=allow_private)
+    )
+    async with aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+    ) as session:
+        yield session
+
+
+def _read(response: aiohttp.ClientResponse) -> DeliveryAnswer:
+    if 200 <= response.status < 300:
+        return Confirmed()
+    if response.status == 410:
+        return Gone("HTTP 410: the receiver wants no more")
+    after = parse_retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
+    return TryAgain(f"HTTP {response.status}", after)

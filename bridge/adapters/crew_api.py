@@ -1,0 +1,141 @@
+"""The crew API over HTTP; every outcome becomes a value of `core.answers`.
+
+A kickoff costs money and has no idempotency key, so its outcome is told apart by what was really written to the
+socket: before the first byte nothing can have been started, after it everything is possible. Each kickoff gets a fresh
+connection, because a kept one that the server closes at the wrong moment looks like an execution in doubt.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import orjson
+
+from bridge.core import answers
+from bridge.core.answers import InDoubt, KickoffAnswer, NoAnswer, NotStarted, Reply, StatusAnswer, Unknown
+
+KICKOFF_TIMEOUT = 60.0  # seconds; the slowest honest answer that was seen, with a margin
+STATUS_TIMEOUT = 30.0
+CONNECT_TIMEOUT = 10.0
+MAX_RESPONSE = 8 * 1024 * 1024
+
+_WEATHER = (aiohttp.ClientError, OSError, TimeoutError)
+
+
+@dataclass(slots=True)
+class _Wire:
+    """Whether a byte of the request was handed to the socket."""
+
+    touched: bool = False
+
+
+class HttpCrewApi:
+    """One deployed crew; `requests_per_second` holds for all calls together."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        requests_per_second: float,
+        kickoffs: aiohttp.ClientSession,
+        looks: aiohttp.ClientSession,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._interval = 1.0 / requests_per_second
+        self._next_turn = 0.0
+        self._kickoffs = kickoffs
+        self._looks = looks
+
+    async def turn(self) -> None:
+        """Wait for this call's turn; calls are spaced evenly, first come first served."""
+        loop = asyncio.get_running_loop()
+        turn = max(self._next_turn, loop.time())
+        self._next_turn = turn + self._interval
+        if (wait := turn - loop.time()) > 0:
+            await asyncio.sleep(wait)
+
+    async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
+        """`POST /kickoff`. Never follows a redirect, never repeats; must not be cancelled."""
+        wire = _Wire()
+        headers = self._headers | {"Content-Type": "application/json"}
+        started = time.monotonic()
+        try:
+            request = self._kickoffs.post(
+                f"{self._url}/kickoff",
+                data=orjson.dumps(body),
+                headers=headers,
+                allow_redirects=False,
+                trace_request_ctx=wire,
+            )
+            async with request as response:
+                reply = await _read(response, started)
+        except _WEATHER as error:
+            return InDoubt(_say(error)) if wire.touched else NotStarted(_say(error))
+        return InDoubt("the answer is too large") if reply is None else answers.read_kickoff(reply)
+
+    async def status(self, kickoff_id: str) -> StatusAnswer:
+        """`GET /status/{kickoff_id}`."""
+        assert answers.usable_kickoff_id(kickoff_id)  # it goes into a path
+        started = time.monotonic()
+        try:
+            request = self._looks.get(f"{self._url}/status/{kickoff_id}", headers=self._headers, allow_redirects=False)
+            async with request as response:
+                reply = await _read(response, started)
+        except _WEATHER as error:
+            return NoAnswer(_say(error))
+        return Unknown("the answer is too large") if reply is None else answers.read_status(reply)
+
+
+@asynccontextmanager
+async def crew_sessions() -> AsyncIterator[tuple[aiohttp.ClientSession, aiohttp.ClientSession]]:
+    """One session for kickoffs (fresh connections), one for looks (kept ones), so that neither waits for the other."""
+    async with (
+        _session(KICKOFF_TIMEOUT, force_close=True) as kickoffs,
+        _session(STATUS_TIMEOUT, force_close=False) as looks,
+    ):
+        yield kickoffs, looks
+
+
+def _session(timeout: float, *, force_close: bool) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, force_close=force_close),
+        timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        trace_configs=[_tracing()],
+    )
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    async def touched(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
+        if isinstance(context.trace_request_ctx, _Wire):
+            context.trace_request_ctx.touched = True
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_headers_sent.append(touched)
+    tracing.on_request_chunk_sent.append(touched)
+    return tracing
+
+
+async def _read(response: aiohttp.ClientResponse, started: float) -> Reply | None:
+    """The answer, or None if its body is larger than we are willing to hold."""
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(65536):
+        body += chunk
+        if len(body) > MAX_RESPONSE:
+            response.close()
+            return None
+    elapsed = time.monotonic() - started
+    headers = response.headers
+    return Reply(response.status, bytes(body), elapsed, headers.get("Retry-After"), headers.get("Date"))
+
+
+def _say(error: Exception) -> str:
+    """What went wrong, without addresses or headers (an aiohttp error's repr holds the token)."""
+    return type(error).__name__

@@ -1,0 +1,72 @@
+"""What the outside answered, counted for Prometheus: thin wrappers around ports, so that the steps need not know."""
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter
+
+from bridge.core.answers import KickoffAnswer, StatusAnswer
+from bridge.core.delivering import DeliveryAnswer
+from bridge.core.model import Delivery
+from bridge.ports import CrewApi, Sender
+
+
+class Counters:
+    """The counters of one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.kickoffs = Counter(
+            "kickoff_bridge_kickoffs", "POSTs to a crew by what they came to", ["crew", "answer"], registry=registry
+        )
+        self.looks = Counter(
+            "kickoff_bridge_looks", "Looks at a status by what they came to", ["crew", "answer"], registry=registry
+        )
+        self.attempts = Counter(
+            "kickoff_bridge_delivery_attempts",
+            "Attempts to deliver an event by what they came to",
+            ["channel", "answer"],
+            registry=registry,
+        )
+
+
+class CountedCrewApi:
+    """A crew API whose answers are counted; `ports.CrewApi`."""
+
+    def __init__(self, api: CrewApi, crew: str, counters: Counters) -> None:
+        self._api = api
+        self._crew = crew
+        self._counters = counters
+
+    async def turn(self) -> None:
+        """Wait until one more call is permitted."""
+        await self._api.turn()
+
+    async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
+        """Start an execution."""
+        answer = await self._api.kickoff(body)
+        self._counters.kickoffs.labels(self._crew, type(answer).__name__).inc()
+        return answer
+
+    async def status(self, kickoff_id: str) -> StatusAnswer:
+        """Look at an execution."""
+        answer = await self._api.status(kickoff_id)
+        self._counters.looks.labels(self._crew, type(answer).__name__).inc()
+        return answer
+
+
+class CountedSender:
+    """A sender whose attempts are counted; `ports.Sender`."""
+
+    def __init__(self, sender: Sender, counters: Counters) -> None:
+        self._sender = sender
+        self._counters = counters
+
+    @property
+    def ready(self) -> bool:
+        """Whether sending makes sense now."""
+        return self._sender.ready
+
+    async def send(self, delivery: Delivery) -> DeliveryAnswer:
+        """Hand one event over."""
+        answer = await self._sender.send(delivery)
+        self._counters.attempts.labels(delivery.destination.channel.value, type(answer).__name__).inc()
+        return answer

@@ -1,0 +1,90 @@
+"""Putting requests into the store, each once."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Insert, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.adapters.store.rows import new_delivery, new_event, new_run, run_of
+from bridge.adapters.store.tables import deliveries, events, runs
+from bridge.core.errors import RequestRefused
+from bridge.core.model import Delivery, Run
+from bridge.ports import Accepted
+
+REMEMBER_UNKEYED = 3600.0  # seconds for which a redelivered message without a key is recognised by its content
+
+_Key = tuple[str, str, str | None]
+
+
+async def accept_all(connection: AsyncConnection, new: Sequence[Run]) -> list[Accepted | RequestRefused]:
+    """Insert runs; a key that is taken leads to the run that took it."""
+    seen_before = {run.run_id: found for run in new if (found := await _earlier_copy(connection, run)) is not None}
+    fresh = [run for run in new if run.run_id not in seen_before]
+    if fresh:
+        await connection.execute(_insert_or_leave(connection), [new_run(run) for run in fresh])
+    holders = await _holders(connection, fresh)
+    return [_answer(run, seen_before.get(run.run_id) or holders.get(_key(run))) for run in new]
+
+
+async def file_all(connection: AsyncConnection, groups: Sequence[Sequence[Delivery]]) -> list[None]:
+    """Insert deliveries with their events."""
+    await insert_deliveries(connection, [delivery for group in groups for delivery in group])
+    return [None] * len(groups)
+
+
+async def insert_deliveries(connection: AsyncConnection, new: Iterable[Delivery]) -> None:
+    """Insert deliveries and, once each, the events that they carry."""
+    wanted = list(new)
+    if wanted:
+        carried = {delivery.event.event_id: delivery.event for delivery in wanted}
+        await connection.execute(events.insert(), [new_event(event) for event in carried.values()])
+        await connection.execute(deliveries.insert(), [new_delivery(delivery) for delivery in wanted])
+
+
+def _answer(run: Run, holder: Run | None) -> Accepted | RequestRefused:
+    if holder is None or holder.run_id == run.run_id:
+        return Accepted(run, replayed=False)
+    if holder.fingerprint == run.fingerprint:
+        return Accepted(holder, replayed=True)
+    return RequestRefused(
+        "idempotency_conflict",
+        "the same key was used before for a request with other content",
+        "idempotency_key",
+    )
+
+
+async def _earlier_copy(connection: AsyncConnection, run: Run) -> Run | None:
+    """The run that an earlier delivery of the same keyless message made, if the broker says that there may be one."""
+    if not run.envelope.redelivered or run.request.idempotency_key is not None:
+        return None
+    query = select(runs).where(
+        runs.c.idempotency_key.is_(None),
+        runs.c.fingerprint == run.fingerprint,
+        runs.c.source == run.envelope.source,
+        runs.c.accepted_at >= run.accepted_at - REMEMBER_UNKEYED,
+    )
+    row = (await connection.execute(query.order_by(runs.c.run_id.desc()).limit(1))).first()
+    return None if row is None else run_of(row)
+
+
+async def _holders(connection: AsyncConnection, fresh: Sequence[Run]) -> dict[_Key, Run]:
+    """Who holds each key now: the new run itself, or the one that was there before."""
+    keys = [_key(run) for run in fresh if run.request.idempotency_key is not None]
+    if not keys:
+        return {}
+    columns = tuple_(runs.c.source, runs.c.crew, runs.c.idempotency_key)
+    found = [run_of(row) for row in await connection.execute(select(runs).where(columns.in_(keys)))]
+    return {_key(run): run for run in found}
+
+
+def _key(run: Run) -> _Key:
+    return run.envelope.source, run.crew, run.request.idempotency_key
+
+
+def _insert_or_leave(connection: AsyncConnection) -> Insert:
+    """INSERT … ON CONFLICT DO NOTHING, which both databases have, each under its own name."""
+    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
+    insert: Insert = dialect.insert(runs).on_conflict_do_nothing()
+    return insert

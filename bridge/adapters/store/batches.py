@@ -1,0 +1,110 @@
+"""Group commit: callers await their own write; what arrives while one commit is under way becomes the next one.
+
+Nobody waits for a timer, and a durable commit is paid once for many rows. Writes of one kind are handed over together,
+because one statement for fifty rows costs a small part of fifty statements.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.core.errors import StoreUnavailable
+
+MAX_BATCH = 256
+
+WriteAll = Callable[[AsyncConnection, Sequence[Any]], Awaitable[Sequence[Any]]]
+"""Writes all items in the open transaction; gives one result per item, an exception for an item that is refused."""
+
+Transaction = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    write_all: WriteAll
+    item: Any
+    done: asyncio.Future[Any]
+
+
+class Batches:
+    """The only way to write to the store."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+        self._waiting: list[_Write] = []
+        self._committing: asyncio.Task[None] | None = None
+
+    async def write(self, write_all: WriteAll, item: Any) -> Any:
+        """Write one item together with whatever else is waiting; returns after the commit.
+
+        Raises what `write_all` gave for this item, or `StoreUnavailable` when the commit failed.
+        """
+        write = _Write(write_all, item, asyncio.get_running_loop().create_future())
+        self._waiting.append(write)
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.create_task(self._commit_all(), name="store-commits")
+        return await write.done
+
+    async def drain(self) -> None:
+        """Wait until everything that was handed in is committed."""
+        while self._committing is not None and not self._committing.done():
+            await asyncio.shield(self._committing)
+
+    async def _commit_all(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            try:
+                await self._commit(batch)
+            except Exception as error:  # noqa: BLE001 - every failure belongs to the callers, none may go unseen
+                await self._commit_apart(batch, error)
+
+    async def _commit(self, batch: Sequence[_Write]) -> None:
+        """One transaction for all; answers nobody before the commit is durable."""
+        results: list[tuple[_Write, Any]] = []
+        async with self._transaction() as connection:
+            for write_all, writes in _by_kind(batch):
+                answers = await write_all(connection, [write.item for write in writes])
+                results += zip(writes, answers, strict=True)
+        for write, result in results:
+            _answer(write, result)
+
+    async def _commit_apart(self, batch: Sequence[_Write], error: Exception) -> None:
+        """A batch failed: one bad row must not take the others with it, so each gets a transaction of its own."""
+        if len(batch) == 1 or _is_unavailable(error):
+            for write in batch:
+                _answer(write, _translated(error))
+            return
+        for write in batch:
+            try:
+                await self._commit([write])
+            except Exception as own_error:  # noqa: BLE001 - as above
+                _answer(write, _translated(own_error))
+
+
+def _by_kind(batch: Sequence[_Write]) -> list[tuple[WriteAll, list[_Write]]]:
+    kinds: dict[WriteAll, list[_Write]] = {}
+    for write in batch:
+        kinds.setdefault(write.write_all, []).append(write)
+    return list(kinds.items())
+
+
+def _answer(write: _Write, result: Any) -> None:
+    if write.done.done():  # the caller was cancelled; the write stands
+        return
+    if isinstance(result, BaseException):
+        write.done.set_exception(result)
+    else:
+        write.done.set_result(result)
+
+
+def _is_unavailable(error: Exception) -> bool:
+    """The database as a whole cannot be written: busy, full, read-only, gone."""
+    return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+
+
+def _translated(error: Exception) -> Exception:
+    return StoreUnavailable(str(error)) if _is_unavailable(error) else error

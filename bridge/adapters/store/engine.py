@@ -1,0 +1,153 @@
+"""Opening and closing the database: connections, durability, migrations, the lock against a second process."""
+
+import fcntl
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, event, make_url
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from bridge.adapters.store.store import SqlStore
+from bridge.adapters.store.tables import processes
+from bridge.core.errors import StoreDamaged, StoreInUse, StoreUnavailable
+
+READERS = 4
+BUSY_TIMEOUT_MS = 5000
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+@asynccontextmanager
+async def open_store(url: str, process: str, now: float, *, migrate: bool = True) -> AsyncIterator[SqlStore]:
+    """The store, ready for use; closing gives back every claim.
+
+    A SQLite store belongs to this process alone while it is open, so whatever another process owned is freed at once.
+    Raises `StoreInUse`, `StoreDamaged`, or `StoreUnavailable` (no such folder, or an old schema and `migrate` off).
+    """
+    with _exclusive(url):
+        engine = _create_engine(url)
+        try:
+            await _prepare(engine, migrate=migrate)
+            store = SqlStore(engine, engine.execution_options(writes=True).begin, process)
+            await _join(engine, process, now)
+            await store.bury(now)
+            yield store
+            await store.close()
+        finally:
+            await engine.dispose()
+
+
+async def migrate_store(url: str) -> str:
+    """Bring the schema up to date; gives back its revision. Raises as `open_store` does."""
+    with _exclusive(url):
+        engine = _create_engine(url)
+        try:
+            await _prepare(engine, migrate=True)
+            return _newest_revision()
+        finally:
+            await engine.dispose()
+
+
+def _create_engine(url: str) -> AsyncEngine:
+    wanted = make_url(url).set(drivername="sqlite+aiosqlite")
+    engine = create_async_engine(wanted, pool_size=1 + READERS, max_overflow=0, pool_timeout=30)
+    event.listen(engine.sync_engine, "connect", _set_up_connection)
+    event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _set_up_connection(dbapi_connection: Any, _: Any) -> None:
+    """Durability is set on every connection and read back, because builds and wrappers change the defaults.
+
+    `synchronous=FULL`: with NORMAL the last commits may be gone after a power loss, and a lost "about to POST" is a
+    second bill.
+    """
+    dbapi_connection.isolation_level = None  # no implicit transactions; see `_begin`
+    cursor = dbapi_connection.cursor()
+    for pragma, wanted in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)):
+        cursor.execute(f"PRAGMA {pragma}={wanted}")
+        cursor.execute(f"PRAGMA {pragma}")
+        found = cursor.fetchone()[0]
+        if found not in (wanted, "memory"):
+            raise sqlite3.OperationalError(f"PRAGMA {pragma} is {found!r}, {wanted!r} is needed")
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_size_limit=67108864")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    """A transaction that will write takes the write lock at once: one that read first could only fail."""
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+async def _prepare(engine: AsyncEngine, *, migrate: bool) -> None:
+    try:
+        async with engine.execution_options(writes=True).begin() as connection:
+            await connection.run_sync(_check_integrity)
+            await connection.run_sync(_migrate if migrate else _check_revision)
+    except OperationalError as error:
+        raise StoreUnavailable(f"the store cannot be opened: {error.orig}") from None
+    except DatabaseError as error:
+        raise StoreDamaged(f"the store is damaged: {error.orig}") from None
+
+
+def _check_integrity(connection: Connection) -> None:
+    verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    if verdict != "ok":
+        raise StoreDamaged(f"the store is damaged: {verdict}")
+
+
+def _migrate(connection: Connection) -> None:
+    config = _alembic()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _check_revision(connection: Connection) -> None:
+    found, needed = MigrationContext.configure(connection).get_current_revision(), _newest_revision()
+    if found != needed:
+        raise StoreUnavailable(f"the store's schema is {found or 'empty'}, {needed} is needed: run `migrate`")
+
+
+def _newest_revision() -> str:
+    revision = ScriptDirectory.from_config(_alembic()).get_current_head()
+    assert revision is not None
+    return revision
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    return config
+
+
+async def _join(engine: AsyncEngine, process: str, now: float) -> None:
+    async with engine.execution_options(writes=True).begin() as connection:
+        await connection.execute(processes.insert().values(name=process, beat_at=now))
+
+
+@contextmanager
+def _exclusive(url: str) -> Iterator[None]:
+    """Hold a lock file beside a SQLite file for life; the system drops it when the process ends, however it ends."""
+    path = make_url(url).database
+    if path is None or path == ":memory:":
+        yield
+        return
+    try:
+        lock = Path(f"{path}.lock").open("w")  # noqa: SIM115 - held until the store is closed
+    except OSError as error:
+        raise StoreUnavailable(f"the store cannot be opened: {error.strerror}: {error.filename}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StoreInUse(f"another process uses the store {path}") from None
+        yield

@@ -1,0 +1,9 @@
+"""How Alembic reaches the database: over the connection that the store hands it."""
+
+from alembic import context
+
+from bridge.adapters.store.tables import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+with context.begin_transaction():
+    context.run_migrations()

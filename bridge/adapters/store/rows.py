@@ -1,0 +1,191 @@
+"""Runs and deliveries to rows and back."""
+
+from typing import Any
+
+import orjson
+from sqlalchemy import Row
+
+from bridge.core.model import (
+    Channel,
+    Delivery,
+    DeliveryState,
+    Destination,
+    Envelope,
+    Event,
+    KickoffRequest,
+    Outcome,
+    Run,
+    RunError,
+    State,
+)
+
+Values = dict[str, Any]
+
+CHANGING = (
+    "state",
+    "owner",
+    "due_at",
+    "attempt",
+    "sent_at",
+    "kickoff_id",
+    "started_at",
+    "finished_at",
+    "polls",
+    "progress",
+    "result",
+    "result_json",
+    "usage",
+    "error_code",
+    "error_message",
+)
+"""The columns of a run that a decision may change."""
+
+
+def new_run(run: Run) -> Values:
+    """Every column of a run that is stored for the first time."""
+    request, envelope = run.request, run.envelope
+    return changing_columns(run) | {
+        "run_id": run.run_id,
+        "version": run.version,
+        "crew": request.crew,
+        "source": envelope.source,
+        "idempotency_key": request.idempotency_key,
+        "fingerprint": run.fingerprint,
+        "priority": request.priority,
+        "deadline": request.deadline,
+        "callback_url": request.callback_url,
+        "reply_to": envelope.reply_to,
+        "correlation_id": envelope.correlation_id,
+        "traceparent": envelope.traceparent,
+        "inputs": orjson.dumps(request.inputs),
+        "meta": orjson.dumps(request.meta),
+        "accepted_at": run.accepted_at,
+    }
+
+
+def changing_columns(run: Run) -> Values:
+    """The columns named in `CHANGING`."""
+    outcome = run.outcome
+    return {
+        "state": run.state.value,
+        "owner": run.owner,
+        "due_at": run.due_at,
+        "attempt": run.attempt,
+        "sent_at": run.sent_at,
+        "kickoff_id": run.kickoff_id,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "polls": run.polls,
+        "progress": _dump(run.progress),
+        "result": outcome.result,
+        "result_json": _dump(outcome.result_json),
+        "usage": _dump(outcome.usage),
+        "error_code": outcome.error and outcome.error.code,
+        "error_message": outcome.error and outcome.error.message,
+    }
+
+
+def run_of(row: Row[Any]) -> Run:
+    """The run that a full row of `runs` holds."""
+    return Run(
+        run_id=row.run_id,
+        request=_request_of(row),
+        envelope=Envelope(row.source, row.reply_to, row.correlation_id, row.traceparent),
+        fingerprint=row.fingerprint,
+        state=State(row.state),
+        accepted_at=row.accepted_at,
+        version=row.version,
+        owner=row.owner,
+        due_at=row.due_at,
+        attempt=row.attempt,
+        sent_at=row.sent_at,
+        kickoff_id=row.kickoff_id,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        polls=row.polls,
+        progress=_load(row.progress),
+        outcome=_outcome_of(row),
+    )
+
+
+def new_event(event: Event) -> Values:
+    """Every column of an event."""
+    return {
+        "event_id": event.event_id,
+        "type": event.type,
+        "run_id": event.run_id,
+        "crew": event.crew,
+        "correlation_id": event.correlation_id,
+        "headers": orjson.dumps(dict(event.headers)),
+        "content_type": event.content_type,
+        "created_at": event.created_at,
+        "body": event.body,
+    }
+
+
+def new_delivery(delivery: Delivery) -> Values:
+    """Every column of a delivery, but its owner."""
+    return {
+        "delivery_id": delivery.delivery_id,
+        "event_id": delivery.event.event_id,
+        "channel": delivery.destination.channel.value,
+        "target": delivery.destination.target,
+        "state": delivery.state.value,
+        "attempts": delivery.attempts,
+        "due_at": delivery.due_at,
+        "last_error": delivery.last_error,
+        "delivered_at": delivery.delivered_at,
+    }
+
+
+def delivery_of(row: Row[Any]) -> Delivery:
+    """The delivery that a row of `deliveries` joined with `events` holds."""
+    return Delivery(
+        delivery_id=row.delivery_id,
+        event=_event_of(row),
+        destination=Destination(Channel(row.channel), row.target),
+        state=DeliveryState(row.state),
+        attempts=row.attempts,
+        due_at=row.due_at,
+        last_error=row.last_error,
+        delivered_at=row.delivered_at,
+    )
+
+
+def _event_of(row: Row[Any]) -> Event:
+    return Event(
+        event_id=row.event_id,
+        type=row.type,
+        body=row.body,
+        content_type=row.content_type,
+        created_at=row.created_at,
+        run_id=row.run_id,
+        crew=row.crew,
+        correlation_id=row.correlation_id,
+        headers=orjson.loads(row.headers),
+    )
+
+
+def _request_of(row: Row[Any]) -> KickoffRequest:
+    return KickoffRequest(
+        crew=row.crew,
+        inputs=orjson.loads(row.inputs),
+        meta=orjson.loads(row.meta),
+        callback_url=row.callback_url,
+        deadline=row.deadline,
+        priority=row.priority,
+        idempotency_key=row.idempotency_key,
+    )
+
+
+def _outcome_of(row: Row[Any]) -> Outcome:
+    error = None if row.error_code is None else RunError(row.error_code, row.error_message)
+    return Outcome(row.result, _load(row.result_json), _load(row.usage), error)
+
+
+def _dump(value: Any) -> bytes | None:
+    return None if value is None else orjson.dumps(value)
+
+
+def _load(value: bytes | None) -> Any:
+    return None if value is None else orjson.loads(value)

@@ -1,0 +1,77 @@
+"""Writing decisions: a run's next row and its new deliveries in one transaction."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.adapters.store.accepting import insert_deliveries
+from bridge.adapters.store.rows import CHANGING, Values, changing_columns
+from bridge.adapters.store.tables import deliveries, runs
+from bridge.core.errors import Stale
+from bridge.core.model import Decision, Delivery, Run
+
+
+async def settle_all(connection: AsyncConnection, decisions: Sequence[Decision]) -> list[Run | Stale]:
+    """Write decisions; those whose run has moved on meanwhile change nothing and give `Stale`."""
+    written = await _update_runs(connection, [decision.run for decision in decisions])
+    kept = [decision for decision in decisions if decision.run.run_id in written]
+    await insert_deliveries(connection, [delivery for decision in kept for delivery in decision.deliveries])
+    return [_settled(decision.run, written) for decision in decisions]
+
+
+async def settle_deliveries(connection: AsyncConnection, settled: Sequence[Delivery]) -> list[None]:
+    """Write what became of deliveries, and give them back."""
+    await connection.execute(_UPDATE_DELIVERY, [_delivery_values(delivery) for delivery in settled])
+    return [None] * len(settled)
+
+
+_UPDATE_RUN = (
+    update(runs)
+    .where(runs.c.run_id == bindparam("of_run"), runs.c.version == bindparam("at_version"))
+    .values({name: bindparam(name) for name in CHANGING} | {"version": runs.c.version + 1})
+)
+_UPDATE_DELIVERY = (
+    update(deliveries)
+    .where(deliveries.c.delivery_id == bindparam("of_delivery"))
+    .values(
+        {name: bindparam(name) for name in ("state", "attempts", "due_at", "last_error", "delivered_at")}
+        | {"owner": None},
+    )
+)
+
+
+async def _update_runs(connection: AsyncConnection, wanted: Sequence[Run]) -> set[str]:
+    """The ids of the runs that were still at the version that the decision was made on, and are written now.
+
+    Asked first, under a row lock, because one statement for many rows tells only how many it found.
+    """
+    query = select(runs.c.run_id, runs.c.version).where(runs.c.run_id.in_([run.run_id for run in wanted]))
+    versions = {row.run_id: row.version for row in await connection.execute(query.with_for_update())}
+    current = [run for run in wanted if versions.get(run.run_id) == run.version]
+    if current:
+        await connection.execute(_UPDATE_RUN, [_run_values(run) for run in current])
+    return {run.run_id for run in current}
+
+
+def _settled(run: Run, written: set[str]) -> Run | Stale:
+    if run.run_id in written:
+        return replace(run, version=run.version + 1)
+    return Stale(f"run {run.run_id} has moved on")
+
+
+def _run_values(run: Run) -> Values:
+    return changing_columns(run) | {"of_run": run.run_id, "at_version": run.version}
+
+
+def _delivery_values(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "of_delivery": delivery.delivery_id,
+        "state": delivery.state.value,
+        "attempts": delivery.attempts,
+        "due_at": delivery.due_at,
+        "last_error": delivery.last_error,
+        "delivered_at": delivery.delivered_at,
+    }

@@ -1,0 +1,174 @@
+"""The store behind `ports.Store`: which statements each operation consists of.
+
+Every write goes through `Batches`. A run's row is guarded by its version: an update that finds another version changes
+nothing and its caller gets `Stale`.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from sqlalchemy import Select, delete, exists, func, select, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from bridge.adapters.store import accepting, claims, settling
+from bridge.adapters.store.batches import Batches, Transaction, WriteAll
+from bridge.adapters.store.rows import delivery_of, run_of
+from bridge.adapters.store.tables import deliveries, events, processes, runs
+from bridge.core.errors import ProcessBuried, StoreUnavailable
+from bridge.core.model import Channel, Decision, Delivery, DeliveryState, Run, State
+from bridge.ports import Accepted, RunFilter
+
+RETRY_EVERY = 1.0  # seconds between tries of a write that must not be lost
+
+log = structlog.get_logger()
+
+
+class SqlStore:
+    """Runs, events and deliveries in one SQL database; `process` is this process's name in it."""
+
+    def __init__(self, reader: AsyncEngine, transaction: Transaction, process: str) -> None:
+        self._reader = reader
+        self._batches = Batches(transaction)
+        self._process = process
+
+    async def accept(self, run: Run) -> Accepted:
+        """Store a new run, or find the one made before; raises `RequestRefused` for a key used with other content."""
+        accepted: Accepted = await self._batches.write(accepting.accept_all, run)
+        return accepted
+
+    async def file(self, new: Sequence[Delivery]) -> None:
+        """Store deliveries that belong to no run."""
+        await self._batches.write(accepting.file_all, new)
+
+    async def claim_accepted(self, crew: str, room: int, max_running: int, now: float) -> list[Run]:
+        """Take due accepted runs of a crew, by priority and age, as far as `max_running` permits."""
+        return await self._claim(claims.OfCrew(self._process, crew, room, max_running, now))
+
+    async def claim(self, state: State, room: int, now: float | None = None) -> list[Run]:
+        """Take runs in this state that nobody owns; with `now`, only those that are due."""
+        return await self._claim(claims.InState(self._process, state, room, now))
+
+    async def settle(self, decision: Decision) -> Run:
+        """Write a decision, trying for as long as it takes; raises `Stale`."""
+        settled: Run = await self._insist(settling.settle_all, decision)
+        return settled
+
+    async def load(self, run_id: str) -> Run | None:
+        """One run."""
+        rows = await self._read(select(runs).where(runs.c.run_id == run_id))
+        return run_of(rows[0]) if rows else None
+
+    async def find_runs(self, which: RunFilter) -> list[Run]:
+        """Runs, newest first."""
+        return [run_of(row) for row in await self._read(_listing(which))]
+
+    async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
+        """Take due deliveries of these channels, the longest due first."""
+        wanted = claims.DueDeliveries(self._process, tuple(channels), room, now)
+        claimed: list[Delivery] = await self._batches.write(claims.claim_deliveries, wanted)
+        return claimed
+
+    async def settle_delivery(self, delivery: Delivery) -> None:
+        """Write what became of a claimed delivery, trying for as long as it takes."""
+        await self._insist(settling.settle_deliveries, delivery)
+
+    async def deliveries_of(self, run_id: str) -> list[Delivery]:
+        """The deliveries of one run."""
+        query = select(deliveries, events).join(events).where(events.c.run_id == run_id)
+        rows = await self._read(query.order_by(events.c.created_at, deliveries.c.delivery_id))
+        return [delivery_of(row) for row in rows]
+
+    async def beat(self, now: float) -> None:
+        """Say that this process lives; raises `ProcessBuried` if the others have given it up."""
+
+        async def write(connection: AsyncConnection, _: Sequence[Any]) -> Sequence[Any]:
+            alive = update(processes).where(processes.c.name == self._process).values(beat_at=now)
+            result = await connection.execute(alive)
+            return [None if result.rowcount else ProcessBuried("this process was silent for too long")]
+
+        await self._batches.write(write, None)
+
+    async def bury(self, silent_since: float) -> int:
+        """Free what belongs to processes without a sign of life since then."""
+
+        async def write(connection: AsyncConnection, _: Sequence[Any]) -> Sequence[Any]:
+            return [await claims.bury(connection, silent_since)]
+
+        buried: int = await self._batches.write(write, None)
+        return buried
+
+    async def forget(self, ended_before: float) -> int:
+        """Delete runs that ended before then and have nothing left to deliver."""
+
+        async def write(connection: AsyncConnection, _: Sequence[Any]) -> Sequence[Any]:
+            return [await _forget(connection, ended_before)]
+
+        forgotten: int = await self._batches.write(write, None)
+        return forgotten
+
+    async def counts(self) -> dict[str, dict[str, int]]:
+        """How many runs per state and deliveries per state."""
+        found = {}
+        for name, table in (("runs", runs), ("deliveries", deliveries)):
+            rows = await self._read(select(table.c.state, func.count()).group_by(table.c.state))
+            found[name] = {row[0]: row[1] for row in rows}
+        return found
+
+    async def close(self) -> None:
+        """Commit what was handed in, give back every claim, and forget this process."""
+        await self._batches.drain()
+
+        async def leave(connection: AsyncConnection, _: Sequence[Any]) -> Sequence[Any]:
+            await claims.release(connection, [self._process])
+            return [None]
+
+        await self._batches.write(leave, None)
+
+    async def _claim(self, wanted: claims.OfCrew | claims.InState) -> list[Run]:
+        claimed: list[Run] = await self._batches.write(claims.claim_runs, wanted)
+        return claimed
+
+    async def _insist(self, write_all: WriteAll, item: Any) -> Any:
+        """Write what has already happened in the world: there is nobody to give the failure back to."""
+        while True:
+            try:
+                return await self._batches.write(write_all, item)
+            except StoreUnavailable as error:
+                log.warning("store_unavailable", reason=str(error), retry_in_s=RETRY_EVERY)
+                await asyncio.sleep(RETRY_EVERY)
+
+    async def _read(self, query: Select[Any]) -> Sequence[Any]:
+        try:
+            async with self._reader.connect() as connection:
+                rows: Sequence[Any] = (await connection.execute(query)).all()
+                return rows
+        except DBAPIError as error:
+            raise StoreUnavailable(str(error.orig)) from error
+
+
+def _listing(which: RunFilter) -> Select[Any]:
+    query = select(runs).order_by(runs.c.run_id.desc()).limit(which.limit)
+    if which.state is not None:
+        query = query.where(runs.c.state == which.state.value)
+    if which.crew is not None:
+        query = query.where(runs.c.crew == which.crew)
+    if which.crews is not None:
+        query = query.where(runs.c.crew.in_(sorted(which.crews)))
+    if which.source is not None:
+        query = query.where(runs.c.source == which.source)
+    return query if which.before is None else query.where(runs.c.run_id < which.before)
+
+
+async def _forget(connection: AsyncConnection, ended_before: float) -> int:
+    waiting = exists().where(
+        events.c.run_id == runs.c.run_id,
+        deliveries.c.event_id == events.c.event_id,
+        deliveries.c.state == DeliveryState.PENDING.value,
+    )
+    ended = await connection.execute(delete(runs).where(runs.c.finished_at < ended_before, ~waiting))
+    done = exists().where(deliveries.c.event_id == events.c.event_id, deliveries.c.state == DeliveryState.PENDING.value)
+    await connection.execute(delete(events).where(events.c.run_id.is_(None), events.c.created_at < ended_before, ~done))
+    return ended.rowcount

@@ -1,0 +1,139 @@
+"""The tables. The database repeats the core's rules as CHECKs: a third net below the table of arrows and the version.
+
+Bodies are bytes, never the database's own JSON type: that would rewrite numbers and refuse some text. Times are seconds
+since the epoch.
+"""
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+from bridge.core.model import FINAL_STATES, DeliveryState, State
+
+metadata = MetaData()
+
+
+def _one_of(column: str, values: list[str]) -> str:
+    listed = ", ".join(f"'{value}'" for value in sorted(values))
+    return f"{column} IN ({listed})"
+
+
+_FINAL = _one_of("state", [state.value for state in FINAL_STATES])
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", String(36), primary_key=True),
+    Column("crew", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("owner", Text),
+    Column("due_at", Float),
+    # the request, written once
+    Column("source", Text, nullable=False),
+    Column("idempotency_key", Text),
+    Column("fingerprint", String(64), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("deadline", Float),
+    Column("callback_url", Text),
+    Column("reply_to", Text),
+    Column("correlation_id", Text),
+    Column("traceparent", Text),
+    Column("inputs", LargeBinary, nullable=False),
+    Column("meta", LargeBinary, nullable=False),
+    Column("accepted_at", Float, nullable=False),
+    # the execution
+    Column("attempt", Integer, nullable=False),
+    Column("sent_at", Float),
+    Column("kickoff_id", Text),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("polls", Integer, nullable=False),
+    Column("progress", LargeBinary),
+    Column("result", Text),
+    Column("result_json", LargeBinary),
+    Column("usage", LargeBinary),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    CheckConstraint(_one_of("state", list(State)), name="runs_state"),
+    CheckConstraint(f"({_FINAL}) = (finished_at IS NOT NULL)", name="runs_finished"),
+    CheckConstraint("state NOT IN ('running', 'waiting_for_human') OR kickoff_id IS NOT NULL", name="runs_kickoff_id"),
+)
+
+Index(
+    "runs_key",
+    runs.c.source,
+    runs.c.crew,
+    runs.c.idempotency_key,
+    unique=True,
+    sqlite_where=runs.c.idempotency_key.is_not(None),
+    postgresql_where=runs.c.idempotency_key.is_not(None),
+)
+Index(
+    "runs_unkeyed",
+    runs.c.fingerprint,
+    runs.c.accepted_at,
+    sqlite_where=runs.c.idempotency_key.is_(None),
+    postgresql_where=runs.c.idempotency_key.is_(None),
+)
+_open = text(f"NOT ({_FINAL})")
+Index("runs_open", runs.c.state, runs.c.crew, runs.c.owner, runs.c.due_at, sqlite_where=_open, postgresql_where=_open)
+Index("runs_finished_at", runs.c.finished_at)
+Index("runs_kickoff", runs.c.crew, runs.c.kickoff_id)
+
+events = Table(
+    "events",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("run_id", String(36), ForeignKey("runs.run_id", ondelete="CASCADE")),
+    Column("crew", Text),
+    Column("correlation_id", Text),
+    Column("headers", LargeBinary, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+Index("events_run", events.c.run_id)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("delivery_id", Text, primary_key=True),
+    Column("event_id", Text, ForeignKey("events.event_id", ondelete="CASCADE"), nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("owner", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", Float, nullable=False),
+    Column("last_error", Text),
+    Column("delivered_at", Float),
+    CheckConstraint(_one_of("state", list(DeliveryState)), name="deliveries_state"),
+)
+Index("deliveries_event", deliveries.c.event_id)
+Index(
+    "deliveries_due",
+    deliveries.c.channel,
+    deliveries.c.due_at,
+    sqlite_where=text("state = 'pending'"),
+    postgresql_where=text("state = 'pending'"),
+)
+
+processes = Table(
+    "processes",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("beat_at", Float, nullable=False),
+)

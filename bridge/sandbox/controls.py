@@ -1,0 +1,66 @@
+"""The inputs by which a caller says how one execution shall go.
+
+Extra inputs are ignored by crews, so these may be sent through any client that knows nothing of the sandbox. A client
+may turn every input into text on the way, so text that holds the value is as good as the value.
+"""
+
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+import orjson
+
+PREFIX = "sandbox_"
+
+Outcome = Literal["success", "failure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What the caller fixed; None is left to the settings and the dice. `seconds` is the run time."""
+
+    seconds: float | None = None
+    outcome: Outcome | None = None
+    result_json: dict[str, object] | None = None
+
+
+def read_controls(inputs: Mapping[str, object]) -> Controls:
+    """Read `sandbox_seconds`, `sandbox_outcome` and `sandbox_result_json`; raise ValueError naming the bad one."""
+    return Controls(
+        seconds=_seconds(inputs.get("sandbox_seconds")),
+        outcome=_outcome(inputs.get("sandbox_outcome")),
+        result_json=_object(inputs.get("sandbox_result_json")),
+    )
+
+
+def _seconds(value: object) -> float | None:
+    if value is None:
+        return None
+    seconds = math.nan
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        with suppress(ValueError):
+            seconds = float(value)
+    if not math.isfinite(seconds) or seconds < 0:
+        raise ValueError(f"sandbox_seconds must be a number of at least 0; got {value!r}")
+    return seconds
+
+
+def _outcome(value: object) -> Outcome | None:
+    match value:
+        case None | "success" | "failure":
+            return value
+        case _:
+            raise ValueError(f"sandbox_outcome must be success or failure; got {value!r}")
+
+
+def _object(value: object) -> dict[str, object] | None:
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            raise ValueError("sandbox_result_json must be a JSON object") from None
+    if value is not None and not isinstance(value, dict):
+        raise ValueError("sandbox_result_json must be a JSON object")
+    return value

@@ -1,0 +1,75 @@
+"""Step 1: put a request into the store, once; or a refused message, for a person to look at."""
+
+from collections.abc import Callable, Collection
+
+from bridge.core import callback_url, events, lifecycle
+from bridge.core.errors import RequestRefused
+from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, KickoffRequest
+from bridge.ports import Accepted, Clock, NewId, RefusedMessage, Store, Wake
+
+
+class AcceptRequest:
+    """What every door calls with a request that it could read; `ports.Accept`."""
+
+    def __init__(
+        self,
+        store: Store,
+        crews: Collection[str],
+        callbacks: callback_url.CallbackRules,
+        clock: Clock,
+        new_id: NewId,
+        wake_crew: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._crews = crews
+        self._callbacks = callbacks
+        self._clock = clock
+        self._new_id = new_id
+        self._wake_crew = wake_crew
+
+    async def __call__(self, request: KickoffRequest, envelope: Envelope) -> Accepted:
+        """Store the request; raises `RequestRefused` or `StoreUnavailable`. When it returns, the run is durable."""
+        if request.crew not in self._crews:
+            raise RequestRefused("unknown_crew", f"there is no crew {request.crew!r} here", "crew")
+        if request.callback_url is not None:
+            callback_url.check(request.callback_url, self._callbacks)
+        accepted = await self._store.accept(lifecycle.accept(request, envelope, self._new_id(), self._clock()))
+        self._wake_crew(request.crew)
+        return accepted
+
+
+class RefuseMessage:
+    """What the queue's door calls with a message that cannot be accepted; `ports.Refuse`.
+
+    The message goes to the dead queue by way of the store, like every event: nothing waits behind it while the
+    publishing side is away.
+    """
+
+    def __init__(self, store: Store, dead_queue: str, clock: Clock, new_id: NewId, wake_deliver: Wake) -> None:
+        self._store = store
+        self._dead_queue = dead_queue
+        self._clock = clock
+        self._new_id = new_id
+        self._wake_deliver = wake_deliver
+
+    async def __call__(self, message: RefusedMessage) -> None:
+        """Store the message for the dead queue, and a notice for its `reply_to`; raises `StoreUnavailable`."""
+        deliveries = [self._dead_letter(message)]
+        if message.reply_to is not None:
+            deliveries.append(self._notice(message, message.reply_to))
+        await self._store.file(deliveries)
+        self._wake_deliver()
+
+    def _dead_letter(self, message: RefusedMessage) -> Delivery:
+        headers = {**message.headers, "x-bridge-reason": message.code, "x-bridge-detail": message.detail}
+        event = events.dead_letter(self._new_id(), message.body, message.content_type, headers, self._clock())
+        return self._delivery(event, self._dead_queue)
+
+    def _notice(self, message: RefusedMessage, reply_to: str) -> Delivery:
+        event = events.rejected(
+            self._new_id(), message.crew, message.code, message.detail, message.correlation_id, self._clock()
+        )
+        return self._delivery(event, reply_to)
+
+    def _delivery(self, event: Event, queue: str) -> Delivery:
+        return Delivery(event.event_id, event, Destination(Channel.QUEUE, queue), due_at=event.created_at)

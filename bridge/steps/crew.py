@@ -1,0 +1,18 @@
+"""One configured crew, as the steps see it."""
+
+from dataclasses import dataclass, field
+
+from bridge.core.model import CrewPolicy
+from bridge.core.timetable import Timetable
+from bridge.ports import CrewApi
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """A crew's API, what the operator decided for it, and when its followed runs are looked at next."""
+
+    name: str
+    api: CrewApi
+    policy: CrewPolicy
+    max_running: int
+    timetable: Timetable = field(default_factory=Timetable)

@@ -1,0 +1,43 @@
+"""Step 4: a run in doubt for which no evidence came in time."""
+
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from bridge.core import lifecycle
+from bridge.core.model import Run, State
+from bridge.ports import Clock, Store, Wake
+from bridge.steps.crew import Crew
+
+TICK = 5.0
+
+log = structlog.get_logger()
+
+
+class Doubt:
+    """Says that a run is in doubt, and does what its crew's policy wants."""
+
+    name = "doubt"
+
+    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_deliver: Wake) -> None:
+        self._crews = crews
+        self._store = store
+        self._clock = clock
+        self._wake_deliver = wake_deliver
+
+    async def claim(self, room: int) -> Sequence[Run]:
+        """Runs in doubt whose waiting time is over."""
+        claimed = await self._store.claim(State.IN_DOUBT, room, self._clock())
+        return [run for run in claimed if run.crew in self._crews]
+
+    async def handle(self, run: Run) -> None:
+        """Decide and write."""
+        policy = self._crews[run.crew].policy
+        decision = lifecycle.on_doubt_unresolved(run, policy, self._clock())
+        log.warning("run_in_doubt", run_id=run.run_id, crew=run.crew, policy=policy.in_doubt.value)
+        await self._store.settle(decision)
+        self._wake_deliver()
+
+    def pause(self) -> float:
+        """Seconds until the next claim."""
+        return TICK

@@ -1,0 +1,57 @@
+"""Step 2: start an execution at the crew API."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from bridge.core import lifecycle, schedule
+from bridge.core.crew_call import kickoff_body
+from bridge.core.errors import Stale
+from bridge.core.model import Run, State
+from bridge.ports import Clock, Store, Wake
+from bridge.steps.crew import Crew
+
+TICK = 1.0  # seconds between claims that nobody asked for
+
+log = structlog.get_logger()
+
+
+class Kickoff:
+    """Starts the runs of one crew. A run is only marked `starting` when nothing but the POST is left to do."""
+
+    def __init__(self, crew: Crew, store: Store, clock: Clock, wake_poll: Wake, wake_deliver: Wake) -> None:
+        self.name = f"kickoff-{crew.name}"
+        self._crew = crew
+        self._store = store
+        self._clock = clock
+        self._wake_poll = wake_poll
+        self._wake_deliver = wake_deliver
+
+    async def claim(self, room: int) -> Sequence[Run]:
+        """Accepted runs that the crew has a free place for."""
+        return await self._store.claim_accepted(self._crew.name, room, self._crew.max_running, self._clock())
+
+    async def handle(self, run: Run) -> None:
+        """Mark, POST, write down the answer. The mark is durable before the first byte can leave."""
+        await self._crew.api.turn()
+        starting = await self._store.settle(lifecycle.begin(run, self._clock()))
+        answer = await self._crew.api.kickoff(kickoff_body(starting, self._crew.policy))
+        decision = lifecycle.on_kickoff(starting, answer, self._crew.policy, self._clock())
+        log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, answer=type(answer).__name__)
+        try:
+            self._follow(await self._store.settle(decision))
+        except Stale:
+            log.error("kickoff_answer_too_late", run_id=run.run_id, kickoff_id=decision.run.kickoff_id)  # noqa: TRY400 - no bug
+        if decision.deliveries:
+            self._wake_deliver()
+
+    def pause(self) -> float:
+        """Seconds until the next claim."""
+        return TICK
+
+    def _follow(self, run: Run) -> None:
+        if run.state is State.RUNNING:
+            now = self._clock()
+            watch = lifecycle.watch_of(run, self._crew.policy, now)
+            self._crew.timetable.put(watch, schedule.next_look(watch, self._crew.policy, now))
+            self._wake_poll()

@@ -1,0 +1,67 @@
+"""Step 3: look at an execution's status until it is over. A look that changes nothing writes nothing."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from bridge.core import lifecycle, schedule
+from bridge.core.answers import NoAnswer, StatusAnswer
+from bridge.core.errors import StoreUnavailable
+from bridge.core.model import State, Watch
+from bridge.ports import Clock, Store, Wake
+from bridge.steps.crew import Crew
+
+TICK = 1.0
+STORE_PAUSE = 1.0
+
+log = structlog.get_logger()
+
+
+class Poll:
+    """Follows the runs of one crew by its timetable."""
+
+    def __init__(self, crew: Crew, store: Store, clock: Clock, wake_kickoff: Wake, wake_deliver: Wake) -> None:
+        self.name = f"poll-{crew.name}"
+        self._crew = crew
+        self._store = store
+        self._clock = clock
+        self._wake_kickoff = wake_kickoff
+        self._wake_deliver = wake_deliver
+
+    async def claim(self, room: int) -> Sequence[Watch]:
+        """The runs whose time has come."""
+        return self._crew.timetable.take_due(self._clock(), room)
+
+    async def handle(self, watch: Watch) -> None:
+        """Look once; write only what is news; note when to look again."""
+        await self._crew.api.turn()
+        asked_at = self._clock()
+        answer = await self._crew.api.status(watch.kickoff_id)
+        seen, news = lifecycle.look(watch, answer, self._crew.policy, asked_at)
+        try:
+            following = await self._write_down(seen, answer, asked_at) if news else True
+        except StoreUnavailable:
+            self._crew.timetable.put(watch, asked_at + STORE_PAUSE)  # unchanged: the next look finds the news again
+            raise
+        if following:
+            after = answer.after if isinstance(answer, NoAnswer) else None
+            self._crew.timetable.put(seen, schedule.next_look(seen, self._crew.policy, self._clock(), after))
+
+    def pause(self) -> float:
+        """Seconds until the next look is due."""
+        due = self._crew.timetable.next_due()
+        return TICK if due is None else due - self._clock()
+
+    async def _write_down(self, seen: Watch, answer: StatusAnswer, asked_at: float) -> bool:
+        """Whether the run is to be followed further."""
+        run = await self._store.load(seen.run_id)
+        if run is None or run.state is not State.RUNNING:
+            return False  # somebody ended it meanwhile
+        decision = lifecycle.on_status(run, seen, answer, self._crew.policy, asked_at)
+        settled = await self._store.settle(decision)
+        if decision.deliveries:
+            self._wake_deliver()
+        if settled.final:
+            log.info("run_ended", run_id=run.run_id, crew=run.crew, state=settled.state.value, polls=settled.polls)
+            self._wake_kickoff()
+        return not settled.final

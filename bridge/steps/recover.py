@@ -1,0 +1,54 @@
+"""Step 6: take up what a process that is no more has left behind."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from bridge.core import lifecycle, schedule
+from bridge.core.model import Run, State
+from bridge.ports import Clock, Store
+from bridge.steps.crew import Crew
+
+TICK = 5.0
+
+log = structlog.get_logger()
+
+
+class Recover:
+    """Runs without an owner: those that were being started are in doubt, those under way are followed again."""
+
+    name = "recover"
+
+    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_poll: Callable[[str], None]) -> None:
+        self._crews = crews
+        self._store = store
+        self._clock = clock
+        self._wake_poll = wake_poll
+
+    async def claim(self, room: int) -> Sequence[Run]:
+        """Ownerless runs, those that were being started first."""
+        started = await self._store.claim(State.STARTING, room)
+        running = await self._store.claim(State.RUNNING, room - len(started)) if len(started) < room else []
+        return [run for run in started + running if self._known(run)]
+
+    async def handle(self, run: Run) -> None:
+        """Put a run where it goes on from."""
+        crew = self._crews[run.crew]
+        now = self._clock()
+        if run.state is State.STARTING:
+            log.warning("start_interrupted", run_id=run.run_id, crew=run.crew)
+            await self._store.settle(lifecycle.on_orphan(run, crew.policy, now))
+            return
+        watch = lifecycle.watch_of(run, crew.policy, now)
+        crew.timetable.put(watch, schedule.spread(run.run_id, now, schedule.steady_interval(crew.policy)))
+        self._wake_poll(run.crew)
+
+    def pause(self) -> float:
+        """Seconds until the next claim."""
+        return TICK
+
+    def _known(self, run: Run) -> bool:
+        if run.crew in self._crews:
+            return True
+        log.warning("crew_not_configured", run_id=run.run_id, crew=run.crew)
+        return False
