@@ -1,3 +1,3 @@
-"""Kickoff Bridge: kickoff requests in from queues and webhooks, completion events out, each run started at most once."""
+"""Kickoff Bridge: kickoff requests in from queues and HTTP, completion events out, each run started at most once."""
 
 __version__ = "0.1.0"

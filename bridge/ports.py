@@ -111,6 +111,9 @@ class Store(Protocol):
     async def forget(self, ended_before: float) -> int:
         """Delete runs that ended before then and have nothing left to deliver; how many runs that were."""
 
+    async def ping(self) -> None:
+        """Return if the store can be read."""
+
     async def counts(self) -> dict[str, dict[str, int]]:
         """How many runs per state and deliveries per state, under `runs` and `deliveries`."""
 

@@ -6,6 +6,7 @@ connection, because a kept one that the server closes at the wrong moment looks 
 """
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
-import orjson
 
 from bridge.core import answers
 from bridge.core.answers import InDoubt, KickoffAnswer, NoAnswer, NotStarted, Reply, StatusAnswer, Unknown
@@ -68,7 +68,7 @@ class HttpCrewApi:
         try:
             request = self._kickoffs.post(
                 f"{self._url}/kickoff",
-                data=orjson.dumps(body),
+                data=json.dumps(body, ensure_ascii=False).encode(),
                 headers=headers,
                 allow_redirects=False,
                 trace_request_ctx=wire,

@@ -99,8 +99,9 @@ class Succeeded:
     """The execution is over and has a result."""
 
     result: str | None
-    result_json: Any
-    usage: Any
+    result_json: Any = None
+    usage: Any = None
+    progress: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,8 @@ def _speaks_of_quota(code: int, text: str) -> bool:
 def _read_state(body: Mapping[str, Any]) -> StatusAnswer:
     token = _token(body)
     if token in _SUCCEEDED:
-        return Succeeded(_result(body), body.get("result_json"), body.get("usage_metrics"))
+        result_json, usage = _portable(body.get("result_json")), _portable(body.get("usage_metrics"))
+        return Succeeded(_result(body), result_json, usage, _progress(body))
     if token in _FAILED:
         return Failed(_failure(body))
     if token in _STOPPED:
@@ -237,7 +239,7 @@ def _flow_waits(body: Mapping[str, Any]) -> bool:
 
 def _progress(body: Mapping[str, Any]) -> Any:
     progress = body.get("progress")
-    return progress if isinstance(progress, dict) else None
+    return _portable(progress) if isinstance(progress, dict) else None
 
 
 def _result(body: Mapping[str, Any]) -> str | None:
@@ -246,7 +248,7 @@ def _result(body: Mapping[str, Any]) -> str | None:
     if isinstance(result, dict):
         candidates += [result.get("output"), result.get("raw")]
     candidates += [_inner(body.get("last_executed_task"), "output"), _inner(_last(body.get("tasks_output")), "raw")]
-    return next((text for text in candidates if isinstance(text, str)), None)
+    return next((_clean(text) for text in candidates if isinstance(text, str)), None)
 
 
 def _inner(value: Any, name: str) -> Any:
@@ -262,24 +264,43 @@ def _failure(body: Mapping[str, Any]) -> str:
     if body.get("state"):
         names.insert(2, "status")  # beside a state, the prose is the exception's text
     texts = (body.get(name) for name in names)
-    return next((text[:MAX_MESSAGE] for text in texts if isinstance(text, str) and text), "no reason given")
+    return next((_short(text) for text in texts if isinstance(text, str) and text), "no reason given")
 
 
 def _message(body: bytes) -> str:
     """The API's own words, from any of its error shapes, shortened."""
     parsed = _json_object(body)
     if parsed is None:
-        return body[:MAX_MESSAGE].decode("utf-8", "replace").strip() or "no text"
+        return _short(body[:MAX_MESSAGE].decode("utf-8", "replace").strip()) or "no text"
     for name in ("detail", "message", "error"):
         value = parsed.get(name)
         if value:
-            return (value if isinstance(value, str) else json.dumps(value))[:MAX_MESSAGE]
+            return _short(value if isinstance(value, str) else json.dumps(value))
     return "no text"
 
 
 def _json_object(body: bytes) -> dict[str, Any] | None:
+    """The answer's object; NaN and Infinity, which are not JSON, read as null."""
     try:
-        value = json.loads(body)
+        value = json.loads(body, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _portable(value: Any) -> Any:
+    """The value as every JSON parser will take it; None for one that is nested too deeply to be written again."""
+    try:
+        return json.loads(_clean(json.dumps(value, ensure_ascii=False)))
+    except RecursionError:
+        return None
+
+
+def _clean(text: str) -> str:
+    """Text without lone surrogates, which JSON can spell but UTF-8 cannot hold."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _short(text: str) -> str:
+    """A message fit for every store and log: no NUL, no lone surrogates, not long."""
+    return _clean(text[:MAX_MESSAGE]).replace("\x00", "")

@@ -125,8 +125,9 @@ def on_status(run: Run, seen: Watch, answer: answers.StatusAnswer, policy: CrewP
     """Write down what `look` found worth it."""
     run = replace(run, polls=seen.polls, started_at=seen.started_at)
     match answer:
-        case answers.Succeeded(result, result_json, usage):
-            return _finish(run, State.SUCCEEDED, Outcome(result, result_json, usage), policy, asked_at)
+        case answers.Succeeded(result, result_json, usage, progress):
+            ended = replace(run, progress=progress or run.progress)
+            return _finish(ended, State.SUCCEEDED, Outcome(result, result_json, usage), policy, asked_at)
         case answers.Failed(message):
             return _finish(run, State.FAILED, Outcome(error=RunError("execution_failed", message)), policy, asked_at)
         case _ if _lost(seen, policy, asked_at):

@@ -1,8 +1,8 @@
 """Runs and deliveries to rows and back."""
 
+import json
 from typing import Any
 
-import orjson
 from sqlalchemy import Row
 
 from bridge.core.model import (
@@ -57,8 +57,8 @@ def new_run(run: Run) -> Values:
         "reply_to": envelope.reply_to,
         "correlation_id": envelope.correlation_id,
         "traceparent": envelope.traceparent,
-        "inputs": orjson.dumps(request.inputs),
-        "meta": orjson.dumps(request.meta),
+        "inputs": _dump(request.inputs),
+        "meta": _dump(request.meta),
         "accepted_at": run.accepted_at,
     }
 
@@ -77,7 +77,7 @@ def changing_columns(run: Run) -> Values:
         "finished_at": run.finished_at,
         "polls": run.polls,
         "progress": _dump(run.progress),
-        "result": outcome.result,
+        "result": None if outcome.result is None else outcome.result.encode(),
         "result_json": _dump(outcome.result_json),
         "usage": _dump(outcome.usage),
         "error_code": outcome.error and outcome.error.code,
@@ -116,7 +116,7 @@ def new_event(event: Event) -> Values:
         "run_id": event.run_id,
         "crew": event.crew,
         "correlation_id": event.correlation_id,
-        "headers": orjson.dumps(dict(event.headers)),
+        "headers": _dump(dict(event.headers)),
         "content_type": event.content_type,
         "created_at": event.created_at,
         "body": event.body,
@@ -162,15 +162,15 @@ def _event_of(row: Row[Any]) -> Event:
         run_id=row.run_id,
         crew=row.crew,
         correlation_id=row.correlation_id,
-        headers=orjson.loads(row.headers),
+        headers=_load(row.headers),
     )
 
 
 def _request_of(row: Row[Any]) -> KickoffRequest:
     return KickoffRequest(
         crew=row.crew,
-        inputs=orjson.loads(row.inputs),
-        meta=orjson.loads(row.meta),
+        inputs=_load(row.inputs),
+        meta=_load(row.meta),
         callback_url=row.callback_url,
         deadline=row.deadline,
         priority=row.priority,
@@ -180,12 +180,14 @@ def _request_of(row: Row[Any]) -> KickoffRequest:
 
 def _outcome_of(row: Row[Any]) -> Outcome:
     error = None if row.error_code is None else RunError(row.error_code, row.error_message)
-    return Outcome(row.result, _load(row.result_json), _load(row.usage), error)
+    result = None if row.result is None else row.result.decode()
+    return Outcome(result, _load(row.result_json), _load(row.usage), error)
 
 
 def _dump(value: Any) -> bytes | None:
-    return None if value is None else orjson.dumps(value)
+    """JSON by the standard library: faster writers refuse integers beyond 64 bits, faster readers round them."""
+    return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _load(value: bytes | None) -> Any:
-    return None if value is None else orjson.loads(value)
+    return None if value is None else json.loads(value)

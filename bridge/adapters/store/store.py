@@ -109,6 +109,10 @@ class SqlStore:
         forgotten: int = await self._batches.write(write, None)
         return forgotten
 
+    async def ping(self) -> None:
+        """Return if the store can be read; raises `StoreUnavailable`."""
+        await self._read(select(1))
+
     async def counts(self) -> dict[str, dict[str, int]]:
         """How many runs per state and deliveries per state."""
         found = {}

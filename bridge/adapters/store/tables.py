@@ -61,7 +61,7 @@ runs = Table(
     Column("finished_at", Float),
     Column("polls", Integer, nullable=False),
     Column("progress", LargeBinary),
-    Column("result", Text),
+    Column("result", LargeBinary),
     Column("result_json", LargeBinary),
     Column("usage", LargeBinary),
     Column("error_code", Text),

@@ -1,0 +1,145 @@
+"""The API for clients: submit a run, look at one, list them."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from bridge.adapters import http_headers, http_problem, http_views
+from bridge.adapters.http_auth import Client, Clients, Role
+from bridge.adapters.http_json import read_object, respond
+from bridge.adapters.http_wait import Patience, Waiting
+from bridge.core import events, request
+from bridge.core.errors import RequestRefused, StoreUnavailable
+from bridge.core.model import Envelope, KickoffRequest, Run, State
+from bridge.ports import Accept, RunFilter, Store
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 200
+_LIST_PARAMETERS = frozenset({"state", "crew", "limit", "cursor"})
+_RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class RunsApi:
+    """Runs over HTTP. A run that the client may not see does not exist for it."""
+
+    def __init__(self, accept: Accept, store: Store, clients: Clients, patience: Patience | None = None) -> None:
+        self._accept = accept
+        self._store = store
+        self._clients = clients
+        self._waiting = Waiting(store, patience or Patience())
+
+    def routes(self) -> list[web.RouteDef]:
+        """Every route, each with who may use it."""
+        submitters = self._clients.only(Role.SUBMIT)
+        anyone = self._clients.only(Role.SUBMIT, Role.READ)
+        return [
+            web.post("/v1/runs", submitters(self._submit)),
+            web.get("/v1/runs", anyone(self._list)),
+            web.get("/v1/runs/{run_id}", anyone(self._show)),
+        ]
+
+    async def _submit(self, http: web.Request, client: Client) -> web.Response:
+        asked = _read_request(await read_object(http), http.headers)
+        if not client.may_use(asked.crew):
+            raise http_problem.plain(403, "this client may not use this crew")
+        envelope = Envelope(client.source, traceparent=http_headers.traceparent(http.headers))
+        accepted = await self._accept(asked, envelope)
+        headers: dict[str, str] = {hdrs.LOCATION: f"/v1/runs/{accepted.run.run_id}"}
+        if accepted.replayed:
+            headers["Idempotency-Replayed"] = "true"
+        return await self._answer(http, accepted.run, headers)
+
+    async def _answer(self, http: web.Request, run: Run, headers: dict[str, str]) -> web.Response:
+        """`200` with the final run if the client would wait and it ends in time, else `202`."""
+        seconds = http_headers.preferred_wait(http.headers)
+        if seconds and not self._waiting.full:
+            headers["Preference-Applied"] = "wait"
+            run = await self._waiting.until_final(run, seconds, http)
+            if run.final and (shown := await self._in_full(run)):
+                return respond(shown, headers=headers)
+        return respond(http_views.accepted(run), 202, headers)
+
+    async def _in_full(self, run: Run) -> dict[str, Any] | None:
+        """None: the store went away; the run is stored all the same, so the answer must not be an error."""
+        try:
+            return http_views.run_with_deliveries(run, await self._store.deliveries_of(run.run_id))
+        except StoreUnavailable:
+            return None
+
+    async def _show(self, http: web.Request, client: Client) -> web.Response:
+        run = await self._visible(http.match_info["run_id"], client)
+        return respond(http_views.run_with_deliveries(run, await self._store.deliveries_of(run.run_id)))
+
+    async def _visible(self, run_id: str, client: Client) -> Run:
+        run = await self._store.load(run_id) if _RUN_ID.fullmatch(run_id) else None
+        if run is None or not client.may_see(run):
+            raise RequestRefused("unknown_run", "no run has this id")
+        return run
+
+    async def _list(self, http: web.Request, client: Client) -> web.Response:
+        asked = _list_parameters(http)
+        limit = _limit(asked.get("limit"))
+        found = await self._store.find_runs(
+            RunFilter(
+                state=_state(asked.get("state")),
+                crew=_crew(asked.get("crew")),
+                crews=client.crews,
+                source=None if client.sees_all else client.source,
+                before=_cursor(asked.get("cursor")),
+                limit=limit + 1,  # one more tells whether there is a next page
+            )
+        )
+        page = found[:limit]
+        next_cursor = page[-1].run_id if len(found) > limit else None
+        return respond({"runs": [events.describe(run) for run in page], "next_cursor": next_cursor})
+
+
+def _read_request(body: Mapping[str, Any], headers: http_headers.Headers) -> KickoffRequest:
+    key = http_headers.idempotency_key(headers)
+    asked = request.parse(body, idempotency_key=key)
+    if key is not None and key != asked.idempotency_key:
+        raise RequestRefused("invalid_request", "differs from the header Idempotency-Key", "idempotency_key")
+    return asked
+
+
+def _list_parameters(http: web.Request) -> dict[str, str]:
+    """Each parameter once; an unknown one is refused, since a misspelt filter would show everything."""
+    for name in http.query:
+        if name not in _LIST_PARAMETERS:
+            raise http_problem.parameter(
+                name, f"there is no such parameter, only {', '.join(sorted(_LIST_PARAMETERS))}"
+            )
+        if len(http.query.getall(name)) > 1:
+            raise http_problem.parameter(name, "must not be given twice")
+    return dict(http.query)
+
+
+def _state(text: str | None) -> State | None:
+    if text is None:
+        return None
+    try:
+        return State(text)
+    except ValueError:
+        raise http_problem.parameter("state", f"must be one of {', '.join(State)}") from None
+
+
+def _crew(text: str | None) -> str | None:
+    if text is not None and not (text and text.isprintable()):
+        raise http_problem.parameter("crew", "must be the name of a crew")
+    return text
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_LIMIT
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_LIMIT:
+        raise http_problem.parameter("limit", f"must be a whole number from 1 to {MAX_LIMIT}")
+    return int(text)
+
+
+def _cursor(text: str | None) -> str | None:
+    if text is not None and not _RUN_ID.fullmatch(text):
+        raise http_problem.parameter("cursor", "must be the next_cursor of another list")
+    return text

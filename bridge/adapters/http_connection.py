@@ -1,0 +1,96 @@
+"""One HTTP connection: the time a request's head may take, and an answer to what is not HTTP.
+
+aiohttp bounds an idle connection but not the head itself: a client that sends a byte now and then would hold its place
+for as long as an idle one may. The deadline starts with the connection, and later with the first byte of a new head.
+"""
+
+import asyncio
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import LineTooLong
+
+from bridge.adapters import http_problem
+
+_LINGER_SECONDS = 2.0  # for a refused body's rest, so that the client reads the answer and no reset
+
+log = structlog.get_logger()
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's connection with a deadline for heads; `head_seconds` and `keepalive_seconds` in seconds."""
+
+    __slots__ = ("_head_seconds", "_head_timer")
+
+    def __init__(self, server: web.Server, head_seconds: float, keepalive_seconds: float) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=keepalive_seconds,
+            access_log=None,  # type: ignore[arg-type]  # aiohttp asks whether there is one; its annotation does not
+            lingering_time=_LINGER_SECONDS,
+        )
+        self._head_seconds = head_seconds
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the deadline of the first head."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget the deadline."""
+        self._head_is_here()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Start, keep or end the deadline by what the parser made of the bytes."""
+        super().data_received(data)
+        # The parser tells nobody that it is inside a head. But bytes that leave the connection still waiting for a
+        # request can only be the beginning of one.
+        if self._waiter is None or self._waiter.done():
+            self._head_is_here()
+        elif data:
+            self._await_head()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer a head that is not HTTP. Its text stays out of log and answer: it may hold a token."""
+        if request.writer.output_size > 0:
+            raise ConnectionError(message)
+        log.debug("http.bad_head", status=status, error=type(exc).__name__)
+        response = http_problem.plain(431 if isinstance(exc, LineTooLong) else status).response()
+        response.force_close()
+        return response
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; those that aiohttp made before any middleware ran (417) become problems here."""
+        if isinstance(resp, web.HTTPException):
+            problem = http_problem.of(resp)
+            resp = resp if problem is None else problem.response()
+        resp.headers[hdrs.SERVER] = "kickoff-bridge"  # not which version of which library
+        return await super().finish_response(request, resp, start_time)
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = asyncio.get_running_loop().call_later(self._head_seconds, self.force_close)
+
+    def _head_is_here(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+class TurnedAway(asyncio.Protocol):
+    """A connection beyond the limit: closed at once, and cheaply."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Close it."""
+        transport.close()

@@ -1,0 +1,101 @@
+"""For operators' machines: alive, ready, metrics; no token needed, so no host, no secret, no payload is told."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+
+import structlog
+from aiohttp import hdrs, web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+
+from bridge import __version__
+from bridge.adapters.http_json import respond
+from bridge.core.model import DeliveryState, State
+from bridge.ports import Health, HealthCheck, Store
+
+CHECK_SECONDS = 2.0  # shorter than the patience of those who probe
+
+log = structlog.get_logger()
+
+
+class OpsApi:
+    """Health and metrics. `draining` says that the process takes nothing new, `check_seconds` what a check may take."""
+
+    def __init__(
+        self,
+        checks: Mapping[str, HealthCheck],
+        draining: Callable[[], bool],
+        store: Store,
+        registry: CollectorRegistry,
+        check_seconds: float = CHECK_SECONDS,
+    ) -> None:
+        self._checks = checks
+        self._draining = draining
+        self._registry = registry
+        self._counts = _Counts(store, registry, check_seconds)
+        self._check_seconds = check_seconds
+        build = Gauge("kickoff_bridge_build_info", "Always 1; the label says which.", ["version"], registry=registry)
+        build.labels(__version__).set(1)
+
+    def routes(self) -> list[web.RouteDef]:
+        """Every route."""
+        return [
+            web.get("/healthz", self._alive),
+            web.get("/readyz", self._ready),
+            web.get("/metrics", self._metrics),
+        ]
+
+    async def _alive(self, _http: web.Request) -> web.Response:
+        return respond({"status": "alive"})
+
+    async def _ready(self, _http: web.Request) -> web.Response:
+        results = await asyncio.gather(*(self._check(name, check) for name, check in self._checks.items()))
+        parts, draining = dict(zip(self._checks, results, strict=True)), self._draining()
+        ready = not draining and all(health.ok for health in results)
+        body = {
+            "status": "ready" if ready else "not ready",
+            "draining": draining,
+            "parts": {name: asdict(health) for name, health in parts.items()},
+        }
+        return respond(body, 200 if ready else 503)
+
+    async def _check(self, name: str, check: HealthCheck) -> Health:
+        try:
+            async with asyncio.timeout(self._check_seconds):
+                return await check()
+        except TimeoutError:
+            return Health(ok=False, detail="no answer in time")
+        except Exception:  # a broken check must not hide what the others say
+            log.warning("ops.check_failed", part=name, exc_info=True)
+            return Health(ok=False, detail="the check failed")
+
+    async def _metrics(self, _http: web.Request) -> web.Response:
+        await self._counts.refresh()
+        return web.Response(body=generate_latest(self._registry), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST})
+
+
+class _Counts:
+    """Gauges of what is in the store, counted when somebody asks; left out while the store is away."""
+
+    def __init__(self, store: Store, registry: CollectorRegistry, seconds: float) -> None:
+        self._store = store
+        self._seconds = seconds
+        runs = Gauge("kickoff_bridge_runs", "Runs in the store.", ["state"], registry=registry)
+        deliveries = Gauge("kickoff_bridge_deliveries", "Deliveries in the store.", ["state"], registry=registry)
+        self._gauges = {"runs": (runs, State), "deliveries": (deliveries, DeliveryState)}
+
+    async def refresh(self) -> None:
+        """Count again; a state without rows is 0, so that its series does not end."""
+        counts = await self._count()
+        for kind, (gauge, states) in self._gauges.items():
+            gauge.clear()
+            for state in states if counts else ():
+                gauge.labels(state.value).set(counts.get(kind, {}).get(state.value, 0))
+
+    async def _count(self) -> dict[str, dict[str, int]]:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await self._store.counts()
+        except Exception as error:  # noqa: BLE001  # the other metrics matter most when the store is broken
+            log.debug("ops.no_counts", error=type(error).__name__)
+            return {}

@@ -1,0 +1,125 @@
+"""The HTTP server: bind, serve routes within limits, stop without dropping what is in hand."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import structlog
+from aiohttp import web
+
+from bridge.adapters import http_problem
+from bridge.adapters.http_auth import Clients
+from bridge.adapters.http_connection import Connection, TurnedAway
+from bridge.adapters.http_json import BODY_SECONDS
+from bridge.adapters.http_wait import STOPPING
+
+_BACKLOG = 128  # connections that the kernel keeps until they are accepted
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where to listen and what one client may take. Sizes in bytes, times in seconds; port 0: any free one.
+
+    `keepalive_seconds` is longer than the 60 s for which proxies keep a connection, so that they close first.
+    `drain_seconds`: how long requests in hand may take when the server stops.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    ops_port: int | None = None
+    max_body: int = 1024 * 1024
+    max_connections: int = 1000
+    head_seconds: float = 10.0
+    body_seconds: float = 10.0
+    keepalive_seconds: float = 75.0
+    drain_seconds: float = 10.0
+
+
+class HttpServer:
+    """One port and its routes; a `ports.Service` that must be started before it runs."""
+
+    def __init__(self, listen: Listen, routes: Iterable[web.RouteDef], name: str = "http") -> None:
+        self.name = name
+        self._listen = listen
+        self._stopping = asyncio.Event()
+        self._runner = web.AppRunner(self._application(routes), shutdown_timeout=listen.drain_seconds)
+        self._listener: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is bound."""
+        assert self._listener is not None, "not started"
+        port: int = self._listener.sockets[0].getsockname()[1]
+        return port
+
+    async def start(self) -> None:
+        """Bind. Raises `OSError` if the port is in use or the host is not ours."""
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        try:
+            self._listener = await loop.create_server(
+                self._connect, self._listen.host, self._listen.port, backlog=_BACKLOG
+            )
+        except OSError:
+            await self._runner.cleanup()
+            raise
+        log.info("http.listening", service=self.name, host=self._listen.host, port=self.port)
+
+    async def run(self) -> None:
+        """Serve until stopped."""
+        try:
+            await self._stopping.wait()
+        finally:
+            await self.close()
+
+    def stop(self) -> None:
+        """Take no new connection; requests in hand are finished, those that wait are answered."""
+        self._stopping.set()
+        if self._listener is not None:
+            self._listener.close()
+
+    async def close(self) -> None:
+        """Stop, and wait until nothing is in hand any more; also for a server that never ran."""
+        self.stop()
+        await self._runner.cleanup()
+
+    def _application(self, routes: Iterable[web.RouteDef]) -> web.Application:
+        app = web.Application(
+            middlewares=[_log_requests, http_problem.middleware], client_max_size=self._listen.max_body
+        )
+        app[BODY_SECONDS] = self._listen.body_seconds
+        app[STOPPING] = self._stopping
+        app.add_routes(routes)
+        return app
+
+    def _connect(self) -> asyncio.BaseProtocol:
+        server = self._runner.server
+        if server is None or len(server.connections) >= self._listen.max_connections:
+            return TurnedAway()
+        return Connection(server, self._listen.head_seconds, self._listen.keepalive_seconds)
+
+
+def servers(
+    listen: Listen, api: Iterable[web.RouteDef], ops: Iterable[web.RouteDef], clients: Clients
+) -> tuple[HttpServer, ...]:
+    """The server, and a second one if the operators' routes have a port of their own; that one stops last.
+
+    Raises `ValueError` if the API would be open to other machines without asking who calls.
+    """
+    clients.check_host(listen.host)
+    if listen.ops_port is None:
+        return (HttpServer(listen, [*api, *ops]),)
+    return HttpServer(listen, api), HttpServer(replace(listen, port=listen.ops_port), ops, "http-ops")
+
+
+@web.middleware
+async def _log_requests(request: web.Request, handler: http_problem.Handler) -> web.StreamResponse:
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    response = await handler(request)
+    took = round((clock() - began) * 1000, 1)
+    route = http_problem.route_of(request)
+    log.debug("http.request", method=request.method, route=route, status=response.status, ms=took)
+    return response

@@ -1,0 +1,199 @@
+"""For tests of the HTTP doors: a real server on a free port, a real client, and fakes of what is behind."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import aiohttp
+from prometheus_client import CollectorRegistry
+
+from bridge.adapters.http_api import RunsApi
+from bridge.adapters.http_auth import Client, Clients, Role, digest
+from bridge.adapters.http_ops import OpsApi
+from bridge.adapters.http_server import HttpServer, Listen, servers
+from bridge.adapters.http_wait import Patience
+from bridge.core.errors import RequestRefused, StoreUnavailable
+from bridge.core.model import Delivery, Envelope, KickoffRequest, Outcome, Run, State
+from bridge.core.request import fingerprint
+from bridge.ports import Accepted, Health, HealthCheck, RunFilter
+
+TOKENS = {name: f"{name}-token-" + "x" * 32 for name in ("submitter", "reader", "operator", "narrow")}
+CLIENTS = Clients(
+    [
+        Client("submitter", digest(TOKENS["submitter"]), frozenset({Role.SUBMIT})),
+        Client("reader", digest(TOKENS["reader"]), frozenset({Role.READ})),
+        Client("operator", digest(TOKENS["operator"]), frozenset({Role.OPERATE})),
+        Client("narrow", digest(TOKENS["narrow"]), frozenset({Role.SUBMIT, Role.READ}), frozenset({"research"})),
+    ]
+)
+LISTEN = Listen(port=0, drain_seconds=5.0)
+BODY = {"crew": "research", "inputs": {"topic": "otters"}}
+
+
+def run_id(number: int) -> str:
+    return f"01920000-0000-7000-8000-{number:012d}"
+
+
+def bearer(name: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {TOKENS[name]}"}
+
+
+class FakeStore:
+    """Runs in a dict; `fail` is raised by every call, `ends_after` looks a run has succeeded."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, Run] = {}
+        self.deliveries: dict[str, list[Delivery]] = {}
+        self.fail: Exception | None = None
+        self.looks = 0
+        self.looked = asyncio.Event()
+        self.ends_after: int | None = None
+        self.filters: list[RunFilter] = []
+
+    def add(self, crew: str = "research", source: str = "client/submitter", **changes: Any) -> Run:
+        run = Run(
+            run_id(len(self.runs) + 1), KickoffRequest(crew, {}), Envelope(source), "f", State.ACCEPTED, 1_700_000_000.0
+        )
+        self.runs[run.run_id] = replace(run, **changes)
+        return self.runs[run.run_id]
+
+    async def load(self, wanted: str) -> Run | None:
+        self._check()
+        self.looks += 1
+        self.looked.set()
+        run = self.runs.get(wanted)
+        if run is not None and self.looks == self.ends_after:
+            self.runs[wanted] = replace(run, state=State.SUCCEEDED, outcome=Outcome(result="done"))
+        return self.runs.get(wanted)
+
+    async def find_runs(self, which: RunFilter) -> list[Run]:
+        self._check()
+        self.filters.append(which)
+        return [run for run in reversed(self.runs.values()) if _matches(run, which)][: which.limit]
+
+    async def deliveries_of(self, wanted: str) -> list[Delivery]:
+        self._check()
+        return self.deliveries.get(wanted, [])
+
+    async def counts(self) -> dict[str, dict[str, int]]:
+        self._check()
+        return {"runs": {"running": 3}, "deliveries": {"dead": 1}}
+
+    def _check(self) -> None:
+        if self.fail is not None:
+            raise self.fail
+
+
+def _matches(run: Run, which: RunFilter) -> bool:
+    return (
+        which.state in (None, run.state)
+        and which.crew in (None, run.crew)
+        and which.source in (None, run.envelope.source)
+        and (which.crews is None or run.crew in which.crews)
+        and (which.before is None or run.run_id < which.before)
+    )
+
+
+class FakeAccept:
+    """Puts runs in the fake store, once per key; `fail` is raised instead."""
+
+    def __init__(self, store: FakeStore) -> None:
+        self.store = store
+        self.fail: Exception | None = None
+        self.seen: list[tuple[KickoffRequest, Envelope]] = []
+        self.began = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def __call__(self, request: KickoffRequest, envelope: Envelope) -> Accepted:
+        self.began.set()
+        await self.go_on.wait()
+        if self.fail is not None:
+            raise self.fail
+        self.seen.append((request, envelope))
+        for run in self.store.runs.values():
+            if request.idempotency_key and run.request.idempotency_key == request.idempotency_key:
+                if fingerprint(request) != run.fingerprint:
+                    raise RequestRefused("idempotency_conflict", "other content", "idempotency_key")
+                return Accepted(run, replayed=True)
+        run = self.store.add(request.crew, request=request, envelope=envelope, fingerprint=fingerprint(request))
+        return Accepted(run, replayed=False)
+
+
+@dataclass
+class Bridge:
+    """A served API and everything behind it."""
+
+    store: FakeStore
+    accept: FakeAccept
+    servers: tuple[HttpServer, ...]
+    http: aiohttp.ClientSession
+    checks: dict[str, HealthCheck] = field(default_factory=dict)
+    draining: bool = False
+
+    @property
+    def port(self) -> int:
+        return self.servers[0].port
+
+    def url(self, path: str, server: int = 0) -> str:
+        return f"http://127.0.0.1:{self.servers[server].port}{path}"
+
+    async def submit(self, body: Any = None, name: str = "submitter", **headers: str) -> aiohttp.ClientResponse:
+        named = {key.replace("_", "-"): value for key, value in headers.items()}
+        return await self.http.post(self.url("/v1/runs"), json=body or BODY, headers={**bearer(name), **named})
+
+    async def get(self, path: str, name: str | None = "operator", server: int = 0) -> aiohttp.ClientResponse:
+        return await self.http.get(self.url(path, server), headers=bearer(name) if name else {})
+
+    async def raw(self, sent: bytes) -> bytes:
+        """Everything that comes back until the server closes the connection."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(sent)
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+
+@asynccontextmanager
+async def serving(
+    listen: Listen = LISTEN, clients: Clients = CLIENTS, patience: Patience | None = None, check_seconds: float = 2.0
+) -> AsyncIterator[Bridge]:
+    """A bridge's HTTP side, running."""
+    store = FakeStore()
+    accept = FakeAccept(store)
+    checks: dict[str, HealthCheck] = {"store": _fine}
+    api = RunsApi(accept, store, clients, patience)  # type: ignore[arg-type]  # a fake of what is used
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        bridge = Bridge(store, accept, (), http, checks)
+        ops = OpsApi(checks, lambda: bridge.draining, store, CollectorRegistry(), check_seconds)  # type: ignore[arg-type]
+        bridge.servers = servers(listen, api.routes(), ops.routes(), clients)
+        for server in bridge.servers:
+            await server.start()
+            stack.push_async_callback(_stopped, server, asyncio.create_task(server.run()))
+        yield bridge
+
+
+async def _stopped(server: HttpServer, running: asyncio.Task[None]) -> None:
+    server.stop()
+    await running
+
+
+async def _fine() -> Health:
+    return Health(ok=True, detail="writable")
+
+
+async def problem(response: aiohttp.ClientResponse, status: int, code: str) -> dict[str, Any]:
+    """The problem in an answer, checked for what every problem has."""
+    assert response.status == status, await response.text()
+    assert response.content_type == "application/problem+json"
+    told: dict[str, Any] = await response.json()
+    assert (told["status"], told["code"]) == (status, code)
+    assert told["type"].endswith(code)
+    assert told["title"]
+    return told
+
+
+STORE_AWAY = StoreUnavailable("postgresql://user:secret@db/ does not answer")

@@ -1,0 +1,128 @@
+"""Who may do what: every route for every kind of client, and what clients see of each other."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bridge.adapters.http_auth import Clients
+from bridge.adapters.http_server import Listen
+from tests.http_client import BODY, CLIENTS, TOKENS, Bridge, bearer, problem, run_id, serving
+
+ROUTES = [("POST", "/v1/runs"), ("GET", "/v1/runs"), ("GET", f"/v1/runs/{run_id(1)}")]
+OPEN = ["/healthz", "/readyz", "/metrics"]
+ALLOWED = {
+    "submitter": [202, 200, 200],
+    "reader": [403, 200, 200],
+    "operator": [202, 200, 200],
+    "narrow": [202, 200, 200],
+}
+BAD_CREDENTIALS = [
+    None,
+    "",
+    "Bearer",
+    "Bearer ",
+    "Bearer wrong",
+    "Bearer submitter",
+    f"Basic {'x' * 32}",
+    f"submitter-token-{'x' * 32}",
+    "Bearer tök€n",
+]
+
+
+@pytest.fixture
+async def bridge() -> AsyncIterator[Bridge]:
+    async with serving() as served:
+        served.store.add()
+        yield served
+
+
+async def ask(bridge: Bridge, method: str, path: str, headers: dict[str, str]) -> int:
+    response = await bridge.http.request(
+        method, bridge.url(path), json=BODY if method == "POST" else None, headers=headers
+    )
+    if response.status == 401:
+        told = await problem(response, 401, "unauthorized")
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+        assert "detail" not in told, "which part was wrong is nobody's business"
+    if response.status == 403:
+        await problem(response, 403, "forbidden")
+    return response.status
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+async def test_each_role_opens_its_routes(bridge: Bridge, name: str) -> None:
+    assert [await ask(bridge, *route, bearer(name)) for route in ROUTES] == ALLOWED[name]
+
+
+@pytest.mark.parametrize("credentials", BAD_CREDENTIALS)
+async def test_strangers_are_refused_everywhere(bridge: Bridge, credentials: str | None) -> None:
+    """No token, a wrong one, or a right one in the wrong clothes: one and the same answer."""
+    headers = {} if credentials is None else {"Authorization": credentials}
+    assert [await ask(bridge, *route, headers) for route in ROUTES] == [401] * len(ROUTES)
+
+
+async def test_two_tokens_are_none(bridge: Bridge) -> None:
+    """A proxy and the server behind it must not differ about which one counts."""
+    head = "GET /v1/runs HTTP/1.1\r\nHost: h\r\nConnection: close\r\n"
+    both = "".join(f"Authorization: {bearer(name)['Authorization']}\r\n" for name in ("reader", "operator"))
+    status = (await bridge.raw(f"{head}{both}\r\n".encode())).split(b" ")[1]
+    assert status in {b"400", b"401"}
+
+
+async def test_the_scheme_is_written_in_any_case(bridge: Bridge) -> None:
+    token = bearer("reader")["Authorization"].removeprefix("Bearer ")
+    assert await ask(bridge, "GET", "/v1/runs", {"Authorization": f"bearer  {token}"}) == 200
+
+
+@pytest.mark.parametrize("path", OPEN)
+async def test_health_and_metrics_need_no_token(bridge: Bridge, path: str) -> None:
+    assert (await bridge.get(path, None)).status == 200
+
+
+async def test_a_stranger_is_refused_before_the_body_is_read(bridge: Bridge) -> None:
+    """Nobody uploads anything without a token."""
+    await problem(await bridge.http.post(bridge.url("/v1/runs"), data=b"not json"), 401, "unauthorized")
+
+
+async def test_a_submitter_sees_only_its_own(bridge: Bridge) -> None:
+    """Others' runs are not forbidden to it but unknown, so that it cannot tell which exist."""
+    other = bridge.store.add(source="client/orders")
+    missing = await problem(await bridge.get(f"/v1/runs/{run_id(99)}", "submitter"), 404, "unknown_run")
+    hidden = await problem(await bridge.get(f"/v1/runs/{other.run_id}", "submitter"), 404, "unknown_run")
+    assert missing == hidden
+    assert (await bridge.get(f"/v1/runs/{other.run_id}", "reader")).status == 200
+    listed = await (await bridge.get("/v1/runs", "submitter")).json()
+    assert [run["run_id"] for run in listed["runs"]] == [run_id(1)]
+
+
+async def test_a_client_of_one_crew_neither_uses_nor_sees_another(bridge: Bridge) -> None:
+    await problem(await bridge.submit({**BODY, "crew": "triage"}, "narrow"), 403, "forbidden")
+    assert not bridge.accept.seen
+    other = bridge.store.add("triage")
+    await problem(await bridge.get(f"/v1/runs/{other.run_id}", "narrow"), 404, "unknown_run")
+    listed = await (await bridge.get("/v1/runs", "narrow")).json()
+    assert [run["crew"] for run in listed["runs"]] == ["research"]
+
+
+async def test_without_clients_everybody_on_this_machine_may_do_everything() -> None:
+    async with serving(clients=Clients()) as bridge:
+        assert [await ask(bridge, *route, {}) for route in ROUTES] == [202, 200, 200]
+        assert bridge.accept.seen[0][1].source == "client/anonymous"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.7", "bridge.example.com"])
+async def test_an_open_api_is_for_this_machine_only(host: str) -> None:
+    """The settings refuse this as well; a second look costs nothing and an open API would cost money."""
+    with pytest.raises(ValueError, match="loopback"):
+        async with serving(Listen(host=host, port=0), Clients()):
+            pass
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "localhost"])
+def test_loopback_has_many_names(host: str) -> None:
+    Clients().check_host(host)
+
+
+def test_no_token_is_shown_by_a_client() -> None:
+    """A client may end up in a log line; nothing of its token may."""
+    assert "token" not in repr(CLIENTS.identify(TOKENS["reader"]))

@@ -1,0 +1,178 @@
+"""Clients that are slow, large, many or no HTTP clients at all; read from raw sockets."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.http_client import BODY, LISTEN, Bridge, bearer, problem, serving
+
+TIGHT = replace(LISTEN, max_body=10_000, head_seconds=0.2, body_seconds=0.2, max_connections=3)
+TOKEN = f"Authorization: {bearer('submitter')['Authorization']}\r\n".encode()
+POST = b"POST /v1/runs HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n" + TOKEN
+GET = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+@pytest.fixture
+async def bridge() -> AsyncIterator[Bridge]:
+    async with serving(TIGHT) as served, asyncio.timeout(20):
+        yield served
+
+
+@pytest.mark.parametrize("head", [b"", b"G", b"GET /healthz HTTP/1.1\r\nHost: h\r\n", b"\r\n\r\n"])
+async def test_a_head_that_does_not_end_is_given_up(bridge: Bridge, head: bytes) -> None:
+    assert await bridge.raw(head) == b""
+
+
+async def test_a_head_that_trickles_is_given_up_as_well(bridge: Bridge) -> None:
+    """The deadline is for the whole head: a byte now and then does not move it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\n")
+    sent = 0
+    closed = asyncio.create_task(reader.read())
+    while not closed.done():
+        writer.write(b"x")
+        sent += 1
+        await asyncio.wait({closed}, timeout=0.02)
+    assert closed.result() == b""
+    assert sent > 2
+    writer.close()
+
+
+async def test_a_later_head_has_a_deadline_too(bridge: Bridge) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+    writer.write(GET)
+    await reader.readuntil(b'"alive"}')
+    writer.write(b"GET /heal")
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def test_an_idle_connection_outlives_the_deadline_for_heads(bridge: Bridge) -> None:
+    """Between two requests a client may think for as long as connections are kept."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+    for _ in range(2):
+        writer.write(GET)
+        await reader.readuntil(b'"alive"}')
+        idle = asyncio.create_task(reader.read(1))
+        await asyncio.wait({idle}, timeout=2 * TIGHT.head_seconds)
+        assert not idle.done(), "the server closed an idle connection"
+        idle.cancel()
+        await asyncio.gather(idle, return_exceptions=True)
+    writer.close()
+
+
+async def test_an_idle_connection_is_closed_in_the_end() -> None:
+    async with serving(replace(TIGHT, keepalive_seconds=0.1)) as bridge, asyncio.timeout(20):
+        assert (await bridge.raw(GET)).endswith(b'"alive"}')
+
+
+async def test_requests_that_follow_at_once_are_all_answered(bridge: Bridge) -> None:
+    answers = await bridge.raw(GET * 3 + GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    assert answers.count(b'"alive"}') == 4
+
+
+async def test_a_body_that_does_not_come_is_408(bridge: Bridge) -> None:
+    answer = await bridge.raw(POST + b"Content-Length: 100\r\n\r\n{")
+    assert b" 408 " in answer.partition(b"\r\n")[0]
+    assert b'"code":"request_timeout"' in answer
+
+
+async def test_a_body_that_trickles_is_408(bridge: Bridge) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+    writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+    head = asyncio.create_task(reader.readline())
+    while not head.done():
+        writer.write(b"1\r\n \r\n")
+        await asyncio.wait({head}, timeout=0.02)
+    assert b" 408 " in head.result()
+    writer.close()
+
+
+async def test_a_client_that_leaves_in_the_middle_is_no_failure(bridge: Bridge) -> None:
+    with capture_logs() as logs:
+        _, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+        writer.write(POST + b"Content-Length: 100\r\n\r\n{")
+        await writer.drain()
+        writer.close()
+        while not any(line["event"] == "http.request" for line in logs):
+            await bridge.raw(b"x\r\n\r\n")
+    assert not bridge.accept.seen
+    assert {line["log_level"] for line in logs} == {"debug"}
+
+
+async def test_the_largest_body_is_taken_and_one_more_byte_is_not(bridge: Bridge) -> None:
+    for size, status in ((TIGHT.max_body, 202), (TIGHT.max_body + 1, 413)):
+        body = b'{"crew":"research"' + b" " * (size - 19) + b"}"
+        assert len(body) == size
+        headers = {"Content-Type": "application/json", **bearer("submitter")}
+        response = await bridge.http.post(bridge.url("/v1/runs"), data=body, headers=headers)
+        assert response.status == status
+
+
+async def test_a_body_that_announces_too_much_is_refused_unread(bridge: Bridge) -> None:
+    answer = await bridge.raw(POST + b"Connection: close\r\nContent-Length: 999999999\r\n\r\n")
+    assert b'"code":"too_large"' in answer
+
+
+async def test_a_body_without_a_length_is_counted_as_it_comes(bridge: Bridge) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b" " * 1000
+
+    headers = {"Content-Type": "application/json", **bearer("submitter")}
+    response = await bridge.http.post(bridge.url("/v1/runs"), data=chunks(), headers=headers)
+    told = await problem(response, 413, "too_large")
+    assert "10000 bytes" in told["detail"]
+
+
+async def test_a_gzip_bomb_is_measured_by_what_comes_out(bridge: Bridge) -> None:
+    """Ten megabytes of spaces are ten kilobytes on the wire, under the limit."""
+    bomb = gzip.compress(b" " * 9_000_000)
+    assert len(bomb) < TIGHT.max_body
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip", **bearer("submitter")}
+    response = await bridge.http.post(bridge.url("/v1/runs"), data=bomb, headers=headers)
+    await problem(response, 413, "too_large")
+
+
+async def test_connections_beyond_the_limit_are_closed_at_once() -> None:
+    """And a place that is given back can be taken again."""
+    async with serving(replace(TIGHT, head_seconds=30, max_connections=2)) as bridge, asyncio.timeout(20):
+        held = [await asyncio.open_connection("127.0.0.1", bridge.port) for _ in range(2)]
+        for reader, writer in held:
+            writer.write(GET)
+            await reader.readuntil(b'"alive"}')
+        assert await bridge.raw(b"") == b""
+        held[0][1].close()
+        while not await bridge.raw(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")):
+            pass  # the server has not seen yet that a place is free
+        held[1][1].close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"hello\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", b"431"),
+        (POST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX-Token: hush\x00\r\n\r\n", b"400"),
+    ],
+)
+async def test_what_is_not_http_is_a_problem_too(bridge: Bridge, sent: bytes, status: bytes) -> None:
+    """Its text is neither told nor logged: a broken header may well be the one with the token."""
+    with capture_logs() as logs:
+        answer = await bridge.raw(sent)
+    assert answer.split(b" ")[1] == status
+    assert b"application/problem+json" in answer
+    assert b"hush" not in answer
+    assert "hush" not in str(logs)
+
+
+async def test_an_upload_may_ask_first(bridge: Bridge) -> None:
+    response = await bridge.http.post(bridge.url("/v1/runs"), json=BODY, headers=bearer("submitter"), expect100=True)
+    assert response.status == 202

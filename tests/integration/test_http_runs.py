@@ -1,0 +1,143 @@
+"""Looking at runs over HTTP: one with its deliveries, and lists page by page."""
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bridge.core.model import Channel, Delivery, DeliveryState, Destination, Event, Outcome, State
+from tests.http_client import STORE_AWAY, Bridge, problem, run_id, serving
+
+
+@pytest.fixture
+async def bridge() -> AsyncIterator[Bridge]:
+    async with serving() as served:
+        yield served
+
+
+def delivery(channel: Channel, target: str, state: DeliveryState = DeliveryState.PENDING) -> Delivery:
+    event = Event("e-1", "run.succeeded", b"{}", "application/json", 0.0, run_id(1))
+    return Delivery("e-1-1", event, Destination(channel, target), state, 2, 1_700_000_000.5, "connection refused")
+
+
+async def test_a_run_is_shown_with_its_deliveries(bridge: Bridge) -> None:
+    run = bridge.store.add(state=State.SUCCEEDED, kickoff_id="k-1", outcome=Outcome(result="done"))
+    bridge.store.deliveries[run.run_id] = [delivery(Channel.EXCHANGE, "research.succeeded")]
+    shown = await (await bridge.get(f"/v1/runs/{run.run_id}")).json()
+    assert (shown["run_id"], shown["state"], shown["result"]) == (run.run_id, "succeeded", "done")
+    assert shown["deliveries"] == [
+        {
+            "id": "e-1-1",
+            "run_id": run.run_id,
+            "event_id": "e-1",
+            "type": "run.succeeded",
+            "destination": "exchange:research.succeeded",
+            "state": "pending",
+            "attempts": 2,
+            "next_attempt_at": "2023-11-14T22:13:20.500Z",
+            "last_error": "connection refused",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("channel", "target", "told"),
+    [
+        (Channel.QUEUE, "reply.orders", "queue:reply.orders"),
+        (Channel.CALLBACK, "https://me:pw@shop.example:8443/done?token=t#f", "https://shop.example:8443/done"),
+        (Channel.CALLBACK, "https://[2001:db8::1]/done", "https://[2001:db8::1]/done"),
+    ],
+)
+async def test_a_destination_tells_no_secret(bridge: Bridge, channel: Channel, target: str, told: str) -> None:
+    """Passwords and query strings of callback URLs let their owner in somewhere."""
+    run = bridge.store.add()
+    bridge.store.deliveries[run.run_id] = [delivery(channel, target)]
+    shown = await (await bridge.get(f"/v1/runs/{run.run_id}")).json()
+    assert shown["deliveries"][0]["destination"] == told
+
+
+async def test_a_delivery_that_is_over_has_no_next_attempt(bridge: Bridge) -> None:
+    run = bridge.store.add()
+    bridge.store.deliveries[run.run_id] = [delivery(Channel.QUEUE, "q", state) for state in DeliveryState]
+    shown = await (await bridge.get(f"/v1/runs/{run.run_id}")).json()
+    assert [one["next_attempt_at"] is None for one in shown["deliveries"]] == [False, True, True]
+
+
+@pytest.mark.parametrize("strange", ["1", "..", "%00", "%2e%2e%2fx", "0" * 5000, run_id(1).replace("-", "_")])
+async def test_what_is_no_run_id_is_not_asked_for(bridge: Bridge, strange: str) -> None:
+    """A database would choke on some of these, and an answer of its own would tell which."""
+    response = await bridge.get(f"/v1/runs/{strange}")
+    assert response.status == 404
+    assert bridge.store.looks == 0
+
+
+async def test_numbers_beyond_64_bits_are_shown(bridge: Bridge) -> None:
+    """The fast JSON writer refuses them; a run must not become invisible because of what its crew said."""
+    run = bridge.store.add(outcome=Outcome(result_json={"big": 2**70, "half": "\ud800"}))
+    shown = json.loads(await (await bridge.get(f"/v1/runs/{run.run_id}")).read())
+    assert shown["result_json"] == {"big": 2**70, "half": "\ud800"}
+
+
+async def test_pages_follow_each_other_to_the_end(bridge: Bridge) -> None:
+    """Newest first, no run twice, none left out, and the last page says that it is the last."""
+    for _ in range(5):
+        bridge.store.add()
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = await (await bridge.get(f"/v1/runs?limit=2{cursor and '&cursor='}{cursor}")).json()
+        seen.append([run["run_id"] for run in page["runs"]])
+        cursor = page["next_cursor"]
+    assert seen == [[run_id(5), run_id(4)], [run_id(3), run_id(2)], [run_id(1)]]
+
+
+async def test_a_full_last_page_is_the_last(bridge: Bridge) -> None:
+    bridge.store.add()
+    bridge.store.add()
+    page = await (await bridge.get("/v1/runs?limit=2")).json()
+    assert len(page["runs"]) == 2
+    assert page["next_cursor"] is None
+    assert "deliveries" not in page["runs"][0]
+
+
+async def test_filters_reach_the_store(bridge: Bridge) -> None:
+    bridge.store.add("triage", state=State.FAILED)
+    bridge.store.add("triage")
+    bridge.store.add()
+    page = await (await bridge.get("/v1/runs?state=failed&crew=triage")).json()
+    assert [run["run_id"] for run in page["runs"]] == [run_id(1)]
+    asked = bridge.store.filters[0]
+    assert (asked.limit, asked.source, asked.crews) == (51, None, None)
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("state=gone", "state"),
+        ("state=", "state"),
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=ten", "limit"),
+        ("limit=%C2%B2", "limit"),
+        ("limit=", "limit"),
+        ("cursor=abc", "cursor"),
+        ("cursor=", "cursor"),
+        ("crew=", "crew"),
+        ("crew=a%00b", "crew"),
+        ("stat=failed", "stat"),
+        ("state=failed&state=running", "state"),
+    ],
+)
+async def test_a_wrong_parameter_is_named(bridge: Bridge, query: str, name: str) -> None:
+    told = await problem(await bridge.get(f"/v1/runs?{query}"), 422, "invalid_request")
+    assert told["field"] == name
+    assert not bridge.store.filters
+
+
+@pytest.mark.parametrize("path", ["/v1/runs", f"/v1/runs/{run_id(1)}"])
+async def test_a_store_that_is_away_is_503_with_a_time(bridge: Bridge, path: str) -> None:
+    bridge.store.fail = STORE_AWAY
+    response = await bridge.get(path)
+    told = await problem(response, 503, "service_unavailable")
+    assert response.headers["Retry-After"] == "5"
+    assert "secret" not in str(told)

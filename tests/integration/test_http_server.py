@@ -1,0 +1,95 @@
+"""The server's life: bind, run, stop, and what happens to requests in hand."""
+
+import asyncio
+from dataclasses import replace
+
+import aiohttp
+import pytest
+
+from bridge.adapters.http_server import HttpServer, Listen
+from tests.http_client import LISTEN, problem, serving
+
+
+async def test_a_port_in_use_is_an_error_at_the_start() -> None:
+    """Before anything runs, and with the address in the message."""
+    async with serving() as bridge:
+        second = HttpServer(replace(LISTEN, port=bridge.port), [])
+        with pytest.raises(OSError, match=str(bridge.port)):
+            await second.start()
+        await second.close()
+
+
+async def test_a_request_in_hand_is_finished() -> None:
+    """A stop while a run is being stored must not leave the client without its answer."""
+    async with serving() as bridge:
+        bridge.accept.go_on.clear()
+        asking = asyncio.create_task(bridge.submit())
+        await bridge.accept.began.wait()
+        port = bridge.port
+        bridge.servers[0].stop()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        bridge.accept.go_on.set()
+        assert (await asking).status == 202
+
+
+async def test_a_request_that_never_ends_does_not_hold_the_stop() -> None:
+    async with asyncio.timeout(20):
+        async with serving(replace(LISTEN, drain_seconds=0.1)) as bridge:
+            bridge.accept.go_on.clear()
+            asking = asyncio.create_task(bridge.submit())
+            await bridge.accept.began.wait()
+        with pytest.raises(aiohttp.ClientError):
+            await asking
+
+
+async def test_connections_without_a_request_do_not_hold_the_stop() -> None:
+    async with asyncio.timeout(20):
+        async with serving(Listen(port=0, drain_seconds=60)) as bridge:
+            await (await bridge.get("/healthz")).read()
+            reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+            writer.write(b"GET /hea")
+            await writer.drain()
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_many_requests_share_one_connection() -> None:
+    async with serving() as bridge:
+        for _ in range(20):
+            await (await bridge.get("/healthz")).read()
+        assert bridge.http.connector is not None
+        assert len(bridge.servers[0]._runner.server.connections) == 1  # type: ignore[union-attr]
+
+
+async def test_operators_routes_may_have_their_own_port() -> None:
+    """Then the port for clients does not have them, and the other one has nothing else."""
+    async with serving(replace(LISTEN, ops_port=0)) as bridge:
+        assert [server.name for server in bridge.servers] == ["http", "http-ops"]
+        assert (await bridge.get("/healthz", server=1)).status == 200
+        assert (await bridge.get("/v1/runs", server=0)).status == 200
+        await problem(await bridge.get("/healthz", server=0), 404, "not_found")
+        await problem(await bridge.get("/v1/runs", server=1), 404, "not_found")
+
+
+async def test_a_server_that_never_ran_can_be_closed() -> None:
+    """Another part may fail to start after this one has bound its port."""
+    server = HttpServer(LISTEN, [])
+    await server.start()
+    port = server.port
+    await server.close()
+    again = HttpServer(replace(LISTEN, port=port), [])
+    await again.start()
+    await again.close()
+
+
+async def test_a_cancelled_server_lets_go_of_its_port() -> None:
+    """The task group cancels it when another part dies."""
+    server = HttpServer(LISTEN, [])
+    await server.start()
+    port, running = server.port, asyncio.create_task(server.run())
+    await asyncio.sleep(0)  # let it begin
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)

@@ -1,0 +1,192 @@
+"""Submitting runs over real HTTP: the answer, keys, replays, waiting for the end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from bridge.adapters.http_wait import Patience
+from bridge.core.errors import RequestRefused
+from bridge.core.model import State
+from tests.http_client import BODY, STORE_AWAY, Bridge, bearer, problem, run_id, serving
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+async def bridge() -> AsyncIterator[Bridge]:
+    async with serving(patience=Patience(interval=0.005, places=2)) as served:
+        yield served
+
+
+async def test_an_accepted_run_is_told_with_its_location(bridge: Bridge) -> None:
+    """202 comes with the run's id, its place, and no cache may keep it."""
+    response = await bridge.submit(Idempotency_Key="order-1")
+    assert response.status == 202
+    assert response.headers["Location"] == f"/v1/runs/{run_id(1)}"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert "Idempotency-Replayed" not in response.headers
+    assert await response.json() == {
+        "run_id": run_id(1),
+        "state": "accepted",
+        "crew": "research",
+        "idempotency_key": "order-1",
+        "accepted_at": "2023-11-14T22:13:20.000Z",
+    }
+
+
+async def test_the_sender_is_the_client(bridge: Bridge) -> None:
+    """Keys and visibility are scoped by who sent a request."""
+    await bridge.submit(traceparent=TRACE)
+    request, envelope = bridge.accept.seen[0]
+    assert request.inputs == {"topic": "otters"}
+    assert (envelope.source, envelope.traceparent) == ("client/submitter", TRACE)
+
+
+async def test_a_malformed_trace_is_dropped(bridge: Bridge) -> None:
+    """A bad trace is the tracer's trouble; the run goes on without."""
+    await bridge.submit(traceparent=TRACE.upper())
+    assert bridge.accept.seen[0][1].traceparent is None
+
+
+async def test_a_replay_gets_the_original_answer(bridge: Bridge) -> None:
+    """The same key and content: the same body, although the run has gone on, and a header that says so."""
+    first = await bridge.submit(Idempotency_Key="order-1")
+    bridge.store.ends_after = 1
+    await bridge.store.load(run_id(1))
+    again = await bridge.submit(Idempotency_Key='"order-1"')
+    assert again.status == 202
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert await again.read() == await first.read()
+
+
+async def test_a_key_with_other_content_is_a_conflict(bridge: Bridge) -> None:
+    await bridge.submit(Idempotency_Key="order-1")
+    response = await bridge.submit({**BODY, "inputs": {}}, Idempotency_Key="order-1")
+    told = await problem(response, 422, "idempotency_conflict")
+    assert told["errors"] == [{"pointer": "/idempotency_key", "detail": "other content"}]
+
+
+async def test_a_key_in_header_and_body_must_be_one(bridge: Bridge) -> None:
+    """Which of two keys was meant cannot be guessed."""
+    body = {**BODY, "idempotency_key": "order-1"}
+    told = await problem(await bridge.submit(body, Idempotency_Key="order-2"), 422, "invalid_request")
+    assert told["field"] == "idempotency_key"
+    assert (await bridge.submit(body, Idempotency_Key='"order-1"')).status == 202
+
+
+async def test_broken_quotes_are_refused(bridge: Bridge) -> None:
+    told = await problem(await bridge.submit(Idempotency_Key='"order'), 422, "invalid_request")
+    assert told["field"] == "Idempotency-Key"
+
+
+async def test_two_keys_are_refused(bridge: Bridge) -> None:
+    response = await bridge.http.post(
+        bridge.url("/v1/runs"),
+        json=BODY,
+        headers=[
+            *bearer("submitter").items(),
+            ("Idempotency-Key", "a"),
+            ("Idempotency-Key", "b"),
+        ],
+    )
+    await problem(response, 422, "invalid_request")
+
+
+async def test_who_waits_gets_the_end(bridge: Bridge) -> None:
+    """`Prefer: wait` answers 200 with the run in full as soon as the store says that it is over."""
+    bridge.store.ends_after = 3
+    response = await bridge.submit(Prefer="respond-async, wait=30")
+    assert response.status == 200
+    assert response.headers["Preference-Applied"] == "wait"
+    assert response.headers["Location"] == f"/v1/runs/{run_id(1)}"
+    told = await response.json()
+    assert (told["state"], told["result"], told["deliveries"]) == ("succeeded", "done", [])
+
+
+async def test_waiting_in_vain_ends_in_202(bridge: Bridge) -> None:
+    response = await bridge.submit(Prefer="wait=1")
+    assert response.status == 202
+    assert (await response.json())["state"] == "accepted"
+    assert bridge.store.looks > 1
+
+
+@pytest.mark.parametrize("prefer", ["wait", "wait=0", "wait=-1", "wait=soon", "return=minimal"])
+async def test_a_preference_that_says_nothing_is_passed_over(bridge: Bridge, prefer: str) -> None:
+    response = await bridge.submit(Prefer=prefer)
+    assert response.status == 202
+    assert "Preference-Applied" not in response.headers
+    assert bridge.store.looks == 0
+
+
+async def test_a_store_that_goes_away_does_not_spoil_an_accepted_run(bridge: Bridge) -> None:
+    """The run is stored; an error now would make the client believe that it is not."""
+    waiting = asyncio.create_task(bridge.submit(Prefer="wait=1"))
+    await bridge.store.looked.wait()
+    bridge.store.fail = STORE_AWAY
+    assert (await waiting).status == 202
+
+
+async def test_a_final_run_without_its_deliveries_is_202(bridge: Bridge) -> None:
+    """The store went away between the last look and the deliveries."""
+    await bridge.submit(Idempotency_Key="order-1")
+    bridge.store.runs[run_id(1)] = replace(bridge.store.runs[run_id(1)], state=State.SUCCEEDED)
+    bridge.store.fail = STORE_AWAY
+    assert (await bridge.submit(Idempotency_Key="order-1", Prefer="wait=5")).status == 202
+
+
+async def test_waiting_ends_when_the_server_stops(bridge: Bridge) -> None:
+    """A stop does not take as long as the most patient client."""
+    waiting = asyncio.create_task(bridge.submit(Prefer="wait=60"))
+    await bridge.store.looked.wait()
+    bridge.servers[0].stop()
+    async with asyncio.timeout(5):
+        assert (await waiting).status == 202
+
+
+async def test_nobody_looks_for_a_client_that_is_gone() -> None:
+    """Else a client could leave and come again, and each time leave somebody behind who asks the store."""
+    async with serving(patience=Patience(interval=0.005, places=1)) as bridge, asyncio.timeout(10):
+        gone = asyncio.create_task(bridge.submit(Prefer="wait=60"))
+        await bridge.store.looked.wait()
+        gone.cancel()
+        while "Preference-Applied" not in (await bridge.submit(Prefer="wait=1")).headers:
+            pass  # the only place is still taken
+
+
+async def test_too_many_who_wait_are_answered_at_once(bridge: Bridge) -> None:
+    """Looking at the store for hundreds of waiting clients would cost everybody."""
+    patient = [asyncio.create_task(bridge.submit(Prefer="wait=60")) for _ in range(2)]
+    while len(bridge.accept.seen) < 2:
+        await bridge.store.looked.wait()
+        bridge.store.looked.clear()
+    await bridge.store.looked.wait()
+    response = await bridge.submit(Prefer="wait=60")
+    assert response.status == 202
+    assert "Preference-Applied" not in response.headers
+    bridge.servers[0].stop()
+    assert [answer.status for answer in await asyncio.gather(*patient)] == [202, 202]
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("unknown_crew", 404),
+        ("missing_inputs", 422),
+        ("callback_not_allowed", 422),
+        ("reply_to_not_allowed", 422),
+        ("unknown_run", 404),
+        ("not_waiting", 409),
+        ("too_large", 413),
+        ("invalid_request", 422),
+        ("invalid_json", 400),
+        ("idempotency_conflict", 422),
+    ],
+)
+async def test_every_refusal_has_its_status(bridge: Bridge, code: str, status: int) -> None:
+    bridge.accept.fail = RequestRefused(code, "because", "meta.a/b")  # type: ignore[arg-type]
+    told = await problem(await bridge.submit(), status, code)
+    assert told["detail"] == "because"
+    assert told["field"] == "meta.a/b"
+    assert told["errors"] == [{"pointer": "/meta/a~1b", "detail": "because"}]
