@@ -18,6 +18,7 @@ import aiohttp
 
 from bridge.core import answers
 from bridge.core.answers import InDoubt, KickoffAnswer, NoAnswer, NotStarted, Reply, StatusAnswer, Unknown
+from bridge.ports import Health
 
 KICKOFF_TIMEOUT = 60.0  # seconds; the slowest honest answer that was seen, with a margin
 STATUS_TIMEOUT = 30.0
@@ -90,6 +91,14 @@ class HttpCrewApi:
         except _WEATHER as error:
             return NoAnswer(_say(error))
         return Unknown("the answer is too large") if reply is None else answers.read_status(reply)
+
+    async def probe(self) -> Health:
+        """Whether the crew answers `GET /inputs` with this token; its root path answers 404 even when all is well."""
+        try:
+            async with self._looks.get(f"{self._url}/inputs", headers=self._headers, allow_redirects=False) as response:
+                return Health(ok=response.status == 200, detail=f"GET /inputs: HTTP {response.status}")
+        except _WEATHER as error:
+            return Health(ok=False, detail=f"GET /inputs: {_say(error)}")
 
 
 @asynccontextmanager

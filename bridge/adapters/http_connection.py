@@ -63,7 +63,7 @@ class Connection(web.RequestHandler):
         """Answer a head that is not HTTP. Its text stays out of log and answer: it may hold a token."""
         if request.writer.output_size > 0:
             raise ConnectionError(message)
-        log.debug("http.bad_head", status=status, error=type(exc).__name__)
+        log.debug("http_head_refused", status=status, error=type(exc).__name__)
         response = http_problem.plain(431 if isinstance(exc, LineTooLong) else status).response()
         response.force_close()
         return response

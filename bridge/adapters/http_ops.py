@@ -66,7 +66,7 @@ class OpsApi:
         except TimeoutError:
             return Health(ok=False, detail="no answer in time")
         except Exception:  # a broken check must not hide what the others say
-            log.warning("ops.check_failed", part=name, exc_info=True)
+            log.warning("health_check_failed", part=name, exc_info=True)
             return Health(ok=False, detail="the check failed")
 
     async def _metrics(self, _http: web.Request) -> web.Response:
@@ -97,5 +97,5 @@ class _Counts:
             async with asyncio.timeout(self._seconds):
                 return await self._store.counts()
         except Exception as error:  # noqa: BLE001  # the other metrics matter most when the store is broken
-            log.debug("ops.no_counts", error=type(error).__name__)
+            log.debug("counts_unavailable", error=type(error).__name__)
             return {}

@@ -105,7 +105,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     except Exception as error:  # the last place where a bug can still be answered
         problem = of(error)
         if problem is None:
-            log.exception("http.failed", method=request.method, route=route_of(request))
+            log.exception("http_handler_failed", method=request.method, route=route_of(request))
             problem = Problem(500, "internal", "The bridge failed; its log says why")
         return problem.response()
 

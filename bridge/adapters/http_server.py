@@ -65,7 +65,7 @@ class HttpServer:
         except OSError:
             await self._runner.cleanup()
             raise
-        log.info("http.listening", service=self.name, host=self._listen.host, port=self.port)
+        log.info("http_listening", service=self.name, host=self._listen.host, port=self.port)
 
     async def run(self) -> None:
         """Serve until stopped."""
@@ -121,5 +121,5 @@ async def _log_requests(request: web.Request, handler: http_problem.Handler) -> 
     response = await handler(request)
     took = round((clock() - began) * 1000, 1)
     route = http_problem.route_of(request)
-    log.debug("http.request", method=request.method, route=route, status=response.status, ms=took)
+    log.debug("http_request", method=request.method, route=route, status=response.status, ms=took)
     return response

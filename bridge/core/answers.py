@@ -9,6 +9,7 @@ take the others too. Three of them carry the most weight:
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -202,7 +203,8 @@ def _read_kickoff_id(body: bytes) -> KickoffAnswer:
 
 
 def _speaks_of_quota(code: int, text: str) -> bool:
-    return 400 <= code < 500 and any(phrase in text.lower() for phrase in _QUOTA)
+    """A refusal over the plan's quota. Its code was never seen; 422 is about inputs, one of which may be a quota."""
+    return 400 <= code < 500 and code != 422 and any(phrase in text.lower() for phrase in _QUOTA)
 
 
 def _read_state(body: Mapping[str, Any]) -> StatusAnswer:
@@ -280,12 +282,17 @@ def _message(body: bytes) -> str:
 
 
 def _json_object(body: bytes) -> dict[str, Any] | None:
-    """The answer's object; NaN and Infinity, which are not JSON, read as null."""
+    """The answer's object; NaN, Infinity and numbers too large to hold read as null."""
     try:
-        value = json.loads(body, parse_constant=lambda _: None)
+        value = json.loads(body, parse_constant=lambda _: None, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
 
 
 def _portable(value: Any) -> Any:

@@ -92,7 +92,9 @@ def on_orphan(run: Run, policy: CrewPolicy, now: float) -> Decision:
 
 
 def on_doubt_unresolved(run: Run, policy: CrewPolicy, now: float) -> Decision:
-    """No evidence came in time: say so, and do what the crew's policy wants."""
+    """No evidence came in time: say so, once, and do what the crew's policy wants."""
+    if run.due_at is None:
+        return Decision(replace(run, owner=None))  # said before, and held since
     notice = events.about(run, events.IN_DOUBT, policy, now, sequence=run.attempt)
     match policy.in_doubt:
         case DoubtPolicy.HOLD:
@@ -116,7 +118,7 @@ def look(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_a
     ended = isinstance(answer, answers.Succeeded | answers.Failed)
     first_seen = watch.started_at is None and seen.started_at is not None
     return seen, (
-        ended or first_seen or seen.tasks_done != watch.tasks_done or _lost(seen, policy, asked_at)
+        ended or first_seen or seen.tasks_done != watch.tasks_done or _lost(seen, answer, policy, asked_at)
         or _overdue(seen, answer, asked_at)
     )  # fmt: skip
 
@@ -130,7 +132,7 @@ def on_status(run: Run, seen: Watch, answer: answers.StatusAnswer, policy: CrewP
             return _finish(ended, State.SUCCEEDED, Outcome(result, result_json, usage), policy, asked_at)
         case answers.Failed(message):
             return _finish(run, State.FAILED, Outcome(error=RunError("execution_failed", message)), policy, asked_at)
-        case _ if _lost(seen, policy, asked_at):
+        case _ if _lost(seen, answer, policy, asked_at):
             error = RunError("lost", "the crew API no longer knows the execution")
             return _finish(run, State.FAILED, Outcome(error=error), policy, asked_at)
         case _ if _overdue(seen, answer, asked_at):
@@ -185,10 +187,11 @@ def _with_extra_event(run: Run, kind: str, policy: CrewPolicy, now: float, seque
 
 def _remember(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_at: float) -> Watch:
     """The watch after this answer."""
-    watch = replace(watch, polls=watch.polls + 1, errors=0)
+    errors = watch.errors + 1 if isinstance(answer, answers.NoAnswer) else 0
+    watch = replace(watch, polls=watch.polls + 1, errors=errors)
     match answer:
         case answers.NoAnswer():
-            return replace(watch, errors=watch.errors + 1)
+            return watch
         case answers.NotFound():
             started_at = watch.started_at or (asked_at if policy.human_input else None)
             return replace(watch, missing=watch.missing + 1, started_at=started_at)
@@ -207,9 +210,11 @@ def _alive(watch: Watch, now: float) -> Watch:
     return replace(watch, missing=0, alive_at=now, started_at=watch.started_at or now)
 
 
-def _lost(seen: Watch, policy: CrewPolicy, now: float) -> bool:
+def _lost(seen: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, now: float) -> bool:
     """Five looks and a minute without a trace; where NOT FOUND may mean a waiting human, only the deadline decides."""
-    return not policy.human_input and seen.missing >= LOST_LOOKS and now - seen.alive_at >= LOST_AFTER
+    if policy.human_input or not isinstance(answer, answers.NotFound):
+        return False
+    return seen.missing >= LOST_LOOKS and now - seen.alive_at >= LOST_AFTER
 
 
 def _overdue(seen: Watch, answer: answers.StatusAnswer, asked_at: float) -> bool:

@@ -26,6 +26,7 @@ def parse(body: Mapping[str, Any], crew: str | None = None, idempotency_key: str
     for name in body:
         if name not in FIELDS:
             raise RequestRefused("invalid_request", f"unknown field {name!r}", name)
+    own_key = _text(body, "idempotency_key")
     return KickoffRequest(
         crew=_crew(body.get("crew"), crew),
         inputs=_object(body, "inputs"),
@@ -33,7 +34,7 @@ def parse(body: Mapping[str, Any], crew: str | None = None, idempotency_key: str
         callback_url=_text(body, "callback_url"),
         deadline=_deadline(body.get("deadline")),
         priority=_priority(body.get("priority")),
-        idempotency_key=check_key(_text(body, "idempotency_key") or idempotency_key),
+        idempotency_key=check_key(idempotency_key if own_key is None else own_key),
     )
 
 

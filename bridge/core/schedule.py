@@ -88,7 +88,7 @@ def parse_retry_after(header: str | None, date: str | None = None) -> float | No
         return None
     text = header.strip()
     if text.isascii() and text.isdigit():
-        return min(float(text[:9]), MAX_RETRY_AFTER)
+        return min(float(text), MAX_RETRY_AFTER)
     then, sent = _http_date(text), _http_date(date or "")
     if then is None or sent is None or then <= sent:
         return None

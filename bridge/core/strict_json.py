@@ -5,6 +5,7 @@ stored happily and fail much later, in somebody else's parser, so they are refus
 """
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -29,7 +30,7 @@ def canonical(value: Any) -> bytes:
 def _parse(body: bytes) -> Any:
     try:
         text = body.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant, parse_float=_finite)
         _check_depth(value)
         json.dumps(value, ensure_ascii=False).encode("utf-8")  # a lone surrogate fails here, at the door
     except UnicodeDecodeError:
@@ -57,6 +58,13 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise RequestRefused("invalid_json", f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise RequestRefused("invalid_json", f"{digits[:20]} is a number that no parser can hold")
+    return number
 
 
 def _check_depth(value: Any) -> None:

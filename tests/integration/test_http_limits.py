@@ -98,7 +98,7 @@ async def test_a_client_that_leaves_in_the_middle_is_no_failure(bridge: Bridge) 
         writer.write(POST + b"Content-Length: 100\r\n\r\n{")
         await writer.drain()
         writer.close()
-        while not any(line["event"] == "http.request" for line in logs):
+        while not any(line["event"] == "http_request" for line in logs):
             await bridge.raw(b"x\r\n\r\n")
     assert not bridge.accept.seen
     assert {line["log_level"] for line in logs} == {"debug"}

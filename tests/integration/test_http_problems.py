@@ -116,9 +116,9 @@ async def test_a_bug_is_logged_and_tells_nothing(bridge: Bridge) -> None:
     with capture_logs() as logs:
         told = await problem(await bridge.submit(), 500, "internal")
     assert "42" not in str(told)
-    failures = [line for line in logs if line["event"] == "http.failed"]
+    failures = [line for line in logs if line["event"] == "http_handler_failed"]
     assert failures == [
-        {"event": "http.failed", "log_level": "error", "method": "POST", "route": "/v1/runs", "exc_info": True}
+        {"event": "http_handler_failed", "log_level": "error", "method": "POST", "route": "/v1/runs", "exc_info": True}
     ]
 
 
@@ -127,7 +127,7 @@ async def test_requests_are_logged_without_what_they_carry(bridge: Bridge) -> No
     with capture_logs() as logs:
         await bridge.get("/v1/runs/0192?token=hush")
         await bridge.get("/nowhere/hush")
-    assert [(line["method"], line["route"], line["status"]) for line in logs if line["event"] == "http.request"] == [
+    assert [(line["method"], line["route"], line["status"]) for line in logs if line["event"] == "http_request"] == [
         ("GET", "/v1/runs/{run_id}", 404),
         ("GET", "unknown", 404),
     ]

@@ -1,6 +1,6 @@
 """One store for SQLite and PostgreSQL: SQLAlchemy Core, nothing that only one of the two understands."""
 
-from bridge.adapters.store.engine import migrate_store, open_store
+from bridge.adapters.store.engine import migrate_store, open_store, probe_store
 from bridge.adapters.store.store import SqlStore
 
-__all__ = ["SqlStore", "migrate_store", "open_store"]
+__all__ = ["SqlStore", "migrate_store", "open_store", "probe_store"]

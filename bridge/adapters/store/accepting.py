@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Insert, select, tuple_
+from sqlalchemy import select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,12 +19,19 @@ _Key = tuple[str, str, str | None]
 
 
 async def accept_all(connection: AsyncConnection, new: Sequence[Run]) -> list[Accepted | RequestRefused]:
-    """Insert runs; a key that is taken leads to the run that took it."""
-    seen_before = {run.run_id: found for run in new if (found := await _earlier_copy(connection, run)) is not None}
-    fresh = [run for run in new if run.run_id not in seen_before]
-    if fresh:
-        await connection.execute(_insert_or_leave(connection), [new_run(run) for run in fresh])
-    holders = await _holders(connection, fresh)
+    """Insert runs; a key that is taken leads to the run that took it.
+
+    Messages that may be copies of one another come after the others and one at a time, so that each sees the last.
+    """
+    seen_before: dict[str, Run] = {}
+    certain = [run for run in new if not _may_be_a_copy(run)]
+    await _insert(connection, certain)
+    for run in filter(_may_be_a_copy, new):
+        if (found := await _earlier_copy(connection, run)) is None:
+            await _insert(connection, [run])
+        else:
+            seen_before[run.run_id] = found
+    holders = await _holders(connection, certain)
     return [_answer(run, seen_before.get(run.run_id) or holders.get(_key(run))) for run in new]
 
 
@@ -55,10 +62,12 @@ def _answer(run: Run, holder: Run | None) -> Accepted | RequestRefused:
     )
 
 
+def _may_be_a_copy(run: Run) -> bool:
+    return run.envelope.redelivered and run.request.idempotency_key is None
+
+
 async def _earlier_copy(connection: AsyncConnection, run: Run) -> Run | None:
-    """The run that an earlier delivery of the same keyless message made, if the broker says that there may be one."""
-    if not run.envelope.redelivered or run.request.idempotency_key is not None:
-        return None
+    """The run that an earlier delivery of the same keyless message made."""
     query = select(runs).where(
         runs.c.idempotency_key.is_(None),
         runs.c.fingerprint == run.fingerprint,
@@ -83,8 +92,8 @@ def _key(run: Run) -> _Key:
     return run.envelope.source, run.crew, run.request.idempotency_key
 
 
-def _insert_or_leave(connection: AsyncConnection) -> Insert:
+async def _insert(connection: AsyncConnection, fresh: Sequence[Run]) -> None:
     """INSERT … ON CONFLICT DO NOTHING, which both databases have, each under its own name."""
     dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    insert: Insert = dialect.insert(runs).on_conflict_do_nothing()
-    return insert
+    if fresh:
+        await connection.execute(dialect.insert(runs).on_conflict_do_nothing(), [new_run(run) for run in fresh])

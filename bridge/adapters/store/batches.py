@@ -107,4 +107,5 @@ def _is_unavailable(error: Exception) -> bool:
 
 
 def _translated(error: Exception) -> Exception:
-    return StoreUnavailable(str(error)) if _is_unavailable(error) else error
+    """The driver's own words only: SQLAlchemy's quote the statement with its values, which are the users' content."""
+    return StoreUnavailable(str(error.orig)) if isinstance(error, DBAPIError) and _is_unavailable(error) else error

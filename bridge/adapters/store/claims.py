@@ -129,4 +129,4 @@ async def _claim_deliveries(connection: AsyncConnection, wish: DueDeliveries) ->
         return []
     await connection.execute(update(deliveries).where(deliveries.c.delivery_id.in_(ids)).values(owner=wish.process))
     full = select(deliveries, events).join(events).where(deliveries.c.delivery_id.in_(ids))
-    return [delivery_of(row) for row in await connection.execute(full)]
+    return [delivery_of(row) for row in await connection.execute(full.order_by(deliveries.c.due_at))]

@@ -1,6 +1,8 @@
 """Opening and closing the database: connections, durability, migrations, the lock against a second process."""
 
 import fcntl
+import math
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -18,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from bridge.adapters.store.store import SqlStore
 from bridge.adapters.store.tables import processes
 from bridge.core.errors import StoreDamaged, StoreInUse, StoreUnavailable
+from bridge.ports import Health
 
 READERS = 4
 BUSY_TIMEOUT_MS = 5000
@@ -36,8 +39,8 @@ async def open_store(url: str, process: str, now: float, *, migrate: bool = True
         try:
             await _prepare(engine, migrate=migrate)
             store = SqlStore(engine, engine.execution_options(writes=True).begin, process)
+            await store.bury(math.inf)  # the lock says that nobody else lives
             await _join(engine, process, now)
-            await store.bury(now)
             yield store
             await store.close()
         finally:
@@ -53,6 +56,33 @@ async def migrate_store(url: str) -> str:
             return _newest_revision()
         finally:
             await engine.dispose()
+
+
+async def probe_store(url: str) -> Health:
+    """Whether the store could be opened; changes nothing and creates no file."""
+    absent = _absent(Path(make_url(url).database or ""))
+    if absent is not None:
+        return absent
+    try:
+        with _exclusive(url):
+            engine = _create_engine(url)
+            try:
+                await _prepare(engine, migrate=False)
+            finally:
+                await engine.dispose()
+    except StoreInUse:
+        return Health(ok=True, detail="in use by a running bridge")
+    except (StoreDamaged, StoreUnavailable) as error:
+        return Health(ok=False, detail=str(error))
+    return Health(ok=True, detail="sound and up to date")
+
+
+def _absent(path: Path) -> Health | None:
+    """What to say of a file that does not exist yet."""
+    if path.exists():
+        return None
+    ok = path.parent.is_dir() and os.access(path.parent, os.W_OK)
+    return Health(ok=ok, detail="will be created" if ok else "its folder is missing or cannot be written")
 
 
 def _create_engine(url: str) -> AsyncEngine:

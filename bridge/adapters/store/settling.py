@@ -1,8 +1,7 @@
 """Writing decisions: a run's next row and its new deliveries in one transaction."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,9 +21,17 @@ async def settle_all(connection: AsyncConnection, decisions: Sequence[Decision])
     return [_settled(decision.run, written) for decision in decisions]
 
 
-async def settle_deliveries(connection: AsyncConnection, settled: Sequence[Delivery]) -> list[None]:
-    """Write what became of deliveries, and give them back."""
-    await connection.execute(_UPDATE_DELIVERY, [_delivery_values(delivery) for delivery in settled])
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a delivery, according to the process that claimed it."""
+
+    process: str
+    delivery: Delivery
+
+
+async def settle_deliveries(connection: AsyncConnection, settled: Sequence[Settled]) -> list[None]:
+    """Write what became of deliveries, and give them back; one that the process has lost meanwhile is left alone."""
+    await connection.execute(_UPDATE_DELIVERY, [_delivery_values(item) for item in settled])
     return [None] * len(settled)
 
 
@@ -35,7 +42,7 @@ _UPDATE_RUN = (
 )
 _UPDATE_DELIVERY = (
     update(deliveries)
-    .where(deliveries.c.delivery_id == bindparam("of_delivery"))
+    .where(deliveries.c.delivery_id == bindparam("of_delivery"), deliveries.c.owner == bindparam("by_process"))
     .values(
         {name: bindparam(name) for name in ("state", "attempts", "due_at", "last_error", "delivered_at")}
         | {"owner": None},
@@ -66,9 +73,11 @@ def _run_values(run: Run) -> Values:
     return changing_columns(run) | {"of_run": run.run_id, "at_version": run.version}
 
 
-def _delivery_values(delivery: Delivery) -> dict[str, Any]:
+def _delivery_values(settled: Settled) -> Values:
+    delivery = settled.delivery
     return {
         "of_delivery": delivery.delivery_id,
+        "by_process": settled.process,
         "state": delivery.state.value,
         "attempts": delivery.attempts,
         "due_at": delivery.due_at,

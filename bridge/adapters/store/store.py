@@ -73,7 +73,7 @@ class SqlStore:
 
     async def settle_delivery(self, delivery: Delivery) -> None:
         """Write what became of a claimed delivery, trying for as long as it takes."""
-        await self._insist(settling.settle_deliveries, delivery)
+        await self._insist(settling.settle_deliveries, settling.Settled(self._process, delivery))
 
     async def deliveries_of(self, run_id: str) -> list[Delivery]:
         """The deliveries of one run."""
@@ -129,7 +129,10 @@ class SqlStore:
             await claims.release(connection, [self._process])
             return [None]
 
-        await self._batches.write(leave, None)
+        try:
+            await self._batches.write(leave, None)
+        except StoreUnavailable as error:  # the next process frees them
+            log.warning("claims_not_given_back", reason=str(error))
 
     async def _claim(self, wanted: claims.OfCrew | claims.InState) -> list[Run]:
         claimed: list[Run] = await self._batches.write(claims.claim_runs, wanted)

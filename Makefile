@@ -1,0 +1,61 @@
+# What a developer runs; CI calls the same targets. `make` alone prints this list.
+.DEFAULT_GOAL := help
+.PHONY: help demo run check fix test bench lock image clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TESTS ?= tests
+
+help: ## print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/runtime ## the whole way in one process, nothing to install: kickoffs, live progress, completion events
+	$(BIN)/kickoff-bridge demo
+
+run: $(VENV)/runtime ## the daemon, with bridge.yaml
+	$(BIN)/kickoff-bridge run
+
+check: $(VENV)/dev ## format, lint, types, import rule, unit and step tests (seconds)
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/lint-imports --no-logo --no-cache | tail -n 1
+	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/pytest -q tests/unit tests/steps tests/test_house.py tests/test_docs.py \
+	    --cov=bridge.core --cov-branch --cov-fail-under=100 --cov-report=
+
+fix: $(VENV)/dev ## format and mend what can be mended by itself
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
+
+test: check ## everything, with a real RabbitMQ (installed if that is possible)
+	sh tests/need-rabbitmq.sh
+	$(BIN)/pytest -q $(TESTS)
+
+bench: $(VENV)/dev ## requests per second, detection lag and looks per run, end to end
+	$(BIN)/python -m bench.end_to_end
+
+RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+    --python-version 3.11
+lock: $(VENV)/dev ## resolve the dependencies anew into requirements*.txt
+	$(RESOLVE) --upgrade pyproject.toml -o requirements.txt
+	$(RESOLVE) --upgrade --constraints requirements.txt requirements-build.in -o requirements-build.txt
+	$(RESOLVE) --upgrade --constraints requirements.txt --constraints requirements-build.txt --extra dev pyproject.toml \
+	    -o requirements-dev.txt
+
+image: ## the container image (needs a Docker engine)
+	docker build --tag kickoff-bridge .
+
+clean: ## remove what these targets made
+	rm -rf $(VENV) build dist bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/runtime: requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-build.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/runtime requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@

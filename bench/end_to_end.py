@@ -1,0 +1,176 @@
+"""The whole way over HTTP: requests per second, detection lag, looks per run; sandbox and bridge in processes of their own.
+
+`make bench`, or `python -m bench.end_to_end --requests 2000 --rounds 3`. Prints one line per round and the medians.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+
+AT_ONCE = 50  # connections of the load generator
+RUN_TIME = "uniform:1:5"
+INTERVAL = "1s"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one round showed; times in seconds."""
+
+    accepted_per_second: float
+    started_per_second: float
+    lag_mean: float
+    lag_p95: float
+    looks_per_run: float
+
+    def __str__(self) -> str:
+        return (
+            f"accepted {self.accepted_per_second:7.0f}/s   started {self.started_per_second:7.0f}/s   "
+            f"lag mean {self.lag_mean:5.2f} s, p95 {self.lag_p95:5.2f} s   looks per run {self.looks_per_run:4.1f}"
+        )
+
+
+async def main() -> None:
+    options = _options()
+    rounds = []
+    for number in range(1, options.rounds + 1):
+        rounds.append(await _round(options.requests))
+        print(f"round {number}: {rounds[-1]}", flush=True)
+    names = Figures.__dataclass_fields__
+    print(f"median:  {Figures(*(statistics.median(getattr(r, name) for r in rounds) for name in names))}")
+
+
+async def _round(requests: int) -> Figures:
+    with tempfile.TemporaryDirectory() as folder:
+        async with _processes(Path(folder)) as (crew, bridge), aiohttp.ClientSession() as session:
+            began = time.perf_counter()
+            await _submit(session, bridge, requests)
+            accepted = time.perf_counter() - began
+            runs = await _ended(session, bridge, requests)
+            async with session.get(f"{crew}/_ledger") as response:
+                ledger = await response.json()
+    return _figures(requests, accepted, runs, ledger)
+
+
+async def _submit(session: aiohttp.ClientSession, bridge: str, requests: int) -> None:
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(number: int) -> None:
+        request = {"crew": "bench", "inputs": {"topic": str(number)}}
+        async with places, session.post(f"{bridge}/v1/runs", json=request) as response:
+            response.raise_for_status()
+
+    await asyncio.gather(*(one(number) for number in range(requests)))
+
+
+async def _ended(session: aiohttp.ClientSession, bridge: str, requests: int) -> list[dict[str, Any]]:
+    """Wait until all runs have succeeded, and give them back."""
+    while True:
+        async with session.get(f"{bridge}/metrics") as response:
+            if f'kickoff_bridge_runs{{state="succeeded"}} {requests:.1f}' in await response.text():
+                break
+        await asyncio.sleep(0.5)
+    runs: list[dict[str, Any]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        query = {"limit": "200"} | ({"cursor": cursor} if cursor else {})
+        async with session.get(f"{bridge}/v1/runs", params=query) as response:
+            page = await response.json()
+        runs, cursor = runs + page["runs"], page["next_cursor"]
+    return runs
+
+
+def _figures(requests: int, accepted: float, runs: list[dict[str, Any]], ledger: dict[str, Any]) -> Figures:
+    kickoffs = {entry["kickoff_id"]: entry for entry in ledger["kickoffs"]}
+    assert len(kickoffs) == requests, "each request is POSTed once"
+    lags = sorted(_epoch(run["finished_at"]) - kickoffs[run["kickoff_id"]]["ended_at"] for run in runs)
+    received = sorted(entry["received_at"] for entry in kickoffs.values())
+    return Figures(
+        accepted_per_second=requests / accepted,
+        started_per_second=requests / (received[-1] - received[0]),
+        lag_mean=statistics.mean(lags),
+        lag_p95=lags[int(len(lags) * 0.95)],
+        looks_per_run=ledger["looks"] / requests,
+    )
+
+
+@asynccontextmanager
+async def _processes(folder: Path) -> AsyncIterator[tuple[str, str]]:
+    """A sandbox and a bridge; gives their URLs."""
+    crew_port, bridge_port = _free_port(), _free_port()
+    crew = f"http://127.0.0.1:{crew_port}"
+    settings = {
+        "http": {"port": bridge_port},
+        "store": {"url": f"sqlite:///{folder}/bench.db"},
+        "log": {"level": "warning"},
+        "crews": {
+            "bench": {
+                "url": crew,
+                "token": "sandbox-token",
+                "max_running": 100_000,
+                "requests_per_second": 100_000,
+                "poll": {"min": INTERVAL, "max": INTERVAL},
+            }
+        },
+    }
+    (folder / "bridge.yaml").write_text(yaml.safe_dump(settings))
+    commands = [
+        ("sandbox", "--port", str(crew_port), "--run-time", RUN_TIME),
+        ("run", "--config", str(folder / "bridge.yaml")),
+    ]
+    processes = [
+        await asyncio.create_subprocess_exec(sys.executable, "-m", "bridge", *command, stdout=asyncio.subprocess.DEVNULL)
+        for command in commands
+    ]
+    try:
+        await _answers(f"{crew}/_ledger")
+        await _answers(f"http://127.0.0.1:{bridge_port}/healthz")
+        yield crew, f"http://127.0.0.1:{bridge_port}"
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            await process.wait()
+
+
+async def _answers(url: str) -> None:
+    async with aiohttp.ClientSession() as session:
+        while True:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with session.get(url):
+                    return
+            await asyncio.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _epoch(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,116 @@
+"""CloudEvents on RabbitMQ: reading one that asks for a kickoff, and writing ours in binary mode.
+
+RabbitMQ has two conventions for binary mode: the header names of the AMQP 1.0 binding (`cloudEvents_`, `cloudEvents:`)
+and those of Knative's binding (`ce-`). All are read; the first is written, because RabbitMQ hands such headers to AMQP
+1.0 consumers as that binding wants them. Values are written as text, which every client reads alike.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from aio_pika.abc import AbstractIncomingMessage
+from cloudevents.core.base import BaseCloudEvent
+from cloudevents.core.bindings import amqp, rabbitmq
+from cloudevents.core.exceptions import BaseCloudEventException, CloudEventValidationError
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from bridge.core.errors import RequestRefused
+from bridge.core.request import MAX_KEY
+from bridge.core.strict_json import parse_object
+
+PREFIX = "cloudEvents_"
+REQUIRED = ("specversion", "id", "source", "type")  # the SDK would make up the first two
+
+_MEDIA_TYPE = "application/cloudevents"
+_ANY_PREFIX = re.compile(r"(?:cloudEvents[_:]|ce[-_])(.+)", re.IGNORECASE)
+_FORMAT = JSONFormat()
+
+
+@dataclass(frozen=True, slots=True)
+class InboundEvent:
+    """What a CloudEvent says about the request that it carries; `key` is its idempotency key."""
+
+    body: dict[str, Any]
+    type: str
+    key: str
+    traceparent: object
+
+
+def read_event(message: AbstractIncomingMessage) -> InboundEvent | None:
+    """The CloudEvent in a message, None if it is none; raises `RequestRefused`."""
+    media_type = (message.content_type or "").partition(";")[0].strip().lower()
+    if media_type.startswith(_MEDIA_TYPE):
+        return _structured(message.body, media_type)
+    found = ((_ANY_PREFIX.fullmatch(name), value) for name, value in message.headers.items())
+    attributes = {match[1].lower(): value for match, value in found if match}
+    return _binary(message, attributes) if "specversion" in attributes else None
+
+
+def to_binary(body: bytes) -> tuple[bytes, str, dict[str, str]]:
+    """A structured event of ours in binary mode: body, content type, headers; the same bytes on every call."""
+    event = amqp.from_structured(amqp.AMQPMessage({}, {}, body), _FORMAT, CloudEvent)
+    message = rabbitmq.to_binary(event, _FORMAT)
+    headers = {PREFIX + name.removeprefix(rabbitmq.CE_PREFIX): value for name, value in message.headers.items()}
+    return message.body, message.content_type or "application/json", headers
+
+
+def _structured(body: bytes, media_type: str) -> InboundEvent:
+    if media_type not in (_MEDIA_TYPE, f"{_MEDIA_TYPE}+json"):
+        raise RequestRefused("invalid_request", "of CloudEvents only single ones in the JSON format are taken")
+    attributes = parse_object(body)  # strict, which the SDK is not
+    _check_required(attributes)
+    return _inbound(amqp.AMQPMessage({}, {}, body), structured=True)
+
+
+def _binary(message: AbstractIncomingMessage, attributes: dict[str, Any]) -> InboundEvent:
+    _check_required(attributes)
+    properties = {PREFIX + name: value for name, value in attributes.items()}
+    return _inbound(amqp.AMQPMessage({}, properties, message.body), structured=False)
+
+
+def _inbound(message: amqp.AMQPMessage, *, structured: bool) -> InboundEvent:
+    event = _parsed(message, structured=structured)
+    data = event.get_data() if structured else message.application_data
+    return InboundEvent(
+        body=_object(data), type=event.get_type(), key=_key(event), traceparent=event.get_extension("traceparent")
+    )
+
+
+def _parsed(message: amqp.AMQPMessage, *, structured: bool) -> BaseCloudEvent:
+    read = amqp.from_structured if structured else amqp.from_binary
+    try:
+        return read(message, _FORMAT, CloudEvent)
+    except CloudEventValidationError as error:
+        _refuse("; ".join(str(problem) for problems in error.errors.values() for problem in problems))
+    except (BaseCloudEventException, ValueError, TypeError, OverflowError, OSError) as error:  # a time, mostly
+        _refuse(str(error))
+
+
+def _check_required(attributes: dict[str, Any]) -> None:
+    for name in REQUIRED:
+        if name not in attributes:
+            _refuse(f"the attribute {name!r} is missing")
+
+
+def _object(data: Any) -> dict[str, Any]:
+    if isinstance(data, bytes):
+        return parse_object(data)
+    if not isinstance(data, dict):
+        _refuse("its data must be a JSON object")
+    return data
+
+
+def _key(event: BaseCloudEvent) -> str:
+    """Source and id; a source holds no space, being a URI reference, so no two pairs give the same text."""
+    source = event.get_source()
+    if " " in source:
+        _refuse("the attribute 'source' is not a URI reference")
+    key = f"{source} {event.get_id()}"
+    return key if len(key.encode()) <= MAX_KEY else "sha256:" + hashlib.sha256(key.encode()).hexdigest()
+
+
+def _refuse(problem: str) -> NoReturn:
+    raise RequestRefused("invalid_request", f"not a CloudEvent as version 1.0 wants it: {problem}")

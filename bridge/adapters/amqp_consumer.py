@@ -1,0 +1,147 @@
+"""The door for messages: takes requests from the queue, and acks each as soon as it is durably stored.
+
+A message that cannot be stored because the store is away stays unacked, so the prefetch count is the back-pressure.
+The library cancels callbacks when their channel dies. That does no harm: the broker delivers the message again, and
+the store knows it by its key, or by its content.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from itertools import count
+
+import structlog
+from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+
+from bridge.adapters.amqp_connection import AmqpLink, LinkOptions, Session
+from bridge.adapters.amqp_message import MessageRules, read_refused, read_request
+from bridge.adapters.amqp_topology import Topology, ensure_inbound
+from bridge.adapters.amqp_trouble import WEATHER, Reconnect
+from bridge.core.errors import RequestRefused, StoreUnavailable
+from bridge.ports import Accept, Health, Refuse
+
+STORE_PAUSE = 1.0  # seconds until storing is tried again
+DRAIN_LIMIT = 10.0  # seconds for the callbacks in hand, which take milliseconds
+GOOD_IN_A_ROW = 50  # messages, after one that could not be decoded, until the prefetch count is the usual one again
+
+Callback = Callable[[AbstractIncomingMessage], Awaitable[None]]
+
+log = structlog.get_logger()
+
+
+class AmqpConsumer:
+    """Consumes the requests queue; `ports.Service`."""
+
+    def __init__(
+        self,
+        link: LinkOptions,
+        topology: Topology,
+        rules: MessageRules,
+        prefetch: int,
+        accept: Accept,
+        refuse: Refuse,
+    ) -> None:
+        self._link = AmqpLink(link, "consume", self._consuming)
+        self.name = self._link.name
+        self._topology = topology
+        self._rules = rules
+        self._prefetch = prefetch
+        self._accept = accept
+        self._refuse = refuse
+        self._stopping = asyncio.Event()
+        self._in_hand: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<AmqpConsumer: {len(self._in_hand)} messages in hand, {self._link!r}>"
+
+    @property
+    def ready(self) -> bool:
+        """Whether messages are being taken."""
+        return self._link.ready
+
+    async def health(self) -> Health:
+        """For the readiness check."""
+        return await self._link.health()
+
+    async def run(self) -> None:
+        """Consume until stopped, through every loss of the broker; raises what a bug in a callback raised."""
+        await self._link.run()
+
+    def stop(self) -> None:
+        """Take no more messages, finish those in hand, close."""
+        self._stopping.set()
+        self._link.stop()
+
+    @asynccontextmanager
+    async def _consuming(self, session: Session) -> AsyncIterator[None]:
+        channel = await session.open_channel()
+        queue = await ensure_inbound(channel, self._topology)
+        # A message that cannot be decoded takes the whole connection down, again and again until the broker gives it
+        # up. One message at a time, so that no other one's delivery count grows with it.
+        careful = self._link.met_unreadable_frame
+        await channel.set_qos(prefetch_count=1 if careful else self._prefetch, global_=False)
+        tag = await queue.consume(self._counting(session) if careful else self._on_message)
+        try:
+            yield
+        finally:
+            await self._finish(queue, tag)
+
+    async def _finish(self, queue: AbstractQueue, tag: str) -> None:
+        with suppress(*WEATHER):
+            async with asyncio.timeout(DRAIN_LIMIT):
+                await queue.cancel(tag)
+                while self._in_hand:
+                    await asyncio.wait(self._in_hand)
+
+    def _counting(self, session: Session) -> Callback:
+        """The callback that leads back to the usual prefetch count (which a consumer cannot change) in the end."""
+        numbers = count(1)
+
+        async def on_message(message: AbstractIncomingMessage) -> None:
+            await self._on_message(message)
+            if next(numbers) == GOOD_IN_A_ROW:
+                session.end(Reconnect(f"{GOOD_IN_A_ROW} messages in a row could be decoded"))
+
+        return on_message
+
+    async def _on_message(self, message: AbstractIncomingMessage) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._in_hand.add(task)
+        task.add_done_callback(self._in_hand.discard)
+        try:
+            await self._take(message)
+        except Exception as error:  # the library would only log it, and keep the message unacked for ever
+            log.exception("message_failed", message_id=message.message_id)
+            self._link.fail(error)
+
+    async def _take(self, message: AbstractIncomingMessage) -> None:
+        """Store the message, however long the store is away, then ack it; leave it to the broker when stopping."""
+        while not self._stopping.is_set():
+            try:
+                await self._store(message)
+            except StoreUnavailable as error:
+                log.debug("message_waits", message_id=message.message_id, reason=str(error))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), STORE_PAUSE)
+            else:
+                await _ack(message)
+                return
+
+    async def _store(self, message: AbstractIncomingMessage) -> None:
+        request = None
+        try:
+            request, envelope = read_request(message, self._rules)
+            await self._accept(request, envelope)
+        except RequestRefused as refusal:
+            await self._refuse(read_refused(message, self._rules, refusal, request))
+            log.warning("message_refused", code=refusal.code, field=refusal.field, message_id=message.message_id)
+
+
+async def _ack(message: AbstractIncomingMessage) -> None:
+    """Ack where it is still possible. On a channel that died it is not, and never on another one (406)."""
+    try:
+        await message.ack()
+    except (ChannelInvalidStateError, AMQPError) as error:  # dead before the ack, or while it was being written
+        log.debug("ack_dropped", message_id=message.message_id, reason=type(error).__name__)

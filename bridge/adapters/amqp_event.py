@@ -1,0 +1,76 @@
+"""A stored event → the message that carries it, or the reason why no message can.
+
+Nothing of an event's headers is interpreted here; that they are harmless was decided when they came in.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from aio_pika import DeliveryMode, Message
+
+from bridge.adapters.amqp_cloudevent import to_binary
+from bridge.adapters.amqp_message import ORIGINAL
+from bridge.core.events import CONTENT_TYPE, DEAD_LETTER
+from bridge.core.model import Event
+
+EventMode = Literal["structured", "binary"]
+
+MAX_SHORT_STRING = 255  # bytes, by AMQP 0-9-1; the library counts characters
+MAX_BODY = 16 * 1024 * 1024  # what RabbitMQ 4 takes by default; a larger one would close the channel for all
+RESTORED = ("message_id", "correlation_id", "type", "content_encoding", "reply_to")
+
+
+def to_message(event: Event, mode: EventMode) -> Message:
+    """The message for an event; the same on every attempt."""
+    if event.type == DEAD_LETTER:
+        return _dead_letter(event)
+    body, content_type, headers = event.body, event.content_type, dict(event.headers)
+    if content_type == CONTENT_TYPE:
+        content_type = f"{CONTENT_TYPE}; charset=UTF-8"
+        if mode == "binary":
+            body, content_type, attributes = to_binary(event.body)
+            headers |= attributes
+    return Message(
+        body,
+        headers=dict(headers),
+        content_type=content_type,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        message_id=event.event_id,
+        type=event.type,
+        correlation_id=event.correlation_id,
+        timestamp=datetime.fromtimestamp(event.created_at, UTC),
+    )
+
+
+def misfit(message: Message, routing_key: str) -> str | None:
+    """Why the message can never be published; None if it can."""
+    if len(message.body) > MAX_BODY:
+        return f"the message is larger than {MAX_BODY} bytes"
+    for name, text in _short_strings(message, routing_key):
+        if len(text.encode()) > MAX_SHORT_STRING:
+            return f"{name} is longer than {MAX_SHORT_STRING} bytes"
+    return None
+
+
+def _dead_letter(event: Event) -> Message:
+    """A refused message with the properties that it came with, so that it can be sent again as it was."""
+    headers = dict(event.headers)
+    properties: dict[str, Any] = {"message_id": event.event_id}
+    properties |= {name: headers.pop(ORIGINAL + name) for name in RESTORED if ORIGINAL + name in headers}
+    return Message(
+        event.body,
+        headers=dict(headers),
+        content_type=event.content_type,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        timestamp=datetime.fromtimestamp(event.created_at, UTC),
+        **properties,
+    )
+
+
+def _short_strings(message: Message, routing_key: str) -> Iterator[tuple[str, str]]:
+    yield "the routing key or queue name", routing_key
+    for name in ("content_type", *RESTORED):
+        yield name, getattr(message, name) or ""
+    for name in message.headers:
+        yield "a header's name", name

@@ -1,0 +1,144 @@
+"""A message from the requests queue → a kickoff request and its envelope, or what to keep of a message that is refused.
+
+Pure: nothing here talks to the broker. Everything in a message is a stranger's, so names that would steer something
+(`reply_to`, headers that route) count only where the settings allow them.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from aio_pika.abc import AbstractIncomingMessage
+
+from bridge.adapters.amqp_cloudevent import InboundEvent, read_event
+from bridge.core import request, strict_json
+from bridge.core.errors import RequestRefused
+from bridge.core.model import Envelope, KickoffRequest
+from bridge.ports import RefusedMessage
+
+KICKOFF = "kickoff"
+STEERING = frozenset({"resume", "cancel"})
+PLAIN_ENCODINGS = frozenset({"", "identity", "utf-8"})
+MAX_DETAIL = 256  # characters of a refusal's sentence; it may quote the message
+ROUTING_HEADERS = frozenset({"cc", "bcc"})  # RabbitMQ sends copies to the queues that these name
+ORIGINAL = "x-bridge-original-"  # headers under which a refused message keeps what its dead letter is given back
+
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRules:
+    """What is taken. `requests` names the exchange and the queue, `reply_to` the reply queues that may be named.
+
+    `max_message` in bytes; `reply_to` are glob patterns.
+    """
+
+    requests: str
+    max_message: int
+    reply_to: Sequence[str]
+
+
+def read_request(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[KickoffRequest, Envelope]:
+    """Read a kickoff request; raises `RequestRefused`."""
+    _check_size(message, rules)
+    event = read_event(message)
+    _check_kind(message.type, event)
+    body = strict_json.parse_object(message.body) if event is None else event.body
+    if body.get("priority") is None:
+        body = {**body, "priority": message.priority or 0}
+    key = message.message_id if event is None else event.key
+    return request.parse(body, routed_crew(message, rules), key), _envelope(message, rules, event)
+
+
+def read_refused(
+    message: AbstractIncomingMessage, rules: MessageRules, refusal: RequestRefused, wanted: KickoffRequest | None
+) -> RefusedMessage:
+    """What to keep of a message that is refused; `wanted` is the request, if it could be read."""
+    reply_to = _printable(message.reply_to)
+    return RefusedMessage(
+        body=message.body,
+        content_type=_printable(message.content_type),
+        headers=_safe_headers(message.headers) | _original_properties(message, rules),
+        code=refusal.code,
+        detail=refusal.detail[:MAX_DETAIL],
+        crew=wanted.crew if wanted else routed_crew(message, rules),
+        reply_to=reply_to if reply_to and _may_reply_to(reply_to, rules) else None,
+        correlation_id=_printable(message.correlation_id) or (wanted.idempotency_key if wanted else None),
+    )
+
+
+def routed_crew(message: AbstractIncomingMessage, rules: MessageRules) -> str | None:
+    """The crew that the routing key names; a key that led here through another exchange is the queue's name."""
+    return message.routing_key or None if message.exchange == rules.requests else None
+
+
+def _check_size(message: AbstractIncomingMessage, rules: MessageRules) -> None:
+    if len(message.body) > rules.max_message:
+        raise RequestRefused("too_large", f"the message is larger than {rules.max_message} bytes")
+    if (message.content_encoding or "").lower() not in PLAIN_ENCODINGS:
+        raise RequestRefused("invalid_request", "a content_encoding other than identity or utf-8 is not taken")
+
+
+def _check_kind(kind: str | None, event: InboundEvent | None) -> None:
+    """Only kickoffs; producers of CloudEvents often repeat the event's own type in the property, which is fine."""
+    if kind in STEERING:
+        raise RequestRefused("invalid_request", f"messages of type {kind!r} are not taken by this version")
+    if kind and kind != KICKOFF and (event is None or kind != event.type):
+        raise RequestRefused("invalid_request", f"the message's type must be absent or {KICKOFF!r}")
+
+
+def _envelope(message: AbstractIncomingMessage, rules: MessageRules, event: InboundEvent | None) -> Envelope:
+    reply_to = message.reply_to or None
+    if reply_to is not None and not _may_reply_to(reply_to, rules):
+        raise RequestRefused("reply_to_not_allowed", "reply_to names a queue that the settings do not allow")
+    correlation_id = message.correlation_id or None
+    if correlation_id is not None and not correlation_id.isprintable():
+        raise RequestRefused("invalid_request", "correlation_id must be printable")
+    return Envelope(
+        source=f"queue/{rules.requests}",
+        reply_to=reply_to,
+        correlation_id=correlation_id,
+        traceparent=_traceparent(message.headers.get("traceparent")) or _traceparent(event and event.traceparent),
+        redelivered=bool(message.redelivered),
+    )
+
+
+def _may_reply_to(queue: str, rules: MessageRules) -> bool:
+    return queue.isprintable() and any(fnmatchcase(queue, pattern) for pattern in rules.reply_to)
+
+
+def _traceparent(value: object) -> str | None:
+    """A W3C trace context (level 1), text or bytes; anything else is left out, as that specification asks."""
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else value
+    return text if isinstance(text, str) and _TRACEPARENT.fullmatch(text) else None
+
+
+def _safe_headers(headers: Mapping[str, Any]) -> dict[str, str | int | bool]:
+    """Headers that can go out again: plain values, nothing that routes or that brokers give a meaning to."""
+    return {
+        name: value
+        for name, value in headers.items()
+        if isinstance(value, str | int)
+        and "\0" not in f"{name}{value}"
+        and name.lower() not in ROUTING_HEADERS
+        and not name.lower().startswith("x-")
+    }
+
+
+def _original_properties(message: AbstractIncomingMessage, rules: MessageRules) -> dict[str, str | int | bool]:
+    """What a person needs to send the message again as it was, its routing key included."""
+    kept = {
+        "message_id": message.message_id,
+        "correlation_id": message.correlation_id,
+        "type": message.type,
+        "content_encoding": message.content_encoding,
+        "reply_to": message.reply_to,
+        "routing_key": routed_crew(message, rules),
+    }
+    return {f"{ORIGINAL}{name}": text for name, value in kept.items() if (text := _printable(value))}
+
+
+def _printable(text: str | None) -> str | None:
+    return text if text and text.isprintable() else None

@@ -1,0 +1,102 @@
+"""What an error of the broker means to the operator: a few words, the broker's own sentence, and what helps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aio_pika.exceptions import (
+    CONNECTION_EXCEPTIONS,
+    AMQPError,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+    InvalidFrameError,
+    ProbableAuthenticationError,
+)
+from aiormq.exceptions import ChannelAccessRefused, ConnectionNotAllowed
+from pamqp.exceptions import PAMQPException
+
+# What connecting and talking to a broker may raise. ValueError: bytes from the wire that are no text.
+WEATHER: tuple[type[BaseException], ...] = (*CONNECTION_EXCEPTIONS, ValueError)
+
+_NO_VHOST = "NOT_ALLOWED"  # the library raises its own error here, with the broker's frame in the text
+
+
+class LinkLost(AMQPError):
+    """A connection that can be used no longer, and why."""
+
+    def __init__(self, reason: str, cause: BaseException | None = None) -> None:
+        """`cause` is what the library reported, if it did."""
+        super().__init__(reason)
+        self.reason = reason
+        self.__cause__ = cause
+
+
+class Reconnect(LinkLost):
+    """We close the connection ourselves, to go on with a fresh one at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """`summary` names no host, entity or secret and may be shown to anybody; `reason` is for the log.
+
+    `remedy` is what the operator can do; None: wait, it is weather.
+    """
+
+    summary: str
+    reason: str
+    remedy: str | None = None
+
+
+_MEANINGS: Sequence[tuple[type[BaseException], str, str]] = (
+    (
+        ProbableAuthenticationError,
+        "the broker refuses the user name or the password",
+        "correct user name and password in amqp.url; `guest` may connect from the broker's own host only",
+    ),
+    (
+        ConnectionNotAllowed,
+        "the broker refuses the virtual host",
+        "correct the virtual host in amqp.url, or give the user permissions on it",
+    ),
+    (
+        ChannelAccessRefused,
+        "the broker refuses access to a queue or exchange",
+        "give the user configure, write and read permissions, or set amqp.declare: false",
+    ),
+    (
+        ChannelPreconditionFailed,
+        "a queue or exchange exists with other arguments",
+        "delete it or name another one in the settings; with amqp.declare: false it is used as it is",
+    ),
+    (
+        ChannelNotFoundEntity,
+        "a queue or exchange is missing",
+        "create it, or set amqp.declare: true",
+    ),
+)
+
+
+def explain(error: BaseException) -> Trouble:
+    """Read an error of connecting or of a connection's end."""
+    cause = error.__cause__ if isinstance(error, LinkLost) and error.__cause__ is not None else error
+    if isinstance(cause, InvalidFrameError) and _NO_VHOST in str(cause):
+        cause = ConnectionNotAllowed(str(cause))
+    for kind, summary, remedy in _MEANINGS:
+        if isinstance(cause, kind):
+            return Trouble(summary, _sentence(cause), remedy)
+    if isinstance(cause, TimeoutError):
+        return Trouble("the broker does not answer", "no answer in time; it is frozen, or under a memory or disk alarm")
+    if is_unreadable(error):
+        return Trouble("not connected", "the broker sent a message whose properties cannot be decoded")
+    return Trouble("not connected", _sentence(error))
+
+
+def is_unreadable(error: BaseException) -> bool:
+    """Whether the connection died of a frame that the library cannot decode, such as a property that is not UTF-8."""
+    cause = error.__cause__ if isinstance(error, LinkLost) else None
+    return isinstance(cause, ValueError | OverflowError | InvalidFrameError | PAMQPException)
+
+
+def _sentence(error: BaseException) -> str:
+    """The error's own text where it is the broker's or the system's; of others only the name: it may hold the URL."""
+    text = str(error) if isinstance(error, AMQPError | OSError) else ""
+    return text or type(error).__name__

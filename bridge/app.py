@@ -1,0 +1,341 @@
+"""The composition root: settings → parts → run → stop, in order. The only file that knows everybody.
+
+Resources open in one exit stack, parts are built by plain constructor calls, and every long-lived part runs as one task
+until a signal comes or a part dies of a bug, which ends the process. Stopping goes by phases, so that what is in hand
+finishes: doors first, then the steps (a POST under way is finished, never cancelled), then deliveries, then the
+connections to the broker, the store last.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+import uuid_utils
+from prometheus_client import CollectorRegistry
+
+from bridge import __version__
+from bridge.adapters.amqp_connection import LinkOptions
+from bridge.adapters.amqp_consumer import AmqpConsumer
+from bridge.adapters.amqp_message import MessageRules
+from bridge.adapters.amqp_probe import probe_broker
+from bridge.adapters.amqp_publisher import AmqpPublisher
+from bridge.adapters.amqp_topology import Topology
+from bridge.adapters.callback_sender import CallbackSender, callback_session
+from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
+from bridge.adapters.http_api import RunsApi
+from bridge.adapters.http_auth import Client, Clients, Role, digest
+from bridge.adapters.http_ops import OpsApi
+from bridge.adapters.http_server import HttpServer, Listen, servers
+from bridge.adapters.metrics import CountedCrewApi, CountedSender, Counters
+from bridge.adapters.store import SqlStore, migrate_store, open_store, probe_store
+from bridge.core.callback_url import CallbackRules
+from bridge.core.errors import StoreUnavailable
+from bridge.core.model import Channel, CrewPolicy, DoubtPolicy
+from bridge.ports import Accept, Health, HealthCheck, Refuse, Sender, Service, Step
+from bridge.settings import Amqp as AmqpSettings
+from bridge.settings import Crew as CrewSettings
+from bridge.settings import Settings
+from bridge.steps.accept import AcceptRequest, RefuseMessage
+from bridge.steps.crew import Crew
+from bridge.steps.deliver import Deliver
+from bridge.steps.doubt import Doubt
+from bridge.steps.kickoff import Kickoff
+from bridge.steps.poll import Poll
+from bridge.steps.recover import Recover
+from bridge.steps.sweep import Sweep
+from bridge.worker import Worker
+
+GRACE = 75.0  # seconds to finish what is in hand; more than a POST to a crew may take
+POSTS_AT_ONCE = 16  # per crew
+LOOKS_AT_ONCE = 32  # per crew
+SENDS_AT_ONCE = 100  # to the broker: the window of unconfirmed publishes
+CALLS_AT_ONCE = 50  # to callback URLs
+
+log = structlog.get_logger()
+
+
+class Wakes:
+    """One event per worker, by name; setting it says "look now"."""
+
+    def __init__(self) -> None:
+        self._events: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    def __getitem__(self, worker: str) -> asyncio.Event:
+        return self._events[worker]
+
+    def kickoff(self, crew: str) -> None:
+        """There may be a run to start, or a place to start it in."""
+        self._events[f"kickoff-{crew}"].set()
+
+    def poll(self, crew: str) -> None:
+        """The timetable has changed."""
+        self._events[f"poll-{crew}"].set()
+
+    def deliver(self) -> None:
+        """There may be something to deliver."""
+        for name in ("deliver-broker", "deliver-callbacks"):
+            self._events[name].set()
+
+
+@dataclass
+class Bridge:
+    """A bridge that is put together: its services in the order in which they stop."""
+
+    phases: list[list[Service]]
+    servers: Sequence[HttpServer]
+    draining: bool = False
+    tasks: dict[asyncio.Task[None], Service] = field(default_factory=dict)
+
+    async def start(self) -> None:
+        """Bind the ports, then run every part; raises `OSError` for a port that cannot be had."""
+        for server in self.servers:
+            await server.start()
+        for service in (service for phase in self.phases for service in phase):
+            self.tasks[asyncio.create_task(service.run(), name=service.name)] = service
+
+    async def wait(self, stop: asyncio.Event) -> None:
+        """Return when `stop` is set, or when a part has ended by itself."""
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([stopped, *self.tasks], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+
+    async def stop(self, hurry: asyncio.Event, grace: float = GRACE) -> None:
+        """Stop phase by phase; cut short when `hurry` is set or the grace time is over. Raises what a part died of."""
+        self.draining = True
+        hurried = asyncio.create_task(hurry.wait())
+        deadline = time.monotonic() + grace
+        for phase in self.phases:
+            for service in phase:
+                service.stop()
+            await self._ended(phase, hurried, deadline)
+        hurried.cancel()
+        await self._cut_off()
+        for task in self.tasks:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+    async def _ended(self, phase: Sequence[Service], hurried: asyncio.Task[bool], deadline: float) -> None:
+        left = {task for task, service in self.tasks.items() if service in phase and not task.done()}
+        while left and not hurried.done() and (time_left := deadline - time.monotonic()) > 0:
+            await asyncio.wait([*left, hurried], timeout=time_left, return_when=asyncio.FIRST_COMPLETED)
+            left = {task for task in left if not task.done()}
+
+    async def _cut_off(self) -> None:
+        left = [task for task in self.tasks if not task.done()]
+        for task in left:
+            log.warning("cut_off", part=self.tasks[task].name)
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=1.0)
+
+
+async def run(settings: Settings, *, migrate: bool = True) -> None:
+    """The daemon: until SIGTERM or SIGINT, or until a part dies; a second signal skips waiting for what is in hand."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    async with assembled(settings, migrate=migrate) as bridge:
+        await bridge.start()
+        log.info("started", version=__version__, crews=sorted(settings.crews), pid=os.getpid())
+        await bridge.wait(stop)
+        log.info("stopping", parts_ended=[bridge.tasks[task].name for task in bridge.tasks if task.done()])
+        await bridge.stop(hurry)
+    log.info("stopped")
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[str]:
+    """A bridge inside this process; gives its URL."""
+    async with assembled(settings, migrate=True) as bridge:
+        await bridge.start()
+        try:
+            yield f"http://{settings.http.host}:{bridge.servers[0].port}"
+        finally:
+            await bridge.stop(asyncio.Event())
+
+
+async def migrate(settings: Settings) -> str:
+    """Bring the store's schema up to date; gives back its revision."""
+    return await migrate_store(settings.store.url.get_secret_value())
+
+
+async def try_connections(settings: Settings) -> dict[str, Health]:
+    """Try everything that the bridge needs, by name; changes nothing anywhere."""
+    found = {"store": await probe_store(settings.store.url.get_secret_value())}
+    if settings.amqp is not None:
+        found["broker"] = await probe_broker(settings.amqp.url.get_secret_value())
+    async with crew_sessions() as (kickoffs, looks):
+        for name, crew in settings.crews.items():
+            api = HttpCrewApi(crew.url, crew.token.get_secret_value(), crew.requests_per_second, kickoffs, looks)
+            found[f"crew {name}"] = await api.probe()
+    return found
+
+
+@asynccontextmanager
+async def assembled(settings: Settings, *, migrate: bool) -> AsyncIterator[Bridge]:
+    """Open what must be closed again, and build every part."""
+    process = f"{os.uname().nodename}-{os.getpid()}-{str(uuid_utils.uuid4())[:8]}"
+    async with AsyncExitStack() as stack:
+        url = settings.store.url.get_secret_value()
+        store = await stack.enter_async_context(open_store(url, process, time.time(), migrate=migrate))
+        counters = Counters(registry := CollectorRegistry())
+        crews = await _crews(settings, counters, stack)
+        wakes = Wakes()
+        callbacks = await _callback_sender(settings, counters, stack)
+        yield _assemble(settings, store, crews, wakes, callbacks, counters, registry, process)
+
+
+def _assemble(
+    settings: Settings,
+    store: SqlStore,
+    crews: Mapping[str, Crew],
+    wakes: Wakes,
+    callbacks: Sender,
+    counters: Counters,
+    registry: CollectorRegistry,
+    process: str,
+) -> Bridge:
+    accept = AcceptRequest(store, crews, _callback_rules(settings), time.time, _new_id, wakes.kickoff)
+    deliverers = [_deliverer("callbacks", [Channel.CALLBACK], callbacks, CALLS_AT_ONCE, store, wakes)]
+    bridge = Bridge(phases=[], servers=[])
+    checks: dict[str, HealthCheck] = {"store": _store_check(store)}
+    doors: list[Service] = []
+    links: list[Service] = []
+    if settings.amqp is not None:
+        refuse = RefuseMessage(store, settings.amqp.dead, time.time, _new_id, wakes.deliver)
+        consumer = _consumer(settings.amqp, accept, refuse, process)
+        publisher = _publisher(settings.amqp, process)
+        counted = CountedSender(publisher, counters)
+        deliverers.append(_deliverer("broker", [Channel.EXCHANGE, Channel.QUEUE], counted, SENDS_AT_ONCE, store, wakes))
+        doors, links = [consumer], [publisher]
+        checks |= {"broker_in": consumer.health, "broker_out": publisher.health}
+    clients = _clients(settings)
+    ops = OpsApi(checks, lambda: bridge.draining, store, registry)
+    bridge.servers = servers(_listen(settings), RunsApi(accept, store, clients).routes(), ops.routes(), clients)
+    bridge.phases = [[*doors, *bridge.servers[:1]], _steps(settings, store, crews, wakes), deliverers, links]
+    bridge.phases.append([*bridge.servers[1:]])
+    return bridge
+
+
+def _consumer(amqp: AmqpSettings, accept: Accept, refuse: Refuse, process: str) -> AmqpConsumer:
+    rules = MessageRules(amqp.requests, amqp.max_message, amqp.reply_to)
+    return AmqpConsumer(_link(amqp, process), _topology(amqp), rules, amqp.prefetch, accept, refuse)
+
+
+def _publisher(amqp: AmqpSettings, process: str) -> AmqpPublisher:
+    return AmqpPublisher(_link(amqp, process), _topology(amqp), amqp.event_mode)
+
+
+def _link(amqp: AmqpSettings, process: str) -> LinkOptions:
+    return LinkOptions(amqp.url.get_secret_value(), process)
+
+
+def _topology(amqp: AmqpSettings) -> Topology:
+    return Topology(amqp.requests, amqp.results, amqp.dead, amqp.declare)
+
+
+def _steps(settings: Settings, store: SqlStore, crews: Mapping[str, Crew], wakes: Wakes) -> list[Service]:
+    """A worker per crew and step, so that a slow crew holds up nobody else; one for each of the common steps."""
+    workers: list[Service] = [
+        _worker(Sweep(store, time.time, settings.store.retention), 1, wakes),
+        _worker(Recover(crews, store, time.time, wakes.poll), 100, wakes),
+        _worker(Doubt(crews, store, time.time, wakes.deliver), 10, wakes),
+    ]
+    for name, crew in crews.items():
+        kickoff_wake, poll_wake = wakes[f"kickoff-{name}"].set, wakes[f"poll-{name}"].set
+        kickoff = Kickoff(crew, store, time.time, poll_wake, wakes.deliver)
+        poll = Poll(crew, store, time.time, kickoff_wake, wakes.deliver)
+        workers += [_worker(kickoff, POSTS_AT_ONCE, wakes), _worker(poll, LOOKS_AT_ONCE, wakes)]
+    return workers
+
+
+def _worker(step: Step[Any], capacity: int, wakes: Wakes) -> Service:
+    return Worker(step, capacity, wakes[step.name])
+
+
+def _deliverer(
+    name: str, channels: Sequence[Channel], sender: Sender, capacity: int, store: SqlStore, wakes: Wakes
+) -> Service:
+    return _worker(Deliver(f"deliver-{name}", channels, sender, store, time.time), capacity, wakes)
+
+
+async def _crews(settings: Settings, counters: Counters, stack: AsyncExitStack) -> dict[str, Crew]:
+    kickoffs, looks = await stack.enter_async_context(crew_sessions())
+    crews = {}
+    for name, crew in settings.crews.items():
+        api = HttpCrewApi(crew.url, crew.token.get_secret_value(), crew.requests_per_second, kickoffs, looks)
+        policy = _policy(crew, results_exchange=settings.amqp is not None)
+        crews[name] = Crew(name, CountedCrewApi(api, name, counters), policy, crew.max_running)
+    return crews
+
+
+def _policy(crew: CrewSettings, *, results_exchange: bool) -> CrewPolicy:
+    return CrewPolicy(
+        deadline=crew.deadline,
+        in_doubt=DoubtPolicy(crew.in_doubt),
+        in_doubt_after=crew.in_doubt_after,
+        human_input=crew.human_input,
+        stringify_inputs=crew.kind == "crew",
+        extra_events=frozenset(crew.events),
+        callback_url=None if crew.callback_url is None else crew.callback_url.get_secret_value(),
+        results_exchange=results_exchange,
+        poll_min=crew.poll.min,
+        poll_max=crew.poll.max,
+    )
+
+
+async def _callback_sender(settings: Settings, counters: Counters, stack: AsyncExitStack) -> Sender:
+    callbacks = settings.callbacks
+    session = await stack.enter_async_context(callback_session(allow_private=callbacks.allow_private))
+    secrets = [secret.get_secret_value() for secret in callbacks.secret]
+    return CountedSender(CallbackSender(session, secrets, __version__, time.time), counters)
+
+
+def _callback_rules(settings: Settings) -> CallbackRules:
+    return CallbackRules(settings.callbacks.allow, settings.callbacks.allow_private)
+
+
+def _clients(settings: Settings) -> Clients:
+    return Clients(
+        [
+            Client(
+                client.name,
+                digest(client.token.get_secret_value()),
+                frozenset(Role(role) for role in client.roles),
+                client.crews,
+            )
+            for client in settings.http.clients
+        ]
+    )
+
+
+def _listen(settings: Settings) -> Listen:
+    http = settings.http
+    return Listen(http.host, http.port, http.ops_port, http.max_body)
+
+
+def _store_check(store: SqlStore) -> HealthCheck:
+    async def check() -> Health:
+        try:
+            await store.ping()
+        except StoreUnavailable:
+            return Health(ok=False, detail="cannot be read")
+        return Health(ok=True, detail="readable")
+
+    return check
+
+
+def _new_id() -> str:
+    return str(uuid_utils.uuid7())

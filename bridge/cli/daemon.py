@@ -1,0 +1,67 @@
+"""Verbs that work on this machine's own bridge: run, check, migrate."""
+
+from collections.abc import Coroutine
+from typing import Annotated, Any, TypeVar
+
+import typer
+import uvloop
+from rich.console import Console
+
+from bridge import app, logs
+from bridge.cli.options import Config, settings_of
+from bridge.cli.outcome import CommandFailed, Exit
+from bridge.core.errors import StoreDamaged, StoreInUse, StoreUnavailable
+from bridge.settings import Settings, secret_values, without_effect
+
+T = TypeVar("T")
+
+NoMigrate = Annotated[bool, typer.Option("--no-migrate", help="Do not bring the store's schema up to date.")]
+Connect = Annotated[bool, typer.Option("--connect", help="Also try the broker, the store and each crew.")]
+
+
+def run(config: Config = None, no_migrate: NoMigrate = False) -> None:
+    """Run the bridge until SIGTERM or SIGINT; a second signal skips waiting for what is in hand."""
+    settings = settings_of(config)
+    logs.configure(settings.log.level, settings.log.format, secrets=secret_values(settings))
+    with_exit_code(app.run(settings, migrate=not no_migrate))
+
+
+def check(config: Config = None, connect: Connect = False) -> None:
+    """Read the settings and report every problem at once."""
+    settings = settings_of(config)
+    out = Console(soft_wrap=True, highlight=False)
+    for name in without_effect(settings):
+        out.print(f"{name}: has no effect in this version yet", style="yellow", markup=False)
+    out.print(f"settings: {len(settings.crews)} crews, {'RabbitMQ' if settings.amqp else 'no RabbitMQ'}: all valid")
+    if connect:
+        _connect(settings, out)
+
+
+def migrate(config: Config = None) -> None:
+    """Bring the store's schema up to date; `run` does so too unless told not to."""
+    settings = settings_of(config)
+    revision = with_exit_code(app.migrate(settings))
+    print(f"the store's schema is at revision {revision}")
+
+
+def with_exit_code(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end; an error of the store or the network ends the command with its code."""
+    try:
+        return uvloop.run(work)
+    except StoreInUse as error:
+        raise CommandFailed(Exit.STORE_IN_USE, str(error)) from None
+    except StoreDamaged as error:
+        raise CommandFailed(
+            Exit.STORE_DAMAGED, str(error), "restore the store from a backup; it was left as it is"
+        ) from None
+    except (StoreUnavailable, OSError) as error:
+        raise CommandFailed(Exit.UNAVAILABLE, str(error)) from None
+
+
+def _connect(settings: Settings, out: Console) -> None:
+    found = with_exit_code(app.try_connections(settings))
+    for name, health in found.items():
+        mark, style = ("ok", "green") if health.ok else ("failed", "red")
+        out.print(f"{name}: {mark}: {health.detail}", style=style, markup=False)
+    if not all(health.ok for health in found.values()):
+        raise CommandFailed(Exit.UNAVAILABLE, "not everything that is needed is there")

@@ -1,0 +1,113 @@
+"""The verb `demo`: the whole way in one process, with a stand-in for the crew API and a receiver for the events."""
+
+import asyncio
+import base64
+import secrets
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import uvloop
+from aiohttp import web
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from standardwebhooks import Webhook
+
+from bridge import app, logs
+from bridge.cli.client import FINAL, STYLES
+from bridge.cli.http_client import BridgeClient, Json, connected
+from bridge.cli.outcome import CommandFailed, Exit
+from bridge.sandbox import SandboxSettings, parse_run_time, running
+from bridge.settings import Settings
+
+TOPICS = ("tidal power", "the history of tea", "quiet trains", "urban bees", "a run that fails")
+PATIENCE = 60.0  # seconds for everything
+LOOK_EVERY = 0.1
+
+
+def demo() -> None:
+    """Start a sandbox crew and a bridge, send a few kickoffs, show them live, print each completion event."""
+    logs.configure("error", "auto")
+    try:
+        uvloop.run(asyncio.wait_for(_demo(), PATIENCE))
+    except TimeoutError:
+        raise CommandFailed(Exit.BUG, f"the demo was not over after {PATIENCE:g} s") from None
+
+
+async def _demo() -> None:
+    console = Console(highlight=False)
+    secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+    with tempfile.TemporaryDirectory(prefix="kickoff-bridge-") as folder:
+        async with AsyncExitStack() as stack:
+            crew = SandboxSettings(run_time=parse_run_time("uniform:1:4"))
+            crew_url = await stack.enter_async_context(running(crew))
+            events, callback_url = await stack.enter_async_context(_receiver(secret))
+            settings = _settings(crew_url, crew.token, secret, Path(folder) / "demo.db")
+            bridge_url = await stack.enter_async_context(app.serving(settings))
+            console.print(f"crew API (sandbox) at {crew_url}, bridge at {bridge_url}, events to {callback_url}\n")
+            bridge = await stack.enter_async_context(connected(bridge_url, None))
+            await _show_runs(bridge, [await _submit(bridge, topic, callback_url) for topic in TOPICS], console)
+            console.print("\ncompletion events, signed and delivered to the callback URL:")
+            for _ in TOPICS:
+                console.print(orjson.dumps(await events.get()).decode(), soft_wrap=True, markup=False)
+    console.print("\nNext: README.md, or write a bridge.yaml and `kickoff-bridge run`.", style="bold")
+
+
+async def _submit(bridge: BridgeClient, topic: str, callback_url: str) -> Json:
+    inputs = {"topic": topic} | ({"sandbox_outcome": "failure"} if "fails" in topic else {})
+    request = {"crew": "research", "inputs": inputs, "callback_url": callback_url}
+    return await bridge.submit(request, idempotency_key=f"demo-{topic}")
+
+
+async def _show_runs(bridge: BridgeClient, runs: list[Json], console: Console) -> None:
+    """A table that follows the runs until all of them are over."""
+    with Live(_table(runs), console=console, refresh_per_second=10) as live:
+        while any(run["state"] not in FINAL for run in runs):
+            await asyncio.sleep(LOOK_EVERY)
+            runs = [await bridge.run(run["run_id"]) for run in runs]
+            live.update(_table(runs))
+
+
+def _table(runs: list[Json]) -> Table:
+    table = Table("topic", "run", "state", "looks", box=None, header_style="bold")
+    for topic, run in zip(TOPICS, runs, strict=True):
+        state = run["state"]
+        table.add_row(topic, run["run_id"], f"[{STYLES.get(state, 'white')}]{state}[/]", str(run.get("polls", "")))
+    return table
+
+
+def _settings(crew_url: str, crew_token: str, secret: str, store: Path) -> Settings:
+    return Settings.model_validate(
+        {
+            "http": {"port": 0},
+            "store": {"url": f"sqlite:///{store}"},
+            "crews": {"research": {"url": crew_url, "token": crew_token, "poll": {"min": "200ms", "max": "500ms"}}},
+            "callbacks": {"secret": secret, "allow_private": True},
+        }
+    )
+
+
+@asynccontextmanager
+async def _receiver(secret: str) -> AsyncIterator[tuple[asyncio.Queue[Any], str]]:
+    """A webhook receiver as a user would write it: verify the signature, take the event, answer 204."""
+    events: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def take(request: web.Request) -> web.Response:
+        body = await request.read()
+        events.put_nowait(Webhook(secret).verify(body, dict(request.headers)))
+        return web.Response(status=204)
+
+    receiver = web.Application()
+    receiver.add_routes([web.post("/events", take)])
+    runner = web.AppRunner(receiver)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield events, f"http://127.0.0.1:{runner.addresses[0][1]}/events"
+    finally:
+        await runner.cleanup()

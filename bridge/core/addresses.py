@@ -1,0 +1,83 @@
+"""Which network addresses are public, pure arithmetic on numbers.
+
+`is_global` alone is not enough: Python counts multicast, NAT64 and other embeddings of private addresses as global.
+"""
+
+import ipaddress
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_DENIED = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "168.63.129.16/32",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "::/96",
+        "::ffff:0:0/96",
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "100::/64",
+        "2001::/23",
+        "2001:db8::/32",
+        "2002::/16",
+        "3fff::/20",
+        "5f00::/16",
+        "fc00::/7",
+        "fe80::/10",
+        "fec0::/10",
+        "ff00::/8",
+    )
+)
+_METADATA = frozenset(
+    ipaddress.ip_address(address) for address in ("169.254.169.254", "168.63.129.16", "fd00:ec2::254")
+)
+_EMBEDS_AT_THE_END = tuple(ipaddress.ip_network(network) for network in ("::/96", "::ffff:0:0/96", "64:ff9b::/96"))
+_ISATAP = (0x00005EFE, 0x02005EFE)
+
+
+def is_public(address: Address) -> bool:
+    """Whether this is an address of the public internet and embeds no other."""
+    if isinstance(address, ipaddress.IPv6Address) and _middle(address) in _ISATAP:
+        return False
+    return address.is_global and not any(
+        address in network for network in _DENIED if network.version == address.version
+    )
+
+
+def is_metadata(address: Address) -> bool:
+    """Whether this is, or leads to, a cloud's metadata service, which stays closed even in closed networks."""
+    return address in _METADATA or any(embedded in _METADATA for embedded in _embedded(address))
+
+
+def may_be_called(address: Address, *, allow_private: bool) -> bool:
+    """Whether a callback may be sent to this address."""
+    return not is_metadata(address) and (allow_private or is_public(address))
+
+
+def _embedded(address: Address) -> list[ipaddress.IPv4Address]:
+    """The IPv4 addresses that an IPv6 address may be a way of writing."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return []
+    found = [address.sixtofour, *(address.teredo or ())]
+    if any(address in network for network in _EMBEDS_AT_THE_END) or _middle(address) in _ISATAP:
+        found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return [embedded for embedded in found if embedded is not None]
+
+
+def _middle(address: ipaddress.IPv6Address) -> int:
+    """Bits 64 to 95, where ISATAP says that the last 32 are an IPv4 address."""
+    return (int(address) >> 32) & 0xFFFFFFFF

@@ -1,0 +1,47 @@
+"""Every knob of the bridge: read once from one YAML file and the environment, typed, checked, frozen.
+
+    settings = load(default_path())        # or SettingsError, which tells every problem at once
+
+The way of a value: `yaml_file` reads, `environment` lays BRIDGE_… over it and expands ${NAME}, `secret_files` fetches
+what a `…_file` points to, `model` checks, `problems` puts into words what is wrong. `load` holds them together.
+"""
+
+from bridge.settings.aftermath import secret_values, without_effect
+from bridge.settings.load import default_path, load
+from bridge.settings.model import (
+    Amqp,
+    Budget,
+    Callbacks,
+    Client,
+    Crew,
+    Http,
+    Human,
+    Log,
+    Poll,
+    Role,
+    Settings,
+    Store,
+)
+from bridge.settings.names import setting_names
+from bridge.settings.problems import SettingsError
+
+__all__ = [
+    "Amqp",
+    "Budget",
+    "Callbacks",
+    "Client",
+    "Crew",
+    "Http",
+    "Human",
+    "Log",
+    "Poll",
+    "Role",
+    "Settings",
+    "SettingsError",
+    "Store",
+    "default_path",
+    "load",
+    "secret_values",
+    "setting_names",
+    "without_effect",
+]

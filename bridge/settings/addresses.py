@@ -1,0 +1,109 @@
+"""The rules for addresses: what a URL of each kind may say, and how to show one without its password.
+
+No message here repeats the address: it may hold a password.
+"""
+
+import ipaddress
+import re
+from urllib.parse import SplitResult, parse_qs, urlsplit
+
+_AMQP_PORTS = {"amqp": 5672, "amqps": 5671}
+_PATTERN = re.compile(r"https?://(\*\.)?[A-Za-z0-9_.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
+_SQLITE = "sqlite:///"
+_LONGEST_HEARTBEAT = 65535  # seconds; two octets on the wire
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this host name or address never leaves the machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def check_http_url(url: str) -> str:
+    """An absolute http or https URL; raises `ValueError`."""
+    parts = _split(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an absolute URL such as https://example.com")
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user name or password")
+    return url
+
+
+def check_base_url(url: str) -> str:
+    """An http or https URL that paths can be put behind, without a slash at its end; raises `ValueError`."""
+    if "?" in url or "#" in url:
+        raise ValueError("must not hold a query or a fragment")
+    return check_http_url(url).rstrip("/")
+
+
+def check_encrypted(url: str, *, insecure: bool) -> str:
+    """Plain http is for this machine, or for those who ask for it; raises `ValueError`."""
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not insecure and not is_loopback(parts.hostname or ""):
+        raise ValueError("must be https (plain http beyond this machine needs `insecure: true` beside it)")
+    return url
+
+
+def check_pattern(pattern: str) -> str:
+    """A pattern `scheme://host[:port]`, where `*.` stands for one or more labels; raises `ValueError`."""
+    if not _PATTERN.fullmatch(pattern):
+        raise ValueError("must look like https://host, https://host:port or https://*.example.com")
+    return pattern
+
+
+def check_amqp_url(url: str) -> str:
+    """A broker's URL; raises `ValueError`, also for options that the AMQP library would quietly take amiss."""
+    parts = _split(url)
+    if parts.scheme not in _AMQP_PORTS or not parts.hostname:
+        raise ValueError(
+            "must look like amqp://user:password@host:5672/vhost, or amqps://…; "
+            "special characters in user and password are percent-encoded"
+        )
+    options = parse_qs(parts.query, keep_blank_values=True)
+    if "no_verify_ssl" in options:
+        raise ValueError("must not switch off the verification of certificates (no_verify_ssl)")
+    for heartbeat in options.get("heartbeat", []):
+        _check_heartbeat(heartbeat)
+    return url
+
+
+def amqp_place(url: str) -> str:
+    """`host:port/vhost` of a broker's URL, fit to be shown."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or _AMQP_PORTS[parts.scheme]}{parts.path or '/'}"
+
+
+def check_store_url(url: str) -> str:
+    """The URL of a SQLite file; raises `ValueError`."""
+    if url.startswith(("postgres:", "postgresql:", "postgresql+")):
+        raise ValueError("PostgreSQL is not available in this version; use sqlite:///file")
+    file = url.removeprefix(_SQLITE)
+    if file == url or not file or file == ":memory:" or "?" in file:
+        raise ValueError("must name a file: sqlite:///relative/path or sqlite:////absolute/path")
+    return url
+
+
+def store_place(url: str) -> str:
+    """The path of the file that a store's URL names, fit to be shown."""
+    return url.removeprefix(_SQLITE)
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises for a port that is no number
+    except ValueError:
+        raise ValueError("is not a URL; special characters in user and password are percent-encoded") from None
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("must be ASCII without spaces; other characters are percent-encoded")
+    return parts
+
+
+def _check_heartbeat(text: str) -> None:
+    """The AMQP library reads what it does not understand as 0, which is no heartbeat at all."""
+    if not text.isdecimal() or not 1 <= int(text) <= _LONGEST_HEARTBEAT:
+        raise ValueError("must have a heartbeat of whole seconds from 1 to 65535, or none in the URL")

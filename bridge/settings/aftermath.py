@@ -1,0 +1,51 @@
+"""What loaded settings tell about themselves: which have no effect, and which values must never be shown."""
+
+from collections.abc import Iterator, Mapping
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, SecretStr
+
+from bridge.settings.model import Crew, Settings
+
+_OF_CREWS = ("human_input", "human", "budget")
+
+
+def without_effect(settings: Settings) -> list[str]:
+    """Dotted names of settings that were set to something although this version does not act on them yet."""
+    names = ["public_url"] if settings.public_url else []
+    for name, crew in settings.crews.items():
+        names += [f"crews.{name}.{setting}" for setting in _idle(crew)]
+    return names
+
+
+def _idle(crew: Crew) -> list[str]:
+    idle = [name for name in _OF_CREWS if getattr(crew, name)]
+    return [*idle, "poll.looks"] if "looks" in crew.poll.model_fields_set else idle
+
+
+def secret_values(settings: Settings) -> frozenset[str]:
+    """Every secret text that the settings hold, passwords inside URLs too: what log lines are searched for."""
+    return frozenset(form for secret in _secrets(settings) for form in _forms(secret))
+
+
+def _secrets(value: object) -> Iterator[str]:
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _secrets(getattr(value, name))
+    elif isinstance(value, Mapping):
+        yield from _secrets(tuple(value.values()))
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _secrets(item)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    yield secret
+    if secret.startswith("whsec_"):
+        yield secret.removeprefix("whsec_").rstrip("=")
+    password = urlsplit(secret).password if "://" in secret else None
+    if password:
+        yield password
+        yield unquote(password)

@@ -1,0 +1,265 @@
+"""The settings and their rules: names, kinds, defaults, and what does not go together.
+
+Times are seconds, sizes are bytes. Rules that look at two settings are field validators, with the field that they
+look at declared first: unlike model validators they also run when another field is wrong, so nothing is told late.
+"""
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, model_validator
+from pydantic import field_validator as rule
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from bridge.settings import addresses
+from bridge.settings.units import DAY, HOUR, MIB, MINUTE, Bytes, Seconds
+from bridge.settings.values import (
+    AS_LIST,
+    LOWER,
+    AmqpName,
+    BaseUrl,
+    Count,
+    CrewName,
+    Pattern,
+    Port,
+    Rate,
+    SecretHttpUrl,
+    Text,
+    Token,
+    WebhookSecret,
+    not_yet,
+)
+
+Role = Literal["submit", "read", "operate"]
+
+known_crews: ContextVar[frozenset[str] | None] = ContextVar("known_crews", default=None)
+"""The crews that the settings being read name, sound or not; None: not known."""
+
+
+class Section(BaseModel):
+    """One block of settings: frozen, strict about names, silent about values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_absent(cls, data: Any) -> Any:
+        """A name with nothing behind it (`ops_port:`) counts as left out."""
+        if not isinstance(data, dict):
+            return data
+        return {name: value for name, value in data.items() if value is not None or name not in cls.model_fields}
+
+
+class Client(Section):
+    """Somebody who may use the HTTP API."""
+
+    name: Text
+    token: Token
+    roles: Annotated[frozenset[Role], AS_LIST, Field(min_length=1)] = frozenset({"submit", "read"})
+    crews: Annotated[frozenset[str] | None, AS_LIST] = None
+    """The crews that this client may see and use; None: all."""
+
+    @rule("crews")
+    @classmethod
+    def _crews_exist(cls, crews: frozenset[str] | None) -> frozenset[str] | None:
+        known = known_crews.get()
+        if crews is not None and known is not None and not crews <= known:
+            raise ValueError("must name crews that are configured under `crews`")
+        return crews
+
+
+class Http(Section):
+    """The HTTP door. A port of 0 takes any free one; `ops_port` None: everything is on `port`."""
+
+    host: Text = "127.0.0.1"
+    port: Port = 8080
+    ops_port: Port | None = None
+    max_body: Bytes = MIB
+    clients: Annotated[tuple[Client, ...], AS_LIST, Field(validate_default=True)] = ()
+
+    @rule("ops_port")
+    @classmethod
+    def _ports_differ(cls, ops_port: int | None, info: ValidationInfo) -> int | None:
+        if ops_port and ops_port == info.data.get("port"):
+            raise ValueError("must differ from http.port; leave it out to have everything there")
+        return ops_port
+
+    @rule("clients")
+    @classmethod
+    def _open_only_on_this_machine(cls, clients: tuple[Client, ...], info: ValidationInfo) -> tuple[Client, ...]:
+        host = info.data.get("host")
+        if not clients and host is not None and not addresses.is_loopback(host):
+            raise ValueError("must name at least one client, because http.host is reachable from other machines")
+        return clients
+
+    @rule("clients")
+    @classmethod
+    def _clients_differ(cls, clients: tuple[Client, ...]) -> tuple[Client, ...]:
+        if len({client.name for client in clients}) < len(clients):
+            raise ValueError("must not use one name twice")
+        if len({client.token.get_secret_value() for client in clients}) < len(clients):
+            raise ValueError("must not use one token for two clients")
+        return clients
+
+
+class Amqp(Section):
+    """RabbitMQ, and our names there: `requests` is an exchange and a queue, `results` an exchange, `dead` a queue."""
+
+    url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/")
+    requests: AmqpName = "kickoff.requests"
+    results: AmqpName = "kickoff.results"
+    dead: AmqpName = "kickoff.dead"
+    prefetch: Annotated[Count, Field(le=65535)] = 50
+    max_message: Bytes = MIB
+    reply_to: Annotated[tuple[Text, ...], AS_LIST] = ("amq.gen-*", "amq.rabbitmq.reply-to.*", "reply.*")
+    """Glob patterns of the reply queues that a message may name."""
+    declare: bool = True
+    event_mode: Literal["structured", "binary"] = "structured"
+
+    @property
+    def place(self) -> str:
+        """`host:port/vhost`, fit to be logged."""
+        return addresses.amqp_place(self.url.get_secret_value())
+
+    @rule("url")
+    @classmethod
+    def _url_is_sound(cls, url: SecretStr) -> SecretStr:
+        addresses.check_amqp_url(url.get_secret_value())
+        return url
+
+    @rule("results", "dead")
+    @classmethod
+    def _names_differ(cls, name: str, info: ValidationInfo) -> str:
+        """With one name for two, every result would come back as a request."""
+        if name in (info.data.get("requests"), info.data.get("results")):
+            raise ValueError("must differ from the other names of queues and exchanges")
+        return name
+
+
+class Store(Section):
+    """Where runs are kept, and how long after their end (`retention`)."""
+
+    url: SecretStr = SecretStr("sqlite:///kickoff-bridge.db")
+    retention: Seconds = 14 * DAY
+
+    @property
+    def place(self) -> str:
+        """The file, fit to be logged."""
+        return addresses.store_place(self.url.get_secret_value())
+
+    @property
+    def file(self) -> Path:
+        """The file; a relative one starts at the current directory."""
+        return Path(self.place)
+
+    @rule("url")
+    @classmethod
+    def _url_is_sound(cls, url: SecretStr) -> SecretStr:
+        addresses.check_store_url(url.get_secret_value())
+        return url
+
+
+class Human(Section):
+    """How long a question to a human stays open, and the answer given then; None: the run's deadline decides."""
+
+    deadline: Seconds | None = None
+    default: str | None = None
+
+
+class Budget(Section):
+    """At most so many runs in so much time; the others wait."""
+
+    runs: Count
+    per: Seconds
+
+
+class Poll(Section):
+    """How often to look at one run: `looks` is meant, `min` and `max` are the shortest and longest pause."""
+
+    looks: Count = 5
+    min: Seconds = 1.0
+    max: Seconds = MINUTE
+
+    @model_validator(mode="after")
+    def _min_is_below_max(self) -> Self:
+        """Either of the two may be a default, and defaults pass no field validator."""
+        if self.min > self.max:
+            raise ValueError("max must not be shorter than min")
+        return self
+
+
+class Crew(Section):
+    """One deployed crew or flow."""
+
+    insecure: bool = False
+    url: BaseUrl
+    token: Token
+    kind: Literal["crew", "flow"] = "crew"
+    max_running: Count = 16
+    requests_per_second: Rate = 20.0
+    deadline: Seconds = HOUR
+    in_doubt: Literal["hold", "retry", "fail"] = "hold"
+    in_doubt_after: Seconds = 15 * MINUTE
+    human_input: bool = False
+    human: Human | None = None
+    budget: Budget | None = None
+    events: Annotated[frozenset[Literal["started", "progress"]], AS_LIST] = frozenset()
+    callback_url: SecretHttpUrl | None = None
+    """Hidden, because it may carry a token. `callbacks.allow` does not limit it: that is for what producers name."""
+    poll: Poll = Poll()
+
+    @rule("url")
+    @classmethod
+    def _encrypted(cls, url: str, info: ValidationInfo) -> str:
+        return addresses.check_encrypted(url, insecure=info.data.get("insecure", True))
+
+
+class Callbacks(Section):
+    """How callback URLs are signed, and which a request may name (`allow` None: any public https address)."""
+
+    secret: Annotated[tuple[WebhookSecret, ...], AS_LIST] = ()
+    allow: Annotated[tuple[Pattern, ...] | None, AS_LIST] = None
+    allow_private: bool = False
+    max_event_bytes: Annotated[Any, not_yet("linking large results is")] = None
+
+
+class Log(Section):
+    """How much is logged, and in which form (`auto`: JSON unless on a terminal)."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], LOWER] = "info"
+    format: Annotated[Literal["auto", "json", "console"], LOWER] = "auto"
+
+
+class Settings(Section, BaseSettings):
+    """All settings of one bridge."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    insecure: bool = False
+    public_url: BaseUrl | None = None
+    http: Http = Http()
+    amqp: Amqp | None = None
+    store: Store = Store()
+    crews: Annotated[Mapping[CrewName, Crew], Field(min_length=1)]
+    hooks: Mapping[str, Annotated[Any, not_yet("inbound webhooks are")]] = {}
+    callbacks: Callbacks = Callbacks()
+    log: Log = Log()
+
+    @rule("public_url")
+    @classmethod
+    def _encrypted(cls, url: str | None, info: ValidationInfo) -> str | None:
+        return url and addresses.check_encrypted(url, insecure=info.data.get("insecure", True))
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` has put together.
+
+        The library's own sources pass over unknown names in the environment, lower-case the names of crews, and quote
+        values in their errors.
+        """
+        del settings_cls
+        return (init_settings,)

@@ -1,0 +1,17 @@
+"""A broker of the tests' own and a crew API's stand-in for every acceptance test."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bridge.sandbox import SandboxSettings, parse_run_time, running
+from tests.acceptance.harness import Daemon, bind_results
+from tests.broker import Broker
+
+
+@pytest.fixture
+async def crew_url() -> AsyncIterator[str]:
+    """A crew whose runs take from a tenth of a second to one second."""
+    async with running(SandboxSettings(run_time=parse_run_time("uniform:0.1:1"), inputs=("n",))) as url:
+        yield url

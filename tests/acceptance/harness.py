@@ -1,0 +1,213 @@
+"""The real daemon as a process, producers and a consumer of results, and the checks on what they saw."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+import aiohttp
+import yaml
+
+RESULTS = "acceptance.results"
+DEAD = "kickoff.dead"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def eventually(met: Callable[[], Awaitable[bool]], within: float, what: str) -> None:
+    """Return as soon as the condition is met; fail, saying what was waited for, if it takes too long."""
+    deadline = time.monotonic() + within
+    while not await met():
+        assert time.monotonic() < deadline, f"not within {within:g} s: {what}"
+        await asyncio.sleep(0.05)
+
+
+class Daemon:
+    """`kickoff-bridge run` in a process of its own, with a folder that outlives it."""
+
+    def __init__(self, folder: Path, crew_url: str, **settings: Any) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        crew = {
+            "url": crew_url,
+            "token": "sandbox-token",
+            "max_running": 400,
+            "requests_per_second": 2000,
+            "poll": {"min": "300ms", "max": "300ms"},
+        }
+        self._file = folder / "bridge.yaml"
+        self._log = folder / "bridge.log"
+        document = {
+            "http": {"port": self.port},
+            "store": {"url": f"sqlite:///{folder}/bridge.db"},
+            "crews": {"research": crew},
+            **settings,
+        }
+        self._file.write_text(yaml.safe_dump(document))
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "bridge", "run", "--config", str(self._file), stderr=log, stdout=log
+            )
+        await eventually(self._alive, 20, f"the daemon is up:\n{self.log_tail()}")
+
+    async def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        await self._process.wait()
+
+    async def terminate(self, within: float) -> int:
+        """Ask to stop; gives back the exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(within):
+            return await self._process.wait()
+
+    async def close(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(TimeoutError):
+                await self.terminate(20)
+            if self._process.returncode is None:
+                await self.kill()
+
+    async def get(self, path: str) -> tuple[int, Any]:
+        async with aiohttp.ClientSession() as session, session.get(self.url + path) as response:
+            text = await response.text()
+            return response.status, json.loads(text) if "json" in response.content_type else text
+
+    async def all_runs(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        cursor = ""
+        while True:
+            _, page = await self.get(f"/v1/runs?limit=200{cursor}")
+            found += page["runs"]
+            if page["next_cursor"] is None:
+                return found
+            cursor = f"&cursor={page['next_cursor']}"
+
+    async def count(self, *states: str) -> int:
+        """How many runs are in these states, from the metrics."""
+        _, text = await self.get("/metrics")
+        wanted = [f'kickoff_bridge_runs{{state="{state}"}} ' for state in states]
+        lines = [line for line in text.splitlines() for start in wanted if line.startswith(start)]
+        return sum(int(float(line.rpartition(" ")[2])) for line in lines)
+
+    def log_tail(self) -> str:
+        return self._log.read_text()[-2000:] if self._log.exists() else ""
+
+    def log_events(self) -> Counter[str]:
+        lines = [line for line in self._log.read_text().splitlines() if line.startswith("{")]
+        return Counter(json.loads(line)["event"] for line in lines)
+
+    async def _alive(self) -> bool:
+        assert self._process is not None
+        assert self._process.returncode is None, self.log_tail()
+        with contextlib.suppress(aiohttp.ClientError):
+            return (await self.get("/healthz"))[0] == 200
+        return False
+
+
+@asynccontextmanager
+async def channel(url: str) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
+    connection = await aio_pika.connect(url, timeout=5)
+    try:
+        yield await connection.channel(publisher_confirms=True, on_return_raises=True)
+    finally:
+        with contextlib.suppress(Exception):
+            await connection.close()
+
+
+async def bind_results(url: str) -> None:
+    """A durable queue that keeps every result until the test reads it."""
+    async with channel(url) as ch:
+        exchange = await ch.declare_exchange("kickoff.results", "topic", durable=True)
+        queue = await ch.declare_queue(RESULTS, durable=True)
+        await queue.bind(exchange, "#")
+
+
+async def publish(url: str, requests: Iterable[dict[str, Any]], *, patient: bool = False) -> None:
+    """Publish kickoff requests with confirms, `message_id` from the key; a patient producer tries until confirmed."""
+    waiting = list(requests)
+    while waiting:
+        try:
+            async with channel(url) as ch:
+                exchange = await ch.get_exchange("kickoff.requests")
+                while waiting:
+                    body = json.dumps(waiting[0]).encode()
+                    message_id = waiting[0]["inputs"]["n"]
+                    message = aio_pika.Message(body, message_id=message_id, delivery_mode=2)
+                    await exchange.publish(message, "research", timeout=5)
+                    waiting.pop(0)
+        except (OSError, TimeoutError, aio_pika.exceptions.AMQPError, aio_pika.exceptions.ChannelInvalidStateError):
+            if not patient:
+                raise
+            await asyncio.sleep(0.2)
+
+
+@dataclass
+class Results:
+    """Every completion event that came out, by id."""
+
+    bodies: dict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    copies: Counter[str] = field(default_factory=Counter)
+
+    def final_events(self) -> dict[str, list[str]]:
+        """Run id → types of the distinct final events."""
+        final = {"run.succeeded", "run.failed", "run.timed_out", "run.cancelled"}
+        found: dict[str, list[str]] = defaultdict(list)
+        for bodies in self.bodies.values():
+            event = json.loads(next(iter(bodies)))
+            if event["type"] in final:
+                found[event["data"]["run_id"]].append(event["type"])
+        return found
+
+    @property
+    def duplicates(self) -> int:
+        return sum(count - 1 for count in self.copies.values())
+
+
+async def drain(url: str, expected: int, within: float) -> Results:
+    """Read the results queue until so many distinct events have come and nothing more is waiting."""
+    results = Results()
+    deadline = time.monotonic() + within
+    async with channel(url) as ch:
+        queue = await ch.declare_queue(RESULTS, passive=True)
+        while True:
+            message = await queue.get(no_ack=True, fail=False)
+            if message is not None:
+                assert message.message_id is not None
+                results.bodies[message.message_id].add(message.body)
+                results.copies[message.message_id] += 1
+            elif len(results.bodies) >= expected:
+                return results
+            else:
+                assert time.monotonic() < deadline, f"{len(results.bodies)} of {expected} events within {within:g} s"
+                await asyncio.sleep(0.1)
+
+
+async def ledger(crew_url: str) -> dict[str, Any]:
+    async with aiohttp.ClientSession() as session, session.get(f"{crew_url}/_ledger") as response:
+        found: dict[str, Any] = await response.json()
+        return found
+
+
+def posts_per_request(found: dict[str, Any]) -> Counter[str]:
+    """How often each request was POSTed, by the number in its inputs."""
+    return Counter(entry["inputs"]["n"] for entry in found["kickoffs"])

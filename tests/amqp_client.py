@@ -1,0 +1,147 @@
+"""For tests with RabbitMQ: a producer and consumer of the tests' own, and fakes of what is behind the door."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from aio_pika import Message, connect
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+
+from bridge.adapters.amqp_message import MessageRules
+from bridge.adapters.amqp_topology import Topology
+from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, KickoffRequest
+from bridge.ports import Accepted, RefusedMessage, Service
+
+PATIENCE = 20.0
+MAX_MESSAGE = 64 * 1024
+BODY = {"crew": "research", "inputs": {"topic": "otters"}}
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Wait until something is true that the library gives no signal for."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running(*services: Service) -> AsyncIterator[None]:
+    """The services run meanwhile; a bug in one of them is raised at the end."""
+    tasks = [asyncio.create_task(service.run()) for service in services]
+    try:
+        yield
+    finally:
+        for service in services:
+            service.stop()
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*tasks)
+
+
+@dataclass
+class FakeDoor:
+    """Takes requests and refused messages; `gate` holds requests back, `errors` are raised first, one per call."""
+
+    accepted: list[tuple[KickoffRequest, Envelope]] = field(default_factory=list)
+    refused: list[RefusedMessage] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    async def accept(self, request: KickoffRequest, envelope: Envelope) -> Accepted:
+        self.entered.set()
+        await self.gate.wait()
+        if self.errors:
+            raise self.errors.pop(0)
+        self.accepted.append((request, envelope))
+        return cast("Accepted", None)  # the door has no use for it
+
+    async def refuse(self, message: RefusedMessage) -> None:
+        self.refused.append(message)
+
+    def keys(self) -> list[str | None]:
+        return [request.idempotency_key for request, _ in self.accepted]
+
+
+class Client:
+    """A producer and consumer of the tests' own."""
+
+    def __init__(self, channel: AbstractChannel, topology: Topology) -> None:
+        self.channel = channel
+        self._topology = topology
+
+    async def send(
+        self, body: Any = BODY, key: str | None = None, *, exchange: str | None = None, **properties: Any
+    ) -> None:
+        """Publish a request: to the exchange with a routing key, or straight to the queue."""
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        message = Message(raw, **properties)
+        if exchange is None:
+            await self.channel.default_exchange.publish(message, key or self._topology.requests)
+        else:
+            to = await self.channel.get_exchange(exchange, ensure=False)
+            await to.publish(message, key or "")
+
+    async def count(self, queue: str) -> int:
+        """Messages in the queue that nobody holds."""
+        declared = await self.channel.declare_queue(queue, passive=True)
+        return declared.declaration_result.message_count or 0
+
+    async def receive(self, queue: str, count: int = 1) -> list[AbstractIncomingMessage]:
+        """Take this many messages from a queue."""
+        source = await self.channel.get_queue(queue, ensure=False)
+        found: list[AbstractIncomingMessage] = []
+        async with asyncio.timeout(PATIENCE):
+            while len(found) < count:
+                message = await source.get(no_ack=True, fail=False)
+                if message is None:
+                    await asyncio.sleep(0.01)
+                else:
+                    found.append(message)
+        return found
+
+
+@asynccontextmanager
+async def client_of(url: str, topology: Topology) -> AsyncIterator[Client]:
+    connection = await connect(url, timeout=PATIENCE)
+    async with connection, connection.channel(on_return_raises=True) as channel:
+        yield Client(channel, topology)
+
+
+def rules_for(topology: Topology) -> MessageRules:
+    return MessageRules(topology.requests, MAX_MESSAGE, ("reply.*", "amq.rabbitmq.reply-to.*"))
+
+
+def delivery(
+    channel: Channel,
+    target: str,
+    event_id: str = "run-1-succeeded",
+    headers: Mapping[str, str | int | bool] | None = None,
+    **changes: Any,
+) -> Delivery:
+    """An event as the store gives it out."""
+    body = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "/crews/research",
+        "type": "run.succeeded",
+        "subject": "run-1",
+        "time": "2026-11-23T18:00:00.000Z",
+        "datacontenttype": "application/json",
+        "data": {"run_id": "run-1", "result": "Füchse"},
+    }
+    event = {
+        "event_id": event_id,
+        "type": "run.succeeded",
+        "body": json.dumps(body, ensure_ascii=False).encode(),
+        "content_type": "application/cloudevents+json",
+        "created_at": 1_795_000_000.0,
+        "correlation_id": "order-7",
+        "headers": headers or {"run_id": "run-1", "crew": "research"},
+    }
+    return Delivery(f"{event_id}-1", Event(**(event | changes)), Destination(channel, target))

@@ -1,0 +1,205 @@
+"""A RabbitMQ node of the tests' own: private folder, private ports, private epmd, loopback only.
+
+It is started from the installed program's own scripts, not from the distribution's wrapper, which would switch the
+user and take the machine's settings. Only processes that were started here are signalled, by their ids.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+PLACES = f"/usr/lib/rabbitmq/bin:{os.environ['PATH']}:/usr/local/sbin:/opt/homebrew/sbin"
+START_LIMIT = 60.0
+STOP_LIMIT = 30.0
+ERLANG = (
+    "-kernel inet_dist_use_interface {127,0,0,1} "  # the distribution port listens everywhere otherwise
+    "-start_epmd false +S 2:2 +sbwt none"
+)
+
+
+class Broker:
+    """One node; its data folder survives `stop`, `kill` and the next `start`, and ends with `remove`."""
+
+    def __init__(self) -> None:
+        self.name = f"bridge-{uuid.uuid4().hex[:12]}@localhost"
+        self.port, self._dist_port, self._epmd_port = free_ports(3)
+        self._folder = Path(tempfile.mkdtemp(prefix="bridge-broker-"))
+        self._node: subprocess.Popen[bytes] | None = None
+        self._epmd: subprocess.Popen[bytes] | None = None
+        self._configure()
+
+    @property
+    def url(self) -> str:
+        return self.url_for("guest", "guest")
+
+    def url_for(self, user: str, password: str, vhost: str = "") -> str:
+        return f"amqp://{user}:{password}@127.0.0.1:{self.port}/{vhost}"
+
+    def start(self) -> None:
+        """Return when the node takes connections."""
+        if self._epmd is None:
+            self._epmd = self._spawn("epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port))
+            self._wait_for_port(self._epmd_port, self._epmd)
+        self._node = self._spawn("rabbitmq-server")
+        self._wait_for_port(self.port, self._node)
+
+    def start_again(self) -> None:
+        """Start the node if it does not run."""
+        if self._node is None:
+            self.start()
+
+    def stop(self) -> None:
+        """End the node as an operator would: queues are closed, clients are told."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the node as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """The node stays connected and says nothing any more."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def remove(self) -> None:
+        """End whatever still runs, and delete the data."""
+        if self._node is not None:
+            self.kill()
+        if self._epmd is not None:
+            self._epmd.kill()
+            self._epmd.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def ctl(self, *args: str) -> str:
+        """What `rabbitmqctl` prints about this node (a call takes about a second)."""
+        command = ["rabbitmqctl", "--quiet", "--node", self.name, *args]
+        done = subprocess.run(
+            command,
+            executable=find("rabbitmqctl"),
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"rabbitmqctl {args}: {done.stdout} {done.stderr}"
+        return done.stdout
+
+    def _configure(self) -> None:
+        self._file("rabbitmq.conf").write_text(
+            f"listeners.tcp.default = 127.0.0.1:{self.port}\n"
+            "log.file.level = info\n"
+            "disk_free_limit.absolute = 50MB\n"
+            "raft.wal_max_size_bytes = 16777216\n"  # the log is written out in full at every stop
+        )
+        self._file("enabled_plugins").write_text("[].\n")
+        self._file("rabbitmq-env.conf").write_text("")
+        cookie = self._file(".erlang.cookie")
+        cookie.write_text(uuid.uuid4().hex)
+        cookie.chmod(0o400)
+
+    def _file(self, name: str) -> Path:
+        return self._folder / name
+
+    def _environment(self) -> dict[str, str]:
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))}
+        return own | {
+            "HOME": str(self._folder),
+            "PATH": PLACES,
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(self._dist_port),
+            "RABBITMQ_CONF_ENV_FILE": str(self._file("rabbitmq-env.conf")),
+            "RABBITMQ_CONFIG_FILE": str(self._file("rabbitmq.conf")),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._file("enabled_plugins")),
+            "RABBITMQ_GENERATED_CONFIG_DIR": str(self._file("config")),
+            "RABBITMQ_SCHEMA_DIR": str(self._file("schema")),
+            "RABBITMQ_MNESIA_BASE": str(self._file("data")),
+            "RABBITMQ_LOG_BASE": str(self._file("log")),
+            "RABBITMQ_PID_FILE": str(self._file("pid")),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG,
+            "RABBITMQ_CTL_ERL_ARGS": "-start_epmd false +S 1:1",
+            "RUNNING_UNDER_SYSTEMD": "1",  # the script becomes the node, so that our process id is the node's
+        }
+
+    def _spawn(self, *command: str) -> subprocess.Popen[bytes]:
+        with self._file(f"{command[0]}.out").open("ab") as out:
+            return subprocess.Popen(
+                command,
+                executable=find(command[0]),
+                env=self._environment(),
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+
+    def _wait_for_port(self, port: int, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_LIMIT
+        while not is_open(port):
+            assert process.poll() is None, f"the broker ended at once: {self._output()}"
+            assert time.monotonic() < deadline, f"the broker did not start: {self._output()}"
+            time.sleep(0.02)
+
+    def _output(self) -> str:
+        return "\n".join(path.read_text(errors="replace")[-2000:] for path in self._folder.glob("*.out"))
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._node is not None, "the node is not running"
+        os.killpg(self._node.pid, number)  # a session of its own: the group is the node and its helpers
+
+    def _end(self, number: signal.Signals) -> None:
+        self._signal(number)
+        assert self._node is not None
+        self._node.wait(STOP_LIMIT)
+        self._node = None
+
+
+@contextmanager
+def running_broker() -> Iterator[Broker]:
+    """A node of one's own, removed at the end."""
+    broker = Broker()
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.remove()
+
+
+def find(program: str) -> str:
+    path = shutil.which(program, path=PLACES)
+    if path is None:
+        raise FileNotFoundError(
+            f"the tests need {program}: install rabbitmq-server (Debian: apt-get install rabbitmq-server, "
+            "macOS: brew install rabbitmq)"
+        )
+    return path
+
+
+def free_ports(count: int) -> Sequence[int]:
+    """Ports that nobody listens on at this moment; asked for together, so that they differ."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,52 @@
+"""Fixtures with a real RabbitMQ: one node for all tests, names of their own for each."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+
+import pytest
+
+from bridge.adapters.amqp_connection import LinkOptions
+from bridge.adapters.amqp_topology import Topology
+from tests.amqp_client import Client, FakeDoor, client_of
+from tests.broker import Broker, running_broker
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def shared_broker() -> Iterator[Broker]:
+    try:
+        with running_broker() as broker:
+            yield broker
+    except FileNotFoundError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture
+async def broker(shared_broker: Broker) -> AsyncIterator[Broker]:
+    """The node, running; a test that stops it need not start it again."""
+    yield shared_broker
+    await asyncio.to_thread(shared_broker.start_again)
+
+
+@pytest.fixture
+def topology() -> Topology:
+    number = next(_numbers)
+    return Topology(f"requests-{number}", f"results-{number}", f"dead-{number}")
+
+
+@pytest.fixture
+def link(broker: Broker) -> LinkOptions:
+    return LinkOptions(broker.url, "test", timeout=5.0, longest_pause=0.5)
+
+
+@pytest.fixture
+async def client(broker: Broker, topology: Topology) -> AsyncIterator[Client]:
+    async with client_of(broker.url, topology) as client:
+        yield client
+
+
+@pytest.fixture
+def door() -> FakeDoor:
+    return FakeDoor()
