@@ -132,7 +132,9 @@ async def _processes(folder: Path) -> AsyncIterator[tuple[str, str]]:
         ("run", "--config", str(folder / "bridge.yaml")),
     ]
     processes = [
-        await asyncio.create_subprocess_exec(sys.executable, "-m", "bridge", *command, stdout=asyncio.subprocess.DEVNULL)
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "bridge", *command, stdout=asyncio.subprocess.DEVNULL
+        )
         for command in commands
     ]
     try:

@@ -55,11 +55,14 @@ class Worker(Generic[Item]):
     def _done(self) -> bool:
         return self._stopping or self._bug is not None
 
+    def _full(self) -> bool:
+        return len(self._in_hand) >= self._capacity
+
     async def _claim(self) -> float | None:
         """Fill the free places; gives back for how long waiting for a wake makes sense, None: until one comes."""
-        room = self._capacity - len(self._in_hand)
-        if room <= 0:
+        if self._full():
             return None  # a finished item wakes us
+        room = self._capacity - len(self._in_hand)
         try:
             items = await self._step.claim(room)
         except StoreUnavailable as error:
@@ -67,7 +70,9 @@ class Worker(Generic[Item]):
             return STORE_PAUSE
         for item in items:
             self._start(item)
-        return None if len(items) >= room else max(self._step.pause(), 0.0)
+        if len(items) < room:
+            return max(self._step.pause(), 0.0)
+        return None if self._full() else 0.0  # there may be more, and places came free while we claimed
 
     def _start(self, item: Item) -> None:
         task = asyncio.create_task(self._handle(item), name=f"{self.name}-item")
@@ -83,7 +88,7 @@ class Worker(Generic[Item]):
             log.info("answer_dropped", step=self.name, reason=str(error))
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        was_full = len(self._in_hand) >= self._capacity
+        was_full = self._full()
         self._in_hand.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._bug = self._bug or error

@@ -1,6 +1,7 @@
 """For tests with RabbitMQ: a producer and consumer of the tests' own, and fakes of what is behind the door."""
 
 import asyncio
+import inspect
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -21,10 +22,14 @@ BODY = {"crew": "research", "inputs": {"topic": "otters"}}
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    """Wait until something is true that the library gives no signal for."""
+    """Wait until a condition, plain or awaitable, is true that nobody gives a signal for."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not await _value(condition()):
             await asyncio.sleep(0.01)
+
+
+async def _value(result: object) -> object:
+    return await result if inspect.isawaitable(result) else result
 
 
 @asynccontextmanager
@@ -64,6 +69,7 @@ class FakeDoor:
     async def refuse(self, message: RefusedMessage) -> None:
         self.refused.append(message)
 
+    @property
     def keys(self) -> list[str | None]:
         return [request.idempotency_key for request, _ in self.accepted]
 
@@ -91,6 +97,14 @@ class Client:
         """Messages in the queue that nobody holds."""
         declared = await self.channel.declare_queue(queue, passive=True)
         return declared.declaration_result.message_count or 0
+
+    async def until_count(self, queue: str, wanted: int) -> None:
+        """Wait until the queue holds this many messages; what was given back or dead-lettered arrives a little later."""
+
+        async def reached() -> bool:
+            return await self.count(queue) == wanted
+
+        await eventually(reached)
 
     async def receive(self, queue: str, count: int = 1) -> list[AbstractIncomingMessage]:
         """Take this many messages from a queue."""
@@ -135,7 +149,7 @@ def delivery(
         "datacontenttype": "application/json",
         "data": {"run_id": "run-1", "result": "Füchse"},
     }
-    event = {
+    event: dict[str, Any] = {
         "event_id": event_id,
         "type": "run.succeeded",
         "body": json.dumps(body, ensure_ascii=False).encode(),

@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 import aio_pika
+import aiormq
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelNotFoundEntity
+from aiormq.exceptions import ConnectionInternalError
+from pamqp import commands as spec
 
 from bridge.adapters.amqp_trouble import WEATHER, LinkLost, Reconnect, Trouble, explain, is_unreadable
 from bridge.core.schedule import spread
@@ -37,7 +40,14 @@ class LinkOptions:
     url: str = field(repr=False)
     instance: str
     timeout: float = 10.0
-    longest_pause: float = 30.0
+    longest_pause: float = 10.0
+
+
+class _AnyQueue(spec.Queue.Declare):
+    """A declaration without the library's check of names, which those of waiting clients (`…==`) do not pass."""
+
+    def validate(self) -> None:
+        """Leave it to the broker."""
 
 
 class Session:
@@ -67,15 +77,6 @@ class Session:
         underlay = await channel.get_underlay_channel()
         underlay.on_consumer_cancel_callbacks.add(self._on_cancel)
         return channel
-
-    async def has_queue(self, name: str) -> bool:
-        """Whether this queue exists; asked on a channel of its own, because "no" closes the channel."""
-        try:
-            async with self._connection.channel(publisher_confirms=False) as channel:
-                await channel.declare_queue(name, passive=True)
-        except ChannelNotFoundEntity:
-            return False
-        return True
 
     def _on_close(self, _: object, error: BaseException | None) -> None:
         self.end(LinkLost(str(error) or "connection closed", error))
@@ -149,6 +150,24 @@ class AmqpLink:
         if self._session is not None:
             self._session.end(LinkLost("a bug in a callback"))
 
+    async def has_queue(self, name: str) -> bool:
+        """Whether this queue exists; raises what connecting raises.
+
+        Asked on a connection of its own: "no" closes the channel, and to a made-up name of a waiting client
+        (`amq.rabbitmq.reply-to.…`) the broker answers by closing the connection.
+        """
+        connection = await self._connect()
+        try:
+            async with connection.channel(publisher_confirms=False) as channel:
+                underlay = await channel.get_underlay_channel()
+                assert isinstance(underlay, aiormq.Channel)
+                await underlay.rpc(_AnyQueue(queue=name, passive=True))
+        except (ChannelNotFoundEntity, ConnectionInternalError):
+            return False
+        finally:
+            await _close(connection)
+        return True
+
     async def _supervise(self) -> None:
         while True:
             reason = await self._once()
@@ -163,15 +182,16 @@ class AmqpLink:
         try:
             async with self._opened() as session:
                 self._connected(session)
-                return await session.ended()
+                try:
+                    return await session.ended()
+                finally:
+                    self._session = None  # before the closing, which may take seconds
         except WEATHER as error:
             return error
         except asyncio.CancelledError as error:
             if being_cancelled():
                 raise
             return LinkLost("connection closed", error)  # the library cancels what waits for a channel that died
-        finally:
-            self._session = None
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Session]:

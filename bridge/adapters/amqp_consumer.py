@@ -88,6 +88,8 @@ class AmqpConsumer:
             await self._finish(queue, tag)
 
     async def _finish(self, queue: AbstractQueue, tag: str) -> None:
+        if not self._stopping.is_set():
+            return  # the connection is lost, and its callbacks with it
         with suppress(*WEATHER):
             async with asyncio.timeout(DRAIN_LIMIT):
                 await queue.cancel(tag)

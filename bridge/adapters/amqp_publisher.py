@@ -69,7 +69,7 @@ class AmqpPublisher:
     @property
     def ready(self) -> bool:
         """Whether the broker takes messages now."""
-        return self._link.ready
+        return self._link.ready and self._outlet is not None
 
     async def health(self) -> Health:
         """For the readiness check."""
@@ -108,10 +108,12 @@ class AmqpPublisher:
         """Publish to nobody. While a memory or disk alarm lasts, no answer comes, and the setting up times out.
 
         So an alarm costs the events under way one attempt each. Without the probe every attempt would leave a copy in
-        the broker's buffers, all to be delivered when the alarm is over.
+        the broker's buffers, all to be delivered when the alarm is over. Twice, because the broker still answers the
+        publish that makes it block the connection.
         """
-        with suppress(PublishError):
-            await channel.default_exchange.publish(Message(b""), NO_QUEUE, mandatory=True)
+        for _ in range(2):
+            with suppress(PublishError):
+                await channel.default_exchange.publish(Message(b""), NO_QUEUE, mandatory=True)
 
     @asynccontextmanager
     async def _turn(self, message: Message) -> AsyncIterator[None]:
@@ -146,7 +148,7 @@ class AmqpPublisher:
         """Publish; raises what the library makes of everything but a plain confirm."""
         waiting_client = destination.channel is Channel.QUEUE and destination.target.startswith(DIRECT_REPLY_TO)
         async with asyncio.timeout(self._confirm_limit):
-            if waiting_client and not await outlet.session.has_queue(destination.target):
+            if waiting_client and not await self._link.has_queue(destination.target):
                 return Gone("the client that waited for this answer has gone")
             await outlet.exchange_for(destination).publish(
                 message,

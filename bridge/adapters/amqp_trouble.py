@@ -17,7 +17,7 @@ from pamqp.exceptions import PAMQPException
 # What connecting and talking to a broker may raise. ValueError: bytes from the wire that are no text.
 WEATHER: tuple[type[BaseException], ...] = (*CONNECTION_EXCEPTIONS, ValueError)
 
-_NO_VHOST = "NOT_ALLOWED"  # the library raises its own error here, with the broker's frame in the text
+_NO_VHOST = "Connection.OpenOk"  # all that the library tells when the broker answers with something else
 
 
 class LinkLost(AMQPError):
@@ -79,7 +79,7 @@ def explain(error: BaseException) -> Trouble:
     """Read an error of connecting or of a connection's end."""
     cause = error.__cause__ if isinstance(error, LinkLost) and error.__cause__ is not None else error
     if isinstance(cause, InvalidFrameError) and _NO_VHOST in str(cause):
-        cause = ConnectionNotAllowed(str(cause))
+        cause = ConnectionNotAllowed("the broker closed the connection when the virtual host was to be opened")
     for kind, summary, remedy in _MEANINGS:
         if isinstance(cause, kind):
             return Trouble(summary, _sentence(cause), remedy)

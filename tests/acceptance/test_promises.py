@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from bridge.sandbox import SandboxSettings, parse_run_time, running
-from tests.acceptance.harness import Daemon, bind_results, drain, eventually, ledger, posts_per_request, publish
+from tests.acceptance.harness import Daemon, drain, eventually, ledger, posts_per_request, publish
 from tests.broker import Broker
 
 pytestmark = pytest.mark.timeout(300)
@@ -37,18 +37,18 @@ async def over(daemon: Daemon, count: int, within: float) -> None:
 
 
 async def test_every_request_over_both_doors_is_run_once_and_ends_with_one_event(
-    daemon: Daemon, own_broker: Broker, crew_url: str
+    daemon: Daemon, amqp: str, crew_url: str
 ) -> None:
     """2,000 requests by RabbitMQ, half of them sent twice, and 500 by HTTP."""
     by_queue, by_http = requests(2000), requests(500, start=2000)
     await asyncio.gather(
-        publish(own_broker.url, by_queue[:1000]),
-        publish(own_broker.url, by_queue[1000:]),
-        publish(own_broker.url, by_queue[:1000]),
+        publish(amqp, by_queue[:1000]),
+        publish(amqp, by_queue[1000:]),
+        publish(amqp, by_queue[:1000]),
         submit(daemon, by_http),
     )
     await over(daemon, 2500, 120)
-    results = await drain(own_broker.url, 2500, 30)
+    results = await drain(amqp, 2500, 30)
 
     assert posts_per_request(await ledger(crew_url)) == dict.fromkeys((str(number) for number in range(2500)), 1)
     assert len(await daemon.all_runs()) == 2500
@@ -58,11 +58,9 @@ async def test_every_request_over_both_doors_is_run_once_and_ends_with_one_event
     assert results.duplicates == 0
 
 
-async def test_ten_kills_lose_nothing_and_post_nothing_twice(
-    daemon: Daemon, own_broker: Broker, crew_url: str
-) -> None:
+async def test_ten_kills_lose_nothing_and_post_nothing_twice(daemon: Daemon, amqp: str, crew_url: str) -> None:
     """Only runs whose POST was under way may be in doubt; repeated events have equal id and equal bytes."""
-    producing = asyncio.create_task(publish(own_broker.url, requests(1000), patient=True))
+    producing = asyncio.create_task(publish(amqp, requests(1000), patient=True))
     for number in range(1, 11):
         await over_or_under_way(daemon, number * 80)
         await daemon.kill()
@@ -71,7 +69,7 @@ async def test_ten_kills_lose_nothing_and_post_nothing_twice(
     await over(daemon, 1000, 120)
     runs = await daemon.all_runs()
     in_doubt = [run for run in runs if run["state"] == "in_doubt"]
-    results = await drain(own_broker.url, 1000 - len(in_doubt), 30)
+    results = await drain(amqp, 1000 - len(in_doubt), 30)
     posts = posts_per_request(await ledger(crew_url))
 
     assert len(runs) == 1000
@@ -91,42 +89,33 @@ async def over_or_under_way(daemon: Daemon, count: int) -> None:
     await eventually(met, 60, f"{count} runs were started")
 
 
-async def test_three_broker_restarts_lose_nothing(
-    tmp_path: Path, own_broker: Broker, crew_url: str
-) -> None:
+async def test_three_broker_restarts_lose_nothing(daemon: Daemon, node: Broker, amqp: str, crew_url: str) -> None:
     """The daemon goes on by itself; events wait in the store while the broker is away."""
-    await bind_results(own_broker.url)
-    daemon = Daemon(tmp_path, crew_url, amqp={"url": own_broker.url})
-    await daemon.start()
-    try:
-        producing = asyncio.create_task(publish(own_broker.url, requests(1000), patient=True))
-        for number in range(1, 4):
-            await over_or_under_way(daemon, number * 200)
-            await asyncio.to_thread(own_broker.stop)
-            status, body = await daemon.get("/healthz")
-            assert status == 200, body
-            await asyncio.to_thread(own_broker.start)
-        await producing
-        await over(daemon, 1000, 120)
-        results = await drain(own_broker.url, 1000, 60)
+    producing = asyncio.create_task(publish(amqp, requests(1000), patient=True))
+    for number in range(1, 4):
+        await over_or_under_way(daemon, number * 200)
+        await asyncio.to_thread(node.stop)
+        status, body = await daemon.get("/healthz")
+        assert status == 200, body
+        await asyncio.to_thread(node.start)
+    await producing
+    await over(daemon, 1000, 120)
+    results = await drain(amqp, 1000, 60)
 
-        assert posts_per_request(await ledger(crew_url)) == dict.fromkeys((str(n) for n in range(1000)), 1)
-        assert len(results.final_events()) == 1000
-        assert all(len(bodies) == 1 for bodies in results.bodies.values())
-        assert daemon.log_events()["started"] == 1
-    finally:
-        await daemon.close()
+    assert posts_per_request(await ledger(crew_url)) == dict.fromkeys((str(n) for n in range(1000)), 1)
+    assert len(results.final_events()) == 1000
+    assert all(len(bodies) == 1 for bodies in results.bodies.values())
+    assert daemon.log_events()["started"] == 1
 
 
-async def test_sigterm_under_load_ends_with_0_and_cuts_no_post(tmp_path: Path, own_broker: Broker) -> None:
+async def test_sigterm_under_load_ends_with_0_and_cuts_no_post(tmp_path: Path, amqp: str) -> None:
     """Each POST takes half a second here, so several are under way when the signal comes."""
     slow = SandboxSettings(run_time=parse_run_time("uniform:0.1:1"), inputs=("n",), kickoff_delay=0.5)
     async with running(slow) as crew_url:
-        await bind_results(own_broker.url)
-        daemon = Daemon(tmp_path, crew_url, amqp={"url": own_broker.url})
+        daemon = Daemon(tmp_path, crew_url, amqp={"url": amqp})
         await daemon.start()
         try:
-            await publish(own_broker.url, requests(300))
+            await publish(amqp, requests(300))
             await over_or_under_way(daemon, 60)
             code = await daemon.terminate(within=30)
             await daemon.start()

@@ -1,0 +1,681 @@
+"""What `ports.Store` promises, checked against every adapter."""
+
+import asyncio
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy.exc import IntegrityError
+
+from bridge.adapters.store import SqlStore, batches
+from bridge.adapters.store import store as store_module
+from bridge.adapters.store.tables import metadata
+from bridge.core import lifecycle
+from bridge.core.answers import Failed, InDoubt, Refused, Started
+from bridge.core.delivering import Confirmed, Gone, TryAgain, on_delivery
+from bridge.core.errors import ProcessBuried, RequestRefused, Stale, StoreDamaged, StoreInUse, StoreUnavailable
+from bridge.core.model import Channel, CrewPolicy, Decision, DeliveryState, Envelope, Outcome, Run, State
+from bridge.ports import Accepted, RunFilter
+from tests.conformance.conftest import Adapter
+from tests.fakes import NOW, a_delivery, a_run, event_types, run_id
+
+POLICY = CrewPolicy(results_exchange=True)
+CALLBACK = replace(POLICY, callback_url="https://shop.example/done")
+AGAIN = Envelope("queue", redelivered=True)
+HOUR = 3600.0
+
+
+async def accepted(store: SqlStore, number: int = 1, **more: Any) -> Run:
+    return (await store.accept(a_run(number, **more))).run
+
+
+async def claimed(store: SqlStore, number: int = 1, **more: Any) -> Run:
+    await accepted(store, number, **more)
+    [run] = await store.claim_accepted("research", 1, 1_000_000, NOW)
+    return run
+
+
+async def started(store: SqlStore, number: int = 1, **more: Any) -> Run:
+    run = await store.settle(lifecycle.begin(await claimed(store, number, **more), NOW))
+    return await store.settle(lifecycle.on_kickoff(run, Started(f"k-{number}"), POLICY, NOW))
+
+
+async def refused(store: SqlStore, number: int = 1, policy: CrewPolicy = POLICY, at: float = NOW) -> Run:
+    run = await store.settle(lifecycle.begin(await claimed(store, number), NOW))
+    return await store.settle(lifecycle.on_kickoff(run, Refused("no"), policy, at))
+
+
+async def in_doubt(store: SqlStore, number: int = 1) -> Run:
+    run = await store.settle(lifecycle.begin(await claimed(store, number), NOW))
+    return await store.settle(lifecycle.on_kickoff(run, InDoubt("502"), POLICY, NOW))
+
+
+def ids(runs: list[Run]) -> list[str]:
+    return [run.run_id for run in runs]
+
+
+class TestAccepting:
+    async def test_a_new_run_is_stored_as_it_is(self, store: SqlStore):
+        envelope = Envelope("queue", reply_to="reply.a", correlation_id="c", traceparent="00-1-2-3")
+        run = a_run(envelope=envelope, deadline=9.5, priority=3, callback_url="https://a.example", meta={"a": [1]})
+        assert await store.accept(run) == Accepted(run, replayed=False)
+        assert await store.load(run.run_id) == run
+
+    async def test_an_unknown_run_is_none(self, store: SqlStore):
+        assert await store.load(run_id(404)) is None
+
+    async def test_the_same_key_finds_the_first_run(self, store: SqlStore):
+        await accepted(store, 1, idempotency_key="k")
+        again = await store.accept(a_run(2, idempotency_key="k", now=NOW + 99 * HOUR))
+        assert (again.run.run_id, again.replayed) == (run_id(1), True)
+        assert await store.load(run_id(2)) is None
+
+    async def test_a_replay_shows_the_run_as_it_is_now(self, store: SqlStore):
+        await started(store, 1, idempotency_key="k")
+        again = await store.accept(a_run(2, idempotency_key="k"))
+        assert (again.run.state, again.run.kickoff_id) == (State.RUNNING, "k-1")
+
+    async def test_the_same_key_with_other_content_is_a_conflict(self, store: SqlStore):
+        await accepted(store, 1, idempotency_key="k")
+        with pytest.raises(RequestRefused) as caught:
+            await store.accept(a_run(2, idempotency_key="k", inputs={"topic": "other"}))
+        assert (caught.value.code, caught.value.field) == ("idempotency_conflict", "idempotency_key")
+        assert await store.load(run_id(2)) is None
+
+    async def test_keys_belong_to_their_source_and_crew(self, store: SqlStore):
+        runs = [
+            a_run(1, idempotency_key="k"),
+            a_run(2, idempotency_key="k", envelope=Envelope("other")),
+            a_run(3, idempotency_key="k", crew="triage"),
+        ]
+        assert [(await store.accept(run)).replayed for run in runs] == [False, False, False]
+
+    async def test_two_of_one_key_at_the_same_moment_are_one_run(self, store: SqlStore):
+        both = await asyncio.gather(*(store.accept(a_run(number, idempotency_key="k")) for number in (1, 2)))
+        assert [one.run.run_id for one in both] == [run_id(1), run_id(1)]
+        assert sorted(one.replayed for one in both) == [False, True]
+
+    async def test_without_a_key_equal_requests_are_two_runs(self, store: SqlStore):
+        await accepted(store, 1)
+        assert not (await store.accept(a_run(2))).replayed
+
+    async def test_a_redelivered_message_without_a_key_is_known_for_an_hour(self, store: SqlStore):
+        await accepted(store, 1)
+        again = await store.accept(a_run(2, envelope=AGAIN, now=NOW + HOUR))
+        assert (again.run.run_id, again.replayed) == (run_id(1), True)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"now": NOW + HOUR + 1},
+            {"envelope": replace(AGAIN, source="other")},
+            {"inputs": {"topic": "other"}},
+            {"crew": "triage"},
+            {"idempotency_key": "k"},
+        ],
+    )
+    async def test_another_message_is_not_taken_for_a_redelivered_one(self, store: SqlStore, other: dict[str, Any]):
+        await accepted(store, 1)
+        assert not (await store.accept(a_run(2, **({"envelope": AGAIN} | other)))).replayed
+
+    async def test_a_redelivered_message_does_not_find_a_run_that_had_a_key(self, store: SqlStore):
+        await accepted(store, 1, idempotency_key="k")
+        assert not (await store.accept(a_run(2, envelope=AGAIN))).replayed
+
+    async def test_a_message_and_its_redelivery_at_the_same_moment_are_one_run(self, store: SqlStore):
+        """The connection broke while the first copy waited for its commit; two runs would be two paid executions."""
+        both = await asyncio.gather(store.accept(a_run(1)), store.accept(a_run(2, envelope=AGAIN)))
+        assert {one.run.run_id for one in both} == {run_id(1)}
+
+    async def test_two_hundred_at_once_get_one_answer_each(self, store: SqlStore):
+        runs = [a_run(number, idempotency_key=f"k-{number % 100}") for number in range(1, 201)]
+        answers = await asyncio.gather(*(store.accept(run) for run in runs))
+        assert sum(not answer.replayed for answer in answers) == 100
+        assert all(
+            a.run.request.idempotency_key == r.request.idempotency_key for a, r in zip(answers, runs, strict=True)
+        )
+        assert (await store.counts())["runs"] == {"accepted": 100}
+
+    async def test_a_refused_one_does_not_take_the_others_of_its_batch_with_it(self, store: SqlStore):
+        await accepted(store, 1, idempotency_key="k")
+        conflict = a_run(2, idempotency_key="k", inputs={})
+        answers = await asyncio.gather(
+            *(store.accept(run) for run in (a_run(3), conflict, a_run(4))), return_exceptions=True
+        )
+        assert [type(answer) for answer in answers] == [Accepted, RequestRefused, Accepted]
+
+    async def test_a_row_that_the_database_refuses_does_not_take_the_others_with_it(self, store: SqlStore):
+        """The CHECKs are the third net: a final run without an end would be a bug of ours."""
+        broken = replace(a_run(2), state=State.FAILED)
+        answers = await asyncio.gather(
+            *(store.accept(run) for run in (a_run(1), broken, a_run(3))), return_exceptions=True
+        )
+        assert isinstance(answers[1], IntegrityError)
+        assert (await store.counts())["runs"] == {"accepted": 2}
+
+    async def test_a_caller_that_went_away_does_not_disturb_the_others(self, store: SqlStore):
+        gone = asyncio.create_task(store.accept(a_run(1)))
+        stays = asyncio.create_task(store.accept(a_run(2)))
+        await asyncio.sleep(0)  # both have handed in their write
+        gone.cancel()
+        assert not (await stays).replayed
+        assert await store.load(run_id(1)) is not None  # the write stands
+
+    async def test_more_than_one_batch_can_wait(self, store: SqlStore, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(batches, "MAX_BATCH", 3)
+        await asyncio.gather(*(store.accept(a_run(number)) for number in range(1, 11)))
+        assert (await store.counts())["runs"] == {"accepted": 10}
+
+
+ODD_VALUES = [
+    {"größe": "🦉 \u2028 \x00 \x7f", "": [], "nested": {"a": [{"b": None}]}},
+    {"float": 0.1, "negative": -0.0, "small": 1e-300, "true": True},
+    {"int64": 2**63 - 1, "uint64": 2**64 - 1},
+    {"big": 2**70, "bigger": [-(10**40)]},
+    {"text": "x" * 300_000},
+]
+
+
+class TestRoundTrips:
+    @pytest.mark.parametrize("value", ODD_VALUES, ids=["unicode", "floats", "64 bit", "big", "long"])
+    async def test_inputs_and_meta_come_back_unchanged(self, store: SqlStore, value: dict[str, Any]):
+        """Strict JSON lets any whole number in, so the store must hold any."""
+        await accepted(store, inputs=value, meta=value)
+        run = await store.load(run_id(1))
+        assert run is not None
+        assert json.dumps(run.request.inputs) == json.dumps(value)
+        assert json.dumps(run.request.meta) == json.dumps(value)
+
+    @pytest.mark.parametrize("value", ODD_VALUES, ids=["unicode", "floats", "64 bit", "big", "long"])
+    async def test_outcomes_come_back_unchanged(self, store: SqlStore, value: dict[str, Any]):
+        """A crew may answer any JSON; a store that chokes on it would stop the bridge."""
+        run = await started(store)
+        outcome = Outcome("🦉 \x00", value, value)
+        run = replace(run, progress=value, outcome=outcome, polls=3, started_at=NOW + 0.123456)
+        assert await store.settle(Decision(run)) == replace(run, version=run.version + 1)
+        assert await store.load(run.run_id) == replace(run, version=run.version + 1)
+
+    async def test_event_bytes_and_headers_come_back_unchanged(self, store: SqlStore):
+        headers: dict[str, str | int | bool] = {"x-bridge-reason": "größe 🦉", "n": 2**63 - 1, "yes": True}
+        body = bytes(range(256)) + "🦉".encode()
+        sent = a_delivery(channel=Channel.QUEUE, body=body, headers=headers, content_type="text/plain; charset=x")
+        await store.file([sent])
+        assert await store.claim_deliveries([Channel.QUEUE], 9, NOW) == [sent]
+
+
+class TestClaimingRuns:
+    async def test_the_highest_priority_comes_first_then_the_oldest(self, store: SqlStore):
+        for number, priority in ((1, 0), (2, 5), (3, 0), (4, 9), (5, 5)):
+            await accepted(store, number, priority=priority)
+        first = await store.claim_accepted("research", 3, 99, NOW)
+        then = await store.claim_accepted("research", 9, 99, NOW)
+        assert (ids(first), ids(then)) == ([run_id(4), run_id(2), run_id(5)], [run_id(1), run_id(3)])
+
+    async def test_a_claim_owns_the_run_and_raises_its_version(self, store: SqlStore):
+        before = await accepted(store)
+        [run] = await store.claim_accepted("research", 9, 9, NOW)
+        assert run == replace(before, owner="me", version=before.version + 1)
+        assert await store.load(run.run_id) == run
+
+    async def test_only_due_runs_of_the_crew_that_nobody_owns_are_claimed(self, store: SqlStore):
+        await accepted(store, 1, crew="triage")
+        await accepted(store, 2, now=NOW + 10)
+        await accepted(store, 3)
+        assert ids(await store.claim_accepted("research", 9, 9, NOW + 9)) == [run_id(3)]
+        assert await store.claim_accepted("research", 9, 9, NOW + 9) == []
+        assert ids(await store.claim_accepted("research", 9, 9, NOW + 10)) == [run_id(2)]
+
+    async def test_no_more_are_claimed_than_there_is_room_for(self, store: SqlStore):
+        for number in range(1, 6):
+            await accepted(store, number)
+        assert len(await store.claim_accepted("research", 2, 99, NOW)) == 2
+        assert len(await store.claim_accepted("research", 99, 4, NOW)) == 2
+        assert await store.claim_accepted("research", 99, 4, NOW) == []
+
+    async def test_what_is_claimed_starting_running_or_waiting_holds_a_place(self, store: SqlStore):
+        await store.settle(lifecycle.begin(await claimed(store, 1), NOW))
+        running = await started(store, 2)
+        await store.settle(Decision(replace(running, state=State.WAITING_FOR_HUMAN)))
+        await started(store, 3)
+        await claimed(store, 4)
+        await accepted(store, 5)
+        assert await store.claim_accepted("research", 9, 4, NOW) == []
+        assert ids(await store.claim_accepted("research", 9, 5, NOW)) == [run_id(5)]
+
+    async def test_a_run_in_doubt_holds_its_place_until_its_evidence_is_overdue(self, store: SqlStore):
+        doubted = await in_doubt(store, 1)
+        await accepted(store, 2)
+        assert doubted.due_at is not None
+        assert await store.claim_accepted("research", 9, 1, doubted.due_at - 1) == []
+        assert ids(await store.claim_accepted("research", 9, 1, doubted.due_at)) == [run_id(2)]
+
+    async def test_a_run_that_is_held_in_doubt_holds_no_place(self, store: SqlStore):
+        await in_doubt(store, 1)
+        [run] = await store.claim(State.IN_DOUBT, 9, NOW + HOUR)
+        await store.settle(lifecycle.on_doubt_unresolved(run, POLICY, NOW + HOUR))
+        await accepted(store, 2)
+        assert len(await store.claim_accepted("research", 9, 1, NOW + HOUR)) == 1
+        assert await store.claim(State.IN_DOUBT, 9, NOW + 99 * HOUR) == []
+
+    async def test_an_ended_run_frees_its_place(self, store: SqlStore):
+        await refused(store, 1)
+        await accepted(store, 2)
+        assert len(await store.claim_accepted("research", 9, 1, NOW)) == 1
+
+    async def test_places_are_counted_by_crew(self, store: SqlStore):
+        await started(store, 1)
+        await accepted(store, 2, crew="triage")
+        assert len(await store.claim_accepted("triage", 9, 1, NOW)) == 1
+
+    async def test_claims_at_the_same_moment_never_share_a_row_or_a_place(self, adapter: Adapter, store: SqlStore):
+        other = await adapter.twin(store, "other")
+        await asyncio.gather(*(accepted(store, number) for number in range(1, 41)))
+        rounds = await asyncio.gather(
+            *(one.claim_accepted("research", 3, 30, NOW) for one in (store, other) for _ in range(10))
+        )
+        taken = [run.run_id for part in rounds for run in part]
+        assert len(taken) == len(set(taken)) == 30
+
+    async def test_claims_by_state_take_what_nobody_owns(self, adapter: Adapter, store: SqlStore):
+        run = await started(store)
+        assert await store.claim(State.RUNNING, 9) == []
+        other = await adapter.twin(store, "other", NOW + 1)
+        await other.bury(NOW + 1)
+        [taken] = await other.claim(State.RUNNING, 9)
+        assert (taken.run_id, taken.owner) == (run.run_id, "other")
+        assert await other.claim(State.RUNNING, 9) == []
+
+    async def test_claims_by_state_can_ask_for_what_is_due(self, store: SqlStore):
+        doubted = await in_doubt(store)
+        assert doubted.due_at is not None
+        assert await store.claim(State.IN_DOUBT, 9, doubted.due_at - 1) == []
+        assert ids(await store.claim(State.IN_DOUBT, 9, doubted.due_at)) == [run_id(1)]
+
+
+class TestSettling:
+    async def test_a_decision_is_written_and_raises_the_version(self, store: SqlStore):
+        run = await claimed(store)
+        settled = await store.settle(lifecycle.begin(run, NOW + 5))
+        assert (settled.state, settled.attempt, settled.version) == (State.STARTING, 1, run.version + 1)
+        assert await store.load(run.run_id) == settled
+
+    async def test_a_decision_on_an_old_version_is_stale_and_changes_nothing(self, store: SqlStore):
+        run = await started(store)
+        newer = await store.settle(Decision(replace(run, polls=1)))
+        with pytest.raises(Stale):
+            await store.settle(end_of(run))
+        assert await store.load(run.run_id) == newer
+        assert await store.deliveries_of(run.run_id) == []
+
+    async def test_two_ends_at_the_same_moment_are_one_end_and_one_stale(self, store: SqlStore):
+        run = await started(store)
+        answers = await asyncio.gather(*(store.settle(end_of(run)) for _ in range(2)), return_exceptions=True)
+        assert sorted(type(answer).__name__ for answer in answers) == ["Run", "Stale"]
+        assert event_types(await store.deliveries_of(run.run_id)) == ["run.failed"]
+
+    async def test_a_decision_about_an_unknown_run_is_stale(self, store: SqlStore):
+        with pytest.raises(Stale):
+            await store.settle(lifecycle.begin(a_run(), NOW))
+
+    async def test_an_end_and_its_deliveries_come_together(self, store: SqlStore):
+        run = await refused(store, policy=CALLBACK)
+        assert (run.state, run.owner, run.finished_at) == (State.FAILED, None, NOW)
+        found = await store.deliveries_of(run.run_id)
+        assert [delivery.destination.channel for delivery in found] == [Channel.EXCHANGE, Channel.CALLBACK]
+        assert found[0].event.body == found[1].event.body
+
+    async def test_an_end_whose_deliveries_cannot_be_written_is_not_written(self, store: SqlStore):
+        run = await started(store)
+        taken = end_of(run).deliveries[0]
+        await store.file([replace(taken, event=replace(taken.event, run_id=None))])
+        with pytest.raises(IntegrityError):
+            await store.settle(end_of(run))
+        assert await store.load(run.run_id) == run
+
+    async def test_a_final_run_without_an_end_is_refused_by_the_database(self, store: SqlStore):
+        run = await started(store)
+        with pytest.raises(IntegrityError):
+            await store.settle(Decision(replace(run, state=State.SUCCEEDED)))
+
+    async def test_hundreds_of_decisions_at_once_are_all_written(self, store: SqlStore):
+        await asyncio.gather(*(accepted(store, number) for number in range(1, 201)))
+        runs = await store.claim_accepted("research", 200, 200, NOW)
+        begun = await asyncio.gather(*(store.settle(lifecycle.begin(run, NOW)) for run in runs))
+        await asyncio.gather(*(store.settle(lifecycle.on_kickoff(run, Refused("no"), POLICY, NOW)) for run in begun))
+        assert await store.counts() == {"runs": {"failed": 200}, "deliveries": {"pending": 200}}
+
+
+def end_of(run: Run) -> Decision:
+    watch = replace(lifecycle.watch_of(run, POLICY, NOW), polls=1)
+    return lifecycle.on_status(run, watch, Failed("boom"), POLICY, NOW)
+
+
+class TestDeliveries:
+    async def test_they_are_claimed_by_channel(self, store: SqlStore):
+        for number, channel in enumerate(Channel):
+            await store.file([a_delivery(number, channel)])
+        found = await store.claim_deliveries([Channel.QUEUE, Channel.EXCHANGE], 9, NOW)
+        assert {delivery.destination.channel for delivery in found} == {Channel.QUEUE, Channel.EXCHANGE}
+
+    async def test_the_longest_due_comes_first(self, store: SqlStore):
+        dues = {number: NOW - age for number, age in enumerate([5, 50, 1, 99, 20])}
+        for number, due in dues.items():
+            await store.file([a_delivery(number, due_at=due)])
+        found = await store.claim_deliveries([Channel.CALLBACK], 3, NOW)
+        assert [delivery.due_at for delivery in found] == sorted(dues.values())[:3]
+
+    async def test_only_what_is_due_and_free_is_claimed(self, store: SqlStore):
+        await store.file([a_delivery(1, due_at=NOW + 5), a_delivery(2)])
+        assert len(await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 4)) == 1
+        assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 4) == []
+        assert len(await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 5)) == 1
+
+    async def test_a_failed_one_is_given_back_for_later(self, store: SqlStore):
+        await store.file([a_delivery()])
+        [delivery] = await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
+        settled = on_delivery(delivery, TryAgain("HTTP 500", after=60.0), NOW)
+        await store.settle_delivery(settled)
+        assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 59) == []
+        assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 60) == [settled]
+
+    @pytest.mark.parametrize("answer", [Confirmed(), Gone("HTTP 410")])
+    async def test_a_delivered_or_dead_one_is_kept_and_not_claimed_again(self, store: SqlStore, answer: Any):
+        run = await refused(store)
+        [delivery] = await store.claim_deliveries([Channel.EXCHANGE], 9, NOW)
+        settled = on_delivery(delivery, answer, NOW)
+        await store.settle_delivery(settled)
+        assert await store.claim_deliveries(list(Channel), 9, NOW + 99 * HOUR) == []
+        assert await store.deliveries_of(run.run_id) == [settled]
+
+    async def test_claims_at_the_same_moment_never_share_one(self, adapter: Adapter, store: SqlStore):
+        other = await adapter.twin(store, "other")
+        await store.file([a_delivery(number) for number in range(30)])
+        rounds = await asyncio.gather(
+            *(one.claim_deliveries([Channel.CALLBACK], 4, NOW) for one in (store, other) for _ in range(5))
+        )
+        taken = [delivery.delivery_id for part in rounds for delivery in part]
+        assert len(taken) == len(set(taken)) == 30
+
+    async def test_a_late_failure_does_not_reopen_what_another_process_delivered(
+        self, adapter: Adapter, store: SqlStore
+    ):
+        """Every write is guarded; the process was taken for dead while its attempt was under way."""
+        await store.file([a_delivery()])
+        [slow] = await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
+        other = await adapter.twin(store, "other", NOW + 1)
+        await other.bury(NOW + 1)
+        [again] = await other.claim_deliveries([Channel.CALLBACK], 9, NOW)
+        await other.settle_delivery(on_delivery(again, Confirmed(), NOW))
+        await store.settle_delivery(on_delivery(slow, TryAgain("timeout"), NOW))
+        assert (await store.counts())["deliveries"] == {"delivered": 1}
+
+
+class TestListing:
+    async def test_runs_are_listed_newest_first_page_by_page(self, store: SqlStore):
+        for number in range(1, 6):
+            await accepted(store, number)
+        page = await store.find_runs(RunFilter(limit=2))
+        rest = await store.find_runs(RunFilter(before=page[-1].run_id))
+        assert (ids(page), ids(rest)) == ([run_id(5), run_id(4)], [run_id(3), run_id(2), run_id(1)])
+
+    async def test_every_filter_counts(self, store: SqlStore):
+        await started(store, 1)
+        await accepted(store, 2, crew="triage")
+        await accepted(store, 3, envelope=Envelope("shop"))
+        rows = [
+            (RunFilter(state=State.RUNNING), [1]),
+            (RunFilter(crew="triage"), [2]),
+            (RunFilter(crews=frozenset({"triage", "none"})), [2]),
+            (RunFilter(crews=frozenset()), []),
+            (RunFilter(source="shop"), [3]),
+            (RunFilter(crew="research", source="queue"), [1]),
+        ]
+        for which, numbers in rows:
+            assert ids(await store.find_runs(which)) == [run_id(number) for number in numbers]
+
+    async def test_an_empty_store_counts_nothing(self, store: SqlStore):
+        assert await store.counts() == {"runs": {}, "deliveries": {}}
+
+
+class TestOwnership:
+    async def test_a_silent_process_loses_its_rows_and_their_versions_move_on(self, adapter: Adapter, store: SqlStore):
+        run = await started(store)
+        await store.file([a_delivery()])
+        await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
+        other = await adapter.twin(store, "other", NOW + 20)
+        assert await other.bury(NOW + 10) == 1
+        freed = await store.load(run.run_id)
+        assert freed == replace(run, owner=None, version=run.version + 1)
+        assert len(await other.claim_deliveries([Channel.CALLBACK], 9, NOW)) == 1
+        with pytest.raises(Stale):
+            await store.settle(end_of(run))
+        assert await other.bury(NOW + 10) == 0
+
+    async def test_a_process_that_beats_is_not_buried(self, adapter: Adapter, store: SqlStore):
+        other = await adapter.twin(store, "other", NOW + 99)
+        await store.beat(NOW + 50)
+        assert await other.bury(NOW + 50) == 0
+        assert await other.bury(NOW + 51) == 1
+
+    async def test_a_buried_process_is_told_so(self, adapter: Adapter, store: SqlStore):
+        other = await adapter.twin(store, "other", NOW + 99)
+        await other.bury(NOW + 50)
+        with pytest.raises(ProcessBuried):
+            await store.beat(NOW + 60)
+
+    async def test_closing_gives_everything_back(self, adapter: Adapter):
+        async with adapter.open() as store:
+            run = await started(store, 1)
+            await claimed(store, 2)
+            await store.file([a_delivery()])
+            await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
+        assert adapter.execute("SELECT count(*) FROM processes") == [(0,)]
+        async with adapter.open("next") as store:
+            assert ids(await store.claim(State.RUNNING, 9)) == [run.run_id]
+            assert ids(await store.claim_accepted("research", 9, 9, NOW)) == [run_id(2)]
+            assert len(await store.claim_deliveries([Channel.CALLBACK], 9, NOW)) == 1
+
+    async def test_what_was_handed_in_before_closing_is_committed(self, adapter: Adapter):
+        async with adapter.open() as store:
+            handed_in = [asyncio.ensure_future(store.accept(a_run(number))) for number in range(1, 51)]
+            await asyncio.sleep(0)
+        assert len(await asyncio.gather(*handed_in)) == 50
+        assert adapter.execute("SELECT count(*) FROM runs") == [(50,)]
+
+
+class TestForgetting:
+    async def test_old_ended_runs_go_with_their_events_and_deliveries(self, adapter: Adapter, store: SqlStore):
+        await refused(store, 1, CrewPolicy(), at=NOW)
+        await refused(store, 2, at=NOW)
+        [delivery] = await store.claim_deliveries([Channel.EXCHANGE], 9, NOW)
+        await store.settle_delivery(on_delivery(delivery, Confirmed(), NOW))
+        assert await store.forget(NOW) == 0
+        assert await store.forget(NOW + 1) == 2
+        for table in ("runs", "events", "deliveries"):
+            assert adapter.execute(f"SELECT count(*) FROM {table}") == [(0,)]
+
+    async def test_runs_with_something_left_to_deliver_stay(self, store: SqlStore):
+        run = await refused(store, policy=CALLBACK)
+        [first, _] = await store.claim_deliveries(list(Channel), 9, NOW)
+        await store.settle_delivery(on_delivery(first, Confirmed(), NOW))
+        assert await store.forget(NOW + 99 * HOUR) == 0
+        assert len(await store.deliveries_of(run.run_id)) == 2
+
+    async def test_open_runs_stay_however_old(self, store: SqlStore):
+        await accepted(store, 1)
+        await in_doubt(store, 2)
+        await started(store, 3)
+        assert await store.forget(NOW + 10_000 * HOUR) == 0
+
+    async def test_old_deliveries_of_no_run_go_when_they_are_done(self, store: SqlStore):
+        await store.file([a_delivery(1), a_delivery(2)])
+        [one, _] = await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
+        await store.settle_delivery(on_delivery(one, Gone("410"), NOW))
+        await store.forget(NOW + 1)
+        assert (await store.counts())["deliveries"] == {DeliveryState.PENDING.value: 1}
+
+    async def test_a_forgotten_key_may_be_used_again(self, store: SqlStore):
+        run = await store.settle(lifecycle.begin(await claimed(store, 1, idempotency_key="k"), NOW))
+        await store.settle(lifecycle.on_kickoff(run, Refused("no"), CrewPolicy(), NOW))
+        await store.forget(NOW + 1)
+        assert not (await store.accept(a_run(2, idempotency_key="k"))).replayed
+
+
+class TestReopening:
+    async def test_everything_survives(self, adapter: Adapter):
+        async with adapter.open() as store:
+            await refused(store, 1, CALLBACK)
+            await accepted(store, 2, idempotency_key="k")
+            before = await store.find_runs(RunFilter()), await store.deliveries_of(run_id(1))
+        async with adapter.open("next") as store:
+            assert (await store.find_runs(RunFilter()), await store.deliveries_of(run_id(1))) == before
+            assert (await store.accept(a_run(3, idempotency_key="k"))).replayed
+
+    @pytest.mark.parametrize("seconds", [60.0, 0.0, -60.0])
+    async def test_what_was_answered_survives_a_kill_and_is_free_at_once(
+        self, adapter: Adapter, store: SqlStore, tmp_path: Path, seconds: float
+    ):
+        """Also when the clock was set back meanwhile: a SQLite store has one owner, so the dead one's rows are free."""
+        run = await started(store, 1)
+        await accepted(store, 2)
+        await store.settle(lifecycle.begin(await claimed(store, 3, priority=1), NOW))
+        async with adapter.as_after_a_kill(tmp_path / "copy").open("next", NOW + seconds) as after:
+            assert ids(await after.claim(State.RUNNING, 9)) == [run.run_id]
+            assert ids(await after.claim(State.STARTING, 9)) == [run_id(3)]
+            assert ids(await after.claim_accepted("research", 9, 9, NOW)) == [run_id(2)]
+
+    async def test_a_process_may_come_back_under_its_old_name_after_a_kill(
+        self, adapter: Adapter, store: SqlStore, tmp_path: Path
+    ):
+        """In a container the host name and the process id are often the same again."""
+        run = await started(store)
+        async with adapter.as_after_a_kill(tmp_path / "copy").open("me", NOW + 60) as after:
+            assert ids(await after.claim(State.RUNNING, 9)) == [run.run_id]
+
+    async def test_a_kill_at_any_moment_keeps_all_that_was_answered(
+        self, adapter: Adapter, store: SqlStore, tmp_path: Path
+    ):
+        dice, answered = random.Random(7), set[int]()
+
+        async def accept(number: int) -> None:
+            await accepted(store, number)
+            answered.add(number)
+
+        tasks = [asyncio.create_task(accept(number)) for number in range(1, 61)]
+        for copy in range(3):
+            for _ in range(dice.randrange(2, 12)):
+                await asyncio.wait(tasks, timeout=0.0005, return_when=asyncio.FIRST_COMPLETED)
+            known = set(answered)
+            async with adapter.as_after_a_kill(tmp_path / f"copy-{copy}").open("next", NOW + 1) as after:
+                found = {run.run_id for run in await after.find_runs(RunFilter(limit=99))}
+            assert {run_id(number) for number in known} <= found
+        await asyncio.gather(*tasks)
+
+    async def test_a_second_process_is_refused(self, adapter: Adapter, store: SqlStore):
+        with pytest.raises(StoreInUse):
+            async with adapter.open("second"):
+                pass
+        with pytest.raises(StoreInUse):
+            await adapter.migrate()
+        assert await store.load(run_id(1)) is None
+
+    async def test_after_closing_another_process_may_open_it(self, adapter: Adapter):
+        for name in ("one", "two"):
+            async with adapter.open(name):
+                pass
+
+    async def test_a_bug_while_it_is_open_does_not_lock_it_for_ever(self, adapter: Adapter):
+        async def go_wrong() -> None:
+            async with adapter.open("one") as store:
+                await started(store)
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await go_wrong()
+        async with adapter.open("two", NOW + 1) as store:
+            assert len(await store.claim(State.RUNNING, 9)) == 1
+
+    async def test_a_file_that_is_no_database_is_damaged(self, adapter: Adapter):
+        adapter.path.write_bytes(b"certainly no database" * 1000)
+        with pytest.raises(StoreDamaged):
+            async with adapter.open():
+                pass
+
+    async def test_a_database_with_holes_is_damaged(self, adapter: Adapter):
+        async with adapter.open() as store:
+            await asyncio.gather(*(accepted(store, number, inputs={"x": "y" * 3000}) for number in range(1, 40)))
+        content = bytearray(adapter.path.read_bytes())
+        content[4096:] = b"\xa5" * (len(content) - 4096)
+        adapter.path.write_bytes(content)
+        with pytest.raises(StoreDamaged):
+            async with adapter.open("next"):
+                pass
+
+    async def test_a_missing_folder_is_not_made(self, adapter: Adapter):
+        adapter.url = f"sqlite:///{adapter.path.parent}/missing/bridge.db"
+        with pytest.raises(StoreUnavailable):
+            async with adapter.open():
+                pass
+
+    async def test_without_migrating_an_empty_store_cannot_be_used(self, adapter: Adapter):
+        with pytest.raises(StoreUnavailable, match="migrate"):
+            async with adapter.open(migrate=False):
+                pass
+        await adapter.migrate()
+        async with adapter.open(migrate=False) as store:
+            assert (await store.counts())["runs"] == {}
+
+    async def test_migrating_twice_changes_nothing(self, adapter: Adapter):
+        assert await adapter.migrate() == await adapter.migrate()
+
+
+class TestDatabase:
+    async def test_the_migrated_schema_is_the_one_that_the_code_knows(self, store: SqlStore):
+        async with store._reader.connect() as connection:
+            differences = await connection.run_sync(
+                lambda sync: compare_metadata(MigrationContext.configure(sync, opts={"compare_type": True}), metadata)
+            )
+        assert differences == []
+
+    async def test_every_connection_of_the_pool_is_durable(self, adapter: Adapter, store: SqlStore):
+        assert adapter.url.startswith("sqlite")
+        connections = [await store._reader.connect() for _ in range(5)]
+        try:
+            for connection in connections:
+                found = [
+                    (await connection.exec_driver_sql(f"PRAGMA {pragma}")).scalar_one()
+                    for pragma in ("synchronous", "journal_mode", "foreign_keys")
+                ]
+                assert found == [2, "wal", 1]
+        finally:
+            for connection in connections:
+                await connection.close()
+
+    async def test_a_store_that_is_away_says_so_and_shows_no_content(self, adapter: Adapter, store: SqlStore):
+        """The reason is logged, and callback URLs often carry a secret."""
+        adapter.execute("ALTER TABLE runs RENAME TO gone")
+        secret = a_run(inputs={"password": "hunter2"}, callback_url="https://hooks.example/hunter2")
+        try:
+            for call in (store.accept(secret), store.load(run_id(1)), store.counts()):
+                with pytest.raises(StoreUnavailable) as caught:
+                    await call
+                assert "hunter2" not in str(caught.value)
+        finally:
+            adapter.execute("ALTER TABLE gone RENAME TO runs")
+
+    async def test_what_has_happened_is_written_as_soon_as_the_store_is_back(
+        self, adapter: Adapter, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(store_module, "RETRY_EVERY", 0.001)
+        run = await claimed(store)
+        adapter.execute("ALTER TABLE runs RENAME TO gone")
+        writing = asyncio.create_task(store.settle(lifecycle.begin(run, NOW)))
+        await asyncio.wait([writing], timeout=0.02)
+        assert not writing.done()
+        adapter.execute("ALTER TABLE gone RENAME TO runs")
+        assert (await writing).state is State.STARTING

@@ -1,0 +1,131 @@
+"""Small stand-ins for the world, a clock to turn by hand, and builders of the nouns that tests start from."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bridge.core import lifecycle
+from bridge.core.answers import KickoffAnswer, Running, Started, StatusAnswer
+from bridge.core.delivering import Confirmed, DeliveryAnswer
+from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, KickoffRequest, Run
+
+NOW = 1_800_000_000.0
+KICKOFF_ID = "5b0f6c1e-93a4-4d0c-8f3b-d1e2c3b4a596"
+
+
+@dataclass(slots=True)
+class HandClock:
+    """Stands still until it is moved."""
+
+    moment: float = NOW
+
+    def __call__(self) -> float:
+        return self.moment
+
+    def forward(self, seconds: float) -> float:
+        self.moment += seconds
+        return self.moment
+
+
+def run_id(number: int) -> str:
+    """An id in the shape of a UUIDv7; ids sort as their numbers do."""
+    return f"{number:08x}-0000-7000-8000-000000000000"
+
+
+@dataclass(slots=True)
+class Ids:
+    """New ids, one after the other."""
+
+    last: int = 0
+
+    def __call__(self) -> str:
+        self.last += 1
+        return run_id(self.last)
+
+
+def a_request(crew: str = "research", **changes: Any) -> KickoffRequest:
+    return replace(KickoffRequest(crew=crew, inputs={"topic": "peat bogs"}), **changes)
+
+
+def a_run(number: int = 1, *, now: float = NOW, envelope: Envelope | None = None, **request: Any) -> Run:
+    """An accepted run; its own row fields are changed with `replace`."""
+    return lifecycle.accept(a_request(**request), envelope or Envelope(source="queue"), run_id(number), now)
+
+
+def a_delivery(number: int = 1, channel: Channel = Channel.CALLBACK, due_at: float = NOW, **event: Any) -> Delivery:
+    """A delivery that belongs to no run."""
+    told = Event(f"event-{number:04}", "request.rejected", b'{"n":1}', "application/json", NOW)
+    return Delivery(f"event-{number:04}-1", replace(told, **event), Destination(channel, "somewhere"), due_at=due_at)
+
+
+async def nothing_more(_: Any = None) -> None:
+    """Do nothing, at a place where a test could do something."""
+
+
+@dataclass
+class FakeCrewApi:
+    """Gives the scripted answers, then the standing ones; `meanwhile` runs while a POST is under way."""
+
+    kickoff_answers: list[KickoffAnswer] = field(default_factory=list)
+    status_answers: list[StatusAnswer] = field(default_factory=list)
+    standing_status: StatusAnswer = field(default_factory=Running)
+    meanwhile: Callable[[Any], Awaitable[None]] = nothing_more
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    looks: list[str] = field(default_factory=list)
+    turns: int = 0
+
+    async def turn(self) -> None:
+        self.turns += 1
+
+    async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
+        self.bodies.append(body)
+        await self.meanwhile(body)
+        return self.kickoff_answers.pop(0) if self.kickoff_answers else Started(f"execution-{len(self.bodies)}")
+
+    async def status(self, kickoff_id: str) -> StatusAnswer:
+        self.looks.append(kickoff_id)
+        return self.status_answers.pop(0) if self.status_answers else self.standing_status
+
+
+@dataclass(slots=True)
+class FakeSender:
+    """Keeps what it was handed, and gives the scripted answers, then a confirmation."""
+
+    answers: list[DeliveryAnswer] = field(default_factory=list)
+    ready: bool = True
+    sent: list[Delivery] = field(default_factory=list)
+
+    async def send(self, delivery: Delivery) -> DeliveryAnswer:
+        self.sent.append(delivery)
+        return self.answers.pop(0) if self.answers else Confirmed()
+
+
+class Spy:
+    """Stands before any part, passes every call on, and notes the names of those that were made."""
+
+    def __init__(self, part: Any) -> None:
+        self._part = part
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._part, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls.append(name)
+            return method(*args, **kwargs)
+
+        return call
+
+
+@dataclass(slots=True)
+class Wakes:
+    """A `Wake` that counts, with or without the name of a crew."""
+
+    calls: list[str] = field(default_factory=list)
+
+    def __call__(self, crew: str = "") -> None:
+        self.calls.append(crew)
+
+
+def event_types(deliveries: Iterable[Delivery]) -> list[str]:
+    return [delivery.event.type for delivery in deliveries]

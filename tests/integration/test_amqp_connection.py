@@ -1,0 +1,226 @@
+"""How the connections of both directions come back, against a real broker that goes away in several ways."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+import aiormq
+import pytest
+from aio_pika import connect
+from aiormq.abc import ChannelFrame
+from pamqp import commands as spec
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader
+from structlog.testing import capture_logs
+
+from bridge.adapters.amqp_connection import LinkOptions
+from bridge.adapters.amqp_consumer import GOOD_IN_A_ROW, AmqpConsumer
+from bridge.adapters.amqp_publisher import AmqpPublisher
+from bridge.adapters.amqp_topology import Topology
+from bridge.core.delivering import Confirmed
+from bridge.core.model import Channel
+from bridge.ports import Health
+from tests.amqp_client import PATIENCE, Client, FakeDoor, client_of, delivery, eventually, rules_for, running
+from tests.broker import Broker
+
+
+@dataclass
+class Pair:
+    """Both directions of one bridge."""
+
+    consumer: AmqpConsumer
+    publisher: AmqpPublisher
+
+    @property
+    def ready(self) -> bool:
+        return self.consumer.ready and self.publisher.ready
+
+    @property
+    def away(self) -> bool:
+        return not self.consumer.ready and not self.publisher.ready
+
+
+def pair_for(link: LinkOptions, topology: Topology, door: FakeDoor) -> Pair:
+    consumer = AmqpConsumer(link, topology, rules_for(topology), 50, door.accept, door.refuse)
+    return Pair(consumer, AmqpPublisher(link, topology))
+
+
+@pytest.fixture
+async def pair(link: LinkOptions, topology: Topology, door: FakeDoor) -> AsyncIterator[Pair]:
+    pair = pair_for(link, topology, door)
+    async with running(pair.consumer, pair.publisher):
+        await eventually(lambda: pair.ready)
+        yield pair
+
+
+async def both_ways(pair: Pair, url: str, topology: Topology, door: FakeDoor, key: str) -> None:
+    """A request comes in and an event goes out."""
+    async with client_of(url, topology) as client:
+        await client.send(message_id=key)
+        await eventually(lambda: key in door.keys)
+        assert await pair.publisher.send(delivery(Channel.QUEUE, topology.dead, f"{key}-event")) == Confirmed()
+
+
+async def test_says_who_it_is(pair: Pair, broker: Broker):
+    """Names for the operator's list of connections, and our heartbeat, whatever the URL says."""
+    listed = await asyncio.to_thread(broker.ctl, "list_connections", "client_properties", "timeout")
+    for name in ("consume", "publish"):
+        line = next(line for line in listed.splitlines() if f"kickoff-bridge:test:{name}" in line)
+        assert line.endswith("10")
+    assert await pair.consumer.health() == Health(ok=True, detail="connected")
+
+
+@pytest.mark.parametrize("heartbeat", ["0", "abc"])
+async def test_the_urls_heartbeat_does_not_count(link: LinkOptions, topology: Topology, door: FakeDoor, heartbeat: str):
+    """Without heartbeats a broker that fell silent would never be noticed."""
+    pair = pair_for(replace(link, url=f"{link.url}?heartbeat={heartbeat}"), topology, door)
+    async with running(pair.publisher):
+        await eventually(lambda: pair.publisher.ready)
+
+
+async def test_resumes_when_connections_are_cut(pair: Pair, broker: Broker, topology: Topology, door: FakeDoor):
+    """One line for each loss, one for each return."""
+    with capture_logs() as logs:
+        await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
+        await eventually(lambda: sum(line["event"] == "broker_connected" for line in logs) == 2)
+    await eventually(lambda: pair.ready)
+    await both_ways(pair, broker.url, topology, door, "after")
+    assert [line["event"] for line in logs].count("broker_lost") == 2
+
+
+async def test_resumes_when_the_broker_comes_back(
+    pair: Pair, broker: Broker, link: LinkOptions, topology: Topology, door: FakeDoor
+):
+    """Both a bridge that lost the broker and one that was started without it; queues and messages are still there."""
+    async with client_of(broker.url, topology) as client:
+        pair.consumer.stop()
+        await eventually(lambda: not pair.consumer.ready)
+        await client.send(message_id="before")
+    other_door = FakeDoor()
+    late = pair_for(link, replace(topology, results=f"{topology.results}-late"), other_door)
+    with capture_logs() as logs:
+        await asyncio.to_thread(broker.stop)
+        async with running(late.consumer, late.publisher):
+            await eventually(lambda: pair.away)
+            await eventually(lambda: sum(line["event"] == "broker_unreachable" for line in logs) == 2)
+            assert await late.consumer.health() == Health(ok=False, detail="not connected")
+            await asyncio.to_thread(broker.start)
+            await eventually(lambda: late.ready and pair.publisher.ready)
+            await eventually(lambda: other_door.keys == ["before"])
+            await both_ways(late, broker.url, topology, other_door, "after")
+    assert [line["event"] for line in logs].count("broker_unreachable") == 2
+
+
+async def test_makes_a_deleted_queue_again(pair: Pair, client: Client, topology: Topology, door: FakeDoor):
+    """The broker cancels the consumer, which the library does not tell; with `declare` the queue is made again."""
+    with capture_logs() as logs:
+        await client.channel.queue_delete(topology.requests)
+        await eventually(lambda: any(line["event"] == "broker_connected" for line in logs))
+    assert "cancelled the consumer" in logs[0]["reason"]
+    await eventually(lambda: pair.ready)
+    await client.send(message_id="after")
+    await eventually(lambda: door.keys == ["after"])
+
+
+async def test_does_not_make_a_queue_of_its_own_accord(
+    link: LinkOptions, client: Client, topology: Topology, door: FakeDoor
+):
+    """With `declare` off the operator is told what is missing, once, and nothing is created."""
+    pair = pair_for(link, replace(topology, declare=False), door)
+    with capture_logs() as logs:
+        async with running(pair.consumer):
+            await eventually(lambda: pair.consumer._link._attempts > 2)
+            health = await pair.consumer.health()
+    assert health == Health(ok=False, detail="a queue or exchange is missing")
+    assert [line["event"] for line in logs] == ["broker_unreachable"]
+    assert topology.dead in logs[0]["reason"]
+    assert "amqp.declare" in logs[0]["remedy"]
+
+
+async def test_tells_of_other_arguments(link: LinkOptions, client: Client, topology: Topology, door: FakeDoor):
+    """A queue that exists with other arguments is named; only the operator can end this."""
+    await client.channel.declare_queue(topology.requests, durable=True)
+    pair = pair_for(link, topology, door)
+    with capture_logs() as logs:
+        async with running(pair.consumer):
+            await eventually(lambda: logs)
+    assert logs[0]["log_level"] == "error"
+    assert topology.requests in logs[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "vhost", "named"),
+    [("guest", "s3cret-pw", "", "user name or the password"), ("guest", "guest", "nowhere", "virtual host")],
+)
+async def test_tells_of_wrong_credentials(
+    broker: Broker, topology: Topology, door: FakeDoor, user: str, password: str, vhost: str, named: str
+):
+    """The remedy names the setting; the URL's secret is in neither line nor health."""
+    options = LinkOptions(broker.url_for(user, password, vhost), "test", longest_pause=0.5)
+    pair = pair_for(options, topology, door)
+    with capture_logs() as logs:
+        async with running(pair.consumer):
+            await eventually(lambda: pair.consumer._link._attempts > 2)
+            health = await pair.consumer.health()
+    assert named in health.detail
+    assert [line["log_level"] for line in logs] == ["error"]
+    assert "amqp.url" in logs[0]["remedy"]
+    assert "s3cret-pw" not in f"{logs}{options}{health}"
+
+
+async def test_one_unreadable_message_costs_no_other(pair: Pair, broker: Broker, topology: Topology, door: FakeDoor):
+    """A property that is not UTF-8 breaks the connection on every delivery, until the broker gives the message up.
+
+    The library decodes properties while it reads the connection, so no callback can refuse such a message.
+    """
+    async with client_of(broker.url, topology) as client:
+        await publish_raw(broker.url, topology.requests, b"\xff\xfe")
+        for number in range(GOOD_IN_A_ROW + 10):
+            await client.send(message_id=f"order-{number}")
+        wanted = {f"order-{number}" for number in range(GOOD_IN_A_ROW + 10)}
+        await eventually(lambda: set(door.keys) >= wanted)
+        await client.until_count(topology.dead, 1)
+        await eventually(lambda: not pair.consumer._link.met_unreadable_frame and pair.ready)
+
+
+async def test_a_silent_broker_is_given_up(link: LinkOptions, topology: Topology, broker: Broker, door: FakeDoor):
+    """A frozen broker keeps the connection and answers nothing: publishing finds out by the missing confirm."""
+    publisher = AmqpPublisher(replace(link, timeout=1.0), topology, confirm_limit=0.5)
+    async with running(publisher):
+        await eventually(lambda: publisher.ready)
+        broker.freeze()
+        try:
+            assert await publisher.send(delivery(Channel.QUEUE, topology.dead)) != Confirmed()
+            await eventually(lambda: not publisher.ready)
+        finally:
+            broker.thaw()
+        await eventually(lambda: publisher.ready)
+        assert await publisher.send(delivery(Channel.QUEUE, topology.dead)) == Confirmed()
+
+
+async def test_stops_while_the_broker_is_away(link: LinkOptions, topology: Topology, door: FakeDoor):
+    """Neither the attempt under way nor the pause is waited for."""
+    pair = pair_for(replace(link, url="amqp://guest:guest@127.0.0.1:1/"), topology, door)
+    async with asyncio.timeout(PATIENCE), running(pair.consumer, pair.publisher):
+        await eventually(lambda: pair.consumer._link._attempts > 0)
+
+
+async def publish_raw(url: str, queue: str, content_type: bytes) -> None:
+    """Publish with a content type of these very bytes, as some other client might."""
+    connection = await connect(url)
+    async with connection, connection.channel() as channel:
+        placeholder = "~" * len(content_type)
+        underlay = await channel.get_underlay_channel()
+        properties = spec.Basic.Properties(content_type=placeholder, delivery_mode=2)
+        frame = ChannelFrame.marshall(
+            underlay.number,
+            [
+                spec.Basic.Publish(routing_key=queue),
+                ContentHeader(properties=properties, body_size=2),
+                ContentBody(b"{}"),
+            ],
+        )
+        assert isinstance(underlay, aiormq.Channel)
+        spoilt = replace(frame, payload=frame.payload.replace(placeholder.encode(), content_type))
+        await underlay.write_queue.put(spoilt)
+        await channel.declare_queue(queue, passive=True)  # answered after the message, so it has arrived

@@ -1,0 +1,152 @@
+"""The door for messages, against a real broker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bridge.adapters.amqp_connection import LinkOptions
+from bridge.adapters.amqp_consumer import AmqpConsumer
+from bridge.adapters.amqp_topology import Topology
+from bridge.core.errors import RequestRefused, StoreUnavailable
+from tests.amqp_client import PATIENCE, Client, FakeDoor, eventually, rules_for, running
+
+
+def consumer_for(link: LinkOptions, topology: Topology, door: FakeDoor, prefetch: int = 50) -> AmqpConsumer:
+    return AmqpConsumer(link, topology, rules_for(topology), prefetch, door.accept, door.refuse)
+
+
+@pytest.fixture
+async def consumer(link: LinkOptions, topology: Topology, door: FakeDoor) -> AsyncIterator[AmqpConsumer]:
+    consumer = consumer_for(link, topology, door)
+    async with running(consumer):
+        await eventually(lambda: consumer.ready)
+        yield consumer
+
+
+@pytest.mark.usefixtures("consumer")
+async def test_takes_a_request_by_routing_key(client: Client, topology: Topology, door: FakeDoor):
+    """The routing key names the crew, the message id is the key, the rest of the envelope is kept."""
+    properties = {"message_id": "order-7", "correlation_id": "c-1", "reply_to": "reply.orders", "priority": 3}
+    await client.send({"inputs": {}}, "research", exchange=topology.requests, **properties)
+    await eventually(lambda: door.accepted)
+    request, envelope = door.accepted[0]
+    assert (request.crew, request.idempotency_key, request.priority) == ("research", "order-7", 3)
+    assert (envelope.source, envelope.correlation_id) == (f"queue/{topology.requests}", "c-1")
+    assert (envelope.reply_to, envelope.redelivered) == ("reply.orders", False)
+    assert await client.count(topology.requests) == 0
+
+
+async def test_acks_only_what_is_stored(link: LinkOptions, client: Client, topology: Topology, door: FakeDoor):
+    """While the store works the broker holds the message: if the process dies now, it comes again."""
+    door.gate.clear()
+    consumer = consumer_for(link, topology, door)
+    dying = asyncio.create_task(consumer.run())
+    await eventually(lambda: consumer.ready)
+    await client.send(message_id="order-7")
+    await door.entered.wait()
+    dying.cancel()
+    await asyncio.wait([dying])
+    assert door.accepted == []
+    door.gate.set()
+    async with running(consumer_for(link, topology, door)):
+        await eventually(lambda: door.accepted)
+    assert door.accepted[0][1].redelivered
+    assert door.keys == ["order-7"]
+
+
+async def test_prefetch_bounds_what_is_in_hand(link: LinkOptions, client: Client, topology: Topology, door: FakeDoor):
+    """A store that is slow leaves the rest in the queue."""
+    door.gate.clear()
+    consumer = consumer_for(link, topology, door, prefetch=2)
+    async with running(consumer):
+        await eventually(lambda: consumer.ready)
+        for number in range(5):
+            await client.send(message_id=f"order-{number}")
+        await eventually(lambda: len(consumer._in_hand) == 2)
+        assert await client.count(topology.requests) == 3
+        door.gate.set()
+        await eventually(lambda: len(door.accepted) == 5)
+
+
+async def test_keeps_messages_while_the_store_is_away(consumer: AmqpConsumer, client: Client, door: FakeDoor):
+    """The same delivery is tried again; nothing is refused, nothing comes twice."""
+    door.errors = [StoreUnavailable("disk full")]
+    await client.send(message_id="order-7")
+    await eventually(lambda: door.accepted)
+    assert not door.accepted[0][1].redelivered
+    assert not door.refused
+
+
+async def test_stops_at_once_while_the_store_is_away(
+    link: LinkOptions, client: Client, topology: Topology, door: FakeDoor
+):
+    """What could not be stored goes back to the broker."""
+    consumer = consumer_for(link, topology, door)
+    async with running(consumer):
+        await eventually(lambda: consumer.ready)
+        door.errors = [StoreUnavailable("away")] * 100
+        await client.send(message_id="order-7")
+        await eventually(lambda: len(door.errors) < 100)
+    await client.until_count(topology.requests, 1)
+
+
+async def test_finishes_what_is_in_hand_when_stopped(
+    link: LinkOptions, client: Client, topology: Topology, door: FakeDoor
+):
+    """A request whose storing is under way is stored and acked before the connection closes."""
+    door.gate.clear()
+    consumer = consumer_for(link, topology, door)
+    async with running(consumer):
+        await eventually(lambda: consumer.ready)
+        await client.send(message_id="order-7")
+        await door.entered.wait()
+        consumer.stop()
+        asyncio.get_running_loop().call_later(0.1, door.gate.set)
+    assert door.keys == ["order-7"]
+    assert await client.count(topology.requests) == 0
+
+
+@pytest.mark.usefixtures("consumer")
+async def test_refuses_what_cannot_be_read(client: Client, topology: Topology, door: FakeDoor):
+    """The body is kept unchanged, headers that route are dropped, the message is acked."""
+    await client.send(b"{oops", headers={"tenant": "a", "CC": ["other"], "x-death": "1"}, message_id="order-7")
+    await eventually(lambda: door.refused)
+    refused = door.refused[0]
+    assert (refused.code, refused.body) == ("invalid_json", b"{oops")
+    assert refused.headers == {"tenant": "a", "x-bridge-original-message_id": "order-7"}
+    assert await client.count(topology.requests) == 0
+
+
+@pytest.mark.usefixtures("consumer")
+async def test_refuses_what_the_store_refuses(client: Client, door: FakeDoor):
+    """A request that could be read and is refused later still names its crew."""
+    door.errors = [RequestRefused("unknown_crew", "there is no such crew", "crew")]
+    await client.send(reply_to="reply.orders")
+    await eventually(lambda: door.refused)
+    assert (door.refused[0].crew, door.refused[0].reply_to) == ("research", "reply.orders")
+
+
+async def test_a_bug_ends_the_part(link: LinkOptions, client: Client, topology: Topology, door: FakeDoor):
+    """A callback belongs to the library, which would only log it; here it ends the process, and the message stays."""
+    consumer = consumer_for(link, topology, door)
+    running = asyncio.create_task(consumer.run())
+    await eventually(lambda: consumer.ready)
+    door.errors = [ZeroDivisionError()]
+    await client.send(message_id="order-7")
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(running, PATIENCE)
+    await client.until_count(topology.requests, 1)
+
+
+async def test_a_rejected_message_reaches_the_dead_queue(client: Client, topology: Topology, consumer: AmqpConsumer):
+    """What the broker itself gives up goes through the default exchange to the dead queue."""
+    consumer.stop()
+    await eventually(lambda: not consumer.ready)
+    await client.send(message_id="order-7")
+    queue = await client.channel.get_queue(topology.requests, ensure=False)
+    message = await queue.get()
+    assert message is not None
+    await message.reject(requeue=False)
+    dead = (await client.receive(topology.dead))[0]
+    assert (dead.message_id, dead.headers["x-first-death-reason"]) == ("order-7", "rejected")

@@ -1,0 +1,216 @@
+"""The way out for messages, against a real broker."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aio_pika import Message, connect
+from cloudevents.core.bindings import amqp
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from bridge.adapters.amqp_connection import LinkOptions
+from bridge.adapters.amqp_publisher import AmqpPublisher
+from bridge.adapters.amqp_topology import Topology
+from bridge.core.delivering import Confirmed, Gone, TryAgain
+from bridge.core.events import dead_letter
+from bridge.core.model import Channel, Delivery, Destination
+from tests.amqp_client import PATIENCE, Client, delivery, eventually, running
+from tests.broker import Broker
+
+
+@pytest.fixture
+async def publisher(link: LinkOptions, topology: Topology) -> AsyncIterator[AmqpPublisher]:
+    publisher = AmqpPublisher(link, topology)
+    async with running(publisher):
+        await eventually(lambda: publisher.ready)
+        yield publisher
+
+
+async def bind(client: Client, queue: str, exchange: str, key: str = "#") -> str:
+    """A queue of the test's own that is bound to the results exchange; gives back its name."""
+    declared = await client.channel.declare_queue(queue, exclusive=True)
+    await declared.bind(exchange, key)
+    return queue
+
+
+async def test_publishes_to_the_results_exchange(publisher: AmqpPublisher, client: Client, topology: Topology):
+    """Body as stored; id, type, correlation id, time and headers as properties; persistent."""
+    queue = await bind(client, "taker", topology.results, "research.*")
+    sent = delivery(Channel.EXCHANGE, "research.succeeded")
+    assert await publisher.send(sent) == Confirmed()
+    message = (await client.receive(queue))[0]
+    assert message.body == sent.event.body
+    assert (message.message_id, message.type, message.correlation_id) == (
+        "run-1-succeeded",
+        "run.succeeded",
+        "order-7",
+    )
+    assert message.content_type == "application/cloudevents+json; charset=UTF-8"
+    assert message.timestamp is not None
+    assert message.timestamp.timestamp() == sent.event.created_at
+    assert (message.headers, message.delivery_mode) == ({"run_id": "run-1", "crew": "research"}, 2)
+
+
+async def test_an_event_without_a_taker_is_tried_again(publisher: AmqpPublisher):
+    """A returned message counts as not delivered, though the broker acks it."""
+    answer = await publisher.send(delivery(Channel.EXCHANGE, "research.succeeded"))
+    assert answer == TryAgain("unroutable: no queue takes 'research.succeeded'")
+
+
+async def test_one_event_to_two_places_at_once(publisher: AmqpPublisher, client: Client, topology: Topology):
+    """With one id twice in flight the library mixes the answers up, and the unroutable event would count as taken."""
+    await client.channel.declare_queue("reply.orders", exclusive=True)
+    for number in range(20):
+        event_id = f"run-{number}-succeeded"
+        answers = await asyncio.gather(
+            publisher.send(delivery(Channel.EXCHANGE, "nobody.succeeded", event_id)),
+            publisher.send(delivery(Channel.QUEUE, "reply.orders", event_id)),
+        )
+        assert isinstance(answers[0], TryAgain)
+        assert answers[1] == Confirmed()
+    assert await client.count("reply.orders") == 20
+
+
+async def test_many_at_once(publisher: AmqpPublisher, client: Client):
+    """A window of unconfirmed messages; the unroutable ones among them hurt no other."""
+    await client.channel.declare_queue("reply.many", exclusive=True)
+    targets = ["reply.gone" if number % 10 == 0 else "reply.many" for number in range(300)]
+    sends = (publisher.send(delivery(Channel.QUEUE, target, f"event-{n}")) for n, target in enumerate(targets))
+    answers = await asyncio.gather(*sends)
+    assert [type(answer) for answer in answers] == [
+        TryAgain if target == "reply.gone" else Confirmed for target in targets
+    ]
+    assert await client.count("reply.many") == 270
+
+
+async def test_a_full_queue_is_tried_again(publisher: AmqpPublisher, client: Client):
+    """`reject-publish` answers with a nack."""
+    arguments: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    await client.channel.declare_queue("reply.small", exclusive=True, arguments=arguments)
+    answers = [await publisher.send(delivery(Channel.QUEUE, "reply.small", f"event-{n}")) for n in range(3)]
+    assert answers[0] == Confirmed()
+    assert "nack" in str(answers[-1])
+
+
+async def test_a_missing_exchange_hurts_for_a_moment(publisher: AmqpPublisher, client: Client, topology: Topology):
+    """The broker closes the channel and fails all that is in flight; a new one is open at once, exchange included."""
+    await client.channel.declare_queue("reply.orders", exclusive=True)
+    await client.channel.exchange_delete(topology.results)
+    answers = await asyncio.gather(
+        publisher.send(delivery(Channel.EXCHANGE, "research.succeeded", "event-1")),
+        publisher.send(delivery(Channel.QUEUE, "reply.orders", "event-2")),
+    )
+    assert isinstance(answers[0], TryAgain)
+    await eventually(lambda: not publisher.ready)
+    await eventually(lambda: publisher.ready)
+    assert await publisher.send(delivery(Channel.QUEUE, "reply.orders", "event-2")) == Confirmed()
+    await bind(client, "taker", topology.results)
+    assert await publisher.send(delivery(Channel.EXCHANGE, "research.succeeded", "event-1")) == Confirmed()
+
+
+async def test_direct_reply_to(publisher: AmqpPublisher, broker: Broker, client: Client, topology: Topology):
+    """A waiting client gets its answer; once it has gone, the answer is given up instead of being confirmed."""
+    await client.channel.declare_queue("requests", exclusive=True)
+    connection = await connect(broker.url)
+    async with connection.channel() as channel:
+        answers: asyncio.Queue[bytes] = asyncio.Queue()
+        pseudo_queue = await channel.get_queue("amq.rabbitmq.reply-to", ensure=False)
+
+        async def on_answer(message: Message) -> None:
+            answers.put_nowait(message.body)
+
+        await pseudo_queue.consume(on_answer, no_ack=True)  # type: ignore[arg-type]
+        question = Message(b"?", reply_to="amq.rabbitmq.reply-to")
+        await channel.default_exchange.publish(question, "requests")
+        reply_to = (await client.receive("requests"))[0].reply_to
+        assert reply_to is not None
+        sent = delivery(Channel.QUEUE, reply_to)
+        assert await publisher.send(sent) == Confirmed()
+        assert await asyncio.wait_for(answers.get(), PATIENCE) == sent.event.body
+    await connection.close()
+    assert isinstance(await publisher.send(sent), Gone)
+
+
+async def test_a_made_up_reply_address_hurts_nobody(publisher: AmqpPublisher):
+    """The broker closes the connection over such a name; it is not the one that others are using."""
+    outlet = publisher._outlet
+    sent = delivery(Channel.QUEUE, "amq.rabbitmq.reply-to.g1h2AA5yZXBseUA.abc")
+    assert isinstance(await publisher.send(sent), Gone)
+    assert publisher._outlet is outlet
+
+
+async def test_binary_mode(link: LinkOptions, topology: Topology, client: Client):
+    """The CloudEvents SDK reads the event back."""
+    publisher = AmqpPublisher(link, topology, "binary")
+    async with running(publisher):
+        await eventually(lambda: publisher.ready)
+        queue = await bind(client, "taker", topology.results)
+        assert await publisher.send(delivery(Channel.EXCHANGE, "research.succeeded")) == Confirmed()
+    message = (await client.receive(queue))[0]
+    assert message.content_type == "application/json"
+    headers = dict(message.headers)
+    assert all(isinstance(value, str) for value in headers.values())
+    received = amqp.AMQPMessage({"content-type": message.content_type}, headers, message.body)
+    event = amqp.from_binary(received, JSONFormat(), CloudEvent)
+    assert (event.get_id(), event.get_source()) == ("run-1-succeeded", "/crews/research")
+    assert event.get_data() == json.loads(delivery(Channel.EXCHANGE, "x").event.body)["data"]
+
+
+async def test_a_dead_letter_is_the_message_as_it_came(publisher: AmqpPublisher, client: Client, topology: Topology):
+    """Its properties are given back, so that it can be sent again; the reason goes along."""
+    headers: dict[str, str | int | bool] = {
+        "tenant": "a",
+        "x-bridge-reason": "invalid_json",
+        "x-bridge-original-message_id": "order-7",
+        "x-bridge-original-type": "kickoff",
+        "x-bridge-original-routing_key": "research",
+    }
+    event = dead_letter("event-9", b"{oops", "application/json", headers, 1_795_000_000.0)
+    assert await publisher.send(Delivery("d", event, Destination(Channel.QUEUE, topology.dead))) == Confirmed()
+    message = (await client.receive(topology.dead))[0]
+    assert (message.body, message.content_type) == (b"{oops", "application/json")
+    assert (message.message_id, message.type) == ("order-7", "kickoff")
+    assert message.headers["x-bridge-reason"] == "invalid_json"
+    assert message.headers["x-bridge-original-routing_key"] == "research"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        delivery(Channel.QUEUE, "ü" * 128),
+        delivery(Channel.QUEUE, "reply.a", correlation_id="ü" * 128),
+        delivery(Channel.QUEUE, "reply.a", headers={"ü" * 128: "a"}),
+        delivery(Channel.QUEUE, "reply.a", body=b" " * (16 * 1024 * 1024 + 1), content_type="text/plain"),
+    ],
+    ids=["target", "correlation_id", "header", "body"],
+)
+async def test_what_no_message_can_hold_is_given_up(publisher: AmqpPublisher, sent: Delivery):
+    """It would close the channel, and fail all that is in flight, on every attempt."""
+    assert isinstance(await publisher.send(sent), Gone)
+
+
+async def test_an_alarm_stops_the_way_out(link: LinkOptions, topology: Topology, broker: Broker, client: Client):
+    """While the broker takes no publishes, the sender is not ready, so that nothing piles up on the wire."""
+    await client.channel.declare_queue("reply.orders", exclusive=True)
+    publisher = AmqpPublisher(link, topology, confirm_limit=0.5)
+    async with running(publisher):
+        await eventually(lambda: publisher.ready)
+        await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "absolute", "1")
+        try:
+            assert await publisher.send(delivery(Channel.QUEUE, "reply.orders")) == TryAgain("no confirm in time")
+            await eventually(lambda: not publisher.ready)
+            await eventually(lambda: publisher._link._trouble and "answer" in publisher._link._trouble.summary)
+        finally:
+            await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "0.9")
+        await eventually(lambda: publisher.ready)
+        assert await publisher.send(delivery(Channel.QUEUE, "reply.orders")) == Confirmed()
+
+
+async def test_not_connected_yet(link: LinkOptions, topology: Topology):
+    """Nothing is lost and no attempt is made."""
+    publisher = AmqpPublisher(link, topology)
+    assert not publisher.ready
+    assert await publisher.send(delivery(Channel.QUEUE, "reply.a")) == TryAgain("the broker is away")

@@ -1,0 +1,50 @@
+"""What is declared on a real broker, and what is only looked at."""
+
+import pytest
+from aio_pika import ExchangeType
+from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+
+from bridge.adapters.amqp_topology import Topology, ensure_inbound, ensure_outbound, requests_arguments
+from tests.amqp_client import Client
+
+
+async def test_declares_everything(client: Client, topology: Topology):
+    """Once and again; the requests exchange leads every routing key to the queue."""
+    for _ in range(2):
+        await ensure_inbound(client.channel, topology)
+        await ensure_outbound(client.channel, topology)
+    await client.send({}, "any.crew", exchange=topology.requests)
+    assert (await client.receive(topology.requests))[0].routing_key == "any.crew"
+    passive = Topology(topology.requests, topology.results, topology.dead, declare=False)
+    await ensure_inbound(client.channel, passive)
+    await ensure_outbound(client.channel, passive)
+
+
+async def test_declares_quorum_queues(client: Client, topology: Topology):
+    """A queue of another kind under the same name is refused, so these are what they should be."""
+    await ensure_inbound(client.channel, topology)
+    with pytest.raises(ChannelPreconditionFailed, match=topology.requests):
+        await client.channel.declare_queue(topology.requests, durable=True)
+
+
+async def test_checks_only(client: Client, topology: Topology):
+    """With `declare` off nothing comes into being."""
+    passive = Topology(topology.requests, topology.results, topology.dead, declare=False)
+    with pytest.raises(ChannelNotFoundEntity, match=topology.dead):
+        await ensure_inbound(client.channel, passive)
+
+
+async def test_takes_what_the_operator_made(client: Client, topology: Topology):
+    """With `declare` off the arguments are the operator's business."""
+    for queue in (topology.dead, topology.requests):
+        await client.channel.declare_queue(queue, durable=True)
+    await client.channel.declare_exchange(topology.requests, ExchangeType.FANOUT, durable=True)
+    passive = Topology(topology.requests, topology.results, topology.dead, declare=False)
+    assert (await ensure_inbound(client.channel, passive)).name == topology.requests
+
+
+def test_dead_letters_are_kept_until_they_arrive():
+    """At-least-once needs `reject-publish`; without it the broker silently does at-most-once."""
+    arguments = requests_arguments("dead")
+    assert arguments["x-dead-letter-strategy"] == "at-least-once"
+    assert arguments["x-overflow"] == "reject-publish"

@@ -1,0 +1,234 @@
+"""Callbacks over real HTTP: signed by Standard Webhooks, never redirected, never to a forbidden address."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from aiohttp import web
+from standardwebhooks import Webhook
+
+from bridge.adapters import callback_sender
+from bridge.adapters.callback_sender import CallbackSender, callback_session
+from bridge.core.delivering import Confirmed, DeliveryAnswer, Gone, TryAgain
+from bridge.core.model import Channel, Delivery, Destination, Event
+from tests.fakes import HandClock
+
+# The vector that the test suites of all Standard Webhooks libraries share (reliability D.1).
+VECTOR_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+VECTOR_ID = "msg_p5jXN8AQM9LWM0D4loKWxJek"
+VECTOR_TIME = 1614265330
+VECTOR_BODY = b'{"test": 2432232314}'
+VECTOR_SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+NEW = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+OLD = "whsec_" + base64.b64encode(bytes(range(32, 64))).decode()
+
+
+@dataclass
+class Receiver:
+    """Keeps what it got and answers as it is told."""
+
+    url: str = ""
+    status: int = 204
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        await self.may_answer.wait()
+        self.got.append(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
+        return web.Response(status=self.status, headers=self.headers, body=self.body)
+
+
+@asynccontextmanager
+async def listening() -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    receiver.may_answer.set()
+    app = web.Application()
+    app.router.add_route("*", "/{anywhere:.*}", receiver.answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/done?order=17"
+        yield receiver
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with listening() as one:
+        yield one
+
+
+Make = Callable[..., Awaitable[CallbackSender]]
+
+
+@pytest.fixture
+async def sender() -> AsyncIterator[Make]:
+    async with AsyncExitStack() as stack:
+
+        async def make(*secrets: str, allow_private: bool = True, clock: HandClock | None = None) -> CallbackSender:
+            session = await stack.enter_async_context(callback_session(allow_private=allow_private))
+            return CallbackSender(session, secrets, "1.2.3", clock or HandClock(VECTOR_TIME + 0.9))
+
+        yield make
+
+
+def delivery(url: str, **event: Any) -> Delivery:
+    told = Event(VECTOR_ID, "run.succeeded", VECTOR_BODY, "application/cloudevents+json", VECTOR_TIME)
+    return Delivery(f"{VECTOR_ID}-1", replace(told, **event), Destination(Channel.CALLBACK, url))
+
+
+async def test_the_official_vector_is_signed_as_everywhere_else(sender: Make, receiver: Receiver):
+    assert await (await sender(VECTOR_SECRET)).send(delivery(receiver.url)) == Confirmed()
+    [(headers, body)] = receiver.got
+    assert body == VECTOR_BODY
+    assert headers["webhook-id"] == VECTOR_ID
+    assert headers["webhook-timestamp"] == str(VECTOR_TIME)
+    assert headers["webhook-signature"] == VECTOR_SIGNATURE
+    assert headers["content-type"] == "application/cloudevents+json"
+    assert headers["user-agent"] == "kickoff-bridge/1.2.3"
+
+
+async def test_while_a_secret_is_changed_both_sign_the_newest_first(
+    sender: Make, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    await (await sender(NEW, OLD)).send(delivery(receiver.url, body='{"größe":"🦉"}'.encode()))
+    [(headers, body)] = receiver.got
+    signatures = headers["webhook-signature"].split(" ")
+    assert len(set(signatures)) == 2
+    monkeypatch.setattr(Webhook, "_Webhook__verify_timestamp", lambda _, header: from_header(header))
+    for secret, signature in zip((NEW, OLD), signatures, strict=True):
+        alone = headers | {"webhook-signature": signature}
+        assert Webhook(secret).verify(body, alone) == {"größe": "🦉"}
+        assert Webhook(secret).verify(body, headers) == {"größe": "🦉"}
+
+
+def from_header(header: str) -> Any:
+    """The library compares with the real clock; the vector is from 2021."""
+    return datetime.fromtimestamp(float(header), UTC)
+
+
+async def test_without_a_secret_nothing_is_signed(sender: Make, receiver: Receiver):
+    await (await sender()).send(delivery(receiver.url))
+    assert "webhook-signature" not in receiver.got[0][0]
+    assert receiver.got[0][0]["webhook-id"] == VECTOR_ID
+
+
+async def test_a_repeat_has_the_same_id_and_bytes_and_a_new_time_and_signature(sender: Make, receiver: Receiver):
+    clock = HandClock(VECTOR_TIME)
+    posting = await sender(VECTOR_SECRET, clock=clock)
+    receiver.status = 500
+    assert await posting.send(delivery(receiver.url)) == TryAgain("HTTP 500")
+    clock.forward(300)
+    receiver.status = 200
+    assert await posting.send(delivery(receiver.url)) == Confirmed()
+    (first, one), (second, two) = receiver.got
+    assert (one, first["webhook-id"]) == (two, second["webhook-id"])
+    assert int(second["webhook-timestamp"]) - int(first["webhook-timestamp"]) == 300
+    assert first["webhook-signature"] != second["webhook-signature"]
+
+
+async def test_the_trace_goes_along(sender: Make, receiver: Receiver):
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    await (await sender()).send(delivery(receiver.url, headers={"traceparent": trace, "run_id": "r"}))
+    assert receiver.got[0][0]["traceparent"] == trace
+    assert "run_id" not in receiver.got[0][0]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "answer"),
+    [
+        (200, {}, Confirmed()),
+        (202, {}, Confirmed()),
+        (299, {}, Confirmed()),
+        (410, {}, Gone("HTTP 410: the receiver wants no more")),
+        (400, {}, TryAgain("HTTP 400")),
+        (401, {}, TryAgain("HTTP 401")),
+        (404, {}, TryAgain("HTTP 404")),
+        (429, {"Retry-After": "120"}, TryAgain("HTTP 429", 120.0)),
+        (503, {"Retry-After": "999999999"}, TryAgain("HTTP 503", 86_400.0)),
+        (503, {"Retry-After": "whenever"}, TryAgain("HTTP 503", None)),
+        (
+            503,
+            {"Retry-After": "Tue, 24 Nov 2026 08:00:30 GMT", "Date": "Tue, 24 Nov 2026 08:00:00 GMT"},
+            TryAgain("HTTP 503", 30.0),
+        ),
+        (500, {}, TryAgain("HTTP 500")),
+    ],
+)
+async def test_what_the_receiver_answers(
+    sender: Make, receiver: Receiver, status: int, headers: dict[str, str], answer: DeliveryAnswer
+):
+    receiver.status, receiver.headers = status, headers
+    assert await (await sender(NEW)).send(delivery(receiver.url)) == answer
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_are_not_followed(sender: Make, receiver: Receiver, status: int):
+    async with listening() as elsewhere:
+        receiver.status, receiver.headers = status, {"Location": elsewhere.url}
+        assert await (await sender(NEW)).send(delivery(receiver.url)) == TryAgain(f"HTTP {status}")
+        assert elsewhere.got == []
+
+
+async def test_a_long_answer_is_not_read_to_its_end(sender: Make, receiver: Receiver):
+    receiver.status, receiver.body = 200, b"x" * 4_000_000
+    assert await (await sender(NEW)).send(delivery(receiver.url)) == Confirmed()
+
+
+async def test_a_receiver_that_is_away_is_tried_again(sender: Make):
+    async with listening() as gone:
+        url = gone.url
+    assert await (await sender(NEW)).send(delivery(url)) == TryAgain("no connection")
+
+
+async def test_a_receiver_that_says_nothing_is_tried_again(
+    sender: Make, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(callback_sender, "TIMEOUT", 0.05)
+    receiver.may_answer.clear()
+    assert isinstance(await (await sender(NEW)).send(delivery(receiver.url)), TryAgain)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"])
+async def test_a_private_address_is_never_dialled_however_it_is_written(sender: Make, receiver: Receiver, host: str):
+    url = receiver.url.replace("127.0.0.1", host)
+    posting = await sender(NEW, allow_private=False)
+    assert await posting.send(delivery(url)) == Gone("the address may not be called")
+    assert receiver.got == []
+
+
+@pytest.mark.parametrize("allow_private", [True, False])
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "168.63.129.16", "[::ffff:169.254.169.254]", "[64:ff9b::a9fe:a9fe]"]
+)
+async def test_metadata_services_are_never_dialled(sender: Make, host: str, allow_private: bool):
+    posting = await sender(NEW, allow_private=allow_private)
+    answer = await posting.send(delivery(f"http://{host}/latest/meta-data/"))
+    assert answer == Gone("the address may not be called")
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http:///x", "not a url", "http://a b/", "gopher://a.example/"])
+async def test_a_url_that_cannot_be_dialled_is_an_answer_and_not_a_bug(sender: Make, url: str):
+    assert isinstance(await (await sender(NEW)).send(delivery(url)), TryAgain | Gone)
+
+
+async def test_no_cookie_is_kept_and_no_connection(sender: Make, receiver: Receiver):
+    receiver.headers = {"Set-Cookie": "a=b"}
+    posting = await sender(NEW)
+    for _ in range(2):
+        await posting.send(delivery(receiver.url))
+    assert "cookie" not in receiver.got[1][0]
+    assert receiver.got[1][0].get("connection", "").lower() == "close"
+
+
+async def test_it_is_always_ready(sender: Make):
+    assert (await sender()).ready

@@ -1,0 +1,319 @@
+"""The crew API over real HTTP: what was surely not sent, what is in doubt, and what the token never shows up in."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bridge.adapters import crew_api
+from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
+from bridge.core.answers import (
+    CrewUnavailable,
+    InDoubt,
+    NoAnswer,
+    NotFound,
+    NotStarted,
+    Pending,
+    Refused,
+    Running,
+    Started,
+    Succeeded,
+    Unknown,
+)
+from bridge.sandbox import SandboxSettings, running
+
+TOKEN = "a-token-that-nobody-may-see"
+BODY = {"inputs": {"topic": "peat"}, "meta": {"bridge_run_id": "r-1"}}
+OK = b'{"kickoff_id": "k-1"}'
+
+
+def http(status: str, body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Content-Type: application/json", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+async def read_request(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next((int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if b"content-length" in line), 0)
+    return head + await reader.readexactly(length)
+
+
+@dataclass
+class RawServer:
+    """A server that answers with prepared bytes; an empty answer hangs up, None says nothing and waits for the end."""
+
+    answers: list[bytes | None]
+    read_first: bool = True
+    url: str = ""
+    connections: int = 0
+    requests: list[bytes] = field(default_factory=list)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                if self.read_first:
+                    self.requests.append(await read_request(reader))
+                answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+                if answer is None:
+                    await self.over.wait()
+                if not answer:
+                    return
+                writer.write(answer)
+                await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def raw_server(*answers: bytes | None, read_first: bool = True) -> AsyncIterator[RawServer]:
+    raw = RawServer(list(answers), read_first)
+    server = await asyncio.start_server(raw.serve, "127.0.0.1", 0)
+    raw.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        yield raw
+        raw.over.set()
+
+
+Api = Callable[..., Awaitable[HttpCrewApi]]
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Api]:
+    """Makes APIs; sessions are opened when asked for, so that timeouts can be shortened before."""
+    async with AsyncExitStack() as stack:
+
+        async def make(url: str, token: str = TOKEN, rate: float = 1e6) -> HttpCrewApi:
+            kickoffs, looks = await stack.enter_async_context(crew_sessions())
+            return HttpCrewApi(url, token, rate, kickoffs, looks)
+
+        yield make
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[str]:
+    async with running(SandboxSettings(token=TOKEN)) as url:
+        yield url
+
+
+async def ask(url: str, method: str, path: str, **more: Any) -> Any:
+    async with aiohttp.ClientSession() as session, session.request(method, url + path, **more) as response:
+        return await response.json()
+
+
+async def closed_port() -> int:
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    port: int = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    return port
+
+
+# Against the stand-in ---------------------------------------------------------------------------------------------
+
+
+async def test_a_kickoff_and_a_look(api: Api, sandbox: str):
+    crew = await api(sandbox + "/")
+    started = await crew.kickoff({"inputs": {"topic": "peat", "sandbox_seconds": "0"}, "meta": {"a": 1}})
+    assert isinstance(started, Started)
+    status = await crew.status(started.kickoff_id)
+    assert isinstance(status, Succeeded)
+    ledger = await ask(sandbox, "GET", "/_ledger")
+    assert (ledger["count"], ledger["kickoffs"][0]["meta"]) == (1, {"a": 1})
+
+
+async def test_an_execution_under_way_and_one_that_nobody_knows(api: Api, sandbox: str):
+    crew = await api(sandbox)
+    started = await crew.kickoff({"inputs": {"topic": "peat", "sandbox_seconds": "3600"}})
+    assert isinstance(started, Started)
+    assert isinstance(await crew.status(started.kickoff_id), Running | Pending)
+    assert await crew.status("never-seen") == NotFound()
+
+
+async def test_missing_inputs_are_refused_and_a_wrong_token_is_the_crews_trouble(api: Api, sandbox: str):
+    assert isinstance(await (await api(sandbox)).kickoff({"inputs": {}}), Refused)
+    assert isinstance(await (await api(sandbox, "wrong")).kickoff(BODY), CrewUnavailable)
+    assert isinstance(await (await api(sandbox, "wrong")).status("k-1"), NoAnswer)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "started"),
+    [
+        ({"do": "hang_up_after"}, InDoubt, 1),
+        ({"do": "hang_up_before"}, InDoubt, 0),
+        ({"do": "garbage"}, InDoubt, 0),
+        ({"do": "http", "code": 500, "body": "Internal Server Error"}, InDoubt, 0),
+        ({"do": "http", "code": 502, "body": "<html>"}, InDoubt, 0),
+        ({"do": "http", "code": 504}, InDoubt, 0),
+        ({"do": "http", "code": 200, "body": "{}"}, InDoubt, 0),
+        ({"do": "http", "code": 503}, NotStarted, 0),
+        ({"do": "http", "code": 429, "headers": {"Retry-After": "7"}}, NotStarted, 0),
+        ({"do": "http", "code": 422, "body": {"detail": "no"}}, Refused, 0),
+        ({"do": "http", "code": 307, "headers": {"Location": "/kickoff"}}, Refused, 0),
+    ],
+)
+async def test_every_fault_is_told_apart(api: Api, sandbox: str, fault: dict[str, Any], kind: type, started: int):
+    await ask(sandbox, "POST", "/_faults", json={"on": "kickoff", **fault})
+    answer = await (await api(sandbox)).kickoff(BODY)
+    assert type(answer) is kind
+    ledger = await ask(sandbox, "GET", "/_ledger")
+    assert ledger["started"] == started
+    assert ledger["count"] <= 1  # never sent a second time
+
+
+# What was sent ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_refused_connection_sent_nothing(api: Api):
+    crew = await api(f"http://127.0.0.1:{await closed_port()}")
+    assert isinstance(await crew.kickoff(BODY), NotStarted)
+    assert isinstance(await crew.status("k-1"), NoAnswer)
+
+
+async def test_a_name_that_does_not_resolve_sent_nothing(api: Api):
+    assert isinstance(await (await api("http://no-such-host.invalid")).kickoff(BODY), NotStarted)
+
+
+async def test_tls_that_fails_sent_nothing(api: Api):
+    async with raw_server(b"this is not TLS\r\n\r\n", read_first=False) as server:
+        crew = await api(server.url.replace("http:", "https:"))
+        assert isinstance(await crew.kickoff(BODY), NotStarted)
+
+
+@pytest.mark.parametrize("read_first", [True, False])
+async def test_a_server_that_hangs_up_leaves_the_run_in_doubt(api: Api, read_first: bool):
+    async with raw_server(b"", read_first=read_first) as server:
+        answer = await (await api(server.url)).kickoff(BODY)
+        assert isinstance(answer, InDoubt)
+        assert server.connections == 1  # and it is not tried a second time
+
+
+async def test_a_black_hole_leaves_the_run_in_doubt_and_a_look_without_answer(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(crew_api, "KICKOFF_TIMEOUT", 0.05)
+    monkeypatch.setattr(crew_api, "STATUS_TIMEOUT", 0.05)
+    async with raw_server(None) as server:
+        crew = await api(server.url)
+        assert await crew.kickoff(BODY) == InDoubt("TimeoutError")
+        assert isinstance(await crew.status("k-1"), NoAnswer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + OK,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope",
+        b"not HTTP at all\r\n\r\n",
+    ],
+    ids=["cut off", "bad chunks", "bad gzip", "garbage"],
+)
+async def test_an_answer_that_cannot_be_read_leaves_the_run_in_doubt(
+    api: Api, answer: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(crew_api, "KICKOFF_TIMEOUT", 0.3)
+    async with raw_server(answer, b"") as server:
+        assert isinstance(await (await api(server.url)).kickoff(BODY), InDoubt)
+
+
+async def test_a_body_over_the_limit_is_not_held(api: Api, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(crew_api, "MAX_RESPONSE", 1000)
+    huge = json.dumps({"kickoff_id": "k-1", "state": "SUCCESS", "result": "x" * 200_000}).encode()
+    async with raw_server(http("200 OK", huge)) as server:
+        crew = await api(server.url)
+        assert isinstance(await crew.kickoff(BODY), InDoubt)
+        assert isinstance(await crew.status("k-1"), Unknown)
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
+async def test_redirects_are_never_followed_with_the_token(api: Api, status: str):
+    async with raw_server(http("200 OK", OK)) as elsewhere:
+        async with raw_server(http(status, b"", f"Location: {elsewhere.url}/kickoff")) as server:
+            crew = await api(server.url)
+            assert isinstance(await crew.kickoff(BODY), Refused)
+            assert isinstance(await crew.status("k-1"), NoAnswer)
+        assert elsewhere.connections == 0
+
+
+# How it is sent ---------------------------------------------------------------------------------------------------
+
+
+async def test_every_kickoff_gets_a_fresh_connection_and_looks_keep_theirs(api: Api):
+    async with raw_server(http("200 OK", OK)) as server:
+        crew = await api(server.url)
+        for _ in range(3):
+            assert await crew.kickoff(BODY) == Started("k-1")
+        assert server.connections == 3
+        for _ in range(3):
+            await crew.status("k-1")
+        assert server.connections == 4
+
+
+async def test_the_request_is_json_with_the_token_and_unchanged_values(api: Api):
+    body = {"inputs": {"größe": "🦉", "big": 2**70}}
+    async with raw_server(http("200 OK", OK)) as server:
+        await (await api(server.url)).kickoff(body)
+    head, _, sent = server.requests[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /kickoff HTTP/1.1")
+    assert f"Authorization: Bearer {TOKEN}".encode() in head
+    assert b"Content-Type: application/json" in head
+    assert json.loads(sent) == body
+
+
+async def test_the_token_is_in_no_answer(api: Api, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(crew_api, "KICKOFF_TIMEOUT", 0.1)
+    said = []
+    for answer in (b"", None, b"garbage\r\n\r\n", http("500 Oops", b"boom"), http("401 No", b'{"detail": "no"}')):
+        async with raw_server(answer) as server:
+            crew = await api(server.url)
+            said += [repr(await crew.kickoff(BODY)), repr(crew)]
+    said.append(repr(await (await api(f"http://127.0.0.1:{await closed_port()}")).kickoff(BODY)))
+    assert not [text for text in said if TOKEN in text or "127.0.0.1" in text]
+
+
+async def test_calls_are_spaced_evenly_whoever_asks(api: Api):
+    crew = await api("http://127.0.0.1:1", rate=50.0)
+    loop = asyncio.get_running_loop()
+    before, moments = loop.time(), []
+
+    async def take() -> None:
+        await crew.turn()
+        moments.append(loop.time() - before)
+
+    await asyncio.gather(*(take() for _ in range(6)))
+    assert moments == sorted(moments)
+    assert moments[0] < 0.02
+    assert all(moment >= 0.02 * place - 0.005 for place, moment in enumerate(moments))
+
+
+async def test_turns_that_were_not_taken_are_not_saved_up(api: Api, monkeypatch: pytest.MonkeyPatch):
+    crew = await api("http://127.0.0.1:1", rate=1000.0)
+    loop, now, waits = asyncio.get_running_loop(), [100.0], list[float]()
+
+    async def note(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(loop, "time", lambda: now[0])
+    monkeypatch.setattr(asyncio, "sleep", note)
+    await crew.turn()
+    now[0] = 200.0
+    await crew.turn()
+    await crew.turn()
+    monkeypatch.undo()
+    assert waits == pytest.approx([0.001])
+
+
+async def test_an_id_that_could_change_the_path_is_never_sent(api: Api):
+    async with raw_server(http("200 OK", b"{}")) as server:
+        with pytest.raises(AssertionError):
+            await (await api(server.url)).status("../stop/k-1")
+        assert server.connections == 0

@@ -1,0 +1,156 @@
+"""A whole bridge without its doors: a real store, a scripted crew, a hand-turned clock, every step."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.adapters.store import SqlStore, open_store
+from bridge.adapters.store.tables import processes
+from bridge.core import lifecycle
+from bridge.core.answers import Started
+from bridge.core.callback_url import CallbackRules
+from bridge.core.model import Channel, CrewPolicy, Envelope, Run
+from bridge.steps.accept import AcceptRequest, RefuseMessage
+from bridge.steps.crew import Crew
+from bridge.steps.deliver import Deliver
+from bridge.steps.doubt import Doubt
+from bridge.steps.kickoff import Kickoff
+from bridge.steps.poll import Poll
+from bridge.steps.recover import Recover
+from bridge.steps.sweep import Sweep
+from tests.fakes import FakeCrewApi, FakeSender, HandClock, Ids, Spy, Wakes, a_request
+
+POLICY = CrewPolicy(deadline=600.0, results_exchange=True, callback_url="https://shop.example/done")
+
+
+@dataclass
+class Bench:
+    """One process. `policy` and `max_running` may be changed until the first step is asked for."""
+
+    store: Any
+    policy: CrewPolicy = POLICY
+    max_running: int = 4
+    clock: HandClock = field(default_factory=HandClock)
+    ids: Ids = field(default_factory=Ids)
+    api: FakeCrewApi = field(default_factory=FakeCrewApi)
+    sender: FakeSender = field(default_factory=FakeSender)
+    wakes: dict[str, Wakes] = field(default_factory=lambda: {name: Wakes() for name in ("kickoff", "poll", "deliver")})
+    made: dict[str, Crew] = field(default_factory=dict)
+
+    @property
+    def crew(self) -> Crew:
+        return self.crews["research"]
+
+    @property
+    def crews(self) -> dict[str, Crew]:
+        if not self.made:
+            self.made["research"] = Crew("research", self.api, self.policy, self.max_running)
+        return self.made
+
+    @property
+    def accept(self) -> AcceptRequest:
+        rules = CallbackRules()
+        return AcceptRequest(self.store, self.crews, rules, self.clock, self.ids, self.wakes["kickoff"])
+
+    @property
+    def refuse(self) -> RefuseMessage:
+        return RefuseMessage(self.store, "kickoff.dead", self.clock, self.ids, self.wakes["deliver"])
+
+    @property
+    def kickoff(self) -> Kickoff:
+        return Kickoff(self.crew, self.store, self.clock, self.wakes["poll"], self.wakes["deliver"])
+
+    @property
+    def poll(self) -> Poll:
+        return Poll(self.crew, self.store, self.clock, self.wakes["kickoff"], self.wakes["deliver"])
+
+    @property
+    def doubt(self) -> Doubt:
+        return Doubt(self.crews, self.store, self.clock, self.wakes["deliver"])
+
+    @property
+    def recover(self) -> Recover:
+        return Recover(self.crews, self.store, self.clock, self.wakes["poll"])
+
+    @property
+    def deliver(self) -> Deliver:
+        return Deliver("deliver", list(Channel), self.sender, self.store, self.clock)
+
+    @property
+    def sweep(self) -> Sweep:
+        return Sweep(self.store, self.clock, retention=86_400.0)
+
+    def spy(self) -> Spy:
+        """From now on, note what is asked of the store."""
+        self.store = spy = Spy(self.store)
+        return spy
+
+    async def round(self, step: Any, room: int = 99) -> Sequence[Any]:
+        """Claim once and handle what came, one after the other."""
+        items: Sequence[Any] = await step.claim(room)
+        for item in items:
+            await step.handle(item)
+        return items
+
+    async def accepted(self, **request: Any) -> Run:
+        return (await self.accept(a_request(**request), Envelope("queue"))).run
+
+    async def started(self, **request: Any) -> Run:
+        """A run that is under way and in the timetable."""
+        run = await self.accepted(**request)
+        await self.round(self.kickoff)
+        return await self.now(run)
+
+    async def now(self, run: Run) -> Run:
+        """The run as it is stored."""
+        stored: Run | None = await self.store.load(run.run_id)
+        assert stored is not None
+        return stored
+
+    async def left_starting(self) -> Run:
+        """A run whose process died with its POST under way."""
+        run = await self.accepted()
+        [claimed] = await self.kickoff.claim(1)
+        await self.store.settle(lifecycle.begin(claimed, self.clock()))
+        await self.abandon()
+        return await self.now(run)
+
+    async def left_running(self) -> Run:
+        """A run whose process died while following it."""
+        run = await self.accepted()
+        [claimed] = await self.kickoff.claim(1)
+        starting = await self.store.settle(lifecycle.begin(claimed, self.clock()))
+        await self.store.settle(lifecycle.on_kickoff(starting, Started("k-1"), self.policy, self.clock()))
+        await self.abandon()
+        return await self.now(run)
+
+    async def abandon(self) -> None:
+        """This process was silent for too long: its rows are free, and it starts again under its old name."""
+        await self.store.bury(self.clock() + 1e6)
+        async with self.store._batches._transaction() as connection:
+            await connection.execute(processes.insert().values(name="me", beat_at=self.clock()))
+
+    async def events(self, run: Run) -> list[str]:
+        """The types of the run's events, each once, in order."""
+        return list(dict.fromkeys(delivery.event.type for delivery in await self.store.deliveries_of(run.run_id)))
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqlStore]:
+    async with AsyncExitStack() as stack:
+        clock = HandClock()
+        yield await stack.enter_async_context(open_store(f"sqlite:///{tmp_path}/bridge.db", "me", clock()))
+
+
+@pytest.fixture
+def bench(store: SqlStore) -> Bench:
+    return Bench(store)
+
+
+def with_policy(bench: Bench, **changes: Any) -> Bench:
+    bench.policy = replace(bench.policy, **changes)
+    return bench

@@ -1,0 +1,92 @@
+"""Handing events over until they are confirmed, and keeping the store tidy."""
+
+import pytest
+
+from bridge.core.answers import Refused
+from bridge.core.delivering import Gone, TryAgain
+from bridge.core.errors import ProcessBuried
+from bridge.core.model import DeliveryState, Run
+from tests.fakes import NOW
+from tests.steps.conftest import Bench
+
+
+async def ended(bench: Bench) -> Run:
+    """A run whose final event waits for two destinations."""
+    bench.api.kickoff_answers = [Refused("no")]
+    return await bench.started()
+
+
+async def states(bench: Bench, run: Run) -> list[DeliveryState]:
+    return [delivery.state for delivery in await bench.store.deliveries_of(run.run_id)]
+
+
+async def test_everyone_who_asked_gets_the_same_bytes(bench: Bench):
+    run = await ended(bench)
+    await bench.round(bench.deliver)
+    assert len({delivery.destination for delivery in bench.sender.sent}) == 2
+    assert len({delivery.event.body for delivery in bench.sender.sent}) == 1
+    assert await states(bench, run) == [DeliveryState.DELIVERED] * 2
+    assert await bench.round(bench.deliver) == []
+
+
+async def test_what_failed_is_sent_again_with_the_same_id_and_bytes(bench: Bench):
+    run = await ended(bench)
+    bench.sender.answers = [TryAgain("HTTP 500"), TryAgain("HTTP 500")]
+    await bench.round(bench.deliver)
+    assert await bench.round(bench.deliver) == []
+    bench.clock.forward(10)
+    await bench.round(bench.deliver)
+    assert len(bench.sender.sent) == 4
+    assert len({(sent.event.event_id, sent.event.body) for sent in bench.sender.sent}) == 1
+    assert await states(bench, run) == [DeliveryState.DELIVERED] * 2
+
+
+async def test_while_the_way_out_is_closed_nothing_is_claimed_and_no_attempt_is_lost(bench: Bench):
+    run = await ended(bench)
+    bench.sender.ready = False
+    spy = bench.spy()
+    assert await bench.round(bench.deliver) == []
+    assert spy.calls == []
+    bench.sender.ready = True
+    await bench.round(bench.deliver)
+    assert [delivery.attempts for delivery in await bench.store.deliveries_of(run.run_id)] == [1, 1]
+
+
+async def test_what_is_given_up_is_kept(bench: Bench):
+    run = await ended(bench)
+    bench.sender.answers = [Gone("HTTP 410"), Gone("HTTP 410")]
+    await bench.round(bench.deliver)
+    dead = await bench.store.deliveries_of(run.run_id)
+    assert {(delivery.state, delivery.last_error) for delivery in dead} == {(DeliveryState.DEAD, "HTTP 410")}
+
+
+async def test_one_round_beats_buries_and_forgets(bench: Bench):
+    sweep = bench.sweep
+    assert await bench.round(sweep) == [NOW]
+    assert await bench.round(sweep) == []
+    assert sweep.pause() == 3.0
+    bench.clock.forward(3)
+    assert await sweep.claim(0) == []
+    assert await bench.round(sweep) == [NOW + 3]
+
+
+async def test_old_runs_are_forgotten_once_nothing_is_left_to_deliver(bench: Bench):
+    run = await ended(bench)
+    sweep = bench.sweep
+    bench.clock.forward(86_401)
+    await bench.round(sweep)
+    assert await bench.store.load(run.run_id) is not None
+    await bench.round(bench.deliver)
+    bench.clock.forward(3)
+    await bench.round(sweep)
+    assert await bench.store.load(run.run_id) is None
+
+
+async def test_a_process_that_was_given_up_finds_out(bench: Bench):
+    await bench.store.bury(NOW + 60)
+    with pytest.raises(ProcessBuried):
+        await bench.round(bench.sweep)
+
+
+def test_deliveries_are_looked_for_every_second(bench: Bench):
+    assert bench.deliver.pause() == 1.0

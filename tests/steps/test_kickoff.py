@@ -1,0 +1,130 @@
+"""Starting executions: the mark comes before the POST, and only what surely did not start comes back."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from bridge.core.answers import CrewUnavailable, InDoubt, NotStarted, Refused, Started
+from bridge.core.model import State
+from tests.fakes import NOW
+from tests.steps.conftest import Bench
+
+
+async def test_starting_is_durable_before_the_api_is_called(bench: Bench):
+    run = await bench.accepted()
+    seen = []
+
+    async def look_into_the_store(_: Any) -> None:
+        seen.append(await bench.now(run))
+
+    bench.api.meanwhile = look_into_the_store
+    await bench.round(bench.kickoff)
+    [during] = seen
+    assert (during.state, during.attempt, during.sent_at, during.owner) == (State.STARTING, 1, NOW, "me")
+
+
+async def test_the_body_carries_the_inputs_and_our_ids(bench: Bench):
+    run = await bench.accepted(inputs={"pages": 3}, meta={"order": 17})
+    await bench.round(bench.kickoff)
+    meta = {"order": 17, "bridge_run_id": run.run_id, "bridge_attempt": 1}
+    assert bench.api.bodies == [{"inputs": {"pages": "3"}, "meta": meta}]
+
+
+async def test_a_started_run_is_followed(bench: Bench):
+    run = await bench.started()
+    assert (run.state, run.kickoff_id, run.owner) == (State.RUNNING, "execution-1", "me")
+    assert run.run_id in bench.crew.timetable
+    assert bench.wakes["poll"].calls == [""]
+    assert await bench.events(run) == []
+
+
+async def test_a_refused_run_fails_and_its_event_is_on_its_way(bench: Bench):
+    bench.api.kickoff_answers = [Refused("HTTP 422: Missing inputs: region")]
+    run = await bench.started()
+    assert run.state is State.FAILED
+    assert run.run_id not in bench.crew.timetable
+    assert await bench.events(run) == ["run.failed"]
+    assert bench.wakes["deliver"].calls == [""]
+
+
+@pytest.mark.parametrize("answer", [NotStarted("HTTP 503", after=30.0), CrewUnavailable("HTTP 401")])
+async def test_what_was_not_started_is_tried_again_when_it_is_due(bench: Bench, answer: NotStarted | CrewUnavailable):
+    bench.api.kickoff_answers = [answer]
+    run = await bench.started()
+    assert (run.state, run.owner) == (State.ACCEPTED, None)
+    assert run.due_at is not None
+    assert run.due_at >= NOW + 30
+    assert await bench.round(bench.kickoff) == []
+    bench.clock.moment = run.due_at
+    await bench.round(bench.kickoff)
+    again = await bench.now(run)
+    assert (again.state, again.attempt, len(bench.api.bodies)) == (State.RUNNING, 2, 2)
+
+
+async def test_an_answer_that_settles_nothing_is_never_followed_by_a_second_post(bench: Bench):
+    bench.api.kickoff_answers = [InDoubt("TimeoutError")]
+    run = await bench.started()
+    assert run.state is State.IN_DOUBT
+    for _ in range(5):
+        bench.clock.forward(10_000)
+        for step in (bench.kickoff, bench.recover, bench.doubt, bench.sweep, bench.poll):
+            await bench.round(step)
+    assert len(bench.api.bodies) == 1
+    assert (await bench.now(run)).state is State.IN_DOUBT
+
+
+async def test_no_more_are_claimed_than_the_crew_may_run(bench: Bench):
+    bench.max_running = 2
+    for _ in range(5):
+        await bench.accepted()
+    assert len(await bench.round(bench.kickoff)) == 2
+    assert await bench.round(bench.kickoff) == []
+
+
+async def test_every_call_waits_for_its_turn_before_the_run_is_marked(bench: Bench):
+    run = await bench.accepted()
+    [claimed] = await bench.kickoff.claim(1)
+    held = asyncio.Event()
+
+    async def wait() -> None:
+        await held.wait()
+
+    bench.api.turn = wait  # type: ignore[method-assign]
+    handling = asyncio.create_task(bench.kickoff.handle(claimed))
+    await asyncio.wait([handling], timeout=0.01)
+    assert (await bench.now(run)).state is State.ACCEPTED  # a crash now puts nothing in doubt
+    held.set()
+    await handling
+    assert (await bench.now(run)).state is State.RUNNING
+
+
+async def test_an_answer_for_a_run_that_was_taken_away_is_dropped_and_not_followed(bench: Bench):
+    """The process was asleep for so long that others took its rows; they decide, it must not."""
+    run = await bench.accepted()
+
+    async def taken_away(_: Any) -> None:
+        await bench.abandon()
+
+    bench.api.meanwhile = taken_away
+    bench.api.kickoff_answers = [Started("k-1")]
+    await bench.round(bench.kickoff)
+    assert (await bench.now(run)).state is State.STARTING
+    assert run.run_id not in bench.crew.timetable
+
+
+async def test_an_answer_that_is_dropped_wakes_nobody_for_its_deliveries(bench: Bench):
+    run = await bench.accepted()
+
+    async def taken_away(_: Any) -> None:
+        await bench.abandon()
+
+    bench.api.meanwhile = taken_away
+    bench.api.kickoff_answers = [Refused("no")]
+    await bench.round(bench.kickoff)
+    assert await bench.events(run) == []
+
+
+def test_claims_that_nobody_asked_for_come_every_second(bench: Bench):
+    assert bench.kickoff.pause() == 1.0
+    assert bench.kickoff.name == "kickoff-research"

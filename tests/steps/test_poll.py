@@ -1,0 +1,213 @@
+"""Following executions: look, write only what is news, and never end a run without a look."""
+
+from dataclasses import replace
+
+import pytest
+
+from bridge.core.answers import Failed, NoAnswer, NotFound, Pending, Running, StatusAnswer, Succeeded, Unknown
+from bridge.core.errors import Stale, StoreUnavailable
+from bridge.core.model import Decision, State, Watch
+from tests.fakes import NOW
+from tests.steps.conftest import Bench, with_policy
+
+DONE = Succeeded("text", {"a": 1}, None)
+
+
+async def look(bench: Bench, *answers: StatusAnswer) -> None:
+    """Make the next looks when they are due, with these answers."""
+    for answer in answers:
+        due = bench.crew.timetable.next_due()
+        assert due is not None
+        bench.clock.moment = max(bench.clock.moment, due)
+        bench.api.status_answers = [answer]
+        assert len(await bench.round(bench.poll)) == 1
+
+
+async def test_nothing_is_looked_at_before_it_is_due(bench: Bench):
+    await bench.started()
+    assert await bench.poll.claim(9) == []
+    assert 4 < bench.poll.pause() < 6
+    bench.clock.forward(6)
+    assert bench.poll.pause() <= 0
+    assert len(await bench.poll.claim(9)) == 1
+
+
+def test_without_anything_to_follow_it_waits_to_be_woken(bench: Bench):
+    assert bench.poll.pause() == 1.0
+
+
+async def test_a_look_that_changes_nothing_writes_nothing_and_does_not_even_read(bench: Bench):
+    await bench.started()
+    await look(bench, Running({"completed": 1}))
+    spy = bench.spy()
+    await look(bench, Running({"completed": 1}), NoAnswer("HTTP 502"), Pending(), Running(None), Unknown("?"))
+    assert spy.calls == []
+    assert len(bench.api.looks) == 6
+
+
+async def test_the_first_sight_is_written_because_the_deadline_counts_from_it(bench: Bench):
+    run = await bench.started()
+    await look(bench, Pending(), Running())
+    stored = await bench.now(run)
+    assert (stored.started_at, stored.polls) == (bench.clock(), 2)
+
+
+async def test_progress_is_written(bench: Bench):
+    run = await bench.started()
+    await look(bench, Running({"completed": 0}), Running({"completed": 2, "total": 3}))
+    assert (await bench.now(run)).progress == {"completed": 2, "total": 3}
+
+
+async def test_an_end_is_written_with_its_event_and_the_run_is_let_go(bench: Bench):
+    run = await bench.started()
+    await look(bench, Running(), DONE)
+    ended = await bench.now(run)
+    assert (ended.state, ended.outcome.result, ended.polls) == (State.SUCCEEDED, "text", 2)
+    assert await bench.events(run) == ["run.succeeded"]
+    assert run.run_id not in bench.crew.timetable
+    assert bench.wakes["deliver"].calls == [""]
+    assert len(bench.wakes["kickoff"].calls) == 2  # once for the request, once for the place that is free
+
+
+async def test_a_place_that_is_free_again_is_taken(bench: Bench):
+    bench.max_running = 1
+    await bench.started()
+    second = await bench.started()
+    assert second.state is State.ACCEPTED
+    await look(bench, Failed("boom"))
+    await bench.round(bench.kickoff)
+    assert (await bench.now(second)).state is State.RUNNING
+
+
+async def test_the_last_look_is_made_at_the_deadline_and_ends_the_run(bench: Bench):
+    run = await bench.started(deadline=60.0)
+    await look(bench, Running())
+    first_seen = bench.clock()
+    while (await bench.now(run)).state is State.RUNNING:
+        await look(bench, Running())
+    ended = await bench.now(run)
+    assert (ended.state, bench.clock()) == (State.TIMED_OUT, first_seen + 60)
+    assert await bench.events(run) == ["run.timed_out"]
+
+
+async def test_a_deadline_without_a_look_that_was_answered_ends_nothing(bench: Bench):
+    run = await bench.started(deadline=60.0)
+    await look(bench, Running())
+    for _ in range(30):
+        await look(bench, NoAnswer("ServerDisconnectedError"))
+    assert bench.clock() > NOW + 600
+    assert (await bench.now(run)).state is State.RUNNING
+    await look(bench, DONE)
+    assert (await bench.now(run)).state is State.SUCCEEDED
+
+
+async def test_waiting_in_the_apis_queue_does_not_count_towards_the_deadline(bench: Bench):
+    run = await bench.started(deadline=60.0)
+    for _ in range(40):
+        await look(bench, Pending())
+    assert bench.clock() > NOW + 120
+    assert (await bench.now(run)).state is State.RUNNING
+
+
+async def test_an_execution_that_nobody_knows_any_more_is_lost(bench: Bench):
+    run = await bench.started()
+    await look(bench, Running())
+    for _ in range(40):
+        if (await bench.now(run)).final:
+            break
+        await look(bench, NotFound())
+    lost = await bench.now(run)
+    assert lost.outcome.error is not None
+    assert (lost.state, lost.outcome.error.code) == (State.FAILED, "lost")
+    assert bench.clock() >= NOW + 60
+
+
+async def test_a_crew_with_humans_may_be_not_found_for_long(bench: Bench):
+    run = await with_policy(bench, human_input=True).started(deadline=600.0)
+    for _ in range(100):
+        await look(bench, NotFound())
+    assert (await bench.now(run)).state is State.RUNNING
+
+
+async def test_the_apis_wish_to_wait_is_obeyed(bench: Bench):
+    await bench.started()
+    await look(bench, NoAnswer("HTTP 429", after=120.0))
+    assert bench.crew.timetable.next_due() == bench.clock() + 120
+
+
+async def test_errors_in_a_row_make_looks_rarer(bench: Bench):
+    await bench.started()
+    waits = []
+    for _ in range(4):
+        await look(bench, NoAnswer("HTTP 500"))
+        due = bench.crew.timetable.next_due()
+        assert due is not None
+        waits.append(due - bench.clock())
+    assert waits == sorted(waits)
+    assert waits[-1] > 50
+
+
+class Away:
+    """A store that cannot be read at the moment."""
+
+    async def load(self, run_id: str) -> None:
+        raise StoreUnavailable("disk full")
+
+
+async def test_news_that_cannot_be_written_is_found_again(bench: Bench):
+    run = await bench.started()
+    store, bench.store = bench.store, Away()
+    with pytest.raises(StoreUnavailable):
+        await look(bench, DONE)
+    assert run.run_id in bench.crew.timetable
+    bench.store = store
+    await look(bench, DONE)
+    assert (await bench.now(run)).state is State.SUCCEEDED
+
+
+async def test_a_run_that_somebody_ended_meanwhile_is_let_go(bench: Bench):
+    run = await bench.started()
+    await bench.store.settle(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
+    await look(bench, DONE)
+    assert (await bench.now(run)).state is State.CANCELLED
+    assert run.run_id not in bench.crew.timetable
+
+
+class Overtaken:
+    """A store in which somebody else always writes between our reading and our writing."""
+
+    def __init__(self, store: object) -> None:
+        self._store = store
+
+    async def load(self, run_id: str) -> object:
+        return await self._store.load(run_id)  # type: ignore[attr-defined]
+
+    async def settle(self, decision: Decision) -> None:
+        raise Stale(f"run {decision.run.run_id} has moved on")
+
+
+async def test_a_run_that_somebody_only_wrote_to_is_followed_further(bench: Bench):
+    """It is still ours and still running; dropped from the timetable, nobody would look again until a restart."""
+    run = await bench.started()
+    store, bench.store = bench.store, Overtaken(bench.store)
+    with pytest.raises(Stale):
+        await look(bench, DONE)
+    bench.store = store
+    assert run.run_id in bench.crew.timetable
+    await look(bench, DONE)
+    assert (await bench.now(run)).state is State.SUCCEEDED
+
+
+async def test_every_look_waits_for_its_turn(bench: Bench):
+    await bench.started()
+    await look(bench, Running(), Running())
+    assert bench.api.turns == 3  # the kickoff and two looks
+    assert bench.api.looks == ["execution-1"] * 2
+
+
+async def test_a_run_in_hand_is_not_handed_out_twice(bench: Bench):
+    await bench.started()
+    bench.clock.forward(99)
+    [watch] = await bench.poll.claim(9)
+    assert isinstance(watch, Watch)
+    assert await bench.poll.claim(9) == []

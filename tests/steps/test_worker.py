@@ -1,0 +1,238 @@
+"""The loop that every step runs in, with steps of the test's own."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from bridge import worker as worker_module
+from bridge.core.errors import Stale, StoreUnavailable
+from bridge.worker import Worker
+
+GUARD = 5.0  # seconds after which a test that hangs is given up
+
+
+async def at_once(_: str) -> None:
+    """An item that is done at once."""
+
+
+@dataclass
+class Script:
+    """A step that hands out the waiting items; `changed` is set whenever something happened."""
+
+    waiting: list[str] = field(default_factory=list)
+    work: Callable[[str], Awaitable[None]] = at_once
+    wait: float = 1e9
+    name: str = "script"
+    rooms: list[int] = field(default_factory=list)
+    in_hand: set[str] = field(default_factory=set)
+    done: list[str] = field(default_factory=list)
+    failures: list[Exception] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def claim(self, room: int) -> Sequence[str]:
+        self.rooms.append(room)
+        self.changed.set()
+        if self.failures:
+            raise self.failures.pop(0)
+        taken, self.waiting = self.waiting[:room], self.waiting[room:]
+        return taken
+
+    async def handle(self, item: str) -> None:
+        self.in_hand.add(item)
+        self.changed.set()
+        try:
+            await self.work(item)
+            self.done.append(item)
+        finally:
+            self.in_hand.discard(item)
+            self.changed.set()
+
+    def pause(self) -> float:
+        return self.wait
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(GUARD):
+            while not holds():
+                self.changed.clear()
+                await self.changed.wait()
+
+
+class Gate:
+    """Work that takes until the test lets it through."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, asyncio.Event] = {}
+
+    async def __call__(self, item: str) -> None:
+        await self._open.setdefault(item, asyncio.Event()).wait()
+
+    def let_through(self, *items: str) -> None:
+        for item in items:
+            self._open.setdefault(item, asyncio.Event()).set()
+
+
+@dataclass
+class Running:
+    worker: Worker[str]
+    wake: asyncio.Event
+    task: asyncio.Task[None]
+
+    async def stopped(self) -> None:
+        self.worker.stop()
+        async with asyncio.timeout(GUARD):
+            await self.task
+
+
+def start(step: Script, capacity: int = 2) -> Running:
+    wake = asyncio.Event()
+    worker = Worker[str](step, capacity, wake)
+    return Running(worker, wake, asyncio.create_task(worker.run()))
+
+
+async def test_what_is_waiting_is_handled():
+    step = Script(list("abcde"))
+    running = start(step)
+    await step.until(lambda: len(step.done) == 5)
+    await running.stopped()
+    assert sorted(step.done) == list("abcde")
+
+
+async def test_no_more_is_in_hand_than_the_capacity_and_a_free_place_is_filled():
+    gate = Gate()
+    step = Script(list("abc"), gate)
+    running = start(step)
+    await step.until(lambda: step.in_hand == {"a", "b"})
+    assert repr(running.worker) == "<Worker script: 2 of 2 in hand>"
+    gate.let_through("a")
+    await step.until(lambda: step.in_hand == {"b", "c"})
+    gate.let_through("b", "c")
+    await running.stopped()
+    assert max(step.rooms) <= 2
+    assert 0 not in step.rooms
+
+
+async def test_a_wake_makes_it_look_at_once():
+    step = Script()
+    running = start(step)
+    await step.until(lambda: len(step.rooms) == 1)
+    step.waiting.append("late")
+    running.wake.set()
+    await step.until(lambda: step.done == ["late"])
+    await running.stopped()
+
+
+async def test_a_wake_that_comes_while_it_claims_is_not_lost():
+    step = Script()
+    wake = asyncio.Event()
+
+    class WokenWhileClaiming(Script):
+        async def claim(self, room: int) -> Sequence[str]:
+            found = await super().claim(room)
+            if len(self.rooms) == 1:
+                self.waiting.append("just in time")
+                wake.set()
+            return found
+
+    step = WokenWhileClaiming()
+    worker = Worker[str](step, 2, wake)
+    task = asyncio.create_task(worker.run())
+    await step.until(lambda: step.done == ["just in time"])
+    await Running(worker, wake, task).stopped()
+
+
+@pytest.mark.parametrize("wait", [0.001, 0.0, -5.0])
+async def test_without_a_wake_it_looks_again_after_the_steps_pause(wait: float):
+    step = Script(wait=wait)
+    running = start(step)
+    await step.until(lambda: len(step.rooms) > 3)
+    await running.stopped()
+
+
+async def test_stopping_claims_nothing_more_and_finishes_what_is_in_hand():
+    gate = Gate()
+    step = Script(list("abcd"), gate)
+    running = start(step)
+    await step.until(lambda: len(step.in_hand) == 2)
+    running.worker.stop()
+    gate.let_through("a")
+    await step.until(lambda: step.done == ["a"])
+    assert not running.task.done()
+    gate.let_through("b")
+    await running.stopped()
+    assert (sorted(step.done), step.waiting) == (["a", "b"], ["c", "d"])
+
+
+async def test_stopping_before_it_runs_claims_nothing():
+    step = Script(list("ab"))
+    worker = Worker[str](step, 2, asyncio.Event())
+    worker.stop()
+    await worker.run()
+    assert step.rooms == []
+
+
+async def test_a_bug_in_one_item_stops_it_after_the_others_are_done():
+    gate = Gate()
+
+    async def work(item: str) -> None:
+        if item == "bad":
+            raise ZeroDivisionError("a bug")
+        await gate(item)
+
+    step = Script(["good", "bad", "never claimed"], work)
+    running = start(step)
+    await step.until(lambda: step.in_hand == {"good"})
+    await asyncio.wait([running.task], timeout=0.01)
+    assert not running.task.done()
+    gate.let_through("good")
+    with pytest.raises(ZeroDivisionError):
+        await running.stopped()
+    assert (step.done, step.waiting) == (["good"], ["never claimed"])
+
+
+async def test_the_first_bug_is_the_one_that_is_raised():
+    async def work(item: str) -> None:
+        raise ValueError(item)
+
+    running = start(Script(["first", "second"], work))
+    with pytest.raises(ValueError, match="first"):
+        await running.task
+
+
+async def test_a_bug_in_claiming_also_lets_the_others_finish():
+    """A POST under way may be paid for; left behind as a loose task, it would be cancelled with the loop."""
+    gate = Gate()
+    step = Script(["good"], gate, wait=0.0)
+    running = start(step)
+    await step.until(lambda: step.in_hand == {"good"})
+    step.failures.append(ZeroDivisionError("a bug"))
+    running.wake.set()
+    await step.until(lambda: not step.failures)
+    await asyncio.wait([running.task], timeout=0.01)
+    finished_early = running.task.done()
+    gate.let_through("good")
+    with pytest.raises(ZeroDivisionError):
+        await running.stopped()
+    assert not finished_early
+    assert step.done == ["good"]
+
+
+async def test_a_store_that_is_away_is_weather_for_a_claim(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(worker_module, "STORE_PAUSE", 0.001)
+    step = Script(["a"], failures=[StoreUnavailable("disk full"), StoreUnavailable("disk full")])
+    running = start(step)
+    await step.until(lambda: step.done == ["a"])
+    await running.stopped()
+
+
+@pytest.mark.parametrize("weather", [StoreUnavailable("disk full"), Stale("moved on")])
+async def test_weather_in_one_item_disturbs_nobody(weather: Exception):
+    async def work(item: str) -> None:
+        if item == "unlucky":
+            raise weather
+
+    step = Script(["unlucky", "a", "b"], work)
+    running = start(step)
+    await step.until(lambda: sorted(step.done) == ["a", "b"])
+    await running.stopped()

@@ -1,0 +1,383 @@
+"""The docs keep up with the code: every name that a user meets has its line, every link leads somewhere.
+
+`python -m tests.test_docs` rewrites the state diagram in docs/architecture.md.
+"""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import pytest
+import yaml
+
+from bridge.core import events, lifecycle, request
+from bridge.core.errors import RefusalCode
+from bridge.core.model import FINAL_STATES, DeliveryState, Envelope, KickoffRequest, State
+from bridge.logs import LIBRARY_EVENT
+from bridge.settings import Crew, Settings, load, setting_names
+from bridge.settings.names import SECRETS
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
+PROTOCOL = ROOT / "docs" / "protocol.md"
+EXAMPLE = ROOT / "deploy" / "bridge.example.yaml"
+BEGIN, END = "<!-- states:begin -->", "<!-- states:end -->"
+
+_LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
+_LOGGERS = {"log", "_log"}
+_METRIC_KINDS = {"Counter": "_total", "Gauge": "", "Histogram": "", "Summary": ""}
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
+_MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:work|home|Users|root|mnt|workspace)/")
+
+
+class Call(NamedTuple):
+    """A call in the source with a text as its first argument, and where it stands."""
+
+    name: str
+    text: str
+    node: ast.Call
+    where: str
+
+
+def test_every_setting_has_its_row() -> None:
+    undocumented = [name for name in setting_names() if not _has_row(OPERATIONS, name)]
+
+    assert undocumented == []
+
+
+def test_no_setting_is_documented_that_does_not_exist() -> None:
+    tables = "\n".join(_section(OPERATIONS, title) for title in ("Settings",))
+    documented = re.findall(r"^\| `([a-z_.*]+)` \|", tables, re.MULTILINE)
+
+    assert sorted(set(documented) - set(setting_names())) == []
+
+
+def test_every_secret_names_its_file_form() -> None:
+    names = [".".join((*path[:-1], f"{path[-1]}_file")) for path in SECRETS]
+
+    assert [name for name in names if not _mentions(OPERATIONS, name)] == []
+
+
+def test_every_state_has_its_line() -> None:
+    assert [state for state in [*State, *DeliveryState] if not _has_row(PROTOCOL, state)] == []
+
+
+def test_every_event_type_has_its_line() -> None:
+    assert [name for name in sorted(_event_types()) if not _has_row(PROTOCOL, name)] == []
+
+
+def test_every_field_of_an_event_has_its_line() -> None:
+    run = lifecycle.accept(KickoffRequest("research", {}), Envelope("test"), "an-id", 0.0)
+
+    assert [name for name in events.describe(run) if not _has_row(PROTOCOL, f"data.{name}")] == []
+
+
+def test_every_field_of_a_request_has_its_line() -> None:
+    assert [name for name in sorted(request.FIELDS) if not _has_row(PROTOCOL, name)] == []
+
+
+def test_every_refusal_and_error_code_has_its_line() -> None:
+    codes = {*get_args(RefusalCode), *(call.text for call in _calls() if call.name == "RunError")}
+
+    assert [code for code in sorted(codes) if not _has_row(PROTOCOL, code)] == []
+
+
+def test_every_http_route_is_documented() -> None:
+    routes = [call for call in _calls() if call.name in {"web.get", "web.post"} and "adapters" in call.where]
+    text = _text(PROTOCOL) + _text(OPERATIONS)
+
+    assert len(routes) > 3
+    assert [call.text for call in routes if call.text not in text] == []
+
+
+def test_every_verb_is_documented() -> None:
+    from typer.main import get_command
+
+    from bridge.cli import app
+
+    verbs = list(_verbs(get_command(app)))
+    text = _text(OPERATIONS) + _text(README)
+
+    assert len(verbs) > 5
+    assert [verb for verb in verbs if not re.search(rf"(`|kickoff-bridge ){verb}\b", text)] == []
+
+
+def test_every_exit_code_is_documented() -> None:
+    from bridge.cli.outcome import Exit
+
+    text = _text(OPERATIONS) + _text(README)
+
+    assert [code for code in Exit if f"| {code.value} |" not in text] == []
+
+
+def test_every_metric_has_its_row_with_its_labels() -> None:
+    metrics = list(_metrics())
+    rows = {name: _row(OPERATIONS, name) or "" for name, _ in metrics}
+
+    assert len(metrics) > 4
+    assert [name for name in rows if not rows[name]] == []
+    assert [(name, label) for name, labels in metrics for label in labels if f"`{label}`" not in rows[name]] == []
+
+
+def test_every_log_event_has_its_row() -> None:
+    logged = {name for _, names in _log_lines() for name in names}
+
+    assert len(logged) > 10
+    assert [name for name in sorted(logged) if not _has_row(OPERATIONS, name)] == []
+
+
+def test_no_log_event_is_documented_that_is_not_logged() -> None:
+    documented = re.findall(r"^\| `([a-z_.]+)` \|", _section(OPERATIONS, "Logs"), re.MULTILINE)
+    logged = {name for _, names in _log_lines() for name in names} | {LIBRARY_EVENT}
+
+    assert [name for name in documented if name not in logged] == []
+
+
+def test_log_events_are_literal_names() -> None:
+    """A name that is put together when it is needed could be neither found nor documented."""
+    assert [where for where, names in _log_lines() if not names] == []
+
+
+def test_the_state_diagram_is_the_table_of_transitions() -> None:
+    _, block, _ = _split(_text(ARCHITECTURE))
+
+    assert block == state_diagram(), "run: python -m tests.test_docs"
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = [link for link in _LINK.findall(_prose(page)) if not re.match(r"[a-z]+:", link)]
+
+    assert [link for link in targets if not _leads_somewhere(page, link)] == []
+
+
+@pytest.mark.parametrize(
+    "page",
+    sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/*.yaml")]),
+    ids=lambda page: page.name,
+)
+def test_pages_name_no_path_of_one_machine(page: Path) -> None:
+    assert _MACHINE_PATH.findall(_text(page)) == []
+
+
+def test_the_example_settings_are_valid_as_they_are() -> None:
+    settings = load(EXAMPLE, environ={})
+
+    assert settings.amqp is not None
+    assert "research" in settings.crews
+
+
+def test_the_example_settings_name_every_setting() -> None:
+    lines = _text(EXAMPLE)
+    last_steps = {name.rpartition(".")[2] for name in setting_names()}
+
+    assert [step for step in sorted(last_steps) if not re.search(rf"\b{step}:", lines)] == []
+
+
+def test_the_example_settings_show_the_defaults() -> None:
+    """What the example sets to something else must be asked for: an address, a secret, a client."""
+    shown, plain = load(EXAMPLE, environ={}), Settings.model_validate({"crews": _BARE_CREW})
+    theirs = {"url", "token", "clients", "secret", "amqp", "crews"}
+
+    for section in ("http", "store", "callbacks", "log"):
+        for name in type(getattr(shown, section)).model_fields.keys() - theirs:
+            assert getattr(getattr(shown, section), name) == getattr(getattr(plain, section), name), name
+    for name in Crew.model_fields.keys() - theirs:
+        assert getattr(shown.crews["research"], name) == getattr(plain.crews["research"], name), name
+
+
+def test_the_example_settings_say_which_secrets_are_placeholders() -> None:
+    lines = _text(EXAMPLE).splitlines()
+    secrets = [line for line in lines if re.match(r"\s+(token|secret): \$\{", line)]
+
+    assert len(secrets) == 3
+    assert [line for line in secrets if "PLACEHOLDER: replace" not in line] == []
+    assert yaml.safe_load(_text(EXAMPLE)) is not None
+
+
+_BARE_CREW = {"research": {"url": "https://research.example.com", "token": "a-token"}}
+
+
+# The state diagram ------------------------------------------------------------------------------------------------
+
+
+def state_diagram() -> str:
+    """The arrows of `lifecycle.TRANSITIONS` as a Mermaid diagram, in the order of the states."""
+    arrows = [(start, end) for start, ends in lifecycle.TRANSITIONS.items() for end in State if end in ends]
+    last = [state for state in State if state in FINAL_STATES]
+    lines = [f"{start} --> {end}" for start, end in [("[*]", State.ACCEPTED), *arrows, *((end, "[*]") for end in last)]]
+    return "\n".join(["", "```mermaid", "stateDiagram-v2", *(f"    {line}" for line in lines), "```", ""])
+
+
+def rewrite_state_diagram() -> None:
+    """Put the diagram between the markers in docs/architecture.md."""
+    before, _, after = _split(_text(ARCHITECTURE))
+    ARCHITECTURE.write_text(before + BEGIN + state_diagram() + END + after, encoding="utf-8")
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    before, begin, rest = text.partition(BEGIN)
+    block, end, after = rest.partition(END)
+    assert begin, f"docs/architecture.md must hold {BEGIN}"
+    assert end, f"docs/architecture.md must hold {END}"
+    return before, block, after
+
+
+# The docs ---------------------------------------------------------------------------------------------------------
+
+
+def _text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def _prose(page: Path) -> str:
+    return _CODE.sub("", _text(page))
+
+
+def _row(page: Path, name: str) -> str | None:
+    """The table row whose first cell is this name."""
+    return next((line for line in _text(page).splitlines() if line.startswith(f"| `{name}` |")), None)
+
+
+def _has_row(page: Path, name: str) -> bool:
+    return _row(page, name) is not None
+
+
+def _mentions(page: Path, name: str) -> bool:
+    return f"`{name}`" in _text(page)
+
+
+def _section(page: Path, title: str) -> str:
+    """The text under a heading of the second level."""
+    _, heading, rest = _text(page).partition(f"\n## {title}\n")
+    assert heading, f"{page.name} has no section {title}"
+    return rest.partition("\n## ")[0]
+
+
+def _leads_somewhere(page: Path, link: str) -> bool:
+    path, _, anchor = link.partition("#")
+    target = page.parent / path if path else page
+    if not target.exists():
+        return False
+    return not anchor or target.suffix != ".md" or anchor in _anchors(target)
+
+
+def _anchors(page: Path) -> set[str]:
+    """The anchors that a forge gives to headings."""
+    without_blocks = re.sub(r"^```.*?^```$", "", _text(page), flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", without_blocks, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+# The code ---------------------------------------------------------------------------------------------------------
+
+
+def _event_types() -> set[str]:
+    """Final events, those that the code names, and those that a crew's setting `events` adds."""
+    constants = [value for name, value in vars(events).items() if name.isupper() and isinstance(value, str)]
+    named = {value for value in constants if re.fullmatch(r"[a-z]+\.\w+", value)}
+    on_demand = {f"run.{kind}" for kind in _literals(Crew.model_fields["events"].annotation)}
+    return named | on_demand | {f"run.{state}" for state in FINAL_STATES}
+
+
+def _literals(annotation: Any) -> Iterator[str]:
+    for argument in get_args(annotation):
+        if isinstance(argument, str):
+            yield argument
+        else:
+            yield from _literals(argument)
+
+
+def _verbs(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    children: dict[str, Any] = getattr(command, "commands", {})
+    if not children:
+        yield " ".join(path)
+    for name, child in children.items():
+        yield from _verbs(child, (*path, name))
+
+
+def _metrics() -> Iterator[tuple[str, list[str]]]:
+    """Names as Prometheus shows them, with their labels."""
+    for call in _calls():
+        if call.name in _METRIC_KINDS:
+            lists = [argument for argument in call.node.args if isinstance(argument, ast.List)]
+            labels = [text for listed in lists for label in listed.elts if (text := _literal(label))]
+            yield call.text + _METRIC_KINDS[call.name], labels
+
+
+def _log_lines() -> Iterator[tuple[str, list[str]]]:
+    """Where something is logged, and under which names."""
+    for path in _sources():
+        tree = ast.parse(_text(path))
+        aliases = _log_aliases(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and (_logs(node.func) or _name(node.func) in aliases):
+                where = f"{path.relative_to(ROOT)}:{node.lineno}"
+                yield where, list(_possible_texts(node.args[0], tree)) if node.args else []
+
+
+def _logs(function: ast.AST) -> bool:
+    """Whether this is a logger's method, such as `log.info`."""
+    if not isinstance(function, ast.Attribute):
+        return False
+    logger, _, method = _name(function).rpartition(".")
+    return method in _LOG_METHODS and logger.rpartition(".")[2] in _LOGGERS
+
+
+def _log_aliases(tree: ast.Module) -> set[str]:
+    """Variables that hold a logger's method, as in `write = log.warning if … else log.error`."""
+    assigned = [node for node in ast.walk(tree) if isinstance(node, ast.Assign)]
+    branches = [(node, [node.value.body, node.value.orelse]) for node in assigned if isinstance(node.value, ast.IfExp)]
+    values = [(node, [node.value]) for node in assigned] + branches
+    return {_name(node.targets[0]) for node, found in values if any(map(_logs, found))}
+
+
+def _possible_texts(node: ast.expr, tree: ast.Module) -> Iterator[str]:
+    """What an expression can be: a text, one of two, or a variable that is set to one in the same file."""
+    if (text := _literal(node)) is not None:
+        yield text
+    elif isinstance(node, ast.IfExp):
+        yield from _possible_texts(node.body, tree)
+        yield from _possible_texts(node.orelse, tree)
+    elif isinstance(node, ast.Name):
+        for other in ast.walk(tree):
+            if isinstance(other, ast.Assign) and any(_name(target) == node.id for target in other.targets):
+                yield from _possible_texts(other.value, tree)
+
+
+def _calls() -> Iterable[Call]:
+    for where, node in _call_nodes():
+        text = _literal(node.args[0]) if node.args else None
+        if text is not None:
+            yield Call(_name(node.func), text, node, where)
+
+
+def _call_nodes() -> Iterator[tuple[str, ast.Call]]:
+    for path in _sources():
+        for node in ast.walk(ast.parse(_text(path))):
+            if isinstance(node, ast.Call):
+                yield str(path.relative_to(ROOT)), node
+
+
+def _sources() -> list[Path]:
+    return sorted(ROOT.glob("bridge/**/*.py"))
+
+
+def _literal(node: ast.expr) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def _name(node: ast.expr) -> str:
+    """`a.b` for an expression of that form; of anything longer, what can be named of its end."""
+    if isinstance(node, ast.Attribute):
+        return f"{_name(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+if __name__ == "__main__":
+    rewrite_state_diagram()

@@ -1,0 +1,77 @@
+"""Which addresses a callback may be sent to."""
+
+import ipaddress
+import socket
+
+import pytest
+
+from bridge.adapters.address_guard import ForbiddenAddress, guarded_sockets
+from bridge.core.addresses import is_metadata, is_public, may_be_called
+
+PUBLIC = ["8.8.8.8", "1.1.1.1", "93.184.215.14", "2606:4700:4700::1111", "2a00:1450:4001:80b::200e"]
+CLOSED = [
+    "0.0.0.0", "10.0.0.1", "10.255.255.255", "100.64.0.1", "127.0.0.1", "127.255.0.9", "169.254.0.7", "172.16.0.1",
+    "172.31.255.255", "192.0.0.9", "192.0.2.1", "192.88.99.1", "192.168.1.1", "198.18.0.1", "198.51.100.1",
+    "203.0.113.1", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255",
+    "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:8.8.8.8", "64:ff9b::7f00:1", "64:ff9b:1::1", "100::1",
+    "2001::1", "2001:db8::1", "2002:7f00:1::", "3fff::1", "5f00::1", "fc00::1", "fd00::1", "fe80::1", "fec0::1",
+    "ff02::1", "2a00:1450::5efe:a00:1", "2a00:1450::200:5efe:808:808",
+]  # fmt: skip
+METADATA = ["169.254.169.254", "168.63.129.16", "fd00:ec2::254", "::ffff:169.254.169.254", "::ffff:168.63.129.16"]
+METADATA_IN_DISGUISE = [
+    "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::", "::169.254.169.254",
+    "2001:0:a9fe:a9fe::1", "2001:0:1:1:0:0:5601:5601",  # Teredo: server, and client with its bits turned over
+    "2a00:1450::5efe:a9fe:a9fe", "fe80::200:5efe:a9fe:a9fe",  # ISATAP
+]  # fmt: skip
+
+
+def dial(address: str, *, allow_private: bool) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    target = (address, 443, 0, 0) if ":" in address else (address, 443)
+    guarded_sockets(allow_private=allow_private)((family, socket.SOCK_STREAM, 6, "", target)).close()
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_public_addresses_may_be_dialled(address: str):
+    assert is_public(ipaddress.ip_address(address))
+    dial(address, allow_private=False)
+
+
+@pytest.mark.parametrize("address", CLOSED)
+def test_closed_networks_and_whatever_embeds_them_may_not(address: str):
+    assert not is_public(ipaddress.ip_address(address))
+    with pytest.raises(ForbiddenAddress):
+        dial(address, allow_private=False)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "127.0.0.1", "192.168.7.7", "::1", "fd00::1", "fe80::1%lo"])
+def test_closed_networks_may_be_dialled_where_the_operator_says_so(address: str):
+    dial(address, allow_private=True)
+
+
+@pytest.mark.parametrize("allow_private", [False, True])
+@pytest.mark.parametrize("address", METADATA)
+def test_metadata_services_stay_closed_always(address: str, allow_private: bool):
+    assert is_metadata(ipaddress.ip_address(address))
+    with pytest.raises(ForbiddenAddress):
+        dial(address, allow_private=allow_private)
+
+
+@pytest.mark.parametrize("address", METADATA_IN_DISGUISE)
+def test_metadata_services_stay_closed_inside_other_addresses_too(address: str):
+    """NAT64, 6to4, Teredo, ISATAP … reach the IPv4 address that they embed (reliability C.4)."""
+    assert is_metadata(ipaddress.ip_address(address))
+    assert not may_be_called(ipaddress.ip_address(address), allow_private=True)
+    with pytest.raises(ForbiddenAddress):
+        dial(address, allow_private=True)
+
+
+def test_what_is_no_address_is_not_dialled():
+    with pytest.raises(ValueError, match="does not appear"):
+        dial("metadata.internal", allow_private=True)
+
+
+def test_a_refusal_is_a_connection_error_that_tells_nothing():
+    with pytest.raises(OSError, match="may not be called") as caught:
+        dial("10.20.30.40", allow_private=False)
+    assert "10.20" not in str(caught.value)

@@ -1,0 +1,263 @@
+"""Reading messages: requests, envelopes, CloudEvents, and what is kept of refused ones."""
+
+import json
+from typing import Any, cast
+
+import pytest
+from aio_pika import IncomingMessage
+from aiormq.abc import AbstractChannel, DeliveredMessage
+from cloudevents.core.bindings import amqp, rabbitmq
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from pamqp import commands as spec
+from pamqp.header import ContentHeader
+
+from bridge.adapters.amqp_message import MessageRules, read_refused, read_request
+from bridge.core.errors import RequestRefused
+from bridge.core.model import Envelope, KickoffRequest
+
+RULES = MessageRules("kickoff.requests", 1000, ("amq.gen-*", "reply.*"))
+BODY = {"crew": "research", "inputs": {"topic": "otters"}}
+ATTRIBUTES = {"specversion": "1.0", "id": "7", "source": "/shop/orders", "type": "order.created"}
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def message(
+    body: Any = BODY,
+    *,
+    exchange: str = "",
+    routing_key: str = "kickoff.requests",
+    redelivered: bool = False,
+    **properties: Any,
+) -> IncomingMessage:
+    """A message as the library hands it over."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    deliver = spec.Basic.Deliver("tag", 1, redelivered, exchange, routing_key)
+    header = ContentHeader(properties=spec.Basic.Properties(**properties), body_size=len(raw))
+    return IncomingMessage(DeliveredMessage(deliver, header, raw, cast("AbstractChannel", None)))
+
+
+def read(*args: Any, **kwargs: Any) -> tuple[KickoffRequest, Envelope]:
+    return read_request(message(*args, **kwargs), RULES)
+
+
+def refusal(*args: Any, **kwargs: Any) -> RequestRefused:
+    with pytest.raises(RequestRefused) as caught:
+        read(*args, **kwargs)
+    return caught.value
+
+
+def structured(**changes: Any) -> dict[str, Any]:
+    return {**ATTRIBUTES, "data": BODY, **changes}
+
+
+def test_a_plain_message():
+    """Nothing but a body: no key, no reply, no correlation."""
+    request, envelope = read()
+    assert request == KickoffRequest("research", {"topic": "otters"})
+    assert envelope == Envelope("queue/kickoff.requests")
+
+
+def test_the_routing_key_names_the_crew_if_the_body_does_not():
+    """And only if it led through the requests exchange: straight to the queue it is the queue's name."""
+    assert read({}, exchange="kickoff.requests", routing_key="research")[0].crew == "research"
+    assert read(exchange="kickoff.requests", routing_key="other")[0].crew == "research"
+    assert refusal({}).field == "crew"
+    assert refusal({}, exchange="audit", routing_key="research").field == "crew"
+    assert refusal({}, exchange="kickoff.requests", routing_key="").field == "crew"
+
+
+def test_the_bodys_key_wins_over_the_message_id():
+    """Some clients invent a message id for each publish."""
+    assert read(message_id="m")[0].idempotency_key == "m"
+    assert read({**BODY, "idempotency_key": "b"}, message_id="m")[0].idempotency_key == "b"
+
+
+def test_the_bodys_priority_wins():
+    """The property is used when the body names none."""
+    assert read(priority=4)[0].priority == 4
+    assert read({**BODY, "priority": 0}, priority=4)[0].priority == 0
+    assert read({**BODY, "priority": None}, priority=4)[0].priority == 4
+
+
+def test_the_envelope():
+    """Correlation, an allowed reply queue and the broker's warning are kept."""
+    envelope = read(correlation_id="c", reply_to="reply.a", redelivered=True)[1]
+    assert (envelope.correlation_id, envelope.reply_to, envelope.redelivered) == ("c", "reply.a", True)
+
+
+@pytest.mark.parametrize("queue", ["kickoff.results", "xreply.a", "Reply.a", "reply.\n"])
+def test_other_reply_queues_are_refused(queue: str):
+    """A message may not make the bridge write to any queue it likes."""
+    assert refusal(reply_to=queue).code == "reply_to_not_allowed"
+
+
+def test_unprintable_correlation_ids_are_refused():
+    """They would come back in every event."""
+    assert refusal(correlation_id="a\nb").code == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("header", "kept"),
+    [
+        (TRACE, TRACE),
+        (TRACE.encode(), TRACE),
+        (TRACE.upper(), None),
+        ("00-" + "0" * 32 + "-00f067aa0ba902b7-01", None),
+        ("ff" + TRACE[2:], None),
+        (b"\xff", None),
+        (7, None),
+    ],
+)
+def test_traceparent(header: Any, kept: str | None):
+    """A W3C trace context is kept; anything else is left out, not refused."""
+    assert read(headers={"traceparent": header})[1].traceparent == kept
+
+
+@pytest.mark.parametrize("kind", [None, "", "kickoff"])
+def test_kinds_that_are_kickoffs(kind: str | None):
+    """The property may be left out."""
+    assert read(message_type=kind)[0].crew == "research"
+
+
+@pytest.mark.parametrize("kind", ["resume", "cancel", "order.created", "Kickoff"])
+def test_other_kinds_are_refused(kind: str):
+    """Better than to start something that was not asked for."""
+    assert refusal(message_type=kind).code == "invalid_request"
+
+
+def test_size_and_encoding_come_first():
+    """A body that is too large or compressed is not even looked at."""
+    assert refusal(b"x" * 1001).code == "too_large"
+    assert refusal(content_encoding="gzip").code == "invalid_request"
+    assert read(content_encoding="UTF-8")[0].crew == "research"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"a": NaN}', b'{"crew": "a", "crew": "b"}'])
+def test_not_json(body: bytes):
+    """Read as strictly as over HTTP."""
+    assert refusal(body).code == "invalid_json"
+
+
+def test_a_structured_cloudevent():
+    """Its data is the body, source and id are the key; the message id, often random, is not."""
+    sent = amqp.to_structured_event(CloudEvent(dict(ATTRIBUTES), BODY))
+    for content_type in ("application/cloudevents+json", "Application/CloudEvents+JSON; charset=utf-8"):
+        request, _ = read(sent.application_data, content_type=content_type, message_id="random")
+        assert (request.crew, request.idempotency_key) == ("research", "/shop/orders 7")
+
+
+@pytest.mark.parametrize("prefix", ["cloudEvents_", "cloudEvents:", "ce-", "ce_", "CE-"])
+def test_a_binary_cloudevent(prefix: str):
+    """In the header names of both conventions; a type property that repeats the event's type is fine."""
+    headers = {prefix + name: value for name, value in ATTRIBUTES.items()}
+    request, _ = read(headers=headers, content_type="application/json", message_type="order.created")
+    assert (request.crew, request.idempotency_key) == ("research", "/shop/orders 7")
+
+
+def test_binary_cloudevents_of_the_sdk():
+    """Native times and text times; the trace context may be an attribute."""
+    event = CloudEvent({**ATTRIBUTES, "traceparent": TRACE}, BODY)
+    first, second = amqp.to_binary_event(event), rabbitmq.to_binary_event(event)
+    for headers, body in ((first.application_properties, first.application_data), (second.headers, second.body)):
+        request, envelope = read(body, headers=dict(headers))
+        assert (request.idempotency_key, envelope.traceparent) == ("/shop/orders 7", TRACE)
+
+
+def test_the_bodys_key_wins_over_the_cloudevents():
+    """The order of keys is body, event, message."""
+    body = structured(data={**BODY, "idempotency_key": "b"})
+    assert read(body, content_type="application/cloudevents+json")[0].idempotency_key == "b"
+
+
+def test_a_long_source_and_id_still_make_a_key():
+    """A key is limited to 255 bytes, a CloudEvent's source is not."""
+    key = read(structured(source="/" + "s" * 300), content_type="application/cloudevents+json")[0].idempotency_key
+    assert key is not None
+    assert key.startswith("sha256:")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"specversion": "0.3"},
+        {"id": ""},
+        {"id": 7},
+        {"source": "a b"},
+        {"time": "yesterday"},
+        {"time": 5},
+        {"Bad_Name": "x"},
+        {"data": None},
+        {"data": "text"},
+        {"data": [1]},
+        {"data": None, "data_base64": 7},
+    ],
+    ids=str,
+)
+def test_bad_cloudevents_are_refused(changes: dict[str, Any]):
+    """With a sentence, never with a crash."""
+    assert refusal(structured(**changes), content_type="application/cloudevents+json").code == "invalid_request"
+
+
+@pytest.mark.parametrize("missing", ["specversion", "id", "source", "type"])
+def test_attributes_are_not_made_up(missing: str):
+    """The SDK would invent an id, and every redelivery would be a new request."""
+    body = {name: value for name, value in structured().items() if name != missing}
+    assert missing in refusal(body, content_type="application/cloudevents+json").detail
+
+
+@pytest.mark.parametrize("content_type", ["application/cloudevents-batch+json", "application/cloudevents+avro"])
+def test_other_formats_are_refused(content_type: str):
+    """One request per message."""
+    assert refusal(structured(), content_type=content_type).code == "invalid_request"
+
+
+def test_a_cloudevent_with_data_as_bytes():
+    """`data_base64` holds the body, too."""
+    sent = amqp.to_structured_event(CloudEvent(dict(ATTRIBUTES), json.dumps(BODY).encode()))
+    assert read(sent.application_data, content_type=JSONFormat.CONTENT_TYPE)[0].crew == "research"
+
+
+def test_a_refused_message_keeps_what_is_safe():
+    """Nothing that routes, nothing that a broker gives a meaning to, nothing that cannot be stored."""
+    headers = {
+        "tenant": "a",
+        "retry": 3,
+        "test": True,
+        "CC": "x",
+        "bcc": "y",
+        "x-death": "z",
+        "blob": b"b",
+        "nul": "\0",
+    }
+    sent = message(b"{", headers=headers, content_type="application/json", message_id="m", reply_to="reply.a")
+    kept = read_refused(sent, RULES, RequestRefused("invalid_json", "d" * 999), None)
+    assert kept.headers == {
+        "tenant": "a",
+        "retry": 3,
+        "test": True,
+        "x-bridge-original-message_id": "m",
+        "x-bridge-original-reply_to": "reply.a",
+    }
+    assert (kept.body, kept.content_type, kept.code, len(kept.detail)) == (
+        b"{",
+        "application/json",
+        "invalid_json",
+        256,
+    )
+    assert (kept.reply_to, kept.crew, kept.correlation_id) == ("reply.a", None, None)
+
+
+def test_a_refused_message_answers_only_where_it_may():
+    """The notice of a refusal goes to no forbidden queue either."""
+    sent = message(reply_to="kickoff.results", exchange="kickoff.requests", routing_key="research", correlation_id="c")
+    kept = read_refused(sent, RULES, RequestRefused("reply_to_not_allowed", "no"), None)
+    assert (kept.reply_to, kept.crew, kept.correlation_id) == (None, "research", "c")
+    assert kept.headers["x-bridge-original-routing_key"] == "research"
+
+
+def test_a_refused_request_names_its_crew_and_key():
+    """What could be read serves the notice."""
+    wanted = KickoffRequest("research", {}, idempotency_key="k")
+    kept = read_refused(message(), RULES, RequestRefused("unknown_crew", "no"), wanted)
+    assert (kept.crew, kept.correlation_id) == ("research", "k")

@@ -1,0 +1,442 @@
+"""What the crew API can say: every code, every dialect, and never an exception."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.core import answers
+from bridge.core.answers import (
+    CrewUnavailable,
+    Failed,
+    InDoubt,
+    NoAnswer,
+    NotFound,
+    NotStarted,
+    Pending,
+    Refused,
+    Reply,
+    Running,
+    Started,
+    Succeeded,
+    Unknown,
+    WaitingForHuman,
+    read_kickoff,
+    read_status,
+)
+from tests.fakes import KICKOFF_ID
+from tests.unit.test_strict_json import JSON
+
+HTML = b"<html><head><title>502 Bad Gateway</title></head></html>"
+
+
+def said(body: Any, code: int = 200, **more: Any) -> Reply:
+    return Reply(code, body if isinstance(body, bytes) else json.dumps(body).encode(), **more)
+
+
+def status_of(**body: Any) -> answers.StatusAnswer:
+    return read_status(said(body))
+
+
+# POST /kickoff: the rule for ambiguous POSTs, row by row ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [200, 201, 202, 299])
+def test_an_id_means_started(code: int):
+    assert read_kickoff(said({"kickoff_id": KICKOFF_ID}, code)) == Started(KICKOFF_ID)
+
+
+@pytest.mark.parametrize("kickoff_id", ["a", "abcd1234-5678-90ef-ghij-klmnopqrstuv", "A_b-9", "x" * 128])
+def test_an_id_need_not_be_a_uuid(kickoff_id: str):
+    assert read_kickoff(said({"kickoff_id": kickoff_id, "state_id": None})) == Started(kickoff_id)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"OK",
+        HTML,
+        b'"5b0f6c1e"',
+        b"[]",
+        b"null",
+        b'{"kickoff_id": "5b0f',
+        b"\xff\xfe\xff",
+        b"[" * 100_000,
+        {},
+        {"id": "5b0f"},
+        {"kickoff_id": None},
+        {"kickoff_id": 17},
+        {"kickoff_id": ["a"]},
+        {"kickoff_id": ""},
+        {"kickoff_id": " a"},
+        {"kickoff_id": "a\n"},
+        {"kickoff_id": "../stop/a"},
+        {"kickoff_id": "a%2fb"},
+        {"kickoff_id": "é"},
+        {"kickoff_id": "x" * 129},
+    ],
+)
+def test_accepted_without_a_usable_id_is_in_doubt(body: Any):
+    assert isinstance(read_kickoff(said(body)), InDoubt)
+
+
+@pytest.mark.parametrize("code", [300, 301, 302, 303, 307, 308, 400, 405, 409, 413, 415, 422])
+def test_a_definite_refusal_names_the_code_and_the_apis_own_words(code: int):
+    answer = read_kickoff(said({"detail": "Missing inputs: season, region"}, code))
+    assert answer == Refused(f"HTTP {code}: Missing inputs: season, region")
+
+
+@pytest.mark.parametrize("code", [401, 403, 404])
+def test_a_wrong_token_or_address_is_the_crews_trouble_not_the_requests(code: int):
+    assert read_kickoff(said({"detail": "Not authenticated"}, code)) == CrewUnavailable(
+        f"HTTP {code}: Not authenticated"
+    )
+
+
+@pytest.mark.parametrize("code", [400, 402, 403, 409, 429])
+@pytest.mark.parametrize(
+    "text",
+    ["Monthly execution limit of 50 exceeded", "Execution limit reached", "QUOTA exceeded", "Plan limit reached"],
+)
+def test_a_quota_text_pauses_the_crew_whatever_the_code(code: int, text: str):
+    assert isinstance(read_kickoff(said({"error": text}, code, retry_after="5")), CrewUnavailable)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"detail": "Missing inputs: quota_year, region"},
+        {"detail": [{"type": "missing", "loc": ["body", "inputs", "sales_quota"], "msg": "Field required"}]},
+    ],
+)
+def test_an_input_that_is_called_quota_does_not_pause_the_crew(body: Any):
+    """Taken for a quota, a request with a missing input would be POSTed again every minute for ever."""
+    assert isinstance(read_kickoff(said(body, 422)), Refused)
+
+
+@pytest.mark.parametrize(
+    ("more", "after"),
+    [({}, None), ({"retry_after": "30"}, 30.0), ({"retry_after": "x"}, None), ({"elapsed": 40.0}, None)],
+)
+def test_a_rate_limit_started_nothing(more: dict[str, Any], after: float | None):
+    assert read_kickoff(said(b"slow down", 429, **more)) == NotStarted("HTTP 429: slow down", after)
+
+
+@pytest.mark.parametrize(
+    ("more", "after"),
+    [
+        ({"elapsed": 0.2}, None),
+        ({"elapsed": 9.9}, None),
+        ({"elapsed": 30.0, "retry_after": "12"}, 12.0),
+        ({"elapsed": 0.1, "retry_after": "12"}, 12.0),
+        (
+            {
+                "elapsed": 30.0,
+                "retry_after": "Tue, 24 Nov 2026 08:01:00 GMT",
+                "date": "Tue, 24 Nov 2026 08:00:00 GMT",
+            },
+            60.0,
+        ),
+    ],
+)
+def test_a_fast_503_or_one_that_says_when_started_nothing(more: dict[str, Any], after: float | None):
+    assert read_kickoff(said(b"", 503, **more)) == NotStarted("HTTP 503: no text", after)
+
+
+@pytest.mark.parametrize("more", [{"elapsed": 10.0}, {"elapsed": 25.0}, {"elapsed": 60.0, "retry_after": "later"}])
+def test_a_slow_503_may_be_a_router_that_gave_up(more: dict[str, Any]):
+    assert isinstance(read_kickoff(said(HTML, 503, **more)), InDoubt)
+
+
+@pytest.mark.parametrize("code", [500, 501, 502, 504, 507, 520, 599])
+@pytest.mark.parametrize("body", [b"Internal Server Error", HTML, b'{"detail": "boom"}'])
+def test_a_server_error_is_in_doubt(code: int, body: bytes):
+    assert isinstance(read_kickoff(said(body, code, retry_after="5")), InDoubt)
+
+
+@pytest.mark.parametrize("code", [402, 406, 408, 410, 418, 421, 425, 100, 600])
+def test_a_code_without_a_rule_is_in_doubt_because_it_may_be_paid_for(code: int):
+    assert isinstance(read_kickoff(said({"detail": "?"}, code)), InDoubt)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"detail": "a", "message": "b", "error": "c"}, "a"),
+        ({"error": "Validation Error", "message": "Missing required inputs"}, "Missing required inputs"),
+        ({"error": "Validation Error"}, "Validation Error"),
+        ({"detail": "", "error": "c"}, "c"),
+        (
+            {"detail": [{"loc": ["body", "x"], "msg": "Field required"}]},
+            '[{"loc": ["body", "x"], "msg": "Field required"}]',
+        ),
+        ({"message": {"text": "é"}}, '{"text": "\\u00e9"}'),
+        ({"other": "x"}, "no text"),
+        (b"  Internal Server Error \n", "Internal Server Error"),
+        (b" \n", "no text"),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+        (b'"a string"', '"a string"'),
+    ],
+)
+def test_the_apis_own_words_are_found_in_any_of_its_error_shapes(body: Any, text: str):
+    assert read_kickoff(said(body, 400)) == Refused(f"HTTP 400: {text}")
+
+
+@pytest.mark.parametrize("body", [b"x" * 100_000, {"detail": "x" * 100_000}, {"detail": ["x" * 100_000]}])
+def test_the_apis_own_words_are_shortened(body: Any):
+    answer = read_kickoff(said(body, 400))
+    assert isinstance(answer, Refused)
+    assert len(answer.message) <= answers.MAX_MESSAGE + 10
+
+
+# GET /status: normalisation, row by row --------------------------------------------------------------------------
+
+TOKENS = {
+    Pending: ["pending", "queued", "received", "scheduled", "task_is_pending"],
+    Running: ["started", "starting", "running", "in_progress", "retry", "retrying", "resumed", "progress"],
+    WaitingForHuman: [
+        "paused", "pending_human_input", "awaiting_input", "awaiting_human_input", "awaiting_human_feedback",
+        "waiting_for_human", "human_input_required",
+    ],
+    Succeeded: ["success", "succeeded", "completed", "complete", "finished", "done"],
+    Failed: [
+        "failed", "failure", "error", "errored", "timeout", "timed_out",
+        "revoked", "cancelled", "canceled", "stopped", "aborted",
+    ],
+    NotFound: ["not_found", "notfound"],
+}  # fmt: skip
+ROWS = [(token, kind) for kind, tokens in TOKENS.items() for token in tokens] + [("task_is_running", Running)]
+
+
+@pytest.mark.parametrize(("token", "kind"), ROWS)
+def test_every_token_of_the_table_in_every_spelling(token: str, kind: type):
+    for spelling in (
+        token,
+        token.upper(),
+        token.title(),
+        f" {token}\n",
+        token.replace("_", " "),
+        token.replace("_", "-"),
+    ):
+        assert type(status_of(state=spelling)) is kind
+        assert type(status_of(status=spelling)) is kind
+        assert type(status_of(state=None, status=spelling)) is kind
+    assert type(status_of(state=token.replace("_", " _- "))) is kind
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "kind"),
+    [
+        ("RUNNING", "Task is Running", Running),
+        ("PENDING", "Task is pending", Pending),
+        ("STARTED", None, Running),
+        ("SUCCESS", None, Succeeded),
+        ("SUCCESS", "failed", Succeeded),
+        ("FAILED", "completed", Failed),
+        ("FAILED", "KeyError: 'region'", Failed),
+        ("NOT FOUND", "Task not found or Invalid kickoff id", NotFound),
+        ("PAUSED", "Waiting for human feedback", WaitingForHuman),
+        ("REVOKED", "Task was revoked", Failed),
+        ("", "Task is Running", Running),
+        ("  ", "queued", Pending),
+        (None, "Task is pending", Pending),
+        (9, "completed", Succeeded),
+        ("TRANSMOGRIFIED", "completed", Unknown),
+        (None, "Task not found or Invalid kickoff id", Unknown),
+        (None, "The crew failed to load", Unknown),
+        (None, None, Unknown),
+        (9, ["?"], Unknown),
+    ],
+)
+def test_state_is_the_state_and_status_is_prose(state: Any, status: Any, kind: type):
+    assert type(status_of(state=state, status=status)) is kind
+
+
+@pytest.mark.parametrize("body", [b"", b"OK", HTML, b"[]", b"null", b"7", b"\xff\xfe", b"{", b"[" * 100_000, b"{}"])
+def test_a_body_that_means_nothing_is_unknown(body: bytes):
+    assert isinstance(read_status(Reply(200, body)), Unknown)
+
+
+def test_an_unknown_state_is_quoted_and_shortened():
+    assert status_of(state="Z" * 5000) == Unknown(f"state {'z' * 60!r}")
+
+
+@pytest.mark.parametrize("body", [{"error": "Execution not found"}, HTML, b""])
+def test_404_is_not_found(body: Any):
+    assert read_status(said(body, 404)) == NotFound()
+
+
+@pytest.mark.parametrize("code", [100, 301, 302, 400, 401, 403, 405, 409, 422, 429, 500, 502, 503, 504])
+def test_any_other_code_says_nothing_about_the_execution(code: int):
+    body = {"state": "SUCCESS", "detail": "not now"}
+    assert read_status(said(body, code, retry_after="40")) == NoAnswer(f"HTTP {code}: not now", 40.0)
+
+
+@pytest.mark.parametrize("code", [201, 202, 206])
+def test_any_2xx_is_read(code: int):
+    assert read_status(said({"state": "RUNNING"}, code)) == Running()
+
+
+PROGRESS = {"unit": "task", "completed": 2, "total": 4, "remaining": 2, "current": "map_sources_task"}
+
+
+@pytest.mark.parametrize(
+    ("progress", "kept"), [(PROGRESS, PROGRESS), (None, None), ([1], None), ("half", None), ({}, {})]
+)
+def test_progress_is_kept_as_the_api_gives_it(progress: Any, kept: Any):
+    assert status_of(state="RUNNING", progress=progress, source="memory") == Running(kept)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"state": "RUNNING", "flow_id": "f-1", "result": None}, WaitingForHuman),
+        ({"state": "RUNNING", "flow_id": "f-1"}, WaitingForHuman),
+        ({"state": "NOT FOUND", "flow_id": "f-1"}, WaitingForHuman),
+        ({"state": "strange", "flow_id": "f-1"}, WaitingForHuman),
+        ({"state": "PENDING", "flow_id": "f-1"}, WaitingForHuman),
+        ({"state": "RUNNING", "flow_id": "f-1", "result": "draft"}, Running),
+        ({"state": "RUNNING", "flow_id": ""}, Running),
+        ({"state": "RUNNING", "flow_id": 7}, Running),
+        ({"state": "RUNNING", "flow_id": None}, Running),
+        ({"state": "SUCCESS", "flow_id": "f-1", "result": None}, Succeeded),
+        ({"state": "FAILED", "flow_id": "f-1", "result": None}, Failed),
+        ({"state": "REVOKED", "flow_id": "f-1"}, Failed),
+    ],
+)
+def test_a_flow_that_names_itself_and_has_no_result_waits_for_a_human(body: Any, kind: type):
+    assert type(read_status(said(body))) is kind
+
+
+@pytest.mark.parametrize(
+    ("body", "result"),
+    [
+        ({"result": "Peat grows 1 mm a year."}, "Peat grows 1 mm a year."),
+        ({"result": "", "last_executed_task": {"output": "not this"}}, ""),
+        ({"result": "needs_rework", "source": "application"}, "needs_rework"),
+        ({"result": {"output": "from output", "raw": "not this", "tasks": []}}, "from output"),
+        ({"result": {"raw": "from raw"}}, "from raw"),
+        ({"result": None, "last_executed_task": {"output": "from the task"}}, "from the task"),
+        ({"result": {}, "last_executed_task": {"output": "from the task"}}, "from the task"),
+        ({"last_executed_task": {"output": None}, "tasks_output": [{"raw": "no"}, {"raw": "last"}]}, "last"),
+        ({"last_executed_task": "x", "tasks_output": "x"}, None),
+        ({"tasks_output": []}, None),
+        ({"tasks_output": ["x"]}, None),
+        ({"result": 7}, None),
+        ({"result": ["a"]}, None),
+        ({}, None),
+    ],
+)
+def test_the_results_text_is_found_in_every_dialect(body: dict[str, Any], result: str | None):
+    assert read_status(said({"state": "SUCCESS", **body})) == Succeeded(result, None, None)
+
+
+def test_text_and_parsed_result_are_kept_apart():
+    text, parsed, usage = '{"depth": 3}', {"depth": 3}, {"total_tokens": 777}
+    answer = status_of(state="SUCCESS", status=None, result=text, result_json=parsed, usage_metrics=usage)
+    assert answer == Succeeded(text, parsed, usage)
+
+
+def test_the_documented_dialect_is_understood():
+    running = status_of(status="running", current_task="map_task", progress={"completed_tasks": 1, "total_tasks": 2})
+    done = status_of(
+        status="completed", result={"output": "Done.", "tasks": [{"task_id": "map_task"}]}, execution_time=9
+    )
+    failed = status_of(status="error", error="Task execution failed: no model", execution_time=3)
+    assert running == Running({"completed_tasks": 1, "total_tasks": 2})
+    assert done == Succeeded("Done.", None, None)
+    assert failed == Failed("Task execution failed: no model")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"state": "FAILED", "error": "e", "error_message": "m", "status": "s", "result": "r"}, "e"),
+        ({"state": "FAILED", "error_message": "m", "status": "s", "result": "r"}, "m"),
+        ({"state": "FAILED", "status": "KeyError: 'x'", "result": "r"}, "KeyError: 'x'"),
+        ({"state": "FAILED", "status": None, "result": "r", "detail": "d"}, "r"),
+        ({"state": "FAILED", "result": {"a": 1}, "detail": "d", "message": "g"}, "d"),
+        ({"state": "FAILED", "message": "g"}, "g"),
+        ({"state": "FAILED", "error": {"code": 1}, "status": ""}, "no reason given"),
+        ({"state": "FAILED"}, "no reason given"),
+        ({"status": "error"}, "no reason given"),
+        ({"status": "failed", "result": "r"}, "r"),
+        ({"state": None, "status": "failed", "detail": "d"}, "d"),
+        ({"state": "CANCELLED", "status": "by a person"}, "the execution was stopped: by a person"),
+    ],
+)
+def test_the_reason_of_a_failure_is_found_in_every_dialect(body: dict[str, Any], message: str):
+    assert read_status(said(body)) == Failed(message)
+
+
+def test_the_reason_of_a_failure_is_shortened():
+    assert status_of(state="FAILED", error="x" * 100_000) == Failed("x" * answers.MAX_MESSAGE)
+
+
+def encodable(answer: Any) -> bool:
+    """Whether every text of the answer can be written as UTF-8, and every number as JSON."""
+    fields = [getattr(answer, name) for name in answer.__dataclass_fields__]
+    try:
+        json.dumps(fields, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        rb'{"state": "SUCCESS", "result": "cut in the middle of an owl: \ud83e"}',
+        rb'{"state": "SUCCESS", "result": "ok", "result_json": {"owl": "\ud83e"}}',
+        rb'{"state": "SUCCESS", "result": "ok", "usage_metrics": {"total": NaN}}',
+        rb'{"state": "SUCCESS", "result": "ok", "result_json": {"n": 1e999}}',
+        rb'{"state": "FAILED", "error": "\udc00"}',
+        rb'{"state": "RUNNING", "progress": {"current": "\ud83e"}}',
+    ],
+)
+def test_what_a_status_says_can_be_stored_and_sent_on(body: bytes):
+    """Event bytes are UTF-8 JSON; a lone surrogate or NaN of a crew would end the bridge's process, for ever again."""
+    assert encodable(read_status(Reply(200, body)))
+
+
+def test_a_result_that_is_nested_too_deeply_to_be_written_again_is_left_out(monkeypatch: pytest.MonkeyPatch):
+    """How deep is too deep depends on the parser's own limit, which differs between Python versions."""
+
+    def give_up(*_: Any, **__: Any) -> None:
+        raise RecursionError
+
+    reply = said({"state": "SUCCESS", "result": "text", "result_json": {"a": 1}})
+    monkeypatch.setattr(json, "dumps", give_up)
+    answer = read_status(reply)
+    assert isinstance(answer, Succeeded)
+    assert (answer.result, answer.result_json) == ("text", None)
+
+
+def test_what_a_refusal_says_can_be_stored_and_sent_on():
+    assert encodable(read_kickoff(Reply(422, rb'{"detail": "bad: \ud83e"}')))
+
+
+BODIES = st.binary(max_size=40) | st.builds(
+    lambda value: json.dumps(value).encode(),
+    st.dictionaries(
+        st.sampled_from(["state", "status", "result", "error", "detail", "progress", "kickoff_id", "flow_id",
+                         "last_executed_task", "tasks_output", "result_json"]),
+        JSON | st.sampled_from(["SUCCESS", "FAILED", "NOT FOUND", "running", KICKOFF_ID]),
+        max_size=5,
+    ),
+)  # fmt: skip
+REPLIES = st.builds(Reply, st.integers(100, 700), BODIES, st.floats(0, 100), st.none() | st.text(max_size=8))
+
+
+@settings(max_examples=150, deadline=None)
+@given(REPLIES)
+def test_any_reply_gives_an_answer_and_only_a_2xx_with_an_id_means_started(reply: Reply):
+    kickoff = read_kickoff(reply)
+    assert isinstance(kickoff, answers.KickoffAnswer)
+    assert not isinstance(kickoff, Started) or 200 <= reply.code < 300
+    status = read_status(reply)
+    assert isinstance(status, answers.StatusAnswer)
+    assert not isinstance(status, Succeeded | Failed) or 200 <= reply.code < 300

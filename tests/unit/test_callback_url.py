@@ -1,0 +1,84 @@
+"""Which callback URLs a request may name."""
+
+import pytest
+
+from bridge.core.callback_url import CallbackRules, check
+from bridge.core.errors import RequestRefused
+
+ANY = CallbackRules()
+CLOSED = CallbackRules(allow_private=True)
+LISTED = CallbackRules(allow=["https://*.shop.example", "https://exact.example:8443", "http://*.inside.example"])
+NONE = CallbackRules(allow=[])
+
+
+@pytest.mark.parametrize(
+    ("url", "rules"),
+    [
+        ("https://shop.example/done?order=1#top", ANY),
+        ("HTTPS://Shop.Example", ANY),
+        ("https://shop.example:8443/", ANY),
+        ("https://xn--grsse-lva.example/", ANY),
+        ("http://10.1.2.3:8080/", CLOSED),
+        ("http://localhost/", CLOSED),
+        ("https://a.shop.example/x", LISTED),
+        ("https://a.b.shop.example/x", LISTED),
+        ("https://A.SHOP.example:443/x", LISTED),
+        ("https://exact.example:8443/", LISTED),
+    ],
+)
+def test_an_allowed_url_passes(url: str, rules: CallbackRules):
+    check(url, rules)
+
+
+@pytest.mark.parametrize(
+    ("url", "rules"),
+    [
+        ("", ANY),
+        ("shop.example/done", ANY),
+        ("/done", ANY),
+        ("https:///done", ANY),
+        ("ftp://shop.example", ANY),
+        ("file:///etc/passwd", ANY),
+        ("javascript:alert(1)", ANY),
+        ("http://shop.example/", ANY),
+        ("https://user@shop.example/", ANY),
+        ("https://user:pass@shop.example/", ANY),
+        ("https://@shop.example/", ANY),
+        ("https://shop.example:port/", ANY),
+        ("https://shop.example:99999/", ANY),
+        ("https://[::1/", ANY),
+        ("https://größe.example/", ANY),
+        ("https://shop.example/\r\nX: y", ANY),
+        ("https://shop.example/a\tb", ANY),
+        ("https://shop.example/", LISTED),
+        ("https://evilshop.example/", LISTED),
+        ("https://a.shop.example.evil.example/", LISTED),
+        ("https://a.shop.example:8443/", LISTED),
+        ("https://exact.example/", LISTED),
+        ("http://a.inside.example/", LISTED),
+        ("https://a.inside.example/", LISTED),
+        ("https://shop.example/", NONE),
+    ],
+)
+def test_any_other_url_is_refused(url: str, rules: CallbackRules):
+    with pytest.raises(RequestRefused) as caught:
+        check(url, rules)
+    assert (caught.value.code, caught.value.field) == ("callback_not_allowed", "callback_url")
+
+
+@pytest.mark.parametrize("url", ["https://shop example/", " https://shop.example/", "https://shop.example/a b"])
+def test_a_url_with_a_space_is_refused_at_the_door(url: str):
+    """It can never be dialled; accepted, its event would be tried for days."""
+    with pytest.raises(RequestRefused):
+        check(url, ANY)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.8", "[::1]", "[::ffff:169.254.169.254]", "169.254.169.254"])
+def test_a_private_address_written_as_a_number_is_refused_at_the_door(host: str):
+    """Interface 6 and 8: such a URL is refused "not only at the door", and nothing is started for it."""
+    with pytest.raises(RequestRefused):
+        check(f"https://{host}/", ANY)
+
+
+def test_plain_http_may_be_listed_where_private_addresses_are_allowed():
+    check("http://a.inside.example/", CallbackRules(allow=LISTED.allow, allow_private=True))

@@ -1,0 +1,48 @@
+"""The body of `POST /kickoff`."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bridge.core.crew_call import kickoff_body
+from bridge.core.model import CrewPolicy
+from tests.fakes import a_run, run_id
+
+CREW = CrewPolicy(stringify_inputs=True)
+FLOW = CrewPolicy(stringify_inputs=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("peat", "peat"),
+        ("", ""),
+        ("true", "true"),
+        (3, "3"),
+        (2.5, "2.5"),
+        (True, "true"),
+        (None, "null"),
+        (["a", 1], '["a", 1]'),
+        ({"größe": "🦉"}, '{"größe": "🦉"}'),
+        (2**70, str(2**70)),
+    ],
+)
+def test_a_crew_gets_text_in_json_spelling_and_a_flow_the_values_themselves(value: Any, text: str):
+    run = a_run(inputs={"x": value})
+    assert kickoff_body(run, CREW)["inputs"] == {"x": text}
+    assert kickoff_body(run, FLOW)["inputs"] == {"x": value}
+
+
+@pytest.mark.parametrize("policy", [CREW, FLOW])
+def test_inputs_are_wrapped_even_when_there_are_none(policy: CrewPolicy):
+    assert kickoff_body(a_run(inputs={}), policy)["inputs"] == {}
+
+
+def test_our_ids_travel_in_meta_beside_the_producers_own_and_win():
+    run = replace(a_run(meta={"order": 17, "bridge_run_id": "forged"}), attempt=2)
+    assert kickoff_body(run, CREW)["meta"] == {"order": 17, "bridge_run_id": run_id(1), "bridge_attempt": 2}
+
+
+def test_nothing_but_inputs_and_meta_is_sent():
+    assert set(kickoff_body(a_run(), CREW)) == {"inputs", "meta"}

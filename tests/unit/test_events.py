@@ -1,0 +1,150 @@
+"""A fact about a run becomes an event's bytes, and one delivery per destination."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bridge.core import events
+from bridge.core.model import Channel, CrewPolicy, Destination, Envelope, Outcome, Run, RunError, State
+from tests.fakes import NOW, a_run, run_id
+
+EVERYWHERE = CrewPolicy(results_exchange=True, callback_url="https://crew.example/all")
+EXCHANGE = CrewPolicy(results_exchange=True)
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def ended(**request: Any) -> Run:
+    envelope = Envelope("queue", reply_to="reply.shop", correlation_id="c-17", traceparent=TRACE)
+    run = a_run(envelope=envelope, meta={"order": 17}, idempotency_key="order-17", **request)
+    outcome = Outcome('{"höhe": 3}', {"höhe": 3}, {"total_tokens": 9})
+    run = replace(run, started_at=NOW + 1.5, finished_at=NOW + 61.0004)
+    return replace(run, state=State.SUCCEEDED, kickoff_id="k-1", polls=4, outcome=outcome)
+
+
+def the_event(run: Run, type_: str = "run.succeeded", **more: Any) -> Any:
+    return json.loads(events.about(run, type_, EXCHANGE, NOW + 62, **more)[0].event.body)
+
+
+def test_the_event_is_a_cloud_event_in_the_promised_shape():
+    assert the_event(ended()) == {
+        "specversion": "1.0",
+        "id": f"{run_id(1)}-succeeded",
+        "source": "/crews/research",
+        "type": "run.succeeded",
+        "subject": run_id(1),
+        "time": "2027-01-15T08:01:02.000Z",
+        "datacontenttype": "application/json",
+        "data": {
+            "run_id": run_id(1),
+            "crew": "research",
+            "kickoff_id": "k-1",
+            "state": "succeeded",
+            "result": '{"höhe": 3}',
+            "result_json": {"höhe": 3},
+            "error": None,
+            "meta": {"order": 17},
+            "idempotency_key": "order-17",
+            "usage": {"total_tokens": 9},
+            "progress": None,
+            "accepted_at": "2027-01-15T08:00:00.000Z",
+            "started_at": "2027-01-15T08:00:01.500Z",
+            "finished_at": "2027-01-15T08:01:01.000Z",
+            "polls": 4,
+        },
+    }
+
+
+def test_an_error_is_a_code_and_a_message():
+    failed = replace(a_run(), outcome=Outcome(error=RunError("lost", "gone")))
+    assert events.describe(failed)["error"] == {"code": "lost", "message": "gone"}
+
+
+def test_the_same_fact_gives_the_same_id_and_the_same_bytes():
+    one, two = (events.about(ended(), "run.succeeded", EVERYWHERE, NOW) for _ in range(2))
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    ("type_", "sequence", "end"),
+    [("run.failed", 1, "-failed"), ("run.in_doubt", 1, "-in_doubt"), ("run.in_doubt", 2, "-in_doubt-2")],
+)
+def test_ids_name_the_run_and_the_kind_and_tell_repeats_apart(type_: str, sequence: int, end: str):
+    assert the_event(a_run(), type_, sequence=sequence)["id"] == run_id(1) + end
+
+
+def test_the_events_envelope_carries_what_a_message_needs():
+    event = events.about(ended(), "run.succeeded", EXCHANGE, NOW)[0].event
+    assert (event.content_type, event.type, event.run_id) == (
+        "application/cloudevents+json",
+        "run.succeeded",
+        run_id(1),
+    )
+    assert (event.crew, event.correlation_id, event.created_at) == ("research", "c-17", NOW)
+    assert event.headers == {"run_id": run_id(1), "crew": "research", "kickoff_id": "k-1", "traceparent": TRACE}
+
+
+def test_without_a_correlation_id_the_key_stands_in_and_unknown_headers_are_left_out():
+    event = events.about(a_run(idempotency_key="k-9"), "run.cancelled", EXCHANGE, NOW)[0].event
+    assert event.correlation_id == "k-9"
+    assert event.headers == {"run_id": run_id(1), "crew": "research"}
+
+
+def test_every_destination_gets_its_own_delivery_of_the_very_same_event():
+    found = events.about(ended(callback_url="https://shop.example/17"), "run.succeeded", EVERYWHERE, NOW + 3)
+    assert [delivery.destination for delivery in found] == [
+        Destination(Channel.EXCHANGE, "research.succeeded"),
+        Destination(Channel.QUEUE, "reply.shop"),
+        Destination(Channel.CALLBACK, "https://shop.example/17"),
+        Destination(Channel.CALLBACK, "https://crew.example/all"),
+    ]
+    assert len({delivery.delivery_id for delivery in found}) == 4
+    assert {id(delivery.event) for delivery in found} == {id(found[0].event)}
+    assert {delivery.due_at for delivery in found} == {NOW + 3}
+
+
+def test_a_url_that_is_named_twice_is_called_once():
+    run = a_run(callback_url="https://crew.example/all")
+    assert len(events.about(run, "run.failed", CrewPolicy(callback_url="https://crew.example/all"), NOW)) == 1
+
+
+def test_a_run_that_nobody_asked_about_has_no_deliveries():
+    assert events.about(a_run(), "run.failed", CrewPolicy(), NOW) == ()
+
+
+@pytest.mark.parametrize(("crew", "source", "key"), [("research", "/crews/research", "k-1"), (None, "/requests", None)])
+def test_a_refusal_is_told_with_code_and_sentence(crew: str | None, source: str, key: str | None):
+    event = events.rejected("id-1", crew, "unknown_crew", "there is no such crew", key, NOW)
+    body = json.loads(event.body)
+    assert (body["id"], body["subject"], body["source"], body["type"]) == ("id-1", "id-1", source, "request.rejected")
+    assert body["data"] == {
+        "code": "unknown_crew",
+        "message": "there is no such crew",
+        "crew": crew,
+        "idempotency_key": key,
+    }
+    assert (event.event_id, event.crew, event.correlation_id, event.run_id) == ("id-1", crew, key, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "content_type"),
+    [("text/plain", "text/plain"), (None, "application/octet-stream"), ("", "application/octet-stream")],
+)
+def test_a_dead_letter_keeps_its_body_and_headers(given: str | None, content_type: str):
+    event = events.dead_letter("id-2", b"\xff\x00{", given, {"x-bridge-reason": "invalid_json", "n": 1}, NOW)
+    assert (event.body, event.content_type, event.type) == (b"\xff\x00{", content_type, "dead_letter")
+    assert event.headers == {"x-bridge-reason": "invalid_json", "n": 1}
+
+
+@pytest.mark.parametrize(
+    ("at", "text"),
+    [
+        (None, None),
+        (0.0, "1970-01-01T00:00:00.000Z"),
+        (NOW + 0.25, "2027-01-15T08:00:00.250Z"),
+        (NOW + 0.9999, "2027-01-15T08:00:00.999Z"),
+    ],
+)
+def test_times_are_utc_with_milliseconds(at: float | None, text: str | None):
+    assert events.timestamp(at) == text

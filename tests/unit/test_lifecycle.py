@@ -1,0 +1,480 @@
+"""The state machine: every arrow, every end, and the promises that hold for any history."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.core import lifecycle, schedule
+from bridge.core.answers import (
+    CrewUnavailable,
+    Failed,
+    InDoubt,
+    KickoffAnswer,
+    NoAnswer,
+    NotFound,
+    NotStarted,
+    Pending,
+    Refused,
+    Running,
+    Started,
+    StatusAnswer,
+    Succeeded,
+    Unknown,
+    WaitingForHuman,
+)
+from bridge.core.errors import IllegalTransition
+from bridge.core.lifecycle import TRANSITIONS
+from bridge.core.model import FINAL_STATES, CrewPolicy, Decision, DoubtPolicy, Envelope, Run, State, Watch
+from bridge.core.request import fingerprint
+from tests.fakes import NOW, a_request, a_run, event_types, run_id
+
+POLICY = CrewPolicy(deadline=600.0, results_exchange=True)
+HITL = replace(POLICY, human_input=True)
+FINAL_TYPES = {f"run.{state}" for state in FINAL_STATES}
+
+
+def starting(**changes: Any) -> Run:
+    return replace(lifecycle.begin(replace(a_run(), owner="me"), NOW).run, **changes)
+
+
+def running(policy: CrewPolicy = POLICY, **changes: Any) -> Run:
+    return replace(lifecycle.on_kickoff(starting(), Started("k-1"), policy, NOW).run, **changes)
+
+
+def doubted(policy: CrewPolicy = POLICY) -> Run:
+    return lifecycle.on_kickoff(starting(), InDoubt("HTTP 502"), policy, NOW).run
+
+
+def watching(policy: CrewPolicy = POLICY, **changes: Any) -> Watch:
+    return replace(lifecycle.watch_of(running(), policy, NOW), **changes)
+
+
+def look_and_write(
+    run: Run, watch: Watch, answer: StatusAnswer, policy: CrewPolicy, at: float
+) -> tuple[Watch, Decision | None]:
+    """What the polling step does with an answer."""
+    seen, news = lifecycle.look(watch, answer, policy, at)
+    return seen, lifecycle.on_status(run, seen, answer, policy, at) if news else None
+
+
+# The table --------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_knows_every_state_and_lets_none_out_of_a_final_one():
+    assert set(TRANSITIONS) == set(State)
+    assert {state for state, targets in TRANSITIONS.items() if not targets} == FINAL_STATES
+
+
+def test_every_state_can_be_reached_and_every_open_one_leads_to_an_end():
+    assert {target for targets in TRANSITIONS.values() for target in targets} | {State.ACCEPTED} == set(State)
+    for state in set(State) - FINAL_STATES:
+        reached, more = {state}, {state}
+        while more := {target for source in more for target in TRANSITIONS[source]} - reached:
+            reached |= more
+        assert reached & FINAL_STATES
+
+
+# Accept and begin -------------------------------------------------------------------------------------------------
+
+
+def test_an_accepted_run_is_due_at_once_and_knows_its_fingerprint():
+    envelope = Envelope("queue", reply_to="reply.a")
+    run = lifecycle.accept(a_request(), envelope, run_id(7), NOW)
+    assert (run.run_id, run.state, run.accepted_at, run.due_at) == (run_id(7), State.ACCEPTED, NOW, NOW)
+    assert (run.fingerprint, run.envelope, run.crew) == (fingerprint(a_request()), envelope, "research")
+    assert not run.final
+
+
+def test_begin_marks_the_attempt_before_anything_is_sent():
+    decision = lifecycle.begin(replace(a_run(), owner="me", attempt=2), NOW + 9)
+    run = decision.run
+    assert (run.state, run.attempt, run.sent_at, run.due_at, run.owner) == (State.STARTING, 3, NOW + 9, None, "me")
+    assert decision.deliveries == ()
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - {State.ACCEPTED}))
+def test_only_an_accepted_run_can_begin(state: State):
+    with pytest.raises(IllegalTransition, match=f"{state} -> starting"):
+        lifecycle.begin(replace(a_run(), state=state), NOW)
+
+
+# The kickoff's answer ---------------------------------------------------------------------------------------------
+
+
+def test_started_runs_and_stays_ours_and_keeps_the_id():
+    decision = lifecycle.on_kickoff(starting(), Started("k-9"), POLICY, NOW + 2)
+    assert (decision.run.state, decision.run.kickoff_id, decision.run.owner) == (State.RUNNING, "k-9", "me")
+    assert decision.run.started_at is None  # the deadline counts from the first look that sees it started
+    assert decision.deliveries == ()
+
+
+def test_the_started_event_is_told_to_those_who_want_it():
+    wanted = replace(POLICY, extra_events=frozenset({"started"}))
+    decision = lifecycle.on_kickoff(starting(), Started("k-9"), wanted, NOW)
+    assert event_types(decision.deliveries) == ["run.started"]
+
+
+def test_a_refusal_ends_the_run():
+    decision = lifecycle.on_kickoff(starting(), Refused("HTTP 422: no"), POLICY, NOW + 2)
+    run = decision.run
+    assert (run.state, run.finished_at, run.owner, run.due_at) == (State.FAILED, NOW + 2, None, None)
+    assert run.outcome.error is not None
+    assert (run.outcome.error.code, run.outcome.error.message) == ("refused", "HTTP 422: no")
+    assert event_types(decision.deliveries) == ["run.failed"]
+
+
+@pytest.mark.parametrize("after", [None, 500.0])
+def test_what_was_not_started_goes_back_for_anybody_to_take_later(after: float | None):
+    decision = lifecycle.on_kickoff(starting(), NotStarted("refused", after), POLICY, NOW)
+    run = decision.run
+    assert (run.state, run.owner, decision.deliveries) == (State.ACCEPTED, None, ())
+    assert run.due_at == schedule.kickoff_again(run.run_id, 1, NOW, after)
+
+
+def test_a_crew_that_cannot_be_used_lets_its_runs_wait():
+    run = lifecycle.on_kickoff(starting(), CrewUnavailable("HTTP 401"), POLICY, NOW).run
+    assert (run.state, run.due_at, run.owner) == (State.ACCEPTED, NOW + schedule.CREW_PAUSE, None)
+
+
+def test_an_answer_that_settles_nothing_puts_the_run_in_doubt():
+    decision = lifecycle.on_kickoff(starting(), InDoubt("reset"), POLICY, NOW)
+    run = decision.run
+    assert (run.state, run.owner, run.due_at) == (State.IN_DOUBT, None, NOW + POLICY.in_doubt_after)
+    assert decision.deliveries == ()
+
+
+@pytest.mark.parametrize("answer", [Started("k"), NotStarted("x"), CrewUnavailable("x"), InDoubt("x")])
+@pytest.mark.parametrize("state", [State.RUNNING, *sorted(FINAL_STATES)])
+def test_an_answer_to_a_kickoff_that_is_not_under_way_moves_nothing(state: State, answer: KickoffAnswer):
+    with pytest.raises(IllegalTransition):
+        lifecycle.on_kickoff(replace(running(), state=state), answer, POLICY, NOW)
+
+
+# In doubt ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_whose_process_died_while_starting_is_in_doubt():
+    run = lifecycle.on_orphan(starting(), POLICY, NOW + 1).run
+    assert (run.state, run.due_at, run.owner) == (State.IN_DOUBT, NOW + 1 + POLICY.in_doubt_after, None)
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - {State.STARTING}))
+def test_only_a_starting_run_can_be_an_orphan(state: State):
+    with pytest.raises(IllegalTransition):
+        lifecycle.on_orphan(replace(running(), state=state), POLICY, NOW)
+
+
+def test_hold_says_so_once_and_waits_for_a_person():
+    decision = lifecycle.on_doubt_unresolved(doubted(), POLICY, NOW + 900)
+    assert (decision.run.state, decision.run.due_at, decision.run.owner) == (State.IN_DOUBT, None, None)
+    assert event_types(decision.deliveries) == ["run.in_doubt"]
+
+
+def test_retry_says_so_and_starts_again():
+    policy = replace(POLICY, in_doubt=DoubtPolicy.RETRY)
+    decision = lifecycle.on_doubt_unresolved(doubted(policy), policy, NOW + 900)
+    assert (decision.run.state, decision.run.due_at, decision.run.owner) == (State.ACCEPTED, NOW + 900, None)
+    assert event_types(decision.deliveries) == ["run.in_doubt"]
+
+
+def test_fail_says_so_and_gives_up():
+    policy = replace(POLICY, in_doubt=DoubtPolicy.FAIL)
+    decision = lifecycle.on_doubt_unresolved(doubted(policy), policy, NOW + 900)
+    assert decision.run.state is State.FAILED
+    assert decision.run.outcome.error is not None
+    assert decision.run.outcome.error.code == "abandoned"
+    assert event_types(decision.deliveries) == ["run.in_doubt", "run.failed"]
+
+
+def test_a_second_doubt_is_another_event():
+    ids = [
+        lifecycle.on_doubt_unresolved(replace(doubted(), attempt=attempt), POLICY, NOW).deliveries[0].event.event_id
+        for attempt in (1, 2)
+    ]
+    assert len(set(ids)) == 2
+
+
+# Looking ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_watch_knows_what_it_takes_to_look():
+    run = running(polls=7, started_at=NOW + 3, progress={"completed": 2})
+    watch = lifecycle.watch_of(run, POLICY, NOW + 5)
+    assert watch == Watch(run_id(1), "research", "k-1", 600.0, NOW + 5, NOW + 3, polls=7, tasks_done=2)
+    assert watch.deadline_at == NOW + 603
+    assert watching().deadline_at is None
+
+
+def test_the_requests_own_deadline_wins():
+    run = replace(running(), request=a_request(deadline=5.0))
+    assert lifecycle.watch_of(run, POLICY, NOW).deadline == 5.0
+
+
+@pytest.mark.parametrize("answer", [Running(), Running({"completed": 0}), WaitingForHuman(), Unknown("?")])
+def test_the_first_sight_of_a_started_execution_is_news_and_starts_the_deadline(answer: StatusAnswer):
+    seen, news = lifecycle.look(watching(), answer, POLICY, NOW + 4)
+    assert news
+    assert (seen.started_at, seen.alive_at, seen.polls) == (NOW + 4, NOW + 4, 1)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Running(),
+        Running({"completed": 1}),
+        Running({"total": 3}),
+        Running({"completed": "?"}),
+        Pending(),
+        NoAnswer("x"),
+    ],
+)
+def test_a_look_that_teaches_nothing_is_no_news(answer: StatusAnswer):
+    watch = watching(started_at=NOW, tasks_done=1)
+    seen, news = lifecycle.look(watch, answer, POLICY, NOW + 4)
+    assert not news
+    assert (seen.started_at, seen.tasks_done, seen.polls) == (NOW, 1, 1)
+
+
+def test_a_queued_execution_does_not_start_the_deadline():
+    seen, news = lifecycle.look(watching(), Pending(), POLICY, NOW + 10_000)
+    assert not news
+    assert (seen.started_at, seen.alive_at) == (None, NOW + 10_000)
+
+
+def test_progress_is_news_and_is_written_and_told_if_wanted():
+    watch, run = watching(started_at=NOW, tasks_done=1, polls=8), running()
+    seen, silent = look_and_write(run, watch, Running({"completed": 2}), POLICY, NOW + 4)
+    assert silent == Decision(replace(run, polls=9, started_at=NOW, progress={"completed": 2}))
+    assert seen.tasks_done == 2
+    _, told = look_and_write(
+        run, watch, Running({"completed": 2}), replace(POLICY, extra_events=frozenset({"progress"})), NOW + 4
+    )
+    assert told is not None
+    assert [delivery.event.event_id for delivery in told.deliveries] == [f"{run_id(1)}-progress-9"]
+
+
+def test_success_ends_the_run_with_its_result():
+    answer = Succeeded("text", {"a": 1}, {"total_tokens": 5})
+    seen, decision = look_and_write(running(), watching(polls=3), answer, POLICY, NOW + 50)
+    assert decision is not None
+    run = decision.run
+    assert (run.state, run.polls, run.started_at, run.finished_at) == (State.SUCCEEDED, 4, NOW + 50, NOW + 50)
+    assert (run.outcome.result, run.outcome.result_json, run.outcome.usage) == ("text", {"a": 1}, {"total_tokens": 5})
+    assert (run.owner, run.due_at, run.final) == (None, None, True)
+    assert event_types(decision.deliveries) == ["run.succeeded"]
+    assert seen.polls == 4
+
+
+def test_failure_ends_the_run_with_the_apis_words():
+    _, decision = look_and_write(running(), watching(), Failed("KeyError: 'x'"), POLICY, NOW + 50)
+    assert decision is not None
+    assert decision.run.outcome.error is not None
+    assert (decision.run.state, decision.run.outcome.error.code) == (State.FAILED, "execution_failed")
+    assert decision.run.outcome.error.message == "KeyError: 'x'"
+    assert event_types(decision.deliveries) == ["run.failed"]
+
+
+def test_an_end_that_is_seen_after_the_deadline_is_still_that_end():
+    _, decision = look_and_write(running(), watching(started_at=NOW), Succeeded("x", None, None), POLICY, NOW + 9999)
+    assert decision is not None
+    assert decision.run.state is State.SUCCEEDED
+
+
+# Deadlines and losses ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer", [Running(), Running({"completed": 1}), WaitingForHuman(), Unknown("?"), Pending(), NotFound()]
+)
+def test_a_look_made_after_the_deadline_that_says_not_over_times_the_run_out(answer: StatusAnswer):
+    watch = watching(started_at=NOW, alive_at=NOW + 599)
+    _, decision = look_and_write(running(), watch, answer, POLICY, NOW + 600)
+    assert decision is not None
+    assert decision.run.state is State.TIMED_OUT
+    assert decision.run.outcome.error is not None
+    assert decision.run.outcome.error.code == "deadline_exceeded"
+    assert event_types(decision.deliveries) == ["run.timed_out"]
+
+
+def test_no_statement_after_the_deadline_ends_nothing():
+    seen, news = lifecycle.look(watching(started_at=NOW), NoAnswer("HTTP 500"), POLICY, NOW + 9999)
+    assert not news
+    assert seen.errors == 1
+
+
+def test_a_look_asked_before_the_deadline_ends_nothing():
+    _, news = lifecycle.look(watching(started_at=NOW), Running(), POLICY, NOW + 599.9)
+    assert not news
+
+
+def test_errors_are_counted_in_a_row():
+    watch = watching(started_at=NOW)
+    for expected in (1, 2, 3):
+        watch, _ = lifecycle.look(watch, NoAnswer("HTTP 500"), POLICY, NOW + 1)
+        assert watch.errors == expected
+    watch, _ = lifecycle.look(watch, Running(), POLICY, NOW + 1)
+    assert watch.errors == 0
+
+
+@pytest.mark.parametrize(
+    ("looks", "seconds", "lost"), [(5, 60.0, True), (9, 300.0, True), (4, 300.0, False), (50, 59.9, False)]
+)
+def test_lost_takes_five_looks_and_a_minute(looks: int, seconds: float, lost: bool):
+    watch = watching(missing=looks - 1)
+    _, decision = look_and_write(running(), watch, NotFound(), POLICY, NOW + seconds)
+    assert (decision is not None) is lost
+    if decision is not None:
+        assert decision.run.outcome.error is not None
+        assert (decision.run.state, decision.run.outcome.error.code) == (State.FAILED, "lost")
+        assert event_types(decision.deliveries) == ["run.failed"]
+
+
+@pytest.mark.parametrize("answer", [Pending(), Running(), WaitingForHuman(), Unknown("?")])
+def test_any_sign_of_life_starts_the_count_anew(answer: StatusAnswer):
+    seen, _ = lifecycle.look(watching(missing=4), answer, POLICY, NOW + 500)
+    assert (seen.missing, seen.alive_at) == (0, NOW + 500)
+
+
+def test_a_look_without_a_statement_neither_counts_as_missing_nor_as_alive():
+    seen, _ = lifecycle.look(watching(missing=3), NoAnswer("HTTP 502"), POLICY, NOW + 30)
+    assert (seen.missing, seen.alive_at) == (3, NOW)
+
+
+def test_a_look_without_a_statement_loses_nothing():
+    """Five quick looks did not find it, then the API was away for a while: only a look that sees may say "lost"."""
+    seen, news = lifecycle.look(watching(missing=5), NoAnswer("HTTP 502"), POLICY, NOW + 61)
+    assert not news
+    assert lifecycle.look(seen, NotFound(), POLICY, NOW + 62)[1]
+
+
+def test_where_a_human_may_be_asked_not_found_is_held_until_the_deadline():
+    watch, run = watching(HITL), running()
+    watch, first = look_and_write(run, watch, NotFound(), HITL, NOW + 1)
+    assert first is not None
+    assert (first.run.state, watch.started_at) == (State.RUNNING, NOW + 1)
+    for moment in range(2, 600, 20):
+        watch, decision = look_and_write(run, watch, NotFound(), HITL, NOW + moment)
+        assert decision is None
+    _, decision = look_and_write(run, watch, NotFound(), HITL, NOW + 601)
+    assert decision is not None
+    assert decision.run.state is State.TIMED_OUT
+
+
+@pytest.mark.parametrize("state", sorted(FINAL_STATES))
+@pytest.mark.parametrize("answer", [Succeeded("late", None, None), Failed("late")])
+def test_a_late_end_cannot_change_a_final_state(state: State, answer: StatusAnswer):
+    ended = replace(running(), state=state)
+    with pytest.raises(IllegalTransition):
+        lifecycle.on_status(ended, watching(), answer, POLICY, NOW)
+
+
+# Histories --------------------------------------------------------------------------------------------------------
+
+KICKOFFS: st.SearchStrategy[KickoffAnswer] = st.sampled_from(
+    [Started("k-1"), Refused("no"), NotStarted("busy"), NotStarted("busy", 9.0), CrewUnavailable("401"), InDoubt("502")]
+)
+STATUSES: st.SearchStrategy[StatusAnswer] = st.sampled_from(
+    [Pending(), Running(), Running({"completed": 1}), Running({"completed": 2}), WaitingForHuman(), NotFound(),
+     NotFound(), Unknown("?"), NoAnswer("502"), Succeeded("r", None, None), Failed("boom")]
+)  # fmt: skip
+STEPS = st.one_of(
+    st.tuples(st.just("begin"), st.none()),
+    st.tuples(st.just("kickoff"), KICKOFFS),
+    st.tuples(st.just("orphan"), st.none()),
+    st.tuples(st.just("doubt"), st.none()),
+    st.tuples(st.just("look"), STATUSES),
+    st.tuples(st.just("restart"), st.none()),
+)
+POLICIES = st.builds(
+    CrewPolicy,
+    deadline=st.sampled_from([5.0, 100.0]),
+    in_doubt=st.sampled_from(list(DoubtPolicy)),
+    human_input=st.booleans(),
+    results_exchange=st.just(True),
+    extra_events=st.sampled_from([frozenset[str](), frozenset({"started", "progress"})]),
+)
+
+
+@dataclass
+class History:
+    """A run and everything that happened to it, driven as the steps would drive it."""
+
+    policy: CrewPolicy
+    run: Run = field(default_factory=a_run)
+    watch: Watch | None = None
+    now: float = NOW
+    path: list[tuple[State, str, Any]] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+
+    def apply(self, what: str, answer: Any, seconds: float) -> None:
+        self.now += seconds
+        before = self.run
+        try:
+            decision = self._decide(what, answer)
+        except IllegalTransition:
+            assert self.run is before  # nothing moved
+            return
+        if decision is not None:
+            self.run = decision.run
+            self.told += [delivery.event.event_id for delivery in decision.deliveries]
+            self.path.append((before.state, what, answer))
+
+    def _decide(self, what: str, answer: Any) -> Decision | None:
+        match what:
+            case "begin":
+                return lifecycle.begin(self.run, self.now)
+            case "kickoff":
+                return lifecycle.on_kickoff(self.run, answer, self.policy, self.now)
+            case "orphan":
+                return lifecycle.on_orphan(self.run, self.policy, self.now)
+            case "doubt" if self.run.state is State.IN_DOUBT:
+                return lifecycle.on_doubt_unresolved(self.run, self.policy, self.now)
+            case "restart":
+                self.watch = None
+            case "look" if self.run.kickoff_id is not None:
+                return self._look(answer)
+        return None
+
+    def _look(self, answer: Any) -> Decision | None:
+        watch = self.watch or lifecycle.watch_of(self.run, self.policy, self.now)
+        self.watch, decision = look_and_write(self.run, watch, answer, self.policy, self.now)
+        return decision if decision is None or self.run.state is State.RUNNING or decision.run.final else None
+
+
+def final_events(told: Sequence[str]) -> list[str]:
+    ends = tuple(f"-{state}" for state in FINAL_STATES)
+    return [event_id for event_id in told if event_id.endswith(ends)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(POLICIES, st.lists(st.tuples(STEPS, st.sampled_from([0.0, 1.0, 30.0])), min_size=3, max_size=25))
+def test_the_promises_hold_for_any_history(policy: CrewPolicy, steps: list[tuple[tuple[str, Any], float]]):
+    history = History(policy)
+    states = [history.run.state]
+    for (what, answer), seconds in steps:
+        history.apply(what, answer, seconds)
+        states.append(history.run.state)
+        assert len(final_events(history.told)) == int(history.run.final)  # exactly one, with the end and not before
+    for before, after in pairwise(states):
+        assert before == after or after in TRANSITIONS[before]  # and so never out of a final state
+    assert len(set(history.told)) == len(history.told)  # no id is used for two facts
+    assert history.run.final == (history.run.finished_at is not None)
+
+
+@settings(max_examples=200, deadline=None)
+@given(POLICIES, st.lists(STEPS, min_size=4, max_size=25))
+def test_only_proof_or_policy_leads_back_to_a_second_post(policy: CrewPolicy, steps: list[tuple[str, Any]]):
+    history = History(policy)
+    for what, answer in steps:
+        before = history.run.state
+        history.apply(what, answer, 1.0)
+        if before in {State.STARTING, State.IN_DOUBT} and history.run.state is State.ACCEPTED:
+            proof = what == "kickoff" and isinstance(answer, NotStarted | CrewUnavailable)
+            assert proof or (what == "doubt" and policy.in_doubt is DoubtPolicy.RETRY)
+    begun = [state for state, what, _ in history.path if what == "begin"]
+    assert len(begun) == history.run.attempt

@@ -1,0 +1,142 @@
+"""Settings: no message and no print shows a secret; what loaded settings tell about themselves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.settings import secret_values, setting_names, without_effect
+from tests.unit.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
+
+CANARY = "canary-7f3a9"
+MISTAKES: list[Any] = [
+    CANARY,
+    f"{CANARY} {CANARY}",
+    f"{CANARY}\n",
+    f"{CANARY}é",
+    f"amqp://user:{CANARY}/x@host",
+    f"http://user:{CANARY}@host",
+    f"amqp://user:{CANARY}@host/?no_verify_ssl=1",
+    f"postgresql://user:{CANARY}@host/db",
+    f"whsec_{CANARY}",
+    f'["{CANARY}"',
+    f'[{{"{CANARY}é": 1}}]',
+    f"${{{CANARY}}}",
+    f"$${{{CANARY}}}",
+    [CANARY],
+    [[CANARY]],
+    {"inner": CANARY},
+    [{"inner": CANARY}],
+]
+SECRET_PLACES = [
+    "http.clients.0.token",
+    "http.clients.0.token_file",
+    "amqp.url",
+    "amqp.url_file",
+    "store.url",
+    "store.url_file",
+    "crews.research.token",
+    "crews.research.token_file",
+    "crews.research.callback_url",
+    "callbacks.secret",
+    "callbacks.secret_file",
+    "hooks.github",
+    "public_url",
+    "crews.research.url",
+]
+
+
+def planted(place: str, value: Any) -> dict[str, Any]:
+    """The smallest settings with this value at this place, and one sure mistake elsewhere."""
+    tree: dict[str, Any] = json.loads(json.dumps({**SMALLEST, "http": {"port": "x", "clients": [{"name": "a"}]}}))
+    *parents, name = place.split(".")
+    node: Any = tree
+    for parent in parents:
+        node = node[int(parent)] if isinstance(node, list) else node.setdefault(parent, {})
+    node[name] = value
+    return tree
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+class TestSecretsAreNotShown:
+    @pytest.mark.parametrize("place", SECRET_PLACES)
+    def test_no_mistake_in_the_file_shows_the_value(self, desk: Desk, place: str) -> None:
+        told = [desk.problems(planted(place, mistake)) for mistake in MISTAKES]
+        assert CANARY not in str(told)
+
+    @pytest.mark.parametrize("place", SECRET_PLACES)
+    def test_no_mistake_in_the_environment_shows_the_value(self, desk: Desk, place: str) -> None:
+        variable = "BRIDGE_" + place.upper().replace(".", "__")
+        texts = [mistake for mistake in MISTAKES if isinstance(mistake, str)]
+        told = [desk.problems(with_settings(http={"port": "x"}), {variable: text}) for text in texts]
+        assert CANARY not in str(told)
+
+    def test_printing_the_settings_shows_no_secret(self, desk: Desk) -> None:
+        settings = desk.load(everything_secret(desk))
+        shown = repr(settings) + str(settings) + settings.model_dump_json()
+        assert not [secret for secret in PLANTED if secret in shown]
+
+    def test_the_places_to_log_hold_no_password(self, desk: Desk) -> None:
+        settings = desk.load(everything_secret(desk))
+        assert settings.amqp is not None
+        assert (settings.amqp.place, settings.store.place) == ("broker:5672/", "kickoff-bridge.db")
+
+    def test_secret_values_tells_every_secret_text(self, desk: Desk) -> None:
+        assert secret_values(desk.load(everything_secret(desk))) >= PLANTED
+
+
+PLANTED = {
+    "client-token",
+    "broker%40password",
+    "broker@password",
+    "crew-token",
+    "https://cb.example.com/?t=q",
+    WEBHOOK_SECRET,
+}
+
+
+def everything_secret(desk: Desk) -> dict[str, Any]:
+    return {
+        "http": {"clients": [{"name": "a", "token": "client-token"}]},
+        "amqp": {"url": "amqp://user:broker%40password@broker"},
+        "callbacks": {"secret": [WEBHOOK_SECRET]},
+        **with_crew(
+            token_file=desk.file("token", "crew-token"), token=None, callback_url="https://cb.example.com/?t=q"
+        ),
+    }
+
+
+class TestWithoutEffect:
+    def test_settings_that_this_version_does_not_act_on_are_named(self, desk: Desk) -> None:
+        tree = {
+            "public_url": "https://bridge.example.com",
+            **with_crew(human_input=True, human={"deadline": "1d"}, budget={"runs": 1, "per": "1d"}, poll={"looks": 9}),
+        }
+        assert without_effect(desk.load(tree)) == [
+            "public_url",
+            "crews.research.human_input",
+            "crews.research.human",
+            "crews.research.budget",
+            "crews.research.poll.looks",
+        ]
+
+    def test_settings_left_alone_or_switched_off_are_not_named(self, desk: Desk) -> None:
+        assert without_effect(desk.load(with_crew(human_input=False, poll={"min": "2s"}))) == []
+
+
+class TestNames:
+    def test_all_settings_are_named(self) -> None:
+        assert {
+            "public_url",
+            "http.clients.*.token",
+            "amqp.reply_to",
+            "crews.*.human.deadline",
+            "crews.*.poll.min",
+            "hooks",
+            "log.format",
+        } <= set(setting_names())

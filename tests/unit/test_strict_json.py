@@ -1,0 +1,113 @@
+"""JSON from strangers: what is taken, what is refused, and that nothing else ever happens."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.core.errors import RequestRefused
+from bridge.core.strict_json import MAX_DEPTH, canonical, parse_object
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def nested(depth: int) -> bytes:
+    """An object that is `depth` levels deep, the outermost one counted."""
+    return b'{"a":' * depth + b"1" + b"}" * depth
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b"{}", {}),
+        (b' {"a": [1, 2.5, null, true, "x"]} \n', {"a": [1, 2.5, None, True, "x"]}),
+        ('{"größe": "🦉", "null": "\\u0000"}'.encode(), {"größe": "🦉", "null": "\x00"}),
+        (rb'{"pair": "\ud83e\udd89"}', {"pair": "🦉"}),
+        (b'{"big": 123456789012345678901234567890}', {"big": 123456789012345678901234567890}),
+        (b'{"a": {"k": 1}, "b": {"k": 1}}', {"a": {"k": 1}, "b": {"k": 1}}),
+    ],
+)
+def test_a_proper_object_is_read(body: bytes, value: Any):
+    assert parse_object(body) == value
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"{'a': 1}", "line 1 column 2"),
+        (b'{"a": 1,}', "not JSON"),
+        (b'{"a": 1} x', "not JSON"),
+        (b'{"a": NaN}', "NaN is not JSON"),
+        (b'{"a": Infinity}', "Infinity is not JSON"),
+        (b'{"a": -Infinity}', "-Infinity is not JSON"),
+        (b'{"a": 1, "a": 2}', "appears twice"),
+        (b'{"o": {"a": 1, "a": 1}}', "appears twice"),
+        (b'{"a": "\xff"}', "not UTF-8"),
+        (b"\xff\xfe{\x00}\x00", "not UTF-8"),
+        ("{}".encode("utf-16"), "not UTF-8"),
+        (b"\xef\xbb\xbf{}", "not JSON"),
+        (rb'{"a": "\ud800"}', "lone surrogate"),
+        (rb'{"\udc00": 1}', "lone surrogate"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "not acceptable"),
+        (nested(MAX_DEPTH + 1), "nested deeper"),
+        (b'{"a":' + b"[" * 100_000, "nested deeper"),
+    ],
+)
+def test_what_is_no_json_is_refused_as_such(body: bytes, said: str):
+    with pytest.raises(RequestRefused, match=said) as caught:
+        parse_object(body)
+    assert caught.value.code == "invalid_json"
+
+
+@pytest.mark.parametrize("body", [b'{"a": 1e999}', b'{"a": [-1e999]}'])
+def test_a_number_that_no_parser_can_hold_is_refused(body: bytes):
+    """`1e999` becomes infinity, which would be written on as `Infinity`: no JSON any more."""
+    with pytest.raises(RequestRefused) as caught:
+        parse_object(body)
+    assert caught.value.code == "invalid_json"
+
+
+@pytest.mark.parametrize("body", [b"[]", b'"text"', b"1", b"null", b"true"])
+def test_json_of_another_shape_is_an_invalid_request(body: bytes):
+    with pytest.raises(RequestRefused) as caught:
+        parse_object(body)
+    assert caught.value.code == "invalid_request"
+
+
+def test_nesting_is_allowed_up_to_the_limit():
+    assert parse_object(nested(MAX_DEPTH - 1))
+
+
+def test_a_repeated_key_is_named():
+    with pytest.raises(RequestRefused) as caught:
+        parse_object(b'{"twice": 1, "twice": 1}')
+    assert caught.value.field == "twice"
+
+
+def test_canonical_json_is_sorted_dense_and_utf_8():
+    assert canonical({"b": [1, {"d": None, "c": "é"}], "a": 2}) == '{"a":2,"b":[1,{"c":"é","d":null}]}'.encode()
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.binary(max_size=40) | st.text(st.sampled_from('{}[]",:\\u0d8-e19NanIfty '), max_size=30).map(str.encode))
+def test_any_bytes_give_an_object_or_a_refusal(body: bytes):
+    try:
+        assert isinstance(parse_object(body), dict)
+    except RequestRefused as refusal:
+        assert refusal.code in {"invalid_json", "invalid_request"}  # noqa: PT017 - both outcomes are fine
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(TEXT, JSON, max_size=4))
+def test_what_is_written_is_read_back_unchanged(value: dict[str, Any]):
+    assert parse_object(canonical(value)) == value
+    assert canonical(parse_object(json.dumps(value, indent=1).encode())) == canonical(value)

@@ -1,0 +1,71 @@
+"""The timetable behaves like a plain sorted list of the newest entry of each run."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.core.model import Watch
+from bridge.core.timetable import Timetable
+
+
+def watch(run_id: str, polls: int = 0) -> Watch:
+    return Watch(run_id, "research", f"k-{run_id}", deadline=60.0, alive_at=0.0, polls=polls)
+
+
+def test_an_empty_timetable_has_nothing_due():
+    timetable = Timetable()
+    assert (len(timetable), timetable.next_due(), timetable.take_due(1e12, 10)) == (0, None, [])
+
+
+def test_the_longest_overdue_comes_first_and_no_more_than_there_is_room_for():
+    timetable = Timetable()
+    for run_id, due in (("c", 3.0), ("a", 1.0), ("b", 2.0), ("later", 9.0)):
+        timetable.put(watch(run_id), due)
+    assert [taken.run_id for taken in timetable.take_due(5.0, 2)] == ["a", "b"]
+    assert [taken.run_id for taken in timetable.take_due(5.0, 5)] == ["c"]
+    assert "later" in timetable
+    assert "a" not in timetable
+
+
+def test_a_run_that_is_moved_comes_up_once_at_its_new_time_with_its_new_entry():
+    timetable = Timetable()
+    timetable.put(watch("a"), 1.0)
+    timetable.put(watch("a", polls=4), 7.0)
+    assert timetable.take_due(6.9, 9) == []
+    assert timetable.next_due() == 7.0
+    assert timetable.take_due(7.0, 9) == [watch("a", polls=4)]
+    assert timetable.take_due(99.0, 9) == []
+
+
+def test_a_run_that_is_put_back_at_the_very_same_time_comes_up_once():
+    timetable = Timetable()
+    for _ in range(3):
+        timetable.put(watch("a"), 1.0)
+    assert len(timetable.take_due(1.0, 9)) == 1
+    timetable.put(watch("a"), 1.0)
+    assert len(timetable.take_due(1.0, 9)) == 1
+    assert timetable.next_due() is None
+
+
+OPERATIONS = st.lists(
+    st.tuples(st.just("put"), st.sampled_from("abcde"), st.integers(0, 9))
+    | st.tuples(st.just("take"), st.integers(0, 3), st.integers(0, 9)),
+    max_size=40,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(OPERATIONS)
+def test_it_behaves_like_a_sorted_list(operations: list[tuple[str, str | int, int]]):
+    timetable = Timetable()
+    model: dict[str, int] = {}
+    for operation, what, when in operations:
+        if operation == "put":
+            timetable.put(watch(str(what)), float(when))
+            model[str(what)] = when
+        else:
+            due = sorted((at, run_id) for run_id, at in model.items() if at <= when)[: int(what)]
+            assert [taken.run_id for taken in timetable.take_due(float(when), int(what))] == [name for _, name in due]
+            for _, run_id in due:
+                del model[run_id]
+        assert len(timetable) == len(model)
+        assert timetable.next_due() == min(model.values(), default=None)
