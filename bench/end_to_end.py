@@ -1,4 +1,4 @@
-"""The whole way over HTTP: requests per second, detection lag, looks per run; sandbox and bridge in processes of their own.
+"""The whole way over HTTP: requests per second, detection lag, looks per run; sandbox and bridge as processes.
 
 `make bench`, or `python -m bench.end_to_end --requests 2000 --rounds 3`. Prints one line per round and the medians.
 """

@@ -57,6 +57,7 @@ POSTS_AT_ONCE = 16  # per crew
 LOOKS_AT_ONCE = 32  # per crew
 SENDS_AT_ONCE = 100  # to the broker: the window of unconfirmed publishes
 CALLS_AT_ONCE = 50  # to callback URLs
+BY_BROKER = (Channel.EXCHANGE, Channel.QUEUE, Channel.DEAD_LETTER)
 
 log = structlog.get_logger()
 
@@ -218,7 +219,7 @@ def _assemble(
         consumer = _consumer(settings.amqp, accept, refuse, process)
         publisher = _publisher(settings.amqp, process)
         counted = CountedSender(publisher, counters)
-        deliverers.append(_deliverer("broker", [Channel.EXCHANGE, Channel.QUEUE], counted, SENDS_AT_ONCE, store, wakes))
+        deliverers.append(_deliverer("broker", BY_BROKER, counted, SENDS_AT_ONCE, store, wakes))
         doors, links = [consumer], [publisher]
         checks |= {"broker_in": consumer.health, "broker_out": publisher.health}
     clients = _clients(settings)

@@ -34,7 +34,10 @@ Accept = Callable[[KickoffRequest, Envelope], Awaitable[Accepted]]
 
 @dataclass(frozen=True, slots=True)
 class RefusedMessage:
-    """A message that cannot be accepted, as far as it could be read. `headers`: its own, safe to send on."""
+    """A message that cannot be accepted, as far as it could be read.
+
+    `headers`: its own, safe to send on. `reply_to`: only one that the settings allow.
+    """
 
     body: bytes
     content_type: str | None
@@ -44,6 +47,7 @@ class RefusedMessage:
     crew: str | None = None
     reply_to: str | None = None
     correlation_id: str | None = None
+    idempotency_key: str | None = None
 
 
 Refuse = Callable[[RefusedMessage], Awaitable[None]]

@@ -68,6 +68,9 @@ class Worker(Generic[Item]):
         except StoreUnavailable as error:
             log.warning("claim_failed", step=self.name, reason=str(error))
             return STORE_PAUSE
+        except Exception as error:  # noqa: BLE001 - a bug, raised by `run` after what is in hand
+            self._bug = self._bug or error
+            return None
         for item in items:
             self._start(item)
         if len(items) < room:
@@ -90,7 +93,9 @@ class Worker(Generic[Item]):
     def _finished(self, task: asyncio.Task[None]) -> None:
         was_full = self._full()
         self._in_hand.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():  # nobody here does that, but a library might: the item would be forgotten without a word
+            self._bug = self._bug or RuntimeError(f"{self.name}: an item was cancelled")
+        elif (error := task.exception()) is not None:
             self._bug = self._bug or error
         if was_full or self._bug is not None:
             self._wake.set()

@@ -24,7 +24,7 @@ BODY = {"crew": "research", "inputs": {"topic": "otters"}}
 async def eventually(condition: Callable[[], object]) -> None:
     """Wait until a condition, plain or awaitable, is true that nobody gives a signal for."""
     async with asyncio.timeout(PATIENCE):
-        while not await _value(condition()):
+        while not await _value(condition()):  # noqa: ASYNC110 - the broker's counts, and states without a signal
             await asyncio.sleep(0.01)
 
 
@@ -99,7 +99,7 @@ class Client:
         return declared.declaration_result.message_count or 0
 
     async def until_count(self, queue: str, wanted: int) -> None:
-        """Wait until the queue holds this many messages; what was given back or dead-lettered arrives a little later."""
+        """Wait until the queue holds this many messages; what was given back or dead-lettered comes a little later."""
 
         async def reached() -> bool:
             return await self.count(queue) == wanted

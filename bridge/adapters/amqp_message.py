@@ -65,7 +65,8 @@ def read_refused(
         detail=refusal.detail[:MAX_DETAIL],
         crew=wanted.crew if wanted else routed_crew(message, rules),
         reply_to=reply_to if reply_to and _may_reply_to(reply_to, rules) else None,
-        correlation_id=_printable(message.correlation_id) or (wanted.idempotency_key if wanted else None),
+        correlation_id=_printable(message.correlation_id),
+        idempotency_key=wanted.idempotency_key if wanted else _printable(message.message_id),
     )
 
 

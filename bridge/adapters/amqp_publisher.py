@@ -43,7 +43,7 @@ class Outlet:
 
 
 class AmqpPublisher:
-    """Publishes events; `ports.Sender` for the channels EXCHANGE and QUEUE, and `ports.Service`.
+    """Publishes events; `ports.Sender` for every channel but CALLBACK, and `ports.Service`.
 
     `confirm_limit`: seconds to wait for a confirm.
     """

@@ -3,6 +3,7 @@
 from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
 
+import structlog
 import typer
 import uvloop
 from rich.console import Console
@@ -14,6 +15,8 @@ from bridge.core.errors import StoreDamaged, StoreInUse, StoreUnavailable
 from bridge.settings import Settings, secret_values, without_effect
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 NoMigrate = Annotated[bool, typer.Option("--no-migrate", help="Do not bring the store's schema up to date.")]
 Connect = Annotated[bool, typer.Option("--connect", help="Also try the broker, the store and each crew.")]
@@ -56,6 +59,9 @@ def with_exit_code(work: Coroutine[Any, Any, T]) -> T:
         ) from None
     except (StoreUnavailable, OSError) as error:
         raise CommandFailed(Exit.UNAVAILABLE, str(error)) from None
+    except Exception:
+        log.exception("ended_by_a_bug")
+        raise CommandFailed(Exit.BUG, "the bridge has ended because of a bug; its log says where") from None
 
 
 def _connect(settings: Settings, out: Console) -> None:

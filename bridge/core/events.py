@@ -46,12 +46,16 @@ def describe(run: Run) -> dict[str, Any]:
     }
 
 
-def rejected(event_id: str, crew: str | None, code: str, message: str, key: str | None, now: float) -> Event:
-    """What the `reply_to` of a refused message is told."""
-    data = {"code": code, "message": message, "crew": crew, "idempotency_key": key}
+def rejected(event_id: str, refusal: Mapping[str, str | None], correlation_id: str | None, now: float) -> Event:
+    """What the `reply_to` of a refused message is told: `code`, `message`, `crew`, `idempotency_key`.
+
+    Correlated as the message asked for, else by its key.
+    """
+    crew = refusal["crew"]
     source = f"/crews/{crew}" if crew else "/requests"
-    body = _cloud_event(event_id, source, REJECTED, event_id, now, data)
-    return Event(event_id, REJECTED, body, CONTENT_TYPE, now, crew=crew, correlation_id=key)
+    body = _cloud_event(event_id, source, REJECTED, event_id, now, refusal)
+    correlation_id = correlation_id or refusal["idempotency_key"]
+    return Event(event_id, REJECTED, body, CONTENT_TYPE, now, crew=crew, correlation_id=correlation_id)
 
 
 def dead_letter(
@@ -85,7 +89,7 @@ def _event_of(run: Run, type_: str, now: float, sequence: int) -> Event:
     )
 
 
-def _cloud_event(event_id: str, source: str, type_: str, subject: str, now: float, data: dict[str, Any]) -> bytes:
+def _cloud_event(event_id: str, source: str, type_: str, subject: str, now: float, data: Mapping[str, Any]) -> bytes:
     event = {
         "specversion": "1.0",
         "id": event_id,

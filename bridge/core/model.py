@@ -162,16 +162,17 @@ class Watch:
 
 
 class Channel(StrEnum):
-    """The ways out of the bridge."""
+    """The ways out of the bridge; the dead queue is the operator's, other queues belong to whoever asked."""
 
     EXCHANGE = "exchange"
     QUEUE = "queue"
+    DEAD_LETTER = "dead_letter"
     CALLBACK = "callback"
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where an event goes: a routing key on the results exchange, a queue's name, or a URL."""
+    """Where an event goes: `target` is a routing key on the results exchange, a queue's name, or a URL."""
 
     channel: Channel
     target: str

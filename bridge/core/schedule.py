@@ -70,8 +70,8 @@ def doubt_ends(policy: CrewPolicy, now: float) -> float:
 def deliver_again(delivery_id: str, channel: Channel, attempts: int, now: float, after: float | None) -> float | None:
     """When to try a delivery again after `attempts` failures; None: never, it is dead.
 
-    Callback URLs follow the schedule that Standard Webhooks proposes. The results exchange is ours and is tried for
-    ever; a reply queue belongs to its consumer and is given up after about a day.
+    Callback URLs follow the schedule that Standard Webhooks proposes. The results exchange and the dead queue are ours
+    and are tried for ever; a reply queue belongs to its consumer and is given up after about a day.
     """
     delay = _delivery_delay(channel, attempts)
     if delay is None:

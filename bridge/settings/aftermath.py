@@ -7,7 +7,7 @@ from pydantic import BaseModel, SecretStr
 
 from bridge.settings.model import Crew, Settings
 
-_OF_CREWS = ("human_input", "human", "budget")
+_OF_CREWS = ("human", "budget")
 
 
 def without_effect(settings: Settings) -> list[str]:

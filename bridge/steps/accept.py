@@ -63,13 +63,18 @@ class RefuseMessage:
     def _dead_letter(self, message: RefusedMessage) -> Delivery:
         headers = {**message.headers, "x-bridge-reason": message.code, "x-bridge-detail": message.detail}
         event = events.dead_letter(self._new_id(), message.body, message.content_type, headers, self._clock())
-        return self._delivery(event, self._dead_queue)
+        return _delivery(event, Destination(Channel.DEAD_LETTER, self._dead_queue))
 
     def _notice(self, message: RefusedMessage, reply_to: str) -> Delivery:
-        event = events.rejected(
-            self._new_id(), message.crew, message.code, message.detail, message.correlation_id, self._clock()
-        )
-        return self._delivery(event, reply_to)
+        refusal = {
+            "code": message.code,
+            "message": message.detail,
+            "crew": message.crew,
+            "idempotency_key": message.idempotency_key,
+        }
+        event = events.rejected(self._new_id(), refusal, message.correlation_id, self._clock())
+        return _delivery(event, Destination(Channel.QUEUE, reply_to))
 
-    def _delivery(self, event: Event, queue: str) -> Delivery:
-        return Delivery(event.event_id, event, Destination(Channel.QUEUE, queue), due_at=event.created_at)
+
+def _delivery(event: Event, destination: Destination) -> Delivery:
+    return Delivery(event.event_id, event, destination, due_at=event.created_at)

@@ -6,13 +6,13 @@ import structlog
 
 from bridge.core import lifecycle, schedule
 from bridge.core.answers import NoAnswer, StatusAnswer
-from bridge.core.errors import StoreUnavailable
+from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.model import State, Watch
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
 
 TICK = 1.0
-STORE_PAUSE = 1.0
+AGAIN_AFTER = 1.0  # seconds until the next look when the news of this one could not be written
 
 log = structlog.get_logger()
 
@@ -40,8 +40,8 @@ class Poll:
         seen, news = lifecycle.look(watch, answer, self._crew.policy, asked_at)
         try:
             following = await self._write_down(seen, answer, asked_at) if news else True
-        except StoreUnavailable:
-            self._crew.timetable.put(watch, asked_at + STORE_PAUSE)  # unchanged: the next look finds the news again
+        except (StoreUnavailable, Stale):
+            self._crew.timetable.put(watch, asked_at + AGAIN_AFTER)  # unchanged: the next look finds the news again
             raise
         if following:
             after = answer.after if isinstance(answer, NoAnswer) else None

@@ -29,7 +29,7 @@ def node() -> Iterator[Broker]:
 
 
 @pytest.fixture
-async def amqp(node: Broker) -> AsyncIterator[str]:
+async def amqp(node: Broker) -> str:
     """The URL of a virtual host of the test's own, with a queue that keeps every result."""
     await asyncio.to_thread(node.start_again)
     name = f"test-{next(_numbers)}"
@@ -37,7 +37,7 @@ async def amqp(node: Broker) -> AsyncIterator[str]:
     await asyncio.to_thread(node.ctl, "set_permissions", "-p", name, "guest", ".*", ".*", ".*")
     url = node.url_for("guest", "guest", name)
     await bind_results(url)
-    yield url
+    return url
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The promises, kept by the real process under load, kills, broker restarts and signals."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,9 @@ async def test_every_request_over_both_doors_is_run_once_and_ends_with_one_event
     assert results.duplicates == 0
 
 
-async def test_ten_kills_lose_nothing_and_post_nothing_twice(daemon: Daemon, amqp: str, crew_url: str) -> None:
+async def test_ten_kills_lose_nothing_and_post_nothing_twice(
+    daemon: Daemon, amqp: str, crew_url: str, record_property: Callable[[str, object], None]
+) -> None:
     """Only runs whose POST was under way may be in doubt; repeated events have equal id and equal bytes."""
     producing = asyncio.create_task(publish(amqp, requests(1000), patient=True))
     for number in range(1, 11):
@@ -79,7 +82,8 @@ async def test_ten_kills_lose_nothing_and_post_nothing_twice(daemon: Daemon, amq
     assert set(finals) == {run["run_id"] for run in runs} - {run["run_id"] for run in in_doubt}
     assert all(len(types) == 1 for types in finals.values())
     assert all(len(bodies) == 1 for bodies in results.bodies.values())
-    print(f"kills 10, runs {len(runs)}, in doubt {len(in_doubt)}, repeated events {results.duplicates}")
+    record_property("in_doubt", len(in_doubt))
+    record_property("repeated_events", results.duplicates)
 
 
 async def over_or_under_way(daemon: Daemon, count: int) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -169,7 +170,7 @@ async def test_a_dead_letter_is_the_message_as_it_came(publisher: AmqpPublisher,
         "x-bridge-original-routing_key": "research",
     }
     event = dead_letter("event-9", b"{oops", "application/json", headers, 1_795_000_000.0)
-    assert await publisher.send(Delivery("d", event, Destination(Channel.QUEUE, topology.dead))) == Confirmed()
+    assert await publisher.send(Delivery("d", event, Destination(Channel.DEAD_LETTER, topology.dead))) == Confirmed()
     message = (await client.receive(topology.dead))[0]
     assert (message.body, message.content_type) == (b"{oops", "application/json")
     assert (message.message_id, message.type) == ("order-7", "kickoff")
@@ -195,7 +196,7 @@ async def test_what_no_message_can_hold_is_given_up(publisher: AmqpPublisher, se
 async def test_an_alarm_stops_the_way_out(link: LinkOptions, topology: Topology, broker: Broker, client: Client):
     """While the broker takes no publishes, the sender is not ready, so that nothing piles up on the wire."""
     await client.channel.declare_queue("reply.orders", exclusive=True)
-    publisher = AmqpPublisher(link, topology, confirm_limit=0.5)
+    publisher = AmqpPublisher(replace(link, timeout=1.0), topology, confirm_limit=0.5)
     async with running(publisher):
         await eventually(lambda: publisher.ready)
         await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "absolute", "1")

@@ -1,5 +1,6 @@
 """A whole bridge without its doors: a real store, a scripted crew, a hand-turned clock, every step."""
 
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from bridge.steps.kickoff import Kickoff
 from bridge.steps.poll import Poll
 from bridge.steps.recover import Recover
 from bridge.steps.sweep import Sweep
-from tests.fakes import FakeCrewApi, FakeSender, HandClock, Ids, Spy, Wakes, a_request
+from tests.fakes import NOW, FakeCrewApi, FakeSender, HandClock, Ids, Spy, Wakes, a_request
 
 POLICY = CrewPolicy(deadline=600.0, results_exchange=True, callback_url="https://shop.example/done")
 
@@ -140,10 +141,11 @@ class Bench:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqlStore]:
+async def store(tmp_path: Path, migrated: Path) -> AsyncIterator[SqlStore]:
+    shutil.copy(migrated, tmp_path / "bridge.db")
     async with AsyncExitStack() as stack:
-        clock = HandClock()
-        yield await stack.enter_async_context(open_store(f"sqlite:///{tmp_path}/bridge.db", "me", clock()))
+        url = f"sqlite:///{tmp_path}/bridge.db"
+        yield await stack.enter_async_context(open_store(url, "me", NOW, migrate=False))
 
 
 @pytest.fixture

@@ -53,17 +53,18 @@ REFUSED = RefusedMessage(
 async def test_a_refused_message_goes_to_the_dead_queue_as_it_came(bench: Bench):
     await bench.refuse(REFUSED)
     [dead] = await bench.deliver.claim(9)
-    assert (dead.destination.channel, dead.destination.target) == (Channel.QUEUE, "kickoff.dead")
+    assert (dead.destination.channel, dead.destination.target) == (Channel.DEAD_LETTER, "kickoff.dead")
     assert (dead.event.body, dead.event.content_type) == (b"\xff{", "text/plain")
     assert dead.event.headers == {"n": 1, "x-bridge-reason": "invalid_json", "x-bridge-detail": "not UTF-8"}
     assert bench.wakes["deliver"].calls == [""]
 
 
 async def test_its_sender_is_told_if_it_named_a_reply_queue(bench: Bench):
-    await bench.refuse(RefusedMessage(b"{", None, {}, "invalid_json", "not JSON", None, "reply.shop", "c-1"))
+    await bench.refuse(RefusedMessage(b"{", None, {}, "invalid_json", "not JSON", "triage", "reply.shop", "c-1", "k-1"))
     found = {delivery.destination.target: delivery.event for delivery in await bench.deliver.claim(9)}
     assert set(found) == {"kickoff.dead", "reply.shop"}
     assert found["kickoff.dead"].content_type == "application/octet-stream"
     notice = json.loads(found["reply.shop"].body)
-    assert (notice["type"], notice["data"]["code"]) == ("request.rejected", "invalid_json")
+    said = {"code": "invalid_json", "message": "not JSON", "crew": "triage", "idempotency_key": "k-1"}
+    assert (notice["type"], notice["data"]) == ("request.rejected", said)
     assert found["reply.shop"].correlation_id == "c-1"

@@ -4,6 +4,7 @@ A crash is an exception out of the store or out of the world's side, after which
 process is buried, and a new one starts on the same store.
 """
 
+import asyncio
 import contextlib
 import random
 from dataclasses import dataclass, field, replace
@@ -31,7 +32,7 @@ from bridge.ports import RunFilter
 from tests.fakes import HandClock, Ids
 from tests.steps.conftest import POLICY, Bench
 
-SEEDS = range(48)
+SEEDS = range(32)
 RUNS = 3
 
 
@@ -80,7 +81,7 @@ class World:
         self.looks += 1
         self.maybe_crash()
         if self.luck(0.6):
-            return self.dice.choice(NOT_OVER + [Running({"completed": self.looks})])
+            return self.dice.choice([*NOT_OVER, Running({"completed": self.looks})])
         return self.ends[kickoff_id]
 
     ready = True
@@ -124,8 +125,7 @@ def process(store: SqlStore, world: World, clock: HandClock, ids: Ids, policy: D
 
 async def live(bench: Bench, waits: list[float], dice: random.Random) -> None:
     """One life of a process: producers repeat until they were answered, and then every step has its turns."""
-    for number in range(RUNS):
-        await bench.accepted(idempotency_key=f"order-{number}")
+    await asyncio.gather(*(bench.accepted(idempotency_key=f"order-{number}") for number in range(RUNS)))
     steps = [bench.recover, bench.kickoff, bench.poll, bench.doubt, bench.deliver]
     for wait in waits:
         bench.clock.forward(wait)
@@ -143,17 +143,16 @@ async def live_through(store: SqlStore, seed: int, policy: DoubtPolicy) -> World
         bench.store = store
         await bench.abandon()
     world.calm = True
-    await live(process(store, world, clock, ids, policy), [1000.0] * 6, dice)
+    await live(process(store, world, clock, ids, policy), [1000.0] * 5, dice)
     return world
 
 
 @pytest.mark.parametrize("policy", [DoubtPolicy.HOLD, DoubtPolicy.FAIL])
-@pytest.mark.parametrize("seeds", [SEEDS[start : start + 12] for start in range(0, 48, 12)], ids=str)
+@pytest.mark.parametrize("seeds", [SEEDS[start : start + 8] for start in range(0, 32, 8)], ids=str)
 async def test_the_promises_hold_wherever_processes_die(store: SqlStore, seeds: range, policy: DoubtPolicy):
-    for seed in seeds if policy is DoubtPolicy.HOLD else seeds[:2]:
-        for table in ("deliveries", "events", "runs"):
-            async with store._batches._transaction() as connection:
-                await connection.exec_driver_sql(f"DELETE FROM {table}")
+    for seed in seeds if policy is DoubtPolicy.HOLD else seeds[:1]:
+        async with store._batches._transaction() as connection:
+            await connection.exec_driver_sql("DELETE FROM runs")  # and with them their events and deliveries
         check(await live_through(store, seed, policy), policy, await everything(store), seed)
 
 

@@ -191,6 +191,15 @@ async def test_a_bug_in_one_item_stops_it_after_the_others_are_done():
     assert (step.done, step.waiting) == (["good"], ["never claimed"])
 
 
+async def test_an_item_that_something_cancels_is_a_bug_and_not_forgotten():
+    async def work(_: str) -> None:
+        raise asyncio.CancelledError
+
+    running = start(Script(["cancelled"], work))
+    with pytest.raises(RuntimeError, match="cancelled"):
+        await running.task
+
+
 async def test_the_first_bug_is_the_one_that_is_raised():
     async def work(item: str) -> None:
         raise ValueError(item)

@@ -260,4 +260,4 @@ def test_a_refused_request_names_its_crew_and_key():
     """What could be read serves the notice."""
     wanted = KickoffRequest("research", {}, idempotency_key="k")
     kept = read_refused(message(), RULES, RequestRefused("unknown_crew", "no"), wanted)
-    assert (kept.crew, kept.correlation_id) == ("research", "k")
+    assert (kept.crew, kept.idempotency_key) == ("research", "k")

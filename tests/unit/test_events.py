@@ -113,18 +113,23 @@ def test_a_run_that_nobody_asked_about_has_no_deliveries():
     assert events.about(a_run(), "run.failed", CrewPolicy(), NOW) == ()
 
 
-@pytest.mark.parametrize(("crew", "source", "key"), [("research", "/crews/research", "k-1"), (None, "/requests", None)])
-def test_a_refusal_is_told_with_code_and_sentence(crew: str | None, source: str, key: str | None):
-    event = events.rejected("id-1", crew, "unknown_crew", "there is no such crew", key, NOW)
+@pytest.mark.parametrize(
+    ("crew", "source", "key", "correlation_id", "correlated"),
+    [
+        ("research", "/crews/research", "k-1", "c-1", "c-1"),
+        ("research", "/crews/research", "k-1", None, "k-1"),
+        (None, "/requests", None, None, None),
+    ],
+)
+def test_a_refusal_is_told_with_code_and_sentence(
+    crew: str | None, source: str, key: str | None, correlation_id: str | None, correlated: str | None
+):
+    refusal = {"code": "unknown_crew", "message": "there is no such crew", "crew": crew, "idempotency_key": key}
+    event = events.rejected("id-1", refusal, correlation_id, NOW)
     body = json.loads(event.body)
     assert (body["id"], body["subject"], body["source"], body["type"]) == ("id-1", "id-1", source, "request.rejected")
-    assert body["data"] == {
-        "code": "unknown_crew",
-        "message": "there is no such crew",
-        "crew": crew,
-        "idempotency_key": key,
-    }
-    assert (event.event_id, event.crew, event.correlation_id, event.run_id) == ("id-1", crew, key, None)
+    assert body["data"] == refusal
+    assert (event.event_id, event.crew, event.correlation_id, event.run_id) == ("id-1", crew, correlated, None)
 
 
 @pytest.mark.parametrize(

@@ -101,8 +101,9 @@ def test_a_receivers_wish_is_obeyed_up_to_a_day(after: float, wait: float):
 
 
 @pytest.mark.parametrize(("failures", "delay"), [(1, 2), (4, 16), (11, 2048), (12, 3600), (10**6, 3600)])
-def test_the_results_exchange_is_tried_for_ever(failures: int, delay: float):
-    due = schedule.deliver_again("d", Channel.EXCHANGE, failures, NOW, None)
+@pytest.mark.parametrize("channel", [Channel.EXCHANGE, Channel.DEAD_LETTER])
+def test_what_is_the_operators_own_is_tried_for_ever(failures: int, delay: float, channel: Channel):
+    due = schedule.deliver_again("d", channel, failures, NOW, None)
     assert due is not None
     assert 0.8 * delay <= due - NOW <= 1.2 * delay
 

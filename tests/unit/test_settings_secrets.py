@@ -119,7 +119,6 @@ class TestWithoutEffect:
         }
         assert without_effect(desk.load(tree)) == [
             "public_url",
-            "crews.research.human_input",
             "crews.research.human",
             "crews.research.budget",
             "crews.research.poll.looks",
