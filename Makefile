@@ -22,7 +22,7 @@ check: $(VENV)/dev ## format, lint, types, import rule, unit and step tests (sec
 	$(BIN)/lint-imports --no-logo --no-cache | tail -n 1
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/pytest -q tests/unit tests/steps tests/test_house.py tests/test_docs.py \
+	$(BIN)/pytest -q -n 2 tests/unit tests/steps tests/test_house.py tests/test_docs.py \
 	    --cov=bridge.core --cov-branch --cov-fail-under=100 --cov-report=
 
 fix: $(VENV)/dev ## format and mend what can be mended by itself

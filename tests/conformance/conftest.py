@@ -1,5 +1,6 @@
 """Every adapter of `ports.Store`, opened for one test; another adapter is one more entry in `ADAPTERS`."""
 
+import asyncio
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -9,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridge.adapters.store import SqlStore, open_store
-from bridge.adapters.store.engine import migrate_store
+from bridge.adapters.store import SqlStore, migrate_store, open_store
 from tests.fakes import NOW
 
 
@@ -46,7 +46,7 @@ class SqliteAdapter:
 
     def execute(self, statement: str, *values: Any) -> list[Any]:
         """Run a statement past the store."""
-        with sqlite3.connect(self.path, timeout=1) as connection:
+        with sqlite3.connect(self.path, timeout=30) as connection:
             rows = connection.execute(statement, values).fetchall()
         connection.close()
         return rows
@@ -59,6 +59,14 @@ ADAPTERS: dict[str, Callable[[Path], Adapter]] = {"sqlite": SqliteAdapter}
 @pytest.fixture(params=sorted(ADAPTERS))
 def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Adapter:
     return ADAPTERS[request.param](tmp_path)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store, migrated once for all tests."""
+    path = tmp_path_factory.mktemp("migrated") / "bridge.db"
+    asyncio.run(migrate_store(f"sqlite:///{path}"))
+    return path
 
 
 @pytest.fixture

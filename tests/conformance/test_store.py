@@ -671,11 +671,11 @@ class TestDatabase:
     async def test_what_has_happened_is_written_as_soon_as_the_store_is_back(
         self, adapter: Adapter, store: SqlStore, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr(store_module, "RETRY_EVERY", 0.001)
+        monkeypatch.setattr(store_module, "RETRY_EVERY", 0.02)
         run = await claimed(store)
         adapter.execute("ALTER TABLE runs RENAME TO gone")
         writing = asyncio.create_task(store.settle(lifecycle.begin(run, NOW)))
-        await asyncio.wait([writing], timeout=0.02)
+        await asyncio.wait([writing], timeout=0.03)
         assert not writing.done()
         adapter.execute("ALTER TABLE gone RENAME TO runs")
         assert (await writing).state is State.STARTING

@@ -1,5 +1,6 @@
 """A whole bridge without its doors: a real store, a scripted crew, a hand-turned clock, every step."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridge.adapters.store import SqlStore, open_store
+from bridge.adapters.store import SqlStore, migrate_store, open_store
 from bridge.adapters.store.tables import processes
 from bridge.core import lifecycle
 from bridge.core.answers import Started
@@ -138,6 +139,14 @@ class Bench:
     async def events(self, run: Run) -> list[str]:
         """The types of the run's events, each once, in order."""
         return list(dict.fromkeys(delivery.event.type for delivery in await self.store.deliveries_of(run.run_id)))
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store, migrated once for all tests."""
+    path = tmp_path_factory.mktemp("migrated") / "bridge.db"
+    asyncio.run(migrate_store(f"sqlite:///{path}"))
+    return path
 
 
 @pytest.fixture
