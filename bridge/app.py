@@ -1,9 +1,8 @@
 """The composition root: settings → parts → run → stop, in order. The only file that knows everybody.
 
-Resources open in one exit stack, parts are built by plain constructor calls, and every long-lived part runs as one task
-until a signal comes or a part dies of a bug, which ends the process. Stopping goes by phases, so that what is in hand
-finishes: doors first, then the steps (a POST under way is finished, never cancelled), then deliveries, then the
-connections to the broker, the store last.
+Resources open in one exit stack, parts are built by plain constructor calls, and a supervisor runs the long-lived ones.
+They stop by phases: doors first, then the steps (a POST under way is finished, never cancelled), then deliveries, then
+the connections to the broker, the store last.
 """
 
 import asyncio
@@ -13,7 +12,8 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -48,11 +48,12 @@ from bridge.steps.deliver import Deliver
 from bridge.steps.doubt import Doubt
 from bridge.steps.kickoff import Kickoff
 from bridge.steps.poll import Poll
+from bridge.steps.probe import Probe
 from bridge.steps.recover import Recover
 from bridge.steps.sweep import Sweep
+from bridge.supervisor import Supervisor
 from bridge.worker import Worker
 
-GRACE = 75.0  # seconds to finish what is in hand; more than a POST to a crew may take
 POSTS_AT_ONCE = 16  # per crew
 LOOKS_AT_ONCE = 32  # per crew
 SENDS_AT_ONCE = 100  # to the broker: the window of unconfirmed publishes
@@ -87,54 +88,19 @@ class Wakes:
 
 @dataclass
 class Bridge:
-    """A bridge that is put together: its services in the order in which they stop."""
+    """A bridge that is put together."""
 
     phases: list[list[Service]]
     servers: Sequence[HttpServer]
     draining: bool = False
-    tasks: dict[asyncio.Task[None], Service] = field(default_factory=dict)
 
-    async def start(self) -> None:
+    async def start(self) -> Supervisor:
         """Bind the ports, then run every part; raises `OSError` for a port that cannot be had."""
         for server in self.servers:
             await server.start()
-        for service in (service for phase in self.phases for service in phase):
-            self.tasks[asyncio.create_task(service.run(), name=service.name)] = service
-
-    async def wait(self, stop: asyncio.Event) -> None:
-        """Return when `stop` is set, or when a part has ended by itself."""
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait([stopped, *self.tasks], return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-
-    async def stop(self, hurry: asyncio.Event, grace: float = GRACE) -> None:
-        """Stop phase by phase; cut short when `hurry` is set or the grace time is over. Raises what a part died of."""
-        self.draining = True
-        hurried = asyncio.create_task(hurry.wait())
-        deadline = time.monotonic() + grace
-        for phase in self.phases:
-            for service in phase:
-                service.stop()
-            await self._ended(phase, hurried, deadline)
-        hurried.cancel()
-        await self._cut_off()
-        for task in self.tasks:
-            if not task.cancelled() and (error := task.exception()) is not None:
-                raise error
-
-    async def _ended(self, phase: Sequence[Service], hurried: asyncio.Task[bool], deadline: float) -> None:
-        left = {task for task, service in self.tasks.items() if service in phase and not task.done()}
-        while left and not hurried.done() and (time_left := deadline - time.monotonic()) > 0:
-            await asyncio.wait([*left, hurried], timeout=time_left, return_when=asyncio.FIRST_COMPLETED)
-            left = {task for task in left if not task.done()}
-
-    async def _cut_off(self) -> None:
-        left = [task for task in self.tasks if not task.done()]
-        for task in left:
-            log.warning("cut_off", part=self.tasks[task].name)
-            task.cancel()
-        if left:
-            await asyncio.wait(left, timeout=1.0)
+        supervisor = Supervisor(self.phases)
+        supervisor.start()
+        return supervisor
 
 
 async def run(settings: Settings, *, migrate: bool = True) -> None:
@@ -148,11 +114,12 @@ async def run(settings: Settings, *, migrate: bool = True) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     async with assembled(settings, migrate=migrate) as bridge:
-        await bridge.start()
+        supervisor = await bridge.start()
         log.info("started", version=__version__, crews=sorted(settings.crews), pid=os.getpid())
-        await bridge.wait(stop)
-        log.info("stopping", parts_ended=[bridge.tasks[task].name for task in bridge.tasks if task.done()])
-        await bridge.stop(hurry)
+        await supervisor.wait(stop)
+        bridge.draining = True
+        log.info("stopping", parts_ended=supervisor.ended)
+        await supervisor.stop(hurry)
     log.info("stopped")
 
 
@@ -160,11 +127,11 @@ async def run(settings: Settings, *, migrate: bool = True) -> None:
 async def serving(settings: Settings) -> AsyncIterator[str]:
     """A bridge inside this process; gives its URL."""
     async with assembled(settings, migrate=True) as bridge:
-        await bridge.start()
+        supervisor = await bridge.start()
         try:
             yield f"http://{settings.http.host}:{bridge.servers[0].port}"
         finally:
-            await bridge.stop(asyncio.Event())
+            await supervisor.stop(asyncio.Event())
 
 
 async def migrate(settings: Settings) -> str:
@@ -211,7 +178,7 @@ def _assemble(
     accept = AcceptRequest(store, crews, _callback_rules(settings), time.time, _new_id, wakes.kickoff)
     deliverers = [_deliverer("callbacks", [Channel.CALLBACK], callbacks, CALLS_AT_ONCE, store, wakes)]
     bridge = Bridge(phases=[], servers=[])
-    checks: dict[str, HealthCheck] = {"store": _store_check(store)}
+    checks: dict[str, HealthCheck] = {"store": _store_check(store), "crews": _crews_check(crews)}
     doors: list[Service] = []
     links: list[Service] = []
     if settings.amqp is not None:
@@ -258,7 +225,9 @@ def _steps(settings: Settings, store: SqlStore, crews: Mapping[str, Crew], wakes
         kickoff_wake, poll_wake = wakes[f"kickoff-{name}"].set, wakes[f"poll-{name}"].set
         kickoff = Kickoff(crew, store, time.time, poll_wake, wakes.deliver)
         poll = Poll(crew, store, time.time, kickoff_wake, wakes.deliver)
+        probe = Probe(crew, time.time, kickoff_wake, poll_wake)
         workers += [_worker(kickoff, POSTS_AT_ONCE, wakes), _worker(poll, LOOKS_AT_ONCE, wakes)]
+        workers.append(_worker(probe, 1, wakes))
     return workers
 
 
@@ -279,7 +248,12 @@ async def _crews(settings: Settings, counters: Counters, stack: AsyncExitStack) 
         api = HttpCrewApi(crew.url, crew.token.get_secret_value(), crew.requests_per_second, kickoffs, looks)
         policy = _policy(crew, results_exchange=settings.amqp is not None)
         crews[name] = Crew(name, CountedCrewApi(api, name, counters), policy, crew.max_running)
+        counters.paused.labels(name).set_function(partial(_is_closed, crews[name]))
     return crews
+
+
+def _is_closed(crew: Crew) -> bool:
+    return crew.gate.closed
 
 
 def _policy(crew: CrewSettings, *, results_exchange: bool) -> CrewPolicy:
@@ -334,6 +308,18 @@ def _store_check(store: SqlStore) -> HealthCheck:
         except StoreUnavailable:
             return Health(ok=False, detail="cannot be read")
         return Health(ok=True, detail="readable")
+
+    return check
+
+
+def _crews_check(crews: Mapping[str, Crew]) -> HealthCheck:
+    """Always ok: a crew that cannot be used is no reason to take the bridge out of service."""
+
+    async def check() -> Health:
+        closed = [
+            f"{name} paused: {crew.gate.reason.partition(':')[0]}" for name, crew in crews.items() if _is_closed(crew)
+        ]
+        return Health(ok=True, detail="; ".join(closed) or "all usable")
 
     return check
 

@@ -122,6 +122,14 @@ class Store(Protocol):
         """How many runs per state and deliveries per state, under `runs` and `deliveries`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether one part works, in a few words that tell no host and no secret."""
+
+    ok: bool
+    detail: str
+
+
 class CrewApi(Protocol):
     """One deployed crew's HTTP API. Every outcome is a value; nothing is raised for what the network does."""
 
@@ -133,6 +141,9 @@ class CrewApi(Protocol):
 
     async def status(self, kickoff_id: str) -> StatusAnswer:
         """Look at an execution."""
+
+    async def probe(self) -> Health:
+        """Whether the crew can be used, found out without cost."""
 
 
 class Sender(Protocol):
@@ -171,14 +182,6 @@ class Service(Protocol):
 
     def stop(self) -> None:
         """Take nothing new, finish what is in hand, then let `run` return."""
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """Whether one part works, in a few words that tell no host and no secret."""
-
-    ok: bool
-    detail: str
 
 
 HealthCheck = Callable[[], Awaitable[Health]]

@@ -8,6 +8,7 @@ from bridge.core import lifecycle
 from bridge.core.answers import KickoffAnswer, Running, Started, StatusAnswer
 from bridge.core.delivering import Confirmed, DeliveryAnswer
 from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, KickoffRequest, Run
+from bridge.ports import Health
 
 NOW = 1_800_000_000.0
 KICKOFF_ID = "5b0f6c1e-93a4-4d0c-8f3b-d1e2c3b4a596"
@@ -73,6 +74,10 @@ class FakeCrewApi:
     bodies: list[dict[str, Any]] = field(default_factory=list)
     looks: list[str] = field(default_factory=list)
     turns: int = 0
+    usable: bool = True
+
+    async def probe(self) -> Health:
+        return Health(ok=self.usable, detail="asked")
 
     async def turn(self) -> None:
         self.turns += 1

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from bridge.core.answers import KickoffAnswer, StatusAnswer
 from bridge.core.delivering import DeliveryAnswer
 from bridge.core.model import Delivery
-from bridge.ports import CrewApi, Sender
+from bridge.ports import CrewApi, Health, Sender
 
 
 class Counters:
@@ -19,6 +19,9 @@ class Counters:
         )
         self.looks = Counter(
             "kickoff_bridge_looks", "Looks at a status by what they came to", ["crew", "answer"], registry=registry
+        )
+        self.paused = Gauge(
+            "kickoff_bridge_crew_paused", "1 while a crew cannot be used and is probed", ["crew"], registry=registry
         )
         self.attempts = Counter(
             "kickoff_bridge_delivery_attempts",
@@ -51,6 +54,10 @@ class CountedCrewApi:
         answer = await self._api.status(kickoff_id)
         self._counters.looks.labels(self._crew, type(answer).__name__).inc()
         return answer
+
+    async def probe(self) -> Health:
+        """Whether the crew can be used."""
+        return await self._api.probe()
 
 
 class CountedSender:

@@ -132,7 +132,9 @@ class NoAnswer:
     after: float | None = None
 
 
-StatusAnswer = Pending | Running | WaitingForHuman | Succeeded | Failed | NotFound | Unknown | NoAnswer
+StatusAnswer = (
+    Pending | Running | WaitingForHuman | Succeeded | Failed | NotFound | Unknown | NoAnswer | CrewUnavailable
+)
 
 _PENDING = frozenset({"pending", "queued", "received", "scheduled", "task_is_pending"})
 _RUNNING = frozenset(
@@ -162,9 +164,7 @@ def read_kickoff(reply: Reply) -> KickoffAnswer:
     text = _message(reply.body)
     if 200 <= reply.code < 300:
         return _read_kickoff_id(reply.body)
-    if _speaks_of_quota(reply.code, text):
-        return CrewUnavailable(f"HTTP {reply.code}: {text}")
-    if reply.code in {401, 403, 404}:
+    if reply.code == 404 or _turned_away(reply.code, text):
         return CrewUnavailable(f"HTTP {reply.code}: {text}")
     if reply.code in _DEFINITE_REFUSALS or 300 <= reply.code < 400:
         return Refused(f"HTTP {reply.code}: {text}")
@@ -179,8 +179,7 @@ def read_status(reply: Reply) -> StatusAnswer:
     if reply.code == 404:
         return NotFound()
     if not 200 <= reply.code < 300:
-        after = parse_retry_after(reply.retry_after, reply.date)
-        return NoAnswer(f"HTTP {reply.code}: {_message(reply.body)}", after)
+        return _no_status(reply)
     body = _json_object(reply.body)
     if body is None:
         return Unknown("the answer is not a JSON object")
@@ -202,8 +201,17 @@ def _read_kickoff_id(body: bytes) -> KickoffAnswer:
     return Started(str(kickoff_id))
 
 
-def _speaks_of_quota(code: int, text: str) -> bool:
-    """A refusal over the plan's quota. Its code was never seen; 422 is about inputs, one of which may be a quota."""
+def _no_status(reply: Reply) -> StatusAnswer:
+    text = _message(reply.body)
+    if _turned_away(reply.code, text):
+        return CrewUnavailable(f"HTTP {reply.code}: {text}")
+    return NoAnswer(f"HTTP {reply.code}: {text}", parse_retry_after(reply.retry_after, reply.date))
+
+
+def _turned_away(code: int, text: str) -> bool:
+    """A wrong token, or the plan's quota. The quota's code was never seen; 422 is about inputs, one may be a quota."""
+    if code in {401, 403}:
+        return True
     return 400 <= code < 500 and code != 422 and any(phrase in text.lower() for phrase in _QUOTA)
 
 

@@ -79,7 +79,7 @@ def on_kickoff(run: Run, answer: answers.KickoffAnswer, policy: CrewPolicy, now:
         case answers.NotStarted(_, after):
             return Decision(_not_started(run, schedule.kickoff_again(run.run_id, run.attempt, now, after)))
         case answers.CrewUnavailable():
-            return Decision(_not_started(run, now + schedule.CREW_PAUSE))
+            return Decision(_not_started(run, now))  # the crew's gate is what holds it
         case answers.InDoubt():
             return _to_doubt(run, policy, now)
         case _:
@@ -190,7 +190,7 @@ def _remember(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, as
     errors = watch.errors + 1 if isinstance(answer, answers.NoAnswer) else 0
     watch = replace(watch, polls=watch.polls + 1, errors=errors)
     match answer:
-        case answers.NoAnswer():
+        case answers.NoAnswer() | answers.CrewUnavailable():
             return watch
         case answers.NotFound():
             started_at = watch.started_at or (asked_at if policy.human_input else None)
@@ -220,7 +220,7 @@ def _lost(seen: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, now: fl
 def _overdue(seen: Watch, answer: answers.StatusAnswer, asked_at: float) -> bool:
     """A look made after the deadline said "not over"; no statement at all does not count."""
     passed = seen.deadline_at is not None and asked_at >= seen.deadline_at
-    return passed and not isinstance(answer, answers.NoAnswer)
+    return passed and not isinstance(answer, answers.NoAnswer | answers.CrewUnavailable)
 
 
 def _tasks_done(progress: Any) -> int | None:

@@ -16,7 +16,6 @@ STEADY_INTERVAL = 5.0  # seconds between looks, held between the crew's poll.min
 MAX_RETRY_AFTER = 86_400.0
 MAX_KICKOFF_DELAY = 60.0
 QUARANTINE = 600.0  # a second POST only when a stuck first one can no longer be about to leave
-CREW_PAUSE = 60.0
 
 MINUTE, HOUR = 60.0, 3600.0
 _CALLBACK_DELAYS = (

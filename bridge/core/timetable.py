@@ -5,6 +5,7 @@ cheaper than searching for it.
 """
 
 import heapq
+from dataclasses import replace
 
 from bridge.core.model import Watch
 
@@ -28,6 +29,11 @@ class Timetable:
         self._watches[watch.run_id] = watch
         self._due[watch.run_id] = due
         heapq.heappush(self._heap, (due, watch.run_id))
+
+    def put_off_deadlines(self, seconds: float) -> None:
+        """Every followed run gets so much more time, because nothing could be seen for so long."""
+        for run_id, watch in self._watches.items():
+            self._watches[run_id] = replace(watch, deadline=watch.deadline + seconds)
 
     def next_due(self) -> float | None:
         """When the next look is due; None while nothing is followed."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import structlog
 
 from bridge.core import lifecycle, schedule
+from bridge.core.answers import CrewUnavailable, KickoffAnswer
 from bridge.core.crew_call import kickoff_body
 from bridge.core.errors import Stale
 from bridge.core.model import Run, State
@@ -29,15 +30,25 @@ class Kickoff:
 
     async def claim(self, room: int) -> Sequence[Run]:
         """Accepted runs that the crew has a free place for."""
-        return await self._store.claim_accepted(self._crew.name, room, self._crew.max_running, self._clock())
+        room = self._crew.gate.room(room)
+        if not room:
+            return []
+        claimed = await self._store.claim_accepted(self._crew.name, room, self._crew.max_running, self._clock())
+        self._crew.gate.take(len(claimed))
+        return claimed
 
     async def handle(self, run: Run) -> None:
         """Mark, POST, write down the answer. The mark is durable before the first byte can leave."""
         await self._crew.api.turn()
-        starting = await self._store.settle(lifecycle.begin(run, self._clock()))
+        try:
+            starting = await self._store.settle(lifecycle.begin(run, self._clock()))
+        except Stale:
+            self._crew.gate.give_back()
+            raise
         answer = await self._crew.api.kickoff(kickoff_body(starting, self._crew.policy))
         decision = lifecycle.on_kickoff(starting, answer, self._crew.policy, self._clock())
         log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, answer=type(answer).__name__)
+        self._mind_gate(answer)
         try:
             self._follow(await self._store.settle(decision))
         except Stale:
@@ -48,6 +59,13 @@ class Kickoff:
     def pause(self) -> float:
         """Seconds until the next claim."""
         return TICK
+
+    def _mind_gate(self, answer: KickoffAnswer) -> None:
+        if isinstance(answer, CrewUnavailable):
+            if self._crew.gate.close(answer.reason, self._clock()):
+                log.error("crew_paused", crew=self._crew.name, reason=answer.reason)
+        elif self._crew.gate.answered():
+            log.info("crew_resumed", crew=self._crew.name)
 
     def _follow(self, run: Run) -> None:
         if run.state is State.RUNNING:

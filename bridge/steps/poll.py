@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import structlog
 
 from bridge.core import lifecycle, schedule
-from bridge.core.answers import NoAnswer, StatusAnswer
+from bridge.core.answers import CrewUnavailable, NoAnswer, StatusAnswer
 from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.model import State, Watch
 from bridge.ports import Clock, Store, Wake
@@ -30,13 +30,15 @@ class Poll:
 
     async def claim(self, room: int) -> Sequence[Watch]:
         """The runs whose time has come."""
-        return self._crew.timetable.take_due(self._clock(), room)
+        return [] if self._crew.gate.closed else self._crew.timetable.take_due(self._clock(), room)
 
     async def handle(self, watch: Watch) -> None:
         """Look once; write only what is news; note when to look again."""
         await self._crew.api.turn()
         asked_at = self._clock()
         answer = await self._crew.api.status(watch.kickoff_id)
+        if isinstance(answer, CrewUnavailable) and self._crew.gate.close(answer.reason, asked_at):
+            log.error("crew_paused", crew=self._crew.name, reason=answer.reason)
         seen, news = lifecycle.look(watch, answer, self._crew.policy, asked_at)
         try:
             following = await self._write_down(seen, answer, asked_at) if news else True
@@ -50,7 +52,7 @@ class Poll:
     def pause(self) -> float:
         """Seconds until the next look is due."""
         due = self._crew.timetable.next_due()
-        return TICK if due is None else due - self._clock()
+        return TICK if due is None or self._crew.gate.closed else due - self._clock()
 
     async def _write_down(self, seen: Watch, answer: StatusAnswer, asked_at: float) -> bool:
         """Whether the run is to be followed further."""

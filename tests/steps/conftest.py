@@ -22,6 +22,7 @@ from bridge.steps.deliver import Deliver
 from bridge.steps.doubt import Doubt
 from bridge.steps.kickoff import Kickoff
 from bridge.steps.poll import Poll
+from bridge.steps.probe import Probe
 from bridge.steps.recover import Recover
 from bridge.steps.sweep import Sweep
 from tests.fakes import NOW, FakeCrewApi, FakeSender, HandClock, Ids, Spy, Wakes, a_request
@@ -69,6 +70,10 @@ class Bench:
     @property
     def poll(self) -> Poll:
         return Poll(self.crew, self.store, self.clock, self.wakes["kickoff"], self.wakes["deliver"])
+
+    @property
+    def probe(self) -> Probe:
+        return Probe(self.crew, self.clock, self.wakes["kickoff"], self.wakes["poll"])
 
     @property
     def doubt(self) -> Doubt:

@@ -3,9 +3,7 @@
 import asyncio
 from typing import Any
 
-import pytest
-
-from bridge.core.answers import CrewUnavailable, InDoubt, NotStarted, Refused, Started
+from bridge.core.answers import InDoubt, NotStarted, Refused, Started
 from bridge.core.model import State
 from tests.fakes import NOW
 from tests.steps.conftest import Bench
@@ -48,9 +46,8 @@ async def test_a_refused_run_fails_and_its_event_is_on_its_way(bench: Bench):
     assert bench.wakes["deliver"].calls == [""]
 
 
-@pytest.mark.parametrize("answer", [NotStarted("HTTP 503", after=30.0), CrewUnavailable("HTTP 401")])
-async def test_what_was_not_started_is_tried_again_when_it_is_due(bench: Bench, answer: NotStarted | CrewUnavailable):
-    bench.api.kickoff_answers = [answer]
+async def test_what_was_not_started_is_tried_again_when_it_is_due(bench: Bench):
+    bench.api.kickoff_answers = [NotStarted("HTTP 503", after=30.0)]
     run = await bench.started()
     assert (run.state, run.owner) == (State.ACCEPTED, None)
     assert run.due_at is not None

@@ -269,10 +269,15 @@ def test_404_is_not_found(body: Any):
     assert read_status(said(body, 404)) == NotFound()
 
 
-@pytest.mark.parametrize("code", [100, 301, 302, 400, 401, 403, 405, 409, 422, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("code", [100, 301, 302, 400, 405, 409, 422, 429, 500, 502, 503, 504])
 def test_any_other_code_says_nothing_about_the_execution(code: int):
     body = {"state": "SUCCESS", "detail": "not now"}
     assert read_status(said(body, code, retry_after="40")) == NoAnswer(f"HTTP {code}: not now", 40.0)
+
+
+@pytest.mark.parametrize(("code", "text"), [(401, "Not authenticated"), (403, "no"), (429, "Monthly execution limit")])
+def test_a_look_that_is_turned_away_is_the_crews_trouble(code: int, text: str):
+    assert read_status(said({"detail": text}, code)) == CrewUnavailable(f"HTTP {code}: {text}")
 
 
 @pytest.mark.parametrize("code", [201, 202, 206])

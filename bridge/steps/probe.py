@@ -1,0 +1,42 @@
+"""Step 8: find out when a closed crew can be used again."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from bridge.ports import Clock, Wake
+from bridge.steps.crew import Crew
+
+TICK = 1.0
+
+log = structlog.get_logger()
+
+
+class Probe:
+    """Asks a closed crew for its inputs, which costs nothing, once a minute."""
+
+    def __init__(self, crew: Crew, clock: Clock, wake_kickoff: Wake, wake_poll: Wake) -> None:
+        self.name = f"probe-{crew.name}"
+        self._crew = crew
+        self._clock = clock
+        self._wake_kickoff = wake_kickoff
+        self._wake_poll = wake_poll
+
+    async def claim(self, room: int) -> Sequence[Crew]:
+        """The crew, when it is closed and a probe is due."""
+        gate = self._crew.gate
+        return [self._crew] if room and gate.closed and self._clock() >= gate.probe_at else []
+
+    async def handle(self, crew: Crew) -> None:
+        """Probe; when the crew answers, looks go on, deadlines are put off, and one kickoff is tried."""
+        found = await crew.api.probe()
+        stood_still = crew.gate.probed(ok=found.ok, now=self._clock())
+        log.info("crew_probed", crew=crew.name, ok=found.ok, detail=found.detail)
+        if stood_still:
+            crew.timetable.put_off_deadlines(stood_still)
+            self._wake_kickoff()
+            self._wake_poll()
+
+    def pause(self) -> float:
+        """Seconds until the next claim."""
+        return TICK
