@@ -33,6 +33,7 @@ from bridge.adapters.http_api import RunsApi
 from bridge.adapters.http_auth import Client, Clients, Role, digest
 from bridge.adapters.http_ops import OpsApi
 from bridge.adapters.http_server import HttpServer, Listen, servers
+from bridge.adapters.http_steering import SteeringApi
 from bridge.adapters.metrics import CountedCrewApi, CountedSender, Counters
 from bridge.adapters.store import SqlStore, migrate_store, open_store, probe_store
 from bridge.core.callback_url import CallbackRules
@@ -47,9 +48,11 @@ from bridge.steps.crew import Crew
 from bridge.steps.deliver import Deliver
 from bridge.steps.doubt import Doubt
 from bridge.steps.kickoff import Kickoff
+from bridge.steps.late import Late
 from bridge.steps.poll import Poll
 from bridge.steps.probe import Probe
 from bridge.steps.recover import Recover
+from bridge.steps.steer import SteerRun
 from bridge.steps.sweep import Sweep
 from bridge.supervisor import Supervisor
 from bridge.worker import Worker
@@ -79,6 +82,11 @@ class Wakes:
     def poll(self, crew: str) -> None:
         """The timetable has changed."""
         self._events[f"poll-{crew}"].set()
+
+    def recovery(self) -> None:
+        """There may be a run that nobody follows, or an execution that is to be stopped."""
+        for name in ("recover", "late"):
+            self._events[name].set()
 
     def deliver(self) -> None:
         """There may be something to deliver."""
@@ -191,7 +199,9 @@ def _assemble(
         checks |= {"broker_in": consumer.health, "broker_out": publisher.health}
     clients = _clients(settings)
     ops = OpsApi(checks, lambda: bridge.draining, store, registry)
-    bridge.servers = servers(_listen(settings), RunsApi(accept, store, clients).routes(), ops.routes(), clients)
+    steer = SteerRun(crews, store, time.time, wakes.kickoff, wakes.deliver, wakes.recovery)
+    routes = [*RunsApi(accept, store, clients).routes(), *SteeringApi(steer, store, clients).routes()]
+    bridge.servers = servers(_listen(settings), routes, ops.routes(), clients)
     bridge.phases = [[*doors, *bridge.servers[:1]], _steps(settings, store, crews, wakes), deliverers, links]
     bridge.phases.append([*bridge.servers[1:]])
     return bridge
@@ -220,6 +230,7 @@ def _steps(settings: Settings, store: SqlStore, crews: Mapping[str, Crew], wakes
         _worker(Sweep(store, time.time, settings.store.retention), 1, wakes),
         _worker(Recover(crews, store, time.time, wakes.poll), 100, wakes),
         _worker(Doubt(crews, store, time.time, wakes.deliver), 10, wakes),
+        _worker(Late(crews, store, time.time, wakes.deliver), 10, wakes),
     ]
     for name, crew in crews.items():
         kickoff_wake, poll_wake = wakes[f"kickoff-{name}"].set, wakes[f"poll-{name}"].set

@@ -7,6 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from bridge.core.answers import KickoffAnswer, StatusAnswer
 from bridge.core.delivering import DeliveryAnswer
 from bridge.core.model import Channel, Decision, Delivery, Envelope, KickoffRequest, Run, State
+from bridge.core.steering import Steering
 
 Item = TypeVar("Item")
 
@@ -52,6 +53,13 @@ class RefusedMessage:
 
 Refuse = Callable[[RefusedMessage], Awaitable[None]]
 """Stores a refused message for the dead queue, and the notice to its sender. Raises `StoreUnavailable`."""
+
+
+Steer = Callable[[str, Steering, str], Awaitable[Run]]
+"""Cancels a run, or decides about one in doubt, for a named somebody; gives back the run as it is then.
+
+Raises `RequestRefused`, `PostUnderWay`, `StoreUnavailable`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +152,9 @@ class CrewApi(Protocol):
 
     async def probe(self) -> Health:
         """Whether the crew can be used, found out without cost."""
+
+    async def stop(self, kickoff_id: str) -> bool:
+        """Ask for an execution to be stopped, which not every deployment can; whether it was."""
 
 
 class Sender(Protocol):

@@ -75,6 +75,11 @@ class FakeCrewApi:
     looks: list[str] = field(default_factory=list)
     turns: int = 0
     usable: bool = True
+    stopped: list[str] = field(default_factory=list)
+
+    async def stop(self, kickoff_id: str) -> bool:
+        self.stopped.append(kickoff_id)
+        return False
 
     async def probe(self) -> Health:
         return Health(ok=self.usable, detail="asked")

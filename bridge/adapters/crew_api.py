@@ -92,6 +92,16 @@ class HttpCrewApi:
             return NoAnswer(_say(error))
         return Unknown("the answer is too large") if reply is None else answers.read_status(reply)
 
+    async def stop(self, kickoff_id: str) -> bool:
+        """`POST /stop/{kickoff_id}`, which only some deployments have; never an error."""
+        assert answers.usable_kickoff_id(kickoff_id)
+        try:
+            request = self._looks.post(f"{self._url}/stop/{kickoff_id}", headers=self._headers, allow_redirects=False)
+            async with request as response:
+                return response.status == 200
+        except _WEATHER:
+            return False
+
     async def probe(self) -> Health:
         """Whether the crew answers `GET /inputs` with this token; its root path answers 404 even when all is well."""
         try:

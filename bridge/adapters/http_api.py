@@ -18,7 +18,6 @@ from bridge.ports import Accept, RunFilter, Store
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 _LIST_PARAMETERS = frozenset({"state", "crew", "limit", "cursor"})
-_RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class RunsApi:
@@ -69,14 +68,8 @@ class RunsApi:
             return None
 
     async def _show(self, http: web.Request, client: Client) -> web.Response:
-        run = await self._visible(http.match_info["run_id"], client)
+        run = await http_views.visible_run(self._store, client, http.match_info["run_id"])
         return respond(http_views.run_with_deliveries(run, await self._store.deliveries_of(run.run_id)))
-
-    async def _visible(self, run_id: str, client: Client) -> Run:
-        run = await self._store.load(run_id) if _RUN_ID.fullmatch(run_id) else None
-        if run is None or not client.may_see(run):
-            raise RequestRefused("unknown_run", "no run has this id")
-        return run
 
     async def _list(self, http: web.Request, client: Client) -> web.Response:
         asked = _list_parameters(http)
@@ -140,6 +133,6 @@ def _limit(text: str | None) -> int:
 
 
 def _cursor(text: str | None) -> str | None:
-    if text is not None and not _RUN_ID.fullmatch(text):
+    if text is not None and not http_views.RUN_ID.fullmatch(text):
         raise http_problem.parameter("cursor", "must be the next_cursor of another list")
     return text

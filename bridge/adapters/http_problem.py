@@ -9,7 +9,7 @@ import orjson
 import structlog
 from aiohttp import hdrs, web
 
-from bridge.core.errors import RequestRefused, StoreUnavailable
+from bridge.core.errors import PostUnderWay, RequestRefused, Stale, StoreUnavailable
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -29,6 +29,8 @@ _REFUSALS = {
     "callback_not_allowed": (422, "The callback URL is not allowed"),
     "unknown_run": (404, "There is no such run"),
     "not_waiting": (409, "The run does not wait for an answer"),
+    "not_in_doubt": (409, "The run is not in doubt"),
+    "run_is_over": (409, "The run has ended"),
 }
 
 log = structlog.get_logger()
@@ -89,7 +91,11 @@ def of(error: Exception) -> Problem | None:
             return error
         case RequestRefused():
             return _refused(error)
-        case StoreUnavailable():
+        case PostUnderWay():
+            return Problem(
+                409, "post_under_way", "A POST is under way", str(error), headers={hdrs.RETRY_AFTER: str(RETRY_SECONDS)}
+            )
+        case StoreUnavailable() | Stale():
             return plain(503, "the store is away; nothing was stored", {hdrs.RETRY_AFTER: str(RETRY_SECONDS)})
         case web.HTTPException():
             return plain(error.status, headers={k: v for k, v in error.headers.items() if k == hdrs.ALLOW})

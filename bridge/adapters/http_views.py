@@ -1,11 +1,25 @@
-"""How runs and deliveries look in answers."""
+"""How runs and deliveries look in answers, and who may see them."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
+from bridge.adapters.http_auth import Client
 from bridge.core import events
+from bridge.core.errors import RequestRefused
 from bridge.core.model import Channel, Delivery, DeliveryState, Destination, Run, State
+from bridge.ports import Store
+
+RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+async def visible_run(store: Store, client: Client, run_id: str) -> Run:
+    """The run, if this client may see it; one that it may not see does not exist for it (`unknown_run`)."""
+    run = await store.load(run_id) if RUN_ID.fullmatch(run_id) else None
+    if run is None or not client.may_see(run):
+        raise RequestRefused("unknown_run", "no run has this id")
+    return run
 
 
 def accepted(run: Run) -> dict[str, Any]:

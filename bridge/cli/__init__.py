@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-runs = typer.Typer(help="Look at runs of a running bridge.", no_args_is_help=True)
+runs = typer.Typer(help="Look at runs of a running bridge, and steer them.", no_args_is_help=True)
 
 app.command()(daemon.run)
 app.command()(demo.demo)
@@ -27,6 +27,8 @@ app.command()(client.send)
 app.add_typer(runs, name="runs")
 runs.command("list")(client.list_runs)
 runs.command("show")(client.show_run)
+runs.command("cancel")(client.cancel_run)
+runs.command("resolve")(client.resolve_run)
 app.command()(daemon.migrate)
 
 

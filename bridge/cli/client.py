@@ -96,6 +96,49 @@ def show_run(
     _show(_run(_call(_address(url, config), _token(token), lambda bridge: bridge.run(run_id))), as_json)
 
 
+def cancel_run(
+    run_id: Annotated[str, typer.Argument(help="The run's id.")],
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    config: Config = None,
+) -> None:
+    """End a run for its producer now; the execution is asked to stop where the crew API can do that."""
+    _steer(run_id, "cancel", {}, as_json, url, token, config)
+
+
+def resolve_run(
+    run_id: Annotated[str, typer.Argument(help="The run's id.")],
+    retry: Annotated[bool, typer.Option("--retry", help="Start it again; you answer for a second execution.")] = False,
+    adopt: Annotated[str | None, typer.Option(metavar="ID", help="This kickoff id is its execution.")] = None,
+    abandon: Annotated[bool, typer.Option("--abandon", help="Give it up: it ends as failed.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    config: Config = None,
+) -> None:
+    """Decide about a run in doubt: exactly one of --retry, --adopt, --abandon."""
+    chosen = [
+        body
+        for wanted, body in (
+            (retry, {"action": "retry"}),
+            (adopt is not None, {"action": "adopt", "kickoff_id": adopt}),
+            (abandon, {"action": "abandon"}),
+        )
+        if wanted
+    ]
+    if len(chosen) != 1:
+        raise CommandFailed(Exit.USAGE, "give exactly one of --retry, --adopt ID, --abandon")
+    _steer(run_id, "resolve", chosen[0], as_json, url, token, config)
+
+
+def _steer(
+    run_id: str, verb: str, body: Json, as_json: bool, url: str | None, token: str | None, config: Path | None
+) -> None:
+    address, secret = _address(url, config), _token(token)
+    _show(_run(_call(address, secret, lambda bridge: bridge.steer(run_id, verb, body))), as_json)
+
+
 async def _send(url: str, token: str | None, body: Json, key: str | None, wait: bool) -> Json:
     console = Console(stderr=True)
     async with connected(url, token) as bridge:

@@ -28,6 +28,10 @@ class BridgeClient:
         """One run with its deliveries."""
         return await self._call("GET", f"/v1/runs/{run_id}")
 
+    async def steer(self, run_id: str, verb: str, body: Json) -> Json:
+        """Cancel a run, or decide about one in doubt."""
+        return await self._call("POST", f"/v1/runs/{run_id}/{verb}", data=orjson.dumps(body))
+
     async def runs(self, query: Mapping[str, str]) -> Json:
         """A page of runs, newest first."""
         return await self._call("GET", "/v1/runs", params=query)

@@ -155,7 +155,8 @@ _SUCCEEDED = frozenset({"success", "succeeded", "completed", "complete", "finish
 _FAILED = frozenset({"failed", "failure", "error", "errored", "timeout", "timed_out"})
 _STOPPED = frozenset({"revoked", "cancelled", "canceled", "stopped", "aborted"})
 _NOT_FOUND = frozenset({"not_found", "notfound"})
-_QUOTA = ("monthly execution limit", "execution limit reached", "quota", "limit reached")
+_QUOTA = ("monthly execution limit", "execution limit reached", "quota")
+_LIMIT = "limit reached"  # of the plan; a rate limit passes by itself
 _DEFINITE_REFUSALS = frozenset({400, 405, 409, 413, 415, 422})
 
 
@@ -212,7 +213,9 @@ def _turned_away(code: int, text: str) -> bool:
     """A wrong token, or the plan's quota. The quota's code was never seen; 422 is about inputs, one may be a quota."""
     if code in {401, 403}:
         return True
-    return 400 <= code < 500 and code != 422 and any(phrase in text.lower() for phrase in _QUOTA)
+    said = text.lower()
+    quota = any(phrase in said for phrase in _QUOTA) or (_LIMIT in said and "rate" not in said)
+    return 400 <= code < 500 and code != 422 and quota
 
 
 def _read_state(body: Mapping[str, Any]) -> StatusAnswer:

@@ -2,6 +2,7 @@
 
 BridgeError
 ├── RequestRefused      change the request; sending it again as it is will not help
+├── PostUnderWay        try again in a moment; nothing can be decided about the run just now
 ├── StoreUnavailable    try again later; nothing was stored
 ├── StoreDamaged        stop and restore the store; going on could start a paid run twice
 ├── StoreInUse          another process holds the store; only one may
@@ -25,6 +26,8 @@ RefusalCode = Literal[
     "callback_not_allowed",
     "unknown_run",
     "not_waiting",
+    "not_in_doubt",
+    "run_is_over",
 ]
 
 
@@ -41,6 +44,10 @@ class RequestRefused(BridgeError):
         self.code: RefusalCode = code
         self.detail = detail
         self.field = field
+
+
+class PostUnderWay(BridgeError):
+    """A POST to the crew is under way for this run, and its answer must be waited for."""
 
 
 class StoreUnavailable(BridgeError):

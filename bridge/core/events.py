@@ -13,6 +13,7 @@ from bridge.core.model import Channel, CrewPolicy, Delivery, Destination, Event,
 
 CONTENT_TYPE = "application/cloudevents+json"
 IN_DOUBT = "run.in_doubt"
+LATE_RESULT = "run.late_result"
 REJECTED = "request.rejected"
 DEAD_LETTER = "dead_letter"
 

@@ -50,6 +50,10 @@ LOST_LOOKS = 5  # looks in a row that must not find the execution,
 LOST_AFTER = 60.0  # and seconds since it was last known to exist, before it counts as lost
 
 
+STILL_WATCHED = frozenset({State.TIMED_OUT, State.CANCELLED})
+"""Final states whose execution may go on, and end, after all."""
+
+
 def accept(request: KickoffRequest, envelope: Envelope, run_id: str, now: float) -> Run:
     """A new run for a request that passed every check."""
     return Run(
@@ -100,13 +104,49 @@ def on_doubt_unresolved(run: Run, policy: CrewPolicy, now: float) -> Decision:
         case DoubtPolicy.HOLD:
             return Decision(replace(run, due_at=None, owner=None), notice)
         case DoubtPolicy.RETRY:
-            return Decision(_move(run, State.ACCEPTED, due_at=now, owner=None), notice)
+            return Decision(accept_again(run, now), notice)
         case DoubtPolicy.FAIL:
-            error = RunError("abandoned", "whether the execution was started could not be found out")
-            ended = _finish(run, State.FAILED, Outcome(error=error), policy, now)
+            ended = on_abandoned(run, "whether the execution was started could not be found out", policy, now)
             return replace(ended, deliveries=notice + ended.deliveries)
         case _:
             assert_never(policy.in_doubt)
+
+
+def accept_again(run: Run, now: float) -> Run:
+    """A run in doubt is to be started once more: by its crew's policy, or by an operator."""
+    return _move(run, State.ACCEPTED, due_at=now, owner=None)
+
+
+def on_abandoned(run: Run, why: str, policy: CrewPolicy, now: float) -> Decision:
+    """A run in doubt is given up."""
+    return _finish(run, State.FAILED, Outcome(error=RunError("abandoned", why)), policy, now)
+
+
+def on_evidence(run: Run, kickoff_id: str, policy: CrewPolicy, now: float) -> Decision:
+    """The execution of a run is known after all; the run goes on as if its POST had been answered.
+
+    Left without an owner, so that whoever recovers runs takes it up.
+    """
+    running = _move(run, State.RUNNING, kickoff_id=kickoff_id, due_at=None, owner=None)
+    return _with_extra_event(running, "started", policy, now)
+
+
+def on_cancelled(run: Run, policy: CrewPolicy, now: float) -> Decision:
+    """The producer or an operator wants no more of it."""
+    return _finish(run, State.CANCELLED, Outcome(error=RunError("cancelled", "cancelled on request")), policy, now)
+
+
+def on_late_look(run: Run, answer: answers.StatusAnswer, policy: CrewPolicy, now: float) -> Decision:
+    """A run that was given up on is looked at once more: tell if its execution has ended after all, once."""
+    match answer:
+        case answers.Succeeded(result, result_json, usage, _):
+            late = Outcome(result, result_json, usage)
+        case answers.Failed(message):
+            late = Outcome(error=RunError("execution_failed", message))
+        case _:
+            return Decision(replace(run, owner=None, due_at=schedule.next_late_look(run, now)))
+    told = events.about(replace(run, outcome=late), events.LATE_RESULT, policy, now)
+    return Decision(replace(run, owner=None, due_at=None), told)
 
 
 def look(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_at: float) -> tuple[Watch, bool]:
@@ -176,7 +216,8 @@ def _to_doubt(run: Run, policy: CrewPolicy, now: float) -> Decision:
 
 
 def _finish(run: Run, state: State, outcome: Outcome, policy: CrewPolicy, now: float) -> Decision:
-    ended = _move(run, state, outcome=outcome, finished_at=now, due_at=None, owner=None)
+    late = now if state in STILL_WATCHED and run.kickoff_id is not None else None
+    ended = _move(run, state, outcome=outcome, finished_at=now, due_at=late, owner=None)
     return Decision(ended, events.about(ended, f"run.{state}", policy, now))
 
 

@@ -10,7 +10,7 @@ dice would.
 import hashlib
 from email.utils import parsedate_to_datetime
 
-from bridge.core.model import Channel, CrewPolicy, Watch
+from bridge.core.model import Channel, CrewPolicy, Run, Watch
 
 STEADY_INTERVAL = 5.0  # seconds between looks, held between the crew's poll.min and poll.max
 MAX_RETRY_AFTER = 86_400.0
@@ -18,6 +18,7 @@ MAX_KICKOFF_DELAY = 60.0
 QUARANTINE = 600.0  # a second POST only when a stuck first one can no longer be about to leave
 
 MINUTE, HOUR = 60.0, 3600.0
+LATE_FIRST, LATE_FOR = MINUTE, 24 * HOUR
 _CALLBACK_DELAYS = (
     5.0,
     5 * MINUTE,
@@ -64,6 +65,13 @@ def doubt_ends(policy: CrewPolicy, now: float) -> float:
     """When evidence has been waited for long enough; longer where a second POST would follow."""
     wait = policy.in_doubt_after
     return now + (max(wait, QUARANTINE) if policy.in_doubt == "retry" else wait)
+
+
+def next_late_look(run: Run, now: float) -> float | None:
+    """When to look again at the execution of a run that is over: rarer and rarer, for a day."""
+    assert run.finished_at is not None
+    age = now - run.finished_at
+    return None if age > LATE_FOR else now + min(max(age, LATE_FIRST), HOUR)
 
 
 def deliver_again(delivery_id: str, channel: Channel, attempts: int, now: float, after: float | None) -> float | None:

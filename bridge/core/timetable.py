@@ -30,6 +30,11 @@ class Timetable:
         self._due[watch.run_id] = due
         heapq.heappush(self._heap, (due, watch.run_id))
 
+    def drop(self, run_id: str) -> None:
+        """Look at this run no more."""
+        self._watches.pop(run_id, None)
+        self._due.pop(run_id, None)
+
     def put_off_deadlines(self, seconds: float) -> None:
         """Every followed run gets so much more time, because nothing could be seen for so long."""
         for run_id, watch in self._watches.items():

@@ -141,7 +141,17 @@ async def test_an_execution_under_way_and_one_that_nobody_knows(api: Api, sandbo
 async def test_missing_inputs_are_refused_and_a_wrong_token_is_the_crews_trouble(api: Api, sandbox: str):
     assert isinstance(await (await api(sandbox)).kickoff({"inputs": {}}), Refused)
     assert isinstance(await (await api(sandbox, "wrong")).kickoff(BODY), CrewUnavailable)
-    assert isinstance(await (await api(sandbox, "wrong")).status("k-1"), NoAnswer)
+    assert isinstance(await (await api(sandbox, "wrong")).status("k-1"), CrewUnavailable)
+
+
+async def test_a_probe_finds_out_without_cost_and_tells_no_host(api: Api, sandbox: str):
+    away = f"http://127.0.0.1:{await closed_port()}"
+    found = [
+        await (await api(url, token)).probe() for url, token in ((sandbox, TOKEN), (sandbox, "wrong"), (away, TOKEN))
+    ]
+    assert [health.ok for health in found] == [True, False, False]
+    assert not [health for health in found if "127.0.0.1" in health.detail or TOKEN in health.detail]
+    assert (await ask(sandbox, "GET", "/_ledger"))["count"] == 0
 
 
 @pytest.mark.parametrize(

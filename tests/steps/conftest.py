@@ -21,9 +21,11 @@ from bridge.steps.crew import Crew
 from bridge.steps.deliver import Deliver
 from bridge.steps.doubt import Doubt
 from bridge.steps.kickoff import Kickoff
+from bridge.steps.late import Late
 from bridge.steps.poll import Poll
 from bridge.steps.probe import Probe
 from bridge.steps.recover import Recover
+from bridge.steps.steer import SteerRun
 from bridge.steps.sweep import Sweep
 from tests.fakes import NOW, FakeCrewApi, FakeSender, HandClock, Ids, Spy, Wakes, a_request
 
@@ -41,7 +43,9 @@ class Bench:
     ids: Ids = field(default_factory=Ids)
     api: FakeCrewApi = field(default_factory=FakeCrewApi)
     sender: FakeSender = field(default_factory=FakeSender)
-    wakes: dict[str, Wakes] = field(default_factory=lambda: {name: Wakes() for name in ("kickoff", "poll", "deliver")})
+    wakes: dict[str, Wakes] = field(
+        default_factory=lambda: {name: Wakes() for name in ("kickoff", "poll", "deliver", "recover")}
+    )
     made: dict[str, Crew] = field(default_factory=dict)
 
     @property
@@ -74,6 +78,15 @@ class Bench:
     @property
     def probe(self) -> Probe:
         return Probe(self.crew, self.clock, self.wakes["kickoff"], self.wakes["poll"])
+
+    @property
+    def late(self) -> Late:
+        return Late(self.crews, self.store, self.clock, self.wakes["deliver"])
+
+    @property
+    def steer(self) -> SteerRun:
+        wakes = self.wakes
+        return SteerRun(self.crews, self.store, self.clock, wakes["kickoff"], wakes["deliver"], wakes["recover"])
 
     @property
     def doubt(self) -> Doubt:

@@ -275,6 +275,10 @@ def test_any_other_code_says_nothing_about_the_execution(code: int):
     assert read_status(said(body, code, retry_after="40")) == NoAnswer(f"HTTP {code}: not now", 40.0)
 
 
+def test_a_rate_limit_is_no_quota():
+    assert read_kickoff(said({"detail": "Rate limit reached"}, 429)) == NotStarted("HTTP 429: Rate limit reached", None)
+
+
 @pytest.mark.parametrize(("code", "text"), [(401, "Not authenticated"), (403, "no"), (429, "Monthly execution limit")])
 def test_a_look_that_is_turned_away_is_the_crews_trouble(code: int, text: str):
     assert read_status(said({"detail": text}, code)) == CrewUnavailable(f"HTTP {code}: {text}")

@@ -307,10 +307,11 @@ def test_a_look_made_after_the_deadline_that_says_not_over_times_the_run_out(ans
     assert event_types(decision.deliveries) == ["run.timed_out"]
 
 
-def test_no_statement_after_the_deadline_ends_nothing():
-    seen, news = lifecycle.look(watching(started_at=NOW), NoAnswer("HTTP 500"), POLICY, NOW + 9999)
+@pytest.mark.parametrize(("answer", "errors"), [(NoAnswer("HTTP 500"), 1), (CrewUnavailable("HTTP 401"), 0)])
+def test_no_statement_after_the_deadline_ends_nothing(answer: StatusAnswer, errors: int):
+    seen, news = lifecycle.look(watching(started_at=NOW), answer, POLICY, NOW + 9999)
     assert not news
-    assert seen.errors == 1
+    assert seen.errors == errors
 
 
 def test_a_look_asked_before_the_deadline_ends_nothing():
@@ -386,7 +387,7 @@ KICKOFFS: st.SearchStrategy[KickoffAnswer] = st.sampled_from(
 )
 STATUSES: st.SearchStrategy[StatusAnswer] = st.sampled_from(
     [Pending(), Running(), Running({"completed": 1}), Running({"completed": 2}), WaitingForHuman(), NotFound(),
-     NotFound(), Unknown("?"), NoAnswer("502"), Succeeded("r", None, None), Failed("boom")]
+     NotFound(), Unknown("?"), NoAnswer("502"), CrewUnavailable("401"), Succeeded("r", None, None), Failed("boom")]
 )  # fmt: skip
 STEPS = st.one_of(
     st.tuples(st.just("begin"), st.none()),

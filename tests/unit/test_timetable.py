@@ -1,5 +1,7 @@
 """The timetable behaves like a plain sorted list of the newest entry of each run."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,6 +46,17 @@ def test_a_run_that_is_put_back_at_the_very_same_time_comes_up_once():
     timetable.put(watch("a"), 1.0)
     assert len(timetable.take_due(1.0, 9)) == 1
     assert timetable.next_due() is None
+
+
+def test_deadlines_are_put_off_for_every_followed_run_and_nothing_else_changes():
+    timetable = Timetable()
+    timetable.put(watch("a"), 1.0)
+    timetable.put(watch("b", polls=3), 2.0)
+    timetable.put_off_deadlines(30.0)
+    assert timetable.take_due(9.0, 9) == [
+        replace(watch("a"), deadline=90.0),
+        replace(watch("b", polls=3), deadline=90.0),
+    ]
 
 
 OPERATIONS = st.lists(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.core.errors import StoreUnavailable
@@ -103,9 +104,13 @@ def _answer(write: _Write, result: Any) -> None:
 
 def _is_unavailable(error: Exception) -> bool:
     """The database as a whole cannot be written: busy, full, read-only, gone."""
-    return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+    if isinstance(error, OperationalError | PoolTimeout):
+        return True
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def _translated(error: Exception) -> Exception:
     """The driver's own words only: SQLAlchemy's quote the statement with its values, which are the users' content."""
-    return StoreUnavailable(str(error.orig)) if isinstance(error, DBAPIError) and _is_unavailable(error) else error
+    if not _is_unavailable(error):
+        return error
+    return StoreUnavailable(str(error.orig) if isinstance(error, DBAPIError) else "no free connection to the store")

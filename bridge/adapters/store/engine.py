@@ -87,7 +87,7 @@ def _absent(path: Path) -> Health | None:
 
 def _create_engine(url: str) -> AsyncEngine:
     wanted = make_url(url).set(drivername="sqlite+aiosqlite")
-    engine = create_async_engine(wanted, pool_size=1 + READERS, max_overflow=0, pool_timeout=30)
+    engine = create_async_engine(wanted, pool_size=1 + READERS, max_overflow=0, pool_timeout=30, hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _set_up_connection)
     event.listen(engine.sync_engine, "begin", _begin)
     return engine

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Select, delete, exists, func, select, update
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bridge.adapters.store import accepting, claims, settling
@@ -154,6 +155,8 @@ class SqlStore:
                 return rows
         except DBAPIError as error:
             raise StoreUnavailable(str(error.orig)) from error
+        except PoolTimeout:
+            raise StoreUnavailable("no free connection to the store") from None
 
 
 def _listing(which: RunFilter) -> Select[Any]:

@@ -90,6 +90,8 @@ Index(
 _open = text(f"NOT ({_FINAL})")
 Index("runs_open", runs.c.state, runs.c.crew, runs.c.owner, runs.c.due_at, sqlite_where=_open, postgresql_where=_open)
 Index("runs_finished_at", runs.c.finished_at)
+_late = text(f"({_FINAL}) AND due_at IS NOT NULL")
+Index("runs_late", runs.c.state, runs.c.due_at, sqlite_where=_late, postgresql_where=_late)
 Index("runs_kickoff", runs.c.crew, runs.c.kickoff_id)
 
 events = Table(

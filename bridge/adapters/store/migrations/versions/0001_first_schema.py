@@ -87,6 +87,14 @@ def upgrade() -> None:
         sqlite_where=sa.text("idempotency_key IS NULL"),
         postgresql_where=sa.text("idempotency_key IS NULL"),
     )
+    op.create_index(
+        "runs_late",
+        "runs",
+        ["state", "due_at"],
+        unique=False,
+        sqlite_where=sa.text("(state IN ('cancelled', 'failed', 'succeeded', 'timed_out')) AND due_at IS NOT NULL"),
+        postgresql_where=sa.text("(state IN ('cancelled', 'failed', 'succeeded', 'timed_out')) AND due_at IS NOT NULL"),
+    )
     op.create_table(
         "events",
         sa.Column("event_id", sa.Text(), nullable=False),

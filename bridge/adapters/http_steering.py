@@ -1,0 +1,59 @@
+"""The API for those who steer: cancel a run, decide about one in doubt."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from bridge.adapters import http_views
+from bridge.adapters.http_auth import Client, Clients, Role
+from bridge.adapters.http_json import read_object, respond
+from bridge.core.errors import RequestRefused
+from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering
+from bridge.ports import Steer, Store
+
+
+class SteeringApi:
+    """Steering over HTTP; a producer cancels its own runs, everything else is for operators."""
+
+    def __init__(self, steer: Steer, store: Store, clients: Clients) -> None:
+        self._steer = steer
+        self._store = store
+        self._clients = clients
+
+    def routes(self) -> list[web.RouteDef]:
+        """Every route, each with who may use it."""
+        return [
+            web.post("/v1/runs/{run_id}/cancel", self._clients.only(Role.SUBMIT)(self._cancel)),
+            web.post("/v1/runs/{run_id}/resolve", self._clients.only(Role.OPERATE)(self._resolve)),
+        ]
+
+    async def _cancel(self, http: web.Request, client: Client) -> web.Response:
+        return await self._answer(http, client, Cancel())
+
+    async def _resolve(self, http: web.Request, client: Client) -> web.Response:
+        return await self._answer(http, client, _read_wish(await read_object(http)))
+
+    async def _answer(self, http: web.Request, client: Client, wish: Steering) -> web.Response:
+        run = await http_views.visible_run(self._store, client, http.match_info["run_id"])
+        run = await self._steer(run.run_id, wish, client.source)
+        return respond(http_views.run_with_deliveries(run, await self._store.deliveries_of(run.run_id)))
+
+
+def _read_wish(body: Mapping[str, Any]) -> Steering:
+    for name in body:
+        if name not in {"action", "kickoff_id"}:
+            raise RequestRefused("invalid_request", f"unknown field {name!r}", name)
+    match body.get("action"), body.get("kickoff_id"):
+        case "retry", None:
+            return Retry()
+        case "abandon", None:
+            return Abandon()
+        case "adopt", str(kickoff_id):
+            return Adopt(kickoff_id)
+        case "adopt", _:
+            raise RequestRefused("invalid_request", "adopt needs the execution's id, as text", "kickoff_id")
+        case "retry" | "abandon", _:
+            raise RequestRefused("invalid_request", "only adopt takes an execution's id", "kickoff_id")
+        case _:
+            raise RequestRefused("invalid_request", "must be retry, adopt or abandon", "action")

@@ -1,0 +1,72 @@
+"""What a producer or an operator may do to a run, and what is too late or too early for it.
+
+A run whose POST is under way is left alone: whatever is decided now could be overtaken by the answer.
+"""
+
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from bridge.core import answers, lifecycle
+from bridge.core.errors import PostUnderWay, RequestRefused
+from bridge.core.model import CrewPolicy, Decision, Run, State
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End the run for its producer now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A run in doubt: start it again; the operator answers for a second execution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """A run in doubt: this is its execution."""
+
+    kickoff_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """A run in doubt: give it up."""
+
+
+Steering = Cancel | Retry | Adopt | Abandon
+
+
+def steer(run: Run, wish: Steering, policy: CrewPolicy, now: float) -> Decision:
+    """What becomes of the run.
+
+    Raises `PostUnderWay` (try again in a moment), or `RequestRefused` when the run is over or not in doubt.
+    """
+    if run.state is State.STARTING:
+        raise PostUnderWay("a POST to the crew is under way for this run")
+    match wish:
+        case Cancel():
+            return _cancel(run, policy, now)
+        case Retry():
+            return Decision(lifecycle.accept_again(_doubted(run), now))
+        case Adopt(kickoff_id):
+            if not answers.usable_kickoff_id(kickoff_id):
+                raise RequestRefused("invalid_request", "must be an execution's id", "kickoff_id")
+            return lifecycle.on_evidence(_doubted(run), kickoff_id, policy, now)
+        case Abandon():
+            return lifecycle.on_abandoned(_doubted(run), "given up by an operator", policy, now)
+        case _:
+            assert_never(wish)
+
+
+def _cancel(run: Run, policy: CrewPolicy, now: float) -> Decision:
+    if run.state is State.CANCELLED:
+        return Decision(replace(run))  # asked for twice: the same answer
+    if run.final:
+        raise RequestRefused("run_is_over", f"the run has ended already: {run.state}")
+    return lifecycle.on_cancelled(run, policy, now)
+
+
+def _doubted(run: Run) -> Run:
+    if run.state is not State.IN_DOUBT:
+        raise RequestRefused("not_in_doubt", f"the run is {run.state}, not in_doubt")
+    return run

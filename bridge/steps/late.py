@@ -1,0 +1,56 @@
+"""Step 9: the execution of a run that was cancelled or has timed out may still end; its producer may want to know."""
+
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from bridge.core import lifecycle
+from bridge.core.answers import CrewUnavailable
+from bridge.core.model import Run, State
+from bridge.ports import Clock, Store, Wake
+from bridge.steps.crew import Crew
+
+TICK = 5.0
+
+log = structlog.get_logger()
+
+
+class Late:
+    """Looks at such executions rarely, for a day; asks the API to stop a cancelled one first, where it can."""
+
+    name = "late"
+
+    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_deliver: Wake) -> None:
+        self._crews = crews
+        self._store = store
+        self._clock = clock
+        self._wake_deliver = wake_deliver
+
+    async def claim(self, room: int) -> Sequence[Run]:
+        """Runs whose execution is to be looked at once more."""
+        now = self._clock()
+        cancelled = await self._store.claim(State.CANCELLED, room, now)
+        timed_out = (
+            await self._store.claim(State.TIMED_OUT, room - len(cancelled), now) if len(cancelled) < room else []
+        )
+        return [run for run in cancelled + timed_out if run.crew in self._crews]
+
+    async def handle(self, run: Run) -> None:
+        """One look, and before the first one a try to stop what nobody waits for any more."""
+        crew = self._crews[run.crew]
+        assert run.kickoff_id is not None
+        await crew.api.turn()
+        if run.state is State.CANCELLED and run.due_at == run.finished_at:
+            log.info("stop_asked", run_id=run.run_id, crew=run.crew, stopped=await crew.api.stop(run.kickoff_id))
+            await crew.api.turn()
+        answer = await crew.api.status(run.kickoff_id)
+        if isinstance(answer, CrewUnavailable):
+            crew.gate.close(answer.reason, self._clock())
+        decision = lifecycle.on_late_look(run, answer, crew.policy, self._clock())
+        await self._store.settle(decision)
+        if decision.deliveries:
+            self._wake_deliver()
+
+    def pause(self) -> float:
+        """Seconds until the next claim."""
+        return TICK

@@ -1,0 +1,150 @@
+"""Cancelling, resolving what is in doubt, and results that come too late."""
+
+import pytest
+
+from bridge.core.answers import Failed, InDoubt, NoAnswer, Running, Succeeded
+from bridge.core.errors import PostUnderWay, RequestRefused
+from bridge.core.model import Run, State
+from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering
+from tests.steps.conftest import Bench
+
+OVER = {State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED}
+
+
+async def doubted(bench: Bench) -> Run:
+    bench.api.kickoff_answers = [InDoubt("reset")]
+    run = await bench.started()
+    assert run.state is State.IN_DOUBT
+    return run
+
+
+async def test_an_accepted_run_is_cancelled_and_never_posted(bench: Bench):
+    run = await bench.accepted()
+    cancelled = await bench.steer(run.run_id, Cancel(), "client/orders")
+    assert (cancelled.state, await bench.events(run)) == (State.CANCELLED, ["run.cancelled"])
+    assert await bench.round(bench.kickoff) == []
+    assert await bench.round(bench.late) == []
+
+
+async def test_a_run_under_way_is_cancelled_at_once_its_execution_is_asked_to_stop_and_watched(bench: Bench):
+    run = await bench.started()
+    assert run.kickoff_id is not None
+    await bench.steer(run.run_id, Cancel(), "client/orders")
+    assert await bench.events(run) == ["run.cancelled"]
+    assert run.run_id not in bench.crew.timetable
+    await bench.round(bench.late)
+    bench.clock.forward(3_600)
+    await bench.round(bench.late)
+    assert bench.api.stopped == [run.kickoff_id]
+    assert len(bench.api.looks) == 2
+
+
+@pytest.mark.parametrize("answer", [Succeeded("late", {"n": 1}), Failed("late, too")])
+async def test_an_execution_that_ends_after_all_is_told_once(bench: Bench, answer: Succeeded | Failed):
+    run = await bench.started()
+    await bench.steer(run.run_id, Cancel(), "client/orders")
+    bench.api.status_answers = [Running(), answer]
+    for _ in range(5):
+        await bench.round(bench.late)
+        bench.clock.forward(7_200)
+    assert await bench.events(run) == ["run.cancelled", "run.late_result"]
+    assert len(bench.api.looks) == 2
+    assert (await bench.now(run)).state is State.CANCELLED
+
+
+async def test_a_late_execution_is_watched_for_a_day(bench: Bench):
+    run = await bench.started()
+    await bench.steer(run.run_id, Cancel(), "client/orders")
+    bench.api.standing_status = NoAnswer("HTTP 500")
+    for _ in range(200):
+        await bench.round(bench.late)
+        bench.clock.forward(600)
+    assert (await bench.now(run)).due_at is None
+    assert len(bench.api.looks) < 40
+
+
+async def test_a_run_that_timed_out_is_watched_too_and_not_stopped(bench: Bench):
+    run = await bench.started()
+    for _ in range(130):
+        bench.clock.forward(5.6)
+        await bench.round(bench.poll)
+    assert (await bench.now(run)).state is State.TIMED_OUT
+    bench.api.standing_status = Succeeded("late")
+    await bench.round(bench.late)
+    assert await bench.events(run) == ["run.timed_out", "run.late_result"]
+    assert bench.api.stopped == []
+
+
+async def test_cancelling_twice_is_the_same_and_what_is_over_stays_so(bench: Bench):
+    run = await bench.accepted()
+    await bench.steer(run.run_id, Cancel(), "client/orders")
+    await bench.steer(run.run_id, Cancel(), "client/orders")
+    assert await bench.events(run) == ["run.cancelled"]
+    other = await bench.started()
+    bench.api.status_answers = [Succeeded("done")]
+    bench.clock.forward(6)
+    await bench.round(bench.poll)
+    with pytest.raises(RequestRefused, match="has ended") as refused:
+        await bench.steer(other.run_id, Cancel(), "client/orders")
+    assert refused.value.code == "run_is_over"
+
+
+async def test_while_a_post_is_under_way_nothing_can_be_decided(bench: Bench):
+    run = await bench.left_starting()
+    for wish in (Cancel(), Retry(), Adopt("k-1"), Abandon()):
+        with pytest.raises(PostUnderWay):
+            await bench.steer(run.run_id, wish, "client/ops")
+
+
+@pytest.mark.parametrize("wish", [Retry(), Adopt("k-1"), Abandon()])
+async def test_only_a_run_in_doubt_is_resolved(bench: Bench, wish: Steering):
+    run = await bench.accepted()
+    with pytest.raises(RequestRefused) as refused:
+        await bench.steer(run.run_id, wish, "client/ops")
+    assert refused.value.code == "not_in_doubt"
+
+
+async def test_an_operator_may_start_a_run_in_doubt_again_at_once(bench: Bench):
+    run = await doubted(bench)
+    await bench.steer(run.run_id, Retry(), "client/ops")
+    await bench.round(bench.kickoff)
+    again = await bench.now(run)
+    assert (again.state, again.attempt, len(bench.api.bodies)) == (State.RUNNING, 2, 2)
+
+
+async def test_an_operator_may_name_the_execution_and_the_run_goes_on(bench: Bench):
+    run = await doubted(bench)
+    await bench.steer(run.run_id, Adopt("k-77"), "client/ops")
+    await bench.round(bench.recover)
+    bench.api.status_answers = [Succeeded("found")]
+    bench.clock.forward(6)
+    await bench.round(bench.poll)
+    assert ((await bench.now(run)).state, bench.api.looks) == (State.SUCCEEDED, ["k-77"])
+    assert len(bench.api.bodies) == 1
+
+
+async def test_an_operator_may_give_a_run_in_doubt_up(bench: Bench):
+    run = await doubted(bench)
+    await bench.steer(run.run_id, Abandon(), "client/ops")
+    ended = await bench.now(run)
+    assert ended.outcome.error is not None
+    assert (ended.state, ended.outcome.error.code) == (State.FAILED, "abandoned")
+    assert await bench.events(run) == ["run.failed"]
+
+
+async def test_a_run_in_doubt_may_be_cancelled(bench: Bench):
+    run = await doubted(bench)
+    assert (await bench.steer(run.run_id, Cancel(), "client/orders")).state is State.CANCELLED
+
+
+async def test_an_adopted_id_must_be_one(bench: Bench):
+    run = await doubted(bench)
+    with pytest.raises(RequestRefused) as refused:
+        await bench.steer(run.run_id, Adopt("../kickoff"), "client/ops")
+    assert refused.value.field == "kickoff_id"
+
+
+async def test_an_unknown_run_is_told_apart(bench: Bench):
+    with pytest.raises(RequestRefused) as refused:
+        await bench.steer("00000000-0000-7000-8000-000000000999", Cancel(), "client/ops")
+    assert refused.value.code == "unknown_run"
