@@ -29,6 +29,7 @@ from bridge.adapters.amqp_publisher import AmqpPublisher
 from bridge.adapters.amqp_topology import Topology
 from bridge.adapters.callback_sender import CallbackSender, callback_session
 from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
+from bridge.adapters.http_amp import AmpApi
 from bridge.adapters.http_api import RunsApi
 from bridge.adapters.http_auth import Client, Clients, Role, digest
 from bridge.adapters.http_ops import OpsApi
@@ -37,6 +38,7 @@ from bridge.adapters.http_steering import SteeringApi
 from bridge.adapters.metrics import CountedCrewApi, CountedSender, Counters
 from bridge.adapters.store import SqlStore, migrate_store, open_store, probe_store
 from bridge.core.callback_url import CallbackRules
+from bridge.core.crew_call import Webhooks
 from bridge.core.errors import StoreUnavailable
 from bridge.core.model import Channel, CrewPolicy, DoubtPolicy
 from bridge.ports import Accept, Health, HealthCheck, Refuse, Sender, Service, Step
@@ -47,6 +49,7 @@ from bridge.steps.accept import AcceptRequest, RefuseMessage
 from bridge.steps.crew import Crew
 from bridge.steps.deliver import Deliver
 from bridge.steps.doubt import Doubt
+from bridge.steps.hint import TakeHint
 from bridge.steps.kickoff import Kickoff
 from bridge.steps.late import Late
 from bridge.steps.poll import Poll
@@ -167,7 +170,8 @@ async def assembled(settings: Settings, *, migrate: bool) -> AsyncIterator[Bridg
         url = settings.store.url.get_secret_value()
         store = await stack.enter_async_context(open_store(url, process, time.time(), migrate=migrate))
         counters = Counters(registry := CollectorRegistry())
-        crews = await _crews(settings, counters, stack)
+        webhooks = None if settings.public_url is None else Webhooks(settings.public_url, store.key)
+        crews = await _crews(settings, webhooks, counters, stack)
         wakes = Wakes()
         callbacks = await _callback_sender(settings, counters, stack)
         yield _assemble(settings, store, crews, wakes, callbacks, counters, registry, process)
@@ -200,7 +204,9 @@ def _assemble(
     clients = _clients(settings)
     ops = OpsApi(checks, lambda: bridge.draining, store, registry)
     steer = SteerRun(crews, store, time.time, wakes.kickoff, wakes.deliver, wakes.recovery)
-    routes = [*RunsApi(accept, store, clients).routes(), *SteeringApi(steer, store, clients).routes()]
+    hint = TakeHint(store.key, crews, store, time.time, wakes.poll, wakes.recovery)
+    apis = (RunsApi(accept, store, clients), SteeringApi(steer, store, clients), AmpApi(hint))
+    routes = [route for api in apis for route in api.routes()]
     bridge.servers = servers(_listen(settings), routes, ops.routes(), clients)
     bridge.phases = [[*doors, *bridge.servers[:1]], _steps(settings, store, crews, wakes), deliverers, links]
     bridge.phases.append([*bridge.servers[1:]])
@@ -252,13 +258,15 @@ def _deliverer(
     return _worker(Deliver(f"deliver-{name}", channels, sender, store, time.time), capacity, wakes)
 
 
-async def _crews(settings: Settings, counters: Counters, stack: AsyncExitStack) -> dict[str, Crew]:
+async def _crews(
+    settings: Settings, webhooks: Webhooks | None, counters: Counters, stack: AsyncExitStack
+) -> dict[str, Crew]:
     kickoffs, looks = await stack.enter_async_context(crew_sessions())
     crews = {}
     for name, crew in settings.crews.items():
         api = HttpCrewApi(crew.url, crew.token.get_secret_value(), crew.requests_per_second, kickoffs, looks)
         policy = _policy(crew, results_exchange=settings.amqp is not None)
-        crews[name] = Crew(name, CountedCrewApi(api, name, counters), policy, crew.max_running)
+        crews[name] = Crew(name, CountedCrewApi(api, name, counters), policy, crew.max_running, webhooks=webhooks)
         counters.paused.labels(name).set_function(partial(_is_closed, crews[name]))
     return crews
 

@@ -6,6 +6,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from bridge.core.answers import KickoffAnswer, StatusAnswer
 from bridge.core.delivering import DeliveryAnswer
+from bridge.core.hints import Kind
 from bridge.core.model import Channel, Decision, Delivery, Envelope, KickoffRequest, Run, State
 from bridge.core.steering import Steering
 
@@ -59,6 +60,13 @@ Steer = Callable[[str, Steering, str], Awaitable[Run]]
 """Cancels a run, or decides about one in doubt, for a named somebody; gives back the run as it is then.
 
 Raises `RequestRefused`, `PostUnderWay`, `StoreUnavailable`.
+"""
+
+
+TakeHint = Callable[[str, Kind, Callable[[], Awaitable[Any]]], Awaitable[bool]]
+"""Takes a webhook of the crew API: the token of its URL, its kind, and how to read its content.
+
+Gives back whether the token was one of ours; for any other nothing is read.
 """
 
 

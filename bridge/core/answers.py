@@ -187,6 +187,15 @@ def read_status(reply: Reply) -> StatusAnswer:
     return _read_state(body)
 
 
+def read_crew_webhook(body: Mapping[str, Any]) -> Succeeded | None:
+    """The result in a crew webhook, which is only sent for success (crew API contract, section 6.3)."""
+    result = _result(body)
+    result_json = _portable(body.get("result_json"))
+    if result is None and result_json is None:
+        return None
+    return Succeeded(result, result_json, _portable(body.get("token_usage")))
+
+
 def usable_kickoff_id(value: Any) -> bool:
     """Whether this can be an execution's id: it goes into a path, so nothing but `[A-Za-z0-9_-]{1,128}`."""
     return isinstance(value, str) and KICKOFF_ID.fullmatch(value) is not None

@@ -2,18 +2,43 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from bridge.core import tokens
+from bridge.core.hints import STREAMED, Kind
 from bridge.core.model import CrewPolicy, Run
 
 
-def kickoff_body(run: Run, policy: CrewPolicy) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Webhooks:
+    """Where the crew API can reach us: our public URL, and the key that makes the paths unguessable."""
+
+    public_url: str
+    key: bytes
+
+    def members(self, run: Run) -> dict[str, Any]:
+        """The members of a kickoff's body that ask for webhooks (crew API contract, section 6).
+
+        The URL-only form for human input is the one that was seen to work; the token in the path is what authenticates.
+        """
+        base = f"{self.public_url}/amp/{tokens.issue(self.key, tokens.Attempt(run.run_id, run.attempt))}"
+        return {
+            "crewWebhookUrl": f"{base}/{Kind.CREW}",
+            "taskWebhookUrl": f"{base}/{Kind.TASK}",
+            "humanInputWebhookUrl": f"{base}/{Kind.HUMAN}",
+            "webhooks": {"events": list(STREAMED), "url": f"{base}/{Kind.STREAM}", "realtime": False},
+        }
+
+
+def kickoff_body(run: Run, policy: CrewPolicy, webhooks: Webhooks | None = None) -> dict[str, Any]:
     """The body to send. Inputs are always wrapped: a flow takes a bare body with 200 and runs on defaults.
 
     `meta` carries our ids beside the producer's own, because it is the only thing that the API gives back.
     """
     inputs = _as_text(run.request.inputs) if policy.stringify_inputs else dict(run.request.inputs)
-    return {"inputs": inputs, "meta": {**run.request.meta, "bridge_run_id": run.run_id, "bridge_attempt": run.attempt}}
+    meta = {**run.request.meta, "bridge_run_id": run.run_id, "bridge_attempt": run.attempt}
+    return {"inputs": inputs, "meta": meta} | (webhooks.members(run) if webhooks else {})
 
 
 def _as_text(inputs: Mapping[str, Any]) -> dict[str, str]:

@@ -34,9 +34,15 @@ _BROKER_MAX_DELAY = HOUR
 _REPLY_QUEUE_ATTEMPTS = 34  # about a day; a reply queue that is gone for that long does not come back
 
 
-def next_look(watch: Watch, policy: CrewPolicy, now: float, after: float | None = None) -> float:
-    """When to look at a status again; `after` is how long the API asked us to wait, in seconds."""
-    interval = steady_interval(policy)
+def next_look(
+    watch: Watch, policy: CrewPolicy, now: float, after: float | None = None, *, stretched: bool = False
+) -> float:
+    """When to look at a status again.
+
+    `after` is how long the API asked us to wait, in seconds. `stretched`: webhooks will most likely tell us when, so
+    that looks are only there for those that get lost.
+    """
+    interval = policy.poll_max if stretched else steady_interval(policy)
     if watch.errors:
         interval = min(interval * 2.0 ** min(watch.errors, 10), max(policy.poll_max, interval))
     due = now + max(interval * _jitter(watch.run_id, watch.polls, 0.1), after or 0.0)

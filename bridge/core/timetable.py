@@ -17,6 +17,7 @@ class Timetable:
         self._heap: list[tuple[float, str]] = []
         self._due: dict[str, float] = {}
         self._watches: dict[str, Watch] = {}
+        self._hastened: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._watches)
@@ -26,14 +27,26 @@ class Timetable:
 
     def put(self, watch: Watch, due: float) -> None:
         """Look at this run at `due`, instead of whenever it was to be looked at before."""
+        if watch.run_id in self._hastened:
+            self._hastened.remove(watch.run_id)
+            due = 0.0
         self._watches[watch.run_id] = watch
         self._due[watch.run_id] = due
         heapq.heappush(self._heap, (due, watch.run_id))
+
+    def hasten(self, run_id: str) -> None:
+        """Look at this run now; if it is being looked at, once more after that, because that look may be too early."""
+        watch = self._watches.get(run_id)
+        if watch is None:
+            self._hastened.add(run_id)
+        else:
+            self.put(watch, 0.0)
 
     def drop(self, run_id: str) -> None:
         """Look at this run no more."""
         self._watches.pop(run_id, None)
         self._due.pop(run_id, None)
+        self._hastened.discard(run_id)
 
     def put_off_deadlines(self, seconds: float) -> None:
         """Every followed run gets so much more time, because nothing could be seen for so long."""

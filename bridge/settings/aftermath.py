@@ -12,10 +12,7 @@ _OF_CREWS = ("human", "budget")
 
 def without_effect(settings: Settings) -> list[str]:
     """Dotted names of settings that were set to something although this version does not act on them yet."""
-    names = ["public_url"] if settings.public_url else []
-    for name, crew in settings.crews.items():
-        names += [f"crews.{name}.{setting}" for setting in _idle(crew)]
-    return names
+    return [f"crews.{name}.{setting}" for name, crew in settings.crews.items() for setting in _idle(crew)]
 
 
 def _idle(crew: Crew) -> list[str]:

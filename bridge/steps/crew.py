@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from bridge.core.answers import Succeeded
+from bridge.core.crew_call import Webhooks
 from bridge.core.gate import Gate
 from bridge.core.model import CrewPolicy
 from bridge.core.timetable import Timetable
+from bridge.core.trust import Trust
 from bridge.ports import CrewApi
 
 
@@ -18,3 +21,9 @@ class Crew:
     max_running: int
     timetable: Timetable = field(default_factory=Timetable)
     gate: Gate = field(default_factory=Gate)
+    webhooks: Webhooks | None = None
+    trust: Trust = field(default_factory=Trust)
+    announced: dict[str, Succeeded | None] = field(default_factory=dict)
+    """Runs under way whose end a webhook announced, with the result that it carried."""
+    evidence: dict[str, str] = field(default_factory=dict)
+    """Kickoff ids that webhooks brought for runs whose POST is still awaited."""

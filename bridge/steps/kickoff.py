@@ -45,20 +45,30 @@ class Kickoff:
         except Stale:
             self._crew.gate.give_back()
             raise
-        answer = await self._crew.api.kickoff(kickoff_body(starting, self._crew.policy))
+        answer = await self._crew.api.kickoff(kickoff_body(starting, self._crew.policy, self._crew.webhooks))
         decision = lifecycle.on_kickoff(starting, answer, self._crew.policy, self._clock())
         log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, answer=type(answer).__name__)
         self._mind_gate(answer)
         try:
-            self._follow(await self._store.settle(decision))
+            self._follow(await self._with_evidence(await self._store.settle(decision)))
         except Stale:
             log.error("kickoff_answer_too_late", run_id=run.run_id, kickoff_id=decision.run.kickoff_id)  # noqa: TRY400 - no bug
+        finally:
+            self._crew.evidence.pop(run.run_id, None)
         if decision.deliveries:
             self._wake_deliver()
 
     def pause(self) -> float:
         """Seconds until the next claim."""
         return TICK
+
+    async def _with_evidence(self, run: Run) -> Run:
+        """The run, or if it is in doubt and a webhook brought its execution meanwhile, the run with that execution."""
+        kickoff_id = self._crew.evidence.get(run.run_id)
+        if run.state is not State.IN_DOUBT or kickoff_id is None:
+            return run
+        log.info("execution_found", run_id=run.run_id, crew=run.crew)
+        return await self._store.settle(lifecycle.on_evidence(run, kickoff_id, self._crew.policy, self._clock()))
 
     def _mind_gate(self, answer: KickoffAnswer) -> None:
         if isinstance(answer, CrewUnavailable):

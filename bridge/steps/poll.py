@@ -7,6 +7,7 @@ import structlog
 from bridge.core import lifecycle, schedule
 from bridge.core.answers import CrewUnavailable, NoAnswer, StatusAnswer
 from bridge.core.errors import Stale, StoreUnavailable
+from bridge.core.hints import believe
 from bridge.core.model import State, Watch
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
@@ -36,7 +37,7 @@ class Poll:
         """Look once; write only what is news; note when to look again."""
         await self._crew.api.turn()
         asked_at = self._clock()
-        answer = await self._crew.api.status(watch.kickoff_id)
+        answer = believe(await self._crew.api.status(watch.kickoff_id), self._crew.announced.get(watch.run_id))
         if isinstance(answer, CrewUnavailable) and self._crew.gate.close(answer.reason, asked_at):
             log.error("crew_paused", crew=self._crew.name, reason=answer.reason)
         seen, news = lifecycle.look(watch, answer, self._crew.policy, asked_at)
@@ -47,12 +48,15 @@ class Poll:
             raise
         if following:
             after = answer.after if isinstance(answer, NoAnswer) else None
-            self._crew.timetable.put(seen, schedule.next_look(seen, self._crew.policy, self._clock(), after))
+            self._crew.timetable.put(seen, self._next_look(seen, after))
 
     def pause(self) -> float:
         """Seconds until the next look is due."""
         due = self._crew.timetable.next_due()
         return TICK if due is None or self._crew.gate.closed else due - self._clock()
+
+    def _next_look(self, seen: Watch, after: float | None) -> float:
+        return schedule.next_look(seen, self._crew.policy, self._clock(), after, stretched=self._crew.trust.earned)
 
     async def _write_down(self, seen: Watch, answer: StatusAnswer, asked_at: float) -> bool:
         """Whether the run is to be followed further."""
@@ -64,6 +68,9 @@ class Poll:
         if decision.deliveries:
             self._wake_deliver()
         if settled.final:
+            self._crew.trust.ended(announced=run.run_id in self._crew.announced)
+            self._crew.announced.pop(run.run_id, None)
+            self._crew.timetable.drop(run.run_id)
             log.info("run_ended", run_id=run.run_id, crew=run.crew, state=settled.state.value, polls=settled.polls)
             self._wake_kickoff()
         return not settled.final

@@ -15,11 +15,13 @@ from bridge.adapters.store.tables import processes
 from bridge.core import lifecycle
 from bridge.core.answers import Started
 from bridge.core.callback_url import CallbackRules
+from bridge.core.crew_call import Webhooks
 from bridge.core.model import Channel, CrewPolicy, Envelope, Run
 from bridge.steps.accept import AcceptRequest, RefuseMessage
 from bridge.steps.crew import Crew
 from bridge.steps.deliver import Deliver
 from bridge.steps.doubt import Doubt
+from bridge.steps.hint import TakeHint
 from bridge.steps.kickoff import Kickoff
 from bridge.steps.late import Late
 from bridge.steps.poll import Poll
@@ -30,6 +32,10 @@ from bridge.steps.sweep import Sweep
 from tests.fakes import NOW, FakeCrewApi, FakeSender, HandClock, Ids, Spy, Wakes, a_request
 
 POLICY = CrewPolicy(deadline=600.0, results_exchange=True, callback_url="https://shop.example/done")
+
+
+KEY = b"k" * 32
+WEBHOOKS = Webhooks("https://bridge.example.com", KEY)
 
 
 @dataclass
@@ -55,7 +61,7 @@ class Bench:
     @property
     def crews(self) -> dict[str, Crew]:
         if not self.made:
-            self.made["research"] = Crew("research", self.api, self.policy, self.max_running)
+            self.made["research"] = Crew("research", self.api, self.policy, self.max_running, webhooks=WEBHOOKS)
         return self.made
 
     @property
@@ -82,6 +88,11 @@ class Bench:
     @property
     def late(self) -> Late:
         return Late(self.crews, self.store, self.clock, self.wakes["deliver"])
+
+    @property
+    def hint(self) -> TakeHint:
+        wakes = self.wakes
+        return TakeHint(KEY, self.crews, self.store, self.clock, wakes["poll"], wakes["recover"])
 
     @property
     def steer(self) -> SteerRun:

@@ -26,7 +26,8 @@ async def test_the_body_carries_the_inputs_and_our_ids(bench: Bench):
     run = await bench.accepted(inputs={"pages": 3}, meta={"order": 17})
     await bench.round(bench.kickoff)
     meta = {"order": 17, "bridge_run_id": run.run_id, "bridge_attempt": 1}
-    assert bench.api.bodies == [{"inputs": {"pages": "3"}, "meta": meta}]
+    [body] = bench.api.bodies
+    assert (body["inputs"], body["meta"]) == ({"pages": "3"}, meta)
 
 
 async def test_a_started_run_is_followed(bench: Bench):

@@ -118,7 +118,6 @@ class TestWithoutEffect:
             **with_crew(human_input=True, human={"deadline": "1d"}, budget={"runs": 1, "per": "1d"}, poll={"looks": 9}),
         }
         assert without_effect(desk.load(tree)) == [
-            "public_url",
             "crews.research.human",
             "crews.research.budget",
             "crews.research.poll.looks",

@@ -3,6 +3,7 @@
 import fcntl
 import math
 import os
+import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -13,12 +14,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, event, make_url
+from sqlalchemy import Connection, event, make_url, select
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from bridge.adapters.store.store import SqlStore
-from bridge.adapters.store.tables import processes
+from bridge.adapters.store.tables import keys, processes
 from bridge.core.errors import StoreDamaged, StoreInUse, StoreUnavailable
 from bridge.ports import Health
 
@@ -38,7 +39,8 @@ async def open_store(url: str, process: str, now: float, *, migrate: bool = True
         engine = _create_engine(url)
         try:
             await _prepare(engine, migrate=migrate)
-            store = SqlStore(engine, engine.execution_options(writes=True).begin, process)
+            key = await _key(engine)
+            store = SqlStore(engine, engine.execution_options(writes=True).begin, process, key)
             await store.bury(math.inf)  # the lock says that nobody else lives
             await _join(engine, process, now)
             yield store
@@ -157,6 +159,16 @@ def _alembic() -> Config:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     return config
+
+
+async def _key(engine: AsyncEngine) -> bytes:
+    """The store's own secret, made once: tokens that were issued stay good after a restart, and in every process."""
+    async with engine.execution_options(writes=True).begin() as connection:
+        found = (await connection.execute(select(keys.c.value).where(keys.c.name == "amp"))).scalar_one_or_none()
+        if found is None:
+            found = secrets.token_bytes(32)
+            await connection.execute(keys.insert().values(name="amp", value=found))
+        return found
 
 
 async def _join(engine: AsyncEngine, process: str, now: float) -> None:

@@ -28,9 +28,13 @@ log = structlog.get_logger()
 
 
 class SqlStore:
-    """Runs, events and deliveries in one SQL database; `process` is this process's name in it."""
+    """Runs, events and deliveries in one SQL database.
 
-    def __init__(self, reader: AsyncEngine, transaction: Transaction, process: str) -> None:
+    `process` is this process's name in it, `key` the store's own secret.
+    """
+
+    def __init__(self, reader: AsyncEngine, transaction: Transaction, process: str, key: bytes) -> None:
+        self.key = key
         self._reader = reader
         self._batches = Batches(transaction)
         self._process = process

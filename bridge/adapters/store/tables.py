@@ -139,3 +139,10 @@ processes = Table(
     Column("name", Text, primary_key=True),
     Column("beat_at", Float, nullable=False),
 )
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)

@@ -10,6 +10,12 @@ down_revision = None
 def upgrade() -> None:
     """Create the tables."""
     op.create_table(
+        "keys",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
         "processes",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("beat_at", sa.Float(), nullable=False),

@@ -1,0 +1,46 @@
+"""The door for the crew API's own webhooks; they carry no authentication but the token in their path."""
+
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from bridge.adapters import http_problem
+from bridge.adapters.http_json import read_body
+from bridge.core.errors import Stale
+from bridge.core.hints import Kind
+from bridge.ports import TakeHint
+
+
+class AmpApi:
+    """Answers at once; what a webhook says is only a hint, so nobody need send it again."""
+
+    def __init__(self, take_hint: TakeHint) -> None:
+        self._take_hint = take_hint
+
+    def routes(self) -> list[web.RouteDef]:
+        """The one route; it asks for no client."""
+        return [web.post("/amp/{token}/{kind}", self._take)]
+
+    async def _take(self, http: web.Request) -> web.Response:
+        kind = next((known for known in Kind if known == http.match_info["kind"]), None)
+        if kind is None or not await self._known(http, kind):
+            raise http_problem.plain(404)
+        return web.Response(status=204)
+
+    async def _known(self, http: web.Request, kind: Kind) -> bool:
+        async def read() -> Any:
+            return _parse(await read_body(http))
+
+        try:
+            return await self._take_hint(http.match_info["token"], kind, read)
+        except Stale:  # somebody else was faster; the next hint or look finds what there is
+            return True
+
+
+def _parse(body: bytes) -> Any:
+    """Whatever JSON there is; a webhook that cannot be read still says that something happened."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None

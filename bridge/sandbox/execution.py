@@ -1,0 +1,115 @@
+"""One execution: when it starts, waits for a human and ends, computed from the clock when somebody looks.
+
+Its whole life is known from its first moment, but for what people do: an answer lets it go on after a pause, and a stop
+ends it. Only these two change it; no timer does.
+"""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bridge.sandbox.controls import PREFIX
+
+TASKS = 3
+"""Every execution has so many tasks, all of the same length."""
+
+_MENTIONED = 200  # characters of an input that the result repeats
+_IDS = uuid.UUID("8c1f5d0e-52c6-4bb4-9d3c-0c8f1f7f6a11")  # ids are made from names, so that a restart gives the same
+
+
+@dataclass(slots=True)
+class Execution:
+    """One execution. Moments are epoch seconds; `failure` is the exception text of one that ends badly, else None.
+
+    `ends_at` holds as long as nobody keeps it waiting: every pause moves it. It pauses `questions` times, of which
+    `settled` are over; `repeats` counts how often a human asked for more work, `lost` is the time that waiting and
+    repeating have cost. One that is `revoked` ends neither well nor badly.
+    """
+
+    kickoff_id: str
+    inputs: Mapping[str, object]
+    meta: object
+    starts_at: float
+    ends_at: float
+    failure: str | None = None
+    result_json: Mapping[str, object] | None = None
+    questions: int = 0
+    settled: int = 0
+    repeats: int = 0
+    lost: float = 0.0
+    revoked: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """Its run time without waiting and repeating."""
+        return self.ends_at - self.starts_at - self.lost
+
+    @property
+    def pauses_at(self) -> float | None:
+        """The moment of the next pause, which may be long past; None without any question left.
+
+        Questions are spread evenly: the first of three falls into the middle of the first task.
+        """
+        if self.settled >= self.questions:
+            return None
+        return self.at((self.settled + 0.5) / self.questions)
+
+    @property
+    def question_id(self) -> str:
+        """The id of the question that is open or comes next; another one for every time it is asked."""
+        return self.derived_id(f"question {self.settled + self.repeats}")
+
+    def at(self, share: float) -> float:
+        """Return the moment when this part of the work is done, if nothing more is asked on the way."""
+        return self.starts_at + self.lost + share * self.seconds
+
+    def derived_id(self, name: str) -> str:
+        """Return an id that belongs to this execution and this name."""
+        return str(uuid.uuid5(_IDS, f"{self.kickoff_id} {name}"))
+
+    def waiting(self, now: float) -> bool:
+        """Say whether it waits for a human."""
+        pauses_at = self.pauses_at
+        return pauses_at is not None and now >= pauses_at
+
+    def over(self, now: float) -> bool:
+        """Say whether it has ended."""
+        return self.pauses_at is None and now >= self.ends_at
+
+    def share(self, now: float) -> float:
+        """Return the part of its work that is done, from 0 to 1; it stands still while it waits."""
+        if self.over(now):
+            return 1.0
+        moment = now if self.pauses_at is None else min(now, self.pauses_at)
+        worked = moment - self.starts_at - self.lost
+        return max(0.0, worked / self.seconds) if self.seconds else 0.0
+
+    def topic(self) -> str | None:
+        """Return `name: value` of the first input that is the caller's own, or None without any.
+
+        A crew writes inputs of any type into its prompts with `str()` (crew API contract 3.4).
+        """
+        own = (f"{name}: {value}" for name, value in self.inputs.items() if not name.startswith(PREFIX))
+        return next(own, "")[:_MENTIONED] or None
+
+    def go_on(self, now: float) -> None:
+        """Let it continue where it waits."""
+        assert self.pauses_at is not None
+        self._lose(now - self.pauses_at)
+        self.settled += 1
+
+    def repeat(self, now: float) -> None:
+        """Let it work again at the task it waits in, and then ask again (contract 5.3, seen in the field)."""
+        task_began = self.at(int(self.share(now) * TASKS) / TASKS)
+        self._lose(now - task_began)
+        self.repeats += 1
+
+    def stop(self, now: float) -> None:
+        """End it at once, whatever it was doing."""
+        self.questions = self.settled
+        self.revoked = True
+        self.ends_at = now
+
+    def _lose(self, seconds: float) -> None:
+        self.lost += seconds
+        self.ends_at += seconds

@@ -1,0 +1,59 @@
+"""Step 10: take a hint from the crew API's webhooks."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import structlog
+
+from bridge.core import hints, lifecycle, tokens
+from bridge.core.model import Run, State
+from bridge.ports import Clock, Store, Wake
+from bridge.steps.crew import Crew
+
+log = structlog.get_logger()
+
+
+class TakeHint:
+    """`ports.TakeHint`: brings lost executions back to their runs, and makes us look when it is worth it."""
+
+    def __init__(
+        self,
+        key: bytes,
+        crews: Mapping[str, Crew],
+        store: Store,
+        clock: Clock,
+        wake_poll: Callable[[str], None],
+        wake_recover: Wake,
+    ) -> None:
+        self._key = key
+        self._crews = crews
+        self._store = store
+        self._clock = clock
+        self._wake_poll = wake_poll
+        self._wake_recover = wake_recover
+
+    async def __call__(self, token: str, kind: hints.Kind, read: Callable[[], Awaitable[Any]]) -> bool:
+        """Whether the token was one of ours; a forged one costs a hash and nothing else."""
+        attempt = tokens.read(self._key, token)
+        if attempt is None:
+            return False
+        run = await self._store.load(attempt.run_id)
+        if run is None or run.crew not in self._crews:
+            return False
+        await self._take(run, attempt, hints.read(kind, await read()))
+        return True
+
+    async def _take(self, run: Run, attempt: tokens.Attempt, hint: hints.Hint) -> None:
+        crew = self._crews[run.crew]
+        if run.state is State.RUNNING and hint.worth_a_look:
+            crew.announced[run.run_id] = hint.testimony or crew.announced.get(run.run_id)
+            crew.timetable.hasten(run.run_id)
+            self._wake_poll(run.crew)
+        elif attempt.number != run.attempt or hint.kickoff_id is None:
+            return
+        elif run.state is State.STARTING:
+            crew.evidence[run.run_id] = hint.kickoff_id  # the answer to the POST is still awaited
+        elif run.state is State.IN_DOUBT:
+            await self._store.settle(lifecycle.on_evidence(run, hint.kickoff_id, crew.policy, self._clock()))
+            log.info("execution_found", run_id=run.run_id, crew=run.crew)
+            self._wake_recover()

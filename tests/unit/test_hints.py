@@ -1,0 +1,88 @@
+"""What webhooks of the crew API are read as."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.core.answers import NoAnswer, NotFound, Running, Succeeded
+from bridge.core.hints import Hint, Kind, believe, read
+
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def streamed(type_: str, execution_id: str = "k-1", **data: Any) -> dict[str, Any]:
+    return {"id": "e", "execution_id": execution_id, "timestamp": "t", "type": type_, "data": data}
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@given(body=JSON)
+def test_any_body_is_read(kind: Kind, body: Any):
+    assert isinstance(read(kind, body), Hint)
+
+
+def test_a_crew_webhook_carries_the_result_and_is_worth_a_look():
+    body = {"kickoff_id": "k-1", "result": '{"n": 1}', "result_json": {"n": 1}, "token_usage": {"total_tokens": 5}}
+    assert read(Kind.CREW, body) == Hint(
+        "k-1", worth_a_look=True, testimony=Succeeded('{"n": 1}', {"n": 1}, {"total_tokens": 5})
+    )
+
+
+def test_a_crew_webhook_without_a_result_is_still_worth_a_look():
+    assert read(Kind.CREW, {"kickoff_id": "k-1"}) == Hint("k-1", worth_a_look=True)
+    assert read(Kind.CREW, None) == Hint(worth_a_look=True)
+
+
+@pytest.mark.parametrize("kind", [Kind.TASK, Kind.STEP])
+def test_a_task_names_the_execution_and_no_more(kind: Kind):
+    assert read(kind, {"kickoff_id": "k-1", "output": "x"}) == Hint("k-1")
+
+
+def test_a_question_names_the_execution_under_either_name():
+    assert read(Kind.HUMAN, {"execution_id": "k-1", "task_id": "t"}) == Hint("k-1", worth_a_look=True)
+
+
+@pytest.mark.parametrize("value", ["", "a/b", "x" * 129, 7, None, ["k"]])
+def test_what_cannot_be_an_id_is_none(value: Any):
+    assert read(Kind.TASK, {"kickoff_id": value}) == Hint()
+
+
+@pytest.mark.parametrize("shape", [lambda e: {"events": e}, lambda e: e, lambda e: e[0]])
+def test_a_stream_comes_in_three_shapes(shape: Any):
+    assert read(Kind.STREAM, shape([streamed("crew_kickoff_started", emission_sequence=1)])) == Hint("k-1")
+
+
+def test_in_a_batch_the_first_by_number_is_the_outer_one():
+    inner = streamed("crew_kickoff_started", "inner", emission_sequence=4)
+    outer = streamed("flow_started", "k-1", emission_sequence=1)
+    assert read(Kind.STREAM, {"events": [inner, outer]}) == Hint("k-1")
+
+
+def test_a_batch_that_does_not_begin_with_a_start_names_nothing():
+    events = [
+        streamed("task_completed", emission_sequence=5),
+        streamed("crew_kickoff_started", "inner", emission_sequence=6),
+    ]
+    assert read(Kind.STREAM, {"events": events}) == Hint()
+
+
+@pytest.mark.parametrize("type_", ["crew_kickoff_failed", "crew_kickoff_completed", "flow_finished"])
+def test_an_end_in_the_stream_is_worth_a_look(type_: str):
+    assert read(Kind.STREAM, {"events": [streamed(type_)]}) == Hint(worth_a_look=True)
+
+
+def test_the_end_of_an_agents_inner_flow_is_no_end():
+    assert read(Kind.STREAM, {"events": [streamed("flow_finished", flow_name="AgentExecutor")]}) == Hint()
+
+
+def test_the_status_is_believed_wherever_it_knows_something():
+    testimony = Succeeded("said")
+    assert believe(Running(), testimony) == Running()
+    assert believe(NotFound(), testimony) is testimony
+    assert believe(NoAnswer("HTTP 500"), testimony) is testimony
+    assert believe(NotFound(), None) == NotFound()

@@ -1,0 +1,38 @@
+"""Tokens in webhook URLs: readable by whoever holds the key, and by nobody else."""
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.core.tokens import Attempt, issue, read
+
+KEY = b"k" * 32
+RUN = "01a20bad-e9b3-7480-9cfa-e67aac85af9d"
+
+
+@given(st.uuids(), st.integers(1, 60_000))
+def test_a_token_reads_back_as_what_it_was_issued_for(run_id: object, number: int):
+    attempt = Attempt(str(run_id), number)
+    assert read(KEY, issue(KEY, attempt)) == attempt
+
+
+def test_a_token_fits_into_a_path():
+    assert re.fullmatch(r"[A-Za-z0-9_-]{40,60}", issue(KEY, Attempt(RUN, 1)))
+
+
+def test_every_attempt_has_its_own():
+    assert len({issue(KEY, Attempt(RUN, number)) for number in range(1, 9)}) == 8
+
+
+@given(st.text(max_size=80))
+def test_whatever_was_not_issued_is_nothing(text: str):
+    assert read(KEY, text) is None
+
+
+def test_each_character_counts():
+    token = issue(KEY, Attempt(RUN, 1))
+    for place in range(len(token) - 1):  # the last one holds padding bits only
+        changed = token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]
+        assert read(KEY, changed) is None
+    assert read(b"another", token) is None
