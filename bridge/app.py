@@ -243,9 +243,14 @@ def _steps(settings: Settings, store: SqlStore, crews: Mapping[str, Crew], wakes
         kickoff = Kickoff(crew, store, time.time, poll_wake, wakes.deliver)
         poll = Poll(crew, store, time.time, kickoff_wake, wakes.deliver)
         probe = Probe(crew, time.time, kickoff_wake, poll_wake)
-        workers += [_worker(kickoff, POSTS_AT_ONCE, wakes), _worker(poll, LOOKS_AT_ONCE, wakes)]
+        workers += [_worker(kickoff, _posts_at_once(settings.crews[name]), wakes), _worker(poll, LOOKS_AT_ONCE, wakes)]
         workers.append(_worker(probe, 1, wakes))
     return workers
+
+
+def _posts_at_once(crew: CrewSettings) -> int:
+    """No more than a second's worth: a run that waits for its turn is claimed, and would still be sent when we stop."""
+    return max(1, min(POSTS_AT_ONCE, int(crew.requests_per_second)))
 
 
 def _worker(step: Step[Any], capacity: int, wakes: Wakes) -> Service:

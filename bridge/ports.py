@@ -1,6 +1,6 @@
 """What the steps need from the world, and what the doors need from the steps."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -101,8 +101,8 @@ class Store(Protocol):
     async def claim_accepted(self, crew: str, room: int, max_running: int, now: float) -> list[Run]:
         """Take due accepted runs of a crew, at most `room`, and no more than keep the crew within `max_running`."""
 
-    async def claim(self, state: State, room: int, now: float | None = None) -> list[Run]:
-        """Take runs in this state that nobody owns; with `now`, only those that are due."""
+    async def claim(self, states: Collection[State], room: int, now: float | None = None) -> list[Run]:
+        """Take runs in these states that nobody owns; with `now`, only those that are due."""
 
     async def settle(self, decision: Decision) -> Run:
         """Write a decision; gives back the run as stored. Raises `Stale` if somebody else wrote the run meanwhile."""
@@ -182,10 +182,10 @@ class Step(Protocol, Generic[Item]):
     name: str
 
     async def claim(self, room: int) -> Sequence[Item]:
-        """Take at most `room` items that are due now."""
+        """Take at most `room` items that are due now; in one write, so that none is taken and then forgotten."""
 
     async def handle(self, item: Item) -> None:
-        """One I/O, one decision, one write."""
+        """One I/O, one decision, one write. A step that lets `StoreUnavailable` out has put its item back before."""
 
     def pause(self) -> float:
         """Seconds until claiming is worth it again, unless woken before."""

@@ -22,6 +22,7 @@ class Supervisor:
     def __init__(self, phases: Sequence[Sequence[Service]]) -> None:
         self._phases = phases
         self._tasks: dict[asyncio.Task[None], Service] = {}
+        self._asked = False
 
     def start(self) -> None:
         """Run every part in a task of its own."""
@@ -38,9 +39,14 @@ class Supervisor:
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([stopped, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
+        self._asked = stop.is_set()
 
     async def stop(self, hurry: asyncio.Event, grace: float = GRACE) -> None:
-        """Stop phase by phase; cut short when `hurry` is set or the grace time is over. Raises what a part died of."""
+        """Stop phase by phase; cut short when `hurry` is set or the grace time is over.
+
+        Raises what a part died of, and `RuntimeError` when one ended without a reason before anybody asked it to.
+        """
+        ended_early = [] if self._asked else self.ended
         hurried = asyncio.create_task(hurry.wait())
         deadline = time.monotonic() + grace
         for phase in self._phases:
@@ -52,6 +58,8 @@ class Supervisor:
         for task in self._tasks:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
+        if ended_early:
+            raise RuntimeError(f"ended without being asked to: {', '.join(ended_early)}")
 
     async def _ended(self, phase: Sequence[Service], hurried: asyncio.Task[bool], deadline: float) -> None:
         left = {task for task, service in self._tasks.items() if service in phase and not task.done()}

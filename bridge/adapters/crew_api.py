@@ -25,7 +25,7 @@ STATUS_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 10.0
 MAX_RESPONSE = 8 * 1024 * 1024
 
-_WEATHER = (aiohttp.ClientError, OSError, TimeoutError)
+_WEATHER = (aiohttp.ClientError, OSError, TimeoutError, ValueError)  # ValueError: a host name that cannot be one
 
 
 @dataclass(slots=True)

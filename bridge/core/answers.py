@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.core.schedule import parse_retry_after
+from bridge.core.strict_json import MAX_DEPTH, deeper_than
 
 KICKOFF_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 MAX_MESSAGE = 2048
@@ -155,8 +156,7 @@ _SUCCEEDED = frozenset({"success", "succeeded", "completed", "complete", "finish
 _FAILED = frozenset({"failed", "failure", "error", "errored", "timeout", "timed_out"})
 _STOPPED = frozenset({"revoked", "cancelled", "canceled", "stopped", "aborted"})
 _NOT_FOUND = frozenset({"not_found", "notfound"})
-_QUOTA = ("monthly execution limit", "execution limit reached", "quota")
-_LIMIT = "limit reached"  # of the plan; a rate limit passes by itself
+_QUOTA = ("monthly execution limit", "execution limit reached")
 _DEFINITE_REFUSALS = frozenset({400, 405, 409, 413, 415, 422})
 
 
@@ -219,12 +219,15 @@ def _no_status(reply: Reply) -> StatusAnswer:
 
 
 def _turned_away(code: int, text: str) -> bool:
-    """A wrong token, or the plan's quota. The quota's code was never seen; 422 is about inputs, one may be a quota."""
-    if code in {401, 403}:
-        return True
+    """A wrong token, or the plan's quota, whose code was never seen.
+
+    Codes that are about the request itself must say it outright: their texts quote inputs, and one may say "quota".
+    """
     said = text.lower()
-    quota = any(phrase in said for phrase in _QUOTA) or (_LIMIT in said and "rate" not in said)
-    return 400 <= code < 500 and code != 422 and quota
+    if code in _DEFINITE_REFUSALS:
+        return code != 422 and any(phrase in said for phrase in _QUOTA)
+    hinted = "quota" in said or ("limit reached" in said and "rate" not in said)  # a rate limit passes by itself
+    return code in {401, 403} or (400 <= code < 500 and hinted) or any(phrase in said for phrase in _QUOTA)
 
 
 def _read_state(body: Mapping[str, Any]) -> StatusAnswer:
@@ -316,11 +319,13 @@ def _finite(digits: str) -> float | None:
 
 
 def _portable(value: Any) -> Any:
-    """The value as every JSON parser will take it; None for one that is nested too deeply to be written again."""
-    try:
-        return json.loads(_clean(json.dumps(value, ensure_ascii=False)))
-    except RecursionError:
+    """The value as every JSON parser will take it; None for one that is nested deeper than anybody needs.
+
+    Written and read once here, where a failure costs a value, instead of in the store, where it would cost the process.
+    """
+    if deeper_than(MAX_DEPTH, value):
         return None
+    return json.loads(_clean(json.dumps(value, ensure_ascii=False)))
 
 
 def _clean(text: str) -> str:

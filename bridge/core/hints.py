@@ -63,11 +63,11 @@ def believe(answer: answers.StatusAnswer, testimony: answers.Succeeded | None) -
 def _read_stream(streamed: list[Mapping[str, Any]]) -> Hint:
     """The first event names the top-level execution, if it is a start; inner executions have ids of their own."""
     outer = [event for event in streamed if not _is_inner(event)]
-    worth_a_look = any(event.get("type") in _ENDS for event in outer)
+    worth_a_look = any(_type(event) in _ENDS for event in outer)
     if not outer:
         return Hint()
     first = min(outer, key=_sequence)
-    kickoff_id = _id_in(first, "execution_id") if first.get("type") in _STARTS else None
+    kickoff_id = _id_in(first, "execution_id") if _type(first) in _STARTS else None
     return Hint(kickoff_id, worth_a_look)
 
 
@@ -75,6 +75,10 @@ def _envelopes(body: Any) -> Iterator[Mapping[str, Any]]:
     """Events come in an envelope, in a bare list, or alone."""
     inside = body.get("events", [body]) if isinstance(body, dict) else body
     yield from (event for event in inside if isinstance(event, dict)) if isinstance(inside, list) else ()
+
+
+def _type(event: Mapping[str, Any]) -> str:
+    return str(event.get("type"))
 
 
 def _is_inner(event: Mapping[str, Any]) -> bool:

@@ -83,7 +83,7 @@ def on_kickoff(run: Run, answer: answers.KickoffAnswer, policy: CrewPolicy, now:
         case answers.NotStarted(_, after):
             return Decision(_not_started(run, schedule.kickoff_again(run.run_id, run.attempt, now, after)))
         case answers.CrewUnavailable():
-            return Decision(_not_started(run, now))  # the crew's gate is what holds it
+            return Decision(_not_started(run, schedule.after_turned_away(run.attempt, now)))
         case answers.InDoubt():
             return _to_doubt(run, policy, now)
         case _:
@@ -134,6 +134,11 @@ def on_evidence(run: Run, kickoff_id: str, policy: CrewPolicy, now: float) -> De
 def on_cancelled(run: Run, policy: CrewPolicy, now: float) -> Decision:
     """The producer or an operator wants no more of it."""
     return _finish(run, State.CANCELLED, Outcome(error=RunError("cancelled", "cancelled on request")), policy, now)
+
+
+def should_be_stopped(run: Run) -> bool:
+    """Whether the API is to be asked to stop the execution: that of a cancelled run, before its first look."""
+    return run.state is State.CANCELLED and run.due_at == run.finished_at
 
 
 def on_late_look(run: Run, answer: answers.StatusAnswer, policy: CrewPolicy, now: float) -> Decision:

@@ -15,6 +15,7 @@ from bridge.core.model import Channel, CrewPolicy, Run, Watch
 STEADY_INTERVAL = 5.0  # seconds between looks, held between the crew's poll.min and poll.max
 MAX_RETRY_AFTER = 86_400.0
 MAX_KICKOFF_DELAY = 60.0
+TURNED_AWAY = 90.0  # longer than it takes until a paused crew is probed
 QUARANTINE = 600.0  # a second POST only when a stuck first one can no longer be about to leave
 
 MINUTE, HOUR = 60.0, 3600.0
@@ -65,6 +66,11 @@ def kickoff_again(run_id: str, attempt: int, now: float, after: float | None) ->
     """When to POST again after a refusal that started nothing."""
     delay = min(2.0 ** min(attempt, 10), MAX_KICKOFF_DELAY) * _jitter(run_id, attempt, 0.2)
     return now + max(delay, after or 0.0)
+
+
+def after_turned_away(attempt: int, now: float) -> float:
+    """When a run may try a crew again that turned it away: after others had their turn, for it may be to blame."""
+    return now + min(attempt * TURNED_AWAY, HOUR)
 
 
 def doubt_ends(policy: CrewPolicy, now: float) -> float:

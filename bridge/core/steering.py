@@ -3,7 +3,7 @@
 A run whose POST is under way is left alone: whatever is decided now could be overtaken by the answer.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import assert_never
 
 from bridge.core import answers, lifecycle
@@ -36,14 +36,16 @@ class Abandon:
 Steering = Cancel | Retry | Adopt | Abandon
 
 
-def steer(run: Run, wish: Steering, policy: CrewPolicy, now: float) -> Decision:
-    """What becomes of the run.
+def steer(run: Run, wish: Steering, policy: CrewPolicy, now: float) -> Decision | None:
+    """What becomes of the run; None: it is as wished already.
 
     Raises `PostUnderWay` (try again in a moment), or `RequestRefused` when the run is over or not in doubt.
     """
     if run.state is State.STARTING:
         raise PostUnderWay("a POST to the crew is under way for this run")
     match wish:
+        case Cancel() if run.state is State.CANCELLED:
+            return None
         case Cancel():
             return _cancel(run, policy, now)
         case Retry():
@@ -59,8 +61,6 @@ def steer(run: Run, wish: Steering, policy: CrewPolicy, now: float) -> Decision:
 
 
 def _cancel(run: Run, policy: CrewPolicy, now: float) -> Decision:
-    if run.state is State.CANCELLED:
-        return Decision(replace(run))  # asked for twice: the same answer
     if run.final:
         raise RequestRefused("run_is_over", f"the run has ended already: {run.state}")
     return lifecycle.on_cancelled(run, policy, now)

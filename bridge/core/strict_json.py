@@ -27,11 +27,22 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def deeper_than(levels: int, value: Any) -> bool:
+    """Whether arrays and objects are nested deeper than so many levels; level by level, so without recursion."""
+    level = [value]
+    for _ in range(levels):
+        level = [child for item in level for child in _children(item)]
+        if not level:
+            return False
+    return True
+
+
 def _parse(body: bytes) -> Any:
     try:
         text = body.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant, parse_float=_finite)
-        _check_depth(value)
+        if deeper_than(MAX_DEPTH, value):
+            raise _too_deep()
         json.dumps(value, ensure_ascii=False).encode("utf-8")  # a lone surrogate fails here, at the door
     except UnicodeDecodeError:
         raise RequestRefused("invalid_json", "the body is not UTF-8") from None
@@ -65,15 +76,6 @@ def _finite(digits: str) -> float:
     if not math.isfinite(number):
         raise RequestRefused("invalid_json", f"{digits[:20]} is a number that no parser can hold")
     return number
-
-
-def _check_depth(value: Any) -> None:
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [child for item in level for child in _children(item)]
-        if not level:
-            return
-    raise _too_deep()
 
 
 def _children(value: Any) -> list[Any]:

@@ -47,7 +47,8 @@ class Kickoff:
             raise
         answer = await self._crew.api.kickoff(kickoff_body(starting, self._crew.policy, self._crew.webhooks))
         decision = lifecycle.on_kickoff(starting, answer, self._crew.policy, self._clock())
-        log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, answer=type(answer).__name__)
+        reason = getattr(answer, "reason", None)
+        log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, answer=type(answer).__name__, reason=reason)
         self._mind_gate(answer)
         try:
             self._follow(await self._with_evidence(await self._store.settle(decision)))

@@ -6,7 +6,7 @@ import structlog
 
 from bridge.core import lifecycle
 from bridge.core.answers import CrewUnavailable
-from bridge.core.model import Run, State
+from bridge.core.model import Run
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
 
@@ -28,24 +28,20 @@ class Late:
 
     async def claim(self, room: int) -> Sequence[Run]:
         """Runs whose execution is to be looked at once more."""
-        now = self._clock()
-        cancelled = await self._store.claim(State.CANCELLED, room, now)
-        timed_out = (
-            await self._store.claim(State.TIMED_OUT, room - len(cancelled), now) if len(cancelled) < room else []
-        )
-        return [run for run in cancelled + timed_out if run.crew in self._crews]
+        claimed = await self._store.claim(lifecycle.STILL_WATCHED, room, self._clock())
+        return [run for run in claimed if run.crew in self._crews]
 
     async def handle(self, run: Run) -> None:
         """One look, and before the first one a try to stop what nobody waits for any more."""
         crew = self._crews[run.crew]
         assert run.kickoff_id is not None
         await crew.api.turn()
-        if run.state is State.CANCELLED and run.due_at == run.finished_at:
+        if lifecycle.should_be_stopped(run):
             log.info("stop_asked", run_id=run.run_id, crew=run.crew, stopped=await crew.api.stop(run.kickoff_id))
             await crew.api.turn()
         answer = await crew.api.status(run.kickoff_id)
-        if isinstance(answer, CrewUnavailable):
-            crew.gate.close(answer.reason, self._clock())
+        if isinstance(answer, CrewUnavailable) and crew.gate.close(answer.reason, self._clock()):
+            log.error("crew_paused", crew=run.crew, reason=answer.reason)
         decision = lifecycle.on_late_look(run, answer, crew.policy, self._clock())
         await self._store.settle(decision)
         if decision.deliveries:

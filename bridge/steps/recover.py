@@ -26,10 +26,9 @@ class Recover:
         self._wake_poll = wake_poll
 
     async def claim(self, room: int) -> Sequence[Run]:
-        """Ownerless runs, those that were being started first."""
-        started = await self._store.claim(State.STARTING, room)
-        running = await self._store.claim(State.RUNNING, room - len(started)) if len(started) < room else []
-        return [run for run in started + running if self._known(run)]
+        """Ownerless runs."""
+        claimed = await self._store.claim({State.STARTING, State.RUNNING}, room)
+        return [run for run in claimed if self._known(run)]
 
     async def handle(self, run: Run) -> None:
         """Put a run where it goes on from."""

@@ -39,6 +39,8 @@ class SteerRun:
         for _ in range(TRIES):
             run = await self._load(run_id)
             decision = steer(run, wish, self._crews[run.crew].policy, self._clock())
+            if decision is None:
+                return run
             try:
                 settled = await self._store.settle(decision)
             except Stale:

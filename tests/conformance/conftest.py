@@ -34,7 +34,7 @@ class SqliteAdapter:
     async def twin(self, store: SqlStore, process: str, now: float = NOW) -> SqlStore:
         """A second process on the same database, as PostgreSQL permits; here it borrows the connections."""
         self.execute("INSERT INTO processes (name, beat_at) VALUES (?, ?)", process, now)
-        return SqlStore(store._reader, store._reader.execution_options(writes=True).begin, process, store.key)
+        return SqlStore(store._reader, store._batches._transaction, process, store.key)
 
     def as_after_a_kill(self, folder: Path) -> "SqliteAdapter":
         """What a power cut would leave: the files as they are at this moment, and no lock."""

@@ -138,7 +138,7 @@ def test_what_was_not_started_goes_back_for_anybody_to_take_later(after: float |
 
 def test_a_crew_that_cannot_be_used_lets_its_runs_wait():
     run = lifecycle.on_kickoff(starting(), CrewUnavailable("HTTP 401"), POLICY, NOW).run
-    assert (run.state, run.due_at, run.owner) == (State.ACCEPTED, NOW, None)
+    assert (run.state, run.due_at, run.owner) == (State.ACCEPTED, NOW + schedule.TURNED_AWAY, None)
 
 
 def test_an_answer_that_settles_nothing_puts_the_run_in_doubt():

@@ -29,11 +29,11 @@ class OfCrew:
 
 
 @dataclass(frozen=True, slots=True)
-class InState:
-    """Runs in one state that nobody owns; with `now`, only those that are due."""
+class InStates:
+    """Runs in some states that nobody owns; with `now`, only those that are due."""
 
     process: str
-    state: State
+    states: frozenset[State]
     room: int
     now: float | None
 
@@ -48,7 +48,7 @@ class DueDeliveries:
     now: float
 
 
-async def claim_runs(connection: AsyncConnection, wishes: Sequence[OfCrew | InState]) -> list[list[Run]]:
+async def claim_runs(connection: AsyncConnection, wishes: Sequence[OfCrew | InStates]) -> list[list[Run]]:
     """Take the rows that each wish asks for."""
     return [await _claim_runs(connection, wish) for wish in wishes]
 
@@ -75,7 +75,7 @@ async def release(connection: AsyncConnection, names: Sequence[str]) -> None:
     await connection.execute(delete(processes).where(processes.c.name.in_(names)))
 
 
-async def _claim_runs(connection: AsyncConnection, wish: OfCrew | InState) -> list[Run]:
+async def _claim_runs(connection: AsyncConnection, wish: OfCrew | InStates) -> list[Run]:
     query = await _due_runs(connection, wish)
     if query is None:
         return []
@@ -87,9 +87,9 @@ async def _claim_runs(connection: AsyncConnection, wish: OfCrew | InState) -> li
     return [run_of(rows[run_id]) for run_id in ids]
 
 
-async def _due_runs(connection: AsyncConnection, wish: OfCrew | InState) -> Select[str] | None:
-    if isinstance(wish, InState):
-        query = select(runs.c.run_id).where(runs.c.state == wish.state.value, runs.c.owner.is_(None))
+async def _due_runs(connection: AsyncConnection, wish: OfCrew | InStates) -> Select[str] | None:
+    if isinstance(wish, InStates):
+        query = select(runs.c.run_id).where(runs.c.state.in_(sorted(wish.states)), runs.c.owner.is_(None))
         due = query if wish.now is None else query.where(runs.c.due_at <= wish.now)
         return due.order_by(runs.c.due_at, runs.c.run_id).limit(wish.room)
     free = wish.max_running - (await connection.execute(_places_held(wish))).scalar_one()

@@ -7,6 +7,7 @@ import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from bridge.adapters.store.tables import keys, processes
 from bridge.core.errors import StoreDamaged, StoreInUse, StoreUnavailable
 from bridge.ports import Health
 
-READERS = 4
 BUSY_TIMEOUT_MS = 5000
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -36,28 +36,21 @@ async def open_store(url: str, process: str, now: float, *, migrate: bool = True
     Raises `StoreInUse`, `StoreDamaged`, or `StoreUnavailable` (no such folder, or an old schema and `migrate` off).
     """
     with _exclusive(url):
-        engine = _create_engine(url)
-        try:
-            await _prepare(engine, migrate=migrate)
-            key = await _key(engine)
-            store = SqlStore(engine, engine.execution_options(writes=True).begin, process, key)
+        async with _engine(url, _WRITER) as writer, _engine(url, _READERS) as reader:
+            await _prepare(writer, migrate=migrate)
+            store = SqlStore(reader, writer.begin, process, await _key(writer))
             await store.bury(math.inf)  # the lock says that nobody else lives
-            await _join(engine, process, now)
+            await _join(writer, process, now)
             yield store
             await store.close()
-        finally:
-            await engine.dispose()
 
 
 async def migrate_store(url: str) -> str:
     """Bring the schema up to date; gives back its revision. Raises as `open_store` does."""
     with _exclusive(url):
-        engine = _create_engine(url)
-        try:
+        async with _engine(url, _WRITER) as engine:
             await _prepare(engine, migrate=True)
             return _newest_revision()
-        finally:
-            await engine.dispose()
 
 
 async def probe_store(url: str) -> Health:
@@ -67,11 +60,8 @@ async def probe_store(url: str) -> Health:
         return absent
     try:
         with _exclusive(url):
-            engine = _create_engine(url)
-            try:
+            async with _engine(url, _WRITER) as engine:
                 await _prepare(engine, migrate=False)
-            finally:
-                await engine.dispose()
     except StoreInUse:
         return Health(ok=True, detail="in use by a running bridge")
     except (StoreDamaged, StoreUnavailable) as error:
@@ -87,12 +77,36 @@ def _absent(path: Path) -> Health | None:
     return Health(ok=ok, detail="will be created" if ok else "its folder is missing or cannot be written")
 
 
-def _create_engine(url: str) -> AsyncEngine:
-    wanted = make_url(url).set(drivername="sqlite+aiosqlite")
-    engine = create_async_engine(wanted, pool_size=1 + READERS, max_overflow=0, pool_timeout=30, hide_parameters=True)
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """What an engine is for: how many connections, how many seconds to wait for one, how transactions begin."""
+
+    connections: int
+    patience: float
+    begin: str
+
+
+_WRITER = _Use(connections=1, patience=30.0, begin="BEGIN IMMEDIATE")
+"""The one writer. It takes the write lock at once: a transaction that read first and writes later could only fail."""
+_READERS = _Use(connections=4, patience=5.0, begin="BEGIN")
+"""Apart from the writer, so that no number of readers keeps it waiting."""
+
+
+@asynccontextmanager
+async def _engine(url: str, use: _Use) -> AsyncIterator[AsyncEngine]:
+    engine = create_async_engine(
+        make_url(url).set(drivername="sqlite+aiosqlite"),
+        pool_size=use.connections,
+        max_overflow=0,
+        pool_timeout=use.patience,
+        hide_parameters=True,
+    )
     event.listen(engine.sync_engine, "connect", _set_up_connection)
-    event.listen(engine.sync_engine, "begin", _begin)
-    return engine
+    event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(use.begin))
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
 
 
 def _set_up_connection(dbapi_connection: Any, _: Any) -> None:
@@ -101,7 +115,7 @@ def _set_up_connection(dbapi_connection: Any, _: Any) -> None:
     `synchronous=FULL`: with NORMAL the last commits may be gone after a power loss, and a lost "about to POST" is a
     second bill.
     """
-    dbapi_connection.isolation_level = None  # no implicit transactions; see `_begin`
+    dbapi_connection.isolation_level = None  # no implicit transactions
     cursor = dbapi_connection.cursor()
     for pragma, wanted in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)):
         cursor.execute(f"PRAGMA {pragma}={wanted}")
@@ -114,15 +128,9 @@ def _set_up_connection(dbapi_connection: Any, _: Any) -> None:
     cursor.close()
 
 
-def _begin(connection: Connection) -> None:
-    """A transaction that will write takes the write lock at once: one that read first could only fail."""
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
 async def _prepare(engine: AsyncEngine, *, migrate: bool) -> None:
     try:
-        async with engine.execution_options(writes=True).begin() as connection:
+        async with engine.begin() as connection:
             await connection.run_sync(_check_integrity)
             await connection.run_sync(_migrate if migrate else _check_revision)
     except OperationalError as error:
@@ -163,7 +171,7 @@ def _alembic() -> Config:
 
 async def _key(engine: AsyncEngine) -> bytes:
     """The store's own secret, made once: tokens that were issued stay good after a restart, and in every process."""
-    async with engine.execution_options(writes=True).begin() as connection:
+    async with engine.begin() as connection:
         found = (await connection.execute(select(keys.c.value).where(keys.c.name == "amp"))).scalar_one_or_none()
         if found is None:
             found = secrets.token_bytes(32)
@@ -172,7 +180,7 @@ async def _key(engine: AsyncEngine) -> bytes:
 
 
 async def _join(engine: AsyncEngine, process: str, now: float) -> None:
-    async with engine.execution_options(writes=True).begin() as connection:
+    async with engine.begin() as connection:
         await connection.execute(processes.insert().values(name=process, beat_at=now))
 
 

@@ -15,10 +15,12 @@ from bridge.core.model import Decision, Delivery, Run
 
 async def settle_all(connection: AsyncConnection, decisions: Sequence[Decision]) -> list[Run | Stale]:
     """Write decisions; those whose run has moved on meanwhile change nothing and give `Stale`."""
-    written = await _update_runs(connection, [decision.run for decision in decisions])
-    kept = [decision for decision in decisions if decision.run.run_id in written]
-    await insert_deliveries(connection, [delivery for decision in kept for delivery in decision.deliveries])
-    return [_settled(decision.run, written) for decision in decisions]
+    marked = await _current(connection, decisions)
+    written = [decision for decision, current in marked if current]
+    if written:
+        await connection.execute(_UPDATE_RUN, [_run_values(decision.run) for decision in written])
+    await insert_deliveries(connection, [delivery for decision in written for delivery in decision.deliveries])
+    return [_settled(decision.run, written=current) for decision, current in marked]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +52,19 @@ _UPDATE_DELIVERY = (
 )
 
 
-async def _update_runs(connection: AsyncConnection, wanted: Sequence[Run]) -> set[str]:
-    """The ids of the runs that were still at the version that the decision was made on, and are written now.
+async def _current(connection: AsyncConnection, decisions: Sequence[Decision]) -> list[tuple[Decision, bool]]:
+    """Each decision with whether it was made on its run's present version; of two about one run, only the first was.
 
-    Asked first, under a row lock, because one statement for many rows tells only how many it found.
+    Asked under a row lock before writing, because one statement for many rows tells only how many it found.
     """
-    query = select(runs.c.run_id, runs.c.version).where(runs.c.run_id.in_([run.run_id for run in wanted]))
+    ids = {decision.run.run_id for decision in decisions}
+    query = select(runs.c.run_id, runs.c.version).where(runs.c.run_id.in_(ids))
     versions = {row.run_id: row.version for row in await connection.execute(query.with_for_update())}
-    current = [run for run in wanted if versions.get(run.run_id) == run.version]
-    if current:
-        await connection.execute(_UPDATE_RUN, [_run_values(run) for run in current])
-    return {run.run_id for run in current}
+    return [(decision, versions.pop(decision.run.run_id, None) == decision.run.version) for decision in decisions]
 
 
-def _settled(run: Run, written: set[str]) -> Run | Stale:
-    if run.run_id in written:
-        return replace(run, version=run.version + 1)
-    return Stale(f"run {run.run_id} has moved on")
+def _settled(run: Run, *, written: bool) -> Run | Stale:
+    return replace(run, version=run.version + 1) if written else Stale(f"run {run.run_id} has moved on")
 
 
 def _run_values(run: Run) -> Values:

@@ -5,7 +5,7 @@ nothing and its caller gets `Stale`.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import structlog
@@ -52,9 +52,9 @@ class SqlStore:
         """Take due accepted runs of a crew, by priority and age, as far as `max_running` permits."""
         return await self._claim(claims.OfCrew(self._process, crew, room, max_running, now))
 
-    async def claim(self, state: State, room: int, now: float | None = None) -> list[Run]:
-        """Take runs in this state that nobody owns; with `now`, only those that are due."""
-        return await self._claim(claims.InState(self._process, state, room, now))
+    async def claim(self, states: Collection[State], room: int, now: float | None = None) -> list[Run]:
+        """Take runs in these states that nobody owns; with `now`, only those that are due."""
+        return await self._claim(claims.InStates(self._process, frozenset(states), room, now))
 
     async def settle(self, decision: Decision) -> Run:
         """Write a decision, trying for as long as it takes; raises `Stale`."""
@@ -139,7 +139,7 @@ class SqlStore:
         except StoreUnavailable as error:  # the next process frees them
             log.warning("claims_not_given_back", reason=str(error))
 
-    async def _claim(self, wanted: claims.OfCrew | claims.InState) -> list[Run]:
+    async def _claim(self, wanted: claims.OfCrew | claims.InStates) -> list[Run]:
         claimed: list[Run] = await self._batches.write(claims.claim_runs, wanted)
         return claimed
 
