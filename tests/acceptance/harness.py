@@ -66,7 +66,7 @@ class Daemon:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "bridge", "run", "--config", str(self._file), stderr=log, stdout=log
             )
-        await eventually(self._alive, 20, f"the daemon is up:\n{self.log_tail()}")
+        await eventually(self._ready, 30, "the daemon is ready")
 
     async def kill(self) -> None:
         assert self._process is not None
@@ -116,11 +116,11 @@ class Daemon:
         lines = [line for line in self._log.read_text().splitlines() if line.startswith("{")]
         return Counter(json.loads(line)["event"] for line in lines)
 
-    async def _alive(self) -> bool:
+    async def _ready(self) -> bool:
         assert self._process is not None
         assert self._process.returncode is None, self.log_tail()
         with contextlib.suppress(aiohttp.ClientError):
-            return (await self.get("/healthz"))[0] == 200
+            return (await self.get("/readyz"))[0] == 200
         return False
 
 
