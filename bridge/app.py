@@ -32,6 +32,7 @@ from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.adapters.http_amp import AmpApi
 from bridge.adapters.http_api import RunsApi
 from bridge.adapters.http_auth import Client, Clients, Role, digest
+from bridge.adapters.http_crews import CrewsApi
 from bridge.adapters.http_ops import OpsApi
 from bridge.adapters.http_server import HttpServer, Listen, servers
 from bridge.adapters.http_steering import SteeringApi
@@ -41,7 +42,7 @@ from bridge.core.callback_url import CallbackRules
 from bridge.core.crew_call import Webhooks
 from bridge.core.errors import StoreUnavailable
 from bridge.core.model import Channel, CrewPolicy, DoubtPolicy
-from bridge.ports import Accept, Health, HealthCheck, Refuse, Sender, Service, Step
+from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Refuse, Sender, Service, Step
 from bridge.settings import Amqp as AmqpSettings
 from bridge.settings import Crew as CrewSettings
 from bridge.settings import Settings
@@ -50,6 +51,7 @@ from bridge.steps.crew import Crew
 from bridge.steps.deliver import Deliver
 from bridge.steps.doubt import Doubt
 from bridge.steps.hint import TakeHint
+from bridge.steps.inputs import CrewInputs
 from bridge.steps.kickoff import Kickoff
 from bridge.steps.late import Late
 from bridge.steps.poll import Poll
@@ -187,7 +189,8 @@ def _assemble(
     registry: CollectorRegistry,
     process: str,
 ) -> Bridge:
-    accept = AcceptRequest(store, crews, _callback_rules(settings), time.time, _new_id, wakes.kickoff)
+    inputs = CrewInputs(crews, time.time)
+    accept = AcceptRequest(store, crews, _callback_rules(settings), time.time, _new_id, inputs.check, wakes.kickoff)
     deliverers = [_deliverer("callbacks", [Channel.CALLBACK], callbacks, CALLS_AT_ONCE, store, wakes)]
     bridge = Bridge(phases=[], servers=[])
     checks: dict[str, HealthCheck] = {"store": _store_check(store), "crews": _crews_check(crews)}
@@ -205,7 +208,8 @@ def _assemble(
     ops = OpsApi(checks, lambda: bridge.draining, store, registry)
     steer = SteerRun(crews, store, time.time, wakes.kickoff, wakes.deliver, wakes.recovery)
     hint = TakeHint(store.key, crews, store, time.time, wakes.poll, wakes.recovery)
-    apis = (RunsApi(accept, store, clients), SteeringApi(steer, store, clients), AmpApi(hint))
+    crews_api = CrewsApi(partial(_crew_infos, settings, crews), inputs, clients)
+    apis = (RunsApi(accept, store, clients), SteeringApi(steer, store, clients), crews_api, AmpApi(hint))
     routes = [route for api in apis for route in api.routes()]
     bridge.servers = servers(_listen(settings), routes, ops.routes(), clients)
     bridge.phases = [[*doors, *bridge.servers[:1]], _steps(settings, store, crews, wakes), deliverers, links]
@@ -274,6 +278,10 @@ async def _crews(
         crews[name] = Crew(name, CountedCrewApi(api, name, counters), policy, crew.max_running, webhooks=webhooks)
         counters.paused.labels(name).set_function(partial(_is_closed, crews[name]))
     return crews
+
+
+def _crew_infos(settings: Settings, crews: Mapping[str, Crew]) -> list[CrewInfo]:
+    return [CrewInfo(name, settings.crews[name].kind, crew.paused) for name, crew in crews.items()]
 
 
 def _is_closed(crew: Crew) -> bool:

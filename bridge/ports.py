@@ -63,6 +63,19 @@ Raises `RequestRefused`, `PostUnderWay`, `StoreUnavailable`.
 """
 
 
+@dataclass(frozen=True, slots=True)
+class CrewInfo:
+    """What is told of a crew; `paused`: why it cannot be used now, None: it can."""
+
+    name: str
+    kind: str
+    paused: str | None
+
+
+ListCrews = Callable[[], Sequence[CrewInfo]]
+InputsOf = Callable[[str], Awaitable[tuple[str, ...] | None]]
+"""The names of a crew's inputs; None while it does not tell."""
+
 TakeHint = Callable[[str, Kind, Callable[[], Awaitable[Any]]], Awaitable[bool]]
 """Takes a webhook of the crew API: the token of its URL, its kind, and how to read its content.
 
@@ -160,6 +173,9 @@ class CrewApi(Protocol):
 
     async def probe(self) -> Health:
         """Whether the crew can be used, found out without cost."""
+
+    async def inputs(self) -> tuple[str, ...] | None:
+        """The names of the inputs that the crew takes; None if it does not tell."""
 
     async def stop(self, kickoff_id: str) -> bool:
         """Ask for an execution to be stopped, which not every deployment can; whether it was."""

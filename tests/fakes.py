@@ -76,6 +76,12 @@ class FakeCrewApi:
     turns: int = 0
     usable: bool = True
     stopped: list[str] = field(default_factory=list)
+    needed: tuple[str, ...] | None = None
+    asked_for_inputs: int = 0
+
+    async def inputs(self) -> tuple[str, ...] | None:
+        self.asked_for_inputs += 1
+        return self.needed
 
     async def stop(self, kickoff_id: str) -> bool:
         self.stopped.append(kickoff_id)

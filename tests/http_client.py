@@ -1,23 +1,29 @@
 """For tests of the HTTP doors: a real server on a free port, a real client, and fakes of what is behind."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import aiohttp
 from prometheus_client import CollectorRegistry
 
+from bridge.adapters.http_amp import AmpApi
 from bridge.adapters.http_api import RunsApi
 from bridge.adapters.http_auth import Client, Clients, Role, digest
+from bridge.adapters.http_crews import CrewsApi
 from bridge.adapters.http_ops import OpsApi
 from bridge.adapters.http_server import HttpServer, Listen, servers
+from bridge.adapters.http_steering import SteeringApi
 from bridge.adapters.http_wait import Patience
 from bridge.core.errors import RequestRefused, StoreUnavailable
+from bridge.core.hints import Kind
 from bridge.core.model import Delivery, Envelope, KickoffRequest, Outcome, Run, State
 from bridge.core.request import fingerprint
-from bridge.ports import Accepted, Health, HealthCheck, RunFilter
+from bridge.core.steering import Steering
+from bridge.ports import Accepted, CrewInfo, Health, HealthCheck, RunFilter
 
 TOKENS = {name: f"{name}-token-" + "x" * 32 for name in ("submitter", "reader", "operator", "narrow")}
 CLIENTS = Clients(
@@ -123,6 +129,34 @@ class FakeAccept:
 
 
 @dataclass
+class FakeOthers:
+    """What is behind the other doors: what was asked of them, and what they answer."""
+
+    steered: list[tuple[str, Steering, str]] = field(default_factory=list)
+    fail: Exception | None = None
+    crews: list[CrewInfo] = field(
+        default_factory=lambda: [CrewInfo("research", "crew", None), CrewInfo("triage", "flow", "HTTP 401")]
+    )
+    inputs: tuple[str, ...] | None = ("topic",)
+    hints: list[tuple[str, Kind, Any]] = field(default_factory=list)
+
+    async def steer(self, store: FakeStore, wanted: str, wish: Steering, by: str) -> Run:
+        if self.fail is not None:
+            raise self.fail
+        self.steered.append((wanted, wish, by))
+        return store.runs[wanted]
+
+    async def inputs_of(self, _: str) -> tuple[str, ...] | None:
+        return self.inputs
+
+    async def take_hint(self, token: str, kind: Kind, read: Callable[[], Awaitable[Any]]) -> bool:
+        if token != "known":
+            return False
+        self.hints.append((token, kind, await read()))
+        return True
+
+
+@dataclass
 class Bridge:
     """A served API and everything behind it."""
 
@@ -131,6 +165,7 @@ class Bridge:
     servers: tuple[HttpServer, ...]
     http: aiohttp.ClientSession
     checks: dict[str, HealthCheck] = field(default_factory=dict)
+    others: FakeOthers = field(default_factory=FakeOthers)
     draining: bool = False
 
     @property
@@ -146,6 +181,9 @@ class Bridge:
 
     async def get(self, path: str, name: str | None = "operator", server: int = 0) -> aiohttp.ClientResponse:
         return await self.http.get(self.url(path, server), headers=bearer(name) if name else {})
+
+    async def post(self, path: str, body: Any = None, name: str | None = "operator") -> aiohttp.ClientResponse:
+        return await self.http.post(self.url(path), json=body, headers=bearer(name) if name else {})
 
     async def raw(self, sent: bytes) -> bytes:
         """Everything that comes back until the server closes the connection."""
@@ -169,7 +207,14 @@ async def serving(
         http = await stack.enter_async_context(aiohttp.ClientSession())
         bridge = Bridge(store, accept, (), http, checks)
         ops = OpsApi(checks, lambda: bridge.draining, store, CollectorRegistry(), check_seconds)  # type: ignore[arg-type]
-        bridge.servers = servers(listen, api.routes(), ops.routes(), clients)
+        others = bridge.others
+        routes = [
+            *api.routes(),
+            *SteeringApi(partial(others.steer, store), store, clients).routes(),  # type: ignore[arg-type]
+            *CrewsApi(lambda: others.crews, others.inputs_of, clients).routes(),
+            *AmpApi(others.take_hint).routes(),
+        ]
+        bridge.servers = servers(listen, routes, ops.routes(), clients)
         for server in bridge.servers:
             await server.start()
             stack.push_async_callback(_stopped, server, asyncio.create_task(server.run()))

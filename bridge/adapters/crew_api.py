@@ -22,6 +22,7 @@ from bridge.ports import Health
 
 KICKOFF_TIMEOUT = 60.0  # seconds; the slowest honest answer that was seen, with a margin
 STATUS_TIMEOUT = 30.0
+INPUTS_TIMEOUT = 5.0  # somebody waits at the door for this one
 CONNECT_TIMEOUT = 10.0
 MAX_RESPONSE = 8 * 1024 * 1024
 
@@ -104,11 +105,25 @@ class HttpCrewApi:
 
     async def probe(self) -> Health:
         """Whether the crew answers `GET /inputs` with this token; its root path answers 404 even when all is well."""
+        reply = await self._get_inputs()
+        if isinstance(reply, str):
+            return Health(ok=False, detail=f"GET /inputs: {reply}")
+        return Health(ok=reply.code == 200, detail=f"GET /inputs: HTTP {reply.code}")
+
+    async def inputs(self) -> tuple[str, ...] | None:
+        """The names that `GET /inputs` lists."""
+        reply = await self._get_inputs()
+        return None if isinstance(reply, str) else answers.read_inputs(reply)
+
+    async def _get_inputs(self) -> Reply | str:
+        """The answer, or why there is none."""
+        started, patience = time.monotonic(), aiohttp.ClientTimeout(total=INPUTS_TIMEOUT)
+        url = f"{self._url}/inputs"
         try:
-            async with self._looks.get(f"{self._url}/inputs", headers=self._headers, allow_redirects=False) as response:
-                return Health(ok=response.status == 200, detail=f"GET /inputs: HTTP {response.status}")
+            async with self._looks.get(url, headers=self._headers, allow_redirects=False, timeout=patience) as response:
+                return await _read(response, started) or "the answer is too large"
         except _WEATHER as error:
-            return Health(ok=False, detail=f"GET /inputs: {_say(error)}")
+            return _say(error)
 
 
 @asynccontextmanager

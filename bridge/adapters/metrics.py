@@ -55,6 +55,10 @@ class CountedCrewApi:
         self._counters.looks.labels(self._crew, type(answer).__name__).inc()
         return answer
 
+    async def inputs(self) -> tuple[str, ...] | None:
+        """The names of the inputs that the crew takes."""
+        return await self._api.inputs()
+
     async def stop(self, kickoff_id: str) -> bool:
         """Ask for an execution to be stopped."""
         return await self._api.stop(kickoff_id)

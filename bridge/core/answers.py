@@ -187,6 +187,17 @@ def read_status(reply: Reply) -> StatusAnswer:
     return _read_state(body)
 
 
+def read_inputs(reply: Reply) -> tuple[str, ...] | None:
+    """The names that `GET /inputs` lists, in any of the three shapes that are known (crew API contract, section 2)."""
+    listed = (_json_object(reply.body) or {}).get("inputs") if reply.code == 200 else None
+    if isinstance(listed, dict):
+        return tuple(listed)
+    if not isinstance(listed, list):
+        return None
+    names = (item.get("name") if isinstance(item, dict) else item for item in listed)
+    return tuple(name for name in names if isinstance(name, str))
+
+
 def read_crew_webhook(body: Mapping[str, Any]) -> Succeeded | None:
     """The result in a crew webhook, which is only sent for success (crew API contract, section 6.3)."""
     result = _result(body)

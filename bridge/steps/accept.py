@@ -1,6 +1,6 @@
 """Step 1: put a request into the store, once; or a refused message, for a person to look at."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from bridge.core import callback_url, events, lifecycle
 from bridge.core.errors import RequestRefused
@@ -18,10 +18,12 @@ class AcceptRequest:
         callbacks: callback_url.CallbackRules,
         clock: Clock,
         new_id: NewId,
+        check_inputs: Callable[[KickoffRequest], Awaitable[None]],
         wake_crew: Callable[[str], None],
     ) -> None:
         self._store = store
         self._crews = crews
+        self._check_inputs = check_inputs
         self._callbacks = callbacks
         self._clock = clock
         self._new_id = new_id
@@ -33,6 +35,7 @@ class AcceptRequest:
             raise RequestRefused("unknown_crew", f"there is no crew {request.crew!r} here", "crew")
         if request.callback_url is not None:
             callback_url.check(request.callback_url, self._callbacks)
+        await self._check_inputs(request)
         accepted = await self._store.accept(lifecycle.accept(request, envelope, self._new_id(), self._clock()))
         self._wake_crew(request.crew)
         return accepted

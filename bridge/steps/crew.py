@@ -27,3 +27,8 @@ class Crew:
     """Runs under way whose end a webhook announced, with the result that it carried."""
     evidence: dict[str, str] = field(default_factory=dict)
     """Kickoff ids that webhooks brought for runs whose POST is still awaited."""
+
+    @property
+    def paused(self) -> str | None:
+        """Why the crew cannot be used now, as the HTTP code or quota that said so, without the API's own words."""
+        return self.gate.reason.partition(":")[0] if self.gate.closed else None

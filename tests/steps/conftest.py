@@ -5,6 +5,7 @@ import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from bridge.steps.crew import Crew
 from bridge.steps.deliver import Deliver
 from bridge.steps.doubt import Doubt
 from bridge.steps.hint import TakeHint
+from bridge.steps.inputs import CrewInputs
 from bridge.steps.kickoff import Kickoff
 from bridge.steps.late import Late
 from bridge.steps.poll import Poll
@@ -54,6 +56,13 @@ class Bench:
     )
     made: dict[str, Crew] = field(default_factory=dict)
 
+    @cached_property
+    def inputs(self) -> CrewInputs:
+        return CrewInputs(self.crews, self.clock)
+
+    def be_a_flow(self) -> None:
+        self.policy = replace(self.policy, stringify_inputs=False)
+
     @property
     def crew(self) -> Crew:
         return self.crews["research"]
@@ -67,7 +76,9 @@ class Bench:
     @property
     def accept(self) -> AcceptRequest:
         rules = CallbackRules()
-        return AcceptRequest(self.store, self.crews, rules, self.clock, self.ids, self.wakes["kickoff"])
+        return AcceptRequest(
+            self.store, self.crews, rules, self.clock, self.ids, self.inputs.check, self.wakes["kickoff"]
+        )
 
     @property
     def refuse(self) -> RefuseMessage:

@@ -77,6 +77,9 @@ class World:
         self.maybe_crash()
         return InDoubt("HTTP 502") if self.luck(0.15) else Started(f"k-{run_id}")
 
+    async def inputs(self) -> tuple[str, ...] | None:
+        return None
+
     async def status(self, kickoff_id: str) -> StatusAnswer:
         self.looks += 1
         self.maybe_crash()

@@ -1,0 +1,47 @@
+"""What a crew takes: asked once in a while, so that a request that lacks something is refused before it costs."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+
+from bridge.core.errors import RequestRefused
+from bridge.core.inputs import missing
+from bridge.core.model import KickoffRequest
+from bridge.ports import Clock
+from bridge.steps.crew import Crew
+
+KEEP = 600.0  # seconds for which a crew's inputs are taken as known
+ASK_AGAIN = 10.0  # seconds after which a refusal makes us ask again: the crew may have been deployed anew
+
+
+class CrewInputs:
+    """The inputs of all crews, as last heard."""
+
+    def __init__(self, crews: Mapping[str, Crew], clock: Clock) -> None:
+        self._crews = crews
+        self._clock = clock
+        self._heard: dict[str, tuple[float, tuple[str, ...] | None]] = {}
+        self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def __call__(self, crew: str) -> tuple[str, ...] | None:
+        """The names of a crew's inputs; None while it does not tell."""
+        return await self._names(crew, KEEP)
+
+    async def check(self, request: KickoffRequest) -> None:
+        """Raise `RequestRefused` (`missing_inputs`) if the crew is known to need more; a flow needs nothing."""
+        if not self._crews[request.crew].policy.stringify_inputs:
+            return
+        for max_age in (KEEP, ASK_AGAIN):
+            lacking = missing(await self._names(request.crew, max_age) or (), request.inputs)
+            if not lacking:
+                return
+        raise RequestRefused("missing_inputs", f"the crew needs {', '.join(lacking)}", f"inputs.{lacking[0]}")
+
+    async def _names(self, crew: str, max_age: float) -> tuple[str, ...] | None:
+        """At most `max_age` seconds old; asked by one caller at a time, the others wait for its answer."""
+        async with self._asking[crew]:
+            heard_at, names = self._heard.get(crew, (float("-inf"), None))
+            if self._clock() - heard_at > max_age:
+                names = await self._crews[crew].api.inputs()
+                self._heard[crew] = (self._clock(), names)
+            return names

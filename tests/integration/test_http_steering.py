@@ -1,0 +1,90 @@
+"""Cancelling and resolving over HTTP: who may, what is understood, what is answered."""
+
+from typing import Any
+
+import pytest
+
+from bridge.core.errors import PostUnderWay, RequestRefused
+from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering
+from tests.http_client import problem, serving
+
+
+async def test_a_producer_cancels_its_own_run():
+    async with serving() as bridge:
+        run = bridge.store.add()
+        response = await bridge.post(f"/v1/runs/{run.run_id}/cancel", name="submitter")
+        assert response.status == 200
+        assert (await response.json())["run_id"] == run.run_id
+        assert bridge.others.steered == [(run.run_id, Cancel(), "client/submitter")]
+
+
+async def test_a_run_that_the_client_may_not_see_does_not_exist_for_it():
+    async with serving() as bridge:
+        run = bridge.store.add(source="client/another")
+        await problem(await bridge.post(f"/v1/runs/{run.run_id}/cancel", name="submitter"), 404, "unknown_run")
+        assert bridge.others.steered == []
+
+
+@pytest.mark.parametrize(("name", "status", "code"), [(None, 401, "unauthorized"), ("reader", 403, "forbidden")])
+async def test_who_may_not_cancel(name: str | None, status: int, code: str):
+    async with serving() as bridge:
+        run = bridge.store.add()
+        await problem(await bridge.post(f"/v1/runs/{run.run_id}/cancel", name=name), status, code)
+
+
+@pytest.mark.parametrize("name", ["submitter", "reader"])
+async def test_only_operators_resolve(name: str):
+    async with serving() as bridge:
+        run = bridge.store.add()
+        answer = await bridge.post(f"/v1/runs/{run.run_id}/resolve", {"action": "retry"}, name)
+        await problem(answer, 403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    ("body", "wish"),
+    [
+        ({"action": "retry"}, Retry()),
+        ({"action": "abandon"}, Abandon()),
+        ({"action": "adopt", "kickoff_id": "k-1"}, Adopt("k-1")),
+    ],
+)
+async def test_what_an_operator_may_decide(body: dict[str, Any], wish: Steering):
+    async with serving() as bridge:
+        run = bridge.store.add()
+        assert (await bridge.post(f"/v1/runs/{run.run_id}/resolve", body)).status == 200
+        assert bridge.others.steered == [(run.run_id, wish, "client/operator")]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "action"),
+        ({"action": "explode"}, "action"),
+        ({"action": "adopt"}, "kickoff_id"),
+        ({"action": "adopt", "kickoff_id": 7}, "kickoff_id"),
+        ({"action": "retry", "kickoff_id": "k-1"}, "kickoff_id"),
+        ({"action": "retry", "why": "x"}, "why"),
+    ],
+)
+async def test_a_decision_that_cannot_be_understood_names_the_field(body: dict[str, Any], field: str):
+    async with serving() as bridge:
+        run = bridge.store.add()
+        answer = await bridge.post(f"/v1/runs/{run.run_id}/resolve", body)
+        assert (await problem(answer, 422, "invalid_request"))["field"] == field
+
+
+async def test_while_a_post_is_under_way_the_client_is_asked_to_come_back():
+    async with serving() as bridge:
+        run = bridge.store.add()
+        bridge.others.fail = PostUnderWay("a POST to the crew is under way for this run")
+        response = await bridge.post(f"/v1/runs/{run.run_id}/cancel")
+        await problem(response, 409, "post_under_way")
+        assert response.headers["Retry-After"] == "5"
+
+
+@pytest.mark.parametrize("code", ["not_in_doubt", "run_is_over"])
+async def test_what_comes_too_late_is_a_conflict(code: Any):
+    async with serving() as bridge:
+        run = bridge.store.add()
+        bridge.others.fail = RequestRefused(code, "too late")
+        await problem(await bridge.post(f"/v1/runs/{run.run_id}/cancel"), 409, code)
