@@ -13,8 +13,10 @@ from typing import Literal
 import orjson
 
 PREFIX = "sandbox_"
+MOST_QUESTIONS = 100
+"""No execution asks more often than this."""
 
-Outcome = Literal["success", "failure"]
+Outcome = Literal["success", "failure", "revoked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +26,16 @@ class Controls:
     seconds: float | None = None
     outcome: Outcome | None = None
     result_json: dict[str, object] | None = None
+    human_questions: int | None = None
 
 
 def read_controls(inputs: Mapping[str, object]) -> Controls:
-    """Read `sandbox_seconds`, `sandbox_outcome` and `sandbox_result_json`; raise ValueError naming the bad one."""
+    """Read the inputs that begin with `sandbox_`; raise ValueError naming the first that makes no sense."""
     return Controls(
         seconds=_seconds(inputs.get("sandbox_seconds")),
         outcome=_outcome(inputs.get("sandbox_outcome")),
         result_json=_object(inputs.get("sandbox_result_json")),
+        human_questions=_questions(inputs.get("sandbox_human_questions")),
     )
 
 
@@ -49,10 +53,18 @@ def _seconds(value: object) -> float | None:
 
 def _outcome(value: object) -> Outcome | None:
     match value:
-        case None | "success" | "failure":
+        case None | "success" | "failure" | "revoked":
             return value
         case _:
-            raise ValueError(f"sandbox_outcome must be success or failure; got {value!r}")
+            raise ValueError(f"sandbox_outcome must be success, failure or revoked; got {value!r}")
+
+
+def _questions(value: object) -> int | None:
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if value is not None and (type(value) is not int or not 0 <= value <= MOST_QUESTIONS):
+        raise ValueError(f"sandbox_human_questions must be a whole number from 0 to {MOST_QUESTIONS}; got {value!r}")
+    return value
 
 
 def _object(value: object) -> dict[str, object] | None:

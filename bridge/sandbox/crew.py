@@ -1,7 +1,4 @@
-"""The deployment behind the API: which answer each call gets, as values and without a network.
-
-Later calls (`/resume`, other dialects) belong here, beside the first three.
-"""
+"""The deployment behind the API: which answer each call gets, as values and without a network."""
 
 import uuid
 from collections.abc import Mapping
@@ -11,9 +8,14 @@ import orjson
 
 from bridge.sandbox.answers import INTERNAL_SERVER_ERROR, INVALID_TOKEN, NO_TOKEN, Answer, detail, json_answer
 from bridge.sandbox.controls import read_controls
-from bridge.sandbox.executions import Execution, Planner
+from bridge.sandbox.dialects import Body, inputs_answer, is_terminal, status_answer
+from bridge.sandbox.execution import Execution
+from bridge.sandbox.hooks import Hooks, read_hooks
+from bridge.sandbox.planner import Planner
 from bridge.sandbox.settings import SandboxSettings
-from bridge.sandbox.status import live_status
+from bridge.sandbox.status import failed, live_status
+
+_LOST_CONTINUATION = "'NoneType' object is not subscriptable"  # what every resumed id ended with in one live test
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +24,13 @@ class KickoffBody:
 
     inputs: Mapping[str, object]
     meta: object
+    hooks: Hooks
 
 
 def read_body(raw: bytes) -> KickoffBody | Answer:
     """Read the body of a kickoff, or return the refusal of what cannot be read (crew API contract 3.3).
 
-    Only what is under `inputs` counts: a bare body is a kickoff without inputs. The webhook members are ignored so far.
+    Only what is under `inputs` counts: a bare body is a kickoff without inputs.
     """
     try:
         body = orjson.loads(raw)
@@ -38,43 +41,98 @@ def read_body(raw: bytes) -> KickoffBody | Answer:
     inputs = body.get("inputs")
     if inputs is not None and not isinstance(inputs, dict):
         return _not_an_object("body", "inputs")
-    return KickoffBody(inputs or {}, body.get("meta"))
+    return KickoffBody(inputs or {}, body.get("meta"), read_hooks(body))
 
 
 class Crew:
-    """A deployed crew or flow, as its callers see it."""
+    """A deployed crew or flow, as its callers see it; `started` is how many executions it has had before."""
 
-    def __init__(self, settings: SandboxSettings, planner: Planner) -> None:
+    def __init__(self, settings: SandboxSettings, planner: Planner, started: int = 0) -> None:
         self._settings = settings
         self._planner = planner
+        self._started = started
         self._bearer = f"Bearer {settings.token}"
+        self._resumed: dict[str, Execution | None] = {}
 
     def refuse(self, authorization: str | None) -> Answer | None:
         """Return the 401 for a header that does not open the door, None for one that does (contract 1, seen live)."""
-        if authorization is None:
-            return NO_TOKEN
-        return None if authorization == self._bearer else INVALID_TOKEN
+        if authorization == self._bearer:
+            return None
+        if self._settings.dialect == "reference":
+            return json_answer(401, {"error": "Unauthorized", "message": "Invalid or missing bearer token"})
+        return NO_TOKEN if authorization is None else INVALID_TOKEN
 
     def inputs(self) -> Answer:
-        """List the inputs by name (crew API contract 2)."""
-        return json_answer(200, {"inputs": self._settings.inputs})
+        """List the inputs (crew API contract 2)."""
+        return inputs_answer(self._settings.inputs_shape, self._settings.inputs)
 
     def kickoff(self, number: int, body: KickoffBody, now: float) -> tuple[Answer, Execution | None]:
         """Start the execution of the kickoff with this number, or refuse; return the answer and what was started."""
-        # A flow has defaults for all its state, so nothing can be missing (crew API contract 3.3).
-        needed = self._settings.inputs if self._settings.kind == "crew" else ()
-        if missing := [name for name in needed if name not in body.inputs]:
-            return detail(422, f"Missing inputs: {', '.join(missing)}"), None
+        if refusal := self._missing(body) or self._over_quota():
+            return refusal, None
         try:
             controls = read_controls(body.inputs)
         except ValueError as error:
             return detail(422, str(error)), None
         execution = self._planner.plan(str(uuid.uuid4()), number, body.inputs, body.meta, controls, now)
+        self._started += 1
         return json_answer(200, {"kickoff_id": execution.kickoff_id}), execution
 
-    def status(self, execution: Execution | None, now: float) -> Answer:
-        """Say how an execution is doing; an unknown one is a 200 as well."""
-        return json_answer(200, live_status(execution, self._settings.kind, now))
+    def status(self, kickoff_id: str, execution: Execution | None, now: float) -> Answer:
+        """Say how an execution is doing; live, an unknown one is a 200 as well."""
+        if execution is None and kickoff_id in self._resumed:
+            return self._resumed_status(kickoff_id, now)
+        return status_answer(self._settings.dialect, kickoff_id, self._live(execution, now), execution)
+
+    def resumed(self, execution: Execution | None) -> Answer:
+        """Answer a resume, whatever came of it: with a new id and 200, also for an invented one (seen live)."""
+        new_id = str(uuid.uuid4())
+        if self._settings.resumed_status != "not_found":
+            self._resumed[new_id] = execution
+        return json_answer(200, {"kickoff_id": new_id})
+
+    def stop(self, kickoff_id: str, execution: Execution | None, now: float) -> Answer:
+        """End an execution, or say why not (contract 3.5, from an unmerged page; the 404 is an assumption)."""
+        if not self._settings.stop:
+            return detail(404, "Not Found")
+        if execution is None:
+            return detail(404, "Execution not found")
+        body = live_status(execution, self._settings.kind, now, "paused")
+        if is_terminal(body):
+            return detail(400, f"Cannot stop execution. Current state: {body['state']}")
+        execution.stop(now)
+        return json_answer(200, {"status": "stopped", "kickoffId": kickoff_id})
+
+    def _live(self, execution: Execution | None, now: float) -> Body:
+        # The reference has no word for waiting; it is told of the work under way.
+        human_status = "paused" if self._settings.dialect == "reference" else self._settings.human_status
+        return live_status(execution, self._settings.kind, now, human_status)
+
+    def _resumed_status(self, kickoff_id: str, now: float) -> Answer:
+        # Which of the two the real thing does is not attested; the origin is documented only.
+        execution = self._resumed[kickoff_id]
+        body = self._live(execution, now)
+        if self._settings.resumed_status == "failed" or execution is None:
+            body = failed(_LOST_CONTINUATION)
+        return status_answer("live", kickoff_id, {**body, "execution_origin": "hitl-resume"}, execution)
+
+    def _missing(self, body: KickoffBody) -> Answer | None:
+        # A flow has defaults for all its state, so nothing can be missing (crew API contract 3.3).
+        needed = self._settings.inputs if self._settings.kind == "crew" else ()
+        missing = [name for name in needed if name not in body.inputs]
+        if not missing:
+            return None
+        if self._settings.dialect == "reference":
+            error = {"error": "Validation Error", "message": "Missing required inputs"}
+            return json_answer(422, {**error, "details": {"missing_inputs": missing}})
+        return detail(422, f"Missing inputs: {', '.join(missing)}")
+
+    def _over_quota(self) -> Answer | None:
+        # Only parts of the text are known, from the field; the code is an assumption (crew API contract 8).
+        quota = self._settings.quota
+        if quota is None or self._started < quota:
+            return None
+        return detail(403, f"You have reached your monthly execution limit of {quota} executions.")
 
 
 def _not_an_object(*where: str) -> Answer:

@@ -23,7 +23,8 @@ class Execution:
 
     `ends_at` holds as long as nobody keeps it waiting: every pause moves it. It pauses `questions` times, of which
     `settled` are over; `repeats` counts how often a human asked for more work, `lost` is the time that waiting and
-    repeating have cost. One that is `revoked` ends neither well nor badly.
+    repeating have cost, `place` the part of the work after which it went on last. One that is `revoked` ends neither
+    well nor badly.
     """
 
     kickoff_id: str
@@ -37,6 +38,7 @@ class Execution:
     settled: int = 0
     repeats: int = 0
     lost: float = 0.0
+    place: float = 0.0
     revoked: bool = False
 
     @property
@@ -52,7 +54,12 @@ class Execution:
         """
         if self.settled >= self.questions:
             return None
-        return self.at((self.settled + 0.5) / self.questions)
+        return self.at(self.pause_share)
+
+    @property
+    def pause_share(self) -> float:
+        """The part of the work that is done at the next pause; 1 without any question left."""
+        return (self.settled + 0.5) / self.questions if self.settled < self.questions else 1.0
 
     @property
     def question_id(self) -> str:
@@ -96,12 +103,13 @@ class Execution:
         """Let it continue where it waits."""
         assert self.pauses_at is not None
         self._lose(now - self.pauses_at)
+        self.place = self.pause_share
         self.settled += 1
 
     def repeat(self, now: float) -> None:
         """Let it work again at the task it waits in, and then ask again (contract 5.3, seen in the field)."""
-        task_began = self.at(int(self.share(now) * TASKS) / TASKS)
-        self._lose(now - task_began)
+        self.place = int(self.pause_share * TASKS) / TASKS
+        self._lose(now - self.at(self.place))
         self.repeats += 1
 
     def stop(self, now: float) -> None:

@@ -5,15 +5,17 @@ out or sent twice is found out here.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from bridge.sandbox.executions import Execution
+from bridge.sandbox.execution import Execution
 from bridge.sandbox.journal import Journal
+
+_OF_THE_EXECUTION = tuple(field.name for field in fields(Execution) if field.name not in ("inputs", "meta"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,9 @@ class Ledger:
 
     def __init__(self, path: Path | None = None) -> None:
         self._journal = Journal(path) if path else None
-        self._entries = [_from_line(line) for line in self._journal.lines] if self._journal else []
+        self._entries = _from_lines(self._journal.lines) if self._journal else []
         self._last_number = max((entry.number for entry in self._entries), default=0)
-        self._by_id = {entry.execution.kickoff_id: entry.execution for entry in self._entries if entry.execution}
+        self._by_id = _by_id(self._entries)
         self._looks: Counter[str] = Counter()
         self._end_seen_at: dict[str, float] = {}
 
@@ -55,17 +57,25 @@ class Ledger:
         """Add an entry; it is known at once, and durable when this returns."""
         self._entries.append(entry)
         if entry.execution is not None:
-            self._by_id[entry.execution.kickoff_id] = entry.execution
-        if self._journal is not None:
-            await self._journal.append(_to_line(entry))
+            self._by_id[entry.execution.kickoff_id] = entry
+        await self._write(entry)
+
+    async def changed(self, execution: Execution) -> None:
+        """Make durable what has become of this execution; of several lines with one number the last counts."""
+        await self._write(self._by_id[execution.kickoff_id])
 
     def execution(self, kickoff_id: str) -> Execution | None:
         """Return the execution with this id, if it is known."""
-        return self._by_id.get(kickoff_id)
+        entry = self._by_id.get(kickoff_id)
+        return entry.execution if entry else None
 
     def executions(self) -> Iterator[Execution]:
-        """Iterate over all executions that are known."""
-        return iter(self._by_id.values())
+        """Iterate over all executions that are known, in the order of their kickoffs."""
+        return (entry.execution for entry in self._by_id.values() if entry.execution)
+
+    def latest_id(self) -> str | None:
+        """Return the id that was given last, if any was."""
+        return next(reversed(self._by_id), None)
 
     def look(self, kickoff_id: str) -> None:
         """Count one look at the status of this id, known or not."""
@@ -79,7 +89,7 @@ class Ledger:
     async def clear(self, now: float) -> None:
         """Forget all that is over, and all looks; executions under way stay known."""
         self._entries = [entry for entry in self._entries if not entry.over(now)]
-        self._by_id = {entry.execution.kickoff_id: entry.execution for entry in self._entries if entry.execution}
+        self._by_id = _by_id(self._entries)
         self._looks.clear()
         self._end_seen_at.clear()
         if self._journal is not None:
@@ -104,12 +114,20 @@ class Ledger:
         if self._journal is not None:
             self._journal.close()
 
+    async def _write(self, entry: Entry) -> None:
+        if self._journal is not None:
+            await self._journal.append(_to_line(entry))
+
     def _row(self, entry: Entry, now: float) -> dict[str, object]:
         row = _to_dict(entry)
         ended = entry.execution is not None and entry.execution.over(now)
         row["ended_at"] = row["ends_at"] if ended else None
         row["end_seen_at"] = self._end_seen_at.get(entry.execution.kickoff_id) if entry.execution else None
         return row
+
+
+def _by_id(entries: Iterable[Entry]) -> dict[str, Entry]:
+    return {entry.execution.kickoff_id: entry for entry in entries if entry.execution}
 
 
 def _to_dict(entry: Entry) -> dict[str, object]:
@@ -120,11 +138,7 @@ def _to_dict(entry: Entry) -> dict[str, object]:
         "answered": entry.answered,
         "inputs": entry.inputs,
         "meta": entry.meta,
-        "kickoff_id": execution.kickoff_id if execution else None,
-        "starts_at": execution.starts_at if execution else None,
-        "ends_at": execution.ends_at if execution else None,
-        "failure": execution.failure if execution else None,
-        "result_json": execution.result_json if execution else None,
+        **{name: getattr(execution, name) if execution else None for name in _OF_THE_EXECUTION},
     }
 
 
@@ -132,10 +146,15 @@ def _to_line(entry: Entry) -> bytes:
     return orjson.dumps(_to_dict(entry))
 
 
+def _from_lines(lines: Iterable[bytes]) -> list[Entry]:
+    entries = map(_from_line, lines)
+    return list({entry.number: entry for entry in entries}.values())
+
+
 def _from_line(line: bytes) -> Entry:
     row: dict[str, Any] = orjson.loads(line)
     execution = None
     if row["kickoff_id"] is not None:
-        names = ("kickoff_id", "inputs", "meta", "starts_at", "ends_at", "failure", "result_json")
-        execution = Execution(**{name: row[name] for name in names})
+        names = ("inputs", "meta", *_OF_THE_EXECUTION)
+        execution = Execution(**{name: row[name] for name in names if name in row})
     return Entry(row["number"], row["received_at"], row["answered"], row["inputs"], row["meta"], execution)

@@ -1,55 +1,25 @@
-"""Executions: when each starts and ends and how, all settled at the kickoff.
+"""The plan of each new execution: when it starts and ends and how, all settled at the kickoff.
 
 Because the whole life of an execution is known from its first moment, nothing has to happen later: no timer, no task.
-What can be seen of it is computed from the clock when somebody looks.
 """
 
 import heapq
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from random import Random
 
-from bridge.sandbox.controls import PREFIX, Controls
+from bridge.sandbox.controls import Controls
+from bridge.sandbox.execution import Execution
 from bridge.sandbox.settings import SandboxSettings
 
 FAILURE = "ValueError: the sandbox let this execution fail"
 
-_MENTIONED = 200  # characters of an input that the result repeats
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """One execution. Moments are epoch seconds; `failure` is the exception text of one that ends badly, else None."""
-
-    kickoff_id: str
-    inputs: Mapping[str, object]
-    meta: object
-    starts_at: float
-    ends_at: float
-    failure: str | None = None
-    result_json: Mapping[str, object] | None = None
-
-    def over(self, now: float) -> bool:
-        """Say whether it has ended."""
-        return now >= self.ends_at
-
-    def share(self, now: float) -> float:
-        """Return the part of its run time that has passed, from 0 to 1."""
-        if self.over(now):
-            return 1.0
-        return max(0.0, (now - self.starts_at) / (self.ends_at - self.starts_at))
-
-    def topic(self) -> str | None:
-        """Return `name: value` of the first input that is the caller's own, or None without any.
-
-        A crew writes inputs of any type into its prompts with `str()` (crew API contract 3.4).
-        """
-        own = (f"{name}: {value}" for name, value in self.inputs.items() if not name.startswith(PREFIX))
-        return next(own, "")[:_MENTIONED] or None
-
 
 class Places:
-    """The workers of a deployment: who is free when. Excess executions queue in order (crew API contract 8)."""
+    """The workers of a deployment: who is free when. Excess executions queue in order (crew API contract 8).
+
+    Places are given by the plan: one that waits for a human or is stopped neither keeps its place longer nor frees it
+    earlier.
+    """
 
     def __init__(self, workers: int | None, busy_until: Iterable[float] = ()) -> None:
         self._workers = workers
@@ -84,6 +54,16 @@ class Planner:
             seconds = controls.seconds
         if controls.outcome is not None:
             fails = controls.outcome == "failure"
+        asked = controls.human_questions
         starts_at = self._places.take(now, seconds)
-        failure = FAILURE if fails else None
-        return Execution(kickoff_id, inputs, meta, starts_at, starts_at + seconds, failure, controls.result_json)
+        return Execution(
+            kickoff_id,
+            inputs,
+            meta,
+            starts_at,
+            starts_at + seconds,
+            failure=FAILURE if fails else None,
+            result_json=controls.result_json,
+            questions=self._settings.human_questions if asked is None else asked,
+            revoked=controls.outcome == "revoked",
+        )

@@ -1,8 +1,4 @@
-"""The sandbox on the network: routes, faults on the way in and out, start and stop.
-
-The routes that begin with `/_` are the sandbox's own and need no token: `/_ledger` (GET, DELETE) tells what reached it,
-`/_faults` (GET, POST, DELETE) spoils what comes next.
-"""
+"""The sandbox on the network: its parts put together, start and stop."""
 
 import asyncio
 import time
@@ -11,11 +7,19 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from bridge.sandbox.answers import Answer, detail, json_answer
-from bridge.sandbox.crew import Crew, KickoffBody, read_body
-from bridge.sandbox.executions import Planner
-from bridge.sandbox.faults import Call, Fault, Faults, read_rules
-from bridge.sandbox.ledger import Entry, Ledger
+from bridge.sandbox.answers import detail
+from bridge.sandbox.backstage import Backstage
+from bridge.sandbox.calls import CrewCalls, Parts
+from bridge.sandbox.crew import Crew
+from bridge.sandbox.faults import Faults
+from bridge.sandbox.humans import Humans
+from bridge.sandbox.ledger import Ledger
+from bridge.sandbox.letters import Writer
+from bridge.sandbox.mail import Mail
+from bridge.sandbox.notes import Notes
+from bridge.sandbox.planner import Planner
+from bridge.sandbox.replies import respond
+from bridge.sandbox.rules import Call, rules_from
 from bridge.sandbox.settings import SandboxSettings
 
 Clock = Callable[[], float]
@@ -24,123 +28,71 @@ Clock = Callable[[], float]
 _MAX_BODY = 64 * 1024 * 1024
 _STOP_SECONDS = 0.1  # long enough for what is being answered, too short for who waits for a delay
 
-_Work = Callable[[web.Request, Fault], Awaitable[Answer]]
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Sandbox:
-    """The handlers. Each call meets its fault first, as at a gateway in front of the real thing, then the token."""
+    """All parts of one sandbox."""
 
     def __init__(self, settings: SandboxSettings, clock: Clock) -> None:
+        rates: dict[Call, float] = {
+            "kickoff": settings.kickoff_fault_rate,
+            "status": settings.status_fault_rate,
+            "resume": settings.resume_fault_rate,
+            "stop": settings.stop_fault_rate,
+        }
+        faults = Faults(rates, settings.seed)
+        faults.add(rules_from(list(settings.faults)))
         self._settings = settings
-        self._clock = clock
-        self._ledger = Ledger(settings.ledger_file)
-        busy_until = (execution.ends_at for execution in self._ledger.executions())
-        self._crew = Crew(settings, Planner(settings, busy_until))
-        rates: dict[Call, float] = {"kickoff": settings.kickoff_fault_rate, "status": settings.status_fault_rate}
-        self._faults = Faults(rates, settings.seed)
+        self._ledger = ledger = Ledger(settings.ledger_file)
+        notes = Notes()
+        known = list(ledger.executions())
+        crew = Crew(settings, Planner(settings, (execution.ends_at for execution in known)), len(known))
+        self._writer = writer = Writer(settings)
+        self._mail = mail = Mail(settings, clock, notes.webhooks)
+        humans = Humans(settings.kind, clock, crew, ledger, notes, writer, mail)
+        calls = CrewCalls(Parts(clock, crew, faults, humans, ledger, notes, settings.kickoff_delay))
+        self._rooms = (calls, humans, Backstage(clock, ledger, notes, faults, humans))
 
-    def routes(self) -> list[web.RouteDef]:
-        """Return every route the sandbox answers on."""
-        return [
-            web.post("/kickoff", self._spoiled("kickoff", self._kickoff)),
-            web.get("/status/{kickoff_id}", self._spoiled("status", self._status)),
-            web.get("/inputs", self._spoiled("inputs", self._inputs)),
-            web.get("/_ledger", self._show_ledger),
-            web.delete("/_ledger", self._clear_ledger),
-            web.get("/_faults", self._show_faults),
-            web.post("/_faults", self._add_faults),
-            web.delete("/_faults", self._clear_faults),
-        ]
+    def application(self) -> web.Application:
+        """Return it as an application, ready to be started."""
+        app = web.Application(middlewares=[_errors_as_detail, self._nudging], client_max_size=_MAX_BODY)
+        for room in self._rooms:
+            app.add_routes(room.routes())
+        app.on_startup.append(self._start)
+        app.on_cleanup.append(self._close)
+        return app
 
-    async def close(self, _app: web.Application) -> None:
-        """Let go of the ledger's file."""
+    def listens_at(self, url: str) -> None:
+        """Tell it the address under which it is reached."""
+        self._writer.base_url = (self._settings.public_url or url).rstrip("/")
+
+    async def _start(self, _app: web.Application) -> None:
+        await self._mail.start()
+
+    async def _close(self, _app: web.Application) -> None:
+        await self._mail.stop()
         self._ledger.close()
 
-    def _spoiled(self, call: Call, work: _Work) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def handler(request: web.Request) -> web.Response:
-            fault = self._faults.next_for(call)
-            if fault.hang_up == "before":
-                return _hang_up(request)
-            answer = await work(request, fault)
-            if fault.seconds:
-                await asyncio.sleep(fault.seconds)
-            return _hang_up(request) if fault.hang_up == "after" else _respond(answer)
-
-        return handler
-
-    async def _kickoff(self, request: web.Request, fault: Fault) -> Answer:
-        body = read_body(await request.read())
-        answer, entry = self._decide(request, body, fault)
-        await self._ledger.record(entry)
-        if entry.execution is not None and self._settings.kickoff_delay:
-            await asyncio.sleep(self._settings.kickoff_delay)
-        return answer
-
-    def _decide(self, request: web.Request, body: KickoffBody | Answer, fault: Fault) -> tuple[Answer, Entry]:
-        number, now, execution = self._ledger.next_number(), self._clock(), None
-        if refusal := fault.instead or self._crew.refuse(request.headers.get("Authorization")):
-            answer = refusal
-        elif isinstance(body, Answer):
-            answer = body
-        else:
-            answer, execution = self._crew.kickoff(number, body, now)
-        answered = None if fault.hang_up else answer.code
-        inputs, meta = (body.inputs, body.meta) if isinstance(body, KickoffBody) else (None, None)
-        return answer, Entry(number, now, answered, inputs, meta, execution)
-
-    async def _status(self, request: web.Request, fault: Fault) -> Answer:
-        kickoff_id, now = request.match_info["kickoff_id"], self._clock()
-        self._ledger.look(kickoff_id)
-        if refusal := fault.instead or self._crew.refuse(request.headers.get("Authorization")):
-            return refusal
-        execution = self._ledger.execution(kickoff_id)
-        if execution is not None:
-            self._ledger.saw(execution, now)
-        return self._crew.status(execution, now)
-
-    async def _inputs(self, request: web.Request, fault: Fault) -> Answer:
-        return fault.instead or self._crew.refuse(request.headers.get("Authorization")) or self._crew.inputs()
-
-    async def _show_ledger(self, _request: web.Request) -> web.Response:
-        return _respond(json_answer(200, self._ledger.report(self._clock())))
-
-    async def _clear_ledger(self, _request: web.Request) -> web.Response:
-        await self._ledger.clear(self._clock())
-        return web.Response(status=204)
-
-    async def _show_faults(self, _request: web.Request) -> web.Response:
-        return _respond(json_answer(200, self._faults.report()))
-
-    async def _add_faults(self, request: web.Request) -> web.Response:
-        try:
-            self._faults.add(read_rules(await request.read()))
-        except ValueError as error:
-            return _respond(detail(422, str(error)))
-        return _respond(json_answer(200, self._faults.report()))
-
-    async def _clear_faults(self, _request: web.Request) -> web.Response:
-        self._faults.clear()
-        return web.Response(status=204)
-
-
-def create_app(settings: SandboxSettings, clock: Clock = time.time) -> web.Application:
-    """Build the sandbox as an application that lives by the given clock."""
-    sandbox = Sandbox(settings, clock)
-    app = web.Application(middlewares=[_errors_as_detail], client_max_size=_MAX_BODY)
-    app.add_routes(sandbox.routes())
-    app.on_cleanup.append(sandbox.close)
-    return app
+    @web.middleware
+    async def _nudging(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        # Nobody shall see what happened before the webhooks of it are on their way, also by a clock turned by hand.
+        self._mail.nudge()
+        return await handler(request)
 
 
 @asynccontextmanager
 async def running(settings: SandboxSettings, clock: Clock = time.time) -> AsyncIterator[str]:
     """Keep a sandbox running for the length of the `async with`; gives its base URL."""
-    runner = web.AppRunner(create_app(settings, clock), access_log=None, shutdown_timeout=_STOP_SECONDS)
+    sandbox = Sandbox(settings, clock)
+    runner = web.AppRunner(sandbox.application(), access_log=None, shutdown_timeout=_STOP_SECONDS)
     await runner.setup()
     try:
         await web.TCPSite(runner, settings.host, settings.port).start()
         port: int = runner.addresses[0][1]
-        yield f"http://{settings.host}:{port}"
+        url = f"http://{settings.host}:{port}"
+        sandbox.listens_at(url)
+        yield url
     finally:
         await runner.cleanup()
 
@@ -153,22 +105,9 @@ async def serve(settings: SandboxSettings, announce: Callable[[str], None]) -> N
 
 
 @web.middleware
-async def _errors_as_detail(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+async def _errors_as_detail(request: web.Request, handler: _Handler) -> web.StreamResponse:
     # Unknown paths and wrong methods are told in the crew API's own shape; `GET /` is a 404 (contract 1, seen live).
     try:
         return await handler(request)
     except web.HTTPException as error:
-        return _respond(detail(error.status, error.reason))
-
-
-def _respond(answer: Answer) -> web.Response:
-    headers = {"Content-Type": answer.content_type, **answer.headers}
-    return web.Response(status=answer.code, body=answer.body, headers=headers)
-
-
-def _hang_up(request: web.Request) -> web.Response:
-    if request.transport is not None:
-        request.transport.close()
-    return web.Response()  # a handler must return something; it goes nowhere
+        return respond(detail(error.status, error.reason))

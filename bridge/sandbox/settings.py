@@ -1,33 +1,72 @@
 """Every knob of the sandbox, checked when it is built."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+from bridge.sandbox.controls import MOST_QUESTIONS
 from bridge.sandbox.times import Fixed, RunTime
 
 Kind = Literal["crew", "flow"]
+Dialect = Literal["live", "reference", "celery", "old", "status_upper"]
+InputsShape = Literal["list", "object", "detailed"]
+HumanStatus = Literal["not_found", "paused"]
+ResumedStatus = Literal["not_found", "follows", "failed"]
+FlowHitlShape = Literal["flat", "nested"]
 
 DEFAULT_PORT = 8090
 """The port a user finds the sandbox on; the settings themselves take any free one."""
 
 DEFAULT_RUN_TIME = Fixed(2.0)
 
+_FRACTIONS = (
+    "failure_rate",
+    "kickoff_fault_rate",
+    "status_fault_rate",
+    "resume_fault_rate",
+    "stop_fault_rate",
+    "webhook_loss",
+    "webhook_doubling",
+)
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "kind": get_args(Kind),
+    "dialect": get_args(Dialect),
+    "inputs_shape": get_args(InputsShape),
+    "human_status": get_args(HumanStatus),
+    "resumed_status": get_args(ResumedStatus),
+    "flow_hitl_shape": get_args(FlowHitlShape),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class SandboxSettings:
     """What kind of deployment the sandbox plays, and how well it behaves.
 
-    Times are seconds, rates are fractions from 0 to 1. A `port` of 0 takes any free port.
+    Times are seconds, rates are fractions from 0 to 1. A `port` of 0 takes any free port; `public_url` is the address
+    under which others reach it, where that is not the one it listens on.
     `workers` is how many executions run at the same time; more wait and read PENDING; None is no limit.
     `kickoff_delay` passes between the start of an execution and the answer that tells its id.
     `failure_rate` is the share of executions that end FAILED; the fault rates are the share of calls answered 503.
+    `faults` are rules in force from the start, in the form that `/_faults` takes.
     With a `ledger_file` the ledger outlives the process, and a sandbox started on it again knows its old executions.
     The same `seed` gives the same run times and failures, kickoff by kickoff.
+
+    `dialect` is how `/status` speaks, `inputs_shape` how `/inputs` does. `quota` is how many executions it starts
+    before it refuses, `stop` whether there is a `/stop`.
+
+    An execution waits `human_questions` times for a human and meanwhile reads as `human_status` says;
+    `resumed_status` is what the ids that `/resume` gives away lead to. The questions of a flow go to `flow_hitl_url`,
+    signed with `flow_hitl_secret`, in `flow_hitl_shape`.
+
+    Of the webhooks, the share `webhook_loss` is never sent and `webhook_doubling` is sent twice; each comes up to
+    `webhook_delay` late; with `webhook_shuffle` they overtake each other. One that is not answered in
+    `webhook_timeout` is given up. `stream_nested` adds the events of inner flows to the streaming webhook.
     """
 
     host: str = "127.0.0.1"
     port: int = 0
+    public_url: str | None = None
     token: str = "sandbox-token"  # noqa: S105  (not a secret: it guards nothing but play money)
     kind: Kind = "crew"
     inputs: tuple[str, ...] = ("topic",)
@@ -39,15 +78,40 @@ class SandboxSettings:
     kickoff_delay: float = 0.0
     kickoff_fault_rate: float = 0.0
     status_fault_rate: float = 0.0
+    resume_fault_rate: float = 0.0
+    stop_fault_rate: float = 0.0
+    faults: tuple[Mapping[str, object], ...] = ()
+    dialect: Dialect = "live"
+    inputs_shape: InputsShape = "list"
+    quota: int | None = None
+    stop: bool = False
+    human_questions: int = 0
+    human_status: HumanStatus = "not_found"
+    resumed_status: ResumedStatus = "not_found"
+    flow_hitl_url: str | None = None
+    flow_hitl_secret: str = "sandbox-hitl-secret"  # noqa: S105  (play money, too)
+    flow_hitl_shape: FlowHitlShape = "flat"
+    webhook_loss: float = 0.0
+    webhook_delay: float = 0.0
+    webhook_doubling: float = 0.0
+    webhook_shuffle: bool = False
+    webhook_timeout: float = 5.0
+    stream_nested: bool = False
 
     def __post_init__(self) -> None:
         """Raise ValueError naming the first setting that makes no sense."""
-        for name in ("failure_rate", "kickoff_fault_rate", "status_fault_rate"):
+        for name in _FRACTIONS:
             _require(0 <= getattr(self, name) <= 1, f"{name} must be between 0 and 1")
-        _require(self.kind in ("crew", "flow"), "kind must be crew or flow")
-        _require(bool(self.token), "token must not be empty")
+        for name, choices in _CHOICES.items():
+            _require(getattr(self, name) in choices, f"{name} must be one of {', '.join(choices)}")
+        for name in ("token", "flow_hitl_secret"):
+            _require(bool(getattr(self, name)), f"{name} must not be empty")
+        for name in ("kickoff_delay", "webhook_delay"):
+            _require(getattr(self, name) >= 0, f"{name} must not be negative")
         _require(self.workers is None or self.workers >= 1, "workers must be at least 1")
-        _require(self.kickoff_delay >= 0, "kickoff_delay must not be negative")
+        _require(self.quota is None or self.quota >= 0, "quota must not be negative")
+        _require(0 <= self.human_questions <= MOST_QUESTIONS, f"human_questions must be from 0 to {MOST_QUESTIONS}")
+        _require(self.webhook_timeout > 0, "webhook_timeout must be more than 0")
 
 
 def _require(holds: bool, otherwise: str) -> None:  # noqa: FBT001  (a condition, not a switch)

@@ -6,13 +6,9 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-import orjson
-
-from bridge.sandbox.executions import Execution
-from bridge.sandbox.settings import Kind
-
-TASKS = (("collect_task", "Researcher"), ("draft_task", "Writer"), ("review_task", "Editor"))
-"""Name and agent of each task that every execution goes through, all of the same length."""
+from bridge.sandbox.execution import Execution
+from bridge.sandbox.settings import HumanStatus, Kind
+from bridge.sandbox.tasks import TASKS, TOKENS, describe, result_text
 
 STARTED_SHARE = 0.1
 """Up to this part of its run time an execution reads STARTED, then RUNNING."""
@@ -27,33 +23,49 @@ NOT_FOUND: Mapping[str, object] = {
     "source": "application",
 }
 
-_USAGE = {
-    "total_tokens": 1500,
-    "prompt_tokens": 1200,
-    "cached_prompt_tokens": 0,
-    "completion_tokens": 300,
-    "successful_requests": len(TASKS),
-}
+_USAGE = {**TOKENS, "cached_prompt_tokens": 0, "successful_requests": len(TASKS)}
 
 
-def live_status(execution: Execution | None, kind: Kind, now: float) -> Mapping[str, object]:
+def live_status(
+    execution: Execution | None, kind: Kind, now: float, human_status: HumanStatus = "not_found"
+) -> Mapping[str, object]:
     """Return the body of the answer; `execution` is None for an id that is not known."""
     if execution is None:
         return NOT_FOUND
+    if execution.over(now):
+        return _ended(execution, kind)
+    if execution.waiting(now):
+        return _waiting(execution, kind, now, human_status)
     if now < execution.starts_at:
         return _body("PENDING", "Task is pending")
-    if not execution.over(now):
-        return _under_way(execution, kind, now)
+    return _under_way(execution, kind, now)
+
+
+def failed(sentence: str) -> dict[str, object]:
+    """Return the body of a failure: neither result nor progress, the sentence is all there is (seen live)."""
+    return _body("FAILED", sentence)
+
+
+def _ended(execution: Execution, kind: Kind) -> dict[str, object]:
+    if execution.revoked:
+        return _body("REVOKED", "Task was revoked")  # documented only
     if execution.failure is not None:
-        return _body("FAILED", execution.failure)  # neither result nor progress: the sentence is all there is
+        return failed(execution.failure)
     return _succeeded(execution, kind)
 
 
-def result_text(execution: Execution, kind: Kind) -> str:
-    """Return the final output of a success: the asked-for JSON as text, or a sentence about the first input."""
-    if execution.result_json is not None:
-        return orjson.dumps(execution.result_json).decode()
-    return f"The sandbox {kind} has dealt with {execution.topic() or 'nothing in particular'}."
+def _waiting(execution: Execution, kind: Kind, now: float, human_status: HumanStatus) -> Mapping[str, object]:
+    # A crew that waits looks like an id that nobody knows (seen live); a flow names itself in `flow_id` (documented).
+    # The state PAUSED is documented and was never seen.
+    paused = human_status == "paused"
+    if kind == "crew" and not paused:
+        return NOT_FOUND
+    body = _under_way(execution, kind, now)
+    if paused:
+        body |= {"state": "PAUSED", "status": "Waiting for human feedback"}
+    if kind == "flow":
+        body["flow_id"] = execution.kickoff_id
+    return body
 
 
 def _under_way(execution: Execution, kind: Kind, now: float) -> dict[str, object]:
@@ -62,19 +74,18 @@ def _under_way(execution: Execution, kind: Kind, now: float) -> dict[str, object
     completed = int(execution.share(now) * len(TASKS))
     body["progress"] = _progress(execution, kind, completed, now)
     if kind == "crew" and completed:
-        body["last_executed_task"] = _task(execution, completed - 1, f"Notes on {execution.topic()}")
+        body["last_executed_task"] = describe(execution, completed - 1)
     return body
 
 
 def _succeeded(execution: Execution, kind: Kind) -> dict[str, object]:
-    result = result_text(execution, kind)
     body = _body("SUCCESS", None)
-    body["result"] = result
+    body["result"] = result_text(execution, kind)
     body["result_json"] = execution.result_json
     body["usage_metrics"] = _USAGE
     body["progress"] = _progress(execution, kind, len(TASKS), execution.ends_at)
     if kind == "crew":
-        body["last_executed_task"] = _task(execution, len(TASKS) - 1, result)
+        body["last_executed_task"] = describe(execution, len(TASKS) - 1)
     return body
 
 
@@ -95,30 +106,17 @@ def _body(state: str, sentence: str | None) -> dict[str, object]:
 
 def _progress(execution: Execution, kind: Kind, completed: int, at: float) -> dict[str, object]:
     is_crew = kind == "crew"
-    name, agent = TASKS[completed] if completed < len(TASKS) else (None, None)
+    current = TASKS[completed] if completed < len(TASKS) else None
     return {
         "unit": "task" if is_crew else "step",
         "completed": completed,
         "total": len(TASKS) if is_crew else None,  # nobody knows how many steps a flow will take
         "remaining": len(TASKS) - completed if is_crew else None,
-        "current": name,
-        "current_agent": agent if is_crew else None,
+        "current": current.name if current else None,
+        "current_agent": current.agent if current and is_crew else None,
         "started_at": _iso(execution.starts_at),
         "updated_at": _iso(at),
         "duration_seconds": round(at - execution.starts_at, 1),
-    }
-
-
-def _task(execution: Execution, index: int, output: str) -> dict[str, object]:
-    name, agent = TASKS[index]
-    return {
-        "name": name,
-        "description": f"The {name} of the sandbox.",
-        "expected_output": "Some text.",
-        "agent": agent,
-        "output": output,
-        "kickoff_id": execution.kickoff_id,
-        "meta": execution.meta,
     }
 
 

@@ -4,7 +4,8 @@ from typing import Any
 
 from bridge.sandbox import SandboxSettings, parse_run_time
 from bridge.sandbox.controls import Controls
-from bridge.sandbox.executions import FAILURE, Execution, Places, Planner
+from bridge.sandbox.execution import Execution
+from bridge.sandbox.planner import FAILURE, Places, Planner
 
 AS_THE_DICE_SAY = Controls()
 

@@ -31,6 +31,12 @@ async def test_a_kickoff_is_in_the_ledger_with_all_that_is_known_of_it(start: St
             "ends_at": START + 2,
             "failure": None,
             "result_json": None,
+            "questions": 0,
+            "settled": 0,
+            "repeats": 0,
+            "lost": 0.0,
+            "place": 0.0,
+            "revoked": False,
             "ended_at": None,
             "end_seen_at": None,
         }

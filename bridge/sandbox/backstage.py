@@ -1,0 +1,64 @@
+"""The sandbox's own routes, which begin with `/_` and need no token.
+
+`/_ledger` (GET, DELETE) tells what reached the sandbox and what it sent, `/_faults` (GET, POST, DELETE) spoils what
+comes next.
+"""
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from bridge.sandbox.answers import detail, json_answer
+from bridge.sandbox.faults import Faults
+from bridge.sandbox.humans import Humans
+from bridge.sandbox.ledger import Ledger
+from bridge.sandbox.notes import Notes
+from bridge.sandbox.replies import respond
+from bridge.sandbox.rules import read_rules
+
+
+class Backstage:
+    """The handlers for those who run the sandbox."""
+
+    def __init__(
+        self, clock: Callable[[], float], ledger: Ledger, notes: Notes, faults: Faults, humans: Humans
+    ) -> None:
+        self._clock = clock
+        self._ledger = ledger
+        self._notes = notes
+        self._faults = faults
+        self._humans = humans
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the sandbox's own routes."""
+        return [
+            web.get("/_ledger", self._show_ledger),
+            web.delete("/_ledger", self._clear_ledger),
+            web.get("/_faults", self._show_faults),
+            web.post("/_faults", self._add_faults),
+            web.delete("/_faults", self._clear_faults),
+        ]
+
+    async def _show_ledger(self, _request: web.Request) -> web.Response:
+        now = self._clock()
+        report = {**self._ledger.report(now), "waiting": self._humans.waiting(now), **self._notes.report()}
+        return respond(json_answer(200, report))
+
+    async def _clear_ledger(self, _request: web.Request) -> web.Response:
+        self._notes.clear()
+        await self._ledger.clear(self._clock())
+        return web.Response(status=204)
+
+    async def _show_faults(self, _request: web.Request) -> web.Response:
+        return respond(json_answer(200, self._faults.report()))
+
+    async def _add_faults(self, request: web.Request) -> web.Response:
+        try:
+            self._faults.add(read_rules(await request.read()))
+        except ValueError as error:
+            return respond(detail(422, str(error)))
+        return respond(json_answer(200, self._faults.report()))
+
+    async def _clear_faults(self, _request: web.Request) -> web.Response:
+        self._faults.clear()
+        return web.Response(status=204)

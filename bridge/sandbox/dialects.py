@@ -1,0 +1,109 @@
+"""The other ways in which `/status` and `/inputs` are said to speak (crew API contract 4.3, 4.4).
+
+Each is told from what the live dialect says:
+
+reference: the published reference; `status` is the state, an unknown id is a 404 (documented only).
+celery: the words of the task queue below, such as FAILURE and REVOKED, and few members (from the field).
+old: crewai up to 1.15.21, or an answer from the second store; neither progress nor tasks (documented only).
+status_upper: `status` in capitals, and `output` (from one old client).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from bridge.sandbox.answers import Answer, detail, json_answer
+from bridge.sandbox.execution import Execution
+from bridge.sandbox.settings import Dialect, InputsShape
+from bridge.sandbox.tasks import TASKS, output_of
+
+_TERMINAL = {"SUCCESS", "FAILED", "REVOKED"}
+_OLD = ("state", "status", "result", "result_json", "progress", "last_event", "last_step", "last_executed_task")
+_KEPT_BY_OLD = {"state", "status", "result", "result_json"}
+_UPPER = {"PENDING": "QUEUED", "SUCCESS": "COMPLETE", "FAILED": "ERROR", "REVOKED": "ERROR"}
+
+Body = Mapping[str, Any]
+
+
+def status_answer(dialect: Dialect, kickoff_id: str, body: Body, execution: Execution | None) -> Answer:
+    """Say in this dialect what `body` says in the live one."""
+    return _DIALECTS[dialect](kickoff_id, body, execution)
+
+
+def inputs_answer(shape: InputsShape, names: Iterable[str]) -> Answer:
+    """List the inputs: by name (seen live), as an object, or in detail (both from other people's clients)."""
+    match shape:
+        case "list":
+            listed: object = list(names)
+        case "object":
+            listed = dict.fromkeys(names, "string")
+        case "detailed":
+            listed = [{"name": name, "type": "string", "required": True} for name in names]
+    return json_answer(200, {"inputs": listed})
+
+
+def is_terminal(body: Body) -> bool:
+    """Say whether a live body tells of an end."""
+    return body["state"] in _TERMINAL
+
+
+def _live(_kickoff_id: str, body: Body, _execution: Execution | None) -> Answer:
+    return json_answer(200, body)
+
+
+def _celery(_kickoff_id: str, body: Body, _execution: Execution | None) -> Answer:
+    state = "FAILURE" if body["state"] == "FAILED" else body["state"]
+    return json_answer(200, {"state": state, "status": body["status"], "result": body["result"]})
+
+
+def _old(_kickoff_id: str, body: Body, _execution: Execution | None) -> Answer:
+    kept = {name: body[name] if name in _KEPT_BY_OLD else None for name in _OLD}
+    return json_answer(200, {**kept, "source": "application"})
+
+
+def _status_upper(kickoff_id: str, body: Body, _execution: Execution | None) -> Answer:
+    if body["state"] == "NOT FOUND":
+        return detail(404, body["status"])
+    status = _UPPER.get(body["state"], "RUNNING")
+    told = {"kickoff_id": kickoff_id, "status": status}
+    if status == "COMPLETE":
+        told["output"] = body["result"]
+    if status == "ERROR":
+        told["error"] = body["status"]
+    return json_answer(200, told)
+
+
+def _reference(kickoff_id: str, body: Body, execution: Execution | None) -> Answer:
+    if execution is None:
+        message = f"No execution found with ID: {kickoff_id}"
+        return json_answer(404, {"error": "Execution not found", "message": message})
+    if not is_terminal(body):
+        return json_answer(200, _reference_running(body))  # it has no word for a pause or a queue
+    seconds = round(execution.ends_at - execution.starts_at, 1)
+    if body["state"] == "SUCCESS":
+        result = {"output": body["result"], "tasks": _reference_tasks(execution)}
+        return json_answer(200, {"status": "completed", "result": result, "execution_time": seconds})
+    return json_answer(200, {"status": "error", "error": body["status"], "execution_time": seconds})
+
+
+def _reference_running(body: Body) -> dict[str, object]:
+    progress = body.get("progress") or {}
+    completed = progress.get("completed", 0)
+    counts = {"completed_tasks": completed, "total_tasks": len(TASKS)}
+    return {"status": "running", "current_task": TASKS[completed].name, "progress": counts}
+
+
+def _reference_tasks(execution: Execution) -> list[dict[str, object]]:
+    seconds = round(execution.seconds / len(TASKS), 1)
+    return [
+        {"task_id": task.name, "output": output_of(execution, index), "agent": task.agent, "execution_time": seconds}
+        for index, task in enumerate(TASKS)
+    ]
+
+
+_DIALECTS: Mapping[Dialect, Callable[[str, Body, Execution | None], Answer]] = {
+    "live": _live,
+    "reference": _reference,
+    "celery": _celery,
+    "old": _old,
+    "status_upper": _status_upper,
+}

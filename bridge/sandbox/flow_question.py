@@ -1,0 +1,67 @@
+"""A flow's question to a human: the signed webhook of the deployment (crew API contract 6.6).
+
+The flat body and the `X-CrewAI-` headers are what an unmerged correction says of the server; the nested body and the
+plain headers are documented only.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from bridge.sandbox.execution import Execution
+from bridge.sandbox.settings import FlowHitlShape
+from bridge.sandbox.tasks import TASKS, output_of
+
+OPTIONS = ("approved", "rejected")
+"""The answers that the flow offers."""
+
+_PREFIX: Mapping[FlowHitlShape, str] = {"flat": "X-CrewAI-", "nested": "X-"}
+_DEPLOYMENT = {"id": 456, "name": "Sandbox", "organization_id": 789}
+
+
+def token(execution: Execution) -> str:
+    """Return the secret in the callback URL of the open question."""
+    return execution.derived_id(f"token of {execution.question_id}").replace("-", "")
+
+
+def callback_url(execution: Execution, base_url: str) -> str:
+    """Return the address that takes the answer to the open question."""
+    return f"{base_url}/human_feedback_requests/{execution.question_id}/respond?token={token(execution)}"
+
+
+def question(execution: Execution, task: int, at: float, base_url: str, shape: FlowHitlShape) -> Mapping[str, object]:
+    """Return the body of the webhook."""
+    request = {
+        "id": execution.question_id,
+        "flow_id": execution.kickoff_id,
+        "method_name": TASKS[task].name,
+        "message": "Please review.",
+        "state": {"id": execution.kickoff_id, **execution.inputs},
+        "metadata": {},
+        "created_at": datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    answer = {"callback_url": callback_url(execution, base_url), "assigned_to_email": "reviewer@example.com"}
+    if shape == "nested":
+        request["emit_options"] = OPTIONS
+        return {"event": "new_request", "request": request, "deployment": _DEPLOYMENT, **answer}
+    return {
+        "event_type": "new_request",
+        **request,
+        "status": "pending",
+        "output": output_of(execution, task),
+        "emit": OPTIONS,
+        **answer,
+        "response_token": token(execution),
+        "deployment_id": _DEPLOYMENT["id"],
+        "deployment_name": _DEPLOYMENT["name"],
+        "organization_id": _DEPLOYMENT["organization_id"],
+    }
+
+
+def signature(secret: str, body: bytes, now: float, shape: FlowHitlShape) -> Mapping[str, str]:
+    """Return the headers that prove the body: HMAC-SHA256 over `{timestamp}.{raw body}`."""
+    timestamp = str(int(now))
+    digest = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+    prefix = _PREFIX[shape]
+    return {f"{prefix}Signature": f"sha256={digest}", f"{prefix}Timestamp": timestamp}

@@ -1,0 +1,124 @@
+"""Webhooks before they are sent: which letters an execution writes from now to its next pause or its end.
+
+The live shapes are in crew API contract 6.1 to 6.4. A crew writes task, step, crew and human-input letters; that a flow
+does is not known, so it writes only what is streamed and its questions. Success has a letter, failure has none.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from bridge.sandbox import flow_question
+from bridge.sandbox.execution import Execution
+from bridge.sandbox.hooks import Hook, Hooks
+from bridge.sandbox.milestones import Milestone, milestones
+from bridge.sandbox.settings import SandboxSettings
+from bridge.sandbox.stream import batches
+from bridge.sandbox.tasks import TASKS, TOKENS, describe, output_of, result_text
+
+Sign = Callable[[bytes, float], Mapping[str, str]]
+"""Makes headers of the bytes that are sent and the moment when they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One webhook, written for a moment; `kind` is what the ledger calls it."""
+
+    at: float
+    kind: str
+    hook: Hook
+    body: Mapping[str, object]
+    sign: Sign | None = None
+
+
+class Writer:
+    """Writes all letters of a deployment with these settings."""
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self._settings = settings
+        self._flow_hitl = settings.flow_hitl_url, settings.flow_hitl_shape, settings.flow_hitl_secret
+        self.base_url = ""
+        """Where answers to a flow's questions go; known when the sandbox listens."""
+
+    def letters(self, execution: Execution, hooks: Hooks) -> list[Letter]:
+        """Return what will be sent until the next pause or the end, in the order in which it happens."""
+        asks = self._settings.kind == "flow" and self._settings.flow_hitl_url and execution.questions
+        if hooks == Hooks() and not asks:
+            return []
+        path = milestones(execution)
+        plain = [letter for milestone in path for letter in self._plain(execution, hooks, milestone)]
+        return sorted([*plain, *self._streamed(execution, hooks, path)], key=lambda letter: letter.at)
+
+    def _streamed(self, execution: Execution, hooks: Hooks, path: list[Milestone]) -> Iterator[Letter]:
+        if stream := hooks.stream:
+            nested = self._settings.stream_nested
+            for batch in batches(execution, self._settings.kind, stream, path, nested=nested):
+                yield Letter(batch.at, "stream", stream.hook, batch.body)
+
+    def _plain(self, execution: Execution, hooks: Hooks, milestone: Milestone) -> Iterator[Letter]:
+        if self._settings.kind == "flow":
+            yield from self._flow_question(execution, milestone)
+            return
+        match milestone.what:
+            case "step":
+                yield from _to(hooks.step, "step", milestone, _step(execution, milestone.task))
+            case "task_done":
+                yield from _to(hooks.task, "task", milestone, _task(execution, milestone.task))
+            case "pause":
+                yield from _to(hooks.human, "human_input", milestone, _human_input(execution, milestone.task))
+            case "end" if execution.failure is None:
+                yield from _to(hooks.crew, "crew", milestone, _crew(execution))
+            case _:
+                return
+
+    def _flow_question(self, execution: Execution, milestone: Milestone) -> Iterator[Letter]:
+        url, shape, secret = self._flow_hitl
+        if milestone.what == "pause" and url:
+            body = flow_question.question(execution, milestone.task, milestone.at, self.base_url, shape)
+
+            def sign(raw: bytes, now: float) -> Mapping[str, str]:
+                return flow_question.signature(secret, raw, now, shape)
+
+            yield Letter(milestone.at, "flow_question", Hook(url), body, sign)
+
+
+def _to(hook: Hook | None, kind: str, milestone: Milestone, body: Mapping[str, object]) -> Iterator[Letter]:
+    if hook is not None:
+        yield Letter(milestone.at, kind, hook, body)
+
+
+def _task(execution: Execution, index: int) -> dict[str, object]:
+    told = describe(execution, index)
+    return {**told, "summary": f"{told['description']}...", "output_json": None}
+
+
+def _step(execution: Execution, index: int) -> dict[str, object]:
+    # Documented only; an agent without a tool sends none (seen live).
+    return {
+        "prompt": f"The {TASKS[index].name} of the sandbox.",
+        "thought": "There may be more to find.",
+        "tool": TASKS[index].tool,
+        "tool_input": f"{execution.topic()}",
+        "result": "3 hits",
+        "kickoff_id": execution.kickoff_id,
+        "meta": execution.meta,
+    }
+
+
+def _crew(execution: Execution) -> dict[str, object]:
+    return {
+        "kickoff_id": execution.kickoff_id,
+        "result": result_text(execution, "crew"),
+        "result_json": execution.result_json,
+        "token_usage": TOKENS,
+        "meta": execution.meta,
+    }
+
+
+def _human_input(execution: Execution, index: int) -> dict[str, object]:
+    return {
+        "kickoff_id": execution.kickoff_id,
+        "execution_id": execution.kickoff_id,
+        "task_id": execution.question_id,
+        "task_output": f"Draft: {output_of(execution, index)} Approve?",
+        "meta": execution.meta,
+    }

@@ -1,0 +1,150 @@
+"""Reads the rules that spoil calls; what each deed does stands in `bridge.sandbox.faults`."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import orjson
+
+from bridge.sandbox.answers import HTML, JSON, TEXT, Answer, detail
+
+Call = Literal["kickoff", "status", "inputs", "resume", "stop"]
+Deed = Literal[
+    "http",
+    "garbage",
+    "slow_503",
+    "delay",
+    "slow",
+    "never",
+    "hang_up_before",
+    "hang_up_after",
+    "reset_before",
+    "reset_during",
+    "reset_after",
+    "truncated",
+    "cut_off",
+    "huge",
+    "same_id",
+    "wrong_id",
+    "not_found",
+]
+
+MEBIBYTE = 1024 * 1024
+UNAVAILABLE = detail(503, "Service Unavailable")
+_GARBAGE = Answer(200, b"<!doctype html><title>Welcome</title><p>Something stands between you and the crew.", HTML)
+_NEVER_READ = Answer(500, b"")
+
+_COMMON = {"on", "do", "times", "rate"}
+_MEMBERS: Mapping[str, set[str]] = {
+    "http": {"code", "body", "content_type", "headers"},
+    "delay": {"seconds"},
+    "slow": {"seconds"},
+    "slow_503": {"seconds"},
+    "huge": {"bytes"},
+    "wrong_id": {"id"},
+}
+_ONLY_ON: Mapping[str, Call] = {"same_id": "kickoff", "wrong_id": "kickoff", "not_found": "status"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What happens to one call: an answer `instead` of the work, a wait of `seconds`, a `deed` on the way out.
+
+    `pace` is the time that a slow answer takes for a byte, `size` what a huge one weighs, `wrong_id` what is told for
+    an id.
+    """
+
+    deed: Deed | None = None
+    instead: Answer | None = None
+    seconds: float = 0.0
+    pace: float = 1.0
+    size: int = 20 * MEBIBYTE
+    wrong_id: object = "../not/an id?"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A fault for the next `times` calls (None: all of them); `source` is the JSON object it was read from."""
+
+    on: Call
+    fault: Fault
+    times: int | None = 1
+    rate: float = 1.0
+    source: Mapping[str, object] = field(default_factory=dict)
+
+
+def read_rules(raw: bytes) -> list[Rule]:
+    """Read one rule or a list of rules from JSON; raise ValueError saying what is wrong with which."""
+    value = orjson.loads(raw)
+    return rules_from(value if isinstance(value, list) else [value])
+
+
+def rules_from(sources: list[object]) -> list[Rule]:
+    """Read rules from JSON values; raise ValueError saying what is wrong with which."""
+    return [_rule(source, f"rule {place}") for place, source in enumerate(sources, start=1)]
+
+
+def _rule(source: object, name: str) -> Rule:
+    if not isinstance(source, dict):
+        raise ValueError(f"{name}: must be an object")  # noqa: TRY004  (a caller's mistake, like all others here)
+    _known(source.get("on"), get_args(Call), f"{name}: on")
+    _known(source.get("do"), get_args(Deed), f"{name}: do")
+    if source["on"] != _ONLY_ON.get(source["do"], source["on"]):
+        raise ValueError(f"{name}: {source['do']} is only for {_ONLY_ON[source['do']]}")
+    for member in source.keys() - _COMMON - _MEMBERS.get(source["do"], set()):
+        raise ValueError(f"{name}: {source['do']} has no member {member!r}")
+    times = source.get("times", 1)
+    if times is not None and not (type(times) is int and times >= 1):
+        raise ValueError(f"{name}: times must be a whole number of at least 1, or null")
+    rate = _number(source.get("rate", 1), f"{name}: rate")
+    if rate > 1:
+        raise ValueError(f"{name}: rate must be from 0 to 1")
+    return Rule(source["on"], _fault(source, name), times, rate, source)
+
+
+def _fault(source: Mapping[str, object], name: str) -> Fault:
+    match source["do"]:
+        case "http":
+            return Fault("http", instead=_answer(source, name))
+        case "garbage":
+            return Fault("garbage", instead=_GARBAGE)
+        case "reset_during":
+            return Fault("reset_during", instead=_NEVER_READ)
+        case "slow_503":
+            return Fault("slow_503", instead=UNAVAILABLE, seconds=_number(source.get("seconds"), f"{name}: seconds"))
+        case "delay":
+            return Fault("delay", seconds=_number(source.get("seconds"), f"{name}: seconds"))
+        case "slow":
+            return Fault("slow", pace=_number(source.get("seconds", 1), f"{name}: seconds"))
+        case "huge":
+            return Fault("huge", size=int(_number(source.get("bytes", 20 * MEBIBYTE), f"{name}: bytes")))
+        case deed:
+            return _plain(deed, source)
+
+
+def _plain(deed: object, source: Mapping[str, object]) -> Fault:
+    known: Deed = next(name for name in get_args(Deed) if name == deed)
+    return Fault(known, wrong_id=source["id"]) if "id" in source else Fault(known)
+
+
+def _answer(source: Mapping[str, object], name: str) -> Answer:
+    code, body, headers = source.get("code", 500), source.get("body", ""), source.get("headers", {})
+    if not (type(code) is int and 200 <= code <= 599):  # noqa: PLR2004  (the final codes of HTTP)
+        raise ValueError(f"{name}: code must be an HTTP code from 200 to 599")
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        raise ValueError(f"{name}: headers must be an object of texts")
+    is_text = isinstance(body, str)
+    content_type = str(source.get("content_type", TEXT if is_text else JSON))
+    return Answer(code, body.encode() if isinstance(body, str) else orjson.dumps(body), content_type, headers)
+
+
+def _number(value: object, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name} must be a number of at least 0")
+    return float(value)
+
+
+def _known(value: object, known: tuple[str, ...], name: str) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}")
