@@ -379,5 +379,14 @@ def _name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+def test_every_test_that_guards_a_trap_exists() -> None:
+    text = (ROOT / "docs" / "crew-api.md").read_text("utf-8")
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| ")]
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", " ".join(row[-2] for row in rows))
+    missing = [name for path, name in named if f"def {name}(" not in (ROOT / path).read_text("utf-8")]
+    assert [row[1].strip() for row in rows if row[1].strip().isdigit()] == [str(number) for number in range(1, 36)]
+    assert missing == []
+
+
 if __name__ == "__main__":
     rewrite_state_diagram()

@@ -86,3 +86,8 @@ def test_the_status_is_believed_wherever_it_knows_something():
     assert believe(NotFound(), testimony) is testimony
     assert believe(NoAnswer("HTTP 500"), testimony) is testimony
     assert believe(NotFound(), None) == NotFound()
+
+
+def test_a_tasks_id_is_not_taken_for_the_executions():
+    """Payloads of 2025 called the execution `task_id`; today that is another id, and taking it would lose the run."""
+    assert read(Kind.TASK, {"description": "x", "task_id": "3f0c2a52"}) == Hint()
