@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -16,6 +17,7 @@ from bridge.cli.options import AsJson, Config, Token, Url, settings_of
 from bridge.cli.outcome import CommandFailed, Exit
 
 LOOK_EVERY = 0.5
+WIDE = 160  # columns, where nobody says how many there are
 FINAL = {"succeeded", "failed", "timed_out", "cancelled"}
 STYLES = {"succeeded": "green", "failed": "red", "timed_out": "red", "in_doubt": "yellow", "running": "cyan"}
 
@@ -75,12 +77,14 @@ def list_runs(
     if as_json:
         print(json.dumps(page, ensure_ascii=False))
         return
-    table = Table("run", "crew", "state", "accepted", "finished", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for column in ("run", "crew", "state", "accepted", "finished"):
+        table.add_column(column, no_wrap=True, overflow="ignore")  # ids are there to be copied
     for run in page["runs"]:
         state_style = STYLES.get(run["state"], "")
         table.add_row(run["run_id"], run["crew"], f"[{state_style}]{run['state']}[/]" if state_style else run["state"],
                       run["accepted_at"], run["finished_at"] or "")  # fmt: skip
-    Console(soft_wrap=True).print(table)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table, soft_wrap=True)
     if page["next_cursor"]:
         print(f"more: --cursor {page['next_cursor']}")
 

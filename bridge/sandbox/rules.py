@@ -1,7 +1,7 @@
 """Reads the rules that spoil calls; what each deed does stands in `bridge.sandbox.faults`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -80,7 +80,7 @@ def read_rules(raw: bytes) -> list[Rule]:
     return rules_from(value if isinstance(value, list) else [value])
 
 
-def rules_from(sources: list[object]) -> list[Rule]:
+def rules_from(sources: Sequence[object]) -> list[Rule]:
     """Read rules from JSON values; raise ValueError saying what is wrong with which."""
     return [_rule(source, f"rule {place}") for place, source in enumerate(sources, start=1)]
 

@@ -42,7 +42,7 @@ class Sandbox:
             "stop": settings.stop_fault_rate,
         }
         faults = Faults(rates, settings.seed)
-        faults.add(rules_from(list(settings.faults)))
+        faults.add(rules_from(settings.faults))
         self._settings = settings
         self._ledger = ledger = Ledger(settings.ledger_file)
         notes = Notes()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from bridge.sandbox.controls import MOST_QUESTIONS
+from bridge.sandbox.rules import rules_from
 from bridge.sandbox.times import Fixed, RunTime
 
 Kind = Literal["crew", "flow"]
@@ -111,6 +112,7 @@ class SandboxSettings:
         _require(self.workers is None or self.workers >= 1, "workers must be at least 1")
         _require(self.quota is None or self.quota >= 0, "quota must not be negative")
         _require(0 <= self.human_questions <= MOST_QUESTIONS, f"human_questions must be from 0 to {MOST_QUESTIONS}")
+        rules_from(self.faults)
         _require(self.webhook_timeout > 0, "webhook_timeout must be more than 0")
 
 

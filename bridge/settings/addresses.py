@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 _AMQP_PORTS = {"amqp": 5672, "amqps": 5671}
 _PATTERN = re.compile(r"https?://(\*\.)?[A-Za-z0-9_.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
+_HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _SQLITE = "sqlite:///"
 _LONGEST_HEARTBEAT = 65535  # seconds; two octets on the wire
 
@@ -23,11 +24,25 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def check_host(host: str) -> str:
+    """A host name or an IP address; raises `ValueError`.
+
+    A name with an empty or too long label cannot be asked for: the attempt is an error in every library on the way.
+    """
+    if not _is_address(host) and not _HOST_NAME.fullmatch(_in_ascii(host)):
+        raise ValueError(
+            "must have a host that is an IP address, or a name whose parts between dots are 1 to 63 letters, digits, "
+            "`-` or `_`"
+        )
+    return host
+
+
 def check_http_url(url: str) -> str:
     """An absolute http or https URL; raises `ValueError`."""
     parts = _split(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an absolute URL such as https://example.com")
+    check_host(parts.hostname)
     if "@" in parts.netloc:
         raise ValueError("must not hold a user name or password")
     return url
@@ -63,6 +78,7 @@ def check_amqp_url(url: str) -> str:
             "must look like amqp://user:password@host:5672/vhost, or amqps://…; "
             "special characters in user and password are percent-encoded"
         )
+    check_host(parts.hostname)
     options = parse_qs(parts.query, keep_blank_values=True)
     if "no_verify_ssl" in options:
         raise ValueError("must not switch off the verification of certificates (no_verify_ssl)")
@@ -90,6 +106,22 @@ def check_store_url(url: str) -> str:
 def store_place(url: str) -> str:
     """The path of the file that a store's URL names, fit to be shown."""
     return url.removeprefix(_SQLITE)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _in_ascii(host: str) -> str:
+    """The name as DNS knows it (IDNA); nothing for one that DNS cannot know."""
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError:
+        return ""
 
 
 def _split(url: str) -> SplitResult:

@@ -42,7 +42,14 @@ def _forms(secret: str) -> Iterator[str]:
     yield secret
     if secret.startswith("whsec_"):
         yield secret.removeprefix("whsec_").rstrip("=")
-    password = urlsplit(secret).password if "://" in secret else None
-    if password:
+    if password := _password(secret):
         yield password
         yield unquote(password)
+
+
+def _password(secret: str) -> str | None:
+    """The password of a URL; a token may look like one and be none, such as `a://[b`."""
+    try:
+        return urlsplit(secret).password if "://" in secret else None
+    except ValueError:
+        return None

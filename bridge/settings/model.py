@@ -22,6 +22,7 @@ from bridge.settings.values import (
     BaseUrl,
     Count,
     CrewName,
+    Host,
     Pattern,
     Port,
     Rate,
@@ -73,7 +74,7 @@ class Client(Section):
 class Http(Section):
     """The HTTP door. A port of 0 takes any free one; `ops_port` None: everything is on `port`."""
 
-    host: Text = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port = 8080
     ops_port: Port | None = None
     max_body: Bytes = MIB

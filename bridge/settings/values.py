@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from bridge.settings.addresses import check_base_url, check_http_url, check_pattern
+from bridge.settings.addresses import check_base_url, check_host, check_http_url, check_pattern
 
 _WEBHOOK_PREFIX = "whsec_"
 _SHORTEST_KEY, _LONGEST_KEY = 24, 64  # bytes; Standard Webhooks, "Signature scheme"
@@ -40,7 +40,7 @@ def as_list(value: Any) -> Any:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("must be a list: JSON, or words between commas") from None
 
 
@@ -110,6 +110,7 @@ CrewName = Annotated[str, AfterValidator(check_crew_name)]
 AmqpName = Annotated[str, AfterValidator(check_amqp_name)]
 BaseUrl = Annotated[str, AfterValidator(check_base_url)]
 Pattern = Annotated[str, AfterValidator(check_pattern)]
+Host = Annotated[str, AfterValidator(check_host)]
 Text = Annotated[str, Field(min_length=1)]
 Token = Annotated[SecretStr, AfterValidator(check_token)]
 WebhookSecret = Annotated[SecretStr, AfterValidator(check_webhook_secret)]

@@ -7,6 +7,9 @@ import yaml
 
 from bridge.settings.problems import SettingsError, shown
 
+_FAULTS = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+"""What PyYAML fails with: its own errors, and whatever its code comes to, as for `!!int ''` or 5000 brackets."""
+
 
 class _GivenTwice(Exception):
     """A finding on its way to `_parse`."""
@@ -58,7 +61,7 @@ def _parse(text: str) -> tuple[Any, str | None]:
         tree = _Loader(text).get_single_data()
     except _GivenTwice as twice:
         return None, f"line {twice.line}: {shown(twice.name)} is given twice"
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2026-99-99 looks like a date and is none
+    except _FAULTS as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         return None, f"{where}is not valid YAML"

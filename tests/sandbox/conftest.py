@@ -1,12 +1,15 @@
-"""A clock to turn by hand, and a sandbox with a client to talk to it."""
+"""A clock to turn by hand, a sandbox with a client to talk to it, and a receiver for its webhooks."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
+from aiohttp import web
 
 from bridge.sandbox import SandboxSettings, running
 
@@ -51,6 +54,12 @@ class Talk:
         kickoff_id: str = (await self.json("POST", "/kickoff", json=body))["kickoff_id"]
         return kickoff_id
 
+    async def kickoff_with(self, members: dict[str, Any], **inputs: Any) -> str:
+        """Start an execution with these members of the body, webhooks for example."""
+        body = {"inputs": {"topic": "tides", **inputs}, "meta": {"job": 1}, **members}
+        kickoff_id: str = (await self.json("POST", "/kickoff", json=body))["kickoff_id"]
+        return kickoff_id
+
     async def status(self, kickoff_id: str) -> Any:
         return await self.json("GET", f"/status/{kickoff_id}")
 
@@ -60,9 +69,50 @@ class Talk:
     async def ledger(self) -> Any:
         return await self.json("GET", "/_ledger", headers={})
 
+    async def later(self, seconds: float = 0.0) -> Any:
+        """Put the clock forward, let everything that is due be sent on its way, and return the ledger."""
+        self.clock.forward(seconds)
+        await self.ledger()
+        return await self.ledger()
+
+    async def sent(self, seconds: float = 0.0) -> list[str]:
+        """Return the kinds of all webhooks so far."""
+        return [note["kind"] for note in (await self.later(seconds))["webhooks"]]
+
     async def spoil(self, *rules: dict[str, Any]) -> None:
         async with self.call("POST", "/_faults", json=list(rules), headers={}) as response:
             assert response.status == 200, await response.text()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One webhook as it came in."""
+
+    path: str
+    headers: Mapping[str, str]
+    raw: bytes
+
+    @property
+    def body(self) -> Any:
+        return orjson.loads(self.raw)
+
+
+@dataclass(slots=True)
+class Receiver:
+    """Takes webhooks on any path."""
+
+    url: str = ""
+    arrived: asyncio.Queue[Delivery] = field(default_factory=asyncio.Queue)
+
+    async def take(self, count: int = 1) -> list[Delivery]:
+        return [await self.arrived.get() for _ in range(count)]
+
+    async def one(self) -> Delivery:
+        return await self.arrived.get()
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.arrived.put_nowait(Delivery(request.path, dict(request.headers), await request.read()))
+        return web.Response(status=204)
 
 
 Start = Callable[..., Any]
@@ -83,3 +133,16 @@ async def start(clock: HandClock) -> AsyncIterator[Start]:
             return Talk(url, clock, await stack.enter_async_context(aiohttp.ClientSession()))
 
         yield start_one
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    taker = Receiver()
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", taker.handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    taker.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield taker
+    await runner.cleanup()

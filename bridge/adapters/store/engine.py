@@ -33,7 +33,8 @@ async def open_store(url: str, process: str, now: float, *, migrate: bool = True
     """The store, ready for use; closing gives back every claim.
 
     A SQLite store belongs to this process alone while it is open, so whatever another process owned is freed at once.
-    Raises `StoreInUse`, `StoreDamaged`, or `StoreUnavailable` (no such folder, or an old schema and `migrate` off).
+    Raises `StoreInUse`, `StoreDamaged`, or `StoreUnavailable` (no such folder, a schema of a newer
+    version, or an old one and `migrate` off).
     """
     with _exclusive(url):
         async with _engine(url, _WRITER) as writer, _engine(url, _READERS) as reader:
@@ -132,6 +133,7 @@ async def _prepare(engine: AsyncEngine, *, migrate: bool) -> None:
     try:
         async with engine.begin() as connection:
             await connection.run_sync(_check_integrity)
+            await connection.run_sync(_refuse_newer)
             await connection.run_sync(_migrate if migrate else _check_revision)
     except OperationalError as error:
         raise StoreUnavailable(f"the store cannot be opened: {error.orig}") from None
@@ -143,6 +145,17 @@ def _check_integrity(connection: Connection) -> None:
     verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
     if verdict != "ok":
         raise StoreDamaged(f"the store is damaged: {verdict}")
+
+
+def _refuse_newer(connection: Connection) -> None:
+    """A schema that no migration of ours has made; Alembic would fail on it, and we would write what others misread."""
+    found = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
+    if found is not None and found not in known:
+        raise StoreUnavailable(
+            f"the store was made by a newer version of the bridge (its schema is {found}, the newest known here is "
+            f"{_newest_revision()}): run that version, or restore a backup from before the upgrade"
+        )
 
 
 def _migrate(connection: Connection) -> None:

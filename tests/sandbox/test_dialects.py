@@ -1,0 +1,92 @@
+"""`/status` and `/inputs` in the ways that others say they speak."""
+
+from typing import Any
+
+import pytest
+
+from .conftest import Start, Talk
+
+
+async def lives(talk: Talk) -> list[Any]:
+    """What is said of one under way, a success, a failure, one revoked, and an unknown one."""
+    outcomes = ("success", "failure", "revoked")
+    ended = [await talk.kickoff(sandbox_outcome=outcome) for outcome in outcomes]
+    under_way = await talk.kickoff(sandbox_seconds=4)
+    talk.clock.forward(2)
+    return [await talk.refusal("GET", f"/status/{kickoff_id}") for kickoff_id in (under_way, *ended, "unknown")]
+
+
+async def test_celery_says_failure_and_revoked(start: Start) -> None:
+    answers = await lives(await start(dialect="celery"))
+    assert {code for code, _ in answers} == {200}
+    assert [body["state"] for _, body in answers] == ["RUNNING", "SUCCESS", "FAILURE", "REVOKED", "NOT FOUND"]
+    assert all(set(body) == {"state", "status", "result"} for _, body in answers)
+
+
+async def test_old_has_neither_progress_nor_tasks(start: Start) -> None:
+    answers = await lives(await start(dialect="old"))
+    assert [body["state"] for _, body in answers] == ["RUNNING", "SUCCESS", "FAILED", "REVOKED", "NOT FOUND"]
+    assert all(body["source"] == "application" for _, body in answers)
+    assert all(body["progress"] is body["last_executed_task"] is None for _, body in answers)
+    assert answers[1][1]["result"]
+
+
+async def test_status_upper_speaks_in_capitals(start: Start) -> None:
+    talk = await start(dialect="status_upper", workers=4)
+    answers = await lives(talk)
+    assert [body.get("status") for _, body in answers] == ["RUNNING", "COMPLETE", "ERROR", "ERROR", None]
+    assert answers[1][1]["output"].startswith("The sandbox crew")
+    assert answers[2][1]["error"].startswith("ValueError")
+    assert answers[4][0] == 404
+    for _ in range(4):
+        queued = await talk.kickoff()
+    assert (await talk.status(queued))["status"] == "QUEUED"
+
+
+async def test_the_reference_is_answered_as_documented(start: Start) -> None:
+    talk = await start(dialect="reference")
+    (_, running), (_, completed), (_, error), (_, revoked), (code, unknown) = await lives(talk)
+    assert running == {
+        "status": "running",
+        "current_task": "draft_task",
+        "progress": {"completed_tasks": 1, "total_tasks": 3},
+    }
+    assert (completed["status"], completed["execution_time"]) == ("completed", 2.0)
+    assert completed["result"]["output"].startswith("The sandbox crew")
+    assert [task["task_id"] for task in completed["result"]["tasks"]] == ["collect_task", "draft_task", "review_task"]
+    assert (error["status"], revoked["status"]) == ("error", "error")
+    assert (code, unknown["error"]) == (404, "Execution not found")
+
+
+async def test_the_reference_has_no_word_for_a_queue_or_a_pause(start: Start) -> None:
+    talk = await start(dialect="reference", workers=1, human_questions=1)
+    first, second = await talk.kickoff(), await talk.kickoff()
+    talk.clock.forward(1)
+    assert [(await talk.status(each))["status"] for each in (first, second)] == ["running", "running"]
+
+
+async def test_the_reference_refuses_as_documented(start: Start) -> None:
+    talk = await start(dialect="reference")
+    code, body = await talk.refusal("GET", "/inputs", headers={})
+    assert (code, body["error"]) == (401, "Unauthorized")
+    code, body = await talk.refusal("POST", "/kickoff", json={"inputs": {}})
+    assert (code, body["details"]) == (422, {"missing_inputs": ["topic"]})
+
+
+@pytest.mark.parametrize(
+    ("shape", "listed"),
+    [
+        ("list", ["audience", "topic"]),
+        ("object", {"audience": "string", "topic": "string"}),
+        (
+            "detailed",
+            [
+                {"name": "audience", "type": "string", "required": True},
+                {"name": "topic", "type": "string", "required": True},
+            ],
+        ),
+    ],
+)
+async def test_inputs_come_in_three_shapes(start: Start, shape: str, listed: Any) -> None:
+    talk = await start(inputs=("audience", "topic"), inputs_shape=shape)
+    assert await talk.json("GET", "/inputs") == {"inputs": listed}

@@ -1,0 +1,119 @@
+"""What goes wrong on the way of a webhook is drawn from dice; nothing is tried twice."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import aiohttp
+
+from bridge.sandbox import SandboxSettings, parse_run_time, running
+
+from .conftest import START, HandClock, Receiver, Start, Talk
+
+
+async def kick_off(talk: Talk, receiver: Receiver, count: int = 1) -> None:
+    for _ in range(count):
+        await talk.kickoff_with({"taskWebhookUrl": f"{receiver.url}/task"})
+
+
+def sent_after(ledger: Any) -> list[float]:
+    return [round(note["sent_at"] - START, 3) for note in ledger["webhooks"]]
+
+
+async def test_lost_webhooks_are_in_the_ledger_and_nowhere_else(start: Start, receiver: Receiver) -> None:
+    talk = await start(webhook_loss=0.5)
+    await kick_off(talk, receiver, 20)
+    notes = (await talk.later(2))["webhooks"]
+    lost = [note for note in notes if note["error"] == "lost"]
+    assert len(notes) == 60
+    assert 15 < len(lost) < 45
+    await receiver.take(60 - len(lost))
+    await talk.later()
+    assert receiver.arrived.empty()
+
+
+async def test_a_share_is_sent_twice(start: Start, receiver: Receiver) -> None:
+    talk = await start(webhook_doubling=0.5)
+    await kick_off(talk, receiver, 20)
+    sent = await talk.sent(2)
+    assert 75 < len(sent) < 105
+    bodies = [delivery.raw for delivery in await receiver.take(len(sent))]
+    assert len(set(bodies)) == 60
+
+
+async def test_webhooks_come_late_by_no_more_than_the_delay(start: Start, receiver: Receiver) -> None:
+    talk = await start(webhook_delay=60.0)
+    await kick_off(talk, receiver)
+    assert len(await talk.sent(2)) < 3
+    for _ in range(60):
+        ledger = await talk.later(1)
+    assert len(ledger["webhooks"]) == 3
+    assert sent_after(ledger) == sorted(sent_after(ledger))
+
+
+async def test_shuffled_webhooks_overtake_each_other(start: Start, receiver: Receiver) -> None:
+    talk = await start(webhook_shuffle=True, run_time=parse_run_time("fixed:9"))
+    hooks = {"taskWebhookUrl": f"{receiver.url}/task", "stepWebhookUrl": f"{receiver.url}/step"}
+    for _ in range(5):
+        await talk.kickoff_with(hooks)
+    by_run: dict[str, list[str]] = {}
+    for _ in range(130):
+        ledger = await talk.later(0.1)
+    for note in ledger["webhooks"]:
+        by_run.setdefault(note["kickoff_id"], []).append(note["kind"])
+    in_order = ["step", "task", "step", "task", "task"]
+    assert all(sorted(kinds) == sorted(in_order) for kinds in by_run.values())
+    assert any(kinds != in_order for kinds in by_run.values())
+
+
+@asynccontextmanager
+async def deaf() -> AsyncIterator[str]:
+    """A server that takes connections and never says a word."""
+    end = asyncio.Event()
+    open_connections = set[asyncio.StreamWriter]()
+
+    async def take(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_connections.add(writer)
+        await end.wait()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    end.set()
+    for writer in open_connections:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_receiver_that_does_not_answer_is_given_up(start: Start) -> None:
+    talk = await start(webhook_timeout=0.05)
+    async with deaf() as url:
+        await talk.kickoff_with({"crewWebhookUrl": url})
+        await talk.later(2)
+        while (note := (await talk.ledger())["webhooks"][0])["error"] is None:
+            pass
+    assert note["error"] == "SocketTimeoutError"
+
+
+async def test_stopping_drops_what_is_under_way(clock: HandClock) -> None:
+    async with deaf() as url, aiohttp.ClientSession() as session:
+        async with running(SandboxSettings(webhook_timeout=3600.0), clock) as sandbox:
+            talk = Talk(sandbox, clock, session)
+            await talk.kickoff_with({"crewWebhookUrl": url})
+            assert await talk.sent(2) == ["crew"]
+            stopping = time.monotonic()
+        assert time.monotonic() - stopping < 2
+
+
+async def test_the_same_seed_loses_the_same_webhooks(start: Start, receiver: Receiver) -> None:
+    lost = []
+    for _ in range(2):
+        talk = await start(webhook_loss=0.5, seed=5)
+        await kick_off(talk, receiver, 5)
+        lost.append([note["error"] == "lost" for note in (await talk.later(2))["webhooks"]])
+    assert lost[0] == lost[1]
+    assert set(lost[0]) == {True, False}
