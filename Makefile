@@ -1,11 +1,11 @@
 # What a developer runs; CI calls the same targets. `make` alone prints this list.
 .DEFAULT_GOAL := help
-.PHONY: help demo run check fix test bench lock image clean
+.PHONY: help demo run check check-core check-steps fix test bench lock image clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TESTS ?= tests
+SLOW_TESTS := tests/conformance tests/integration tests/sandbox tests/simulation tests/acceptance
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -22,8 +22,13 @@ check: $(VENV)/dev ## format, lint, types, import rule, unit and step tests (sec
 	$(BIN)/lint-imports --no-logo --no-cache | tail -n 1
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/pytest -q -n 2 tests/unit tests/steps tests/test_house.py tests/test_docs.py \
-	    --cov=bridge.core --cov-branch --cov-fail-under=100 --cov-report=
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync check-core check-steps
+
+check-core: # every branch of the core
+	$(BIN)/pytest -q tests/unit --cov=bridge.core --cov-branch --cov-fail-under=100 --cov-report=
+
+check-steps:
+	$(BIN)/pytest -q tests/steps tests/test_house.py tests/test_docs.py
 
 fix: $(VENV)/dev ## format and mend what can be mended by itself
 	$(BIN)/ruff check --fix --quiet .
@@ -31,7 +36,7 @@ fix: $(VENV)/dev ## format and mend what can be mended by itself
 
 test: check ## everything, with a real RabbitMQ (installed if that is possible)
 	sh tests/need-rabbitmq.sh
-	$(BIN)/pytest -q $(TESTS)
+	$(BIN)/pytest -q $(SLOW_TESTS)
 
 bench: $(VENV)/dev ## requests per second, detection lag and looks per run, end to end
 	$(BIN)/python -m bench.end_to_end

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-import pytest
 import yaml
 
 from bridge.core import events, lifecycle, request
@@ -25,6 +24,7 @@ ARCHITECTURE = ROOT / "docs" / "architecture.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 PROTOCOL = ROOT / "docs" / "protocol.md"
 EXAMPLE = ROOT / "deploy" / "bridge.example.yaml"
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 BEGIN, END = "<!-- states:begin -->", "<!-- states:end -->"
 
 _LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
@@ -149,20 +149,17 @@ def test_the_state_diagram_is_the_table_of_transitions() -> None:
     assert block == state_diagram(), "run: python -m tests.test_docs"
 
 
-@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    targets = [link for link in _LINK.findall(_prose(page)) if not re.match(r"[a-z]+:", link)]
+def test_links_lead_somewhere() -> None:
+    targets = [(page, link) for page in PAGES for link in _LINK.findall(_prose(page)) if not re.match(r"[a-z]+:", link)]
 
-    assert [link for link in targets if not _leads_somewhere(page, link)] == []
+    assert len(targets) > 20
+    assert [(page.name, link) for page, link in targets if not _leads_somewhere(page, link)] == []
 
 
-@pytest.mark.parametrize(
-    "page",
-    sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/*.yaml")]),
-    ids=lambda page: page.name,
-)
-def test_pages_name_no_path_of_one_machine(page: Path) -> None:
-    assert _MACHINE_PATH.findall(_text(page)) == []
+def test_pages_name_no_path_of_one_machine() -> None:
+    pages = [*PAGES, *ROOT.glob("deploy/*.yaml")]
+
+    assert [page.name for page in pages if _MACHINE_PATH.findall(_text(page))] == []
 
 
 def test_the_example_settings_are_valid_as_they_are() -> None:

@@ -3,10 +3,14 @@
 Results go to standard output, everything else to standard error.
 """
 
+import io
+import sys
+
+import structlog
 import typer
 from rich.console import Console
 
-from bridge import __version__
+from bridge import __version__, logs
 from bridge.cli import client, daemon, demo, sandbox
 from bridge.cli.outcome import CommandFailed, Exit
 
@@ -31,6 +35,8 @@ runs.command("cancel")(client.cancel_run)
 runs.command("resolve")(client.resolve_run)
 app.command()(daemon.migrate)
 
+log = structlog.get_logger()
+
 
 @app.callback(invoke_without_command=True)
 def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
@@ -42,11 +48,28 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
 def main() -> None:
     """Run the command line and exit with one of the documented codes."""
+    _print_anything()
+    logs.configure("info", "auto")  # for what goes wrong before a verb has read the settings
     try:
         app()
     except CommandFailed as failure:
-        for line in failure.lines:
-            Console(stderr=True, soft_wrap=True, highlight=False).print(line, style="red", markup=False)
-        raise SystemExit(failure.code) from None
+        _end(failure)
     except SystemExit as exit_:
         raise SystemExit(Exit.USAGE if exit_.code == 2 else exit_.code) from None  # noqa: PLR2004 - the parser's code
+    except Exception:
+        log.exception("ended_by_a_bug")
+        _end(CommandFailed(Exit.BUG, "ended because of a bug; the log says where"))
+
+
+def _end(failure: CommandFailed) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    for line in failure.lines:
+        console.print(line, style="red", markup=False)
+    raise SystemExit(failure.code) from None
+
+
+def _print_anything() -> None:
+    """A character that the locale cannot print is escaped; it is no reason to print nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -1,25 +1,23 @@
-"""Verbs that talk to a running bridge: send, runs list, runs show."""
+"""Verbs that talk to a running bridge: send, and runs list, show, cancel, resolve."""
 
 import asyncio
-import json
-import os
-import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from bridge.cli.http_client import Json, connected
-from bridge.cli.options import AsJson, Config, Token, Url, settings_of
+from bridge.cli.display import print_page, print_run, progress_of
+from bridge.cli.http_client import BridgeClient, Json, connected
+from bridge.cli.inputs import from_json, from_pairs
+from bridge.cli.options import AsJson, Config, Token, Url, address_of, token_of
 from bridge.cli.outcome import CommandFailed, Exit
+from bridge.core.model import FINAL_STATES, State
 
 LOOK_EVERY = 0.5
-WIDE = 160  # columns, where nobody says how many there are
-FINAL = {"succeeded", "failed", "timed_out", "cancelled"}
-STYLES = {"succeeded": "green", "failed": "red", "timed_out": "red", "in_doubt": "yellow", "running": "cyan"}
+FOLLOWED_TO = FINAL_STATES | {State.IN_DOUBT}
+"""Where `send` stops looking. A run in doubt may stay so for ever: by the policy `hold` only a person ends that."""
 
 T = TypeVar("T")
 
@@ -35,7 +33,7 @@ def send(
     callback_url: Annotated[str | None, typer.Option(help="Where to post the run's events.")] = None,
     deadline: Annotated[str | None, typer.Option(help="A duration such as 30s, 5m or 1h.")] = None,
     priority: Annotated[int | None, typer.Option(help="From 0 to 255; higher goes first.")] = None,
-    wait: Annotated[bool, typer.Option(help="Follow the run to its end.")] = True,
+    wait: Annotated[bool, typer.Option(help="Follow the run to its end, or until it is in doubt.")] = True,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -43,21 +41,22 @@ def send(
 ) -> None:
     """Send one kickoff request to a running bridge, follow it, and print the outcome.
 
-    Ends with 1 if the run is over and did not succeed.
+    Ends with 1 if the run is over and did not succeed, or is in doubt.
     """
     request = {
         "crew": crew,
-        "inputs": _object("--inputs", inputs_json) | _pairs(inputs or []),
-        "meta": _object("--meta", meta),
+        "inputs": from_json("--inputs", inputs_json) | from_pairs(inputs or []),
+        "meta": from_json("--meta", meta),
         "callback_url": callback_url,
         "deadline": deadline,
         "priority": priority,
+        "idempotency_key": key,
     }
     body = {name: value for name, value in request.items() if value is not None}
-    run = _run(_send(_address(url, config), _token(token), body, key, wait))
-    _show(run, as_json)
-    if wait and run["state"] != "succeeded":
-        raise typer.Exit(Exit.RUN_NOT_SUCCESSFUL)
+    run = _run(_send(address_of(url, config), token_of(token), body, wait))
+    print_run(run, as_json=as_json)
+    if wait and run["state"] != State.SUCCEEDED:
+        raise CommandFailed(Exit.RUN_NOT_SUCCESSFUL, *_in_doubt(run))
 
 
 def list_runs(
@@ -73,20 +72,8 @@ def list_runs(
     """List runs, newest first."""
     query = {"state": state, "crew": crew, "cursor": cursor, "limit": str(limit)}
     wanted = {name: value for name, value in query.items() if value is not None}
-    page = _run(_call(_address(url, config), _token(token), lambda bridge: bridge.runs(wanted)))
-    if as_json:
-        print(json.dumps(page, ensure_ascii=False))
-        return
-    table = Table(box=None, header_style="bold")
-    for column in ("run", "crew", "state", "accepted", "finished"):
-        table.add_column(column, no_wrap=True, overflow="ignore")  # ids are there to be copied
-    for run in page["runs"]:
-        state_style = STYLES.get(run["state"], "")
-        table.add_row(run["run_id"], run["crew"], f"[{state_style}]{run['state']}[/]" if state_style else run["state"],
-                      run["accepted_at"], run["finished_at"] or "")  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else WIDE).print(table, soft_wrap=True)
-    if page["next_cursor"]:
-        print(f"more: --cursor {page['next_cursor']}")
+    page = _run(_call(address_of(url, config), token_of(token), lambda bridge: bridge.runs(wanted)))
+    print_page(page, as_json=as_json)
 
 
 def show_run(
@@ -97,7 +84,8 @@ def show_run(
     config: Config = None,
 ) -> None:
     """Show one run with its deliveries."""
-    _show(_run(_call(_address(url, config), _token(token), lambda bridge: bridge.run(run_id))), as_json)
+    run = _run(_call(address_of(url, config), token_of(token), lambda bridge: bridge.run(run_id)))
+    print_run(run, as_json=as_json)
 
 
 def cancel_run(
@@ -139,84 +127,51 @@ def resolve_run(
 def _steer(
     run_id: str, verb: str, body: Json, as_json: bool, url: str | None, token: str | None, config: Path | None
 ) -> None:
-    address, secret = _address(url, config), _token(token)
-    _show(_run(_call(address, secret, lambda bridge: bridge.steer(run_id, verb, body))), as_json)
+    address, secret = address_of(url, config), token_of(token)
+    run = _run(_call(address, secret, lambda bridge: bridge.steer(run_id, verb, body)))
+    print_run(run, as_json=as_json)
 
 
-async def _send(url: str, token: str | None, body: Json, key: str | None, wait: bool) -> Json:
-    console = Console(stderr=True)
+async def _send(url: str, token: str | None, request: Json, wait: bool) -> Json:
     async with connected(url, token) as bridge:
-        accepted = await bridge.submit(body, key)
-        run = accepted
-        with console.status("") as status:
-            while wait and run["state"] not in FINAL:
-                run = await bridge.run(accepted["run_id"])
-                status.update(f"{run['run_id']}  {run['state']}{_progress(run)}")
+        run = await bridge.submit(request)
+        return await _follow(bridge, run["run_id"]) if wait else run
+
+
+async def _follow(bridge: BridgeClient, run_id: str) -> Json:
+    """The run as it is when nothing more can be expected; whoever stops us before is told how to find it."""
+    try:
+        with Console(stderr=True).status("") as status:
+            while True:
+                run = await bridge.run(run_id)
+                if run["state"] in FOLLOWED_TO:
+                    return run
+                status.update(progress_of(run))
                 await asyncio.sleep(LOOK_EVERY)
-        return run
+    except asyncio.CancelledError:  # only SIGINT cancels us, and the process ends
+        raise CommandFailed(Exit.INTERRUPTED, f"stopped looking; run {run_id} goes on") from None
+    except CommandFailed as failure:
+        raise CommandFailed(failure.code, *failure.lines, f"run {run_id} is stored: `runs show {run_id}`") from None
 
 
-async def _call(url: str, token: str | None, ask: Any) -> Json:
+async def _call(url: str, token: str | None, ask: Callable[[BridgeClient], Awaitable[Json]]) -> Json:
     async with connected(url, token) as bridge:
-        answer: Json = await ask(bridge)
-        return answer
+        return await ask(bridge)
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
-        raise CommandFailed(Exit.DONE, "stopped looking; the run goes on") from None
+        raise CommandFailed(Exit.INTERRUPTED, "stopped") from None
 
 
-def _address(url: str | None, config: Path | None) -> str:
-    named = url or os.environ.get("BRIDGE_URL")
-    if named:
-        return named
-    http = settings_of(config).http
-    host = f"[{http.host}]" if ":" in http.host else http.host
-    return f"http://{host}:{http.port}"
-
-
-def _token(token: str | None) -> str | None:
-    return token or os.environ.get("BRIDGE_TOKEN") or None
-
-
-def _pairs(texts: list[str]) -> Json:
-    pairs = [text.partition("=") for text in texts]
-    for name, equals, _ in pairs:
-        if not equals or not name:
-            raise CommandFailed(Exit.USAGE, f"{name!r} is not name=value")
-    return {name: value for name, _, value in pairs}
-
-
-def _object(option: str, text: str | None) -> Json:
-    """JSON given in place, or in a file after an @."""
-    if text is None:
-        return {}
-    try:
-        value = json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
-    except (OSError, ValueError) as error:
-        raise CommandFailed(Exit.USAGE, f"{option}: {error}") from None
-    if not isinstance(value, dict):
-        raise CommandFailed(Exit.USAGE, f"{option}: must be a JSON object")
-    return value
-
-
-def _show(run: Json, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(run, ensure_ascii=False))
-        return
-    out = Console(soft_wrap=True, highlight=False)
-    out.print(f"[bold]{run['run_id']}[/]  {run['crew']}  [{STYLES.get(run['state'], 'none')}]{run['state']}[/]")
-    for name in ("kickoff_id", "accepted_at", "started_at", "finished_at", "error", "result"):
-        if run.get(name):
-            out.print(f"  {name}: {run[name]}", markup=False)
-    for delivery in run.get("deliveries", []):
-        trouble = f": {delivery['last_error']}" if delivery["last_error"] else ""
-        out.print(f"  {delivery['type']} to {delivery['destination']}: {delivery['state']}{trouble}", markup=False)
-
-
-def _progress(run: Json) -> str:
-    progress = run.get("progress") or {}
-    return f"  {progress.get('completed')} of {progress['total']} tasks" if progress.get("total") else ""
+def _in_doubt(run: Json) -> list[str]:
+    """What to do about a run in doubt; nothing for any other."""
+    if run["state"] != State.IN_DOUBT:
+        return []
+    run_id = run["run_id"]
+    return [
+        f"run {run_id} is in doubt: whether its execution was started is not known, and may never be",
+        f"look again: `runs show {run_id}`; decide: `runs resolve {run_id}`",
+    ]

@@ -1,9 +1,9 @@
 """Verbs that work on this machine's own bridge: run, check, migrate."""
 
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import structlog
 import typer
 import uvloop
 from rich.console import Console
@@ -16,22 +16,19 @@ from bridge.settings import Settings, secret_values, without_effect
 
 T = TypeVar("T")
 
-log = structlog.get_logger()
-
 NoMigrate = Annotated[bool, typer.Option("--no-migrate", help="Do not bring the store's schema up to date.")]
 Connect = Annotated[bool, typer.Option("--connect", help="Also try the broker, the store and each crew.")]
 
 
 def run(config: Config = None, no_migrate: NoMigrate = False) -> None:
     """Run the bridge until SIGTERM or SIGINT; a second signal skips waiting for what is in hand."""
-    settings = settings_of(config)
-    logs.configure(settings.log.level, settings.log.format, secrets=secret_values(settings))
+    settings = _settings(config)
     with_exit_code(app.run(settings, migrate=not no_migrate))
 
 
 def check(config: Config = None, connect: Connect = False) -> None:
     """Read the settings and report every problem at once."""
-    settings = settings_of(config)
+    settings = _settings(config)
     out = Console(soft_wrap=True, highlight=False)
     for name in without_effect(settings):
         out.print(f"{name}: has no effect in this version yet", style="yellow", markup=False)
@@ -42,7 +39,7 @@ def check(config: Config = None, connect: Connect = False) -> None:
 
 def migrate(config: Config = None) -> None:
     """Bring the store's schema up to date; `run` does so too unless told not to."""
-    settings = settings_of(config)
+    settings = _settings(config)
     revision = with_exit_code(app.migrate(settings))
     print(f"the store's schema is at revision {revision}")
 
@@ -59,9 +56,13 @@ def with_exit_code(work: Coroutine[Any, Any, T]) -> T:
         ) from None
     except (StoreUnavailable, OSError) as error:
         raise CommandFailed(Exit.UNAVAILABLE, str(error)) from None
-    except Exception:
-        log.exception("ended_by_a_bug")
-        raise CommandFailed(Exit.BUG, "the bridge has ended because of a bug; its log says where") from None
+
+
+def _settings(config: Path | None) -> Settings:
+    """The settings, with the logs as they want them: no traceback may show a secret."""
+    settings = settings_of(config)
+    logs.configure(settings.log.level, settings.log.format, secrets=secret_values(settings))
+    return settings
 
 
 def _connect(settings: Settings, out: Console) -> None:

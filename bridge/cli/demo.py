@@ -18,9 +18,10 @@ from rich.table import Table
 from standardwebhooks import Webhook
 
 from bridge import app, logs
-from bridge.cli.client import FINAL, STYLES
+from bridge.cli.display import STYLES
 from bridge.cli.http_client import BridgeClient, Json, connected
 from bridge.cli.outcome import CommandFailed, Exit
+from bridge.core.model import FINAL_STATES
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 from bridge.settings import Settings
 
@@ -60,13 +61,13 @@ async def _demo() -> None:
 async def _submit(bridge: BridgeClient, topic: str, callback_url: str) -> Json:
     inputs = {"topic": topic} | ({"sandbox_outcome": "failure"} if "fails" in topic else {})
     request = {"crew": "research", "inputs": inputs, "callback_url": callback_url}
-    return await bridge.submit(request, idempotency_key=f"demo-{topic}")
+    return await bridge.submit({**request, "idempotency_key": f"demo-{topic}"})
 
 
 async def _show_runs(bridge: BridgeClient, runs: list[Json], console: Console) -> None:
     """A table that follows the runs until all of them are over."""
     with Live(_table(runs), console=console, refresh_per_second=10) as live:
-        while any(run["state"] not in FINAL for run in runs):
+        while any(run["state"] not in FINAL_STATES for run in runs):
             await asyncio.sleep(LOOK_EVERY)
             runs = [await bridge.run(run["run_id"]) for run in runs]
             live.update(_table(runs))

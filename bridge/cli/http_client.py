@@ -1,15 +1,19 @@
 """The bridge's HTTP API, as the command line uses it."""
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
-import orjson
 
 from bridge.cli.outcome import CommandFailed, Exit
 
 Json = dict[str, Any]
+
+_RUN = ("run_id", "crew", "state")
+"""What every answer about a run holds, as text."""
 
 
 class BridgeClient:
@@ -17,38 +21,60 @@ class BridgeClient:
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
-        self._url = url.rstrip("/")
+        self._url = url
 
-    async def submit(self, request: Json, idempotency_key: str | None) -> Json:
+    async def submit(self, request: Json) -> Json:
         """Send a kickoff request; gives back what the bridge stored."""
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        return await self._call("POST", "/v1/runs", data=orjson.dumps(request), headers=headers)
+        return self._run(await self._call("POST", "/v1/runs", body=request))
 
     async def run(self, run_id: str) -> Json:
         """One run with its deliveries."""
-        return await self._call("GET", f"/v1/runs/{run_id}")
+        return self._run(await self._call("GET", "/v1/runs", run_id))
 
     async def steer(self, run_id: str, verb: str, body: Json) -> Json:
         """Cancel a run, or decide about one in doubt."""
-        return await self._call("POST", f"/v1/runs/{run_id}/{verb}", data=orjson.dumps(body))
+        return self._run(await self._call("POST", "/v1/runs", run_id, verb, body=body))
 
     async def runs(self, query: Mapping[str, str]) -> Json:
         """A page of runs, newest first."""
-        return await self._call("GET", "/v1/runs", params=query)
+        page = await self._call("GET", "/v1/runs", query=query)
+        if not isinstance(page.get("runs"), list) or not all(map(_is_run, page["runs"])):
+            raise self._no_bridge()
+        return page
 
-    async def _call(self, method: str, path: str, **options: Any) -> Json:
-        headers = {"Content-Type": "application/json", **options.pop("headers", {})}
+    def _run(self, answer: Json) -> Json:
+        if not _is_run(answer):
+            raise self._no_bridge()
+        return answer
+
+    async def _call(
+        self, method: str, *steps: str, query: Mapping[str, str] | None = None, body: Json | None = None
+    ) -> Json:
         try:
-            async with self._session.request(method, self._url + path, headers=headers, **options) as response:
-                body: Json = orjson.loads(await response.read())
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            status, text = await self._exchange(method, _path(steps), query, _encoded(body))
+        except UnicodeEncodeError:  # Python's name for bytes on the command line that are no text
+            raise CommandFailed(Exit.USAGE, "an argument is not UTF-8 text") from None
+        except (aiohttp.ClientError, OSError) as error:
             reason = f"no answer from the bridge at {self._url}: {type(error).__name__}"
             raise CommandFailed(Exit.UNAVAILABLE, reason, "is it running? (--url, BRIDGE_URL)") from None
-        except orjson.JSONDecodeError:
-            raise CommandFailed(Exit.UNAVAILABLE, f"what answers at {self._url} is not a bridge") from None
-        if response.status >= 400:  # noqa: PLR2004 - the boundary of HTTP errors
-            raise _refusal(response.status, body)
-        return body
+        answer = _decoded(text)
+        if not isinstance(answer, dict):
+            raise self._no_bridge()
+        if status >= 400:  # noqa: PLR2004 - the boundary of HTTP errors
+            raise _refusal(status, answer)
+        return answer
+
+    async def _exchange(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: bytes | None
+    ) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json"}
+        async with self._session.request(
+            method, self._url + path, params=query, data=body, headers=headers, allow_redirects=False
+        ) as response:
+            return response.status, await response.read()
+
+    def _no_bridge(self) -> CommandFailed:
+        return CommandFailed(Exit.UNAVAILABLE, f"what answers at {self._url} is not a bridge")
 
 
 @asynccontextmanager
@@ -57,6 +83,28 @@ async def connected(url: str, token: str | None) -> AsyncIterator[BridgeClient]:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=90)) as session:
         yield BridgeClient(session, url)
+
+
+def _path(steps: tuple[str, ...]) -> str:
+    """The first step is a path of ours; the others may hold anything that a user types."""
+    return "/".join([steps[0], *(quote(step, safe="") for step in steps[1:])])
+
+
+def _encoded(body: Json | None) -> bytes | None:
+    """The standard library's JSON, because it writes numbers of any size, as the bridge takes them."""
+    return None if body is None else json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
+
+
+def _decoded(text: bytes) -> Any:
+    """The answer's JSON; None for anything else."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_run(answer: Any) -> bool:
+    return isinstance(answer, dict) and all(isinstance(answer.get(name), str) for name in _RUN)
 
 
 def _refusal(status: int, problem: Json) -> CommandFailed:

@@ -1,12 +1,16 @@
 """Options that several verbs share, and what they lead to."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import SecretStr
 
 from bridge.cli.outcome import CommandFailed, Exit
 from bridge.settings import Settings, SettingsError, default_path, load
+from bridge.settings.addresses import check_base_url
+from bridge.settings.values import check_token
 
 Config = Annotated[
     Path | None,
@@ -31,3 +35,27 @@ def settings_of(config: Path | None) -> Settings:
         return load(config or default_path())
     except SettingsError as error:
         raise CommandFailed(Exit.CONFIGURATION, *error.problems) from None
+
+
+def address_of(url: str | None, config: Path | None) -> str:
+    """Where the bridge listens."""
+    named = url or os.environ.get("BRIDGE_URL")
+    if not named:
+        http = settings_of(config).http
+        host = f"[{http.host}]" if ":" in http.host else http.host
+        return f"http://{host}:{http.port}"
+    try:
+        return check_base_url(named)
+    except ValueError as error:
+        raise CommandFailed(Exit.USAGE, f"{'--url' if url else 'BRIDGE_URL'}: {error}") from None
+
+
+def token_of(token: str | None) -> str | None:
+    """The client's token; None: the bridge is asked without one."""
+    named = token or os.environ.get("BRIDGE_TOKEN")
+    if not named:
+        return None
+    try:
+        return check_token(SecretStr(named)).get_secret_value()
+    except ValueError as error:
+        raise CommandFailed(Exit.USAGE, f"{'--token' if token else 'BRIDGE_TOKEN'}: {error}") from None

@@ -14,6 +14,7 @@ class Exit(IntEnum):
     STORE_IN_USE = 73
     STORE_DAMAGED = 74
     CONFIGURATION = 78
+    INTERRUPTED = 130  # 128 and the number of SIGINT, as a shell says it
 
 
 class CommandFailed(Exception):

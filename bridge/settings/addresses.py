@@ -31,8 +31,7 @@ def check_host(host: str) -> str:
     """
     if not _is_address(host) and not _HOST_NAME.fullmatch(_in_ascii(host)):
         raise ValueError(
-            "must have a host that is an IP address, or a name whose parts between dots are 1 to 63 letters, digits, "
-            "`-` or `_`"
+            "the host must be an IP address, or a name whose parts between dots are 1 to 63 letters, digits, `-` or `_`"
         )
     return host
 
@@ -67,6 +66,7 @@ def check_pattern(pattern: str) -> str:
     """A pattern `scheme://host[:port]`, where `*.` stands for one or more labels; raises `ValueError`."""
     if not _PATTERN.fullmatch(pattern):
         raise ValueError("must look like https://host, https://host:port or https://*.example.com")
+    check_host(_split(pattern.replace("*.", "", 1)).hostname or "")
     return pattern
 
 

@@ -1,0 +1,60 @@
+"""How runs are printed: for people, or as JSON for programs."""
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+STYLES = {"succeeded": "green", "failed": "red", "timed_out": "red", "in_doubt": "yellow", "running": "cyan"}
+
+_COLUMNS = ("run_id", "crew", "state", "accepted_at", "finished_at")
+_FACTS = ("kickoff_id", "accepted_at", "started_at", "finished_at", "error", "result")
+_WIDEST = 1000  # columns; a table that is fitted into 80 cuts the ids off, and those are what it is printed for
+
+
+def print_run(run: dict[str, Any], *, as_json: bool) -> None:
+    """One run with its deliveries."""
+    if as_json:
+        _print_json(run)
+        return
+    out = Console(soft_wrap=True, highlight=False)
+    out.print(Text.assemble((run["run_id"], "bold"), "  ", run["crew"], "  ", _state(run)))
+    for name in _FACTS:
+        if run.get(name):
+            out.print(f"  {name}: {run[name]}", markup=False)
+    for delivery in run.get("deliveries", []):
+        trouble = f": {delivery['last_error']}" if delivery["last_error"] else ""
+        out.print(f"  {delivery['type']} to {delivery['destination']}: {delivery['state']}{trouble}", markup=False)
+
+
+def print_page(page: dict[str, Any], *, as_json: bool) -> None:
+    """A page of runs, one per line, and how to get the next one."""
+    if as_json:
+        _print_json(page)
+        return
+    table = Table("run", "crew", "state", "accepted", "finished", box=None, header_style="bold")
+    for run in page["runs"]:
+        cells = {name: Text(str(run.get(name) or "")) for name in _COLUMNS}
+        table.add_row(*(cells | {"state": Text(*_state(run))}).values())
+    Console(soft_wrap=True, width=_WIDEST).print(table)
+    if page.get("next_cursor"):
+        print(f"more: --cursor {page['next_cursor']}")
+
+
+def progress_of(run: dict[str, Any]) -> Text:
+    """One line that says where a run stands."""
+    progress = run.get("progress") or {}
+    tasks = f"  {progress.get('completed')} of {progress['total']} tasks" if progress.get("total") else ""
+    return Text(f"{run['run_id']}  {run['state']}{tasks}")
+
+
+def _state(run: dict[str, Any]) -> tuple[str, str]:
+    """The state and its style."""
+    return run["state"], STYLES.get(run["state"], "")
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    """In ASCII, which is the same JSON in every locale."""
+    print(json.dumps(value))
