@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
-from bridge.core.crew_call import kickoff_body
+from bridge.core import hints, tokens
+from bridge.core.crew_call import Webhooks, kickoff_body
 from bridge.core.model import CrewPolicy
 from tests.fakes import a_run, run_id
 
 CREW = CrewPolicy(stringify_inputs=True)
 FLOW = CrewPolicy(stringify_inputs=False)
+WEBHOOKS = Webhooks("https://bridge.example", b"k" * 32)
 
 
 @pytest.mark.parametrize(
@@ -46,3 +48,26 @@ def test_our_ids_travel_in_meta_beside_the_producers_own_and_win():
 
 def test_nothing_but_inputs_and_meta_is_sent():
     assert set(kickoff_body(a_run(), CREW)) == {"inputs", "meta"}
+
+
+def test_each_webhook_has_a_path_of_its_kind_that_names_this_attempt():
+    run = replace(a_run(), attempt=2)
+    body = kickoff_body(run, CREW, WEBHOOKS)
+    asked = {"crew": body["crewWebhookUrl"], "task": body["taskWebhookUrl"], "human": body["humanInputWebhookUrl"]}
+    asked["stream"] = body["webhooks"]["url"]
+    for kind, url in asked.items():
+        *base, token, last = url.split("/")
+        assert ("/".join(base), last) == ("https://bridge.example/amp", kind)
+        assert tokens.read(WEBHOOKS.key, token) == tokens.Attempt(run.run_id, 2)
+
+
+def test_only_such_events_are_streamed_as_a_hint_can_be_read_from():
+    events = kickoff_body(a_run(), CREW, WEBHOOKS)["webhooks"]["events"]
+    assert events
+    for event in events:
+        assert hints.read(hints.Kind.STREAM, {"type": event, "execution_id": "k-1"}) != hints.Hint()
+
+
+def test_webhooks_change_neither_inputs_nor_meta():
+    plain, asking = kickoff_body(a_run(), CREW), kickoff_body(a_run(), CREW, WEBHOOKS)
+    assert {name: asking[name] for name in plain} == plain

@@ -1,4 +1,4 @@
-"""The inputs of a crew, in every shape that is known."""
+"""The inputs that a crew's API lists, in every shape that is known."""
 
 import json
 from typing import Any

@@ -1,5 +1,6 @@
 """The state machine: every arrow, every end, and the promises that hold for any history."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -378,6 +379,93 @@ def test_a_late_end_cannot_change_a_final_state(state: State, answer: StatusAnsw
     ended = replace(running(), state=state)
     with pytest.raises(IllegalTransition):
         lifecycle.on_status(ended, watching(), answer, POLICY, NOW)
+
+
+# Evidence, cancelling, late ends -----------------------------------------------------------------------------------
+
+
+def cancelled(run: Run | None = None) -> Run:
+    return lifecycle.on_cancelled(run or running(), POLICY, NOW + 100).run
+
+
+def test_evidence_brings_a_run_back_for_anybody_to_follow_without_a_second_post():
+    decision = lifecycle.on_evidence(replace(doubted(), owner="me"), "k-7", POLICY, NOW + 30)
+    run = decision.run
+    assert (run.state, run.kickoff_id, run.attempt) == (State.RUNNING, "k-7", 1)
+    assert (run.due_at, run.owner, run.started_at, decision.deliveries) == (None, None, None, ())
+
+
+def test_a_run_that_evidence_brought_back_is_told_as_started_to_those_who_want_it():
+    wanted = replace(POLICY, extra_events=frozenset({"started"}))
+    assert event_types(lifecycle.on_evidence(doubted(), "k-7", wanted, NOW).deliveries) == ["run.started"]
+
+
+@pytest.mark.parametrize("state", [State.ACCEPTED, State.RUNNING, *sorted(FINAL_STATES)])
+def test_evidence_moves_only_a_run_whose_execution_was_not_known(state: State):
+    with pytest.raises(IllegalTransition):
+        lifecycle.on_evidence(replace(doubted(), state=state), "k-7", POLICY, NOW)
+
+
+@pytest.mark.parametrize("run", [a_run(), running(), replace(running(), state=State.WAITING_FOR_HUMAN), doubted()])
+def test_cancelling_ends_a_run_at_once_and_tells_so(run: Run):
+    decision = lifecycle.on_cancelled(replace(run, owner="me"), POLICY, NOW + 100)
+    ended = decision.run
+    assert (ended.state, ended.finished_at, ended.owner) == (State.CANCELLED, NOW + 100, None)
+    assert ended.outcome.error is not None
+    assert ended.outcome.error.code == "cancelled"
+    assert event_types(decision.deliveries) == ["run.cancelled"]
+
+
+@pytest.mark.parametrize("state", [State.STARTING, *sorted(FINAL_STATES)])
+def test_neither_a_post_under_way_nor_an_end_can_be_cancelled(state: State):
+    with pytest.raises(IllegalTransition, match=f"{state} -> cancelled"):
+        lifecycle.on_cancelled(replace(running(), state=state), POLICY, NOW)
+
+
+def test_a_cancelled_execution_is_to_be_stopped_before_its_first_look_and_not_again():
+    run = cancelled()
+    assert lifecycle.should_be_stopped(run)
+    assert not lifecycle.should_be_stopped(lifecycle.on_late_look(run, Running(), POLICY, NOW + 101).run)
+
+
+def test_where_nothing_was_started_nothing_is_to_be_stopped_or_watched():
+    run = cancelled(a_run())
+    assert not lifecycle.should_be_stopped(run)
+    assert run.due_at is None
+
+
+def test_an_execution_that_timed_out_is_watched_and_not_stopped():
+    _, decision = look_and_write(running(), watching(started_at=NOW), Running(), POLICY, NOW + 600)
+    assert decision is not None
+    assert (decision.run.state, decision.run.due_at) == (State.TIMED_OUT, NOW + 600)
+    assert not lifecycle.should_be_stopped(decision.run)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (Succeeded("late", {"n": 1}, {"total_tokens": 5}), ("late", {"n": 1}, {"total_tokens": 5}, None)),
+        (Failed("boom"), (None, None, None, {"code": "execution_failed", "message": "boom"})),
+    ],
+)
+def test_a_late_end_is_told_and_changes_nothing_of_the_run(answer: StatusAnswer, told: tuple[Any, ...]):
+    run = cancelled()
+    decision = lifecycle.on_late_look(replace(run, owner="me"), answer, POLICY, NOW + 500)
+    assert decision.run == replace(run, due_at=None)  # and is not looked at again
+    assert event_types(decision.deliveries) == ["run.late_result"]
+    data = json.loads(decision.deliveries[0].event.body)["data"]
+    assert tuple(data[name] for name in ("result", "result_json", "usage", "error")) == told
+    assert data["state"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    "answer", [Pending(), Running({"completed": 1}), WaitingForHuman(), NotFound(), NoAnswer("x"), CrewUnavailable("x")]
+)
+@pytest.mark.parametrize(("seconds", "due_at"), [(0, NOW + 160), (500, NOW + 1100), (86_401, None)])
+def test_until_a_late_end_comes_looks_go_on_for_a_day(answer: StatusAnswer, seconds: float, due_at: float | None):
+    run = cancelled()
+    decision = lifecycle.on_late_look(replace(run, owner="me"), answer, POLICY, NOW + 100 + seconds)
+    assert decision == Decision(replace(run, due_at=due_at))
 
 
 # Histories --------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """When to look, when to try again, when to give up."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from bridge.core import schedule
 from bridge.core.model import Channel, CrewPolicy, DoubtPolicy, Watch
+from tests.fakes import a_run
 
 NOW = 10_000.0
 POLICY = CrewPolicy()
@@ -78,6 +80,17 @@ def test_a_kickoff_is_not_repeated_sooner_than_the_api_asked():
 )
 def test_a_second_post_waits_until_the_first_can_no_longer_leave(policy: DoubtPolicy, after: float, wait: float):
     assert schedule.doubt_ends(CrewPolicy(in_doubt=policy, in_doubt_after=after), NOW) == NOW + wait
+
+
+@pytest.mark.parametrize(
+    ("age", "wait"), [(0, 60), (59, 60), (61, 61), (600, 600), (3600, 3600), (7200, 3600), (86_400, 3600)]
+)
+def test_the_longer_a_run_is_over_the_rarer_its_execution_is_looked_at(age: float, wait: float):
+    assert schedule.next_late_look(replace(a_run(), finished_at=NOW), NOW + age) == NOW + age + wait
+
+
+def test_after_a_day_an_execution_is_left_to_itself():
+    assert schedule.next_late_look(replace(a_run(), finished_at=NOW), NOW + 86_401) is None
 
 
 STANDARD_WEBHOOKS = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]

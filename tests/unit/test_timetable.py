@@ -59,8 +59,47 @@ def test_deadlines_are_put_off_for_every_followed_run_and_nothing_else_changes()
     ]
 
 
+def test_a_hastened_run_comes_up_now_and_only_once():
+    timetable = Timetable()
+    timetable.put(watch("a", polls=2), 50.0)
+    timetable.hasten("a")
+    assert timetable.take_due(1.0, 9) == [watch("a", polls=2)]
+    assert timetable.take_due(99.0, 9) == []
+
+
+def test_a_run_that_is_hastened_while_it_is_looked_at_is_looked_at_once_more_at_once():
+    """The look under way may have been answered before what the webhook tells of."""
+    timetable = Timetable()
+    timetable.put(watch("a"), 1.0)
+    timetable.take_due(1.0, 9)
+    timetable.hasten("a")
+    timetable.put(watch("a", polls=1), 6.0)
+    assert timetable.take_due(1.0, 9) == [watch("a", polls=1)]
+    timetable.put(watch("a", polls=2), 6.0)
+    assert timetable.take_due(5.9, 9) == []
+
+
+def test_a_dropped_run_is_not_looked_at():
+    timetable = Timetable()
+    timetable.put(watch("a"), 1.0)
+    timetable.put(watch("b"), 2.0)
+    timetable.drop("a")
+    assert "a" not in timetable
+    assert timetable.next_due() == 2.0
+    assert timetable.take_due(9.0, 9) == [watch("b")]
+
+
+def test_what_was_hastened_before_a_run_was_dropped_is_forgotten():
+    timetable = Timetable()
+    timetable.hasten("a")
+    timetable.drop("a")
+    timetable.put(watch("a"), 7.0)
+    assert timetable.next_due() == 7.0
+
+
 OPERATIONS = st.lists(
     st.tuples(st.just("put"), st.sampled_from("abcde"), st.integers(0, 9))
+    | st.tuples(st.sampled_from(["hasten", "drop"]), st.sampled_from("abcde"), st.just(0))
     | st.tuples(st.just("take"), st.integers(0, 3), st.integers(0, 9)),
     max_size=40,
 )
@@ -71,10 +110,22 @@ OPERATIONS = st.lists(
 def test_it_behaves_like_a_sorted_list(operations: list[tuple[str, str | int, int]]):
     timetable = Timetable()
     model: dict[str, int] = {}
+    hastened: set[str] = set()
     for operation, what, when in operations:
         if operation == "put":
             timetable.put(watch(str(what)), float(when))
-            model[str(what)] = when
+            model[str(what)] = 0 if what in hastened else when
+            hastened.discard(str(what))
+        elif operation == "hasten":
+            timetable.hasten(str(what))
+            if what in model:
+                model[str(what)] = 0
+            else:
+                hastened.add(str(what))
+        elif operation == "drop":
+            timetable.drop(str(what))
+            model.pop(str(what), None)
+            hastened.discard(str(what))
         else:
             due = sorted((at, run_id) for run_id, at in model.items() if at <= when)[: int(what)]
             assert [taken.run_id for taken in timetable.take_due(float(when), int(what))] == [name for _, name in due]

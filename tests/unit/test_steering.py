@@ -1,0 +1,81 @@
+"""What may be done to a run, and what is too early or too late for it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bridge.core.errors import PostUnderWay, RequestRefused
+from bridge.core.model import FINAL_STATES, CrewPolicy, Run, State
+from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering, steer
+from tests.fakes import NOW, a_run, event_types
+
+POLICY = CrewPolicy(results_exchange=True)
+LATER = NOW + 60
+
+
+def standing(state: State, **changes: Any) -> Run:
+    return replace(a_run(), state=state, attempt=1, **changes)
+
+
+@pytest.mark.parametrize("wish", [Cancel(), Retry(), Adopt("k-1"), Adopt("no id"), Abandon()])
+def test_while_a_post_is_under_way_nothing_is_decided(wish: Steering):
+    with pytest.raises(PostUnderWay):
+        steer(standing(State.STARTING), wish, POLICY, LATER)
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - FINAL_STATES - {State.STARTING}))
+def test_whatever_is_not_over_can_be_cancelled(state: State):
+    decision = steer(standing(state), Cancel(), POLICY, LATER)
+    assert decision is not None
+    assert (decision.run.state, decision.run.finished_at) == (State.CANCELLED, LATER)
+    assert event_types(decision.deliveries) == ["run.cancelled"]
+
+
+def test_what_is_cancelled_already_is_as_wished():
+    assert steer(standing(State.CANCELLED, finished_at=NOW), Cancel(), POLICY, LATER) is None
+
+
+@pytest.mark.parametrize("state", sorted(FINAL_STATES - {State.CANCELLED}))
+def test_what_has_ended_otherwise_cannot_be_cancelled_any_more(state: State):
+    with pytest.raises(RequestRefused, match=f"ended already: {state}") as refused:
+        steer(standing(state, finished_at=NOW), Cancel(), POLICY, LATER)
+    assert refused.value.code == "run_is_over"
+
+
+@pytest.mark.parametrize("wish", [Retry(), Adopt("k-1"), Abandon()])
+@pytest.mark.parametrize("state", sorted(set(State) - {State.STARTING, State.IN_DOUBT}))
+def test_only_a_run_in_doubt_can_be_resolved(state: State, wish: Steering):
+    with pytest.raises(RequestRefused, match=f"{state}, not in_doubt") as refused:
+        steer(standing(state), wish, POLICY, LATER)
+    assert refused.value.code == "not_in_doubt"
+
+
+def test_a_retried_run_is_due_at_once_for_anybody_and_nothing_is_told():
+    decision = steer(standing(State.IN_DOUBT, due_at=None, owner="me"), Retry(), POLICY, LATER)
+    assert decision is not None
+    assert (decision.run.state, decision.run.due_at, decision.run.owner) == (State.ACCEPTED, LATER, None)
+    assert decision.deliveries == ()
+
+
+def test_an_adopted_execution_is_followed_and_not_posted_again():
+    decision = steer(standing(State.IN_DOUBT, due_at=NOW), Adopt("k-77"), POLICY, LATER)
+    assert decision is not None
+    assert (decision.run.state, decision.run.kickoff_id, decision.run.attempt) == (State.RUNNING, "k-77", 1)
+
+
+@pytest.mark.parametrize("kickoff_id", ["", "../kickoff", "a b", "x" * 129])
+def test_what_cannot_be_an_executions_id_is_not_adopted(kickoff_id: str):
+    """It would go into the path of every look."""
+    with pytest.raises(RequestRefused) as refused:
+        steer(standing(State.IN_DOUBT), Adopt(kickoff_id), POLICY, LATER)
+    assert (refused.value.code, refused.value.field) == ("invalid_request", "kickoff_id")
+
+
+def test_an_abandoned_run_has_failed_by_an_operators_word():
+    decision = steer(standing(State.IN_DOUBT), Abandon(), POLICY, LATER)
+    assert decision is not None
+    assert decision.run.outcome.error is not None
+    assert (decision.run.state, decision.run.outcome.error.code) == (State.FAILED, "abandoned")
+    assert "operator" in decision.run.outcome.error.message
+    assert event_types(decision.deliveries) == ["run.failed"]
