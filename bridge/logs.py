@@ -38,6 +38,12 @@ _SECRET_SHAPES = (
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NAMES_REMEMBERED = 512  # the names in log calls are few; those in logged mappings may be anybody's
 _FRAME_LOGGERS = ("aiormq", "aio_pika")  # at DEBUG they print frames: bodies and credentials
+# Of every end of a broker connection, and every vain attempt to open one, our own line tells, once and with a remedy.
+_TOLD_ALREADY = (
+    "Unexpected connection close from remote",
+    "Cancelling cause reader exited abnormally",
+    "error when creating transport",
+)
 
 
 def configure(
@@ -80,6 +86,7 @@ def _route_libraries(stream: TextIO, last: list[Processor]) -> None:
     """Standard logging goes through the same chain, and nothing below WARNING gets in, whatever a logger's level."""
     handler = logging.StreamHandler(stream)
     handler.setLevel(logging.WARNING)
+    handler.addFilter(_is_news)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, _one_line, _name_event, *_first_processors()],
@@ -92,6 +99,10 @@ def _route_libraries(stream: TextIO, last: list[Processor]) -> None:
     logging.raiseExceptions = False  # what logging prints of a malformed call has not been redacted
     for name in _FRAME_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not (record.name.startswith(_FRAME_LOGGERS) and str(record.msg).startswith(_TOLD_ALREADY))
 
 
 def _one_line(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -23,6 +23,9 @@ STEERING = frozenset({"resume", "cancel"})
 PLAIN_ENCODINGS = frozenset({"", "identity", "utf-8"})
 MAX_DETAIL = 256  # characters of a refusal's sentence; it may quote the message
 ROUTING_HEADERS = frozenset({"cc", "bcc"})  # RabbitMQ sends copies to the queues that these name
+MAX_HEADERS = 64  # of a refused message's own; the rest is left out, so that its dead letter always fits a frame
+MAX_HEADERS_SIZE = 16 * 1024  # bytes of their names and values together; a frame holds 128 KiB unless told otherwise
+MAX_HEADER_NAME = 128  # bytes; the library would cut off a longer one
 ORIGINAL = "x-bridge-original-"  # headers under which a refused message keeps what its dead letter is given back
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -48,7 +51,7 @@ def read_request(message: AbstractIncomingMessage, rules: MessageRules) -> tuple
     body = strict_json.parse_object(message.body) if event is None else event.body
     if body.get("priority") is None:
         body = {**body, "priority": message.priority or 0}
-    key = message.message_id if event is None else event.key
+    key = (message.message_id or None) if event is None else event.key  # some clients send an empty one for "none"
     return request.parse(body, routed_crew(message, rules), key), _envelope(message, rules, event)
 
 
@@ -117,15 +120,26 @@ def _traceparent(value: object) -> str | None:
 
 
 def _safe_headers(headers: Mapping[str, Any]) -> dict[str, str | int | bool]:
-    """Headers that can go out again: plain values, nothing that routes or that brokers give a meaning to."""
-    return {
-        name: value
-        for name, value in headers.items()
-        if isinstance(value, str | int)
+    """Headers that can go out again, in their order, as many as are sure to fit."""
+    kept: dict[str, str | int | bool] = {}
+    room = MAX_HEADERS_SIZE
+    for name, value in headers.items():
+        size = len(f"{name}{value}".encode())
+        if _may_go_out(name, value) and size <= room and len(kept) < MAX_HEADERS:
+            kept[name] = value
+            room -= size
+    return kept
+
+
+def _may_go_out(name: str, value: Any) -> bool:
+    """Plain values only, and nothing that routes or that brokers give a meaning to."""
+    return (
+        isinstance(value, str | int)
         and "\0" not in f"{name}{value}"
+        and len(name.encode()) <= MAX_HEADER_NAME
         and name.lower() not in ROUTING_HEADERS
         and not name.lower().startswith("x-")
-    }
+    )
 
 
 def _original_properties(message: AbstractIncomingMessage, rules: MessageRules) -> dict[str, str | int | bool]:

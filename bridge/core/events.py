@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from bridge.core.model import Channel, CrewPolicy, Delivery, Destination, Event, Run, RunError
+from bridge.core.model import CREW_NAME, Channel, CrewPolicy, Delivery, Destination, Event, Run, RunError
 
 CONTENT_TYPE = "application/cloudevents+json"
 IN_DOUBT = "run.in_doubt"
@@ -53,7 +53,9 @@ def rejected(event_id: str, refusal: Mapping[str, str | None], correlation_id: s
     Correlated as the message asked for, else by its key.
     """
     crew = refusal["crew"]
-    source = f"/crews/{crew}" if crew else "/requests"
+    if crew is not None and not CREW_NAME.fullmatch(crew):
+        crew = None  # a stranger's text, which is neither a URI nor fit for every database; `data` tells it as it is
+    source = "/requests" if crew is None else f"/crews/{crew}"
     body = _cloud_event(event_id, source, REJECTED, event_id, now, refusal)
     correlation_id = correlation_id or refusal["idempotency_key"]
     return Event(event_id, REJECTED, body, CONTENT_TYPE, now, crew=crew, correlation_id=correlation_id)

@@ -3,10 +3,14 @@
 Points in time are seconds since the epoch (UTC), durations are seconds, both as float.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+CREW_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What a crew may be called: half of a routing key `<crew>.<event>`, so it holds no dot."""
 
 
 class State(StrEnum):

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from bridge.core.model import CREW_NAME
 from bridge.settings.addresses import check_base_url, check_host, check_http_url, check_pattern
 
 _WEBHOOK_PREFIX = "whsec_"
 _SHORTEST_KEY, _LONGEST_KEY = 24, 64  # bytes; Standard Webhooks, "Signature scheme"
-_CREW_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LONGEST_AMQP_NAME = 255  # bytes; a short string on the wire
 
 
@@ -50,8 +50,8 @@ def lower(value: Any) -> Any:
 
 
 def check_crew_name(name: str) -> str:
-    """A crew's name is half of a routing key `<crew>.<event>`, so it holds no dot; raises `ValueError`."""
-    if not _CREW_NAME.fullmatch(name):
+    """The name of a crew; raises `ValueError`."""
+    if not CREW_NAME.fullmatch(name):
         raise ValueError("a crew's name is 1 to 64 letters, digits, `-` or `_`")
     return name
 

@@ -13,12 +13,14 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
 from bridge.adapters.amqp_connection import LinkOptions
+from bridge.adapters.amqp_message import read_refused
 from bridge.adapters.amqp_publisher import AmqpPublisher
 from bridge.adapters.amqp_topology import Topology
 from bridge.core.delivering import Confirmed, Gone, TryAgain
+from bridge.core.errors import RequestRefused
 from bridge.core.events import dead_letter
 from bridge.core.model import Channel, Delivery, Destination
-from tests.amqp_client import PATIENCE, Client, delivery, eventually, running
+from tests.amqp_client import PATIENCE, Client, delivery, eventually, rules_for, running
 from tests.broker import Broker
 
 
@@ -176,6 +178,23 @@ async def test_a_dead_letter_is_the_message_as_it_came(publisher: AmqpPublisher,
     assert (message.message_id, message.type) == ("order-7", "kickoff")
     assert message.headers["x-bridge-reason"] == "invalid_json"
     assert message.headers["x-bridge-original-routing_key"] == "research"
+
+
+async def test_the_largest_dead_letter_fits_a_frame(publisher: AmqpPublisher, client: Client, topology: Topology):
+    """A message whose headers filled a frame, refused with the longest sentence: it must not cost the connection."""
+    properties = {"message_id": "m" * 255, "correlation_id": "c" * 255, "type": "t" * 255, "reply_to": "r" * 255}
+    huge = {"tenant": "a", "filling": "x" * 129_800}
+    await client.channel.declare_queue("huge", exclusive=True)
+    await client.send(b"{oops", "huge", headers=huge, **properties)
+    sent = (await client.receive("huge"))[0]
+    refused = read_refused(sent, rules_for(topology), RequestRefused("invalid_json", "ü" * 500), None)
+    headers = {**refused.headers, "x-bridge-reason": refused.code, "x-bridge-detail": refused.detail}
+    event = dead_letter("event-9", refused.body, refused.content_type, headers, 1_795_000_000.0)
+    outlet = publisher._outlet
+    assert await publisher.send(Delivery("d", event, Destination(Channel.DEAD_LETTER, topology.dead))) == Confirmed()
+    assert publisher._outlet is outlet
+    message = (await client.receive(topology.dead))[0]
+    assert (message.body, message.message_id, message.headers["tenant"]) == (b"{oops", "m" * 255, "a")
 
 
 @pytest.mark.parametrize(

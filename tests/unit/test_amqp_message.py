@@ -73,6 +73,13 @@ def test_the_bodys_key_wins_over_the_message_id():
     assert read({**BODY, "idempotency_key": "b"}, message_id="m")[0].idempotency_key == "b"
 
 
+def test_an_empty_property_is_an_absent_one():
+    """Some clients send empty text where they mean none; it was refused as a key that is not printable."""
+    request, envelope = read(message_id="", correlation_id="", reply_to="", message_type="", content_type="")
+    assert request.idempotency_key is None
+    assert (envelope.correlation_id, envelope.reply_to) == (None, None)
+
+
 def test_the_bodys_priority_wins():
     """The property is used when the body names none."""
     assert read(priority=4)[0].priority == 4
@@ -246,6 +253,22 @@ def test_a_refused_message_keeps_what_is_safe():
         256,
     )
     assert (kept.reply_to, kept.crew, kept.correlation_id) == ("reply.a", None, None)
+
+
+@pytest.mark.parametrize(
+    ("headers", "kept"),
+    [
+        ({f"h{number}": number for number in range(1000)}, 64),
+        ({"a": "x" * 120_000, "b": "y"}, 1),
+        ({f"h{number}": "é" * 2000 for number in range(20)}, 4),
+        ({"n" * 129: "cut off by the library", "n" * 128: "kept"}, 1),
+    ],
+)
+def test_a_refused_message_keeps_as_many_headers_as_fit(headers: dict[str, Any], kept: int):
+    """Headers that nearly filled a frame came back with ours added: every publish broke the connection, for ever."""
+    refused = read_refused(message(b"{", headers=headers), RULES, RequestRefused("invalid_json", "no"), None)
+    assert len(refused.headers) == kept
+    assert sum(len(f"{name}{value}".encode()) for name, value in refused.headers.items()) <= 16 * 1024
 
 
 def test_a_refused_message_answers_only_where_it_may():

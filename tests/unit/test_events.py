@@ -119,6 +119,9 @@ def test_a_run_that_nobody_asked_about_has_no_deliveries():
         ("research", "/crews/research", "k-1", "c-1", "c-1"),
         ("research", "/crews/research", "k-1", None, "k-1"),
         (None, "/requests", None, None, None),
+        ("a b/<c>", "/requests", None, None, None),
+        ("x" * 65, "/requests", None, None, None),
+        ("nul\0", "/requests", None, None, None),
     ],
 )
 def test_a_refusal_is_told_with_code_and_sentence(
@@ -129,7 +132,8 @@ def test_a_refusal_is_told_with_code_and_sentence(
     body = json.loads(event.body)
     assert (body["id"], body["subject"], body["source"], body["type"]) == ("id-1", "id-1", source, "request.rejected")
     assert body["data"] == refusal
-    assert (event.event_id, event.crew, event.correlation_id, event.run_id) == ("id-1", crew, correlated, None)
+    told = crew if source != "/requests" else None
+    assert (event.event_id, event.crew, event.correlation_id, event.run_id) == ("id-1", told, correlated, None)
 
 
 @pytest.mark.parametrize(

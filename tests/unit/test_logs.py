@@ -195,6 +195,21 @@ class TestLibraries:
 
         assert "Traceback" in lines(stream)[0]["exception"]
 
+    @pytest.mark.parametrize(
+        "message",
+        [
+            'Unexpected connection close from remote "amqp://h", Connection.Close(reply_code=320)',
+            "Cancelling cause reader exited abnormally",
+            "error when creating transport: ConnectionRefusedError()",
+        ],
+    )
+    def test_what_our_own_line_about_the_broker_tells_is_not_said_again(self, message: str) -> None:
+        """Every loss of the broker cost three lines, and every vain attempt one more for as long as it was away."""
+        stream = configured()
+        logging.getLogger("aiormq.connection").error(message)
+        logging.getLogger("aiohttp.server").error(message)
+        assert [line["logger"] for line in lines(stream)] == ["aiohttp.server"]
+
     def test_secrets_are_kept_out_of_library_lines(self) -> None:
         stream = configured(secrets=("s3cret-value",))
         logging.getLogger("anything").error("sent %r to %s", "s3cret-value", "amqp://guest:hunter2@host/")
