@@ -118,7 +118,11 @@ class Store(Protocol):
         """Take runs in these states that nobody owns; with `now`, only those that are due."""
 
     async def settle(self, decision: Decision) -> Run:
-        """Write a decision; gives back the run as stored. Raises `Stale` if somebody else wrote the run meanwhile."""
+        """Write a decision; gives back the run as stored.
+
+        Raises `Stale` if somebody else wrote the run meanwhile, `ExecutionTaken` if the decision gives it a kickoff id
+        that another run of the crew has.
+        """
 
     async def load(self, run_id: str) -> Run | None:
         """One run."""

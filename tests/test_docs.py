@@ -23,6 +23,7 @@ README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 PROTOCOL = ROOT / "docs" / "protocol.md"
+SANDBOX = ROOT / "docs" / "sandbox.md"
 EXAMPLE = ROOT / "deploy" / "bridge.example.yaml"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 BEGIN, END = "<!-- states:begin -->", "<!-- states:end -->"
@@ -105,6 +106,20 @@ def test_every_verb_is_documented() -> None:
 
     assert len(verbs) > 5
     assert [verb for verb in verbs if not re.search(rf"(`|kickoff-bridge ){verb}\b", text)] == []
+
+
+def test_every_way_to_steer_the_sandbox_is_documented() -> None:
+    from typer.main import get_command
+
+    from bridge.cli import app
+    from bridge.sandbox.rules import Deed
+
+    [verb] = [verb for name, verb in get_command(app).commands.items() if name == "sandbox"]  # type: ignore[attr-defined]
+    options = {name for option in verb.params for name in option.opts if name != "--help"}
+
+    assert len(options) > 30
+    assert [name for name in sorted(options) if f"`{name}`" not in _text(SANDBOX)] == []
+    assert [deed for deed in get_args(Deed) if f"`{deed}`" not in _text(SANDBOX)] == []
 
 
 def test_every_exit_code_is_documented() -> None:

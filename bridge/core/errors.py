@@ -8,6 +8,7 @@ BridgeError
 ├── StoreInUse          another process holds the store; only one may
 ├── ProcessBuried       end this process; others work on its rows already
 ├── Stale               somebody else decided about this row; drop your answer
+├── ExecutionTaken      this execution belongs to another run; yours is not known
 └── IllegalTransition   a bug: this arrow is not in the table
 
 The world's answers (an HTTP code, a broken connection) are not errors but values: see `core.answers`.
@@ -68,6 +69,10 @@ class ProcessBuried(BridgeError):
 
 class Stale(BridgeError):
     """The row changed since it was read: another process or an operator owns the decision now."""
+
+
+class ExecutionTaken(BridgeError):
+    """Another run of the crew has this kickoff id already, so it cannot be this run's execution."""
 
 
 class IllegalTransition(BridgeError):

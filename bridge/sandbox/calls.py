@@ -45,6 +45,7 @@ class CrewCalls:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._told_id = parts.ledger.latest_id()
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of the crew API."""
@@ -96,10 +97,12 @@ class CrewCalls:
     def _misled(self, answer: Answer, execution: Execution | None, fault: Fault) -> Answer:
         if execution is None:
             return answer
-        before = self._parts.ledger.latest_id()
-        if fault.deed == "same_id" and before is not None:
-            return json_answer(200, {"kickoff_id": before})
-        return json_answer(200, {"kickoff_id": fault.wrong_id}) if fault.deed == "wrong_id" else answer
+        if fault.deed == "wrong_id":
+            return json_answer(200, {"kickoff_id": fault.wrong_id})
+        if fault.deed == "same_id" and self._told_id is not None:
+            return json_answer(200, {"kickoff_id": self._told_id})
+        self._told_id = execution.kickoff_id
+        return answer
 
     async def _status(self, request: web.Request, fault: Fault) -> Answer:
         kickoff_id, now = request.match_info["kickoff_id"], self._parts.clock()

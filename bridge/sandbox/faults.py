@@ -21,7 +21,7 @@ that it meets. Rules for the same call are used up in the order in which they ca
     truncated        do the work, then answer with the first half of the JSON as if it were all
     cut_off          do the work, then close the connection in the middle of the body
     huge             do the work, then answer with `bytes` (20 MiB) of padding
-    same_id          (kickoff) do the work, then tell the id of the execution before
+    same_id          (kickoff) do the work, then tell the id that was told last, of another execution
     wrong_id         (kickoff) do the work, then tell `id` (a text that is no id)
     not_found        (status) know nothing of the execution
 """

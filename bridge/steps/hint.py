@@ -6,6 +6,7 @@ from typing import Any
 import structlog
 
 from bridge.core import hints, lifecycle, tokens
+from bridge.core.errors import ExecutionTaken
 from bridge.core.model import Run, State
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
@@ -54,6 +55,13 @@ class TakeHint:
         elif run.state is State.STARTING:
             crew.evidence[run.run_id] = hint.kickoff_id  # the answer to the POST is still awaited
         elif run.state is State.IN_DOUBT:
-            await self._store.settle(lifecycle.on_evidence(run, hint.kickoff_id, crew.policy, self._clock()))
-            log.info("execution_found", run_id=run.run_id, crew=run.crew)
-            self._wake_recover()
+            await self._adopt(run, hint.kickoff_id, crew)
+
+    async def _adopt(self, run: Run, kickoff_id: str, crew: Crew) -> None:
+        try:
+            await self._store.settle(lifecycle.on_evidence(run, kickoff_id, crew.policy, self._clock()))
+        except ExecutionTaken:
+            log.error("kickoff_id_taken", run_id=run.run_id, crew=run.crew, kickoff_id=kickoff_id)  # noqa: TRY400 - no bug
+            return
+        log.info("execution_found", run_id=run.run_id, crew=run.crew)
+        self._wake_recover()

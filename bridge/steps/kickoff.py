@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import structlog
 
 from bridge.core import lifecycle, schedule
-from bridge.core.answers import CrewUnavailable, KickoffAnswer
+from bridge.core.answers import CrewUnavailable, InDoubt, KickoffAnswer
 from bridge.core.crew_call import kickoff_body
-from bridge.core.errors import Stale
-from bridge.core.model import Run, State
+from bridge.core.errors import ExecutionTaken, Stale
+from bridge.core.model import Decision, Run, State
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
 
@@ -51,7 +51,7 @@ class Kickoff:
         log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, answer=type(answer).__name__, reason=reason)
         self._mind_gate(answer)
         try:
-            self._follow(await self._with_evidence(await self._store.settle(decision)))
+            self._follow(await self._with_evidence(await self._settle(starting, decision)))
         except Stale:
             log.error("kickoff_answer_too_late", run_id=run.run_id, kickoff_id=decision.run.kickoff_id)  # noqa: TRY400 - no bug
         finally:
@@ -63,13 +63,28 @@ class Kickoff:
         """Seconds until the next claim."""
         return TICK
 
+    async def _settle(self, starting: Run, decision: Decision) -> Run:
+        """Write it down; an id that belongs to another run says that something was started, and not what."""
+        try:
+            return await self._store.settle(decision)
+        except ExecutionTaken:
+            kickoff_id = decision.run.kickoff_id
+            log.error("kickoff_id_taken", run_id=starting.run_id, crew=starting.crew, kickoff_id=kickoff_id)  # noqa: TRY400 - no bug
+            doubt = InDoubt("the API named the execution of another run")
+            return await self._store.settle(lifecycle.on_kickoff(starting, doubt, self._crew.policy, self._clock()))
+
     async def _with_evidence(self, run: Run) -> Run:
         """The run, or if it is in doubt and a webhook brought its execution meanwhile, the run with that execution."""
         kickoff_id = self._crew.evidence.get(run.run_id)
         if run.state is not State.IN_DOUBT or kickoff_id is None:
             return run
+        try:
+            found = await self._store.settle(lifecycle.on_evidence(run, kickoff_id, self._crew.policy, self._clock()))
+        except ExecutionTaken:
+            log.error("kickoff_id_taken", run_id=run.run_id, crew=run.crew, kickoff_id=kickoff_id)  # noqa: TRY400 - no bug
+            return run
         log.info("execution_found", run_id=run.run_id, crew=run.crew)
-        return await self._store.settle(lifecycle.on_evidence(run, kickoff_id, self._crew.policy, self._clock()))
+        return found
 
     def _mind_gate(self, answer: KickoffAnswer) -> None:
         if isinstance(answer, CrewUnavailable):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from bridge.core.errors import RequestRefused, Stale
+from bridge.core.errors import ExecutionTaken, RequestRefused, Stale
 from bridge.core.model import Run, State
 from bridge.core.steering import Steering, steer
 from bridge.ports import Clock, Store, Wake
@@ -45,6 +45,8 @@ class SteerRun:
                 settled = await self._store.settle(decision)
             except Stale:
                 continue
+            except ExecutionTaken:
+                raise RequestRefused("invalid_request", "is another run's execution", "kickoff_id") from None
             log.info("run_steered", run_id=run_id, wish=type(wish).__name__, by=by, state=settled.state.value)
             self._tell(settled)
             return settled

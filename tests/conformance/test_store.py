@@ -12,13 +12,21 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 
-from bridge.adapters.store import SqlStore, batches
+from bridge.adapters.store import SqlStore, batches, settling
 from bridge.adapters.store import store as store_module
 from bridge.adapters.store.tables import metadata
 from bridge.core import lifecycle
 from bridge.core.answers import Failed, InDoubt, Refused, Started
 from bridge.core.delivering import Confirmed, Gone, TryAgain, on_delivery
-from bridge.core.errors import ProcessBuried, RequestRefused, Stale, StoreDamaged, StoreInUse, StoreUnavailable
+from bridge.core.errors import (
+    ExecutionTaken,
+    ProcessBuried,
+    RequestRefused,
+    Stale,
+    StoreDamaged,
+    StoreInUse,
+    StoreUnavailable,
+)
 from bridge.core.model import Channel, CrewPolicy, Decision, DeliveryState, Envelope, Outcome, Run, State
 from bridge.ports import Accepted, RunFilter
 from tests.conformance.conftest import Adapter
@@ -341,6 +349,40 @@ class TestSettling:
         run = await started(store)
         with pytest.raises(IntegrityError):
             await store.settle(Decision(replace(run, state=State.SUCCEEDED)))
+
+    async def test_an_execution_belongs_to_one_run_of_its_crew(self, store: SqlStore):
+        first = await started(store, 1)
+        second = await store.settle(lifecycle.begin(await claimed(store, 2), NOW))
+        with pytest.raises(ExecutionTaken):
+            await store.settle(lifecycle.on_kickoff(second, Started("k-1"), POLICY, NOW))
+        assert [await store.load(run.run_id) for run in (first, second)] == [first, second]
+
+    async def test_of_two_runs_that_get_one_execution_at_the_same_moment_one_has_it(self, store: SqlStore):
+        begun = [await store.settle(lifecycle.begin(await claimed(store, number), NOW)) for number in (1, 2)]
+        decisions = [lifecycle.on_kickoff(run, Started("k-1"), POLICY, NOW) for run in begun]
+        answers = await asyncio.gather(*map(store.settle, decisions), return_exceptions=True)
+        assert [type(answer).__name__ for answer in answers] == ["Run", "ExecutionTaken"]
+
+    async def test_crews_do_not_share_their_executions_ids(self, store: SqlStore):
+        await started(store, 1)
+        await store.accept(a_run(2, crew="triage"))
+        [other] = await store.claim_accepted("triage", 1, 1, NOW)
+        begun = await store.settle(lifecycle.begin(other, NOW))
+        assert (await store.settle(lifecycle.on_kickoff(begun, Started("k-1"), POLICY, NOW))).kickoff_id == "k-1"
+
+    async def test_the_database_itself_refuses_a_second_run_with_one_execution(
+        self, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Two processes may both find it free."""
+
+        async def nothing(*_: Any) -> set[Any]:
+            return set()
+
+        await started(store, 1)
+        second = await store.settle(lifecycle.begin(await claimed(store, 2), NOW))
+        monkeypatch.setattr(settling, "_executions", nothing)
+        with pytest.raises(IntegrityError):
+            await store.settle(lifecycle.on_kickoff(second, Started("k-1"), POLICY, NOW))
 
     async def test_hundreds_of_decisions_at_once_are_all_written(self, store: SqlStore):
         await asyncio.gather(*(accepted(store, number) for number in range(1, 201)))

@@ -98,6 +98,14 @@ async def test_a_webhook_brings_a_run_in_doubt_its_execution(bench: Bench, kind:
     assert len(bench.api.bodies) == 1
 
 
+async def test_a_webhook_that_names_another_runs_execution_brings_nothing(bench: Bench):
+    await bench.started()
+    bench.api.kickoff_answers = [InDoubt("reset")]
+    second = await bench.started(inputs={"topic": "another"})
+    assert await send(bench, second, Kind.TASK, {"kickoff_id": "execution-1"})
+    assert (await bench.now(second)).state is State.IN_DOUBT
+
+
 async def test_a_webhook_that_is_faster_than_the_answer_settles_the_doubt(bench: Bench):
     run = await bench.accepted()
 

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+from structlog.testing import capture_logs
+
 from bridge.core.answers import InDoubt, NotStarted, Refused, Started
 from bridge.core.model import State
 from tests.fakes import NOW
@@ -121,6 +123,34 @@ async def test_an_answer_that_is_dropped_wakes_nobody_for_its_deliveries(bench: 
     bench.api.kickoff_answers = [Refused("no")]
     await bench.round(bench.kickoff)
     assert await bench.events(run) == []
+
+
+async def test_an_id_that_another_run_has_is_in_doubt_and_said_aloud(bench: Bench):
+    """Both would follow one execution, and the one that was really started would be lost without a word."""
+    first = await bench.started()
+    bench.api.kickoff_answers = [Started("execution-1")]
+    with capture_logs() as logs:
+        second = await bench.started(inputs={"topic": "another"})
+    assert [(run.state, run.kickoff_id) for run in (await bench.now(first), second)] == [
+        (State.RUNNING, "execution-1"),
+        (State.IN_DOUBT, None),
+    ]
+    assert second.run_id not in bench.crew.timetable
+    assert [(line["log_level"], line["run_id"]) for line in logs if line["event"] == "kickoff_id_taken"] == [
+        ("error", second.run_id)
+    ]
+
+
+async def test_evidence_that_names_another_runs_execution_leaves_the_doubt(bench: Bench):
+    await bench.started()
+    second = await bench.accepted(inputs={"topic": "another"})
+
+    async def webhook_meanwhile(_: Any) -> None:
+        bench.crew.evidence[second.run_id] = "execution-1"
+
+    bench.api.kickoff_answers, bench.api.meanwhile = [InDoubt("reset")], webhook_meanwhile
+    await bench.round(bench.kickoff)
+    assert ((await bench.now(second)).state, bench.crew.evidence) == (State.IN_DOUBT, {})
 
 
 def test_claims_that_nobody_asked_for_come_every_second(bench: Bench):

@@ -144,6 +144,16 @@ async def test_an_adopted_id_must_be_one(bench: Bench):
     assert refused.value.field == "kickoff_id"
 
 
+async def test_an_execution_that_another_run_has_cannot_be_adopted(bench: Bench):
+    first = await bench.started(inputs={"topic": "another"})
+    run = await doubted(bench)
+    assert first.kickoff_id is not None
+    with pytest.raises(RequestRefused) as refused:
+        await bench.steer(run.run_id, Adopt(first.kickoff_id), "client/ops")
+    assert (refused.value.code, refused.value.field) == ("invalid_request", "kickoff_id")
+    assert (await bench.now(run)).state is State.IN_DOUBT
+
+
 async def test_an_unknown_run_is_told_apart(bench: Bench):
     with pytest.raises(RequestRefused) as refused:
         await bench.steer("00000000-0000-7000-8000-000000000999", Cancel(), "client/ops")

@@ -1,7 +1,8 @@
 """Writing decisions: a run's next row and its new deliveries in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -9,18 +10,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bridge.adapters.store.accepting import insert_deliveries
 from bridge.adapters.store.rows import CHANGING, Values, changing_columns
 from bridge.adapters.store.tables import deliveries, runs
-from bridge.core.errors import Stale
+from bridge.core.errors import ExecutionTaken, Stale
 from bridge.core.model import Decision, Delivery, Run
 
+Refusal = Stale | ExecutionTaken
 
-async def settle_all(connection: AsyncConnection, decisions: Sequence[Decision]) -> list[Run | Stale]:
-    """Write decisions; those whose run has moved on meanwhile change nothing and give `Stale`."""
-    marked = await _current(connection, decisions)
-    written = [decision for decision, current in marked if current]
+
+async def settle_all(connection: AsyncConnection, decisions: Sequence[Decision]) -> list[Run | Refusal]:
+    """Write decisions; one whose run has moved on, or whose execution is another run's, gives that as an error."""
+    refused = await _refusals(connection, decisions)
+    written = [decision for decision, refusal in zip(decisions, refused, strict=True) if refusal is None]
     if written:
         await connection.execute(_UPDATE_RUN, [_run_values(decision.run) for decision in written])
     await insert_deliveries(connection, [delivery for decision in written for delivery in decision.deliveries])
-    return [_settled(decision.run, written=current) for decision, current in marked]
+    return [refusal or _settled(decision.run) for decision, refusal in zip(decisions, refused, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +55,44 @@ _UPDATE_DELIVERY = (
 )
 
 
-async def _current(connection: AsyncConnection, decisions: Sequence[Decision]) -> list[tuple[Decision, bool]]:
-    """Each decision with whether it was made on its run's present version; of two about one run, only the first was.
+async def _refusals(connection: AsyncConnection, decisions: Sequence[Decision]) -> list[Refusal | None]:
+    """For each decision why it must not be written; of two about one run, or with one execution, the first goes.
 
     Asked under a row lock before writing, because one statement for many rows tells only how many it found.
     """
     ids = {decision.run.run_id for decision in decisions}
-    query = select(runs.c.run_id, runs.c.version).where(runs.c.run_id.in_(ids))
-    versions = {row.run_id: row.version for row in await connection.execute(query.with_for_update())}
-    return [(decision, versions.pop(decision.run.run_id, None) == decision.run.version) for decision in decisions]
+    query = select(runs.c.run_id, runs.c.version, runs.c.kickoff_id).where(runs.c.run_id.in_(ids))
+    rows = {row.run_id: row for row in await connection.execute(query.with_for_update())}
+    newcomers = [decision.run for decision in decisions if _brings_execution(decision.run, rows)]
+    taken = await _executions(connection, newcomers)
+    refused: list[Refusal | None] = []
+    for run in (decision.run for decision in decisions):
+        if run.run_id not in rows or rows[run.run_id].version != run.version:
+            refused.append(Stale(f"run {run.run_id} has moved on"))
+        elif _brings_execution(run, rows) and (run.crew, run.kickoff_id) in taken:
+            refused.append(ExecutionTaken(f"execution {run.kickoff_id} belongs to another run of {run.crew}"))
+        else:
+            del rows[run.run_id]
+            taken.add((run.crew, run.kickoff_id))
+            refused.append(None)
+    return refused
 
 
-def _settled(run: Run, *, written: bool) -> Run | Stale:
-    return replace(run, version=run.version + 1) if written else Stale(f"run {run.run_id} has moved on")
+def _brings_execution(run: Run, rows: Mapping[str, Any]) -> bool:
+    """Whether the decision gives its run an execution that it did not have."""
+    return run.run_id in rows and run.kickoff_id is not None and rows[run.run_id].kickoff_id != run.kickoff_id
+
+
+async def _executions(connection: AsyncConnection, newcomers: Sequence[Run]) -> set[tuple[str, str | None]]:
+    """Those of these runs' executions that some run has already."""
+    if not newcomers:
+        return set()
+    query = select(runs.c.crew, runs.c.kickoff_id).where(runs.c.kickoff_id.in_({run.kickoff_id for run in newcomers}))
+    return {(row.crew, row.kickoff_id) for row in await connection.execute(query)}
+
+
+def _settled(run: Run) -> Run:
+    return replace(run, version=run.version + 1)
 
 
 def _run_values(run: Run) -> Values:

@@ -57,7 +57,7 @@ class SqlStore:
         return await self._claim(claims.InStates(self._process, frozenset(states), room, now))
 
     async def settle(self, decision: Decision) -> Run:
-        """Write a decision, trying for as long as it takes; raises `Stale`."""
+        """Write a decision, trying for as long as it takes; raises `Stale`, `ExecutionTaken`."""
         settled: Run = await self._insist(settling.settle_all, decision)
         return settled
 

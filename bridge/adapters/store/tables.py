@@ -92,7 +92,7 @@ Index("runs_open", runs.c.state, runs.c.crew, runs.c.owner, runs.c.due_at, sqlit
 Index("runs_finished_at", runs.c.finished_at)
 _late = text(f"({_FINAL}) AND due_at IS NOT NULL")
 Index("runs_late", runs.c.state, runs.c.due_at, sqlite_where=_late, postgresql_where=_late)
-Index("runs_kickoff", runs.c.crew, runs.c.kickoff_id)
+Index("runs_kickoff", runs.c.crew, runs.c.kickoff_id, unique=True)
 
 events = Table(
     "events",

@@ -76,7 +76,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("idempotency_key IS NOT NULL"),
         postgresql_where=sa.text("idempotency_key IS NOT NULL"),
     )
-    op.create_index("runs_kickoff", "runs", ["crew", "kickoff_id"], unique=False)
+    op.create_index("runs_kickoff", "runs", ["crew", "kickoff_id"], unique=True)
     op.create_index(
         "runs_open",
         "runs",

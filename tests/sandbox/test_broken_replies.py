@@ -1,0 +1,171 @@
+"""Answers that are broken on their way: what their caller sees of each, and what was done all the same."""
+
+import asyncio
+import io
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bridge.sandbox import SandboxSettings, running
+
+from .conftest import Start, Talk
+
+BODY = {"inputs": {"topic": "tides"}}
+SOON = aiohttp.ClientTimeout(total=0.05)
+
+
+async def spoiled(start: Start, **rule: Any) -> Talk:
+    """A sandbox whose next kickoff goes wrong."""
+    talk: Talk = await start()
+    await talk.spoil({"on": "kickoff", **rule})
+    return talk
+
+
+async def only_entry(talk: Talk) -> Any:
+    [entry] = (await talk.ledger())["kickoffs"]
+    return entry
+
+
+async def test_never_starts_an_execution_and_leaves_its_caller_waiting(start: Start) -> None:
+    talk = await spoiled(start, do="never")
+    with pytest.raises(TimeoutError):
+        await talk.json("POST", "/kickoff", json=BODY, timeout=SOON)
+    entry = await only_entry(talk)
+    assert (entry["answered"], bool(entry["kickoff_id"])) == (None, True)
+
+
+async def test_slow_answers_one_byte_at_a_time(start: Start) -> None:
+    talk = await spoiled(start, do="slow", seconds=0.001)
+    kickoff_id = (await talk.json("POST", "/kickoff", json=BODY))["kickoff_id"]
+    assert (await only_entry(talk))["kickoff_id"] == kickoff_id
+
+
+async def test_slow_takes_a_second_for_a_byte_unless_told(start: Start) -> None:
+    talk = await spoiled(start, do="slow")
+    async with talk.call("POST", "/kickoff", json=BODY) as response:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await response.read()
+        assert response.status == 200
+
+
+async def test_huge_pads_the_answer_but_leaves_it_json(start: Start) -> None:
+    talk = await spoiled(start, do="huge", bytes=100_000)
+    async with talk.call("POST", "/kickoff", json=BODY) as response:
+        assert len(await response.read()) > 100_000
+        assert (await response.json())["kickoff_id"] == (await only_entry(talk))["kickoff_id"]
+
+
+async def test_huge_weighs_20_mib_unless_told(start: Start) -> None:
+    talk = await spoiled(start, do="huge")
+    async with talk.call("POST", "/kickoff", json=BODY) as response:
+        assert response.content_length is not None
+        assert response.content_length > 20 * 1024 * 1024
+
+
+async def test_truncated_is_half_of_the_json_as_if_it_were_all(start: Start) -> None:
+    talk = await spoiled(start, do="truncated")
+    async with talk.call("POST", "/kickoff", json=BODY) as response:
+        text = await response.text()
+        assert (response.status, response.content_length) == (200, len(text))
+    assert text.startswith('{"kickoff_id":')
+    assert not text.endswith("}")
+
+
+async def test_cut_off_ends_the_connection_in_the_middle_of_the_body(start: Start) -> None:
+    talk = await spoiled(start, do="cut_off")
+    async with talk.call("POST", "/kickoff", json=BODY) as response:
+        assert response.status == 200
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
+    assert (await only_entry(talk))["kickoff_id"]
+
+
+async def test_slow_503_starts_nothing_and_takes_its_time(start: Start) -> None:
+    talk = await spoiled(start, do="slow_503", seconds=0.001)
+    assert (await talk.refusal("POST", "/kickoff", json=BODY))[0] == 503
+    assert (await only_entry(talk))["kickoff_id"] is None
+
+
+@pytest.mark.parametrize(
+    ("do", "seen", "started"), [("reset_before", 0, 0), ("reset_during", 1, 0), ("reset_after", 1, 1)]
+)
+async def test_a_reset_comes_before_during_or_after_the_work(start: Start, do: str, seen: int, started: int) -> None:
+    talk = await spoiled(start, do=do)
+    with pytest.raises(aiohttp.ClientOSError):
+        await talk.kickoff()
+    ledger = await talk.ledger()
+    assert (ledger["count"], ledger["started"]) == (seen, started)
+
+
+async def test_reset_during_does_not_wait_for_the_body(start: Start) -> None:
+    """The caller is cut off while it still writes."""
+    talk = await spoiled(start, do="reset_during")
+    with pytest.raises(aiohttp.ClientOSError):
+        await talk.json("POST", "/kickoff", data=io.BytesIO(b"x" * 8_000_000))
+    entry = await only_entry(talk)
+    assert (entry["inputs"], entry["answered"], entry["kickoff_id"]) == (None, None, None)
+
+
+async def test_same_id_tells_the_id_that_was_told_last(start: Start) -> None:
+    talk = await start()
+    first = await talk.kickoff()
+    await talk.spoil({"on": "kickoff", "do": "same_id", "times": 2})
+    assert [await talk.kickoff() for _ in range(2)] == [first, first]
+    ledger = await talk.ledger()
+    assert len({entry["kickoff_id"] for entry in ledger["kickoffs"]}) == 3
+
+
+async def test_same_id_without_an_execution_before_tells_the_real_one(start: Start) -> None:
+    talk = await spoiled(start, do="same_id")
+    assert await talk.kickoff() == (await only_entry(talk))["kickoff_id"]
+
+
+@pytest.mark.parametrize("told", [None, "", "../resume", 7, ["x"]])
+async def test_wrong_id_tells_what_the_rule_says(start: Start, told: Any) -> None:
+    talk = await spoiled(start, do="wrong_id", id=told)
+    assert await talk.json("POST", "/kickoff", json=BODY) == {"kickoff_id": told}
+    assert (await talk.ledger())["started"] == 1
+
+
+async def test_not_found_knows_nothing_of_an_execution_once(start: Start) -> None:
+    talk = await start()
+    kickoff_id = await talk.kickoff()
+    await talk.spoil({"on": "status", "do": "not_found"})
+    assert await talk.states(kickoff_id, kickoff_id) == ["NOT FOUND", "STARTED"]
+
+
+@pytest.mark.parametrize("do", ["slow", "never", "truncated", "cut_off", "reset_after", "hang_up_after"])
+async def test_a_spoiled_look_does_not_touch_the_execution(start: Start, do: str) -> None:
+    talk = await start()
+    kickoff_id = await talk.kickoff()
+    await talk.spoil({"on": "status", "do": do, "times": None})
+    with pytest.raises((aiohttp.ClientError, TimeoutError, ValueError)):
+        await talk.json("GET", f"/status/{kickoff_id}", timeout=SOON)
+    async with talk.call("DELETE", "/_faults", headers={}):
+        pass
+    assert await talk.states(kickoff_id) == ["STARTED"]
+    assert (await talk.ledger())["looks_by_id"][kickoff_id] >= 2
+
+
+async def test_a_rule_with_a_rate_meets_its_share_of_the_calls(start: Start) -> None:
+    talk = await start()
+    await talk.spoil({"on": "status", "do": "http", "code": 500, "rate": 0.5, "times": None})
+    codes = []
+    for _ in range(60):
+        async with talk.call("GET", "/status/x") as response:
+            codes.append(response.status)
+    assert 15 < codes.count(500) < 45
+    assert set(codes) == {200, 500}
+
+
+async def test_a_caller_who_waits_for_ever_does_not_hold_up_the_end_of_the_sandbox() -> None:
+    async with aiohttp.ClientSession(headers={"Authorization": "Bearer sandbox-token"}) as session:
+        rule = {"on": "kickoff", "do": "never"}
+        async with asyncio.timeout(5), running(SandboxSettings(faults=(rule,))) as url:
+            asked = asyncio.create_task(session.post(f"{url}/kickoff", json=BODY))
+            while not (await (await session.get(f"{url}/_ledger")).json())["started"]:
+                pass
+        with pytest.raises(aiohttp.ClientError):
+            await asked
