@@ -42,6 +42,7 @@ from bridge.core.callback_url import CallbackRules
 from bridge.core.crew_call import Webhooks
 from bridge.core.errors import StoreUnavailable
 from bridge.core.model import Channel, CrewPolicy, DoubtPolicy
+from bridge.core.rate import Rate
 from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Refuse, Sender, Service, Step
 from bridge.settings import Amqp as AmqpSettings
 from bridge.settings import Crew as CrewSettings
@@ -324,7 +325,8 @@ def _clients(settings: Settings) -> Clients:
                 client.crews,
             )
             for client in settings.http.clients
-        ]
+        ],
+        Rate(settings.http.requests_per_second, max(1.0, 2 * settings.http.requests_per_second)),
     )
 
 

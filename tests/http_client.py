@@ -26,13 +26,11 @@ from bridge.core.steering import Steering
 from bridge.ports import Accepted, CrewInfo, Health, HealthCheck, RunFilter
 
 TOKENS = {name: f"{name}-token-" + "x" * 32 for name in ("submitter", "reader", "operator", "narrow")}
-CLIENTS = Clients(
-    [
-        Client("submitter", digest(TOKENS["submitter"]), frozenset({Role.SUBMIT})),
-        Client("reader", digest(TOKENS["reader"]), frozenset({Role.READ})),
-        Client("operator", digest(TOKENS["operator"]), frozenset({Role.OPERATE})),
-        Client("narrow", digest(TOKENS["narrow"]), frozenset({Role.SUBMIT, Role.READ}), frozenset({"research"})),
-    ]
+CLIENTS = (
+    Client("submitter", digest(TOKENS["submitter"]), frozenset({Role.SUBMIT})),
+    Client("reader", digest(TOKENS["reader"]), frozenset({Role.READ})),
+    Client("operator", digest(TOKENS["operator"]), frozenset({Role.OPERATE})),
+    Client("narrow", digest(TOKENS["narrow"]), frozenset({Role.SUBMIT, Role.READ}), frozenset({"research"})),
 )
 LISTEN = Listen(port=0, drain_seconds=5.0)
 BODY = {"crew": "research", "inputs": {"topic": "otters"}}
@@ -196,9 +194,13 @@ class Bridge:
 
 @asynccontextmanager
 async def serving(
-    listen: Listen = LISTEN, clients: Clients = CLIENTS, patience: Patience | None = None, check_seconds: float = 2.0
+    listen: Listen = LISTEN,
+    clients: Clients | None = None,
+    patience: Patience | None = None,
+    check_seconds: float = 2.0,
 ) -> AsyncIterator[Bridge]:
-    """A bridge's HTTP side, running."""
+    """A bridge's HTTP side, running; with the four clients above unless told otherwise."""
+    clients = clients or Clients(CLIENTS)
     store = FakeStore()
     accept = FakeAccept(store)
     checks: dict[str, HealthCheck] = {"store": _fine}

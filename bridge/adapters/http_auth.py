@@ -1,9 +1,11 @@
-"""Who may do what over HTTP: clients by bearer token, roles, crews.
+"""Who may do what over HTTP: clients by bearer token, roles, crews, and how often.
 
 Tokens are known by their SHA-256 only and compared in constant time with every client's, so that neither the answer nor
 its timing tells a stranger anything. Without any client the API is open, and then only for the machine it runs on.
+Strangers are counted by their address, and only strangers: a right token is let in whatever others do beside it.
 """
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
@@ -11,11 +13,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import structlog
 from aiohttp import hdrs, web
 
 from bridge.adapters import http_headers, http_problem
 from bridge.adapters.http_problem import Handler
 from bridge.core.model import Run
+from bridge.core.rate import Buckets, Rate
+
+FAILED_LOGINS = Rate(per_second=0.2, burst=20.0)  # of one address; beyond it strangers are answered 429, unlogged
+CLIENT_REQUESTS = Rate(per_second=1000.0, burst=2000.0)
+MOST_ADDRESSES = 10_000
+REASON = web.RequestKey("REASON", str)
+"""Where a handler leaves what the client said about why, in the request."""
+
+log = structlog.get_logger()
 
 
 class Role(StrEnum):
@@ -69,10 +81,12 @@ def digest(token: str) -> bytes:
 
 
 class Clients:
-    """Everybody who may use the API."""
+    """Everybody who may use the API; `requests` is each one's rate."""
 
-    def __init__(self, clients: Sequence[Client] = ()) -> None:
+    def __init__(self, clients: Sequence[Client] = (), requests: Rate = CLIENT_REQUESTS) -> None:
         self._clients = tuple(clients)
+        self._requests = Buckets(requests, max(1, len(self._clients)))
+        self._failures = Buckets(FAILED_LOGINS, MOST_ADDRESSES)
 
     def identify(self, token: str | None) -> Client | None:
         """The client that a token belongs to."""
@@ -85,14 +99,13 @@ class Clients:
     def only(self, *roles: Role) -> Callable[[ClientHandler], Handler]:
         """A guard for handlers: lets clients in that have one of the roles, and hands the client over.
 
-        The handler is not reached otherwise: `401` for strangers, `403` for clients without the role.
+        The handler is not reached otherwise: `401` for strangers, `403` for clients without the role, `429` for either
+        when they come too often.
         """
 
         def guard(handler: ClientHandler) -> Handler:
             async def guarded(request: web.Request) -> web.StreamResponse:
-                client = self.identify(http_headers.bearer_token(request.headers))
-                if client is None:
-                    raise http_problem.plain(401, headers={hdrs.WWW_AUTHENTICATE: "Bearer"})
+                client = self._admit(request)
                 if not any(client.may(role) for role in roles):
                     raise http_problem.plain(403, f"this needs the role {' or '.join(roles)}")
                 return await handler(request, client)
@@ -101,10 +114,67 @@ class Clients:
 
         return guard
 
+    def steering(self, *roles: Role) -> Callable[[ClientHandler], Handler]:
+        """As `only`, and the log keeps who did what to what and why, whatever came of it."""
+
+        def guard(handler: ClientHandler) -> Handler:
+            return self.only(*roles)(_audited(handler))
+
+        return guard
+
+    def _admit(self, request: web.Request) -> Client:
+        now = asyncio.get_running_loop().time()
+        client = self.identify(http_headers.bearer_token(request.headers))
+        if client is None:
+            raise self._stranger(request, now)
+        if self._clients and (wait := self._requests.take(client.name, now)):
+            raise http_problem.too_often("this client sends more requests than it may", wait)
+        return client
+
+    def _stranger(self, request: web.Request, now: float) -> http_problem.Problem:
+        address = _network_of(request.remote)
+        if wait := self._failures.take(address, now):
+            return http_problem.too_often("too many requests without a valid token", wait)
+        log.warning("login_failed", address=address, method=request.method, route=http_problem.route_of(request))
+        return http_problem.plain(401, headers={hdrs.WWW_AUTHENTICATE: "Bearer"})
+
     def check_host(self, host: str) -> None:
         """Raise `ValueError` if the API would be open to other machines."""
         if not self._clients and not _is_loopback(host):
             raise ValueError(f"without clients the API may only listen on a loopback address, not on {host or 'all'}")
+
+
+def _audited(handler: ClientHandler) -> ClientHandler:
+    async def audited(request: web.Request, client: Client) -> web.StreamResponse:
+        outcome: int | str = "failed"
+        try:
+            response = await handler(request, client)
+            outcome = response.status
+        except Exception as error:
+            problem = http_problem.of(error)
+            outcome = problem.code if problem else outcome
+            raise
+        finally:
+            log.info(
+                "audit",
+                client=client.name,
+                action=f"{request.method} {http_problem.route_of(request)}",
+                target=dict(request.match_info),
+                reason=request.get(REASON),
+                outcome=outcome,
+            )
+        return response
+
+    return audited
+
+
+def _network_of(remote: str | None) -> str:
+    """By what a stranger is counted: its address; of IPv6 the network, since one host may have any address in it."""
+    try:
+        address = ipaddress.ip_address((remote or "").partition("%")[0])
+    except ValueError:
+        return "unknown"
+    return str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
 
 
 def _is_loopback(host: str) -> bool:

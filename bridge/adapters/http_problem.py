@@ -1,5 +1,6 @@
 """Errors as HTTP tells them: `application/problem+json` (RFC 9457) with a stable `code`."""
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -76,6 +77,11 @@ def plain(status: int, detail: str | None = None, headers: Mapping[str, str] | N
     """A problem that says no more than its HTTP status; 403 is `forbidden`, 405 is `method_not_allowed`."""
     known = HTTPStatus(status)
     return Problem(status, known.name.lower(), known.phrase, detail, headers=headers or {})
+
+
+def too_often(detail: str, wait: float) -> Problem:
+    """Somebody must slow down; `wait` in seconds."""
+    return plain(429, detail, {hdrs.RETRY_AFTER: str(max(1, math.ceil(wait)))})
 
 
 def parameter(name: str, detail: str) -> Problem:

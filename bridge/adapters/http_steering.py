@@ -7,7 +7,7 @@ from aiohttp import web
 
 from bridge.adapters import http_views
 from bridge.adapters.http_auth import Client, Clients, Role
-from bridge.adapters.http_json import read_object, respond
+from bridge.adapters.http_json import read_wish, respond
 from bridge.core.errors import RequestRefused
 from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering
 from bridge.ports import Steer, Store
@@ -24,15 +24,17 @@ class SteeringApi:
     def routes(self) -> list[web.RouteDef]:
         """Every route, each with who may use it."""
         return [
-            web.post("/v1/runs/{run_id}/cancel", self._clients.only(Role.SUBMIT)(self._cancel)),
-            web.post("/v1/runs/{run_id}/resolve", self._clients.only(Role.OPERATE)(self._resolve)),
+            web.post("/v1/runs/{run_id}/cancel", self._clients.steering(Role.SUBMIT)(self._cancel)),
+            web.post("/v1/runs/{run_id}/resolve", self._clients.steering(Role.OPERATE)(self._resolve)),
         ]
 
     async def _cancel(self, http: web.Request, client: Client) -> web.Response:
+        for name in await read_wish(http):
+            raise RequestRefused("invalid_request", f"unknown field {name!r}", name)
         return await self._answer(http, client, Cancel())
 
     async def _resolve(self, http: web.Request, client: Client) -> web.Response:
-        return await self._answer(http, client, _read_wish(await read_object(http)))
+        return await self._answer(http, client, _resolution(await read_wish(http)))
 
     async def _answer(self, http: web.Request, client: Client, wish: Steering) -> web.Response:
         run = await http_views.visible_run(self._store, client, http.match_info["run_id"])
@@ -40,7 +42,7 @@ class SteeringApi:
         return respond(http_views.run_with_deliveries(run, await self._store.deliveries_of(run.run_id)))
 
 
-def _read_wish(body: Mapping[str, Any]) -> Steering:
+def _resolution(body: Mapping[str, Any]) -> Steering:
     for name in body:
         if name not in {"action", "kickoff_id"}:
             raise RequestRefused("invalid_request", f"unknown field {name!r}", name)

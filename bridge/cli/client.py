@@ -21,6 +21,8 @@ FOLLOWED_TO = FINAL_STATES | {State.IN_DOUBT}
 
 T = TypeVar("T")
 
+Reason = Annotated[str | None, typer.Option(help="Why; kept in the bridge's log beside your client's name.")]
+
 
 def send(
     crew: Annotated[str, typer.Argument(help="The crew to run.")],
@@ -90,13 +92,14 @@ def show_run(
 
 def cancel_run(
     run_id: Annotated[str, typer.Argument(help="The run's id.")],
+    reason: Reason = None,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     config: Config = None,
 ) -> None:
     """End a run for its producer now; the execution is asked to stop where the crew API can do that."""
-    _steer(run_id, "cancel", {}, as_json, url, token, config)
+    _steer(run_id, "cancel", {"reason": reason}, as_json, url, token, config)
 
 
 def resolve_run(
@@ -104,6 +107,7 @@ def resolve_run(
     retry: Annotated[bool, typer.Option("--retry", help="Start it again; you answer for a second execution.")] = False,
     adopt: Annotated[str | None, typer.Option(metavar="ID", help="This kickoff id is its execution.")] = None,
     abandon: Annotated[bool, typer.Option("--abandon", help="Give it up: it ends as failed.")] = False,
+    reason: Reason = None,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -121,7 +125,7 @@ def resolve_run(
     ]
     if len(chosen) != 1:
         raise CommandFailed(Exit.USAGE, "give exactly one of --retry, --adopt ID, --abandon")
-    _steer(run_id, "resolve", chosen[0], as_json, url, token, config)
+    _steer(run_id, "resolve", {**chosen[0], "reason": reason}, as_json, url, token, config)
 
 
 def _steer(

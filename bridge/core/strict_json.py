@@ -1,17 +1,19 @@
 """JSON from strangers, read strictly, and JSON of ours, written canonically.
 
-The standard parser takes NaN, repeated keys, lone surrogates and any encoding it can guess. Each of them would be
-stored happily and fail much later, in somebody else's parser, so they are refused at the door.
+The standard parser takes NaN, repeated keys, lone surrogates, NUL and any encoding it can guess. Each of them would be
+stored happily and fail much later, in somebody else's parser or database, so they are refused at the door.
 """
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from bridge.core.errors import RequestRefused
 
 MAX_DEPTH = 64
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # as written in JSON: its backslash is not itself escaped
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -44,6 +46,8 @@ def _parse(body: bytes) -> Any:
         if deeper_than(MAX_DEPTH, value):
             raise _too_deep()
         json.dumps(value, ensure_ascii=False).encode("utf-8")  # a lone surrogate fails here, at the door
+        if _NUL.search(text):
+            raise RequestRefused("invalid_json", "the body holds the character NUL, which many databases cannot keep")
     except UnicodeDecodeError:
         raise RequestRefused("invalid_json", "the body is not UTF-8") from None
     except UnicodeEncodeError:

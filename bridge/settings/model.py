@@ -78,6 +78,8 @@ class Http(Section):
     port: Port = 8080
     ops_port: Port | None = None
     max_body: Bytes = MIB
+    requests_per_second: Rate = 1000.0
+    """Of one client, on the average; twice as many at once after a pause. Not for an API that is open."""
     clients: Annotated[tuple[Client, ...], AS_LIST, Field(validate_default=True)] = ()
 
     @rule("ops_port")

@@ -3,9 +3,11 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
-from bridge.adapters.http_auth import Clients
+from bridge.adapters.http_auth import Clients, _network_of
 from bridge.adapters.http_server import Listen
+from bridge.core.rate import Rate
 from tests.http_client import BODY, CLIENTS, TOKENS, Bridge, bearer, problem, run_id, serving
 
 ROUTES = [("POST", "/v1/runs"), ("GET", "/v1/runs"), ("GET", f"/v1/runs/{run_id(1)}")]
@@ -125,4 +127,42 @@ def test_loopback_has_many_names(host: str) -> None:
 
 def test_no_token_is_shown_by_a_client() -> None:
     """A client may end up in a log line; nothing of its token may."""
-    assert "token" not in repr(CLIENTS.identify(TOKENS["reader"]))
+    assert "token" not in repr(Clients(CLIENTS).identify(TOKENS["reader"]))
+
+
+async def test_strangers_are_slowed_down_and_nobody_else(bridge: Bridge) -> None:
+    """Beyond a handful of failures an address is answered 429 and no longer logged; its valid tokens still work."""
+    with capture_logs() as logs:
+        found = [await ask(bridge, "GET", "/v1/runs", {"Authorization": f"Bearer no-{n}"}) for n in range(25)]
+    assert found == [401] * 20 + [429] * 5
+    failed = [line for line in logs if line["event"] == "login_failed"]
+    assert [(line["address"], line["route"]) for line in failed] == [("127.0.0.1", "/v1/runs")] * 20
+    assert "no-1" not in str(logs)
+    refused = await bridge.get("/v1/runs", None)
+    assert (refused.status, int(refused.headers["Retry-After"])) == (429, 5)
+    assert await ask(bridge, "GET", "/v1/runs", bearer("reader")) == 200
+
+
+async def test_one_client_cannot_take_the_others_share() -> None:
+    """Each has a rate of its own; whoever is too fast is told when to come again."""
+    async with serving(clients=Clients(CLIENTS, Rate(per_second=0.5, burst=3.0))) as bridge:
+        assert [await ask(bridge, "GET", "/v1/runs", bearer("reader")) for _ in range(4)] == [200, 200, 200, 429]
+        refused = await bridge.get("/v1/runs", "reader")
+        assert (await problem(refused, 429, "too_many_requests"))["detail"]
+        assert int(refused.headers["Retry-After"]) == 2
+        assert await ask(bridge, "GET", "/v1/runs", bearer("operator")) == 200
+
+
+@pytest.mark.parametrize(
+    ("remote", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        (None, "unknown"),
+        ("/run/bridge.sock", "unknown"),
+    ],
+)
+def test_strangers_are_counted_by_their_network(remote: str | None, counted: str) -> None:
+    """A host with an IPv6 network has more addresses than could be remembered."""
+    assert _network_of(remote) == counted

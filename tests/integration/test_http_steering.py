@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.core.errors import PostUnderWay, RequestRefused
 from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering
@@ -88,3 +89,32 @@ async def test_what_comes_too_late_is_a_conflict(code: Any):
         run = bridge.store.add()
         bridge.others.fail = RequestRefused(code, "too late")
         await problem(await bridge.post(f"/v1/runs/{run.run_id}/cancel"), 409, code)
+
+
+async def test_who_steered_and_why_is_written_down():
+    """For whoever asks later; a refused attempt, too, and never the token."""
+    async with serving() as bridge:
+        run = bridge.store.add()
+        with capture_logs() as logs:
+            await bridge.post(f"/v1/runs/{run.run_id}/cancel", {"reason": "ordered twice"})
+            await bridge.post(f"/v1/runs/{run.run_id}/cancel", name="submitter")
+            bridge.others.fail = RequestRefused("not_in_doubt", "no")
+            await bridge.post(f"/v1/runs/{run.run_id}/resolve", {"action": "retry"})
+    audit = [line for line in logs if line["event"] == "audit"]
+    assert [(line["client"], line["action"], line["reason"], line["outcome"]) for line in audit] == [
+        ("operator", "POST /v1/runs/{run_id}/cancel", "ordered twice", 200),
+        ("submitter", "POST /v1/runs/{run_id}/cancel", "", 200),
+        ("operator", "POST /v1/runs/{run_id}/resolve", "", "not_in_doubt"),
+    ]
+    assert {line["target"]["run_id"] for line in audit} == {run.run_id}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"), [({"reason": 7}, "reason"), ({"reason": "x" * 501}, "reason"), ({"a": 1}, "a")]
+)
+async def test_a_wish_to_cancel_is_read_strictly(body: dict[str, Any], field: str):
+    async with serving() as bridge:
+        run = bridge.store.add()
+        answer = await bridge.post(f"/v1/runs/{run.run_id}/cancel", body)
+        assert (await problem(answer, 422, "invalid_request"))["field"] == field
+        assert bridge.others.steered == []

@@ -1,0 +1,106 @@
+"""Every route that the bridge serves, for every kind of caller; the routes are collected from the assembled bridge.
+
+A new route fails here until it has its row: nobody can forget to ask who may use it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bridge.app import assembled
+from bridge.sandbox import SandboxSettings, running
+from bridge.settings import Settings
+
+TOKENS = {name: f"{name}-token-{'x' * 32}" for name in ("submit", "someone", "read", "operate", "narrow")}
+CLIENTS = [
+    {"name": "submit", "token": TOKENS["submit"], "roles": ["submit"]},
+    {"name": "someone", "token": TOKENS["someone"], "roles": ["submit"]},
+    {"name": "read", "token": TOKENS["read"], "roles": ["read"]},
+    {"name": "operate", "token": TOKENS["operate"], "roles": ["operate"]},
+    {"name": "narrow", "token": TOKENS["narrow"], "roles": ["submit", "read", "operate"], "crews": ["triage"]},
+]
+CALLERS = ("nobody", "wrong", "submit", "someone", "read", "operate", "narrow")
+"""No token; a wrong one; who submitted the run; a submitter of another run; a reader; an operator; an operator of
+another crew only."""
+
+OPEN = [200] * 7
+MATRIX: dict[tuple[str, str], list[int]] = {
+    ("POST", "/v1/runs"): [401, 401, 202, 202, 403, 202, 403],
+    ("GET", "/v1/runs"): [401, 401, 200, 200, 200, 200, 200],
+    ("GET", "/v1/runs/{run_id}"): [401, 401, 200, 404, 200, 200, 404],
+    ("POST", "/v1/runs/{run_id}/cancel"): [401, 401, 200, 404, 403, 200, 404],
+    ("POST", "/v1/runs/{run_id}/resolve"): [401, 401, 403, 403, 403, 409, 404],
+    ("GET", "/v1/crews"): [401, 401, 200, 200, 200, 200, 200],
+    ("GET", "/v1/crews/{crew}/inputs"): [401, 401, 200, 200, 200, 200, 404],
+    ("POST", "/amp/{token}/{kind}"): [404] * 7,
+    ("GET", "/healthz"): OPEN,
+    ("GET", "/readyz"): OPEN,
+    ("GET", "/metrics"): OPEN,
+}
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/runs": {"crew": "research", "inputs": {"topic": "peat"}},
+    "/v1/runs/{run_id}/resolve": {"action": "abandon"},
+}
+
+
+@dataclass
+class Served:
+    """A bridge, the routes that it serves, and a run of the client `submit`."""
+
+    url: str
+    routes: set[tuple[str, str]]
+    http: aiohttp.ClientSession
+    run_id: str = ""
+
+    async def ask(self, method: str, route: str, caller: str) -> int:
+        path = route.format(run_id=self.run_id, crew="research", token="forged", kind="crew", name="x", id="x")
+        token = TOKENS.get(caller, "wrong" if caller == "wrong" else "")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        body = BODIES.get(route, {}) if method == "POST" else None
+        async with self.http.request(method, self.url + path, json=body, headers=headers) as response:
+            return response.status
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    async with running(SandboxSettings(inputs=("topic",))) as crew_url, aiohttp.ClientSession() as http:
+        crew = {"url": crew_url, "token": "sandbox-token"}
+        settings = Settings.model_validate(
+            {
+                "http": {"port": 0, "clients": CLIENTS},
+                "store": {"url": f"sqlite:///{tmp_path}/bridge.db"},
+                "crews": {"research": crew, "triage": crew},
+            }
+        )
+        async with assembled(settings, migrate=True) as bridge:
+            supervisor = await bridge.start()
+            try:
+                served = Served(f"http://127.0.0.1:{bridge.servers[0].port}", _routes(bridge.servers), http)
+                served.run_id = await _submit(served)
+                yield served
+            finally:
+                await supervisor.stop(asyncio.Event())
+
+
+def _routes(servers: Any) -> set[tuple[str, str]]:
+    found = chain.from_iterable(server._runner.app.router.routes() for server in servers)
+    return {(route.method, route.resource.canonical) for route in found if route.method != "HEAD"}
+
+
+async def _submit(served: Served) -> str:
+    headers = {"Authorization": f"Bearer {TOKENS['submit']}"}
+    async with served.http.post(f"{served.url}/v1/runs", json=BODIES["/v1/runs"], headers=headers) as response:
+        return str((await response.json())["run_id"])
+
+
+async def test_every_route_for_every_caller(served: Served) -> None:
+    assert served.routes == set(MATRIX), "a route without a row, or a row without a route"
+    for (method, route), expected in MATRIX.items():
+        found = [await served.ask(method, route, caller) for caller in CALLERS]
+        assert (method, route, found) == (method, route, expected)
