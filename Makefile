@@ -1,6 +1,6 @@
 # What a developer runs; CI calls the same targets. `make` alone prints this list.
 .DEFAULT_GOAL := help
-.PHONY: help demo run check check-core check-steps fix test bench lock image clean
+.PHONY: help demo run check check-core check-steps fix test simulate bench lock image clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -37,6 +37,10 @@ fix: $(VENV)/dev ## format and mend what can be mended by itself
 test: check ## everything, with a real RabbitMQ (installed if that is possible)
 	sh tests/need-rabbitmq.sh
 	$(BIN)/pytest -q $(SLOW_TESTS)
+
+SEEDS ?= 10000
+simulate: $(VENV)/dev ## many simulated lives with crashes and faults; SEEDS=10000, or SEED=17 to see one again
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 bench: $(VENV)/dev ## requests per second, detection lag and looks per run, end to end
 	$(BIN)/python -m bench.end_to_end

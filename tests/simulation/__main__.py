@@ -1,0 +1,60 @@
+"""`python -m tests.simulation --seeds 10000`: many histories; `--seed N` plays one again, with its log."""
+
+import argparse
+import os
+import time
+import traceback
+from collections import Counter
+from functools import partial
+from multiprocessing import Pool
+from pathlib import Path
+
+import structlog
+
+from tests.simulation.run import empty_store, fast_folder, play
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(prog="python -m tests.simulation")
+    options.add_argument("--seeds", type=int, default=1000)
+    options.add_argument("--first", type=int, default=0)
+    options.add_argument("--seed", type=int)
+    given = options.parse_args()
+    with fast_folder() as folder:
+        empty = empty_store(Path(folder))
+        if given.seed is not None:
+            history = play(given.seed, empty)
+            print(dict(history.world.seen))
+            return 0
+        return many(range(given.first, given.first + given.seeds), empty)
+
+
+def many(seeds: range, empty: Path) -> int:
+    """All of them on every processor; the number of those that broke a promise, at most 1 as an exit code."""
+    began, seen, broken = time.monotonic(), Counter[str](), 0
+    with Pool(os.cpu_count(), quiet) as pool:
+        for failure, faults in pool.imap_unordered(partial(attempt, empty=empty), seeds, chunksize=10):
+            seen += faults
+            broken += failure is not None
+            if failure is not None:
+                print(failure, flush=True)
+    print(f"{len(seeds)} histories, {broken} broken, {time.monotonic() - began:.0f} s")
+    print("faults:", dict(seen.most_common()))
+    return int(broken > 0)
+
+
+def quiet() -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+
+
+def attempt(seed: int, empty: Path) -> tuple[str | None, Counter[str]]:
+    try:
+        history = play(seed, empty)
+    except BaseException:  # noqa: BLE001 - a broken promise of any kind, or a stuck loop
+        return f"seed {seed}\n{traceback.format_exc()}", Counter()
+    happened = Counter(crashes=history.crashed, stops=history.ended_in_order, virtual_seconds=history.lasted)
+    return None, history.world.seen + happened
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,168 @@
+"""One process of a simulated bridge: the real store, steps, workers and supervisor, from its start to its end."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy.exc import OperationalError
+
+from bridge.adapters.store import SqlStore, open_store
+from bridge.core.errors import StoreUnavailable
+from bridge.core.hints import Kind
+from bridge.core.model import CrewPolicy, Envelope, KickoffRequest, Run
+from bridge.core.steering import Steering
+from bridge.ports import Accepted, Service
+from bridge.supervisor import Supervisor
+from bridge.worker import Worker
+from tests.fakes import Ids
+from tests.simulation.world import World
+from tests.steps.conftest import Bench
+
+T = TypeVar("T")
+
+PLACES = 4
+PLACES_HELD = "SELECT count(*) FROM runs WHERE state IN ('starting', 'running', 'waiting_for_human')"
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+class Bell:
+    """A worker's wake, with the signature of any wake."""
+
+    def __init__(self) -> None:
+        self.rung = asyncio.Event()
+
+    def __call__(self, _crew: str = "") -> None:
+        self.rung.set()
+
+
+class ShakyStore:
+    """The real store, but reads fail now and then, and nothing that this process asks for happens after its end."""
+
+    def __init__(self, store: SqlStore, life: "Life") -> None:
+        self._store = store
+        self._life = life
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            if name == "load" and self._life.world.happens("read failed", 0.02):
+                raise StoreUnavailable("disk I/O is slow")
+            result = await method(*args, **kwargs)
+            await asyncio.sleep(0)  # a place to die at, after the commit and before the step knows
+            return result
+
+        return call
+
+
+class Life:
+    """`wall` is the process's clock. Use with `alive`."""
+
+    def __init__(self, world: World, file: Path, name: str, policy: CrewPolicy, wall: Callable[[], float], ids: Ids):
+        self.world = world
+        self._file = file
+        self._name = name
+        self._policy = policy
+        self._wall = wall
+        self._ids = ids
+        self._bench: Bench | None = None
+        self._supervisor: Supervisor | None = None
+        self._stop = asyncio.Event()
+
+    @asynccontextmanager
+    async def alive(self) -> AsyncIterator["Life"]:
+        """Open the store and start everything; ends as the block ends, by `Crash` or by a stop in order."""
+        async with open_store(f"sqlite:///{self._file}", self._name, self._wall(), migrate=False) as store:
+            self._make_writes_fail(store)
+            self._start(store)
+            try:
+                yield self
+            except Crash:
+                await self._drop_dead()
+                raise
+            finally:
+                self._bench = None
+            assert self._supervisor is not None
+            await self._supervisor.stop(asyncio.Event())
+
+    async def last(self, seconds: float) -> None:
+        """Live so long; raises at once what a part dies of."""
+        assert self._supervisor is not None
+        until = asyncio.Event()
+        timer = asyncio.get_running_loop().call_later(seconds, until.set)
+        await self._supervisor.wait(until)
+        timer.cancel()
+        if not until.is_set():
+            await self._supervisor.stop(asyncio.Event())
+
+    async def ask(self, question: Callable[[Bench], Awaitable[T]]) -> T | None:
+        """A call from outside; None if the process dies over it, or does not live at all."""
+        if self._bench is None:
+            return None
+        task: asyncio.Task[T] = asyncio.get_running_loop().create_task(_within(question(self._bench)))
+        await asyncio.wait([task])
+        return None if task.cancelled() else task.result()
+
+    async def accept(self, request: KickoffRequest, envelope: Envelope) -> Accepted | None:
+        return await self.ask(lambda bench: bench.accept(request, envelope))
+
+    async def steer(self, run_id: str, wish: Steering) -> Run | None:
+        return await self.ask(lambda bench: bench.steer(run_id, wish, "an operator"))
+
+    async def hint(self, token: str, kind: Kind, body: dict[str, Any]) -> None:
+        async def read() -> dict[str, Any]:
+            return body
+
+        await self.ask(lambda bench: bench.hint(token, kind, read))
+
+    def _start(self, store: SqlStore) -> None:
+        clock: Any = self._wall
+        api: Any = self.world
+        bells = {name: Bell() for name in ("kickoff", "poll", "deliver", "recover")}
+        wakes: Any = bells
+        bench = Bench(ShakyStore(store, self), self._policy, PLACES, clock, self._ids, api, api, wakes)
+        steps: list[Service] = [
+            Worker(bench.kickoff, 3, bells["kickoff"].rung),
+            Worker(bench.poll, 8, bells["poll"].rung),
+            *(Worker(step, 5, asyncio.Event()) for step in (bench.probe, bench.doubt, bench.late, bench.sweep)),
+            Worker(bench.recover, 50, bells["recover"].rung),
+        ]
+        self._bench = bench
+        self._supervisor = Supervisor([steps, [Worker(bench.deliver, 10, bells["deliver"].rung)]])
+        self._supervisor.start()
+
+    def _make_writes_fail(self, store: SqlStore) -> None:
+        """Now and then a transaction cannot begin, as with a full disk."""
+        begin = store._batches._transaction
+
+        @asynccontextmanager
+        async def transaction() -> AsyncIterator[Any]:
+            if self.world.happens("write refused", 0.03):
+                raise OperationalError("COMMIT", {}, sqlite3.OperationalError("database or disk is full"))
+            async with begin() as connection:
+                yield connection
+
+        store._batches._transaction = transaction
+
+    async def _drop_dead(self) -> None:
+        """Whatever was under way is cut off where it stands; a transaction that was open is rolled back."""
+        mine = asyncio.all_tasks() - self.world.tasks - {asyncio.current_task()}
+        for task in mine:
+            task.cancel()
+        while left := asyncio.all_tasks() - self.world.tasks - {asyncio.current_task()}:
+            await asyncio.wait(left)
+        with sqlite3.connect(self._file) as reader:
+            self.world.doubtful |= {
+                row[0] for row in reader.execute("SELECT run_id FROM runs WHERE state = 'starting'")
+            }
+        reader.close()
+
+
+async def _within(answer: Awaitable[T]) -> T:
+    return await answer

@@ -1,0 +1,94 @@
+"""What must be true when a simulated history has come to rest, whatever happened in it."""
+
+from collections import defaultdict
+
+from bridge.core.answers import Failed, Succeeded
+from bridge.core.model import DoubtPolicy
+from tests.simulation.history import REQUESTS, History
+from tests.simulation.life import PLACES
+
+FINAL = ("run.succeeded", "run.failed", "run.timed_out", "run.cancelled")
+
+
+def check(history: History) -> None:
+    """Raise `AssertionError` for the first promise that was broken."""
+    nothing_accepted_is_lost_or_doubled(history)
+    nothing_is_paid_for_twice(history)
+    every_run_comes_to_rest_with_one_final_event(history)
+    every_event_arrives_with_the_same_bytes(history)
+    only_a_post_that_may_have_left_is_in_doubt(history)
+    an_end_is_what_the_crew_said(history)
+    limits_are_held(history)
+
+
+def nothing_accepted_is_lost_or_doubled(history: History) -> None:
+    """I1, I13."""
+    stored = {row[0] for row in history.rows("SELECT run_id FROM runs")}
+    told = list(history.answers.values())
+    assert len(told) == REQUESTS
+    assert all(len(run_ids) == 1 for run_ids in told), "one key, one run"
+    assert {run_id for run_ids in told for run_id in run_ids} == stored
+
+
+def nothing_is_paid_for_twice(history: History) -> None:
+    """I2, I3, I4."""
+    if history.policy.in_doubt is DoubtPolicy.RETRY:
+        return
+    twice = {run_id for run_id, posts in history.world.posts.items() if posts > 1}
+    assert twice <= history.retried, "a second POST without anybody's permission"
+
+
+def every_run_comes_to_rest_with_one_final_event(history: History) -> None:
+    """I7, I8, I14, L1."""
+    events = defaultdict(list)
+    for run_id, type_ in history.rows("SELECT run_id, type FROM events"):
+        events[run_id].append(type_)
+    for run_id, state in history.rows("SELECT run_id, state FROM runs"):
+        finals = [type_ for type_ in events[run_id] if type_ in FINAL]
+        if state == "in_doubt":
+            assert history.policy.in_doubt is DoubtPolicy.HOLD
+            assert finals == []
+            assert "run.in_doubt" in events[run_id]
+        else:
+            assert finals == [f"run.{state}"]
+
+
+def every_event_arrives_with_the_same_bytes(history: History) -> None:
+    """I9, I10, I11, L2."""
+    received: defaultdict[tuple[str, str], set[bytes]] = defaultdict(set)
+    for event_id, target, body in history.world.received:
+        received[event_id, target].add(body)
+    bodies: defaultdict[str, set[bytes]] = defaultdict(set)
+    for (event_id, _), sent in received.items():
+        bodies[event_id] |= sent
+    assert all(len(different) == 1 for different in bodies.values())
+    query = "SELECT delivery_id, event_id, target, state FROM deliveries"
+    for delivery_id, event_id, target, state in history.rows(query):
+        if state == "delivered":
+            assert (event_id, target) in received, "called delivered, but never arrived"
+        else:
+            assert delivery_id in history.world.gone, f"{state} without a reason"
+
+
+def only_a_post_that_may_have_left_is_in_doubt(history: History) -> None:
+    doubted = {row[0] for row in history.rows("SELECT run_id FROM events WHERE type = 'run.in_doubt'")}
+    assert doubted <= history.world.doubtful
+
+
+def an_end_is_what_the_crew_said(history: History) -> None:
+    """I15, and no run follows another one's execution."""
+    query = "SELECT run_id, state, kickoff_id, error_code FROM runs WHERE kickoff_id IS NOT NULL"
+    for run_id, state, kickoff_id, code in history.rows(query):
+        execution = history.world.executions[kickoff_id]
+        assert execution.run_id == run_id
+        if state == "succeeded":
+            assert isinstance(execution.end, Succeeded)
+        if code == "execution_failed":
+            assert isinstance(execution.end, Failed)
+        if state == "timed_out":
+            assert history.policy.deadline < 600
+
+
+def limits_are_held(history: History) -> None:
+    """I18, as far as a crew's places go."""
+    assert history.world.most_places <= PLACES

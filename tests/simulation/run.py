@@ -1,0 +1,38 @@
+"""Plays histories by seed, each on a fresh store in memory."""
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+
+from bridge.adapters.store import migrate_store
+from tests.simulation.history import History
+from tests.simulation.promises import check
+
+MEMORY = Path("/dev/shm")
+
+
+def fast_folder() -> tempfile.TemporaryDirectory[str]:
+    """In memory where there is such a place; what a disk may lose is tested elsewhere."""
+    return tempfile.TemporaryDirectory(prefix="bridge-simulation-", dir=MEMORY if MEMORY.is_dir() else None)
+
+
+def empty_store(folder: Path) -> Path:
+    path = folder / "empty.db"
+    asyncio.run(migrate_store(f"sqlite:///{path}"))
+    return path
+
+
+def play(seed: int, empty: Path) -> History:
+    """One history with its checks; what is raised says how to see it again."""
+    with tempfile.TemporaryDirectory(dir=empty.parent) as folder:
+        file = Path(folder) / "bridge.db"
+        shutil.copy(empty, file)
+        history = History(seed, file)
+        try:
+            history.play()
+            check(history)
+        except BaseException as error:
+            error.add_note(f"to see it again: make simulate SEED={seed}")
+            raise
+        return history

@@ -1,0 +1,47 @@
+"""The promises hold over 300 simulated histories; `make simulate SEEDS=10000` plays more of them."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.run import empty_store, fast_folder, play
+
+SEEDS, SHARE = 300, 25
+
+FAULTS = {
+    "answer lost after arrival",
+    "confirm lost",
+    "delivery failed",
+    "lost before arrival",
+    "no sense in the status",
+    "not sent",
+    "refused",
+    "refused for now",
+    "write refused",
+    "webhook lost",
+    "webhook doubled",
+    "webhook late",
+}
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, SHARE))
+def test_the_promises_hold_wherever_processes_die(first: int) -> None:
+    seen = Counter[str]()
+    with fast_folder() as folder:
+        empty = empty_store(Path(folder))
+        for seed in range(first, first + SHARE):
+            history = play(seed, empty)
+            seen += history.world.seen + Counter(crashes=history.crashed, stops=history.ended_in_order)
+
+    assert set(seen) >= FAULTS | {"crashes", "stops"}, "a fault that never happened proves nothing"
+
+
+def test_a_seed_tells_the_same_story_again() -> None:
+    with fast_folder() as folder:
+        empty = empty_store(Path(folder))
+        first, again = play(4, empty), play(4, empty)
+
+    assert first.world.received == again.world.received
+    assert first.world.seen == again.world.seen
+    assert first.lasted == again.lasted

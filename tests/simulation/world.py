@@ -1,0 +1,178 @@
+"""The outside of a simulated bridge: crew API, webhooks, receivers. It remembers everything, whatever dies."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from bridge.core.answers import (
+    CrewUnavailable,
+    Failed,
+    InDoubt,
+    KickoffAnswer,
+    NoAnswer,
+    NotFound,
+    NotStarted,
+    Pending,
+    Refused,
+    Running,
+    Started,
+    StatusAnswer,
+    Succeeded,
+    Unknown,
+)
+from bridge.core.delivering import Confirmed, DeliveryAnswer, Gone, TryAgain
+from bridge.core.hints import Kind
+from bridge.core.model import Channel, Delivery
+from bridge.ports import Health
+
+Webhook = Callable[[str, Kind, dict[str, Any]], Awaitable[None]]
+"""Sends a webhook to whatever process lives now: token, kind, body."""
+
+
+NO_SENSE: list[StatusAnswer] = [NoAnswer("HTTP 502"), NoAnswer("HTTP 429", 3.0), NotFound(), Unknown("HTML")]
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What the crew API runs; `ends_at` in the loop's time."""
+
+    kickoff_id: str
+    run_id: str
+    ends_at: float
+    end: StatusAnswer
+
+
+@dataclass
+class World:
+    """Faults are drawn from the dice until `calm`."""
+
+    dice: random.Random
+    calm: bool = False
+    seen: Counter[str] = field(default_factory=Counter)
+    posts: Counter[str] = field(default_factory=Counter)
+    executions: dict[str, Execution] = field(default_factory=dict)
+    doubtful: set[str] = field(default_factory=set)
+    """Runs whose POST may have left without an answer that anybody could have kept."""
+    received: list[tuple[str, str, bytes]] = field(default_factory=list)
+    """Event id, target, body."""
+    gone: set[str] = field(default_factory=set)
+    """Deliveries that were refused for good."""
+    webhook: Webhook | None = None
+    places_held: Callable[[], int] = lambda: 0
+    most_places: int = 0
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    ready: bool = True
+
+    def happens(self, fault: str, share: float) -> bool:
+        """Whether this fault happens now; counted, so that a fault that never happened is found out."""
+        hit = not self.calm and self.dice.random() < share
+        self.seen[fault] += hit
+        return hit
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Something that goes on whatever becomes of the bridge."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def wire(self) -> None:
+        """The time that a message takes one way."""
+        await asyncio.sleep(self.dice.choice([0.001, 0.01, 0.2]) if not self.happens("slow wire", 0.05) else 4.0)
+
+    # ports.CrewApi
+
+    async def turn(self) -> None:
+        await asyncio.sleep(0.01)
+
+    async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
+        run_id = body["meta"]["bridge_run_id"]
+        self.most_places = max(self.most_places, self.places_held())
+        await self.wire()
+        if (refusal := self._refusal(run_id)) is not None:
+            await self.wire()
+            return refusal
+        execution = self._start(run_id)
+        self.spawn(self._send_webhooks(execution, body))
+        await self.wire()
+        if self.happens("answer lost after arrival", 0.1):
+            self.doubtful.add(run_id)
+            return InDoubt("ServerDisconnectedError")
+        return Started(execution.kickoff_id)
+
+    async def status(self, kickoff_id: str) -> StatusAnswer:
+        await self.wire()
+        execution = self.executions[kickoff_id]
+        if self.happens("no sense in the status", 0.3):
+            return self.dice.choice(NO_SENSE)
+        await self.wire()
+        if asyncio.get_running_loop().time() >= execution.ends_at:
+            return execution.end
+        under_way: list[StatusAnswer] = [Pending(), Running(), Running({"completed": self.dice.randint(0, 3)})]
+        return self.dice.choice(under_way)
+
+    async def stop(self, kickoff_id: str) -> bool:
+        return self.dice.random() < 0.5
+
+    async def inputs(self) -> tuple[str, ...] | None:
+        return None
+
+    async def probe(self) -> Health:
+        return Health(ok=True, detail="HTTP 200")
+
+    # ports.Sender
+
+    async def send(self, delivery: Delivery) -> DeliveryAnswer:
+        await self.wire()
+        if delivery.attempts == 0 and self.happens("delivery failed", 0.15):
+            return TryAgain("HTTP 500")
+        if delivery.destination.channel is Channel.CALLBACK and self.happens("receiver gone", 0.02):
+            self.gone.add(delivery.delivery_id)
+            return Gone("HTTP 410")
+        self.received.append((delivery.event.event_id, delivery.destination.target, delivery.event.body))
+        await self.wire()
+        lost = delivery.attempts == 0 and self.happens("confirm lost", 0.15)
+        return TryAgain("no confirm in time") if lost else Confirmed()
+
+    def _refusal(self, run_id: str) -> KickoffAnswer | None:
+        if self.happens("not sent", 0.1):
+            return NotStarted("ClientConnectorError")
+        if self.happens("refused for now", 0.05):
+            return NotStarted("HTTP 429", after=2.0)
+        if self.happens("refused", 0.03):
+            return Refused("HTTP 422")
+        if self.happens("turned away", 0.01):
+            return CrewUnavailable("HTTP 401")
+        if self.happens("lost before arrival", 0.05):
+            self.doubtful.add(run_id)
+            return InDoubt("ClientOSError")
+        return None
+
+    def _start(self, run_id: str) -> Execution:
+        self.posts[run_id] += 1
+        lasts = self.dice.choice([0.1, 1.0, 4.5])
+        end = Failed("boom") if self.dice.random() < 0.2 else Succeeded("🦉", {"n": 1}, None)
+        kickoff_id = f"k-{run_id}-{self.posts[run_id]}"
+        execution = Execution(kickoff_id, run_id, asyncio.get_running_loop().time() + lasts, end)
+        self.executions[kickoff_id] = execution
+        return execution
+
+    async def _send_webhooks(self, execution: Execution, body: dict[str, Any]) -> None:
+        """A task webhook at once, a crew webhook at the end of a success; each may be lost, late or doubled."""
+        named = {"kickoff_id": execution.kickoff_id}
+        await self._send_webhook(body["taskWebhookUrl"], Kind.TASK, named)
+        await asyncio.sleep(max(0.0, execution.ends_at - asyncio.get_running_loop().time()))
+        if isinstance(execution.end, Succeeded):
+            await self._send_webhook(body["crewWebhookUrl"], Kind.CREW, named)
+
+    async def _send_webhook(self, url: str, kind: Kind, body: dict[str, Any]) -> None:
+        if self.happens("webhook lost", 0.4):
+            return
+        token = urlsplit(url).path.split("/")[2]
+        for _ in range(2 if self.happens("webhook doubled", 0.2) else 1):
+            await asyncio.sleep(3.0 if self.happens("webhook late", 0.2) else 0.01)
+            if self.webhook is not None:
+                await self.webhook(token, kind, body)
