@@ -21,7 +21,7 @@ from bridge.adapters.http_problem import Handler
 from bridge.core.model import Run
 from bridge.core.rate import Buckets, Rate
 
-FAILED_LOGINS = Rate(per_second=0.2, burst=20.0)  # of one address; beyond it strangers are answered 429, unlogged
+FAILED_LOGINS = Rate(per_second=1.0, burst=200.0)  # of one address; beyond it strangers are answered 429, unlogged
 CLIENT_REQUESTS = Rate(per_second=1000.0, burst=2000.0)
 MOST_ADDRESSES = 10_000
 REASON = web.RequestKey("REASON", str)
