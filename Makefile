@@ -1,6 +1,6 @@
 # What a developer runs; CI calls the same targets. `make` alone prints this list.
 .DEFAULT_GOAL := help
-.PHONY: help demo run check check-core check-steps fix test simulate bench lock image clean
+.PHONY: help demo run check check-core check-steps fix test simulate proofs bench lock image clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -41,6 +41,9 @@ test: check ## everything, with a real RabbitMQ (installed if that is possible)
 SEEDS ?= 10000
 simulate: $(VENV)/dev ## many simulated lives with crashes and faults; SEEDS=10000, or SEED=17 to see one again
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
+proofs: $(VENV)/dev ## every broken answer of the crew API, 50 times each (a minute or two)
+	BRIDGE_TEST_REPEATS=50 $(BIN)/pytest -q -n 2 tests/integration/test_broken_answers.py
 
 bench: $(VENV)/dev ## requests per second, detection lag and looks per run, end to end
 	$(BIN)/python -m bench.end_to_end

@@ -20,13 +20,26 @@ from bridge.core import answers
 from bridge.core.answers import InDoubt, KickoffAnswer, NoAnswer, NotStarted, Reply, StatusAnswer, Unknown
 from bridge.ports import Health
 
-KICKOFF_TIMEOUT = 60.0  # seconds; the slowest honest answer that was seen, with a margin
-STATUS_TIMEOUT = 30.0
-INPUTS_TIMEOUT = 5.0  # somebody waits at the door for this one
-CONNECT_TIMEOUT = 10.0
-MAX_RESPONSE = 8 * 1024 * 1024
-
 _WEATHER = (aiohttp.ClientError, OSError, TimeoutError, ValueError)  # ValueError: a host name that cannot be one
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long we wait for an answer, in seconds, and how much of one we hold, in bytes.
+
+    `kickoff`: the slowest honest answer that was seen, with a margin. `inputs` is short, because somebody waits at the
+    door. `fast_refusal`: what a 503 may take that refuses for certain.
+    """
+
+    kickoff: float = 60.0
+    status: float = 30.0
+    inputs: float = 5.0
+    connect: float = 10.0
+    fast_refusal: float = answers.FAST_REFUSAL
+    response: int = 8 * 1024 * 1024
+
+
+LIMITS = Limits()
 
 
 @dataclass(slots=True)
@@ -46,6 +59,7 @@ class HttpCrewApi:
         requests_per_second: float,
         kickoffs: aiohttp.ClientSession,
         looks: aiohttp.ClientSession,
+        limits: Limits = LIMITS,
     ) -> None:
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"}
@@ -53,6 +67,7 @@ class HttpCrewApi:
         self._next_turn = 0.0
         self._kickoffs = kickoffs
         self._looks = looks
+        self._limits = limits
 
     async def turn(self) -> None:
         """Wait for this call's turn; calls are spaced evenly, first come first served."""
@@ -76,10 +91,12 @@ class HttpCrewApi:
                 trace_request_ctx=wire,
             )
             async with request as response:
-                reply = await _read(response, started)
+                reply = await self._read(response, started)
         except _WEATHER as error:
             return InDoubt(_say(error)) if wire.touched else NotStarted(_say(error))
-        return InDoubt("the answer is too large") if reply is None else answers.read_kickoff(reply)
+        if reply is None:
+            return InDoubt("the answer is too large")
+        return answers.read_kickoff(reply, self._limits.fast_refusal)
 
     async def status(self, kickoff_id: str) -> StatusAnswer:
         """`GET /status/{kickoff_id}`."""
@@ -88,7 +105,7 @@ class HttpCrewApi:
         try:
             request = self._looks.get(f"{self._url}/status/{kickoff_id}", headers=self._headers, allow_redirects=False)
             async with request as response:
-                reply = await _read(response, started)
+                reply = await self._read(response, started)
         except _WEATHER as error:
             return NoAnswer(_say(error))
         return Unknown("the answer is too large") if reply is None else answers.read_status(reply)
@@ -117,29 +134,41 @@ class HttpCrewApi:
 
     async def _get_inputs(self) -> Reply | str:
         """The answer, or why there is none."""
-        started, patience = time.monotonic(), aiohttp.ClientTimeout(total=INPUTS_TIMEOUT)
+        started, patience = time.monotonic(), aiohttp.ClientTimeout(total=self._limits.inputs)
         url = f"{self._url}/inputs"
         try:
             async with self._looks.get(url, headers=self._headers, allow_redirects=False, timeout=patience) as response:
-                return await _read(response, started) or "the answer is too large"
+                return await self._read(response, started) or "the answer is too large"
         except _WEATHER as error:
             return _say(error)
 
+    async def _read(self, response: aiohttp.ClientResponse, started: float) -> Reply | None:
+        """The answer, or None if its body is larger than we are willing to hold."""
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(65536):
+            body += chunk
+            if len(body) > self._limits.response:
+                response.close()
+                return None
+        elapsed = time.monotonic() - started
+        headers = response.headers
+        return Reply(response.status, bytes(body), elapsed, headers.get("Retry-After"), headers.get("Date"))
+
 
 @asynccontextmanager
-async def crew_sessions() -> AsyncIterator[tuple[aiohttp.ClientSession, aiohttp.ClientSession]]:
+async def crew_sessions(limits: Limits = LIMITS) -> AsyncIterator[tuple[aiohttp.ClientSession, aiohttp.ClientSession]]:
     """One session for kickoffs (fresh connections), one for looks (kept ones), so that neither waits for the other."""
     async with (
-        _session(KICKOFF_TIMEOUT, force_close=True) as kickoffs,
-        _session(STATUS_TIMEOUT, force_close=False) as looks,
+        _session(limits.kickoff, limits.connect, force_close=True) as kickoffs,
+        _session(limits.status, limits.connect, force_close=False) as looks,
     ):
         yield kickoffs, looks
 
 
-def _session(timeout: float, *, force_close: bool) -> aiohttp.ClientSession:
+def _session(timeout: float, connect: float, *, force_close: bool) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, force_close=force_close),
-        timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT),
+        timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=connect),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         trace_configs=[_tracing()],
@@ -155,19 +184,6 @@ def _tracing() -> aiohttp.TraceConfig:
     tracing.on_request_headers_sent.append(touched)
     tracing.on_request_chunk_sent.append(touched)
     return tracing
-
-
-async def _read(response: aiohttp.ClientResponse, started: float) -> Reply | None:
-    """The answer, or None if its body is larger than we are willing to hold."""
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(65536):
-        body += chunk
-        if len(body) > MAX_RESPONSE:
-            response.close()
-            return None
-    elapsed = time.monotonic() - started
-    headers = response.headers
-    return Reply(response.status, bytes(body), elapsed, headers.get("Retry-After"), headers.get("Date"))
 
 
 def _say(error: Exception) -> str:

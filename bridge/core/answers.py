@@ -160,8 +160,11 @@ _QUOTA = ("monthly execution limit", "execution limit reached")
 _DEFINITE_REFUSALS = frozenset({400, 405, 409, 413, 415, 422})
 
 
-def read_kickoff(reply: Reply) -> KickoffAnswer:
-    """Class one answer to `POST /kickoff` (crew API contract, section 9 and the rule for ambiguous POSTs)."""
+def read_kickoff(reply: Reply, fast_refusal: float = FAST_REFUSAL) -> KickoffAnswer:
+    """Class one answer to `POST /kickoff` (crew API contract, section 9 and the rule for ambiguous POSTs).
+
+    `fast_refusal`: seconds that a 503 may take which refuses for certain.
+    """
     text = _message(reply.body)
     if 200 <= reply.code < 300:
         return _read_kickoff_id(reply.body)
@@ -170,7 +173,7 @@ def read_kickoff(reply: Reply) -> KickoffAnswer:
     if reply.code in _DEFINITE_REFUSALS or 300 <= reply.code < 400:
         return Refused(f"HTTP {reply.code}: {text}")
     after = parse_retry_after(reply.retry_after, reply.date)
-    if reply.code == 429 or (reply.code == 503 and (after is not None or reply.elapsed < FAST_REFUSAL)):
+    if reply.code == 429 or (reply.code == 503 and (after is not None or reply.elapsed < fast_refusal)):
         return NotStarted(f"HTTP {reply.code}: {text}", after)
     return InDoubt(f"HTTP {reply.code}: {text}")
 

@@ -21,9 +21,14 @@ def respond(answer: Answer) -> web.Response:
 
 
 async def reply(request: web.Request, answer: Answer, fault: Fault) -> web.StreamResponse:
-    """Answer in the way of the fault."""
+    """Answer in the way of the fault, as far as the caller stays to hear it."""
     way = _WAYS.get(fault.deed)
-    return respond(answer) if way is None else await way(request, answer, fault)
+    if way is None:
+        return respond(answer)
+    try:
+        return await way(request, answer, fault)
+    except ConnectionError:
+        return web.Response()
 
 
 async def _hang_up(request: web.Request, _answer: Answer, _fault: Fault) -> web.StreamResponse:

@@ -4,14 +4,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiohttp
 import pytest
 
-from bridge.adapters import crew_api
-from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
+from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
 from bridge.core.answers import (
     CrewUnavailable,
     InDoubt,
@@ -88,12 +87,13 @@ Api = Callable[..., Awaitable[HttpCrewApi]]
 
 @pytest.fixture
 async def api() -> AsyncIterator[Api]:
-    """Makes APIs; sessions are opened when asked for, so that timeouts can be shortened before."""
+    """Makes APIs with sessions of their own."""
     async with AsyncExitStack() as stack:
 
-        async def make(url: str, token: str = TOKEN, rate: float = 1e6) -> HttpCrewApi:
-            kickoffs, looks = await stack.enter_async_context(crew_sessions())
-            return HttpCrewApi(url, token, rate, kickoffs, looks)
+        async def make(url: str, token: str = TOKEN, rate: float = 1e6, **limits: float) -> HttpCrewApi:
+            within = replace(LIMITS, **limits)  # type: ignore[arg-type]
+            kickoffs, looks = await stack.enter_async_context(crew_sessions(within))
+            return HttpCrewApi(url, token, rate, kickoffs, looks, within)
 
         yield make
 
@@ -206,13 +206,9 @@ async def test_a_server_that_hangs_up_leaves_the_run_in_doubt(api: Api, read_fir
         assert server.connections == 1  # and it is not tried a second time
 
 
-async def test_a_black_hole_leaves_the_run_in_doubt_and_a_look_without_answer(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(crew_api, "KICKOFF_TIMEOUT", 0.05)
-    monkeypatch.setattr(crew_api, "STATUS_TIMEOUT", 0.05)
+async def test_a_black_hole_leaves_the_run_in_doubt_and_a_look_without_answer(api: Api):
     async with raw_server(None) as server:
-        crew = await api(server.url)
+        crew = await api(server.url, kickoff=0.05, status=0.05)
         assert await crew.kickoff(BODY) == InDoubt("TimeoutError")
         assert isinstance(await crew.status("k-1"), NoAnswer)
 
@@ -227,19 +223,15 @@ async def test_a_black_hole_leaves_the_run_in_doubt_and_a_look_without_answer(
     ],
     ids=["cut off", "bad chunks", "bad gzip", "garbage"],
 )
-async def test_an_answer_that_cannot_be_read_leaves_the_run_in_doubt(
-    api: Api, answer: bytes, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(crew_api, "KICKOFF_TIMEOUT", 0.3)
+async def test_an_answer_that_cannot_be_read_leaves_the_run_in_doubt(api: Api, answer: bytes):
     async with raw_server(answer, b"") as server:
-        assert isinstance(await (await api(server.url)).kickoff(BODY), InDoubt)
+        assert isinstance(await (await api(server.url, kickoff=0.3)).kickoff(BODY), InDoubt)
 
 
-async def test_a_body_over_the_limit_is_not_held(api: Api, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(crew_api, "MAX_RESPONSE", 1000)
+async def test_a_body_over_the_limit_is_not_held(api: Api):
     huge = json.dumps({"kickoff_id": "k-1", "state": "SUCCESS", "result": "x" * 200_000}).encode()
     async with raw_server(http("200 OK", huge)) as server:
-        crew = await api(server.url)
+        crew = await api(server.url, response=1000)
         assert isinstance(await crew.kickoff(BODY), InDoubt)
         assert isinstance(await crew.status("k-1"), Unknown)
 
@@ -279,12 +271,11 @@ async def test_the_request_is_json_with_the_token_and_unchanged_values(api: Api)
     assert json.loads(sent) == body
 
 
-async def test_the_token_is_in_no_answer(api: Api, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(crew_api, "KICKOFF_TIMEOUT", 0.1)
+async def test_the_token_is_in_no_answer(api: Api):
     said = []
     for answer in (b"", None, b"garbage\r\n\r\n", http("500 Oops", b"boom"), http("401 No", b'{"detail": "no"}')):
         async with raw_server(answer) as server:
-            crew = await api(server.url)
+            crew = await api(server.url, kickoff=0.1)
             said += [repr(await crew.kickoff(BODY)), repr(crew)]
     said.append(repr(await (await api(f"http://127.0.0.1:{await closed_port()}")).kickoff(BODY)))
     assert not [text for text in said if TOKEN in text or "127.0.0.1" in text]

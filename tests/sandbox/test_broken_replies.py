@@ -64,6 +64,16 @@ async def test_huge_weighs_20_mib_unless_told(start: Start) -> None:
         assert response.content_length > 20 * 1024 * 1024
 
 
+async def test_a_caller_who_leaves_in_the_middle_of_an_answer_is_no_error(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    talk = await spoiled(start, do="huge")
+    async with talk.call("POST", "/kickoff", json=BODY) as response:
+        response.close()
+    await talk.later()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_truncated_is_half_of_the_json_as_if_it_were_all(start: Start) -> None:
     talk = await spoiled(start, do="truncated")
     async with talk.call("POST", "/kickoff", json=BODY) as response:

@@ -1,0 +1,260 @@
+"""Every way in which the crew API can answer wrongly, many times each, on kickoffs and on looks.
+
+The real client, steps and store against the sandbox over real sockets. The sandbox's ledger is the witness: a run is
+POSTed once, and again only where the first POST surely started nothing. `BRIDGE_TEST_REPEATS` says how many runs meet
+each answer (`make proofs` takes 50).
+"""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
+from bridge.adapters.store import SqlStore, open_store
+from bridge.core.answers import (
+    CrewUnavailable,
+    InDoubt,
+    KickoffAnswer,
+    NoAnswer,
+    NotFound,
+    NotStarted,
+    Refused,
+    StatusAnswer,
+    Unknown,
+)
+from bridge.core.model import Envelope, Run, State
+from bridge.sandbox import SandboxSettings, parse_run_time, running
+from bridge.steps.crew import Crew
+from bridge.steps.kickoff import Kickoff
+from bridge.steps.poll import Poll
+from bridge.steps.probe import Probe
+from tests.fakes import NOW, HandClock, Wakes, a_run
+from tests.steps.conftest import POLICY
+
+REPEATS = int(os.environ.get("BRIDGE_TEST_REPEATS", "3"))
+AT_ONCE = 10
+FAST = replace(LIMITS, kickoff=1.5, status=1.5, fast_refusal=0.7, response=1024 * 1024)
+"""Patience short enough for a test, and long enough for a busy machine."""
+
+HTML = {"body": "<html><h1>Bad Gateway</h1></html>", "content_type": "text/html"}
+TRACKED = "an-execution-that-another-run-has"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What the sandbox does, and what the bridge must make of it for a kickoff and for a look."""
+
+    name: str
+    rule: dict[str, Any]
+    kickoff: type[KickoffAnswer]
+    look: type[StatusAnswer]
+
+
+def code(number: int, **more: Any) -> dict[str, Any]:
+    return {"do": "http", "code": number, **more}
+
+
+CASES = [
+    Case("400", code(400, body={"detail": "bad body"}), Refused, NoAnswer),
+    Case("401", code(401, body={"detail": "Not authenticated"}), CrewUnavailable, CrewUnavailable),
+    Case("403", code(403, body={"detail": "Forbidden"}), CrewUnavailable, CrewUnavailable),
+    Case("404", code(404, body={"detail": "Not Found"}), CrewUnavailable, NotFound),
+    Case("409", code(409, body={"detail": "Conflict"}), Refused, NoAnswer),
+    Case("413", code(413, **HTML), Refused, NoAnswer),
+    Case("422", code(422, body={"detail": [{"loc": ["body"], "msg": "Field required"}]}), Refused, NoAnswer),
+    Case("429 with Retry-After", code(429, headers={"Retry-After": "7"}), NotStarted, NoAnswer),
+    Case("500 text", code(500, body="Internal Server Error"), InDoubt, NoAnswer),
+    Case("502 HTML", code(502, **HTML), InDoubt, NoAnswer),
+    Case("503 fast", code(503, **HTML), NotStarted, NoAnswer),
+    Case("503 slow", {"do": "slow_503", "seconds": 1}, InDoubt, NoAnswer),
+    Case("504", code(504, **HTML), InDoubt, NoAnswer),
+    Case("301", code(301, headers={"Location": "/elsewhere"}), Refused, NoAnswer),
+    Case("307", code(307, headers={"Location": "/kickoff"}), Refused, NoAnswer),
+    Case("reset before anything", {"do": "reset_before"}, InDoubt, NoAnswer),
+    Case("reset after the headers", {"do": "reset_during"}, InDoubt, NoAnswer),
+    Case("reset after the body", {"do": "reset_after"}, InDoubt, NoAnswer),
+    Case("closed before anything", {"do": "hang_up_before"}, InDoubt, NoAnswer),
+    Case("closed after the body", {"do": "hang_up_after"}, InDoubt, NoAnswer),
+    Case("closed in the answer", {"do": "cut_off"}, InDoubt, NoAnswer),
+    Case("truncated JSON", {"do": "truncated"}, InDoubt, Unknown),
+    Case("200 HTML", {"do": "garbage"}, InDoubt, Unknown),
+    Case("20 MiB", {"do": "huge"}, InDoubt, Unknown),
+    Case("one byte a second", {"do": "slow"}, InDoubt, NoAnswer),
+    Case("never", {"do": "never"}, InDoubt, NoAnswer),
+    Case("no usable content", {"do": "wrong_id", "id": "../status"}, InDoubt, Unknown),
+    Case("another run's id", {"do": "wrong_id", "id": TRACKED}, InDoubt, NotFound),
+]
+"""On a look the last two are a state that is no text, and an execution that is not found."""
+
+ONLY_ON_LOOKS = {
+    "no usable content": code(200, body={"state": 7, "status": ["?"]}),
+    "another run's id": {"do": "not_found"},
+}
+TRIED_AGAIN = (NotStarted, CrewUnavailable)
+STATES: dict[type[KickoffAnswer], State] = {
+    Refused: State.FAILED,
+    CrewUnavailable: State.ACCEPTED,
+    NotStarted: State.ACCEPTED,
+    InDoubt: State.IN_DOUBT,
+}
+
+
+class Noting:
+    """Before a crew API: notes the classes of its answers."""
+
+    def __init__(self, api: HttpCrewApi) -> None:
+        self._api = api
+        self.said: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._api, name)
+
+    async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
+        answer = await self._api.kickoff(body)
+        self.said[type(answer).__name__] += 1
+        return answer
+
+    async def status(self, kickoff_id: str) -> StatusAnswer:
+        answer = await self._api.status(kickoff_id)
+        self.said[type(answer).__name__] += 1
+        return answer
+
+
+@dataclass
+class Bench:
+    """One crew's steps on a real store and a real client, with a clock to turn by hand."""
+
+    url: str
+    crew: Crew
+    api: Noting
+    store: SqlStore
+    clock: HandClock
+    session: aiohttp.ClientSession
+
+    @property
+    def kickoff(self) -> Kickoff:
+        return Kickoff(self.crew, self.store, self.clock, Wakes(), Wakes())
+
+    @property
+    def poll(self) -> Poll:
+        return Poll(self.crew, self.store, self.clock, Wakes(), Wakes())
+
+    async def spoil(self, on: str, rule: dict[str, Any]) -> None:
+        async with self.session.post(f"{self.url}/_faults", json={"on": on, "times": None, **rule}) as response:
+            assert response.status == 200, await response.text()
+
+    async def mend(self) -> None:
+        async with self.session.delete(f"{self.url}/_faults"):
+            pass
+
+    async def accepted(self, count: int) -> list[Run]:
+        runs = [a_run(number, inputs={"topic": str(number)}) for number in range(1, count + 1)]
+        return [(await self.store.accept(replace(run, envelope=Envelope("test")))).run for run in runs]
+
+    async def posts(self) -> Counter[str]:
+        """POSTs per run that reached the sandbox."""
+        async with self.session.get(f"{self.url}/_ledger") as response:
+            entries = (await response.json())["kickoffs"]
+        return Counter(entry["meta"]["bridge_run_id"] for entry in entries if entry["meta"])
+
+    async def states(self, runs: Sequence[Run]) -> Counter[State]:
+        found = [await self.store.load(run.run_id) for run in runs]
+        return Counter(run.state for run in found if run is not None)
+
+    async def round(self, step: Kickoff | Poll, room: int) -> None:
+        items = list(await step.claim(room))
+        handle: Callable[[Any], Awaitable[None]] = step.handle
+        for start in range(0, len(items), AT_ONCE):
+            await asyncio.gather(*map(handle, items[start : start + AT_ONCE]))
+
+    async def until_nothing_waits(self, count: int) -> None:
+        """A long time passes, in which everything is well: whatever is to be tried again has been."""
+        for _ in range(count + 2):
+            self.clock.forward(3600)
+            await Probe(self.crew, self.clock, Wakes(), Wakes()).handle(self.crew)
+            await self.round(self.kickoff, count)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with AsyncExitStack() as stack:
+        settings = SandboxSettings(run_time=parse_run_time("fixed:3600"))
+        url = await stack.enter_async_context(running(settings))
+        store = await stack.enter_async_context(open_store(f"sqlite:///{tmp_path}/bridge.db", "me", NOW, migrate=True))
+        kickoffs, looks = await stack.enter_async_context(crew_sessions(FAST))
+        api = Noting(HttpCrewApi(url, settings.token, 1e9, kickoffs, looks, FAST))
+        crew = Crew("research", api, POLICY, 2 * REPEATS + 2)
+        yield Bench(url, crew, api, store, HandClock(), await stack.enter_async_context(aiohttp.ClientSession()))
+
+
+async def follow(bench: Bench, kickoff_id: str) -> None:
+    """A run that has this execution."""
+    await bench.store.accept(a_run(0))
+    await bench.spoil("kickoff", {"do": "wrong_id", "id": kickoff_id})
+    await bench.round(bench.kickoff, 1)
+    await bench.mend()
+    bench.api.said.clear()
+
+
+def test_there_are_28_ways_to_answer_wrongly() -> None:
+    assert len({case.name for case in CASES}) == 28
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_a_kickoff_that_is_answered_wrongly_is_classed_right_and_never_posted_twice_by_mistake(
+    bench: Bench, case: Case
+) -> None:
+    await follow(bench, TRACKED)
+    runs = await bench.accepted(REPEATS)
+    await bench.spoil("kickoff", case.rule)
+    await bench.round(bench.kickoff, REPEATS)
+    expected = "Started" if case.rule.get("id") == TRACKED else case.kickoff.__name__
+    assert bench.api.said == {expected: REPEATS}
+    assert await bench.states(runs) == {STATES[case.kickoff]: REPEATS}
+
+    await bench.mend()
+    await bench.until_nothing_waits(REPEATS)
+    posts = await bench.posts()
+    again = issubclass(case.kickoff, TRIED_AGAIN)
+    assert await bench.states(runs) == {State.RUNNING if again else STATES[case.kickoff]: REPEATS}
+    assert {posts[run.run_id] for run in runs} <= ({2} if again else {0, 1})
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_a_look_that_is_answered_wrongly_is_classed_right_and_ends_no_run(bench: Bench, case: Case) -> None:
+    runs = await bench.accepted(REPEATS)
+    await bench.round(bench.kickoff, REPEATS)
+    bench.api.said.clear()
+    await bench.spoil("status", ONLY_ON_LOOKS.get(case.name, case.rule))
+    bench.clock.forward(6)
+    await bench.round(bench.poll, REPEATS)
+    assert bench.api.said == {case.look.__name__: REPEATS}
+    assert await bench.states(runs) == {State.RUNNING: REPEATS}
+    assert len(bench.crew.timetable) == REPEATS
+    assert bench.crew.gate.closed is (case.look is CrewUnavailable)
+    assert set((await bench.posts()).values()) == {1}
+
+
+async def test_a_kickoff_that_could_not_be_sent_is_sent_later_and_once(bench: Bench) -> None:
+    """Nothing listens at the crew's address for a while."""
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    right, bench.api._api._url = bench.api._api._url, f"http://127.0.0.1:{port}"
+    runs = await bench.accepted(REPEATS)
+    await bench.round(bench.kickoff, REPEATS)
+    assert bench.api.said == {"NotStarted": REPEATS}
+    bench.api._api._url = right
+    await bench.until_nothing_waits(REPEATS)
+    assert await bench.posts() == {run.run_id: 1 for run in runs}
