@@ -34,8 +34,8 @@ fix: $(VENV)/dev ## format and mend what can be mended by itself
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
 
-test: check ## everything, with a real RabbitMQ (installed if that is possible)
-	sh tests/need-rabbitmq.sh
+test: check ## everything, with a real RabbitMQ and PostgreSQL (installed if that is possible)
+	sh tests/need-servers.sh
 	$(BIN)/pytest -q $(SLOW_TESTS)
 
 SEEDS ?= 10000

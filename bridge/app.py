@@ -11,7 +11,7 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -150,12 +150,12 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
 
 async def migrate(settings: Settings) -> str:
     """Bring the store's schema up to date; gives back its revision."""
-    return await migrate_store(settings.store.url.get_secret_value())
+    return await migrate_store(settings.store.url.get_secret_value(), pooler=settings.store.pooler)
 
 
 async def try_connections(settings: Settings) -> dict[str, Health]:
     """Try everything that the bridge needs, by name; changes nothing anywhere."""
-    found = {"store": await probe_store(settings.store.url.get_secret_value())}
+    found = {"store": await probe_store(settings.store.url.get_secret_value(), pooler=settings.store.pooler)}
     if settings.amqp is not None:
         found["broker"] = await probe_broker(settings.amqp.url.get_secret_value())
     async with crew_sessions() as (kickoffs, looks):
@@ -170,14 +170,20 @@ async def assembled(settings: Settings, *, migrate: bool) -> AsyncIterator[Bridg
     """Open what must be closed again, and build every part."""
     process = f"{os.uname().nodename}-{os.getpid()}-{str(uuid_utils.uuid4())[:8]}"
     async with AsyncExitStack() as stack:
-        url = settings.store.url.get_secret_value()
-        store = await stack.enter_async_context(open_store(url, process, time.time(), migrate=migrate))
         counters = Counters(registry := CollectorRegistry())
+        store = await stack.enter_async_context(_store(settings, process, counters, migrate=migrate))
         webhooks = None if settings.public_url is None else Webhooks(settings.public_url, store.key)
         crews = await _crews(settings, webhooks, counters, stack)
         wakes = Wakes()
         callbacks = await _callback_sender(settings, counters, stack)
         yield _assemble(settings, store, crews, wakes, callbacks, counters, registry, process)
+
+
+def _store(
+    settings: Settings, process: str, counters: Counters, *, migrate: bool
+) -> AbstractAsyncContextManager[SqlStore]:
+    url, pooler = settings.store.url.get_secret_value(), settings.store.pooler
+    return open_store(url, process, time.time(), migrate=migrate, pooler=pooler, on_stale=counters.stale_writes.inc)
 
 
 def _assemble(

@@ -142,8 +142,8 @@ class Store(Protocol):
     async def beat(self, now: float) -> None:
         """Say that this process lives. Raises `ProcessBuried` if the others have given it up."""
 
-    async def bury(self, silent_since: float) -> int:
-        """Free what belongs to processes without a sign of life since then; how many processes that were."""
+    async def bury(self, now: float, silent_for: float) -> int:
+        """Free what belongs to processes without a sign of life for so many seconds; how many processes that were."""
 
     async def forget(self, ended_before: float) -> int:
         """Delete runs that ended before then and have nothing left to deliver; how many runs that were."""

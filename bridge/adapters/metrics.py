@@ -23,6 +23,9 @@ class Counters:
         self.paused = Gauge(
             "kickoff_bridge_crew_paused", "1 while a crew cannot be used and is probed", ["crew"], registry=registry
         )
+        self.stale_writes = Counter(
+            "kickoff_bridge_stale_writes", "Writes that were refused because the row had moved on", registry=registry
+        )
         self.attempts = Counter(
             "kickoff_bridge_delivery_attempts",
             "Attempts to deliver an event by what they came to",

@@ -11,6 +11,9 @@ _AMQP_PORTS = {"amqp": 5672, "amqps": 5671}
 _PATTERN = re.compile(r"https?://(\*\.)?[A-Za-z0-9_.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _SQLITE = "sqlite:///"
+_POSTGRESQL = ("postgresql://", "postgres://")
+_POSTGRESQL_OPTIONS = frozenset({"host", "sslmode", "sslrootcert", "sslcert", "sslkey", "channel_binding"})
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _LONGEST_HEARTBEAT = 65535  # seconds; two octets on the wire
 
 
@@ -94,18 +97,42 @@ def amqp_place(url: str) -> str:
 
 
 def check_store_url(url: str) -> str:
-    """The URL of a SQLite file; raises `ValueError`."""
-    if url.startswith(("postgres:", "postgresql:", "postgresql+")):
-        raise ValueError("PostgreSQL is not available in this version; use sqlite:///file")
+    """The URL of a SQLite file or a PostgreSQL database; raises `ValueError`."""
+    if url.startswith(_POSTGRESQL):
+        return _check_postgresql_url(url)
     file = url.removeprefix(_SQLITE)
     if file == url or not file or file == ":memory:" or "?" in file:
-        raise ValueError("must name a file: sqlite:///relative/path or sqlite:////absolute/path")
+        raise ValueError(
+            "must be sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host/database"
+        )
     return url
 
 
 def store_place(url: str) -> str:
-    """The path of the file that a store's URL names, fit to be shown."""
-    return url.removeprefix(_SQLITE)
+    """The file, or `host:port/database`, that a store's URL names, fit to be shown."""
+    if not url.startswith(_POSTGRESQL):
+        return url.removeprefix(_SQLITE)
+    parts = urlsplit(url)
+    return f"{parts.hostname or 'local socket'}:{parts.port or 5432}{parts.path}"
+
+
+def _check_postgresql_url(url: str) -> str:
+    parts = _split(url)
+    options = parse_qs(parts.query, keep_blank_values=True)
+    if not parts.path.strip("/") or "/" in parts.path[1:]:
+        raise ValueError("must name a database: postgresql://user:password@host/database")
+    if parts.hostname:
+        check_host(parts.hostname)
+    elif not options.get("host", [""])[0].startswith("/"):
+        raise ValueError(
+            "must name a host, or the folder of a local socket: postgresql:///database?host=/run/postgresql"
+        )
+    unknown = sorted(set(options) - _POSTGRESQL_OPTIONS)
+    if unknown:
+        raise ValueError(f"takes only these options: {', '.join(sorted(_POSTGRESQL_OPTIONS))}")
+    if options.get("sslmode", ["disable"])[0] not in _SSL_MODES:
+        raise ValueError(f"sslmode must be one of {', '.join(_SSL_MODES)}")
+    return url
 
 
 def _is_address(host: str) -> bool:

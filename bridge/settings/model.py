@@ -6,7 +6,6 @@ look at declared first: unlike model validators they also run when another field
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, model_validator
@@ -142,20 +141,19 @@ class Amqp(Section):
 
 
 class Store(Section):
-    """Where runs are kept, and how long after their end (`retention`)."""
+    """Where runs are kept, and how long after their end (`retention`).
+
+    `pooler`: between the bridge and PostgreSQL stands a connection pooler in transaction mode.
+    """
 
     url: SecretStr = SecretStr("sqlite:///kickoff-bridge.db")
+    pooler: bool = False
     retention: Seconds = 14 * DAY
 
     @property
     def place(self) -> str:
-        """The file, fit to be logged."""
+        """The file, or host and database, fit to be logged."""
         return addresses.store_place(self.url.get_secret_value())
-
-    @property
-    def file(self) -> Path:
-        """The file; a relative one starts at the current directory."""
-        return Path(self.place)
 
     @rule("url")
     @classmethod

@@ -34,7 +34,7 @@ class Sweep:
     async def handle(self, now: float) -> None:
         """One round of housekeeping."""
         await self._store.beat(now)
-        buried = await self._store.bury(now - SILENT_AFTER)
+        buried = await self._store.bury(now, SILENT_AFTER)
         forgotten = await self._store.forget(now - self._retention)
         if buried or forgotten:
             log.info("swept", processes_given_up=buried, runs_forgotten=forgotten)

@@ -3,15 +3,44 @@
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 from bridge.adapters.store import SqlStore, migrate_store, open_store
 from tests.fakes import NOW
+from tests.postgres import PostgresServer, running_postgres
+
+_numbers = count(1)
+
+
+class Adapter(Protocol):
+    """One kind of database, empty and migrated when the test begins."""
+
+    url: str
+
+    def open(self, process: str = "me", now: float = NOW, **options: Any) -> AbstractAsyncContextManager[SqlStore]: ...
+
+    async def twin(self, store: SqlStore, process: str, now: float = NOW) -> SqlStore:
+        """A second process on the same database."""
+
+    def execute(self, statement: str, *values: Any) -> list[Any]:
+        """Run a statement past the store, with `%s` for values."""
+
+    def away(self) -> AbstractAsyncContextManager[None]:
+        """While the database cannot be used."""
+
+    def empty(self) -> None:
+        """Take the schema away."""
+
+
+def silence(adapter: Adapter, process: str, seconds: float) -> None:
+    """A process has given no sign of life for so long."""
+    adapter.execute("UPDATE processes SET beat_at = beat_at - %s WHERE name = %s", seconds, process)
 
 
 class SqliteAdapter:
@@ -21,20 +50,14 @@ class SqliteAdapter:
         self.path = folder / "bridge.db"
         self.url = f"sqlite:///{self.path}"
 
-    def start_from(self, migrated: Path) -> None:
-        """Spare the test a migration."""
-        shutil.copy(migrated, self.path)
-
     def open(self, process: str = "me", now: float = NOW, **options: Any) -> AbstractAsyncContextManager[SqlStore]:
         return open_store(self.url, process, now, **options)
 
-    async def migrate(self) -> str:
-        return await migrate_store(self.url)
-
     async def twin(self, store: SqlStore, process: str, now: float = NOW) -> SqlStore:
-        """A second process on the same database, as PostgreSQL permits; here it borrows the connections."""
-        self.execute("INSERT INTO processes (name, beat_at) VALUES (?, ?)", process, now)
-        return SqlStore(store._reader, store._batches._transaction, process, store.key)
+        """PostgreSQL permits it; here it borrows the connections."""
+        twin = SqlStore(store._reader, store._batches._transaction, process, store.key, store._on_stale)
+        await twin.join(now)
+        return twin
 
     def as_after_a_kill(self, folder: Path) -> "SqliteAdapter":
         """What a power cut would leave: the files as they are at this moment, and no lock."""
@@ -45,20 +68,66 @@ class SqliteAdapter:
         return SqliteAdapter(folder)
 
     def execute(self, statement: str, *values: Any) -> list[Any]:
-        """Run a statement past the store."""
         with sqlite3.connect(self.path, timeout=30) as connection:
-            rows = connection.execute(statement, values).fetchall()
+            rows = connection.execute(statement.replace("%s", "?"), values).fetchall()
         connection.close()
         return rows
 
+    @asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        await asyncio.to_thread(self.execute, "ALTER TABLE runs RENAME TO gone")
+        try:
+            yield
+        finally:  # in a thread: the store may be holding the write lock, and must be able to let go
+            await asyncio.to_thread(self.execute, "ALTER TABLE gone RENAME TO runs")
 
-Adapter = SqliteAdapter
-ADAPTERS: dict[str, Callable[[Path], Adapter]] = {"sqlite": SqliteAdapter}
+    def empty(self) -> None:
+        self.path.unlink()
 
 
-@pytest.fixture(params=sorted(ADAPTERS))
-def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Adapter:
-    return ADAPTERS[request.param](tmp_path)
+class PostgresqlAdapter:
+    """Stores in one database of the test's own."""
+
+    def __init__(self, server: PostgresServer, database: str) -> None:
+        self.server = server
+        self.database = database
+        self.url = server.url(database)
+        self._twins = AsyncExitStack()
+
+    def open(self, process: str = "me", now: float = NOW, **options: Any) -> AbstractAsyncContextManager[SqlStore]:
+        return open_store(self.url, process, now, **options)
+
+    async def twin(self, _store: SqlStore, process: str, now: float = NOW) -> SqlStore:
+        return await self._twins.enter_async_context(self.open(process, now))
+
+    def execute(self, statement: str, *values: Any) -> list[Any]:
+        return self.server.execute(statement, *values, database=self.database)
+
+    @asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        self.server.execute(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS false")
+        self.server.end_connections(self.database)
+        try:
+            yield
+        finally:
+            self.server.execute(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS true")
+
+    def empty(self) -> None:
+        self.execute("DROP SCHEMA public CASCADE")
+        self.execute("CREATE SCHEMA public")
+
+    async def close(self) -> None:
+        await self._twins.aclose()
+        await asyncio.to_thread(self.server.execute, f"DROP DATABASE {self.database} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server with one empty, migrated database to copy."""
+    with running_postgres() as server:
+        server.execute("CREATE DATABASE migrated")
+        asyncio.run(migrate_store(server.url("migrated")))
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +139,31 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def store(adapter: Adapter, migrated: Path) -> AsyncIterator[SqlStore]:
-    adapter.start_from(migrated)
-    async with AsyncExitStack() as stack:
-        yield await stack.enter_async_context(adapter.open())
+def sqlite(tmp_path: Path, migrated: Path) -> SqliteAdapter:
+    adapter = SqliteAdapter(tmp_path)
+    shutil.copy(migrated, adapter.path)
+    return adapter
+
+
+@pytest.fixture
+async def postgresql(postgres: PostgresServer) -> AsyncIterator[PostgresqlAdapter]:
+    database = f"test_{next(_numbers)}"
+    await asyncio.to_thread(postgres.execute, f"CREATE DATABASE {database} TEMPLATE migrated")
+    adapter = PostgresqlAdapter(postgres, database)
+    yield adapter
+    await adapter.close()
+
+
+ADAPTERS: dict[str, Callable[..., Adapter]] = {"sqlite": SqliteAdapter, "postgresql": PostgresqlAdapter}
+
+
+@pytest.fixture(params=sorted(ADAPTERS))
+def adapter(request: pytest.FixtureRequest) -> Adapter:
+    made: Adapter = request.getfixturevalue(request.param)
+    return made
+
+
+@pytest.fixture
+async def store(adapter: Adapter) -> AsyncIterator[SqlStore]:
+    async with adapter.open() as store:
+        yield store

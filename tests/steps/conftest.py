@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from bridge.adapters.store import SqlStore, migrate_store, open_store
-from bridge.adapters.store.tables import processes
 from bridge.core import lifecycle
 from bridge.core.answers import Started
 from bridge.core.callback_url import CallbackRules
@@ -172,9 +171,8 @@ class Bench:
 
     async def abandon(self) -> None:
         """This process was silent for too long: its rows are free, and it starts again under its old name."""
-        await self.store.bury(self.clock() + 1e6)
-        async with self.store._batches._transaction() as connection:
-            await connection.execute(processes.insert().values(name="me", beat_at=self.clock()))
+        await self.store.bury(self.clock(), -1.0)
+        await self.store.join(self.clock())
 
     async def events(self, run: Run) -> list[str]:
         """The types of the run's events, each once, in order."""

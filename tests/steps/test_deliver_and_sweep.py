@@ -83,7 +83,7 @@ async def test_old_runs_are_forgotten_once_nothing_is_left_to_deliver(bench: Ben
 
 
 async def test_a_process_that_was_given_up_finds_out(bench: Bench):
-    await bench.store.bury(NOW + 60)
+    await bench.store.bury(NOW, -1.0)
     with pytest.raises(ProcessBuried):
         await bench.round(bench.sweep)
 

@@ -75,7 +75,7 @@ class TestTheFile:
         assert crew.token.get_secret_value() == "research-token"
         assert (crew.deadline, crew.in_doubt_after, crew.poll.max) == (3600, 900, 60)
         assert (settings.http.ops_port, settings.http.max_body, settings.amqp.place) == (8081, 2**20, "127.0.0.1:5672/")
-        assert (settings.store.retention, settings.store.file) == (14 * 86400, Path("kickoff-bridge.db"))
+        assert (settings.store.retention, settings.store.place) == (14 * 86400, "kickoff-bridge.db")
         assert settings.http.clients[0].roles == {"submit", "read"}
 
     def test_what_the_example_shows_are_the_defaults(self, desk: Desk) -> None:
@@ -283,7 +283,7 @@ class TestSecretFiles:
         assert settings.amqp is not None
         assert settings.http.clients[0].token.get_secret_value() == "client-token"
         assert settings.amqp.url.get_secret_value() == "amqp://u:p@broker/"
-        assert settings.store.file == Path("/var/lib/b.db")
+        assert settings.store.place == "/var/lib/b.db"
         assert settings.crews["r"].token.get_secret_value() == "crew-token"
         assert len(settings.callbacks.secret) == 2
 

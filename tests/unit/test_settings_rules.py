@@ -124,8 +124,11 @@ RULES = [
         "http.clients.0.roles.0: must be 'submit', 'read' or 'operate'",
     ),
     # reserved for later
-    (with_settings(store={"url": "postgresql://u:p@db/x"}), "store.url: PostgreSQL is not available in this version"),
-    (with_settings(store={"url": "sqlite:///:memory:"}), "store.url: must name a file"),
+    (with_settings(store={"url": "postgresql://u:p@db"}), "store.url: must name a database"),
+    (with_settings(store={"url": "postgresql:///x"}), "store.url: must name a host"),
+    (with_settings(store={"url": "postgresql://u:p@db/x?options=-c"}), "store.url: takes only these options"),
+    (with_settings(store={"url": "postgresql://u:p@db/x?sslmode=maybe"}), "store.url: sslmode must be one of"),
+    (with_settings(store={"url": "sqlite:///:memory:"}), "store.url: must be sqlite:///"),
     (
         with_settings(hooks={"github": {"crew": "research"}}),
         "hooks.github: inbound webhooks are not available in this version yet",

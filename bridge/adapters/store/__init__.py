@@ -1,4 +1,4 @@
-"""One store for SQLite and PostgreSQL: SQLAlchemy Core, nothing that only one of the two understands."""
+"""One store for SQLite and PostgreSQL: SQLAlchemy Core, differences in `dialect` and beside it."""
 
 from bridge.adapters.store.engine import migrate_store, open_store, probe_store
 from bridge.adapters.store.store import SqlStore

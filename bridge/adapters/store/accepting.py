@@ -1,12 +1,11 @@
 """Putting requests into the store, each once."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from sqlalchemy import select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bridge.adapters.store import dialect
 from bridge.adapters.store.rows import new_delivery, new_event, new_run, run_of
 from bridge.adapters.store.tables import deliveries, events, runs
 from bridge.core.errors import RequestRefused
@@ -93,7 +92,5 @@ def _key(run: Run) -> _Key:
 
 
 async def _insert(connection: AsyncConnection, fresh: Sequence[Run]) -> None:
-    """INSERT … ON CONFLICT DO NOTHING, which both databases have, each under its own name."""
-    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
     if fresh:
-        await connection.execute(dialect.insert(runs).on_conflict_do_nothing(), [new_run(run) for run in fresh])
+        await connection.execute(dialect.insert_new(connection, runs), [new_run(run) for run in fresh])

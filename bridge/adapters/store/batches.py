@@ -10,13 +10,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bridge.core.errors import StoreUnavailable
+from bridge.adapters.store.weather import is_weather, is_worth_repeating, unavailable
 
 MAX_BATCH = 256
+TRIES = 5  # of a transaction that the database gave up in favour of another one
 
 WriteAll = Callable[[AsyncConnection, Sequence[Any]], Awaitable[Sequence[Any]]]
 """Writes all items in the open transaction; gives one result per item, an exception for an item that is refused."""
@@ -59,9 +58,19 @@ class Batches:
         while self._waiting:
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             try:
-                await self._commit(batch)
+                await self._commit_patiently(batch)
             except Exception as error:  # noqa: BLE001 - every failure belongs to the callers, none may go unseen
                 await self._commit_apart(batch, error)
+
+    async def _commit_patiently(self, batch: Sequence[_Write]) -> None:
+        """Again, as long as only another process's transaction was in the way."""
+        for left in reversed(range(TRIES)):
+            try:
+                return await self._commit(batch)
+            except Exception as error:
+                if not left or not is_worth_repeating(error):
+                    raise
+        return None
 
     async def _commit(self, batch: Sequence[_Write]) -> None:
         """One transaction for all; answers nobody before the commit is durable."""
@@ -75,13 +84,13 @@ class Batches:
 
     async def _commit_apart(self, batch: Sequence[_Write], error: Exception) -> None:
         """A batch failed: one bad row must not take the others with it, so each gets a transaction of its own."""
-        if len(batch) == 1 or _is_unavailable(error):
+        if len(batch) == 1 or is_weather(error):
             for write in batch:
                 _answer(write, _translated(error))
             return
         for write in batch:
             try:
-                await self._commit([write])
+                await self._commit_patiently([write])
             except Exception as own_error:  # noqa: BLE001 - as above
                 _answer(write, _translated(own_error))
 
@@ -102,15 +111,5 @@ def _answer(write: _Write, result: Any) -> None:
         write.done.set_result(result)
 
 
-def _is_unavailable(error: Exception) -> bool:
-    """The database as a whole cannot be written: busy, full, read-only, gone."""
-    if isinstance(error, OperationalError | PoolTimeout):
-        return True
-    return isinstance(error, DBAPIError) and error.connection_invalidated
-
-
 def _translated(error: Exception) -> Exception:
-    """The driver's own words only: SQLAlchemy's quote the statement with its values, which are the users' content."""
-    if not _is_unavailable(error):
-        return error
-    return StoreUnavailable(str(error.orig) if isinstance(error, DBAPIError) else "no free connection to the store")
+    return unavailable(error) if is_weather(error) else error

@@ -1,15 +1,17 @@
 """Ownership: who works on which rows.
 
 A process owns rows, not moments: it claims them and owns them while its heartbeat lives. Freeing a row raises its
-version, so that a process that was only asleep finds out and drops its answer.
+version, so that a process that was only asleep finds out and drops its answer. Who frees rows locks the process's own
+row, and who claims holds on to it, so that nothing is claimed in the name of a process that was given up.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from sqlalchemy import Select, delete, func, or_, select, update
+from sqlalchemy import Select, delete, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bridge.adapters.store import dialect
 from bridge.adapters.store.rows import delivery_of, run_of
 from bridge.adapters.store.tables import deliveries, events, processes, runs
 from bridge.core.model import Channel, Delivery, DeliveryState, Run, State
@@ -26,6 +28,8 @@ class OfCrew:
     room: int
     max_running: int
     now: float
+    attempted: list[Run] = field(default_factory=list)
+    """What the last transaction took; whether it was committed is another question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class InStates:
     states: frozenset[State]
     room: int
     now: float | None
+    attempted: list[Run] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +51,45 @@ class DueDeliveries:
     channels: tuple[Channel, ...]
     room: int
     now: float
+    attempted: list[Delivery] = field(default_factory=list)
 
 
 async def claim_runs(connection: AsyncConnection, wishes: Sequence[OfCrew | InStates]) -> list[list[Run]]:
-    """Take the rows that each wish asks for."""
+    """Take the rows that each wish asks for; none for a process that was given up."""
+    if not await _lives(connection, wishes[0].process):
+        return [[] for _ in wishes]
     return [await _claim_runs(connection, wish) for wish in wishes]
 
 
 async def claim_deliveries(connection: AsyncConnection, wishes: Sequence[DueDeliveries]) -> list[list[Delivery]]:
-    """Take the deliveries that each wish asks for."""
+    """Take the deliveries that each wish asks for; none for a process that was given up."""
+    if not await _lives(connection, wishes[0].process):
+        return [[] for _ in wishes]
     return [await _claim_deliveries(connection, wish) for wish in wishes]
 
 
-async def bury(connection: AsyncConnection, silent_since: float) -> int:
-    """Release everything that belongs to processes without a sign of life since then, and forget them."""
-    silent = select(processes.c.name).where(processes.c.beat_at < silent_since)
-    names = (await connection.execute(silent)).scalars().all()
+async def give_back(connection: AsyncConnection, wishes: Sequence[OfCrew | InStates | DueDeliveries]) -> list[None]:
+    """Free what claims took whose commit was not confirmed: if it happened, nobody here knows of these rows."""
+    for wish in wishes:
+        taken = {item.run_id: item.version for item in wish.attempted if isinstance(item, Run)}
+        await release_runs(connection, wish.process, taken)
+        ids = [item.delivery_id for item in wish.attempted if isinstance(item, Delivery)]
+        mine = deliveries.c.delivery_id.in_(ids) & (deliveries.c.owner == wish.process)
+        await connection.execute(update(deliveries).where(mine).values(owner=None))
+    return [None] * len(wishes)
+
+
+async def release_runs(connection: AsyncConnection, process: str, taken: Mapping[str, int]) -> int:
+    """Free runs, given with the version at which this process took them; how many were still as they were then."""
+    as_taken = tuple_(runs.c.run_id, runs.c.version).in_(list(taken.items()))
+    freed = update(runs).where(as_taken, runs.c.owner == process).values(owner=None, version=runs.c.version + 1)
+    return (await connection.execute(freed)).rowcount if taken else 0
+
+
+async def bury(connection: AsyncConnection, now: float, silent_for: float) -> int:
+    """Release everything that belongs to processes without a sign of life for so long, and forget them."""
+    silent = select(processes.c.name).where(processes.c.beat_at < dialect.clock(connection, now) - silent_for)
+    names = (await connection.execute(silent.with_for_update(skip_locked=True))).scalars().all()
     if names:
         await release(connection, names)
     return len(names)
@@ -75,7 +103,13 @@ async def release(connection: AsyncConnection, names: Sequence[str]) -> None:
     await connection.execute(delete(processes).where(processes.c.name.in_(names)))
 
 
+async def _lives(connection: AsyncConnection, process: str) -> bool:
+    me = select(processes.c.name).where(processes.c.name == process)
+    return (await connection.execute(me.with_for_update(read=True, key_share=True))).first() is not None
+
+
 async def _claim_runs(connection: AsyncConnection, wish: OfCrew | InStates) -> list[Run]:
+    wish.attempted.clear()
     query = await _due_runs(connection, wish)
     if query is None:
         return []
@@ -84,7 +118,8 @@ async def _claim_runs(connection: AsyncConnection, wish: OfCrew | InStates) -> l
         return []
     taken = update(runs).where(runs.c.run_id.in_(ids)).values(owner=wish.process, version=runs.c.version + 1)
     rows = {row.run_id: row for row in await connection.execute(taken.returning(runs))}
-    return [run_of(rows[run_id]) for run_id in ids]
+    wish.attempted.extend(run_of(rows[run_id]) for run_id in ids)
+    return list(wish.attempted)
 
 
 async def _due_runs(connection: AsyncConnection, wish: OfCrew | InStates) -> Select[str] | None:
@@ -92,6 +127,7 @@ async def _due_runs(connection: AsyncConnection, wish: OfCrew | InStates) -> Sel
         query = select(runs.c.run_id).where(runs.c.state.in_(sorted(wish.states)), runs.c.owner.is_(None))
         due = query if wish.now is None else query.where(runs.c.due_at <= wish.now)
         return due.order_by(runs.c.due_at, runs.c.run_id).limit(wish.room)
+    await dialect.serialize(connection, "places", wish.crew)  # counting and taking are one act among all processes
     free = wish.max_running - (await connection.execute(_places_held(wish))).scalar_one()
     if free <= 0:
         return None
@@ -113,6 +149,7 @@ def _places_held(wish: OfCrew) -> Select[int]:
 
 
 async def _claim_deliveries(connection: AsyncConnection, wish: DueDeliveries) -> list[Delivery]:
+    wish.attempted.clear()
     due = (
         select(deliveries.c.delivery_id)
         .where(
@@ -129,4 +166,6 @@ async def _claim_deliveries(connection: AsyncConnection, wish: DueDeliveries) ->
         return []
     await connection.execute(update(deliveries).where(deliveries.c.delivery_id.in_(ids)).values(owner=wish.process))
     full = select(deliveries, events).join(events).where(deliveries.c.delivery_id.in_(ids))
-    return [delivery_of(row) for row in await connection.execute(full.order_by(deliveries.c.due_at))]
+    rows = await connection.execute(full.order_by(deliveries.c.due_at))
+    wish.attempted.extend(delivery_of(row) for row in rows)
+    return list(wish.attempted)

@@ -58,11 +58,13 @@ _UPDATE_DELIVERY = (
 async def _refusals(connection: AsyncConnection, decisions: Sequence[Decision]) -> list[Refusal | None]:
     """For each decision why it must not be written; of two about one run, or with one execution, the first goes.
 
-    Asked under a row lock before writing, because one statement for many rows tells only how many it found.
+    Asked under a row lock before writing, because one statement for many rows tells only how many it found. Locked in
+    order, or two processes could wait for each other.
     """
     ids = {decision.run.run_id for decision in decisions}
     query = select(runs.c.run_id, runs.c.version, runs.c.kickoff_id).where(runs.c.run_id.in_(ids))
-    rows = {row.run_id: row for row in await connection.execute(query.with_for_update())}
+    locked = query.order_by(runs.c.run_id).with_for_update()
+    rows = {row.run_id: row for row in await connection.execute(locked)}
     newcomers = [decision.run for decision in decisions if _brings_execution(decision.run, rows)]
     taken = await _executions(connection, newcomers)
     refused: list[Refusal | None] = []

@@ -5,20 +5,21 @@ nothing and its caller gets `Stale`.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
 from sqlalchemy import Select, delete, exists, func, select, update
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from bridge.adapters.store import accepting, claims, settling
+from bridge.adapters.store import accepting, claims, dialect, settling
 from bridge.adapters.store.batches import Batches, Transaction, WriteAll
 from bridge.adapters.store.rows import delivery_of, run_of
 from bridge.adapters.store.tables import deliveries, events, processes, runs
-from bridge.core.errors import ProcessBuried, StoreUnavailable
+from bridge.adapters.store.weather import is_weather, unavailable
+from bridge.core.errors import ProcessBuried, Stale, StoreUnavailable
 from bridge.core.model import Channel, Decision, Delivery, DeliveryState, Run, State
 from bridge.ports import Accepted, RunFilter
 
@@ -30,11 +31,16 @@ log = structlog.get_logger()
 class SqlStore:
     """Runs, events and deliveries in one SQL database.
 
-    `process` is this process's name in it, `key` the store's own secret.
+    `process` is this process's name in it, `key` the store's own secret; `on_stale` hears of every write that came too
+    late.
     """
 
-    def __init__(self, reader: AsyncEngine, transaction: Transaction, process: str, key: bytes) -> None:
+    def __init__(
+        self, reader: AsyncEngine, transaction: Transaction, process: str, key: bytes, on_stale: Callable[[], None]
+    ) -> None:
         self.key = key
+        self._on_stale = on_stale
+        self._unconfirmed: list[claims.OfCrew | claims.InStates | claims.DueDeliveries] = []
         self._reader = reader
         self._batches = Batches(transaction)
         self._process = process
@@ -58,8 +64,20 @@ class SqlStore:
 
     async def settle(self, decision: Decision) -> Run:
         """Write a decision, trying for as long as it takes; raises `Stale`, `ExecutionTaken`."""
-        settled: Run = await self._insist(settling.settle_all, decision)
-        return settled
+        tried_before = False
+        while True:
+            try:
+                settled: Run = await self._batches.write(settling.settle_all, decision)
+            except StoreUnavailable as error:
+                await self._wait(error)
+                tried_before = True
+            except Stale:
+                if tried_before and (written := await self._written_before(decision)) is not None:
+                    return written
+                self._on_stale()
+                raise
+            else:
+                return settled
 
     async def load(self, run_id: str) -> Run | None:
         """One run."""
@@ -73,7 +91,7 @@ class SqlStore:
     async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
         """Take due deliveries of these channels, the longest due first."""
         wanted = claims.DueDeliveries(self._process, tuple(channels), room, now)
-        claimed: list[Delivery] = await self._batches.write(claims.claim_deliveries, wanted)
+        claimed: list[Delivery] = await self._claim_by(claims.claim_deliveries, wanted)
         return claimed
 
     async def settle_delivery(self, delivery: Delivery) -> None:
@@ -86,21 +104,31 @@ class SqlStore:
         rows = await self._read(query.order_by(events.c.created_at, deliveries.c.delivery_id))
         return [delivery_of(row) for row in rows]
 
+    async def join(self, now: float) -> None:
+        """Become one of the processes that may own rows."""
+
+        async def write(connection: AsyncConnection, _: Sequence[Any]) -> Sequence[Any]:
+            me = processes.insert().values(name=self._process, beat_at=dialect.clock(connection, now))
+            await connection.execute(me)
+            return [None]
+
+        await self._batches.write(write, None)
+
     async def beat(self, now: float) -> None:
         """Say that this process lives; raises `ProcessBuried` if the others have given it up."""
 
         async def write(connection: AsyncConnection, _: Sequence[Any]) -> Sequence[Any]:
-            alive = update(processes).where(processes.c.name == self._process).values(beat_at=now)
-            result = await connection.execute(alive)
+            alive = update(processes).where(processes.c.name == self._process)
+            result = await connection.execute(alive.values(beat_at=dialect.clock(connection, now)))
             return [None if result.rowcount else ProcessBuried("this process was silent for too long")]
 
         await self._batches.write(write, None)
 
-    async def bury(self, silent_since: float) -> int:
-        """Free what belongs to processes without a sign of life since then."""
+    async def bury(self, now: float, silent_for: float) -> int:
+        """Free what belongs to processes without a sign of life for so long."""
 
         async def write(connection: AsyncConnection, _: Sequence[Any]) -> Sequence[Any]:
-            return [await claims.bury(connection, silent_since)]
+            return [await claims.bury(connection, now, silent_for)]
 
         buried: int = await self._batches.write(write, None)
         return buried
@@ -140,8 +168,30 @@ class SqlStore:
             log.warning("claims_not_given_back", reason=str(error))
 
     async def _claim(self, wanted: claims.OfCrew | claims.InStates) -> list[Run]:
-        claimed: list[Run] = await self._batches.write(claims.claim_runs, wanted)
+        claimed: list[Run] = await self._claim_by(claims.claim_runs, wanted)
         return claimed
+
+    async def _claim_by(self, write_all: WriteAll, wanted: Any) -> Any:
+        """Claim; what an unconfirmed commit may have claimed is given back first."""
+        while self._unconfirmed:
+            await self._batches.write(claims.give_back, self._unconfirmed[-1])
+            self._unconfirmed.pop()
+        try:
+            return await self._batches.write(write_all, wanted)
+        except StoreUnavailable:
+            if wanted.attempted:
+                self._unconfirmed.append(wanted)
+            raise
+
+    async def _written_before(self, decision: Decision) -> Run | None:
+        """The run, if it is what an earlier try has made of it, whose commit was not confirmed."""
+        while True:
+            try:
+                stored = await self.load(decision.run.run_id)
+            except StoreUnavailable as error:
+                await self._wait(error)
+            else:
+                return stored if stored == replace(decision.run, version=decision.run.version + 1) else None
 
     async def _insist(self, write_all: WriteAll, item: Any) -> Any:
         """Write what has already happened in the world: there is nobody to give the failure back to."""
@@ -149,18 +199,21 @@ class SqlStore:
             try:
                 return await self._batches.write(write_all, item)
             except StoreUnavailable as error:
-                log.warning("store_unavailable", reason=str(error), retry_in_s=RETRY_EVERY)
-                await asyncio.sleep(RETRY_EVERY)
+                await self._wait(error)
+
+    async def _wait(self, error: StoreUnavailable) -> None:
+        log.warning("store_unavailable", reason=str(error), retry_in_s=RETRY_EVERY)
+        await asyncio.sleep(RETRY_EVERY)
 
     async def _read(self, query: Select[Any]) -> Sequence[Any]:
         try:
             async with self._reader.connect() as connection:
                 rows: Sequence[Any] = (await connection.execute(query)).all()
                 return rows
-        except DBAPIError as error:
-            raise StoreUnavailable(str(error.orig)) from error
-        except PoolTimeout:
-            raise StoreUnavailable("no free connection to the store") from None
+        except SQLAlchemyError as error:
+            if is_weather(error):
+                raise unavailable(error) from None
+            raise
 
 
 def _listing(which: RunFilter) -> Select[Any]:

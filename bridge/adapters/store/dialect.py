@@ -1,0 +1,39 @@
+"""The few places where a statement must be said in another way to SQLite than to PostgreSQL."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Float, Insert, Table, cast, func, literal, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+def insert_new(connection: AsyncConnection, table: Table) -> Insert:
+    """INSERT … ON CONFLICT DO NOTHING, which both have, each under its own name."""
+    dialect: Any = postgresql if _is_postgresql(connection) else sqlite
+    statement: Insert = dialect.insert(table).on_conflict_do_nothing()
+    return statement
+
+
+def clock(connection: AsyncConnection, now: float) -> ColumnElement[float]:
+    """The time that signs of life are measured by: with many processes the database's own, else this process's `now`.
+
+    Not the time at which the transaction began, which may have waited for locks since.
+    """
+    if _is_postgresql(connection):
+        return cast(func.extract("epoch", func.clock_timestamp()), Float)
+    return literal(now)
+
+
+async def serialize(connection: AsyncConnection, *names: str) -> None:
+    """Until this transaction ends, nobody else gets past this point with the same names.
+
+    SQLite has one writer anyway. The lock belongs to the transaction, which is all that a pooler in transaction mode
+    permits; two names that share a hash only wait for each other.
+    """
+    if _is_postgresql(connection):
+        key = func.hashtextextended(":".join(names), 0)
+        await connection.execute(select(func.pg_advisory_xact_lock(key)))
+
+
+def _is_postgresql(connection: AsyncConnection) -> bool:
+    return connection.dialect.name == "postgresql"

@@ -1,0 +1,47 @@
+"""Runs that have come so far in their lives, in whatever store."""
+
+from dataclasses import replace
+from typing import Any
+
+from bridge.adapters.store import SqlStore
+from bridge.core import lifecycle
+from bridge.core.answers import Failed, InDoubt, Refused, Started
+from bridge.core.model import CrewPolicy, Decision, Run
+from tests.fakes import NOW, a_run
+
+POLICY = CrewPolicy(results_exchange=True)
+CALLBACK = replace(POLICY, callback_url="https://shop.example/done")
+
+
+async def accepted(store: SqlStore, number: int = 1, **more: Any) -> Run:
+    return (await store.accept(a_run(number, **more))).run
+
+
+async def claimed(store: SqlStore, number: int = 1, **more: Any) -> Run:
+    await accepted(store, number, **more)
+    [run] = await store.claim_accepted("research", 1, 1_000_000, NOW)
+    return run
+
+
+async def started(store: SqlStore, number: int = 1, **more: Any) -> Run:
+    run = await store.settle(lifecycle.begin(await claimed(store, number, **more), NOW))
+    return await store.settle(lifecycle.on_kickoff(run, Started(f"k-{number}"), POLICY, NOW))
+
+
+async def refused(store: SqlStore, number: int = 1, policy: CrewPolicy = POLICY, at: float = NOW) -> Run:
+    run = await store.settle(lifecycle.begin(await claimed(store, number), NOW))
+    return await store.settle(lifecycle.on_kickoff(run, Refused("no"), policy, at))
+
+
+async def in_doubt(store: SqlStore, number: int = 1) -> Run:
+    run = await store.settle(lifecycle.begin(await claimed(store, number), NOW))
+    return await store.settle(lifecycle.on_kickoff(run, InDoubt("502"), POLICY, NOW))
+
+
+def ids(runs: list[Run]) -> list[str]:
+    return [run.run_id for run in runs]
+
+
+def end_of(run: Run) -> Decision:
+    watch = replace(lifecycle.watch_of(run, POLICY, NOW), polls=1)
+    return lifecycle.on_status(run, watch, Failed("boom"), POLICY, NOW)

@@ -1,0 +1,186 @@
+"""What holds for PostgreSQL only: limits, poolers, TLS, connections that are cut, several processes at once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from bridge.adapters.store import SqlStore, open_store, probe_store
+from bridge.adapters.store import store as store_module
+from bridge.adapters.store.postgresql import LIMITS, Postgresql
+from bridge.core import lifecycle
+from bridge.core.errors import StoreUnavailable
+from bridge.core.model import State
+from tests.conformance.conftest import PostgresqlAdapter
+from tests.conformance.histories import accepted, claimed
+from tests.fakes import NOW, a_run, run_id
+
+
+@pytest.fixture
+async def store(postgresql: PostgresqlAdapter) -> AsyncIterator[SqlStore]:
+    async with postgresql.open() as store:
+        yield store
+
+
+@pytest.mark.parametrize("pooler", [False, True])
+async def test_every_transaction_has_its_limits(postgresql: PostgresqlAdapter, pooler: bool):
+    async with (
+        postgresql.open(pooler=pooler) as store,
+        store._reader.begin() as reader,
+        store._batches._transaction() as writer,
+    ):
+        for connection in (reader, writer):
+            found = {name: (await connection.execute(text(f"SHOW {name}"))).scalar_one() for name in LIMITS}
+            assert found == LIMITS
+
+
+async def test_behind_a_pooler_nothing_is_prepared_and_nothing_outlives_its_transaction(postgresql: PostgresqlAdapter):
+    """The next transaction may come by another connection, which knows nothing of the last one."""
+    async with postgresql.open(pooler=True) as store:
+        for _ in range(12):  # the driver prepares what comes often
+            await store.counts()
+        async with store._reader.connect() as connection:
+            prepared = await connection.execute(text("SELECT count(*) FROM pg_prepared_statements"))
+            assert prepared.scalar_one() == 0
+            await connection.rollback()
+            driver = await connection.get_raw_connection()
+            cursor = await driver.driver_connection.execute("SHOW statement_timeout")  # type: ignore[union-attr]
+            assert (await cursor.fetchone())[0] == "0"
+
+
+@pytest.mark.parametrize(
+    ("url", "asked_for"),
+    [
+        ("postgresql://u:p@db.example.com/x", {"sslmode": "verify-full", "sslrootcert": "system"}),
+        ("postgres://u:p@10.0.0.5/x?sslrootcert=/ca.pem", {"sslmode": "verify-full", "sslrootcert": "/ca.pem"}),
+        ("postgresql://u:p@db.example.com/x?sslmode=disable", {"sslmode": "disable"}),
+        ("postgresql://u:p@127.0.0.1/x", {}),
+        ("postgresql://u:p@[::1]/x", {}),
+        ("postgresql://u:p@localhost/x", {}),
+        ("postgresql:///x?host=/run/postgresql", {"host": "/run/postgresql"}),
+    ],
+)
+def test_beyond_this_machine_the_server_must_prove_who_it_is(url: str, asked_for: dict[str, str]):
+    assert dict(Postgresql(url)._url.query) == asked_for
+
+
+async def test_a_server_without_tls_is_refused_if_tls_is_asked_for(postgresql: PostgresqlAdapter):
+    with pytest.raises(StoreUnavailable, match="SSL"):
+        async with open_store(f"{postgresql.url}?sslmode=verify-full&sslrootcert=system", "me", NOW):
+            pass
+
+
+async def test_a_server_that_is_not_there_is_told_in_one_line_without_the_password():
+    with pytest.raises(StoreUnavailable) as caught:
+        async with open_store("postgresql://bridge:hunter2@127.0.0.1:1/x", "me", NOW):
+            pass
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_connections_that_are_cut_under_load_lose_nothing(postgresql: PostgresqlAdapter, store: SqlStore):
+    async def insist(number: int) -> None:
+        while True:
+            try:
+                await store.accept(a_run(number, idempotency_key=f"k-{number}"))
+            except StoreUnavailable:
+                await asyncio.sleep(0.01)
+            else:
+                return
+
+    writing = [asyncio.create_task(insist(number)) for number in range(1, 301)]
+    for _ in range(5):
+        await asyncio.wait(writing, timeout=0.02, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.to_thread(postgresql.server.end_connections, postgresql.database)
+    await asyncio.gather(*writing)
+    assert (await _patiently(store))["runs"] == {"accepted": 300}
+
+
+async def _patiently(store: SqlStore) -> dict[str, dict[str, int]]:
+    while True:
+        try:
+            return await store.counts()
+        except StoreUnavailable:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_statement_that_waits_for_a_lock_too_long_is_weather(
+    postgresql: PostgresqlAdapter, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(LIMITS, "lock_timeout", "50ms")
+    async with postgresql.open() as store:
+        run = await accepted(store)
+        async with store._reader.begin() as somebody:
+            await somebody.execute(text("LOCK TABLE runs"))
+            with pytest.raises(StoreUnavailable, match="lock timeout"):
+                await store.accept(a_run(2))
+        assert (await store.load(run.run_id)) == run
+
+
+async def test_transactions_that_wait_for_each_other_are_repeated(postgresql: PostgresqlAdapter, store: SqlStore):
+    """PostgreSQL ends one of the two; nobody is told of it."""
+    other = await postgresql.twin(store, "other")
+    await accepted(store, 1)
+    await accepted(store, 2)
+    met, tries = asyncio.Barrier(2), 0
+
+    async def both(connection: Any, order: Any) -> list[None]:
+        nonlocal tries
+        tries += 1
+        first, second = order[0]
+        update = "UPDATE runs SET polls = polls + 1 WHERE run_id = :run_id"
+        await connection.execute(text("SET LOCAL deadlock_timeout = '10ms'"))
+        await connection.execute(text(update), {"run_id": run_id(first)})
+        if tries <= 2:
+            await met.wait()
+        await connection.execute(text(update), {"run_id": run_id(second)})
+        return [None]
+
+    await asyncio.gather(store._batches.write(both, (1, 2)), other._batches.write(both, (2, 1)))
+    assert tries > 2
+    assert postgresql.execute("SELECT polls FROM runs") == [(2,), (2,)]
+
+
+async def test_two_processes_may_open_an_empty_database_at_the_same_moment(postgresql: PostgresqlAdapter):
+    postgresql.empty()
+
+    async def key(name: str) -> bytes:
+        async with postgresql.open(name) as store:
+            return store.key
+
+    first, second = await asyncio.gather(key("one"), key("two"))
+    assert first == second
+
+
+async def test_a_probe_tells_what_is_missing(postgresql: PostgresqlAdapter):
+    assert (await probe_store(postgresql.url)).ok
+    postgresql.empty()
+    assert "migrate" in (await probe_store(postgresql.url)).detail
+
+
+async def test_a_role_that_may_only_change_rows_is_enough_once_the_schema_is_there(postgresql: PostgresqlAdapter):
+    """As the manual's grants have it."""
+    name = f"app_{postgresql.database}"
+    for statement in (
+        f"CREATE ROLE {name} LOGIN",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}",
+    ):
+        postgresql.execute(statement)
+    async with open_store(postgresql.server.url(postgresql.database, name), "me", NOW, migrate=False) as store:
+        await store.settle(lifecycle.begin(await claimed(store), NOW))
+        assert await store.claim({State.STARTING}, 9) == []
+    postgresql.execute(f"DROP OWNED BY {name}")
+    postgresql.execute(f"DROP ROLE {name}")
+
+
+async def test_while_the_database_restarts_what_has_happened_waits(
+    postgresql: PostgresqlAdapter, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(store_module, "RETRY_EVERY", 0.02)
+    run = await claimed(store)
+    await asyncio.to_thread(postgresql.server.stop)
+    writing = asyncio.create_task(store.settle(lifecycle.begin(run, NOW)))
+    await asyncio.to_thread(postgresql.server.start)
+    assert (await writing).state is State.STARTING

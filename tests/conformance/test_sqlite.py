@@ -1,0 +1,126 @@
+"""What holds for a SQLite file only: one process at a time, kills, power cuts, damage, durability."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bridge.adapters.store import SqlStore, migrate_store
+from bridge.core import lifecycle
+from bridge.core.errors import StoreDamaged, StoreInUse, StoreUnavailable
+from bridge.core.model import State
+from bridge.ports import RunFilter
+from tests.conformance.conftest import SqliteAdapter
+from tests.conformance.histories import accepted, claimed, ids, started
+from tests.fakes import NOW, run_id
+
+
+@pytest.fixture
+async def store(sqlite: SqliteAdapter) -> AsyncIterator[SqlStore]:
+    async with sqlite.open() as store:
+        yield store
+
+
+@pytest.mark.parametrize("seconds", [60.0, 0.0, -60.0])
+async def test_what_was_answered_survives_a_kill_and_is_free_at_once(
+    sqlite: SqliteAdapter, store: SqlStore, tmp_path: Path, seconds: float
+):
+    """Also when the clock was set back meanwhile: a SQLite store has one owner, so the dead one's rows are free."""
+    run = await started(store, 1)
+    await accepted(store, 2)
+    await store.settle(lifecycle.begin(await claimed(store, 3, priority=1), NOW))
+    async with sqlite.as_after_a_kill(tmp_path / "copy").open("next", NOW + seconds) as after:
+        assert ids(await after.claim({State.RUNNING}, 9)) == [run.run_id]
+        assert ids(await after.claim({State.STARTING}, 9)) == [run_id(3)]
+        assert ids(await after.claim_accepted("research", 9, 9, NOW)) == [run_id(2)]
+
+
+async def test_a_process_may_come_back_under_its_old_name_after_a_kill(
+    sqlite: SqliteAdapter, store: SqlStore, tmp_path: Path
+):
+    """In a container the host name and the process id are often the same again."""
+    run = await started(store)
+    async with sqlite.as_after_a_kill(tmp_path / "copy").open("me", NOW + 60) as after:
+        assert ids(await after.claim({State.RUNNING}, 9)) == [run.run_id]
+
+
+async def test_a_kill_at_any_moment_keeps_all_that_was_answered(sqlite: SqliteAdapter, store: SqlStore, tmp_path: Path):
+    dice, answered = random.Random(7), set[int]()
+
+    async def accept(number: int) -> None:
+        await accepted(store, number)
+        answered.add(number)
+
+    tasks = [asyncio.create_task(accept(number)) for number in range(1, 61)]
+    for copy in range(3):
+        for _ in range(dice.randrange(2, 12)):
+            await asyncio.wait(tasks, timeout=0.0005, return_when=asyncio.FIRST_COMPLETED)
+        known = set(answered)
+        async with sqlite.as_after_a_kill(tmp_path / f"copy-{copy}").open("next", NOW + 1) as after:
+            found = {run.run_id for run in await after.find_runs(RunFilter(limit=99))}
+        assert {run_id(number) for number in known} <= found
+    await asyncio.gather(*tasks)
+
+
+async def test_a_second_process_is_refused(sqlite: SqliteAdapter, store: SqlStore):
+    with pytest.raises(StoreInUse):
+        async with sqlite.open("second"):
+            pass
+    with pytest.raises(StoreInUse):
+        await migrate_store(sqlite.url)
+    assert await store.load(run_id(1)) is None
+
+
+async def test_a_file_that_is_no_database_is_damaged(sqlite: SqliteAdapter):
+    sqlite.path.write_bytes(b"certainly no database" * 1000)
+    with pytest.raises(StoreDamaged):
+        async with sqlite.open():
+            pass
+
+
+async def test_a_database_with_holes_is_damaged(sqlite: SqliteAdapter):
+    async with sqlite.open() as store:
+        await asyncio.gather(*(accepted(store, number, inputs={"x": "y" * 3000}) for number in range(1, 40)))
+    content = bytearray(sqlite.path.read_bytes())
+    content[4096:] = b"\xa5" * (len(content) - 4096)
+    sqlite.path.write_bytes(content)
+    with pytest.raises(StoreDamaged):
+        async with sqlite.open("next"):
+            pass
+
+
+async def test_a_missing_folder_is_not_made(sqlite: SqliteAdapter):
+    sqlite.url = f"sqlite:///{sqlite.path.parent}/missing/bridge.db"
+    with pytest.raises(StoreUnavailable):
+        async with sqlite.open():
+            pass
+
+
+async def test_every_connection_of_the_pool_is_durable(sqlite: SqliteAdapter, store: SqlStore):
+    connections = [await store._reader.connect() for _ in range(4)]
+    try:
+        for connection in connections:
+            found = [
+                (await connection.exec_driver_sql(f"PRAGMA {pragma}")).scalar_one()
+                for pragma in ("synchronous", "journal_mode", "foreign_keys")
+            ]
+            assert found == [2, "wal", 1]
+        async with store._batches._transaction() as writer:
+            assert (await writer.exec_driver_sql("PRAGMA synchronous")).scalar_one() == 2
+    finally:
+        for connection in connections:
+            await connection.close()
+
+
+async def test_a_bug_while_it_is_open_does_not_lock_it_for_ever(sqlite: SqliteAdapter):
+    async def go_wrong() -> None:
+        async with sqlite.open("one") as store:
+            await started(store)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await go_wrong()
+    async with sqlite.open("two", NOW + 1) as store:
+        assert len(await store.claim({State.RUNNING}, 9)) == 1

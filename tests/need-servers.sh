@@ -1,0 +1,24 @@
+#!/bin/sh
+# Makes sure that RabbitMQ and PostgreSQL are installed; the tests start private servers of their own from the programs.
+set -eu
+PATH="$PATH:/usr/sbin:/usr/local/sbin:/usr/lib/rabbitmq/bin:/opt/homebrew/bin"
+for folder in /usr/lib/postgresql/*/bin; do PATH="$PATH:$folder"; done
+
+missing=""
+command -v rabbitmq-server >/dev/null || missing="rabbitmq-server"
+command -v initdb >/dev/null || missing="$missing postgresql"
+if [ -z "$missing" ]; then exit 0; fi
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "installing $missing with apt-get"
+    apt-get update -qq
+    mkdir -p /etc/postgresql-common
+    if [ ! -e /etc/postgresql-common/createcluster.conf ]; then # else the package makes and starts a cluster at once
+        echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+    fi
+    # shellcheck disable=SC2086 # a list of packages
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    exit 0
+fi
+echo "the tests need $missing: install (Debian: apt-get install $missing, macOS: brew install rabbitmq postgresql)" >&2
+exit 69
