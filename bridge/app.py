@@ -20,7 +20,7 @@ import structlog
 import uuid_utils
 from prometheus_client import CollectorRegistry
 
-from bridge import __version__
+from bridge import __version__, documents
 from bridge.adapters.amqp_connection import LinkOptions
 from bridge.adapters.amqp_consumer import AmqpConsumer
 from bridge.adapters.amqp_message import MessageRules
@@ -212,7 +212,8 @@ def _assemble(
         doors, links = [consumer], [publisher]
         checks |= {"broker_in": consumer.health, "broker_out": publisher.health}
     clients = _clients(settings)
-    ops = OpsApi(checks, lambda: bridge.draining, store, registry)
+    described = {"openapi": documents.openapi(), "asyncapi": documents.asyncapi()}
+    ops = OpsApi(checks, lambda: bridge.draining, store, registry, described)
     steer = SteerRun(crews, store, time.time, wakes.kickoff, wakes.deliver, wakes.recovery)
     hint = TakeHint(store.key, crews, store, time.time, wakes.poll, wakes.recovery)
     crews_api = CrewsApi(partial(_crew_infos, settings, crews), inputs, clients)

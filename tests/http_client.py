@@ -32,6 +32,7 @@ CLIENTS = (
     Client("operator", digest(TOKENS["operator"]), frozenset({Role.OPERATE})),
     Client("narrow", digest(TOKENS["narrow"]), frozenset({Role.SUBMIT, Role.READ}), frozenset({"research"})),
 )
+DOCUMENTS = {"openapi": {"openapi": "3.1.0"}, "asyncapi": {"asyncapi": "3.0.0"}}
 LISTEN = Listen(port=0, drain_seconds=5.0)
 BODY = {"crew": "research", "inputs": {"topic": "otters"}}
 
@@ -208,7 +209,7 @@ async def serving(
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         bridge = Bridge(store, accept, (), http, checks)
-        ops = OpsApi(checks, lambda: bridge.draining, store, CollectorRegistry(), check_seconds)  # type: ignore[arg-type]
+        ops = OpsApi(checks, lambda: bridge.draining, store, CollectorRegistry(), DOCUMENTS, check_seconds)  # type: ignore[arg-type]
         others = bridge.others
         routes = [
             *api.routes(),

@@ -1,8 +1,9 @@
-"""For operators' machines: alive, ready, metrics; no token needed, so no host, no secret, no payload is told."""
+"""For operators' machines: alive, ready, metrics, documents; no token needed, so no host, secret or payload is told."""
 
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 import structlog
 from aiohttp import hdrs, web
@@ -19,7 +20,11 @@ log = structlog.get_logger()
 
 
 class OpsApi:
-    """Health and metrics. `draining` says that the process takes nothing new, `check_seconds` what a check may take."""
+    """Health, metrics, documents.
+
+    `draining` says that the process takes nothing new, `check_seconds` what a check may take; `documents` are
+    `openapi` and `asyncapi`.
+    """
 
     def __init__(
         self,
@@ -27,9 +32,11 @@ class OpsApi:
         draining: Callable[[], bool],
         store: Store,
         registry: CollectorRegistry,
+        documents: Mapping[str, Any],
         check_seconds: float = CHECK_SECONDS,
     ) -> None:
         self._checks = checks
+        self._documents = documents
         self._draining = draining
         self._registry = registry
         self._counts = _Counts(store, registry, check_seconds)
@@ -43,6 +50,8 @@ class OpsApi:
             web.get("/healthz", self._alive),
             web.get("/readyz", self._ready),
             web.get("/metrics", self._metrics),
+            web.get("/openapi.json", self._openapi),
+            web.get("/asyncapi.json", self._asyncapi),
         ]
 
     async def _alive(self, _http: web.Request) -> web.Response:
@@ -68,6 +77,12 @@ class OpsApi:
         except Exception:  # a broken check must not hide what the others say
             log.warning("health_check_failed", part=name, exc_info=True)
             return Health(ok=False, detail="the check failed")
+
+    async def _openapi(self, _http: web.Request) -> web.Response:
+        return respond(self._documents["openapi"])
+
+    async def _asyncapi(self, _http: web.Request) -> web.Response:
+        return respond(self._documents["asyncapi"])
 
     async def _metrics(self, _http: web.Request) -> web.Response:
         await self._counts.refresh()

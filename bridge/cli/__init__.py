@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from bridge import __version__, logs
-from bridge.cli import client, daemon, demo, sandbox
+from bridge.cli import client, daemon, demo, document, sandbox
 from bridge.cli.outcome import CommandFailed, Exit
 
 app = typer.Typer(
@@ -34,6 +34,8 @@ runs.command("show")(client.show_run)
 runs.command("cancel")(client.cancel_run)
 runs.command("resolve")(client.resolve_run)
 app.command()(daemon.migrate)
+app.command("openapi")(document.print_openapi)
+app.command("asyncapi")(document.print_asyncapi)
 
 log = structlog.get_logger()
 

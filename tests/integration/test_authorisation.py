@@ -12,10 +12,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 
 from bridge.app import assembled
 from bridge.sandbox import SandboxSettings, running
-from bridge.settings import Settings
+from bridge.settings import load
 
 TOKENS = {name: f"{name}-token-{'x' * 32}" for name in ("submit", "someone", "read", "operate", "narrow")}
 CLIENTS = [
@@ -42,6 +43,8 @@ MATRIX: dict[tuple[str, str], list[int]] = {
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
     ("GET", "/metrics"): OPEN,
+    ("GET", "/openapi.json"): OPEN,
+    ("GET", "/asyncapi.json"): OPEN,
 }
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/runs": {"crew": "research", "inputs": {"topic": "peat"}},
@@ -71,14 +74,13 @@ class Served:
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
     async with running(SandboxSettings(inputs=("topic",))) as crew_url, aiohttp.ClientSession() as http:
         crew = {"url": crew_url, "token": "sandbox-token"}
-        settings = Settings.model_validate(
-            {
-                "http": {"port": 0, "clients": CLIENTS},
-                "store": {"url": f"sqlite:///{tmp_path}/bridge.db"},
-                "crews": {"research": crew, "triage": crew},
-            }
-        )
-        async with assembled(settings, migrate=True) as bridge:
+        document = {
+            "http": {"port": 0, "clients": CLIENTS},
+            "store": {"url": f"sqlite:///{tmp_path}/bridge.db"},
+            "crews": {"research": crew, "triage": crew},
+        }
+        (tmp_path / "bridge.yaml").write_text(yaml.safe_dump(document))
+        async with assembled(load(tmp_path / "bridge.yaml", environ={}), migrate=True) as bridge:
             supervisor = await bridge.start()
             try:
                 served = Served(f"http://127.0.0.1:{bridge.servers[0].port}", _routes(bridge.servers), http)

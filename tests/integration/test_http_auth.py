@@ -11,7 +11,7 @@ from bridge.core.rate import Rate
 from tests.http_client import BODY, CLIENTS, TOKENS, Bridge, bearer, problem, run_id, serving
 
 ROUTES = [("POST", "/v1/runs"), ("GET", "/v1/runs"), ("GET", f"/v1/runs/{run_id(1)}")]
-OPEN = ["/healthz", "/readyz", "/metrics"]
+OPEN = ["/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json"]
 ALLOWED = {
     "submitter": [202, 200, 200],
     "reader": [403, 200, 200],

@@ -1,0 +1,38 @@
+"""The documents that describe us to programs: OpenAPI for HTTP, AsyncAPI for messages; written by hand beside this."""
+
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from bridge import __version__
+
+SHARED = ("Run", "State", "RunId", "CrewName", "Time", "TimeOrNull")
+"""Schemas of the one document that the other refers to."""
+
+
+@cache
+def openapi() -> dict[str, Any]:
+    """What HTTP clients may call (OpenAPI 3.1)."""
+    return _document("openapi.yaml")
+
+
+@cache
+def asyncapi() -> dict[str, Any]:
+    """What goes over RabbitMQ and to callback URLs (AsyncAPI 3)."""
+    document = _document("asyncapi.yaml")
+    schemas = openapi()["components"]["schemas"]
+    document["components"]["schemas"] |= {name: schemas[name] for name in SHARED} | {"RoutedRequest": _routed(schemas)}
+    return document
+
+
+def _routed(schemas: dict[str, Any]) -> dict[str, Any]:
+    """A request over RabbitMQ: the routing key may name the crew instead."""
+    return {name: value for name, value in schemas["KickoffRequest"].items() if name != "required"}
+
+
+def _document(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load(resources.files(__name__).joinpath(name).read_text("utf-8"))
+    document["info"]["version"] = __version__
+    return document

@@ -1,0 +1,168 @@
+"""The OpenAPI and AsyncAPI documents are valid, and say what the code does: routes, codes, fields, states, events."""
+
+import json
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any, get_args
+
+import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from bridge.adapters import http_views
+from bridge.core import events, lifecycle, request
+from bridge.core.errors import RefusalCode
+from bridge.core.hints import Kind
+from bridge.core.model import Channel, CrewPolicy, DeliveryState, Envelope, KickoffRequest, RunError, State
+from bridge.documents import asyncapi, openapi
+from bridge.settings import Amqp
+from tests.fakes import NOW, a_delivery, a_run
+from tests.test_docs import PROTOCOL, ROOT, _calls, _event_types, _has_row
+
+BY_THE_LIBRARY = {"bad_request", "method_not_allowed", "expectation_failed", "request_header_fields_too_large"}
+NOT_PUBLISHED = {"request.rejected"}
+SCHEMAS: dict[str, Any] = openapi()["components"]["schemas"]
+VERBS = {"web.get": "get", "web.post": "post"}
+
+
+def test_the_openapi_document_is_valid() -> None:
+    assert [error.message for error in OpenAPIV31SpecValidator(openapi()).iter_errors()] == []
+
+
+def test_every_route_is_in_the_document_and_no_other() -> None:
+    served = {(VERBS[call.name], call.text) for call in _calls() if call.name in VERBS and "adapters" in call.where}
+    written = {(verb, path) for path, item in openapi()["paths"].items() for verb in item if verb in VERBS.values()}
+    assert served - written == set(), "routes that openapi.yaml does not describe"
+    assert written - served == set(), "routes that do not exist"
+
+
+def test_every_operation_has_a_name_of_its_own_and_a_summary() -> None:
+    operations = list(_operations())
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
+    assert all(operation["summary"] for operation in operations)
+
+
+def test_what_asks_for_a_token_says_what_strangers_are_answered() -> None:
+    guarded = [operation for operation in _operations() if "security" not in operation]
+    assert len(guarded) > 5
+    assert [
+        operation["operationId"] for operation in guarded if not {"401", "403", "429"} <= {*operation["responses"]}
+    ] == []
+
+
+def test_the_fields_of_a_request() -> None:
+    assert set(SCHEMAS["KickoffRequest"]["properties"]) == request.FIELDS
+
+
+def test_the_members_of_a_run_and_its_deliveries() -> None:
+    run = http_views.run_with_deliveries(a_run(), [a_delivery()])
+    assert set(run) - {"deliveries"} == set(SCHEMAS["Run"]["properties"]) == set(SCHEMAS["Run"]["required"])
+    assert set(run["deliveries"][0]) == set(SCHEMAS["Delivery"]["properties"]) == set(SCHEMAS["Delivery"]["required"])
+    assert set(http_views.accepted(a_run())) == set(SCHEMAS["Accepted"]["required"])
+
+
+def test_the_states() -> None:
+    assert SCHEMAS["State"]["enum"] == list(State)
+    assert SCHEMAS["Delivery"]["properties"]["state"]["enum"] == list(DeliveryState)
+
+
+def test_the_codes_of_problems() -> None:
+    written = set(SCHEMAS["Problem"]["properties"]["code"]["enum"])
+    assert written == set(get_args(RefusalCode)) | _problem_codes() | BY_THE_LIBRARY
+    assert [code for code in sorted(written) if not _has_row(PROTOCOL, code)] == []
+
+
+def test_the_codes_of_errors() -> None:
+    _, with_members = SCHEMAS["Run"]["properties"]["error"]["oneOf"]
+    used = {call.text for call in _calls() if call.name == RunError.__name__}
+    assert used <= set(with_members["properties"]["code"]["enum"])
+
+
+def test_the_kinds_of_webhooks() -> None:
+    parameters = {each["name"]: each for each in openapi()["paths"]["/amp/{token}/{kind}"]["parameters"]}
+    assert parameters["kind"]["schema"]["enum"] == list(Kind)
+
+
+@pytest.mark.parametrize("document", [openapi(), asyncapi()], ids=["openapi", "asyncapi"])
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    references = [value for value in _values(document, "$ref") if isinstance(value, str)]
+    assert len(references) > 20
+    for reference in references:
+        target: Any = document
+        for step in reference.removeprefix("#/").split("/"):
+            target = target[step.replace("~1", "/").replace("~0", "~")]
+
+
+@pytest.mark.parametrize("document", [openapi(), asyncapi()], ids=["openapi", "asyncapi"])
+def test_nothing_is_written_that_nobody_uses(document: dict[str, Any]) -> None:
+    used = {value for value in _values(document, "$ref") if isinstance(value, str)}
+    defined = [f"#/components/{kind}/{name}" for kind, all_ in document["components"].items() for name in all_]
+    assert [name for name in defined if name not in used and "securitySchemes" not in name] == []
+
+
+@pytest.mark.parametrize("document", [openapi(), asyncapi()], ids=["openapi", "asyncapi"])
+def test_the_documents_are_json(document: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_the_event_types() -> None:
+    channels, messages = asyncapi()["channels"], asyncapi()["components"]["messages"]
+    assert set(channels["results"]["messages"]) == _event_types() - NOT_PUBLISHED
+    assert set(channels["replies"]["messages"]) == _event_types()
+    assert all(messages[name]["name"] == name for name in messages)
+
+
+def test_the_names_on_the_broker() -> None:
+    amqp, channels = Amqp(), asyncapi()["channels"]
+    bindings = {name: channel.get("bindings", {}).get("amqp", {}) for name, channel in channels.items()}
+    assert bindings["requests"]["exchange"]["name"] == bindings["requestsQueue"]["queue"]["name"] == amqp.requests
+    assert bindings["results"]["exchange"]["name"] == amqp.results
+    assert channels["dead"]["address"] == bindings["dead"]["queue"]["name"] == amqp.dead
+
+
+def test_every_operation_uses_a_channel_and_every_channel_is_used() -> None:
+    operations, channels = asyncapi()["operations"].values(), asyncapi()["channels"]
+    assert {operation["channel"]["$ref"].removeprefix("#/channels/") for operation in operations} == set(channels)
+    assert {operation["action"] for operation in operations} == {"send", "receive"}
+
+
+def test_a_real_event_fits_its_schema() -> None:
+    """The whole event, as its bytes go out."""
+    run = lifecycle.accept(KickoffRequest("research", {}), Envelope("t"), a_run().run_id, NOW)
+    (delivery,) = events.about(run, "run.succeeded", CrewPolicy(results_exchange=True), NOW)
+    assert delivery.destination.channel is Channel.EXCHANGE
+    schema = {"$ref": "#/components/schemas/RunEvent", "components": asyncapi()["components"]}
+    assert [error.message for error in Draft202012Validator(schema).iter_errors(json.loads(delivery.event.body))] == []
+    assert list(Draft202012Validator(schema).iter_errors({"type": "run.succeeded"}))
+
+
+def test_a_refusal_fits_its_schema() -> None:
+    refusal = {"code": "unknown_crew", "message": "no", "crew": None, "idempotency_key": None}
+    event = json.loads(events.rejected("id-1", refusal, None, NOW).body)
+    payload = asyncapi()["components"]["messages"]["request.rejected"]["payload"]
+    schema = {**payload, "components": asyncapi()["components"]}
+    assert [error.message for error in Draft202012Validator(schema).iter_errors(event)] == []
+
+
+def _operations() -> Iterator[dict[str, Any]]:
+    for item in openapi()["paths"].values():
+        yield from (operation for verb, operation in item.items() if verb in VERBS.values())
+
+
+def _problem_codes() -> set[str]:
+    """Codes of problems that the adapters make: by their HTTP status, or by name."""
+    sources = "".join(path.read_text("utf-8") for path in ROOT.glob("bridge/adapters/http_*.py"))
+    by_status = {HTTPStatus(int(status)).name.lower() for status in re.findall(r"\bplain\((\d{3})", sources)}
+    return by_status | set(re.findall(r'\bProblem\(\s*\d{3}, "(\w+)"', sources))
+
+
+def _values(node: Any, key: str) -> Iterator[Any]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name == key:
+                yield value
+            yield from _values(value, key)
+    elif isinstance(node, list):
+        for item in node:
+            yield from _values(item, key)
