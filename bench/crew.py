@@ -1,0 +1,96 @@
+"""A crew API that costs next to nothing, so that a benchmark measures those who call it and not the stand-in.
+
+`python -m bench.crew --port 8099 --run-time 0.3`. It speaks just enough: `GET /inputs`, `POST /kickoff`,
+`GET /status/ID`, and `GET /_figures` with what it saw.
+"""
+
+import argparse
+import asyncio
+import json
+import time
+from dataclasses import dataclass, field
+from typing import cast
+
+import uvloop
+
+RUNNING = b'{"state":"RUNNING","status":"Task is Running","result":null}'
+DONE = b'{"state":"SUCCESS","status":null,"result":"done","result_json":null}'
+INPUTS = b'{"inputs":["topic"]}'
+
+
+@dataclass
+class Crew:
+    """Every execution takes `run_time` seconds; times are seconds since the epoch."""
+
+    run_time: float
+    started: dict[str, float] = field(default_factory=dict)
+    looks: int = 0
+
+    def answer(self, method: bytes, path: bytes) -> bytes:
+        """The body of the answer, which is always a 200."""
+        if method == b"POST":
+            return self._kickoff()
+        if path.startswith(b"/status/"):
+            self.looks += 1
+            ended = time.time() >= self.started[path[8:].decode()] + self.run_time
+            return DONE if ended else RUNNING
+        return json.dumps(self._figures()).encode() if path == b"/_figures" else INPUTS
+
+    def _kickoff(self) -> bytes:
+        kickoff_id = f"k-{len(self.started)}"
+        self.started[kickoff_id] = time.time()
+        return b'{"kickoff_id":"%b"}' % kickoff_id.encode()
+
+    def _figures(self) -> dict[str, object]:
+        return {"started": self.started, "run_time": self.run_time, "looks": self.looks}
+
+
+class Conversation(asyncio.Protocol):
+    """One connection; requests come whole or in pieces, one after the other."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember where to answer."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer every request that has come whole."""
+        self._received += data
+        while (end := self._received.find(b"\r\n\r\n")) >= 0:
+            head = self._received[:end]
+            whole = end + 4 + _length(head)
+            if len(self._received) < whole:
+                return
+            self._received = self._received[whole:]
+            method, path, _ = head.split(b" ", 2)
+            self._send(self._crew.answer(method, path))
+
+    def _send(self, body: bytes) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        self._transport.write(head + body)
+
+
+def _length(head: bytes) -> int:
+    _, found, rest = head.lower().partition(b"content-length:")
+    return int(rest.split(b"\r\n", 1)[0]) if found else 0
+
+
+async def serve(port: int, run_time: float) -> None:
+    crew = Crew(run_time)
+    server = await asyncio.get_running_loop().create_server(lambda: Conversation(crew), "127.0.0.1", port, backlog=4096)
+    await server.serve_forever()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--run-time", type=float, default=0.3)
+    options = parser.parse_args()
+    uvloop.run(serve(options.port, options.run_time))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""Thousands of requests at once over RabbitMQ, by the bridge and by what a user would otherwise write, in one run.
+
+`python -m bench.throughput --requests 5000 --rounds 3`. Broker, crew, contender and load share the machine; compare
+ratios within one run. Printed per contender: runs per second from the first publish to the last result, CPU per run of
+the contender's process, and its memory per outstanding run.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import aio_pika
+import aiohttp
+import orjson
+import yaml
+
+from bridge.adapters.amqp_topology import Topology, ensure_inbound, ensure_outbound
+from tests.broker import Broker, free_ports, running_broker
+
+RUN_TIME = 0.3
+LOOK_EVERY = "1s"
+CELERY = "kickoff.celery"
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one round showed."""
+
+    runs_per_second: float
+    cpu_ms_per_run: float
+    kib_per_run: float
+    looks_per_run: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.runs_per_second:7.0f} runs/s   CPU {self.cpu_ms_per_run:5.2f} ms per run   "
+            f"{self.kib_per_run:6.1f} KiB per run   {self.looks_per_run:4.2f} looks per run"
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one round takes place."""
+
+    folder: Path
+    broker: Broker
+    crew: str
+    bridge_port: int
+
+    def command(self, contender: str) -> Sequence[str]:
+        """What Python is to run."""
+        if contender == "bridge":
+            return ("-m", "bridge", "run", "--config", str(self._settings()))
+        return ("-m", f"bench.rivals.{contender}", self.broker.url, self.crew)
+
+    def _settings(self) -> Path:
+        crew = {"url": self.crew, "token": "t", "max_running": 100_000, "requests_per_second": 100_000}
+        settings = {
+            "http": {"port": self.bridge_port},
+            "amqp": {"url": self.broker.url, "prefetch": 1000},
+            "store": {"url": f"sqlite:///{self.folder}/bench.db"},
+            "log": {"level": "warning"},
+            "crews": {"bench": crew | {"poll": {"min": LOOK_EVERY, "max": LOOK_EVERY}}},
+        }
+        path = self.folder / "bridge.yaml"
+        path.write_text(yaml.safe_dump(settings))
+        return path
+
+
+async def main() -> None:
+    options = _options()
+    rounds: dict[str, list[Figures]] = {contender: [] for contender in options.contenders}
+    for number in range(1, options.rounds + 1):
+        for contender, figures in rounds.items():
+            figures.append(await _round(contender, options.requests))
+            print(f"round {number}  {contender:13} {figures[-1]}", flush=True)
+    medians = {contender: _median(figures) for contender, figures in rounds.items()}
+    for contender, median in medians.items():
+        ratio = medians["bridge"].runs_per_second / median.runs_per_second if "bridge" in medians else float("nan")
+        print(f"median   {contender:13} {median}   bridge is {ratio:4.2f} times as fast")
+
+
+async def _round(contender: str, requests: int) -> Figures:
+    with tempfile.TemporaryDirectory() as folder, running_broker() as broker:
+        crew_port, bridge_port = free_ports(2)
+        place = Place(Path(folder), broker, f"http://127.0.0.1:{crew_port}", bridge_port)
+        await _declare(broker.url)
+        async with (
+            _process("-m", "bench.crew", "--port", str(crew_port), "--run-time", str(RUN_TIME)),
+            _process(*place.command(contender)) as process,
+        ):
+            return await _measure(contender, place, process, requests)
+
+
+async def _measure(contender: str, place: Place, process: asyncio.subprocess.Process, requests: int) -> Figures:
+    connection = await aio_pika.connect(place.broker.url)
+    async with connection:
+        channel = await connection.channel(publisher_confirms=False)
+        await channel.set_qos(prefetch_count=1000)
+        queue = CELERY if contender == "celery_worker" else "kickoff.requests"
+        await _consumed(connection, queue)
+        arrivals = await _count_results(channel, requests)
+        idle = _memory(process.pid)
+        cpu, began = _cpu(process.pid), time.perf_counter()
+        for number in range(requests):
+            await channel.default_exchange.publish(_request(contender, number), queue)
+        await arrivals
+        took, spent = time.perf_counter() - began, _cpu(process.pid) - cpu
+        grown = _peak(process.pid) - idle
+        async with aiohttp.ClientSession() as http, http.get(f"{place.crew}/_figures") as response:
+            seen = await response.json()
+    assert len(seen["started"]) == requests, "each request is POSTed once"
+    return Figures(requests / took, spent * 1000 / requests, grown / 1024 / requests, seen["looks"] / requests)
+
+
+async def _count_results(channel: aio_pika.abc.AbstractChannel, requests: int) -> asyncio.Future[None]:
+    """Done when so many results have come."""
+    queue = await channel.declare_queue("bench.results", durable=True)
+    await queue.bind("kickoff.results", "#")
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    count = 0
+
+    async def on_result(_: aio_pika.abc.AbstractIncomingMessage) -> None:
+        nonlocal count
+        count += 1
+        if count == requests:
+            done.set_result(None)
+
+    await queue.consume(on_result, no_ack=True)
+    return done
+
+
+async def _declare(url: str) -> None:
+    """What the bridge declares by itself, for those that do not."""
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        await ensure_inbound(channel, Topology())
+        await ensure_outbound(channel, Topology())
+
+
+async def _consumed(connection: aio_pika.abc.AbstractConnection, queue: str) -> None:
+    """Wait until the contender consumes."""
+    while True:
+        channel = await connection.channel()
+        with contextlib.suppress(aio_pika.exceptions.ChannelNotFoundEntity):
+            if (await channel.declare_queue(queue, passive=True)).declaration_result.consumer_count:
+                return
+        await asyncio.sleep(0.05)
+
+
+def _request(contender: str, number: int) -> aio_pika.Message:
+    request = {"crew": "bench", "inputs": {"topic": str(number)}}
+    message_id = f"m-{number}"
+    if contender != "celery_worker":
+        return aio_pika.Message(orjson.dumps(request), message_id=message_id, delivery_mode=2)
+    headers: aio_pika.abc.HeadersType = {"task": "bench.kickoff", "id": message_id, "lang": "py"}
+    body = orjson.dumps([[request], {}, {}])  # version 2 of Celery's messages: positional, named, embedded
+    return aio_pika.Message(
+        body,
+        headers=headers,
+        content_type="application/json",
+        content_encoding="utf-8",
+        correlation_id=message_id,
+        delivery_mode=2,
+    )
+
+
+@asynccontextmanager
+async def _process(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(sys.executable, *command)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+def _cpu(pid: int) -> float:
+    """Seconds of user and system time."""
+    parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(parts[11]) + int(parts[12])) / TICKS
+
+
+def _memory(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+
+
+def _peak(pid: int) -> int:
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def _median(figures: Sequence[Figures]) -> Figures:
+    columns = zip(*(astuple(one) for one in figures), strict=True)
+    assert len(fields(Figures)) == len(astuple(figures[0]))
+    return Figures(*(statistics.median(column) for column in columns))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--contenders", nargs="+", default=["bridge", "script", "celery_worker"])
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
