@@ -27,7 +27,7 @@ class Webhooks:
             "crewWebhookUrl": f"{base}/{Kind.CREW}",
             "taskWebhookUrl": f"{base}/{Kind.TASK}",
             "humanInputWebhookUrl": f"{base}/{Kind.HUMAN}",
-            "webhooks": {"events": list(STREAMED), "url": f"{base}/{Kind.STREAM}", "realtime": False},
+            "webhooks": {"events": list(STREAMED), "url": f"{base}/{Kind.STREAM}", "realtime": True},
         }
 
 

@@ -15,6 +15,7 @@ from bridge.core.model import Channel, CrewPolicy, Run, Watch
 STEADY_INTERVAL = 5.0  # seconds between looks, held between the crew's poll.min and poll.max
 MAX_RETRY_AFTER = 86_400.0
 MAX_KICKOFF_DELAY = 60.0
+_OF_THE_DEADLINE = 0.1
 TURNED_AWAY = 90.0  # longer than it takes until a paused crew is probed
 QUARANTINE = 600.0  # a second POST only when a stuck first one can no longer be about to leave
 
@@ -43,7 +44,7 @@ def next_look(
     `after` is how long the API asked us to wait, in seconds. `stretched`: webhooks will most likely tell us when, so
     that looks are only there for those that get lost.
     """
-    interval = policy.poll_max if stretched else steady_interval(policy)
+    interval = _stretched_interval(watch, policy) if stretched else steady_interval(policy)
     if watch.errors:
         interval = min(interval * 2.0 ** min(watch.errors, 10), max(policy.poll_max, interval))
     due = now + max(interval * _jitter(watch.run_id, watch.polls, 0.1), after or 0.0)
@@ -55,6 +56,11 @@ def next_look(
 def steady_interval(policy: CrewPolicy) -> float:
     """Seconds between two looks at a healthy execution."""
     return min(max(STEADY_INTERVAL, policy.poll_min), policy.poll_max)
+
+
+def _stretched_interval(watch: Watch, policy: CrewPolicy) -> float:
+    """As rare as the crew allows, but not so rare that a deadline would be noticed much too late."""
+    return max(steady_interval(policy), min(policy.poll_max, _OF_THE_DEADLINE * watch.deadline))
 
 
 def spread(run_id: str, now: float, over: float) -> float:

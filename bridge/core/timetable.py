@@ -5,6 +5,7 @@ cheaper than searching for it.
 """
 
 import heapq
+from collections.abc import Callable
 from dataclasses import replace
 
 from bridge.core.model import Watch
@@ -41,6 +42,11 @@ class Timetable:
             self._hastened.add(run_id)
         else:
             self.put(watch, 0.0)
+
+    def replan(self, now: float, when: Callable[[Watch], float]) -> None:
+        """Think anew about every look that is not due yet."""
+        for run_id in [run_id for run_id, due in self._due.items() if due > now]:
+            self.put(self._watches[run_id], when(self._watches[run_id]))
 
     def drop(self, run_id: str) -> None:
         """Look at this run no more."""

@@ -3,19 +3,29 @@
 from dataclasses import dataclass
 
 _WEIGHT = 0.1  # of the newest run
-_ENOUGH = 0.8  # a crew is trusted from about the sixteenth announced end in a row on
+_ENOUGH = 0.8  # a crew is trusted from about the sixteenth run in a row on that it was heard of
 
 
 @dataclass(slots=True)
 class Trust:
-    """The share of ends that a webhook announced before we found them, the newest counting most."""
+    """What a crew's webhooks have told us in time; of both shares the newest run counts most.
 
-    announced: float = 0.0
+    `heard`: the share of runs of which any webhook came before their first look. It shows within seconds that webhooks
+    reach us at all, so it has to be earned. `announced`: the share of ends that a webhook announced before we found
+    them. It is granted until ends come in silence, because the first end may be hours away.
+    """
+
+    heard: float = 0.0
+    announced: float = 1.0
 
     @property
     def earned(self) -> bool:
-        """Whether the next end will most likely be announced, too."""
-        return self.announced >= _ENOUGH
+        """Whether the next end will most likely be announced."""
+        return self.heard >= _ENOUGH and self.announced >= _ENOUGH
+
+    def first_look(self, *, heard: bool) -> None:
+        """A run is looked at for the first time."""
+        self.heard += _WEIGHT * (float(heard) - self.heard)
 
     def ended(self, *, announced: bool) -> None:
         """A run ended."""

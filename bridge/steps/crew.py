@@ -25,8 +25,16 @@ class Crew:
     trust: Trust = field(default_factory=Trust)
     announced: dict[str, Succeeded | None] = field(default_factory=dict)
     """Runs under way whose end a webhook announced, with the result that it carried."""
+    heard: set[str] = field(default_factory=set)
+    """Runs of which a webhook has come."""
     evidence: dict[str, str] = field(default_factory=dict)
     """Kickoff ids that webhooks brought for runs whose POST is still awaited."""
+
+    def forget(self, run_id: str) -> None:
+        """The run is over: nothing of it is kept in mind."""
+        self.timetable.drop(run_id)
+        self.announced.pop(run_id, None)
+        self.heard.discard(run_id)
 
     @property
     def paused(self) -> str | None:

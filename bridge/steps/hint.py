@@ -46,6 +46,8 @@ class TakeHint:
 
     async def _take(self, run: Run, attempt: tokens.Attempt, hint: hints.Hint) -> None:
         crew = self._crews[run.crew]
+        if not run.final:
+            crew.heard.add(run.run_id)
         if run.state is State.RUNNING and hint.worth_a_look:
             crew.announced[run.run_id] = hint.testimony or crew.announced.get(run.run_id)
             crew.timetable.hasten(run.run_id)

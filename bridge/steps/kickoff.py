@@ -97,5 +97,6 @@ class Kickoff:
         if run.state is State.RUNNING:
             now = self._clock()
             watch = lifecycle.watch_of(run, self._crew.policy, now)
-            self._crew.timetable.put(watch, schedule.next_look(watch, self._crew.policy, now))
+            due = schedule.next_look(watch, self._crew.policy, now, stretched=self._crew.trust.earned)
+            self._crew.timetable.put(watch, due)
             self._wake_poll()

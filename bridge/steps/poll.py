@@ -1,6 +1,7 @@
 """Step 3: look at an execution's status until it is over. A look that changes nothing writes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
@@ -37,6 +38,8 @@ class Poll:
         """Look once; write only what is news; note when to look again."""
         await self._crew.api.turn()
         asked_at = self._clock()
+        if not watch.polls:
+            self._learn(partial(self._crew.trust.first_look, heard=watch.run_id in self._crew.heard))
         answer = believe(await self._crew.api.status(watch.kickoff_id), self._crew.announced.get(watch.run_id))
         if isinstance(answer, CrewUnavailable) and self._crew.gate.close(answer.reason, asked_at):
             log.error("crew_paused", crew=self._crew.name, reason=answer.reason)
@@ -56,7 +59,23 @@ class Poll:
         return TICK if due is None or self._crew.gate.closed else due - self._clock()
 
     def _next_look(self, seen: Watch, after: float | None) -> float:
-        return schedule.next_look(seen, self._crew.policy, self._clock(), after, stretched=self._crew.trust.earned)
+        return schedule.next_look(seen, self._crew.policy, self._clock(), after, stretched=self._stretched(seen))
+
+    def _stretched(self, watch: Watch) -> bool:
+        """Whether a webhook will most likely tell us; one that has done so was too early, and will not come again."""
+        return self._crew.trust.earned and watch.run_id not in self._crew.announced
+
+    def _learn(self, lesson: Callable[[], None]) -> None:
+        """Whether webhooks can be trusted may change by this, and then all that was planned by it."""
+        before = self._crew.trust.earned
+        lesson()
+        if self._crew.trust.earned is not before:
+            log.info("webhooks_trusted" if self._crew.trust.earned else "webhooks_distrusted", crew=self._crew.name)
+            self._crew.timetable.replan(self._clock(), self._as_from_its_last_look)
+
+    def _as_from_its_last_look(self, watch: Watch) -> float:
+        stretched = self._stretched(watch)
+        return schedule.next_look(watch, self._crew.policy, watch.alive_at, stretched=stretched)
 
     async def _write_down(self, seen: Watch, answer: StatusAnswer, asked_at: float) -> bool:
         """Whether the run is to be followed further."""
@@ -68,9 +87,8 @@ class Poll:
         if decision.deliveries:
             self._wake_deliver()
         if settled.final:
-            self._crew.trust.ended(announced=run.run_id in self._crew.announced)
-            self._crew.announced.pop(run.run_id, None)
-            self._crew.timetable.drop(run.run_id)
+            self._learn(partial(self._crew.trust.ended, announced=run.run_id in self._crew.announced))
+            self._crew.forget(run.run_id)
             log.info("run_ended", run_id=run.run_id, crew=run.crew, state=settled.state.value, polls=settled.polls)
             self._wake_kickoff()
         return not settled.final

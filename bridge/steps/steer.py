@@ -60,7 +60,7 @@ class SteerRun:
 
     def _tell(self, run: Run) -> None:
         if run.final:
-            self._crews[run.crew].timetable.drop(run.run_id)
+            self._crews[run.crew].forget(run.run_id)
         if run.state in {State.ACCEPTED, State.CANCELLED, State.FAILED}:
             self._wake_crew(run.crew)
         self._wake_deliver()

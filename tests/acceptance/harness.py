@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +40,7 @@ async def eventually(met: Callable[[], Awaitable[bool]], within: float, what: st
 class Daemon:
     """`kickoff-bridge run` in a process of its own, with a folder that outlives it."""
 
-    def __init__(self, folder: Path, crew_url: str, **settings: Any) -> None:
+    def __init__(self, folder: Path, crew_url: str, crew_settings: Mapping[str, Any] | None = None, **settings: Any):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         crew = {
@@ -49,19 +49,25 @@ class Daemon:
             "max_running": 400,
             "requests_per_second": 2000,
             "poll": {"min": "300ms", "max": "300ms"},
+            **(crew_settings or {}),
         }
+        folder.mkdir(exist_ok=True)
         self._file = folder / "bridge.yaml"
         self._log = folder / "bridge.log"
-        document = {
+        self._document = {
             "http": {"port": self.port},
             "store": {"url": f"sqlite:///{folder}/bridge.db"},
             "crews": {"research": crew},
             **settings,
         }
-        self._file.write_text(yaml.safe_dump(document))
         self._process: asyncio.subprocess.Process | None = None
 
+    def change(self, **settings: Any) -> None:
+        """Have other settings from the next start on."""
+        self._document |= settings
+
     async def start(self) -> None:
+        self._file.write_text(yaml.safe_dump(self._document))
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "bridge", "run", "--config", str(self._file), stderr=log, stdout=log

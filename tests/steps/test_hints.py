@@ -3,11 +3,13 @@
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.core import tokens
 from bridge.core.answers import InDoubt, NoAnswer, NotFound, Running, Started, Succeeded
 from bridge.core.hints import Kind
 from bridge.core.model import Run, State
+from bridge.core.steering import Cancel
 from tests.steps.conftest import KEY, Bench
 
 CREW_DONE = {"kickoff_id": "execution-1", "result": "All about peat.", "result_json": None, "token_usage": {"n": 1}}
@@ -156,26 +158,85 @@ async def test_a_token_of_a_run_that_is_forgotten_is_unknown(bench: Bench):
     assert not await bench.hint(gone, Kind.CREW, nothing)
 
 
-async def test_looks_are_stretched_once_the_crews_webhooks_have_proved_reliable(bench: Bench):
-    for number in range(20):
-        run = await bench.started(inputs={"topic": str(number)})
-        bench.api.status_answers = [Succeeded("done")]
-        await send(bench, run, Kind.CREW, CREW_DONE)
-        await bench.round(bench.poll)
-    assert bench.crew.trust.earned
-    await bench.started(inputs={"topic": "the next"})
+STARTED_EVENT = {"type": "crew_kickoff_started", "execution_id": "execution-1", "data": {"emission_sequence": 1}}
+
+
+async def heard_of(bench: Bench, count: int) -> list[Run]:
+    """Runs under way whose start a webhook told."""
+    runs = [await bench.started(inputs={"topic": str(number)}) for number in range(count)]
+    for run in runs:
+        await send(bench, run, Kind.STREAM, {"events": [STARTED_EVENT]})
+    return runs
+
+
+async def test_looks_are_stretched_as_soon_as_webhooks_have_proved_to_reach_us(bench: Bench):
+    """Also those that were planned before: of many runs started at once, few need a look before their end."""
+    bench.max_running = 99
+    await heard_of(bench, 40)
     bench.clock.forward(6)
+    with capture_logs() as logs:
+        await bench.round(bench.poll, room=16)
+    assert [line["event"] for line in logs] == ["webhooks_trusted"]
     await bench.round(bench.poll)
-    before = len(bench.api.looks)
+    looks = len(bench.api.looks)
+    bench.clock.forward(40)
+    assert await bench.round(bench.poll) == []
     bench.clock.forward(30)
     await bench.round(bench.poll)
-    assert len(bench.api.looks) == before
+    assert (looks, len(bench.api.looks)) == (40, 80)
+
+
+async def test_the_first_look_at_a_trusted_crews_run_is_stretched_too(bench: Bench):
+    bench.crew.trust.heard = 1.0
+    await bench.started()
+    bench.clock.forward(40)
+    assert await bench.round(bench.poll) == []
+
+
+async def test_runs_that_nothing_was_heard_of_cost_the_crew_its_trust_and_are_looked_at_again_soon(bench: Bench):
+    bench.max_running = 99
+    bench.crew.trust.heard = 0.8
+    await heard_of(bench, 3)
+    bench.clock.forward(50)
+    await bench.started(inputs={"topic": "in silence"})
+    assert await bench.round(bench.poll) == []
+    bench.clock.forward(20)
+    await bench.round(bench.poll)
+    assert bench.crew.trust.earned
+    bench.clock.forward(50)
+    with capture_logs() as logs:
+        await bench.round(bench.poll, room=1)
+    assert [line["event"] for line in logs] == ["webhooks_distrusted"]
+    assert len(await bench.round(bench.poll)) == 3
 
 
 async def test_an_end_that_nobody_announced_costs_the_crew_its_trust(bench: Bench):
-    bench.crew.trust.announced = 0.85
-    await bench.started()
+    bench.crew.trust.heard, bench.crew.trust.announced = 1.0, 0.85
+    run = await bench.started()
+    await send(bench, run, Kind.STREAM, {"events": [STARTED_EVENT]})
     bench.api.status_answers = [Succeeded("done")]
     bench.clock.forward(66)
     await bench.round(bench.poll)
     assert not bench.crew.trust.earned
+
+
+async def test_an_announced_end_that_the_status_does_not_know_yet_is_looked_for_soon(bench: Bench):
+    bench.crew.trust.heard = 1.0
+    run = await bench.started()
+    await send(bench, run, Kind.CREW, {"kickoff_id": "execution-1", "result": "Early."})
+    bench.api.status_answers = [Running(), Succeeded("On time.")]
+    await bench.round(bench.poll)
+    bench.clock.forward(6)
+    await bench.round(bench.poll)
+    assert (await bench.now(run)).state is State.SUCCEEDED
+
+
+async def test_nothing_is_kept_in_mind_of_a_run_that_is_over(bench: Bench):
+    first, second = await heard_of(bench, 2)
+    await send(bench, first, Kind.CREW, CREW_DONE)
+    await bench.steer(first.run_id, Cancel(), "client/orders")
+    bench.api.status_answers = [Succeeded("done")]
+    bench.clock.forward(6)
+    await bench.round(bench.poll)
+    assert await send(bench, second, Kind.CREW, CREW_DONE)
+    assert (bench.crew.heard, bench.crew.announced, len(bench.crew.timetable)) == (set(), {}, 0)

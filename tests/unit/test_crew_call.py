@@ -68,6 +68,11 @@ def test_only_such_events_are_streamed_as_a_hint_can_be_read_from():
         assert hints.read(hints.Kind.STREAM, {"type": event, "execution_id": "k-1"}) != hints.Hint()
 
 
+def test_events_are_streamed_one_by_one_so_that_the_first_tells_the_execution_at_once():
+    """In batches the start came together with the end: too late to find a lost execution by."""
+    assert kickoff_body(a_run(), CREW, WEBHOOKS)["webhooks"]["realtime"] is True
+
+
 def test_webhooks_change_neither_inputs_nor_meta():
     plain, asking = kickoff_body(a_run(), CREW), kickoff_body(a_run(), CREW, WEBHOOKS)
     assert {name: asking[name] for name in plain} == plain

@@ -38,6 +38,12 @@ def test_errors_make_looks_rarer_up_to_the_crews_limit(errors: int, interval: fl
     assert 0.9 * interval <= wait <= 1.1 * interval
 
 
+@pytest.mark.parametrize(("deadline", "interval"), [(3600.0, 60), (600.0, 60), (300.0, 30), (20.0, 5)])
+def test_stretched_looks_are_as_rare_as_the_crew_allows_and_a_tenth_of_the_deadline(deadline: float, interval: float):
+    wait = schedule.next_look(replace(watch(), deadline=deadline), POLICY, NOW, stretched=True) - NOW
+    assert 0.9 * interval <= wait <= 1.1 * interval
+
+
 def test_a_rate_limit_is_obeyed_and_never_shortens_the_wait():
     assert schedule.next_look(watch(), POLICY, NOW, after=120.0) == NOW + 120.0
     assert schedule.next_look(watch(), POLICY, NOW, after=0.1) > NOW + 4

@@ -28,6 +28,16 @@ def test_the_longest_overdue_comes_first_and_no_more_than_there_is_room_for():
     assert "a" not in timetable
 
 
+def test_a_new_plan_moves_what_is_not_due_and_leaves_what_is():
+    timetable = Timetable()
+    for run_id, due in (("due", 5.0), ("soon", 6.0), ("late", 60.0)):
+        timetable.put(watch(run_id), due)
+    timetable.hasten("late")
+    timetable.replan(5.0, lambda seen: 7.0 if seen.run_id == "soon" else 99.0)
+    assert [taken.run_id for taken in timetable.take_due(6.9, 9)] == ["late", "due"]
+    assert [taken.run_id for taken in timetable.take_due(7.0, 9)] == ["soon"]
+
+
 def test_a_run_that_is_moved_comes_up_once_at_its_new_time_with_its_new_entry():
     timetable = Timetable()
     timetable.put(watch("a"), 1.0)

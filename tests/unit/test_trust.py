@@ -1,12 +1,14 @@
-"""A crew's webhooks are relied on after a long record, and no longer once they stay away."""
+"""A crew's webhooks are relied on once they were heard, and no longer once ends come in silence."""
 
 from bridge.core.trust import Trust
 
 
-def after(*ends: bool) -> Trust:
+def after(*heard: bool, ends: list[bool] | None = None) -> Trust:
     trust = Trust()
-    for announced in ends:
-        trust.ended(announced=announced)
+    for each in heard:
+        trust.first_look(heard=each)
+    for each in ends or []:
+        trust.ended(announced=each)
     return trust
 
 
@@ -14,26 +16,32 @@ def test_nothing_is_relied_on_before_it_was_seen():
     assert not after().earned
 
 
-def test_it_takes_sixteen_announced_ends_in_a_row():
+def test_it_takes_sixteen_runs_in_a_row_that_were_heard_of():
     assert not after(*[True] * 15).earned
     assert after(*[True] * 16).earned
 
 
-def test_trust_that_is_just_earned_is_lost_with_the_first_silent_end():
+def test_announced_ends_alone_show_nothing_of_runs_to_come():
+    assert not after(ends=[True] * 99).earned
+
+
+def test_trust_that_is_just_earned_is_lost_with_the_first_silent_run():
     assert not after(*[True] * 16, False).earned
 
 
 def test_a_long_record_forgives_two_silent_ends_in_a_row_and_not_a_third():
-    assert after(*[True] * 200, False, False).earned
-    assert not after(*[True] * 200, False, False, False).earned
+    assert after(*[True] * 200, ends=[False] * 2).earned
+    assert not after(*[True] * 200, ends=[False] * 3).earned
 
 
 def test_lost_trust_can_be_earned_again():
+    assert after(*[True] * 200, ends=[False] * 200 + [True] * 16).earned
     assert after(*[True] * 200, *[False] * 200, *[True] * 16).earned
 
 
-def test_every_other_end_is_never_enough():
+def test_every_other_webhook_is_never_enough():
     trust = after()
     for number in range(400):
+        trust.first_look(heard=number % 2 == 0)
         trust.ended(announced=number % 2 == 0)
         assert not trust.earned
