@@ -33,18 +33,18 @@ from bridge.adapters.http_amp import AmpApi
 from bridge.adapters.http_api import RunsApi
 from bridge.adapters.http_auth import Client, Clients, Role, digest
 from bridge.adapters.http_crews import CrewsApi
+from bridge.adapters.http_hooks import HooksApi
 from bridge.adapters.http_ops import OpsApi
 from bridge.adapters.http_server import HttpServer, Listen, servers
 from bridge.adapters.http_steering import SteeringApi
 from bridge.adapters.metrics import CountedCrewApi, CountedSender, Counters
-from bridge.adapters.name_lookup import NameLookup
 from bridge.adapters.store import SqlStore, migrate_store, open_store, probe_store
 from bridge.core.callback_url import CallbackRules
 from bridge.core.crew_call import Webhooks
 from bridge.core.errors import StoreUnavailable
+from bridge.core.hook import Hook
 from bridge.core.model import Channel, CrewPolicy, DoubtPolicy
 from bridge.core.rate import Rate
-from bridge.core.receivers import Shares
 from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Refuse, Sender, Service, Step
 from bridge.settings import Amqp as AmqpSettings
 from bridge.settings import Crew as CrewSettings
@@ -68,7 +68,7 @@ from bridge.worker import Worker
 POSTS_AT_ONCE = 16  # per crew
 LOOKS_AT_ONCE = 32  # per crew
 SENDS_AT_ONCE = 100  # to the broker: the window of unconfirmed publishes
-CALLS = Shares(places=200)  # to callback URLs
+CALLS_AT_ONCE = 50  # to callback URLs
 BY_BROKER = (Channel.EXCHANGE, Channel.QUEUE, Channel.DEAD_LETTER)
 
 log = structlog.get_logger()
@@ -199,12 +199,8 @@ def _assemble(
     process: str,
 ) -> Bridge:
     inputs = CrewInputs(crews, time.time)
-    accept = AcceptRequest(store, crews, _callback_rules(settings), time.time, _new_id, inputs.check, wakes.kickoff)
-    deliver = Deliver(
-        "deliver-callbacks", lambda room, now: store.claim_callbacks(room, CALLS, now), callbacks, store, time.time,
-        wakes.deliver, results_exchange=settings.amqp is not None,
-    )  # fmt: skip
-    deliverers = [_worker(deliver, CALLS.places, wakes)]
+    accept = AcceptRequest(store, crews, callback_rules(settings), time.time, _new_id, inputs.check, wakes.kickoff)
+    deliverers = [_deliverer("callbacks", [Channel.CALLBACK], callbacks, CALLS_AT_ONCE, store, wakes)]
     bridge = Bridge(phases=[], servers=[])
     checks: dict[str, HealthCheck] = {"store": _store_check(store), "crews": _crews_check(crews)}
     doors: list[Service] = []
@@ -214,10 +210,7 @@ def _assemble(
         consumer = _consumer(settings.amqp, accept, refuse, process)
         publisher = _publisher(settings.amqp, process)
         counted = CountedSender(publisher, counters)
-        publish = Deliver(
-            "deliver-broker", partial(store.claim_deliveries, BY_BROKER), counted, store, time.time, wakes.deliver
-        )
-        deliverers.append(_worker(publish, SENDS_AT_ONCE, wakes))
+        deliverers.append(_deliverer("broker", BY_BROKER, counted, SENDS_AT_ONCE, store, wakes))
         doors, links = [consumer], [publisher]
         checks |= {"broker_in": consumer.health, "broker_out": publisher.health}
     clients = _clients(settings)
@@ -226,7 +219,8 @@ def _assemble(
     steer = SteerRun(crews, store, time.time, wakes.kickoff, wakes.deliver, wakes.recovery)
     hint = TakeHint(store.key, crews, store, time.time, wakes.poll, wakes.recovery)
     crews_api = CrewsApi(partial(_crew_infos, settings, crews), inputs, clients)
-    apis = (RunsApi(accept, store, clients), SteeringApi(steer, store, clients), crews_api, AmpApi(hint))
+    hooks = HooksApi(accept, hooks_of(settings), time.time)
+    apis = (RunsApi(accept, store, clients), SteeringApi(steer, store, clients), crews_api, AmpApi(hint), hooks)
     routes = [route for api in apis for route in api.routes()]
     bridge.servers = servers(_listen(settings), routes, ops.routes(), clients)
     bridge.phases = [[*doors, *bridge.servers[:1]], _steps(settings, store, crews, wakes), deliverers, links]
@@ -278,6 +272,12 @@ def _worker(step: Step[Any], capacity: int, wakes: Wakes) -> Service:
     return Worker(step, capacity, wakes[step.name])
 
 
+def _deliverer(
+    name: str, channels: Sequence[Channel], sender: Sender, capacity: int, store: SqlStore, wakes: Wakes
+) -> Service:
+    return _worker(Deliver(f"deliver-{name}", channels, sender, store, time.time), capacity, wakes)
+
+
 async def _crews(
     settings: Settings, webhooks: Webhooks | None, counters: Counters, stack: AsyncExitStack
 ) -> dict[str, Crew]:
@@ -316,14 +316,22 @@ def _policy(crew: CrewSettings, *, results_exchange: bool) -> CrewPolicy:
 
 async def _callback_sender(settings: Settings, counters: Counters, stack: AsyncExitStack) -> Sender:
     callbacks = settings.callbacks
-    stack.push_async_callback((names := NameLookup()).close)
-    session = await stack.enter_async_context(callback_session(allow_private=callbacks.allow_private, resolver=names))
+    session = await stack.enter_async_context(callback_session(allow_private=callbacks.allow_private))
     secrets = [secret.get_secret_value() for secret in callbacks.secret]
     return CountedSender(CallbackSender(session, secrets, __version__, time.time), counters)
 
 
-def _callback_rules(settings: Settings) -> CallbackRules:
+def callback_rules(settings: Settings) -> CallbackRules:
+    """Which callback URLs a request may name."""
     return CallbackRules(settings.callbacks.allow, settings.callbacks.allow_private)
+
+
+def hooks_of(settings: Settings) -> dict[str, Hook]:
+    """The hooks, ready to judge webhooks."""
+    return {
+        name: Hook(name, hook.crew, hook.verify.scheme, hook.verify.verifier(), hook.rule(settings.http.max_body))
+        for name, hook in settings.hooks.items()
+    }
 
 
 def _clients(settings: Settings) -> Clients:

@@ -1,7 +1,8 @@
 """For tests of the HTTP doors: a real server on a free port, a real client, and fakes of what is behind."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,12 +15,14 @@ from bridge.adapters.http_amp import AmpApi
 from bridge.adapters.http_api import RunsApi
 from bridge.adapters.http_auth import Client, Clients, Role, digest
 from bridge.adapters.http_crews import CrewsApi
+from bridge.adapters.http_hooks import HooksApi
 from bridge.adapters.http_ops import OpsApi
 from bridge.adapters.http_server import HttpServer, Listen, servers
 from bridge.adapters.http_steering import SteeringApi
 from bridge.adapters.http_wait import Patience
 from bridge.core.errors import RequestRefused, StoreUnavailable
 from bridge.core.hints import Kind
+from bridge.core.hook import Hook
 from bridge.core.model import Delivery, Envelope, KickoffRequest, Outcome, Run, State
 from bridge.core.request import fingerprint
 from bridge.core.steering import Steering
@@ -199,6 +202,7 @@ async def serving(
     clients: Clients | None = None,
     patience: Patience | None = None,
     check_seconds: float = 2.0,
+    hooks: Mapping[str, Hook] | None = None,
 ) -> AsyncIterator[Bridge]:
     """A bridge's HTTP side, running; with the four clients above unless told otherwise."""
     clients = clients or Clients(CLIENTS)
@@ -216,6 +220,7 @@ async def serving(
             *SteeringApi(partial(others.steer, store), store, clients).routes(),  # type: ignore[arg-type]
             *CrewsApi(lambda: others.crews, others.inputs_of, clients).routes(),
             *AmpApi(others.take_hint).routes(),
+            *HooksApi(accept, hooks or {}, time.time).routes(),
         ]
         bridge.servers = servers(listen, routes, ops.routes(), clients)
         for server in bridge.servers:

@@ -132,7 +132,7 @@ class Clients:
         return client
 
     def _stranger(self, request: web.Request, now: float) -> http_problem.Problem:
-        address = _network_of(request.remote)
+        address = network_of(request.remote)
         if wait := self._failures.take(address, now):
             return http_problem.too_often("too many requests without a valid token", wait)
         log.warning("login_failed", address=address, method=request.method, route=http_problem.route_of(request))
@@ -168,7 +168,7 @@ def _audited(handler: ClientHandler) -> ClientHandler:
     return audited
 
 
-def _network_of(remote: str | None) -> str:
+def network_of(remote: str | None) -> str:
     """By what a stranger is counted: its address; of IPv6 the network, since one host may have any address in it."""
     try:
         address = ipaddress.ip_address((remote or "").partition("%")[0])

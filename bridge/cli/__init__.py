@@ -12,6 +12,7 @@ from rich.console import Console
 
 from bridge import __version__, logs
 from bridge.cli import client, daemon, demo, document, sandbox
+from bridge.cli import hooks as hooks_verbs
 from bridge.cli.outcome import CommandFailed, Exit
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 runs = typer.Typer(help="Look at runs of a running bridge, and steer them.", no_args_is_help=True)
+hooks = typer.Typer(help="Try inbound webhooks out.", no_args_is_help=True)
 
 app.command()(daemon.run)
 app.command()(demo.demo)
@@ -33,6 +35,8 @@ runs.command("list")(client.list_runs)
 runs.command("show")(client.show_run)
 runs.command("cancel")(client.cancel_run)
 runs.command("resolve")(client.resolve_run)
+app.add_typer(hooks, name="hooks")
+hooks.command("test")(hooks_verbs.try_hook)
 app.command()(daemon.migrate)
 app.command("openapi")(document.print_openapi)
 app.command("asyncapi")(document.print_asyncapi)

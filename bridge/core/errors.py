@@ -2,6 +2,7 @@
 
 BridgeError
 ├── RequestRefused      change the request; sending it again as it is will not help
+├── NotVerified         prove who you are; the reason is for the operator alone
 ├── PostUnderWay        try again in a moment; nothing can be decided about the run just now
 ├── StoreUnavailable    try again later; nothing was stored
 ├── StoreDamaged        stop and restore the store; going on could start a paid run twice
@@ -45,6 +46,10 @@ class RequestRefused(BridgeError):
         self.code: RefusalCode = code
         self.detail = detail
         self.field = field
+
+
+class NotVerified(BridgeError):
+    """A webhook whose sender is not proved; the text says why, and is not for the sender."""
 
 
 class PostUnderWay(BridgeError):

@@ -18,28 +18,14 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # as written in JSON: its backsla
 
 def parse_object(body: bytes) -> dict[str, Any]:
     """Read a JSON object; raises `RequestRefused` (`invalid_json`, or `invalid_request` for JSON of another shape)."""
-    value = _parse(body)
+    value = parse(body)
     if not isinstance(value, dict):
         raise RequestRefused("invalid_request", "the body must be a JSON object")
     return value
 
 
-def canonical(value: Any) -> bytes:
-    """Write JSON so that equal content gives equal bytes: sorted keys, no white space, UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def deeper_than(levels: int, value: Any) -> bool:
-    """Whether arrays and objects are nested deeper than so many levels; level by level, so without recursion."""
-    level = [value]
-    for _ in range(levels):
-        level = [child for item in level for child in _children(item)]
-        if not level:
-            return False
-    return True
-
-
-def _parse(body: bytes) -> Any:
+def parse(body: bytes) -> Any:
+    """Read JSON of any shape; raises `RequestRefused` (`invalid_json`)."""
     try:
         text = body.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant, parse_float=_finite)
@@ -60,6 +46,21 @@ def _parse(body: bytes) -> Any:
     except ValueError as error:  # an integer of thousands of digits
         raise RequestRefused("invalid_json", f"the body is not acceptable JSON: {error}") from None
     return value
+
+
+def canonical(value: Any) -> bytes:
+    """Write JSON so that equal content gives equal bytes: sorted keys, no white space, UTF-8."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def deeper_than(levels: int, value: Any) -> bool:
+    """Whether arrays and objects are nested deeper than so many levels; level by level, so without recursion."""
+    level = [value]
+    for _ in range(levels):
+        level = [child for item in level for child in _children(item)]
+        if not level:
+            return False
+    return True
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

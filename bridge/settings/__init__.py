@@ -7,6 +7,7 @@ what a `…_file` points to, `model` checks, `problems` puts into words what is 
 """
 
 from bridge.settings.aftermath import secret_values, without_effect
+from bridge.settings.hooks import Hook, Verify
 from bridge.settings.load import default_path, load
 from bridge.settings.model import (
     Amqp,
@@ -31,6 +32,7 @@ __all__ = [
     "Callbacks",
     "Client",
     "Crew",
+    "Hook",
     "Http",
     "Human",
     "Log",
@@ -39,6 +41,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Store",
+    "Verify",
     "default_path",
     "load",
     "secret_values",

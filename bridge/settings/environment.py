@@ -15,7 +15,7 @@ OF_THE_COMMAND_LINE = frozenset({"BRIDGE_CONFIG", "BRIDGE_URL", "BRIDGE_TOKEN"})
 
 _DEEPEST = 16  # levels; a YAML anchor can contain itself
 
-_NAMED_BY_THE_USER = (("crews",), ("hooks",))
+_NAMED_BY_THE_USER = (("crews",), ("hooks",), ("hooks", "*", "inputs"), ("hooks", "*", "meta"))
 _REFERENCE = re.compile(r"\$\$|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\})?")
 
 
@@ -46,10 +46,14 @@ def _put(tree: dict[str, Any], steps: list[str], text: str, variable: str, origi
 
 
 def _key(tree: Mapping[str, Any], step: str, place: Place) -> str:
-    if place not in _NAMED_BY_THE_USER:
+    if not any(_leads_to(pattern, place) for pattern in _NAMED_BY_THE_USER):
         return step.lower()
     alike = [str(key) for key in tree if _folded(str(key)) == _folded(step)]
     return step if step in alike or not alike else alike[0]
+
+
+def _leads_to(pattern: Place, place: Place) -> bool:
+    return len(pattern) == len(place) and all(step in ("*", name) for step, name in zip(pattern, place, strict=True))
 
 
 def _folded(name: str) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from bridge.settings.environment import expand, overlay
-from bridge.settings.model import Settings, known_crews
+from bridge.settings.model import Settings
 from bridge.settings.problems import Place, Problem, SettingsError, in_words
 from bridge.settings.secret_files import read_secret_files
+from bridge.settings.section import known_crews
 from bridge.settings.yaml_file import read_yaml
 
 DEFAULT_FILE = "bridge.yaml"

@@ -5,14 +5,15 @@ look at declared first: unlike model validators they also run when another field
 """
 
 from collections.abc import Mapping
-from contextvars import ContextVar
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, model_validator
 from pydantic import field_validator as rule
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bridge.settings import addresses
+from bridge.settings.hooks import Hook
+from bridge.settings.section import Section, known_crews
 from bridge.settings.units import DAY, HOUR, MIB, MINUTE, Bytes, Seconds
 from bridge.settings.values import (
     AS_LIST,
@@ -21,6 +22,7 @@ from bridge.settings.values import (
     BaseUrl,
     Count,
     CrewName,
+    HookName,
     Host,
     Pattern,
     Port,
@@ -33,23 +35,6 @@ from bridge.settings.values import (
 )
 
 Role = Literal["submit", "read", "operate"]
-
-known_crews: ContextVar[frozenset[str] | None] = ContextVar("known_crews", default=None)
-"""The crews that the settings being read name, sound or not; None: not known."""
-
-
-class Section(BaseModel):
-    """One block of settings: frozen, strict about names, silent about values."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_is_absent(cls, data: Any) -> Any:
-        """A name with nothing behind it (`ops_port:`) counts as left out."""
-        if not isinstance(data, dict):
-            return data
-        return {name: value for name, value in data.items() if value is not None or name not in cls.model_fields}
 
 
 class Client(Section):
@@ -244,7 +229,7 @@ class Settings(Section, BaseSettings):
     amqp: Amqp | None = None
     store: Store = Store()
     crews: Annotated[Mapping[CrewName, Crew], Field(min_length=1)]
-    hooks: Mapping[str, Annotated[Any, not_yet("inbound webhooks are")]] = {}
+    hooks: Mapping[HookName, Hook] = {}
     callbacks: Callbacks = Callbacks()
     log: Log = Log()
 

@@ -5,13 +5,17 @@ from functools import cache
 from inspect import isclass
 from typing import Any, get_args, get_origin
 
-from bridge.settings.model import Section, Settings
+from bridge.settings.model import Settings
+from bridge.settings.section import Section
 
 SECRETS = (
     ("http", "clients", "*", "token"),
     ("amqp", "url"),
     ("store", "url"),
     ("crews", "*", "token"),
+    ("hooks", "*", "verify", "secret"),
+    ("hooks", "*", "verify", "password"),
+    ("hooks", "*", "verify", "token"),
     ("callbacks", "secret"),
 )
 """The settings that may also be given as `…_file`."""

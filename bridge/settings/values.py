@@ -8,11 +8,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from bridge.core.mapping import compiled
 from bridge.core.model import CREW_NAME
 from bridge.settings.addresses import check_base_url, check_host, check_http_url, check_pattern
 
 _WEBHOOK_PREFIX = "whsec_"
 _SHORTEST_KEY, _LONGEST_KEY = 24, 64  # bytes; Standard Webhooks, "Signature scheme"
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _LONGEST_AMQP_NAME = 255  # bytes; a short string on the wire
 
 
@@ -44,6 +46,11 @@ def _json(text: str) -> Any:
         raise ValueError("must be a list: JSON, or words between commas") from None
 
 
+def one_or_many(value: Any) -> Any:
+    """One text or a list of them. A secret may hold commas and spaces, so a text is never taken apart."""
+    return as_list(value) if isinstance(value, dict) else [value] if isinstance(value, str) else value
+
+
 def lower(value: Any) -> Any:
     """Text in lower case, for words that people write in either."""
     return value.lower() if isinstance(value, str) else value
@@ -54,6 +61,26 @@ def check_crew_name(name: str) -> str:
     if not CREW_NAME.fullmatch(name):
         raise ValueError("a crew's name is 1 to 64 letters, digits, `-` or `_`")
     return name
+
+
+def check_hook_name(name: str) -> str:
+    """A hook's name is the end of a path; raises `ValueError`."""
+    if not CREW_NAME.fullmatch(name):
+        raise ValueError("a hook's name is 1 to 64 letters, digits, `-` or `_`")
+    return name
+
+
+def check_header(name: str) -> str:
+    """The name of an HTTP header; raises `ValueError`."""
+    if not _HEADER.fullmatch(name):
+        raise ValueError("must be the name of an HTTP header")
+    return name
+
+
+def check_expression(text: str) -> str:
+    """A JMESPath expression with functions that exist; raises `ValueError`."""
+    compiled(text)
+    return text
 
 
 def check_amqp_name(name: str) -> str:
@@ -107,6 +134,8 @@ Count = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1)]
 Rate = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, BeforeValidator(refuse_bool), Field(ge=0, le=65535)]
 CrewName = Annotated[str, AfterValidator(check_crew_name)]
+HookName = Annotated[str, AfterValidator(check_hook_name)]
+Header = Annotated[str, AfterValidator(check_header)]
 AmqpName = Annotated[str, AfterValidator(check_amqp_name)]
 BaseUrl = Annotated[str, AfterValidator(check_base_url)]
 Pattern = Annotated[str, AfterValidator(check_pattern)]

@@ -382,7 +382,7 @@ class TestDeliveries:
         settled = on_delivery(delivery, TryAgain("HTTP 500", after=60.0), NOW)
         await store.settle_delivery(settled)
         assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 59) == []
-        assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 60) == [settled.delivery]
+        assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 60) == [settled]
 
     @pytest.mark.parametrize("answer", [Confirmed(), Gone("HTTP 410")])
     async def test_a_delivered_or_dead_one_is_kept_and_not_claimed_again(self, store: SqlStore, answer: Any):
@@ -391,7 +391,7 @@ class TestDeliveries:
         settled = on_delivery(delivery, answer, NOW)
         await store.settle_delivery(settled)
         assert await store.claim_deliveries(list(Channel), 9, NOW + 99 * HOUR) == []
-        assert await store.deliveries_of(run.run_id) == [settled.delivery]
+        assert await store.deliveries_of(run.run_id) == [settled]
 
     async def test_claims_at_the_same_moment_never_share_one(self, adapter: Adapter, store: SqlStore):
         other = await adapter.twin(store, "other")
@@ -645,3 +645,42 @@ def lose_the_next_confirmation(store: SqlStore) -> None:
         raise OperationalError("COMMIT", None, OSError("the connection was cut"))
 
     store._batches._transaction = lossy
+
+
+class TestSeals:
+    """A signed request is one request, whoever sends it again and whatever stands around what was signed."""
+
+    SEALED = Envelope("hook/shop", seal="s" * 64)
+
+    async def test_the_same_seal_is_the_same_run_without_any_key(self, store: SqlStore):
+        first = await store.accept(a_run(1, envelope=self.SEALED))
+        again = await store.accept(a_run(2, envelope=self.SEALED, now=NOW + 99 * HOUR))
+        assert (first.replayed, again.replayed, again.run.run_id) == (False, True, run_id(1))
+        assert again.run.envelope == self.SEALED
+
+    async def test_a_replay_under_another_key_starts_nothing(self, store: SqlStore):
+        await accepted(store, 1, envelope=self.SEALED, idempotency_key="d-1")
+        again = await store.accept(a_run(2, envelope=self.SEALED, idempotency_key="d-2"))
+        assert (again.replayed, ids(await store.find_runs(RunFilter()))) == (True, [run_id(1)])
+
+    async def test_a_replay_with_other_content_is_refused(self, store: SqlStore):
+        await accepted(store, 1, envelope=self.SEALED)
+        with pytest.raises(RequestRefused) as caught:
+            await store.accept(a_run(2, envelope=self.SEALED, inputs={"topic": "other"}))
+        assert caught.value.code == "idempotency_conflict"
+        assert ids(await store.find_runs(RunFilter())) == [run_id(1)]
+
+    async def test_another_attempt_with_the_same_key_is_the_same_run(self, store: SqlStore):
+        await accepted(store, 1, envelope=self.SEALED, idempotency_key="d-1")
+        retry = replace(self.SEALED, seal="t" * 64)
+        assert (await store.accept(a_run(2, envelope=retry, idempotency_key="d-1"))).run.run_id == run_id(1)
+
+    async def test_seals_belong_to_their_hook(self, store: SqlStore):
+        await accepted(store, 1, envelope=self.SEALED)
+        other = await store.accept(a_run(2, envelope=replace(self.SEALED, source="hook/other")))
+        assert not other.replayed
+
+    async def test_two_copies_at_once_are_one_run(self, store: SqlStore):
+        both = await asyncio.gather(*(store.accept(a_run(number, envelope=self.SEALED)) for number in (1, 2)))
+        assert sorted(answer.replayed for answer in both) == [False, True]
+        assert len({answer.run.run_id for answer in both}) == 1

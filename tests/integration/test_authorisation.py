@@ -40,6 +40,7 @@ MATRIX: dict[tuple[str, str], list[int]] = {
     ("GET", "/v1/crews"): [401, 401, 200, 200, 200, 200, 200],
     ("GET", "/v1/crews/{crew}/inputs"): [401, 401, 200, 200, 200, 200, 404],
     ("POST", "/amp/{token}/{kind}"): [404] * 7,
+    ("POST", "/hooks/{name}"): [401] * 7,
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
     ("GET", "/metrics"): OPEN,
@@ -78,6 +79,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
             "http": {"port": 0, "clients": CLIENTS},
             "store": {"url": f"sqlite:///{tmp_path}/bridge.db"},
             "crews": {"research": crew, "triage": crew},
+            "hooks": {"x": {"crew": "research", "verify": {"scheme": "github", "secret": "s"}}},
         }
         (tmp_path / "bridge.yaml").write_text(yaml.safe_dump(document))
         async with assembled(load(tmp_path / "bridge.yaml", environ={}), migrate=True) as bridge:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.adapters.http_auth import Clients, _network_of
+from bridge.adapters.http_auth import Clients, network_of
 from bridge.adapters.http_server import Listen
 from bridge.core.rate import Rate
 from tests.http_client import BODY, CLIENTS, TOKENS, Bridge, bearer, problem, run_id, serving
@@ -165,4 +165,4 @@ async def test_one_client_cannot_take_the_others_share() -> None:
 )
 def test_strangers_are_counted_by_their_network(remote: str | None, counted: str) -> None:
     """A host with an IPv6 network has more addresses than could be remembered."""
-    assert _network_of(remote) == counted
+    assert network_of(remote) == counted

@@ -130,10 +130,6 @@ RULES = [
     (with_settings(store={"url": "postgresql://u:p@db/x?sslmode=maybe"}), "store.url: sslmode must be one of"),
     (with_settings(store={"url": "sqlite:///:memory:"}), "store.url: must be sqlite:///"),
     (
-        with_settings(hooks={"github": {"crew": "research"}}),
-        "hooks.github: inbound webhooks are not available in this version yet",
-    ),
-    (
         with_settings(callbacks={"max_event_bytes": "256KiB"}),
         "callbacks.max_event_bytes: linking large results is not available in this version yet",
     ),
@@ -179,7 +175,7 @@ class TestRules:
             },
             "amqp": {"results": "kickoff.requests", "url": "amqp://b/?no_verify_ssl=1"},
             "crews": {"r": {"url": "http://r.crewai.com", "token_file": "/nowhere", "deadline": "soon"}},
-            "hooks": {"github": {}},
+            "hooks": {"github": {"crew": "none", "verify": {"scheme": "hmac"}, "inputs": {"x": "a b"}}},
         }
         problems = desk.problems(tree, {"BRIDGE_LOG__LEVEL": "loud"})
 
@@ -193,7 +189,10 @@ class TestRules:
             "crews.r.url",
             "crews.r.token_file",
             "crews.r.deadline",
-            "hooks.github",
+            "hooks.github.crew",
+            "hooks.github.verify.secret",
+            "hooks.github.verify.header",
+            "hooks.github.inputs.x",
             "log.level",
         }
-        assert len(problems) == 11
+        assert len(problems) == 14

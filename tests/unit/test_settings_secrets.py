@@ -42,6 +42,14 @@ SECRET_PLACES = [
     "callbacks.secret",
     "callbacks.secret_file",
     "hooks.github",
+    "hooks.github.verify",
+    "hooks.github.verify.scheme",
+    "hooks.github.verify.secret",
+    "hooks.github.verify.secret_file",
+    "hooks.github.verify.password",
+    "hooks.github.verify.token",
+    "hooks.github.when",
+    "hooks.github.inputs.title",
     "public_url",
     "crews.research.url",
 ]
@@ -97,6 +105,10 @@ PLANTED = {
     "crew-token",
     "https://cb.example.com/?t=q",
     WEBHOOK_SECRET,
+    "hook-secret-1",
+    "hook-secret-2",
+    "hook-password",
+    "hook-token",
 }
 
 
@@ -105,6 +117,14 @@ def everything_secret(desk: Desk) -> dict[str, Any]:
         "http": {"clients": [{"name": "a", "token": "client-token"}]},
         "amqp": {"url": "amqp://user:broker%40password@broker"},
         "callbacks": {"secret": [WEBHOOK_SECRET]},
+        "hooks": {
+            "a": {"crew": "research", "verify": {"scheme": "github", "secret": ["hook-secret-1", "hook-secret-2"]}},
+            "b": {
+                "crew": "research",
+                "verify": {"scheme": "basic", "username": "u", "password_file": desk.file("pass", "hook-password")},
+            },
+            "c": {"crew": "research", "verify": {"scheme": "bearer", "token": "hook-token"}},
+        },
         **with_crew(
             token_file=desk.file("token", "crew-token"), token=None, callback_url="https://cb.example.com/?t=q"
         ),
@@ -135,6 +155,7 @@ class TestNames:
             "amqp.reply_to",
             "crews.*.human.deadline",
             "crews.*.poll.min",
-            "hooks",
+            "hooks.*.verify.secret",
+            "hooks.*.inputs",
             "log.format",
         } <= set(setting_names())

@@ -1,8 +1,8 @@
 """Putting requests into the store, each once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.adapters.store import dialect
@@ -14,11 +14,12 @@ from bridge.ports import Accepted
 
 REMEMBER_UNKEYED = 3600.0  # seconds for which a redelivered message without a key is recognised by its content
 
-_Key = tuple[str, str, str | None]
+_Name = tuple[str | None, ...]
+"""What a request is known by: source, crew and idempotency key, or source and seal."""
 
 
 async def accept_all(connection: AsyncConnection, new: Sequence[Run]) -> list[Accepted | RequestRefused]:
-    """Insert runs; a key that is taken leads to the run that took it.
+    """Insert runs; a key or a seal that is taken leads to the run that took it.
 
     Messages that may be copies of one another come after the others and one at a time, so that each sees the last.
     """
@@ -31,7 +32,7 @@ async def accept_all(connection: AsyncConnection, new: Sequence[Run]) -> list[Ac
         else:
             seen_before[run.run_id] = found
     holders = await _holders(connection, certain)
-    return [_answer(run, seen_before.get(run.run_id) or holders.get(_key(run))) for run in new]
+    return [_answer(run, seen_before.get(run.run_id) or _holder(run, holders)) for run in new]
 
 
 async def file_all(connection: AsyncConnection, groups: Sequence[Sequence[Delivery]]) -> list[None]:
@@ -56,7 +57,7 @@ def _answer(run: Run, holder: Run | None) -> Accepted | RequestRefused:
         return Accepted(holder, replayed=True)
     return RequestRefused(
         "idempotency_conflict",
-        "the same key was used before for a request with other content",
+        "the same key, or the same signed request, was used before with other content",
         "idempotency_key",
     )
 
@@ -77,18 +78,29 @@ async def _earlier_copy(connection: AsyncConnection, run: Run) -> Run | None:
     return None if row is None else run_of(row)
 
 
-async def _holders(connection: AsyncConnection, fresh: Sequence[Run]) -> dict[_Key, Run]:
-    """Who holds each key now: the new run itself, or the one that was there before."""
+async def _holders(connection: AsyncConnection, fresh: Sequence[Run]) -> dict[_Name, Run]:
+    """Who holds each key and each seal now: the new run itself, or the one that was there before."""
     keys = [_key(run) for run in fresh if run.request.idempotency_key is not None]
-    if not keys:
+    seals = [_seal(run) for run in fresh if run.envelope.seal is not None]
+    if not keys and not seals:
         return {}
-    columns = tuple_(runs.c.source, runs.c.crew, runs.c.idempotency_key)
-    found = [run_of(row) for row in await connection.execute(select(runs).where(columns.in_(keys)))]
-    return {_key(run): run for run in found}
+    by_key = tuple_(runs.c.source, runs.c.crew, runs.c.idempotency_key).in_(keys)
+    by_seal = tuple_(runs.c.source, runs.c.seal).in_(seals)
+    holding = [query for query, names in ((by_key, keys), (by_seal, seals)) if names]
+    found = [run_of(row) for row in await connection.execute(select(runs).where(or_(*holding)))]
+    return {name: run for run in found for name in (_seal(run), _key(run))}
 
 
-def _key(run: Run) -> _Key:
+def _holder(run: Run, holders: Mapping[_Name, Run]) -> Run | None:
+    return holders.get(_key(run)) or holders.get(_seal(run))
+
+
+def _key(run: Run) -> _Name:
     return run.envelope.source, run.crew, run.request.idempotency_key
+
+
+def _seal(run: Run) -> _Name:
+    return run.envelope.source, run.envelope.seal
 
 
 async def _insert(connection: AsyncConnection, fresh: Sequence[Run]) -> None:

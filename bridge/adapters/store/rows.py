@@ -3,11 +3,9 @@
 import json
 from typing import Any
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row
 
-from bridge.adapters.store.tables import deliveries, events, receivers
 from bridge.core.model import (
-    Attempt,
     Channel,
     Delivery,
     DeliveryState,
@@ -16,12 +14,10 @@ from bridge.core.model import (
     Event,
     KickoffRequest,
     Outcome,
-    Receiver,
     Run,
     RunError,
     State,
 )
-from bridge.core.receivers import receiver_name
 
 Values = dict[str, Any]
 
@@ -61,6 +57,7 @@ def new_run(run: Run) -> Values:
         "reply_to": envelope.reply_to,
         "correlation_id": envelope.correlation_id,
         "traceparent": envelope.traceparent,
+        "seal": envelope.seal,
         "inputs": _dump(request.inputs),
         "meta": _dump(request.meta),
         "accepted_at": run.accepted_at,
@@ -94,7 +91,7 @@ def run_of(row: Row[Any]) -> Run:
     return Run(
         run_id=row.run_id,
         request=_request_of(row),
-        envelope=Envelope(row.source, row.reply_to, row.correlation_id, row.traceparent),
+        envelope=Envelope(row.source, row.reply_to, row.correlation_id, row.traceparent, seal=row.seal),
         fingerprint=row.fingerprint,
         state=State(row.state),
         accepted_at=row.accepted_at,
@@ -134,57 +131,26 @@ def new_delivery(delivery: Delivery) -> Values:
         "event_id": delivery.event.event_id,
         "channel": delivery.destination.channel.value,
         "target": delivery.destination.target,
-        "receiver": receiver_name(delivery.destination),
         "state": delivery.state.value,
         "attempts": delivery.attempts,
-        "earlier_attempts": delivery.earlier_attempts,
         "due_at": delivery.due_at,
         "last_error": delivery.last_error,
         "delivered_at": delivery.delivered_at,
     }
 
 
-def whole_deliveries() -> Select[Any]:
-    """Deliveries with their events and what is known of their receivers, as `delivery_of` reads them."""
-    known = (receivers.c.receiver.label("known"), receivers.c.failing_since, receivers.c.paused_at)
-    return select(deliveries, events, *known).join(events).outerjoin(receivers, _same_receiver)
-
-
-_same_receiver = deliveries.c.receiver == receivers.c.receiver
-
-
 def delivery_of(row: Row[Any]) -> Delivery:
-    """The delivery that a row of `whole_deliveries` holds."""
+    """The delivery that a row of `deliveries` joined with `events` holds."""
     return Delivery(
         delivery_id=row.delivery_id,
         event=_event_of(row),
         destination=Destination(Channel(row.channel), row.target),
         state=DeliveryState(row.state),
         attempts=row.attempts,
-        earlier_attempts=row.earlier_attempts,
         due_at=row.due_at,
         last_error=row.last_error,
         delivered_at=row.delivered_at,
-        receiver=None if row.known is None else Receiver(row.known, row.failing_since, row.paused_at),
     )
-
-
-def new_attempt(delivery_id: str, attempt: Attempt) -> Values:
-    """Every column of an attempt."""
-    return {
-        "delivery_id": delivery_id,
-        "number": attempt.number,
-        "at": attempt.at,
-        "seconds": attempt.seconds,
-        "error": attempt.error,
-        "code": attempt.code,
-        "answer": attempt.answer,
-    }
-
-
-def attempt_of(row: Row[Any]) -> Attempt:
-    """The attempt that a row of `attempts` holds."""
-    return Attempt(row.number, row.at, row.seconds, row.error, row.code, row.answer)
 
 
 def _event_of(row: Row[Any]) -> Event:

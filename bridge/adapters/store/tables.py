@@ -50,6 +50,7 @@ runs = Table(
     Column("reply_to", Text),
     Column("correlation_id", Text),
     Column("traceparent", Text),
+    Column("seal", String(64)),
     Column("inputs", LargeBinary, nullable=False),
     Column("meta", LargeBinary, nullable=False),
     Column("accepted_at", Float, nullable=False),
@@ -80,6 +81,8 @@ Index(
     sqlite_where=runs.c.idempotency_key.is_not(None),
     postgresql_where=runs.c.idempotency_key.is_not(None),
 )
+_sealed = text("seal IS NOT NULL")
+Index("runs_seal", runs.c.source, runs.c.seal, unique=True, sqlite_where=_sealed, postgresql_where=_sealed)
 Index(
     "runs_unkeyed",
     runs.c.fingerprint,
@@ -116,11 +119,9 @@ deliveries = Table(
     Column("event_id", Text, ForeignKey("events.event_id", ondelete="CASCADE"), nullable=False),
     Column("channel", Text, nullable=False),
     Column("target", Text, nullable=False),
-    Column("receiver", Text),
     Column("state", Text, nullable=False),
     Column("owner", Text),
     Column("attempts", Integer, nullable=False),
-    Column("earlier_attempts", Integer, nullable=False),
     Column("due_at", Float, nullable=False),
     Column("last_error", Text),
     Column("delivered_at", Float),
@@ -131,48 +132,8 @@ Index(
     "deliveries_due",
     deliveries.c.channel,
     deliveries.c.due_at,
-    deliveries.c.receiver,
-    sqlite_where=text("state = 'pending' AND owner IS NULL"),
-    postgresql_where=text("state = 'pending' AND owner IS NULL"),
-)
-
-Index(
-    "deliveries_dead",
-    deliveries.c.delivery_id,
-    sqlite_where=text("state = 'dead'"),
-    postgresql_where=text("state = 'dead'"),
-)
-Index(
-    "deliveries_receiver",
-    deliveries.c.receiver,
-    sqlite_where=deliveries.c.receiver.is_not(None),
-    postgresql_where=deliveries.c.receiver.is_not(None),
-)
-Index(
-    "deliveries_held",
-    deliveries.c.receiver,
-    sqlite_where=text("owner IS NOT NULL"),
-    postgresql_where=text("owner IS NOT NULL"),
-)
-
-attempts = Table(
-    "attempts",
-    metadata,
-    Column("delivery_id", Text, ForeignKey("deliveries.delivery_id", ondelete="CASCADE"), primary_key=True),
-    Column("number", Integer, primary_key=True),
-    Column("at", Float, nullable=False),
-    Column("seconds", Float, nullable=False),
-    Column("error", Text),
-    Column("code", Integer),
-    Column("answer", LargeBinary),
-)
-
-receivers = Table(
-    "receivers",
-    metadata,
-    Column("receiver", Text, primary_key=True),
-    Column("failing_since", Float),
-    Column("paused_at", Float),
+    sqlite_where=text("state = 'pending'"),
+    postgresql_where=text("state = 'pending'"),
 )
 
 processes = Table(

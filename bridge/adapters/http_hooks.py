@@ -1,0 +1,77 @@
+"""The door for webhooks of other systems: each hook knows its senders and what their content becomes."""
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+from aiohttp import hdrs, web
+
+from bridge.adapters import http_headers, http_problem, http_views
+from bridge.adapters.http_auth import FAILED_LOGINS, MOST_ADDRESSES, network_of
+from bridge.adapters.http_json import read_body, respond
+from bridge.core import hook
+from bridge.core.errors import NotVerified
+from bridge.core.hook import Arrival, Greeting, Hook, Unwanted, Wanted
+from bridge.core.model import Envelope
+from bridge.core.rate import Buckets
+from bridge.ports import Accept, Clock
+
+_CHALLENGES = {"basic": 'Basic realm="hooks"', "bearer": "Bearer"}
+
+log = structlog.get_logger()
+
+
+class HooksApi:
+    """Takes webhooks; asks for no client, since each hook has its own proof."""
+
+    def __init__(self, accept: Accept, hooks: Mapping[str, Hook], clock: Clock) -> None:
+        self._accept = accept
+        self._hooks = hooks
+        self._clock = clock
+        self._failures = Buckets(FAILED_LOGINS, MOST_ADDRESSES)
+
+    def routes(self) -> list[web.RouteDef]:
+        """The one route."""
+        return [web.post("/hooks/{name}", self._take)]
+
+    async def _take(self, http: web.Request) -> web.Response:
+        found = self._hooks.get(http.match_info["name"])
+        if found is None:
+            raise http_problem.plain(404)
+        arrival = await _arrival(http)
+        try:
+            outcome = hook.take(found, arrival, self._clock())
+        except NotVerified as error:
+            raise self._stranger(http, found, str(error)) from None
+        match outcome:
+            case Wanted():
+                return await self._submit(http, found, outcome)
+            case Greeting(None) | Unwanted():
+                return web.Response(status=204)
+            case Greeting(answer):
+                return respond(answer)
+
+    def _stranger(self, http: web.Request, found: Hook, reason: str) -> http_problem.Problem:
+        """The sender learns nothing of what is wrong with its proof, whatever it is."""
+        address = network_of(http.remote)
+        if wait := self._failures.take(address, asyncio.get_running_loop().time()):
+            return http_problem.too_often("too many requests without a valid proof", wait)
+        log.warning("hook_not_verified", hook=found.name, address=address, reason=reason)
+        return http_problem.plain(401, headers={hdrs.WWW_AUTHENTICATE: _CHALLENGES.get(found.scheme, "Signature")})
+
+    async def _submit(self, http: web.Request, found: Hook, wanted: Wanted) -> web.Response:
+        envelope = Envelope(found.source, traceparent=http_headers.traceparent(http.headers), seal=wanted.seal)
+        accepted = await self._accept(wanted.request, envelope)
+        headers: dict[str, str] = {hdrs.LOCATION: f"/v1/runs/{accepted.run.run_id}"}
+        if accepted.replayed:
+            headers["Idempotency-Replayed"] = "true"
+        return respond(http_views.accepted(accepted.run), 202, headers)
+
+
+async def _arrival(http: web.Request) -> Arrival:
+    """The webhook with its raw body. A compressed one is refused: what was signed would not be what is read."""
+    if http.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        raise http_problem.plain(415, "the body must not be compressed", {hdrs.ACCEPT_ENCODING: "identity"})
+    body = await read_body(http)
+    headers = {name.lower(): http.headers.getall(name) for name in http.headers}
+    return Arrival(headers, {name: http.query.getall(name) for name in http.query}, body)

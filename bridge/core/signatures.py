@@ -1,0 +1,238 @@
+"""Who sent a webhook: signatures and passwords, checked over the raw body and strictly where libraries are lax.
+
+Every secret is compared with every offered signature, in constant time and whichever matches. A time is looked at only
+after the signature, so that an expired request takes as long as a forged one. What is wrong is said for the operator;
+the sender hears no more than 401.
+
+A verifier gives back the request's seal: the hash of everything that was signed. Equal seals are one and the same
+signed request, sent again by whomever. Passwords sign nothing, so they give no seal.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bridge.core.errors import NotVerified
+
+Headers = Mapping[str, Sequence[str]]
+"""Every value of each header, under its name in lower case."""
+
+Algorithm = Literal["sha1", "sha256", "sha512"]
+Encoding = Literal["hex", "base64"]
+
+TOLERANCE = 300.0  # seconds, both ways
+MAX_SIGNATURES = 8  # in one request; the rest is not looked at
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")  # a dot would shift the frame id.timestamp.body
+_TIMESTAMP = re.compile(r"[0-9]{1,12}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class StandardWebhooks:
+    """Standard Webhooks 1.0.0 with symmetric keys (`v1`); `keys` are the bytes behind `whsec_`."""
+
+    keys: tuple[bytes, ...] = field(repr=False)
+    tolerance: float = TOLERANCE
+
+    def __call__(self, headers: Headers, body: bytes, now: float) -> str:
+        """The seal; raises `NotVerified`."""
+        message_id = _only(headers, "webhook-id")
+        if not _ID.fullmatch(message_id):
+            raise NotVerified("webhook-id is not 1 to 128 letters, digits, - or _")
+        timestamp = _timestamp(_only(headers, "webhook-timestamp"))
+        versions = [part.partition(",") for part in _only(headers, "webhook-signature").split(" ")]
+        offered = [text for version, _, text in versions if version == "v1" and text]
+        signed = f"{message_id}.{timestamp}.".encode() + body
+        _require_match(self.keys, signed, "sha256", "base64", offered)
+        _require_recent(timestamp, now, self.tolerance)
+        return _seal(signed)
+
+
+@dataclass(frozen=True, slots=True)
+class Stripe:
+    """The header `Stripe-Signature: t=…,v1=…`; a secret is used as it is written, `whsec_` and all."""
+
+    keys: tuple[bytes, ...] = field(repr=False)
+    tolerance: float = TOLERANCE
+
+    def __call__(self, headers: Headers, body: bytes, now: float) -> str:
+        """The seal; raises `NotVerified`."""
+        pairs = [part.partition("=") for part in _only(headers, "stripe-signature").split(",")]
+        times = [value for name, _, value in pairs if name == "t"]
+        if len(times) != 1:
+            raise NotVerified("stripe-signature does not hold exactly one t=")
+        timestamp = _timestamp(times[0])
+        signed = f"{timestamp}.".encode() + body
+        _require_match(self.keys, signed, "sha256", "hex", [text for name, _, text in pairs if name == "v1" and text])
+        _require_recent(timestamp, now, self.tolerance)
+        return _seal(signed)
+
+
+@dataclass(frozen=True, slots=True)
+class Hmac:
+    """One signature in one header, over the body, or over a timestamp from another header and the body.
+
+    With a timestamp the signed text is `start`, timestamp, `separator`, body. `tolerance` in seconds.
+    """
+
+    keys: tuple[bytes, ...] = field(repr=False)
+    header: str
+    algorithm: Algorithm = "sha256"
+    encoding: Encoding = "hex"
+    prefix: str = ""
+    timestamp_header: str | None = None
+    tolerance: float = TOLERANCE
+    start: bytes = b""
+    separator: bytes = b"."
+
+    def __call__(self, headers: Headers, body: bytes, now: float) -> str:
+        """The seal; raises `NotVerified`."""
+        text = _only(headers, self.header)
+        if not text.startswith(self.prefix):
+            raise NotVerified(f"{self.header.lower()} does not begin with {self.prefix}")
+        stamp = None if self.timestamp_header is None else _timestamp(_only(headers, self.timestamp_header))
+        signed = body if stamp is None else self.start + stamp.encode() + self.separator + body
+        _require_match(self.keys, signed, self.algorithm, self.encoding, [text.removeprefix(self.prefix)])
+        if stamp is not None:
+            _require_recent(stamp, now, self.tolerance)
+        return _seal(signed)
+
+
+def github(keys: tuple[bytes, ...]) -> Hmac:
+    """GitHub signs the body alone, with no time: what was once sent stays valid, and only its seal tells a replay."""
+    return Hmac(keys, "x-hub-signature-256", prefix="sha256=")
+
+
+def slack(keys: tuple[bytes, ...]) -> Hmac:
+    """Slack signs `v0:timestamp:body`."""
+    return Hmac(
+        keys,
+        "x-slack-signature",
+        prefix="v0=",
+        timestamp_header="x-slack-request-timestamp",
+        start=b"v0:",
+        separator=b":",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Basic:
+    """A user name and a password (RFC 7617)."""
+
+    username: str
+    password: str = field(repr=False)
+
+    def __call__(self, headers: Headers, body: bytes, now: float) -> None:
+        """Raises `NotVerified`."""
+        del body, now
+        try:
+            offered = base64.b64decode(_credentials(headers, "basic"), validate=True)
+        except (binascii.Error, ValueError):
+            raise NotVerified("authorization is not base64") from None
+        if not _same(offered, f"{self.username}:{self.password}".encode()):
+            raise NotVerified("wrong user name or password")
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """A bearer token, or one of several."""
+
+    tokens: tuple[str, ...] = field(repr=False)
+
+    def __call__(self, headers: Headers, body: bytes, now: float) -> None:
+        """Raises `NotVerified`."""
+        del body, now
+        offered = _bytes(_credentials(headers, "bearer"))
+        if not any([_same(offered, token.encode()) for token in self.tokens]):  # noqa: C419  (all, whichever matches)
+            raise NotVerified("wrong token")
+
+
+@dataclass(frozen=True, slots=True)
+class Anybody:
+    """Whoever can reach the bridge; the settings asked for it in so many words."""
+
+    def __call__(self, headers: Headers, body: bytes, now: float) -> None:
+        """Takes everything."""
+        del headers, body, now
+
+
+Verifier = StandardWebhooks | Stripe | Hmac | Basic | Bearer | Anybody
+
+
+def standard_webhooks_key(secret: str) -> bytes:
+    """The key in a Standard Webhooks secret, with or without `whsec_` and padding; raises `ValueError`."""
+    text = secret.removeprefix("whsec_")
+    try:
+        key = base64.b64decode(_padded(text), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not key:
+        raise ValueError("must be whsec_ and base64")
+    return key
+
+
+def _only(headers: Headers, name: str) -> str:
+    values = headers.get(name.lower(), ())
+    if len(values) != 1:
+        raise NotVerified(f"{name.lower()} is given more than once" if values else f"{name.lower()} is missing")
+    return values[0]
+
+
+def _timestamp(text: str) -> str:
+    """The text as it was sent, since that is what was signed."""
+    if not _TIMESTAMP.fullmatch(text):
+        raise NotVerified("the timestamp is not a whole number of seconds")
+    return text
+
+
+def _require_recent(timestamp: str, now: float, tolerance: float) -> None:
+    age = now - int(timestamp)
+    if abs(age) > tolerance:
+        raise NotVerified(
+            f"the timestamp is {abs(age):.0f} s {'old' if age > 0 else 'ahead'}, not within {tolerance:g}"
+        )
+
+
+def _require_match(
+    keys: Iterable[bytes], signed: bytes, algorithm: Algorithm, encoding: Encoding, offered: Sequence[str]
+) -> None:
+    """Text is compared, not what it decodes to: several texts decode to the same bytes."""
+    considered = [_bytes(text.lower() if encoding == "hex" else _padded(text)) for text in offered[:MAX_SIGNATURES]]
+    found = False
+    for key in keys:
+        digest = hmac.digest(key, signed, algorithm)
+        expected = digest.hex().encode() if encoding == "hex" else base64.b64encode(digest)
+        for text in considered:
+            found |= hmac.compare_digest(expected, text)
+    if not found:
+        raise NotVerified("no signature is right" if considered else "there is no signature")
+
+
+def _credentials(headers: Headers, scheme: str) -> str:
+    named, _, credentials = _only(headers, "authorization").partition(" ")
+    if named.lower() != scheme:
+        raise NotVerified(f"authorization is not {scheme}")
+    return credentials.strip()
+
+
+def _same(offered: bytes, expected: bytes) -> bool:
+    """Compared by hash, so that the time tells nothing of the length either."""
+    return hmac.compare_digest(hashlib.sha256(offered).digest(), hashlib.sha256(expected).digest())
+
+
+def _padded(text: str) -> str:
+    return text + "=" * (-len(text) % 4)
+
+
+def _bytes(text: str) -> bytes:
+    """A header's bytes; those that are no UTF-8 arrive as surrogates."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _seal(signed: bytes) -> str:
+    return hashlib.sha256(signed).hexdigest()

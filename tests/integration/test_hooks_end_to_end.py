@@ -1,0 +1,137 @@
+"""Hooks with everything behind them: settings, the real store, the sandbox; signed by the senders' own libraries."""
+
+import asyncio
+import hmac
+import json
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+from standardwebhooks import Webhook
+
+from bridge import app
+from bridge.sandbox import SandboxSettings, running
+from bridge.settings import Settings, load
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+BODY = '{"topic": "otters and ünïcödé"}'
+SIGN_WITH_NODE = """
+const {Webhook} = require('standardwebhooks')
+const [secret, id, seconds, body] = process.argv.slice(1)
+console.log(new Webhook(secret).sign(id, new Date(seconds * 1000), body))
+"""
+
+
+@pytest.fixture
+async def settings(tmp_path: Path) -> AsyncIterator[Settings]:
+    async with running(SandboxSettings(inputs=("topic",))) as crew_url:
+        tree = {
+            "http": {"port": 0},
+            "store": {"url": f"sqlite:///{tmp_path}/bridge.db"},
+            "crews": {"research": {"url": crew_url, "token": "sandbox-token"}},
+            "hooks": {
+                "shop": {
+                    "crew": "research",
+                    "verify": {"scheme": "standard-webhooks", "secret": SECRET},
+                    "inputs": {"topic": "body.topic"},
+                },
+                "git": {
+                    "crew": "research",
+                    "verify": {"scheme": "github", "secret": "s"},
+                    "inputs": {"topic": "body.topic"},
+                },
+            },
+        }
+        file = tmp_path / "bridge.yaml"
+        file.write_text(yaml.safe_dump(tree))
+        yield load(file, environ={})
+
+
+async def post(url: str, headers: dict[str, str], body: str = BODY) -> tuple[int, Any]:
+    sent = {"Content-Type": "application/json", **headers}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(url, data=body.encode(), headers=sent) as response,
+    ):
+        return response.status, await response.json()
+
+
+def standard(message_id: str, seconds: int, signature: str) -> dict[str, str]:
+    return {"webhook-id": message_id, "webhook-timestamp": str(seconds), "webhook-signature": signature}
+
+
+def from_github(delivery: str) -> dict[str, str]:
+    digest = hmac.digest(b"s", BODY.encode(), "sha256").hex()
+    return {"X-Hub-Signature-256": f"sha256={digest}", "X-GitHub-Delivery": delivery}
+
+
+async def test_what_the_python_library_signs_is_taken_and_its_id_is_the_key(settings: Settings):
+    now = datetime.now(tz=UTC)
+    signature = Webhook(SECRET).sign("msg_1", now, BODY)
+    async with app.serving(settings) as url:
+        status, run = await post(f"{url}/hooks/shop", standard("msg_1", int(now.timestamp()), signature))
+    assert (status, run["idempotency_key"]) == (202, "msg_1")
+
+
+async def test_what_the_javascript_library_signs_is_taken(settings: Settings):
+    """Needs Node.js and `standardwebhooks` from npm, found by `NODE_PATH`."""
+    seconds = int(time.time())
+    signature = await signed_with_node("msg_js", seconds)
+    async with app.serving(settings) as url:
+        status, run = await post(f"{url}/hooks/shop", standard("msg_js", seconds, signature))
+    assert (status, run["idempotency_key"]) == (202, "msg_js")
+
+
+async def signed_with_node(message_id: str, seconds: int) -> str:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("there is no Node.js")
+    arguments = ("-e", SIGN_WITH_NODE, SECRET, message_id, str(seconds), BODY)
+    process = await asyncio.create_subprocess_exec(
+        node, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=os.environ
+    )
+    printed, errors = await process.communicate()
+    if b"Cannot find module" in errors:
+        pytest.skip("there is no npm package standardwebhooks")
+    assert process.returncode == 0, errors.decode()
+    return printed.decode().strip()
+
+
+async def test_a_replay_after_a_restart_is_the_same_run_under_whatever_delivery_id(settings: Settings):
+    """GitHub signs the body alone. Whoever caught one delivery could send it again under ids of their own."""
+    async with app.serving(settings) as url:
+        _, first = await post(f"{url}/hooks/git", from_github("d-1"))
+    async with app.serving(settings) as url:
+        status, again = await post(f"{url}/hooks/git", from_github("d-2"))
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/v1/runs") as response:
+            runs = (await response.json())["runs"]
+    assert (status, again["run_id"], len(runs)) == (202, first["run_id"], 1)
+
+
+async def test_a_retry_with_a_new_timestamp_is_the_same_run(settings: Settings):
+    now = int(time.time())
+    async with app.serving(settings) as url:
+        answers = [
+            await post(f"{url}/hooks/shop", standard("msg_1", at, Webhook(SECRET).sign("msg_1", _date(at), BODY)))
+            for at in (now - 5, now)
+        ]
+    assert answers[0] == answers[1]
+
+
+async def test_an_input_that_the_crew_needs_and_the_hook_does_not_map_is_refused(settings: Settings):
+    body = json.dumps({"topic": None})
+    digest = hmac.digest(b"s", body.encode(), "sha256").hex()
+    async with app.serving(settings) as url:
+        status, told = await post(f"{url}/hooks/git", {"X-Hub-Signature-256": f"sha256={digest}"}, body)
+    assert (status, told["field"]) == (422, "inputs.topic")
+
+
+def _date(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, tz=UTC)

@@ -1,0 +1,216 @@
+"""Webhooks over HTTP: nothing without proof, an answer that says no more than it must, and one run per webhook."""
+
+import base64
+import gzip
+import hmac
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+import pytest
+import structlog
+
+from bridge.adapters.http_auth import FAILED_LOGINS
+from bridge.core import signatures
+from bridge.core.hook import Hook
+from bridge.core.mapping import Rule, compiled
+from bridge.core.signatures import Anybody, Basic, Bearer, Hmac
+from tests.http_client import LISTEN, STORE_AWAY, Bridge, problem, serving
+from tests.unit.test_signatures import GITHUB_SECRET
+
+TITLE = Rule(
+    when=compiled("action == 'opened'"),
+    inputs={"title": compiled("body.issue.title")},
+    idempotency_key=compiled('headers."x-github-delivery"'),
+)
+SIGNED = Hmac((b"swordfish",), "X-Signature", prefix="sha256=", timestamp_header="X-Timestamp")
+HOOKS = {
+    "github": Hook("github", "triage", "github", signatures.github((GITHUB_SECRET,)), TITLE),
+    "slack": Hook("slack", "triage", "slack", signatures.slack((b"s",)), Rule(inputs={"text": compiled("text")})),
+    "signed": Hook("signed", "triage", "hmac", SIGNED, Rule()),
+    "basic": Hook("basic", "triage", "basic", Basic("u", "p"), Rule()),
+    "bearer": Hook("bearer", "triage", "bearer", Bearer(("t",)), Rule()),
+    "open": Hook("open", "triage", "none", Anybody(), Rule(meta={"who": compiled("query.who")})),
+}
+ISSUE = {"action": "opened", "issue": {"title": "It breaks"}}
+
+
+async def from_github(bridge: Bridge, body: Any = ISSUE, secret: bytes = GITHUB_SECRET, **more: str) -> Any:
+    raw = json.dumps(body).encode()
+    headers = {
+        "X-Hub-Signature-256": f"sha256={_hex(secret, raw)}",
+        "X-GitHub-Event": "issues",
+        "X-GitHub-Delivery": "d-1",
+        "Content-Type": "application/json",
+        **{name.replace("_", "-"): value for name, value in more.items()},
+    }
+    return await bridge.http.post(bridge.url("/hooks/github"), data=raw, headers=headers)
+
+
+async def from_slack(bridge: Bridge, body: bytes, media: str) -> aiohttp.ClientResponse:
+    at = str(int(time.time()))
+    signature = f"v0={_hex(b's', f'v0:{at}:'.encode() + body)}"
+    headers = {"X-Slack-Signature": signature, "X-Slack-Request-Timestamp": at, "Content-Type": media}
+    return await bridge.http.post(bridge.url("/hooks/slack"), data=body, headers=headers)
+
+
+def _hex(secret: bytes, content: bytes) -> str:
+    return hmac.digest(secret, content, "sha256").hex()
+
+
+async def test_a_signed_webhook_becomes_a_run_and_its_answer_names_it():
+    async with serving(hooks=HOOKS) as bridge:
+        response = await from_github(bridge, traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01")
+        answer = await response.json()
+        ((asked, envelope),) = bridge.accept.seen
+
+        assert (response.status, answer["state"], answer["idempotency_key"]) == (202, "accepted", "d-1")
+        assert response.headers["Location"] == f"/v1/runs/{answer['run_id']}"
+        assert (asked.crew, asked.inputs) == ("triage", {"title": "It breaks"})
+        assert (envelope.source, len(envelope.seal or "")) == ("hook/github", 64)
+        assert envelope.traceparent is not None
+
+        again = await from_github(bridge)
+        assert (again.status, again.headers["Idempotency-Replayed"], await again.json()) == (202, "true", answer)
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Hub-Signature-256": "sha256=" + "0" * 64}, {"X-Hub-Signature": "sha1=0"}])
+async def test_without_proof_the_answer_is_the_same_whatever_is_wrong(headers: dict[str, str]):
+    async with serving(hooks=HOOKS) as bridge:
+        for body in (json.dumps(ISSUE), "no json"):
+            response = await bridge.http.post(bridge.url("/hooks/github"), data=body, headers=headers)
+            told = await problem(response, 401, "unauthorized")
+            assert "detail" not in told
+            assert response.headers["WWW-Authenticate"] == "Signature"
+        assert bridge.accept.seen == []
+
+
+async def test_the_log_says_what_was_wrong_and_no_more_than_that():
+    async with serving(hooks=HOOKS) as bridge:
+        with structlog.testing.capture_logs() as lines:
+            await from_github(bridge, secret=b"other")
+        (line,) = [line for line in lines if line["event"] == "hook_not_verified"]
+        assert line == {
+            "event": "hook_not_verified",
+            "hook": "github",
+            "address": "127.0.0.1",
+            "reason": "no signature is right",
+            "log_level": "warning",
+        }
+
+
+async def test_a_signature_header_that_comes_twice_is_refused():
+    async with serving(hooks=HOOKS) as bridge:
+        raw = json.dumps(ISSUE).encode()
+        header = f"X-Hub-Signature-256: sha256={_hex(GITHUB_SECRET, raw)}\r\n".encode()
+        head = b"POST /hooks/github HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n" % len(raw)
+        assert b" 401 " in await bridge.raw(head + header * 2 + b"\r\n" + raw)
+        assert b" 422 " in await bridge.raw(head + header + b"\r\n" + raw)  # it has no delivery id; but it is verified
+
+
+async def test_an_old_signature_is_refused():
+    async with serving(hooks=HOOKS) as bridge:
+        for age, status in ((0, 202), (301, 401), (-302, 401)):
+            at = str(int(time.time()) - age)
+            headers = {"X-Timestamp": at, "X-Signature": f"sha256={_hex(b'swordfish', f'{at}.{{}}'.encode())}"}
+            response = await bridge.http.post(bridge.url("/hooks/signed"), data=b"{}", headers=headers)
+            assert response.status == status
+
+
+async def test_passwords_and_tokens():
+    async with serving(hooks=HOOKS) as bridge:
+        right = {"basic": f"Basic {base64.b64encode(b'u:p').decode()}", "bearer": "Bearer t"}
+        for name, value in right.items():
+            url = bridge.url(f"/hooks/{name}")
+            assert (await bridge.http.post(url, data=b"{}", headers={"Authorization": value})).status == 202
+            wrong = await bridge.http.post(url, data=b"{}", headers={"Authorization": f"{value}x"})
+            await problem(wrong, 401, "unauthorized")
+            assert wrong.headers["WWW-Authenticate"].lower().startswith(name)
+        assert [envelope.seal for _, envelope in bridge.accept.seen] == [None, None]
+
+
+async def test_an_open_hook_takes_whatever_comes_and_sees_the_query():
+    async with serving(hooks=HOOKS) as bridge:
+        response = await bridge.http.post(bridge.url("/hooks/open?who=me&who=you"), data=b"{}")
+        assert response.status == 202
+        assert bridge.accept.seen[0][0].meta == {"who": ["me", "you"]}
+
+
+async def test_what_is_not_wanted_is_answered_with_nothing_and_starts_nothing():
+    async with serving(hooks=HOOKS) as bridge:
+        response = await from_github(bridge, {**ISSUE, "action": "closed"})
+        assert (response.status, await response.read(), bridge.accept.seen) == (204, b"", [])
+
+
+async def test_an_input_that_gives_nothing_is_named():
+    async with serving(hooks=HOOKS) as bridge:
+        told = await problem(await from_github(bridge, {"action": "opened"}), 422, "invalid_request")
+        assert (told["field"], bridge.accept.seen) == ("inputs.title", [])
+        assert "inputs.title" in told["detail"]
+
+
+async def test_a_signed_webhook_that_is_no_json_is_a_bad_request():
+    async with serving(hooks=HOOKS) as bridge:
+        raw = b'{"action": "opened", "action": "closed"}'
+        headers = {"X-Hub-Signature-256": f"sha256={_hex(GITHUB_SECRET, raw)}"}
+        await problem(
+            await bridge.http.post(bridge.url("/hooks/github"), data=raw, headers=headers), 400, "invalid_json"
+        )
+
+
+async def test_githubs_ping_is_welcomed_only_with_its_signature():
+    async with serving(hooks=HOOKS) as bridge:
+        assert (await from_github(bridge, {"zen": "…"}, X_GitHub_Event="ping")).status == 204
+        assert (await from_github(bridge, {"zen": "…"}, b"other", X_GitHub_Event="ping")).status == 401
+        assert bridge.accept.seen == []
+
+
+async def test_slacks_challenge_is_echoed_and_its_forms_are_read():
+    async with serving(hooks=HOOKS) as bridge:
+        asked = b'{"type": "url_verification", "challenge": "3eZbrw1a"}'
+        echoed = await from_slack(bridge, asked, "application/json")
+        assert (echoed.status, await echoed.json()) == (200, {"challenge": "3eZbrw1a"})
+        command = await from_slack(bridge, b"command=%2Ffind&text=otters", "application/x-www-form-urlencoded")
+        assert (command.status, bridge.accept.seen[0][0].inputs) == (202, {"text": "otters"})
+
+
+async def test_a_compressed_body_is_refused_because_it_is_not_what_was_signed():
+    async with serving(hooks=HOOKS) as bridge:
+        packed = gzip.compress(b"{}")
+        headers = {"Content-Encoding": "gzip"}
+        await problem(
+            await bridge.http.post(bridge.url("/hooks/open"), data=packed, headers=headers),
+            415,
+            "unsupported_media_type",
+        )
+
+
+async def test_limits_hold_for_hooks_too():
+    async with serving(replace(LISTEN, max_body=100), hooks=HOOKS) as bridge:
+        url = bridge.url("/hooks/open")
+        await problem(await bridge.http.post(url, data=b" " * 101), 413, "too_large")
+        await problem(await bridge.http.get(url), 405, "method_not_allowed")
+
+
+@pytest.mark.parametrize("path", ["/hooks/nope", "/hooks/GITHUB", "/hooks/", "/hooks/open/more"])
+async def test_any_other_path_does_not_exist(path: str):
+    async with serving(hooks=HOOKS) as bridge:
+        await problem(await bridge.http.post(bridge.url(path), data=b"{}"), 404, "not_found")
+
+
+async def test_while_the_store_is_away_the_sender_is_asked_to_come_again():
+    async with serving(hooks=HOOKS) as bridge:
+        bridge.accept.fail = STORE_AWAY
+        response = await bridge.http.post(bridge.url("/hooks/open"), data=b"{}")
+        await problem(response, 503, "service_unavailable")
+        assert response.headers["Retry-After"]
+
+
+async def test_strangers_are_slowed_down_and_the_right_sender_is_not():
+    async with serving(hooks=HOOKS) as bridge:
+        url = bridge.url("/hooks/github")
+        statuses = [(await bridge.http.post(url, data=b"{}")).status for _ in range(int(FAILED_LOGINS.burst) + 2)]
+        assert (statuses[0], statuses[-1]) == (401, 429)
+        assert (await from_github(bridge)).status == 202
