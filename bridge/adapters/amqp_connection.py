@@ -19,6 +19,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.exceptions import ConnectionInternalError
 from pamqp import commands as spec
 
+from bridge.adapters.amqp_frames import MendingConnection
 from bridge.adapters.amqp_trouble import WEATHER, LinkLost, Reconnect, Trouble, explain, is_unreadable
 from bridge.core.schedule import spread
 from bridge.ports import Health
@@ -209,6 +210,7 @@ class AmqpLink:
             timeout=self._options.timeout,
             heartbeat=HEARTBEAT,  # wins over the URL's: a heartbeat that cannot be read would be none at all
             client_properties={"connection_name": self._connection_name},
+            connection_class=MendingConnection,
         )
         assert connection.transport is not None
         assert connection.transport.connection.connection_tune.heartbeat == HEARTBEAT

@@ -13,6 +13,7 @@ from typing import Any
 from aio_pika.abc import AbstractIncomingMessage
 
 from bridge.adapters.amqp_cloudevent import InboundEvent, read_event
+from bridge.adapters.amqp_frames import UNREADABLE
 from bridge.core import request, strict_json
 from bridge.core.errors import RequestRefused
 from bridge.core.model import Envelope, KickoffRequest
@@ -46,6 +47,9 @@ class MessageRules:
 def read_request(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[KickoffRequest, Envelope]:
     """Read a kickoff request; raises `RequestRefused`."""
     _check_size(message, rules)
+    if UNREADABLE in message.headers:
+        lost = str(message.headers[UNREADABLE])
+        raise RequestRefused("invalid_request", f"properties of the message cannot be decoded: {lost}")
     event = read_event(message)
     _check_kind(message.type, event)
     body = strict_json.parse_object(message.body) if event is None else event.body

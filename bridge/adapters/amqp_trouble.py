@@ -93,7 +93,7 @@ def explain(error: BaseException) -> Trouble:
 def is_unreadable(error: BaseException) -> bool:
     """Whether the connection died of a frame that the library cannot decode, such as a property that is not UTF-8."""
     cause = error.__cause__ if isinstance(error, LinkLost) else None
-    return isinstance(cause, ValueError | OverflowError | InvalidFrameError | PAMQPException)
+    return isinstance(cause, ValueError | OverflowError | RecursionError | InvalidFrameError | PAMQPException)
 
 
 def _sentence(error: BaseException) -> str:

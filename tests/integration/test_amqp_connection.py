@@ -4,15 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
-import aiormq
 import pytest
-from aio_pika import connect
-from aiormq.abc import ChannelFrame
-from pamqp import commands as spec
-from pamqp.body import ContentBody
-from pamqp.header import ContentHeader
 from structlog.testing import capture_logs
 
+from bridge.adapters import amqp_frames
 from bridge.adapters.amqp_connection import LinkOptions
 from bridge.adapters.amqp_consumer import GOOD_IN_A_ROW, AmqpConsumer
 from bridge.adapters.amqp_publisher import AmqpPublisher
@@ -22,6 +17,7 @@ from bridge.core.model import Channel
 from bridge.ports import Health
 from tests.amqp_client import PATIENCE, Client, FakeDoor, client_of, delivery, eventually, rules_for, running
 from tests.broker import Broker
+from tests.raw_frames import POISON, publish_raw
 
 
 @dataclass
@@ -168,13 +164,17 @@ async def test_tells_of_wrong_credentials(
     assert "s3cret-pw" not in f"{logs}{options}{health}"
 
 
-async def test_one_unreadable_message_costs_no_other(pair: Pair, broker: Broker, topology: Topology, door: FakeDoor):
-    """A property that is not UTF-8 breaks the connection on every delivery, until the broker gives the message up.
+async def test_one_unreadable_message_costs_no_other(
+    pair: Pair, broker: Broker, topology: Topology, door: FakeDoor, monkeypatch: pytest.MonkeyPatch
+):
+    """The second net, for a frame that got past the first: it breaks the connection until the broker gives it up.
 
     The library decodes properties while it reads the connection, so no callback can refuse such a message.
     """
-    async with client_of(broker.url, topology) as client:
-        await publish_raw(broker.url, topology.requests, b"\xff\xfe")
+    monkeypatch.setattr(amqp_frames, "mended_header", lambda payload, _: payload)
+    async with client_of(broker.url, topology) as client, client_of(broker.url, topology) as other:
+        await publish_raw(other.channel, POISON["content_type"], key=topology.requests.encode())
+        await other.count(topology.requests)  # answered after the message, so it has arrived
         for number in range(GOOD_IN_A_ROW + 10):
             await client.send(message_id=f"order-{number}")
         wanted = {f"order-{number}" for number in range(GOOD_IN_A_ROW + 10)}
@@ -203,24 +203,3 @@ async def test_stops_while_the_broker_is_away(link: LinkOptions, topology: Topol
     pair = pair_for(replace(link, url="amqp://guest:guest@127.0.0.1:1/"), topology, door)
     async with asyncio.timeout(PATIENCE), running(pair.consumer, pair.publisher):
         await eventually(lambda: pair.consumer._link._attempts > 0)
-
-
-async def publish_raw(url: str, queue: str, content_type: bytes) -> None:
-    """Publish with a content type of these very bytes, as some other client might."""
-    connection = await connect(url)
-    async with connection, connection.channel() as channel:
-        placeholder = "~" * len(content_type)
-        underlay = await channel.get_underlay_channel()
-        properties = spec.Basic.Properties(content_type=placeholder, delivery_mode=2)
-        frame = ChannelFrame.marshall(
-            underlay.number,
-            [
-                spec.Basic.Publish(routing_key=queue),
-                ContentHeader(properties=properties, body_size=2),
-                ContentBody(b"{}"),
-            ],
-        )
-        assert isinstance(underlay, aiormq.Channel)
-        spoilt = replace(frame, payload=frame.payload.replace(placeholder.encode(), content_type))
-        await underlay.write_queue.put(spoilt)
-        await channel.declare_queue(queue, passive=True)  # answered after the message, so it has arrived

@@ -1,0 +1,125 @@
+"""Frames that the AMQP library cannot read, before it reads them."""
+
+import asyncio
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pamqp.header import ContentHeader
+
+from bridge.adapters.amqp_frames import UNREADABLE, MendingReader, mended_header, mended_method
+from tests.raw_frames import ODD, POISON, entry, header, short, table, text
+
+
+def read(payload: bytes) -> ContentHeader:
+    """What the library makes of it; raises what it raises."""
+    found = ContentHeader()
+    found.unmarshal(payload)
+    return found
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_what_cannot_be_read_is_left_out_and_noted(name: str):
+    payload = header({"user_id": short(b"u"), **POISON[name]}, size=7)
+    with pytest.raises(Exception):  # noqa: B017, PT011  # all kinds
+        read(payload)
+    mended = read(mended_header(payload, []))
+    assert mended.body_size == 7
+    assert mended.properties.user_id == "u"
+    assert mended.properties.headers is not None
+    assert mended.properties.headers[UNREADABLE]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_can_be_read_is_left_alone(name: str):
+    payload = header(ODD[name])
+    assert mended_header(payload, []) == payload
+
+
+def test_what_is_readable_beside_it_is_kept():
+    headers = table(
+        entry(b"a", b"S", text(b"x")),
+        entry(b"\xff", b"t", b"\x01"),
+        entry(b"b", b"I", b"\x00\x00\x00\x05"),
+        entry(b"when", b"T", b"\xff" * 8),
+    )
+    payload = header({"content_type": short(b"\xffjson"), "headers": headers, "message_id": short(b"order-7")})
+    properties = read(mended_header(payload, [])).properties
+    assert (properties.content_type, properties.message_id) == (None, "order-7")
+    assert properties.headers == {
+        "a": "x",
+        "b": 5,
+        UNREADABLE: "content_type \\xffjson; header \\xff; header when",
+    }
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        header({}) + b"",
+        header({"headers": table(entry(b"a", b"?", b""), entry(b"b", b"V", b""))}),
+        header({"headers": b"\x00\x00\xff\xff"}),
+        header({"message_id": b"\xff"}),
+        header({"message_id": b""}),
+        header({"headers": table(b"\x05a")}),
+        header({"timestamp": b"\x00"}),
+        header({})[:12] + b"\x00\x01",
+        header({})[:12],
+    ],
+)
+def test_broken_properties_cost_no_message(payload: bytes):
+    read(mended_header(payload, []))
+
+
+def test_a_routing_key_that_is_no_text():
+    """It stands in the frame before the content header, which then carries the note."""
+    deliver = b"\x00\x3c\x00\x3c" + short(b"tag") + b"\x00" * 9 + short(b"kickoff.requests") + short(b"re\xffsearch")
+    body, lost = mended_method(deliver)
+    assert body == deliver.replace(b"\xff", b"?")
+    got = b"\x00\x3c\x00\x47" + b"\x00" * 9 + short(b"\xfe") + short(b"research") + b"\x00\x00\x00\x01"
+    assert mended_method(got)[0] == got.replace(b"\xfe", b"?")
+    assert lost == ["routing_key re\\xffsearch"]
+    properties = read(mended_header(header({}), lost)).properties
+    assert properties.headers == {UNREADABLE: "routing_key re\\xffsearch"}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=60), st.integers(0, 0xFFFF))
+def test_any_bytes_become_readable(properties: bytes, flags: int):
+    read(mended_header(struct.pack(">HHQH", 60, 0, 1, flags) + properties, []))
+
+
+async def test_the_reader_passes_frames_on_in_pieces():
+    """As the library takes them: one byte, six, the rest; and everything but bad frames byte for byte."""
+    source = asyncio.StreamReader()
+    bad = header({"type": short(b"\xff")})
+    frames = [
+        struct.pack(">BHI", 8, 0, 0) + b"\xce",
+        struct.pack(">BHI", 2, 1, len(header({}))) + header({}) + b"\xce",
+        struct.pack(">BHI", 3, 1, 2) + b"{}\xce",
+        struct.pack(">BHI", 2, 1, len(bad)) + bad + b"\xce",
+    ]
+    source.feed_data(b"".join(frames))
+    source.feed_eof()
+    reader = MendingReader(source)
+    for frame in frames[:3]:
+        assert not reader.at_eof()
+        assert await reader.readexactly(1) + await reader.readexactly(6) == frame[:7]
+        assert await reader.readexactly(len(frame) - 7) == frame[7:]
+    head = await reader.readexactly(7)
+    payload = await reader.readexactly(struct.unpack(">BHI", head)[2] + 1)
+    assert payload.endswith(b"\xce")
+    assert read(payload[:-1]).properties.headers == {UNREADABLE: "type \\xff"}
+    assert reader.at_eof()
+    with pytest.raises(asyncio.IncompleteReadError):
+        await reader.readexactly(1)
+
+
+async def test_another_version_of_the_protocol_is_left_to_the_library():
+    source = asyncio.StreamReader()
+    source.feed_data(b"AMQP\x00\x01\x00\x00")
+    source.feed_eof()
+    reader = MendingReader(source)
+    assert await reader.readexactly(1) + await reader.readexactly(6) == b"AMQP\x00\x01\x00"
+    assert await reader.read() == b"\x00"
