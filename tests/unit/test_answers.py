@@ -352,6 +352,7 @@ def test_text_and_parsed_result_are_kept_apart():
     text, parsed, usage = '{"depth": 3}', {"depth": 3}, {"total_tokens": 777}
     answer = status_of(state="SUCCESS", status=None, result=text, result_json=parsed, usage_metrics=usage)
     assert answer == Succeeded(text, parsed, usage)
+    assert status_of(state="SUCCESS", result=text, result_json=None) == Succeeded(text, None, None)
 
 
 def test_the_documented_dialect_is_understood():

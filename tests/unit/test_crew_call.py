@@ -47,7 +47,9 @@ def test_our_ids_travel_in_meta_beside_the_producers_own_and_win():
 
 
 def test_nothing_but_inputs_and_meta_is_sent():
-    assert set(kickoff_body(a_run(), CREW)) == {"inputs", "meta"}
+    body = kickoff_body(a_run(inputs={"topic": "peat"}), CREW)
+    assert set(body) == {"inputs", "meta"}
+    assert body["inputs"] == {"topic": "peat"}
 
 
 def test_each_webhook_has_a_path_of_its_kind_that_names_this_attempt():
