@@ -28,6 +28,7 @@ from bridge.adapters.amqp_probe import probe_broker
 from bridge.adapters.amqp_publisher import AmqpPublisher
 from bridge.adapters.amqp_topology import Topology
 from bridge.adapters.callback_sender import CallbackSender, callback_session
+from bridge.adapters.clock import SteadyClock
 from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.adapters.http_amp import AmpApi
 from bridge.adapters.http_api import RunsApi
@@ -38,14 +39,16 @@ from bridge.adapters.http_ops import OpsApi
 from bridge.adapters.http_server import HttpServer, Listen, servers
 from bridge.adapters.http_steering import SteeringApi
 from bridge.adapters.metrics import CountedCrewApi, CountedSender, Counters
+from bridge.adapters.side_journal import open_journal
 from bridge.adapters.store import SqlStore, migrate_store, open_store, probe_store
+from bridge.adapters.watchdog import Watchdog
 from bridge.core.callback_url import CallbackRules
 from bridge.core.crew_call import Webhooks
 from bridge.core.errors import StoreUnavailable
 from bridge.core.hook import Hook
 from bridge.core.model import Channel, CrewPolicy, DoubtPolicy
 from bridge.core.rate import Rate
-from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Refuse, Sender, Service, Step
+from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Journal, Refuse, Sender, Service, Step
 from bridge.settings import Amqp as AmqpSettings
 from bridge.settings import Crew as CrewSettings
 from bridge.settings import Settings
@@ -60,6 +63,7 @@ from bridge.steps.late import Late
 from bridge.steps.poll import Poll
 from bridge.steps.probe import Probe
 from bridge.steps.recover import Recover
+from bridge.steps.replay import replay
 from bridge.steps.steer import SteerRun
 from bridge.steps.sweep import Sweep
 from bridge.supervisor import Supervisor
@@ -70,6 +74,8 @@ LOOKS_AT_ONCE = 32  # per crew
 SENDS_AT_ONCE = 100  # to the broker: the window of unconfirmed publishes
 CALLS_AT_ONCE = 50  # to callback URLs
 BY_BROKER = (Channel.EXCHANGE, Channel.QUEUE, Channel.DEAD_LETTER)
+
+clock = SteadyClock(time.time, time.monotonic)
 
 log = structlog.get_logger()
 
@@ -174,18 +180,20 @@ async def assembled(settings: Settings, *, migrate: bool) -> AsyncIterator[Bridg
     async with AsyncExitStack() as stack:
         counters = Counters(registry := CollectorRegistry())
         store = await stack.enter_async_context(_store(settings, process, counters, migrate=migrate))
+        journal = await stack.enter_async_context(open_journal(settings.store.url.get_secret_value()))
         webhooks = None if settings.public_url is None else Webhooks(settings.public_url, store.key)
         crews = await _crews(settings, webhooks, counters, stack)
+        await replay(journal, crews, store, clock)
         wakes = Wakes()
         callbacks = await _callback_sender(settings, counters, stack)
-        yield _assemble(settings, store, crews, wakes, callbacks, counters, registry, process)
+        yield _assemble(settings, store, crews, wakes, callbacks, counters, registry, process, journal)
 
 
 def _store(
     settings: Settings, process: str, counters: Counters, *, migrate: bool
 ) -> AbstractAsyncContextManager[SqlStore]:
     url, pooler = settings.store.url.get_secret_value(), settings.store.pooler
-    return open_store(url, process, time.time(), migrate=migrate, pooler=pooler, on_stale=counters.stale_writes.inc)
+    return open_store(url, process, clock(), migrate=migrate, pooler=pooler, on_stale=counters.stale_writes.inc)
 
 
 def _assemble(
@@ -197,16 +205,17 @@ def _assemble(
     counters: Counters,
     registry: CollectorRegistry,
     process: str,
+    journal: Journal,
 ) -> Bridge:
-    inputs = CrewInputs(crews, time.time)
-    accept = AcceptRequest(store, crews, callback_rules(settings), time.time, _new_id, inputs.check, wakes.kickoff)
+    inputs = CrewInputs(crews, clock)
+    accept = AcceptRequest(store, crews, callback_rules(settings), clock, _new_id, inputs.check, wakes.kickoff)
     deliverers = [_deliverer("callbacks", [Channel.CALLBACK], callbacks, CALLS_AT_ONCE, store, wakes)]
     bridge = Bridge(phases=[], servers=[])
     checks: dict[str, HealthCheck] = {"store": _store_check(store), "crews": _crews_check(crews)}
     doors: list[Service] = []
     links: list[Service] = []
     if settings.amqp is not None:
-        refuse = RefuseMessage(store, settings.amqp.dead, time.time, _new_id, wakes.deliver)
+        refuse = RefuseMessage(store, settings.amqp.dead, clock, _new_id, wakes.deliver)
         consumer = _consumer(settings.amqp, accept, refuse, process)
         publisher = _publisher(settings.amqp, process)
         counted = CountedSender(publisher, counters)
@@ -214,17 +223,18 @@ def _assemble(
         doors, links = [consumer], [publisher]
         checks |= {"broker_in": consumer.health, "broker_out": publisher.health}
     clients = _clients(settings)
+    watchdog = Watchdog()
     described = {"openapi": documents.openapi(), "asyncapi": documents.asyncapi()}
-    ops = OpsApi(checks, lambda: bridge.draining, store, registry, described)
-    steer = SteerRun(crews, store, time.time, wakes.kickoff, wakes.deliver, wakes.recovery)
-    hint = TakeHint(store.key, crews, store, time.time, wakes.poll, wakes.recovery)
+    ops = OpsApi(checks, lambda: bridge.draining, store, registry, lambda: watchdog.stalled, described)
+    steer = SteerRun(crews, store, clock, wakes.kickoff, wakes.deliver, wakes.recovery)
+    hint = TakeHint(store.key, crews, store, clock, wakes.poll, wakes.recovery)
     crews_api = CrewsApi(partial(_crew_infos, settings, crews), inputs, clients)
     hooks = HooksApi(accept, hooks_of(settings), time.time)
     apis = (RunsApi(accept, store, clients), SteeringApi(steer, store, clients), crews_api, AmpApi(hint), hooks)
     routes = [route for api in apis for route in api.routes()]
     bridge.servers = servers(_listen(settings), routes, ops.routes(), clients)
-    bridge.phases = [[*doors, *bridge.servers[:1]], _steps(settings, store, crews, wakes), deliverers, links]
-    bridge.phases.append([*bridge.servers[1:]])
+    bridge.phases = [[*doors, *bridge.servers[:1]], _steps(settings, store, crews, wakes, journal), deliverers, links]
+    bridge.phases.append([*bridge.servers[1:], watchdog])
     return bridge
 
 
@@ -245,19 +255,21 @@ def _topology(amqp: AmqpSettings) -> Topology:
     return Topology(amqp.requests, amqp.results, amqp.dead, amqp.declare)
 
 
-def _steps(settings: Settings, store: SqlStore, crews: Mapping[str, Crew], wakes: Wakes) -> list[Service]:
+def _steps(
+    settings: Settings, store: SqlStore, crews: Mapping[str, Crew], wakes: Wakes, journal: Journal
+) -> list[Service]:
     """A worker per crew and step, so that a slow crew holds up nobody else; one for each of the common steps."""
     workers: list[Service] = [
-        _worker(Sweep(store, time.time, settings.store.retention), 1, wakes),
-        _worker(Recover(crews, store, time.time, wakes.poll), 100, wakes),
-        _worker(Doubt(crews, store, time.time, wakes.deliver), 10, wakes),
-        _worker(Late(crews, store, time.time, wakes.deliver), 10, wakes),
+        _worker(Sweep(store, clock, settings.store.retention), 1, wakes),
+        _worker(Recover(crews, store, clock, wakes.poll), 100, wakes),
+        _worker(Doubt(crews, store, clock, wakes.deliver), 10, wakes),
+        _worker(Late(crews, store, clock, wakes.deliver), 10, wakes),
     ]
     for name, crew in crews.items():
         kickoff_wake, poll_wake = wakes[f"kickoff-{name}"].set, wakes[f"poll-{name}"].set
-        kickoff = Kickoff(crew, store, time.time, poll_wake, wakes.deliver)
-        poll = Poll(crew, store, time.time, kickoff_wake, wakes.deliver)
-        probe = Probe(crew, time.time, kickoff_wake, poll_wake)
+        kickoff = Kickoff(crew, store, clock, poll_wake, wakes.deliver, journal)
+        poll = Poll(crew, store, clock, kickoff_wake, wakes.deliver)
+        probe = Probe(crew, clock, kickoff_wake, poll_wake)
         workers += [_worker(kickoff, _posts_at_once(settings.crews[name]), wakes), _worker(poll, LOOKS_AT_ONCE, wakes)]
         workers.append(_worker(probe, 1, wakes))
     return workers
@@ -275,7 +287,7 @@ def _worker(step: Step[Any], capacity: int, wakes: Wakes) -> Service:
 def _deliverer(
     name: str, channels: Sequence[Channel], sender: Sender, capacity: int, store: SqlStore, wakes: Wakes
 ) -> Service:
-    return _worker(Deliver(f"deliver-{name}", channels, sender, store, time.time), capacity, wakes)
+    return _worker(Deliver(f"deliver-{name}", channels, sender, store, clock), capacity, wakes)
 
 
 async def _crews(

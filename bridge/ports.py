@@ -156,6 +156,28 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class KickoffNote:
+    """A kickoff id that was in hand when the store could not be written."""
+
+    run_id: str
+    attempt: int
+    kickoff_id: str
+
+
+class Journal(Protocol):
+    """Keeps kickoff ids while the store does not take them, across the death of the process."""
+
+    async def note(self, run: Run) -> None:
+        """Keep the kickoff id of this run's present attempt; durable when it returns."""
+
+    def notes(self) -> Sequence[KickoffNote]:
+        """Everything that was noted since the last `clear`."""
+
+    def clear(self) -> None:
+        """Forget it all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """Whether one part works, in a few words that tell no host and no secret."""
 

@@ -169,6 +169,7 @@ class Bridge:
     checks: dict[str, HealthCheck] = field(default_factory=dict)
     others: FakeOthers = field(default_factory=FakeOthers)
     draining: bool = False
+    stalled: bool = False
 
     @property
     def port(self) -> int:
@@ -213,7 +214,15 @@ async def serving(
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         bridge = Bridge(store, accept, (), http, checks)
-        ops = OpsApi(checks, lambda: bridge.draining, store, CollectorRegistry(), DOCUMENTS, check_seconds)  # type: ignore[arg-type]
+        ops = OpsApi(
+            checks,
+            lambda: bridge.draining,
+            store,  # type: ignore[arg-type]
+            CollectorRegistry(),
+            lambda: bridge.stalled,
+            DOCUMENTS,
+            check_seconds,
+        )
         others = bridge.others
         routes = [
             *api.routes(),

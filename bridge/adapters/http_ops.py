@@ -22,8 +22,8 @@ log = structlog.get_logger()
 class OpsApi:
     """Health, metrics, documents.
 
-    `draining` says that the process takes nothing new, `check_seconds` what a check may take; `documents` are
-    `openapi` and `asyncapi`.
+    `draining` says that the process takes nothing new, `stalled` that its loop stands still; `documents` are `openapi`
+    and `asyncapi`; `check_seconds` is what a check may take.
     """
 
     def __init__(
@@ -32,10 +32,12 @@ class OpsApi:
         draining: Callable[[], bool],
         store: Store,
         registry: CollectorRegistry,
+        stalled: Callable[[], bool],
         documents: Mapping[str, Any],
         check_seconds: float = CHECK_SECONDS,
     ) -> None:
         self._checks = checks
+        self._stalled = stalled
         self._documents = documents
         self._draining = draining
         self._registry = registry
@@ -55,7 +57,8 @@ class OpsApi:
         ]
 
     async def _alive(self, _http: web.Request) -> web.Response:
-        return respond({"status": "alive"})
+        stalled = self._stalled()
+        return respond({"status": "stalled" if stalled else "alive"}, 503 if stalled else 200)
 
     async def _ready(self, _http: web.Request) -> web.Response:
         results = await asyncio.gather(*(self._check(name, check) for name, check in self._checks.items()))

@@ -11,7 +11,7 @@ from rich.console import Console
 from bridge import app, logs
 from bridge.cli.options import Config, settings_of
 from bridge.cli.outcome import CommandFailed, Exit
-from bridge.core.errors import StoreDamaged, StoreInUse, StoreUnavailable
+from bridge.core.errors import StoreBroken, StoreDamaged, StoreInUse, StoreUnavailable
 from bridge.settings import Settings, secret_values, without_effect
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ def with_exit_code(work: Coroutine[Any, Any, T]) -> T:
         raise CommandFailed(
             Exit.STORE_DAMAGED, str(error), "restore the store from a backup; it was left as it is"
         ) from None
-    except (StoreUnavailable, OSError) as error:
+    except (StoreBroken, StoreUnavailable, OSError) as error:
         raise CommandFailed(Exit.UNAVAILABLE, str(error)) from None
 
 

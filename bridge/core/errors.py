@@ -5,6 +5,7 @@ BridgeError
 ├── NotVerified         prove who you are; the reason is for the operator alone
 ├── PostUnderWay        try again in a moment; nothing can be decided about the run just now
 ├── StoreUnavailable    try again later; nothing was stored
+├── StoreBroken         end this process at once; a fresh one finds out what the store still holds
 ├── StoreDamaged        stop and restore the store; going on could start a paid run twice
 ├── StoreInUse          another process holds the store; only one may
 ├── ProcessBuried       end this process; others work on its rows already
@@ -58,6 +59,10 @@ class PostUnderWay(BridgeError):
 
 class StoreUnavailable(BridgeError):
     """The store cannot be written or read at this moment; nothing was changed."""
+
+
+class StoreBroken(BridgeError):
+    """The database reported an I/O error; what this process believes of it can no longer be trusted."""
 
 
 class StoreDamaged(BridgeError):

@@ -1,5 +1,6 @@
 """Step 2: start an execution at the crew API."""
 
+import asyncio
 from collections.abc import Sequence
 
 import structlog
@@ -7,12 +8,13 @@ import structlog
 from bridge.core import lifecycle, schedule
 from bridge.core.answers import CrewUnavailable, InDoubt, KickoffAnswer
 from bridge.core.crew_call import kickoff_body
-from bridge.core.errors import ExecutionTaken, Stale
+from bridge.core.errors import ExecutionTaken, Stale, StoreBroken
 from bridge.core.model import Decision, Run, State
-from bridge.ports import Clock, Store, Wake
+from bridge.ports import Clock, Journal, Store, Wake
 from bridge.steps.crew import Crew
 
 TICK = 1.0  # seconds between claims that nobody asked for
+PATIENCE = 2.0  # seconds that the store may take before a kickoff id is kept elsewhere as well
 
 log = structlog.get_logger()
 
@@ -20,13 +22,16 @@ log = structlog.get_logger()
 class Kickoff:
     """Starts the runs of one crew. A run is only marked `starting` when nothing but the POST is left to do."""
 
-    def __init__(self, crew: Crew, store: Store, clock: Clock, wake_poll: Wake, wake_deliver: Wake) -> None:
+    def __init__(
+        self, crew: Crew, store: Store, clock: Clock, wake_poll: Wake, wake_deliver: Wake, journal: Journal
+    ) -> None:
         self.name = f"kickoff-{crew.name}"
         self._crew = crew
         self._store = store
         self._clock = clock
         self._wake_poll = wake_poll
         self._wake_deliver = wake_deliver
+        self._journal = journal
 
     async def claim(self, room: int) -> Sequence[Run]:
         """Accepted runs that the crew has a free place for."""
@@ -66,12 +71,22 @@ class Kickoff:
     async def _settle(self, starting: Run, decision: Decision) -> Run:
         """Write it down; an id that belongs to another run says that something was started, and not what."""
         try:
-            return await self._store.settle(decision)
+            return await self._write(decision)
         except ExecutionTaken:
             kickoff_id = decision.run.kickoff_id
             log.error("kickoff_id_taken", run_id=starting.run_id, crew=starting.crew, kickoff_id=kickoff_id)  # noqa: TRY400 - no bug
             doubt = InDoubt("the API named the execution of another run")
             return await self._store.settle(lifecycle.on_kickoff(starting, doubt, self._crew.policy, self._clock()))
+
+    async def _write(self, decision: Decision) -> Run:
+        """Write it down. A kickoff id is paid for: if the store does not take it soon, the journal keeps it, too."""
+        if decision.run.kickoff_id is None:
+            return await self._store.settle(decision)
+        write = asyncio.ensure_future(self._store.settle(decision))
+        done, _ = await asyncio.wait({write}, timeout=PATIENCE)
+        if not done or isinstance(write.exception(), StoreBroken):
+            await self._journal.note(decision.run)
+        return await write
 
     async def _with_evidence(self, run: Run) -> Run:
         """The run, or if it is in doubt and a webhook brought its execution meanwhile, the run with that execution."""

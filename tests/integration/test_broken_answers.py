@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 
 from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
+from bridge.adapters.side_journal import NoJournal
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.answers import (
     CrewUnavailable,
@@ -141,7 +142,7 @@ class Bench:
 
     @property
     def kickoff(self) -> Kickoff:
-        return Kickoff(self.crew, self.store, self.clock, Wakes(), Wakes())
+        return Kickoff(self.crew, self.store, self.clock, Wakes(), Wakes(), NoJournal())
 
     @property
     def poll(self) -> Poll:

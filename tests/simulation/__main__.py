@@ -33,7 +33,7 @@ def many(seeds: range, empty: Path) -> int:
     """All of them on every processor; the number of those that broke a promise, at most 1 as an exit code."""
     began, seen, broken = time.monotonic(), Counter[str](), 0
     with Pool(os.cpu_count(), quiet) as pool:
-        for failure, faults in pool.imap_unordered(partial(attempt, empty=empty), seeds, chunksize=10):
+        for failure, faults in pool.imap_unordered(partial(attempt, empty=empty), seeds, chunksize=1):
             seen += faults
             broken += failure is not None
             if failure is not None:

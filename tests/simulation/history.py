@@ -51,7 +51,7 @@ class History:
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
         self.world = World(self.dice, webhook=self._webhook, places_held=lambda: self.count(PLACES_HELD))
-        policies = [DoubtPolicy.HOLD] * 20 + [DoubtPolicy.FAIL] * 10 + [DoubtPolicy.RETRY]
+        policies = [DoubtPolicy.HOLD] * 60 + [DoubtPolicy.FAIL] * 30 + [DoubtPolicy.RETRY]  # which takes ten minutes
         self.policy: CrewPolicy = replace(
             POLICY,
             in_doubt=self.dice.choice(policies),
@@ -79,6 +79,7 @@ class History:
             if self.dice.random() < 0.3:
                 self.world.spawn(self._produce(f"order-{number}"))
         self.world.spawn(self._steer_at_random())
+        self.world.spawn(self._set_the_clock())
         for number in range(self.dice.randint(1, LIVES)):
             await self._live_dangerously(f"process-{number}")
             await asyncio.sleep(self.dice.choice([0.0, 1.0]))
@@ -137,6 +138,12 @@ class History:
                     self.retried.add(run_id)
                 with suppress(*REFUSALS):
                     await self.life.steer(run_id, wish)
+
+    async def _set_the_clock(self) -> None:
+        """Now and then somebody sets the machine's clock."""
+        await asyncio.sleep(self.dice.random() * 5)
+        if self.world.happens("clock set", 0.2):
+            self.clock_is_off_by = self.dice.choice([40_000.0, -40_000.0, 5.0, -5.0])
 
     async def _webhook(self, token: str, kind: Any, body: dict[str, Any]) -> None:
         with suppress(*REFUSALS):

@@ -3,18 +3,21 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy.exc import OperationalError
 
+from bridge.adapters.clock import SteadyClock
+from bridge.adapters.side_journal import open_journal
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.errors import StoreUnavailable
 from bridge.core.hints import Kind
 from bridge.core.model import CrewPolicy, Envelope, KickoffRequest, Run
 from bridge.core.steering import Steering
 from bridge.ports import Accepted, Service
+from bridge.steps.replay import replay
 from bridge.supervisor import Supervisor
 from bridge.worker import Worker
 from tests.fakes import Ids
@@ -73,14 +76,17 @@ class Life:
         self._ids = ids
         self._bench: Bench | None = None
         self._supervisor: Supervisor | None = None
-        self._stop = asyncio.Event()
+        self._full_until = 0.0
+        self._journal: Any = None
 
     @asynccontextmanager
     async def alive(self) -> AsyncIterator["Life"]:
         """Open the store and start everything; ends as the block ends, by `Crash` or by a stop in order."""
-        async with open_store(f"sqlite:///{self._file}", self._name, self._wall(), migrate=False) as store:
+        url = f"sqlite:///{self._file}"
+        clock = SteadyClock(self._wall, asyncio.get_running_loop().time)
+        async with open_store(url, self._name, clock(), migrate=False) as store, open_journal(url) as journal:
             self._make_writes_fail(store)
-            self._start(store)
+            await self._start(store, journal, clock)
             try:
                 yield self
             except Crash:
@@ -121,12 +127,12 @@ class Life:
 
         await self.ask(lambda bench: bench.hint(token, kind, read))
 
-    def _start(self, store: SqlStore) -> None:
-        clock: Any = self._wall
+    async def _start(self, store: SqlStore, journal: Any, clock: Any) -> None:
         api: Any = self.world
         bells = {name: Bell() for name in ("kickoff", "poll", "deliver", "recover")}
         wakes: Any = bells
-        bench = Bench(ShakyStore(store, self), self._policy, PLACES, clock, self._ids, api, api, wakes)
+        bench = Bench(ShakyStore(store, self), self._policy, PLACES, clock, self._ids, api, api, wakes, journal=journal)
+        await replay(journal, bench.crews, store, clock)
         steps: list[Service] = [
             Worker(bench.kickoff, 3, bells["kickoff"].rung),
             Worker(bench.poll, 8, bells["poll"].rung),
@@ -134,6 +140,7 @@ class Life:
             Worker(bench.recover, 50, bells["recover"].rung),
         ]
         self._bench = bench
+        self._journal = journal
         self._supervisor = Supervisor([steps, [Worker(bench.deliver, 10, bells["deliver"].rung)]])
         self._supervisor.start()
 
@@ -143,7 +150,10 @@ class Life:
 
         @asynccontextmanager
         async def transaction() -> AsyncIterator[Any]:
-            if self.world.happens("write refused", 0.03):
+            if self.world.happens("disk full", 0.003):
+                self._full_until = asyncio.get_running_loop().time() + 5.0
+            full = asyncio.get_running_loop().time() < self._full_until and not self.world.calm
+            if full or self.world.happens("write refused", 0.03):
                 raise OperationalError("COMMIT", {}, sqlite3.OperationalError("database or disk is full"))
             async with begin() as connection:
                 yield connection
@@ -157,11 +167,11 @@ class Life:
             task.cancel()
         while left := asyncio.all_tasks() - self.world.tasks - {asyncio.current_task()}:
             await asyncio.wait(left)
-        with sqlite3.connect(self._file) as reader:
-            self.world.doubtful |= {
-                row[0] for row in reader.execute("SELECT run_id FROM runs WHERE state = 'starting'")
-            }
-        reader.close()
+        with closing(sqlite3.connect(self._file)) as reader:
+            starting = {row[0] for row in reader.execute("SELECT run_id FROM runs WHERE state = 'starting'")}
+        noted = {note.run_id for note in self._journal.notes()}
+        self.world.seen["id saved by the journal"] += len(starting & noted)
+        self.world.doubtful |= starting - noted
 
 
 async def _within(answer: Awaitable[T]) -> T:

@@ -19,6 +19,7 @@ FAULTS = {
     "refused",
     "refused for now",
     "write refused",
+    "disk full",
     "webhook lost",
     "webhook doubled",
     "webhook late",

@@ -41,6 +41,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._leaping.now
 
+    def run_in_executor(self, _: Any, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        """Make the call at once: a thread would need real time."""
+        future = self.create_future()
+        _AtOnce().put_nowait((future, lambda: function(*args)))
+        return future
+
 
 class _NoThread:
     """Stands where aiosqlite has a thread."""

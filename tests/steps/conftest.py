@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bridge.adapters.side_journal import NoJournal
 from bridge.adapters.store import SqlStore, migrate_store, open_store
 from bridge.core import lifecycle
 from bridge.core.answers import Started
@@ -54,6 +55,7 @@ class Bench:
         default_factory=lambda: {name: Wakes() for name in ("kickoff", "poll", "deliver", "recover")}
     )
     made: dict[str, Crew] = field(default_factory=dict)
+    journal: Any = field(default_factory=NoJournal)
 
     @cached_property
     def inputs(self) -> CrewInputs:
@@ -85,7 +87,7 @@ class Bench:
 
     @property
     def kickoff(self) -> Kickoff:
-        return Kickoff(self.crew, self.store, self.clock, self.wakes["poll"], self.wakes["deliver"])
+        return Kickoff(self.crew, self.store, self.clock, self.wakes["poll"], self.wakes["deliver"], self.journal)
 
     @property
     def poll(self) -> Poll:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -17,11 +18,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.postgresql import Postgresql
+from bridge.adapters.store.set_back import follow_clock
 from bridge.adapters.store.sqlite import Sqlite
 from bridge.adapters.store.store import SqlStore
 from bridge.adapters.store.tables import keys
 from bridge.core.errors import BridgeError, StoreDamaged, StoreInUse, StoreUnavailable
 from bridge.ports import Health
+
+log = structlog.get_logger()
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -82,6 +86,7 @@ async def open_store(
             await _prepare(base, writer, migrate=migrate)
             store = SqlStore(reader, writer.begin, process, await _key(writer), on_stale)
             if not base.shared:
+                await _follow_clock(writer, now)
                 await store.bury(now, -math.inf)  # nobody else lives
             await store.join(now)
             yield store
@@ -175,3 +180,10 @@ async def _key(engine: AsyncEngine) -> bytes:
         )
         found: bytes = (await connection.execute(select(keys.c.value).where(keys.c.name == "amp"))).scalar_one()
         return found
+
+
+async def _follow_clock(engine: AsyncEngine, now: float) -> None:
+    async with engine.begin() as connection:
+        back = await follow_clock(connection, now)
+    if back:
+        log.warning("clock_set_back", by_s=round(back))

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, event, make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from bridge.adapters.store.broken import end_if_broken
 from bridge.adapters.store.weather import words
 from bridge.core.errors import BridgeError, StoreDamaged, StoreInUse, StoreUnavailable
 from bridge.ports import Health
@@ -82,6 +83,7 @@ class Sqlite:
             hide_parameters=True,
         )
         event.listen(engine.sync_engine, "connect", _set_up_connection)
+        event.listen(engine.sync_engine, "handle_error", end_if_broken)
         event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         return engine
 

@@ -1,0 +1,45 @@
+"""The time that the whole process goes by: it follows the wall clock, but never leaps and never runs back.
+
+A wall clock may be set by hours, in either direction. A due time in the store or in memory would then stand far off, a
+deadline pass at once. So the difference is made up slowly, as time services do with small ones.
+"""
+
+from collections.abc import Callable
+
+import structlog
+
+SLEW = 0.05  # seconds that may be made up in a second
+LEAP = 5.0  # seconds of difference that are told
+
+log = structlog.get_logger()
+
+
+class SteadyClock:
+    """`ports.Clock`. `wall` may leap, `monotonic` must not; both in seconds."""
+
+    def __init__(self, wall: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        self._wall = wall
+        self._monotonic = monotonic
+        self._started, self._started_at = wall(), monotonic()
+        self._made_up = 0.0  # kept apart from the large number, in whose last digits it would be lost
+        self._made_up_at = self._started_at
+        self._told = False
+
+    def __call__(self) -> float:
+        """Seconds since the epoch."""
+        at = self._monotonic()
+        difference = self._wall() - self._shown(at)
+        self._tell(difference)
+        most = SLEW * (at - self._made_up_at)
+        self._made_up += min(max(difference, -most), most)
+        self._made_up_at = at
+        return self._shown(at)
+
+    def _shown(self, at: float) -> float:
+        return self._started + (at - self._started_at + self._made_up)
+
+    def _tell(self, difference: float) -> None:
+        leapt = abs(difference) > LEAP
+        if leapt and not self._told:
+            log.warning("clock_jumped", difference_s=round(difference, 1))
+        self._told = leapt

@@ -1,0 +1,103 @@
+"""Kickoff ids that the store did not take, in a file beside it: the one thing that no restart could find out again.
+
+The room is taken in advance, so that a full disk does not stand in the way; every line is on the disk when `note`
+returns. A line that was cut off by a crash is passed over.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from bridge.core.errors import StoreUnavailable
+from bridge.core.model import Run
+from bridge.ports import KickoffNote
+
+ROOM = 1024 * 1024  # bytes; some thousand ids
+
+log = structlog.get_logger()
+
+
+class SideJournal:
+    """`ports.Journal` in an open file."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._end = len(os.pread(file, ROOM, 0).rstrip(b"\0"))
+        self._turn = asyncio.Lock()
+
+    async def note(self, run: Run) -> None:
+        """Keep the kickoff id of this run's present attempt."""
+        log.error("kickoff_id_set_aside", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
+        line = json.dumps({"run_id": run.run_id, "attempt": run.attempt, "kickoff_id": run.kickoff_id})
+        async with self._turn:
+            # begun with a line break, too: a line that a crash cut off may stand before it
+            await asyncio.to_thread(self._append, b"\n" + line.encode() + b"\n")
+
+    def notes(self) -> list[KickoffNote]:
+        """Everything that was noted since the last `clear`."""
+        lines = os.pread(self._file, self._end, 0).split(b"\n")
+        return [note for line in lines if (note := _read(line)) is not None]
+
+    def clear(self) -> None:
+        """Forget it all; the room stays taken."""
+        os.pwrite(self._file, bytes(ROOM), 0)
+        os.fsync(self._file)
+        self._end = 0
+
+    def _append(self, line: bytes) -> None:
+        os.pwrite(self._file, line, self._end)
+        os.fsync(self._file)
+        self._end += len(line)
+
+
+class NoJournal:
+    """`ports.Journal` of a store that is not in a file: the id is in the log, and nowhere else."""
+
+    async def note(self, run: Run) -> None:
+        """Log the kickoff id."""
+        log.error("kickoff_id_set_aside", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
+
+    def notes(self) -> list[KickoffNote]:
+        """Nothing."""
+        return []
+
+    def clear(self) -> None:
+        """Forget nothing."""
+
+
+@asynccontextmanager
+async def open_journal(store_url: str) -> AsyncIterator[SideJournal | NoJournal]:
+    """The journal beside a SQLite file; raises `StoreUnavailable` if its file cannot be had."""
+    _, is_file, path = store_url.partition("sqlite:///")
+    if not is_file or path in ("", ":memory:"):
+        yield NoJournal()
+        return
+    try:
+        file = _reserved(Path(f"{path}.kickoffs"))
+    except OSError as error:
+        raise StoreUnavailable(f"the side journal cannot be opened: {error.strerror}: {error.filename}") from None
+    try:
+        yield SideJournal(file)
+    finally:
+        os.close(file)
+
+
+def _reserved(path: Path) -> int:
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    missing = ROOM - os.fstat(file).st_size
+    if missing > 0:
+        os.pwrite(file, bytes(missing), ROOM - missing)
+        os.fsync(file)
+    return file
+
+
+def _read(line: bytes) -> KickoffNote | None:
+    try:
+        return KickoffNote(**json.loads(line))
+    except (ValueError, TypeError):
+        return None

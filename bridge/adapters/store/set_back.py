@@ -1,0 +1,22 @@
+"""A clock that was set back while no process ran: what is due would wait for as long as it was set back by."""
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.adapters.store.tables import deliveries, processes, runs
+
+TOLERANCE = 5.0  # seconds
+_PAST = (runs.c.accepted_at, runs.c.sent_at, runs.c.finished_at, deliveries.c.delivered_at, processes.c.beat_at)
+
+
+async def follow_clock(connection: AsyncConnection, now: float) -> float:
+    """If the store knows of a past that is still to come, move what is due with the clock; by how many seconds."""
+    known = [(await connection.execute(select(func.max(column)))).scalar() for column in _PAST]
+    back = max((at for at in known if at is not None), default=now) - now
+    if back <= TOLERANCE:
+        return 0.0
+    await connection.execute(update(runs).values(due_at=runs.c.due_at - back).where(runs.c.due_at.is_not(None)))
+    open_runs = update(runs).where(runs.c.finished_at.is_(None), runs.c.started_at.is_not(None))
+    await connection.execute(open_runs.values(started_at=runs.c.started_at - back))
+    await connection.execute(update(deliveries).values(due_at=deliveries.c.due_at - back))
+    return back

@@ -1,0 +1,61 @@
+"""Notices an event loop that stands still, from a thread of its own, because nothing on the loop could."""
+
+import asyncio
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+import structlog
+
+STALLED_AFTER = 30.0  # seconds
+
+log = structlog.get_logger()
+
+
+class Watchdog:
+    """`ports.Service`. `stalled_after`: seconds without a turn of the loop, after which its stack is logged, once."""
+
+    name = "watchdog"
+
+    def __init__(self, stalled_after: float = STALLED_AFTER, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._stalled_after = stalled_after
+        self._monotonic = monotonic
+        self._turn_at = monotonic()
+        self._stopping = asyncio.Event()
+        self._ended = threading.Event()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the loop has not turned for too long."""
+        return self._monotonic() - self._turn_at > self._stalled_after
+
+    async def run(self) -> None:
+        """Show that the loop turns, until stopped."""
+        watcher = threading.Thread(target=self._watch, args=(threading.get_ident(),), name=self.name, daemon=True)
+        self._turn_at = self._monotonic()
+        watcher.start()
+        try:
+            while not self._stopping.is_set():
+                self._turn_at = self._monotonic()
+                await asyncio.wait([stop := asyncio.ensure_future(self._stopping.wait())], timeout=self._pause())
+                stop.cancel()
+        finally:
+            self._ended.set()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._stopping.set()
+
+    def _pause(self) -> float:
+        return self._stalled_after / 30
+
+    def _watch(self, loops_thread: int) -> None:
+        told = False
+        while not self._ended.wait(self._pause()):
+            if self.stalled and not told:
+                frame = sys._current_frames().get(loops_thread)  # noqa: SLF001 - the documented way to another thread
+                stack = [] if frame is None else traceback.format_stack(frame)
+                log.error("event_loop_stalled", for_s=round(self._monotonic() - self._turn_at), stack=stack)
+            told = self.stalled

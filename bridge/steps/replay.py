@@ -1,0 +1,43 @@
+"""At the start: give runs back the kickoff ids that the store did not take before the process died."""
+
+from collections.abc import Mapping
+
+import structlog
+
+from bridge.core import lifecycle
+from bridge.core.errors import ExecutionTaken, Stale
+from bridge.core.model import State
+from bridge.ports import Clock, Journal, KickoffNote, Store
+from bridge.steps.crew import Crew
+
+log = structlog.get_logger()
+
+
+async def replay(journal: Journal, crews: Mapping[str, Crew], store: Store, clock: Clock) -> None:
+    """Take up every note, then clear the journal; before anything else works on the store.
+
+    A note of a crew that is not configured keeps the journal as it is. Doing it twice does nothing the second time.
+    """
+    notes = journal.notes()
+    taken = [await _take(note, crews, store, clock) for note in notes]
+    if notes and all(taken):
+        journal.clear()
+
+
+async def _take(note: KickoffNote, crews: Mapping[str, Crew], store: Store, clock: Clock) -> bool:
+    """Whether the note is done with."""
+    run = await store.load(note.run_id)
+    if run is None or run.attempt != note.attempt or run.state not in {State.STARTING, State.IN_DOUBT}:
+        return True  # its id was stored after all, or somebody has decided without it
+    if run.crew not in crews:
+        return False
+    policy = crews[run.crew].policy
+    try:
+        if run.state is State.STARTING:
+            run = await store.settle(lifecycle.on_orphan(run, policy, clock()))
+        await store.settle(lifecycle.on_evidence(run, note.kickoff_id, policy, clock()))
+    except (Stale, ExecutionTaken) as error:
+        log.warning("note_not_taken", run_id=note.run_id, kickoff_id=note.kickoff_id, reason=str(error))
+    else:
+        log.info("execution_found", run_id=run.run_id, crew=run.crew)
+    return True

@@ -1,0 +1,93 @@
+"""A disk that fails, a file that is not what it was, a clock that was set back: real SQLite, real errors."""
+
+import asyncio
+import resource
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from bridge.adapters.store import SqlStore, migrate_store, open_store
+from bridge.core.errors import StoreBroken, StoreDamaged
+from bridge.core.model import State
+from bridge.ports import RunFilter
+from tests.fakes import NOW, a_delivery, a_run
+
+DAY = 86_400.0
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "bridge.db"
+    asyncio.run(migrate_store(f"sqlite:///{path}"))
+    return path
+
+
+@pytest.fixture
+def url(tmp_path: Path, empty: Path) -> str:
+    shutil.copy(empty, tmp_path / "bridge.db")
+    return f"sqlite:///{tmp_path}/bridge.db"
+
+
+@contextmanager
+def no_byte_beyond(size: int) -> Iterator[None]:
+    """Writes past this place in any file fail with EFBIG, which SQLite reports as an I/O error."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def fill(store: SqlStore) -> None:
+    for number in range(1, 200):
+        await store.accept(a_run(number))
+
+
+async def test_an_io_error_is_no_weather(url: str) -> None:
+    """A handle that reported one must not be used any more: what it says of the file may be untrue."""
+    with pytest.raises(StoreBroken, match="cannot be relied on"):  # noqa: PT012 - leaving the store may write, too
+        async with open_store(url, "me", NOW) as store:
+            with no_byte_beyond(64 * 1024):
+                await fill(store)
+
+
+async def test_a_file_that_was_overwritten_is_damaged_and_no_weather(url: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreDamaged):  # noqa: PT012 - as above
+        async with open_store(url, "me", NOW) as store:
+            await fill(store)
+            with closing(sqlite3.connect(tmp_path / "bridge.db")) as other:
+                other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            with (tmp_path / "bridge.db").open("r+b") as file:
+                file.seek(4096)
+                file.write(b"not a page" * 20_000)
+            await store._reader.dispose()  # a fresh connection looks at the file itself
+            await store.find_runs(RunFilter())
+
+
+async def test_a_clock_set_back_by_a_day_makes_nothing_wait_for_a_day(url: str) -> None:
+    async with open_store(url, "me", NOW) as store:
+        await store.accept(a_run(1))
+        await store.file([a_delivery()])
+
+    async with open_store(url, "me", NOW - DAY) as store:
+        [run] = await store.claim_accepted("research", 9, 9, NOW - DAY)
+        deliveries = await store.claim_deliveries([a_delivery().destination.channel], 9, NOW - DAY)
+
+    assert run.state is State.ACCEPTED
+    assert len(deliveries) == 1
+
+
+async def test_a_clock_that_is_right_moves_nothing(url: str) -> None:
+    async with open_store(url, "me", NOW) as store:
+        await store.accept(a_run(1, now=NOW))
+
+    async with open_store(url, "me", NOW + 1) as store:
+        run = await store.load(a_run(1).run_id)
+
+    assert run is not None
+    assert run.due_at == NOW

@@ -1,0 +1,148 @@
+"""Kickoff ids that the store did not take are not lost: the journal keeps them, and the next start takes them up."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from bridge.core.errors import StoreBroken
+from bridge.core.model import Decision, Run, State
+from bridge.ports import KickoffNote
+from bridge.steps import kickoff
+from bridge.steps.replay import replay
+from tests.steps.conftest import Bench
+
+
+@dataclass
+class Notes:
+    """A journal in memory."""
+
+    kept: list[KickoffNote] = field(default_factory=list)
+    noted: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def note(self, run: Run) -> None:
+        assert run.kickoff_id is not None
+        self.kept.append(KickoffNote(run.run_id, run.attempt, run.kickoff_id))
+        self.noted.set()
+
+    def notes(self) -> list[KickoffNote]:
+        return list(self.kept)
+
+    def clear(self) -> None:
+        self.kept.clear()
+
+
+class FullDisk:
+    """A store that takes no decision about a run that has an execution, until there is room again."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.room = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def settle(self, decision: Decision) -> Run:
+        if decision.run.kickoff_id is not None:
+            await self.room.wait()
+        settled: Run = await self._store.settle(decision)
+        return settled
+
+
+@pytest.fixture
+def notes(bench: Bench) -> Notes:
+    notes = bench.journal = Notes()
+    return notes
+
+
+async def test_an_id_that_the_store_does_not_take_soon_is_noted_and_written_when_it_does(
+    bench: Bench, notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kickoff, "PATIENCE", 0.01)
+    run = await bench.accepted()
+    store = bench.store = FullDisk(bench.store)
+    starting = asyncio.create_task(bench.round(bench.kickoff))
+
+    await notes.noted.wait()
+    store.room.set()
+    await starting
+
+    assert notes.kept == [KickoffNote(run.run_id, 1, "execution-1")]
+    assert (await bench.now(run)).kickoff_id == "execution-1"
+
+
+async def test_an_id_in_hand_is_noted_when_the_disk_fails_for_good(bench: Bench, notes: Notes) -> None:
+    run = await bench.accepted()
+
+    class BrokenDisk(FullDisk):
+        async def settle(self, decision: Decision) -> Run:
+            if decision.run.kickoff_id is not None:
+                raise StoreBroken("disk I/O error")
+            return await super().settle(decision)
+
+    bench.store = BrokenDisk(bench.store)
+    with pytest.raises(StoreBroken):
+        await bench.round(bench.kickoff)
+
+    assert notes.kept == [KickoffNote(run.run_id, 1, "execution-1")]
+
+
+async def test_a_run_left_starting_goes_on_with_the_noted_id_and_is_not_in_doubt(bench: Bench, notes: Notes) -> None:
+    """Without the journal this run would wait for a human, who could not find out what it had cost."""
+    run = await bench.left_starting()
+    notes.kept.append(KickoffNote(run.run_id, 1, "k-7"))
+
+    await replay(notes, bench.crews, bench.store, bench.clock)
+
+    now = await bench.now(run)
+    assert (now.state, now.kickoff_id, now.owner) == (State.RUNNING, "k-7", None)
+    assert notes.kept == []
+
+
+async def test_a_run_in_doubt_goes_on_with_the_noted_id(bench: Bench, notes: Notes) -> None:
+    run = await bench.left_starting()
+    await bench.round(bench.recover)
+    notes.kept.append(KickoffNote(run.run_id, 1, "k-7"))
+
+    await replay(notes, bench.crews, bench.store, bench.clock)
+
+    assert (await bench.now(run)).kickoff_id == "k-7"
+
+
+async def test_a_note_that_was_overtaken_changes_nothing(bench: Bench, notes: Notes) -> None:
+    run = await bench.left_running()
+    notes.kept += [KickoffNote(run.run_id, 1, "k-7"), KickoffNote("no such run", 1, "k-8")]
+
+    await replay(notes, bench.crews, bench.store, bench.clock)
+
+    assert (await bench.now(run)).kickoff_id == "k-1"
+    assert notes.kept == []
+
+
+async def test_a_note_about_another_attempt_is_not_taken(bench: Bench, notes: Notes) -> None:
+    run = await bench.left_starting()
+    notes.kept.append(KickoffNote(run.run_id, 2, "k-7"))
+
+    await replay(notes, bench.crews, bench.store, bench.clock)
+
+    assert (await bench.now(run)).state is State.STARTING
+
+
+async def test_an_execution_of_another_run_is_not_given_away_twice(bench: Bench, notes: Notes) -> None:
+    await bench.left_running()
+    run = await bench.left_starting()
+    notes.kept.append(KickoffNote(run.run_id, 1, "k-1"))
+
+    await replay(notes, bench.crews, bench.store, bench.clock)
+
+    assert (await bench.now(run)).state is State.IN_DOUBT
+
+
+async def test_notes_of_a_crew_that_is_not_configured_are_kept(bench: Bench, notes: Notes) -> None:
+    run = await bench.left_starting()
+    notes.kept.append(KickoffNote(run.run_id, 1, "k-7"))
+
+    await replay(notes, {}, bench.store, bench.clock)
+
+    assert len(notes.kept) == 1

@@ -1,0 +1,82 @@
+"""The process's time: it follows the wall clock without ever leaping or running back."""
+
+from dataclasses import dataclass
+
+from structlog.testing import capture_logs
+
+from bridge.adapters.clock import SLEW, SteadyClock
+
+DAY = 86_400.0
+
+
+@dataclass
+class Clocks:
+    wall: float = 1_800_000_000.0
+    monotonic: float = 50.0
+
+    def pass_(self, seconds: float) -> None:
+        self.wall += seconds
+        self.monotonic += seconds
+
+    def steady(self) -> SteadyClock:
+        return SteadyClock(lambda: self.wall, lambda: self.monotonic)
+
+
+def test_it_shows_the_wall_time_while_that_is_steady() -> None:
+    clocks = Clocks()
+    clock = clocks.steady()
+
+    clocks.pass_(3600.5)
+
+    assert clock() == clocks.wall
+
+
+def test_a_wall_clock_set_by_a_day_moves_it_by_little() -> None:
+    for leap in (DAY, -DAY):
+        clocks = Clocks()
+        clock = clocks.steady()
+        before = clock()
+
+        clocks.wall += leap
+        at_once = clock()
+        clocks.pass_(10.0)
+
+        assert at_once == before
+        assert 10.0 * (1 - SLEW) <= clock() - before <= 10.0 * (1 + SLEW)
+
+
+def test_a_difference_is_made_up_in_time() -> None:
+    clocks = Clocks()
+    clock = clocks.steady()
+    clocks.wall += 4.0
+
+    for _ in range(100):
+        clocks.pass_(1.0)
+        clock()
+
+    assert clock() == clocks.wall
+
+
+def test_steps_of_five_seconds_every_second_never_turn_it_back() -> None:
+    clocks = Clocks()
+    clock = clocks.steady()
+    shown = [clock()]
+    for turn in range(60):
+        clocks.pass_(1.0)
+        clocks.wall += 5.0 if turn % 2 else -5.0
+        shown.append(clock())
+
+    assert shown == sorted(shown)
+    assert shown[-1] - shown[0] <= 60 * (1 + SLEW)
+
+
+def test_a_leap_is_told_once() -> None:
+    clocks = Clocks()
+    clock = clocks.steady()
+    clocks.wall += DAY
+
+    with capture_logs() as logs:
+        clock()
+        clock()
+
+    assert [(line["event"], line["difference_s"]) for line in logs] == [("clock_jumped", DAY)]

@@ -1,0 +1,74 @@
+"""The side journal: kickoff ids outlive the process, whatever state the file was left in."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bridge.adapters.side_journal import ROOM, open_journal
+from bridge.core.errors import StoreUnavailable
+from bridge.core.model import Run
+from bridge.ports import KickoffNote
+from tests.fakes import a_run
+
+
+def started(number: int) -> Run:
+    return replace(a_run(number), attempt=1, kickoff_id=f"k-{number}")
+
+
+def note(number: int) -> KickoffNote:
+    run = started(number)
+    return KickoffNote(run.run_id, 1, f"k-{number}")
+
+
+async def test_what_was_noted_is_there_after_a_restart(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/bridge.db"
+    async with open_journal(url) as journal:
+        await journal.note(started(1))
+        await journal.note(started(2))
+
+    async with open_journal(url) as journal:
+        assert journal.notes() == [note(1), note(2)]
+        await journal.note(started(3))
+        assert journal.notes() == [note(1), note(2), note(3)]
+
+
+async def test_it_takes_its_room_before_the_disk_is_full(tmp_path: Path) -> None:
+    async with open_journal(f"sqlite:///{tmp_path}/bridge.db") as journal:
+        await journal.note(started(1))
+
+    assert (tmp_path / "bridge.db.kickoffs").stat().st_size == ROOM
+
+
+async def test_a_line_that_a_crash_cut_off_hides_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "bridge.db.kickoffs"
+    async with open_journal(f"sqlite:///{tmp_path}/bridge.db") as journal:
+        await journal.note(started(1))
+    with file.open("r+b") as content:
+        content.seek(len(content.read().rstrip(b"\0")))
+        content.write(b'{"run_id": "half a li')
+
+    async with open_journal(f"sqlite:///{tmp_path}/bridge.db") as journal:
+        await journal.note(started(2))
+        assert journal.notes() == [note(1), note(2)]
+
+
+async def test_a_cleared_journal_is_empty_and_goes_on(tmp_path: Path) -> None:
+    async with open_journal(f"sqlite:///{tmp_path}/bridge.db") as journal:
+        await journal.note(started(1))
+        journal.clear()
+        await journal.note(started(2))
+        assert journal.notes() == [note(2)]
+
+
+async def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="side journal"):
+        async with open_journal(f"sqlite:///{tmp_path}/missing/bridge.db"):
+            pass
+
+
+async def test_a_store_without_a_file_has_no_journal() -> None:
+    async with open_journal("sqlite:///:memory:") as journal:
+        await journal.note(started(1))
+        assert journal.notes() == []
+        journal.clear()
