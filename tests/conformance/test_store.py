@@ -334,18 +334,20 @@ class TestSettling:
         begun = await store.settle(lifecycle.begin(other, NOW))
         assert (await store.settle(lifecycle.on_kickoff(begun, Started("k-1"), POLICY, NOW))).kickoff_id == "k-1"
 
-    async def test_the_database_itself_refuses_a_second_run_with_one_execution(
+    async def test_an_execution_that_another_process_takes_between_look_and_write_is_taken(
         self, store: SqlStore, monkeypatch: pytest.MonkeyPatch
     ):
-        """Two processes may both find it free."""
+        """Two processes on one database may both find it free; the index lets one of them write."""
+        look, looks = settling._executions, list[Any]()
 
-        async def nothing(*_: Any) -> set[Any]:
-            return set()
+        async def blind_at_first(*arguments: Any) -> set[Any]:
+            looks.append(arguments)
+            return await look(*arguments) if len(looks) > 1 else set()
 
         await started(store, 1)
         second = await store.settle(lifecycle.begin(await claimed(store, 2), NOW))
-        monkeypatch.setattr(settling, "_executions", nothing)
-        with pytest.raises(IntegrityError):
+        monkeypatch.setattr(settling, "_executions", blind_at_first)
+        with pytest.raises(ExecutionTaken):
             await store.settle(lifecycle.on_kickoff(second, Started("k-1"), POLICY, NOW))
 
     async def test_hundreds_of_decisions_at_once_are_all_written(self, store: SqlStore):

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Select, delete, exists, func, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bridge.adapters.store import accepting, claims, dialect, settling
@@ -70,6 +70,10 @@ class SqlStore:
                 settled: Run = await self._batches.write(settling.settle_all, decision)
             except StoreUnavailable as error:
                 await self._wait(error)
+                tried_before = True
+            except IntegrityError:  # another process may have taken the execution between our look and our write
+                if tried_before:
+                    raise
                 tried_before = True
             except Stale:
                 if tried_before and (written := await self._written_before(decision)) is not None:
