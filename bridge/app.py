@@ -23,6 +23,8 @@ from prometheus_client import CollectorRegistry
 from bridge import __version__, documents
 from bridge.adapters.amqp_connection import LinkOptions
 from bridge.adapters.amqp_consumer import AmqpConsumer
+from bridge.adapters.amqp_dead import DeadQueue
+from bridge.adapters.amqp_dead import opened as open_dead_queue
 from bridge.adapters.amqp_message import MessageRules
 from bridge.adapters.amqp_probe import probe_broker
 from bridge.adapters.amqp_publisher import AmqpPublisher
@@ -159,6 +161,11 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
 async def migrate(settings: Settings) -> str:
     """Bring the store's schema up to date; gives back its revision."""
     return await migrate_store(settings.store.url.get_secret_value(), pooler=settings.store.pooler)
+
+
+def dead_queue(amqp: AmqpSettings) -> AbstractAsyncContextManager[DeadQueue]:
+    """The queue of dead messages, opened for a person to look at; entering raises what the broker says."""
+    return open_dead_queue(amqp.url.get_secret_value(), _topology(amqp))
 
 
 async def try_connections(settings: Settings) -> dict[str, Health]:

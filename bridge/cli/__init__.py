@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from bridge import __version__, logs
-from bridge.cli import client, daemon, demo, document, sandbox
+from bridge.cli import client, daemon, dead, demo, document, sandbox
 from bridge.cli import hooks as hooks_verbs
 from bridge.cli.outcome import CommandFailed, Exit
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+dead_letters = typer.Typer(help="Look at the messages in the dead queue, and send them back.", no_args_is_help=True)
 runs = typer.Typer(help="Look at runs of a running bridge, and steer them.", no_args_is_help=True)
 hooks = typer.Typer(help="Try inbound webhooks out.", no_args_is_help=True)
 
@@ -31,6 +32,10 @@ app.command()(sandbox.sandbox)
 app.command()(daemon.check)
 app.command()(client.send)
 app.add_typer(runs, name="runs")
+app.add_typer(dead_letters, name="dead")
+dead_letters.command("list")(dead.list_dead)
+dead_letters.command("show")(dead.show_dead)
+dead_letters.command("replay")(dead.replay_dead)
 runs.command("list")(client.list_runs)
 runs.command("show")(client.show_run)
 runs.command("cancel")(client.cancel_run)

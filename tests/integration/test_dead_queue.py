@@ -1,0 +1,160 @@
+"""Dead messages are looked at and sent back, whatever is in them, by the real commands against a real broker."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aio_pika import DeliveryMode, Message
+
+from bridge.adapters.amqp_connection import LinkOptions
+from bridge.adapters.amqp_publisher import AmqpPublisher
+from bridge.adapters.amqp_topology import Topology, ensure_inbound
+from bridge.core.events import dead_letter
+from bridge.core.model import Channel, Delivery, Destination
+from tests.amqp_client import Client, client_of, eventually, running
+from tests.broker import Broker
+from tests.raw_frames import POISON, publish_raw
+
+
+class Verbs:
+    """`kickoff-bridge dead …` in processes of its own."""
+
+    def __init__(self, folder: Path, url: str, topology: Topology) -> None:
+        amqp = {"url": url, "requests": topology.requests, "results": topology.results, "dead": topology.dead}
+        crews = {"research": {"url": "http://127.0.0.1:9", "token": "t"}}
+        self._file = folder / "bridge.yaml"
+        self._file.write_text(yaml.safe_dump({"amqp": amqp, "crews": crews}))
+
+    async def run(self, *args: str) -> tuple[int, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "bridge",
+            "dead",
+            *args,
+            "--config",
+            str(self._file),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, out.decode(), err.decode()
+
+    async def json(self, *args: str) -> Any:
+        code, out, err = await self.run(*args, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+
+@pytest.fixture
+async def verbs(tmp_path: Path, broker: Broker, client: Client, topology: Topology) -> Verbs:
+    await ensure_inbound(client.channel, topology)
+    return Verbs(tmp_path, broker.url, topology)
+
+
+@pytest.fixture
+async def letters(link: LinkOptions, topology: Topology, verbs: Verbs) -> Sequence[str]:
+    """Three refused messages in the dead queue, as the bridge puts them there."""
+    publisher = AmqpPublisher(link, topology)
+    async with running(publisher):
+        await eventually(lambda: publisher.ready)
+        for number in range(3):
+            headers: dict[str, str | int | bool] = {
+                "tenant": "a",
+                "x-bridge-reason": "unknown_crew",
+                "x-bridge-detail": "there is no crew 'research' here",
+                "x-bridge-original-message_id": f"order-{number}",
+                "x-bridge-original-correlation_id": "c",
+                "x-bridge-original-routing_key": "research",
+            }
+            event = dead_letter(f"event-{number}", b'{"inputs": {}}', "application/json", headers, 1_795_000_000.0)
+            await publisher.send(Delivery("d", event, Destination(Channel.DEAD_LETTER, topology.dead)))
+    return [f"order-{number}" for number in range(3)]
+
+
+async def test_looking_changes_nothing(verbs: Verbs, letters: Sequence[str], client: Client, topology: Topology):
+    """Listed in their order, and all still there, in the same order, for the next look."""
+    for _ in range(2):
+        found = (await verbs.json("list"))["messages"]
+        assert [message["id"] for message in found] == letters
+    assert (found[0]["reason"], found[0]["time"]) == ("unknown_crew", "2026-11-18T11:06:40.000Z")
+    shown = await verbs.json("show", "order-1")
+    assert (shown["detail"], shown["body"]) == ("there is no crew 'research' here", '{"inputs": {}}')
+    _, out, _ = await verbs.run("list", "--limit", "1")
+    assert "order-0" in out
+    assert "order-1" not in out
+    await client.until_count(topology.dead, 3)
+
+
+async def test_one_is_sent_back_as_it_came(verbs: Verbs, letters: Sequence[str], client: Client, topology: Topology):
+    """By its own routing key, with its own properties, and with nothing of what was added."""
+    assert await verbs.json("replay", letters[1]) == {"replayed": ["order-1"]}
+    sent = (await client.receive(topology.requests))[0]
+    assert (sent.exchange, sent.routing_key) == (topology.requests, "research")
+    assert (sent.message_id, sent.correlation_id, sent.content_type) == ("order-1", "c", "application/json")
+    assert (sent.body, sent.delivery_mode) == (b'{"inputs": {}}', DeliveryMode.PERSISTENT)
+    assert {name for name in sent.headers if name != "x-delivery-count"} == {"tenant"}
+    await client.until_count(topology.dead, 2)
+
+
+async def test_all_are_sent_back_once(verbs: Verbs, letters: Sequence[str], client: Client, topology: Topology):
+    """A copy that a crash left behind is not sent a second time; another message under the same id is."""
+    queue = client.channel.default_exchange
+    copy = Message(b'{"inputs": {}}', message_id="order-0", headers={"x-bridge-original-routing_key": "research"})
+    await queue.publish(copy, topology.dead)
+    await queue.publish(Message(b"other", message_id="order-0"), topology.dead)
+    assert await verbs.json("replay", "--all") == {"replayed": [*letters, "order-0"]}
+    assert [message.body for message in await client.receive(topology.requests, 4)][3] == b"other"
+    await client.until_count(topology.requests, 0)
+    await client.until_count(topology.dead, 0)
+
+
+async def test_what_the_broker_gave_up_goes_back_too(verbs: Verbs, client: Client, topology: Topology):
+    """It has no header of ours; the broker's own tells where it came from, and a key is made that stays the same."""
+    await client.send({"inputs": {}}, "research", exchange=topology.requests)
+    queue = await client.channel.get_queue(topology.requests, ensure=False)
+    message = await queue.get()
+    assert message is not None
+    await message.reject(requeue=False)
+    await client.until_count(topology.dead, 1)
+    (listed,) = (await verbs.json("list"))["messages"]
+    assert (listed["reason"], listed["x_death"][0]["queue"]) == ("rejected", topology.requests)
+    assert await verbs.json("replay", listed["id"]) == {"replayed": [listed["id"]]}
+    sent = (await client.receive(topology.requests))[0]
+    assert (sent.routing_key, sent.message_id) == ("research", listed["id"])
+    assert "x-death" not in sent.headers
+
+
+async def test_frames_that_cannot_be_read_are_shown_and_sent_back(
+    verbs: Verbs, broker: Broker, client: Client, topology: Topology
+):
+    """What the broker put there after it broke the consumer: the library would break the inspector as well."""
+    async with client_of(broker.url, topology) as other:
+        for properties in POISON.values():
+            await publish_raw(other.channel, properties, key=topology.dead.encode())
+        await client.until_count(topology.dead, len(POISON))
+    found = (await verbs.json("list"))["messages"]
+    assert len(found) == len(POISON)
+    assert all(message["detail"] for message in found)
+    await verbs.json("replay", "--all")
+    await client.until_count(topology.dead, 0)
+    assert await client.count(topology.requests) > 0
+    await client.receive(topology.requests)
+
+
+@pytest.mark.usefixtures("letters")
+async def test_wrong_usage_is_told(verbs: Verbs):
+    for args in (("replay",), ("replay", "order-1", "--all"), ("show", "nobody"), ("replay", "nobody")):
+        code, _, err = await verbs.run(*args)
+        assert (code, "Traceback" in err) == (64, False), (args, err)
+
+
+async def test_a_broker_that_is_away_is_told(tmp_path: Path):
+    code, _, err = await Verbs(tmp_path, "amqp://guest:s3cret-pw@127.0.0.1:9/", Topology()).run("list")
+    assert (code, "Traceback" in err, "s3cret-pw" in err) == (69, False, False)
