@@ -5,10 +5,12 @@ for as long as an idle one may. The deadline starts with the connection, and lat
 """
 
 import asyncio
+from typing import Any
 
 import structlog
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.web_protocol import RequestPayloadError
 
 from bridge.adapters import http_problem
 
@@ -67,6 +69,11 @@ class Connection(web.RequestHandler):
         response = http_problem.plain(431 if isinstance(exc, LineTooLong) else status).response()
         response.force_close()
         return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log a bug; what is left of a refused body and cannot be decompressed is none."""
+        if not isinstance(kw.get("exc_info"), RequestPayloadError):
+            super().log_exception(*args, **kw)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None

@@ -38,7 +38,7 @@ def try_hook(
     settings = settings_of(config)
     hooks = app.hooks_of(settings)
     if name not in hooks:
-        raise CommandFailed(Exit.USAGE, f"there is no hook {name!r}; there are: {', '.join(hooks) or 'none'}")
+        raise CommandFailed(Exit.USAGE, f"there is no hook {name!r}; there are: {', '.join(sorted(hooks)) or 'none'}")
     headers = _grouped((given.lower(), value) for given, value in _pairs(header or [], ":", "--header"))
     arrival = Arrival(headers, _grouped(_pairs(query or [], "=", "--query")), _bytes(body))
     judged = _verdict(hooks[name], arrival) | _content(hooks[name], arrival, app.callback_rules(settings))
