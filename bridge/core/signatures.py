@@ -29,7 +29,7 @@ TOLERANCE = 300.0  # seconds, both ways
 MAX_SIGNATURES = 8  # in one request; the rest is not looked at
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")  # a dot would shift the frame id.timestamp.body
-_TIMESTAMP = re.compile(r"[0-9]{1,12}", re.ASCII)
+_TIMESTAMP = re.compile(r"[0-9]{1,12}")
 
 
 @dataclass(frozen=True, slots=True)
