@@ -78,8 +78,10 @@ async def receiver() -> AsyncIterator[Receiver]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     taker.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    yield taker
-    await runner.cleanup()
+    try:
+        yield taker
+    finally:
+        await runner.cleanup()
 
 
 @dataclass(frozen=True, slots=True)
