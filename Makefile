@@ -1,6 +1,6 @@
 # What a developer runs; CI calls the same targets. `make` alone prints this list.
 .DEFAULT_GOAL := help
-.PHONY: help demo run check check-core check-steps fix test simulate proofs bench lock image clean
+.PHONY: help demo run check check-core check-steps fix test simulate proofs fuzz bench lock image clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -44,6 +44,9 @@ simulate: $(VENV)/dev ## many simulated lives with crashes and faults; SEEDS=100
 
 proofs: $(VENV)/dev ## every broken answer of the crew API, 50 times each (a minute or two)
 	BRIDGE_TEST_REPEATS=50 $(BIN)/pytest -q -n 2 tests/integration/test_broken_answers.py
+
+fuzz: $(VENV)/dev ## 20,000 bodies and header sets for each door (minutes)
+	BRIDGE_FUZZ=20000 $(BIN)/pytest -q -s tests/integration/test_fuzz.py
 
 bench: $(VENV)/dev ## requests per second, detection lag and looks per run, end to end
 	$(BIN)/python -m bench.end_to_end

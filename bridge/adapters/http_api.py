@@ -12,7 +12,7 @@ from bridge.adapters.http_json import read_object, respond
 from bridge.adapters.http_wait import Patience, Waiting
 from bridge.core import events, request
 from bridge.core.errors import RequestRefused, StoreUnavailable
-from bridge.core.model import Envelope, KickoffRequest, Run, State
+from bridge.core.model import CREW_NAME, Envelope, KickoffRequest, Run, State
 from bridge.ports import Accept, RunFilter, Store
 
 DEFAULT_LIMIT = 50
@@ -119,7 +119,7 @@ def _state(text: str | None) -> State | None:
 
 
 def _crew(text: str | None) -> str | None:
-    if text is not None and not (text and text.isprintable()):
+    if text is not None and not CREW_NAME.fullmatch(text):
         raise http_problem.parameter("crew", "must be the name of a crew")
     return text
 

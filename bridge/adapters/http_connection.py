@@ -65,6 +65,8 @@ class Connection(web.RequestHandler):
         """Answer a head that is not HTTP. Its text stays out of log and answer: it may hold a token."""
         if request.writer.output_size > 0:
             raise ConnectionError(message)
+        if isinstance(exc, UnicodeEncodeError) and hdrs.EXPECT in request.headers:
+            status = 417  # the library quotes what is expected, and fails over what is no text
         log.debug("http_head_refused", status=status, error=type(exc).__name__)
         response = http_problem.plain(431 if isinstance(exc, LineTooLong) else status).response()
         response.force_close()

@@ -173,6 +173,15 @@ async def test_what_is_not_http_is_a_problem_too(bridge: Bridge, sent: bytes, st
     assert "hush" not in str(logs)
 
 
+@pytest.mark.parametrize("line", [b"POST /v1/runs", b"PUT /v1/runs", b"GET /nowhere"])
+@pytest.mark.parametrize("expected", [b"miracles", b"\xff\xfe"])
+async def test_what_is_expected_in_vain_is_told(bridge: Bridge, line: bytes, expected: bytes) -> None:
+    """Also where it is no text, over which the library failed (500)."""
+    answer = await bridge.raw(line + b" HTTP/1.1\r\nHost: h\r\nConnection: close\r\nExpect: " + expected + b"\r\n\r\n")
+    assert answer.split(b" ")[1] == b"417"
+    assert b"application/problem+json" in answer
+
+
 async def test_an_upload_may_ask_first(bridge: Bridge) -> None:
     response = await bridge.http.post(bridge.url("/v1/runs"), json=BODY, headers=bearer("submitter"), expect100=True)
     assert response.status == 202

@@ -124,6 +124,7 @@ async def test_filters_reach_the_store(bridge: Bridge) -> None:
         ("cursor=", "cursor"),
         ("crew=", "crew"),
         ("crew=a%00b", "crew"),
+        ("crew=0.5", "crew"),
         ("stat=failed", "stat"),
         ("state=failed&state=running", "state"),
     ],
