@@ -21,38 +21,33 @@ import uuid_utils
 from prometheus_client import CollectorRegistry
 
 from bridge import __version__, documents
-from bridge.adapters.amqp_connection import LinkOptions
 from bridge.adapters.amqp_consumer import AmqpConsumer
 from bridge.adapters.amqp_dead import DeadQueue
 from bridge.adapters.amqp_dead import opened as open_dead_queue
 from bridge.adapters.amqp_message import MessageRules
 from bridge.adapters.amqp_probe import probe_broker
 from bridge.adapters.amqp_publisher import AmqpPublisher
-from bridge.adapters.amqp_topology import Topology
 from bridge.adapters.callback_sender import CallbackSender, callback_session
 from bridge.adapters.clock import SteadyClock
 from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.adapters.http_amp import AmpApi
 from bridge.adapters.http_api import RunsApi
-from bridge.adapters.http_auth import Client, Clients, Role, digest
 from bridge.adapters.http_crews import CrewsApi
 from bridge.adapters.http_hooks import HooksApi
 from bridge.adapters.http_ops import OpsApi
-from bridge.adapters.http_server import HttpServer, Listen, servers
+from bridge.adapters.http_server import HttpServer, servers
 from bridge.adapters.http_steering import SteeringApi
 from bridge.adapters.metrics import CountedCrewApi, CountedSender, Counters
+from bridge.adapters.name_lookup import NameLookup
 from bridge.adapters.side_journal import open_journal
 from bridge.adapters.store import SqlStore, migrate_store, open_store, probe_store
 from bridge.adapters.watchdog import Watchdog
-from bridge.core.callback_url import CallbackRules
 from bridge.core.crew_call import Webhooks
 from bridge.core.errors import StoreUnavailable
-from bridge.core.hook import Hook
-from bridge.core.model import Channel, CrewPolicy, DoubtPolicy
-from bridge.core.rate import Rate
+from bridge.core.model import Channel
+from bridge.core.receivers import Shares
 from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Journal, Refuse, Sender, Service, Step
 from bridge.settings import Amqp as AmqpSettings
-from bridge.settings import Crew as CrewSettings
 from bridge.settings import Settings
 from bridge.steps.accept import AcceptRequest, RefuseMessage
 from bridge.steps.crew import Crew
@@ -69,12 +64,21 @@ from bridge.steps.replay import replay
 from bridge.steps.steer import SteerRun
 from bridge.steps.sweep import Sweep
 from bridge.supervisor import Supervisor
+from bridge.wiring import (
+    callback_rules,
+    clients_of,
+    crew_policy,
+    hooks_of,
+    link_options,
+    listen_on,
+    posts_at_once,
+    topology_of,
+)
 from bridge.worker import Worker
 
-POSTS_AT_ONCE = 16  # per crew
 LOOKS_AT_ONCE = 32  # per crew
 SENDS_AT_ONCE = 100  # to the broker: the window of unconfirmed publishes
-CALLS_AT_ONCE = 50  # to callback URLs
+CALLS = Shares(places=200)  # to callback URLs
 BY_BROKER = (Channel.EXCHANGE, Channel.QUEUE, Channel.DEAD_LETTER)
 
 clock = SteadyClock(time.time, time.monotonic)
@@ -165,7 +169,7 @@ async def migrate(settings: Settings) -> str:
 
 def dead_queue(amqp: AmqpSettings) -> AbstractAsyncContextManager[DeadQueue]:
     """The queue of dead messages, opened for a person to look at; entering raises what the broker says."""
-    return open_dead_queue(amqp.url.get_secret_value(), _topology(amqp))
+    return open_dead_queue(amqp.url.get_secret_value(), topology_of(amqp))
 
 
 async def try_connections(settings: Settings) -> dict[str, Health]:
@@ -216,7 +220,11 @@ def _assemble(
 ) -> Bridge:
     inputs = CrewInputs(crews, clock)
     accept = AcceptRequest(store, crews, callback_rules(settings), clock, _new_id, inputs.check, wakes.kickoff)
-    deliverers = [_deliverer("callbacks", [Channel.CALLBACK], callbacks, CALLS_AT_ONCE, store, wakes)]
+    deliver = Deliver(
+        "deliver-callbacks", lambda room, now: store.claim_callbacks(room, CALLS, now), callbacks, store, clock,
+        wakes.deliver, results_exchange=settings.amqp is not None,
+    )  # fmt: skip
+    deliverers = [_worker(deliver, CALLS.places, wakes)]
     bridge = Bridge(phases=[], servers=[])
     checks: dict[str, HealthCheck] = {"store": _store_check(store), "crews": _crews_check(crews)}
     doors: list[Service] = []
@@ -226,20 +234,23 @@ def _assemble(
         consumer = _consumer(settings.amqp, accept, refuse, process)
         publisher = _publisher(settings.amqp, process)
         counted = CountedSender(publisher, counters)
-        deliverers.append(_deliverer("broker", BY_BROKER, counted, SENDS_AT_ONCE, store, wakes))
+        publish = Deliver(
+            "deliver-broker", partial(store.claim_deliveries, BY_BROKER), counted, store, clock, wakes.deliver
+        )
+        deliverers.append(_worker(publish, SENDS_AT_ONCE, wakes))
         doors, links = [consumer], [publisher]
         checks |= {"broker_in": consumer.health, "broker_out": publisher.health}
-    clients = _clients(settings)
+    clients = clients_of(settings)
     watchdog = Watchdog()
     described = {"openapi": documents.openapi(), "asyncapi": documents.asyncapi()}
     ops = OpsApi(checks, lambda: bridge.draining, store, registry, lambda: watchdog.stalled, described)
     steer = SteerRun(crews, store, clock, wakes.kickoff, wakes.deliver, wakes.recovery)
     hint = TakeHint(store.key, crews, store, clock, wakes.poll, wakes.recovery)
     crews_api = CrewsApi(partial(_crew_infos, settings, crews), inputs, clients)
-    hooks = HooksApi(accept, hooks_of(settings), time.time)
+    hooks = HooksApi(accept, hooks_of(settings), clock)
     apis = (RunsApi(accept, store, clients), SteeringApi(steer, store, clients), crews_api, AmpApi(hint), hooks)
     routes = [route for api in apis for route in api.routes()]
-    bridge.servers = servers(_listen(settings), routes, ops.routes(), clients)
+    bridge.servers = servers(listen_on(settings), routes, ops.routes(), clients)
     bridge.phases = [[*doors, *bridge.servers[:1]], _steps(settings, store, crews, wakes, journal), deliverers, links]
     bridge.phases.append([*bridge.servers[1:], watchdog])
     return bridge
@@ -247,19 +258,11 @@ def _assemble(
 
 def _consumer(amqp: AmqpSettings, accept: Accept, refuse: Refuse, process: str) -> AmqpConsumer:
     rules = MessageRules(amqp.requests, amqp.max_message, amqp.reply_to)
-    return AmqpConsumer(_link(amqp, process), _topology(amqp), rules, amqp.prefetch, accept, refuse)
+    return AmqpConsumer(link_options(amqp, process), topology_of(amqp), rules, amqp.prefetch, accept, refuse)
 
 
 def _publisher(amqp: AmqpSettings, process: str) -> AmqpPublisher:
-    return AmqpPublisher(_link(amqp, process), _topology(amqp), amqp.event_mode)
-
-
-def _link(amqp: AmqpSettings, process: str) -> LinkOptions:
-    return LinkOptions(amqp.url.get_secret_value(), process)
-
-
-def _topology(amqp: AmqpSettings) -> Topology:
-    return Topology(amqp.requests, amqp.results, amqp.dead, amqp.declare)
+    return AmqpPublisher(link_options(amqp, process), topology_of(amqp), amqp.event_mode)
 
 
 def _steps(
@@ -277,24 +280,13 @@ def _steps(
         kickoff = Kickoff(crew, store, clock, poll_wake, wakes.deliver, journal)
         poll = Poll(crew, store, clock, kickoff_wake, wakes.deliver)
         probe = Probe(crew, clock, kickoff_wake, poll_wake)
-        workers += [_worker(kickoff, _posts_at_once(settings.crews[name]), wakes), _worker(poll, LOOKS_AT_ONCE, wakes)]
+        workers += [_worker(kickoff, posts_at_once(settings.crews[name]), wakes), _worker(poll, LOOKS_AT_ONCE, wakes)]
         workers.append(_worker(probe, 1, wakes))
     return workers
 
 
-def _posts_at_once(crew: CrewSettings) -> int:
-    """No more than a second's worth: a run that waits for its turn is claimed, and would still be sent when we stop."""
-    return max(1, min(POSTS_AT_ONCE, int(crew.requests_per_second)))
-
-
 def _worker(step: Step[Any], capacity: int, wakes: Wakes) -> Service:
     return Worker(step, capacity, wakes[step.name])
-
-
-def _deliverer(
-    name: str, channels: Sequence[Channel], sender: Sender, capacity: int, store: SqlStore, wakes: Wakes
-) -> Service:
-    return _worker(Deliver(f"deliver-{name}", channels, sender, store, clock), capacity, wakes)
 
 
 async def _crews(
@@ -304,7 +296,7 @@ async def _crews(
     crews = {}
     for name, crew in settings.crews.items():
         api = HttpCrewApi(crew.url, crew.token.get_secret_value(), crew.requests_per_second, kickoffs, looks)
-        policy = _policy(crew, results_exchange=settings.amqp is not None)
+        policy = crew_policy(crew, results_exchange=settings.amqp is not None)
         crews[name] = Crew(name, CountedCrewApi(api, name, counters), policy, crew.max_running, webhooks=webhooks)
         counters.paused.labels(name).set_function(partial(_is_closed, crews[name]))
     return crews
@@ -318,59 +310,12 @@ def _is_closed(crew: Crew) -> bool:
     return crew.gate.closed
 
 
-def _policy(crew: CrewSettings, *, results_exchange: bool) -> CrewPolicy:
-    return CrewPolicy(
-        deadline=crew.deadline,
-        in_doubt=DoubtPolicy(crew.in_doubt),
-        in_doubt_after=crew.in_doubt_after,
-        human_input=crew.human_input,
-        stringify_inputs=crew.kind == "crew",
-        extra_events=frozenset(crew.events),
-        callback_url=None if crew.callback_url is None else crew.callback_url.get_secret_value(),
-        results_exchange=results_exchange,
-        poll_min=crew.poll.min,
-        poll_max=crew.poll.max,
-    )
-
-
 async def _callback_sender(settings: Settings, counters: Counters, stack: AsyncExitStack) -> Sender:
     callbacks = settings.callbacks
-    session = await stack.enter_async_context(callback_session(allow_private=callbacks.allow_private))
+    stack.push_async_callback((names := NameLookup()).close)
+    session = await stack.enter_async_context(callback_session(allow_private=callbacks.allow_private, resolver=names))
     secrets = [secret.get_secret_value() for secret in callbacks.secret]
     return CountedSender(CallbackSender(session, secrets, __version__, time.time), counters)
-
-
-def callback_rules(settings: Settings) -> CallbackRules:
-    """Which callback URLs a request may name."""
-    return CallbackRules(settings.callbacks.allow, settings.callbacks.allow_private)
-
-
-def hooks_of(settings: Settings) -> dict[str, Hook]:
-    """The hooks, ready to judge webhooks."""
-    return {
-        name: Hook(name, hook.crew, hook.verify.scheme, hook.verify.verifier(), hook.rule(settings.http.max_body))
-        for name, hook in settings.hooks.items()
-    }
-
-
-def _clients(settings: Settings) -> Clients:
-    return Clients(
-        [
-            Client(
-                client.name,
-                digest(client.token.get_secret_value()),
-                frozenset(Role(role) for role in client.roles),
-                client.crews,
-            )
-            for client in settings.http.clients
-        ],
-        Rate(settings.http.requests_per_second, max(1.0, 2 * settings.http.requests_per_second)),
-    )
-
-
-def _listen(settings: Settings) -> Listen:
-    http = settings.http
-    return Listen(http.host, http.port, http.ops_port, http.max_body)
 
 
 def _store_check(store: SqlStore) -> HealthCheck:

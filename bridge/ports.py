@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from bridge.core.answers import KickoffAnswer, StatusAnswer
-from bridge.core.delivering import DeliveryAnswer
+from bridge.core.delivering import DeliveryAnswer, Settlement
 from bridge.core.hints import Kind
-from bridge.core.model import Channel, Decision, Delivery, Envelope, KickoffRequest, Run, State
+from bridge.core.model import Attempt, Channel, Decision, Delivery, Envelope, KickoffRequest, Run, State
+from bridge.core.receivers import Shares
 from bridge.core.steering import Steering
 
 Item = TypeVar("Item")
@@ -133,11 +134,17 @@ class Store(Protocol):
     async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
         """Take due deliveries of these channels, the longest due first."""
 
-    async def settle_delivery(self, delivery: Delivery) -> None:
+    async def claim_callbacks(self, room: int, shares: Shares, now: float) -> list[Delivery]:
+        """Take due deliveries to callback URLs, no more of one receiver than its share, and none of a paused one."""
+
+    async def settle_delivery(self, settlement: Settlement) -> None:
         """Write what became of a claimed delivery, and give it back."""
 
     async def deliveries_of(self, run_id: str) -> list[Delivery]:
         """The deliveries of one run."""
+
+    async def attempts_of(self, delivery_id: str) -> list[Attempt]:
+        """The attempts of one delivery that are kept, the first one first."""
 
     async def beat(self, now: float) -> None:
         """Say that this process lives. Raises `ProcessBuried` if the others have given it up."""

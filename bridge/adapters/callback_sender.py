@@ -1,21 +1,23 @@
 """Events to callback URLs: signed POSTs by Standard Webhooks, never following a redirect."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from standardwebhooks import Webhook
 
 from bridge.adapters.address_guard import ForbiddenAddress, guarded_sockets
-from bridge.core.delivering import Confirmed, DeliveryAnswer, Gone, TryAgain
+from bridge.core.delivering import MAX_ANSWER, Confirmed, DeliveryAnswer, Gone, Reply, TryAgain
 from bridge.core.model import Delivery
 from bridge.core.schedule import parse_retry_after
 from bridge.ports import Clock
 
 TIMEOUT = 15.0  # seconds; Standard Webhooks recommends 15 to 30
-PER_HOST = 8
-MAX_ANSWER = 16 * 1024
+ANSWER_TIMEOUT = 2.0  # seconds for the body, which decides nothing
+MAX_READ = 16 * 1024  # bytes
 
 
 class CallbackSender:
@@ -41,8 +43,7 @@ class CallbackSender:
                 delivery.destination.target, data=delivery.event.body, headers=headers, allow_redirects=False
             )
             async with request as response:
-                await response.content.read(MAX_ANSWER)
-                return _read(response)
+                return _read(response, await _body(response))
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, ForbiddenAddress):
                 return Gone("the address may not be called")
@@ -67,14 +68,20 @@ class CallbackSender:
 
 
 @asynccontextmanager
-async def callback_session(*, allow_private: bool) -> AsyncIterator[aiohttp.ClientSession]:
-    """A client of its own for strangers' URLs: no proxy, no cookies, no kept connections, every address checked."""
+async def callback_session(
+    *, allow_private: bool, resolver: AbstractResolver, time_limit: float = TIMEOUT
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client of its own for strangers' URLs: no proxy, no cookies, no kept connections, every address checked.
+
+    Without limits of its own: how many calls there are at once is decided before an attempt begins, because waiting
+    for a place would use up the attempt's time. `time_limit` in seconds, for a whole attempt.
+    """
     connector = aiohttp.TCPConnector(
-        limit=0, limit_per_host=PER_HOST, force_close=True, socket_factory=guarded_sockets(allow_private=allow_private)
+        limit=0, force_close=True, resolver=resolver, socket_factory=guarded_sockets(allow_private=allow_private)
     )
     async with aiohttp.ClientSession(
         connector=connector,
-        timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+        timeout=aiohttp.ClientTimeout(total=time_limit),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         auto_decompress=False,
@@ -82,10 +89,23 @@ async def callback_session(*, allow_private: bool) -> AsyncIterator[aiohttp.Clie
         yield session
 
 
-def _read(response: aiohttp.ClientResponse) -> DeliveryAnswer:
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """The start of the body; whatever goes wrong with it changes nothing about the status that came before."""
+    got = bytearray()
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            while len(got) < MAX_READ and (part := await response.content.read(MAX_READ - len(got))):
+                got += part
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        pass
+    return bytes(got[:MAX_ANSWER])
+
+
+def _read(response: aiohttp.ClientResponse, body: bytes) -> DeliveryAnswer:
+    reply = Reply(response.status, body)
     if 200 <= response.status < 300:
-        return Confirmed()
+        return Confirmed(reply)
     if response.status == 410:
-        return Gone("HTTP 410: the receiver wants no more")
+        return Gone("HTTP 410: the receiver wants no more", reply)
     after = parse_retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
-    return TryAgain(f"HTTP {response.status}", after)
+    return TryAgain(f"HTTP {response.status}", after, reply)

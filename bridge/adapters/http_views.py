@@ -49,7 +49,7 @@ def delivery(one: Delivery) -> dict[str, Any]:
         "destination": _destination(one.destination),
         "state": one.state.value,
         "attempts": one.attempts,
-        "next_attempt_at": events.timestamp(one.due_at) if pending else None,
+        "next_attempt_at": events.timestamp(one.due_at) if pending and not one.paused else None,
         "last_error": one.last_error,
     }
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bridge import app
+from bridge import wiring
 from bridge.adapters import http_problem
 from bridge.cli.options import AsJson, Config, settings_of
 from bridge.cli.outcome import CommandFailed, Exit
@@ -36,12 +36,12 @@ def try_hook(
     A signature is checked as if the request came now. Ends with 1 if the request would be refused.
     """
     settings = settings_of(config)
-    hooks = app.hooks_of(settings)
+    hooks = wiring.hooks_of(settings)
     if name not in hooks:
         raise CommandFailed(Exit.USAGE, f"there is no hook {name!r}; there are: {', '.join(sorted(hooks)) or 'none'}")
     headers = _grouped((given.lower(), value) for given, value in _pairs(header or [], ":", "--header"))
     arrival = Arrival(headers, _grouped(_pairs(query or [], "=", "--query")), _bytes(body))
-    judged = _verdict(hooks[name], arrival) | _content(hooks[name], arrival, app.callback_rules(settings))
+    judged = _verdict(hooks[name], arrival) | _content(hooks[name], arrival, wiring.callback_rules(settings))
     if not judged["verified"]:
         judged["answer"] = 401
     _print(name, judged, as_json=as_json)

@@ -1,15 +1,27 @@
-"""What becomes of a delivery after an attempt."""
+"""What becomes of a delivery after an attempt, and what the attempt tells of its receiver."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from bridge.core import schedule
-from bridge.core.model import Delivery, DeliveryState
+from bridge.core import events, receivers, schedule
+from bridge.core.model import Attempt, Delivery, DeliveryState, Receiver
+
+MAX_ANSWER = 1024  # bytes of an answer that are kept
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a receiver of callbacks said: the HTTP status, and the start of the body."""
+
+    code: int
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
     """The receiver has it: a publisher confirm without a return, or a 2xx."""
+
+    reply: Reply | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +29,7 @@ class Gone:
     """The receiver wants no more of it (410), or may never be called (a forbidden address)."""
 
     reason: str
+    reply: Reply | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +38,46 @@ class TryAgain:
 
     reason: str
     after: float | None = None
+    reply: Reply | None = field(default=None, compare=False)
 
 
 DeliveryAnswer = Confirmed | Gone | TryAgain
 
 
-def on_delivery(delivery: Delivery, answer: DeliveryAnswer, now: float) -> Delivery:
-    """The delivery's next row."""
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What the store must hold after an attempt.
+
+    `receiver`: what is now known of the receiver, None: nothing new. `notices`: deliveries to add, if the receiver is
+    paused by this and was not before.
+    """
+
+    delivery: Delivery
+    attempt: Attempt
+    receiver: Receiver | None = None
+    notices: tuple[Delivery, ...] = ()
+
+
+def on_delivery(delivery: Delivery, answer: DeliveryAnswer, now: float, seconds: float = 0.0) -> Settlement:
+    """What to write after an attempt that ended now and took `seconds`."""
+    attempted = _next_row(delivery, answer, now)
+    reply = answer.reply
+    attempt = Attempt(
+        number=attempted.attempts,
+        at=now - seconds,
+        seconds=seconds,
+        error=attempted.last_error,
+        code=None if reply is None else reply.code,
+        answer=None if reply is None else reply.body[:MAX_ANSWER],
+    )
+    receiver = _learned(delivery, answer, now)
+    if receiver is None:
+        return Settlement(attempted, attempt)
+    notices = (events.paused(attempted, receiver, now),) if receiver.paused_at is not None else ()
+    return Settlement(replace(attempted, receiver=receiver), attempt, receiver, notices)
+
+
+def _next_row(delivery: Delivery, answer: DeliveryAnswer, now: float) -> Delivery:
     attempted = replace(delivery, attempts=delivery.attempts + 1)
     match answer:
         case Confirmed():
@@ -45,8 +91,18 @@ def on_delivery(delivery: Delivery, answer: DeliveryAnswer, now: float) -> Deliv
 
 
 def _later(delivery: Delivery, now: float, after: float | None) -> Delivery:
-    channel = delivery.destination.channel
-    due_at = schedule.deliver_again(delivery.delivery_id, channel, delivery.attempts, now, after)
+    channel, failures = delivery.destination.channel, delivery.attempts - delivery.earlier_attempts
+    due_at = schedule.deliver_again(delivery.delivery_id, channel, failures, now, after)
     if due_at is None:
         return replace(delivery, state=DeliveryState.DEAD)
     return replace(delivery, due_at=due_at)
+
+
+def _learned(delivery: Delivery, answer: DeliveryAnswer, now: float) -> Receiver | None:
+    """What is news about the receiver; an end that is about this one delivery says nothing of it."""
+    name = receivers.receiver_name(delivery.destination)
+    if name is None or isinstance(answer, Gone):
+        return None
+    if isinstance(answer, Confirmed):
+        return receivers.after_success(name, delivery.receiver)
+    return receivers.after_failure(name, delivery.receiver, now)

@@ -4,18 +4,20 @@ Ids are derived from the run and the kind of event, so that the same fact has th
 are made once, here, and stored; every attempt sends those very bytes (CloudEvents 1.0, structured mode).
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from bridge.core.model import CREW_NAME, Channel, CrewPolicy, Delivery, Destination, Event, Run, RunError
+from bridge.core.model import CREW_NAME, Channel, CrewPolicy, Delivery, Destination, Event, Receiver, Run, RunError
 
 CONTENT_TYPE = "application/cloudevents+json"
 IN_DOUBT = "run.in_doubt"
 LATE_RESULT = "run.late_result"
 REJECTED = "request.rejected"
 DEAD_LETTER = "dead_letter"
+PAUSED = "delivery.paused"
 
 
 def about(run: Run, type_: str, policy: CrewPolicy, now: float, sequence: int = 1) -> tuple[Delivery, ...]:
@@ -66,6 +68,23 @@ def dead_letter(
 ) -> Event:
     """A refused message on its way to the dead queue, body untouched."""
     return Event(event_id, DEAD_LETTER, body, content_type or "application/octet-stream", now, headers=headers)
+
+
+def paused(delivery: Delivery, receiver: Receiver, now: float) -> Delivery:
+    """The notice that a receiver is left alone from now on; its id is that of this receiver's one pause."""
+    digest = hashlib.sha256(receiver.name.encode()).hexdigest()[:16]
+    event_id = f"paused-{digest}-{int(receiver.failing_since or now)}"
+    crew = delivery.event.crew or "requests"
+    told = {
+        "receiver": receiver.name,
+        "crew": delivery.event.crew,
+        "failing_since": timestamp(receiver.failing_since),
+        "paused_at": timestamp(receiver.paused_at),
+        "last_error": delivery.last_error,
+    }
+    body = _cloud_event(event_id, f"/crews/{crew}", PAUSED, receiver.name, now, told)
+    event = Event(event_id, PAUSED, body, CONTENT_TYPE, now, crew=delivery.event.crew)
+    return _delivery(event, 1, Destination(Channel.EXCHANGE, f"{crew}.{PAUSED}"), now)
 
 
 def timestamp(at: float | None) -> str | None:

@@ -185,6 +185,19 @@ class Destination:
 
 
 @dataclass(frozen=True, slots=True)
+class Receiver:
+    """Who answers at some callback URLs: all those with the same scheme, host and port (`name`).
+
+    `failing_since`: nothing but failures since then; None: it took the last event that it was sent. `paused_at`: it
+    failed for days and is left alone until somebody sends to it again.
+    """
+
+    name: str
+    failing_since: float | None = None
+    paused_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One message to hand over, byte for byte the same on every attempt.
 
@@ -213,7 +226,11 @@ class DeliveryState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event for one destination, kept until confirmed. `due_at`: when to try (again)."""
+    """One event for one destination, kept until confirmed. `due_at`: when to try (again).
+
+    `attempts` were made in all, `earlier_attempts` of them before somebody had it sent again and its schedule began
+    anew. `receiver` is what is known of the one that a callback goes to; None: nothing yet.
+    """
 
     delivery_id: str
     event: Event
@@ -223,6 +240,29 @@ class Delivery:
     due_at: float = 0.0
     last_error: str | None = None
     delivered_at: float | None = None
+    earlier_attempts: int = 0
+    receiver: Receiver | None = None
+
+    @property
+    def paused(self) -> bool:
+        """Whether it waits for its receiver to be resumed."""
+        return self.state is DeliveryState.PENDING and self.receiver is not None and self.receiver.paused_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try to hand a delivery over; `number` counts from 1, `seconds` is how long it took.
+
+    `code` and `answer` are what a receiver of callbacks said, as far as it did: HTTP status, and the start of the body.
+    `error` None: it was taken.
+    """
+
+    number: int
+    at: float
+    seconds: float
+    error: str | None = None
+    code: int | None = None
+    answer: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,49 +1,81 @@
 """Step 5: hand an event to whoever asked for it, until it is confirmed."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import structlog
 
-from bridge.core.delivering import on_delivery
+from bridge.core.delivering import Settlement, on_delivery
 from bridge.core.model import Channel, Delivery, DeliveryState
-from bridge.ports import Clock, Sender, Store
+from bridge.core.receivers import receiver_name
+from bridge.ports import Clock, Sender, Store, Wake
 
 TICK = 1.0
+
+Claim = Callable[[int, float], Awaitable[list[Delivery]]]
+"""Takes at most so many deliveries that are due at this moment."""
 
 log = structlog.get_logger()
 
 
 class Deliver:
-    """Sends the due deliveries of some channels through one sender."""
+    """Sends the due deliveries of one way out through its sender.
 
-    def __init__(self, name: str, channels: Sequence[Channel], sender: Sender, store: Store, clock: Clock) -> None:
+    `wake`: whoever delivers may look again; a place of a receiver came free, or there is a notice to send.
+    `results_exchange`: whether notices can be published.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        claim: Claim,
+        sender: Sender,
+        store: Store,
+        clock: Clock,
+        wake: Wake,
+        *,
+        results_exchange: bool = True,
+    ) -> None:
         self.name = name
-        self._channels = channels
+        self._claim = claim
         self._sender = sender
         self._store = store
         self._clock = clock
+        self._wake = wake
+        self._results_exchange = results_exchange
 
     async def claim(self, room: int) -> Sequence[Delivery]:
         """Due deliveries; none while the way out is closed, so that waiting costs no attempts."""
-        if not self._sender.ready:
-            return []
-        return await self._store.claim_deliveries(self._channels, room, self._clock())
+        return await self._claim(room, self._clock()) if self._sender.ready else []
 
     async def handle(self, delivery: Delivery) -> None:
         """Send once and write down what came of it."""
+        began = self._clock()
         answer = await self._sender.send(delivery)
-        settled = on_delivery(delivery, answer, self._clock())
-        if settled.state is not DeliveryState.DELIVERED:
-            log.warning(
-                "delivery_failed",
-                delivery_id=delivery.delivery_id,
-                run_id=delivery.event.run_id,
-                attempts=settled.attempts,
-                state=settled.state.value,
-                reason=settled.last_error,
-            )
-        await self._store.settle_delivery(settled)
+        now = self._clock()
+        settlement = on_delivery(delivery, answer, now, max(now - began, 0.0))
+        _tell(settlement)
+        if not self._results_exchange:
+            settlement = replace(settlement, notices=())
+        await self._store.settle_delivery(settlement)
+        if delivery.destination.channel is Channel.CALLBACK:
+            self._wake()
 
     def pause(self) -> float:
         """Seconds until the next claim."""
         return TICK
+
+
+def _tell(settlement: Settlement) -> None:
+    delivery, receiver = settlement.delivery, settlement.receiver
+    if delivery.state is not DeliveryState.DELIVERED:
+        log.warning(
+            "delivery_failed",
+            delivery_id=delivery.delivery_id,
+            run_id=delivery.event.run_id,
+            attempts=delivery.attempts,
+            state=delivery.state.value,
+            reason=delivery.last_error,
+        )
+    if receiver is not None and receiver.paused_at is not None:
+        log.error("receiver_paused", receiver=receiver_name(delivery.destination), failing_since=receiver.failing_since)

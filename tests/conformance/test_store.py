@@ -384,7 +384,7 @@ class TestDeliveries:
         settled = on_delivery(delivery, TryAgain("HTTP 500", after=60.0), NOW)
         await store.settle_delivery(settled)
         assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 59) == []
-        assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 60) == [settled]
+        assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 60) == [settled.delivery]
 
     @pytest.mark.parametrize("answer", [Confirmed(), Gone("HTTP 410")])
     async def test_a_delivered_or_dead_one_is_kept_and_not_claimed_again(self, store: SqlStore, answer: Any):
@@ -393,7 +393,7 @@ class TestDeliveries:
         settled = on_delivery(delivery, answer, NOW)
         await store.settle_delivery(settled)
         assert await store.claim_deliveries(list(Channel), 9, NOW + 99 * HOUR) == []
-        assert await store.deliveries_of(run.run_id) == [settled]
+        assert await store.deliveries_of(run.run_id) == [settled.delivery]
 
     async def test_claims_at_the_same_moment_never_share_one(self, adapter: Adapter, store: SqlStore):
         other = await adapter.twin(store, "other")

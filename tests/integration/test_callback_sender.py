@@ -14,7 +14,8 @@ from standardwebhooks import Webhook
 
 from bridge.adapters import callback_sender
 from bridge.adapters.callback_sender import CallbackSender, callback_session
-from bridge.core.delivering import Confirmed, DeliveryAnswer, Gone, TryAgain
+from bridge.adapters.name_lookup import NameLookup
+from bridge.core.delivering import Confirmed, DeliveryAnswer, Gone, Reply, TryAgain
 from bridge.core.model import Channel, Delivery, Destination, Event
 from tests.fakes import HandClock
 
@@ -73,9 +74,14 @@ Make = Callable[..., Awaitable[CallbackSender]]
 @pytest.fixture
 async def sender() -> AsyncIterator[Make]:
     async with AsyncExitStack() as stack:
+        stack.push_async_callback((names := NameLookup()).close)
 
-        async def make(*secrets: str, allow_private: bool = True, clock: HandClock | None = None) -> CallbackSender:
-            session = await stack.enter_async_context(callback_session(allow_private=allow_private))
+        async def make(
+            *secrets: str, allow_private: bool = True, clock: HandClock | None = None, **options: Any
+        ) -> CallbackSender:
+            session = await stack.enter_async_context(
+                callback_session(allow_private=allow_private, resolver=names, **options)
+            )
             return CallbackSender(session, secrets, "1.2.3", clock or HandClock(VECTOR_TIME + 0.9))
 
         yield make
@@ -190,12 +196,37 @@ async def test_a_receiver_that_is_away_is_tried_again(sender: Make):
     assert await (await sender(NEW)).send(delivery(url)) == TryAgain("no connection")
 
 
-async def test_a_receiver_that_says_nothing_is_tried_again(
-    sender: Make, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(callback_sender, "TIMEOUT", 0.05)
+async def test_a_receiver_that_says_nothing_is_tried_again(sender: Make, receiver: Receiver):
     receiver.may_answer.clear()
-    assert isinstance(await (await sender(NEW)).send(delivery(receiver.url)), TryAgain)
+    answer = await (await sender(NEW, time_limit=0.05)).send(delivery(receiver.url))
+    assert answer == TryAgain("TimeoutError")
+    assert answer.reply is None
+
+
+async def test_the_start_of_an_answer_is_kept(sender: Make, receiver: Receiver):
+    receiver.status, receiver.body = 500, b"out of order " * 1000
+    answer = await (await sender(NEW)).send(delivery(receiver.url))
+    assert answer.reply == Reply(500, receiver.body[:1024])
+
+
+async def test_an_event_that_was_taken_is_delivered_even_if_the_answer_never_ends(
+    sender: Make, monkeypatch: pytest.MonkeyPatch
+):
+    """A receiver that sent its 2xx has the event; waiting for the rest would count that as a failure."""
+    monkeypatch.setattr(callback_sender, "ANSWER_TIMEOUT", 0.05)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nthank")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        answer = await (await sender(NEW)).send(delivery(url))
+    assert answer == Confirmed()
+    assert answer.reply == Reply(200, b"thank")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"])

@@ -7,7 +7,7 @@ import pytest
 
 from tests.simulation.run import empty_store, fast_folder, play
 
-SEEDS, SHARE = 300, 25
+SEEDS, SHARE = 300, 60
 
 FAULTS = {
     "answer lost after arrival",

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,10 @@ class Bench:
 
     @property
     def deliver(self) -> Deliver:
-        return Deliver("deliver", list(Channel), self.sender, self.store, self.clock)
+        return Deliver(
+            "deliver", partial(self.store.claim_deliveries, list(Channel)), self.sender, self.store, self.clock,
+            self.wakes["deliver"],
+        )  # fmt: skip
 
     @property
     def sweep(self) -> Sweep:

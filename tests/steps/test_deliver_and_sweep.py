@@ -3,10 +3,11 @@
 import pytest
 
 from bridge.core.answers import Refused
-from bridge.core.delivering import Gone, TryAgain
+from bridge.core.delivering import DeliveryAnswer, Gone, Reply, TryAgain
 from bridge.core.errors import ProcessBuried
-from bridge.core.model import DeliveryState, Run
-from tests.fakes import NOW
+from bridge.core.model import Attempt, Delivery, DeliveryState, Run
+from bridge.steps.deliver import Deliver
+from tests.fakes import NOW, FakeSender
 from tests.steps.conftest import Bench
 
 
@@ -58,6 +59,56 @@ async def test_what_is_given_up_is_kept(bench: Bench):
     await bench.round(bench.deliver)
     dead = await bench.store.deliveries_of(run.run_id)
     assert {(delivery.state, delivery.last_error) for delivery in dead} == {(DeliveryState.DEAD, "HTTP 410")}
+
+
+async def failing_for_days(bench: Bench) -> Run:
+    """A run whose callback fails; five days later everything is due and fails once more."""
+    run = await ended(bench)
+    for _ in range(2):
+        bench.sender.answers = [TryAgain("HTTP 500"), TryAgain("HTTP 500")]
+        await bench.round(bench.deliver)
+        bench.clock.forward(5 * 86_400)
+    return run
+
+
+async def test_a_receiver_that_failed_for_five_days_is_announced_once(bench: Bench):
+    await failing_for_days(bench)
+    await bench.round(bench.deliver)
+    sent = [delivery.event.type for delivery in bench.sender.sent]
+    assert sent.count("delivery.paused") == 1
+
+
+async def test_without_a_results_exchange_nobody_is_told_but_the_log(bench: Bench):
+    claim = bench.deliver._claim
+    step = Deliver("d", claim, bench.sender, bench.store, bench.clock, bench.wakes["deliver"], results_exchange=False)
+    await ended(bench)
+    for _ in range(3):
+        bench.sender.answers = [TryAgain("HTTP 500"), TryAgain("HTTP 500")]
+        await bench.round(step)
+        bench.clock.forward(5 * 86_400)
+    assert "delivery.paused" not in {delivery.event.type for delivery in bench.sender.sent}
+
+
+async def test_a_finished_callback_makes_its_place_free_at_once(bench: Bench):
+    await ended(bench)
+    before = len(bench.wakes["deliver"].calls)
+    await bench.round(bench.deliver)
+    assert len(bench.wakes["deliver"].calls) == before + 1
+
+
+async def test_every_attempt_is_kept_with_its_time_and_how_long_it_took(bench: Bench):
+    run = await ended(bench)
+
+    class Slow(FakeSender):
+        async def send(self, delivery: Delivery) -> DeliveryAnswer:
+            bench.clock.forward(1.5)
+            return await super().send(delivery)
+
+    bench.sender = Slow(answers=[TryAgain("HTTP 500", reply=Reply(500, b"no"))])
+    await bench.round(bench.deliver, room=1)
+    found = [await bench.store.attempts_of(one.delivery_id) for one in await bench.store.deliveries_of(run.run_id)]
+    [attempt] = [attempt for attempts in found for attempt in attempts]
+    assert attempt == Attempt(1, NOW, 1.5, "HTTP 500", 500, b"no")
 
 
 async def test_one_round_beats_buries_and_forgets(bench: Bench):

@@ -1,6 +1,9 @@
 """What becomes of a delivery after an attempt."""
 
+import hashlib
 from dataclasses import replace
+
+import pytest
 
 from bridge.core.delivering import Confirmed, Gone, TryAgain, on_delivery
 from bridge.core.model import Channel, DeliveryState
@@ -8,18 +11,18 @@ from tests.fakes import NOW, a_delivery
 
 
 def test_a_confirmed_delivery_is_delivered_and_its_old_trouble_forgotten():
-    settled = on_delivery(replace(a_delivery(), attempts=2, last_error="HTTP 500"), Confirmed(), NOW + 5)
+    settled = on_delivery(replace(a_delivery(), attempts=2, last_error="HTTP 500"), Confirmed(), NOW + 5).delivery
     assert (settled.state, settled.attempts) == (DeliveryState.DELIVERED, 3)
     assert (settled.delivered_at, settled.last_error) == (NOW + 5, None)
 
 
 def test_a_receiver_that_is_gone_ends_it_at_once():
-    settled = on_delivery(a_delivery(), Gone("HTTP 410"), NOW)
+    settled = on_delivery(a_delivery(), Gone("HTTP 410"), NOW).delivery
     assert (settled.state, settled.attempts, settled.last_error) == (DeliveryState.DEAD, 1, "HTTP 410")
 
 
 def test_a_failure_is_tried_again_later():
-    settled = on_delivery(a_delivery(), TryAgain("HTTP 503", after=77.0), NOW)
+    settled = on_delivery(a_delivery(), TryAgain("HTTP 503", after=77.0), NOW).delivery
     assert (settled.state, settled.attempts, settled.last_error) == (DeliveryState.PENDING, 1, "HTTP 503")
     assert settled.due_at == NOW + 77.0
 
@@ -28,17 +31,44 @@ def test_the_tenth_failure_of_a_callback_kills_it():
     delivery, moments = a_delivery(), []
     while delivery.state is DeliveryState.PENDING:
         moments.append(delivery.due_at)
-        delivery = on_delivery(delivery, TryAgain("no connection"), delivery.due_at)
+        delivery = on_delivery(delivery, TryAgain("no connection"), delivery.due_at).delivery
     assert (delivery.state, delivery.attempts, len(moments)) == (DeliveryState.DEAD, 10, 10)
     assert delivery.last_error == "no connection"
 
 
 def test_the_results_exchange_is_never_given_up():
     delivery = replace(a_delivery(channel=Channel.EXCHANGE), attempts=10_000)
-    assert on_delivery(delivery, TryAgain("unroutable"), NOW).state is DeliveryState.PENDING
+    assert on_delivery(delivery, TryAgain("unroutable"), NOW).delivery.state is DeliveryState.PENDING
 
 
 def test_the_event_itself_never_changes():
     delivery = a_delivery()
     for answer in (Confirmed(), Gone("x"), TryAgain("y")):
-        assert on_delivery(delivery, answer, NOW).event is delivery.event
+        assert on_delivery(delivery, answer, NOW).delivery.event is delivery.event
+
+
+HOUR = 3600.0
+PAUSES = [5.0, 300.0, 1800.0, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR]
+
+
+@pytest.mark.parametrize("answer", [TryAgain("HTTP 302"), TryAgain("HTTP 500"), TryAgain("TimeoutError")])
+def test_the_times_of_all_ten_attempts_are_exact(answer: TryAgain):
+    """The promised pauses, each moved by up to a fifth; the share is computed from the delivery and the attempt."""
+    delivery, expected, moments = a_delivery(), NOW, list[float]()
+    while delivery.state is DeliveryState.PENDING:
+        moments.append(delivery.due_at)
+        delivery = on_delivery(delivery, answer, delivery.due_at).delivery
+    for attempt, (moment, pause) in enumerate(zip(moments, [*PAUSES, 0.0], strict=True), start=1):
+        assert moment == expected
+        digest = hashlib.blake2b(f"{delivery.delivery_id}:{attempt}".encode(), digest_size=8).digest()
+        expected += pause * (0.8 + 0.4 * (int.from_bytes(digest, "big") / 2**64))
+    assert moments[1] - NOW == pytest.approx(5.0, rel=0.2)
+    assert moments[-1] - NOW == pytest.approx(75.6 * HOUR, rel=0.2)
+
+
+def test_what_is_sent_again_on_request_has_its_whole_schedule_again():
+    delivery = replace(a_delivery(), attempts=10, earlier_attempts=10)
+    for attempt in range(11, 20):
+        delivery = on_delivery(delivery, TryAgain("HTTP 500"), NOW).delivery
+        assert (delivery.state, delivery.attempts) == (DeliveryState.PENDING, attempt)
+    assert on_delivery(delivery, TryAgain("HTTP 500"), NOW).delivery.state is DeliveryState.DEAD

@@ -12,9 +12,10 @@ from sqlalchemy import Select, delete, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.rows import delivery_of, run_of
-from bridge.adapters.store.tables import deliveries, events, processes, runs
+from bridge.adapters.store.rows import delivery_of, run_of, whole_deliveries
+from bridge.adapters.store.tables import deliveries, processes, runs
 from bridge.core.model import Channel, Delivery, DeliveryState, Run, State
+from bridge.core.receivers import Shares
 
 _HOLDS_A_PLACE = (State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value)
 
@@ -54,21 +55,34 @@ class DueDeliveries:
     attempted: list[Delivery] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class DueCallbacks:
+    """Due deliveries to callback URLs, within the shares of their receivers."""
+
+    process: str
+    room: int
+    shares: Shares
+    now: float
+    attempted: list[Delivery] = field(default_factory=list)
+
+
 async def claim_runs(connection: AsyncConnection, wishes: Sequence[OfCrew | InStates]) -> list[list[Run]]:
     """Take the rows that each wish asks for; none for a process that was given up."""
-    if not await _lives(connection, wishes[0].process):
+    if not await lives(connection, wishes[0].process):
         return [[] for _ in wishes]
     return [await _claim_runs(connection, wish) for wish in wishes]
 
 
 async def claim_deliveries(connection: AsyncConnection, wishes: Sequence[DueDeliveries]) -> list[list[Delivery]]:
     """Take the deliveries that each wish asks for; none for a process that was given up."""
-    if not await _lives(connection, wishes[0].process):
+    if not await lives(connection, wishes[0].process):
         return [[] for _ in wishes]
     return [await _claim_deliveries(connection, wish) for wish in wishes]
 
 
-async def give_back(connection: AsyncConnection, wishes: Sequence[OfCrew | InStates | DueDeliveries]) -> list[None]:
+async def give_back(
+    connection: AsyncConnection, wishes: Sequence[OfCrew | InStates | DueDeliveries | DueCallbacks]
+) -> list[None]:
     """Free what claims took whose commit was not confirmed: if it happened, nobody here knows of these rows."""
     for wish in wishes:
         taken = {item.run_id: item.version for item in wish.attempted if isinstance(item, Run)}
@@ -103,7 +117,8 @@ async def release(connection: AsyncConnection, names: Sequence[str]) -> None:
     await connection.execute(delete(processes).where(processes.c.name.in_(names)))
 
 
-async def _lives(connection: AsyncConnection, process: str) -> bool:
+async def lives(connection: AsyncConnection, process: str) -> bool:
+    """Whether this process has not been given up; it cannot be until the transaction ends."""
     me = select(processes.c.name).where(processes.c.name == process)
     return (await connection.execute(me.with_for_update(read=True, key_share=True))).first() is not None
 
@@ -164,8 +179,12 @@ async def _claim_deliveries(connection: AsyncConnection, wish: DueDeliveries) ->
     ids = (await connection.execute(due.with_for_update(skip_locked=True))).scalars().all()
     if not ids:
         return []
-    await connection.execute(update(deliveries).where(deliveries.c.delivery_id.in_(ids)).values(owner=wish.process))
-    full = select(deliveries, events).join(events).where(deliveries.c.delivery_id.in_(ids))
-    rows = await connection.execute(full.order_by(deliveries.c.due_at))
-    wish.attempted.extend(delivery_of(row) for row in rows)
+    wish.attempted.extend(await take_deliveries(connection, ids, wish.process))
     return list(wish.attempted)
+
+
+async def take_deliveries(connection: AsyncConnection, ids: Sequence[str], process: str) -> list[Delivery]:
+    """Own these deliveries; gives them back, the longest due first."""
+    await connection.execute(update(deliveries).where(deliveries.c.delivery_id.in_(ids)).values(owner=process))
+    whole = whole_deliveries().where(deliveries.c.delivery_id.in_(ids)).order_by(deliveries.c.due_at)
+    return [delivery_of(row) for row in await connection.execute(whole)]

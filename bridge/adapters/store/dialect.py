@@ -14,6 +14,16 @@ def insert_new(connection: AsyncConnection, table: Table) -> Insert:
     return statement
 
 
+def insert_or_replace(connection: AsyncConnection, table: Table) -> Insert:
+    """INSERT, and where the primary key is there already, every other column takes the new value."""
+    dialect: Any = postgresql if _is_postgresql(connection) else sqlite
+    insert = dialect.insert(table)
+    key = list(table.primary_key.columns)
+    others = {column.name: insert.excluded[column.name] for column in table.columns if column not in key}
+    statement: Insert = insert.on_conflict_do_update(index_elements=key, set_=others)
+    return statement
+
+
 def clock(connection: AsyncConnection, now: float) -> ColumnElement[float]:
     """The time that signs of life are measured by: with many processes the database's own, else this process's `now`.
 

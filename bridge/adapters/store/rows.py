@@ -3,9 +3,11 @@
 import json
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Row, Select, select
 
+from bridge.adapters.store.tables import deliveries, events, receivers
 from bridge.core.model import (
+    Attempt,
     Channel,
     Delivery,
     DeliveryState,
@@ -14,10 +16,12 @@ from bridge.core.model import (
     Event,
     KickoffRequest,
     Outcome,
+    Receiver,
     Run,
     RunError,
     State,
 )
+from bridge.core.receivers import receiver_name
 
 Values = dict[str, Any]
 
@@ -131,26 +135,57 @@ def new_delivery(delivery: Delivery) -> Values:
         "event_id": delivery.event.event_id,
         "channel": delivery.destination.channel.value,
         "target": delivery.destination.target,
+        "receiver": receiver_name(delivery.destination),
         "state": delivery.state.value,
         "attempts": delivery.attempts,
+        "earlier_attempts": delivery.earlier_attempts,
         "due_at": delivery.due_at,
         "last_error": delivery.last_error,
         "delivered_at": delivery.delivered_at,
     }
 
 
+def whole_deliveries() -> Select[Any]:
+    """Deliveries with their events and what is known of their receivers, as `delivery_of` reads them."""
+    known = (receivers.c.receiver.label("known"), receivers.c.failing_since, receivers.c.paused_at)
+    return select(deliveries, events, *known).join(events).outerjoin(receivers, _same_receiver)
+
+
+_same_receiver = deliveries.c.receiver == receivers.c.receiver
+
+
 def delivery_of(row: Row[Any]) -> Delivery:
-    """The delivery that a row of `deliveries` joined with `events` holds."""
+    """The delivery that a row of `whole_deliveries` holds."""
     return Delivery(
         delivery_id=row.delivery_id,
         event=_event_of(row),
         destination=Destination(Channel(row.channel), row.target),
         state=DeliveryState(row.state),
         attempts=row.attempts,
+        earlier_attempts=row.earlier_attempts,
         due_at=row.due_at,
         last_error=row.last_error,
         delivered_at=row.delivered_at,
+        receiver=None if row.known is None else Receiver(row.known, row.failing_since, row.paused_at),
     )
+
+
+def new_attempt(delivery_id: str, attempt: Attempt) -> Values:
+    """Every column of an attempt."""
+    return {
+        "delivery_id": delivery_id,
+        "number": attempt.number,
+        "at": attempt.at,
+        "seconds": attempt.seconds,
+        "error": attempt.error,
+        "code": attempt.code,
+        "answer": attempt.answer,
+    }
+
+
+def attempt_of(row: Row[Any]) -> Attempt:
+    """The attempt that a row of `attempts` holds."""
+    return Attempt(row.number, row.at, row.seconds, row.error, row.code, row.answer)
 
 
 def _event_of(row: Row[Any]) -> Event:

@@ -1,7 +1,7 @@
 """Writing decisions: a run's next row and its new deliveries in one transaction."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.adapters.store.accepting import insert_deliveries
 from bridge.adapters.store.rows import CHANGING, Values, changing_columns
-from bridge.adapters.store.tables import deliveries, runs
+from bridge.adapters.store.tables import runs
 from bridge.core.errors import ExecutionTaken, Stale
-from bridge.core.model import Decision, Delivery, Run
+from bridge.core.model import Decision, Run
 
 Refusal = Stale | ExecutionTaken
 
@@ -26,32 +26,10 @@ async def settle_all(connection: AsyncConnection, decisions: Sequence[Decision])
     return [refusal or _settled(decision.run) for decision, refusal in zip(decisions, refused, strict=True)]
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What became of a delivery, according to the process that claimed it."""
-
-    process: str
-    delivery: Delivery
-
-
-async def settle_deliveries(connection: AsyncConnection, settled: Sequence[Settled]) -> list[None]:
-    """Write what became of deliveries, and give them back; one that the process has lost meanwhile is left alone."""
-    await connection.execute(_UPDATE_DELIVERY, [_delivery_values(item) for item in settled])
-    return [None] * len(settled)
-
-
 _UPDATE_RUN = (
     update(runs)
     .where(runs.c.run_id == bindparam("of_run"), runs.c.version == bindparam("at_version"))
     .values({name: bindparam(name) for name in CHANGING} | {"version": runs.c.version + 1})
-)
-_UPDATE_DELIVERY = (
-    update(deliveries)
-    .where(deliveries.c.delivery_id == bindparam("of_delivery"), deliveries.c.owner == bindparam("by_process"))
-    .values(
-        {name: bindparam(name) for name in ("state", "attempts", "due_at", "last_error", "delivered_at")}
-        | {"owner": None},
-    )
 )
 
 
@@ -99,16 +77,3 @@ def _settled(run: Run) -> Run:
 
 def _run_values(run: Run) -> Values:
     return changing_columns(run) | {"of_run": run.run_id, "at_version": run.version}
-
-
-def _delivery_values(settled: Settled) -> Values:
-    delivery = settled.delivery
-    return {
-        "of_delivery": delivery.delivery_id,
-        "by_process": settled.process,
-        "state": delivery.state.value,
-        "attempts": delivery.attempts,
-        "due_at": delivery.due_at,
-        "last_error": delivery.last_error,
-        "delivered_at": delivery.delivered_at,
-    }

@@ -14,13 +14,15 @@ from sqlalchemy import Select, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from bridge.adapters.store import accepting, claims, dialect, settling
+from bridge.adapters.store import accepting, callbacks, claims, delivering, dialect, settling
 from bridge.adapters.store.batches import Batches, Transaction, WriteAll
-from bridge.adapters.store.rows import delivery_of, run_of
-from bridge.adapters.store.tables import deliveries, events, processes, runs
+from bridge.adapters.store.rows import attempt_of, delivery_of, run_of, whole_deliveries
+from bridge.adapters.store.tables import attempts, deliveries, events, processes, receivers, runs
 from bridge.adapters.store.weather import is_weather, unavailable
+from bridge.core.delivering import Settlement
 from bridge.core.errors import ProcessBuried, Stale, StoreUnavailable
-from bridge.core.model import Channel, Decision, Delivery, DeliveryState, Run, State
+from bridge.core.model import Attempt, Channel, Decision, Delivery, DeliveryState, Run, State
+from bridge.core.receivers import Shares
 from bridge.ports import Accepted, RunFilter
 
 RETRY_EVERY = 1.0  # seconds between tries of a write that must not be lost
@@ -98,13 +100,19 @@ class SqlStore:
         claimed: list[Delivery] = await self._claim_by(claims.claim_deliveries, wanted)
         return claimed
 
-    async def settle_delivery(self, delivery: Delivery) -> None:
+    async def claim_callbacks(self, room: int, shares: Shares, now: float) -> list[Delivery]:
+        """Take due deliveries to callback URLs, the longest due first within the shares of their receivers."""
+        wanted = claims.DueCallbacks(self._process, room, shares, now)
+        claimed: list[Delivery] = await self._claim_by(callbacks.claim_callbacks, wanted)
+        return claimed
+
+    async def settle_delivery(self, settlement: Settlement) -> None:
         """Write what became of a claimed delivery, trying for as long as it takes."""
-        await self._insist(settling.settle_deliveries, settling.Settled(self._process, delivery))
+        await self._insist(delivering.settle_deliveries, delivering.Settled(self._process, settlement))
 
     async def deliveries_of(self, run_id: str) -> list[Delivery]:
         """The deliveries of one run."""
-        query = select(deliveries, events).join(events).where(events.c.run_id == run_id)
+        query = whole_deliveries().where(events.c.run_id == run_id)
         rows = await self._read(query.order_by(events.c.created_at, deliveries.c.delivery_id))
         return [delivery_of(row) for row in rows]
 
@@ -117,6 +125,11 @@ class SqlStore:
             return [None]
 
         await self._batches.write(write, None)
+
+    async def attempts_of(self, delivery_id: str) -> list[Attempt]:
+        """The attempts of one delivery that are kept, the first one first."""
+        query = select(attempts).where(attempts.c.delivery_id == delivery_id).order_by(attempts.c.number)
+        return [attempt_of(row) for row in await self._read(query)]
 
     async def beat(self, now: float) -> None:
         """Say that this process lives; raises `ProcessBuried` if the others have given it up."""
@@ -241,5 +254,9 @@ async def _forget(connection: AsyncConnection, ended_before: float) -> int:
     )
     ended = await connection.execute(delete(runs).where(runs.c.finished_at < ended_before, ~waiting))
     done = exists().where(deliveries.c.event_id == events.c.event_id, deliveries.c.state == DeliveryState.PENDING.value)
-    await connection.execute(delete(events).where(events.c.run_id.is_(None), events.c.created_at < ended_before, ~done))
+    of_no_run = events.c.run_id.is_(None)
+    loose = await connection.execute(delete(events).where(of_no_run, events.c.created_at < ended_before, ~done))
+    if ended.rowcount or loose.rowcount:
+        named = exists().where(deliveries.c.receiver == receivers.c.receiver)
+        await connection.execute(delete(receivers).where(~named))
     return ended.rowcount

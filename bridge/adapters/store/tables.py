@@ -119,9 +119,11 @@ deliveries = Table(
     Column("event_id", Text, ForeignKey("events.event_id", ondelete="CASCADE"), nullable=False),
     Column("channel", Text, nullable=False),
     Column("target", Text, nullable=False),
+    Column("receiver", Text),
     Column("state", Text, nullable=False),
     Column("owner", Text),
     Column("attempts", Integer, nullable=False),
+    Column("earlier_attempts", Integer, nullable=False),
     Column("due_at", Float, nullable=False),
     Column("last_error", Text),
     Column("delivered_at", Float),
@@ -132,8 +134,48 @@ Index(
     "deliveries_due",
     deliveries.c.channel,
     deliveries.c.due_at,
-    sqlite_where=text("state = 'pending'"),
-    postgresql_where=text("state = 'pending'"),
+    deliveries.c.receiver,
+    sqlite_where=text("state = 'pending' AND owner IS NULL"),
+    postgresql_where=text("state = 'pending' AND owner IS NULL"),
+)
+
+Index(
+    "deliveries_dead",
+    deliveries.c.delivery_id,
+    sqlite_where=text("state = 'dead'"),
+    postgresql_where=text("state = 'dead'"),
+)
+Index(
+    "deliveries_receiver",
+    deliveries.c.receiver,
+    sqlite_where=deliveries.c.receiver.is_not(None),
+    postgresql_where=deliveries.c.receiver.is_not(None),
+)
+Index(
+    "deliveries_held",
+    deliveries.c.receiver,
+    sqlite_where=text("owner IS NOT NULL"),
+    postgresql_where=text("owner IS NOT NULL"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("delivery_id", Text, ForeignKey("deliveries.delivery_id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("error", Text),
+    Column("code", Integer),
+    Column("answer", LargeBinary),
+)
+
+receivers = Table(
+    "receivers",
+    metadata,
+    Column("receiver", Text, primary_key=True),
+    Column("failing_since", Float),
+    Column("paused_at", Float),
 )
 
 processes = Table(

@@ -131,9 +131,11 @@ def upgrade() -> None:
         sa.Column("event_id", sa.Text(), nullable=False),
         sa.Column("channel", sa.Text(), nullable=False),
         sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("receiver", sa.Text(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("owner", sa.Text(), nullable=True),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("earlier_attempts", sa.Integer(), nullable=False),
         sa.Column("due_at", sa.Float(), nullable=False),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("delivered_at", sa.Float(), nullable=True),
@@ -144,9 +146,52 @@ def upgrade() -> None:
     op.create_index(
         "deliveries_due",
         "deliveries",
-        ["channel", "due_at"],
+        ["channel", "due_at", "receiver"],
         unique=False,
-        sqlite_where=sa.text("state = 'pending'"),
-        postgresql_where=sa.text("state = 'pending'"),
+        sqlite_where=sa.text("state = 'pending' AND owner IS NULL"),
+        postgresql_where=sa.text("state = 'pending' AND owner IS NULL"),
     )
     op.create_index("deliveries_event", "deliveries", ["event_id"], unique=False)
+    op.create_index(
+        "deliveries_dead",
+        "deliveries",
+        ["delivery_id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'dead'"),
+        postgresql_where=sa.text("state = 'dead'"),
+    )
+    op.create_index(
+        "deliveries_receiver",
+        "deliveries",
+        ["receiver"],
+        unique=False,
+        sqlite_where=sa.text("receiver IS NOT NULL"),
+        postgresql_where=sa.text("receiver IS NOT NULL"),
+    )
+    op.create_index(
+        "deliveries_held",
+        "deliveries",
+        ["receiver"],
+        unique=False,
+        sqlite_where=sa.text("owner IS NOT NULL"),
+        postgresql_where=sa.text("owner IS NOT NULL"),
+    )
+    op.create_table(
+        "attempts",
+        sa.Column("delivery_id", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("seconds", sa.Float(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("code", sa.Integer(), nullable=True),
+        sa.Column("answer", sa.LargeBinary(), nullable=True),
+        sa.ForeignKeyConstraint(["delivery_id"], ["deliveries.delivery_id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("delivery_id", "number"),
+    )
+    op.create_table(
+        "receivers",
+        sa.Column("receiver", sa.Text(), nullable=False),
+        sa.Column("failing_since", sa.Float(), nullable=True),
+        sa.Column("paused_at", sa.Float(), nullable=True),
+        sa.PrimaryKeyConstraint("receiver"),
+    )

@@ -1,0 +1,105 @@
+"""Claiming callbacks so that one receiver cannot keep the others waiting.
+
+A receiver that has its share of the places in hand is passed over, and so are paused ones. All that are new or failing
+share half of the places, so that there is always one for a receiver that works.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Row, exists, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.adapters.store import dialect
+from bridge.adapters.store.claims import DueCallbacks, lives, take_deliveries
+from bridge.adapters.store.tables import deliveries, receivers
+from bridge.core.model import Channel, Delivery, DeliveryState
+from bridge.core.receivers import Shares
+
+_HEAD = 500  # due deliveries that are looked at before those of full receivers are left out
+
+_KNOWN = exists().where(receivers.c.receiver == deliveries.c.receiver)
+_PROVEN = _KNOWN.where(receivers.c.failing_since.is_(None))
+_PAUSED = _KNOWN.where(receivers.c.paused_at.is_not(None))
+
+
+async def claim_callbacks(connection: AsyncConnection, wishes: Sequence[DueCallbacks]) -> list[list[Delivery]]:
+    """Take the deliveries that each wish asks for; none for a process that was given up."""
+    if not await lives(connection, wishes[0].process):
+        return [[] for _ in wishes]
+    return [await _claim(connection, wish) for wish in wishes]
+
+
+@dataclass(slots=True)
+class _InHand:
+    """The calls that each receiver has in hand, and those that it is about to get."""
+
+    shares: Shares
+    calls: Counter[str]
+    proven: dict[str, bool]
+
+    def full(self) -> list[str]:
+        """Receivers that have their share."""
+        return [receiver for receiver, calls in self.calls.items() if calls >= self._share(receiver)]
+
+    def proven_only(self) -> bool:
+        """Whether those that are new or failing have all that they may have together."""
+        unproven = sum(calls for receiver, calls in self.calls.items() if not self.proven[receiver])
+        return unproven >= self.shares.unproven_together
+
+    def take(self, receiver: str, *, proven: bool) -> bool:
+        """One call more for this receiver, if that is within its share."""
+        self.proven[receiver] = proven
+        if self.calls[receiver] >= self._share(receiver) or (not proven and self.proven_only()):
+            return False
+        self.calls[receiver] += 1
+        return True
+
+    def _share(self, receiver: str) -> int:
+        return self.shares.of(proven=self.proven[receiver])
+
+
+async def _claim(connection: AsyncConnection, wish: DueCallbacks) -> list[Delivery]:
+    wish.attempted.clear()
+    await dialect.serialize(connection, "callbacks")  # counting and taking are one act among all processes
+    in_hand, found = await _in_hand(connection, wish.shares), list[str]()
+    while len(found) < wish.room:
+        head = await _head(connection, wish.now, in_hand, found)
+        for row in head:
+            if len(found) < wish.room and in_hand.take(row.receiver, proven=row.proven):
+                found.append(row.delivery_id)
+        if len(head) < _HEAD:
+            break
+    if found:
+        wish.attempted.extend(await take_deliveries(connection, found, wish.process))
+    return list(wish.attempted)
+
+
+async def _in_hand(connection: AsyncConnection, shares: Shares) -> _InHand:
+    query = select(deliveries.c.receiver, _PROVEN.label("proven"), func.count().label("calls"))
+    owned = query.where(deliveries.c.owner.is_not(None), deliveries.c.receiver.is_not(None))
+    rows = (await connection.execute(owned.group_by(deliveries.c.receiver))).all()
+    calls = Counter({row.receiver: row.calls for row in rows})
+    return _InHand(shares, calls, {row.receiver: row.proven for row in rows})
+
+
+async def _head(
+    connection: AsyncConnection, now: float, in_hand: _InHand, found: Sequence[str]
+) -> Sequence[Row[tuple[str, str, bool]]]:
+    """The first due deliveries of receivers that still have room, without those that were found already."""
+    due = (
+        select(deliveries.c.delivery_id, deliveries.c.receiver, _PROVEN.label("proven"))
+        .where(
+            deliveries.c.state == DeliveryState.PENDING.value,
+            deliveries.c.channel == Channel.CALLBACK.value,
+            deliveries.c.owner.is_(None),
+            deliveries.c.due_at <= now,
+            deliveries.c.receiver.not_in(in_hand.full()),
+            deliveries.c.delivery_id.not_in(found),
+            _PROVEN if in_hand.proven_only() else ~_PAUSED,
+        )
+        .order_by(deliveries.c.due_at)
+        .limit(_HEAD)
+    )
+    return (await connection.execute(due.with_for_update(skip_locked=True))).all()

@@ -1,0 +1,81 @@
+"""Settings → the rules and values that parts are built from; nothing here opens or runs anything."""
+
+from bridge.adapters.amqp_connection import LinkOptions
+from bridge.adapters.amqp_topology import Topology
+from bridge.adapters.http_auth import Client, Clients, Role, digest
+from bridge.adapters.http_server import Listen
+from bridge.core.callback_url import CallbackRules
+from bridge.core.hook import Hook
+from bridge.core.model import CrewPolicy, DoubtPolicy
+from bridge.core.rate import Rate
+from bridge.settings import Amqp as AmqpSettings
+from bridge.settings import Crew as CrewSettings
+from bridge.settings import Settings
+
+POSTS_AT_ONCE = 16  # per crew
+
+
+def link_options(amqp: AmqpSettings, process: str) -> LinkOptions:
+    """Where the broker is, and who this process is there."""
+    return LinkOptions(amqp.url.get_secret_value(), process)
+
+
+def topology_of(amqp: AmqpSettings) -> Topology:
+    """What must exist on the broker."""
+    return Topology(amqp.requests, amqp.results, amqp.dead, amqp.declare)
+
+
+def posts_at_once(crew: CrewSettings) -> int:
+    """No more than a second's worth: a run that waits for its turn is claimed, and would still be sent when we stop."""
+    return max(1, min(POSTS_AT_ONCE, int(crew.requests_per_second)))
+
+
+def crew_policy(crew: CrewSettings, *, results_exchange: bool) -> CrewPolicy:
+    """What the operator decided for a crew."""
+    return CrewPolicy(
+        deadline=crew.deadline,
+        in_doubt=DoubtPolicy(crew.in_doubt),
+        in_doubt_after=crew.in_doubt_after,
+        human_input=crew.human_input,
+        stringify_inputs=crew.kind == "crew",
+        extra_events=frozenset(crew.events),
+        callback_url=None if crew.callback_url is None else crew.callback_url.get_secret_value(),
+        results_exchange=results_exchange,
+        poll_min=crew.poll.min,
+        poll_max=crew.poll.max,
+    )
+
+
+def callback_rules(settings: Settings) -> CallbackRules:
+    """Which callback URLs a request may name."""
+    return CallbackRules(settings.callbacks.allow, settings.callbacks.allow_private)
+
+
+def hooks_of(settings: Settings) -> dict[str, Hook]:
+    """The hooks, ready to judge webhooks."""
+    return {
+        name: Hook(name, hook.crew, hook.verify.scheme, hook.verify.verifier(), hook.rule(settings.http.max_body))
+        for name, hook in settings.hooks.items()
+    }
+
+
+def clients_of(settings: Settings) -> Clients:
+    """Who may use the HTTP API, and how often."""
+    return Clients(
+        [
+            Client(
+                client.name,
+                digest(client.token.get_secret_value()),
+                frozenset(Role(role) for role in client.roles),
+                client.crews,
+            )
+            for client in settings.http.clients
+        ],
+        Rate(settings.http.requests_per_second, max(1.0, 2 * settings.http.requests_per_second)),
+    )
+
+
+def listen_on(settings: Settings) -> Listen:
+    """Where the HTTP API listens."""
+    http = settings.http
+    return Listen(http.host, http.port, http.ops_port, http.max_body)

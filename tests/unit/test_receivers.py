@@ -1,0 +1,108 @@
+"""Receivers of callbacks: who shares whose trouble, how many places they have, when they are left alone."""
+
+import json
+
+import pytest
+
+from bridge.core.delivering import Confirmed, Gone, Reply, TryAgain, on_delivery
+from bridge.core.model import Attempt, Channel, Delivery, Destination, Event, Receiver
+from bridge.core.receivers import PAUSE_AFTER, Shares, receiver_name
+from tests.fakes import NOW
+
+DAY = 86_400.0
+NAME = "https://shop.example:443"
+
+
+def to_shop(known: Receiver | None = None, crew: str | None = "research") -> Delivery:
+    event = Event("run-succeeded", "run.succeeded", b"{}", "application/json", NOW, crew=crew)
+    return Delivery("run-succeeded-1", event, Destination(Channel.CALLBACK, "https://shop.example/a?b"), receiver=known)
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://shop.example/a?b#c", NAME),
+        ("HTTPS://Shop.Example:443", NAME),
+        ("https://shop.example:8443/", "https://shop.example:8443"),
+        ("http://shop.example/", "http://shop.example:80"),
+        ("https://[2001:DB8::1]/", "https://[2001:db8::1]:443"),
+        ("https://[broken", "https://[broken"),
+    ],
+)
+def test_urls_with_one_scheme_host_and_port_have_one_receiver(url: str, name: str):
+    assert receiver_name(Destination(Channel.CALLBACK, url)) == name
+
+
+@pytest.mark.parametrize("channel", [Channel.EXCHANGE, Channel.QUEUE, Channel.DEAD_LETTER])
+def test_what_goes_by_the_broker_has_no_receiver(channel: Channel):
+    assert receiver_name(Destination(channel, "https://shop.example")) is None
+
+
+def test_half_of_the_places_are_kept_for_receivers_that_work():
+    assert [Shares(places).unproven_together for places in (200, 3, 1)] == [100, 1, 1]
+    assert [Shares(200).of(proven=proven) for proven in (True, False)] == [8, 1]
+
+
+def test_a_first_success_proves_a_receiver():
+    assert on_delivery(to_shop(), Confirmed(), NOW).receiver == Receiver(NAME)
+
+
+def test_a_success_ends_a_row_of_failures_and_a_pause():
+    assert on_delivery(to_shop(Receiver(NAME, NOW - DAY, NOW)), Confirmed(), NOW).receiver == Receiver(NAME)
+
+
+def test_one_success_more_is_no_news():
+    assert on_delivery(to_shop(Receiver(NAME)), Confirmed(), NOW).receiver is None
+
+
+@pytest.mark.parametrize("known", [None, Receiver(NAME)])
+def test_the_first_failure_is_remembered(known: Receiver | None):
+    assert on_delivery(to_shop(known), TryAgain("HTTP 500"), NOW).receiver == Receiver(NAME, failing_since=NOW)
+
+
+def test_one_failure_more_is_no_news_until_five_days_are_over():
+    failing = Receiver(NAME, failing_since=NOW)
+    assert on_delivery(to_shop(failing), TryAgain("HTTP 500"), NOW + PAUSE_AFTER - 1).receiver is None
+    settled = on_delivery(to_shop(failing), TryAgain("HTTP 500"), NOW + PAUSE_AFTER)
+    assert settled.receiver == Receiver(NAME, NOW, paused_at=NOW + PAUSE_AFTER)
+    assert settled.delivery.paused
+
+
+@pytest.mark.parametrize("answer", [Gone("HTTP 410"), Gone("the address may not be called")])
+def test_an_end_of_one_delivery_says_nothing_about_its_receiver(answer: Gone):
+    assert on_delivery(to_shop(Receiver(NAME, NOW - 9 * DAY)), answer, NOW).receiver is None
+
+
+def test_a_pause_is_announced_on_the_results_exchange():
+    now = NOW + PAUSE_AFTER
+    [notice] = on_delivery(to_shop(Receiver(NAME, NOW)), TryAgain("HTTP 500"), now).notices
+    event = json.loads(notice.event.body)
+    assert notice.destination == Destination(Channel.EXCHANGE, "research.delivery.paused")
+    assert (event["type"], event["subject"], event["source"]) == ("delivery.paused", NAME, "/crews/research")
+    assert event["data"] == {
+        "receiver": NAME,
+        "crew": "research",
+        "failing_since": "2027-01-15T08:00:00.000Z",
+        "paused_at": "2027-01-20T08:00:00.000Z",
+        "last_error": "HTTP 500",
+    }
+
+
+def test_two_attempts_that_find_the_same_pause_announce_one_event():
+    """Its id is made of the receiver and the beginning of its failures."""
+    found = [
+        on_delivery(to_shop(Receiver(NAME, NOW), crew), TryAgain("x"), NOW + PAUSE_AFTER + late)
+        for late, crew in enumerate(["research", None])
+    ]
+    ids = {notice.event.event_id for settlement in found for notice in settlement.notices}
+    assert len(ids) == 1
+    assert "." not in ids.pop()
+
+
+def test_an_attempt_keeps_what_was_answered_up_to_a_kilobyte():
+    settled = on_delivery(to_shop(), TryAgain("HTTP 500", reply=Reply(500, b"x" * 5000)), NOW, seconds=2.5)
+    assert settled.attempt == Attempt(1, NOW - 2.5, 2.5, "HTTP 500", 500, b"x" * 1024)
+
+
+def test_an_attempt_that_was_not_answered_keeps_its_error():
+    assert on_delivery(to_shop(), TryAgain("no connection"), NOW).attempt == Attempt(1, NOW, 0.0, "no connection")
