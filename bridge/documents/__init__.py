@@ -8,7 +8,7 @@ import yaml
 
 from bridge import __version__
 
-SHARED = ("Run", "State", "RunId", "CrewName", "Time", "TimeOrNull")
+SHARED = ("Text", "Value", "Run", "State", "RunId", "CrewName", "Time", "TimeOrNull")
 """Schemas of the one document that the other refers to."""
 
 
