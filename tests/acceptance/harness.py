@@ -66,13 +66,17 @@ class Daemon:
         """Have other settings from the next start on."""
         self._document |= settings
 
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "bridge", "run", "--config", str(self._file)]
+
     async def start(self) -> None:
+        await self.spawn()
+        await eventually(self.is_ready, 30, "the daemon is ready")
+
+    async def spawn(self) -> None:
         self._file.write_text(yaml.safe_dump(self._document))
         with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "bridge", "run", "--config", str(self._file), stderr=log, stdout=log
-            )
-        await eventually(self._ready, 30, "the daemon is ready")
+            self._process = await asyncio.create_subprocess_exec(*self.command(), stderr=log, stdout=log)
 
     async def kill(self) -> None:
         assert self._process is not None
@@ -81,10 +85,14 @@ class Daemon:
 
     async def terminate(self, within: float) -> int:
         """Ask to stop; gives back the exit code."""
+        self.ask_to_stop()
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(within):
             return await self._process.wait()
+
+    def ask_to_stop(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
 
     async def close(self) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -122,7 +130,7 @@ class Daemon:
         lines = [line for line in self._log.read_text().splitlines() if line.startswith("{")]
         return Counter(json.loads(line)["event"] for line in lines)
 
-    async def _ready(self) -> bool:
+    async def is_ready(self) -> bool:
         assert self._process is not None
         assert self._process.returncode is None, self.log_tail()
         with contextlib.suppress(aiohttp.ClientError):

@@ -1,0 +1,124 @@
+"""The store's disk: full, failing, locked by somebody, and the file damaged (M13)."""
+
+import asyncio
+import resource
+import sqlite3
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.harness import eventually
+from tests.faults.conftest import SetScene
+from tests.faults.harness import Scene, requests
+
+pytestmark = pytest.mark.timeout(600)
+
+MEBIBYTE = 1024 * 1024
+
+
+async def test_a_store_locked_for_ten_seconds_loses_nothing(scene: SetScene, full: bool) -> None:
+    """Somebody's backup holds the write lock: requests wait in RabbitMQ, no POST leaves, and all goes on by itself."""
+    times = 5 if full else 1
+    async with scene("M13 locked") as now:
+        await now.victim.start()
+        for number in range(times):
+            with closing(sqlite3.connect(now.victim.store, isolation_level=None)) as other:
+                other.execute("BEGIN EXCLUSIVE")
+                now.tally.faults += 1
+                before = await now.posts()
+                await now.publish(requests(30, start=number * 30))
+                await asyncio.sleep(10.0 if full else 6.5)  # longer than SQLite itself waits
+                assert await now.posts() - before == 0, "a POST left that the store knows nothing of"
+                other.execute("ROLLBACK")
+            await now.come_to_rest()
+        await now.settle()
+
+    assert now.tally.in_doubt == 0
+    assert now.victim.log_events()["claim_failed"] > 0, "the lock was never felt"
+
+
+async def test_a_disk_that_fails_ends_the_process_and_the_next_one_goes_on(scene: SetScene, full: bool) -> None:
+    """Every write past a size fails with an I/O error. What SQLite says after that cannot be trusted: start afresh."""
+    times = 5 if full else 1
+    async with scene("M13 I/O error") as now:
+        for number in range(times):
+            await now.victim.start()
+            resource.prlimit(now.victim.pid, resource.RLIMIT_FSIZE, (2 * MEBIBYTE, 2 * MEBIBYTE))
+            now.tally.faults += 1
+            await now.publish(requests(300, start=number * 300))
+            assert await now.victim.ended(within=90) == 69, now.victim.log_tail()
+        await now.recover()
+        await now.settle()
+
+    assert now.tally.in_doubt == 0
+
+
+async def test_a_damaged_store_is_left_alone_and_refused(scene: SetScene) -> None:
+    """Exit 74; the file is not replaced by an empty one, which would forget what was paid for."""
+    async with scene("M13 damaged") as now:
+        await now.victim.start()
+        await now.publish(requests(20))
+        await now.come_to_rest()
+        await now.victim.terminate(within=80)
+        sound, damaged = damage(Path(now.victim.store))
+        now.tally.faults += 1
+
+        await now.victim.start(until_ready=False)
+        code = await now.victim.ended(within=30)
+        left = replace(Path(now.victim.store), sound)
+        await now.recover()
+        await now.settle()
+
+    assert code == 74
+    assert left == damaged
+
+
+async def test_a_full_disk_keeps_every_kickoff_id_through_a_kill(scene: SetScene, full: bool) -> None:
+    """The POST was answered, the store is full, the process is killed: the side journal knows the execution."""
+    times = 10 if full else 1
+    async with scene("M13 full, killed", kickoff_delay=1.0) as now:
+        for number in range(times):
+            await now.victim.start()
+            before = await now.posts()
+            await now.publish(requests(3, start=number * 3))
+            await _posted(now, before + 3)
+            with closing(sqlite3.connect(now.victim.store, isolation_level=None)) as other:
+                other.execute("BEGIN EXCLUSIVE")  # to the bridge, the same as a disk without room: nothing is committed
+                await eventually(partial(_set_aside, now, 3 * (number + 1)), 30, "the ids are in the side journal")
+                await now.victim.kill()
+                now.tally.faults += 1
+                other.execute("ROLLBACK")
+            await now.recover()
+            await now.come_to_rest()
+            await now.victim.terminate(within=80)
+        await now.recover()
+        await now.settle()
+
+    assert now.tally.in_doubt == 0
+
+
+def damage(store: Path) -> tuple[bytes, bytes]:
+    """Overwrite all but the first page; gives back the content before and after."""
+    sound = store.read_bytes()
+    damaged = sound[:4096] + b"not a page" * ((len(sound) - 4096) // 10)
+    store.write_bytes(damaged)
+    return sound, damaged
+
+
+def replace(store: Path, content: bytes) -> bytes:
+    found = store.read_bytes()
+    store.write_bytes(content)
+    return found
+
+
+async def _posted(now: Scene, count: int) -> None:
+    async def met() -> bool:
+        return await now.posts() >= count
+
+    await eventually(met, 30, f"{count} POSTs have arrived")
+
+
+async def _set_aside(now: Scene, count: int) -> bool:
+    return now.victim.log_events()["kickoff_id_set_aside"] >= count
