@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SLOW_TESTS := tests/conformance tests/integration tests/sandbox tests/simulation tests/acceptance
+SLOW_TESTS := tests/conformance tests/integration tests/sandbox tests/simulation tests/acceptance tests/faults
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -37,6 +37,14 @@ fix: $(VENV)/dev ## format and mend what can be mended by itself
 test: check ## everything, with a real RabbitMQ and PostgreSQL (installed if that is possible)
 	sh tests/need-servers.sh
 	$(BIN)/pytest -q $(SLOW_TESTS)
+
+faults: $(VENV)/dev ## the whole fault suite at full numbers (an hour); SEED=17 to see a run again
+	sh tests/need-rabbitmq.sh
+	FAULTS=full $(BIN)/pytest -q -s tests/faults
+
+mutants: $(VENV)/dev ## break each promise on purpose and see a test turn red
+	sh tests/need-rabbitmq.sh
+	$(BIN)/python -m tests.mutants
 
 SEEDS ?= 10000
 simulate: $(VENV)/dev ## many simulated lives with crashes and faults; SEEDS=10000, or SEED=17 to see one again

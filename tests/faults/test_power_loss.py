@@ -1,0 +1,127 @@
+"""What a power cut leaves of the store (M14): every prefix of the log that the disk may hold, opened again.
+
+With `synchronous=FULL` the log is synced at each commit, so a cut may take what came after the last sync, in part or
+as a whole: the file is copied, the log is cut off behind each of its frames, and the store is opened. A commit that
+was reported must be there from its last frame on, and nothing may be there of one that was not finished.
+
+With NORMAL the log is synced only at checkpoints: then any of those prefixes may be what is left after a commit was
+reported. That is the negative control: it shows prefixes in which a run is `accepted` whose POST had left already.
+This replays cuts at the frames of the log. It does not reorder writes within the disk, and trusts `fsync`.
+"""
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from bridge.adapters.store import SqlStore, migrate_store, open_store
+from bridge.core import lifecycle
+from bridge.core.answers import Started
+from bridge.core.model import CrewPolicy
+from tests.fakes import NOW, a_run
+
+HEADER, FRAME = 32, 24 + 4096
+RUNS = 12
+RUNS_IN_FULL = 60  # more of them, and SQLite would begin the log anew
+
+
+def frames(wal: Path) -> int:
+    return (wal.stat().st_size - HEADER) // FRAME
+
+
+def cut_off(store: Path, folder: Path, after: int) -> Path:
+    """The store as it is when the log's first frames reached the disk and no others."""
+    copy = folder / "bridge.db"
+    shutil.copy(store, copy)
+    log = Path(f"{store}-wal").read_bytes()[: HEADER + after * FRAME]
+    Path(f"{copy}-wal").write_bytes(log)
+    Path(f"{copy}-shm").unlink(missing_ok=True)
+    return copy
+
+
+def states(store: Path) -> dict[str, str]:
+    with closing(sqlite3.connect(store)) as reader:
+        assert reader.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return dict(reader.execute("SELECT run_id, state FROM runs").fetchall())
+
+
+def synced_by(pragma: int) -> bool:
+    """Whether SQLite syncs the log at each commit: FULL (2) and EXTRA (3) do, NORMAL (1) does not."""
+    return pragma >= 2
+
+
+class Story:
+    """A run of the store; remembers how long the log was when the POST of each run left."""
+
+    def __init__(self, store: SqlStore, file: Path) -> None:
+        self._store = store
+        self._wal = Path(f"{file}-wal")
+        self.accepted_at: dict[str, int] = {}
+        self.posted_at: dict[str, int] = {}
+
+    async def tell(self, runs: int) -> None:
+        for number in range(1, runs + 1):
+            run = (await self._store.accept(a_run(number))).run
+            self.accepted_at[run.run_id] = frames(self._wal)
+            [claimed] = await self._store.claim_accepted("research", 1, runs, NOW)
+            starting = await self._store.settle(lifecycle.begin(claimed, NOW))
+            self.posted_at[run.run_id] = frames(self._wal)
+            await self._store.settle(lifecycle.on_kickoff(starting, Started(f"k-{number}"), CrewPolicy(), NOW))
+
+    def lost(self, after: int, left: dict[str, str]) -> list[str]:
+        """Runs that had been acknowledged when the log had so many frames, and are not there."""
+        return [run_id for run_id, at in self.accepted_at.items() if at <= after and run_id not in left]
+
+    def forgotten_posts(self, posted_by: int, left: dict[str, str]) -> list[str]:
+        """Runs whose POST had left by then, and that the store takes for not started: they would be paid for twice."""
+        return [run_id for run_id, at in self.posted_at.items() if at <= posted_by and left.get(run_id) == "accepted"]
+
+
+@pytest.fixture
+async def story(tmp_path: Path, full: bool) -> "Story":
+    file = tmp_path / "story" / "bridge.db"
+    file.parent.mkdir()
+    await migrate_store(f"sqlite:///{file}")
+    return await told(file, RUNS_IN_FULL if full else RUNS)
+
+
+async def told(file: Path, runs: int) -> Story:
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(f"sqlite:///{file}", "me", NOW))
+        async with store._reader.connect() as reader:
+            pragma = (await reader.exec_driver_sql("PRAGMA synchronous")).scalar_one()
+        assert synced_by(pragma), "the log must be on the disk when a commit returns"
+        story = Story(store, file)
+        await story.tell(runs)
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{file}{suffix}", file.parent / f"left.db{suffix}")
+    return story
+
+
+def cuts(folder: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    left = folder / "left.db"
+    there = folder / "cut"
+    there.mkdir()
+    for after in range(1, frames(Path(f"{left}-wal")) + 1):
+        yield after, states(cut_off(left, there, after))
+
+
+async def test_no_cut_loses_what_was_acknowledged_or_forgets_a_post(story: Story, tmp_path: Path) -> None:
+    seen = 0
+    for after, left in cuts(tmp_path / "story"):
+        assert story.lost(after, left) == []
+        assert story.forgotten_posts(after, left) == []
+        seen += 1
+
+    assert seen > RUNS * 3
+
+
+async def test_without_the_sync_at_each_commit_a_post_is_forgotten(story: Story, tmp_path: Path) -> None:
+    """The negative control: the log may then be shorter than what was reported, so any later POST is at stake."""
+    end = max(story.posted_at.values())
+    forgotten = [left for _, left in cuts(tmp_path / "story") if story.forgotten_posts(end, left)]
+
+    assert len(forgotten) > RUNS, "the check cannot see what it is there to see"

@@ -1,0 +1,167 @@
+"""The switches: small changes that each break one promise, and the tests that must turn red."""
+
+from dataclasses import dataclass
+
+SIMULATION = ("-m", "tests.simulation", "--seeds", "150")
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """In `file`, `old` becomes `new`; then the Python command `bites` must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    bites: tuple[str, ...]
+
+
+def pytest(*selection: str) -> tuple[str, ...]:
+    return ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *selection)
+
+
+MUTANTS = (
+    Mutant(
+        "ack before commit",
+        "bridge/adapters/amqp_consumer.py",
+        "                await self._store(message)\n",
+        "                await _ack(message)\n                await self._store(message)\n",
+        pytest("tests/faults/test_kills.py", "-k", "K01"),
+    ),
+    Mutant(
+        "synchronous=NORMAL",
+        "bridge/adapters/store/sqlite.py",
+        '("synchronous", 2)',
+        '("synchronous", 1)',
+        pytest("tests/conformance/test_sqlite.py", "tests/faults/test_power_loss.py"),
+    ),
+    Mutant(
+        "no version check",
+        "bridge/adapters/store/settling.py",
+        "run.run_id not in rows or rows[run.run_id].version != run.version",
+        "run.run_id not in rows",
+        pytest("tests/conformance/test_store.py", "-k", "not postgresql"),
+    ),
+    Mutant(
+        "`starting` written late",
+        "bridge/steps/kickoff.py",
+        "starting = await self._store.settle(lifecycle.begin(run, self._clock()))",
+        "starting = lifecycle.begin(run, self._clock()).run",
+        SIMULATION,
+    ),
+    Mutant(
+        "`starting` back to `accepted`",
+        "bridge/core/lifecycle.py",
+        'whether the POST left is not known."""\n    return _to_doubt(run, policy, now)',
+        'whether the POST left is not known."""\n    return Decision(_not_started(run, now))',
+        SIMULATION,
+    ),
+    Mutant(
+        "retry after a timeout",
+        "bridge/adapters/crew_api.py",
+        "InDoubt(_say(error)) if wire.touched else NotStarted(_say(error))",
+        "NotStarted(_say(error))",
+        pytest("tests/integration/test_crew_api.py"),
+    ),
+    Mutant(
+        "addresses guarded by the resolver only",
+        "bridge/adapters/callback_sender.py",
+        ", socket_factory=guarded_sockets(allow_private=allow_private)",
+        "",
+        pytest("tests/integration/test_callback_sender.py"),
+    ),
+    Mutant(
+        "final event outside the transaction",
+        "bridge/adapters/store/store.py",
+        "settled: Run = await self._batches.write(settling.settle_all, decision)",
+        "settled: Run = await self._batches.write(settling.settle_all, Decision(decision.run))\n"
+        "                await self.file(decision.deliveries)",
+        SIMULATION,
+    ),
+    Mutant(
+        "delivered before it is sent",
+        "bridge/steps/deliver.py",
+        "        answer = await self._sender.send(delivery)\n",
+        "        from bridge.core.delivering import Confirmed\n"
+        "        await self._store.settle_delivery(on_delivery(delivery, Confirmed(), self._clock()))\n"
+        "        answer = await self._sender.send(delivery)\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "an unconfirmed publish counts as delivered",
+        "bridge/adapters/amqp_publisher.py",
+        'return TryAgain("no confirm in time")',
+        "return Confirmed()",
+        pytest("tests/integration/test_amqp_publisher.py", "tests/integration/test_amqp_connection.py"),
+    ),
+    Mutant(
+        "two messages with one id under way at once",
+        "bridge/adapters/amqp_publisher.py",
+        "        async with lock:\n            yield",
+        "        yield",
+        pytest("tests/integration/test_amqp_publisher.py"),
+    ),
+    Mutant(
+        "kickoff ids are not set aside",
+        "bridge/steps/kickoff.py",
+        "            await self._journal.note(decision.run)",
+        "            pass",
+        pytest("tests/steps/test_replay.py"),
+    ),
+    Mutant(
+        "the side journal is not taken up",
+        "bridge/steps/replay.py",
+        "    notes = journal.notes()",
+        "    notes = []",
+        pytest("tests/steps/test_replay.py"),
+    ),
+    Mutant(
+        "an I/O error is weather",
+        "bridge/adapters/store/sqlite.py",
+        '        event.listen(engine.sync_engine, "handle_error", end_if_broken)\n',
+        "",
+        pytest("tests/integration/test_store_faults.py"),
+    ),
+    Mutant(
+        "the clock leaps",
+        "bridge/adapters/clock.py",
+        "SLEW = 0.05",
+        "SLEW = 1e9",
+        pytest("tests/unit/test_clock.py"),
+    ),
+    Mutant(
+        "a clock that was set back is not followed",
+        "bridge/adapters/store/engine.py",
+        "                await _follow_clock(writer, now)\n",
+        "",
+        pytest("tests/integration/test_store_faults.py"),
+    ),
+    Mutant(
+        "a final state may change",
+        "bridge/core/lifecycle.py",
+        "    State.TIMED_OUT: frozenset(),",
+        "    State.TIMED_OUT: frozenset({State.SUCCEEDED}),",
+        pytest("tests/unit/test_lifecycle.py", "tests/test_house.py"),
+    ),
+    Mutant(
+        "the clock alone ends a run",
+        "bridge/core/lifecycle.py",
+        "return passed and not isinstance(answer, answers.NoAnswer | answers.CrewUnavailable)",
+        "return passed",
+        pytest("tests/unit/test_lifecycle.py"),
+    ),
+    Mutant(
+        "one new id for every attempt to tell",
+        "bridge/core/events.py",
+        '    event_id = f"{run.run_id}-',
+        '    event_id = f"{now}-{run.run_id}-',
+        pytest("tests/unit/test_events.py"),
+    ),
+    Mutant(
+        "places are not counted",
+        "bridge/adapters/store/claims.py",
+        "    if free <= 0:",
+        "    free = wish.room\n    if free <= 0:",
+        SIMULATION,
+    ),
+)
