@@ -1,0 +1,258 @@
+"""State machines by Hypothesis: any order of answers, deaths, wishes and repeats, with the invariants after each step.
+
+The invariants carry the names that `docs/reliability.md` explains: what is accepted is not lost, what may have been
+paid for is not paid for again, an end is an end.
+"""
+
+import ipaddress
+from dataclasses import replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from bridge.core import answers, lifecycle
+from bridge.core.addresses import is_public, may_be_called
+from bridge.core.delivering import Confirmed, Gone, TryAgain, on_delivery
+from bridge.core.errors import PostUnderWay, RequestRefused
+from bridge.core.model import (
+    FINAL_STATES,
+    Channel,
+    CrewPolicy,
+    Decision,
+    Delivery,
+    DeliveryState,
+    DoubtPolicy,
+    Run,
+    State,
+)
+from bridge.core.steering import Abandon, Cancel, Retry, steer
+from tests.fakes import NOW, a_delivery, a_run
+
+EXAMPLES = settings(max_examples=120, stateful_step_count=40, deadline=None)
+FINAL_EVENTS = {f"run.{state}" for state in FINAL_STATES}
+
+kickoff_answers = st.sampled_from(
+    [
+        answers.Started("k-1"),
+        answers.Refused("HTTP 422"),
+        answers.NotStarted("HTTP 503", 3.0),
+        answers.CrewUnavailable("HTTP 401"),
+        answers.InDoubt("HTTP 502"),
+    ]
+)
+status_answers = st.sampled_from(
+    [
+        answers.Pending(),
+        answers.Running(),
+        answers.Running({"completed": 1}),
+        answers.Succeeded("done"),
+        answers.Failed("boom"),
+        answers.NotFound(),
+        answers.Unknown("HTML"),
+        answers.NoAnswer("HTTP 500"),
+        answers.CrewUnavailable("HTTP 401"),
+    ]
+)
+
+
+class RunMachine(RuleBasedStateMachine):
+    """One run in a model of the store: a row with its version, and the events that were written with it."""
+
+    @initialize(policy=st.sampled_from(list(DoubtPolicy)), late=st.sampled_from([5.0, 600.0]))
+    def begin(self, policy: DoubtPolicy, late: float) -> None:
+        self.policy = CrewPolicy(in_doubt=policy, in_doubt_after=10.0, deadline=late, results_exchange=True)
+        self.now = NOW
+        self.run: Run = a_run()
+        self.events: dict[str, bytes] = {}
+        self.finals: list[str] = []
+        self.under_way: Run | None = None
+        self.watch = None if self.run.kickoff_id is None else lifecycle.watch_of(self.run, self.policy, self.now)
+        self.posts = 0
+        self.proven = 0
+        self.ended_as: Run | None = None
+
+    def commit(self, decision: Decision) -> bool:
+        """What the store does: a decision on an old version changes nothing."""
+        if decision.run.version != self.run.version:
+            return False
+        assert self.run.state is decision.run.state or decision.run.state in lifecycle.TRANSITIONS[self.run.state], "I7"
+        self.run = replace(decision.run, version=self.run.version + 1)
+        for delivery in decision.deliveries:
+            known = self.events.setdefault(delivery.event.event_id, delivery.event.body)
+            assert known == delivery.event.body, "I9, I10: one id, one text"
+            if delivery.event.type in FINAL_EVENTS:
+                self.finals.append(delivery.event.type)
+        return True
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 11.0, 700.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @precondition(lambda self: self.run.state is State.ACCEPTED and self.under_way is None)
+    @rule()
+    def post(self) -> None:
+        assert self.commit(lifecycle.begin(self.run, self.now))
+        self.posts += 1
+        self.under_way = self.run
+
+    @precondition(lambda self: self.under_way is not None)
+    @rule(answer=kickoff_answers)
+    def post_is_answered(self, answer: answers.KickoffAnswer) -> None:
+        starting, self.under_way = self.under_way, None
+        assert starting is not None
+        written = self.commit(lifecycle.on_kickoff(starting, answer, self.policy, self.now))
+        if written and isinstance(answer, answers.NotStarted | answers.CrewUnavailable):
+            self.proven += 1
+
+    @precondition(lambda self: self.run.state is State.STARTING)
+    @rule()
+    def process_dies_amid_the_post(self) -> None:
+        self.run = replace(self.run, version=self.run.version + 1)  # its rows are freed
+        self.under_way = None
+        assert self.commit(lifecycle.on_orphan(self.run, self.policy, self.now))
+
+    @precondition(lambda self: self.run.state is State.STARTING)
+    @rule()
+    def process_is_given_up_and_wakes_up_late(self) -> None:
+        """Its answer comes after others took the run: a POST that is still on its way."""
+        self.run = replace(self.run, version=self.run.version + 1)
+        assert self.commit(lifecycle.on_orphan(self.run, self.policy, self.now))
+
+    @precondition(lambda self: self.run.state is State.IN_DOUBT)
+    @rule()
+    def evidence_comes(self) -> None:
+        self.commit(lifecycle.on_evidence(self.run, "k-2", self.policy, self.now))
+
+    @precondition(lambda self: self.run.state is State.IN_DOUBT and self.under_way is None)
+    @rule()
+    def doubt_lasts(self) -> None:
+        if self.run.due_at is None or self.now >= self.run.due_at:
+            self.commit(lifecycle.on_doubt_unresolved(self.run, self.policy, self.now))
+            self.proven += self.run.state is State.ACCEPTED
+
+    @precondition(lambda self: self.run.state is State.RUNNING)
+    @rule(answer=status_answers, old=st.booleans())
+    def look(self, answer: answers.StatusAnswer, old: bool) -> None:
+        watch = self.watch or lifecycle.watch_of(self.run, self.policy, self.now)
+        seen, news = lifecycle.look(watch, answer, self.policy, self.now)
+        self.watch = seen
+        if not news:
+            return
+        decision = lifecycle.on_status(self.run, seen, answer, self.policy, self.now)
+        if decision.run.state is State.TIMED_OUT:
+            assert seen.deadline_at is not None, "I15"
+            assert self.now >= seen.deadline_at, "I15"
+            assert not isinstance(answer, answers.NoAnswer | answers.CrewUnavailable), "I15: a clock alone ends no run"
+        stale = replace(decision, run=replace(decision.run, version=decision.run.version - 1)) if old else decision
+        self.commit(stale)
+
+    @rule(wish=st.sampled_from([Cancel(), Retry(), Abandon()]))
+    def somebody_steers(self, wish: Cancel | Retry | Abandon) -> None:
+        try:
+            decision = steer(self.run, wish, self.policy, self.now)
+        except (RequestRefused, PostUnderWay):
+            return
+        if decision is not None and self.under_way is None:
+            self.proven += isinstance(wish, Retry)
+            self.commit(decision)
+
+    @invariant()
+    def nothing_is_paid_for_twice(self) -> None:
+        assert self.posts <= 1 + self.proven, "I2, I4: a POST more than proofs and permissions"
+
+    @invariant()
+    def an_end_is_an_end(self) -> None:
+        assert len(self.finals) == int(self.run.final), "I8, I14: exactly one final event"
+        if self.ended_as is not None:
+            assert (self.run.state, self.run.outcome) == (self.ended_as.state, self.ended_as.outcome), "I7"
+        elif self.run.final:
+            self.ended_as = self.run
+
+    @invariant()
+    def a_running_run_has_an_execution(self) -> None:
+        assert self.run.state is not State.RUNNING or self.run.kickoff_id is not None
+
+
+class DeliveryMachine(RuleBasedStateMachine):
+    """One delivery, however its receiver behaves: never forgotten, never early, never after its end."""
+
+    @initialize(channel=st.sampled_from(list(Channel)))
+    def begin(self, channel: Channel) -> None:
+        self.delivery: Delivery = a_delivery(channel=channel)
+        self.sent: set[bytes] = set()
+        self.now = NOW
+        self.confirmed = False
+        self.refused = False
+
+    @precondition(lambda self: self.delivery.state is DeliveryState.PENDING)
+    @rule(
+        answer=st.one_of(
+            st.just(Confirmed()),
+            st.just(Gone("HTTP 410")),
+            st.builds(TryAgain, st.just("HTTP 503"), st.none() | st.floats(0.0, 1e7)),
+        )
+    )
+    def send(self, answer: Confirmed | Gone | TryAgain) -> None:
+        self.now = max(self.now, self.delivery.due_at)
+        self.sent.add(self.delivery.event.body)
+        before, self.delivery = self.delivery, on_delivery(self.delivery, answer, self.now)
+        self.confirmed |= isinstance(answer, Confirmed)
+        self.refused |= isinstance(answer, Gone)
+        assert self.delivery.attempts == before.attempts + 1
+        if self.delivery.state is DeliveryState.PENDING:
+            assert isinstance(answer, TryAgain)
+            asked = min(answer.after or 0.0, 86_400.0)
+            assert self.now + asked <= self.delivery.due_at <= self.now + 86_400.0 * 1.2, "Retry-After, up to a day"
+
+    @rule(seconds=st.floats(0.0, 86_400.0))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @invariant()
+    def delivered_means_confirmed(self) -> None:
+        assert (self.delivery.state is DeliveryState.DELIVERED) == self.confirmed, "I11"
+        assert len(self.sent) <= 1, "I10"
+
+    @invariant()
+    def ours_are_never_given_up(self) -> None:
+        ours = self.delivery.destination.channel in {Channel.EXCHANGE, Channel.DEAD_LETTER}
+        assert not ours or self.delivery.state is not DeliveryState.DEAD or self.refused, "I12"
+
+
+class AddressMachine(RuleBasedStateMachine):
+    """Addresses against a list of our own, written another way than the policy is."""
+
+    PRIVATE = ("10.1.2.3", "127.0.0.1", "169.254.169.254", "172.31.255.1", "192.168.0.1", "100.64.0.1", "0.0.0.0")
+    PUBLIC = ("1.1.1.1", "8.8.8.8", "93.184.215.14", "2606:4700::1111")
+
+    @rule(host=st.sampled_from(PRIVATE))
+    def private_in_any_writing(self, host: str) -> None:
+        number = int(ipaddress.IPv4Address(host))
+        for written in (
+            ipaddress.IPv4Address(number),
+            ipaddress.IPv6Address((0xFFFF << 32) | number),  # mapped
+            ipaddress.IPv6Address(number),  # compatible
+            ipaddress.IPv6Address((0x0064FF9B << 96) | number),  # NAT64
+            ipaddress.IPv6Address((0x2002 << 112) | (number << 80)),  # 6to4
+            ipaddress.IPv6Address((0x20014860 << 96) | (0x5EFE << 32) | number),  # ISATAP
+        ):
+            assert not may_be_called(written, allow_private=False), f"I17: {written}"
+
+    @rule(host=st.sampled_from(PUBLIC))
+    def public_is_allowed(self, host: str) -> None:
+        assert may_be_called(ipaddress.ip_address(host), allow_private=False)
+
+    @rule(number=st.integers(0, 2**32 - 1))
+    def no_private_v4_passes(self, number: int) -> None:
+        address = ipaddress.IPv4Address(number)
+        if address.is_private or address.is_multicast or address.is_reserved or address.is_link_local:
+            assert not is_public(address), "I17"
+
+
+TestRun = RunMachine.TestCase
+TestRun.settings = EXAMPLES
+TestDelivery = DeliveryMachine.TestCase
+TestDelivery.settings = EXAMPLES
+TestAddress = AddressMachine.TestCase
+TestAddress.settings = EXAMPLES
