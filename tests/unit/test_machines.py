@@ -196,7 +196,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def send(self, answer: Confirmed | Gone | TryAgain) -> None:
         self.now = max(self.now, self.delivery.due_at)
         self.sent.add(self.delivery.event.body)
-        before, self.delivery = self.delivery, on_delivery(self.delivery, answer, self.now)
+        before, self.delivery = self.delivery, on_delivery(self.delivery, answer, self.now).delivery
         self.confirmed |= isinstance(answer, Confirmed)
         self.refused |= isinstance(answer, Gone)
         assert self.delivery.attempts == before.attempts + 1
