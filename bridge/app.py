@@ -43,9 +43,9 @@ from bridge.adapters.side_journal import open_journal
 from bridge.adapters.store import SqlStore, migrate_store, open_store, probe_store
 from bridge.adapters.watchdog import Watchdog
 from bridge.core.crew_call import Webhooks
-from bridge.core.errors import StoreUnavailable
 from bridge.core.model import Channel
 from bridge.core.receivers import Shares
+from bridge.core.share import Share
 from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Journal, Refuse, Sender, Service, Step
 from bridge.settings import Amqp as AmqpSettings
 from bridge.settings import Settings
@@ -60,7 +60,9 @@ from bridge.steps.late import Late
 from bridge.steps.poll import Poll
 from bridge.steps.probe import Probe
 from bridge.steps.recover import Recover
+from bridge.steps.relay import Relay
 from bridge.steps.replay import replay
+from bridge.steps.share import KeepToShare
 from bridge.steps.steer import SteerRun
 from bridge.steps.sweep import Sweep
 from bridge.supervisor import Supervisor
@@ -193,11 +195,12 @@ async def assembled(settings: Settings, *, migrate: bool) -> AsyncIterator[Bridg
         store = await stack.enter_async_context(_store(settings, process, counters, migrate=migrate))
         journal = await stack.enter_async_context(open_journal(settings.store.url.get_secret_value()))
         webhooks = None if settings.public_url is None else Webhooks(settings.public_url, store.key)
-        crews = await _crews(settings, webhooks, counters, stack)
+        share = Share()
+        crews = await _crews(settings, webhooks, counters, share, stack)
         await replay(journal, crews, store, clock)
         wakes = Wakes()
         callbacks = await _callback_sender(settings, counters, stack)
-        yield _assemble(settings, store, crews, wakes, callbacks, counters, registry, process, journal)
+        yield _assemble(settings, store, crews, wakes, callbacks, counters, registry, process, journal, share)
 
 
 def _store(
@@ -217,6 +220,7 @@ def _assemble(
     registry: CollectorRegistry,
     process: str,
     journal: Journal,
+    share: Share,
 ) -> Bridge:
     inputs = CrewInputs(crews, clock)
     accept = AcceptRequest(store, crews, callback_rules(settings), clock, _new_id, inputs.check, wakes.kickoff)
@@ -226,7 +230,7 @@ def _assemble(
     )  # fmt: skip
     deliverers = [_worker(deliver, CALLS.places, wakes)]
     bridge = Bridge(phases=[], servers=[])
-    checks: dict[str, HealthCheck] = {"store": _store_check(store), "crews": _crews_check(crews)}
+    checks: dict[str, HealthCheck] = {"store": store.health, "crews": _crews_check(crews)}
     doors: list[Service] = []
     links: list[Service] = []
     if settings.amqp is not None:
@@ -251,8 +255,11 @@ def _assemble(
     apis = (RunsApi(accept, store, clients), SteeringApi(steer, store, clients), crews_api, AmpApi(hint), hooks)
     routes = [route for api in apis for route in api.routes()]
     bridge.servers = servers(listen_on(settings), routes, ops.routes(), clients)
-    bridge.phases = [[*doors, *bridge.servers[:1]], _steps(settings, store, crews, wakes, journal), deliverers, links]
-    bridge.phases.append([*bridge.servers[1:], watchdog])
+    steps = _steps(settings, store, crews, wakes, journal, share)
+    if store.shared:
+        keep = KeepToShare(share, crews, store, clock, wakes.recovery)
+        steps += [_worker(keep, 1, wakes), _worker(Relay(store, hint.passed_on), 50, wakes)]
+    bridge.phases = [[*doors, *bridge.servers[:1]], steps, deliverers, links, [*bridge.servers[1:], watchdog]]
     return bridge
 
 
@@ -266,12 +273,12 @@ def _publisher(amqp: AmqpSettings, process: str) -> AmqpPublisher:
 
 
 def _steps(
-    settings: Settings, store: SqlStore, crews: Mapping[str, Crew], wakes: Wakes, journal: Journal
+    settings: Settings, store: SqlStore, crews: Mapping[str, Crew], wakes: Wakes, journal: Journal, share: Share
 ) -> list[Service]:
     """A worker per crew and step, so that a slow crew holds up nobody else; one for each of the common steps."""
     workers: list[Service] = [
-        _worker(Sweep(store, clock, settings.store.retention), 1, wakes),
-        _worker(Recover(crews, store, clock, wakes.poll), 100, wakes),
+        _worker(Sweep(crews, store, clock, settings.store.retention, wakes.recovery), 1, wakes),
+        _worker(Recover(crews, store, clock, wakes.poll, share), 100, wakes),
         _worker(Doubt(crews, store, clock, wakes.deliver), 10, wakes),
         _worker(Late(crews, store, clock, wakes.deliver), 10, wakes),
     ]
@@ -290,12 +297,13 @@ def _worker(step: Step[Any], capacity: int, wakes: Wakes) -> Service:
 
 
 async def _crews(
-    settings: Settings, webhooks: Webhooks | None, counters: Counters, stack: AsyncExitStack
+    settings: Settings, webhooks: Webhooks | None, counters: Counters, share: Share, stack: AsyncExitStack
 ) -> dict[str, Crew]:
     kickoffs, looks = await stack.enter_async_context(crew_sessions())
     crews = {}
     for name, crew in settings.crews.items():
-        api = HttpCrewApi(crew.url, crew.token.get_secret_value(), crew.requests_per_second, kickoffs, looks)
+        token, rate = crew.token.get_secret_value(), crew.requests_per_second
+        api = HttpCrewApi(crew.url, token, rate, kickoffs, looks, share=share)
         policy = crew_policy(crew, results_exchange=settings.amqp is not None)
         crews[name] = Crew(name, CountedCrewApi(api, name, counters), policy, crew.max_running, webhooks=webhooks)
         counters.paused.labels(name).set_function(partial(_is_closed, crews[name]))
@@ -316,17 +324,6 @@ async def _callback_sender(settings: Settings, counters: Counters, stack: AsyncE
     session = await stack.enter_async_context(callback_session(allow_private=callbacks.allow_private, resolver=names))
     secrets = [secret.get_secret_value() for secret in callbacks.secret]
     return CountedSender(CallbackSender(session, secrets, __version__, time.time), counters)
-
-
-def _store_check(store: SqlStore) -> HealthCheck:
-    async def check() -> Health:
-        try:
-            await store.ping()
-        except StoreUnavailable:
-            return Health(ok=False, detail="cannot be read")
-        return Health(ok=True, detail="readable")
-
-    return check
 
 
 def _crews_check(crews: Mapping[str, Crew]) -> HealthCheck:

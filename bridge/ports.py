@@ -9,6 +9,7 @@ from bridge.core.delivering import DeliveryAnswer, Settlement
 from bridge.core.hints import Kind
 from bridge.core.model import Attempt, Channel, Decision, Delivery, Envelope, KickoffRequest, Run, State
 from bridge.core.receivers import Shares
+from bridge.core.share import Census
 from bridge.core.steering import Steering
 
 Item = TypeVar("Item")
@@ -99,6 +100,16 @@ class RunFilter:
     limit: int = 50
 
 
+@dataclass(frozen=True, slots=True)
+class PassedHint:
+    """A webhook of the crew API on its way to the process that owns the run: for which attempt, its kind, its JSON."""
+
+    run_id: str
+    attempt: int
+    kind: Kind
+    content: Any
+
+
 class Store(Protocol):
     """Where runs and deliveries live. Every write is durable when it returns.
 
@@ -151,6 +162,24 @@ class Store(Protocol):
 
     async def bury(self, now: float, silent_for: float) -> int:
         """Free what belongs to processes without a sign of life for so many seconds; how many processes that were."""
+
+    async def rejoin(self, now: float) -> str:
+        """After `ProcessBuried`: live on under another name, which is given back, owning nothing."""
+
+    def owned_elsewhere(self, run: Run) -> bool:
+        """Whether another process owns this run."""
+
+    async def census(self) -> Census:
+        """How many processes and runs under way there are."""
+
+    async def hand_over(self, run_ids: Collection[str]) -> int:
+        """Give back runs under way that this process follows no more; how many those were."""
+
+    async def pass_on(self, hint: PassedHint) -> None:
+        """Leave a hint for the process that owns its run."""
+
+    async def collect_hints(self, room: int) -> list[PassedHint]:
+        """Take at most `room` hints that were left for runs of this process."""
 
     async def forget(self, ended_before: float) -> int:
         """Delete runs that ended before then and have nothing left to deliver; how many runs that were."""

@@ -18,6 +18,7 @@ import aiohttp
 
 from bridge.core import answers
 from bridge.core.answers import InDoubt, KickoffAnswer, NoAnswer, NotStarted, Reply, StatusAnswer, Unknown
+from bridge.core.share import Share
 from bridge.ports import Health
 
 _WEATHER = (aiohttp.ClientError, OSError, TimeoutError, ValueError)  # ValueError: a host name that cannot be one
@@ -50,7 +51,7 @@ class _Wire:
 
 
 class HttpCrewApi:
-    """One deployed crew; `requests_per_second` holds for all calls together."""
+    """One deployed crew; `requests_per_second` holds for all calls of all processes together."""
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class HttpCrewApi:
         kickoffs: aiohttp.ClientSession,
         looks: aiohttp.ClientSession,
         limits: Limits = LIMITS,
+        share: Share | None = None,
     ) -> None:
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"}
@@ -68,12 +70,13 @@ class HttpCrewApi:
         self._kickoffs = kickoffs
         self._looks = looks
         self._limits = limits
+        self._share = share or Share()
 
     async def turn(self) -> None:
         """Wait for this call's turn; calls are spaced evenly, first come first served."""
         loop = asyncio.get_running_loop()
         turn = max(self._next_turn, loop.time())
-        self._next_turn = turn + self._interval
+        self._next_turn = turn + self._interval * self._share.living
         if (wait := turn - loop.time()) > 0:
             await asyncio.sleep(wait)
 

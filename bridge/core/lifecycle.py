@@ -131,6 +131,17 @@ def on_evidence(run: Run, kickoff_id: str, policy: CrewPolicy, now: float) -> De
     return _with_extra_event(running, "started", policy, now)
 
 
+def on_late_answer(
+    run: Run, attempt: int, answer: answers.KickoffAnswer, policy: CrewPolicy, now: float
+) -> Decision | None:
+    """The answer to this attempt came after others had taken the run for doubtful: it is the proof that was missing."""
+    if run.state is not State.IN_DOUBT or run.attempt != attempt or isinstance(answer, answers.InDoubt):
+        return None
+    if isinstance(answer, answers.Started):
+        return on_evidence(run, answer.kickoff_id, policy, now)
+    return on_kickoff(run, answer, policy, now)
+
+
 def on_cancelled(run: Run, policy: CrewPolicy, now: float) -> Decision:
     """The producer or an operator wants no more of it."""
     return _finish(run, State.CANCELLED, Outcome(error=RunError("cancelled", "cancelled on request")), policy, now)

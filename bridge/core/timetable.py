@@ -5,8 +5,9 @@ cheaper than searching for it.
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import islice
 
 from bridge.core.model import Watch
 
@@ -53,6 +54,19 @@ class Timetable:
         self._watches.pop(run_id, None)
         self._due.pop(run_id, None)
         self._hastened.discard(run_id)
+
+    def drop_all(self, run_ids: Iterable[str]) -> None:
+        """Look at none of these runs any more."""
+        for run_id in run_ids:
+            self.drop(run_id)
+
+    def some(self, count: int) -> list[str]:
+        """At most `count` runs that are not being looked at, those last followed first."""
+        return list(islice(reversed(self._watches), count))
+
+    def clear(self) -> None:
+        """Look at nothing any more."""
+        self.drop_all(list(self._watches))
 
     def put_off_deadlines(self, seconds: float) -> None:
         """Every followed run gets so much more time, because nothing could be seen for so long."""

@@ -8,7 +8,7 @@ import structlog
 from bridge.core import hints, lifecycle, tokens
 from bridge.core.errors import ExecutionTaken
 from bridge.core.model import Run, State
-from bridge.ports import Clock, Store, Wake
+from bridge.ports import Clock, PassedHint, Store, Wake
 from bridge.steps.crew import Crew
 
 log = structlog.get_logger()
@@ -41,8 +41,20 @@ class TakeHint:
         run = await self._store.load(attempt.run_id)
         if run is None or run.crew not in self._crews:
             return False
-        await self._take(run, attempt, hints.read(kind, await read()))
+        content = await read()
+        hint = hints.read(kind, content)
+        if not self._store.owned_elsewhere(run):
+            await self._take(run, attempt, hint)
+        elif hint.worth_a_look or run.state is State.STARTING:
+            await self._store.pass_on(PassedHint(attempt.run_id, attempt.number, kind, content))
         return True
+
+    async def passed_on(self, passed: PassedHint) -> None:
+        """A hint for a run of this process that reached another one."""
+        run = await self._store.load(passed.run_id)
+        if run is not None and run.crew in self._crews:
+            attempt = tokens.Attempt(passed.run_id, passed.attempt)
+            await self._take(run, attempt, hints.read(passed.kind, passed.content))
 
     async def _take(self, run: Run, attempt: tokens.Attempt, hint: hints.Hint) -> None:
         crew = self._crews[run.crew]

@@ -58,7 +58,7 @@ class Kickoff:
         try:
             self._follow(await self._with_evidence(await self._settle(starting, decision)))
         except Stale:
-            log.error("kickoff_answer_too_late", run_id=run.run_id, kickoff_id=decision.run.kickoff_id)  # noqa: TRY400 - no bug
+            await self._come_late(starting, answer)
         finally:
             self._crew.evidence.pop(run.run_id, None)
         if decision.deliveries:
@@ -87,6 +87,18 @@ class Kickoff:
         if not done or isinstance(write.exception(), StoreBroken):
             await self._journal.note(decision.run)
         return await write
+
+    async def _come_late(self, starting: Run, answer: KickoffAnswer) -> None:
+        """The others took this process for dead while it waited; its answer may still settle their doubt."""
+        run = await self._store.load(starting.run_id)
+        proof = run and lifecycle.on_late_answer(run, starting.attempt, answer, self._crew.policy, self._clock())
+        if proof:
+            await self._store.settle(proof)
+            log.info("doubt_settled_by_late_answer", run_id=starting.run_id, crew=starting.crew)
+            self._wake_deliver()
+        else:
+            kickoff_id = getattr(answer, "kickoff_id", None)
+            log.error("kickoff_answer_too_late", run_id=starting.run_id, kickoff_id=kickoff_id)
 
     async def _with_evidence(self, run: Run) -> Run:
         """The run, or if it is in doubt and a webhook brought its execution meanwhile, the run with that execution."""

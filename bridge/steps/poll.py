@@ -80,8 +80,8 @@ class Poll:
     async def _write_down(self, seen: Watch, answer: StatusAnswer, asked_at: float) -> bool:
         """Whether the run is to be followed further."""
         run = await self._store.load(seen.run_id)
-        if run is None or run.state is not State.RUNNING:
-            return False  # somebody ended it meanwhile
+        if run is None or run.state is not State.RUNNING or self._store.owned_elsewhere(run):
+            return False  # somebody ended it meanwhile, or follows it in our place
         decision = lifecycle.on_status(run, seen, answer, self._crew.policy, asked_at)
         settled = await self._store.settle(decision)
         if decision.deliveries:

@@ -6,6 +6,7 @@ import structlog
 
 from bridge.core import lifecycle, schedule
 from bridge.core.model import Run, State
+from bridge.core.share import Share
 from bridge.ports import Clock, Store
 from bridge.steps.crew import Crew
 
@@ -19,15 +20,26 @@ class Recover:
 
     name = "recover"
 
-    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_poll: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        crews: Mapping[str, Crew],
+        store: Store,
+        clock: Clock,
+        wake_poll: Callable[[str], None],
+        share: Share,
+    ) -> None:
         self._crews = crews
         self._store = store
         self._clock = clock
         self._wake_poll = wake_poll
+        self._share = share
 
     async def claim(self, room: int) -> Sequence[Run]:
-        """Ownerless runs."""
-        claimed = await self._store.claim({State.STARTING, State.RUNNING}, room)
+        """Ownerless runs; those that are to be followed only as far as this process's share goes."""
+        following = sum(len(crew.timetable) for crew in self._crews.values())
+        to_follow = self._share.room(room, following)
+        states = {State.STARTING, State.RUNNING} if to_follow else {State.STARTING}
+        claimed = await self._store.claim(states, to_follow or room)
         return [run for run in claimed if self._known(run)]
 
     async def handle(self, run: Run) -> None:

@@ -1,13 +1,16 @@
 """Step 7: say that this process lives, give up those that are silent, forget what is old."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import structlog
 
-from bridge.ports import Clock, Store
+from bridge.core.errors import ProcessBuried
+from bridge.ports import Clock, Store, Wake
+from bridge.steps.crew import Crew
 
-BEAT_EVERY = 3.0
-SILENT_AFTER = 12.0  # seconds without a sign of life, four times what a living process takes
+BEAT_EVERY = 2.0
+SILENT_AFTER = 9.0  # seconds without a sign of life, more than four times what a living process takes
 
 log = structlog.get_logger()
 
@@ -17,11 +20,17 @@ class Sweep:
 
     name = "sweep"
 
-    def __init__(self, store: Store, clock: Clock, retention: float) -> None:
+    def __init__(
+        self, crews: Mapping[str, Crew], store: Store, clock: Clock, retention: float, wake_recover: Wake
+    ) -> None:
+        self._crews = crews
         self._store = store
         self._clock = clock
         self._retention = retention
+        self._wake_recover = wake_recover
         self._due = 0.0
+        self._beaten_at = -math.inf
+        self._steady_since = 0.0
 
     async def claim(self, room: int) -> Sequence[float]:
         """The time of one round, when that is due."""
@@ -33,12 +42,30 @@ class Sweep:
 
     async def handle(self, now: float) -> None:
         """One round of housekeeping."""
-        await self._store.beat(now)
-        buried = await self._store.bury(now, SILENT_AFTER)
+        await self._beat(now)
+        buried = await self._store.bury(now, SILENT_AFTER) if self._may_judge(now) else 0
         forgotten = await self._store.forget(now - self._retention)
         if buried or forgotten:
             log.info("swept", processes_given_up=buried, runs_forgotten=forgotten)
+        if buried:
+            self._wake_recover()
 
     def pause(self) -> float:
         """Seconds until the next round."""
         return self._due - self._clock()
+
+    async def _beat(self, now: float) -> None:
+        """A process that was given up has lost everything that it followed, and begins anew under another name."""
+        if not 0 <= now - self._beaten_at <= SILENT_AFTER / 2:
+            self._steady_since = now
+        try:
+            await self._store.beat(now)
+        except ProcessBuried:
+            for crew in self._crews.values():
+                crew.timetable.clear()
+            log.warning("rejoined", process=await self._store.rejoin(now))
+        self._beaten_at = now
+
+    def _may_judge(self, now: float) -> bool:
+        """Whoever was silent itself, because the store was away, first gives the others time to be heard."""
+        return now - self._steady_since >= SILENT_AFTER

@@ -83,6 +83,10 @@ class Daemon:
         self._process.kill()
         await self._process.wait()
 
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     async def terminate(self, within: float) -> int:
         """Ask to stop; gives back the exit code."""
         self.ask_to_stop()
@@ -122,6 +126,11 @@ class Daemon:
         wanted = [f'kickoff_bridge_runs{{state="{state}"}} ' for state in states]
         lines = [line for line in text.splitlines() for start in wanted if line.startswith(start)]
         return sum(int(float(line.rpartition(" ")[2])) for line in lines)
+
+    async def metric(self, name: str) -> float:
+        """The value of a metric without labels."""
+        _, text = await self.get("/metrics")
+        return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} "))
 
     def log_tail(self) -> str:
         return self._log.read_text()[-2000:] if self._log.exists() else ""

@@ -55,7 +55,7 @@ class SqliteAdapter:
 
     async def twin(self, store: SqlStore, process: str, now: float = NOW) -> SqlStore:
         """PostgreSQL permits it; here it borrows the connections."""
-        twin = SqlStore(store._reader, store._batches._transaction, process, store.key, store._on_stale)
+        twin = SqlStore(store._reader, store._batches._transaction, process, store.key, store._on_stale, shared=False)
         await twin.join(now)
         return twin
 

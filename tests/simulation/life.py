@@ -51,6 +51,9 @@ class ShakyStore:
         self._store = store
         self._life = life
 
+    def owned_elsewhere(self, run: Run) -> bool:
+        return self._store.owned_elsewhere(run)
+
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
 

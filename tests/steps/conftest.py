@@ -18,6 +18,7 @@ from bridge.core.answers import Started
 from bridge.core.callback_url import CallbackRules
 from bridge.core.crew_call import Webhooks
 from bridge.core.model import Channel, CrewPolicy, Envelope, Run
+from bridge.core.share import Share
 from bridge.steps.accept import AcceptRequest, RefuseMessage
 from bridge.steps.crew import Crew
 from bridge.steps.deliver import Deliver
@@ -54,6 +55,7 @@ class Bench:
     wakes: dict[str, Wakes] = field(
         default_factory=lambda: {name: Wakes() for name in ("kickoff", "poll", "deliver", "recover")}
     )
+    share: Share = field(default_factory=Share)
     made: dict[str, Crew] = field(default_factory=dict)
     journal: Any = field(default_factory=NoJournal)
 
@@ -117,7 +119,7 @@ class Bench:
 
     @property
     def recover(self) -> Recover:
-        return Recover(self.crews, self.store, self.clock, self.wakes["poll"])
+        return Recover(self.crews, self.store, self.clock, self.wakes["poll"], self.share)
 
     @property
     def deliver(self) -> Deliver:
@@ -128,7 +130,7 @@ class Bench:
 
     @property
     def sweep(self) -> Sweep:
-        return Sweep(self.store, self.clock, retention=86_400.0)
+        return Sweep(self.crews, self.store, self.clock, 86_400.0, self.wakes["recover"])
 
     def spy(self) -> Spy:
         """From now on, note what is asked of the store."""
@@ -141,6 +143,12 @@ class Bench:
         for item in items:
             await step.handle(item)
         return items
+
+    async def rounds(self, step: Any, seconds: float) -> None:
+        """A round every second."""
+        for _ in range(int(seconds)):
+            self.clock.forward(1.0)
+            await self.round(step)
 
     async def accepted(self, **request: Any) -> Run:
         return (await self.accept(a_request(**request), Envelope("queue"))).run
@@ -208,3 +216,9 @@ def bench(store: SqlStore) -> Bench:
 def with_policy(bench: Bench, **changes: Any) -> Bench:
     bench.policy = replace(bench.policy, **changes)
     return bench
+
+
+def another_process_of(bench: Bench) -> SqlStore:
+    """A second process on the same database, as PostgreSQL permits."""
+    store = bench.store
+    return SqlStore(store._reader, store._batches._transaction, "other", store.key, lambda: None, shared=True)

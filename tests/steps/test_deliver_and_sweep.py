@@ -1,14 +1,13 @@
 """Handing events over until they are confirmed, and keeping the store tidy."""
 
-import pytest
+from structlog.testing import capture_logs
 
 from bridge.core.answers import Refused
 from bridge.core.delivering import DeliveryAnswer, Gone, Reply, TryAgain
-from bridge.core.errors import ProcessBuried
 from bridge.core.model import Attempt, Delivery, DeliveryState, Run
 from bridge.steps.deliver import Deliver
 from tests.fakes import NOW, FakeSender
-from tests.steps.conftest import Bench
+from tests.steps.conftest import Bench, another_process_of
 
 
 async def ended(bench: Bench) -> Run:
@@ -115,10 +114,10 @@ async def test_one_round_beats_buries_and_forgets(bench: Bench):
     sweep = bench.sweep
     assert await bench.round(sweep) == [NOW]
     assert await bench.round(sweep) == []
-    assert sweep.pause() == 3.0
-    bench.clock.forward(3)
+    assert sweep.pause() == 2.0
+    bench.clock.forward(2)
     assert await sweep.claim(0) == []
-    assert await bench.round(sweep) == [NOW + 3]
+    assert await bench.round(sweep) == [NOW + 2]
 
 
 async def test_old_runs_are_forgotten_once_nothing_is_left_to_deliver(bench: Bench):
@@ -133,10 +132,37 @@ async def test_old_runs_are_forgotten_once_nothing_is_left_to_deliver(bench: Ben
     assert await bench.store.load(run.run_id) is None
 
 
-async def test_a_process_that_was_given_up_finds_out(bench: Bench):
+async def test_a_process_that_was_given_up_begins_anew_and_owns_nothing(bench: Bench):
+    run = await bench.started()
     await bench.store.bury(NOW, -1.0)
-    with pytest.raises(ProcessBuried):
+    with capture_logs() as logs:
         await bench.round(bench.sweep)
+    assert [entry for entry in logs if entry["event"] == "rejoined"] != []
+    assert run.run_id not in bench.crew.timetable
+    await bench.round(bench.recover)
+    assert (await bench.now(run)).owner == "me-2"
+    assert run.run_id in bench.crew.timetable
+
+
+async def test_silent_processes_are_given_up_and_their_runs_looked_for(bench: Bench):
+    sweep = bench.sweep
+    await bench.rounds(sweep, seconds=20.0)
+    await another_process_of(bench).join(bench.clock())
+    await bench.rounds(sweep, seconds=9.0)
+    assert bench.wakes["recover"].calls == []
+    await bench.rounds(sweep, seconds=2.0)
+    assert bench.wakes["recover"].calls == [""]
+
+
+async def test_after_a_silence_of_its_own_a_process_first_listens(bench: Bench):
+    """The database was away; the first one to be back must not take the others for dead."""
+    sweep = bench.sweep
+    await bench.rounds(sweep, seconds=20.0)
+    other = another_process_of(bench)
+    await other.join(bench.clock())
+    bench.clock.forward(30.0)
+    await bench.round(sweep)
+    await other.beat(bench.clock())  # and does not raise
 
 
 def test_deliveries_are_looked_for_every_second(bench: Bench):

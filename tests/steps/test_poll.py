@@ -6,7 +6,7 @@ import pytest
 
 from bridge.core.answers import Failed, NoAnswer, NotFound, Pending, Running, StatusAnswer, Succeeded, Unknown
 from bridge.core.errors import Stale, StoreUnavailable
-from bridge.core.model import Decision, State, Watch
+from bridge.core.model import Decision, Run, State, Watch
 from tests.fakes import NOW
 from tests.steps.conftest import Bench, with_policy
 
@@ -181,6 +181,9 @@ class Overtaken:
 
     async def load(self, run_id: str) -> object:
         return await self._store.load(run_id)  # type: ignore[attr-defined]
+
+    def owned_elsewhere(self, _: Run) -> bool:
+        return False
 
     async def settle(self, decision: Decision) -> None:
         raise Stale(f"run {decision.run.run_id} has moved on")

@@ -143,3 +143,22 @@ def test_it_behaves_like_a_sorted_list(operations: list[tuple[str, str | int, in
                 del model[run_id]
         assert len(timetable) == len(model)
         assert timetable.next_due() == min(model.values(), default=None)
+
+
+def test_some_runs_are_named_without_being_taken_out():
+    timetable = Timetable()
+    for number in range(5):
+        timetable.put(watch(str(number)), 10.0)
+    assert timetable.some(2) == ["4", "3"]
+    assert len(timetable) == 5
+
+
+def test_several_runs_can_be_dropped_and_all_of_them():
+    timetable = Timetable()
+    for number in range(5):
+        timetable.put(watch(str(number)), float(number))
+    timetable.drop_all(["0", "3", "unknown"])
+    assert [seen.run_id for seen in timetable.take_due(99.0, 9)] == ["1", "2", "4"]
+    timetable.put(watch("1"), 1.0)
+    timetable.clear()
+    assert timetable.next_due() is None

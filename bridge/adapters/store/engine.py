@@ -84,7 +84,7 @@ async def open_store(
     with base.held():
         async with _engine(base.writer()) as writer, _engine(base.readers()) as reader:
             await _prepare(base, writer, migrate=migrate)
-            store = SqlStore(reader, writer.begin, process, await _key(writer), on_stale)
+            store = SqlStore(reader, writer.begin, process, await _key(writer), on_stale, shared=base.shared)
             if not base.shared:
                 await _follow_clock(writer, now)
                 await store.bury(now, -math.inf)  # nobody else lives

@@ -5,16 +5,17 @@ nothing and its caller gets `Stale`.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Select, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from bridge.adapters.store import accepting, callbacks, claims, delivering, dialect, settling
+from bridge.adapters.store import accepting, callbacks, claims, delivering, dialect, replicas, settling
 from bridge.adapters.store.batches import Batches, Transaction, WriteAll
 from bridge.adapters.store.rows import attempt_of, delivery_of, run_of, whole_deliveries
 from bridge.adapters.store.tables import attempts, deliveries, events, processes, receivers, runs
@@ -23,9 +24,12 @@ from bridge.core.delivering import Settlement
 from bridge.core.errors import ProcessBuried, Stale, StoreUnavailable
 from bridge.core.model import Attempt, Channel, Decision, Delivery, DeliveryState, Run, State
 from bridge.core.receivers import Shares
-from bridge.ports import Accepted, RunFilter
+from bridge.core.share import Census
+from bridge.ports import Accepted, Health, PassedHint, RunFilter
 
 RETRY_EVERY = 1.0  # seconds between tries of a write that must not be lost
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -34,18 +38,27 @@ class SqlStore:
     """Runs, events and deliveries in one SQL database.
 
     `process` is this process's name in it, `key` the store's own secret; `on_stale` hears of every write that came too
-    late.
+    late. `shared`: other processes may be on it, too.
     """
 
     def __init__(
-        self, reader: AsyncEngine, transaction: Transaction, process: str, key: bytes, on_stale: Callable[[], None]
+        self,
+        reader: AsyncEngine,
+        transaction: Transaction,
+        process: str,
+        key: bytes,
+        on_stale: Callable[[], None],
+        *,
+        shared: bool,
     ) -> None:
         self.key = key
+        self.shared = shared
         self._on_stale = on_stale
         self._unconfirmed: list[claims.OfCrew | claims.InStates | claims.DueDeliveries] = []
         self._reader = reader
         self._batches = Batches(transaction)
-        self._process = process
+        self._name = self._process = process
+        self._lives = 1
 
     async def accept(self, run: Run) -> Accepted:
         """Store a new run, or find the one made before; raises `RequestRefused` for a key used with other content."""
@@ -150,6 +163,37 @@ class SqlStore:
         buried: int = await self._batches.write(write, None)
         return buried
 
+    async def rejoin(self, now: float) -> str:
+        """After `ProcessBuried`: live on under another name, which is given back, owning nothing."""
+        self._lives += 1
+        self._process = f"{self._name}-{self._lives}"
+        await self.join(now)
+        return self._process
+
+    def owned_elsewhere(self, run: Run) -> bool:
+        """Whether another process owns this run."""
+        return run.owner not in {None, self._process}
+
+    async def census(self) -> Census:
+        """How many processes and runs under way there are."""
+        return await self._reading(partial(replicas.count, process=self._process))
+
+    async def hand_over(self, run_ids: Collection[str]) -> int:
+        """Give back runs under way that this process follows no more; how many those were."""
+        freed: int = await self._batches.write(replicas.hand_over, replicas.HandOver(self._process, list(run_ids)))
+        return freed
+
+    async def pass_on(self, hint: PassedHint) -> None:
+        """Leave a hint for the process that owns its run."""
+        await self._batches.write(replicas.pass_on, hint)
+
+    async def collect_hints(self, room: int) -> list[PassedHint]:
+        """Take at most `room` hints that were left for runs of this process."""
+        collected: list[PassedHint] = await self._batches.write(
+            replicas.collect, replicas.Collection(self._process, room)
+        )
+        return collected
+
     async def forget(self, ended_before: float) -> int:
         """Delete runs that ended before then and have nothing left to deliver."""
 
@@ -162,6 +206,14 @@ class SqlStore:
     async def ping(self) -> None:
         """Return if the store can be read; raises `StoreUnavailable`."""
         await self._read(select(1))
+
+    async def health(self) -> Health:
+        """Whether it can be read."""
+        try:
+            await self.ping()
+        except StoreUnavailable:
+            return Health(ok=False, detail="cannot be read")
+        return Health(ok=True, detail="readable")
 
     async def counts(self) -> dict[str, dict[str, int]]:
         """How many runs per state and deliveries per state."""
@@ -223,10 +275,16 @@ class SqlStore:
         await asyncio.sleep(RETRY_EVERY)
 
     async def _read(self, query: Select[Any]) -> Sequence[Any]:
+        async def rows(connection: AsyncConnection) -> Sequence[Any]:
+            found: Sequence[Any] = (await connection.execute(query)).all()
+            return found
+
+        return await self._reading(rows)
+
+    async def _reading(self, read: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         try:
             async with self._reader.connect() as connection:
-                rows: Sequence[Any] = (await connection.execute(query)).all()
-                return rows
+                return await read(connection)
         except SQLAlchemyError as error:
             if is_weather(error):
                 raise unavailable(error) from None

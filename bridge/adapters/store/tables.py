@@ -178,6 +178,17 @@ receivers = Table(
     Column("paused_at", Float),
 )
 
+hints = Table(
+    "hints",
+    metadata,
+    Column("hint_id", Text, primary_key=True),
+    Column("run_id", String(36), ForeignKey("runs.run_id", ondelete="CASCADE"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+Index("hints_run", hints.c.run_id)
+
 processes = Table(
     "processes",
     metadata,

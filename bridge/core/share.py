@@ -1,0 +1,40 @@
+"""How much of the common work is this process's own: runs to follow, calls to a crew."""
+
+import math
+from dataclasses import dataclass
+
+SLACK = 20  # runs, or a tenth of a share: less than that is not worth handing over
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """How many processes live, how many runs are under way, and how many of those this process owns."""
+
+    living: int
+    under_way: int
+    mine: int
+
+
+@dataclass(slots=True)
+class Share:
+    """What this process goes by until the next census; at first it is alone.
+
+    `living` processes use a crew's rate limit together. `allowed`: how many runs this process may follow.
+    """
+
+    living: int = 1
+    allowed: float = math.inf
+
+    def update(self, census: Census) -> int:
+        """Take note of a census; gives back how many runs are to be given to others."""
+        self.living = max(1, census.living)
+        if self.living == 1:
+            self.allowed = math.inf
+            return 0
+        even = math.ceil(census.under_way / self.living)
+        self.allowed = even + max(SLACK, even // 10)
+        return census.mine - even if census.mine > self.allowed else 0
+
+    def room(self, wanted: int, following: int) -> int:
+        """How many of `wanted` runs may be taken up when so many are followed already."""
+        return int(min(wanted, max(0, self.allowed - following)))

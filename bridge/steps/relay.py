@@ -1,0 +1,29 @@
+"""Step 13: where several processes share a store, take up hints that reached a process that does not follow the run."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from bridge.ports import PassedHint, Store
+
+TICK = 1.0
+
+
+class Relay:
+    """Reads what others have left for the runs that this process owns; `take` is what `TakeHint` does with it."""
+
+    name = "relay"
+
+    def __init__(self, store: Store, take: Callable[[PassedHint], Awaitable[None]]) -> None:
+        self._store = store
+        self._take = take
+
+    async def claim(self, room: int) -> Sequence[PassedHint]:
+        """Hints for this process's runs. One that is lost with the process is only a hint."""
+        return await self._store.collect_hints(room)
+
+    async def handle(self, hint: PassedHint) -> None:
+        """As if it had come here."""
+        await self._take(hint)
+
+    def pause(self) -> float:
+        """Seconds until the next claim."""
+        return TICK

@@ -1,0 +1,49 @@
+"""Step 12: where several processes share a store, keep to a fair share of the runs under way."""
+
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from bridge.core.share import Share
+from bridge.ports import Clock, Store, Wake
+from bridge.steps.crew import Crew
+
+EVERY = 3.0  # seconds
+
+log = structlog.get_logger()
+
+
+class KeepToShare:
+    """Counts processes and runs; whoever follows more than its share gives the others some at once."""
+
+    name = "share"
+
+    def __init__(self, share: Share, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_recover: Wake) -> None:
+        self._share = share
+        self._crews = crews
+        self._store = store
+        self._clock = clock
+        self._wake_recover = wake_recover
+        self._due = 0.0
+
+    async def claim(self, room: int) -> Sequence[float]:
+        """The time of one count, when that is due."""
+        now = self._clock()
+        if not room or now < self._due:
+            return []
+        self._due = now + EVERY
+        return [now]
+
+    async def handle(self, _: float) -> None:
+        """One count, and what follows from it."""
+        surplus = self._share.update(await self._store.census())
+        given = [run_id for crew in self._crews.values() for run_id in crew.timetable.some(surplus)][:surplus]
+        if given:
+            for crew in self._crews.values():
+                crew.timetable.drop_all(given)
+            log.info("runs_handed_over", runs=await self._store.hand_over(given), living=self._share.living)
+        self._wake_recover()  # what others gave back may be ours now
+
+    def pause(self) -> float:
+        """Seconds until the next count."""
+        return self._due - self._clock()

@@ -1,0 +1,139 @@
+"""Several processes on one store: shares, runs handed over, hints that reach the wrong one, answers that come late."""
+
+from dataclasses import replace
+from typing import Any
+
+from structlog.testing import capture_logs
+
+from bridge.core import tokens
+from bridge.core.answers import Started, Succeeded
+from bridge.core.hints import Kind
+from bridge.core.model import State
+from bridge.steps.relay import Relay
+from bridge.steps.share import KeepToShare
+from tests.steps.conftest import KEY, Bench, another_process_of
+
+
+async def another(bench: Bench) -> Bench:
+    """A second process, which has joined, with its own memory, on the same store and clock."""
+    other = Bench(another_process_of(bench), bench.policy, bench.max_running, bench.clock, bench.ids)
+    await other.store.join(bench.clock())
+    return other
+
+
+def keep_to_share(bench: Bench) -> KeepToShare:
+    return KeepToShare(bench.share, bench.crews, bench.store, bench.clock, bench.wakes["recover"])
+
+
+async def test_a_new_process_gets_its_share_without_waiting_for_ends(bench: Bench):
+    bench.max_running = 100
+    runs = [await bench.accepted() for _ in range(60)]
+    while len(await bench.round(bench.kickoff)):
+        pass
+    other = await another(bench)
+    await bench.round(keep_to_share(bench))
+    assert len(bench.crew.timetable) == 30
+    await other.round(keep_to_share(other))
+    await other.round(other.recover)
+    assert len(other.crew.timetable) == 30
+    assert not {run.run_id for run in runs if run.run_id in bench.crew.timetable and run.run_id in other.crew.timetable}
+
+
+async def test_what_was_handed_over_is_not_taken_back(bench: Bench):
+    bench.max_running = 100
+    for _ in range(60):
+        await bench.accepted()
+    while len(await bench.round(bench.kickoff)):
+        pass
+    await another(bench)
+    await bench.round(keep_to_share(bench))
+    await bench.round(bench.recover)
+    assert len(bench.crew.timetable) == 30 + 20  # as far as a share may go beyond even
+
+
+async def test_a_count_is_made_every_three_seconds(bench: Bench):
+    keep = keep_to_share(bench)
+    assert len(await bench.round(keep)) == 1
+    assert await bench.round(keep) == []
+    assert keep.pause() == 3.0
+
+
+async def test_a_run_that_another_process_follows_now_is_looked_at_no_more(bench: Bench):
+    """A process that was asleep for long does not know yet that it was given up."""
+    run = await bench.started()
+    other = await another(bench)
+    await bench.store.hand_over([run.run_id])
+    await other.round(other.recover)
+    bench.clock.forward(60)
+    bench.api.status_answers = [Succeeded("done", None, None)]
+    await bench.round(bench.poll)
+    assert run.run_id not in bench.crew.timetable
+    assert (await bench.now(run)).state is State.RUNNING
+    other.api.status_answers = [Succeeded("done", None, None)]
+    await other.round(other.poll)
+    assert (await bench.now(run)).state is State.SUCCEEDED
+
+
+async def test_a_hint_that_reaches_the_wrong_process_reaches_the_owner(bench: Bench):
+    run = await bench.started()
+    other = await another(bench)
+    token = tokens.issue(KEY, tokens.Attempt(run.run_id, run.attempt))
+
+    async def read() -> Any:
+        return {"kickoff_id": run.kickoff_id, "result": "done"}
+
+    assert await other.hint(token, Kind.CREW, read)
+    assert other.crew.announced == {}
+    relay = Relay(bench.store, bench.hint.passed_on)
+    assert len(await bench.round(relay)) == 1
+    assert await bench.round(relay) == []
+    assert run.run_id in bench.crew.announced
+    assert bench.crew.timetable.next_due() == 0.0
+    assert relay.pause() == 1.0
+
+
+async def test_a_hint_that_says_nothing_new_of_anothers_run_is_not_passed_on(bench: Bench):
+    run = await bench.started()
+    other = await another(bench)
+    token = tokens.issue(KEY, tokens.Attempt(run.run_id, run.attempt))
+
+    async def read() -> Any:
+        return {"kickoff_id": run.kickoff_id}
+
+    assert await other.hint(token, Kind.STEP, read)
+    assert await bench.store.collect_hints(9) == []
+
+
+async def test_a_process_that_slept_through_its_answer_settles_the_doubt_with_it(bench: Bench):
+    """It was given up while its POST was under way; nobody sends a second one, and its answer is the proof."""
+    run = await bench.accepted()
+    other = await another(bench)
+
+    async def sleep(_: Any) -> None:
+        await other.store.bury(bench.clock(), -1.0)
+        await other.store.join(bench.clock())
+        await other.round(other.recover)
+        assert (await other.now(run)).state is State.IN_DOUBT
+
+    bench.api.meanwhile = sleep
+    bench.api.kickoff_answers = [Started("k-late")]
+    with capture_logs() as logs:
+        await bench.round(bench.kickoff)
+    now = await bench.now(run)
+    assert (now.state, now.kickoff_id) == (State.RUNNING, "k-late")
+    assert [entry["event"] for entry in logs if "late" in entry["event"]] == ["doubt_settled_by_late_answer"]
+    assert len(await other.round(other.recover)) == 1
+
+
+async def test_a_process_that_slept_before_its_post_sends_nothing(bench: Bench):
+    run = await bench.accepted()
+    [claimed] = await bench.kickoff.claim(1)
+    other = await another(bench)
+    await other.store.bury(bench.clock(), -1.0)
+    worker_saw = ""
+    try:
+        await bench.kickoff.handle(claimed)
+    except Exception as error:  # noqa: BLE001
+        worker_saw = type(error).__name__
+    assert (worker_saw, bench.api.bodies) == ("Stale", [])
+    assert replace(await bench.now(run), version=0) == replace(claimed, version=0, owner=None)

@@ -1,0 +1,43 @@
+"""An answer to a POST that comes when others have given up its process: the proof that the doubt lacked."""
+
+from bridge.core import lifecycle
+from bridge.core.answers import InDoubt, NotStarted, Refused, Started
+from bridge.core.model import CrewPolicy, Run, State
+from tests.fakes import NOW, a_run
+
+POLICY = CrewPolicy(results_exchange=True)
+
+
+def doubted() -> Run:
+    return lifecycle.on_orphan(lifecycle.begin(a_run(), NOW).run, POLICY, NOW).run
+
+
+def test_a_started_execution_is_followed():
+    decision = lifecycle.on_late_answer(doubted(), 1, Started("k-1"), POLICY, NOW)
+    assert decision is not None
+    assert (decision.run.state, decision.run.kickoff_id, decision.run.owner) == (State.RUNNING, "k-1", None)
+
+
+def test_a_refusal_ends_the_run():
+    decision = lifecycle.on_late_answer(doubted(), 1, Refused("no"), POLICY, NOW)
+    assert decision is not None
+    assert decision.run.state is State.FAILED
+
+
+def test_proof_that_nothing_was_started_lets_it_start_again():
+    decision = lifecycle.on_late_answer(doubted(), 1, NotStarted("no connection"), POLICY, NOW)
+    assert decision is not None
+    assert decision.run.state is State.ACCEPTED
+
+
+def test_an_answer_that_proves_nothing_changes_nothing():
+    assert lifecycle.on_late_answer(doubted(), 1, InDoubt("502"), POLICY, NOW) is None
+
+
+def test_an_answer_to_another_attempt_changes_nothing():
+    assert lifecycle.on_late_answer(doubted(), 2, Started("k-1"), POLICY, NOW) is None
+
+
+def test_what_was_decided_meanwhile_stands():
+    ended = lifecycle.on_abandoned(doubted(), "no", POLICY, NOW).run
+    assert lifecycle.on_late_answer(ended, 1, Started("k-1"), POLICY, NOW) is None
