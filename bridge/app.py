@@ -33,6 +33,7 @@ from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.adapters.http_amp import AmpApi
 from bridge.adapters.http_api import RunsApi
 from bridge.adapters.http_crews import CrewsApi
+from bridge.adapters.http_deliveries import DeliveriesApi
 from bridge.adapters.http_hooks import HooksApi
 from bridge.adapters.http_ops import OpsApi
 from bridge.adapters.http_server import HttpServer, servers
@@ -252,7 +253,9 @@ def _assemble(
     hint = TakeHint(store.key, crews, store, clock, wakes.poll, wakes.recovery)
     crews_api = CrewsApi(partial(_crew_infos, settings, crews), inputs, clients)
     hooks = HooksApi(accept, hooks_of(settings), clock)
-    apis = (RunsApi(accept, store, clients), SteeringApi(steer, store, clients), crews_api, AmpApi(hint), hooks)
+    deliveries = DeliveriesApi(store, clients, clock, wakes.deliver)
+    runs, steering = RunsApi(accept, store, clients), SteeringApi(steer, store, clients)
+    apis = (runs, steering, deliveries, crews_api, AmpApi(hint), hooks)
     routes = [route for api in apis for route in api.routes()]
     bridge.servers = servers(listen_on(settings), routes, ops.routes(), clients)
     steps = _steps(settings, store, crews, wakes, journal, share)

@@ -7,7 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from bridge.core.answers import KickoffAnswer, StatusAnswer
 from bridge.core.delivering import DeliveryAnswer, Settlement
 from bridge.core.hints import Kind
-from bridge.core.model import Attempt, Channel, Decision, Delivery, Envelope, KickoffRequest, Run, State
+from bridge.core.model import Attempt, Channel, Decision, Delivery, DeliveryState, Envelope, KickoffRequest, Run, State
 from bridge.core.receivers import Shares
 from bridge.core.share import Census
 from bridge.core.steering import Steering
@@ -110,6 +110,24 @@ class PassedHint:
     content: Any
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryFilter:
+    """Which deliveries, the newest ids first. `crews`: what the asker may see; None: all.
+
+    `since` (inclusive) and `until` are about when the event was made. `before`: only ids that sort before this one.
+    """
+
+    delivery_id: str | None = None
+    state: DeliveryState | None = None
+    crew: str | None = None
+    crews: frozenset[str] | None = None
+    run_id: str | None = None
+    since: float | None = None
+    until: float | None = None
+    before: str | None = None
+    limit: int = 50
+
+
 class Store(Protocol):
     """Where runs and deliveries live. Every write is durable when it returns.
 
@@ -153,6 +171,15 @@ class Store(Protocol):
 
     async def deliveries_of(self, run_id: str) -> list[Delivery]:
         """The deliveries of one run."""
+
+    async def find_deliveries(self, which: DeliveryFilter) -> list[Delivery]:
+        """Deliveries, the newest first."""
+
+    async def redeliver(self, which: DeliveryFilter, now: float) -> int:
+        """Have deliveries sent again, at once and with a whole schedule; how many. Resumes their receivers.
+
+        Those that are being sent at this moment are left alone. The filter's `limit` does not count.
+        """
 
     async def attempts_of(self, delivery_id: str) -> list[Attempt]:
         """The attempts of one delivery that are kept, the first one first."""

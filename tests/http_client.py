@@ -15,6 +15,7 @@ from bridge.adapters.http_amp import AmpApi
 from bridge.adapters.http_api import RunsApi
 from bridge.adapters.http_auth import Client, Clients, Role, digest
 from bridge.adapters.http_crews import CrewsApi
+from bridge.adapters.http_deliveries import DeliveriesApi
 from bridge.adapters.http_hooks import HooksApi
 from bridge.adapters.http_ops import OpsApi
 from bridge.adapters.http_server import HttpServer, Listen, servers
@@ -23,10 +24,10 @@ from bridge.adapters.http_wait import Patience
 from bridge.core.errors import RequestRefused, StoreUnavailable
 from bridge.core.hints import Kind
 from bridge.core.hook import Hook
-from bridge.core.model import Delivery, Envelope, KickoffRequest, Outcome, Run, State
+from bridge.core.model import Attempt, Delivery, Envelope, KickoffRequest, Outcome, Run, State
 from bridge.core.request import fingerprint
 from bridge.core.steering import Steering
-from bridge.ports import Accepted, CrewInfo, Health, HealthCheck, RunFilter
+from bridge.ports import Accepted, CrewInfo, DeliveryFilter, Health, HealthCheck, RunFilter
 
 TOKENS = {name: f"{name}-token-" + "x" * 32 for name in ("submitter", "reader", "operator", "narrow")}
 CLIENTS = (
@@ -59,6 +60,9 @@ class FakeStore:
         self.looked = asyncio.Event()
         self.ends_after: int | None = None
         self.filters: list[RunFilter] = []
+        self.asked: list[DeliveryFilter] = []
+        self.redelivered: list[tuple[DeliveryFilter, float]] = []
+        self.attempts: list[Attempt] = []
 
     def add(self, crew: str = "research", source: str = "client/submitter", **changes: Any) -> Run:
         run = Run(
@@ -84,6 +88,21 @@ class FakeStore:
     async def deliveries_of(self, wanted: str) -> list[Delivery]:
         self._check()
         return self.deliveries.get(wanted, [])
+
+    async def find_deliveries(self, which: DeliveryFilter) -> list[Delivery]:
+        self._check()
+        self.asked.append(which)
+        listed = sorted((one for each in self.deliveries.values() for one in each), key=lambda one: one.delivery_id)
+        wanted = [one for one in reversed(listed) if which.delivery_id in (None, one.delivery_id)]
+        return [one for one in wanted if which.crews is None or one.event.crew in which.crews][: which.limit]
+
+    async def redeliver(self, which: DeliveryFilter, now: float) -> int:
+        self._check()
+        self.redelivered.append((which, now))
+        return 7
+
+    async def attempts_of(self, _: str) -> list[Attempt]:
+        return self.attempts
 
     async def counts(self) -> dict[str, dict[str, int]]:
         self._check()
@@ -170,6 +189,7 @@ class Bridge:
     others: FakeOthers = field(default_factory=FakeOthers)
     draining: bool = False
     stalled: bool = False
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def port(self) -> int:
@@ -227,6 +247,7 @@ async def serving(
         routes = [
             *api.routes(),
             *SteeringApi(partial(others.steer, store), store, clients).routes(),  # type: ignore[arg-type]
+            *DeliveriesApi(store, clients, lambda: 1_700_000_000.0, bridge.woken.set).routes(),  # type: ignore[arg-type]
             *CrewsApi(lambda: others.crews, others.inputs_of, clients).routes(),
             *AmpApi(others.take_hint).routes(),
             *HooksApi(accept, hooks or {}, time.time).routes(),

@@ -14,7 +14,7 @@ from bridge.adapters import http_views
 from bridge.core import events, lifecycle, request
 from bridge.core.errors import RefusalCode
 from bridge.core.hints import Kind
-from bridge.core.model import Channel, CrewPolicy, DeliveryState, Envelope, KickoffRequest, RunError, State
+from bridge.core.model import Attempt, Channel, CrewPolicy, DeliveryState, Envelope, KickoffRequest, RunError, State
 from bridge.documents import asyncapi, openapi
 from bridge.settings import Amqp
 from tests.fakes import NOW, a_delivery, a_run
@@ -60,12 +60,14 @@ def test_the_members_of_a_run_and_its_deliveries() -> None:
     run = http_views.run_with_deliveries(a_run(), [a_delivery()])
     assert set(run) - {"deliveries"} == set(SCHEMAS["Run"]["properties"]) == set(SCHEMAS["Run"]["required"])
     assert set(run["deliveries"][0]) == set(SCHEMAS["Delivery"]["properties"]) == set(SCHEMAS["Delivery"]["required"])
+    attempt = http_views.attempt(Attempt(1, NOW, 0.5))
+    assert set(attempt) == set(SCHEMAS["Attempt"]["properties"]) == set(SCHEMAS["Attempt"]["required"])
     assert set(http_views.accepted(a_run())) == set(SCHEMAS["Accepted"]["required"])
 
 
 def test_the_states() -> None:
     assert SCHEMAS["State"]["enum"] == list(State)
-    assert SCHEMAS["Delivery"]["properties"]["state"]["enum"] == list(DeliveryState)
+    assert SCHEMAS["DeliveryState"]["enum"] == list(DeliveryState)
 
 
 def test_the_codes_of_problems() -> None:

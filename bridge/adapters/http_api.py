@@ -1,22 +1,19 @@
 """The API for clients: submit a run, look at one, list them."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import hdrs, web
 
-from bridge.adapters import http_headers, http_problem, http_views
+from bridge.adapters import http_headers, http_problem, http_query, http_views
 from bridge.adapters.http_auth import Client, Clients, Role
 from bridge.adapters.http_json import read_object, respond
 from bridge.adapters.http_wait import Patience, Waiting
 from bridge.core import events, request
 from bridge.core.errors import RequestRefused, StoreUnavailable
-from bridge.core.model import CREW_NAME, Envelope, KickoffRequest, Run, State
+from bridge.core.model import Envelope, KickoffRequest, Run, State
 from bridge.ports import Accept, RunFilter, Store
 
-DEFAULT_LIMIT = 50
-MAX_LIMIT = 200
 _LIST_PARAMETERS = frozenset({"state", "crew", "limit", "cursor"})
 
 
@@ -72,12 +69,12 @@ class RunsApi:
         return respond(http_views.run_with_deliveries(run, await self._store.deliveries_of(run.run_id)))
 
     async def _list(self, http: web.Request, client: Client) -> web.Response:
-        asked = _list_parameters(http)
-        limit = _limit(asked.get("limit"))
+        asked = http_query.parameters(http, _LIST_PARAMETERS)
+        limit = http_query.limit(asked.get("limit"))
         found = await self._store.find_runs(
             RunFilter(
-                state=_state(asked.get("state")),
-                crew=_crew(asked.get("crew")),
+                state=http_query.choice("state", State, asked.get("state")),
+                crew=http_query.crew(asked.get("crew")),
                 crews=client.crews,
                 source=None if client.sees_all else client.source,
                 before=_cursor(asked.get("cursor")),
@@ -95,41 +92,6 @@ def _read_request(body: Mapping[str, Any], headers: http_headers.Headers) -> Kic
     if key is not None and key != asked.idempotency_key:
         raise RequestRefused("invalid_request", "differs from the header Idempotency-Key", "idempotency_key")
     return asked
-
-
-def _list_parameters(http: web.Request) -> dict[str, str]:
-    """Each parameter once; an unknown one is refused, since a misspelt filter would show everything."""
-    for name in http.query:
-        if name not in _LIST_PARAMETERS:
-            raise http_problem.parameter(
-                name, f"there is no such parameter, only {', '.join(sorted(_LIST_PARAMETERS))}"
-            )
-        if len(http.query.getall(name)) > 1:
-            raise http_problem.parameter(name, "must not be given twice")
-    return dict(http.query)
-
-
-def _state(text: str | None) -> State | None:
-    if text is None:
-        return None
-    try:
-        return State(text)
-    except ValueError:
-        raise http_problem.parameter("state", f"must be one of {', '.join(State)}") from None
-
-
-def _crew(text: str | None) -> str | None:
-    if text is not None and not CREW_NAME.fullmatch(text):
-        raise http_problem.parameter("crew", "must be the name of a crew")
-    return text
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return DEFAULT_LIMIT
-    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_LIMIT:
-        raise http_problem.parameter("limit", f"must be a whole number from 1 to {MAX_LIMIT}")
-    return int(text)
 
 
 def _cursor(text: str | None) -> str | None:

@@ -29,6 +29,7 @@ _REFUSALS = {
     "reply_to_not_allowed": (422, "The reply queue is not allowed"),
     "callback_not_allowed": (422, "The callback URL is not allowed"),
     "unknown_run": (404, "There is no such run"),
+    "unknown_delivery": (404, "There is no such delivery"),
     "not_waiting": (409, "The run does not wait for an answer"),
     "not_in_doubt": (409, "The run is not in doubt"),
     "run_is_over": (409, "The run has ended"),

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from bridge.adapters.http_auth import Client
 from bridge.core import events
 from bridge.core.errors import RequestRefused
-from bridge.core.model import Channel, Delivery, DeliveryState, Destination, Run, State
+from bridge.core.model import Attempt, Channel, Delivery, DeliveryState, Destination, Run, State
 from bridge.ports import Store
 
 RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -51,6 +51,18 @@ def delivery(one: Delivery) -> dict[str, Any]:
         "attempts": one.attempts,
         "next_attempt_at": events.timestamp(one.due_at) if pending and not one.paused else None,
         "last_error": one.last_error,
+    }
+
+
+def attempt(one: Attempt) -> dict[str, Any]:
+    """One attempt; what the receiver answered as text, whatever bytes it was."""
+    return {
+        "number": one.number,
+        "at": events.timestamp(one.at),
+        "ms": round(one.seconds * 1000),
+        "code": one.code,
+        "error": one.error,
+        "answer": None if one.answer is None else one.answer.decode("utf-8", "replace"),
     }
 
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from bridge import __version__, logs
-from bridge.cli import client, daemon, dead, demo, document, sandbox
+from bridge.cli import client, daemon, dead, deliveries, demo, document, sandbox
 from bridge.cli import hooks as hooks_verbs
 from bridge.cli.outcome import CommandFailed, Exit
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 dead_letters = typer.Typer(help="Look at the messages in the dead queue, and send them back.", no_args_is_help=True)
 runs = typer.Typer(help="Look at runs of a running bridge, and steer them.", no_args_is_help=True)
 hooks = typer.Typer(help="Try inbound webhooks out.", no_args_is_help=True)
+deliveries_ = typer.Typer(help="Look at deliveries of a running bridge, send them again.", no_args_is_help=True)
 
 app.command()(daemon.run)
 app.command()(demo.demo)
@@ -36,6 +37,10 @@ app.add_typer(dead_letters, name="dead")
 dead_letters.command("list")(dead.list_dead)
 dead_letters.command("show")(dead.show_dead)
 dead_letters.command("replay")(dead.replay_dead)
+app.add_typer(deliveries_, name="deliveries")
+deliveries_.command("list")(deliveries.list_deliveries)
+deliveries_.command("show")(deliveries.show_delivery)
+deliveries_.command("redeliver")(deliveries.redeliver)
 runs.command("list")(client.list_runs)
 runs.command("show")(client.show_run)
 runs.command("cancel")(client.cancel_run)

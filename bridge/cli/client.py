@@ -158,6 +158,13 @@ async def _follow(bridge: BridgeClient, run_id: str) -> Json:
         raise CommandFailed(failure.code, *failure.lines, f"run {run_id} is stored: `runs show {run_id}`") from None
 
 
+def ask(
+    url: str | None, token: str | None, config: Path | None, question: Callable[[BridgeClient], Awaitable[Json]]
+) -> Json:
+    """What the bridge at the address that the options name answers."""
+    return _run(_call(address_of(url, config), token_of(token), question))
+
+
 async def _call(url: str, token: str | None, ask: Callable[[BridgeClient], Awaitable[Json]]) -> Json:
     async with connected(url, token) as bridge:
         return await ask(bridge)

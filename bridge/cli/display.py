@@ -1,4 +1,4 @@
-"""How runs are printed: for people, or as JSON for programs."""
+"""How runs and deliveries are printed: for people, or as JSON for programs."""
 
 import json
 from typing import Any
@@ -7,9 +7,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-STYLES = {"succeeded": "green", "failed": "red", "timed_out": "red", "in_doubt": "yellow", "running": "cyan"}
+STYLES = {
+    "succeeded": "green",
+    "failed": "red",
+    "timed_out": "red",
+    "in_doubt": "yellow",
+    "running": "cyan",
+    "delivered": "green",
+    "dead": "red",
+}
 
 _COLUMNS = ("run_id", "crew", "state", "accepted_at", "finished_at")
+_OF_DELIVERIES = ("id", "type", "destination", "state", "attempts", "next_attempt_at", "last_error")
 _FACTS = ("kickoff_id", "accepted_at", "started_at", "finished_at", "error", "result")
 _WIDEST = 1000  # columns; a table that is fitted into 80 cuts the ids off, and those are what it is printed for
 
@@ -17,7 +26,7 @@ _WIDEST = 1000  # columns; a table that is fitted into 80 cuts the ids off, and 
 def print_run(run: dict[str, Any], *, as_json: bool) -> None:
     """One run with its deliveries."""
     if as_json:
-        _print_json(run)
+        print_json(run)
         return
     out = Console(soft_wrap=True, highlight=False)
     out.print(Text.assemble((run["run_id"], "bold"), "  ", run["crew"], "  ", _state(run)))
@@ -32,12 +41,44 @@ def print_run(run: dict[str, Any], *, as_json: bool) -> None:
 def print_page(page: dict[str, Any], *, as_json: bool) -> None:
     """A page of runs, one per line, and how to get the next one."""
     if as_json:
-        _print_json(page)
+        print_json(page)
         return
     table = Table("run", "crew", "state", "accepted", "finished", box=None, header_style="bold")
     for run in page["runs"]:
         cells = {name: Text(str(run.get(name) or "")) for name in _COLUMNS}
         table.add_row(*(cells | {"state": Text(*_state(run))}).values())
+    Console(soft_wrap=True, width=_WIDEST).print(table)
+    if page.get("next_cursor"):
+        print(f"more: --cursor {page['next_cursor']}")
+
+
+def print_delivery(delivery: dict[str, Any], *, as_json: bool) -> None:
+    """One delivery with its last attempts."""
+    if as_json:
+        print_json(delivery)
+        return
+    out = Console(soft_wrap=True, highlight=False)
+    out.print(Text.assemble((delivery["id"], "bold"), "  ", _state(delivery)))
+    for name in ("type", "destination", "attempts", "next_attempt_at", "last_error"):
+        out.print(f"  {name}: {delivery.get(name)}", markup=False)
+    for attempt in delivery["history"]:
+        said = " ".join(str(attempt[name]) for name in ("code", "error", "answer") if attempt.get(name))
+        out.print(
+            f"  {attempt.get('number')}. {attempt.get('at')}, {attempt.get('ms')} ms: {said or 'taken'}", markup=False
+        )
+
+
+def print_deliveries(page: dict[str, Any], *, as_json: bool) -> None:
+    """A page of deliveries, one per line, and how to get the next one."""
+    if as_json:
+        print_json(page)
+        return
+    table = Table(
+        "delivery", "type", "destination", "state", "attempts", "next", "error", box=None, header_style="bold"
+    )
+    for delivery in page["deliveries"]:
+        cells = {name: Text(str(delivery.get(name) or "")) for name in _OF_DELIVERIES}
+        table.add_row(*(cells | {"state": Text(*_state(delivery))}).values())
     Console(soft_wrap=True, width=_WIDEST).print(table)
     if page.get("next_cursor"):
         print(f"more: --cursor {page['next_cursor']}")
@@ -55,6 +96,6 @@ def _state(run: dict[str, Any]) -> tuple[str, str]:
     return run["state"], STYLES.get(run["state"], "")
 
 
-def _print_json(value: dict[str, Any]) -> None:
-    """In ASCII, which is the same JSON in every locale."""
+def print_json(value: dict[str, Any]) -> None:
+    """In one line of ASCII, which is the same JSON in every locale."""
     print(json.dumps(value))

@@ -14,6 +14,8 @@ Json = dict[str, Any]
 
 _RUN = ("run_id", "crew", "state")
 """What every answer about a run holds, as text."""
+_DELIVERY = ("id", "type", "destination", "state")
+"""The same of a delivery."""
 
 
 class BridgeClient:
@@ -41,6 +43,33 @@ class BridgeClient:
         if not isinstance(page.get("runs"), list) or not all(map(_is_run, page["runs"])):
             raise self._no_bridge()
         return page
+
+    async def deliveries(self, query: Mapping[str, str]) -> Json:
+        """A page of deliveries, newest first."""
+        page = await self._call("GET", "/v1/deliveries", query=query)
+        if not isinstance(page.get("deliveries"), list) or not all(map(_is_delivery, page["deliveries"])):
+            raise self._no_bridge()
+        return page
+
+    async def delivery(self, delivery_id: str) -> Json:
+        """One delivery with its last attempts."""
+        return self._delivery(await self._call("GET", "/v1/deliveries", delivery_id))
+
+    async def redeliver(self, delivery_id: str, body: Json) -> Json:
+        """Have one delivery sent again."""
+        return self._delivery(await self._call("POST", "/v1/deliveries", delivery_id, "redeliver", body=body))
+
+    async def redeliver_many(self, body: Json) -> Json:
+        """Have deliveries sent again by filter; how many, under `redelivered`."""
+        answer = await self._call("POST", "/v1/deliveries/redeliver", body=body)
+        if not isinstance(answer.get("redelivered"), int):
+            raise self._no_bridge()
+        return answer
+
+    def _delivery(self, answer: Json) -> Json:
+        if not _is_delivery(answer) or not isinstance(answer.get("history"), list):
+            raise self._no_bridge()
+        return answer
 
     def _run(self, answer: Json) -> Json:
         if not _is_run(answer):
@@ -105,6 +134,10 @@ def _decoded(text: bytes) -> Any:
 
 def _is_run(answer: Any) -> bool:
     return isinstance(answer, dict) and all(isinstance(answer.get(name), str) for name in _RUN)
+
+
+def _is_delivery(answer: Any) -> bool:
+    return isinstance(answer, dict) and all(isinstance(answer.get(name), str) for name in _DELIVERY)
 
 
 def _refusal(status: int, problem: Json) -> CommandFailed:

@@ -28,6 +28,7 @@ RefusalCode = Literal[
     "reply_to_not_allowed",
     "callback_not_allowed",
     "unknown_run",
+    "unknown_delivery",
     "not_waiting",
     "not_in_doubt",
     "run_is_over",

@@ -7,8 +7,9 @@ import pytest
 
 from bridge.adapters.store import SqlStore, callbacks
 from bridge.core.delivering import Confirmed, DeliveryAnswer, Gone, Reply, TryAgain, on_delivery
-from bridge.core.model import Attempt, Channel, Delivery, Destination, Receiver
+from bridge.core.model import Attempt, Channel, Delivery, DeliveryState, Destination, Receiver
 from bridge.core.receivers import PAUSE_AFTER, Shares
+from bridge.ports import DeliveryFilter
 from tests.conformance.conftest import Adapter, silence
 from tests.fakes import NOW, a_delivery
 
@@ -176,3 +177,66 @@ class TestAttempts:
         await answered(other, again, Confirmed())
         await answered(store, slow, Gone("HTTP 410"))
         assert [attempt.error for attempt in await store.attempts_of(slow.delivery_id)] == [None]
+
+
+class TestRedelivering:
+    async def dead(self, store: SqlStore, number: int = 1, crew: str | None = "research", at: float = NOW) -> Delivery:
+        await store.file([to_crew(number, crew, at)])
+        [delivery] = await claim(store, now=NOW)
+        return await answered(store, delivery, Gone("HTTP 410"))
+
+    async def test_a_dead_one_is_pending_again_with_a_whole_schedule_and_the_same_event(self, store: SqlStore):
+        dead = await self.dead(store)
+        assert await store.redeliver(DeliveryFilter(dead.delivery_id), NOW + 5) == 1
+        [again] = await claim(store, now=NOW + 5)
+        assert (again.event, again.delivery_id) == (dead.event, dead.delivery_id)
+        assert (again.attempts, again.earlier_attempts, again.due_at) == (1, 1, NOW + 5)
+        assert (await answered(store, again, TryAgain("HTTP 500"))).due_at == pytest.approx(NOW + 5, abs=1.1)
+
+    async def test_every_filter_counts(self, store: SqlStore):
+        await self.dead(store, 1, "research", NOW)
+        await self.dead(store, 2, "triage", NOW + 10)
+        await self.dead(store, 3, None, NOW + 20)
+        await store.file([to_crew(4, "research", NOW)])
+        rows = [
+            (DeliveryFilter(state=DeliveryState.DEAD), [3, 2, 1]),
+            (DeliveryFilter(state=DeliveryState.PENDING), [4]),
+            (DeliveryFilter(crew="triage"), [2]),
+            (DeliveryFilter(crews=frozenset({"research"})), [4, 1]),
+            (DeliveryFilter(crews=frozenset()), []),
+            (DeliveryFilter(since=NOW + 10), [3, 2]),
+            (DeliveryFilter(until=NOW + 10), [4, 1]),
+            (DeliveryFilter(before="event-0003-1"), [2, 1]),
+            (DeliveryFilter(limit=2), [4, 3]),
+            (DeliveryFilter(run_id="no-such-run"), []),
+        ]
+        for which, numbers in rows:
+            found = await store.find_deliveries(which)
+            assert [delivery.delivery_id for delivery in found] == [f"event-{number:04}-1" for number in numbers]
+        assert await store.redeliver(DeliveryFilter(state=DeliveryState.DEAD, until=NOW + 20), NOW) == 2
+        assert (await store.counts())["deliveries"] == {"dead": 1, "pending": 3}
+
+    async def test_one_that_is_being_sent_is_left_alone(self, store: SqlStore):
+        await store.file([to_crew(1, "research", NOW)])
+        [sending] = await claim(store)
+        assert await store.redeliver(DeliveryFilter(sending.delivery_id), NOW) == 0
+        assert (await answered(store, sending, Confirmed())).state is DeliveryState.DELIVERED
+
+    async def test_sending_to_a_paused_receiver_resumes_it(self, store: SqlStore):
+        await store.file([to("dead.example", number) for number in (1, 2)])
+        [first] = await claim(store)
+        await answered(store, first, TryAgain("HTTP 500"))
+        later = NOW + PAUSE_AFTER
+        [again] = await claim(store, now=later)
+        await answered(store, again, TryAgain("HTTP 500"), later)
+        waiting = await store.find_deliveries(DeliveryFilter(state=DeliveryState.PENDING))
+        assert [one.paused for one in waiting if one.destination.channel is Channel.CALLBACK] == [True, True]
+        assert await store.redeliver(DeliveryFilter(again.delivery_id), later) == 1
+        [tried] = await claim(store, now=later)
+        await answered(store, tried, Confirmed(), later)
+        assert len(await claim(store, now=later + 86_400)) == 1
+
+
+def to_crew(number: int, crew: str | None, at: float) -> Delivery:
+    event = replace(a_delivery(number).event, crew=crew, created_at=at)
+    return replace(to(f"{crew}.example", number), event=event)

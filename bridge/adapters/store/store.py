@@ -15,7 +15,7 @@ from sqlalchemy import Select, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from bridge.adapters.store import accepting, callbacks, claims, delivering, dialect, replicas, settling
+from bridge.adapters.store import accepting, callbacks, claims, delivering, dialect, redelivering, replicas, settling
 from bridge.adapters.store.batches import Batches, Transaction, WriteAll
 from bridge.adapters.store.rows import attempt_of, delivery_of, run_of, whole_deliveries
 from bridge.adapters.store.tables import attempts, deliveries, events, processes, receivers, runs
@@ -25,7 +25,7 @@ from bridge.core.errors import ProcessBuried, Stale, StoreUnavailable
 from bridge.core.model import Attempt, Channel, Decision, Delivery, DeliveryState, Run, State
 from bridge.core.receivers import Shares
 from bridge.core.share import Census
-from bridge.ports import Accepted, Health, PassedHint, RunFilter
+from bridge.ports import Accepted, DeliveryFilter, Health, PassedHint, RunFilter
 
 RETRY_EVERY = 1.0  # seconds between tries of a write that must not be lost
 
@@ -138,6 +138,16 @@ class SqlStore:
             return [None]
 
         await self._batches.write(write, None)
+
+    async def find_deliveries(self, which: DeliveryFilter) -> list[Delivery]:
+        """Deliveries, the newest first."""
+        return [delivery_of(row) for row in await self._read(redelivering.listing(which))]
+
+    async def redeliver(self, which: DeliveryFilter, now: float) -> int:
+        """Have deliveries sent again, at once and with a whole schedule; how many."""
+        wish = redelivering.Redelivery(which, now)
+        changed: int = await self._batches.write(redelivering.redeliver_all, wish)
+        return changed
 
     async def attempts_of(self, delivery_id: str) -> list[Attempt]:
         """The attempts of one delivery that are kept, the first one first."""

@@ -1,0 +1,118 @@
+"""The API for deliveries: list them, look at one with its attempts, have some sent again."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from aiohttp import web
+
+from bridge.adapters import http_query, http_views
+from bridge.adapters.http_auth import Client, Clients, Role
+from bridge.adapters.http_json import read_wish, respond
+from bridge.adapters.http_problem import parameter
+from bridge.core.errors import RequestRefused
+from bridge.core.model import Delivery, DeliveryState
+from bridge.ports import Clock, DeliveryFilter, Store, Wake
+
+_LIST_PARAMETERS = frozenset({"state", "crew", "run_id", "limit", "cursor"})
+_REDELIVER_FIELDS = frozenset({"state", "crew", "since", "until"})
+_DELIVERY_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
+
+
+class DeliveriesApi:
+    """Deliveries over HTTP, for operators. One of a crew that the client may not use does not exist for it.
+
+    `wake`: there may be something to deliver.
+    """
+
+    def __init__(self, store: Store, clients: Clients, clock: Clock, wake: Wake) -> None:
+        self._store = store
+        self._clients = clients
+        self._clock = clock
+        self._wake = wake
+
+    def routes(self) -> list[web.RouteDef]:
+        """Every route, each with who may use it."""
+        look, steer = self._clients.only(Role.OPERATE), self._clients.steering(Role.OPERATE)
+        return [
+            web.get("/v1/deliveries", look(self._list)),
+            web.get("/v1/deliveries/{id}", look(self._show)),
+            web.post("/v1/deliveries/{id}/redeliver", steer(self._redeliver_one)),
+            web.post("/v1/deliveries/redeliver", steer(self._redeliver_many)),
+        ]
+
+    async def _list(self, http: web.Request, client: Client) -> web.Response:
+        asked = http_query.parameters(http, _LIST_PARAMETERS)
+        limit = http_query.limit(asked.get("limit"))
+        which = DeliveryFilter(
+            state=http_query.choice("state", DeliveryState, asked.get("state")),
+            crew=http_query.crew(asked.get("crew")),
+            crews=client.crews,
+            run_id=_id("run_id", http_views.RUN_ID, asked.get("run_id")),
+            before=_id("cursor", _DELIVERY_ID, asked.get("cursor")),
+            limit=limit + 1,  # one more tells whether there is a next page
+        )
+        found = await self._store.find_deliveries(which)
+        next_cursor = found[limit - 1].delivery_id if len(found) > limit else None
+        return respond({"deliveries": [http_views.delivery(one) for one in found[:limit]], "next_cursor": next_cursor})
+
+    async def _show(self, http: web.Request, client: Client) -> web.Response:
+        return await self._answer(await self._visible(http, client))
+
+    async def _redeliver_one(self, http: web.Request, client: Client) -> web.Response:
+        for name in await read_wish(http):
+            raise RequestRefused("invalid_request", f"unknown field {name!r}", name)
+        one = await self._visible(http, client)
+        await self._store.redeliver(DeliveryFilter(one.delivery_id, crews=client.crews), self._clock())
+        self._wake()
+        return await self._answer(await self._visible(http, client))
+
+    async def _redeliver_many(self, http: web.Request, client: Client) -> web.Response:
+        which = _read_filter(await read_wish(http), client)
+        count = await self._store.redeliver(which, self._clock())
+        self._wake()
+        return respond({"redelivered": count})
+
+    async def _visible(self, http: web.Request, client: Client) -> Delivery:
+        wanted = http.match_info["id"]
+        if _DELIVERY_ID.fullmatch(wanted):
+            for one in await self._store.find_deliveries(DeliveryFilter(wanted, crews=client.crews)):
+                return one
+        raise RequestRefused("unknown_delivery", "no delivery has this id")
+
+    async def _answer(self, one: Delivery) -> web.Response:
+        history = [http_views.attempt(each) for each in await self._store.attempts_of(one.delivery_id)]
+        return respond({**http_views.delivery(one), "history": history})
+
+
+def _id(name: str, shape: re.Pattern[str], text: str | None) -> str | None:
+    if text is not None and not shape.fullmatch(text):
+        raise parameter(name, "is not an id that the bridge gives")
+    return text
+
+
+def _read_filter(body: Mapping[str, Any], client: Client) -> DeliveryFilter:
+    """Which deliveries to send again: dead ones, unless `state` says otherwise."""
+    for name in body:
+        if name not in _REDELIVER_FIELDS:
+            raise RequestRefused("invalid_request", f"unknown field {name!r}", name)
+    state, crew = body.get("state") or DeliveryState.DEAD, body.get("crew")
+    if state not in list(DeliveryState):
+        raise RequestRefused("invalid_request", f"must be one of {', '.join(DeliveryState)}", "state")
+    if crew is not None and not isinstance(crew, str):
+        raise RequestRefused("invalid_request", "must be the name of a crew", "crew")
+    since, until = (_moment(name, body.get(name)) for name in ("since", "until"))
+    return DeliveryFilter(state=DeliveryState(state), crew=crew, crews=client.crews, since=since, until=until)
+
+
+def _moment(name: str, text: object) -> float | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+        if moment is not None and moment.tzinfo is not None:
+            return moment.timestamp()
+    except (ValueError, OverflowError):
+        pass
+    raise RequestRefused("invalid_request", "must be a time such as 2026-11-24T08:00:00Z", name)

@@ -1,0 +1,62 @@
+"""Finding deliveries, and having them sent again."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.adapters.store.rows import whole_deliveries
+from bridge.adapters.store.tables import deliveries, events, receivers
+from bridge.core.model import DeliveryState
+from bridge.ports import DeliveryFilter
+
+
+@dataclass(frozen=True, slots=True)
+class Redelivery:
+    """Deliveries that somebody wants sent again, from now on."""
+
+    which: DeliveryFilter
+    now: float
+
+
+def listing(which: DeliveryFilter) -> Select[Any]:
+    """The deliveries that are asked for, newest first."""
+    found = whole_deliveries().where(*_conditions(which))
+    return found.order_by(deliveries.c.delivery_id.desc()).limit(which.limit)
+
+
+async def redeliver_all(connection: AsyncConnection, wishes: Sequence[Redelivery]) -> list[int]:
+    """Make deliveries pending again, due at once, and forget that their receivers were paused."""
+    return [await _redeliver(connection, wish) for wish in wishes]
+
+
+async def _redeliver(connection: AsyncConnection, wish: Redelivery) -> int:
+    free = (*_conditions(wish.which), deliveries.c.owner.is_(None))
+    named = select(deliveries.c.receiver).join(events).where(*free, deliveries.c.receiver.is_not(None))
+    paused = receivers.c.paused_at.is_not(None)
+    await connection.execute(delete(receivers).where(paused, receivers.c.receiver.in_(named)))
+    wanted = select(deliveries.c.delivery_id).join(events).where(*free)
+    again = {
+        "state": DeliveryState.PENDING.value,
+        "earlier_attempts": deliveries.c.attempts,
+        "due_at": wish.now,
+        "delivered_at": None,
+    }
+    changed = await connection.execute(update(deliveries).where(deliveries.c.delivery_id.in_(wanted)).values(again))
+    return changed.rowcount
+
+
+def _conditions(which: DeliveryFilter) -> list[ColumnElement[bool]]:
+    matches: list[tuple[Any, Callable[[Any], ColumnElement[bool]]]] = [
+        (which.delivery_id, deliveries.c.delivery_id.__eq__),
+        (which.state, deliveries.c.state.__eq__),
+        (which.crew, events.c.crew.__eq__),
+        (which.crews, events.c.crew.in_),
+        (which.run_id, events.c.run_id.__eq__),
+        (which.since, events.c.created_at.__ge__),
+        (which.until, events.c.created_at.__lt__),
+        (which.before, deliveries.c.delivery_id.__lt__),
+    ]
+    return [matching(value) for value, matching in matches if value is not None]

@@ -1,0 +1,119 @@
+"""Deliveries over HTTP: list, look at one, send again."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bridge.core.model import Attempt, Delivery, DeliveryState
+from bridge.ports import DeliveryFilter
+from tests.fakes import a_delivery
+from tests.http_client import Bridge, problem, run_id, serving
+
+NOW = 1_700_000_000.0
+
+
+def some(bridge: Bridge, count: int = 1) -> list[Delivery]:
+    found = [replace(a_delivery(number, crew="research"), state=DeliveryState.DEAD) for number in range(1, count + 1)]
+    bridge.store.deliveries["x"] = found
+    return found
+
+
+async def test_deliveries_are_listed_page_by_page():
+    async with serving() as bridge:
+        some(bridge, 3)
+        first = await (await bridge.get("/v1/deliveries?limit=2&state=dead&crew=research")).json()
+        assert [one["id"] for one in first["deliveries"]] == ["event-0003-1", "event-0002-1"]
+        assert first["next_cursor"] == "event-0002-1"
+        await bridge.get(f"/v1/deliveries?cursor=event-0002-1&run_id={run_id(1)}")
+        assert bridge.store.asked == [
+            DeliveryFilter(state=DeliveryState.DEAD, crew="research", limit=3),
+            DeliveryFilter(run_id=run_id(1), before="event-0002-1", limit=51),
+        ]
+
+
+async def test_the_last_page_says_so():
+    async with serving() as bridge:
+        some(bridge, 2)
+        page = await (await bridge.get("/v1/deliveries?limit=2")).json()
+        assert (len(page["deliveries"]), page["next_cursor"]) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [("state=lost", "state"), ("limit=0", "limit"), ("cursor=a.b", "cursor"), ("run_id=7", "run_id"), ("x=1", "x")],
+)
+async def test_a_filter_that_cannot_be_understood_is_named(query: str, name: str):
+    async with serving() as bridge:
+        told = await problem(await bridge.get(f"/v1/deliveries?{query}"), 422, "invalid_request")
+        assert told["field"] == name
+
+
+async def test_one_delivery_is_shown_with_its_attempts():
+    async with serving() as bridge:
+        [one] = some(bridge)
+        bridge.store.attempts = [
+            Attempt(1, NOW, 0.1234, "HTTP 500", 500, b"\xff busy"),
+            Attempt(2, NOW, 15.0, "TimeoutError"),
+        ]
+        shown = await (await bridge.get(f"/v1/deliveries/{one.delivery_id}")).json()
+        assert (shown["id"], shown["state"]) == (one.delivery_id, "dead")
+        at = "2023-11-14T22:13:20.000Z"
+        assert shown["history"] == [
+            {"number": 1, "at": at, "ms": 123, "code": 500, "error": "HTTP 500", "answer": "\ufffd busy"},
+            {"number": 2, "at": at, "ms": 15000, "code": None, "error": "TimeoutError", "answer": None},
+        ]
+
+
+@pytest.mark.parametrize("wanted", ["event-0404-1", "a.b", "%00", "x" * 300])
+async def test_a_delivery_that_is_not_there(wanted: str):
+    async with serving() as bridge:
+        await problem(await bridge.get(f"/v1/deliveries/{wanted}"), 404, "unknown_delivery")
+        await problem(await bridge.post(f"/v1/deliveries/{wanted}/redeliver"), 404, "unknown_delivery")
+
+
+async def test_one_is_sent_again_at_once():
+    async with serving() as bridge:
+        [one] = some(bridge)
+        response = await bridge.post(f"/v1/deliveries/{one.delivery_id}/redeliver", {"reason": "receiver mended"})
+        assert (await response.json())["id"] == one.delivery_id
+        assert bridge.store.redelivered == [(DeliveryFilter(one.delivery_id), NOW)]
+        assert bridge.woken.is_set()
+
+
+async def test_many_are_sent_again_by_filter_dead_ones_unless_told():
+    async with serving() as bridge:
+        body = {"since": "2026-11-24T08:00:00Z", "until": "2026-11-24T10:00:00+01:00", "crew": "research"}
+        response = await bridge.post("/v1/deliveries/redeliver", body)
+        assert await response.json() == {"redelivered": 7}
+        await bridge.post("/v1/deliveries/redeliver", {"state": "pending"})
+        first, second = [which for which, _ in bridge.store.redelivered]
+        assert (first.state, first.crew, first.until) == (DeliveryState.DEAD, "research", (first.since or 0) + 3600)
+        assert second == DeliveryFilter(state=DeliveryState.PENDING)
+        assert bridge.woken.is_set()
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"state": "lost"}, "state"),
+        ({"state": 7}, "state"),
+        ({"crew": 7}, "crew"),
+        ({"since": "yesterday"}, "since"),
+        ({"since": 7}, "since"),
+        ({"until": "2026-11-24T08:00:00"}, "until"),
+        ({"untill": "2026-11-24T08:00:00Z"}, "untill"),
+    ],
+)
+async def test_a_wish_that_cannot_be_understood_names_the_field(body: dict[str, Any], field: str):
+    async with serving() as bridge:
+        told = await problem(await bridge.post("/v1/deliveries/redeliver", body), 422, "invalid_request")
+        assert told["field"] == field
+        assert bridge.store.redelivered == []
+
+
+async def test_of_a_single_one_nothing_can_be_chosen():
+    async with serving() as bridge:
+        [one] = some(bridge)
+        answer = await bridge.post(f"/v1/deliveries/{one.delivery_id}/redeliver", {"state": "dead"})
+        assert (await problem(answer, 422, "invalid_request"))["field"] == "state"
