@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from bridge import __version__, logs
-from bridge.cli import client, daemon, dead, deliveries, demo, document, sandbox
+from bridge.cli import client, daemon, dead, deliveries, demo, document, sandbox, store
 from bridge.cli import hooks as hooks_verbs
 from bridge.cli.outcome import CommandFailed, Exit
 
@@ -26,6 +26,7 @@ dead_letters = typer.Typer(help="Look at the messages in the dead queue, and sen
 runs = typer.Typer(help="Look at runs of a running bridge, and steer them.", no_args_is_help=True)
 hooks = typer.Typer(help="Try inbound webhooks out.", no_args_is_help=True)
 deliveries_ = typer.Typer(help="Look at deliveries of a running bridge, send them again.", no_args_is_help=True)
+stores = typer.Typer(help="Move to another store.", no_args_is_help=True)
 
 app.command()(daemon.run)
 app.command()(demo.demo)
@@ -47,6 +48,8 @@ runs.command("cancel")(client.cancel_run)
 runs.command("resolve")(client.resolve_run)
 app.add_typer(hooks, name="hooks")
 hooks.command("test")(hooks_verbs.try_hook)
+app.add_typer(stores, name="store")
+stores.command("copy")(store.copy)
 app.command()(daemon.migrate)
 app.command("openapi")(document.print_openapi)
 app.command("asyncapi")(document.print_asyncapi)

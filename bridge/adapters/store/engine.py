@@ -27,6 +27,8 @@ from bridge.ports import Health
 
 log = structlog.get_logger()
 
+COPYING = "copying"
+"""The row of `keys` that says that a copy into this store is not finished."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -82,8 +84,8 @@ async def open_store(
     """
     base = database(url, pooler=pooler)
     with base.held():
-        async with _engine(base.writer()) as writer, _engine(base.readers()) as reader:
-            await _prepare(base, writer, migrate=migrate)
+        async with opened(base.writer()) as writer, opened(base.readers()) as reader:
+            await prepare(base, writer, migrate=migrate)
             store = SqlStore(reader, writer.begin, process, await _key(writer), on_stale, shared=base.shared)
             if not base.shared:
                 await _follow_clock(writer, now)
@@ -97,8 +99,8 @@ async def migrate_store(url: str, *, pooler: bool = False) -> str:
     """Bring the schema up to date; gives back its revision. Raises as `open_store` does."""
     base = database(url, pooler=pooler)
     with base.held():
-        async with _engine(base.writer()) as engine:
-            await _prepare(base, engine, migrate=True)
+        async with opened(base.writer()) as engine:
+            await prepare(base, engine, migrate=True)
             return _newest_revision()
 
 
@@ -110,8 +112,8 @@ async def probe_store(url: str, *, pooler: bool = False) -> Health:
         return absent
     try:
         with base.held():
-            async with _engine(base.writer()) as engine:
-                await _prepare(base, engine, migrate=False)
+            async with opened(base.writer()) as engine:
+                await prepare(base, engine, migrate=False)
     except StoreInUse:
         return Health(ok=True, detail="in use by a running bridge")
     except (StoreDamaged, StoreUnavailable) as error:
@@ -120,14 +122,16 @@ async def probe_store(url: str, *, pooler: bool = False) -> Health:
 
 
 @asynccontextmanager
-async def _engine(engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
+async def opened(engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
+    """Close an engine at the end."""
     try:
         yield engine
     finally:
         await engine.dispose()
 
 
-async def _prepare(base: Database, engine: AsyncEngine, *, migrate: bool) -> None:
+async def prepare(base: Database, engine: AsyncEngine, *, migrate: bool) -> None:
+    """Check the database and bring its schema up to date, or only check that it is. Raises as `open_store` does."""
     try:
         async with engine.begin() as connection:
             await connection.run_sync(base.check)
@@ -175,6 +179,8 @@ def _alembic() -> Config:
 async def _key(engine: AsyncEngine) -> bytes:
     """The store's own secret, made once: tokens that were issued stay good after a restart, and in every process."""
     async with engine.begin() as connection:
+        if (await connection.execute(select(keys.c.name).where(keys.c.name == COPYING))).first():
+            raise StoreUnavailable("the store is an unfinished copy: run `store copy` again")
         await connection.execute(
             dialect.insert_new(connection, keys).values(name="amp", value=secrets.token_bytes(32)),
         )

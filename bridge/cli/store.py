@@ -1,0 +1,40 @@
+"""The verb `store copy`: move to another store."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from bridge.adapters.store.copying import copy_store
+from bridge.cli.daemon import with_exit_code
+from bridge.cli.outcome import CommandFailed, Exit
+from bridge.settings.addresses import check_store_url, store_place
+
+From = Annotated[str, typer.Option("--from", help="The store to copy, such as sqlite:///kickoff-bridge.db.")]
+To = Annotated[str, typer.Option("--to", help="An empty store, such as postgresql://user:password@host/database.")]
+
+
+def copy(source: From, target: To) -> None:
+    """Copy everything into another, empty store, while no bridge uses either; run it again if it was interrupted."""
+    for option, url in (("--from", source), ("--to", target)):
+        _check(option, url)
+    console = Console(stderr=True)
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console) as bars:
+        tasks = {}
+
+        def show(table: str, done: int, total: int) -> None:
+            if table not in tasks:
+                tasks[table] = bars.add_task(table)
+            bars.update(tasks[table], completed=done, total=total)
+
+        counts = with_exit_code(copy_store(source, target, show))
+    rows = ", ".join(f"{count} {name}" for name, count in counts.items())
+    print(f"copied to {store_place(target)}: {rows}; counts and hashes agree")
+
+
+def _check(option: str, url: str) -> None:
+    try:
+        check_store_url(url)
+    except ValueError as error:
+        raise CommandFailed(Exit.USAGE, f"{option}: {error}") from None
