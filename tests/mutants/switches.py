@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-SIMULATION = ("-m", "tests.simulation", "--seeds", "150")
+SIMULATION = ("-m", "tests.simulation", "--seeds", "300", "--fail-fast")
 
 
 @dataclass(frozen=True, slots=True)

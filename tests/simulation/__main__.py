@@ -19,6 +19,7 @@ def main() -> int:
     options.add_argument("--seeds", type=int, default=1000)
     options.add_argument("--first", type=int, default=0)
     options.add_argument("--seed", type=int)
+    options.add_argument("--fail-fast", action="store_true")
     given = options.parse_args()
     with fast_folder() as folder:
         empty = empty_store(Path(folder))
@@ -26,10 +27,10 @@ def main() -> int:
             history = play(given.seed, empty)
             print(dict(history.world.seen))
             return 0
-        return many(range(given.first, given.first + given.seeds), empty)
+        return many(range(given.first, given.first + given.seeds), empty, fail_fast=given.fail_fast)
 
 
-def many(seeds: range, empty: Path) -> int:
+def many(seeds: range, empty: Path, *, fail_fast: bool) -> int:
     """All of them on every processor; the number of those that broke a promise, at most 1 as an exit code."""
     began, seen, broken = time.monotonic(), Counter[str](), 0
     with Pool(os.cpu_count(), quiet) as pool:
@@ -38,6 +39,8 @@ def many(seeds: range, empty: Path) -> int:
             broken += failure is not None
             if failure is not None:
                 print(failure, flush=True)
+            if broken and fail_fast:
+                return 1
     print(f"{len(seeds)} histories, {broken} broken, {time.monotonic() - began:.0f} s")
     print("faults:", dict(seen.most_common()))
     return int(broken > 0)
