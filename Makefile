@@ -1,6 +1,6 @@
 # What a developer runs; CI calls the same targets. `make` alone prints this list.
 .DEFAULT_GOAL := help
-.PHONY: help demo run check check-core check-steps fix test simulate proofs fuzz bench lock image clean
+.PHONY: help demo run check check-core check-steps fix test faults soak mutants simulate proofs fuzz bench lock image clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -41,6 +41,11 @@ test: check ## everything, with a real RabbitMQ and PostgreSQL (installed if tha
 faults: $(VENV)/dev ## the whole fault suite at full numbers (an hour); SEED=17 to see a run again
 	sh tests/need-rabbitmq.sh
 	FAULTS=full $(BIN)/pytest -q -s tests/faults
+
+MINUTES ?= 30
+soak: $(VENV)/dev ## load and faults for so many minutes: MINUTES=30
+	sh tests/need-rabbitmq.sh
+	SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -q -s tests/faults/test_soak.py
 
 mutants: $(VENV)/dev ## break each promise on purpose and see a test turn red
 	sh tests/need-rabbitmq.sh

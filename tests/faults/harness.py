@@ -181,6 +181,10 @@ class Scene:
         await eventually(self.victim.is_ready, within, "the bridge is ready again")
         self.tally.slowest_recovery = max(self.tally.slowest_recovery, time.monotonic() - began)
 
+    async def publish_one(self) -> None:
+        """A request with a number that no other has."""
+        await self.publish(requests(1, start=1_000_000 + self.tally.requests))
+
     async def publish_nonsense(self) -> None:
         async with channel(self.amqp) as ch:
             exchange = await ch.get_exchange("kickoff.requests")
