@@ -44,6 +44,7 @@ from bridge.adapters.side_journal import open_journal
 from bridge.adapters.store import SqlStore, migrate_store, open_store, probe_store
 from bridge.adapters.watchdog import Watchdog
 from bridge.core.crew_call import Webhooks
+from bridge.core.learning import Learning
 from bridge.core.model import Channel
 from bridge.core.receivers import Shares
 from bridge.core.share import Share
@@ -308,13 +309,16 @@ async def _crews(
         token, rate = crew.token.get_secret_value(), crew.requests_per_second
         api = HttpCrewApi(crew.url, token, rate, kickoffs, looks, share=share)
         policy = crew_policy(crew, results_exchange=settings.amqp is not None)
-        crews[name] = Crew(name, CountedCrewApi(api, name, counters), policy, crew.max_running, webhooks=webhooks)
+        counted, learning = CountedCrewApi(api, name, counters), Learning(policy)
+        crews[name] = Crew(name, counted, policy, crew.max_running, learning, webhooks=webhooks)
         counters.paused.labels(name).set_function(partial(_is_closed, crews[name]))
     return crews
 
 
 def _crew_infos(settings: Settings, crews: Mapping[str, Crew]) -> list[CrewInfo]:
-    return [CrewInfo(name, settings.crews[name].kind, crew.paused) for name, crew in crews.items()]
+    return [
+        CrewInfo(name, settings.crews[name].kind, crew.paused, crew.learning.learned()) for name, crew in crews.items()
+    ]
 
 
 def _is_closed(crew: Crew) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from bridge.core.answers import KickoffAnswer, StatusAnswer
 from bridge.core.delivering import DeliveryAnswer, Settlement
 from bridge.core.hints import Kind
+from bridge.core.learning import Learned
 from bridge.core.model import Attempt, Channel, Decision, Delivery, DeliveryState, Envelope, KickoffRequest, Run, State
 from bridge.core.receivers import Shares
 from bridge.core.share import Census
@@ -72,6 +73,7 @@ class CrewInfo:
     name: str
     kind: str
     paused: str | None
+    run_times: Learned | None = None
 
 
 ListCrews = Callable[[], Sequence[CrewInfo]]

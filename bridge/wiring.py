@@ -41,6 +41,7 @@ def crew_policy(crew: CrewSettings, *, results_exchange: bool) -> CrewPolicy:
         extra_events=frozenset(crew.events),
         callback_url=None if crew.callback_url is None else crew.callback_url.get_secret_value(),
         results_exchange=results_exchange,
+        poll_looks=crew.poll.looks,
         poll_min=crew.poll.min,
         poll_max=crew.poll.max,
     )

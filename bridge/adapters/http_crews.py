@@ -1,12 +1,15 @@
 """The API that tells which crews there are, whether they can be used, and what they take."""
 
+from dataclasses import asdict
+from typing import Any
+
 from aiohttp import web
 
 from bridge.adapters import http_problem
 from bridge.adapters.http_auth import Client, Clients, Role
 from bridge.adapters.http_json import respond
 from bridge.core.errors import RequestRefused
-from bridge.ports import InputsOf, ListCrews
+from bridge.ports import CrewInfo, InputsOf, ListCrews
 
 
 class CrewsApi:
@@ -27,7 +30,7 @@ class CrewsApi:
 
     async def _list(self, _: web.Request, client: Client) -> web.Response:
         known = [crew for crew in self._list_crews() if client.may_use(crew.name)]
-        return respond({"crews": [{"name": crew.name, "kind": crew.kind, "paused": crew.paused} for crew in known]})
+        return respond({"crews": [_told(crew) for crew in known]})
 
     async def _inputs(self, http: web.Request, client: Client) -> web.Response:
         name = http.match_info["crew"]
@@ -37,3 +40,8 @@ class CrewsApi:
         if inputs is None:
             raise http_problem.plain(503, "the crew does not tell its inputs now", {"Retry-After": "10"})
         return respond({"crew": name, "inputs": list(inputs)})
+
+
+def _told(crew: CrewInfo) -> dict[str, Any]:
+    learned = None if crew.run_times is None else asdict(crew.run_times)
+    return {"name": crew.name, "kind": crew.kind, "paused": crew.paused, "run_times": learned}

@@ -210,6 +210,13 @@ def read_crew_webhook(body: Mapping[str, Any]) -> Succeeded | None:
     return Succeeded(result, result_json, _portable(body.get("token_usage")))
 
 
+def run_time_told(answer: StatusAnswer) -> float | None:
+    """The seconds that an execution took by the API's own account, if it gives one."""
+    progress = answer.progress if isinstance(answer, Succeeded) else None
+    told = progress.get("duration_seconds") if isinstance(progress, dict) else None
+    return float(told) if isinstance(told, int | float) else None
+
+
 def usable_kickoff_id(value: Any) -> bool:
     """Whether this can be an execution's id: it goes into a path, so nothing but `[A-Za-z0-9_-]{1,128}`."""
     return isinstance(value, str) and KICKOFF_ID.fullmatch(value) is not None

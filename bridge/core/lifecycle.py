@@ -213,6 +213,8 @@ def watch_of(run: Run, policy: CrewPolicy, now: float) -> Watch:
         started_at=run.started_at,
         polls=run.polls,
         tasks_done=_tasks_done(run.progress),
+        began_at=run.sent_at,
+        seen_at=run.sent_at if run.started_at is None else None,
     )
 
 
@@ -253,18 +255,27 @@ def _remember(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, as
             started_at = watch.started_at or (asked_at if policy.human_input else None)
             return replace(watch, missing=watch.missing + 1, started_at=started_at)
         case answers.Pending():
-            return replace(watch, missing=0, alive_at=asked_at)
+            return replace(watch, missing=0, alive_at=asked_at, began_at=asked_at, seen_at=asked_at)
+        case answers.WaitingForHuman():
+            return replace(_alive(watch, asked_at), began_at=None)  # a human's time says nothing about the crew's
         case answers.Running(progress):
-            done = _tasks_done(progress)
-            tasks_done = watch.tasks_done if done is None else done
-            return replace(_alive(watch, asked_at), tasks_done=tasks_done)
+            return _with_tasks(_alive(watch, asked_at), watch.seen_at, _tasks_done(progress), asked_at)
         case _:
             return _alive(watch, asked_at)
 
 
 def _alive(watch: Watch, now: float) -> Watch:
     """The execution exists and is not queued any more; the deadline counts from the first time this was seen."""
-    return replace(watch, missing=0, alive_at=now, started_at=watch.started_at or now)
+    return replace(watch, missing=0, alive_at=now, seen_at=now, started_at=watch.started_at or now)
+
+
+def _with_tasks(watch: Watch, seen_before: float | None, done: int | None, now: float) -> Watch:
+    """A new number of tasks done was reached somewhere between the look before and now; halfway is the best guess."""
+    if done is None or done == watch.tasks_done:
+        return watch
+    since = now if seen_before is None else (seen_before + now) / 2
+    stages = (*watch.stages, (done, since)) if done > 0 else watch.stages
+    return replace(watch, tasks_done=done, stages=stages)
 
 
 def _lost(seen: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, now: float) -> bool:

@@ -50,6 +50,7 @@ class CrewPolicy:
     extra_events: frozenset[str] = frozenset()
     callback_url: str | None = None
     results_exchange: bool = False
+    poll_looks: float = 5.0
     poll_min: float = 1.0
     poll_max: float = 60.0
 
@@ -148,6 +149,10 @@ class Watch:
 
     `missing` counts looks in a row that did not find the execution, `errors` looks in a row that got no statement at
     all. `alive_at` is the last time that the execution was known to exist, at first the kickoff itself.
+
+    `began_at` is what its age counts from: the last time that it was known not to have started; None once it waited
+    for a human. `seen_at` is the last time that it was known not to be over; None while this process does not know.
+    `stages` tells since when so many tasks were done.
     """
 
     run_id: str
@@ -160,11 +165,25 @@ class Watch:
     missing: int = 0
     errors: int = 0
     tasks_done: int | None = None
+    began_at: float | None = None
+    seen_at: float | None = None
+    stages: tuple[tuple[int, float], ...] = ()
 
     @property
     def deadline_at(self) -> float | None:
         """When the deadline passes; None while the execution has not been seen started."""
         return None if self.started_at is None else self.started_at + self.deadline
+
+
+@dataclass(frozen=True, slots=True)
+class RunTime:
+    """How long one run took, in seconds; `stages`: how long it still took after so many of its tasks were done."""
+
+    run_id: str
+    crew: str
+    ended_at: float
+    seconds: float
+    stages: tuple[tuple[int, float], ...] = ()
 
 
 class Channel(StrEnum):

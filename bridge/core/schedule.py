@@ -12,10 +12,11 @@ from email.utils import parsedate_to_datetime
 
 from bridge.core.model import Channel, CrewPolicy, Run, Watch
 
-STEADY_INTERVAL = 5.0  # seconds between looks, held between the crew's poll.min and poll.max
+STEADY_INTERVAL = 5.0  # seconds between looks while nothing is known of a crew's run times
 MAX_RETRY_AFTER = 86_400.0
 MAX_KICKOFF_DELAY = 60.0
 _OF_THE_DEADLINE = 0.1
+_APART = 0.05  # of a pause, so that runs started together are not looked at together for ever
 TURNED_AWAY = 90.0  # longer than it takes until a paused crew is probed
 QUARANTINE = 600.0  # a second POST only when a stuck first one can no longer be about to leave
 
@@ -37,25 +38,33 @@ _REPLY_QUEUE_ATTEMPTS = 34  # about a day; a reply queue that is gone for that l
 
 
 def next_look(
-    watch: Watch, policy: CrewPolicy, now: float, after: float | None = None, *, stretched: bool = False
+    watch: Watch, policy: CrewPolicy, now: float, pause: float, after: float | None = None, *, stretched: bool = False
 ) -> float:
     """When to look at a status again.
 
-    `after` is how long the API asked us to wait, in seconds. `stretched`: webhooks will most likely tell us when, so
-    that looks are only there for those that get lost.
+    `pause` is what the crew's past runs advise, in seconds (`core.learning`), `after` how long the API asked us to
+    wait. `stretched`: webhooks will most likely tell us when, so that looks are only there for those that get lost.
     """
-    interval = _stretched_interval(watch, policy) if stretched else steady_interval(policy)
+    interval = _stretched_interval(watch, policy) if stretched else within_limits(policy, pause)
     if watch.errors:
         interval = min(interval * 2.0 ** min(watch.errors, 10), max(policy.poll_max, interval))
-    due = now + max(interval * _jitter(watch.run_id, watch.polls, 0.1), after or 0.0)
+    due = now + max(interval * _jitter(watch.run_id, watch.polls, _APART), after or 0.0)
     if watch.deadline_at is not None and now < watch.deadline_at < due:
         return watch.deadline_at  # the last look is made when the deadline passes, not an interval later
     return due
 
 
-def steady_interval(policy: CrewPolicy) -> float:
-    """Seconds between two looks at a healthy execution."""
-    return min(max(STEADY_INTERVAL, policy.poll_min), policy.poll_max)
+def steady_interval(policy: CrewPolicy, mean: float | None = None) -> float:
+    """Seconds between even looks that cost `poll.looks` of them, if the mean run time in seconds is known."""
+    known = (
+        None if mean is None else mean / max(policy.poll_looks - 0.5, 0.5)
+    )  # the last pause is half over, on average
+    return within_limits(policy, STEADY_INTERVAL if known is None else known)
+
+
+def within_limits(policy: CrewPolicy, pause: float) -> float:
+    """A pause held between the crew's limits."""
+    return min(max(pause, policy.poll_min), policy.poll_max)
 
 
 def _stretched_interval(watch: Watch, policy: CrewPolicy) -> float:
@@ -65,7 +74,7 @@ def _stretched_interval(watch: Watch, policy: CrewPolicy) -> float:
 
 def spread(run_id: str, now: float, over: float) -> float:
     """A moment within `over` seconds from now, so that many runs taken up at once are not looked at all at once."""
-    return now + over * _share(run_id, 0)
+    return now + over * share(run_id, 0)
 
 
 def kickoff_again(run_id: str, attempt: int, now: float, after: float | None) -> float:
@@ -137,10 +146,10 @@ def _http_date(text: str) -> float | None:
 
 def _jitter(key: str, count: int, width: float) -> float:
     """A factor between 1 - width and 1 + width."""
-    return 1.0 + width * (2.0 * _share(key, count) - 1.0)
+    return 1.0 + width * (2.0 * share(key, count) - 1.0)
 
 
-def _share(key: str, count: int) -> float:
+def share(key: str, count: int) -> float:
     """A number from 0 up to 1, evenly spread over keys and counts."""
     digest = hashlib.blake2b(f"{key}:{count}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

@@ -16,8 +16,7 @@ def without_effect(settings: Settings) -> list[str]:
 
 
 def _idle(crew: Crew) -> list[str]:
-    idle = [name for name in _OF_CREWS if getattr(crew, name)]
-    return [*idle, "poll.looks"] if "looks" in crew.poll.model_fields_set else idle
+    return [name for name in _OF_CREWS if getattr(crew, name)]
 
 
 def secret_values(settings: Settings) -> frozenset[str]:

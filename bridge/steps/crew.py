@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from bridge.core import schedule
 from bridge.core.answers import Succeeded
 from bridge.core.crew_call import Webhooks
 from bridge.core.gate import Gate
-from bridge.core.model import CrewPolicy
+from bridge.core.learning import Learning
+from bridge.core.model import CrewPolicy, Watch
 from bridge.core.timetable import Timetable
 from bridge.core.trust import Trust
 from bridge.ports import CrewApi
@@ -19,6 +21,7 @@ class Crew:
     api: CrewApi
     policy: CrewPolicy
     max_running: int
+    learning: Learning
     timetable: Timetable = field(default_factory=Timetable)
     gate: Gate = field(default_factory=Gate)
     webhooks: Webhooks | None = None
@@ -29,6 +32,15 @@ class Crew:
     """Runs of which a webhook has come."""
     evidence: dict[str, str] = field(default_factory=dict)
     """Kickoff ids that webhooks brought for runs whose POST is still awaited."""
+
+    def next_look(self, watch: Watch, now: float, after: float | None = None) -> float:
+        """When to look at a run again; `after`: how long the API asked us to wait, in seconds.
+
+        Rarely, if a webhook will most likely tell us when; one that has done so was too early, and will not come again.
+        """
+        stretched = self.trust.earned and watch.run_id not in self.announced
+        pause = self.learning.pause(watch, now)
+        return schedule.next_look(watch, self.policy, now, pause, after, stretched=stretched)
 
     def forget(self, run_id: str) -> None:
         """The run is over: nothing of it is kept in mind."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from bridge.core import lifecycle, schedule
+from bridge.core import lifecycle
 from bridge.core.answers import CrewUnavailable, InDoubt, KickoffAnswer
 from bridge.core.crew_call import kickoff_body
 from bridge.core.errors import ExecutionTaken, Stale, StoreBroken
@@ -124,6 +124,5 @@ class Kickoff:
         if run.state is State.RUNNING:
             now = self._clock()
             watch = lifecycle.watch_of(run, self._crew.policy, now)
-            due = schedule.next_look(watch, self._crew.policy, now, stretched=self._crew.trust.earned)
-            self._crew.timetable.put(watch, due)
+            self._crew.timetable.put(watch, self._crew.next_look(watch, now))
             self._wake_poll()

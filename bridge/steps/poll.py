@@ -5,8 +5,8 @@ from functools import partial
 
 import structlog
 
-from bridge.core import lifecycle, schedule
-from bridge.core.answers import CrewUnavailable, NoAnswer, StatusAnswer
+from bridge.core import lifecycle
+from bridge.core.answers import CrewUnavailable, Failed, NoAnswer, NotFound, StatusAnswer, Succeeded, run_time_told
 from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.hints import believe
 from bridge.core.model import State, Watch
@@ -43,27 +43,32 @@ class Poll:
         answer = believe(await self._crew.api.status(watch.kickoff_id), self._crew.announced.get(watch.run_id))
         if isinstance(answer, CrewUnavailable) and self._crew.gate.close(answer.reason, asked_at):
             log.error("crew_paused", crew=self._crew.name, reason=answer.reason)
+        announced = watch.run_id in self._crew.announced
         seen, news = lifecycle.look(watch, answer, self._crew.policy, asked_at)
         try:
             following = await self._write_down(seen, answer, asked_at) if news else True
         except (StoreUnavailable, Stale):
             self._crew.timetable.put(watch, asked_at + AGAIN_AFTER)  # unchanged: the next look finds the news again
             raise
+        self._learn_from(watch, answer, asked_at, announced=announced)
         if following:
             after = answer.after if isinstance(answer, NoAnswer) else None
-            self._crew.timetable.put(seen, self._next_look(seen, after))
+            self._crew.timetable.put(seen, self._crew.next_look(seen, self._clock(), after))
 
     def pause(self) -> float:
         """Seconds until the next look is due."""
         due = self._crew.timetable.next_due()
         return TICK if due is None or self._crew.gate.closed else due - self._clock()
 
-    def _next_look(self, seen: Watch, after: float | None) -> float:
-        return schedule.next_look(seen, self._crew.policy, self._clock(), after, stretched=self._stretched(seen))
-
-    def _stretched(self, watch: Watch) -> bool:
-        """Whether a webhook will most likely tell us; one that has done so was too early, and will not come again."""
-        return self._crew.trust.earned and watch.run_id not in self._crew.announced
+    def _learn_from(self, before: Watch, answer: StatusAnswer, asked_at: float, *, announced: bool) -> None:
+        """What a look found tells about the crew's run times; `before` is what was known until then."""
+        if isinstance(answer, NoAnswer | CrewUnavailable | NotFound):
+            return
+        over = isinstance(answer, Succeeded | Failed)
+        if self._crew.learning.looked(before, asked_at, over=over):
+            log.info("run_times_changed", crew=self._crew.name)
+        if over:
+            self._crew.learning.ended(before, asked_at, told=run_time_told(answer), announced=announced)
 
     def _learn(self, lesson: Callable[[], None]) -> None:
         """Whether webhooks can be trusted may change by this, and then all that was planned by it."""
@@ -74,8 +79,7 @@ class Poll:
             self._crew.timetable.replan(self._clock(), self._as_from_its_last_look)
 
     def _as_from_its_last_look(self, watch: Watch) -> float:
-        stretched = self._stretched(watch)
-        return schedule.next_look(watch, self._crew.policy, watch.alive_at, stretched=stretched)
+        return self._crew.next_look(watch, watch.alive_at)
 
     async def _write_down(self, seen: Watch, answer: StatusAnswer, asked_at: float) -> bool:
         """Whether the run is to be followed further."""

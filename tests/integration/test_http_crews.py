@@ -8,8 +8,8 @@ async def test_crews_are_listed_with_what_keeps_them_from_being_used():
         answer = await (await bridge.get("/v1/crews")).json()
     assert answer == {
         "crews": [
-            {"name": "research", "kind": "crew", "paused": None},
-            {"name": "triage", "kind": "flow", "paused": "HTTP 401"},
+            {"name": "research", "kind": "crew", "paused": None, "run_times": None},
+            {"name": "triage", "kind": "flow", "paused": "HTTP 401", "run_times": None},
         ]
     }
 

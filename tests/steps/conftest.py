@@ -17,6 +17,7 @@ from bridge.core import lifecycle
 from bridge.core.answers import Started
 from bridge.core.callback_url import CallbackRules
 from bridge.core.crew_call import Webhooks
+from bridge.core.learning import Learning
 from bridge.core.model import Channel, CrewPolicy, Envelope, Run
 from bridge.core.share import Share
 from bridge.steps.accept import AcceptRequest, RefuseMessage
@@ -73,7 +74,9 @@ class Bench:
     @property
     def crews(self) -> dict[str, Crew]:
         if not self.made:
-            self.made["research"] = Crew("research", self.api, self.policy, self.max_running, webhooks=WEBHOOKS)
+            self.made["research"] = Crew(
+                "research", self.api, self.policy, self.max_running, Learning(self.policy), webhooks=WEBHOOKS
+            )
         return self.made
 
     @property

@@ -450,3 +450,17 @@ def test_any_reply_gives_an_answer_and_only_a_2xx_with_an_id_means_started(reply
     status = read_status(reply)
     assert isinstance(status, answers.StatusAnswer)
     assert not isinstance(status, Succeeded | Failed) or 200 <= reply.code < 300
+
+
+@pytest.mark.parametrize(
+    ("answer", "seconds"),
+    [
+        (Succeeded("text", progress={"duration_seconds": 47.2}), 47.2),
+        (Succeeded("text", progress={"duration_seconds": "long"}), None),
+        (Succeeded("text", progress={}), None),
+        (Succeeded("text"), None),
+        (Failed("boom"), None),
+    ],
+)
+def test_the_run_time_by_the_apis_own_account(answer: answers.StatusAnswer, seconds: float | None):
+    assert answers.run_time_told(answer) == seconds

@@ -212,7 +212,9 @@ def test_a_second_doubt_is_another_event():
 def test_a_watch_knows_what_it_takes_to_look():
     run = running(polls=7, started_at=NOW + 3, progress={"completed": 2})
     watch = lifecycle.watch_of(run, POLICY, NOW + 5)
-    assert watch == Watch(run_id(1), "research", "k-1", 600.0, NOW + 5, NOW + 3, polls=7, tasks_done=2)
+    assert watch == Watch(
+        run_id(1), "research", "k-1", 600.0, NOW + 5, NOW + 3, polls=7, tasks_done=2, began_at=run.sent_at
+    )
     assert watch.deadline_at == NOW + 603
     assert watching().deadline_at is None
 
@@ -573,3 +575,35 @@ def test_only_proof_or_policy_leads_back_to_a_second_post(policy: CrewPolicy, st
             assert proof or (what == "doubt" and policy.in_doubt is DoubtPolicy.RETRY)
     begun = [state for state, what, _ in history.path if what == "begin"]
     assert len(begun) == history.run.attempt
+
+
+def after(watch: Watch, answer: StatusAnswer, at: float) -> Watch:
+    return lifecycle.look(watch, answer, POLICY, at)[0]
+
+
+def test_the_age_counts_from_the_last_look_that_found_it_queued():
+    queued = after(watching(began_at=NOW), Pending(), NOW + 30)
+    started = after(queued, Running(), NOW + 40)
+    assert (started.began_at, started.seen_at) == (NOW + 30, NOW + 40)
+
+
+def test_a_run_that_waited_for_a_human_has_no_age_any_more():
+    waited = after(watching(began_at=NOW), WaitingForHuman(), NOW + 30)
+    assert after(waited, Running(), NOW + 40).began_at is None
+
+
+def test_a_task_was_done_halfway_between_two_looks():
+    seen = after(watching(seen_at=NOW), Running({"completed": 0}), NOW + 10)
+    first = after(seen, Running({"completed": 1}), NOW + 20)
+    same = after(first, Running({"completed": 1}), NOW + 30)
+    assert after(same, Running({"completed": 3}), NOW + 50).stages == ((1, NOW + 15), (3, NOW + 40))
+
+
+def test_of_a_run_taken_over_only_the_first_look_tells_how_many_tasks_are_done():
+    assert after(watching(seen_at=None), Running({"completed": 2}), NOW + 10).stages == ((2, NOW + 10),)
+
+
+def test_a_run_taken_over_is_known_to_be_under_way_only_from_its_first_look_on():
+    started = replace(running(), started_at=NOW + 5)
+    assert lifecycle.watch_of(started, POLICY, NOW + 99).seen_at is None
+    assert lifecycle.watch_of(running(), POLICY, NOW + 99).seen_at == running().sent_at

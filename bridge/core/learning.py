@@ -1,0 +1,198 @@
+"""What a crew's past run times say about the next look at one of its runs.
+
+A run's age counts from its POST, or from the last look that found it still queued. Once it waited for a human it has
+none, and nothing is learned from it. Where the API tells how many tasks are done, each task done is a new beginning:
+then the time that runs take from there on is what counts.
+"""
+
+import math
+from bisect import insort
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bridge.core.drift import Drift
+from bridge.core.estimate import Estimate, estimate, likeliest_scale
+from bridge.core.model import CrewPolicy, RunTime, Watch
+from bridge.core.placing import Plan, place, place_at
+from bridge.core.schedule import share, steady_interval
+
+REMEMBERED = 256  # runs per crew
+FEW = 6  # runs; fewer are only good for a mean
+_RENEWED = 0.1  # plans are made anew when so large a part of the sample is new,
+_NOT_SOONER = 1.0  # and not sooner than so many seconds after the last time
+_ENOUGH_TO_DOUBT = 20  # runs; with fewer, a crew cannot be said to have changed
+_FORMER_WORTH = 50.0  # runs that the times from before a change are worth, stretched to fit; fading as new ones come
+_TOLD_APART = 12  # numbers of tasks done, each with a plan of its own
+_ROUNDED = 0.1  # seconds to which the API rounds run times
+_STALE = 0.1  # of the age of a run of which nothing is known: its looks may be so far apart
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What is known of a crew's run times, in seconds."""
+
+    count: int
+    median: float
+    p90: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """How long runs take from one point on, and where looks belong from there."""
+
+    estimate: Estimate
+    plan: Plan
+
+
+class Learning:
+    """The run times of one crew's last runs, and the plans made from them."""
+
+    def __init__(self, policy: CrewPolicy) -> None:
+        self._policy = policy
+        self._sample: list[RunTime] = []
+        self._ids: set[str] = set()
+        self._unsaved: list[RunTime] = []
+        self._former: list[float] = []
+        self._known: dict[int, _Known] = {}
+        self._interval = steady_interval(policy)
+        self._new = 0
+        self._planned_at = -math.inf
+        self._changed_at = -math.inf
+        self._drift = Drift()
+
+    def pause(self, watch: Watch, now: float) -> float:
+        """Seconds from now until the next look at a healthy run."""
+        self._renew(now)
+        if watch.began_at is None or not self._known:
+            return self._steady_pause(watch, now)
+        done, since = self._stage(watch)
+        due = since + self._known[done].plan.next_age(max(now - since, 0.0))
+        ahead = self._known.get(done + 1)
+        if ahead is not None and watch.tasks_done == done and watch.seen_at is not None:
+            # one more task must be done before it can be over, and that was not so when we looked
+            due = max(due, watch.seen_at + ahead.plan.next_age(0.0))
+        return due - now
+
+    def looked(self, before: Watch, asked_at: float, *, over: bool) -> bool:
+        """A look found a run over, or not; whether that makes us believe that the crew has changed."""
+        if before.began_at is None or before.seen_at is None or not self._known:
+            return False
+        if len(self._sample) < _ENOUGH_TO_DOUBT:
+            return False
+        done, since = self._stage(before)
+        times = self._known[done].estimate
+        then, now = times.over_at(before.seen_at - since), times.over_at(asked_at - since)
+        if not self._drift.saw((now - then) / (1.0 - then), asked_at, over=over):
+            return False
+        self._forget_before(self._drift.began_at)
+        return True
+
+    def ended(self, watch: Watch, asked_at: float, *, told: float | None = None, announced: bool = False) -> None:
+        """A look at `asked_at` found this run over; `watch` is what was known before it.
+
+        `told`: the run time in seconds by the API's own account. `announced`: a webhook made us look at once.
+        """
+        if watch.began_at is None or watch.seen_at is None:
+            return
+        lower, upper = watch.seen_at - watch.began_at, asked_at - watch.began_at
+        if told is not None and lower - _ROUNDED <= told <= upper + _ROUNDED:
+            took = told
+        else:
+            took = upper if announced else self._somewhere(lower, upper, share(watch.run_id, 0))
+        over_at = watch.began_at + took
+        stages = tuple((done, max(over_at - at, 0.0)) for done, at in watch.stages[:_TOLD_APART])
+        run_time = RunTime(watch.run_id, watch.crew, asked_at, took, stages)
+        self._unsaved.append(run_time)
+        self.remember([run_time])
+
+    def remember(self, run_times: Iterable[RunTime]) -> None:
+        """Take in run times, in any order; those known already, or from before the crew changed, are passed over."""
+        for run_time in run_times:
+            if run_time.run_id in self._ids or run_time.ended_at < self._changed_at:
+                continue
+            insort(self._sample, run_time, key=lambda known: known.ended_at)
+            self._ids.add(run_time.run_id)
+            self._new += 1
+        for forgotten in self._sample[:-REMEMBERED]:
+            self._ids.discard(forgotten.run_id)
+        del self._sample[:-REMEMBERED]
+
+    def unsaved(self) -> list[RunTime]:
+        """The run times learned since this was last asked, as many as are worth keeping."""
+        unsaved, self._unsaved = self._unsaved[-REMEMBERED:], []
+        return unsaved
+
+    def learned(self) -> Learned | None:
+        """What is known, to be shown; None: nothing yet."""
+        times = sorted(run_time.seconds for run_time in self._sample)
+        if not times:
+            return None
+        return Learned(len(times), times[len(times) // 2], times[len(times) * 9 // 10])
+
+    def _steady_pause(self, watch: Watch, now: float) -> float:
+        """Before enough is known: even looks, rarer for a run that is older than they were meant for."""
+        age = 0.0 if watch.began_at is None else now - watch.began_at
+        return max(self._interval, _STALE * age)
+
+    def _stage(self, watch: Watch) -> tuple[int, float]:
+        """The number of tasks done that a plan is known for, and since when they were."""
+        assert watch.began_at is not None
+        if watch.stages and watch.stages[-1][0] in self._known:
+            return watch.stages[-1]
+        return 0, watch.began_at
+
+    def _somewhere(self, lower: float, upper: float, chance: float) -> float:
+        """A run time between two bounds, drawn once from those that are thought likely.
+
+        Its middle would gather all ends at a few points; drawing again whenever the estimate changes would let it
+        believe its own words.
+        """
+        known = self._known.get(0)
+        return lower + chance * (upper - lower) if known is None else known.estimate.between(lower, upper, chance)
+
+    def _renew(self, now: float) -> None:
+        """Make the plans anew when there is enough news for it."""
+        if self._new < max(1.0, _RENEWED * len(self._sample)) or now - self._planned_at < _NOT_SOONER:
+            return
+        self._new, self._planned_at = 0, now
+        times = [run_time.seconds for run_time in self._sample]
+        if len(times) < FEW:
+            self._interval = steady_interval(self._policy, sum(times) / len(times))
+        else:
+            self._known = self._all_known(times)
+
+    def _all_known(self, times: list[float]) -> dict[int, _Known]:
+        """What is known from a run's start on, and from each number of tasks done; a look has one price in all."""
+        shortest, longest = self._policy.poll_min, self._policy.poll_max
+        whole = self._whole(times)
+        plan = place(whole, self._policy.poll_looks, shortest, longest)
+        known = {0: _Known(whole, plan)}
+        left: dict[int, list[float]] = {}
+        for done, seconds in (stage for run_time in self._sample for stage in run_time.stages):
+            left.setdefault(done, []).append(seconds)
+        for done, times_left in left.items():
+            if len(times_left) >= FEW:
+                rest = estimate(times_left)
+                known[done] = _Known(rest, place_at(rest, plan.price, shortest, longest))
+        return known
+
+    def _whole(self, times: list[float]) -> Estimate:
+        """Of whole runs; after a change helped by the times from before it, stretched to fit those since."""
+        worth = min(_FORMER_WORTH, len(self._former), 2 * _FORMER_WORTH - len(times))
+        if worth <= 0:
+            return estimate(times)
+        scale = likeliest_scale(estimate(self._former), times)
+        stretched = [scale * time for time in self._former]
+        weights = [1.0] * len(times) + [worth / len(stretched)] * len(stretched)
+        return estimate([*times, *stretched], weights)
+
+    def _forget_before(self, moment: float) -> None:
+        """The crew has changed at that moment: what was learned before it still tells the shape, but not the length."""
+        before = [run_time.seconds for run_time in self._sample if run_time.ended_at < moment]
+        kept = self._sample[len(before) :]
+        if len(before) >= len(self._former):
+            self._former = before
+        self._changed_at = moment
+        self._sample, self._ids = kept, {run_time.run_id for run_time in kept}
+        self._known, self._drift, self._planned_at = {}, Drift(), -math.inf
+        self._new = len(kept)

@@ -1,0 +1,50 @@
+"""Noticing that a crew's run times have changed, from single looks."""
+
+import math
+from random import Random
+
+import pytest
+
+from bridge.core.drift import Drift
+
+
+def feed(drift: Drift, hazard: float, runs: int) -> int | None:
+    """Looks at memoryless runs every half of their expected length; how many runs until a change is believed."""
+    dice, expected = Random(7), 1.0 - math.exp(-0.5)
+    really = 1.0 - math.exp(-0.5 * hazard)
+    for run in range(runs):
+        over = False
+        while not over:
+            over = dice.random() < really
+            if drift.saw(expected, float(run), over=over):
+                return run
+    return None
+
+
+def test_a_crew_that_stays_as_it_is_is_not_suspected():
+    assert feed(Drift(), 1.0, 2000) is None
+
+
+@pytest.mark.parametrize("hazard", [0.4, 3.0])
+def test_a_crew_that_has_become_slower_or_faster_is_noticed(hazard: float):
+    noticed = feed(Drift(), hazard, 100)
+    assert noticed is not None
+
+
+def test_the_moment_of_the_change_is_told():
+    drift = Drift()
+    for run in range(50):
+        drift.saw(0.9, float(run), over=True)
+    run = 50
+    while not drift.saw(0.9, float(run), over=False):
+        run += 1
+    assert drift.began_at == 50.0
+    assert run < 60
+
+
+@pytest.mark.parametrize("chance", [-0.1, 0.0, 1.0, 1.1])
+def test_certainties_are_no_bets(chance: float):
+    drift = Drift()
+    for over in (True, False):
+        drift.saw(chance, 0.0, over=over)
+    assert all(math.isfinite(gain) for gain in drift.gains)

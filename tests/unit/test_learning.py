@@ -1,0 +1,213 @@
+"""Learning from a crew's runs when to look at the next one."""
+
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+
+from bench.polling.world import CREWS, POLICY, Follower, even_lag
+from bridge.core.learning import FEW, REMEMBERED, Learned, Learning
+from bridge.core.model import CrewPolicy, RunTime, Watch
+
+NOW = 10_000.0
+CREW = CrewPolicy(poll_min=0.1, poll_max=1e6)
+
+
+def watch(age: float = 0.0, **changes: Any) -> Watch:
+    began = NOW - age
+    return replace(Watch("run", "crew", "k", 3600.0, NOW, began_at=began, seen_at=NOW), **changes)
+
+
+def run_times(seconds: list[float], stages: tuple[tuple[int, float], ...] = ()) -> list[RunTime]:
+    return [RunTime(f"run-{n}", "crew", float(n), took, stages) for n, took in enumerate(seconds)]
+
+
+def taught(seconds: list[float], stages: tuple[tuple[int, float], ...] = (), policy: CrewPolicy = CREW) -> Learning:
+    learning = Learning(policy)
+    learning.remember(run_times(seconds, stages))
+    return learning
+
+
+SIXTY = [55.0 + n / 10 for n in range(100)]
+
+
+def test_of_an_unknown_crew_looks_are_steady_and_rarer_for_old_runs():
+    learning = Learning(CREW)
+    assert learning.pause(watch(), NOW) == 5.0
+    assert learning.pause(watch(age=600.0), NOW) == 60.0
+
+
+def test_a_few_runs_give_a_steady_interval_that_costs_the_looks_wanted():
+    learning = taught([90.0] * (FEW - 1))
+    assert learning.pause(watch(), NOW) == 90.0 / 4.5
+
+
+def test_looks_are_planned_for_when_runs_end():
+    learning = taught(SIXTY)
+    assert 40.0 < learning.pause(watch(), NOW) < 60.0
+    assert learning.pause(watch(age=58.0), NOW) < 10.0
+
+
+def test_a_run_that_waited_for_a_human_has_no_age():
+    assert taught(SIXTY).pause(watch(began_at=None), NOW) == 5.0
+
+
+def test_what_was_learned_is_told():
+    assert Learning(CREW).learned() is None
+    assert taught([float(n) for n in range(1, 11)]).learned() == Learned(10, 6.0, 10.0)
+
+
+def test_the_oldest_runs_are_forgotten_and_none_counts_twice():
+    learning = taught([1.0] * REMEMBERED)
+    learning.remember([*run_times([1.0]), RunTime("new", "crew", 1e6, 99.0)])
+    assert learning.learned() == Learned(REMEMBERED, 1.0, 1.0)
+    learning.remember(run_times([1.0]))  # forgotten, and older than all that is remembered
+    assert learning.learned() == Learned(REMEMBERED, 1.0, 1.0)
+
+
+def test_plans_are_made_anew_only_for_enough_news_and_not_at_once():
+    learning = taught(SIXTY)
+    before = learning.pause(watch(), NOW)
+    learning.remember([RunTime(f"late-{n}", "crew", NOW, 600.0) for n in range(200)])
+    assert learning.pause(watch(), NOW + 0.5) == pytest.approx(before - 0.5)
+    assert learning.pause(watch(), NOW + 1.5) != pytest.approx(before - 1.5, abs=1.0)
+
+
+class TestRunTimes:
+    """What one ended run teaches."""
+
+    def test_it_lies_between_the_last_look_and_this_one(self):
+        learning = Learning(CREW)
+        learning.ended(watch(age=20.0), NOW + 10.0)
+        [learned] = learning.unsaved()
+        assert 20.0 < learned.seconds < 30.0
+        assert learning.unsaved() == []
+
+    def test_among_those_the_likely_ones_are_likeliest(self):
+        learning = taught(SIXTY)
+        learning.pause(watch(), NOW)
+        learning.ended(watch(age=10.0), NOW + 100.0)
+        assert 54.0 < learning.unsaved()[0].seconds < 67.0
+
+    @pytest.mark.parametrize(("told", "believed"), [(22.5, True), (20.0, True), (31.0, False), (0.0, False)])
+    def test_the_apis_own_account_is_believed_if_it_fits_what_was_seen(self, told: float, believed: bool):
+        learning = Learning(CREW)
+        learning.ended(watch(age=20.0), NOW + 10.0, told=told)
+        assert (learning.unsaved()[0].seconds == told) is believed
+
+    def test_an_end_that_a_webhook_announced_was_just_now(self):
+        learning = Learning(CREW)
+        learning.ended(watch(age=20.0), NOW + 10.0, announced=True)
+        assert learning.unsaved()[0].seconds == 30.0
+
+    @pytest.mark.parametrize("unknown", ["began_at", "seen_at"])
+    def test_nothing_is_learned_from_a_run_whose_time_is_not_known(self, unknown: str):
+        learning = Learning(CREW)
+        learning.ended(replace(watch(), **{unknown: None}), NOW)  # type: ignore[arg-type]  # one of its two clocks
+        assert learning.unsaved() == []
+
+    def test_how_long_it_still_took_after_each_task(self):
+        learning = Learning(CREW)
+        learning.ended(watch(age=20.0, stages=((1, NOW - 12.0), (2, NOW - 4.0))), NOW, announced=True)
+        assert learning.unsaved()[0].stages == ((1, 12.0), (2, 4.0))
+
+
+class TestTasks:
+    """Where the API tells how many tasks are done, each is a new beginning."""
+
+    def three(self) -> Learning:
+        dice = Random(3)
+        learning = Learning(CREW)
+        for number in range(100):
+            first, second, third = (dice.uniform(10.0, 50.0) for _ in range(3))
+            stages = ((1, second + third), (2, third))
+            learning.remember([RunTime(str(number), "crew", float(number), first + second + third, stages)])
+        return learning
+
+    def test_the_last_task_is_planned_by_what_it_takes(self):
+        done = watch(age=100.0, tasks_done=2, stages=((1, NOW - 60.0), (2, NOW)))
+        assert 5.0 < self.three().pause(done, NOW) < 30.0
+
+    def test_a_task_that_is_not_done_puts_the_end_off(self):
+        learning = self.three()
+        on_its_way = watch(age=120.0, stages=((1, NOW - 90.0),), tasks_done=1)
+        assert learning.pause(on_its_way, NOW) > 8.0
+        assert learning.pause(replace(on_its_way, seen_at=None), NOW) < 8.0
+
+    def test_a_number_that_was_seldom_seen_is_passed_over(self):
+        learning = self.three()
+        assert learning.pause(watch(stages=((7, NOW),), tasks_done=7), NOW) == learning.pause(watch(), NOW)
+
+    def test_too_few_runs_with_tasks_teach_nothing_about_them(self):
+        learning = taught(SIXTY)
+        learning.remember([RunTime("one", "crew", 1e3, 60.0, ((1, 30.0),))])
+        plain = learning.pause(watch(), NOW)
+        assert learning.pause(watch(stages=((1, NOW),), tasks_done=1), NOW) == plain
+
+
+class TestChange:
+    """A crew whose run times have changed."""
+
+    def test_runs_that_outlive_all_others_make_the_past_count_less(self):
+        learning = taught(SIXTY)
+        learning.pause(watch(), NOW)
+        looks = [learning.looked(watch(age=58.0), NOW + 10.0, over=False) for _ in range(40)]
+        assert looks.count(True) == 1
+        assert learning.learned() is None
+        assert learning.pause(watch(), NOW) > 0.0
+
+    def test_run_times_from_before_the_change_are_not_taken_in_again(self):
+        learning = self.changed()
+        learning.remember(run_times(SIXTY))
+        assert learning.learned() is None
+
+    def test_afterwards_the_times_from_before_are_stretched_to_fit(self):
+        learning = self.changed()
+        learning.remember(RunTime(f"new-{n}", "crew", NOW + n, 115.0 + 2 * n) for n in range(FEW))
+        assert 80.0 < learning.pause(watch(), NOW + 100.0) + 100.0 < 125.0
+
+    def test_once_enough_is_known_anew_the_times_from_before_are_done_with(self):
+        learning = self.changed()
+        learning.remember(RunTime(f"new-{n}", "crew", NOW + n, 30.0 + n / 10) for n in range(120))
+        late = NOW + 200.0
+        assert learning.pause(watch(began_at=late, seen_at=late), late) < 40.0
+
+    def changed(self) -> Learning:
+        learning = taught(SIXTY)
+        learning.pause(watch(), NOW)
+        while not learning.looked(watch(age=100.0), NOW + 20.0, over=False):
+            pass
+        return learning
+
+    def test_a_second_change_soon_after_keeps_the_longer_past(self):
+        learning = self.changed()
+        learning.remember(RunTime(f"new-{n}", "crew", NOW + 30 + n, 120.0 + n / 10) for n in range(30))
+        learning.pause(watch(), NOW + 100.0)
+        while not learning.looked(watch(age=300.0), NOW + 200.0, over=False):
+            pass
+        assert len(learning._former) == len(SIXTY)
+
+    def test_a_crew_of_which_little_is_known_is_not_suspected(self):
+        learning = taught([60.0] * 10)
+        assert not learning.looked(watch(age=60.0), NOW + 100.0, over=False)
+        learning.pause(watch(), NOW)
+        assert not any(learning.looked(watch(age=60.0), NOW + 100.0, over=False) for _ in range(100))
+
+    def test_a_run_without_an_age_says_nothing(self):
+        learning = taught(SIXTY)
+        learning.pause(watch(), NOW)
+        assert not learning.looked(watch(began_at=None), NOW, over=False)
+
+
+@pytest.mark.parametrize(("crew", "gain"), [("tight", 2.5), ("exponential", 0.8)])
+def test_learned_from_its_own_looks_it_sees_ends_sooner_for_the_same_looks(crew: str, gain: float):
+    """A slice of what `python -m bench.polling` shows; the bounds leave room for a single history's luck."""
+    dice, follower = Random(2), Follower(POLICY)
+    for _ in range(150):
+        follower.follow(CREWS[crew](dice))
+    ends = [CREWS[crew](dice) for _ in range(150)]
+    seen = [follower.follow(end, learn=False) for end in ends]
+    looks = sum(one.looks for one in seen) / len(seen)
+    assert 4.0 < looks < 6.0
+    assert even_lag(ends, looks) / (sum(one.lag for one in seen) / len(seen)) > gain
