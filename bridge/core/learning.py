@@ -7,6 +7,7 @@ then the time that runs take from there on is what counts.
 
 import math
 from bisect import insort
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -51,7 +52,7 @@ class Learning:
         self._policy = policy
         self._sample: list[RunTime] = []
         self._ids: set[str] = set()
-        self._unsaved: list[RunTime] = []
+        self._unsaved: deque[RunTime] = deque(maxlen=REMEMBERED)
         self._former: list[float] = []
         self._known: dict[int, _Known] = {}
         self._interval = steady_interval(policy)
@@ -119,7 +120,8 @@ class Learning:
 
     def unsaved(self) -> list[RunTime]:
         """The run times learned since this was last asked, as many as are worth keeping."""
-        unsaved, self._unsaved = self._unsaved[-REMEMBERED:], []
+        unsaved = list(self._unsaved)
+        self._unsaved.clear()
         return unsaved
 
     def learned(self) -> Learned | None:

@@ -84,6 +84,12 @@ class TestRunTimes:
         assert 20.0 < learned.seconds < 30.0
         assert learning.unsaved() == []
 
+    def test_no_more_are_kept_to_be_saved_than_are_worth_it(self):
+        learning = Learning(CREW)
+        for number in range(REMEMBERED + 5):
+            learning.ended(watch(age=20.0, run_id=str(number)), NOW + 10.0)
+        assert len(learning.unsaved()) == REMEMBERED
+
     def test_among_those_the_likely_ones_are_likeliest(self):
         learning = taught(SIXTY)
         learning.pause(watch(), NOW)
