@@ -39,16 +39,16 @@ test: check ## everything, with a real RabbitMQ and PostgreSQL (installed if tha
 	$(BIN)/pytest -q $(SLOW_TESTS)
 
 faults: $(VENV)/dev ## the whole fault suite at full numbers (an hour); SEED=17 to see a run again
-	sh tests/need-rabbitmq.sh
+	sh tests/need-servers.sh
 	FAULTS=full $(BIN)/pytest -q -s tests/faults
 
 MINUTES ?= 30
 soak: $(VENV)/dev ## load and faults for so many minutes: MINUTES=30
-	sh tests/need-rabbitmq.sh
+	sh tests/need-servers.sh
 	SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -q -s tests/faults/test_soak.py
 
 mutants: $(VENV)/dev ## break each promise on purpose and see a test turn red
-	sh tests/need-rabbitmq.sh
+	sh tests/need-servers.sh
 	$(BIN)/python -m tests.mutants
 
 SEEDS ?= 10000

@@ -16,7 +16,17 @@ import aio_pika
 import aiohttp
 from aiohttp import web
 
-from tests.acceptance.harness import Daemon, Results, channel, drain, eventually, ledger, posts_per_request, publish
+from tests.acceptance.harness import (
+    DEAD,
+    Daemon,
+    Results,
+    channel,
+    drain,
+    eventually,
+    ledger,
+    posts_per_request,
+    publish,
+)
 
 QUIET = 60.0  # seconds that everything may take to come to rest
 
@@ -189,6 +199,11 @@ class Scene:
         async with channel(self.amqp) as ch:
             exchange = await ch.get_exchange("kickoff.requests")
             await exchange.publish(aio_pika.Message(b"nonsense", delivery_mode=2), "research", timeout=5)
+
+    async def dead_letters(self) -> int:
+        async with channel(self.amqp) as ch:
+            queue = await ch.declare_queue(DEAD, passive=True)
+            return queue.declaration_result.message_count or 0
 
     async def all_started(self) -> bool:
         return await self.victim.count("running", "succeeded", "in_doubt") >= self.tally.requests

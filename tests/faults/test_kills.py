@@ -32,6 +32,9 @@ async def test_a_kill_at_any_point_loses_nothing_and_pays_nothing_twice(
                 await now.victim.terminate(within=80)
         await now.settle()
 
+        if point == "K17":
+            assert await now.dead_letters() >= repeats, "a message that cannot be read must be kept for a person"
+
     assert now.tally.in_doubt == (repeats if point in MAY_LEAVE_IN_DOUBT else 0), now.tally
 
 
