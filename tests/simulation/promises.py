@@ -86,7 +86,8 @@ def an_end_is_what_the_crew_said(history: History) -> None:
         if code == "execution_failed":
             assert isinstance(execution.end, Failed)
         if state == "timed_out":
-            assert history.policy.deadline < 600
+            # A clock that was set forward before a restart cannot be told from a bridge that was away for so long.
+            assert history.policy.deadline < 600 or history.clock_is_off_by > 600
 
 
 def limits_are_held(history: History) -> None:
