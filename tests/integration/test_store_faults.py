@@ -82,6 +82,21 @@ async def test_a_clock_set_back_by_a_day_makes_nothing_wait_for_a_day(url: str) 
     assert len(deliveries) == 1
 
 
+async def test_a_clock_set_back_moves_things_once_and_not_at_every_start(url: str) -> None:
+    """Left in the future, one old run moved the due times and deadlines of all others at each start (seed 1865)."""
+    async with open_store(url, "me", NOW) as store:
+        await store.accept(a_run(1))
+    async with open_store(url, "me", NOW - DAY) as store:
+        await store.accept(a_run(2, now=NOW - DAY))
+
+    async with open_store(url, "me", NOW - DAY + 1) as store:
+        old, new = await store.load(a_run(1).run_id), await store.load(a_run(2).run_id)
+
+    assert old is not None
+    assert new is not None
+    assert (old.due_at, new.due_at) == (NOW - DAY, NOW - DAY)
+
+
 async def test_a_clock_that_is_right_moves_nothing(url: str) -> None:
     async with open_store(url, "me", NOW) as store:
         await store.accept(a_run(1, now=NOW))
