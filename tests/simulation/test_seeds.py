@@ -9,21 +9,8 @@ from tests.simulation.run import empty_store, fast_folder, play
 
 SEEDS, SHARE = 300, 60
 
-FAULTS = {
-    "answer lost after arrival",
-    "confirm lost",
-    "delivery failed",
-    "lost before arrival",
-    "no sense in the status",
-    "not sent",
-    "refused",
-    "refused for now",
-    "write refused",
-    "disk full",
-    "webhook lost",
-    "webhook doubled",
-    "webhook late",
-}
+FAULTS = {"confirm lost", "delivery failed", "webhook doubled", "webhook late", "webhook lost", "write refused"}
+"""Those that any share of the seeds must meet; the rarer ones are spread over all of them."""
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, SHARE))
