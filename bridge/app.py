@@ -34,6 +34,7 @@ from bridge.adapters.http_amp import AmpApi
 from bridge.adapters.http_api import RunsApi
 from bridge.adapters.http_crews import CrewsApi
 from bridge.adapters.http_deliveries import DeliveriesApi
+from bridge.adapters.http_flow_questions import FlowQuestionsApi
 from bridge.adapters.http_hooks import HooksApi
 from bridge.adapters.http_ops import OpsApi
 from bridge.adapters.http_server import HttpServer, servers
@@ -48,7 +49,7 @@ from bridge.core.learning import Learning
 from bridge.core.model import Channel
 from bridge.core.receivers import Shares
 from bridge.core.share import Share
-from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Journal, Refuse, Sender, Service, Step
+from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Journal, Refuse, Sender, Service, Steer, Step
 from bridge.settings import Amqp as AmqpSettings
 from bridge.settings import Settings
 from bridge.steps.accept import AcceptRequest, RefuseMessage
@@ -64,6 +65,7 @@ from bridge.steps.probe import Probe
 from bridge.steps.recover import Recover
 from bridge.steps.relay import Relay
 from bridge.steps.replay import replay
+from bridge.steps.resume import Resume
 from bridge.steps.share import KeepToShare
 from bridge.steps.steer import SteerRun
 from bridge.steps.sweep import Sweep
@@ -72,6 +74,7 @@ from bridge.wiring import (
     callback_rules,
     clients_of,
     crew_policy,
+    flow_sources,
     hooks_of,
     link_options,
     listen_on,
@@ -81,6 +84,7 @@ from bridge.wiring import (
 from bridge.worker import Worker
 
 LOOKS_AT_ONCE = 32  # per crew
+ANSWERS_AT_ONCE = 32  # of humans, to all crews
 SENDS_AT_ONCE = 100  # to the broker: the window of unconfirmed publishes
 CALLS = Shares(places=200)  # to callback URLs
 BY_BROKER = (Channel.EXCHANGE, Channel.QUEUE, Channel.DEAD_LETTER)
@@ -108,8 +112,8 @@ class Wakes:
         self._events[f"poll-{crew}"].set()
 
     def recovery(self) -> None:
-        """There may be a run that nobody follows, or an execution that is to be stopped."""
-        for name in ("recover", "late"):
+        """There may be a run that nobody follows, an execution that is to be stopped, or an answer to be carried."""
+        for name in ("recover", "late", "resume"):
             self._events[name].set()
 
     def deliver(self) -> None:
@@ -181,9 +185,9 @@ async def try_connections(settings: Settings) -> dict[str, Health]:
     found = {"store": await probe_store(settings.store.url.get_secret_value(), pooler=settings.store.pooler)}
     if settings.amqp is not None:
         found["broker"] = await probe_broker(settings.amqp.url.get_secret_value())
-    async with crew_sessions() as (kickoffs, looks):
+    async with crew_sessions() as sessions:
         for name, crew in settings.crews.items():
-            api = HttpCrewApi(crew.url, crew.token.get_secret_value(), crew.requests_per_second, kickoffs, looks)
+            api = HttpCrewApi(crew.url, crew.token.get_secret_value(), crew.requests_per_second, sessions)
             found[f"crew {name}"] = await api.probe()
     return found
 
@@ -235,9 +239,10 @@ def _assemble(
     checks: dict[str, HealthCheck] = {"store": store.health, "crews": _crews_check(crews)}
     doors: list[Service] = []
     links: list[Service] = []
+    steer = SteerRun(crews, store, clock, wakes.kickoff, wakes.deliver, wakes.recovery)
     if settings.amqp is not None:
         refuse = RefuseMessage(store, settings.amqp.dead, clock, _new_id, wakes.deliver)
-        consumer = _consumer(settings.amqp, accept, refuse, process)
+        consumer = _consumer(settings.amqp, accept, refuse, steer, process)
         publisher = _publisher(settings.amqp, process)
         counted = CountedSender(publisher, counters)
         publish = Deliver(
@@ -250,13 +255,13 @@ def _assemble(
     watchdog = Watchdog()
     described = {"openapi": documents.openapi(), "asyncapi": documents.asyncapi()}
     ops = OpsApi(checks, lambda: bridge.draining, store, registry, lambda: watchdog.stalled, described)
-    steer = SteerRun(crews, store, clock, wakes.kickoff, wakes.deliver, wakes.recovery)
-    hint = TakeHint(store.key, crews, store, clock, wakes.poll, wakes.recovery)
+    hint = TakeHint(store.key, crews, store, clock, wakes.poll, wakes.recovery, wakes.deliver)
+    flows = FlowQuestionsApi(flow_sources(settings), hint.take_flow_question, clock)
     crews_api = CrewsApi(partial(_crew_infos, settings, crews), inputs, clients)
     hooks = HooksApi(accept, hooks_of(settings), clock)
     deliveries = DeliveriesApi(store, clients, clock, wakes.deliver)
     runs, steering = RunsApi(accept, store, clients), SteeringApi(steer, store, clients)
-    apis = (runs, steering, deliveries, crews_api, AmpApi(hint), hooks)
+    apis = (runs, steering, deliveries, crews_api, AmpApi(hint), flows, hooks)
     routes = [route for api in apis for route in api.routes()]
     bridge.servers = servers(listen_on(settings), routes, ops.routes(), clients)
     steps = _steps(settings, store, crews, wakes, journal, share)
@@ -267,9 +272,9 @@ def _assemble(
     return bridge
 
 
-def _consumer(amqp: AmqpSettings, accept: Accept, refuse: Refuse, process: str) -> AmqpConsumer:
+def _consumer(amqp: AmqpSettings, accept: Accept, refuse: Refuse, steer: Steer, process: str) -> AmqpConsumer:
     rules = MessageRules(amqp.requests, amqp.max_message, amqp.reply_to)
-    return AmqpConsumer(link_options(amqp, process), topology_of(amqp), rules, amqp.prefetch, accept, refuse)
+    return AmqpConsumer(link_options(amqp, process), topology_of(amqp), rules, amqp.prefetch, accept, refuse, steer)
 
 
 def _publisher(amqp: AmqpSettings, process: str) -> AmqpPublisher:
@@ -285,11 +290,12 @@ def _steps(
         _worker(Recover(crews, store, clock, wakes.poll, share), 100, wakes),
         _worker(Doubt(crews, store, clock, wakes.deliver), 10, wakes),
         _worker(Late(crews, store, clock, wakes.deliver), 10, wakes),
+        _worker(Resume(crews, store, clock, wakes.deliver), ANSWERS_AT_ONCE, wakes),
     ]
     for name, crew in crews.items():
         kickoff_wake, poll_wake = wakes[f"kickoff-{name}"].set, wakes[f"poll-{name}"].set
         kickoff = Kickoff(crew, store, clock, poll_wake, wakes.deliver, journal)
-        poll = Poll(crew, store, clock, kickoff_wake, wakes.deliver)
+        poll = Poll(crew, store, clock, kickoff_wake, wakes.deliver, wakes.recovery)
         probe = Probe(crew, clock, kickoff_wake, poll_wake)
         workers += [_worker(kickoff, posts_at_once(settings.crews[name]), wakes), _worker(poll, LOOKS_AT_ONCE, wakes)]
         workers.append(_worker(probe, 1, wakes))
@@ -303,12 +309,12 @@ def _worker(step: Step[Any], capacity: int, wakes: Wakes) -> Service:
 async def _crews(
     settings: Settings, webhooks: Webhooks | None, counters: Counters, share: Share, stack: AsyncExitStack
 ) -> dict[str, Crew]:
-    kickoffs, looks = await stack.enter_async_context(crew_sessions())
+    sessions = await stack.enter_async_context(crew_sessions())
     crews = {}
     for name, crew in settings.crews.items():
         token, rate = crew.token.get_secret_value(), crew.requests_per_second
-        api = HttpCrewApi(crew.url, token, rate, kickoffs, looks, share=share)
-        policy = crew_policy(crew, results_exchange=settings.amqp is not None)
+        api = HttpCrewApi(crew.url, token, rate, sessions, share=share)
+        policy = crew_policy(crew, results_exchange=settings.amqp is not None, webhooks=webhooks is not None)
         counted, learning = CountedCrewApi(api, name, counters), Learning(policy)
         crews[name] = Crew(name, counted, policy, crew.max_running, learning, webhooks=webhooks)
         counters.paused.labels(name).set_function(partial(_is_closed, crews[name]))

@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from bridge.core.answers import KickoffAnswer, StatusAnswer
+from bridge.core.answers import KickoffAnswer, ResumeAnswer, StatusAnswer
 from bridge.core.delivering import DeliveryAnswer, Settlement
+from bridge.core.flow_questions import FlowQuestion
 from bridge.core.hints import Kind
 from bridge.core.learning import Learned
 from bridge.core.model import Attempt, Channel, Decision, Delivery, DeliveryState, Envelope, KickoffRequest, Run, State
@@ -59,11 +60,23 @@ Refuse = Callable[[RefusedMessage], Awaitable[None]]
 """Stores a refused message for the dead queue, and the notice to its sender. Raises `StoreUnavailable`."""
 
 
-Steer = Callable[[str, Steering, str], Awaitable[Run]]
-"""Cancels a run, or decides about one in doubt, for a named somebody; gives back the run as it is then.
+@dataclass(frozen=True, slots=True)
+class KeyOfRun:
+    """A run by the idempotency key that its sender used."""
+
+    source: str
+    crew: str
+    key: str
+
+
+Steer = Callable[[str | KeyOfRun, Steering, str], Awaitable[Run]]
+"""Cancels a run, answers its question, or decides about one in doubt, for a named somebody; gives back the run then.
 
 Raises `RequestRefused`, `PostUnderWay`, `StoreUnavailable`.
 """
+
+TakeFlowQuestion = Callable[[str, FlowQuestion], Awaitable[None]]
+"""Takes a question that a crew's deployment signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +160,7 @@ class Store(Protocol):
         """Take due accepted runs of a crew, at most `room`, and no more than keep the crew within `max_running`."""
 
     async def claim(self, states: Collection[State], room: int, now: float | None = None) -> list[Run]:
-        """Take runs in these states that nobody owns; with `now`, only those that are due."""
+        """Take runs in these states that nobody owns: those due by `now`, or without it, those never due."""
 
     async def settle(self, decision: Decision) -> Run:
         """Write a decision; gives back the run as stored.
@@ -158,6 +171,12 @@ class Store(Protocol):
 
     async def load(self, run_id: str) -> Run | None:
         """One run."""
+
+    async def find_execution(self, crew: str, kickoff_id: str) -> Run | None:
+        """The newest run of a crew whose execution has this id."""
+
+    async def find_key(self, source: str, crew: str, key: str) -> Run | None:
+        """The run that a sender's idempotency key led to."""
 
     async def find_runs(self, which: RunFilter) -> list[Run]:
         """Runs, newest first."""
@@ -258,6 +277,12 @@ class CrewApi(Protocol):
 
     async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
         """Start an execution. Must not be cancelled: the POST may already be paid for."""
+
+    async def resume(self, body: dict[str, Any]) -> ResumeAnswer:
+        """Carry a human's answer to a crew. Must not be cancelled."""
+
+    async def answer_flow(self, callback_url: str, feedback: str) -> ResumeAnswer:
+        """Carry a human's answer to the address that a flow named. Must not be cancelled."""
 
     async def status(self, kickoff_id: str) -> StatusAnswer:
         """Look at an execution."""

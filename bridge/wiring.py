@@ -3,6 +3,7 @@
 from bridge.adapters.amqp_connection import LinkOptions
 from bridge.adapters.amqp_topology import Topology
 from bridge.adapters.http_auth import Client, Clients, Role, digest
+from bridge.adapters.http_flow_questions import FlowSource
 from bridge.adapters.http_server import Listen
 from bridge.core.callback_url import CallbackRules
 from bridge.core.hook import Hook
@@ -10,6 +11,7 @@ from bridge.core.model import CrewPolicy, DoubtPolicy
 from bridge.core.rate import Rate
 from bridge.settings import Amqp as AmqpSettings
 from bridge.settings import Crew as CrewSettings
+from bridge.settings import Human as HumanSettings
 from bridge.settings import Settings
 
 POSTS_AT_ONCE = 16  # per crew
@@ -30,8 +32,9 @@ def posts_at_once(crew: CrewSettings) -> int:
     return max(1, min(POSTS_AT_ONCE, int(crew.requests_per_second)))
 
 
-def crew_policy(crew: CrewSettings, *, results_exchange: bool) -> CrewPolicy:
+def crew_policy(crew: CrewSettings, *, results_exchange: bool, webhooks: bool) -> CrewPolicy:
     """What the operator decided for a crew."""
+    human = crew.human or HumanSettings()
     return CrewPolicy(
         deadline=crew.deadline,
         in_doubt=DoubtPolicy(crew.in_doubt),
@@ -44,7 +47,20 @@ def crew_policy(crew: CrewSettings, *, results_exchange: bool) -> CrewPolicy:
         poll_looks=crew.poll.looks,
         poll_min=crew.poll.min,
         poll_max=crew.poll.max,
+        is_flow=crew.kind == "flow",
+        questions_announced=bool(human.secret) if crew.kind == "flow" else webhooks,
+        human_deadline=human.deadline,
+        human_default=human.default,
     )
+
+
+def flow_sources(settings: Settings) -> dict[str, FlowSource]:
+    """Crews whose deployment signs questions."""
+    return {
+        name: FlowSource(crew.url, crew.insecure, [secret.get_secret_value() for secret in crew.human.secret])
+        for name, crew in settings.crews.items()
+        if crew.human is not None and crew.human.secret
+    }
 
 
 def callback_rules(settings: Settings) -> CallbackRules:

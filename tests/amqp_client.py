@@ -13,8 +13,9 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from bridge.adapters.amqp_message import MessageRules
 from bridge.adapters.amqp_topology import Topology
-from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, KickoffRequest
-from bridge.ports import Accepted, RefusedMessage, Service
+from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, KickoffRequest, Run
+from bridge.core.steering import Steering
+from bridge.ports import Accepted, KeyOfRun, RefusedMessage, Service
 
 PATIENCE = 20.0
 MAX_MESSAGE = 64 * 1024
@@ -51,6 +52,7 @@ class FakeDoor:
 
     accepted: list[tuple[KickoffRequest, Envelope]] = field(default_factory=list)
     refused: list[RefusedMessage] = field(default_factory=list)
+    steered: list[tuple[str | KeyOfRun, Steering, str]] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -65,6 +67,12 @@ class FakeDoor:
             raise self.errors.pop(0)
         self.accepted.append((request, envelope))
         return cast("Accepted", None)  # the door has no use for it
+
+    async def steer(self, wanted: str | KeyOfRun, wish: Steering, by: str) -> Run:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.steered.append((wanted, wish, by))
+        return cast("Run", None)
 
     async def refuse(self, message: RefusedMessage) -> None:
         self.refused.append(message)

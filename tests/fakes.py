@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bridge.core import lifecycle
-from bridge.core.answers import KickoffAnswer, Running, Started, StatusAnswer
+from bridge.core.answers import KickoffAnswer, ResumeAnswer, Resumed, Running, Started, StatusAnswer
 from bridge.core.delivering import Confirmed, DeliveryAnswer
 from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, KickoffRequest, Run
 from bridge.ports import Health
@@ -73,6 +73,9 @@ class FakeCrewApi:
     meanwhile: Callable[[Any], Awaitable[None]] = nothing_more
     bodies: list[dict[str, Any]] = field(default_factory=list)
     looks: list[str] = field(default_factory=list)
+    resumes: list[dict[str, Any]] = field(default_factory=list)
+    flow_answers: list[tuple[str, str]] = field(default_factory=list)
+    resume_answers: list[ResumeAnswer] = field(default_factory=list)
     turns: int = 0
     usable: bool = True
     stopped: list[str] = field(default_factory=list)
@@ -97,6 +100,15 @@ class FakeCrewApi:
         self.bodies.append(body)
         await self.meanwhile(body)
         return self.kickoff_answers.pop(0) if self.kickoff_answers else Started(f"execution-{len(self.bodies)}")
+
+    async def resume(self, body: dict[str, Any]) -> ResumeAnswer:
+        self.resumes.append(body)
+        await self.meanwhile(body)
+        return self.resume_answers.pop(0) if self.resume_answers else Resumed(f"alias-{len(self.resumes)}")
+
+    async def answer_flow(self, callback_url: str, feedback: str) -> ResumeAnswer:
+        self.flow_answers.append((callback_url, feedback))
+        return self.resume_answers.pop(0) if self.resume_answers else Resumed()
 
     async def status(self, kickoff_id: str) -> StatusAnswer:
         self.looks.append(kickoff_id)

@@ -15,11 +15,11 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
 from bridge.adapters.amqp_connection import AmqpLink, LinkOptions, Session
-from bridge.adapters.amqp_message import MessageRules, read_refused, read_request
+from bridge.adapters.amqp_message import MessageRules, is_steering, read_refused, read_request, read_steering
 from bridge.adapters.amqp_topology import Topology, ensure_inbound
 from bridge.adapters.amqp_trouble import WEATHER, Reconnect
-from bridge.core.errors import RequestRefused, StoreUnavailable
-from bridge.ports import Accept, Health, Refuse
+from bridge.core.errors import PostUnderWay, RequestRefused, Stale, StoreUnavailable
+from bridge.ports import Accept, Health, Refuse, Steer
 
 STORE_PAUSE = 1.0  # seconds until storing is tried again
 DRAIN_LIMIT = 10.0  # seconds for the callbacks in hand, which take milliseconds
@@ -41,6 +41,7 @@ class AmqpConsumer:
         prefetch: int,
         accept: Accept,
         refuse: Refuse,
+        steer: Steer,
     ) -> None:
         self._link = AmqpLink(link, "consume", self._consuming)
         self.name = self._link.name
@@ -49,6 +50,7 @@ class AmqpConsumer:
         self._prefetch = prefetch
         self._accept = accept
         self._refuse = refuse
+        self._steer = steer
         self._stopping = asyncio.Event()
         self._in_hand: set[asyncio.Task[None]] = set()
 
@@ -123,7 +125,7 @@ class AmqpConsumer:
         while not self._stopping.is_set():
             try:
                 await self._store(message)
-            except StoreUnavailable as error:
+            except (StoreUnavailable, PostUnderWay, Stale) as error:
                 log.debug("message_waits", message_id=message.message_id, reason=str(error))
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), STORE_PAUSE)
@@ -134,6 +136,9 @@ class AmqpConsumer:
     async def _store(self, message: AbstractIncomingMessage) -> None:
         request = None
         try:
+            if is_steering(message):
+                await self._steer(*read_steering(message, self._rules), f"queue/{self._rules.requests}")
+                return
             request, envelope = read_request(message, self._rules)
             await self._accept(request, envelope)
         except RequestRefused as refusal:

@@ -1,6 +1,6 @@
 """The queue of dead messages, for a person: look at them, and send them back where they came from.
 
-Looking takes messages without acking them; when the connection closes the broker puts them back where they were.
+Looking takes messages without acking them; in the end the broker puts them back where they were.
 Frames that the library cannot read are mended on the way (`amqp_frames`), so nothing in the queue can hide.
 """
 
@@ -65,6 +65,7 @@ class DeadQueue:
         self._channel = channel
         self._queue = queue
         self._topology = topology
+        self._last: AbstractIncomingMessage | None = None
 
     async def messages(self) -> AsyncIterator[DeadMessage]:
         """Everything that was in the queue when the look began, the oldest first."""
@@ -72,6 +73,7 @@ class DeadQueue:
             message = await self._queue.get(fail=False, timeout=TIMEOUT)
             if message is None:  # somebody else was here, too
                 return
+            self._last = message
             yield DeadMessage(message, message.message_id or _fingerprint(message))
 
     async def replay(self, wanted: Collection[str] | None) -> list[str]:
@@ -92,6 +94,12 @@ class DeadQueue:
             await dead.message.ack()
         return list(sent.values())
 
+    async def put_back(self) -> None:
+        """Let the next one to look find everything: returns when the broker has it in the queue again."""
+        if self._last is not None and not self._last.processed:
+            await self._last.nack(multiple=True, requeue=True)
+            await self._channel.declare_queue(self._topology.dead, passive=True)  # answered after the return is done
+
     async def _publish(self, dead: DeadMessage) -> None:
         exchange, routing_key = _way(dead.message, self._topology.requests)
         by_name = self._channel.default_exchange
@@ -105,7 +113,9 @@ async def opened(url: str, topology: Topology) -> AsyncIterator[DeadQueue]:
     connection = await aio_pika.connect(url, timeout=TIMEOUT, connection_class=MendingConnection)
     async with connection, connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
         queue = await channel.declare_queue(topology.dead, passive=True)
-        yield DeadQueue(channel, queue, topology)
+        dead = DeadQueue(channel, queue, topology)
+        yield dead
+        await dead.put_back()
 
 
 def _as_it_came(dead: DeadMessage) -> Message:

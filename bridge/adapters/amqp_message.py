@@ -17,7 +17,8 @@ from bridge.adapters.amqp_frames import UNREADABLE
 from bridge.core import request, strict_json
 from bridge.core.errors import RequestRefused
 from bridge.core.model import Envelope, KickoffRequest
-from bridge.ports import RefusedMessage
+from bridge.core.steering import Cancel, Steering, read_resume
+from bridge.ports import KeyOfRun, RefusedMessage
 
 KICKOFF = "kickoff"
 STEERING = frozenset({"resume", "cancel"})
@@ -59,6 +60,26 @@ def read_request(message: AbstractIncomingMessage, rules: MessageRules) -> tuple
     return request.parse(body, routed_crew(message, rules), key), _envelope(message, rules, event)
 
 
+def is_steering(message: AbstractIncomingMessage) -> bool:
+    """Whether the message steers an existing run, instead of asking for a new one."""
+    return message.type in STEERING
+
+
+def read_steering(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | KeyOfRun, Steering]:
+    """Read which run is meant and what is to become of it; raises `RequestRefused`."""
+    _check_size(message, rules)
+    event = read_event(message)
+    body = strict_json.parse_object(message.body) if event is None else dict(event.body)
+    wanted = _wanted_run(body, message, rules)
+    if message.type == "cancel":
+        for name in body:
+            raise RequestRefused("invalid_request", f"unknown field {name!r}", name)
+        return wanted, Cancel()
+    key = request.check_key((message.message_id or None) if event is None else event.key)
+    scoped = key and f"{_source(rules)} {key}"
+    return wanted, read_resume(body, scoped, redelivered=bool(message.redelivered))
+
+
 def read_refused(
     message: AbstractIncomingMessage, rules: MessageRules, refusal: RequestRefused, wanted: KickoffRequest | None
 ) -> RefusedMessage:
@@ -82,6 +103,27 @@ def routed_crew(message: AbstractIncomingMessage, rules: MessageRules) -> str | 
     return message.routing_key or None if message.exchange == rules.requests else None
 
 
+def _wanted_run(body: dict[str, Any], message: AbstractIncomingMessage, rules: MessageRules) -> str | KeyOfRun:
+    """The run by its id, or by the crew and key of its request; taken out of the body."""
+    run_id, key, crew = (body.pop(name, None) for name in ("run_id", "idempotency_key", "crew"))
+    if (run_id is None) == (key is None):
+        raise RequestRefused("invalid_request", "must name the run, by run_id or by idempotency_key", "run_id")
+    if isinstance(run_id, str):
+        return run_id
+    if run_id is not None:
+        raise RequestRefused("invalid_request", "must be text", "run_id")
+    crew = routed_crew(message, rules) if crew is None else crew
+    if not isinstance(key, str):
+        raise RequestRefused("invalid_request", "must be text", "idempotency_key")
+    if not isinstance(crew, str):
+        raise RequestRefused("invalid_request", "must be the name of a crew", "crew")
+    return KeyOfRun(_source(rules), crew, key)
+
+
+def _source(rules: MessageRules) -> str:
+    return f"queue/{rules.requests}"
+
+
 def _check_size(message: AbstractIncomingMessage, rules: MessageRules) -> None:
     if len(message.body) > rules.max_message:
         raise RequestRefused("too_large", f"the message is larger than {rules.max_message} bytes")
@@ -91,8 +133,6 @@ def _check_size(message: AbstractIncomingMessage, rules: MessageRules) -> None:
 
 def _check_kind(kind: str | None, event: InboundEvent | None) -> None:
     """Only kickoffs; producers of CloudEvents often repeat the event's own type in the property, which is fine."""
-    if kind in STEERING:
-        raise RequestRefused("invalid_request", f"messages of type {kind!r} are not taken by this version")
     if kind and kind != KICKOFF and (event is None or kind != event.type):
         raise RequestRefused("invalid_request", f"the message's type must be absent or {KICKOFF!r}")
 
@@ -105,7 +145,7 @@ def _envelope(message: AbstractIncomingMessage, rules: MessageRules, event: Inbo
     if correlation_id is not None and not correlation_id.isprintable():
         raise RequestRefused("invalid_request", "correlation_id must be printable")
     return Envelope(
-        source=f"queue/{rules.requests}",
+        source=_source(rules),
         reply_to=reply_to,
         correlation_id=correlation_id,
         traceparent=_traceparent(message.headers.get("traceparent")) or _traceparent(event and event.traceparent),

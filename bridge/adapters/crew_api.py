@@ -12,14 +12,28 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 
+from bridge.adapters.address_guard import ForbiddenAddress, guarded_sockets
 from bridge.core import answers
-from bridge.core.answers import InDoubt, KickoffAnswer, NoAnswer, NotStarted, Reply, StatusAnswer, Unknown
+from bridge.core.answers import (
+    InDoubt,
+    KickoffAnswer,
+    NoAnswer,
+    NotStarted,
+    Refused,
+    Reply,
+    ResumeAnswer,
+    StatusAnswer,
+    Unknown,
+)
+from bridge.core.flow_questions import same_host
 from bridge.core.share import Share
 from bridge.ports import Health
+
+SOURCE = "kickoff-bridge"  # who answers, as a flow is told
 
 _WEATHER = (aiohttp.ClientError, OSError, TimeoutError, ValueError)  # ValueError: a host name that cannot be one
 
@@ -58,8 +72,7 @@ class HttpCrewApi:
         url: str,
         token: str,
         requests_per_second: float,
-        kickoffs: aiohttp.ClientSession,
-        looks: aiohttp.ClientSession,
+        sessions: "CrewSessions",
         limits: Limits = LIMITS,
         share: Share | None = None,
     ) -> None:
@@ -67,8 +80,7 @@ class HttpCrewApi:
         self._headers = {"Authorization": f"Bearer {token}"}
         self._interval = 1.0 / requests_per_second
         self._next_turn = 0.0
-        self._kickoffs = kickoffs
-        self._looks = looks
+        self._kickoffs, self._looks, self._strangers = sessions
         self._limits = limits
         self._share = share or Share()
 
@@ -82,24 +94,22 @@ class HttpCrewApi:
 
     async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
         """`POST /kickoff`. Never follows a redirect, never repeats; must not be cancelled."""
-        wire = _Wire()
-        headers = self._headers | {"Content-Type": "application/json"}
-        started = time.monotonic()
-        try:
-            request = self._kickoffs.post(
-                f"{self._url}/kickoff",
-                data=json.dumps(body, ensure_ascii=False).encode(),
-                headers=headers,
-                allow_redirects=False,
-                trace_request_ctx=wire,
-            )
-            async with request as response:
-                reply = await self._read(response, started)
-        except _WEATHER as error:
-            return InDoubt(_say(error)) if wire.touched else NotStarted(_say(error))
-        if reply is None:
-            return InDoubt("the answer is too large")
-        return answers.read_kickoff(reply, self._limits.fast_refusal)
+        reply = await self._post(self._kickoffs, f"{self._url}/kickoff", body, self._headers)
+        return answers.read_kickoff(reply, self._limits.fast_refusal) if isinstance(reply, Reply) else reply
+
+    async def resume(self, body: dict[str, Any]) -> ResumeAnswer:
+        """`POST /resume`, with the same care as a kickoff."""
+        reply = await self._post(self._kickoffs, f"{self._url}/resume", body, self._headers)
+        return answers.read_resume(reply) if isinstance(reply, Reply) else reply
+
+    async def answer_flow(self, callback_url: str, feedback: str) -> ResumeAnswer:
+        """POST an answer to a flow's callback: without our token, because the address is the permission.
+
+        Only on the crew's own host it may be a private address.
+        """
+        session = self._kickoffs if same_host(callback_url, self._url) else self._strangers
+        reply = await self._post(session, callback_url, {"feedback": feedback, "source": SOURCE}, {})
+        return answers.read_flow_answer(reply) if isinstance(reply, Reply) else reply
 
     async def status(self, kickoff_id: str) -> StatusAnswer:
         """`GET /status/{kickoff_id}`."""
@@ -145,6 +155,28 @@ class HttpCrewApi:
         except _WEATHER as error:
             return _say(error)
 
+    async def _post(
+        self, session: aiohttp.ClientSession, url: str, body: dict[str, Any], headers: dict[str, str]
+    ) -> Reply | NotStarted | InDoubt | Refused:
+        """One POST: its answer, or what is known of whether it left."""
+        wire = _Wire()
+        started = time.monotonic()
+        try:
+            request = session.post(
+                url,
+                data=json.dumps(body, ensure_ascii=False).encode(),
+                headers=headers | {"Content-Type": "application/json"},
+                allow_redirects=False,
+                trace_request_ctx=wire,
+            )
+            async with request as response:
+                reply = await self._read(response, started)
+        except _WEATHER as error:
+            if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ForbiddenAddress):
+                return Refused("the address may not be called")
+            return InDoubt(_say(error)) if wire.touched else NotStarted(_say(error))
+        return InDoubt("the answer is too large") if reply is None else reply
+
     async def _read(self, response: aiohttp.ClientResponse, started: float) -> Reply | None:
         """The answer, or None if its body is larger than we are willing to hold."""
         body = bytearray()
@@ -158,19 +190,33 @@ class HttpCrewApi:
         return Reply(response.status, bytes(body), elapsed, headers.get("Retry-After"), headers.get("Date"))
 
 
+class CrewSessions(NamedTuple):
+    """Clients for what is posted (fresh connections) and for looks (kept ones), so that neither waits for the other.
+
+    `strangers`: for what is posted to other hosts than a crew's own, which must be public.
+    """
+
+    kickoffs: aiohttp.ClientSession
+    looks: aiohttp.ClientSession
+    strangers: aiohttp.ClientSession
+
+
 @asynccontextmanager
-async def crew_sessions(limits: Limits = LIMITS) -> AsyncIterator[tuple[aiohttp.ClientSession, aiohttp.ClientSession]]:
-    """One session for kickoffs (fresh connections), one for looks (kept ones), so that neither waits for the other."""
+async def crew_sessions(limits: Limits = LIMITS) -> AsyncIterator[CrewSessions]:
+    """The clients that all crews share."""
+    posts = aiohttp.TCPConnector(limit=0, force_close=True)
+    guarded = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=guarded_sockets(allow_private=False))
     async with (
-        _session(limits.kickoff, limits.connect, force_close=True) as kickoffs,
-        _session(limits.status, limits.connect, force_close=False) as looks,
+        _session(limits.kickoff, limits.connect, posts) as kickoffs,
+        _session(limits.status, limits.connect, aiohttp.TCPConnector(limit=0)) as looks,
+        _session(limits.kickoff, limits.connect, guarded) as strangers,
     ):
-        yield kickoffs, looks
+        yield CrewSessions(kickoffs, looks, strangers)
 
 
-def _session(timeout: float, connect: float, *, force_close: bool) -> aiohttp.ClientSession:
+def _session(timeout: float, connect: float, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, force_close=force_close),
+        connector=connector,
         timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=connect),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,

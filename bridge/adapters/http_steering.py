@@ -1,20 +1,21 @@
-"""The API for those who steer: cancel a run, decide about one in doubt."""
+"""The API for those who steer: cancel a run, answer its question, decide about one in doubt."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
-from bridge.adapters import http_views
+from bridge.adapters import http_headers, http_views
 from bridge.adapters.http_auth import Client, Clients, Role
 from bridge.adapters.http_json import read_wish, respond
+from bridge.core import request
 from bridge.core.errors import RequestRefused
-from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering
+from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering, read_resume
 from bridge.ports import Steer, Store
 
 
 class SteeringApi:
-    """Steering over HTTP; a producer cancels its own runs, everything else is for operators."""
+    """Steering over HTTP; a producer cancels and answers its own runs, everything else is for operators."""
 
     def __init__(self, steer: Steer, store: Store, clients: Clients) -> None:
         self._steer = steer
@@ -25,6 +26,7 @@ class SteeringApi:
         """Every route, each with who may use it."""
         return [
             web.post("/v1/runs/{run_id}/cancel", self._clients.steering(Role.SUBMIT)(self._cancel)),
+            web.post("/v1/runs/{run_id}/resume", self._clients.steering(Role.SUBMIT)(self._resume)),
             web.post("/v1/runs/{run_id}/resolve", self._clients.steering(Role.OPERATE)(self._resolve)),
         ]
 
@@ -32,6 +34,11 @@ class SteeringApi:
         for name in await read_wish(http):
             raise RequestRefused("invalid_request", f"unknown field {name!r}", name)
         return await self._answer(http, client, Cancel())
+
+    async def _resume(self, http: web.Request, client: Client) -> web.Response:
+        key = request.check_key(http_headers.idempotency_key(http.headers))
+        scoped = key and f"{client.source} {key}"
+        return await self._answer(http, client, read_resume(await read_wish(http), scoped))
 
     async def _resolve(self, http: web.Request, client: Client) -> web.Response:
         return await self._answer(http, client, _resolution(await read_wish(http)))

@@ -4,7 +4,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from bridge.core.answers import KickoffAnswer, StatusAnswer
+from bridge.core.answers import KickoffAnswer, ResumeAnswer, StatusAnswer
 from bridge.core.delivering import DeliveryAnswer
 from bridge.core.model import Delivery
 from bridge.ports import CrewApi, Health, Sender
@@ -19,6 +19,12 @@ class Counters:
         )
         self.looks = Counter(
             "kickoff_bridge_looks", "Looks at a status by what they came to", ["crew", "answer"], registry=registry
+        )
+        self.resumes = Counter(
+            "kickoff_bridge_resumes",
+            "Answers carried to a crew by what they came to",
+            ["crew", "answer"],
+            registry=registry,
         )
         self.paused = Gauge(
             "kickoff_bridge_crew_paused", "1 while a crew cannot be used and is probed", ["crew"], registry=registry
@@ -50,6 +56,18 @@ class CountedCrewApi:
         """Start an execution."""
         answer = await self._api.kickoff(body)
         self._counters.kickoffs.labels(self._crew, type(answer).__name__).inc()
+        return answer
+
+    async def resume(self, body: dict[str, Any]) -> ResumeAnswer:
+        """Carry a human's answer to a crew."""
+        return self._resumed(await self._api.resume(body))
+
+    async def answer_flow(self, callback_url: str, feedback: str) -> ResumeAnswer:
+        """Carry a human's answer to a flow."""
+        return self._resumed(await self._api.answer_flow(callback_url, feedback))
+
+    def _resumed(self, answer: ResumeAnswer) -> ResumeAnswer:
+        self._counters.resumes.labels(self._crew, type(answer).__name__).inc()
         return answer
 
     async def status(self, kickoff_id: str) -> StatusAnswer:

@@ -1,4 +1,4 @@
-"""Verbs that talk to a running bridge: send, and runs list, show, cancel, resolve."""
+"""Verbs that talk to a running bridge: send, and runs list, show, cancel, resume, resolve."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -100,6 +100,25 @@ def cancel_run(
 ) -> None:
     """End a run for its producer now; the execution is asked to stop where the crew API can do that."""
     _steer(run_id, "cancel", {"reason": reason}, as_json, url, token, config)
+
+
+def resume_run(
+    run_id: Annotated[str, typer.Argument(help="The run's id.")],
+    feedback: Annotated[
+        str | None, typer.Argument(help="What to tell the crew; it works at the task once more.")
+    ] = None,
+    approve: Annotated[bool, typer.Option("--approve", help="Let it go on; nothing else is then sent.")] = False,
+    task_id: Annotated[str | None, typer.Option(help="Only if this is the question that waits.")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    config: Config = None,
+) -> None:
+    """Answer the question that a run waits with, once."""
+    if feedback is None and not approve:
+        raise CommandFailed(Exit.USAGE, "give an answer, or --approve")
+    answer = {"feedback": feedback, "approve": approve, "task_id": task_id}
+    _steer(run_id, "resume", {k: v for k, v in answer.items() if v is not None}, as_json, url, token, config)
 
 
 def resolve_run(

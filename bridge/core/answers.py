@@ -76,6 +76,19 @@ class InDoubt:
 KickoffAnswer = Started | Refused | NotStarted | CrewUnavailable | InDoubt
 
 
+# What POST /resume and a flow's callback can mean -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The answer was taken, which proves nothing; `alias` is one more id that the execution may go by now."""
+
+    alias: str | None = None
+
+
+ResumeAnswer = Resumed | Refused | NotStarted | CrewUnavailable | InDoubt
+
+
 # What GET /status can mean ----------------------------------------------------------------------------------------
 
 
@@ -176,6 +189,31 @@ def read_kickoff(reply: Reply, fast_refusal: float = FAST_REFUSAL) -> KickoffAns
     if reply.code == 429 or (reply.code == 503 and (after is not None or reply.elapsed < fast_refusal)):
         return NotStarted(f"HTTP {reply.code}: {text}", after)
     return InDoubt(f"HTTP {reply.code}: {text}")
+
+
+def read_resume(reply: Reply) -> ResumeAnswer:
+    """Class one answer to `POST /resume`; 200 comes for invented ids, too, so it proves nothing (contract, 5.2)."""
+    answer = read_kickoff(reply)
+    match answer:
+        case Started(kickoff_id):
+            return Resumed(kickoff_id)
+        case CrewUnavailable(reason) if reply.code == 404:
+            return Refused(reason)
+        case InDoubt() if 200 <= reply.code < 300:
+            return Resumed()
+        case _:
+            return answer
+
+
+def read_flow_answer(reply: Reply) -> ResumeAnswer:
+    """Class one answer to a flow's callback. Its text is passed over: it may repeat the address, which is a secret."""
+    told = f"HTTP {reply.code}"
+    if 200 <= reply.code < 300:
+        return Resumed()
+    after = parse_retry_after(reply.retry_after, reply.date)
+    if reply.code == 429 or (reply.code == 503 and (after is not None or reply.elapsed < FAST_REFUSAL)):
+        return NotStarted(told, after)
+    return InDoubt(told) if reply.code >= 500 else Refused(told)
 
 
 def read_status(reply: Reply) -> StatusAnswer:

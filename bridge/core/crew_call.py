@@ -1,4 +1,4 @@
-"""A run → the body of `POST /kickoff`."""
+"""A run → the bodies of `POST /kickoff` and `POST /resume`."""
 
 import json
 from collections.abc import Mapping
@@ -39,6 +39,23 @@ def kickoff_body(run: Run, policy: CrewPolicy, webhooks: Webhooks | None = None)
     inputs = _as_text(run.request.inputs) if policy.stringify_inputs else dict(run.request.inputs)
     meta = {**run.request.meta, "bridge_run_id": run.run_id, "bridge_attempt": run.attempt}
     return {"inputs": inputs, "meta": meta} | (webhooks.members(run) if webhooks else {})
+
+
+def resume_body(run: Run, webhooks: Webhooks | None = None) -> dict[str, Any]:
+    """The body with a human's answer: the names that the API reads and, beside them, those that are documented.
+
+    Always with the id of the kickoff, however often it was resumed; webhooks are not inherited and named again.
+    """
+    question = run.talk.question
+    assert question is not None
+    members = {
+        ("executionId", "execution_id"): run.kickoff_id,
+        ("taskId", "task_id"): question.asked.task_id,
+        ("humanFeedback", "human_feedback"): question.feedback,
+        ("isApprove", "is_approve"): question.approve,
+    }
+    body = {name: value for names, value in members.items() for name in names}
+    return body | (webhooks.members(run) if webhooks else {})
 
 
 def _as_text(inputs: Mapping[str, Any]) -> dict[str, str]:

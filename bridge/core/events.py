@@ -10,10 +10,24 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from bridge.core.model import CREW_NAME, Channel, CrewPolicy, Delivery, Destination, Event, Receiver, Run, RunError
+from bridge.core.model import (
+    CREW_NAME,
+    Channel,
+    CrewPolicy,
+    Delivery,
+    Destination,
+    Event,
+    Question,
+    Receiver,
+    Run,
+    RunError,
+    Stage,
+)
 
 CONTENT_TYPE = "application/cloudevents+json"
 IN_DOUBT = "run.in_doubt"
+WAITING_FOR_HUMAN = "run.waiting_for_human"
+RESUME_UNCONFIRMED = "run.resume_unconfirmed"
 LATE_RESULT = "run.late_result"
 REJECTED = "request.rejected"
 DEAD_LETTER = "dead_letter"
@@ -46,7 +60,7 @@ def describe(run: Run) -> dict[str, Any]:
         "started_at": timestamp(run.started_at),
         "finished_at": timestamp(run.finished_at),
         "polls": run.polls,
-    }
+    } | _open_question(run)
 
 
 def rejected(event_id: str, refusal: Mapping[str, str | None], correlation_id: str | None, now: float) -> Event:
@@ -138,6 +152,27 @@ def _destinations(run: Run, type_: str, policy: CrewPolicy) -> list[Destination]
 
 def _delivery(event: Event, index: int, destination: Destination, now: float) -> Delivery:
     return Delivery(f"{event.event_id}-{index}", event, destination, due_at=now)
+
+
+def _open_question(run: Run) -> dict[str, Any]:
+    """The member `question` while there is one that is not settled; where its answer goes is a secret and left out."""
+    question = run.talk.question
+    unsettled = question is not None and question.stage is not Stage.SETTLED and not run.final
+    return {"question": _question(question)} if question is not None and unsettled else {}
+
+
+def _question(question: Question) -> dict[str, Any]:
+    asked = question.asked
+    return {
+        "number": question.number,
+        "task_id": asked.task_id,
+        "output": asked.output,
+        "message": asked.message,
+        "options": list(asked.options),
+        "asked_at": timestamp(question.asked_at),
+        "answer": question.stage.value,
+        "trouble": question.trouble,
+    }
 
 
 def _error(error: RunError | None) -> dict[str, str] | None:

@@ -5,16 +5,20 @@ execution's id to a run that lost it, and make us look at the status now; what t
 exception is the crew webhook, which exists only for success: its result is taken where the status knows nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, assert_never
 
 from bridge.core import answers
+from bridge.core.model import Asked
 
 _INNER_FLOW = "AgentExecutor"  # every agent's run is wrapped in a flow of this name, whose end is not the run's
 _STARTS = frozenset({"crew_kickoff_started", "flow_started"})
 _ENDS = frozenset({"crew_kickoff_completed", "crew_kickoff_failed", "flow_finished", "flow_failed"})
+_EXECUTION = ("kickoff_id", "execution_id", "executionId", "kickoffId")
+_NESTS = ("data", "body", "payload", "callback_info", "inputs", "meta")
+MAX_OUTPUT = 65_536  # characters of what a human is to look at
 STREAMED = ("crew_kickoff_started", "crew_kickoff_completed", "crew_kickoff_failed", "flow_started", "flow_finished")
 
 
@@ -35,6 +39,14 @@ class Hint:
     kickoff_id: str | None = None
     worth_a_look: bool = False
     testimony: answers.Succeeded | None = None
+    asked: Asked | None = None
+    task: str | None = None
+    """The name of a task that is done."""
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is anything in it for a run that is being followed."""
+        return self.worth_a_look or self.asked is not None or self.task is not None
 
 
 def read(kind: Kind, body: Any) -> Hint:
@@ -42,13 +54,15 @@ def read(kind: Kind, body: Any) -> Hint:
     if kind is Kind.STREAM:
         return _read_stream(list(_envelopes(body)))
     content = body if isinstance(body, dict) else {}
-    kickoff_id = _id_in(content, "kickoff_id", "execution_id", "executionId")
+    kickoff_id = _id_in(content, *_EXECUTION)
     match kind:
         case Kind.CREW:
             return Hint(kickoff_id, worth_a_look=True, testimony=answers.read_crew_webhook(content))
         case Kind.HUMAN:
-            return Hint(kickoff_id, worth_a_look=True)
-        case Kind.TASK | Kind.STEP:
+            return _read_question(content)
+        case Kind.TASK:
+            return Hint(kickoff_id, task=_text_in(content, "name") or "a task")
+        case Kind.STEP:
             return Hint(kickoff_id)
         case _:
             assert_never(kind)
@@ -58,6 +72,24 @@ def believe(answer: answers.StatusAnswer, testimony: answers.Succeeded | None) -
     """The status where it knows the execution, else what the crew webhook said."""
     knows_nothing = isinstance(answer, answers.NotFound | answers.NoAnswer)
     return testimony if knows_nothing and testimony is not None else answer
+
+
+def count_tasks(answer: answers.StatusAnswer, done: Sequence[str]) -> answers.StatusAnswer:
+    """The status, with the progress that task webhooks told where it tells none itself."""
+    if not done or not isinstance(answer, answers.Running) or answer.progress is not None:
+        return answer
+    return answers.Running({"unit": "task", "completed": len(done), "total": None, "current": None, "last": done[-1]})
+
+
+def _read_question(content: Mapping[str, Any]) -> Hint:
+    """Members in snake or camel case, at the top or nested: only their meaning is known for sure (contract, 6.4)."""
+    nested = [content, *(inner for name in _NESTS if isinstance(inner := content.get(name), dict))]
+    kickoff_id = _first(_id_in(place, *_EXECUTION) for place in nested)
+    output = _first(_text_in(place, "task_output", "taskOutput", "output") for place in nested)
+    task_id = _first(_id_in(place, "task_id", "taskId") for place in nested)
+    if task_id == kickoff_id:
+        task_id = None  # old webhooks call the execution so
+    return Hint(kickoff_id, worth_a_look=True, asked=Asked(task_id, output))
 
 
 def _read_stream(streamed: list[Mapping[str, Any]]) -> Hint:
@@ -95,3 +127,17 @@ def _sequence(event: Mapping[str, Any]) -> tuple[float, str]:
 def _id_in(content: Mapping[str, Any], *names: str) -> str | None:
     found = (content.get(name) for name in names)
     return next((str(value) for value in found if answers.usable_kickoff_id(value)), None)
+
+
+def _text_in(content: Mapping[str, Any], *names: str) -> str | None:
+    found = (content.get(name) for name in names)
+    return next((clean_text(value) for value in found if isinstance(value, str) and value), None)
+
+
+def _first(found: Iterable[str | None]) -> str | None:
+    return next((value for value in found if value is not None), None)
+
+
+def clean_text(text: str) -> str:
+    """Text as every store and queue takes it, not too long."""
+    return text[:MAX_OUTPUT].encode("utf-8", "replace").decode().replace("\x00", "")

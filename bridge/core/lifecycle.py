@@ -23,6 +23,7 @@ from bridge.core.model import (
     Envelope,
     KickoffRequest,
     Outcome,
+    Progress,
     Run,
     RunError,
     State,
@@ -48,6 +49,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 LOST_LOOKS = 5  # looks in a row that must not find the execution,
 LOST_AFTER = 60.0  # and seconds since it was last known to exist, before it counts as lost
+PROGRESS_EVERY = 1.0  # seconds between two events of progress about one run, at least
 
 
 STILL_WATCHED = frozenset({State.TIMED_OUT, State.CANCELLED})
@@ -69,14 +71,14 @@ def accept(request: KickoffRequest, envelope: Envelope, run_id: str, now: float)
 
 def begin(run: Run, now: float) -> Decision:
     """The POST is about to leave; to be stored before its first byte does."""
-    return Decision(_move(run, State.STARTING, attempt=run.attempt + 1, sent_at=now, due_at=None))
+    return Decision(move(run, State.STARTING, attempt=run.attempt + 1, sent_at=now, due_at=None))
 
 
 def on_kickoff(run: Run, answer: answers.KickoffAnswer, policy: CrewPolicy, now: float) -> Decision:
     """The kickoff was answered, or could not be sent."""
     match answer:
         case answers.Started(kickoff_id):
-            running = _move(run, State.RUNNING, kickoff_id=kickoff_id)
+            running = move(run, State.RUNNING, kickoff_id=kickoff_id)
             return _with_extra_event(running, "started", policy, now)
         case answers.Refused(message):
             return _finish(run, State.FAILED, Outcome(error=RunError("refused", message)), policy, now)
@@ -114,7 +116,7 @@ def on_doubt_unresolved(run: Run, policy: CrewPolicy, now: float) -> Decision:
 
 def accept_again(run: Run, now: float) -> Run:
     """A run in doubt is to be started once more: by its crew's policy, or by an operator."""
-    return _move(run, State.ACCEPTED, due_at=now, owner=None)
+    return move(run, State.ACCEPTED, due_at=now, owner=None)
 
 
 def on_abandoned(run: Run, why: str, policy: CrewPolicy, now: float) -> Decision:
@@ -127,7 +129,7 @@ def on_evidence(run: Run, kickoff_id: str, policy: CrewPolicy, now: float) -> De
 
     Left without an owner, so that whoever recovers runs takes it up.
     """
-    running = _move(run, State.RUNNING, kickoff_id=kickoff_id, due_at=None, owner=None)
+    running = move(run, State.RUNNING, kickoff_id=kickoff_id, due_at=None, owner=None)
     return _with_extra_event(running, "started", policy, now)
 
 
@@ -174,7 +176,7 @@ def look(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_a
     ended = isinstance(answer, answers.Succeeded | answers.Failed)
     first_seen = watch.started_at is None and seen.started_at is not None
     return seen, (
-        ended or first_seen or seen.tasks_done != watch.tasks_done or _lost(seen, answer, policy, asked_at)
+        ended or first_seen or seen.progress != watch.progress or _lost(seen, answer, policy, asked_at)
         or _overdue(seen, answer, asked_at)
     )  # fmt: skip
 
@@ -194,7 +196,7 @@ def on_status(run: Run, seen: Watch, answer: answers.StatusAnswer, policy: CrewP
         case _ if _overdue(seen, answer, asked_at):
             error = RunError("deadline_exceeded", f"not over {seen.deadline:g} s after it was first seen started")
             return _finish(run, State.TIMED_OUT, Outcome(error=error), policy, asked_at)
-        case answers.Running(progress) if progress is not None:
+        case answers.Running(progress) if seen.progress == progress_of(progress) != progress_of(run.progress):
             return _with_extra_event(replace(run, progress=progress), "progress", policy, asked_at, seen.polls)
         case _:
             return Decision(run)
@@ -204,6 +206,7 @@ def watch_of(run: Run, policy: CrewPolicy, now: float) -> Watch:
     """What must be kept in memory to follow a running run."""
     assert run.kickoff_id is not None
     deadline = policy.deadline if run.request.deadline is None else run.request.deadline
+    deadline += run.talk.put_off
     return Watch(
         run_id=run.run_id,
         crew=run.crew,
@@ -212,13 +215,28 @@ def watch_of(run: Run, policy: CrewPolicy, now: float) -> Watch:
         alive_at=now,
         started_at=run.started_at,
         polls=run.polls,
-        tasks_done=_tasks_done(run.progress),
+        tasks_done=_tasks_done(progress_of(run.progress)),
         began_at=run.sent_at,
         seen_at=run.sent_at if run.started_at is None else None,
+        progress=progress_of(run.progress),
+        seen_alive=run.started_at is not None,
+        waiting=run.state is State.WAITING_FOR_HUMAN,
+        talk=run.talk,
     )
 
 
-def _move(run: Run, state: State, **changes: Any) -> Run:
+def progress_of(progress: Any) -> Progress | None:
+    """What counts of the API's progress; None where it tells none."""
+    if not isinstance(progress, dict):
+        return None
+    completed, current = progress.get("completed"), progress.get("current")
+    completed = completed if isinstance(completed, int) else None
+    current = current if isinstance(current, str) else None
+    return None if completed is None and current is None else (completed, progress.get("total"), current)
+
+
+def move(run: Run, state: State, **changes: Any) -> Run:
+    """The run in another state, if an arrow leads there; raises `IllegalTransition`."""
     if state not in TRANSITIONS[run.state]:
         raise IllegalTransition(f"run {run.run_id}: {run.state} -> {state}")
     return replace(run, state=state, **changes)
@@ -226,16 +244,16 @@ def _move(run: Run, state: State, **changes: Any) -> Run:
 
 def _not_started(run: Run, due_at: float) -> Run:
     """Back to where any process may claim it; the caller has proof that nothing was started."""
-    return _move(run, State.ACCEPTED, due_at=due_at, owner=None)
+    return move(run, State.ACCEPTED, due_at=due_at, owner=None)
 
 
 def _to_doubt(run: Run, policy: CrewPolicy, now: float) -> Decision:
-    return Decision(_move(run, State.IN_DOUBT, due_at=schedule.doubt_ends(policy, now), owner=None))
+    return Decision(move(run, State.IN_DOUBT, due_at=schedule.doubt_ends(policy, now), owner=None))
 
 
 def _finish(run: Run, state: State, outcome: Outcome, policy: CrewPolicy, now: float) -> Decision:
     late = now if state in STILL_WATCHED and run.kickoff_id is not None else None
-    ended = _move(run, state, outcome=outcome, finished_at=now, due_at=late, owner=None)
+    ended = move(run, state, outcome=outcome, finished_at=now, due_at=late, owner=None)
     return Decision(ended, events.about(ended, f"run.{state}", policy, now))
 
 
@@ -259,18 +277,27 @@ def _remember(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, as
         case answers.WaitingForHuman():
             return replace(_alive(watch, asked_at), began_at=None)  # a human's time says nothing about the crew's
         case answers.Running(progress):
-            return _with_tasks(_alive(watch, asked_at), watch.seen_at, _tasks_done(progress), asked_at)
+            alive = _with_tasks(_alive(watch, asked_at), watch.seen_at, progress_of(progress), asked_at)
+            return _with_progress(alive, progress_of(progress), asked_at)
         case _:
             return _alive(watch, asked_at)
 
 
+def _with_progress(watch: Watch, progress: Progress | None, asked_at: float) -> Watch:
+    """News of progress that comes too soon after the last is left for the next look to find."""
+    if progress in (None, watch.progress) or asked_at - watch.progress_at < PROGRESS_EVERY:
+        return watch
+    return replace(watch, progress=progress, progress_at=asked_at)
+
+
 def _alive(watch: Watch, now: float) -> Watch:
     """The execution exists and is not queued any more; the deadline counts from the first time this was seen."""
-    return replace(watch, missing=0, alive_at=now, seen_at=now, started_at=watch.started_at or now)
+    return replace(watch, missing=0, alive_at=now, seen_at=now, seen_alive=True, started_at=watch.started_at or now)
 
 
-def _with_tasks(watch: Watch, seen_before: float | None, done: int | None, now: float) -> Watch:
+def _with_tasks(watch: Watch, seen_before: float | None, progress: Progress | None, now: float) -> Watch:
     """A new number of tasks done was reached somewhere between the look before and now; halfway is the best guess."""
+    done = _tasks_done(progress)
     if done is None or done == watch.tasks_done:
         return watch
     since = now if seen_before is None else (seen_before + now) / 2
@@ -280,7 +307,8 @@ def _with_tasks(watch: Watch, seen_before: float | None, done: int | None, now: 
 
 def _lost(seen: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, now: float) -> bool:
     """Five looks and a minute without a trace; where NOT FOUND may mean a waiting human, only the deadline decides."""
-    if policy.human_input or not isinstance(answer, answers.NotFound):
+    may_wait = policy.human_input or seen.talk.question is not None
+    if may_wait or not isinstance(answer, answers.NotFound):
         return False
     return seen.missing >= LOST_LOOKS and now - seen.alive_at >= LOST_AFTER
 
@@ -291,6 +319,5 @@ def _overdue(seen: Watch, answer: answers.StatusAnswer, asked_at: float) -> bool
     return passed and not isinstance(answer, answers.NoAnswer | answers.CrewUnavailable)
 
 
-def _tasks_done(progress: Any) -> int | None:
-    done = progress.get("completed") if isinstance(progress, dict) else None
-    return done if isinstance(done, int) else None
+def _tasks_done(progress: Progress | None) -> int | None:
+    return progress[0] if progress is not None and isinstance(progress[0], int) else None

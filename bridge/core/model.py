@@ -27,6 +27,9 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
+Progress = tuple[Any, Any, Any]
+"""The part of an execution's progress whose change is news: completed, total, current."""
+
 FINAL_STATES = frozenset({State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED})
 
 
@@ -53,6 +56,11 @@ class CrewPolicy:
     poll_looks: float = 5.0
     poll_min: float = 1.0
     poll_max: float = 60.0
+    is_flow: bool = False
+    questions_announced: bool = False
+    """Whether webhooks bring the questions to humans, so that a status alone is believed only the second time."""
+    human_deadline: float | None = None
+    human_default: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,64 @@ class Outcome:
     error: RunError | None = None
 
 
+class Stage(StrEnum):
+    """Where the answer to a question stands; what was about to be sent is never sent again."""
+
+    OPEN = "open"
+    GIVEN = "given"
+    SENT = "sent"
+    UNCONFIRMED = "unconfirmed"
+    SETTLED = "settled"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a paused execution asks a human. `task_id`: the API's name for this question; None: not told.
+
+    `callback_url` is where a flow wants the answer, and a secret.
+    """
+
+    task_id: str | None = None
+    output: str | None = None
+    message: str | None = None
+    options: tuple[str, ...] = ()
+    callback_url: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question of a run and what became of it; `number` counts the run's questions from 1.
+
+    After `answer_by` humans have had their time. `feedback` is the text to send, `sent_at` when its POST was about to
+    leave, `trouble` why it may have had no effect.
+    """
+
+    number: int
+    asked_at: float
+    answer_by: float | None = None
+    asked: Asked = Asked()
+    stage: Stage = Stage.OPEN
+    feedback: str | None = None
+    approve: bool = False
+    sent_at: float | None = None
+    trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """What passed between a run's execution and humans.
+
+    `known` are the task ids of all questions, `taken` the key and the content of all answers, `aliases` the ids that
+    the API gave when it was answered. `put_off` is by how many seconds open questions move the run's deadline.
+    """
+
+    question: Question | None = None
+    known: tuple[str, ...] = ()
+    taken: tuple[tuple[str | None, str], ...] = ()
+    aliases: tuple[str, ...] = ()
+    put_off: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """The durable record of one accepted kickoff request.
@@ -131,6 +197,7 @@ class Run:
     polls: int = 0
     progress: Any = None
     outcome: Outcome = Outcome()
+    talk: Talk = Talk()
 
     @property
     def crew(self) -> str:
@@ -148,7 +215,8 @@ class Watch:
     """What is kept in memory of a run that is being followed: enough to look at its status, small enough for many.
 
     `missing` counts looks in a row that did not find the execution, `errors` looks in a row that got no statement at
-    all. `alive_at` is the last time that the execution was known to exist, at first the kickoff itself.
+    all, `pauses` looks in a row that found it waiting for a human. `alive_at` is the last time that the execution was
+    known to exist, at first the kickoff itself. `progress` is what was last told of it, at `progress_at`.
 
     `began_at` is what its age counts from: the last time that it was known not to have started; None once it waited
     for a human. `seen_at` is the last time that it was known not to be over; None while this process does not know.
@@ -168,6 +236,12 @@ class Watch:
     began_at: float | None = None
     seen_at: float | None = None
     stages: tuple[tuple[int, float], ...] = ()
+    pauses: int = 0
+    seen_alive: bool = False
+    progress: Progress | None = None
+    progress_at: float = float("-inf")
+    waiting: bool = False
+    talk: Talk = Talk()
 
     @property
     def deadline_at(self) -> float | None:

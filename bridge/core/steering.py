@@ -3,10 +3,11 @@
 A run whose POST is under way is left alone: whatever is decided now could be overtaken by the answer.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
-from bridge.core import answers, lifecycle
+from bridge.core import answers, humans, lifecycle
 from bridge.core.errors import PostUnderWay, RequestRefused
 from bridge.core.model import CrewPolicy, Decision, Run, State
 
@@ -33,14 +34,21 @@ class Abandon:
     """A run in doubt: give it up."""
 
 
-Steering = Cancel | Retry | Adopt | Abandon
+Steering = Cancel | Retry | Adopt | Abandon | humans.Resume
 
 
 def steer(run: Run, wish: Steering, policy: CrewPolicy, now: float) -> Decision | None:
     """What becomes of the run; None: it is as wished already.
 
-    Raises `PostUnderWay` (try again in a moment), or `RequestRefused` when the run is over or not in doubt.
+    Raises `PostUnderWay` (try again in a moment), or `RequestRefused` when the run is over, not in doubt, or
+    has no question without an answer.
     """
+    if isinstance(wish, humans.Resume):
+        return humans.answer(run, wish, policy, now)
+    return _decide(run, wish, policy, now)
+
+
+def _decide(run: Run, wish: Cancel | Retry | Adopt | Abandon, policy: CrewPolicy, now: float) -> Decision | None:
     if run.state is State.STARTING:
         raise PostUnderWay("a POST to the crew is under way for this run")
     match wish:
@@ -58,6 +66,24 @@ def steer(run: Run, wish: Steering, policy: CrewPolicy, now: float) -> Decision 
             return lifecycle.on_abandoned(_doubted(run), "given up by an operator", policy, now)
         case _:
             assert_never(wish)
+
+
+def read_resume(body: Mapping[str, Any], key: str | None, *, redelivered: bool = False) -> humans.Resume:
+    """Somebody's answer, from untrusted JSON; raises `RequestRefused` naming the field."""
+    for name in body:
+        if name not in {"feedback", "approve", "task_id"}:
+            raise RequestRefused("invalid_request", f"unknown field {name!r}", name)
+    approve = body.get("approve")
+    if approve is not None and not isinstance(approve, bool):
+        raise RequestRefused("invalid_request", "must be true or false", "approve")
+    return humans.Resume(_text(body, "feedback"), approve, _text(body, "task_id"), key, redelivered)
+
+
+def _text(body: Mapping[str, Any], name: str) -> str | None:
+    value = body.get(name)
+    if value is not None and not isinstance(value, str):
+        raise RequestRefused("invalid_request", "must be text", name)
+    return value
 
 
 def _cancel(run: Run, policy: CrewPolicy, now: float) -> Decision:

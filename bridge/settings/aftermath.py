@@ -7,7 +7,7 @@ from pydantic import BaseModel, SecretStr
 
 from bridge.settings.model import Crew, Settings
 
-_OF_CREWS = ("human", "budget")
+_OF_CREWS = ("budget",)
 
 
 def without_effect(settings: Settings) -> list[str]:

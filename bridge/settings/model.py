@@ -27,6 +27,7 @@ from bridge.settings.values import (
     Pattern,
     Port,
     Rate,
+    Secret,
     SecretHttpUrl,
     Text,
     Token,
@@ -148,10 +149,21 @@ class Store(Section):
 
 
 class Human(Section):
-    """How long a question to a human stays open, and the answer given then; None: the run's deadline decides."""
+    """How long a question to a human stays open, and the answer given then; None: the run's deadline decides.
+
+    `secret` signs the webhook by which the deployment of a flow tells its questions; a list while it is being changed.
+    """
 
     deadline: Seconds | None = None
-    default: str | None = None
+    default: Text | None = None
+    secret: Annotated[tuple[Secret, ...], AS_LIST] = ()
+
+    @rule("default")
+    @classmethod
+    def _default_has_its_time(cls, default: str | None, info: ValidationInfo) -> str | None:
+        if default is not None and info.data.get("deadline", 0) is None:
+            raise ValueError("needs a deadline beside it")
+        return default
 
 
 class Budget(Section):

@@ -13,6 +13,7 @@ SECRETS = (
     ("amqp", "url"),
     ("store", "url"),
     ("crews", "*", "token"),
+    ("crews", "*", "human", "secret"),
     ("hooks", "*", "verify", "secret"),
     ("hooks", "*", "verify", "password"),
     ("hooks", "*", "verify", "token"),

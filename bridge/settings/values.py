@@ -142,6 +142,7 @@ Pattern = Annotated[str, AfterValidator(check_pattern)]
 Host = Annotated[str, AfterValidator(check_host)]
 Text = Annotated[str, Field(min_length=1)]
 Token = Annotated[SecretStr, AfterValidator(check_token)]
+Secret = Annotated[SecretStr, Field(min_length=1)]
 WebhookSecret = Annotated[SecretStr, AfterValidator(check_webhook_secret)]
 SecretHttpUrl = Annotated[SecretStr, AfterValidator(check_secret_http_url)]
 AS_LIST = BeforeValidator(as_list)

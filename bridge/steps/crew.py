@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from bridge.core import schedule
+from bridge.core import humans
 from bridge.core.answers import Succeeded
 from bridge.core.crew_call import Webhooks
 from bridge.core.gate import Gate
 from bridge.core.learning import Learning
-from bridge.core.model import CrewPolicy, Watch
+from bridge.core.model import Asked, CrewPolicy, Run, Watch
 from bridge.core.timetable import Timetable
 from bridge.core.trust import Trust
 from bridge.ports import CrewApi
@@ -32,6 +32,26 @@ class Crew:
     """Runs of which a webhook has come."""
     evidence: dict[str, str] = field(default_factory=dict)
     """Kickoff ids that webhooks brought for runs whose POST is still awaited."""
+    early: dict[str, Asked] = field(default_factory=dict)
+    """Questions of executions, by kickoff id, that no run was known to have."""
+    altered: set[str] = field(default_factory=set)
+    """Followed runs that were written by others than those who look at them."""
+    tasks: dict[str, list[str]] = field(default_factory=dict)
+    """Names of the tasks that webhooks reported as done, by run."""
+
+    def look_again(self, run: Run) -> None:
+        """A run was written while it is, or may be, followed: look now, with what is new in mind."""
+        if run.state in humans.FOLLOWED:
+            self.altered.add(run.run_id)
+            self.timetable.hasten(run.run_id)
+
+    def forget(self, run_id: str) -> None:
+        """A run is over: nothing of it is kept in mind."""
+        self.timetable.drop(run_id)
+        for noted in (self.announced, self.tasks):
+            noted.pop(run_id, None)
+        for noticed in (self.heard, self.altered):
+            noticed.discard(run_id)
 
     def next_look(self, watch: Watch, now: float, after: float | None = None) -> float:
         """When to look at a run again; `after`: how long the API asked us to wait, in seconds.
@@ -40,13 +60,7 @@ class Crew:
         """
         stretched = self.trust.earned and watch.run_id not in self.announced
         pause = self.learning.pause(watch, now)
-        return schedule.next_look(watch, self.policy, now, pause, after, stretched=stretched)
-
-    def forget(self, run_id: str) -> None:
-        """The run is over: nothing of it is kept in mind."""
-        self.timetable.drop(run_id)
-        self.announced.pop(run_id, None)
-        self.heard.discard(run_id)
+        return humans.next_look(watch, self.policy, now, pause, after, stretched=stretched)
 
     @property
     def paused(self) -> str | None:

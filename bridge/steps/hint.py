@@ -5,17 +5,21 @@ from typing import Any
 
 import structlog
 
-from bridge.core import hints, lifecycle, tokens
-from bridge.core.errors import ExecutionTaken
-from bridge.core.model import Run, State
+from bridge.core import hints, humans, lifecycle, tokens
+from bridge.core.errors import ExecutionTaken, Stale
+from bridge.core.flow_questions import FlowQuestion
+from bridge.core.model import Asked, Decision, Run, State
 from bridge.ports import Clock, PassedHint, Store, Wake
 from bridge.steps.crew import Crew
+
+TRIES = 5
+MAX_EARLY = 1000  # questions kept for executions that no run is known to have
 
 log = structlog.get_logger()
 
 
 class TakeHint:
-    """`ports.TakeHint`: brings lost executions back to their runs, and makes us look when it is worth it."""
+    """`ports.TakeHint`: brings lost executions back, asks humans, and makes us look when it is worth it."""
 
     def __init__(
         self,
@@ -25,6 +29,7 @@ class TakeHint:
         clock: Clock,
         wake_poll: Callable[[str], None],
         wake_recover: Wake,
+        wake_deliver: Wake,
     ) -> None:
         self._key = key
         self._crews = crews
@@ -32,6 +37,7 @@ class TakeHint:
         self._clock = clock
         self._wake_poll = wake_poll
         self._wake_recover = wake_recover
+        self._wake_deliver = wake_deliver
 
     async def __call__(self, token: str, kind: hints.Kind, read: Callable[[], Awaitable[Any]]) -> bool:
         """Whether the token was one of ours; a forged one costs a hash and nothing else."""
@@ -44,8 +50,8 @@ class TakeHint:
         content = await read()
         hint = hints.read(kind, content)
         if not self._store.owned_elsewhere(run):
-            await self._take(run, attempt, hint)
-        elif hint.worth_a_look or run.state is State.STARTING:
+            await self._take(run, attempt, kind, hint)
+        elif hint.says_something or run.state is State.STARTING:
             await self._store.pass_on(PassedHint(attempt.run_id, attempt.number, kind, content))
         return True
 
@@ -54,28 +60,80 @@ class TakeHint:
         run = await self._store.load(passed.run_id)
         if run is not None and run.crew in self._crews:
             attempt = tokens.Attempt(passed.run_id, passed.attempt)
-            await self._take(run, attempt, hints.read(passed.kind, passed.content))
+            await self._take(run, attempt, passed.kind, hints.read(passed.kind, passed.content))
 
-    async def _take(self, run: Run, attempt: tokens.Attempt, hint: hints.Hint) -> None:
+    async def take_flow_question(self, crew: str, question: FlowQuestion) -> None:
+        """`ports.TakeFlowQuestion`: nobody sends it again, so one that comes before its run is known is kept."""
+        run = await self._store.find_execution(crew, question.kickoff_id)
+        if run is None:
+            self._keep(self._crews[crew], question.kickoff_id, question.asked)
+        else:
+            await self._ask(run, question.asked)
+
+    async def _take(self, run: Run, attempt: tokens.Attempt, kind: hints.Kind, hint: hints.Hint) -> None:
         crew = self._crews[run.crew]
         if not run.final:
             crew.heard.add(run.run_id)
-        if run.state is State.RUNNING and hint.worth_a_look:
-            crew.announced[run.run_id] = hint.testimony or crew.announced.get(run.run_id)
-            crew.timetable.hasten(run.run_id)
-            self._wake_poll(run.crew)
+        if run.state in humans.FOLLOWED:
+            await self._follow(crew, run, kind, hint)
         elif attempt.number != run.attempt or hint.kickoff_id is None:
             return
         elif run.state is State.STARTING:
             crew.evidence[run.run_id] = hint.kickoff_id  # the answer to the POST is still awaited
+            if hint.asked is not None:
+                self._keep(crew, hint.kickoff_id, hint.asked)
         elif run.state is State.IN_DOUBT:
-            await self._adopt(run, hint.kickoff_id, crew)
+            await self._adopt(run, hint.kickoff_id, hint.asked)
 
-    async def _adopt(self, run: Run, kickoff_id: str, crew: Crew) -> None:
+    async def _adopt(self, run: Run, kickoff_id: str, asked: Asked | None) -> None:
+        policy = self._crews[run.crew].policy
         try:
-            await self._store.settle(lifecycle.on_evidence(run, kickoff_id, crew.policy, self._clock()))
+            found = await self._store.settle(lifecycle.on_evidence(run, kickoff_id, policy, self._clock()))
         except ExecutionTaken:
             log.error("kickoff_id_taken", run_id=run.run_id, crew=run.crew, kickoff_id=kickoff_id)  # noqa: TRY400 - no bug
             return
         log.info("execution_found", run_id=run.run_id, crew=run.crew)
+        if asked is not None:
+            await self._ask(found, asked)
         self._wake_recover()
+
+    async def _follow(self, crew: Crew, run: Run, kind: hints.Kind, hint: hints.Hint) -> None:
+        """A run that is being followed: a question, a sign of life, or something to look at."""
+        if hint.asked is not None:
+            await self._ask(run, hint.asked)
+        elif kind in {hints.Kind.TASK, hints.Kind.CREW}:
+            await self._write(run, humans.on_sign)
+        if hint.task is not None:
+            crew.tasks.setdefault(run.run_id, []).append(hint.task)
+        if hint.worth_a_look or (hint.task is not None and "progress" in crew.policy.extra_events):
+            if kind is not hints.Kind.HUMAN and hint.worth_a_look:
+                crew.announced[run.run_id] = hint.testimony or crew.announced.get(run.run_id)
+            crew.timetable.hasten(run.run_id)
+            self._wake_poll(run.crew)
+
+    async def _ask(self, run: Run, asked: Asked) -> None:
+        policy = self._crews[run.crew].policy
+        if await self._write(run, lambda fresh: humans.on_question(fresh, asked, policy, self._clock())):
+            log.info("question_taken", run_id=run.run_id, crew=run.crew)
+            self._wake_deliver()
+
+    async def _write(self, run: Run, decide: Callable[[Run], Decision | None]) -> bool:
+        """Decide and write, on the run as it is by then; whether there was anything to write."""
+        fresh: Run | None = run
+        for _ in range(TRIES):
+            decision = None if fresh is None else decide(fresh)
+            if decision is None:
+                return False
+            try:
+                self._crews[run.crew].look_again(await self._store.settle(decision))
+            except Stale:
+                fresh = await self._store.load(run.run_id)
+                continue
+            self._wake_poll(run.crew)
+            return True
+        raise Stale(f"run {run.run_id} is being written by others all the time")
+
+    def _keep(self, crew: Crew, kickoff_id: str, asked: Asked) -> None:
+        while len(crew.early) >= MAX_EARLY:
+            crew.early.pop(next(iter(crew.early)))
+        crew.early[kickoff_id] = asked

@@ -5,11 +5,11 @@ from functools import partial
 
 import structlog
 
-from bridge.core import lifecycle
+from bridge.core import humans
 from bridge.core.answers import CrewUnavailable, Failed, NoAnswer, NotFound, StatusAnswer, Succeeded, run_time_told
 from bridge.core.errors import Stale, StoreUnavailable
-from bridge.core.hints import believe
-from bridge.core.model import State, Watch
+from bridge.core.hints import believe, count_tasks
+from bridge.core.model import Watch
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
 
@@ -22,13 +22,16 @@ log = structlog.get_logger()
 class Poll:
     """Follows the runs of one crew by its timetable."""
 
-    def __init__(self, crew: Crew, store: Store, clock: Clock, wake_kickoff: Wake, wake_deliver: Wake) -> None:
+    def __init__(
+        self, crew: Crew, store: Store, clock: Clock, wake_kickoff: Wake, wake_deliver: Wake, wake_resume: Wake
+    ) -> None:
         self.name = f"poll-{crew.name}"
         self._crew = crew
         self._store = store
         self._clock = clock
         self._wake_kickoff = wake_kickoff
         self._wake_deliver = wake_deliver
+        self._wake_resume = wake_resume
 
     async def claim(self, room: int) -> Sequence[Watch]:
         """The runs whose time has come."""
@@ -40,20 +43,14 @@ class Poll:
         asked_at = self._clock()
         if not watch.polls:
             self._learn(partial(self._crew.trust.first_look, heard=watch.run_id in self._crew.heard))
-        answer = believe(await self._crew.api.status(watch.kickoff_id), self._crew.announced.get(watch.run_id))
-        if isinstance(answer, CrewUnavailable) and self._crew.gate.close(answer.reason, asked_at):
-            log.error("crew_paused", crew=self._crew.name, reason=answer.reason)
-        announced = watch.run_id in self._crew.announced
-        seen, news = lifecycle.look(watch, answer, self._crew.policy, asked_at)
         try:
-            following = await self._write_down(seen, answer, asked_at) if news else True
+            current = await self._current(watch)
+            if current is not None:
+                await self._look(current, asked_at)
         except (StoreUnavailable, Stale):
+            self._crew.altered.add(watch.run_id)
             self._crew.timetable.put(watch, asked_at + AGAIN_AFTER)  # unchanged: the next look finds the news again
             raise
-        self._learn_from(watch, answer, asked_at, announced=announced)
-        if following:
-            after = answer.after if isinstance(answer, NoAnswer) else None
-            self._crew.timetable.put(seen, self._crew.next_look(seen, self._clock(), after))
 
     def pause(self) -> float:
         """Seconds until the next look is due."""
@@ -81,12 +78,50 @@ class Poll:
     def _as_from_its_last_look(self, watch: Watch) -> float:
         return self._crew.next_look(watch, watch.alive_at)
 
-    async def _write_down(self, seen: Watch, answer: StatusAnswer, asked_at: float) -> bool:
-        """Whether the run is to be followed further."""
+    async def _look(self, watch: Watch, asked_at: float) -> None:
+        answer = await self._ask(watch)
+        if isinstance(answer, CrewUnavailable) and self._crew.gate.close(answer.reason, asked_at):
+            log.error("crew_paused", crew=self._crew.name, reason=answer.reason)
+        announced = watch.run_id in self._crew.announced
+        seen, news = humans.look(watch, answer, self._crew.policy, asked_at)
+        following = await self._write_down(seen, answer, asked_at) if news else seen
+        self._learn_from(watch, answer, asked_at, announced=announced)
+        if following is not None:
+            after = answer.after if isinstance(answer, NoAnswer) else None
+            self._crew.timetable.put(following, self._crew.next_look(following, self._clock(), after))
+
+    async def _ask(self, watch: Watch) -> StatusAnswer:
+        """The status, with what webhooks told where it tells nothing."""
+        answer = await self._crew.api.status(watch.kickoff_id)
+        if (other := humans.other_name(watch, answer)) is not None:
+            await self._crew.api.turn()
+            answer = humans.believe_other(watch, await self._crew.api.status(other))
+        answer = believe(answer, self._crew.announced.get(watch.run_id))
+        return count_tasks(answer, self._crew.tasks.get(watch.run_id, ()))
+
+    async def _current(self, watch: Watch) -> Watch | None:
+        """The watch, with what others have written meanwhile; None if nobody need look any more."""
+        early = self._crew.early.get(watch.kickoff_id)
+        if early is None and watch.run_id not in self._crew.altered:
+            return watch
+        run = await self._store.load(watch.run_id)
+        if run is None or run.state not in humans.FOLLOWED:
+            self._crew.forget(watch.run_id)
+            return None
+        decision = None if early is None else humans.on_question(run, early, self._crew.policy, self._clock())
+        if decision is not None:
+            run = await self._store.settle(decision)
+            self._wake_deliver()
+        self._crew.early.pop(watch.kickoff_id, None)
+        self._crew.altered.discard(watch.run_id)
+        return humans.refreshed(watch, run)
+
+    async def _write_down(self, seen: Watch, answer: StatusAnswer, asked_at: float) -> Watch | None:
+        """The watch to go on with; None if the run is not to be followed further."""
         run = await self._store.load(seen.run_id)
-        if run is None or run.state is not State.RUNNING or self._store.owned_elsewhere(run):
-            return False  # somebody ended it meanwhile, or follows it in our place
-        decision = lifecycle.on_status(run, seen, answer, self._crew.policy, asked_at)
+        if run is None or run.state not in humans.FOLLOWED or self._store.owned_elsewhere(run):
+            return None  # somebody ended it meanwhile, or follows it in our place
+        decision = humans.on_status(run, seen, answer, self._crew.policy, asked_at)
         settled = await self._store.settle(decision)
         if decision.deliveries:
             self._wake_deliver()
@@ -95,4 +130,7 @@ class Poll:
             self._crew.forget(run.run_id)
             log.info("run_ended", run_id=run.run_id, crew=run.crew, state=settled.state.value, polls=settled.polls)
             self._wake_kickoff()
-        return not settled.final
+            return None
+        if settled.due_at is not None:
+            self._wake_resume()
+        return humans.refreshed(seen, settled)

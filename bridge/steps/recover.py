@@ -38,7 +38,7 @@ class Recover:
         """Ownerless runs; those that are to be followed only as far as this process's share goes."""
         following = sum(len(crew.timetable) for crew in self._crews.values())
         to_follow = self._share.room(room, following)
-        states = {State.STARTING, State.RUNNING} if to_follow else {State.STARTING}
+        states = {State.STARTING, State.RUNNING, State.WAITING_FOR_HUMAN} if to_follow else {State.STARTING}
         claimed = await self._store.claim(states, to_follow or room)
         return [run for run in claimed if self._known(run)]
 

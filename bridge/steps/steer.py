@@ -1,4 +1,4 @@
-"""What a door calls when somebody wants to cancel a run, or to decide about one in doubt."""
+"""What a door calls when somebody wants to cancel a run, to answer its question, or to decide about one in doubt."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,7 +7,7 @@ import structlog
 from bridge.core.errors import ExecutionTaken, RequestRefused, Stale
 from bridge.core.model import Run, State
 from bridge.core.steering import Steering, steer
-from bridge.ports import Clock, Store, Wake
+from bridge.ports import Clock, KeyOfRun, Store, Wake
 from bridge.steps.crew import Crew
 
 TRIES = 5
@@ -34,10 +34,10 @@ class SteerRun:
         self._wake_deliver = wake_deliver
         self._wake_others = wake_others
 
-    async def __call__(self, run_id: str, wish: Steering, by: str) -> Run:
+    async def __call__(self, wanted: str | KeyOfRun, wish: Steering, by: str) -> Run:
         """Decide and write; whoever wrote the run meanwhile goes first. Raises as `core.steering.steer` does."""
         for _ in range(TRIES):
-            run = await self._load(run_id)
+            run = await self._load(wanted)
             decision = steer(run, wish, self._crews[run.crew].policy, self._clock())
             if decision is None:
                 return run
@@ -47,20 +47,28 @@ class SteerRun:
                 continue
             except ExecutionTaken:
                 raise RequestRefused("invalid_request", "is another run's execution", "kickoff_id") from None
-            log.info("run_steered", run_id=run_id, wish=type(wish).__name__, by=by, state=settled.state.value)
+            log.info("run_steered", run_id=run.run_id, wish=type(wish).__name__, by=by, state=settled.state.value)
             self._tell(settled)
             return settled
-        raise Stale(f"run {run_id} is being written by others all the time")
+        raise Stale(f"run {wanted} is being written by others all the time")
 
-    async def _load(self, run_id: str) -> Run:
-        run = await self._store.load(run_id)
+    async def _load(self, wanted: str | KeyOfRun) -> Run:
+        if isinstance(wanted, KeyOfRun):
+            run = await self._store.find_key(wanted.source, wanted.crew, wanted.key)
+        else:
+            run = await self._store.load(wanted)
         if run is None or run.crew not in self._crews:
-            raise RequestRefused("unknown_run", "no run has this id")
+            raise RequestRefused(
+                "unknown_run", "no run has this id" if isinstance(wanted, str) else "no run has this key"
+            )
         return run
 
     def _tell(self, run: Run) -> None:
+        crew = self._crews[run.crew]
         if run.final:
-            self._crews[run.crew].forget(run.run_id)
+            crew.forget(run.run_id)
+        else:
+            crew.look_again(run)
         if run.state in {State.ACCEPTED, State.CANCELLED, State.FAILED}:
             self._wake_crew(run.crew)
         self._wake_deliver()

@@ -40,8 +40,16 @@ async def eventually(met: Callable[[], Awaitable[bool]], within: float, what: st
 class Daemon:
     """`kickoff-bridge run` in a process of its own, with a folder that outlives it."""
 
-    def __init__(self, folder: Path, crew_url: str, crew_settings: Mapping[str, Any] | None = None, **settings: Any):
-        self.port = free_port()
+    def __init__(
+        self,
+        folder: Path,
+        crew_url: str,
+        crew_settings: Mapping[str, Any] | None = None,
+        *,
+        port: int | None = None,
+        **settings: Any,
+    ) -> None:
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         crew = {
             "url": crew_url,
@@ -135,8 +143,11 @@ class Daemon:
     def log_tail(self) -> str:
         return self._log.read_text()[-2000:] if self._log.exists() else ""
 
+    def log(self) -> str:
+        return self._log.read_text()
+
     def log_events(self) -> Counter[str]:
-        lines = [line for line in self._log.read_text().splitlines() if line.startswith("{")]
+        lines = [line for line in self.log().splitlines() if line.startswith("{")]
         return Counter(json.loads(line)["event"] for line in lines)
 
     async def is_ready(self) -> bool:

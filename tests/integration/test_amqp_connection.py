@@ -37,7 +37,7 @@ class Pair:
 
 
 def pair_for(link: LinkOptions, topology: Topology, door: FakeDoor) -> Pair:
-    consumer = AmqpConsumer(link, topology, rules_for(topology), 50, door.accept, door.refuse)
+    consumer = AmqpConsumer(link, topology, rules_for(topology), 50, door.accept, door.refuse, door.steer)
     return Pair(consumer, AmqpPublisher(link, topology))
 
 

@@ -13,7 +13,7 @@ from tests.amqp_client import PATIENCE, Client, FakeDoor, eventually, rules_for,
 
 
 def consumer_for(link: LinkOptions, topology: Topology, door: FakeDoor, prefetch: int = 50) -> AmqpConsumer:
-    return AmqpConsumer(link, topology, rules_for(topology), prefetch, door.accept, door.refuse)
+    return AmqpConsumer(link, topology, rules_for(topology), prefetch, door.accept, door.refuse, door.steer)
 
 
 @pytest.fixture

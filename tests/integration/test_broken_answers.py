@@ -147,7 +147,7 @@ class Bench:
 
     @property
     def poll(self) -> Poll:
-        return Poll(self.crew, self.store, self.clock, Wakes(), Wakes())
+        return Poll(self.crew, self.store, self.clock, Wakes(), Wakes(), Wakes())
 
     async def spoil(self, on: str, rule: dict[str, Any]) -> None:
         async with self.session.post(f"{self.url}/_faults", json={"on": on, "times": None, **rule}) as response:
@@ -191,8 +191,8 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         settings = SandboxSettings(run_time=parse_run_time("fixed:3600"))
         url = await stack.enter_async_context(running(settings))
         store = await stack.enter_async_context(open_store(f"sqlite:///{tmp_path}/bridge.db", "me", NOW, migrate=True))
-        kickoffs, looks = await stack.enter_async_context(crew_sessions(FAST))
-        api = Noting(HttpCrewApi(url, settings.token, 1e9, kickoffs, looks, FAST))
+        sessions = await stack.enter_async_context(crew_sessions(FAST))
+        api = Noting(HttpCrewApi(url, settings.token, 1e9, sessions, FAST))
         crew = Crew("research", api, POLICY, 2 * REPEATS + 2, Learning(POLICY))
         yield Bench(url, crew, api, store, HandClock(), await stack.enter_async_context(aiohttp.ClientSession()))
 

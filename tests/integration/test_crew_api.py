@@ -92,8 +92,8 @@ async def api() -> AsyncIterator[Api]:
 
         async def make(url: str, token: str = TOKEN, rate: float = 1e6, **limits: float) -> HttpCrewApi:
             within = replace(LIMITS, **limits)  # type: ignore[arg-type]
-            kickoffs, looks = await stack.enter_async_context(crew_sessions(within))
-            return HttpCrewApi(url, token, rate, kickoffs, looks, within)
+            sessions = await stack.enter_async_context(crew_sessions(within))
+            return HttpCrewApi(url, token, rate, sessions, within)
 
         yield make
 

@@ -6,8 +6,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.core.errors import PostUnderWay, RequestRefused
+from bridge.core.humans import Resume
 from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering
-from tests.http_client import problem, serving
+from tests.http_client import bearer, problem, serving
 
 
 async def test_a_producer_cancels_its_own_run():
@@ -118,3 +119,43 @@ async def test_a_wish_to_cancel_is_read_strictly(body: dict[str, Any], field: st
         answer = await bridge.post(f"/v1/runs/{run.run_id}/cancel", body)
         assert (await problem(answer, 422, "invalid_request"))["field"] == field
         assert bridge.others.steered == []
+
+
+async def test_a_producer_answers_the_question_of_its_own_run():
+    async with serving() as bridge:
+        run = bridge.store.add()
+        body = {"feedback": "Use the cheaper one.", "approve": False, "task_id": "t-1"}
+        assert (await bridge.post(f"/v1/runs/{run.run_id}/resume", body, "submitter")).status == 200
+        wish = Resume("Use the cheaper one.", approve=False, task_id="t-1")
+        assert bridge.others.steered == [(run.run_id, wish, "client/submitter")]
+
+
+async def test_a_key_makes_an_answer_that_is_sent_again_the_same():
+    async with serving() as bridge:
+        run = bridge.store.add()
+        url, headers = bridge.url(f"/v1/runs/{run.run_id}/resume"), {**bearer("operator"), "Idempotency-Key": "a-1"}
+        async with bridge.http.post(url, json={"approve": True}, headers=headers) as response:
+            assert response.status == 200
+        assert bridge.others.steered[0][1] == Resume(approve=True, key="client/operator a-1")
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "status", "code"),
+    [
+        ("client/another", "submitter", 404, "unknown_run"),
+        ("client/submitter", "reader", 403, "forbidden"),
+        ("client/submitter", None, 401, "unauthorized"),
+    ],
+)
+async def test_who_may_not_answer(source: str, name: str | None, status: int, code: str):
+    async with serving() as bridge:
+        run = bridge.store.add(source=source)
+        await problem(await bridge.post(f"/v1/runs/{run.run_id}/resume", {"approve": True}, name), status, code)
+        assert bridge.others.steered == []
+
+
+async def test_an_answer_that_comes_too_late_is_a_conflict():
+    async with serving() as bridge:
+        run = bridge.store.add()
+        bridge.others.fail = RequestRefused("not_waiting", "too late")
+        await problem(await bridge.post(f"/v1/runs/{run.run_id}/resume", {"approve": True}), 409, "not_waiting")

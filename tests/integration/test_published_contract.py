@@ -26,8 +26,8 @@ pytestmark = pytest.mark.skipif(not MOCK, reason="needs BRIDGE_TEST_CREW_MOCK, a
 
 @pytest.fixture
 async def crew() -> AsyncIterator[HttpCrewApi]:
-    async with crew_sessions() as (kickoffs, looks):
-        yield HttpCrewApi(MOCK, "any-token", 1000, kickoffs, looks)
+    async with crew_sessions() as sessions:
+        yield HttpCrewApi(MOCK, "any-token", 1000, sessions)
 
 
 @pytest.mark.parametrize("webhooks", [None, WEBHOOKS], ids=["polling alone", "with webhooks"])

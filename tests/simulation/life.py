@@ -81,6 +81,7 @@ class Life:
         self._supervisor: Supervisor | None = None
         self._full_until = 0.0
         self._journal: Any = None
+        self._asked: set[asyncio.Task[Any]] = set()
 
     @asynccontextmanager
     async def alive(self) -> AsyncIterator["Life"]:
@@ -99,6 +100,8 @@ class Life:
                 self._bench = None
             assert self._supervisor is not None
             await self._supervisor.stop(asyncio.Event())
+            if self._asked:
+                await asyncio.wait(self._asked)  # as a door does: what was asked is answered before the store closes
 
     async def last(self, seconds: float) -> None:
         """Live so long; raises at once what a part dies of."""
@@ -115,6 +118,8 @@ class Life:
         if self._bench is None:
             return None
         task: asyncio.Task[T] = asyncio.get_running_loop().create_task(_within(question(self._bench)))
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
         await asyncio.wait([task])
         return None if task.cancelled() else task.result()
 
@@ -132,7 +137,7 @@ class Life:
 
     async def _start(self, store: SqlStore, journal: Any, clock: Any) -> None:
         api: Any = self.world
-        bells = {name: Bell() for name in ("kickoff", "poll", "deliver", "recover")}
+        bells = {name: Bell() for name in ("kickoff", "poll", "deliver", "recover", "resume")}
         wakes: Any = bells
         bench = Bench(ShakyStore(store, self), self._policy, PLACES, clock, self._ids, api, api, wakes, journal=journal)
         await replay(journal, bench.crews, store, clock)
@@ -141,6 +146,7 @@ class Life:
             Worker(bench.poll, 8, bells["poll"].rung),
             *(Worker(step, 5, asyncio.Event()) for step in (bench.probe, bench.doubt, bench.late, bench.sweep)),
             Worker(bench.recover, 50, bells["recover"].rung),
+            Worker(bench.resume, 5, bells["resume"].rung),
         ]
         self._bench = bench
         self._journal = journal

@@ -31,6 +31,7 @@ from bridge.steps.late import Late
 from bridge.steps.poll import Poll
 from bridge.steps.probe import Probe
 from bridge.steps.recover import Recover
+from bridge.steps.resume import Resume
 from bridge.steps.steer import SteerRun
 from bridge.steps.sweep import Sweep
 from tests.fakes import NOW, FakeCrewApi, FakeSender, HandClock, Ids, Spy, Wakes, a_request
@@ -54,7 +55,7 @@ class Bench:
     api: FakeCrewApi = field(default_factory=FakeCrewApi)
     sender: FakeSender = field(default_factory=FakeSender)
     wakes: dict[str, Wakes] = field(
-        default_factory=lambda: {name: Wakes() for name in ("kickoff", "poll", "deliver", "recover")}
+        default_factory=lambda: {name: Wakes() for name in ("kickoff", "poll", "deliver", "recover", "resume")}
     )
     share: Share = field(default_factory=Share)
     made: dict[str, Crew] = field(default_factory=dict)
@@ -96,7 +97,12 @@ class Bench:
 
     @property
     def poll(self) -> Poll:
-        return Poll(self.crew, self.store, self.clock, self.wakes["kickoff"], self.wakes["deliver"])
+        wakes = self.wakes
+        return Poll(self.crew, self.store, self.clock, wakes["kickoff"], wakes["deliver"], wakes["resume"])
+
+    @property
+    def resume(self) -> Resume:
+        return Resume(self.crews, self.store, self.clock, self.wakes["deliver"])
 
     @property
     def probe(self) -> Probe:
@@ -109,7 +115,7 @@ class Bench:
     @property
     def hint(self) -> TakeHint:
         wakes = self.wakes
-        return TakeHint(KEY, self.crews, self.store, self.clock, wakes["poll"], wakes["recover"])
+        return TakeHint(KEY, self.crews, self.store, self.clock, wakes["poll"], wakes["recover"], wakes["deliver"])
 
     @property
     def steer(self) -> SteerRun:

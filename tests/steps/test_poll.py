@@ -124,9 +124,10 @@ async def test_an_execution_that_nobody_knows_any_more_is_lost(bench: Bench):
 
 async def test_a_crew_with_humans_may_be_not_found_for_long(bench: Bench):
     run = await with_policy(bench, human_input=True).started(deadline=600.0)
-    for _ in range(30):
+    while bench.clock() < NOW + 500:
         await look(bench, NotFound())
-    assert (await bench.now(run)).state is State.RUNNING
+    assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
+    assert await bench.events(run) == ["run.waiting_for_human"]
 
 
 async def test_the_apis_wish_to_wait_is_obeyed(bench: Bench):

@@ -12,9 +12,12 @@ from cloudevents.core.v1.event import CloudEvent
 from pamqp import commands as spec
 from pamqp.header import ContentHeader
 
-from bridge.adapters.amqp_message import MessageRules, read_refused, read_request
+from bridge.adapters.amqp_message import MessageRules, is_steering, read_refused, read_request, read_steering
 from bridge.core.errors import RequestRefused
+from bridge.core.humans import Resume
 from bridge.core.model import Envelope, KickoffRequest
+from bridge.core.steering import Cancel
+from bridge.ports import KeyOfRun
 
 RULES = MessageRules("kickoff.requests", 1000, ("amq.gen-*", "reply.*"))
 BODY = {"crew": "research", "inputs": {"topic": "otters"}}
@@ -284,3 +287,59 @@ def test_a_refused_request_names_its_crew_and_key():
     wanted = KickoffRequest("research", {}, idempotency_key="k")
     kept = read_refused(message(), RULES, RequestRefused("unknown_crew", "no"), wanted)
     assert (kept.crew, kept.idempotency_key) == ("research", "k")
+
+
+SOURCE = "queue/kickoff.requests"
+
+
+def steering(body: dict[str, Any], **kwargs: Any) -> Any:
+    return read_steering(message(json.dumps(body).encode(), **kwargs), RULES)
+
+
+@pytest.mark.parametrize(("kind", "steers"), [("resume", True), ("cancel", True), ("kickoff", False), (None, False)])
+def test_what_steers(kind: str | None, steers: bool):
+    assert is_steering(message(message_type=kind)) is steers
+
+
+def test_a_cancel_names_its_run():
+    assert steering({"run_id": "r-1"}, message_type="cancel") == ("r-1", Cancel())
+
+
+def test_an_answer_is_known_by_its_message():
+    wanted, wish = steering({"run_id": "r-1", "approve": True}, message_type="resume", message_id="m-1")
+    assert (wanted, wish) == ("r-1", Resume(approve=True, key=f"{SOURCE} m-1"))
+    assert steering({"run_id": "r-1", "feedback": "x"}, message_type="resume")[1] == Resume("x")
+
+
+@pytest.mark.parametrize("crew", [{"crew": "research"}, {}])
+def test_a_run_may_be_named_by_its_key_and_crew(crew: dict[str, str]):
+    """The crew stands in the body or is the routing key."""
+    by_exchange = {"exchange": "kickoff.requests", "routing_key": "research"}
+    wanted, _ = steering({"idempotency_key": "order-1", **crew}, message_type="cancel", **by_exchange)
+    assert wanted == KeyOfRun(SOURCE, "research", "order-1")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "run_id"),
+        ({"run_id": "r", "idempotency_key": "k"}, "run_id"),
+        ({"run_id": 7}, "run_id"),
+        ({"idempotency_key": 7}, "idempotency_key"),
+        ({"idempotency_key": "k", "crew": 7}, "crew"),
+        ({"run_id": "r", "why": "x"}, "why"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["resume", "cancel"])
+def test_steering_that_cannot_be_read_names_the_field(body: dict[str, Any], field: str, kind: str):
+    with pytest.raises(RequestRefused) as caught:
+        steering(body, message_type=kind)
+    assert (caught.value.code, caught.value.field) == ("invalid_request", field)
+
+
+def test_a_cloudevent_may_steer_and_is_known_by_its_source_and_id():
+    event = structured(data={"run_id": "r-1", "approve": True})
+    kind = {"message_type": "resume", "content_type": "application/cloudevents+json"}
+    wanted, wish = steering(event, **kind)
+    assert (wanted, wish.approve) == ("r-1", True)
+    assert wish.key.startswith(f"{SOURCE} ")

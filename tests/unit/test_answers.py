@@ -18,12 +18,15 @@ from bridge.core.answers import (
     Pending,
     Refused,
     Reply,
+    Resumed,
     Running,
     Started,
     Succeeded,
     Unknown,
     WaitingForHuman,
+    read_flow_answer,
     read_kickoff,
+    read_resume,
     read_status,
 )
 from tests.fakes import KICKOFF_ID
@@ -464,3 +467,42 @@ def test_any_reply_gives_an_answer_and_only_a_2xx_with_an_id_means_started(reply
 )
 def test_the_run_time_by_the_apis_own_account(answer: answers.StatusAnswer, seconds: float | None):
     assert answers.run_time_told(answer) == seconds
+
+
+# Answers to humans' answers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        (Reply(200, b'{"kickoff_id": "a-1"}'), Resumed("a-1")),
+        (Reply(200, b'{"status": "resumed", "message": "ok"}'), Resumed()),
+        (Reply(202, b"<html>"), Resumed()),
+        (Reply(400, b'{"error": "not pending"}'), Refused("HTTP 400: not pending")),
+        (Reply(404, b'{"error": "Execution not found"}'), Refused("HTTP 404: Execution not found")),
+        (Reply(422, b'{"detail": "Field required"}'), Refused("HTTP 422: Field required")),
+        (Reply(401, b'{"detail": "no"}'), CrewUnavailable("HTTP 401: no")),
+        (Reply(429, b"", retry_after="7"), NotStarted("HTTP 429: no text", 7.0)),
+        (Reply(503, b""), NotStarted("HTTP 503: no text")),
+        (Reply(500, b"Internal Server Error"), InDoubt("HTTP 500: Internal Server Error")),
+    ],
+)
+def test_what_the_api_says_to_a_resume(reply: Reply, answer: Any):
+    assert read_resume(reply) == answer
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        (Reply(200, b""), Resumed()),
+        (Reply(404, b"secret"), Refused("HTTP 404")),
+        (Reply(401, b"secret"), Refused("HTTP 401")),
+        (Reply(307, b"secret"), Refused("HTTP 307")),
+        (Reply(429, b"secret", retry_after="7"), NotStarted("HTTP 429", 7.0)),
+        (Reply(503, b"secret", elapsed=1.0), NotStarted("HTTP 503")),
+        (Reply(503, b"secret", elapsed=30.0), InDoubt("HTTP 503")),
+        (Reply(502, b"secret"), InDoubt("HTTP 502")),
+    ],
+)
+def test_what_a_flows_callback_says_is_told_by_its_code_alone(reply: Reply, answer: Any):
+    assert read_flow_answer(reply) == answer

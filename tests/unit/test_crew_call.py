@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from bridge.core import hints, tokens
-from bridge.core.crew_call import Webhooks, kickoff_body
-from bridge.core.model import CrewPolicy
-from tests.fakes import a_run, run_id
+from bridge.core.crew_call import Webhooks, kickoff_body, resume_body
+from bridge.core.model import Asked, CrewPolicy, Question, Stage, Talk
+from tests.fakes import NOW, a_run, run_id
 
 CREW = CrewPolicy(stringify_inputs=True)
 FLOW = CrewPolicy(stringify_inputs=False)
@@ -78,3 +78,20 @@ def test_events_are_streamed_one_by_one_so_that_the_first_tells_the_execution_at
 def test_webhooks_change_neither_inputs_nor_meta():
     plain, asking = kickoff_body(a_run(), CREW), kickoff_body(a_run(), CREW, WEBHOOKS)
     assert {name: asking[name] for name in plain} == plain
+
+
+def test_an_answer_names_the_first_execution_and_the_question_in_both_spellings():
+    question = Question(1, NOW, asked=Asked("t-1"), stage=Stage.SENT, feedback="Approved.", approve=True)
+    run = replace(a_run(), kickoff_id="k-1", talk=Talk(question, aliases=("a-1",)))
+    assert resume_body(run) == {
+        "executionId": "k-1", "execution_id": "k-1", "taskId": "t-1", "task_id": "t-1",
+        "humanFeedback": "Approved.", "human_feedback": "Approved.", "isApprove": True, "is_approve": True,
+    }  # fmt: skip
+
+
+def test_an_answer_asks_for_every_webhook_again():
+    run = replace(a_run(), kickoff_id="k-1", attempt=1, talk=Talk(Question(1, NOW, feedback="x")))
+    webhooks = Webhooks("https://bridge.example.com", b"k" * 32)
+    asked_for = kickoff_body(run, CrewPolicy(), webhooks).keys() - {"inputs", "meta"}
+    assert "humanInputWebhookUrl" in asked_for
+    assert asked_for <= resume_body(run, webhooks).keys()

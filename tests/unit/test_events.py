@@ -7,7 +7,21 @@ from typing import Any
 import pytest
 
 from bridge.core import events
-from bridge.core.model import Channel, CrewPolicy, Destination, Envelope, Outcome, Run, RunError, State
+from bridge.core.events import describe
+from bridge.core.model import (
+    Asked,
+    Channel,
+    CrewPolicy,
+    Destination,
+    Envelope,
+    Outcome,
+    Question,
+    Run,
+    RunError,
+    Stage,
+    State,
+    Talk,
+)
 from tests.fakes import NOW, a_run, run_id
 
 EVERYWHERE = CrewPolicy(results_exchange=True, callback_url="https://crew.example/all")
@@ -157,3 +171,15 @@ def test_a_dead_letter_keeps_its_body_and_headers(given: str | None, content_typ
 )
 def test_times_are_utc_with_milliseconds(at: float | None, text: str | None):
     assert events.timestamp(at) == text
+
+
+def test_a_question_is_shown_while_it_is_not_settled_and_its_address_never():
+    asked = Asked("t-1", "A or B?", "Please review.", ("a", "b"), "https://amp.example.com/?token=secret")
+    waiting = replace(a_run(), talk=Talk(Question(2, NOW, asked=asked)))
+    assert describe(waiting)["question"] == {
+        "number": 2, "task_id": "t-1", "output": "A or B?", "message": "Please review.", "options": ["a", "b"],
+        "asked_at": "2027-01-15T08:00:00.000Z", "answer": "open", "trouble": None,
+    }  # fmt: skip
+    assert "question" not in describe(a_run())
+    assert "question" not in describe(replace(waiting, talk=Talk(Question(2, NOW, stage=Stage.SETTLED))))
+    assert "question" not in describe(replace(waiting, state=State.CANCELLED))

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.answers import NoAnswer, NotFound, Running, Succeeded
-from bridge.core.hints import Hint, Kind, believe, read
+from bridge.core.hints import Hint, Kind, believe, count_tasks, read
+from bridge.core.model import Asked
 
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
@@ -38,18 +39,55 @@ def test_a_crew_webhook_without_a_result_is_still_worth_a_look():
     assert read(Kind.CREW, None) == Hint(worth_a_look=True)
 
 
-@pytest.mark.parametrize("kind", [Kind.TASK, Kind.STEP])
-def test_a_task_names_the_execution_and_no_more(kind: Kind):
-    assert read(kind, {"kickoff_id": "k-1", "output": "x"}) == Hint("k-1")
+def test_a_step_names_the_execution_and_no_more():
+    assert read(Kind.STEP, {"kickoff_id": "k-1", "output": "x"}) == Hint("k-1")
 
 
-def test_a_question_names_the_execution_under_either_name():
-    assert read(Kind.HUMAN, {"execution_id": "k-1", "task_id": "t"}) == Hint("k-1", worth_a_look=True)
+def test_a_task_that_is_done_names_itself():
+    assert read(Kind.TASK, {"kickoff_id": "k-1", "name": "collect"}) == Hint("k-1", task="collect")
+    assert read(Kind.TASK, {"kickoff_id": "k-1", "name": 7}) == Hint("k-1", task="a task")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"kickoff_id": "k-1", "task_id": "t", "task_output": "Approve?"},
+        {"execution_id": "k-1", "task_id": "t", "output": "Approve?"},
+        {"executionId": "k-1", "taskId": "t", "taskOutput": "Approve?"},
+        {"data": {"kickoff_id": "k-1", "task_id": "t", "task_output": "Approve?"}},
+        {"kickoffId": "k-1", "payload": {"task_id": "t", "output": "Approve?"}},
+        {"execution_id": "k-1", "callback_info": {"taskId": "t"}, "body": {"output": "Approve?"}},
+    ],
+)
+def test_a_question_is_read_in_every_shape_that_is_known(body: Any):
+    assert read(Kind.HUMAN, body) == Hint("k-1", worth_a_look=True, asked=Asked("t", "Approve?"))
+
+
+def test_an_old_webhook_that_calls_the_execution_a_task_tells_no_task():
+    assert read(Kind.HUMAN, {"kickoff_id": "k-1", "task_id": "k-1"}).asked == Asked()
+
+
+def test_what_a_human_is_to_look_at_is_fit_for_every_store():
+    asked = read(Kind.HUMAN, {"task_output": "a\x00b\ud800" + "x" * 100_000}).asked
+    assert asked is not None
+    assert asked.output is not None
+    assert (asked.output[:3], len(asked.output)) == ("ab?", 65_535)
+
+
+@pytest.mark.parametrize("answer", [Running({"completed": 1}), NotFound()])
+def test_what_the_status_tells_of_progress_counts(answer: Any):
+    assert count_tasks(answer, ["collect"]) is answer
+
+
+def test_where_the_status_tells_no_progress_finished_tasks_are_counted():
+    told = {"unit": "task", "completed": 2, "total": None, "current": None, "last": "draft"}
+    assert count_tasks(Running(), ["collect", "draft"]) == Running(told)
+    assert count_tasks(Running(), []) == Running()
 
 
 @pytest.mark.parametrize("value", ["", "a/b", "x" * 129, 7, None, ["k"]])
 def test_what_cannot_be_an_id_is_none(value: Any):
-    assert read(Kind.TASK, {"kickoff_id": value}) == Hint()
+    assert read(Kind.STEP, {"kickoff_id": value}) == Hint()
 
 
 @pytest.mark.parametrize("shape", [lambda e: {"events": e}, lambda e: e, lambda e: e[0]])
@@ -90,4 +128,17 @@ def test_the_status_is_believed_wherever_it_knows_something():
 
 def test_a_tasks_id_is_not_taken_for_the_executions():
     """Payloads of 2025 called the execution `task_id`; today that is another id, and taking it would lose the run."""
-    assert read(Kind.TASK, {"description": "x", "task_id": "3f0c2a52"}) == Hint()
+    assert read(Kind.STEP, {"description": "x", "task_id": "3f0c2a52"}) == Hint()
+
+
+@pytest.mark.parametrize(
+    ("hint", "says"),
+    [
+        (Hint("k-1"), False),
+        (Hint(worth_a_look=True), True),
+        (Hint(asked=Asked("t")), True),
+        (Hint(task="collect"), True),
+    ],
+)
+def test_only_what_says_something_to_a_followed_run_is_worth_passing_on(hint: Hint, says: bool):
+    assert hint.says_something is says

@@ -213,7 +213,17 @@ def test_a_watch_knows_what_it_takes_to_look():
     run = running(polls=7, started_at=NOW + 3, progress={"completed": 2})
     watch = lifecycle.watch_of(run, POLICY, NOW + 5)
     assert watch == Watch(
-        run_id(1), "research", "k-1", 600.0, NOW + 5, NOW + 3, polls=7, tasks_done=2, began_at=run.sent_at
+        run_id(1),
+        "research",
+        "k-1",
+        600.0,
+        NOW + 5,
+        NOW + 3,
+        polls=7,
+        tasks_done=2,
+        began_at=run.sent_at,
+        seen_alive=True,
+        progress=(2, None, None),
     )
     assert watch.deadline_at == NOW + 603
     assert watching().deadline_at is None
@@ -243,10 +253,10 @@ def test_the_first_sight_of_a_started_execution_is_news_and_starts_the_deadline(
     ],
 )
 def test_a_look_that_teaches_nothing_is_no_news(answer: StatusAnswer):
-    watch = watching(started_at=NOW, tasks_done=1)
+    watch = watching(started_at=NOW, progress=(1, None, None))
     seen, news = lifecycle.look(watch, answer, POLICY, NOW + 4)
     assert not news
-    assert (seen.started_at, seen.tasks_done, seen.polls) == (NOW, 1, 1)
+    assert (seen.started_at, seen.progress, seen.polls) == (NOW, (1, None, None), 1)
 
 
 def test_a_queued_execution_does_not_start_the_deadline():
@@ -256,10 +266,10 @@ def test_a_queued_execution_does_not_start_the_deadline():
 
 
 def test_progress_is_news_and_is_written_and_told_if_wanted():
-    watch, run = watching(started_at=NOW, tasks_done=1, polls=8), running()
+    watch, run = watching(started_at=NOW, progress=(1, None, None), polls=8), running()
     seen, silent = look_and_write(run, watch, Running({"completed": 2}), POLICY, NOW + 4)
     assert silent == Decision(replace(run, polls=9, started_at=NOW, progress={"completed": 2}))
-    assert seen.tasks_done == 2
+    assert seen.progress == (2, None, None)
     _, told = look_and_write(
         run, watch, Running({"completed": 2}), replace(POLICY, extra_events=frozenset({"progress"})), NOW + 4
     )

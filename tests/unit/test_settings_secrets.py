@@ -137,7 +137,7 @@ class TestWithoutEffect:
             "public_url": "https://bridge.example.com",
             **with_crew(human_input=True, human={"deadline": "1d"}, budget={"runs": 1, "per": "1d"}, poll={"looks": 9}),
         }
-        assert without_effect(desk.load(tree)) == ["crews.research.human", "crews.research.budget"]
+        assert without_effect(desk.load(tree)) == ["crews.research.budget"]
 
     def test_settings_left_alone_or_switched_off_are_not_named(self, desk: Desk) -> None:
         assert without_effect(desk.load(with_crew(human_input=False, poll={"min": "2s"}))) == []

@@ -35,7 +35,7 @@ class OfCrew:
 
 @dataclass(frozen=True, slots=True)
 class InStates:
-    """Runs in some states that nobody owns; with `now`, only those that are due."""
+    """Runs in some states that nobody owns: those due by `now`, or if that is None, those never due."""
 
     process: str
     states: frozenset[State]
@@ -140,7 +140,7 @@ async def _claim_runs(connection: AsyncConnection, wish: OfCrew | InStates) -> l
 async def _due_runs(connection: AsyncConnection, wish: OfCrew | InStates) -> Select[str] | None:
     if isinstance(wish, InStates):
         query = select(runs.c.run_id).where(runs.c.state.in_(sorted(wish.states)), runs.c.owner.is_(None))
-        due = query if wish.now is None else query.where(runs.c.due_at <= wish.now)
+        due = query.where(runs.c.due_at.is_(None) if wish.now is None else runs.c.due_at <= wish.now)
         return due.order_by(runs.c.due_at, runs.c.run_id).limit(wish.room)
     await dialect.serialize(connection, "places", wish.crew)  # counting and taking are one act among all processes
     free = wish.max_running - (await connection.execute(_places_held(wish))).scalar_one()

@@ -1,12 +1,14 @@
 """Runs and deliveries to rows and back."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Row, Select, select
 
 from bridge.adapters.store.tables import deliveries, events, receivers
 from bridge.core.model import (
+    Asked,
     Attempt,
     Channel,
     Delivery,
@@ -16,10 +18,13 @@ from bridge.core.model import (
     Event,
     KickoffRequest,
     Outcome,
+    Question,
     Receiver,
     Run,
     RunError,
+    Stage,
     State,
+    Talk,
 )
 from bridge.core.receivers import receiver_name
 
@@ -36,6 +41,7 @@ CHANGING = (
     "finished_at",
     "polls",
     "progress",
+    "talk",
     "result",
     "result_json",
     "usage",
@@ -82,6 +88,7 @@ def changing_columns(run: Run) -> Values:
         "finished_at": run.finished_at,
         "polls": run.polls,
         "progress": _dump(run.progress),
+        "talk": None if run.talk == Talk() else _dump(asdict(run.talk)),
         "result": None if outcome.result is None else outcome.result.encode(),
         "result_json": _dump(outcome.result_json),
         "usage": _dump(outcome.usage),
@@ -110,6 +117,7 @@ def run_of(row: Row[Any]) -> Run:
         polls=row.polls,
         progress=_load(row.progress),
         outcome=_outcome_of(row),
+        talk=_talk_of(_load(row.talk)),
     )
 
 
@@ -218,6 +226,23 @@ def _outcome_of(row: Row[Any]) -> Outcome:
     error = None if row.error_code is None else RunError(row.error_code, row.error_message)
     result = None if row.result is None else row.result.decode()
     return Outcome(result, _load(row.result_json), _load(row.usage), error)
+
+
+def _talk_of(stored: Values | None) -> Talk:
+    if stored is None:
+        return Talk()
+    return Talk(
+        question=None if stored["question"] is None else _question_of(stored["question"]),
+        known=tuple(stored["known"]),
+        taken=tuple((key, content) for key, content in stored["taken"]),
+        aliases=tuple(stored["aliases"]),
+        put_off=stored["put_off"],
+    )
+
+
+def _question_of(stored: Values) -> Question:
+    asked = stored["asked"] | {"options": tuple(stored["asked"]["options"])}
+    return Question(**stored | {"asked": Asked(**asked), "stage": Stage(stored["stage"])})
 
 
 def _dump(value: Any) -> bytes | None:

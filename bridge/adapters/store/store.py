@@ -74,7 +74,7 @@ class SqlStore:
         return await self._claim(claims.OfCrew(self._process, crew, room, max_running, now))
 
     async def claim(self, states: Collection[State], room: int, now: float | None = None) -> list[Run]:
-        """Take runs in these states that nobody owns; with `now`, only those that are due."""
+        """Take runs in these states that nobody owns: those due by `now`, or without it, those never due."""
         return await self._claim(claims.InStates(self._process, frozenset(states), room, now))
 
     async def settle(self, decision: Decision) -> Run:
@@ -101,6 +101,18 @@ class SqlStore:
     async def load(self, run_id: str) -> Run | None:
         """One run."""
         rows = await self._read(select(runs).where(runs.c.run_id == run_id))
+        return run_of(rows[0]) if rows else None
+
+    async def find_execution(self, crew: str, kickoff_id: str) -> Run | None:
+        """The newest run of a crew whose execution has this id."""
+        query = select(runs).where(runs.c.crew == crew, runs.c.kickoff_id == kickoff_id)
+        rows = await self._read(query.order_by(runs.c.run_id.desc()).limit(1))
+        return run_of(rows[0]) if rows else None
+
+    async def find_key(self, source: str, crew: str, key: str) -> Run | None:
+        """The run that a sender's idempotency key led to."""
+        query = select(runs).where(runs.c.source == source, runs.c.crew == crew, runs.c.idempotency_key == key)
+        rows = await self._read(query)
         return run_of(rows[0]) if rows else None
 
     async def find_runs(self, which: RunFilter) -> list[Run]:

@@ -62,6 +62,7 @@ runs = Table(
     Column("finished_at", Float),
     Column("polls", Integer, nullable=False),
     Column("progress", LargeBinary),
+    Column("talk", LargeBinary),
     Column("result", LargeBinary),
     Column("result_json", LargeBinary),
     Column("usage", LargeBinary),

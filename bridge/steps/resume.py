@@ -1,0 +1,89 @@
+"""Step 11: carry a human's answer to the crew API, once."""
+
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from bridge.core import humans, lifecycle
+from bridge.core.answers import CrewUnavailable, ResumeAnswer
+from bridge.core.crew_call import resume_body
+from bridge.core.errors import Stale
+from bridge.core.model import Decision, Question, Run, State
+from bridge.ports import Clock, Store, Wake
+from bridge.steps.crew import Crew
+
+TICK = 1.0
+TRIES = 5
+
+log = structlog.get_logger()
+
+
+class Resume:
+    """A run is only marked as answered when nothing but the POST is left to do; after that it is never sent again."""
+
+    name = "resume"
+
+    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_deliver: Wake) -> None:
+        self._crews = crews
+        self._store = store
+        self._clock = clock
+        self._wake_deliver = wake_deliver
+
+    async def claim(self, room: int) -> Sequence[Run]:
+        """Runs whose question has an answer to carry."""
+        claimed = await self._store.claim({State.WAITING_FOR_HUMAN}, room, self._clock())
+        return [run for run in claimed if run.crew in self._crews]
+
+    async def handle(self, run: Run) -> None:
+        """Mark, POST, write down what came of it. The mark is durable before the first byte can leave."""
+        crew = self._crews[run.crew]
+        if crew.gate.closed:
+            self._follow(crew, await self._store.settle(humans.postponed(run, self._clock())))
+            return
+        await crew.api.turn()
+        sending = await self._store.settle(humans.begin(run, self._clock()))
+        question = sending.talk.question
+        assert question is not None
+        said = await self._carry(crew, sending, question)
+        log.info("answer_carried", run_id=run.run_id, crew=run.crew, answer=type(said).__name__)
+        if isinstance(said, CrewUnavailable) and crew.gate.close(said.reason, self._clock()):
+            log.error("crew_paused", crew=run.crew, reason=said.reason)
+        settled = await self._write_down(crew, sending, question.number, said)
+        if settled is not None:
+            self._follow(crew, settled)
+
+    def pause(self) -> float:
+        """Seconds until the next claim."""
+        return TICK
+
+    async def _carry(self, crew: Crew, run: Run, question: Question) -> ResumeAnswer:
+        assert question.feedback is not None
+        if question.asked.callback_url is not None:
+            return await crew.api.answer_flow(question.asked.callback_url, question.feedback)
+        return await crew.api.resume(resume_body(run, crew.webhooks))
+
+    async def _write_down(self, crew: Crew, run: Run, number: int, said: ResumeAnswer) -> Run | None:
+        """On the run as it is by then: webhooks of the execution that goes on may have been faster."""
+        fresh: Run | None = run
+        for _ in range(TRIES):
+            if fresh is None:
+                return None
+            decision: Decision = humans.on_carried(fresh, number, said, crew.policy, self._clock())
+            try:
+                settled = await self._store.settle(decision)
+            except Stale:
+                fresh = await self._store.load(run.run_id)
+                continue
+            if decision.deliveries:
+                self._wake_deliver()
+            return settled
+        log.error("answer_not_noted", run_id=run.run_id, crew=run.crew)
+        return None
+
+    def _follow(self, crew: Crew, run: Run) -> None:
+        """Look at the run from now on, even if another process did before."""
+        now = self._clock()
+        if run.run_id not in crew.timetable and run.state in humans.FOLLOWED:
+            watch = lifecycle.watch_of(run, crew.policy, now)
+            crew.timetable.put(watch, crew.next_look(watch, now))
+        crew.look_again(run)

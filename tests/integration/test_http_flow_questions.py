@@ -1,0 +1,87 @@
+"""The door for flows' questions: who gets in, and that it answers at once."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from bridge.adapters.http_auth import Clients
+from bridge.adapters.http_flow_questions import FlowQuestionsApi, FlowSource
+from bridge.adapters.http_server import HttpServer, servers
+from bridge.core.errors import Stale
+from bridge.core.flow_questions import FlowQuestion
+from tests.fakes import NOW
+from tests.http_client import LISTEN, problem
+
+SECRET = "shared-with-the-deployment"
+QUESTION = {
+    "id": "q-1",
+    "flow_id": "k-1",
+    "output": "A or B?",
+    "emit": ["a"],
+    "callback_url": "https://a.example/?token=t",
+}
+
+
+class Taken:
+    def __init__(self) -> None:
+        self.questions: list[tuple[str, FlowQuestion]] = []
+        self.fail: Exception | None = None
+
+    async def __call__(self, crew: str, question: FlowQuestion) -> None:
+        if self.fail is not None:
+            raise self.fail
+        self.questions.append((crew, question))
+
+
+@pytest.fixture
+def taken() -> Taken:
+    return Taken()
+
+
+@pytest.fixture
+async def server(taken: Taken) -> AsyncIterator[HttpServer]:
+    api = FlowQuestionsApi({"triage": FlowSource("https://crew.example", False, [SECRET])}, taken, lambda: NOW)
+    [built] = servers(LISTEN, api.routes(), [], Clients())
+    await built.start()
+    serving = asyncio.create_task(built.run())
+    yield built
+    built.stop()
+    await serving
+
+
+async def send(server: HttpServer, body: bytes, crew: str = "triage", secret: str = SECRET) -> aiohttp.ClientResponse:
+    timestamp = str(int(NOW))
+    digest = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+    headers = {"X-CrewAI-Signature": f"sha256={digest}", "X-CrewAI-Timestamp": timestamp}
+    url = f"http://127.0.0.1:{server.port}/amp/crews/{crew}/human"
+    async with aiohttp.ClientSession() as session, session.post(url, data=body, headers=headers) as response:
+        await response.read()
+        return response
+
+
+async def test_a_question_is_taken_and_answered_at_once(server: HttpServer, taken: Taken):
+    assert (await send(server, json.dumps(QUESTION).encode())).status == 204
+    [(crew, question)] = taken.questions
+    assert (crew, question.kickoff_id, question.asked.output) == ("triage", "k-1", "A or B?")
+
+
+@pytest.mark.parametrize(("crew", "secret", "status"), [("triage", "wrong", 401), ("research", SECRET, 404)])
+async def test_who_cannot_sign_gets_nothing_in(server: HttpServer, taken: Taken, crew: str, secret: str, status: int):
+    assert (await send(server, json.dumps(QUESTION).encode(), crew, secret)).status == status
+    assert taken.questions == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"flow_id": "../x"}'])
+async def test_a_signed_body_that_is_no_question_is_acknowledged(server: HttpServer, taken: Taken, body: bytes):
+    assert (await send(server, body)).status == 204
+    assert taken.questions == []
+
+
+async def test_a_question_that_cannot_be_stored_is_not_acknowledged(server: HttpServer, taken: Taken):
+    taken.fail = Stale("others write")
+    await problem(await send(server, json.dumps(QUESTION).encode()), 503, "service_unavailable")

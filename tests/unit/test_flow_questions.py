@@ -1,0 +1,121 @@
+"""Flows' questions: who may send them, what is read, and where an answer may go."""
+
+import hashlib
+import hmac
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict
+
+from bridge.core.flow_questions import FlowQuestion, read, same_host, verified
+from bridge.core.model import Asked
+from tests.fakes import NOW
+
+SECRET = "shared-with-the-deployment"
+CREW = "https://research.example.com"
+CALLBACK = "https://amp.example.com/respond?token=example"
+BODY = b'{"flow_id": "k-1"}'
+
+
+def signed(
+    timestamp: str = str(int(NOW)), secret: str = SECRET, prefix: str = "sha256=", name: str = "X-CrewAI-"
+) -> Any:
+    digest = hmac.new(secret.encode(), f"{timestamp}.".encode() + BODY, hashlib.sha256).hexdigest()
+    return CIMultiDict({f"{name}Signature": f"{prefix}{digest}", f"{name}Timestamp": timestamp})
+
+
+@pytest.mark.parametrize("name", ["X-CrewAI-", "X-", "x-crewai-"])
+@pytest.mark.parametrize("prefix", ["sha256=", ""])
+def test_both_pairs_of_headers_with_and_without_prefix_are_taken(name: str, prefix: str):
+    assert verified(signed(prefix=prefix, name=name), BODY, [SECRET], NOW)
+
+
+@pytest.mark.parametrize("secrets", [[SECRET, "new"], ["new", SECRET]])
+def test_any_of_the_secrets_may_sign(secrets: list[str]):
+    assert verified(signed(), BODY, secrets, NOW)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (signed(), BODY + b" "),
+        (signed(secret="another"), BODY),
+        (signed(str(int(NOW) - 301)), BODY),
+        (signed(str(int(NOW) + 301)), BODY),
+        (signed("soon"), BODY),
+        (signed("²"), BODY),
+        (signed("9" * 400), BODY),
+        (signed(name="X-Other-"), BODY),
+        ({"X-CrewAI-Signature": "sha256=é", "X-CrewAI-Timestamp": str(int(NOW))}, BODY),
+        ({}, BODY),
+    ],
+)
+def test_anything_else_is_not_verified(headers: Any, body: bytes):
+    assert not verified(headers, body, [SECRET], NOW)
+
+
+FLAT = {
+    "event_type": "new_request", "id": "q-1", "flow_id": "k-1", "message": "Please review.", "output": "A or B?",
+    "emit": ["a", "b"], "callback_url": CALLBACK,
+}  # fmt: skip
+NESTED = {
+    "event": "new_request",
+    "request": {"id": 17, "flow_id": "k-1", "message": "Please review.", "emit_options": ["a", "b"]},
+    "callback_url": CALLBACK,
+}
+
+
+def test_both_shapes_are_read():
+    assert read(FLAT, crew_url=CREW, insecure=False) == FlowQuestion(
+        "k-1", Asked("q-1", "A or B?", "Please review.", ("a", "b"), CALLBACK)
+    )
+    assert read(NESTED, crew_url=CREW, insecure=False) == FlowQuestion(
+        "k-1", Asked("17", None, "Please review.", ("a", "b"), CALLBACK)
+    )
+
+
+@pytest.mark.parametrize("body", [None, [], "text", {}, {"flow_id": "../x"}, {"flow_id": 7}, {"request": {}}])
+def test_what_names_no_execution_is_no_question(body: Any):
+    assert read(body, crew_url=CREW, insecure=False) is None
+
+
+def test_odd_members_are_left_out():
+    odd = {"flow_id": "k-1", "id": True, "output": ["?"], "emit": [1, "a"], "message": ""}
+    assert read(odd, crew_url=CREW, insecure=False) == FlowQuestion("k-1", Asked(options=("a",)))
+    assert read({**odd, "emit": "a"}, crew_url=CREW, insecure=False) == FlowQuestion("k-1", Asked())
+
+
+@pytest.mark.parametrize(
+    ("url", "crew", "insecure", "usable"),
+    [
+        ("https://amp.example.com/x", CREW, False, True),
+        ("http://amp.example.com/x", CREW, False, False),
+        ("http://127.0.0.1:9/x", "http://127.0.0.1:8", False, True),
+        ("http://localhost:9/x", "http://localhost:8", False, True),
+        ("http://127.0.0.1:9/x", CREW, False, False),
+        ("http://crew.local/x", "http://crew.local", False, False),
+        ("http://crew.local/x", "http://crew.local", True, True),
+        ("http://10.0.0.7/x", "http://10.0.0.7", False, False),
+        ("http://other.local/x", "http://crew.local", True, False),
+        ("ftp://amp.example.com/x", CREW, True, False),
+        ("https://user@amp.example.com/x", CREW, False, False),
+        ("https://amp.example.com:port/x", CREW, False, False),
+        ("https:///x", CREW, False, False),
+        ("https://amp.example.com/a b", CREW, False, False),
+        ("https://ämp.example.com/", CREW, False, False),
+        ("https://amp.example.com/\n", CREW, False, False),
+    ],
+)
+def test_an_answer_goes_only_where_it_may(url: str, crew: str, insecure: bool, usable: bool):
+    question = read({**FLAT, "callback_url": url}, crew_url=crew, insecure=insecure)
+    assert question is not None
+    assert question.asked.callback_url == (url if usable else None)
+
+
+def test_the_address_is_not_shown():
+    assert "token" not in repr(read(FLAT, crew_url=CREW, insecure=False))
+
+
+def test_the_crews_own_host_is_known_whatever_the_port():
+    assert same_host("https://crew.example.com/a", "https://crew.example.com:8443")
+    assert not same_host("https://crew.example.com.evil.example/a", "https://crew.example.com")

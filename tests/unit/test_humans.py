@@ -1,0 +1,523 @@
+"""The rules of questions and answers, without a store: every branch, and what holds for any history."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.core import humans, lifecycle
+from bridge.core.answers import (
+    CrewUnavailable,
+    Failed,
+    InDoubt,
+    NoAnswer,
+    NotFound,
+    NotStarted,
+    Pending,
+    Refused,
+    ResumeAnswer,
+    Resumed,
+    Running,
+    Started,
+    StatusAnswer,
+    Succeeded,
+    Unknown,
+    WaitingForHuman,
+)
+from bridge.core.errors import IllegalTransition, RequestRefused
+from bridge.core.humans import CONFIRM_WITHIN, MOVED_ON_AFTER, Resume
+from bridge.core.model import Asked, CrewPolicy, Decision, Question, Run, Stage, State, Watch
+from bridge.core.steering import read_resume, steer
+from tests.fakes import NOW, a_run, event_types
+
+POLICY = CrewPolicy(deadline=600.0, results_exchange=True)
+HITL = replace(POLICY, human_input=True)
+PATIENT = replace(POLICY, human_deadline=100.0, human_default="Go on.")
+FLOW = replace(POLICY, is_flow=True)
+CALLBACK = "https://amp.example.com/respond?token=x"
+YES = Resume(approve=True)
+
+
+def running() -> Run:
+    begun = lifecycle.begin(a_run(), NOW).run
+    return lifecycle.on_kickoff(begun, Started("k-1"), POLICY, NOW).run
+
+
+def asking(policy: CrewPolicy = POLICY, **asked: Any) -> Run:
+    decision = humans.on_question(running(), Asked(**{"task_id": "t-1", **asked}), policy, NOW)
+    assert decision is not None
+    return decision.run
+
+
+def given_(run: Run | None = None, wish: Resume = YES, policy: CrewPolicy = POLICY) -> Run:
+    decision = humans.answer(run or asking(), wish, policy, NOW + 1)
+    assert decision is not None
+    return decision.run
+
+
+def sent() -> Run:
+    return humans.begin(given_(), NOW + 2).run
+
+
+def question_of(run: Run) -> Question:
+    assert run.talk.question is not None
+    return run.talk.question
+
+
+def stage(run: Run) -> Stage:
+    return question_of(run).stage
+
+
+def seen(
+    run: Run, answer: StatusAnswer, at: float, policy: CrewPolicy = POLICY, **watch: Any
+) -> tuple[Watch, Decision | None]:
+    """What the polling step does with an answer."""
+    before = replace(lifecycle.watch_of(run, policy, NOW), **{"started_at": NOW, **watch})
+    after, news = humans.look(before, answer, policy, at)
+    return after, humans.on_status(run, after, answer, policy, at) if news else None
+
+
+# Questions --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - humans.FOLLOWED))
+def test_only_a_run_that_is_followed_can_be_asked_about(state: State):
+    assert humans.on_question(replace(running(), state=state), Asked("t-1"), POLICY, NOW) is None
+
+
+def test_a_question_starts_the_deadline_and_is_told():
+    decision = humans.on_question(running(), Asked("t-1", "Approve?"), POLICY, NOW + 9)
+    assert decision is not None
+    assert (decision.run.state, decision.run.started_at) == (State.WAITING_FOR_HUMAN, NOW + 9)
+    assert event_types(decision.deliveries) == ["run.waiting_for_human"]
+
+
+@pytest.mark.parametrize("run", [asking(), sent()])
+def test_a_question_without_a_name_is_the_one_that_is_known(run: Run):
+    assert humans.on_question(run, Asked(None, "?"), POLICY, NOW) is None
+
+
+def test_a_question_without_a_name_after_a_settled_one_is_new():
+    settled = humans.on_sign(sent())
+    assert settled is not None
+    decision = humans.on_question(settled.run, Asked(None, "?"), POLICY, NOW)
+    assert decision is not None
+    assert question_of(decision.run).number == 2
+
+
+def test_a_new_question_ends_one_that_was_answered_elsewhere():
+    decision = humans.on_question(given_(), Asked("t-2"), POLICY, NOW + 5)
+    assert decision is not None
+    assert (question_of(decision.run).number, stage(decision.run), decision.run.due_at) == (2, Stage.OPEN, None)
+    assert decision.deliveries[0].event.event_id.endswith("-waiting_for_human-2")
+
+
+def test_the_name_of_a_question_that_the_status_told_may_come_later_and_is_no_news():
+    _, told = seen(running(), WaitingForHuman(), NOW + 5)
+    assert told is not None
+    named = humans.on_question(told.run, Asked("t-1", "Approve?", callback_url=CALLBACK), POLICY, NOW + 6)
+    assert named is not None
+    assert (named.deliveries, question_of(named.run).asked.output, named.run.talk.known) == ((), "Approve?", ("t-1",))
+
+
+def test_only_a_hundred_names_are_remembered():
+    run = running()
+    for number in range(120):
+        decision = humans.on_question(run, Asked(f"t-{number}"), POLICY, NOW)
+        assert decision is not None
+        run = decision.run
+    assert (len(run.talk.known), run.talk.known[-1]) == (humans.MAX_KEPT, "t-119")
+
+
+@pytest.mark.parametrize("run", [running(), asking(), replace(sent(), state=State.CANCELLED)])
+def test_a_sign_means_nothing_where_nobody_waits_for_one(run: Run):
+    assert humans.on_sign(run) is None
+
+
+# Looks ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_status_that_says_so_is_a_question():
+    _, decision = seen(running(), WaitingForHuman(), NOW + 5)
+    assert decision is not None
+    assert event_types(decision.deliveries) == ["run.waiting_for_human"]
+
+
+def test_where_webhooks_bring_questions_it_takes_two_in_a_row():
+    policy = replace(HITL, questions_announced=True)
+    watch, decision = seen(running(), WaitingForHuman(), NOW + 5, policy)
+    assert (watch.pauses, decision) == (1, None)
+    watch, _ = seen(running(), NoAnswer("x"), NOW + 6, policy, pauses=1)
+    assert watch.pauses == 1
+    watch, _ = seen(running(), Running(), NOW + 6, policy, pauses=1)
+    assert watch.pauses == 0
+    _, decision = seen(running(), WaitingForHuman(), NOW + 6, policy, pauses=1)
+    assert decision is not None
+    assert seen(running(), NotFound(), NOW + 6, policy, pauses=1, seen_alive=True)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "watch", "asked"),
+    [
+        (HITL, {"seen_alive": True}, True),
+        (HITL, {"seen_alive": False}, False),
+        (HITL, {"seen_alive": False, "missing": 5}, True),
+        (POLICY, {"seen_alive": True}, False),
+    ],
+)
+def test_not_found_is_a_question_where_humans_are_asked_and_the_execution_was_seen(
+    policy: CrewPolicy, watch: dict[str, Any], asked: bool
+):
+    _, decision = seen(running(), NotFound(), NOW + 61, policy, **watch)
+    assert (decision is not None) is asked
+
+
+@pytest.mark.parametrize(
+    "answer", [NotFound(), Pending(), WaitingForHuman(), Unknown("?"), NoAnswer("x"), CrewUnavailable("401")]
+)
+def test_what_may_be_said_of_a_waiting_execution_is_no_news(answer: StatusAnswer):
+    assert seen(asking(), answer, NOW + 90)[1] is None
+
+
+@pytest.mark.parametrize(("seconds", "closed"), [(MOVED_ON_AFTER, True), (MOVED_ON_AFTER - 1, False)])
+def test_work_that_is_seen_a_while_after_a_question_means_that_somebody_else_answered(seconds: float, closed: bool):
+    _, decision = seen(asking(), Running(), NOW + seconds)
+    assert (decision is not None) is closed
+    if decision is not None:
+        assert (decision.run.state, stage(decision.run), decision.deliveries) == (State.RUNNING, Stage.SETTLED, ())
+
+
+@pytest.mark.parametrize("answer", [Succeeded("r"), Failed("boom")])
+def test_an_end_while_it_waits_is_the_end_and_nothing_else(answer: StatusAnswer):
+    _, decision = seen(asking(), answer, NOW + 30)
+    assert decision is not None
+    assert decision.run.final
+    assert len(decision.deliveries) == 1
+
+
+def test_the_deadline_ends_a_run_that_waits():
+    _, decision = seen(asking(), NotFound(), NOW + 600)
+    assert decision is not None
+    assert decision.run.state is State.TIMED_OUT
+
+
+def test_the_deadline_stands_still_while_humans_have_their_time():
+    run = asking(PATIENT)
+    assert lifecycle.watch_of(run, PATIENT, NOW).deadline == 700
+    answered = humans.begin(given_(run, policy=PATIENT), NOW + 40).run
+    assert lifecycle.watch_of(answered, PATIENT, NOW).deadline == 640
+    late = humans.begin(given_(run, policy=PATIENT), NOW + 400).run
+    assert lifecycle.watch_of(late, PATIENT, NOW).deadline == 700
+
+
+@pytest.mark.parametrize(
+    ("answer", "given"), [(NotFound(), True), (NoAnswer("x"), False), (CrewUnavailable("x"), False)]
+)
+def test_without_an_answer_in_time_the_default_is_given(answer: StatusAnswer, given: bool):
+    _, decision = seen(asking(PATIENT), answer, NOW + 100, PATIENT)
+    assert (decision is not None) is given
+    if decision is not None:
+        question = question_of(decision.run)
+        assert (question.stage, question.feedback, question.approve) == (Stage.GIVEN, "Go on.", False)
+        assert (decision.run.state, decision.run.due_at, decision.run.owner) == (
+            State.WAITING_FOR_HUMAN,
+            NOW + 100,
+            None,
+        )
+
+
+@pytest.mark.parametrize(
+    ("run", "policy", "at"),
+    [
+        (asking(PATIENT), PATIENT, NOW + 99),
+        (asking(), replace(PATIENT, human_deadline=None), NOW + 500),
+        (asking(PATIENT), replace(PATIENT, human_default=None), NOW + 500),
+        (asking(PATIENT, task_id=None), PATIENT, NOW + 500),
+        (asking(PATIENT), replace(PATIENT, is_flow=True), NOW + 500),
+    ],
+)
+def test_no_default_before_its_time_or_where_it_could_not_be_sent(run: Run, policy: CrewPolicy, at: float):
+    assert seen(run, NotFound(), at, policy)[1] is None
+
+
+@pytest.mark.parametrize("answer", [Running(), Pending()])
+def test_work_confirms_an_answer_once(answer: StatusAnswer):
+    _, decision = seen(sent(), answer, NOW + 3)
+    assert decision is not None
+    assert (stage(decision.run), decision.deliveries) == (Stage.SETTLED, ())
+    assert seen(decision.run, answer, NOW + 4)[1] is None
+    assert seen(sent(), answer, NOW + 2)[1] is None  # asked before the answer left
+
+
+@pytest.mark.parametrize("answer", [NotFound(), WaitingForHuman(), Unknown("?"), NoAnswer("x")])
+def test_without_any_sign_the_answer_is_unconfirmed_once(answer: StatusAnswer):
+    assert seen(sent(), answer, NOW + 1 + CONFIRM_WITHIN)[1] is None
+    _, decision = seen(sent(), answer, NOW + 2 + CONFIRM_WITHIN)
+    assert decision is not None
+    assert (decision.run.state, event_types(decision.deliveries)) == (State.RUNNING, ["run.resume_unconfirmed"])
+    assert seen(decision.run, answer, NOW + 9 + 2 * CONFIRM_WITHIN)[1] is None
+    _, confirmed = seen(decision.run, Running(), NOW + 500)
+    assert confirmed is not None
+    assert stage(confirmed.run) is Stage.SETTLED
+
+
+def test_a_watch_learns_what_others_wrote():
+    watch = replace(lifecycle.watch_of(asking(PATIENT), PATIENT, NOW), pauses=3, seen_alive=True, deadline=900.0)
+    answered = humans.begin(given_(asking(PATIENT), policy=PATIENT), NOW + 40).run
+    after = humans.refreshed(watch, answered)
+    assert (after.waiting, after.pauses, after.seen_alive, after.deadline) == (False, 0, False, 840.0)
+    assert humans.refreshed(watch, asking(PATIENT)) == watch
+
+
+def test_a_stale_watch_loses_nothing_that_another_process_wrote():
+    """Another process took the question; this one still counts looks that do not find the execution."""
+    stale = replace(lifecycle.watch_of(running(), POLICY, NOW), missing=4)
+    after, news = humans.look(stale, NotFound(), POLICY, NOW + 100)
+    assert news
+    decision = humans.on_status(asking(), after, NotFound(), POLICY, NOW + 100)
+    assert decision.run.state is State.WAITING_FOR_HUMAN
+
+
+@pytest.mark.parametrize(
+    ("run", "due"), [(asking(PATIENT), 100.0), (sent(), 2 + CONFIRM_WITHIN), (given_(), None), (running(), None)]
+)
+def test_looks_are_rare_while_humans_think_but_not_later_than_something_is_due(run: Run, due: float | None):
+    slow = replace(PATIENT, poll_min=200.0, poll_max=1000.0)
+    found = humans.next_look(lifecycle.watch_of(run, slow, NOW), slow, NOW, pause=200.0)
+    assert found == NOW + due if due else found > NOW + 170
+
+
+def test_another_name_is_asked_only_where_there_is_one_and_the_first_is_unknown():
+    watch = lifecycle.watch_of(running(), POLICY, NOW)
+    named = replace(watch, talk=replace(watch.talk, aliases=("a-1", "a-2")))
+    assert humans.other_name(watch, NotFound()) is None
+    assert humans.other_name(named, Running()) is None
+    assert humans.other_name(named, NotFound()) == "a-2"
+
+
+def test_a_failure_under_another_name_counts_when_nothing_else_came():
+    watch = lifecycle.watch_of(sent(), POLICY, NOW)
+    _, decision = seen(sent(), NotFound(), NOW + 100)
+    assert decision is not None
+    assert humans.believe_other(watch, Failed("x")) == NotFound()
+    assert humans.believe_other(watch, Running()) == Running()
+    assert humans.believe_other(humans.refreshed(watch, decision.run), Failed("x")) == Failed("x")
+    assert humans.believe_other(lifecycle.watch_of(running(), POLICY, NOW), Failed("x")) == NotFound()
+
+
+# Answers ----------------------------------------------------------------------------------------------------------
+
+
+def code(run: Run, wish: Resume, policy: CrewPolicy = POLICY) -> str:
+    with pytest.raises(RequestRefused) as caught:
+        humans.answer(run, wish, policy, NOW)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("run", [running(), given_(), sent(), replace(asking(), state=State.SUCCEEDED)])
+def test_an_answer_without_an_open_question_is_refused(run: Run):
+    assert code(run, Resume("No.")) == "not_waiting"
+
+
+def test_an_answer_to_another_question_is_refused():
+    assert code(asking(), Resume("No.", task_id="t-0")) == "not_waiting"
+
+
+def test_a_crews_question_needs_its_name_and_a_flows_its_address():
+    assert code(asking(task_id=None), YES) == "invalid_request"
+    assert code(asking(), YES, FLOW) == "not_waiting"
+    assert question_of(given_(asking(task_id=None), Resume("x", task_id="t-9"))).asked.task_id == "t-9"
+
+
+@pytest.mark.parametrize("wish", [Resume(), Resume(" "), Resume(None, approve=False)])
+def test_an_answer_must_say_something(wish: Resume):
+    assert code(asking(), wish) == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("wish", "policy", "sent_text"),
+    [
+        (Resume(approve=True), POLICY, "Approved."),
+        (Resume("but", approve=True), POLICY, "Approved."),
+        (Resume(" More. "), POLICY, "More."),
+        (Resume("REJECTED"), FLOW, "rejected"),
+        (Resume("whatever", approve=True), FLOW, "Approved"),
+        (Resume("rejected", approve=True), FLOW, "rejected"),
+        (Resume("whatever"), FLOW, "whatever"),
+    ],
+)
+def test_what_is_sent(wish: Resume, policy: CrewPolicy, sent_text: str):
+    run = asking(options=("Approved", "rejected"), callback_url=CALLBACK)
+    assert question_of(given_(run, wish, policy)).feedback == sent_text
+
+
+def test_a_flow_without_options_gets_the_text_or_the_fixed_one():
+    run = asking(callback_url=CALLBACK)
+    assert question_of(given_(run, Resume("Well.", approve=True), FLOW)).feedback == "Well."
+    assert question_of(given_(run, YES, FLOW)).feedback == "Approved."
+
+
+def test_the_same_message_is_the_same_answer():
+    run = given_(wish=Resume("Yes.", key="m-1"))
+    assert humans.answer(run, Resume("Yes.", key="m-1"), POLICY, NOW) is None
+    assert code(run, Resume("No.", key="m-1")) == "not_waiting"
+    assert code(run, Resume("Yes.", key="m-2")) == "not_waiting"
+    assert code(run, Resume("Yes.")) == "not_waiting"
+    assert humans.answer(run, Resume("Yes.", redelivered=True), POLICY, NOW) is None
+    assert code(run, Resume("No.", redelivered=True)) == "not_waiting"
+
+
+def test_steering_takes_answers_whatever_the_run_is_at():
+    assert steer(asking(), YES, POLICY, NOW) == humans.answer(asking(), YES, POLICY, NOW)
+    with pytest.raises(RequestRefused, match="no question"):
+        steer(lifecycle.begin(a_run(), NOW).run, YES, POLICY, NOW)
+
+
+def test_an_answer_is_marked_before_it_leaves():
+    run = humans.begin(replace(given_(), owner="me"), NOW + 2).run
+    assert (run.state, stage(run), question_of(run).sent_at) == (State.RUNNING, Stage.SENT, NOW + 2)
+    assert (run.due_at, run.owner) == (None, "me")
+    with pytest.raises(IllegalTransition):
+        humans.begin(run, NOW + 3)
+
+
+@pytest.mark.parametrize("said", [Resumed(), InDoubt("reset")])
+def test_what_may_have_had_an_effect_is_waited_for(said: ResumeAnswer):
+    assert humans.on_carried(sent(), 1, said, POLICY, NOW + 3) == Decision(sent())
+
+
+def test_another_name_is_kept_whatever_happened_meanwhile():
+    for run in (sent(), replace(sent(), state=State.SUCCEEDED)):
+        assert humans.on_carried(run, 1, Resumed("a-1"), POLICY, NOW).run.talk.aliases == ("a-1",)
+
+
+@pytest.mark.parametrize("said", [NotStarted("x"), NotStarted("x", 500.0), CrewUnavailable("HTTP 401")])
+def test_only_what_provably_never_left_is_carried_once_more(said: ResumeAnswer):
+    run = humans.on_carried(replace(sent(), owner="me"), 1, said, POLICY, NOW + 3).run
+    assert (run.state, stage(run), run.owner) == (State.WAITING_FOR_HUMAN, Stage.GIVEN, None)
+    assert run.due_at is not None
+    assert run.due_at > NOW + 3
+
+
+def test_a_refusal_is_said_at_once():
+    decision = humans.on_carried(sent(), 1, Refused("HTTP 422"), POLICY, NOW + 3)
+    assert (question_of(decision.run).trouble, stage(decision.run)) == ("HTTP 422", Stage.UNCONFIRMED)
+    assert event_types(decision.deliveries) == ["run.resume_unconfirmed"]
+
+
+@pytest.mark.parametrize("said", [Refused("x"), NotStarted("x"), CrewUnavailable("x"), InDoubt("x"), Resumed()])
+def test_where_the_run_has_gone_on_the_answers_fate_changes_nothing(said: ResumeAnswer):
+    settled = humans.on_sign(sent())
+    assert settled is not None
+    for run, number in ((settled.run, 1), (sent(), 7), (replace(sent(), state=State.CANCELLED), 1)):
+        assert humans.on_carried(run, number, said, POLICY, NOW) == Decision(run)
+
+
+def test_an_answer_that_cannot_be_carried_now_waits():
+    run = humans.postponed(replace(given_(), owner="me"), NOW).run
+    assert (run.state, run.owner) == (State.WAITING_FOR_HUMAN, None)
+    assert run.due_at is not None
+    assert run.due_at > NOW
+
+
+# Untrusted bodies -------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_is_read_from_json():
+    assert read_resume({"feedback": "x", "approve": False, "task_id": "t"}, "k", redelivered=True) == Resume(
+        "x", approve=False, task_id="t", key="k", redelivered=True
+    )
+    assert read_resume({}, None) == Resume()
+
+
+@pytest.mark.parametrize(
+    "body", [{"feedback": 7}, {"approve": "yes"}, {"approve": 1}, {"task_id": []}, {"answer": "x"}]
+)
+def test_an_answer_that_cannot_be_read_names_the_field(body: dict[str, Any]):
+    with pytest.raises(RequestRefused) as caught:
+        read_resume(body, None)
+    assert (caught.value.code, caught.value.field) == ("invalid_request", next(iter(body)))
+
+
+# Histories --------------------------------------------------------------------------------------------------------
+
+SAID: st.SearchStrategy[ResumeAnswer] = st.sampled_from(
+    [Resumed("a-1"), Resumed(), Refused("x"), NotStarted("x"), CrewUnavailable("x"), InDoubt("x")]
+)
+HAPPENINGS = st.one_of(
+    st.tuples(st.just("question"), st.sampled_from([Asked("t-1"), Asked("t-2"), Asked("t-3"), Asked()])),
+    st.tuples(st.just("answer"), st.sampled_from([YES, Resume("No.", key="k"), Resume("x", redelivered=True)])),
+    st.tuples(st.just("carry"), SAID),
+    st.tuples(st.just("sign"), st.none()),
+    st.tuples(
+        st.just("look"),
+        st.sampled_from([Running(), NotFound(), WaitingForHuman(), NoAnswer("x"), Pending(), Unknown("?")]),
+    ),
+)
+
+
+@dataclass
+class History:
+    """A run, what happened to it, what was told, and which questions' answers may have left."""
+
+    policy: CrewPolicy
+    now: float = NOW
+    run: Run = field(default_factory=running)
+    watch: Watch = field(default_factory=lambda: lifecycle.watch_of(running(), POLICY, NOW))
+    told: list[str] = field(default_factory=list)
+    may_have_left: list[int] = field(default_factory=list)
+
+    def apply(self, what: str, given: Any, seconds: float) -> None:
+        self.now += seconds
+        try:
+            decision = self._decide(what, given)
+        except RequestRefused:
+            return
+        if decision is not None:
+            self.run = decision.run
+            self.told += [delivery.event.event_id for delivery in decision.deliveries]
+
+    def _decide(self, what: str, given: Any) -> Decision | None:
+        match what:
+            case "question":
+                return humans.on_question(self.run, given, self.policy, self.now)
+            case "answer":
+                return humans.answer(self.run, given, self.policy, self.now)
+            case "sign":
+                return humans.on_sign(self.run)
+            case "carry":
+                return self._carry(given) if self.run.due_at is not None else None
+            case _:
+                return self._look(given)
+
+    def _carry(self, said: ResumeAnswer) -> Decision:
+        begun = humans.begin(self.run, self.now).run
+        number = question_of(begun).number
+        if not isinstance(said, NotStarted | CrewUnavailable):
+            self.may_have_left.append(number)
+        return humans.on_carried(begun, number, said, self.policy, self.now)
+
+    def _look(self, answer: StatusAnswer) -> Decision | None:
+        self.watch, news = humans.look(humans.refreshed(self.watch, self.run), answer, self.policy, self.now)
+        return humans.on_status(self.run, self.watch, answer, self.policy, self.now) if news else None
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(HAPPENINGS, st.sampled_from([0.0, 1.0, 20.0, 70.0])), max_size=30),
+    st.sampled_from([POLICY, HITL, PATIENT, replace(HITL, questions_announced=True)]),
+)
+def test_in_any_history_a_question_is_told_once_and_posted_at_most_once(
+    happenings: list[tuple[tuple[str, Any], float]], policy: CrewPolicy
+):
+    history = History(replace(policy, deadline=1e9))
+    history.watch = replace(history.watch, deadline=1e9)
+    for (what, said), seconds in happenings:
+        history.apply(what, said, seconds)
+    run = history.run
+    assert len(set(history.told)) == len(history.told)
+    assert len(set(history.may_have_left)) == len(history.may_have_left)
+    unanswered = run.talk.question is not None and stage(run) in {Stage.OPEN, Stage.GIVEN}
+    assert (run.state is State.WAITING_FOR_HUMAN) == unanswered
