@@ -42,6 +42,7 @@ class Resume:
             return
         await crew.api.turn()
         sending = await self._store.settle(humans.begin(run, self._clock()))
+        self._follow(crew, sending)
         question = sending.talk.question
         assert question is not None
         said = await self._carry(crew, sending, question)
@@ -50,7 +51,7 @@ class Resume:
             log.error("crew_paused", crew=run.crew, reason=said.reason)
         settled = await self._write_down(crew, sending, question.number, said)
         if settled is not None:
-            self._follow(crew, settled)
+            crew.look_again(settled)
 
     def pause(self) -> float:
         """Seconds until the next claim."""
@@ -83,7 +84,6 @@ class Resume:
     def _follow(self, crew: Crew, run: Run) -> None:
         """Look at the run from now on, even if another process did before."""
         now = self._clock()
-        if run.run_id not in crew.timetable and run.state in humans.FOLLOWED:
+        if run.run_id not in crew.timetable:
             watch = lifecycle.watch_of(run, crew.policy, now)
             crew.timetable.put(watch, crew.next_look(watch, now))
-        crew.look_again(run)

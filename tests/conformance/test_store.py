@@ -16,11 +16,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bridge.adapters.store import SqlStore, batches, migrate_store, settling
 from bridge.adapters.store import store as store_module
 from bridge.adapters.store.tables import metadata
-from bridge.core import lifecycle
+from bridge.core import humans, lifecycle
 from bridge.core.answers import Refused, Started
 from bridge.core.delivering import Confirmed, Gone, TryAgain, on_delivery
 from bridge.core.errors import ExecutionTaken, ProcessBuried, RequestRefused, Stale, StoreUnavailable
-from bridge.core.model import Channel, CrewPolicy, Decision, DeliveryState, Envelope, Outcome, State
+from bridge.core.model import (
+    Asked,
+    Channel,
+    CrewPolicy,
+    Decision,
+    DeliveryState,
+    Envelope,
+    Outcome,
+    Question,
+    Stage,
+    State,
+    Talk,
+)
 from bridge.ports import Accepted, RunFilter
 from tests.conformance.conftest import Adapter, silence
 from tests.conformance.histories import CALLBACK, POLICY, accepted, claimed, end_of, ids, in_doubt, refused, started
@@ -171,6 +183,15 @@ class TestRoundTrips:
         assert await store.settle(Decision(run)) == replace(run, version=run.version + 1)
         assert await store.load(run.run_id) == replace(run, version=run.version + 1)
 
+    async def test_what_passed_between_execution_and_humans_comes_back_unchanged(self, store: SqlStore):
+        run = await started(store)
+        asked = Asked("t-1", "Wärme?", "Please review.", ("a", "b"), "https://amp.example.com/?token=x")
+        question = Question(2, NOW, NOW + 9, asked, Stage.UNCONFIRMED, "a", True, NOW + 1, "HTTP 422")
+        talk = Talk(question, ("t-0", "t-1"), ((None, "c"), ("k", "d")), ("alias",), 9.5)
+        settled = await store.settle(Decision(replace(run, talk=talk)))
+        assert await store.load(run.run_id) == settled
+        assert settled.talk == talk
+
     async def test_event_bytes_and_headers_come_back_unchanged(self, store: SqlStore):
         headers: dict[str, str | int | bool] = {"x-bridge-reason": "größe 🦉", "n": 2**63 - 1, "yes": True}
         body = bytes(range(256)) + "🦉".encode()
@@ -267,6 +288,30 @@ class TestClaimingRuns:
         assert doubted.due_at is not None
         assert await store.claim({State.IN_DOUBT}, 9, doubted.due_at - 1) == []
         assert ids(await store.claim({State.IN_DOUBT}, 9, doubted.due_at)) == [run_id(1)]
+
+    async def test_claims_by_state_without_a_time_leave_alone_what_is_due_at_one(self, store: SqlStore):
+        """A run that waits with an answer to carry is for whoever carries it, not for whoever only looks."""
+        run = await started(store)
+        asked = humans.on_question(run, Asked("t-1"), POLICY, NOW)
+        assert asked is not None
+        waiting = await store.settle(replace(asked, run=replace(asked.run, owner=None, due_at=NOW + 5)))
+        assert await store.claim({State.WAITING_FOR_HUMAN}, 9) == []
+        assert ids(await store.claim({State.WAITING_FOR_HUMAN}, 9, NOW + 5)) == [waiting.run_id]
+
+
+class TestFinding:
+    async def test_a_run_by_its_execution(self, store: SqlStore):
+        run = await started(store)
+        assert run.kickoff_id is not None
+        assert await store.find_execution("research", run.kickoff_id) == run
+        assert await store.find_execution("another", run.kickoff_id) is None
+        assert await store.find_execution("research", "nobody") is None
+
+    async def test_a_run_by_the_key_of_its_request(self, store: SqlStore):
+        run = (await store.accept(a_run(idempotency_key="order-1"))).run
+        assert await store.find_key("queue", "research", "order-1") == run
+        for other in (("client/shop", "research", "order-1"), ("queue", "x", "order-1"), ("queue", "research", "x")):
+            assert await store.find_key(*other) is None
 
 
 class TestSettling:

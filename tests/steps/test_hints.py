@@ -10,7 +10,7 @@ from bridge.core.answers import InDoubt, NoAnswer, NotFound, Running, Started, S
 from bridge.core.hints import Kind
 from bridge.core.model import Run, State
 from bridge.core.steering import Cancel
-from tests.steps.conftest import KEY, Bench
+from tests.steps.conftest import KEY, Bench, with_policy
 
 CREW_DONE = {"kickoff_id": "execution-1", "result": "All about peat.", "result_json": None, "token_usage": {"n": 1}}
 
@@ -240,3 +240,23 @@ async def test_nothing_is_kept_in_mind_of_a_run_that_is_over(bench: Bench):
     await bench.round(bench.poll)
     assert await send(bench, second, Kind.CREW, CREW_DONE)
     assert (bench.crew.heard, bench.crew.announced, len(bench.crew.timetable)) == (set(), {}, 0)
+
+
+async def test_where_the_status_tells_no_progress_task_webhooks_do(bench: Bench):
+    run = await with_policy(bench, extra_events=frozenset({"progress"})).started()
+    for name in ("collect", "draft"):
+        bench.clock.forward(2)
+        await send(bench, run, Kind.TASK, {"kickoff_id": "execution-1", "name": name})
+        await bench.round(bench.poll)
+    assert (await bench.now(run)).progress == {
+        "unit": "task", "completed": 2, "total": None, "current": None, "last": "draft",
+    }  # fmt: skip
+    deliveries = await bench.store.deliveries_of(run.run_id)
+    assert len({one.event.event_id for one in deliveries if one.event.type == "run.progress"}) == 2
+
+
+async def test_a_task_webhook_costs_no_look_where_nobody_wants_progress(bench: Bench):
+    run = await bench.started()
+    await send(bench, run, Kind.TASK, {"kickoff_id": "execution-1", "name": "collect"})
+    await bench.round(bench.poll)
+    assert bench.api.looks == []

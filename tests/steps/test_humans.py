@@ -412,6 +412,33 @@ async def test_an_answer_that_was_taken_survives_the_process(bench: Bench):
     assert (await bench.now(run)).state is State.SUCCEEDED
 
 
+async def test_a_run_is_followed_from_the_moment_that_its_answer_leaves(bench: Bench):
+    """Whatever becomes of the note of it, somebody looks at the run."""
+    run = await waiting(bench)
+    await bench.steer(run.run_id, YES, "somebody")
+    bench.crew.timetable.drop(run.run_id)  # as in a process that has just started
+    followed = []
+
+    async def meanwhile(_: Any) -> None:
+        followed.append(run.run_id in bench.crew.timetable)
+
+    bench.api.meanwhile = meanwhile
+    await bench.round(bench.resume)
+    assert followed == [True]
+
+
+async def test_a_run_that_waits_is_followed_by_the_next_process(bench: Bench):
+    run = await waiting(bench)
+    await bench.abandon()
+    bench.crew.timetable.drop(run.run_id)
+    await bench.round(bench.recover)
+    await look(bench, NotFound())
+    await answered(bench, run)
+    assert len(bench.api.resumes) == 1
+    await look(bench, Succeeded("done"))
+    assert sorted(await told(bench, run)) == ["succeeded", "waiting_for_human"]
+
+
 async def test_a_paused_crews_answers_wait(bench: Bench):
     run = await waiting(bench)
     bench.crew.gate.close("HTTP 401", bench.clock())

@@ -277,6 +277,24 @@ def test_progress_is_news_and_is_written_and_told_if_wanted():
     assert [delivery.event.event_id for delivery in told.deliveries] == [f"{run_id(1)}-progress-9"]
 
 
+def test_progress_is_told_once_for_each_change_and_not_twice_in_a_second():
+    policy = replace(POLICY, extra_events=frozenset({"progress"}))
+    run, watch, told = running(), watching(started_at=NOW), []
+    for seconds, completed in [(10.0, 1), (10.5, 2), (10.9, 2), (11.0, 2), (13.0, 2), (15.0, 3)]:
+        watch, decision = look_and_write(run, watch, Running({"completed": completed}), policy, NOW + seconds)
+        if decision is not None:
+            run = decision.run
+            told += [(seconds, completed)] * len(decision.deliveries)
+    assert told == [(10.0, 1), (11.0, 2), (15.0, 3)]
+
+
+def test_another_current_task_is_progress_too():
+    """Flows count no tasks; they name their step."""
+    watch = watching(started_at=NOW, progress=(None, None, "collect"))
+    seen, news = lifecycle.look(watch, Running({"current": "review"}), POLICY, NOW + 5)
+    assert (seen.progress, news) == ((None, None, "review"), True)
+
+
 def test_success_ends_the_run_with_its_result():
     answer = Succeeded("text", {"a": 1}, {"total_tokens": 5})
     seen, decision = look_and_write(running(), watching(polls=3), answer, POLICY, NOW + 50)
