@@ -1,6 +1,7 @@
 """The queue of dead messages, for a person: look at them, and send them back where they came from.
 
-Looking takes messages without acking them; in the end the broker puts them back where they were.
+Looking takes messages without acking them; in the end the broker puts them back. All of them keep their order; some of
+them may come to stand behind those that were not looked at.
 Frames that the library cannot read are mended on the way (`amqp_frames`), so nothing in the queue can hide.
 """
 
