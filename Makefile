@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SLOW_TESTS := tests/conformance tests/integration tests/sandbox tests/simulation tests/acceptance tests/faults
+SLOW_TESTS := tests/conformance tests/integration tests/interop tests/sandbox tests/simulation tests/acceptance tests/faults
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -76,7 +76,7 @@ image: ## the container image (needs a Docker engine)
 	docker build --tag kickoff-bridge .
 
 clean: ## remove what these targets made
-	rm -rf $(VENV) build dist bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/interop/node_modules
 
 $(VENV)/runtime: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -26,11 +26,9 @@ def to_message(event: Event, mode: EventMode) -> Message:
     if event.type == DEAD_LETTER:
         return _dead_letter(event)
     body, content_type, headers = event.body, event.content_type, dict(event.headers)
-    if content_type == CONTENT_TYPE:
-        content_type = f"{CONTENT_TYPE}; charset=UTF-8"
-        if mode == "binary":
-            body, content_type, attributes = to_binary(event.body)
-            headers |= attributes
+    if content_type == CONTENT_TYPE and mode == "binary":
+        body, content_type, attributes = to_binary(event.body)
+        headers |= attributes
     return Message(
         body,
         headers=dict(headers),

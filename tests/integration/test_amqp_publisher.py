@@ -51,7 +51,7 @@ async def test_publishes_to_the_results_exchange(publisher: AmqpPublisher, clien
         "run.succeeded",
         "order-7",
     )
-    assert message.content_type == "application/cloudevents+json; charset=UTF-8"
+    assert message.content_type == "application/cloudevents+json"
     assert message.timestamp is not None
     assert message.timestamp.timestamp() == sent.event.created_at
     assert (message.headers, message.delivery_mode) == ({"run_id": "run-1", "crew": "research"}, 2)

@@ -1,0 +1,95 @@
+"""Node.js and the packages that the scripts of this folder use; why they cannot be had, if so."""
+
+import asyncio
+import json
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+LOCK, INSTALLED = FOLDER / "package-lock.json", FOLDER / "node_modules" / ".package-lock.json"
+INSTALL = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0", "--fetch-timeout=10000")
+INSTALL_LIMIT = 60.0
+OUR_FAULT = ("EUSAGE", "EINTEGRITY")  # the lock file does not fit; anything else says that a package cannot be had
+OLDEST = 20
+
+
+def why_not() -> str | None:
+    """Make sure that the packages are installed; why the scripts cannot be run, None if they can."""
+    if (version := _version()) < OLDEST:
+        return f"needs Node.js {OLDEST}" + (f", here is {version}" if version else "")
+    if INSTALLED.exists() and INSTALLED.stat().st_mtime >= LOCK.stat().st_mtime:
+        return None
+    if shutil.which("npm") is None:
+        return "needs npm"
+    return _install()
+
+
+def _version() -> int:
+    """The major version of Node.js; 0 if there is none."""
+    if shutil.which("node") is None:
+        return 0
+    told = subprocess.run(("node", "--version"), capture_output=True, text=True, check=True).stdout
+    return int(told.removeprefix("v").partition(".")[0])
+
+
+def _install() -> str | None:
+    try:
+        done = subprocess.run(INSTALL, cwd=FOLDER, capture_output=True, text=True, check=False, timeout=INSTALL_LIMIT)
+    except subprocess.TimeoutExpired:
+        return "the npm packages cannot be fetched in time"
+    assert not any(code in done.stderr for code in OUR_FAULT), done.stderr
+    return f"the npm packages cannot be fetched: {done.stderr.partition(chr(10))[0]}" if done.returncode else None
+
+
+class Script:
+    """A script that runs; what it prints, a JSON value per line."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.said: list[Any] = []
+
+    async def first(self) -> Any:
+        """What it prints when it is ready."""
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        assert line, "the script ended at once; its error is above"
+        return json.loads(line)
+
+    async def listen(self) -> None:
+        """Keep what it prints, until it ends."""
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            self.said.append(json.loads(line))
+
+
+@asynccontextmanager
+async def running(name: str, *arguments: str) -> AsyncIterator[tuple[Script, Any]]:
+    """The script in the background, and the first thing that it said; it ends when its input does."""
+    process = await asyncio.create_subprocess_exec(
+        "node", name, *arguments, cwd=FOLDER, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    script = Script(process)
+    listening = None
+    try:
+        first = await script.first()
+        listening = asyncio.create_task(script.listen())
+        yield script, first
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        with suppress(ProcessLookupError):
+            async with asyncio.timeout(5):
+                await process.wait()
+        if listening is not None:
+            await listening
+
+
+def run(name: str, *arguments: str) -> Any:
+    """What a script prints that ends by itself."""
+    done = subprocess.run(("node", name, *arguments), cwd=FOLDER, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
