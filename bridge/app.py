@@ -83,7 +83,7 @@ from bridge.wiring import (
 )
 from bridge.worker import Worker
 
-LOOKS_AT_ONCE = 32  # per crew
+LOOKS_AT_ONCE = 128  # per crew
 ANSWERS_AT_ONCE = 32  # of humans, to all crews
 SENDS_AT_ONCE = 100  # to the broker: the window of unconfirmed publishes
 CALLS = Shares(places=200)  # to callback URLs

@@ -6,6 +6,7 @@ from sqlalchemy import or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.adapters.store import dialect
+from bridge.adapters.store.bulk import Bulk
 from bridge.adapters.store.rows import new_delivery, new_event, new_run, run_of
 from bridge.adapters.store.tables import deliveries, events, runs
 from bridge.core.errors import RequestRefused
@@ -13,6 +14,10 @@ from bridge.core.model import Delivery, Run
 from bridge.ports import Accepted
 
 REMEMBER_UNKEYED = 3600.0  # seconds for which a redelivered message without a key is recognised by its content
+
+_INSERT_RUN = Bulk(lambda connection: dialect.insert_new(connection, runs))
+_INSERT_EVENT = Bulk(lambda _: events.insert())
+_INSERT_DELIVERY = Bulk(lambda _: deliveries.insert())
 
 _Name = tuple[str | None, ...]
 """What a request is known by: source, crew and idempotency key, or source and seal."""
@@ -25,13 +30,13 @@ async def accept_all(connection: AsyncConnection, new: Sequence[Run]) -> list[Ac
     """
     seen_before: dict[str, Run] = {}
     certain = [run for run in new if not _may_be_a_copy(run)]
-    await _insert(connection, certain)
+    all_new = await _insert(connection, certain) == len(certain)
     for run in filter(_may_be_a_copy, new):
         if (found := await _earlier_copy(connection, run)) is None:
             await _insert(connection, [run])
         else:
             seen_before[run.run_id] = found
-    holders = await _holders(connection, certain)
+    holders = {} if all_new else await _holders(connection, certain)
     return [_answer(run, seen_before.get(run.run_id) or _holder(run, holders)) for run in new]
 
 
@@ -46,8 +51,8 @@ async def insert_deliveries(connection: AsyncConnection, new: Iterable[Delivery]
     wanted = list(new)
     if wanted:
         carried = {delivery.event.event_id: delivery.event for delivery in wanted}
-        await connection.execute(events.insert(), [new_event(event) for event in carried.values()])
-        await connection.execute(deliveries.insert(), [new_delivery(delivery) for delivery in wanted])
+        await _INSERT_EVENT.execute(connection, [new_event(event) for event in carried.values()])
+        await _INSERT_DELIVERY.execute(connection, [new_delivery(delivery) for delivery in wanted])
 
 
 def _answer(run: Run, holder: Run | None) -> Accepted | RequestRefused:
@@ -103,6 +108,6 @@ def _seal(run: Run) -> _Name:
     return run.envelope.source, run.envelope.seal
 
 
-async def _insert(connection: AsyncConnection, fresh: Sequence[Run]) -> None:
-    if fresh:
-        await connection.execute(dialect.insert_new(connection, runs), [new_run(run) for run in fresh])
+async def _insert(connection: AsyncConnection, fresh: Sequence[Run]) -> int:
+    """How many of these runs were new."""
+    return await _INSERT_RUN.execute(connection, [new_run(run) for run in fresh])

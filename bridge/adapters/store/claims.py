@@ -17,7 +17,8 @@ from bridge.adapters.store.tables import deliveries, processes, runs
 from bridge.core.model import Channel, Delivery, DeliveryState, Run, State
 from bridge.core.receivers import Shares
 
-_HOLDS_A_PLACE = (State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value)
+_UNDER_WAY = (State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value)
+_MAY_HOLD_A_PLACE = (*_UNDER_WAY, State.ACCEPTED.value, State.IN_DOUBT.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +158,11 @@ async def _due_runs(connection: AsyncConnection, wish: OfCrew | InStates) -> Sel
 
 def _places_held(wish: OfCrew) -> Select[int]:
     """Runs that are under way, or claimed to be; a run in doubt holds its place until its evidence is overdue."""
-    under_way = runs.c.state.in_(_HOLDS_A_PLACE)
+    under_way = runs.c.state.in_(_UNDER_WAY)
     claimed = (runs.c.state == State.ACCEPTED.value) & runs.c.owner.is_not(None)
     doubted = (runs.c.state == State.IN_DOUBT.value) & (runs.c.due_at > wish.now)
-    return select(func.count()).where(runs.c.crew == wish.crew, or_(under_way, claimed, doubted))
+    candidates = (runs.c.crew == wish.crew) & runs.c.finished_at.is_(None) & runs.c.state.in_(_MAY_HOLD_A_PLACE)
+    return select(func.count()).where(candidates, or_(under_way, claimed, doubted))
 
 
 async def _claim_deliveries(connection: AsyncConnection, wish: DueDeliveries) -> list[Delivery]:

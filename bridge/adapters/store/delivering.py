@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.accepting import insert_deliveries
+from bridge.adapters.store.bulk import Bulk
 from bridge.adapters.store.rows import Values, new_attempt
 from bridge.adapters.store.tables import attempts, deliveries, events, receivers
 from bridge.core.delivering import Settlement
@@ -26,7 +27,7 @@ class Settled:
 
 async def settle_deliveries(connection: AsyncConnection, settled: Sequence[Settled]) -> list[None]:
     """Write what became of deliveries, and give them back; one that the process has lost meanwhile is left alone."""
-    await connection.execute(_UPDATE_DELIVERY, [_delivery_values(item) for item in settled])
+    await _UPDATE_DELIVERY.execute(connection, [_delivery_values(item) for item in settled])
     settlements = [item.settlement for item in settled]
     await _add_attempts(connection, settlements)
     learned = {one.receiver.name: one.receiver for one in settlements if one.receiver is not None}
@@ -35,14 +36,19 @@ async def settle_deliveries(connection: AsyncConnection, settled: Sequence[Settl
     return [None] * len(settled)
 
 
-_UPDATE_DELIVERY = (
-    update(deliveries)
-    .where(deliveries.c.delivery_id == bindparam("of_delivery"), deliveries.c.owner == bindparam("by_process"))
-    .values(
-        {name: bindparam(name) for name in ("state", "attempts", "due_at", "last_error", "delivered_at")}
-        | {"owner": None},
+_UPDATE_DELIVERY = Bulk(
+    lambda _: (
+        update(deliveries)
+        .where(deliveries.c.delivery_id == bindparam("of_delivery"), deliveries.c.owner == bindparam("by_process"))
+        .values(
+            {name: bindparam(name) for name in ("state", "attempts", "due_at", "last_error", "delivered_at")}
+            | {"owner": None},
+        )
     )
 )
+
+
+_INSERT_ATTEMPT = Bulk(lambda connection: dialect.insert_new(connection, attempts))
 
 
 def _delivery_values(settled: Settled) -> Values:
@@ -61,7 +67,7 @@ def _delivery_values(settled: Settled) -> Values:
 async def _add_attempts(connection: AsyncConnection, settlements: Sequence[Settlement]) -> None:
     """Of two processes that tried the same delivery, one does not know that it has lost it: the first one stays."""
     rows = [new_attempt(one.delivery.delivery_id, one.attempt) for one in settlements]
-    await connection.execute(dialect.insert_new(connection, attempts), rows)
+    await _INSERT_ATTEMPT.execute(connection, rows)
     for one in settlements:
         if one.attempt.number > MAX_ATTEMPTS:
             of_delivery = attempts.c.delivery_id == one.delivery.delivery_id

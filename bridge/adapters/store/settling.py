@@ -5,9 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.adapters.store.accepting import insert_deliveries
+from bridge.adapters.store.bulk import Bulk
 from bridge.adapters.store.rows import CHANGING, Values, changing_columns
 from bridge.adapters.store.tables import runs
 from bridge.core.errors import ExecutionTaken, Stale
@@ -18,19 +20,45 @@ Refusal = Stale | ExecutionTaken
 
 async def settle_all(connection: AsyncConnection, decisions: Sequence[Decision]) -> list[Run | Refusal]:
     """Write decisions; one whose run has moved on, or whose execution is another run's, gives that as an error."""
+    if await _write_unless_refused(connection, decisions):
+        return [_settled(decision.run) for decision in decisions]
     refused = await _refusals(connection, decisions)
     written = [decision for decision, refusal in zip(decisions, refused, strict=True) if refusal is None]
-    if written:
-        await connection.execute(_UPDATE_RUN, [_run_values(decision.run) for decision in written])
-    await insert_deliveries(connection, [delivery for decision in written for delivery in decision.deliveries])
+    await _write(connection, written)
     return [refusal or _settled(decision.run) for decision, refusal in zip(decisions, refused, strict=True)]
 
 
-_UPDATE_RUN = (
-    update(runs)
-    .where(runs.c.run_id == bindparam("of_run"), runs.c.version == bindparam("at_version"))
-    .values({name: bindparam(name) for name in CHANGING} | {"version": runs.c.version + 1})
+_UPDATE_RUN = Bulk(
+    lambda _: (
+        update(runs)
+        .where(runs.c.run_id == bindparam("of_run"), runs.c.version == bindparam("at_version"))
+        .values({name: bindparam(name) for name in CHANGING} | {"version": runs.c.version + 1})
+    )
 )
+
+
+async def _write_unless_refused(connection: AsyncConnection, decisions: Sequence[Decision]) -> bool:
+    """Write all, as nearly always nothing speaks against it; whether nothing did. Otherwise nothing is written.
+
+    In order, or two processes could wait for each other's rows.
+    """
+    in_order = sorted(decisions, key=lambda decision: decision.run.run_id)
+    try:
+        async with connection.begin_nested() as attempt:
+            if await _write(connection, in_order) == len(decisions):
+                return True
+            await attempt.rollback()
+    except IntegrityError:  # an execution that belongs to another run
+        pass
+    return False
+
+
+async def _write(connection: AsyncConnection, decisions: Sequence[Decision]) -> int:
+    """How many runs were still as they had been read."""
+    changed = await _UPDATE_RUN.execute(connection, [_run_values(decision.run) for decision in decisions])
+    if changed == len(decisions):
+        await insert_deliveries(connection, [delivery for decision in decisions for delivery in decision.deliveries])
+    return changed
 
 
 async def _refusals(connection: AsyncConnection, decisions: Sequence[Decision]) -> list[Refusal | None]:

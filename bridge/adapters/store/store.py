@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bridge.adapters.store import accepting, callbacks, claims, delivering, dialect, redelivering, replicas, settling
 from bridge.adapters.store.batches import Batches, Transaction, WriteAll
+from bridge.adapters.store.loads import Loads
 from bridge.adapters.store.rows import attempt_of, delivery_of, run_of, whole_deliveries
 from bridge.adapters.store.tables import attempts, deliveries, events, processes, receivers, runs
 from bridge.adapters.store.weather import is_weather, unavailable
@@ -56,6 +57,7 @@ class SqlStore:
         self._on_stale = on_stale
         self._unconfirmed: list[claims.OfCrew | claims.InStates | claims.DueDeliveries] = []
         self._reader = reader
+        self._loads = Loads(self._load_all)
         self._batches = Batches(transaction)
         self._name = self._process = process
         self._lives = 1
@@ -100,8 +102,7 @@ class SqlStore:
 
     async def load(self, run_id: str) -> Run | None:
         """One run."""
-        rows = await self._read(select(runs).where(runs.c.run_id == run_id))
-        return run_of(rows[0]) if rows else None
+        return await self._loads.load(run_id)
 
     async def find_execution(self, crew: str, kickoff_id: str) -> Run | None:
         """The newest run of a crew whose execution has this id."""
@@ -295,6 +296,10 @@ class SqlStore:
     async def _wait(self, error: StoreUnavailable) -> None:
         log.warning("store_unavailable", reason=str(error), retry_in_s=RETRY_EVERY)
         await asyncio.sleep(RETRY_EVERY)
+
+    async def _load_all(self, run_ids: Sequence[str]) -> dict[str, Run]:
+        rows = await self._read(select(runs).where(runs.c.run_id.in_(run_ids)))
+        return {row.run_id: run_of(row) for row in rows}
 
     async def _read(self, query: Select[Any]) -> Sequence[Any]:
         async def rows(connection: AsyncConnection) -> Sequence[Any]:

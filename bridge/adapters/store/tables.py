@@ -91,11 +91,16 @@ Index(
     sqlite_where=runs.c.idempotency_key.is_(None),
     postgresql_where=runs.c.idempotency_key.is_(None),
 )
-_open = text(f"NOT ({_FINAL})")
-Index("runs_open", runs.c.state, runs.c.crew, runs.c.owner, runs.c.due_at, sqlite_where=_open, postgresql_where=_open)
+Index("runs_state", runs.c.state, runs.c.owner, runs.c.due_at)
+# A partial index serves only what repeats its condition, or implies it by an equation: SQLite tries nothing cleverer.
+_open = text("finished_at IS NULL")
+Index("runs_places", runs.c.crew, runs.c.state, runs.c.owner, runs.c.due_at, sqlite_where=_open, postgresql_where=_open)
+_waiting = text(f"state = '{State.ACCEPTED}' AND owner IS NULL")
+Index(
+    "runs_waiting", runs.c.crew, runs.c.priority.desc(), runs.c.run_id,
+    sqlite_where=_waiting, postgresql_where=_waiting,
+)  # fmt: skip
 Index("runs_finished_at", runs.c.finished_at)
-_late = text(f"({_FINAL}) AND due_at IS NOT NULL")
-Index("runs_late", runs.c.state, runs.c.due_at, sqlite_where=_late, postgresql_where=_late)
 Index("runs_kickoff", runs.c.crew, runs.c.kickoff_id, unique=True)
 
 events = Table(

@@ -80,13 +80,14 @@ def upgrade() -> None:
     )
     op.create_index("runs_kickoff", "runs", ["crew", "kickoff_id"], unique=True)
     op.create_index(
-        "runs_open",
+        "runs_places",
         "runs",
-        ["state", "crew", "owner", "due_at"],
+        ["crew", "state", "owner", "due_at"],
         unique=False,
-        sqlite_where=sa.text("NOT (state IN ('cancelled', 'failed', 'succeeded', 'timed_out'))"),
-        postgresql_where=sa.text("NOT (state IN ('cancelled', 'failed', 'succeeded', 'timed_out'))"),
+        sqlite_where=sa.text("finished_at IS NULL"),
+        postgresql_where=sa.text("finished_at IS NULL"),
     )
+    op.create_index("runs_state", "runs", ["state", "owner", "due_at"], unique=False)
     op.create_index(
         "runs_seal",
         "runs",
@@ -104,12 +105,12 @@ def upgrade() -> None:
         postgresql_where=sa.text("idempotency_key IS NULL"),
     )
     op.create_index(
-        "runs_late",
+        "runs_waiting",
         "runs",
-        ["state", "due_at"],
+        ["crew", sa.literal_column("priority DESC"), "run_id"],
         unique=False,
-        sqlite_where=sa.text("(state IN ('cancelled', 'failed', 'succeeded', 'timed_out')) AND due_at IS NOT NULL"),
-        postgresql_where=sa.text("(state IN ('cancelled', 'failed', 'succeeded', 'timed_out')) AND due_at IS NOT NULL"),
+        sqlite_where=sa.text("state = 'accepted' AND owner IS NULL"),
+        postgresql_where=sa.text("state = 'accepted' AND owner IS NULL"),
     )
     op.create_table(
         "events",

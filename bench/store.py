@@ -1,0 +1,101 @@
+"""What the store costs: CPU per run of each write that a run needs, with as many callers at once as the daemon has.
+
+`python -m bench.store --runs 5000 --at-once 64`.
+"""
+
+import argparse
+import asyncio
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import uuid_utils
+import uvloop
+
+from bridge.adapters.store import SqlStore, open_store
+from bridge.core import lifecycle
+from bridge.core.answers import Started, Succeeded
+from bridge.core.delivering import Confirmed, on_delivery
+from bridge.core.model import Channel, CrewPolicy, Envelope, KickoffRequest, Run
+
+POLICY = CrewPolicy(results_exchange=True)
+
+
+async def main() -> None:
+    options = _options()
+    with tempfile.TemporaryDirectory() as folder:
+        async with open_store(f"sqlite:///{folder}/bench.db", "bench", 0.0) as store:
+            await measure(store, options.runs, options.at_once)
+
+
+async def measure(store: SqlStore, count: int, at_once: int) -> None:
+    new = [_request(number) for number in range(count)]
+    await _timed("accept", new, store.accept, at_once)
+    claimed: list[Run] = []
+    await _timed("claim", range(0, count, at_once), lambda _: _claim(store, claimed, at_once), 1, count)
+    starting: list[Run] = []
+    await _timed("begin", claimed, lambda run: _settle(store, lifecycle.begin(run, 1.0), starting), at_once)
+    running: list[Run] = []
+    await _timed(
+        "started", starting,
+        lambda run: _settle(store, lifecycle.on_kickoff(run, Started(f"k-{run.run_id}"), POLICY, 1.0), running), at_once
+    )  # fmt: skip
+    await _timed("finish", running, lambda run: _finish(store, run), at_once)
+    deliveries: list[Any] = []
+    await _timed("claim delivery", range(0, count, 100), lambda _: _claim_deliveries(store, deliveries), 1, count)
+    await _timed(
+        "delivered", deliveries, lambda one: store.settle_delivery(on_delivery(one, Confirmed(), 3.0)), at_once
+    )
+
+
+async def _timed(
+    what: str, items: Sequence[Any], act: Callable[[Any], Awaitable[Any]], at_once: int, count: int | None = None
+) -> None:
+    waiting = iter(items)
+
+    async def one_after_the_other() -> None:
+        for item in waiting:
+            await act(item)
+
+    wall, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    count = count or len(items)
+    print(f"{what:15} {cpu * 1e6 / count:6.0f} µs CPU, {wall * 1e6 / count:6.0f} µs wall per run")
+
+
+def _request(number: int) -> Run:
+    request = KickoffRequest("bench", {"topic": str(number)}, idempotency_key=f"m-{number}")
+    return lifecycle.accept(request, Envelope("queue/kickoff.requests"), str(uuid_utils.uuid7()), 0.0)
+
+
+async def _claim(store: SqlStore, claimed: list[Run], room: int) -> None:
+    claimed += await store.claim_accepted("bench", room, 1_000_000, 1.0)
+
+
+async def _settle(store: SqlStore, decision: Any, into: list[Run]) -> None:
+    into.append(await store.settle(decision))
+
+
+async def _finish(store: SqlStore, run: Run) -> None:
+    loaded = await store.load(run.run_id)
+    assert loaded is not None
+    watch = replace(lifecycle.watch_of(loaded, POLICY, 1.0), started_at=1.0)
+    await store.settle(lifecycle.on_status(loaded, watch, Succeeded("done"), POLICY, 2.0))
+
+
+async def _claim_deliveries(store: SqlStore, into: list[Any]) -> None:
+    into += await store.claim_deliveries(list(Channel), 100, 3.0)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5000)
+    parser.add_argument("--at-once", type=int, default=64)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
