@@ -47,7 +47,8 @@ class Plan:
         """The age at which to look next at a run that is under way at `age`."""
         oldest = self.ages[-1]
         if age >= oldest:  # what is left is the prior's tail, where pauses grow with the root of the age
-            return age + (self.following[-1] - oldest) * math.sqrt(age / oldest)
+            growth = math.sqrt(age / oldest) if oldest else 1.0
+            return age + (self.following[-1] - oldest) * growth
         return between(self.ages, self.following, age)
 
 
@@ -81,7 +82,7 @@ def _effort(estimate: Estimate) -> list[float]:
     """The integral of sqrt(h / 2) up to each age: the looks that the rule makes by then, times the root of c."""
     found, total, ages, over = [0.0], 0.0, estimate.ages, estimate.over
     for index in range(1, len(ages)):
-        ended = over[index] - over[index - 1]
+        ended = max(over[index] - over[index - 1], 0.0)  # rounding may have it end backwards
         under_way = 1.0 - (over[index] + over[index - 1]) / 2
         total += math.sqrt(ended * (ages[index] - ages[index - 1]) / (2 * under_way))
         found.append(total)

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridge.core.estimate import Estimate, estimate
@@ -71,6 +71,8 @@ def test_no_shift_of_a_single_look_makes_the_plan_better():
 
 
 @settings(max_examples=15, deadline=None)
+@example([0.0] * 4, 5.0, 0.0)  # no age but the first to plan for
+@example([0.0, 0.0, 0.0, 1.0, *[155139.0] * 4], 5.0, 0.0)  # shares that rounding lets fall
 @given(st.lists(st.floats(0.0, 1e6), min_size=1, max_size=30), st.floats(1.0, 20.0), st.floats(0.0, 1e7))
 def test_whatever_was_seen_the_next_look_is_later_than_now(seconds: list[float], looks: float, age: float):
     assert place(estimate(seconds), looks, 1.0, 60.0).next_age(age) >= age
