@@ -18,7 +18,7 @@ from bridge.adapters.amqp_connection import AmqpLink, LinkOptions, Session, bein
 from bridge.adapters.amqp_event import EventMode, misfit, to_message
 from bridge.adapters.amqp_topology import Topology, ensure_outbound
 from bridge.adapters.amqp_trouble import WEATHER, LinkLost
-from bridge.core.delivering import Confirmed, DeliveryAnswer, Gone, TryAgain
+from bridge.core.delivering import Confirmed, DeliveryAnswer, Gone, TryAgain, Unroutable
 from bridge.core.model import Channel, Delivery, Destination
 from bridge.ports import Health
 
@@ -131,7 +131,7 @@ class AmqpPublisher:
         try:
             return await self._publish(outlet, message, destination)
         except PublishError:
-            return TryAgain(f"unroutable: no queue takes {destination.target!r}")
+            return Unroutable(f"unroutable: no queue takes {destination.target!r}")
         except DeliveryError:
             return TryAgain("the broker refused the message (nack), as a full queue does")
         except TimeoutError:

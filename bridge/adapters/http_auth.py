@@ -69,6 +69,10 @@ class Client:
         """Whether it may know that a run exists."""
         return self.may_use(run.crew) and (self.sees_all or run.envelope.source == self.source)
 
+    def may_steer(self, run: Run) -> bool:
+        """Whether it may cancel a run and answer for it; to see the runs of others is not to own them."""
+        return self.may_use(run.crew) and (self.may(Role.OPERATE) or run.envelope.source == self.source)
+
 
 ClientHandler = Callable[[web.Request, Client], Awaitable[web.StreamResponse]]
 

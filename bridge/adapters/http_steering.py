@@ -5,7 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
-from bridge.adapters import http_headers, http_views
+from bridge.adapters import http_headers, http_problem, http_views
 from bridge.adapters.http_auth import Client, Clients, Role
 from bridge.adapters.http_json import read_wish, respond
 from bridge.core import request
@@ -45,6 +45,8 @@ class SteeringApi:
 
     async def _answer(self, http: web.Request, client: Client, wish: Steering) -> web.Response:
         run = await http_views.visible_run(self._store, client, http.match_info["run_id"])
+        if not client.may_steer(run):
+            raise http_problem.plain(403, "this client did not submit the run, and lacks the role operate")
         run = await self._steer(run.run_id, wish, client.source)
         return respond(http_views.run_with_deliveries(run, await self._store.deliveries_of(run.run_id)))
 

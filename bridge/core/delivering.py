@@ -41,6 +41,11 @@ class TryAgain:
     reply: Reply | None = field(default=None, compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Unroutable(TryAgain):
+    """The broker gave it back, because no queue takes it; counted apart, since only a person can mend that."""
+
+
 DeliveryAnswer = Confirmed | Gone | TryAgain
 
 

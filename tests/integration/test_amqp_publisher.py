@@ -16,7 +16,7 @@ from bridge.adapters.amqp_connection import LinkOptions
 from bridge.adapters.amqp_message import read_refused
 from bridge.adapters.amqp_publisher import AmqpPublisher
 from bridge.adapters.amqp_topology import Topology
-from bridge.core.delivering import Confirmed, Gone, TryAgain
+from bridge.core.delivering import Confirmed, Gone, TryAgain, Unroutable
 from bridge.core.errors import RequestRefused
 from bridge.core.events import dead_letter
 from bridge.core.model import Channel, Delivery, Destination
@@ -60,7 +60,7 @@ async def test_publishes_to_the_results_exchange(publisher: AmqpPublisher, clien
 async def test_an_event_without_a_taker_is_tried_again(publisher: AmqpPublisher):
     """A returned message counts as not delivered, though the broker acks it."""
     answer = await publisher.send(delivery(Channel.EXCHANGE, "research.succeeded"))
-    assert answer == TryAgain("unroutable: no queue takes 'research.succeeded'")
+    assert answer == Unroutable("unroutable: no queue takes 'research.succeeded'")
 
 
 async def test_one_event_to_two_places_at_once(publisher: AmqpPublisher, client: Client, topology: Topology):
@@ -84,7 +84,7 @@ async def test_many_at_once(publisher: AmqpPublisher, client: Client):
     sends = (publisher.send(delivery(Channel.QUEUE, target, f"event-{n}")) for n, target in enumerate(targets))
     answers = await asyncio.gather(*sends)
     assert [type(answer) for answer in answers] == [
-        TryAgain if target == "reply.gone" else Confirmed for target in targets
+        Unroutable if target == "reply.gone" else Confirmed for target in targets
     ]
     assert await client.count("reply.many") == 270
 

@@ -18,33 +18,36 @@ from bridge.app import assembled
 from bridge.sandbox import SandboxSettings, running
 from bridge.settings import load
 
-TOKENS = {name: f"{name}-token-{'x' * 32}" for name in ("submit", "someone", "read", "operate", "narrow")}
+TOKENS = {name: f"{name}-token-{'x' * 32}" for name in ("submit", "someone", "both", "read", "operate", "narrow")}
 CLIENTS = [
     {"name": "submit", "token": TOKENS["submit"], "roles": ["submit"]},
     {"name": "someone", "token": TOKENS["someone"], "roles": ["submit"]},
+    {"name": "both", "token": TOKENS["both"]},
     {"name": "read", "token": TOKENS["read"], "roles": ["read"]},
     {"name": "operate", "token": TOKENS["operate"], "roles": ["operate"]},
     {"name": "narrow", "token": TOKENS["narrow"], "roles": ["submit", "read", "operate"], "crews": ["triage"]},
 ]
-CALLERS = ("nobody", "wrong", "submit", "someone", "read", "operate", "narrow")
-"""No token; a wrong one; who submitted the run; a submitter of another run; a reader; an operator; an operator of
-another crew only."""
+CALLERS = ("nobody", "wrong", "submit", "someone", "both", "read", "operate", "narrow")
+"""No token; a wrong one; who submitted the run; a submitter of another run; one who may submit and read, as clients may
+unless told; a reader; an operator; an operator of another crew only."""
 
-OPEN = [200] * 7
+OPEN = [200] * 8
 MATRIX: dict[tuple[str, str], list[int]] = {
-    ("POST", "/v1/runs"): [401, 401, 202, 202, 403, 202, 403],
-    ("GET", "/v1/runs"): [401, 401, 200, 200, 200, 200, 200],
-    ("GET", "/v1/runs/{run_id}"): [401, 401, 200, 404, 200, 200, 404],
-    ("POST", "/v1/runs/{run_id}/cancel"): [401, 401, 200, 404, 403, 200, 404],
-    ("POST", "/v1/runs/{run_id}/resolve"): [401, 401, 403, 403, 403, 409, 404],
-    ("GET", "/v1/deliveries"): [401, 401, 403, 403, 403, 200, 200],
-    ("GET", "/v1/deliveries/{id}"): [401, 401, 403, 403, 403, 404, 404],
-    ("POST", "/v1/deliveries/{id}/redeliver"): [401, 401, 403, 403, 403, 404, 404],
-    ("POST", "/v1/deliveries/redeliver"): [401, 401, 403, 403, 403, 200, 200],
-    ("GET", "/v1/crews"): [401, 401, 200, 200, 200, 200, 200],
-    ("GET", "/v1/crews/{crew}/inputs"): [401, 401, 200, 200, 200, 200, 404],
-    ("POST", "/amp/{token}/{kind}"): [404] * 7,
-    ("POST", "/hooks/{name}"): [401] * 7,
+    ("POST", "/v1/runs"): [401, 401, 202, 202, 202, 403, 202, 403],
+    ("GET", "/v1/runs"): [401, 401, 200, 200, 200, 200, 200, 200],
+    ("GET", "/v1/runs/{run_id}"): [401, 401, 200, 404, 200, 200, 200, 404],
+    ("POST", "/v1/runs/{run_id}/cancel"): [401, 401, 200, 404, 403, 403, 200, 404],
+    ("POST", "/v1/runs/{run_id}/resume"): [401, 401, 409, 404, 403, 403, 409, 404],
+    ("POST", "/v1/runs/{run_id}/resolve"): [401, 401, 403, 403, 403, 403, 409, 404],
+    ("GET", "/v1/deliveries"): [401, 401, 403, 403, 403, 403, 200, 200],
+    ("GET", "/v1/deliveries/{id}"): [401, 401, 403, 403, 403, 403, 404, 404],
+    ("POST", "/v1/deliveries/{id}/redeliver"): [401, 401, 403, 403, 403, 403, 404, 404],
+    ("POST", "/v1/deliveries/redeliver"): [401, 401, 403, 403, 403, 403, 200, 200],
+    ("GET", "/v1/crews"): [401, 401, 200, 200, 200, 200, 200, 200],
+    ("GET", "/v1/crews/{crew}/inputs"): [401, 401, 200, 200, 200, 200, 200, 404],
+    ("POST", "/amp/{token}/{kind}"): [404] * 8,
+    ("POST", "/amp/crews/{crew}/human"): [404] * 8,
+    ("POST", "/hooks/{name}"): [401] * 8,
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
     ("GET", "/metrics"): OPEN,

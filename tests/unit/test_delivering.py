@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.delivering import Confirmed, Gone, TryAgain, on_delivery
+from bridge.core.delivering import Confirmed, Gone, TryAgain, Unroutable, on_delivery
 from bridge.core.model import Channel, DeliveryState
 from tests.fakes import NOW, a_delivery
 
@@ -38,7 +38,7 @@ def test_the_tenth_failure_of_a_callback_kills_it():
 
 def test_the_results_exchange_is_never_given_up():
     delivery = replace(a_delivery(channel=Channel.EXCHANGE), attempts=10_000)
-    assert on_delivery(delivery, TryAgain("unroutable"), NOW).delivery.state is DeliveryState.PENDING
+    assert on_delivery(delivery, Unroutable("no queue"), NOW).delivery.state is DeliveryState.PENDING
 
 
 def test_the_event_itself_never_changes():
