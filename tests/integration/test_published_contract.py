@@ -7,15 +7,16 @@ document's own example of a kickoff id breaks its own schema.)
 
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
-from bridge.core.answers import Refused, Running, Started
-from bridge.core.crew_call import Webhooks, kickoff_body
-from bridge.core.model import CrewPolicy
-from tests.fakes import a_run
+from bridge.core.answers import Refused, Resumed, Running, Started
+from bridge.core.crew_call import Webhooks, kickoff_body, resume_body
+from bridge.core.model import Asked, CrewPolicy, Question, Stage, Talk
+from tests.fakes import NOW, a_run
 
 MOCK = os.environ.get("BRIDGE_TEST_CREW_MOCK", "")
 WEBHOOKS = Webhooks("https://bridge.example.com", b"k" * 32)
@@ -36,6 +37,16 @@ async def test_our_kickoff_is_a_valid_one(crew: HttpCrewApi, webhooks: Webhooks 
     run = a_run(inputs=inputs, meta={"order": 7, "tags": ["x"]})
     answer = await crew.kickoff(kickoff_body(run, CrewPolicy(), webhooks))
     assert isinstance(answer, Started), answer
+
+
+@pytest.mark.parametrize("webhooks", [None, WEBHOOKS], ids=["polling alone", "with webhooks"])
+@pytest.mark.parametrize("approve", [True, False])
+async def test_the_answer_of_a_human_is_a_valid_one(crew: HttpCrewApi, webhooks: Webhooks | None, approve: bool):
+    asked = Asked("9d6d6a0e-1c6b-4f0a-8a34-2f5e7f1c4b90")
+    question = Question(1, NOW, asked=asked, stage=Stage.SENT, feedback="Approved.", approve=approve)
+    run = replace(a_run(), attempt=1, kickoff_id="3f0c2a52-7a0e-4d58-9a55-0d2c8e5b7c11", talk=Talk(question))
+    answer = await crew.resume(resume_body(run, webhooks))
+    assert isinstance(answer, Resumed), answer
 
 
 async def test_our_look_is_a_valid_one(crew: HttpCrewApi):
