@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SLOW_TESTS := tests/conformance tests/integration tests/interop tests/sandbox tests/simulation tests/acceptance tests/faults
+SLOW_TESTS := tests/test_documents.py tests/conformance tests/integration tests/interop tests/sandbox tests/simulation tests/acceptance tests/faults
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,7 +28,7 @@ check-core: # every branch of the core
 	$(BIN)/pytest -q tests/unit --cov=bridge.core --cov-branch --cov-fail-under=100 --cov-report=
 
 check-steps:
-	$(BIN)/pytest -q tests/steps tests/test_house.py tests/test_docs.py tests/test_documents.py
+	$(BIN)/pytest -q tests/parts tests/steps tests/test_house.py tests/test_docs.py
 
 fix: $(VENV)/dev ## format and mend what can be mended by itself
 	$(BIN)/ruff check --fix --quiet .

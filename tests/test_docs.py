@@ -5,7 +5,8 @@
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -322,10 +323,14 @@ def _metrics() -> Iterator[tuple[str, list[str]]]:
             yield call.text + _METRIC_KINDS[call.name], labels
 
 
-def _log_lines() -> Iterator[tuple[str, list[str]]]:
+@cache
+def _log_lines() -> Sequence[tuple[str, list[str]]]:
     """Where something is logged, and under which names."""
-    for path in _sources():
-        tree = ast.parse(_text(path))
+    return list(_find_log_lines())
+
+
+def _find_log_lines() -> Iterator[tuple[str, list[str]]]:
+    for path, tree in _trees():
         aliases = _log_aliases(tree)
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and (_logs(node.func) or _name(node.func) in aliases):
@@ -362,7 +367,12 @@ def _possible_texts(node: ast.expr, tree: ast.Module) -> Iterator[str]:
                 yield from _possible_texts(other.value, tree)
 
 
-def _calls() -> Iterable[Call]:
+@cache
+def _calls() -> Sequence[Call]:
+    return list(_find_calls())
+
+
+def _find_calls() -> Iterator[Call]:
     for where, node in _call_nodes():
         text = _literal(node.args[0]) if node.args else None
         if text is not None:
@@ -370,14 +380,16 @@ def _calls() -> Iterable[Call]:
 
 
 def _call_nodes() -> Iterator[tuple[str, ast.Call]]:
-    for path in _sources():
-        for node in ast.walk(ast.parse(_text(path))):
+    for path, tree in _trees():
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call):
                 yield str(path.relative_to(ROOT)), node
 
 
-def _sources() -> list[Path]:
-    return sorted(ROOT.glob("bridge/**/*.py"))
+@cache
+def _trees() -> Sequence[tuple[Path, ast.Module]]:
+    """Every file of the bridge, parsed once."""
+    return [(path, ast.parse(_text(path))) for path in sorted(ROOT.glob("bridge/**/*.py"))]
 
 
 def _literal(node: ast.expr) -> str | None:

@@ -127,7 +127,7 @@ MUTANTS = (
         "bridge/adapters/clock.py",
         "SLEW = 0.05",
         "SLEW = 1e9",
-        pytest("tests/unit/test_clock.py"),
+        pytest("tests/parts/test_clock.py"),
     ),
     Mutant(
         "a clock that was set back is not followed",

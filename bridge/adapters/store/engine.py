@@ -4,6 +4,7 @@ import math
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -144,8 +145,7 @@ async def prepare(base: Database, engine: AsyncEngine, *, migrate: bool) -> None
 def _refuse_newer(connection: Connection) -> None:
     """A schema that no migration of ours has made; Alembic would fail on it, and we would write what others misread."""
     found = MigrationContext.configure(connection).get_current_revision()
-    known = {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
-    if found is not None and found not in known:
+    if found is not None and found not in _revisions():
         raise StoreUnavailable(
             f"the store was made by a newer version of the bridge (its schema is {found}, the newest known here is "
             f"{_newest_revision()}): run that version, or restore a backup from before the upgrade"
@@ -165,9 +165,13 @@ def _check_revision(connection: Connection) -> None:
 
 
 def _newest_revision() -> str:
-    revision = ScriptDirectory.from_config(_alembic()).get_current_head()
-    assert revision is not None
-    return revision
+    return _revisions()[0]
+
+
+@cache
+def _revisions() -> list[str]:
+    """All that are known, the newest first; each is a file that must be loaded, so they are read once."""
+    return [script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()]
 
 
 def _alembic() -> Config:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.settings.units import read_duration, read_size
-from tests.unit.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
+from tests.parts.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
 
 
 @pytest.fixture

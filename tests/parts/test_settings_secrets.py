@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.settings import secret_values, setting_names, without_effect
-from tests.unit.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
+from tests.parts.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
 
 CANARY = "canary-7f3a9"
 MISTAKES: list[Any] = [

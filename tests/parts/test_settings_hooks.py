@@ -8,7 +8,7 @@ import pytest
 from bridge.core import signatures
 from bridge.core.mapping import scope
 from bridge.core.signatures import Anybody, Basic, Bearer, Hmac, StandardWebhooks, Stripe
-from tests.unit.settings_desk import WEBHOOK_SECRET, Desk, with_settings
+from tests.parts.settings_desk import WEBHOOK_SECRET, Desk, with_settings
 
 GITHUB = {"scheme": "github", "secret": "s"}
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from bridge.settings import SettingsError, default_path, load
-from tests.unit.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
+from tests.parts.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
 
 ENVIRON = {"ORDERS_TOKEN": "orders-token", "RESEARCH_TOKEN": "research-token", "CALLBACK_SECRET": WEBHOOK_SECRET}
 
