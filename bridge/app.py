@@ -128,12 +128,14 @@ class Bridge:
 
     phases: list[list[Service]]
     servers: Sequence[HttpServer]
+    own_ports: set[int]
     draining: bool = False
 
     async def start(self) -> Supervisor:
         """Bind the ports, then run every part; raises `OSError` for a port that cannot be had."""
         for server in self.servers:
             await server.start()
+            self.own_ports.add(server.port)
         supervisor = Supervisor(self.phases)
         supervisor.start()
         return supervisor
@@ -205,8 +207,11 @@ async def assembled(settings: Settings, *, migrate: bool) -> AsyncIterator[Bridg
         crews = await _crews(settings, webhooks, counters, share, stack)
         await replay(journal, crews, store, clock)
         wakes = Wakes()
-        callbacks = await _callback_sender(settings, counters, stack)
-        yield _assemble(settings, store, crews, wakes, callbacks, counters, registry, process, journal, share)
+        own_ports = set[int]()
+        callbacks = await _callback_sender(settings, counters, own_ports, stack)
+        yield _assemble(
+            settings, store, crews, wakes, callbacks, own_ports, counters, registry, process, journal, share
+        )
 
 
 def _store(
@@ -222,6 +227,7 @@ def _assemble(
     crews: Mapping[str, Crew],
     wakes: Wakes,
     callbacks: Sender,
+    own_ports: set[int],
     counters: Counters,
     registry: CollectorRegistry,
     process: str,
@@ -235,7 +241,7 @@ def _assemble(
         wakes.deliver, results_exchange=settings.amqp is not None,
     )  # fmt: skip
     deliverers = [_worker(deliver, CALLS.places, wakes)]
-    bridge = Bridge(phases=[], servers=[])
+    bridge = Bridge(phases=[], servers=[], own_ports=own_ports)
     checks: dict[str, HealthCheck] = {"store": store.health, "crews": _crews_check(crews)}
     doors: list[Service] = []
     links: list[Service] = []
@@ -331,10 +337,14 @@ def _is_closed(crew: Crew) -> bool:
     return crew.gate.closed
 
 
-async def _callback_sender(settings: Settings, counters: Counters, stack: AsyncExitStack) -> Sender:
+async def _callback_sender(
+    settings: Settings, counters: Counters, own_ports: set[int], stack: AsyncExitStack
+) -> Sender:
     callbacks = settings.callbacks
     stack.push_async_callback((names := NameLookup()).close)
-    session = await stack.enter_async_context(callback_session(allow_private=callbacks.allow_private, resolver=names))
+    session = await stack.enter_async_context(
+        callback_session(allow_private=callbacks.allow_private, resolver=names, own_ports=own_ports)
+    )
     secrets = [secret.get_secret_value() for secret in callbacks.secret]
     return CountedSender(CallbackSender(session, secrets, __version__, time.time), counters)
 

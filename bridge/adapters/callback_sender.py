@@ -1,15 +1,18 @@
 """Events to callback URLs: signed POSTs by Standard Webhooks, never following a redirect."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import ssl
+from collections.abc import AsyncIterator, Container, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from standardwebhooks import Webhook
 
 from bridge.adapters.address_guard import ForbiddenAddress, guarded_sockets
+from bridge.core.callback_url import is_plain_host
 from bridge.core.delivering import MAX_ANSWER, Confirmed, DeliveryAnswer, Gone, Reply, TryAgain
 from bridge.core.model import Delivery
 from bridge.core.schedule import parse_retry_after
@@ -18,6 +21,7 @@ from bridge.ports import Clock
 TIMEOUT = 15.0  # seconds; Standard Webhooks recommends 15 to 30
 ANSWER_TIMEOUT = 2.0  # seconds for the body, which decides nothing
 MAX_READ = 16 * 1024  # bytes
+_FORBIDDEN = "the address may not be called"
 
 
 class CallbackSender:
@@ -37,16 +41,17 @@ class CallbackSender:
 
     async def send(self, delivery: Delivery) -> DeliveryAnswer:
         """One attempt; the body is the stored one, only timestamp and signature are new."""
-        headers = self._headers(delivery)
+        url, headers = delivery.destination.target, self._headers(delivery)
         try:
-            request = self._session.post(
-                delivery.destination.target, data=delivery.event.body, headers=headers, allow_redirects=False
-            )
-            async with request as response:
+            if not is_plain_host(urlsplit(url).hostname or ""):
+                return Gone(_FORBIDDEN)
+            async with self._session.post(
+                url, data=delivery.event.body, headers=headers, allow_redirects=False
+            ) as response:
                 return _read(response, await _body(response))
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, ForbiddenAddress):
-                return Gone("the address may not be called")
+                return Gone(_FORBIDDEN)
             return TryAgain("no connection")
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             return TryAgain(type(error).__name__)
@@ -69,15 +74,22 @@ class CallbackSender:
 
 @asynccontextmanager
 async def callback_session(
-    *, allow_private: bool, resolver: AbstractResolver, time_limit: float = TIMEOUT
+    *,
+    allow_private: bool,
+    resolver: AbstractResolver,
+    own_ports: Container[int] = (),
+    time_limit: float = TIMEOUT,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """A client of its own for strangers' URLs: no proxy, no cookies, no kept connections, every address checked.
 
     Without limits of its own: how many calls there are at once is decided before an attempt begins, because waiting
-    for a place would use up the attempt's time. `time_limit` in seconds, for a whole attempt.
+    for a place would use up the attempt's time. `own_ports`: see `guarded_sockets`. `time_limit` in seconds, for a
+    whole attempt. `tls`: whom to trust; the system's authorities by default.
     """
+    sockets = guarded_sockets(allow_private=allow_private, own_ports=own_ports)
     connector = aiohttp.TCPConnector(
-        limit=0, force_close=True, resolver=resolver, socket_factory=guarded_sockets(allow_private=allow_private)
+        limit=0, force_close=True, resolver=resolver, socket_factory=sockets, ssl=tls or _strict_tls()
     )
     async with aiohttp.ClientSession(
         connector=connector,
@@ -87,6 +99,13 @@ async def callback_session(
         auto_decompress=False,
     ) as session:
         yield session
+
+
+def _strict_tls() -> ssl.SSLContext:
+    """Certificates and host names are checked, whatever the machine's own configuration of OpenSSL allows."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:

@@ -42,16 +42,34 @@ _DENIED = tuple(
         "ff00::/8",
     )
 )
+_UNICAST = ipaddress.IPv6Network("2000::/3")  # all of IPv6 that was ever given out for the public internet
 _METADATA = frozenset(
-    ipaddress.ip_address(address) for address in ("169.254.169.254", "168.63.129.16", "fd00:ec2::254")
+    ipaddress.ip_address(address)
+    for address in (
+        "169.254.169.254",
+        "168.63.129.16",
+        "100.100.100.200",
+        "192.0.0.192",
+        "169.254.169.253",
+        "169.254.170.2",
+        "169.254.170.23",
+        "fd00:ec2::23",
+        "fd00:ec2::253",
+        "fd00:ec2::254",
+        "fd20:ce::254",
+    )
 )
-_EMBEDS_AT_THE_END = tuple(ipaddress.ip_network(network) for network in ("::/96", "::ffff:0:0/96", "64:ff9b::/96"))
+_EMBEDS_AT_THE_END = tuple(
+    ipaddress.ip_network(network)
+    for network in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
+)
+_LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
 _ISATAP = (0x00005EFE, 0x02005EFE)
 
 
 def is_public(address: Address) -> bool:
     """Whether this is an address of the public internet and embeds no other."""
-    if isinstance(address, ipaddress.IPv6Address) and _middle(address) in _ISATAP:
+    if isinstance(address, ipaddress.IPv6Address) and (address not in _UNICAST or _middle(address) in _ISATAP):
         return False
     return address.is_global and not any(
         address in network for network in _DENIED if network.version == address.version
@@ -75,7 +93,16 @@ def _embedded(address: Address) -> list[ipaddress.IPv4Address]:
     found = [address.sixtofour, *(address.teredo or ())]
     if any(address in network for network in _EMBEDS_AT_THE_END) or _middle(address) in _ISATAP:
         found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    if address in _LOCAL_NAT64:
+        found += _around_bit_64(address)
     return [embedded for embedded in found if embedded is not None]
+
+
+def _around_bit_64(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    """The IPv4 address behind a NAT64 prefix of 48, 56 or 64 bits, which leaves out bits 64 to 71 (RFC 6052)."""
+    bits = f"{int(address):0128b}"
+    without = bits[:64] + bits[72:]
+    return [ipaddress.IPv4Address(int(without[start : start + 32], 2)) for start in (48, 56, 64)]
 
 
 def _middle(address: ipaddress.IPv6Address) -> int:

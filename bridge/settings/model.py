@@ -242,13 +242,22 @@ class Settings(Section, BaseSettings):
     store: Store = Store()
     crews: Annotated[Mapping[CrewName, Crew], Field(min_length=1)]
     hooks: Mapping[HookName, Hook] = {}
-    callbacks: Callbacks = Callbacks()
+    callbacks: Annotated[Callbacks, Field(validate_default=True)] = Callbacks()
     log: Log = Log()
 
     @rule("public_url")
     @classmethod
     def _encrypted(cls, url: str | None, info: ValidationInfo) -> str | None:
         return url and addresses.check_encrypted(url, insecure=info.data.get("insecure", True))
+
+    @rule("callbacks")
+    @classmethod
+    def _callbacks_are_encrypted(cls, callbacks: Callbacks, info: ValidationInfo) -> Callbacks:
+        for name, crew in info.data.get("crews", {}).items():
+            url = crew.callback_url
+            if url is not None and url.get_secret_value().lower().startswith("http:") and not callbacks.allow_private:
+                raise ValueError(f"must allow_private, because crews.{name}.callback_url is plain http")
+        return callbacks
 
     @classmethod
     def settings_customise_sources(

@@ -66,7 +66,7 @@ MUTANTS = (
     Mutant(
         "addresses guarded by the resolver only",
         "bridge/adapters/callback_sender.py",
-        ", socket_factory=guarded_sockets(allow_private=allow_private)",
+        ", socket_factory=sockets",
         "",
         pytest("tests/integration/test_callback_sender.py"),
     ),

@@ -67,6 +67,10 @@ RULES = [
     (with_settings(amqp={"event_mode": "x"}), "amqp.event_mode: must be 'structured' or 'binary'"),
     (with_settings(log={"level": "loud"}), "log.level: must be 'debug', 'info', 'warning' or 'error'"),
     (with_settings(log={"format": 1}), "log.format: must be 'auto', 'json' or 'console'"),
+    (
+        with_crew(callback_url="HTTP://shop.example/done"),
+        "callbacks: must allow_private, because crews.research.callback_url is plain http",
+    ),
     # shapes
     (with_settings(http=[]), "http: must be a section of settings"),
     (with_settings(crews=[]), "crews: must be a section of settings"),

@@ -15,11 +15,17 @@ CLOSED = [
     "203.0.113.1", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255",
     "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:8.8.8.8", "64:ff9b::7f00:1", "64:ff9b:1::1", "100::1",
     "2001::1", "2001:db8::1", "2002:7f00:1::", "3fff::1", "5f00::1", "fc00::1", "fd00::1", "fe80::1", "fec0::1",
-    "ff02::1", "2a00:1450::5efe:a00:1", "2a00:1450::200:5efe:808:808",
+    "ff02::1", "::ffff:0:7f00:1", "4000::1", "2a00:1450::5efe:a00:1", "2a00:1450::200:5efe:808:808",
 ]  # fmt: skip
-METADATA = ["169.254.169.254", "168.63.129.16", "fd00:ec2::254", "::ffff:169.254.169.254", "::ffff:168.63.129.16"]
+METADATA = [
+    "169.254.169.254", "168.63.129.16", "169.254.169.253", "169.254.170.2", "169.254.170.23", "100.100.100.200",
+    "192.0.0.192", "fd00:ec2::254", "fd00:ec2::253", "fd00:ec2::23", "fd20:ce::254",
+    "::ffff:169.254.169.254", "::ffff:168.63.129.16",
+]  # fmt: skip
 METADATA_IN_DISGUISE = [
-    "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::", "::169.254.169.254",
+    "64:ff9b::a9fe:a9fe", "::ffff:0:a9fe:a9fe",
+    "64:ff9b:1::a9fe:a9fe", "64:ff9b:1:a9fe:a9:fe00::", "64:ff9b:1:a9:fe:a9fe::", "64:ff9b:1:0:a9:fea9:fe00:0",
+    "2002:a9fe:a9fe::", "::169.254.169.254",
     "2001:0:a9fe:a9fe::1", "2001:0:1:1:0:0:5601:5601",  # Teredo: server, and client with its bits turned over
     "2a00:1450::5efe:a9fe:a9fe", "fe80::200:5efe:a9fe:a9fe",  # ISATAP
 ]  # fmt: skip
@@ -64,6 +70,16 @@ def test_metadata_services_stay_closed_inside_other_addresses_too(address: str):
     assert not may_be_called(ipaddress.ip_address(address), allow_private=True)
     with pytest.raises(ForbiddenAddress):
         dial(address, allow_private=True)
+
+
+def test_our_own_ports_are_not_dialled_at_any_address_of_this_machine():
+    """A callback to our own hook would make a run, which has a callback …"""
+    ours = guarded_sockets(allow_private=True, own_ports={8080})
+    for address in ("127.0.0.1", "127.8.8.8", "0.0.0.0"):
+        with pytest.raises(ForbiddenAddress):
+            ours((socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 8080)))
+        ours((socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 8081))).close()
+    ours((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.99.98.97", 8080))).close()
 
 
 def test_what_is_no_address_is_not_dialled():

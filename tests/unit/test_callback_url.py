@@ -20,6 +20,9 @@ NONE = CallbackRules(allow=[])
         ("https://xn--grsse-lva.example/", ANY),
         ("http://10.1.2.3:8080/", CLOSED),
         ("http://localhost/", CLOSED),
+        ("https://8.8.8.8/", ANY),
+        ("https://[2606:4700:4700::1111]:8443/", ANY),
+        ("https://a.example:9000/", CallbackRules(allow=["https://a.example:9000"])),
         ("https://a.shop.example/x", LISTED),
         ("https://a.b.shop.example/x", LISTED),
         ("https://A.SHOP.example:443/x", LISTED),
@@ -58,6 +61,10 @@ def test_an_allowed_url_passes(url: str, rules: CallbackRules):
         ("http://a.inside.example/", LISTED),
         ("https://a.inside.example/", LISTED),
         ("https://shop.example/", NONE),
+        ("https://shop.example:22/", ANY),
+        ("https://shop.example:80/", ANY),
+        ("https://shop.example:0/", ANY),
+        ("https://exact.example:0/", CallbackRules(allow=["https://exact.example"])),
     ],
 )
 def test_any_other_url_is_refused(url: str, rules: CallbackRules):
@@ -78,6 +85,21 @@ def test_a_private_address_written_as_a_number_is_refused_at_the_door(host: str)
     """Interface 6 and 8: such a URL is refused "not only at the door", and nothing is started for it."""
     with pytest.raises(RequestRefused):
         check(f"https://{host}/", ANY)
+
+
+@pytest.mark.parametrize("rules", [ANY, CLOSED])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.1", "0x7f.1", "0x7f000001", "2130706433", "0177.0.0.1", "127.0.0.01", "127.0.0.1.", "1.2.3", "0x08.8.8.8",
+        "a.example.0x7f", "a.1", "shop.example.", "a..example", ".example", "%31%32%37.0.0.1", "a%2eexample",
+        "[fe80::1%25lo]", "[v1.x]", "a.example\\.b.example", "a*b", "x" * 64 + ".example", "x." * 127 + "x",
+    ],
+)  # fmt: skip
+def test_a_host_that_could_be_read_in_two_ways_is_refused_at_the_door(host: str, rules: CallbackRules):
+    """Reliability S33: what the door takes for a name, the system's lookup took for 127.0.0.1."""
+    with pytest.raises(RequestRefused):
+        check(f"https://{host}/", rules)
 
 
 def test_plain_http_may_be_listed_where_private_addresses_are_allowed():
