@@ -320,7 +320,7 @@ async def _crews(
     for name, crew in settings.crews.items():
         token, rate = crew.token.get_secret_value(), crew.requests_per_second
         api = HttpCrewApi(crew.url, token, rate, sessions, share=share)
-        policy = crew_policy(crew, results_exchange=settings.amqp is not None, webhooks=webhooks is not None)
+        policy = crew_policy(settings, name)
         counted, learning = CountedCrewApi(api, name, counters), Learning(policy)
         crews[name] = Crew(name, counted, policy, crew.max_running, learning, webhooks=webhooks)
         counters.paused.labels(name).set_function(partial(_is_closed, crews[name]))

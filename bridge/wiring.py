@@ -32,8 +32,15 @@ def posts_at_once(crew: CrewSettings) -> int:
     return max(1, min(POSTS_AT_ONCE, int(crew.requests_per_second)))
 
 
-def crew_policy(crew: CrewSettings, *, results_exchange: bool, webhooks: bool) -> CrewPolicy:
+def api_url(settings: Settings) -> str:
+    """Where receivers of events find the API: the public address, else where it listens."""
+    host = settings.http.host
+    return settings.public_url or f"http://{f'[{host}]' if ':' in host else host}:{settings.http.port}"
+
+
+def crew_policy(settings: Settings, name: str) -> CrewPolicy:
     """What the operator decided for a crew."""
+    crew = settings.crews[name]
     human = crew.human or HumanSettings()
     return CrewPolicy(
         deadline=crew.deadline,
@@ -43,12 +50,14 @@ def crew_policy(crew: CrewSettings, *, results_exchange: bool, webhooks: bool) -
         stringify_inputs=crew.kind == "crew",
         extra_events=frozenset(crew.events),
         callback_url=None if crew.callback_url is None else crew.callback_url.get_secret_value(),
-        results_exchange=results_exchange,
+        results_exchange=settings.amqp is not None,
+        max_event_bytes=settings.callbacks.max_event_bytes,
+        api_url=api_url(settings),
         poll_looks=crew.poll.looks,
         poll_min=crew.poll.min,
         poll_max=crew.poll.max,
         is_flow=crew.kind == "flow",
-        questions_announced=bool(human.secret) if crew.kind == "flow" else webhooks,
+        questions_announced=bool(human.secret) if crew.kind == "flow" else settings.public_url is not None,
         human_deadline=human.deadline,
         human_default=human.default,
     )

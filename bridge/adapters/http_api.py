@@ -34,6 +34,7 @@ class RunsApi:
             web.post("/v1/runs", submitters(self._submit)),
             web.get("/v1/runs", anyone(self._list)),
             web.get("/v1/runs/{run_id}", anyone(self._show)),
+            web.get("/v1/runs/{run_id}/result", anyone(self._result)),
         ]
 
     async def _submit(self, http: web.Request, client: Client) -> web.Response:
@@ -67,6 +68,9 @@ class RunsApi:
     async def _show(self, http: web.Request, client: Client) -> web.Response:
         run = await http_views.visible_run(self._store, client, http.match_info["run_id"])
         return respond(http_views.run_with_deliveries(run, await self._store.deliveries_of(run.run_id)))
+
+    async def _result(self, http: web.Request, client: Client) -> web.Response:
+        return respond(events.result_of(await http_views.visible_run(self._store, client, http.match_info["run_id"])))
 
     async def _list(self, http: web.Request, client: Client) -> web.Response:
         asked = http_query.parameters(http, _LIST_PARAMETERS)

@@ -32,11 +32,12 @@ LATE_RESULT = "run.late_result"
 REJECTED = "request.rejected"
 DEAD_LETTER = "dead_letter"
 PAUSED = "delivery.paused"
+_RESULT = ("result", "result_json")
 
 
 def about(run: Run, type_: str, policy: CrewPolicy, now: float, sequence: int = 1) -> tuple[Delivery, ...]:
     """The deliveries of one event about a run; `sequence` tells apart events of one kind that may come again."""
-    event = _event_of(run, type_, now, sequence)
+    event = _event_of(run, type_, policy, now, sequence)
     targets = _destinations(run, type_, policy)
     return tuple(_delivery(event, index, target, now) for index, target in enumerate(targets, start=1))
 
@@ -61,6 +62,12 @@ def describe(run: Run) -> dict[str, Any]:
         "finished_at": timestamp(run.finished_at),
         "polls": run.polls,
     } | _open_question(run)
+
+
+def result_of(run: Run) -> dict[str, Any]:
+    """What the link in an event leads to: the result alone, whole."""
+    told = describe(run)
+    return {name: told[name] for name in ("run_id", "state", *_RESULT)}
 
 
 def rejected(event_id: str, refusal: Mapping[str, str | None], correlation_id: str | None, now: float) -> Event:
@@ -108,14 +115,14 @@ def timestamp(at: float | None) -> str | None:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _event_of(run: Run, type_: str, now: float, sequence: int) -> Event:
+def _event_of(run: Run, type_: str, policy: CrewPolicy, now: float, sequence: int) -> Event:
     event_id = f"{run.run_id}-{type_.removeprefix('run.')}" + (f"-{sequence}" if sequence > 1 else "")
     headers = {"run_id": run.run_id, "crew": run.crew, "kickoff_id": run.kickoff_id}
     headers["traceparent"] = run.envelope.traceparent
     return Event(
         event_id=event_id,
         type=type_,
-        body=_cloud_event(event_id, f"/crews/{run.crew}", type_, run.run_id, now, describe(run)),
+        body=_run_event(event_id, run, type_, policy, now),
         content_type=CONTENT_TYPE,
         created_at=now,
         run_id=run.run_id,
@@ -125,7 +132,29 @@ def _event_of(run: Run, type_: str, now: float, sequence: int) -> Event:
     )
 
 
-def _cloud_event(event_id: str, source: str, type_: str, subject: str, now: float, data: Mapping[str, Any]) -> bytes:
+def _run_event(event_id: str, run: Run, type_: str, policy: CrewPolicy, now: float) -> bytes:
+    """The whole event, or one with a link to a result that is too large to be carried.
+
+    A late result is always carried: it is nowhere else, because a run that is over does not change.
+    """
+    source, data = f"/crews/{run.crew}", describe(run)
+    body = _cloud_event(event_id, source, type_, run.run_id, now, data)
+    has_result = any(data[name] is not None for name in _RESULT)
+    if len(body) <= policy.max_event_bytes or not has_result or type_ == LATE_RESULT:
+        return body
+    link = {"dataref": f"{policy.api_url}/v1/runs/{run.run_id}/result"}
+    return _cloud_event(event_id, source, type_, run.run_id, now, data | dict.fromkeys(_RESULT), link)
+
+
+def _cloud_event(
+    event_id: str,
+    source: str,
+    type_: str,
+    subject: str,
+    now: float,
+    data: Mapping[str, Any],
+    extensions: Mapping[str, str] | None = None,
+) -> bytes:
     event = {
         "specversion": "1.0",
         "id": event_id,
@@ -134,6 +163,7 @@ def _cloud_event(event_id: str, source: str, type_: str, subject: str, now: floa
         "subject": subject,
         "time": timestamp(now),
         "datacontenttype": "application/json",
+        **(extensions or {}),
         "data": data,
     }
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()

@@ -53,6 +53,9 @@ class CrewPolicy:
     extra_events: frozenset[str] = frozenset()
     callback_url: str | None = None
     results_exchange: bool = False
+    max_event_bytes: int = 256 * 1024
+    """A final event that would be larger carries a link to the result, below `api_url`."""
+    api_url: str = ""
     poll_looks: float = 5.0
     poll_min: float = 1.0
     poll_max: float = 60.0

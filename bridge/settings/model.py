@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from bridge.settings import addresses
 from bridge.settings.hooks import Hook
 from bridge.settings.section import Section, known_crews
-from bridge.settings.units import DAY, HOUR, MIB, MINUTE, Bytes, Seconds
+from bridge.settings.units import DAY, HOUR, KIB, MIB, MINUTE, Bytes, Seconds
 from bridge.settings.values import (
     AS_LIST,
     LOWER,
@@ -32,7 +32,6 @@ from bridge.settings.values import (
     Text,
     Token,
     WebhookSecret,
-    not_yet,
 )
 
 Role = Literal["submit", "read", "operate"]
@@ -220,7 +219,8 @@ class Callbacks(Section):
     secret: Annotated[tuple[WebhookSecret, ...], AS_LIST] = ()
     allow: Annotated[tuple[Pattern, ...] | None, AS_LIST] = None
     allow_private: bool = False
-    max_event_bytes: Annotated[Any, not_yet("linking large results is")] = None
+    max_event_bytes: Bytes = 256 * KIB
+    """A result that would make its event larger is linked; for all destinations."""
 
 
 class Log(Section):

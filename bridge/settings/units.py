@@ -10,12 +10,13 @@ from bridge.core.request import parse_duration
 MINUTE = 60.0  # seconds
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
-MIB = 1024 * 1024  # bytes
+KIB = 1024  # bytes
+MIB = 1024 * KIB
 
 LONGEST = 3650 * DAY
 """A date that far away still fits every calendar and every column."""
 
-_FACTORS = {"": 1, "B": 1, "KiB": 1024, "MiB": MIB, "GiB": 1024 * MIB}
+_FACTORS = {"": 1, "B": 1, "KiB": KIB, "MiB": MIB, "GiB": 1024 * MIB}
 _SIZE = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB|)")
 
 

@@ -121,15 +121,6 @@ def check_secret_http_url(url: SecretStr) -> SecretStr:
     return url
 
 
-def not_yet(what: str) -> AfterValidator:
-    """Refuses a setting whose name is kept free for a later version."""
-
-    def refuse(_: Any) -> Any:
-        raise ValueError(f"{what} not available in this version yet")
-
-    return AfterValidator(refuse)
-
-
 Count = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1)]
 Rate = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, BeforeValidator(refuse_bool), Field(ge=0, le=65535)]

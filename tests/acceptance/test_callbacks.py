@@ -1,11 +1,15 @@
-"""Callbacks of the real process: what is never called."""
+"""Callbacks of the real process: what is never called, what is linked instead of carried."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from tests.acceptance.harness import Daemon, eventually
 
@@ -19,6 +23,40 @@ async def closed_network(tmp_path: Path, crew_url: str) -> AsyncIterator[Daemon]
         yield bridge
     finally:
         await bridge.close()
+
+
+Got = tuple[dict[str, str], bytes]
+
+
+@dataclass
+class Receiver:
+    """Takes callbacks: of each the headers, in lower case, and the body."""
+
+    url: str = ""
+    got: asyncio.Queue[Got] = field(default_factory=asyncio.Queue)
+
+    async def take(self, request: web.Request) -> web.Response:
+        self.got.put_nowait(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
+        return web.Response(status=204)
+
+    async def next(self) -> Got:
+        async with asyncio.timeout(20):
+            return await self.got.get()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    taker = Receiver()
+    app = web.Application()
+    app.router.add_post("/", taker.take)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        taker.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+        yield taker
+    finally:
+        await runner.cleanup()
 
 
 async def submit(daemon: Daemon, callback_url: str) -> str:
@@ -48,3 +86,16 @@ async def test_the_bridge_does_not_call_itself(closed_network: Daemon) -> None:
         run_id = await submit(closed_network, f"http://{host}:{closed_network.port}/hooks/again")
         delivery = await ended(closed_network, run_id)
         assert (delivery["state"], delivery["last_error"]) == ("dead", "the address may not be called")
+
+
+async def test_a_large_result_is_linked_and_the_link_leads_to_it(closed_network: Daemon, receiver: Receiver) -> None:
+    closed_network.change(callbacks={"allow_private": True, "max_event_bytes": 100})
+    await closed_network.terminate(20)
+    await closed_network.start()
+    await submit(closed_network, receiver.url)
+    event = json.loads((await receiver.next())[1])
+    assert (event["type"], event["data"]["result"]) == ("run.succeeded", None)
+    assert event["dataref"].startswith(closed_network.url)
+    status, found = await closed_network.get(event["dataref"].removeprefix(closed_network.url))
+    assert (status, found["state"]) == (200, "succeeded")
+    assert found["result"]

@@ -18,10 +18,11 @@ from bridge.adapters.amqp_publisher import AmqpPublisher
 from bridge.adapters.amqp_topology import Topology
 from bridge.core.delivering import Confirmed, Gone, TryAgain, Unroutable
 from bridge.core.errors import RequestRefused
-from bridge.core.events import dead_letter
-from bridge.core.model import Channel, Delivery, Destination
+from bridge.core.events import about, dead_letter
+from bridge.core.model import Channel, CrewPolicy, Delivery, Destination, Outcome
 from tests.amqp_client import PATIENCE, Client, delivery, eventually, rules_for, running
 from tests.broker import Broker
+from tests.fakes import a_run
 
 
 @pytest.fixture
@@ -143,6 +144,21 @@ async def test_a_made_up_reply_address_hurts_nobody(publisher: AmqpPublisher):
     sent = delivery(Channel.QUEUE, "amq.rabbitmq.reply-to.g1h2AA5yZXBseUA.abc")
     assert isinstance(await publisher.send(sent), Gone)
     assert publisher._outlet is outlet
+
+
+async def test_a_link_to_a_large_result_is_an_attribute_in_binary_mode_too(
+    link: LinkOptions, topology: Topology, client: Client
+):
+    publisher = AmqpPublisher(link, topology, "binary")
+    run = replace(a_run(), outcome=Outcome("x" * 20_000_000))  # more than RabbitMQ would take
+    [large] = about(run, "run.succeeded", CrewPolicy(results_exchange=True, api_url="https://bridge.example"), 0.0)
+    async with running(publisher):
+        await eventually(lambda: publisher.ready)
+        queue = await bind(client, "taker", topology.results)
+        assert await publisher.send(large) == Confirmed()
+    message = (await client.receive(queue))[0]
+    assert message.headers["cloudEvents_dataref"] == f"https://bridge.example/v1/runs/{run.run_id}/result"
+    assert json.loads(message.body)["result"] is None
 
 
 async def test_binary_mode(link: LinkOptions, topology: Topology, client: Client):

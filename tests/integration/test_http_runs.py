@@ -40,6 +40,25 @@ async def test_a_run_is_shown_with_its_deliveries(bridge: Bridge) -> None:
     ]
 
 
+async def test_the_result_alone_is_shown_whole(bridge: Bridge) -> None:
+    """What the `dataref` of an event leads to."""
+    outcome = Outcome("x" * 3_000_000, {"big": 2**70})
+    run = bridge.store.add(state=State.SUCCEEDED, outcome=outcome)
+    shown = json.loads(await (await bridge.get(f"/v1/runs/{run.run_id}/result")).read())
+    expected = {"run_id": run.run_id, "state": "succeeded", "result": outcome.result, "result_json": {"big": 2**70}}
+    assert shown == expected
+
+
+async def test_a_run_without_a_result_says_so(bridge: Bridge) -> None:
+    run = bridge.store.add(state=State.RUNNING)
+    shown = await (await bridge.get(f"/v1/runs/{run.run_id}/result")).json()
+    assert shown == {"run_id": run.run_id, "state": "running", "result": None, "result_json": None}
+
+
+async def test_the_result_of_a_run_that_is_not_there(bridge: Bridge) -> None:
+    assert (await bridge.get(f"/v1/runs/{run_id(404)}/result")).status == 404
+
+
 @pytest.mark.parametrize(
     ("channel", "target", "told"),
     [

@@ -133,10 +133,7 @@ RULES = [
     (with_settings(store={"url": "postgresql://u:p@db/x?options=-c"}), "store.url: takes only these options"),
     (with_settings(store={"url": "postgresql://u:p@db/x?sslmode=maybe"}), "store.url: sslmode must be one of"),
     (with_settings(store={"url": "sqlite:///:memory:"}), "store.url: must be sqlite:///"),
-    (
-        with_settings(callbacks={"max_event_bytes": "256KiB"}),
-        "callbacks.max_event_bytes: linking large results is not available in this version yet",
-    ),
+    (with_settings(callbacks={"max_event_bytes": "0KiB"}), "callbacks.max_event_bytes: must be a size"),
 ]
 
 

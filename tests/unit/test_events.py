@@ -70,6 +70,42 @@ def test_the_event_is_a_cloud_event_in_the_promised_shape():
     }
 
 
+def linking(run: Run, limit: int, type_: str = "run.succeeded") -> tuple[Any, int]:
+    """The event under this limit, and its size in bytes."""
+    policy = replace(EXCHANGE, max_event_bytes=limit, api_url="https://bridge.example.com")
+    body = events.about(run, type_, policy, NOW + 62)[0].event.body
+    return json.loads(body), len(body)
+
+
+def test_a_result_that_is_too_large_is_linked():
+    large = replace(ended(), outcome=Outcome("ä" * 500, {"text": "ä" * 500}, {"total_tokens": 9}))
+    whole, size = linking(large, 10_000)
+    assert (whole["data"]["result"], "dataref" in whole) == ("ä" * 500, False)
+    assert linking(large, size) == (whole, size)
+    linked, smaller = linking(large, size - 1)
+    assert smaller < 1000
+    assert linked.pop("dataref") == f"https://bridge.example.com/v1/runs/{run_id(1)}/result"
+    assert linked == whole | {"data": whole["data"] | {"result": None, "result_json": None}}
+    assert events.result_of(large) == {"state": "succeeded"} | {
+        name: whole["data"][name] for name in ("run_id", "result", "result_json")
+    }
+
+
+def test_a_json_result_alone_is_linked_too():
+    large = replace(ended(), outcome=Outcome(None, {"text": "a" * 500}))
+    assert "dataref" in linking(large, 900)[0]
+
+
+def test_what_is_large_without_a_result_is_carried():
+    """There would be nothing behind the link."""
+    assert "dataref" not in linking(a_run(meta={"text": "a" * 500}), 100, "run.failed")[0]
+
+
+def test_a_late_result_is_carried_however_large():
+    """It is in no row of the store: a run that timed out stays as it is."""
+    assert "dataref" not in linking(ended(), 100, "run.late_result")[0]
+
+
 def test_an_error_is_a_code_and_a_message():
     failed = replace(a_run(), outcome=Outcome(error=RunError("lost", "gone")))
     assert events.describe(failed)["error"] == {"code": "lost", "message": "gone"}
