@@ -72,7 +72,9 @@ from bridge.steps.sweep import Sweep
 from bridge.supervisor import Supervisor
 from bridge.wiring import (
     callback_rules,
+    callback_secrets,
     clients_of,
+    crew_callback_secrets,
     crew_policy,
     flow_sources,
     hooks_of,
@@ -345,8 +347,8 @@ async def _callback_sender(
     session = await stack.enter_async_context(
         callback_session(allow_private=callbacks.allow_private, resolver=names, own_ports=own_ports)
     )
-    secrets = [secret.get_secret_value() for secret in callbacks.secret]
-    return CountedSender(CallbackSender(session, secrets, __version__, time.time), counters)
+    own = crew_callback_secrets(settings)
+    return CountedSender(CallbackSender(session, callback_secrets(settings), __version__, time.time, own), counters)
 
 
 def _crews_check(crews: Mapping[str, Crew]) -> HealthCheck:

@@ -5,6 +5,7 @@ from bridge.adapters.amqp_topology import Topology
 from bridge.adapters.http_auth import Client, Clients, Role, digest
 from bridge.adapters.http_flow_questions import FlowSource
 from bridge.adapters.http_server import Listen
+from bridge.adapters.standard_webhooks import checker
 from bridge.core.callback_url import CallbackRules
 from bridge.core.hook import Hook
 from bridge.core.model import CrewPolicy, DoubtPolicy
@@ -77,10 +78,26 @@ def callback_rules(settings: Settings) -> CallbackRules:
     return CallbackRules(settings.callbacks.allow, settings.callbacks.allow_private)
 
 
+def callback_secrets(settings: Settings) -> list[str]:
+    """What signs callbacks, newest first."""
+    return [secret.get_secret_value() for secret in settings.callbacks.secret]
+
+
+def crew_callback_secrets(settings: Settings) -> dict[str, list[str]]:
+    """What signs the callbacks of crews that have secrets of their own."""
+    return {
+        name: [secret.get_secret_value() for secret in crew.callback_secret]
+        for name, crew in settings.crews.items()
+        if crew.callback_secret
+    }
+
+
 def hooks_of(settings: Settings) -> dict[str, Hook]:
     """The hooks, ready to judge webhooks."""
     return {
-        name: Hook(name, hook.crew, hook.verify.scheme, hook.verify.verifier(), hook.rule(settings.http.max_body))
+        name: Hook(
+            name, hook.crew, hook.verify.scheme, hook.verify.verifier(checker), hook.rule(settings.http.max_body)
+        )
         for name, hook in settings.hooks.items()
     }
 

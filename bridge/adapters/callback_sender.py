@@ -2,16 +2,15 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Container, Sequence
+from collections.abc import AsyncIterator, Container, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
-from standardwebhooks import Webhook
 
 from bridge.adapters.address_guard import ForbiddenAddress, guarded_sockets
+from bridge.adapters.standard_webhooks import signer
 from bridge.core.callback_url import is_plain_host
 from bridge.core.delivering import MAX_ANSWER, Confirmed, DeliveryAnswer, Gone, Reply, TryAgain
 from bridge.core.model import Delivery
@@ -27,15 +26,23 @@ _FORBIDDEN = "the address may not be called"
 class CallbackSender:
     """Posts events to the URL that a request or a crew named; `ports.Sender`.
 
-    `secrets`: signing secrets (`whsec_…`), newest first; every one signs, so that receivers can change over. Without
-    any the POST is unsigned.
+    `secrets`: signing secrets (`whsec_…`, `whsk_…`), newest first; every one signs, so that receivers can change over.
+    Without any the POST is unsigned. Events of a crew in `crew_secrets` are signed with its own instead.
     """
 
     ready = True
 
-    def __init__(self, session: aiohttp.ClientSession, secrets: Sequence[str], version: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        secrets: Sequence[str],
+        version: str,
+        clock: Clock,
+        crew_secrets: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self._session = session
-        self._signers = [Webhook(secret) for secret in secrets]
+        self._signers = [signer(secret) for secret in secrets]
+        self._crew_signers = {crew: [signer(one) for one in own] for crew, own in (crew_secrets or {}).items()}
         self._user_agent = f"kickoff-bridge/{version}"
         self._clock = clock
 
@@ -49,6 +56,8 @@ class CallbackSender:
                 url, data=delivery.event.body, headers=headers, allow_redirects=False
             ) as response:
                 return _read(response, await _body(response))
+        except aiohttp.ClientSSLError:
+            return TryAgain("no TLS connection")
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, ForbiddenAddress):
                 return Gone(_FORBIDDEN)
@@ -64,9 +73,8 @@ class CallbackSender:
             "webhook-id": event.event_id,
             "webhook-timestamp": str(now),
         }
-        if self._signers:
-            at, text = datetime.fromtimestamp(now, UTC), event.body.decode()
-            headers["webhook-signature"] = " ".join(signer.sign(event.event_id, at, text) for signer in self._signers)
+        if signers := self._crew_signers.get(event.crew or "", self._signers):
+            headers["webhook-signature"] = " ".join(sign(event.event_id, now, event.body) for sign in signers)
         if "traceparent" in event.headers:
             headers["traceparent"] = str(event.headers["traceparent"])
         return headers

@@ -13,7 +13,7 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,19 +25,25 @@ Headers = Mapping[str, Sequence[str]]
 Algorithm = Literal["sha1", "sha256", "sha512"]
 Encoding = Literal["hex", "base64"]
 
+Check = Callable[[bytes, bytes], bool]
+"""(signature, signed) → whether it is right: a public key, which the standard library cannot use."""
+
 TOLERANCE = 300.0  # seconds, both ways
 MAX_SIGNATURES = 8  # in one request; the rest is not looked at
 
+PRIVATE, PUBLIC = "whsk_", "whpk_"
+_SEED, _PAIR, _PUBLIC = 32, 64, 32  # bytes; a private key is written with or without its public half
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")  # a dot would shift the frame id.timestamp.body
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 
 
 @dataclass(frozen=True, slots=True)
 class StandardWebhooks:
-    """Standard Webhooks 1.0.0 with symmetric keys (`v1`); `keys` are the bytes behind `whsec_`."""
+    """Standard Webhooks 1.0.0: `keys` are the bytes behind `whsec_` (`v1`), `checks` stand for each `whpk_` (`v1a`)."""
 
     keys: tuple[bytes, ...] = field(repr=False)
     tolerance: float = TOLERANCE
+    checks: tuple[Check, ...] = field(default=(), repr=False)
 
     def __call__(self, headers: Headers, body: bytes, now: float) -> str:
         """The seal; raises `NotVerified`."""
@@ -47,8 +53,10 @@ class StandardWebhooks:
         timestamp = _timestamp(_only(headers, "webhook-timestamp"))
         versions = [part.partition(",") for part in _only(headers, "webhook-signature").split(" ")]
         offered = [text for version, _, text in versions if version == "v1" and text]
+        by_pair = [text for version, _, text in versions if version == "v1a" and text]
         signed = f"{message_id}.{timestamp}.".encode() + body
-        _require_match(self.keys, signed, "sha256", "base64", offered)
+        found = _matches(self.keys, signed, "sha256", "base64", offered) | _checked(self.checks, signed, by_pair)
+        _require(found=found, offered=offered + by_pair)
         _require_recent(timestamp, now, self.tolerance)
         return _seal(signed)
 
@@ -176,6 +184,32 @@ def standard_webhooks_key(secret: str) -> bytes:
     return key
 
 
+def ed25519_seed(secret: str) -> bytes:
+    """The 32 bytes in a `whsk_` secret that everything else follows from; raises `ValueError`."""
+    return _ed25519(secret, PRIVATE, (_SEED, _PAIR))[:_SEED]
+
+
+def ed25519_public(key: str) -> bytes:
+    """The 32 bytes in a `whpk_` key; raises `ValueError`."""
+    return _ed25519(key, PUBLIC, (_PUBLIC,))
+
+
+def _ed25519(text: str, prefix: str, sizes: Sequence[int]) -> bytes:
+    key = _canonical(text.removeprefix(prefix)) if text.startswith(prefix) else b""
+    if len(key) not in sizes:
+        raise ValueError(f"must be {prefix} and the base64 of {' or '.join(map(str, sizes))} bytes")
+    return key
+
+
+def _canonical(text: str) -> bytes:
+    """What base64 stands for, with or without padding; empty for a text that is not the one spelling of its bytes."""
+    try:
+        decoded = base64.b64decode(_padded(text), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+    return decoded if base64.b64encode(decoded).decode() == _padded(text) else b""
+
+
 def _only(headers: Headers, name: str) -> str:
     values = headers.get(name.lower(), ())
     if len(values) != 1:
@@ -201,6 +235,22 @@ def _require_recent(timestamp: str, now: float, tolerance: float) -> None:
 def _require_match(
     keys: Iterable[bytes], signed: bytes, algorithm: Algorithm, encoding: Encoding, offered: Sequence[str]
 ) -> None:
+    _require(found=_matches(keys, signed, algorithm, encoding, offered), offered=offered)
+
+
+def _require(*, found: bool, offered: Sequence[str]) -> None:
+    if not found:
+        raise NotVerified("no signature is right" if offered else "there is no signature")
+
+
+def _checked(checks: Iterable[Check], signed: bytes, offered: Sequence[str]) -> bool:
+    considered = [_canonical(text) for text in offered[:MAX_SIGNATURES]]
+    return any([check(signature, signed) for check in checks for signature in considered])  # noqa: C419  (all, whichever matches)
+
+
+def _matches(
+    keys: Iterable[bytes], signed: bytes, algorithm: Algorithm, encoding: Encoding, offered: Sequence[str]
+) -> bool:
     """Text is compared, not what it decodes to: several texts decode to the same bytes."""
     considered = [_bytes(text.lower() if encoding == "hex" else _padded(text)) for text in offered[:MAX_SIGNATURES]]
     found = False
@@ -209,8 +259,7 @@ def _require_match(
         expected = digest.hex().encode() if encoding == "hex" else base64.b64encode(digest)
         for text in considered:
             found |= hmac.compare_digest(expected, text)
-    if not found:
-        raise NotVerified("no signature is right" if considered else "there is no signature")
+    return found
 
 
 def _credentials(headers: Headers, scheme: str) -> str:

@@ -39,8 +39,8 @@ def _secrets(value: object) -> Iterator[str]:
 
 def _forms(secret: str) -> Iterator[str]:
     yield secret
-    if secret.startswith("whsec_"):
-        yield secret.removeprefix("whsec_").rstrip("=")
+    if secret.startswith(("whsec_", "whsk_")):
+        yield secret.partition("_")[2].rstrip("=")
     if password := _password(secret):
         yield password
         yield unquote(password)

@@ -1,6 +1,6 @@
 """The settings of inbound webhooks: who may call, and what becomes of a call."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
@@ -76,7 +76,7 @@ class Verify(Section):
             if not secret.get_secret_value():
                 raise ValueError("must not be empty")
             if info.data.get("scheme") == "standard-webhooks":
-                signatures.standard_webhooks_key(secret.get_secret_value())
+                _check_standard_webhooks(secret.get_secret_value())
         return secrets
 
     @rule("username")
@@ -86,11 +86,11 @@ class Verify(Section):
             raise ValueError("must not hold a colon, which ends it on the wire")
         return username
 
-    def verifier(self) -> signatures.Verifier:
-        """What checks a request."""
+    def verifier(self, ed25519: Callable[[bytes], signatures.Check]) -> signatures.Verifier:
+        """What checks a request; `ed25519`: what checks with a public key, of which it is given the 32 bytes."""
         match self.scheme:
             case "standard-webhooks":
-                return signatures.StandardWebhooks(tuple(map(signatures.standard_webhooks_key, self._secrets())))
+                return self._standard_webhooks(ed25519)
             case "github":
                 return signatures.github(self._keys())
             case "slack":
@@ -114,6 +114,14 @@ class Verify(Section):
 
     def _keys(self) -> tuple[bytes, ...]:
         return tuple(secret.encode() for secret in self._secrets())
+
+    def _standard_webhooks(self, ed25519: Callable[[bytes], signatures.Check]) -> signatures.StandardWebhooks:
+        public = [secret for secret in self._secrets() if secret.startswith(signatures.PUBLIC)]
+        shared = [secret for secret in self._secrets() if secret not in public]
+        return signatures.StandardWebhooks(
+            tuple(map(signatures.standard_webhooks_key, shared)),
+            checks=tuple(ed25519(signatures.ed25519_public(key)) for key in public),
+        )
 
     def _hmac(self, keys: tuple[bytes, ...]) -> signatures.Hmac:
         return signatures.Hmac(
@@ -161,6 +169,13 @@ class Hook(Section):
 
 def _compiled(text: str | None) -> mapping.Expression | None:
     return None if text is None else mapping.compiled(text)
+
+
+def _check_standard_webhooks(secret: str) -> None:
+    if secret.startswith(signatures.PUBLIC):
+        signatures.ed25519_public(secret)
+    else:
+        signatures.standard_webhooks_key(secret)
 
 
 def _lack(scheme: str, name: str) -> str:

@@ -205,6 +205,8 @@ class Crew(Section):
     events: Annotated[frozenset[Literal["started", "progress"]], AS_LIST] = frozenset()
     callback_url: SecretHttpUrl | None = None
     """Hidden, because it may carry a token. `callbacks.allow` does not limit it: that is for what producers name."""
+    callback_secret: Annotated[tuple[WebhookSecret, ...], AS_LIST] = ()
+    """Signs this crew's callbacks instead of `callbacks.secret`."""
     poll: Poll = Poll()
 
     @rule("url")

@@ -14,6 +14,7 @@ SECRETS = (
     ("store", "url"),
     ("crews", "*", "token"),
     ("crews", "*", "human", "secret"),
+    ("crews", "*", "callback_secret"),
     ("hooks", "*", "verify", "secret"),
     ("hooks", "*", "verify", "password"),
     ("hooks", "*", "verify", "token"),

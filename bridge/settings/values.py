@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from bridge.core.mapping import compiled
 from bridge.core.model import CREW_NAME
+from bridge.core.signatures import PRIVATE, ed25519_seed
 from bridge.settings.addresses import check_base_url, check_host, check_http_url, check_pattern
 
 _WEBHOOK_PREFIX = "whsec_"
@@ -101,10 +102,15 @@ def check_token(token: SecretStr) -> SecretStr:
 def check_webhook_secret(secret: SecretStr) -> SecretStr:
     """A Standard Webhooks secret, with the padding that libraries insist on and people lose; raises `ValueError`."""
     text = secret.get_secret_value()
+    if text.startswith(PRIVATE):
+        ed25519_seed(text)
+        return secret
     key = text.removeprefix(_WEBHOOK_PREFIX)
     padded = key.rstrip("=") + "=" * (-len(key.rstrip("=")) % 4)
     if key == text or not _SHORTEST_KEY <= _decoded_size(padded) <= _LONGEST_KEY:
-        raise ValueError(f"must be whsec_ and the base64 of {_SHORTEST_KEY} to {_LONGEST_KEY} bytes")
+        raise ValueError(
+            f"must be whsec_ and the base64 of {_SHORTEST_KEY} to {_LONGEST_KEY} bytes, or whsk_ and that of 32 or 64"
+        )
     return SecretStr(_WEBHOOK_PREFIX + padded)
 
 

@@ -77,12 +77,16 @@ async def sender() -> AsyncIterator[Make]:
         stack.push_async_callback((names := NameLookup()).close)
 
         async def make(
-            *secrets: str, allow_private: bool = True, clock: HandClock | None = None, **options: Any
+            *secrets: str,
+            allow_private: bool = True,
+            clock: HandClock | None = None,
+            crew_secrets: dict[str, list[str]] | None = None,
+            **options: Any,
         ) -> CallbackSender:
             session = await stack.enter_async_context(
                 callback_session(allow_private=allow_private, resolver=names, **options)
             )
-            return CallbackSender(session, secrets, "1.2.3", clock or HandClock(VECTOR_TIME + 0.9))
+            return CallbackSender(session, secrets, "1.2.3", clock or HandClock(VECTOR_TIME + 0.9), crew_secrets)
 
         yield make
 
@@ -120,6 +124,30 @@ async def test_while_a_secret_is_changed_both_sign_the_newest_first(
 def from_header(header: str) -> Any:
     """The library compares with the real clock; the vector is from 2021."""
     return datetime.fromtimestamp(float(header), UTC)
+
+
+async def test_a_pair_of_keys_signs_beside_a_shared_secret(sender: Make, receiver: Receiver):
+    """The vector of reliability D.1: the seed 00 to 1f, and the shared secret of the same bytes."""
+    pair = "whsk_" + NEW.removeprefix("whsec_")
+    body = (
+        b'{"specversion":"1.0","id":"evt_01","source":"urn:example:bridge",'
+        b'"type":"com.example.crew.execution.completed","data":{"kickoff_id":"abcd1234"}}'
+    )
+    posting = await sender(pair, NEW, clock=HandClock(1_700_000_000))
+    await posting.send(delivery(receiver.url, event_id="evt_01", body=body))
+    assert receiver.got[0][0]["webhook-signature"].split(" ") == [
+        "v1a,Ex8SZ+84begsTWSYAbjf8TnIgLC68MZg5svFayZuKrkvcT3lg8R3c67vyQtwdkstr8pS6f2stIZc4szrvAQBBQ==",
+        "v1,I0wYlrnpZHp6FYRPEtuUfydN9An9Ect6WXJHii1cv7o=",
+    ]
+
+
+@pytest.mark.parametrize(("crew", "secret"), [("research", OLD), ("triage", VECTOR_SECRET), (None, VECTOR_SECRET)])
+async def test_a_crew_may_have_secrets_of_its_own(sender: Make, receiver: Receiver, crew: str | None, secret: str):
+    posting = await sender(VECTOR_SECRET, crew_secrets={"research": [OLD]})
+    await posting.send(delivery(receiver.url, crew=crew))
+    at = datetime.fromtimestamp(VECTOR_TIME, UTC)
+    expected = Webhook(secret).sign(VECTOR_ID, at, VECTOR_BODY.decode())
+    assert receiver.got[0][0]["webhook-signature"] == expected
 
 
 async def test_without_a_secret_nothing_is_signed(sender: Make, receiver: Receiver):

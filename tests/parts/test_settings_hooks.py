@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bridge.adapters.standard_webhooks import checker
 from bridge.core import signatures
 from bridge.core.mapping import scope
 from bridge.core.signatures import Anybody, Basic, Bearer, Hmac, StandardWebhooks, Stripe
@@ -51,7 +52,7 @@ VERIFIERS: list[tuple[dict[str, Any], signatures.Verifier]] = [
 class TestVerify:
     @pytest.mark.parametrize(("verify", "verifier"), VERIFIERS)
     def test_each_scheme_gives_its_verifier(self, desk: Desk, verify: dict[str, Any], verifier: Any):
-        assert desk.load(hooks(verify)).hooks["shop"].verify.verifier() == verifier
+        assert desk.load(hooks(verify)).hooks["shop"].verify.verifier(checker) == verifier
 
     @pytest.mark.parametrize(
         ("verify", "start"),
@@ -66,6 +67,10 @@ class TestVerify:
             ({"scheme": "basic", "username": "u"}, "hooks.shop.verify.password: is required"),
             ({"scheme": "bearer"}, "hooks.shop.verify.token: is required"),
             ({"scheme": "bearer", "token": ["t", "a b"]}, "hooks.shop.verify.token.1: must be printable ASCII"),
+            (
+                {"scheme": "standard-webhooks", "secret": ["whpk_AAAA"]},
+                "hooks.shop.verify.secret: must be whpk_ and the base64 of 32 bytes",
+            ),
             ({"scheme": "none"}, "hooks.shop.verify.allow_unverified: must be true for the scheme none"),
             ({**GITHUB, "allow_unverified": True}, "hooks.shop.verify.allow_unverified: does not go with"),
             ({**GITHUB, "header": "X-Sig"}, "hooks.shop.verify.header: does not go with the scheme github"),
@@ -88,7 +93,7 @@ class TestVerify:
         named = desk.load(hooks({"scheme": "github"}), {"BRIDGE_HOOKS__SHOP__VERIFY__SECRET": "s"})
         listed = desk.load(hooks({"scheme": "github"}), {"BRIDGE_HOOKS__SHOP__VERIFY__SECRET__0": "s"})
         for settings in (filed, named, listed):
-            assert settings.hooks["shop"].verify.verifier() == signatures.github((b"s",))
+            assert settings.hooks["shop"].verify.verifier(checker) == signatures.github((b"s",))
 
 
 class TestHook:

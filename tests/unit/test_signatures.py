@@ -17,6 +17,8 @@ from bridge.core.signatures import (
     Hmac,
     StandardWebhooks,
     Stripe,
+    ed25519_public,
+    ed25519_seed,
     github,
     slack,
     standard_webhooks_key,
@@ -47,6 +49,10 @@ ROTATED = {
         "v1,I0wYlrnpZHp6FYRPEtuUfydN9An9Ect6WXJHii1cv7o= v1,lIuvzQCVfLPrpv5QGm4H3+1LWyybjdVmoAEY7vOgxFA="
     ],
 }
+
+# The same by a pair of keys, whose seed is the bytes 00 to 1f.
+PUBLIC_KEY = "whpk_A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="
+BY_PAIR = "v1a,Ex8SZ+84begsTWSYAbjf8TnIgLC68MZg5svFayZuKrkvcT3lg8R3c67vyQtwdkstr8pS6f2stIZc4szrvAQBBQ=="
 
 # GitHub's documentation, "Validating webhook deliveries", section "Testing the webhook payload validation".
 GITHUB_SECRET, GITHUB_BODY = b"It's a Secret to Everybody", b"Hello, World!"
@@ -92,6 +98,22 @@ def signed_as_official(message_id: str, timestamp: str, body: bytes = OFFICIAL_B
     }
 
 
+def public_key(signature: bytes, signed: bytes) -> bool:
+    """Takes the vector and nothing else; the real arithmetic is in tests/parts."""
+    right = base64.b64decode(BY_PAIR.removeprefix("v1a,"))
+    return (signature, signed) == (right, b"evt_01.1700000000." + ROTATED_BODY)
+
+
+def by_pair(signature: str) -> str:
+    """The seal of the rotation vector with this signature, for a hook that knows the public key only."""
+    verifier = StandardWebhooks((), checks=(public_key,))
+    return verifier({**ROTATED, "webhook-signature": [signature]}, ROTATED_BODY, 1700000000)
+
+
+def standard_seal() -> str:
+    return hashlib.sha256(b"evt_01.1700000000." + ROTATED_BODY).hexdigest()
+
+
 class TestStandardWebhooks:
     def test_the_official_vector_is_taken(self):
         seal = standard(OFFICIAL)
@@ -112,6 +134,56 @@ class TestStandardWebhooks:
     def test_a_secret_that_is_no_key_is_none(self, secret: str):
         with pytest.raises(ValueError, match="must be whsec_"):
             standard_webhooks_key(secret)
+
+    @pytest.mark.parametrize(
+        "signature",
+        [
+            BY_PAIR,
+            BY_PAIR.rstrip("="),
+            " ".join(["v1a,AAAA"] * 7 + [BY_PAIR]),
+            " ".join(["v1,AAAA"] * 9 + [BY_PAIR]),
+        ],
+    )
+    def test_a_public_key_takes_what_its_pair_signed(self, signature: str):
+        assert by_pair(signature) == standard_seal()
+
+    @pytest.mark.parametrize(
+        "signature",
+        [
+            "",
+            "v1a,",
+            "v1a",
+            BY_PAIR.replace("v1a,", "v1,"),
+            BY_PAIR.replace("v1a,", "v1b,"),
+            BY_PAIR.replace("BBQ==", "BAQ=="),
+            BY_PAIR.replace("BBQ==", "BBR=="),  # decodes to the very same bytes
+            BY_PAIR.replace("BBQ==", "B"),
+            BY_PAIR + "=",
+            "v1a,\udcff",
+            " ".join(["v1a,AAAA"] * 8 + [BY_PAIR]),  # the ninth
+            ROTATED["webhook-signature"][0],
+        ],
+    )
+    def test_a_public_key_takes_nothing_else(self, signature: str):
+        with pytest.raises(NotVerified, match="signature"):
+            by_pair(signature)
+
+    def test_a_public_key_and_a_shared_secret_may_be_changed_over(self):
+        both = StandardWebhooks(keys(NEW_KEY), checks=(public_key,))
+        for signature in (BY_PAIR, ROTATED["webhook-signature"][0]):
+            assert both({**ROTATED, "webhook-signature": [signature]}, ROTATED_BODY, 1700000000)
+        with pytest.raises(NotVerified, match="no signature is right"):
+            both({**ROTATED, "webhook-signature": [BY_PAIR]}, ROTATED_BODY + b" ", 1700000000)
+
+    @pytest.mark.parametrize("text", ["", "whpk_", "whpk_AAAA", "whpk_!", PUBLIC_KEY[5:], NEW_KEY, PUBLIC_KEY + "="])
+    def test_a_public_key_that_is_none(self, text: str):
+        with pytest.raises(ValueError, match="must be whpk_"):
+            ed25519_public(text)
+
+    def test_a_private_key_may_have_its_public_half_behind_it(self):
+        seed = bytes(range(32))
+        pair = seed + ed25519_public(PUBLIC_KEY)
+        assert [ed25519_seed(f"whsk_{base64.b64encode(key).decode()}") for key in (seed, pair)] == [seed, seed]
 
     @pytest.mark.parametrize("shift", [-300, 300])
     def test_the_window_is_five_minutes_both_ways(self, shift: int):

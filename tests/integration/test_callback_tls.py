@@ -1,0 +1,188 @@
+"""Callbacks over TLS: whom the bridge cannot be sure of gets nothing, not even in the clear."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from bridge.adapters.callback_sender import CallbackSender, callback_session
+from bridge.core.delivering import Confirmed, DeliveryAnswer, TryAgain
+from bridge.core.model import Channel, Destination
+from tests.fakes import HandClock, a_delivery
+
+HOST = "receiver.example"
+DAY = dt.timedelta(days=1)
+Key = ec.EllipticCurvePrivateKey
+
+
+def named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+
+
+class Authority:
+    """Whom the test's client trusts."""
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.certificate = _certificate("authority", self._key, self._key, "authority", is_authority=True)
+
+    def sign(self, host: str, key: Key, since: dt.timedelta) -> x509.Certificate:
+        return _certificate(host, key, self._key, "authority", since=since)
+
+
+def _certificate(
+    host: str, key: Key, issuer_key: Key, issuer: str, *, since: dt.timedelta = DAY, is_authority: bool = False
+) -> x509.Certificate:
+    """Valid for two days, of which `since` are over."""
+    begin = dt.datetime.now(dt.UTC) - since
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(named(host))
+        .issuer_name(named(issuer))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begin)
+        .not_valid_after(begin + 2 * DAY)
+        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+    )
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+class Receiver:
+    """A server for one connection, in a thread, that notes what it is sent; without `tls` it knows no TLS."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.got = b""
+        self._tls = tls
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(10)
+        self.port: int = self._listener.getsockname()[1]
+
+    def serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with self._listener, connection, contextlib.suppress(OSError), self._stream(connection) as stream:
+            self.got = stream.recv(65_536)
+            stream.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    def _stream(self, connection: socket.socket) -> socket.socket:
+        """Raises `OSError` when the two cannot agree on TLS."""
+        return self._tls.wrap_socket(connection, server_side=True) if self._tls else connection
+
+
+@asynccontextmanager
+async def serving(receiver: Receiver) -> AsyncIterator[Receiver]:
+    thread = asyncio.create_task(asyncio.to_thread(receiver.serve))
+    yield receiver
+    await thread
+
+
+class Everywhere(AbstractResolver):
+    """Every name leads to this machine."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [ResolveResult(hostname=host, host="127.0.0.1", port=port, family=socket.AF_INET, proto=0, flags=0)]
+
+    async def close(self) -> None:
+        pass
+
+
+class Broken(Everywhere):
+    """A name server that knows no name."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+class Silent(Everywhere):
+    """A name server that never answers."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+Serve = Callable[[Authority, Key], x509.Certificate]
+BAD: dict[str, Serve] = {
+    "expired": lambda authority, key: authority.sign(HOST, key, 3 * DAY),
+    "not valid yet": lambda authority, key: authority.sign(HOST, key, -DAY),
+    "another host": lambda authority, key: authority.sign("other.example", key, DAY),
+    "a host that only ends alike": lambda authority, key: authority.sign(f"x{HOST}", key, DAY),
+    "self-signed": lambda _, key: _certificate(HOST, key, key, HOST),
+    "an authority that nobody knows": lambda _, key: Authority().sign(HOST, key, DAY),
+}
+
+
+@asynccontextmanager
+async def receiving(folder: Path, serve: Serve) -> AsyncIterator[tuple[Receiver, ssl.SSLContext]]:
+    """The receiver, and what a client goes by that trusts its authority."""
+    authority, key = Authority(), ec.generate_private_key(ec.SECP256R1())
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    (folder / "chain.pem").write_bytes(serve(authority, key).public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "chain.pem", folder / "key.pem")
+    trusted = authority.certificate.public_bytes(serialization.Encoding.PEM).decode()
+    async with serving(Receiver(context)) as receiver:
+        yield receiver, ssl.create_default_context(cadata=trusted)
+
+
+async def send(
+    url: str, tls: ssl.SSLContext | None = None, names: AbstractResolver | None = None, time_limit: float = 5.0
+) -> DeliveryAnswer:
+    names = names or Everywhere()
+    async with callback_session(allow_private=True, resolver=names, tls=tls, time_limit=time_limit) as session:
+        sender = CallbackSender(session, [], "0", HandClock(0.0))
+        return await sender.send(replace(a_delivery(1), destination=Destination(Channel.CALLBACK, url)))
+
+
+async def test_a_receiver_that_can_be_trusted_gets_the_event(tmp_path: Path):
+    async with receiving(tmp_path, lambda authority, key: authority.sign(HOST, key, DAY)) as (receiver, trust):
+        assert await send(f"https://{HOST}:{receiver.port}/", trust) == Confirmed()
+    assert receiver.got.startswith(b"POST /")
+
+
+@pytest.mark.parametrize("certificate", BAD)
+async def test_a_certificate_that_is_not_good_gets_nothing(tmp_path: Path, certificate: str):
+    async with receiving(tmp_path, BAD[certificate]) as (receiver, trust):
+        assert await send(f"https://{HOST}:{receiver.port}/", trust) == TryAgain("no TLS connection")
+    assert receiver.got == b""
+
+
+async def test_by_default_the_systems_authorities_are_trusted_and_no_others(tmp_path: Path):
+    async with receiving(tmp_path, lambda authority, key: authority.sign(HOST, key, DAY)) as (receiver, _):
+        assert await send(f"https://{HOST}:{receiver.port}/") == TryAgain("no TLS connection")
+    assert receiver.got == b""
+
+
+async def test_a_receiver_that_knows_no_tls_gets_nothing_in_the_clear():
+    async with serving(Receiver()) as receiver:
+        assert await send(f"https://{HOST}:{receiver.port}/") == TryAgain("no TLS connection")
+    assert receiver.got
+    assert b"POST" not in receiver.got
+
+
+async def test_a_name_that_nobody_knows_is_tried_again():
+    assert await send(f"https://{HOST}/", names=Broken()) == TryAgain("no connection")
+
+
+async def test_a_name_server_that_does_not_answer_costs_one_attempt():
+    assert await send(f"https://{HOST}/", names=Silent(), time_limit=0.05) == TryAgain("TimeoutError")

@@ -1,0 +1,49 @@
+"""Keys of Standard Webhooks: both kinds sign as the vectors say, and a public key takes that and nothing else."""
+
+import base64
+
+import pytest
+
+from bridge.adapters.standard_webhooks import checker, signer
+from bridge.core.signatures import ed25519_public
+
+PUBLIC_KEY = "whpk_A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="
+SEED = base64.b64encode(bytes(range(32))).decode()
+BODY = (
+    b'{"specversion":"1.0","id":"evt_01","source":"urn:example:bridge",'
+    b'"type":"com.example.crew.execution.completed","data":{"kickoff_id":"abcd1234"}}'
+)
+SIGNED = b"evt_01.1700000000." + BODY
+BY_PAIR = "v1a,Ex8SZ+84begsTWSYAbjf8TnIgLC68MZg5svFayZuKrkvcT3lg8R3c67vyQtwdkstr8pS6f2stIZc4szrvAQBBQ=="
+SIGNATURE = base64.b64decode(BY_PAIR.removeprefix("v1a,"))
+
+
+@pytest.mark.parametrize(
+    ("secret", "signature"),
+    [(f"whsk_{SEED}", BY_PAIR), (f"whsec_{SEED}", "v1,I0wYlrnpZHp6FYRPEtuUfydN9An9Ect6WXJHii1cv7o=")],
+)
+def test_a_secret_signs_as_the_vector_says(secret: str, signature: str):
+    assert signer(secret)("evt_01", 1_700_000_000, BODY) == signature
+
+
+def test_a_public_key_takes_what_its_pair_signed():
+    assert checker(ed25519_public(PUBLIC_KEY))(SIGNATURE, SIGNED)
+
+
+@pytest.mark.parametrize(
+    ("signature", "signed"),
+    [
+        (SIGNATURE, SIGNED + b" "),
+        (SIGNATURE[:-1] + bytes([SIGNATURE[-1] ^ 1]), SIGNED),
+        (SIGNATURE[:-1], SIGNED),
+        (SIGNATURE + b"\0", SIGNED),
+        (b"", SIGNED),
+        (bytes(64), SIGNED),
+    ],
+)
+def test_a_public_key_takes_nothing_else(signature: bytes, signed: bytes):
+    assert not checker(ed25519_public(PUBLIC_KEY))(signature, signed)
+
+
+def test_another_public_key_does_not_take_it():
+    assert not checker(bytes(32))(SIGNATURE, SIGNED)
