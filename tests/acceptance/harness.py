@@ -70,6 +70,11 @@ class Daemon:
         }
         self._process: asyncio.subprocess.Process | None = None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def change(self, **settings: Any) -> None:
         """Have other settings from the next start on."""
         self._document |= settings

@@ -158,8 +158,8 @@ async def test_a_bridge_that_was_paused_for_long_finds_out_and_posts_nothing_twi
         try:
             await replicas.start(3)
             producing = asyncio.create_task(publish(amqp, requests(600)))
-            await eventually(lambda: _running(replicas.all[1], 50), 30, "runs are under way")
             sleeper = replicas.all[0]
+            await eventually(lambda: _posting(postgres, database, sleeper, 5), 30, "it has POSTs in hand")
             sleeper.send(signal.SIGSTOP)
             try:
                 await eventually(lambda: _living(postgres, database, 2), 20, "the sleeper was given up")
@@ -268,6 +268,13 @@ async def _owned_by_one(postgres: PostgresServer, database: str, expected: int) 
 async def _even(postgres: PostgresServer, database: str, processes: int, each: int) -> bool:
     owners = await asyncio.to_thread(_owners, postgres, database)
     return len(owners) == processes and max(owners) <= each + 20 and sum(owners) == each * processes
+
+
+async def _posting(postgres: PostgresServer, database: str, bridge: Daemon, at_least: int) -> bool:
+    """Whether this bridge has so many POSTs under way: what it writes of them after its sleep comes too late."""
+    query = f"SELECT count(*) FROM runs WHERE state = 'starting' AND owner LIKE '%-{bridge.pid}-%'"
+    [(found,)] = await asyncio.to_thread(postgres.execute, query, database=database)
+    return bool(found >= at_least)
 
 
 async def _living(postgres: PostgresServer, database: str, expected: int) -> bool:
