@@ -20,7 +20,7 @@ import structlog
 import uuid_utils
 from prometheus_client import CollectorRegistry
 
-from bridge import __version__, documents
+from bridge import __version__, documents, logs
 from bridge.adapters.amqp_consumer import AmqpConsumer
 from bridge.adapters.amqp_dead import DeadQueue
 from bridge.adapters.amqp_dead import opened as open_dead_queue
@@ -32,6 +32,7 @@ from bridge.adapters.clock import SteadyClock
 from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.adapters.http_amp import AmpApi
 from bridge.adapters.http_api import RunsApi
+from bridge.adapters.http_auth import Clients
 from bridge.adapters.http_crews import CrewsApi
 from bridge.adapters.http_deliveries import DeliveriesApi
 from bridge.adapters.http_flow_questions import FlowQuestionsApi
@@ -51,7 +52,7 @@ from bridge.core.receivers import Shares
 from bridge.core.share import Share
 from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Journal, Refuse, Sender, Service, Steer, Step
 from bridge.settings import Amqp as AmqpSettings
-from bridge.settings import Settings
+from bridge.settings import Renewable, Renewal, SecretWatch, Settings, secret_values
 from bridge.steps.accept import AcceptRequest, RefuseMessage
 from bridge.steps.crew import Crew
 from bridge.steps.deliver import Deliver
@@ -73,6 +74,7 @@ from bridge.supervisor import Supervisor
 from bridge.wiring import (
     callback_rules,
     callback_secrets,
+    client_rate,
     clients_of,
     crew_callback_secrets,
     crew_policy,
@@ -143,7 +145,7 @@ class Bridge:
         return supervisor
 
 
-async def run(settings: Settings, *, migrate: bool = True) -> None:
+async def run(settings: Settings, renewable: Renewable | None = None, *, migrate: bool = True) -> None:
     """The daemon: until SIGTERM or SIGINT, or until a part dies; a second signal skips waiting for what is in hand."""
     stop, hurry = asyncio.Event(), asyncio.Event()
 
@@ -153,7 +155,7 @@ async def run(settings: Settings, *, migrate: bool = True) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    async with assembled(settings, migrate=migrate) as bridge:
+    async with assembled(settings, renewable, migrate=migrate) as bridge:
         supervisor = await bridge.start()
         log.info("started", version=__version__, crews=sorted(settings.crews), pid=os.getpid())
         await supervisor.wait(stop)
@@ -197,8 +199,8 @@ async def try_connections(settings: Settings) -> dict[str, Health]:
 
 
 @asynccontextmanager
-async def assembled(settings: Settings, *, migrate: bool) -> AsyncIterator[Bridge]:
-    """Open what must be closed again, and build every part."""
+async def assembled(settings: Settings, renewable: Renewable | None = None, *, migrate: bool) -> AsyncIterator[Bridge]:
+    """Open what must be closed again, and build every part; `renewable`: secrets that may change meanwhile."""
     process = f"{os.uname().nodename}-{os.getpid()}-{str(uuid_utils.uuid4())[:8]}"
     async with AsyncExitStack() as stack:
         counters = Counters(registry := CollectorRegistry())
@@ -206,14 +208,18 @@ async def assembled(settings: Settings, *, migrate: bool) -> AsyncIterator[Bridg
         journal = await stack.enter_async_context(open_journal(settings.store.url.get_secret_value()))
         webhooks = None if settings.public_url is None else Webhooks(settings.public_url, store.key)
         share = Share()
-        crews = await _crews(settings, webhooks, counters, share, stack)
+        renewals: list[Renewal] = [lambda renewed: logs.learn(secret_values(renewed))]
+        crews = await _crews(settings, webhooks, counters, share, renewals, stack)
         await replay(journal, crews, store, clock)
         wakes = Wakes()
         own_ports = set[int]()
-        callbacks = await _callback_sender(settings, counters, own_ports, stack)
-        yield _assemble(
-            settings, store, crews, wakes, callbacks, own_ports, counters, registry, process, journal, share
+        callbacks = await _callback_sender(settings, counters, own_ports, renewals, stack)
+        bridge = _assemble(
+            settings, store, crews, wakes, callbacks, own_ports, counters, registry, process, journal, share, renewals
         )
+        if renewable is not None:
+            bridge.phases[-1].append(SecretWatch(renewable, renewals))
+        yield bridge
 
 
 def _store(
@@ -235,6 +241,7 @@ def _assemble(
     process: str,
     journal: Journal,
     share: Share,
+    renewals: list[Renewal],
 ) -> Bridge:
     inputs = CrewInputs(crews, clock)
     accept = AcceptRequest(store, crews, callback_rules(settings), clock, _new_id, inputs.check, wakes.kickoff)
@@ -259,7 +266,7 @@ def _assemble(
         deliverers.append(_worker(publish, SENDS_AT_ONCE, wakes))
         doors, links = [consumer], [publisher]
         checks |= {"broker_in": consumer.health, "broker_out": publisher.health}
-    clients = clients_of(settings)
+    clients = Clients(clients_of(settings), client_rate(settings))
     watchdog = Watchdog()
     described = {"openapi": documents.openapi(), "asyncapi": documents.asyncapi()}
     ops = OpsApi(checks, lambda: bridge.draining, store, registry, lambda: watchdog.stalled, described)
@@ -267,6 +274,11 @@ def _assemble(
     flows = FlowQuestionsApi(flow_sources(settings), hint.take_flow_question, clock)
     crews_api = CrewsApi(partial(_crew_infos, settings, crews), inputs, clients)
     hooks = HooksApi(accept, hooks_of(settings), clock)
+    renewals += [
+        lambda renewed: clients.renew(clients_of(renewed)),
+        lambda renewed: hooks.renew(hooks_of(renewed)),
+        lambda renewed: flows.renew(flow_sources(renewed)),
+    ]
     deliveries = DeliveriesApi(store, clients, clock, wakes.deliver)
     runs, steering = RunsApi(accept, store, clients), SteeringApi(steer, store, clients)
     apis = (runs, steering, deliveries, crews_api, AmpApi(hint), flows, hooks)
@@ -315,18 +327,28 @@ def _worker(step: Step[Any], capacity: int, wakes: Wakes) -> Service:
 
 
 async def _crews(
-    settings: Settings, webhooks: Webhooks | None, counters: Counters, share: Share, stack: AsyncExitStack
+    settings: Settings,
+    webhooks: Webhooks | None,
+    counters: Counters,
+    share: Share,
+    renewals: list[Renewal],
+    stack: AsyncExitStack,
 ) -> dict[str, Crew]:
     sessions = await stack.enter_async_context(crew_sessions())
     crews = {}
     for name, crew in settings.crews.items():
         token, rate = crew.token.get_secret_value(), crew.requests_per_second
         api = HttpCrewApi(crew.url, token, rate, sessions, share=share)
+        renewals.append(partial(_renew_token, api, name))
         policy = crew_policy(settings, name)
         counted, learning = CountedCrewApi(api, name, counters), Learning(policy)
         crews[name] = Crew(name, counted, policy, crew.max_running, learning, webhooks=webhooks)
         counters.paused.labels(name).set_function(partial(_is_closed, crews[name]))
     return crews
+
+
+def _renew_token(api: HttpCrewApi, name: str, renewed: Settings) -> None:
+    api.use_token(renewed.crews[name].token.get_secret_value())
 
 
 def _crew_infos(settings: Settings, crews: Mapping[str, Crew]) -> list[CrewInfo]:
@@ -340,7 +362,7 @@ def _is_closed(crew: Crew) -> bool:
 
 
 async def _callback_sender(
-    settings: Settings, counters: Counters, own_ports: set[int], stack: AsyncExitStack
+    settings: Settings, counters: Counters, own_ports: set[int], renewals: list[Renewal], stack: AsyncExitStack
 ) -> Sender:
     callbacks = settings.callbacks
     stack.push_async_callback((names := NameLookup()).close)
@@ -348,7 +370,9 @@ async def _callback_sender(
         callback_session(allow_private=callbacks.allow_private, resolver=names, own_ports=own_ports)
     )
     own = crew_callback_secrets(settings)
-    return CountedSender(CallbackSender(session, callback_secrets(settings), __version__, time.time, own), counters)
+    sender = CallbackSender(session, callback_secrets(settings), __version__, time.time, own)
+    renewals.append(lambda renewed: sender.sign_with(callback_secrets(renewed), crew_callback_secrets(renewed)))
+    return CountedSender(sender, counters)
 
 
 def _crews_check(crews: Mapping[str, Crew]) -> HealthCheck:

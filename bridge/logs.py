@@ -69,6 +69,13 @@ def configure(
     _route_libraries(stream, last)
 
 
+def learn(secrets: Iterable[str]) -> None:
+    """From now on mask these secret values, too; the former ones stay masked."""
+    for processor in structlog.get_config()["processors"]:
+        if isinstance(processor, Redaction):
+            processor.learn(secrets)
+
+
 def _first_processors() -> list[Processor]:
     return [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
 
@@ -144,9 +151,14 @@ class Redaction:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        forms = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _forms(secret)}
-        longest_first = sorted(forms, key=lambda form: (-len(form), form))
-        values = [(re.compile("|".join(map(re.escape, longest_first))), MASK)] if forms else []
+        self._secret_forms = set[str]()
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Replace these values, too."""
+        self._secret_forms |= {form for one in secrets if len(one) >= SHORTEST_SECRET for form in _forms(one)}
+        longest_first = sorted(self._secret_forms, key=lambda form: (-len(form), form))
+        values = [(re.compile("|".join(map(re.escape, longest_first))), MASK)] if longest_first else []
         self._shapes = (*values, *_SECRET_SHAPES)
         self._name = lru_cache(_NAMES_REMEMBERED)(self._read_name)
 

@@ -2,7 +2,7 @@
 
 from bridge.adapters.amqp_connection import LinkOptions
 from bridge.adapters.amqp_topology import Topology
-from bridge.adapters.http_auth import Client, Clients, Role, digest
+from bridge.adapters.http_auth import Client, Role, digest
 from bridge.adapters.http_flow_questions import FlowSource
 from bridge.adapters.http_server import Listen
 from bridge.adapters.standard_webhooks import checker
@@ -102,20 +102,22 @@ def hooks_of(settings: Settings) -> dict[str, Hook]:
     }
 
 
-def clients_of(settings: Settings) -> Clients:
-    """Who may use the HTTP API, and how often."""
-    return Clients(
-        [
-            Client(
-                client.name,
-                digest(client.token.get_secret_value()),
-                frozenset(Role(role) for role in client.roles),
-                client.crews,
-            )
-            for client in settings.http.clients
-        ],
-        Rate(settings.http.requests_per_second, max(1.0, 2 * settings.http.requests_per_second)),
-    )
+def clients_of(settings: Settings) -> list[Client]:
+    """Who may use the HTTP API."""
+    return [
+        Client(
+            client.name,
+            digest(client.token.get_secret_value()),
+            frozenset(Role(role) for role in client.roles),
+            client.crews,
+        )
+        for client in settings.http.clients
+    ]
+
+
+def client_rate(settings: Settings) -> Rate:
+    """How often each client may use it."""
+    return Rate(settings.http.requests_per_second, max(1.0, 2 * settings.http.requests_per_second))
 
 
 def listen_on(settings: Settings) -> Listen:

@@ -41,10 +41,14 @@ class CallbackSender:
         crew_secrets: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._session = session
-        self._signers = [signer(secret) for secret in secrets]
-        self._crew_signers = {crew: [signer(one) for one in own] for crew, own in (crew_secrets or {}).items()}
+        self.sign_with(secrets, crew_secrets or {})
         self._user_agent = f"kickoff-bridge/{version}"
         self._clock = clock
+
+    def sign_with(self, secrets: Sequence[str], crew_secrets: Mapping[str, Sequence[str]]) -> None:
+        """Use these from now on."""
+        self._signers = [signer(secret) for secret in secrets]
+        self._crew_signers = {crew: [signer(one) for one in own] for crew, own in crew_secrets.items()}
 
     async def send(self, delivery: Delivery) -> DeliveryAnswer:
         """One attempt; the body is the stored one, only timestamp and signature are new."""

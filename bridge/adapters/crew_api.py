@@ -77,12 +77,16 @@ class HttpCrewApi:
         share: Share | None = None,
     ) -> None:
         self._url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}"}
+        self.use_token(token)
         self._interval = 1.0 / requests_per_second
         self._next_turn = 0.0
         self._kickoffs, self._looks, self._strangers = sessions
         self._limits = limits
         self._share = share or Share()
+
+    def use_token(self, token: str) -> None:
+        """Call with this token from now on."""
+        self._headers = {"Authorization": f"Bearer {token}"}
 
     async def turn(self) -> None:
         """Wait for this call's turn; calls are spaced evenly, first come first served."""

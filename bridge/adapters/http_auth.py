@@ -92,6 +92,10 @@ class Clients:
         self._requests = Buckets(requests, max(1, len(self._clients)))
         self._failures = Buckets(FAILED_LOGINS, MOST_ADDRESSES)
 
+    def renew(self, clients: Sequence[Client]) -> None:
+        """The same clients with other tokens."""
+        self._clients = tuple(clients)
+
     def identify(self, token: str | None) -> Client | None:
         """The client that a token belongs to."""
         if not self._clients:

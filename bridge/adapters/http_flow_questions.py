@@ -33,6 +33,10 @@ class FlowQuestionsApi:
         self._take_question = take
         self._clock = clock
 
+    def renew(self, sources: Mapping[str, FlowSource]) -> None:
+        """The same crews with other secrets."""
+        self._sources = sources
+
     def routes(self) -> list[web.RouteDef]:
         """The one route; the signature is the permission."""
         return [web.post("/amp/crews/{crew}/human", self._take)]

@@ -9,7 +9,7 @@ import uvloop
 from rich.console import Console
 
 from bridge import app, logs
-from bridge.cli.options import Config, settings_of
+from bridge.cli.options import Config, renewable_settings_of, settings_of
 from bridge.cli.outcome import CommandFailed, Exit
 from bridge.core.errors import StoreBroken, StoreDamaged, StoreInUse, StoreUnavailable
 from bridge.settings import Settings, secret_values, without_effect
@@ -22,8 +22,9 @@ Connect = Annotated[bool, typer.Option("--connect", help="Also try the broker, t
 
 def run(config: Config = None, no_migrate: NoMigrate = False) -> None:
     """Run the bridge until SIGTERM or SIGINT; a second signal skips waiting for what is in hand."""
-    settings = _settings(config)
-    with_exit_code(app.run(settings, migrate=not no_migrate))
+    settings, renewable = renewable_settings_of(config)
+    _set_up_logs(settings)
+    with_exit_code(app.run(settings, renewable, migrate=not no_migrate))
 
 
 def check(config: Config = None, connect: Connect = False) -> None:
@@ -61,8 +62,12 @@ def with_exit_code(work: Coroutine[Any, Any, T]) -> T:
 def _settings(config: Path | None) -> Settings:
     """The settings, with the logs as they want them: no traceback may show a secret."""
     settings = settings_of(config)
-    logs.configure(settings.log.level, settings.log.format, secrets=secret_values(settings))
+    _set_up_logs(settings)
     return settings
+
+
+def _set_up_logs(settings: Settings) -> None:
+    logs.configure(settings.log.level, settings.log.format, secrets=secret_values(settings))
 
 
 def _connect(settings: Settings, out: Console) -> None:

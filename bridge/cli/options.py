@@ -8,7 +8,7 @@ import typer
 from pydantic import SecretStr
 
 from bridge.cli.outcome import CommandFailed, Exit
-from bridge.settings import Settings, SettingsError, default_path, load
+from bridge.settings import Renewable, Settings, SettingsError, default_path, load_renewable
 from bridge.settings.addresses import check_base_url
 from bridge.settings.values import check_token
 
@@ -31,8 +31,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other prog
 
 def settings_of(config: Path | None) -> Settings:
     """The settings; a problem with them ends the command with 78, all of them at once."""
+    return renewable_settings_of(config)[0]
+
+
+def renewable_settings_of(config: Path | None) -> tuple[Settings, Renewable]:
+    """As `settings_of`, and what keeps an eye on the secrets that came from files."""
     try:
-        return load(config or default_path())
+        return load_renewable(config or default_path())
     except SettingsError as error:
         raise CommandFailed(Exit.CONFIGURATION, *error.problems) from None
 

@@ -8,7 +8,7 @@ what a `…_file` points to, `model` checks, `problems` puts into words what is 
 
 from bridge.settings.aftermath import secret_values, without_effect
 from bridge.settings.hooks import Hook, Verify
-from bridge.settings.load import default_path, load
+from bridge.settings.load import Renewable, default_path, load, load_renewable
 from bridge.settings.model import (
     Amqp,
     Budget,
@@ -25,6 +25,7 @@ from bridge.settings.model import (
 )
 from bridge.settings.names import setting_names
 from bridge.settings.problems import SettingsError
+from bridge.settings.secret_watch import Renewal, SecretWatch
 
 __all__ = [
     "Amqp",
@@ -37,13 +38,17 @@ __all__ = [
     "Human",
     "Log",
     "Poll",
+    "Renewable",
+    "Renewal",
     "Role",
+    "SecretWatch",
     "Settings",
     "SettingsError",
     "Store",
     "Verify",
     "default_path",
     "load",
+    "load_renewable",
     "secret_values",
     "setting_names",
     "without_effect",

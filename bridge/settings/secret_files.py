@@ -1,9 +1,10 @@
-"""Secrets that live in files: `token_file: path` becomes `token: <the file's text>`.
+"""Secrets that live in files: `token_file: path` becomes `token: <the file's text>`, also when that changes.
 
 A relative path starts at the current directory. The path is not repeated in messages: people put secrets there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,50 @@ from bridge.settings.names import SECRETS
 from bridge.settings.problems import UNREADABLE, Place, Problem
 
 
-def read_secret_files(tree: dict[str, Any]) -> list[Problem]:
+@dataclass(frozen=True, slots=True)
+class SecretFile:
+    """A setting whose value came from a file; `stamp` changes whenever the file does."""
+
+    place: Place
+    path: str
+    stamp: Hashable
+
+    @property
+    def name(self) -> str:
+        """As the settings call it, fit to be shown."""
+        return f"{'.'.join(self.place)}_file"
+
+
+def read_secret_files(tree: dict[str, Any]) -> tuple[list[SecretFile], list[Problem]]:
     """Put each file's text in the place of its `…_file` setting, in the tree itself; gives back what went wrong."""
-    return [
-        Problem((*place, f"{name}_file"), fault)
-        for *parents, name in SECRETS
-        for place, section in _sections(tree, parents, ())
-        if (fault := _fetch(section, name))
-    ]
+    files, problems = [], []
+    for *parents, name in SECRETS:
+        for place, section in _sections(tree, parents, ()):
+            path = section.get(f"{name}_file")
+            if isinstance(path, str):
+                files.append(SecretFile((*place, name), path, stamp_of(path)))
+            if fault := _fetch(section, name):
+                problems.append(Problem((*place, f"{name}_file"), fault))
+    return files, problems
+
+
+def stamp_of(path: str) -> Hashable:
+    """What tells one content of a file from the next without reading it; None: it is not there."""
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return (found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev)
+
+
+def with_secret(tree: Any, place: Place, text: str) -> Any:
+    """A copy of the tree with another text at one place."""
+    if not place:
+        return text
+    step, *rest = place
+    if isinstance(tree, list):
+        return [with_secret(one, tuple(rest), text) if str(at) == step else one for at, one in enumerate(tree)]
+    return {name: with_secret(one, tuple(rest), text) if str(name) == step else one for name, one in tree.items()}
 
 
 def _sections(node: Any, path: list[str], place: Place) -> Iterator[tuple[Place, dict[str, Any]]]:
@@ -50,12 +87,13 @@ def _fetch(section: dict[str, Any], name: str) -> str | None:
         return None
     if not isinstance(file, str):
         return "must be the path of a file"
-    text, fault = _text(file)
+    text, fault = read_secret(file)
     section[name] = UNREADABLE if fault else text
     return fault
 
 
-def _text(file: str) -> tuple[str, str | None]:
+def read_secret(file: str) -> tuple[str, str | None]:
+    """The file's text, and what is wrong with it."""
     try:
         text = Path(file).read_text("utf-8").removesuffix("\n")
     except OSError as error:

@@ -1,15 +1,17 @@
-"""Callbacks of the real process: what is never called, what is linked instead of carried."""
+"""Callbacks of the real process: what is never called, what is linked, who signs."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from standardwebhooks import Webhook
 
 from tests.acceptance.harness import Daemon, eventually
 
@@ -99,3 +101,38 @@ async def test_a_large_result_is_linked_and_the_link_leads_to_it(closed_network:
     status, found = await closed_network.get(event["dataref"].removeprefix(closed_network.url))
     assert (status, found["state"]) == (200, "succeeded")
     assert found["result"]
+
+
+async def test_a_secret_that_is_changed_in_its_file_signs_without_a_restart(
+    tmp_path: Path, crew_url: str, receiver: Receiver
+) -> None:
+    """First a mistake, which is told and changes nothing, then a good one; neither is ever in the log."""
+    first, mistake, second = f"whsec_{'Zmlyc3Qx' * 4}", "mistake-9d1f", f"whsec_{'c2Vjb25k' * 4}"
+    file = tmp_path / "secret"
+    file.write_text(first)
+    bridge = Daemon(tmp_path, crew_url, callbacks={"allow_private": True, "secret_file": str(file)})
+
+    async def signed_by(secret: str) -> bool:
+        await submit(bridge, receiver.url)
+        headers, body = await receiver.next()
+        at = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
+        return headers["webhook-signature"] == Webhook(secret).sign(headers["webhook-id"], at, body.decode())
+
+    async def logged(event: str) -> None:
+        async def met() -> bool:
+            return bridge.log_events()[event] == 1
+
+        await eventually(met, 10, event)
+
+    try:
+        await bridge.start()
+        assert await signed_by(first)
+        file.write_text(mistake)
+        await logged("secret_file_unusable")
+        assert await signed_by(first)
+        file.write_text(second)
+        await logged("secrets_renewed")
+        assert await signed_by(second)
+    finally:
+        await bridge.close()
+    assert not [secret for secret in (first[6:], mistake, second[6:]) if secret in bridge.log()]

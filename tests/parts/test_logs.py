@@ -266,6 +266,17 @@ class TestRedaction:
         assert "s3cret-value" not in stream.getvalue()
         assert lines(stream)[0]["path"] == "/a/***/b"
 
+    def test_a_secret_that_is_learned_later_is_masked_in_every_line_and_the_former_one_stays_masked(self) -> None:
+        stream = configured(secrets=("former-secret",))
+        log = structlog.get_logger()
+        log.info("first", text="former-secret later-secret", **{"later-secret": 1})  # the name is remembered by then
+        logs.learn(["later-secret"])
+        log.info("second", text="former-secret later-secret", **{"later-secret": 1})
+        logging.getLogger("library").warning("later-secret")
+        shown = [line.get("text", line.get("message")) for line in lines(stream)]
+        assert shown == ["*** later-secret", "*** ***", "***"]
+        assert "later-secret" not in lines(stream)[1]
+
     def test_a_known_secret_is_masked_when_it_is_a_number(self) -> None:
         stream = configured(secrets=("1234567890",))
         structlog.get_logger().info("x", ids=[1234567890, 7])

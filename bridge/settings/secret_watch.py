@@ -1,0 +1,52 @@
+"""Looking at the files of secrets while the bridge runs, and handing new ones to the parts that use them."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from bridge.settings.load import Renewable
+from bridge.settings.model import Settings
+
+PAUSE = 1.0  # seconds between two looks
+
+Renewal = Callable[[Settings], None]
+"""Has a part use the secrets of these settings from now on."""
+
+log = structlog.get_logger()
+
+
+class SecretWatch:
+    """`ports.Service`: `renewals` are called, in order, whenever a file brings a new secret that is good."""
+
+    name = "secret-watch"
+
+    def __init__(self, renewable: Renewable, renewals: Sequence[Renewal], pause: float = PAUSE) -> None:
+        self._renewable = renewable
+        self._renewals = renewals
+        self._pause = pause
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Look again and again, until stopped; without a file there is nothing to look at."""
+        while not self._stopping.is_set():
+            if self._renewable.files:
+                await self.look()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause):
+                    await self._stopping.wait()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopping.set()
+
+    async def look(self) -> None:
+        """Once. Files may lie on a network, so a thread reads them."""
+        settings, problems = await asyncio.to_thread(self._renewable.renewed)
+        for problem in problems:
+            log.error("secret_file_unusable", reason=problem)
+        if settings is not None:
+            for renew in self._renewals:
+                renew(settings)
+            log.info("secrets_renewed")
