@@ -162,10 +162,10 @@ async def test_a_bridge_that_was_paused_for_long_finds_out_and_posts_nothing_twi
             await eventually(lambda: _posting(postgres, database, sleeper, 5), 30, "it has POSTs in hand")
             sleeper.send(signal.SIGSTOP)
             try:
-                await eventually(lambda: _living(postgres, database, 2), 20, "the sleeper was given up")
+                await eventually(lambda: _living(postgres, database, 2), 60, "the sleeper was given up")
             finally:
                 sleeper.send(signal.SIGCONT)
-            await eventually(lambda: _living(postgres, database, 3), 20, "it has joined again")
+            await eventually(lambda: _living(postgres, database, 3), 60, "it has joined again")
             await producing
             await replicas.over(600, 60)
             posts = posts_per_request(await ledger(crew_url))
