@@ -69,8 +69,8 @@ RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-
 lock: $(VENV)/dev ## resolve the dependencies anew into requirements*.txt
 	$(RESOLVE) --upgrade pyproject.toml -o requirements.txt
 	$(RESOLVE) --upgrade --constraints requirements.txt requirements-build.in -o requirements-build.txt
-	$(RESOLVE) --upgrade --constraints requirements.txt --constraints requirements-build.txt --extra dev pyproject.toml \
-	    -o requirements-dev.txt
+	$(RESOLVE) --upgrade --constraints requirements.txt --constraints requirements-build.txt --no-strip-extras --extra dev \
+	    pyproject.toml -o requirements-dev.txt
 
 image: ## the container image (needs a Docker engine)
 	docker build --tag kickoff-bridge .
