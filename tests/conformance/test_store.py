@@ -667,6 +667,17 @@ class TestUnconfirmedCommits:
             await lossy.claim_accepted("research", 9, 9, NOW)
         assert ids(await lossy.claim_accepted("research", 9, 9, NOW)) == [run_id(1)]
 
+    async def test_several_workers_give_it_back_once(self, lossy: SqlStore):
+        """Two did it at once, each struck it off the list, and the second ended the process."""
+        await accepted(lossy)
+        lose_the_next_confirmation(lossy)
+        with pytest.raises(StoreUnavailable):
+            await lossy.claim_accepted("research", 9, 9, NOW)
+        of_another_crew, of_this_one = await asyncio.gather(
+            lossy.claim_accepted("writers", 9, 9, NOW), lossy.claim_accepted("research", 9, 9, NOW)
+        )
+        assert (of_another_crew, ids(of_this_one)) == ([], [run_id(1)])
+
     async def test_so_are_deliveries(self, lossy: SqlStore):
         await lossy.file([a_delivery()])
         lose_the_next_confirmation(lossy)

@@ -56,6 +56,7 @@ class SqlStore:
         self.shared = shared
         self._on_stale = on_stale
         self._unconfirmed: list[claims.OfCrew | claims.InStates | claims.DueDeliveries] = []
+        self._giving_back = asyncio.Lock()
         self._reader = reader
         self._loads = Loads(self._load_all)
         self._batches = Batches(transaction)
@@ -265,9 +266,10 @@ class SqlStore:
 
     async def _claim_by(self, write_all: WriteAll, wanted: Any) -> Any:
         """Claim; what an unconfirmed commit may have claimed is given back first."""
-        while self._unconfirmed:
-            await self._batches.write(claims.give_back, self._unconfirmed[-1])
-            self._unconfirmed.pop()
+        async with self._giving_back:  # by one worker at a time, and nobody claims before it is done
+            while self._unconfirmed:
+                await self._batches.write(claims.give_back, self._unconfirmed[0])
+                del self._unconfirmed[0]
         try:
             return await self._batches.write(write_all, wanted)
         except StoreUnavailable:
