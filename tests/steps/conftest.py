@@ -1,18 +1,18 @@
 """A whole bridge without its doors: a real store, a scripted crew, a hand-turned clock, every step."""
 
-import asyncio
-import shutil
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
+from sqlalchemy import delete
 
 from bridge.adapters.side_journal import NoJournal
-from bridge.adapters.store import SqlStore, migrate_store, open_store
+from bridge.adapters.store import SqlStore, open_store
+from bridge.adapters.store.tables import keys, metadata
 from bridge.core import lifecycle
 from bridge.core.answers import Started
 from bridge.core.callback_url import CallbackRules
@@ -201,20 +201,32 @@ class Bench:
         return list(dict.fromkeys(delivery.event.type for delivery in await self.store.deliveries_of(run.run_id)))
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store, migrated once for all tests."""
-    path = tmp_path_factory.mktemp("migrated") / "bridge.db"
-    asyncio.run(migrate_store(f"sqlite:///{path}"))
-    return path
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All on one event loop, because the engines of the one store belong to it."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and pytest_asyncio.is_async_test(item):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
-@pytest.fixture
-async def store(tmp_path: Path, migrated: Path) -> AsyncIterator[SqlStore]:
-    shutil.copy(migrated, tmp_path / "bridge.db")
-    async with AsyncExitStack() as stack:
-        url = f"sqlite:///{tmp_path}/bridge.db"
-        yield await stack.enter_async_context(open_store(url, "me", NOW, migrate=False))
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SqlStore]:
+    """Opened once: that, and the first use of each statement, cost more than most tests."""
+    async with open_store(f"sqlite:///{tmp_path_factory.mktemp('store')}/bridge.db", "me", NOW) as store:
+        yield store
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def store(opened: SqlStore) -> AsyncIterator[SqlStore]:
+    """An empty one, with nothing in memory yet."""
+    transaction = opened._batches._transaction
+    async with transaction() as connection:
+        for table in reversed(metadata.sorted_tables):
+            if table is not keys:
+                await connection.execute(delete(table))
+    store = SqlStore(opened._reader, transaction, "me", opened.key, lambda: None, shared=False)
+    await store.join(NOW)
+    yield store
+    await store.close()
 
 
 @pytest.fixture
