@@ -206,6 +206,7 @@ class TestChange:
         assert not learning.looked(watch(began_at=None), NOW, over=False)
 
 
+@pytest.mark.no_cover  # thousands of looks
 @pytest.mark.parametrize(("crew", "gain"), [("tight", 2.5), ("exponential", 0.8)])
 def test_learned_from_its_own_looks_it_sees_ends_sooner_for_the_same_looks(crew: str, gain: float):
     """A slice of what `python -m bench.polling` shows; the bounds leave room for a single history's luck."""

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +28,11 @@ def test_every_attempt_has_its_own():
 
 @given(st.text(max_size=80))
 def test_whatever_was_not_issued_is_nothing(text: str):
+    assert read(KEY, text) is None
+
+
+@pytest.mark.parametrize("text", ["", "a", "a b", "é", "-" * 51])
+def test_neither_is_what_could_not_be_a_token(text: str):
     assert read(KEY, text) is None
 
 
