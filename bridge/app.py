@@ -53,7 +53,7 @@ from bridge.core.share import Share
 from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Journal, Refuse, Sender, Service, Steer, Step
 from bridge.settings import Amqp as AmqpSettings
 from bridge.settings import Renewable, Renewal, SecretWatch, Settings, secret_values
-from bridge.steps.accept import AcceptRequest, RefuseMessage
+from bridge.steps.accept import AcceptRequest, BudgetWait, RefuseMessage
 from bridge.steps.crew import Crew
 from bridge.steps.deliver import Deliver
 from bridge.steps.doubt import Doubt
@@ -72,6 +72,7 @@ from bridge.steps.steer import SteerRun
 from bridge.steps.sweep import Sweep
 from bridge.supervisor import Supervisor
 from bridge.wiring import (
+    budgets_of,
     callback_rules,
     callback_secrets,
     client_rate,
@@ -280,7 +281,8 @@ def _assemble(
         lambda renewed: flows.renew(flow_sources(renewed)),
     ]
     deliveries = DeliveriesApi(store, clients, clock, wakes.deliver)
-    runs, steering = RunsApi(accept, store, clients), SteeringApi(steer, store, clients)
+    wait_of = BudgetWait(crews, store, clock)
+    runs, steering = RunsApi(accept, wait_of, store, clients), SteeringApi(steer, store, clients)
     apis = (runs, steering, deliveries, crews_api, AmpApi(hint), flows, hooks)
     routes = [route for api in apis for route in api.routes()]
     bridge.servers = servers(listen_on(settings), routes, ops.routes(), clients)
@@ -342,7 +344,8 @@ async def _crews(
         renewals.append(partial(_renew_token, api, name))
         policy = crew_policy(settings, name)
         counted, learning = CountedCrewApi(api, name, counters), Learning(policy)
-        crews[name] = Crew(name, counted, policy, crew.max_running, learning, webhooks=webhooks)
+        limits = budgets_of(settings, name)
+        crews[name] = Crew(name, counted, policy, crew.max_running, learning, budgets=limits, webhooks=webhooks)
         counters.paused.labels(name).set_function(partial(_is_closed, crews[name]))
     return crews
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from bridge.core.answers import KickoffAnswer, ResumeAnswer, StatusAnswer
+from bridge.core.budget import UNLIMITED, Budgets
 from bridge.core.delivering import DeliveryAnswer, Settlement
 from bridge.core.flow_questions import FlowQuestion
 from bridge.core.hints import Kind
@@ -36,6 +37,10 @@ class Accepted:
 
 Accept = Callable[[KickoffRequest, Envelope], Awaitable[Accepted]]
 """Stores a request once. Raises `RequestRefused`, or `StoreUnavailable` when nothing could be stored."""
+
+
+WaitOf = Callable[[Run], Awaitable[float]]
+"""For how many seconds an accepted run has to wait for its budgets. Raises `StoreUnavailable`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +161,16 @@ class Store(Protocol):
     async def file(self, deliveries: Sequence[Delivery]) -> None:
         """Store deliveries that belong to no run."""
 
-    async def claim_accepted(self, crew: str, room: int, max_running: int, now: float) -> list[Run]:
-        """Take due accepted runs of a crew, at most `room`, and no more than keep the crew within `max_running`."""
+    async def claim_accepted(
+        self, crew: str, room: int, max_running: int, now: float, limits: Budgets = UNLIMITED
+    ) -> list[Run]:
+        """Take due accepted runs of a crew, by priority and age, at most `room`.
+
+        No more than keep the crew within `max_running`, and it and the senders of the runs within their budgets.
+        """
+
+    async def wait_of(self, run: Run, limits: Budgets, now: float) -> float:
+        """For how many seconds a waiting run has to wait for its budgets, as far as can be foreseen."""
 
     async def claim(self, states: Collection[State], room: int, now: float | None = None) -> list[Run]:
         """Take runs in these states that nobody owns: those due by `now`, or without it, those never due."""

@@ -2,15 +2,17 @@
 
 from bridge.adapters.amqp_connection import LinkOptions
 from bridge.adapters.amqp_topology import Topology
-from bridge.adapters.http_auth import Client, Role, digest
+from bridge.adapters.http_auth import Client, Role, digest, source_of
 from bridge.adapters.http_flow_questions import FlowSource
 from bridge.adapters.http_server import Listen
 from bridge.adapters.standard_webhooks import checker
+from bridge.core.budget import Budget, Budgets
 from bridge.core.callback_url import CallbackRules
 from bridge.core.hook import Hook
 from bridge.core.model import CrewPolicy, DoubtPolicy
 from bridge.core.rate import Rate
 from bridge.settings import Amqp as AmqpSettings
+from bridge.settings import Budget as BudgetSettings
 from bridge.settings import Crew as CrewSettings
 from bridge.settings import Human as HumanSettings
 from bridge.settings import Settings
@@ -62,6 +64,17 @@ def crew_policy(settings: Settings, name: str) -> CrewPolicy:
         human_deadline=human.deadline,
         human_default=human.default,
     )
+
+
+def budgets_of(settings: Settings, name: str) -> Budgets:
+    """What limits how many runs of a crew are started."""
+    senders = {source_of(client.name): _budget(client.budget) for client in settings.http.clients if client.budget}
+    crew = settings.crews[name].budget
+    return Budgets(None if crew is None else _budget(crew), senders)
+
+
+def _budget(budget: BudgetSettings) -> Budget:
+    return Budget(budget.runs, budget.per)
 
 
 def flow_sources(settings: Settings) -> dict[str, FlowSource]:

@@ -56,6 +56,7 @@ class FakeStore:
         self.runs: dict[str, Run] = {}
         self.deliveries: dict[str, list[Delivery]] = {}
         self.fail: Exception | None = None
+        self.budget_wait = 0.0
         self.looks = 0
         self.looked = asyncio.Event()
         self.ends_after: int | None = None
@@ -70,6 +71,10 @@ class FakeStore:
         )
         self.runs[run.run_id] = replace(run, **changes)
         return self.runs[run.run_id]
+
+    async def wait_of(self, run: Run) -> float:
+        self._check()
+        return self.budget_wait
 
     async def load(self, wanted: str) -> Run | None:
         self._check()
@@ -230,7 +235,7 @@ async def serving(
     store = FakeStore()
     accept = FakeAccept(store)
     checks: dict[str, HealthCheck] = {"store": _fine}
-    api = RunsApi(accept, store, clients, patience)  # type: ignore[arg-type]  # a fake of what is used
+    api = RunsApi(accept, store.wait_of, store, clients, patience)  # type: ignore[arg-type]  # a fake of what is used
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         bridge = Bridge(store, accept, (), http, checks)

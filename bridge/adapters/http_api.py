@@ -1,5 +1,6 @@
 """The API for clients: submit a run, look at one, list them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,16 +13,22 @@ from bridge.adapters.http_wait import Patience, Waiting
 from bridge.core import events, request
 from bridge.core.errors import RequestRefused, StoreUnavailable
 from bridge.core.model import Envelope, KickoffRequest, Run, State
-from bridge.ports import Accept, RunFilter, Store
+from bridge.ports import Accept, RunFilter, Store, WaitOf
 
 _LIST_PARAMETERS = frozenset({"state", "crew", "limit", "cursor"})
 
 
 class RunsApi:
-    """Runs over HTTP. A run that the client may not see does not exist for it."""
+    """Runs over HTTP. A run that the client may not see does not exist for it.
 
-    def __init__(self, accept: Accept, store: Store, clients: Clients, patience: Patience | None = None) -> None:
+    `wait_of` tells for how many seconds an accepted run has to wait for its budgets.
+    """
+
+    def __init__(
+        self, accept: Accept, wait_of: WaitOf, store: Store, clients: Clients, patience: Patience | None = None
+    ) -> None:
         self._accept = accept
+        self._wait_of = wait_of
         self._store = store
         self._clients = clients
         self._waiting = Waiting(store, patience or Patience())
@@ -56,7 +63,16 @@ class RunsApi:
             run = await self._waiting.until_final(run, seconds, http)
             if run.final and (shown := await self._in_full(run)):
                 return respond(shown, headers=headers)
+        if seconds_left := await self._budget_wait(run):
+            headers[hdrs.RETRY_AFTER] = str(seconds_left)
         return respond(http_views.accepted(run), 202, headers)
+
+    async def _budget_wait(self, run: Run) -> int:
+        """Whole seconds before which a look at the run is in vain; 0: unknown, or nothing holds it."""
+        try:
+            return math.ceil(await self._wait_of(run)) if run.state is State.ACCEPTED else 0
+        except StoreUnavailable:  # the run is stored all the same
+            return 0
 
     async def _in_full(self, run: Run) -> dict[str, Any] | None:
         """None: the store went away; the run is stored all the same, so the answer must not be an error."""

@@ -50,7 +50,7 @@ class Client:
     @property
     def source(self) -> str:
         """The sender that this client's runs carry; idempotency keys are scoped by it."""
-        return f"client/{self.name}"
+        return source_of(self.name)
 
     @property
     def sees_all(self) -> bool:
@@ -77,6 +77,11 @@ class Client:
 ClientHandler = Callable[[web.Request, Client], Awaitable[web.StreamResponse]]
 
 _ANYBODY = Client("anonymous", b"", frozenset(Role))
+
+
+def source_of(client: str) -> str:
+    """The sender of what a client submits."""
+    return f"client/{client}"
 
 
 def digest(token: str) -> bytes:

@@ -12,7 +12,7 @@ from bridge import app, logs
 from bridge.cli.options import Config, renewable_settings_of, settings_of
 from bridge.cli.outcome import CommandFailed, Exit
 from bridge.core.errors import StoreBroken, StoreDamaged, StoreInUse, StoreUnavailable
-from bridge.settings import Settings, secret_values, without_effect
+from bridge.settings import Settings, secret_values
 
 T = TypeVar("T")
 
@@ -31,8 +31,6 @@ def check(config: Config = None, connect: Connect = False) -> None:
     """Read the settings and report every problem at once."""
     settings = _settings(config)
     out = Console(soft_wrap=True, highlight=False)
-    for name in without_effect(settings):
-        out.print(f"{name}: has no effect in this version yet", style="yellow", markup=False)
     out.print(f"settings: {len(settings.crews)} crews, {'RabbitMQ' if settings.amqp else 'no RabbitMQ'}: all valid")
     if connect:
         _connect(settings, out)

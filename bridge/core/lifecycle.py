@@ -81,7 +81,8 @@ def on_kickoff(run: Run, answer: answers.KickoffAnswer, policy: CrewPolicy, now:
             running = move(run, State.RUNNING, kickoff_id=kickoff_id)
             return _with_extra_event(running, "started", policy, now)
         case answers.Refused(message):
-            return _finish(run, State.FAILED, Outcome(error=RunError("refused", message)), policy, now)
+            unspent = replace(run, sent_at=None)
+            return _finish(unspent, State.FAILED, Outcome(error=RunError("refused", message)), policy, now)
         case answers.NotStarted(_, after):
             return Decision(_not_started(run, schedule.kickoff_again(run.run_id, run.attempt, now, after)))
         case answers.CrewUnavailable():
@@ -244,7 +245,7 @@ def move(run: Run, state: State, **changes: Any) -> Run:
 
 def _not_started(run: Run, due_at: float) -> Run:
     """Back to where any process may claim it; the caller has proof that nothing was started."""
-    return move(run, State.ACCEPTED, due_at=due_at, owner=None)
+    return move(run, State.ACCEPTED, due_at=due_at, owner=None, sent_at=None)
 
 
 def _to_doubt(run: Run, policy: CrewPolicy, now: float) -> Decision:

@@ -180,7 +180,8 @@ class Run:
 
     `version` grows with every write and guards it. `owner` is the process that works on the run. `due_at` is when the
     store should hand an unowned run out again; None: never by itself. `sent_at` is when the last POST was about to
-    leave; `started_at` when the execution was first seen started, from which the deadline counts.
+    leave, unless that proved to have started nothing; `started_at` when the execution was first seen started, from
+    which the deadline counts.
     """
 
     run_id: str

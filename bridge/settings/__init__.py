@@ -6,7 +6,7 @@ The way of a value: `yaml_file` reads, `environment` lays BRIDGE_… over it and
 what a `…_file` points to, `model` checks, `problems` puts into words what is wrong. `load` holds them together.
 """
 
-from bridge.settings.aftermath import secret_values, without_effect
+from bridge.settings.aftermath import secret_values
 from bridge.settings.hooks import Hook, Verify
 from bridge.settings.load import Renewable, default_path, load, load_renewable
 from bridge.settings.model import (
@@ -51,5 +51,4 @@ __all__ = [
     "load_renewable",
     "secret_values",
     "setting_names",
-    "without_effect",
 ]

@@ -1,22 +1,11 @@
-"""What loaded settings tell about themselves: which have no effect, and which values must never be shown."""
+"""What loaded settings tell about themselves: which values must never be shown."""
 
 from collections.abc import Iterator, Mapping
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, SecretStr
 
-from bridge.settings.model import Crew, Settings
-
-_OF_CREWS = ("budget",)
-
-
-def without_effect(settings: Settings) -> list[str]:
-    """Dotted names of settings that were set to something although this version does not act on them yet."""
-    return [f"crews.{name}.{setting}" for name, crew in settings.crews.items() for setting in _idle(crew)]
-
-
-def _idle(crew: Crew) -> list[str]:
-    return [name for name in _OF_CREWS if getattr(crew, name)]
+from bridge.settings.model import Settings
 
 
 def secret_values(settings: Settings) -> frozenset[str]:

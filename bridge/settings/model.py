@@ -37,6 +37,13 @@ from bridge.settings.values import (
 Role = Literal["submit", "read", "operate"]
 
 
+class Budget(Section):
+    """At most so many runs are started in so much time; the others wait."""
+
+    runs: Count
+    per: Seconds
+
+
 class Client(Section):
     """Somebody who may use the HTTP API."""
 
@@ -45,6 +52,8 @@ class Client(Section):
     roles: Annotated[frozenset[Role], AS_LIST, Field(min_length=1)] = frozenset({"submit", "read"})
     crews: Annotated[frozenset[str] | None, AS_LIST] = None
     """The crews that this client may see and use; None: all."""
+    budget: Budget | None = None
+    """For its runs of all crews together."""
 
     @rule("crews")
     @classmethod
@@ -165,13 +174,6 @@ class Human(Section):
         return default
 
 
-class Budget(Section):
-    """At most so many runs in so much time; the others wait."""
-
-    runs: Count
-    per: Seconds
-
-
 class Poll(Section):
     """How often to look at one run: `looks` is meant, `min` and `max` are the shortest and longest pause."""
 
@@ -251,6 +253,19 @@ class Settings(Section, BaseSettings):
     @classmethod
     def _encrypted(cls, url: str | None, info: ValidationInfo) -> str | None:
         return url and addresses.check_encrypted(url, insecure=info.data.get("insecure", True))
+
+    @rule("crews")
+    @classmethod
+    def _budgets_can_be_counted(cls, crews: Mapping[str, Crew], info: ValidationInfo) -> Mapping[str, Crew]:
+        http, store = info.data.get("http"), info.data.get("store")
+        budgets = [(f"crews.{name}", crew.budget) for name, crew in crews.items()]
+        budgets += [(f"http.clients {client.name}", client.budget) for client in http.clients] if http else []
+        for name, budget in budgets:
+            if budget is not None and store is not None and budget.per > store.retention:
+                raise ValueError(
+                    f"must have budgets within store.retention, which counts runs; {name} has a longer one"
+                )
+        return crews
 
     @rule("callbacks")
     @classmethod

@@ -1,11 +1,12 @@
 """Step 1: put a request into the store, once; or a refused message, for a person to look at."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from bridge.core import callback_url, events, lifecycle
 from bridge.core.errors import RequestRefused
-from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, KickoffRequest
+from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, KickoffRequest, Run
 from bridge.ports import Accepted, Clock, NewId, RefusedMessage, Store, Wake
+from bridge.steps.crew import Crew
 
 
 class AcceptRequest:
@@ -39,6 +40,20 @@ class AcceptRequest:
         accepted = await self._store.accept(lifecycle.accept(request, envelope, self._new_id(), self._clock()))
         self._wake_crew(request.crew)
         return accepted
+
+
+class BudgetWait:
+    """`ports.WaitOf`; the store is only asked where something limits the run."""
+
+    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock) -> None:
+        self._crews = crews
+        self._store = store
+        self._clock = clock
+
+    async def __call__(self, run: Run) -> float:
+        """The seconds; 0: nothing holds it."""
+        limits = self._crews[run.crew].budgets
+        return await self._store.wait_of(run, limits, self._clock()) if limits.of(run.envelope.source) else 0.0
 
 
 class RefuseMessage:

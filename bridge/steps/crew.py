@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from bridge.core import humans
 from bridge.core.answers import Succeeded
+from bridge.core.budget import UNLIMITED, Budgets
 from bridge.core.crew_call import Webhooks
 from bridge.core.gate import Gate
 from bridge.core.learning import Learning
@@ -24,6 +25,7 @@ class Crew:
     learning: Learning
     timetable: Timetable = field(default_factory=Timetable)
     gate: Gate = field(default_factory=Gate)
+    budgets: Budgets = UNLIMITED
     webhooks: Webhooks | None = None
     trust: Trust = field(default_factory=Trust)
     announced: dict[str, Succeeded | None] = field(default_factory=dict)

@@ -34,11 +34,12 @@ class Kickoff:
         self._journal = journal
 
     async def claim(self, room: int) -> Sequence[Run]:
-        """Accepted runs that the crew has a free place for."""
+        """Accepted runs that the crew has a free place for, and their budgets something left."""
         room = self._crew.gate.room(room)
         if not room:
             return []
-        claimed = await self._store.claim_accepted(self._crew.name, room, self._crew.max_running, self._clock())
+        crew = self._crew
+        claimed = await self._store.claim_accepted(crew.name, room, crew.max_running, self._clock(), crew.budgets)
         self._crew.gate.take(len(claimed))
         return claimed
 

@@ -190,3 +190,14 @@ async def test_every_refusal_has_its_status(bridge: Bridge, code: str, status: i
     assert told["detail"] == "because"
     assert told["field"] == "meta.a/b"
     assert told["errors"] == [{"pointer": "/meta/a~1b", "detail": "because"}]
+
+
+async def test_a_run_beyond_its_budget_is_accepted_and_told_when_to_look_again(bridge: Bridge) -> None:
+    """Nothing is refused: the run waits, and its sender knows for how long at least."""
+    bridge.store.budget_wait = 3599.2
+    response = await bridge.submit()
+    assert (response.status, response.headers["Retry-After"]) == (202, "3600")
+
+
+async def test_a_run_within_its_budget_is_told_nothing(bridge: Bridge) -> None:
+    assert "Retry-After" not in (await bridge.submit()).headers

@@ -56,6 +56,14 @@ RULES = [
     (with_crew(requests_per_second="fast"), "crews.research.requests_per_second: must be a number"),
     (with_crew(budget={"runs": 0, "per": "1d"}), "crews.research.budget.runs: must be at least 1"),
     (with_crew(budget={"runs": 1}), "crews.research.budget.per: is required"),
+    (
+        {**with_crew(budget={"runs": 1, "per": "15d"}), "store": {"retention": "14d"}},
+        "crews: must have budgets within store.retention, which counts runs; crews.research has a longer one",
+    ),
+    (
+        {**with_crew(), "http": {"clients": [{"name": "a", "token": "t", "budget": {"runs": 1, "per": "15d"}}]}},
+        "crews: must have budgets within store.retention, which counts runs; http.clients a has a longer one",
+    ),
     (with_crew(deadline=30), "crews.research.deadline: must be a duration"),
     (with_settings(store={"retention": "0d"}), "store.retention: must be longer"),
     (with_settings(http={"max_body": "1MB"}), "http.max_body: must be a size"),

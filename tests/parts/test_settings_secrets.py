@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.settings import secret_values, setting_names, without_effect
+from bridge.settings import secret_values, setting_names
 from tests.parts.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
 
 CANARY = "canary-7f3a9"
@@ -129,18 +129,6 @@ def everything_secret(desk: Desk) -> dict[str, Any]:
             token_file=desk.file("token", "crew-token"), token=None, callback_url="https://cb.example.com/?t=q"
         ),
     }
-
-
-class TestWithoutEffect:
-    def test_settings_that_this_version_does_not_act_on_are_named(self, desk: Desk) -> None:
-        tree = {
-            "public_url": "https://bridge.example.com",
-            **with_crew(human_input=True, human={"deadline": "1d"}, budget={"runs": 1, "per": "1d"}, poll={"looks": 9}),
-        }
-        assert without_effect(desk.load(tree)) == ["crews.research.budget"]
-
-    def test_settings_left_alone_or_switched_off_are_not_named(self, desk: Desk) -> None:
-        assert without_effect(desk.load(with_crew(human_input=False, poll={"min": "2s"}))) == []
 
 
 class TestNames:

@@ -8,28 +8,29 @@ row, and who claims holds on to it, so that nothing is claimed in the name of a 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Select, delete, func, or_, select, tuple_, update
+from sqlalchemy import Select, delete, func, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bridge.adapters.store import dialect
+from bridge.adapters.store import budgets, dialect
 from bridge.adapters.store.rows import delivery_of, run_of, whole_deliveries
-from bridge.adapters.store.tables import deliveries, processes, runs
+from bridge.adapters.store.tables import OPEN, WAITING, deliveries, processes, runs
+from bridge.core.budget import UNLIMITED, Budgets
 from bridge.core.model import Channel, Delivery, DeliveryState, Run, State
 from bridge.core.receivers import Shares
 
 _UNDER_WAY = (State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value)
-_MAY_HOLD_A_PLACE = (*_UNDER_WAY, State.ACCEPTED.value, State.IN_DOUBT.value)
 
 
 @dataclass(frozen=True, slots=True)
 class OfCrew:
-    """Due accepted runs of one crew, no more than keep it within `max_running`."""
+    """Due accepted runs of one crew, no more than keep it within `max_running` and what is left of the budgets."""
 
     process: str
     crew: str
     room: int
     max_running: int
     now: float
+    budgets: Budgets = UNLIMITED
     attempted: list[Run] = field(default_factory=list)
     """What the last transaction took; whether it was committed is another question."""
 
@@ -126,10 +127,7 @@ async def lives(connection: AsyncConnection, process: str) -> bool:
 
 async def _claim_runs(connection: AsyncConnection, wish: OfCrew | InStates) -> list[Run]:
     wish.attempted.clear()
-    query = await _due_runs(connection, wish)
-    if query is None:
-        return []
-    ids = (await connection.execute(query.with_for_update(skip_locked=True))).scalars().all()
+    ids = await (_waiting(connection, wish) if isinstance(wish, OfCrew) else _in_states(connection, wish))
     if not ids:
         return []
     taken = update(runs).where(runs.c.run_id.in_(ids)).values(owner=wish.process, version=runs.c.version + 1)
@@ -138,31 +136,39 @@ async def _claim_runs(connection: AsyncConnection, wish: OfCrew | InStates) -> l
     return list(wish.attempted)
 
 
-async def _due_runs(connection: AsyncConnection, wish: OfCrew | InStates) -> Select[str] | None:
-    if isinstance(wish, InStates):
-        query = select(runs.c.run_id).where(runs.c.state.in_(sorted(wish.states)), runs.c.owner.is_(None))
-        due = query.where(runs.c.due_at.is_(None) if wish.now is None else runs.c.due_at <= wish.now)
-        return due.order_by(runs.c.due_at, runs.c.run_id).limit(wish.room)
+async def _in_states(connection: AsyncConnection, wish: InStates) -> Sequence[str]:
+    query = select(runs.c.run_id).where(runs.c.state.in_(sorted(wish.states)), runs.c.owner.is_(None))
+    due = query.where(runs.c.due_at.is_(None) if wish.now is None else runs.c.due_at <= wish.now)
+    some = due.order_by(runs.c.due_at, runs.c.run_id).limit(wish.room)
+    return (await connection.execute(some.with_for_update(skip_locked=True))).scalars().all()
+
+
+async def _waiting(connection: AsyncConnection, wish: OfCrew) -> Sequence[str]:
+    """The runs to start next, by priority and age, as far as there are places and budgets left."""
     await dialect.serialize(connection, "places", wish.crew)  # counting and taking are one act among all processes
-    free = wish.max_running - (await connection.execute(_places_held(wish))).scalar_one()
+    places = wish.max_running - (await connection.execute(_places_held(wish))).scalar_one()
+    free = min(wish.room, places, await budgets.left_of_crew(connection, wish.crew, wish.budgets.crew, wish.now))
     if free <= 0:
-        return None
-    query = select(runs.c.run_id).where(
-        runs.c.state == State.ACCEPTED.value,
-        runs.c.crew == wish.crew,
-        runs.c.owner.is_(None),
-        runs.c.due_at <= wish.now,
-    )
-    return query.order_by(runs.c.priority.desc(), runs.c.run_id).limit(min(free, wish.room))
+        return []
+    left = await budgets.left_of_senders(connection, wish.budgets.senders, wish.now)
+    spent = [sender for sender, count in left.items() if count <= 0]
+    query = select(runs.c.run_id, runs.c.source).where(text(WAITING), runs.c.crew == wish.crew)
+    due = query.where(runs.c.due_at <= wish.now, *([runs.c.source.not_in(spent)] if spent else []))
+    some = due.order_by(runs.c.priority.desc(), runs.c.run_id).limit(int(free))
+    found = await connection.execute(some.with_for_update(skip_locked=True))
+    return budgets.within(found.all(), left)
 
 
 def _places_held(wish: OfCrew) -> Select[int]:
-    """Runs that are under way, or claimed to be; a run in doubt holds its place until its evidence is overdue."""
-    under_way = runs.c.state.in_(_UNDER_WAY)
-    claimed = (runs.c.state == State.ACCEPTED.value) & runs.c.owner.is_not(None)
-    doubted = (runs.c.state == State.IN_DOUBT.value) & (runs.c.due_at > wish.now)
-    candidates = (runs.c.crew == wish.crew) & runs.c.finished_at.is_(None) & runs.c.state.in_(_MAY_HOLD_A_PLACE)
-    return select(func.count()).where(candidates, or_(under_way, claimed, doubted))
+    """Runs that are under way, or claimed to be; a run in doubt holds its place until its evidence is overdue.
+
+    Counted apart, so that each is a range of the index: runs that only wait, however many, are not read.
+    """
+    of_crew = select(func.count()).where(text(OPEN), runs.c.crew == wish.crew)
+    under_way = of_crew.where(runs.c.state.in_(_UNDER_WAY))
+    claimed = of_crew.where(runs.c.state == State.ACCEPTED.value, runs.c.owner.is_not(None))
+    doubted = of_crew.where(runs.c.state == State.IN_DOUBT.value, runs.c.due_at > wish.now)
+    return select(under_way.scalar_subquery() + claimed.scalar_subquery() + doubted.scalar_subquery())
 
 
 async def _claim_deliveries(connection: AsyncConnection, wish: DueDeliveries) -> list[Delivery]:

@@ -15,12 +15,23 @@ from sqlalchemy import Select, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from bridge.adapters.store import accepting, callbacks, claims, delivering, dialect, redelivering, replicas, settling
+from bridge.adapters.store import (
+    accepting,
+    budgets,
+    callbacks,
+    claims,
+    delivering,
+    dialect,
+    redelivering,
+    replicas,
+    settling,
+)
 from bridge.adapters.store.batches import Batches, Transaction, WriteAll
 from bridge.adapters.store.loads import Loads
 from bridge.adapters.store.rows import attempt_of, delivery_of, run_of, whole_deliveries
 from bridge.adapters.store.tables import attempts, deliveries, events, processes, receivers, runs
 from bridge.adapters.store.weather import is_weather, unavailable
+from bridge.core.budget import UNLIMITED, Budgets
 from bridge.core.delivering import Settlement
 from bridge.core.errors import ProcessBuried, Stale, StoreUnavailable
 from bridge.core.model import Attempt, Channel, Decision, Delivery, DeliveryState, Run, State
@@ -72,9 +83,15 @@ class SqlStore:
         """Store deliveries that belong to no run."""
         await self._batches.write(accepting.file_all, new)
 
-    async def claim_accepted(self, crew: str, room: int, max_running: int, now: float) -> list[Run]:
-        """Take due accepted runs of a crew, by priority and age, as far as `max_running` permits."""
-        return await self._claim(claims.OfCrew(self._process, crew, room, max_running, now))
+    async def claim_accepted(
+        self, crew: str, room: int, max_running: int, now: float, limits: Budgets = UNLIMITED
+    ) -> list[Run]:
+        """Take due accepted runs of a crew, by priority and age, as far as `max_running` and the budgets permit."""
+        return await self._claim(claims.OfCrew(self._process, crew, room, max_running, now, limits))
+
+    async def wait_of(self, run: Run, limits: Budgets, now: float) -> float:
+        """For how many seconds a waiting run has to wait for its budgets, as far as can be foreseen."""
+        return await self._reading(lambda connection: budgets.wait_of(connection, run, limits, now))
 
     async def claim(self, states: Collection[State], room: int, now: float | None = None) -> list[Run]:
         """Take runs in these states that nobody owns: those due by `now`, or without it, those never due."""

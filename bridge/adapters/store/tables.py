@@ -93,12 +93,22 @@ Index(
 )
 Index("runs_state", runs.c.state, runs.c.owner, runs.c.due_at)
 # A partial index serves only what repeats its condition, or implies it by an equation: SQLite tries nothing cleverer.
-_open = text("finished_at IS NULL")
-Index("runs_places", runs.c.crew, runs.c.state, runs.c.owner, runs.c.due_at, sqlite_where=_open, postgresql_where=_open)
-_waiting = text(f"state = '{State.ACCEPTED}' AND owner IS NULL")
+OPEN = _one_of("state", [state.value for state in State if state not in FINAL_STATES])
 Index(
-    "runs_waiting", runs.c.crew, runs.c.priority.desc(), runs.c.run_id,
-    sqlite_where=_waiting, postgresql_where=_waiting,
+    "runs_places", runs.c.crew, runs.c.state, runs.c.owner, runs.c.due_at,
+    sqlite_where=text(OPEN), postgresql_where=text(OPEN),
+)  # fmt: skip
+WAITING = f"state = '{State.ACCEPTED}' AND owner IS NULL"
+Index(
+    "runs_waiting", runs.c.crew, runs.c.priority.desc(), runs.c.run_id, runs.c.due_at, runs.c.source,
+    sqlite_where=text(WAITING), postgresql_where=text(WAITING),
+)  # fmt: skip
+_sent = text("sent_at IS NOT NULL")
+Index("runs_sent", runs.c.crew, runs.c.sent_at, sqlite_where=_sent, postgresql_where=_sent)
+OF_CLIENT = "source LIKE 'client/%'"  # nobody else's runs are counted, so nobody else pays for it
+Index(
+    "runs_sent_by", runs.c.source, runs.c.sent_at,
+    sqlite_where=text(OF_CLIENT), postgresql_where=text(OF_CLIENT),
 )  # fmt: skip
 Index("runs_finished_at", runs.c.finished_at)
 Index("runs_kickoff", runs.c.crew, runs.c.kickoff_id, unique=True)

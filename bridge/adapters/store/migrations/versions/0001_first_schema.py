@@ -84,8 +84,8 @@ def upgrade() -> None:
         "runs",
         ["crew", "state", "owner", "due_at"],
         unique=False,
-        sqlite_where=sa.text("finished_at IS NULL"),
-        postgresql_where=sa.text("finished_at IS NULL"),
+        sqlite_where=sa.text("state IN ('accepted', 'in_doubt', 'running', 'starting', 'waiting_for_human')"),
+        postgresql_where=sa.text("state IN ('accepted', 'in_doubt', 'running', 'starting', 'waiting_for_human')"),
     )
     op.create_index("runs_state", "runs", ["state", "owner", "due_at"], unique=False)
     op.create_index(
@@ -107,10 +107,26 @@ def upgrade() -> None:
     op.create_index(
         "runs_waiting",
         "runs",
-        ["crew", sa.literal_column("priority DESC"), "run_id"],
+        ["crew", sa.literal_column("priority DESC"), "run_id", "due_at", "source"],
         unique=False,
         sqlite_where=sa.text("state = 'accepted' AND owner IS NULL"),
         postgresql_where=sa.text("state = 'accepted' AND owner IS NULL"),
+    )
+    op.create_index(
+        "runs_sent",
+        "runs",
+        ["crew", "sent_at"],
+        unique=False,
+        sqlite_where=sa.text("sent_at IS NOT NULL"),
+        postgresql_where=sa.text("sent_at IS NOT NULL"),
+    )
+    op.create_index(
+        "runs_sent_by",
+        "runs",
+        ["source", "sent_at"],
+        unique=False,
+        sqlite_where=sa.text("source LIKE 'client/%'"),
+        postgresql_where=sa.text("source LIKE 'client/%'"),
     )
     op.create_table(
         "events",

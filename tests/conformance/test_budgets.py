@@ -1,0 +1,163 @@
+"""What a store promises about starting runs within budgets, and about how it finds them, on every database."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Engine, event
+
+from bridge.adapters.store import SqlStore
+from bridge.core import lifecycle
+from bridge.core.answers import InDoubt, NotStarted, Refused, Started
+from bridge.core.budget import Budget, Budgets
+from bridge.core.model import Envelope
+from tests.conformance.conftest import Adapter
+from tests.conformance.histories import POLICY, accepted, ids
+from tests.fakes import NOW, run_id
+
+DAY = 86_400.0
+OF_CREW = Budgets(Budget(2, DAY))
+ORDERS, REPORTS = Envelope("client/orders"), Envelope("client/reports")
+OF_ORDERS = Budgets(senders={"client/orders": Budget(2, DAY)})
+
+
+async def begun(store: SqlStore, limits: Budgets, now: float = NOW, room: int = 9) -> list[str]:
+    """The runs that are started now: claimed, and their POSTs about to leave."""
+    claimed = await store.claim_accepted("research", room, 99, now, limits)
+    for run in claimed:
+        await store.settle(lifecycle.begin(run, now))
+    return ids(claimed)
+
+
+async def answered(store: SqlStore, number: int, answer: Any, now: float = NOW) -> None:
+    """The POST of a run is answered."""
+    run = await store.load(run_id(number))
+    assert run is not None
+    await store.settle(lifecycle.on_kickoff(run, answer, POLICY, now))
+
+
+async def test_no_more_runs_are_started_than_the_crew_s_budget_permits(store: SqlStore):
+    for number in range(1, 6):
+        await accepted(store, number)
+    assert await begun(store, OF_CREW) == [run_id(1), run_id(2)]
+    assert await begun(store, OF_CREW, NOW + DAY - 1) == []
+    assert await begun(store, OF_CREW, NOW + DAY) == [run_id(3), run_id(4)]
+    assert await begun(store, OF_CREW, NOW + 2 * DAY - 1) == []
+
+
+async def test_what_is_claimed_and_not_sent_yet_counts(store: SqlStore):
+    for number in (1, 2, 3):
+        await accepted(store, number)
+    assert len(await store.claim_accepted("research", 1, 99, NOW, OF_CREW)) == 1
+    assert len(await store.claim_accepted("research", 9, 99, NOW, OF_CREW)) == 1
+    assert await store.claim_accepted("research", 9, 99, NOW, OF_CREW) == []
+
+
+async def test_what_ended_counts_and_what_never_started_does_not(store: SqlStore):
+    for number in range(1, 7):
+        await accepted(store, number)
+    for number, answer in ((1, Started("k-1")), (2, Refused("no")), (3, NotStarted("429", 2 * DAY))):
+        assert await begun(store, OF_CREW, room=1) == [run_id(number)]
+        await answered(store, number, answer)
+    assert await begun(store, OF_CREW, room=1) == [run_id(4)]
+    await answered(store, 4, InDoubt("reset"))
+    assert await begun(store, OF_CREW) == []  # the execution that may have been started may have been paid for
+
+
+async def test_a_client_s_budget_holds_over_all_crews_and_stands_in_nobody_else_s_way(store: SqlStore):
+    for number in (1, 2, 3):
+        await accepted(store, number, envelope=ORDERS, priority=9, crew="research" if number < 3 else "triage")
+    await accepted(store, 4, envelope=ORDERS, priority=9)
+    await accepted(store, 5, envelope=REPORTS)
+    await accepted(store, 6)
+    [other] = await store.claim_accepted("triage", 9, 99, NOW, OF_ORDERS)
+    await store.settle(lifecycle.begin(other, NOW))
+    assert await begun(store, OF_ORDERS) == [run_id(1), run_id(5), run_id(6)]
+    assert await begun(store, OF_ORDERS, NOW + DAY - 1) == []
+    assert await begun(store, OF_ORDERS, NOW + DAY) == [run_id(2), run_id(4)]
+
+
+async def test_a_budget_holds_for_all_processes_at_the_same_moment(adapter: Adapter, store: SqlStore):
+    """Each process counts before it takes; two that count at once must not both see the last one left."""
+    for number in range(1, 41):
+        await accepted(store, number, envelope=ORDERS, crew="research" if number % 2 else "triage")
+    stores = [store, *[await adapter.twin(store, f"other-{number}") for number in range(3)]]
+    limits = replace(OF_ORDERS, senders={"client/orders": Budget(10, DAY)})
+
+    async def claim(one: SqlStore, crew: str) -> int:
+        return len(await one.claim_accepted(crew, 3, 99, NOW, limits))
+
+    taken = await asyncio.gather(*(claim(one, crew) for one in stores * 3 for crew in ("research", "triage")))
+    assert sum(taken) == 10
+
+
+async def test_a_run_is_told_how_long_it_will_wait(store: SqlStore):
+    first, second = await accepted(store, 1), await accepted(store, 2)
+    assert await store.wait_of(second, OF_CREW, NOW) == 0.0
+    await begun(store, OF_CREW, NOW, room=1)
+    await begun(store, OF_CREW, NOW + 60, room=1)
+    third = await accepted(store, 3)
+    assert await store.wait_of(third, OF_CREW, NOW + 100) == DAY - 100
+    fourth = await accepted(store, 4)
+    assert await store.wait_of(fourth, OF_CREW, NOW + 100) == DAY - 40
+    fifth = await accepted(store, 5)
+    assert await store.wait_of(fifth, OF_CREW, NOW + 100) == 2 * DAY - 100
+    assert await store.wait_of(fifth, Budgets(), NOW + 100) == 0.0
+    assert await store.wait_of(first, OF_ORDERS, NOW + 100) == 0.0
+
+
+async def test_a_client_s_run_is_told_how_long_it_will_wait(store: SqlStore):
+    for number in (1, 2):
+        await accepted(store, number, envelope=ORDERS)
+    await begun(store, OF_ORDERS)
+    waiting = await accepted(store, 3, envelope=ORDERS)
+    assert await store.wait_of(waiting, OF_ORDERS, NOW + 1) == DAY - 1
+
+
+@contextmanager
+def statements() -> Iterator[list[tuple[str, Any]]]:
+    """What is executed meanwhile."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        seen.append((statement, parameters))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+async def test_waiting_runs_places_and_starts_are_found_by_their_indexes(store: SqlStore):
+    """Without them each claim reads every run that there ever was, and 100,000 that wait stop the bridge."""
+    limits = Budgets(Budget(5, DAY), {"client/orders": Budget(1, DAY)})
+    await accepted(store, 1, envelope=ORDERS)
+    await begun(store, limits)
+    waiting = await accepted(store, 2, envelope=ORDERS)
+    with statements() as seen:
+        await store.claim_accepted("research", 9, 99, NOW, limits)
+        await store.wait_of(waiting, limits, NOW)
+    of_runs = [(sql, parameters) for sql, parameters in seen if "FROM runs" in sql]
+    plans = [await _plan(store, sql, parameters) for sql, parameters in of_runs]
+    wanted = [{"runs_places"}, {"runs_sent", "runs_state"}, {"runs_sent_by", "runs_state"}, {"runs_waiting"}]
+    wanted += [{"runs_waiting"}, {"runs_sent"}, {"runs_waiting"}, {"runs_sent_by"}]
+    used = [set(re.findall(r"runs_\w+", plan)) for plan in plans]
+    if store.shared:  # PostgreSQL chooses among indexes by what is in the table, which is next to nothing here
+        assert [plan for plan in plans if "Seq Scan" in plan] == []
+    else:
+        assert used == wanted
+        assert [plan for plan in plans if "SCAN runs" in plan or "TEMP B-TREE" in plan] == []
+
+
+async def _plan(store: SqlStore, sql: str, parameters: Any) -> str:
+    async with store._batches._transaction() as connection:
+        if connection.dialect.name == "sqlite":
+            explain = f"EXPLAIN QUERY PLAN {sql}"
+        else:  # a table this small is read as a whole, unless that is made dear
+            await connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+            explain = f"EXPLAIN {sql}"
+        return "\n".join(str(tuple(row)) for row in await connection.exec_driver_sql(explain, parameters))
