@@ -1,9 +1,10 @@
-"""Callbacks to one receiver beside many that never answer: the real step, store and sockets, with short time limits."""
+"""Callbacks to one receiver beside fifty that are dead: the real step, store and sockets, with short time limits."""
 
 import asyncio
+import socket
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,12 @@ from bridge.steps.deliver import Deliver
 from bridge.worker import Worker
 from tests.fakes import a_delivery
 
-DEAD_RECEIVERS = 50
-EVENTS = 150
-TIME_LIMIT = 3.0  # seconds; 15 outside of tests
+EACH_KIND = 25  # of dead receivers
+SILENT_BACKLOG = 20  # events due for each silent one: more than all places together can hold
+EVENTS = 100
+TIME_LIMIT = 5.0  # seconds; 15 outside of tests
 SHARES = Shares(places=120)
+PAIRS, ENOUGH = 9, 3  # of measurements alone and beside
 
 
 class Live:
@@ -55,20 +58,35 @@ async def live_receiver() -> AsyncIterator[Live]:
         await runner.cleanup()
 
 
-@asynccontextmanager
-async def black_holes() -> AsyncIterator[list[str]]:
-    """Receivers that accept connections and never say a word."""
+class Dead:
+    """Receivers of which some accept connections and never say a word, and the others refuse them."""
 
-    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.read(65_536):
-            pass
+    def __init__(self) -> None:
+        self.silent: list[str] = []
+        self.refusing: list[str] = []
+        self.all_called = asyncio.Event()
+        self.over = asyncio.Event()
+        self._calls = 0
+
+    async def swallow(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._calls += 1
+        if self._calls == EACH_KIND:
+            self.all_called.set()
+        await self.over.wait()
         writer.close()
 
+
+@asynccontextmanager
+async def dead_receivers() -> AsyncIterator[Dead]:
+    dead = Dead()
     async with AsyncExitStack() as stack:
-        holes = [await asyncio.start_server(swallow, "127.0.0.1", 0) for _ in range(DEAD_RECEIVERS)]
-        for hole in holes:
-            await stack.enter_async_context(hole)
-        yield [f"http://127.0.0.1:{hole.sockets[0].getsockname()[1]}/" for hole in holes]
+        for _ in range(EACH_KIND):
+            server = await stack.enter_async_context(await asyncio.start_server(dead.swallow, "127.0.0.1", 0))
+            dead.silent.append(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+            closed = stack.enter_context(socket.socket())
+            closed.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else can
+            dead.refusing.append(f"http://127.0.0.1:{closed.getsockname()[1]}/")
+        yield dead
 
 
 @asynccontextmanager
@@ -82,9 +100,11 @@ async def delivering(path: Path) -> AsyncIterator[tuple[SqlStore, Callable[[], N
         )
         wake = asyncio.Event()
         sender = CallbackSender(session, [], "0", time.time)
-        step = Deliver(
-            "d", lambda room, now: store.claim_callbacks(room, SHARES, now), sender, store, time.time, wake.set
-        )
+
+        async def claim(room: int, now: float) -> list[Delivery]:
+            return await store.claim_callbacks(room, SHARES, now)
+
+        step = Deliver("d", claim, sender, store, time.time, wake.set)
         worker = Worker(step, SHARES.places, wake)
         running = asyncio.create_task(worker.run())
         try:
@@ -111,29 +131,34 @@ async def waits(live: Live, store: SqlStore, wake: Callable[[], None], first: in
     return [max(live.came[event_id] - at, 0.0) for event_id, at in filed.items()]
 
 
-Fill = Callable[[SqlStore], Awaitable[None]]
-
-
-async def p99(path: Path, fill: Fill | None = None) -> float:
+async def p99_alone(path: Path) -> float:
     async with live_receiver() as live, delivering(path) as (store, wake):
-        if fill is not None:
-            await fill(store)
-            wake()
         return statistics.quantiles(await waits(live, store, wake, 50_000), n=100)[98]
 
 
+async def p99_beside(path: Path) -> float:
+    """Measured while the silent ones hold all the connections that they can get."""
+    async with live_receiver() as live, dead_receivers() as dead, delivering(path) as (store, wake):
+        backlog = [*dead.silent * SILENT_BACKLOG, *dead.refusing * 2]
+        await store.file([to(url, number, late=9 - number / 1000) for number, url in enumerate(backlog)])
+        wake()
+        await asyncio.wait_for(dead.all_called.wait(), 30)
+        try:
+            return statistics.quantiles(await waits(live, store, wake, 50_000), n=100)[98]
+        finally:
+            dead.over.set()
+
+
 async def test_fifty_dead_receivers_delay_nobody(tmp_path: Path):
-    """Each dead one has twenty events due for longer than the live one's, more than all places together can hold.
+    """The dead ones' events are due for longer than the live one's.
 
     Their connections used up the places, and the live one's attempts waited until a dead one's time limit was over.
+    Measured in turns, since a busy machine hiccups: the middle one of three pairs counts, or of more if that is much.
     """
-    alone = await p99(tmp_path / "alone.db")
-    async with black_holes() as dead:
-
-        async def fill(store: SqlStore) -> None:
-            await store.file(
-                [to(url, number * 100 + n, n - number / 50) for number, url in enumerate(dead) for n in range(20)]
-            )
-
-        beside = await p99(tmp_path / "beside.db", fill)
-    assert beside < max(2 * alone, TIME_LIMIT / 2), (alone, beside)  # a busy machine hiccups; a dead call takes longer
+    alone, beside = list[float](), list[float]()
+    for pair in range(PAIRS):
+        alone.append(await p99_alone(tmp_path / f"alone-{pair}.db"))
+        beside.append(await p99_beside(tmp_path / f"beside-{pair}.db"))
+        if pair + 1 >= ENOUGH and statistics.median(beside) < 2 * statistics.median(alone):
+            return
+    raise AssertionError((alone, beside))
