@@ -1,6 +1,6 @@
 # What a developer runs; CI calls the same targets. `make` alone prints this list.
 .DEFAULT_GOAL := help
-.PHONY: help demo run check check-core check-steps fix test faults soak mutants simulate proofs fuzz bench lock image clean
+.PHONY: help demo run check check-core check-steps fix test faults soak mutants simulate proofs fuzz schemathesis bench lock image clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SLOW_TESTS := tests/test_documents.py tests/conformance tests/integration tests/interop tests/sandbox tests/simulation tests/acceptance tests/faults
 
 help: ## print this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/runtime ## the whole way in one process, nothing to install: kickoffs, live progress, completion events
 	$(BIN)/kickoff-bridge demo
@@ -60,6 +60,9 @@ proofs: $(VENV)/dev ## every broken answer of the crew API, 50 times each (a min
 
 fuzz: $(VENV)/dev ## 20,000 bodies and header sets for each door (minutes)
 	BRIDGE_FUZZ=20000 $(BIN)/pytest -q -s tests/integration/test_fuzz.py
+
+schemathesis: $(VENV)/dev ## 200 made-up calls of each operation of openapi.json, and rows of them (minutes)
+	BRIDGE_SCHEMATHESIS=200 $(BIN)/pytest -q tests/integration/test_published_openapi.py
 
 bench: $(VENV)/dev ## requests per second, detection lag and looks per run, end to end
 	$(BIN)/python -m bench.end_to_end

@@ -97,13 +97,14 @@ def _read_filter(body: Mapping[str, Any], client: Client) -> DeliveryFilter:
     for name in body:
         if name not in _REDELIVER_FIELDS:
             raise RequestRefused("invalid_request", f"unknown field {name!r}", name)
-    state, crew = body.get("state") or DeliveryState.DEAD, body.get("crew")
-    if state not in list(DeliveryState):
+    state, crew = body.get("state"), body.get("crew")
+    if state is not None and state not in list(DeliveryState):
         raise RequestRefused("invalid_request", f"must be one of {', '.join(DeliveryState)}", "state")
     if crew is not None and not isinstance(crew, str):
         raise RequestRefused("invalid_request", "must be the name of a crew", "crew")
     since, until = (_moment(name, body.get(name)) for name in ("since", "until"))
-    return DeliveryFilter(state=DeliveryState(state), crew=crew, crews=client.crews, since=since, until=until)
+    state = DeliveryState.DEAD if state is None else DeliveryState(state)
+    return DeliveryFilter(state=state, crew=crew, crews=client.crews, since=since, until=until)
 
 
 def _moment(name: str, text: object) -> float | None:

@@ -108,6 +108,8 @@ def _deadline(value: Any) -> float | None:
 def _priority(value: Any) -> int:
     if value is None:
         return 0
+    if isinstance(value, float) and value.is_integer():  # to JSON, 5.0 is a whole number
+        value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_PRIORITY:
         raise RequestRefused("invalid_request", f"must be a whole number from 0 to {MAX_PRIORITY}", "priority")
     return value

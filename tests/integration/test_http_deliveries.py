@@ -98,6 +98,7 @@ async def test_many_are_sent_again_by_filter_dead_ones_unless_told():
     [
         ({"state": "lost"}, "state"),
         ({"state": 7}, "state"),
+        ({"state": {}}, "state"),
         ({"crew": 7}, "crew"),
         ({"since": "yesterday"}, "since"),
         ({"since": 7}, "since"),

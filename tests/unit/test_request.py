@@ -73,7 +73,7 @@ def test_the_bodys_own_key_wins_over_the_one_beside_it():
         ({"crew": "c", "deadline": "9" * 400 + "d"}, "deadline"),
         ({"crew": "c", "priority": -1}, "priority"),
         ({"crew": "c", "priority": 256}, "priority"),
-        ({"crew": "c", "priority": 1.0}, "priority"),
+        ({"crew": "c", "priority": 1.5}, "priority"),
         ({"crew": "c", "priority": True}, "priority"),
         ({"crew": "c", "priority": "1"}, "priority"),
         ({"crew": "c", "idempotency_key": 17}, "idempotency_key"),
@@ -103,7 +103,7 @@ def test_a_usable_key_comes_back_unchanged(key: str | None):
     assert check_key(key) == key
 
 
-@pytest.mark.parametrize("priority", [0, 255])
+@pytest.mark.parametrize("priority", [0, 255, 5.0])
 def test_the_ends_of_the_priority_range_are_inside(priority: int):
     assert parse({"crew": "c", "priority": priority}).priority == priority
 

@@ -1,0 +1,32 @@
+"""What Schemathesis cannot know of `POST /v1/runs`: what fits the document and is refused all the same, and why.
+
+A key belongs to one content: used again with another one, or beside another key in the header, it is refused (`422`).
+A callback URL has to be one that may be called (`422`).
+"""
+
+from itertools import count
+from typing import Any
+
+import schemathesis
+
+_numbers = count(1)
+
+
+@schemathesis.hook
+def before_call(_: schemathesis.HookContext, case: "schemathesis.Case[Any]", kwargs: dict[str, Any]) -> None:
+    """Give requests that are to be accepted keys of their own, and callback URLs that may be called.
+
+    `Prefer` is left out, because each call would wait for the end of a run.
+    """
+    if case.operation.label != "POST /v1/runs":
+        return
+    case.headers.pop("Prefer", None)
+    if case.meta is None or not case.meta.generation.mode.is_positive or not isinstance(case.body, dict):
+        return
+    key = f"key-{next(_numbers)}"
+    if "Idempotency-Key" in case.headers:
+        case.headers["Idempotency-Key"] = key
+    if case.body.get("idempotency_key") is not None:
+        case.body["idempotency_key"] = key
+    if case.body.get("callback_url") is not None:
+        case.body["callback_url"] = "https://receiver.invalid/events"
