@@ -27,7 +27,7 @@ from bridge.adapters.amqp_dead import opened as open_dead_queue
 from bridge.adapters.amqp_message import MessageRules
 from bridge.adapters.amqp_probe import probe_broker
 from bridge.adapters.amqp_publisher import AmqpPublisher
-from bridge.adapters.callback_sender import CallbackSender, callback_session
+from bridge.adapters.callback_sender import CallbackSender, callback_sessions
 from bridge.adapters.clock import SteadyClock
 from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.adapters.http_amp import AmpApi
@@ -369,11 +369,11 @@ async def _callback_sender(
 ) -> Sender:
     callbacks = settings.callbacks
     stack.push_async_callback((names := NameLookup()).close)
-    session = await stack.enter_async_context(
-        callback_session(allow_private=callbacks.allow_private, resolver=names, own_ports=own_ports)
+    sessions = await stack.enter_async_context(
+        callback_sessions(allow_private=callbacks.allow_private, resolver=names, own_ports=own_ports)
     )
     own = crew_callback_secrets(settings)
-    sender = CallbackSender(session, callback_secrets(settings), __version__, time.time, own)
+    sender = CallbackSender(sessions, callback_secrets(settings), __version__, time.time, own)
     renewals.append(lambda renewed: sender.sign_with(callback_secrets(renewed), crew_callback_secrets(renewed)))
     return CountedSender(sender, counters)
 

@@ -20,17 +20,18 @@ class ForbiddenAddress(OSError):
     """The address may not be dialled."""
 
 
-def guarded_sockets(*, allow_private: bool, own_ports: Container[int] = ()) -> SocketFactory:
+def guarded_sockets(*, allow_private: bool, own_ports: Container[int] = (), plain: bool = False) -> SocketFactory:
     """A socket factory that raises `ForbiddenAddress` before anything is dialled.
 
-    `own_ports`: on these this process listens, so no address of this machine is dialled there, private or not.
+    `plain`: for connections without TLS, which are for closed networks only. `own_ports`: on these this process
+    listens, so no address of this machine is dialled there, private or not.
     """
 
     def open_socket(info: AddressInfo) -> socket.socket:
         family, kind, protocol, _, target = info
         address = ipaddress.ip_address(str(target[0]).partition("%")[0])
         ourselves = target[1] in own_ports and _is_ours(family, target)
-        if ourselves or not may_be_called(address, allow_private=allow_private):
+        if ourselves or not may_be_called(address, allow_private=allow_private, plain=plain):
             raise ForbiddenAddress(errno.EACCES, "this address may not be called")
         return socket.socket(family, kind, protocol)
 

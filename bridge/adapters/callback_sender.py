@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Container, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -23,6 +23,10 @@ MAX_READ = 16 * 1024  # bytes
 _FORBIDDEN = "the address may not be called"
 
 
+Sessions = Mapping[str, aiohttp.ClientSession]
+"""A client for each scheme of URLs."""
+
+
 class CallbackSender:
     """Posts events to the URL that a request or a crew named; `ports.Sender`.
 
@@ -34,13 +38,13 @@ class CallbackSender:
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        sessions: Sessions,
         secrets: Sequence[str],
         version: str,
         clock: Clock,
         crew_secrets: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self._session = session
+        self._sessions = sessions
         self.sign_with(secrets, crew_secrets or {})
         self._user_agent = f"kickoff-bridge/{version}"
         self._clock = clock
@@ -54,9 +58,10 @@ class CallbackSender:
         """One attempt; the body is the stored one, only timestamp and signature are new."""
         url, headers = delivery.destination.target, self._headers(delivery)
         try:
-            if not is_plain_host(urlsplit(url).hostname or ""):
+            parts = urlsplit(url)
+            if not is_plain_host(parts.hostname or "") or parts.scheme not in self._sessions:
                 return Gone(_FORBIDDEN)
-            async with self._session.post(
+            async with self._sessions[parts.scheme].post(
                 url, data=delivery.event.body, headers=headers, allow_redirects=False
             ) as response:
                 return _read(response, await _body(response))
@@ -85,32 +90,42 @@ class CallbackSender:
 
 
 @asynccontextmanager
-async def callback_session(
+async def callback_sessions(
     *,
     allow_private: bool,
     resolver: AbstractResolver,
     own_ports: Container[int] = (),
     time_limit: float = TIMEOUT,
     tls: ssl.SSLContext | None = None,
-) -> AsyncIterator[aiohttp.ClientSession]:
-    """A client of its own for strangers' URLs: no proxy, no cookies, no kept connections, every address checked.
+) -> AsyncIterator[Sessions]:
+    """Clients of their own for strangers' URLs: no proxy, no cookies, no kept connections, every address checked.
+
+    One for each scheme, because what is not encrypted may go to fewer addresses; only the connection knows them.
 
     Without limits of its own: how many calls there are at once is decided before an attempt begins, because waiting
     for a place would use up the attempt's time. `own_ports`: see `guarded_sockets`. `time_limit` in seconds, for a
     whole attempt. `tls`: whom to trust; the system's authorities by default.
     """
-    sockets = guarded_sockets(allow_private=allow_private, own_ports=own_ports)
-    connector = aiohttp.TCPConnector(
-        limit=0, force_close=True, resolver=resolver, socket_factory=sockets, ssl=tls or _strict_tls()
-    )
-    async with aiohttp.ClientSession(
+    trust = tls or _strict_tls()
+    async with AsyncExitStack() as stack:
+        sessions = dict[str, aiohttp.ClientSession]()
+        for scheme in ("https", "http"):
+            guard = guarded_sockets(allow_private=allow_private, own_ports=own_ports, plain=scheme == "http")
+            connector = aiohttp.TCPConnector(
+                limit=0, force_close=True, resolver=resolver, socket_factory=guard, ssl=trust
+            )
+            sessions[scheme] = await stack.enter_async_context(_client(connector, time_limit))
+        yield sessions
+
+
+def _client(connector: aiohttp.TCPConnector, time_limit: float) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
         connector=connector,
         timeout=aiohttp.ClientTimeout(total=time_limit),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         auto_decompress=False,
-    ) as session:
-        yield session
+    )
 
 
 def _strict_tls() -> ssl.SSLContext:

@@ -81,9 +81,16 @@ def is_metadata(address: Address) -> bool:
     return address in _METADATA or any(embedded in _METADATA for embedded in _embedded(address))
 
 
-def may_be_called(address: Address, *, allow_private: bool) -> bool:
-    """Whether a callback may be sent to this address."""
-    return not is_metadata(address) and (allow_private or is_public(address))
+def may_be_called(address: Address, *, allow_private: bool, plain: bool = False) -> bool:
+    """Whether a callback may be sent to this address; `plain`: by http without TLS, which stays in closed networks."""
+    if is_metadata(address) or (plain and _leads_outside(address)):
+        return False
+    return allow_private or (is_public(address) and not plain)
+
+
+def _leads_outside(address: Address) -> bool:
+    """Whether this is, or is a way of writing, an address of the public internet."""
+    return any(is_public(one) for one in (address, *_embedded(address)))
 
 
 def _embedded(address: Address) -> list[ipaddress.IPv4Address]:

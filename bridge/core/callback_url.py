@@ -35,7 +35,7 @@ def check(url: str, rules: CallbackRules) -> None:
         raise _refusal("plain http is not allowed")
     if not is_plain_host(parts.hostname or ""):
         raise _refusal("the host must be a name or an address in its usual form")
-    if not _literal_may_be_called(parts.hostname or "", rules):
+    if not _literal_may_be_called(parts, rules):
         raise _refusal("the address may not be called")
     if parts.username is not None or parts.password is not None:
         raise _refusal("the URL must not hold a user name or password")
@@ -66,9 +66,12 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _literal_may_be_called(host: str, rules: CallbackRules) -> bool:
+def _literal_may_be_called(parts: SplitResult, rules: CallbackRules) -> bool:
     """Addresses written as numbers are told at once; names are only known when they are dialled."""
-    return not _is_address(host) or may_be_called(ipaddress.ip_address(host), allow_private=rules.allow_private)
+    host, plain = parts.hostname or "", parts.scheme == "http"
+    if not _is_address(host):
+        return True
+    return may_be_called(ipaddress.ip_address(host), allow_private=rules.allow_private, plain=plain)
 
 
 def _split(url: str) -> SplitResult:

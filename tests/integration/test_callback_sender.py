@@ -13,7 +13,7 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from bridge.adapters import callback_sender
-from bridge.adapters.callback_sender import CallbackSender, callback_session
+from bridge.adapters.callback_sender import CallbackSender, callback_sessions
 from bridge.adapters.name_lookup import NameLookup
 from bridge.core.delivering import Confirmed, DeliveryAnswer, Gone, Reply, TryAgain
 from bridge.core.model import Channel, Delivery, Destination, Event
@@ -84,7 +84,7 @@ async def sender() -> AsyncIterator[Make]:
             **options: Any,
         ) -> CallbackSender:
             session = await stack.enter_async_context(
-                callback_session(allow_private=allow_private, resolver=names, **options)
+                callback_sessions(allow_private=allow_private, resolver=names, **options)
             )
             return CallbackSender(session, secrets, "1.2.3", clock or HandClock(VECTOR_TIME + 0.9), crew_secrets)
 

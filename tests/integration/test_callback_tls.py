@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bridge.adapters.callback_sender import CallbackSender, callback_session
+from bridge.adapters.callback_sender import CallbackSender, callback_sessions
 from bridge.core.delivering import Confirmed, DeliveryAnswer, TryAgain
 from bridge.core.model import Channel, Destination
 from tests.fakes import HandClock, a_delivery
@@ -149,8 +149,8 @@ async def send(
     url: str, tls: ssl.SSLContext | None = None, names: AbstractResolver | None = None, time_limit: float = 5.0
 ) -> DeliveryAnswer:
     names = names or Everywhere()
-    async with callback_session(allow_private=True, resolver=names, tls=tls, time_limit=time_limit) as session:
-        sender = CallbackSender(session, [], "0", HandClock(0.0))
+    async with callback_sessions(allow_private=True, resolver=names, tls=tls, time_limit=time_limit) as sessions:
+        sender = CallbackSender(sessions, [], "0", HandClock(0.0))
         return await sender.send(replace(a_delivery(1), destination=Destination(Channel.CALLBACK, url)))
 
 

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from bridge.adapters.callback_sender import CallbackSender, callback_session
+from bridge.adapters.callback_sender import CallbackSender, callback_sessions
 from bridge.core.delivering import DeliveryAnswer, Gone, TryAgain
 from bridge.core.model import Channel, Delivery, Destination
 from tests.fakes import HandClock, a_delivery
@@ -100,8 +100,8 @@ WIRE = Wire()  # an audit hook stays for as long as the process lives, so there 
 async def sending(
     answers: Mapping[str, Sequence[Sequence[str]]] | None = None, *, allow_private: bool = False
 ) -> AsyncIterator[CallbackSender]:
-    async with callback_session(allow_private=allow_private, resolver=Names(answers or {})) as session:
-        yield CallbackSender(session, [], "0", HandClock(0.0))
+    async with callback_sessions(allow_private=allow_private, resolver=Names(answers or {})) as sessions:
+        yield CallbackSender(sessions, [], "0", HandClock(0.0))
 
 
 def to(url: str) -> Delivery:
@@ -152,8 +152,8 @@ async def test_behind_a_name_that_changes_its_address():
         names = Names({"changing.example": [[PUBLIC], [address]]})
         with WIRE.tapped() as dialled:
             for answer in (TryAgain("no connection"), REFUSED):
-                async with callback_session(allow_private=False, resolver=names) as session:
-                    sender = CallbackSender(session, [], "0", HandClock(0.0))
+                async with callback_sessions(allow_private=False, resolver=names) as sessions:
+                    sender = CallbackSender(sessions, [], "0", HandClock(0.0))
                     assert await sender.send(to("https://changing.example/")) == answer
         assert dialled == [PUBLIC]
 
@@ -192,6 +192,35 @@ async def test_inside_an_ipv6_address():
         async with sending(names) as sender:
             assert await answers_to(sender, urls) == {REFUSED}
     assert dialled == []
+
+
+OUTSIDE = (PUBLIC, "1.1.1.1", "93.184.215.14")
+OUTSIDE_IPV6 = ("2606:4700:4700::1111", "2a00:1450:4001:80b::200e")
+
+
+async def test_public_addresses_without_tls_in_a_closed_network():
+    """5 public addresses, 3 of them in 10 embeddings each, as a number and behind a name: 70 cases.
+
+    `allow_private` permits plain http to closed networks, and to nobody else: events held secrets in the open.
+    """
+    addresses = [form for address in OUTSIDE for form in (address, *embeddings(address))] + list(OUTSIDE_IPV6)
+    names = {f"n{number}.example": [[address]] for number, address in enumerate(addresses)}
+    urls = [*map(literal, addresses), *(f"http://{name}/" for name in names)]
+    assert len(urls) == 70
+    with WIRE.tapped() as dialled:
+        async with sending(names, allow_private=True) as sender:
+            assert await answers_to(sender, urls) == {REFUSED}
+    assert dialled == []
+
+
+@pytest.mark.parametrize("allow_private", [False, True])
+async def test_without_tls_a_name_is_dialled_only_at_its_private_addresses(allow_private: bool):
+    """A delivery may be older than the settings: what was allowed once is not dialled when it no longer is."""
+    names = {"both.example": [[PUBLIC, "127.0.0.1"]]}
+    with WIRE.tapped() as dialled:
+        async with sending(names, allow_private=allow_private) as sender:
+            answer = await sender.send(to("http://both.example:9/"))
+    assert (answer, set(dialled)) == ((TryAgain("no connection"), {"127.0.0.1"}) if allow_private else (REFUSED, set()))
 
 
 METADATA = (

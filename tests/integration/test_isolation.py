@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from bridge.adapters.callback_sender import CallbackSender, callback_session
+from bridge.adapters.callback_sender import CallbackSender, callback_sessions
 from bridge.adapters.name_lookup import NameLookup
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.model import Channel, Delivery, Destination
@@ -95,11 +95,11 @@ async def delivering(path: Path) -> AsyncIterator[tuple[SqlStore, Callable[[], N
     async with AsyncExitStack() as stack:
         stack.push_async_callback((names := NameLookup()).close)
         store = await stack.enter_async_context(open_store(f"sqlite:///{path}", "me", time.time()))
-        session = await stack.enter_async_context(
-            callback_session(allow_private=True, resolver=names, time_limit=TIME_LIMIT)
+        sessions = await stack.enter_async_context(
+            callback_sessions(allow_private=True, resolver=names, time_limit=TIME_LIMIT)
         )
         wake = asyncio.Event()
-        sender = CallbackSender(session, [], "0", time.time)
+        sender = CallbackSender(sessions, [], "0", time.time)
 
         async def claim(room: int, now: float) -> list[Delivery]:
             return await store.claim_callbacks(room, SHARES, now)

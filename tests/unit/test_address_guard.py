@@ -72,6 +72,15 @@ def test_metadata_services_stay_closed_inside_other_addresses_too(address: str):
         dial(address, allow_private=True)
 
 
+PLAIN = [("10.0.0.1", True), ("::1", True), ("fd00::1", True), ("8.8.8.8", False), ("2606:4700:4700::1111", False)]
+
+
+@pytest.mark.parametrize(("address", "inside"), [*PLAIN, ("::ffff:8.8.8.8", False), ("::ffff:10.0.0.1", True)])
+def test_without_tls_only_closed_networks_may_be_dialled(address: str, inside: bool):
+    assert may_be_called(ipaddress.ip_address(address), allow_private=True, plain=True) is inside
+    assert not may_be_called(ipaddress.ip_address(address), allow_private=False, plain=True)
+
+
 def test_our_own_ports_are_not_dialled_at_any_address_of_this_machine():
     """A callback to our own hook would make a run, which has a callback …"""
     ours = guarded_sockets(allow_private=True, own_ports={8080})

@@ -65,6 +65,9 @@ def test_an_allowed_url_passes(url: str, rules: CallbackRules):
         ("https://shop.example:80/", ANY),
         ("https://shop.example:0/", ANY),
         ("https://exact.example:0/", CallbackRules(allow=["https://exact.example"])),
+        ("http://8.8.8.8/", CLOSED),
+        ("http://[2606:4700:4700::1111]/", CLOSED),
+        ("http://[64:ff9b::808:808]/", CLOSED),
     ],
 )
 def test_any_other_url_is_refused(url: str, rules: CallbackRules):
