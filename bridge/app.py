@@ -147,14 +147,17 @@ class Bridge:
 
 
 async def run(settings: Settings, renewable: Renewable | None = None, *, migrate: bool = True) -> None:
-    """The daemon: until SIGTERM or SIGINT, or until a part dies; a second signal skips waiting for what is in hand."""
+    """The daemon: until a signal to stop, or until a part dies; a second signal skips waiting for what is in hand.
+
+    SIGHUP is one of them: by itself it would end the process in the middle of a POST.
+    """
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
         (hurry if stop.is_set() else stop).set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal)
     async with assembled(settings, renewable, migrate=migrate) as bridge:
         supervisor = await bridge.start()

@@ -18,7 +18,8 @@ EventMode = Literal["structured", "binary"]
 
 MAX_SHORT_STRING = 255  # bytes, by AMQP 0-9-1; the library counts characters
 MAX_BODY = 16 * 1024 * 1024  # what RabbitMQ 4 takes by default; a larger one would close the channel for all
-RESTORED = ("message_id", "correlation_id", "type", "content_encoding", "reply_to")
+SHORT_STRINGS = ("message_id", "correlation_id", "type", "content_encoding", "reply_to", "app_id")
+RESTORED = (*SHORT_STRINGS, "priority")
 
 
 def to_message(event: Event, mode: EventMode) -> Message:
@@ -68,7 +69,7 @@ def _dead_letter(event: Event) -> Message:
 
 def _short_strings(message: Message, routing_key: str) -> Iterator[tuple[str, str]]:
     yield "the routing key or queue name", routing_key
-    for name in ("content_type", *RESTORED):
+    for name in ("content_type", *SHORT_STRINGS):
         yield name, getattr(message, name) or ""
     for name in message.headers:
         yield "a header's name", name

@@ -194,9 +194,11 @@ def _original_properties(message: AbstractIncomingMessage, rules: MessageRules) 
         "type": message.type,
         "content_encoding": message.content_encoding,
         "reply_to": message.reply_to,
+        "app_id": message.app_id,
         "routing_key": routed_crew(message, rules),
     }
-    return {f"{ORIGINAL}{name}": text for name, value in kept.items() if (text := _printable(value))}
+    texts = {f"{ORIGINAL}{name}": text for name, value in kept.items() if (text := _printable(value))}
+    return texts | ({f"{ORIGINAL}priority": message.priority} if message.priority else {})
 
 
 def _printable(text: str | None) -> str | None:

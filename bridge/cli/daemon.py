@@ -1,5 +1,6 @@
 """Verbs that work on this machine's own bridge: run, check, migrate."""
 
+import resource
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -21,7 +22,8 @@ Connect = Annotated[bool, typer.Option("--connect", help="Also try the broker, t
 
 
 def run(config: Config = None, no_migrate: NoMigrate = False) -> None:
-    """Run the bridge until SIGTERM or SIGINT; a second signal skips waiting for what is in hand."""
+    """Run the bridge until SIGTERM, SIGINT or SIGHUP; a second signal skips waiting for what is in hand."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold every token and secret
     settings, renewable = renewable_settings_of(config)
     _set_up_logs(settings)
     with_exit_code(app.run(settings, renewable, migrate=not no_migrate))

@@ -102,6 +102,13 @@ class Verify(Section):
             case _:
                 return self._by_password()
 
+    @property
+    def window(self) -> float:
+        """For how many seconds what was signed once is good: its time may be off both ways. 0: no time is signed."""
+        if self.scheme in {"standard-webhooks", "slack", "stripe"} or self.timestamp_header is not None:
+            return 2 * self.tolerance
+        return 0.0
+
     def _by_password(self) -> signatures.Verifier:
         if self.token:
             return signatures.Bearer(tuple(token.get_secret_value() for token in self.token))

@@ -267,6 +267,18 @@ class Settings(Section, BaseSettings):
                 )
         return crews
 
+    @rule("hooks")
+    @classmethod
+    def _replays_are_remembered(cls, hooks: Mapping[str, Hook], info: ValidationInfo) -> Mapping[str, Hook]:
+        """A run remembers what its sender signed; it must not be forgotten while that would still be taken."""
+        store = info.data.get("store")
+        for name, hook in hooks.items():
+            if store is not None and hook.verify.window > store.retention:
+                raise ValueError(
+                    f"must be safe from replays: store.retention must be at least twice the time window of {name}"
+                )
+        return hooks
+
     @rule("callbacks")
     @classmethod
     def _callbacks_are_encrypted(cls, callbacks: Callbacks, info: ValidationInfo) -> Callbacks:

@@ -103,6 +103,10 @@ class Daemon:
     async def terminate(self, within: float) -> int:
         """Ask to stop; gives back the exit code."""
         self.ask_to_stop()
+        return await self.ended(within)
+
+    async def ended(self, within: float) -> int:
+        """Wait for its end; gives back the exit code."""
         assert self._process is not None
         async with asyncio.timeout(within):
             return await self._process.wait()

@@ -185,13 +185,15 @@ async def test_a_dead_letter_is_the_message_as_it_came(publisher: AmqpPublisher,
         "x-bridge-reason": "invalid_json",
         "x-bridge-original-message_id": "order-7",
         "x-bridge-original-type": "kickoff",
+        "x-bridge-original-app_id": "shop",
+        "x-bridge-original-priority": 7,
         "x-bridge-original-routing_key": "research",
     }
     event = dead_letter("event-9", b"{oops", "application/json", headers, 1_795_000_000.0)
     assert await publisher.send(Delivery("d", event, Destination(Channel.DEAD_LETTER, topology.dead))) == Confirmed()
     message = (await client.receive(topology.dead))[0]
     assert (message.body, message.content_type) == (b"{oops", "application/json")
-    assert (message.message_id, message.type) == ("order-7", "kickoff")
+    assert (message.message_id, message.type, message.app_id, message.priority) == ("order-7", "kickoff", "shop", 7)
     assert message.headers["x-bridge-reason"] == "invalid_json"
     assert message.headers["x-bridge-original-routing_key"] == "research"
 

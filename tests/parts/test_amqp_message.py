@@ -240,7 +240,8 @@ def test_a_refused_message_keeps_what_is_safe():
         "blob": b"b",
         "nul": "\0",
     }
-    sent = message(b"{", headers=headers, content_type="application/json", message_id="m", reply_to="reply.a")
+    properties: dict[str, Any] = {"message_id": "m", "reply_to": "reply.a", "app_id": "shop", "priority": 7}
+    sent = message(b"{", headers=headers, content_type="application/json", **properties)
     kept = read_refused(sent, RULES, RequestRefused("invalid_json", "d" * 999), None)
     assert kept.headers == {
         "tenant": "a",
@@ -248,6 +249,8 @@ def test_a_refused_message_keeps_what_is_safe():
         "test": True,
         "x-bridge-original-message_id": "m",
         "x-bridge-original-reply_to": "reply.a",
+        "x-bridge-original-app_id": "shop",
+        "x-bridge-original-priority": 7,
     }
     assert (kept.body, kept.content_type, kept.code, len(kept.detail)) == (
         b"{",

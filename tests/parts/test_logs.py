@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge import logs
@@ -327,6 +327,7 @@ NESTED = st.recursive(LEAVES, wrapped, max_leaves=8)
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
+@settings(deadline=None)
 @given(content=NESTED)
 def test_no_structure_brings_a_known_secret_into_a_line(form: logs.Format, content: Any) -> None:
     stream = configured(form=form, secrets=(CANARY,))

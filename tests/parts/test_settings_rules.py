@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from bridge.settings.units import read_duration, read_size
 from tests.parts.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
 
+STRIPE = {"scheme": "stripe", "secret": "s"}
+SLOW_HMAC = {"scheme": "hmac", "secret": "s", "header": "X-Sign", "timestamp_header": "X-Time", "tolerance": "31m"}
+
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
@@ -65,6 +68,14 @@ RULES = [
         "crews: must have budgets within store.retention, which counts runs; http.clients a has a longer one",
     ),
     (with_crew(deadline=30), "crews.research.deadline: must be a duration"),
+    (
+        with_settings(store={"retention": "9m"}, hooks={"pay": {"crew": "research", "verify": STRIPE}}),
+        "hooks: must be safe from replays: store.retention must be at least twice the time window of pay",
+    ),
+    (
+        with_settings(store={"retention": "1h"}, hooks={"any": {"crew": "research", "verify": SLOW_HMAC}}),
+        "hooks: must be safe from replays: store.retention must be at least twice the time window of any",
+    ),
     (with_settings(store={"retention": "0d"}), "store.retention: must be longer"),
     (with_settings(http={"max_body": "1MB"}), "http.max_body: must be a size"),
     # words
