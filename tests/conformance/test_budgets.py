@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 
 from bridge.adapters.store import SqlStore
 from bridge.core import lifecycle
@@ -154,10 +154,12 @@ async def test_waiting_runs_places_and_starts_are_found_by_their_indexes(store: 
 
 
 async def _plan(store: SqlStore, sql: str, parameters: Any) -> str:
-    async with store._batches._transaction() as connection:
+    def explain(connection: Connection) -> str:
         if connection.dialect.name == "sqlite":
-            explain = f"EXPLAIN QUERY PLAN {sql}"
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters)
         else:  # a table this small is read as a whole, unless that is made dear
-            await connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-            explain = f"EXPLAIN {sql}"
-        return "\n".join(str(tuple(row)) for row in await connection.exec_driver_sql(explain, parameters))
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+            plan = connection.exec_driver_sql(f"EXPLAIN {sql}", parameters)
+        return "\n".join(str(tuple(row)) for row in plan)
+
+    return await store._reader.run(explain)

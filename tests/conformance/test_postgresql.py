@@ -1,11 +1,12 @@
 """What holds for PostgreSQL only: limits, poolers, TLS, connections that are cut, several processes at once."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from bridge.adapters.store import SqlStore, open_store, probe_store
 from bridge.adapters.store import store as store_module
@@ -26,14 +27,12 @@ async def store(postgresql: PostgresqlAdapter) -> AsyncIterator[SqlStore]:
 
 @pytest.mark.parametrize("pooler", [False, True])
 async def test_every_transaction_has_its_limits(postgresql: PostgresqlAdapter, pooler: bool):
-    async with (
-        postgresql.open(pooler=pooler) as store,
-        store._reader.begin() as reader,
-        store._batches._transaction() as writer,
-    ):
-        for connection in (reader, writer):
-            found = {name: (await connection.execute(text(f"SHOW {name}"))).scalar_one() for name in LIMITS}
-            assert found == LIMITS
+    def limits(connection: Connection) -> dict[str, str]:
+        return {name: connection.execute(text(f"SHOW {name}")).scalar_one() for name in LIMITS}
+
+    async with postgresql.open(pooler=pooler) as store:
+        assert await store._reader.run(limits) == LIMITS
+        assert await store._batches._transaction(limits) == LIMITS
 
 
 async def test_behind_a_pooler_nothing_is_prepared_and_nothing_outlives_its_transaction(postgresql: PostgresqlAdapter):
@@ -41,13 +40,11 @@ async def test_behind_a_pooler_nothing_is_prepared_and_nothing_outlives_its_tran
     async with postgresql.open(pooler=True) as store:
         for _ in range(12):  # the driver prepares what comes often
             await store.counts()
-        async with store._reader.connect() as connection:
-            prepared = await connection.execute(text("SELECT count(*) FROM pg_prepared_statements"))
-            assert prepared.scalar_one() == 0
-            await connection.rollback()
-            driver = await connection.get_raw_connection()
-            cursor = await driver.driver_connection.execute("SHOW statement_timeout")  # type: ignore[union-attr]
-            assert (await cursor.fetchone())[0] == "0"
+        with store._reader.engine.connect() as connection:
+            assert connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one() == 0
+            connection.rollback()
+            driver: Any = connection.connection.driver_connection
+            assert driver.execute("SHOW statement_timeout").fetchone()[0] == "0"
 
 
 @pytest.mark.parametrize(
@@ -112,8 +109,8 @@ async def test_a_statement_that_waits_for_a_lock_too_long_is_weather(
     monkeypatch.setitem(LIMITS, "lock_timeout", "50ms")
     async with postgresql.open() as store:
         run = await accepted(store)
-        async with store._reader.begin() as somebody:
-            await somebody.execute(text("LOCK TABLE runs"))
+        with store._reader.engine.begin() as somebody:
+            somebody.execute(text("LOCK TABLE runs"))
             with pytest.raises(StoreUnavailable, match="lock timeout"):
                 await store.accept(a_run(2))
         assert (await store.load(run.run_id)) == run
@@ -124,18 +121,18 @@ async def test_transactions_that_wait_for_each_other_are_repeated(postgresql: Po
     other = await postgresql.twin(store, "other")
     await accepted(store, 1)
     await accepted(store, 2)
-    met, tries = asyncio.Barrier(2), 0
+    met, tries = threading.Barrier(2, timeout=10), 0
 
-    async def both(connection: Any, order: Any) -> list[None]:
+    def both(connection: Connection, order: Any) -> list[None]:
         nonlocal tries
         tries += 1
         first, second = order[0]
         update = "UPDATE runs SET polls = polls + 1 WHERE run_id = :run_id"
-        await connection.execute(text("SET LOCAL deadlock_timeout = '10ms'"))
-        await connection.execute(text(update), {"run_id": run_id(first)})
+        connection.execute(text("SET LOCAL deadlock_timeout = '10ms'"))
+        connection.execute(text(update), {"run_id": run_id(first)})
         if tries <= 2:
-            await met.wait()
-        await connection.execute(text(update), {"run_id": run_id(second)})
+            met.wait()
+        connection.execute(text(update), {"run_id": run_id(second)})
         return [None]
 
     await asyncio.gather(store._batches.write(both, (1, 2)), other._batches.write(both, (2, 1)))

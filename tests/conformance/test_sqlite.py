@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -99,19 +100,18 @@ async def test_a_missing_folder_is_not_made(sqlite: SqliteAdapter):
 
 
 async def test_every_connection_of_the_pool_is_durable(sqlite: SqliteAdapter, store: SqlStore):
-    connections = [await store._reader.connect() for _ in range(4)]
-    try:
-        for connection in connections:
+    with ExitStack() as stack:
+        for _ in range(4):
+            connection = stack.enter_context(store._reader.engine.connect())
             found = [
-                (await connection.exec_driver_sql(f"PRAGMA {pragma}")).scalar_one()
+                connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one()
                 for pragma in ("synchronous", "journal_mode", "foreign_keys")
             ]
             assert found == [2, "wal", 1]
-        async with store._batches._transaction() as writer:
-            assert (await writer.exec_driver_sql("PRAGMA synchronous")).scalar_one() == 2
-    finally:
-        for connection in connections:
-            await connection.close()
+    durable = await store._batches._transaction(
+        lambda writer: writer.exec_driver_sql("PRAGMA synchronous").scalar_one()
+    )
+    assert durable == 2
 
 
 async def test_a_bug_while_it_is_open_does_not_lock_it_for_ever(sqlite: SqliteAdapter):

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +9,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.adapters.store import SqlStore, batches, migrate_store, settling
 from bridge.adapters.store import store as store_module
 from bridge.adapters.store.tables import metadata
+from bridge.adapters.store.threads import Work
 from bridge.core import humans, lifecycle
 from bridge.core.answers import Refused, Started
 from bridge.core.delivering import Confirmed, Gone, TryAgain, on_delivery
@@ -385,9 +383,9 @@ class TestSettling:
         """Two processes on one database may both find it free; the index lets one of them write."""
         look, looks = settling._executions, list[Any]()
 
-        async def blind_at_first(*arguments: Any) -> set[Any]:
+        def blind_at_first(*arguments: Any) -> set[Any]:
             looks.append(arguments)
-            return await look(*arguments) if len(looks) > 1 else set()
+            return look(*arguments) if len(looks) > 1 else set()
 
         await started(store, 1)
         second = await store.settle(lifecycle.begin(await claimed(store, 2), NOW))
@@ -621,11 +619,9 @@ class TestReopening:
 
 class TestDatabase:
     async def test_the_migrated_schema_is_the_one_that_the_code_knows(self, store: SqlStore):
-        async with store._reader.connect() as connection:
-            differences = await connection.run_sync(
-                lambda sync: compare_metadata(MigrationContext.configure(sync, opts={"compare_type": True}), metadata)
-            )
-        assert differences == []
+        with store._reader.engine.connect() as connection:
+            known = MigrationContext.configure(connection, opts={"compare_type": True})
+            assert compare_metadata(known, metadata) == []
 
     async def test_a_store_that_is_away_says_so_and_shows_no_content(self, adapter: Adapter, store: SqlStore):
         """The reason is logged, and callback URLs often carry a secret."""
@@ -693,13 +689,11 @@ def lossy(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> SqlStore:
 
 
 def lose_the_next_confirmation(store: SqlStore) -> None:
-    begin = store._batches._transaction
+    transaction = store._batches._transaction
 
-    @asynccontextmanager
-    async def lossy() -> AsyncIterator[AsyncConnection]:
-        store._batches._transaction = begin
-        async with begin() as connection:
-            yield connection
+    async def lossy(work: Work[Any]) -> Any:
+        store._batches._transaction = transaction
+        await transaction(work)
         raise OperationalError("COMMIT", None, OSError("the connection was cut"))
 
     store._batches._transaction = lossy

@@ -91,8 +91,7 @@ async def story(tmp_path: Path, full: bool) -> "Story":
 async def told(file: Path, runs: int) -> Story:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(f"sqlite:///{file}", "me", NOW))
-        async with store._reader.connect() as reader:
-            pragma = (await reader.exec_driver_sql("PRAGMA synchronous")).scalar_one()
+        pragma = await store._reader.run(lambda reader: reader.exec_driver_sql("PRAGMA synchronous").scalar_one())
         assert synced_by(pragma), "the log must be on the disk when a commit returns"
         story = Story(store, file)
         await story.tell(runs)

@@ -65,7 +65,7 @@ async def test_a_file_that_was_overwritten_is_damaged_and_no_weather(url: str, t
             with (tmp_path / "bridge.db").open("r+b") as file:
                 file.seek(4096)
                 file.write(b"not a page" * 20_000)
-            await store._reader.dispose()  # a fresh connection looks at the file itself
+            store._reader.engine.dispose()  # a fresh connection looks at the file itself
             await store.find_runs(RunFilter())
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from bridge.adapters.clock import SteadyClock
 from bridge.adapters.side_journal import open_journal
 from bridge.adapters.store import SqlStore, open_store
+from bridge.adapters.store.threads import Work
 from bridge.core.errors import StoreUnavailable
 from bridge.core.hints import Kind
 from bridge.core.model import CrewPolicy, Envelope, KickoffRequest, Run
@@ -155,19 +156,17 @@ class Life:
 
     def _make_writes_fail(self, store: SqlStore) -> None:
         """Now and then a transaction cannot begin, as with a full disk."""
-        begin = store._batches._transaction
+        transaction = store._batches._transaction
 
-        @asynccontextmanager
-        async def transaction() -> AsyncIterator[Any]:
+        async def shaky(work: Work[Any]) -> Any:
             if self.world.happens("disk full", 0.003):
                 self._full_until = asyncio.get_running_loop().time() + 5.0
             full = asyncio.get_running_loop().time() < self._full_until and not self.world.calm
             if full or self.world.happens("write refused", 0.03):
                 raise OperationalError("COMMIT", {}, sqlite3.OperationalError("database or disk is full"))
-            async with begin() as connection:
-                yield connection
+            return await transaction(work)
 
-        store._batches._transaction = transaction
+        store._batches._transaction = shaky
 
     async def _drop_dead(self) -> None:
         """Whatever was under way is cut off where it stands; a transaction that was open is rolled back."""

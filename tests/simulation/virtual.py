@@ -1,4 +1,4 @@
-"""Time that costs nothing: an event loop whose clock leaps to the next timer, and SQLite on the loop's own thread.
+"""Time that costs nothing: an event loop whose clock leaps to the next timer, and that makes calls that block itself.
 
 Nothing here waits and nothing runs in another thread, so a seed gives the same history every time.
 """
@@ -6,11 +6,8 @@ Nothing here waits and nothing runs in another thread, so a seed gives the same 
 import asyncio
 import contextlib
 import selectors
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
-from unittest.mock import patch
-
-import aiosqlite.core
 
 T = TypeVar("T")
 
@@ -42,46 +39,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._leaping.now
 
     def run_in_executor(self, _: Any, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
-        """Make the call at once: a thread would need real time."""
+        """Make the call at once, and answer in the next turn: a thread would need real time."""
         future = self.create_future()
-        _AtOnce().put_nowait((future, lambda: function(*args)))
+        try:
+            outcome = function(*args)
+        except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever waits for the future
+            self.call_soon(_deliver, future.set_exception, error)
+        else:
+            self.call_soon(_deliver, future.set_result, outcome)
         return future
 
 
-class _NoThread:
-    """Stands where aiosqlite has a thread."""
-
-    daemon = True
-
-    def __init__(self, **_: Any) -> None:
-        """Take what a thread takes."""
-
-    def start(self) -> None:
-        """There is nothing to start."""
-
-
-class _AtOnce:
-    """Stands where aiosqlite queues calls for its thread: makes the call now, answers in the loop's next turn."""
-
-    def put_nowait(self, call: tuple[asyncio.Future[Any] | None, Callable[[], Any]]) -> None:
-        future, function = call
-        deliver: Callable[[asyncio.Future[Any], Any], None] = aiosqlite.core.set_result
-        try:
-            outcome = function()
-        except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever waits for the future
-            outcome, deliver = error, aiosqlite.core.set_exception
-        if future is not None:
-            future.get_loop().call_soon(deliver, future, outcome)
-
-
-@contextlib.contextmanager
-def sqlite_without_threads() -> Iterator[None]:
-    """Until left, new aiosqlite connections make their calls on the thread of the loop."""
-    with patch.object(aiosqlite.core, "Thread", _NoThread), patch.object(aiosqlite.core, "SimpleQueue", _AtOnce):
-        yield
+def _deliver(answer: Callable[[Any], None], outcome: object) -> None:
+    with contextlib.suppress(asyncio.InvalidStateError):  # whoever asked was cancelled
+        answer(outcome)
 
 
 def run_virtually(main: Coroutine[Any, Any, T]) -> T:
     """Run to the end in virtual time; raises `Stuck` when nothing can happen any more."""
-    with sqlite_without_threads(), asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import delete
+from sqlalchemy import Connection, delete
 
 from bridge.adapters.side_journal import NoJournal
 from bridge.adapters.store import SqlStore, open_store
@@ -219,14 +219,17 @@ async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SqlS
 async def store(opened: SqlStore) -> AsyncIterator[SqlStore]:
     """An empty one, with nothing in memory yet."""
     transaction = opened._batches._transaction
-    async with transaction() as connection:
-        for table in reversed(metadata.sorted_tables):
-            if table is not keys:
-                await connection.execute(delete(table))
+    await transaction(_empty)
     store = SqlStore(opened._reader, transaction, "me", opened.key, lambda: None, shared=False)
     await store.join(NOW)
     yield store
     await store.close()
+
+
+def _empty(connection: Connection) -> None:
+    for table in reversed(metadata.sorted_tables):
+        if table is not keys:
+            connection.execute(delete(table))
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import or_, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, or_, select, tuple_
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.bulk import Bulk
@@ -23,36 +22,36 @@ _Name = tuple[str | None, ...]
 """What a request is known by: source, crew and idempotency key, or source and seal."""
 
 
-async def accept_all(connection: AsyncConnection, new: Sequence[Run]) -> list[Accepted | RequestRefused]:
+def accept_all(connection: Connection, new: Sequence[Run]) -> list[Accepted | RequestRefused]:
     """Insert runs; a key or a seal that is taken leads to the run that took it.
 
     Messages that may be copies of one another come after the others and one at a time, so that each sees the last.
     """
     seen_before: dict[str, Run] = {}
     certain = [run for run in new if not _may_be_a_copy(run)]
-    all_new = await _insert(connection, certain) == len(certain)
+    all_new = _insert(connection, certain) == len(certain)
     for run in filter(_may_be_a_copy, new):
-        if (found := await _earlier_copy(connection, run)) is None:
-            await _insert(connection, [run])
+        if (found := _earlier_copy(connection, run)) is None:
+            _insert(connection, [run])
         else:
             seen_before[run.run_id] = found
-    holders = {} if all_new else await _holders(connection, certain)
+    holders = {} if all_new else _holders(connection, certain)
     return [_answer(run, seen_before.get(run.run_id) or _holder(run, holders)) for run in new]
 
 
-async def file_all(connection: AsyncConnection, groups: Sequence[Sequence[Delivery]]) -> list[None]:
+def file_all(connection: Connection, groups: Sequence[Sequence[Delivery]]) -> list[None]:
     """Insert deliveries with their events."""
-    await insert_deliveries(connection, [delivery for group in groups for delivery in group])
+    insert_deliveries(connection, [delivery for group in groups for delivery in group])
     return [None] * len(groups)
 
 
-async def insert_deliveries(connection: AsyncConnection, new: Iterable[Delivery]) -> None:
+def insert_deliveries(connection: Connection, new: Iterable[Delivery]) -> None:
     """Insert deliveries and, once each, the events that they carry."""
     wanted = list(new)
     if wanted:
         carried = {delivery.event.event_id: delivery.event for delivery in wanted}
-        await _INSERT_EVENT.execute(connection, [new_event(event) for event in carried.values()])
-        await _INSERT_DELIVERY.execute(connection, [new_delivery(delivery) for delivery in wanted])
+        _INSERT_EVENT.execute(connection, [new_event(event) for event in carried.values()])
+        _INSERT_DELIVERY.execute(connection, [new_delivery(delivery) for delivery in wanted])
 
 
 def _answer(run: Run, holder: Run | None) -> Accepted | RequestRefused:
@@ -71,7 +70,7 @@ def _may_be_a_copy(run: Run) -> bool:
     return run.envelope.redelivered and run.request.idempotency_key is None
 
 
-async def _earlier_copy(connection: AsyncConnection, run: Run) -> Run | None:
+def _earlier_copy(connection: Connection, run: Run) -> Run | None:
     """The run that an earlier delivery of the same keyless message made."""
     query = select(runs).where(
         runs.c.idempotency_key.is_(None),
@@ -79,11 +78,11 @@ async def _earlier_copy(connection: AsyncConnection, run: Run) -> Run | None:
         runs.c.source == run.envelope.source,
         runs.c.accepted_at >= run.accepted_at - REMEMBER_UNKEYED,
     )
-    row = (await connection.execute(query.order_by(runs.c.run_id.desc()).limit(1))).first()
+    row = connection.execute(query.order_by(runs.c.run_id.desc()).limit(1)).first()
     return None if row is None else run_of(row)
 
 
-async def _holders(connection: AsyncConnection, fresh: Sequence[Run]) -> dict[_Name, Run]:
+def _holders(connection: Connection, fresh: Sequence[Run]) -> dict[_Name, Run]:
     """Who holds each key and each seal now: the new run itself, or the one that was there before."""
     keys = [_key(run) for run in fresh if run.request.idempotency_key is not None]
     seals = [_seal(run) for run in fresh if run.envelope.seal is not None]
@@ -92,7 +91,7 @@ async def _holders(connection: AsyncConnection, fresh: Sequence[Run]) -> dict[_N
     by_key = tuple_(runs.c.source, runs.c.crew, runs.c.idempotency_key).in_(keys)
     by_seal = tuple_(runs.c.source, runs.c.seal).in_(seals)
     holding = [query for query, names in ((by_key, keys), (by_seal, seals)) if names]
-    found = [run_of(row) for row in await connection.execute(select(runs).where(or_(*holding)))]
+    found = [run_of(row) for row in connection.execute(select(runs).where(or_(*holding)))]
     return {name: run for run in found for name in (_seal(run), _key(run))}
 
 
@@ -108,6 +107,6 @@ def _seal(run: Run) -> _Name:
     return run.envelope.source, run.envelope.seal
 
 
-async def _insert(connection: AsyncConnection, fresh: Sequence[Run]) -> int:
+def _insert(connection: Connection, fresh: Sequence[Run]) -> int:
     """How many of these runs were new."""
-    return await _INSERT_RUN.execute(connection, [new_run(run) for run in fresh])
+    return _INSERT_RUN.execute(connection, [new_run(run) for run in fresh])

@@ -6,21 +6,22 @@ because one statement for fifty rows costs a small part of fifty statements.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection
 
+from bridge.adapters.store.threads import Work
 from bridge.adapters.store.weather import is_weather, is_worth_repeating, unavailable
 
 MAX_BATCH = 256
 TRIES = 5  # of a transaction that the database gave up in favour of another one
 
-WriteAll = Callable[[AsyncConnection, Sequence[Any]], Awaitable[Sequence[Any]]]
+WriteAll = Callable[[Connection, Sequence[Any]], Sequence[Any]]
 """Writes all items in the open transaction; gives one result per item, an exception for an item that is refused."""
 
-Transaction = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
+Transaction = Callable[[Work[Any]], Awaitable[Any]]
+"""Does work in a transaction, which is committed when this returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,15 @@ class Batches:
 
     async def _commit(self, batch: Sequence[_Write]) -> None:
         """One transaction for all; answers nobody before the commit is durable."""
-        results: list[tuple[_Write, Any]] = []
-        async with self._transaction() as connection:
-            for write_all, writes in _by_kind(batch):
-                answers = await write_all(connection, [write.item for write in writes])
-                results += zip(writes, answers, strict=True)
-        for write, result in results:
-            _answer(write, result)
+        kinds = _by_kind(batch)
+
+        def write(connection: Connection) -> list[Sequence[Any]]:
+            return [write_all(connection, [one.item for one in writes]) for write_all, writes in kinds]
+
+        answers = await self._transaction(write)
+        for (_, writes), results in zip(kinds, answers, strict=True):
+            for one, result in zip(writes, results, strict=True):
+                _answer(one, result)
 
     async def _commit_apart(self, batch: Sequence[_Write], error: Exception) -> None:
         """A batch failed: one bad row must not take the others with it, so each gets a transaction of its own."""

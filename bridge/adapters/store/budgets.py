@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, func, select, text
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.tables import OF_CLIENT, WAITING, runs
@@ -21,18 +20,18 @@ _CLAIMED = (runs.c.state == State.ACCEPTED.value) & runs.c.owner.is_not(None)
 MOST_COUNTED = 100_000  # waiting runs; nobody is told more exactly how long a longer queue takes
 
 
-async def left_of_crew(connection: AsyncConnection, crew: str, budget: Budget | None, now: float) -> float:
+def left_of_crew(connection: Connection, crew: str, budget: Budget | None, now: float) -> float:
     """How many runs of a crew may be started now."""
     of_crew = runs.c.crew == crew
-    return math.inf if budget is None else await _left(connection, [of_crew], [of_crew], budget, now)
+    return math.inf if budget is None else _left(connection, [of_crew], [of_crew], budget, now)
 
 
-async def left_of_senders(connection: AsyncConnection, budgets: Mapping[str, Budget], now: float) -> dict[str, int]:
+def left_of_senders(connection: Connection, budgets: Mapping[str, Budget], now: float) -> dict[str, int]:
     """How many runs of each sender may be started now. Until the transaction ends nobody else is told."""
     if budgets:
-        await dialect.serialize(connection, "budgets")  # counting and taking are one act among all processes
+        dialect.serialize(connection, "budgets")  # counting and taking are one act among all processes
     return {
-        sender: await _left(connection, [runs.c.source == sender], _sent_by(sender), budget, now)
+        sender: _left(connection, [runs.c.source == sender], _sent_by(sender), budget, now)
         for sender, budget in budgets.items()
     }
 
@@ -48,15 +47,15 @@ def within(found: Sequence[tuple[str, str]], left: Mapping[str, int]) -> list[st
     return chosen
 
 
-async def wait_of(connection: AsyncConnection, run: Run, budgets: Budgets, now: float) -> float:
+def wait_of(connection: Connection, run: Run, budgets: Budgets, now: float) -> float:
     """For how many seconds a waiting run has to wait for its budgets, as far as can be foreseen."""
     of_crew, sender = runs.c.crew == run.crew, run.envelope.source
     wait = 0.0
     if budgets.crew is not None:
-        wait = await _wait(connection, [of_crew], [of_crew], budgets.crew, now)
+        wait = _wait(connection, [of_crew], [of_crew], budgets.crew, now)
     if sender in budgets.senders:
         waiting = [of_crew, runs.c.source == sender]
-        wait = max(wait, await _wait(connection, waiting, _sent_by(sender), budgets.senders[sender], now))
+        wait = max(wait, _wait(connection, waiting, _sent_by(sender), budgets.senders[sender], now))
     return wait
 
 
@@ -64,22 +63,20 @@ def _sent_by(sender: str) -> list[ColumnElement[bool]]:
     return [runs.c.source == sender, text(OF_CLIENT)]  # type: ignore[list-item]  # the index's own condition
 
 
-async def _left(
-    connection: AsyncConnection, claimed_by: Sequence[Any], sent_by: Sequence[Any], budget: Budget, now: float
-) -> int:
+def _left(connection: Connection, claimed_by: Sequence[Any], sent_by: Sequence[Any], budget: Budget, now: float) -> int:
     sent = select(func.count()).where(*sent_by, runs.c.sent_at > now - budget.per)
     claimed = select(func.count()).where(*claimed_by, _CLAIMED)
     both = select(sent.scalar_subquery() + claimed.scalar_subquery())
-    spent: int = (await connection.execute(both)).scalar_one()
+    spent: int = connection.execute(both).scalar_one()
     return budget.runs - spent
 
 
-async def _wait(
-    connection: AsyncConnection, waiting_of: Sequence[Any], sent_by: Sequence[Any], budget: Budget, now: float
+def _wait(
+    connection: Connection, waiting_of: Sequence[Any], sent_by: Sequence[Any], budget: Budget, now: float
 ) -> float:
     ahead = select(runs.c.run_id).where(*waiting_of, text(WAITING)).limit(MOST_COUNTED).subquery()
-    waiting = (await connection.execute(select(func.count()).select_from(ahead))).scalar_one()
+    waiting = connection.execute(select(func.count()).select_from(ahead)).scalar_one()
     back, more = budget.turn(max(waiting - 1, 0))
     sent = select(runs.c.sent_at).where(*sent_by, runs.c.sent_at > now - budget.per).order_by(runs.c.sent_at.desc())
-    start = (await connection.execute(sent.offset(back).limit(1))).scalar_one_or_none()
+    start = connection.execute(sent.offset(back).limit(1)).scalar_one_or_none()
     return more if start is None else start + budget.per - now + more

@@ -6,8 +6,7 @@ Handing each row to the library's own way of executing costs several times what 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Dialect, Insert, Update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Dialect, Insert, Update
 
 Row = Mapping[str, Any]
 
@@ -18,19 +17,19 @@ class Bulk:
     `statement` may differ by database. Values go to the driver as they are: text, bytes, numbers, None.
     """
 
-    def __init__(self, statement: Callable[[AsyncConnection], Insert | Update]) -> None:
+    def __init__(self, statement: Callable[[Connection], Insert | Update]) -> None:
         self._statement = statement
         self._texts: dict[str, _Text] = {}
 
-    async def execute(self, connection: AsyncConnection, rows: Sequence[Row]) -> int:
+    def execute(self, connection: Connection, rows: Sequence[Row]) -> int:
         """Write the rows; how many rows of the table that changed."""
         if not rows:
             return 0
         text = self._text(connection, rows[0])
-        result = await connection.exec_driver_sql(text.sql, [text.parameters(row) for row in rows])
+        result = connection.exec_driver_sql(text.sql, [text.parameters(row) for row in rows])
         return result.rowcount
 
-    def _text(self, connection: AsyncConnection, row: Row) -> "_Text":
+    def _text(self, connection: Connection, row: Row) -> "_Text":
         dialect = connection.dialect
         if dialect.name not in self._texts:
             self._texts[dialect.name] = _Text(self._statement(connection), dialect, row)

@@ -8,8 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row, exists, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Row, exists, func, select
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.claims import DueCallbacks, lives, take_deliveries
@@ -24,11 +23,11 @@ _PROVEN = _KNOWN.where(receivers.c.failing_since.is_(None))
 _PAUSED = _KNOWN.where(receivers.c.paused_at.is_not(None))
 
 
-async def claim_callbacks(connection: AsyncConnection, wishes: Sequence[DueCallbacks]) -> list[list[Delivery]]:
+def claim_callbacks(connection: Connection, wishes: Sequence[DueCallbacks]) -> list[list[Delivery]]:
     """Take the deliveries that each wish asks for; none for a process that was given up."""
-    if not await lives(connection, wishes[0].process):
+    if not lives(connection, wishes[0].process):
         return [[] for _ in wishes]
-    return [await _claim(connection, wish) for wish in wishes]
+    return [_claim(connection, wish) for wish in wishes]
 
 
 @dataclass(slots=True)
@@ -60,32 +59,32 @@ class _InHand:
         return self.shares.of(proven=self.proven[receiver])
 
 
-async def _claim(connection: AsyncConnection, wish: DueCallbacks) -> list[Delivery]:
+def _claim(connection: Connection, wish: DueCallbacks) -> list[Delivery]:
     wish.attempted.clear()
-    await dialect.serialize(connection, "callbacks")  # counting and taking are one act among all processes
-    in_hand, found = await _in_hand(connection, wish.shares), list[str]()
+    dialect.serialize(connection, "callbacks")  # counting and taking are one act among all processes
+    in_hand, found = _in_hand(connection, wish.shares), list[str]()
     while len(found) < wish.room:
-        head = await _head(connection, wish.now, in_hand, found)
+        head = _head(connection, wish.now, in_hand, found)
         for row in head:
             if len(found) < wish.room and in_hand.take(row.receiver, proven=row.proven):
                 found.append(row.delivery_id)
         if len(head) < _HEAD:
             break
     if found:
-        wish.attempted.extend(await take_deliveries(connection, found, wish.process))
+        wish.attempted.extend(take_deliveries(connection, found, wish.process))
     return list(wish.attempted)
 
 
-async def _in_hand(connection: AsyncConnection, shares: Shares) -> _InHand:
+def _in_hand(connection: Connection, shares: Shares) -> _InHand:
     query = select(deliveries.c.receiver, _PROVEN.label("proven"), func.count().label("calls"))
     owned = query.where(deliveries.c.owner.is_not(None), deliveries.c.receiver.is_not(None))
-    rows = (await connection.execute(owned.group_by(deliveries.c.receiver))).all()
+    rows = connection.execute(owned.group_by(deliveries.c.receiver)).all()
     calls = Counter({row.receiver: row.calls for row in rows})
     return _InHand(shares, calls, {row.receiver: row.proven for row in rows})
 
 
-async def _head(
-    connection: AsyncConnection, now: float, in_hand: _InHand, found: Sequence[str]
+def _head(
+    connection: Connection, now: float, in_hand: _InHand, found: Sequence[str]
 ) -> Sequence[Row[tuple[str, str, bool]]]:
     """The first due deliveries of receivers that still have room, without those that were found already."""
     due = (
@@ -102,4 +101,4 @@ async def _head(
         .order_by(deliveries.c.due_at)
         .limit(_HEAD)
     )
-    return (await connection.execute(due.with_for_update(skip_locked=True))).all()
+    return connection.execute(due.with_for_update(skip_locked=True)).all()

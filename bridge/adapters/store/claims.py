@@ -8,8 +8,7 @@ row, and who claims holds on to it, so that nothing is claimed in the name of a 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Select, delete, func, select, text, tuple_, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Select, delete, func, select, text, tuple_, update
 
 from bridge.adapters.store import budgets, dialect
 from bridge.adapters.store.rows import delivery_of, run_of, whole_deliveries
@@ -68,95 +67,93 @@ class DueCallbacks:
     attempted: list[Delivery] = field(default_factory=list)
 
 
-async def claim_runs(connection: AsyncConnection, wishes: Sequence[OfCrew | InStates]) -> list[list[Run]]:
+def claim_runs(connection: Connection, wishes: Sequence[OfCrew | InStates]) -> list[list[Run]]:
     """Take the rows that each wish asks for; none for a process that was given up."""
-    if not await lives(connection, wishes[0].process):
+    if not lives(connection, wishes[0].process):
         return [[] for _ in wishes]
-    return [await _claim_runs(connection, wish) for wish in wishes]
+    return [_claim_runs(connection, wish) for wish in wishes]
 
 
-async def claim_deliveries(connection: AsyncConnection, wishes: Sequence[DueDeliveries]) -> list[list[Delivery]]:
+def claim_deliveries(connection: Connection, wishes: Sequence[DueDeliveries]) -> list[list[Delivery]]:
     """Take the deliveries that each wish asks for; none for a process that was given up."""
-    if not await lives(connection, wishes[0].process):
+    if not lives(connection, wishes[0].process):
         return [[] for _ in wishes]
-    return [await _claim_deliveries(connection, wish) for wish in wishes]
+    return [_claim_deliveries(connection, wish) for wish in wishes]
 
 
-async def give_back(
-    connection: AsyncConnection, wishes: Sequence[OfCrew | InStates | DueDeliveries | DueCallbacks]
-) -> list[None]:
+def give_back(connection: Connection, wishes: Sequence[OfCrew | InStates | DueDeliveries | DueCallbacks]) -> list[None]:
     """Free what claims took whose commit was not confirmed: if it happened, nobody here knows of these rows."""
     for wish in wishes:
         taken = {item.run_id: item.version for item in wish.attempted if isinstance(item, Run)}
-        await release_runs(connection, wish.process, taken)
+        release_runs(connection, wish.process, taken)
         ids = [item.delivery_id for item in wish.attempted if isinstance(item, Delivery)]
         mine = deliveries.c.delivery_id.in_(ids) & (deliveries.c.owner == wish.process)
-        await connection.execute(update(deliveries).where(mine).values(owner=None))
+        connection.execute(update(deliveries).where(mine).values(owner=None))
     return [None] * len(wishes)
 
 
-async def release_runs(connection: AsyncConnection, process: str, taken: Mapping[str, int]) -> int:
+def release_runs(connection: Connection, process: str, taken: Mapping[str, int]) -> int:
     """Free runs, given with the version at which this process took them; how many were still as they were then."""
     as_taken = tuple_(runs.c.run_id, runs.c.version).in_(list(taken.items()))
     freed = update(runs).where(as_taken, runs.c.owner == process).values(owner=None, version=runs.c.version + 1)
-    return (await connection.execute(freed)).rowcount if taken else 0
+    return connection.execute(freed).rowcount if taken else 0
 
 
-async def bury(connection: AsyncConnection, now: float, silent_for: float) -> int:
+def bury(connection: Connection, now: float, silent_for: float) -> int:
     """Release everything that belongs to processes without a sign of life for so long, and forget them."""
     silent = select(processes.c.name).where(processes.c.beat_at < dialect.clock(connection, now) - silent_for)
-    names = (await connection.execute(silent.with_for_update(skip_locked=True))).scalars().all()
+    names = connection.execute(silent.with_for_update(skip_locked=True)).scalars().all()
     if names:
-        await release(connection, names)
+        release(connection, names)
     return len(names)
 
 
-async def release(connection: AsyncConnection, names: Sequence[str]) -> None:
+def release(connection: Connection, names: Sequence[str]) -> None:
     """Give back every row of these processes and forget them."""
     mine = runs.c.owner.in_(names)
-    await connection.execute(update(runs).where(mine).values(owner=None, version=runs.c.version + 1))
-    await connection.execute(update(deliveries).where(deliveries.c.owner.in_(names)).values(owner=None))
-    await connection.execute(delete(processes).where(processes.c.name.in_(names)))
+    connection.execute(update(runs).where(mine).values(owner=None, version=runs.c.version + 1))
+    connection.execute(update(deliveries).where(deliveries.c.owner.in_(names)).values(owner=None))
+    connection.execute(delete(processes).where(processes.c.name.in_(names)))
 
 
-async def lives(connection: AsyncConnection, process: str) -> bool:
+def lives(connection: Connection, process: str) -> bool:
     """Whether this process has not been given up; it cannot be until the transaction ends."""
     me = select(processes.c.name).where(processes.c.name == process)
-    return (await connection.execute(me.with_for_update(read=True, key_share=True))).first() is not None
+    return connection.execute(me.with_for_update(read=True, key_share=True)).first() is not None
 
 
-async def _claim_runs(connection: AsyncConnection, wish: OfCrew | InStates) -> list[Run]:
+def _claim_runs(connection: Connection, wish: OfCrew | InStates) -> list[Run]:
     wish.attempted.clear()
-    ids = await (_waiting(connection, wish) if isinstance(wish, OfCrew) else _in_states(connection, wish))
+    ids = _waiting(connection, wish) if isinstance(wish, OfCrew) else _in_states(connection, wish)
     if not ids:
         return []
     taken = update(runs).where(runs.c.run_id.in_(ids)).values(owner=wish.process, version=runs.c.version + 1)
-    rows = {row.run_id: row for row in await connection.execute(taken.returning(runs))}
+    rows = {row.run_id: row for row in connection.execute(taken.returning(runs))}
     wish.attempted.extend(run_of(rows[run_id]) for run_id in ids)
     return list(wish.attempted)
 
 
-async def _in_states(connection: AsyncConnection, wish: InStates) -> Sequence[str]:
+def _in_states(connection: Connection, wish: InStates) -> Sequence[str]:
     query = select(runs.c.run_id).where(runs.c.state.in_(sorted(wish.states)), runs.c.owner.is_(None))
     due = query.where(runs.c.due_at.is_(None) if wish.now is None else runs.c.due_at <= wish.now)
     some = due.order_by(runs.c.due_at, runs.c.run_id).limit(wish.room)
-    return (await connection.execute(some.with_for_update(skip_locked=True))).scalars().all()
+    return connection.execute(some.with_for_update(skip_locked=True)).scalars().all()
 
 
-async def _waiting(connection: AsyncConnection, wish: OfCrew) -> Sequence[str]:
+def _waiting(connection: Connection, wish: OfCrew) -> Sequence[str]:
     """The runs to start next, by priority and age, as far as there are places and budgets left."""
-    await dialect.serialize(connection, "places", wish.crew)  # counting and taking are one act among all processes
-    places = wish.max_running - (await connection.execute(_places_held(wish))).scalar_one()
-    free = min(wish.room, places, await budgets.left_of_crew(connection, wish.crew, wish.budgets.crew, wish.now))
+    dialect.serialize(connection, "places", wish.crew)  # counting and taking are one act among all processes
+    places = wish.max_running - connection.execute(_places_held(wish)).scalar_one()
+    free = min(wish.room, places, budgets.left_of_crew(connection, wish.crew, wish.budgets.crew, wish.now))
     if free <= 0:
         return []
-    left = await budgets.left_of_senders(connection, wish.budgets.senders, wish.now)
+    left = budgets.left_of_senders(connection, wish.budgets.senders, wish.now)
     spent = [sender for sender, count in left.items() if count <= 0]
     query = select(runs.c.run_id, runs.c.source).where(text(WAITING), runs.c.crew == wish.crew)
     due = query.where(runs.c.due_at <= wish.now, *([runs.c.source.not_in(spent)] if spent else []))
     some = due.order_by(runs.c.priority.desc(), runs.c.run_id).limit(int(free))
-    found = await connection.execute(some.with_for_update(skip_locked=True))
-    return budgets.within(found.all(), left)
+    found = connection.execute(some.with_for_update(skip_locked=True)).all()
+    return budgets.within(found, left)
 
 
 def _places_held(wish: OfCrew) -> Select[int]:
@@ -171,7 +168,7 @@ def _places_held(wish: OfCrew) -> Select[int]:
     return select(under_way.scalar_subquery() + claimed.scalar_subquery() + doubted.scalar_subquery())
 
 
-async def _claim_deliveries(connection: AsyncConnection, wish: DueDeliveries) -> list[Delivery]:
+def _claim_deliveries(connection: Connection, wish: DueDeliveries) -> list[Delivery]:
     wish.attempted.clear()
     due = (
         select(deliveries.c.delivery_id)
@@ -184,15 +181,15 @@ async def _claim_deliveries(connection: AsyncConnection, wish: DueDeliveries) ->
         .order_by(deliveries.c.due_at)
         .limit(wish.room)
     )
-    ids = (await connection.execute(due.with_for_update(skip_locked=True))).scalars().all()
+    ids = connection.execute(due.with_for_update(skip_locked=True)).scalars().all()
     if not ids:
         return []
-    wish.attempted.extend(await take_deliveries(connection, ids, wish.process))
+    wish.attempted.extend(take_deliveries(connection, ids, wish.process))
     return list(wish.attempted)
 
 
-async def take_deliveries(connection: AsyncConnection, ids: Sequence[str], process: str) -> list[Delivery]:
+def take_deliveries(connection: Connection, ids: Sequence[str], process: str) -> list[Delivery]:
     """Own these deliveries; gives them back, the longest due first."""
-    await connection.execute(update(deliveries).where(deliveries.c.delivery_id.in_(ids)).values(owner=process))
+    connection.execute(update(deliveries).where(deliveries.c.delivery_id.in_(ids)).values(owner=process))
     whole = whole_deliveries().where(deliveries.c.delivery_id.in_(ids)).order_by(deliveries.c.due_at)
-    return [delivery_of(row) for row in await connection.execute(whole)]
+    return [delivery_of(row) for row in connection.execute(whole)]

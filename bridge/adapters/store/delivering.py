@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, delete, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.accepting import insert_deliveries
@@ -25,14 +24,14 @@ class Settled:
     settlement: Settlement
 
 
-async def settle_deliveries(connection: AsyncConnection, settled: Sequence[Settled]) -> list[None]:
+def settle_deliveries(connection: Connection, settled: Sequence[Settled]) -> list[None]:
     """Write what became of deliveries, and give them back; one that the process has lost meanwhile is left alone."""
-    await _UPDATE_DELIVERY.execute(connection, [_delivery_values(item) for item in settled])
+    _UPDATE_DELIVERY.execute(connection, [_delivery_values(item) for item in settled])
     settlements = [item.settlement for item in settled]
-    await _add_attempts(connection, settlements)
+    _add_attempts(connection, settlements)
     learned = {one.receiver.name: one.receiver for one in settlements if one.receiver is not None}
-    await _add_notices(connection, [notice for one in settlements for notice in one.notices])
-    await _know_receivers(connection, list(learned.values()))
+    _add_notices(connection, [notice for one in settlements for notice in one.notices])
+    _know_receivers(connection, list(learned.values()))
     return [None] * len(settled)
 
 
@@ -64,32 +63,32 @@ def _delivery_values(settled: Settled) -> Values:
     }
 
 
-async def _add_attempts(connection: AsyncConnection, settlements: Sequence[Settlement]) -> None:
+def _add_attempts(connection: Connection, settlements: Sequence[Settlement]) -> None:
     """Of two processes that tried the same delivery, one does not know that it has lost it: the first one stays."""
     rows = [new_attempt(one.delivery.delivery_id, one.attempt) for one in settlements]
-    await _INSERT_ATTEMPT.execute(connection, rows)
+    _INSERT_ATTEMPT.execute(connection, rows)
     for one in settlements:
         if one.attempt.number > MAX_ATTEMPTS:
             of_delivery = attempts.c.delivery_id == one.delivery.delivery_id
             old = attempts.c.number <= one.attempt.number - MAX_ATTEMPTS
-            await connection.execute(delete(attempts).where(of_delivery, old))
+            connection.execute(delete(attempts).where(of_delivery, old))
 
 
-async def _know_receivers(connection: AsyncConnection, known: Sequence[Receiver]) -> None:
+def _know_receivers(connection: Connection, known: Sequence[Receiver]) -> None:
     if not known:
         return
     rows = [
         {"receiver": one.name, "failing_since": one.failing_since, "paused_at": one.paused_at}
         for one in sorted(known, key=lambda one: one.name)  # in order, or two processes could wait for each other
     ]
-    await connection.execute(dialect.insert_or_replace(connection, receivers), rows)
+    connection.execute(dialect.insert_or_replace(connection, receivers), rows)
 
 
-async def _add_notices(connection: AsyncConnection, notices: Sequence[Delivery]) -> None:
+def _add_notices(connection: Connection, notices: Sequence[Delivery]) -> None:
     """Each once: several attempts may find at the same moment that their receiver is to be paused."""
     if not notices:
         return
     by_id = {notice.event.event_id: notice for notice in notices}
     query = select(events.c.event_id).where(events.c.event_id.in_(list(by_id)))
-    told = set((await connection.execute(query)).scalars())
-    await insert_deliveries(connection, [notice for event_id, notice in by_id.items() if event_id not in told])
+    told = set(connection.execute(query).scalars())
+    insert_deliveries(connection, [notice for event_id, notice in by_id.items() if event_id not in told])

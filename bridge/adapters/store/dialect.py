@@ -2,19 +2,18 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Insert, Table, cast, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Float, Insert, Table, cast, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 
-def insert_new(connection: AsyncConnection, table: Table) -> Insert:
+def insert_new(connection: Connection, table: Table) -> Insert:
     """INSERT … ON CONFLICT DO NOTHING, which both have, each under its own name."""
     dialect: Any = postgresql if _is_postgresql(connection) else sqlite
     statement: Insert = dialect.insert(table).on_conflict_do_nothing()
     return statement
 
 
-def insert_or_replace(connection: AsyncConnection, table: Table) -> Insert:
+def insert_or_replace(connection: Connection, table: Table) -> Insert:
     """INSERT, and where the primary key is there already, every other column takes the new value."""
     dialect: Any = postgresql if _is_postgresql(connection) else sqlite
     insert = dialect.insert(table)
@@ -24,7 +23,7 @@ def insert_or_replace(connection: AsyncConnection, table: Table) -> Insert:
     return statement
 
 
-def clock(connection: AsyncConnection, now: float) -> ColumnElement[float]:
+def clock(connection: Connection, now: float) -> ColumnElement[float]:
     """The time that signs of life are measured by: with many processes the database's own, else this process's `now`.
 
     Not the time at which the transaction began, which may have waited for locks since.
@@ -34,7 +33,7 @@ def clock(connection: AsyncConnection, now: float) -> ColumnElement[float]:
     return literal(now)
 
 
-async def serialize(connection: AsyncConnection, *names: str) -> None:
+def serialize(connection: Connection, *names: str) -> None:
     """Until this transaction ends, nobody else gets past this point with the same names.
 
     SQLite has one writer anyway. The lock belongs to the transaction, which is all that a pooler in transaction mode
@@ -42,8 +41,8 @@ async def serialize(connection: AsyncConnection, *names: str) -> None:
     """
     if _is_postgresql(connection):
         key = func.hashtextextended(":".join(names), 0)
-        await connection.execute(select(func.pg_advisory_xact_lock(key)))
+        connection.execute(select(func.pg_advisory_xact_lock(key)))
 
 
-def _is_postgresql(connection: AsyncConnection) -> bool:
+def _is_postgresql(connection: Connection) -> bool:
     return connection.dialect.name == "postgresql"

@@ -15,7 +15,6 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DatabaseError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.postgresql import Postgresql
@@ -23,6 +22,7 @@ from bridge.adapters.store.set_back import follow_clock
 from bridge.adapters.store.sqlite import Sqlite
 from bridge.adapters.store.store import SqlStore
 from bridge.adapters.store.tables import keys
+from bridge.adapters.store.threads import Connections
 from bridge.core.errors import BridgeError, StoreDamaged, StoreInUse, StoreUnavailable
 from bridge.ports import Health
 
@@ -39,10 +39,10 @@ class Database(Protocol):
     shared: bool
     """Whether several processes may use it at once."""
 
-    def writer(self) -> AsyncEngine:
+    def writer(self) -> Connections:
         """For the one that writes."""
 
-    def readers(self) -> AsyncEngine:
+    def readers(self) -> Connections:
         """For everybody who reads."""
 
     def held(self) -> AbstractContextManager[None]:
@@ -87,7 +87,7 @@ async def open_store(
     with base.held():
         async with opened(base.writer()) as writer, opened(base.readers()) as reader:
             await prepare(base, writer, migrate=migrate)
-            store = SqlStore(reader, writer.begin, process, await _key(writer), on_stale, shared=base.shared)
+            store = SqlStore(reader, writer.run, process, await writer.run(_key), on_stale, shared=base.shared)
             if not base.shared:
                 await _follow_clock(writer, now)
                 await store.bury(now, -math.inf)  # nobody else lives
@@ -100,8 +100,8 @@ async def migrate_store(url: str, *, pooler: bool = False) -> str:
     """Bring the schema up to date; gives back its revision. Raises as `open_store` does."""
     base = database(url, pooler=pooler)
     with base.held():
-        async with opened(base.writer()) as engine:
-            await prepare(base, engine, migrate=True)
+        async with opened(base.writer()) as writer:
+            await prepare(base, writer, migrate=True)
             return _newest_revision()
 
 
@@ -113,8 +113,8 @@ async def probe_store(url: str, *, pooler: bool = False) -> Health:
         return absent
     try:
         with base.held():
-            async with opened(base.writer()) as engine:
-                await prepare(base, engine, migrate=False)
+            async with opened(base.writer()) as writer:
+                await prepare(base, writer, migrate=False)
     except StoreInUse:
         return Health(ok=True, detail="in use by a running bridge")
     except (StoreDamaged, StoreUnavailable) as error:
@@ -123,21 +123,24 @@ async def probe_store(url: str, *, pooler: bool = False) -> Health:
 
 
 @asynccontextmanager
-async def opened(engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
-    """Close an engine at the end."""
+async def opened(connections: Connections) -> AsyncIterator[Connections]:
+    """Close them at the end."""
     try:
-        yield engine
+        yield connections
     finally:
-        await engine.dispose()
+        await connections.close()
 
 
-async def prepare(base: Database, engine: AsyncEngine, *, migrate: bool) -> None:
+async def prepare(base: Database, writer: Connections, *, migrate: bool) -> None:
     """Check the database and bring its schema up to date, or only check that it is. Raises as `open_store` does."""
+
+    def look(connection: Connection) -> None:
+        base.check(connection)
+        _refuse_newer(connection)
+        (_migrate if migrate else _check_revision)(connection)
+
     try:
-        async with engine.begin() as connection:
-            await connection.run_sync(base.check)
-            await connection.run_sync(_refuse_newer)
-            await connection.run_sync(_migrate if migrate else _check_revision)
+        await writer.run(look)
     except DatabaseError as error:
         raise base.refusal(error) from None
 
@@ -180,20 +183,16 @@ def _alembic() -> Config:
     return config
 
 
-async def _key(engine: AsyncEngine) -> bytes:
+def _key(connection: Connection) -> bytes:
     """The store's own secret, made once: tokens that were issued stay good after a restart, and in every process."""
-    async with engine.begin() as connection:
-        if (await connection.execute(select(keys.c.name).where(keys.c.name == COPYING))).first():
-            raise StoreUnavailable("the store is an unfinished copy: run `store copy` again")
-        await connection.execute(
-            dialect.insert_new(connection, keys).values(name="amp", value=secrets.token_bytes(32)),
-        )
-        found: bytes = (await connection.execute(select(keys.c.value).where(keys.c.name == "amp"))).scalar_one()
-        return found
+    if connection.execute(select(keys.c.name).where(keys.c.name == COPYING)).first():
+        raise StoreUnavailable("the store is an unfinished copy: run `store copy` again")
+    connection.execute(dialect.insert_new(connection, keys).values(name="amp", value=secrets.token_bytes(32)))
+    found: bytes = connection.execute(select(keys.c.value).where(keys.c.name == "amp")).scalar_one()
+    return found
 
 
-async def _follow_clock(engine: AsyncEngine, now: float) -> None:
-    async with engine.begin() as connection:
-        back = await follow_clock(connection, now)
+async def _follow_clock(writer: Connections, now: float) -> None:
+    back = await writer.run(lambda connection: follow_clock(connection, now))
     if back:
         log.warning("clock_set_back", by_s=round(back))

@@ -5,16 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy import URL, Connection, create_engine, event, make_url
 from sqlalchemy.exc import DatabaseError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from bridge.adapters.store.threads import Connections
 from bridge.adapters.store.weather import words
 from bridge.core.errors import BridgeError, StoreDamaged, StoreUnavailable
 from bridge.ports import Health
 
 CONNECT_TIMEOUT = 5  # seconds
-POOL_PATIENCE = 5.0  # seconds to wait for a free connection
 READERS = 4  # connections, beside the one that writes
 LIMITS = {
     "statement_timeout": "10s",
@@ -34,13 +33,13 @@ class Postgresql:
         self._url = _with_tls(make_url(url.replace("postgres://", "postgresql://", 1)))
         self._pooler = pooler
 
-    def writer(self) -> AsyncEngine:
+    def writer(self) -> Connections:
         """One connection: writes are committed in batches, one after the other."""
-        return self._engine(1)
+        return self._connections(1)
 
-    def readers(self) -> AsyncEngine:
+    def readers(self) -> Connections:
         """Apart from the writer, so that no number of readers keeps it waiting."""
-        return self._engine(READERS)
+        return self._connections(READERS)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -62,19 +61,18 @@ class Postgresql:
             return StoreDamaged(f"the store is damaged: {words(error)}")
         return StoreUnavailable(f"the store cannot be opened: {words(error)}")
 
-    def _engine(self, connections: int) -> AsyncEngine:
-        engine = create_async_engine(
+    def _connections(self, number: int) -> Connections:
+        engine = create_engine(
             self._url.set(drivername="postgresql+psycopg"),
-            pool_size=connections,
+            pool_size=number,
             max_overflow=0,
-            pool_timeout=POOL_PATIENCE,
             hide_parameters=True,
             connect_args=self._connect_args(),
         )
         if self._pooler:
             statement = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in LIMITS.items())
-            event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(statement))
-        return engine
+            event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(statement))
+        return Connections(engine, number)
 
     def _connect_args(self) -> dict[str, Any]:
         """A pooler knows neither named statements nor options of a session; then both go with each transaction."""

@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, Select, delete, select, update
 
 from bridge.adapters.store.rows import whole_deliveries
 from bridge.adapters.store.tables import deliveries, events, receivers
@@ -27,16 +26,16 @@ def listing(which: DeliveryFilter) -> Select[Any]:
     return found.order_by(deliveries.c.delivery_id.desc()).limit(which.limit)
 
 
-async def redeliver_all(connection: AsyncConnection, wishes: Sequence[Redelivery]) -> list[int]:
+def redeliver_all(connection: Connection, wishes: Sequence[Redelivery]) -> list[int]:
     """Make deliveries pending again, due at once, and forget that their receivers were paused."""
-    return [await _redeliver(connection, wish) for wish in wishes]
+    return [_redeliver(connection, wish) for wish in wishes]
 
 
-async def _redeliver(connection: AsyncConnection, wish: Redelivery) -> int:
+def _redeliver(connection: Connection, wish: Redelivery) -> int:
     free = (*_conditions(wish.which), deliveries.c.owner.is_(None))
     named = select(deliveries.c.receiver).join(events).where(*free, deliveries.c.receiver.is_not(None))
     paused = receivers.c.paused_at.is_not(None)
-    await connection.execute(delete(receivers).where(paused, receivers.c.receiver.in_(named)))
+    connection.execute(delete(receivers).where(paused, receivers.c.receiver.in_(named)))
     wanted = select(deliveries.c.delivery_id).join(events).where(*free)
     again = {
         "state": DeliveryState.PENDING.value,
@@ -44,7 +43,7 @@ async def _redeliver(connection: AsyncConnection, wish: Redelivery) -> int:
         "due_at": wish.now,
         "delivered_at": None,
     }
-    changed = await connection.execute(update(deliveries).where(deliveries.c.delivery_id.in_(wanted)).values(again))
+    changed = connection.execute(update(deliveries).where(deliveries.c.delivery_id.in_(wanted)).values(again))
     return changed.rowcount
 
 

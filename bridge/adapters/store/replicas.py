@@ -5,8 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, exists, func, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, delete, exists, func, select, update
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.tables import hints, processes, runs
@@ -34,42 +33,42 @@ class Collection:
     room: int
 
 
-async def count(connection: AsyncConnection, process: str) -> Census:
+def count(connection: Connection, process: str) -> Census:
     """One count of processes and of runs under way."""
-    living = (await connection.execute(select(func.count()).select_from(processes))).scalar_one()
+    living = connection.execute(select(func.count()).select_from(processes)).scalar_one()
     mine = func.count().filter(runs.c.owner == process)
-    row = (await connection.execute(select(func.count(), mine).where(_UNDER_WAY))).one()
+    row = connection.execute(select(func.count(), mine).where(_UNDER_WAY)).one()
     return Census(living, row[0], row[1])
 
 
-async def hand_over(connection: AsyncConnection, items: Sequence[HandOver]) -> list[int]:
+def hand_over(connection: Connection, items: Sequence[HandOver]) -> list[int]:
     """Free runs; their versions move on, so that an answer that is still under way is dropped."""
     freed = []
     for item in items:
         mine = runs.c.run_id.in_(item.run_ids) & (runs.c.owner == item.process) & _UNDER_WAY
-        result = await connection.execute(update(runs).where(mine).values(owner=None, version=runs.c.version + 1))
+        result = connection.execute(update(runs).where(mine).values(owner=None, version=runs.c.version + 1))
         freed.append(result.rowcount)
     return freed
 
 
-async def pass_on(connection: AsyncConnection, passed: Sequence[PassedHint]) -> list[None]:
+def pass_on(connection: Connection, passed: Sequence[PassedHint]) -> list[None]:
     """Leave hints; one that says the same as one that still lies there is not needed."""
     rows = [_row_of(hint) for hint in passed]
-    await connection.execute(dialect.insert_new(connection, hints), rows)
+    connection.execute(dialect.insert_new(connection, hints), rows)
     return [None] * len(passed)
 
 
-async def collect(connection: AsyncConnection, wishes: Sequence[Collection]) -> list[list[PassedHint]]:
+def collect(connection: Connection, wishes: Sequence[Collection]) -> list[list[PassedHint]]:
     """Take the hints for each process's runs."""
-    return [await _collect(connection, wish) for wish in wishes]
+    return [_collect(connection, wish) for wish in wishes]
 
 
-async def _collect(connection: AsyncConnection, wish: Collection) -> list[PassedHint]:
+def _collect(connection: Connection, wish: Collection) -> list[PassedHint]:
     mine = exists().where(runs.c.run_id == hints.c.run_id, runs.c.owner == wish.process)
-    ids = (await connection.execute(select(hints.c.hint_id).where(mine).limit(wish.room))).scalars().all()
+    ids = connection.execute(select(hints.c.hint_id).where(mine).limit(wish.room)).scalars().all()
     if not ids:
         return []
-    taken = await connection.execute(delete(hints).where(hints.c.hint_id.in_(ids)).returning(hints))
+    taken = connection.execute(delete(hints).where(hints.c.hint_id.in_(ids)).returning(hints))
     return [PassedHint(row.run_id, row.attempt, Kind(row.kind), json.loads(row.content)) for row in taken]
 
 

@@ -1,7 +1,6 @@
 """A clock that was set back while no process ran: what is due would wait for as long as it was set back by."""
 
-from sqlalchemy import func, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, func, select, update
 
 from bridge.adapters.store.tables import deliveries, processes, runs
 
@@ -9,16 +8,16 @@ TOLERANCE = 5.0  # seconds
 _PAST = (runs.c.accepted_at, runs.c.sent_at, runs.c.finished_at, deliveries.c.delivered_at, processes.c.beat_at)
 
 
-async def follow_clock(connection: AsyncConnection, now: float) -> float:
+def follow_clock(connection: Connection, now: float) -> float:
     """If the store knows of a past that is still to come, move what is due with the clock; by how many seconds."""
-    known = [(await connection.execute(select(func.max(column)))).scalar() for column in _PAST]
+    known = [connection.execute(select(func.max(column))).scalar() for column in _PAST]
     back = max((at for at in known if at is not None), default=now) - now
     if back <= TOLERANCE:
         return 0.0
-    await connection.execute(update(runs).values(due_at=runs.c.due_at - back).where(runs.c.due_at.is_not(None)))
+    connection.execute(update(runs).values(due_at=runs.c.due_at - back).where(runs.c.due_at.is_not(None)))
     open_runs = update(runs).where(runs.c.finished_at.is_(None), runs.c.started_at.is_not(None))
-    await connection.execute(open_runs.values(started_at=runs.c.started_at - back))
-    await connection.execute(update(deliveries).values(due_at=deliveries.c.due_at - back))
+    connection.execute(open_runs.values(started_at=runs.c.started_at - back))
+    connection.execute(update(deliveries).values(due_at=deliveries.c.due_at - back))
     for column in _PAST:  # what has happened does not lie ahead; left there, it would move everything at each start
-        await connection.execute(update(column.table).values({column.name: now}).where(column > now))
+        connection.execute(update(column.table).values({column.name: now}).where(column > now))
     return back

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.adapters.store.accepting import insert_deliveries
 from bridge.adapters.store.bulk import Bulk
@@ -18,13 +17,13 @@ from bridge.core.model import Decision, Run
 Refusal = Stale | ExecutionTaken
 
 
-async def settle_all(connection: AsyncConnection, decisions: Sequence[Decision]) -> list[Run | Refusal]:
+def settle_all(connection: Connection, decisions: Sequence[Decision]) -> list[Run | Refusal]:
     """Write decisions; one whose run has moved on, or whose execution is another run's, gives that as an error."""
-    if await _write_unless_refused(connection, decisions):
+    if _write_unless_refused(connection, decisions):
         return [_settled(decision.run) for decision in decisions]
-    refused = await _refusals(connection, decisions)
+    refused = _refusals(connection, decisions)
     written = [decision for decision, refusal in zip(decisions, refused, strict=True) if refusal is None]
-    await _write(connection, written)
+    _write(connection, written)
     return [refusal or _settled(decision.run) for decision, refusal in zip(decisions, refused, strict=True)]
 
 
@@ -37,31 +36,31 @@ _UPDATE_RUN = Bulk(
 )
 
 
-async def _write_unless_refused(connection: AsyncConnection, decisions: Sequence[Decision]) -> bool:
+def _write_unless_refused(connection: Connection, decisions: Sequence[Decision]) -> bool:
     """Write all, as nearly always nothing speaks against it; whether nothing did. Otherwise nothing is written.
 
     In order, or two processes could wait for each other's rows.
     """
     in_order = sorted(decisions, key=lambda decision: decision.run.run_id)
     try:
-        async with connection.begin_nested() as attempt:
-            if await _write(connection, in_order) == len(decisions):
+        with connection.begin_nested() as attempt:
+            if _write(connection, in_order) == len(decisions):
                 return True
-            await attempt.rollback()
+            attempt.rollback()
     except IntegrityError:  # an execution that belongs to another run
         pass
     return False
 
 
-async def _write(connection: AsyncConnection, decisions: Sequence[Decision]) -> int:
+def _write(connection: Connection, decisions: Sequence[Decision]) -> int:
     """How many runs were still as they had been read."""
-    changed = await _UPDATE_RUN.execute(connection, [_run_values(decision.run) for decision in decisions])
+    changed = _UPDATE_RUN.execute(connection, [_run_values(decision.run) for decision in decisions])
     if changed == len(decisions):
-        await insert_deliveries(connection, [delivery for decision in decisions for delivery in decision.deliveries])
+        insert_deliveries(connection, [delivery for decision in decisions for delivery in decision.deliveries])
     return changed
 
 
-async def _refusals(connection: AsyncConnection, decisions: Sequence[Decision]) -> list[Refusal | None]:
+def _refusals(connection: Connection, decisions: Sequence[Decision]) -> list[Refusal | None]:
     """For each decision why it must not be written; of two about one run, or with one execution, the first goes.
 
     Asked under a row lock before writing, because one statement for many rows tells only how many it found. Locked in
@@ -70,9 +69,9 @@ async def _refusals(connection: AsyncConnection, decisions: Sequence[Decision]) 
     ids = {decision.run.run_id for decision in decisions}
     query = select(runs.c.run_id, runs.c.version, runs.c.kickoff_id).where(runs.c.run_id.in_(ids))
     locked = query.order_by(runs.c.run_id).with_for_update()
-    rows = {row.run_id: row for row in await connection.execute(locked)}
+    rows = {row.run_id: row for row in connection.execute(locked)}
     newcomers = [decision.run for decision in decisions if _brings_execution(decision.run, rows)]
-    taken = await _executions(connection, newcomers)
+    taken = _executions(connection, newcomers)
     refused: list[Refusal | None] = []
     for run in (decision.run for decision in decisions):
         if run.run_id not in rows or rows[run.run_id].version != run.version:
@@ -91,12 +90,12 @@ def _brings_execution(run: Run, rows: Mapping[str, Any]) -> bool:
     return run.run_id in rows and run.kickoff_id is not None and rows[run.run_id].kickoff_id != run.kickoff_id
 
 
-async def _executions(connection: AsyncConnection, newcomers: Sequence[Run]) -> set[tuple[str, str | None]]:
+def _executions(connection: Connection, newcomers: Sequence[Run]) -> set[tuple[str, str | None]]:
     """Those of these runs' executions that some run has already."""
     if not newcomers:
         return set()
     query = select(runs.c.crew, runs.c.kickoff_id).where(runs.c.kickoff_id.in_({run.kickoff_id for run in newcomers}))
-    return {(row.crew, row.kickoff_id) for row in await connection.execute(query)}
+    return {(row.crew, row.kickoff_id) for row in connection.execute(query)}
 
 
 def _settled(run: Run) -> Run:

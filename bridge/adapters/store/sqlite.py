@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, event, make_url
+from sqlalchemy import Connection, create_engine, event, make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from bridge.adapters.store.broken import end_if_broken
+from bridge.adapters.store.threads import Connections
 from bridge.adapters.store.weather import words
 from bridge.core.errors import BridgeError, StoreDamaged, StoreInUse, StoreUnavailable
 from bridge.ports import Health
@@ -28,13 +28,13 @@ class Sqlite:
     def __init__(self, url: str) -> None:
         self._url = make_url(url)
 
-    def writer(self) -> AsyncEngine:
+    def writer(self) -> Connections:
         """The one writer. It takes the write lock at once: a transaction that read first could only fail later."""
-        return self._engine(connections=1, patience=30.0, begin="BEGIN IMMEDIATE")
+        return self._connections(1, "BEGIN IMMEDIATE")
 
-    def readers(self) -> AsyncEngine:
+    def readers(self) -> Connections:
         """Apart from the writer, so that no number of readers keeps it waiting."""
-        return self._engine(connections=4, patience=5.0, begin="BEGIN")
+        return self._connections(4, "BEGIN")
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -74,18 +74,17 @@ class Sqlite:
             return StoreUnavailable(f"the store cannot be opened: {words(error)}")
         return StoreDamaged(f"the store is damaged: {words(error)}")
 
-    def _engine(self, connections: int, patience: float, begin: str) -> AsyncEngine:
-        engine = create_async_engine(
-            self._url.set(drivername="sqlite+aiosqlite"),
-            pool_size=connections,
+    def _connections(self, number: int, begin: str) -> Connections:
+        engine = create_engine(
+            self._url.set(drivername="sqlite"),
+            pool_size=number,
             max_overflow=0,
-            pool_timeout=patience,
             hide_parameters=True,
         )
-        event.listen(engine.sync_engine, "connect", _set_up_connection)
-        event.listen(engine.sync_engine, "handle_error", end_if_broken)
-        event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(begin))
-        return engine
+        event.listen(engine, "connect", _set_up_connection)
+        event.listen(engine, "handle_error", end_if_broken)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        return Connections(engine, number)
 
 
 def _set_up_connection(dbapi_connection: Any, _: Any) -> None:

@@ -5,15 +5,14 @@ nothing and its caller gets `Stale`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import Select, delete, exists, func, select, update
+from sqlalchemy import Connection, Select, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bridge.adapters.store import (
     accepting,
@@ -30,6 +29,7 @@ from bridge.adapters.store.batches import Batches, Transaction, WriteAll
 from bridge.adapters.store.loads import Loads
 from bridge.adapters.store.rows import attempt_of, delivery_of, run_of, whole_deliveries
 from bridge.adapters.store.tables import attempts, deliveries, events, processes, receivers, runs
+from bridge.adapters.store.threads import Connections, Work
 from bridge.adapters.store.weather import is_weather, unavailable
 from bridge.core.budget import UNLIMITED, Budgets
 from bridge.core.delivering import Settlement
@@ -55,7 +55,7 @@ class SqlStore:
 
     def __init__(
         self,
-        reader: AsyncEngine,
+        reader: Connections,
         transaction: Transaction,
         process: str,
         key: bytes,
@@ -163,9 +163,9 @@ class SqlStore:
     async def join(self, now: float) -> None:
         """Become one of the processes that may own rows."""
 
-        async def write(connection: AsyncConnection, _: Sequence[Any]) -> Sequence[Any]:
+        def write(connection: Connection, _: Sequence[Any]) -> Sequence[Any]:
             me = processes.insert().values(name=self._process, beat_at=dialect.clock(connection, now))
-            await connection.execute(me)
+            connection.execute(me)
             return [None]
 
         await self._batches.write(write, None)
@@ -188,9 +188,9 @@ class SqlStore:
     async def beat(self, now: float) -> None:
         """Say that this process lives; raises `ProcessBuried` if the others have given it up."""
 
-        async def write(connection: AsyncConnection, _: Sequence[Any]) -> Sequence[Any]:
+        def write(connection: Connection, _: Sequence[Any]) -> Sequence[Any]:
             alive = update(processes).where(processes.c.name == self._process)
-            result = await connection.execute(alive.values(beat_at=dialect.clock(connection, now)))
+            result = connection.execute(alive.values(beat_at=dialect.clock(connection, now)))
             return [None if result.rowcount else ProcessBuried("this process was silent for too long")]
 
         await self._batches.write(write, None)
@@ -198,8 +198,8 @@ class SqlStore:
     async def bury(self, now: float, silent_for: float) -> int:
         """Free what belongs to processes without a sign of life for so long."""
 
-        async def write(connection: AsyncConnection, _: Sequence[Any]) -> Sequence[Any]:
-            return [await claims.bury(connection, now, silent_for)]
+        def write(connection: Connection, _: Sequence[Any]) -> Sequence[Any]:
+            return [claims.bury(connection, now, silent_for)]
 
         buried: int = await self._batches.write(write, None)
         return buried
@@ -238,8 +238,8 @@ class SqlStore:
     async def forget(self, ended_before: float) -> int:
         """Delete runs that ended before then and have nothing left to deliver."""
 
-        async def write(connection: AsyncConnection, _: Sequence[Any]) -> Sequence[Any]:
-            return [await _forget(connection, ended_before)]
+        def write(connection: Connection, _: Sequence[Any]) -> Sequence[Any]:
+            return [_forget(connection, ended_before)]
 
         forgotten: int = await self._batches.write(write, None)
         return forgotten
@@ -268,8 +268,8 @@ class SqlStore:
         """Commit what was handed in, give back every claim, and forget this process."""
         await self._batches.drain()
 
-        async def leave(connection: AsyncConnection, _: Sequence[Any]) -> Sequence[Any]:
-            await claims.release(connection, [self._process])
+        def leave(connection: Connection, _: Sequence[Any]) -> Sequence[Any]:
+            claims.release(connection, [self._process])
             return [None]
 
         try:
@@ -321,20 +321,16 @@ class SqlStore:
         return {row.run_id: run_of(row) for row in rows}
 
     async def _read(self, query: Select[Any]) -> Sequence[Any]:
-        async def rows(connection: AsyncConnection) -> Sequence[Any]:
-            found: Sequence[Any] = (await connection.execute(query)).all()
-            return found
+        return await self._reading(lambda connection: connection.execute(query).all())
 
-        return await self._reading(rows)
-
-    async def _reading(self, read: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _reading(self, read: Work[T]) -> T:
         try:
-            async with self._reader.connect() as connection:
-                return await read(connection)
+            found: T = await self._reader.run(read)
         except SQLAlchemyError as error:
             if is_weather(error):
                 raise unavailable(error) from None
             raise
+        return found
 
 
 def _listing(which: RunFilter) -> Select[Any]:
@@ -350,17 +346,17 @@ def _listing(which: RunFilter) -> Select[Any]:
     return query if which.before is None else query.where(runs.c.run_id < which.before)
 
 
-async def _forget(connection: AsyncConnection, ended_before: float) -> int:
+def _forget(connection: Connection, ended_before: float) -> int:
     waiting = exists().where(
         events.c.run_id == runs.c.run_id,
         deliveries.c.event_id == events.c.event_id,
         deliveries.c.state == DeliveryState.PENDING.value,
     )
-    ended = await connection.execute(delete(runs).where(runs.c.finished_at < ended_before, ~waiting))
+    ended = connection.execute(delete(runs).where(runs.c.finished_at < ended_before, ~waiting))
     done = exists().where(deliveries.c.event_id == events.c.event_id, deliveries.c.state == DeliveryState.PENDING.value)
     of_no_run = events.c.run_id.is_(None)
-    loose = await connection.execute(delete(events).where(of_no_run, events.c.created_at < ended_before, ~done))
+    loose = connection.execute(delete(events).where(of_no_run, events.c.created_at < ended_before, ~done))
     if ended.rowcount or loose.rowcount:
         named = exists().where(deliveries.c.receiver == receivers.c.receiver)
-        await connection.execute(delete(receivers).where(~named))
+        connection.execute(delete(receivers).where(~named))
     return ended.rowcount
