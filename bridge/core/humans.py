@@ -6,38 +6,20 @@ nothing left (`NotStarted`) leads back. What comes of a POST shows in what happe
 Told by the status alone, a question has no name and no text, and may be one that is known already.
 """
 
-import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import assert_never
 
-from bridge.core import answers, events, lifecycle, schedule
+from bridge.core import answers, events, feedback, lifecycle, schedule
 from bridge.core.errors import RequestRefused
+from bridge.core.feedback import APPROVED, Resume
 from bridge.core.model import Asked, CrewPolicy, Decision, Question, Run, Stage, State, Talk, Watch
-from bridge.core.strict_json import canonical
 
-APPROVED = "Approved."  # the crew API reads the text, not the flag; with any remark it would take it for instructions
 FOLLOWED = frozenset({State.RUNNING, State.WAITING_FOR_HUMAN})
 MOVED_ON_AFTER = 10.0  # seconds since a question came, until "running" means that somebody else has answered it
 CONFIRM_WITHIN = 60.0  # seconds for a sign that an answer had an effect
 MAX_KEPT = 100  # task ids and answers of one run that are remembered
-
-_APPROVALS = ("approved", "approve", "approved.", "yes", "ok", "accept", "accepted")
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """Somebody's answer. `approve` without any remark lets the execution go on; `task_id` says to which question.
-
-    `key` is the sender's own name for this answer; `redelivered`: a broker may have brought it before.
-    """
-
-    feedback: str | None = None
-    approve: bool | None = None
-    task_id: str | None = None
-    key: str | None = None
-    redelivered: bool = False
 
 
 class _News(StrEnum):
@@ -144,8 +126,8 @@ def answer(run: Run, wish: Resume, policy: CrewPolicy, now: float) -> Decision |
 
     Raises `RequestRefused`: `not_waiting` for a second, late or misdirected answer, else `invalid_request`.
     """
-    content = hashlib.sha256(canonical([wish.feedback, wish.approve, wish.task_id])).hexdigest()
-    if _taken_before(run.talk.taken, wish, content):
+    content = feedback.digest(wish)
+    if feedback.taken_before(run.talk.taken, wish, content):
         return None
     question = run.talk.question
     if run.state is not State.WAITING_FOR_HUMAN or question is None or question.stage is not Stage.OPEN:
@@ -153,8 +135,8 @@ def answer(run: Run, wish: Resume, policy: CrewPolicy, now: float) -> Decision |
     if wish.task_id and question.asked.task_id and wish.task_id != question.asked.task_id:
         raise RequestRefused("not_waiting", "the run waits for the answer to another question", "task_id")
     asked = replace(question.asked, task_id=question.asked.task_id or wish.task_id)
-    _check_address(asked, policy)
-    text = _text(wish.feedback, wish.approve, asked, policy)
+    feedback.check_address(asked, policy)
+    text = feedback.text_of(wish.feedback, wish.approve, asked, policy)
     talk = replace(
         run.talk, known=_kept(run.talk.known, asked), taken=(*run.talk.taken, (wish.key, content))[-MAX_KEPT:]
     )
@@ -223,7 +205,11 @@ def _news_while_open(
 ) -> _News | None:
     if isinstance(answer, answers.Running) and asked_at >= question.asked_at + MOVED_ON_AFTER:
         return _News.MOVED_ON
-    answerable = question.stage is Stage.OPEN and policy.human_default is not None and _has_address(question, policy)
+    answerable = (
+        question.stage is Stage.OPEN
+        and policy.human_default is not None
+        and feedback.has_address(question.asked, policy)
+    )
     late = question.answer_by is not None and asked_at >= question.answer_by
     says_something = not isinstance(answer, answers.NoAnswer | answers.CrewUnavailable)
     return _News.TOO_LATE if answerable and late and says_something else None
@@ -249,7 +235,7 @@ def _heard(run: Run, seen: Watch, answer: answers.StatusAnswer, policy: CrewPoli
             return Decision(_settled(lifecycle.move(run, State.RUNNING, talk=talk, due_at=None)))
         case _News.TOO_LATE:
             assert question is not None
-            text = _text(policy.human_default, None, question.asked, policy)
+            text = feedback.text_of(policy.human_default, None, question.asked, policy)
             return Decision(_give(run, question, text, approve=text == APPROVED, now=asked_at))
         case _News.CONFIRMED:
             return Decision(_settled(run))
@@ -336,40 +322,3 @@ def _unconfirmed(run: Run, why: str, policy: CrewPolicy, now: float) -> Decision
 
 def _kept(known: tuple[str, ...], asked: Asked) -> tuple[str, ...]:
     return known if asked.task_id is None else (*known, asked.task_id)[-MAX_KEPT:]
-
-
-def _taken_before(taken: Iterable[tuple[str | None, str]], wish: Resume, content: str) -> bool:
-    """Whether this is a message that was taken already, by its key, or by its content if a broker brings it again."""
-    if wish.key is not None:
-        return (wish.key, content) in taken
-    return wish.redelivered and any(content == earlier for _, earlier in taken)
-
-
-def _has_address(question: Question, policy: CrewPolicy) -> bool:
-    """Whether an answer can be sent: flows say where, crews need the question's name."""
-    return (question.asked.callback_url if policy.is_flow else question.asked.task_id) is not None
-
-
-def _check_address(asked: Asked, policy: CrewPolicy) -> None:
-    if policy.is_flow and asked.callback_url is None:
-        raise RequestRefused("not_waiting", "the flow has not said where its answer goes; answer in the dashboard")
-    if not policy.is_flow and asked.task_id is None:
-        raise RequestRefused("invalid_request", "the crew API has not told the question's task_id; name it", "task_id")
-
-
-def _text(feedback: str | None, approve: bool | None, asked: Asked, policy: CrewPolicy) -> str:  # noqa: FBT001 - as sent
-    """What is sent. A crew that gets an approval with a remark works once more; a flow may know only its options."""
-    said = (feedback or "").strip()
-    if not said and not approve:
-        raise RequestRefused("invalid_request", "must say something, unless approve is true", "feedback")
-    if not policy.is_flow:
-        return APPROVED if approve else said
-    wanted = [said.casefold()] if said else []
-    option = _option(asked.options, [*wanted, *(_APPROVALS if approve else ())])
-    return option or said or APPROVED
-
-
-def _option(options: Iterable[str], wanted: Iterable[str]) -> str | None:
-    """The flow's own option that is meant: text that it cannot place would be an error there."""
-    by_name = {option.casefold(): option for option in options}
-    return next((by_name[name] for name in wanted if name in by_name), None)

@@ -9,6 +9,7 @@ from typing import Any, assert_never
 
 from bridge.core import answers, humans, lifecycle
 from bridge.core.errors import PostUnderWay, RequestRefused
+from bridge.core.feedback import Resume
 from bridge.core.model import CrewPolicy, Decision, Run, State
 
 
@@ -34,7 +35,7 @@ class Abandon:
     """A run in doubt: give it up."""
 
 
-Steering = Cancel | Retry | Adopt | Abandon | humans.Resume
+Steering = Cancel | Retry | Adopt | Abandon | Resume
 
 
 def steer(run: Run, wish: Steering, policy: CrewPolicy, now: float) -> Decision | None:
@@ -43,7 +44,7 @@ def steer(run: Run, wish: Steering, policy: CrewPolicy, now: float) -> Decision 
     Raises `PostUnderWay` (try again in a moment), or `RequestRefused` when the run is over, not in doubt, or
     has no question without an answer.
     """
-    if isinstance(wish, humans.Resume):
+    if isinstance(wish, Resume):
         return humans.answer(run, wish, policy, now)
     return _decide(run, wish, policy, now)
 
@@ -68,7 +69,7 @@ def _decide(run: Run, wish: Cancel | Retry | Adopt | Abandon, policy: CrewPolicy
             assert_never(wish)
 
 
-def read_resume(body: Mapping[str, Any], key: str | None, *, redelivered: bool = False) -> humans.Resume:
+def read_resume(body: Mapping[str, Any], key: str | None, *, redelivered: bool = False) -> Resume:
     """Somebody's answer, from untrusted JSON; raises `RequestRefused` naming the field."""
     for name in body:
         if name not in {"feedback", "approve", "task_id"}:
@@ -76,7 +77,7 @@ def read_resume(body: Mapping[str, Any], key: str | None, *, redelivered: bool =
     approve = body.get("approve")
     if approve is not None and not isinstance(approve, bool):
         raise RequestRefused("invalid_request", "must be true or false", "approve")
-    return humans.Resume(_text(body, "feedback"), approve, _text(body, "task_id"), key, redelivered)
+    return Resume(_text(body, "feedback"), approve, _text(body, "task_id"), key, redelivered)
 
 
 def _text(body: Mapping[str, Any], name: str) -> str | None:

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.core.errors import PostUnderWay, RequestRefused
-from bridge.core.humans import Resume
+from bridge.core.feedback import Resume
 from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering
 from tests.http_client import bearer, problem, serving
 

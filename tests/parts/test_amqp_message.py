@@ -14,7 +14,7 @@ from pamqp.header import ContentHeader
 
 from bridge.adapters.amqp_message import MessageRules, is_steering, read_refused, read_request, read_steering
 from bridge.core.errors import RequestRefused
-from bridge.core.humans import Resume
+from bridge.core.feedback import Resume
 from bridge.core.model import Envelope, KickoffRequest
 from bridge.core.steering import Cancel
 from bridge.ports import KeyOfRun

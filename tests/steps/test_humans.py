@@ -20,9 +20,10 @@ from bridge.core.answers import (
     WaitingForHuman,
 )
 from bridge.core.errors import RequestRefused
+from bridge.core.feedback import Resume
 from bridge.core.flow_questions import FlowQuestion
 from bridge.core.hints import Kind
-from bridge.core.humans import CONFIRM_WITHIN, Resume
+from bridge.core.humans import CONFIRM_WITHIN
 from bridge.core.model import Asked, Run, Stage, State
 from bridge.ports import KeyOfRun
 from tests.fakes import NOW

@@ -27,7 +27,8 @@ from bridge.core.answers import (
     WaitingForHuman,
 )
 from bridge.core.errors import IllegalTransition, RequestRefused
-from bridge.core.humans import CONFIRM_WITHIN, MOVED_ON_AFTER, Resume
+from bridge.core.feedback import Resume
+from bridge.core.humans import CONFIRM_WITHIN, MOVED_ON_AFTER
 from bridge.core.model import Asked, CrewPolicy, Decision, Question, Run, Stage, State, Watch
 from bridge.core.steering import read_resume, steer
 from tests.fakes import NOW, a_run, event_types
