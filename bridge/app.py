@@ -35,6 +35,7 @@ from bridge.adapters.http_api import RunsApi
 from bridge.adapters.http_auth import Clients
 from bridge.adapters.http_crews import CrewsApi
 from bridge.adapters.http_deliveries import DeliveriesApi
+from bridge.adapters.http_events import EventsApi
 from bridge.adapters.http_flow_questions import FlowQuestionsApi
 from bridge.adapters.http_hooks import HooksApi
 from bridge.adapters.http_ops import OpsApi
@@ -286,7 +287,7 @@ def _assemble(
     deliveries = DeliveriesApi(store, clients, clock, wakes.deliver)
     wait_of = BudgetWait(crews, store, clock)
     runs, steering = RunsApi(accept, wait_of, store, clients), SteeringApi(steer, store, clients)
-    apis = (runs, steering, deliveries, crews_api, AmpApi(hint), flows, hooks)
+    apis = (runs, steering, deliveries, crews_api, EventsApi(store, clients, clock), AmpApi(hint), flows, hooks)
     routes = [route for api in apis for route in api.routes()]
     bridge.servers = servers(listen_on(settings), routes, ops.routes(), clients)
     steps = _steps(settings, store, crews, wakes, journal, share)

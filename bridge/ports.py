@@ -10,7 +10,18 @@ from bridge.core.delivering import DeliveryAnswer, Settlement
 from bridge.core.flow_questions import FlowQuestion
 from bridge.core.hints import Kind
 from bridge.core.learning import Learned
-from bridge.core.model import Attempt, Channel, Decision, Delivery, DeliveryState, Envelope, KickoffRequest, Run, State
+from bridge.core.model import (
+    Attempt,
+    Channel,
+    Decision,
+    Delivery,
+    DeliveryState,
+    Envelope,
+    Event,
+    KickoffRequest,
+    Run,
+    State,
+)
 from bridge.core.receivers import Shares
 from bridge.core.share import Census
 from bridge.core.steering import Steering
@@ -148,6 +159,16 @@ class DeliveryFilter:
     limit: int = 50
 
 
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Events about runs that were made at or after `since`. `crews` and `source`: what the asker may see; None: all."""
+
+    since: float
+    crews: frozenset[str] | None = None
+    source: str | None = None
+    limit: int = 20_000
+
+
 class Store(Protocol):
     """Where runs and deliveries live. Every write is durable when it returns.
 
@@ -217,6 +238,12 @@ class Store(Protocol):
 
     async def attempts_of(self, delivery_id: str) -> list[Attempt]:
         """The attempts of one delivery that are kept, the first one first."""
+
+    async def find_events(self, which: EventFilter) -> dict[str, float]:
+        """The ids of events and when each was made, the oldest first."""
+
+    async def load_events(self, event_ids: Collection[str]) -> list[Event]:
+        """These events, the oldest first; what is forgotten by now is left out."""
 
     async def beat(self, now: float) -> None:
         """Say that this process lives. Raises `ProcessBuried` if the others have given it up."""

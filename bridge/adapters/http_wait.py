@@ -49,7 +49,7 @@ class Waiting:
         # No timeout around all of it: it would cancel a read of the store midway, and cost its connection.
         clock, stopping = asyncio.get_running_loop().time, request.app[STOPPING]
         while not run.final and request.transport is not None and (left := until - clock()) > 0:
-            if await _happens(stopping, min(left, self._patience.interval)):
+            if await happens(stopping, min(left, self._patience.interval)):
                 break
             run = await self._look(run)
         return run
@@ -61,7 +61,7 @@ class Waiting:
             return run  # the run is stored already: what remains is to say so
 
 
-async def _happens(event: asyncio.Event, seconds: float) -> bool:
+async def happens(event: asyncio.Event, seconds: float) -> bool:
     """Whether the event is set within that time."""
     try:
         async with asyncio.timeout(seconds):

@@ -14,6 +14,7 @@ from bridge.core.model import (
     CREW_NAME,
     Channel,
     CrewPolicy,
+    Decision,
     Delivery,
     Destination,
     Event,
@@ -35,11 +36,12 @@ PAUSED = "delivery.paused"
 _RESULT = ("result", "result_json")
 
 
-def about(run: Run, type_: str, policy: CrewPolicy, now: float, sequence: int = 1) -> tuple[Delivery, ...]:
-    """The deliveries of one event about a run; `sequence` tells apart events of one kind that may come again."""
+def about(run: Run, type_: str, policy: CrewPolicy, now: float, sequence: int = 1) -> Decision:
+    """The run as it is, and one event about it; `sequence` tells apart events of one kind that may come again."""
     event = _event_of(run, type_, policy, now, sequence)
     targets = _destinations(run, type_, policy)
-    return tuple(_delivery(event, index, target, now) for index, target in enumerate(targets, start=1))
+    deliveries = tuple(_delivery(event, index, target, now) for index, target in enumerate(targets, start=1))
+    return Decision(run, deliveries, () if deliveries else (event,))
 
 
 def describe(run: Run) -> dict[str, Any]:

@@ -75,8 +75,7 @@ def on_status(run: Run, seen: Watch, answer: answers.StatusAnswer, policy: CrewP
     plain = lifecycle.on_status(run, seen, answer, policy, asked_at)
     if plain.run.final:
         return plain
-    heard = _heard(plain.run, seen, answer, policy, asked_at)
-    return Decision(heard.run, plain.deliveries + heard.deliveries)
+    return _heard(plain.run, seen, answer, policy, asked_at).after(plain)
 
 
 def refreshed(watch: Watch, run: Run) -> Watch:
@@ -273,7 +272,7 @@ def _ask(run: Run, asked: Asked, policy: CrewPolicy, now: float) -> Decision:
     talk = _opened(replace(talk, known=_kept(talk.known, asked)), question, now)
     asking = replace(run, talk=talk, due_at=None, started_at=run.started_at or now)
     asking = asking if waiting else lifecycle.move(asking, State.WAITING_FOR_HUMAN)
-    return Decision(asking, events.about(asking, events.WAITING_FOR_HUMAN, policy, now, sequence=question.number))
+    return events.about(asking, events.WAITING_FOR_HUMAN, policy, now, sequence=question.number)
 
 
 def _give(run: Run, question: Question, text: str, *, approve: bool, now: float) -> Run:
@@ -317,7 +316,7 @@ def _unconfirmed(run: Run, why: str, policy: CrewPolicy, now: float) -> Decision
     question = run.talk.question
     assert question is not None
     told = replace(run, talk=replace(run.talk, question=replace(question, stage=Stage.UNCONFIRMED, trouble=why)))
-    return Decision(told, events.about(told, events.RESUME_UNCONFIRMED, policy, now, sequence=question.number))
+    return events.about(told, events.RESUME_UNCONFIRMED, policy, now, sequence=question.number)
 
 
 def _kept(known: tuple[str, ...], asked: Asked) -> tuple[str, ...]:

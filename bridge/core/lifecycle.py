@@ -105,12 +105,12 @@ def on_doubt_unresolved(run: Run, policy: CrewPolicy, now: float) -> Decision:
     notice = events.about(run, events.IN_DOUBT, policy, now, sequence=run.attempt)
     match policy.in_doubt:
         case DoubtPolicy.HOLD:
-            return Decision(replace(run, due_at=None, owner=None), notice)
+            return replace(notice, run=replace(run, due_at=None, owner=None))
         case DoubtPolicy.RETRY:
-            return Decision(accept_again(run, now), notice)
+            return replace(notice, run=accept_again(run, now))
         case DoubtPolicy.FAIL:
-            ended = on_abandoned(run, "whether the execution was started could not be found out", policy, now)
-            return replace(ended, deliveries=notice + ended.deliveries)
+            why = "whether the execution was started could not be found out"
+            return on_abandoned(run, why, policy, now).after(notice)
         case _:
             assert_never(policy.in_doubt)
 
@@ -165,7 +165,7 @@ def on_late_look(run: Run, answer: answers.StatusAnswer, policy: CrewPolicy, now
         case _:
             return Decision(replace(run, owner=None, due_at=schedule.next_late_look(run, now)))
     told = events.about(replace(run, outcome=late), events.LATE_RESULT, policy, now)
-    return Decision(replace(run, owner=None, due_at=None), told)
+    return replace(told, run=replace(run, owner=None, due_at=None))
 
 
 def look(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_at: float) -> tuple[Watch, bool]:
@@ -255,12 +255,12 @@ def _to_doubt(run: Run, policy: CrewPolicy, now: float) -> Decision:
 def _finish(run: Run, state: State, outcome: Outcome, policy: CrewPolicy, now: float) -> Decision:
     late = now if state in STILL_WATCHED and run.kickoff_id is not None else None
     ended = move(run, state, outcome=outcome, finished_at=now, due_at=late, owner=None)
-    return Decision(ended, events.about(ended, f"run.{state}", policy, now))
+    return events.about(ended, f"run.{state}", policy, now)
 
 
 def _with_extra_event(run: Run, kind: str, policy: CrewPolicy, now: float, sequence: int = 1) -> Decision:
     wanted = kind in policy.extra_events
-    return Decision(run, events.about(run, f"run.{kind}", policy, now, sequence) if wanted else ())
+    return events.about(run, f"run.{kind}", policy, now, sequence) if wanted else Decision(run)
 
 
 def _remember(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_at: float) -> Watch:

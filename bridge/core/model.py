@@ -364,7 +364,15 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the store must look like next: the run's next row and the deliveries to add, in one transaction."""
+    """What the store must look like next: the run's next row and the deliveries to add, in one transaction.
+
+    `unaddressed`: events that nobody asked to be sent, kept for those who watch the stream.
+    """
 
     run: Run
     deliveries: tuple[Delivery, ...] = ()
+    unaddressed: tuple[Event, ...] = ()
+
+    def after(self, earlier: "Decision") -> "Decision":
+        """The run of this one, and what both tell, the earlier one first."""
+        return Decision(self.run, earlier.deliveries + self.deliveries, earlier.unaddressed + self.unaddressed)

@@ -151,7 +151,8 @@ async def test_a_link_to_a_large_result_is_an_attribute_in_binary_mode_too(
 ):
     publisher = AmqpPublisher(link, topology, "binary")
     run = replace(a_run(), outcome=Outcome("x" * 20_000_000))  # more than RabbitMQ would take
-    [large] = about(run, "run.succeeded", CrewPolicy(results_exchange=True, api_url="https://bridge.example"), 0.0)
+    policy = CrewPolicy(results_exchange=True, api_url="https://bridge.example")
+    [large] = about(run, "run.succeeded", policy, 0.0).deliveries
     async with running(publisher):
         await eventually(lambda: publisher.ready)
         queue = await bind(client, "taker", topology.results)

@@ -46,6 +46,7 @@ MATRIX: dict[tuple[str, str], list[int]] = {
     ("POST", "/v1/deliveries/redeliver"): [401, 401, 403, 403, 403, 403, 200, 200],
     ("GET", "/v1/crews"): [401, 401, 200, 200, 200, 200, 200, 200],
     ("GET", "/v1/crews/{crew}/inputs"): [401, 401, 200, 200, 200, 200, 200, 404],
+    ("GET", "/v1/events"): [401, 401, 200, 200, 200, 200, 200, 200],
     ("POST", "/amp/{token}/{kind}"): [404] * 8,
     ("POST", "/amp/crews/{crew}/human"): [404] * 8,
     ("POST", "/hooks/{name}"): [401] * 8,

@@ -38,7 +38,7 @@ def ended(**request: Any) -> Run:
 
 
 def the_event(run: Run, type_: str = "run.succeeded", **more: Any) -> Any:
-    return json.loads(events.about(run, type_, EXCHANGE, NOW + 62, **more)[0].event.body)
+    return json.loads(events.about(run, type_, EXCHANGE, NOW + 62, **more).deliveries[0].event.body)
 
 
 def test_the_event_is_a_cloud_event_in_the_promised_shape():
@@ -73,7 +73,7 @@ def test_the_event_is_a_cloud_event_in_the_promised_shape():
 def linking(run: Run, limit: int, type_: str = "run.succeeded") -> tuple[Any, int]:
     """The event under this limit, and its size in bytes."""
     policy = replace(EXCHANGE, max_event_bytes=limit, api_url="https://bridge.example.com")
-    body = events.about(run, type_, policy, NOW + 62)[0].event.body
+    body = events.about(run, type_, policy, NOW + 62).deliveries[0].event.body
     return json.loads(body), len(body)
 
 
@@ -112,7 +112,7 @@ def test_an_error_is_a_code_and_a_message():
 
 
 def test_the_same_fact_gives_the_same_id_and_the_same_bytes():
-    one, two = (events.about(ended(), "run.succeeded", EVERYWHERE, NOW) for _ in range(2))
+    one, two = (events.about(ended(), "run.succeeded", EVERYWHERE, NOW).deliveries for _ in range(2))
     assert one == two
 
 
@@ -125,7 +125,7 @@ def test_ids_name_the_run_and_the_kind_and_tell_repeats_apart(type_: str, sequen
 
 
 def test_the_events_envelope_carries_what_a_message_needs():
-    event = events.about(ended(), "run.succeeded", EXCHANGE, NOW)[0].event
+    event = events.about(ended(), "run.succeeded", EXCHANGE, NOW).deliveries[0].event
     assert (event.content_type, event.type, event.run_id) == (
         "application/cloudevents+json",
         "run.succeeded",
@@ -136,13 +136,13 @@ def test_the_events_envelope_carries_what_a_message_needs():
 
 
 def test_without_a_correlation_id_the_key_stands_in_and_unknown_headers_are_left_out():
-    event = events.about(a_run(idempotency_key="k-9"), "run.cancelled", EXCHANGE, NOW)[0].event
+    event = events.about(a_run(idempotency_key="k-9"), "run.cancelled", EXCHANGE, NOW).deliveries[0].event
     assert event.correlation_id == "k-9"
     assert event.headers == {"run_id": run_id(1), "crew": "research"}
 
 
 def test_every_destination_gets_its_own_delivery_of_the_very_same_event():
-    found = events.about(ended(callback_url="https://shop.example/17"), "run.succeeded", EVERYWHERE, NOW + 3)
+    found = events.about(ended(callback_url="https://shop.example/17"), "run.succeeded", EVERYWHERE, NOW + 3).deliveries
     assert [delivery.destination for delivery in found] == [
         Destination(Channel.EXCHANGE, "research.succeeded"),
         Destination(Channel.QUEUE, "reply.shop"),
@@ -156,11 +156,15 @@ def test_every_destination_gets_its_own_delivery_of_the_very_same_event():
 
 def test_a_url_that_is_named_twice_is_called_once():
     run = a_run(callback_url="https://crew.example/all")
-    assert len(events.about(run, "run.failed", CrewPolicy(callback_url="https://crew.example/all"), NOW)) == 1
+    assert (
+        len(events.about(run, "run.failed", CrewPolicy(callback_url="https://crew.example/all"), NOW).deliveries) == 1
+    )
 
 
 def test_a_run_that_nobody_asked_about_has_no_deliveries():
-    assert events.about(a_run(), "run.failed", CrewPolicy(), NOW) == ()
+    decision = events.about(a_run(), "run.failed", CrewPolicy(), NOW)
+    assert decision.deliveries == ()
+    assert [event.type for event in decision.unaddressed] == ["run.failed"]
 
 
 @pytest.mark.parametrize(

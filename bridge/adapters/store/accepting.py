@@ -9,7 +9,7 @@ from bridge.adapters.store.bulk import Bulk
 from bridge.adapters.store.rows import new_delivery, new_event, new_run, run_of
 from bridge.adapters.store.tables import deliveries, events, runs
 from bridge.core.errors import RequestRefused
-from bridge.core.model import Delivery, Run
+from bridge.core.model import Delivery, Event, Run
 from bridge.ports import Accepted
 
 REMEMBER_UNKEYED = 3600.0  # seconds for which a redelivered message without a key is recognised by its content
@@ -45,12 +45,13 @@ def file_all(connection: Connection, groups: Sequence[Sequence[Delivery]]) -> li
     return [None] * len(groups)
 
 
-def insert_deliveries(connection: Connection, new: Iterable[Delivery]) -> None:
-    """Insert deliveries and, once each, the events that they carry."""
+def insert_deliveries(connection: Connection, new: Iterable[Delivery], unaddressed: Iterable[Event] = ()) -> None:
+    """Insert deliveries and, once each, the events that they carry, and those that none carries."""
     wanted = list(new)
+    told = {event.event_id: event for event in (*(delivery.event for delivery in wanted), *unaddressed)}
+    if told:
+        _INSERT_EVENT.execute(connection, [new_event(event) for event in told.values()])
     if wanted:
-        carried = {delivery.event.event_id: delivery.event for delivery in wanted}
-        _INSERT_EVENT.execute(connection, [new_event(event) for event in carried.values()])
         _INSERT_DELIVERY.execute(connection, [new_delivery(delivery) for delivery in wanted])
 
 

@@ -166,7 +166,7 @@ def delivery_of(row: Row[Any]) -> Delivery:
     """The delivery that a row of `whole_deliveries` holds."""
     return Delivery(
         delivery_id=row.delivery_id,
-        event=_event_of(row),
+        event=event_of(row),
         destination=Destination(Channel(row.channel), row.target),
         state=DeliveryState(row.state),
         attempts=row.attempts,
@@ -196,7 +196,8 @@ def attempt_of(row: Row[Any]) -> Attempt:
     return Attempt(row.number, row.at, row.seconds, row.error, row.code, row.answer)
 
 
-def _event_of(row: Row[Any]) -> Event:
+def event_of(row: Row[Any]) -> Event:
+    """The event that a row holds, of `events` or of what is joined with it."""
     return Event(
         event_id=row.event_id,
         type=row.type,

@@ -56,7 +56,8 @@ def _write(connection: Connection, decisions: Sequence[Decision]) -> int:
     """How many runs were still as they had been read."""
     changed = _UPDATE_RUN.execute(connection, [_run_values(decision.run) for decision in decisions])
     if changed == len(decisions):
-        insert_deliveries(connection, [delivery for decision in decisions for delivery in decision.deliveries])
+        deliveries = [delivery for decision in decisions for delivery in decision.deliveries]
+        insert_deliveries(connection, deliveries, [event for one in decisions for event in one.unaddressed])
     return changed
 
 

@@ -24,20 +24,21 @@ from bridge.adapters.store import (
     redelivering,
     replicas,
     settling,
+    stream,
 )
 from bridge.adapters.store.batches import Batches, Transaction, WriteAll
 from bridge.adapters.store.loads import Loads
-from bridge.adapters.store.rows import attempt_of, delivery_of, run_of, whole_deliveries
+from bridge.adapters.store.rows import attempt_of, delivery_of, event_of, run_of, whole_deliveries
 from bridge.adapters.store.tables import attempts, deliveries, events, processes, receivers, runs
 from bridge.adapters.store.threads import Connections, Work
 from bridge.adapters.store.weather import is_weather, unavailable
 from bridge.core.budget import UNLIMITED, Budgets
 from bridge.core.delivering import Settlement
 from bridge.core.errors import ProcessBuried, Stale, StoreUnavailable
-from bridge.core.model import Attempt, Channel, Decision, Delivery, DeliveryState, Run, State
+from bridge.core.model import Attempt, Channel, Decision, Delivery, DeliveryState, Event, Run, State
 from bridge.core.receivers import Shares
 from bridge.core.share import Census
-from bridge.ports import Accepted, DeliveryFilter, Health, PassedHint, RunFilter
+from bridge.ports import Accepted, DeliveryFilter, EventFilter, Health, PassedHint, RunFilter
 
 RETRY_EVERY = 1.0  # seconds between tries of a write that must not be lost
 
@@ -184,6 +185,14 @@ class SqlStore:
         """The attempts of one delivery that are kept, the first one first."""
         query = select(attempts).where(attempts.c.delivery_id == delivery_id).order_by(attempts.c.number)
         return [attempt_of(row) for row in await self._read(query)]
+
+    async def find_events(self, which: EventFilter) -> dict[str, float]:
+        """The ids of events about runs and when each was made, the oldest first."""
+        return {row.event_id: row.created_at for row in await self._read(stream.listing(which))}
+
+    async def load_events(self, event_ids: Collection[str]) -> list[Event]:
+        """These events, the oldest first."""
+        return [event_of(row) for row in await self._read(stream.whole(event_ids))]
 
     async def beat(self, now: float) -> None:
         """Say that this process lives; raises `ProcessBuried` if the others have given it up."""

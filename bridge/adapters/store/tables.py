@@ -127,6 +127,7 @@ events = Table(
     Column("body", LargeBinary, nullable=False),
 )
 Index("events_run", events.c.run_id)
+Index("events_made", events.c.created_at, events.c.event_id)
 
 deliveries = Table(
     "deliveries",

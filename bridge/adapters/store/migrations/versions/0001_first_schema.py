@@ -143,6 +143,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("event_id"),
     )
     op.create_index("events_run", "events", ["run_id"], unique=False)
+    op.create_index("events_made", "events", ["created_at", "event_id"], unique=False)
     op.create_table(
         "hints",
         sa.Column("hint_id", sa.Text(), nullable=False),

@@ -1,0 +1,145 @@
+"""The stream of events: server-sent events of all runs that a client may see.
+
+Each stream reads the store for itself, so it tells what any process on the store does, and holds a few events in memory
+at most. An event may be committed some time after it was made, so the last seconds are always looked through again.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+
+from aiohttp import hdrs, web
+
+from bridge.adapters import http_problem, http_query
+from bridge.adapters.http_auth import Client, Clients, Role
+from bridge.adapters.http_wait import STOPPING, happens
+from bridge.core.errors import StoreUnavailable
+from bridge.core.model import Event
+from bridge.ports import Clock, EventFilter, Store
+
+LAST_EVENT_ID = "Last-Event-ID"
+LOOK_BACK = 5.0  # seconds; longer than a commit takes, and than clocks of processes differ
+AT_ONCE = 8  # events in memory per stream
+
+_HEADERS = {hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store", "X-Accel-Buffering": "no"}
+_GAP = b"event: stream.gap\ndata: {}\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """How many streams there may be at once, and how long they last; all else in seconds.
+
+    `interval` is between two looks. After `quiet` an empty line shows that the stream lives. `slow`: how long a client
+    may read nothing. After `longest` it has to come again, with a token that is still good.
+    """
+
+    places: int = 100
+    interval: float = 0.5
+    quiet: float = 15.0
+    slow: float = 10.0
+    longest: float = 900.0
+
+
+class EventsApi:
+    """Events over HTTP, as they happen."""
+
+    def __init__(self, store: Store, clients: Clients, clock: Clock, streaming: Streaming | None = None) -> None:
+        self._store = store
+        self._clients = clients
+        self._clock = clock
+        self._streaming = streaming or Streaming()
+        self._open = 0
+
+    def routes(self) -> list[web.RouteDef]:
+        """The one route, and who may use it."""
+        handler = self._clients.only(Role.SUBMIT, Role.READ)(self._stream)
+        return [web.get("/v1/events", handler, allow_head=False)]
+
+    async def _stream(self, http: web.Request, client: Client) -> web.StreamResponse:
+        http_query.parameters(http, ())
+        if self._open >= self._streaming.places:
+            raise http_problem.too_often("too many streams are open", self._streaming.quiet)
+        self._open += 1
+        try:
+            return await self._tell(http, client)
+        finally:
+            self._open -= 1
+
+    async def _tell(self, http: web.Request, client: Client) -> web.StreamResponse:
+        tail = _Tail(self._store, client)
+        last = http.headers.get(LAST_EVENT_ID)
+        known = await tail.begin(self._clock(), last)
+        response = web.StreamResponse(headers=_HEADERS)
+        await response.prepare(http)
+        try:
+            await self._send(response, b"retry: 2000\n\n" + (b"" if known else _GAP))
+            await self._follow(http, response, tail)
+        except (TimeoutError, ConnectionError):  # it reads nothing, or is gone
+            if http.transport is not None:
+                http.transport.abort()
+        return response
+
+    async def _follow(self, http: web.Request, response: web.StreamResponse, tail: "_Tail") -> None:
+        clock, stopping = asyncio.get_running_loop().time, http.app[STOPPING]
+        over, spoke = clock() + self._streaming.longest, clock()
+        while clock() < over and not stopping.is_set() and http.transport is not None:
+            if found := await tail.more():
+                for event in found:
+                    await self._send(response, _line(event))
+                spoke = clock()
+                continue
+            if clock() - spoke >= self._streaming.quiet:
+                await self._send(response, b":\n\n")
+                spoke = clock()
+            await happens(stopping, self._streaming.interval)
+
+    async def _send(self, response: web.StreamResponse, part: bytes) -> None:
+        async with asyncio.timeout(self._streaming.slow):
+            await response.write(part)
+
+
+class _Tail:
+    """What of the store's events one stream has told."""
+
+    def __init__(self, store: Store, client: Client) -> None:
+        self._store = store
+        self._filter: Callable[[float], EventFilter] = lambda since: EventFilter(
+            since, client.crews, None if client.sees_all else client.source
+        )
+        self._cursor = 0.0
+        self._told: dict[str, float] = {}
+        self._listed = deque[tuple[str, float]]()
+
+    async def begin(self, now: float, last: str | None) -> bool:
+        """Begin after the event with the id `last`, else now; whether that event is known, or none was asked for.
+
+        Raises `StoreUnavailable`.
+        """
+        found = await self._store.load_events([last]) if last else []
+        if found:
+            self._cursor, self._told = found[0].created_at, {found[0].event_id: found[0].created_at}
+        else:
+            self._cursor, self._told = now, await self._store.find_events(self._filter(now - LOOK_BACK))
+        return bool(found) or not last
+
+    async def more(self) -> list[Event]:
+        """The next few events; none while there are none, or the store is away."""
+        try:
+            if not self._listed:
+                listed = await self._store.find_events(self._filter(self._cursor - LOOK_BACK))
+                self._listed.extend((one, at) for one, at in listed.items() if one not in self._told)
+            some = dict(islice(self._listed, AT_ONCE))
+            events = await self._store.load_events(some) if some else []
+        except StoreUnavailable:
+            return []
+        self._cursor = max([self._cursor, *some.values()])
+        for _ in some:
+            self._listed.popleft()
+        self._told = {one: at for one, at in (self._told | some).items() if at >= self._cursor - LOOK_BACK}
+        return events
+
+
+def _line(event: Event) -> bytes:
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (event.event_id.encode(), event.type.encode(), event.body)

@@ -1,0 +1,215 @@
+"""The stream of events, over real HTTP and a real store: who sees what, going on after a break, limits."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bridge.adapters.http_auth import Clients
+from bridge.adapters.http_events import EventsApi, Streaming
+from bridge.adapters.http_server import HttpServer
+from bridge.adapters.store import SqlStore, open_store
+from bridge.core import events
+from bridge.core.model import CrewPolicy, Envelope, Run
+from tests.fakes import a_run
+from tests.http_client import CLIENTS, LISTEN, bearer, problem
+
+QUICK = Streaming(interval=0.01)
+_numbers = count(1)
+
+
+@dataclass
+class Told:
+    """One event of a stream."""
+
+    event_id: str
+    kind: str
+    data: dict[str, Any]
+
+
+@dataclass
+class Streams:
+    """A server with the stream alone, and the store behind it."""
+
+    store: SqlStore
+    server: HttpServer
+    http: aiohttp.ClientSession
+
+    async def open(self, client: str = "reader", last: str | None = None, query: str = "") -> aiohttp.ClientResponse:
+        headers = bearer(client) | ({"Last-Event-ID": last} if last else {})
+        return await self.http.get(f"http://127.0.0.1:{self.server.port}/v1/events{query}", headers=headers)
+
+    async def happen(
+        self, client: str = "submitter", crew: str = "research", made_at: float | None = None, meta: Any = None
+    ) -> str:
+        """Have an event about a new run; gives its id."""
+        number = next(_numbers)
+        run = a_run(number, crew=crew, envelope=Envelope(f"client/{client}"), meta=meta or {})
+        await self.store.accept(run)
+        return await self.tell(run, made_at)
+
+    async def tell(self, run: Run, made_at: float | None = None) -> str:
+        decision = events.about(run, "run.progress", CrewPolicy(), time.time() if made_at is None else made_at)
+        await self.store.settle(replace(decision, run=replace(run, owner=None)))
+        [event] = decision.unaddressed
+        return event.event_id
+
+
+@asynccontextmanager
+async def served(path: Path, streaming: Streaming = QUICK) -> AsyncIterator[Streams]:
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(f"sqlite:///{path}/s.db", "me", time.time()))
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        server = HttpServer(LISTEN, EventsApi(store, Clients(CLIENTS), time.time, streaming).routes())
+        await server.start()
+        running = asyncio.create_task(server.run())
+        try:
+            yield Streams(store, server, http)
+        finally:
+            server.stop()
+            await running
+
+
+@pytest.fixture
+async def streams(tmp_path: Path) -> AsyncIterator[Streams]:
+    async with served(tmp_path) as streams:
+        yield streams
+
+
+async def block(stream: aiohttp.ClientResponse) -> dict[str, str]:
+    """The next block of lines, by name; a comment has the name ''."""
+    lines = (await asyncio.wait_for(stream.content.readuntil(b"\n\n"), 30)).decode().strip().split("\n")
+    return {name: value for name, _, value in (line.partition(": ") for line in lines)}
+
+
+async def told(stream: aiohttp.ClientResponse) -> Told:
+    """The next event; passes over what only keeps the stream alive."""
+    while "id" not in (found := await block(stream)):
+        pass
+    return Told(found["id"], found["event"], json.loads(found["data"]))
+
+
+async def opened_when_free(streams: Streams) -> None:
+    async with asyncio.timeout(60):
+        while (stream := await streams.open()).status != 200:
+            stream.release()
+            await asyncio.sleep(0.05)
+
+
+async def test_an_event_that_is_sent_nowhere_is_told_with_its_id_and_type(streams: Streams) -> None:
+    stream = await streams.open()
+    assert (stream.status, stream.content_type) == (200, "text/event-stream")
+    assert await block(stream) == {"retry": "2000"}
+    event_id = await streams.happen(meta={"text": "two\nlines\r"})
+    event = await told(stream)
+    assert (event.event_id, event.kind) == (event_id, "run.progress")
+    assert (event.data["id"], event.data["data"]["meta"]) == (event_id, {"text": "two\nlines\r"})
+
+
+async def test_each_client_is_told_of_the_runs_that_it_may_see(streams: Streams) -> None:
+    """A submitter of its own, a reader of all, a narrow one of its crew's."""
+    opened = {name: await streams.open(name) for name in ("submitter", "reader", "operator", "narrow")}
+    for stream in opened.values():
+        await block(stream)
+    mine = await streams.happen("submitter", "research")
+    others = await streams.happen("another", "research")
+    elsewhere = await streams.happen("another", "triage")
+    last = await streams.happen("submitter", "research")
+    expected = {
+        "submitter": [mine, last],
+        "reader": [mine, others, elsewhere, last],
+        "operator": [mine, others, elsewhere, last],
+        "narrow": [mine, others, last],
+    }
+    for name, stream in opened.items():
+        assert [(await told(stream)).event_id for _ in expected[name]] == expected[name], name
+
+
+async def test_a_stream_goes_on_after_the_last_event_that_came(streams: Streams) -> None:
+    long_ago = time.time() - 3600
+    ids = [await streams.happen(made_at=long_ago + 60 * number) for number in range(20)]
+    stream = await streams.open(last=ids[9])
+    assert [(await told(stream)).event_id for _ in range(10)] == ids[10:]
+
+
+async def test_a_stream_without_a_last_event_begins_with_now(streams: Streams) -> None:
+    await streams.happen()
+    stream = await streams.open()
+    await block(stream)
+    assert (await told_after(stream, streams)) is True
+
+
+async def told_after(stream: aiohttp.ClientResponse, streams: Streams) -> bool:
+    """Whether the next event that is told is the next one that happens."""
+    event_id = await streams.happen()
+    return (await told(stream)).event_id == event_id
+
+
+async def test_an_event_that_is_committed_late_is_told_all_the_same(streams: Streams) -> None:
+    """Two processes write at the same time, or a commit takes a while: the order of times is not that of commits."""
+    stream = await streams.open()
+    await block(stream)
+    now = time.time()
+    first = await streams.happen(made_at=now + 2)
+    assert (await told(stream)).event_id == first
+    late = await streams.happen(made_at=now - 2)
+    assert (await told(stream)).event_id == late
+
+
+async def test_where_the_last_event_is_forgotten_the_stream_says_that_there_is_a_gap(streams: Streams) -> None:
+    stream = await streams.open(last="01920000-0000-7000-8000-000000000000-succeeded")
+    assert await block(stream) == {"retry": "2000"}
+    assert await block(stream) == {"event": "stream.gap", "data": "{}"}
+    assert await told_after(stream, streams)
+
+
+async def test_a_quiet_stream_shows_that_it_lives_and_ends_after_a_while(tmp_path: Path) -> None:
+    async with served(tmp_path, Streaming(interval=0.01, quiet=0.05, longest=0.3)) as streams:
+        stream = await streams.open()
+        rest = await asyncio.wait_for(stream.content.read(), 30)
+    assert rest.startswith(b"retry: 2000\n\n:\n\n")
+
+
+async def test_a_client_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
+    """Its events would fill the memory; what is in the sockets of both sides is all that it may hold."""
+    async with served(tmp_path, Streaming(interval=0.01, slow=0.2, places=1)) as streams:
+        reader, writer = await asyncio.open_connection("127.0.0.1", streams.server.port, limit=1024)
+        lines = ["GET /v1/events HTTP/1.1", "Host: x", f"Authorization: {bearer('reader')['Authorization']}", "", ""]
+        writer.write("\r\n".join(lines).encode())
+        await reader.readuntil(b"retry: 2000\n\n")
+        run = a_run(next(_numbers), envelope=Envelope("client/submitter"), meta={"text": "x" * 500_000})
+        await streams.store.accept(run)
+        for number in range(40):
+            decision = events.about(run, "run.progress", CrewPolicy(), time.time(), number + 2)
+            run = await streams.store.settle(replace(decision, run=run))
+        await opened_when_free(streams)  # its place is free once it is cut off
+        writer.close()
+
+
+async def test_there_are_only_so_many_streams(tmp_path: Path) -> None:
+    async with served(tmp_path, Streaming(interval=0.01, places=2)) as streams:
+        first, _ = await streams.open(), await streams.open()
+        refused = await streams.open()
+        assert "Retry-After" in refused.headers
+        await problem(refused, 429, "too_many_requests")
+        first.close()
+        await opened_when_free(streams)
+
+
+async def test_an_unknown_parameter_is_refused(streams: Streams) -> None:
+    await problem(await streams.open(query="?crew=research"), 422, "invalid_request")
+
+
+async def test_a_server_that_stops_ends_its_streams(tmp_path: Path) -> None:
+    async with served(tmp_path) as streams:
+        stream = await streams.open()
+        streams.server.stop()
+        assert await asyncio.wait_for(stream.content.read(), 30) == b"retry: 2000\n\n"
