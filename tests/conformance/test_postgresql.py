@@ -3,12 +3,13 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
 
-from bridge.adapters.store import SqlStore, open_store, probe_store
+from bridge.adapters.store import SqlStore, migrate_store, open_store, probe_store
 from bridge.adapters.store import store as store_module
 from bridge.adapters.store.postgresql import LIMITS, Postgresql
 from bridge.core import lifecycle
@@ -17,6 +18,9 @@ from bridge.core.model import State
 from tests.conformance.conftest import PostgresqlAdapter
 from tests.conformance.histories import accepted, claimed
 from tests.fakes import NOW, a_run, run_id
+from tests.postgres import PostgresServer, find
+
+ROLES = Path(__file__).parents[2] / "deploy" / "scale" / "roles.sh"
 
 
 @pytest.fixture
@@ -170,6 +174,25 @@ async def test_a_role_that_may_only_change_rows_is_enough_once_the_schema_is_the
         assert await store.claim({State.STARTING}, 9) == []
     postgresql.execute(f"DROP OWNED BY {name}")
     postgresql.execute(f"DROP ROLE {name}")
+
+
+async def test_the_roles_of_the_composed_database_are_enough(postgres: PostgresServer):
+    """deploy/scale/roles.sh as the image runs it: one role makes the tables, the other cannot, but may change rows."""
+    environment = {
+        "PATH": f"{Path(find('psql')).parent}:/usr/bin:/bin",
+        "PGHOST": "127.0.0.1",
+        "PGPORT": str(postgres.port),
+        "POSTGRES_USER": "bridge",
+        "BRIDGE_OWNER_PASSWORD": "it's a secret",
+        "BRIDGE_APP_PASSWORD": "another",
+    }
+    script = await asyncio.create_subprocess_exec(str(ROLES), env=environment, stdout=asyncio.subprocess.DEVNULL)
+    assert await script.wait() == 0
+    with pytest.raises(StoreUnavailable):
+        await migrate_store(postgres.url("bridge", "bridge_app"))
+    await migrate_store(postgres.url("bridge", "bridge_owner"))
+    async with open_store(postgres.url("bridge", "bridge_app"), "me", NOW, migrate=False) as store:
+        await store.settle(lifecycle.begin(await claimed(store), NOW))
 
 
 async def test_while_the_database_restarts_what_has_happened_waits(
