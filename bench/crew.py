@@ -1,13 +1,15 @@
 """A crew API that costs next to nothing, so that a benchmark measures those who call it and not the stand-in.
 
 `python -m bench.crew --port 8099 --run-time 0.3`. It speaks just enough: `GET /inputs`, `POST /kickoff`,
-`GET /status/ID`, and `GET /_figures` with what it saw.
+`GET /status/ID`, and `GET /_figures` with what it saw. Executions that it did not start are running for ever.
 """
 
 import argparse
 import asyncio
 import json
+import math
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -25,6 +27,7 @@ class Crew:
     run_time: float
     started: dict[str, float] = field(default_factory=dict)
     looks: int = 0
+    looks_by_second: Counter[int] = field(default_factory=Counter)
 
     def answer(self, method: bytes, path: bytes) -> bytes:
         """The body of the answer, which is always a 200."""
@@ -32,8 +35,9 @@ class Crew:
             return self._kickoff()
         if path.startswith(b"/status/"):
             self.looks += 1
-            ended = time.time() >= self.started[path[8:].decode()] + self.run_time
-            return DONE if ended else RUNNING
+            now = time.time()
+            self.looks_by_second[int(now)] += 1
+            return DONE if now >= self.started.get(path[8:].decode(), math.inf) + self.run_time else RUNNING
         return json.dumps(self._figures()).encode() if path == b"/_figures" else INPUTS
 
     def _kickoff(self) -> bytes:
@@ -42,7 +46,12 @@ class Crew:
         return b'{"kickoff_id":"%b"}' % kickoff_id.encode()
 
     def _figures(self) -> dict[str, object]:
-        return {"started": self.started, "run_time": self.run_time, "looks": self.looks}
+        return {
+            "started": self.started,
+            "run_time": self.run_time,
+            "looks": self.looks,
+            "looks_by_second": self.looks_by_second,
+        }
 
 
 class Conversation(asyncio.Protocol):

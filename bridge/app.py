@@ -49,6 +49,7 @@ from bridge.adapters.watchdog import Watchdog
 from bridge.core.crew_call import Webhooks
 from bridge.core.learning import Learning
 from bridge.core.model import Channel
+from bridge.core.pace import Pace
 from bridge.core.receivers import Shares
 from bridge.core.share import Share
 from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Journal, Refuse, Sender, Service, Steer, Step
@@ -198,7 +199,7 @@ async def try_connections(settings: Settings) -> dict[str, Health]:
         found["broker"] = await probe_broker(settings.amqp.url.get_secret_value())
     async with crew_sessions() as sessions:
         for name, crew in settings.crews.items():
-            api = HttpCrewApi(crew.url, crew.token.get_secret_value(), crew.requests_per_second, sessions)
+            api = HttpCrewApi(crew.url, crew.token.get_secret_value(), Pace(), sessions)
             found[f"crew {name}"] = await api.probe()
     return found
 
@@ -343,14 +344,16 @@ async def _crews(
     sessions = await stack.enter_async_context(crew_sessions())
     crews = {}
     for name, crew in settings.crews.items():
-        token, rate = crew.token.get_secret_value(), crew.requests_per_second
-        api = HttpCrewApi(crew.url, token, rate, sessions, share=share)
+        pace = Pace(crew.requests_per_second, share)
+        api = HttpCrewApi(crew.url, crew.token.get_secret_value(), pace, sessions, clock=clock)
         renewals.append(partial(_renew_token, api, name))
         policy = crew_policy(settings, name)
         counted, learning = CountedCrewApi(api, name, counters), Learning(policy)
         limits = budgets_of(settings, name)
-        crews[name] = Crew(name, counted, policy, crew.max_running, learning, budgets=limits, webhooks=webhooks)
-        counters.paused.labels(name).set_function(partial(_is_closed, crews[name]))
+        crews[name] = Crew(
+            name, counted, policy, crew.max_running, learning, pace=pace, budgets=limits, webhooks=webhooks
+        )
+        counters.show_crew(name, partial(crews[name].figures, clock))
     return crews
 
 
@@ -362,10 +365,6 @@ def _crew_infos(settings: Settings, crews: Mapping[str, Crew]) -> list[CrewInfo]
     return [
         CrewInfo(name, settings.crews[name].kind, crew.paused, crew.learning.learned()) for name, crew in crews.items()
     ]
-
-
-def _is_closed(crew: Crew) -> bool:
-    return crew.gate.closed
 
 
 async def _callback_sender(
@@ -387,7 +386,7 @@ def _crews_check(crews: Mapping[str, Crew]) -> HealthCheck:
 
     async def check() -> Health:
         closed = [
-            f"{name} paused: {crew.gate.reason.partition(':')[0]}" for name, crew in crews.items() if _is_closed(crew)
+            f"{name} paused: {crew.gate.reason.partition(':')[0]}" for name, crew in crews.items() if crew.gate.closed
         ]
         return Health(ok=True, detail="; ".join(closed) or "all usable")
 

@@ -105,6 +105,20 @@ class CrewInfo:
     run_times: Learned | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CrewFigures:
+    """How things stand with a crew in this process.
+
+    `paused`: it cannot be used; `pace`: how many calls per second it may get now; `followed`: runs that are looked at;
+    `overdue`: looks that wait for their turn.
+    """
+
+    paused: bool
+    pace: float
+    followed: int
+    overdue: int
+
+
 ListCrews = Callable[[], Sequence[CrewInfo]]
 InputsOf = Callable[[str], Awaitable[tuple[str, ...] | None]]
 """The names of a crew's inputs; None while it does not tell."""

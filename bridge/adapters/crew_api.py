@@ -30,8 +30,9 @@ from bridge.core.answers import (
     Unknown,
 )
 from bridge.core.flow_questions import same_host
-from bridge.core.share import Share
-from bridge.ports import Health
+from bridge.core.pace import Pace
+from bridge.core.schedule import parse_retry_after
+from bridge.ports import Clock, Health
 
 SOURCE = "kickoff-bridge"  # who answers, as a flow is told
 
@@ -65,36 +66,38 @@ class _Wire:
 
 
 class HttpCrewApi:
-    """One deployed crew; `requests_per_second` holds for all calls of all processes together."""
+    """One deployed crew. `pace` hears of every answer, and gives turns by the same `clock`."""
 
     def __init__(
         self,
         url: str,
         token: str,
-        requests_per_second: float,
+        pace: Pace,
         sessions: "CrewSessions",
         limits: Limits = LIMITS,
-        share: Share | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._url = url.rstrip("/")
         self.use_token(token)
-        self._interval = 1.0 / requests_per_second
-        self._next_turn = 0.0
+        self._pace = pace
+        self._clock = clock
+        self._queue = asyncio.Lock()
         self._kickoffs, self._looks, self._strangers = sessions
         self._limits = limits
-        self._share = share or Share()
 
     def use_token(self, token: str) -> None:
         """Call with this token from now on."""
         self._headers = {"Authorization": f"Bearer {token}"}
 
     async def turn(self) -> None:
-        """Wait for this call's turn; calls are spaced evenly, first come first served."""
-        loop = asyncio.get_running_loop()
-        turn = max(self._next_turn, loop.time())
-        self._next_turn = turn + self._interval * self._share.living
-        if (wait := turn - loop.time()) > 0:
-            await asyncio.sleep(wait)
+        """Wait for this call's turn; first come, first served, and before all looks."""
+        self._pace.waiting += 1
+        try:
+            async with self._queue:
+                while (wait := self._pace.take(self._clock())) > 0.0:  # noqa: ASYNC110 - nobody knows the moment before
+                    await asyncio.sleep(wait)
+        finally:
+            self._pace.waiting -= 1
 
     async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
         """`POST /kickoff`. Never follows a redirect, never repeats; must not be cancelled."""
@@ -118,13 +121,15 @@ class HttpCrewApi:
     async def status(self, kickoff_id: str) -> StatusAnswer:
         """`GET /status/{kickoff_id}`."""
         assert answers.usable_kickoff_id(kickoff_id)  # it goes into a path
-        started = time.monotonic()
+        started, sent_at = time.monotonic(), self._clock()
         try:
             request = self._looks.get(f"{self._url}/status/{kickoff_id}", headers=self._headers, allow_redirects=False)
             async with request as response:
                 reply = await self._read(response, started)
         except _WEATHER as error:
+            self._pace.unanswered(sent_at, self._clock())
             return NoAnswer(_say(error))
+        self._heard(reply, sent_at)
         return Unknown("the answer is too large") if reply is None else answers.read_status(reply)
 
     async def stop(self, kickoff_id: str) -> bool:
@@ -164,7 +169,7 @@ class HttpCrewApi:
     ) -> Reply | NotStarted | InDoubt | Refused:
         """One POST: its answer, or what is known of whether it left."""
         wire = _Wire()
-        started = time.monotonic()
+        started, sent_at = time.monotonic(), self._clock()
         try:
             request = session.post(
                 url,
@@ -178,8 +183,20 @@ class HttpCrewApi:
         except _WEATHER as error:
             if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ForbiddenAddress):
                 return Refused("the address may not be called")
+            self._pace.unanswered(sent_at, self._clock(), counts=not wire.touched)
             return InDoubt(_say(error)) if wire.touched else NotStarted(_say(error))
+        self._heard(reply, sent_at)
         return InDoubt("the answer is too large") if reply is None else reply
+
+    def _heard(self, reply: Reply | None, sent_at: float) -> None:
+        """Tell the pace what an answer says about it; anything but "not now" says that a call was not too much."""
+        if reply is not None and reply.code in {429, 503}:
+            after = parse_retry_after(reply.retry_after, reply.date)
+            self._pace.refused(sent_at, self._clock(), after)
+        elif reply is not None and reply.code in {502, 504}:
+            self._pace.unanswered(sent_at, self._clock(), counts=False)
+        else:
+            self._pace.answered(self._clock())
 
     async def _read(self, response: aiohttp.ClientResponse, started: float) -> Reply | None:
         """The answer, or None if its body is larger than we are willing to hold."""

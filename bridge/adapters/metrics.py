@@ -1,5 +1,6 @@
 """What the outside answered, counted for Prometheus: thin wrappers around ports, so that the steps need not know."""
 
+from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -7,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from bridge.core.answers import KickoffAnswer, ResumeAnswer, StatusAnswer
 from bridge.core.delivering import DeliveryAnswer
 from bridge.core.model import Delivery
-from bridge.ports import CrewApi, Health, Sender
+from bridge.ports import CrewApi, CrewFigures, Health, Sender
 
 
 class Counters:
@@ -29,6 +30,18 @@ class Counters:
         self.paused = Gauge(
             "kickoff_bridge_crew_paused", "1 while a crew cannot be used and is probed", ["crew"], registry=registry
         )
+        self.followed = Gauge(
+            "kickoff_bridge_followed_runs", "Runs whose status this process looks at", ["crew"], registry=registry
+        )
+        self.overdue = Gauge(
+            "kickoff_bridge_looks_overdue", "Looks that are due and wait for their turn", ["crew"], registry=registry
+        )
+        self.pace = Gauge(
+            "kickoff_bridge_crew_pace",
+            "Calls per second that this process may make to a crew now; 0 while it is left alone",
+            ["crew"],
+            registry=registry,
+        )
         self.stale_writes = Counter(
             "kickoff_bridge_stale_writes", "Writes that were refused because the row had moved on", registry=registry
         )
@@ -38,6 +51,13 @@ class Counters:
             ["channel", "answer"],
             registry=registry,
         )
+
+    def show_crew(self, crew: str, figures: Callable[[], CrewFigures]) -> None:
+        """Show how things stand with a crew whenever somebody asks."""
+        self.paused.labels(crew).set_function(lambda: figures().paused)
+        self.pace.labels(crew).set_function(lambda: figures().pace)
+        self.followed.labels(crew).set_function(lambda: figures().followed)
+        self.overdue.labels(crew).set_function(lambda: figures().overdue)
 
 
 class CountedCrewApi:

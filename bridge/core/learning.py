@@ -74,6 +74,16 @@ class Learning:
             due = max(due, watch.seen_at + ahead.plan.next_age(0.0))
         return due - now
 
+    def chance_over(self, watch: Watch, now: float) -> float:
+        """How likely it is that this run, which was not over when it was last seen, is over by now."""
+        if watch.began_at is None or watch.seen_at is None or not self._known:
+            unseen_for = max(now - watch.alive_at, 0.0)
+            return unseen_for / (unseen_for + self._interval)
+        done, since = self._stage(watch)
+        times = self._known[done].estimate
+        then, over = times.over_at(watch.seen_at - since), times.over_at(now - since)
+        return (over - then) / (1.0 - then)
+
     def looked(self, before: Watch, asked_at: float, *, over: bool) -> bool:
         """A look found a run over, or not; whether that makes us believe that the crew has changed."""
         if before.began_at is None or before.seen_at is None or not self._known:

@@ -1,58 +1,73 @@
 """Which followed run is looked at next: a heap of small entries, without a clock of its own.
 
-A run has at most one valid entry. Moving it leaves the old entry in the heap, which is skipped when it comes up:
-cheaper than searching for it.
+A run has at most one valid entry. Moving it leaves the old entry behind, which is skipped when it comes up: cheaper
+than searching for it.
+
+When more looks are due than can be made, those go first that most likely find an end. To rank all of them each time
+would cost too much; so of each eight, in turn, the likeliest is taken.
 """
 
 import heapq
+import math
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
 
 from bridge.core.model import Watch
+
+OF_SO_MANY = 8
+_AT_ONCE = 0.0  # the due time of what was hastened, long ago as seconds since the epoch
+
+_Entry = tuple[float, int, Watch]
+"""When, a number that orders what is due at the same moment, and what."""
 
 
 class Timetable:
     """Watches by the time of their next look."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, str]] = []
-        self._due: dict[str, float] = {}
-        self._watches: dict[str, Watch] = {}
+        self._numbers = count()
+        self._heap: list[_Entry] = []
+        self._overdue: deque[_Entry] = deque()
+        self._entries: dict[str, _Entry] = {}
         self._hastened: set[str] = set()
 
     def __len__(self) -> int:
-        return len(self._watches)
+        return len(self._entries)
 
     def __contains__(self, run_id: str) -> bool:
-        return run_id in self._watches
+        return run_id in self._entries
+
+    @property
+    def overdue(self) -> int:
+        """About how many runs are due and were not taken yet."""
+        return len(self._overdue)
 
     def put(self, watch: Watch, due: float) -> None:
         """Look at this run at `due`, instead of whenever it was to be looked at before."""
         if watch.run_id in self._hastened:
             self._hastened.remove(watch.run_id)
-            due = 0.0
-        self._watches[watch.run_id] = watch
-        self._due[watch.run_id] = due
-        heapq.heappush(self._heap, (due, watch.run_id))
+            due = _AT_ONCE
+        entry = self._entries[watch.run_id] = (due, next(self._numbers), watch)
+        heapq.heappush(self._heap, entry)
 
     def hasten(self, run_id: str) -> None:
         """Look at this run now; if it is being looked at, once more after that, because that look may be too early."""
-        watch = self._watches.get(run_id)
-        if watch is None:
+        entry = self._entries.get(run_id)
+        if entry is None:
             self._hastened.add(run_id)
         else:
-            self.put(watch, 0.0)
+            self.put(entry[2], _AT_ONCE)
 
     def replan(self, now: float, when: Callable[[Watch], float]) -> None:
         """Think anew about every look that is not due yet."""
-        for run_id in [run_id for run_id, due in self._due.items() if due > now]:
-            self.put(self._watches[run_id], when(self._watches[run_id]))
+        for watch in [watch for due, _, watch in self._entries.values() if due > now]:
+            self.put(watch, when(watch))
 
     def drop(self, run_id: str) -> None:
         """Look at this run no more."""
-        self._watches.pop(run_id, None)
-        self._due.pop(run_id, None)
+        self._entries.pop(run_id, None)
         self._hastened.discard(run_id)
 
     def drop_all(self, run_ids: Iterable[str]) -> None:
@@ -60,33 +75,64 @@ class Timetable:
         for run_id in run_ids:
             self.drop(run_id)
 
-    def some(self, count: int) -> list[str]:
-        """At most `count` runs that are not being looked at, those last followed first."""
-        return list(islice(reversed(self._watches), count))
+    def some(self, most: int) -> list[str]:
+        """At most `most` runs that are not being looked at, those last followed first."""
+        return list(islice(reversed(self._entries), most))
 
     def clear(self) -> None:
         """Look at nothing any more."""
-        self.drop_all(list(self._watches))
+        self.drop_all(list(self._entries))
 
     def put_off_deadlines(self, seconds: float) -> None:
         """Every followed run gets so much more time, because nothing could be seen for so long."""
-        for run_id, watch in self._watches.items():
-            self._watches[run_id] = replace(watch, deadline=watch.deadline + seconds)
+        for due, _, watch in list(self._entries.values()):
+            self.put(replace(watch, deadline=watch.deadline + seconds), due)
 
     def next_due(self) -> float | None:
-        """When the next look is due; None while nothing is followed."""
-        self._drop_outdated()
-        return self._heap[0][0] if self._heap else None
+        """When the next look is due; in the past if some are overdue; None while nothing is followed."""
+        for waiting in (self._overdue, self._heap):
+            while waiting and not self._valid(waiting[0]):
+                heapq.heappop(self._heap) if waiting is self._heap else self._overdue.popleft()
+            if waiting:
+                return waiting[0][0]
+        return None
 
-    def take_due(self, now: float, room: int) -> list[Watch]:
-        """Take out at most `room` runs whose time has come, the longest overdue first."""
-        taken: list[Watch] = []
-        while len(taken) < room and (due := self.next_due()) is not None and due <= now:
-            _, run_id = heapq.heappop(self._heap)
-            del self._due[run_id]
-            taken.append(self._watches.pop(run_id))
-        return taken
+    def due(self, now: float) -> int:
+        """About how many runs' time has come."""
+        come = []
+        while self._heap and (self._heap[0][0] <= now or not self._valid(self._heap[0])):
+            entry = heapq.heappop(self._heap)
+            if self._valid(entry):
+                come.append(entry)
+        self._overdue.extendleft(reversed(come))
+        return len(self._overdue)
 
-    def _drop_outdated(self) -> None:
-        while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
+    def take_due(self, now: float, room: int, chance: Callable[[Watch], float] | None = None) -> list[Watch]:
+        """Take out at most `room` runs whose time has come, the longest overdue first.
+
+        Where there is not room for all: first those that were hastened, then by `chance`, how likely a look finds an
+        end.
+        """
+        waiting = self.due(now)
+        if waiting <= room or chance is None:
+            return self._taken(self._next(room))
+        some = self._next(OF_SO_MANY * room)
+        best = heapq.nlargest(room, some, key=lambda entry: math.inf if entry[0] < 1.0 else chance(entry[2]))
+        chosen = {entry[1] for entry in best}
+        self._overdue.extend(entry for entry in some if entry[1] not in chosen)
+        return self._taken(best)
+
+    def _next(self, most: int) -> list[_Entry]:
+        """Take at most `most` valid entries from the front of those overdue."""
+        found: list[_Entry] = []
+        while self._overdue and len(found) < most:
+            entry = self._overdue.popleft()
+            if self._valid(entry):
+                found.append(entry)
+        return found
+
+    def _taken(self, entries: Iterable[_Entry]) -> list[Watch]:
+        return [self._entries.pop(watch.run_id)[2] for _, _, watch in entries]
+
+    def _valid(self, entry: _Entry) -> bool:
+        return self._entries.get(entry[2].run_id) is entry

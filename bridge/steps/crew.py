@@ -9,9 +9,10 @@ from bridge.core.crew_call import Webhooks
 from bridge.core.gate import Gate
 from bridge.core.learning import Learning
 from bridge.core.model import Asked, CrewPolicy, Run, Watch
+from bridge.core.pace import Pace
 from bridge.core.timetable import Timetable
 from bridge.core.trust import Trust
-from bridge.ports import CrewApi
+from bridge.ports import Clock, CrewApi, CrewFigures
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,14 @@ class Crew:
     learning: Learning
     timetable: Timetable = field(default_factory=Timetable)
     gate: Gate = field(default_factory=Gate)
+    pace: Pace = field(default_factory=Pace)
     budgets: Budgets = UNLIMITED
     webhooks: Webhooks | None = None
     trust: Trust = field(default_factory=Trust)
     announced: dict[str, Succeeded | None] = field(default_factory=dict)
     """Runs under way whose end a webhook announced, with the result that it carried."""
+    looking: set[str] = field(default_factory=set)
+    """Runs that are being looked at."""
     heard: set[str] = field(default_factory=set)
     """Runs of which a webhook has come."""
     evidence: dict[str, str] = field(default_factory=dict)
@@ -63,6 +67,12 @@ class Crew:
         stretched = self.trust.earned and watch.run_id not in self.announced
         pause = self.learning.pause(watch, now)
         return humans.next_look(watch, self.policy, now, pause, after, stretched=stretched)
+
+    def figures(self, clock: Clock) -> CrewFigures:
+        """How things stand, for the metrics."""
+        pace = 0.0 if self.gate.closed or self.pace.resting(clock()) else self.pace.per_second
+        followed = len(self.timetable) + len(self.looking)
+        return CrewFigures(self.gate.closed, pace, followed, self.timetable.overdue)
 
     @property
     def paused(self) -> str | None:

@@ -14,6 +14,7 @@ from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
 
 TICK = 1.0
+TOGETHER = 0.01  # seconds within which looks are made together, since waking up costs as much as a look
 AGAIN_AFTER = 1.0  # seconds until the next look when the news of this one could not be written
 
 log = structlog.get_logger()
@@ -34,13 +35,23 @@ class Poll:
         self._wake_resume = wake_resume
 
     async def claim(self, room: int) -> Sequence[Watch]:
-        """The runs whose time has come."""
-        return [] if self._crew.gate.closed else self._crew.timetable.take_due(self._clock(), room)
+        """The runs whose time has come, as many as may be looked at now, those first that have most likely ended."""
+        crew, now = self._crew, self._clock()
+        if crew.gate.closed:
+            return []
+        turns = crew.pace.take_for_looks(now, min(room, crew.timetable.due(now)))
+        return crew.timetable.take_due(now, turns, partial(crew.learning.chance_over, now=now))
 
     async def handle(self, watch: Watch) -> None:
         """Look once; write only what is news; note when to look again."""
-        await self._crew.api.turn()
         asked_at = self._clock()
+        self._crew.looking.add(watch.run_id)
+        try:
+            await self._follow(watch, asked_at)
+        finally:
+            self._crew.looking.discard(watch.run_id)
+
+    async def _follow(self, watch: Watch, asked_at: float) -> None:
         if not watch.polls:
             self._learn(partial(self._crew.trust.first_look, heard=watch.run_id in self._crew.heard))
         try:
@@ -54,8 +65,10 @@ class Poll:
 
     def pause(self) -> float:
         """Seconds until the next look is due."""
-        due = self._crew.timetable.next_due()
-        return TICK if due is None or self._crew.gate.closed else due - self._clock()
+        due, now = self._crew.timetable.next_due(), self._clock()
+        if due is None or self._crew.gate.closed:
+            return TICK
+        return max(due - now if due > now else min(self._crew.pace.until_looks(now), TICK), TOGETHER)
 
     def _learn_from(self, before: Watch, answer: StatusAnswer, asked_at: float, *, announced: bool) -> None:
         """What a look found tells about the crew's run times; `before` is what was known until then."""

@@ -33,6 +33,7 @@ from bridge.core.answers import (
 )
 from bridge.core.learning import Learning
 from bridge.core.model import Envelope, Run, State
+from bridge.core.pace import Pace
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 from bridge.steps.crew import Crew
 from bridge.steps.kickoff import Kickoff
@@ -192,7 +193,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         url = await stack.enter_async_context(running(settings))
         store = await stack.enter_async_context(open_store(f"sqlite:///{tmp_path}/bridge.db", "me", NOW, migrate=True))
         sessions = await stack.enter_async_context(crew_sessions(FAST))
-        api = Noting(HttpCrewApi(url, settings.token, 1e9, sessions, FAST))
+        api = Noting(HttpCrewApi(url, settings.token, Pace(), sessions, FAST))
         crew = Crew("research", api, POLICY, 2 * REPEATS + 2, Learning(POLICY))
         yield Bench(url, crew, api, store, HandClock(), await stack.enter_async_context(aiohttp.ClientSession()))
 

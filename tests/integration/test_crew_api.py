@@ -24,6 +24,7 @@ from bridge.core.answers import (
     Succeeded,
     Unknown,
 )
+from bridge.core.pace import Pace
 from bridge.sandbox import SandboxSettings, running
 
 TOKEN = "a-token-that-nobody-may-see"
@@ -93,7 +94,7 @@ async def api() -> AsyncIterator[Api]:
         async def make(url: str, token: str = TOKEN, rate: float = 1e6, **limits: float) -> HttpCrewApi:
             within = replace(LIMITS, **limits)  # type: ignore[arg-type]
             sessions = await stack.enter_async_context(crew_sessions(within))
-            return HttpCrewApi(url, token, rate, sessions, within)
+            return HttpCrewApi(url, token, Pace(rate), sessions, within)
 
         yield make
 
@@ -294,23 +295,6 @@ async def test_calls_are_spaced_evenly_whoever_asks(api: Api):
     assert moments == sorted(moments)
     assert moments[0] < 0.02
     assert all(moment >= 0.02 * place - 0.005 for place, moment in enumerate(moments))
-
-
-async def test_turns_that_were_not_taken_are_not_saved_up(api: Api, monkeypatch: pytest.MonkeyPatch):
-    crew = await api("http://127.0.0.1:1", rate=1000.0)
-    loop, now, waits = asyncio.get_running_loop(), [100.0], list[float]()
-
-    async def note(seconds: float) -> None:
-        waits.append(seconds)
-
-    monkeypatch.setattr(loop, "time", lambda: now[0])
-    monkeypatch.setattr(asyncio, "sleep", note)
-    await crew.turn()
-    now[0] = 200.0
-    await crew.turn()
-    await crew.turn()
-    monkeypatch.undo()
-    assert waits == pytest.approx([0.001])
 
 
 async def test_an_id_that_could_change_the_path_is_never_sent(api: Api):

@@ -16,6 +16,7 @@ from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.core.answers import Refused, Resumed, Running, Started
 from bridge.core.crew_call import Webhooks, kickoff_body, resume_body
 from bridge.core.model import Asked, CrewPolicy, Question, Stage, Talk
+from bridge.core.pace import Pace
 from tests.fakes import NOW, a_run
 
 MOCK = os.environ.get("BRIDGE_TEST_CREW_MOCK", "")
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.skipif(not MOCK, reason="needs BRIDGE_TEST_CREW_MOCK, a
 @pytest.fixture
 async def crew() -> AsyncIterator[HttpCrewApi]:
     async with crew_sessions() as sessions:
-        yield HttpCrewApi(MOCK, "any-token", 1000, sessions)
+        yield HttpCrewApi(MOCK, "any-token", Pace(), sessions)
 
 
 @pytest.mark.parametrize("webhooks", [None, WEBHOOKS], ids=["polling alone", "with webhooks"])

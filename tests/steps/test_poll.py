@@ -7,6 +7,8 @@ import pytest
 from bridge.core.answers import Failed, NoAnswer, NotFound, Pending, Running, StatusAnswer, Succeeded, Unknown
 from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.model import Decision, Run, State, Watch
+from bridge.core.pace import Pace
+from bridge.steps.poll import TOGETHER
 from tests.fakes import NOW
 from tests.steps.conftest import Bench, with_policy
 
@@ -28,7 +30,7 @@ async def test_nothing_is_looked_at_before_it_is_due(bench: Bench):
     assert await bench.poll.claim(9) == []
     assert 4 < bench.poll.pause() < 6
     bench.clock.forward(6)
-    assert bench.poll.pause() <= 0
+    assert bench.poll.pause() <= TOGETHER
     assert len(await bench.poll.claim(9)) == 1
 
 
@@ -202,11 +204,21 @@ async def test_a_run_that_somebody_only_wrote_to_is_followed_further(bench: Benc
     assert (await bench.now(run)).state is State.SUCCEEDED
 
 
-async def test_every_look_waits_for_its_turn(bench: Bench):
-    await bench.started()
-    await look(bench, Running(), Running())
-    assert bench.api.turns == 3  # the kickoff and two looks
-    assert bench.api.looks == ["execution-1"] * 2
+async def test_looks_keep_to_the_crew_s_pace_and_the_likeliest_ends_are_looked_for_first(bench: Bench):
+    """All are due; the one that nobody has seen for longest is likeliest over, and one turn is all there is."""
+    bench.max_running = 9
+    for _ in range(3):
+        await bench.started()
+    bench.clock.forward(99)
+    bench.made["research"] = replace(bench.crew, pace=Pace(1.0))
+    [first] = await bench.poll.claim(9)
+    assert await bench.poll.claim(9) == []
+    assert bench.crew.timetable.overdue == 2
+    assert 0.5 < bench.poll.pause() <= 1.0
+    bench.clock.forward(1.0)
+    assert len(await bench.poll.claim(9)) == 1
+    await bench.poll.handle(first)
+    assert (bench.api.turns, bench.api.looks) == (3, [first.kickoff_id])  # only kickoffs ask the API for their turn
 
 
 async def test_a_run_in_hand_is_not_handed_out_twice(bench: Bench):

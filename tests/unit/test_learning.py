@@ -49,6 +49,19 @@ def test_looks_are_planned_for_when_runs_end():
     assert learning.pause(watch(age=58.0), NOW) < 10.0
 
 
+def test_how_likely_a_run_is_over_grows_fastest_where_runs_end():
+    learned = taught([60.0, 61.0, 59.0, 60.5, 59.5, 60.0, 62.0, 58.0])
+    learned.pause(watch(), NOW)
+    early, late, over = (learned.chance_over(watch(), NOW + age) for age in (30.0, 59.9, 70.0))
+    assert early < 0.2 < late < 0.8 < over < 1.0
+
+
+def test_of_an_unknown_crew_the_run_that_was_not_seen_for_longest_is_likeliest_over():
+    chances = [Learning(CREW).chance_over(watch(), NOW + age) for age in (0.0, 1.0, 5.0, 500.0)]
+    assert chances == sorted(chances)
+    assert (chances[0], chances[2], chances[3] < 1.0) == (0.0, 0.5, True)
+
+
 def test_a_run_that_waited_for_a_human_has_no_age():
     assert taught(SIXTY).pause(watch(began_at=None), NOW) == 5.0
 

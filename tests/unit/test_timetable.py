@@ -110,39 +110,92 @@ def test_what_was_hastened_before_a_run_was_dropped_is_forgotten():
 OPERATIONS = st.lists(
     st.tuples(st.just("put"), st.sampled_from("abcde"), st.integers(0, 9))
     | st.tuples(st.sampled_from(["hasten", "drop"]), st.sampled_from("abcde"), st.just(0))
-    | st.tuples(st.just("take"), st.integers(0, 3), st.integers(0, 9)),
+    | st.tuples(st.just("take"), st.just(""), st.integers(0, 2)),
     max_size=40,
 )
 
 
 @settings(max_examples=80, deadline=None)
 @given(OPERATIONS)
-def test_it_behaves_like_a_sorted_list(operations: list[tuple[str, str | int, int]]):
-    timetable = Timetable()
+def test_it_behaves_like_a_sorted_list(operations: list[tuple[str, str, int]]):
+    timetable, now = Timetable(), 0
     model: dict[str, int] = {}
     hastened: set[str] = set()
     for operation, what, when in operations:
         if operation == "put":
-            timetable.put(watch(str(what)), float(when))
-            model[str(what)] = 0 if what in hastened else when
-            hastened.discard(str(what))
+            timetable.put(watch(what), float(now + when))
+            model[what] = 0 if what in hastened else now + when
+            hastened.discard(what)
         elif operation == "hasten":
-            timetable.hasten(str(what))
+            timetable.hasten(what)
             if what in model:
-                model[str(what)] = 0
+                model[what] = 0
             else:
-                hastened.add(str(what))
+                hastened.add(what)
         elif operation == "drop":
-            timetable.drop(str(what))
-            model.pop(str(what), None)
-            hastened.discard(str(what))
+            timetable.drop(what)
+            model.pop(what, None)
+            hastened.discard(what)
         else:
-            due = sorted((at, run_id) for run_id, at in model.items() if at <= when)[: int(what)]
-            assert [taken.run_id for taken in timetable.take_due(float(when), int(what))] == [name for _, name in due]
-            for _, run_id in due:
+            now += when
+            due = {run_id: at for run_id, at in model.items() if at <= now}
+            taken = [taken.run_id for taken in timetable.take_due(float(now), 9)]
+            assert sorted(taken) == sorted(due)
+            assert [due[run_id] for run_id in taken] == sorted(due.values())
+            for run_id in due:
                 del model[run_id]
         assert len(timetable) == len(model)
         assert timetable.next_due() == min(model.values(), default=None)
+
+
+def overdue(count: int) -> Timetable:
+    """Runs that are all due; a larger number in the name is more likely over."""
+    timetable = Timetable()
+    for number in range(count):
+        timetable.put(watch(f"{number * 7 % count:03}"), 100.0 + number)
+    return timetable
+
+
+def likeliness(seen: Watch) -> float:
+    return float(seen.run_id)
+
+
+def test_where_there_is_no_room_for_all_the_likeliest_of_each_eight_goes_first():
+    timetable = overdue(80)
+    assert timetable.due(200.0) == timetable.overdue == 80
+    first = [taken.run_id for taken in timetable.take_due(200.0, 10, likeliness)]
+    assert first == [f"{number:03}" for number in range(79, 69, -1)]
+    assert timetable.overdue == 70
+
+
+def test_every_run_has_its_turn_although_others_are_likelier():
+    timetable = overdue(40)
+    seen = [taken.run_id for _ in range(40) for taken in timetable.take_due(200.0, 1, likeliness)]
+    assert len(set(seen)) == 40
+    assert timetable.next_due() is None
+
+
+def test_what_was_hastened_goes_before_the_likeliest():
+    timetable = overdue(8)
+    timetable.hasten("000")
+    assert [taken.run_id for taken in timetable.take_due(200.0, 1, likeliness)] == ["000"]
+
+
+def test_an_overdue_run_that_was_moved_or_dropped_is_passed_over():
+    timetable = overdue(4)
+    assert timetable.due(200.0) == 4
+    timetable.put(watch("003"), 300.0)
+    timetable.drop("002")
+    assert timetable.next_due() in {100.0, 103.0}
+    assert [taken.run_id for taken in timetable.take_due(200.0, 9, likeliness)] == ["000", "001"]
+    assert timetable.next_due() == 300.0
+
+
+def test_what_comes_due_later_is_considered_at_once():
+    timetable = overdue(80)
+    timetable.take_due(200.0, 1, likeliness)
+    timetable.put(watch("999"), 250.0)
+    assert [taken.run_id for taken in timetable.take_due(250.0, 1, likeliness)] == ["999"]
 
 
 def test_some_runs_are_named_without_being_taken_out():

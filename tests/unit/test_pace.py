@@ -1,0 +1,158 @@
+"""How often a crew is called: one rate for all, kickoffs first, lowered by refusals, raised by answers."""
+
+from bridge.core.pace import FOR_LOOKS, IN_A_ROW, LONGEST_REST, LONGEST_WISH, ONE_CALL, Pace
+from bridge.core.share import Census, Share
+
+START = 1_000.0
+
+
+class Caller:
+    """Calls as often as the pace permits, a hundred times a second it asks; `answer` says what the crew answers."""
+
+    def __init__(self, per_second: float) -> None:
+        self.pace = Pace(per_second)
+        self.now = START
+        self.calls: list[float] = []
+
+    def call_for(self, seconds: float, *, refused: bool) -> int:
+        """How many calls there were."""
+        before, end = len(self.calls), self.now + seconds
+        while self.now < end:
+            if self.pace.take_for_looks(self.now, 1):
+                self.calls.append(self.now)
+                if refused:
+                    self.pace.refused(self.now, self.now, None)
+                else:
+                    self.pace.answered(self.now)
+            self.now += 0.01
+        return len(self.calls) - before
+
+
+def taken(pace: Pace, now: float, most: int = 1000) -> int:
+    """How many kickoffs may leave at this moment."""
+    return next(count for count in range(most) if pace.take(now) > 0.0)
+
+
+def test_calls_are_spaced_evenly_and_few_turns_that_were_not_taken_are_saved_up():
+    pace = Pace(20.0)
+    assert pace.take(START) == 0.0
+    assert pace.take(START) == 0.05
+    assert pace.take(START + 0.05) == 0.0
+    assert taken(pace, START + 100.0) == 1
+
+
+def test_at_a_high_rate_some_turns_are_taken_together():
+    pace = Pace(1000.0)
+    assert taken(pace, START) == 20
+    assert taken(pace, START + 100.0) == 21
+
+
+def test_processes_divide_the_rate():
+    share = Share()
+    share.update(Census(4, 0, 0))
+    assert Pace(20.0, share).per_second == 5.0
+
+
+def test_looks_wait_while_kickoffs_do_and_get_a_part_of_the_turns_all_the_same():
+    pace, now, kickoffs, looks = Pace(20.0), START, 0, 0
+    pace.waiting = 1  # always one more
+    for _ in range(1000):
+        now += 0.01
+        looks += pace.take_for_looks(now, 3)
+        kickoffs += pace.take(now) == 0.0
+    assert 195 <= kickoffs + looks <= 202
+    assert FOR_LOOKS * 0.9 <= looks / kickoffs <= FOR_LOOKS * 1.1
+
+
+def test_without_overdue_looks_kickoffs_have_all_turns():
+    pace = Pace(20.0)
+    assert pace.take_for_looks(START, 0) == 0
+    assert sum(pace.take(START + 0.05 * step) == 0.0 for step in range(1, 101)) == 100
+
+
+def test_looks_have_all_turns_that_nobody_else_wants():
+    pace = Pace(20.0)
+    assert sum(pace.take_for_looks(START + 0.05 * step, 9) for step in range(100)) == 100
+    assert 0.049 < pace.until_looks(START + 0.05 * 99) < 0.051
+
+
+def test_one_refusal_halves_the_rate_and_answers_raise_it_again():
+    pace = Pace(20.0)
+    pace.refused(START, START, None)
+    assert (pace.per_second, pace.resting(START)) == (10.0, False)
+    for second in range(1, 12):
+        pace.answered(START + second)
+    assert pace.per_second == 20.0
+
+
+def test_what_was_under_way_together_is_one_trouble():
+    pace = Pace(20.0)
+    for _ in range(IN_A_ROW - 1):
+        pace.refused(START, START + 0.1, None)
+    assert pace.per_second == 10.0
+    pace.refused(START + 0.2, START + 0.3, None)
+    assert pace.per_second == 5.0
+
+
+def test_nothing_is_sent_for_as_long_as_the_crew_asks_and_then_one_call_alone():
+    pace = Pace(1000.0)
+    pace.refused(START, START, 30.0)
+    assert pace.resting(START + 29.0)
+    assert pace.take(START + 29.0) == 1.0
+    assert pace.take_for_looks(START + 29.0, 9) == 0
+    assert pace.take_for_looks(START + 30.0, 9) == 1
+    assert pace.take_for_looks(START + 31.0, 9) == 0
+    assert 0.0 < pace.take(START + 31.0) < 1.0
+    pace.answered(START + 31.0)
+    assert taken(pace, START + 31.5) > 1
+
+
+def test_a_lone_call_that_is_never_answered_is_not_waited_for_for_ever():
+    pace = Pace(1000.0)
+    pace.refused(START, START, 1.0)
+    assert pace.take(START + 1.0) == 0.0
+    assert pace.take(START + 1.0 + ONE_CALL - 0.1) > 0.0
+    assert pace.take(START + 1.0 + ONE_CALL) == 0.0
+
+
+def test_no_single_answer_silences_a_crew_for_long():
+    pace = Pace(20.0)
+    pace.refused(START, START, 86_400.0)
+    assert not pace.resting(START + LONGEST_WISH)
+
+
+def test_a_crew_that_does_not_answer_is_left_alone_for_longer_and_longer():
+    pace, now, rests = Pace(20.0), START, []
+    for _ in range(12):
+        pace.unanswered(now, now)
+        rests.append(pace.resting(now))
+        now = next(now + 0.5 * step for step in range(20) if not pace.resting(now + 0.5 * step))
+    assert rests == [False] * (IN_A_ROW - 1) + [True] * (13 - IN_A_ROW)
+    assert now - START < (13 - IN_A_ROW) * LONGEST_REST
+
+
+def test_a_post_in_doubt_slows_nothing_down_but_is_no_proof_that_all_is_well_either():
+    pace = Pace(20.0)
+    for _ in range(2 * IN_A_ROW):
+        pace.unanswered(START, START, counts=False)
+    assert (pace.per_second, pace.resting(START)) == (20.0, False)
+    pace.refused(START, START, 1.0)
+    assert pace.take(START + 1.0) == 0.0
+    pace.unanswered(START + 1.0, START + 1.5, counts=False)
+    assert pace.resting(START + 1.6)
+
+
+def test_a_slow_rate_is_not_lowered_to_where_nobody_would_notice_that_all_is_well():
+    pace = Pace(0.1)
+    for step in range(20):
+        pace.refused(START + step, START + step, None)
+    assert pace.per_second == 0.1
+
+
+def test_a_crew_that_refuses_for_a_minute_has_its_full_rate_within_a_minute_after():
+    caller = Caller(20.0)
+    assert 195 < caller.call_for(10.0, refused=False) < 203
+    assert caller.call_for(60.0, refused=True) < 40  # 1,200 would have been made in vain
+    caller.call_for(30.0, refused=False)
+    assert caller.pace.per_second == 20.0
+    assert 195 < caller.call_for(10.0, refused=False) < 203
