@@ -91,6 +91,7 @@ from bridge.wiring import (
 from bridge.worker import Worker
 
 LOOKS_AT_ONCE = 128  # per crew
+TAKEN_UP_AT_ONCE = 2000  # runs that nobody follows
 ANSWERS_AT_ONCE = 32  # of humans, to all crews
 SENDS_AT_ONCE = 100  # to the broker: the window of unconfirmed publishes
 CALLS = Shares(places=200)  # to callback URLs
@@ -314,7 +315,7 @@ def _steps(
     """A worker per crew and step, so that a slow crew holds up nobody else; one for each of the common steps."""
     workers: list[Service] = [
         _worker(Sweep(crews, store, clock, settings.store.retention, wakes.recovery), 1, wakes),
-        _worker(Recover(crews, store, clock, wakes.poll, share), 100, wakes),
+        _worker(Recover(crews, store, clock, wakes.poll, share), TAKEN_UP_AT_ONCE, wakes),
         _worker(Doubt(crews, store, clock, wakes.deliver), 10, wakes),
         _worker(Late(crews, store, clock, wakes.deliver), 10, wakes),
         _worker(Resume(crews, store, clock, wakes.deliver), ANSWERS_AT_ONCE, wakes),

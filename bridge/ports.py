@@ -208,7 +208,10 @@ class Store(Protocol):
         """For how many seconds a waiting run has to wait for its budgets, as far as can be foreseen."""
 
     async def claim(self, states: Collection[State], room: int, now: float | None = None) -> list[Run]:
-        """Take runs in these states that nobody owns: those due by `now`, or without it, those never due."""
+        """Take runs in these states that nobody owns: those due by `now`, or without it, those never due.
+
+        The latter without their inputs and meta.
+        """
 
     async def settle(self, decision: Decision) -> Run:
         """Write a decision; gives back the run as stored.

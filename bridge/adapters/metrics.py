@@ -67,6 +67,7 @@ class CountedCrewApi:
         self._api = api
         self._crew = crew
         self._counters = counters
+        self._looks: dict[type, Counter] = {}
 
     async def turn(self) -> None:
         """Wait until one more call is permitted."""
@@ -93,7 +94,10 @@ class CountedCrewApi:
     async def status(self, kickoff_id: str) -> StatusAnswer:
         """Look at an execution."""
         answer = await self._api.status(kickoff_id)
-        self._counters.looks.labels(self._crew, type(answer).__name__).inc()
+        kind = type(answer)
+        if kind not in self._looks:  # looking the series up costs more than counting
+            self._looks[kind] = self._counters.looks.labels(self._crew, kind.__name__)
+        self._looks[kind].inc()
         return answer
 
     async def inputs(self) -> tuple[str, ...] | None:

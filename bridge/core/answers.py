@@ -366,7 +366,7 @@ def _message(body: bytes) -> str:
 def _json_object(body: bytes) -> dict[str, Any] | None:
     """The answer's object; NaN, Infinity and numbers too large to hold read as null."""
     try:
-        value = json.loads(body, parse_constant=lambda _: None, parse_float=_finite)
+        value = _JSON.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -375,6 +375,9 @@ def _json_object(body: bytes) -> dict[str, Any] | None:
 def _finite(digits: str) -> float | None:
     number = float(digits)
     return number if math.isfinite(number) else None
+
+
+_JSON = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)  # made once: that costs as much as reading
 
 
 def _portable(value: Any) -> Any:

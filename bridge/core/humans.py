@@ -65,7 +65,8 @@ def look(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_a
     """`lifecycle.look`, with what the status says of humans."""
     seen, news = lifecycle.look(watch, answer, policy, asked_at)
     if not isinstance(answer, answers.NoAnswer | answers.CrewUnavailable):
-        seen = replace(seen, pauses=watch.pauses + 1 if _pausing(seen, answer, policy, asked_at) else 0)
+        pauses = watch.pauses + 1 if _pausing(seen, answer, policy, asked_at) else 0
+        seen = seen if seen.pauses == pauses else replace(seen, pauses=pauses)
     return seen, news or _news(seen.waiting, seen.talk.question, seen, answer, policy, asked_at) is not None
 
 

@@ -265,16 +265,19 @@ def _with_extra_event(run: Run, kind: str, policy: CrewPolicy, now: float, seque
 
 def _remember(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_at: float) -> Watch:
     """The watch after this answer."""
-    errors = watch.errors + 1 if isinstance(answer, answers.NoAnswer) else 0
-    watch = replace(watch, polls=watch.polls + 1, errors=errors)
+    polls = watch.polls + 1
     match answer:
-        case answers.NoAnswer() | answers.CrewUnavailable():
-            return watch
+        case answers.NoAnswer():
+            return replace(watch, polls=polls, errors=watch.errors + 1)
+        case answers.CrewUnavailable():
+            return replace(watch, polls=polls, errors=0)
         case answers.NotFound():
             started_at = watch.started_at or (asked_at if policy.human_input else None)
-            return replace(watch, missing=watch.missing + 1, started_at=started_at)
+            return replace(watch, polls=polls, errors=0, missing=watch.missing + 1, started_at=started_at)
         case answers.Pending():
-            return replace(watch, missing=0, alive_at=asked_at, began_at=asked_at, seen_at=asked_at)
+            return replace(
+                watch, polls=polls, errors=0, missing=0, alive_at=asked_at, began_at=asked_at, seen_at=asked_at
+            )
         case answers.WaitingForHuman():
             return replace(_alive(watch, asked_at), began_at=None)  # a human's time says nothing about the crew's
         case answers.Running(progress):
@@ -293,7 +296,16 @@ def _with_progress(watch: Watch, progress: Progress | None, asked_at: float) -> 
 
 def _alive(watch: Watch, now: float) -> Watch:
     """The execution exists and is not queued any more; the deadline counts from the first time this was seen."""
-    return replace(watch, missing=0, alive_at=now, seen_at=now, seen_alive=True, started_at=watch.started_at or now)
+    return replace(
+        watch,
+        polls=watch.polls + 1,
+        errors=0,
+        missing=0,
+        alive_at=now,
+        seen_at=now,
+        seen_alive=True,
+        started_at=watch.started_at or now,
+    )
 
 
 def _with_tasks(watch: Watch, seen_before: float | None, progress: Progress | None, now: float) -> Watch:

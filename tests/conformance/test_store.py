@@ -198,6 +198,19 @@ class TestRoundTrips:
         assert await store.claim_deliveries([Channel.QUEUE], 9, NOW) == [sent]
 
 
+class TestTakingUpRuns:
+    async def test_what_is_taken_up_to_be_followed_comes_without_its_inputs_and_keeps_them(self, store: SqlStore):
+        """After a restart all runs under way are taken up, and their inputs may be a mebibyte each."""
+        run = await started(store, 1, inputs={"topic": "a" * 1000}, meta={"order": 1})
+        await store.hand_over([run.run_id])
+        [taken] = await store.claim({State.RUNNING}, 9)
+        assert (taken.request.inputs, taken.request.meta, taken.kickoff_id) == ({}, {}, "k-1")
+        await store.settle(end_of(taken))
+        ended = await store.load(run.run_id)
+        assert ended is not None
+        assert (ended.request, ended.state) == (run.request, State.FAILED)
+
+
 class TestClaimingRuns:
     async def test_the_highest_priority_comes_first_then_the_oldest(self, store: SqlStore):
         for number, priority in ((1, 0), (2, 5), (3, 0), (4, 9), (5, 5)):

@@ -8,7 +8,7 @@ row, and who claims holds on to it, so that nothing is claimed in the name of a 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Select, delete, func, select, text, tuple_, update
+from sqlalchemy import Connection, Select, delete, func, literal, select, text, tuple_, update
 
 from bridge.adapters.store import budgets, dialect
 from bridge.adapters.store.rows import delivery_of, run_of, whole_deliveries
@@ -18,6 +18,9 @@ from bridge.core.model import Channel, Delivery, DeliveryState, Run, State
 from bridge.core.receivers import Shares
 
 _UNDER_WAY = (State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value)
+_EMPTY = {name: literal(b"{}").label(name) for name in ("inputs", "meta")}
+_TO_FOLLOW = [_EMPTY.get(column.name, column) for column in runs.c]
+"""What it takes to follow a run; its inputs may be large, and many runs are taken up at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +131,18 @@ def _claim_runs(connection: Connection, wish: OfCrew | InStates) -> list[Run]:
     if not ids:
         return []
     taken = update(runs).where(runs.c.run_id.in_(ids)).values(owner=wish.process, version=runs.c.version + 1)
-    rows = {row.run_id: row for row in connection.execute(taken.returning(runs))}
+    columns = _TO_FOLLOW if isinstance(wish, InStates) and wish.now is None else runs.c
+    rows = {row.run_id: row for row in connection.execute(taken.returning(*columns))}
     wish.attempted.extend(run_of(rows[run_id]) for run_id in ids)
     return list(wish.attempted)
 
 
 def _in_states(connection: Connection, wish: InStates) -> Sequence[str]:
     query = select(runs.c.run_id).where(runs.c.state.in_(sorted(wish.states)), runs.c.owner.is_(None))
-    due = query.where(runs.c.due_at.is_(None) if wish.now is None else runs.c.due_at <= wish.now)
-    some = due.order_by(runs.c.due_at, runs.c.run_id).limit(wish.room)
+    if wish.now is None:  # in no order: after a restart all that were under way are among them
+        some = query.where(runs.c.due_at.is_(None)).limit(wish.room)
+    else:
+        some = query.where(runs.c.due_at <= wish.now).order_by(runs.c.due_at, runs.c.run_id).limit(wish.room)
     return connection.execute(some.with_for_update(skip_locked=True)).scalars().all()
 
 

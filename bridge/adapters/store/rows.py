@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from sys import intern
 from typing import Any
 
 from sqlalchemy import Row, Select, select
@@ -213,7 +214,7 @@ def event_of(row: Row[Any]) -> Event:
 
 def _request_of(row: Row[Any]) -> KickoffRequest:
     return KickoffRequest(
-        crew=row.crew,
+        crew=intern(row.crew),  # there are few crews and many runs
         inputs=_load(row.inputs),
         meta=_load(row.meta),
         callback_url=row.callback_url,
@@ -229,9 +230,12 @@ def _outcome_of(row: Row[Any]) -> Outcome:
     return Outcome(result, _load(row.result_json), _load(row.usage), error)
 
 
+_SILENT = Talk()
+
+
 def _talk_of(stored: Values | None) -> Talk:
     if stored is None:
-        return Talk()
+        return _SILENT
     return Talk(
         question=None if stored["question"] is None else _question_of(stored["question"]),
         known=tuple(stored["known"]),

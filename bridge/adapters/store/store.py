@@ -95,7 +95,10 @@ class SqlStore:
         return await self._reading(lambda connection: budgets.wait_of(connection, run, limits, now))
 
     async def claim(self, states: Collection[State], room: int, now: float | None = None) -> list[Run]:
-        """Take runs in these states that nobody owns: those due by `now`, or without it, those never due."""
+        """Take runs in these states that nobody owns: those due by `now`, or without it, those never due.
+
+        The latter without their inputs and meta.
+        """
         return await self._claim(claims.InStates(self._process, frozenset(states), room, now))
 
     async def settle(self, decision: Decision) -> Run:

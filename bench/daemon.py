@@ -1,0 +1,90 @@
+"""A daemon in a process of its own, what it shows from outside, and a store full of runs for it to begin with."""
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import uuid_utils
+
+from bridge.adapters.store import open_store
+from bridge.core import lifecycle
+from bridge.core.model import Envelope, KickoffRequest, Run, State
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@asynccontextmanager
+async def process(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A Python that runs so long."""
+    started = await asyncio.create_subprocess_exec(sys.executable, *command)
+    try:
+        yield started
+    finally:
+        started.terminate()
+        await started.wait()
+
+
+async def fill(folder: Path, crew: str, runs: int) -> None:
+    """Runs under way that nobody owns, as a process leaves them that was killed."""
+    async with open_store(f"sqlite:///{folder}/bench.db", "filler", time.time()) as store:
+        for start in range(0, runs, 250):
+            await asyncio.gather(*(store.accept(_running(crew, n)) for n in range(start, min(start + 250, runs))))
+
+
+def _running(crew: str, number: int) -> Run:
+    now = time.time()
+    request = KickoffRequest(crew, {"topic": f"what number {number} is about"}, idempotency_key=f"m-{number}")
+    new = lifecycle.accept(request, Envelope("queue/kickoff.requests"), str(uuid_utils.uuid7()), now)
+    kickoff_id = str(uuid_utils.uuid4())
+    return replace(
+        new, state=State.RUNNING, due_at=None, attempt=1, sent_at=now, started_at=now, kickoff_id=kickoff_id, polls=1
+    )
+
+
+async def value(http: aiohttp.ClientSession, bridge: str, name: str) -> float:
+    """A figure from the bridge's metrics, as soon as there is one."""
+    while True:
+        with contextlib.suppress(aiohttp.ClientError):
+            async with http.get(f"{bridge}/metrics") as response:
+                for line in (await response.text()).splitlines():
+                    if line.startswith(f"{name} "):
+                        return float(line.rpartition(" ")[2])
+        await asyncio.sleep(0.05)
+
+
+async def figures(http: aiohttp.ClientSession, crew: str) -> dict[str, Any]:
+    async with http.get(f"{crew}/_figures") as response:
+        figures: dict[str, Any] = await response.json(content_type=None)
+        return figures
+
+
+async def answers(http: aiohttp.ClientSession, url: str) -> None:
+    while True:
+        with contextlib.suppress(aiohttp.ClientError):
+            async with http.get(url):
+                return
+        await asyncio.sleep(0.05)
+
+
+def cpu(pid: int) -> float:
+    """Seconds of user and system time."""
+    parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(parts[11]) + int(parts[12])) / TICKS
+
+
+def memory(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+
+
+def peak(pid: int) -> int:
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text.partition("VmHWM:")[2].split()[0]) * 1024
