@@ -11,9 +11,11 @@ import typer
 from rich.console import Console
 
 from bridge import __version__, logs
-from bridge.cli import client, daemon, dead, deliveries, demo, document, sandbox, store
+from bridge.cli import daemon, dead, deliveries, demo, document, sandbox, store
 from bridge.cli import hooks as hooks_verbs
+from bridge.cli import runs as runs_verbs
 from bridge.cli.outcome import CommandFailed, Exit
+from bridge.cli.send import send
 
 app = typer.Typer(
     name="kickoff-bridge",
@@ -32,7 +34,7 @@ app.command()(daemon.run)
 app.command()(demo.demo)
 app.command()(sandbox.sandbox)
 app.command()(daemon.check)
-app.command()(client.send)
+app.command()(send)
 app.add_typer(runs, name="runs")
 app.add_typer(dead_letters, name="dead")
 dead_letters.command("list")(dead.list_dead)
@@ -42,11 +44,11 @@ app.add_typer(deliveries_, name="deliveries")
 deliveries_.command("list")(deliveries.list_deliveries)
 deliveries_.command("show")(deliveries.show_delivery)
 deliveries_.command("redeliver")(deliveries.redeliver)
-runs.command("list")(client.list_runs)
-runs.command("show")(client.show_run)
-runs.command("cancel")(client.cancel_run)
-runs.command("resume")(client.resume_run)
-runs.command("resolve")(client.resolve_run)
+runs.command("list")(runs_verbs.list_runs)
+runs.command("show")(runs_verbs.show_run)
+runs.command("cancel")(runs_verbs.cancel_run)
+runs.command("resume")(runs_verbs.resume_run)
+runs.command("resolve")(runs_verbs.resolve_run)
 app.add_typer(hooks, name="hooks")
 hooks.command("test")(hooks_verbs.try_hook)
 app.add_typer(stores, name="store")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from bridge.cli.client import ask
+from bridge.cli.asking import ask
 from bridge.cli.display import print_deliveries, print_delivery, print_json
 from bridge.cli.options import AsJson, Config, Token, Url
 from bridge.cli.outcome import CommandFailed, Exit
