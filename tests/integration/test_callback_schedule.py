@@ -1,0 +1,184 @@
+"""What becomes of a callback after each kind of answer: real step, store and sockets, under a clock of the test's own.
+
+Nothing is due a second before its time, everything is at its time, and the times are the promised ones within their
+jitter of a fifth.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from bridge.adapters.callback_sender import CallbackSender, callback_sessions
+from bridge.adapters.name_lookup import NameLookup
+from bridge.adapters.store import SqlStore, open_store
+from bridge.core.model import Attempt, Channel, Delivery, DeliveryState, Destination
+from bridge.core.receivers import Shares
+from bridge.ports import DeliveryFilter
+from bridge.steps.deliver import Deliver
+from tests.fakes import NOW, HandClock, a_delivery
+
+PAUSES = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)  # seconds, between ten attempts
+DAY = 86_400.0
+SHARES = Shares(places=8)
+
+Answer = Callable[[], Awaitable[web.StreamResponse]]
+
+
+def says(status: int, **headers: str) -> Answer:
+    async def answer() -> web.StreamResponse:
+        return web.Response(
+            status=status, text="x" * 5000, headers={k.replace("_", "-"): v for k, v in headers.items()}
+        )
+
+    return answer
+
+
+async def says_nothing() -> web.StreamResponse:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+@asynccontextmanager
+async def receiver(answer: Answer) -> AsyncIterator[str]:
+    async def handle(_: web.Request) -> web.StreamResponse:
+        return await answer()
+
+    app = web.Application()
+    app.router.add_post("/", handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+class Life:
+    """One delivery from its first attempt to its end."""
+
+    def __init__(self, store: SqlStore, step: Deliver, clock: HandClock) -> None:
+        self._store = store
+        self._step = step
+        self._clock = clock
+
+    async def attempts(self, url: str) -> tuple[Delivery, list[Attempt]]:
+        """Let time pass until it is over; gives back how it stands then, and its attempts."""
+        first = replace(a_delivery(due_at=self._clock()), destination=Destination(Channel.CALLBACK, url))
+        await self._store.file([first])
+        while True:
+            [now] = await self._store.find_deliveries(DeliveryFilter(first.delivery_id))
+            if now.state is not DeliveryState.PENDING or now.paused:
+                return now, await self._store.attempts_of(first.delivery_id)
+            if now.due_at > self._clock():
+                self._clock.moment = now.due_at - 1.0
+                assert await self._step.claim(9) == []
+                self._clock.moment = now.due_at
+            [claimed] = await self._step.claim(9)
+            await self._step.handle(claimed)
+
+
+@pytest.fixture
+def time_limit() -> float:
+    return 15.0
+
+
+@pytest.fixture
+async def life(tmp_path: Path, time_limit: float) -> AsyncIterator[Life]:
+    clock = HandClock()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback((names := NameLookup()).close)
+        store = await stack.enter_async_context(open_store(f"sqlite:///{tmp_path}/s.db", "me", NOW))
+        sessions = await stack.enter_async_context(
+            callback_sessions(allow_private=True, resolver=names, own_ports={9}, time_limit=time_limit)
+        )
+
+        async def claim(room: int, now: float) -> list[Delivery]:
+            return await store.claim_callbacks(room, SHARES, now)
+
+        sender = CallbackSender(sessions, [], "0", clock)
+        yield Life(store, Deliver("d", claim, sender, store, clock, lambda: None), clock)
+
+
+def pauses(attempts: list[Attempt]) -> list[float]:
+    return [later.at - earlier.at for earlier, later in pairwise(attempts)]
+
+
+async def assert_whole_schedule(life: Life, url: str, error: str) -> list[Attempt]:
+    delivery, attempts = await life.attempts(url)
+    assert (delivery.state, len(attempts)) == (DeliveryState.DEAD, 10)
+    assert {attempt.error for attempt in attempts} == {error}
+    for found, promised in zip(pauses(attempts), PAUSES, strict=True):
+        assert 0.8 * promised <= found <= 1.2 * promised
+    return attempts
+
+
+@pytest.mark.parametrize("status", [200, 299])
+async def test_any_2xx_is_delivered_at_the_first_attempt(life: Life, status: int) -> None:
+    async with receiver(says(status)) as url:
+        delivery, [attempt] = await life.attempts(url)
+    assert (delivery.state, attempt.at, attempt.code) == (DeliveryState.DELIVERED, NOW, status)
+
+
+async def test_410_ends_it_at_once(life: Life) -> None:
+    async with receiver(says(410)) as url:
+        delivery, [attempt] = await life.attempts(url)
+    assert (delivery.state, attempt.code) == (DeliveryState.DEAD, 410)
+
+
+@pytest.mark.parametrize("status", [301, 307, 404, 429, 500, 503])
+async def test_any_other_answer_is_tried_again_by_the_whole_schedule(life: Life, status: int) -> None:
+    """Redirects are among them; of an answer the first KiB is kept."""
+    async with receiver(says(status, Location="http://127.0.0.1:9/")) as url:
+        attempts = await assert_whole_schedule(life, url, f"HTTP {status}")
+    assert {attempt.code for attempt in attempts} == {status}
+    assert {attempt.answer for attempt in attempts} == {b"x" * 1024}
+
+
+@pytest.mark.parametrize("time_limit", [0.3])
+async def test_no_answer_is_tried_again_by_the_whole_schedule(life: Life) -> None:
+    async with receiver(says_nothing) as url:
+        await assert_whole_schedule(life, url, "TimeoutError")
+
+
+async def test_a_closed_port_is_tried_again_by_the_whole_schedule(life: Life) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        await assert_whole_schedule(life, f"http://127.0.0.1:{closed.getsockname()[1]}/", "no connection")
+
+
+async def test_without_tls_where_it_is_wanted_it_is_tried_again_by_the_whole_schedule(life: Life) -> None:
+    async with receiver(says(200)) as url:
+        await assert_whole_schedule(life, url.replace("http:", "https:"), "no TLS connection")
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "127.0.0.1:9", "8.8.8.8"])
+async def test_a_forbidden_address_ends_it_at_once(life: Life, host: str) -> None:
+    """A metadata service, a port of our own, and a public address without TLS."""
+    delivery, [attempt] = await life.attempts(f"http://{host}/")
+    assert (delivery.state, attempt.error) == (DeliveryState.DEAD, "the address may not be called")
+
+
+@pytest.mark.parametrize(
+    ("status", "wish", "seconds", "pauses_seen"),
+    [(429, "7200", 7200.0, 9), (503, "999999", DAY, 5), (429, "Thu, 01 Jan 2099 00:00:00 GMT", DAY, 5)],
+)
+async def test_a_receivers_wish_makes_pauses_longer_to_the_second(
+    life: Life, status: int, wish: str, seconds: float, pauses_seen: int
+) -> None:
+    """Up to a day, and never shorter than the schedule; after five days of nothing else the receiver is paused."""
+    async with receiver(says(status, Retry_After=wish)) as url:
+        _, attempts = await life.attempts(url)
+    found = pauses(attempts)
+    assert len(found) == pauses_seen
+    for pause, promised in zip(found, PAUSES, strict=False):
+        assert (
+            pause == seconds if 1.2 * promised <= seconds else max(seconds, 0.8 * promised) <= pause <= 1.2 * promised
+        )
