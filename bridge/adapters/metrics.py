@@ -15,6 +15,7 @@ class Counters:
     """The counters of one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
         self.kickoffs = Counter(
             "kickoff_bridge_kickoffs", "POSTs to a crew by what they came to", ["crew", "answer"], registry=registry
         )

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 import yaml
 
-from bridge.app import assembled
+from bridge.assembly import assembled
 from bridge.sandbox import SandboxSettings, running
 from bridge.settings import load
 

@@ -24,7 +24,7 @@ from structlog.testing import capture_logs
 from bridge.adapters.amqp_event import misfit, to_message
 from bridge.adapters.amqp_frames import _PROPERTIES, mended_header
 from bridge.adapters.amqp_message import MessageRules, read_refused, read_request
-from bridge.app import assembled
+from bridge.assembly import assembled
 from bridge.core.errors import RequestRefused
 from bridge.core.events import dead_letter, rejected
 from bridge.settings import load

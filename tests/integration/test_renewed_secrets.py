@@ -17,7 +17,7 @@ import structlog
 import yaml
 
 from bridge import logs
-from bridge.app import assembled
+from bridge.assembly import assembled
 from bridge.sandbox import SandboxSettings, running
 from bridge.settings import load_renewable
 from tests.acceptance.harness import eventually

@@ -1,0 +1,351 @@
+"""The composition root: settings → parts. The only file that knows everybody.
+
+What must be closed again is opened in one exit stack; everything else is a plain constructor call.
+"""
+
+import asyncio
+import os
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import uuid_utils
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from bridge import __version__, documents, logs
+from bridge.adapters.amqp_consumer import AmqpConsumer
+from bridge.adapters.amqp_message import MessageRules
+from bridge.adapters.amqp_publisher import AmqpPublisher
+from bridge.adapters.callback_sender import CallbackSender, callback_sessions
+from bridge.adapters.clock import SteadyClock
+from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
+from bridge.adapters.http_amp import AmpApi
+from bridge.adapters.http_api import RunsApi
+from bridge.adapters.http_auth import Clients
+from bridge.adapters.http_crews import CrewsApi
+from bridge.adapters.http_deliveries import DeliveriesApi
+from bridge.adapters.http_events import EventsApi
+from bridge.adapters.http_flow_questions import FlowQuestionsApi
+from bridge.adapters.http_hooks import HooksApi
+from bridge.adapters.http_ops import OpsApi
+from bridge.adapters.http_server import HttpServer, servers
+from bridge.adapters.http_steering import SteeringApi
+from bridge.adapters.metrics import CountedCrewApi, CountedSender, Counters
+from bridge.adapters.name_lookup import NameLookup
+from bridge.adapters.side_journal import open_journal
+from bridge.adapters.store import SqlStore, open_store
+from bridge.adapters.watchdog import Watchdog
+from bridge.core.crew_call import Webhooks
+from bridge.core.learning import Learning
+from bridge.core.model import Channel
+from bridge.core.pace import Pace
+from bridge.core.receivers import Shares
+from bridge.core.share import Share
+from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Journal, Sender, Service, Steer, Step
+from bridge.settings import Amqp as AmqpSettings
+from bridge.settings import Renewable, Renewal, SecretWatch, Settings, secret_values
+from bridge.steps.accept import AcceptRequest, BudgetWait, RefuseMessage
+from bridge.steps.crew import Crew
+from bridge.steps.deliver import Deliver
+from bridge.steps.doubt import Doubt
+from bridge.steps.hint import TakeHint
+from bridge.steps.inputs import CrewInputs
+from bridge.steps.kickoff import Kickoff
+from bridge.steps.late import Late
+from bridge.steps.poll import Poll
+from bridge.steps.probe import Probe
+from bridge.steps.recover import Recover
+from bridge.steps.relay import Relay
+from bridge.steps.replay import replay
+from bridge.steps.resume import Resume
+from bridge.steps.share import KeepToShare
+from bridge.steps.steer import SteerRun
+from bridge.steps.sweep import Sweep
+from bridge.supervisor import Supervisor
+from bridge.wiring import (
+    budgets_of,
+    callback_rules,
+    callback_secrets,
+    client_rate,
+    clients_of,
+    crew_callback_secrets,
+    crew_policy,
+    flow_sources,
+    hooks_of,
+    link_options,
+    listen_on,
+    posts_at_once,
+    topology_of,
+)
+from bridge.worker import Worker
+
+LOOKS_AT_ONCE = 128  # per crew
+TAKEN_UP_AT_ONCE = 2000  # runs that nobody follows
+ANSWERS_AT_ONCE = 32  # of humans, to all crews
+SENDS_AT_ONCE = 100  # to the broker: the window of unconfirmed publishes
+CALLS = Shares(places=200)  # to callback URLs
+BY_BROKER = (Channel.EXCHANGE, Channel.QUEUE, Channel.DEAD_LETTER)
+
+clock = SteadyClock(time.time, time.monotonic)
+
+
+class Wakes:
+    """One event per worker, by name; setting it says "look now"."""
+
+    def __init__(self) -> None:
+        self._events: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    def __getitem__(self, worker: str) -> asyncio.Event:
+        return self._events[worker]
+
+    def kickoff(self, crew: str) -> None:
+        """There may be a run to start, or a place to start it in."""
+        self._events[f"kickoff-{crew}"].set()
+
+    def poll(self, crew: str) -> None:
+        """The timetable has changed."""
+        self._events[f"poll-{crew}"].set()
+
+    def recovery(self) -> None:
+        """There may be a run that nobody follows, an execution that is to be stopped, or an answer to be carried."""
+        for name in ("recover", "late", "resume"):
+            self._events[name].set()
+
+    def deliver(self) -> None:
+        """There may be something to deliver."""
+        for name in ("deliver-broker", "deliver-callbacks"):
+            self._events[name].set()
+
+
+@dataclass
+class Bridge:
+    """A bridge that is put together."""
+
+    phases: list[list[Service]]
+    servers: Sequence[HttpServer]
+    own_ports: set[int]
+    draining: bool = False
+
+    async def start(self) -> Supervisor:
+        """Bind the ports, then run every part; raises `OSError` for a port that cannot be had."""
+        for server in self.servers:
+            await server.start()
+            self.own_ports.add(server.port)
+        supervisor = Supervisor(self.phases)
+        supervisor.start()
+        return supervisor
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the parts are built on."""
+
+    settings: Settings
+    process: str
+    counters: Counters
+    store: SqlStore
+    journal: Journal
+    wakes: Wakes = field(default_factory=Wakes)
+    share: Share = field(default_factory=Share)
+    crews: dict[str, Crew] = field(default_factory=dict)
+    own_ports: set[int] = field(default_factory=set)
+    renewals: list[Renewal] = field(default_factory=list)
+    """What takes up secrets that have changed."""
+
+    def worker(self, step: Step[Any], capacity: int) -> Service:
+        """What drives a step."""
+        return Worker(step, capacity, self.wakes[step.name])
+
+
+@asynccontextmanager
+async def assembled(settings: Settings, renewable: Renewable | None = None, *, migrate: bool) -> AsyncIterator[Bridge]:
+    """Open what must be closed again, and build every part; `renewable`: secrets that may change meanwhile."""
+    async with AsyncExitStack() as stack:
+        site = await _opened(settings, stack, migrate=migrate)
+        site.renewals.append(lambda renewed: logs.learn(secret_values(renewed)))
+        await _add_crews(site, stack)
+        await replay(site.journal, site.crews, site.store, clock)
+        bridge = _put_together(site, await _callback_sender(site, stack))
+        if renewable is not None:
+            bridge.phases[-1].append(SecretWatch(renewable, site.renewals))
+        yield bridge
+
+
+async def _opened(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> Site:
+    process = f"{os.uname().nodename}-{os.getpid()}-{str(uuid_utils.uuid4())[:8]}"
+    counters, url = Counters(CollectorRegistry()), settings.store.url.get_secret_value()
+    on_stale, pooler = counters.stale_writes.inc, settings.store.pooler
+    opening = open_store(url, process, clock(), migrate=migrate, pooler=pooler, on_stale=on_stale)
+    store = await stack.enter_async_context(opening)
+    return Site(settings, process, counters, store, await stack.enter_async_context(open_journal(url)))
+
+
+# The outside ------------------------------------------------------------------------------------------------------
+
+
+async def _add_crews(site: Site, stack: AsyncExitStack) -> None:
+    settings = site.settings
+    webhooks = None if settings.public_url is None else Webhooks(settings.public_url, site.store.key)
+    sessions = await stack.enter_async_context(crew_sessions())
+    for name, crew in settings.crews.items():
+        pace = Pace(crew.requests_per_second, site.share)
+        api = HttpCrewApi(crew.url, crew.token.get_secret_value(), pace, sessions, clock=clock)
+        site.renewals.append(partial(_renew_token, api, name))
+        policy, limits = crew_policy(settings, name), budgets_of(settings, name)
+        counted, learning = CountedCrewApi(api, name, site.counters), Learning(policy)
+        site.crews[name] = Crew(
+            name, counted, policy, crew.max_running, learning, pace=pace, budgets=limits, webhooks=webhooks
+        )
+        site.counters.show_crew(name, partial(site.crews[name].figures, clock))
+
+
+def _renew_token(api: HttpCrewApi, name: str, renewed: Settings) -> None:
+    api.use_token(renewed.crews[name].token.get_secret_value())
+
+
+async def _callback_sender(site: Site, stack: AsyncExitStack) -> Sender:
+    settings = site.settings
+    stack.push_async_callback((names := NameLookup()).close)
+    sessions = await stack.enter_async_context(
+        callback_sessions(allow_private=settings.callbacks.allow_private, resolver=names, own_ports=site.own_ports)
+    )
+    own = crew_callback_secrets(settings)
+    sender = CallbackSender(sessions, callback_secrets(settings), __version__, time.time, own)
+    site.renewals.append(lambda renewed: sender.sign_with(callback_secrets(renewed), crew_callback_secrets(renewed)))
+    return CountedSender(sender, site.counters)
+
+
+@dataclass(frozen=True)
+class Broker:
+    """The parts that talk to RabbitMQ."""
+
+    consumer: AmqpConsumer
+    publisher: AmqpPublisher
+    deliverer: Service
+
+
+def _broker(site: Site, amqp: AmqpSettings, accept: Accept, steer: Steer) -> Broker:
+    link, topology = link_options(amqp, site.process), topology_of(amqp)
+    rules = MessageRules(amqp.requests, amqp.max_message, amqp.reply_to)
+    refuse = RefuseMessage(site.store, amqp.dead, clock, _new_id, site.wakes.deliver)
+    consumer = AmqpConsumer(link, topology, rules, amqp.prefetch, accept, refuse, steer)
+    publisher = AmqpPublisher(link, topology, amqp.event_mode)
+    publish = Deliver(
+        "deliver-broker", partial(site.store.claim_deliveries, BY_BROKER), CountedSender(publisher, site.counters),
+        site.store, clock, site.wakes.deliver,
+    )  # fmt: skip
+    return Broker(consumer, publisher, site.worker(publish, SENDS_AT_ONCE))
+
+
+# The whole --------------------------------------------------------------------------------------------------------
+
+
+def _put_together(site: Site, callbacks: Sender) -> Bridge:
+    settings, store, crews, wakes = site.settings, site.store, site.crews, site.wakes
+    inputs = CrewInputs(crews, clock)
+    accept = AcceptRequest(store, crews, callback_rules(settings), clock, _new_id, inputs.check, wakes.kickoff)
+    steer = SteerRun(crews, store, clock, wakes.kickoff, wakes.deliver, wakes.recovery)
+    hint = TakeHint(store.key, crews, store, clock, wakes.poll, wakes.recovery, wakes.deliver)
+    broker = None if settings.amqp is None else _broker(site, settings.amqp, accept, steer)
+    watchdog = Watchdog()
+    bridge = Bridge(phases=[], servers=[], own_ports=site.own_ports)
+    ops = OpsApi(
+        _checks(site, broker), lambda: bridge.draining, store, site.counters.registry, lambda: watchdog.stalled,
+        {"openapi": documents.openapi(), "asyncapi": documents.asyncapi()},
+    )  # fmt: skip
+    clients = Clients(clients_of(settings), client_rate(settings))
+    site.renewals.append(lambda renewed: clients.renew(clients_of(renewed)))
+    routes = _routes(site, clients, accept, steer, hint, inputs)
+    public, *private = bridge.servers = servers(listen_on(settings), routes, ops.routes(), clients)
+    deliver = Deliver(
+        "deliver-callbacks", lambda room, now: store.claim_callbacks(room, CALLS, now), callbacks, store, clock,
+        wakes.deliver, results_exchange=broker is not None,
+    )  # fmt: skip
+    deliverers = [site.worker(deliver, CALLS.places), *([broker.deliverer] if broker else [])]
+    doors: list[Service] = [public, *([broker.consumer] if broker else [])]
+    links: list[Service] = [broker.publisher] if broker else []
+    bridge.phases = [doors, _steps(site, hint), deliverers, links, [*private, watchdog]]
+    return bridge
+
+
+def _checks(site: Site, broker: Broker | None) -> dict[str, HealthCheck]:
+    checks: dict[str, HealthCheck] = {"store": site.store.health, "crews": _crews_check(site.crews)}
+    if broker is not None:
+        checks |= {"broker_in": broker.consumer.health, "broker_out": broker.publisher.health}
+    return checks
+
+
+def _crews_check(crews: Mapping[str, Crew]) -> HealthCheck:
+    """Always ok: a crew that cannot be used is no reason to take the bridge out of service."""
+
+    async def check() -> Health:
+        closed = [
+            f"{name} paused: {crew.gate.reason.partition(':')[0]}" for name, crew in crews.items() if crew.gate.closed
+        ]
+        return Health(ok=True, detail="; ".join(closed) or "all usable")
+
+    return check
+
+
+def _routes(
+    site: Site, clients: Clients, accept: Accept, steer: Steer, hint: TakeHint, inputs: CrewInputs
+) -> list[web.RouteDef]:
+    settings, store, deliver = site.settings, site.store, site.wakes.deliver
+    hooks = HooksApi(accept, hooks_of(settings), clock)
+    flows = FlowQuestionsApi(flow_sources(settings), hint.take_flow_question, clock)
+    site.renewals.append(lambda renewed: hooks.renew(hooks_of(renewed)))
+    site.renewals.append(lambda renewed: flows.renew(flow_sources(renewed)))
+    apis = (
+        RunsApi(accept, BudgetWait(site.crews, store, clock), store, clients),
+        SteeringApi(steer, store, clients),
+        DeliveriesApi(store, clients, clock, deliver),
+        CrewsApi(partial(_crew_infos, settings, site.crews), inputs, clients),
+        EventsApi(store, clients, clock),
+        AmpApi(hint),
+        flows,
+        hooks,
+    )
+    return [route for api in apis for route in api.routes()]
+
+
+def _crew_infos(settings: Settings, crews: Mapping[str, Crew]) -> list[CrewInfo]:
+    return [
+        CrewInfo(name, settings.crews[name].kind, crew.paused, crew.learning.learned()) for name, crew in crews.items()
+    ]
+
+
+def _steps(site: Site, hint: TakeHint) -> list[Service]:
+    """A worker per crew and step, so that a slow crew holds up nobody else; one for each of the common steps."""
+    store, crews, wakes, share = site.store, site.crews, site.wakes, site.share
+    workers = [
+        site.worker(Sweep(crews, store, clock, site.settings.store.retention, wakes.recovery), 1),
+        site.worker(Recover(crews, store, clock, wakes.poll, share), TAKEN_UP_AT_ONCE),
+        site.worker(Doubt(crews, store, clock, wakes.deliver), 10),
+        site.worker(Late(crews, store, clock, wakes.deliver), 10),
+        site.worker(Resume(crews, store, clock, wakes.deliver), ANSWERS_AT_ONCE),
+    ]
+    for crew in crews.values():
+        workers += _steps_of(site, crew)
+    if store.shared:
+        workers.append(site.worker(KeepToShare(share, crews, store, clock, wakes.recovery), 1))
+        workers.append(site.worker(Relay(store, hint.passed_on), 50))
+    return workers
+
+
+def _steps_of(site: Site, crew: Crew) -> list[Service]:
+    store, wakes = site.store, site.wakes
+    to_kickoff, to_poll = partial(wakes.kickoff, crew.name), partial(wakes.poll, crew.name)
+    kickoff = Kickoff(crew, store, clock, to_poll, wakes.deliver, site.journal)
+    poll = Poll(crew, store, clock, to_kickoff, wakes.deliver, wakes.recovery)
+    probe = Probe(crew, clock, to_kickoff, to_poll)
+    posts = posts_at_once(site.settings.crews[crew.name])
+    return [site.worker(kickoff, posts), site.worker(poll, LOOKS_AT_ONCE), site.worker(probe, 1)]
+
+
+def _new_id() -> str:
+    return str(uuid_utils.uuid7())
