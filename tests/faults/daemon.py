@@ -2,7 +2,7 @@
 
 The points are wrapped around the parts from here; the product knows nothing of them. `POINT` is one of `POINTS`, or
 `none`. The `NTH` passing of the point kills; `MARK` is a file that is written before, so that nobody takes a fault for
-granted that never happened.
+granted that never happened. On SIGUSR1 the process writes how many tasks it has into the file `tasks` beside `MARK`.
 """
 
 import asyncio
@@ -130,8 +130,21 @@ POINTS: dict[str, Callable[[Death], None]] = {
     "K20": lambda death: amid(death, Supervisor, "stop", 0.01),
 }
 
+
+def tell_tasks(file: Path) -> None:
+    """A number that only the process itself knows."""
+
+    def told(*_: Any) -> None:
+        written = file.with_suffix(".new")
+        written.write_text(str(len(asyncio.all_tasks())))
+        written.rename(file)
+
+    signal.signal(signal.SIGUSR1, told)
+
+
 if __name__ == "__main__":
     point, nth, mark, *rest = sys.argv[1:]
+    tell_tasks(Path(mark).with_name("tasks"))
     if point != "none":
         POINTS[point](Death(point, int(nth), Path(mark)))
     sys.argv = ["kickoff-bridge", *rest]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import signal
 import sys
 import time
 from collections import Counter, defaultdict
@@ -52,10 +53,15 @@ class Victim(Daemon):
         else:
             await self.spawn()
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
+    async def tasks(self) -> int:
+        """How many asyncio tasks the process has."""
+        told = self._mark.with_name("tasks")
+        told.unlink(missing_ok=True)
+        self.send(signal.SIGUSR1)
+        async with asyncio.timeout(30):
+            while not told.exists():  # noqa: ASYNC110 - another process writes it
+                await asyncio.sleep(0.01)
+        return int(told.read_text())
 
     @property
     def store(self) -> str:
@@ -77,14 +83,17 @@ class Victim(Daemon):
 
 @dataclass
 class Receiver:
-    """Takes callbacks and remembers their ids and bytes."""
+    """Takes callbacks and remembers their ids and bytes; while `down` it is as a server whose backend is away."""
 
     url: str = ""
+    down: bool = False
     bodies: defaultdict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
     copies: Counter[str] = field(default_factory=Counter)
 
     async def take(self, request: web.Request) -> web.Response:
         body = await request.read()
+        if self.down:
+            return web.Response(status=503)
         event_id = json.loads(body)["id"]
         self.bodies[event_id].add(body)
         self.copies[event_id] += 1
