@@ -16,7 +16,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
 from bridge.adapters.amqp_connection import AmqpLink, LinkOptions, Session
 from bridge.adapters.amqp_message import MessageRules, is_steering, read_refused, read_request, read_steering
-from bridge.adapters.amqp_topology import Topology, ensure_inbound
+from bridge.adapters.amqp_topology import Topology, ensure_inbound, keep_bound
 from bridge.adapters.amqp_trouble import WEATHER, Reconnect
 from bridge.core.errors import PostUnderWay, RequestRefused, Stale, StoreUnavailable
 from bridge.ports import Accept, Health, Refuse, Steer
@@ -84,10 +84,19 @@ class AmqpConsumer:
         careful = self._link.met_unreadable_frame
         await channel.set_qos(prefetch_count=1 if careful else self._prefetch, global_=False)
         tag = await queue.consume(self._counting(session) if careful else self._on_message)
+        keeping = asyncio.create_task(self._keep_bound(queue))
         try:
             yield
         finally:
+            keeping.cancel()
             await self._finish(queue, tag)
+
+    async def _keep_bound(self, queue: AbstractQueue) -> None:
+        try:
+            with suppress(*WEATHER):  # ends the session, too
+                await keep_bound(queue, self._topology)
+        except Exception as error:  # noqa: BLE001 - nobody else watches the task
+            self._link.fail(error)
 
     async def _finish(self, queue: AbstractQueue, tag: str) -> None:
         if not self._stopping.is_set():

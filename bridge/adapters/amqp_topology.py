@@ -1,5 +1,6 @@
 """What must exist on the broker: exchange and queue for requests, exchange for results, queue for dead messages."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractQueue
 
 # Arguments cannot be changed later (406), so only those are set that no operator would want otherwise. Policies can
 # add the rest, such as a maximum length.
+BOUND_EVERY = 10.0  # seconds
 DELIVERY_LIMIT = 10  # room for messages that share their connection with one that cannot be decoded
 DEAD_ARGUMENTS: dict[str, Any] = {
     "x-queue-type": "quorum",
@@ -48,6 +50,16 @@ async def ensure_inbound(channel: AbstractChannel, topology: Topology) -> Abstra
     queue = await channel.declare_queue(topology.requests, durable=True, arguments=arguments)
     await queue.bind(exchange, routing_key="#")
     return queue
+
+
+async def keep_bound(queue: AbstractQueue, topology: Topology, every: float = BOUND_EVERY) -> None:
+    """Bind the queue again every so many seconds, because the broker tells nobody that a binding was removed.
+
+    For ever; returns at once where nothing may be declared.
+    """
+    while topology.declare:
+        await asyncio.sleep(every)
+        await queue.bind(topology.requests, routing_key="#")
 
 
 async def ensure_outbound(channel: AbstractChannel, topology: Topology) -> AbstractExchange:

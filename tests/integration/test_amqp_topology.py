@@ -1,11 +1,15 @@
 """What is declared on a real broker, and what is only looked at."""
 
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+
 import pytest
 from aio_pika import ExchangeType
-from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed, PublishError
 
-from bridge.adapters.amqp_topology import Topology, ensure_inbound, ensure_outbound, requests_arguments
-from tests.amqp_client import Client
+from bridge.adapters.amqp_topology import Topology, ensure_inbound, ensure_outbound, keep_bound, requests_arguments
+from tests.amqp_client import Client, eventually
 
 
 async def test_declares_everything(client: Client, topology: Topology):
@@ -18,6 +22,26 @@ async def test_declares_everything(client: Client, topology: Topology):
     passive = Topology(topology.requests, topology.results, topology.dead, declare=False)
     await ensure_inbound(client.channel, passive)
     await ensure_outbound(client.channel, passive)
+
+
+async def test_a_binding_that_was_removed_comes_back(client: Client, topology: Topology):
+    """The broker tells nobody, and would drop whatever is published to the exchange."""
+    queue = await ensure_inbound(client.channel, topology)
+    await queue.unbind(topology.requests, "#")
+    keeping = asyncio.create_task(keep_bound(queue, topology, every=0.01))
+
+    async def arrives() -> bool:
+        with suppress(PublishError):  # returned, as long as nothing is bound
+            await client.send({}, "research", exchange=topology.requests)
+        return await client.count(topology.requests) > 0
+
+    await eventually(arrives)
+    keeping.cancel()
+
+
+async def test_a_binding_is_the_operators_business_where_nothing_may_be_declared(client: Client, topology: Topology):
+    queue = await ensure_inbound(client.channel, topology)
+    await keep_bound(queue, replace(topology, declare=False))
 
 
 async def test_declares_quorum_queues(client: Client, topology: Topology):
