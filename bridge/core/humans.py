@@ -134,6 +134,8 @@ def answer(run: Run, wish: Resume, policy: CrewPolicy, now: float) -> Decision |
         raise RequestRefused("not_waiting", f"the run is {run.state} and has no question without an answer")
     if wish.task_id and question.asked.task_id and wish.task_id != question.asked.task_id:
         raise RequestRefused("not_waiting", "the run waits for the answer to another question", "task_id")
+    if question.asked.task_id is None and wish.task_id in run.talk.known:
+        raise RequestRefused("not_waiting", "this question has been answered", "task_id")
     asked = replace(question.asked, task_id=question.asked.task_id or wish.task_id)
     feedback.check_address(asked, policy)
     text = feedback.text_of(wish.feedback, wish.approve, asked, policy)

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from bridge.core.errors import PostUnderWay, RequestRefused, Stale, StoreUnavailable
-from bridge.core.model import CrewPolicy, DoubtPolicy, Envelope
+from bridge.core.feedback import Resume
+from bridge.core.model import CrewPolicy, DoubtPolicy, Envelope, Run
 from bridge.core.steering import Abandon, Cancel, Retry, Steering
 from bridge.ports import Accepted
 from tests.fakes import NOW, Ids, a_request
 from tests.simulation.life import PLACES_HELD, Crash, Life
+from tests.simulation.questions import DEFAULT
 from tests.simulation.virtual import run_virtually
 from tests.simulation.world import World
 from tests.steps.conftest import POLICY
@@ -58,7 +60,13 @@ class History:
             in_doubt_after=self.dice.choice([2.0, 6.0]),
             deadline=self.dice.choice([4.0, 600.0]),
             extra_events=self.dice.choice([frozenset(), frozenset({"started", "progress"})]),
+            human_input=self.dice.random() < 0.5,
+            questions_announced=self.dice.random() < 0.5,
+            human_deadline=self.dice.choice([None, 8.0]),
+            human_default=self.dice.choice([None, DEFAULT]),
         )
+        if self.policy.human_input:
+            self.world.answer = self._answer
 
     def count(self, query: str) -> int:
         with closing(sqlite3.connect(self.file)) as reader:
@@ -84,6 +92,7 @@ class History:
             await self._live_dangerously(f"process-{number}")
             await asyncio.sleep(self.dice.choice([0.0, 1.0]))
         self.world.calm = True
+        self.world.ask_everybody()
         async with Life(*self._parts("the-last")).alive() as self.life:
             await self._until_settled(self.life)
         self.life = None
@@ -144,6 +153,9 @@ class History:
         await asyncio.sleep(self.dice.random() * 5)
         if self.world.happens("clock set", 0.2):
             self.clock_is_off_by = self.dice.choice([40_000.0, -40_000.0, 5.0, -5.0])
+
+    async def _answer(self, run_id: str, wish: Resume) -> Run | None:
+        return None if self.life is None else await self.life.steer(run_id, wish)
 
     async def _webhook(self, token: str, kind: Any, body: dict[str, Any]) -> None:
         with suppress(*REFUSALS):

@@ -28,7 +28,11 @@ from tests.steps.conftest import Bench
 T = TypeVar("T")
 
 PLACES = 4
-PLACES_HELD = "SELECT count(*) FROM runs WHERE state IN ('starting', 'running', 'waiting_for_human')"
+PLACES_HELD = """
+    SELECT count(*) FROM runs WHERE state IN ('starting', 'running', 'waiting_for_human')
+    AND run_id NOT IN (SELECT run_id FROM events WHERE type = 'run.in_doubt')
+"""
+"""Without those whose evidence came when they had given their place away, as `run.in_doubt` had told."""
 
 
 class Crash(BaseException):

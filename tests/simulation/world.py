@@ -1,6 +1,8 @@
 """The outside of a simulated bridge: crew API, webhooks, receivers. It remembers everything, whatever dies."""
 
 import asyncio
+import json
+import math
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
@@ -18,6 +20,7 @@ from bridge.core.answers import (
     NotStarted,
     Pending,
     Refused,
+    ResumeAnswer,
     Running,
     Started,
     StatusAnswer,
@@ -28,22 +31,13 @@ from bridge.core.delivering import Confirmed, DeliveryAnswer, Gone, TryAgain
 from bridge.core.hints import Kind
 from bridge.core.model import Channel, Delivery
 from bridge.ports import Health
+from tests.simulation.questions import Answer, Execution, carry, human, paused
 
 Webhook = Callable[[str, Kind, dict[str, Any]], Awaitable[None]]
 """Sends a webhook to whatever process lives now: token, kind, body."""
 
 
 NO_SENSE: list[StatusAnswer] = [NoAnswer("HTTP 502"), NoAnswer("HTTP 429", 3.0), NotFound(), Unknown("HTML")]
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """What the crew API runs; `ends_at` in the loop's time."""
-
-    kickoff_id: str
-    run_id: str
-    ends_at: float
-    end: StatusAnswer
 
 
 @dataclass
@@ -62,8 +56,11 @@ class World:
     gone: set[str] = field(default_factory=set)
     """Deliveries that were refused for good."""
     webhook: Webhook | None = None
+    answer: Answer | None = None
+    """How humans answer; None: executions ask nothing."""
     places_held: Callable[[], int] = lambda: 0
     most_places: int = 0
+    humans: int = 0
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     ready: bool = True
 
@@ -109,10 +106,21 @@ class World:
         if self.happens("no sense in the status", 0.3):
             return self.dice.choice(NO_SENSE)
         await self.wire()
+        if execution.waits():
+            return paused(outright=self.dice.random() < 0.5)
         if asyncio.get_running_loop().time() >= execution.ends_at:
             return execution.end
         under_way: list[StatusAnswer] = [Pending(), Running(), Running({"completed": self.dice.randint(0, 3)})]
         return self.dice.choice(under_way)
+
+    async def resume(self, body: dict[str, Any]) -> ResumeAnswer:
+        execution = self.executions[body["execution_id"]]
+        assert body["task_id"] == execution.task_id
+        said = await carry(execution, body["human_feedback"], self.happens, self.wire)
+        if execution.carried:
+            self.seen["question answered"] += 1
+            self.spawn(self._tell_end(execution, body))
+        return said
 
     async def stop(self, kickoff_id: str) -> bool:
         return self.dice.random() < 0.5
@@ -132,6 +140,7 @@ class World:
         if delivery.destination.channel is Channel.CALLBACK and self.happens("receiver gone", 0.02):
             self.gone.add(delivery.delivery_id)
             return Gone("HTTP 410")
+        self._ask_humans(delivery)
         self.received.append((delivery.event.event_id, delivery.destination.target, delivery.event.body))
         await self.wire()
         lost = delivery.attempts == 0 and self.happens("confirm lost", 0.15)
@@ -156,19 +165,46 @@ class World:
         lasts = self.dice.choice([0.1, 1.0, 4.5])
         end = Failed("boom") if self.dice.random() < 0.2 else Succeeded("🦉", {"n": 1}, None)
         kickoff_id = f"k-{run_id}-{self.posts[run_id]}"
-        execution = Execution(kickoff_id, run_id, asyncio.get_running_loop().time() + lasts, end)
+        execution = Execution(kickoff_id, run_id, lasts, end, asyncio.get_running_loop().time() + lasts)
+        if self.answer is not None and self.dice.random() < 0.5:
+            execution.asks_at, execution.ends_at = execution.ends_at, math.inf
         self.executions[kickoff_id] = execution
         return execution
 
+    def ask_everybody(self) -> None:
+        """Whoever has forgotten to answer is reminded."""
+        for execution in self.executions.values():
+            self._ask(execution)
+
+    def _ask_humans(self, delivery: Delivery) -> None:
+        """Those who read the events answer; an event that comes twice makes two of them answer."""
+        if delivery.event.type == "run.waiting_for_human":
+            self._ask(self.executions[json.loads(delivery.event.body)["data"]["kickoff_id"]])
+
+    def _ask(self, execution: Execution) -> None:
+        if self.answer is not None and not self.happens("human never answers", 0.2):
+            self.humans += 1
+            delay = self.dice.choice([0.1, 1.0, 12.0])
+            self.spawn(human(f"human-{self.humans}", execution, delay, self.answer))
+
     async def _send_webhooks(self, execution: Execution, body: dict[str, Any]) -> None:
-        """A task webhook at once, a crew webhook at the end of a success; each may be lost, late or doubled."""
-        named = {"kickoff_id": execution.kickoff_id}
-        await self._send_webhook(body["taskWebhookUrl"], Kind.TASK, named)
+        """A task webhook at once, then one with the question, or the end."""
+        await self._send_webhook(body["taskWebhookUrl"], Kind.TASK, {"kickoff_id": execution.kickoff_id})
+        if execution.asks_at == math.inf:
+            await self._tell_end(execution, body)
+            return
+        await asyncio.sleep(max(0.0, execution.asks_at - asyncio.get_running_loop().time()))
+        question = {"execution_id": execution.kickoff_id, "task_id": execution.task_id, "task_output": "a draft"}
+        await self._send_webhook(body["humanInputWebhookUrl"], Kind.HUMAN, question)
+
+    async def _tell_end(self, execution: Execution, body: dict[str, Any]) -> None:
+        """A crew webhook comes at the end of a success only."""
         await asyncio.sleep(max(0.0, execution.ends_at - asyncio.get_running_loop().time()))
         if isinstance(execution.end, Succeeded):
-            await self._send_webhook(body["crewWebhookUrl"], Kind.CREW, named)
+            await self._send_webhook(body["crewWebhookUrl"], Kind.CREW, {"kickoff_id": execution.kickoff_id})
 
     async def _send_webhook(self, url: str, kind: Kind, body: dict[str, Any]) -> None:
+        """It may be lost, late or doubled."""
         if self.happens("webhook lost", 0.4):
             return
         token = urlsplit(url).path.split("/")[2]

@@ -62,6 +62,12 @@ def sent() -> Run:
     return humans.begin(given_(), NOW + 2).run
 
 
+def answered() -> Run:
+    decision = humans.on_sign(sent())
+    assert decision is not None
+    return decision.run
+
+
 def question_of(run: Run) -> Question:
     assert run.talk.question is not None
     return run.talk.question
@@ -324,6 +330,16 @@ def test_an_answer_without_an_open_question_is_refused(run: Run):
 
 def test_an_answer_to_another_question_is_refused():
     assert code(asking(), Resume("No.", task_id="t-0")) == "not_waiting"
+
+
+def test_an_answer_to_the_question_before_is_not_taken_for_one_that_has_no_name_yet():
+    """A second human was slow; meanwhile the status told of a pause, and nothing more."""
+    before = answered()
+    asked_again = humans.on_question(before, Asked(), POLICY, NOW + 30)
+    assert asked_again is not None
+    assert question_of(asked_again.run).number == 2
+    assert code(asked_again.run, Resume("No.", task_id="t-1")) == "not_waiting"
+    assert given_(asked_again.run, Resume("No.", task_id="t-2")).state is State.WAITING_FOR_HUMAN
 
 
 def test_a_crews_question_needs_its_name_and_a_flows_its_address():
