@@ -251,6 +251,12 @@ async def ledger(crew_url: str) -> dict[str, Any]:
         return found
 
 
+REFUSALS = {400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 503, *range(300, 400)}
+
+
 def posts_per_request(found: dict[str, Any]) -> Counter[str]:
-    """How often each request was POSTed, by the number in its inputs."""
-    return Counter(entry["inputs"]["n"] for entry in found["kickoffs"])
+    """How often each request was POSTed and not surely turned away, by the number in its inputs."""
+    read = [entry for entry in found["kickoffs"] if entry["inputs"] is not None]
+    return Counter(
+        entry["inputs"]["n"] for entry in read if entry["kickoff_id"] is not None or entry["answered"] not in REFUSALS
+    )

@@ -1,23 +1,18 @@
 """The scene of every fault test, how much of it is played, and the table of what was seen."""
 
-import asyncio
 import os
 import random
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from itertools import count
 from pathlib import Path
 
 import pytest
 
 from bridge.sandbox import SandboxSettings, parse_run_time, running
-from tests.acceptance.harness import bind_results
-from tests.broker import Broker, running_broker
+from tests.broker_fixtures import amqp, node
 from tests.faults.harness import HEAD, RULE, Scene, Tally, Victim, receiver
 
-_numbers = count(1)
-_tallies: list[Tally] = []
+__all__ = ["amqp", "node"]
 
 SetScene = Callable[..., AbstractAsyncContextManager[Scene]]
 
@@ -28,25 +23,6 @@ def full() -> bool:
     return os.environ.get("FAULTS") == "full"
 
 
-@pytest.fixture(scope="session")
-def node() -> Iterator[Broker]:
-    """A RabbitMQ that only these tests use, kill and freeze."""
-    with running_broker() as node:
-        yield node
-
-
-@pytest.fixture
-async def amqp(node: Broker) -> str:
-    """The URL of a virtual host of the test's own, with a queue that keeps every result."""
-    await asyncio.to_thread(node.start_again)
-    name = f"test-{next(_numbers)}"
-    await asyncio.to_thread(node.ctl, "add_vhost", name)
-    await asyncio.to_thread(node.ctl, "set_permissions", "-p", name, "guest", ".*", ".*", ".*")
-    url = node.url_for("guest", "guest", name)
-    await bind_results(url)
-    return url
-
-
 @pytest.fixture
 def seed() -> int:
     """`SEED=…` plays a test again."""
@@ -54,14 +30,29 @@ def seed() -> int:
 
 
 @pytest.fixture
-def scene(tmp_path: Path, amqp: str, seed: int) -> SetScene:
-    """Builds a scene; `kickoff_delay` in seconds, `bridge_amqp` is the broker's URL as the bridge sees it."""
+def scene(
+    tmp_path: Path,
+    amqp: str,
+    seed: int,
+    record_property: Callable[[str, object], None],
+) -> SetScene:
+    """Builds a scene.
+
+    `kickoff_delay` in seconds; `bridge_amqp` is the broker's URL as the bridge sees it, `store` where its store's file
+    is, `run_time` how long executions take, in the sandbox's words.
+    """
 
     @asynccontextmanager
-    async def set_scene(name: str, kickoff_delay: float = 0.0, bridge_amqp: str | None = None) -> AsyncIterator[Scene]:
+    async def set_scene(
+        name: str,
+        kickoff_delay: float = 0.0,
+        bridge_amqp: str | None = None,
+        store: Path | None = None,
+        run_time: str = "uniform:0.1:1",
+    ) -> AsyncIterator[Scene]:
         print(f"seed {seed}")
         crew = SandboxSettings(
-            run_time=parse_run_time("uniform:0.1:1"),
+            run_time=parse_run_time(run_time),
             inputs=("n",),
             seed=seed,
             kickoff_delay=kickoff_delay,
@@ -74,18 +65,22 @@ def scene(tmp_path: Path, amqp: str, seed: int) -> SetScene:
                 {"callback_url": callbacks.url},
                 amqp={"url": bridge_amqp or amqp},
                 callbacks={"allow_private": True},
+                store={"url": f"sqlite:///{store or tmp_path / 'bridge' / 'bridge.db'}"},
             )
             tally = Tally(name)
             scene = Scene(victim, amqp, crew_url, callbacks, random.Random(seed), tally)
             try:
                 yield scene
             finally:
-                _tallies.append(tally)
+                record_property("row", tally.row())
                 await victim.close()
 
     return set_scene
 
 
-def pytest_terminal_summary() -> None:
-    if _tallies:
-        sys.stdout.write("\n".join(["", HEAD, RULE, *(tally.row() for tally in _tallies), ""]))
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table; rows travel with the reports, because a test may have run in another process."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    rows = [value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "row"]
+    if rows:
+        terminalreporter.write_line("\n".join(["", HEAD, RULE, *sorted(set(rows))]))

@@ -2,13 +2,15 @@
 
 The points are wrapped around the parts from here; the product knows nothing of them. `POINT` is one of `POINTS`, or
 `none`. The `NTH` passing of the point kills; `MARK` is a file that is written before, so that nobody takes a fault for
-granted that never happened. On SIGUSR1 the process writes how many tasks it has into the file `tasks` beside `MARK`.
+granted that never happened. While it runs it takes orders from the test, see `Orders`.
 """
 
 import asyncio
+import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -131,20 +133,35 @@ POINTS: dict[str, Callable[[Death], None]] = {
 }
 
 
-def tell_tasks(file: Path) -> None:
-    """A number that only the process itself knows."""
+class Orders:
+    """What a test wants of the running process: on SIGUSR1 the file `order` is obeyed, and `obeyed` written.
 
-    def told(*_: Any) -> None:
-        written = file.with_suffix(".new")
-        written.write_text(str(len(asyncio.all_tasks())))
-        written.rename(file)
+    `{"die_at": POINT, "nth": 1}`; `{"clock": SECONDS}`, by which the machine's clock is off from now on; `{}`. The
+    answer tells how many tasks there are.
+    """
 
-    signal.signal(signal.SIGUSR1, told)
+    def __init__(self, folder: Path, mark: Path) -> None:
+        self._order = folder / "order"
+        self._obeyed = folder / "obeyed"
+        self._mark = mark
+        self._off_by = 0.0
+        signal.signal(signal.SIGUSR1, self._obey)
+        right = time.time
+        time.time = lambda: right() + self._off_by
+
+    def _obey(self, *_: Any) -> None:
+        order = json.loads(self._order.read_text())
+        self._off_by = order.get("clock", self._off_by)
+        if "die_at" in order:
+            POINTS[order["die_at"]](Death(order["die_at"], order["nth"], self._mark))
+        written = self._obeyed.with_suffix(".new")
+        written.write_text(json.dumps({"tasks": len(asyncio.all_tasks())}))
+        written.rename(self._obeyed)
 
 
 if __name__ == "__main__":
     point, nth, mark, *rest = sys.argv[1:]
-    tell_tasks(Path(mark).with_name("tasks"))
+    Orders(Path(mark).parent, Path(mark))
     if point != "none":
         POINTS[point](Death(point, int(nth), Path(mark)))
     sys.argv = ["kickoff-bridge", *rest]

@@ -53,19 +53,33 @@ class Victim(Daemon):
         else:
             await self.spawn()
 
-    async def tasks(self) -> int:
-        """How many asyncio tasks the process has."""
-        told = self._mark.with_name("tasks")
-        told.unlink(missing_ok=True)
+    async def order(self, **order: Any) -> dict[str, Any]:
+        """Have the running process do something, see `daemon.Orders`; gives back what it says."""
+        folder = self._mark.parent
+        obeyed = folder / "obeyed"
+        obeyed.unlink(missing_ok=True)
+        (folder / "order").write_text(json.dumps(order))
         self.send(signal.SIGUSR1)
         async with asyncio.timeout(30):
-            while not told.exists():  # noqa: ASYNC110 - another process writes it
+            while not obeyed.exists():  # noqa: ASYNC110 - another process writes it
                 await asyncio.sleep(0.01)
-        return int(told.read_text())
+        told: dict[str, Any] = json.loads(obeyed.read_text())
+        return told
+
+    async def tasks(self) -> int:
+        """How many asyncio tasks the process has."""
+        return int((await self.order())["tasks"])
+
+    async def die_at(self, point: str, nth: int = 1) -> None:
+        """From now on, the process will kill itself there."""
+        self._point = [point, str(nth)]
+        self._mark.unlink(missing_ok=True)
+        await self.order(die_at=point, nth=nth)
 
     @property
     def store(self) -> str:
-        return f"{self._file.parent}/bridge.db"
+        url: str = self._document["store"]["url"]
+        return url.removeprefix("sqlite:///")
 
     async def ended(self, within: float) -> int:
         """Wait for the end; gives back the exit code."""
@@ -241,11 +255,11 @@ class Scene:
         tally.unequal = sum(len(bodies) > 1 for bodies in self._bodies(results).values())
         self._judge(runs, results, in_doubt)
 
-    async def come_to_rest(self) -> None:
+    async def come_to_rest(self, within: float = QUIET) -> None:
         """Every request has been taken, every run is over or in doubt, everything is delivered."""
         await asyncio.gather(*self._producers)
         count = self.tally.requests
-        await eventually(lambda: self._at_rest(count), QUIET + count / 50, f"{count} runs at rest")
+        await eventually(lambda: self._at_rest(count), within + count / 50, f"{count} runs at rest")
 
     def _judge(self, runs: list[dict[str, Any]], results: Results, in_doubt: set[str]) -> None:
         tally = self.tally
@@ -266,14 +280,15 @@ class Scene:
     async def _at_rest(self, count: int) -> bool:
         try:
             over = await self.victim.count("succeeded", "failed", "timed_out", "cancelled", "in_doubt") >= count
-            return over and not await self._pending()
+            return over and await self.nothing_pending()
         except aiohttp.ClientError:
             return False
 
-    async def _pending(self) -> int:
+    async def nothing_pending(self) -> bool:
+        """Every delivery is done."""
         _, text = await self.victim.get("/metrics")
-        line = next(line for line in text.splitlines() if 'deliveries{state="pending"}' in line)
-        return int(float(line.rpartition(" ")[2]))
+        line = next((line for line in text.splitlines() if 'deliveries{state="pending"}' in line), None)
+        return line is not None and float(line.rpartition(" ")[2]) == 0
 
     async def _events(self) -> int:
         """How many events the exchange was told of: one per run that is over."""

@@ -2,11 +2,12 @@
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 
 import pytest
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
-from tests.acceptance.harness import bind_results, channel, eventually
+from tests.acceptance.harness import RESULTS, bind_results, channel, eventually
 from tests.broker import Broker
 from tests.faults.conftest import SetScene
 from tests.faults.harness import Scene, requests
@@ -35,7 +36,7 @@ async def test_an_alarm_on_the_broker_piles_up_no_copies(scene: SetScene, node: 
 
 
 async def test_what_an_operator_deletes_comes_back(scene: SetScene, amqp: str, full: bool) -> None:
-    """M7: queue and exchange deleted, and the queue declared with other arguments until somebody mends it."""
+    """M7: queue and exchange deleted, bindings removed, the queue declared with other arguments until it is mended."""
     times = 10 if full else 1
     async with scene("M7") as now:
         await now.victim.start()
@@ -43,6 +44,8 @@ async def test_what_an_operator_deletes_comes_back(scene: SetScene, amqp: str, f
             await delete_queue(now, amqp)
             await delete_exchange(now, amqp)
             await declare_otherwise(now, amqp)
+            await remove_requests_binding(now, amqp)
+            await remove_results_binding(now, amqp)
             await now.publish(requests(10, start=number * 10))
             await now.come_to_rest()
         await now.settle()
@@ -76,6 +79,31 @@ async def declare_otherwise(now: Scene, amqp: str) -> None:
     async with channel(amqp) as ch:
         await ch.queue_delete("kickoff.requests")
     await now.ready_again(within=60)
+
+
+async def remove_requests_binding(now: Scene, amqp: str) -> None:
+    """Nobody is told of it; producers who ask for returns see that nothing arrives, until the binding is back."""
+    async with channel(amqp) as ch:
+        queue = await ch.get_queue("kickoff.requests")
+        await queue.unbind("kickoff.requests", "#")
+    now.tally.faults += 1
+    await now.publish_one()
+
+
+async def remove_results_binding(now: Scene, amqp: str) -> None:
+    """Whose business it is to bind a queue again; until then events wait, and are seen to wait."""
+    async with channel(amqp) as ch:
+        queue = await ch.get_queue(RESULTS)
+        await queue.unbind("kickoff.results", "#")
+    now.tally.faults += 1
+    await now.publish_one()
+    await eventually(partial(an_event_waits, now), 30, "an event that no queue takes is shown")
+    await bind_results(amqp)
+
+
+async def an_event_waits(now: Scene) -> bool:
+    _, waiting = await now.victim.get("/v1/deliveries?state=pending&limit=10")
+    return any("no queue" in str(one["last_error"]) for one in waiting["deliveries"])
 
 
 async def _won(amqp: str) -> bool:

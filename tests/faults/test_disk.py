@@ -7,10 +7,13 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.acceptance.harness import eventually
+from tests.faults import disks
 from tests.faults.conftest import SetScene
+from tests.faults.disks import needs_mount
 from tests.faults.harness import Scene, requests
 
 pytestmark = pytest.mark.timeout(600)
@@ -75,6 +78,84 @@ async def test_a_damaged_store_is_left_alone_and_refused(scene: SetScene) -> Non
     assert left == damaged
 
 
+@needs_mount
+async def test_a_full_disk_stops_everything_but_what_is_in_hand(scene: SetScene, tmp_path: Path, full: bool) -> None:
+    """No room at all: requests wait or are answered 503, no POST leaves, and ids in hand outlive a kill."""
+    times = 5 if full else 1
+    with disks.small_disk(tmp_path / "disk", 4) as disk:
+        async with scene("M13 no room, killed", kickoff_delay=3.0, store=disk / "bridge.db") as now:
+            await now.victim.start()
+            for number in range(times):
+                before = await now.posts()
+                await now.publish(requests(3, start=number * 10))
+                await _posted(now, before + 3)
+                with disks.full(Path(now.victim.store)):
+                    now.tally.faults += 1
+                    await now.publish(requests(5, start=number * 10 + 3))
+                    assert await submitted(now, number) == (503, True)
+                    await eventually(partial(_set_aside, now, 3 * (number + 1)), 30, "the ids are in the side journal")
+                    assert await now.posts() == before + 3, "a POST left that the store knows nothing of"
+                    await now.victim.kill()
+                await now.recover()
+                await now.come_to_rest()
+            await now.settle()
+
+    assert now.tally.in_doubt == 0
+
+
+@needs_mount
+async def test_a_full_disk_is_weather(scene: SetScene, tmp_path: Path, full: bool) -> None:
+    """Room comes back, and the same process goes on."""
+    times = 5 if full else 1
+    with disks.small_disk(tmp_path / "disk", 4) as disk:
+        async with scene("M13 no room", store=disk / "bridge.db") as now:
+            await now.victim.start()
+            for number in range(times):
+                with disks.full(Path(now.victim.store)):
+                    now.tally.faults += 1
+                    await now.publish(requests(20, start=number * 20))
+                    assert await submitted(now, number) == (503, True)
+                await now.come_to_rest()
+            await now.settle()
+
+    assert now.tally.in_doubt == 0
+    assert now.tally.duplicates == 0
+
+
+@needs_mount
+async def test_a_disk_that_became_read_only_is_refused_at_the_start(scene: SetScene, tmp_path: Path) -> None:
+    """Exit 69 with a sentence, and no POST; when it can be written again, all goes on from there."""
+    with disks.small_disk(tmp_path / "disk", 16) as disk:
+        async with scene("M13 read-only", store=disk / "bridge.db") as now:
+            await now.victim.start()
+            await now.publish(requests(20))
+            await now.victim.kill()
+            before = await now.posts()
+            with disks.read_only(disk):
+                now.tally.faults += 1
+                await now.victim.start(until_ready=False)
+                code = await now.victim.ended(within=30)
+                last_words = now.victim.log_tail()
+                assert await now.posts() == before
+            await now.recover()
+            await now.settle()
+
+    assert code == 69
+    assert "Traceback" not in last_words
+    assert "ead-only" in last_words or "readonly" in last_words
+
+
+async def submitted(now: Scene, number: int) -> tuple[int, bool]:
+    """How one submission over HTTP is answered, and whether it is told when to come again."""
+    headers = {"Idempotency-Key": f"late-{number}"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{now.victim.url}/v1/runs", json=requests(1)[0], headers=headers) as answer,
+    ):
+        return answer.status, "Retry-After" in answer.headers
+
+
+@pytest.mark.skipif(disks.may_mount(), reason="a disk that is really full is there to test with")
 async def test_a_full_disk_keeps_every_kickoff_id_through_a_kill(scene: SetScene, full: bool) -> None:
     """The POST was answered, the store is full, the process is killed: the side journal knows the execution."""
     times = 10 if full else 1

@@ -28,6 +28,7 @@ from bridge.assembly import assembled
 from bridge.core.errors import RequestRefused
 from bridge.core.events import dead_letter, rejected
 from bridge.settings import load
+from tests.corpus import SEEDS, spoiled
 from tests.fakes import NOW
 from tests.raw_frames import entry, header, short, table, text
 
@@ -36,28 +37,6 @@ MOST_MEMORY = 64 * 1024 * 1024  # bytes that all of it may leave behind
 FRAME = 128 * 1024  # bytes; what a broker takes
 RULES = MessageRules("kickoff.requests", 4096, ("reply.*",))
 
-SEEDS = [
-    b"",
-    b"{}",
-    b"null",
-    b"[]",
-    b'{"crew": "research", "inputs": {"topic": "peat"}}',
-    b'{"crew": "research", "inputs": {}, "meta": {"a": [1, 2.5, null]}, "deadline": "30m", "priority": 9}',
-    b'{"crew": "research", "callback_url": "https://example.com/x", "idempotency_key": "k"}',
-    b'{"crew": "research", "crew": "triage"}',
-    b'{"crew": NaN}',
-    b'{"crew": "research", "priority": 1e999}',
-    b'{"crew": "research", "meta": {"n": ' + b"9" * 5000 + b"}}",
-    b'{"crew": "\\ud800"}',
-    b'{"crew": "research", "meta": {"a": "\\u0000"}}',
-    b'{"crew": ' + b"[" * 3000,
-    b'{"a":' * 100 + b"1" + b"}" * 100,
-    b"\xef\xbb\xbf{}",
-    '{"crew": "research"}'.encode("utf-16"),
-    b"\xc0\xaf\xed\xa0\x80",
-    b'{"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "data": {"crew": "research"}}',
-    b'{"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "time": "x", "data_base64": "e30="}',
-]
 NAMES = [
     "Content-Type",
     "Content-Encoding",
@@ -95,22 +74,6 @@ PATHS = [
     "/v1/runs?state=%ff&crew=%00&limit=%31",
     "/amp/x/crew",
 ]
-
-
-def spoiled(dice: random.Random, raw: bytes) -> bytes:
-    """The bytes with a few of them changed, cut, doubled or followed by others."""
-    for _ in range(dice.randrange(4)):
-        at = dice.randrange(len(raw) + 1)
-        match dice.randrange(4):
-            case 0:
-                raw = raw[:at] + dice.randbytes(1) + raw[at + 1 :]
-            case 1:
-                raw = raw[:at]
-            case 2:
-                raw = raw[:at] + dice.choice(SEEDS) + raw[at:]
-            case _:
-                raw = raw[:at] + raw[at : at + 9] + raw[at:]
-    return raw
 
 
 def http_request(dice: random.Random, path: str) -> bytes:

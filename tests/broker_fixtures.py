@@ -1,0 +1,30 @@
+"""Fixtures with a RabbitMQ that tests may kill and freeze, and a virtual host of each test's own on it."""
+
+import asyncio
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+
+from tests.acceptance.harness import bind_results
+from tests.broker import Broker, running_broker
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Broker]:
+    """A RabbitMQ that only these tests use, stop and start."""
+    with running_broker() as node:
+        yield node
+
+
+@pytest.fixture
+async def amqp(node: Broker) -> str:
+    """The URL of a virtual host of the test's own, with a queue that keeps every result."""
+    await asyncio.to_thread(node.start_again)
+    name = f"test-{next(_numbers)}"
+    await asyncio.to_thread(node.add_vhost, name)
+    url = node.url_for("guest", "guest", name)
+    await bind_results(url)
+    return url
