@@ -24,6 +24,8 @@ from tests.steps.conftest import POLICY
 REQUESTS = 6
 LIVES = 3
 CALM_LIMIT = 1800.0
+LONG = 200.0
+"""A deadline that only an execution exceeds which waits for ever."""
 REFUSALS = (StoreUnavailable, RequestRefused, PostUnderWay, Stale)
 UNSETTLED = """
     SELECT (SELECT count(*) FROM runs WHERE finished_at IS NULL AND (state != 'in_doubt' OR due_at IS NOT NULL))
@@ -58,7 +60,7 @@ class History:
             POLICY,
             in_doubt=self.dice.choice(policies),
             in_doubt_after=self.dice.choice([2.0, 6.0]),
-            deadline=self.dice.choice([4.0, 600.0]),
+            deadline=self.dice.choice([4.0, LONG]),
             extra_events=self.dice.choice([frozenset(), frozenset({"started", "progress"})]),
             human_input=self.dice.random() < 0.5,
             questions_announced=self.dice.random() < 0.5,

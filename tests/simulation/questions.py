@@ -15,8 +15,8 @@ Answer = Callable[[str, Resume], Awaitable[Run | None]]
 """Brings a run an answer; None: whoever was asked died over it."""
 
 DEFAULT = "nobody was there"
-TRIES = 5
-ENOUGH = 60.0  # seconds after which a human asks again
+TRIES = 8
+ENOUGH = 4.0  # seconds after which a human asks again
 
 
 @dataclass
