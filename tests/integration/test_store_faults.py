@@ -6,13 +6,14 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bridge.adapters.store import SqlStore, migrate_store, open_store
 from bridge.core.errors import StoreBroken, StoreDamaged
-from bridge.core.model import State
+from bridge.core.model import Decision, Question, Stage, State, Talk
 from bridge.ports import RunFilter
 from tests.fakes import NOW, a_delivery, a_run
 
@@ -95,6 +96,24 @@ async def test_a_clock_set_back_moves_things_once_and_not_at_every_start(url: st
     assert old is not None
     assert new is not None
     assert (old.due_at, new.due_at) == (NOW - DAY, NOW - DAY)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_a_clock_set_back_leaves_humans_their_time_and_takes_none_from_the_run(url: str, asked: bool) -> None:
+    """Answered then, a question gave the day back that it had never been given, and the run timed out at once."""
+    question = Question(1, NOW - 1.0, NOW + 8.0, stage=Stage.SENT, sent_at=NOW)
+    talk = Talk(question if asked else None, known=("t-1",), put_off=8.0)
+    async with open_store(url, "me", NOW) as store:
+        stored = (await store.accept(a_run(1))).run
+        [claimed] = await store.claim_accepted("research", 9, 9, NOW)
+        await store.settle(Decision(replace(claimed, talk=talk)))
+
+    async with open_store(url, "me", NOW - DAY) as store:
+        run = await store.load(stored.run_id)
+
+    assert run is not None
+    moved = replace(question, asked_at=NOW - DAY - 1.0, answer_by=NOW - DAY + 8.0, sent_at=NOW - DAY)
+    assert run.talk == replace(talk, question=moved if asked else None)
 
 
 async def test_a_clock_that_is_right_moves_nothing(url: str) -> None:

@@ -2,6 +2,7 @@
 
 from sqlalchemy import Connection, func, select, update
 
+from bridge.adapters.store.rows import talk_set_back
 from bridge.adapters.store.tables import deliveries, processes, runs
 
 TOLERANCE = 5.0  # seconds
@@ -17,7 +18,15 @@ def follow_clock(connection: Connection, now: float) -> float:
     connection.execute(update(runs).values(due_at=runs.c.due_at - back).where(runs.c.due_at.is_not(None)))
     open_runs = update(runs).where(runs.c.finished_at.is_(None), runs.c.started_at.is_not(None))
     connection.execute(open_runs.values(started_at=runs.c.started_at - back))
+    _move_questions(connection, back)
     connection.execute(update(deliveries).values(due_at=deliveries.c.due_at - back))
     for column in _PAST:  # what has happened does not lie ahead; left there, it would move everything at each start
         connection.execute(update(column.table).values({column.name: now}).where(column > now))
     return back
+
+
+def _move_questions(connection: Connection, back: float) -> None:
+    """Or the time that humans have left would be as long as the clock was set back by, and end the run when it ends."""
+    talks = select(runs.c.run_id, runs.c.talk).where(runs.c.finished_at.is_(None), runs.c.talk.is_not(None))
+    for run_id, talk in connection.execute(talks).all():
+        connection.execute(update(runs).where(runs.c.run_id == run_id).values(talk=talk_set_back(talk, back)))
