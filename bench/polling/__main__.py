@@ -1,56 +1,121 @@
-"""Prints the table of docs/polling.md: what learning gains, at as many looks, and how it takes a change.
+"""Prints the tables of docs/polling.md and draws its picture.
 
-`python -m bench.polling --histories 10` (minutes). Standard library only.
+`python -m bench.polling --histories 20 --picture docs/polling.svg` (minutes). Standard library only.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from random import Random
+from statistics import fmean
 
-from bench.polling.world import CREWS, Draw, Followed, Follower, even_lag
+from bench.polling.picture import Curve, draw_fronts
+from bench.polling.policies import HISTORY, RUNS, backoff, best, by_hazard, fixed, learned, now
+from bench.polling.world import CREWS, LONGEST, Cost, Follower, draw, even_lag, even_shares, gain
+from bridge.core.model import CrewPolicy
 
-HISTORY = 200  # runs before a crew counts as learned
-MEASURED = 300  # runs per history
-AFTER_CHANGE = 50
+LOOKS = 5.0
+AFTER_CHANGE = 50  # runs
+WINDOW = 10  # runs
+FRONT = (2.5, 3.5, 5.0, 7.0, 10.0)  # looks at which the picture's curves are measured
+FRONT_HISTORIES = 3
+PATIENT = CrewPolicy(deadline=4 * LONGEST, poll_max=600.0)
+"""For changes: with `poll.max: 60s` runs that take twice as long are looked at more often than is best."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--histories", type=int, default=10)
-    histories = parser.parse_args().histories
-    print(f"{'crew':12} {'gain':>5} {'looks':>5}   after 50 runs twice, and half as long; worst ten runs in brackets")
-    for name, draw in CREWS.items():
-        steady = _figures(draw, 1.0, [_learned(draw, seed)[1] for seed in range(histories)])
-        changes = "   ".join(_change(draw, factor, histories) for factor in (2.0, 0.5))
-        print(f"{name:12} {steady}   {changes}", flush=True)
+    parser.add_argument("--histories", type=int, default=20)
+    parser.add_argument("--picture", type=Path)
+    options = parser.parse_args()
+    _gains(options.histories)
+    _changes(options.histories)
+    _tasks(options.histories)
+    if options.picture:
+        options.picture.write_text(draw_fronts({crew: _fronts(crew) for crew in CREWS}))
 
 
-def _learned(draw: Draw, seed: int, factor: float = 1.0) -> tuple[list[Followed], list[Followed]]:
-    """What following cost in the fifty runs after a change, and in the runs after those, without learning more."""
-    dice, follower = Random(seed), Follower()
-    for _ in range(HISTORY):
-        follower.follow(draw(dice))
-    changing = [follower.follow(factor * draw(dice)) for _ in range(AFTER_CHANGE)] if factor != 1.0 else []
-    return changing, [follower.follow(factor * draw(dice), learn=False) for _ in range(MEASURED)]
+def _gains(histories: int) -> None:
+    print(f"{'':12}  backoff  hazard known  optimum known  learned  (worst)  looks (least, most)  false alarms")
+    for crew in CREWS:
+        run_times = even_shares(crew, RUNS)
+        known = "  ".join(f"{gain(policy(crew, LOOKS), run_times):8.2f}" for policy in (backoff, by_hazard, best))
+        after = [learned(crew, LOOKS, seed) for seed in range(histories)]
+        gains, looks = [gain(paid, run_times) for paid in after], [paid.looks for paid in after]
+        spread = f"({min(gains):.2f})  {fmean(looks):.2f} ({min(looks):.1f}, {max(looks):.1f})"
+        print(f"{crew:12} {known}  {fmean(gains):.3f} {spread}  {_false_alarms(crew)}", flush=True)
 
 
-def _change(draw: Draw, factor: float, histories: int) -> str:
-    both = [_learned(draw, seed, factor) for seed in range(histories)]
-    tens = range(0, AFTER_CHANGE, 10)
-    worst = min(_gain(draw, factor, [run for runs, _ in both for run in runs[ten : ten + 10]])[0] for ten in tens)
-    return f"{_figures(draw, factor, [after for _, after in both])} ({worst:4.2f})"
+def _false_alarms(crew: str) -> str:
+    follower, dice, runs = Follower(), Random("alarms"), 2000
+    for _ in range(runs):
+        follower.follow(draw(crew, dice))
+    return f"{follower.changes} in {runs}"
 
 
-def _figures(draw: Draw, factor: float, histories: Sequence[Sequence[Followed]]) -> str:
-    gain, looks = _gain(draw, factor, [run for runs in histories for run in runs])
-    return f"{gain:5.2f} {looks:5.2f}"
+def _changes(histories: int) -> None:
+    print("\nafter a change, at ten minutes' longest pause: gain of ten runs each; after fifty; best possible")
+    for crew in CREWS:
+        for factor in (2.0, 0.5):
+            print(f"{crew:12} x{factor}  {_change(crew, factor, histories)}", flush=True)
 
 
-def _gain(draw: Draw, factor: float, followed: Sequence[Followed]) -> tuple[float, float]:
-    dice = Random("reference")
-    looks = sum(run.looks for run in followed) / len(followed)
-    lag = sum(run.lag for run in followed) / len(followed)
-    return even_lag([factor * draw(dice) for _ in range(10_000)], looks) / lag, looks
+def _change(crew: str, factor: float, histories: int) -> str:
+    run_times = [factor * run_time for run_time in even_shares(crew, RUNS)]
+    windows: list[list[Cost]] = [[] for _ in range(AFTER_CHANGE // WINDOW)]
+    after = []
+    for seed in range(histories):
+        follower, dice = Follower(PATIENT), Random(seed)
+        for _ in range(HISTORY):
+            follower.follow(draw(crew, dice))
+        for window in windows:
+            followed = [follower.follow(factor * draw(crew, dice)) for _ in range(WINDOW)]
+            window.append(Cost(fmean(run.looks for run in followed), fmean(run.lag for run in followed)))
+        after.append(gain(now(follower, run_times), run_times))
+    tens = "  ".join(f"{_pooled(window, run_times):.2f}" for window in windows)
+    return f"{tens}   {fmean(after):.2f}   {gain(best(crew, LOOKS, PATIENT, factor), run_times):.2f}"
+
+
+def _pooled(costs: Sequence[Cost], run_times: list[float]) -> float:
+    """The gain of many histories together: single runs are too few to compare."""
+    return even_lag(run_times, fmean(paid.looks for paid in costs)) / fmean(paid.lag for paid in costs)
+
+
+def _tasks(histories: int) -> None:
+    """Three tasks one after the other, each as long as it likes: what it gains to be told how many are done."""
+    print("\nthree lognormal tasks of 20 s: mean lag and looks, untold and told")
+    for told in (False, True):
+        followed = [run for seed in range(histories) for run in _three_tasks(seed, told=told)]
+        print(
+            f"told {told!s:5}  {fmean(run.lag for run in followed):.2f} s  {fmean(run.looks for run in followed):.2f}"
+        )
+
+
+def _three_tasks(seed: int, *, told: bool) -> list[Cost]:
+    dice, follower, found = Random(seed), Follower(), []
+    for number in range(HISTORY + 200):
+        first, second, third = (20.0 * dice.lognormvariate(0.0, 0.8) for _ in range(3))
+        done = (first, first + second) if told else ()
+        run = follower.follow(first + second + third, done, 3 if told else 0)
+        if number >= HISTORY:
+            found.append(Cost(run.looks, run.lag))
+    return found
+
+
+def _fronts(crew: str) -> list[Curve]:
+    """What each way to poll costs for several numbers of looks."""
+    ways: dict[str, Callable[[float], Cost]] = {
+        "fixed interval": lambda looks: fixed(crew, looks),
+        "exponential backoff": lambda looks: backoff(crew, looks),
+        "hazard known": lambda looks: by_hazard(crew, looks),
+        "optimum, known": lambda looks: best(crew, looks),
+        "learned from 200 runs": lambda looks: _mean([learned(crew, looks, seed) for seed in range(FRONT_HISTORIES)]),
+    }
+    return [Curve(name, [(paid.looks, paid.lag) for paid in map(way, FRONT)]) for name, way in ways.items()]
+
+
+def _mean(costs: Sequence[Cost]) -> Cost:
+    return Cost(fmean(paid.looks for paid in costs), fmean(paid.lag for paid in costs))
 
 
 if __name__ == "__main__":

@@ -8,28 +8,46 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from random import Random
+from statistics import NormalDist
 
 from bridge.core import lifecycle, schedule
-from bridge.core.answers import Running, StatusAnswer, Succeeded
+from bridge.core.answers import Running, StatusAnswer
 from bridge.core.learning import Learning
 from bridge.core.model import CrewPolicy, Watch
 
-Draw = Callable[[Random], float]
-"""Gives one run time in seconds."""
+Quantile = Callable[[float], float]
+"""The run time in seconds below which a share of the runs lies, from 0 up to 1, both excluded."""
 
 LONGEST = 3600.0  # seconds; the crews' deadline
+_NORMAL = NormalDist().inv_cdf
 
-CREWS: dict[str, Draw] = {
-    "lognormal": lambda dice: min(60.0 * math.exp(dice.gauss(0.0, 0.8)), LONGEST),
-    "two humps": lambda dice: (10.0 if dice.random() < 0.6 else 300.0) * math.exp(dice.gauss(0.0, 0.25)),
-    "pareto": lambda dice: min(20.0 * (1.0 - dice.random()) ** (-1 / 1.5), LONGEST),
-    "uniform": lambda dice: dice.uniform(10.0, 120.0),
-    "tight": lambda dice: 60.0 * math.exp(dice.gauss(0.0, 0.15)),
-    "exponential": lambda dice: min(dice.expovariate(1 / 60.0), LONGEST),
+
+def _two_humps(share: float) -> float:
+    low, within = (10.0, share / 0.6) if share < 0.6 else (300.0, (share - 0.6) / 0.4)
+    return low * math.exp(0.25 * _NORMAL(max(within, 1e-9)))
+
+
+CREWS: dict[str, Quantile] = {
+    "lognormal": lambda share: min(60.0 * math.exp(0.8 * _NORMAL(share)), LONGEST),
+    "two humps": _two_humps,
+    "pareto": lambda share: min(20.0 * (1.0 - share) ** (-1 / 1.5), LONGEST),
+    "uniform": lambda share: 10.0 + 110.0 * share,
+    "tight": lambda share: 60.0 * math.exp(0.15 * _NORMAL(share)),
+    "exponential": lambda share: min(-60.0 * math.log1p(-share), LONGEST),
 }
 """The crews of the study: 60 s, sigma 0.8; 10 s or 300 s; alpha 1.5; 10 to 120 s; 60 s, sigma 0.15; 60 s on average."""
 
 POLICY = CrewPolicy(deadline=2 * LONGEST)
+
+
+def draw(crew: str, dice: Random) -> float:
+    """One run time of a crew in seconds."""
+    return CREWS[crew](min(max(dice.random(), 1e-9), 1.0 - 1e-9))
+
+
+def even_shares(crew: str, number: int) -> list[float]:
+    """So many run times that stand for all runs of a crew, without luck, the shortest first."""
+    return [CREWS[crew]((index + 0.5) / number) for index in range(number)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,52 +59,91 @@ class Followed:
 
 
 class Follower:
-    """Follows runs one after the other, and learns from what it sees, as the product does."""
+    """Follows runs one after the other, and learns from what it sees, as the product does.
+
+    `changes`: how often it believed that the crew had changed.
+    """
 
     def __init__(self, policy: CrewPolicy = POLICY) -> None:
         self.policy = policy
         self.learning = Learning(policy)
+        self.changes = 0
         self._now = 0.0
         self._ids = count()
 
-    def follow(
-        self, run_time: float, tasks: int = 0, done_at: tuple[float, ...] = (), *, learn: bool = True
-    ) -> Followed:
+    def follow(self, run_time: float, done_at: tuple[float, ...] = (), tasks: int = 0) -> Followed:
         """One run; `done_at`: the ages at which its tasks are done, if the API tells of them."""
-        began = self._now
-        watch = Watch(f"run-{next(self._ids)}", "crew", "k", self.policy.deadline, began, began_at=began, seen_at=began)
+        began, watch = self._now, self._begin()
         while True:
-            now = schedule.next_look(watch, self.policy, self._now, self.learning.pause(watch, self._now))
-            self._now, over = now, now - began >= run_time
-            answer = _answer(now - began, run_time, tasks, done_at)
-            if learn:
-                self.learning.looked(watch, now, over=over)
+            asked_at = self._next_look(watch)
+            self._now, over = asked_at, asked_at - began >= run_time
+            self.changes += self.learning.looked(watch, asked_at, over=over)
             if over:
-                if learn:
-                    self.learning.ended(watch, now)
-                return Followed(watch.polls + 1, now - began - run_time)
-            watch, _ = lifecycle.look(watch, answer, self.policy, now)
+                self.learning.ended(watch, asked_at)
+                return Followed(watch.polls + 1, asked_at - began - run_time)
+            watch, _ = lifecycle.look(watch, _answer(asked_at - began, tasks, done_at), self.policy, asked_at)
+
+    def would_look(self, until: float, done_at: tuple[float, ...] = (), tasks: int = 0) -> list[float]:
+        """The ages at which a run would be looked at that does not end before `until`; nothing is learned from it."""
+        began, watch = self._now, self._begin()
+        ages: list[float] = []
+        while not ages or ages[-1] < until:
+            self._now = self._next_look(watch)
+            ages.append(self._now - began)
+            watch, _ = lifecycle.look(watch, _answer(ages[-1], tasks, done_at), self.policy, self._now)
+        self._now = began
+        return ages
+
+    def _begin(self) -> Watch:
+        now = self._now
+        return Watch(f"run-{next(self._ids)}", "crew", "k", self.policy.deadline, now, began_at=now, seen_at=now)
+
+    def _next_look(self, watch: Watch) -> float:
+        return schedule.next_look(watch, self.policy, self._now, self.learning.pause(watch, self._now))
 
 
-def _answer(age: float, run_time: float, tasks: int, done_at: tuple[float, ...]) -> StatusAnswer:
-    if age >= run_time:
-        return Succeeded("text")
+def _answer(age: float, tasks: int, done_at: tuple[float, ...]) -> StatusAnswer:
     return Running({"completed": sum(at <= age for at in done_at), "total": tasks} if tasks else None)
 
 
-def even_interval(run_times: list[float], looks: float) -> float:
-    """The interval between even looks that costs so many looks per run."""
-    low, high = 1e-3, max(run_times) * 2
-    for _ in range(50):
-        interval = math.sqrt(low * high)
-        if sum(math.ceil(time / interval) for time in run_times) > looks * len(run_times):
-            low = interval
-        else:
-            high = interval
-    return high
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Looks per run, and mean lag in seconds."""
+
+    looks: float
+    lag: float
+
+
+def cost(ages: list[float], run_times: list[float]) -> Cost:
+    """What looks at these ages cost, the last of them not before any end; `run_times` sorted."""
+    looks, lag, index = 0, 0.0, 0
+    for run_time in run_times:
+        while ages[index] < run_time:
+            index += 1
+        looks += index + 1
+        lag += ages[index] - run_time
+    return Cost(looks / len(run_times), lag / len(run_times))
+
+
+def even(interval: float, run_times: list[float]) -> Cost:
+    """What even looks cost."""
+    looks = [math.ceil(run_time / interval) for run_time in run_times]
+    lag = sum(number * interval for number in looks) - sum(run_times)
+    return Cost(sum(looks) / len(looks), lag / len(looks))
 
 
 def even_lag(run_times: list[float], looks: float) -> float:
     """The mean lag in seconds of even looks that cost so many looks per run."""
-    interval = even_interval(run_times, looks)
-    return sum(math.ceil(time / interval) * interval - time for time in run_times) / len(run_times)
+    low, high = 1e-3, max(run_times) * 2
+    for _ in range(40):
+        interval = math.sqrt(low * high)
+        if even(interval, run_times).looks > looks:
+            low = interval
+        else:
+            high = interval
+    return even(high, run_times).lag
+
+
+def gain(paid: Cost, run_times: list[float]) -> float:
+    """How many times later even looks see ends that cost as many looks; above 1 it is better than them."""
+    return even_lag(run_times, paid.looks) / paid.lag

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bridge.core.drift import Drift
-from bridge.core.estimate import Estimate, estimate, likeliest_scale
+from bridge.core.estimate import Estimate, Span, estimate, likeliest_scale
 from bridge.core.model import CrewPolicy, RunTime, Watch
 from bridge.core.placing import Plan, place, place_at
-from bridge.core.schedule import share, steady_interval
+from bridge.core.schedule import steady_interval
 
 REMEMBERED = 256  # runs per crew
 FEW = 6  # runs; fewer are only good for a mean
@@ -46,19 +46,22 @@ class _Known:
 
 
 class Learning:
-    """The run times of one crew's last runs, and the plans made from them."""
+    """The run times of one crew's last runs, and the plans made from them.
+
+    `changed_at`: when the crew last changed; run times from before it no longer count.
+    """
 
     def __init__(self, policy: CrewPolicy) -> None:
         self._policy = policy
         self._sample: list[RunTime] = []
         self._ids: set[str] = set()
         self._unsaved: deque[RunTime] = deque(maxlen=REMEMBERED)
-        self._former: list[float] = []
+        self._former: list[Span] = []
         self._known: dict[int, _Known] = {}
         self._interval = steady_interval(policy)
         self._new = 0
         self._planned_at = -math.inf
-        self._changed_at = -math.inf
+        self.changed_at = -math.inf
         self._drift = Drift()
 
     def pause(self, watch: Watch, now: float) -> float:
@@ -105,21 +108,20 @@ class Learning:
         """
         if watch.began_at is None or watch.seen_at is None:
             return
-        lower, upper = watch.seen_at - watch.began_at, asked_at - watch.began_at
-        if told is not None and lower - _ROUNDED <= told <= upper + _ROUNDED:
-            took = told
-        else:
-            took = upper if announced else self._somewhere(lower, upper, share(watch.run_id, 0))
-        over_at = watch.began_at + took
-        stages = tuple((done, max(over_at - at, 0.0)) for done, at in watch.stages[:_TOLD_APART])
-        run_time = RunTime(watch.run_id, watch.crew, asked_at, took, stages)
+        earliest, latest = watch.seen_at - watch.began_at, asked_at - watch.began_at
+        if told is not None and earliest - _ROUNDED <= told <= latest + _ROUNDED:
+            earliest = latest = told
+        elif announced:
+            earliest = latest
+        stages = tuple((done, at - watch.began_at) for done, at in watch.stages[:_TOLD_APART])
+        run_time = RunTime(watch.run_id, watch.crew, asked_at, earliest, latest, stages)
         self._unsaved.append(run_time)
         self.remember([run_time])
 
     def remember(self, run_times: Iterable[RunTime]) -> None:
         """Take in run times, in any order; those known already, or from before the crew changed, are passed over."""
         for run_time in run_times:
-            if run_time.run_id in self._ids or run_time.ended_at < self._changed_at:
+            if run_time.run_id in self._ids or run_time.ended_at < self.changed_at:
                 continue
             insort(self._sample, run_time, key=lambda known: known.ended_at)
             self._ids.add(run_time.run_id)
@@ -136,7 +138,7 @@ class Learning:
 
     def learned(self) -> Learned | None:
         """What is known, to be shown; None: nothing yet."""
-        times = sorted(run_time.seconds for run_time in self._sample)
+        times = sorted((run_time.earliest + run_time.latest) / 2 for run_time in self._sample)
         if not times:
             return None
         return Learned(len(times), times[len(times) // 2], times[len(times) * 9 // 10])
@@ -153,58 +155,52 @@ class Learning:
             return watch.stages[-1]
         return 0, watch.began_at
 
-    def _somewhere(self, lower: float, upper: float, chance: float) -> float:
-        """A run time between two bounds, drawn once from those that are thought likely.
-
-        Its middle would gather all ends at a few points; drawing again whenever the estimate changes would let it
-        believe its own words.
-        """
-        known = self._known.get(0)
-        return lower + chance * (upper - lower) if known is None else known.estimate.between(lower, upper, chance)
-
     def _renew(self, now: float) -> None:
         """Make the plans anew when there is enough news for it."""
         if self._new < max(1.0, _RENEWED * len(self._sample)) or now - self._planned_at < _NOT_SOONER:
             return
         self._new, self._planned_at = 0, now
-        times = [run_time.seconds for run_time in self._sample]
-        if len(times) < FEW:
-            self._interval = steady_interval(self._policy, sum(times) / len(times))
+        spans = [(run_time.earliest, run_time.latest) for run_time in self._sample]
+        if len(spans) < FEW and not self._former:
+            mean = sum(earliest + latest for earliest, latest in spans) / 2 / len(spans)
+            self._interval = steady_interval(self._policy, mean)
         else:
-            self._known = self._all_known(times)
+            self._known = self._all_known(spans)
 
-    def _all_known(self, times: list[float]) -> dict[int, _Known]:
+    def _all_known(self, spans: list[Span]) -> dict[int, _Known]:
         """What is known from a run's start on, and from each number of tasks done; a look has one price in all."""
         shortest, longest = self._policy.poll_min, self._policy.poll_max
-        whole = self._whole(times)
+        whole = self._whole(spans)
         plan = place(whole, self._policy.poll_looks, shortest, longest)
         known = {0: _Known(whole, plan)}
-        left: dict[int, list[float]] = {}
-        for done, seconds in (stage for run_time in self._sample for stage in run_time.stages):
-            left.setdefault(done, []).append(seconds)
-        for done, times_left in left.items():
-            if len(times_left) >= FEW:
-                rest = estimate(times_left)
-                known[done] = _Known(rest, place_at(rest, plan.price, shortest, longest))
+        left: dict[int, list[Span]] = {}
+        for run_time in self._sample:
+            for done, since in run_time.stages:
+                rest = max(run_time.earliest - since, 0.0), max(run_time.latest - since, 0.0)
+                left.setdefault(done, []).append(rest)
+        for done, rests in left.items():
+            if len(rests) >= FEW:
+                rest_of = estimate(rests)
+                known[done] = _Known(rest_of, place_at(rest_of, plan.price, shortest, longest))
         return known
 
-    def _whole(self, times: list[float]) -> Estimate:
+    def _whole(self, spans: list[Span]) -> Estimate:
         """Of whole runs; after a change helped by the times from before it, stretched to fit those since."""
-        worth = min(_FORMER_WORTH, len(self._former), 2 * _FORMER_WORTH - len(times))
+        worth = min(_FORMER_WORTH, len(self._former), 2 * _FORMER_WORTH - len(spans))
         if worth <= 0:
-            return estimate(times)
-        scale = likeliest_scale(estimate(self._former), times)
-        stretched = [scale * time for time in self._former]
-        weights = [1.0] * len(times) + [worth / len(stretched)] * len(stretched)
-        return estimate([*times, *stretched], weights)
+            return estimate(spans)
+        scale = likeliest_scale(estimate(self._former), spans)
+        stretched = [(scale * earliest, scale * latest) for earliest, latest in self._former]
+        weights = [1.0] * len(spans) + [worth / len(stretched)] * len(stretched)
+        return estimate([*spans, *stretched], weights)
 
     def _forget_before(self, moment: float) -> None:
         """The crew has changed at that moment: what was learned before it still tells the shape, but not the length."""
-        before = [run_time.seconds for run_time in self._sample if run_time.ended_at < moment]
+        before = [(run_time.earliest, run_time.latest) for run_time in self._sample if run_time.ended_at < moment]
         kept = self._sample[len(before) :]
         if len(before) >= len(self._former):
             self._former = before
-        self._changed_at = moment
+        self.changed_at = moment
         self._sample, self._ids = kept, {run_time.run_id for run_time in kept}
         self._known, self._drift, self._planned_at = {}, Drift(), -math.inf
         self._new = len(kept)

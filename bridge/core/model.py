@@ -255,12 +255,16 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class RunTime:
-    """How long one run took, in seconds; `stages`: how long it still took after so many of its tasks were done."""
+    """How long one run took: it ended between two ages in seconds, `earliest` and `latest`, equal if that is known.
+
+    `stages`: from which age on so many of its tasks were done.
+    """
 
     run_id: str
     crew: str
     ended_at: float
-    seconds: float
+    earliest: float
+    latest: float
     stages: tuple[tuple[int, float], ...] = ()
 
 

@@ -117,7 +117,7 @@ def _between_looks(estimate: Estimate, step: float) -> Estimate:
     end = effort[min(bisect_left(estimate.over, 1.0 - _RARE), len(effort) - 1)]
     count = max(2, min(math.ceil(end / step * _PER_LOOK), _ENOUGH))
     ages = [between(effort, estimate.ages, number * end / count) for number in range(count + 1)]
-    return Estimate(ages, [estimate.over_at(age) for age in ages])
+    return Estimate(ages, [estimate.over_at(age) for age in ages], [estimate.seen_over_at(age) for age in ages])
 
 
 class _Candidates:
@@ -125,7 +125,7 @@ class _Candidates:
 
     def __init__(self, estimate: Estimate, shortest: float, longest: float) -> None:
         self._ages = ages = estimate.ages
-        self._over = estimate.over
+        self._over, self._seen = estimate.over, estimate.seen
         self._moments = _moments(estimate)
         self._last = last = len(ages) - 1
         self._soonest = [min(bisect_left(ages, age + shortest), last) for age in ages]
@@ -133,9 +133,9 @@ class _Candidates:
         self._chosen = [last] * len(ages)
 
     def choose(self, price: float) -> float:
-        """Choose what follows each candidate; gives back the expected number of looks per run."""
+        """Choose what follows each candidate; gives back how many looks that would have cost each of the runs seen."""
         ages, over, moments = self._ages, self._over, self._moments
-        costs, counts = [0.0] * len(ages), [0.0] * len(ages)
+        costs = [0.0] * len(ages)
         lines, ready = _LowestLine(), len(ages)
         for index in range(self._last - 1, -1, -1):
             while ready > self._soonest[index]:
@@ -145,9 +145,16 @@ class _Candidates:
             under_way = 1.0 - over[index]
             lag = ages[chosen] * (over[chosen] - over[index]) - (moments[chosen] - moments[index])
             costs[index] = price * under_way + lag + costs[chosen]
-            counts[index] = under_way + counts[chosen]
             self._chosen[index] = chosen
-        return counts[0]
+        return self._looks()
+
+    def _looks(self) -> float:
+        """Mean looks at the runs seen, of which no estimate has smeared the latest ends out."""
+        index, looks = 0, 0.0
+        while index < self._last:
+            looks += 1.0 - self._seen[index]
+            index = self._chosen[index]
+        return looks
 
     def plan(self, expected: float, price: float) -> Plan:
         """The plan chosen last, up to the age from which only the oldest candidate is left to choose."""

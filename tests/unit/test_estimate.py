@@ -6,14 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.estimate import NARROWEST, estimate, likeliest_scale, widths
+from bridge.core.estimate import Estimate, estimate, likeliest_scale
 
 times = st.lists(st.floats(0, 1e7), min_size=1, max_size=40)
 
 
+def known(seconds: list[float]) -> Estimate:
+    """From run times that are known exactly."""
+    return estimate([(took, took) for took in seconds])
+
+
 @given(times)
 def test_the_share_of_runs_that_are_over_only_grows_with_age(seconds: list[float]):
-    found = estimate(seconds)
+    found = known(seconds)
     assert found.ages == sorted(found.ages)
     assert all(before <= after + 1e-12 for before, after in zip(found.over, found.over[1:], strict=False))
     assert found.over[0] == 0.0
@@ -21,50 +26,54 @@ def test_the_share_of_runs_that_are_over_only_grows_with_age(seconds: list[float
 
 
 def test_half_of_the_runs_are_over_at_the_median():
-    found = estimate([float(second) for second in range(50, 151)])
+    found = known([float(second) for second in range(50, 151)])
     assert 0.47 < found.over_at(100.0) < 0.53
     assert 90 < found.age_at(0.5) < 110
 
 
 def test_no_age_is_impossible_however_regular_a_crew_is():
-    found = estimate([60.0] * 200)
+    found = known([60.0] * 200)
     assert found.over_at(55.0) > 0.005
     assert found.over_at(300.0) < 0.999
     assert found.over_at(65.0) - found.over_at(55.0) > 0.97
 
 
 def test_ages_outside_of_all_that_is_covered_have_the_outermost_share():
-    found = estimate([60.0] * 20)
+    found = known([60.0] * 20)
     assert (found.over_at(-1.0), found.over_at(1e12)) == (0.0, found.over[-1])
     assert found.age_at(1.0) == found.ages[-1]
 
 
-def test_an_age_is_drawn_from_where_runs_end():
-    found = estimate([10.0] * 20 + [300.0] * 20)
-    assert found.between(8.0, 200.0, 0.5) < 12.0
-    assert found.between(100.0, 320.0, 0.9) > 290.0
-    assert found.between(40.0, 40.0, 0.5) == 40.0
+def test_runs_of_two_kinds_make_two_humps_with_nothing_between_them():
+    found = known([9.0 + step / 10 for step in range(20)] + [300.0 + step for step in range(20)])
+    assert found.over_at(250.0) - found.over_at(15.0) < 0.1
+    assert found.over_at(12.0) - found.over_at(8.0) > 0.4
 
 
-def test_humps_are_as_wide_as_the_distance_to_the_nearest_few():
-    crowded, alone = [0.0, 0.1, 0.2, 0.3], 9.0
-    found = widths([*crowded, alone])
-    assert found[:4] == pytest.approx([0.3, 0.2, 0.2, 0.3])
-    assert found[4] == pytest.approx(8.9)
+def test_where_in_its_span_a_run_ended_is_told_by_the_others():
+    found = estimate([(55.0, 57.0)] * 30 + [(10.0, 100.0)] * 30)
+    assert found.over_at(60.0) - found.over_at(50.0) > 0.8
 
 
-def test_runs_that_all_took_equally_long_still_have_a_width():
-    assert widths([4.0] * 9) == [NARROWEST] * 9
-    assert widths([4.0]) == [NARROWEST]
+def test_a_late_run_does_not_make_others_many_times_later():
+    found = known([float(second) for second in range(50, 150)] + [1000.0])
+    assert 1.0 - found.over_at(2500.0) < 0.01
+
+
+def test_what_was_seen_is_counted_without_smoothing():
+    found = known([10.0] * 10 + [100.0] * 10)
+    assert found.seen_over_at(9.0) == pytest.approx(0.0, abs=1e-6)
+    assert found.seen_over_at(50.0) == pytest.approx(0.5, abs=1e-6)
+    assert found.seen_over_at(110.0) == pytest.approx(1.0, abs=1e-6)
 
 
 def test_a_run_counts_by_its_weight():
-    heavy = estimate([10.0] * 10 + [100.0] * 10, [3.0] * 10 + [1.0] * 10)
+    heavy = estimate([(10.0, 10.0)] * 40 + [(100.0, 100.0)] * 40, [3.0] * 40 + [1.0] * 40)
     assert heavy.over_at(30.0) == pytest.approx(0.75, abs=0.05)
 
 
 @pytest.mark.parametrize("scale", [0.25, 0.5, 1.0, 2.0, 4.0])
 def test_the_scale_of_a_change_is_found_from_a_few_runs(scale: float):
-    former = estimate([10.0 + step / 10 for step in range(20)] + [300.0 + step for step in range(20)])
-    now = [scale * time for time in (10.5, 11.0, 310.0, 305.0, 11.5, 316.0)]
+    former = known([10.0 + step / 10 for step in range(20)] + [300.0 + step for step in range(20)])
+    now = [(scale * time, scale * time) for time in (10.5, 11.0, 310.0, 305.0, 11.5, 316.0)]
     assert abs(math.log2(likeliest_scale(former, now) / scale)) <= 1 / 8

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from bench.polling.world import CREWS, POLICY, Follower, even_lag
+from bench.polling.policies import learned, now
+from bench.polling.world import Follower, draw, even_shares, gain
 from bridge.core.learning import FEW, REMEMBERED, Learned, Learning
 from bridge.core.model import CrewPolicy, RunTime, Watch
 
@@ -20,7 +21,7 @@ def watch(age: float = 0.0, **changes: Any) -> Watch:
 
 
 def run_times(seconds: list[float], stages: tuple[tuple[int, float], ...] = ()) -> list[RunTime]:
-    return [RunTime(f"run-{n}", "crew", float(n), took, stages) for n, took in enumerate(seconds)]
+    return [RunTime(f"run-{n}", "crew", float(n), took, took, stages) for n, took in enumerate(seconds)]
 
 
 def taught(seconds: list[float], stages: tuple[tuple[int, float], ...] = (), policy: CrewPolicy = CREW) -> Learning:
@@ -45,7 +46,7 @@ def test_a_few_runs_give_a_steady_interval_that_costs_the_looks_wanted():
 
 def test_looks_are_planned_for_when_runs_end():
     learning = taught(SIXTY)
-    assert 40.0 < learning.pause(watch(), NOW) < 60.0
+    assert 20.0 < learning.pause(watch(), NOW) < 60.0
     assert learning.pause(watch(age=58.0), NOW) < 10.0
 
 
@@ -73,7 +74,7 @@ def test_what_was_learned_is_told():
 
 def test_the_oldest_runs_are_forgotten_and_none_counts_twice():
     learning = taught([1.0] * REMEMBERED)
-    learning.remember([*run_times([1.0]), RunTime("new", "crew", 1e6, 99.0)])
+    learning.remember([*run_times([1.0]), RunTime("new", "crew", 1e6, 99.0, 99.0)])
     assert learning.learned() == Learned(REMEMBERED, 1.0, 1.0)
     learning.remember(run_times([1.0]))  # forgotten, and older than all that is remembered
     assert learning.learned() == Learned(REMEMBERED, 1.0, 1.0)
@@ -81,10 +82,11 @@ def test_the_oldest_runs_are_forgotten_and_none_counts_twice():
 
 def test_plans_are_made_anew_only_for_enough_news_and_not_at_once():
     learning = taught(SIXTY)
-    before = learning.pause(watch(), NOW)
-    learning.remember([RunTime(f"late-{n}", "crew", NOW, 600.0) for n in range(200)])
-    assert learning.pause(watch(), NOW + 0.5) == pytest.approx(before - 0.5)
-    assert learning.pause(watch(), NOW + 1.5) != pytest.approx(before - 1.5, abs=1.0)
+    old = watch(age=70.0)
+    before = learning.pause(old, NOW)
+    learning.remember([RunTime(f"late-{n}", "crew", NOW, 600.0, 600.0) for n in range(200)])
+    assert learning.pause(old, NOW + 0.5) < before + 5.0
+    assert learning.pause(old, NOW + 1.5) > before + 20.0
 
 
 class TestRunTimes:
@@ -93,8 +95,7 @@ class TestRunTimes:
     def test_it_lies_between_the_last_look_and_this_one(self):
         learning = Learning(CREW)
         learning.ended(watch(age=20.0), NOW + 10.0)
-        [learned] = learning.unsaved()
-        assert 20.0 < learned.seconds < 30.0
+        assert learning.unsaved() == [RunTime("run", "crew", NOW + 10.0, 20.0, 30.0)]
         assert learning.unsaved() == []
 
     def test_no_more_are_kept_to_be_saved_than_are_worth_it(self):
@@ -103,22 +104,18 @@ class TestRunTimes:
             learning.ended(watch(age=20.0, run_id=str(number)), NOW + 10.0)
         assert len(learning.unsaved()) == REMEMBERED
 
-    def test_among_those_the_likely_ones_are_likeliest(self):
-        learning = taught(SIXTY)
-        learning.pause(watch(), NOW)
-        learning.ended(watch(age=10.0), NOW + 100.0)
-        assert 54.0 < learning.unsaved()[0].seconds < 67.0
-
     @pytest.mark.parametrize(("told", "believed"), [(22.5, True), (20.0, True), (31.0, False), (0.0, False)])
     def test_the_apis_own_account_is_believed_if_it_fits_what_was_seen(self, told: float, believed: bool):
         learning = Learning(CREW)
         learning.ended(watch(age=20.0), NOW + 10.0, told=told)
-        assert (learning.unsaved()[0].seconds == told) is believed
+        [learned] = learning.unsaved()
+        assert ((learned.earliest, learned.latest) == (told, told)) is believed
 
     def test_an_end_that_a_webhook_announced_was_just_now(self):
         learning = Learning(CREW)
         learning.ended(watch(age=20.0), NOW + 10.0, announced=True)
-        assert learning.unsaved()[0].seconds == 30.0
+        [learned] = learning.unsaved()
+        assert (learned.earliest, learned.latest) == (30.0, 30.0)
 
     @pytest.mark.parametrize("unknown", ["began_at", "seen_at"])
     def test_nothing_is_learned_from_a_run_whose_time_is_not_known(self, unknown: str):
@@ -126,10 +123,10 @@ class TestRunTimes:
         learning.ended(replace(watch(), **{unknown: None}), NOW)  # type: ignore[arg-type]  # one of its two clocks
         assert learning.unsaved() == []
 
-    def test_how_long_it_still_took_after_each_task(self):
+    def test_at_which_age_each_task_was_done(self):
         learning = Learning(CREW)
         learning.ended(watch(age=20.0, stages=((1, NOW - 12.0), (2, NOW - 4.0))), NOW, announced=True)
-        assert learning.unsaved()[0].stages == ((1, 12.0), (2, 4.0))
+        assert learning.unsaved()[0].stages == ((1, 8.0), (2, 16.0))
 
 
 class TestTasks:
@@ -140,8 +137,8 @@ class TestTasks:
         learning = Learning(CREW)
         for number in range(100):
             first, second, third = (dice.uniform(10.0, 50.0) for _ in range(3))
-            stages = ((1, second + third), (2, third))
-            learning.remember([RunTime(str(number), "crew", float(number), first + second + third, stages)])
+            took, stages = first + second + third, ((1, first), (2, first + second))
+            learning.remember([RunTime(str(number), "crew", float(number), took, took, stages)])
         return learning
 
     def test_the_last_task_is_planned_by_what_it_takes(self):
@@ -160,7 +157,7 @@ class TestTasks:
 
     def test_too_few_runs_with_tasks_teach_nothing_about_them(self):
         learning = taught(SIXTY)
-        learning.remember([RunTime("one", "crew", 1e3, 60.0, ((1, 30.0),))])
+        learning.remember([RunTime("one", "crew", 1e3, 60.0, 60.0, ((1, 30.0),))])
         plain = learning.pause(watch(), NOW)
         assert learning.pause(watch(stages=((1, NOW),), tasks_done=1), NOW) == plain
 
@@ -183,12 +180,12 @@ class TestChange:
 
     def test_afterwards_the_times_from_before_are_stretched_to_fit(self):
         learning = self.changed()
-        learning.remember(RunTime(f"new-{n}", "crew", NOW + n, 115.0 + 2 * n) for n in range(FEW))
+        learning.remember(RunTime(f"new-{n}", "crew", NOW + n, 115.0 + 2 * n, 115.0 + 2 * n) for n in range(FEW))
         assert 80.0 < learning.pause(watch(), NOW + 100.0) + 100.0 < 125.0
 
     def test_once_enough_is_known_anew_the_times_from_before_are_done_with(self):
         learning = self.changed()
-        learning.remember(RunTime(f"new-{n}", "crew", NOW + n, 30.0 + n / 10) for n in range(120))
+        learning.remember(RunTime(f"new-{n}", "crew", NOW + n, 30.0 + n / 10, 30.0 + n / 10) for n in range(120))
         late = NOW + 200.0
         assert learning.pause(watch(began_at=late, seen_at=late), late) < 40.0
 
@@ -201,7 +198,7 @@ class TestChange:
 
     def test_a_second_change_soon_after_keeps_the_longer_past(self):
         learning = self.changed()
-        learning.remember(RunTime(f"new-{n}", "crew", NOW + 30 + n, 120.0 + n / 10) for n in range(30))
+        learning.remember(RunTime(f"new-{n}", "crew", NOW + 30 + n, 120.0 + n / 10, 120.0 + n / 10) for n in range(30))
         learning.pause(watch(), NOW + 100.0)
         while not learning.looked(watch(age=300.0), NOW + 200.0, over=False):
             pass
@@ -219,15 +216,54 @@ class TestChange:
         assert not learning.looked(watch(began_at=None), NOW, over=False)
 
 
-@pytest.mark.no_cover  # thousands of looks
-@pytest.mark.parametrize(("crew", "gain"), [("tight", 2.5), ("exponential", 0.8)])
-def test_learned_from_its_own_looks_it_sees_ends_sooner_for_the_same_looks(crew: str, gain: float):
-    """A slice of what `python -m bench.polling` shows; the bounds leave room for a single history's luck."""
-    dice, follower = Random(2), Follower(POLICY)
+GAINS = {"lognormal": 0.99, "two humps": 1.89, "pareto": 1.43, "uniform": 1.17, "tight": 3.6, "exponential": 0.97}
+"""Nine tenths of what can be learned from 200 runs that are known exactly, and never below 0.97: docs/polling.md.
+
+One history each, whose luck is about a twentieth; `python -m bench.polling` shows the means of many.
+"""
+LUCK = 0.93
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize("crew", GAINS)
+def test_learned_from_its_own_looks_it_sees_ends_sooner_for_the_looks_that_were_asked_for(crew: str):
+    paid = learned(crew, 5.0, seed=4)
+    assert gain(paid, even_shares(crew, 500)) > LUCK * GAINS[crew]
+    assert 4.3 < paid.looks < 5.7
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize(("crew", "factor"), [("tight", 0.5), ("uniform", 2.0)])
+def test_after_a_change_it_is_as_good_as_before_within_fifty_runs(crew: str, factor: float):
+    dice, follower = Random(2), Follower()
     for _ in range(150):
-        follower.follow(CREWS[crew](dice))
-    ends = [CREWS[crew](dice) for _ in range(150)]
-    seen = [follower.follow(end, learn=False) for end in ends]
-    looks = sum(one.looks for one in seen) / len(seen)
-    assert 4.0 < looks < 6.0
-    assert even_lag(ends, looks) / (sum(one.lag for one in seen) / len(seen)) > gain
+        follower.follow(draw(crew, dice))
+    for _ in range(50):
+        follower.follow(factor * draw(crew, dice))
+    run_times = [factor * run_time for run_time in even_shares(crew, 500)]
+    assert follower.changes >= 1
+    assert gain(now(follower, run_times), run_times) > LUCK * GAINS[crew]
+
+
+@pytest.mark.no_cover
+def test_a_crew_that_stays_as_it_is_is_not_suspected():
+    dice, follower = Random(2), Follower()
+    for _ in range(300):
+        follower.follow(draw("tight", dice))
+    assert follower.changes == 0
+
+
+@pytest.mark.no_cover
+def test_knowing_how_many_tasks_are_done_makes_it_see_ends_sooner():
+    told, untold = (three_tasks(told=told) for told in (True, False))
+    assert told < 0.85 * untold
+
+
+def three_tasks(*, told: bool) -> float:
+    """The mean lag times the looks per run, once 100 runs of three tasks are known."""
+    dice, follower, paid = Random(2), Follower(), []
+    for _ in range(200):
+        first, second, third = (20.0 * dice.lognormvariate(0.0, 0.8) for _ in range(3))
+        done = (first, first + second) if told else ()
+        paid.append(follower.follow(first + second + third, done, 3 if told else 0))
+    return sum(run.lag for run in paid[100:]) * sum(run.looks for run in paid[100:]) / 100

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bridge.core.estimate import Estimate, estimate
 from bridge.core.placing import Plan, place, place_at
 
-TIGHT = estimate([50.0 + step / 10 for step in range(200)])
+TIGHT = estimate([(50.0 + step / 10, 50.0 + step / 10) for step in range(200)])
 
 
 def looks_of(plan: Plan, until: float) -> list[float]:
@@ -75,4 +75,4 @@ def test_no_shift_of_a_single_look_makes_the_plan_better():
 @example([0.0, 0.0, 0.0, 1.0, *[155139.0] * 4], 5.0, 0.0)  # shares that rounding lets fall
 @given(st.lists(st.floats(0.0, 1e6), min_size=1, max_size=30), st.floats(1.0, 20.0), st.floats(0.0, 1e7))
 def test_whatever_was_seen_the_next_look_is_later_than_now(seconds: list[float], looks: float, age: float):
-    assert place(estimate(seconds), looks, 1.0, 60.0).next_age(age) >= age
+    assert place(estimate([(took, took) for took in seconds]), looks, 1.0, 60.0).next_age(age) >= age
