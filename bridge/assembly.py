@@ -61,6 +61,7 @@ from bridge.steps.poll import Poll
 from bridge.steps.probe import Probe
 from bridge.steps.recover import Recover
 from bridge.steps.relay import Relay
+from bridge.steps.remember import Remember
 from bridge.steps.replay import replay
 from bridge.steps.resume import Resume
 from bridge.steps.share import KeepToShare
@@ -325,6 +326,7 @@ def _steps(site: Site, hint: TakeHint) -> list[Service]:
     workers = [
         site.worker(Sweep(crews, store, clock, site.settings.store.retention, wakes.recovery), 1),
         site.worker(Recover(crews, store, clock, wakes.poll, share), TAKEN_UP_AT_ONCE),
+        site.worker(Remember(crews, store, clock, shared=store.shared), 1),
         site.worker(Doubt(crews, store, clock, wakes.deliver), 10),
         site.worker(Late(crews, store, clock, wakes.deliver), 10),
         site.worker(Resume(crews, store, clock, wakes.deliver), ANSWERS_AT_ONCE),

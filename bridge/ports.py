@@ -20,6 +20,7 @@ from bridge.core.model import (
     Event,
     KickoffRequest,
     Run,
+    RunTime,
     State,
 )
 from bridge.core.receivers import Shares
@@ -48,7 +49,6 @@ class Accepted:
 
 Accept = Callable[[KickoffRequest, Envelope], Awaitable[Accepted]]
 """Stores a request once. Raises `RequestRefused`, or `StoreUnavailable` when nothing could be stored."""
-
 
 WaitOf = Callable[[Run], Awaitable[float]]
 """For how many seconds an accepted run has to wait for its budgets. Raises `StoreUnavailable`."""
@@ -124,10 +124,8 @@ InputsOf = Callable[[str], Awaitable[tuple[str, ...] | None]]
 """The names of a crew's inputs; None while it does not tell."""
 
 TakeHint = Callable[[str, Kind, Callable[[], Awaitable[Any]]], Awaitable[bool]]
-"""Takes a webhook of the crew API: the token of its URL, its kind, and how to read its content.
-
-Gives back whether the token was one of ours; for any other nothing is read.
-"""
+"""Takes a webhook of the crew API: its URL's token, its kind, how to read it. Says whether the token was one of ours;
+for any other nothing is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +283,12 @@ class Store(Protocol):
 
     async def collect_hints(self, room: int) -> list[PassedHint]:
         """Take at most `room` hints that were left for runs of this process."""
+
+    async def keep_run_times(self, crew: str, new: Sequence[RunTime], since: float, most: int) -> None:
+        """Add run times; of all that the crew has, only the last `most` are kept that ended since then."""
+
+    async def run_times(self, crew: str, after: float, most: int) -> list[RunTime]:
+        """The last `most` run times of a crew that ended after then, the newest first."""
 
     async def forget(self, ended_before: float) -> int:
         """Delete runs that ended before then and have nothing left to deliver; how many runs that were."""

@@ -27,6 +27,7 @@ _PER_LOOK = 6  # candidates between two looks of the rule,
 _ENOUGH = 500  # and no more than that in all: where looks are many, the rule alone is as good
 _RARE = 1e-3  # runs older than all but this share are looked at by the rule alone
 _TRIES = 12  # of the price, each closer to the looks wanted
+_DEAREST = 4.0  # times the price without limits: looks that the longest pause forces are not saved on lag
 _CLOSE = 0.01  # relative; near enough to the looks wanted
 _HALVINGS = 30  # of the range in which the rule's step is searched
 
@@ -59,7 +60,7 @@ def place(estimate: Estimate, looks: float, shortest: float, longest: float) -> 
     """
     step = _rule_step(estimate, looks)
     candidates = _Candidates(_between_looks(estimate, step), shortest, longest)
-    price, low, high = step * step, 0.0, math.inf
+    price, low, high = step * step, 0.0, _DEAREST * step * step
     expected = candidates.choose(price)
     for _ in range(_TRIES):
         if abs(expected / looks - 1.0) < _CLOSE:

@@ -22,6 +22,7 @@ from bridge.adapters.store import (
     delivering,
     dialect,
     redelivering,
+    remembering,
     replicas,
     settling,
     stream,
@@ -35,7 +36,7 @@ from bridge.adapters.store.weather import is_weather, unavailable
 from bridge.core.budget import UNLIMITED, Budgets
 from bridge.core.delivering import Settlement
 from bridge.core.errors import ProcessBuried, Stale, StoreUnavailable
-from bridge.core.model import Attempt, Channel, Decision, Delivery, DeliveryState, Event, Run, State
+from bridge.core.model import Attempt, Channel, Decision, Delivery, DeliveryState, Event, Run, RunTime, State
 from bridge.core.receivers import Shares
 from bridge.core.share import Census
 from bridge.ports import Accepted, DeliveryFilter, EventFilter, Health, PassedHint, RunFilter
@@ -246,6 +247,15 @@ class SqlStore:
             replicas.collect, replicas.Collection(self._process, room)
         )
         return collected
+
+    async def keep_run_times(self, crew: str, new: Sequence[RunTime], since: float, most: int) -> None:
+        """Add run times of a crew; of all that it has, only the last `most` are kept that ended since then."""
+        await self._batches.write(remembering.keep, remembering.Keep(crew, new, since, most))
+
+    async def run_times(self, crew: str, after: float, most: int) -> list[RunTime]:
+        """The last `most` run times of a crew that ended after then, the newest first."""
+        rows = await self._read(remembering.ended_after(crew, after, most))
+        return [remembering.run_time_of(row) for row in rows]
 
     async def forget(self, ended_before: float) -> int:
         """Delete runs that ended before then and have nothing left to deliver."""

@@ -206,6 +206,18 @@ hints = Table(
 )
 Index("hints_run", hints.c.run_id)
 
+run_times = Table(
+    "run_times",
+    metadata,
+    Column("run_id", String(36), primary_key=True),
+    Column("crew", Text, nullable=False),
+    Column("ended_at", Float, nullable=False),
+    Column("earliest", Float, nullable=False),
+    Column("latest", Float, nullable=False),
+    Column("stages", LargeBinary, nullable=False),
+)
+Index("run_times_crew", run_times.c.crew, run_times.c.ended_at)
+
 processes = Table(
     "processes",
     metadata,

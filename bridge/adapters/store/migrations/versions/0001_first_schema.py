@@ -145,6 +145,17 @@ def upgrade() -> None:
     op.create_index("events_run", "events", ["run_id"], unique=False)
     op.create_index("events_made", "events", ["created_at", "event_id"], unique=False)
     op.create_table(
+        "run_times",
+        sa.Column("run_id", sa.String(length=36), nullable=False),
+        sa.Column("crew", sa.Text(), nullable=False),
+        sa.Column("ended_at", sa.Float(), nullable=False),
+        sa.Column("earliest", sa.Float(), nullable=False),
+        sa.Column("latest", sa.Float(), nullable=False),
+        sa.Column("stages", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("run_id"),
+    )
+    op.create_index("run_times_crew", "run_times", ["crew", "ended_at"], unique=False)
+    op.create_table(
         "hints",
         sa.Column("hint_id", sa.Text(), nullable=False),
         sa.Column("run_id", sa.String(length=36), nullable=False),

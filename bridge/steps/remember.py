@@ -1,0 +1,54 @@
+"""Step 13: keep run times in the store, so that they survive a restart and every process learns from all of them."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from bridge.core.learning import REMEMBERED
+from bridge.ports import Clock, Store
+from bridge.steps.crew import Crew
+
+EVERY = 10.0  # seconds
+_OVERLAP = 60.0  # seconds that clocks may differ by, and that another process may take to write
+
+
+class Remember:
+    """Writes what was learned meanwhile; reads what a process before, or another one, has learned."""
+
+    name = "remember"
+
+    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, *, shared: bool) -> None:
+        self._crews = crews
+        self._store = store
+        self._clock = clock
+        self._shared = shared
+        self._read_until: dict[str, float] = {}
+        self._due = 0.0
+
+    async def claim(self, room: int) -> Sequence[float]:
+        """The time of one round, when that is due."""
+        now = self._clock()
+        if not room or now < self._due:
+            return []
+        self._due = now + EVERY
+        return [now]
+
+    async def handle(self, now: float) -> None:
+        """One round over all crews."""
+        for crew in self._crews.values():
+            await self._write(crew)
+            if self._shared or crew.name not in self._read_until:
+                await self._read(crew, now)
+
+    def pause(self) -> float:
+        """Seconds until the next round."""
+        return self._due - self._clock()
+
+    async def _write(self, crew: Crew) -> None:
+        new = crew.learning.unsaved()  # if the store does not take them, this process still knows them
+        if new:
+            await self._store.keep_run_times(crew.name, new, crew.learning.changed_at, REMEMBERED)
+
+    async def _read(self, crew: Crew, now: float) -> None:
+        after = self._read_until.get(crew.name, -math.inf)
+        crew.learning.remember(await self._store.run_times(crew.name, after, REMEMBERED))
+        self._read_until[crew.name] = now - _OVERLAP
