@@ -1,6 +1,6 @@
 # What a developer runs; CI calls the same targets. `make` alone prints this list.
 .DEFAULT_GOAL := help
-.PHONY: help demo run check check-core check-steps fix test faults soak mutants simulate proofs fuzz schemathesis bench lock image clean
+.PHONY: help demo run check check-core check-steps fix test faults soak mutants simulate proofs fuzz schemathesis bench scale lock image clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -66,6 +66,11 @@ schemathesis: $(VENV)/dev ## 200 made-up calls of each operation of openapi.json
 
 bench: $(VENV)/dev ## requests per second, detection lag and looks per run, end to end
 	$(BIN)/python -m bench.end_to_end
+
+scale: $(VENV)/dev ## 100,000 runs in one process, few runs beside many, a crew that refuses for a minute (six minutes)
+	$(BIN)/python -m bench.outstanding
+	$(BIN)/python -m bench.fairness
+	$(BIN)/python -m bench.refusals
 
 RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
     --python-version 3.11

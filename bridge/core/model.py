@@ -214,7 +214,7 @@ class Run:
         return self.state in FINAL_STATES
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Watch:
     """What is kept in memory of a run that is being followed: enough to look at its status, small enough for many.
 
@@ -225,6 +225,8 @@ class Watch:
     `began_at` is what its age counts from: the last time that it was known not to have started; None once it waited
     for a human. `seen_at` is the last time that it was known not to be over; None while this process does not know.
     `stages` tells since when so many tasks were done.
+
+    Changed by `replace` like everything here; only not frozen, because that costs twice as much at every look.
     """
 
     run_id: str

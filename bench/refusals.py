@@ -1,0 +1,100 @@
+"""A crew that answers 429 for a while: how often it is called, how soon it has its full rate, and what was lost.
+
+`python -m bench.refusals`. Bridge and sandbox crew in processes of their own; printed every five seconds.
+"""
+
+import argparse
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+import aiohttp
+import uvloop
+import yaml
+
+from bench.daemon import answers, process, value
+from tests.broker import free_ports
+
+RUNS = 200
+PER_SECOND = 20
+EVERY = 5
+CREW = 'crew="bench"'
+
+
+async def main() -> None:
+    options = _options()
+    with tempfile.TemporaryDirectory() as name:
+        crew_port, bridge_port = free_ports(2)
+        crew, bridge = f"http://127.0.0.1:{crew_port}", f"http://127.0.0.1:{bridge_port}"
+        sandbox = ("-m", "bridge", "sandbox", "--port", str(crew_port), "--run-time", "fixed:3600")
+        settings = _settings(Path(name), crew, bridge_port)
+        async with (
+            process(*sandbox),
+            process("-m", "bridge", "run", "--config", str(settings)),
+            aiohttp.ClientSession() as http,
+        ):
+            await answers(http, f"{crew}/_ledger")
+            await _start(http, bridge)
+            await _watch(http, bridge, "well", 20)
+            await http.post(f"{crew}/_faults", json={"on": "status", "do": "http", "code": 429, "times": None})
+            await _watch(http, bridge, "429", options.seconds)
+            await http.delete(f"{crew}/_faults")
+            await _watch(http, bridge, "well again", options.seconds)
+
+
+async def _start(http: aiohttp.ClientSession, bridge: str) -> None:
+    await value(http, bridge, f"kickoff_bridge_followed_runs{{{CREW}}}")
+    for number in range(RUNS):
+        async with http.post(f"{bridge}/v1/runs", json={"crew": "bench", "inputs": {"topic": str(number)}}):
+            pass
+    while await value(http, bridge, f"kickoff_bridge_followed_runs{{{CREW}}}") < RUNS:  # noqa: ASYNC110 - in another process
+        await asyncio.sleep(0.2)
+
+
+async def _watch(http: aiohttp.ClientSession, bridge: str, how: str, seconds: int) -> None:
+    for _ in range(0, seconds, EVERY):
+        before, at = await _looks(http, bridge), time.monotonic()
+        await asyncio.sleep(EVERY)
+        now = await _looks(http, bridge)
+        made, took = sum(now) - sum(before), time.monotonic() - at
+        pace = await value(http, bridge, f"kickoff_bridge_crew_pace{{{CREW}}}")
+        followed = await value(http, bridge, f"kickoff_bridge_followed_runs{{{CREW}}}")
+        answered = (now[0] - before[0]) / took
+        print(
+            f"{how:10} {made / took:5.1f} looks/s, {answered:5.1f} answered, pace {pace:4.1f}, followed {followed:.0f}"
+        )
+
+
+async def _looks(http: aiohttp.ClientSession, bridge: str) -> tuple[float, float]:
+    """How many looks were answered so far, and how many were refused."""
+    found = {"Running": 0.0, "NoAnswer": 0.0}
+    async with http.get(f"{bridge}/metrics") as response:
+        for line in (await response.text()).splitlines():
+            for answer in found:
+                if line.startswith(f'kickoff_bridge_looks_total{{answer="{answer}",{CREW}}}'):
+                    found[answer] = float(line.rpartition(" ")[2])
+    return found["Running"], found["NoAnswer"]
+
+
+def _settings(folder: Path, crew: str, port: int) -> Path:
+    of_crew = {"url": crew, "token": "sandbox-token", "max_running": 1000, "requests_per_second": PER_SECOND}
+    settings = {
+        "http": {"port": port},
+        "store": {"url": f"sqlite:///{folder}/bench.db"},
+        "log": {"level": "error"},
+        "crews": {"bench": of_crew | {"poll": {"min": "1s", "max": "5s"}}},
+    }
+    path = folder / "bridge.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=60)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
