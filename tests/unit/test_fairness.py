@@ -1,0 +1,71 @@
+"""What overload does to lag: looks that exceed the rate are spread, and go first to the runs that have likely ended.
+
+Many runs of one crew in virtual time, by the product's own pace, timetable and learning.
+"""
+
+from dataclasses import replace
+from functools import partial
+from random import Random
+from statistics import mean
+
+from bridge.core import schedule
+from bridge.core.learning import Learning
+from bridge.core.model import CrewPolicy, RunTime, Watch
+from bridge.core.pace import Pace
+from bridge.core.timetable import Timetable
+
+START = 1_000_000.0
+POLICY = CrewPolicy(poll_min=1.0, poll_max=60.0)
+SECONDS = [50.0 + n / 10 for n in range(200)]
+
+
+def taught() -> Learning:
+    learning = Learning(POLICY)
+    learning.remember(RunTime(f"past-{n}", "research", float(n), took) for n, took in enumerate(SECONDS))
+    return learning
+
+
+class Crew:
+    """`ends` by run; a look finds a run over from then on."""
+
+    def __init__(self, runs: int, per_second: float, *, ranked: bool = True) -> None:
+        dice = Random(7)
+        self.learning, self.pace, self.timetable = taught(), Pace(per_second), Timetable()
+        self.ranked, self.lags, self.looks = ranked, list[float](), list[float]()
+        self.ends = {}
+        for number in range(runs):
+            began = START + dice.uniform(0.0, 60.0)
+            self.ends[f"run-{number}"] = began + dice.choice(SECONDS)
+            watch = Watch(f"run-{number}", "research", f"k-{number}", 3600.0, began, began_at=began, seen_at=began)
+            self.timetable.put(watch, began + self.learning.pause(watch, began))
+
+    def step(self, now: float) -> None:
+        chance = partial(self.learning.chance_over, now=now) if self.ranked else None
+        room = self.pace.take_for_looks(now, min(128, self.timetable.due(now)))
+        for watch in self.timetable.take_due(now, room, chance):
+            self.looks.append(now)
+            if now >= self.ends[watch.run_id]:
+                self.lags.append(now - self.ends[watch.run_id])
+            else:
+                seen = replace(watch, polls=watch.polls + 1, alive_at=now, seen_at=now, started_at=watch.began_at)
+                self.timetable.put(seen, schedule.next_look(seen, POLICY, now, self.learning.pause(seen, now)))
+        self.pace.answered(now)
+
+    def until_all_are_over(self) -> float:
+        now = START
+        while self.timetable:
+            now += 0.05
+            self.step(now)
+        return mean(self.lags)
+
+
+def test_looks_that_exceed_the_rate_are_spread_and_none_is_lost():
+    crew = Crew(300, per_second=10.0)
+    crew.until_all_are_over()
+    assert len(crew.lags) == 300
+    busiest = max(sum(at <= look < at + 1.0 for look in crew.looks) for at in crew.looks)
+    assert busiest <= 12
+
+
+def test_the_likeliest_ends_first_see_ends_sooner_than_the_longest_overdue_first():
+    assert Crew(300, 10.0).until_all_are_over() < 0.8 * Crew(300, 10.0, ranked=False).until_all_are_over()
