@@ -52,7 +52,8 @@ async def _report(
 
     while await value(http, bridge, FOLLOWED) < runs:  # noqa: ASYNC110 - another process counts
         await asyncio.sleep(0.1)
-    print(f"restart        all {runs} runs followed {time.time() - began:.1f} s after the start of the process")
+    took, spent = time.time() - began, cpu(pid)
+    print(f"restart        all {runs} runs followed {took:.1f} s after the start of the process, CPU {spent:.1f} s")
     print(f"memory         {each_run(memory(pid)):.2f} KiB per run, peak {each_run(peak(pid)):.2f}")
     written = _written(folder)
     looks, before, at = (await figures(http, crew))["looks"], cpu(pid), time.time()

@@ -21,7 +21,7 @@ SECONDS = [50.0 + n / 10 for n in range(200)]
 
 def taught() -> Learning:
     learning = Learning(POLICY)
-    learning.remember(RunTime(f"past-{n}", "research", float(n), took) for n, took in enumerate(SECONDS))
+    learning.remember(RunTime(f"past-{n}", "research", float(n), took, took) for n, took in enumerate(SECONDS))
     return learning
 
 
