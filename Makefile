@@ -1,6 +1,6 @@
 # What a developer runs; CI calls the same targets. `make` alone prints this list.
 .DEFAULT_GOAL := help
-.PHONY: help demo run check check-core check-steps fix test faults soak mutants simulate proofs fuzz schemathesis bench scale lock image clean
+.PHONY: help demo run check check-core check-steps fix test faults soak mutants simulate proofs fuzz schemathesis bench bench-polling scale lock image clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -71,6 +71,10 @@ scale: $(VENV)/dev ## 100,000 runs in one process, few runs beside many, a crew 
 	$(BIN)/python -m bench.outstanding
 	$(BIN)/python -m bench.fairness
 	$(BIN)/python -m bench.refusals
+
+bench-polling: $(VENV)/dev ## what looks cost and gain, beside other ways to poll (many minutes)
+	$(BIN)/python -m bench.polling --picture docs/polling.svg
+	$(BIN)/python -m bench.learned
 
 RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
     --python-version 3.11

@@ -17,15 +17,15 @@ from bridge.core.model import CrewPolicy
 LOOKS = 5.0
 AFTER_CHANGE = 50  # runs
 WINDOW = 10  # runs
-FRONT = (2.5, 3.5, 5.0, 7.0, 10.0)  # looks at which the picture's curves are measured
-FRONT_HISTORIES = 3
+FRONT = (3.0, 5.0, 7.0, 10.0)  # looks at which the picture's curves are measured
+FRONT_HISTORIES = 1
 PATIENT = CrewPolicy(deadline=4 * LONGEST, poll_max=600.0)
 """For changes: with `poll.max: 60s` runs that take twice as long are looked at more often than is best."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--histories", type=int, default=20)
+    parser.add_argument("--histories", type=int, default=12)
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
     _gains(options.histories)

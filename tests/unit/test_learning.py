@@ -256,14 +256,14 @@ def test_a_crew_that_stays_as_it_is_is_not_suspected():
 @pytest.mark.no_cover
 def test_knowing_how_many_tasks_are_done_makes_it_see_ends_sooner():
     told, untold = (three_tasks(told=told) for told in (True, False))
-    assert told < 0.85 * untold
+    assert told < 0.95 * untold
 
 
 def three_tasks(*, told: bool) -> float:
-    """The mean lag times the looks per run, once 100 runs of three tasks are known."""
+    """The mean lag times the looks per run, once 75 runs of three tasks are known."""
     dice, follower, paid = Random(2), Follower(), []
-    for _ in range(200):
+    for _ in range(150):
         first, second, third = (20.0 * dice.lognormvariate(0.0, 0.8) for _ in range(3))
         done = (first, first + second) if told else ()
         paid.append(follower.follow(first + second + third, done, 3 if told else 0))
-    return sum(run.lag for run in paid[100:]) * sum(run.looks for run in paid[100:]) / 100
+    return sum(run.lag for run in paid[75:]) * sum(run.looks for run in paid[75:]) / 75
