@@ -41,6 +41,14 @@ AGAIN = Envelope("queue", redelivered=True)
 
 
 class TestAccepting:
+    async def test_a_request_without_a_key_is_not_taken_for_one_that_came_beside_it(self, store: SqlStore):
+        """In one commit with a request that came again, it was refused as a conflict, and started all the same."""
+        await store.accept(a_run(1, idempotency_key="k-1"))
+        others = [a_run(2, idempotency_key="k-2"), a_run(3, idempotency_key="k-1"), a_run(4, inputs={"topic": "moss"})]
+        _, again, alone = await asyncio.gather(*map(store.accept, others))
+        assert (again.run.run_id, again.replayed) == (a_run(1).run_id, True)
+        assert (alone.run.run_id, alone.replayed) == (a_run(4).run_id, False)
+
     async def test_a_new_run_is_stored_as_it_is(self, store: SqlStore):
         envelope = Envelope("queue", reply_to="reply.a", correlation_id="c", traceparent="00-1-2-3")
         run = a_run(envelope=envelope, deadline=9.5, priority=3, callback_url="https://a.example", meta={"a": [1]})

@@ -66,7 +66,7 @@ MUTANTS = (
     Mutant(
         "addresses guarded by the resolver only",
         "bridge/adapters/callback_sender.py",
-        ", socket_factory=sockets",
+        ", socket_factory=guard",
         "",
         pytest("tests/integration/test_callback_sender.py"),
     ),
@@ -118,7 +118,7 @@ MUTANTS = (
     Mutant(
         "an I/O error is weather",
         "bridge/adapters/store/sqlite.py",
-        '        event.listen(engine.sync_engine, "handle_error", end_if_broken)\n',
+        '        event.listen(engine, "handle_error", end_if_broken)\n',
         "",
         pytest("tests/integration/test_store_faults.py"),
     ),

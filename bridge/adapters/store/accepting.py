@@ -20,6 +20,7 @@ _INSERT_DELIVERY = Bulk(lambda _: deliveries.insert())
 
 _Name = tuple[str | None, ...]
 """What a request is known by: source, crew and idempotency key, or source and seal."""
+KEY, SEAL = 3, 2  # members
 
 
 def accept_all(connection: Connection, new: Sequence[Run]) -> list[Accepted | RequestRefused]:
@@ -85,27 +86,26 @@ def _earlier_copy(connection: Connection, run: Run) -> Run | None:
 
 def _holders(connection: Connection, fresh: Sequence[Run]) -> dict[_Name, Run]:
     """Who holds each key and each seal now: the new run itself, or the one that was there before."""
-    keys = [_key(run) for run in fresh if run.request.idempotency_key is not None]
-    seals = [_seal(run) for run in fresh if run.envelope.seal is not None]
-    if not keys and not seals:
+    names = [name for run in fresh for name in _names(run)]
+    keys, seals = [name for name in names if len(name) == KEY], [name for name in names if len(name) == SEAL]
+    if not names:
         return {}
     by_key = tuple_(runs.c.source, runs.c.crew, runs.c.idempotency_key).in_(keys)
     by_seal = tuple_(runs.c.source, runs.c.seal).in_(seals)
-    holding = [query for query, names in ((by_key, keys), (by_seal, seals)) if names]
+    holding = [query for query, wanted in ((by_key, keys), (by_seal, seals)) if wanted]
     found = [run_of(row) for row in connection.execute(select(runs).where(or_(*holding)))]
-    return {name: run for run in found for name in (_seal(run), _key(run))}
+    return {name: run for run in found for name in _names(run)}
 
 
 def _holder(run: Run, holders: Mapping[_Name, Run]) -> Run | None:
-    return holders.get(_key(run)) or holders.get(_seal(run))
+    return next((holders[name] for name in _names(run) if name in holders), None)
 
 
-def _key(run: Run) -> _Name:
-    return run.envelope.source, run.crew, run.request.idempotency_key
-
-
-def _seal(run: Run) -> _Name:
-    return run.envelope.source, run.envelope.seal
+def _names(run: Run) -> list[_Name]:
+    """What it has of both; without a key it is not known by its lack of one, which it has in common with others."""
+    key = (run.envelope.source, run.crew, run.request.idempotency_key)
+    seal = (run.envelope.source, run.envelope.seal)
+    return [name for name in (key, seal) if name[-1] is not None]
 
 
 def _insert(connection: Connection, fresh: Sequence[Run]) -> int:

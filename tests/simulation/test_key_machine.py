@@ -1,0 +1,138 @@
+"""State machine by Hypothesis for idempotency keys: the real statements on SQLite against a dictionary."""
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from sqlalchemy import Engine, create_engine, delete, func, select
+
+from bridge.adapters.store.accepting import REMEMBER_UNKEYED, accept_all
+from bridge.adapters.store.tables import metadata, runs
+from bridge.core import lifecycle
+from bridge.core.errors import RequestRefused
+from bridge.core.model import Envelope, Run
+from bridge.ports import Accepted
+from tests.fakes import NOW, a_request, run_id
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What tells one request from another."""
+
+    source: str
+    crew: str
+    key: str | None
+    content: str
+    redelivered: bool
+    seal: str | None
+
+
+sent = st.builds(
+    Sent,
+    st.sampled_from(["queue", "orders"]),
+    st.sampled_from(["research", "triage"]),
+    st.sampled_from([None, "k-1", "k-2"]),
+    st.sampled_from(["peat", "moss"]),
+    st.booleans(),
+    st.sampled_from([None, None, None, "s-1"]),
+)
+
+
+@cache
+def _one_store() -> Engine:
+    """Made once, emptied for each history."""
+    engine = create_engine("sqlite://")
+    metadata.create_all(engine)
+    return engine
+
+
+class KeyMachine(RuleBasedStateMachine):
+    """Requests alone and many in one commit; the model knows who holds each key and each seal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.engine = _one_store()
+        self.now = NOW
+        self.made = 0
+        self.kept: dict[str, Run] = {}
+        self.named: dict[tuple[str | None, ...], Run] = {}
+        with self.engine.begin() as connection:
+            connection.execute(delete(runs))
+
+    @rule(seconds=st.sampled_from([1.0, REMEMBER_UNKEYED / 2, REMEMBER_UNKEYED * 2]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(requests=st.lists(sent, min_size=1, max_size=6))
+    def accept(self, requests: list[Sent]) -> None:
+        """I1: whatever is told as accepted is stored. I13: one key, one run; other content, an error."""
+        new = [self.a_run(one) for one in requests]
+        with self.engine.begin() as connection:
+            answers = accept_all(connection, new)
+        in_turn = sorted(range(len(new)), key=lambda place: self.may_be_a_copy(new[place]))
+        for place in in_turn:
+            self.compare(new[place], answers[place])
+
+    @precondition(lambda self: self.kept)
+    @rule(data=st.data())
+    def the_very_same_comes_again(self, data: st.DataObject) -> None:
+        """I13: as after an answer, or an ack, that was lost."""
+        first = data.draw(st.sampled_from(sorted(self.kept.values(), key=lambda run: run.run_id)))
+        self.made += 1
+        again = replace(first, run_id=run_id(self.made), accepted_at=self.now)
+        with self.engine.begin() as connection:
+            [answer] = accept_all(connection, [again])
+        self.compare(again, answer)
+
+    def a_run(self, one: Sent) -> Run:
+        self.made += 1
+        request = a_request(one.crew, inputs={"topic": one.content}, idempotency_key=one.key)
+        envelope = Envelope(one.source, redelivered=one.redelivered, seal=one.seal)
+        return lifecycle.accept(request, envelope, run_id(self.made), self.now)
+
+    def compare(self, run: Run, answer: Accepted | RequestRefused) -> None:
+        holder = self.holder(run)
+        if holder is None:
+            assert answer == Accepted(run, replayed=False), "I13: a request of its own"
+            self.kept[run.run_id] = run
+            self.named |= dict.fromkeys(self.names(run), run)
+        elif holder.fingerprint == run.fingerprint:
+            assert isinstance(answer, Accepted)
+            assert (answer.run.run_id, answer.replayed) == (holder.run_id, True), "I13: the same request"
+        else:
+            assert isinstance(answer, RequestRefused)
+            assert answer.code == "idempotency_conflict", "I13: never a second run, never dropped in silence"
+
+    def holder(self, run: Run) -> Run | None:
+        if self.may_be_a_copy(run):
+            earlier = [
+                one
+                for one in self.kept.values()
+                if one.request.idempotency_key is None
+                and (one.envelope.source, one.fingerprint) == (run.envelope.source, run.fingerprint)
+                and one.accepted_at >= run.accepted_at - REMEMBER_UNKEYED
+            ]
+            if earlier:
+                return max(earlier, key=lambda one: one.run_id)
+        return next((self.named[name] for name in self.names(run) if name in self.named), None)
+
+    def names(self, run: Run) -> list[tuple[str | None, ...]]:
+        """Scoped by who sent it; a key by the crew, too."""
+        key = ("key", run.envelope.source, run.crew, run.request.idempotency_key)
+        seal = ("seal", run.envelope.source, run.envelope.seal)
+        return [name for name in (key, seal) if name[-1] is not None]
+
+    @staticmethod
+    def may_be_a_copy(run: Run) -> bool:
+        return run.envelope.redelivered and run.request.idempotency_key is None
+
+    @invariant()
+    def nothing_is_lost_and_nothing_is_doubled(self) -> None:
+        with self.engine.connect() as connection:
+            assert connection.execute(select(func.count()).select_from(runs)).scalar_one() == len(self.kept), "I1"
+
+
+TestKeys = KeyMachine.TestCase
+TestKeys.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
