@@ -40,7 +40,7 @@ test: check ## everything, with a real RabbitMQ and PostgreSQL (installed if tha
 
 faults: $(VENV)/dev ## the whole fault suite at full numbers (an hour); SEED=17 to see a run again
 	sh tests/need-servers.sh
-	FAULTS=full $(BIN)/pytest -q -s tests/faults
+	FAULTS=full $(BIN)/pytest -q -n 2 --dist worksteal tests/faults
 
 MINUTES ?= 30
 soak: $(VENV)/dev ## load and faults for so many minutes: MINUTES=30
