@@ -1,6 +1,6 @@
 """What learning gains end to end: a real daemon follows runs of the sandbox, once by what it learns, once evenly.
 
-`python -m bench.learned --runs 200 --run-time lognormal:4:0.15` (two minutes). Both start with nothing known; measured
+`python -m bench.learned --runs 200 --run-time lognormal:5:0.15` (two minutes). Both start with nothing known; measured
 is the second half of the runs. The even interval is the one that costs as many looks as the learned ones did.
 """
 
@@ -18,7 +18,7 @@ import yaml
 
 from bench.daemon import answers, process
 
-PACE = 10.0  # runs started per second: those learn for the later ones
+PACE = 6.0  # runs started per second: those learn for the later ones
 
 
 async def main() -> None:
@@ -51,7 +51,8 @@ async def _follow(options: argparse.Namespace, poll: dict[str, Any]) -> tuple[fl
 
 
 def _settings(folder: str, crew: str, bridge: str, poll: dict[str, Any]) -> dict[str, Any]:
-    crews = {"bench": {"url": crew, "token": "sandbox-token", "max_running": 1000, "poll": poll}}
+    plenty = {"max_running": 1000, "requests_per_second": 1000}
+    crews = {"bench": {"url": crew, "token": "sandbox-token", "poll": poll, **plenty}}
     return {
         "http": {"port": int(bridge.rpartition(":")[2])},
         "store": {"url": f"sqlite:///{folder}/bench.db"},
@@ -88,8 +89,8 @@ def _free_port() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--run-time", default="lognormal:4:0.15")
-    parser.add_argument("--mean", type=float, default=4.05, help="seconds that a run takes on average")
+    parser.add_argument("--run-time", default="lognormal:5:0.15")
+    parser.add_argument("--mean", type=float, default=5.06, help="seconds that a run takes on average")
     return parser.parse_args()
 
 
