@@ -5,7 +5,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SLOW_TESTS := tests/test_documents.py tests/conformance tests/integration tests/interop tests/sandbox tests/simulation tests/acceptance tests/faults
+SLOW_TESTS := tests/test_documents.py tests/conformance tests/integration tests/interop tests/sandbox tests/acceptance
+WAITING_TESTS := tests/simulation tests/faults
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +38,7 @@ fix: $(VENV)/dev ## format and mend what can be mended by itself
 test: check ## everything, with a real RabbitMQ and PostgreSQL (installed if that is possible)
 	sh tests/need-servers.sh
 	$(BIN)/pytest -q $(SLOW_TESTS)
+	$(BIN)/pytest -q -n 2 --dist worksteal $(WAITING_TESTS)
 
 faults: $(VENV)/dev ## the whole fault suite at full numbers (an hour); SEED=17 to see a run again
 	sh tests/need-servers.sh

@@ -164,4 +164,25 @@ MUTANTS = (
         "    free = wish.room\n    if free <= 0:",
         SIMULATION,
     ),
+    Mutant(
+        "a request without a key is known by that",
+        "bridge/adapters/store/accepting.py",
+        "return [name for name in (key, seal) if name[-1] is not None]",
+        "return [key, seal]",
+        pytest("tests/conformance/test_store.py", "-k", "without_a_key_is and sqlite"),
+    ),
+    Mutant(
+        "questions do not move with the clock",
+        "bridge/adapters/store/set_back.py",
+        "    _move_questions(connection, back)\n",
+        "",
+        pytest("tests/integration/test_store_faults.py"),
+    ),
+    Mutant(
+        "a question may be answered twice",
+        "bridge/core/humans.py",
+        "question.asked.task_id is None and wish.task_id in run.talk.known",
+        "False",
+        pytest("tests/unit/test_humans.py"),
+    ),
 )
