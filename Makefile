@@ -1,6 +1,6 @@
 # What a developer runs; CI calls the same targets. `make` alone prints this list.
 .DEFAULT_GOAL := help
-.PHONY: help demo run check check-core check-steps fix test faults soak mutants simulate proofs fuzz schemathesis bench bench-polling scale lock image clean
+.PHONY: help demo run check check-core check-steps fix test faults replicas soak mutants simulate proofs fuzz schemathesis bench bench-polling scale lock image clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -43,6 +43,11 @@ test: check ## everything, with a real RabbitMQ and PostgreSQL (installed if tha
 faults: $(VENV)/dev ## the whole fault suite at full numbers (an hour); SEED=17 to see a run again
 	sh tests/need-servers.sh
 	FAULTS=full $(BIN)/pytest -q -n 2 --dist worksteal tests/faults
+
+replicas: $(VENV)/dev ## several bridges at full numbers: kills, sleeps, copies, a failing database, moving (half an hour)
+	sh tests/need-servers.sh
+	FAULTS=full $(BIN)/pytest -q -s tests/faults/test_replicas.py
+	RUNS=50000 $(BIN)/pytest -q -s tests/acceptance/test_moving.py
 
 MINUTES ?= 30
 soak: $(VENV)/dev ## load and faults for so many minutes: MINUTES=30

@@ -1,7 +1,8 @@
 """A crew API that costs next to nothing, so that a benchmark measures those who call it and not the stand-in.
 
 `python -m bench.crew --port 8099 --run-time 0.3`. It speaks just enough: `GET /inputs`, `POST /kickoff`,
-`GET /status/ID`, and `GET /_figures` with what it saw. Executions that it did not start are running for ever.
+`GET /status/ID`, and `GET /_figures` with what it saw. Executions that it did not start are
+running for ever, or with `--takes-any` as if it had started them when it came.
 """
 
 import argparse
@@ -25,6 +26,8 @@ class Crew:
     """Every execution takes `run_time` seconds; times are seconds since the epoch."""
 
     run_time: float
+    others: float = math.inf
+    """When those began that it did not start."""
     started: dict[str, float] = field(default_factory=dict)
     looks: int = 0
     looks_by_second: Counter[int] = field(default_factory=Counter)
@@ -37,7 +40,7 @@ class Crew:
             self.looks += 1
             now = time.time()
             self.looks_by_second[int(now)] += 1
-            return DONE if now >= self.started.get(path[8:].decode(), math.inf) + self.run_time else RUNNING
+            return DONE if now >= self.started.get(path[8:].decode(), self.others) + self.run_time else RUNNING
         return json.dumps(self._figures()).encode() if path == b"/_figures" else INPUTS
 
     def _kickoff(self) -> bytes:
@@ -87,8 +90,8 @@ def _length(head: bytes) -> int:
     return int(rest.split(b"\r\n", 1)[0]) if found else 0
 
 
-async def serve(port: int, run_time: float) -> None:
-    crew = Crew(run_time)
+async def serve(port: int, run_time: float, others: float) -> None:
+    crew = Crew(run_time, others)
     server = await asyncio.get_running_loop().create_server(lambda: Conversation(crew), "127.0.0.1", port, backlog=4096)
     await server.serve_forever()
 
@@ -97,8 +100,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--run-time", type=float, default=0.3)
+    parser.add_argument("--takes-any", action="store_true")
     options = parser.parse_args()
-    uvloop.run(serve(options.port, options.run_time))
+    uvloop.run(serve(options.port, options.run_time, time.time() if options.takes_any else math.inf))
 
 
 if __name__ == "__main__":

@@ -33,9 +33,9 @@ async def process(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
         await started.wait()
 
 
-async def fill(folder: Path, crew: str, runs: int) -> None:
+async def fill(store_url: str, crew: str, runs: int) -> None:
     """Runs under way that nobody owns, as a process leaves them that was killed."""
-    async with open_store(f"sqlite:///{folder}/bench.db", "filler", time.time()) as store:
+    async with open_store(store_url, "filler", time.time()) as store:
         for start in range(0, runs, 250):
             await asyncio.gather(*(store.accept(_running(crew, n)) for n in range(start, min(start + 250, runs))))
 
@@ -79,6 +79,17 @@ def cpu(pid: int) -> float:
     """Seconds of user and system time."""
     parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(parts[11]) + int(parts[12])) / TICKS
+
+
+def cpu_of_tree(pid: int) -> float:
+    """The same of a process and all that it started, also of what has ended."""
+    parts = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15] for pid in _tree(pid)]
+    return sum(int(ticks) for four in parts for ticks in four) / TICKS
+
+
+def _tree(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(below for child in children for below in _tree(int(child)))]
 
 
 def memory(pid: int) -> int:

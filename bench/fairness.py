@@ -41,7 +41,7 @@ async def _lags(many: int, rounds: int) -> list[float]:
         bridge = f"http://127.0.0.1:{ports[2]}"
         settings = _settings(folder, crews, ports[2])
         if many:
-            await fill(folder, "many", many)
+            await fill(f"sqlite:///{folder}/bench.db", "many", many)
         async with (
             process("-m", "bench.crew", "--port", str(ports[0])),
             process("-m", "bench.crew", "--port", str(ports[1]), "--run-time", str(RUN_TIME)),

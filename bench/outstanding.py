@@ -37,7 +37,7 @@ async def main() -> None:
                 await value(http, bridge, FOLLOWED)
                 await asyncio.sleep(2)
                 idle = memory(daemon.pid)
-            await fill(folder, "bench", options.runs)
+            await fill(f"sqlite:///{folder}/bench.db", "bench", options.runs)
             began = time.time()
             async with process("-m", "bridge", "run", "--config", str(settings)) as daemon:
                 await _report(http, crew, bridge, daemon.pid, folder, options.runs, began, idle, get)

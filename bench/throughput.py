@@ -8,13 +8,10 @@ the contender's process, and its memory per outstanding run.
 import argparse
 import asyncio
 import contextlib
-import os
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -23,14 +20,13 @@ import aiohttp
 import orjson
 import yaml
 
+from bench.daemon import cpu, memory, peak, process
 from bridge.adapters.amqp_topology import Topology, ensure_inbound, ensure_outbound
 from tests.broker import Broker, free_ports, running_broker
 
 RUN_TIME = 0.3
 LOOK_EVERY = "1s"
 CELERY = "kickoff.celery"
-TICKS = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -95,36 +91,36 @@ async def _round(contender: str, requests: int) -> Figures:
     with tempfile.TemporaryDirectory() as folder, running_broker() as broker:
         crew_port, bridge_port = free_ports(2)
         place = Place(Path(folder), broker, f"http://127.0.0.1:{crew_port}", bridge_port)
-        await _declare(broker.url)
+        await declare(broker.url)
         async with (
-            _process("-m", "bench.crew", "--port", str(crew_port), "--run-time", str(RUN_TIME)),
-            _process(*place.command(contender)) as process,
+            process("-m", "bench.crew", "--port", str(crew_port), "--run-time", str(RUN_TIME)),
+            process(*place.command(contender)) as started,
         ):
-            return await _measure(contender, place, process, requests)
+            return await _measure(contender, place, started.pid, requests)
 
 
-async def _measure(contender: str, place: Place, process: asyncio.subprocess.Process, requests: int) -> Figures:
+async def _measure(contender: str, place: Place, pid: int, requests: int) -> Figures:
     connection = await aio_pika.connect(place.broker.url)
     async with connection:
         channel = await connection.channel(publisher_confirms=False)
         await channel.set_qos(prefetch_count=1000)
         queue = CELERY if contender == "celery_worker" else "kickoff.requests"
-        await _consumed(connection, queue)
-        arrivals = await _count_results(channel, requests)
-        idle = _memory(process.pid)
-        cpu, began = _cpu(process.pid), time.perf_counter()
+        await consumed(connection, queue)
+        arrivals = await count_results(channel, requests)
+        idle = memory(pid)
+        before, began = cpu(pid), time.perf_counter()
         for number in range(requests):
-            await channel.default_exchange.publish(_request(contender, number), queue)
+            await channel.default_exchange.publish(request(contender, number), queue)
         await arrivals
-        took, spent = time.perf_counter() - began, _cpu(process.pid) - cpu
-        grown = _peak(process.pid) - idle
+        took, spent = time.perf_counter() - began, cpu(pid) - before
+        grown = peak(pid) - idle
         async with aiohttp.ClientSession() as http, http.get(f"{place.crew}/_figures") as response:
             seen = await response.json()
     assert len(seen["started"]) == requests, "each request is POSTed once"
     return Figures(requests / took, spent * 1000 / requests, grown / 1024 / requests, seen["looks"] / requests)
 
 
-async def _count_results(channel: aio_pika.abc.AbstractChannel, requests: int) -> asyncio.Future[None]:
+async def count_results(channel: aio_pika.abc.AbstractChannel, requests: int) -> asyncio.Future[None]:
     """Done when so many results have come."""
     queue = await channel.declare_queue("bench.results", durable=True)
     await queue.bind("kickoff.results", "#")
@@ -141,7 +137,7 @@ async def _count_results(channel: aio_pika.abc.AbstractChannel, requests: int) -
     return done
 
 
-async def _declare(url: str) -> None:
+async def declare(url: str) -> None:
     """What the bridge declares by itself, for those that do not."""
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
@@ -149,23 +145,24 @@ async def _declare(url: str) -> None:
         await ensure_outbound(channel, Topology())
 
 
-async def _consumed(connection: aio_pika.abc.AbstractConnection, queue: str) -> None:
-    """Wait until the contender consumes."""
+async def consumed(connection: aio_pika.abc.AbstractConnection, queue: str, by: int = 1) -> None:
+    """Wait until so many consume."""
     while True:
         channel = await connection.channel()
         with contextlib.suppress(aio_pika.exceptions.ChannelNotFoundEntity):
-            if (await channel.declare_queue(queue, passive=True)).declaration_result.consumer_count:
+            if (await channel.declare_queue(queue, passive=True)).declaration_result.consumer_count == by:
                 return
         await asyncio.sleep(0.05)
 
 
-def _request(contender: str, number: int) -> aio_pika.Message:
-    request = {"crew": "bench", "inputs": {"topic": str(number)}}
+def request(contender: str, number: int) -> aio_pika.Message:
+    """One request as this contender wants it."""
+    wanted = {"crew": "bench", "inputs": {"topic": str(number)}}
     message_id = f"m-{number}"
     if contender != "celery_worker":
-        return aio_pika.Message(orjson.dumps(request), message_id=message_id, delivery_mode=2)
+        return aio_pika.Message(orjson.dumps(wanted), message_id=message_id, delivery_mode=2)
     headers: aio_pika.abc.HeadersType = {"task": "bench.kickoff", "id": message_id, "lang": "py"}
-    body = orjson.dumps([[request], {}, {}])  # version 2 of Celery's messages: positional, named, embedded
+    body = orjson.dumps([[wanted], {}, {}])  # version 2 of Celery's messages: positional, named, embedded
     return aio_pika.Message(
         body,
         headers=headers,
@@ -174,31 +171,6 @@ def _request(contender: str, number: int) -> aio_pika.Message:
         correlation_id=message_id,
         delivery_mode=2,
     )
-
-
-@asynccontextmanager
-async def _process(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(sys.executable, *command)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-def _cpu(pid: int) -> float:
-    """Seconds of user and system time."""
-    parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(parts[11]) + int(parts[12])) / TICKS
-
-
-def _memory(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
-
-
-def _peak(pid: int) -> int:
-    text = Path(f"/proc/{pid}/status").read_text()
-    return int(text.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def _median(figures: Sequence[Figures]) -> Figures:

@@ -44,6 +44,11 @@ class Broker:
     def url_for(self, user: str, password: str, vhost: str = "") -> str:
         return f"amqp://{user}:{password}@127.0.0.1:{self.port}/{vhost}"
 
+    @property
+    def pid(self) -> int:
+        assert self._node is not None, "it is not running"
+        return self._node.pid
+
     def start(self) -> None:
         """Return when the node takes connections."""
         if self._epmd is None:

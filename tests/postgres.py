@@ -50,6 +50,11 @@ class PostgresServer:
     def url(self, database: str, user: str = "bridge") -> str:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
+    @property
+    def pid(self) -> int:
+        assert self._server is not None, "it is not running"
+        return self._server.pid
+
     def start(self) -> None:
         """Return when the server takes connections."""
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]

@@ -14,7 +14,16 @@ from bridge.sandbox import SandboxSettings, parse_run_time, running
 from tests.acceptance.harness import Daemon, Results, drain, eventually, ledger, posts_per_request
 from tests.postgres import PostgresServer
 
+START_LIMIT = 180.0  # seconds, for many that start at once on a busy machine
+
 _numbers = count(1)
+
+
+def new_database(server: PostgresServer) -> str:
+    """The name of a database of the test's own."""
+    name = f"replicas_{next(_numbers)}"
+    server.execute(f"CREATE DATABASE {name}")
+    return name
 
 
 class Replicas:
@@ -22,19 +31,23 @@ class Replicas:
 
     def __init__(self, folder: Path, crew_url: str, amqp: str, server: PostgresServer, **settings: Any) -> None:
         self.crew_url, self.amqp, self.server = crew_url, amqp, server
-        self.database = f"replicas_{next(_numbers)}"
-        server.execute(f"CREATE DATABASE {self.database}")
+        self.database = new_database(server)
         self._folder = folder
         self._settings = {"store": {"url": server.url(self.database)}, "amqp": {"url": amqp}} | settings
         self.all: list[Daemon] = []
 
     async def start(self, number: int = 1) -> None:
         new: list[Daemon] = []
-        for _ in range(number):
-            folder = self._folder / f"{self.database}-{len(self.all) + len(new)}"
+        for place in range(len(self.all), len(self.all) + number):
+            folder = self._folder / f"{self.database}-{place}"
             new.append(Daemon(folder, self.crew_url, **self._settings))
-        await asyncio.gather(*(daemon.start() for daemon in new))
         self.all += new
+        await asyncio.gather(*(self.start_again(daemon) for daemon in new))
+
+    async def start_again(self, bridge: Daemon) -> None:
+        """Start one of them, on a machine that may be busy."""
+        await bridge.spawn()
+        await eventually(bridge.is_ready, START_LIMIT, "the bridge is ready")
 
     async def close(self) -> None:
         await asyncio.gather(*(daemon.close() for daemon in self.all))

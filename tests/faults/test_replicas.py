@@ -81,7 +81,7 @@ async def test_what_a_killed_bridge_owned_is_taken_over_within_15_seconds(
             await eventually(lambda: _owns_nothing(replicas, victim), TAKEN_OVER_WITHIN, "taken over")  # noqa: B023
             times.append(time.monotonic() - killed)
             await producing
-            await victim.start()
+            await replicas.start_again(victim)
         await replicas.over(kills * each, 120)
         await replicas.judge(kills * each)
         in_doubt = await replicas.in_doubt()

@@ -1,0 +1,106 @@
+"""Many runs under way over several bridges on one PostgreSQL: until all are owned, memory, statements at rest.
+
+`python -m bench.outstanding_shared --runs 200000 --bridges 2`. The database is filled with runs whose executions go on
+for ever and that nobody owns; then the bridges are started.
+"""
+
+import argparse
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import uvloop
+import yaml
+
+from bench.daemon import answers, cpu, cpu_of_tree, figures, fill, memory, process, value
+from tests.broker import free_ports
+from tests.postgres import PostgresServer, running_postgres
+
+WATCHED = 30  # seconds
+FOLLOWED = 'kickoff_bridge_followed_runs{crew="bench"}'
+STATEMENTS = "SELECT sum(calls) FROM pg_stat_statements"
+SHARES = "SELECT count(*) FROM runs WHERE state = 'running' AND owner IS NOT NULL GROUP BY owner"
+
+
+async def main() -> None:
+    options = _options()
+    extension = {"shared_preload_libraries": "pg_stat_statements"}
+    with tempfile.TemporaryDirectory() as name, running_postgres(**extension) as postgres:
+        crew_port, *ports = free_ports(1 + options.bridges)
+        crew = f"http://127.0.0.1:{crew_port}"
+        postgres.execute("CREATE EXTENSION pg_stat_statements")
+        postgres.execute("CREATE DATABASE bench")
+        store = postgres.url("bench")
+        commands = [_settings(Path(name), crew, port, store, options.looks_per_second) for port in ports]
+        async with process("-m", "bench.crew", "--port", str(crew_port)), aiohttp.ClientSession() as http:
+            await answers(http, f"{crew}/inputs")
+            async with _bridges(http, ports, commands) as pids:
+                idle = sum(memory(pid) for pid in pids)
+            await fill(store, "bench", options.runs)
+            began = time.time()
+            async with _bridges(http, ports, commands) as pids:
+                await _report(http, crew, postgres, pids, ports, options.runs, began, idle)
+
+
+async def _report(
+    http: aiohttp.ClientSession, crew: str, postgres: PostgresServer, pids: Sequence[int], ports: Sequence[int],
+    runs: int, began: float, idle: int,
+) -> None:  # fmt: skip
+    bridges = [f"http://127.0.0.1:{port}" for port in ports]
+    while sum([await value(http, bridge, FOLLOWED) for bridge in bridges]) < runs:  # noqa: ASYNC110 - others count
+        await asyncio.sleep(0.2)
+    print(f"start      all {runs} runs followed {time.time() - began:.1f} s after the start of the processes")
+    await asyncio.sleep(WATCHED)
+    print(f"shares     {[row[0] for row in postgres.execute(SHARES, database='bench')]}")
+    print(f"memory     {(sum(memory(pid) for pid in pids) - idle) / 1024 / runs:.2f} KiB per run")
+    looks, [(calls,)] = (await figures(http, crew))["looks"], postgres.execute(STATEMENTS)
+    busy, database = sum(map(cpu, pids)), cpu_of_tree(postgres.pid)
+    await asyncio.sleep(WATCHED)
+    looked, [(called,)] = (await figures(http, crew))["looks"] - looks, postgres.execute(STATEMENTS)
+    print(f"looks      {looked / WATCHED:.0f} a second")
+    print(f"statements {(called - calls) / WATCHED:.1f} a second")
+    print(f"CPU        bridges {(sum(map(cpu, pids)) - busy) / WATCHED:.2f} cores", end=", ")
+    print(f"PostgreSQL {(cpu_of_tree(postgres.pid) - database) / WATCHED:.3f} cores")
+
+
+@asynccontextmanager
+async def _bridges(
+    http: aiohttp.ClientSession, ports: Sequence[int], settings: Sequence[Path]
+) -> AsyncIterator[list[int]]:
+    """As many processes as settings; gives their ids once all answer."""
+    async with AsyncExitStack() as stack:
+        started = [
+            await stack.enter_async_context(process("-m", "bridge", "run", "--config", str(path))) for path in settings
+        ]
+        for port in ports:
+            await answers(http, f"http://127.0.0.1:{port}/healthz")
+        yield [one.pid for one in started]
+
+
+def _settings(folder: Path, crew: str, port: int, store: str, looks_per_second: float) -> Path:
+    of_crew = {"url": crew, "token": "t", "max_running": 1_000_000, "requests_per_second": looks_per_second}
+    settings = {
+        "http": {"port": port},
+        "store": {"url": store},
+        "log": {"level": "warning"},
+        "crews": {"bench": of_crew | {"poll": {"max": "60s"}}},
+    }
+    path = folder / f"bridge-{port}.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=200_000)
+    parser.add_argument("--bridges", type=int, default=2)
+    parser.add_argument("--looks-per-second", type=float, default=1000.0)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
