@@ -86,6 +86,9 @@ class Replicas:
     async def living(self, expected: int) -> bool:
         return await self.ask("SELECT count(*) FROM processes") == [(expected,)]
 
+    async def given_up(self, bridge: Daemon) -> bool:
+        return await self.ask(f"SELECT count(*) FROM processes WHERE name LIKE '%-{bridge.pid}-%'") == [(0,)]
+
     async def owned(self) -> list[int]:
         """How many runs under way each process owns, of those that own any."""
         query = "SELECT count(*) FROM runs WHERE state = 'running' AND owner IS NOT NULL GROUP BY owner"

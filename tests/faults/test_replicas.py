@@ -182,6 +182,7 @@ async def _sleep(replicas: Replicas, sleeper: Daemon) -> None:
     sleeper.send(signal.SIGSTOP)
     try:
         await asyncio.sleep(2 * OWNERSHIP)
+        await eventually(lambda: replicas.given_up(sleeper), 60, "the sleeper is given up")
     finally:
         sleeper.send(signal.SIGCONT)
 
