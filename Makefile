@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SLOW_TESTS := tests/test_documents.py tests/conformance tests/integration tests/interop tests/sandbox tests/acceptance
+SLOW_TESTS := tests/test_documents.py tests/policy tests/conformance tests/integration tests/interop tests/sandbox tests/acceptance
 WAITING_TESTS := tests/simulation tests/faults
 
 help: ## print this list

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from bench.polling.policies import learned, now
-from bench.polling.world import Follower, draw, even_shares, gain
 from bridge.core.learning import FEW, REMEMBERED, Learned, Learning
 from bridge.core.model import CrewPolicy, RunTime, Watch
 
@@ -214,56 +212,3 @@ class TestChange:
         learning = taught(SIXTY)
         learning.pause(watch(), NOW)
         assert not learning.looked(watch(began_at=None), NOW, over=False)
-
-
-GAINS = {"lognormal": 0.99, "two humps": 1.89, "pareto": 1.43, "uniform": 1.17, "tight": 3.6, "exponential": 0.97}
-"""Nine tenths of what can be learned from 200 runs that are known exactly, and never below 0.97: docs/polling.md.
-
-One history each, whose luck is about a twentieth; `python -m bench.polling` shows the means of many.
-"""
-LUCK = 0.93
-
-
-@pytest.mark.no_cover
-@pytest.mark.parametrize("crew", GAINS)
-def test_learned_from_its_own_looks_it_sees_ends_sooner_for_the_looks_that_were_asked_for(crew: str):
-    paid = learned(crew, 5.0, seed=4)
-    assert gain(paid, even_shares(crew, 500)) > LUCK * GAINS[crew]
-    assert 4.3 < paid.looks < 5.7
-
-
-@pytest.mark.no_cover
-@pytest.mark.parametrize(("crew", "factor"), [("tight", 0.5), ("uniform", 2.0)])
-def test_after_a_change_it_is_as_good_as_before_within_fifty_runs(crew: str, factor: float):
-    dice, follower = Random(2), Follower()
-    for _ in range(150):
-        follower.follow(draw(crew, dice))
-    for _ in range(50):
-        follower.follow(factor * draw(crew, dice))
-    run_times = [factor * run_time for run_time in even_shares(crew, 500)]
-    assert follower.changes >= 1
-    assert gain(now(follower, run_times), run_times) > LUCK * GAINS[crew]
-
-
-@pytest.mark.no_cover
-def test_a_crew_that_stays_as_it_is_is_not_suspected():
-    dice, follower = Random(2), Follower()
-    for _ in range(300):
-        follower.follow(draw("tight", dice))
-    assert follower.changes == 0
-
-
-@pytest.mark.no_cover
-def test_knowing_how_many_tasks_are_done_makes_it_see_ends_sooner():
-    told, untold = (three_tasks(told=told) for told in (True, False))
-    assert told < 0.95 * untold
-
-
-def three_tasks(*, told: bool) -> float:
-    """The mean lag times the looks per run, once 75 runs of three tasks are known."""
-    dice, follower, paid = Random(2), Follower(), []
-    for _ in range(150):
-        first, second, third = (20.0 * dice.lognormvariate(0.0, 0.8) for _ in range(3))
-        done = (first, first + second) if told else ()
-        paid.append(follower.follow(first + second + third, done, 3 if told else 0))
-    return sum(run.lag for run in paid[75:]) * sum(run.looks for run in paid[75:]) / 75
