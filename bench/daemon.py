@@ -83,13 +83,21 @@ def cpu(pid: int) -> float:
 
 def cpu_of_tree(pid: int) -> float:
     """The same of a process and all that it started, also of what has ended."""
-    parts = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15] for pid in _tree(pid)]
-    return sum(int(ticks) for four in parts for ticks in four) / TICKS
+    return sum(int(ticks) for pid in _tree(pid) for ticks in _stat(pid)[11:15]) / TICKS
 
 
 def _tree(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(below for child in children for below in _tree(int(child)))]
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [pid, *(below for child in children for below in _tree(int(child)))]
+    return []
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields behind the name, none of a process that has ended meanwhile: its parent counts it then."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return []
 
 
 def memory(pid: int) -> int:
