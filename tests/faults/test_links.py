@@ -13,6 +13,7 @@ from tests.faults.proxy import Proxy, proxy_to
 
 pytestmark = pytest.mark.timeout(3600)
 
+QUEUE_IS_SAFE_AFTER = 4.0  # seconds; RabbitMQ 3.10 killed sooner never answers again for a quorum queue that is so new
 NOTICED_WITHIN = 38.0  # three heartbeats of 10 s and a margin
 
 
@@ -31,6 +32,7 @@ async def test_a_killed_broker_loses_nothing_confirmed(scene: SetScene, node: Br
     kills, count = (30, 10_000) if full else (2, 300)
     async with scene("M3") as now:
         await now.victim.start()
+        await asyncio.sleep(QUEUE_IS_SAFE_AFTER)
         producing = asyncio.create_task(now.publish(requests(count)))
         for _ in range(kills):
             await asyncio.sleep(now.dice.uniform(0.5, 3.0))
