@@ -11,7 +11,8 @@ from pathlib import Path
 
 import structlog
 
-from tests.simulation.run import empty_store, fast_folder, play
+from tests.fast_folder import fast_folder
+from tests.simulation.run import empty_store, play
 
 
 def main() -> int:

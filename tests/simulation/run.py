@@ -9,13 +9,6 @@ from bridge.adapters.store import migrate_store
 from tests.simulation.history import History
 from tests.simulation.promises import check
 
-MEMORY = Path("/dev/shm")
-
-
-def fast_folder() -> tempfile.TemporaryDirectory[str]:
-    """In memory where there is such a place; what a disk may lose is tested elsewhere."""
-    return tempfile.TemporaryDirectory(prefix="bridge-simulation-", dir=MEMORY if MEMORY.is_dir() else None)
-
 
 def empty_store(folder: Path) -> Path:
     path = folder / "empty.db"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.run import empty_store, fast_folder, play
+from tests.fast_folder import fast_folder
+from tests.simulation.run import empty_store, play
 
 SEEDS, SHARE = 300, 60
 

@@ -35,6 +35,7 @@ from bridge.steps.resume import Resume
 from bridge.steps.steer import SteerRun
 from bridge.steps.sweep import Sweep
 from tests.fakes import NOW, FakeCrewApi, FakeSender, HandClock, Ids, Spy, Wakes, a_request
+from tests.fast_folder import fast_folder
 
 POLICY = CrewPolicy(deadline=600.0, results_exchange=True, callback_url="https://shop.example/done")
 
@@ -209,10 +210,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SqlStore]:
+async def opened() -> AsyncIterator[SqlStore]:
     """Opened once: that, and the first use of each statement, cost more than most tests."""
-    async with open_store(f"sqlite:///{tmp_path_factory.mktemp('store')}/bridge.db", "me", NOW) as store:
-        yield store
+    with fast_folder() as folder:
+        async with open_store(f"sqlite:///{folder}/bridge.db", "me", NOW) as store:
+            yield store
 
 
 @pytest_asyncio.fixture(loop_scope="session")
