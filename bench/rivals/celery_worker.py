@@ -58,7 +58,6 @@ def main(amqp_url: str, crew: str) -> None:
             "--loglevel=error",
             "--without-gossip",
             "--without-mingle",
-            "--quiet",
         ]
     )
 
