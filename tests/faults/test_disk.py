@@ -82,7 +82,7 @@ async def test_a_damaged_store_is_left_alone_and_refused(scene: SetScene) -> Non
 async def test_a_full_disk_stops_everything_but_what_is_in_hand(scene: SetScene, tmp_path: Path, full: bool) -> None:
     """No room at all: requests wait or are answered 503, no POST leaves, and ids in hand outlive a kill."""
     times = 5 if full else 1
-    with disks.small_disk(tmp_path / "disk", 4) as disk:
+    with disks.small_disk(tmp_path / "disk", 16) as disk:
         async with scene("M13 no room, killed", kickoff_delay=3.0, store=disk / "bridge.db") as now:
             await now.victim.start()
             for number in range(times):
@@ -107,7 +107,7 @@ async def test_a_full_disk_stops_everything_but_what_is_in_hand(scene: SetScene,
 async def test_a_full_disk_is_weather(scene: SetScene, tmp_path: Path, full: bool) -> None:
     """Room comes back, and the same process goes on."""
     times = 5 if full else 1
-    with disks.small_disk(tmp_path / "disk", 4) as disk:
+    with disks.small_disk(tmp_path / "disk", 16) as disk:
         async with scene("M13 no room", store=disk / "bridge.db") as now:
             await now.victim.start()
             for number in range(times):
