@@ -17,7 +17,7 @@ from bridge.settings import Crew as CrewSettings
 from bridge.settings import Human as HumanSettings
 from bridge.settings import Settings
 
-POSTS_AT_ONCE = 16  # per crew; so many runs at most are in doubt after a crash
+POSTS_AT_ONCE = 64  # per crew; so many runs at most are in doubt after a crash
 
 
 def link_options(amqp: AmqpSettings, process: str) -> LinkOptions:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Row, exists, func, select
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.claims import DueCallbacks, lives, take_deliveries
@@ -25,9 +25,24 @@ _PAUSED = _KNOWN.where(receivers.c.paused_at.is_not(None))
 
 def claim_callbacks(connection: Connection, wishes: Sequence[DueCallbacks]) -> list[list[Delivery]]:
     """Take the deliveries that each wish asks for; none for a process that was given up."""
-    if not lives(connection, wishes[0].process):
+    if not _any_due(connection, wishes[-1].now) or not lives(connection, wishes[0].process):
         return [[] for _ in wishes]
     return [_claim(connection, wish) for wish in wishes]
+
+
+def _any_due(connection: Connection, now: float) -> bool:
+    """Mostly there is none: whoever ends a run wakes this claim, wherever the run's events go."""
+    one = select(deliveries.c.due_at).where(*_due_by(now)).order_by(deliveries.c.due_at).limit(1)
+    return connection.execute(one).first() is not None
+
+
+def _due_by(now: float) -> tuple[ColumnElement[bool], ...]:
+    return (
+        deliveries.c.state == DeliveryState.PENDING.value,
+        deliveries.c.channel == Channel.CALLBACK.value,
+        deliveries.c.owner.is_(None),
+        deliveries.c.due_at <= now,
+    )
 
 
 @dataclass(slots=True)
@@ -90,10 +105,7 @@ def _head(
     due = (
         select(deliveries.c.delivery_id, deliveries.c.receiver, _PROVEN.label("proven"))
         .where(
-            deliveries.c.state == DeliveryState.PENDING.value,
-            deliveries.c.channel == Channel.CALLBACK.value,
-            deliveries.c.owner.is_(None),
-            deliveries.c.due_at <= now,
+            *_due_by(now),
             deliveries.c.receiver.not_in(in_hand.full()),
             deliveries.c.delivery_id.not_in(found),
             _PROVEN if in_hand.proven_only() else ~_PAUSED,
