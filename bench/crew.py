@@ -29,6 +29,8 @@ class Crew:
     others: float = math.inf
     """When those began that it did not start."""
     started: dict[str, float] = field(default_factory=dict)
+    told: dict[str, float] = field(default_factory=dict)
+    """When each end was first told."""
     looks: int = 0
     looks_by_second: Counter[int] = field(default_factory=Counter)
 
@@ -38,9 +40,7 @@ class Crew:
             return self._kickoff()
         if path.startswith(b"/status/"):
             self.looks += 1
-            now = time.time()
-            self.looks_by_second[int(now)] += 1
-            return DONE if now >= self.started.get(path[8:].decode(), self.others) + self.run_time else RUNNING
+            return self._status(path[8:].decode(), time.time())
         return json.dumps(self._figures()).encode() if path == b"/_figures" else INPUTS
 
     def _kickoff(self) -> bytes:
@@ -48,9 +48,17 @@ class Crew:
         self.started[kickoff_id] = time.time()
         return b'{"kickoff_id":"%b"}' % kickoff_id.encode()
 
+    def _status(self, kickoff_id: str, now: float) -> bytes:
+        self.looks_by_second[int(now)] += 1
+        if now < self.started.get(kickoff_id, self.others) + self.run_time:
+            return RUNNING
+        self.told.setdefault(kickoff_id, now)
+        return DONE
+
     def _figures(self) -> dict[str, object]:
         return {
             "started": self.started,
+            "told": self.told,
             "run_time": self.run_time,
             "looks": self.looks,
             "looks_by_second": self.looks_by_second,

@@ -69,7 +69,8 @@ def _answer(run: Run, holder: Run | None) -> Accepted | RequestRefused:
 
 
 def _may_be_a_copy(run: Run) -> bool:
-    return run.envelope.redelivered and run.request.idempotency_key is None
+    """Whether it may have come before, with nothing but its content to tell by."""
+    return run.envelope.redelivered and not _names(run)
 
 
 def _earlier_copy(connection: Connection, run: Run) -> Run | None:
