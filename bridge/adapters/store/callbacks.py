@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Row, exists, func, select
+from sqlalchemy import Connection, Row, bindparam, exists, func, select
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.claims import DueCallbacks, lives, take_deliveries
@@ -21,6 +21,13 @@ _HEAD = 500  # due deliveries that are looked at before those of full receivers 
 _KNOWN = exists().where(receivers.c.receiver == deliveries.c.receiver)
 _PROVEN = _KNOWN.where(receivers.c.failing_since.is_(None))
 _PAUSED = _KNOWN.where(receivers.c.paused_at.is_not(None))
+_DUE = (
+    deliveries.c.state == DeliveryState.PENDING.value,
+    deliveries.c.channel == Channel.CALLBACK.value,
+    deliveries.c.owner.is_(None),
+    deliveries.c.due_at <= bindparam("now"),
+)
+_FIRST_DUE = select(deliveries.c.due_at).where(*_DUE).order_by(deliveries.c.due_at).limit(1)
 
 
 def claim_callbacks(connection: Connection, wishes: Sequence[DueCallbacks]) -> list[list[Delivery]]:
@@ -32,17 +39,7 @@ def claim_callbacks(connection: Connection, wishes: Sequence[DueCallbacks]) -> l
 
 def _any_due(connection: Connection, now: float) -> bool:
     """Mostly there is none: whoever ends a run wakes this claim, wherever the run's events go."""
-    one = select(deliveries.c.due_at).where(*_due_by(now)).order_by(deliveries.c.due_at).limit(1)
-    return connection.execute(one).first() is not None
-
-
-def _due_by(now: float) -> tuple[ColumnElement[bool], ...]:
-    return (
-        deliveries.c.state == DeliveryState.PENDING.value,
-        deliveries.c.channel == Channel.CALLBACK.value,
-        deliveries.c.owner.is_(None),
-        deliveries.c.due_at <= now,
-    )
+    return connection.execute(_FIRST_DUE, {"now": now}).first() is not None
 
 
 @dataclass(slots=True)
@@ -105,7 +102,7 @@ def _head(
     due = (
         select(deliveries.c.delivery_id, deliveries.c.receiver, _PROVEN.label("proven"))
         .where(
-            *_due_by(now),
+            *_DUE,
             deliveries.c.receiver.not_in(in_hand.full()),
             deliveries.c.delivery_id.not_in(found),
             _PROVEN if in_hand.proven_only() else ~_PAUSED,
@@ -113,4 +110,4 @@ def _head(
         .order_by(deliveries.c.due_at)
         .limit(_HEAD)
     )
-    return connection.execute(due.with_for_update(skip_locked=True)).all()
+    return connection.execute(due.with_for_update(skip_locked=True), {"now": now}).all()

@@ -3,12 +3,14 @@
 A process owns rows, not moments: it claims them and owns them while its heartbeat lives. Freeing a row raises its
 version, so that a process that was only asleep finds out and drops its answer. Who frees rows locks the process's own
 row, and who claims holds on to it, so that nothing is claimed in the name of a process that was given up.
+
+Statements that are needed all the time are built once: building one costs several times what the database does with it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Select, delete, func, literal, select, text, tuple_, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, literal, select, text, tuple_, update
 
 from bridge.adapters.store import budgets, dialect
 from bridge.adapters.store.rows import delivery_of, run_of, whole_deliveries
@@ -21,6 +23,58 @@ _UNDER_WAY = (State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN
 _EMPTY = {name: literal(b"{}").label(name) for name in ("inputs", "meta")}
 _TO_FOLLOW = [_EMPTY.get(column.name, column) for column in runs.c]
 """What it takes to follow a run; its inputs may be large, and many runs are taken up at once."""
+
+_ME = select(processes.c.name).where(processes.c.name == bindparam("process"))
+_HOLD_ME = _ME.with_for_update(read=True, key_share=True)
+
+
+def _places_held() -> Select[int]:
+    """Runs that are under way, or claimed to be; a run in doubt holds its place until its evidence is overdue.
+
+    Counted apart, so that each is a range of the index: runs that only wait, however many, are not read.
+    """
+    of_crew = select(func.count()).where(text(OPEN), runs.c.crew == bindparam("crew"))
+    under_way = of_crew.where(runs.c.state.in_(_UNDER_WAY))
+    claimed = of_crew.where(runs.c.state == State.ACCEPTED.value, runs.c.owner.is_not(None))
+    doubted = of_crew.where(runs.c.state == State.IN_DOUBT.value, runs.c.due_at > bindparam("now"))
+    return select(under_way.scalar_subquery() + claimed.scalar_subquery() + doubted.scalar_subquery())
+
+
+_PLACES_HELD = _places_held()
+_WAITING = (
+    select(runs.c.run_id, runs.c.source)
+    .where(
+        text(WAITING),
+        runs.c.crew == bindparam("crew"),
+        runs.c.due_at <= bindparam("now"),
+        runs.c.source.not_in(bindparam("spent", expanding=True)),
+    )
+    .order_by(runs.c.priority.desc(), runs.c.run_id)
+    .limit(bindparam("room"))
+    .with_for_update(skip_locked=True)
+)
+_TAKE_RUNS = (
+    update(runs)
+    .where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
+    .values(owner=bindparam("process"), version=runs.c.version + 1)
+)
+_TAKE_WHOLE, _TAKE_TO_FOLLOW = _TAKE_RUNS.returning(*runs.c), _TAKE_RUNS.returning(*_TO_FOLLOW)
+
+_DUE = (
+    select(deliveries.c.delivery_id)
+    .where(
+        deliveries.c.state == DeliveryState.PENDING.value,
+        deliveries.c.channel.in_(bindparam("channels", expanding=True)),
+        deliveries.c.owner.is_(None),
+        deliveries.c.due_at <= bindparam("now"),
+    )
+    .order_by(deliveries.c.due_at)
+    .limit(bindparam("room"))
+    .with_for_update(skip_locked=True)
+)
+_OF_THESE = deliveries.c.delivery_id.in_(bindparam("ids", expanding=True))
+_TAKE_DELIVERIES = update(deliveries).where(_OF_THESE).values(owner=bindparam("process"))
+_TAKEN_DELIVERIES = whole_deliveries().where(_OF_THESE).order_by(deliveries.c.due_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +175,7 @@ def release(connection: Connection, names: Sequence[str]) -> None:
 
 def lives(connection: Connection, process: str) -> bool:
     """Whether this process has not been given up; it cannot be until the transaction ends."""
-    me = select(processes.c.name).where(processes.c.name == process)
-    return connection.execute(me.with_for_update(read=True, key_share=True)).first() is not None
+    return connection.execute(_HOLD_ME, {"process": process}).first() is not None
 
 
 def _claim_runs(connection: Connection, wish: OfCrew | InStates) -> list[Run]:
@@ -130,9 +183,8 @@ def _claim_runs(connection: Connection, wish: OfCrew | InStates) -> list[Run]:
     ids = _waiting(connection, wish) if isinstance(wish, OfCrew) else _in_states(connection, wish)
     if not ids:
         return []
-    taken = update(runs).where(runs.c.run_id.in_(ids)).values(owner=wish.process, version=runs.c.version + 1)
-    columns = _TO_FOLLOW if isinstance(wish, InStates) and wish.now is None else runs.c
-    rows = {row.run_id: row for row in connection.execute(taken.returning(*columns))}
+    take = _TAKE_TO_FOLLOW if isinstance(wish, InStates) and wish.now is None else _TAKE_WHOLE
+    rows = {row.run_id: row for row in connection.execute(take, {"ids": ids, "process": wish.process})}
     wish.attempted.extend(run_of(rows[run_id]) for run_id in ids)
     return list(wish.attempted)
 
@@ -149,45 +201,22 @@ def _in_states(connection: Connection, wish: InStates) -> Sequence[str]:
 def _waiting(connection: Connection, wish: OfCrew) -> Sequence[str]:
     """The runs to start next, by priority and age, as far as there are places and budgets left."""
     dialect.serialize(connection, "places", wish.crew)  # counting and taking are one act among all processes
-    places = wish.max_running - connection.execute(_places_held(wish)).scalar_one()
+    moment = {"crew": wish.crew, "now": wish.now}
+    places = wish.max_running - connection.execute(_PLACES_HELD, moment).scalar_one()
     free = min(wish.room, places, budgets.left_of_crew(connection, wish.crew, wish.budgets.crew, wish.now))
     if free <= 0:
         return []
     left = budgets.left_of_senders(connection, wish.budgets.senders, wish.now)
     spent = [sender for sender, count in left.items() if count <= 0]
-    query = select(runs.c.run_id, runs.c.source).where(text(WAITING), runs.c.crew == wish.crew)
-    due = query.where(runs.c.due_at <= wish.now, *([runs.c.source.not_in(spent)] if spent else []))
-    some = due.order_by(runs.c.priority.desc(), runs.c.run_id).limit(int(free))
-    found = connection.execute(some.with_for_update(skip_locked=True)).all()
+    found = connection.execute(_WAITING, moment | {"spent": spent, "room": int(free)}).all()
     return budgets.within(found, left)
-
-
-def _places_held(wish: OfCrew) -> Select[int]:
-    """Runs that are under way, or claimed to be; a run in doubt holds its place until its evidence is overdue.
-
-    Counted apart, so that each is a range of the index: runs that only wait, however many, are not read.
-    """
-    of_crew = select(func.count()).where(text(OPEN), runs.c.crew == wish.crew)
-    under_way = of_crew.where(runs.c.state.in_(_UNDER_WAY))
-    claimed = of_crew.where(runs.c.state == State.ACCEPTED.value, runs.c.owner.is_not(None))
-    doubted = of_crew.where(runs.c.state == State.IN_DOUBT.value, runs.c.due_at > wish.now)
-    return select(under_way.scalar_subquery() + claimed.scalar_subquery() + doubted.scalar_subquery())
 
 
 def _claim_deliveries(connection: Connection, wish: DueDeliveries) -> list[Delivery]:
     wish.attempted.clear()
-    due = (
-        select(deliveries.c.delivery_id)
-        .where(
-            deliveries.c.state == DeliveryState.PENDING.value,
-            deliveries.c.channel.in_([channel.value for channel in wish.channels]),
-            deliveries.c.owner.is_(None),
-            deliveries.c.due_at <= wish.now,
-        )
-        .order_by(deliveries.c.due_at)
-        .limit(wish.room)
-    )
-    ids = connection.execute(due.with_for_update(skip_locked=True)).scalars().all()
+    channels = [channel.value for channel in wish.channels]
+    due = connection.execute(_DUE, {"channels": channels, "now": wish.now, "room": wish.room})
+    ids = due.scalars().all()
     if not ids:
         return []
     wish.attempted.extend(take_deliveries(connection, ids, wish.process))
@@ -196,6 +225,5 @@ def _claim_deliveries(connection: Connection, wish: DueDeliveries) -> list[Deliv
 
 def take_deliveries(connection: Connection, ids: Sequence[str], process: str) -> list[Delivery]:
     """Own these deliveries; gives them back, the longest due first."""
-    connection.execute(update(deliveries).where(deliveries.c.delivery_id.in_(ids)).values(owner=process))
-    whole = whole_deliveries().where(deliveries.c.delivery_id.in_(ids)).order_by(deliveries.c.due_at)
-    return [delivery_of(row) for row in connection.execute(whole)]
+    connection.execute(_TAKE_DELIVERIES, {"ids": ids, "process": process})
+    return [delivery_of(row) for row in connection.execute(_TAKEN_DELIVERIES, {"ids": ids})]

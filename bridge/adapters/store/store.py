@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import Connection, Select, delete, exists, func, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from bridge.adapters.store import (
@@ -42,6 +42,8 @@ from bridge.core.share import Census
 from bridge.ports import Accepted, DeliveryFilter, EventFilter, Health, PassedHint, RunFilter
 
 RETRY_EVERY = 1.0  # seconds between tries of a write that must not be lost
+
+_THESE_RUNS = select(runs).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
 
 T = TypeVar("T")
 
@@ -339,8 +341,8 @@ class SqlStore:
         await asyncio.sleep(RETRY_EVERY)
 
     async def _load_all(self, run_ids: Sequence[str]) -> dict[str, Run]:
-        rows = await self._read(select(runs).where(runs.c.run_id.in_(run_ids)))
-        return {row.run_id: run_of(row) for row in rows}
+        found = await self._reading(lambda connection: connection.execute(_THESE_RUNS, {"ids": run_ids}).all())
+        return {row.run_id: run_of(row) for row in found}
 
     async def _read(self, query: Select[Any]) -> Sequence[Any]:
         return await self._reading(lambda connection: connection.execute(query).all())
