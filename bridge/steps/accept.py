@@ -34,12 +34,28 @@ class AcceptRequest:
         """Store the request; raises `RequestRefused` or `StoreUnavailable`. When it returns, the run is durable."""
         if request.crew not in self._crews:
             raise RequestRefused("unknown_crew", f"there is no crew {request.crew!r} here", "crew")
+        run = lifecycle.accept(request, envelope, self._new_id(), self._clock())
+        try:
+            await self._check(request)
+        except RequestRefused:
+            if (made_before := await self._made_before(run)) is None:
+                raise
+            return Accepted(made_before, replayed=True)
+        accepted = await self._store.accept(run)
+        self._wake_crew(request.crew)
+        return accepted
+
+    async def _check(self, request: KickoffRequest) -> None:
         if request.callback_url is not None:
             callback_url.check(request.callback_url, self._callbacks)
         await self._check_inputs(request)
-        accepted = await self._store.accept(lifecycle.accept(request, envelope, self._new_id(), self._clock()))
-        self._wake_crew(request.crew)
-        return accepted
+
+    async def _made_before(self, run: Run) -> Run | None:
+        """The run that the same request led to when it was still permitted: rules and inputs change."""
+        if (key := run.request.idempotency_key) is None:
+            return None
+        found = await self._store.find_key(run.envelope.source, run.crew, key)
+        return found if found is not None and found.fingerprint == run.fingerprint else None
 
 
 class BudgetWait:

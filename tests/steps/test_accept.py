@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from bridge.core.callback_url import CallbackRules
 from bridge.core.errors import RequestRefused
 from bridge.core.model import Channel, Envelope, State
 from bridge.ports import RefusedMessage
@@ -21,6 +22,21 @@ async def test_a_request_is_durable_when_the_call_returns_and_wakes_its_crew(ben
 async def test_a_repeat_finds_the_first_run(bench: Bench):
     first, second = [await bench.accept(a_request(idempotency_key="k"), Envelope("queue")) for _ in range(2)]
     assert (second.run, second.replayed) == (first.run, True)
+
+
+async def test_a_repeat_finds_its_run_even_when_it_would_not_be_permitted_any_more(bench: Bench):
+    """A message that was stored, and not acked before a crash, must not be told that its request was refused."""
+    url = "https://shop.example/done"
+    wish = a_request(idempotency_key="k", callback_url=url)
+    first = await bench.accept(wish, Envelope("queue"))
+    strict = bench.accept
+    strict._callbacks = CallbackRules(allow=["https://other.example"])
+    again = await strict(wish, Envelope("queue"))
+    assert (again.run, again.replayed) == (first.run, True)
+    for other in (a_request(idempotency_key="k", callback_url=url, inputs={"topic": "x"}), a_request(callback_url=url)):
+        with pytest.raises(RequestRefused) as caught:
+            await strict(other, Envelope("queue"))
+        assert caught.value.code == "callback_not_allowed"
 
 
 @pytest.mark.parametrize(
