@@ -16,7 +16,7 @@ from bridge.adapters.amqp_cloudevent import InboundEvent, read_event
 from bridge.adapters.amqp_frames import UNREADABLE
 from bridge.core import request, strict_json
 from bridge.core.errors import RequestRefused
-from bridge.core.model import Envelope, KickoffRequest
+from bridge.core.model import CREW_NAME, Envelope, KickoffRequest
 from bridge.core.steering import Cancel, Steering, read_resume
 from bridge.ports import KeyOfRun, RefusedMessage
 
@@ -115,7 +115,7 @@ def _wanted_run(body: dict[str, Any], message: AbstractIncomingMessage, rules: M
     crew = routed_crew(message, rules) if crew is None else crew
     if not isinstance(key, str):
         raise RequestRefused("invalid_request", "must be text", "idempotency_key")
-    if not isinstance(crew, str):
+    if not isinstance(crew, str) or not CREW_NAME.fullmatch(crew):  # a routing key may hold what no database takes
         raise RequestRefused("invalid_request", "must be the name of a crew", "crew")
     return KeyOfRun(_source(rules), crew, key)
 

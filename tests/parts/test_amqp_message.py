@@ -340,6 +340,13 @@ def test_steering_that_cannot_be_read_names_the_field(body: dict[str, Any], fiel
     assert (caught.value.code, caught.value.field) == ("invalid_request", field)
 
 
+def test_a_routing_key_that_can_be_no_crews_name_is_refused():
+    """It may hold a NUL, over which a database would fail, and with it the process."""
+    with pytest.raises(RequestRefused) as caught:
+        steering({"idempotency_key": "k"}, message_type="cancel", exchange="kickoff.requests", routing_key="a\x00b")
+    assert caught.value.field == "crew"
+
+
 def test_a_cloudevent_may_steer_and_is_known_by_its_source_and_id():
     event = structured(data={"run_id": "r-1", "approve": True})
     kind = {"message_type": "resume", "content_type": "application/cloudevents+json"}
