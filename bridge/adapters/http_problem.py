@@ -102,8 +102,15 @@ def of(error: Exception) -> Problem | None:
             return Problem(
                 409, "post_under_way", "A POST is under way", str(error), headers={hdrs.RETRY_AFTER: str(RETRY_SECONDS)}
             )
-        case StoreUnavailable() | Stale():
-            return plain(503, "the store is away; nothing was stored", {hdrs.RETRY_AFTER: str(RETRY_SECONDS)})
+        case StoreUnavailable():
+            unknown = (
+                "the store is away; nothing was stored, or its confirmation was lost: come again with the same key"
+            )
+            return plain(503, unknown, {hdrs.RETRY_AFTER: str(RETRY_SECONDS)})
+        case Stale():
+            return plain(
+                503, "others are writing this run; nothing was changed", {hdrs.RETRY_AFTER: str(RETRY_SECONDS)}
+            )
         case web.HTTPException():
             return plain(error.status, headers={k: v for k, v in error.headers.items() if k == hdrs.ALLOW})
         case _:

@@ -4,7 +4,7 @@ BridgeError
 ├── RequestRefused      change the request; sending it again as it is will not help
 ├── NotVerified         prove who you are; the reason is for the operator alone
 ├── PostUnderWay        try again in a moment; nothing can be decided about the run just now
-├── StoreUnavailable    try again later; nothing was stored
+├── StoreUnavailable    try again later; nothing was stored, or nobody confirmed it
 ├── StoreBroken         end this process at once; a fresh one finds out what the store still holds
 ├── StoreDamaged        stop and restore the store; going on could start a paid run twice
 ├── StoreInUse          another process holds the store; only one may
