@@ -48,7 +48,7 @@ class Accepted:
 
 
 Accept = Callable[[KickoffRequest, Envelope], Awaitable[Accepted]]
-"""Stores a request once. Raises `RequestRefused`, or `StoreUnavailable` when nothing could be stored."""
+"""Stores a request once. Raises `RequestRefused`, or `StoreUnavailable` when nobody confirmed it."""
 
 WaitOf = Callable[[Run], Awaitable[float]]
 """For how many seconds an accepted run has to wait for its budgets. Raises `StoreUnavailable`."""
@@ -182,11 +182,13 @@ class EventFilter:
 
 
 class Store(Protocol):
-    """Where runs and deliveries live. Every write is durable when it returns.
+    """Where runs and deliveries live; `shared` with other processes or not. Every write is durable when it returns.
 
     Reads and `accept` raise `StoreUnavailable` while the store cannot be used. Writes of what has happened already
     (`settle`, `settle_delivery`) are retried for as long as it takes instead, because they must not be lost.
     """
+
+    shared: bool
 
     async def accept(self, run: Run) -> Accepted:
         """Store a new run, or find the one that the same key or the same redelivered message had made before."""
@@ -292,9 +294,6 @@ class Store(Protocol):
 
     async def forget(self, ended_before: float) -> int:
         """Delete runs that ended before then and have nothing left to deliver; how many runs that were."""
-
-    async def ping(self) -> None:
-        """Return if the store can be read."""
 
     async def counts(self) -> dict[str, dict[str, int]]:
         """How many runs per state and deliveries per state, under `runs` and `deliveries`."""

@@ -6,11 +6,12 @@ from typing import Any
 import structlog
 
 from bridge.core import hints, humans, lifecycle, tokens
-from bridge.core.errors import ExecutionTaken, Stale
+from bridge.core.errors import Stale
 from bridge.core.flow_questions import FlowQuestion
 from bridge.core.model import Asked, Decision, Run, State
 from bridge.ports import Clock, PassedHint, Store, Wake
 from bridge.steps.crew import Crew
+from bridge.steps.evidence import unless_taken
 
 TRIES = 5
 MAX_EARLY = 1000  # questions kept for executions that no run is known to have
@@ -49,11 +50,16 @@ class TakeHint:
             return False
         content = await read()
         hint = hints.read(kind, content)
-        if not self._store.owned_elsewhere(run):
+        if not self._elsewhere(run):
             await self._take(run, attempt, kind, hint)
         elif hint.says_something or run.state is State.STARTING:
             await self._store.pass_on(PassedHint(attempt.run_id, attempt.number, kind, content))
         return True
+
+    def _elsewhere(self, run: Run) -> bool:
+        """Whether another process has it in hand, or may be the one that takes up an interrupted start."""
+        orphan = run.state is State.STARTING and run.owner is None
+        return self._store.owned_elsewhere(run) or (orphan and self._store.shared)
 
     async def passed_on(self, passed: PassedHint) -> None:
         """A hint for a run of this process that reached another one."""
@@ -86,11 +92,9 @@ class TakeHint:
             await self._adopt(run, hint.kickoff_id, hint.asked)
 
     async def _adopt(self, run: Run, kickoff_id: str, asked: Asked | None) -> None:
-        policy = self._crews[run.crew].policy
-        try:
-            found = await self._store.settle(lifecycle.on_evidence(run, kickoff_id, policy, self._clock()))
-        except ExecutionTaken:
-            log.error("kickoff_id_taken", run_id=run.run_id, crew=run.crew, kickoff_id=kickoff_id)  # noqa: TRY400 - no bug
+        decision = lifecycle.on_evidence(run, kickoff_id, self._crews[run.crew].policy, self._clock())
+        found = await unless_taken(decision.run, self._store.settle(decision))
+        if found is None:
             return
         log.info("execution_found", run_id=run.run_id, crew=run.crew)
         if asked is not None:

@@ -8,10 +8,11 @@ import structlog
 from bridge.core import lifecycle
 from bridge.core.answers import CrewUnavailable, InDoubt, KickoffAnswer
 from bridge.core.crew_call import kickoff_body
-from bridge.core.errors import ExecutionTaken, Stale, StoreBroken
+from bridge.core.errors import Stale, StoreBroken
 from bridge.core.model import Decision, Run, State
 from bridge.ports import Clock, Journal, Store, Wake
 from bridge.steps.crew import Crew
+from bridge.steps.evidence import unless_taken
 
 TICK = 1.0  # seconds between claims that nobody asked for
 PATIENCE = 2.0  # seconds that the store may take before a kickoff id is kept elsewhere as well
@@ -71,13 +72,10 @@ class Kickoff:
 
     async def _settle(self, starting: Run, decision: Decision) -> Run:
         """Write it down; an id that belongs to another run says that something was started, and not what."""
-        try:
-            return await self._write(decision)
-        except ExecutionTaken:
-            kickoff_id = decision.run.kickoff_id
-            log.error("kickoff_id_taken", run_id=starting.run_id, crew=starting.crew, kickoff_id=kickoff_id)  # noqa: TRY400 - no bug
-            doubt = InDoubt("the API named the execution of another run")
-            return await self._store.settle(lifecycle.on_kickoff(starting, doubt, self._crew.policy, self._clock()))
+        if (settled := await unless_taken(decision.run, self._write(decision))) is not None:
+            return settled
+        doubt = InDoubt("the API named the execution of another run")
+        return await self._store.settle(lifecycle.on_kickoff(starting, doubt, self._crew.policy, self._clock()))
 
     async def _write(self, decision: Decision) -> Run:
         """Write it down. A kickoff id is paid for: if the store does not take it soon, the journal keeps it, too."""
@@ -93,8 +91,7 @@ class Kickoff:
         """The others took this process for dead while it waited; its answer may still settle their doubt."""
         run = await self._store.load(starting.run_id)
         proof = run and lifecycle.on_late_answer(run, starting.attempt, answer, self._crew.policy, self._clock())
-        if proof:
-            await self._store.settle(proof)
+        if proof and await unless_taken(proof.run, self._store.settle(proof)):
             log.info("doubt_settled_by_late_answer", run_id=starting.run_id, crew=starting.crew)
             self._wake_deliver()
         else:
@@ -106,10 +103,9 @@ class Kickoff:
         kickoff_id = self._crew.evidence.get(run.run_id)
         if run.state is not State.IN_DOUBT or kickoff_id is None:
             return run
-        try:
-            found = await self._store.settle(lifecycle.on_evidence(run, kickoff_id, self._crew.policy, self._clock()))
-        except ExecutionTaken:
-            log.error("kickoff_id_taken", run_id=run.run_id, crew=run.crew, kickoff_id=kickoff_id)  # noqa: TRY400 - no bug
+        decision = lifecycle.on_evidence(run, kickoff_id, self._crew.policy, self._clock())
+        found = await unless_taken(decision.run, self._store.settle(decision))
+        if found is None:
             return run
         log.info("execution_found", run_id=run.run_id, crew=run.crew)
         return found

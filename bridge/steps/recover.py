@@ -9,6 +9,7 @@ from bridge.core.model import Run, State
 from bridge.core.share import Share
 from bridge.ports import Clock, Store
 from bridge.steps.crew import Crew
+from bridge.steps.evidence import unless_taken
 
 TICK = 5.0
 
@@ -48,11 +49,18 @@ class Recover:
         now = self._clock()
         if run.state is State.STARTING:
             log.warning("start_interrupted", run_id=run.run_id, crew=run.crew)
-            await self._store.settle(lifecycle.on_orphan(run, crew.policy, now))
+            await self._doubt(crew, run, now)
             return
         watch = lifecycle.watch_of(run, crew.policy, now)
         crew.timetable.put(watch, schedule.spread(run.run_id, now, schedule.steady_interval(crew.policy)))
         self._wake_poll(run.crew)
+
+    async def _doubt(self, crew: Crew, run: Run, now: float) -> None:
+        """In doubt, unless a webhook has brought its execution meanwhile."""
+        doubted = await self._store.settle(lifecycle.on_orphan(run, crew.policy, now))
+        if (kickoff_id := crew.evidence.pop(run.run_id, None)) is not None:
+            decision = lifecycle.on_evidence(doubted, kickoff_id, crew.policy, now)
+            await unless_taken(decision.run, self._store.settle(decision))
 
     def pause(self) -> float:
         """Seconds until the next claim."""

@@ -39,9 +39,10 @@ class KeepToShare:
         surplus = self._share.update(await self._store.census())
         given = [run_id for crew in self._crews.values() for run_id in crew.timetable.some(surplus)][:surplus]
         if given:
+            freed = await self._store.hand_over(given)  # first, or nobody would follow them if this fails
             for crew in self._crews.values():
                 crew.timetable.drop_all(given)
-            log.info("runs_handed_over", runs=await self._store.hand_over(given), living=self._share.living)
+            log.info("runs_handed_over", runs=freed, living=self._share.living)
         self._wake_recover()  # what others gave back may be ours now
 
     def pause(self) -> float:

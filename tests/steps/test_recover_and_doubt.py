@@ -18,6 +18,14 @@ async def test_a_run_that_was_being_started_is_in_doubt_and_never_posted_again(b
     assert bench.api.bodies == []
 
 
+async def test_a_webhook_that_is_faster_than_the_recovery_spares_the_doubt(bench: Bench):
+    run = await bench.left_starting()
+    bench.crew.evidence[run.run_id] = "k-1"
+    await bench.round(bench.recover)
+    now = await bench.now(run)
+    assert (now.state, now.kickoff_id, bench.crew.evidence) == (State.RUNNING, "k-1", {})
+
+
 async def test_a_run_that_was_under_way_is_followed_again(bench: Bench):
     run = await bench.left_running()
     await bench.round(bench.recover)

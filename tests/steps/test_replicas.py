@@ -3,12 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 
-from bridge.core import tokens
+from bridge.core import humans, tokens
 from bridge.core.answers import Started, Succeeded
-from bridge.core.hints import Kind
-from bridge.core.model import State
+from bridge.core.errors import StoreUnavailable
+from bridge.core.hints import Kind, read
+from bridge.core.model import Run, State
 from bridge.steps.relay import Relay
 from bridge.steps.share import KeepToShare
 from tests.steps.conftest import KEY, Bench, another_process_of
@@ -49,6 +51,42 @@ async def test_what_was_handed_over_is_not_taken_back(bench: Bench):
     await bench.round(keep_to_share(bench))
     await bench.round(bench.recover)
     assert len(bench.crew.timetable) == 30 + 20  # as far as a share may go beyond even
+
+
+async def waiting_for_human(bench: Bench) -> Run:
+    run = await bench.started()
+    asked = read(Kind.HUMAN, {"kickoff_id": run.kickoff_id, "task_id": "t", "task_output": "Approve?"}).asked
+    assert asked is not None
+    decision = humans.on_question(run, asked, bench.policy, bench.clock())
+    assert decision is not None
+    settled: Run = await bench.store.settle(decision)
+    return settled
+
+
+async def test_a_run_that_waits_for_a_human_is_followed_by_whoever_gets_it(bench: Bench):
+    """It left the timetable of the one and stayed its own, so that nobody looked at it until its process ended."""
+    run = await waiting_for_human(bench)
+    other = await another(bench)
+    assert await bench.store.hand_over([run.run_id]) == 1
+    await other.round(other.recover)
+    assert run.run_id in other.crew.timetable
+
+
+async def test_while_the_store_is_away_nothing_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    bench.max_running = 100
+    for _ in range(60):
+        await bench.accepted()
+    while len(await bench.round(bench.kickoff)):
+        pass
+    await another(bench)
+
+    async def away(_: Any) -> int:
+        raise StoreUnavailable("locked")
+
+    monkeypatch.setattr(bench.store, "hand_over", away)
+    with pytest.raises(StoreUnavailable):
+        await bench.round(keep_to_share(bench))
+    assert len(bench.crew.timetable) == 60
 
 
 async def test_a_count_is_made_every_three_seconds(bench: Bench):
@@ -102,6 +140,43 @@ async def test_a_hint_that_says_nothing_new_of_anothers_run_is_not_passed_on(ben
 
     assert await other.hint(token, Kind.STEP, read)
     assert await bench.store.collect_hints(9) == []
+
+
+async def test_evidence_of_a_run_whose_owner_is_dead_settles_its_doubt(bench: Bench):
+    """It came between the death and the take-over, reached another process, and lay in the store for a dead one."""
+    run = await bench.left_starting()
+    other = await another(bench)
+    token = tokens.issue(KEY, tokens.Attempt(run.run_id, run.attempt))
+
+    async def content() -> Any:
+        return {"kickoff_id": "k-1"}
+
+    assert await other.hint(token, Kind.CREW, content)
+    await bench.round(bench.recover)
+    assert (await bench.now(run)).state is State.IN_DOUBT
+    assert len(await other.round(Relay(other.store, other.hint.passed_on))) == 1
+    now = await bench.now(run)
+    assert (now.state, now.kickoff_id) == (State.RUNNING, "k-1")
+
+
+async def test_a_late_answer_that_names_anothers_execution_leaves_the_doubt(bench: Bench):
+    """It ended the process: a crew that names one execution twice must not be able to."""
+    first = await bench.started()
+    run = await bench.accepted()
+    other = await another(bench)
+
+    async def sleep(_: Any) -> None:
+        await other.store.bury(bench.clock(), -1.0)
+        await other.store.join(bench.clock())
+        await other.round(other.recover)
+
+    bench.api.meanwhile = sleep
+    assert first.kickoff_id is not None
+    bench.api.kickoff_answers = [Started(first.kickoff_id)]
+    with capture_logs() as logs:
+        await bench.round(bench.kickoff)
+    assert (await bench.now(run)).state is State.IN_DOUBT
+    assert "kickoff_id_taken" in [entry["event"] for entry in logs]
 
 
 async def test_a_process_that_slept_through_its_answer_settles_the_doubt_with_it(bench: Bench):

@@ -14,7 +14,7 @@ from bridge.core.model import State
 from bridge.core.share import Census
 from bridge.ports import PassedHint
 
-_UNDER_WAY = runs.c.state == State.RUNNING.value
+_FOLLOWED = runs.c.state.in_([State.RUNNING.value, State.WAITING_FOR_HUMAN.value])
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class Collection:
 
 
 def count(connection: Connection, process: str) -> Census:
-    """One count of processes and of runs under way."""
+    """One count of processes and of runs that are followed."""
     living = connection.execute(select(func.count()).select_from(processes)).scalar_one()
     mine = func.count().filter(runs.c.owner == process)
-    row = connection.execute(select(func.count(), mine).where(_UNDER_WAY)).one()
+    row = connection.execute(select(func.count(), mine).where(_FOLLOWED)).one()
     return Census(living, row[0], row[1])
 
 
@@ -45,7 +45,7 @@ def hand_over(connection: Connection, items: Sequence[HandOver]) -> list[int]:
     """Free runs; their versions move on, so that an answer that is still under way is dropped."""
     freed = []
     for item in items:
-        mine = runs.c.run_id.in_(item.run_ids) & (runs.c.owner == item.process) & _UNDER_WAY
+        mine = runs.c.run_id.in_(item.run_ids) & (runs.c.owner == item.process) & _FOLLOWED
         result = connection.execute(update(runs).where(mine).values(owner=None, version=runs.c.version + 1))
         freed.append(result.rowcount)
     return freed
@@ -59,12 +59,13 @@ def pass_on(connection: Connection, passed: Sequence[PassedHint]) -> list[None]:
 
 
 def collect(connection: Connection, wishes: Sequence[Collection]) -> list[list[PassedHint]]:
-    """Take the hints for each process's runs."""
+    """Take the hints for each process's runs, and for those in doubt, which nobody owns and a hint may clear up."""
     return [_collect(connection, wish) for wish in wishes]
 
 
 def _collect(connection: Connection, wish: Collection) -> list[PassedHint]:
-    mine = exists().where(runs.c.run_id == hints.c.run_id, runs.c.owner == wish.process)
+    doubted = (runs.c.state == State.IN_DOUBT.value) & runs.c.owner.is_(None)
+    mine = exists().where(runs.c.run_id == hints.c.run_id, (runs.c.owner == wish.process) | doubted)
     ids = connection.execute(select(hints.c.hint_id).where(mine).limit(wish.room)).scalars().all()
     if not ids:
         return []
