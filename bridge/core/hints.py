@@ -2,7 +2,7 @@
 
 They come late, twice, out of order or not at all, and whoever knows the URL can send them. So a hint may bring an
 execution's id to a run that lost it, and make us look at the status now; what the status then says decides. The one
-exception is the crew webhook, which exists only for success: its result is taken where the status knows nothing.
+exception is the crew webhook, which exists only for success: its result is taken where the status says NOT FOUND.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -69,9 +69,11 @@ def read(kind: Kind, body: Any) -> Hint:
 
 
 def believe(answer: answers.StatusAnswer, testimony: answers.Succeeded | None) -> answers.StatusAnswer:
-    """The status where it knows the execution, else what the crew webhook said."""
-    knows_nothing = isinstance(answer, answers.NotFound | answers.NoAnswer)
-    return testimony if knows_nothing and testimony is not None else answer
+    """The status; only where it says NOT FOUND, what the crew webhook said: then nothing else tells of the result.
+
+    No answer is not enough: whoever knows the URL could end a run at the first look that times out.
+    """
+    return testimony if isinstance(answer, answers.NotFound) and testimony is not None else answer
 
 
 def count_tasks(answer: answers.StatusAnswer, done: Sequence[str]) -> answers.StatusAnswer:

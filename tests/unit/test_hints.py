@@ -118,11 +118,11 @@ def test_the_end_of_an_agents_inner_flow_is_no_end():
     assert read(Kind.STREAM, {"events": [streamed("flow_finished", flow_name="AgentExecutor")]}) == Hint()
 
 
-def test_the_status_is_believed_wherever_it_knows_something():
+def test_a_crews_own_webhook_is_believed_only_where_the_status_says_not_found():
     testimony = Succeeded("said")
     assert believe(Running(), testimony) == Running()
     assert believe(NotFound(), testimony) is testimony
-    assert believe(NoAnswer("HTTP 500"), testimony) is testimony
+    assert believe(NoAnswer("HTTP 500"), testimony) == NoAnswer("HTTP 500")
     assert believe(NotFound(), None) == NotFound()
 
 
