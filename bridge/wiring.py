@@ -50,7 +50,6 @@ def crew_policy(settings: Settings, name: str) -> CrewPolicy:
         in_doubt=DoubtPolicy(crew.in_doubt),
         in_doubt_after=crew.in_doubt_after,
         human_input=crew.human_input,
-        stringify_inputs=crew.kind == "crew",
         extra_events=frozenset(crew.events),
         callback_url=None if crew.callback_url is None else crew.callback_url.get_secret_value(),
         results_exchange=settings.amqp is not None,

@@ -49,7 +49,6 @@ class CrewPolicy:
     in_doubt: DoubtPolicy = DoubtPolicy.HOLD
     in_doubt_after: float = 900.0
     human_input: bool = False
-    stringify_inputs: bool = True
     extra_events: frozenset[str] = frozenset()
     callback_url: str | None = None
     results_exchange: bool = False
@@ -60,6 +59,7 @@ class CrewPolicy:
     poll_min: float = 1.0
     poll_max: float = 60.0
     is_flow: bool = False
+    """Whether this is a flow: it takes any values, where a crew takes text, and asks humans by a webhook of its own."""
     questions_announced: bool = False
     """Whether webhooks bring the questions to humans, so that a status alone is believed only the second time."""
     human_deadline: float | None = None

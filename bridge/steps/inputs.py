@@ -29,7 +29,7 @@ class CrewInputs:
 
     async def check(self, request: KickoffRequest) -> None:
         """Raise `RequestRefused` (`missing_inputs`) if the crew is known to need more; a flow needs nothing."""
-        if not self._crews[request.crew].policy.stringify_inputs:
+        if self._crews[request.crew].policy.is_flow:
             return
         for max_age in (KEEP, ASK_AGAIN):
             lacking = missing(await self._names(request.crew, max_age) or (), request.inputs)

@@ -67,7 +67,7 @@ class Bench:
         return CrewInputs(self.crews, self.clock)
 
     def be_a_flow(self) -> None:
-        self.policy = replace(self.policy, stringify_inputs=False)
+        self.policy = replace(self.policy, is_flow=True)
 
     @property
     def crew(self) -> Crew:

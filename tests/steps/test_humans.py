@@ -530,7 +530,7 @@ def a_question(kickoff_id: str = "execution-1", **changes: Any) -> FlowQuestion:
 
 
 async def flow(bench: Bench) -> Run:
-    run = await with_policy(bench, is_flow=True, stringify_inputs=False).started()
+    run = await with_policy(bench, is_flow=True).started()
     await bench.hint.take_flow_question("research", a_question())
     return run
 

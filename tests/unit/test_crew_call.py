@@ -10,8 +10,8 @@ from bridge.core.crew_call import Webhooks, kickoff_body, resume_body
 from bridge.core.model import Asked, CrewPolicy, Question, Stage, Talk
 from tests.fakes import NOW, a_run, run_id
 
-CREW = CrewPolicy(stringify_inputs=True)
-FLOW = CrewPolicy(stringify_inputs=False)
+CREW = CrewPolicy()
+FLOW = CrewPolicy(is_flow=True)
 WEBHOOKS = Webhooks("https://bridge.example", b"k" * 32)
 
 
