@@ -18,6 +18,7 @@ from aiohttp import hdrs, web
 
 from bridge.adapters import http_headers, http_problem
 from bridge.adapters.http_problem import Handler
+from bridge.core.addresses import is_loopback
 from bridge.core.model import Run
 from bridge.core.rate import Buckets, Rate
 
@@ -153,7 +154,7 @@ class Clients:
 
     def check_host(self, host: str) -> None:
         """Raise `ValueError` if the API would be open to other machines."""
-        if not self._clients and not _is_loopback(host):
+        if not self._clients and not is_loopback(host):
             raise ValueError(f"without clients the API may only listen on a loopback address, not on {host or 'all'}")
 
 
@@ -188,10 +189,3 @@ def network_of(remote: str | None) -> str:
     except ValueError:
         return "unknown"
     return str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

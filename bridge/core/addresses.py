@@ -1,4 +1,4 @@
-"""Which network addresses are public, pure arithmetic on numbers.
+"""Which network addresses are public, and which never leave the machine: pure arithmetic on numbers.
 
 `is_global` alone is not enough: Python counts multicast, NAT64 and other embeddings of private addresses as global.
 """
@@ -65,6 +65,14 @@ _EMBEDS_AT_THE_END = tuple(
 )
 _LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
 _ISATAP = (0x00005EFE, 0x02005EFE)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this host name or address, with or without brackets, never leaves the machine."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def is_public(address: Address) -> bool:

@@ -4,11 +4,11 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 from bridge.core import answers
+from bridge.core.addresses import is_loopback
 from bridge.core.hints import clean_text
 from bridge.core.model import Asked
 
@@ -77,15 +77,8 @@ def _may_be_called(url: str, crew_url: str, *, insecure: bool) -> bool:
     if not host or not url.isascii() or not url.isprintable() or " " in url or parts.username is not None:
         return False
     return parts.scheme == "https" or (
-        parts.scheme == "http" and same_host(url, crew_url) and (insecure or _is_loopback(host))
+        parts.scheme == "http" and same_host(url, crew_url) and (insecure or is_loopback(host))
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _recent(timestamp: str, now: float) -> bool:

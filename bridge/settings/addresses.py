@@ -7,6 +7,8 @@ import ipaddress
 import re
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
+from bridge.core.addresses import is_loopback
+
 _AMQP_PORTS = {"amqp": 5672, "amqps": 5671}
 _PATTERN = re.compile(r"https?://(\*\.)?[A-Za-z0-9_.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
@@ -15,16 +17,6 @@ _POSTGRESQL = ("postgresql://", "postgres://")
 _POSTGRESQL_OPTIONS = frozenset({"host", "sslmode", "sslrootcert", "sslcert", "sslkey", "channel_binding"})
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _LONGEST_HEARTBEAT = 65535  # seconds; two octets on the wire
-
-
-def is_loopback(host: str) -> bool:
-    """Whether this host name or address never leaves the machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def check_host(host: str) -> str:

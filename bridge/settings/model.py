@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationInfo, model_validator
 from pydantic import field_validator as rule
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from bridge.core.addresses import is_loopback
 from bridge.settings import addresses
 from bridge.settings.hooks import Hook
 from bridge.settings.section import Section, known_crews
@@ -86,7 +87,7 @@ class Http(Section):
     @classmethod
     def _open_only_on_this_machine(cls, clients: tuple[Client, ...], info: ValidationInfo) -> tuple[Client, ...]:
         host = info.data.get("host")
-        if not clients and host is not None and not addresses.is_loopback(host):
+        if not clients and host is not None and not is_loopback(host):
             raise ValueError("must name at least one client, because http.host is reachable from other machines")
         return clients
 

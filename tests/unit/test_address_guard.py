@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from bridge.adapters.address_guard import ForbiddenAddress, guarded_sockets
-from bridge.core.addresses import is_metadata, is_public, may_be_called
+from bridge.core.addresses import is_loopback, is_metadata, is_public, may_be_called
 
 PUBLIC = ["8.8.8.8", "1.1.1.1", "93.184.215.14", "2606:4700:4700::1111", "2a00:1450:4001:80b::200e"]
 CLOSED = [
@@ -100,3 +100,13 @@ def test_a_refusal_is_a_connection_error_that_tells_nothing():
     with pytest.raises(OSError, match="may not be called") as caught:
         dial("10.20.30.40", allow_private=False)
     assert "10.20" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.3.2.1", "::1", "[::1]"])
+def test_what_never_leaves_the_machine_is_loopback(host: str):
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "192.0.2.7", "localhost.example.com", "127.1"])
+def test_whatever_else_is_not_loopback(host: str):
+    assert not is_loopback(host)

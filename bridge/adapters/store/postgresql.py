@@ -1,6 +1,5 @@
 """A PostgreSQL database: pools, time limits, TLS by default, and the switch for poolers in transaction mode."""
 
-import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +9,7 @@ from sqlalchemy.exc import DatabaseError
 
 from bridge.adapters.store.threads import Connections
 from bridge.adapters.store.weather import words
+from bridge.core.addresses import is_loopback
 from bridge.core.errors import BridgeError, StoreDamaged, StoreUnavailable
 from bridge.ports import Health
 
@@ -99,9 +99,4 @@ def _with_tls(url: URL) -> URL:
 
 def _is_local(url: URL) -> bool:
     host = str(url.query.get("host", url.host or ""))
-    if not host or host.startswith("/") or host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    return not host or host.startswith("/") or is_loopback(host)
