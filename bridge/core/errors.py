@@ -8,7 +8,7 @@ BridgeError
 ├── StoreBroken         end this process at once; a fresh one finds out what the store still holds
 ├── StoreDamaged        stop and restore the store; going on could start a paid run twice
 ├── StoreInUse          another process holds the store; only one may
-├── ProcessBuried       end this process; others work on its rows already
+├── ProcessBuried       let go of all that you follow and go on under another name; others work on it already
 ├── Stale               somebody else decided about this row; drop your answer
 ├── ExecutionTaken      this execution belongs to another run; yours is not known
 └── IllegalTransition   a bug: this arrow is not in the table

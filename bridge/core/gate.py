@@ -12,7 +12,7 @@ PROBE_EVERY = 60.0  # seconds
 
 
 class GateState(StrEnum):
-    """Open: call. Closed: do not. Ajar: one kickoff may try. Trying: it is under way."""
+    """Open: call. Closed: wait. Ajar: one kickoff may try. Trying: it is under way."""
 
     OPEN = "open"
     CLOSED = "closed"
@@ -31,7 +31,7 @@ class Gate:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing but a probe may be sent."""
+        """Whether kickoffs, looks and humans' answers wait; probes, looks after the end and `GET /inputs` do not."""
         return self.state is GateState.CLOSED
 
     def room(self, wanted: int) -> int:

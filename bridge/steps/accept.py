@@ -1,4 +1,4 @@
-"""Step 1: put a request into the store, once; or a refused message, for a person to look at."""
+"""Put a request into the store, once; or a refused message, for a person to look at."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 

@@ -1,4 +1,4 @@
-"""Step 5: hand an event to whoever asked for it, until it is confirmed."""
+"""Hand an event to whoever asked for it, until it is confirmed."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Step 4: a run in doubt for which no evidence came in time."""
+"""A run in doubt for which no evidence came in time."""
 
 from collections.abc import Mapping, Sequence
 

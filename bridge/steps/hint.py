@@ -1,4 +1,4 @@
-"""Step 10: take a hint from the crew API's webhooks."""
+"""Take a hint from the crew API's webhooks."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Step 2: start an execution at the crew API."""
+"""Start an execution at the crew API."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Step 9: the execution of a run that was cancelled or has timed out may still end; its producer may want to know."""
+"""The execution of a run that was cancelled or has timed out may still end; its producer may want to know."""
 
 from collections.abc import Mapping, Sequence
 

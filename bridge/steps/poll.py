@@ -1,4 +1,4 @@
-"""Step 3: look at an execution's status until it is over. A look that changes nothing writes nothing."""
+"""Look at an execution's status until it is over. A look that changes nothing writes nothing."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

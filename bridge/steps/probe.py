@@ -1,4 +1,4 @@
-"""Step 8: find out when a closed crew can be used again."""
+"""Find out when a closed crew can be used again."""
 
 from collections.abc import Sequence
 

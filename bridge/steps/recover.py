@@ -1,4 +1,4 @@
-"""Step 6: take up what a process that is no more has left behind."""
+"""Take up what a process that is no more has left behind."""
 
 from collections.abc import Callable, Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Step 13: where several processes share a store, take up hints that reached a process that does not follow the run."""
+"""Where several processes share a store, take up hints that reached a process that does not follow the run."""
 
 from collections.abc import Awaitable, Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""Step 13: keep run times in the store, so that they survive a restart and every process learns from all of them."""
+"""Keep run times in the store, so that they survive a restart and every process learns from all of them."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Step 11: carry a human's answer to the crew API, once."""
+"""Carry a human's answer to the crew API, once."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Step 12: where several processes share a store, keep to a fair share of the runs under way."""
+"""Where several processes share a store, keep to a fair share of the runs under way."""
 
 from collections.abc import Mapping, Sequence
 

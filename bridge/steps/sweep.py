@@ -1,4 +1,4 @@
-"""Step 7: say that this process lives, give up those that are silent, forget what is old."""
+"""Say that this process lives, give up those that are silent, forget what is old."""
 
 import math
 from collections.abc import Mapping, Sequence
