@@ -5,7 +5,7 @@ execution's id to a run that lost it, and make us look at the status now; what t
 exception is the crew webhook, which exists only for success: its result is taken where the status says NOT FOUND.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, assert_never
@@ -19,6 +19,7 @@ _ENDS = frozenset({"crew_kickoff_completed", "crew_kickoff_failed", "flow_finish
 _EXECUTION = ("kickoff_id", "execution_id", "executionId", "kickoffId")
 _NESTS = ("data", "body", "payload", "callback_info", "inputs", "meta")
 MAX_OUTPUT = 65_536  # characters of what a human is to look at
+MAX_TASK_NAME = 200  # characters; kept for each run under way
 STREAMED = ("crew_kickoff_started", "crew_kickoff_completed", "crew_kickoff_failed", "flow_started", "flow_finished")
 
 
@@ -49,6 +50,17 @@ class Hint:
         return self.worth_a_look or self.asked is not None or self.task is not None
 
 
+@dataclass(frozen=True, slots=True)
+class TasksDone:
+    """How many webhooks told of a run that a task is done, and the task that the last of them named.
+
+    They carry nothing to tell one that comes twice from two tasks of one name, so every one counts.
+    """
+
+    count: int
+    last: str
+
+
 def read(kind: Kind, body: Any) -> Hint:
     """Read one webhook's body, which may be anything."""
     if kind is Kind.STREAM:
@@ -61,7 +73,7 @@ def read(kind: Kind, body: Any) -> Hint:
         case Kind.HUMAN:
             return _read_question(content)
         case Kind.TASK:
-            return Hint(kickoff_id, task=_text_in(content, "name") or "a task")
+            return Hint(kickoff_id, task=(_text_in(content, "name") or "a task")[:MAX_TASK_NAME])
         case Kind.STEP:
             return Hint(kickoff_id)
         case _:
@@ -76,11 +88,16 @@ def believe(answer: answers.StatusAnswer, testimony: answers.Succeeded | None) -
     return testimony if isinstance(answer, answers.NotFound) and testimony is not None else answer
 
 
-def count_tasks(answer: answers.StatusAnswer, done: Sequence[str]) -> answers.StatusAnswer:
+def one_more(before: TasksDone | None, name: str) -> TasksDone:
+    """After a webhook that told of one more task."""
+    return TasksDone(1 if before is None else before.count + 1, name)
+
+
+def count_tasks(answer: answers.StatusAnswer, done: TasksDone | None) -> answers.StatusAnswer:
     """The status, with the progress that task webhooks told where it tells none itself."""
-    if not done or not isinstance(answer, answers.Running) or answer.progress is not None:
+    if done is None or not isinstance(answer, answers.Running) or answer.progress is not None:
         return answer
-    return answers.Running({"unit": "task", "completed": len(done), "total": None, "current": None, "last": done[-1]})
+    return answers.Running({"unit": "task", "completed": done.count, "total": None, "current": None, "last": done.last})
 
 
 def _read_question(content: Mapping[str, Any]) -> Hint:

@@ -7,6 +7,7 @@ from bridge.core.answers import Succeeded
 from bridge.core.budget import UNLIMITED, Budgets
 from bridge.core.crew_call import Webhooks
 from bridge.core.gate import Gate
+from bridge.core.hints import TasksDone
 from bridge.core.learning import Learning
 from bridge.core.model import Asked, CrewPolicy, Run, Watch
 from bridge.core.pace import Pace
@@ -42,8 +43,8 @@ class Crew:
     """Questions of executions, by kickoff id, that no run was known to have."""
     altered: set[str] = field(default_factory=set)
     """Followed runs that were written by others than those who look at them."""
-    tasks: dict[str, list[str]] = field(default_factory=dict)
-    """Names of the tasks that webhooks reported as done, by run."""
+    tasks: dict[str, TasksDone] = field(default_factory=dict)
+    """What webhooks reported of tasks that are done, by run."""
 
     def look_again(self, run: Run) -> None:
         """A run was written while it is, or may be, followed: look now, with what is new in mind."""

@@ -108,7 +108,7 @@ class TakeHint:
         elif kind in {hints.Kind.TASK, hints.Kind.CREW}:
             await self._write(run, humans.on_sign)
         if hint.task is not None:
-            crew.tasks.setdefault(run.run_id, []).append(hint.task)
+            crew.tasks[run.run_id] = hints.one_more(crew.tasks.get(run.run_id), hint.task)
         if hint.worth_a_look or (hint.task is not None and "progress" in crew.policy.extra_events):
             if kind is not hints.Kind.HUMAN and hint.worth_a_look:
                 crew.announced[run.run_id] = hint.testimony or crew.announced.get(run.run_id)

@@ -110,7 +110,7 @@ class Poll:
             await self._crew.api.turn()
             answer = humans.believe_other(watch, await self._crew.api.status(other))
         answer = believe(answer, self._crew.announced.get(watch.run_id))
-        return count_tasks(answer, self._crew.tasks.get(watch.run_id, ()))
+        return count_tasks(answer, self._crew.tasks.get(watch.run_id))
 
     async def _current(self, watch: Watch) -> Watch | None:
         """The watch, with what others have written meanwhile; None if nobody need look any more."""

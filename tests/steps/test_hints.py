@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from bridge.core import tokens
 from bridge.core.answers import InDoubt, NoAnswer, NotFound, Running, Started, Succeeded
-from bridge.core.hints import Kind
+from bridge.core.hints import Kind, TasksDone
 from bridge.core.model import Run, State
 from bridge.core.steering import Cancel
 from tests.steps.conftest import KEY, Bench, with_policy
@@ -262,6 +262,13 @@ async def test_where_the_status_tells_no_progress_task_webhooks_do(bench: Bench)
     }  # fmt: skip
     deliveries = await bench.store.deliveries_of(run.run_id)
     assert len({one.event.event_id for one in deliveries if one.event.type == "run.progress"}) == 2
+
+
+async def test_of_however_many_task_webhooks_one_number_and_one_name_are_kept(bench: Bench):
+    run = await bench.started()
+    for _ in range(50):
+        await send(bench, run, Kind.TASK, {"kickoff_id": "execution-1", "name": "collect"})
+    assert bench.crew.tasks == {run.run_id: TasksDone(50, "collect")}
 
 
 async def test_a_task_webhook_costs_no_look_where_nobody_wants_progress(bench: Bench):

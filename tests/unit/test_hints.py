@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.answers import NoAnswer, NotFound, Running, Succeeded
-from bridge.core.hints import Hint, Kind, believe, count_tasks, read
+from bridge.core.hints import MAX_TASK_NAME, Hint, Kind, TasksDone, believe, count_tasks, one_more, read
 from bridge.core.model import Asked
 
 JSON: st.SearchStrategy[Any] = st.recursive(
@@ -76,13 +76,17 @@ def test_what_a_human_is_to_look_at_is_fit_for_every_store():
 
 @pytest.mark.parametrize("answer", [Running({"completed": 1}), NotFound()])
 def test_what_the_status_tells_of_progress_counts(answer: Any):
-    assert count_tasks(answer, ["collect"]) is answer
+    assert count_tasks(answer, TasksDone(1, "collect")) is answer
 
 
 def test_where_the_status_tells_no_progress_finished_tasks_are_counted():
     told = {"unit": "task", "completed": 2, "total": None, "current": None, "last": "draft"}
-    assert count_tasks(Running(), ["collect", "draft"]) == Running(told)
-    assert count_tasks(Running(), []) == Running()
+    assert count_tasks(Running(), one_more(one_more(None, "collect"), "draft")) == Running(told)
+    assert count_tasks(Running(), None) == Running()
+
+
+def test_of_a_task_s_name_so_much_is_kept_as_is_needed_to_know_it():
+    assert read(Kind.TASK, {"name": "x" * 60_000}).task == "x" * MAX_TASK_NAME
 
 
 @pytest.mark.parametrize("value", ["", "a/b", "x" * 129, 7, None, ["k"]])
