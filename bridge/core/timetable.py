@@ -82,6 +82,7 @@ class Timetable:
     def clear(self) -> None:
         """Look at nothing any more."""
         self.drop_all(list(self._entries))
+        self._hastened.clear()
 
     def put_off_deadlines(self, seconds: float) -> None:
         """Every followed run gets so much more time, because nothing could be seen for so long."""

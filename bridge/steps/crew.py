@@ -34,7 +34,7 @@ class Crew:
     announced: dict[str, Succeeded | None] = field(default_factory=dict)
     """Runs under way whose end a webhook announced, with the result that it carried."""
     looking: set[str] = field(default_factory=set)
-    """Runs that are being looked at."""
+    """Runs that are being looked at, and go back to the timetable after that."""
     heard: set[str] = field(default_factory=set)
     """Runs of which a webhook has come."""
     evidence: dict[str, str] = field(default_factory=dict)
@@ -47,18 +47,29 @@ class Crew:
     """What webhooks reported of tasks that are done, by run."""
 
     def look_again(self, run: Run) -> None:
-        """A run was written while it is, or may be, followed: look now, with what is new in mind."""
-        if run.state in humans.FOLLOWED:
+        """A run was written while it is, or may be, followed: look now, with what is new in mind.
+
+        One that has no owner and is not followed here begins with what is written by then, wherever that will be.
+        """
+        if run.state in humans.FOLLOWED and (run.owner is not None or self._follows(run.run_id)):
             self.altered.add(run.run_id)
             self.timetable.hasten(run.run_id)
 
     def forget(self, run_id: str) -> None:
-        """A run is over: nothing of it is kept in mind."""
+        """A run is over, or another process's: nothing of it is kept in mind, and a look under way is the last."""
         self.timetable.drop(run_id)
         for noted in (self.announced, self.tasks):
             noted.pop(run_id, None)
-        for noticed in (self.heard, self.altered):
+        for noticed in (self.heard, self.altered, self.looking):
             noticed.discard(run_id)
+
+    def follow_nothing(self) -> None:
+        """All that was followed is no longer ours; looks under way are the last."""
+        self.timetable.clear()
+        self.looking.clear()
+
+    def _follows(self, run_id: str) -> bool:
+        return run_id in self.timetable or run_id in self.looking
 
     def next_look(self, watch: Watch, now: float, after: float | None = None) -> float:
         """When to look at a run again; `after`: how long the API asked us to wait, in seconds.

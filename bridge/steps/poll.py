@@ -40,12 +40,13 @@ class Poll:
         if crew.gate.closed:
             return []
         turns = crew.pace.take_for_looks(now, min(room, crew.timetable.due(now)))
-        return crew.timetable.take_due(now, turns, partial(crew.learning.chance_over, now=now))
+        taken = crew.timetable.take_due(now, turns, partial(crew.learning.chance_over, now=now))
+        crew.looking.update(watch.run_id for watch in taken)
+        return taken
 
     async def handle(self, watch: Watch) -> None:
         """Look once; write only what is news; note when to look again."""
         asked_at = self._clock()
-        self._crew.looking.add(watch.run_id)
         try:
             await self._follow(watch, asked_at)
         finally:
@@ -59,8 +60,9 @@ class Poll:
             if current is not None:
                 await self._look(current, asked_at)
         except (StoreUnavailable, Stale):
-            self._crew.altered.add(watch.run_id)
-            self._crew.timetable.put(watch, asked_at + AGAIN_AFTER)  # unchanged: the next look finds the news again
+            if watch.run_id in self._crew.looking:
+                self._crew.altered.add(watch.run_id)
+                self._crew.timetable.put(watch, asked_at + AGAIN_AFTER)  # unchanged: the next look finds the news again
             raise
 
     def pause(self) -> float:
@@ -99,7 +101,7 @@ class Poll:
         seen, news = humans.look(watch, answer, self._crew.policy, asked_at)
         following = await self._write_down(seen, answer, asked_at) if news else seen
         self._learn_from(watch, answer, asked_at, announced=announced)
-        if following is not None:
+        if following is not None and following.run_id in self._crew.looking:
             after = answer.after if isinstance(answer, NoAnswer) else None
             self._crew.timetable.put(following, self._crew.next_look(following, self._clock(), after))
 
@@ -133,7 +135,8 @@ class Poll:
         """The watch to go on with; None if the run is not to be followed further."""
         run = await self._store.load(seen.run_id)
         if run is None or run.state not in humans.FOLLOWED or self._store.owned_elsewhere(run):
-            return None  # somebody ended it meanwhile, or follows it in our place
+            self._crew.forget(seen.run_id)  # somebody ended it meanwhile, or follows it in our place
+            return None
         decision = humans.on_status(run, seen, answer, self._crew.policy, asked_at)
         settled = await self._store.settle(decision)
         if decision.deliveries:

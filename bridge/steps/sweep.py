@@ -62,7 +62,7 @@ class Sweep:
             await self._store.beat(now)
         except ProcessBuried:
             for crew in self._crews.values():
-                crew.timetable.clear()
+                crew.follow_nothing()
             log.warning("rejoined", process=await self._store.rejoin(now))
         self._beaten_at = now
 

@@ -8,6 +8,7 @@ from bridge.core.answers import Failed, NoAnswer, NotFound, Pending, Running, St
 from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.model import Decision, Run, State, Watch
 from bridge.core.pace import Pace
+from bridge.core.steering import Cancel
 from bridge.steps.poll import TOGETHER
 from tests.fakes import NOW
 from tests.steps.conftest import Bench, with_policy
@@ -148,6 +149,35 @@ async def test_errors_in_a_row_make_looks_rarer(bench: Bench):
         waits.append(due - bench.clock())
     assert waits == sorted(waits)
     assert waits[-1] > 50
+
+
+async def test_a_run_that_is_cancelled_while_it_is_looked_at_is_not_followed_on(bench: Bench):
+    run = await bench.started()
+    await look(bench, Running())
+    bench.clock.forward(60)
+    [watch] = await bench.poll.claim(9)
+    await bench.steer(run.run_id, Cancel(), "client/orders")
+    await bench.poll.handle(watch)
+    assert (len(bench.crew.timetable), bench.crew.looking, bench.crew.altered) == (0, set(), set())
+
+
+async def test_what_was_being_looked_at_when_the_process_lost_its_name_is_not_followed_on(bench: Bench):
+    await bench.started()
+    bench.clock.forward(6)
+    [watch] = await bench.poll.claim(9)
+    bench.crew.timetable.hasten(watch.run_id)
+    await bench.store.bury(bench.clock(), -1.0)
+    await bench.round(bench.sweep)
+    await bench.poll.handle(watch)
+    assert (len(bench.crew.timetable), bench.crew.looking) == (0, set())
+
+
+async def test_nothing_is_kept_in_mind_of_a_run_that_another_process_ended(bench: Bench):
+    run = await bench.started()
+    bench.crew.heard.add(run.run_id)
+    await bench.store.settle(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
+    await look(bench, DONE)
+    assert bench.crew.heard == set()
 
 
 class Away:

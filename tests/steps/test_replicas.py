@@ -6,13 +6,15 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.core import humans, tokens
-from bridge.core.answers import Started, Succeeded
+from bridge.core import humans, lifecycle, tokens
+from bridge.core.answers import Started, Succeeded, WaitingForHuman
 from bridge.core.errors import StoreUnavailable
+from bridge.core.feedback import Resume
 from bridge.core.hints import Kind, read
 from bridge.core.model import Run, State
 from bridge.steps.relay import Relay
 from bridge.steps.share import KeepToShare
+from tests.fakes import NOW
 from tests.steps.conftest import KEY, Bench, another_process_of
 
 
@@ -128,6 +130,19 @@ async def test_a_hint_that_reaches_the_wrong_process_reaches_the_owner(bench: Be
     assert run.run_id in bench.crew.announced
     assert bench.crew.timetable.next_due() == 0.0
     assert relay.pause() == 1.0
+
+
+async def test_a_process_that_takes_the_answer_for_another_s_run_keeps_nothing_of_it_in_mind(bench: Bench):
+    bench.policy = replace(bench.policy, human_input=True)
+    run = await bench.started()
+    bench.api.status_answers = [WaitingForHuman()]
+    bench.clock.forward(6)
+    await bench.round(bench.poll)
+    other = await another(bench)
+    await other.steer(run.run_id, Resume(approve=True, task_id="t-1"), "client/orders")
+    assert other.crew.altered == set()
+    other.crew.timetable.put(lifecycle.watch_of(run, bench.policy, NOW), NOW)
+    assert other.crew.timetable.next_due() == NOW  # not hastened
 
 
 async def test_a_hint_that_says_nothing_new_of_anothers_run_is_not_passed_on(bench: Bench):

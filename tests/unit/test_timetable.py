@@ -213,5 +213,8 @@ def test_several_runs_can_be_dropped_and_all_of_them():
     timetable.drop_all(["0", "3", "unknown"])
     assert [seen.run_id for seen in timetable.take_due(99.0, 9)] == ["1", "2", "4"]
     timetable.put(watch("1"), 1.0)
+    timetable.hasten("being looked at")
     timetable.clear()
     assert timetable.next_due() is None
+    timetable.put(watch("being looked at"), 5.0)
+    assert timetable.next_due() == 5.0
