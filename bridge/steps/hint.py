@@ -45,11 +45,11 @@ class TakeHint:
         attempt = tokens.read(self._key, token)
         if attempt is None:
             return False
-        run = await self._store.load(attempt.run_id)
-        if run is None or run.crew not in self._crews:
-            return False
         content = await read()
         hint = hints.read(kind, content)
+        run = await self._store.load(attempt.run_id)  # after the body, however slowly that came
+        if run is None or run.crew not in self._crews:
+            return False
         if not self._elsewhere(run):
             await self._take(run, attempt, kind, hint)
         elif hint.says_something or run.state is State.STARTING:

@@ -251,6 +251,17 @@ async def test_nothing_is_kept_in_mind_of_a_run_that_is_over(bench: Bench):
     assert (bench.crew.heard, bench.crew.announced, len(bench.crew.timetable)) == (set(), {}, 0)
 
 
+async def test_a_webhook_whose_body_comes_slowly_leaves_nothing_of_a_run_that_ended_meanwhile(bench: Bench):
+    run = await bench.started()
+
+    async def read_slowly() -> Any:
+        await bench.steer(run.run_id, Cancel(), "client/orders")
+        return CREW_DONE
+
+    assert await bench.hint(token_of(run), Kind.CREW, read_slowly)
+    assert (bench.crew.heard, bench.crew.announced) == (set(), {})
+
+
 async def test_where_the_status_tells_no_progress_task_webhooks_do(bench: Bench):
     run = await with_policy(bench, extra_events=frozenset({"progress"})).started()
     for name in ("collect", "draft"):
