@@ -135,12 +135,16 @@ class HttpCrewApi:
     async def stop(self, kickoff_id: str) -> bool:
         """`POST /stop/{kickoff_id}`, which only some deployments have; never an error."""
         assert answers.usable_kickoff_id(kickoff_id)
+        started, sent_at = time.monotonic(), self._clock()
         try:
             request = self._looks.post(f"{self._url}/stop/{kickoff_id}", headers=self._headers, allow_redirects=False)
             async with request as response:
-                return response.status == 200
+                reply = await self._read(response, started)
         except _WEATHER:
+            self._pace.unanswered(sent_at, self._clock())
             return False
+        self._heard(reply, sent_at)
+        return reply is not None and reply.code == 200
 
     async def probe(self) -> Health:
         """Whether the crew answers `GET /inputs` with this token; its root path answers 404 even when all is well."""
@@ -182,6 +186,7 @@ class HttpCrewApi:
                 reply = await self._read(response, started)
         except _WEATHER as error:
             if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ForbiddenAddress):
+                self._pace.unanswered(sent_at, self._clock(), counts=False)
                 return Refused("the address may not be called")
             self._pace.unanswered(sent_at, self._clock(), counts=not wire.touched)
             return InDoubt(_say(error)) if wire.touched else NotStarted(_say(error))

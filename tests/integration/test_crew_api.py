@@ -24,7 +24,7 @@ from bridge.core.answers import (
     Succeeded,
     Unknown,
 )
-from bridge.core.pace import Pace
+from bridge.core.pace import LONGEST_REST, Pace
 from bridge.sandbox import SandboxSettings, running
 
 TOKEN = "a-token-that-nobody-may-see"
@@ -295,6 +295,31 @@ async def test_calls_are_spaced_evenly_whoever_asks(api: Api):
     assert moments == sorted(moments)
     assert moments[0] < 0.02
     assert all(moment >= 0.02 * place - 0.005 for place, moment in enumerate(moments))
+
+
+@pytest.mark.parametrize("answer", [http("200 OK", b"{}"), http("404 Not Found"), b""])
+async def test_a_stop_that_was_the_lone_call_after_a_rest_lets_the_others_go_on(answer: bytes):
+    """Whatever comes of it, the others need not wait until its answer is given up."""
+    pace, now = Pace(10.0), [1_000.0]
+    pace.refused(now[0], now[0], after=1.0)
+    now[0] += 10.0
+    async with raw_server(answer) as server, crew_sessions() as sessions:
+        crew = HttpCrewApi(server.url, TOKEN, pace, sessions, clock=lambda: now[0])
+        await crew.turn()
+        assert pace.take(now[0]) > 0.0
+        assert await crew.stop("k-1") is answer.startswith(b"HTTP/1.1 200")
+    assert pace.take(now[0] + LONGEST_REST) == 0.0
+
+
+async def test_an_answer_that_may_not_be_sent_lets_the_others_go_on_too():
+    pace, now = Pace(10.0), [1_000.0]
+    pace.refused(now[0], now[0], after=1.0)
+    now[0] += 10.0
+    async with crew_sessions() as sessions:
+        crew = HttpCrewApi("http://crew.example", TOKEN, pace, sessions, clock=lambda: now[0])
+        await crew.turn()
+        assert await crew.answer_flow("http://127.0.0.1:9/", "yes") == Refused("the address may not be called")
+    assert pace.take(now[0] + LONGEST_REST) == 0.0
 
 
 async def test_an_id_that_could_change_the_path_is_never_sent(api: Api):
