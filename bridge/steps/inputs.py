@@ -11,7 +11,9 @@ from bridge.ports import Clock
 from bridge.steps.crew import Crew
 
 KEEP = 600.0  # seconds for which a crew's inputs are taken as known
-ASK_AGAIN = 10.0  # seconds after which a refusal makes us ask again: the crew may have been deployed anew
+ASK_AGAIN = (
+    10.0  # seconds after which a refusal makes us ask again (the crew may have been deployed anew), or no answer
+)
 
 
 class CrewInputs:
@@ -41,7 +43,7 @@ class CrewInputs:
         """At most `max_age` seconds old; asked by one caller at a time, the others wait for its answer."""
         async with self._asking[crew]:
             heard_at, names = self._heard.get(crew, (float("-inf"), None))
-            if self._clock() - heard_at > max_age:
+            if self._clock() - heard_at > (max_age if names is not None else ASK_AGAIN):
                 names = await self._crews[crew].api.inputs()
                 self._heard[crew] = (self._clock(), names)
             return names

@@ -33,6 +33,17 @@ async def test_a_crew_that_does_not_tell_refuses_nothing(bench: Bench):
     await bench.accepted(inputs={})
 
 
+async def test_a_crew_that_did_not_tell_is_asked_again_soon(bench: Bench):
+    bench.api.needed = None
+    await bench.accepted(inputs={"topic": "1"})
+    await bench.accepted(inputs={"topic": "2"})
+    assert bench.api.asked_for_inputs == 1
+    bench.clock.forward(11)
+    bench.api.needed = ("topic",)
+    with pytest.raises(RequestRefused, match="topic"):
+        await bench.accepted(inputs={})
+
+
 async def test_what_cannot_be_a_name_is_left_for_the_api_to_judge(bench: Bench):
     bench.api.needed = ('"approved: boolean, feedback: string"', "topic")
     await bench.accepted(inputs={"topic": "peat"})
