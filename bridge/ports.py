@@ -124,8 +124,7 @@ InputsOf = Callable[[str], Awaitable[tuple[str, ...] | None]]
 """The names of a crew's inputs; None while it does not tell."""
 
 TakeHint = Callable[[str, Kind, Callable[[], Awaitable[Any]]], Awaitable[bool]]
-"""Takes a webhook of the crew API: its URL's token, its kind, how to read it. Says whether the token was one of ours;
-for any other nothing is read."""
+"""Takes a webhook: its URL's token, its kind, how to read it, which is not done for a forged token. False: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,8 +313,11 @@ class Journal(Protocol):
     async def note(self, run: Run) -> None:
         """Keep the kickoff id of this run's present attempt; durable when it returns."""
 
+    async def drop(self, run: Run) -> None:
+        """The store has it after all: what was noted of this attempt is needed no more, though it may come back."""
+
     def notes(self) -> Sequence[KickoffNote]:
-        """Everything that was noted since the last `clear`."""
+        """Everything that was noted since the last `clear` and not dropped."""
 
     def clear(self) -> None:
         """Forget it all."""

@@ -1,7 +1,8 @@
 """Kickoff ids that the store did not take, in a file beside it: the one thing that no restart could find out again.
 
 The room is taken in advance, so that a full disk does not stand in the way; every line is on the disk when `note`
-returns. A line that was cut off by a crash is passed over.
+returns. Each stands in a place of its own, which is free again when the store has the id, so that the room is for what
+is outstanding. A line that was cut off by a crash is passed over, and keeps its place until the journal is cleared.
 """
 
 import asyncio
@@ -17,7 +18,8 @@ from bridge.core.errors import StoreUnavailable
 from bridge.core.model import Run
 from bridge.ports import KickoffNote
 
-ROOM = 1024 * 1024  # bytes; some thousand ids
+ROOM = 1024 * 1024  # bytes; two thousand ids. Those beyond are kept, too, while the disk has room
+PLACE = 512  # bytes; twice the longest line
 
 log = structlog.get_logger()
 
@@ -27,7 +29,8 @@ class SideJournal:
 
     def __init__(self, file: int) -> None:
         self._file = file
-        self._end = len(os.pread(file, ROOM, 0).rstrip(b"\0"))
+        self._places: dict[tuple[str, int], int] = {}
+        self._look_for_places()
         self._turn = asyncio.Lock()
 
     async def note(self, run: Run) -> None:
@@ -35,24 +38,50 @@ class SideJournal:
         log.error("kickoff_id_set_aside", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
         line = json.dumps({"run_id": run.run_id, "attempt": run.attempt, "kickoff_id": run.kickoff_id})
         async with self._turn:
+            place = self._places[run.run_id, run.attempt] = self._take_place()
             # begun with a line break, too: a line that a crash cut off may stand before it
-            await asyncio.to_thread(self._append, b"\n" + line.encode() + b"\n")
+            await asyncio.to_thread(self._write, place, b"\n" + line.encode() + b"\n")
+
+    async def drop(self, run: Run) -> None:
+        """Free the place of what was noted; need not be durable: what the next start finds again does no harm."""
+        async with self._turn:
+            place = self._places.pop((run.run_id, run.attempt), None)
+            if place is not None:
+                await asyncio.to_thread(os.pwrite, self._file, bytes(PLACE), place * PLACE)
+                self._free.append(place)
 
     def notes(self) -> list[KickoffNote]:
-        """Everything that was noted since the last `clear`."""
-        lines = os.pread(self._file, self._end, 0).split(b"\n")
-        return [note for line in lines if (note := _read(line)) is not None]
+        """Everything that was noted since the last `clear` and not dropped, from the whole file."""
+        lines = self._content().split(b"\n")
+        return [note for line in lines if (note := _read(line.strip(b"\0"))) is not None]
 
     def clear(self) -> None:
         """Forget it all; the room stays taken."""
+        os.ftruncate(self._file, ROOM)
         os.pwrite(self._file, bytes(ROOM), 0)
         os.fsync(self._file)
-        self._end = 0
+        self._places.clear()
+        self._look_for_places()
 
-    def _append(self, line: bytes) -> None:
-        os.pwrite(self._file, line, self._end)
+    def _content(self) -> bytes:
+        return os.pread(self._file, os.fstat(self._file).st_size, 0)
+
+    def _look_for_places(self) -> None:
+        content = self._content()
+        self._count = -(-len(content) // PLACE)
+        parts = (content[place * PLACE : (place + 1) * PLACE] for place in range(self._count))
+        free = [place for place, part in enumerate(parts) if not part.strip(b"\0")]
+        self._free = free[::-1]
+
+    def _take_place(self) -> int:
+        if not self._free:
+            self._free.append(self._count)
+            self._count += 1
+        return self._free.pop()
+
+    def _write(self, place: int, line: bytes) -> None:
+        os.pwrite(self._file, line.ljust(PLACE, b"\0"), place * PLACE)
         os.fsync(self._file)
-        self._end += len(line)
 
 
 class NoJournal:
@@ -61,6 +90,9 @@ class NoJournal:
     async def note(self, run: Run) -> None:
         """Log the kickoff id."""
         log.error("kickoff_id_set_aside", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
+
+    async def drop(self, run: Run) -> None:
+        """Nothing was kept."""
 
     def notes(self) -> list[KickoffNote]:
         """Nothing."""

@@ -85,6 +85,8 @@ class Kickoff:
         done, _ = await asyncio.wait({write}, timeout=PATIENCE)
         if not done or isinstance(write.exception(), StoreBroken):
             await self._journal.note(decision.run)
+            await write
+            await self._journal.drop(decision.run)
         return await write
 
     async def _come_late(self, starting: Run, answer: KickoffAnswer) -> None:

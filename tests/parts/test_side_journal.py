@@ -1,11 +1,13 @@
 """The side journal: kickoff ids outlive the process, whatever state the file was left in."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from bridge.adapters.side_journal import ROOM, open_journal
+from bridge.adapters import side_journal
+from bridge.adapters.side_journal import PLACE, ROOM, open_journal
 from bridge.core.errors import StoreUnavailable
 from bridge.core.model import Run
 from bridge.ports import KickoffNote
@@ -61,6 +63,47 @@ async def test_a_cleared_journal_is_empty_and_goes_on(tmp_path: Path) -> None:
         assert journal.notes() == [note(2)]
 
 
+async def test_what_the_store_has_taken_frees_its_place_and_nothing_else_is_touched(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/bridge.db"
+    async with open_journal(url) as journal:
+        await journal.note(started(1))
+        for number in range(2, 2 * ROOM // PLACE):
+            await journal.note(started(number))
+            await journal.drop(started(number))
+        await journal.drop(started(9))  # never noted, or dropped before
+        await journal.note(started(3))
+
+    assert (tmp_path / "bridge.db.kickoffs").stat().st_size == ROOM
+    async with open_journal(url) as journal:
+        assert journal.notes() == [note(1), note(3)]
+
+
+async def test_a_restart_reads_all_notes_also_those_beyond_the_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(side_journal, "ROOM", 3 * PLACE)
+    url = f"sqlite:///{tmp_path}/bridge.db"
+    async with open_journal(url) as journal:
+        for number in range(1, 6):
+            await journal.note(started(number))
+    async with open_journal(url) as journal:
+        await journal.note(started(6))
+    async with open_journal(url) as journal:
+        assert journal.notes() == [note(number) for number in range(1, 7)]
+        journal.clear()
+        assert journal.notes() == []
+    assert (tmp_path / "bridge.db.kickoffs").stat().st_size == 3 * PLACE
+
+
+async def test_notes_that_stand_one_after_the_other_are_read_and_kept(tmp_path: Path) -> None:
+    """As an earlier version wrote them."""
+    lines = "".join(f"\n{json.dumps(asdict(note(number)))}\n" for number in range(1, 9))
+    (tmp_path / "bridge.db.kickoffs").write_bytes(lines.encode())
+    async with open_journal(f"sqlite:///{tmp_path}/bridge.db") as journal:
+        await journal.note(started(9))
+        assert journal.notes() == [note(number) for number in range(1, 10)]
+
+
 async def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="side journal"):
         async with open_journal(f"sqlite:///{tmp_path}/missing/bridge.db"):
@@ -70,5 +113,6 @@ async def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 async def test_a_store_without_a_file_has_no_journal() -> None:
     async with open_journal("sqlite:///:memory:") as journal:
         await journal.note(started(1))
+        await journal.drop(started(1))
         assert journal.notes() == []
         journal.clear()
