@@ -53,6 +53,7 @@ from bridge.steps.accept import AcceptRequest, BudgetWait, RefuseMessage
 from bridge.steps.crew import Crew
 from bridge.steps.deliver import Deliver
 from bridge.steps.doubt import Doubt
+from bridge.steps.early import AskEarly
 from bridge.steps.hint import TakeHint
 from bridge.steps.inputs import CrewInputs
 from bridge.steps.kickoff import Kickoff
@@ -330,6 +331,7 @@ def _steps(site: Site, hint: TakeHint) -> list[Service]:
         site.worker(Doubt(crews, store, clock, wakes.deliver), 10),
         site.worker(Late(crews, store, clock, wakes.deliver), 10),
         site.worker(Resume(crews, store, clock, wakes.deliver), ANSWERS_AT_ONCE),
+        site.worker(AskEarly(crews, store, clock, hint.ask), 10),
     ]
     for crew in crews.values():
         workers += _steps_of(site, crew)

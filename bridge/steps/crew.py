@@ -17,6 +17,15 @@ from bridge.ports import Clock, CrewApi, CrewFigures
 
 
 @dataclass(frozen=True, slots=True)
+class Early:
+    """A question of an execution whose run is not known yet: when to look for it, and how long."""
+
+    asked: Asked
+    due_at: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Crew:
     """A crew's API, what the operator decided for it, when its runs are looked at next, whether it may be called."""
 
@@ -39,7 +48,7 @@ class Crew:
     """Runs of which a webhook has come."""
     evidence: dict[str, str] = field(default_factory=dict)
     """Kickoff ids that webhooks brought for runs whose POST is still awaited."""
-    early: dict[str, Asked] = field(default_factory=dict)
+    early: dict[str, Early] = field(default_factory=dict)
     """Questions of executions, by kickoff id, that no run was known to have."""
     altered: set[str] = field(default_factory=set)
     """Followed runs that were written by others than those who look at them."""

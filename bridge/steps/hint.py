@@ -10,11 +10,12 @@ from bridge.core.errors import Stale
 from bridge.core.flow_questions import FlowQuestion
 from bridge.core.model import Asked, Decision, Run, State
 from bridge.ports import Clock, PassedHint, Store, Wake
-from bridge.steps.crew import Crew
+from bridge.steps.crew import Crew, Early
 from bridge.steps.evidence import unless_taken
 
 TRIES = 5
 MAX_EARLY = 1000  # questions kept for executions that no run is known to have
+PATIENCE = 3600.0  # seconds that they are kept
 
 log = structlog.get_logger()
 
@@ -74,7 +75,7 @@ class TakeHint:
         if run is None:
             self._keep(self._crews[crew], question.kickoff_id, question.asked)
         else:
-            await self._ask(run, question.asked)
+            await self.ask(run, question.asked)
 
     async def _take(self, run: Run, attempt: tokens.Attempt, kind: hints.Kind, hint: hints.Hint) -> None:
         crew = self._crews[run.crew]
@@ -98,13 +99,13 @@ class TakeHint:
             return
         log.info("execution_found", run_id=run.run_id, crew=run.crew)
         if asked is not None:
-            await self._ask(found, asked)
+            await self.ask(found, asked)
         self._wake_recover()
 
     async def _follow(self, crew: Crew, run: Run, kind: hints.Kind, hint: hints.Hint) -> None:
         """A run that is being followed: a question, a sign of life, or something to look at."""
         if hint.asked is not None:
-            await self._ask(run, hint.asked)
+            await self.ask(run, hint.asked)
         elif kind in {hints.Kind.TASK, hints.Kind.CREW}:
             await self._write(run, humans.on_sign)
         if hint.task is not None:
@@ -115,7 +116,8 @@ class TakeHint:
             crew.timetable.hasten(run.run_id)
             self._wake_poll(run.crew)
 
-    async def _ask(self, run: Run, asked: Asked) -> None:
+    async def ask(self, run: Run, asked: Asked) -> None:
+        """Put a question to a run; whoever follows it hears of that."""
         policy = self._crews[run.crew].policy
         if await self._write(run, lambda fresh: humans.on_question(fresh, asked, policy, self._clock())):
             log.info("question_taken", run_id=run.run_id, crew=run.crew)
@@ -140,4 +142,5 @@ class TakeHint:
     def _keep(self, crew: Crew, kickoff_id: str, asked: Asked) -> None:
         while len(crew.early) >= MAX_EARLY:
             crew.early.pop(next(iter(crew.early)))
-        crew.early[kickoff_id] = asked
+        now = self._clock()
+        crew.early[kickoff_id] = Early(asked, now, now + PATIENCE)

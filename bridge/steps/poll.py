@@ -116,18 +116,12 @@ class Poll:
 
     async def _current(self, watch: Watch) -> Watch | None:
         """The watch, with what others have written meanwhile; None if nobody need look any more."""
-        early = self._crew.early.get(watch.kickoff_id)
-        if early is None and watch.run_id not in self._crew.altered:
+        if watch.run_id not in self._crew.altered:
             return watch
         run = await self._store.load(watch.run_id)
         if run is None or run.state not in humans.FOLLOWED:
             self._crew.forget(watch.run_id)
             return None
-        decision = None if early is None else humans.on_question(run, early, self._crew.policy, self._clock())
-        if decision is not None:
-            run = await self._store.settle(decision)
-            self._wake_deliver()
-        self._crew.early.pop(watch.kickoff_id, None)
         self._crew.altered.discard(watch.run_id)
         return humans.refreshed(watch, run)
 

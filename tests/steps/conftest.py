@@ -24,6 +24,7 @@ from bridge.steps.accept import AcceptRequest, RefuseMessage
 from bridge.steps.crew import Crew
 from bridge.steps.deliver import Deliver
 from bridge.steps.doubt import Doubt
+from bridge.steps.early import AskEarly
 from bridge.steps.hint import TakeHint
 from bridge.steps.inputs import CrewInputs
 from bridge.steps.kickoff import Kickoff
@@ -117,6 +118,10 @@ class Bench:
     def hint(self) -> TakeHint:
         wakes = self.wakes
         return TakeHint(KEY, self.crews, self.store, self.clock, wakes["poll"], wakes["recover"], wakes["deliver"])
+
+    @property
+    def early(self) -> AskEarly:
+        return AskEarly(self.crews, self.store, self.clock, self.hint.ask)
 
     @property
     def steer(self) -> SteerRun:

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.core import tokens
 from bridge.core.answers import (
@@ -203,8 +204,9 @@ async def test_a_question_that_is_faster_than_the_kickoffs_answer_is_kept(bench:
 
     bench.api.meanwhile = meanwhile
     await bench.round(bench.kickoff)
-    await look(bench, Running())
+    await bench.round(bench.early)
     assert await told(bench, run) == ["waiting_for_human"]
+    assert bench.crew.early == {}
 
 
 # Answers ----------------------------------------------------------------------------------------------------------
@@ -559,9 +561,22 @@ async def test_a_flow_gets_its_own_option_where_one_is_meant(bench: Bench, wish:
 async def test_a_flows_question_that_is_faster_than_the_kickoffs_answer_is_kept(bench: Bench):
     run = await with_policy(bench, is_flow=True).accepted()
     await bench.hint.take_flow_question("research", a_question())
+    await bench.round(bench.early)
     await bench.round(bench.kickoff)
-    await look(bench, Running())
+    assert await bench.round(bench.early) == [], "the store is asked once a second"
+    await bench.rounds(bench.early, seconds=1)
     assert await told(bench, run) == ["waiting_for_human"]
+    assert bench.early.pause() == 1.0
+
+
+async def test_a_question_of_an_execution_that_no_run_gets_is_dropped_after_an_hour(bench: Bench):
+    await bench.hint.take_flow_question("research", a_question())
+    await bench.rounds(bench.early, seconds=3)
+    bench.clock.forward(3600)
+    with capture_logs() as logs:
+        await bench.round(bench.early)
+    assert [entry["event"] for entry in logs] == ["question_of_nobody"]
+    assert bench.crew.early == {}
 
 
 async def test_a_flow_that_told_no_address_cannot_be_answered_here(bench: Bench):

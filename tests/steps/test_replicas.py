@@ -10,6 +10,7 @@ from bridge.core import humans, lifecycle, tokens
 from bridge.core.answers import Started, Succeeded, WaitingForHuman
 from bridge.core.errors import StoreUnavailable
 from bridge.core.feedback import Resume
+from bridge.core.flow_questions import FlowQuestion
 from bridge.core.hints import Kind, read
 from bridge.core.model import Run, State
 from bridge.steps.relay import Relay
@@ -192,6 +193,20 @@ async def test_a_late_answer_that_names_anothers_execution_leaves_the_doubt(benc
         await bench.round(bench.kickoff)
     assert (await bench.now(run)).state is State.IN_DOUBT
     assert "kickoff_id_taken" in [entry["event"] for entry in logs]
+
+
+async def test_a_question_that_reaches_another_process_before_its_run_is_known_is_asked_all_the_same(bench: Bench):
+    """It lay in the memory of that process, and the one that followed the run never heard of it."""
+    run = await bench.accepted()
+    other = await another(bench)
+    bench.api.kickoff_answers = [Started("k-1")]
+    asked = read(Kind.HUMAN, {"kickoff_id": "k-1", "task_id": "t", "task_output": "Approve?"}).asked
+    assert asked is not None
+    await other.hint.take_flow_question("research", FlowQuestion("k-1", asked))
+    await other.round(other.early)
+    await bench.round(bench.kickoff)
+    await other.rounds(other.early, seconds=1)
+    assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
 
 
 async def test_a_process_that_slept_through_its_answer_settles_the_doubt_with_it(bench: Bench):
