@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+import structlog
 
-from bridge.adapters.http_auth import Clients
+from bridge.adapters.http_auth import FAILED_LOGINS, Clients
 from bridge.adapters.http_flow_questions import FlowQuestionsApi, FlowSource
 from bridge.adapters.http_server import HttpServer, servers
 from bridge.core.errors import Stale
@@ -74,6 +75,24 @@ async def test_a_question_is_taken_and_answered_at_once(server: HttpServer, take
 async def test_who_cannot_sign_gets_nothing_in(server: HttpServer, taken: Taken, crew: str, secret: str, status: int):
     assert (await send(server, json.dumps(QUESTION).encode(), crew, secret)).status == status
     assert taken.questions == []
+
+
+async def test_the_log_says_whose_question_was_not_signed_rightly_and_where_it_came_from(server: HttpServer):
+    with structlog.testing.capture_logs() as lines:
+        await send(server, json.dumps(QUESTION).encode(), secret="wrong")
+    (line,) = [line for line in lines if line["log_level"] == "warning"]
+    assert line == {
+        "event": "flow_question_not_verified",
+        "crew": "triage",
+        "address": "127.0.0.1",
+        "log_level": "warning",
+    }
+
+
+async def test_who_goes_on_without_a_signature_is_slowed_down_and_the_deployment_is_not(server: HttpServer):
+    statuses = [(await send(server, b"{}", secret="wrong")).status for _ in range(int(FAILED_LOGINS.burst) + 2)]
+    assert (statuses[0], statuses[-1]) == (401, 429)
+    assert (await send(server, json.dumps(QUESTION).encode())).status == 204
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"flow_id": "../x"}'])
