@@ -5,6 +5,7 @@ at most. An event may be committed some time after it was made, so the last seco
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ LAST_EVENT_ID = "Last-Event-ID"
 LOOK_BACK = 5.0  # seconds; longer than a commit takes, and than clocks of processes differ
 AT_ONCE = 8  # events in memory per stream
 
+_EVENT_ID = re.compile(r"[0-9A-Za-z._-]{1,128}")
 _HEADERS = {hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store", "X-Accel-Buffering": "no"}
 _GAP = b"event: stream.gap\ndata: {}\n\n"
 
@@ -117,7 +119,7 @@ class _Tail:
 
         Raises `StoreUnavailable`.
         """
-        found = await self._store.load_events([last]) if last else []
+        found = await self._store.load_events([last]) if last and _EVENT_ID.fullmatch(last) else []
         if found:
             self._cursor, self._told = found[0].created_at, {found[0].event_id: found[0].created_at}
         else:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -169,6 +169,15 @@ async def test_where_the_last_event_is_forgotten_the_stream_says_that_there_is_a
     assert await block(stream) == {"retry": "2000"}
     assert await block(stream) == {"event": "stream.gap", "data": "{}"}
     assert await told_after(stream, streams)
+
+
+async def test_what_cannot_be_an_event_s_id_is_as_good_as_forgotten(streams: Streams) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", streams.server.port)
+    head = f"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer('reader')['Authorization']}\r\n"
+    with closing(writer):
+        writer.write(head.encode() + b"Last-Event-ID: no\xffunicode\r\n\r\n")
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        await asyncio.wait_for(reader.readuntil(b"event: stream.gap\n"), 30)
 
 
 async def test_a_quiet_stream_shows_that_it_lives_and_ends_after_a_while(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def test_a_trace_is_kept(trace: str) -> None:
         f"00-{'0' * 32}-b7ad6b7169203331-01",
         f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01",
         f"00-{TRACE}-01\n",
+        f"cc-{TRACE}-01-no\udcffunicode",
     ],
 )
 def test_what_is_no_trace_is_dropped(trace: str) -> None:
