@@ -177,6 +177,17 @@ def test_the_composed_bridges_are_set_up_with_what_is_accepted(service: str) -> 
     assert settings.store.place == "postgres:5432/bridge"
 
 
+def test_only_what_knows_the_port_asks_a_bridge_for_its_health() -> None:
+    assert "HEALTHCHECK" not in (DEPLOY.parent / "Dockerfile").read_text()
+    example = yaml.safe_load((DEPLOY / "bridge.example.yaml").read_text())["http"]
+    for name in ("compose.yaml", "compose.scale.yaml"):
+        [compose] = read(DEPLOY / name)
+        bridge = compose["services"]["bridge"]
+        [port] = {published.rpartition(":")[2] for published in bridge["ports"]}
+        assert f"http://127.0.0.1:{port}/healthz" in bridge["healthcheck"]["test"][-1]
+        assert (example["port"], "ops_port" in example) == (int(port), False)
+
+
 def test_the_composed_parts_find_each_other() -> None:
     [compose] = read(DEPLOY / "compose.scale.yaml")
     services = compose["services"]
