@@ -56,10 +56,6 @@ class Estimate:
         """The share of the runs seen that were over at this age."""
         return between(self.ages, self.seen, age)
 
-    def age_at(self, over: float) -> float:
-        """The age at which this share of runs is over."""
-        return between(self.over, self.ages, over)
-
 
 @dataclass(frozen=True, slots=True)
 class _Ruler:

@@ -36,12 +36,11 @@ _HALVINGS = 30  # of the range in which the rule's step is searched
 class Plan:
     """For each of some ages in seconds, the age of the best next look.
 
-    `looks`: how many a run is expected to cost; `price`: the seconds of lag that one of them is worth.
+    `price`: the seconds of lag that one look is worth.
     """
 
     ages: list[float]
     following: list[float]
-    looks: float
     price: float
 
     def next_age(self, age: float) -> float:
@@ -70,13 +69,14 @@ def place(estimate: Estimate, looks: float, shortest: float, longest: float) -> 
         if not low < price < high:
             price = math.sqrt(low * high)
         expected = candidates.choose(price)
-    return candidates.plan(expected, price)
+    return candidates.plan(price)
 
 
 def place_at(estimate: Estimate, price: float, shortest: float, longest: float) -> Plan:
     """The plan with the least sum of lag and looks, at `price` seconds of lag for a look."""
     candidates = _Candidates(_between_looks(estimate, math.sqrt(price)), shortest, longest)
-    return candidates.plan(candidates.choose(price), price)
+    candidates.choose(price)
+    return candidates.plan(price)
 
 
 def _effort(estimate: Estimate) -> list[float]:
@@ -157,11 +157,11 @@ class _Candidates:
             index = self._chosen[index]
         return looks
 
-    def plan(self, expected: float, price: float) -> Plan:
+    def plan(self, price: float) -> Plan:
         """The plan chosen last, up to the age from which only the oldest candidate is left to choose."""
         covered = self._chosen.index(self._last) + 1
         following = [self._ages[index] for index in self._chosen[:covered]]
-        return Plan(self._ages[:covered], following, expected, price)
+        return Plan(self._ages[:covered], following, price)
 
 
 class _LowestLine:

@@ -268,14 +268,10 @@ class SqlStore:
         forgotten: int = await self._batches.write(write, None)
         return forgotten
 
-    async def ping(self) -> None:
-        """Return if the store can be read; raises `StoreUnavailable`."""
-        await self._read(select(1))
-
     async def health(self) -> Health:
         """Whether it can be read."""
         try:
-            await self.ping()
+            await self._read(select(1))
         except StoreUnavailable:
             return Health(ok=False, detail="cannot be read")
         return Health(ok=True, detail="readable")
