@@ -43,12 +43,17 @@ async def run(settings: Settings, renewable: Renewable | None = None, *, migrate
         loop.add_signal_handler(number, on_signal)
     async with assembled(settings, renewable, migrate=migrate) as bridge:
         supervisor = await bridge.start()
-        log.info("started", version=__version__, crews=sorted(settings.crews), pid=os.getpid())
+        log.info("started", version=__version__, crews=sorted(settings.crews), **_places(settings), pid=os.getpid())
         await supervisor.wait(stop)
         bridge.draining = True
         log.info("stopping", parts_ended=supervisor.ended)
         await supervisor.stop(hurry)
     log.info("stopped")
+
+
+def _places(settings: Settings) -> dict[str, str | None]:
+    """Where the store and the broker are, fit to be logged."""
+    return {"store": settings.store.place, "broker": None if settings.amqp is None else settings.amqp.place}
 
 
 @asynccontextmanager

@@ -1,10 +1,11 @@
 """What the process is to the machine that it runs on: signals, core dumps."""
 
+import json
 import resource
 import signal
 from pathlib import Path
 
-from tests.acceptance.harness import Daemon
+from tests.acceptance.harness import Daemon, eventually, free_port
 
 
 async def test_a_hangup_stops_it_as_any_signal_to_stop_and_no_core_is_dumped(tmp_path: Path, crew_url: str) -> None:
@@ -18,3 +19,20 @@ async def test_a_hangup_stops_it_as_any_signal_to_stop_and_no_core_is_dumped(tmp
     finally:
         await daemon.close()
     assert (core, daemon.log_events()["stopped"]) == ((0, 0), 1)
+
+
+async def test_its_first_words_say_where_it_is_connected_without_any_password(tmp_path: Path, crew_url: str) -> None:
+    broker = f"127.0.0.1:{free_port()}/orders"
+    daemon = Daemon(tmp_path, crew_url, amqp={"url": f"amqp://user:hush-hush@{broker}"})
+
+    async def started() -> bool:
+        return bool(daemon.log_events()["started"])
+
+    await daemon.spawn()
+    try:
+        await eventually(started, 30, "the daemon has started")
+    finally:
+        await daemon.kill()
+    [line] = [line for line in map(json.loads, daemon.log().splitlines()) if line["event"] == "started"]
+    assert (line["store"], line["broker"]) == (f"{tmp_path}/bridge.db", broker)
+    assert "hush-hush" not in daemon.log()
