@@ -51,6 +51,7 @@ def delivery(one: Delivery) -> dict[str, Any]:
         "attempts": one.attempts,
         "next_attempt_at": events.timestamp(one.due_at) if pending and not one.paused else None,
         "last_error": one.last_error,
+        "delivered_at": events.timestamp(one.delivered_at),
     }
 
 

@@ -59,7 +59,7 @@ def print_delivery(delivery: dict[str, Any], *, as_json: bool) -> None:
         return
     out = Console(soft_wrap=True, highlight=False)
     out.print(Text.assemble((delivery["id"], "bold"), "  ", _state(delivery)))
-    for name in ("type", "destination", "attempts", "next_attempt_at", "last_error"):
+    for name in ("type", "destination", "attempts", "next_attempt_at", "last_error", "delivered_at"):
         out.print(f"  {name}: {delivery.get(name)}", markup=False)
     for attempt in delivery["history"]:
         said = " ".join(str(attempt[name]) for name in ("code", "error", "answer") if attempt.get(name))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -36,8 +37,17 @@ async def test_a_run_is_shown_with_its_deliveries(bridge: Bridge) -> None:
             "attempts": 2,
             "next_attempt_at": "2023-11-14T22:13:20.500Z",
             "last_error": "connection refused",
+            "delivered_at": None,
         }
     ]
+
+
+async def test_a_delivery_tells_when_it_was_confirmed(bridge: Bridge) -> None:
+    run = bridge.store.add(state=State.SUCCEEDED, kickoff_id="k-1", outcome=Outcome(result="done"))
+    taken = delivery(Channel.EXCHANGE, "research.succeeded", DeliveryState.DELIVERED)
+    bridge.store.deliveries[run.run_id] = [replace(taken, delivered_at=1_700_000_001.25)]
+    shown = await (await bridge.get(f"/v1/runs/{run.run_id}")).json()
+    assert shown["deliveries"][0]["delivered_at"] == "2023-11-14T22:13:21.250Z"
 
 
 async def test_the_result_alone_is_shown_whole(bridge: Bridge) -> None:
