@@ -4,7 +4,6 @@ Pure: nothing here talks to the broker. Everything in a message is a stranger's,
 (`reply_to`, headers that route) count only where the settings allow them.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -18,6 +17,7 @@ from bridge.core import request, strict_json
 from bridge.core.errors import RequestRefused
 from bridge.core.model import CREW_NAME, Envelope, KickoffRequest
 from bridge.core.steering import Cancel, Steering, read_resume
+from bridge.core.traces import traceparent
 from bridge.ports import KeyOfRun, RefusedMessage
 
 KICKOFF = "kickoff"
@@ -29,8 +29,6 @@ MAX_HEADERS = 64  # of a refused message's own; the rest is left out, so that it
 MAX_HEADERS_SIZE = 16 * 1024  # bytes of their names and values together; a frame holds 128 KiB unless told otherwise
 MAX_HEADER_NAME = 128  # bytes; the library would cut off a longer one
 ORIGINAL = "x-bridge-original-"  # headers under which a refused message keeps what its dead letter is given back
-
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,19 +146,13 @@ def _envelope(message: AbstractIncomingMessage, rules: MessageRules, event: Inbo
         source=_source(rules),
         reply_to=reply_to,
         correlation_id=correlation_id,
-        traceparent=_traceparent(message.headers.get("traceparent")) or _traceparent(event and event.traceparent),
+        traceparent=traceparent(message.headers.get("traceparent")) or traceparent(event and event.traceparent),
         redelivered=bool(message.redelivered),
     )
 
 
 def _may_reply_to(queue: str, rules: MessageRules) -> bool:
     return queue.isprintable() and any(fnmatchcase(queue, pattern) for pattern in rules.reply_to)
-
-
-def _traceparent(value: object) -> str | None:
-    """A W3C trace context (level 1), text or bytes; anything else is left out, as that specification asks."""
-    text = value.decode("ascii", "replace") if isinstance(value, bytes) else value
-    return text if isinstance(text, str) and _TRACEPARENT.fullmatch(text) else None
 
 
 def _safe_headers(headers: Mapping[str, Any]) -> dict[str, str | int | bool]:

@@ -6,6 +6,7 @@ from aiohttp import hdrs
 from multidict import CIMultiDictProxy
 
 from bridge.adapters import http_problem
+from bridge.core import traces
 
 Headers = CIMultiDictProxy[str]
 
@@ -14,7 +15,6 @@ MAX_WAIT = 60.0  # seconds; proxies give up on silent connections soon after
 
 _QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 _WAIT = re.compile(r'wait\s*=\s*(?:([0-9]{1,9})|"([0-9]{1,9})")\s*(?:;.*)?', re.IGNORECASE)
-_TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]*)?")
 
 
 def idempotency_key(headers: Headers) -> str | None:
@@ -48,11 +48,7 @@ def preferred_wait(headers: Headers) -> float:
 
 def traceparent(headers: Headers) -> str | None:
     """The W3C trace context, if it is well-formed; anything else is as good as none."""
-    value = headers.get("traceparent", "")
-    match = _TRACEPARENT.fullmatch(value)
-    if match is None or (match[1] == "00" and match[2] is not None):
-        return None
-    return value
+    return traces.traceparent(headers.get("traceparent"))
 
 
 def bearer_token(headers: Headers) -> str | None:

@@ -112,6 +112,7 @@ def test_unprintable_correlation_ids_are_refused():
     [
         (TRACE, TRACE),
         (TRACE.encode(), TRACE),
+        ("cc" + TRACE[2:] + "-what-comes-later", "cc" + TRACE[2:] + "-what-comes-later"),
         (TRACE.upper(), None),
         ("00-" + "0" * 32 + "-00f067aa0ba902b7-01", None),
         ("ff" + TRACE[2:], None),

@@ -1,0 +1,33 @@
+"""Which trace contexts are kept, whatever door they come by."""
+
+import pytest
+
+from bridge.core.traces import traceparent
+
+TRACE = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
+
+
+@pytest.mark.parametrize("trace", [f"00-{TRACE}-01", f"cc-{TRACE}-01", f"cc-{TRACE}-01-what-comes-later"])
+def test_a_trace_is_kept_as_text_and_as_bytes(trace: str):
+    assert traceparent(trace) == traceparent(trace.encode()) == trace
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        None,
+        7,
+        "",
+        b"\xff",
+        f"ff-{TRACE}-01",
+        f"00-{TRACE}-01-more",
+        f"cc-{TRACE}-01-{'x' * 257}",
+        f"00-{TRACE.upper()}-01",
+        f"00-{'0' * 32}-b7ad6b7169203331-01",
+        f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01",
+        f"00-{TRACE}-01\n",
+        f"cc-{TRACE}-01-no\udcffunicode",
+    ],
+)
+def test_what_is_no_trace_is_dropped(trace: object):
+    assert traceparent(trace) is None
