@@ -29,6 +29,15 @@ async def test_everyone_who_asked_gets_the_same_bytes(bench: Bench):
     assert await bench.round(bench.deliver) == []
 
 
+async def test_when_a_delivery_was_confirmed_is_kept(bench: Bench):
+    run = await ended(bench)
+    bench.clock.forward(3)
+    await bench.round(bench.deliver)
+    bench.clock.forward(60)
+    kept = [delivery.delivered_at for delivery in await bench.store.deliveries_of(run.run_id)]
+    assert kept == [bench.clock() - 60] * 2
+
+
 async def test_what_failed_is_sent_again_with_the_same_id_and_bytes(bench: Bench):
     run = await ended(bench)
     bench.sender.answers = [TryAgain("HTTP 500"), TryAgain("HTTP 500")]
