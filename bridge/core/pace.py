@@ -90,6 +90,10 @@ class Pace:
         self._raised_at = now
         self._in_a_row, self._rests, self._lone_call = 0, 0, None
 
+    def unused(self) -> None:
+        """A turn was taken, and there was nothing to call for after all."""
+        self._lone_call = None
+
     def refused(self, sent_at: float, now: float, after: float | None) -> None:
         """The crew said that a call was too much for it; `after`: for how many seconds it asked us to stay away."""
         self._trouble(sent_at, now)

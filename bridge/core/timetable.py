@@ -70,18 +70,13 @@ class Timetable:
         self._entries.pop(run_id, None)
         self._hastened.discard(run_id)
 
-    def drop_all(self, run_ids: Iterable[str]) -> None:
-        """Look at none of these runs any more."""
-        for run_id in run_ids:
-            self.drop(run_id)
-
     def some(self, most: int) -> list[str]:
         """At most `most` runs that are not being looked at, those last followed first."""
         return list(islice(reversed(self._entries), most))
 
     def clear(self) -> None:
         """Look at nothing any more."""
-        self.drop_all(list(self._entries))
+        self._entries.clear()
         self._hastened.clear()
 
     def put_off_deadlines(self, seconds: float) -> None:

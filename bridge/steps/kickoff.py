@@ -51,6 +51,7 @@ class Kickoff:
             starting = await self._store.settle(lifecycle.begin(run, self._clock()))
         except Stale:
             self._crew.gate.give_back()
+            self._crew.pace.unused()
             raise
         answer = await self._crew.api.kickoff(kickoff_body(starting, self._crew.policy, self._crew.webhooks))
         decision = lifecycle.on_kickoff(starting, answer, self._crew.policy, self._clock())

@@ -41,7 +41,11 @@ class Resume:
             self._follow(crew, await self._store.settle(humans.postponed(run, self._clock())))
             return
         await crew.api.turn()
-        sending = await self._store.settle(humans.begin(run, self._clock()))
+        try:
+            sending = await self._store.settle(humans.begin(run, self._clock()))
+        except Stale:
+            crew.pace.unused()
+            raise
         self._follow(crew, sending)
         question = sending.talk.question
         assert question is not None

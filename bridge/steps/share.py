@@ -1,6 +1,7 @@
 """Where several processes share a store, keep to a fair share of the runs under way."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import structlog
 
@@ -40,8 +41,8 @@ class KeepToShare:
         given = [run_id for crew in self._crews.values() for run_id in crew.timetable.some(surplus)][:surplus]
         if given:
             freed = await self._store.hand_over(given)  # first, or nobody would follow them if this fails
-            for crew in self._crews.values():
-                crew.timetable.drop_all(given)
+            for crew, run_id in product(self._crews.values(), given):
+                crew.forget(run_id)
             log.info("runs_handed_over", runs=freed, living=self._share.living)
         self._wake_recover()  # what others gave back may be ours now
 

@@ -107,6 +107,14 @@ def test_nothing_is_sent_for_as_long_as_the_crew_asks_and_then_one_call_alone():
     assert taken(pace, START + 31.5) > 1
 
 
+def test_a_lone_call_that_was_not_needed_leaves_its_place_to_another():
+    pace = Pace(1000.0)
+    pace.refused(START, START, 1.0)
+    assert pace.take(START + 1.0) == 0.0
+    pace.unused()
+    assert pace.take(START + 2.0) == 0.0
+
+
 def test_a_lone_call_that_is_never_answered_is_not_waited_for_for_ever():
     pace = Pace(1000.0)
     pace.refused(START, START, 1.0)
