@@ -19,11 +19,13 @@ class Census:
 class Share:
     """What this process goes by until the next census; at first it is alone.
 
-    `living` processes use a crew's rate limit together. `allowed`: how many runs this process may follow.
+    `living` processes use a crew's rate limit together. `allowed`: how many runs this process may follow. `slack`: how
+    far that may be above an even share.
     """
 
     living: int = 1
     allowed: float = math.inf
+    slack: int = SLACK
 
     def update(self, census: Census) -> int:
         """Take note of a census; gives back how many runs are to be given to others."""
@@ -32,7 +34,7 @@ class Share:
             self.allowed = math.inf
             return 0
         even = math.ceil(census.under_way / self.living)
-        self.allowed = even + max(SLACK, even // 10)
+        self.allowed = even + max(self.slack, even // 10)
         return census.mine - even if census.mine > self.allowed else 0
 
     def room(self, wanted: int, following: int) -> int:

@@ -258,12 +258,15 @@ class TestClaimingRuns:
         assert await store.claim_accepted("research", 9, 4, NOW) == []
         assert ids(await store.claim_accepted("research", 9, 5, NOW)) == [run_id(5)]
 
-    async def test_a_run_in_doubt_holds_its_place_until_its_evidence_is_overdue(self, store: SqlStore):
+    async def test_a_run_in_doubt_holds_its_place_until_that_is_told(self, store: SqlStore):
+        """Evidence that comes when it is overdue, and nobody has said so, finds the place still there."""
         doubted = await in_doubt(store, 1)
         await accepted(store, 2)
         assert doubted.due_at is not None
-        assert await store.claim_accepted("research", 9, 1, doubted.due_at - 1) == []
-        assert ids(await store.claim_accepted("research", 9, 1, doubted.due_at)) == [run_id(2)]
+        assert await store.claim_accepted("research", 9, 1, doubted.due_at + 1) == []
+        await store.settle(lifecycle.on_evidence(doubted, "k-1", POLICY, doubted.due_at + 1))
+        assert await store.claim_accepted("research", 9, 1, doubted.due_at + 2) == []
+        assert ids(await store.claim_accepted("research", 9, 2, doubted.due_at + 2)) == [run_id(2)]
 
     async def test_a_run_that_is_held_in_doubt_holds_no_place(self, store: SqlStore):
         await in_doubt(store, 1)

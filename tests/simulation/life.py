@@ -3,36 +3,31 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-
-from sqlalchemy.exc import OperationalError
 
 from bridge.adapters.clock import SteadyClock
 from bridge.adapters.side_journal import open_journal
 from bridge.adapters.store import SqlStore, open_store
-from bridge.adapters.store.threads import Work
-from bridge.core.errors import StoreUnavailable
 from bridge.core.hints import Kind
 from bridge.core.model import CrewPolicy, Envelope, KickoffRequest, Run
+from bridge.core.share import Share
 from bridge.core.steering import Steering
 from bridge.ports import Accepted, Service
+from bridge.steps.relay import Relay
 from bridge.steps.replay import replay
+from bridge.steps.share import KeepToShare
 from bridge.supervisor import Supervisor
 from bridge.worker import Worker
 from tests.fakes import Ids
+from tests.simulation.process import Process
+from tests.simulation.stores import ShakyStore, make_writes_fail, one_of_several
 from tests.simulation.world import World
 from tests.steps.conftest import Bench
 
 T = TypeVar("T")
-
-PLACES = 4
-PLACES_HELD = """
-    SELECT count(*) FROM runs WHERE state IN ('starting', 'running', 'waiting_for_human')
-    AND run_id NOT IN (SELECT run_id FROM events WHERE type = 'run.in_doubt')
-"""
-"""Without those whose evidence came when they had given their place away, as `run.in_doubt` had told."""
 
 
 class Crash(BaseException):
@@ -49,52 +44,43 @@ class Bell:
         self.rung.set()
 
 
-class ShakyStore:
-    """The real store, but reads fail now and then, and nothing that this process asks for happens after its end."""
+@dataclass(frozen=True)
+class Site:
+    """What the processes of one history have in common; `shared`: several of them are alive at once."""
 
-    def __init__(self, store: SqlStore, life: "Life") -> None:
-        self._store = store
-        self._life = life
-
-    def owned_elsewhere(self, run: Run) -> bool:
-        return self._store.owned_elsewhere(run)
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
-
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            if name == "load" and self._life.world.happens("read failed", 0.02):
-                raise StoreUnavailable("disk I/O is slow")
-            result = await method(*args, **kwargs)
-            await asyncio.sleep(0)  # a place to die at, after the commit and before the step knows
-            return result
-
-        return call
+    world: World
+    file: Path
+    policy: CrewPolicy
+    ids: Ids
+    places: int
+    shared: bool
 
 
 class Life:
-    """`wall` is the process's clock. Use with `alive`."""
+    """`wall` is the process's clock. Use with `alive`, in the context of its `process`."""
 
-    def __init__(self, world: World, file: Path, name: str, policy: CrewPolicy, wall: Callable[[], float], ids: Ids):
-        self.world = world
-        self._file = file
-        self._name = name
-        self._policy = policy
+    def __init__(self, site: Site, name: str, wall: Callable[[], float]) -> None:
+        self.process = Process()
+        self._site = site
+        self._given_name = name
         self._wall = wall
-        self._ids = ids
+        self._store: SqlStore | None = None
         self._bench: Bench | None = None
         self._supervisor: Supervisor | None = None
-        self._full_until = 0.0
         self._journal: Any = None
         self._asked: set[asyncio.Task[Any]] = set()
+
+    @property
+    def name(self) -> str:
+        """By which the store knows this process; another one than it was given after it was taken for dead."""
+        return self._given_name if self._store is None else self._store._process
 
     @asynccontextmanager
     async def alive(self) -> AsyncIterator["Life"]:
         """Open the store and start everything; ends as the block ends, by `Crash` or by a stop in order."""
-        url = f"sqlite:///{self._file}"
         clock = SteadyClock(self._wall, asyncio.get_running_loop().time)
-        async with open_store(url, self._name, clock(), migrate=False) as store, open_journal(url) as journal:
-            self._make_writes_fail(store)
+        async with self._opened(clock()) as store, self._opened_journal() as journal:
+            make_writes_fail(store, self._site.world)
             await self._start(store, journal, clock)
             try:
                 yield self
@@ -122,7 +108,8 @@ class Life:
         """A call from outside; None if the process dies over it, or does not live at all."""
         if self._bench is None:
             return None
-        task: asyncio.Task[T] = asyncio.get_running_loop().create_task(_within(question(self._bench)))
+        work, loop = _within(question(self._bench)), asyncio.get_running_loop()
+        task: asyncio.Task[T] = loop.create_task(work, context=self.process.context())
         self._asked.add(task)
         task.add_done_callback(self._asked.discard)
         await asyncio.wait([task])
@@ -140,50 +127,65 @@ class Life:
 
         await self.ask(lambda bench: bench.hint(token, kind, read))
 
+    def _opened(self, now: float) -> AbstractAsyncContextManager[SqlStore]:
+        url, name = f"sqlite:///{self._site.file}", self._given_name
+        if self._site.shared:
+            return one_of_several(url, name, self._on_stale)
+        return open_store(url, name, now, migrate=False, on_stale=self._on_stale)
+
+    def _on_stale(self) -> None:
+        self._site.world.seen["stale write"] += 1
+
+    def _opened_journal(self) -> AbstractAsyncContextManager[Any]:
+        """A database that is shared is no file that a journal could lie beside."""
+        return open_journal("postgresql:" if self._site.shared else f"sqlite:///{self._site.file}")
+
     async def _start(self, store: SqlStore, journal: Any, clock: Any) -> None:
-        api: Any = self.world
+        api: Any = self._site.world
         bells = {name: Bell() for name in ("kickoff", "poll", "deliver", "recover", "resume")}
         wakes: Any = bells
-        bench = Bench(ShakyStore(store, self), self._policy, PLACES, clock, self._ids, api, api, wakes, journal=journal)
+        bench = Bench(
+            ShakyStore(store, self._site.world), self._site.policy, self._site.places, clock, self._site.ids, api, api,
+            wakes, Share(slack=0), journal=journal,
+        )  # fmt: skip
         await replay(journal, bench.crews, store, clock)
         steps: list[Service] = [
             Worker(bench.kickoff, 3, bells["kickoff"].rung),
             Worker(bench.poll, 8, bells["poll"].rung),
-            *(Worker(step, 5, asyncio.Event()) for step in (bench.probe, bench.doubt, bench.late, bench.sweep)),
+            *(
+                Worker(step, 5, asyncio.Event())
+                for step in (bench.probe, bench.doubt, bench.early, bench.late, bench.sweep)
+            ),
             Worker(bench.recover, 50, bells["recover"].rung),
             Worker(bench.resume, 5, bells["resume"].rung),
+            *(_steps_of_several(bench) if store.shared else ()),
         ]
+        self._store = store
         self._bench = bench
         self._journal = journal
         self._supervisor = Supervisor([steps, [Worker(bench.deliver, 10, bells["deliver"].rung)]])
         self._supervisor.start()
 
-    def _make_writes_fail(self, store: SqlStore) -> None:
-        """Now and then a transaction cannot begin, as with a full disk."""
-        transaction = store._batches._transaction
-
-        async def shaky(work: Work[Any]) -> Any:
-            if self.world.happens("disk full", 0.003):
-                self._full_until = asyncio.get_running_loop().time() + 5.0
-            full = asyncio.get_running_loop().time() < self._full_until and not self.world.calm
-            if full or self.world.happens("write refused", 0.03):
-                raise OperationalError("COMMIT", {}, sqlite3.OperationalError("database or disk is full"))
-            return await transaction(work)
-
-        store._batches._transaction = shaky
-
     async def _drop_dead(self) -> None:
         """Whatever was under way is cut off where it stands; a transaction that was open is rolled back."""
-        mine = asyncio.all_tasks() - self.world.tasks - {asyncio.current_task()}
-        for task in mine:
-            task.cancel()
-        while left := asyncio.all_tasks() - self.world.tasks - {asyncio.current_task()}:
-            await asyncio.wait(left)
-        with closing(sqlite3.connect(self._file)) as reader:
-            starting = {row[0] for row in reader.execute("SELECT run_id FROM runs WHERE state = 'starting'")}
+        while left := self._under_way():
+            for task in left:  # again and again: `wait_for` forgets it when what it waited for came at the same moment
+                task.cancel()
+            await asyncio.wait(left, timeout=0.0)
+        with closing(sqlite3.connect(self._site.file)) as reader:
+            query = "SELECT run_id FROM runs WHERE state = 'starting' AND owner = ?"
+            starting = {row[0] for row in reader.execute(query, [self.name])}
         noted = {note.run_id for note in self._journal.notes()}
-        self.world.seen["id saved by the journal"] += len(starting & noted)
-        self.world.doubtful |= starting - noted
+        self._site.world.seen["id saved by the journal"] += len(starting & noted)
+        self._site.world.doubtful |= starting - noted
+
+    def _under_way(self) -> list[asyncio.Task[Any]]:
+        return [task for task in self.process.tasks if not task.done() and task is not asyncio.current_task()]
+
+
+def _steps_of_several(bench: Bench) -> list[Service]:
+    share = KeepToShare(bench.share, bench.crews, bench.store, bench.clock, bench.wakes["recover"])
+    return [Worker(share, 1, asyncio.Event()), Worker(Relay(bench.store, bench.hint.passed_on), 50, asyncio.Event())]
 
 
 async def _within(answer: Awaitable[T]) -> T:

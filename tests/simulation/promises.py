@@ -5,8 +5,7 @@ from collections import defaultdict
 
 from bridge.core.answers import Failed, Succeeded
 from bridge.core.model import DoubtPolicy
-from tests.simulation.history import LONG, REQUESTS, History
-from tests.simulation.life import PLACES
+from tests.simulation.history import LONG, History
 from tests.simulation.questions import DEFAULT
 
 FINAL = ("run.succeeded", "run.failed", "run.timed_out", "run.cancelled")
@@ -22,13 +21,14 @@ def check(history: History) -> None:
     an_end_is_what_the_crew_said(history)
     a_question_is_answered_once(history)
     limits_are_held(history)
+    every_row_belongs_to_a_living_process_or_to_none(history)
 
 
 def nothing_accepted_is_lost_or_doubled(history: History) -> None:
     """I1, I13."""
     stored = {row[0] for row in history.rows("SELECT run_id FROM runs")}
     told = list(history.answers.values())
-    assert len(told) == REQUESTS
+    assert len(told) == history.requests
     assert all(len(run_ids) == 1 for run_ids in told), "one key, one run"
     assert {run_id for run_ids in told for run_id in run_ids} == stored
 
@@ -75,7 +75,8 @@ def every_event_arrives_with_the_same_bytes(history: History) -> None:
 
 def only_a_post_that_may_have_left_is_in_doubt(history: History) -> None:
     doubted = {row[0] for row in history.rows("SELECT run_id FROM events WHERE type = 'run.in_doubt'")}
-    assert doubted <= history.world.doubtful
+    given_up = {row[0] for row in history.rows("SELECT run_id FROM given_up")} if history.several else set()
+    assert doubted <= history.world.doubtful | given_up
 
 
 def an_end_is_what_the_crew_said(history: History) -> None:
@@ -103,5 +104,12 @@ def a_question_is_answered_once(history: History) -> None:
 
 
 def limits_are_held(history: History) -> None:
-    """I18, as far as a crew's places go."""
-    assert history.world.most_places <= PLACES
+    """I18, as far as a crew's places go: they are the same ones for all processes together."""
+    assert history.most_places <= history.places
+
+
+def every_row_belongs_to_a_living_process_or_to_none(history: History) -> None:
+    """At any time; and those that stopped in order have given everything back."""
+    assert history.strangers == set()
+    assert history.owners() == set()
+    assert history.members() == set()

@@ -7,9 +7,14 @@ import asyncio
 import contextlib
 import selectors
 from collections.abc import Callable, Coroutine
+from contextvars import Context
+from functools import partial
 from typing import Any, TypeVar
 
+from tests.simulation.process import Turn, owner
+
 T = TypeVar("T")
+H = TypeVar("H", bound=asyncio.Handle)
 
 
 class Stuck(BaseException):
@@ -38,6 +43,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._leaping.now
 
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:  # type: ignore[override]
+        return _in_turn(super().call_soon, callback, args, context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return _in_turn(partial(super().call_at, when), callback, args, context)
+
+    def create_task(self, coro: Coroutine[Any, Any, T], **options: Any) -> asyncio.Task[T]:  # type: ignore[override]
+        task = super().create_task(coro, **options)
+        if (process := owner(options.get("context"))) is not None:
+            process.tasks.append(task)
+        return task
+
     def run_in_executor(self, _: Any, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
         """Make the call at once, and answer in the next turn: a thread would need real time."""
         future = self.create_future()
@@ -48,6 +67,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         else:
             self.call_soon(_deliver, future.set_result, outcome)
         return future
+
+
+def _in_turn(
+    schedule: Callable[..., H], callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
+) -> H:
+    """What belongs to a process waits while that is frozen."""
+    process = owner(context)
+    if process is None or isinstance(callback, Turn):
+        return schedule(callback, *args, context=context)
+    turn = Turn(process, callback, context)
+    handle = turn.handle = schedule(turn, *args, context=context)
+    return handle
 
 
 def _deliver(answer: Callable[[Any], None], outcome: object) -> None:

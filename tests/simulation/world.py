@@ -5,7 +5,8 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -58,8 +59,12 @@ class World:
     webhook: Webhook | None = None
     answer: Answer | None = None
     """How humans answer; None: executions ask nothing."""
-    places_held: Callable[[], int] = lambda: 0
-    most_places: int = 0
+    patience: float | None = None
+    """For how many seconds the bridge waits for them; None: for ever, and then each does answer in the end."""
+    watch: Callable[[], None] = lambda: None
+    """Called whenever a POST is about to leave."""
+    lasting: Sequence[float] = (0.1, 1.0, 4.5)
+    """How long executions may take, in seconds."""
     humans: int = 0
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     ready: bool = True
@@ -72,7 +77,7 @@ class World:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Something that goes on whatever becomes of the bridge."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(work, context=Context())
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
@@ -87,7 +92,7 @@ class World:
 
     async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
         run_id = body["meta"]["bridge_run_id"]
-        self.most_places = max(self.most_places, self.places_held())
+        self.watch()
         await self.wire()
         if (refusal := self._refusal(run_id)) is not None:
             await self.wire()
@@ -162,7 +167,7 @@ class World:
 
     def _start(self, run_id: str) -> Execution:
         self.posts[run_id] += 1
-        lasts = self.dice.choice([0.1, 1.0, 4.5])
+        lasts = self.dice.choice(self.lasting)
         end = Failed("boom") if self.dice.random() < 0.2 else Succeeded("🦉", {"n": 1}, None)
         kickoff_id = f"k-{run_id}-{self.posts[run_id]}"
         execution = Execution(kickoff_id, run_id, lasts, end, asyncio.get_running_loop().time() + lasts)
@@ -182,7 +187,8 @@ class World:
             self._ask(self.executions[json.loads(delivery.event.body)["data"]["kickoff_id"]])
 
     def _ask(self, execution: Execution) -> None:
-        if self.answer is not None and not self.happens("human never answers", 0.2):
+        forgets = self.happens("human never answers", 0.2) or (self.patience is not None and self.dice.random() < 0.2)
+        if self.answer is not None and not forgets:
             self.humans += 1
             delay = self.dice.choice([0.1, 1.0, 12.0])
             self.spawn(human(f"human-{self.humans}", execution, delay, self.answer))

@@ -29,14 +29,15 @@ _HOLD_ME = _ME.with_for_update(read=True, key_share=True)
 
 
 def _places_held() -> Select[int]:
-    """Runs that are under way, or claimed to be; a run in doubt holds its place until its evidence is overdue.
+    """Runs that are under way, or claimed to be; a run in doubt holds its place until that is told.
 
+    Not only until its evidence is overdue: some may come before anybody has told so, and then the run is under way.
     Counted apart, so that each is a range of the index: runs that only wait, however many, are not read.
     """
     of_crew = select(func.count()).where(text(OPEN), runs.c.crew == bindparam("crew"))
     under_way = of_crew.where(runs.c.state.in_(_UNDER_WAY))
     claimed = of_crew.where(runs.c.state == State.ACCEPTED.value, runs.c.owner.is_not(None))
-    doubted = of_crew.where(runs.c.state == State.IN_DOUBT.value, runs.c.due_at > bindparam("now"))
+    doubted = of_crew.where(runs.c.state == State.IN_DOUBT.value, runs.c.due_at.is_not(None))
     return select(under_way.scalar_subquery() + claimed.scalar_subquery() + doubted.scalar_subquery())
 
 

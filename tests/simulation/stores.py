@@ -1,0 +1,88 @@
+"""How a simulated process comes to its store, alone or as one of several, and what goes wrong with it then."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy.exc import OperationalError
+
+from bridge.adapters.store import SqlStore
+from bridge.adapters.store.engine import database, opened
+from bridge.adapters.store.threads import Work
+from bridge.core.errors import StoreUnavailable
+from bridge.core.model import Run
+from tests.fakes import NOW
+from tests.simulation.world import World
+from tests.steps.conftest import KEY
+
+OF_SEVERAL = ("bury", "rejoin", "hand_over", "pass_on", "collect_hints")
+"""Calls that are counted, if anything came of them."""
+
+
+def database_time() -> float:
+    """What the machine of a shared database says, whatever the clocks of the processes say."""
+    return NOW + asyncio.get_running_loop().time()
+
+
+@asynccontextmanager
+async def one_of_several(url: str, name: str, on_stale: Callable[[], None]) -> AsyncIterator[SqlStore]:
+    """`open_store` for SQLite as if it were shared: in virtual time no two transactions are ever open at once."""
+    base = database(url)
+    async with opened(base.writer()) as writer, opened(base.readers()) as reader:
+        store = SqlStore(reader, writer.run, name, KEY, on_stale, shared=True)
+        await store.join(database_time())
+        yield store
+        await store.close()
+
+
+class ShakyStore:
+    """The real store, but reads fail now and then, and nothing that a process asks for happens after its end.
+
+    One that is shared measures signs of life by its own clock, as PostgreSQL does.
+    """
+
+    def __init__(self, store: SqlStore, world: World) -> None:
+        self._store = store
+        self._world = world
+
+    @property
+    def shared(self) -> bool:
+        return self._store.shared
+
+    def owned_elsewhere(self, run: Run) -> bool:
+        return self._store.owned_elsewhere(run)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            if name == "load" and self._world.happens("read failed", 0.02):
+                raise StoreUnavailable("disk I/O is slow")
+            if self._store.shared and name in {"beat", "bury", "rejoin"}:
+                args = (database_time(), *args[1:])
+            result = await method(*args, **kwargs)
+            if name in OF_SEVERAL:
+                self._world.seen[name] += bool(result) or name == "pass_on"
+            await asyncio.sleep(0)  # a place to die at, after the commit and before the step knows
+            return result
+
+        return call
+
+
+def make_writes_fail(store: SqlStore, world: World) -> None:
+    """Now and then a transaction cannot begin, as with a full disk."""
+    transaction = store._batches._transaction
+    full_until = 0.0
+
+    async def shaky(work: Work[Any]) -> Any:
+        nonlocal full_until
+        now = asyncio.get_running_loop().time()
+        if world.happens("disk full", 0.003):
+            full_until = now + 5.0
+        if (now < full_until and not world.calm) or world.happens("write refused", 0.03):
+            raise OperationalError("COMMIT", {}, sqlite3.OperationalError("database or disk is full"))
+        return await transaction(work)
+
+    store._batches._transaction = shaky
