@@ -6,20 +6,24 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
 from bridge.adapters.store import SqlStore, migrate_store, open_store, probe_store
 from bridge.adapters.store import store as store_module
+from bridge.adapters.store.dialect import APPLICATION
 from bridge.adapters.store.postgresql import LIMITS, Postgresql
 from bridge.core import lifecycle
 from bridge.core.errors import StoreUnavailable
 from bridge.core.model import State
+from tests.amqp_client import eventually
 from tests.conformance.conftest import PostgresqlAdapter
 from tests.conformance.histories import accepted, claimed
 from tests.fakes import NOW, a_run, run_id
 from tests.postgres import PostgresServer, find
 
+STOPPED = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND wait_event = 'ClientRead'"
 ROLES = Path(__file__).parents[2] / "deploy" / "scale" / "roles.sh"
 
 
@@ -105,6 +109,27 @@ async def _patiently(store: SqlStore) -> dict[str, dict[str, int]]:
             return await store.counts()
         except StoreUnavailable:
             await asyncio.sleep(0.01)
+
+
+async def test_a_process_that_stopped_in_the_middle_of_a_row_of_commands_is_given_up_all_the_same(
+    postgresql: PostgresqlAdapter, store: SqlStore
+):
+    """To the server it is active and not idle, so it kept its locks, and the others waited, for as long as it slept."""
+    with pytest.raises(psycopg.OperationalError):
+        await stop_while_given_up(postgresql, store)
+
+
+async def stop_while_given_up(postgresql: PostgresqlAdapter, store: SqlStore) -> None:
+    """Hold a lock without saying that the row of commands is over, until `store` has given its process up."""
+    stopped = await psycopg.AsyncConnection.connect(postgresql.url, application_name=APPLICATION)
+    async with stopped, stopped.pipeline():
+        await stopped.execute("UPDATE processes SET beat_at = 0 WHERE name = 'me'")
+        stopped.pgconn.send_flush_request()
+        stopped.pgconn.flush()
+        await eventually(lambda: postgresql.execute(STOPPED))
+        async with asyncio.timeout(10):
+            while postgresql.execute("SELECT 1 FROM processes WHERE name = 'me'"):
+                await store.bury(NOW, 0.0)
 
 
 async def test_a_statement_that_waits_for_a_lock_too_long_is_weather(

@@ -2,8 +2,18 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Float, Insert, Table, cast, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Float, Insert, Table, cast, func, literal, select, text
 from sqlalchemy.dialects import postgresql, sqlite
+
+APPLICATION = "kickoff-bridge"
+"""What our sessions are called in the database."""
+
+_END_STOPPED = text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND usename = current_user AND application_name = :application"
+    " AND state = 'active' AND wait_event = 'ClientRead'"
+    " AND state_change < clock_timestamp() - make_interval(secs => :after)"
+)
 
 
 def insert_new(connection: Connection, table: Table) -> Insert:
@@ -42,6 +52,15 @@ def serialize(connection: Connection, *names: str) -> None:
     if _is_postgresql(connection):
         key = func.hashtextextended(":".join(names), 0)
         connection.execute(select(func.pg_advisory_xact_lock(key)))
+
+
+def end_stopped_sessions(connection: Connection, after: float) -> None:
+    """End our sessions whose process stopped sending in the middle of a row of commands, so many seconds ago.
+
+    They hold locks, and the server's own limit for idle transactions does not see them: to it they are active.
+    """
+    if _is_postgresql(connection):
+        connection.execute(_END_STOPPED, {"application": APPLICATION, "after": max(after, 0.0)})
 
 
 def _is_postgresql(connection: Connection) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, create_engine, event, make_url
 from sqlalchemy.exc import DatabaseError
 
+from bridge.adapters.store.dialect import APPLICATION
 from bridge.adapters.store.threads import Connections
 from bridge.adapters.store.weather import words
 from bridge.core.addresses import is_loopback
@@ -20,7 +21,10 @@ LIMITS = {
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "15s",
 }
-"""So that nothing of ours, not even a process that was stopped in the middle of a transaction, holds up the others."""
+"""So that nothing of ours, not even a process that was stopped in the middle of a transaction, holds up the others.
+
+One that was stopped in the middle of a row of commands is none of theirs: `dialect.end_stopped_sessions`.
+"""
 _DATA_CORRUPTED = frozenset({"XX001", "XX002"})
 
 
@@ -70,7 +74,8 @@ class Postgresql:
             connect_args=self._connect_args(),
         )
         if self._pooler:
-            statement = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in LIMITS.items())
+            session = LIMITS | {"application_name": APPLICATION}
+            statement = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in session.items())
             event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(statement))
         return Connections(engine, number)
 
@@ -86,7 +91,7 @@ class Postgresql:
         if self._pooler:
             return args | {"prepare_threshold": None}
         options = " ".join(f"-c {name}={value}" for name, value in LIMITS.items())
-        return args | {"options": options, "application_name": "kickoff-bridge"}
+        return args | {"options": options, "application_name": APPLICATION}
 
 
 def _with_tls(url: URL) -> URL:
