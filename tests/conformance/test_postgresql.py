@@ -10,9 +10,8 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
-from bridge.adapters.store import SqlStore, migrate_store, open_store, probe_store
+from bridge.adapters.store import SqlStore, dialect, migrate_store, open_store, probe_store
 from bridge.adapters.store import store as store_module
-from bridge.adapters.store.dialect import APPLICATION
 from bridge.adapters.store.postgresql import LIMITS, Postgresql
 from bridge.core import lifecycle
 from bridge.core.errors import StoreUnavailable
@@ -111,25 +110,24 @@ async def _patiently(store: SqlStore) -> dict[str, dict[str, int]]:
             await asyncio.sleep(0.01)
 
 
-async def test_a_process_that_stopped_in_the_middle_of_a_row_of_commands_is_given_up_all_the_same(
-    postgresql: PostgresqlAdapter, store: SqlStore
+async def test_a_process_that_stopped_in_the_middle_of_a_transaction_keeps_no_locks_from_those_that_live(
+    postgresql: PostgresqlAdapter, store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ):
     """To the server it is active and not idle, so it kept its locks, and the others waited, for as long as it slept."""
+    monkeypatch.setattr(dialect, "STOPPED_AFTER", 0.0)
     with pytest.raises(psycopg.OperationalError):
-        await stop_while_given_up(postgresql, store)
+        await stop_while_others_beat(postgresql, store)
 
 
-async def stop_while_given_up(postgresql: PostgresqlAdapter, store: SqlStore) -> None:
-    """Hold a lock without saying that the row of commands is over, until `store` has given its process up."""
-    stopped = await psycopg.AsyncConnection.connect(postgresql.url, application_name=APPLICATION)
+async def stop_while_others_beat(postgresql: PostgresqlAdapter, store: SqlStore) -> None:
+    """Hold a lock without saying that the row of commands is over."""
+    stopped = await psycopg.AsyncConnection.connect(postgresql.url, application_name=dialect.APPLICATION)
     async with stopped, stopped.pipeline():
         await stopped.execute("UPDATE processes SET beat_at = 0 WHERE name = 'me'")
         stopped.pgconn.send_flush_request()
         stopped.pgconn.flush()
         await eventually(lambda: postgresql.execute(STOPPED))
-        async with asyncio.timeout(10):
-            while postgresql.execute("SELECT 1 FROM processes WHERE name = 'me'"):
-                await store.bury(NOW, 0.0)
+        await store.beat(NOW)
 
 
 async def test_a_statement_that_waits_for_a_lock_too_long_is_weather(

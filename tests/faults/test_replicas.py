@@ -113,6 +113,26 @@ async def test_bridges_that_sleep_longer_than_they_own_post_nothing_twice(replic
     assert refused > 0, "the fence was needed"
 
 
+async def test_bridges_that_are_replaced_one_by_one_under_load_leave_nothing_in_doubt(
+    replicas: Replicas, full: bool
+) -> None:
+    """M20, as far as there is one version: SIGTERM with POSTs in hand while requests come, then a new process."""
+    await replicas.start(3)
+    count = 0
+    for bridge in replicas.all * 3 if full else replicas.all[:1]:
+        replaced = asyncio.Event()
+        producing = asyncio.create_task(_produce(replicas, count, replaced))
+        await eventually(partial(replicas.posting, bridge, 2), 60, "it has POSTs in hand")
+        assert await bridge.terminate(60) == 0
+        replaced.set()
+        await replicas.start_again(bridge)
+        count += await producing
+    await replicas.over(count, 60 + count / 20)
+    await replicas.judge(count)
+    assert await replicas.in_doubt() == 0
+    print(f"replaced: {9 if full else 1} of 3 bridges, {count} requests, nothing in doubt")
+
+
 async def test_a_database_that_fails_under_load_costs_nothing(
     replicas: Replicas, postgres: PostgresServer, seed: int, full: bool
 ) -> None:

@@ -185,4 +185,26 @@ MUTANTS = (
         "False",
         pytest("tests/unit/test_humans.py"),
     ),
+    Mutant(
+        "a process that was given up may still write",
+        "bridge/adapters/store/claims.py",
+        "    connection.execute(update(runs).where(mine).values(owner=None, version=runs.c.version + 1))",
+        "    connection.execute(update(runs).where(mine).values(owner=None))",
+        pytest("tests/conformance/test_store.py", "tests/conformance/test_replicas.py", "-k", "sqlite"),
+    ),
+    Mutant(
+        "a stopped process keeps its locks",
+        "bridge/adapters/store/store.py",
+        "        await self._reading(dialect.end_stopped_sessions)\n",
+        "",
+        pytest("tests/conformance/test_postgresql.py", "-k", "stopped"),
+    ),
+    Mutant(
+        "a run is forgotten before it is handed over",
+        "bridge/steps/share.py",
+        "freed = await self._store.hand_over(given)  # first",
+        "[crew.forget(one) for crew in self._crews.values() for one in given]\n            "
+        "freed = await self._store.hand_over(given)  # first",
+        pytest("tests/steps/test_replicas.py"),
+    ),
 )

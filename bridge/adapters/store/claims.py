@@ -158,11 +158,7 @@ def release_runs(connection: Connection, process: str, taken: Mapping[str, int])
 
 
 def bury(connection: Connection, now: float, silent_for: float) -> int:
-    """Release everything that belongs to processes without a sign of life for so long, and forget them.
-
-    One that was stopped in the middle of a transaction would hold on to its own row, and to others' ways to theirs.
-    """
-    dialect.end_stopped_sessions(connection, silent_for)
+    """Release everything that belongs to processes without a sign of life for so long, and forget them."""
     silent = select(processes.c.name).where(processes.c.beat_at < dialect.clock(connection, now) - silent_for)
     names = connection.execute(silent.with_for_update(skip_locked=True)).scalars().all()
     if names:

@@ -8,10 +8,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 APPLICATION = "kickoff-bridge"
 """What our sessions are called in the database."""
 
+STOPPED_AFTER = 5.0  # seconds that a transaction waits for its next command, which takes a living process a moment
 _END_STOPPED = text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND usename = current_user AND application_name = :application"
-    " AND state = 'active' AND wait_event = 'ClientRead'"
+    " AND state <> 'idle' AND wait_event = 'ClientRead'"
     " AND state_change < clock_timestamp() - make_interval(secs => :after)"
 )
 
@@ -54,13 +55,14 @@ def serialize(connection: Connection, *names: str) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(key)))
 
 
-def end_stopped_sessions(connection: Connection, after: float) -> None:
-    """End our sessions whose process stopped sending in the middle of a row of commands, so many seconds ago.
+def end_stopped_sessions(connection: Connection) -> None:
+    """End our sessions whose process stopped in the middle of a transaction: they hold locks.
 
-    They hold locks, and the server's own limit for idle transactions does not see them: to it they are active.
+    The server's own limit for idle transactions does not see those that it expects more commands of, and leaves locks
+    with one stopped process after the other.
     """
     if _is_postgresql(connection):
-        connection.execute(_END_STOPPED, {"application": APPLICATION, "after": max(after, 0.0)})
+        connection.execute(_END_STOPPED, {"application": APPLICATION, "after": STOPPED_AFTER})
 
 
 def _is_postgresql(connection: Connection) -> bool:

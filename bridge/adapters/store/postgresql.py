@@ -23,7 +23,7 @@ LIMITS = {
 }
 """So that nothing of ours, not even a process that was stopped in the middle of a transaction, holds up the others.
 
-One that was stopped in the middle of a row of commands is none of theirs: `dialect.end_stopped_sessions`.
+The others do not wait that long while one of them lives: `dialect.end_stopped_sessions`.
 """
 _DATA_CORRUPTED = frozenset({"XX001", "XX002"})
 

@@ -201,7 +201,11 @@ class SqlStore:
         return [event_of(row) for row in await self._read(stream.whole(event_ids))]
 
     async def beat(self, now: float) -> None:
-        """Say that this process lives; raises `ProcessBuried` if the others have given it up."""
+        """Say that this process lives; raises `ProcessBuried` if the others have given it up.
+
+        First, and beside the writer, which may wait for their locks, the sessions of stopped processes are ended.
+        """
+        await self._reading(dialect.end_stopped_sessions)
 
         def write(connection: Connection, _: Sequence[Any]) -> Sequence[Any]:
             alive = update(processes).where(processes.c.name == self._process)
