@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from bridge.core.learning import REMEMBERED
 from bridge.ports import Clock, Store
 from bridge.steps.crew import Crew
+from bridge.steps.rounds import Rounds
 
 EVERY = 10.0  # seconds
 _OVERLAP = 60.0  # seconds that clocks may differ by, and that another process may take to write
@@ -19,18 +20,13 @@ class Remember:
     def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, *, shared: bool) -> None:
         self._crews = crews
         self._store = store
-        self._clock = clock
         self._shared = shared
         self._read_until: dict[str, float] = {}
-        self._due = 0.0
+        self._rounds = Rounds(EVERY, clock)
 
     async def claim(self, room: int) -> Sequence[float]:
         """The time of one round, when that is due."""
-        now = self._clock()
-        if not room or now < self._due:
-            return []
-        self._due = now + EVERY
-        return [now]
+        return self._rounds.claim(room)
 
     async def handle(self, now: float) -> None:
         """One round over all crews."""
@@ -41,7 +37,7 @@ class Remember:
 
     def pause(self) -> float:
         """Seconds until the next round."""
-        return self._due - self._clock()
+        return self._rounds.pause()
 
     async def _write(self, crew: Crew) -> None:
         new = crew.learning.unsaved()  # if the store does not take them, this process still knows them

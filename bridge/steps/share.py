@@ -8,6 +8,7 @@ import structlog
 from bridge.core.share import Share
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
+from bridge.steps.rounds import Rounds
 
 EVERY = 3.0  # seconds
 
@@ -23,17 +24,12 @@ class KeepToShare:
         self._share = share
         self._crews = crews
         self._store = store
-        self._clock = clock
         self._wake_recover = wake_recover
-        self._due = 0.0
+        self._rounds = Rounds(EVERY, clock)
 
     async def claim(self, room: int) -> Sequence[float]:
         """The time of one count, when that is due."""
-        now = self._clock()
-        if not room or now < self._due:
-            return []
-        self._due = now + EVERY
-        return [now]
+        return self._rounds.claim(room)
 
     async def handle(self, _: float) -> None:
         """One count, and what follows from it."""
@@ -48,4 +44,4 @@ class KeepToShare:
 
     def pause(self) -> float:
         """Seconds until the next count."""
-        return self._due - self._clock()
+        return self._rounds.pause()

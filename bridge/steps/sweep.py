@@ -8,6 +8,7 @@ import structlog
 from bridge.core.errors import ProcessBuried
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
+from bridge.steps.rounds import Rounds
 
 BEAT_EVERY = 2.0
 SILENT_AFTER = 9.0  # seconds without a sign of life, more than four times what a living process takes
@@ -25,20 +26,15 @@ class Sweep:
     ) -> None:
         self._crews = crews
         self._store = store
-        self._clock = clock
         self._retention = retention
         self._wake_recover = wake_recover
-        self._due = 0.0
+        self._rounds = Rounds(BEAT_EVERY, clock)
         self._beaten_at = -math.inf
         self._steady_since = 0.0
 
     async def claim(self, room: int) -> Sequence[float]:
         """The time of one round, when that is due."""
-        now = self._clock()
-        if not room or now < self._due:
-            return []
-        self._due = now + BEAT_EVERY
-        return [now]
+        return self._rounds.claim(room)
 
     async def handle(self, now: float) -> None:
         """One round of housekeeping."""
@@ -52,7 +48,7 @@ class Sweep:
 
     def pause(self) -> float:
         """Seconds until the next round."""
-        return self._due - self._clock()
+        return self._rounds.pause()
 
     async def _beat(self, now: float) -> None:
         """A process that was given up has lost everything that it followed, and begins anew under another name."""
