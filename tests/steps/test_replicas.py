@@ -1,5 +1,6 @@
 """Several processes on one store: shares, runs handed over, hints that reach the wrong one, answers that come late."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,17 @@ async def another(bench: Bench) -> Bench:
     other = Bench(another_process_of(bench), bench.policy, bench.max_running, bench.clock, bench.ids)
     await other.store.join(bench.clock())
     return other
+
+
+def given_up_meanwhile(bench: Bench, other: Bench) -> Callable[[Any], Awaitable[None]]:
+    """While a POST is under way, the other process takes this one for dead, and its runs for doubtful."""
+
+    async def sleep(_: Any) -> None:
+        await other.store.bury(bench.clock(), -1.0)
+        await other.store.join(bench.clock())
+        assert len(await other.round(other.recover)) > 0
+
+    return sleep
 
 
 def keep_to_share(bench: Bench) -> KeepToShare:
@@ -180,13 +192,7 @@ async def test_a_late_answer_that_names_anothers_execution_leaves_the_doubt(benc
     first = await bench.started()
     run = await bench.accepted()
     other = await another(bench)
-
-    async def sleep(_: Any) -> None:
-        await other.store.bury(bench.clock(), -1.0)
-        await other.store.join(bench.clock())
-        await other.round(other.recover)
-
-    bench.api.meanwhile = sleep
+    bench.api.meanwhile = given_up_meanwhile(bench, other)
     assert first.kickoff_id is not None
     bench.api.kickoff_answers = [Started(first.kickoff_id)]
     with capture_logs() as logs:
@@ -213,14 +219,7 @@ async def test_a_process_that_slept_through_its_answer_settles_the_doubt_with_it
     """It was given up while its POST was under way; nobody sends a second one, and its answer is the proof."""
     run = await bench.accepted()
     other = await another(bench)
-
-    async def sleep(_: Any) -> None:
-        await other.store.bury(bench.clock(), -1.0)
-        await other.store.join(bench.clock())
-        await other.round(other.recover)
-        assert (await other.now(run)).state is State.IN_DOUBT
-
-    bench.api.meanwhile = sleep
+    bench.api.meanwhile = given_up_meanwhile(bench, other)
     bench.api.kickoff_answers = [Started("k-late")]
     with capture_logs() as logs:
         await bench.round(bench.kickoff)
