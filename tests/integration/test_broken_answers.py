@@ -64,6 +64,9 @@ class Noting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._api, name)
 
+    async def turn(self) -> None:
+        """At once: a crew that refuses or is silent slows us down in real seconds, which is tested elsewhere."""
+
     async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
         answer = await self._api.kickoff(body)
         self.said[type(answer).__name__] += 1
