@@ -38,15 +38,21 @@ def given_up_meanwhile(bench: Bench, other: Bench) -> Callable[[Any], Awaitable[
     return sleep
 
 
+async def sixty_started(bench: Bench) -> list[Run]:
+    """Runs that all are under way."""
+    bench.max_running = 100
+    runs = [await bench.accepted() for _ in range(60)]
+    while len(await bench.round(bench.kickoff)):
+        pass
+    return runs
+
+
 def keep_to_share(bench: Bench) -> KeepToShare:
     return KeepToShare(bench.share, bench.crews, bench.store, bench.clock, bench.wakes["recover"])
 
 
 async def test_a_new_process_gets_its_share_without_waiting_for_ends(bench: Bench):
-    bench.max_running = 100
-    runs = [await bench.accepted() for _ in range(60)]
-    while len(await bench.round(bench.kickoff)):
-        pass
+    runs = await sixty_started(bench)
     other = await another(bench)
     await bench.round(keep_to_share(bench))
     assert len(bench.crew.timetable) == 30
@@ -57,11 +63,7 @@ async def test_a_new_process_gets_its_share_without_waiting_for_ends(bench: Benc
 
 
 async def test_what_was_handed_over_is_not_taken_back(bench: Bench):
-    bench.max_running = 100
-    for _ in range(60):
-        await bench.accepted()
-    while len(await bench.round(bench.kickoff)):
-        pass
+    await sixty_started(bench)
     await another(bench)
     await bench.round(keep_to_share(bench))
     await bench.round(bench.recover)
@@ -88,11 +90,7 @@ async def test_a_run_that_waits_for_a_human_is_followed_by_whoever_gets_it(bench
 
 
 async def test_while_the_store_is_away_nothing_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    bench.max_running = 100
-    for _ in range(60):
-        await bench.accepted()
-    while len(await bench.round(bench.kickoff)):
-        pass
+    await sixty_started(bench)
     await another(bench)
 
     async def away(_: Any) -> int:
