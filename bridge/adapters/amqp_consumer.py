@@ -8,12 +8,13 @@ the store knows it by its key, or by its content.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from itertools import count
 
 import structlog
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
-from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
+from bridge.adapters.amqp_acks import Acks
 from bridge.adapters.amqp_connection import AmqpLink, LinkOptions, Session
 from bridge.adapters.amqp_message import MessageRules, is_steering, read_refused, read_request, read_steering
 from bridge.adapters.amqp_topology import Topology, ensure_inbound, keep_bound
@@ -83,13 +84,15 @@ class AmqpConsumer:
         # up. One message at a time, so that no other one's delivery count grows with it.
         careful = self._link.met_unreadable_frame
         await channel.set_qos(prefetch_count=1 if careful else self._prefetch, global_=False)
-        tag = await queue.consume(self._counting(session) if careful else self._on_message)
+        acks = Acks()
+        on_message = partial(self._on_message, acks)
+        tag = await queue.consume(_counting(session, on_message) if careful else on_message)
         keeping = asyncio.create_task(self._keep_bound(queue))
         try:
             yield
         finally:
             keeping.cancel()
-            await self._finish(queue, tag)
+            await self._finish(queue, tag, acks)
 
     async def _keep_bound(self, queue: AbstractQueue) -> None:
         try:
@@ -98,7 +101,7 @@ class AmqpConsumer:
         except Exception as error:  # noqa: BLE001 - nobody else watches the task
             self._link.fail(error)
 
-    async def _finish(self, queue: AbstractQueue, tag: str) -> None:
+    async def _finish(self, queue: AbstractQueue, tag: str, acks: Acks) -> None:
         if not self._stopping.is_set():
             return  # the connection is lost, and its callbacks with it
         with suppress(*WEATHER):
@@ -106,30 +109,21 @@ class AmqpConsumer:
                 await queue.cancel(tag)
                 while self._in_hand:
                     await asyncio.wait(self._in_hand)
+                await acks.written()
 
-    def _counting(self, session: Session) -> Callback:
-        """The callback that leads back to the usual prefetch count (which a consumer cannot change) in the end."""
-        numbers = count(1)
-
-        async def on_message(message: AbstractIncomingMessage) -> None:
-            await self._on_message(message)
-            if next(numbers) == GOOD_IN_A_ROW:
-                session.end(Reconnect(f"{GOOD_IN_A_ROW} messages in a row could be decoded"))
-
-        return on_message
-
-    async def _on_message(self, message: AbstractIncomingMessage) -> None:
+    async def _on_message(self, acks: Acks, message: AbstractIncomingMessage) -> None:
+        acks.came(message)
         task = asyncio.current_task()
         assert task is not None
         self._in_hand.add(task)
         task.add_done_callback(self._in_hand.discard)
         try:
-            await self._take(message)
+            await self._take(message, acks)
         except Exception as error:  # the library would only log it, and keep the message unacked for ever
             log.exception("message_failed", message_id=message.message_id)
             self._link.fail(error)
 
-    async def _take(self, message: AbstractIncomingMessage) -> None:
+    async def _take(self, message: AbstractIncomingMessage, acks: Acks) -> None:
         """Store the message, however long the store is away, then ack it; leave it to the broker when stopping."""
         while not self._stopping.is_set():
             try:
@@ -139,7 +133,7 @@ class AmqpConsumer:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), STORE_PAUSE)
             else:
-                await _ack(message)
+                acks.done(message)
                 return
 
     async def _store(self, message: AbstractIncomingMessage) -> None:
@@ -155,9 +149,13 @@ class AmqpConsumer:
             log.warning("message_refused", code=refusal.code, field=refusal.field, message_id=message.message_id)
 
 
-async def _ack(message: AbstractIncomingMessage) -> None:
-    """Ack where it is still possible. On a channel that died it is not, and never on another one (406)."""
-    try:
-        await message.ack()
-    except (ChannelInvalidStateError, AMQPError) as error:  # dead before the ack, or while it was being written
-        log.debug("ack_dropped", message_id=message.message_id, reason=type(error).__name__)
+def _counting(session: Session, callback: Callback) -> Callback:
+    """A callback that leads back to the usual prefetch count (which a consumer cannot change) in the end."""
+    numbers = count(1)
+
+    async def on_message(message: AbstractIncomingMessage) -> None:
+        await callback(message)
+        if next(numbers) == GOOD_IN_A_ROW:
+            session.end(Reconnect(f"{GOOD_IN_A_ROW} messages in a row could be decoded"))
+
+    return on_message

@@ -8,10 +8,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import cast
 from weakref import WeakValueDictionary
 
+import aiormq
 from aio_pika import Message
-from aio_pika.abc import AbstractChannel, AbstractExchange
+from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import DeliveryError, PublishError
 
 from bridge.adapters.amqp_connection import AmqpLink, LinkOptions, Session, being_cancelled
@@ -34,12 +36,12 @@ class Outlet:
     """What one session publishes on."""
 
     session: Session
-    channel: AbstractChannel
-    results: AbstractExchange
+    channel: aiormq.Channel
+    results: str
 
-    def exchange_for(self, destination: Destination) -> AbstractExchange:
-        """The results exchange takes a routing key, the default exchange a queue's name."""
-        return self.results if destination.channel is Channel.EXCHANGE else self.channel.default_exchange
+    def exchange_for(self, destination: Destination) -> str:
+        """The results exchange takes a routing key, the default exchange, which has no name, a queue's name."""
+        return self.results if destination.channel is Channel.EXCHANGE else ""
 
 
 class AmqpPublisher:
@@ -98,7 +100,7 @@ class AmqpPublisher:
         channel = await session.open_channel(confirms=True)
         results = await ensure_outbound(channel, self._topology)
         await self._probe(channel)
-        self._outlet = Outlet(session, channel, results)
+        self._outlet = Outlet(session, cast("aiormq.Channel", await channel.get_underlay_channel()), results.name)
         try:
             yield
         finally:
@@ -150,9 +152,12 @@ class AmqpPublisher:
         async with asyncio.timeout(self._confirm_limit):
             if waiting_client and not await self._link.has_queue(destination.target):
                 return Gone("the client that waited for this answer has gone")
-            await outlet.exchange_for(destination).publish(
-                message,
-                destination.target,
+            await outlet.channel.basic_publish(
+                message.body,
+                exchange=outlet.exchange_for(destination),
+                routing_key=destination.target,
+                properties=message.properties,
                 mandatory=not waiting_client,  # direct reply-to counts as "no queue", so it would always be returned
+                wait=False,  # for the confirm, not for the socket before the next one may be published
             )
         return Confirmed()

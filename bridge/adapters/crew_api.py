@@ -6,7 +6,6 @@ connection, because a kept one that the server closes at the wrong moment looks 
 """
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,6 +31,7 @@ from bridge.core.answers import (
 from bridge.core.flow_questions import same_host
 from bridge.core.pace import Pace
 from bridge.core.schedule import parse_retry_after
+from bridge.core.strict_json import compact
 from bridge.ports import Clock, Health
 
 SOURCE = "kickoff-bridge"  # who answers, as a flow is told
@@ -177,7 +177,7 @@ class HttpCrewApi:
         try:
             request = session.post(
                 url,
-                data=json.dumps(body, ensure_ascii=False).encode(),
+                data=compact(body),
                 headers=headers | {"Content-Type": "application/json"},
                 allow_redirects=False,
                 trace_request_ctx=wire,

@@ -5,11 +5,11 @@ are made once, here, and stored; every attempt sends those very bytes (CloudEven
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from bridge.core import strict_json
 from bridge.core.model import (
     CREW_NAME,
     Channel,
@@ -168,7 +168,7 @@ def _cloud_event(
         **(extensions or {}),
         "data": data,
     }
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+    return strict_json.compact(event)
 
 
 def _destinations(run: Run, type_: str, policy: CrewPolicy) -> list[Destination]:

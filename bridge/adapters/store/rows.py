@@ -28,6 +28,7 @@ from bridge.core.model import (
     Talk,
 )
 from bridge.core.receivers import receiver_name
+from bridge.core.strict_json import compact
 
 Values = dict[str, Any]
 
@@ -260,9 +261,9 @@ def talk_set_back(stored: bytes, seconds: float) -> bytes | None:
 
 
 def _dump(value: Any) -> bytes | None:
-    """JSON by the standard library: faster writers refuse integers beyond 64 bits, faster readers round them."""
-    return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return None if value is None else compact(value)
 
 
 def _load(value: bytes | None) -> Any:
+    """By the standard library: faster readers round integers beyond 64 bits."""
     return None if value is None else json.loads(value)

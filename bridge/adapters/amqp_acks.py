@@ -1,0 +1,58 @@
+"""Acks for many messages with one frame: a batch of requests becomes durable at the same moment.
+
+An ack may speak for all messages up to one, so it names the last of those before which nothing is open; what is done
+beyond that is acked alone, and nothing waits for what came before it.
+"""
+
+import asyncio
+
+import structlog
+from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+from aiormq.abc import AbstractChannel
+
+log = structlog.get_logger()
+
+
+class Acks:
+    """The acks of one channel's messages."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, None] = {}  # delivery tags, in the order in which they came
+        self._done: list[int] = []
+        self._writing: asyncio.Task[None] | None = None
+
+    def came(self, message: AbstractIncomingMessage) -> None:
+        """A message came; until it is done no ack may speak for it."""
+        self._open[_tag(message)] = None
+
+    def done(self, message: AbstractIncomingMessage) -> None:
+        """A message is stored: ack it, together with all that are stored at the same moment."""
+        del self._open[_tag(message)]
+        self._done.append(_tag(message))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write(message.channel), name="acks")
+
+    async def written(self) -> None:
+        """Wait until all that is done is acked."""
+        if self._writing is not None:
+            await self._writing
+
+    async def _write(self, channel: AbstractChannel) -> None:
+        """On a channel that died acks are not possible, and never on another one (406)."""
+        while self._done:
+            done, self._done = sorted(self._done), []
+            first_open = next(iter(self._open), done[-1] + 1)
+            together = [tag for tag in done if tag < first_open]
+            try:
+                if together:
+                    await channel.basic_ack(together[-1], multiple=True, wait=False)
+                for tag in done[len(together) :]:
+                    await channel.basic_ack(tag, wait=False)
+            except (ChannelInvalidStateError, AMQPError) as error:  # dead before the ack, or while it was being written
+                log.debug("acks_dropped", number=len(done), reason=type(error).__name__)
+
+
+def _tag(message: AbstractIncomingMessage) -> int:
+    assert message.delivery_tag is not None, "only messages that are got by hand have none"
+    return message.delivery_tag

@@ -1,0 +1,77 @@
+"""Acks say of every stored message that it is, and of no other."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aio_pika.exceptions import ChannelInvalidStateError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.adapters.amqp_acks import Acks
+
+
+class Broker:
+    """Keeps what is unacked on one channel, as a broker does; `dead`: the channel is."""
+
+    def __init__(self, messages: int, *, dead: bool = False) -> None:
+        self.unacked = set(range(1, messages + 1))
+        self.frames = 0
+        self._dead = dead
+
+    async def basic_ack(self, tag: int, *, multiple: bool = False, wait: bool = True) -> None:
+        """Raises as a channel does that is closed, or whose broker knows no such message."""
+        assert not wait
+        self.frames += 1
+        if self._dead:
+            raise ChannelInvalidStateError
+        acked = {one for one in self.unacked if one <= tag} if multiple else {tag}
+        assert tag in acked <= self.unacked
+        self.unacked -= acked
+
+
+def _message(broker: Broker, tag: int) -> Any:
+    return SimpleNamespace(channel=broker, delivery_tag=tag)
+
+
+def _all_come(broker: Broker) -> tuple[Acks, dict[int, Any]]:
+    acks, messages = Acks(), {tag: _message(broker, tag) for tag in sorted(broker.unacked)}
+    for message in messages.values():
+        acks.came(message)
+    return acks, messages
+
+
+async def test_what_is_stored_at_one_moment_is_acked_with_one_frame():
+    broker = Broker(40)
+    acks, messages = _all_come(broker)
+    for message in messages.values():
+        acks.done(message)
+    await acks.written()
+    assert (broker.unacked, broker.frames) == (set(), 1)
+
+
+@given(st.permutations(range(1, 9)), st.sets(st.integers(1, 8)), st.sets(st.integers(0, 7)))
+def test_only_what_is_stored_is_acked_in_whatever_order(order: list[int], stored: set[int], pauses: set[int]):
+    async def play() -> set[int]:
+        broker = Broker(8)
+        acks, messages = _all_come(broker)
+        for place, tag in enumerate(order):
+            if tag in stored:
+                acks.done(messages[tag])
+            if place in pauses:
+                await acks.written()
+        await acks.written()
+        return broker.unacked
+
+    assert asyncio.run(play()) == set(range(1, 9)) - stored
+
+
+@pytest.mark.parametrize("left_open", [False, True])
+async def test_a_dead_channel_takes_no_acks_and_harms_nobody(left_open: bool):
+    broker = Broker(3, dead=True)
+    acks, messages = _all_come(broker)
+    for message in list(messages.values())[left_open:]:
+        acks.done(message)
+    await acks.written()
+    assert len(broker.unacked) == 3
