@@ -73,10 +73,18 @@ MUTANTS = (
     Mutant(
         "final event outside the transaction",
         "bridge/adapters/store/store.py",
-        "settled: Run = await self._batches.write(settling.settle_all, decision)",
-        "settled: Run = await self._batches.write(settling.settle_all, Decision(decision.run))\n"
-        "                await self.file(decision.deliveries)",
+        "settled: Run = await self._batches.write(settling.settle_all, wish)",
+        "bare = settling.Settling(Decision(wish.decision.run), wish.process)\n"
+        "                settled: Run = await self._batches.write(settling.settle_all, bare)\n"
+        "                await self.file(wish.decision.deliveries)",
         SIMULATION,
+    ),
+    Mutant(
+        "a process that was given up owns what it writes",
+        "bridge/adapters/store/settling.py",
+        "return owners if owners and lives(connection, settling[0].process) else {}",
+        "return owners",
+        pytest("tests/conformance/test_fresh.py"),
     ),
     Mutant(
         "delivered before it is sent",

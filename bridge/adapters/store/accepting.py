@@ -1,6 +1,7 @@
 """Putting requests into the store, each once."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from sqlalchemy import Connection, or_, select, tuple_
 
@@ -46,14 +47,22 @@ def file_all(connection: Connection, groups: Sequence[Sequence[Delivery]]) -> li
     return [None] * len(groups)
 
 
-def insert_deliveries(connection: Connection, new: Iterable[Delivery], unaddressed: Iterable[Event] = ()) -> None:
-    """Insert deliveries and, once each, the events that they carry, and those that none carries."""
+def insert_deliveries(
+    connection: Connection,
+    new: Iterable[Delivery],
+    unaddressed: Iterable[Event] = (),
+    owners: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Insert deliveries and, once each, the events that they carry, and those that none carries.
+
+    `owners`: the processes that own some of the deliveries, by their ids; the others wait to be claimed.
+    """
     wanted = list(new)
     told = {event.event_id: event for event in (*(delivery.event for delivery in wanted), *unaddressed)}
     if told:
         _INSERT_EVENT.execute(connection, [new_event(event) for event in told.values()])
     if wanted:
-        _INSERT_DELIVERY.execute(connection, [new_delivery(delivery) for delivery in wanted])
+        _INSERT_DELIVERY.execute(connection, [new_delivery(one, owners.get(one.delivery_id)) for one in wanted])
 
 
 def _answer(run: Run, holder: Run | None) -> Accepted | RequestRefused:

@@ -138,8 +138,8 @@ def new_event(event: Event) -> Values:
     }
 
 
-def new_delivery(delivery: Delivery) -> Values:
-    """Every column of a delivery, but its owner."""
+def new_delivery(delivery: Delivery, owner: str | None) -> Values:
+    """Every column of a delivery."""
     return {
         "delivery_id": delivery.delivery_id,
         "event_id": delivery.event.event_id,
@@ -147,6 +147,7 @@ def new_delivery(delivery: Delivery) -> Values:
         "target": delivery.destination.target,
         "receiver": receiver_name(delivery.destination),
         "state": delivery.state.value,
+        "owner": owner,
         "attempts": delivery.attempts,
         "earlier_attempts": delivery.earlier_attempts,
         "due_at": delivery.due_at,

@@ -1,7 +1,7 @@
 """Writing decisions: a run's next row and its new deliveries in one transaction."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from bridge.adapters.store.accepting import insert_deliveries
 from bridge.adapters.store.bulk import Bulk
+from bridge.adapters.store.claims import lives
 from bridge.adapters.store.rows import CHANGING, Values, changing_columns
 from bridge.adapters.store.tables import runs
 from bridge.core.errors import ExecutionTaken, Stale
@@ -17,14 +18,34 @@ from bridge.core.model import Decision, Run
 Refusal = Stale | ExecutionTaken
 
 
-def settle_all(connection: Connection, decisions: Sequence[Decision]) -> list[Run | Refusal]:
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """A decision to be written, and which of its deliveries are to be this process's own from the start."""
+
+    decision: Decision
+    process: str
+    own: frozenset[str] = frozenset()
+
+
+def settle_all(connection: Connection, settling: Sequence[Settling]) -> list[Run | Refusal]:
     """Write decisions; one whose run has moved on, or whose execution is another run's, gives that as an error."""
-    if _write_unless_refused(connection, decisions):
+    owners = _owners(connection, settling)
+    decisions = [one.decision for one in settling]
+    if _write_unless_refused(connection, decisions, owners):
         return [_settled(decision.run) for decision in decisions]
     refused = _refusals(connection, decisions)
     written = [decision for decision, refusal in zip(decisions, refused, strict=True) if refusal is None]
-    _write(connection, written)
+    _write(connection, written, owners)
     return [refusal or _settled(decision.run) for decision, refusal in zip(decisions, refused, strict=True)]
+
+
+def _owners(connection: Connection, settling: Sequence[Settling]) -> dict[str, str]:
+    """Whose each delivery is, by its id; nobody's if its process was given up, as nobody would free it again.
+
+    Asked before any run is locked: who gives a process up locks its row first, and its runs after that.
+    """
+    owners = {delivery_id: one.process for one in settling for delivery_id in one.own}
+    return owners if owners and lives(connection, settling[0].process) else {}
 
 
 _UPDATE_RUN = Bulk(
@@ -36,7 +57,7 @@ _UPDATE_RUN = Bulk(
 )
 
 
-def _write_unless_refused(connection: Connection, decisions: Sequence[Decision]) -> bool:
+def _write_unless_refused(connection: Connection, decisions: Sequence[Decision], owners: Mapping[str, str]) -> bool:
     """Write all, as nearly always nothing speaks against it; whether nothing did. Otherwise nothing is written.
 
     In order, or two processes could wait for each other's rows.
@@ -44,7 +65,7 @@ def _write_unless_refused(connection: Connection, decisions: Sequence[Decision])
     in_order = sorted(decisions, key=lambda decision: decision.run.run_id)
     try:
         with connection.begin_nested() as attempt:
-            if _write(connection, in_order) == len(decisions):
+            if _write(connection, in_order, owners) == len(decisions):
                 return True
             attempt.rollback()
     except IntegrityError:  # an execution that belongs to another run
@@ -52,12 +73,13 @@ def _write_unless_refused(connection: Connection, decisions: Sequence[Decision])
     return False
 
 
-def _write(connection: Connection, decisions: Sequence[Decision]) -> int:
+def _write(connection: Connection, decisions: Sequence[Decision], owners: Mapping[str, str]) -> int:
     """How many runs were still as they had been read."""
     changed = _UPDATE_RUN.execute(connection, [_run_values(decision.run) for decision in decisions])
     if changed == len(decisions):
         deliveries = [delivery for decision in decisions for delivery in decision.deliveries]
-        insert_deliveries(connection, deliveries, [event for one in decisions for event in one.unaddressed])
+        unaddressed = [event for decision in decisions for event in decision.unaddressed]
+        insert_deliveries(connection, deliveries, unaddressed, owners)
     return changed
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import Connection, Select, bindparam, delete, exists, func, select, update
+from sqlalchemy import Connection, Select, bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from bridge.adapters.store import (
@@ -21,6 +21,7 @@ from bridge.adapters.store import (
     claims,
     delivering,
     dialect,
+    forgetting,
     redelivering,
     remembering,
     replicas,
@@ -28,15 +29,16 @@ from bridge.adapters.store import (
     stream,
 )
 from bridge.adapters.store.batches import Batches, Transaction, WriteAll
+from bridge.adapters.store.fresh import Fresh
 from bridge.adapters.store.loads import Loads
 from bridge.adapters.store.rows import attempt_of, delivery_of, event_of, run_of, whole_deliveries
-from bridge.adapters.store.tables import attempts, deliveries, events, processes, receivers, runs
+from bridge.adapters.store.tables import attempts, deliveries, events, processes, runs
 from bridge.adapters.store.threads import Connections, Work
 from bridge.adapters.store.weather import is_weather, unavailable
 from bridge.core.budget import UNLIMITED, Budgets
 from bridge.core.delivering import Settlement
 from bridge.core.errors import ProcessBuried, Stale, StoreUnavailable
-from bridge.core.model import Attempt, Channel, Decision, Delivery, DeliveryState, Event, Run, RunTime, State
+from bridge.core.model import Attempt, Channel, Decision, Delivery, Event, Run, RunTime, State
 from bridge.core.receivers import Shares
 from bridge.core.share import Census
 from bridge.ports import Accepted, DeliveryFilter, EventFilter, Health, PassedHint, RunFilter
@@ -75,6 +77,7 @@ class SqlStore:
         self._reader = reader
         self._loads = Loads(self._load_all)
         self._batches = Batches(transaction)
+        self._fresh = Fresh()
         self._name = self._process = process
         self._lives = 1
 
@@ -106,10 +109,16 @@ class SqlStore:
 
     async def settle(self, decision: Decision) -> Run:
         """Write a decision, trying for as long as it takes; raises `Stale`, `ExecutionTaken`."""
+        own = self._fresh.to_own(decision.deliveries)
+        settled = await self._settle(settling.Settling(decision, self._process, own))
+        self._fresh.add([delivery for delivery in decision.deliveries if delivery.delivery_id in own])
+        return settled
+
+    async def _settle(self, wish: settling.Settling) -> Run:
         tried_before = False
         while True:
             try:
-                settled: Run = await self._batches.write(settling.settle_all, decision)
+                settled: Run = await self._batches.write(settling.settle_all, wish)
             except StoreUnavailable as error:
                 await self._wait(error)
                 tried_before = True
@@ -118,7 +127,7 @@ class SqlStore:
                     raise
                 tried_before = True
             except Stale:
-                if tried_before and (written := await self._written_before(decision)) is not None:
+                if tried_before and (written := await self._written_before(wish.decision)) is not None:
                     return written
                 self._on_stale()
                 raise
@@ -146,10 +155,19 @@ class SqlStore:
         return [run_of(row) for row in await self._read(_listing(which))]
 
     async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
-        """Take due deliveries of these channels, the longest due first."""
+        """Take due deliveries of these channels: this process's own, then the longest due of the others."""
+        room -= len(own := self._fresh.take(channels, room, now))
+        if own and not self._fresh.store_is_due(room, now):
+            return own
         wanted = claims.DueDeliveries(self._process, tuple(channels), room, now)
-        claimed: list[Delivery] = await self._claim_by(claims.claim_deliveries, wanted)
-        return claimed
+        try:
+            claimed: list[Delivery] = await self._claim_by(claims.claim_deliveries, wanted)
+        except StoreUnavailable:
+            if own:
+                return own  # nobody else would know of them
+            raise
+        self._fresh.store_gave(len(claimed), room, now)
+        return own + claimed
 
     async def claim_callbacks(self, room: int, shares: Shares, now: float) -> list[Delivery]:
         """Take due deliveries to callback URLs, the longest due first within the shares of their receivers."""
@@ -213,6 +231,9 @@ class SqlStore:
             return [None if result.rowcount else ProcessBuried("this process was silent for too long")]
 
         await self._batches.write(write, None)
+        if lying := self._fresh.left_lying(now):
+            mine = claims.DueDeliveries(self._process, (), 0, now, attempted=lying)
+            await self._batches.write(claims.give_back, mine)
 
     async def bury(self, now: float, silent_for: float) -> int:
         """Free what belongs to processes without a sign of life for so long."""
@@ -227,6 +248,7 @@ class SqlStore:
         """After `ProcessBuried`: live on under another name, which is given back, owning nothing."""
         self._lives += 1
         self._process = f"{self._name}-{self._lives}"
+        self._fresh.clear()
         await self.join(now)
         return self._process
 
@@ -267,7 +289,7 @@ class SqlStore:
         """Delete runs that ended before then and have nothing left to deliver."""
 
         def write(connection: Connection, _: Sequence[Any]) -> Sequence[Any]:
-            return [_forget(connection, ended_before)]
+            return [forgetting.forget(connection, ended_before)]
 
         forgotten: int = await self._batches.write(write, None)
         return forgotten
@@ -368,19 +390,3 @@ def _listing(which: RunFilter) -> Select[Any]:
     if which.source is not None:
         query = query.where(runs.c.source == which.source)
     return query if which.before is None else query.where(runs.c.run_id < which.before)
-
-
-def _forget(connection: Connection, ended_before: float) -> int:
-    waiting = exists().where(
-        events.c.run_id == runs.c.run_id,
-        deliveries.c.event_id == events.c.event_id,
-        deliveries.c.state == DeliveryState.PENDING.value,
-    )
-    ended = connection.execute(delete(runs).where(runs.c.finished_at < ended_before, ~waiting))
-    done = exists().where(deliveries.c.event_id == events.c.event_id, deliveries.c.state == DeliveryState.PENDING.value)
-    of_no_run = events.c.run_id.is_(None)
-    loose = connection.execute(delete(events).where(of_no_run, events.c.created_at < ended_before, ~done))
-    if ended.rowcount or loose.rowcount:
-        named = exists().where(deliveries.c.receiver == receivers.c.receiver)
-        connection.execute(delete(receivers).where(~named))
-    return ended.rowcount

@@ -1,0 +1,126 @@
+"""A delivery that this process has written is its own at once, wherever somebody waits to send it."""
+
+import pytest
+
+from bridge.adapters.store import SqlStore
+from bridge.adapters.store import store as store_module
+from bridge.adapters.store.fresh import ASK_STORE_EVERY, ASKED_LATELY, MOST
+from bridge.core import events
+from bridge.core.delivering import Confirmed, on_delivery
+from bridge.core.model import Channel
+from bridge.ports import RunFilter
+from tests.conformance.conftest import Adapter, silence
+from tests.conformance.histories import POLICY, end_of, in_doubt, refused, started
+from tests.conformance.test_store import lose_the_next_confirmation
+from tests.fakes import NOW, a_delivery
+
+TO_BROKER = (Channel.EXCHANGE, Channel.QUEUE)
+
+
+@pytest.fixture
+async def asked(store: SqlStore) -> SqlStore:
+    """A store whose deliveries somebody waits for."""
+    assert await store.claim_deliveries(TO_BROKER, 100, NOW) == []
+    return store
+
+
+async def test_it_is_sent_without_being_claimed(adapter: Adapter, asked: SqlStore):
+    run = await refused(asked)
+    assert adapter.execute("SELECT owner FROM deliveries") == [("me",)]
+    [sent] = await asked.claim_deliveries(TO_BROKER, 100, NOW)
+    await asked.settle_delivery(on_delivery(sent, Confirmed(), NOW))
+    assert await asked.deliveries_of(run.run_id) == [on_delivery(sent, Confirmed(), NOW).delivery]
+
+
+async def test_it_is_handed_out_once(adapter: Adapter, asked: SqlStore):
+    other = await adapter.twin(asked, "other")
+    for number in range(9):
+        await refused(asked, number)
+    assert await other.claim_deliveries(TO_BROKER, 100, NOW) == []
+    parts = [await asked.claim_deliveries(TO_BROKER, 4, NOW) for _ in range(4)]
+    assert [len(part) for part in parts] == [4, 4, 1, 0]
+    assert len({one.delivery_id for part in parts for one in part}) == 9
+
+
+async def test_nobody_waits_so_anybody_may_have_it(adapter: Adapter, store: SqlStore):
+    await refused(store, 1)
+    await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
+    await refused(store, 2)
+    await store.claim_deliveries(TO_BROKER, 0, NOW)
+    await refused(store, 3, at=NOW + ASKED_LATELY)
+    other = await adapter.twin(store, "other")
+    assert len(await other.claim_deliveries(TO_BROKER, 9, NOW + ASKED_LATELY)) == 3
+
+
+async def test_what_others_left_is_not_forgotten_for_it(asked: SqlStore):
+    await asked.file([a_delivery(1, Channel.QUEUE)])
+    await refused(asked)
+    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW)) == 1
+    await refused(asked, 2)
+    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY)) == 2
+
+
+async def test_a_backlog_is_worked_off_at_full_pace_beside_it(asked: SqlStore):
+    await asked.file([a_delivery(number, Channel.QUEUE) for number in range(20)])
+    assert len(await asked.claim_deliveries(TO_BROKER, 5, NOW)) == 5
+    await refused(asked)
+    assert len(await asked.claim_deliveries(TO_BROKER, 5, NOW)) == 5
+    await refused(asked, 2)
+    assert len(await asked.claim_deliveries(TO_BROKER, 5, NOW)) == 5
+
+
+async def test_what_is_taken_survives_a_store_that_cannot_be_asked_for_more(asked: SqlStore):
+    await refused(asked)
+    await asked.file([a_delivery(2, Channel.QUEUE)])
+    later = NOW + ASK_STORE_EVERY
+    lose_the_next_confirmation(asked)
+    assert [one.destination.channel for one in await asked.claim_deliveries(TO_BROKER, 9, later)] == [Channel.EXCHANGE]
+    assert [one.destination.channel for one in await asked.claim_deliveries(TO_BROKER, 9, later)] == [Channel.QUEUE]
+
+
+async def test_a_lost_confirmation_leaves_it_to_its_writer(asked: SqlStore, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(store_module, "RETRY_EVERY", 0.01)
+    run = await started(asked)
+    lose_the_next_confirmation(asked)
+    await asked.settle(end_of(run))
+    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW)) == 1
+    assert await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY) == []
+
+
+async def test_a_process_that_was_given_up_owns_nothing_that_it_writes(adapter: Adapter, asked: SqlStore):
+    """Nobody would ever free it again."""
+    run = await in_doubt(asked)
+    for one in await asked.claim_deliveries(TO_BROKER, 9, NOW):
+        await asked.settle_delivery(on_delivery(one, Confirmed(), NOW))
+    other = await adapter.twin(asked, "other")
+    silence(adapter, "me", 20)
+    await other.bury(NOW, 9)
+    [freed] = await other.find_runs(RunFilter())
+    assert freed.run_id == run.run_id
+    await asked.settle(events.about(freed, events.IN_DOUBT, POLICY, NOW, sequence=2))
+    assert len(await other.claim_deliveries(TO_BROKER, 9, NOW)) == 1
+
+
+async def test_what_lies_because_the_way_out_closed_is_given_back(adapter: Adapter, asked: SqlStore):
+    await refused(asked)
+    other = await adapter.twin(asked, "other")
+    later = NOW + 2 * ASKED_LATELY + 1
+    await asked.beat(later)
+    assert len(await other.claim_deliveries(TO_BROKER, 9, later)) == 1
+    assert await asked.claim_deliveries(TO_BROKER, 9, later) == []
+
+
+async def test_no_more_is_kept_than_is_soon_sent(adapter: Adapter, asked: SqlStore):
+    for number in range(MOST + 3):
+        await refused(asked, number)
+    assert adapter.execute("SELECT COUNT(*) FROM deliveries WHERE owner IS NULL") == [(3,)]
+    taken = [await asked.claim_deliveries(TO_BROKER, 100, NOW) for _ in range(3)]
+    assert sum(map(len, taken)) == MOST + 3
+
+
+async def test_closing_gives_back_what_was_not_sent(adapter: Adapter):
+    async with adapter.open() as store:
+        await store.claim_deliveries(TO_BROKER, 9, NOW)
+        await refused(store)
+    async with adapter.open("other") as store:
+        assert len(await store.claim_deliveries(TO_BROKER, 9, NOW)) == 1
