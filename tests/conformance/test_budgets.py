@@ -139,7 +139,7 @@ async def test_waiting_runs_places_and_starts_are_found_by_their_indexes(store: 
     await begun(store, limits)
     waiting = await accepted(store, 2, envelope=ORDERS)
     with statements() as seen:
-        await store.claim_accepted("research", 9, 99, NOW, limits)
+        await store.claim_accepted("research", 9, 98, NOW, limits)
         await store.wait_of(waiting, limits, NOW)
     of_runs = [(sql, parameters) for sql, parameters in seen if "FROM runs" in sql]
     plans = [await _plan(store, sql, parameters) for sql, parameters in of_runs]
@@ -151,6 +151,18 @@ async def test_waiting_runs_places_and_starts_are_found_by_their_indexes(store: 
     else:
         assert used == wanted
         assert [plan for plan in plans if "SCAN runs" in plan or "TEMP B-TREE" in plan] == []
+
+
+async def test_runs_under_way_are_counted_only_where_it_matters(store: SqlStore):
+    """Counting 100,000 takes 10 ms at each claim; alone on a store one knows what is free at least."""
+    for number in range(1, 13):
+        await accepted(store, number)
+    counted = list[bool]()
+    for _ in range(6):
+        with statements() as seen:
+            assert len(await store.claim_accepted("research", 2, 11, NOW)) == (2 if len(counted) < 5 else 1)
+        counted.append(any("runs.state IN" in sql for sql, _ in seen))
+    assert counted == ([True] * 6 if store.shared else [True, False, False, False, False, True])
 
 
 async def _plan(store: SqlStore, sql: str, parameters: Any) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, Select, bindparam, delete, func, literal, select, text, tuple_, update
 
 from bridge.adapters.store import budgets, dialect
+from bridge.adapters.store.places import SurePlaces
 from bridge.adapters.store.rows import delivery_of, run_of, whole_deliveries
 from bridge.adapters.store.tables import OPEN, WAITING, deliveries, processes, runs
 from bridge.core.budget import UNLIMITED, Budgets
@@ -88,6 +89,8 @@ class OfCrew:
     max_running: int
     now: float
     budgets: Budgets = UNLIMITED
+    sure: SurePlaces | None = None
+    """None: others claim from the same store, too."""
     attempted: list[Run] = field(default_factory=list)
     """What the last transaction took; whether it was committed is another question."""
 
@@ -202,15 +205,27 @@ def _in_states(connection: Connection, wish: InStates) -> Sequence[str]:
 def _waiting(connection: Connection, wish: OfCrew) -> Sequence[str]:
     """The runs to start next, by priority and age, as far as there are places and budgets left."""
     dialect.serialize(connection, "places", wish.crew)  # counting and taking are one act among all processes
-    moment = {"crew": wish.crew, "now": wish.now}
-    places = wish.max_running - connection.execute(_PLACES_HELD, moment).scalar_one()
+    places = _free_places(connection, wish)
     free = min(wish.room, places, budgets.left_of_crew(connection, wish.crew, wish.budgets.crew, wish.now))
     if free <= 0:
         return []
     left = budgets.left_of_senders(connection, wish.budgets.senders, wish.now)
     spent = [sender for sender, count in left.items() if count <= 0]
-    found = connection.execute(_WAITING, moment | {"spent": spent, "room": int(free)}).all()
-    return budgets.within(found, left)
+    wanted = {"crew": wish.crew, "now": wish.now, "spent": spent, "room": int(free)}
+    taken = budgets.within(connection.execute(_WAITING, wanted).all(), left)
+    if wish.sure is not None:
+        wish.sure.taken(wish.crew, len(taken))
+    return taken
+
+
+def _free_places(connection: Connection, wish: OfCrew) -> int:
+    """How many runs the crew may have besides those that hold places; counted only if it matters."""
+    if wish.sure is not None and (sure := wish.sure.of(wish.crew, wish.max_running)) >= wish.room:
+        return sure
+    free = wish.max_running - connection.execute(_PLACES_HELD, {"crew": wish.crew}).scalar_one()
+    if wish.sure is not None:
+        wish.sure.counted(wish.crew, wish.max_running, free)
+    return free
 
 
 def _claim_deliveries(connection: Connection, wish: DueDeliveries) -> list[Delivery]:

@@ -31,6 +31,7 @@ from bridge.adapters.store import (
 from bridge.adapters.store.batches import Batches, Transaction, WriteAll
 from bridge.adapters.store.fresh import Fresh
 from bridge.adapters.store.loads import Loads
+from bridge.adapters.store.places import SurePlaces
 from bridge.adapters.store.rows import attempt_of, delivery_of, event_of, run_of, whole_deliveries
 from bridge.adapters.store.tables import attempts, deliveries, events, processes, runs
 from bridge.adapters.store.threads import Connections, Work
@@ -78,6 +79,7 @@ class SqlStore:
         self._loads = Loads(self._load_all)
         self._batches = Batches(transaction)
         self._fresh = Fresh()
+        self._sure = None if shared else SurePlaces()
         self._name = self._process = process
         self._lives = 1
 
@@ -94,7 +96,7 @@ class SqlStore:
         self, crew: str, room: int, max_running: int, now: float, limits: Budgets = UNLIMITED
     ) -> list[Run]:
         """Take due accepted runs of a crew, by priority and age, as far as `max_running` and the budgets permit."""
-        return await self._claim(claims.OfCrew(self._process, crew, room, max_running, now, limits))
+        return await self._claim(claims.OfCrew(self._process, crew, room, max_running, now, limits, self._sure))
 
     async def wait_of(self, run: Run, limits: Budgets, now: float) -> float:
         """For how many seconds a waiting run has to wait for its budgets, as far as can be foreseen."""
