@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from bridge.adapters.store import SqlStore, batches, migrate_store, settling
+from bridge.adapters.store import SqlStore, batches, migrate_store
 from bridge.adapters.store import store as store_module
 from bridge.adapters.store.tables import metadata
 from bridge.adapters.store.threads import Work
@@ -401,21 +401,24 @@ class TestSettling:
         begun = await store.settle(lifecycle.begin(other, NOW))
         assert (await store.settle(lifecycle.on_kickoff(begun, Started("k-1"), POLICY, NOW))).kickoff_id == "k-1"
 
-    async def test_an_execution_that_another_process_takes_between_look_and_write_is_taken(
-        self, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+    async def test_of_two_processes_that_get_one_execution_at_the_same_moment_one_has_it(
+        self, adapter: Adapter, store: SqlStore
     ):
-        """Two processes on one database may both find it free; the index lets one of them write."""
-        look, looks = settling._executions, list[Any]()
+        both = [store, await adapter.twin(store, "other")]
+        begun = [
+            await one.settle(lifecycle.begin(await claimed(one, number), NOW)) for number, one in enumerate(both, 1)
+        ]
+        decisions = [lifecycle.on_kickoff(run, Started("k-1"), POLICY, NOW) for run in begun]
+        writes = (one.settle(decision) for one, decision in zip(both, decisions, strict=True))
+        answers = await asyncio.gather(*writes, return_exceptions=True)
+        assert sorted(type(answer).__name__ for answer in answers) == ["ExecutionTaken", "Run"]
 
-        def blind_at_first(*arguments: Any) -> set[Any]:
-            looks.append(arguments)
-            return look(*arguments) if len(looks) > 1 else set()
-
-        await started(store, 1)
-        second = await store.settle(lifecycle.begin(await claimed(store, 2), NOW))
-        monkeypatch.setattr(settling, "_executions", blind_at_first)
-        with pytest.raises(ExecutionTaken):
-            await store.settle(lifecycle.on_kickoff(second, Started("k-1"), POLICY, NOW))
+    async def test_one_that_has_moved_on_keeps_no_other_from_being_written(self, store: SqlStore):
+        runs = [await started(store, number) for number in range(1, 10)]
+        await store.settle(end_of(runs[4]))
+        answers = await asyncio.gather(*(store.settle(end_of(run)) for run in runs), return_exceptions=True)
+        assert [type(answer).__name__ for answer in answers] == ["Run"] * 4 + ["Stale"] + ["Run"] * 4
+        assert await store.counts() == {"runs": {"failed": 9}, "deliveries": {"pending": 9}}
 
     async def test_hundreds_of_decisions_at_once_are_all_written(self, store: SqlStore):
         await asyncio.gather(*(accepted(store, number) for number in range(1, 201)))

@@ -24,6 +24,10 @@ Transaction = Callable[[Work[Any]], Awaitable[Any]]
 """Does work in a transaction, which is committed when this returns."""
 
 
+class Apart(Exception):
+    """Raised by a `WriteAll` whose items cannot be written together: each is to get a transaction of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Write:
     write_all: WriteAll

@@ -5,7 +5,7 @@ nothing and its caller gets `Stale`.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from bridge.adapters.store import (
     delivering,
     dialect,
     forgetting,
+    listing,
     redelivering,
     remembering,
     replicas,
@@ -38,7 +39,7 @@ from bridge.adapters.store.threads import Connections, Work
 from bridge.adapters.store.weather import is_weather, unavailable
 from bridge.core.budget import UNLIMITED, Budgets
 from bridge.core.delivering import Settlement
-from bridge.core.errors import ProcessBuried, Stale, StoreUnavailable
+from bridge.core.errors import ExecutionTaken, ProcessBuried, Stale, StoreUnavailable
 from bridge.core.model import Attempt, Channel, Decision, Delivery, Event, Run, RunTime, State
 from bridge.core.receivers import Shares
 from bridge.core.share import Census
@@ -124,10 +125,9 @@ class SqlStore:
             except StoreUnavailable as error:
                 await self._wait(error)
                 tried_before = True
-            except IntegrityError:  # another process may have taken the execution between our look and our write
-                if tried_before:
-                    raise
-                tried_before = True
+            except IntegrityError:
+                await self._refuse_taken(wish.decision.run)
+                raise
             except Stale:
                 if tried_before and (written := await self._written_before(wish.decision)) is not None:
                     return written
@@ -154,7 +154,7 @@ class SqlStore:
 
     async def find_runs(self, which: RunFilter) -> list[Run]:
         """Runs, newest first."""
-        return [run_of(row) for row in await self._read(_listing(which))]
+        return [run_of(row) for row in await self._read(listing.of_runs(which))]
 
     async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
         """Take due deliveries of these channels: this process's own, then the longest due of the others."""
@@ -179,7 +179,8 @@ class SqlStore:
 
     async def settle_delivery(self, settlement: Settlement) -> None:
         """Write what became of a claimed delivery, trying for as long as it takes."""
-        await self._insist(delivering.settle_deliveries, delivering.Settled(self._process, settlement))
+        settled = delivering.Settled(self._process, settlement)
+        await self._insist(partial(self._batches.write, delivering.settle_deliveries, settled))
 
     async def deliveries_of(self, run_id: str) -> list[Delivery]:
         """The deliveries of one run."""
@@ -344,19 +345,22 @@ class SqlStore:
 
     async def _written_before(self, decision: Decision) -> Run | None:
         """The run, if it is what an earlier try has made of it, whose commit was not confirmed."""
-        while True:
-            try:
-                stored = await self.load(decision.run.run_id)
-            except StoreUnavailable as error:
-                await self._wait(error)
-            else:
-                return stored if stored == replace(decision.run, version=decision.run.version + 1) else None
+        stored = await self._insist(partial(self.load, decision.run.run_id))
+        return stored if stored == replace(decision.run, version=decision.run.version + 1) else None
 
-    async def _insist(self, write_all: WriteAll, item: Any) -> Any:
-        """Write what has already happened in the world: there is nobody to give the failure back to."""
+    async def _refuse_taken(self, run: Run) -> None:
+        """Raises `ExecutionTaken` if another run of the crew has the run's execution."""
+        if run.kickoff_id is None:
+            return
+        holder = await self._insist(partial(self.find_execution, run.crew, run.kickoff_id))
+        if holder is not None and holder.run_id != run.run_id:
+            raise ExecutionTaken(f"execution {run.kickoff_id} belongs to another run of {run.crew}")
+
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What the call gives, once the store can be used: there is nobody to give the failure back to."""
         while True:
             try:
-                return await self._batches.write(write_all, item)
+                return await call()
             except StoreUnavailable as error:
                 await self._wait(error)
 
@@ -379,16 +383,3 @@ class SqlStore:
                 raise unavailable(error) from None
             raise
         return found
-
-
-def _listing(which: RunFilter) -> Select[Any]:
-    query = select(runs).order_by(runs.c.run_id.desc()).limit(which.limit)
-    if which.state is not None:
-        query = query.where(runs.c.state == which.state.value)
-    if which.crew is not None:
-        query = query.where(runs.c.crew == which.crew)
-    if which.crews is not None:
-        query = query.where(runs.c.crew.in_(sorted(which.crews)))
-    if which.source is not None:
-        query = query.where(runs.c.source == which.source)
-    return query if which.before is None else query.where(runs.c.run_id < which.before)
