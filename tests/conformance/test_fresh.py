@@ -7,6 +7,7 @@ from bridge.adapters.store import store as store_module
 from bridge.adapters.store.fresh import ASK_STORE_EVERY, ASKED_LATELY, MOST
 from bridge.core import events
 from bridge.core.delivering import Confirmed, on_delivery
+from bridge.core.errors import StoreUnavailable
 from bridge.core.model import Channel
 from bridge.ports import RunFilter
 from tests.conformance.conftest import Adapter, silence
@@ -108,6 +109,16 @@ async def test_what_lies_because_the_way_out_closed_is_given_back(adapter: Adapt
     await asked.beat(later)
     assert len(await other.claim_deliveries(TO_BROKER, 9, later)) == 1
     assert await asked.claim_deliveries(TO_BROKER, 9, later) == []
+
+
+async def test_what_could_not_be_given_back_is_still_known(asked: SqlStore):
+    await refused(asked)
+    later = NOW + 2 * ASKED_LATELY + 1
+    lying = asked._fresh.left_lying(later)
+    lose_the_next_confirmation(asked)
+    with pytest.raises(StoreUnavailable):
+        await asked._let_others_have(lying)
+    assert await asked.claim_deliveries(TO_BROKER, 9, later) == lying
 
 
 async def test_no_more_is_kept_than_is_soon_sent(adapter: Adapter, asked: SqlStore):

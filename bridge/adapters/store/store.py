@@ -235,8 +235,7 @@ class SqlStore:
 
         await self._batches.write(write, None)
         if lying := self._fresh.left_lying(now):
-            mine = claims.DueDeliveries(self._process, (), 0, now, attempted=lying)
-            await self._batches.write(claims.give_back, mine)
+            await self._let_others_have(lying)
 
     async def bury(self, now: float, silent_for: float) -> int:
         """Free what belongs to processes without a sign of life for so long."""
@@ -325,6 +324,14 @@ class SqlStore:
             await self._batches.write(leave, None)
         except StoreUnavailable as error:  # the next process frees them
             log.warning("claims_not_given_back", reason=str(error))
+
+    async def _let_others_have(self, lying: Sequence[Delivery]) -> None:
+        mine = claims.DueDeliveries(self._process, (), 0, 0.0, list(lying))
+        try:
+            await self._batches.write(claims.give_back, mine)
+        except StoreUnavailable:
+            self._unconfirmed.append(mine)
+            raise
 
     async def _claim(self, wanted: claims.OfCrew | claims.InStates) -> list[Run]:
         claimed: list[Run] = await self._claim_by(claims.claim_runs, wanted)
