@@ -33,7 +33,8 @@ _FILL = 48  # and over log time, for what was never seen
 _SPANS_OF_PRIOR = 7.0  # on either side of the median that the grid covers
 _ALMOST_ALL = 1.0 - 1e-9  # as many as ever count as over: some always go on, which rounding must not deny
 _NARROWEST = 1e-4  # half of what a run is smeared over, on the ruler
-_UNLIKELY = 0.1  # change by a factor of two
+_UNLIKELY = 1.0  # change by a factor of two: the logarithm of how many times likelier none is
+_ODD = 0.02  # of all runs take any time, whatever the others do; so a single one does not stretch them all
 _NOTHING = 1e-12
 
 
@@ -99,7 +100,7 @@ def _likelihood(former: Estimate, spans: Sequence[Span], scale: float) -> float:
     """The logarithm of how likely these spans are, if all have become longer by a factor; great ones are unlikelier."""
     near = 1.1
     return -_UNLIKELY * abs(math.log2(scale)) + sum(
-        math.log(former.over_at(latest / scale * near) - former.over_at(earliest / scale / near) + 1e-6)
+        math.log(former.over_at(latest / scale * near) - former.over_at(earliest / scale / near) + _ODD)
         for earliest, latest in spans
     )
 

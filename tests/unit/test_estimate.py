@@ -76,3 +76,9 @@ def test_the_scale_of_a_change_is_found_from_a_few_runs(scale: float):
     former = known([10.0 + step / 10 for step in range(20)] + [300.0 + step for step in range(20)])
     now = [(scale * time, scale * time) for time in (10.5, 11.0, 310.0, 305.0, 11.5, 316.0)]
     assert abs(math.log2(likeliest_scale(former, now) / scale)) <= 1 / 8
+
+
+def test_one_run_that_took_many_times_longer_is_no_sign_that_all_do_but_two_are():
+    former = known([50.0 + step / 10 for step in range(200)])
+    assert likeliest_scale(former, [(1800.0, 1800.0)]) == 1.0
+    assert likeliest_scale(former, [(1800.0, 1800.0), (1750.0, 1750.0)]) > 16.0

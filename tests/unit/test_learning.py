@@ -181,6 +181,12 @@ class TestChange:
         learning.remember(RunTime(f"new-{n}", "crew", NOW + n, 115.0 + 2 * n, 115.0 + 2 * n) for n in range(FEW))
         assert 80.0 < learning.pause(watch(), NOW + 100.0) + 100.0 < 125.0
 
+    def test_one_run_far_later_than_all_does_not_put_off_the_looks_at_the_others(self):
+        learning = self.changed()
+        learning.remember([RunTime("new", "crew", NOW + 1800.0, 1780.0, 1800.0)])
+        late = NOW + 1900.0
+        assert learning.pause(watch(began_at=late, seen_at=late), late) < 70.0
+
     def test_once_enough_is_known_anew_the_times_from_before_are_done_with(self):
         learning = self.changed()
         learning.remember(RunTime(f"new-{n}", "crew", NOW + n, 30.0 + n / 10, 30.0 + n / 10) for n in range(120))
