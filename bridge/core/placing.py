@@ -20,6 +20,7 @@ The formulas, and what this gains, are in docs/polling.md.
 import math
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from itertools import pairwise
 
 from bridge.core.estimate import Estimate, between
 
@@ -58,7 +59,7 @@ def place(estimate: Estimate, looks: float, shortest: float, longest: float) -> 
     Pauses are held between `shortest` and `longest` seconds, as far as the candidates permit.
     """
     step = _rule_step(estimate, looks)
-    candidates = _Candidates(_between_looks(estimate, step), shortest, longest)
+    candidates = _Candidates(_between_looks(estimate, step, longest), shortest, longest)
     price, low, high = step * step, 0.0, _DEAREST * step * step
     expected = candidates.choose(price)
     for _ in range(_TRIES):
@@ -74,7 +75,7 @@ def place(estimate: Estimate, looks: float, shortest: float, longest: float) -> 
 
 def place_at(estimate: Estimate, price: float, shortest: float, longest: float) -> Plan:
     """The plan with the least sum of lag and looks, at `price` seconds of lag for a look."""
-    candidates = _Candidates(_between_looks(estimate, math.sqrt(price)), shortest, longest)
+    candidates = _Candidates(_between_looks(estimate, math.sqrt(price), longest), shortest, longest)
     candidates.choose(price)
     return candidates.plan(price)
 
@@ -112,13 +113,27 @@ def _looks_of_rule(estimate: Estimate, effort: list[float], step: float, enough:
     return expected
 
 
-def _between_looks(estimate: Estimate, step: float) -> Estimate:
-    """The estimate on candidates for looks: some between each two looks of the rule, up to ages that are rare."""
+def _between_looks(estimate: Estimate, step: float, longest: float) -> Estimate:
+    """The estimate on candidates for looks, up to ages that are rare.
+
+    Some are between each two looks of the rule, and where it makes none, between each two that `longest` forces.
+    """
     effort = _effort(estimate)
     end = effort[min(bisect_left(estimate.over, 1.0 - _RARE), len(effort) - 1)]
     count = max(2, min(math.ceil(end / step * _PER_LOOK), _ENOUGH))
     ages = [between(effort, estimate.ages, number * end / count) for number in range(count + 1)]
+    ages = _filled(ages, max(longest / _PER_LOOK, ages[-1] / _ENOUGH))
     return Estimate(ages, [estimate.over_at(age) for age in ages], [estimate.seen_over_at(age) for age in ages])
+
+
+def _filled(ages: list[float], gap: float) -> list[float]:
+    """The ages, with more of them evenly spread between those that are further apart than `gap`."""
+    filled = [ages[0]]
+    for before, after in pairwise(ages):
+        parts = math.ceil((after - before) / gap)
+        filled += [before + (after - before) * part / parts for part in range(1, parts)]
+        filled.append(after)
+    return filled
 
 
 class _Candidates:

@@ -48,6 +48,14 @@ def test_pauses_keep_to_the_limits_where_candidates_permit():
     assert max(gaps) < 17.0
 
 
+def test_where_no_run_ends_looks_are_as_rare_as_the_longest_pause_permits():
+    two_kinds = estimate([(18.0 + step / 10, 18.0 + step / 10) for step in range(40)] + [(600.0, 600.0)] * 40)
+    ages = looks_of(place(two_kinds, 5.0, 1.0, 60.0), 500.0)
+    gaps = [after - before for before, after in pairwise(ages) if before > 30.0]
+    assert max(gaps) < 60.5
+    assert sum(gaps) / len(gaps) > 50.0
+
+
 def test_a_dear_look_is_made_less_often():
     assert cost(place_at(TIGHT, 100.0, 0.1, 1e6)) < cost(place_at(TIGHT, 1.0, 0.1, 1e6))
 
