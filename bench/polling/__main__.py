@@ -17,6 +17,7 @@ from bridge.core.model import CrewPolicy
 LOOKS = 5.0
 AFTER_CHANGE = 50  # runs
 WINDOW = 10  # runs
+DRAWS = 80  # of histories, to tell what is luck
 FRONT = (3.0, 5.0, 7.0, 10.0)  # looks at which the picture's curves are measured
 FRONT_HISTORIES = 1
 PATIENT = CrewPolicy(deadline=4 * LONGEST, poll_max=600.0)
@@ -54,7 +55,10 @@ def _false_alarms(crew: str) -> str:
 
 
 def _changes(histories: int) -> None:
-    print("\nafter a change, at ten minutes' longest pause: gain of ten runs each; after fifty; best possible")
+    print(
+        "\nafter a change, at ten minutes' longest pause: gain of ten runs each (and in nineteen of twenty repetitions"
+    )
+    print("with as many histories, by drawing lots among these); after fifty; best possible")
     for crew in CREWS:
         for factor in (2.0, 0.5):
             print(f"{crew:12} x{factor}  {_change(crew, factor, histories)}", flush=True)
@@ -72,13 +76,20 @@ def _change(crew: str, factor: float, histories: int) -> str:
             followed = [follower.follow(factor * draw(crew, dice)) for _ in range(WINDOW)]
             window.append(Cost(fmean(run.looks for run in followed), fmean(run.lag for run in followed)))
         after.append(gain(now(follower, run_times), run_times))
-    tens = "  ".join(f"{_pooled(window, run_times):.2f}" for window in windows)
+    tens = "  ".join(f"{_pooled(window, run_times):.2f} {_spread(window, run_times)}" for window in windows)
     return f"{tens}   {fmean(after):.2f}   {gain(best(crew, LOOKS, PATIENT, factor), run_times):.2f}"
 
 
 def _pooled(costs: Sequence[Cost], run_times: list[float]) -> float:
     """The gain of many histories together: single runs are too few to compare."""
     return even_lag(run_times, fmean(paid.looks for paid in costs)) / fmean(paid.lag for paid in costs)
+
+
+def _spread(costs: Sequence[Cost], run_times: list[float]) -> str:
+    """Between which bounds the gain lies in nineteen of twenty draws of as many of these histories (bootstrap)."""
+    dice = Random("draws")
+    gains = sorted(_pooled(dice.choices(costs, k=len(costs)), run_times) for _ in range(DRAWS))
+    return f"({gains[DRAWS // 40]:.2f}-{gains[-1 - DRAWS // 40]:.2f})"
 
 
 def _tasks(histories: int) -> None:
