@@ -17,7 +17,7 @@ from typing import Any
 
 import alembic.command
 
-from bridge.adapters import amqp_consumer
+from bridge.adapters.amqp_acks import Acks
 from bridge.adapters.amqp_publisher import AmqpPublisher
 from bridge.adapters.callback_sender import CallbackSender
 from bridge.adapters.crew_api import HttpCrewApi
@@ -111,8 +111,8 @@ def migrating(death: Death) -> None:
 FINAL = (State.SUCCEEDED, State.FAILED)
 POINTS: dict[str, Callable[[Death], None]] = {
     "K01": lambda death: before(death, SqlStore, "accept"),
-    "K02": lambda death: before(death, amqp_consumer, "_ack"),
-    "K03": lambda death: after(death, amqp_consumer, "_ack"),
+    "K02": lambda death: before(death, Acks, "_write"),
+    "K03": lambda death: amid(death, Acks, "_write", 0.01),
     "K04": lambda death: after(death, SqlStore, "accept"),
     "K05": lambda death: after(death, SqlStore, "claim_accepted", something),
     "K06": lambda death: before(death, HttpCrewApi, "kickoff"),
