@@ -11,6 +11,7 @@ from bridge.core.hints import TasksDone
 from bridge.core.learning import Learning
 from bridge.core.model import Asked, CrewPolicy, Run, Watch
 from bridge.core.pace import Pace
+from bridge.core.recent import Recent
 from bridge.core.timetable import Timetable
 from bridge.core.trust import Trust
 from bridge.ports import Clock, CrewApi, CrewFigures
@@ -50,6 +51,8 @@ class Crew:
     """Kickoff ids that webhooks brought for runs whose POST is still awaited."""
     early: dict[str, Early] = field(default_factory=dict)
     """Questions of executions, by kickoff id, that no run was known to have."""
+    recent: Recent = field(default_factory=Recent)
+    """Followed runs as this process wrote them last, where nobody else has written them since, as far as is known."""
     altered: set[str] = field(default_factory=set)
     """Followed runs that were written by others than those who look at them."""
     tasks: dict[str, TasksDone] = field(default_factory=dict)
@@ -62,11 +65,13 @@ class Crew:
         """
         if run.state in humans.FOLLOWED and (run.owner is not None or self._follows(run.run_id)):
             self.altered.add(run.run_id)
+            self.recent.take(run.run_id)
             self.timetable.hasten(run.run_id)
 
     def forget(self, run_id: str) -> None:
         """A run is over, or another process's: nothing of it is kept in mind, and a look under way is the last."""
         self.timetable.drop(run_id)
+        self.recent.take(run_id)
         for noted in (self.announced, self.tasks):
             noted.pop(run_id, None)
         for noticed in (self.heard, self.altered, self.looking):

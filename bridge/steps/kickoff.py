@@ -124,5 +124,6 @@ class Kickoff:
         if run.state is State.RUNNING:
             now = self._clock()
             watch = lifecycle.watch_of(run, self._crew.policy, now)
+            self._crew.recent.keep(run)
             self._crew.timetable.put(watch, self._crew.next_look(watch, now))
             self._wake_poll()

@@ -1,6 +1,7 @@
 """Look at an execution's status until it is over. A look that changes nothing writes nothing."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -9,7 +10,7 @@ from bridge.core import humans
 from bridge.core.answers import CrewUnavailable, Failed, NoAnswer, NotFound, StatusAnswer, Succeeded, run_time_told
 from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.hints import believe, count_tasks
-from bridge.core.model import Watch
+from bridge.core.model import Run, Watch
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
 
@@ -127,10 +128,16 @@ class Poll:
 
     async def _write_down(self, seen: Watch, answer: StatusAnswer, asked_at: float) -> Watch | None:
         """The watch to go on with; None if the run is not to be followed further."""
+        if (recent := self._crew.recent.take(seen.run_id)) is not None:
+            with suppress(Stale):  # somebody else has written it since
+                return await self._settle(recent, seen, answer, asked_at)
         run = await self._store.load(seen.run_id)
         if run is None or run.state not in humans.FOLLOWED or self._store.owned_elsewhere(run):
             self._crew.forget(seen.run_id)  # somebody ended it meanwhile, or follows it in our place
             return None
+        return await self._settle(run, seen, answer, asked_at)
+
+    async def _settle(self, run: Run, seen: Watch, answer: StatusAnswer, asked_at: float) -> Watch | None:
         decision = humans.on_status(run, seen, answer, self._crew.policy, asked_at)
         settled = await self._store.settle(decision)
         if decision.deliveries:
@@ -143,4 +150,5 @@ class Poll:
             return None
         if settled.due_at is not None:
             self._wake_resume()
+        self._crew.recent.keep(settled)
         return humans.refreshed(seen, settled)

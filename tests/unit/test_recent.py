@@ -1,0 +1,27 @@
+"""What is known of runs without asking the store is little, and only of the latest."""
+
+from bridge.core.recent import MOST, MUCH_META, Recent
+from tests.fakes import a_run, run_id
+
+
+def test_a_run_is_taken_once_and_without_its_inputs() -> None:
+    recent, run = Recent(), a_run(1, meta={"order": 7})
+    recent.keep(run)
+    taken = recent.take(run.run_id)
+    assert taken is not None
+    assert (taken.run_id, taken.request.inputs, taken.request.meta) == (run.run_id, {}, {"order": 7})
+    assert recent.take(run.run_id) is None
+
+
+def test_the_oldest_makes_way() -> None:
+    recent = Recent()
+    for number in range(MOST + 1):
+        recent.keep(a_run(number))
+    assert recent.take(run_id(0)) is None
+    assert recent.take(run_id(1)) is not None
+
+
+def test_a_run_with_much_meta_is_not_kept() -> None:
+    recent = Recent()
+    recent.keep(a_run(1, meta={"note": "x" * MUCH_META}))
+    assert recent.take(run_id(1)) is None
