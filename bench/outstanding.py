@@ -17,6 +17,7 @@ import uvloop
 import yaml
 
 from bench.daemon import answers, cpu, figures, fill, memory, peak, process, value
+from bridge.steps.poll import TOGETHER
 from tests.broker import free_ports
 
 WATCHED = 30  # seconds
@@ -32,7 +33,7 @@ async def main() -> None:
         settings = _settings(folder, crew, bridge_port, options.looks_per_second)
         async with process("-m", "bench.crew", "--port", str(crew_port)), aiohttp.ClientSession() as http:
             await answers(http, f"{crew}/inputs")
-            get = await _cpu_of_a_get(http, crew)
+            get = await _cpu_of_a_get(http, crew, options.looks_per_second)
             async with process("-m", "bridge", "run", "--config", str(settings)) as daemon:
                 await value(http, bridge, FOLLOWED)
                 await asyncio.sleep(2)
@@ -63,23 +64,29 @@ async def _report(
     first = [seconds.get(second, 0) for second in range(int(began), int(at) + WATCHED)]
     print(f"first looks    per second from the start on: {' '.join(map(str, first))}")
     each = spent * 1e6 / looked
-    of_a_get = f"{each / get:.2f} times a bare GET ({get:.0f} µs)"
+    of_a_get = f"{each / get:.2f} times a bare GET at this pace ({get:.0f} µs)"
     print(f"looks          {looked / WATCHED:.0f} a second, {each:.0f} µs of CPU each: {of_a_get}")
     print(f"writes         {_written(folder) - written} rows of runs changed by {looked} looks")
     print(f"memory         {each_run(memory(pid)):.2f} KiB per run after these looks")
 
 
-async def _cpu_of_a_get(http: aiohttp.ClientSession, crew: str, count: int = 20_000, at_once: int = 64) -> float:
-    """Microseconds of CPU of the plainest GET that the same client can do, over kept connections."""
-    numbers = iter(range(count))
+async def _cpu_of_a_get(http: aiohttp.ClientSession, crew: str, per_second: float, count: int = 10_000) -> float:
+    """Microseconds of CPU of the plainest GET that the same client can do, over kept connections, at the same pace.
 
-    async def one_after_the_other() -> None:
-        for number in numbers:
-            async with http.get(f"{crew}/status/k-{number}") as response:
-                await response.read()
+    At once as many as the bridge makes together; as fast as they can, they cost half as much, since the loop then finds
+    many answers each time that it wakes up.
+    """
+    at_once = max(1, round(per_second * TOGETHER))
 
-    cpu = time.process_time()
-    await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
+    async def get(number: int) -> None:
+        async with http.get(f"{crew}/status/k-{number}") as response:
+            await response.read()
+
+    cpu, began, under_way = time.process_time(), time.perf_counter(), list[asyncio.Task[None]]()
+    for done in range(0, count, at_once):
+        under_way += [asyncio.create_task(get(number)) for number in range(done, done + at_once)]
+        await asyncio.sleep(max(began + (done + at_once) / per_second - time.perf_counter(), 0))
+    await asyncio.gather(*under_way)
     return (time.process_time() - cpu) * 1e6 / count
 
 

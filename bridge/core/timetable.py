@@ -121,9 +121,10 @@ class Timetable:
     def _next(self, most: int) -> list[_Entry]:
         """Take at most `most` valid entries from the front of those overdue."""
         found: list[_Entry] = []
-        while self._overdue and len(found) < most:
-            entry = self._overdue.popleft()
-            if self._valid(entry):
+        overdue, valid = self._overdue, self._entries.get  # eight turns for each look, where looks are overdue
+        while overdue and len(found) < most:
+            entry = overdue.popleft()
+            if valid(entry[2].run_id) is entry:
                 found.append(entry)
         return found
 
