@@ -71,8 +71,10 @@ fuzz: $(VENV)/dev ## 20,000 bodies and header sets for each door (minutes)
 schemathesis: $(VENV)/dev ## 200 made-up calls of each operation of openapi.json, and rows of them (minutes)
 	BRIDGE_SCHEMATHESIS=200 $(BIN)/pytest -q tests/integration/test_published_openapi.py
 
-bench: $(VENV)/dev ## requests per second, detection lag and looks per run, end to end
+bench: $(VENV)/dev ## requests per second, lag and looks per run; then the bridge beside other ways (ten minutes)
+	sh tests/need-servers.sh
 	$(BIN)/python -m bench.end_to_end
+	$(BIN)/python -m bench.throughput --picture docs/throughput.svg
 
 scale: $(VENV)/dev ## 100,000 runs in one process, few runs beside many, a crew that refuses for a minute (six minutes)
 	$(BIN)/python -m bench.outstanding

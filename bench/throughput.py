@@ -2,7 +2,8 @@
 
 `python -m bench.throughput --requests 5000 --rounds 3`. Broker, crew, contender and load share the machine; compare
 ratios within one run. Printed per contender: runs per second from the first publish to the last result, CPU per run of
-the contender's process, and its memory per outstanding run.
+the contender's process (without that of the database of the one that has one), and its memory per outstanding run.
+The Celery worker takes part where Celery is installed.
 """
 
 import argparse
@@ -11,8 +12,9 @@ import contextlib
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 
 import aio_pika
@@ -20,13 +22,16 @@ import aiohttp
 import orjson
 import yaml
 
+from bench.bars import draw_bars
 from bench.daemon import cpu, memory, peak, process
 from bridge.adapters.amqp_topology import Topology, ensure_inbound, ensure_outbound
 from tests.broker import Broker, free_ports, running_broker
+from tests.postgres import running_postgres
 
 RUN_TIME = 0.3
 LOOK_EVERY = "1s"
 CELERY = "kickoff.celery"
+CONTENDERS = ["bridge", "script", "bare", "trigger_loop", *(["celery_worker"] if find_spec("celery") else [])]
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,14 @@ class Place:
     broker: Broker
     crew: str
     bridge_port: int
+    database: str | None = None
 
     def command(self, contender: str) -> Sequence[str]:
         """What Python is to run."""
         if contender == "bridge":
             return ("-m", "bridge", "run", "--config", str(self._settings()))
-        return ("-m", f"bench.rivals.{contender}", self.broker.url, self.crew)
+        database = () if self.database is None else (self.database,)
+        return ("-m", f"bench.rivals.{contender}", self.broker.url, self.crew, *database)
 
     def _settings(self) -> Path:
         crew = {"url": self.crew, "token": "t", "max_running": 100_000, "requests_per_second": 100_000}
@@ -85,18 +92,30 @@ async def main() -> None:
     for contender, median in medians.items():
         ratio = medians["bridge"].runs_per_second / median.runs_per_second if "bridge" in medians else float("nan")
         print(f"median   {contender:13} {median}   bridge is {ratio:4.2f} times as fast")
+    if options.picture is not None:
+        options.picture.write_text(draw_bars("runs per second, and CPU per run", _bars(medians)))
 
 
 async def _round(contender: str, requests: int) -> Figures:
-    with tempfile.TemporaryDirectory() as folder, running_broker() as broker:
+    with tempfile.TemporaryDirectory() as folder, running_broker() as broker, _database(contender) as database:
         crew_port, bridge_port = free_ports(2)
-        place = Place(Path(folder), broker, f"http://127.0.0.1:{crew_port}", bridge_port)
+        place = Place(Path(folder), broker, f"http://127.0.0.1:{crew_port}", bridge_port, database)
         await declare(broker.url)
         async with (
             process("-m", "bench.crew", "--port", str(crew_port), "--run-time", str(RUN_TIME)),
             process(*place.command(contender)) as started,
         ):
             return await _measure(contender, place, started.pid, requests)
+
+
+@contextlib.contextmanager
+def _database(contender: str) -> Iterator[str | None]:
+    """For the one that needs it: an empty PostgreSQL, as durable as it is by itself."""
+    if contender != "trigger_loop":
+        yield None
+        return
+    with running_postgres(fsync="on", full_page_writes="on") as server:
+        yield server.url("postgres")
 
 
 async def _measure(contender: str, place: Place, pid: int, requests: int) -> Figures:
@@ -173,6 +192,15 @@ def request(contender: str, number: int) -> aio_pika.Message:
     )
 
 
+def _bars(medians: Mapping[str, Figures]) -> dict[str, tuple[float, str]]:
+    return {
+        contender.replace("_", " "): (
+            one.runs_per_second, f"{one.runs_per_second:,.0f} per second, {one.cpu_ms_per_run:.2f} ms"
+        )
+        for contender, one in medians.items()
+    }  # fmt: skip
+
+
 def _median(figures: Sequence[Figures]) -> Figures:
     columns = zip(*(astuple(one) for one in figures), strict=True)
     assert len(fields(Figures)) == len(astuple(figures[0]))
@@ -183,7 +211,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--contenders", nargs="+", default=["bridge", "script", "celery_worker"])
+    parser.add_argument("--contenders", nargs="+", default=CONTENDERS)
+    parser.add_argument("--picture", type=Path, help="draw the medians into this file (SVG)")
     return parser.parse_args()
 
 
