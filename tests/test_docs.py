@@ -13,8 +13,10 @@ from typing import Any, NamedTuple, get_args
 import yaml
 
 from bridge.core import events, lifecycle, request
+from bridge.core.answers import KickoffAnswer, ResumeAnswer, StatusAnswer
+from bridge.core.delivering import DeliveryAnswer
 from bridge.core.errors import RefusalCode
-from bridge.core.model import FINAL_STATES, DeliveryState, Envelope, KickoffRequest, State
+from bridge.core.model import FINAL_STATES, Channel, DeliveryState, Envelope, KickoffRequest, State
 from bridge.logs import LIBRARY_EVENT
 from bridge.settings import Crew, Settings, load, setting_names
 from bridge.settings.names import SECRETS
@@ -44,6 +46,27 @@ class Call(NamedTuple):
     text: str
     node: ast.Call
     where: str
+
+
+class LogLine(NamedTuple):
+    """Where something is logged, under which names (one, or one of several), and with which fields."""
+
+    where: str
+    names: list[str]
+    fields: set[str]
+
+
+def _names_of(answer: Any) -> list[str]:
+    return [kind.__name__ for kind in get_args(answer)]
+
+
+_LABEL_VALUES: dict[str, Sequence[str]] = {
+    "resumes_total": _names_of(ResumeAnswer),
+    "kickoffs_total": _names_of(KickoffAnswer),
+    "looks_total": _names_of(StatusAnswer),
+    "delivery_attempts_total": [*Channel, *_names_of(DeliveryAnswer)],
+    "deliveries": list(DeliveryState),
+}
 
 
 def test_every_setting_has_its_row() -> None:
@@ -140,8 +163,16 @@ def test_every_metric_has_its_row_with_its_labels() -> None:
     assert [(name, label) for name, labels in metrics for label in labels if f"`{label}`" not in rows[name]] == []
 
 
+def test_every_value_of_a_metrics_label_is_in_its_row() -> None:
+    rows = {metric: _row(OPERATIONS, f"kickoff_bridge_{metric}") or "" for metric in _LABEL_VALUES}
+
+    assert [
+        (metric, value) for metric in rows for value in _LABEL_VALUES[metric] if f"`{value}`" not in rows[metric]
+    ] == []
+
+
 def test_every_log_event_has_its_row() -> None:
-    logged = {name for _, names in _log_lines() for name in names}
+    logged = {name for line in _log_lines() for name in line.names}
 
     assert len(logged) > 10
     assert [name for name in sorted(logged) if not _has_row(OPERATIONS, name)] == []
@@ -149,14 +180,21 @@ def test_every_log_event_has_its_row() -> None:
 
 def test_no_log_event_is_documented_that_is_not_logged() -> None:
     documented = re.findall(r"^\| `([a-z_.]+)` \|", _section(OPERATIONS, "Logs"), re.MULTILINE)
-    logged = {name for _, names in _log_lines() for name in names} | {LIBRARY_EVENT}
+    logged = {name for line in _log_lines() for name in line.names} | {LIBRARY_EVENT}
 
     assert [name for name in documented if name not in logged] == []
 
 
+def test_every_field_of_a_log_event_is_in_its_row() -> None:
+    fields = {(name, field) for line in _log_lines() for name in line.names for field in line.fields}
+
+    assert len(fields) > 50
+    assert [pair for pair in sorted(fields) if f"`{pair[1]}`" not in (_row(OPERATIONS, pair[0]) or "")] == []
+
+
 def test_log_events_are_literal_names() -> None:
     """A name that is put together when it is needed could be neither found nor documented."""
-    assert [where for where, names in _log_lines() if not names] == []
+    assert [line.where for line in _log_lines() if not line.names] == []
 
 
 def test_the_state_diagram_is_the_table_of_transitions() -> None:
@@ -324,18 +362,18 @@ def _metrics() -> Iterator[tuple[str, list[str]]]:
 
 
 @cache
-def _log_lines() -> Sequence[tuple[str, list[str]]]:
-    """Where something is logged, and under which names."""
+def _log_lines() -> Sequence[LogLine]:
     return list(_find_log_lines())
 
 
-def _find_log_lines() -> Iterator[tuple[str, list[str]]]:
+def _find_log_lines() -> Iterator[LogLine]:
     for path, tree in _trees():
         aliases = _log_aliases(tree)
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and (_logs(node.func) or _name(node.func) in aliases):
                 where = f"{path.relative_to(ROOT)}:{node.lineno}"
-                yield where, list(_possible_texts(node.args[0], tree)) if node.args else []
+                fields = {keyword.arg for keyword in node.keywords if keyword.arg} - {"exc_info"}
+                yield LogLine(where, list(_possible_texts(node.args[0], tree)) if node.args else [], fields)
 
 
 def _logs(function: ast.AST) -> bool:
