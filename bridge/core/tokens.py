@@ -10,7 +10,7 @@ import hmac
 from dataclasses import dataclass
 
 _ID_BYTES = 16
-_ATTEMPT_BYTES = 2
+_LEAST_ATTEMPT_BYTES = 2  # of its number; a run that is refused for weeks makes more attempts than these can count
 _MAC_BYTES = 20  # 160 bits
 
 
@@ -24,7 +24,8 @@ class Attempt:
 
 def issue(key: bytes, attempt: Attempt) -> str:
     """The token of an attempt: URL-safe text."""
-    about = bytes.fromhex(attempt.run_id.replace("-", "")) + attempt.number.to_bytes(_ATTEMPT_BYTES, "big")
+    length = max(_LEAST_ATTEMPT_BYTES, (attempt.number.bit_length() + 7) // 8)
+    about = bytes.fromhex(attempt.run_id.replace("-", "")) + attempt.number.to_bytes(length, "big")
     return base64.urlsafe_b64encode(about + _mac(key, about)).rstrip(b"=").decode()
 
 
@@ -34,7 +35,7 @@ def read(key: bytes, token: str) -> Attempt | None:
         content = base64.b64decode(token.encode("ascii") + b"=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except ValueError:
         return None
-    about, mac = content[: _ID_BYTES + _ATTEMPT_BYTES], content[_ID_BYTES + _ATTEMPT_BYTES :]
+    about, mac = content[:-_MAC_BYTES], content[-_MAC_BYTES:]
     if not hmac.compare_digest(mac, _mac(key, about)):
         return None
     text = about[:_ID_BYTES].hex()
