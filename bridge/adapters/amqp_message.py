@@ -45,10 +45,7 @@ class MessageRules:
 
 def read_request(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[KickoffRequest, Envelope]:
     """Read a kickoff request; raises `RequestRefused`."""
-    _check_size(message, rules)
-    if UNREADABLE in message.headers:
-        lost = str(message.headers[UNREADABLE])
-        raise RequestRefused("invalid_request", f"properties of the message cannot be decoded: {lost}")
+    _check_readable(message, rules)
     event = read_event(message)
     _check_kind(message.type, event)
     body = strict_json.parse_object(message.body) if event is None else event.body
@@ -65,7 +62,7 @@ def is_steering(message: AbstractIncomingMessage) -> bool:
 
 def read_steering(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | KeyOfRun, Steering]:
     """Read which run is meant and what is to become of it; raises `RequestRefused`."""
-    _check_size(message, rules)
+    _check_readable(message, rules)
     event = read_event(message)
     body = strict_json.parse_object(message.body) if event is None else dict(event.body)
     wanted = _wanted_run(body, message, rules)
@@ -122,11 +119,15 @@ def _source(rules: MessageRules) -> str:
     return f"queue/{rules.requests}"
 
 
-def _check_size(message: AbstractIncomingMessage, rules: MessageRules) -> None:
+def _check_readable(message: AbstractIncomingMessage, rules: MessageRules) -> None:
+    """The same for every message; what was lost of one may be the key by which it is known again."""
     if len(message.body) > rules.max_message:
         raise RequestRefused("too_large", f"the message is larger than {rules.max_message} bytes")
     if (message.content_encoding or "").lower() not in PLAIN_ENCODINGS:
         raise RequestRefused("invalid_request", "a content_encoding other than identity or utf-8 is not taken")
+    if UNREADABLE in message.headers:
+        lost = str(message.headers[UNREADABLE])
+        raise RequestRefused("invalid_request", f"properties of the message cannot be decoded: {lost}")
 
 
 def _check_kind(kind: str | None, event: InboundEvent | None) -> None:

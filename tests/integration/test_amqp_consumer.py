@@ -1,6 +1,7 @@
 """The door for messages, against a real broker."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,7 +10,9 @@ from bridge.adapters.amqp_connection import LinkOptions
 from bridge.adapters.amqp_consumer import AmqpConsumer
 from bridge.adapters.amqp_topology import Topology
 from bridge.core.errors import RequestRefused, StoreUnavailable
-from tests.amqp_client import PATIENCE, Client, FakeDoor, eventually, rules_for, running
+from tests.amqp_client import PATIENCE, Client, FakeDoor, client_of, eventually, rules_for, running
+from tests.broker import Broker
+from tests.raw_frames import POISON, publish_raw, short
 
 
 def consumer_for(link: LinkOptions, topology: Topology, door: FakeDoor, prefetch: int = 50) -> AmqpConsumer:
@@ -116,6 +119,18 @@ async def test_refuses_what_cannot_be_read(client: Client, topology: Topology, d
     assert (refused.code, refused.body) == ("invalid_json", b"{oops")
     assert refused.headers == {"tenant": "a", "x-bridge-original-message_id": "order-7"}
     assert await client.count(topology.requests) == 0
+
+
+@pytest.mark.usefixtures("consumer")
+async def test_refuses_an_answer_whose_key_cannot_be_read(broker: Broker, topology: Topology, door: FakeDoor):
+    """It was taken without its key, so that a second copy of it could have answered the next question."""
+    answer = json.dumps({"run_id": "r-1", "approve": True}).encode()
+    async with client_of(broker.url, topology) as client:
+        properties = {"type": short(b"resume"), **POISON["message_id"]}
+        await publish_raw(client.channel, properties, answer, key=topology.requests.encode())
+        await eventually(lambda: door.refused or door.steered)
+    assert not door.steered
+    assert (door.refused[0].code, door.refused[0].body) == ("invalid_request", answer)
 
 
 @pytest.mark.usefixtures("consumer")

@@ -12,6 +12,7 @@ from cloudevents.core.v1.event import CloudEvent
 from pamqp import commands as spec
 from pamqp.header import ContentHeader
 
+from bridge.adapters.amqp_frames import UNREADABLE
 from bridge.adapters.amqp_message import MessageRules, is_steering, read_refused, read_request, read_steering
 from bridge.core.errors import RequestRefused
 from bridge.core.feedback import Resume
@@ -339,6 +340,15 @@ def test_steering_that_cannot_be_read_names_the_field(body: dict[str, Any], fiel
     with pytest.raises(RequestRefused) as caught:
         steering(body, message_type=kind)
     assert (caught.value.code, caught.value.field) == ("invalid_request", field)
+
+
+@pytest.mark.parametrize("properties", [{"headers": {UNREADABLE: "message_id \\xff"}}, {"content_encoding": "gzip"}])
+@pytest.mark.parametrize("kind", ["resume", "cancel"])
+def test_steering_is_read_as_strictly_as_a_request(properties: dict[str, Any], kind: str):
+    """An answer whose message id was unreadable was taken without the key by which a second copy of it is known."""
+    with pytest.raises(RequestRefused) as caught:
+        steering({"run_id": "r-1"}, message_type=kind, **properties)
+    assert caught.value.code == "invalid_request"
 
 
 def test_a_routing_key_that_can_be_no_crews_name_is_refused():
