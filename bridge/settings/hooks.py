@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic import field_validator as rule
 
 from bridge.core import mapping, signatures
-from bridge.settings.section import Section, known_crews
+from bridge.settings.section import Section
 from bridge.settings.units import MINUTE, Seconds
 from bridge.settings.values import Header, Text, Token, check_expression, one_or_many
 
@@ -155,8 +155,8 @@ class Hook(Section):
 
     @rule("crew")
     @classmethod
-    def _crew_exists(cls, crew: str) -> str:
-        known = known_crews.get()
+    def _crew_exists(cls, crew: str, info: ValidationInfo) -> str:
+        known: frozenset[str] | None = info.context
         if known is not None and crew not in known:
             raise ValueError("must name a crew that is configured under `crews`")
         return crew

@@ -12,7 +12,6 @@ from bridge.settings.environment import expand, overlay
 from bridge.settings.model import Settings
 from bridge.settings.problems import Place, Problem, SettingsError, in_words
 from bridge.settings.secret_files import SecretFile, read_secret, read_secret_files, stamp_of, with_secret
-from bridge.settings.section import known_crews
 from bridge.settings.yaml_file import read_yaml
 
 DEFAULT_FILE = "bridge.yaml"
@@ -80,8 +79,6 @@ def _environment(environ: Mapping[str, str] | None) -> Mapping[str, str]:
 
 def _validated(tree: Mapping[Any, Any]) -> tuple[Settings | None, list[Problem]]:
     """The settings or what is wrong; pydantic's error ends here, for it holds the values."""
-    crews = tree.get("crews")
-    known_crews.set(frozenset(map(str, crews)) if isinstance(crews, dict) else None)
     usable = {name: value for name, value in tree.items() if isinstance(name, str) and not name.startswith("_")}
     problems = [Problem((str(name),), "unknown setting") for name in tree if name not in usable]
     try:

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from bridge.core.addresses import is_loopback
 from bridge.settings import addresses
 from bridge.settings.hooks import Hook
-from bridge.settings.section import Section, known_crews
+from bridge.settings.section import Section, Whole
 from bridge.settings.units import DAY, HOUR, KIB, MIB, MINUTE, Bytes, Seconds
 from bridge.settings.values import (
     AS_LIST,
@@ -58,8 +58,8 @@ class Client(Section):
 
     @rule("crews")
     @classmethod
-    def _crews_exist(cls, crews: frozenset[str] | None) -> frozenset[str] | None:
-        known = known_crews.get()
+    def _crews_exist(cls, crews: frozenset[str] | None, info: ValidationInfo) -> frozenset[str] | None:
+        known: frozenset[str] | None = info.context
         if crews is not None and known is not None and not crews <= known:
             raise ValueError("must name crews that are configured under `crews`")
         return crews
@@ -235,7 +235,7 @@ class Log(Section):
     format: Annotated[Literal["auto", "json", "console"], LOWER] = "auto"
 
 
-class Settings(Section, BaseSettings):
+class Settings(BaseSettings, Whole):
     """All settings of one bridge."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

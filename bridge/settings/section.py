@@ -1,12 +1,9 @@
 """What every section of the settings has in common, and the one thing that sections know of each other."""
 
-from contextvars import ContextVar
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
-
-known_crews: ContextVar[frozenset[str] | None] = ContextVar("known_crews", default=None)
-"""The crews that the settings being read name, sound or not; None: not known."""
 
 
 class Section(BaseModel):
@@ -21,3 +18,16 @@ class Section(BaseModel):
         if not isinstance(data, dict):
             return data
         return {name: value for name, value in data.items() if value is not None or name not in cls.model_fields}
+
+
+class Whole(Section):
+    """All sections together: while they are validated, `info.context` is what `crews` names, sound or not.
+
+    It is None where that is not known. To be inherited behind `BaseSettings`, which takes no context and hands its
+    values on to here.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        crews = values.get("crews")
+        names = frozenset(map(str, crews)) if isinstance(crews, Mapping) else None
+        self.__pydantic_validator__.validate_python(values, self_instance=self, context=names)

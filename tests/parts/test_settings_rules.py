@@ -2,12 +2,14 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from bridge.settings import Settings
 from bridge.settings.units import read_duration, read_size
 from tests.parts.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
 
@@ -219,3 +221,24 @@ class TestRules:
             "log.level",
         }
         assert len(problems) == 14
+
+
+class TestCrewsOfOneReading:
+    """Which crews there are is known from the settings being read, whatever was read before."""
+
+    OTHER: ClassVar[Any] = with_settings(crews={"other": SMALLEST["crews"]["research"]})
+    HOOKS: ClassVar[Any] = {"shop": {"crew": "research", "verify": {"scheme": "github", "secret": "s"}}}
+    CLIENTS: ClassVar[Any] = {"clients": [{"name": "a", "token": "t", "crews": ["research"]}]}
+
+    @pytest.mark.parametrize("sections", [{"hooks": HOOKS}, {"http": CLIENTS}])
+    def test_its_own_crews_can_be_named(self, desk: Desk, sections: dict[str, Any]) -> None:
+        desk.load(self.OTHER)
+
+        assert Settings.model_validate(with_settings(**sections)).crews.keys() == {"research"}
+
+    @pytest.mark.parametrize("sections", [{"hooks": HOOKS}, {"http": CLIENTS}])
+    def test_crews_of_an_earlier_reading_cannot(self, desk: Desk, sections: dict[str, Any]) -> None:
+        desk.load(SMALLEST)
+
+        with pytest.raises(ValidationError, match="configured under `crews`"):
+            Settings.model_validate({**self.OTHER, **sections})
