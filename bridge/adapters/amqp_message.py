@@ -13,7 +13,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from bridge.adapters.amqp_cloudevent import InboundEvent, read_event
 from bridge.adapters.amqp_frames import UNREADABLE
-from bridge.core import request, strict_json
+from bridge.core import fields, request, strict_json
 from bridge.core.errors import RequestRefused
 from bridge.core.model import CREW_NAME, Envelope, KickoffRequest
 from bridge.core.steering import Cancel, Steering, read_resume
@@ -67,8 +67,7 @@ def read_steering(message: AbstractIncomingMessage, rules: MessageRules) -> tupl
     body = strict_json.parse_object(message.body) if event is None else dict(event.body)
     wanted = _wanted_run(body, message, rules)
     if message.type == "cancel":
-        for name in body:
-            raise RequestRefused("invalid_request", f"unknown field {name!r}", name)
+        fields.only(body)
         return wanted, Cancel()
     key = request.check_key((message.message_id or None) if event is None else event.key)
     scoped = key and f"{_source(rules)} {key}"

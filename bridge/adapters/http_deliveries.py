@@ -11,6 +11,7 @@ from bridge.adapters import http_query, http_views
 from bridge.adapters.http_auth import Client, Clients, Role
 from bridge.adapters.http_json import read_wish, respond
 from bridge.adapters.http_problem import parameter
+from bridge.core import fields
 from bridge.core.errors import RequestRefused
 from bridge.core.model import Delivery, DeliveryState
 from bridge.ports import Clock, DeliveryFilter, Store, Wake
@@ -61,8 +62,7 @@ class DeliveriesApi:
         return await self._answer(await self._visible(http, client))
 
     async def _redeliver_one(self, http: web.Request, client: Client) -> web.Response:
-        for name in await read_wish(http):
-            raise RequestRefused("invalid_request", f"unknown field {name!r}", name)
+        fields.only(await read_wish(http))
         one = await self._visible(http, client)
         await self._store.redeliver(DeliveryFilter(one.delivery_id, crews=client.crews), self._clock())
         self._wake()
@@ -94,9 +94,7 @@ def _id(name: str, shape: re.Pattern[str], text: str | None) -> str | None:
 
 def _read_filter(body: Mapping[str, Any], client: Client) -> DeliveryFilter:
     """Which deliveries to send again: dead ones, unless `state` says otherwise."""
-    for name in body:
-        if name not in _REDELIVER_FIELDS:
-            raise RequestRefused("invalid_request", f"unknown field {name!r}", name)
+    fields.only(body, _REDELIVER_FIELDS)
     state, crew = body.get("state"), body.get("crew")
     if state is not None and state not in list(DeliveryState):
         raise RequestRefused("invalid_request", f"must be one of {', '.join(DeliveryState)}", "state")

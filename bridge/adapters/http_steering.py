@@ -8,7 +8,7 @@ from aiohttp import web
 from bridge.adapters import http_headers, http_problem, http_views
 from bridge.adapters.http_auth import Client, Clients, Role
 from bridge.adapters.http_json import read_wish, respond
-from bridge.core import request
+from bridge.core import fields, request
 from bridge.core.errors import RequestRefused
 from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering, read_resume
 from bridge.ports import Steer, Store
@@ -31,8 +31,7 @@ class SteeringApi:
         ]
 
     async def _cancel(self, http: web.Request, client: Client) -> web.Response:
-        for name in await read_wish(http):
-            raise RequestRefused("invalid_request", f"unknown field {name!r}", name)
+        fields.only(await read_wish(http))
         return await self._answer(http, client, Cancel())
 
     async def _resume(self, http: web.Request, client: Client) -> web.Response:
@@ -52,9 +51,7 @@ class SteeringApi:
 
 
 def _resolution(body: Mapping[str, Any]) -> Steering:
-    for name in body:
-        if name not in {"action", "kickoff_id"}:
-            raise RequestRefused("invalid_request", f"unknown field {name!r}", name)
+    fields.only(body, {"action", "kickoff_id"})
     match body.get("action"), body.get("kickoff_id"):
         case "retry", None:
             return Retry()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from bridge.core import fields
 from bridge.core.errors import RequestRefused
 from bridge.core.model import KickoffRequest
 from bridge.core.strict_json import canonical
@@ -23,15 +24,13 @@ def parse(body: Mapping[str, Any], crew: str | None = None, idempotency_key: str
     `crew` is the one that the routing key names, used when the body names none. `idempotency_key` is the one that
     came beside the body; the body's own wins. Raises `RequestRefused`.
     """
-    for name in body:
-        if name not in FIELDS:
-            raise RequestRefused("invalid_request", f"unknown field {name!r}", name)
-    own_key = _text(body, "idempotency_key")
+    fields.only(body, FIELDS)
+    own_key = fields.text(body, "idempotency_key")
     return KickoffRequest(
         crew=_crew(body.get("crew"), crew),
         inputs=_object(body, "inputs"),
         meta=_object(body, "meta"),
-        callback_url=_text(body, "callback_url"),
+        callback_url=fields.text(body, "callback_url"),
         deadline=_deadline(body.get("deadline")),
         priority=_priority(body.get("priority")),
         idempotency_key=check_key(idempotency_key if own_key is None else own_key),
@@ -83,13 +82,6 @@ def _object(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise RequestRefused("invalid_request", "must be a JSON object", name)
-    return value
-
-
-def _text(body: Mapping[str, Any], name: str) -> str | None:
-    value = body.get(name)
-    if value is not None and not isinstance(value, str):
-        raise RequestRefused("invalid_request", "must be text", name)
     return value
 
 

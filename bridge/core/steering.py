@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from bridge.core import answers, humans, lifecycle
+from bridge.core import answers, fields, humans, lifecycle
 from bridge.core.errors import PostUnderWay, RequestRefused
 from bridge.core.feedback import Resume
 from bridge.core.model import CrewPolicy, Decision, Run, State
@@ -71,20 +71,11 @@ def _decide(run: Run, wish: Cancel | Retry | Adopt | Abandon, policy: CrewPolicy
 
 def read_resume(body: Mapping[str, Any], key: str | None, *, redelivered: bool = False) -> Resume:
     """Somebody's answer, from untrusted JSON; raises `RequestRefused` naming the field."""
-    for name in body:
-        if name not in {"feedback", "approve", "task_id"}:
-            raise RequestRefused("invalid_request", f"unknown field {name!r}", name)
+    fields.only(body, {"feedback", "approve", "task_id"})
     approve = body.get("approve")
     if approve is not None and not isinstance(approve, bool):
         raise RequestRefused("invalid_request", "must be true or false", "approve")
-    return Resume(_text(body, "feedback"), approve, _text(body, "task_id"), key, redelivered)
-
-
-def _text(body: Mapping[str, Any], name: str) -> str | None:
-    value = body.get(name)
-    if value is not None and not isinstance(value, str):
-        raise RequestRefused("invalid_request", "must be text", name)
-    return value
+    return Resume(fields.text(body, "feedback"), approve, fields.text(body, "task_id"), key, redelivered)
 
 
 def _cancel(run: Run, policy: CrewPolicy, now: float) -> Decision:
