@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from sqlalchemy import Connection, or_, select, tuple_
+from sqlalchemy import Connection, select, tuple_
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.bulk import Bulk
@@ -19,10 +19,6 @@ _INSERT_RUN = Bulk(lambda connection: dialect.insert_new(connection, runs))
 _INSERT_EVENT = Bulk(lambda _: events.insert())
 _INSERT_DELIVERY = Bulk(lambda _: deliveries.insert())
 
-_Name = tuple[str | None, ...]
-"""What a request is known by: source, crew and idempotency key, or source and seal."""
-KEY, SEAL = 3, 2  # members
-
 
 def accept_all(connection: Connection, new: Sequence[Run]) -> list[Accepted | RequestRefused]:
     """Insert runs; a key or a seal that is taken leads to the run that took it.
@@ -37,8 +33,11 @@ def accept_all(connection: Connection, new: Sequence[Run]) -> list[Accepted | Re
             _insert(connection, [run])
         else:
             seen_before[run.run_id] = found
-    holders = {} if all_new else _holders(connection, certain)
-    return [_answer(run, seen_before.get(run.run_id) or _holder(run, holders)) for run in new]
+    unsure = [] if all_new else certain
+    by_key, by_seal = _holders_of_keys(connection, unsure), _holders_of_seals(connection, unsure)
+    return [
+        _answer(run, seen_before.get(run.run_id) or by_key.get(_key(run)) or by_seal.get(_seal(run))) for run in new
+    ]
 
 
 def file_all(connection: Connection, groups: Sequence[Sequence[Delivery]]) -> list[None]:
@@ -79,7 +78,7 @@ def _answer(run: Run, holder: Run | None) -> Accepted | RequestRefused:
 
 def _may_be_a_copy(run: Run) -> bool:
     """Whether it may have come before, with nothing but its content to tell by."""
-    return run.envelope.redelivered and not _names(run)
+    return run.envelope.redelivered and run.request.idempotency_key is None and run.envelope.seal is None
 
 
 def _earlier_copy(connection: Connection, run: Run) -> Run | None:
@@ -94,28 +93,28 @@ def _earlier_copy(connection: Connection, run: Run) -> Run | None:
     return None if row is None else run_of(row)
 
 
-def _holders(connection: Connection, fresh: Sequence[Run]) -> dict[_Name, Run]:
-    """Who holds each key and each seal now: the new run itself, or the one that was there before."""
-    names = [name for run in fresh for name in _names(run)]
-    keys, seals = [name for name in names if len(name) == KEY], [name for name in names if len(name) == SEAL]
-    if not names:
-        return {}
-    by_key = tuple_(runs.c.source, runs.c.crew, runs.c.idempotency_key).in_(keys)
-    by_seal = tuple_(runs.c.source, runs.c.seal).in_(seals)
-    holding = [query for query, wanted in ((by_key, keys), (by_seal, seals)) if wanted]
-    found = [run_of(row) for row in connection.execute(select(runs).where(or_(*holding)))]
-    return {name: run for run in found for name in _names(run)}
+def _holders_of_keys(connection: Connection, fresh: Sequence[Run]) -> dict[tuple[str | None, ...], Run]:
+    """Who holds each idempotency key now: the new run itself, or the one that was there before."""
+    keys = [_key(run) for run in fresh if run.request.idempotency_key is not None]
+    taken = tuple_(runs.c.source, runs.c.crew, runs.c.idempotency_key).in_(keys)
+    found = connection.execute(select(runs).where(taken)) if keys else ()
+    return {_key(run): run for run in map(run_of, found)}
 
 
-def _holder(run: Run, holders: Mapping[_Name, Run]) -> Run | None:
-    return next((holders[name] for name in _names(run) if name in holders), None)
+def _holders_of_seals(connection: Connection, fresh: Sequence[Run]) -> dict[tuple[str | None, ...], Run]:
+    """Who holds each seal now."""
+    seals = [_seal(run) for run in fresh if run.envelope.seal is not None]
+    taken = tuple_(runs.c.source, runs.c.seal).in_(seals)
+    found = connection.execute(select(runs).where(taken)) if seals else ()
+    return {_seal(run): run for run in map(run_of, found)}
 
 
-def _names(run: Run) -> list[_Name]:
-    """What it has of both; without a key it is not known by its lack of one, which it has in common with others."""
-    key = (run.envelope.source, run.crew, run.request.idempotency_key)
-    seal = (run.envelope.source, run.envelope.seal)
-    return [name for name in (key, seal) if name[-1] is not None]
+def _key(run: Run) -> tuple[str | None, ...]:
+    return (run.envelope.source, run.crew, run.request.idempotency_key)
+
+
+def _seal(run: Run) -> tuple[str | None, ...]:
+    return (run.envelope.source, run.envelope.seal)
 
 
 def _insert(connection: Connection, fresh: Sequence[Run]) -> int:
