@@ -99,9 +99,7 @@ def on_orphan(run: Run, policy: CrewPolicy, now: float) -> Decision:
 
 
 def on_doubt_unresolved(run: Run, policy: CrewPolicy, now: float) -> Decision:
-    """No evidence came in time: say so, once, and do what the crew's policy wants."""
-    if run.due_at is None:
-        return Decision(replace(run, owner=None))  # said before, and held since
+    """No evidence came in time: say so and do what the crew's policy wants. A run that is held is due no more."""
     notice = events.about(run, events.IN_DOUBT, policy, now, sequence=run.attempt)
     match policy.in_doubt:
         case DoubtPolicy.HOLD:

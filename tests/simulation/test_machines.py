@@ -127,7 +127,7 @@ class RunMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.run.state is State.IN_DOUBT and self.under_way is None)
     @rule()
     def doubt_lasts(self) -> None:
-        if self.run.due_at is None or self.now >= self.run.due_at:
+        if self.run.due_at is not None and self.now >= self.run.due_at:
             self.commit(lifecycle.on_doubt_unresolved(self.run, self.policy, self.now))
             self.proven += self.run.state is State.ACCEPTED
 

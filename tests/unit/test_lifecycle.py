@@ -176,12 +176,6 @@ def test_hold_says_so_once_and_waits_for_a_person():
     assert event_types(decision.deliveries) == ["run.in_doubt"]
 
 
-def test_a_run_that_is_held_is_not_announced_again():
-    held = lifecycle.on_doubt_unresolved(doubted(), POLICY, NOW + 900).run
-    retry = replace(POLICY, in_doubt=DoubtPolicy.RETRY)  # changed meanwhile: what is held stays with the person
-    assert lifecycle.on_doubt_unresolved(replace(held, owner="me"), retry, NOW + 1800) == Decision(held)
-
-
 def test_retry_says_so_and_starts_again():
     policy = replace(POLICY, in_doubt=DoubtPolicy.RETRY)
     decision = lifecycle.on_doubt_unresolved(doubted(policy), policy, NOW + 900)
@@ -557,7 +551,7 @@ class History:
                 return lifecycle.on_kickoff(self.run, answer, self.policy, self.now)
             case "orphan":
                 return lifecycle.on_orphan(self.run, self.policy, self.now)
-            case "doubt" if self.run.state is State.IN_DOUBT:
+            case "doubt" if self.run.state is State.IN_DOUBT and self.run.due_at is not None:
                 return lifecycle.on_doubt_unresolved(self.run, self.policy, self.now)
             case "restart":
                 self.watch = None
