@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from bridge.core import humans
-from bridge.core.answers import Succeeded
+import structlog
+
+from bridge.core import humans, lifecycle
+from bridge.core.answers import CrewUnavailable, KickoffAnswer, ResumeAnswer, StatusAnswer, Succeeded
 from bridge.core.budget import UNLIMITED, Budgets
 from bridge.core.crew_call import Webhooks
 from bridge.core.gate import Gate
@@ -15,6 +17,8 @@ from bridge.core.recent import Recent
 from bridge.core.timetable import Timetable
 from bridge.core.trust import Trust
 from bridge.ports import Clock, CrewApi, CrewFigures
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,19 @@ class Crew:
     """Followed runs that were written by others than those who look at them."""
     tasks: dict[str, TasksDone] = field(default_factory=dict)
     """What webhooks reported of tasks that are done, by run."""
+
+    def pause_if_turned_away(self, answer: KickoffAnswer | ResumeAnswer | StatusAnswer, now: float) -> bool:
+        """Whether an answer says that the crew itself cannot be used; then it is left alone until a probe works."""
+        if not isinstance(answer, CrewUnavailable):
+            return False
+        if self.gate.close(answer.reason, now):
+            log.error("crew_paused", crew=self.name, reason=answer.reason)
+        return True
+
+    def follow(self, run: Run, now: float, first_look: float | None = None) -> None:
+        """Look at a run that is under way from now on; `first_look`: when, if not as for one that has just begun."""
+        watch = lifecycle.watch_of(run, self.policy, now)
+        self.timetable.put(watch, self.next_look(watch, now) if first_look is None else first_look)
 
     def look_again(self, run: Run) -> None:
         """A run was written while it is, or may be, followed: look now, with what is new in mind.

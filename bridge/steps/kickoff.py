@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import structlog
 
 from bridge.core import lifecycle
-from bridge.core.answers import CrewUnavailable, InDoubt, KickoffAnswer
+from bridge.core.answers import InDoubt, KickoffAnswer
 from bridge.core.crew_call import kickoff_body
 from bridge.core.errors import Stale, StoreBroken
 from bridge.core.model import Decision, Run, State
@@ -114,16 +114,11 @@ class Kickoff:
         return found
 
     def _mind_gate(self, answer: KickoffAnswer) -> None:
-        if isinstance(answer, CrewUnavailable):
-            if self._crew.gate.close(answer.reason, self._clock()):
-                log.error("crew_paused", crew=self._crew.name, reason=answer.reason)
-        elif self._crew.gate.answered():
+        if not self._crew.pause_if_turned_away(answer, self._clock()) and self._crew.gate.answered():
             log.info("crew_resumed", crew=self._crew.name)
 
     def _follow(self, run: Run) -> None:
         if run.state is State.RUNNING:
-            now = self._clock()
-            watch = lifecycle.watch_of(run, self._crew.policy, now)
             self._crew.recent.keep(run)
-            self._crew.timetable.put(watch, self._crew.next_look(watch, now))
+            self._crew.follow(run, self._clock())
             self._wake_poll()

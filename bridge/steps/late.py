@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from bridge.core import lifecycle
-from bridge.core.answers import CrewUnavailable
 from bridge.core.model import Run
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
@@ -40,8 +39,7 @@ class Late:
             log.info("stop_asked", run_id=run.run_id, crew=run.crew, stopped=await crew.api.stop(run.kickoff_id))
             await crew.api.turn()
         answer = await crew.api.status(run.kickoff_id)
-        if isinstance(answer, CrewUnavailable) and crew.gate.close(answer.reason, self._clock()):
-            log.error("crew_paused", crew=run.crew, reason=answer.reason)
+        crew.pause_if_turned_away(answer, self._clock())
         decision = lifecycle.on_late_look(run, answer, crew.policy, self._clock())
         await self._store.settle(decision)
         if decision.deliveries:

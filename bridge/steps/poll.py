@@ -96,8 +96,7 @@ class Poll:
 
     async def _look(self, watch: Watch, asked_at: float) -> None:
         answer = await self._ask(watch)
-        if isinstance(answer, CrewUnavailable) and self._crew.gate.close(answer.reason, asked_at):
-            log.error("crew_paused", crew=self._crew.name, reason=answer.reason)
+        self._crew.pause_if_turned_away(answer, asked_at)
         announced = watch.run_id in self._crew.announced
         seen, news = humans.look(watch, answer, self._crew.policy, asked_at)
         following = await self._write_down(seen, answer, asked_at) if news else seen

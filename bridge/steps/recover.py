@@ -51,8 +51,7 @@ class Recover:
             log.warning("start_interrupted", run_id=run.run_id, crew=run.crew)
             await self._doubt(crew, run, now)
             return
-        watch = lifecycle.watch_of(run, crew.policy, now)
-        crew.timetable.put(watch, schedule.spread(run.run_id, now, schedule.steady_interval(crew.policy)))
+        crew.follow(run, now, schedule.spread(run.run_id, now, schedule.steady_interval(crew.policy)))
         self._wake_poll(run.crew)
 
     async def _doubt(self, crew: Crew, run: Run, now: float) -> None:

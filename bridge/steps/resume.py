@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from bridge.core import humans, lifecycle
-from bridge.core.answers import CrewUnavailable, ResumeAnswer
+from bridge.core import humans
+from bridge.core.answers import ResumeAnswer
 from bridge.core.crew_call import resume_body
 from bridge.core.errors import Stale
 from bridge.core.model import Decision, Question, Run, State
@@ -51,8 +51,7 @@ class Resume:
         assert question is not None
         said = await self._carry(crew, sending, question)
         log.info("answer_carried", run_id=run.run_id, crew=run.crew, answer=type(said).__name__)
-        if isinstance(said, CrewUnavailable) and crew.gate.close(said.reason, self._clock()):
-            log.error("crew_paused", crew=run.crew, reason=said.reason)
+        crew.pause_if_turned_away(said, self._clock())
         settled = await self._write_down(crew, sending, question.number, said)
         if settled is not None:
             crew.look_again(settled)
@@ -87,7 +86,5 @@ class Resume:
 
     def _follow(self, crew: Crew, run: Run) -> None:
         """Look at the run from now on, even if another process did before."""
-        now = self._clock()
         if run.run_id not in crew.timetable:
-            watch = lifecycle.watch_of(run, crew.policy, now)
-            crew.timetable.put(watch, crew.next_look(watch, now))
+            crew.follow(run, self._clock())
