@@ -5,13 +5,13 @@ from typing import Any
 
 import structlog
 
-from bridge.core import hints, humans, lifecycle, tokens
+from bridge.core import hints, humans, tokens
 from bridge.core.errors import Stale
 from bridge.core.flow_questions import FlowQuestion
 from bridge.core.model import Asked, Decision, Run, State
 from bridge.ports import Clock, PassedHint, Store, Wake
 from bridge.steps.crew import Crew, Early
-from bridge.steps.evidence import unless_taken
+from bridge.steps.evidence import adopt
 
 TRIES = 5
 MAX_EARLY = 1000  # questions kept for executions that no run is known to have
@@ -93,11 +93,9 @@ class TakeHint:
             await self._adopt(run, hint.kickoff_id, hint.asked)
 
     async def _adopt(self, run: Run, kickoff_id: str, asked: Asked | None) -> None:
-        decision = lifecycle.on_evidence(run, kickoff_id, self._crews[run.crew].policy, self._clock())
-        found = await unless_taken(decision.run, self._store.settle(decision))
+        found = await adopt(run, kickoff_id, self._crews[run.crew].policy, self._store, self._clock())
         if found is None:
             return
-        log.info("execution_found", run_id=run.run_id, crew=run.crew)
         if asked is not None:
             await self.ask(found, asked)
         self._wake_recover()

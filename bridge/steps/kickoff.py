@@ -12,7 +12,7 @@ from bridge.core.errors import Stale, StoreBroken
 from bridge.core.model import Decision, Run, State
 from bridge.ports import Clock, Journal, Store, Wake
 from bridge.steps.crew import Crew
-from bridge.steps.evidence import unless_taken
+from bridge.steps.evidence import adopt, unless_taken
 
 TICK = 1.0  # seconds between claims that nobody asked for
 PATIENCE = 2.0  # seconds that the store may take before a kickoff id is kept elsewhere as well
@@ -106,12 +106,7 @@ class Kickoff:
         kickoff_id = self._crew.evidence.get(run.run_id)
         if run.state is not State.IN_DOUBT or kickoff_id is None:
             return run
-        decision = lifecycle.on_evidence(run, kickoff_id, self._crew.policy, self._clock())
-        found = await unless_taken(decision.run, self._store.settle(decision))
-        if found is None:
-            return run
-        log.info("execution_found", run_id=run.run_id, crew=run.crew)
-        return found
+        return await adopt(run, kickoff_id, self._crew.policy, self._store, self._clock()) or run
 
     def _mind_gate(self, answer: KickoffAnswer) -> None:
         if not self._crew.pause_if_turned_away(answer, self._clock()) and self._crew.gate.answered():

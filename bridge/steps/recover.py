@@ -9,7 +9,7 @@ from bridge.core.model import Run, State
 from bridge.core.share import Share
 from bridge.ports import Clock, Store
 from bridge.steps.crew import Crew
-from bridge.steps.evidence import unless_taken
+from bridge.steps.evidence import adopt
 
 TICK = 5.0
 
@@ -58,8 +58,7 @@ class Recover:
         """In doubt, unless a webhook has brought its execution meanwhile."""
         doubted = await self._store.settle(lifecycle.on_orphan(run, crew.policy, now))
         if (kickoff_id := crew.evidence.pop(run.run_id, None)) is not None:
-            decision = lifecycle.on_evidence(doubted, kickoff_id, crew.policy, now)
-            await unless_taken(decision.run, self._store.settle(decision))
+            await adopt(doubted, kickoff_id, crew.policy, self._store, now)
 
     def pause(self) -> float:
         """Seconds until the next claim."""

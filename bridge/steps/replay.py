@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import structlog
 
 from bridge.core import lifecycle
-from bridge.core.errors import ExecutionTaken, Stale
+from bridge.core.errors import Stale
 from bridge.core.model import State
 from bridge.ports import Clock, Journal, KickoffNote, Store
 from bridge.steps.crew import Crew
+from bridge.steps.evidence import adopt
 
 log = structlog.get_logger()
 
@@ -35,9 +36,7 @@ async def _take(note: KickoffNote, crews: Mapping[str, Crew], store: Store, cloc
     try:
         if run.state is State.STARTING:
             run = await store.settle(lifecycle.on_orphan(run, policy, clock()))
-        await store.settle(lifecycle.on_evidence(run, note.kickoff_id, policy, clock()))
-    except (Stale, ExecutionTaken) as error:
+        await adopt(run, note.kickoff_id, policy, store, clock())
+    except Stale as error:
         log.warning("note_not_taken", run_id=note.run_id, kickoff_id=note.kickoff_id, reason=str(error))
-    else:
-        log.info("execution_found", run_id=run.run_id, crew=run.crew)
     return True
