@@ -6,14 +6,13 @@ from typing import Any
 import structlog
 
 from bridge.core import hints, humans, tokens
-from bridge.core.errors import Stale
 from bridge.core.flow_questions import FlowQuestion
 from bridge.core.model import Asked, Decision, Run, State
 from bridge.ports import Clock, PassedHint, Store, Wake
 from bridge.steps.crew import Crew, Early
 from bridge.steps.evidence import adopt
+from bridge.steps.latest import settle_latest
 
-TRIES = 5
 MAX_EARLY = 1000  # questions kept for executions that no run is known to have
 PATIENCE = 3600.0  # seconds that they are kept
 
@@ -122,20 +121,13 @@ class TakeHint:
             self._wake_deliver()
 
     async def _write(self, run: Run, decide: Callable[[Run], Decision | None]) -> bool:
-        """Decide and write, on the run as it is by then; whether there was anything to write."""
-        fresh: Run | None = run
-        for _ in range(TRIES):
-            decision = None if fresh is None else decide(fresh)
-            if decision is None:
-                return False
-            try:
-                self._crews[run.crew].look_again(await self._store.settle(decision))
-            except Stale:
-                fresh = await self._store.load(run.run_id)
-                continue
-            self._wake_poll(run.crew)
-            return True
-        raise Stale(f"run {run.run_id} is being written by others all the time")
+        """Whether there was anything to write; whoever follows the run looks at it now."""
+        written = await settle_latest(self._store, run, decide)
+        if written is None:
+            return False
+        self._crews[run.crew].look_again(written)
+        self._wake_poll(run.crew)
+        return True
 
     def _keep(self, crew: Crew, kickoff_id: str, asked: Asked) -> None:
         while len(crew.early) >= MAX_EARLY:

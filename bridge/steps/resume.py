@@ -8,12 +8,12 @@ from bridge.core import humans
 from bridge.core.answers import ResumeAnswer
 from bridge.core.crew_call import resume_body
 from bridge.core.errors import Stale
-from bridge.core.model import Decision, Question, Run, State
+from bridge.core.model import Question, Run, State
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
+from bridge.steps.latest import settle_latest
 
 TICK = 1.0
-TRIES = 5
 
 log = structlog.get_logger()
 
@@ -52,9 +52,7 @@ class Resume:
         said = await self._carry(crew, sending, question)
         log.info("answer_carried", run_id=run.run_id, crew=run.crew, answer=type(said).__name__)
         crew.pause_if_turned_away(said, self._clock())
-        settled = await self._write_down(crew, sending, question.number, said)
-        if settled is not None:
-            crew.look_again(settled)
+        await self._write_down(crew, sending, question.number, said)
 
     def pause(self) -> float:
         """Seconds until the next claim."""
@@ -66,23 +64,18 @@ class Resume:
             return await crew.api.answer_flow(question.asked.callback_url, question.feedback)
         return await crew.api.resume(resume_body(run, crew.webhooks))
 
-    async def _write_down(self, crew: Crew, run: Run, number: int, said: ResumeAnswer) -> Run | None:
+    async def _write_down(self, crew: Crew, run: Run, number: int, said: ResumeAnswer) -> None:
         """On the run as it is by then: webhooks of the execution that goes on may have been faster."""
-        fresh: Run | None = run
-        for _ in range(TRIES):
-            if fresh is None:
-                return None
-            decision: Decision = humans.on_carried(fresh, number, said, crew.policy, self._clock())
-            try:
-                settled = await self._store.settle(decision)
-            except Stale:
-                fresh = await self._store.load(run.run_id)
-                continue
-            if decision.deliveries:
-                self._wake_deliver()
-            return settled
-        log.error("answer_not_noted", run_id=run.run_id, crew=run.crew)
-        return None
+        try:
+            written = await settle_latest(
+                self._store, run, lambda latest: humans.on_carried(latest, number, said, crew.policy, self._clock())
+            )
+        except Stale:
+            log.error("answer_not_noted", run_id=run.run_id, crew=run.crew)  # noqa: TRY400 - no bug
+            return
+        if written is not None:
+            crew.look_again(written)
+            self._wake_deliver()
 
     def _follow(self, crew: Crew, run: Run) -> None:
         """Look at the run from now on, even if another process did before."""

@@ -4,13 +4,12 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from bridge.core.errors import ExecutionTaken, RequestRefused, Stale
+from bridge.core.errors import ExecutionTaken, RequestRefused
 from bridge.core.model import Run, State
 from bridge.core.steering import Steering, steer
 from bridge.ports import Clock, KeyOfRun, Store, Wake
 from bridge.steps.crew import Crew
-
-TRIES = 5
+from bridge.steps.latest import settle_latest
 
 log = structlog.get_logger()
 
@@ -36,21 +35,17 @@ class SteerRun:
 
     async def __call__(self, wanted: str | KeyOfRun, wish: Steering, by: str) -> Run:
         """Decide and write; whoever wrote the run meanwhile goes first. Raises as `core.steering.steer` does."""
-        for _ in range(TRIES):
-            run = await self._load(wanted)
-            decision = steer(run, wish, self._crews[run.crew].policy, self._clock())
-            if decision is None:
-                return run
-            try:
-                settled = await self._store.settle(decision)
-            except Stale:
-                continue
-            except ExecutionTaken:
-                raise RequestRefused("invalid_request", "is another run's execution", "kickoff_id") from None
-            log.info("run_steered", run_id=run.run_id, wish=type(wish).__name__, by=by, state=settled.state.value)
-            self._tell(settled)
-            return settled
-        raise Stale(f"run {wanted} is being written by others all the time")
+        run = await self._load(wanted)
+        policy = self._crews[run.crew].policy
+        try:
+            settled = await settle_latest(self._store, run, lambda latest: steer(latest, wish, policy, self._clock()))
+        except ExecutionTaken:
+            raise RequestRefused("invalid_request", "is another run's execution", "kickoff_id") from None
+        if settled is None:
+            return await self._load(wanted)  # it is so already, by what others wrote, or gone
+        log.info("run_steered", run_id=run.run_id, wish=type(wish).__name__, by=by, state=settled.state.value)
+        self._tell(settled)
+        return settled
 
     async def _load(self, wanted: str | KeyOfRun) -> Run:
         if isinstance(wanted, KeyOfRun):
