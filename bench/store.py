@@ -15,7 +15,7 @@ import uuid_utils
 import uvloop
 
 from bridge.adapters.store import SqlStore, open_store
-from bridge.core import lifecycle
+from bridge.core import humans, lifecycle
 from bridge.core.answers import Started, Succeeded
 from bridge.core.delivering import Confirmed, on_delivery
 from bridge.core.model import Channel, CrewPolicy, Envelope, KickoffRequest, Run
@@ -83,7 +83,7 @@ async def _finish(store: SqlStore, run: Run) -> None:
     loaded = await store.load(run.run_id)
     assert loaded is not None
     watch = replace(lifecycle.watch_of(loaded, POLICY, 1.0), started_at=1.0)
-    await store.settle(lifecycle.on_status(loaded, watch, Succeeded("done"), POLICY, 2.0))
+    await store.settle(humans.on_status(loaded, watch, Succeeded("done"), POLICY, 2.0))
 
 
 async def _claim_deliveries(store: SqlStore, into: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Simulated crews, and runs of theirs followed by the product's own policy code: `lifecycle`, `learning`, `schedule`.
+"""Simulated crews, and runs of theirs followed by the product's own policy code: `humans`, `learning`.
 
 Standard library only, so that the unit tests can show a slice of what docs/polling.md claims.
 """
@@ -10,7 +10,7 @@ from itertools import count
 from random import Random
 from statistics import NormalDist
 
-from bridge.core import lifecycle, schedule
+from bridge.core import humans
 from bridge.core.answers import Running, StatusAnswer
 from bridge.core.learning import Learning
 from bridge.core.model import CrewPolicy, Watch
@@ -81,7 +81,7 @@ class Follower:
             if over:
                 self.learning.ended(watch, asked_at)
                 return Followed(watch.polls + 1, asked_at - began - run_time)
-            watch, _ = lifecycle.look(watch, _answer(asked_at - began, tasks, done_at), self.policy, asked_at)
+            watch, _ = humans.look(watch, _answer(asked_at - began, tasks, done_at), self.policy, asked_at)
 
     def would_look(self, until: float, done_at: tuple[float, ...] = (), tasks: int = 0) -> list[float]:
         """The ages at which a run would be looked at that does not end before `until`; nothing is learned from it."""
@@ -90,7 +90,7 @@ class Follower:
         while not ages or ages[-1] < until:
             self._now = self._next_look(watch)
             ages.append(self._now - began)
-            watch, _ = lifecycle.look(watch, _answer(ages[-1], tasks, done_at), self.policy, self._now)
+            watch, _ = humans.look(watch, _answer(ages[-1], tasks, done_at), self.policy, self._now)
         self._now = began
         return ages
 
@@ -99,7 +99,7 @@ class Follower:
         return Watch(f"run-{next(self._ids)}", "crew", "k", self.policy.deadline, now, began_at=now, seen_at=now)
 
     def _next_look(self, watch: Watch) -> float:
-        return schedule.next_look(watch, self.policy, self._now, self.learning.pause(watch, self._now))
+        return humans.next_look(watch, self.policy, self._now, self.learning.pause(watch, self._now))
 
 
 def _answer(age: float, tasks: int, done_at: tuple[float, ...]) -> StatusAnswer:

@@ -1,7 +1,8 @@
 """Questions of executions to humans: how they are noticed, answered at most once each, and followed after that.
 
-A question has one answer and that has one POST: `begin` is stored before its first byte leaves, and only proof that
-nothing left (`NotStarted`) leads back. What comes of a POST shows in what happens next, never in its response.
+A question has one answer and that has one POST: `begin_carrying` is stored before its first byte leaves, and only
+proof that nothing left (`NotStarted`) leads back. What comes of a POST shows in what happens next, never in its
+response.
 
 Told by the status alone, a question has no name and no text, and may be one that is known already.
 """
@@ -62,8 +63,8 @@ def on_sign(run: Run) -> Decision | None:
 
 
 def look(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_at: float) -> tuple[Watch, bool]:
-    """`lifecycle.look`, with what the status says of humans."""
-    seen, news = lifecycle.look(watch, answer, policy, asked_at)
+    """`lifecycle.plain_look`, with what the status says of humans."""
+    seen, news = lifecycle.plain_look(watch, answer, policy, asked_at)
     if not isinstance(answer, answers.NoAnswer | answers.CrewUnavailable):
         pauses = watch.pauses + 1 if _pausing(seen, answer, policy, asked_at) else 0
         seen = seen if seen.pauses == pauses else replace(seen, pauses=pauses)
@@ -71,9 +72,9 @@ def look(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_a
 
 
 def on_status(run: Run, seen: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_at: float) -> Decision:
-    """`lifecycle.on_status`, with what the status says of humans; an end leaves nothing to be said of them."""
+    """`lifecycle.on_plain_status`, with what the status says of humans; an end leaves nothing to be said of them."""
     seen = refreshed(seen, run)
-    plain = lifecycle.on_status(run, seen, answer, policy, asked_at)
+    plain = lifecycle.on_plain_status(run, seen, answer, policy, asked_at)
     if plain.run.final:
         return plain
     return _heard(plain.run, seen, answer, policy, asked_at).after(plain)
@@ -97,8 +98,8 @@ def refreshed(watch: Watch, run: Run) -> Watch:
 def next_look(
     watch: Watch, policy: CrewPolicy, now: float, pause: float, after: float | None = None, *, stretched: bool = False
 ) -> float:
-    """`schedule.next_look`: rarely while a human thinks, and when the time for an answer, or for its effect, is up."""
-    due = schedule.next_look(watch, policy, now, pause, after, stretched=stretched or watch.waiting)
+    """`schedule.plain_next_look`, rarely while a human thinks, and when the time for an answer or its effect is up."""
+    due = schedule.plain_next_look(watch, policy, now, pause, after, stretched=stretched or watch.waiting)
     return min([due, *(moment for moment in _moments(watch.talk.question) if now < moment < due)])
 
 
@@ -146,7 +147,7 @@ def answer(run: Run, wish: Resume, policy: CrewPolicy, now: float) -> Decision |
     return Decision(_give(replace(run, talk=talk), given, text, approve=wish.approve is True, now=now))
 
 
-def begin(run: Run, now: float) -> Decision:
+def begin_carrying(run: Run, now: float) -> Decision:
     """The POST with the answer is about to leave; to be stored before its first byte does."""
     question = run.talk.question
     assert question is not None

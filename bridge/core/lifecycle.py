@@ -1,4 +1,4 @@
-"""The state machine of a run. Everything that moves a run between states lives in this file.
+"""The state machine of a run: every arrow, and every move but those around a question, which `core.humans` makes.
 
 Rules:
 
@@ -8,7 +8,7 @@ Rules:
    explicit policy or operator. A paid execution is never started twice by mistake.
 4. Time comes in as an argument. A clock alone never ends a run: only a look made after the deadline does.
 
-The functions are named for what happened (`on_kickoff`, `on_status` …) and give back what the store must hold next.
+The functions are named for what happened (`on_kickoff`, `on_cancelled` …) and give back what the store must hold next.
 """
 
 from dataclasses import replace
@@ -166,8 +166,8 @@ def on_late_look(run: Run, answer: answers.StatusAnswer, policy: CrewPolicy, now
     return replace(told, run=replace(run, owner=None, due_at=None))
 
 
-def look(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_at: float) -> tuple[Watch, bool]:
-    """What a look at the status taught, and whether it is news that the store must hear of.
+def plain_look(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_at: float) -> tuple[Watch, bool]:
+    """What a look at the status taught, and whether it is news that the store must hear of; the part without humans.
 
     `asked_at` is when the look was made; a deadline that passed while the answer was under way does not count.
     """
@@ -180,8 +180,10 @@ def look(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_a
     )  # fmt: skip
 
 
-def on_status(run: Run, seen: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_at: float) -> Decision:
-    """Write down what `look` found worth it."""
+def on_plain_status(
+    run: Run, seen: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_at: float
+) -> Decision:
+    """Write down what `plain_look` found worth it; `humans.on_status` is the whole."""
     run = replace(run, polls=seen.polls, started_at=seen.started_at)
     match answer:
         case answers.Succeeded(result, result_json, usage, progress):

@@ -37,10 +37,10 @@ _BROKER_MAX_DELAY = HOUR
 _REPLY_QUEUE_ATTEMPTS = 34  # about a day; a reply queue that is gone for that long does not come back
 
 
-def next_look(
+def plain_next_look(
     watch: Watch, policy: CrewPolicy, now: float, pause: float, after: float | None = None, *, stretched: bool = False
 ) -> float:
-    """When to look at a status again.
+    """When to look at a status again, as far as no human is asked; `humans.next_look` is the whole.
 
     `pause` is what the crew's past runs advise, in seconds (`core.learning`), `after` how long the API asked us to
     wait. `stretched`: webhooks will most likely tell us when, so that looks are only there for those that get lost.

@@ -42,7 +42,7 @@ class Resume:
             return
         await crew.api.turn()
         try:
-            sending = await self._store.settle(humans.begin(run, self._clock()))
+            sending = await self._store.settle(humans.begin_carrying(run, self._clock()))
         except Stale:
             crew.pace.unused()
             raise

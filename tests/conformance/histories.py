@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from bridge.adapters.store import SqlStore
-from bridge.core import lifecycle
+from bridge.core import humans, lifecycle
 from bridge.core.answers import Failed, InDoubt, Refused, Started
 from bridge.core.model import CrewPolicy, Decision, Run
 from tests.fakes import NOW, a_run
@@ -44,4 +44,4 @@ def ids(runs: list[Run]) -> list[str]:
 
 def end_of(run: Run) -> Decision:
     watch = replace(lifecycle.watch_of(run, POLICY, NOW), polls=1)
-    return lifecycle.on_status(run, watch, Failed("boom"), POLICY, NOW)
+    return humans.on_status(run, watch, Failed("boom"), POLICY, NOW)

@@ -8,7 +8,7 @@ from functools import partial
 from random import Random
 from statistics import mean
 
-from bridge.core import schedule
+from bridge.core import humans
 from bridge.core.learning import Learning
 from bridge.core.model import CrewPolicy, RunTime, Watch
 from bridge.core.pace import Pace
@@ -48,7 +48,7 @@ class Crew:
                 self.lags.append(now - self.ends[watch.run_id])
             else:
                 seen = replace(watch, polls=watch.polls + 1, alive_at=now, seen_at=now, started_at=watch.began_at)
-                self.timetable.put(seen, schedule.next_look(seen, POLICY, now, self.learning.pause(seen, now)))
+                self.timetable.put(seen, humans.next_look(seen, POLICY, now, self.learning.pause(seen, now)))
         self.pace.answered(now)
 
     def until_all_are_over(self) -> float:

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from bridge.core import answers, lifecycle
+from bridge.core import answers, humans, lifecycle
 from bridge.core.addresses import is_public, may_be_called
 from bridge.core.delivering import Confirmed, Gone, TryAgain, on_delivery
 from bridge.core.errors import PostUnderWay, RequestRefused
@@ -48,6 +48,7 @@ status_answers = st.sampled_from(
         answers.Running({"completed": 1}),
         answers.Succeeded("done"),
         answers.Failed("boom"),
+        answers.WaitingForHuman(),
         answers.NotFound(),
         answers.Unknown("HTML"),
         answers.NoAnswer("HTTP 500"),
@@ -131,15 +132,15 @@ class RunMachine(RuleBasedStateMachine):
             self.commit(lifecycle.on_doubt_unresolved(self.run, self.policy, self.now))
             self.proven += self.run.state is State.ACCEPTED
 
-    @precondition(lambda self: self.run.state is State.RUNNING)
+    @precondition(lambda self: self.run.state in humans.FOLLOWED)
     @rule(answer=status_answers, old=st.booleans())
     def look(self, answer: answers.StatusAnswer, old: bool) -> None:
-        watch = self.watch or lifecycle.watch_of(self.run, self.policy, self.now)
-        seen, news = lifecycle.look(watch, answer, self.policy, self.now)
+        watch = humans.refreshed(self.watch or lifecycle.watch_of(self.run, self.policy, self.now), self.run)
+        seen, news = humans.look(watch, answer, self.policy, self.now)
         self.watch = seen
         if not news:
             return
-        decision = lifecycle.on_status(self.run, seen, answer, self.policy, self.now)
+        decision = humans.on_status(self.run, seen, answer, self.policy, self.now)
         if decision.run.state is State.TIMED_OUT:
             assert seen.deadline_at is not None, "I15"
             assert self.now >= seen.deadline_at, "I15"

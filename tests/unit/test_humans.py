@@ -59,7 +59,7 @@ def given_(run: Run | None = None, wish: Resume = YES, policy: CrewPolicy = POLI
 
 
 def sent() -> Run:
-    return humans.begin(given_(), NOW + 2).run
+    return humans.begin_carrying(given_(), NOW + 2).run
 
 
 def answered() -> Run:
@@ -213,9 +213,9 @@ def test_the_deadline_ends_a_run_that_waits():
 def test_the_deadline_stands_still_while_humans_have_their_time():
     run = asking(PATIENT)
     assert lifecycle.watch_of(run, PATIENT, NOW).deadline == 700
-    answered = humans.begin(given_(run, policy=PATIENT), NOW + 40).run
+    answered = humans.begin_carrying(given_(run, policy=PATIENT), NOW + 40).run
     assert lifecycle.watch_of(answered, PATIENT, NOW).deadline == 640
-    late = humans.begin(given_(run, policy=PATIENT), NOW + 400).run
+    late = humans.begin_carrying(given_(run, policy=PATIENT), NOW + 400).run
     assert lifecycle.watch_of(late, PATIENT, NOW).deadline == 700
 
 
@@ -272,7 +272,7 @@ def test_without_any_sign_the_answer_is_unconfirmed_once(answer: StatusAnswer):
 
 def test_a_watch_learns_what_others_wrote():
     watch = replace(lifecycle.watch_of(asking(PATIENT), PATIENT, NOW), pauses=3, seen_alive=True, deadline=900.0)
-    answered = humans.begin(given_(asking(PATIENT), policy=PATIENT), NOW + 40).run
+    answered = humans.begin_carrying(given_(asking(PATIENT), policy=PATIENT), NOW + 40).run
     after = humans.refreshed(watch, answered)
     assert (after.waiting, after.pauses, after.seen_alive, after.deadline) == (False, 0, False, 840.0)
     assert humans.refreshed(watch, asking(PATIENT)) == watch
@@ -393,11 +393,11 @@ def test_steering_takes_answers_whatever_the_run_is_at():
 
 
 def test_an_answer_is_marked_before_it_leaves():
-    run = humans.begin(replace(given_(), owner="me"), NOW + 2).run
+    run = humans.begin_carrying(replace(given_(), owner="me"), NOW + 2).run
     assert (run.state, stage(run), question_of(run).sent_at) == (State.RUNNING, Stage.SENT, NOW + 2)
     assert (run.due_at, run.owner) == (None, "me")
     with pytest.raises(IllegalTransition):
-        humans.begin(run, NOW + 3)
+        humans.begin_carrying(run, NOW + 3)
 
 
 @pytest.mark.parametrize("said", [Resumed(), InDoubt("reset")])
@@ -510,7 +510,7 @@ class History:
                 return self._look(given)
 
     def _carry(self, said: ResumeAnswer) -> Decision:
-        begun = humans.begin(self.run, self.now).run
+        begun = humans.begin_carrying(self.run, self.now).run
         number = question_of(begun).number
         if not isinstance(said, NotStarted | CrewUnavailable):
             self.may_have_left.append(number)

@@ -59,8 +59,8 @@ def look_and_write(
     run: Run, watch: Watch, answer: StatusAnswer, policy: CrewPolicy, at: float
 ) -> tuple[Watch, Decision | None]:
     """What the polling step does with an answer."""
-    seen, news = lifecycle.look(watch, answer, policy, at)
-    return seen, lifecycle.on_status(run, seen, answer, policy, at) if news else None
+    seen, news = lifecycle.plain_look(watch, answer, policy, at)
+    return seen, lifecycle.on_plain_status(run, seen, answer, policy, at) if news else None
 
 
 # The table --------------------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def test_the_requests_own_deadline_wins():
 
 @pytest.mark.parametrize("answer", [Running(), Running({"completed": 0}), WaitingForHuman(), Unknown("?")])
 def test_the_first_sight_of_a_started_execution_is_news_and_starts_the_deadline(answer: StatusAnswer):
-    seen, news = lifecycle.look(watching(), answer, POLICY, NOW + 4)
+    seen, news = lifecycle.plain_look(watching(), answer, POLICY, NOW + 4)
     assert news
     assert (seen.started_at, seen.alive_at, seen.polls) == (NOW + 4, NOW + 4, 1)
 
@@ -248,13 +248,13 @@ def test_the_first_sight_of_a_started_execution_is_news_and_starts_the_deadline(
 )
 def test_a_look_that_teaches_nothing_is_no_news(answer: StatusAnswer):
     watch = watching(started_at=NOW, progress=(1, None, None))
-    seen, news = lifecycle.look(watch, answer, POLICY, NOW + 4)
+    seen, news = lifecycle.plain_look(watch, answer, POLICY, NOW + 4)
     assert not news
     assert (seen.started_at, seen.progress, seen.polls) == (NOW, (1, None, None), 1)
 
 
 def test_a_queued_execution_does_not_start_the_deadline():
-    seen, news = lifecycle.look(watching(), Pending(), POLICY, NOW + 10_000)
+    seen, news = lifecycle.plain_look(watching(), Pending(), POLICY, NOW + 10_000)
     assert not news
     assert (seen.started_at, seen.alive_at) == (None, NOW + 10_000)
 
@@ -285,7 +285,7 @@ def test_progress_is_told_once_for_each_change_and_not_twice_in_a_second():
 def test_another_current_task_is_progress_too():
     """Flows count no tasks; they name their step."""
     watch = watching(started_at=NOW, progress=(None, None, "collect"))
-    seen, news = lifecycle.look(watch, Running({"current": "review"}), POLICY, NOW + 5)
+    seen, news = lifecycle.plain_look(watch, Running({"current": "review"}), POLICY, NOW + 5)
     assert (seen.progress, news) == ((None, None, "review"), True)
 
 
@@ -334,22 +334,22 @@ def test_a_look_made_after_the_deadline_that_says_not_over_times_the_run_out(ans
 
 @pytest.mark.parametrize(("answer", "errors"), [(NoAnswer("HTTP 500"), 1), (CrewUnavailable("HTTP 401"), 0)])
 def test_no_statement_after_the_deadline_ends_nothing(answer: StatusAnswer, errors: int):
-    seen, news = lifecycle.look(watching(started_at=NOW), answer, POLICY, NOW + 9999)
+    seen, news = lifecycle.plain_look(watching(started_at=NOW), answer, POLICY, NOW + 9999)
     assert not news
     assert seen.errors == errors
 
 
 def test_a_look_asked_before_the_deadline_ends_nothing():
-    _, news = lifecycle.look(watching(started_at=NOW), Running(), POLICY, NOW + 599.9)
+    _, news = lifecycle.plain_look(watching(started_at=NOW), Running(), POLICY, NOW + 599.9)
     assert not news
 
 
 def test_errors_are_counted_in_a_row():
     watch = watching(started_at=NOW)
     for expected in (1, 2, 3):
-        watch, _ = lifecycle.look(watch, NoAnswer("HTTP 500"), POLICY, NOW + 1)
+        watch, _ = lifecycle.plain_look(watch, NoAnswer("HTTP 500"), POLICY, NOW + 1)
         assert watch.errors == expected
-    watch, _ = lifecycle.look(watch, Running(), POLICY, NOW + 1)
+    watch, _ = lifecycle.plain_look(watch, Running(), POLICY, NOW + 1)
     assert watch.errors == 0
 
 
@@ -368,20 +368,20 @@ def test_lost_takes_five_looks_and_a_minute(looks: int, seconds: float, lost: bo
 
 @pytest.mark.parametrize("answer", [Pending(), Running(), WaitingForHuman(), Unknown("?")])
 def test_any_sign_of_life_starts_the_count_anew(answer: StatusAnswer):
-    seen, _ = lifecycle.look(watching(missing=4), answer, POLICY, NOW + 500)
+    seen, _ = lifecycle.plain_look(watching(missing=4), answer, POLICY, NOW + 500)
     assert (seen.missing, seen.alive_at) == (0, NOW + 500)
 
 
 def test_a_look_without_a_statement_neither_counts_as_missing_nor_as_alive():
-    seen, _ = lifecycle.look(watching(missing=3), NoAnswer("HTTP 502"), POLICY, NOW + 30)
+    seen, _ = lifecycle.plain_look(watching(missing=3), NoAnswer("HTTP 502"), POLICY, NOW + 30)
     assert (seen.missing, seen.alive_at) == (3, NOW)
 
 
 def test_a_look_without_a_statement_loses_nothing():
     """Five quick looks did not find it, then the API was away for a while: only a look that sees may say "lost"."""
-    seen, news = lifecycle.look(watching(missing=5), NoAnswer("HTTP 502"), POLICY, NOW + 61)
+    seen, news = lifecycle.plain_look(watching(missing=5), NoAnswer("HTTP 502"), POLICY, NOW + 61)
     assert not news
-    assert lifecycle.look(seen, NotFound(), POLICY, NOW + 62)[1]
+    assert lifecycle.plain_look(seen, NotFound(), POLICY, NOW + 62)[1]
 
 
 def test_where_a_human_may_be_asked_not_found_is_held_until_the_deadline():
@@ -402,7 +402,7 @@ def test_where_a_human_may_be_asked_not_found_is_held_until_the_deadline():
 def test_a_late_end_cannot_change_a_final_state(state: State, answer: StatusAnswer):
     ended = replace(running(), state=state)
     with pytest.raises(IllegalTransition):
-        lifecycle.on_status(ended, watching(), answer, POLICY, NOW)
+        lifecycle.on_plain_status(ended, watching(), answer, POLICY, NOW)
 
 
 # Evidence, cancelling, late ends -----------------------------------------------------------------------------------
@@ -600,7 +600,7 @@ def test_only_proof_or_policy_leads_back_to_a_second_post(policy: CrewPolicy, st
 
 
 def after(watch: Watch, answer: StatusAnswer, at: float) -> Watch:
-    return lifecycle.look(watch, answer, POLICY, at)[0]
+    return lifecycle.plain_look(watch, answer, POLICY, at)[0]
 
 
 def test_the_age_counts_from_the_last_look_that_found_it_queued():

@@ -29,33 +29,33 @@ def test_steady_looks_are_held_between_the_crews_limits(poll_min: float, poll_ma
 
 @pytest.mark.parametrize("polls", range(0, 50, 7))
 def test_looks_at_a_healthy_execution_stay_steady_however_many_there_were(polls: int):
-    assert 4.5 <= schedule.next_look(watch(polls=polls), POLICY, NOW, 5.0) - NOW <= 5.5
+    assert 4.5 <= schedule.plain_next_look(watch(polls=polls), POLICY, NOW, 5.0) - NOW <= 5.5
 
 
 @pytest.mark.parametrize(("errors", "interval"), [(1, 10), (2, 20), (3, 40), (4, 60), (9, 60), (10_000, 60)])
 def test_errors_make_looks_rarer_up_to_the_crews_limit(errors: int, interval: float):
-    wait = schedule.next_look(watch(errors=errors), POLICY, NOW, 5.0) - NOW
+    wait = schedule.plain_next_look(watch(errors=errors), POLICY, NOW, 5.0) - NOW
     assert 0.9 * interval <= wait <= 1.1 * interval
 
 
 @pytest.mark.parametrize(("deadline", "interval"), [(3600.0, 60), (600.0, 60), (300.0, 30), (20.0, 5)])
 def test_stretched_looks_are_as_rare_as_the_crew_allows_and_a_tenth_of_the_deadline(deadline: float, interval: float):
-    wait = schedule.next_look(replace(watch(), deadline=deadline), POLICY, NOW, 5.0, stretched=True) - NOW
+    wait = schedule.plain_next_look(replace(watch(), deadline=deadline), POLICY, NOW, 5.0, stretched=True) - NOW
     assert 0.9 * interval <= wait <= 1.1 * interval
 
 
 def test_a_rate_limit_is_obeyed_and_never_shortens_the_wait():
-    assert schedule.next_look(watch(), POLICY, NOW, 5.0, after=120.0) == NOW + 120.0
-    assert schedule.next_look(watch(), POLICY, NOW, 5.0, after=0.1) > NOW + 4
+    assert schedule.plain_next_look(watch(), POLICY, NOW, 5.0, after=120.0) == NOW + 120.0
+    assert schedule.plain_next_look(watch(), POLICY, NOW, 5.0, after=0.1) > NOW + 4
 
 
 def test_the_last_look_is_made_when_the_deadline_passes():
-    assert schedule.next_look(watch(started_at=NOW - 597.0), POLICY, NOW, 5.0) == NOW + 3.0
+    assert schedule.plain_next_look(watch(started_at=NOW - 597.0), POLICY, NOW, 5.0) == NOW + 3.0
 
 
 def test_after_the_deadline_looks_go_on_at_their_interval():
     """The look at the deadline got no statement; only one that does may end the run."""
-    assert schedule.next_look(watch(started_at=NOW - 600.0), POLICY, NOW, 5.0) > NOW + 4
+    assert schedule.plain_next_look(watch(started_at=NOW - 600.0), POLICY, NOW, 5.0) > NOW + 4
 
 
 def test_many_runs_that_are_taken_up_at_once_are_spread_out():
