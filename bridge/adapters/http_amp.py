@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from bridge.adapters import http_problem
-from bridge.adapters.http_json import read_body
+from bridge.adapters.http_json import any_json, read_body
 from bridge.core.errors import Stale
 from bridge.core.hints import Kind
 from bridge.ports import TakeHint
@@ -30,17 +29,9 @@ class AmpApi:
 
     async def _known(self, http: web.Request, kind: Kind) -> bool:
         async def read() -> Any:
-            return _parse(await read_body(http))
+            return any_json(await read_body(http))
 
         try:
             return await self._take_hint(http.match_info["token"], kind, read)
         except Stale:  # somebody else was faster; the next hint or look finds what there is
             return True
-
-
-def _parse(body: bytes) -> Any:
-    """Whatever JSON there is; a webhook that cannot be read still says that something happened."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None

@@ -8,7 +8,6 @@ Strangers are counted by their address, and only strangers: a right token is let
 import asyncio
 import hashlib
 import hmac
-import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,15 +17,13 @@ from aiohttp import hdrs, web
 
 from bridge.adapters import http_headers, http_problem
 from bridge.adapters.http_problem import Handler
+from bridge.adapters.http_strangers import Strangers
+from bridge.adapters.http_wish import REASON
 from bridge.core.addresses import is_loopback
 from bridge.core.model import Run
 from bridge.core.rate import Buckets, Rate
 
-FAILED_LOGINS = Rate(per_second=1.0, burst=200.0)  # of one address; beyond it strangers are answered 429, unlogged
 CLIENT_REQUESTS = Rate(per_second=1000.0, burst=2000.0)
-MOST_ADDRESSES = 10_000
-REASON = web.RequestKey("REASON", str)
-"""Where a handler leaves what the client said about why, in the request."""
 
 log = structlog.get_logger()
 
@@ -96,7 +93,7 @@ class Clients:
     def __init__(self, clients: Sequence[Client] = (), requests: Rate = CLIENT_REQUESTS) -> None:
         self._clients = tuple(clients)
         self._requests = Buckets(requests, max(1, len(self._clients)))
-        self._failures = Buckets(FAILED_LOGINS, MOST_ADDRESSES)
+        self._strangers = Strangers("token")
 
     def renew(self, clients: Sequence[Client]) -> None:
         """The same clients with other tokens."""
@@ -137,18 +134,15 @@ class Clients:
         return guard
 
     def _admit(self, request: web.Request) -> Client:
-        now = asyncio.get_running_loop().time()
         client = self.identify(http_headers.bearer_token(request.headers))
         if client is None:
-            raise self._stranger(request, now)
-        if self._clients and (wait := self._requests.take(client.name, now)):
+            raise self._stranger(request)
+        if self._clients and (wait := self._requests.take(client.name, asyncio.get_running_loop().time())):
             raise http_problem.too_often("this client sends more requests than it may", wait)
         return client
 
-    def _stranger(self, request: web.Request, now: float) -> http_problem.Problem:
-        address = network_of(request.remote)
-        if wait := self._failures.take(address, now):
-            return http_problem.too_often("too many requests without a valid token", wait)
+    def _stranger(self, request: web.Request) -> http_problem.Problem:
+        address = self._strangers.count(request)
         log.warning("login_failed", address=address, method=request.method, route=http_problem.route_of(request))
         return http_problem.plain(401, headers={hdrs.WWW_AUTHENTICATE: "Bearer"})
 
@@ -180,12 +174,3 @@ def _audited(handler: ClientHandler) -> ClientHandler:
         return response
 
     return audited
-
-
-def network_of(remote: str | None) -> str:
-    """By what a stranger is counted: its address; of IPv6 the network, since one host may have any address in it."""
-    try:
-        address = ipaddress.ip_address((remote or "").partition("%")[0])
-    except ValueError:
-        return "unknown"
-    return str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))

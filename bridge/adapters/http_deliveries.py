@@ -9,8 +9,9 @@ from aiohttp import web
 
 from bridge.adapters import http_query, http_views
 from bridge.adapters.http_auth import Client, Clients, Role
-from bridge.adapters.http_json import read_wish, respond
+from bridge.adapters.http_json import respond
 from bridge.adapters.http_problem import parameter
+from bridge.adapters.http_wish import read_wish
 from bridge.core import fields
 from bridge.core.errors import RequestRefused
 from bridge.core.model import Delivery, DeliveryState

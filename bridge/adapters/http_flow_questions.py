@@ -1,19 +1,16 @@
 """The door for the questions of flows: one webhook per deployment, signed, sent once and never again."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import orjson
 import structlog
 from aiohttp import web
 
 from bridge.adapters import http_problem
-from bridge.adapters.http_auth import FAILED_LOGINS, MOST_ADDRESSES, network_of
-from bridge.adapters.http_json import read_body
+from bridge.adapters.http_json import any_json, read_body
+from bridge.adapters.http_strangers import Strangers
 from bridge.core import flow_questions
 from bridge.core.errors import Stale
-from bridge.core.rate import Buckets
 from bridge.ports import Clock, TakeFlowQuestion
 
 log = structlog.get_logger()
@@ -35,7 +32,7 @@ class FlowQuestionsApi:
         self._sources = sources
         self._take_question = take
         self._clock = clock
-        self._failures = Buckets(FAILED_LOGINS, MOST_ADDRESSES)
+        self._strangers = Strangers("proof")
 
     def renew(self, sources: Mapping[str, FlowSource]) -> None:
         """The same crews with other secrets."""
@@ -53,7 +50,7 @@ class FlowQuestionsApi:
         body = await read_body(http)
         if not flow_questions.verified(http.headers, body, source.secrets, self._clock()):
             raise self._stranger(http, crew)
-        question = flow_questions.read(_parse(body), crew_url=source.url, insecure=source.insecure)
+        question = flow_questions.read(any_json(body), crew_url=source.url, insecure=source.insecure)
         if question is None:
             log.warning("flow_question_unreadable", crew=crew)
             return web.Response(status=204)
@@ -64,15 +61,6 @@ class FlowQuestionsApi:
         return web.Response(status=204)
 
     def _stranger(self, http: web.Request, crew: str) -> http_problem.Problem:
-        address = network_of(http.remote)
-        if wait := self._failures.take(address, asyncio.get_running_loop().time()):
-            return http_problem.too_often("too many requests without a valid proof", wait)
+        address = self._strangers.count(http)
         log.warning("flow_question_not_verified", crew=crew, address=address)
         return http_problem.plain(401)
-
-
-def _parse(body: bytes) -> object:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None

@@ -1,19 +1,17 @@
 """The door for webhooks of other systems: each hook knows its senders and what their content becomes."""
 
-import asyncio
 from collections.abc import Mapping
 
 import structlog
 from aiohttp import hdrs, web
 
 from bridge.adapters import http_headers, http_problem, http_views
-from bridge.adapters.http_auth import FAILED_LOGINS, MOST_ADDRESSES, network_of
 from bridge.adapters.http_json import read_body, respond
+from bridge.adapters.http_strangers import Strangers
 from bridge.core import hook
 from bridge.core.errors import NotVerified
 from bridge.core.hook import Arrival, Greeting, Hook, Unwanted, Wanted
 from bridge.core.model import Envelope
-from bridge.core.rate import Buckets
 from bridge.ports import Accept, Clock
 
 _CHALLENGES = {"basic": 'Basic realm="hooks"', "bearer": "Bearer"}
@@ -28,7 +26,7 @@ class HooksApi:
         self._accept = accept
         self._hooks = hooks
         self._clock = clock
-        self._failures = Buckets(FAILED_LOGINS, MOST_ADDRESSES)
+        self._strangers = Strangers("proof")
 
     def renew(self, hooks: Mapping[str, Hook]) -> None:
         """The same hooks with other secrets."""
@@ -57,9 +55,7 @@ class HooksApi:
 
     def _stranger(self, http: web.Request, found: Hook, reason: str) -> http_problem.Problem:
         """The sender learns nothing of what is wrong with its proof, whatever it is."""
-        address = network_of(http.remote)
-        if wait := self._failures.take(address, asyncio.get_running_loop().time()):
-            return http_problem.too_often("too many requests without a valid proof", wait)
+        address = self._strangers.count(http)
         log.warning("hook_not_verified", hook=found.name, address=address, reason=reason)
         return http_problem.plain(401, headers={hdrs.WWW_AUTHENTICATE: _CHALLENGES.get(found.scheme, "Signature")})
 

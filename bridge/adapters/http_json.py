@@ -10,14 +10,11 @@ from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from bridge.adapters import http_problem
-from bridge.adapters.http_auth import REASON
 from bridge.core import strict_json
 from bridge.core.errors import RequestRefused
 
 BODY_SECONDS = web.AppKey("BODY_SECONDS", float)
 """How long a body may take to arrive, in seconds; the server says so."""
-
-MAX_REASON = 500  # characters
 
 _ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})  # what aiohttp undoes on every installation
 
@@ -28,19 +25,6 @@ async def read_object(request: web.Request) -> dict[str, Any]:
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise http_problem.plain(415, "the body must be application/json", {hdrs.ACCEPT: "application/json"})
     return strict_json.parse_object(await read_body(request))
-
-
-async def read_wish(request: web.Request) -> dict[str, Any]:
-    """What a steering request asks for; nothing, if it has no body. `reason` is kept for the audit.
-
-    Raises `Problem` or `RequestRefused`.
-    """
-    body = await read_object(request) if request.body_exists else {}
-    reason = body.pop("reason", None)
-    if reason is not None and not (isinstance(reason, str) and len(reason) <= MAX_REASON):
-        raise RequestRefused("invalid_request", f"must be text of at most {MAX_REASON} characters", "reason")
-    request[REASON] = reason or ""
-    return body
 
 
 async def read_body(request: web.Request) -> bytes:
@@ -61,6 +45,14 @@ async def read_body(request: web.Request) -> bytes:
         raise _too_large(request) from None
     except (RequestPayloadError, ConnectionError):
         raise http_problem.plain(400, "the body is incomplete, or not encoded as its headers say") from None
+
+
+def any_json(body: bytes) -> Any:
+    """Whatever JSON there is, or None: a crew's webhook that cannot be read still says that something happened."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def respond(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

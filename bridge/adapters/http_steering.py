@@ -7,7 +7,8 @@ from aiohttp import web
 
 from bridge.adapters import http_headers, http_problem, http_views
 from bridge.adapters.http_auth import Client, Clients, Role
-from bridge.adapters.http_json import read_wish, respond
+from bridge.adapters.http_json import respond
+from bridge.adapters.http_wish import read_wish
 from bridge.core import fields, request
 from bridge.core.errors import RequestRefused
 from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering, read_resume

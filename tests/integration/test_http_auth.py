@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.adapters.http_auth import Clients, network_of
+from bridge.adapters.http_auth import Clients
 from bridge.adapters.http_server import Listen
+from bridge.adapters.http_strangers import network_of
 from bridge.core.rate import Rate
 from tests.http_client import BODY, CLIENTS, TOKENS, Bridge, bearer, problem, run_id, serving
 

@@ -10,9 +10,10 @@ import aiohttp
 import pytest
 import structlog
 
-from bridge.adapters.http_auth import FAILED_LOGINS, Clients
+from bridge.adapters.http_auth import Clients
 from bridge.adapters.http_flow_questions import FlowQuestionsApi, FlowSource
 from bridge.adapters.http_server import HttpServer, servers
+from bridge.adapters.http_strangers import FAILED_LOGINS
 from bridge.core.errors import Stale
 from bridge.core.flow_questions import FlowQuestion
 from tests.fakes import NOW

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 import structlog
 
-from bridge.adapters.http_auth import FAILED_LOGINS
+from bridge.adapters.http_strangers import FAILED_LOGINS
 from bridge.core import signatures
 from bridge.core.hook import Hook
 from bridge.core.mapping import Rule, compiled
