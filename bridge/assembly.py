@@ -286,10 +286,8 @@ def _crews_check(crews: Mapping[str, Crew]) -> HealthCheck:
     """Always ok: a crew that cannot be used is no reason to take the bridge out of service."""
 
     async def check() -> Health:
-        closed = [
-            f"{name} paused: {crew.gate.reason.partition(':')[0]}" for name, crew in crews.items() if crew.gate.closed
-        ]
-        return Health(ok=True, detail="; ".join(closed) or "all usable")
+        paused = [f"{name} paused: {crew.paused}" for name, crew in crews.items() if crew.paused]
+        return Health(ok=True, detail="; ".join(paused) or "all usable")
 
     return check
 

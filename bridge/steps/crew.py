@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from bridge.core import humans, lifecycle
-from bridge.core.answers import CrewUnavailable, KickoffAnswer, ResumeAnswer, StatusAnswer, Succeeded
+from bridge.core.answers import CrewUnavailable, KickoffAnswer, Refused, ResumeAnswer, Started, StatusAnswer, Succeeded
 from bridge.core.budget import UNLIMITED, Budgets
 from bridge.core.crew_call import Webhooks
 from bridge.core.gate import Gate
@@ -66,8 +66,8 @@ class Crew:
         """Whether an answer says that the crew itself cannot be used; then it is left alone until a probe works."""
         if not isinstance(answer, CrewUnavailable):
             return False
-        if self.gate.close(answer.reason, now):
-            log.error("crew_paused", crew=self.name, reason=answer.reason)
+        if self.gate.close(reason := _own_words(answer.reason), now):
+            log.error("crew_paused", crew=self.name, reason=reason)
         return True
 
     def follow(self, run: Run, now: float, first_look: float | None = None) -> None:
@@ -119,5 +119,17 @@ class Crew:
 
     @property
     def paused(self) -> str | None:
-        """Why the crew cannot be used now, as the HTTP code or quota that said so, without the API's own words."""
-        return self.gate.reason.partition(":")[0] if self.gate.closed else None
+        """Why the crew cannot be used now, as the HTTP code that said so."""
+        return self.gate.reason if self.gate.closed else None
+
+
+def reason_of(answer: KickoffAnswer) -> str | None:
+    """Why an answer names no execution, as everybody may read it."""
+    if isinstance(answer, Started):
+        return None
+    return _own_words(answer.message if isinstance(answer, Refused) else answer.reason)
+
+
+def _own_words(reason: str) -> str:
+    """Our words of a reason, like `HTTP 422`; after a colon come the API's, which may quote inputs."""
+    return reason.partition(":")[0]

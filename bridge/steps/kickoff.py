@@ -11,7 +11,7 @@ from bridge.core.crew_call import kickoff_body
 from bridge.core.errors import Stale, StoreBroken
 from bridge.core.model import Decision, Run, State
 from bridge.ports import Clock, Journal, Store, Wake
-from bridge.steps.crew import Crew
+from bridge.steps.crew import Crew, reason_of
 from bridge.steps.evidence import adopt, unless_taken
 
 TICK = 1.0  # seconds between claims that nobody asked for
@@ -55,8 +55,8 @@ class Kickoff:
             raise
         answer = await self._crew.api.kickoff(kickoff_body(starting, self._crew.policy, self._crew.webhooks))
         decision = lifecycle.on_kickoff(starting, answer, self._crew.policy, self._clock())
-        reason = getattr(answer, "reason", None)
-        log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, answer=type(answer).__name__, reason=reason)
+        said, reason = type(answer).__name__, reason_of(answer)
+        log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, answer=said, reason=reason)
         self._mind_gate(answer)
         try:
             self._follow(await self._with_evidence(await self._settle(starting, decision)))

@@ -3,9 +3,10 @@
 import asyncio
 from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 
-from bridge.core.answers import InDoubt, NotStarted, Refused, Started
+from bridge.core.answers import CrewUnavailable, InDoubt, KickoffAnswer, NotStarted, Refused, Started
 from bridge.core.model import State
 from tests.fakes import NOW
 from tests.steps.conftest import Bench
@@ -151,6 +152,28 @@ async def test_evidence_that_names_another_runs_execution_leaves_the_doubt(bench
     bench.api.kickoff_answers, bench.api.meanwhile = [InDoubt("reset")], webhook_meanwhile
     await bench.round(bench.kickoff)
     assert ((await bench.now(second)).state, bench.crew.evidence) == (State.IN_DOUBT, {})
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Started("execution-1"), None),
+        (Refused("HTTP 422: inputs.card 4111: not a number"), "HTTP 422"),
+        (NotStarted("HTTP 429: slow down, card 4111"), "HTTP 429"),
+        (CrewUnavailable("HTTP 403: no quota for card 4111"), "HTTP 403"),
+        (InDoubt("ServerDisconnectedError"), "ServerDisconnectedError"),
+    ],
+)
+async def test_why_nothing_was_started_is_logged_without_the_apis_own_words(
+    bench: Bench, answer: KickoffAnswer, reason: str | None
+):
+    """They may quote inputs, which are never logged."""
+    bench.api.kickoff_answers = [answer]
+    with capture_logs() as logs:
+        await bench.started()
+    told = [(line["event"], line["reason"]) for line in logs if line["event"] in {"kickoff_answered", "crew_paused"}]
+    assert told == [("kickoff_answered", reason)] + [("crew_paused", reason)] * isinstance(answer, CrewUnavailable)
+    assert "4111" not in str(logs)
 
 
 def test_claims_that_nobody_asked_for_come_every_second(bench: Bench):
