@@ -100,15 +100,15 @@ def on_orphan(run: Run, policy: CrewPolicy, now: float) -> Decision:
 
 def on_doubt_unresolved(run: Run, policy: CrewPolicy, now: float) -> Decision:
     """No evidence came in time: say so and do what the crew's policy wants. A run that is held is due no more."""
-    notice = events.about(run, events.IN_DOUBT, policy, now, sequence=run.attempt)
+    told = events.about(run, events.IN_DOUBT, policy, now, sequence=run.attempt)
     match policy.in_doubt:
         case DoubtPolicy.HOLD:
-            return replace(notice, run=replace(run, due_at=None, owner=None))
+            return replace(told, run=replace(run, due_at=None, owner=None))
         case DoubtPolicy.RETRY:
-            return replace(notice, run=accept_again(run, now))
+            return replace(told, run=accept_again(run, now))
         case DoubtPolicy.FAIL:
             why = "whether the execution was started could not be found out"
-            return on_abandoned(run, why, policy, now).after(notice)
+            return on_abandoned(run, why, policy, now).after(told)
         case _:
             assert_never(policy.in_doubt)
 
