@@ -64,7 +64,7 @@ from bridge.steps.recover import Recover
 from bridge.steps.relay import Relay
 from bridge.steps.remember import Remember
 from bridge.steps.replay import replay
-from bridge.steps.resume import Resume
+from bridge.steps.resume import CarryAnswer
 from bridge.steps.share import KeepToShare
 from bridge.steps.steer import SteerRun
 from bridge.steps.sweep import Sweep
@@ -328,7 +328,7 @@ def _steps(site: Site, hint: TakeHint) -> list[Service]:
         site.worker(Remember(crews, store, clock, shared=store.shared), 1),
         site.worker(Doubt(crews, store, clock, wakes.deliver), 10),
         site.worker(Late(crews, store, clock, wakes.deliver), 10),
-        site.worker(Resume(crews, store, clock, wakes.deliver), ANSWERS_AT_ONCE),
+        site.worker(CarryAnswer(crews, store, clock, wakes.deliver), ANSWERS_AT_ONCE),
         site.worker(AskEarly(crews, store, clock, hint.ask), 10),
     ]
     for crew in crews.values():

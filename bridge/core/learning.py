@@ -113,8 +113,8 @@ class Learning:
             earliest = latest = told
         elif announced:
             earliest = latest
-        stages = tuple((done, at - watch.began_at) for done, at in watch.stages[:_TOLD_APART])
-        run_time = RunTime(watch.run_id, watch.crew, asked_at, earliest, latest, stages)
+        task_marks = tuple((done, at - watch.began_at) for done, at in watch.task_marks[:_TOLD_APART])
+        run_time = RunTime(watch.run_id, watch.crew, asked_at, earliest, latest, task_marks)
         self._unsaved.append(run_time)
         self.remember([run_time])
 
@@ -151,8 +151,8 @@ class Learning:
     def _stage(self, watch: Watch) -> tuple[int, float]:
         """The number of tasks done that a plan is known for, and since when they were."""
         assert watch.began_at is not None
-        if watch.stages and watch.stages[-1][0] in self._known:
-            return watch.stages[-1]
+        if watch.task_marks and watch.task_marks[-1][0] in self._known:
+            return watch.task_marks[-1]
         return 0, watch.began_at
 
     def _renew(self, now: float) -> None:
@@ -175,7 +175,7 @@ class Learning:
         known = {0: _Known(whole, plan)}
         left: dict[int, list[Span]] = {}
         for run_time in self._sample:
-            for done, since in run_time.stages:
+            for done, since in run_time.task_marks:
                 rest = max(run_time.earliest - since, 0.0), max(run_time.latest - since, 0.0)
                 left.setdefault(done, []).append(rest)
         for done, rests in left.items():

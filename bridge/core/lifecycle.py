@@ -314,8 +314,8 @@ def _with_tasks(watch: Watch, seen_before: float | None, progress: Progress | No
     if done is None or done == watch.tasks_done:
         return watch
     since = now if seen_before is None else (seen_before + now) / 2
-    stages = (*watch.stages, (done, since)) if done > 0 else watch.stages
-    return replace(watch, tasks_done=done, stages=stages)
+    task_marks = (*watch.task_marks, (done, since)) if done > 0 else watch.task_marks
+    return replace(watch, tasks_done=done, task_marks=task_marks)
 
 
 def _lost(seen: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, now: float) -> bool:

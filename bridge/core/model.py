@@ -224,7 +224,7 @@ class Watch:
 
     `began_at` is what its age counts from: the last time that it was known not to have started; None once it waited
     for a human. `seen_at` is the last time that it was known not to be over; None while this process does not know.
-    `stages` tells since when so many tasks were done.
+    `task_marks` tells since when so many tasks were done.
 
     Changed by `replace` like everything here; only not frozen, because that costs twice as much at every look.
     """
@@ -241,7 +241,7 @@ class Watch:
     tasks_done: int | None = None
     began_at: float | None = None
     seen_at: float | None = None
-    stages: tuple[tuple[int, float], ...] = ()
+    task_marks: tuple[tuple[int, float], ...] = ()
     pauses: int = 0
     seen_alive: bool = False
     progress: Progress | None = None
@@ -259,7 +259,7 @@ class Watch:
 class RunTime:
     """How long one run took: it ended between two ages in seconds, `earliest` and `latest`, equal if that is known.
 
-    `stages`: from which age on so many of its tasks were done.
+    `task_marks`: from which age on so many of its tasks were done.
     """
 
     run_id: str
@@ -267,7 +267,7 @@ class RunTime:
     ended_at: float
     earliest: float
     latest: float
-    stages: tuple[tuple[int, float], ...] = ()
+    task_marks: tuple[tuple[int, float], ...] = ()
 
 
 class Channel(StrEnum):

@@ -74,7 +74,7 @@ def _stretched_interval(watch: Watch, policy: CrewPolicy) -> float:
 
 def spread(run_id: str, now: float, over: float) -> float:
     """A moment within `over` seconds from now, so that many runs taken up at once are not looked at all at once."""
-    return now + over * share(run_id, 0)
+    return now + over * fraction(run_id, 0)
 
 
 def kickoff_again(run_id: str, attempt: int, now: float, after: float | None) -> float:
@@ -146,10 +146,10 @@ def _http_date(text: str) -> float | None:
 
 def _jitter(key: str, count: int, width: float) -> float:
     """A factor between 1 - width and 1 + width."""
-    return 1.0 + width * (2.0 * share(key, count) - 1.0)
+    return 1.0 + width * (2.0 * fraction(key, count) - 1.0)
 
 
-def share(key: str, count: int) -> float:
+def fraction(key: str, count: int) -> float:
     """A number from 0 up to 1, evenly spread over keys and counts."""
     digest = hashlib.blake2b(f"{key}:{count}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

@@ -18,7 +18,7 @@ TICK = 1.0
 log = structlog.get_logger()
 
 
-class Resume:
+class CarryAnswer:
     """A run is only marked as answered when nothing but the POST is left to do; after that it is never sent again."""
 
     name = "resume"

@@ -32,7 +32,7 @@ from bridge.steps.late import Late
 from bridge.steps.poll import Poll
 from bridge.steps.probe import Probe
 from bridge.steps.recover import Recover
-from bridge.steps.resume import Resume
+from bridge.steps.resume import CarryAnswer
 from bridge.steps.steer import SteerRun
 from bridge.steps.sweep import Sweep
 from tests.fakes import NOW, FakeCrewApi, FakeSender, HandClock, Ids, Spy, Wakes, a_request
@@ -103,8 +103,8 @@ class Bench:
         return Poll(self.crew, self.store, self.clock, wakes["kickoff"], wakes["deliver"], wakes["resume"])
 
     @property
-    def resume(self) -> Resume:
-        return Resume(self.crews, self.store, self.clock, self.wakes["deliver"])
+    def resume(self) -> CarryAnswer:
+        return CarryAnswer(self.crews, self.store, self.clock, self.wakes["deliver"])
 
     @property
     def probe(self) -> Probe:

@@ -18,13 +18,13 @@ def watch(age: float = 0.0, **changes: Any) -> Watch:
     return replace(Watch("run", "crew", "k", 3600.0, NOW, began_at=began, seen_at=NOW), **changes)
 
 
-def run_times(seconds: list[float], stages: tuple[tuple[int, float], ...] = ()) -> list[RunTime]:
-    return [RunTime(f"run-{n}", "crew", float(n), took, took, stages) for n, took in enumerate(seconds)]
+def run_times(seconds: list[float], task_marks: tuple[tuple[int, float], ...] = ()) -> list[RunTime]:
+    return [RunTime(f"run-{n}", "crew", float(n), took, took, task_marks) for n, took in enumerate(seconds)]
 
 
-def taught(seconds: list[float], stages: tuple[tuple[int, float], ...] = (), policy: CrewPolicy = CREW) -> Learning:
+def taught(seconds: list[float], task_marks: tuple[tuple[int, float], ...] = (), policy: CrewPolicy = CREW) -> Learning:
     learning = Learning(policy)
-    learning.remember(run_times(seconds, stages))
+    learning.remember(run_times(seconds, task_marks))
     return learning
 
 
@@ -123,8 +123,8 @@ class TestRunTimes:
 
     def test_at_which_age_each_task_was_done(self):
         learning = Learning(CREW)
-        learning.ended(watch(age=20.0, stages=((1, NOW - 12.0), (2, NOW - 4.0))), NOW, announced=True)
-        assert learning.unsaved()[0].stages == ((1, 8.0), (2, 16.0))
+        learning.ended(watch(age=20.0, task_marks=((1, NOW - 12.0), (2, NOW - 4.0))), NOW, announced=True)
+        assert learning.unsaved()[0].task_marks == ((1, 8.0), (2, 16.0))
 
 
 class TestTasks:
@@ -135,29 +135,29 @@ class TestTasks:
         learning = Learning(CREW)
         for number in range(100):
             first, second, third = (dice.uniform(10.0, 50.0) for _ in range(3))
-            took, stages = first + second + third, ((1, first), (2, first + second))
-            learning.remember([RunTime(str(number), "crew", float(number), took, took, stages)])
+            took, task_marks = first + second + third, ((1, first), (2, first + second))
+            learning.remember([RunTime(str(number), "crew", float(number), took, took, task_marks)])
         return learning
 
     def test_the_last_task_is_planned_by_what_it_takes(self):
-        done = watch(age=100.0, tasks_done=2, stages=((1, NOW - 60.0), (2, NOW)))
+        done = watch(age=100.0, tasks_done=2, task_marks=((1, NOW - 60.0), (2, NOW)))
         assert 5.0 < self.three().pause(done, NOW) < 30.0
 
     def test_a_task_that_is_not_done_puts_the_end_off(self):
         learning = self.three()
-        on_its_way = watch(age=120.0, stages=((1, NOW - 90.0),), tasks_done=1)
+        on_its_way = watch(age=120.0, task_marks=((1, NOW - 90.0),), tasks_done=1)
         assert learning.pause(on_its_way, NOW) > 8.0
         assert learning.pause(replace(on_its_way, seen_at=None), NOW) < 8.0
 
     def test_a_number_that_was_seldom_seen_is_passed_over(self):
         learning = self.three()
-        assert learning.pause(watch(stages=((7, NOW),), tasks_done=7), NOW) == learning.pause(watch(), NOW)
+        assert learning.pause(watch(task_marks=((7, NOW),), tasks_done=7), NOW) == learning.pause(watch(), NOW)
 
     def test_too_few_runs_with_tasks_teach_nothing_about_them(self):
         learning = taught(SIXTY)
         learning.remember([RunTime("one", "crew", 1e3, 60.0, 60.0, ((1, 30.0),))])
         plain = learning.pause(watch(), NOW)
-        assert learning.pause(watch(stages=((1, NOW),), tasks_done=1), NOW) == plain
+        assert learning.pause(watch(task_marks=((1, NOW),), tasks_done=1), NOW) == plain
 
 
 class TestChange:

@@ -618,11 +618,11 @@ def test_a_task_was_done_halfway_between_two_looks():
     seen = after(watching(seen_at=NOW), Running({"completed": 0}), NOW + 10)
     first = after(seen, Running({"completed": 1}), NOW + 20)
     same = after(first, Running({"completed": 1}), NOW + 30)
-    assert after(same, Running({"completed": 3}), NOW + 50).stages == ((1, NOW + 15), (3, NOW + 40))
+    assert after(same, Running({"completed": 3}), NOW + 50).task_marks == ((1, NOW + 15), (3, NOW + 40))
 
 
 def test_of_a_run_taken_over_only_the_first_look_tells_how_many_tasks_are_done():
-    assert after(watching(seen_at=None), Running({"completed": 2}), NOW + 10).stages == ((2, NOW + 10),)
+    assert after(watching(seen_at=None), Running({"completed": 2}), NOW + 10).task_marks == ((2, NOW + 10),)
 
 
 def test_a_run_taken_over_is_known_to_be_under_way_only_from_its_first_look_on():

@@ -48,8 +48,8 @@ def _delete_old(wish: Keep) -> Any:
 
 def run_time_of(row: Any) -> RunTime:
     """A run time as the core knows it."""
-    stages = tuple((done, since) for done, since in json.loads(row.stages))
-    return RunTime(row.run_id, row.crew, row.ended_at, row.earliest, row.latest, stages)
+    task_marks = tuple((done, since) for done, since in json.loads(row.stages))
+    return RunTime(row.run_id, row.crew, row.ended_at, row.earliest, row.latest, task_marks)
 
 
 def _row_of(run_time: RunTime) -> dict[str, object]:
@@ -59,5 +59,5 @@ def _row_of(run_time: RunTime) -> dict[str, object]:
         "ended_at": run_time.ended_at,
         "earliest": run_time.earliest,
         "latest": run_time.latest,
-        "stages": json.dumps(run_time.stages).encode(),
+        "stages": json.dumps(run_time.task_marks).encode(),
     }
