@@ -17,7 +17,7 @@ from itertools import count, islice
 from bridge.core.model import Watch
 
 OF_SO_MANY = 8
-_AT_ONCE = 0.0  # the due time of what was hastened, long ago as seconds since the epoch
+_AT_ONCE = 0.0  # the due time of what was hastened, and of nothing else: seconds since the epoch
 
 _Entry = tuple[float, int, Watch]
 """When, a number that orders what is due at the same moment, and what."""
@@ -113,7 +113,7 @@ class Timetable:
         if waiting <= room or chance is None:
             return self._taken(self._next(room))
         some = self._next(OF_SO_MANY * room)
-        best = heapq.nlargest(room, some, key=lambda entry: math.inf if entry[0] < 1.0 else chance(entry[2]))
+        best = heapq.nlargest(room, some, key=lambda entry: math.inf if entry[0] == _AT_ONCE else chance(entry[2]))
         chosen = {entry[1] for entry in best}
         self._overdue.extend(entry for entry in some if entry[1] not in chosen)
         return self._taken(best)
