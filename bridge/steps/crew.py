@@ -6,9 +6,9 @@ import structlog
 
 from bridge.core import humans, lifecycle
 from bridge.core.answers import CrewUnavailable, KickoffAnswer, Refused, ResumeAnswer, Started, StatusAnswer, Succeeded
+from bridge.core.breaker import Breaker
 from bridge.core.budget import UNLIMITED, Budgets
 from bridge.core.crew_call import Webhooks
-from bridge.core.gate import Gate
 from bridge.core.hints import TasksDone
 from bridge.core.learning import Learning
 from bridge.core.model import Asked, CrewPolicy, Run, Watch
@@ -40,7 +40,7 @@ class Crew:
     max_running: int
     learning: Learning
     timetable: Timetable = field(default_factory=Timetable)
-    gate: Gate = field(default_factory=Gate)
+    breaker: Breaker = field(default_factory=Breaker)
     pace: Pace = field(default_factory=Pace)
     budgets: Budgets = UNLIMITED
     webhooks: Webhooks | None = None
@@ -66,7 +66,7 @@ class Crew:
         """Whether an answer says that the crew itself cannot be used; then it is left alone until a probe works."""
         if not isinstance(answer, CrewUnavailable):
             return False
-        if self.gate.close(reason := _own_words(answer.reason), now):
+        if self.breaker.trip(reason := _own_words(answer.reason), now):
             log.error("crew_paused", crew=self.name, reason=reason)
         return True
 
@@ -113,14 +113,14 @@ class Crew:
 
     def figures(self, clock: Clock) -> CrewFigures:
         """How things stand, for the metrics."""
-        pace = 0.0 if self.gate.closed or self.pace.resting(clock()) else self.pace.per_second
+        pace = 0.0 if self.breaker.is_open or self.pace.resting(clock()) else self.pace.per_second
         followed = len(self.timetable) + len(self.looking)
-        return CrewFigures(self.gate.closed, pace, followed, self.timetable.overdue)
+        return CrewFigures(self.breaker.is_open, pace, followed, self.timetable.overdue)
 
     @property
     def paused(self) -> str | None:
         """Why the crew cannot be used now, as the HTTP code that said so."""
-        return self.gate.reason if self.gate.closed else None
+        return self.breaker.reason if self.breaker.is_open else None
 
 
 def reason_of(answer: KickoffAnswer) -> str | None:

@@ -36,12 +36,12 @@ class Kickoff:
 
     async def claim(self, room: int) -> Sequence[Run]:
         """Accepted runs that the crew has a free place for, and their budgets something left."""
-        room = self._crew.gate.room(room)
+        room = self._crew.breaker.room(room)
         if not room:
             return []
         crew = self._crew
         claimed = await self._store.claim_accepted(crew.name, room, crew.max_running, self._clock(), crew.budgets)
-        self._crew.gate.take(len(claimed))
+        self._crew.breaker.take(len(claimed))
         return claimed
 
     async def handle(self, run: Run) -> None:
@@ -50,14 +50,14 @@ class Kickoff:
         try:
             starting = await self._store.settle(lifecycle.begin(run, self._clock()))
         except Stale:
-            self._crew.gate.give_back()
+            self._crew.breaker.give_back()
             self._crew.pace.unused()
             raise
         answer = await self._crew.api.kickoff(kickoff_body(starting, self._crew.policy, self._crew.webhooks))
         decision = lifecycle.on_kickoff(starting, answer, self._crew.policy, self._clock())
         said, reason = type(answer).__name__, reason_of(answer)
         log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, answer=said, reason=reason)
-        self._mind_gate(answer)
+        self._mind_breaker(answer)
         try:
             self._follow(await self._with_evidence(await self._settle(starting, decision)))
         except Stale:
@@ -108,8 +108,8 @@ class Kickoff:
             return run
         return await adopt(run, kickoff_id, self._crew.policy, self._store, self._clock()) or run
 
-    def _mind_gate(self, answer: KickoffAnswer) -> None:
-        if not self._crew.pause_if_turned_away(answer, self._clock()) and self._crew.gate.answered():
+    def _mind_breaker(self, answer: KickoffAnswer) -> None:
+        if not self._crew.pause_if_turned_away(answer, self._clock()) and self._crew.breaker.answered():
             log.info("crew_resumed", crew=self._crew.name)
 
     def _follow(self, run: Run) -> None:

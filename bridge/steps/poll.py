@@ -38,7 +38,7 @@ class Poll:
     async def claim(self, room: int) -> Sequence[Watch]:
         """The runs whose time has come, as many as may be looked at now, those first that have most likely ended."""
         crew, now = self._crew, self._clock()
-        if crew.gate.closed:
+        if crew.breaker.is_open:
             return []
         turns = crew.pace.take_for_looks(now, min(room, crew.timetable.due(now)))
         taken = crew.timetable.take_due(now, turns, partial(crew.learning.chance_over, now=now))
@@ -69,7 +69,7 @@ class Poll:
     def pause(self) -> float:
         """Seconds until the next look is due."""
         due, now = self._crew.timetable.next_due(), self._clock()
-        if due is None or self._crew.gate.closed:
+        if due is None or self._crew.breaker.is_open:
             return TICK
         return max(due - now if due > now else min(self._crew.pace.until_looks(now), TICK), TOGETHER)
 

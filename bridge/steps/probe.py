@@ -1,4 +1,4 @@
-"""Find out when a closed crew can be used again."""
+"""Find out when a paused crew can be used again."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ log = structlog.get_logger()
 
 
 class Probe:
-    """Asks a closed crew for its inputs, which costs nothing, once a minute."""
+    """Asks a paused crew for its inputs, which costs nothing, once a minute."""
 
     def __init__(self, crew: Crew, clock: Clock, wake_kickoff: Wake, wake_poll: Wake) -> None:
         self.name = f"probe-{crew.name}"
@@ -23,14 +23,14 @@ class Probe:
         self._wake_poll = wake_poll
 
     async def claim(self, room: int) -> Sequence[Crew]:
-        """The crew, when it is closed and a probe is due."""
-        gate = self._crew.gate
-        return [self._crew] if room and gate.closed and self._clock() >= gate.probe_at else []
+        """The crew, when it is paused and a probe is due."""
+        breaker = self._crew.breaker
+        return [self._crew] if room and breaker.is_open and self._clock() >= breaker.probe_at else []
 
     async def handle(self, crew: Crew) -> None:
         """Probe; when the crew answers, looks go on, deadlines are put off, and one kickoff is tried."""
         found = await crew.api.probe()
-        stood_still = crew.gate.probed(ok=found.ok, now=self._clock())
+        stood_still = crew.breaker.probed(ok=found.ok, now=self._clock())
         log.info("crew_probed", crew=crew.name, ok=found.ok, detail=found.detail)
         if stood_still:
             crew.timetable.put_off_deadlines(stood_still)

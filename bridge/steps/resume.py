@@ -37,7 +37,7 @@ class CarryAnswer:
     async def handle(self, run: Run) -> None:
         """Mark, POST, write down what came of it. The mark is durable before the first byte can leave."""
         crew = self._crews[run.crew]
-        if crew.gate.closed:
+        if crew.breaker.is_open:
             self._follow(crew, await self._store.settle(humans.postponed(run, self._clock())))
             return
         await crew.api.turn()

@@ -327,7 +327,7 @@ async def test_what_provably_never_left_is_sent_later(bench: Bench, answer: Any)
     assert run.state is State.WAITING_FOR_HUMAN
     assert await bench.round(bench.resume) == []
     bench.clock.forward(400)
-    bench.crew.gate.probed(ok=True, now=bench.clock())
+    bench.crew.breaker.probed(ok=True, now=bench.clock())
     await bench.round(bench.resume)
     assert ((await bench.now(run)).state, len(bench.api.resumes)) == (State.RUNNING, 2)
 
@@ -444,10 +444,10 @@ async def test_a_run_that_waits_is_followed_by_the_next_process(bench: Bench):
 
 async def test_a_paused_crews_answers_wait(bench: Bench):
     run = await waiting(bench)
-    bench.crew.gate.close("HTTP 401", bench.clock())
+    bench.crew.breaker.trip("HTTP 401", bench.clock())
     await answered(bench, run)
     assert bench.api.resumes == []
-    bench.crew.gate.probed(ok=True, now=bench.clock())
+    bench.crew.breaker.probed(ok=True, now=bench.clock())
     bench.clock.forward(100)
     await bench.round(bench.resume)
     assert len(bench.api.resumes) == 1

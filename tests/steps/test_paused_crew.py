@@ -26,7 +26,7 @@ async def test_a_paused_crew_is_probed_once_a_minute(bench: Bench):
     bench.clock.forward(60)
     assert len(await bench.round(bench.probe)) == 1
     assert await bench.round(bench.probe) == []
-    assert bench.crew.gate.closed
+    assert bench.crew.breaker.is_open
 
 
 async def test_when_the_probe_works_another_kickoff_tries_and_the_rest_follows(bench: Bench):
@@ -105,4 +105,4 @@ async def test_not_found_pauses_nobody(bench: Bench):
     for _ in range(2):
         bench.clock.forward(6)
         await bench.round(bench.poll)
-    assert not bench.crew.gate.closed
+    assert not bench.crew.breaker.is_open
