@@ -205,16 +205,13 @@ class AmqpLink:
             yield session
 
     async def _connect(self) -> AbstractConnection:
-        connection = await aio_pika.connect(
+        return await aio_pika.connect(
             self._options.url,
             timeout=self._options.timeout,
             heartbeat=HEARTBEAT,  # wins over the URL's: a heartbeat that cannot be read would be none at all
             client_properties={"connection_name": self._connection_name},
             connection_class=MendingConnection,
         )
-        assert connection.transport is not None
-        assert connection.transport.connection.connection_tune.heartbeat == HEARTBEAT
-        return connection
 
     def _connected(self, session: Session) -> None:
         self._session, self._attempts = session, 0

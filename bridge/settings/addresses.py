@@ -16,7 +16,6 @@ _SQLITE = "sqlite:///"
 _POSTGRESQL = ("postgresql://", "postgres://")
 _POSTGRESQL_OPTIONS = frozenset({"host", "sslmode", "sslrootcert", "sslcert", "sslkey", "channel_binding"})
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-_LONGEST_HEARTBEAT = 65535  # seconds; two octets on the wire
 
 
 def check_host(host: str) -> str:
@@ -77,8 +76,6 @@ def check_amqp_url(url: str) -> str:
     options = parse_qs(parts.query, keep_blank_values=True)
     if "no_verify_ssl" in options:
         raise ValueError("must not switch off the verification of certificates (no_verify_ssl)")
-    for heartbeat in options.get("heartbeat", []):
-        _check_heartbeat(heartbeat)
     return url
 
 
@@ -152,9 +149,3 @@ def _split(url: str) -> SplitResult:
     if not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("must be ASCII without spaces; other characters are percent-encoded")
     return parts
-
-
-def _check_heartbeat(text: str) -> None:
-    """The AMQP library reads what it does not understand as 0, which is no heartbeat at all."""
-    if not text.isdecimal() or not 1 <= int(text) <= _LONGEST_HEARTBEAT:
-        raise ValueError("must have a heartbeat of whole seconds from 1 to 65535, or none in the URL")

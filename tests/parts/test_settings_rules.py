@@ -117,8 +117,6 @@ RULES = [
     (with_crew(callback_url="ftp://x"), "crews.research.callback_url: must be an absolute URL"),
     (with_settings(amqp={"url": "http://broker"}), "amqp.url: must look like amqp://"),
     (with_settings(amqp={"url": "amqps://b/?no_verify_ssl=1"}), "amqp.url: must not switch off"),
-    (with_settings(amqp={"url": "amqp://b/?heartbeat=abc"}), "amqp.url: must have a heartbeat"),
-    (with_settings(amqp={"url": "amqp://b/?heartbeat=0"}), "amqp.url: must have a heartbeat"),
     (with_settings(amqp={"url": "amqp://u:p/w@b/"}), "amqp.url: is not a URL"),
     (with_settings(amqp={"dead": ""}), "amqp.dead: must be printable"),
     (with_settings(amqp={"results": "kickoff.requests"}), "amqp.results: must differ"),
