@@ -1,17 +1,21 @@
 """A delivery that this process has written is its own at once, wherever somebody waits to send it."""
 
+import asyncio
+
 import pytest
 
-from bridge.adapters.store import SqlStore
+from bridge.adapters.store import SqlStore, settling
 from bridge.adapters.store import store as store_module
+from bridge.adapters.store.engine import database, opened
 from bridge.adapters.store.fresh import ASK_STORE_EVERY, ASKED_LATELY, MOST
-from bridge.core import events
+from bridge.core import events, lifecycle
 from bridge.core.delivering import Confirmed, on_delivery
-from bridge.core.errors import StoreUnavailable
-from bridge.core.model import Channel
+from bridge.core.errors import Stale, StoreUnavailable
+from bridge.core.model import Channel, Decision
+from bridge.core.recent import Recent
 from bridge.ports import RunFilter
 from tests.conformance.conftest import Adapter, silence
-from tests.conformance.histories import POLICY, end_of, in_doubt, refused, started
+from tests.conformance.histories import POLICY, accepted, end_of, in_doubt, refused, started
 from tests.conformance.test_store import lose_the_next_confirmation
 from tests.fakes import NOW, a_delivery
 
@@ -88,6 +92,54 @@ async def test_a_lost_confirmation_leaves_it_to_its_writer(asked: SqlStore, monk
     assert await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY) == []
 
 
+async def test_a_lost_confirmation_of_an_end_that_was_decided_without_the_inputs(
+    asked: SqlStore, monkeypatch: pytest.MonkeyPatch
+):
+    """The run as `core.recent` keeps it is still known for what was written."""
+    monkeypatch.setattr(store_module, "RETRY_EVERY", 0.01)
+    run = await started(asked)
+    recent = Recent()
+    recent.keep(run)
+    lose_the_next_confirmation(asked)
+    in_mind = recent.take(run.run_id)
+    assert in_mind is not None
+    await asked.settle(end_of(in_mind))
+    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW)) == 1
+
+
+async def test_a_writer_who_is_cancelled_leaves_it_to_others(asked: SqlStore):
+    """The write stands, and nobody here has it in hand."""
+    run = await started(asked)
+    writing = asyncio.create_task(asked.settle(end_of(run)))
+    await asyncio.sleep(0)  # it is handed in
+    writing.cancel()
+    await asyncio.wait([writing])
+    await asked.beat(NOW)
+    stored = await asked.load(run.run_id)
+    assert stored is not None
+    assert stored.final
+    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY)) == 1
+
+
+async def test_a_writer_who_comes_too_late_after_all_leaves_it_to_others(
+    asked: SqlStore, monkeypatch: pytest.MonkeyPatch
+):
+    """Its first try was written, but not confirmed, and somebody has written since."""
+    monkeypatch.setattr(store_module, "RETRY_EVERY", 0.3)
+    run = await started(asked)
+    lose_the_next_confirmation(asked)
+    question = events.about(run, events.WAITING_FOR_HUMAN, POLICY, NOW)
+    writing = asyncio.create_task(asked.settle(question))
+    await asyncio.sleep(0)
+    await asked.beat(NOW)  # after the first try, and before the second
+    written = await asked.load(run.run_id)
+    assert written is not None
+    await asked.settle(Decision(written))
+    with pytest.raises(Stale):
+        await writing
+    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY)) == 1
+
+
 async def test_a_process_that_was_given_up_owns_nothing_that_it_writes(adapter: Adapter, asked: SqlStore):
     """Nobody would ever free it again."""
     run = await in_doubt(asked)
@@ -100,6 +152,20 @@ async def test_a_process_that_was_given_up_owns_nothing_that_it_writes(adapter: 
     assert freed.run_id == run.run_id
     await asked.settle(events.about(freed, events.IN_DOUBT, POLICY, NOW, sequence=2))
     assert len(await other.claim_deliveries(TO_BROKER, 9, NOW)) == 1
+
+
+async def test_nor_does_it_beside_a_write_of_its_next_life(adapter: Adapter, asked: SqlStore):
+    """Both are in one batch: what was decided before it was given up, and what it decides under its new name."""
+    old, new = await accepted(asked, 1), await accepted(asked, 2)
+    before = settling.Settling(lifecycle.on_cancelled(old, POLICY, NOW), "me", frozenset({f"{old.run_id}-cancelled-1"}))
+    adapter.execute("DELETE FROM processes")
+    await asked.rejoin(NOW)
+    after = settling.Settling(
+        lifecycle.on_cancelled(new, POLICY, NOW), "me-2", frozenset({f"{new.run_id}-cancelled-1"})
+    )
+    async with opened(database(adapter.url).writer()) as writer:
+        await writer.run(lambda connection: settling.settle_all(connection, [after, before]))
+    assert adapter.execute("SELECT owner FROM deliveries ORDER BY delivery_id") == [(None,), ("me-2",)]
 
 
 async def test_what_lies_because_the_way_out_closed_is_given_back(adapter: Adapter, asked: SqlStore):

@@ -82,8 +82,8 @@ MUTANTS = (
     Mutant(
         "a process that was given up owns what it writes",
         "bridge/adapters/store/settling.py",
-        "return owners if owners and lives(connection, settling[0].process) else {}",
-        "return owners",
+        "living = {process for process in {one.process for one in settling if one.own} if lives(connection, process)}",
+        "living = {one.process for one in settling}",
         pytest("tests/conformance/test_fresh.py"),
     ),
     Mutant(

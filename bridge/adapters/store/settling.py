@@ -40,6 +40,14 @@ def settle_all(connection: Connection, settling: Sequence[Settling]) -> list[Run
     return [Stale(f"run {settling[0].decision.run.run_id} has moved on")]
 
 
+def is_written(decision: Decision, stored: Run | None) -> bool:
+    """Whether the stored run is what this decision made of it.
+
+    A request never changes, and whoever decided may know it without its inputs: it does not count.
+    """
+    return stored is not None and replace(stored, request=decision.run.request) == _settled(decision.run)
+
+
 _UPDATE_RUN = Bulk(
     lambda _: (
         update(runs)
@@ -52,10 +60,12 @@ _UPDATE_RUN = Bulk(
 def _owners(connection: Connection, settling: Sequence[Settling]) -> dict[str, str]:
     """Whose each delivery is, by its id; nobody's if its process was given up, as nobody would free it again.
 
+    Decisions of one batch may be of two processes: this one under the name that it had before it was given up, and now.
+
     Asked before any run is locked: who gives a process up locks its row first, and its runs after that.
     """
-    owners = {delivery_id: one.process for one in settling for delivery_id in one.own}
-    return owners if owners and lives(connection, settling[0].process) else {}
+    living = {process for process in {one.process for one in settling if one.own} if lives(connection, process)}
+    return {delivery_id: one.process for one in settling if one.process in living for delivery_id in one.own}
 
 
 def _write(connection: Connection, decisions: Sequence[Decision], owners: Mapping[str, str]) -> int:

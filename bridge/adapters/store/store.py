@@ -6,7 +6,6 @@ nothing and its caller gets `Stale`.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -113,8 +112,14 @@ class SqlStore:
     async def settle(self, decision: Decision) -> Run:
         """Write a decision, trying for as long as it takes; raises `Stale`, `ExecutionTaken`."""
         own = self._fresh.to_own(decision.deliveries)
-        settled = await self._settle(settling.Settling(decision, self._process, own))
-        self._fresh.add([delivery for delivery in decision.deliveries if delivery.delivery_id in own])
+        mine = [delivery for delivery in decision.deliveries if delivery.delivery_id in own]
+        wish = settling.Settling(decision, self._process, own)
+        try:
+            settled = await self._settle(wish)
+        except BaseException:  # cancelled, or too late after a try whose commit was not confirmed: it may be written
+            self._unconfirmed.extend([claims.DueDeliveries(wish.process, (), 0, 0.0, mine)] if mine else [])
+            raise
+        self._fresh.add(mine)
         return settled
 
     async def _settle(self, wish: settling.Settling) -> Run:
@@ -353,7 +358,7 @@ class SqlStore:
     async def _written_before(self, decision: Decision) -> Run | None:
         """The run, if it is what an earlier try has made of it, whose commit was not confirmed."""
         stored = await self._insist(partial(self.load, decision.run.run_id))
-        return stored if stored == replace(decision.run, version=decision.run.version + 1) else None
+        return stored if settling.is_written(decision, stored) else None
 
     async def _refuse_taken(self, run: Run) -> None:
         """Raises `ExecutionTaken` if another run of the crew has the run's execution."""
