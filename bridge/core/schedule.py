@@ -18,7 +18,6 @@ MAX_KICKOFF_DELAY = 60.0
 _OF_THE_DEADLINE = 0.1
 _APART = 0.05  # of a pause, so that runs started together are not looked at together for ever
 TURNED_AWAY = 90.0  # longer than it takes until a paused crew is probed
-QUARANTINE = 600.0  # a second POST only when a stuck first one can no longer be about to leave
 
 MINUTE, HOUR = 60.0, 3600.0
 LATE_FIRST, LATE_FOR = MINUTE, 24 * HOUR
@@ -89,9 +88,8 @@ def after_turned_away(attempt: int, now: float) -> float:
 
 
 def doubt_ends(policy: CrewPolicy, now: float) -> float:
-    """When evidence has been waited for long enough; longer where a second POST would follow."""
-    wait = policy.in_doubt_after
-    return now + (max(wait, QUARANTINE) if policy.in_doubt == "retry" else wait)
+    """When evidence has been waited for long enough."""
+    return now + policy.in_doubt_after
 
 
 def next_late_look(run: Run, now: float) -> float | None:

@@ -234,8 +234,8 @@ async def test_without_webhooks_they_are_all_in_doubt_and_a_person_decides(tmp_p
             assert await daemon.count("in_doubt") == LOST - 3
 
 
-async def test_the_policy_fail_ends_them_and_retry_posts_each_once_more_after_the_quarantine(tmp_path: Path) -> None:
-    """The ten minutes of the quarantine pass while the bridge is down: its times are moved back in the store."""
+async def test_the_policy_fail_ends_them_and_retry_posts_each_once_more(tmp_path: Path) -> None:
+    """The ten minutes of `retry` pass while the bridge is down: its times are moved back in the store."""
     async with sandbox(*CUT_OFF) as crew_url, receiver() as taker:
         async with bridge(
             tmp_path / "fail", crew_url, taker, webhooks=False, in_doubt="fail", in_doubt_after="1s"
@@ -246,7 +246,7 @@ async def test_the_policy_fail_ends_them_and_retry_posts_each_once_more_after_th
         failed = await executions(crew_url)
 
         folder = tmp_path / "retry"
-        async with bridge(folder, crew_url, taker, webhooks=False, in_doubt="retry", in_doubt_after="1s") as daemon:
+        async with bridge(folder, crew_url, taker, webhooks=False, in_doubt="retry", in_doubt_after="10m") as daemon:
             await submit(daemon, 20)
             await all_in(daemon, 20, "in_doubt")
             assert await daemon.terminate(30) == 0

@@ -4,7 +4,6 @@ import pytest
 
 from bridge.core.answers import InDoubt, Succeeded
 from bridge.core.model import DoubtPolicy, State
-from bridge.core.schedule import QUARANTINE
 from tests.fakes import NOW
 from tests.steps.conftest import Bench, with_policy
 
@@ -99,9 +98,9 @@ async def test_hold_says_so_once(bench: Bench):
     assert len(await bench.store.deliveries_of(run.run_id)) == 2  # one event, two destinations
 
 
-async def test_retry_waits_for_the_quarantine_and_then_posts_once_more(bench: Bench):
-    run_id = await doubted(with_policy(bench, in_doubt=DoubtPolicy.RETRY, in_doubt_after=1.0))
-    bench.clock.forward(QUARANTINE - 1)
+async def test_retry_waits_for_evidence_and_then_posts_once_more(bench: Bench):
+    run_id = await doubted(with_policy(bench, in_doubt=DoubtPolicy.RETRY, in_doubt_after=600.0))
+    bench.clock.forward(599)
     assert await bench.round(bench.doubt) == []
     bench.clock.forward(1)
     await bench.round(bench.doubt)
