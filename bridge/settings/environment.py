@@ -16,7 +16,7 @@ OF_THE_COMMAND_LINE = frozenset({"BRIDGE_CONFIG", "BRIDGE_URL", "BRIDGE_TOKEN"})
 _DEEPEST = 16  # levels; a YAML anchor can contain itself
 
 _NAMED_BY_THE_USER = (("crews",), ("hooks",), ("hooks", "*", "inputs"), ("hooks", "*", "meta"))
-_REFERENCE = re.compile(r"\$\$|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\})?")
+REFERENCE = re.compile(r"\$\$|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\})?")
 
 
 def overlay(tree: dict[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[Place, str]]:
@@ -91,9 +91,9 @@ class _Expansion:
         return self._text(value, place) if isinstance(value, str) else value
 
     def _text(self, text: str, place: Place) -> Any:
-        faults = [fault for match in _REFERENCE.finditer(text) if (fault := self._fault(match))]
+        faults = [fault for match in REFERENCE.finditer(text) if (fault := self._fault(match))]
         self.problems += [Problem(place, fault) for fault in faults]
-        return UNREADABLE if faults else _REFERENCE.sub(self._replacement, text)
+        return UNREADABLE if faults else REFERENCE.sub(self._replacement, text)
 
     def _fault(self, match: re.Match[str]) -> str | None:
         if match[0] == "$$" or match["default"] is not None:

@@ -5,10 +5,17 @@ from typing import Any
 
 import yaml
 
+from bridge.settings.environment import REFERENCE
 from bridge.settings.problems import SettingsError, shown
 
 _FAULTS = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 """What PyYAML fails with: its own errors, and whatever its code comes to, as for `!!int ''` or 5000 brackets."""
+
+_INDICATORS = ",?[]{}"
+_STAND_INS = "".join(chr(0xFDD0 + at) for at in range(len(_INDICATORS)))  # no characters, by Unicode: in no text
+_HIDDEN = str.maketrans(_INDICATORS, _STAND_INS)
+_SHOWN = str.maketrans(_STAND_INS, _INDICATORS)
+"""Inside `{…}` and `[…]` YAML takes the braces of `${NAME}` for its own, so they are hidden while it reads."""
 
 
 class _GivenTwice(Exception):
@@ -22,6 +29,11 @@ class _GivenTwice(Exception):
 
 class _Loader(yaml.SafeLoader):
     """PyYAML takes the last of two equal names in silence; here that would make a crew vanish."""
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        node.value = node.value.translate(_SHOWN)
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -58,7 +70,7 @@ def _text(path: Path) -> str:
 def _parse(text: str) -> tuple[Any, str | None]:
     """The content, or what is wrong with it; PyYAML's own messages quote the file and its secrets, so they end here."""
     try:
-        tree = _Loader(text).get_single_data()
+        tree = _Loader(_hidden(text)).get_single_data()
     except _GivenTwice as twice:
         return None, f"line {twice.line}: {shown(twice.name)} is given twice"
     except _FAULTS as error:
@@ -66,3 +78,9 @@ def _parse(text: str) -> tuple[Any, str | None]:
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         return None, f"{where}is not valid YAML"
     return {} if tree is None else tree, None
+
+
+def _hidden(text: str) -> str:
+    """The text with its references hidden, as long as before; line by line, for one never closed may be a comment's."""
+    lines = text.splitlines(keepends=True)
+    return "".join(REFERENCE.sub(lambda found: found[0].translate(_HIDDEN), line) for line in lines)

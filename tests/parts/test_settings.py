@@ -10,54 +10,69 @@ import yaml
 from bridge.settings import SettingsError, default_path, load
 from tests.parts.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
 
-ENVIRON = {"ORDERS_TOKEN": "orders-token", "RESEARCH_TOKEN": "research-token", "CALLBACK_SECRET": WEBHOOK_SECRET}
+ENVIRON = {
+    "ORDERS_TOKEN": "orders-token",
+    "RESEARCH_TOKEN": "research-token",
+    "TRIAGE_TOKEN": "triage-token",
+    "GITHUB_SECRET": "github-secret",
+    "CALLBACK_SECRET": WEBHOOK_SECRET,
+}
 
 EXAMPLE = """
-public_url: https://bridge.example.com
+public_url: https://bridge.example.com    # where the crew API can reach this bridge; without it the bridge only polls
 http:
   host: 127.0.0.1
   port: 8080
-  ops_port: 8081
+  ops_port: 8081                          # health, metrics, documents, console; absent: on `port`
   max_body: 1MiB
-  clients:
+  clients:                                # none: the API is open, and then only a loopback host is accepted
     - name: orders
       token: ${ORDERS_TOKEN}
-      roles: [submit, read]
-      crews: [research]
-amqp:
+      roles: [submit, read]               # submit, read, operate
+      crews: [research]                   # default: all
+amqp:                                     # absent: no RabbitMQ
   url: amqp://guest:guest@127.0.0.1:5672/
-  requests: kickoff.requests
-  results: kickoff.results
-  dead: kickoff.dead
+  requests: kickoff.requests              # topic exchange and quorum queue of that name, bound with '#'
+  results: kickoff.results                # topic exchange
+  dead: kickoff.dead                      # queue for messages that cannot be accepted
   prefetch: 50
   max_message: 1MiB
-  reply_to: ["amq.gen-*", "amq.rabbitmq.reply-to.*", "reply.*"]
-  declare: true
-  event_mode: structured
+  reply_to: ["amq.gen-*", "amq.rabbitmq.reply-to.*", "reply.*"]   # reply queues that a message may name
+  declare: true                           # false: check that they exist, create nothing
+  event_mode: structured                  # or binary (CloudEvents)
 store:
-  url: sqlite:///kickoff-bridge.db
+  url: sqlite:///kickoff-bridge.db        # or postgresql://user:secret@host/db
   retention: 14d
 crews:
   research:
     url: https://research-0a1b2c.crewai.com
-    token: ${RESEARCH_TOKEN}
-    kind: crew
+    token: ${RESEARCH_TOKEN}              # Bearer Token or User Bearer Token
+    kind: crew                            # or flow
     max_running: 16
-    requests_per_second: 20
+    requests_per_second: 20               # all calls to this crew: kickoff, status, resume
     deadline: 1h
-    in_doubt: hold
-    in_doubt_after: 15m
-    human_input: false
-    human: {deadline: 3d, default: null}
-    budget: {runs: 500, per: 1d}
-    events: []
-    callback_url: https://orders.example.com/done
+    in_doubt: hold                        # hold | retry | fail
+    in_doubt_after: 15m                   # how long evidence is waited for before run.in_doubt and the policy
+    human_input: false                    # true: NOT FOUND may mean "waiting for a human"
+    human: {deadline: 3d, default: null}  # no answer in time: this answer, or none and the run's deadline decides
+    budget: {runs: 500, per: 1d}          # beyond it runs wait
+    events: []                            # extra events: started, progress
+    callback_url: https://orders.example.com/done   # a destination for every run of this crew
     poll: {looks: 5, min: 1s, max: 60s}
+  triage: {url: https://triage-0a1b2c.crewai.com, token: ${TRIAGE_TOKEN}}
+hooks:                                    # inbound webhooks of other systems
+  github-issues:
+    crew: triage
+    verify: {scheme: github, secret: ${GITHUB_SECRET}}
+    when: "action == 'opened'"            # JMESPath on {body, headers, query}
+    inputs: {title: body.issue.title, text: body.issue.body}
+    idempotency_key: headers."x-github-delivery"
 callbacks:
-  secret: ${CALLBACK_SECRET}
-  allow: ["https://*.example.com"]
-  allow_private: false
-log: {level: info, format: auto}
+  secret: ${CALLBACK_SECRET}              # whsec_…, Standard Webhooks; a list while a secret is being changed
+  allow: ["https://*.example.com"]        # absent: any public https address
+  allow_private: false                    # true only for tests and closed networks
+  max_event_bytes: 256KiB                 # a larger result is linked (`dataref`), not carried
+log: {level: info, format: auto}          # auto | json | console
 """
 
 
@@ -77,6 +92,9 @@ class TestTheFile:
         assert (settings.http.ops_port, settings.http.max_body, settings.amqp.place) == (8081, 2**20, "127.0.0.1:5672/")
         assert (settings.store.retention, settings.store.place) == (14 * 86400, "kickoff-bridge.db")
         assert settings.http.clients[0].roles == {"submit", "read"}
+        assert [secret.get_secret_value() for secret in settings.hooks["github-issues"].verify.secret] == [
+            "github-secret"
+        ]
 
     def test_what_the_example_shows_are_the_defaults(self, desk: Desk) -> None:
         shown = desk.load(EXAMPLE, ENVIRON)
@@ -186,6 +204,44 @@ class TestExpansion:
     def test_a_malformed_reference_is_told(self, desk: Desk, text: str) -> None:
         (problem,) = desk.problems(with_crew(token=text), {"A": "x"})
         assert problem.startswith("crews.research.token: has a ${ that is not")
+
+    @pytest.mark.parametrize(
+        ("written", "read"),
+        [
+            ("${NAME}", "value"),
+            ("a${NAME}b${NONE:-}c", "avaluebc"),
+            ("${NONE:-a,b?[{c]}", "a,b?[{c]"),
+            ("'${NAME}'", "value"),
+            ('"${NONE:-{\\x41,}"', "{A,"),
+        ],
+    )
+    def test_a_reference_can_stand_in_braces_and_brackets(self, desk: Desk, written: str, read: str) -> None:
+        settings = desk.load(
+            f"callbacks: {{allow: [https://${{HOST}}, 'https://b.c']}}\n"
+            f"crews: {{research: {{token: {written}, url: 'https://a.b'}}}}\n",
+            {"NAME": "value", "HOST": "a.b"},
+        )
+
+        assert settings.crews["research"].token.get_secret_value() == read
+        assert settings.callbacks.allow == ("https://a.b", "https://b.c")
+
+    def test_what_is_wrong_behind_a_reference_is_told_at_its_column(self, desk: Desk) -> None:
+        (problem,) = desk.problems('crews: {a: {token: "${NAME:-x,y}", url: ${NAME}, kind: *none}}', {"NAME": "x"})
+        assert "line 1, column 56: is not valid YAML" in problem
+
+    @pytest.mark.parametrize("comment", ["# ${NONE}", "# ${", "# ${NONE:-"])
+    def test_a_comments_reference_is_none(self, desk: Desk, comment: str) -> None:
+        crew = "{url: https://a.b, token: ${NAME}}"
+        settings = desk.load(f"{comment}\nhttp: {{port: 1}}  {comment}\ncrews:\n  a: {crew}\n", {"NAME": "x"})
+        assert settings.http.port == 1
+
+    @pytest.mark.parametrize("text", ["x, max_running: 1", "x}", "[x]", "{x: 1}", "# x", "&x y"])
+    def test_a_variables_content_stays_one_text_in_braces(self, desk: Desk, text: str) -> None:
+        tree = "crews: {a: {url: https://a.b, token: t, callback_secret: [], human: {deadline: 1h, default: ${NAME}}}}"
+        crew = desk.load(tree, {"NAME": text}).crews["a"]
+
+        assert crew.human is not None
+        assert (crew.human.default, crew.max_running) == (text, 16)
 
     def test_a_variable_can_hold_a_number_or_a_flag(self, desk: Desk) -> None:
         tree = with_settings(http={"port": "${PORT}"}, amqp={"declare": "${DECLARE}"})
