@@ -196,7 +196,7 @@ async def _add_crews(site: Site, stack: AsyncExitStack) -> None:
     sessions = await stack.enter_async_context(crew_sessions())
     for name, crew in settings.crews.items():
         pace = Pace(crew.requests_per_second, site.share)
-        api = HttpCrewApi(crew.url, crew.token.get_secret_value(), pace, sessions, clock=clock)
+        api = HttpCrewApi(crew.url, crew.token.get_secret_value(), pace, sessions, clock)
         site.renewals.append(partial(_renew_token, api, name))
         policy, limits = crew_policy(settings, name), budgets_of(settings, name)
         counted, learning = CountedCrewApi(api, name, site.counters), Learning(policy)

@@ -74,8 +74,8 @@ class HttpCrewApi:
         token: str,
         pace: Pace,
         sessions: "CrewSessions",
+        clock: Clock,
         limits: Limits = LIMITS,
-        clock: Clock = time.monotonic,
     ) -> None:
         self._url = url.rstrip("/")
         self.use_token(token)
@@ -121,52 +121,44 @@ class HttpCrewApi:
     async def status(self, kickoff_id: str) -> StatusAnswer:
         """`GET /status/{kickoff_id}`."""
         assert answers.usable_kickoff_id(kickoff_id)  # it goes into a path
-        started, sent_at = time.monotonic(), self._clock()
-        try:
-            request = self._looks.get(f"{self._url}/status/{kickoff_id}", headers=self._headers, allow_redirects=False)
-            async with request as response:
-                reply = await self._read(response, started)
-        except _WEATHER as error:
-            self._pace.unanswered(sent_at, self._clock())
-            return NoAnswer(_say(error))
+        sent_at = self._clock()
+        reply = await self._ask("GET", f"/status/{kickoff_id}")
         self._heard(reply, sent_at)
-        return Unknown("the answer is too large") if reply is None else answers.read_status(reply)
+        return answers.read_status(reply) if isinstance(reply, Reply) else reply
 
     async def stop(self, kickoff_id: str) -> bool:
         """`POST /stop/{kickoff_id}`, which only some deployments have; never an error."""
         assert answers.usable_kickoff_id(kickoff_id)
-        started, sent_at = time.monotonic(), self._clock()
-        try:
-            request = self._looks.post(f"{self._url}/stop/{kickoff_id}", headers=self._headers, allow_redirects=False)
-            async with request as response:
-                reply = await self._read(response, started)
-        except _WEATHER:
-            self._pace.unanswered(sent_at, self._clock())
-            return False
+        sent_at = self._clock()
+        reply = await self._ask("POST", f"/stop/{kickoff_id}")
         self._heard(reply, sent_at)
-        return reply is not None and reply.code == 200
+        return isinstance(reply, Reply) and reply.code == 200
 
     async def probe(self) -> Health:
         """Whether the crew answers `GET /inputs` with this token; its root path answers 404 even when all is well."""
-        reply = await self._get_inputs()
-        if isinstance(reply, str):
-            return Health(ok=False, detail=f"GET /inputs: {reply}")
-        return Health(ok=reply.code == 200, detail=f"GET /inputs: HTTP {reply.code}")
+        match await self._ask("GET", "/inputs", self._limits.inputs):
+            case Reply(code):
+                return Health(ok=code == 200, detail=f"GET /inputs: HTTP {code}")
+            case NoAnswer(why) | Unknown(why):
+                return Health(ok=False, detail=f"GET /inputs: {why}")
 
     async def inputs(self) -> tuple[str, ...] | None:
         """The names that `GET /inputs` lists."""
-        reply = await self._get_inputs()
-        return None if isinstance(reply, str) else answers.read_inputs(reply)
+        reply = await self._ask("GET", "/inputs", self._limits.inputs)
+        return answers.read_inputs(reply) if isinstance(reply, Reply) else None
 
-    async def _get_inputs(self) -> Reply | str:
-        """The answer, or why there is none."""
-        started, patience = time.monotonic(), aiohttp.ClientTimeout(total=self._limits.inputs)
-        url = f"{self._url}/inputs"
+    async def _ask(self, method: str, path: str, seconds: float | None = None) -> Reply | NoAnswer | Unknown:
+        """One call that starts nothing: its answer, or what there is instead. `seconds`: its own limit."""
+        started = time.monotonic()
+        timeout = self._looks.timeout if seconds is None else aiohttp.ClientTimeout(total=seconds)
         try:
-            async with self._looks.get(url, headers=self._headers, allow_redirects=False, timeout=patience) as response:
-                return await self._read(response, started) or "the answer is too large"
+            request = self._looks.request(
+                method, self._url + path, headers=self._headers, allow_redirects=False, timeout=timeout
+            )
+            async with request as response:
+                return await self._read(response, started)
         except _WEATHER as error:
-            return _say(error)
+            return NoAnswer(_say(error))
 
     async def _post(
         self, session: aiohttp.ClientSession, url: str, body: dict[str, Any], headers: dict[str, str]
@@ -191,26 +183,28 @@ class HttpCrewApi:
             self._pace.unanswered(sent_at, self._clock(), counts=not wire.touched)
             return InDoubt(_say(error)) if wire.touched else NotStarted(_say(error))
         self._heard(reply, sent_at)
-        return InDoubt("the answer is too large") if reply is None else reply
+        return reply if isinstance(reply, Reply) else InDoubt(reply.what)
 
-    def _heard(self, reply: Reply | None, sent_at: float) -> None:
+    def _heard(self, reply: Reply | NoAnswer | Unknown, sent_at: float) -> None:
         """Tell the pace what an answer says about it; anything but "not now" says that a call was not too much."""
-        if reply is not None and reply.code in {429, 503}:
+        if isinstance(reply, NoAnswer):
+            self._pace.unanswered(sent_at, self._clock())
+        elif isinstance(reply, Reply) and reply.code in {429, 503}:
             after = parse_retry_after(reply.retry_after, reply.date)
             self._pace.refused(sent_at, self._clock(), after)
-        elif reply is not None and reply.code in {502, 504}:
+        elif isinstance(reply, Reply) and reply.code in {502, 504}:
             self._pace.unanswered(sent_at, self._clock(), counts=False)
         else:
             self._pace.answered(self._clock())
 
-    async def _read(self, response: aiohttp.ClientResponse, started: float) -> Reply | None:
-        """The answer, or None if its body is larger than we are willing to hold."""
+    async def _read(self, response: aiohttp.ClientResponse, started: float) -> Reply | Unknown:
+        """The answer, unless its body is larger than we are willing to hold."""
         body = bytearray()
         async for chunk in response.content.iter_chunked(65536):
             body += chunk
             if len(body) > self._limits.response:
                 response.close()
-                return None
+                return Unknown("the answer is too large")
         elapsed = time.monotonic() - started
         headers = response.headers
         return Reply(response.status, bytes(body), elapsed, headers.get("Retry-After"), headers.get("Date"))

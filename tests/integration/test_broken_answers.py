@@ -7,6 +7,7 @@ each answer (`make proofs` takes 50).
 
 import asyncio
 import os
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -140,7 +141,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         url = await stack.enter_async_context(running(settings))
         store = await stack.enter_async_context(open_store(f"sqlite:///{tmp_path}/bridge.db", "me", NOW, migrate=True))
         sessions = await stack.enter_async_context(crew_sessions(FAST))
-        api = Noting(HttpCrewApi(url, settings.token, Pace(), sessions, FAST))
+        api = Noting(HttpCrewApi(url, settings.token, Pace(), sessions, time.time, FAST))
         crew = Crew("research", api, POLICY, 2 * REPEATS + 2, Learning(POLICY))
         yield Bench(url, crew, api, store, HandClock(), await stack.enter_async_context(aiohttp.ClientSession()))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -94,7 +95,7 @@ async def api() -> AsyncIterator[Api]:
         async def make(url: str, token: str = TOKEN, rate: float = 1e6, **limits: float) -> HttpCrewApi:
             within = replace(LIMITS, **limits)  # type: ignore[arg-type]
             sessions = await stack.enter_async_context(crew_sessions(within))
-            return HttpCrewApi(url, token, Pace(rate), sessions, within)
+            return HttpCrewApi(url, token, Pace(rate), sessions, time.time, within)
 
         yield make
 

@@ -6,6 +6,7 @@ document's own example of a kickoff id breaks its own schema.)
 """
 
 import os
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.skipif(not MOCK, reason="needs BRIDGE_TEST_CREW_MOCK, a
 @pytest.fixture
 async def crew() -> AsyncIterator[HttpCrewApi]:
     async with crew_sessions() as sessions:
-        yield HttpCrewApi(MOCK, "any-token", Pace(), sessions)
+        yield HttpCrewApi(MOCK, "any-token", Pace(), sessions, time.time)
 
 
 @pytest.mark.parametrize("webhooks", [None, WEBHOOKS], ids=["polling alone", "with webhooks"])
