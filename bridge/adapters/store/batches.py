@@ -7,7 +7,7 @@ because one statement for fifty rows costs a small part of fifty statements.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -16,6 +16,8 @@ from bridge.adapters.store.weather import is_weather, is_worth_repeating, unavai
 
 MAX_BATCH = 256
 TRIES = 5  # of a transaction that the database gave up in favour of another one
+
+T = TypeVar("T")
 
 WriteAll = Callable[[Connection, Sequence[Any]], Sequence[Any]]
 """Writes all items in the open transaction; gives one result per item, an exception for an item that is refused."""
@@ -53,6 +55,15 @@ class Batches:
         if self._committing is None or self._committing.done():
             self._committing = asyncio.create_task(self._commit_all(), name="store-commits")
         return await write.done
+
+    async def write_one(self, work: Work[T]) -> T:
+        """Write what never comes in numbers, in the same commit as whatever else is waiting."""
+
+        def write_all(connection: Connection, _: Sequence[None]) -> list[T]:
+            return [work(connection)]
+
+        written: T = await self.write(write_all, None)
+        return written
 
     async def drain(self) -> None:
         """Wait until everything that was handed in is committed."""

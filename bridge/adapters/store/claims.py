@@ -128,6 +128,18 @@ class DueCallbacks:
     attempted: list[Delivery] = field(default_factory=list)
 
 
+Claim = OfCrew | InStates | DueDeliveries | DueCallbacks
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Rows that a process took: runs by their ids, with the versions that they then had, and ids of deliveries."""
+
+    process: str
+    runs: Mapping[str, int] = field(default_factory=dict)
+    deliveries: Sequence[str] = ()
+
+
 def claim_runs(connection: Connection, wishes: Sequence[OfCrew | InStates]) -> list[list[Run]]:
     """Take the rows that each wish asks for; none for a process that was given up."""
     if not lives(connection, wishes[0].process):
@@ -142,22 +154,33 @@ def claim_deliveries(connection: Connection, wishes: Sequence[DueDeliveries]) ->
     return [_claim_deliveries(connection, wish) for wish in wishes]
 
 
-def give_back(connection: Connection, wishes: Sequence[OfCrew | InStates | DueDeliveries | DueCallbacks]) -> list[None]:
-    """Free what claims took whose commit was not confirmed: if it happened, nobody here knows of these rows."""
-    for wish in wishes:
-        taken = {item.run_id: item.version for item in wish.attempted if isinstance(item, Run)}
-        release_runs(connection, wish.process, taken)
-        ids = [item.delivery_id for item in wish.attempted if isinstance(item, Delivery)]
-        mine = deliveries.c.delivery_id.in_(ids) & (deliveries.c.owner == wish.process)
+def taken_by(claim: Claim) -> Taken:
+    """What the last transaction of a claim took."""
+    if isinstance(claim, OfCrew | InStates):
+        return Taken(claim.process, runs={run.run_id: run.version for run in claim.attempted})
+    return Taken(claim.process, deliveries=[delivery.delivery_id for delivery in claim.attempted])
+
+
+def give_back(connection: Connection, taken: Taken) -> None:
+    """Free what a process took and does not work on, as far as it is still as it was taken."""
+    if taken.runs:
+        as_taken = tuple_(runs.c.run_id, runs.c.version).in_(list(taken.runs.items()))
+        freed = update(runs).where(as_taken, runs.c.owner == taken.process)
+        connection.execute(freed.values(owner=None, version=runs.c.version + 1))
+    if taken.deliveries:
+        mine = deliveries.c.delivery_id.in_(taken.deliveries) & (deliveries.c.owner == taken.process)
         connection.execute(update(deliveries).where(mine).values(owner=None))
-    return [None] * len(wishes)
 
 
-def release_runs(connection: Connection, process: str, taken: Mapping[str, int]) -> int:
-    """Free runs, given with the version at which this process took them; how many were still as they were then."""
-    as_taken = tuple_(runs.c.run_id, runs.c.version).in_(list(taken.items()))
-    freed = update(runs).where(as_taken, runs.c.owner == process).values(owner=None, version=runs.c.version + 1)
-    return connection.execute(freed).rowcount if taken else 0
+def join(connection: Connection, process: str, now: float) -> None:
+    """Make a process one of those that may own rows."""
+    connection.execute(processes.insert().values(name=process, beat_at=dialect.clock(connection, now)))
+
+
+def beat(connection: Connection, process: str, now: float) -> bool:
+    """Write down that a process lives; whether it has not been given up."""
+    alive = update(processes).where(processes.c.name == process).values(beat_at=dialect.clock(connection, now))
+    return connection.execute(alive).rowcount > 0
 
 
 def bury(connection: Connection, now: float, silent_for: float) -> int:

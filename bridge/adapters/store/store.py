@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import Connection, Select, bindparam, func, select, update
+from sqlalchemy import Select, bindparam, func, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from bridge.adapters.store import (
@@ -33,7 +33,7 @@ from bridge.adapters.store.fresh import Fresh
 from bridge.adapters.store.loads import Loads
 from bridge.adapters.store.places import SurePlaces
 from bridge.adapters.store.rows import attempt_of, delivery_of, event_of, run_of, whole_deliveries
-from bridge.adapters.store.tables import attempts, deliveries, events, processes, runs
+from bridge.adapters.store.tables import attempts, deliveries, events, runs
 from bridge.adapters.store.threads import Connections, Work
 from bridge.adapters.store.weather import is_weather, unavailable
 from bridge.core.budget import UNLIMITED, Budgets
@@ -73,7 +73,7 @@ class SqlStore:
         self.key = key
         self.shared = shared
         self._on_stale = on_stale
-        self._unconfirmed: list[claims.OfCrew | claims.InStates | claims.DueDeliveries] = []
+        self._unconfirmed: list[claims.Taken] = []
         self._giving_back = asyncio.Lock()
         self._reader = reader
         self._loads = Loads(self._load_all)
@@ -195,13 +195,7 @@ class SqlStore:
 
     async def join(self, now: float) -> None:
         """Become one of the processes that may own rows."""
-
-        def write(connection: Connection, _: Sequence[Any]) -> Sequence[Any]:
-            me = processes.insert().values(name=self._process, beat_at=dialect.clock(connection, now))
-            connection.execute(me)
-            return [None]
-
-        await self._batches.write(write, None)
+        await self._batches.write_one(partial(claims.join, process=self._process, now=now))
 
     async def find_deliveries(self, which: DeliveryFilter) -> list[Delivery]:
         """Deliveries, the newest first."""
@@ -232,24 +226,14 @@ class SqlStore:
         First, and beside the writer, which may wait for their locks, the sessions of stopped processes are ended.
         """
         await self._reading(dialect.end_stopped_sessions)
-
-        def write(connection: Connection, _: Sequence[Any]) -> Sequence[Any]:
-            alive = update(processes).where(processes.c.name == self._process)
-            result = connection.execute(alive.values(beat_at=dialect.clock(connection, now)))
-            return [None if result.rowcount else ProcessBuried("this process was silent for too long")]
-
-        await self._batches.write(write, None)
+        if not await self._batches.write_one(partial(claims.beat, process=self._process, now=now)):
+            raise ProcessBuried("this process was silent for too long")
         if lying := self._fresh.left_lying(now):
             await self._let_others_have(lying)
 
     async def bury(self, now: float, silent_for: float) -> int:
         """Free what belongs to processes without a sign of life for so long."""
-
-        def write(connection: Connection, _: Sequence[Any]) -> Sequence[Any]:
-            return [claims.bury(connection, now, silent_for)]
-
-        buried: int = await self._batches.write(write, None)
-        return buried
+        return await self._batches.write_one(partial(claims.bury, now=now, silent_for=silent_for))
 
     async def rejoin(self, now: float) -> str:
         """After `ProcessBuried`: live on under another name, which is given back, owning nothing."""
@@ -294,12 +278,7 @@ class SqlStore:
 
     async def forget(self, ended_before: float) -> int:
         """Delete runs that ended before then and have nothing left to deliver."""
-
-        def write(connection: Connection, _: Sequence[Any]) -> Sequence[Any]:
-            return [forgetting.forget(connection, ended_before)]
-
-        forgotten: int = await self._batches.write(write, None)
-        return forgotten
+        return await self._batches.write_one(partial(forgetting.forget, ended_before=ended_before))
 
     async def health(self) -> Health:
         """Whether it can be read."""
@@ -320,39 +299,37 @@ class SqlStore:
     async def close(self) -> None:
         """Commit what was handed in, give back every claim, and forget this process."""
         await self._batches.drain()
-
-        def leave(connection: Connection, _: Sequence[Any]) -> Sequence[Any]:
-            claims.release(connection, [self._process])
-            return [None]
-
         try:
-            await self._batches.write(leave, None)
+            await self._batches.write_one(partial(claims.release, names=[self._process]))
         except StoreUnavailable as error:  # the next process frees them
             log.warning("claims_not_given_back", reason=str(error))
 
     async def _let_others_have(self, lying: Sequence[Delivery]) -> None:
-        mine = claims.DueDeliveries(self._process, (), 0, 0.0, list(lying))
+        taken = claims.Taken(self._process, deliveries=[delivery.delivery_id for delivery in lying])
         try:
-            await self._batches.write(claims.give_back, mine)
+            await self._give_back(taken)
         except StoreUnavailable:
-            self._unconfirmed.append(mine)
+            self._unconfirmed.append(taken)
             raise
+
+    async def _give_back(self, taken: claims.Taken) -> None:
+        await self._batches.write_one(partial(claims.give_back, taken=taken))
 
     async def _claim(self, wanted: claims.OfCrew | claims.InStates) -> list[Run]:
         claimed: list[Run] = await self._claim_by(claims.claim_runs, wanted)
         return claimed
 
-    async def _claim_by(self, write_all: WriteAll, wanted: Any) -> Any:
+    async def _claim_by(self, write_all: WriteAll, wanted: claims.Claim) -> Any:
         """Claim; what an unconfirmed commit may have claimed is given back first."""
         async with self._giving_back:  # by one worker at a time, and nobody claims before it is done
             while self._unconfirmed:
-                await self._batches.write(claims.give_back, self._unconfirmed[0])
+                await self._give_back(self._unconfirmed[0])
                 del self._unconfirmed[0]
         try:
             return await self._batches.write(write_all, wanted)
         except StoreUnavailable:
             if wanted.attempted:
-                self._unconfirmed.append(wanted)
+                self._unconfirmed.append(claims.taken_by(wanted))
             raise
 
     async def _written_before(self, decision: Decision) -> Run | None:
