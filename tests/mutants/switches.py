@@ -73,9 +73,9 @@ MUTANTS = (
     Mutant(
         "final event outside the transaction",
         "bridge/adapters/store/store.py",
-        "settled: Run = await self._batches.write(settling.settle_all, wish)",
+        "settled = await self._batches.write(settling.settle_all, wish)",
         "bare = settling.Settling(Decision(wish.decision.run), wish.process)\n"
-        "                settled: Run = await self._batches.write(settling.settle_all, bare)\n"
+        "                settled = await self._batches.write(settling.settle_all, bare)\n"
         "                await self.file(wish.decision.deliveries)",
         SIMULATION,
     ),

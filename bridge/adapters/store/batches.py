@@ -17,9 +17,10 @@ from bridge.adapters.store.weather import is_weather, is_worth_repeating, unavai
 MAX_BATCH = 256
 TRIES = 5  # of a transaction that the database gave up in favour of another one
 
+Item = TypeVar("Item")
 T = TypeVar("T")
 
-WriteAll = Callable[[Connection, Sequence[Any]], Sequence[Any]]
+WriteAll = Callable[[Connection, Sequence[Item]], Sequence[T | Exception]]
 """Writes all items in the open transaction; gives one result per item, an exception for an item that is refused."""
 
 Transaction = Callable[[Work[Any]], Awaitable[Any]]
@@ -32,7 +33,7 @@ class Apart(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    write_all: WriteAll
+    write_all: WriteAll[Any, Any]
     item: Any
     done: asyncio.Future[Any]
 
@@ -45,16 +46,16 @@ class Batches:
         self._waiting: list[_Write] = []
         self._committing: asyncio.Task[None] | None = None
 
-    async def write(self, write_all: WriteAll, item: Any) -> Any:
+    async def write(self, write_all: WriteAll[Item, T], item: Item) -> T:
         """Write one item together with whatever else is waiting; returns after the commit.
 
         Raises what `write_all` gave for this item, or `StoreUnavailable` when the commit failed.
         """
-        write = _Write(write_all, item, asyncio.get_running_loop().create_future())
-        self._waiting.append(write)
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Write(write_all, item, done))
         if self._committing is None or self._committing.done():
             self._committing = asyncio.create_task(self._commit_all(), name="store-commits")
-        return await write.done
+        return await done
 
     async def write_one(self, work: Work[T]) -> T:
         """Write what never comes in numbers, in the same commit as whatever else is waiting."""
@@ -62,8 +63,7 @@ class Batches:
         def write_all(connection: Connection, _: Sequence[None]) -> list[T]:
             return [work(connection)]
 
-        written: T = await self.write(write_all, None)
-        return written
+        return await self.write(write_all, None)
 
     async def drain(self) -> None:
         """Wait until everything that was handed in is committed."""
@@ -113,8 +113,8 @@ class Batches:
                 _answer(write, _translated(own_error))
 
 
-def _by_kind(batch: Sequence[_Write]) -> list[tuple[WriteAll, list[_Write]]]:
-    kinds: dict[WriteAll, list[_Write]] = {}
+def _by_kind(batch: Sequence[_Write]) -> list[tuple[WriteAll[Any, Any], list[_Write]]]:
+    kinds: dict[WriteAll[Any, Any], list[_Write]] = {}
     for write in batch:
         kinds.setdefault(write.write_all, []).append(write)
     return list(kinds.items())

@@ -1,7 +1,6 @@
 """Finding deliveries, and having them sent again."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, select, update
@@ -12,27 +11,15 @@ from bridge.core.model import DeliveryState
 from bridge.ports import DeliveryFilter
 
 
-@dataclass(frozen=True, slots=True)
-class Redelivery:
-    """Deliveries that somebody wants sent again, from now on."""
-
-    which: DeliveryFilter
-    now: float
-
-
 def listing(which: DeliveryFilter) -> Select[Any]:
     """The deliveries that are asked for, newest first."""
     found = whole_deliveries().where(*_conditions(which))
     return found.order_by(deliveries.c.delivery_id.desc()).limit(which.limit)
 
 
-def redeliver_all(connection: Connection, wishes: Sequence[Redelivery]) -> list[int]:
-    """Make deliveries pending again, due at once, and forget that their receivers were paused."""
-    return [_redeliver(connection, wish) for wish in wishes]
-
-
-def _redeliver(connection: Connection, wish: Redelivery) -> int:
-    free = (*_conditions(wish.which), deliveries.c.owner.is_(None))
+def redeliver(connection: Connection, which: DeliveryFilter, now: float) -> int:
+    """Make deliveries pending again, due at once, and forget that their receivers were paused; how many."""
+    free = (*_conditions(which), deliveries.c.owner.is_(None))
     named = select(deliveries.c.receiver).join(events).where(*free, deliveries.c.receiver.is_not(None))
     paused = receivers.c.paused_at.is_not(None)
     connection.execute(delete(receivers).where(paused, receivers.c.receiver.in_(named)))
@@ -40,7 +27,7 @@ def _redeliver(connection: Connection, wish: Redelivery) -> int:
     again = {
         "state": DeliveryState.PENDING.value,
         "earlier_attempts": deliveries.c.attempts,
-        "due_at": wish.now,
+        "due_at": now,
         "delivered_at": None,
     }
     changed = connection.execute(update(deliveries).where(deliveries.c.delivery_id.in_(wanted)).values(again))

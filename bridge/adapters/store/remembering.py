@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Select, delete, func, or_, select
@@ -12,38 +11,22 @@ from bridge.adapters.store.tables import run_times
 from bridge.core.model import RunTime
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Run times of one crew that are new; of all its run times the last `most` are kept that ended since then."""
-
-    crew: str
-    new: Sequence[RunTime]
-    since: float
-    most: int
-
-
 def ended_after(crew: str, moment: float, most: int) -> Select[Any]:
     """The last run times of a crew."""
     newest = run_times.c.ended_at.desc()
     return select(run_times).where(run_times.c.crew == crew, run_times.c.ended_at > moment).order_by(newest).limit(most)
 
 
-def keep(connection: Connection, wishes: Sequence[Keep]) -> list[None]:
-    """Add what is new, delete what is too old."""
-    rows = [_row_of(run_time) for wish in wishes for run_time in wish.new]
-    if rows:
+def keep(connection: Connection, crew: str, new: Sequence[RunTime], since: float, most: int) -> None:
+    """Add run times of a crew; of all that it has, keep the last `most` that ended since then."""
+    if new:
+        rows = [_row_of(run_time) for run_time in new]
         connection.execute(dialect.insert_new(connection, run_times), rows)
-    for wish in wishes:
-        connection.execute(_delete_old(wish))
-    return [None] * len(wishes)
-
-
-def _delete_old(wish: Keep) -> Any:
     newest_first = func.row_number().over(order_by=(run_times.c.ended_at.desc(), run_times.c.run_id))
-    ranked = select(run_times.c.run_id, newest_first.label("rank")).where(run_times.c.crew == wish.crew).subquery()
-    too_many = select(ranked.c.run_id).where(ranked.c.rank > wish.most)
-    of_crew = run_times.c.crew == wish.crew
-    return delete(run_times).where(of_crew, or_(run_times.c.ended_at < wish.since, run_times.c.run_id.in_(too_many)))
+    ranked = select(run_times.c.run_id, newest_first.label("rank")).where(run_times.c.crew == crew).subquery()
+    too_many = run_times.c.run_id.in_(select(ranked.c.run_id).where(ranked.c.rank > most))
+    too_old = run_times.c.ended_at < since
+    connection.execute(delete(run_times).where(run_times.c.crew == crew, or_(too_old, too_many)))
 
 
 def run_time_of(row: Any) -> RunTime:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, exists, func, select, update
 
@@ -17,22 +16,6 @@ from bridge.ports import PassedHint
 _FOLLOWED = runs.c.state.in_([State.RUNNING.value, State.WAITING_FOR_HUMAN.value])
 
 
-@dataclass(frozen=True, slots=True)
-class HandOver:
-    """Runs that a process follows no more."""
-
-    process: str
-    run_ids: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """Hints that were left for a process."""
-
-    process: str
-    room: int
-
-
 def count(connection: Connection, process: str) -> Census:
     """One count of processes and of runs that are followed."""
     living = connection.execute(select(func.count()).select_from(processes)).scalar_one()
@@ -41,14 +24,10 @@ def count(connection: Connection, process: str) -> Census:
     return Census(living, row[0], row[1])
 
 
-def hand_over(connection: Connection, items: Sequence[HandOver]) -> list[int]:
-    """Free runs; their versions move on, so that an answer that is still under way is dropped."""
-    freed = []
-    for item in items:
-        mine = runs.c.run_id.in_(item.run_ids) & (runs.c.owner == item.process) & _FOLLOWED
-        result = connection.execute(update(runs).where(mine).values(owner=None, version=runs.c.version + 1))
-        freed.append(result.rowcount)
-    return freed
+def hand_over(connection: Connection, process: str, run_ids: Sequence[str]) -> int:
+    """Free runs; their versions move on, so that an answer that is still under way is dropped. How many those were."""
+    mine = runs.c.run_id.in_(run_ids) & (runs.c.owner == process) & _FOLLOWED
+    return connection.execute(update(runs).where(mine).values(owner=None, version=runs.c.version + 1)).rowcount
 
 
 def pass_on(connection: Connection, passed: Sequence[PassedHint]) -> list[None]:
@@ -58,15 +37,11 @@ def pass_on(connection: Connection, passed: Sequence[PassedHint]) -> list[None]:
     return [None] * len(passed)
 
 
-def collect(connection: Connection, wishes: Sequence[Collection]) -> list[list[PassedHint]]:
-    """Take the hints for each process's runs, and for those in doubt, which nobody owns and a hint may clear up."""
-    return [_collect(connection, wish) for wish in wishes]
-
-
-def _collect(connection: Connection, wish: Collection) -> list[PassedHint]:
+def collect(connection: Connection, process: str, room: int) -> list[PassedHint]:
+    """Take the hints for a process's runs, and for those in doubt, which nobody owns and a hint may clear up."""
     doubted = (runs.c.state == State.IN_DOUBT.value) & runs.c.owner.is_(None)
-    mine = exists().where(runs.c.run_id == hints.c.run_id, (runs.c.owner == wish.process) | doubted)
-    ids = connection.execute(select(hints.c.hint_id).where(mine).limit(wish.room)).scalars().all()
+    mine = exists().where(runs.c.run_id == hints.c.run_id, (runs.c.owner == process) | doubted)
+    ids = connection.execute(select(hints.c.hint_id).where(mine).limit(room)).scalars().all()
     if not ids:
         return []
     taken = connection.execute(delete(hints).where(hints.c.hint_id.in_(ids)).returning(hints))

@@ -48,6 +48,7 @@ RETRY_EVERY = 1.0  # seconds between tries of a write that must not be lost
 
 _THESE_RUNS = select(runs).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
 
+C = TypeVar("C", bound=claims.Claim)
 T = TypeVar("T")
 
 log = structlog.get_logger()
@@ -85,8 +86,7 @@ class SqlStore:
 
     async def accept(self, run: Run) -> Accepted:
         """Store a new run, or find the one made before; raises `RequestRefused` for a key used with other content."""
-        accepted: Accepted = await self._batches.write(accepting.accept_all, run)
-        return accepted
+        return await self._batches.write(accepting.accept_all, run)
 
     async def file(self, new: Sequence[Delivery]) -> None:
         """Store deliveries that belong to no run."""
@@ -96,7 +96,8 @@ class SqlStore:
         self, crew: str, room: int, max_running: int, now: float, limits: Budgets = UNLIMITED
     ) -> list[Run]:
         """Take due accepted runs of a crew, by priority and age, as far as `max_running` and the budgets permit."""
-        return await self._claim(claims.OfCrew(self._process, crew, room, max_running, now, limits, self._sure))
+        wanted = claims.OfCrew(self._process, crew, room, max_running, now, limits, self._sure)
+        return await self._claim_by(claims.claim_runs, wanted)
 
     async def wait_of(self, run: Run, limits: Budgets, now: float) -> float:
         """For how many seconds a waiting run has to wait for its budgets, as far as can be foreseen."""
@@ -107,7 +108,8 @@ class SqlStore:
 
         The latter without their inputs and meta.
         """
-        return await self._claim(claims.InStates(self._process, frozenset(states), room, now))
+        wanted = claims.InStates(self._process, frozenset(states), room, now)
+        return await self._claim_by(claims.claim_runs, wanted)
 
     async def settle(self, decision: Decision) -> Run:
         """Write a decision, trying for as long as it takes; raises `Stale`, `ExecutionTaken`."""
@@ -126,7 +128,7 @@ class SqlStore:
         tried_before = False
         while True:
             try:
-                settled: Run = await self._batches.write(settling.settle_all, wish)
+                settled = await self._batches.write(settling.settle_all, wish)
             except StoreUnavailable as error:
                 await self._wait(error)
                 tried_before = True
@@ -168,7 +170,7 @@ class SqlStore:
             return own
         wanted = claims.DueDeliveries(self._process, tuple(channels), room, now)
         try:
-            claimed: list[Delivery] = await self._claim_by(claims.claim_deliveries, wanted)
+            claimed = await self._claim_by(claims.claim_deliveries, wanted)
         except StoreUnavailable:
             if own:
                 return own  # nobody else would know of them
@@ -179,8 +181,7 @@ class SqlStore:
     async def claim_callbacks(self, room: int, shares: Shares, now: float) -> list[Delivery]:
         """Take due deliveries to callback URLs, the longest due first within the shares of their receivers."""
         wanted = claims.DueCallbacks(self._process, room, shares, now)
-        claimed: list[Delivery] = await self._claim_by(callbacks.claim_callbacks, wanted)
-        return claimed
+        return await self._claim_by(callbacks.claim_callbacks, wanted)
 
     async def settle_delivery(self, settlement: Settlement) -> None:
         """Write what became of a claimed delivery, trying for as long as it takes."""
@@ -203,9 +204,7 @@ class SqlStore:
 
     async def redeliver(self, which: DeliveryFilter, now: float) -> int:
         """Have deliveries sent again, at once and with a whole schedule; how many."""
-        wish = redelivering.Redelivery(which, now)
-        changed: int = await self._batches.write(redelivering.redeliver_all, wish)
-        return changed
+        return await self._batches.write_one(partial(redelivering.redeliver, which=which, now=now))
 
     async def attempts_of(self, delivery_id: str) -> list[Attempt]:
         """The attempts of one delivery that are kept, the first one first."""
@@ -253,8 +252,8 @@ class SqlStore:
 
     async def hand_over(self, run_ids: Collection[str]) -> int:
         """Give back runs under way that this process follows no more; how many those were."""
-        freed: int = await self._batches.write(replicas.hand_over, replicas.HandOver(self._process, list(run_ids)))
-        return freed
+        given = list(run_ids)
+        return await self._batches.write_one(partial(replicas.hand_over, process=self._process, run_ids=given))
 
     async def pass_on(self, hint: PassedHint) -> None:
         """Leave a hint for the process that owns its run."""
@@ -262,14 +261,11 @@ class SqlStore:
 
     async def collect_hints(self, room: int) -> list[PassedHint]:
         """Take at most `room` hints that were left for runs of this process."""
-        collected: list[PassedHint] = await self._batches.write(
-            replicas.collect, replicas.Collection(self._process, room)
-        )
-        return collected
+        return await self._batches.write_one(partial(replicas.collect, process=self._process, room=room))
 
     async def keep_run_times(self, crew: str, new: Sequence[RunTime], since: float, most: int) -> None:
         """Add run times of a crew; of all that it has, only the last `most` are kept that ended since then."""
-        await self._batches.write(remembering.keep, remembering.Keep(crew, new, since, most))
+        await self._batches.write_one(partial(remembering.keep, crew=crew, new=new, since=since, most=most))
 
     async def run_times(self, crew: str, after: float, most: int) -> list[RunTime]:
         """The last `most` run times of a crew that ended after then, the newest first."""
@@ -315,18 +311,14 @@ class SqlStore:
     async def _give_back(self, taken: claims.Taken) -> None:
         await self._batches.write_one(partial(claims.give_back, taken=taken))
 
-    async def _claim(self, wanted: claims.OfCrew | claims.InStates) -> list[Run]:
-        claimed: list[Run] = await self._claim_by(claims.claim_runs, wanted)
-        return claimed
-
-    async def _claim_by(self, write_all: WriteAll, wanted: claims.Claim) -> Any:
+    async def _claim_by(self, claim_all: WriteAll[C, T], wanted: C) -> T:
         """Claim; what an unconfirmed commit may have claimed is given back first."""
         async with self._giving_back:  # by one worker at a time, and nobody claims before it is done
             while self._unconfirmed:
                 await self._give_back(self._unconfirmed[0])
                 del self._unconfirmed[0]
         try:
-            return await self._batches.write(write_all, wanted)
+            return await self._batches.write(claim_all, wanted)
         except StoreUnavailable:
             if wanted.attempted:
                 self._unconfirmed.append(claims.taken_by(wanted))
