@@ -7,6 +7,8 @@ and those of Knative's binding (`ce-`). All are read; the first is written, beca
 
 import hashlib
 import re
+from base64 import b64decode
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -41,12 +43,21 @@ class InboundEvent:
 
 def read_event(message: AbstractIncomingMessage) -> InboundEvent | None:
     """The CloudEvent in a message, None if it is none; raises `RequestRefused`."""
-    media_type = (message.content_type or "").partition(";")[0].strip().lower()
+    media_type = _media_type(message)
     if media_type.startswith(_MEDIA_TYPE):
         return _structured(message.body, media_type)
-    found = ((_ANY_PREFIX.fullmatch(name), value) for name, value in message.headers.items())
-    attributes = {match[1].lower(): value for match, value in found if match}
-    return _binary(message, attributes) if "specversion" in attributes else None
+    attributes = _attributes(message)
+    return _binary(message, attributes) if attributes else None
+
+
+def glimpse(message: AbstractIncomingMessage, body: bytes) -> tuple[dict[str, Any], str | None]:
+    """The request in a message that is refused, and the key of its CloudEvent, as far as both can be read."""
+    content = _readable(body)
+    structured = _media_type(message).startswith(_MEDIA_TYPE)
+    attributes = content if structured else _attributes(message)
+    source, id_ = (value if isinstance(value := attributes.get(name), str) else "" for name in ("source", "id"))
+    key = _key(source, id_) if source and id_ and " " not in source else None
+    return _data(content) if structured else content, key
 
 
 def to_binary(body: bytes) -> tuple[bytes, str, dict[str, str]]:
@@ -55,6 +66,32 @@ def to_binary(body: bytes) -> tuple[bytes, str, dict[str, str]]:
     message = rabbitmq.to_binary(event, _FORMAT)
     headers = {PREFIX + name.removeprefix(rabbitmq.CE_PREFIX): value for name, value in message.headers.items()}
     return message.body, message.content_type or "application/json", headers
+
+
+def _media_type(message: AbstractIncomingMessage) -> str:
+    return (message.content_type or "").partition(";")[0].strip().lower()
+
+
+def _attributes(message: AbstractIncomingMessage) -> dict[str, Any]:
+    """The attributes in the headers; none if they are not those of a CloudEvent."""
+    found = ((_ANY_PREFIX.fullmatch(name), value) for name, value in message.headers.items())
+    attributes = {match[1].lower(): value for match, value in found if match}
+    return attributes if "specversion" in attributes else {}
+
+
+def _readable(body: bytes) -> dict[str, Any]:
+    try:
+        return parse_object(body)
+    except RequestRefused:
+        return {}
+
+
+def _data(content: dict[str, Any]) -> dict[str, Any]:
+    data, encoded = content.get("data"), content.get("data_base64")
+    if isinstance(encoded, str):
+        with suppress(ValueError):
+            return _readable(b64decode(encoded))
+    return data if isinstance(data, dict) else {}
 
 
 def _structured(body: bytes, media_type: str) -> InboundEvent:
@@ -74,8 +111,13 @@ def _binary(message: AbstractIncomingMessage, attributes: dict[str, Any]) -> Inb
 def _inbound(message: amqp.AMQPMessage, *, structured: bool) -> InboundEvent:
     event = _parsed(message, structured=structured)
     data = event.get_data() if structured else message.application_data
+    if " " in event.get_source():
+        _refuse("the attribute 'source' is not a URI reference")
     return InboundEvent(
-        body=_object(data), type=event.get_type(), key=_key(event), traceparent=event.get_extension("traceparent")
+        body=_object(data),
+        type=event.get_type(),
+        key=_key(event.get_source(), event.get_id()),
+        traceparent=event.get_extension("traceparent"),
     )
 
 
@@ -103,12 +145,9 @@ def _object(data: Any) -> dict[str, Any]:
     return data
 
 
-def _key(event: BaseCloudEvent) -> str:
+def _key(source: str, id_: str) -> str:
     """Source and id; a source holds no space, being a URI reference, so no two pairs give the same text."""
-    source = event.get_source()
-    if " " in source:
-        _refuse("the attribute 'source' is not a URI reference")
-    key = f"{source} {event.get_id()}"
+    key = f"{source} {id_}"
     return key if len(key.encode()) <= MAX_KEY else "sha256:" + hashlib.sha256(key.encode()).hexdigest()
 
 

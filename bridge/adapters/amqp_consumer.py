@@ -137,15 +137,13 @@ class AmqpConsumer:
                 return
 
     async def _store(self, message: AbstractIncomingMessage) -> None:
-        request = None
         try:
             if is_steering(message):
                 await self._steer(*read_steering(message, self._rules), f"queue/{self._rules.requests}")
                 return
-            request, envelope = read_request(message, self._rules)
-            await self._accept(request, envelope)
+            await self._accept(*read_request(message, self._rules))
         except RequestRefused as refusal:
-            await self._refuse(read_refused(message, self._rules, refusal, request))
+            await self._refuse(read_refused(message, self._rules, refusal))
             log.warning("message_refused", code=refusal.code, field=refusal.field, message_id=message.message_id)
 
 

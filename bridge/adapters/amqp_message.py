@@ -5,13 +5,14 @@ Pure: nothing here talks to the broker. Everything in a message is a stranger's,
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 from aio_pika.abc import AbstractIncomingMessage
 
-from bridge.adapters.amqp_cloudevent import InboundEvent, read_event
+from bridge.adapters.amqp_cloudevent import InboundEvent, glimpse, read_event
 from bridge.adapters.amqp_frames import UNREADABLE
 from bridge.core import fields, request, strict_json
 from bridge.core.errors import RequestRefused
@@ -74,10 +75,9 @@ def read_steering(message: AbstractIncomingMessage, rules: MessageRules) -> tupl
     return wanted, read_resume(body, scoped, redelivered=bool(message.redelivered))
 
 
-def read_refused(
-    message: AbstractIncomingMessage, rules: MessageRules, refusal: RequestRefused, wanted: KickoffRequest | None
-) -> RefusedMessage:
-    """What to keep of a message that is refused; `wanted` is the request, if it could be read."""
+def read_refused(message: AbstractIncomingMessage, rules: MessageRules, refusal: RequestRefused) -> RefusedMessage:
+    """What to keep of a message that is refused."""
+    crew, key = _named(message, rules)
     reply_to = _printable(message.reply_to)
     return RefusedMessage(
         body=message.body,
@@ -85,11 +85,25 @@ def read_refused(
         headers=_safe_headers(message.headers) | _original_properties(message, rules),
         code=refusal.code,
         detail=refusal.detail[:MAX_DETAIL],
-        crew=wanted.crew if wanted else routed_crew(message, rules),
+        crew=crew,
         reply_to=reply_to if reply_to and _may_reply_to(reply_to, rules) else None,
         correlation_id=_printable(message.correlation_id),
-        idempotency_key=wanted.idempotency_key if wanted else _printable(message.message_id),
+        idempotency_key=key,
     )
+
+
+def _named(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | None, str | None]:
+    """The crew and the key, as far as they can be read; in the order in which they count where nothing is refused."""
+    body, key = glimpse(message, message.body if len(message.body) <= rules.max_message else b"")
+    crew = body.get("crew")
+    keys = filter(None, map(_usable, (body.get("idempotency_key"), key, message.message_id)))
+    return crew if crew and isinstance(crew, str) else routed_crew(message, rules), next(keys, None)
+
+
+def _usable(key: object) -> str | None:
+    with suppress(RequestRefused):
+        return request.check_key(key) if isinstance(key, str) else None
+    return None
 
 
 def routed_crew(message: AbstractIncomingMessage, rules: MessageRules) -> str | None:

@@ -206,7 +206,7 @@ async def test_the_largest_dead_letter_fits_a_frame(publisher: AmqpPublisher, cl
     await client.channel.declare_queue("huge", exclusive=True)
     await client.send(b"{oops", "huge", headers=huge, **properties)
     sent = (await client.receive("huge"))[0]
-    refused = read_refused(sent, rules_for(topology), RequestRefused("invalid_json", "ü" * 500), None)
+    refused = read_refused(sent, rules_for(topology), RequestRefused("invalid_json", "ü" * 500))
     headers = {**refused.headers, "x-bridge-reason": refused.code, "x-bridge-detail": refused.detail}
     event = dead_letter("event-9", refused.body, refused.content_type, headers, 1_795_000_000.0)
     outlet = publisher._outlet

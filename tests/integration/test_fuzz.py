@@ -213,7 +213,7 @@ def _message(payload: bytes, body: bytes, dice: random.Random) -> IncomingMessag
 
 
 def _sent_on(message: IncomingMessage, refusal: RequestRefused) -> None:
-    kept = read_refused(message, RULES, refusal, None)
+    kept = read_refused(message, RULES, refusal)
     headers: dict[str, Any] = {**kept.headers, "x-bridge-reason": kept.code, "x-bridge-detail": kept.detail}
     headers = json.loads(json.dumps(headers, ensure_ascii=False).encode())  # by way of the store
     letter = to_message(dead_letter("e", kept.body, kept.content_type, headers, NOW), "structured")

@@ -244,7 +244,7 @@ def test_a_refused_message_keeps_what_is_safe():
     }
     properties: dict[str, Any] = {"message_id": "m", "reply_to": "reply.a", "app_id": "shop", "priority": 7}
     sent = message(b"{", headers=headers, content_type="application/json", **properties)
-    kept = read_refused(sent, RULES, RequestRefused("invalid_json", "d" * 999), None)
+    kept = read_refused(sent, RULES, RequestRefused("invalid_json", "d" * 999))
     assert kept.headers == {
         "tenant": "a",
         "retry": 3,
@@ -274,7 +274,7 @@ def test_a_refused_message_keeps_what_is_safe():
 )
 def test_a_refused_message_keeps_as_many_headers_as_fit(headers: dict[str, Any], kept: int):
     """Headers that nearly filled a frame came back with ours added: every publish broke the connection, for ever."""
-    refused = read_refused(message(b"{", headers=headers), RULES, RequestRefused("invalid_json", "no"), None)
+    refused = read_refused(message(b"{", headers=headers), RULES, RequestRefused("invalid_json", "no"))
     assert len(refused.headers) == kept
     assert sum(len(f"{name}{value}".encode()) for name, value in refused.headers.items()) <= 16 * 1024
 
@@ -282,16 +282,47 @@ def test_a_refused_message_keeps_as_many_headers_as_fit(headers: dict[str, Any],
 def test_a_refused_message_answers_only_where_it_may():
     """The notice of a refusal goes to no forbidden queue either."""
     sent = message(reply_to="kickoff.results", exchange="kickoff.requests", routing_key="research", correlation_id="c")
-    kept = read_refused(sent, RULES, RequestRefused("reply_to_not_allowed", "no"), None)
+    kept = read_refused(sent, RULES, RequestRefused("reply_to_not_allowed", "no"))
     assert (kept.reply_to, kept.crew, kept.correlation_id) == (None, "research", "c")
     assert kept.headers["x-bridge-original-routing_key"] == "research"
 
 
-def test_a_refused_request_names_its_crew_and_key():
-    """What could be read serves the notice."""
-    wanted = KickoffRequest("research", {}, idempotency_key="k")
-    kept = read_refused(message(), RULES, RequestRefused("unknown_crew", "no"), wanted)
-    assert (kept.crew, kept.idempotency_key) == ("research", "k")
+IN_EVENT = {"content_type": "application/cloudevents+json"}
+BY_HEADERS = {"headers": {f"ce-{name}": value for name, value in ATTRIBUTES.items()}}
+
+
+@pytest.mark.parametrize(
+    ("body", "properties", "crew", "key"),
+    [
+        (BODY, {}, "research", None),
+        ({**BODY, "idempotency_key": "b"}, {"message_id": "m"}, "research", "b"),
+        ({"crew": "research", "inputs": 3, "idempotency_key": "b", "why": 1}, {}, "research", "b"),
+        ({"inputs": 3}, {"message_id": "m"}, "routed", "m"),
+        ({"crew": 7, "idempotency_key": 7}, {"message_id": "m"}, "routed", "m"),
+        ({"crew": "", "idempotency_key": "k" * 256}, {"message_id": ""}, "routed", None),
+        ({"crew": "research", "idempotency_key": "k"}, {"content_encoding": "gzip"}, "research", "k"),
+        (b"{", {"message_id": "m"}, "routed", "m"),
+        (b"[]", {"message_id": "m"}, "routed", "m"),
+        (b'{"crew": "research", "idempotency_key": "b"' + b" " * 1000 + b"}", {"message_id": "m"}, "routed", "m"),
+        (structured(data={**BODY, "inputs": 3}), {**IN_EVENT, "message_id": "m"}, "research", "/shop/orders 7"),
+        (structured(data={**BODY, "idempotency_key": "b"}, time=5), IN_EVENT, "research", "b"),
+        (structured(data="text"), IN_EVENT, "routed", "/shop/orders 7"),
+        (structured(data=None, data_base64="eyJjcmV3IjoicmVzZWFyY2gifQ=="), IN_EVENT, "research", "/shop/orders 7"),
+        (structured(data=None, data_base64="e"), IN_EVENT, "routed", "/shop/orders 7"),
+        (structured(id=7), {**IN_EVENT, "message_id": "m"}, "research", "m"),
+        (structured(source="a b"), IN_EVENT, "research", None),
+        ({"crew": "research", "inputs": 3}, BY_HEADERS, "research", "/shop/orders 7"),
+        (b"x" * 1001, BY_HEADERS, "routed", "/shop/orders 7"),
+    ],
+)
+@pytest.mark.parametrize("kind", [None, "resume", "cancel"])
+def test_a_refused_message_names_its_crew_and_key_as_far_as_they_can_be_read(
+    body: Any, properties: dict[str, Any], crew: str, key: str | None, kind: str | None
+):
+    """The message id stood there, by which the sender of a body that is refused may not know its request again."""
+    sent = message(body, exchange="kickoff.requests", routing_key="routed", message_type=kind, **properties)
+    kept = read_refused(sent, RULES, RequestRefused("invalid_request", "no"))
+    assert (kept.crew, kept.idempotency_key) == (crew, key)
 
 
 SOURCE = "queue/kickoff.requests"
