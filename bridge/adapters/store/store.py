@@ -114,14 +114,14 @@ class SqlStore:
     async def settle(self, decision: Decision) -> Run:
         """Write a decision, trying for as long as it takes; raises `Stale`, `ExecutionTaken`."""
         own = self._fresh.to_own(decision.deliveries)
-        mine = [delivery for delivery in decision.deliveries if delivery.delivery_id in own]
         wish = settling.Settling(decision, self._process, own)
         try:
             settled = await self._settle(wish)
         except BaseException:  # cancelled, or too late after a try whose commit was not confirmed: it may be written
-            self._unconfirmed.extend([claims.DueDeliveries(wish.process, (), 0, 0.0, mine)] if mine else [])
+            if own:
+                self._unconfirmed.append(claims.Taken(wish.process, deliveries=list(own)))
             raise
-        self._fresh.add(mine)
+        self._fresh.add([delivery for delivery in decision.deliveries if delivery.delivery_id in own])
         return settled
 
     async def _settle(self, wish: settling.Settling) -> Run:
