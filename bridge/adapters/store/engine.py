@@ -87,6 +87,7 @@ async def open_store(
     with base.held():
         async with opened(base.writer()) as writer, opened(base.readers()) as reader:
             await prepare(base, writer, migrate=migrate)
+            await writer.run(_refuse_unfinished_copy)
             store = SqlStore(reader, writer.run, process, await writer.run(_key), on_stale, shared=base.shared)
             if not base.shared:
                 await _follow_clock(writer, now)
@@ -183,10 +184,13 @@ def _alembic() -> Config:
     return config
 
 
-def _key(connection: Connection) -> bytes:
-    """The store's own secret, made once: tokens that were issued stay good after a restart, and in every process."""
+def _refuse_unfinished_copy(connection: Connection) -> None:
     if connection.execute(select(keys.c.name).where(keys.c.name == COPYING)).first():
         raise StoreUnavailable("the store is an unfinished copy: run `store copy` again")
+
+
+def _key(connection: Connection) -> bytes:
+    """The store's own secret, made once: tokens that were issued stay good after a restart, and in every process."""
     connection.execute(dialect.insert_new(connection, keys).values(name="amp", value=secrets.token_bytes(32)))
     found: bytes = connection.execute(select(keys.c.value).where(keys.c.name == "amp")).scalar_one()
     return found
