@@ -140,7 +140,7 @@ MUTANTS = (
     Mutant(
         "a clock that was set back is not followed",
         "bridge/adapters/store/engine.py",
-        "                await _follow_clock(writer, now)\n",
+        "            await _follow_clock(writer, now)\n",
         "",
         pytest("tests/integration/test_store_faults.py"),
     ),

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, Table, delete, func, select, tuple_, 
 from sqlalchemy.exc import DBAPIError
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.engine import COPYING, Database, database, opened, prepare
+from bridge.adapters.store.engine import COPYING, Database, database, prepared
 from bridge.adapters.store.tables import keys, metadata, processes
 from bridge.adapters.store.weather import words
 from bridge.core.errors import StoreInUse, StoreUnavailable
@@ -57,12 +57,10 @@ async def copy_store(source_url: str, target_url: str, progress: Progress) -> di
 
 async def _alone(stack: AsyncExitStack, base: Database, *, migrate: bool) -> Engine:
     """An engine on a database that no bridge uses."""
-    stack.enter_context(base.held())
-    connections = await stack.enter_async_context(opened(base.writer()))
-    await prepare(base, connections, migrate=migrate)
-    if base.shared and await connections.run(_is_in_use):
+    writer = await stack.enter_async_context(prepared(base, migrate=migrate))
+    if base.shared and await writer.run(_is_in_use):
         raise StoreInUse("a bridge uses the store: stop it first")
-    return connections.engine
+    return writer.engine
 
 
 def _is_in_use(connection: Connection) -> bool:

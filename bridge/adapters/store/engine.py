@@ -84,26 +84,21 @@ async def open_store(
     version, or an old one and `migrate` off).
     """
     base = database(url, pooler=pooler)
-    with base.held():
-        async with opened(base.writer()) as writer, opened(base.readers()) as reader:
-            await prepare(base, writer, migrate=migrate)
-            await writer.run(_refuse_unfinished_copy)
-            store = SqlStore(reader, writer.run, process, await writer.run(_key), on_stale, shared=base.shared)
-            if not base.shared:
-                await _follow_clock(writer, now)
-                await store.bury(now, -math.inf)  # nobody else lives
-            await store.join(now)
-            yield store
-            await store.close()
+    async with prepared(base, migrate=migrate) as writer, opened(base.readers()) as reader:
+        await writer.run(_refuse_unfinished_copy)
+        store = SqlStore(reader, writer.run, process, await writer.run(_key), on_stale, shared=base.shared)
+        if not base.shared:
+            await _follow_clock(writer, now)
+            await store.bury(now, -math.inf)  # nobody else lives
+        await store.join(now)
+        yield store
+        await store.close()
 
 
 async def migrate_store(url: str, *, pooler: bool = False) -> str:
     """Bring the schema up to date; gives back its revision. Raises as `open_store` does."""
-    base = database(url, pooler=pooler)
-    with base.held():
-        async with opened(base.writer()) as writer:
-            await prepare(base, writer, migrate=True)
-            return _newest_revision()
+    async with prepared(database(url, pooler=pooler), migrate=True):
+        return _newest_revision()
 
 
 async def probe_store(url: str, *, pooler: bool = False) -> Health:
@@ -113,14 +108,12 @@ async def probe_store(url: str, *, pooler: bool = False) -> Health:
     if absent is not None:
         return absent
     try:
-        with base.held():
-            async with opened(base.writer()) as writer:
-                await prepare(base, writer, migrate=False)
+        async with prepared(base, migrate=False):
+            return Health(ok=True, detail="sound and up to date")
     except StoreInUse:
         return Health(ok=True, detail="in use by a running bridge")
     except (StoreDamaged, StoreUnavailable) as error:
         return Health(ok=False, detail=str(error))
-    return Health(ok=True, detail="sound and up to date")
 
 
 @asynccontextmanager
@@ -132,8 +125,17 @@ async def opened(connections: Connections) -> AsyncIterator[Connections]:
         await connections.close()
 
 
-async def prepare(base: Database, writer: Connections, *, migrate: bool) -> None:
-    """Check the database and bring its schema up to date, or only check that it is. Raises as `open_store` does."""
+@asynccontextmanager
+async def prepared(base: Database, *, migrate: bool) -> AsyncIterator[Connections]:
+    """The writer of a database that is ours, sound, and has the newest schema. Raises as `open_store` does."""
+    with base.held():
+        async with opened(base.writer()) as writer:
+            await _prepare(base, writer, migrate=migrate)
+            yield writer
+
+
+async def _prepare(base: Database, writer: Connections, *, migrate: bool) -> None:
+    """Check the database and bring its schema up to date, or only check that it is."""
 
     def look(connection: Connection) -> None:
         base.check(connection)
