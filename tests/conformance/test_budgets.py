@@ -117,6 +117,14 @@ async def test_a_client_s_run_is_told_how_long_it_will_wait(store: SqlStore):
     assert await store.wait_of(waiting, OF_ORDERS, NOW + 1) == DAY - 1
 
 
+async def test_one_sender_s_backlog_takes_nobody_else_s_turn(store: SqlStore):
+    """However many of its runs wait before the others', and whatever is left of its budget."""
+    for number in range(1, 9):
+        await accepted(store, number, envelope=ORDERS)
+    await accepted(store, 9, envelope=REPORTS)
+    assert await begun(store, OF_ORDERS, room=4) == [run_id(1), run_id(2), run_id(9)]
+
+
 @contextmanager
 def statements() -> Iterator[list[tuple[str, Any]]]:
     """What is executed meanwhile."""

@@ -74,6 +74,15 @@ async def test_a_backlog_is_worked_off_at_full_pace_beside_it(asked: SqlStore):
     assert len(await asked.claim_deliveries(TO_BROKER, 5, NOW)) == 5
 
 
+async def test_what_others_left_has_its_turn_however_much_there_is_of_our_own(asked: SqlStore):
+    await asked.file([a_delivery(1, Channel.QUEUE)])
+    for number in range(9):
+        await refused(asked, number)
+    later = NOW + ASK_STORE_EVERY
+    taken = [one.destination.channel for one in await asked.claim_deliveries(TO_BROKER, 5, later)]
+    assert (len(taken), taken.count(Channel.QUEUE)) == (5, 1)
+
+
 async def test_what_is_taken_survives_a_store_that_cannot_be_asked_for_more(asked: SqlStore):
     await refused(asked)
     await asked.file([a_delivery(2, Channel.QUEUE)])

@@ -19,6 +19,7 @@ from bridge.core.model import State
 from tests.amqp_client import eventually
 from tests.conformance.conftest import PostgresqlAdapter
 from tests.conformance.histories import accepted, claimed
+from tests.conformance.test_budgets import statements
 from tests.fakes import NOW, a_run, run_id
 from tests.postgres import PostgresServer, find
 
@@ -227,3 +228,12 @@ async def test_while_the_database_restarts_what_has_happened_waits(
     writing = asyncio.create_task(store.settle(lifecycle.begin(run, NOW)))
     await asyncio.to_thread(postgresql.server.start)
     assert (await writing).state is State.STARTING
+
+
+async def test_the_crews_of_one_transaction_are_locked_in_one_order(store: SqlStore):
+    """Two processes that claim for two crews at once would else wait for each other."""
+    with statements() as seen:
+        crews = ("writers", "research", "writers")
+        await asyncio.gather(*(store.claim_accepted(crew, 9, 9, NOW) for crew in crews))
+    locked = [next(iter(parameters.values())) for sql, parameters in seen if "pg_advisory_xact_lock" in sql]
+    assert locked == ["places:research", "places:writers"]

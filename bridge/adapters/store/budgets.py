@@ -5,8 +5,7 @@ claimed and not sent yet counts as well.
 """
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select, text
@@ -36,15 +35,19 @@ def left_of_senders(connection: Connection, budgets: Mapping[str, Budget], now: 
     }
 
 
-def within(found: Sequence[tuple[str, str]], left: Mapping[str, int]) -> list[str]:
-    """The runs of those found (id and sender), in their order, that are within what is left for their senders."""
-    taken: Counter[str] = Counter()
-    chosen = []
+def take_within(found: Iterable[tuple[str, str]], left: dict[str, int]) -> list[str]:
+    """The runs of those found (id and sender), in their order, that their senders' budgets permit.
+
+    What is `left` for a sender is less by those afterwards.
+    """
+    taken = []
     for run_id, sender in found:
-        taken[sender] += 1
-        if taken[sender] <= left.get(sender, len(found)):
-            chosen.append(run_id)
-    return chosen
+        if sender in left:
+            if left[sender] <= 0:
+                continue
+            left[sender] -= 1
+        taken.append(run_id)
+    return taken
 
 
 def wait_of(connection: Connection, run: Run, budgets: Budgets, now: float) -> float:

@@ -50,6 +50,7 @@ _WAITING = (
         runs.c.crew == bindparam("crew"),
         runs.c.due_at <= bindparam("now"),
         runs.c.source.not_in(bindparam("spent", expanding=True)),
+        runs.c.run_id.not_in(bindparam("taken", expanding=True)),
     )
     .order_by(runs.c.priority.desc(), runs.c.run_id)
     .limit(bindparam("room"))
@@ -144,6 +145,9 @@ def claim_runs(connection: Connection, wishes: Sequence[OfCrew | InStates]) -> l
     """Take the rows that each wish asks for; none for a process that was given up."""
     if not lives(connection, wishes[0].process):
         return [[] for _ in wishes]
+    for crew in sorted({wish.crew for wish in wishes if isinstance(wish, OfCrew)}):
+        # Counting and taking are one act among all processes; in order, or two could wait for each other.
+        dialect.serialize(connection, "places", crew)
     return [_claim_runs(connection, wish) for wish in wishes]
 
 
@@ -227,17 +231,31 @@ def _in_states(connection: Connection, wish: InStates) -> Sequence[str]:
 
 def _waiting(connection: Connection, wish: OfCrew) -> Sequence[str]:
     """The runs to start next, by priority and age, as far as there are places and budgets left."""
-    dialect.serialize(connection, "places", wish.crew)  # counting and taking are one act among all processes
     places = _free_places(connection, wish)
     free = min(wish.room, places, budgets.left_of_crew(connection, wish.crew, wish.budgets.crew, wish.now))
     if free <= 0:
         return []
-    left = budgets.left_of_senders(connection, wish.budgets.senders, wish.now)
-    spent = [sender for sender, count in left.items() if count <= 0]
-    wanted = {"crew": wish.crew, "now": wish.now, "spent": spent, "room": int(free)}
-    taken = budgets.within(connection.execute(_WAITING, wanted).all(), left)
+    taken = _within_budgets(connection, wish, int(free))
     if wish.sure is not None:
         wish.sure.taken(wish.crew, len(taken))
+    return taken
+
+
+def _within_budgets(connection: Connection, wish: OfCrew, room: int) -> list[str]:
+    """The first so many waiting runs whose senders have something left, each as many as that.
+
+    Read again as long as somebody's budget ended within what was read: whoever waits behind his backlog has turns, too.
+    """
+    left = budgets.left_of_senders(connection, wish.budgets.senders, wish.now)
+    taken: list[str] = []
+    while len(taken) < room:
+        spent = [sender for sender, count in left.items() if count <= 0]
+        wanted = {"crew": wish.crew, "now": wish.now, "spent": spent, "taken": taken, "room": room - len(taken)}
+        found = connection.execute(_WAITING, wanted).all()
+        within = budgets.take_within(found, left)
+        taken += within
+        if len(within) == len(found):
+            break
     return taken
 
 

@@ -44,10 +44,10 @@ class Fresh:
             del self._waiting[one.delivery_id]
         return wanted
 
-    def store_is_due(self, room: int, now: float) -> bool:
-        """Whether the store is to be asked, too, for so many deliveries."""
+    def room_for_store(self, room: int, now: float) -> int:
+        """How many of so many places are kept for what is in the store, however much there is of our own."""
         asked_lately = 0 <= now - self._store_asked_at < ASK_STORE_EVERY
-        return room > 0 and (self._more_in_store or not asked_lately)
+        return (room + 1) // 2 if self._more_in_store or not asked_lately else 0
 
     def store_gave(self, number: int, room: int, now: float) -> None:
         """The store was asked for `room` deliveries and gave so many."""

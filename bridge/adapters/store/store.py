@@ -165,18 +165,19 @@ class SqlStore:
 
     async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
         """Take due deliveries of these channels: this process's own, then the longest due of the others."""
-        room -= len(own := self._fresh.take(channels, room, now))
-        if own and not self._fresh.store_is_due(room, now):
+        for_others = self._fresh.room_for_store(room, now)
+        own = self._fresh.take(channels, room - for_others, now)
+        if own and not for_others:
             return own
-        wanted = claims.DueDeliveries(self._process, tuple(channels), room, now)
+        wanted = claims.DueDeliveries(self._process, tuple(channels), room - len(own), now)
         try:
             claimed = await self._claim_by(claims.claim_deliveries, wanted)
         except StoreUnavailable:
             if own:
                 return own  # nobody else would know of them
             raise
-        self._fresh.store_gave(len(claimed), room, now)
-        return own + claimed
+        self._fresh.store_gave(len(claimed), wanted.room, now)
+        return own + claimed + self._fresh.take(channels, wanted.room - len(claimed), now)
 
     async def claim_callbacks(self, room: int, shares: Shares, now: float) -> list[Delivery]:
         """Take due deliveries to callback URLs, the longest due first within the shares of their receivers."""
