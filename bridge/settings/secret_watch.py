@@ -22,10 +22,9 @@ class SecretWatch:
 
     name = "secret-watch"
 
-    def __init__(self, renewable: Renewable, renewals: Sequence[Renewal], pause: float = PAUSE) -> None:
+    def __init__(self, renewable: Renewable, renewals: Sequence[Renewal]) -> None:
         self._renewable = renewable
         self._renewals = renewals
-        self._pause = pause
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -34,7 +33,7 @@ class SecretWatch:
             if self._renewable.files:
                 await self.look()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._pause):
+                async with asyncio.timeout(PAUSE):
                     await self._stopping.wait()
 
     def stop(self) -> None:

@@ -9,7 +9,7 @@ from aio_pika import ExchangeType
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed, PublishError
 
 from bridge.adapters.amqp_topology import Topology, ensure_inbound, ensure_outbound, keep_bound, requests_arguments
-from tests.amqp_client import Client, eventually
+from tests.amqp_client import PATIENCE, Client, eventually
 
 
 async def test_declares_everything(client: Client, topology: Topology):
@@ -27,7 +27,6 @@ async def test_declares_everything(client: Client, topology: Topology):
 async def test_a_binding_that_was_removed_comes_back(client: Client, topology: Topology):
     """The broker tells nobody, and would drop whatever is published to the exchange."""
     queue = await ensure_inbound(client.channel, topology)
-    await queue.unbind(topology.requests, "#")
     keeping = asyncio.create_task(keep_bound(queue, topology, every=0.01))
 
     async def arrives() -> bool:
@@ -35,13 +34,21 @@ async def test_a_binding_that_was_removed_comes_back(client: Client, topology: T
             await client.send({}, "research", exchange=topology.requests)
         return await client.count(topology.requests) > 0
 
-    await eventually(arrives)
+    for _ in range(2):
+        await queue.unbind(topology.requests, "#")
+        await queue.purge()
+        await eventually(arrives)
     keeping.cancel()
 
 
 async def test_a_binding_is_the_operators_business_where_nothing_may_be_declared(client: Client, topology: Topology):
+    """Whoever removed it may have meant to."""
     queue = await ensure_inbound(client.channel, topology)
-    await keep_bound(queue, replace(topology, declare=False))
+    await queue.unbind(topology.requests, "#")
+    async with asyncio.timeout(PATIENCE):
+        await keep_bound(queue, replace(topology, declare=False), every=0.01)
+    with pytest.raises(PublishError):
+        await client.send({}, "research", exchange=topology.requests)
 
 
 async def test_declares_quorum_queues(client: Client, topology: Topology):

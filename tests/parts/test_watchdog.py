@@ -1,11 +1,15 @@
 """The watchdog: a loop that stands still is noticed from outside of it."""
 
 import asyncio
+import threading
 import time
+from collections import Counter
 
 from structlog.testing import capture_logs
 
 from bridge.adapters.watchdog import Watchdog
+
+PATIENCE = 20.0  # seconds
 
 
 def stand_still(seconds: float) -> None:
@@ -30,13 +34,37 @@ async def test_a_stalled_loop_is_told_once_with_the_place_where_it_stands() -> N
     assert not watchdog.stalled
 
 
+class Clock:
+    """Turned by hand, so that a slow machine is no stall; knows how often each thread has read it."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.reads: Counter[str] = Counter()
+
+    def __call__(self) -> float:
+        self.reads[threading.current_thread().name] += 1
+        return self.now
+
+    async def turn(self, seconds: float) -> None:
+        """Return when both the loop and its watcher have seen the new time."""
+        self.now += seconds
+        seen = self.reads.copy()
+        both = (threading.main_thread().name, Watchdog.name)
+        while not all(self.reads[name] > seen[name] for name in both):  # noqa: ASYNC110 - neither gives a signal
+            await asyncio.sleep(0.001)
+
+
 async def test_a_loop_that_turns_is_left_in_peace() -> None:
-    watchdog = Watchdog(stalled_after=5.0)
+    """However long: each turn counts from the one before."""
+    clock = Clock()
+    watchdog = Watchdog(stalled_after=0.1, monotonic=clock)
     running = asyncio.create_task(watchdog.run())
     with capture_logs() as logs:
-        await asyncio.sleep(0.02)
+        async with asyncio.timeout(PATIENCE):
+            for _ in range(5):
+                await clock.turn(0.09)
     watchdog.stop()
     await running
 
-    assert not watchdog.stalled
     assert logs == []
+    assert not watchdog.stalled
