@@ -5,15 +5,13 @@ asked, again and again, until it knows the execution.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 
 import structlog
 
 from bridge.core.model import Asked, Run
 from bridge.ports import Clock, Store
 from bridge.steps.crew import Crew
-
-TICK = 1.0  # seconds until the store is asked again for the same execution
+from bridge.steps.early_questions import ASK_EVERY
 
 log = structlog.get_logger()
 
@@ -34,22 +32,17 @@ class AskEarly:
     async def claim(self, room: int) -> Sequence[tuple[str, str]]:
         """Questions whose run it is time to look for."""
         now = self._clock()
-        due = [
-            (crew.name, kickoff_id)
-            for crew in self._crews.values()
-            for kickoff_id, early in crew.early.items()
-            if early.due_at <= now
-        ]
-        for name, kickoff_id in due[:room]:
-            early = self._crews[name].early
-            early[kickoff_id] = replace(early[kickoff_id], due_at=now + TICK)
-        return due[:room]
+        crews = self._crews.values()
+        due = [(crew.name, kickoff_id) for crew in crews for kickoff_id in crew.questions.due(now)][:room]
+        for name, kickoff_id in due:
+            self._crews[name].questions.put_off(kickoff_id, now)
+        return due
 
     async def handle(self, item: tuple[str, str]) -> None:
         """Ask, if the run is known by now; forget what nobody can be asked any more."""
         name, kickoff_id = item
-        early = self._crews[name].early
-        if (kept := early.get(kickoff_id)) is None:
+        questions = self._crews[name].questions
+        if (kept := questions.get(kickoff_id)) is None:
             return
         run = await self._store.find_execution(name, kickoff_id)
         if run is not None:
@@ -58,8 +51,8 @@ class AskEarly:
             return
         else:
             log.warning("question_of_nobody", crew=name, kickoff_id=kickoff_id)
-        early.pop(kickoff_id, None)
+        questions.drop(kickoff_id)
 
     def pause(self) -> float:
         """Seconds until the next look."""
-        return TICK
+        return ASK_EVERY

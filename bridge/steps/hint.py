@@ -9,12 +9,9 @@ from bridge.core import hints, humans, tokens
 from bridge.core.flow_questions import FlowQuestion
 from bridge.core.model import Asked, Decision, Run, State
 from bridge.ports import Clock, PassedHint, Store, Wake
-from bridge.steps.crew import Crew, Early
+from bridge.steps.crew import Crew
 from bridge.steps.evidence import adopt
 from bridge.steps.latest import settle_latest
-
-MAX_EARLY = 1000  # questions kept for executions that no run is known to have
-PATIENCE = 3600.0  # seconds that they are kept
 
 log = structlog.get_logger()
 
@@ -72,22 +69,22 @@ class TakeHint:
         """`ports.TakeFlowQuestion`: nobody sends it again, so one that comes before its run is known is kept."""
         run = await self._store.find_execution(crew, question.kickoff_id)
         if run is None:
-            self._keep(self._crews[crew], question.kickoff_id, question.asked)
+            self._crews[crew].questions.keep(question.kickoff_id, question.asked, self._clock())
         else:
             await self.ask(run, question.asked)
 
     async def _take(self, run: Run, attempt: tokens.Attempt, kind: hints.Kind, hint: hints.Hint) -> None:
         crew = self._crews[run.crew]
         if not run.final:
-            crew.heard.add(run.run_id)
+            crew.following.hear(run.run_id)
         if run.state in humans.FOLLOWED:
             await self._follow(crew, run, kind, hint)
         elif attempt.number != run.attempt or hint.kickoff_id is None:
             return
         elif run.state is State.STARTING:
-            crew.evidence[run.run_id] = hint.kickoff_id  # the answer to the POST is still awaited
+            crew.following.keep_evidence(run.run_id, hint.kickoff_id)  # the answer to the POST is still awaited
             if hint.asked is not None:
-                self._keep(crew, hint.kickoff_id, hint.asked)
+                crew.questions.keep(hint.kickoff_id, hint.asked, self._clock())
         elif run.state is State.IN_DOUBT:
             await self._adopt(run, hint.kickoff_id, hint.asked)
 
@@ -106,11 +103,11 @@ class TakeHint:
         elif kind in {hints.Kind.TASK, hints.Kind.CREW}:
             await self._write(run, humans.on_sign)
         if hint.task is not None:
-            crew.tasks[run.run_id] = hints.one_more(crew.tasks.get(run.run_id), hint.task)
+            crew.following.count_task(run.run_id, hint.task)
         if hint.worth_a_look or (hint.task is not None and "progress" in crew.policy.extra_events):
             if kind is not hints.Kind.HUMAN and hint.worth_a_look:
-                crew.announced[run.run_id] = hint.testimony or crew.announced.get(run.run_id)
-            crew.timetable.hasten(run.run_id)
+                crew.following.announce(run.run_id, hint.testimony)
+            crew.following.timetable.hasten(run.run_id)
             self._wake_poll(run.crew)
 
     async def ask(self, run: Run, asked: Asked) -> None:
@@ -125,12 +122,6 @@ class TakeHint:
         written = await settle_latest(self._store, run, decide)
         if written is None:
             return False
-        self._crews[run.crew].look_again(written)
+        self._crews[run.crew].following.look_again(written)
         self._wake_poll(run.crew)
         return True
-
-    def _keep(self, crew: Crew, kickoff_id: str, asked: Asked) -> None:
-        while len(crew.early) >= MAX_EARLY:
-            crew.early.pop(next(iter(crew.early)))
-        now = self._clock()
-        crew.early[kickoff_id] = Early(asked, now, now + PATIENCE)

@@ -63,7 +63,7 @@ class Kickoff:
         except Stale:
             await self._come_late(starting, answer)
         finally:
-            self._crew.evidence.pop(run.run_id, None)
+            self._crew.following.take_evidence(run.run_id)  # needed by nobody any more
         if decision.deliveries:
             self._wake_deliver()
 
@@ -103,7 +103,7 @@ class Kickoff:
 
     async def _with_evidence(self, run: Run) -> Run:
         """The run, or if it is in doubt and a webhook brought its execution meanwhile, the run with that execution."""
-        kickoff_id = self._crew.evidence.get(run.run_id)
+        kickoff_id = self._crew.following.take_evidence(run.run_id)
         if run.state is not State.IN_DOUBT or kickoff_id is None:
             return run
         return await adopt(run, kickoff_id, self._crew.policy, self._store, self._clock()) or run
@@ -114,6 +114,6 @@ class Kickoff:
 
     def _follow(self, run: Run) -> None:
         if run.state is State.RUNNING:
-            self._crew.recent.keep(run)
+            self._crew.following.wrote(run)
             self._crew.follow(run, self._clock())
             self._wake_poll()

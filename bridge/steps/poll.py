@@ -9,7 +9,6 @@ import structlog
 from bridge.core import humans
 from bridge.core.answers import CrewUnavailable, Failed, NoAnswer, NotFound, StatusAnswer, Succeeded, run_time_told
 from bridge.core.errors import Stale, StoreUnavailable
-from bridge.core.hints import believe, count_tasks
 from bridge.core.model import Run, Watch
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
@@ -40,10 +39,8 @@ class Poll:
         crew, now = self._crew, self._clock()
         if crew.breaker.is_open:
             return []
-        turns = crew.pace.take_for_looks(now, min(room, crew.timetable.due(now)))
-        taken = crew.timetable.take_due(now, turns, partial(crew.learning.chance_over, now=now))
-        crew.looking.update(watch.run_id for watch in taken)
-        return taken
+        turns = crew.pace.take_for_looks(now, min(room, crew.following.timetable.due(now)))
+        return crew.following.take_due(now, turns, partial(crew.learning.chance_over, now=now))
 
     async def handle(self, watch: Watch) -> None:
         """Look once; write only what is news; note when to look again."""
@@ -51,24 +48,23 @@ class Poll:
         try:
             await self._follow(watch, asked_at)
         finally:
-            self._crew.looking.discard(watch.run_id)
+            self._crew.following.looked(watch.run_id)
 
     async def _follow(self, watch: Watch, asked_at: float) -> None:
         if not watch.polls:
-            self._learn(partial(self._crew.trust.first_look, heard=watch.run_id in self._crew.heard))
+            self._learn(partial(self._crew.trust.first_look, heard=self._crew.following.heard_of(watch.run_id)))
         try:
             current = await self._current(watch)
             if current is not None:
                 await self._look(current, asked_at)
         except (StoreUnavailable, Stale):
-            if watch.run_id in self._crew.looking:
-                self._crew.altered.add(watch.run_id)
-                self._crew.timetable.put(watch, asked_at + AGAIN_AFTER)  # unchanged: the next look finds the news again
+            # unchanged: the next look finds the news again
+            self._crew.following.put_back(watch, asked_at + AGAIN_AFTER, outdated=True)
             raise
 
     def pause(self) -> float:
         """Seconds until the next look is due."""
-        due, now = self._crew.timetable.next_due(), self._clock()
+        due, now = self._crew.following.timetable.next_due(), self._clock()
         if due is None or self._crew.breaker.is_open:
             return TICK
         return max(due - now if due > now else min(self._crew.pace.until_looks(now), TICK), TOGETHER)
@@ -89,7 +85,7 @@ class Poll:
         lesson()
         if self._crew.trust.earned is not before:
             log.info("webhooks_trusted" if self._crew.trust.earned else "webhooks_distrusted", crew=self._crew.name)
-            self._crew.timetable.replan(self._clock(), self._as_from_its_last_look)
+            self._crew.following.timetable.replan(self._clock(), self._as_from_its_last_look)
 
     def _as_from_its_last_look(self, watch: Watch) -> float:
         return self._crew.next_look(watch, watch.alive_at)
@@ -97,13 +93,13 @@ class Poll:
     async def _look(self, watch: Watch, asked_at: float) -> None:
         answer = await self._ask(watch)
         self._crew.pause_if_turned_away(answer, asked_at)
-        announced = watch.run_id in self._crew.announced
+        announced = self._crew.following.announced(watch.run_id)
         seen, news = humans.look(watch, answer, self._crew.policy, asked_at)
         following = await self._write_down(seen, answer, asked_at) if news else seen
         self._learn_from(watch, answer, asked_at, announced=announced)
-        if following is not None and following.run_id in self._crew.looking:
+        if following is not None:
             after = answer.after if isinstance(answer, NoAnswer) else None
-            self._crew.timetable.put(following, self._crew.next_look(following, self._clock(), after))
+            self._crew.following.put_back(following, self._crew.next_look(following, self._clock(), after))
 
     async def _ask(self, watch: Watch) -> StatusAnswer:
         """The status, with what webhooks told where it tells nothing."""
@@ -111,28 +107,27 @@ class Poll:
         if (other := humans.other_name(watch, answer)) is not None:
             await self._crew.api.turn()
             answer = humans.believe_other(watch, await self._crew.api.status(other))
-        answer = believe(answer, self._crew.announced.get(watch.run_id))
-        return count_tasks(answer, self._crew.tasks.get(watch.run_id))
+        return self._crew.following.complete(watch.run_id, answer)
 
     async def _current(self, watch: Watch) -> Watch | None:
         """The watch, with what others have written meanwhile; None if nobody need look any more."""
-        if watch.run_id not in self._crew.altered:
+        if not self._crew.following.outdated(watch.run_id):
             return watch
         run = await self._store.load(watch.run_id)
         if run is None or run.state not in humans.FOLLOWED:
-            self._crew.forget(watch.run_id)
+            self._crew.following.forget(watch.run_id)
             return None
-        self._crew.altered.discard(watch.run_id)
+        self._crew.following.read(watch.run_id)
         return humans.refreshed(watch, run)
 
     async def _write_down(self, seen: Watch, answer: StatusAnswer, asked_at: float) -> Watch | None:
         """The watch to go on with; None if the run is not to be followed further."""
-        if (recent := self._crew.recent.take(seen.run_id)) is not None:
+        if (recent := self._crew.following.take_written(seen.run_id)) is not None:
             with suppress(Stale):  # somebody else has written it since
                 return await self._settle(recent, seen, answer, asked_at)
         run = await self._store.load(seen.run_id)
         if run is None or run.state not in humans.FOLLOWED or self._store.owned_elsewhere(run):
-            self._crew.forget(seen.run_id)  # somebody ended it meanwhile, or follows it in our place
+            self._crew.following.forget(seen.run_id)  # somebody ended it meanwhile, or follows it in our place
             return None
         return await self._settle(run, seen, answer, asked_at)
 
@@ -142,12 +137,12 @@ class Poll:
         if decision.deliveries:
             self._wake_deliver()
         if settled.final:
-            self._learn(partial(self._crew.trust.ended, announced=run.run_id in self._crew.announced))
-            self._crew.forget(run.run_id)
+            self._learn(partial(self._crew.trust.ended, announced=self._crew.following.announced(run.run_id)))
+            self._crew.following.forget(run.run_id)
             log.info("run_ended", run_id=run.run_id, crew=run.crew, state=settled.state.value, polls=settled.polls)
             self._wake_kickoff()
             return None
         if settled.due_at is not None:
             self._wake_resume()
-        self._crew.recent.keep(settled)
+        self._crew.following.wrote(settled)
         return humans.refreshed(seen, settled)

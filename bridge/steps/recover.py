@@ -37,7 +37,7 @@ class Recover:
 
     async def claim(self, room: int) -> Sequence[Run]:
         """Ownerless runs; those that are to be followed only as far as this process's share goes."""
-        following = sum(len(crew.timetable) for crew in self._crews.values())
+        following = sum(len(crew.following.timetable) for crew in self._crews.values())
         to_follow = self._share.room(room, following)
         states = {State.STARTING, State.RUNNING, State.WAITING_FOR_HUMAN} if to_follow else {State.STARTING}
         claimed = await self._store.claim(states, to_follow or room)
@@ -57,7 +57,7 @@ class Recover:
     async def _doubt(self, crew: Crew, run: Run, now: float) -> None:
         """In doubt, unless a webhook has brought its execution meanwhile."""
         doubted = await self._store.settle(lifecycle.on_orphan(run, crew.policy, now))
-        if (kickoff_id := crew.evidence.pop(run.run_id, None)) is not None:
+        if (kickoff_id := crew.following.take_evidence(run.run_id)) is not None:
             await adopt(doubted, kickoff_id, crew.policy, self._store, now)
 
     def pause(self) -> float:

@@ -74,10 +74,10 @@ class CarryAnswer:
             log.error("answer_not_noted", run_id=run.run_id, crew=run.crew)  # noqa: TRY400 - no bug
             return
         if written is not None:
-            crew.look_again(written)
+            crew.following.look_again(written)
             self._wake_deliver()
 
     def _follow(self, crew: Crew, run: Run) -> None:
         """Look at the run from now on, even if another process did before."""
-        if run.run_id not in crew.timetable:
+        if run.run_id not in crew.following.timetable:
             crew.follow(run, self._clock())

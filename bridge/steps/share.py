@@ -34,11 +34,11 @@ class KeepToShare:
     async def handle(self, _: float) -> None:
         """One count, and what follows from it."""
         surplus = self._share.update(await self._store.census())
-        given = [run_id for crew in self._crews.values() for run_id in crew.timetable.some(surplus)][:surplus]
+        given = [run_id for crew in self._crews.values() for run_id in crew.following.timetable.some(surplus)][:surplus]
         if given:
             freed = await self._store.hand_over(given)  # first, or nobody would follow them if this fails
             for crew, run_id in product(self._crews.values(), given):
-                crew.forget(run_id)
+                crew.following.forget(run_id)
             log.info("runs_handed_over", runs=freed, living=self._share.living)
         self._wake_recover()  # what others gave back may be ours now
 

@@ -61,9 +61,9 @@ class SteerRun:
     def _tell(self, run: Run) -> None:
         crew = self._crews[run.crew]
         if run.final:
-            crew.forget(run.run_id)
+            crew.following.forget(run.run_id)
         else:
-            crew.look_again(run)
+            crew.following.look_again(run)
         if run.state in {State.ACCEPTED, State.CANCELLED, State.FAILED}:
             self._wake_crew(run.crew)
         self._wake_deliver()

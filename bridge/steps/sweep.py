@@ -58,7 +58,7 @@ class Sweep:
             await self._store.beat(now)
         except ProcessBuried:
             for crew in self._crews.values():
-                crew.follow_nothing()
+                crew.following.forget_all()
             log.warning("rejoined", process=await self._store.rejoin(now))
         self._beaten_at = now
 

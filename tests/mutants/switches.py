@@ -211,7 +211,7 @@ MUTANTS = (
         "a run is forgotten before it is handed over",
         "bridge/steps/share.py",
         "freed = await self._store.hand_over(given)  # first",
-        "[crew.forget(one) for crew in self._crews.values() for one in given]\n            "
+        "[crew.following.forget(one) for crew in self._crews.values() for one in given]\n            "
         "freed = await self._store.hand_over(given)  # first",
         pytest("tests/steps/test_replicas.py"),
     ),

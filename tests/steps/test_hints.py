@@ -127,7 +127,7 @@ async def test_a_webhook_that_is_faster_than_the_answer_settles_the_doubt(bench:
     bench.api.kickoff_answers, bench.api.meanwhile = [InDoubt("reset")], webhook_meanwhile
     await bench.round(bench.kickoff)
     found = await bench.now(run)
-    assert (found.state, found.kickoff_id, bench.crew.evidence) == (State.RUNNING, "execution-5", {})
+    assert (found.state, found.kickoff_id, bench.crew.following._evidence) == (State.RUNNING, "execution-5", {})
 
 
 async def test_where_the_answer_came_the_webhook_is_not_needed(bench: Bench):
@@ -138,7 +138,7 @@ async def test_where_the_answer_came_the_webhook_is_not_needed(bench: Bench):
 
     bench.api.kickoff_answers, bench.api.meanwhile = [Started("execution-5")], webhook_meanwhile
     await bench.round(bench.kickoff)
-    assert ((await bench.now(run)).kickoff_id, bench.crew.evidence) == ("execution-5", {})
+    assert ((await bench.now(run)).kickoff_id, bench.crew.following._evidence) == ("execution-5", {})
 
 
 async def test_a_webhook_of_an_earlier_attempt_is_no_evidence_for_this_one(bench: Bench):
@@ -248,7 +248,11 @@ async def test_nothing_is_kept_in_mind_of_a_run_that_is_over(bench: Bench):
     bench.clock.forward(6)
     await bench.round(bench.poll)
     assert await send(bench, second, Kind.CREW, CREW_DONE)
-    assert (bench.crew.heard, bench.crew.announced, len(bench.crew.timetable)) == (set(), {}, 0)
+    assert (bench.crew.following._heard_of, bench.crew.following._announced, len(bench.crew.following.timetable)) == (
+        set(),
+        {},
+        0,
+    )
 
 
 async def test_a_webhook_whose_body_comes_slowly_leaves_nothing_of_a_run_that_ended_meanwhile(bench: Bench):
@@ -259,7 +263,7 @@ async def test_a_webhook_whose_body_comes_slowly_leaves_nothing_of_a_run_that_en
         return CREW_DONE
 
     assert await bench.hint(token_of(run), Kind.CREW, read_slowly)
-    assert (bench.crew.heard, bench.crew.announced) == (set(), {})
+    assert (bench.crew.following._heard_of, bench.crew.following._announced) == (set(), {})
 
 
 async def test_where_the_status_tells_no_progress_task_webhooks_do(bench: Bench):
@@ -279,7 +283,7 @@ async def test_of_however_many_task_webhooks_one_number_and_one_name_are_kept(be
     run = await bench.started()
     for _ in range(50):
         await send(bench, run, Kind.TASK, {"kickoff_id": "execution-1", "name": "collect"})
-    assert bench.crew.tasks == {run.run_id: TasksDone(50, "collect")}
+    assert bench.crew.following._tasks == {run.run_id: TasksDone(50, "collect")}
 
 
 async def test_a_task_webhook_costs_no_look_where_nobody_wants_progress(bench: Bench):

@@ -55,11 +55,15 @@ async def test_a_new_process_gets_its_share_without_waiting_for_ends(bench: Benc
     runs = await sixty_started(bench)
     other = await another(bench)
     await bench.round(keep_to_share(bench))
-    assert len(bench.crew.timetable) == 30
+    assert len(bench.crew.following.timetable) == 30
     await other.round(keep_to_share(other))
     await other.round(other.recover)
-    assert len(other.crew.timetable) == 30
-    assert not {run.run_id for run in runs if run.run_id in bench.crew.timetable and run.run_id in other.crew.timetable}
+    assert len(other.crew.following.timetable) == 30
+    assert not {
+        run.run_id
+        for run in runs
+        if run.run_id in bench.crew.following.timetable and run.run_id in other.crew.following.timetable
+    }
 
 
 async def test_what_was_handed_over_is_not_taken_back(bench: Bench):
@@ -67,7 +71,7 @@ async def test_what_was_handed_over_is_not_taken_back(bench: Bench):
     await another(bench)
     await bench.round(keep_to_share(bench))
     await bench.round(bench.recover)
-    assert len(bench.crew.timetable) == 30 + 20  # as far as a share may go beyond even
+    assert len(bench.crew.following.timetable) == 30 + 20  # as far as a share may go beyond even
 
 
 async def waiting_for_human(bench: Bench) -> Run:
@@ -86,7 +90,7 @@ async def test_a_run_that_waits_for_a_human_is_followed_by_whoever_gets_it(bench
     other = await another(bench)
     assert await bench.store.hand_over([run.run_id]) == 1
     await other.round(other.recover)
-    assert run.run_id in other.crew.timetable
+    assert run.run_id in other.crew.following.timetable
 
 
 async def test_while_the_store_is_away_nothing_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch):
@@ -99,7 +103,7 @@ async def test_while_the_store_is_away_nothing_is_given_up(bench: Bench, monkeyp
     monkeypatch.setattr(bench.store, "hand_over", away)
     with pytest.raises(StoreUnavailable):
         await bench.round(keep_to_share(bench))
-    assert len(bench.crew.timetable) == 60
+    assert len(bench.crew.following.timetable) == 60
 
 
 async def test_a_count_is_made_every_three_seconds(bench: Bench):
@@ -118,7 +122,7 @@ async def test_a_run_that_another_process_follows_now_is_looked_at_no_more(bench
     bench.clock.forward(60)
     bench.api.status_answers = [Succeeded("done", None, None)]
     await bench.round(bench.poll)
-    assert run.run_id not in bench.crew.timetable
+    assert run.run_id not in bench.crew.following.timetable
     assert (await bench.now(run)).state is State.RUNNING
     other.api.status_answers = [Succeeded("done", None, None)]
     await other.round(other.poll)
@@ -134,12 +138,12 @@ async def test_a_hint_that_reaches_the_wrong_process_reaches_the_owner(bench: Be
         return {"kickoff_id": run.kickoff_id, "result": "done"}
 
     assert await other.hint(token, Kind.CREW, read)
-    assert other.crew.announced == {}
+    assert other.crew.following._announced == {}
     relay = Relay(bench.store, bench.hint.passed_on)
     assert len(await bench.round(relay)) == 1
     assert await bench.round(relay) == []
-    assert run.run_id in bench.crew.announced
-    assert bench.crew.timetable.next_due() == 0.0
+    assert bench.crew.following.announced(run.run_id)
+    assert bench.crew.following.timetable.next_due() == 0.0
     assert relay.pause() == 1.0
 
 
@@ -151,9 +155,9 @@ async def test_a_process_that_takes_the_answer_for_another_s_run_keeps_nothing_o
     await bench.round(bench.poll)
     other = await another(bench)
     await other.steer(run.run_id, Resume(approve=True, task_id="t-1"), "client/orders")
-    assert other.crew.altered == set()
-    other.crew.timetable.put(lifecycle.watch_of(run, bench.policy, NOW), NOW)
-    assert other.crew.timetable.next_due() == NOW  # not hastened
+    assert other.crew.following._outdated == set()
+    other.crew.following.timetable.put(lifecycle.watch_of(run, bench.policy, NOW), NOW)
+    assert other.crew.following.timetable.next_due() == NOW  # not hastened
 
 
 async def test_a_hint_that_says_nothing_new_of_anothers_run_is_not_passed_on(bench: Bench):
