@@ -52,13 +52,15 @@ def take_within(found: Iterable[tuple[str, str]], left: dict[str, int]) -> list[
 
 def wait_of(connection: Connection, run: Run, budgets: Budgets, now: float) -> float:
     """For how many seconds a waiting run has to wait for its budgets, as far as can be foreseen."""
-    of_crew, sender = runs.c.crew == run.crew, run.envelope.source
+    of_crew, of_sender, sender = runs.c.crew == run.crew, runs.c.source == run.envelope.source, run.envelope.source
+    if connection.execute(select(runs.c.run_id).where(runs.c.run_id == run.run_id, _CLAIMED)).first():
+        return 0.0  # it starts in a moment
     wait = 0.0
     if budgets.crew is not None:
-        wait = _wait(connection, [of_crew], [of_crew], budgets.crew, now)
+        wait = _wait(connection, [of_crew], [of_crew], [of_crew], budgets.crew, now)
     if sender in budgets.senders:
-        waiting = [of_crew, runs.c.source == sender]
-        wait = max(wait, _wait(connection, waiting, _sent_by(sender), budgets.senders[sender], now))
+        budget, sent_by = budgets.senders[sender], _sent_by(sender)
+        wait = max(wait, _wait(connection, [of_crew, of_sender], [of_sender], sent_by, budget, now))
     return wait
 
 
@@ -75,11 +77,19 @@ def _left(connection: Connection, claimed_by: Sequence[Any], sent_by: Sequence[A
 
 
 def _wait(
-    connection: Connection, waiting_of: Sequence[Any], sent_by: Sequence[Any], budget: Budget, now: float
+    connection: Connection,
+    waiting_of: Sequence[Any],
+    claimed_by: Sequence[Any],
+    sent_by: Sequence[Any],
+    budget: Budget,
+    now: float,
 ) -> float:
     ahead = select(runs.c.run_id).where(*waiting_of, text(WAITING)).limit(MOST_COUNTED).subquery()
     waiting = connection.execute(select(func.count()).select_from(ahead)).scalar_one()
+    claimed = connection.execute(select(func.count()).where(*claimed_by, _CLAIMED)).scalar_one()
     back, more = budget.turn(max(waiting - 1, 0))
+    if back < claimed:  # the latest starts are those of runs that are claimed: now
+        return budget.per + more
     sent = select(runs.c.sent_at).where(*sent_by, runs.c.sent_at > now - budget.per).order_by(runs.c.sent_at.desc())
-    start = connection.execute(sent.offset(back).limit(1)).scalar_one_or_none()
+    start = connection.execute(sent.offset(back - claimed).limit(1)).scalar_one_or_none()
     return more if start is None else start + budget.per - now + more
