@@ -9,7 +9,7 @@ from bridge.core.model import Run, State
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
 
-TICK = 5.0
+TICK = 1.0
 
 log = structlog.get_logger()
 
