@@ -9,7 +9,7 @@ from dataclasses import replace
 from bridge.core.model import Run
 
 MOST = 10_000  # runs, about a KiB each
-MUCH_META = 1000  # characters, as Python shows it; a run with more is read again
+MUCH = 1000  # characters of what others told of a run, as Python shows it; a run with more is read again
 
 
 class Recent:
@@ -20,7 +20,9 @@ class Recent:
 
     def keep(self, run: Run) -> None:
         """Keep a run as it was written just now."""
-        if run.request.meta and len(str(run.request.meta)) > MUCH_META:
+        told = (run.request.meta, run.progress, run.talk.question)
+        if any(told) and len(str(told)) > MUCH:
+            self._runs.pop(run.run_id, None)
             return
         self._runs[run.run_id] = replace(run, request=replace(run.request, inputs={}))
         if len(self._runs) > MOST:

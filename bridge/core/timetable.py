@@ -4,7 +4,8 @@ A run has at most one valid entry. Moving it leaves the old entry behind, which 
 than searching for it.
 
 When more looks are due than can be made, those go first that most likely find an end. To rank all of them each time
-would cost too much; so of each eight, in turn, the likeliest is taken.
+would cost too much; so of each eight, in turn, the likeliest is taken. One of eight looks is for the one that has
+waited longest: a run that is far older than any before it has hardly a chance, but its deadline must be seen.
 """
 
 import heapq
@@ -32,6 +33,7 @@ class Timetable:
         self._overdue: deque[_Entry] = deque()
         self._entries: dict[str, _Entry] = {}
         self._hastened: set[str] = set()
+        self._looks_by_chance = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -107,16 +109,29 @@ class Timetable:
         """Take out at most `room` runs whose time has come, the longest overdue first.
 
         Where there is not room for all: first those that were hastened, then by `chance`, how likely a look finds an
-        end.
+        end, but now and then the one that is overdue for longest.
         """
         waiting = self.due(now)
         if waiting <= room or chance is None:
             return self._taken(self._next(room))
         some = self._next(OF_SO_MANY * room)
-        best = heapq.nlargest(room, some, key=lambda entry: math.inf if entry[0] == _AT_ONCE else chance(entry[2]))
+        longest = self._longest_overdue(some, room)
+        best = heapq.nlargest(
+            room,
+            some,
+            key=lambda entry: math.inf if entry[0] == _AT_ONCE or entry is longest else chance(entry[2]),
+        )
         chosen = {entry[1] for entry in best}
         self._overdue.extend(entry for entry in some if entry[1] not in chosen)
         return self._taken(best)
+
+    def _longest_overdue(self, some: Iterable[_Entry], room: int) -> _Entry | None:
+        """The longest overdue of these, if it is its turn now."""
+        self._looks_by_chance += room
+        if self._looks_by_chance < OF_SO_MANY:
+            return None
+        self._looks_by_chance %= OF_SO_MANY
+        return min((entry for entry in some if entry[0] != _AT_ONCE), default=None)
 
     def _next(self, most: int) -> list[_Entry]:
         """Take at most `most` valid entries from the front of those overdue."""

@@ -1,6 +1,8 @@
 """What is known of runs without asking the store is little, and only of the latest."""
 
-from bridge.core.recent import MOST, MUCH_META, Recent
+from dataclasses import replace
+
+from bridge.core.recent import MOST, MUCH, Recent
 from tests.fakes import a_run, run_id
 
 
@@ -23,5 +25,12 @@ def test_the_oldest_makes_way() -> None:
 
 def test_a_run_with_much_meta_is_not_kept() -> None:
     recent = Recent()
-    recent.keep(a_run(1, meta={"note": "x" * MUCH_META}))
+    recent.keep(a_run(1, meta={"note": "x" * MUCH}))
+    assert recent.take(run_id(1)) is None
+
+
+def test_nor_is_one_whose_progress_has_become_much() -> None:
+    recent, run = Recent(), a_run(1)
+    recent.keep(run)
+    recent.keep(replace(run, progress={"current": "x" * MUCH}))
     assert recent.take(run_id(1)) is None

@@ -163,9 +163,10 @@ def likeliness(seen: Watch) -> float:
 def test_where_there_is_no_room_for_all_the_likeliest_of_each_eight_goes_first():
     timetable = overdue(80)
     assert timetable.due(200.0) == timetable.overdue == 80
-    first = [taken.run_id for taken in timetable.take_due(200.0, 10, likeliness)]
-    assert first == [f"{number:03}" for number in range(79, 69, -1)]
-    assert timetable.overdue == 70
+    first = [taken.run_id for taken in timetable.take_due(200.0, 7, likeliness)]
+    examined = sorted((f"{number * 7 % 80:03}" for number in range(56)), reverse=True)
+    assert first == examined[:7]
+    assert timetable.overdue == 73
 
 
 def test_every_run_has_its_turn_although_others_are_likelier():
@@ -173,6 +174,17 @@ def test_every_run_has_its_turn_although_others_are_likelier():
     seen = [taken.run_id for _ in range(40) for taken in timetable.take_due(200.0, 1, likeliness)]
     assert len(set(seen)) == 40
     assert timetable.next_due() is None
+
+
+def test_a_run_with_hardly_a_chance_has_its_turn_although_likelier_ones_keep_coming():
+    """Else nobody would ever see the deadline of a run that is older than any before it."""
+    timetable = overdue(100)
+    timetable.put(watch("-1"), 50.0)
+    seen = []
+    for number in range(100, 400):
+        seen += [taken.run_id for taken in timetable.take_due(200.0, 1, likeliness)]
+        timetable.put(watch(f"{number}"), 200.0)
+    assert "-1" in seen
 
 
 def test_what_was_hastened_goes_before_the_likeliest():
