@@ -79,14 +79,32 @@ class TakeHint:
             crew.following.hear(run.run_id)
         if run.state in humans.FOLLOWED:
             await self._follow(crew, run, kind, hint)
+            await self._unless_over(crew, run)
         elif attempt.number != run.attempt or hint.kickoff_id is None:
             return
         elif run.state is State.STARTING:
             crew.following.keep_evidence(run.run_id, hint.kickoff_id)  # the answer to the POST is still awaited
             if hint.asked is not None:
                 crew.questions.keep(hint.kickoff_id, hint.asked, self._clock())
+            await self._unless_answered(crew, run, hint.asked)
         elif run.state is State.IN_DOUBT:
             await self._adopt(run, hint.kickoff_id, hint.asked)
+
+    async def _unless_over(self, crew: Crew, run: Run) -> None:
+        """What is kept in mind of a run that ended after it was read here would be kept for ever."""
+        if run.run_id not in crew.following:
+            latest = await self._store.load(run.run_id)
+            if latest is None or latest.final:
+                crew.following.forget(run.run_id)
+
+    async def _unless_answered(self, crew: Crew, run: Run, asked: Asked | None) -> None:
+        """Evidence for a run whose POST was answered after it was read here would be looked for by nobody."""
+        latest = await self._store.load(run.run_id)
+        if latest is None or latest.state is State.STARTING:
+            return
+        kickoff_id = crew.following.take_evidence(run.run_id)
+        if kickoff_id is not None and latest.state is State.IN_DOUBT:
+            await self._adopt(latest, kickoff_id, asked)
 
     async def _adopt(self, run: Run, kickoff_id: str, asked: Asked | None) -> None:
         found = await adopt(run, kickoff_id, self._crews[run.crew].policy, self._store, self._clock())

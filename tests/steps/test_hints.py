@@ -1,5 +1,6 @@
 """The crew API's webhooks: they bring lost executions back and make us look, and nothing depends on them."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -264,6 +265,76 @@ async def test_a_webhook_whose_body_comes_slowly_leaves_nothing_of_a_run_that_en
 
     assert await bench.hint(token_of(run), Kind.CREW, read_slowly)
     assert (bench.crew.following._heard_of, bench.crew.following._announced) == (set(), {})
+
+
+class ReadsEarly:
+    """A store whose reader has its run, and hears of it only when `go` is set; what was written since is unknown."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.came, self.go = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def load(self, run_id: str) -> Run | None:
+        run: Run | None = await self._store.load(run_id)
+        self.came.set()
+        await self.go.wait()
+        return run
+
+
+async def sent_early(bench: Bench, run: Run, kind: Kind, body: Any) -> tuple["asyncio.Task[bool]", asyncio.Event]:
+    """A webhook that has read its run and not gone on; setting the event lets it."""
+    store = bench.store
+    bench.store = early = ReadsEarly(store)
+    sending = asyncio.create_task(send(bench, run, kind, body))
+    await early.came.wait()
+    bench.store = store
+    return sending, early.go
+
+
+async def test_a_webhook_that_read_its_run_before_the_end_leaves_nothing_of_it(bench: Bench):
+    run = await bench.started()
+    sending, go = await sent_early(bench, run, Kind.CREW, CREW_DONE)
+    bench.api.status_answers = [Succeeded("All about peat.")]
+    bench.clock.forward(6)
+    await bench.round(bench.poll)
+    go.set()
+    assert await sending
+    following = bench.crew.following
+    assert (following.heard_of(run.run_id), following.announced(run.run_id)) == (False, False)
+
+
+async def test_a_webhook_that_read_its_run_before_the_answer_was_lost_settles_the_doubt(bench: Bench):
+    run = await bench.accepted()
+    begun = []
+
+    async def webhook_meanwhile(_: Any) -> None:
+        begun.append(await sent_early(bench, run, Kind.TASK, {"kickoff_id": "execution-5"}))
+
+    bench.api.kickoff_answers, bench.api.meanwhile = [InDoubt("reset")], webhook_meanwhile
+    await bench.round(bench.kickoff)
+    [(sending, go)] = begun
+    go.set()
+    await sending
+    found = await bench.now(run)
+    assert (found.state, found.kickoff_id) == (State.RUNNING, "execution-5")
+
+
+async def test_a_webhook_that_read_its_run_before_its_answer_leaves_nothing(bench: Bench):
+    run = await bench.accepted()
+    begun = []
+
+    async def webhook_meanwhile(_: Any) -> None:
+        begun.append(await sent_early(bench, run, Kind.TASK, {"kickoff_id": "execution-5"}))
+
+    bench.api.kickoff_answers, bench.api.meanwhile = [Started("execution-5")], webhook_meanwhile
+    await bench.round(bench.kickoff)
+    [(sending, go)] = begun
+    go.set()
+    await sending
+    assert bench.crew.following.take_evidence(run.run_id) is None
 
 
 async def test_where_the_status_tells_no_progress_task_webhooks_do(bench: Bench):
