@@ -12,7 +12,7 @@ from aiohttp.abc import AbstractResolver
 from bridge.adapters.address_guard import ForbiddenAddress, guarded_sockets
 from bridge.adapters.standard_webhooks import signer
 from bridge.core.callback_url import is_plain_host
-from bridge.core.delivering import MAX_ANSWER, Confirmed, DeliveryAnswer, Gone, Reply, TryAgain
+from bridge.core.delivering import MAX_ANSWER, CallbackReply, Confirmed, DeliveryAnswer, Gone, TryAgain
 from bridge.core.model import Delivery
 from bridge.core.schedule import parse_retry_after
 from bridge.ports import Clock
@@ -148,7 +148,7 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _read(response: aiohttp.ClientResponse, body: bytes) -> DeliveryAnswer:
-    reply = Reply(response.status, body)
+    reply = CallbackReply(response.status, body)
     if 200 <= response.status < 300:
         return Confirmed(reply)
     if response.status == 410:

@@ -10,7 +10,7 @@ MAX_ANSWER = 1024  # bytes of an answer that are kept
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class CallbackReply:
     """What a receiver of callbacks said: the HTTP status, and the start of the body."""
 
     code: int
@@ -21,7 +21,7 @@ class Reply:
 class Confirmed:
     """The receiver has it: a publisher confirm without a return, or a 2xx."""
 
-    reply: Reply | None = field(default=None, compare=False)
+    reply: CallbackReply | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Gone:
     """The receiver wants no more of it (410), or may never be called (a forbidden address)."""
 
     reason: str
-    reply: Reply | None = field(default=None, compare=False)
+    reply: CallbackReply | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class TryAgain:
 
     reason: str
     after: float | None = None
-    reply: Reply | None = field(default=None, compare=False)
+    reply: CallbackReply | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

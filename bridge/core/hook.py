@@ -63,16 +63,16 @@ class Unwanted:
     """`when` does not hold."""
 
 
-Outcome = Wanted | Greeting | Unwanted
+HookOutcome = Wanted | Greeting | Unwanted
 
 
-def take(hook: Hook, arrival: Arrival, now: float) -> Outcome:
+def take(hook: Hook, arrival: Arrival, now: float) -> HookOutcome:
     """What becomes of a webhook; raises `NotVerified` before anything is read, then `RequestRefused`."""
     seal = hook.verifier(arrival.headers, arrival.body, now)
     return read(hook, arrival, seal)
 
 
-def read(hook: Hook, arrival: Arrival, seal: str | None) -> Outcome:
+def read(hook: Hook, arrival: Arrival, seal: str | None) -> HookOutcome:
     """What becomes of a webhook whose sender is known; raises `RequestRefused`."""
     body = _content(arrival)
     if (greeting := _greeting(hook.scheme, arrival.headers, body)) is not None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from bridge.adapters.store import SqlStore, callbacks
-from bridge.core.delivering import Confirmed, DeliveryAnswer, Gone, Reply, TryAgain, on_delivery
+from bridge.core.delivering import CallbackReply, Confirmed, DeliveryAnswer, Gone, TryAgain, on_delivery
 from bridge.core.model import Attempt, Channel, Delivery, DeliveryState, Destination, Receiver
 from bridge.core.receivers import PAUSE_AFTER, Shares
 from bridge.ports import DeliveryFilter
@@ -149,7 +149,7 @@ class TestReceivers:
 class TestAttempts:
     async def test_every_attempt_is_kept(self, store: SqlStore):
         await store.file([to("a.example", 1)])
-        for answer in (TryAgain("HTTP 500", reply=Reply(500, b"\xff\x00 busy")), Confirmed(Reply(204))):
+        for answer in (TryAgain("HTTP 500", reply=CallbackReply(500, b"\xff\x00 busy")), Confirmed(CallbackReply(204))):
             [delivery] = await claim(store, now=NOW + 3600)
             await store.settle_delivery(on_delivery(delivery, answer, NOW, seconds=0.25))
         assert await store.attempts_of(delivery.delivery_id) == [

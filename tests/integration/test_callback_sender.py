@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 from bridge.adapters import callback_sender
 from bridge.adapters.callback_sender import CallbackSender, callback_sessions
 from bridge.adapters.name_lookup import NameLookup
-from bridge.core.delivering import Confirmed, DeliveryAnswer, Gone, Reply, TryAgain
+from bridge.core.delivering import CallbackReply, Confirmed, DeliveryAnswer, Gone, TryAgain
 from bridge.core.model import Channel, Delivery, Destination, Event
 from tests.fakes import HandClock
 
@@ -234,7 +234,7 @@ async def test_a_receiver_that_says_nothing_is_tried_again(sender: Make, receive
 async def test_the_start_of_an_answer_is_kept(sender: Make, receiver: Receiver):
     receiver.status, receiver.body = 500, b"out of order " * 1000
     answer = await (await sender(NEW)).send(delivery(receiver.url))
-    assert answer.reply == Reply(500, receiver.body[:1024])
+    assert answer.reply == CallbackReply(500, receiver.body[:1024])
 
 
 async def test_an_event_that_was_taken_is_delivered_even_if_the_answer_never_ends(
@@ -254,7 +254,7 @@ async def test_an_event_that_was_taken_is_delivered_even_if_the_answer_never_end
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         answer = await (await sender(NEW)).send(delivery(url))
     assert answer == Confirmed()
-    assert answer.reply == Reply(200, b"thank")
+    assert answer.reply == CallbackReply(200, b"thank")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"])

@@ -3,7 +3,7 @@
 from structlog.testing import capture_logs
 
 from bridge.core.answers import Refused
-from bridge.core.delivering import DeliveryAnswer, Gone, Reply, TryAgain
+from bridge.core.delivering import CallbackReply, DeliveryAnswer, Gone, TryAgain
 from bridge.core.model import Attempt, Delivery, DeliveryState, Run
 from bridge.steps.deliver import Deliver
 from tests.fakes import NOW, FakeSender
@@ -112,7 +112,7 @@ async def test_every_attempt_is_kept_with_its_time_and_how_long_it_took(bench: B
             bench.clock.forward(1.5)
             return await super().send(delivery)
 
-    bench.sender = Slow(answers=[TryAgain("HTTP 500", reply=Reply(500, b"no"))])
+    bench.sender = Slow(answers=[TryAgain("HTTP 500", reply=CallbackReply(500, b"no"))])
     await bench.round(bench.deliver, room=1)
     found = [await bench.store.attempts_of(one.delivery_id) for one in await bench.store.deliveries_of(run.run_id)]
     [attempt] = [attempt for attempts in found for attempt in attempts]

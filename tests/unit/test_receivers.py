@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bridge.core.delivering import Confirmed, Gone, Reply, TryAgain, on_delivery
+from bridge.core.delivering import CallbackReply, Confirmed, Gone, TryAgain, on_delivery
 from bridge.core.model import Attempt, Channel, Delivery, Destination, Event, Receiver
 from bridge.core.receivers import PAUSE_AFTER, Shares, receiver_name
 from tests.fakes import NOW
@@ -100,7 +100,7 @@ def test_two_attempts_that_find_the_same_pause_announce_one_event():
 
 
 def test_an_attempt_keeps_what_was_answered_up_to_a_kilobyte():
-    settled = on_delivery(to_shop(), TryAgain("HTTP 500", reply=Reply(500, b"x" * 5000)), NOW, seconds=2.5)
+    settled = on_delivery(to_shop(), TryAgain("HTTP 500", reply=CallbackReply(500, b"x" * 5000)), NOW, seconds=2.5)
     assert settled.attempt == Attempt(1, NOW - 2.5, 2.5, "HTTP 500", 500, b"x" * 1024)
 
 
