@@ -348,18 +348,18 @@ def _failure(body: Mapping[str, Any]) -> str:
     if body.get("state"):
         names.insert(2, "status")  # beside a state, the prose is the exception's text
     texts = (body.get(name) for name in names)
-    return next((_short(text) for text in texts if isinstance(text, str) and text), "no reason given")
+    return next((clean_text(text) for text in texts if isinstance(text, str) and text), "no reason given")
 
 
 def _message(body: bytes) -> str:
     """The API's own words, from any of its error shapes, shortened."""
     parsed = _json_object(body)
     if parsed is None:
-        return _short(body[:MAX_MESSAGE].decode("utf-8", "replace").strip()) or "no text"
+        return clean_text(body[:MAX_MESSAGE].decode("utf-8", "replace").strip()) or "no text"
     for name in ("detail", "message", "error"):
         value = parsed.get(name)
         if value:
-            return _short(value if isinstance(value, str) else json.dumps(value))
+            return clean_text(value if isinstance(value, str) else json.dumps(value))
     return "no text"
 
 
@@ -395,6 +395,6 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _short(text: str) -> str:
-    """A message fit for every store and log: no NUL, no lone surrogates, not long."""
-    return _clean(text[:MAX_MESSAGE]).replace("\x00", "")
+def clean_text(text: str, most: int = MAX_MESSAGE) -> str:
+    """Text fit for every store, queue and log: no NUL, no lone surrogates, not long."""
+    return _clean(text[:most]).replace("\x00", "")

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from bridge.core import answers
 from bridge.core.addresses import is_loopback
-from bridge.core.hints import clean_text
+from bridge.core.hints import MAX_OUTPUT
 from bridge.core.model import Asked
 
 TOLERANCE = 300.0  # seconds that a signature may be old, or ahead of our clock
@@ -92,9 +92,9 @@ def _digest(secret: str, timestamp: str, body: bytes) -> bytes:
 def _text(value: Any) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)[:128]
-    return clean_text(value) if isinstance(value, str) and value else None
+    return answers.clean_text(value, MAX_OUTPUT) if isinstance(value, str) and value else None
 
 
 def _options(value: Any) -> tuple[str, ...]:
     offered = value if isinstance(value, list) else []
-    return tuple(clean_text(option) for option in offered[:_MAX_OPTIONS] if isinstance(option, str))
+    return tuple(answers.clean_text(option, MAX_OUTPUT) for option in offered[:_MAX_OPTIONS] if isinstance(option, str))

@@ -150,13 +150,8 @@ def _id_in(content: Mapping[str, Any], *names: str) -> str | None:
 
 def _text_in(content: Mapping[str, Any], *names: str) -> str | None:
     found = (content.get(name) for name in names)
-    return next((clean_text(value) for value in found if isinstance(value, str) and value), None)
+    return next((answers.clean_text(value, MAX_OUTPUT) for value in found if isinstance(value, str) and value), None)
 
 
 def _first(found: Iterable[str | None]) -> str | None:
     return next((value for value in found if value is not None), None)
-
-
-def clean_text(text: str) -> str:
-    """Text as every store and queue takes it, not too long."""
-    return text[:MAX_OUTPUT].encode("utf-8", "replace").decode().replace("\x00", "")
