@@ -139,7 +139,7 @@ class AmqpConsumer:
     async def _store(self, message: AbstractIncomingMessage) -> None:
         try:
             if is_steering(message):
-                await self._steer(*read_steering(message, self._rules), f"queue/{self._rules.requests}")
+                await self._steer(*read_steering(message, self._rules), self._rules.source)
                 return
             await self._accept(*read_request(message, self._rules))
         except RequestRefused as refusal:

@@ -43,6 +43,11 @@ class MessageRules:
     max_message: int
     reply_to: Sequence[str]
 
+    @property
+    def source(self) -> str:
+        """The sender that runs from this queue carry; idempotency keys are scoped by it."""
+        return f"queue/{self.requests}"
+
 
 def read_request(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[KickoffRequest, Envelope]:
     """Read a kickoff request; raises `RequestRefused`."""
@@ -71,7 +76,7 @@ def read_steering(message: AbstractIncomingMessage, rules: MessageRules) -> tupl
         fields.only(body)
         return wanted, Cancel()
     key = request.check_key((message.message_id or None) if event is None else event.key)
-    scoped = key and f"{_source(rules)} {key}"
+    scoped = key and f"{rules.source} {key}"
     return wanted, read_resume(body, scoped, redelivered=bool(message.redelivered))
 
 
@@ -125,11 +130,7 @@ def _wanted_run(body: dict[str, Any], message: AbstractIncomingMessage, rules: M
         raise RequestRefused("invalid_request", "must be text", "idempotency_key")
     if not isinstance(crew, str) or not CREW_NAME.fullmatch(crew):  # a routing key may hold what no database takes
         raise RequestRefused("invalid_request", "must be the name of a crew", "crew")
-    return KeyOfRun(_source(rules), crew, key)
-
-
-def _source(rules: MessageRules) -> str:
-    return f"queue/{rules.requests}"
+    return KeyOfRun(rules.source, crew, key)
 
 
 def _check_readable(message: AbstractIncomingMessage, rules: MessageRules) -> None:
@@ -157,7 +158,7 @@ def _envelope(message: AbstractIncomingMessage, rules: MessageRules, event: Inbo
     if correlation_id is not None and not correlation_id.isprintable():
         raise RequestRefused("invalid_request", "correlation_id must be printable")
     return Envelope(
-        source=_source(rules),
+        source=rules.source,
         reply_to=reply_to,
         correlation_id=correlation_id,
         traceparent=traceparent(message.headers.get("traceparent")) or traceparent(event and event.traceparent),

@@ -158,6 +158,6 @@ class AmqpPublisher:
                 routing_key=destination.target,
                 properties=message.properties,
                 mandatory=not waiting_client,  # direct reply-to counts as "no queue", so it would always be returned
-                wait=False,  # for the confirm, not for the socket before the next one may be published
+                wait=False,  # do not wait for the socket to drain; the confirm is awaited instead
             )
         return Confirmed()

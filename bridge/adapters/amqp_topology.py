@@ -7,9 +7,10 @@ from typing import Any
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractQueue
 
-# Arguments cannot be changed later (406), so only those are set that no operator would want otherwise. Policies can
-# add the rest, such as a maximum length.
 BOUND_EVERY = 10.0  # seconds
+
+# A queue's arguments cannot be changed later (406), so only those are set that no operator would want otherwise.
+# Policies can add the rest, such as a maximum length.
 DELIVERY_LIMIT = 10  # room for messages that share their connection with one that cannot be decoded
 DEAD_ARGUMENTS: dict[str, Any] = {
     "x-queue-type": "quorum",
