@@ -63,7 +63,7 @@ class RefusedMessage:
 
     body: bytes
     content_type: str | None
-    headers: dict[str, str | int | bool]
+    headers: dict[str, str | int | float | bool]
     code: str
     detail: str
     crew: str | None = None

@@ -143,7 +143,7 @@ def delivery(
     channel: Channel,
     target: str,
     event_id: str = "run-1-succeeded",
-    headers: Mapping[str, str | int | bool] | None = None,
+    headers: Mapping[str, str | int | float | bool] | None = None,
     **changes: Any,
 ) -> Delivery:
     """An event as the store gives it out."""

@@ -17,7 +17,7 @@ from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
 from bridge.adapters.amqp_frames import UNREADABLE, MendingConnection
-from bridge.adapters.amqp_message import ORIGINAL, ROUTING_HEADERS
+from bridge.adapters.amqp_message import ORIGINAL, is_meant
 from bridge.adapters.amqp_topology import Topology
 from bridge.core.events import timestamp
 
@@ -124,9 +124,7 @@ def _as_it_came(dead: DeadMessage) -> Message:
     message = dead.message
     kept = {name: value for name in _GIVEN_BACK if (value := getattr(message, name)) is not None}
     headers: dict[str, Any] = {
-        name: value
-        for name, value in message.headers.items()
-        if not name.lower().startswith("x-") and name.lower() not in ROUTING_HEADERS and not isinstance(value, bytes)
+        name: value for name, value in message.headers.items() if not is_meant(name) and not isinstance(value, bytes)
     }
     return Message(
         message.body, headers=headers, delivery_mode=DeliveryMode.PERSISTENT, message_id=dead.message_id, **kept

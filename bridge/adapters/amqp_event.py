@@ -60,7 +60,7 @@ def _dead_letter(event: Event) -> Message:
     return Message(
         event.body,
         headers=dict(headers),
-        content_type=event.content_type,
+        content_type=event.content_type or None,
         delivery_mode=DeliveryMode.PERSISTENT,
         timestamp=datetime.fromtimestamp(event.created_at, UTC),
         **properties,

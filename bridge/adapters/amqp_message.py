@@ -4,6 +4,7 @@ Pure: nothing here talks to the broker. Everything in a message is a stranger's,
 (`reply_to`, headers that route) count only where the settings allow them.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +26,11 @@ KICKOFF = "kickoff"
 STEERING = frozenset({"resume", "cancel"})
 PLAIN_ENCODINGS = frozenset({"", "identity", "utf-8"})
 MAX_DETAIL = 256  # characters of a refusal's sentence; it may quote the message
-ROUTING_HEADERS = frozenset({"cc", "bcc"})  # RabbitMQ sends copies to the queues that these name
+ROUTING_HEADERS = ("cc", "bcc")  # RabbitMQ sends copies to the queues that these name
+BROKERS_HEADERS = ("x-death", "x-delivery-count", "x-acquired-count", "x-received-from")
+PLUGINS_HEADERS = ("x-delay", "x-deduplication-header")  # by the latter what is sent back would vanish as a copy
+MEANT = frozenset({*ROUTING_HEADERS, *BROKERS_HEADERS, *PLUGINS_HEADERS})
+MEANT_FROM = ("x-bridge-", "x-first-death-", "x-last-death-", "x-opt-")
 MAX_HEADERS = 64  # of a refused message's own; the rest is left out, so that its dead letter always fits a frame
 MAX_HEADERS_SIZE = 16 * 1024  # bytes of their names and values together; a frame holds 128 KiB unless told otherwise
 MAX_HEADER_NAME = 128  # bytes; the library would cut off a longer one
@@ -170,9 +175,9 @@ def _may_reply_to(queue: str, rules: MessageRules) -> bool:
     return queue.isprintable() and any(fnmatchcase(queue, pattern) for pattern in rules.reply_to)
 
 
-def _safe_headers(headers: Mapping[str, Any]) -> dict[str, str | int | bool]:
+def _safe_headers(headers: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
     """Headers that can go out again, in their order, as many as are sure to fit."""
-    kept: dict[str, str | int | bool] = {}
+    kept: dict[str, str | int | float | bool] = {}
     room = MAX_HEADERS_SIZE
     for name, value in headers.items():
         size = len(f"{name}{value}".encode())
@@ -183,17 +188,22 @@ def _safe_headers(headers: Mapping[str, Any]) -> dict[str, str | int | bool]:
 
 
 def _may_go_out(name: str, value: Any) -> bool:
-    """Plain values only, and nothing that routes or that brokers give a meaning to."""
+    """Plain values only, and nothing that means something on the way."""
     return (
-        isinstance(value, str | int)
+        isinstance(value, str | int | float)
+        and (not isinstance(value, float) or math.isfinite(value))  # the others are not JSON
         and "\0" not in f"{name}{value}"
         and len(name.encode()) <= MAX_HEADER_NAME
-        and name.lower() not in ROUTING_HEADERS
-        and not name.lower().startswith("x-")
+        and not is_meant(name)
     )
 
 
-def _original_properties(message: AbstractIncomingMessage, rules: MessageRules) -> dict[str, str | int | bool]:
+def is_meant(header: str) -> bool:
+    """Whether the broker or the bridge gives this header a meaning: such a one is no producer's to keep."""
+    return header.lower() in MEANT or header.lower().startswith(MEANT_FROM)
+
+
+def _original_properties(message: AbstractIncomingMessage, rules: MessageRules) -> dict[str, str | int | float | bool]:
     """What a person needs to send the message again as it was, its routing key included."""
     kept = {
         "message_id": message.message_id,

@@ -87,10 +87,10 @@ def rejected(event_id: str, refusal: Mapping[str, str | None], correlation_id: s
 
 
 def dead_letter(
-    event_id: str, body: bytes, content_type: str | None, headers: Mapping[str, str | int | bool], now: float
+    event_id: str, body: bytes, content_type: str | None, headers: Mapping[str, str | int | float | bool], now: float
 ) -> Event:
     """A refused message on its way to the dead queue, body untouched."""
-    return Event(event_id, DEAD_LETTER, body, content_type or "application/octet-stream", now, headers=headers)
+    return Event(event_id, DEAD_LETTER, body, content_type or "", now, headers=headers)
 
 
 def paused(delivery: Delivery, receiver: Receiver, now: float) -> Delivery:

@@ -316,7 +316,7 @@ class Event:
     run_id: str | None = None
     crew: str | None = None
     correlation_id: str | None = None
-    headers: Mapping[str, str | int | bool] = field(default_factory=dict)
+    headers: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
 
 class DeliveryState(StrEnum):

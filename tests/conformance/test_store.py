@@ -199,7 +199,12 @@ class TestRoundTrips:
         assert settled.talk == talk
 
     async def test_event_bytes_and_headers_come_back_unchanged(self, store: SqlStore):
-        headers: dict[str, str | int | bool] = {"x-bridge-reason": "größe 🦉", "n": 2**63 - 1, "yes": True}
+        headers: dict[str, str | int | float | bool] = {
+            "x-bridge-reason": "größe 🦉",
+            "n": 2**63 - 1,
+            "yes": True,
+            "f": 1.0,
+        }
         body = bytes(range(256)) + "🦉".encode()
         sent = a_delivery(channel=Channel.QUEUE, body=body, headers=headers, content_type="text/plain; charset=x")
         await store.file([sent])

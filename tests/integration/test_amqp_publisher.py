@@ -181,8 +181,9 @@ async def test_binary_mode(link: LinkOptions, topology: Topology, client: Client
 
 async def test_a_dead_letter_is_the_message_as_it_came(publisher: AmqpPublisher, client: Client, topology: Topology):
     """Its properties are given back, so that it can be sent again; the reason goes along."""
-    headers: dict[str, str | int | bool] = {
+    headers: dict[str, str | int | float | bool] = {
         "tenant": "a",
+        "x-share": 0.5,
         "x-bridge-reason": "invalid_json",
         "x-bridge-original-message_id": "order-7",
         "x-bridge-original-type": "kickoff",
@@ -195,8 +196,17 @@ async def test_a_dead_letter_is_the_message_as_it_came(publisher: AmqpPublisher,
     message = (await client.receive(topology.dead))[0]
     assert (message.body, message.content_type) == (b"{oops", "application/json")
     assert (message.message_id, message.type, message.app_id, message.priority) == ("order-7", "kickoff", "shop", 7)
-    assert message.headers["x-bridge-reason"] == "invalid_json"
+    assert (message.headers["x-share"], message.headers["x-bridge-reason"]) == (0.5, "invalid_json")
     assert message.headers["x-bridge-original-routing_key"] == "research"
+
+
+async def test_a_dead_letter_without_a_content_type_stays_so(
+    publisher: AmqpPublisher, client: Client, topology: Topology
+):
+    """It came with `application/octet-stream`, which its producer had not said."""
+    event = dead_letter("event-9", b"{oops", None, {}, 1_795_000_000.0)
+    assert await publisher.send(Delivery("d", event, Destination(Channel.DEAD_LETTER, topology.dead))) == Confirmed()
+    assert (await client.receive(topology.dead))[0].content_type is None
 
 
 async def test_the_largest_dead_letter_fits_a_frame(publisher: AmqpPublisher, client: Client, topology: Topology):

@@ -65,8 +65,9 @@ async def letters(link: LinkOptions, topology: Topology, verbs: Verbs) -> Sequen
     async with running(publisher):
         await eventually(lambda: publisher.ready)
         for number in range(3):
-            headers: dict[str, str | int | bool] = {
+            headers: dict[str, str | int | float | bool] = {
                 "tenant": "a",
+                "x-share": 0.5,
                 "x-bridge-reason": "unknown_crew",
                 "x-bridge-detail": "there is no crew 'research' here",
                 "x-bridge-original-message_id": f"order-{number}",
@@ -101,7 +102,7 @@ async def test_one_is_sent_back_as_it_came(verbs: Verbs, letters: Sequence[str],
     assert (sent.exchange, sent.routing_key) == (topology.requests, "research")
     assert (sent.message_id, sent.correlation_id, sent.content_type) == ("order-1", "c", "application/json")
     assert (sent.body, sent.delivery_mode) == (b'{"inputs": {}}', DeliveryMode.PERSISTENT)
-    assert {name for name in sent.headers if name != "x-delivery-count"} == {"tenant"}
+    assert {name for name in sent.headers if name != "x-delivery-count"} == {"tenant", "x-share"}
     await client.until_count(topology.dead, 2)
 
 

@@ -1,6 +1,7 @@
 """Reading messages: requests, envelopes, CloudEvents, and what is kept of refused ones."""
 
 import json
+import math
 from typing import Any, cast
 
 import pytest
@@ -241,6 +242,10 @@ def test_a_refused_message_keeps_what_is_safe():
         "x-death": "z",
         "blob": b"b",
         "nul": "\0",
+        "share": 0.5,
+        "none": math.nan,
+        "x-request-id": "r",
+        "x-deathly": "d",
     }
     properties: dict[str, Any] = {"message_id": "m", "reply_to": "reply.a", "app_id": "shop", "priority": 7}
     sent = message(b"{", headers=headers, content_type="application/json", **properties)
@@ -249,6 +254,9 @@ def test_a_refused_message_keeps_what_is_safe():
         "tenant": "a",
         "retry": 3,
         "test": True,
+        "share": 0.5,
+        "x-request-id": "r",
+        "x-deathly": "d",
         "x-bridge-original-message_id": "m",
         "x-bridge-original-reply_to": "reply.a",
         "x-bridge-original-app_id": "shop",
@@ -261,6 +269,33 @@ def test_a_refused_message_keeps_what_is_safe():
         256,
     )
     assert (kept.reply_to, kept.crew, kept.correlation_id) == ("reply.a", None, None)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Cc",
+        "BCC",
+        "x-death",
+        "X-Death",
+        "x-first-death-queue",
+        "x-last-death-reason",
+        "x-delivery-count",
+        "x-acquired-count",
+        "x-received-from",
+        "x-opt-delivery-time",
+        "x-delay",
+        "x-deduplication-header",
+        "x-bridge-reason",
+        "X-Bridge-Original-type",
+        "x-bridge-\n",
+        UNREADABLE,
+    ],
+)
+def test_a_refused_message_keeps_no_header_that_means_something(header: str):
+    """Whoever sent it could have it routed, delayed or swallowed when it is sent on, or have it look like another."""
+    refused = read_refused(message(b"{", headers={header: "x"}), RULES, RequestRefused("invalid_json", "no"))
+    assert refused.headers == {}
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ async def test_its_sender_is_told_if_it_named_a_reply_queue(bench: Bench):
     await bench.refuse(RefusedMessage(b"{", None, {}, "invalid_json", "not JSON", "triage", "reply.shop", "c-1", "k-1"))
     found = {delivery.destination.target: delivery.event for delivery in await bench.deliver.claim(9)}
     assert set(found) == {"kickoff.dead", "reply.shop"}
-    assert found["kickoff.dead"].content_type == "application/octet-stream"
+    assert found["kickoff.dead"].content_type == ""
     notice = json.loads(found["reply.shop"].body)
     said = {"code": "invalid_json", "message": "not JSON", "crew": "triage", "idempotency_key": "k-1"}
     assert (notice["type"], notice["data"]) == ("request.rejected", said)
