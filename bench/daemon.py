@@ -1,18 +1,20 @@
-"""A daemon in a process of its own, what it shows from outside, and a store full of runs for it to begin with."""
+"""A daemon in a process of its own: its settings, a store full of runs for it, and what it shows from outside."""
 
 import asyncio
 import contextlib
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import uuid_utils
+import yaml
 
 from bridge.adapters.store import open_store
 from bridge.core import lifecycle
@@ -24,13 +26,37 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @asynccontextmanager
 async def process(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A Python that runs so long."""
-    started = await asyncio.create_subprocess_exec(sys.executable, *command)
+    """A Python that runs so long; what it prints is not shown, what it logs is."""
+    started = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.DEVNULL)
     try:
         yield started
     finally:
         started.terminate()
         await started.wait()
+
+
+def sandbox_process(port: int, run_time: str) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    """The sandbox's crew."""
+    return process("-m", "bridge", "sandbox", "--port", str(port), "--run-time", run_time)
+
+
+def bridge_process(settings: Path) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    """The daemon."""
+    return process("-m", "bridge", "run", "--config", str(settings))
+
+
+def write_settings(folder: Path, port: int, crews: Mapping[str, dict[str, Any]], **sections: Any) -> Path:
+    """The settings of a bridge; those that are not given: a SQLite store, and no limit that a crew could reach."""
+    plenty = {"token": "sandbox-token", "max_running": 1_000_000, "requests_per_second": 100_000}
+    usual = {
+        "http": {"port": port},
+        "store": {"url": f"sqlite:///{folder}/bench.db"},
+        "log": {"level": "warning"},
+        "crews": {name: plenty | crew for name, crew in crews.items()},
+    }
+    path = folder / f"bridge-{port}.yaml"
+    path.write_text(yaml.safe_dump(usual | sections))
+    return path
 
 
 async def fill(store_url: str, crew: str, runs: int) -> None:
@@ -48,6 +74,28 @@ def _running(crew: str, number: int) -> Run:
     return replace(
         new, state=State.RUNNING, due_at=None, attempt=1, sent_at=now, started_at=now, kickoff_id=kickoff_id, polls=1
     )
+
+
+async def submit(http: aiohttp.ClientSession, bridge: str, crew: str, topic: str) -> str:
+    """Send a request; gives the run's id."""
+    async with http.post(f"{bridge}/v1/runs", json={"crew": crew, "inputs": {"topic": topic}}) as response:
+        response.raise_for_status()
+        return str((await response.json())["run_id"])
+
+
+async def ended(http: aiohttp.ClientSession, bridge: str, run_id: str) -> dict[str, Any]:
+    """The run, once it is over."""
+    while True:
+        async with http.get(f"{bridge}/v1/runs/{run_id}") as response:
+            run: dict[str, Any] = await response.json()
+        if run["finished_at"] is not None:
+            return run
+        await asyncio.sleep(0.2)
+
+
+def epoch(text: str) -> float:
+    """A time as the bridge tells it, in seconds."""
+    return datetime.fromisoformat(text).timestamp()
 
 
 async def value(http: aiohttp.ClientSession, bridge: str, name: str) -> float:

@@ -5,21 +5,19 @@
 
 import argparse
 import asyncio
-import contextlib
-import socket
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import yaml
+
+from bench.daemon import answers, bridge_process, epoch, sandbox_process, submit, write_settings
+from tests.broker import free_ports
 
 AT_ONCE = 50  # connections of the load generator
 RUN_TIME = "uniform:1:5"
@@ -55,28 +53,27 @@ async def main() -> None:
 
 async def _round(requests: int) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
-        async with _processes(Path(folder)) as (crew, bridge), aiohttp.ClientSession() as session:
+        async with aiohttp.ClientSession() as session, _processes(session, Path(folder)) as (crew, bridge):
             began = time.perf_counter()
-            await _submit(session, bridge, requests)
+            await _submit_all(session, bridge, requests)
             accepted = time.perf_counter() - began
-            runs = await _ended(session, bridge, requests)
+            runs = await _all_ended(session, bridge, requests)
             async with session.get(f"{crew}/_ledger") as response:
                 ledger = await response.json()
     return _figures(requests, accepted, runs, ledger)
 
 
-async def _submit(session: aiohttp.ClientSession, bridge: str, requests: int) -> None:
+async def _submit_all(session: aiohttp.ClientSession, bridge: str, requests: int) -> None:
     places = asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int) -> None:
-        request = {"crew": "bench", "inputs": {"topic": str(number)}}
-        async with places, session.post(f"{bridge}/v1/runs", json=request) as response:
-            response.raise_for_status()
+        async with places:
+            await submit(session, bridge, "bench", str(number))
 
     await asyncio.gather(*(one(number) for number in range(requests)))
 
 
-async def _ended(session: aiohttp.ClientSession, bridge: str, requests: int) -> list[dict[str, Any]]:
+async def _all_ended(session: aiohttp.ClientSession, bridge: str, requests: int) -> list[dict[str, Any]]:
     """Wait until all runs have succeeded, and give them back."""
     while True:
         async with session.get(f"{bridge}/metrics") as response:
@@ -96,7 +93,7 @@ async def _ended(session: aiohttp.ClientSession, bridge: str, requests: int) -> 
 def _figures(requests: int, accepted: float, runs: list[dict[str, Any]], ledger: dict[str, Any]) -> Figures:
     kickoffs = {entry["kickoff_id"]: entry for entry in ledger["kickoffs"]}
     assert len(kickoffs) == requests, "each request is POSTed once"
-    lags = sorted(_epoch(run["finished_at"]) - kickoffs[run["kickoff_id"]]["ended_at"] for run in runs)
+    lags = sorted(epoch(run["finished_at"]) - kickoffs[run["kickoff_id"]]["ended_at"] for run in runs)
     received = sorted(entry["received_at"] for entry in kickoffs.values())
     return Figures(
         accepted_per_second=requests / accepted,
@@ -108,63 +105,15 @@ def _figures(requests: int, accepted: float, runs: list[dict[str, Any]], ledger:
 
 
 @asynccontextmanager
-async def _processes(folder: Path) -> AsyncIterator[tuple[str, str]]:
+async def _processes(session: aiohttp.ClientSession, folder: Path) -> AsyncIterator[tuple[str, str]]:
     """A sandbox and a bridge; gives their URLs."""
-    crew_port, bridge_port = _free_port(), _free_port()
-    crew = f"http://127.0.0.1:{crew_port}"
-    settings = {
-        "http": {"port": bridge_port},
-        "store": {"url": f"sqlite:///{folder}/bench.db"},
-        "log": {"level": "warning"},
-        "crews": {
-            "bench": {
-                "url": crew,
-                "token": "sandbox-token",
-                "max_running": 100_000,
-                "requests_per_second": 100_000,
-                "poll": {"min": INTERVAL, "max": INTERVAL},
-            }
-        },
-    }
-    (folder / "bridge.yaml").write_text(yaml.safe_dump(settings))
-    commands = [
-        ("sandbox", "--port", str(crew_port), "--run-time", RUN_TIME),
-        ("run", "--config", str(folder / "bridge.yaml")),
-    ]
-    processes = [
-        await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bridge", *command, stdout=asyncio.subprocess.DEVNULL
-        )
-        for command in commands
-    ]
-    try:
-        await _answers(f"{crew}/_ledger")
-        await _answers(f"http://127.0.0.1:{bridge_port}/healthz")
-        yield crew, f"http://127.0.0.1:{bridge_port}"
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-            await process.wait()
-
-
-async def _answers(url: str) -> None:
-    async with aiohttp.ClientSession() as session:
-        while True:
-            with contextlib.suppress(aiohttp.ClientError):
-                async with session.get(url):
-                    return
-            await asyncio.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _epoch(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
+    crew_port, port = free_ports(2)
+    crew, bridge = f"http://127.0.0.1:{crew_port}", f"http://127.0.0.1:{port}"
+    settings = write_settings(folder, port, {"bench": {"url": crew, "poll": {"min": INTERVAL, "max": INTERVAL}}})
+    async with sandbox_process(crew_port, RUN_TIME), bridge_process(settings):
+        await answers(session, f"{crew}/_ledger")
+        await answers(session, f"{bridge}/healthz")
+        yield crew, bridge
 
 
 def _options() -> argparse.Namespace:

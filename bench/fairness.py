@@ -8,16 +8,12 @@ import argparse
 import asyncio
 import statistics
 import tempfile
-from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import uvloop
-import yaml
 
-from bench.daemon import answers, figures, fill, process, value
+from bench.daemon import answers, bridge_process, ended, epoch, figures, fill, process, submit, value, write_settings
 from tests.broker import free_ports
 
 FEW = 10
@@ -38,14 +34,14 @@ async def _lags(many: int, rounds: int) -> list[float]:
     with tempfile.TemporaryDirectory() as name:
         folder, ports = Path(name), free_ports(3)
         crews = {"many": f"http://127.0.0.1:{ports[0]}", "few": f"http://127.0.0.1:{ports[1]}"}
-        bridge = f"http://127.0.0.1:{ports[2]}"
-        settings = _settings(folder, crews, ports[2])
+        bridge, slow = f"http://127.0.0.1:{ports[2]}", {"requests_per_second": 200, "poll": {"min": "1s", "max": "1s"}}
+        settings = write_settings(folder, ports[2], {name: slow | {"url": crew} for name, crew in crews.items()})
         if many:
             await fill(f"sqlite:///{folder}/bench.db", "many", many)
         async with (
             process("-m", "bench.crew", "--port", str(ports[0])),
             process("-m", "bench.crew", "--port", str(ports[1]), "--run-time", str(RUN_TIME)),
-            process("-m", "bridge", "run", "--config", str(settings)),
+            bridge_process(settings),
             aiohttp.ClientSession() as http,
         ):
             for crew in crews.values():
@@ -59,45 +55,14 @@ async def _lags(many: int, rounds: int) -> list[float]:
 
 
 async def _round(http: aiohttp.ClientSession, crew: str, bridge: str, number: int) -> list[float]:
-    runs = [await _submit(http, bridge, f"{number}-{place}") for place in range(FEW)]
-    ended = [await _ended(http, bridge, run_id) for run_id in runs]
+    ids = [await submit(http, bridge, "few", f"{number}-{place}") for place in range(FEW)]
+    runs = [await ended(http, bridge, run_id) for run_id in ids]
     started = (await figures(http, crew))["started"]
-    return [_epoch(run["finished_at"]) - started[run["kickoff_id"]] - RUN_TIME for run in ended]
-
-
-async def _submit(http: aiohttp.ClientSession, bridge: str, topic: str) -> str:
-    async with http.post(f"{bridge}/v1/runs", json={"crew": "few", "inputs": {"topic": topic}}) as response:
-        return str((await response.json())["run_id"])
-
-
-async def _ended(http: aiohttp.ClientSession, bridge: str, run_id: str) -> dict[str, Any]:
-    while True:
-        async with http.get(f"{bridge}/v1/runs/{run_id}") as response:
-            run: dict[str, Any] = await response.json()
-        if run["finished_at"] is not None:
-            return run
-        await asyncio.sleep(0.5)
-
-
-def _settings(folder: Path, crews: Mapping[str, str], port: int) -> Path:
-    common = {"token": "t", "max_running": 1_000_000, "requests_per_second": 200, "poll": {"min": "1s", "max": "1s"}}
-    settings = {
-        "http": {"port": port},
-        "store": {"url": f"sqlite:///{folder}/bench.db"},
-        "log": {"level": "warning"},
-        "crews": {name: common | {"url": url} for name, url in crews.items()},
-    }
-    path = folder / "bridge.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return path
+    return [epoch(run["finished_at"]) - started[run["kickoff_id"]] - RUN_TIME for run in runs]
 
 
 def _told(lags: list[float]) -> str:
     return f"mean lag {statistics.mean(lags):.3f} s, p95 {sorted(lags)[int(0.95 * len(lags))]:.3f} s"
-
-
-def _epoch(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
 
 
 def _options() -> argparse.Namespace:

@@ -10,18 +10,45 @@ import contextlib
 import sqlite3
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 import uvloop
-import yaml
 
-from bench.daemon import answers, cpu, figures, fill, memory, peak, process, value
+from bench.daemon import answers, bridge_process, cpu, figures, fill, memory, peak, process, value, write_settings
 from bridge.steps.poll import TOGETHER
 from tests.broker import free_ports
 
 WATCHED = 30  # seconds
 FOLLOWED = 'kickoff_bridge_followed_runs{crew="bench"}'
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A daemon at one moment; `memory` and `peak` in bytes, `cpu` in seconds, `looks` so far.
+
+    `versions` are those of all runs together: every write of a run raises its own.
+    """
+
+    at: float
+    cpu: float
+    memory: int
+    peak: int
+    looks: int
+    versions: int
+
+
+@dataclass(frozen=True)
+class Restart:
+    """A process without runs, and one that began at `began` with very many: once it follows all, and after a while."""
+
+    idle: int
+    began: float
+    followed: Seen
+    later: Seen
+    looks_by_second: Sequence[int]
 
 
 async def main() -> None:
@@ -30,44 +57,53 @@ async def main() -> None:
         folder = Path(name)
         crew_port, bridge_port = free_ports(2)
         crew, bridge = f"http://127.0.0.1:{crew_port}", f"http://127.0.0.1:{bridge_port}"
-        settings = _settings(folder, crew, bridge_port, options.looks_per_second)
+        of_crew = {"url": crew, "requests_per_second": options.looks_per_second, "poll": {"max": "60s"}}
+        settings = write_settings(folder, bridge_port, {"bench": of_crew})
         async with process("-m", "bench.crew", "--port", str(crew_port)), aiohttp.ClientSession() as http:
             await answers(http, f"{crew}/inputs")
             get = await _cpu_of_a_get(http, crew, options.looks_per_second)
-            async with process("-m", "bridge", "run", "--config", str(settings)) as daemon:
+            async with bridge_process(settings) as daemon:
                 await value(http, bridge, FOLLOWED)
                 await asyncio.sleep(2)
                 idle = memory(daemon.pid)
             await fill(f"sqlite:///{folder}/bench.db", "bench", options.runs)
             began = time.time()
-            async with process("-m", "bridge", "run", "--config", str(settings)) as daemon:
-                await _report(http, crew, bridge, daemon.pid, folder, options.runs, began, idle, get)
+            async with bridge_process(settings) as daemon:
+                while await value(http, bridge, FOLLOWED) < options.runs:  # noqa: ASYNC110 - another process counts
+                    await asyncio.sleep(0.5)  # each question counts all runs of the store
+                followed = await _see(http, crew, folder, daemon.pid)
+                await asyncio.sleep(WATCHED)
+                later = await _see(http, crew, folder, daemon.pid)
+            looks_by_second = await _looks_by_second(http, crew, began, later.at)
+    _print(options.runs, get, Restart(idle, began, followed, later, looks_by_second))
 
 
-async def _report(
-    http: aiohttp.ClientSession, crew: str, bridge: str, pid: int, folder: Path, runs: int, began: float,
-    idle: int, get: float,
-) -> None:  # fmt: skip
-    def each_run(used: int) -> float:
-        return (used - idle) / 1024 / runs
+async def _see(http: aiohttp.ClientSession, crew: str, folder: Path, pid: int) -> Seen:
+    looks = (await figures(http, crew))["looks"]
+    return Seen(time.time(), cpu(pid), memory(pid), peak(pid), looks, _versions(folder))
 
-    while await value(http, bridge, FOLLOWED) < runs:  # noqa: ASYNC110 - another process counts
-        await asyncio.sleep(0.5)  # each question counts all runs of the store
-    took, spent = time.time() - began, cpu(pid)
-    print(f"restart        all {runs} runs followed {took:.1f} s after the start of the process, CPU {spent:.1f} s")
-    print(f"memory         {each_run(memory(pid)):.2f} KiB per run, peak {each_run(peak(pid)):.2f}")
-    written = _written(folder)
-    looks, before, at = (await figures(http, crew))["looks"], cpu(pid), time.time()
-    await asyncio.sleep(WATCHED)
-    looked, spent = (await figures(http, crew))["looks"] - looks, cpu(pid) - before
+
+async def _looks_by_second(http: aiohttp.ClientSession, crew: str, began: float, until: float) -> Sequence[int]:
     seconds = {int(second): count for second, count in (await figures(http, crew))["looks_by_second"].items()}
-    first = [seconds.get(second, 0) for second in range(int(began), int(at) + WATCHED)]
-    print(f"first looks    per second from the start on: {' '.join(map(str, first))}")
-    each = spent * 1e6 / looked
+    return [seconds.get(second, 0) for second in range(int(began), int(until))]
+
+
+def _print(runs: int, get: float, restart: Restart) -> None:
+    def each_run(used: int) -> float:
+        return (used - restart.idle) / 1024 / runs
+
+    followed, later = restart.followed, restart.later
+    took, looked = followed.at - restart.began, later.looks - followed.looks
+    print(
+        f"restart        all {runs} runs followed {took:.1f} s after the start of the process, CPU {followed.cpu:.1f} s"
+    )
+    print(f"memory         {each_run(followed.memory):.2f} KiB per run, peak {each_run(followed.peak):.2f}")
+    print(f"first looks    per second from the start on: {' '.join(map(str, restart.looks_by_second))}")
+    each = (later.cpu - followed.cpu) * 1e6 / looked
     of_a_get = f"{each / get:.2f} times a bare GET at this pace ({get:.0f} µs)"
-    print(f"looks          {looked / WATCHED:.0f} a second, {each:.0f} µs of CPU each: {of_a_get}")
-    print(f"writes         {_written(folder) - written} rows of runs changed by {looked} looks")
-    print(f"memory         {each_run(memory(pid)):.2f} KiB per run after these looks")
+    print(f"looks          {looked / (later.at - followed.at):.0f} a second, {each:.0f} µs of CPU each: {of_a_get}")
+    print(f"writes         {later.versions - followed.versions} rows of runs changed by {looked} looks")
+    print(f"memory         {each_run(later.memory):.2f} KiB per run after these looks")
 
 
 async def _cpu_of_a_get(http: aiohttp.ClientSession, crew: str, per_second: float, count: int = 10_000) -> float:
@@ -90,23 +126,9 @@ async def _cpu_of_a_get(http: aiohttp.ClientSession, crew: str, per_second: floa
     return (time.process_time() - cpu) * 1e6 / count
 
 
-def _written(folder: Path) -> int:
-    """Every write of a run raises its version."""
+def _versions(folder: Path) -> int:
     with contextlib.closing(sqlite3.connect(folder / "bench.db")) as connection:
         return int(connection.execute("SELECT sum(version) FROM runs").fetchone()[0])
-
-
-def _settings(folder: Path, crew: str, port: int, looks_per_second: float) -> Path:
-    of_crew = {"url": crew, "token": "t", "max_running": 1_000_000, "requests_per_second": looks_per_second}
-    settings = {
-        "http": {"port": port},
-        "store": {"url": f"sqlite:///{folder}/bench.db"},
-        "log": {"level": "warning"},
-        "crews": {"bench": of_crew | {"poll": {"max": "60s"}}},
-    }
-    path = folder / "bridge.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return path
 
 
 def _options() -> argparse.Namespace:

@@ -14,9 +14,19 @@ from pathlib import Path
 
 import aiohttp
 import uvloop
-import yaml
 
-from bench.daemon import answers, cpu, cpu_of_tree, figures, fill, memory, process, value
+from bench.daemon import (
+    answers,
+    bridge_process,
+    cpu,
+    cpu_of_tree,
+    figures,
+    fill,
+    memory,
+    process,
+    value,
+    write_settings,
+)
 from tests.broker import free_ports
 from tests.postgres import PostgresServer, running_postgres
 
@@ -35,14 +45,15 @@ async def main() -> None:
         postgres.execute("CREATE EXTENSION pg_stat_statements")
         postgres.execute("CREATE DATABASE bench")
         store = postgres.url("bench")
-        commands = [_settings(Path(name), crew, port, store, options.looks_per_second) for port in ports]
+        of_crew = {"url": crew, "requests_per_second": options.looks_per_second, "poll": {"max": "60s"}}
+        settings = [write_settings(Path(name), port, {"bench": of_crew}, store={"url": store}) for port in ports]
         async with process("-m", "bench.crew", "--port", str(crew_port)), aiohttp.ClientSession() as http:
             await answers(http, f"{crew}/inputs")
-            async with _bridges(http, ports, commands) as pids:
+            async with _bridges(http, ports, settings) as pids:
                 idle = sum(memory(pid) for pid in pids)
             await fill(store, "bench", options.runs)
             began = time.time()
-            async with _bridges(http, ports, commands) as pids:
+            async with _bridges(http, ports, settings) as pids:
                 await _report(http, crew, postgres, pids, ports, options.runs, began, idle)
 
 
@@ -73,25 +84,10 @@ async def _bridges(
 ) -> AsyncIterator[list[int]]:
     """As many processes as settings; gives their ids once all answer."""
     async with AsyncExitStack() as stack:
-        started = [
-            await stack.enter_async_context(process("-m", "bridge", "run", "--config", str(path))) for path in settings
-        ]
+        started = [await stack.enter_async_context(bridge_process(path)) for path in settings]
         for port in ports:
             await answers(http, f"http://127.0.0.1:{port}/healthz")
         yield [one.pid for one in started]
-
-
-def _settings(folder: Path, crew: str, port: int, store: str, looks_per_second: float) -> Path:
-    of_crew = {"url": crew, "token": "t", "max_running": 1_000_000, "requests_per_second": looks_per_second}
-    settings = {
-        "http": {"port": port},
-        "store": {"url": store},
-        "log": {"level": "warning"},
-        "crews": {"bench": of_crew | {"poll": {"max": "60s"}}},
-    }
-    path = folder / f"bridge-{port}.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return path
 
 
 def _options() -> argparse.Namespace:

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import aiohttp
 import uvloop
-import yaml
 
-from bench.daemon import answers, process, value
+from bench.daemon import answers, bridge_process, sandbox_process, submit, value, write_settings
 from tests.broker import free_ports
 
 RUNS = 200
@@ -27,13 +26,9 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         crew_port, bridge_port = free_ports(2)
         crew, bridge = f"http://127.0.0.1:{crew_port}", f"http://127.0.0.1:{bridge_port}"
-        sandbox = ("-m", "bridge", "sandbox", "--port", str(crew_port), "--run-time", "fixed:3600")
-        settings = _settings(Path(name), crew, bridge_port)
-        async with (
-            process(*sandbox),
-            process("-m", "bridge", "run", "--config", str(settings)),
-            aiohttp.ClientSession() as http,
-        ):
+        of_crew = {"url": crew, "requests_per_second": PER_SECOND, "poll": {"min": "1s", "max": "5s"}}
+        settings = write_settings(Path(name), bridge_port, {"bench": of_crew}, log={"level": "error"})
+        async with sandbox_process(crew_port, "fixed:3600"), bridge_process(settings), aiohttp.ClientSession() as http:
             await answers(http, f"{crew}/_ledger")
             await _start(http, bridge)
             await _watch(http, bridge, "well", 20)
@@ -46,8 +41,7 @@ async def main() -> None:
 async def _start(http: aiohttp.ClientSession, bridge: str) -> None:
     await value(http, bridge, f"kickoff_bridge_followed_runs{{{CREW}}}")
     for number in range(RUNS):
-        async with http.post(f"{bridge}/v1/runs", json={"crew": "bench", "inputs": {"topic": str(number)}}):
-            pass
+        await submit(http, bridge, "bench", str(number))
     while await value(http, bridge, f"kickoff_bridge_followed_runs{{{CREW}}}") < RUNS:  # noqa: ASYNC110 - in another process
         await asyncio.sleep(0.2)
 
@@ -75,19 +69,6 @@ async def _looks(http: aiohttp.ClientSession, bridge: str) -> tuple[float, float
                 if line.startswith(f'kickoff_bridge_looks_total{{answer="{answer}",{CREW}}}'):
                     found[answer] = float(line.rpartition(" ")[2])
     return found["Running"], found["NoAnswer"]
-
-
-def _settings(folder: Path, crew: str, port: int) -> Path:
-    of_crew = {"url": crew, "token": "sandbox-token", "max_running": 1000, "requests_per_second": PER_SECOND}
-    settings = {
-        "http": {"port": port},
-        "store": {"url": f"sqlite:///{folder}/bench.db"},
-        "log": {"level": "error"},
-        "crews": {"bench": of_crew | {"poll": {"min": "1s", "max": "5s"}}},
-    }
-    path = folder / "bridge.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return path
 
 
 def _options() -> argparse.Namespace:

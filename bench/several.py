@@ -15,9 +15,8 @@ from pathlib import Path
 import aio_pika
 import aiohttp
 import uvloop
-import yaml
 
-from bench.daemon import answers, cpu, cpu_of_tree, figures, process
+from bench.daemon import answers, bridge_process, cpu, cpu_of_tree, figures, process, write_settings
 from bench.throughput import consumed, count_results, declare, request
 from tests.broker import free_ports, running_broker
 from tests.postgres import running_postgres
@@ -62,9 +61,8 @@ async def _round(folder: Path, bridges: int, requests: int) -> str:
             )
             pids = []
             for port in ports:
-                path = _settings(folder, crew, port, broker.url, postgres.url("bench"))
-                started = process("-m", "bridge", "run", "--config", str(path))
-                pids.append((await stack.enter_async_context(started)).pid)
+                settings = _settings(folder, crew, port, broker.url, postgres.url("bench"))
+                pids.append((await stack.enter_async_context(bridge_process(settings))).pid)
                 await answers(http, f"http://127.0.0.1:{port}/healthz")
             parts = Parts(pids, crew_process.pid, postgres.pid, broker.pid)
             took, spent = await _measure(parts, broker.url, requests)
@@ -91,17 +89,8 @@ async def _measure(parts: Parts, broker: str, requests: int) -> tuple[float, dic
 
 
 def _settings(folder: Path, crew: str, port: int, broker: str, store: str) -> Path:
-    of_crew = {"url": crew, "token": "t", "max_running": 100_000, "requests_per_second": 100_000}
-    settings = {
-        "http": {"port": port},
-        "amqp": {"url": broker, "prefetch": 200},
-        "store": {"url": store},
-        "log": {"level": "warning"},
-        "crews": {"bench": of_crew | {"poll": {"min": "1s", "max": "1s"}}},
-    }
-    path = folder / f"bridge-{port}.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return path
+    crews = {"bench": {"url": crew, "poll": {"min": "1s", "max": "1s"}}}
+    return write_settings(folder, port, crews, amqp={"url": broker, "prefetch": 200}, store={"url": store})
 
 
 def _options() -> argparse.Namespace:

@@ -20,10 +20,9 @@ from pathlib import Path
 import aio_pika
 import aiohttp
 import orjson
-import yaml
 
 from bench.bars import draw_bars
-from bench.daemon import cpu, memory, peak, process
+from bench.daemon import cpu, memory, peak, process, write_settings
 from bridge.adapters.amqp_topology import Topology, ensure_inbound, ensure_outbound
 from tests.broker import Broker, free_ports, running_broker
 from tests.postgres import running_postgres
@@ -68,17 +67,8 @@ class Place:
         return ("-m", f"bench.rivals.{contender}", self.broker.url, self.crew, *database)
 
     def _settings(self) -> Path:
-        crew = {"url": self.crew, "token": "t", "max_running": 100_000, "requests_per_second": 100_000}
-        settings = {
-            "http": {"port": self.bridge_port},
-            "amqp": {"url": self.broker.url, "prefetch": 1000},
-            "store": {"url": f"sqlite:///{self.folder}/bench.db"},
-            "log": {"level": "warning"},
-            "crews": {"bench": crew | {"poll": {"min": LOOK_EVERY, "max": LOOK_EVERY}}},
-        }
-        path = self.folder / "bridge.yaml"
-        path.write_text(yaml.safe_dump(settings))
-        return path
+        crews = {"bench": {"url": self.crew, "poll": {"min": LOOK_EVERY, "max": LOOK_EVERY}}}
+        return write_settings(self.folder, self.bridge_port, crews, amqp={"url": self.broker.url, "prefetch": 1000})
 
 
 async def main() -> None:

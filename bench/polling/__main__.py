@@ -10,7 +10,7 @@ from random import Random
 from statistics import fmean
 
 from bench.polling.picture import Curve, draw_fronts
-from bench.polling.policies import HISTORY, RUNS, backoff, best, by_hazard, fixed, learned, now
+from bench.polling.policies import HISTORY, RUNS, backoff, best, by_hazard, cost_as_learned, fixed, learned
 from bench.polling.world import CREWS, LONGEST, Cost, Follower, draw, even_lag, even_shares, gain
 from bridge.core.model import CrewPolicy
 
@@ -75,7 +75,7 @@ def _change(crew: str, factor: float, histories: int) -> str:
         for window in windows:
             followed = [follower.follow(factor * draw(crew, dice)) for _ in range(WINDOW)]
             window.append(Cost(fmean(run.looks for run in followed), fmean(run.lag for run in followed)))
-        after.append(gain(now(follower, run_times), run_times))
+        after.append(gain(cost_as_learned(follower, run_times), run_times))
     tens = "  ".join(f"{_pooled(window, run_times):.2f} {_spread(window, run_times)}" for window in windows)
     return f"{tens}   {fmean(after):.2f}   {gain(best(crew, LOOKS, PATIENT, factor), run_times):.2f}"
 

@@ -74,10 +74,10 @@ def learned(crew: str, looks: float, seed: int) -> Cost:
     follower, dice = Follower(CrewPolicy(deadline=POLICY.deadline, poll_looks=looks)), Random(seed)
     for _ in range(HISTORY):
         follower.follow(draw(crew, dice))
-    return now(follower, even_shares(crew, RUNS))
+    return cost_as_learned(follower, even_shares(crew, RUNS))
 
 
-def now(follower: Follower, run_times: list[float]) -> Cost:
+def cost_as_learned(follower: Follower, run_times: list[float]) -> Cost:
     """What following runs costs with what is known now."""
     paths = [cost(follower.would_look(run_times[-1]), run_times) for _ in range(_PATHS)]
     return Cost(sum(path.looks for path in paths) / _PATHS, sum(path.lag for path in paths) / _PATHS)
