@@ -16,7 +16,8 @@ pytestmark = pytest.mark.timeout(3600)
 
 AT_THE_START = {"K18"}  # a schema is made once
 REPEATS = 25
-MAY_LEAVE_IN_DOUBT = {"K06", "K07", "K08"}
+LEAVES_IN_DOUBT = {"K06", "K07", "K08"}
+MAY_LEAVE_IN_DOUBT = {"K03"}  # the ack is on its way when the POST may be, too
 ORDER = [*sorted(AT_THE_START), *sorted(POINTS.keys() - AT_THE_START)]
 STORIES = (
     [[point] * (1 if point in AT_THE_START else REPEATS) for point in ORDER]
@@ -40,7 +41,8 @@ async def test_a_kill_at_any_point_loses_nothing_and_pays_nothing_twice(scene: S
 
         assert await now.dead_letters() >= points.count("K17"), "what cannot be read must be kept for a person"
 
-    assert now.tally.in_doubt == sum(point in MAY_LEAVE_IN_DOUBT for point in points), now.tally
+    certain = sum(point in LEAVES_IN_DOUBT for point in points)
+    assert certain <= now.tally.in_doubt <= certain + sum(point in MAY_LEAVE_IN_DOUBT for point in points), now.tally
 
 
 async def die_at(now: Scene, point: str, wanted: list[dict[str, Any]]) -> None:
