@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from bridge.adapters.store import SqlStore, migrate_store, open_store
+from bridge.adapters.store.engine import database, opened, prepared
+from bridge.adapters.store.threads import Connections, Work
 from tests.fakes import NOW
 from tests.postgres import PostgresServer, running_postgres
 
@@ -38,6 +41,11 @@ class Adapter(Protocol):
         """Take the schema away."""
 
 
+def readers(adapter: Adapter, **options: Any) -> AbstractAsyncContextManager[Connections]:
+    """Connections like those on which a store reads."""
+    return opened(database(adapter.url, **options).readers())
+
+
 def silence(adapter: Adapter, process: str, seconds: float) -> None:
     """A process has given no sign of life for so long."""
     adapter.execute("UPDATE processes SET beat_at = beat_at - %s WHERE name = %s", seconds, process)
@@ -49,13 +57,17 @@ class SqliteAdapter:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "bridge.db"
         self.url = f"sqlite:///{self.path}"
+        self._twins = AsyncExitStack()
 
     def open(self, process: str = "me", now: float = NOW, **options: Any) -> AbstractAsyncContextManager[SqlStore]:
         return open_store(self.url, process, now, **options)
 
     async def twin(self, store: SqlStore, process: str, now: float = NOW) -> SqlStore:
-        """PostgreSQL permits it; here it borrows the connections."""
-        twin = SqlStore(store._reader, store._batches._transaction, process, store.key, store._on_stale, shared=False)
+        """PostgreSQL permits it; here it passes by the lock."""
+        base = database(self.url)
+        writer = await self._twins.enter_async_context(opened(base.writer()))
+        reader = await self._twins.enter_async_context(opened(base.readers()))
+        twin = SqlStore(reader, writer.run, process, store.key, lambda: None, shared=False)
         await twin.join(now)
         return twin
 
@@ -83,6 +95,9 @@ class SqliteAdapter:
 
     def empty(self) -> None:
         self.path.unlink()
+
+    async def close(self) -> None:
+        await self._twins.aclose()
 
 
 class PostgresqlAdapter:
@@ -139,10 +154,11 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def sqlite(tmp_path: Path, migrated: Path) -> SqliteAdapter:
+async def sqlite(tmp_path: Path, migrated: Path) -> AsyncIterator[SqliteAdapter]:
     adapter = SqliteAdapter(tmp_path)
     shutil.copy(migrated, adapter.path)
-    return adapter
+    yield adapter
+    await adapter.close()
 
 
 @pytest.fixture
@@ -167,3 +183,41 @@ def adapter(request: pytest.FixtureRequest) -> Adapter:
 async def store(adapter: Adapter) -> AsyncIterator[SqlStore]:
     async with adapter.open() as store:
         yield store
+
+
+class Line:
+    """The way to the database, on which a transaction may get lost, or its confirmation."""
+
+    def __init__(self, writer: Connections) -> None:
+        self._writer = writer
+        self._until_lost = 0
+        self._written = True
+
+    def lose(self, which: int = 1, *, written: bool = True) -> None:
+        """Say of the next transaction, or of a later one, that it failed; with `written` it did not."""
+        self._until_lost, self._written = which, written
+
+    async def run(self, work: Work[Any]) -> Any:
+        self._until_lost -= 1
+        if self._until_lost != 0:
+            return await self._writer.run(work)
+        if self._written:
+            await self._writer.run(work)
+        raise OperationalError("COMMIT", None, OSError("the connection was cut"))
+
+
+@pytest.fixture
+async def line(adapter: Adapter) -> AsyncIterator[Line]:
+    async with prepared(database(adapter.url), migrate=False) as writer:
+        yield Line(writer)
+
+
+@pytest.fixture
+async def lossy(adapter: Adapter, line: Line) -> AsyncIterator[SqlStore]:
+    """A store that writes over the line."""
+    async with readers(adapter) as reader:
+        shared = database(adapter.url).shared
+        store = SqlStore(reader, line.run, "me", b"k" * 32, lambda: None, shared=shared)
+        await store.join(NOW)
+        yield store
+        await store.close()

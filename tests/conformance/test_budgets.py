@@ -15,7 +15,7 @@ from bridge.core import lifecycle
 from bridge.core.answers import InDoubt, NotStarted, Refused, Started
 from bridge.core.budget import Budget, Budgets
 from bridge.core.model import Envelope
-from tests.conformance.conftest import Adapter
+from tests.conformance.conftest import Adapter, readers
 from tests.conformance.histories import POLICY, accepted, ids
 from tests.fakes import NOW, run_id
 
@@ -156,7 +156,7 @@ def statements() -> Iterator[list[tuple[str, Any]]]:
         event.remove(Engine, "before_cursor_execute", note)
 
 
-async def test_waiting_runs_places_and_starts_are_found_by_their_indexes(store: SqlStore):
+async def test_waiting_runs_places_and_starts_are_found_by_their_indexes(adapter: Adapter, store: SqlStore):
     """Without them each claim reads every run that there ever was, and 100,000 that wait stop the bridge."""
     limits = Budgets(Budget(5, DAY), {"client/orders": Budget(1, DAY)})
     await accepted(store, 1, envelope=ORDERS)
@@ -166,7 +166,7 @@ async def test_waiting_runs_places_and_starts_are_found_by_their_indexes(store: 
         await store.claim_accepted("research", 9, 98, NOW, limits)
         await store.wait_of(waiting, limits, NOW)
     of_runs = [(sql, parameters) for sql, parameters in seen if "FROM runs" in sql]
-    plans = [await _plan(store, sql, parameters) for sql, parameters in of_runs]
+    plans = [await _plan(adapter, sql, parameters) for sql, parameters in of_runs]
     wanted = [{"runs_places"}, {"runs_sent", "runs_state"}, {"runs_sent_by", "runs_state"}, {"runs_waiting"}]
     wanted += [{"runs_1"}, {"runs_waiting"}, {"runs_state"}, {"runs_sent"}]
     wanted += [{"runs_waiting"}, {"runs_state"}, {"runs_sent_by"}]
@@ -190,7 +190,7 @@ async def test_runs_under_way_are_counted_only_where_it_matters(store: SqlStore)
     assert counted == ([True] * 6 if store.shared else [True, False, False, False, False, True])
 
 
-async def _plan(store: SqlStore, sql: str, parameters: Any) -> str:
+async def _plan(adapter: Adapter, sql: str, parameters: Any) -> str:
     def explain(connection: Connection) -> str:
         if connection.dialect.name == "sqlite":
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters)
@@ -199,4 +199,5 @@ async def _plan(store: SqlStore, sql: str, parameters: Any) -> str:
             plan = connection.exec_driver_sql(f"EXPLAIN {sql}", parameters)
         return "\n".join(str(tuple(row)) for row in plan)
 
-    return await store._reader.run(explain)
+    async with readers(adapter) as reader:
+        return await reader.run(explain)

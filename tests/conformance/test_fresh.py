@@ -14,19 +14,18 @@ from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.model import Channel, Decision
 from bridge.core.recent import Recent
 from bridge.ports import RunFilter
-from tests.conformance.conftest import Adapter, silence
+from tests.conformance.conftest import Adapter, Line, silence
 from tests.conformance.histories import POLICY, accepted, end_of, in_doubt, refused, started
-from tests.conformance.test_store import lose_the_next_confirmation
 from tests.fakes import NOW, a_delivery
 
 TO_BROKER = (Channel.EXCHANGE, Channel.QUEUE)
 
 
 @pytest.fixture
-async def asked(store: SqlStore) -> SqlStore:
+async def asked(lossy: SqlStore) -> SqlStore:
     """A store whose deliveries somebody waits for."""
-    assert await store.claim_deliveries(TO_BROKER, 100, NOW) == []
-    return store
+    assert await lossy.claim_deliveries(TO_BROKER, 100, NOW) == []
+    return lossy
 
 
 async def test_it_is_sent_without_being_claimed(adapter: Adapter, asked: SqlStore):
@@ -83,33 +82,35 @@ async def test_what_others_left_has_its_turn_however_much_there_is_of_our_own(as
     assert (len(taken), taken.count(Channel.QUEUE)) == (5, 1)
 
 
-async def test_what_is_taken_survives_a_store_that_cannot_be_asked_for_more(asked: SqlStore):
+async def test_what_is_taken_survives_a_store_that_cannot_be_asked_for_more(asked: SqlStore, line: Line):
     await refused(asked)
     await asked.file([a_delivery(2, Channel.QUEUE)])
     later = NOW + ASK_STORE_EVERY
-    lose_the_next_confirmation(asked)
+    line.lose()
     assert [one.destination.channel for one in await asked.claim_deliveries(TO_BROKER, 9, later)] == [Channel.EXCHANGE]
     assert [one.destination.channel for one in await asked.claim_deliveries(TO_BROKER, 9, later)] == [Channel.QUEUE]
 
 
-async def test_a_lost_confirmation_leaves_it_to_its_writer(asked: SqlStore, monkeypatch: pytest.MonkeyPatch):
+async def test_a_lost_confirmation_leaves_it_to_its_writer(
+    asked: SqlStore, line: Line, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(store_module, "RETRY_EVERY", 0.01)
     run = await started(asked)
-    lose_the_next_confirmation(asked)
+    line.lose()
     await asked.settle(end_of(run))
     assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW)) == 1
     assert await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY) == []
 
 
 async def test_a_lost_confirmation_of_an_end_that_was_decided_without_the_inputs(
-    asked: SqlStore, monkeypatch: pytest.MonkeyPatch
+    asked: SqlStore, line: Line, monkeypatch: pytest.MonkeyPatch
 ):
     """The run as `core.recent` keeps it is still known for what was written."""
     monkeypatch.setattr(store_module, "RETRY_EVERY", 0.01)
     run = await started(asked)
     recent = Recent()
     recent.keep(run)
-    lose_the_next_confirmation(asked)
+    line.lose()
     in_mind = recent.take(run.run_id)
     assert in_mind is not None
     await asked.settle(end_of(in_mind))
@@ -131,12 +132,12 @@ async def test_a_writer_who_is_cancelled_leaves_it_to_others(asked: SqlStore):
 
 
 async def test_a_writer_who_comes_too_late_after_all_leaves_it_to_others(
-    asked: SqlStore, monkeypatch: pytest.MonkeyPatch
+    asked: SqlStore, line: Line, monkeypatch: pytest.MonkeyPatch
 ):
     """Its first try was written, but not confirmed, and somebody has written since."""
     monkeypatch.setattr(store_module, "RETRY_EVERY", 0.3)
     run = await started(asked)
-    lose_the_next_confirmation(asked)
+    line.lose()
     question = events.about(run, events.WAITING_FOR_HUMAN, POLICY, NOW)
     writing = asyncio.create_task(asked.settle(question))
     await asyncio.sleep(0)
@@ -186,14 +187,13 @@ async def test_what_lies_because_the_way_out_closed_is_given_back(adapter: Adapt
     assert await asked.claim_deliveries(TO_BROKER, 9, later) == []
 
 
-async def test_what_could_not_be_given_back_is_still_known(asked: SqlStore):
+async def test_what_could_not_be_given_back_is_still_known(asked: SqlStore, line: Line):
     await refused(asked)
     later = NOW + 2 * ASKED_LATELY + 1
-    lying = asked._fresh.left_lying(later)
-    lose_the_next_confirmation(asked)
+    line.lose(2, written=False)  # the first one is the sign of life
     with pytest.raises(StoreUnavailable):
-        await asked._let_others_have(lying)
-    assert await asked.claim_deliveries(TO_BROKER, 9, later) == lying
+        await asked.beat(later)
+    assert len(await asked.claim_deliveries(TO_BROKER, 9, later)) == 1
 
 
 async def test_no_more_is_kept_than_is_soon_sent(adapter: Adapter, asked: SqlStore):

@@ -12,12 +12,14 @@ from sqlalchemy import Connection, text
 
 from bridge.adapters.store import SqlStore, dialect, migrate_store, open_store, probe_store
 from bridge.adapters.store import store as store_module
+from bridge.adapters.store.batches import Batches
+from bridge.adapters.store.engine import opened
 from bridge.adapters.store.postgresql import LIMITS, Postgresql
 from bridge.core import lifecycle
 from bridge.core.errors import StoreUnavailable
 from bridge.core.model import State
 from tests.amqp_client import eventually
-from tests.conformance.conftest import PostgresqlAdapter
+from tests.conformance.conftest import PostgresqlAdapter, readers
 from tests.conformance.histories import accepted, claimed
 from tests.conformance.test_budgets import statements
 from tests.fakes import NOW, a_run, run_id
@@ -38,17 +40,18 @@ async def test_every_transaction_has_its_limits(postgresql: PostgresqlAdapter, p
     def limits(connection: Connection) -> dict[str, str]:
         return {name: connection.execute(text(f"SHOW {name}")).scalar_one() for name in LIMITS}
 
-    async with postgresql.open(pooler=pooler) as store:
-        assert await store._reader.run(limits) == LIMITS
-        assert await store._batches._transaction(limits) == LIMITS
+    base = Postgresql(postgresql.url, pooler=pooler)
+    for connections in (base.writer(), base.readers()):
+        async with opened(connections):
+            assert await connections.run(limits) == LIMITS
 
 
 async def test_behind_a_pooler_nothing_is_prepared_and_nothing_outlives_its_transaction(postgresql: PostgresqlAdapter):
     """The next transaction may come by another connection, which knows nothing of the last one."""
-    async with postgresql.open(pooler=True) as store:
+    async with readers(postgresql, pooler=True) as reader:
         for _ in range(12):  # the driver prepares what comes often
-            await store.counts()
-        with store._reader.engine.connect() as connection:
+            await reader.run(lambda connection: connection.execute(text("SELECT count(*) FROM runs")))
+        with reader.engine.connect() as connection:
             assert connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one() == 0
             connection.rollback()
             driver: Any = connection.connection.driver_connection
@@ -135,9 +138,9 @@ async def test_a_statement_that_waits_for_a_lock_too_long_is_weather(
     postgresql: PostgresqlAdapter, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(LIMITS, "lock_timeout", "50ms")
-    async with postgresql.open() as store:
+    async with postgresql.open() as store, readers(postgresql) as others:
         run = await accepted(store)
-        with store._reader.engine.begin() as somebody:
+        with others.engine.begin() as somebody:
             somebody.execute(text("LOCK TABLE runs"))
             with pytest.raises(StoreUnavailable, match="lock timeout"):
                 await store.accept(a_run(2))
@@ -146,7 +149,6 @@ async def test_a_statement_that_waits_for_a_lock_too_long_is_weather(
 
 async def test_transactions_that_wait_for_each_other_are_repeated(postgresql: PostgresqlAdapter, store: SqlStore):
     """PostgreSQL ends one of the two; nobody is told of it."""
-    other = await postgresql.twin(store, "other")
     await accepted(store, 1)
     await accepted(store, 2)
     met, tries = threading.Barrier(2, timeout=10), 0
@@ -163,7 +165,9 @@ async def test_transactions_that_wait_for_each_other_are_repeated(postgresql: Po
         connection.execute(text(update), {"run_id": run_id(second)})
         return [None]
 
-    await asyncio.gather(store._batches.write(both, (1, 2)), other._batches.write(both, (2, 1)))
+    base = Postgresql(postgresql.url)
+    async with opened(base.writer()) as one, opened(base.writer()) as other:
+        await asyncio.gather(Batches(one.run).write(both, (1, 2)), Batches(other.run).write(both, (2, 1)))
     assert tries > 2
     assert postgresql.execute("SELECT polls FROM runs") == [(2,), (2,)]
 

@@ -2,13 +2,16 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from bridge.adapters.store import SqlStore, migrate_store
+from bridge.adapters.store.engine import opened
+from bridge.adapters.store.sqlite import Sqlite
+from bridge.adapters.store.threads import Connections
 from bridge.core import lifecycle
 from bridge.core.errors import StoreDamaged, StoreInUse, StoreUnavailable
 from bridge.core.model import State
@@ -99,19 +102,19 @@ async def test_a_missing_folder_is_not_made(sqlite: SqliteAdapter):
             pass
 
 
-async def test_every_connection_of_the_pool_is_durable(sqlite: SqliteAdapter, store: SqlStore):
-    with ExitStack() as stack:
-        for _ in range(4):
-            connection = stack.enter_context(store._reader.engine.connect())
-            found = [
-                connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one()
-                for pragma in ("synchronous", "journal_mode", "foreign_keys")
-            ]
-            assert found == [2, "wal", 1]
-    durable = await store._batches._transaction(
-        lambda writer: writer.exec_driver_sql("PRAGMA synchronous").scalar_one()
-    )
-    assert durable == 2
+@pytest.mark.parametrize(("connections", "number"), [(Sqlite.readers, 4), (Sqlite.writer, 1)])
+async def test_every_connection_of_the_pool_is_durable(
+    sqlite: SqliteAdapter, connections: Callable[[Sqlite], Connections], number: int
+):
+    async with opened(connections(Sqlite(sqlite.url))) as pool:
+        with ExitStack() as stack:
+            for _ in range(number):
+                connection = stack.enter_context(pool.engine.connect())
+                found = [
+                    connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one()
+                    for pragma in ("synchronous", "journal_mode", "foreign_keys")
+                ]
+                assert found == [2, "wal", 1]
 
 
 async def test_a_bug_while_it_is_open_does_not_lock_it_for_ever(sqlite: SqliteAdapter):

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from bridge.adapters.store import SqlStore, batches, migrate_store
 from bridge.adapters.store import store as store_module
 from bridge.adapters.store.tables import metadata
-from bridge.adapters.store.threads import Work
 from bridge.core import humans, lifecycle
 from bridge.core.answers import Refused, Started
 from bridge.core.delivering import Confirmed, Gone, TryAgain, on_delivery
@@ -32,7 +32,7 @@ from bridge.core.model import (
     Talk,
 )
 from bridge.ports import Accepted, RunFilter
-from tests.conformance.conftest import Adapter, silence
+from tests.conformance.conftest import Adapter, Line, readers, silence
 from tests.conformance.histories import CALLBACK, POLICY, accepted, claimed, end_of, ids, in_doubt, refused, started
 from tests.fakes import NOW, a_delivery, a_run, event_types, run_id
 
@@ -650,10 +650,13 @@ class TestReopening:
 
 
 class TestDatabase:
-    async def test_the_migrated_schema_is_the_one_that_the_code_knows(self, store: SqlStore):
-        with store._reader.engine.connect() as connection:
+    async def test_the_migrated_schema_is_the_one_that_the_code_knows(self, adapter: Adapter):
+        def differences(connection: Connection) -> Any:
             known = MigrationContext.configure(connection, opts={"compare_type": True})
-            assert compare_metadata(known, metadata) == []
+            return compare_metadata(known, metadata)
+
+        async with readers(adapter) as reader:
+            assert await reader.run(differences) == []
 
     async def test_a_store_that_is_away_says_so_and_shows_no_content(self, adapter: Adapter, store: SqlStore):
         """The reason is logged, and callback URLs often carry a secret."""
@@ -680,25 +683,28 @@ class TestDatabase:
 class TestUnconfirmedCommits:
     """The connection broke while the commit was under way: it happened, and nobody was told."""
 
-    async def test_a_decision_that_was_written_is_not_taken_for_somebody_elses(self, lossy: SqlStore):
+    async def test_a_decision_that_was_written_is_not_taken_for_somebody_elses(
+        self, lossy: SqlStore, line: Line, monkeypatch: pytest.MonkeyPatch
+    ):
         """Else the run would stay in `starting`, owned by a process that believes it has lost it."""
+        monkeypatch.setattr(store_module, "RETRY_EVERY", 0.01)
         run = await claimed(lossy)
-        lose_the_next_confirmation(lossy)
+        line.lose()
         settled = await lossy.settle(lifecycle.begin(run, NOW))
         assert settled == await lossy.load(run.run_id)
         assert settled.state is State.STARTING
 
-    async def test_what_a_claim_took_is_given_back_before_the_next_one(self, lossy: SqlStore):
+    async def test_what_a_claim_took_is_given_back_before_the_next_one(self, lossy: SqlStore, line: Line):
         await accepted(lossy)
-        lose_the_next_confirmation(lossy)
+        line.lose()
         with pytest.raises(StoreUnavailable):
             await lossy.claim_accepted("research", 9, 9, NOW)
         assert ids(await lossy.claim_accepted("research", 9, 9, NOW)) == [run_id(1)]
 
-    async def test_several_workers_give_it_back_once(self, lossy: SqlStore):
+    async def test_several_workers_give_it_back_once(self, lossy: SqlStore, line: Line):
         """Two did it at once, each struck it off the list, and the second ended the process."""
         await accepted(lossy)
-        lose_the_next_confirmation(lossy)
+        line.lose()
         with pytest.raises(StoreUnavailable):
             await lossy.claim_accepted("research", 9, 9, NOW)
         of_another_crew, of_this_one = await asyncio.gather(
@@ -706,29 +712,12 @@ class TestUnconfirmedCommits:
         )
         assert (of_another_crew, ids(of_this_one)) == ([], [run_id(1)])
 
-    async def test_so_are_deliveries(self, lossy: SqlStore):
+    async def test_so_are_deliveries(self, lossy: SqlStore, line: Line):
         await lossy.file([a_delivery()])
-        lose_the_next_confirmation(lossy)
+        line.lose()
         with pytest.raises(StoreUnavailable):
             await lossy.claim_deliveries([Channel.CALLBACK], 9, NOW)
         assert len(await lossy.claim_deliveries([Channel.CALLBACK], 9, NOW)) == 1
-
-
-@pytest.fixture
-def lossy(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> SqlStore:
-    monkeypatch.setattr(store_module, "RETRY_EVERY", 0.01)
-    return store
-
-
-def lose_the_next_confirmation(store: SqlStore) -> None:
-    transaction = store._batches._transaction
-
-    async def lossy(work: Work[Any]) -> Any:
-        store._batches._transaction = transaction
-        await transaction(work)
-        raise OperationalError("COMMIT", None, OSError("the connection was cut"))
-
-    store._batches._transaction = lossy
 
 
 class TestSeals:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from bridge.adapters.store import SqlStore, migrate_store, open_store
+from bridge.adapters.store.engine import database, opened
 from bridge.core import lifecycle
 from bridge.core.answers import Started
 from bridge.core.model import CrewPolicy
@@ -91,7 +92,8 @@ async def story(tmp_path: Path, full: bool) -> "Story":
 async def told(file: Path, runs: int) -> Story:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(f"sqlite:///{file}", "me", NOW))
-        pragma = await store._reader.run(lambda reader: reader.exec_driver_sql("PRAGMA synchronous").scalar_one())
+        writer = await stack.enter_async_context(opened(database(f"sqlite:///{file}").writer()))
+        pragma = await writer.run(lambda connection: connection.exec_driver_sql("PRAGMA synchronous").scalar_one())
         assert synced_by(pragma), "the log must be on the disk when a commit returns"
         story = Story(store, file)
         await story.tell(runs)
