@@ -113,8 +113,8 @@ class Wakes:
         """The timetable has changed."""
         self._events[f"poll-{crew}"].set()
 
-    def recovery(self) -> None:
-        """There may be a run that nobody follows, an execution that is to be stopped, or an answer to be carried."""
+    def take_up(self) -> None:
+        """There may be a run without an owner: to be followed, to be looked at after its end, or with an answer."""
         for name in ("recover", "late", "resume"):
             self._events[name].set()
 
@@ -251,8 +251,8 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
     settings, store, crews, wakes = site.settings, site.store, site.crews, site.wakes
     inputs = CrewInputs(crews, clock)
     accept = AcceptRequest(store, crews, callback_rules(settings), clock, _new_id, inputs.check, wakes.kickoff)
-    steer = SteerRun(crews, store, clock, wakes.kickoff, wakes.deliver, wakes.recovery)
-    hint = TakeHint(store.key, crews, store, clock, wakes.poll, wakes.recovery, wakes.deliver)
+    steer = SteerRun(crews, store, clock, wakes.kickoff, wakes.deliver, wakes.take_up)
+    hint = TakeHint(store.key, crews, store, clock, wakes.poll, wakes.take_up, wakes.deliver)
     broker = None if settings.amqp is None else _broker(site, settings.amqp, accept, steer)
     watchdog = Watchdog()
     bridge = Bridge(phases=[], servers=[], own_ports=site.own_ports)
@@ -323,7 +323,7 @@ def _steps(site: Site, hint: TakeHint) -> list[Service]:
     """A worker per crew and step, so that a slow crew holds up nobody else; one for each of the common steps."""
     store, crews, wakes, share = site.store, site.crews, site.wakes, site.share
     workers = [
-        site.worker(Sweep(crews, store, clock, site.settings.store.retention, wakes.recovery), 1),
+        site.worker(Sweep(crews, store, clock, site.settings.store.retention, wakes.take_up), 1),
         site.worker(Recover(crews, store, clock, wakes.poll, share), TAKEN_UP_AT_ONCE),
         site.worker(Remember(crews, store, clock, shared=store.shared), 1),
         site.worker(Doubt(crews, store, clock, wakes.deliver), 10),
@@ -334,7 +334,7 @@ def _steps(site: Site, hint: TakeHint) -> list[Service]:
     for crew in crews.values():
         workers += _steps_of(site, crew)
     if store.shared:
-        workers.append(site.worker(KeepToShare(share, crews, store, clock, wakes.recovery), 1))
+        workers.append(site.worker(KeepToShare(share, crews, store, clock, wakes.take_up), 1))
         workers.append(site.worker(Relay(store, hint.passed_on), 50))
     return workers
 
@@ -343,7 +343,7 @@ def _steps_of(site: Site, crew: Crew) -> list[Service]:
     store, wakes = site.store, site.wakes
     to_kickoff, to_poll = partial(wakes.kickoff, crew.name), partial(wakes.poll, crew.name)
     kickoff = Kickoff(crew, store, clock, to_poll, wakes.deliver, site.journal)
-    poll = Poll(crew, store, clock, to_kickoff, wakes.deliver, wakes.recovery)
+    poll = Poll(crew, store, clock, to_kickoff, wakes.deliver, wakes.take_up)
     probe = Probe(crew, clock, to_kickoff, to_poll)
     posts = posts_at_once(site.settings.crews[crew.name])
     return [site.worker(kickoff, posts), site.worker(poll, LOOKS_AT_ONCE), site.worker(probe, 1)]

@@ -26,7 +26,7 @@ class TakeHint:
         store: Store,
         clock: Clock,
         wake_poll: Callable[[str], None],
-        wake_recover: Wake,
+        wake_take_up: Wake,
         wake_deliver: Wake,
     ) -> None:
         self._key = key
@@ -34,7 +34,7 @@ class TakeHint:
         self._store = store
         self._clock = clock
         self._wake_poll = wake_poll
-        self._wake_recover = wake_recover
+        self._wake_take_up = wake_take_up
         self._wake_deliver = wake_deliver
 
     async def __call__(self, token: str, kind: hints.Kind, read: Callable[[], Awaitable[Any]]) -> bool:
@@ -112,7 +112,7 @@ class TakeHint:
             return
         if asked is not None:
             await self.ask(found, asked)
-        self._wake_recover()
+        self._wake_take_up()
 
     async def _follow(self, crew: Crew, run: Run, kind: hints.Kind, hint: hints.Hint) -> None:
         """A run that is being followed: a question, a sign of life, or something to look at."""

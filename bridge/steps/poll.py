@@ -24,7 +24,7 @@ class Poll:
     """Follows the runs of one crew by its timetable."""
 
     def __init__(
-        self, crew: Crew, store: Store, clock: Clock, wake_kickoff: Wake, wake_deliver: Wake, wake_resume: Wake
+        self, crew: Crew, store: Store, clock: Clock, wake_kickoff: Wake, wake_deliver: Wake, wake_take_up: Wake
     ) -> None:
         self.name = f"poll-{crew.name}"
         self._crew = crew
@@ -32,7 +32,7 @@ class Poll:
         self._clock = clock
         self._wake_kickoff = wake_kickoff
         self._wake_deliver = wake_deliver
-        self._wake_resume = wake_resume
+        self._wake_take_up = wake_take_up
 
     async def claim(self, room: int) -> Sequence[Watch]:
         """The runs whose time has come, as many as may be looked at now, those first that have most likely ended."""
@@ -143,6 +143,6 @@ class Poll:
             self._wake_kickoff()
             return None
         if settled.due_at is not None:
-            self._wake_resume()
+            self._wake_take_up()
         self._crew.following.wrote(settled)
         return humans.refreshed(seen, settled)

@@ -20,11 +20,11 @@ class KeepToShare:
 
     name = "share"
 
-    def __init__(self, share: Share, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_recover: Wake) -> None:
+    def __init__(self, share: Share, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_take_up: Wake) -> None:
         self._share = share
         self._crews = crews
         self._store = store
-        self._wake_recover = wake_recover
+        self._wake_take_up = wake_take_up
         self._rounds = Rounds(EVERY, clock)
 
     async def claim(self, room: int) -> Sequence[float]:
@@ -40,7 +40,7 @@ class KeepToShare:
             for crew, run_id in product(self._crews.values(), given):
                 crew.following.forget(run_id)
             log.info("runs_handed_over", runs=freed, living=self._share.living)
-        self._wake_recover()  # what others gave back may be ours now
+        self._wake_take_up()  # what others gave back may be ours now
 
     def pause(self) -> float:
         """Seconds until the next count."""

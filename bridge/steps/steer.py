@@ -24,14 +24,14 @@ class SteerRun:
         clock: Clock,
         wake_crew: Callable[[str], None],
         wake_deliver: Wake,
-        wake_others: Wake,
+        wake_take_up: Wake,
     ) -> None:
         self._crews = crews
         self._store = store
         self._clock = clock
         self._wake_crew = wake_crew
         self._wake_deliver = wake_deliver
-        self._wake_others = wake_others
+        self._wake_take_up = wake_take_up
 
     async def __call__(self, wanted: str | KeyOfRun, wish: Steering, by: str) -> Run:
         """Decide and write; whoever wrote the run meanwhile goes first. Raises as `core.steering.steer` does."""
@@ -67,4 +67,4 @@ class SteerRun:
         if run.state in {State.ACCEPTED, State.CANCELLED, State.FAILED}:
             self._wake_crew(run.crew)
         self._wake_deliver()
-        self._wake_others()
+        self._wake_take_up()

@@ -22,12 +22,12 @@ class Sweep:
     name = "sweep"
 
     def __init__(
-        self, crews: Mapping[str, Crew], store: Store, clock: Clock, retention: float, wake_recover: Wake
+        self, crews: Mapping[str, Crew], store: Store, clock: Clock, retention: float, wake_take_up: Wake
     ) -> None:
         self._crews = crews
         self._store = store
         self._retention = retention
-        self._wake_recover = wake_recover
+        self._wake_take_up = wake_take_up
         self._rounds = Rounds(BEAT_EVERY, clock)
         self._beaten_at = -math.inf
         self._steady_since = 0.0
@@ -44,7 +44,7 @@ class Sweep:
         if buried or forgotten:
             log.info("swept", processes_given_up=buried, runs_forgotten=forgotten)
         if buried:
-            self._wake_recover()
+            self._wake_take_up()
 
     def pause(self) -> float:
         """Seconds until the next round."""
