@@ -24,7 +24,7 @@ from bridge.adapters.amqp_trouble import WEATHER, LinkLost, Reconnect, Trouble, 
 from bridge.core.schedule import spread
 from bridge.ports import Health
 
-HEARTBEAT = 10  # seconds; a broker that fell silent is given up after three times as long
+HEARTBEAT = 10  # seconds, for every connection of ours; a broker that fell silent is given up after three times as long
 CLOSE_LIMIT = 5.0  # seconds for saying goodbye
 SHORTEST_PAUSE = 0.5
 

@@ -16,6 +16,7 @@ import aio_pika
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
+from bridge.adapters.amqp_connection import HEARTBEAT
 from bridge.adapters.amqp_frames import UNREADABLE, MendingConnection
 from bridge.adapters.amqp_message import ORIGINAL, is_meant
 from bridge.adapters.amqp_topology import Topology
@@ -111,7 +112,7 @@ class DeadQueue:
 @asynccontextmanager
 async def opened(url: str, topology: Topology) -> AsyncIterator[DeadQueue]:
     """Connect and find the queue; raises what the library raises."""
-    connection = await aio_pika.connect(url, timeout=TIMEOUT, connection_class=MendingConnection)
+    connection = await aio_pika.connect(url, timeout=TIMEOUT, heartbeat=HEARTBEAT, connection_class=MendingConnection)
     async with connection, connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
         queue = await channel.declare_queue(topology.dead, passive=True)
         dead = DeadQueue(channel, queue, topology)

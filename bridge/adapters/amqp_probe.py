@@ -2,6 +2,7 @@
 
 import aio_pika
 
+from bridge.adapters.amqp_connection import HEARTBEAT
 from bridge.adapters.amqp_trouble import WEATHER, explain
 from bridge.ports import Health
 
@@ -11,7 +12,7 @@ TIMEOUT = 10.0
 async def probe_broker(url: str) -> Health:
     """Whether the broker lets us in; declares nothing."""
     try:
-        connection = await aio_pika.connect(url, timeout=TIMEOUT)
+        connection = await aio_pika.connect(url, timeout=TIMEOUT, heartbeat=HEARTBEAT)
     except WEATHER as error:
         trouble = explain(error)
         remedy = f"; {trouble.remedy}" if trouble.remedy else ""

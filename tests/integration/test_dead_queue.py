@@ -11,7 +11,8 @@ import pytest
 import yaml
 from aio_pika import DeliveryMode, Message
 
-from bridge.adapters.amqp_connection import LinkOptions
+from bridge.adapters.amqp_connection import HEARTBEAT, LinkOptions
+from bridge.adapters.amqp_dead import opened
 from bridge.adapters.amqp_publisher import AmqpPublisher
 from bridge.adapters.amqp_topology import Topology, ensure_inbound
 from bridge.core.events import dead_letter
@@ -149,6 +150,15 @@ async def test_frames_that_cannot_be_read_are_shown_and_sent_back(
     await client.until_count(topology.dead, 0)
     assert await client.count(topology.requests) > 0
     await client.receive(topology.requests)
+
+
+async def test_a_silent_broker_is_noticed_whatever_the_url_says(broker: Broker, client: Client, topology: Topology):
+    """Without a heartbeat whoever looks at the queue would wait for ever."""
+    await ensure_inbound(client.channel, topology)
+    async with opened(f"{broker.url}?heartbeat=0", topology):
+        listed = await asyncio.to_thread(broker.ctl, "list_connections", "timeout")
+    assert str(HEARTBEAT) in listed.split()
+    assert "0" not in listed.split()
 
 
 @pytest.mark.usefixtures("letters")
