@@ -4,15 +4,17 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import pytest_asyncio
 from sqlalchemy import Connection, delete
 
 from bridge.adapters.side_journal import NoJournal
-from bridge.adapters.store import SqlStore, open_store
+from bridge.adapters.store import SqlStore
+from bridge.adapters.store.engine import database, opened, prepared
 from bridge.adapters.store.tables import keys, metadata
+from bridge.adapters.store.threads import Connections
 from bridge.core import lifecycle
 from bridge.core.answers import Started
 from bridge.core.callback_url import CallbackRules
@@ -62,6 +64,8 @@ class Bench:
     share: Share = field(default_factory=Share)
     made: dict[str, Crew] = field(default_factory=dict)
     journal: Any = field(default_factory=NoJournal)
+    another_process: Any = None
+    """Makes the store of a second process on the same database."""
 
     @cached_property
     def inputs(self) -> CrewInputs:
@@ -214,20 +218,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
+class OneDatabase(NamedTuple):
+    """One for all tests."""
+
+    writer: Connections
+    reader: Connections
+
+    def store_of(self, process: str, *, shared: bool) -> SqlStore:
+        """A store with nothing in memory yet; several on one database are what PostgreSQL permits."""
+        return SqlStore(self.reader, self.writer.run, process, KEY, lambda: None, shared=shared)
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def opened() -> AsyncIterator[SqlStore]:
+async def one_database() -> AsyncIterator[OneDatabase]:
     """Opened once: that, and the first use of each statement, cost more than most tests."""
     with fast_folder() as folder:
-        async with open_store(f"sqlite:///{folder}/bridge.db", "me", NOW) as store:
-            yield store
+        base = database(f"sqlite:///{folder}/bridge.db")
+        async with prepared(base, migrate=True) as writer, opened(base.readers()) as reader:
+            yield OneDatabase(writer, reader)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def store(opened: SqlStore) -> AsyncIterator[SqlStore]:
-    """An empty one, with nothing in memory yet."""
-    transaction = opened._batches._transaction
-    await transaction(_empty)
-    store = SqlStore(opened._reader, transaction, "me", opened.key, lambda: None, shared=False)
+async def store(one_database: OneDatabase) -> AsyncIterator[SqlStore]:
+    """An empty one."""
+    await one_database.writer.run(_empty)
+    store = one_database.store_of("me", shared=False)
     await store.join(NOW)
     yield store
     await store.close()
@@ -240,16 +255,10 @@ def _empty(connection: Connection) -> None:
 
 
 @pytest.fixture
-def bench(store: SqlStore) -> Bench:
-    return Bench(store)
+def bench(one_database: OneDatabase, store: SqlStore) -> Bench:
+    return Bench(store, another_process=partial(one_database.store_of, "other", shared=True))
 
 
 def with_policy(bench: Bench, **changes: Any) -> Bench:
     bench.policy = replace(bench.policy, **changes)
     return bench
-
-
-def another_process_of(bench: Bench) -> SqlStore:
-    """A second process on the same database, as PostgreSQL permits."""
-    store = bench.store
-    return SqlStore(store._reader, store._batches._transaction, "other", store.key, lambda: None, shared=True)

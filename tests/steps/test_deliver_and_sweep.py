@@ -7,7 +7,7 @@ from bridge.core.delivering import CallbackReply, DeliveryAnswer, Gone, TryAgain
 from bridge.core.model import Attempt, Delivery, DeliveryState, Run
 from bridge.steps.deliver import Deliver
 from tests.fakes import NOW, FakeSender
-from tests.steps.conftest import Bench, another_process_of
+from tests.steps.conftest import Bench
 
 
 async def ended(bench: Bench) -> Run:
@@ -156,7 +156,7 @@ async def test_a_process_that_was_given_up_begins_anew_and_owns_nothing(bench: B
 async def test_silent_processes_are_given_up_and_their_runs_looked_for(bench: Bench):
     sweep = bench.sweep
     await bench.rounds(sweep, seconds=20.0)
-    await another_process_of(bench).join(bench.clock())
+    await bench.another_process().join(bench.clock())
     await bench.rounds(sweep, seconds=9.0)
     assert bench.wakes["recover"].calls == []
     await bench.rounds(sweep, seconds=2.0)
@@ -167,7 +167,7 @@ async def test_after_a_silence_of_its_own_a_process_first_listens(bench: Bench):
     """The database was away; the first one to be back must not take the others for dead."""
     sweep = bench.sweep
     await bench.rounds(sweep, seconds=20.0)
-    other = another_process_of(bench)
+    other = bench.another_process()
     await other.join(bench.clock())
     bench.clock.forward(30.0)
     await bench.round(sweep)

@@ -2,7 +2,7 @@
 
 from bridge.core.model import Watch
 from bridge.steps.remember import EVERY, Remember
-from tests.steps.conftest import Bench, another_process_of
+from tests.steps.conftest import Bench
 
 
 def remember(bench: Bench, *, shared: bool = False) -> Remember:
@@ -18,7 +18,7 @@ def learn(bench: Bench, number: int) -> None:
 
 def process(bench: Bench) -> Bench:
     """Another process, or the same one after a restart: with its own memory, on the same store and clock."""
-    return Bench(another_process_of(bench), bench.policy, bench.max_running, bench.clock, bench.ids)
+    return Bench(bench.another_process(), bench.policy, bench.max_running, bench.clock, bench.ids)
 
 
 def count(bench: Bench) -> int:

@@ -17,12 +17,12 @@ from bridge.core.model import Run, State
 from bridge.steps.relay import Relay
 from bridge.steps.share import KeepToShare
 from tests.fakes import NOW
-from tests.steps.conftest import KEY, Bench, another_process_of
+from tests.steps.conftest import KEY, Bench
 
 
 async def another(bench: Bench) -> Bench:
     """A second process, which has joined, with its own memory, on the same store and clock."""
-    other = Bench(another_process_of(bench), bench.policy, bench.max_running, bench.clock, bench.ids)
+    other = Bench(bench.another_process(), bench.policy, bench.max_running, bench.clock, bench.ids)
     await other.store.join(bench.clock())
     return other
 
