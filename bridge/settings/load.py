@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from bridge.settings.environment import expand, overlay
 from bridge.settings.model import Settings
-from bridge.settings.problems import Place, Problem, SettingsError, in_words
+from bridge.settings.problems import UNKNOWN, Place, Problem, SettingsError, in_words
 from bridge.settings.secret_files import SecretFile, read_secret, read_secret_files, stamp_of, with_secret
 from bridge.settings.yaml_file import read_yaml
 
@@ -38,7 +38,7 @@ def load_renewable(path: Path, environ: Mapping[str, str] | None = None) -> tupl
     settings, found = _validated(tree)
     problems += found
     if settings is None or problems:
-        raise SettingsError(dict.fromkeys(problem.line(_origin(problem.place, origins)) for problem in problems))
+        raise SettingsError(dict.fromkeys(problem.line(_origin(problem, origins)) for problem in problems))
     return settings, Renewable(tree, files)
 
 
@@ -80,12 +80,17 @@ def _environment(environ: Mapping[str, str] | None) -> Mapping[str, str]:
 def _validated(tree: Mapping[Any, Any]) -> tuple[Settings | None, list[Problem]]:
     """The settings or what is wrong; pydantic's error ends here, for it holds the values."""
     usable = {name: value for name, value in tree.items() if isinstance(name, str) and not name.startswith("_")}
-    problems = [Problem((str(name),), "unknown setting") for name in tree if name not in usable]
+    problems = [Problem((str(name),), UNKNOWN) for name in tree if name not in usable]
     try:
         return Settings(**usable), problems
     except ValidationError as error:
         return None, problems + in_words(error)
 
 
-def _origin(place: Place, origins: Mapping[Place, str]) -> str | None:
-    return next((origins[place[:size]] for size in range(len(place), 0, -1) if place[:size] in origins), None)
+def _origin(problem: Problem, origins: Mapping[Place, str]) -> str | None:
+    """The variable that a value came from, or the variables below an unknown name."""
+    place = problem.place
+    of_value = next((origins[place[:size]] for size in range(len(place), 0, -1) if place[:size] in origins), None)
+    if of_value is None and problem.sentence.startswith(UNKNOWN):
+        return ", ".join(variable for at, variable in origins.items() if at[: len(place)] == place)
+    return of_value

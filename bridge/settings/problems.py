@@ -13,12 +13,14 @@ from bridge.settings.names import siblings
 UNREADABLE = object()
 """Stands where a value could not be had. That was told already, so what the model says about it is left out."""
 
+UNKNOWN = "unknown setting"
+
 Place = tuple[str, ...]
 
 _PRINTABLE_NAME = re.compile(r"[\w.-]{1,64}")
 _SENTENCES = {
-    "extra_forbidden": "unknown setting",
-    "invalid_key": "unknown setting",
+    "extra_forbidden": UNKNOWN,
+    "invalid_key": UNKNOWN,
     "string_type": "must be text (a number that is meant as text goes in quotes)",
     "string_too_short": "must not be empty",
     "int_type": "must be a whole number",

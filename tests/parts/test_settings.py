@@ -307,6 +307,14 @@ class TestTheEnvironment:
             "?: unknown setting (from BRIDGE_)",
         ]
 
+    def test_variables_in_an_unknown_section_are_told_with_their_names(self, desk: Desk) -> None:
+        environ = {"BRIDGE_NOPE__DEEP": "1", "BRIDGE_NOPE__DEEPER__STILL": "1", "BRIDGE_LOG__MORE__OF_IT": "1"}
+        assert desk.problems({**SMALLEST, "noper": {}}, environ) == [
+            "log.more: unknown setting (from BRIDGE_LOG__MORE__OF_IT)",
+            "noper: unknown setting",
+            "nope: unknown setting (from BRIDGE_NOPE__DEEP, BRIDGE_NOPE__DEEPER__STILL)",
+        ]
+
     def test_variables_of_the_command_line_are_not_settings(self, desk: Desk) -> None:
         environ = {"BRIDGE_CONFIG": "x", "BRIDGE_URL": "x", "BRIDGE_TOKEN": "x", "BRIDGEHEAD": "x", "HOME": "x"}
         assert set(desk.load(SMALLEST, environ).crews) == {"research"}
