@@ -46,7 +46,7 @@ from bridge.core.model import Channel
 from bridge.core.pace import Pace
 from bridge.core.receivers import Shares
 from bridge.core.share import Share
-from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Journal, Sender, Service, Steer, Step
+from bridge.ports import Accept, Clock, CrewInfo, Health, HealthCheck, Journal, Sender, Service, Steer, Step
 from bridge.settings import Amqp as AmqpSettings
 from bridge.settings import Renewable, Renewal, SecretWatch, Settings, secret_values
 from bridge.steps.accept import AcceptRequest, BudgetWait, RefuseMessage
@@ -92,8 +92,6 @@ ANSWERS_AT_ONCE = 32  # of humans, to all crews
 SENDS_AT_ONCE = 100  # to the broker: the window of unconfirmed publishes
 CALLS = Shares(places=200)  # to callback URLs
 BY_BROKER = (Channel.EXCHANGE, Channel.QUEUE, Channel.DEAD_LETTER)
-
-clock = SteadyClock(time.time, time.monotonic)
 
 
 class Wakes:
@@ -149,6 +147,7 @@ class Site:
 
     settings: Settings
     process: str
+    clock: Clock
     counters: Counters
     store: SqlStore
     journal: Journal
@@ -171,7 +170,7 @@ async def assembled(settings: Settings, renewable: Renewable | None = None, *, m
         site = await _opened(settings, stack, migrate=migrate)
         site.renewals.append(lambda renewed: logs.learn(secret_values(renewed)))
         await _add_crews(site, stack)
-        await replay(site.journal, site.crews, site.store, clock)
+        await replay(site.journal, site.crews, site.store, site.clock)
         bridge = _put_together(site, await _callback_sender(site, stack))
         if renewable is not None:
             bridge.phases[-1].append(SecretWatch(renewable, site.renewals))
@@ -181,10 +180,11 @@ async def assembled(settings: Settings, renewable: Renewable | None = None, *, m
 async def _opened(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> Site:
     process = f"{os.uname().nodename}-{os.getpid()}-{str(uuid_utils.uuid4())[:8]}"
     counters, url = Counters(CollectorRegistry()), settings.store.url.get_secret_value()
+    clock = new_clock()
     on_stale, pooler = counters.stale_writes.inc, settings.store.pooler
     opening = open_store(url, process, clock(), migrate=migrate, pooler=pooler, on_stale=on_stale)
     store = await stack.enter_async_context(opening)
-    return Site(settings, process, counters, store, await stack.enter_async_context(open_journal(url)))
+    return Site(settings, process, clock, counters, store, await stack.enter_async_context(open_journal(url)))
 
 
 # The outside ------------------------------------------------------------------------------------------------------
@@ -196,14 +196,14 @@ async def _add_crews(site: Site, stack: AsyncExitStack) -> None:
     sessions = await stack.enter_async_context(crew_sessions())
     for name, crew in settings.crews.items():
         pace = Pace(crew.requests_per_second, site.share)
-        api = HttpCrewApi(crew.url, crew.token.get_secret_value(), pace, sessions, clock)
+        api = HttpCrewApi(crew.url, crew.token.get_secret_value(), pace, sessions, site.clock)
         site.renewals.append(partial(_renew_token, api, name))
         policy, limits = crew_policy(settings, name), budgets_of(settings, name)
         counted, learning = CountedCrewApi(api, name, site.counters), Learning(policy)
         site.crews[name] = Crew(
             name, counted, policy, crew.max_running, learning, pace=pace, budgets=limits, webhooks=webhooks
         )
-        site.counters.show_crew(name, partial(site.crews[name].figures, clock))
+        site.counters.show_crew(name, partial(site.crews[name].figures, site.clock))
 
 
 def _renew_token(api: HttpCrewApi, name: str, renewed: Settings) -> None:
@@ -234,12 +234,12 @@ class Broker:
 def _broker(site: Site, amqp: AmqpSettings, accept: Accept, steer: Steer) -> Broker:
     link, topology = link_options(amqp, site.process), topology_of(amqp)
     rules = MessageRules(amqp.requests, amqp.max_message, amqp.reply_to)
-    refuse = RefuseMessage(site.store, amqp.dead, clock, _new_id, site.wakes.deliver)
+    refuse = RefuseMessage(site.store, amqp.dead, site.clock, _new_id, site.wakes.deliver)
     consumer = AmqpConsumer(link, topology, rules, amqp.prefetch, accept, refuse, steer)
     publisher = AmqpPublisher(link, topology, amqp.event_mode)
     publish = Deliver(
         "deliver-broker", partial(site.store.claim_deliveries, BY_BROKER), CountedSender(publisher, site.counters),
-        site.store, clock, site.wakes.deliver,
+        site.store, site.clock, site.wakes.deliver,
     )  # fmt: skip
     return Broker(consumer, publisher, site.worker(publish, SENDS_AT_ONCE))
 
@@ -248,7 +248,7 @@ def _broker(site: Site, amqp: AmqpSettings, accept: Accept, steer: Steer) -> Bro
 
 
 def _put_together(site: Site, callbacks: Sender) -> Bridge:
-    settings, store, crews, wakes = site.settings, site.store, site.crews, site.wakes
+    settings, clock, store, crews, wakes = site.settings, site.clock, site.store, site.crews, site.wakes
     inputs = CrewInputs(crews, clock)
     accept = AcceptRequest(store, crews, callback_rules(settings), clock, _new_id, inputs.check, wakes.kickoff)
     steer = SteerRun(crews, store, clock, wakes.kickoff, wakes.deliver, wakes.take_up)
@@ -295,7 +295,7 @@ def _crews_check(crews: Mapping[str, Crew]) -> HealthCheck:
 def _routes(
     site: Site, clients: Clients, accept: Accept, steer: Steer, hint: TakeHint, inputs: CrewInputs
 ) -> list[web.RouteDef]:
-    settings, store, deliver = site.settings, site.store, site.wakes.deliver
+    settings, clock, store, deliver = site.settings, site.clock, site.store, site.wakes.deliver
     hooks = HooksApi(accept, hooks_of(settings), clock)
     flows = FlowQuestionsApi(flow_sources(settings), hint.take_flow_question, clock)
     site.renewals.append(lambda renewed: hooks.renew(hooks_of(renewed)))
@@ -321,7 +321,7 @@ def _crew_infos(settings: Settings, crews: Mapping[str, Crew]) -> list[CrewInfo]
 
 def _steps(site: Site, hint: TakeHint) -> list[Service]:
     """A worker per crew and step, so that a slow crew holds up nobody else; one for each of the common steps."""
-    store, crews, wakes, share = site.store, site.crews, site.wakes, site.share
+    clock, store, crews, wakes, share = site.clock, site.store, site.crews, site.wakes, site.share
     workers = [
         site.worker(Sweep(crews, store, clock, site.settings.store.retention, wakes.take_up), 1),
         site.worker(Recover(crews, store, clock, wakes.poll, share), TAKEN_UP_AT_ONCE),
@@ -340,13 +340,18 @@ def _steps(site: Site, hint: TakeHint) -> list[Service]:
 
 
 def _steps_of(site: Site, crew: Crew) -> list[Service]:
-    store, wakes = site.store, site.wakes
+    clock, store, wakes = site.clock, site.store, site.wakes
     to_kickoff, to_poll = partial(wakes.kickoff, crew.name), partial(wakes.poll, crew.name)
     kickoff = Kickoff(crew, store, clock, to_poll, wakes.deliver, site.journal)
     poll = Poll(crew, store, clock, to_kickoff, wakes.deliver, wakes.take_up)
     probe = Probe(crew, clock, to_kickoff, to_poll)
     posts = posts_at_once(site.settings.crews[crew.name])
     return [site.worker(kickoff, posts), site.worker(poll, LOOKS_AT_ONCE), site.worker(probe, 1)]
+
+
+def new_clock() -> Clock:
+    """The clock that a process goes by."""
+    return SteadyClock(time.time, time.monotonic)
 
 
 def _new_id() -> str:
