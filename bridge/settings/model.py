@@ -5,9 +5,9 @@ look at declared first: unlike model validators they also run when another field
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, model_validator
+from pydantic import Field, SecretStr, ValidationInfo
 from pydantic import field_validator as rule
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -180,14 +180,14 @@ class Poll(Section):
 
     looks: Count = 5
     min: Seconds = 1.0
-    max: Seconds = MINUTE
+    max: Seconds = Field(default="60s", validate_default=True)
 
-    @model_validator(mode="after")
-    def _min_is_below_max(self) -> Self:
-        """Either of the two may be a default, and defaults pass no field validator."""
-        if self.min > self.max:
-            raise ValueError("max must not be shorter than min")
-        return self
+    @rule("max")
+    @classmethod
+    def _max_is_above_min(cls, longest: float, info: ValidationInfo) -> float:
+        if longest < info.data.get("min", 0):
+            raise ValueError("must not be shorter than min")
+        return longest
 
 
 class Crew(Section):
