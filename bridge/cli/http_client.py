@@ -34,7 +34,7 @@ class BridgeClient:
         return self._run(await self._call("GET", "/v1/runs", run_id))
 
     async def steer(self, run_id: str, verb: str, body: Json) -> Json:
-        """Cancel a run, or decide about one in doubt."""
+        """Cancel a run, answer its question, or decide about one in doubt."""
         return self._run(await self._call("POST", "/v1/runs", run_id, verb, body=body))
 
     async def runs(self, query: Mapping[str, str]) -> Json:

@@ -6,7 +6,6 @@ The way of a value: `yaml_file` reads, `environment` lays BRIDGE_… over it and
 what a `…_file` points to, `model` checks, `problems` puts into words what is wrong. `load` holds them together.
 """
 
-from bridge.settings.aftermath import secret_values
 from bridge.settings.hooks import Hook, Verify
 from bridge.settings.load import Renewable, default_path, load, load_renewable
 from bridge.settings.model import (
@@ -25,6 +24,7 @@ from bridge.settings.model import (
 )
 from bridge.settings.names import setting_names
 from bridge.settings.problems import SettingsError
+from bridge.settings.secret_texts import secret_values
 from bridge.settings.secret_watch import Renewal, SecretWatch
 
 __all__ = [

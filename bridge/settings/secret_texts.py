@@ -1,4 +1,4 @@
-"""What loaded settings tell about themselves: which values must never be shown."""
+"""Which values of loaded settings must never be shown."""
 
 from collections.abc import Iterator, Mapping
 from urllib.parse import unquote, urlsplit
