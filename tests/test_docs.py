@@ -136,14 +136,14 @@ def test_every_way_to_steer_the_sandbox_is_documented() -> None:
     from typer.main import get_command
 
     from bridge.cli import app
-    from bridge.sandbox.rules import Deed
+    from bridge.sandbox.rules import FaultKind
 
     [verb] = [verb for name, verb in get_command(app).commands.items() if name == "sandbox"]  # type: ignore[attr-defined]
     options = {name for option in verb.params for name in option.opts if name != "--help"}
 
     assert len(options) > 30
     assert [name for name in sorted(options) if f"`{name}`" not in _text(SANDBOX)] == []
-    assert [deed for deed in get_args(Deed) if f"`{deed}`" not in _text(SANDBOX)] == []
+    assert [kind for kind in get_args(FaultKind) if f"`{kind}`" not in _text(SANDBOX)] == []
 
 
 def test_every_exit_code_is_documented() -> None:

@@ -60,7 +60,7 @@ class CrewCalls:
     def _spoiled(self, call: Call, work: _Work) -> _Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
             fault = self._parts.faults.next_for(call)
-            if fault.deed in UNTRACED:
+            if fault.kind in UNTRACED:
                 return await reply(request, _NOT_READ, fault)
             answer = await work(request, fault)
             if fault.seconds:
@@ -73,7 +73,7 @@ class CrewCalls:
         return fault.instead or self._parts.crew.refuse(request.headers.get("Authorization"))
 
     async def _kickoff(self, request: web.Request, fault: Fault) -> Answer:
-        body = _NOT_READ if fault.deed == _SEEN_ONLY else read_body(await request.read())
+        body = _NOT_READ if fault.kind == _SEEN_ONLY else read_body(await request.read())
         answer, entry = self._decide(request, body, fault)
         await self._parts.ledger.record(entry)
         if entry.execution is not None and isinstance(body, KickoffBody):
@@ -97,9 +97,9 @@ class CrewCalls:
     def _misled(self, answer: Answer, execution: Execution | None, fault: Fault) -> Answer:
         if execution is None:
             return answer
-        if fault.deed == "wrong_id":
+        if fault.kind == "wrong_id":
             return json_answer(200, {"kickoff_id": fault.wrong_id})
-        if fault.deed == "same_id" and self._told_id is not None:
+        if fault.kind == "same_id" and self._told_id is not None:
             return json_answer(200, {"kickoff_id": self._told_id})
         self._told_id = execution.kickoff_id
         return answer
@@ -109,8 +109,8 @@ class CrewCalls:
         self._parts.ledger.look(kickoff_id)
         if refusal := self._refusal(request, fault):
             return refusal
-        execution = None if fault.deed == "not_found" else self._parts.ledger.execution(kickoff_id)
-        if execution is not None and fault.deed not in UNTOLD:
+        execution = None if fault.kind == "not_found" else self._parts.ledger.execution(kickoff_id)
+        if execution is not None and fault.kind not in UNTOLD:
             self._parts.ledger.saw(execution, now)
         return self._parts.crew.status(kickoff_id, execution, now)
 
@@ -118,7 +118,7 @@ class CrewCalls:
         return self._refusal(request, fault) or self._parts.crew.inputs()
 
     async def _resume(self, request: web.Request, fault: Fault) -> Answer:
-        raw = b"" if fault.deed == _SEEN_ONLY else await request.read()
+        raw = b"" if fault.kind == _SEEN_ONLY else await request.read()
         answer, note = await self._parts.humans.resume(raw, self._refusal(request, fault))
         note["answered"] = _told(answer, fault)
         return answer
@@ -137,4 +137,4 @@ class CrewCalls:
 
 
 def _told(answer: Answer, fault: Fault) -> int | None:
-    return None if fault.deed in UNTOLD else answer.code
+    return None if fault.kind in UNTOLD else answer.code

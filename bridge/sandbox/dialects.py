@@ -13,8 +13,9 @@ from typing import Any
 
 from bridge.sandbox.answers import Answer, detail, json_answer
 from bridge.sandbox.execution import Execution
+from bridge.sandbox.outputs import output_of
 from bridge.sandbox.settings import Dialect, InputsShape
-from bridge.sandbox.tasks import TASKS, output_of
+from bridge.sandbox.tasks import TASKS
 
 _TERMINAL = {"SUCCESS", "FAILED", "REVOKED"}
 _OLD = ("state", "status", "result", "result_json", "progress", "last_event", "last_step", "last_executed_task")

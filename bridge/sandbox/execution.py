@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bridge.sandbox.controls import PREFIX
-
-TASKS = 3
-"""Every execution has so many tasks, all of the same length."""
+from bridge.sandbox.tasks import TASKS
 
 _MENTIONED = 200  # characters of an input that the result repeats
 _IDS = uuid.UUID("8c1f5d0e-52c6-4bb4-9d3c-0c8f1f7f6a11")  # ids are made from names, so that a restart gives the same
@@ -108,7 +106,7 @@ class Execution:
 
     def repeat(self, now: float) -> None:
         """Let it work again at the task it waits in, and then ask again (contract 5.3, seen in the field)."""
-        self.place = int(self.pause_share * TASKS) / TASKS
+        self.place = int(self.pause_share * len(TASKS)) / len(TASKS)
         self._lose(now - self.at(self.place))
         self.repeats += 1
 

@@ -30,12 +30,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 
-from bridge.sandbox.rules import UNAVAILABLE, Call, Deed, Fault, Rule
+from bridge.sandbox.rules import UNAVAILABLE, Call, Fault, FaultKind, Rule
 
-UNTRACED: frozenset[Deed | None] = frozenset({"hang_up_before", "reset_before"})
+UNTRACED: frozenset[FaultKind | None] = frozenset({"hang_up_before", "reset_before"})
 """The faults of which the ledger knows nothing."""
 
-UNTOLD: frozenset[Deed | None] = frozenset({"hang_up_after", "reset_during", "reset_after", "never"})
+UNTOLD: frozenset[FaultKind | None] = frozenset({"hang_up_after", "reset_during", "reset_after", "never"})
 """The faults that leave the caller without any answer."""
 
 NO_FAULT = Fault()

@@ -14,16 +14,16 @@ from bridge.sandbox.crew import Crew
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.hooks import Hooks
 from bridge.sandbox.ledger import Ledger
-from bridge.sandbox.letters import Writer
-from bridge.sandbox.mail import Mail
 from bridge.sandbox.notes import Note, Notes
 from bridge.sandbox.replies import respond
 from bridge.sandbox.resume import Effect, ResumeBody, parsed, read_resume, resume
+from bridge.sandbox.sender import Sender
 from bridge.sandbox.settings import Kind
+from bridge.sandbox.webhooks import Writer
 
 
 class Humans:
-    """Takes answers, lets executions go on, and sends the letters of what comes next."""
+    """Takes answers, lets executions go on, and sends the webhooks of what comes next."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Humans:
         ledger: Ledger,
         notes: Notes,
         writer: Writer,
-        mail: Mail,
+        sender: Sender,
     ) -> None:
         self._kind = kind
         self._clock = clock
@@ -41,7 +41,7 @@ class Humans:
         self._ledger = ledger
         self._notes = notes
         self._writer = writer
-        self._mail = mail
+        self._sender = sender
         self._flow_hooks: dict[str, Hooks] = {}
 
     def routes(self) -> list[web.RouteDef]:
@@ -108,7 +108,7 @@ class Humans:
         return next((execution for execution in waiting if execution.question_id == request_id), None)
 
     def _post(self, execution: Execution, hooks: Hooks) -> None:
-        self._mail.take(execution, self._writer.letters(execution, hooks))
+        self._sender.take(execution, self._writer.webhooks(execution, hooks))
 
     def _row(self, execution: Execution) -> Note:
         row: Note = {

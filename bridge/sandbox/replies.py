@@ -9,7 +9,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from bridge.sandbox.answers import Answer
-from bridge.sandbox.rules import Deed, Fault
+from bridge.sandbox.rules import Fault, FaultKind
 
 _CHUNK = 64 * 1024
 _GLANCE = 0.05  # so often a call that gets no answer is asked whether its caller is still there
@@ -22,7 +22,7 @@ def respond(answer: Answer) -> web.Response:
 
 async def reply(request: web.Request, answer: Answer, fault: Fault) -> web.StreamResponse:
     """Answer in the way of the fault, as far as the caller stays to hear it."""
-    way = _WAYS.get(fault.deed)
+    way = _WAYS.get(fault.kind)
     if way is None:
         return respond(answer)
     try:
@@ -99,7 +99,7 @@ def _half(answer: Answer) -> bytes:
 
 _Way = Callable[[web.Request, Answer, Fault], Awaitable[web.StreamResponse]]
 
-_WAYS: Mapping[Deed | None, _Way] = {
+_WAYS: Mapping[FaultKind | None, _Way] = {
     "hang_up_before": _hang_up,
     "hang_up_after": _hang_up,
     "reset_before": _reset,

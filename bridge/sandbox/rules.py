@@ -1,4 +1,4 @@
-"""Reads the rules that spoil calls; what each deed does stands in `bridge.sandbox.faults`."""
+"""Reads the rules that spoil calls; what each kind does stands in `bridge.sandbox.faults`."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import orjson
 from bridge.sandbox.answers import HTML, JSON, TEXT, Answer, detail
 
 Call = Literal["kickoff", "status", "inputs", "resume", "stop"]
-Deed = Literal[
+FaultKind = Literal[
     "http",
     "garbage",
     "slow_503",
@@ -49,13 +49,13 @@ _ONLY_ON: Mapping[str, Call] = {"same_id": "kickoff", "wrong_id": "kickoff", "no
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens to one call: an answer `instead` of the work, a wait of `seconds`, a `deed` on the way out.
+    """What happens to one call: an answer `instead` of the work, a wait of `seconds`, a `kind` on the way out.
 
     `pace` is the time that a slow answer takes for a byte, `size` what a huge one weighs, `wrong_id` what is told for
     an id.
     """
 
-    deed: Deed | None = None
+    kind: FaultKind | None = None
     instead: Answer | None = None
     seconds: float = 0.0
     pace: float = 1.0
@@ -89,7 +89,7 @@ def _rule(source: object, name: str) -> Rule:
     if not isinstance(source, dict):
         raise ValueError(f"{name}: must be an object")  # noqa: TRY004  (a caller's mistake, like all others here)
     _known(source.get("on"), get_args(Call), f"{name}: on")
-    _known(source.get("do"), get_args(Deed), f"{name}: do")
+    _known(source.get("do"), get_args(FaultKind), f"{name}: do")
     if source["on"] != _ONLY_ON.get(source["do"], source["on"]):
         raise ValueError(f"{name}: {source['do']} is only for {_ONLY_ON[source['do']]}")
     for member in source.keys() - _COMMON - _MEMBERS.get(source["do"], set()):
@@ -119,12 +119,12 @@ def _fault(source: Mapping[str, object], name: str) -> Fault:
             return Fault("slow", pace=_number(source.get("seconds", 1), f"{name}: seconds"))
         case "huge":
             return Fault("huge", size=int(_number(source.get("bytes", 20 * MEBIBYTE), f"{name}: bytes")))
-        case deed:
-            return _plain(deed, source)
+        case kind:
+            return _plain(kind, source)
 
 
-def _plain(deed: object, source: Mapping[str, object]) -> Fault:
-    known: Deed = next(name for name in get_args(Deed) if name == deed)
+def _plain(kind: object, source: Mapping[str, object]) -> Fault:
+    known: FaultKind = next(name for name in get_args(FaultKind) if name == kind)
     return Fault(known, wrong_id=source["id"]) if "id" in source else Fault(known)
 
 

@@ -8,19 +8,19 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from bridge.sandbox.answers import detail
-from bridge.sandbox.backstage import Backstage
 from bridge.sandbox.calls import CrewCalls, Parts
+from bridge.sandbox.control_api import ControlApi
 from bridge.sandbox.crew import Crew
 from bridge.sandbox.faults import Faults
 from bridge.sandbox.humans import Humans
 from bridge.sandbox.ledger import Ledger
-from bridge.sandbox.letters import Writer
-from bridge.sandbox.mail import Mail
 from bridge.sandbox.notes import Notes
 from bridge.sandbox.planner import Planner
 from bridge.sandbox.replies import respond
 from bridge.sandbox.rules import Call, rules_from
+from bridge.sandbox.sender import Sender
 from bridge.sandbox.settings import SandboxSettings
+from bridge.sandbox.webhooks import Writer
 
 Clock = Callable[[], float]
 """Returns the present moment in epoch seconds."""
@@ -49,10 +49,10 @@ class Sandbox:
         known = list(ledger.executions())
         crew = Crew(settings, Planner(settings, (execution.ends_at for execution in known)), len(known))
         self._writer = writer = Writer(settings)
-        self._mail = mail = Mail(settings, clock, notes.webhooks)
-        humans = Humans(settings.kind, clock, crew, ledger, notes, writer, mail)
+        self._sender = sender = Sender(settings, clock, notes.webhooks)
+        humans = Humans(settings.kind, clock, crew, ledger, notes, writer, sender)
         calls = CrewCalls(Parts(clock, crew, faults, humans, ledger, notes, settings.kickoff_delay))
-        self._rooms = (calls, humans, Backstage(clock, ledger, notes, faults, humans))
+        self._rooms = (calls, humans, ControlApi(clock, ledger, notes, faults, humans))
 
     def application(self) -> web.Application:
         """Return it as an application, ready to be started."""
@@ -68,16 +68,16 @@ class Sandbox:
         self._writer.base_url = (self._settings.public_url or url).rstrip("/")
 
     async def _start(self, _app: web.Application) -> None:
-        await self._mail.start()
+        await self._sender.start()
 
     async def _close(self, _app: web.Application) -> None:
-        await self._mail.stop()
+        await self._sender.stop()
         self._ledger.close()
 
     @web.middleware
     async def _nudging(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         # Nobody shall see what happened before the webhooks of it are on their way, also by a clock turned by hand.
-        self._mail.nudge()
+        self._sender.nudge()
         return await handler(request)
 
 

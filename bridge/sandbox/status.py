@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from bridge.sandbox.execution import Execution
+from bridge.sandbox.outputs import TOKENS, describe, result_text
 from bridge.sandbox.settings import HumanStatus, Kind
-from bridge.sandbox.tasks import TASKS, TOKENS, describe, result_text
+from bridge.sandbox.tasks import TASKS
 
 STARTED_SHARE = 0.1
 """Up to this part of its run time an execution reads STARTED, then RUNNING."""

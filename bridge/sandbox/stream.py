@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.hooks import Stream
 from bridge.sandbox.milestones import Milestone
+from bridge.sandbox.outputs import TOKENS, describe, output_of, result_text
 from bridge.sandbox.settings import Kind
-from bridge.sandbox.tasks import TASKS, TOKENS, describe, output_of, result_text
+from bridge.sandbox.tasks import TASKS
 
 NAME = "SandboxCrew"
 FLOW_NAME = "SandboxFlow"

@@ -1,11 +1,6 @@
-"""The three tasks that every execution goes through, and what each leaves behind."""
+"""The three tasks that every execution goes through, all of the same length."""
 
 from dataclasses import dataclass
-
-import orjson
-
-from bridge.sandbox.execution import TASKS as COUNT
-from bridge.sandbox.execution import Execution
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,35 +17,3 @@ TASKS = (
     Task("draft_task", "Writer", "notebook"),
     Task("review_task", "Editor", None),
 )
-assert len(TASKS) == COUNT
-
-TOKENS = {"total_tokens": 1500, "prompt_tokens": 1200, "completion_tokens": 300}
-"""What every execution uses of its model."""
-
-
-def result_text(execution: Execution, kind: str) -> str:
-    """Return the final output of a success: the asked-for JSON as text, or a sentence about the first input."""
-    if execution.result_json is not None:
-        return orjson.dumps(execution.result_json).decode()
-    return f"The sandbox {kind} has dealt with {execution.topic() or 'nothing in particular'}."
-
-
-def output_of(execution: Execution, index: int) -> str:
-    """Return what this task of a crew has to say; the last one's output is the result."""
-    if index == len(TASKS) - 1:
-        return result_text(execution, "crew")
-    return f"Notes on {execution.topic()}"
-
-
-def describe(execution: Execution, index: int) -> dict[str, object]:
-    """Return a task that is done, as `/status` and the task webhook tell it (crew API contract 4.2 and 6.1)."""
-    task = TASKS[index]
-    return {
-        "name": task.name,
-        "description": f"The {task.name} of the sandbox.",
-        "expected_output": "Some text.",
-        "agent": task.agent,
-        "output": output_of(execution, index),
-        "kickoff_id": execution.kickoff_id,
-        "meta": execution.meta,
-    }

@@ -1,7 +1,7 @@
-"""Webhooks before they are sent: which letters an execution writes from now to its next pause or its end.
+"""Webhooks before they are sent: what an execution writes from now to its next pause or its end.
 
-The live shapes are in crew API contract 6.1 to 6.4. A crew writes task, step, crew and human-input letters; that a flow
-does is not known, so it writes only what is streamed and its questions. Success has a letter, failure has none.
+The live shapes are in crew API contract 6.1 to 6.4. A crew writes task, step, crew and human-input webhooks; that a
+flow does is not known, so it writes only what is streamed and its questions. Success has a webhook, failure has none.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,16 +11,17 @@ from bridge.sandbox import flow_question
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.hooks import Hook, Hooks
 from bridge.sandbox.milestones import Milestone, milestones
+from bridge.sandbox.outputs import TOKENS, describe, output_of, result_text
 from bridge.sandbox.settings import SandboxSettings
 from bridge.sandbox.stream import batches
-from bridge.sandbox.tasks import TASKS, TOKENS, describe, output_of, result_text
+from bridge.sandbox.tasks import TASKS
 
 Sign = Callable[[bytes, float], Mapping[str, str]]
 """Makes headers of the bytes that are sent and the moment when they are."""
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class Webhook:
     """One webhook, written for a moment; `kind` is what the ledger calls it."""
 
     at: float
@@ -31,7 +32,7 @@ class Letter:
 
 
 class Writer:
-    """Writes all letters of a deployment with these settings."""
+    """Writes all webhooks of a deployment with these settings."""
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._settings = settings
@@ -39,22 +40,22 @@ class Writer:
         self.base_url = ""
         """Where answers to a flow's questions go; known when the sandbox listens."""
 
-    def letters(self, execution: Execution, hooks: Hooks) -> list[Letter]:
+    def webhooks(self, execution: Execution, hooks: Hooks) -> list[Webhook]:
         """Return what will be sent until the next pause or the end, in the order in which it happens."""
         asks = self._settings.kind == "flow" and self._settings.flow_hitl_url and execution.questions
         if hooks == Hooks() and not asks:
             return []
         path = milestones(execution)
-        plain = [letter for milestone in path for letter in self._plain(execution, hooks, milestone)]
-        return sorted([*plain, *self._streamed(execution, hooks, path)], key=lambda letter: letter.at)
+        plain = [webhook for milestone in path for webhook in self._plain(execution, hooks, milestone)]
+        return sorted([*plain, *self._streamed(execution, hooks, path)], key=lambda webhook: webhook.at)
 
-    def _streamed(self, execution: Execution, hooks: Hooks, path: list[Milestone]) -> Iterator[Letter]:
+    def _streamed(self, execution: Execution, hooks: Hooks, path: list[Milestone]) -> Iterator[Webhook]:
         if stream := hooks.stream:
             nested = self._settings.stream_nested
             for batch in batches(execution, self._settings.kind, stream, path, nested=nested):
-                yield Letter(batch.at, "stream", stream.hook, batch.body)
+                yield Webhook(batch.at, "stream", stream.hook, batch.body)
 
-    def _plain(self, execution: Execution, hooks: Hooks, milestone: Milestone) -> Iterator[Letter]:
+    def _plain(self, execution: Execution, hooks: Hooks, milestone: Milestone) -> Iterator[Webhook]:
         if self._settings.kind == "flow":
             yield from self._flow_question(execution, milestone)
             return
@@ -70,7 +71,7 @@ class Writer:
             case _:
                 return
 
-    def _flow_question(self, execution: Execution, milestone: Milestone) -> Iterator[Letter]:
+    def _flow_question(self, execution: Execution, milestone: Milestone) -> Iterator[Webhook]:
         url, shape, secret = self._flow_hitl
         if milestone.what == "pause" and url:
             body = flow_question.question(execution, milestone.task, milestone.at, self.base_url, shape)
@@ -78,12 +79,12 @@ class Writer:
             def sign(raw: bytes, now: float) -> Mapping[str, str]:
                 return flow_question.signature(secret, raw, now, shape)
 
-            yield Letter(milestone.at, "flow_question", Hook(url), body, sign)
+            yield Webhook(milestone.at, "flow_question", Hook(url), body, sign)
 
 
-def _to(hook: Hook | None, kind: str, milestone: Milestone, body: Mapping[str, object]) -> Iterator[Letter]:
+def _to(hook: Hook | None, kind: str, milestone: Milestone, body: Mapping[str, object]) -> Iterator[Webhook]:
     if hook is not None:
-        yield Letter(milestone.at, kind, hook, body)
+        yield Webhook(milestone.at, kind, hook, body)
 
 
 def _task(execution: Execution, index: int) -> dict[str, object]:

@@ -1,7 +1,7 @@
-"""Sends letters at their moments: each once, without a second try, and never in the way of the execution.
+"""Sends webhooks at their moments: each once, without a second try, and never in the way of the execution.
 
 No statement of the real thing promises more. What goes wrong on the way (loss, delay, doubling, disorder) is drawn from
-dice when the letter is written.
+dice when the webhook is written.
 """
 
 import asyncio
@@ -13,15 +13,16 @@ from random import Random
 import aiohttp
 import orjson
 
-from bridge.sandbox.execution import TASKS, Execution
-from bridge.sandbox.letters import Letter
+from bridge.sandbox.execution import Execution
 from bridge.sandbox.notes import Note
 from bridge.sandbox.settings import SandboxSettings
+from bridge.sandbox.tasks import TASKS
 from bridge.sandbox.timers import Timers
+from bridge.sandbox.webhooks import Webhook
 
 
-class Mail:
-    """The post office. `notes` is told of every letter: sent when, with what answer, or lost."""
+class Sender:
+    """Takes and sends webhooks. `notes` is told of every webhook: sent when, with what answer, or lost."""
 
     def __init__(self, settings: SandboxSettings, clock: Callable[[], float], notes: list[Note]) -> None:
         self._settings = settings
@@ -53,36 +54,36 @@ class Mail:
         """Send now what is due."""
         self._timers.nudge()
 
-    def take(self, execution: Execution, letters: Iterable[Letter]) -> None:
-        """Take letters of an execution, to be sent when their moments come."""
-        for letter in letters:
+    def take(self, execution: Execution, webhooks: Iterable[Webhook]) -> None:
+        """Take webhooks of an execution, to be sent when their moments come."""
+        for webhook in webhooks:
             lost = self._dice.random() < self._settings.webhook_loss
             twice = self._dice.random() < self._settings.webhook_doubling
             for _ in range(2 if twice and not lost else 1):
                 what = self._lose if lost else self._send
-                self._timers.at(letter.at + self._lateness(execution), partial(what, execution, letter))
+                self._timers.at(webhook.at + self._lateness(execution), partial(what, execution, webhook))
 
     def _lateness(self, execution: Execution) -> float:
         late = self._dice.random() * self._settings.webhook_delay
         if self._settings.webhook_shuffle:  # up to one task late, so that neighbours overtake each other
-            late += self._dice.random() * execution.seconds / TASKS
+            late += self._dice.random() * execution.seconds / len(TASKS)
         return late
 
-    def _lose(self, execution: Execution, letter: Letter) -> None:
-        if _was_written(execution, letter):
-            self._note(execution, letter)["error"] = "lost"
+    def _lose(self, execution: Execution, webhook: Webhook) -> None:
+        if _was_written(execution, webhook):
+            self._note(execution, webhook)["error"] = "lost"
 
-    def _send(self, execution: Execution, letter: Letter) -> None:
-        if _was_written(execution, letter):
-            task = asyncio.create_task(self._deliver(letter, self._note(execution, letter)))
+    def _send(self, execution: Execution, webhook: Webhook) -> None:
+        if _was_written(execution, webhook):
+            task = asyncio.create_task(self._deliver(webhook, self._note(execution, webhook)))
             self._deliveries.add(task)
             task.add_done_callback(self._deliveries.discard)
 
-    def _note(self, execution: Execution, letter: Letter) -> Note:
+    def _note(self, execution: Execution, webhook: Webhook) -> Note:
         note = {
             "sent_at": self._clock(),
-            "kind": letter.kind,
-            "url": letter.hook.url,
+            "kind": webhook.kind,
+            "url": webhook.hook.url,
             "kickoff_id": execution.kickoff_id,
             "answered": None,
             "error": None,
@@ -90,23 +91,23 @@ class Mail:
         self._notes.append(note)
         return note
 
-    async def _deliver(self, letter: Letter, note: Note) -> None:
-        raw = orjson.dumps(letter.body)
+    async def _deliver(self, webhook: Webhook, note: Note) -> None:
+        raw = orjson.dumps(webhook.body)
         headers = {"Content-Type": "application/json"}
-        if letter.hook.authorization is not None:
-            headers["Authorization"] = letter.hook.authorization
-        if letter.sign is not None:
-            headers |= letter.sign(raw, self._clock())
+        if webhook.hook.authorization is not None:
+            headers["Authorization"] = webhook.hook.authorization
+        if webhook.sign is not None:
+            headers |= webhook.sign(raw, self._clock())
         try:
             async with self._open_session().post(
-                letter.hook.url, data=raw, headers=headers, allow_redirects=False
+                webhook.hook.url, data=raw, headers=headers, allow_redirects=False
             ) as response:
                 note["answered"] = response.status
         except (aiohttp.ClientError, OSError, ValueError) as error:  # a timeout is an OSError
             note["error"] = type(error).__name__
 
     def _open_session(self) -> aiohttp.ClientSession:
-        # Opened by the first letter: most sandboxes never send one.
+        # Opened by the first webhook: most sandboxes never send one.
         if self._session is None:
             seconds = self._settings.webhook_timeout
             timeout = aiohttp.ClientTimeout(sock_connect=seconds, sock_read=seconds)
@@ -114,6 +115,6 @@ class Mail:
         return self._session
 
 
-def _was_written(execution: Execution, letter: Letter) -> bool:
+def _was_written(execution: Execution, webhook: Webhook) -> bool:
     # What a stopped execution would have done later never happened.
-    return letter.at <= execution.ends_at
+    return webhook.at <= execution.ends_at

@@ -17,7 +17,7 @@ from bridge.sandbox.replies import respond
 from bridge.sandbox.rules import read_rules
 
 
-class Backstage:
+class ControlApi:
     """The handlers for those who run the sandbox."""
 
     def __init__(
