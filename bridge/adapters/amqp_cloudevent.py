@@ -6,6 +6,7 @@ and those of Knative's binding (`ce-`). All are read; the first is written, beca
 """
 
 import hashlib
+import json
 import re
 from base64 import b64decode
 from contextlib import suppress
@@ -14,14 +15,14 @@ from typing import Any, NoReturn
 
 from aio_pika.abc import AbstractIncomingMessage
 from cloudevents.core.base import BaseCloudEvent
-from cloudevents.core.bindings import amqp, rabbitmq
+from cloudevents.core.bindings import amqp
 from cloudevents.core.exceptions import BaseCloudEventException, CloudEventValidationError
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
 from bridge.core.errors import RequestRefused
 from bridge.core.request import MAX_KEY
-from bridge.core.strict_json import parse_object
+from bridge.core.strict_json import compact, parse_object
 
 PREFIX = "cloudEvents_"
 REQUIRED = ("specversion", "id", "source", "type")  # the SDK would make up the first two
@@ -62,10 +63,9 @@ def glimpse(message: AbstractIncomingMessage, body: bytes) -> tuple[dict[str, An
 
 def to_binary(body: bytes) -> tuple[bytes, str, dict[str, str]]:
     """A structured event of ours in binary mode: body, content type, headers; the same bytes on every call."""
-    event = amqp.from_structured(amqp.AMQPMessage({}, {}, body), _FORMAT, CloudEvent)
-    message = rabbitmq.to_binary(event, _FORMAT)
-    headers = {PREFIX + name.removeprefix(rabbitmq.CE_PREFIX): value for name, value in message.headers.items()}
-    return message.body, message.content_type or "application/json", headers
+    event = json.loads(body)
+    data, content_type = event.pop("data"), event.pop("datacontenttype")
+    return compact(data), content_type, {PREFIX + name: value for name, value in event.items()}
 
 
 def _media_type(message: AbstractIncomingMessage) -> str:

@@ -163,7 +163,7 @@ async def test_a_link_to_a_large_result_is_an_attribute_in_binary_mode_too(
 
 
 async def test_binary_mode(link: LinkOptions, topology: Topology, client: Client):
-    """The CloudEvents SDK reads the event back."""
+    """The CloudEvents SDK reads the event back; each attribute is the text that it is in structured mode."""
     publisher = AmqpPublisher(link, topology, "binary")
     async with running(publisher):
         await eventually(lambda: publisher.ready)
@@ -176,7 +176,10 @@ async def test_binary_mode(link: LinkOptions, topology: Topology, client: Client
     received = amqp.AMQPMessage({"content-type": message.content_type}, headers, message.body)
     event = amqp.from_binary(received, JSONFormat(), CloudEvent)
     assert (event.get_id(), event.get_source()) == ("run-1-succeeded", "/crews/research")
-    assert event.get_data() == json.loads(delivery(Channel.EXCHANGE, "x").event.body)["data"]
+    structured = json.loads(delivery(Channel.EXCHANGE, "x").event.body)
+    assert event.get_data() == structured["data"]
+    told = {name.removeprefix("cloudEvents_"): value for name, value in headers.items() if "cloudEvents_" in name}
+    assert told == {name: text for name, text in structured.items() if name not in ("data", "datacontenttype")}
 
 
 async def test_a_dead_letter_is_the_message_as_it_came(publisher: AmqpPublisher, client: Client, topology: Topology):
