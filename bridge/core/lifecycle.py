@@ -31,6 +31,8 @@ from bridge.core.model import (
 )
 from bridge.core.request import fingerprint
 
+_MOMENT = 0.001  # seconds; events are listed by their times, which are told in milliseconds
+
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.ACCEPTED: frozenset({State.STARTING, State.CANCELLED}),
     State.STARTING: frozenset({State.RUNNING, State.ACCEPTED, State.IN_DOUBT, State.FAILED}),
@@ -100,7 +102,7 @@ def on_orphan(run: Run, policy: CrewPolicy, now: float) -> Decision:
 
 def on_doubt_unresolved(run: Run, policy: CrewPolicy, now: float) -> Decision:
     """No evidence came in time: say so and do what the crew's policy wants. A run that is held is due no more."""
-    told = events.about(run, events.IN_DOUBT, policy, now, sequence=run.attempt)
+    told = events.about(run, events.IN_DOUBT, policy, now - _MOMENT, sequence=run.attempt)
     match policy.in_doubt:
         case DoubtPolicy.HOLD:
             return replace(told, run=replace(run, due_at=None, owner=None))

@@ -192,6 +192,14 @@ def test_fail_says_so_and_gives_up():
     assert event_types(decision.deliveries) == ["run.in_doubt", "run.failed"]
 
 
+def test_the_doubt_comes_before_what_it_leads_to():
+    """By their times, in which events are listed and tell their order: both had the same one."""
+    policy = replace(POLICY, in_doubt=DoubtPolicy.FAIL)
+    doubt, end = lifecycle.on_doubt_unresolved(doubted(policy), policy, NOW + 900).deliveries
+    assert doubt.event.created_at < end.event.created_at == NOW + 900
+    assert json.loads(doubt.event.body)["time"] < json.loads(end.event.body)["time"]
+
+
 def test_a_second_doubt_is_another_event():
     ids = [
         lifecycle.on_doubt_unresolved(replace(doubted(), attempt=attempt), POLICY, NOW).deliveries[0].event.event_id
