@@ -88,13 +88,12 @@ class Following:
             self._written.take(run.run_id)
             self.timetable.hasten(run.run_id)
 
-    def outdated(self, run_id: str) -> bool:
-        """Whether a run is to be read before it is looked at."""
-        return run_id in self._outdated
-
-    def read(self, run_id: str) -> None:
-        """A run was read just now."""
-        self._outdated.discard(run_id)
+    def take_outdated(self, run_id: str) -> bool:
+        """Whether to read a run before the look; that will be done now, so what is written from here on counts anew."""
+        if run_id not in self._outdated:
+            return False
+        self._outdated.remove(run_id)
+        return True
 
     def wrote(self, run: Run) -> None:
         """Keep a run as it was written just now."""

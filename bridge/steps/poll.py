@@ -111,13 +111,12 @@ class Poll:
 
     async def _current(self, watch: Watch) -> Watch | None:
         """The watch, with what others have written meanwhile; None if nobody need look any more."""
-        if not self._crew.following.outdated(watch.run_id):
+        if not self._crew.following.take_outdated(watch.run_id):
             return watch
         run = await self._store.load(watch.run_id)
         if run is None or run.state not in humans.FOLLOWED:
             self._crew.following.forget(watch.run_id)
             return None
-        self._crew.following.read(watch.run_id)
         return humans.refreshed(watch, run)
 
     async def _write_down(self, seen: Watch, answer: StatusAnswer, asked_at: float) -> Watch | None:

@@ -227,6 +227,31 @@ async def test_a_run_that_somebody_ended_meanwhile_is_let_go(bench: Bench):
     assert run.run_id not in bench.crew.following.timetable
 
 
+class WrittenWhileRead:
+    """A store in which somebody else writes a run just after we have read it."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench, self._store = bench, bench.store
+
+    async def load(self, run_id: str) -> Run:
+        run: Run = await self._store.load(run_id)
+        self._bench.crew.following.look_again(run)
+        return run
+
+
+async def test_what_others_write_while_a_run_is_read_is_read_by_the_next_look(bench: Bench):
+    """The mark was struck out after the reading, and the second writing with it."""
+    run = await bench.started()
+    await look(bench, Running())
+    store, bench.store = bench.store, WrittenWhileRead(bench)
+    bench.crew.following.look_again(await store.load(run.run_id))
+    await look(bench, Running())
+    bench.store = store
+    spy = bench.spy()
+    await look(bench, Running())
+    assert spy.calls == ["load"]
+
+
 class Overtaken:
     """A store in which somebody else always writes between our reading and our writing."""
 
