@@ -44,23 +44,17 @@ class Poll:
 
     async def handle(self, watch: Watch) -> None:
         """Look once; write only what is news; note when to look again."""
-        asked_at = self._clock()
-        try:
-            await self._follow(watch, asked_at)
-        finally:
-            self._crew.following.looked(watch.run_id)
-
-    async def _follow(self, watch: Watch, asked_at: float) -> None:
+        asked_at, following = self._clock(), self._crew.following
         if not watch.polls:
-            self._learn(partial(self._crew.trust.first_look, heard=self._crew.following.heard_of(watch.run_id)))
+            self._judge_webhooks(partial(self._crew.trust.first_look, heard=following.heard_of(watch.run_id)))
         try:
-            current = await self._current(watch)
-            if current is not None:
+            if (current := await self._up_to_date(watch)) is not None:
                 await self._look(current, asked_at)
         except (StoreUnavailable, Stale):
-            # unchanged: the next look finds the news again
-            self._crew.following.put_back(watch, asked_at + AGAIN_AFTER, outdated=True)
+            following.put_back(watch, asked_at + AGAIN_AFTER, outdated=True)  # as it was: the news is found again
             raise
+        finally:
+            following.looked(watch.run_id)
 
     def pause(self) -> float:
         """Seconds until the next look is due."""
@@ -69,47 +63,7 @@ class Poll:
             return TICK
         return max(due - now if due > now else min(self._crew.pace.until_looks(now), TICK), TOGETHER)
 
-    def _learn_from(self, before: Watch, answer: StatusAnswer, asked_at: float, *, announced: bool) -> None:
-        """What a look found tells about the crew's run times; `before` is what was known until then."""
-        if isinstance(answer, NoAnswer | CrewUnavailable | NotFound):
-            return
-        over = isinstance(answer, Succeeded | Failed)
-        if self._crew.learning.looked(before, asked_at, over=over):
-            log.info("run_times_changed", crew=self._crew.name)
-        if over:
-            self._crew.learning.ended(before, asked_at, told=run_time_told(answer), announced=announced)
-
-    def _learn(self, lesson: Callable[[], None]) -> None:
-        """Whether webhooks can be trusted may change by this, and then all that was planned by it."""
-        before = self._crew.trust.earned
-        lesson()
-        if self._crew.trust.earned is not before:
-            log.info("webhooks_trusted" if self._crew.trust.earned else "webhooks_distrusted", crew=self._crew.name)
-            self._crew.following.timetable.replan(self._clock(), self._as_from_its_last_look)
-
-    def _as_from_its_last_look(self, watch: Watch) -> float:
-        return self._crew.next_look(watch, watch.alive_at)
-
-    async def _look(self, watch: Watch, asked_at: float) -> None:
-        answer = await self._ask(watch)
-        self._crew.pause_if_turned_away(answer, asked_at)
-        announced = self._crew.following.announced(watch.run_id)
-        seen, news = humans.look(watch, answer, self._crew.policy, asked_at)
-        following = await self._write_down(seen, answer, asked_at) if news else seen
-        self._learn_from(watch, answer, asked_at, announced=announced)
-        if following is not None:
-            after = answer.after if isinstance(answer, NoAnswer) else None
-            self._crew.following.put_back(following, self._crew.next_look(following, self._clock(), after))
-
-    async def _ask(self, watch: Watch) -> StatusAnswer:
-        """The status, with what webhooks told where it tells nothing."""
-        answer = await self._crew.api.status(watch.kickoff_id)
-        if (other := humans.other_name(watch, answer)) is not None:
-            await self._crew.api.turn()
-            answer = humans.believe_other(watch, await self._crew.api.status(other))
-        return self._crew.following.complete(watch.run_id, answer)
-
-    async def _current(self, watch: Watch) -> Watch | None:
+    async def _up_to_date(self, watch: Watch) -> Watch | None:
         """The watch, with what others have written meanwhile; None if nobody need look any more."""
         if not self._crew.following.take_outdated(watch.run_id):
             return watch
@@ -119,11 +73,30 @@ class Poll:
             return None
         return humans.refreshed(watch, run)
 
+    async def _look(self, watch: Watch, asked_at: float) -> None:
+        answer = await self._ask(watch)
+        self._crew.pause_if_turned_away(answer, asked_at)
+        announced = self._crew.following.announced(watch.run_id)
+        seen, news = humans.look(watch, answer, self._crew.policy, asked_at)
+        goes_on = await self._write_down(seen, answer, asked_at) if news else seen
+        self._learn_run_times(watch, answer, asked_at, announced=announced)
+        if goes_on is not None:
+            after = answer.after if isinstance(answer, NoAnswer) else None
+            self._crew.following.put_back(goes_on, self._crew.next_look(goes_on, self._clock(), after))
+
+    async def _ask(self, watch: Watch) -> StatusAnswer:
+        """The status, with what webhooks told where it tells nothing."""
+        answer = await self._crew.api.status(watch.kickoff_id)
+        if (other := humans.other_name(watch, answer)) is not None:
+            await self._crew.api.turn()
+            answer = humans.believe_other(watch, await self._crew.api.status(other))
+        return self._crew.following.complete(watch.run_id, answer)
+
     async def _write_down(self, seen: Watch, answer: StatusAnswer, asked_at: float) -> Watch | None:
-        """The watch to go on with; None if the run is not to be followed further."""
-        if (recent := self._crew.following.take_written(seen.run_id)) is not None:
+        """Write what is news. The watch to go on with; None if the run is not to be followed further."""
+        if (known := self._crew.following.take_written(seen.run_id)) is not None:
             with suppress(Stale):  # somebody else has written it since
-                return await self._settle(recent, seen, answer, asked_at)
+                return await self._settle(known, seen, answer, asked_at)
         run = await self._store.load(seen.run_id)
         if run is None or run.state not in humans.FOLLOWED or self._store.owned_elsewhere(run):
             self._crew.following.forget(seen.run_id)  # somebody ended it meanwhile, or follows it in our place
@@ -136,12 +109,37 @@ class Poll:
         if decision.deliveries:
             self._wake_deliver()
         if settled.final:
-            self._learn(partial(self._crew.trust.ended, announced=self._crew.following.announced(run.run_id)))
-            self._crew.following.forget(run.run_id)
-            log.info("run_ended", run_id=run.run_id, crew=run.crew, state=settled.state.value, polls=settled.polls)
-            self._wake_kickoff()
+            self._let_go(settled)
             return None
         if settled.due_at is not None:
             self._wake_take_up()
         self._crew.following.wrote(settled)
         return humans.refreshed(seen, settled)
+
+    def _let_go(self, ended: Run) -> None:
+        announced = self._crew.following.announced(ended.run_id)
+        self._judge_webhooks(partial(self._crew.trust.ended, announced=announced))
+        self._crew.following.forget(ended.run_id)
+        log.info("run_ended", run_id=ended.run_id, crew=ended.crew, state=ended.state.value, polls=ended.polls)
+        self._wake_kickoff()
+
+    def _learn_run_times(self, before: Watch, answer: StatusAnswer, asked_at: float, *, announced: bool) -> None:
+        """What a look found tells about the crew's run times; `before` is what was known until then."""
+        if isinstance(answer, NoAnswer | CrewUnavailable | NotFound):
+            return
+        over = isinstance(answer, Succeeded | Failed)
+        if self._crew.learning.looked(before, asked_at, over=over):
+            log.info("run_times_changed", crew=self._crew.name)
+        if over:
+            self._crew.learning.ended(before, asked_at, told=run_time_told(answer), announced=announced)
+
+    def _judge_webhooks(self, by: Callable[[], None]) -> None:
+        """Whether webhooks can be trusted may change by this, and then all that was planned with or without them."""
+        before = self._crew.trust.earned
+        by()
+        if self._crew.trust.earned is not before:
+            log.info("webhooks_trusted" if self._crew.trust.earned else "webhooks_distrusted", crew=self._crew.name)
+            self._crew.following.timetable.replan(self._clock(), self._as_from_its_last_look)
+
+    def _as_from_its_last_look(self, watch: Watch) -> float:
+        return self._crew.next_look(watch, watch.alive_at)
