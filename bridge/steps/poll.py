@@ -64,11 +64,19 @@ class Poll:
         return max(due - now if due > now else min(self._crew.pace.until_looks(now), TICK), TOGETHER)
 
     async def _up_to_date(self, watch: Watch) -> Watch | None:
-        """The watch, with what others have written meanwhile; None if nobody need look any more."""
+        """The watch, with what others have written meanwhile; None if nobody need look any more.
+
+        A look that is not made gives its turn back: it may be the one for whose answer all others wait.
+        """
         if not self._crew.following.take_outdated(watch.run_id):
             return watch
-        run = await self._store.load(watch.run_id)
+        try:
+            run = await self._store.load(watch.run_id)
+        except StoreUnavailable:
+            self._crew.pace.unused()
+            raise
         if run is None or run.state not in humans.FOLLOWED:
+            self._crew.pace.unused()
             self._crew.following.forget(watch.run_id)
             return None
         return humans.refreshed(watch, run)

@@ -1,5 +1,6 @@
 """Following executions: look, write only what is news, and never end a run without a look."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -217,6 +218,21 @@ async def test_news_that_cannot_be_written_is_found_again(bench: Bench):
     bench.store = store
     await look(bench, DONE)
     assert (await bench.now(run)).state is State.SUCCEEDED
+
+
+@pytest.mark.parametrize("away", [True, False])
+async def test_a_look_that_is_not_made_makes_nobody_wait_for_its_answer(bench: Bench, *, away: bool):
+    """After a rest one call goes alone. Here it is none: the store is away, or the run is over."""
+    run = await bench.started()
+    bench.crew.following.look_again(await bench.now(run))
+    await bench.store.settle(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
+    bench.crew.pace.refused(bench.clock(), bench.clock(), 1.0)
+    bench.clock.forward(10)
+    bench.store = Away(bench.store) if away else bench.store
+    with pytest.raises(StoreUnavailable) if away else nullcontext():
+        assert await bench.round(bench.poll) != []
+    bench.clock.forward(1)
+    assert (bench.api.looks, bench.crew.pace.take(bench.clock())) == ([], 0.0)
 
 
 async def test_a_run_that_somebody_ended_meanwhile_is_let_go(bench: Bench):
