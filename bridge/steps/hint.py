@@ -78,7 +78,7 @@ class TakeHint:
         if not run.final:
             crew.following.hear(run.run_id)
         if run.state in humans.FOLLOWED:
-            await self._follow(crew, run, kind, hint)
+            await self._heed(crew, run, kind, hint)
             await self._unless_over(crew, run)
         elif attempt.number != run.attempt or hint.kickoff_id is None:
             return
@@ -114,7 +114,7 @@ class TakeHint:
             await self.ask(found, asked)
         self._wake_take_up()
 
-    async def _follow(self, crew: Crew, run: Run, kind: hints.Kind, hint: hints.Hint) -> None:
+    async def _heed(self, crew: Crew, run: Run, kind: hints.Kind, hint: hints.Hint) -> None:
         """A run that is being followed: a question, a sign of life, or something to look at."""
         if hint.asked is not None:
             await self.ask(run, hint.asked)
