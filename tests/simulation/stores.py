@@ -72,7 +72,7 @@ class ShakyStore:
 
 
 def make_writes_fail(store: SqlStore, world: World) -> None:
-    """Now and then a transaction cannot begin, as with a full disk."""
+    """Now and then a transaction cannot begin, as with a full disk, or is committed and nobody is told."""
     transaction = store._batches._transaction
     full_until = 0.0
 
@@ -83,6 +83,9 @@ def make_writes_fail(store: SqlStore, world: World) -> None:
             full_until = now + 5.0
         if (now < full_until and not world.calm) or world.happens("write refused", 0.03):
             raise OperationalError("COMMIT", {}, sqlite3.OperationalError("database or disk is full"))
-        return await transaction(work)
+        result = await transaction(work)
+        if world.happens("confirmation lost", 0.01):
+            raise OperationalError("COMMIT", {}, OSError("the connection was cut"))
+        return result
 
     store._batches._transaction = shaky
