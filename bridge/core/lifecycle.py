@@ -31,7 +31,7 @@ from bridge.core.model import (
 )
 from bridge.core.request import fingerprint
 
-_MOMENT = 0.001  # seconds; events are listed by their times, which are told in milliseconds
+_MOMENT = 0.002  # seconds; events are listed by their times, which are told in milliseconds
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.ACCEPTED: frozenset({State.STARTING, State.CANCELLED}),

@@ -27,7 +27,7 @@ class Whole(Section):
     values on to here.
     """
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:  # a setting may be called `self`, and is unknown then
         crews = values.get("crews")
         names = frozenset(map(str, crews)) if isinstance(crews, Mapping) else None
         self.__pydantic_validator__.validate_python(values, self_instance=self, context=names)

@@ -82,6 +82,15 @@ async def test_what_others_left_has_its_turn_however_much_there_is_of_our_own(as
     assert (len(taken), taken.count(Channel.QUEUE)) == (5, 1)
 
 
+async def test_a_single_place_is_for_both_by_turns(asked: SqlStore):
+    await asked.file([a_delivery(number, Channel.QUEUE) for number in range(9)])
+    assert len(await asked.claim_deliveries(TO_BROKER, 1, NOW)) == 1
+    for number in range(9):
+        await refused(asked, number)
+    taken = [one.destination.channel for _ in range(4) for one in await asked.claim_deliveries(TO_BROKER, 1, NOW)]
+    assert (len(taken), taken.count(Channel.QUEUE)) == (4, 2)
+
+
 async def test_what_is_taken_survives_a_store_that_cannot_be_asked_for_more(asked: SqlStore, line: Line):
     await refused(asked)
     await asked.file([a_delivery(2, Channel.QUEUE)])
@@ -115,6 +124,34 @@ async def test_a_lost_confirmation_of_an_end_that_was_decided_without_the_inputs
     assert in_mind is not None
     await asked.settle(end_of(in_mind))
     assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW)) == 1
+
+
+async def test_what_is_decided_anew_because_it_came_too_late_is_sent_once(asked: SqlStore):
+    """It has the same ids: nobody may free by them what is being sent."""
+    run = await started(asked)
+    newer = await asked.settle(Decision(run))
+    with pytest.raises(Stale):
+        await asked.settle(end_of(run))
+    await asked.settle(end_of(newer))
+    assert len(await asked.claim_deliveries(TO_BROKER, 1, NOW)) == 1
+    assert await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY) == []
+
+
+async def test_nor_is_it_freed_for_a_first_try_that_was_lost(
+    asked: SqlStore, line: Line, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(store_module, "RETRY_EVERY", 0.3)
+    run = await started(asked)
+    line.lose(written=False)
+    writing = asyncio.create_task(asked.settle(end_of(run)))
+    await asyncio.sleep(0)
+    await asked.beat(NOW)  # after the first try, and before the second
+    newer = await asked.settle(Decision(run))
+    with pytest.raises(Stale):
+        await writing
+    await asked.settle(end_of(newer))
+    assert len(await asked.claim_deliveries(TO_BROKER, 1, NOW)) == 1
+    assert await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY) == []
 
 
 async def test_a_writer_who_is_cancelled_leaves_it_to_others(asked: SqlStore):

@@ -302,9 +302,10 @@ class TestTheEnvironment:
         assert problem == ("http.clients: must be a list: JSON, or words between commas (from BRIDGE_HTTP__CLIENTS)")
 
     def test_an_unknown_variable_is_told_with_its_name(self, desk: Desk) -> None:
-        assert desk.problems(SMALLEST, {"BRIDGE_HTTP__PROT": "1", "BRIDGE_": "1"}) == [
+        assert desk.problems(SMALLEST, {"BRIDGE_HTTP__PROT": "1", "BRIDGE_SELF": "1", "BRIDGE_": "1"}) == [
             "http.prot: unknown setting; did you mean port? (from BRIDGE_HTTP__PROT)",
             "?: unknown setting (from BRIDGE_)",
+            "self: unknown setting (from BRIDGE_SELF)",
         ]
 
     def test_variables_in_an_unknown_section_are_told_with_their_names(self, desk: Desk) -> None:

@@ -10,7 +10,15 @@ from tests.simulation.run import empty_store, play
 
 SEEDS, SHARE = 300, 60
 
-FAULTS = {"confirm lost", "confirmation lost", "delivery failed", "webhook doubled", "webhook late", "webhook lost", "write refused"}
+FAULTS = {
+    "confirm lost",
+    "confirmation lost",
+    "delivery failed",
+    "webhook doubled",
+    "webhook late",
+    "webhook lost",
+    "write refused",
+}
 """Those that any share of the seeds must meet; the rarer ones are spread over all of them."""
 AMONG_SEVERAL = {"frozen", "bury", "rejoin", "hand_over", "pass_on", "collect_hints", "stale write"}
 

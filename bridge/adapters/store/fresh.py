@@ -23,6 +23,7 @@ class Fresh:
         self._asked_at: dict[Channel, float] = {}
         self._store_asked_at = 0.0
         self._more_in_store = True
+        self._odd_place_is_theirs = False
 
     def to_own(self, new: Sequence[Delivery]) -> frozenset[str]:
         """The ids of those new deliveries that this process should own when it writes them."""
@@ -45,9 +46,14 @@ class Fresh:
         return wanted
 
     def room_for_store(self, room: int, now: float) -> int:
-        """How many of so many places are kept for what is in the store, however much there is of our own."""
-        asked_lately = 0 <= now - self._store_asked_at < ASK_STORE_EVERY
-        return (room + 1) // 2 if self._more_in_store or not asked_lately else 0
+        """How many of so many places are kept for what is in the store, however much there is of our own.
+
+        Half of them, and a single one by turns.
+        """
+        if 0 <= now - self._store_asked_at < ASK_STORE_EVERY and not self._more_in_store:
+            return 0
+        self._odd_place_is_theirs = not self._odd_place_is_theirs
+        return (room + self._odd_place_is_theirs) // 2
 
     def store_gave(self, number: int, room: int, now: float) -> None:
         """The store was asked for `room` deliveries and gave so many."""

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, update
 from bridge.adapters.store.accepting import insert_deliveries
 from bridge.adapters.store.batches import Apart
 from bridge.adapters.store.bulk import Bulk
-from bridge.adapters.store.claims import lives
+from bridge.adapters.store.claims import Taken, lives
 from bridge.adapters.store.rows import CHANGING, Values, changing_columns
 from bridge.adapters.store.tables import runs
 from bridge.core.errors import Stale
@@ -22,6 +22,10 @@ class Settling:
     decision: Decision
     process: str
     own: frozenset[str] = frozenset()
+
+    def taken(self) -> Taken:
+        """What the process owns if this is written."""
+        return Taken(self.process, deliveries=list(self.own))
 
 
 def settle_all(connection: Connection, settling: Sequence[Settling]) -> list[Run | Stale]:

@@ -117,9 +117,9 @@ class SqlStore:
         wish = settling.Settling(decision, self._process, own)
         try:
             settled = await self._settle(wish)
-        except BaseException:  # cancelled, or too late after a try whose commit was not confirmed: it may be written
+        except asyncio.CancelledError:  # it may be written all the same
             if own:
-                self._unconfirmed.append(claims.Taken(wish.process, deliveries=list(own)))
+                self._unconfirmed.append(wish.taken())
             raise
         self._fresh.add([delivery for delivery in decision.deliveries if delivery.delivery_id in own])
         return settled
@@ -138,6 +138,8 @@ class SqlStore:
             except Stale:
                 if tried_before and (written := await self._written_before(wish.decision)) is not None:
                     return written
+                if tried_before and wish.own:  # before whoever decides anew writes deliveries of the same ids
+                    await self._insist(partial(self._give_back, wish.taken()))
                 self._on_stale()
                 raise
             else:
