@@ -48,11 +48,15 @@ async def read_body(request: web.Request) -> bytes:
 
 
 def any_json(body: bytes) -> Any:
-    """Whatever JSON there is, or None: a crew's webhook that cannot be read still says that something happened."""
+    """Whatever JSON there is, or None: a crew's webhook that cannot be read still says that something happened.
+
+    So it is with what is nested too deep: it may be written and read once more, by a parser that recurses.
+    """
     try:
-        return orjson.loads(body)
+        value = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
+    return None if strict_json.deeper_than(strict_json.MAX_DEPTH, value) else value
 
 
 def respond(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.adapters.store import SqlStore
 from bridge.core import lifecycle
@@ -67,6 +68,23 @@ async def test_a_hint_reaches_the_owner_once_whoever_got_it(adapter: Adapter, st
     assert await other.collect_hints(9) == []
     assert await store.collect_hints(9) == [hint]
     assert await store.collect_hints(9) == []
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000 + b"]" * 100_000, b"{", b"\xff"], ids=["deep", "torn", "bytes"])
+async def test_a_hint_that_cannot_be_read_goes_and_takes_no_other_with_it(
+    adapter: Adapter, store: SqlStore, content: bytes
+):
+    """It stayed, and ended the process that was to take it, at every start."""
+    run = await started(store)
+    other = await adapter.twin(store, "other")
+    await other.pass_on(PassedHint(run.run_id, 1, Kind.HUMAN, None))
+    adapter.execute("UPDATE hints SET content = %s", content)
+    hint = PassedHint(run.run_id, 1, Kind.CREW, {"result": "done"})
+    await other.pass_on(hint)
+    with capture_logs() as logs:
+        assert await store.collect_hints(9) == [hint]
+    assert [(entry["event"], entry["run_id"]) for entry in logs] == [("hint_dropped", run.run_id)]
+    assert adapter.execute("SELECT count(*) FROM hints") == [(0,)]
 
 
 async def test_hints_go_with_their_run(adapter: Adapter, store: SqlStore):

@@ -3,6 +3,7 @@
 import pytest
 
 from bridge.core.hints import Kind
+from bridge.core.strict_json import MAX_DEPTH
 from tests.http_client import problem, serving
 
 
@@ -20,7 +21,13 @@ async def test_any_other_path_does_not_exist(path: str):
         assert bridge.others.hints == []
 
 
-async def test_content_that_cannot_be_read_is_a_hint_all_the_same():
+def nested(levels: int) -> bytes:
+    return b'{"x":' + b"[" * (levels - 1) + b"]" * (levels - 1) + b"}"
+
+
+@pytest.mark.parametrize("content", [b"\xff{", nested(MAX_DEPTH + 1), nested(984)])
+async def test_content_that_cannot_be_read_is_a_hint_all_the_same(content: bytes):
+    """Of JSON nested too deep some could be read here and stored, but not read from the store."""
     async with serving() as bridge:
-        response = await bridge.http.post(bridge.url("/amp/known/crew"), data=b"\xff{")
+        response = await bridge.http.post(bridge.url("/amp/known/crew"), data=content)
         assert (response.status, bridge.others.hints) == (204, [("known", Kind.CREW, None)])

@@ -3,8 +3,10 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, select, update
+import structlog
+from sqlalchemy import Connection, Row, delete, exists, func, select, update
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.tables import hints, processes, runs
@@ -12,6 +14,8 @@ from bridge.core.hints import Kind
 from bridge.core.model import State
 from bridge.core.share import Census
 from bridge.ports import PassedHint
+
+log = structlog.get_logger()
 
 _FOLLOWED = runs.c.state.in_([State.RUNNING.value, State.WAITING_FOR_HUMAN.value])
 
@@ -38,14 +42,25 @@ def pass_on(connection: Connection, passed: Sequence[PassedHint]) -> list[None]:
 
 
 def collect(connection: Connection, process: str, room: int) -> list[PassedHint]:
-    """Take the hints for a process's runs, and for those in doubt, which nobody owns and a hint may clear up."""
+    """Take the hints for a process's runs, and for those in doubt, which nobody owns and a hint may clear up.
+
+    One that cannot be read goes, too: it would come again and again, and end whoever takes it.
+    """
     doubted = (runs.c.state == State.IN_DOUBT.value) & runs.c.owner.is_(None)
     mine = exists().where(runs.c.run_id == hints.c.run_id, (runs.c.owner == process) | doubted)
     ids = connection.execute(select(hints.c.hint_id).where(mine).limit(room)).scalars().all()
     if not ids:
         return []
     taken = connection.execute(delete(hints).where(hints.c.hint_id.in_(ids)).returning(hints))
-    return [PassedHint(row.run_id, row.attempt, Kind(row.kind), json.loads(row.content)) for row in taken]
+    return [hint for row in taken if (hint := _hint_of(row)) is not None]
+
+
+def _hint_of(row: Row[Any]) -> PassedHint | None:
+    try:
+        return PassedHint(row.run_id, row.attempt, Kind(row.kind), json.loads(row.content))
+    except (ValueError, RecursionError) as error:
+        log.warning("hint_dropped", run_id=row.run_id, reason=type(error).__name__)
+        return None
 
 
 def _row_of(hint: PassedHint) -> dict[str, object]:
