@@ -8,7 +8,7 @@ from bridge.core import humans
 from bridge.core.answers import ResumeAnswer
 from bridge.core.crew_call import resume_body
 from bridge.core.errors import Stale
-from bridge.core.model import Question, Run, State
+from bridge.core.model import Decision, Question, Run, State
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
 from bridge.steps.latest import settle_latest
@@ -38,11 +38,11 @@ class CarryAnswer:
         """Mark, POST, write down what came of it. The mark is durable before the first byte can leave."""
         crew = self._crews[run.crew]
         if crew.breaker.is_open:
-            self._follow(crew, await self._store.settle(humans.postponed(run, self._clock())))
+            self._follow(crew, await self._settle(crew, run, humans.postponed(run, self._clock())))
             return
         await crew.api.turn()
         try:
-            sending = await self._store.settle(humans.begin_carrying(run, self._clock()))
+            sending = await self._settle(crew, run, humans.begin_carrying(run, self._clock()))
         except Stale:
             crew.pace.unused()
             raise
@@ -57,6 +57,16 @@ class CarryAnswer:
     def pause(self) -> float:
         """Seconds until the next claim."""
         return TICK
+
+    async def _settle(self, crew: Crew, run: Run, decision: Decision) -> Run:
+        """Write; a run that others have written meanwhile is ours since the claim, and perhaps followed by nobody."""
+        try:
+            return await self._store.settle(decision)
+        except Stale:
+            if not self._store.owned_elsewhere(run):  # by the name that this process had then
+                self._follow(crew, run)
+                crew.following.look_again(run)
+            raise
 
     async def _carry(self, crew: Crew, run: Run, question: Question) -> ResumeAnswer:
         assert question.feedback is not None

@@ -20,12 +20,13 @@ from bridge.core.answers import (
     Succeeded,
     WaitingForHuman,
 )
-from bridge.core.errors import RequestRefused
+from bridge.core.errors import RequestRefused, Stale
 from bridge.core.feedback import Resume
 from bridge.core.flow_questions import FlowQuestion
 from bridge.core.hints import Kind
 from bridge.core.humans import CONFIRM_WITHIN
 from bridge.core.model import Asked, Run, Stage, State
+from bridge.core.steering import Cancel
 from bridge.ports import KeyOfRun
 from tests.fakes import NOW
 from tests.steps.conftest import KEY, Bench, with_policy
@@ -428,6 +429,39 @@ async def test_a_run_is_followed_from_the_moment_that_its_answer_leaves(bench: B
     bench.api.meanwhile = meanwhile
     await bench.round(bench.resume)
     assert followed == [True]
+
+
+@pytest.mark.parametrize("paused", [False, True])
+async def test_a_question_that_comes_before_its_forerunners_answer_leaves_is_followed_to_the_end(
+    bench: Bench, paused: bool
+):
+    """After a restart the answer is claimed and waits for its turn; then nobody was left to look at the run."""
+    run = await waiting(bench)
+    await bench.steer(run.run_id, YES, "somebody")
+    await bench.abandon()
+    bench.crew.following.forget_all()
+    [claimed] = await bench.resume.claim(1)
+    await ask(bench, run, "another-task")
+    if paused:
+        bench.crew.breaker.trip("HTTP 401", bench.clock())
+    with pytest.raises(Stale):
+        await bench.resume.handle(claimed)
+    bench.crew.breaker.probed(ok=True, now=bench.clock())
+    await look(bench, Succeeded("done"))
+    assert ((await bench.now(run)).state, bench.api.resumes) == (State.SUCCEEDED, [])
+
+
+async def test_a_run_that_was_cancelled_before_its_answer_leaves_is_not_followed_again(bench: Bench):
+    run = await waiting(bench)
+    await bench.steer(run.run_id, YES, "somebody")
+    await bench.abandon()
+    bench.crew.following.forget_all()
+    [claimed] = await bench.resume.claim(1)
+    await bench.steer(run.run_id, Cancel(), "somebody")
+    with pytest.raises(Stale):
+        await bench.resume.handle(claimed)
+    await bench.round(bench.poll)
+    assert (len(bench.crew.following), bench.api.looks) == (0, [])
 
 
 async def test_a_run_that_waits_is_followed_by_the_next_process(bench: Bench):
