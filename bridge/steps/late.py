@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from bridge.core import lifecycle
-from bridge.core.model import Run
+from bridge.core.answers import StatusAnswer
+from bridge.core.model import Decision, Run
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
+from bridge.steps.latest import settle_latest
 
 TICK = 5.0
 
@@ -40,11 +42,15 @@ class Late:
             await crew.api.turn()
         answer = await crew.api.status(run.kickoff_id)
         crew.pause_if_turned_away(answer, self._clock())
-        decision = lifecycle.on_late_look(run, answer, crew.policy, self._clock())
-        await self._store.settle(decision)
-        if decision.deliveries:
+        if await settle_latest(self._store, run, lambda latest: self._decide(latest, answer, crew)) is not None:
             self._wake_deliver()
 
     def pause(self) -> float:
         """Seconds until the next claim."""
         return TICK
+
+    def _decide(self, run: Run, answer: StatusAnswer, crew: Crew) -> Decision | None:
+        """On the run as it is by then: what became of a human's answer may be noted of one that is over."""
+        if self._store.owned_elsewhere(run) or run.owner is None:
+            return None  # this process was given up meanwhile: another look tells it, or has done so
+        return lifecycle.on_late_look(run, answer, crew.policy, self._clock())

@@ -1,10 +1,13 @@
 """Cancelling, resolving what is in doubt, and results that come too late."""
 
+from typing import Any
+
 import pytest
 
 from bridge.core.answers import Failed, InDoubt, NoAnswer, Running, Succeeded
 from bridge.core.errors import PostUnderWay, RequestRefused
-from bridge.core.model import Run, State
+from bridge.core.feedback import Resume
+from bridge.core.model import Asked, Run, State
 from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering
 from tests.steps.conftest import Bench
 
@@ -50,6 +53,41 @@ async def test_an_execution_that_ends_after_all_is_told_once(bench: Bench, answe
     assert await bench.events(run) == ["run.cancelled", "run.late_result"]
     assert len(bench.api.looks) == 2
     assert (await bench.now(run)).state is State.CANCELLED
+
+
+async def test_a_late_result_is_told_although_something_is_noted_of_its_run_during_the_look(bench: Bench):
+    """A human's answer was under way when its run was cancelled; nobody would have looked at the execution again."""
+    run = await bench.started()
+    await bench.hint.ask(run, Asked("t-1"))
+    await bench.steer(run.run_id, Resume(approve=True), "client/orders")
+    looked_at: list[Run] = []
+
+    async def meanwhile(_: Any) -> None:
+        bench.clock.forward(1)
+        await bench.steer(run.run_id, Cancel(), "client/orders")
+        looked_at.extend(await bench.late.claim(1))
+
+    bench.api.meanwhile = meanwhile
+    await bench.round(bench.resume)
+    assert (await bench.now(run)).talk.aliases == ("alias-1",)
+    bench.api.standing_status = Succeeded("late")
+    bench.clock.forward(1)
+    await bench.late.handle(looked_at[0])
+    assert await bench.events(run) == ["run.waiting_for_human", "run.cancelled", "run.late_result"]
+    assert (await bench.now(run)).talk.aliases == ("alias-1",)
+
+
+async def test_a_process_that_was_given_up_during_a_late_look_leaves_it_to_others(bench: Bench):
+    run = await bench.started()
+    await bench.steer(run.run_id, Cancel(), "client/orders")
+    bench.api.standing_status = Succeeded("late")
+    [looked_at] = await bench.late.claim(1)
+    await bench.abandon()
+    await bench.late.handle(looked_at)
+    assert await bench.events(run) == ["run.cancelled"]
+    await bench.round(bench.late)
+    assert await bench.events(run) == ["run.cancelled", "run.late_result"]
+    assert await bench.round(bench.late) == []
 
 
 async def test_a_late_execution_is_watched_for_a_day(bench: Bench):
