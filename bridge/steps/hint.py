@@ -136,10 +136,11 @@ class TakeHint:
             self._wake_deliver()
 
     async def _write(self, run: Run, decide: Callable[[Run], Decision | None]) -> bool:
-        """Whether there was anything to write; whoever follows the run looks at it now."""
+        """Whether there was anything to write; if this process follows the run, it looks at it now."""
         written = await settle_latest(self._store, run, decide)
         if written is None:
             return False
-        self._crews[run.crew].following.look_again(written)
-        self._wake_poll(run.crew)
+        if not self._store.owned_elsewhere(written):
+            self._crews[run.crew].following.look_again(written)
+            self._wake_poll(run.crew)
         return True

@@ -13,7 +13,7 @@ from bridge.core.errors import StoreUnavailable
 from bridge.core.feedback import Resume
 from bridge.core.flow_questions import FlowQuestion
 from bridge.core.hints import Kind, read
-from bridge.core.model import Run, State
+from bridge.core.model import Asked, Run, State
 from bridge.steps.relay import Relay
 from bridge.steps.share import KeepToShare
 from tests.fakes import NOW
@@ -145,6 +145,18 @@ async def test_a_hint_that_reaches_the_wrong_process_reaches_the_owner(bench: Be
     assert bench.crew.following.announced(run.run_id)
     assert bench.crew.following.timetable.next_due() == 0.0
     assert relay.pause() == 1.0
+
+
+async def test_a_process_that_takes_a_flows_question_to_another_s_run_keeps_nothing_of_it_in_mind(bench: Bench):
+    """That would have stayed there for as long as the process lives."""
+    bench.be_a_flow()
+    run = await bench.started()
+    other = await another(bench)
+    question = FlowQuestion(run.kickoff_id or "", Asked("q-1", callback_url="https://amp.example.com/respond"))
+    await other.hint.take_flow_question("research", question)
+    assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
+    assert other.crew.following._outdated == set()
+    assert other.crew.following.timetable._hastened == set()
 
 
 async def test_a_process_that_takes_the_answer_for_another_s_run_keeps_nothing_of_it_in_mind(bench: Bench):
