@@ -291,8 +291,8 @@ class Store(Protocol):
     async def run_times(self, crew: str, after: float, most: int) -> list[RunTime]:
         """The last `most` run times of a crew that ended after then, the newest first."""
 
-    async def forget(self, ended_before: float) -> int:
-        """Delete runs that ended before then and have nothing left to deliver; how many runs that were."""
+    async def forget(self, ended_before: float, most: int) -> int:
+        """Delete at most so many runs that ended before then and have nothing left to deliver; how many those were."""
 
     async def counts(self) -> dict[str, dict[str, int]]:
         """How many runs per state and deliveries per state, under `runs` and `deliveries`."""

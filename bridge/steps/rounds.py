@@ -21,6 +21,10 @@ class Rounds:
         self._due = now + self._every
         return [now]
 
+    def hasten(self) -> None:
+        """The next round is due at once."""
+        self._due = 0.0
+
     def pause(self) -> float:
         """Seconds until the next round."""
         return self._due - self._clock()

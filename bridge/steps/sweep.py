@@ -12,6 +12,7 @@ from bridge.steps.rounds import Rounds
 
 BEAT_EVERY = 2.0
 SILENT_AFTER = 9.0  # seconds without a sign of life, more than four times what a living process takes
+FORGOTTEN_AT_ONCE = 2000  # runs; nobody else can write while they are deleted
 
 log = structlog.get_logger()
 
@@ -40,7 +41,9 @@ class Sweep:
         """One round of housekeeping."""
         await self._beat(now)
         buried = await self._store.bury(now, SILENT_AFTER) if self._may_judge(now) else 0
-        forgotten = await self._store.forget(now - self._retention)
+        forgotten = await self._store.forget(now - self._retention, FORGOTTEN_AT_ONCE)
+        if forgotten == FORGOTTEN_AT_ONCE:
+            self._rounds.hasten()  # a round of its own, so that a long series of them does not keep us from beating
         if buried or forgotten:
             log.info("swept", processes_given_up=buried, runs_forgotten=forgotten)
         if buried:

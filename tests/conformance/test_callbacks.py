@@ -142,7 +142,7 @@ class TestReceivers:
         await prove(store, "live.example")
         await self.failing(store)
         assert adapter.execute("SELECT count(*) FROM receivers") == [(2,)]
-        await store.forget(NOW + 1)
+        await store.forget(NOW + 1, 9)
         assert adapter.execute("SELECT receiver FROM receivers") == [(DEAD,)]
 
 

@@ -55,5 +55,5 @@ async def test_an_event_without_a_destination_is_forgotten_with_its_run(store: S
     await store.settle(
         events.about(replace(run, finished_at=NOW, state=State.CANCELLED), "run.cancelled", NOWHERE, NOW)
     )
-    assert await store.forget(NOW + 1) == 1
+    assert await store.forget(NOW + 1, 9) == 1
     assert await store.find_events(EventFilter(0.0)) == {}

@@ -90,9 +90,9 @@ async def test_a_hint_that_cannot_be_read_goes_and_takes_no_other_with_it(
 async def test_hints_go_with_their_run(adapter: Adapter, store: SqlStore):
     run = await refused(store)
     await store.pass_on(PassedHint(run.run_id, 1, Kind.CREW, None))
-    assert await store.forget(NOW + 1) == 0  # its event is not delivered yet
+    assert await store.forget(NOW + 1, 9) == 0  # its event is not delivered yet
     adapter.execute("DELETE FROM deliveries")
-    assert await store.forget(NOW + 1) == 1
+    assert await store.forget(NOW + 1, 9) == 1
     assert adapter.execute("SELECT count(*) FROM hints") == [(0,)]
 
 

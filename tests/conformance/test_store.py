@@ -589,35 +589,54 @@ class TestForgetting:
         await refused(store, 2, at=NOW)
         [delivery] = await store.claim_deliveries([Channel.EXCHANGE], 9, NOW)
         await store.settle_delivery(on_delivery(delivery, Confirmed(), NOW))
-        assert await store.forget(NOW) == 0
-        assert await store.forget(NOW + 1) == 2
+        assert await store.forget(NOW, 9) == 0
+        assert await store.forget(NOW + 1, 9) == 2
         for table in ("runs", "events", "deliveries"):
             assert adapter.execute(f"SELECT count(*) FROM {table}") == [(0,)]
+
+    async def test_many_go_in_portions_the_oldest_first(self, store: SqlStore):
+        """Half a million in one transaction were more than PostgreSQL's time limit: each try was undone."""
+        for number, age in enumerate((1, 3, 2), start=1):
+            await refused(store, number, CrewPolicy(), at=NOW - age)
+        assert await store.forget(NOW, 2) == 2
+        assert ids(await store.find_runs(RunFilter())) == [run_id(1)]
+        assert await store.forget(NOW, 2) == 1
+        assert await store.forget(NOW, 2) == 0
+
+    async def test_many_events_of_no_run_go_in_portions(self, adapter: Adapter, store: SqlStore):
+        await store.file([a_delivery(number) for number in range(1, 4)])
+        for delivery in await store.claim_deliveries([Channel.CALLBACK], 9, NOW):
+            await store.settle_delivery(on_delivery(delivery, Confirmed(), NOW))
+        left = []
+        for _ in range(2):
+            await store.forget(NOW + 1, 2)
+            left += adapter.execute("SELECT count(*) FROM events")
+        assert left == [(1,), (0,)]
 
     async def test_runs_with_something_left_to_deliver_stay(self, store: SqlStore):
         run = await refused(store, policy=CALLBACK)
         [first, _] = await store.claim_deliveries(list(Channel), 9, NOW)
         await store.settle_delivery(on_delivery(first, Confirmed(), NOW))
-        assert await store.forget(NOW + 99 * HOUR) == 0
+        assert await store.forget(NOW + 99 * HOUR, 9) == 0
         assert len(await store.deliveries_of(run.run_id)) == 2
 
     async def test_open_runs_stay_however_old(self, store: SqlStore):
         await accepted(store, 1)
         await in_doubt(store, 2)
         await started(store, 3)
-        assert await store.forget(NOW + 10_000 * HOUR) == 0
+        assert await store.forget(NOW + 10_000 * HOUR, 9) == 0
 
     async def test_old_deliveries_of_no_run_go_when_they_are_done(self, store: SqlStore):
         await store.file([a_delivery(1), a_delivery(2)])
         [one, _] = await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
         await store.settle_delivery(on_delivery(one, Gone("410"), NOW))
-        await store.forget(NOW + 1)
+        await store.forget(NOW + 1, 9)
         assert (await store.counts())["deliveries"] == {DeliveryState.PENDING.value: 1}
 
     async def test_a_forgotten_key_may_be_used_again(self, store: SqlStore):
         run = await store.settle(lifecycle.begin(await claimed(store, 1, idempotency_key="k"), NOW))
         await store.settle(lifecycle.on_kickoff(run, Refused("no"), CrewPolicy(), NOW))
-        await store.forget(NOW + 1)
+        await store.forget(NOW + 1, 9)
         assert not (await store.accept(a_run(2, idempotency_key="k"))).replayed
 
 

@@ -1,10 +1,12 @@
 """Handing events over until they are confirmed, and keeping the store tidy."""
 
+import pytest
 from structlog.testing import capture_logs
 
 from bridge.core.answers import Refused
 from bridge.core.delivering import CallbackReply, DeliveryAnswer, Gone, TryAgain
 from bridge.core.model import Attempt, Delivery, DeliveryState, Run
+from bridge.steps import sweep as sweep_module
 from bridge.steps.deliver import Deliver
 from tests.fakes import NOW, FakeSender
 from tests.steps.conftest import Bench
@@ -139,6 +141,20 @@ async def test_old_runs_are_forgotten_once_nothing_is_left_to_deliver(bench: Ben
     bench.clock.forward(3)
     await bench.round(sweep)
     assert await bench.store.load(run.run_id) is None
+
+
+async def test_as_long_as_there_are_many_old_runs_the_next_portion_follows_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sweep_module, "FORGOTTEN_AT_ONCE", 2)
+    runs = [await ended(bench) for _ in range(3)]
+    await bench.round(bench.deliver)
+    bench.clock.forward(86_401)
+    sweep, left = bench.sweep, []
+    while await bench.round(sweep):
+        left.append(len([run for run in runs if await bench.store.load(run.run_id) is not None]))
+    assert left == [1, 0]
+    assert sweep.pause() == 2.0
 
 
 async def test_a_process_that_was_given_up_begins_anew_and_owns_nothing(bench: Bench):

@@ -275,9 +275,9 @@ class SqlStore:
         rows = await self._read(remembering.ended_after(crew, after, most))
         return [remembering.run_time_of(row) for row in rows]
 
-    async def forget(self, ended_before: float) -> int:
-        """Delete runs that ended before then and have nothing left to deliver."""
-        return await self._batches.write_one(partial(forgetting.forget, ended_before=ended_before))
+    async def forget(self, ended_before: float, most: int) -> int:
+        """Delete at most so many runs that ended before then and have nothing left to deliver."""
+        return await self._batches.write_one(partial(forgetting.forget, ended_before=ended_before, most=most))
 
     async def health(self) -> Health:
         """Whether it can be read."""
