@@ -183,6 +183,32 @@ async def test_two_processes_may_open_an_empty_database_at_the_same_moment(postg
     assert first == second
 
 
+async def test_who_starts_during_a_long_migration_waits_for_it(
+    postgresql: PostgresqlAdapter, monkeypatch: pytest.MonkeyPatch
+):
+    """The limit of locks held for this one, too: after 5 s a process was refused, and its pod failed."""
+    monkeypatch.setitem(LIMITS, "lock_timeout", "50ms")
+    async with readers(postgresql) as others:
+        migrating = others.engine.connect()
+        Postgresql(postgresql.url).check(migrating)
+        starting = asyncio.create_task(migrate_store(postgresql.url))
+        held_up = (
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'advisory' AND query_start < now() - interval '0.1 s'"
+        )
+        await eventually(lambda: bool(postgresql.execute(held_up)) or starting.done())
+        migrating.close()
+        await starting
+
+
+async def test_the_limit_of_locks_holds_again_for_a_migration(postgresql: PostgresqlAdapter):
+    def limit(connection: Connection) -> str:
+        Postgresql(postgresql.url).check(connection)
+        return str(connection.execute(text("SHOW lock_timeout")).scalar_one())
+
+    async with readers(postgresql) as reader:
+        assert await reader.run(limit) == LIMITS["lock_timeout"]
+
+
 async def test_a_probe_tells_what_is_missing(postgresql: PostgresqlAdapter):
     assert (await probe_store(postgresql.url)).ok
     postgresql.empty()

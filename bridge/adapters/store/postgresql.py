@@ -55,9 +55,14 @@ class Postgresql:
         return None
 
     def check(self, connection: Connection) -> None:
-        """Let one process at a time look at the schema, and give a migration the time it needs."""
-        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtextextended('kickoff-bridge:schema', 0))")
+        """Let one process at a time look at the schema, and give a migration the time it needs.
+
+        The others wait for it, so until then no limit of locks holds; a migration itself has one for those of tables.
+        """
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtextextended('kickoff-bridge:schema', 0))")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LIMITS['lock_timeout']}'")
 
     def refusal(self, error: DatabaseError) -> BridgeError:
         """What an error at opening means."""
