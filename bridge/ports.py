@@ -212,11 +212,11 @@ class Store(Protocol):
         The latter without their inputs and meta.
         """
 
-    async def settle(self, decision: Decision) -> Run:
-        """Write a decision; gives back the run as stored.
+    async def settle(self, decision: Decision, *, patient: bool = True) -> Run:
+        """Write a decision, if `patient` trying for as long as it takes; gives back the run as stored.
 
         Raises `Stale` if somebody else wrote the run meanwhile, `ExecutionTaken` if the decision gives it a kickoff id
-        that another run of the crew has.
+        that another run of the crew has, `StoreUnavailable` if it is not `patient`.
         """
 
     async def load(self, run_id: str) -> Run | None:

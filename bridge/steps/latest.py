@@ -9,8 +9,10 @@ from bridge.ports import Store
 TRIES = 5
 
 
-async def settle_latest(store: Store, run: Run, decide: Callable[[Run], Decision | None]) -> Run | None:
-    """Decide and write, on the run as it is by then: whoever writes it meanwhile goes first.
+async def settle_latest(
+    store: Store, run: Run, decide: Callable[[Run], Decision | None], *, patient: bool = True
+) -> Run | None:
+    """Decide and write, on the run as it is by then: whoever writes it meanwhile goes first; `patient`: as `settle`.
 
     None: there is nothing to write, or the run is gone. Raises `Stale` if others write it all the time.
     """
@@ -20,7 +22,7 @@ async def settle_latest(store: Store, run: Run, decide: Callable[[Run], Decision
         if decision is None:
             return None
         try:
-            return await store.settle(decision)
+            return await store.settle(decision, patient=patient)
         except Stale:
             latest = await store.load(run.run_id)
     raise Stale(f"run {run.run_id} is being written by others all the time")

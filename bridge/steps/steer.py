@@ -34,11 +34,16 @@ class SteerRun:
         self._wake_take_up = wake_take_up
 
     async def __call__(self, wanted: str | KeyOfRun, wish: Steering, by: str) -> Run:
-        """Decide and write; whoever wrote the run meanwhile goes first. Raises as `core.steering.steer` does."""
+        """Decide and write; whoever wrote the run meanwhile goes first.
+
+        Raises as `core.steering.steer` does, and `StoreUnavailable`: somebody waits to be told.
+        """
         run = await self._load(wanted)
         policy = self._crews[run.crew].policy
         try:
-            settled = await settle_latest(self._store, run, lambda latest: steer(latest, wish, policy, self._clock()))
+            settled = await settle_latest(
+                self._store, run, lambda latest: steer(latest, wish, policy, self._clock()), patient=False
+            )
         except ExecutionTaken:
             raise RequestRefused("invalid_request", "is another run's execution", "kickoff_id") from None
         if settled is None:

@@ -168,6 +168,18 @@ async def test_a_writer_who_is_cancelled_leaves_it_to_others(asked: SqlStore):
     assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY)) == 1
 
 
+async def test_a_writer_who_does_not_wait_for_the_store_leaves_it_to_others(asked: SqlStore, line: Line):
+    """The write stands, although he was told that it might not."""
+    run = await started(asked)
+    line.lose()
+    with pytest.raises(StoreUnavailable):
+        await asked.settle(end_of(run), patient=False)
+    stored = await asked.load(run.run_id)
+    assert stored is not None
+    assert stored.final
+    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY)) == 1
+
+
 async def test_a_writer_who_comes_too_late_after_all_leaves_it_to_others(
     asked: SqlStore, line: Line, monkeypatch: pytest.MonkeyPatch
 ):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bridge.core.answers import Failed, InDoubt, NoAnswer, Running, Succeeded
-from bridge.core.errors import PostUnderWay, RequestRefused
+from bridge.core.errors import PostUnderWay, RequestRefused, StoreUnavailable
 from bridge.core.feedback import Resume
 from bridge.core.model import Asked, Run, State
 from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering
@@ -125,6 +125,22 @@ async def test_cancelling_twice_is_the_same_and_what_is_over_stays_so(bench: Ben
     with pytest.raises(RequestRefused, match="has ended") as refused:
         await bench.steer(other.run_id, Cancel(), "client/orders")
     assert refused.value.code == "run_is_over"
+
+
+async def test_whoever_steers_is_told_at_once_that_the_disk_is_full(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """He waited for as long as it was; now he comes again, and is told once more, or the run is cancelled."""
+    run = await bench.started()
+
+    async def full(*_: object) -> None:
+        raise StoreUnavailable("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.store._batches, "write", full)
+        with pytest.raises(StoreUnavailable):
+            await bench.steer(run.run_id, Cancel(), "client/orders")
+    assert (await bench.now(run)).state is State.RUNNING
+    await bench.steer(run.run_id, Cancel(), "client/orders")
+    assert len(await bench.round(bench.deliver)) == len(await bench.store.deliveries_of(run.run_id)) == 2
 
 
 async def test_while_a_post_is_under_way_nothing_can_be_decided(bench: Bench):

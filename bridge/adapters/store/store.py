@@ -111,12 +111,15 @@ class SqlStore:
         wanted = claims.InStates(self._process, frozenset(states), room, now)
         return await self._claim_by(claims.claim_runs, wanted)
 
-    async def settle(self, decision: Decision) -> Run:
-        """Write a decision, trying for as long as it takes; raises `Stale`, `ExecutionTaken`."""
-        own = self._fresh.to_own(decision.deliveries)
+    async def settle(self, decision: Decision, *, patient: bool = True) -> Run:
+        """Write a decision, if `patient` trying for as long as it takes; raises `Stale`, `ExecutionTaken`.
+
+        Of what an impatient caller writes nothing is owned: he may be told that it failed, and write it anew.
+        """
+        own = self._fresh.to_own(decision.deliveries) if patient else frozenset[str]()
         wish = settling.Settling(decision, self._process, own)
         try:
-            settled = await self._settle(wish)
+            settled = await self._settle(wish, patient=patient)
         except asyncio.CancelledError:  # it may be written all the same
             if own:
                 self._unconfirmed.append(wish.taken())
@@ -124,13 +127,13 @@ class SqlStore:
         self._fresh.add([delivery for delivery in decision.deliveries if delivery.delivery_id in own])
         return settled
 
-    async def _settle(self, wish: settling.Settling) -> Run:
+    async def _settle(self, wish: settling.Settling, *, patient: bool) -> Run:
         tried_before = False
         while True:
             try:
                 settled = await self._batches.write(settling.settle_all, wish)
             except StoreUnavailable as error:
-                await self._wait(error)
+                await self._wait(error, patient=patient)
                 tried_before = True
             except IntegrityError:
                 await self._refuse_taken(wish.decision.run)
@@ -348,7 +351,10 @@ class SqlStore:
             except StoreUnavailable as error:
                 await self._wait(error)
 
-    async def _wait(self, error: StoreUnavailable) -> None:
+    async def _wait(self, error: StoreUnavailable, *, patient: bool = True) -> None:
+        """Until the next try; raises the error for a caller who has somebody to tell it to."""
+        if not patient:
+            raise error
         log.warning("store_unavailable", reason=str(error), retry_in_s=RETRY_EVERY)
         await asyncio.sleep(RETRY_EVERY)
 
