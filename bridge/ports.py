@@ -229,7 +229,7 @@ class Store(Protocol):
         """The run that a sender's idempotency key led to."""
 
     async def find_runs(self, which: RunFilter) -> list[Run]:
-        """Runs, newest first."""
+        """Runs, newest first, without their inputs, and without results that are large."""
 
     async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
         """Take due deliveries of these channels, the longest due first."""

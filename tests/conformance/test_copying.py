@@ -31,8 +31,8 @@ async def test_a_bridge_goes_on_from_the_copy(sqlite: SqliteAdapter, postgresql:
     counts = await copy_store(sqlite.url, postgresql.url, unseen)
     assert (counts["runs"], counts["deliveries"]) == (29, 2)
     async with sqlite.open() as old, postgresql.open("new") as new:
-        everything = RunFilter(limit=99)
-        assert await new.find_runs(everything) == await old.find_runs(everything)
+        for number in range(1, 30):
+            assert await new.load(run_id(number)) == await old.load(run_id(number))
         assert await new.deliveries_of(run_id(2)) == await old.deliveries_of(run_id(2))
         assert new.key == old.key
         assert ids(await new.claim({State.RUNNING}, 9)) == [run_id(1)]

@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from bridge.adapters.store import SqlStore, batches, migrate_store
+from bridge.adapters.store import SqlStore, batches, listing, migrate_store
 from bridge.adapters.store import store as store_module
 from bridge.adapters.store.tables import metadata
 from bridge.core import humans, lifecycle
@@ -516,6 +516,17 @@ class TestListing:
         ]
         for which, numbers in rows:
             assert ids(await store.find_runs(which)) == [run_id(number) for number in numbers]
+
+    async def test_neither_inputs_nor_large_results_are_read_for_a_list(self, adapter: Adapter, store: SqlStore):
+        """A page of them would be gigabytes."""
+        for number, (size, of_json) in enumerate([(listing.LARGEST, 0), (listing.LARGEST, 1), (0, 5)], start=1):
+            await accepted(store, number)
+            columns = b"x" * size or None, b"1" * of_json or None
+            adapter.execute("UPDATE runs SET result = %s, result_json = %s WHERE run_id = %s", *columns, run_id(number))
+        found = await store.find_runs(RunFilter())
+        sizes = [(len(run.outcome.result or ""), run.outcome.result_json) for run in found]
+        assert sizes == [(0, 11111), (0, None), (listing.LARGEST, None)]
+        assert [run.request.inputs for run in found] == [{}, {}, {}]
 
     async def test_an_empty_store_counts_nothing(self, store: SqlStore):
         assert await store.counts() == {"runs": {}, "deliveries": {}}

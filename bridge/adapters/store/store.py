@@ -165,7 +165,7 @@ class SqlStore:
         return run_of(rows[0]) if rows else None
 
     async def find_runs(self, which: RunFilter) -> list[Run]:
-        """Runs, newest first."""
+        """Runs, newest first, without their inputs, and without results that are large."""
         return [run_of(row) for row in await self._read(listing.of_runs(which))]
 
     async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
