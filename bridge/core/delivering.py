@@ -104,10 +104,10 @@ def _later(delivery: Delivery, now: float, after: float | None) -> Delivery:
 
 
 def _learned(delivery: Delivery, answer: DeliveryAnswer, now: float) -> Receiver | None:
-    """What is news about the receiver; an end that is about this one delivery says nothing of it."""
+    """What is news about the receiver; one that says that it wants no more is alive, one never called tells nothing."""
     name = receivers.receiver_name(delivery.destination)
-    if name is None or isinstance(answer, Gone):
+    if name is None or (isinstance(answer, Gone) and answer.reply is None):
         return None
-    if isinstance(answer, Confirmed):
-        return receivers.after_success(name, delivery.receiver)
-    return receivers.after_failure(name, delivery.receiver, now)
+    if isinstance(answer, TryAgain):
+        return receivers.after_failure(name, delivery.receiver, now)
+    return receivers.after_success(name, delivery.receiver)

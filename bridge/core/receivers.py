@@ -18,7 +18,7 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 class Shares:
     """How many of the `places` for calls a receiver may have.
 
-    `proven`: one that took the last event that it was sent. `unproven`: one that is new, or fails.
+    `proven`: one that took the last event that it was sent, or answered 410. `unproven`: one that is new, or fails.
     """
 
     places: int
@@ -49,7 +49,7 @@ def receiver_name(destination: Destination) -> str | None:
 
 
 def after_success(name: str, known: Receiver | None) -> Receiver | None:
-    """What to write of a receiver that took an event; None: it is known to work."""
+    """What to write of a receiver that took an event, or wants no more of it; None: it is known to work."""
     return None if known is not None and known.failing_since is None else Receiver(name)
 
 

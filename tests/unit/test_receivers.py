@@ -68,9 +68,16 @@ def test_one_failure_more_is_no_news_until_five_days_are_over():
     assert settled.delivery.paused
 
 
-@pytest.mark.parametrize("answer", [Gone("HTTP 410"), Gone("the address may not be called")])
-def test_an_end_of_one_delivery_says_nothing_about_its_receiver(answer: Gone):
+def test_an_address_that_may_not_be_called_says_nothing_about_its_receiver():
+    answer = Gone("the address may not be called")
     assert on_delivery(to_shop(Receiver(NAME, NOW - 9 * DAY)), answer, NOW).receiver is None
+
+
+def test_one_that_wants_no_more_is_alive():
+    """A failure days later was its first one since, and paused it."""
+    gone = Gone("HTTP 410", CallbackReply(410))
+    assert on_delivery(to_shop(Receiver(NAME, NOW - DAY)), gone, NOW).receiver == Receiver(NAME)
+    assert on_delivery(to_shop(Receiver(NAME)), gone, NOW).receiver is None
 
 
 def test_a_pause_is_announced_on_the_results_exchange():
