@@ -1,11 +1,13 @@
 """Questions of executions that no run is known to have yet; nobody sends them again."""
 
 from dataclasses import dataclass, replace
+from sys import getsizeof
 
 from bridge.core.model import Asked
 
 ASK_EVERY = 1.0  # seconds until the run of the same execution is looked for again
 MOST = 1000  # questions
+MOST_BYTES = 16 * 1024 * 1024  # of their texts in memory; one may have a megabyte or more of them
 PATIENCE = 3600.0  # seconds that one is kept
 
 
@@ -16,22 +18,29 @@ class EarlyQuestion:
     asked: Asked
     due_at: float
     until: float
+    size: int
 
 
 class EarlyQuestions:
-    """One crew's, by kickoff id; when they become too many, the oldest goes."""
+    """One crew's, by kickoff id; when they become too many or too large, the oldest go."""
 
     def __init__(self) -> None:
         self._kept: dict[str, EarlyQuestion] = {}
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def keep(self, kickoff_id: str, asked: Asked, now: float) -> None:
-        """Keep a question; a newer one of the same execution takes its place."""
-        while len(self._kept) >= MOST:
-            self.drop(next(iter(self._kept)))
-        self._kept[kickoff_id] = EarlyQuestion(asked, now, now + PATIENCE)
+    def keep(self, kickoff_id: str, asked: Asked, now: float) -> list[str]:
+        """Keep a question, in the place of an older one of the same execution; gives back whose made way for it."""
+        self.drop(kickoff_id)
+        size, gone = _size(asked), list[str]()
+        while self._kept and (len(self._kept) >= MOST or self._bytes + size > MOST_BYTES):
+            gone.append(next(iter(self._kept)))
+            self.drop(gone[-1])
+        self._kept[kickoff_id] = EarlyQuestion(asked, now, now + PATIENCE, size)
+        self._bytes += size
+        return gone
 
     def due(self, now: float) -> list[str]:
         """The executions whose run it is time to look for."""
@@ -47,4 +56,11 @@ class EarlyQuestions:
 
     def drop(self, kickoff_id: str) -> None:
         """It was asked, or nobody can be asked any more."""
-        self._kept.pop(kickoff_id, None)
+        dropped = self._kept.pop(kickoff_id, None)
+        if dropped is not None:
+            self._bytes -= dropped.size
+
+
+def _size(asked: Asked) -> int:
+    texts = (asked.task_id, asked.output, asked.message, asked.callback_url, *asked.options)
+    return sum(map(getsizeof, texts))

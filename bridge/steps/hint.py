@@ -69,9 +69,13 @@ class TakeHint:
         """`ports.TakeFlowQuestion`: nobody sends it again, so one that comes before its run is known is kept."""
         run = await self._store.find_execution(crew, question.kickoff_id)
         if run is None:
-            self._crews[crew].questions.keep(question.kickoff_id, question.asked, self._clock())
+            self._keep(self._crews[crew], question.kickoff_id, question.asked)
         else:
             await self.ask(run, question.asked)
+
+    def _keep(self, crew: Crew, kickoff_id: str, asked: Asked) -> None:
+        for gone in crew.questions.keep(kickoff_id, asked, self._clock()):
+            log.warning("question_of_nobody", crew=crew.name, kickoff_id=gone)
 
     async def _take(self, run: Run, attempt: tokens.Attempt, kind: hints.Kind, hint: hints.Hint) -> None:
         crew = self._crews[run.crew]
@@ -85,7 +89,7 @@ class TakeHint:
         elif run.state is State.STARTING:
             crew.following.keep_evidence(run.run_id, hint.kickoff_id)  # the answer to the POST is still awaited
             if hint.asked is not None:
-                crew.questions.keep(hint.kickoff_id, hint.asked, self._clock())
+                self._keep(crew, hint.kickoff_id, hint.asked)
             await self._unless_answered(crew, run, hint.asked)
         elif run.state is State.IN_DOUBT:
             await self._adopt(run, hint.kickoff_id, hint.asked)

@@ -28,6 +28,7 @@ from bridge.core.humans import CONFIRM_WITHIN
 from bridge.core.model import Asked, Run, Stage, State
 from bridge.core.steering import Cancel
 from bridge.ports import KeyOfRun
+from bridge.steps import early_questions
 from tests.fakes import NOW
 from tests.steps.conftest import KEY, Bench, with_policy
 
@@ -611,6 +612,23 @@ async def test_a_question_of_an_execution_that_no_run_gets_is_dropped_after_an_h
         await bench.round(bench.early)
     assert [entry["event"] for entry in logs] == ["question_of_nobody"]
     assert len(bench.crew.questions) == 0
+
+
+@pytest.mark.parametrize(("name", "most"), [("MOST", 2), ("MOST_BYTES", 700_000)])
+async def test_of_too_many_or_too_large_questions_of_nobody_the_oldest_make_way(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, most: int
+):
+    """A thousand were kept, however large: a gigabyte."""
+    monkeypatch.setattr(early_questions, name, most)
+    output = "🦉" * 65_536  # four bytes each
+    with capture_logs() as logs:
+        for number in (1, 1, 1, 2, 3, 4):
+            await bench.hint.take_flow_question("research", a_question(f"unknown-{number}", output=output))
+    told = [(entry["event"], entry["kickoff_id"]) for entry in logs]
+    assert told == [("question_of_nobody", f"unknown-{number}") for number in (1, 2)]
+    assert [kickoff_id for _, kickoff_id in await bench.round(bench.early)] == ["unknown-3", "unknown-4"]
+    bench.crew.questions.drop("unknown-3")
+    assert bench.crew.questions.keep("unknown-5", Asked(output=output), NOW) == []
 
 
 async def test_a_flow_that_told_no_address_cannot_be_answered_here(bench: Bench):
