@@ -88,7 +88,8 @@ from bridge.worker import Worker
 
 LOOKS_AT_ONCE = 128  # per crew
 TAKEN_UP_AT_ONCE = 2000  # runs that nobody follows
-ANSWERS_AT_ONCE = 32  # of humans, to all crews
+ANSWERS_AT_ONCE = 32  # of humans, per crew
+LATE_LOOKS_AT_ONCE = 10  # per crew
 SENDS_AT_ONCE = 100  # to the broker: the window of unconfirmed publishes
 CALLS = Shares(places=200)  # to callback URLs
 BY_BROKER = (Channel.EXCHANGE, Channel.QUEUE, Channel.DEAD_LETTER)
@@ -113,8 +114,9 @@ class Wakes:
 
     def take_up(self) -> None:
         """There may be a run without an owner: to be followed, to be looked at after its end, or with an answer."""
-        for name in ("recover", "late", "resume"):
-            self._events[name].set()
+        for name, event in self._events.items():
+            if name.startswith(("recover", "late-", "resume-")):
+                event.set()
 
     def deliver(self) -> None:
         """There may be something to deliver."""
@@ -327,8 +329,6 @@ def _steps(site: Site, hint: TakeHint) -> list[Service]:
         site.worker(Recover(crews, store, clock, wakes.poll, share), TAKEN_UP_AT_ONCE),
         site.worker(Remember(crews, store, clock, shared=store.shared), 1),
         site.worker(Doubt(crews, store, clock, wakes.deliver), 10),
-        site.worker(Late(crews, store, clock, wakes.deliver), 10),
-        site.worker(CarryAnswer(crews, store, clock, wakes.deliver), ANSWERS_AT_ONCE),
         site.worker(AskEarly(crews, store, clock, hint.ask), 10),
     ]
     for crew in crews.values():
@@ -346,7 +346,13 @@ def _steps_of(site: Site, crew: Crew) -> list[Service]:
     poll = Poll(crew, store, clock, to_kickoff, wakes.deliver, wakes.take_up)
     probe = Probe(crew, clock, to_kickoff, to_poll)
     posts = posts_at_once(site.settings.crews[crew.name])
-    return [site.worker(kickoff, posts), site.worker(poll, LOOKS_AT_ONCE), site.worker(probe, 1)]
+    return [
+        site.worker(kickoff, posts),
+        site.worker(poll, LOOKS_AT_ONCE),
+        site.worker(probe, 1),
+        site.worker(Late(crew, store, clock, wakes.deliver), LATE_LOOKS_AT_ONCE),
+        site.worker(CarryAnswer(crew, store, clock, wakes.deliver), ANSWERS_AT_ONCE),
+    ]
 
 
 def new_clock() -> Clock:

@@ -206,11 +206,10 @@ class Store(Protocol):
     async def wait_of(self, run: Run, limits: Budgets, now: float) -> float:
         """For how many seconds a waiting run has to wait for its budgets, as far as can be foreseen."""
 
-    async def claim(self, states: Collection[State], room: int, now: float | None = None) -> list[Run]:
-        """Take runs in these states that nobody owns: those due by `now`, or without it, those never due.
-
-        The latter without their inputs and meta.
-        """
+    async def claim(
+        self, states: Collection[State], room: int, now: float | None = None, crew: str | None = None
+    ) -> list[Run]:
+        """Take runs that nobody owns, of one crew or all: due by `now`, or never, and then without inputs and meta."""
 
     async def settle(self, decision: Decision, *, patient: bool = True) -> Run:
         """Write a decision, if `patient` trying for as long as it takes; gives back the run as stored.

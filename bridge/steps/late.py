@@ -1,6 +1,6 @@
 """The execution of a run that was cancelled or has timed out may still end; its producer may want to know."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import structlog
 
@@ -19,22 +19,20 @@ log = structlog.get_logger()
 class Late:
     """Looks at such executions rarely, for a day; asks the API to stop a cancelled one first, where it can."""
 
-    name = "late"
-
-    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_deliver: Wake) -> None:
-        self._crews = crews
+    def __init__(self, crew: Crew, store: Store, clock: Clock, wake_deliver: Wake) -> None:
+        self.name = f"late-{crew.name}"
+        self._crew = crew
         self._store = store
         self._clock = clock
         self._wake_deliver = wake_deliver
 
     async def claim(self, room: int) -> Sequence[Run]:
-        """Runs whose execution is to be looked at once more."""
-        claimed = await self._store.claim(lifecycle.STILL_WATCHED, room, self._clock())
-        return [run for run in claimed if run.crew in self._crews]
+        """Runs of the crew whose execution is to be looked at once more."""
+        return await self._store.claim(lifecycle.STILL_WATCHED, room, self._clock(), self._crew.name)
 
     async def handle(self, run: Run) -> None:
         """One look, and before the first one a try to stop what nobody waits for any more."""
-        crew = self._crews[run.crew]
+        crew = self._crew
         assert run.kickoff_id is not None
         await crew.api.turn()
         if lifecycle.should_be_stopped(run):
@@ -42,15 +40,15 @@ class Late:
             await crew.api.turn()
         answer = await crew.api.status(run.kickoff_id)
         crew.pause_if_turned_away(answer, self._clock())
-        if await settle_latest(self._store, run, lambda latest: self._decide(latest, answer, crew)) is not None:
+        if await settle_latest(self._store, run, lambda latest: self._decide(latest, answer)) is not None:
             self._wake_deliver()
 
     def pause(self) -> float:
         """Seconds until the next claim."""
         return TICK
 
-    def _decide(self, run: Run, answer: StatusAnswer, crew: Crew) -> Decision | None:
+    def _decide(self, run: Run, answer: StatusAnswer) -> Decision | None:
         """On the run as it is by then: what became of a human's answer may be noted of one that is over."""
         if self._store.owned_elsewhere(run) or run.owner is None:
             return None  # this process was given up meanwhile: another look tells it, or has done so
-        return lifecycle.on_late_look(run, answer, crew.policy, self._clock())
+        return lifecycle.on_late_look(run, answer, self._crew.policy, self._clock())

@@ -1,6 +1,6 @@
 """Carry a human's answer to the crew API, once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import structlog
 
@@ -21,73 +21,73 @@ log = structlog.get_logger()
 class CarryAnswer:
     """A run is only marked as answered when nothing but the POST is left to do; after that it is never sent again."""
 
-    name = "resume"
-
-    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_deliver: Wake) -> None:
-        self._crews = crews
+    def __init__(self, crew: Crew, store: Store, clock: Clock, wake_deliver: Wake) -> None:
+        self.name = f"resume-{crew.name}"
+        self._crew = crew
         self._store = store
         self._clock = clock
         self._wake_deliver = wake_deliver
 
     async def claim(self, room: int) -> Sequence[Run]:
-        """Runs whose question has an answer to carry."""
-        claimed = await self._store.claim({State.WAITING_FOR_HUMAN}, room, self._clock())
-        return [run for run in claimed if run.crew in self._crews]
+        """Runs of the crew whose question has an answer to carry."""
+        return await self._store.claim({State.WAITING_FOR_HUMAN}, room, self._clock(), self._crew.name)
 
     async def handle(self, run: Run) -> None:
         """Mark, POST, write down what came of it. The mark is durable before the first byte can leave."""
-        crew = self._crews[run.crew]
+        crew = self._crew
         if crew.breaker.is_open:
-            self._follow(crew, await self._settle(crew, run, humans.postponed(run, self._clock())))
+            self._follow(await self._settle(run, humans.postponed(run, self._clock())))
             return
         await crew.api.turn()
         try:
-            sending = await self._settle(crew, run, humans.begin_carrying(run, self._clock()))
+            sending = await self._settle(run, humans.begin_carrying(run, self._clock()))
         except Stale:
             crew.pace.unused()
             raise
-        self._follow(crew, sending)
+        self._follow(sending)
         question = sending.talk.question
         assert question is not None
-        said = await self._carry(crew, sending, question)
+        said = await self._carry(sending, question)
         log.info("answer_carried", run_id=run.run_id, crew=run.crew, answer=type(said).__name__)
         crew.pause_if_turned_away(said, self._clock())
-        await self._write_down(crew, sending, question.number, said)
+        await self._write_down(sending, question.number, said)
 
     def pause(self) -> float:
         """Seconds until the next claim."""
         return TICK
 
-    async def _settle(self, crew: Crew, run: Run, decision: Decision) -> Run:
+    async def _settle(self, run: Run, decision: Decision) -> Run:
         """Write; a run that others have written meanwhile is ours since the claim, and perhaps followed by nobody."""
         try:
             return await self._store.settle(decision)
         except Stale:
             if not self._store.owned_elsewhere(run):  # by the name that this process had then
-                self._follow(crew, run)
-                crew.following.look_again(run)
+                self._follow(run)
+                self._crew.following.look_again(run)
             raise
 
-    async def _carry(self, crew: Crew, run: Run, question: Question) -> ResumeAnswer:
+    async def _carry(self, run: Run, question: Question) -> ResumeAnswer:
         assert question.feedback is not None
         if question.asked.callback_url is not None:
-            return await crew.api.answer_flow(question.asked.callback_url, question.feedback)
-        return await crew.api.resume(resume_body(run, crew.webhooks))
+            return await self._crew.api.answer_flow(question.asked.callback_url, question.feedback)
+        return await self._crew.api.resume(resume_body(run, self._crew.webhooks))
 
-    async def _write_down(self, crew: Crew, run: Run, number: int, said: ResumeAnswer) -> None:
+    async def _write_down(self, run: Run, number: int, said: ResumeAnswer) -> None:
         """On the run as it is by then: webhooks of the execution that goes on may have been faster."""
         try:
             written = await settle_latest(
-                self._store, run, lambda latest: humans.on_carried(latest, number, said, crew.policy, self._clock())
+                self._store,
+                run,
+                lambda latest: humans.on_carried(latest, number, said, self._crew.policy, self._clock()),
             )
         except Stale:
             log.error("answer_not_noted", run_id=run.run_id, crew=run.crew)  # noqa: TRY400 - no bug
             return
         if written is not None:
-            crew.following.look_again(written)
+            self._crew.following.look_again(written)
             self._wake_deliver()
 
-    def _follow(self, crew: Crew, run: Run) -> None:
+    def _follow(self, run: Run) -> None:
         """Look at the run from now on, even if another process did before."""
-        if run.run_id not in crew.following.timetable:
-            crew.follow(run, self._clock())
+        if run.run_id not in self._crew.following.timetable:
+            self._crew.follow(run, self._clock())

@@ -14,7 +14,7 @@ from bridge.adapters.store import SqlStore
 from bridge.core import lifecycle
 from bridge.core.answers import InDoubt, NotStarted, Refused, Started
 from bridge.core.budget import Budget, Budgets
-from bridge.core.model import Envelope
+from bridge.core.model import Envelope, State
 from tests.conformance.conftest import Adapter, readers
 from tests.conformance.histories import POLICY, accepted, ids
 from tests.fakes import NOW, run_id
@@ -176,6 +176,19 @@ async def test_waiting_runs_places_and_starts_are_found_by_their_indexes(adapter
     else:
         assert used == wanted
         assert [plan for plan in plans if "SCAN runs" in plan or "TEMP B-TREE" in plan] == []
+
+
+async def test_what_is_due_of_one_crew_is_found_by_an_index(adapter: Adapter, store: SqlStore):
+    """Each crew's workers ask for it every few seconds, and most runs that there ever were are over."""
+    with statements() as seen:
+        await store.claim({State.WAITING_FOR_HUMAN}, 9, NOW, "research")
+        await store.claim(lifecycle.STILL_WATCHED, 9, NOW, "research")
+    plans = [await _plan(adapter, sql, parameters) for sql, parameters in seen if "FROM runs" in sql]
+    assert len(plans) == 2
+    if store.shared:
+        assert [plan for plan in plans if "Seq Scan" in plan] == []
+    else:
+        assert [set(re.findall(r"runs_\w+", plan)) for plan in plans] == [{"runs_state"}] * 2
 
 
 async def test_runs_under_way_are_counted_only_where_it_matters(store: SqlStore):

@@ -316,6 +316,11 @@ class TestClaimingRuns:
         assert await store.claim({State.IN_DOUBT}, 9, doubted.due_at - 1) == []
         assert ids(await store.claim({State.IN_DOUBT}, 9, doubted.due_at)) == [run_id(1)]
 
+    async def test_claims_by_state_can_ask_for_one_crew(self, store: SqlStore):
+        await in_doubt(store)
+        assert await store.claim({State.IN_DOUBT}, 9, NOW + HOUR, "triage") == []
+        assert ids(await store.claim({State.IN_DOUBT}, 9, NOW + HOUR, "research")) == [run_id(1)]
+
     async def test_claims_by_state_without_a_time_leave_alone_what_is_due_at_one(self, store: SqlStore):
         """A run that waits with an answer to carry is for whoever carries it, not for whoever only looks."""
         run = await started(store)

@@ -108,7 +108,7 @@ class Bench:
 
     @property
     def resume(self) -> CarryAnswer:
-        return CarryAnswer(self.crews, self.store, self.clock, self.wakes["deliver"])
+        return CarryAnswer(self.crew, self.store, self.clock, self.wakes["deliver"])
 
     @property
     def probe(self) -> Probe:
@@ -116,7 +116,7 @@ class Bench:
 
     @property
     def late(self) -> Late:
-        return Late(self.crews, self.store, self.clock, self.wakes["deliver"])
+        return Late(self.crew, self.store, self.clock, self.wakes["deliver"])
 
     @property
     def hint(self) -> TakeHint:

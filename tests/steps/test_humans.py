@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from bridge.core.model import Asked, Run, Stage, State
 from bridge.core.steering import Cancel
 from bridge.ports import KeyOfRun
 from bridge.steps import early_questions
+from bridge.steps.resume import CarryAnswer
 from tests.fakes import NOW
 from tests.steps.conftest import KEY, Bench, with_policy
 
@@ -475,6 +477,15 @@ async def test_a_run_that_waits_is_followed_by_the_next_process(bench: Bench):
     assert len(bench.api.resumes) == 1
     await look(bench, Succeeded("done"))
     assert sorted(await told(bench, run)) == ["succeeded", "waiting_for_human"]
+
+
+async def test_an_answer_is_left_to_the_worker_of_its_own_crew(bench: Bench):
+    """A crew that did not answer its own had all places of the one worker that there was."""
+    run = await waiting(bench)
+    await bench.steer(run.run_id, YES, "somebody")
+    of_another = CarryAnswer(replace(bench.crew, name="triage"), bench.store, bench.clock, bench.wakes["deliver"])
+    assert await of_another.claim(9) == []
+    assert len(await bench.resume.claim(9)) == 1
 
 
 async def test_a_paused_crews_answers_wait(bench: Bench):

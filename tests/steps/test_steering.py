@@ -1,5 +1,6 @@
 """Cancelling, resolving what is in doubt, and results that come too late."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from bridge.core.errors import PostUnderWay, RequestRefused, StoreUnavailable
 from bridge.core.feedback import Resume
 from bridge.core.model import Asked, Run, State
 from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering
+from bridge.steps.late import Late
 from tests.steps.conftest import Bench
 
 OVER = {State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED}
@@ -88,6 +90,15 @@ async def test_a_process_that_was_given_up_during_a_late_look_leaves_it_to_other
     await bench.round(bench.late)
     assert await bench.events(run) == ["run.cancelled", "run.late_result"]
     assert await bench.round(bench.late) == []
+
+
+async def test_a_stop_is_left_to_the_worker_of_its_own_crew(bench: Bench):
+    """A crew that did not answer had all places of the one worker that there was."""
+    run = await bench.started()
+    await bench.steer(run.run_id, Cancel(), "client/orders")
+    of_another = Late(replace(bench.crew, name="triage"), bench.store, bench.clock, bench.wakes["deliver"])
+    assert await of_another.claim(9) == []
+    assert len(await bench.late.claim(9)) == 1
 
 
 async def test_a_late_execution_is_watched_for_a_day(bench: Bench):

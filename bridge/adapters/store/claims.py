@@ -104,6 +104,8 @@ class InStates:
     states: frozenset[State]
     room: int
     now: float | None
+    crew: str | None = None
+    """None: of all crews."""
     attempted: list[Run] = field(default_factory=list)
 
 
@@ -222,6 +224,9 @@ def _claim_runs(connection: Connection, wish: OfCrew | InStates) -> list[Run]:
 
 def _in_states(connection: Connection, wish: InStates) -> Sequence[str]:
     query = select(runs.c.run_id).where(runs.c.state.in_(sorted(wish.states)), runs.c.owner.is_(None))
+    if wish.crew is not None:
+        # As an expression, or SQLite takes an index that begins with the crew and reads all its runs that ever were.
+        query = query.where(runs.c.crew.concat("") == wish.crew)
     if wish.now is None:  # in no order: after a restart all that were under way are among them
         some = query.where(runs.c.due_at.is_(None)).limit(wish.room)
     else:

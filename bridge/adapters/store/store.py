@@ -103,12 +103,14 @@ class SqlStore:
         """For how many seconds a waiting run has to wait for its budgets, as far as can be foreseen."""
         return await self._reading(lambda connection: budgets.wait_of(connection, run, limits, now))
 
-    async def claim(self, states: Collection[State], room: int, now: float | None = None) -> list[Run]:
-        """Take runs in these states that nobody owns: those due by `now`, or without it, those never due.
+    async def claim(
+        self, states: Collection[State], room: int, now: float | None = None, crew: str | None = None
+    ) -> list[Run]:
+        """Take runs in these states that nobody owns, of one crew or of all: due by `now`, or without it, never due.
 
         The latter without their inputs and meta.
         """
-        wanted = claims.InStates(self._process, frozenset(states), room, now)
+        wanted = claims.InStates(self._process, frozenset(states), room, now, crew)
         return await self._claim_by(claims.claim_runs, wanted)
 
     async def settle(self, decision: Decision, *, patient: bool = True) -> Run:
