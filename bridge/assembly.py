@@ -307,7 +307,7 @@ def _routes(
         SteeringApi(steer, store, clients),
         DeliveriesApi(store, clients, clock, deliver),
         CrewsApi(partial(_crew_infos, settings, site.crews), inputs, clients),
-        EventsApi(store, clients, clock),
+        EventsApi(store, clients),
         AmpApi(hint),
         flows,
         hooks,

@@ -129,10 +129,7 @@ TakeHint = Callable[[str, Kind, Callable[[], Awaitable[Any]]], Awaitable[bool]]
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs to list, newest first. `crews` and `source`: what the asker may see; None: all.
-
-    `before`: only runs older than this id.
-    """
+    """Which runs to list, newest first: older than `before`. `crews`, `source`: what the asker may see; None: all."""
 
     state: State | None = None
     crew: str | None = None
@@ -172,7 +169,7 @@ class DeliveryFilter:
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Events about runs that were made at or after `since`. `crews` and `source`: what the asker may see; None: all."""
+    """Events about runs that were stored since then. `crews` and `source`: what the asker may see; None: all."""
 
     since: float
     crews: frozenset[str] | None = None
@@ -255,7 +252,10 @@ class Store(Protocol):
         """The attempts of one delivery that are kept, the first one first."""
 
     async def find_events(self, which: EventFilter) -> dict[str, float]:
-        """The ids of events and when each was made, the oldest first."""
+        """The ids of events and when each was stored, in this order, however long before that it was made."""
+
+    async def stored_at(self, event_id: str | None = None) -> float | None:
+        """When an event was stored, or without an id the newest one; None if there is none."""
 
     async def load_events(self, event_ids: Collection[str]) -> list[Event]:
         """These events, the oldest first; what is forgotten by now is left out."""

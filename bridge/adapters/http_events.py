@@ -1,7 +1,7 @@
 """The stream of events: server-sent events of all runs that a client may see.
 
 Each stream reads the store for itself, so it tells what any process on the store does, and holds a few events in memory
-at most. An event may be committed some time after it was made, so the last seconds are always looked through again.
+at most. An event may be committed some time after it was stored, so the last seconds are always looked through again.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ from bridge.adapters.http_auth import Client, Clients, Role
 from bridge.adapters.http_wait import STOPPING, happens
 from bridge.core.errors import StoreUnavailable
 from bridge.core.model import Event
-from bridge.ports import Clock, EventFilter, Store
+from bridge.ports import EventFilter, Store
 
 LAST_EVENT_ID = "Last-Event-ID"
-LOOK_BACK = 5.0  # seconds; longer than a commit takes, and than clocks of processes differ
+LOOK_BACK = 5.0  # seconds; longer than a commit takes
 AT_ONCE = 8  # events in memory per stream
 
 _EVENT_ID = re.compile(r"[0-9A-Za-z._-]{1,128}")
@@ -47,10 +47,9 @@ class Streaming:
 class EventsApi:
     """Events over HTTP, as they happen."""
 
-    def __init__(self, store: Store, clients: Clients, clock: Clock, streaming: Streaming | None = None) -> None:
+    def __init__(self, store: Store, clients: Clients, streaming: Streaming | None = None) -> None:
         self._store = store
         self._clients = clients
-        self._clock = clock
         self._streaming = streaming or Streaming()
         self._open = 0
 
@@ -72,7 +71,7 @@ class EventsApi:
     async def _tell(self, http: web.Request, client: Client) -> web.StreamResponse:
         tail = _Tail(self._store, client)
         last = http.headers.get(LAST_EVENT_ID)
-        known = await tail.begin(self._clock(), last)
+        known = await tail.begin(last)
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(http)
         try:
@@ -114,17 +113,17 @@ class _Tail:
         self._told: dict[str, float] = {}
         self._listed = deque[tuple[str, float]]()
 
-    async def begin(self, now: float, last: str | None) -> bool:
+    async def begin(self, last: str | None) -> bool:
         """Begin after the event with the id `last`, else now; whether that event is known, or none was asked for.
 
         Raises `StoreUnavailable`.
         """
-        found = await self._store.load_events([last]) if last and _EVENT_ID.fullmatch(last) else []
-        if found:
-            self._cursor, self._told = found[0].created_at, {found[0].event_id: found[0].created_at}
-        else:
-            self._cursor, self._told = now, await self._store.find_events(self._filter(now - LOOK_BACK))
-        return bool(found) or not last
+        if last and _EVENT_ID.fullmatch(last) and (at := await self._store.stored_at(last)) is not None:
+            self._cursor, self._told = at, {last: at}
+            return True
+        self._cursor = await self._store.stored_at() or 0.0
+        self._told = await self._store.find_events(self._filter(self._cursor - LOOK_BACK))
+        return not last
 
     async def more(self) -> list[Event]:
         """The next few events; none while there are none, or the store is away."""

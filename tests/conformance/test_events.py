@@ -1,11 +1,13 @@
-"""What `ports.Store` promises about events: found by time and by who may see them, kept also if nobody is sent them."""
+"""What `ports.Store` promises about events: their order, who may see them, kept also if nobody is sent them."""
 
 from dataclasses import replace
+from functools import partial
 
-from bridge.adapters.store import SqlStore
+from bridge.adapters.store import SqlStore, engine, migrate_store
 from bridge.core import events
 from bridge.core.model import CrewPolicy, Envelope, Event, State
 from bridge.ports import EventFilter
+from tests.conformance.conftest import Adapter
 from tests.fakes import NOW, a_delivery, a_run
 
 NOWHERE, EXCHANGE = CrewPolicy(), CrewPolicy(results_exchange=True)
@@ -22,24 +24,61 @@ async def happened(
     return (*decision.unaddressed, *(delivery.event for delivery in decision.deliveries))[0]
 
 
-async def test_events_are_found_in_the_order_of_their_times_whether_they_are_sent_anywhere_or_not(store: SqlStore):
-    later = await happened(store, 1, NOW + 9)
-    sooner = await happened(store, 2, NOW + 5, policy=EXCHANGE)
-    await happened(store, 3, NOW)
-    found = await store.find_events(EventFilter(NOW + 5))
-    assert list(found.items()) == [(sooner.event_id, NOW + 5), (later.event_id, NOW + 9)]
-    assert await store.load_events([*reversed(found), "forgotten"]) == [sooner, later]
-    assert list(await store.find_events(EventFilter(NOW, limit=2))) == [f"{a_run(3).run_id}-progress", sooner.event_id]
+async def test_events_are_found_in_the_order_in_which_they_are_stored_wherever_they_are_sent(store: SqlStore):
+    """Whenever they were made: a look takes its time, and the store may be away."""
+    stored = [
+        await happened(store, 1, NOW + 9),
+        await happened(store, 2, NOW + 5, policy=EXCHANGE),
+        await happened(store, 3, NOW),
+    ]
+    found = await store.find_events(EventFilter(0.0))
+    assert list(found) == [event.event_id for event in stored]
+    assert len(set(found.values())) == 3
+    assert await store.load_events([*reversed(found), "forgotten"]) == stored
+    assert list(await store.find_events(EventFilter(0.0, limit=2))) == [event.event_id for event in stored[:2]]
+    since = EventFilter(found[stored[1].event_id])
+    assert list(await store.find_events(since)) == [event.event_id for event in stored[1:]]
+
+
+async def test_what_is_stored_at_once_is_found_in_the_order_of_its_times(store: SqlStore):
+    """A doubt, say, and the end that it leads to."""
+    await happened(store, 1, NOW + 60)
+    run = a_run(2)
+    await store.accept(run)
+    end = events.about(run, "run.failed", EXCHANGE, NOW + 2)
+    doubt = events.about(run, "run.in_doubt", NOWHERE, NOW)
+    await store.settle(replace(end, unaddressed=doubt.unaddressed))
+    assert list(await store.find_events(EventFilter(0.0)))[1:] == [f"{run.run_id}-in_doubt", f"{run.run_id}-failed"]
+
+
+async def test_when_an_event_was_stored_can_be_asked(store: SqlStore):
+    assert await store.stored_at() is None
+    first, second = await happened(store, 1, NOW), await happened(store, 2, NOW)
+    found = await store.find_events(EventFilter(0.0))
+    assert await store.stored_at(first.event_id) == found[first.event_id]
+    assert await store.stored_at() == found[second.event_id]
+    assert await store.stored_at("forgotten") is None
+
+
+async def test_events_of_the_first_schema_were_stored_when_they_were_made(adapter: Adapter):
+    adapter.empty()
+    async with engine.opened(engine.database(adapter.url).writer()) as writer:
+        await writer.run(partial(engine.upgrade, revision="0001"))
+    insert = "INSERT INTO events (event_id, type, headers, content_type, created_at, body)"
+    adapter.execute(f"{insert} VALUES ('e', 'run.failed', %s, 'text/plain', %s, %s)", b"{}", NOW, b"")
+    await migrate_store(adapter.url)
+    async with adapter.open() as store:
+        assert await store.stored_at("e") == NOW
 
 
 async def test_events_of_crews_and_senders_are_found_apart(store: SqlStore):
     mine = await happened(store, 1, NOW, "research", "client/a")
     others = await happened(store, 2, NOW + 1, "research", "client/b")
     elsewhere = await happened(store, 3, NOW + 2, "triage", "client/a")
-    assert set(await store.find_events(EventFilter(NOW, source="client/a"))) == {mine.event_id, elsewhere.event_id}
-    of_crew = await store.find_events(EventFilter(NOW, frozenset({"research"})))
+    assert set(await store.find_events(EventFilter(0.0, source="client/a"))) == {mine.event_id, elsewhere.event_id}
+    of_crew = await store.find_events(EventFilter(0.0, frozenset({"research"})))
     assert set(of_crew) == {mine.event_id, others.event_id}
-    both = await store.find_events(EventFilter(NOW, frozenset({"triage"}), "client/b"))
+    both = await store.find_events(EventFilter(0.0, frozenset({"triage"}), "client/b"))
     assert both == {}
 
 

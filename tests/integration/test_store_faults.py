@@ -98,6 +98,16 @@ async def test_a_clock_set_back_moves_things_once_and_not_at_every_start(url: st
     assert (old.due_at, new.due_at) == (NOW - DAY, NOW - DAY)
 
 
+async def test_after_a_clock_was_set_back_events_are_stored_at_the_new_time(url: str) -> None:
+    """Not all of them just after the last one of the old time, for as long as it lies ahead."""
+    async with open_store(url, "me", NOW) as store:
+        await store.accept(a_run(1))
+        await store.file([a_delivery(created_at=NOW)])
+    async with open_store(url, "me", NOW - DAY) as store:
+        await store.file([a_delivery(2, created_at=NOW - DAY + 1)])
+        assert await store.stored_at() == NOW - DAY + 1
+
+
 @pytest.mark.parametrize("asked", [True, False])
 async def test_a_clock_set_back_leaves_humans_their_time_and_takes_none_from_the_run(url: str, asked: bool) -> None:
     """Answered then, a question gave the day back that it had never been given, and the run timed out at once."""

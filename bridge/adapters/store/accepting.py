@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, Float, Insert, bindparam, func, select, tuple_
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.bulk import Bulk
@@ -14,9 +14,18 @@ from bridge.core.model import Delivery, Event, Run
 from bridge.ports import Accepted
 
 REMEMBER_UNKEYED = 3600.0  # seconds for which a redelivered message without a key is recognised by its content
+STEP = 1e-6  # seconds between events that are stored one after the other, at least
+
+
+def _insert_event(connection: Connection) -> Insert:
+    """Each is stored later than all that are there: a stream would miss one that came before what it has told."""
+    newest = select(func.coalesce(func.max(events.c.stored_at), 0.0)).scalar_subquery()
+    made_at = bindparam("stored_at", type_=Float)
+    return events.insert().values(stored_at=dialect.moment_of_storing(connection, made_at, newest + STEP))
+
 
 _INSERT_RUN = Bulk(lambda connection: dialect.insert_new(connection, runs))
-_INSERT_EVENT = Bulk(lambda _: events.insert())
+_INSERT_EVENT = Bulk(_insert_event)
 _INSERT_DELIVERY = Bulk(lambda _: deliveries.insert())
 
 
@@ -52,14 +61,15 @@ def insert_deliveries(
     unaddressed: Iterable[Event] = (),
     owners: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Insert deliveries and, once each, the events that they carry, and those that none carries.
+    """Insert deliveries and, once each and in the order of their times, their events, and those that none carries.
 
     `owners`: the processes that own some of the deliveries, by their ids; the others wait to be claimed.
     """
     wanted = list(new)
     told = {event.event_id: event for event in (*(delivery.event for delivery in wanted), *unaddressed)}
     if told:
-        _INSERT_EVENT.execute(connection, [new_event(event) for event in told.values()])
+        in_order = sorted(told.values(), key=lambda event: event.created_at)
+        _INSERT_EVENT.execute(connection, [new_event(event) for event in in_order])
     if wanted:
         _INSERT_DELIVERY.execute(connection, [new_delivery(one, owners.get(one.delivery_id)) for one in wanted])
 

@@ -44,6 +44,18 @@ def clock(connection: Connection, now: float) -> ColumnElement[float]:
     return literal(now)
 
 
+def moment_of_storing(
+    connection: Connection, made_at: ColumnElement[float], earliest: ColumnElement[float]
+) -> ColumnElement[float]:
+    """When a row is stored, `earliest` at the earliest: with many processes by the database's clock.
+
+    SQLite has one writer, so there the order is all that counts, and the moment at which its content was made will do.
+    """
+    if _is_postgresql(connection):
+        return func.greatest(clock(connection, 0.0), earliest)
+    return func.max(made_at, earliest)
+
+
 def serialize(connection: Connection, *names: str) -> None:
     """Until this transaction ends, nobody else gets past this point with the same names.
 

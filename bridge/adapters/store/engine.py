@@ -140,7 +140,7 @@ async def _prepare(base: Database, writer: Connections, *, migrate: bool) -> Non
     def look(connection: Connection) -> None:
         base.check(connection)
         _refuse_newer(connection)
-        (_migrate if migrate else _check_revision)(connection)
+        (upgrade if migrate else _check_revision)(connection)
 
     try:
         await writer.run(look)
@@ -158,10 +158,11 @@ def _refuse_newer(connection: Connection) -> None:
         )
 
 
-def _migrate(connection: Connection) -> None:
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Run the migrations up to this one."""
     config = _alembic()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 def _check_revision(connection: Connection) -> None:

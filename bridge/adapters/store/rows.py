@@ -124,7 +124,7 @@ def run_of(row: Row[Any]) -> Run:
 
 
 def new_event(event: Event) -> Values:
-    """Every column of an event."""
+    """Every column of an event; the statement that stores it makes of `stored_at` what it is."""
     return {
         "event_id": event.event_id,
         "type": event.type,
@@ -134,6 +134,7 @@ def new_event(event: Event) -> Values:
         "headers": _dump(dict(event.headers)),
         "content_type": event.content_type,
         "created_at": event.created_at,
+        "stored_at": event.created_at,
         "body": event.body,
     }
 

@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, func, select, update
 
 from bridge.adapters.store.rows import talk_set_back
-from bridge.adapters.store.tables import deliveries, processes, runs
+from bridge.adapters.store.tables import deliveries, events, processes, runs
 
 TOLERANCE = 5.0  # seconds
 _PAST = (runs.c.accepted_at, runs.c.sent_at, runs.c.finished_at, deliveries.c.delivered_at, processes.c.beat_at)
@@ -20,6 +20,8 @@ def follow_clock(connection: Connection, now: float) -> float:
     connection.execute(open_runs.values(started_at=runs.c.started_at - back))
     _move_questions(connection, back)
     connection.execute(update(deliveries).values(due_at=deliveries.c.due_at - back))
+    ahead = update(events).where(events.c.stored_at > now)
+    connection.execute(ahead.values(stored_at=events.c.stored_at - back))
     for column in _PAST:  # what has happened does not lie ahead; left there, it would move everything at each start
         connection.execute(update(column.table).values({column.name: now}).where(column > now))
     return back

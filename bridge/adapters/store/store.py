@@ -220,8 +220,13 @@ class SqlStore:
         return [attempt_of(row) for row in await self._read(query)]
 
     async def find_events(self, which: EventFilter) -> dict[str, float]:
-        """The ids of events about runs and when each was made, the oldest first."""
-        return {row.event_id: row.created_at for row in await self._read(stream.listing(which))}
+        """The ids of events about runs and when each was stored, the oldest first."""
+        return {row.event_id: row.stored_at for row in await self._read(stream.listing(which))}
+
+    async def stored_at(self, event_id: str | None = None) -> float | None:
+        """When an event was stored, or without an id the newest one; None if there is none."""
+        found: list[float | None] = [row[0] for row in await self._read(stream.stored_at(event_id))]
+        return found[0] if found else None
 
     async def load_events(self, event_ids: Collection[str]) -> list[Event]:
         """These events, the oldest first."""

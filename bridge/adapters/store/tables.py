@@ -124,10 +124,12 @@ events = Table(
     Column("headers", LargeBinary, nullable=False),
     Column("content_type", Text, nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("stored_at", Float, nullable=False),
     Column("body", LargeBinary, nullable=False),
 )
 Index("events_run", events.c.run_id)
 Index("events_made", events.c.created_at, events.c.event_id)
+Index("events_stored", events.c.stored_at, events.c.event_id)
 
 deliveries = Table(
     "deliveries",
