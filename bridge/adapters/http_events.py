@@ -5,6 +5,7 @@ at most. An event may be committed some time after it was stored, so the last se
 """
 
 import asyncio
+import math
 import re
 from collections import deque
 from collections.abc import Callable
@@ -129,8 +130,7 @@ class _Tail:
         """The next few events; none while there are none, or the store is away."""
         try:
             if not self._listed:
-                listed = await self._store.find_events(self._filter(self._cursor - LOOK_BACK))
-                self._listed.extend((one, at) for one, at in listed.items() if one not in self._told)
+                self._listed.extend(await self._untold())
             some = dict(islice(self._listed, AT_ONCE))
             events = await self._store.load_events(some) if some else []
         except StoreUnavailable:
@@ -140,6 +140,16 @@ class _Tail:
             self._listed.popleft()
         self._told = {one: at for one, at in (self._told | some).items() if at >= self._cursor - LOOK_BACK}
         return events
+
+    async def _untold(self) -> list[tuple[str, float]]:
+        """What was not told yet, of the first page that has any such."""
+        since = self._cursor - LOOK_BACK
+        while True:
+            page = await self._store.find_events(which := self._filter(since))
+            new = [(one, at) for one, at in page.items() if one not in self._told]
+            if new or len(page) < which.limit:
+                return new
+            since = max(*page.values(), math.nextafter(since, math.inf))
 
 
 def _line(event: Event) -> bytes:

@@ -20,6 +20,7 @@ from bridge.adapters.http_server import HttpServer
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core import events
 from bridge.core.model import CrewPolicy, Envelope, Run
+from bridge.ports import EventFilter
 from tests.fakes import a_run
 from tests.http_client import CLIENTS, LISTEN, bearer, problem
 
@@ -189,6 +190,15 @@ async def test_an_event_that_was_made_long_before_it_could_be_stored_is_told_all
     late = await streams.happen(made_at=time.time() - 600)
     assert (await told(stream)).event_id == late
     assert await told_after(stream, streams)
+
+
+async def test_a_stream_goes_on_after_more_events_in_a_moment_than_it_lists_at_once(streams: Streams) -> None:
+    last = await streams.happen()
+    streams.repeat(last, EventFilter(0.0).limit + 50, sooner=4.0)
+    stream = await streams.open()
+    new = await streams.happen()
+    while (await told(stream)).event_id != new:
+        pass
 
 
 async def test_where_the_last_event_is_forgotten_the_stream_says_that_there_is_a_gap(streams: Streams) -> None:
