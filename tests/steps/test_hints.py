@@ -306,34 +306,29 @@ async def test_a_webhook_that_read_its_run_before_the_end_leaves_nothing_of_it(b
     assert (following.heard_of(run.run_id), following.announced(run.run_id)) == (False, False)
 
 
-async def test_a_webhook_that_read_its_run_before_the_answer_was_lost_settles_the_doubt(bench: Bench):
+async def answered_meanwhile(bench: Bench, answer: InDoubt | Started) -> Run:
+    """A run whose webhook has read it while the POST was under way, and goes on after the answer is written."""
     run = await bench.accepted()
     begun = []
 
     async def webhook_meanwhile(_: Any) -> None:
         begun.append(await sent_early(bench, run, Kind.TASK, {"kickoff_id": "execution-5"}))
 
-    bench.api.kickoff_answers, bench.api.meanwhile = [InDoubt("reset")], webhook_meanwhile
+    bench.api.kickoff_answers, bench.api.meanwhile = [answer], webhook_meanwhile
     await bench.round(bench.kickoff)
     [(sending, go)] = begun
     go.set()
     await sending
-    found = await bench.now(run)
+    return await bench.now(run)
+
+
+async def test_a_webhook_that_read_its_run_before_the_answer_was_lost_settles_the_doubt(bench: Bench):
+    found = await answered_meanwhile(bench, InDoubt("reset"))
     assert (found.state, found.kickoff_id) == (State.RUNNING, "execution-5")
 
 
 async def test_a_webhook_that_read_its_run_before_its_answer_leaves_nothing(bench: Bench):
-    run = await bench.accepted()
-    begun = []
-
-    async def webhook_meanwhile(_: Any) -> None:
-        begun.append(await sent_early(bench, run, Kind.TASK, {"kickoff_id": "execution-5"}))
-
-    bench.api.kickoff_answers, bench.api.meanwhile = [Started("execution-5")], webhook_meanwhile
-    await bench.round(bench.kickoff)
-    [(sending, go)] = begun
-    go.set()
-    await sending
+    run = await answered_meanwhile(bench, Started("execution-5"))
     assert bench.crew.following.take_evidence(run.run_id) is None
 
 
