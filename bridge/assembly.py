@@ -46,7 +46,7 @@ from bridge.core.model import Channel
 from bridge.core.pace import Pace
 from bridge.core.receivers import Shares
 from bridge.core.share import Share
-from bridge.ports import Accept, Clock, CrewInfo, Health, HealthCheck, Journal, Sender, Service, Steer, Step
+from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Journal, Sender, Service, Steer, Step
 from bridge.settings import Amqp as AmqpSettings
 from bridge.settings import Renewable, Renewal, SecretWatch, Settings, secret_values
 from bridge.steps.accept import AcceptRequest, BudgetWait, RefuseMessage
@@ -149,7 +149,7 @@ class Site:
 
     settings: Settings
     process: str
-    clock: Clock
+    clock: SteadyClock
     counters: Counters
     store: SqlStore
     journal: Journal
@@ -239,6 +239,8 @@ def _broker(site: Site, amqp: AmqpSettings, accept: Accept, steer: Steer) -> Bro
     refuse = RefuseMessage(site.store, amqp.dead, site.clock, _new_id, site.wakes.deliver)
     consumer = AmqpConsumer(link, topology, rules, amqp.prefetch, accept, refuse, steer)
     publisher = AmqpPublisher(link, topology, amqp.event_mode)
+    site.counters.show_link("consume", lambda: consumer.ready)
+    site.counters.show_link("publish", lambda: publisher.ready)
     publish = Deliver(
         "deliver-broker", partial(site.store.claim_deliveries, BY_BROKER), CountedSender(publisher, site.counters),
         site.store, site.clock, site.wakes.deliver,
@@ -278,18 +280,18 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
 
 
 def _checks(site: Site, broker: Broker | None) -> dict[str, HealthCheck]:
-    checks: dict[str, HealthCheck] = {"store": site.store.health, "crews": _crews_check(site.crews)}
+    checks: dict[str, HealthCheck] = {
+        "store": site.store.health, "crews": _crews_check(site.crews), "clock": site.clock.health
+    }  # fmt: skip
     if broker is not None:
         checks |= {"broker_in": broker.consumer.health, "broker_out": broker.publisher.health}
     return checks
 
 
 def _crews_check(crews: Mapping[str, Crew]) -> HealthCheck:
-    """Always ok: a crew that cannot be used is no reason to take the bridge out of service."""
-
     async def check() -> Health:
         paused = [f"{name} paused: {crew.paused}" for name, crew in crews.items() if crew.paused]
-        return Health(ok=True, detail="; ".join(paused) or "all usable")
+        return Health(ok=not paused, detail="; ".join(paused) or "all usable")
 
     return check
 
@@ -355,7 +357,7 @@ def _steps_of(site: Site, crew: Crew) -> list[Service]:
     ]
 
 
-def new_clock() -> Clock:
+def new_clock() -> SteadyClock:
     """The clock that a process goes by."""
     return SteadyClock(time.time, time.monotonic)
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import structlog
 
+from bridge.ports import Health
+
 SLEW = 0.05  # seconds that may be made up in a second
 LEAP = 5.0  # seconds of difference that are told
 
@@ -34,6 +36,14 @@ class SteadyClock:
         self._made_up += min(max(difference, -most), most)
         self._made_up_at = at
         return self._shown(at)
+
+    async def health(self) -> Health:
+        """Whether this clock agrees with the machine's."""
+        difference = self._wall() - self._shown(self._monotonic())
+        if abs(difference) <= LEAP:
+            return Health(ok=True, detail="agrees with the machine's clock")
+        side = "behind" if difference > 0 else "ahead of"
+        return Health(ok=False, detail=f"{round(abs(difference))} s {side} the machine's clock; adjusts gradually")
 
     def _shown(self, at: float) -> float:
         return self._started + (at - self._started_at + self._made_up)

@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from bridge import __version__
 from bridge.adapters.http_json import respond
 from bridge.core.model import DeliveryState, State
+from bridge.core.readiness import Readiness, readiness
 from bridge.ports import Health, HealthCheck, Store
 
 CHECK_SECONDS = 2.0  # shorter than the patience of those who probe
@@ -63,13 +64,13 @@ class OpsApi:
     async def _ready(self, _http: web.Request) -> web.Response:
         results = await asyncio.gather(*(self._check(name, check) for name, check in self._checks.items()))
         parts, draining = dict(zip(self._checks, results, strict=True)), self._draining()
-        ready = not draining and all(health.ok for health in results)
+        status = readiness({name: health.ok for name, health in parts.items()}, draining=draining)
         body = {
-            "status": "ready" if ready else "not ready",
+            "status": status,
             "draining": draining,
             "parts": {name: asdict(health) for name, health in parts.items()},
         }
-        return respond(body, 200 if ready else 503)
+        return respond(body, 503 if status is Readiness.UNAVAILABLE else 200)
 
     async def _check(self, name: str, check: HealthCheck) -> Health:
         try:

@@ -43,6 +43,9 @@ class Counters:
             ["crew"],
             registry=registry,
         )
+        self.connected = Gauge(
+            "kickoff_bridge_broker_connected", "1 while a link to the broker is usable", ["link"], registry=registry
+        )
         self.stale_writes = Counter(
             "kickoff_bridge_stale_writes", "Writes that were refused because the row had moved on", registry=registry
         )
@@ -59,6 +62,10 @@ class Counters:
         self.pace.labels(crew).set_function(lambda: figures().pace)
         self.followed.labels(crew).set_function(lambda: figures().followed)
         self.overdue.labels(crew).set_function(lambda: figures().overdue)
+
+    def show_link(self, link: str, usable: Callable[[], bool]) -> None:
+        """Show whether a link to the broker can be used."""
+        self.connected.labels(link).set_function(lambda: float(usable()))
 
 
 class CountedCrewApi:

@@ -20,6 +20,7 @@ import yaml
 
 RESULTS = "acceptance.results"
 DEAD = "kickoff.dead"
+NEEDED = ("store", "broker_in", "broker_out")
 
 
 def free_port() -> int:
@@ -163,8 +164,14 @@ class Daemon:
         assert self._process is not None
         assert self._process.returncode is None, self.log_tail()
         with contextlib.suppress(aiohttp.ClientError):
-            return (await self.get("/readyz"))[0] == 200
+            return works(await self.get("/readyz"))
         return False
+
+
+def works(ready: tuple[int, Any]) -> bool:
+    """Whether the store and every link to the broker work, by an answer of `/readyz`."""
+    status, told = ready
+    return status == 200 and all(part["ok"] for name, part in told["parts"].items() if name in NEEDED)
 
 
 @asynccontextmanager

@@ -206,7 +206,7 @@ class Scene:
         return len((await ledger(self.crew_url))["kickoffs"])
 
     async def not_ready(self) -> bool:
-        return (await self.victim.get("/readyz"))[0] == 503
+        return not await self.victim.is_ready()
 
     async def ready_again(self, within: float) -> None:
         """The bridge has come back by itself; note how long that took."""

@@ -171,7 +171,8 @@ async def _bridge(folder: Path, amqp_url: str, topology: Topology, mode: str, ca
 
 async def _is_ready(session: aiohttp.ClientSession) -> bool:
     async with session.get("/readyz") as response:
-        return response.status == 200
+        told = await response.json()
+        return bool(told["status"] == "ready")
 
 
 def gathered(folder: Path, amqp_url: str, mode: str, *, with_javascript: bool) -> Harvest:

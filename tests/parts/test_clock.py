@@ -80,3 +80,15 @@ def test_a_leap_is_told_once() -> None:
         clock()
 
     assert [(line["event"], line["difference_s"]) for line in logs] == [("clock_jumped", DAY)]
+
+
+async def test_a_clock_that_differs_from_the_machines_is_a_problem_that_readiness_shows() -> None:
+    for leap, side in ((3600.0, "behind"), (-3600.0, "ahead of")):
+        clocks = Clocks()
+        clock = clocks.steady()
+        assert (await clock.health()).ok
+
+        clocks.wall += leap
+
+        shown = await clock.health()
+        assert (shown.ok, shown.detail) == (False, f"3600 s {side} the machine's clock; adjusts gradually")
