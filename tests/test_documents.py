@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, get_args
 
@@ -12,9 +13,11 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from bridge.adapters import http_views
 from bridge.core import events, lifecycle, request
+from bridge.core.deferral import Deferral
 from bridge.core.errors import RefusalCode
 from bridge.core.hints import Kind
 from bridge.core.model import Attempt, Channel, CrewPolicy, DeliveryState, Envelope, KickoffRequest, RunError, State
+from bridge.core.waiting import Reason
 from bridge.documents import asyncapi, openapi
 from bridge.settings import Amqp
 from tests.fakes import NOW, a_delivery, a_run
@@ -58,12 +61,22 @@ def test_the_fields_of_a_request() -> None:
 
 def test_the_members_of_a_run_and_its_deliveries() -> None:
     run = http_views.run_with_deliveries(a_run(), [a_delivery()])
-    assert set(run) - {"deliveries"} == set(SCHEMAS["Run"]["required"])
+    assert set(run) - {"deliveries", "waiting"} == set(SCHEMAS["Run"]["required"])
     assert set(SCHEMAS["Run"]["properties"]) == {*SCHEMAS["Run"]["required"], "question"}  # only while there is one
     assert set(run["deliveries"][0]) == set(SCHEMAS["Delivery"]["properties"]) == set(SCHEMAS["Delivery"]["required"])
     attempt = http_views.attempt(Attempt(1, NOW, 0.5))
     assert set(attempt) == set(SCHEMAS["Attempt"]["properties"]) == set(SCHEMAS["Attempt"]["required"])
     assert set(http_views.accepted(a_run())) == set(SCHEMAS["Accepted"]["required"])
+
+
+def test_what_a_run_waits_for() -> None:
+    _, added = SCHEMAS["RunAsListed"]["allOf"]
+    _, with_members = added["properties"]["waiting"]["oneOf"]
+    assert with_members["properties"]["reason"]["enum"] == list(Reason)
+    assert [reason for reason in Reason if not _has_row(PROTOCOL, reason)] == []
+    shown = http_views.run_as_listed(replace(a_run(), deferral=Deferral("an internal error", NOW, NOW + 5.0)))
+    assert set(shown["waiting"]) == set(with_members["required"])
+    assert shown["waiting"]["reason"] == "retry"
 
 
 def test_the_states() -> None:

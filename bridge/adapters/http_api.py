@@ -103,7 +103,7 @@ class RunsApi:
         )
         page = found[:limit]
         next_cursor = page[-1].run_id if len(found) > limit else None
-        return respond({"runs": [events.describe(run) for run in page], "next_cursor": next_cursor})
+        return respond({"runs": [http_views.run_as_listed(run) for run in page], "next_cursor": next_cursor})
 
 
 def _read_request(body: Mapping[str, Any], headers: http_headers.Headers) -> KickoffRequest:

@@ -9,6 +9,7 @@ from bridge.adapters.http_auth import Client
 from bridge.core import events
 from bridge.core.errors import RequestRefused
 from bridge.core.model import Attempt, Channel, Delivery, DeliveryState, Destination, Run, State
+from bridge.core.waiting import why_waiting
 from bridge.ports import Store
 
 RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -33,9 +34,21 @@ def accepted(run: Run) -> dict[str, Any]:
     }
 
 
+def run_as_listed(run: Run) -> dict[str, Any]:
+    """Return one run as lists show it: an event's data, and what the run waits for."""
+    waiting = why_waiting(run)
+    shown = waiting and {
+        "reason": waiting.reason.value,
+        "detail": waiting.detail,
+        "since": events.timestamp(waiting.since),
+        "until": events.timestamp(waiting.until),
+    }
+    return {**events.describe(run), "waiting": shown}
+
+
 def run_with_deliveries(run: Run, deliveries: Iterable[Delivery]) -> dict[str, Any]:
     """One run in full."""
-    return {**events.describe(run), "deliveries": [delivery(one) for one in deliveries]}
+    return {**run_as_listed(run), "deliveries": [delivery(one) for one in deliveries]}
 
 
 def delivery(one: Delivery) -> dict[str, Any]:

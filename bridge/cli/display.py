@@ -33,6 +33,9 @@ def print_run(run: dict[str, Any], *, as_json: bool) -> None:
     for name in _FACTS:
         if run.get(name):
             out.print(f"  {name}: {run[name]}", markup=False)
+    if waiting := run.get("waiting"):
+        until = f" (until {waiting['until']})" if waiting["until"] else ""
+        out.print(f"  waiting: {waiting['reason']} since {waiting['since']}{until}: {waiting['detail']}", markup=False)
     for delivery in run.get("deliveries", []):
         trouble = f": {delivery['last_error']}" if delivery["last_error"] else ""
         out.print(f"  {delivery['type']} to {delivery['destination']}: {delivery['state']}{trouble}", markup=False)

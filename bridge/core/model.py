@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from bridge.core.deferral import Deferral
+
 CREW_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What a crew may be called: half of a routing key `<crew>.<event>`, so it holds no dot."""
 
@@ -202,6 +204,7 @@ class Run:
     progress: Any = None
     outcome: Outcome = Outcome()
     talk: Talk = Talk()
+    deferral: Deferral | None = None
 
     @property
     def crew(self) -> str:

@@ -16,6 +16,7 @@ from bridge.adapters.store import store as store_module
 from bridge.adapters.store.tables import metadata
 from bridge.core import humans, lifecycle
 from bridge.core.answers import Refused, Started
+from bridge.core.deferral import Deferral
 from bridge.core.delivering import Confirmed, Gone, TryAgain, on_delivery
 from bridge.core.errors import ExecutionTaken, ProcessBuried, RequestRefused, Stale, StoreUnavailable
 from bridge.core.model import (
@@ -193,10 +194,11 @@ class TestRoundTrips:
         run = await started(store)
         asked = Asked("t-1", "Wärme?", "Please review.", ("a", "b"), "https://amp.example.com/?token=x")
         question = Question(2, NOW, NOW + 9, asked, Stage.UNCONFIRMED, "a", True, NOW + 1, "HTTP 422")
+        deferral = Deferral("internal error", 1.5, 6.5, 2)
         talk = Talk(question, ("t-0", "t-1"), ((None, "c"), ("k", "d")), ("alias",), 9.5)
-        settled = await store.settle(Decision(replace(run, talk=talk)))
+        settled = await store.settle(Decision(replace(run, talk=talk, deferral=deferral)))
         assert await store.load(run.run_id) == settled
-        assert settled.talk == talk
+        assert (settled.talk, settled.deferral) == (talk, deferral)
 
     async def test_event_bytes_and_headers_come_back_unchanged(self, store: SqlStore):
         headers: dict[str, str | int | float | bool] = {

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Row, Select, select
 
 from bridge.adapters.store.tables import deliveries, events, receivers
+from bridge.core.deferral import Deferral
 from bridge.core.model import (
     Asked,
     Attempt,
@@ -44,6 +45,7 @@ CHANGING = (
     "polls",
     "progress",
     "talk",
+    "deferral",
     "result",
     "result_json",
     "usage",
@@ -91,6 +93,7 @@ def changing_columns(run: Run) -> Values:
         "polls": run.polls,
         "progress": _dump(run.progress),
         "talk": None if run.talk == Talk() else _dump(asdict(run.talk)),
+        "deferral": None if run.deferral is None else _dump(asdict(run.deferral)),
         "result": None if outcome.result is None else outcome.result.encode(),
         "result_json": _dump(outcome.result_json),
         "usage": _dump(outcome.usage),
@@ -120,6 +123,7 @@ def run_of(row: Row[Any]) -> Run:
         progress=_load(row.progress),
         outcome=_outcome_of(row),
         talk=_talk_of(_load(row.talk)),
+        deferral=None if row.deferral is None else Deferral(**_load(row.deferral)),
     )
 
 

@@ -63,6 +63,7 @@ runs = Table(
     Column("polls", Integer, nullable=False),
     Column("progress", LargeBinary),
     Column("talk", LargeBinary),
+    Column("deferral", LargeBinary),
     Column("result", LargeBinary),
     Column("result_json", LargeBinary),
     Column("usage", LargeBinary),

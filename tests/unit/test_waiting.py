@@ -1,0 +1,52 @@
+"""Every run that has not ended and is not being processed says why."""
+
+from dataclasses import replace
+
+import pytest
+
+from bridge.core.deferral import Deferral
+from bridge.core.model import Question, Run, Stage, State, Talk
+from bridge.core.waiting import Reason, Waiting, why_waiting
+from tests.fakes import NOW, a_run
+
+DEFERRAL = Deferral("internal error", NOW, NOW + 5.0)
+
+
+def in_state(state: State, stage: Stage = Stage.OPEN) -> Run:
+    question = Question(1, NOW + 3.0, NOW + 9.0, stage=stage)
+    return replace(a_run(), state=state, due_at=NOW + 900.0, talk=Talk(question))
+
+
+@pytest.mark.parametrize("state", [State.ACCEPTED, State.STARTING, State.RUNNING])
+def test_nothing_that_is_stored_holds_it_up(state: State) -> None:
+    assert why_waiting(in_state(state)) is None
+
+
+@pytest.mark.parametrize("state", [State.ACCEPTED, State.RUNNING, State.IN_DOUBT, State.WAITING_FOR_HUMAN])
+def test_a_deferred_run_is_tried_again(state: State) -> None:
+    deferred = replace(in_state(state), deferral=DEFERRAL)
+    assert why_waiting(deferred) == Waiting(Reason.RETRY, "internal error", NOW, NOW + 5.0)
+
+
+def test_a_run_that_has_ended_waits_for_nothing() -> None:
+    assert why_waiting(replace(in_state(State.CANCELLED), deferral=DEFERRAL)) is None
+
+
+def test_a_run_in_doubt_waits_for_evidence_since_its_post() -> None:
+    waiting = why_waiting(replace(in_state(State.IN_DOUBT), sent_at=NOW + 1.0))
+    assert waiting is not None
+    assert (waiting.reason, waiting.since, waiting.until) == (Reason.IN_DOUBT, NOW + 1.0, NOW + 900.0)
+
+
+def test_a_run_in_doubt_without_a_post_waits_since_it_was_accepted() -> None:
+    waiting = why_waiting(replace(in_state(State.IN_DOUBT), due_at=None))
+    assert waiting is not None
+    assert (waiting.since, waiting.until) == (NOW, None)
+
+
+def test_a_run_waits_for_a_human_while_its_question_is_open() -> None:
+    waiting = why_waiting(in_state(State.WAITING_FOR_HUMAN))
+    assert waiting is not None
+    assert (waiting.reason, waiting.since, waiting.until) == (Reason.HUMAN, NOW + 3.0, NOW + 9.0)
+    assert why_waiting(in_state(State.WAITING_FOR_HUMAN, Stage.GIVEN)) is None
+    assert why_waiting(replace(in_state(State.WAITING_FOR_HUMAN), talk=Talk())) is None
