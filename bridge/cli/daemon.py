@@ -12,7 +12,7 @@ from rich.console import Console
 from bridge import app, logs
 from bridge.cli.options import Config, renewable_settings_of, settings_of
 from bridge.cli.outcome import CommandFailed, Exit
-from bridge.core.errors import StoreBroken, StoreDamaged, StoreInUse, StoreUnavailable
+from bridge.core.errors import StoreBroken, StoreDamaged, StoreInUse, StoreMisconfigured, StoreUnavailable
 from bridge.settings import Settings, secret_values
 
 T = TypeVar("T")
@@ -55,6 +55,8 @@ def with_exit_code(work: Coroutine[Any, Any, T]) -> T:
         raise CommandFailed(
             Exit.STORE_DAMAGED, str(error), "restore the store from a backup; it was left as it is"
         ) from None
+    except StoreMisconfigured as error:
+        raise CommandFailed(Exit.CONFIGURATION, str(error)) from None
     except (StoreBroken, StoreUnavailable, OSError) as error:
         raise CommandFailed(Exit.UNAVAILABLE, str(error)) from None
 

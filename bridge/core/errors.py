@@ -5,6 +5,7 @@ BridgeError
 ├── NotVerified         prove who you are; the reason is for the operator alone
 ├── PostUnderWay        try again in a moment; nothing can be decided about the run just now
 ├── StoreUnavailable    try again later; nothing was stored, or nobody confirmed it
+│   └── StoreMisconfigured  change the database's settings; until then it cannot be used
 ├── StoreBroken         end this process at once; a fresh one finds out what the store still holds
 ├── StoreDamaged        stop and restore the store; going on could start a paid run twice
 ├── StoreInUse          another process holds the store; only one may
@@ -60,6 +61,10 @@ class PostUnderWay(BridgeError):
 
 class StoreUnavailable(BridgeError):
     """The store cannot be written or read at this moment; nothing was changed."""
+
+
+class StoreMisconfigured(StoreUnavailable):
+    """The database has properties that the bridge cannot work with; the text says which, and what to change."""
 
 
 class StoreBroken(BridgeError):

@@ -2,18 +2,19 @@
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from bridge.adapters.store import SqlStore, migrate_store
+from bridge.adapters.store import SqlStore, migrate_store, probe_store
 from bridge.adapters.store.engine import opened
 from bridge.adapters.store.sqlite import Sqlite
 from bridge.adapters.store.threads import Connections
 from bridge.core import lifecycle
-from bridge.core.errors import StoreDamaged, StoreInUse, StoreUnavailable
+from bridge.core.errors import StoreDamaged, StoreInUse, StoreMisconfigured, StoreUnavailable
 from bridge.core.model import State
 from bridge.ports import RunFilter
 from tests.conformance.conftest import SqliteAdapter
@@ -82,6 +83,17 @@ async def test_a_file_that_is_no_database_is_damaged(sqlite: SqliteAdapter):
     with pytest.raises(StoreDamaged):
         async with sqlite.open():
             pass
+
+
+async def test_a_database_in_another_encoding_is_refused(sqlite: SqliteAdapter):
+    sqlite.path.unlink()
+    other = sqlite3.connect(sqlite.path)
+    other.executescript("PRAGMA encoding = 'UTF-16'; CREATE TABLE t (x);")
+    other.close()
+    with pytest.raises(StoreMisconfigured, match="UTF-8 is needed"):
+        async with sqlite.open():
+            pass
+    assert "UTF-8 is needed" in (await probe_store(sqlite.url)).detail
 
 
 async def test_a_database_with_holes_is_damaged(sqlite: SqliteAdapter):

@@ -36,6 +36,13 @@ MUTANTS = (
         pytest("tests/conformance/test_sqlite.py", "tests/faults/test_power_loss.py"),
     ),
     Mutant(
+        "asynchronous commits",
+        "bridge/adapters/store/postgresql.py",
+        '"synchronous_commit": "on"',
+        '"synchronous_commit": "off"',
+        pytest("tests/conformance/test_postgresql_settings.py"),
+    ),
+    Mutant(
         "no version check",
         "bridge/adapters/store/settling.py",
         '.where(runs.c.run_id == bindparam("of_run"), runs.c.version == bindparam("at_version"))',

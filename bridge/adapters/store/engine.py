@@ -52,7 +52,13 @@ class Database(Protocol):
         """What to say of a database that does not exist yet; None: it may exist."""
 
     def check(self, connection: Connection) -> None:
-        """Before anything else, at the start of the transaction that looks at the schema. Raises `StoreDamaged`."""
+        """Before anything else, at the start of the transaction that looks at the schema.
+
+        Raises `StoreDamaged`, `StoreMisconfigured`.
+        """
+
+    def caveat(self, connection: Connection) -> str | None:
+        """What makes writes less durable than they should be, in a sentence; None: nothing."""
 
     def refusal(self, error: DatabaseError) -> BridgeError:
         """What an error at opening means to the operator."""
@@ -86,6 +92,8 @@ async def open_store(
     base = database(url, pooler=pooler)
     async with prepared(base, migrate=migrate) as writer, opened(base.readers()) as reader:
         await writer.run(_refuse_unfinished_copy)
+        if (caveat := await writer.run(base.caveat)) is not None:
+            log.warning("store_durability_reduced", reason=caveat)
         store = SqlStore(reader, writer.run, process, await writer.run(_key), on_stale, shared=base.shared)
         if not base.shared:
             await _follow_clock(writer, now)
@@ -108,8 +116,9 @@ async def probe_store(url: str, *, pooler: bool = False) -> Health:
     if absent is not None:
         return absent
     try:
-        async with prepared(base, migrate=False):
-            return Health(ok=True, detail="sound and up to date")
+        async with prepared(base, migrate=False) as writer:
+            caveat = await writer.run(base.caveat)
+            return Health(ok=True, detail="; ".join(filter(None, ["sound and up to date", caveat])))
     except StoreInUse:
         return Health(ok=True, detail="in use by a running bridge")
     except (StoreDamaged, StoreUnavailable) as error:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from bridge.adapters.store.broken import end_if_broken
 from bridge.adapters.store.threads import Connections
 from bridge.adapters.store.weather import words
-from bridge.core.errors import BridgeError, StoreDamaged, StoreInUse, StoreUnavailable
+from bridge.core.errors import BridgeError, StoreDamaged, StoreInUse, StoreMisconfigured, StoreUnavailable
 from bridge.ports import Health
 
 BUSY_TIMEOUT_MS = 5000
@@ -63,10 +63,19 @@ class Sqlite:
         return Health(ok=ok, detail="will be created" if ok else "its folder is missing or cannot be written")
 
     def check(self, connection: Connection) -> None:
-        """Raises `StoreDamaged` for a file that is not sound."""
+        """Raises `StoreDamaged` for a file that is not sound, `StoreMisconfigured` for one in another encoding."""
+        encoding = connection.exec_driver_sql("PRAGMA encoding").scalar()
+        if encoding != "UTF-8":
+            raise StoreMisconfigured(
+                f"the store's encoding is {encoding}, UTF-8 is needed: the bridge did not create it; name another file"
+            )
         verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
         if verdict != "ok":
             raise StoreDamaged(f"the store is damaged: {verdict}")
+
+    def caveat(self, _connection: Connection) -> str | None:
+        """Nothing: durability is set on every connection."""
+        return None
 
     def refusal(self, error: DatabaseError) -> BridgeError:
         """What an error at opening means; the driver has one kind for a file that it cannot make sense of."""
