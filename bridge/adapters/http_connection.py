@@ -1,4 +1,4 @@
-"""One HTTP connection: the time a request's head may take, and an answer to what is not HTTP.
+"""One HTTP connection: the time a request's head may take, the rest of a refused body, an answer to what is not HTTP.
 
 aiohttp bounds an idle connection but not the head itself: a client that sends a byte now and then would hold its place
 for as long as an idle one may. The deadline starts with the connection, and later with the first byte of a new head.
@@ -14,7 +14,8 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from bridge.adapters import http_problem
 
-_LINGER_SECONDS = 2.0  # for a refused body's rest, so that the client reads the answer and no reset
+_LINGER_SECONDS = 2.0  # for the rest of a refused body, so that the client reads the response and no reset
+_LINGER_BYTES = 1024 * 1024  # of it at most
 
 log = structlog.get_logger()
 
@@ -22,7 +23,7 @@ log = structlog.get_logger()
 class Connection(web.RequestHandler):
     """aiohttp's connection with a deadline for heads; `head_seconds` and `keepalive_seconds` in seconds."""
 
-    __slots__ = ("_head_seconds", "_head_timer")
+    __slots__ = ("_discarded", "_head_seconds", "_head_timer")
 
     def __init__(self, server: web.Server, head_seconds: float, keepalive_seconds: float) -> None:
         super().__init__(
@@ -31,7 +32,9 @@ class Connection(web.RequestHandler):
             keepalive_timeout=keepalive_seconds,
             access_log=None,  # type: ignore[arg-type]  # aiohttp asks whether there is one; its annotation does not
             lingering_time=_LINGER_SECONDS,
+            auto_decompress=False,  # it would inflate any body on any path; `http_json` does it, after authentication
         )
+        self._discarded: int | None = None
         self._head_seconds = head_seconds
         self._head_timer: asyncio.TimerHandle | None = None
 
@@ -46,7 +49,11 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Start, keep or end the deadline by what the parser made of the bytes."""
+        """Start, keep or end the deadline by what the parser made of the bytes; cut off the rest of a refused body."""
+        if self._discarded is not None:
+            self._discarded += len(data)
+            if self._discarded > _LINGER_BYTES:
+                self.force_close()
         super().data_received(data)
         # The parser tells nobody that it is inside a head. But bytes that leave the connection still waiting for a
         # request can only be the beginning of one.
@@ -73,19 +80,28 @@ class Connection(web.RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log a bug; what is left of a refused body and cannot be decompressed is none."""
+        """Log a bug; what is left of a refused body and is malformed is none."""
         if not isinstance(kw.get("exc_info"), RequestPayloadError):
             super().log_exception(*args, **kw)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer; those that aiohttp made before any middleware ran (417) become problems here."""
+        """Send an answer; those that aiohttp made before any middleware ran (417) become problems here.
+
+        A body that was not read to its end is not worth reading now: the connection closes after the response.
+        """
         if isinstance(resp, web.HTTPException):
             problem = http_problem.of(resp)
             resp = resp if problem is None else problem.response()
+        unread = not request.content.is_eof()
+        if unread:
+            resp.force_close()
         resp.headers[hdrs.SERVER] = "kickoff-bridge"  # not which version of which library
-        return await super().finish_response(request, resp, start_time)
+        sent = await super().finish_response(request, resp, start_time)
+        if unread:
+            self._discarded = 0
+        return sent
 
     def _await_head(self) -> None:
         if self._head_timer is None:

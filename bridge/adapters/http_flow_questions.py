@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 
 from bridge.adapters import http_problem
-from bridge.adapters.http_json import any_json, read_body
+from bridge.adapters.http_json import any_json, read_plain_body
 from bridge.adapters.http_strangers import Strangers
 from bridge.core import flow_questions
 from bridge.core.errors import Stale
@@ -47,7 +47,7 @@ class FlowQuestionsApi:
         source = self._sources.get(crew)
         if source is None:
             raise http_problem.plain(404)
-        body = await read_body(http)
+        body = await read_plain_body(http)
         if not flow_questions.verified(http.headers, body, source.secrets, self._clock()):
             raise self._stranger(http, crew)
         question = flow_questions.read(any_json(body), crew_url=source.url, insecure=source.insecure)

@@ -6,7 +6,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from bridge.adapters import http_headers, http_problem, http_views
-from bridge.adapters.http_json import read_body, respond
+from bridge.adapters.http_json import read_plain_body, respond
 from bridge.adapters.http_strangers import Strangers
 from bridge.core import hook
 from bridge.core.errors import NotVerified
@@ -69,9 +69,7 @@ class HooksApi:
 
 
 async def _arrival(http: web.Request) -> Arrival:
-    """The webhook with its raw body. A compressed one is refused: what was signed would not be what is read."""
-    if http.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
-        raise http_problem.plain(415, "the body must not be compressed", {hdrs.ACCEPT_ENCODING: "identity"})
-    body = await read_body(http)
+    """The webhook with its raw body."""
+    body = await read_plain_body(http)
     headers = {name.lower(): http.headers.getall(name) for name in http.headers}
     return Arrival(headers, {name: http.query.getall(name) for name in http.query}, body)

@@ -11,12 +11,14 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from bridge.adapters import http_problem
 from bridge.core import strict_json
+from bridge.core.content_coding import inflate
 from bridge.core.errors import RequestRefused
 
 BODY_SECONDS = web.AppKey("BODY_SECONDS", float)
 """How long a body may take to arrive, in seconds; the server says so."""
 
-_ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})  # what aiohttp undoes on every installation
+_CODINGS = frozenset({"gzip", "deflate"})
+_BROKEN = "the body is incomplete, or not encoded as its headers say"
 
 
 async def read_object(request: web.Request) -> dict[str, Any]:
@@ -28,12 +30,45 @@ async def read_object(request: web.Request) -> dict[str, Any]:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The whole body, decompressed. Raises `Problem` or `RequestRefused` if it is too large, too slow or broken.
+    """Return the whole body of an authenticated caller, decompressed.
 
-    The size is counted after decompression; a body that announces too much is refused before it is read.
+    Raises `Problem` or `RequestRefused` if it is too large, too slow or broken. The size is limited before and after
+    decompression; a body that announces too much is refused before it is read.
     """
-    if request.headers.get(hdrs.CONTENT_ENCODING, "").lower() not in _ENCODINGS:
-        raise http_problem.plain(415, "the body must not be compressed, or by gzip", {hdrs.ACCEPT_ENCODING: "gzip"})
+    codings = _codings(request)
+    if len(codings) > 1 or not _CODINGS.issuperset(codings):
+        detail = "the body must not be compressed, or only once, by gzip or deflate"
+        raise http_problem.plain(415, detail, {hdrs.ACCEPT_ENCODING: "gzip, deflate"})
+    body = await _read_raw(request)
+    return _inflated(request, body, codings[0]) if codings else body
+
+
+async def read_plain_body(request: web.Request) -> bytes:
+    """Return the whole body of a caller that only the body itself can authenticate; a compressed one is refused unread.
+
+    What was signed would not be what is read, and nothing is decompressed for unauthenticated callers.
+    """
+    if _codings(request):
+        raise http_problem.plain(415, "the body must not be compressed", {hdrs.ACCEPT_ENCODING: "identity"})
+    return await _read_raw(request)
+
+
+def _codings(request: web.Request) -> list[str]:
+    named = ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, [])).lower().split(",")
+    return [coding.strip() for coding in named if coding.strip() not in ("", "identity")]
+
+
+def _inflated(request: web.Request, body: bytes, coding: str) -> bytes:
+    try:
+        content = inflate(body, coding, request.client_max_size)
+    except ValueError:
+        raise http_problem.plain(400, _BROKEN) from None
+    if content is None:
+        raise _too_large(request)
+    return content
+
+
+async def _read_raw(request: web.Request) -> bytes:
     if (request.content_length or 0) > request.client_max_size:
         raise _too_large(request)
     try:
@@ -44,7 +79,7 @@ async def read_body(request: web.Request) -> bytes:
     except web.HTTPRequestEntityTooLarge:
         raise _too_large(request) from None
     except (RequestPayloadError, ConnectionError):
-        raise http_problem.plain(400, "the body is incomplete, or not encoded as its headers say") from None
+        raise http_problem.plain(400, _BROKEN) from None
 
 
 def any_json(body: bytes) -> Any:

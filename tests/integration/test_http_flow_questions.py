@@ -1,6 +1,7 @@
 """The door for flows' questions: who gets in, and that it answers at once."""
 
 import asyncio
+import gzip
 import hashlib
 import hmac
 import json
@@ -99,6 +100,15 @@ async def test_who_goes_on_without_a_signature_is_slowed_down_and_the_deployment
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"flow_id": "../x"}'])
 async def test_a_signed_body_that_is_no_question_is_acknowledged(server: HttpServer, taken: Taken, body: bytes):
     assert (await send(server, body)).status == 204
+    assert taken.questions == []
+
+
+async def test_nothing_is_inflated_before_the_signature_is_checked(server: HttpServer, taken: Taken):
+    url = f"http://127.0.0.1:{server.port}/amp/crews/triage/human"
+    async with aiohttp.request(
+        "POST", url, data=gzip.compress(b"{}"), headers={"Content-Encoding": "gzip"}
+    ) as response:
+        await problem(response, 415, "unsupported_media_type")
     assert taken.questions == []
 
 

@@ -1,7 +1,5 @@
 """Every way in which a request can be wrong is told as a problem, and none tells more than it should."""
 
-import gzip
-import zlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -65,25 +63,6 @@ async def test_json_by_its_other_names(bridge: Bridge, media_type: str) -> None:
     headers = {**bearer("submitter"), "Content-Type": media_type}
     response = await bridge.http.post(bridge.url("/v1/runs"), data=b'{"crew":"research"}', headers=headers)
     assert response.status == 202
-
-
-@pytest.mark.parametrize(("encoding", "squeeze"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-async def test_a_compressed_body_is_read(bridge: Bridge, encoding: str, squeeze: object) -> None:
-    assert callable(squeeze)
-    headers = {**JSON, "Content-Encoding": encoding}
-    response = await bridge.http.post(bridge.url("/v1/runs"), data=squeeze(b'{"crew":"research"}'), headers=headers)
-    assert response.status == 202
-
-
-async def test_an_encoding_that_nobody_knows_is_415(bridge: Bridge) -> None:
-    response = await bridge.http.post(bridge.url("/v1/runs"), data=b"{}", headers={**JSON, "Content-Encoding": "rot13"})
-    await problem(response, 415, "unsupported_media_type")
-    assert response.headers["Accept-Encoding"] == "gzip"
-
-
-async def test_a_body_that_is_not_compressed_as_it_says(bridge: Bridge) -> None:
-    response = await bridge.http.post(bridge.url("/v1/runs"), data=b"{}", headers={**JSON, "Content-Encoding": "gzip"})
-    await problem(response, 400, "bad_request")
 
 
 async def test_no_such_route(bridge: Bridge) -> None:
