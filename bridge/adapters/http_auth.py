@@ -1,7 +1,8 @@
 """Who may do what over HTTP: clients by bearer token, roles, crews, and how often.
 
 Tokens are known by their SHA-256 only and compared in constant time with every client's, so that neither the answer nor
-its timing tells a stranger anything. Without any client the API is open, and then only for the machine it runs on.
+its timing tells a stranger anything. Without any client the API is open, and then only for the machine it runs on
+(`http_local`).
 Strangers are counted by their address, and only strangers: a right token is let in whatever others do beside it.
 """
 
@@ -94,6 +95,11 @@ class Clients:
         self._clients = tuple(clients)
         self._requests = Buckets(requests, max(1, len(self._clients)))
         self._strangers = Strangers("token")
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether there are no clients: then everyone on this machine may use the API, and no one else."""
+        return not self._clients
 
     def renew(self, clients: Sequence[Client]) -> None:
         """The same clients with other tokens."""

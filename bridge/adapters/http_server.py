@@ -11,6 +11,7 @@ from bridge.adapters import http_problem
 from bridge.adapters.http_auth import Clients
 from bridge.adapters.http_connection import Connection, TurnedAway
 from bridge.adapters.http_json import BODY_SECONDS
+from bridge.adapters.http_local import local_only
 from bridge.adapters.http_wait import STOPPING
 
 _BACKLOG = 128  # connections that the kernel keeps until they are accepted
@@ -40,9 +41,10 @@ class Listen:
 class HttpServer:
     """One port and its routes; a `ports.Service` that must be started before it runs."""
 
-    def __init__(self, listen: Listen, routes: Iterable[web.RouteDef], name: str = "http") -> None:
+    def __init__(self, listen: Listen, routes: Iterable[web.RouteDef], clients: Clients, name: str = "http") -> None:
         self.name = name
         self._listen = listen
+        self._clients = clients
         self._stopping = asyncio.Event()
         self._runner = web.AppRunner(self._application(routes), shutdown_timeout=listen.drain_seconds)
         self._listener: asyncio.Server | None = None
@@ -87,7 +89,8 @@ class HttpServer:
 
     def _application(self, routes: Iterable[web.RouteDef]) -> web.Application:
         app = web.Application(
-            middlewares=[_log_requests, http_problem.middleware], client_max_size=self._listen.max_body
+            middlewares=[_log_requests, http_problem.middleware, local_only(lambda: self._clients.anonymous)],
+            client_max_size=self._listen.max_body,
         )
         app[BODY_SECONDS] = self._listen.body_seconds
         app[STOPPING] = self._stopping
@@ -110,8 +113,9 @@ def servers(
     """
     clients.check_host(listen.host)
     if listen.ops_port is None:
-        return (HttpServer(listen, [*api, *ops]),)
-    return HttpServer(listen, api), HttpServer(replace(listen, port=listen.ops_port), ops, "http-ops")
+        return (HttpServer(listen, [*api, *ops], clients),)
+    private = replace(listen, port=listen.ops_port)
+    return HttpServer(listen, api, clients), HttpServer(private, ops, clients, "http-ops")
 
 
 @web.middleware

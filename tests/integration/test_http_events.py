@@ -86,7 +86,7 @@ async def served(path: Path, streaming: Streaming = QUICK) -> AsyncIterator[Stre
         file = path / "s.db"
         store = await stack.enter_async_context(open_store(f"sqlite:///{file}", "me", time.time()))
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        server = HttpServer(LISTEN, EventsApi(store, Clients(CLIENTS), streaming).routes())
+        server = HttpServer(LISTEN, EventsApi(store, Clients(CLIENTS), streaming).routes(), Clients(CLIENTS))
         await server.start()
         running = asyncio.create_task(server.run())
         try:

@@ -6,14 +6,15 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
+from bridge.adapters.http_auth import Clients
 from bridge.adapters.http_server import HttpServer, Listen
-from tests.http_client import LISTEN, problem, serving
+from tests.http_client import CLIENTS, LISTEN, problem, serving
 
 
 async def test_a_port_in_use_is_an_error_at_the_start() -> None:
     """Before anything runs, and with the address in the message."""
     async with serving() as bridge:
-        second = HttpServer(replace(LISTEN, port=bridge.port), [])
+        second = HttpServer(replace(LISTEN, port=bridge.port), [], Clients(CLIENTS))
         with pytest.raises(OSError, match=str(bridge.port)):
             await second.start()
         await second.close()
@@ -74,18 +75,18 @@ async def test_operators_routes_may_have_their_own_port() -> None:
 
 async def test_a_server_that_never_ran_can_be_closed() -> None:
     """Another part may fail to start after this one has bound its port."""
-    server = HttpServer(LISTEN, [])
+    server = HttpServer(LISTEN, [], Clients(CLIENTS))
     await server.start()
     port = server.port
     await server.close()
-    again = HttpServer(replace(LISTEN, port=port), [])
+    again = HttpServer(replace(LISTEN, port=port), [], Clients(CLIENTS))
     await again.start()
     await again.close()
 
 
 async def test_a_cancelled_server_lets_go_of_its_port() -> None:
     """The task group cancels it when another part dies."""
-    server = HttpServer(LISTEN, [])
+    server = HttpServer(LISTEN, [], Clients(CLIENTS))
     await server.start()
     port, running = server.port, asyncio.create_task(server.run())
     await asyncio.sleep(0)  # let it begin
