@@ -237,7 +237,7 @@ def _broker(site: Site, amqp: AmqpSettings, accept: Accept, steer: Steer) -> Bro
     link, topology = link_options(amqp, site.process), topology_of(amqp)
     rules = MessageRules(amqp.requests, amqp.max_message, amqp.reply_to)
     refuse = RefuseMessage(site.store, amqp.dead, site.clock, _new_id, site.wakes.deliver)
-    consumer = AmqpConsumer(link, topology, rules, amqp.prefetch, accept, refuse, steer)
+    consumer = AmqpConsumer(link, topology, rules, amqp.prefetch, accept, refuse, steer, site.store.probe)
     publisher = AmqpPublisher(link, topology, amqp.event_mode)
     site.counters.show_link("consume", lambda: consumer.ready)
     site.counters.show_link("publish", lambda: publisher.ready)

@@ -13,6 +13,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from bridge.adapters.amqp_message import MessageRules
 from bridge.adapters.amqp_topology import Topology
+from bridge.core.errors import StoreUnavailable
 from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, KickoffRequest, Run
 from bridge.core.steering import Steering
 from bridge.ports import Accepted, KeyOfRun, RefusedMessage, Service
@@ -48,7 +49,10 @@ async def running(*services: Service) -> AsyncIterator[None]:
 
 @dataclass
 class FakeDoor:
-    """Takes requests and refused messages; `gate` holds requests back, `errors` are raised first, one per call."""
+    """Takes requests and refused messages; `gate` holds requests back, `errors` are raised first, one per call.
+
+    `away`: the store behind it is unavailable.
+    """
 
     accepted: list[tuple[KickoffRequest, Envelope]] = field(default_factory=list)
     refused: list[RefusedMessage] = field(default_factory=list)
@@ -56,6 +60,8 @@ class FakeDoor:
     errors: list[Exception] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
+    away: bool = False
+    probes: int = 0
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -63,6 +69,7 @@ class FakeDoor:
     async def accept(self, request: KickoffRequest, envelope: Envelope) -> Accepted:
         self.entered.set()
         await self.gate.wait()
+        self._raise_if_away()
         if self.errors:
             raise self.errors.pop(0)
         self.accepted.append((request, envelope))
@@ -76,6 +83,16 @@ class FakeDoor:
 
     async def refuse(self, message: RefusedMessage) -> None:
         self.refused.append(message)
+
+    async def probe(self, size: int) -> None:
+        """As the store does; `size` is what the messages took that it could not store."""
+        self.probes += 1
+        await self.gate.wait()
+        self._raise_if_away()
+
+    def _raise_if_away(self) -> None:
+        if self.away:
+            raise StoreUnavailable("disk full")
 
     @property
     def keys(self) -> list[str | None]:

@@ -18,13 +18,13 @@ class Acks:
     """The acks of one channel's messages."""
 
     def __init__(self) -> None:
-        self._open: dict[int, None] = {}  # delivery tags, in the order in which they came
+        self._open: dict[int, AbstractChannel] = {}  # by delivery tag, in the order in which they came
         self._done: list[int] = []
         self._writing: asyncio.Task[None] | None = None
 
     def came(self, message: AbstractIncomingMessage) -> None:
         """A message came; until it is done no ack may speak for it."""
-        self._open[_tag(message)] = None
+        self._open[_tag(message)] = message.channel
 
     def done(self, message: AbstractIncomingMessage) -> None:
         """A message is stored: ack it, together with all that are stored at the same moment."""
@@ -32,6 +32,20 @@ class Acks:
         self._done.append(_tag(message))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write(message.channel), name="acks")
+
+    @property
+    def open(self) -> bool:
+        """Whether there are messages that are neither stored nor returned."""
+        return bool(self._open)
+
+    async def return_open(self) -> None:
+        """Return every message that is not done to the queue; on a channel that died the broker does so itself."""
+        returned, self._open = list(self._open.items()), {}
+        for tag, channel in returned:
+            try:
+                await channel.basic_nack(tag, requeue=True, wait=False)
+            except (ChannelInvalidStateError, AMQPError):
+                return
 
     async def written(self) -> None:
         """Wait until all that is done is acked."""

@@ -20,7 +20,7 @@ from aiormq.exceptions import ConnectionInternalError
 from pamqp import commands as spec
 
 from bridge.adapters.amqp_frames import MendingConnection
-from bridge.adapters.amqp_trouble import WEATHER, LinkLost, Reconnect, Trouble, explain, is_unreadable
+from bridge.adapters.amqp_trouble import WEATHER, LinkLost, Trouble, explain, is_unreadable
 from bridge.core.schedule import spread
 from bridge.ports import Health
 
@@ -120,7 +120,7 @@ class AmqpLink:
 
     @property
     def met_unreadable_frame(self) -> bool:
-        """Whether a message could not be decoded and broke the connection; holds until a `Reconnect` is asked for."""
+        """Whether the last connection broke because a message could not be decoded."""
         return self._unreadable
 
     async def health(self) -> Health:
@@ -175,7 +175,7 @@ class AmqpLink:
             if self._bug is not None:
                 raise self._bug
             self._tell(reason)
-            self._unreadable = is_unreadable(reason) or (self._unreadable and not isinstance(reason, Reconnect))
+            self._unreadable = is_unreadable(reason)
             await asyncio.sleep(self._pause())
 
     async def _once(self) -> BaseException:
@@ -222,9 +222,7 @@ class AmqpLink:
         """One line per outage, and one more if it turns out that only the operator can end it."""
         was_connected, self._trouble = self._trouble is None, explain(reason)
         trouble, told = self._trouble, self._told
-        if isinstance(reason, Reconnect):
-            self._log.info("broker_reconnecting", reason=trouble.reason)
-        elif told is None or trouble.remedy not in (None, told.remedy):
+        if told is None or trouble.remedy not in (None, told.remedy):
             self._told = trouble
             write = self._log.warning if trouble.remedy is None else self._log.error
             event = "broker_lost" if was_connected else "broker_unreachable"

@@ -142,7 +142,8 @@ def mended_header(payload: bytes, lost: list[str]) -> bytes:
         kept = _readable_properties(payload, lost)
     except Exception:  # noqa: BLE001  # bytes of strangers: whatever goes wrong, the message must come through
         kept, lost = {}, ["all properties"]
-    return payload[:_FIXED] + _written(kept, "; ".join(lost))
+    mended = payload[:_FIXED] + _written(kept, "; ".join(lost))
+    return mended if _can_be_read(mended) else payload[:_FIXED] + _written({}, "all properties")
 
 
 def _can_be_read(payload: bytes) -> bool:

@@ -11,11 +11,12 @@ BOUND_EVERY = 10.0  # seconds
 
 # A queue's arguments cannot be changed later (406), so only those are set that no operator would want otherwise.
 # Policies can add the rest, such as a maximum length.
-DELIVERY_LIMIT = 10  # room for messages that share their connection with one that cannot be decoded
+# RabbitMQ counts every return, those by a lost connection too, and takes no other number for "none" (4.x: 20). So
+# valid messages must never come near; one that cannot be decoded is refused on its first delivery (`amqp_frames`).
+DELIVERY_LIMIT = 1_000_000
 DEAD_ARGUMENTS: dict[str, Any] = {
     "x-queue-type": "quorum",
-    # RabbitMQ 4 drops a message after 20 returns unless told otherwise: looking at a dead one must not delete it.
-    "x-delivery-limit": 1_000_000,
+    "x-delivery-limit": DELIVERY_LIMIT,  # else RabbitMQ 4 deletes a message that was looked at 20 times
 }
 
 

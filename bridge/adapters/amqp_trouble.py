@@ -30,10 +30,6 @@ class LinkLost(AMQPError):
         self.__cause__ = cause
 
 
-class Reconnect(LinkLost):
-    """We close the connection ourselves, to go on with a fresh one at once."""
-
-
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """`summary` names no host, entity or secret and may be shown to anybody; `reason` is for the log.
@@ -46,29 +42,42 @@ class Trouble:
     remedy: str | None = None
 
 
-_MEANINGS: Sequence[tuple[type[BaseException], str, str]] = (
+# What the library raises, words of the broker, what that means, what helps. A queue may hold requests: no remedy ever
+# costs one its messages.
+_MEANINGS: Sequence[tuple[type[BaseException], str, str, str]] = (
     (
         ProbableAuthenticationError,
+        "",
         "the broker refuses the user name or the password",
         "correct user name and password in amqp.url; `guest` may connect from the broker's own host only",
     ),
     (
         ConnectionNotAllowed,
+        "",
         "the broker refuses the virtual host",
         "correct the virtual host in amqp.url, or give the user permissions on it",
     ),
     (
         ChannelAccessRefused,
+        "",
         "the broker refuses access to a queue or exchange",
         "give the user configure, write and read permissions, or set amqp.declare: false",
     ),
     (
         ChannelPreconditionFailed,
+        "timed out",
+        "the broker waited too long for an acknowledgement",
+        "set consumer_timeout of the broker to 30 minutes or more; the messages are in the queue again",
+    ),
+    (
+        ChannelPreconditionFailed,
+        "",
         "a queue or exchange exists with other arguments",
-        "delete it or name another one in the settings; with amqp.declare: false it is used as it is",
+        "set amqp.declare: false to use it as it is, or name another one in the settings",
     ),
     (
         ChannelNotFoundEntity,
+        "",
         "a queue or exchange is missing",
         "create it, or set amqp.declare: true",
     ),
@@ -80,8 +89,8 @@ def explain(error: BaseException) -> Trouble:
     cause = error.__cause__ if isinstance(error, LinkLost) and error.__cause__ is not None else error
     if isinstance(cause, InvalidFrameError) and _NO_VHOST in str(cause):
         cause = ConnectionNotAllowed("the broker closed the connection when the virtual host was to be opened")
-    for kind, summary, remedy in _MEANINGS:
-        if isinstance(cause, kind):
+    for kind, said, summary, remedy in _MEANINGS:
+        if isinstance(cause, kind) and said in str(cause):
             return Trouble(summary, _sentence(cause), remedy)
     if isinstance(cause, TimeoutError):
         return Trouble("the broker does not answer", "no answer in time; it is frozen, or under a memory or disk alarm")

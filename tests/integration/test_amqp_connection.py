@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.adapters import amqp_frames
 from bridge.adapters.amqp_connection import HEARTBEAT, LinkOptions
-from bridge.adapters.amqp_consumer import GOOD_IN_A_ROW, AmqpConsumer
+from bridge.adapters.amqp_consumer import AmqpConsumer
 from bridge.adapters.amqp_publisher import AmqpPublisher
 from bridge.adapters.amqp_topology import Topology
 from bridge.core.delivering import Confirmed
@@ -17,7 +16,6 @@ from bridge.core.model import Channel
 from bridge.ports import Health
 from tests.amqp_client import PATIENCE, Client, FakeDoor, client_of, delivery, eventually, rules_for, running
 from tests.broker import Broker
-from tests.raw_frames import POISON, publish_raw
 
 
 @dataclass
@@ -37,7 +35,7 @@ class Pair:
 
 
 def pair_for(link: LinkOptions, topology: Topology, door: FakeDoor) -> Pair:
-    consumer = AmqpConsumer(link, topology, rules_for(topology), 50, door.accept, door.refuse, door.steer)
+    consumer = AmqpConsumer(link, topology, rules_for(topology), 50, door.accept, door.refuse, door.steer, door.probe)
     return Pair(consumer, AmqpPublisher(link, topology))
 
 
@@ -164,25 +162,6 @@ async def test_tells_of_wrong_credentials(
     assert [line["log_level"] for line in logs] == ["error"]
     assert "amqp.url" in logs[0]["remedy"]
     assert "s3cret-pw" not in f"{logs}{options}{health}"
-
-
-async def test_one_unreadable_message_costs_no_other(
-    pair: Pair, broker: Broker, topology: Topology, door: FakeDoor, monkeypatch: pytest.MonkeyPatch
-):
-    """The second net, for a frame that got past the first: it breaks the connection until the broker gives it up.
-
-    The library decodes properties while it reads the connection, so no callback can refuse such a message.
-    """
-    monkeypatch.setattr(amqp_frames, "mended_header", lambda payload, _: payload)
-    async with client_of(broker.url, topology) as client, client_of(broker.url, topology) as other:
-        await publish_raw(other.channel, POISON["content_type"], key=topology.requests.encode())
-        await other.count(topology.requests)  # answered after the message, so it has arrived
-        for number in range(GOOD_IN_A_ROW + 10):
-            await client.send(message_id=f"order-{number}")
-        wanted = {f"order-{number}" for number in range(GOOD_IN_A_ROW + 10)}
-        await eventually(lambda: set(door.keys) >= wanted)
-        await client.until_count(topology.dead, 1)
-        await eventually(lambda: not pair.consumer._link.met_unreadable_frame and pair.ready)
 
 
 async def test_a_silent_broker_is_given_up(link: LinkOptions, topology: Topology, broker: Broker, door: FakeDoor):

@@ -9,14 +9,14 @@ import pytest
 from bridge.adapters.amqp_connection import LinkOptions
 from bridge.adapters.amqp_consumer import AmqpConsumer
 from bridge.adapters.amqp_topology import Topology
-from bridge.core.errors import RequestRefused, StoreUnavailable
+from bridge.core.errors import RequestRefused
 from tests.amqp_client import PATIENCE, Client, FakeDoor, client_of, eventually, rules_for, running
 from tests.broker import Broker
 from tests.raw_frames import POISON, publish_raw, short
 
 
 def consumer_for(link: LinkOptions, topology: Topology, door: FakeDoor, prefetch: int = 50) -> AmqpConsumer:
-    return AmqpConsumer(link, topology, rules_for(topology), prefetch, door.accept, door.refuse, door.steer)
+    return AmqpConsumer(link, topology, rules_for(topology), prefetch, door.accept, door.refuse, door.steer, door.probe)
 
 
 @pytest.fixture
@@ -66,32 +66,10 @@ async def test_prefetch_bounds_what_is_in_hand(link: LinkOptions, client: Client
         await eventually(lambda: consumer.ready)
         for number in range(5):
             await client.send(message_id=f"order-{number}")
-        await eventually(lambda: len(consumer._in_hand) == 2)
+        await eventually(lambda: consumer.in_hand == 2)
         assert await client.count(topology.requests) == 3
         door.gate.set()
         await eventually(lambda: len(door.accepted) == 5)
-
-
-async def test_keeps_messages_while_the_store_is_away(consumer: AmqpConsumer, client: Client, door: FakeDoor):
-    """The same delivery is tried again; nothing is refused, nothing comes twice."""
-    door.errors = [StoreUnavailable("disk full")]
-    await client.send(message_id="order-7")
-    await eventually(lambda: door.accepted)
-    assert not door.accepted[0][1].redelivered
-    assert not door.refused
-
-
-async def test_stops_at_once_while_the_store_is_away(
-    link: LinkOptions, client: Client, topology: Topology, door: FakeDoor
-):
-    """What could not be stored goes back to the broker."""
-    consumer = consumer_for(link, topology, door)
-    async with running(consumer):
-        await eventually(lambda: consumer.ready)
-        door.errors = [StoreUnavailable("away")] * 100
-        await client.send(message_id="order-7")
-        await eventually(lambda: len(door.errors) < 100)
-    await client.until_count(topology.requests, 1)
 
 
 async def test_finishes_what_is_in_hand_when_stopped(

@@ -23,9 +23,9 @@ def pytest(*selection: str) -> tuple[str, ...]:
 MUTANTS = (
     Mutant(
         "ack before commit",
-        "bridge/adapters/amqp_consumer.py",
-        "                await self._store(message)\n",
-        "                await _ack(message)\n                await self._store(message)\n",
+        "bridge/adapters/amqp_intake.py",
+        "            await self._unless_in_doubt(message)\n",
+        "            await message.ack()\n            await self._unless_in_doubt(message)\n",
         pytest("tests/faults/test_kills.py", "-k", "K01"),
     ),
     Mutant(

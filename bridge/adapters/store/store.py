@@ -22,6 +22,7 @@ from bridge.adapters.store import (
     dialect,
     forgetting,
     listing,
+    probing,
     redelivering,
     remembering,
     replicas,
@@ -296,6 +297,11 @@ class SqlStore:
         except StoreUnavailable:
             return Health(ok=False, detail="cannot be read")
         return Health(ok=True, detail="readable")
+
+    async def probe(self, size: int) -> None:
+        """Write so many bytes and remove them; raises `StoreUnavailable` if that is not possible now."""
+        await self._batches.write_one(partial(probing.fill, size=size))
+        await self._batches.write_one(probing.clear)
 
     async def counts(self) -> dict[str, dict[str, int]]:
         """How many runs per state and deliveries per state."""

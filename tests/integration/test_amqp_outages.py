@@ -1,0 +1,189 @@
+"""Trouble of the store and of the link is no message's fault: its delivery count says so, and none becomes dead."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aio_pika.abc import AbstractIncomingMessage
+from structlog.testing import capture_logs
+
+from bridge.adapters import amqp_consumer, amqp_frames, amqp_message
+from bridge.adapters.amqp_connection import LinkOptions
+from bridge.adapters.amqp_consumer import GOOD_IN_A_ROW, AmqpConsumer
+from bridge.adapters.amqp_message import MessageRules
+from bridge.adapters.amqp_topology import DELIVERY_LIMIT, Topology, requests_arguments
+from tests.amqp_client import Client, FakeDoor, client_of, eventually, rules_for, running
+from tests.broker import Broker
+from tests.faults.proxy import Proxy, proxy_to
+from tests.raw_frames import POISON, publish_raw
+
+MESSAGES, PREFETCH = 30, 10
+LOSSES = 11
+
+
+def consumer_for(link: LinkOptions, topology: Topology, door: FakeDoor) -> AmqpConsumer:
+    return AmqpConsumer(link, topology, rules_for(topology), PREFETCH, door.accept, door.refuse, door.steer, door.probe)
+
+
+@pytest.fixture
+def returns(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each message had been returned to the queue when it was delivered last, by its id."""
+    counts: Counter[str] = Counter()
+    read = amqp_message.read_request
+
+    def counted(message: AbstractIncomingMessage, rules: MessageRules) -> Any:
+        returned = message.headers.get("x-delivery-count", 0)
+        assert isinstance(returned, int)
+        assert message.message_id is not None
+        counts[message.message_id] = max(counts[message.message_id], returned)
+        return read(message, rules)
+
+    monkeypatch.setattr(amqp_consumer, "read_request", counted)
+    return counts
+
+
+@pytest.fixture
+async def proxy(broker: Broker) -> AsyncIterator[Proxy]:
+    async with proxy_to("127.0.0.1", broker.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def through(link: LinkOptions, broker: Broker, proxy: Proxy) -> LinkOptions:
+    return replace(link, url=link.url.replace(f":{broker.port}/", f":{proxy.port}/"), longest_pause=0.05)
+
+
+async def send_all(client: Client, count: int = MESSAGES) -> None:
+    for number in range(count):
+        await client.send(message_id=f"order-{number}")
+
+
+async def lose_link(proxy: Proxy) -> None:
+    """Cut, and wait until the bridge has connected again."""
+    with capture_logs() as logs:
+        proxy.cut()
+        await eventually(lambda: any(line["event"] == "broker_connected" for line in logs))
+
+
+async def all_stored(door: FakeDoor, client: Client, topology: Topology, count: int = MESSAGES) -> None:
+    """Each once, and nothing is left anywhere."""
+    await eventually(lambda: len(set(door.keys)) == count)
+    await client.until_count(topology.requests, 0)
+    assert await client.count(topology.dead) == 0
+
+
+async def test_nothing_is_held_while_the_store_is_unavailable(
+    link: LinkOptions, client: Client, topology: Topology, door: FakeDoor, returns: Counter[str]
+):
+    """Messages go back once and wait in the queue; the store is polled, not tried with message after message."""
+    door.away = True
+    consumer = consumer_for(link, topology, door)
+    async with running(consumer):
+        await eventually(lambda: consumer.ready)
+        await send_all(client)
+        await eventually(lambda: door.probes >= 2)
+        assert (await consumer.health()).ok
+        assert await client.count(topology.requests) == MESSAGES
+        door.away = False
+        await all_stored(door, client, topology)
+    assert max(returns.values()) <= 1
+    assert len(door.keys) == MESSAGES
+
+
+async def test_a_store_that_only_passes_its_probe_raises_no_count_beyond_one(
+    link: LinkOptions, client: Client, topology: Topology, door: FakeDoor, returns: Counter[str]
+):
+    """Each new try costs one message, and comes later than the one before."""
+    door.away = True
+    probed = asyncio.Event()
+
+    async def pass_probe(_: int) -> None:
+        probed.set()
+
+    consumer = AmqpConsumer(
+        link, topology, rules_for(topology), PREFETCH, door.accept, door.refuse, door.steer, pass_probe
+    )
+    async with running(consumer):
+        await eventually(lambda: consumer.ready)
+        await send_all(client)
+        await eventually(lambda: max(returns.values(), default=0) == 2)
+        assert sum(count == 2 for count in returns.values()) == 1, "only the first in the queue"
+        door.away = False
+        await all_stored(door, client, topology)
+
+
+async def test_no_number_of_lost_connections_counts_while_the_store_hangs(
+    through: LinkOptions, client: Client, topology: Topology, door: FakeDoor, returns: Counter[str], proxy: Proxy
+):
+    """What was in hand at the first loss goes back once; nothing more is taken before the store answers."""
+    door.gate.clear()
+    consumer = consumer_for(through, topology, door)
+    async with running(consumer):
+        await eventually(lambda: consumer.ready)
+        await send_all(client)
+        await eventually(lambda: consumer.in_hand == PREFETCH)
+        for _ in range(LOSSES):
+            await lose_link(proxy)
+        await client.until_count(topology.requests, MESSAGES)
+        door.gate.set()
+        await all_stored(door, client, topology)
+    assert max(returns.values()) <= 1
+
+
+async def test_lost_connections_never_make_a_valid_message_dead(
+    through: LinkOptions,
+    client: Client,
+    topology: Topology,
+    door: FakeDoor,
+    returns: Counter[str],
+    proxy: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Each is lost at the worst moment: with a message in hand, which is then stored in vain."""
+    stored = door.accept
+
+    async def cut_off(*request: Any) -> Any:
+        if proxy.cuts <= LOSSES:
+            proxy.cut()
+            await asyncio.Event().wait()  # the library cancels what a dead channel delivered
+        return await stored(*request)
+
+    monkeypatch.setattr(door, "accept", cut_off)
+    consumer = consumer_for(through, topology, door)
+    async with running(consumer):
+        await eventually(lambda: consumer.ready)
+        await send_all(client)
+        await all_stored(door, client, topology)
+    assert sum(returns.values()) <= PREFETCH + proxy.cuts, "after the first loss, one message at a time"
+
+
+async def test_one_unreadable_message_costs_no_other(
+    link: LinkOptions, broker: Broker, topology: Topology, door: FakeDoor, monkeypatch: pytest.MonkeyPatch
+):
+    """A frame that got past the first net, in a queue of the operator's with a limit: only that message reaches it.
+
+    The library decodes properties while it reads the connection, so no callback can refuse such a message.
+    """
+    monkeypatch.setattr(amqp_frames, "mended_header", lambda payload, _: payload)
+    wanted = {f"order-{number}" for number in range(GOOD_IN_A_ROW + 20)}
+    async with client_of(broker.url, topology) as client, client_of(broker.url, topology) as other:
+        await client.channel.declare_queue(topology.dead, durable=True)
+        limited = requests_arguments(topology.dead) | {"x-delivery-limit": 10}
+        await client.channel.declare_queue(topology.requests, durable=True, arguments=limited)
+        for exchange in (topology.requests, topology.results):
+            await client.channel.declare_exchange(exchange, "topic", durable=True)
+        await publish_raw(other.channel, POISON["content_type"], key=topology.requests.encode())
+        await other.count(topology.requests)  # answered after the message, so it has arrived
+        await send_all(client, len(wanted))
+        consumer = consumer_for(link, replace(topology, declare=False), door)
+        async with running(consumer):
+            await eventually(lambda: set(door.keys) >= wanted)
+            await client.until_count(topology.dead, 1)
+
+
+def test_the_queue_gives_no_message_up():
+    """RabbitMQ counts every lost connection; a limit of its own would make valid messages dead."""
+    assert requests_arguments("dead")["x-delivery-limit"] == DELIVERY_LIMIT >= 1_000_000

@@ -1,0 +1,31 @@
+"""What an operator is told of the broker's errors."""
+
+import inspect
+
+import pytest
+from aio_pika.exceptions import ChannelPreconditionFailed
+
+from bridge.adapters import amqp_trouble
+from bridge.adapters.amqp_trouble import LinkLost, explain
+
+TIMED_OUT = (
+    "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 60000 ms. "
+    "This timeout value can be configured, see consumers doc guide to learn more"
+)
+OTHER_ARGUMENTS = (
+    "PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue 'kickoff.requests' in vhost '/': "
+    "received '1000000' but current is '10'"
+)
+
+
+@pytest.mark.parametrize(("said", "remedy"), [(TIMED_OUT, "consumer_timeout"), (OTHER_ARGUMENTS, "amqp.declare")])
+def test_each_failed_precondition_has_its_own_remedy(said: str, remedy: str):
+    """The ack timeout was told as a queue with other arguments, to be deleted."""
+    trouble = explain(LinkLost("the channel was closed", ChannelPreconditionFailed(said)))
+    assert trouble.remedy is not None
+    assert remedy in trouble.remedy
+    assert trouble.reason == said
+
+
+def test_no_remedy_costs_a_queue_its_messages():
+    assert "delete" not in inspect.getsource(amqp_trouble)
