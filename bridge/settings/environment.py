@@ -13,6 +13,12 @@ from bridge.settings.problems import UNREADABLE, Place, Problem
 PREFIX = "BRIDGE_"
 OF_THE_COMMAND_LINE = frozenset({"BRIDGE_CONFIG", "BRIDGE_URL", "BRIDGE_TOKEN"})
 
+_SERVICE_LINK = re.compile(
+    r"BRIDGE_(?:[A-Z0-9]+_)*"
+    r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9]+)*|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
+_SERVICE_PORT = re.compile(r"BRIDGE_(?:[A-Z0-9]+_)*PORT")
+_SERVICE_URL = re.compile(r"(?:tcp|udp|sctp)://[0-9A-Fa-f.:\[\]]+:[0-9]+")
 _DEEPEST = 16  # levels; a YAML anchor can contain itself
 
 _NAMED_BY_THE_USER = (("crews",), ("hooks",), ("hooks", "*", "inputs"), ("hooks", "*", "meta"))
@@ -24,11 +30,28 @@ def overlay(tree: dict[str, Any], environ: Mapping[str, str]) -> tuple[dict[str,
     merged = dict(tree)
     origins: dict[Place, str] = {}
     for variable in sorted(environ):
-        if variable.startswith(PREFIX) and variable not in OF_THE_COMMAND_LINE:
+        if _is_setting(variable, environ[variable]):
             steps = variable.removeprefix(PREFIX).split("__")
             # A value from the environment is final: its dollars are not references.
             _put(merged, steps, environ[variable].replace("$", "$$"), variable, origins)
     return merged, origins
+
+
+def _is_setting(variable: str, value: str) -> bool:
+    """Return whether a variable is meant as a setting, be it a misspelled one."""
+    if not variable.startswith(PREFIX) or variable in OF_THE_COMMAND_LINE:
+        return False
+    return not _is_service_link(variable, value)
+
+
+def _is_service_link(variable: str, value: str) -> bool:
+    """Return whether Kubernetes makes this variable in every pod, for a service named `bridge` or `bridge-…`.
+
+    Only its value tells `BRIDGE_HTTP_PORT` of a service from a misspelled `BRIDGE_HTTP__PORT`.
+    """
+    if _SERVICE_LINK.fullmatch(variable):
+        return True
+    return _SERVICE_PORT.fullmatch(variable) is not None and _SERVICE_URL.fullmatch(value) is not None
 
 
 def _put(tree: dict[str, Any], steps: list[str], text: str, variable: str, origins: dict[Place, str]) -> None:

@@ -135,6 +135,7 @@ def test_pods_have_no_rights_that_they_do_not_need() -> None:
 
     assert user is not None
     assert pod()["automountServiceAccountToken"] is False
+    assert pod()["enableServiceLinks"] is False
     context = pod()["securityContext"]
     assert context["runAsNonRoot"] is True
     assert (context["runAsUser"], context["runAsGroup"]) == tuple(map(int, user.groups()))

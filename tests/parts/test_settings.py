@@ -316,6 +316,42 @@ class TestTheEnvironment:
             "nope: unknown setting (from BRIDGE_NOPE__DEEP, BRIDGE_NOPE__DEEPER__STILL)",
         ]
 
+    @pytest.mark.parametrize("service", ["BRIDGE", "BRIDGE_POSTGRES", "BRIDGE_2"])
+    @pytest.mark.parametrize("ip", ["10.96.0.7", "fd00::7"])
+    def test_what_kubernetes_sets_for_a_service_is_ignored(self, desk: Desk, service: str, ip: str) -> None:
+        """A service named `bridge` made every pod fail at its next start."""
+        host = f"[{ip}]" if ":" in ip else ip
+        environ = {
+            f"{service}_SERVICE_HOST": ip,
+            f"{service}_SERVICE_PORT": "8080",
+            f"{service}_SERVICE_PORT_HTTP": "8080",
+            f"{service}_SERVICE_PORT_HTTP_METRICS": "8081",
+            f"{service}_PORT": f"tcp://{host}:8080",
+        }
+        for protocol in ("TCP", "UDP", "SCTP"):
+            link = f"{service}_PORT_8080_{protocol}"
+            environ[link] = f"{protocol.lower()}://{host}:8080"
+            environ |= {f"{link}_PROTO": protocol.lower(), f"{link}_PORT": "8080", f"{link}_ADDR": ip}
+        assert desk.load(SMALLEST, environ).http.port == 8080
+
+    @pytest.mark.parametrize(
+        ("variable", "value"),
+        [
+            ("BRIDGE_PORT", "8080"),
+            ("BRIDGE_HTTP_PORT", "8080"),
+            ("BRIDGE_HTTP__PORTS", "tcp://10.96.0.7:8080"),
+            ("BRIDGE_HTTP__SERVICE_HOST", "10.96.0.7"),
+            ("BRIDGE_PORT", "http://10.96.0.7:8080"),
+            ("BRIDGE_SERVICE", "10.96.0.7"),
+            ("BRIDGE_PUBLIC_ULR", "https://bridge.example.com"),
+            ("BRIDGE_AMQP_URL", "amqp://localhost"),
+        ],
+    )
+    def test_a_misspelled_setting_is_still_an_error(self, desk: Desk, variable: str, value: str) -> None:
+        (problem,) = desk.problems(SMALLEST, {variable: value})
+        assert variable in problem
+        assert "unknown setting" in problem
+
     def test_variables_of_the_command_line_are_not_settings(self, desk: Desk) -> None:
         environ = {"BRIDGE_CONFIG": "x", "BRIDGE_URL": "x", "BRIDGE_TOKEN": "x", "BRIDGEHEAD": "x", "HOME": "x"}
         assert set(desk.load(SMALLEST, environ).crews) == {"research"}
