@@ -46,7 +46,8 @@ from bridge.core.model import Channel
 from bridge.core.pace import Pace
 from bridge.core.receivers import Shares
 from bridge.core.share import Share
-from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Journal, Sender, Service, Steer, Step
+from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Journal, Sender, Steer
+from bridge.processing import Service, Step
 from bridge.settings import Amqp as AmqpSettings
 from bridge.settings import Renewable, Renewal, SecretWatch, Settings, secret_values
 from bridge.steps.accept import AcceptRequest, BudgetWait, RefuseMessage
@@ -162,7 +163,7 @@ class Site:
 
     def worker(self, step: Step[Any], capacity: int) -> Service:
         """What drives a step."""
-        return Worker(step, capacity, self.wakes[step.name])
+        return Worker(step, capacity, self.wakes[step.name], self.counters.report)
 
 
 @asynccontextmanager

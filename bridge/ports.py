@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 from bridge.core.answers import KickoffAnswer, ResumeAnswer, StatusAnswer
 from bridge.core.budget import UNLIMITED, Budgets
@@ -26,8 +26,6 @@ from bridge.core.model import (
 from bridge.core.receivers import Shares
 from bridge.core.share import Census
 from bridge.core.steering import Steering
-
-Item = TypeVar("Item")
 
 Clock = Callable[[], float]
 """The time in seconds since the epoch."""
@@ -367,33 +365,6 @@ class Sender(Protocol):
 
     async def send(self, delivery: Delivery) -> DeliveryAnswer:
         """Hand one event over."""
-
-
-class Step(Protocol, Generic[Item]):
-    """What happens to one item; a worker claims items and hands them in."""
-
-    name: str
-
-    async def claim(self, room: int) -> Sequence[Item]:
-        """Take at most `room` items that are due now; in one write, so that none is taken and then forgotten."""
-
-    async def handle(self, item: Item) -> None:
-        """One I/O, one decision, one write. A step that lets `StoreUnavailable` out has put its item back before."""
-
-    def pause(self) -> float:
-        """Seconds until claiming is worth it again, unless woken before."""
-
-
-class Service(Protocol):
-    """A long-lived part."""
-
-    name: str
-
-    async def run(self) -> None:
-        """Work until stopped; raises only on a bug, which ends the process."""
-
-    def stop(self) -> None:
-        """Take nothing new, finish what is in hand, then let `run` return."""
 
 
 HealthCheck = Callable[[], Awaitable[Health]]

@@ -16,7 +16,8 @@ from bridge.adapters.amqp_topology import Topology
 from bridge.core.errors import StoreUnavailable
 from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, KickoffRequest, Run
 from bridge.core.steering import Steering
-from bridge.ports import Accepted, KeyOfRun, RefusedMessage, Service
+from bridge.ports import Accepted, KeyOfRun, RefusedMessage
+from bridge.processing import Service
 
 PATIENCE = 20.0
 MAX_MESSAGE = 64 * 1024

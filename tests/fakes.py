@@ -8,6 +8,7 @@ from bridge.core import lifecycle
 from bridge.core.answers import KickoffAnswer, ResumeAnswer, Resumed, Running, Started, StatusAnswer
 from bridge.core.delivering import Confirmed, DeliveryAnswer
 from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, KickoffRequest, Run
+from bridge.core.quarantine import Quarantined
 from bridge.ports import Health
 
 NOW = 1_800_000_000.0
@@ -157,3 +158,22 @@ class Wakes:
 
 def event_types(deliveries: Iterable[Delivery]) -> list[str]:
     return [delivery.event.type for delivery in deliveries]
+
+
+def raise_fault(_kind: Quarantined, error: BaseException, /, **_about: object) -> None:
+    """`processing.ReportFault` of a test in which nothing unexpected may happen."""
+    raise AssertionError("an unexpected exception") from error
+
+
+@dataclass(slots=True)
+class Faults:
+    """`processing.ReportFault` of a test that expects some."""
+
+    reported: list[tuple[Quarantined, BaseException, dict[str, object]]] = field(default_factory=list)
+
+    def __call__(self, kind: Quarantined, error: BaseException, /, **about: object) -> None:
+        self.reported.append((kind, error, about))
+
+    @property
+    def kinds(self) -> list[Quarantined]:
+        return [kind for kind, _, _ in self.reported]

@@ -91,7 +91,7 @@ Use = Callable[[Session], AbstractAsyncContextManager[None]]
 
 
 class AmqpLink:
-    """One supervised connection; `ports.Service`."""
+    """One supervised connection; `processing.Service`."""
 
     def __init__(self, options: LinkOptions, name: str, use: Use) -> None:
         self.name = f"amqp-{name}"

@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 class AmqpConsumer:
-    """Consumes the requests queue; `ports.Service`."""
+    """Consumes the requests queue; `processing.Service`."""
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ class Outlet:
 
 
 class AmqpPublisher:
-    """Publishes events; `ports.Sender` for every channel but CALLBACK, and `ports.Service`.
+    """Publishes events; `ports.Sender` for every channel but CALLBACK, and `processing.Service`.
 
     `confirm_limit`: seconds to wait for a confirm.
     """

@@ -39,7 +39,7 @@ class Listen:
 
 
 class HttpServer:
-    """One port and its routes; a `ports.Service` that must be started before it runs."""
+    """One port and its routes; a `processing.Service` that must be started before it runs."""
 
     def __init__(self, listen: Listen, routes: Iterable[web.RouteDef], clients: Clients, name: str = "http") -> None:
         self.name = name

@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from bridge.core.answers import KickoffAnswer, ResumeAnswer, StatusAnswer
 from bridge.core.delivering import DeliveryAnswer
 from bridge.core.model import Delivery
+from bridge.core.quarantine import Quarantined
 from bridge.ports import CrewApi, CrewFigures, Health, Sender
+
+log = structlog.get_logger()
 
 
 class Counters:
@@ -49,12 +53,25 @@ class Counters:
         self.stale_writes = Counter(
             "kickoff_bridge_stale_writes", "Writes that were refused because the row had moved on", registry=registry
         )
+        self.quarantined = Counter(
+            "kickoff_bridge_quarantined",
+            "Items set aside, and work given up for the moment, after an unexpected exception",
+            ["kind"],
+            registry=registry,
+        )
+        for kind in Quarantined:
+            self.quarantined.labels(kind.value)
         self.attempts = Counter(
             "kickoff_bridge_delivery_attempts",
             "Attempts to deliver an event by what they came to",
             ["channel", "answer"],
             registry=registry,
         )
+
+    def report(self, kind: Quarantined, error: BaseException, /, **about: object) -> None:
+        """Log an unexpected exception with its traceback, and count it; `processing.ReportFault`."""
+        self.quarantined.labels(kind.value).inc()
+        log.error("item_quarantined", kind=kind.value, **about, exc_info=error)
 
     def show_crew(self, crew: str, figures: Callable[[], CrewFigures]) -> None:
         """Show how things stand with a crew whenever somebody asks."""

@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class Watchdog:
-    """`ports.Service`. `stalled_after`: seconds without a turn of the loop, after which its stack is logged, once."""
+    """`processing.Service`. `stalled_after`: seconds without a turn of the loop; then its stack is logged, once."""
 
     name = "watchdog"
 

@@ -82,6 +82,13 @@ def on_delivery(delivery: Delivery, answer: DeliveryAnswer, now: float, seconds:
     return Settlement(replace(attempted, receiver=receiver), attempt, receiver, notices)
 
 
+def on_internal_error(delivery: Delivery, now: float) -> Settlement:
+    """What to write after an attempt that raised an unexpected exception; it says nothing of the receiver."""
+    why = "internal error; item_quarantined in the log says more"
+    dead = replace(delivery, state=DeliveryState.DEAD, attempts=delivery.attempts + 1, last_error=why)
+    return Settlement(dead, Attempt(dead.attempts, now, 0.0, why))
+
+
 def _next_row(delivery: Delivery, answer: DeliveryAnswer, now: float) -> Delivery:
     attempted = replace(delivery, attempts=delivery.attempts + 1)
     match answer:

@@ -89,6 +89,7 @@ def refreshed(watch: Watch, run: Run) -> Watch:
         deadline=watch.deadline + run.talk.put_off - watch.talk.put_off,
         started_at=run.started_at or watch.started_at,
         waiting=run.state is State.WAITING_FOR_HUMAN,
+        deferred=lifecycle.waits_for_a_poll(run),
         talk=run.talk,
         pauses=watch.pauses if run.talk == watch.talk else 0,
         seen_alive=watch.seen_alive and not answering,
@@ -180,7 +181,12 @@ def on_carried(run: Run, number: int, said: answers.ResumeAnswer, policy: CrewPo
 
 def postponed(run: Run, now: float) -> Decision:
     """The crew may not be called now; the answer waits."""
-    return Decision(replace(run, owner=None, due_at=schedule.after_turned_away(1, now)))
+    return Decision(replace(run, owner=None, due_at=schedule.after_turned_away(1, now), deferral=None))
+
+
+def has_answer_to_carry(run: Run) -> bool:
+    """Whether the run is due because of an answer, and not because it was deferred while its question is open."""
+    return run.talk.question is not None and run.talk.question.stage is Stage.GIVEN
 
 
 # Inside -----------------------------------------------------------------------------------------------------------
@@ -282,7 +288,7 @@ def _ask(run: Run, asked: Asked, policy: CrewPolicy, now: float) -> Decision:
 def _give(run: Run, question: Question, text: str, *, approve: bool, now: float) -> Run:
     """An answer, for anybody to carry."""
     given = replace(question, stage=Stage.GIVEN, feedback=text, approve=approve)
-    return replace(run, talk=replace(run.talk, question=given), owner=None, due_at=now)
+    return replace(run, talk=replace(run.talk, question=given), owner=None, due_at=now, deferral=None)
 
 
 def _put_back(run: Run, question: Question, due_at: float, now: float) -> Run:

@@ -26,6 +26,7 @@ from bridge.core.model import (
     Progress,
     Run,
     RunError,
+    Stage,
     State,
     Watch,
 )
@@ -105,7 +106,7 @@ def on_doubt_unresolved(run: Run, policy: CrewPolicy, now: float) -> Decision:
     told = events.about(run, events.IN_DOUBT, policy, now - _MOMENT, sequence=run.attempt)
     match policy.in_doubt:
         case DoubtPolicy.HOLD:
-            return replace(told, run=replace(run, due_at=None, owner=None))
+            return replace(told, run=replace(run, due_at=None, owner=None, deferral=None))
         case DoubtPolicy.RETRY:
             return replace(told, run=accept_again(run, now))
         case DoubtPolicy.FAIL:
@@ -177,8 +178,8 @@ def plain_look(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, a
     ended = isinstance(answer, answers.Succeeded | answers.Failed)
     first_seen = watch.started_at is None and seen.started_at is not None
     return seen, (
-        ended or first_seen or seen.progress != watch.progress or _lost(seen, answer, policy, asked_at)
-        or _overdue(seen, answer, asked_at)
+        ended or first_seen or watch.deferred or seen.progress != watch.progress
+        or _lost(seen, answer, policy, asked_at) or _overdue(seen, answer, asked_at)
     )  # fmt: skip
 
 
@@ -186,7 +187,7 @@ def on_plain_status(
     run: Run, seen: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_at: float
 ) -> Decision:
     """Write down what `plain_look` found worth it; `humans.on_status` is the whole."""
-    run = replace(run, polls=seen.polls, started_at=seen.started_at)
+    run = replace(taken_up(run), polls=seen.polls, started_at=seen.started_at)
     match answer:
         case answers.Succeeded(result, result_json, usage, progress):
             ended = replace(run, progress=progress or run.progress)
@@ -224,6 +225,7 @@ def watch_of(run: Run, policy: CrewPolicy, now: float) -> Watch:
         progress=progress_of(run.progress),
         seen_alive=run.started_at is not None,
         waiting=run.state is State.WAITING_FOR_HUMAN,
+        deferred=waits_for_a_poll(run),
         talk=run.talk,
     )
 
@@ -242,7 +244,18 @@ def move(run: Run, state: State, **changes: Any) -> Run:
     """The run in another state, if an arrow leads there; raises `IllegalTransition`."""
     if state not in TRANSITIONS[run.state]:
         raise IllegalTransition(f"run {run.run_id}: {run.state} -> {state}")
-    return replace(run, state=state, **changes)
+    return replace(run, state=state, **{"deferral": None} | changes)
+
+
+def taken_up(run: Run) -> Run:
+    """Return a run whose status is polled again: one that was deferred is due no more by that."""
+    return replace(run, due_at=None, deferral=None) if waits_for_a_poll(run) else run
+
+
+def waits_for_a_poll(run: Run) -> bool:
+    """Whether the run was deferred; one with an answer to carry stays due for that instead."""
+    question = run.talk.question
+    return run.deferral is not None and (question is None or question.stage is not Stage.GIVEN)
 
 
 def _not_started(run: Run, due_at: float) -> Run:

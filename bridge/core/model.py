@@ -250,6 +250,7 @@ class Watch:
     progress: Progress | None = None
     progress_at: float = float("-inf")
     waiting: bool = False
+    deferred: bool = False
     talk: Talk = Talk()
 
     @property

@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 class SecretWatch:
-    """`ports.Service`: `renewals` are called, in order, whenever a file brings a new secret that is good."""
+    """`processing.Service`: `renewals` are called, in order, whenever a file brings a new secret that is good."""
 
     name = "secret-watch"
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import structlog
 
-from bridge.core.delivering import Settlement, on_delivery
+from bridge.core.delivering import Settlement, on_delivery, on_internal_error
 from bridge.core.model import Channel, Delivery, DeliveryState
+from bridge.core.quarantine import Quarantined
 from bridge.core.receivers import receiver_name
 from bridge.ports import Clock, Sender, Store, Wake
 
@@ -24,6 +25,8 @@ class Deliver:
     `wake`: whoever delivers may look again; a place of a receiver came free, or there is a notice to send.
     `results_exchange`: whether notices can be published.
     """
+
+    kind = Quarantined.DELIVERY
 
     def __init__(
         self,
@@ -60,6 +63,15 @@ class Deliver:
         await self._store.settle_delivery(settlement)
         if delivery.destination.channel is Channel.CALLBACK:
             self._wake()
+
+    def about(self, delivery: Delivery) -> dict[str, object]:
+        """Which delivery it is."""
+        return {"delivery_id": delivery.delivery_id, "run_id": delivery.event.run_id}
+
+    async def quarantine(self, delivery: Delivery) -> None:
+        """Make it dead: it is kept, shown, and can be sent again."""
+        await self._store.settle_delivery(on_internal_error(delivery, self._clock()))
+        self._wake()
 
     def pause(self) -> float:
         """Seconds until the next claim."""

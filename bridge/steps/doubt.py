@@ -6,8 +6,10 @@ import structlog
 
 from bridge.core import lifecycle
 from bridge.core.model import Run, State
+from bridge.core.quarantine import Quarantined
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
+from bridge.steps.quarantine import set_aside
 
 TICK = 1.0
 
@@ -18,6 +20,7 @@ class Doubt:
     """Says that a run is in doubt, and does what its crew's policy wants."""
 
     name = "doubt"
+    kind = Quarantined.RUN
 
     def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_deliver: Wake) -> None:
         self._crews = crews
@@ -37,6 +40,14 @@ class Doubt:
         log.warning("run_in_doubt", run_id=run.run_id, crew=run.crew, policy=policy.in_doubt.value)
         await self._store.settle(decision)
         self._wake_deliver()
+
+    def about(self, run: Run) -> dict[str, object]:
+        """Which run it is."""
+        return {"run_id": run.run_id, "crew": run.crew}
+
+    async def quarantine(self, run: Run) -> None:
+        """Decide about it later."""
+        await set_aside(run.run_id, self._crews[run.crew], self._store, self._clock)
 
     def pause(self) -> float:
         """Seconds until the next claim."""

@@ -9,9 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import structlog
 
 from bridge.core.model import Asked, Run
+from bridge.core.quarantine import Quarantined
 from bridge.ports import Clock, Store
 from bridge.steps.crew import Crew
 from bridge.steps.early_questions import ASK_EVERY
+
+ASK_AGAIN = 60.0  # seconds, after an internal error
 
 log = structlog.get_logger()
 
@@ -20,6 +23,7 @@ class AskEarly:
     """Looks for the runs of kept questions; `ask` puts a question to a run. Items: a crew and a kickoff id."""
 
     name = "early"
+    kind = Quarantined.WEBHOOK
 
     def __init__(
         self, crews: Mapping[str, Crew], store: Store, clock: Clock, ask: Callable[[Run, Asked], Awaitable[None]]
@@ -52,6 +56,16 @@ class AskEarly:
         else:
             log.warning("question_of_nobody", crew=name, kickoff_id=kickoff_id)
         questions.drop(kickoff_id)
+
+    def about(self, item: tuple[str, str]) -> dict[str, object]:
+        """Which execution asks."""
+        name, kickoff_id = item
+        return {"crew": name, "kickoff_id": kickoff_id}
+
+    async def quarantine(self, item: tuple[str, str]) -> None:
+        """Look for its run less often."""
+        name, kickoff_id = item
+        self._crews[name].questions.put_off(kickoff_id, self._clock(), ASK_AGAIN)
 
     def pause(self) -> float:
         """Seconds until the next look."""

@@ -46,9 +46,10 @@ class EarlyQuestions:
         """The executions whose run it is time to look for."""
         return [kickoff_id for kickoff_id, question in self._kept.items() if question.due_at <= now]
 
-    def put_off(self, kickoff_id: str, now: float) -> None:
-        """The run is being looked for now."""
-        self._kept[kickoff_id] = replace(self._kept[kickoff_id], due_at=now + ASK_EVERY)
+    def put_off(self, kickoff_id: str, now: float, pause: float = ASK_EVERY) -> None:
+        """The run is being looked for now; again after `pause` seconds, if the question is still kept."""
+        if (kept := self._kept.get(kickoff_id)) is not None:
+            self._kept[kickoff_id] = replace(kept, due_at=now + pause)
 
     def get(self, kickoff_id: str) -> EarlyQuestion | None:
         """The question, if it is still kept."""

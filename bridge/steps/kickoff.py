@@ -10,9 +10,11 @@ from bridge.core.answers import InDoubt, KickoffAnswer
 from bridge.core.crew_call import kickoff_body
 from bridge.core.errors import Stale, StoreBroken
 from bridge.core.model import Decision, Run, State
+from bridge.core.quarantine import Quarantined
 from bridge.ports import Clock, Journal, Store, Wake
 from bridge.steps.crew import Crew, reason_of
 from bridge.steps.evidence import adopt, unless_taken
+from bridge.steps.quarantine import set_aside
 
 TICK = 1.0  # seconds between claims that nobody asked for
 PATIENCE = 2.0  # seconds that the store may take before a kickoff id is kept elsewhere as well
@@ -22,6 +24,8 @@ log = structlog.get_logger()
 
 class Kickoff:
     """Starts the runs of one crew. A run is only marked `starting` when nothing but the POST is left to do."""
+
+    kind = Quarantined.RUN
 
     def __init__(
         self, crew: Crew, store: Store, clock: Clock, wake_poll: Wake, wake_deliver: Wake, journal: Journal
@@ -47,13 +51,17 @@ class Kickoff:
     async def handle(self, run: Run) -> None:
         """Mark, POST, write down the answer. The mark is durable before the first byte can leave."""
         await self._crew.api.turn()
+        beginning = lifecycle.begin(run, self._clock())
+        body = kickoff_body(
+            beginning.run, self._crew.policy, self._crew.webhooks
+        )  # before anything is said to have left
         try:
-            starting = await self._store.settle(lifecycle.begin(run, self._clock()))
+            starting = await self._store.settle(beginning)
         except Stale:
             self._crew.breaker.give_back()
             self._crew.pace.unused()
             raise
-        answer = await self._crew.api.kickoff(kickoff_body(starting, self._crew.policy, self._crew.webhooks))
+        answer = await self._crew.api.kickoff(body)
         decision = lifecycle.on_kickoff(starting, answer, self._crew.policy, self._clock())
         said, reason = type(answer).__name__, reason_of(answer)
         log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, answer=said, reason=reason)
@@ -66,6 +74,15 @@ class Kickoff:
             self._crew.following.take_evidence(run.run_id)  # needed by nobody any more
         if decision.deliveries:
             self._wake_deliver()
+
+    def about(self, run: Run) -> dict[str, object]:
+        """Which run it is."""
+        return {"run_id": run.run_id, "crew": run.crew}
+
+    async def quarantine(self, run: Run) -> None:
+        """Defer it; in doubt if its POST may have left."""
+        self._crew.breaker.give_back()
+        await set_aside(run.run_id, self._crew, self._store, self._clock)
 
     def pause(self) -> float:
         """Seconds until the next claim."""

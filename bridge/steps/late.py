@@ -7,9 +7,11 @@ import structlog
 from bridge.core import lifecycle
 from bridge.core.answers import StatusAnswer
 from bridge.core.model import Decision, Run
+from bridge.core.quarantine import Quarantined
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
 from bridge.steps.latest import settle_latest
+from bridge.steps.quarantine import set_aside
 
 TICK = 5.0
 
@@ -18,6 +20,8 @@ log = structlog.get_logger()
 
 class Late:
     """Looks at such executions rarely, for a day; asks the API to stop a cancelled one first, where it can."""
+
+    kind = Quarantined.RUN
 
     def __init__(self, crew: Crew, store: Store, clock: Clock, wake_deliver: Wake) -> None:
         self.name = f"late-{crew.name}"
@@ -42,6 +46,14 @@ class Late:
         crew.pause_if_turned_away(answer, self._clock())
         if await settle_latest(self._store, run, lambda latest: self._decide(latest, answer)) is not None:
             self._wake_deliver()
+
+    def about(self, run: Run) -> dict[str, object]:
+        """Which run it is."""
+        return {"run_id": run.run_id, "crew": run.crew}
+
+    async def quarantine(self, run: Run) -> None:
+        """Look at it later."""
+        await set_aside(run.run_id, self._crew, self._store, self._clock)
 
     def pause(self) -> float:
         """Seconds until the next claim."""

@@ -10,8 +10,10 @@ from bridge.core import humans
 from bridge.core.answers import CrewUnavailable, Failed, NoAnswer, NotFound, StatusAnswer, Succeeded, run_time_told
 from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.model import Run, Watch
+from bridge.core.quarantine import Quarantined
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
+from bridge.steps.quarantine import set_aside
 
 TICK = 1.0
 TOGETHER = 0.01  # seconds within which looks are made together, since waking up costs as much as a look
@@ -22,6 +24,8 @@ log = structlog.get_logger()
 
 class Poll:
     """Follows the runs of one crew by its timetable."""
+
+    kind = Quarantined.RUN
 
     def __init__(
         self, crew: Crew, store: Store, clock: Clock, wake_kickoff: Wake, wake_deliver: Wake, wake_take_up: Wake
@@ -55,6 +59,15 @@ class Poll:
             raise
         finally:
             following.looked(watch.run_id)
+
+    def about(self, watch: Watch) -> dict[str, object]:
+        """Which run it is."""
+        return {"run_id": watch.run_id, "crew": watch.crew}
+
+    async def quarantine(self, watch: Watch) -> None:
+        """Defer the run: it is polled again by the process that takes it up when it is due."""
+        await set_aside(watch.run_id, self._crew, self._store, self._clock)
+        self._crew.following.forget(watch.run_id)
 
     def pause(self) -> float:
         """Seconds until the next look is due."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from bridge.core.quarantine import Quarantined
 from bridge.ports import Clock, Wake
 from bridge.steps.crew import Crew
 
@@ -14,6 +15,8 @@ log = structlog.get_logger()
 
 class Probe:
     """Asks a paused crew for its inputs, which costs nothing, once a minute."""
+
+    kind = Quarantined.TASK
 
     def __init__(self, crew: Crew, clock: Clock, wake_kickoff: Wake, wake_poll: Wake) -> None:
         self.name = f"probe-{crew.name}"
@@ -36,6 +39,14 @@ class Probe:
             crew.following.timetable.put_off_deadlines(stood_still)
             self._wake_kickoff()
             self._wake_poll()
+
+    def about(self, crew: Crew) -> dict[str, object]:
+        """Which crew it is."""
+        return {"crew": crew.name}
+
+    async def quarantine(self, crew: Crew) -> None:
+        """Probe it again when the next probe is due."""
+        crew.breaker.probed(ok=False, now=self._clock())
 
     def pause(self) -> float:
         """Seconds until the next claim."""

@@ -6,10 +6,12 @@ import structlog
 
 from bridge.core import lifecycle, schedule
 from bridge.core.model import Run, State
+from bridge.core.quarantine import Quarantined
 from bridge.core.share import Share
 from bridge.ports import Clock, Store
 from bridge.steps.crew import Crew
 from bridge.steps.evidence import adopt
+from bridge.steps.quarantine import set_aside
 
 TICK = 5.0
 
@@ -20,6 +22,7 @@ class Recover:
     """Runs without an owner: those that were being started are in doubt, those under way are followed again."""
 
     name = "recover"
+    kind = Quarantined.RUN
 
     def __init__(
         self,
@@ -41,6 +44,8 @@ class Recover:
         to_follow = self._share.room(room, following)
         states = {State.STARTING, State.RUNNING, State.WAITING_FOR_HUMAN} if to_follow else {State.STARTING}
         claimed = await self._store.claim(states, to_follow or room)
+        if not claimed and to_follow:  # only then, so that none is taken and forgotten if the second claim fails
+            claimed = await self._store.claim({State.RUNNING}, to_follow, self._clock())
         return [run for run in claimed if self._known(run)]
 
     async def handle(self, run: Run) -> None:
@@ -51,7 +56,8 @@ class Recover:
             log.warning("start_interrupted", run_id=run.run_id, crew=run.crew)
             await self._doubt(crew, run, now)
             return
-        crew.follow(run, now, schedule.spread(run.run_id, now, schedule.steady_interval(crew.policy)))
+        deferred = run.deferral is not None
+        crew.follow(run, now, now if deferred else _spread(crew, run, now))
         self._wake_poll(run.crew)
 
     async def _doubt(self, crew: Crew, run: Run, now: float) -> None:
@@ -59,6 +65,16 @@ class Recover:
         doubted = await self._store.settle(lifecycle.on_orphan(run, crew.policy, now))
         if (kickoff_id := crew.following.take_evidence(run.run_id)) is not None:
             await adopt(doubted, kickoff_id, crew.policy, self._store, now)
+
+    def about(self, run: Run) -> dict[str, object]:
+        """Which run it is."""
+        return {"run_id": run.run_id, "crew": run.crew}
+
+    async def quarantine(self, run: Run) -> None:
+        """Defer it; in doubt if its POST may have left."""
+        crew = self._crews[run.crew]
+        await set_aside(run.run_id, crew, self._store, self._clock)
+        crew.following.forget(run.run_id)
 
     def pause(self) -> float:
         """Seconds until the next claim."""
@@ -69,3 +85,8 @@ class Recover:
             return True
         log.warning("crew_not_configured", run_id=run.run_id, crew=run.crew)
         return False
+
+
+def _spread(crew: Crew, run: Run, now: float) -> float:
+    """After a restart not all runs at once."""
+    return schedule.spread(run.run_id, now, schedule.steady_interval(crew.policy))

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from bridge.core.quarantine import Quarantined
 from bridge.ports import PassedHint, Store
 
 TICK = 1.0
@@ -11,6 +12,7 @@ class Relay:
     """Reads what others have left for the runs that this process owns; `take` is what `TakeHint` does with it."""
 
     name = "relay"
+    kind = Quarantined.WEBHOOK
 
     def __init__(self, store: Store, take: Callable[[PassedHint], Awaitable[None]]) -> None:
         self._store = store
@@ -23,6 +25,13 @@ class Relay:
     async def handle(self, hint: PassedHint) -> None:
         """As if it had come here."""
         await self._take(hint)
+
+    def about(self, hint: PassedHint) -> dict[str, object]:
+        """Which webhook it is."""
+        return {"run_id": hint.run_id, "webhook": hint.kind.value}
+
+    async def quarantine(self, hint: PassedHint) -> None:
+        """Nothing is left of it; polls find what it said."""
 
     def pause(self) -> float:
         """Seconds until the next claim."""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from bridge.core.learning import REMEMBERED
+from bridge.core.quarantine import Quarantined
 from bridge.ports import Clock, Store
 from bridge.steps.crew import Crew
 from bridge.steps.rounds import Rounds
@@ -16,6 +17,7 @@ class Remember:
     """Writes what was learned meanwhile; reads what a process before, or another one, has learned."""
 
     name = "remember"
+    kind = Quarantined.TASK
 
     def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, *, shared: bool) -> None:
         self._crews = crews
@@ -34,6 +36,13 @@ class Remember:
             await self._write(crew)
             if self._shared or crew.name not in self._read_until:
                 await self._read(crew, now)
+
+    def about(self, _: float) -> dict[str, object]:
+        """Return nothing: all rounds are alike."""
+        return {}
+
+    async def quarantine(self, _: float) -> None:
+        """Leave it to the next round."""
 
     def pause(self) -> float:
         """Seconds until the next round."""

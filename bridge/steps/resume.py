@@ -1,17 +1,20 @@
 """Carry a human's answer to the crew API, once."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 
-from bridge.core import humans
+from bridge.core import humans, lifecycle
 from bridge.core.answers import ResumeAnswer
 from bridge.core.crew_call import resume_body
 from bridge.core.errors import Stale
 from bridge.core.model import Decision, Question, Run, State
+from bridge.core.quarantine import Quarantined
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
 from bridge.steps.latest import settle_latest
+from bridge.steps.quarantine import set_aside
 
 TICK = 1.0
 
@@ -20,6 +23,8 @@ log = structlog.get_logger()
 
 class CarryAnswer:
     """A run is only marked as answered when nothing but the POST is left to do; after that it is never sent again."""
+
+    kind = Quarantined.RUN
 
     def __init__(self, crew: Crew, store: Store, clock: Clock, wake_deliver: Wake) -> None:
         self.name = f"resume-{crew.name}"
@@ -35,22 +40,36 @@ class CarryAnswer:
     async def handle(self, run: Run) -> None:
         """Mark, POST, write down what came of it. The mark is durable before the first byte can leave."""
         crew = self._crew
+        if not humans.has_answer_to_carry(run):  # it was deferred, and its status is due to be polled again
+            self._follow(await self._settle(run, Decision(lifecycle.taken_up(run))))
+            return
         if crew.breaker.is_open:
             self._follow(await self._settle(run, humans.postponed(run, self._clock())))
             return
         await crew.api.turn()
+        beginning = humans.begin_carrying(run, self._clock())
+        body = resume_body(beginning.run, crew.webhooks)  # before anything is said to have left
         try:
-            sending = await self._settle(run, humans.begin_carrying(run, self._clock()))
+            sending = await self._settle(run, beginning)
         except Stale:
             crew.pace.unused()
             raise
         self._follow(sending)
         question = sending.talk.question
         assert question is not None
-        said = await self._carry(sending, question)
+        said = await self._carry(question, body)
         log.info("answer_carried", run_id=run.run_id, crew=run.crew, answer=type(said).__name__)
         crew.pause_if_turned_away(said, self._clock())
         await self._write_down(sending, question.number, said)
+
+    def about(self, run: Run) -> dict[str, object]:
+        """Which run it is."""
+        return {"run_id": run.run_id, "crew": run.crew}
+
+    async def quarantine(self, run: Run) -> None:
+        """Defer it; an answer that may have left is never sent again."""
+        await set_aside(run.run_id, self._crew, self._store, self._clock)
+        self._crew.following.forget(run.run_id)
 
     def pause(self) -> float:
         """Seconds until the next claim."""
@@ -66,11 +85,11 @@ class CarryAnswer:
                 self._crew.following.look_again(run)
             raise
 
-    async def _carry(self, run: Run, question: Question) -> ResumeAnswer:
+    async def _carry(self, question: Question, body: dict[str, Any]) -> ResumeAnswer:
         assert question.feedback is not None
         if question.asked.callback_url is not None:
             return await self._crew.api.answer_flow(question.asked.callback_url, question.feedback)
-        return await self._crew.api.resume(resume_body(run, self._crew.webhooks))
+        return await self._crew.api.resume(body)
 
     async def _write_down(self, run: Run, number: int, said: ResumeAnswer) -> None:
         """On the run as it is by then: webhooks of the execution that goes on may have been faster."""

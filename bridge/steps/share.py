@@ -5,6 +5,7 @@ from itertools import product
 
 import structlog
 
+from bridge.core.quarantine import Quarantined
 from bridge.core.share import Share
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
@@ -19,6 +20,7 @@ class KeepToShare:
     """Counts processes and runs; whoever follows more than its share gives the others some at once."""
 
     name = "share"
+    kind = Quarantined.TASK
 
     def __init__(self, share: Share, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_take_up: Wake) -> None:
         self._share = share
@@ -41,6 +43,13 @@ class KeepToShare:
                 crew.following.forget(run_id)
             log.info("runs_handed_over", runs=freed, living=self._share.living)
         self._wake_take_up()  # what others gave back may be ours now
+
+    def about(self, _: float) -> dict[str, object]:
+        """Return nothing: all rounds are alike."""
+        return {}
+
+    async def quarantine(self, _: float) -> None:
+        """Leave it to the next round."""
 
     def pause(self) -> float:
         """Seconds until the next count."""

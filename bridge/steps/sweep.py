@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from bridge.core.errors import ProcessBuried
+from bridge.core.quarantine import Quarantined
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
 from bridge.steps.rounds import Rounds
@@ -21,6 +22,7 @@ class Sweep:
     """The housekeeping of ownership and retention; `retention` in seconds after a run's end."""
 
     name = "sweep"
+    kind = Quarantined.TASK
 
     def __init__(
         self, crews: Mapping[str, Crew], store: Store, clock: Clock, retention: float, wake_take_up: Wake
@@ -48,6 +50,13 @@ class Sweep:
             log.info("swept", processes_given_up=buried, runs_forgotten=forgotten)
         if buried:
             self._wake_take_up()
+
+    def about(self, _: float) -> dict[str, object]:
+        """Return nothing: all rounds are alike."""
+        return {}
+
+    async def quarantine(self, _: float) -> None:
+        """Leave it to the next round."""
 
     def pause(self) -> float:
         """Seconds until the next round."""

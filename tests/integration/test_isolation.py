@@ -18,7 +18,7 @@ from bridge.core.model import Channel, Delivery, Destination
 from bridge.core.receivers import Shares
 from bridge.steps.deliver import Deliver
 from bridge.worker import Worker
-from tests.fakes import a_delivery
+from tests.fakes import a_delivery, raise_fault
 
 EACH_KIND = 25  # of dead receivers
 SILENT_BACKLOG = 20  # events due for each silent one: more than all places together can hold
@@ -105,7 +105,7 @@ async def delivering(path: Path) -> AsyncIterator[tuple[SqlStore, Callable[[], N
             return await store.claim_callbacks(room, SHARES, now)
 
         step = Deliver("d", claim, sender, store, time.time, wake.set)
-        worker = Worker(step, SHARES.places, wake)
+        worker = Worker(step, SHARES.places, wake, raise_fault)
         running = asyncio.create_task(worker.run())
         try:
             yield store, wake.set

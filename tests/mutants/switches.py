@@ -52,8 +52,8 @@ MUTANTS = (
     Mutant(
         "`starting` written late",
         "bridge/steps/kickoff.py",
-        "starting = await self._store.settle(lifecycle.begin(run, self._clock()))",
-        "starting = lifecycle.begin(run, self._clock()).run",
+        "starting = await self._store.settle(beginning)",
+        "starting = beginning.run",
         SIMULATION,
     ),
     Mutant(

@@ -15,7 +15,8 @@ from bridge.core.hints import Kind
 from bridge.core.model import CrewPolicy, Envelope, KickoffRequest, Run
 from bridge.core.share import Share
 from bridge.core.steering import Steering
-from bridge.ports import Accepted, Service
+from bridge.ports import Accepted
+from bridge.processing import ReportFault, Service
 from bridge.steps.relay import Relay
 from bridge.steps.replay import replay
 from bridge.steps.share import KeepToShare
@@ -101,6 +102,7 @@ class Life:
         timer = asyncio.get_running_loop().call_later(seconds, until.set)
         await self._supervisor.wait(until)
         timer.cancel()
+        self._site.world.raise_bug()
         if not until.is_set():
             await self._supervisor.stop(asyncio.Event())
 
@@ -149,21 +151,22 @@ class Life:
             wakes, Share(slack=0), journal=journal,
         )  # fmt: skip
         await replay(journal, bench.crews, store, clock)
+        report = self._site.world.report
         steps: list[Service] = [
-            Worker(bench.kickoff, 3, bells["kickoff"].rung),
-            Worker(bench.poll, 8, bells["poll"].rung),
+            Worker(bench.kickoff, 3, bells["kickoff"].rung, report),
+            Worker(bench.poll, 8, bells["poll"].rung, report),
             *(
-                Worker(step, 5, asyncio.Event())
+                Worker(step, 5, asyncio.Event(), report)
                 for step in (bench.probe, bench.doubt, bench.early, bench.late, bench.sweep)
             ),
-            Worker(bench.recover, 50, bells["recover"].rung),
-            Worker(bench.resume, 5, bells["resume"].rung),
-            *(_steps_of_several(bench) if store.shared else ()),
+            Worker(bench.recover, 50, bells["recover"].rung, report),
+            Worker(bench.resume, 5, bells["resume"].rung, report),
+            *(_steps_of_several(bench, report) if store.shared else ()),
         ]
         self._store = store
         self._bench = bench
         self._journal = journal
-        self._supervisor = Supervisor([steps, [Worker(bench.deliver, 10, bells["deliver"].rung)]])
+        self._supervisor = Supervisor([steps, [Worker(bench.deliver, 10, bells["deliver"].rung, report)]])
         self._supervisor.start()
 
     async def _drop_dead(self) -> None:
@@ -183,9 +186,10 @@ class Life:
         return [task for task in self.process.tasks if not task.done() and task is not asyncio.current_task()]
 
 
-def _steps_of_several(bench: Bench) -> list[Service]:
+def _steps_of_several(bench: Bench, report: ReportFault) -> list[Service]:
     share = KeepToShare(bench.share, bench.crews, bench.store, bench.clock, bench.wakes["recover"])
-    return [Worker(share, 1, asyncio.Event()), Worker(Relay(bench.store, bench.hint.passed_on), 50, asyncio.Event())]
+    relay = Relay(bench.store, bench.hint.passed_on)
+    return [Worker(share, 1, asyncio.Event(), report), Worker(relay, 50, asyncio.Event(), report)]
 
 
 async def _within(answer: Awaitable[T]) -> T:

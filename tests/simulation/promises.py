@@ -13,6 +13,7 @@ FINAL = ("run.succeeded", "run.failed", "run.timed_out", "run.cancelled")
 
 def check(history: History) -> None:
     """Raise `AssertionError` for the first promise that was broken."""
+    history.world.raise_bug()
     nothing_accepted_is_lost_or_doubled(history)
     nothing_is_paid_for_twice(history)
     every_run_comes_to_rest_with_one_final_event(history)

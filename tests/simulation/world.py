@@ -31,6 +31,7 @@ from bridge.core.answers import (
 from bridge.core.delivering import Confirmed, DeliveryAnswer, Gone, TryAgain
 from bridge.core.hints import Kind
 from bridge.core.model import Channel, Delivery
+from bridge.core.quarantine import Quarantined
 from bridge.ports import Health
 from tests.simulation.questions import Answer, Execution, carry, human, paused
 
@@ -68,12 +69,23 @@ class World:
     humans: int = 0
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     ready: bool = True
+    bugs: list[BaseException] = field(default_factory=list)
+    """What steps raised: a daemon would set the item aside and go on, a history has failed."""
 
     def happens(self, fault: str, share: float) -> bool:
         """Whether this fault happens now; counted, so that a fault that never happened is found out."""
         hit = not self.calm and self.dice.random() < share
         self.seen[fault] += hit
         return hit
+
+    def report(self, _kind: Quarantined, error: BaseException, /, **_about: object) -> None:
+        """`processing.ReportFault`."""
+        self.bugs.append(error)
+
+    def raise_bug(self) -> None:
+        """Quarantine must hide no bug from a test."""
+        if self.bugs:
+            raise self.bugs[0]
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Something that goes on whatever becomes of the bridge."""

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from bridge import worker as worker_module
-from bridge.core.errors import Stale, StoreUnavailable
+from bridge.core.errors import Stale, StoreBroken, StoreDamaged, StoreUnavailable
+from bridge.core.quarantine import Quarantined
 from bridge.worker import Worker
+from tests.fakes import Faults
 
 GUARD = 5.0  # seconds after which a test that hangs is given up
 
@@ -25,10 +27,14 @@ class Script:
     work: Callable[[str], Awaitable[None]] = at_once
     wait: float = 1e9
     name: str = "script"
+    kind: Quarantined = Quarantined.RUN
     rooms: list[int] = field(default_factory=list)
     in_hand: set[str] = field(default_factory=set)
     done: list[str] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
+    set_aside: list[str] = field(default_factory=list)
+    trouble: list[Exception] = field(default_factory=list)
+    """What setting aside raises."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def claim(self, room: int) -> Sequence[str]:
@@ -48,6 +54,15 @@ class Script:
         finally:
             self.in_hand.discard(item)
             self.changed.set()
+
+    def about(self, item: str) -> dict[str, object]:
+        return {"item": item}
+
+    async def quarantine(self, item: str) -> None:
+        self.changed.set()
+        if self.trouble:
+            raise self.trouble.pop(0)
+        self.set_aside.append(item)
 
     def pause(self) -> float:
         return self.wait
@@ -78,6 +93,7 @@ class Running:
     worker: Worker[str]
     wake: asyncio.Event
     task: asyncio.Task[None]
+    faults: Faults = field(default_factory=Faults)
 
     async def stopped(self) -> None:
         self.worker.stop()
@@ -87,8 +103,9 @@ class Running:
 
 def start(step: Script, capacity: int = 2) -> Running:
     wake = asyncio.Event()
-    worker = Worker[str](step, capacity, wake)
-    return Running(worker, wake, asyncio.create_task(worker.run()))
+    faults = Faults()
+    worker = Worker[str](step, capacity, wake, faults)
+    return Running(worker, wake, asyncio.create_task(worker.run()), faults)
 
 
 async def test_what_is_waiting_is_handled():
@@ -136,7 +153,7 @@ async def test_a_wake_that_comes_while_it_claims_is_not_lost():
             return found
 
     step = WokenWhileClaiming()
-    worker = Worker[str](step, 2, wake)
+    worker = Worker[str](step, 2, wake, Faults())
     task = asyncio.create_task(worker.run())
     await step.until(lambda: step.done == ["just in time"])
     await Running(worker, wake, task).stopped()
@@ -166,65 +183,118 @@ async def test_stopping_claims_nothing_more_and_finishes_what_is_in_hand():
 
 async def test_stopping_before_it_runs_claims_nothing():
     step = Script(list("ab"))
-    worker = Worker[str](step, 2, asyncio.Event())
+    worker = Worker[str](step, 2, asyncio.Event(), Faults())
     worker.stop()
     await worker.run()
     assert step.rooms == []
 
 
-async def test_a_bug_in_one_item_stops_it_after_the_others_are_done():
+async def test_an_unexpected_exception_costs_its_item_alone():
+    async def work(item: str) -> None:
+        if item == "bad":
+            raise ZeroDivisionError("a bug")
+
+    step = Script(["good", "bad", "another"], work)
+    running = start(step)
+    await step.until(lambda: len(step.done) == 2)
+    await running.stopped()
+    assert (sorted(step.done), step.set_aside) == (["another", "good"], ["bad"])
+    [(kind, error, about)] = running.faults.reported
+    assert (kind, type(error), about) == (Quarantined.RUN, ZeroDivisionError, {"step": "script", "item": "bad"})
+
+
+async def test_an_item_that_something_cancels_is_set_aside_and_not_forgotten():
+    async def work(_: str) -> None:
+        raise asyncio.CancelledError
+
+    step = Script(["cancelled"], work)
+    running = start(step)
+    await step.until(lambda: step.set_aside == ["cancelled"])
+    await running.stopped()
+    assert running.faults.kinds == [Quarantined.RUN]
+
+
+async def broken(_: str) -> None:
+    raise ZeroDivisionError("a bug")
+
+
+async def test_setting_aside_waits_for_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(worker_module, "STORE_PAUSE", 0.001)
+    step = Script(["bad"], broken, trouble=[StoreUnavailable("disk full"), StoreUnavailable("disk full")])
+    running = start(step)
+    await step.until(lambda: step.set_aside == ["bad"])
+    await running.stopped()
+    assert running.faults.kinds == [Quarantined.RUN]
+
+
+async def test_while_the_store_is_away_stopping_leaves_the_item_to_the_next_process():
+    step = Script(["bad"], broken, trouble=[StoreUnavailable("disk full")] * 9)
+    running = start(step)
+    await step.until(lambda: len(step.trouble) < 9)
+    await running.stopped()
+    assert step.set_aside == []
+
+
+async def test_setting_aside_that_comes_too_late_or_fails_stops_nothing():
+    step = Script(["late", "worse", "bad"], broken, trouble=[Stale("moved on"), ZeroDivisionError("another bug")])
+    running = start(step, capacity=1)
+    await step.until(lambda: step.set_aside == ["bad"])
+    await running.stopped()
+    assert running.faults.kinds == [Quarantined.RUN] * 2 + [Quarantined.TASK] + [Quarantined.RUN]
+
+
+async def test_an_item_that_cannot_even_be_named_is_set_aside():
+    class Nameless(Script):
+        def about(self, item: str) -> dict[str, object]:
+            raise AttributeError(item)
+
+    step = Nameless(["bad"], broken)
+    running = start(step)
+    await step.until(lambda: step.set_aside == ["bad"])
+    await running.stopped()
+    assert [about for _, _, about in running.faults.reported] == [{"step": "script"}]
+
+
+@pytest.mark.parametrize("where", ["claim", "handle", "quarantine"])
+@pytest.mark.parametrize("error", [StoreBroken("disk I/O error"), StoreDamaged("malformed")])
+async def test_only_a_store_that_cannot_be_relied_on_ends_it_after_the_others_are_done(where: str, error: Exception):
+    """A POST under way may be paid for; left behind as a loose task, it would be cancelled with the loop."""
     gate = Gate()
 
     async def work(item: str) -> None:
         if item == "bad":
-            raise ZeroDivisionError("a bug")
+            raise error if where == "handle" else ZeroDivisionError("a bug")
         await gate(item)
 
-    step = Script(["good", "bad", "never claimed"], work)
+    step = Script(["good"], work, wait=0.0, trouble=[error] if where == "quarantine" else [])
     running = start(step)
     await step.until(lambda: step.in_hand == {"good"})
-    await asyncio.wait([running.task], timeout=0.01)
-    assert not running.task.done()
-    gate.let_through("good")
-    with pytest.raises(ZeroDivisionError):
-        await running.stopped()
-    assert (step.done, step.waiting) == (["good"], ["never claimed"])
-
-
-async def test_an_item_that_something_cancels_is_a_bug_and_not_forgotten():
-    async def work(_: str) -> None:
-        raise asyncio.CancelledError
-
-    running = start(Script(["cancelled"], work))
-    with pytest.raises(RuntimeError, match="cancelled"):
-        await running.task
-
-
-async def test_the_first_bug_is_the_one_that_is_raised():
-    async def work(item: str) -> None:
-        raise ValueError(item)
-
-    running = start(Script(["first", "second"], work))
-    with pytest.raises(ValueError, match="first"):
-        await running.task
-
-
-async def test_a_bug_in_claiming_also_lets_the_others_finish():
-    """A POST under way may be paid for; left behind as a loose task, it would be cancelled with the loop."""
-    gate = Gate()
-    step = Script(["good"], gate, wait=0.0)
-    running = start(step)
-    await step.until(lambda: step.in_hand == {"good"})
-    step.failures.append(ZeroDivisionError("a bug"))
+    (step.failures if where == "claim" else step.waiting).append(error if where == "claim" else "bad")  # type: ignore[arg-type]
     running.wake.set()
-    await step.until(lambda: not step.failures)
+    await step.until(lambda: not (step.failures or step.waiting or "bad" in step.in_hand))
     await asyncio.wait([running.task], timeout=0.01)
     finished_early = running.task.done()
     gate.let_through("good")
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(type(error)):
         await running.stopped()
     assert not finished_early
     assert step.done == ["good"]
+
+
+async def test_a_bug_in_claiming_delays_the_next_claim_however_often_it_is_woken(monkeypatch: pytest.MonkeyPatch):
+    pauses = [0.05, 0.0]
+    monkeypatch.setattr(worker_module, "pause_after", lambda failures: pauses[failures - 1])
+    step = Script(["a"], failures=[ZeroDivisionError("a bug"), ZeroDivisionError("a bug")])
+    running = start(step)
+    await step.until(lambda: len(step.rooms) == 1)
+    for _ in range(5):
+        running.wake.set()
+        await asyncio.sleep(0)
+    assert len(step.rooms) == 1
+    await step.until(lambda: step.done == ["a"])
+    await running.stopped()
+    assert running.faults.kinds == [Quarantined.TASK] * 2
+    assert running.faults.reported[0][2] == {"step": "script", "task": "claim"}
 
 
 async def test_a_store_that_is_away_is_weather_for_a_claim(monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,97 @@
+"""What becomes of a run whose step raised an unexpected exception."""
+
+from dataclasses import replace
+
+import pytest
+
+from bridge.core import humans, lifecycle, quarantine
+from bridge.core.answers import NoAnswer, Running, StatusAnswer
+from bridge.core.deferral import PAUSES
+from bridge.core.delivering import on_internal_error
+from bridge.core.model import CrewPolicy, Decision, DeliveryState, Question, Run, Stage, State, Talk
+from tests.fakes import NOW, a_delivery, a_run
+
+POLICY = CrewPolicy(in_doubt_after=900.0)
+
+
+def in_state(state: State, **changes: object) -> Run:
+    run = replace(a_run(), state=state, owner="me", kickoff_id="k-1", started_at=NOW, finished_at=None)
+    return replace(run, **changes)  # type: ignore[arg-type]
+
+
+def deferred(run: Run, now: float = NOW) -> Run:
+    decision = quarantine.defer(run, POLICY, now)
+    assert decision is not None
+    assert decision == Decision(decision.run), "an internal error is no event"
+    return decision.run
+
+
+@pytest.mark.parametrize("state", [State.ACCEPTED, State.RUNNING, State.WAITING_FOR_HUMAN, State.IN_DOUBT])
+def test_it_is_due_again_after_a_pause_that_grows_and_nobody_owns_it_meanwhile(state: State) -> None:
+    first = deferred(in_state(state))
+    again = deferred(first, NOW + 60.0)
+    assert (first.state, first.owner, first.due_at) == (state, None, NOW + PAUSES[0])
+    assert first.deferral is not None
+    assert "internal error" in first.deferral.detail
+    assert again.due_at == NOW + 60.0 + PAUSES[1]
+
+
+def test_a_post_that_may_have_left_is_never_repeated() -> None:
+    doubted = deferred(in_state(State.STARTING, sent_at=NOW))
+    assert (doubted.state, doubted.due_at, doubted.deferral) == (State.IN_DOUBT, NOW + 900.0, None)
+
+
+def test_nothing_is_due_for_a_run_that_is_held_in_doubt() -> None:
+    assert quarantine.defer(in_state(State.IN_DOUBT, due_at=None), POLICY, NOW) is None
+
+
+def test_an_execution_that_is_looked_at_after_the_end_of_its_run_is_looked_at_later() -> None:
+    late = in_state(State.CANCELLED, finished_at=NOW, due_at=NOW)
+    assert deferred(late).due_at == NOW + 60.0
+    assert deferred(late, NOW + 90_000.0).due_at is None
+    assert quarantine.defer(replace(late, due_at=None), POLICY, NOW) is None
+
+
+def test_any_move_ends_the_deferral() -> None:
+    assert lifecycle.begin(deferred(in_state(State.ACCEPTED)), NOW).run.deferral is None
+    held = lifecycle.on_doubt_unresolved(deferred(in_state(State.IN_DOUBT)), POLICY, NOW)
+    assert held.run.deferral is None
+
+
+@pytest.mark.parametrize("answer", [Running(), NoAnswer("HTTP 502")])
+def test_the_next_poll_ends_the_deferral_of_a_run(answer: StatusAnswer) -> None:
+    run = deferred(in_state(State.RUNNING))
+    watch = lifecycle.watch_of(run, POLICY, NOW)
+    seen, news = humans.look(watch, answer, POLICY, NOW)
+    polled = humans.on_status(run, seen, answer, POLICY, NOW).run
+    assert news
+    assert (polled.deferral, polled.due_at) == (None, None)
+    assert not humans.refreshed(seen, polled).deferred
+
+
+def test_a_run_that_was_not_deferred_stays_as_it_is() -> None:
+    run = in_state(State.RUNNING, due_at=NOW)
+    assert lifecycle.taken_up(run) is run
+
+
+def test_an_answer_to_carry_stays_due_whatever_polls_find() -> None:
+    waiting = in_state(State.WAITING_FOR_HUMAN, talk=Talk(Question(1, NOW, stage=Stage.GIVEN, feedback="yes")))
+    run = deferred(waiting)
+    assert humans.has_answer_to_carry(run)
+    assert lifecycle.taken_up(run) == run
+    assert not lifecycle.watch_of(run, POLICY, NOW).deferred
+
+
+def test_a_deferred_run_with_an_open_question_has_no_answer_to_carry() -> None:
+    run = deferred(in_state(State.WAITING_FOR_HUMAN, talk=Talk(Question(1, NOW))))
+    assert not humans.has_answer_to_carry(run)
+    assert lifecycle.taken_up(run).due_at is None
+    assert not humans.has_answer_to_carry(in_state(State.WAITING_FOR_HUMAN))
+
+
+def test_a_delivery_is_dead_and_says_why() -> None:
+    settlement = on_internal_error(a_delivery(), NOW)
+    dead = settlement.delivery
+    assert (dead.state, dead.attempts, settlement.receiver) == (DeliveryState.DEAD, 1, None)
+    assert (dead.last_error or "").startswith("internal error")
+    assert settlement.attempt.error == dead.last_error
