@@ -37,8 +37,9 @@ from bridge.adapters.http_server import HttpServer, servers
 from bridge.adapters.http_steering import SteeringApi
 from bridge.adapters.metrics import CountedCrewApi, CountedSender, Counters
 from bridge.adapters.name_lookup import NameLookup
-from bridge.adapters.side_journal import open_journal
+from bridge.adapters.side_journal import NoJournal, SideJournal, open_journal
 from bridge.adapters.store import SqlStore, open_store
+from bridge.adapters.store.guard import StoreGuard
 from bridge.adapters.watchdog import Watchdog
 from bridge.core.crew_call import Webhooks
 from bridge.core.learning import Learning
@@ -46,7 +47,7 @@ from bridge.core.model import Channel
 from bridge.core.pace import Pace
 from bridge.core.receivers import Shares
 from bridge.core.share import Share
-from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Journal, Sender, Steer
+from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Sender, Steer
 from bridge.processing import Service, Step
 from bridge.settings import Amqp as AmqpSettings
 from bridge.settings import Renewable, Renewal, SecretWatch, Settings, secret_values
@@ -153,7 +154,7 @@ class Site:
     clock: SteadyClock
     counters: Counters
     store: SqlStore
-    journal: Journal
+    journal: SideJournal | NoJournal
     wakes: Wakes = field(default_factory=Wakes)
     share: Share = field(default_factory=Share)
     crews: dict[str, Crew] = field(default_factory=dict)
@@ -259,7 +260,7 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
     steer = SteerRun(crews, store, clock, wakes.kickoff, wakes.deliver, wakes.take_up)
     hint = TakeHint(store.key, crews, store, clock, wakes.poll, wakes.take_up, wakes.deliver)
     broker = None if settings.amqp is None else _broker(site, settings.amqp, accept, steer)
-    watchdog = Watchdog()
+    watchdog, guard = Watchdog(), StoreGuard([store.verify, site.journal.verify])
     bridge = Bridge(phases=[], servers=[], own_ports=site.own_ports)
     ops = OpsApi(
         _checks(site, broker), lambda: bridge.draining, store, site.counters.registry, lambda: watchdog.stalled,
@@ -276,7 +277,7 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
     deliverers = [site.worker(deliver, CALLS.places), *([broker.deliverer] if broker else [])]
     doors: list[Service] = [public, *([broker.consumer] if broker else [])]
     links: list[Service] = [broker.publisher] if broker else []
-    bridge.phases = [doors, _steps(site, hint), deliverers, links, [*private, watchdog]]
+    bridge.phases = [doors, _steps(site, hint), deliverers, links, [*private, watchdog, guard]]
     return bridge
 
 

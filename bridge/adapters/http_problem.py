@@ -10,7 +10,7 @@ import orjson
 import structlog
 from aiohttp import hdrs, web
 
-from bridge.core.errors import PostUnderWay, RequestRefused, Stale, StoreUnavailable
+from bridge.core.errors import PostUnderWay, RequestRefused, Stale, StoreBroken, StoreDamaged, StoreUnavailable
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -102,7 +102,7 @@ def of(error: Exception) -> Problem | None:
             return Problem(
                 409, "post_under_way", "A POST is under way", str(error), headers={hdrs.RETRY_AFTER: str(RETRY_SECONDS)}
             )
-        case StoreUnavailable():
+        case StoreUnavailable() | StoreBroken() | StoreDamaged():
             unknown = (
                 "the store is away; nothing was stored, or its confirmation was lost: come again with the same key"
             )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from bridge.adapters.store.files import Watched, open_private
 from bridge.core.errors import StoreUnavailable
 from bridge.core.model import Run
 from bridge.ports import KickoffNote
@@ -27,11 +28,17 @@ log = structlog.get_logger()
 class SideJournal:
     """`ports.Journal` in an open file."""
 
-    def __init__(self, file: int) -> None:
+    def __init__(self, file: int, path: Path) -> None:
         self._file = file
+        self._watched = Watched()
+        self._watched.add(path)
         self._places: dict[tuple[str, int], int] = {}
         self._look_for_places()
         self._turn = asyncio.Lock()
+
+    def verify(self) -> None:
+        """Raise `StoreReplaced` if the file was removed or replaced, so that no start would find what is noted."""
+        self._watched.verify()
 
     async def note(self, run: Run) -> None:
         """Keep the kickoff id of this run's present attempt."""
@@ -87,6 +94,9 @@ class SideJournal:
 class NoJournal:
     """`ports.Journal` of a store that is not in a file: the id is in the log, and nowhere else."""
 
+    def verify(self) -> None:
+        """There is no file."""
+
     async def note(self, run: Run) -> None:
         """Log the kickoff id."""
         log.error("kickoff_id_set_aside", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
@@ -109,23 +119,30 @@ async def open_journal(store_url: str) -> AsyncIterator[SideJournal | NoJournal]
     if not is_file or path in ("", ":memory:"):
         yield NoJournal()
         return
+    journal = _beside(Path(path))
+    file = open_private(journal)
     try:
-        file = _reserved(Path(f"{path}.kickoffs"))
-    except OSError as error:
-        raise StoreUnavailable(f"the side journal cannot be opened: {error.strerror}: {error.filename}") from None
-    try:
-        yield SideJournal(file)
+        _reserve(file)
+        yield SideJournal(file, journal)
     finally:
         os.close(file)
 
 
-def _reserved(path: Path) -> int:
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _beside(store: Path) -> Path:
+    """The one journal of a store, by whatever links its path leads there."""
+    real = store.resolve()
+    return real.with_name(f"{real.name}.kickoffs")
+
+
+def _reserve(file: int) -> None:
     missing = ROOM - os.fstat(file).st_size
-    if missing > 0:
+    if missing <= 0:
+        return
+    try:
         os.pwrite(file, bytes(missing), ROOM - missing)
         os.fsync(file)
-    return file
+    except OSError as error:
+        raise StoreUnavailable(f"the side journal cannot be written: {error.strerror}") from None
 
 
 def _read(line: bytes) -> KickoffNote | None:

@@ -12,7 +12,14 @@ from rich.console import Console
 from bridge import app, logs
 from bridge.cli.options import Config, renewable_settings_of, settings_of
 from bridge.cli.outcome import CommandFailed, Exit
-from bridge.core.errors import StoreBroken, StoreDamaged, StoreInUse, StoreMisconfigured, StoreUnavailable
+from bridge.core.errors import (
+    StoreBroken,
+    StoreDamaged,
+    StoreInUse,
+    StoreMisconfigured,
+    StoreReplaced,
+    StoreUnavailable,
+)
 from bridge.settings import Settings, secret_values
 
 T = TypeVar("T")
@@ -51,6 +58,8 @@ def with_exit_code(work: Coroutine[Any, Any, T]) -> T:
         return uvloop.run(work)
     except StoreInUse as error:
         raise CommandFailed(Exit.STORE_IN_USE, str(error)) from None
+    except StoreReplaced as error:
+        raise CommandFailed(Exit.STORE_DAMAGED, str(error)) from None
     except StoreDamaged as error:
         raise CommandFailed(
             Exit.STORE_DAMAGED, str(error), "restore the store from a backup; it was left as it is"

@@ -8,6 +8,7 @@ BridgeError
 │   └── StoreMisconfigured  change the database's settings; until then it cannot be used
 ├── StoreBroken         end this process at once; a fresh one finds out what the store still holds
 ├── StoreDamaged        stop and restore the store; going on could start a paid run twice
+│   └── StoreReplaced   put the store's file back; what was written since may be gone with this process
 ├── StoreInUse          another process holds the store; only one may
 ├── ProcessBuried       let go of all that you follow and go on under another name; others work on it already
 ├── Stale               somebody else decided about this row; drop your answer
@@ -73,6 +74,10 @@ class StoreBroken(BridgeError):
 
 class StoreDamaged(BridgeError):
     """The store's content is not sound; it must be restored before the bridge may run."""
+
+
+class StoreReplaced(StoreDamaged):
+    """A file of the store was removed or replaced while this process used it."""
 
 
 class StoreInUse(BridgeError):

@@ -8,7 +8,7 @@ import structlog
 from bridge.core import lifecycle
 from bridge.core.answers import InDoubt, KickoffAnswer
 from bridge.core.crew_call import kickoff_body
-from bridge.core.errors import Stale, StoreBroken
+from bridge.core.errors import Stale, StoreBroken, StoreDamaged
 from bridge.core.model import Decision, Run, State
 from bridge.core.quarantine import Quarantined
 from bridge.ports import Clock, Journal, Store, Wake
@@ -101,7 +101,7 @@ class Kickoff:
             return await self._store.settle(decision)
         write = asyncio.ensure_future(self._store.settle(decision))
         done, _ = await asyncio.wait({write}, timeout=PATIENCE)
-        if not done or isinstance(write.exception(), StoreBroken):
+        if not done or isinstance(write.exception(), StoreBroken | StoreDamaged):
             await self._journal.note(decision.run)
             await write
             await self._journal.drop(decision.run)

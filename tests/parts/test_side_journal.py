@@ -105,7 +105,7 @@ async def test_notes_that_stand_one_after_the_other_are_read_and_kept(tmp_path: 
 
 
 async def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable, match="side journal"):
+    with pytest.raises(StoreUnavailable, match="kickoffs"):
         async with open_journal(f"sqlite:///{tmp_path}/missing/bridge.db"):
             pass
 

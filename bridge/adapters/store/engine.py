@@ -48,6 +48,12 @@ class Database(Protocol):
     def held(self) -> AbstractContextManager[None]:
         """Keeps others out where only one process may be in. Raises `StoreInUse`, `StoreUnavailable`."""
 
+    def watch(self) -> None:
+        """From now on, transactions raise `StoreReplaced` once a file of the database was removed or replaced."""
+
+    def verify(self) -> None:
+        """Raise `StoreReplaced` if a file that is watched was removed or replaced."""
+
     def absent(self) -> Health | None:
         """What to say of a database that does not exist yet; None: it may exist."""
 
@@ -94,7 +100,7 @@ async def open_store(
         await writer.run(_refuse_unfinished_copy)
         if (caveat := await writer.run(base.caveat)) is not None:
             log.warning("store_durability_reduced", reason=caveat)
-        store = SqlStore(reader, writer.run, process, await writer.run(_key), on_stale, shared=base.shared)
+        store = SqlStore(reader, writer.run, process, await writer.run(_key), on_stale, base.verify, shared=base.shared)
         if not base.shared:
             await _follow_clock(writer, now)
             await store.bury(now, -math.inf)  # nobody else lives
@@ -140,6 +146,7 @@ async def prepared(base: Database, *, migrate: bool) -> AsyncIterator[Connection
     with base.held():
         async with opened(base.writer()) as writer:
             await _prepare(base, writer, migrate=migrate)
+            base.watch()
             yield writer
 
 

@@ -64,6 +64,12 @@ class Postgresql:
         """Nothing to hold: processes share the database."""
         yield
 
+    def watch(self) -> None:
+        """Nothing to watch: files are the server's."""
+
+    def verify(self) -> None:
+        """Nothing is watched."""
+
     def absent(self) -> Health | None:
         """Only asking tells."""
         return None

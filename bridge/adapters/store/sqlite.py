@@ -12,12 +12,15 @@ from sqlalchemy import Connection, create_engine, event, make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from bridge.adapters.store.broken import end_if_broken
+from bridge.adapters.store.files import Watched, is_at, make_private, open_private, refuse_planted
 from bridge.adapters.store.threads import Connections
 from bridge.adapters.store.weather import words
 from bridge.core.errors import BridgeError, StoreDamaged, StoreInUse, StoreMisconfigured, StoreUnavailable
 from bridge.ports import Health
 
 BUSY_TIMEOUT_MS = 5000
+_SUFFIXES = ("", "-wal", "-shm")
+"""The files that SQLite uses; it gives the last two the mode of the first."""
 
 
 class Sqlite:
@@ -27,6 +30,12 @@ class Sqlite:
 
     def __init__(self, url: str) -> None:
         self._url = make_url(url)
+        path = self._url.database
+        self._named = None if path is None or path == ":memory:" else Path(path)
+        """As the settings have it, perhaps with links."""
+        self._path = self._named and self._named.resolve()
+        """The file that it leads to, so that a store has one lock and one journal by whatever name."""
+        self._watched = Watched()
 
     def writer(self) -> Connections:
         """The one writer. It takes the write lock at once: a transaction that read first could only fail later."""
@@ -39,26 +48,35 @@ class Sqlite:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold a lock file beside the file; the system drops it when the process ends, however it ends."""
-        path = self._url.database
-        if path is None or path == ":memory:":
+        if self._named is None or self._path is None:
             yield
             return
+        refuse_planted(self._named)
+        lock = _locked(self._path.with_name(f"{self._path.name}.lock"))
         try:
-            lock = Path(f"{path}.lock").open("w")  # noqa: SIM115 - held until the store is closed
-        except OSError as error:
-            raise StoreUnavailable(f"the store cannot be opened: {error.strerror}: {error.filename}") from None
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise StoreInUse(f"another process uses the store {path}") from None
+            for suffix in _SUFFIXES:
+                make_private(self._beside(suffix), create=not suffix)
             yield
+        finally:
+            self._watched.clear()
+            os.close(lock)
+
+    def watch(self) -> None:
+        """From now on, every transaction raises `StoreReplaced` once one of the open files is another one or gone."""
+        if self._path is not None:
+            self._watched.add(*(self._beside(suffix) for suffix in (*_SUFFIXES, ".lock")))
+
+    def verify(self) -> None:
+        """Raise `StoreReplaced` if a file that is watched was removed or replaced."""
+        self._watched.verify()
 
     def absent(self) -> Health | None:
         """What to say of a file that does not exist yet."""
-        path = Path(self._url.database or "")
+        path = self._named or Path()
         if path.exists():
             return None
+        if path.is_symlink():
+            return Health(ok=False, detail="a symbolic link that leads to no file")
         ok = path.parent.is_dir() and os.access(path.parent, os.W_OK)
         return Health(ok=ok, detail="will be created" if ok else "its folder is missing or cannot be written")
 
@@ -85,7 +103,7 @@ class Sqlite:
 
     def _connections(self, number: int, begin: str) -> Connections:
         engine = create_engine(
-            self._url.set(drivername="sqlite"),
+            self._url.set(drivername="sqlite", database=str(self._path or ":memory:")),
             pool_size=number,
             max_overflow=0,
             hide_parameters=True,
@@ -93,7 +111,25 @@ class Sqlite:
         event.listen(engine, "connect", _set_up_connection)
         event.listen(engine, "handle_error", end_if_broken)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
-        return Connections(engine, number)
+        return Connections(engine, number, self._watched.verify)
+
+    def _beside(self, suffix: str) -> Path:
+        assert self._path is not None
+        return self._path.with_name(self._path.name + suffix)
+
+
+def _locked(path: Path) -> int:
+    """The open lock file, locked; raises `StoreInUse`."""
+    while True:
+        lock = open_private(path)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise StoreInUse(f"another process uses the store {path.with_suffix('')}") from None
+        if is_at(path, lock):
+            return lock
+        os.close(lock)  # removed between opening and locking, so it keeps out nobody
 
 
 def _set_up_connection(dbapi_connection: Any, _: Any) -> None:

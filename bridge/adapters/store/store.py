@@ -39,7 +39,7 @@ from bridge.adapters.store.threads import Connections, Work
 from bridge.adapters.store.weather import is_weather, unavailable
 from bridge.core.budget import UNLIMITED, Budgets
 from bridge.core.delivering import Settlement
-from bridge.core.errors import ExecutionTaken, ProcessBuried, Stale, StoreUnavailable
+from bridge.core.errors import ExecutionTaken, ProcessBuried, Stale, StoreBroken, StoreDamaged, StoreUnavailable
 from bridge.core.model import Attempt, Channel, Decision, Delivery, Event, Run, RunTime, State
 from bridge.core.receivers import Shares
 from bridge.core.share import Census
@@ -69,11 +69,14 @@ class SqlStore:
         process: str,
         key: bytes,
         on_stale: Callable[[], None],
+        verify: Callable[[], None] = lambda: None,
         *,
         shared: bool,
     ) -> None:
         self.key = key
         self.shared = shared
+        self.verify = verify
+        """Raise `StoreReplaced` if a file of the store was removed or replaced."""
         self._on_stale = on_stale
         self._unconfirmed: list[claims.Taken] = []
         self._giving_back = asyncio.Lock()
@@ -294,7 +297,7 @@ class SqlStore:
         """Whether it can be read."""
         try:
             await self._read(select(1))
-        except StoreUnavailable:
+        except (StoreUnavailable, StoreBroken, StoreDamaged):
             return Health(ok=False, detail="cannot be read")
         return Health(ok=True, detail="readable")
 

@@ -19,8 +19,10 @@ Work = Callable[[Connection], T]
 class Connections:
     """So many connections to one database, and as many threads, so that nobody waits for a connection in a thread."""
 
-    def __init__(self, engine: Engine, number: int) -> None:
+    def __init__(self, engine: Engine, number: int, verify: Callable[[], None] | None = None) -> None:
+        """`verify` raises if what was written in a transaction cannot be relied on."""
         self.engine = engine
+        self._verify = verify
         self._threads = ThreadPoolExecutor(number, thread_name_prefix="store")
 
     async def run(self, work: Work[T]) -> T:
@@ -36,5 +38,11 @@ class Connections:
         self.engine.dispose()
 
     def _in_transaction(self, work: Work[T]) -> T:
+        if self._verify is None:
+            with self.engine.begin() as connection:
+                return work(connection)
+        self._verify()
         with self.engine.begin() as connection:
-            return work(connection)
+            result = work(connection)
+        self._verify()  # after the commit: only now nothing can happen that would undo what is confirmed
+        return result

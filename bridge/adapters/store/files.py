@@ -1,0 +1,111 @@
+"""The files of a SQLite store: private to the bridge's user, never reached through planted links, and watched.
+
+SQLite goes on with a file that was removed or replaced: it writes to what no name leads to any more, and everything
+that was confirmed is gone with the process. So the files' identities are compared before anything is confirmed.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+import structlog
+
+from bridge.core.errors import StoreBroken, StoreMisconfigured, StoreReplaced, StoreUnavailable
+
+PRIVATE = 0o600
+_OTHERS = 0o077
+
+log = structlog.get_logger()
+
+
+class Watched:
+    """Files that are in use, by their paths and identities."""
+
+    def __init__(self) -> None:
+        self._identities: dict[Path, tuple[int, int]] = {}
+
+    def add(self, *paths: Path) -> None:
+        """Remember which files have these names now."""
+        self._identities |= {path: _identity(path.stat()) for path in paths}
+
+    def clear(self) -> None:
+        """Watch no more."""
+        self._identities.clear()
+
+    def verify(self) -> None:
+        """Raise `StoreReplaced` if a name leads to another file, or to none."""
+        for path, identity in tuple(self._identities.items()):
+            try:
+                found = _identity(path.stat())
+            except (FileNotFoundError, NotADirectoryError):
+                found = None
+            except OSError as error:
+                raise StoreBroken(f"the store cannot be relied on: {error.strerror}: {path}") from None
+            if found != identity:
+                raise StoreReplaced(
+                    f"the store's file {path} was removed or replaced while the bridge used it; nothing was confirmed "
+                    "after that. Put the file back or restore a backup before the next start"
+                )
+
+
+def refuse_planted(path: Path) -> None:
+    """Raise `StoreMisconfigured` for a store behind a link of another user, or one that leads to no file."""
+    if not path.is_symlink():
+        return
+    if path.lstat().st_uid not in {0, os.geteuid()}:
+        raise StoreMisconfigured(f"the store {path} is a symbolic link of another user: name the file itself")
+    if not path.exists():
+        raise StoreMisconfigured(f"the store {path} is a symbolic link that leads to no file: name the file itself")
+
+
+def make_private(path: Path, *, create: bool) -> None:
+    """Have a file that only the bridge's user may read, if it exists or may be created. Raises as `open_private`."""
+    if create and not os.path.lexists(path):
+        os.close(open_private(path))
+        return
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(found.st_mode):
+        raise StoreMisconfigured(f"{path} is a symbolic link: remove it")
+    if found.st_nlink > 1:
+        raise StoreMisconfigured(f"the store's file {path} has a second name, a hard link: remove one of them")
+    _tighten(path, found)
+
+
+def open_private(path: Path) -> int:
+    """Open a file for reading and writing, created private; raises `StoreMisconfigured`, `StoreUnavailable`."""
+    if path.is_symlink():
+        raise StoreMisconfigured(f"{path} is a symbolic link: remove it")
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE)
+    except OSError as error:
+        raise StoreUnavailable(f"the store cannot be opened: {error.strerror}: {error.filename}") from None
+    _tighten(path, os.fstat(file))
+    return file
+
+
+def is_at(path: Path, file: int) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        return _identity(path.stat()) == _identity(os.fstat(file))
+    except FileNotFoundError:
+        return False
+
+
+def _tighten(path: Path, found: os.stat_result) -> None:
+    """Take others' permissions away: the store holds what users send, and the key of its webhook URLs."""
+    mode = stat.S_IMODE(found.st_mode)
+    if not mode & _OTHERS:
+        return
+    try:
+        path.chmod(mode & ~_OTHERS)
+    except PermissionError:
+        log.warning("store_file_not_private", path=str(path), mode=f"{mode:04o}")
+    else:
+        log.info("store_file_made_private", path=str(path), former_mode=f"{mode:04o}")
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino

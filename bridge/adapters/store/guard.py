@@ -1,0 +1,33 @@
+"""Compare the files of the store with those that were opened, also while nothing is written."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+
+EVERY = 1.0  # seconds
+
+
+class StoreGuard:
+    """End the process by `StoreReplaced` once a file of the store was removed or replaced; `ports.Service`."""
+
+    name = "store-guard"
+
+    def __init__(self, verifications: Sequence[Callable[[], None]], every: float = EVERY) -> None:
+        self._verifications = verifications
+        self._every = every
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Verify again and again, until stopped; raises what a verification raises."""
+        while not self._stopping.is_set():
+            await asyncio.to_thread(self._verify)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), self._every)
+
+    def stop(self) -> None:
+        """Verify no more."""
+        self._stopping.set()
+
+    def _verify(self) -> None:
+        for verify in self._verifications:
+            verify()
