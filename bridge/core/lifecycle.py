@@ -5,7 +5,8 @@ Rules:
 1. A run moves only along an arrow of `TRANSITIONS`; anything else raises `IllegalTransition` and moves nothing.
 2. A final state never changes. It is reached together with the run's one final event, in one `Decision`.
 3. No arrow leads from `starting` or `in_doubt` back to `accepted` without proof that nothing was started, or an
-   explicit policy or operator. A paid execution is never started twice by mistake.
+   explicit policy or operator. A paid execution is never started twice by mistake. The policy repeats a POST at most
+   once per run; evidence that comes before the repeated POST leaves (`accepted` -> `running`) makes it unnecessary.
 4. Time comes in as an argument. A clock alone never ends a run: only a look made after the deadline does.
 
 The functions are named for what happened (`on_kickoff`, `on_cancelled` …) and give back what the store must hold next.
@@ -35,7 +36,7 @@ from bridge.core.request import fingerprint
 _MOMENT = 0.002  # seconds; events are listed by their times, which are told in milliseconds
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.ACCEPTED: frozenset({State.STARTING, State.CANCELLED}),
+    State.ACCEPTED: frozenset({State.STARTING, State.RUNNING, State.CANCELLED}),
     State.STARTING: frozenset({State.RUNNING, State.ACCEPTED, State.IN_DOUBT, State.FAILED}),
     State.RUNNING: frozenset(
         {State.WAITING_FOR_HUMAN, State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED},
@@ -55,8 +56,10 @@ LOST_AFTER = 60.0  # and seconds since it was last known to exist, before it cou
 PROGRESS_EVERY = 1.0  # seconds between two events of progress about one run, at least
 
 
-STILL_WATCHED = frozenset({State.TIMED_OUT, State.CANCELLED})
-"""Final states whose execution may go on, and end, after all."""
+MAX_AUTO_RETRIES = 1  # POSTs per run that `in_doubt: retry` repeats
+
+STILL_WATCHED = frozenset({State.TIMED_OUT, State.CANCELLED, State.FAILED})
+"""Final states whose execution may go on, and end, after all; a failed run's only if evidence of it came later."""
 
 
 def accept(request: KickoffRequest, envelope: Envelope, run_id: str, now: float) -> Run:
@@ -102,13 +105,17 @@ def on_orphan(run: Run, policy: CrewPolicy, now: float) -> Decision:
 
 
 def on_doubt_unresolved(run: Run, policy: CrewPolicy, now: float) -> Decision:
-    """No evidence came in time: say so and do what the crew's policy wants. A run that is held is due no more."""
+    """No evidence came in time: say so and do what the crew's policy wants. A run that is held is due no more.
+
+    A run that is in doubt again after its automatic retry is held, however often operators have retried it.
+    """
     told = events.about(run, events.IN_DOUBT, policy, now - _MOMENT, sequence=run.attempt)
+    run = replace(run, doubt_told=run.attempt)
     match policy.in_doubt:
-        case DoubtPolicy.HOLD:
+        case DoubtPolicy.RETRY if run.auto_retries < MAX_AUTO_RETRIES:
+            return replace(told, run=accept_again(replace(run, auto_retries=run.auto_retries + 1), now))
+        case DoubtPolicy.HOLD | DoubtPolicy.RETRY:
             return replace(told, run=replace(run, due_at=None, owner=None, deferral=None))
-        case DoubtPolicy.RETRY:
-            return replace(told, run=accept_again(run, now))
         case DoubtPolicy.FAIL:
             why = "whether the execution was started could not be found out"
             return on_abandoned(run, why, policy, now).after(told)
@@ -126,23 +133,33 @@ def on_abandoned(run: Run, why: str, policy: CrewPolicy, now: float) -> Decision
     return _finish(run, State.FAILED, Outcome(error=RunError("abandoned", why)), policy, now)
 
 
-def on_evidence(run: Run, kickoff_id: str, policy: CrewPolicy, now: float) -> Decision:
-    """The execution of a run is known after all; the run goes on as if its POST had been answered.
+def on_evidence(
+    run: Run, kickoff_id: str, policy: CrewPolicy, now: float, *, attempt: int | None = None
+) -> Decision | None:
+    """Reconcile a run with the execution that one of its attempts has started; None: the run needs no such evidence.
 
-    Left without an owner, so that whoever recovers runs takes it up.
+    A run in doubt, or one that waits for its POST to be repeated, continues as if the POST had been answered. It has
+    no owner, so that the recover step tracks it. A run that has ended without an execution keeps its state; its
+    execution is to be stopped and watched.
     """
-    running = move(run, State.RUNNING, kickoff_id=kickoff_id, due_at=None, owner=None)
-    return _with_extra_event(running, "started", policy, now)
+    if attempt is not None and attempt > run.attempt:
+        return None
+    if run.state is State.IN_DOUBT or (run.state is State.ACCEPTED and run.attempt):
+        running = move(run, State.RUNNING, kickoff_id=kickoff_id, due_at=None, owner=None)
+        return _with_extra_event(running, "started", policy, now, run.polls + 1)
+    if run.final and run.kickoff_id is None:
+        return Decision(replace(run, kickoff_id=kickoff_id, due_at=run.finished_at, owner=None))
+    return None
 
 
 def on_late_answer(
     run: Run, attempt: int, answer: answers.KickoffAnswer, policy: CrewPolicy, now: float
 ) -> Decision | None:
-    """The answer to this attempt came after others had taken the run for doubtful: it is the proof that was missing."""
+    """Reconcile a run with the answer to an attempt that came after another process had taken over the run."""
+    if isinstance(answer, answers.Started):
+        return on_evidence(run, answer.kickoff_id, policy, now, attempt=attempt)
     if run.state is not State.IN_DOUBT or run.attempt != attempt or isinstance(answer, answers.InDoubt):
         return None
-    if isinstance(answer, answers.Started):
-        return on_evidence(run, answer.kickoff_id, policy, now)
     return on_kickoff(run, answer, policy, now)
 
 
@@ -152,8 +169,8 @@ def on_cancelled(run: Run, policy: CrewPolicy, now: float) -> Decision:
 
 
 def should_be_stopped(run: Run) -> bool:
-    """Whether the API is to be asked to stop the execution: that of a cancelled run, before its first look."""
-    return run.state is State.CANCELLED and run.due_at == run.finished_at
+    """Whether to ask the API to stop the execution of a run that was cancelled or given up, before the first poll."""
+    return run.state in {State.CANCELLED, State.FAILED} and run.due_at == run.finished_at
 
 
 def on_late_look(run: Run, answer: answers.StatusAnswer, policy: CrewPolicy, now: float) -> Decision:
@@ -268,7 +285,8 @@ def _to_doubt(run: Run, policy: CrewPolicy, now: float) -> Decision:
 
 
 def _finish(run: Run, state: State, outcome: Outcome, policy: CrewPolicy, now: float) -> Decision:
-    late = now if state in STILL_WATCHED and run.kickoff_id is not None else None
+    goes_on = state in {State.TIMED_OUT, State.CANCELLED} and run.kickoff_id is not None
+    late = now if goes_on else None
     ended = move(run, state, outcome=outcome, finished_at=now, due_at=late, owner=None)
     return events.about(ended, f"run.{state}", policy, now)
 

@@ -184,6 +184,9 @@ class Run:
     store should hand an unowned run out again; None: never by itself. `sent_at` is when the last POST was about to
     leave, unless that proved to have started nothing; `started_at` when the execution was first seen started, from
     which the deadline counts.
+
+    `auto_retries` counts the POSTs that `in_doubt: retry` has repeated; `doubt_told` is the last attempt of which
+    `run.in_doubt` was emitted. `unverified`: the kickoff id is a claim that the API has not confirmed yet.
     """
 
     run_id: str
@@ -197,7 +200,10 @@ class Run:
     due_at: float | None = None
     attempt: int = 0
     sent_at: float | None = None
+    auto_retries: int = 0
+    doubt_told: int = 0
     kickoff_id: str | None = None
+    unverified: bool = False
     started_at: float | None = None
     finished_at: float | None = None
     polls: int = 0

@@ -79,20 +79,29 @@ class TakeHint:
 
     async def _take(self, run: Run, attempt: tokens.Attempt, kind: hints.Kind, hint: hints.Hint) -> None:
         crew = self._crews[run.crew]
+        if _is_superseded(run, attempt, hint.kickoff_id):
+            log.error("execution_superseded", run_id=run.run_id, crew=run.crew, kickoff_id=hint.kickoff_id)
+            return
         if not run.final:
             crew.following.hear(run.run_id)
         if run.state in humans.FOLLOWED:
             await self._heed(crew, run, kind, hint)
             await self._unless_over(crew, run)
-        elif attempt.number != run.attempt or hint.kickoff_id is None:
+        elif hint.kickoff_id is None:
             return
         elif run.state is State.STARTING:
-            crew.following.keep_evidence(run.run_id, hint.kickoff_id)  # the answer to the POST is still awaited
-            if hint.asked is not None:
-                self._keep(crew, hint.kickoff_id, hint.asked)
-            await self._unless_answered(crew, run, hint.asked)
-        elif run.state is State.IN_DOUBT:
-            await self._adopt(run, hint.kickoff_id, hint.asked)
+            await self._keep_evidence(crew, run, attempt, hint.kickoff_id, hint.asked)
+        else:
+            await self._adopt(run, attempt, hint.kickoff_id, hint.asked)
+
+    async def _keep_evidence(
+        self, crew: Crew, run: Run, attempt: tokens.Attempt, kickoff_id: str, asked: Asked | None
+    ) -> None:
+        """The answer to the POST is still awaited."""
+        crew.following.keep_evidence(run.run_id, kickoff_id)
+        if asked is not None:
+            self._keep(crew, kickoff_id, asked)
+        await self._unless_answered(crew, run, attempt, asked)
 
     async def _unless_over(self, crew: Crew, run: Run) -> None:
         """What is kept in mind of a run that ended after it was read here would be kept for ever."""
@@ -101,20 +110,21 @@ class TakeHint:
             if latest is None or latest.final:
                 crew.following.forget(run.run_id)
 
-    async def _unless_answered(self, crew: Crew, run: Run, asked: Asked | None) -> None:
+    async def _unless_answered(self, crew: Crew, run: Run, attempt: tokens.Attempt, asked: Asked | None) -> None:
         """Evidence for a run whose POST was answered after it was read here would be looked for by nobody."""
         latest = await self._store.load(run.run_id)
         if latest is None or latest.state is State.STARTING:
             return
         kickoff_id = crew.following.take_evidence(run.run_id)
-        if kickoff_id is not None and latest.state is State.IN_DOUBT:
-            await self._adopt(latest, kickoff_id, asked)
+        if kickoff_id is not None:
+            await self._adopt(latest, attempt, kickoff_id, asked)
 
-    async def _adopt(self, run: Run, kickoff_id: str, asked: Asked | None) -> None:
-        found = await adopt(run, kickoff_id, self._crews[run.crew].policy, self._store, self._clock())
+    async def _adopt(self, run: Run, attempt: tokens.Attempt, kickoff_id: str, asked: Asked | None) -> None:
+        policy = self._crews[run.crew].policy
+        found = await adopt(run, attempt.number, kickoff_id, policy, self._store, self._clock)
         if found is None:
             return
-        if asked is not None:
+        if asked is not None and not found.final:
             await self.ask(found, asked)
         self._wake_take_up()
 
@@ -148,3 +158,10 @@ class TakeHint:
             self._crews[run.crew].following.look_again(written)
             self._wake_poll(run.crew)
         return True
+
+
+def _is_superseded(run: Run, attempt: tokens.Attempt, kickoff_id: str | None) -> bool:
+    """Whether a webhook is about an execution that an earlier attempt has started beside the run's own."""
+    if kickoff_id is None or attempt.number == run.attempt:
+        return False
+    return run.state is State.STARTING or run.kickoff_id not in {None, kickoff_id}

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 import structlog
 
 from bridge.core import lifecycle
-from bridge.core.answers import InDoubt, KickoffAnswer
+from bridge.core.answers import InDoubt, KickoffAnswer, Started
 from bridge.core.crew_call import kickoff_body
 from bridge.core.errors import Stale, StoreBroken, StoreDamaged
 from bridge.core.model import Decision, Run, State
 from bridge.core.quarantine import Quarantined
 from bridge.ports import Clock, Journal, Store, Wake
 from bridge.steps.crew import Crew, reason_of
-from bridge.steps.evidence import adopt, unless_taken
+from bridge.steps.evidence import adopt, log_found, unless_taken
+from bridge.steps.latest import settle_latest
 from bridge.steps.quarantine import set_aside
 
 TICK = 1.0  # seconds between claims that nobody asked for
@@ -71,7 +72,7 @@ class Kickoff:
         except Stale:
             await self._come_late(starting, answer)
         finally:
-            self._crew.following.take_evidence(run.run_id)  # needed by nobody any more
+            self._crew.following.take_evidence(run.run_id)  # the run has an execution or an end by now
         if decision.deliveries:
             self._wake_deliver()
 
@@ -90,7 +91,7 @@ class Kickoff:
 
     async def _settle(self, starting: Run, decision: Decision) -> Run:
         """Write it down; an id that belongs to another run says that something was started, and not what."""
-        if (settled := await unless_taken(decision.run, self._write(decision))) is not None:
+        if (settled := await unless_taken(starting, decision.run.kickoff_id, self._write(decision))) is not None:
             return settled
         doubt = InDoubt("the API named the execution of another run")
         return await self._store.settle(lifecycle.on_kickoff(starting, doubt, self._crew.policy, self._clock()))
@@ -108,22 +109,35 @@ class Kickoff:
         return await write
 
     async def _come_late(self, starting: Run, answer: KickoffAnswer) -> None:
-        """The others took this process for dead while it waited; its answer may still settle their doubt."""
+        """Another process took over the run while the POST was under way; the answer may still settle its doubt.
+
+        An execution whose answer was lost may be known by a webhook.
+        """
+        named = self._crew.following.take_evidence(starting.run_id)
+        if isinstance(answer, InDoubt) and named is not None:
+            answer = Started(named)
+        kickoff_id = answer.kickoff_id if isinstance(answer, Started) else None
+
+        def decide(latest: Run) -> Decision | None:
+            return lifecycle.on_late_answer(latest, starting.attempt, answer, self._crew.policy, self._clock())
+
         run = await self._store.load(starting.run_id)
-        proof = run and lifecycle.on_late_answer(run, starting.attempt, answer, self._crew.policy, self._clock())
-        if proof and await unless_taken(proof.run, self._store.settle(proof)):
-            log.info("doubt_settled_by_late_answer", run_id=starting.run_id, crew=starting.crew)
-            self._wake_deliver()
+        settled = run and await unless_taken(starting, kickoff_id, settle_latest(self._store, run, decide))
+        if settled is None:
+            log.error("kickoff_answer_too_late", run_id=starting.run_id, crew=starting.crew, kickoff_id=kickoff_id)
+            return
+        if kickoff_id is not None and settled.final:
+            log_found(settled)
         else:
-            kickoff_id = getattr(answer, "kickoff_id", None)
-            log.error("kickoff_answer_too_late", run_id=starting.run_id, kickoff_id=kickoff_id)
+            log.info("doubt_settled_by_late_answer", run_id=starting.run_id, crew=starting.crew)
+        self._wake_deliver()
 
     async def _with_evidence(self, run: Run) -> Run:
         """The run, or if it is in doubt and a webhook brought its execution meanwhile, the run with that execution."""
         kickoff_id = self._crew.following.take_evidence(run.run_id)
         if run.state is not State.IN_DOUBT or kickoff_id is None:
             return run
-        return await adopt(run, kickoff_id, self._crew.policy, self._store, self._clock()) or run
+        return await adopt(run, run.attempt, kickoff_id, self._crew.policy, self._store, self._clock) or run
 
     def _mind_breaker(self, answer: KickoffAnswer) -> None:
         if not self._crew.pause_if_turned_away(answer, self._clock()) and self._crew.breaker.answered():

@@ -23,4 +23,4 @@ async def set_aside(run_id: str, crew: Crew, store: Store, clock: Clock) -> None
     )
     kickoff_id = crew.following.take_evidence(run_id)
     if written is not None and written.state is State.IN_DOUBT and kickoff_id is not None:
-        await adopt(written, kickoff_id, crew.policy, store, clock())
+        await adopt(written, written.attempt, kickoff_id, crew.policy, store, clock)

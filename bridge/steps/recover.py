@@ -64,7 +64,7 @@ class Recover:
         """In doubt, unless a webhook has brought its execution meanwhile."""
         doubted = await self._store.settle(lifecycle.on_orphan(run, crew.policy, now))
         if (kickoff_id := crew.following.take_evidence(run.run_id)) is not None:
-            await adopt(doubted, kickoff_id, crew.policy, self._store, now)
+            await adopt(doubted, run.attempt, kickoff_id, crew.policy, self._store, self._clock)
 
     def about(self, run: Run) -> dict[str, object]:
         """Which run it is."""

@@ -28,15 +28,17 @@ async def replay(journal: Journal, crews: Mapping[str, Crew], store: Store, cloc
 async def _take(note: KickoffNote, crews: Mapping[str, Crew], store: Store, clock: Clock) -> bool:
     """Whether the note is done with."""
     run = await store.load(note.run_id)
-    if run is None or run.attempt != note.attempt or run.state not in {State.STARTING, State.IN_DOUBT}:
-        return True  # its id was stored after all, or somebody has decided without it
+    if run is None or run.kickoff_id == note.kickoff_id:
+        return True  # it was stored after all
     if run.crew not in crews:
         return False
     policy = crews[run.crew].policy
     try:
-        if run.state is State.STARTING:
+        if run.state is State.STARTING and run.attempt == note.attempt:
             run = await store.settle(lifecycle.on_orphan(run, policy, clock()))
-        await adopt(run, note.kickoff_id, policy, store, clock())
+        if await adopt(run, note.attempt, note.kickoff_id, policy, store, clock) is None:
+            reason = f"the run is {run.state}"
+            log.error("note_not_taken", run_id=note.run_id, kickoff_id=note.kickoff_id, reason=reason)
     except Stale as error:
         log.warning("note_not_taken", run_id=note.run_id, kickoff_id=note.kickoff_id, reason=str(error))
     return True

@@ -271,7 +271,9 @@ class TestClaimingRuns:
         await accepted(store, 2)
         assert doubted.due_at is not None
         assert await store.claim_accepted("research", 9, 1, doubted.due_at + 1) == []
-        await store.settle(lifecycle.on_evidence(doubted, "k-1", POLICY, doubted.due_at + 1))
+        evidence = lifecycle.on_evidence(doubted, "k-1", POLICY, doubted.due_at + 1)
+        assert evidence is not None
+        await store.settle(evidence)
         assert await store.claim_accepted("research", 9, 1, doubted.due_at + 2) == []
         assert ids(await store.claim_accepted("research", 9, 2, doubted.due_at + 2)) == [run_id(2)]
 

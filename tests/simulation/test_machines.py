@@ -123,7 +123,9 @@ class RunMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.run.state is State.IN_DOUBT)
     @rule()
     def evidence_comes(self) -> None:
-        self.commit(lifecycle.on_evidence(self.run, "k-2", self.policy, self.now))
+        decision = lifecycle.on_evidence(self.run, "k-2", self.policy, self.now)
+        assert decision is not None
+        self.commit(decision)
 
     @precondition(lambda self: self.run.state is State.IN_DOUBT and self.under_way is None)
     @rule()

@@ -38,6 +38,16 @@ def test_an_answer_to_another_attempt_changes_nothing():
     assert lifecycle.on_late_answer(doubted(), 2, Started("k-1"), POLICY, NOW) is None
 
 
-def test_what_was_decided_meanwhile_stands():
+def test_what_was_decided_meanwhile_stands_and_an_execution_that_nobody_waits_for_is_stopped():
     ended = lifecycle.on_abandoned(doubted(), "no", POLICY, NOW).run
-    assert lifecycle.on_late_answer(ended, 1, Started("k-1"), POLICY, NOW) is None
+    assert lifecycle.on_late_answer(ended, 1, Refused("no"), POLICY, NOW) is None
+    late = lifecycle.on_late_answer(ended, 1, Started("k-1"), POLICY, NOW)
+    assert late is not None
+    assert (late.run.state, late.run.kickoff_id, lifecycle.should_be_stopped(late.run)) == (State.FAILED, "k-1", True)
+
+
+def test_an_execution_that_is_known_before_the_repeated_post_leaves_is_followed():
+    again = lifecycle.accept_again(doubted(), NOW)
+    decision = lifecycle.on_late_answer(again, 1, Started("k-1"), POLICY, NOW)
+    assert decision is not None
+    assert (decision.run.state, decision.run.kickoff_id) == (State.RUNNING, "k-1")

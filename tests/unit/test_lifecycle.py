@@ -1,7 +1,7 @@
 """The state machine: every arrow, every end, and the promises that hold for any history."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -422,6 +422,7 @@ def cancelled(run: Run | None = None) -> Run:
 
 def test_evidence_brings_a_run_back_for_anybody_to_follow_without_a_second_post():
     decision = lifecycle.on_evidence(replace(doubted(), owner="me"), "k-7", POLICY, NOW + 30)
+    assert decision is not None
     run = decision.run
     assert (run.state, run.kickoff_id, run.attempt) == (State.RUNNING, "k-7", 1)
     assert (run.due_at, run.owner, run.started_at, decision.deliveries) == (None, None, None, ())
@@ -429,13 +430,71 @@ def test_evidence_brings_a_run_back_for_anybody_to_follow_without_a_second_post(
 
 def test_a_run_that_evidence_brought_back_is_told_as_started_to_those_who_want_it():
     wanted = replace(POLICY, extra_events=frozenset({"started"}))
-    assert event_types(lifecycle.on_evidence(doubted(), "k-7", wanted, NOW).deliveries) == ["run.started"]
+    decision = lifecycle.on_evidence(doubted(), "k-7", wanted, NOW)
+    assert decision is not None
+    assert event_types(decision.deliveries) == ["run.started"]
 
 
-@pytest.mark.parametrize("state", [State.ACCEPTED, State.RUNNING, *sorted(FINAL_STATES)])
-def test_evidence_moves_only_a_run_whose_execution_was_not_known(state: State):
-    with pytest.raises(IllegalTransition):
-        lifecycle.on_evidence(replace(doubted(), state=state), "k-7", POLICY, NOW)
+@pytest.mark.parametrize("run", [a_run(), starting(), running(), lifecycle.on_cancelled(running(), POLICY, NOW).run])
+def test_evidence_changes_nothing_of_a_run_that_has_an_execution_or_awaits_its_first(run: Run):
+    assert lifecycle.on_evidence(run, "k-7", POLICY, NOW) is None
+
+
+def test_evidence_that_comes_before_the_repeated_post_makes_it_unnecessary():
+    decision = lifecycle.on_evidence(lifecycle.accept_again(doubted(), NOW), "k-7", POLICY, NOW, attempt=1)
+    assert decision is not None
+    assert (decision.run.state, decision.run.kickoff_id, decision.run.attempt) == (State.RUNNING, "k-7", 1)
+
+
+def test_evidence_of_an_attempt_that_was_never_made_is_none():
+    assert lifecycle.on_evidence(doubted(), "k-7", POLICY, NOW, attempt=2) is None
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        lambda run: lifecycle.on_cancelled(run, POLICY, NOW + 5).run,
+        lambda run: lifecycle.on_abandoned(run, "given up", POLICY, NOW + 5).run,
+    ],
+)
+def test_evidence_of_a_run_that_has_ended_has_its_execution_stopped_and_watched(ended: Callable[[Run], Run]):
+    """A cancelled run in doubt left a paid execution running that nobody stopped and nobody heard of."""
+    run = ended(doubted())
+    decision = lifecycle.on_evidence(run, "k-7", POLICY, NOW + 60, attempt=1)
+    assert decision is not None
+    late = decision.run
+    assert (late.state, late.kickoff_id, late.outcome, decision.deliveries) == (run.state, "k-7", run.outcome, ())
+    assert late.due_at is not None
+    assert late.due_at <= NOW + 60
+    assert lifecycle.should_be_stopped(late)
+    told = lifecycle.on_late_look(late, Succeeded("paid"), POLICY, NOW + 61)
+    assert event_types(told.deliveries) == ["run.late_result"]
+
+
+def test_a_post_is_repeated_by_the_policy_once_and_by_operators_as_often_as_they_like():
+    """Ten executions were paid for in twenty seconds."""
+    policy = replace(POLICY, in_doubt=DoubtPolicy.RETRY)
+    run = doubted(policy)
+    states = []
+    for by_operator in (False, True, True, False, True, False):
+        told = lifecycle.on_doubt_unresolved(run, policy, NOW + 900)
+        assert event_types(told.deliveries) == ["run.in_doubt"]
+        again = lifecycle.accept_again(run, NOW) if by_operator else told.run
+        states.append((by_operator, again.state, again.auto_retries))
+        again = again if again.state is State.ACCEPTED else lifecycle.accept_again(again, NOW)
+        run = lifecycle.on_orphan(lifecycle.begin(again, NOW).run, policy, NOW).run
+    assert [state for by_operator, state, _ in states if not by_operator] == [
+        State.ACCEPTED, State.IN_DOUBT, State.IN_DOUBT,
+    ]  # fmt: skip
+    assert {count for _, _, count in states} == {1}
+    assert run.attempt == 7
+
+
+def test_a_policy_that_changes_to_retry_repeats_a_post_that_operators_have_repeated_before():
+    policy = replace(POLICY, in_doubt=DoubtPolicy.RETRY)
+    again = lifecycle.accept_again(doubted(), NOW)
+    run = lifecycle.on_orphan(lifecycle.begin(again, NOW).run, policy, NOW).run
+    assert lifecycle.on_doubt_unresolved(run, policy, NOW + 900).run.state is State.ACCEPTED
 
 
 @pytest.mark.parametrize("run", [a_run(), running(), replace(running(), state=State.WAITING_FOR_HUMAN), doubted()])

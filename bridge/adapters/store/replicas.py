@@ -17,6 +17,7 @@ from bridge.ports import PassedHint
 
 log = structlog.get_logger()
 
+_UNDER_WAY = [State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value]
 _FOLLOWED = runs.c.state.in_([State.RUNNING.value, State.WAITING_FOR_HUMAN.value])
 
 
@@ -42,12 +43,14 @@ def pass_on(connection: Connection, passed: Sequence[PassedHint]) -> list[None]:
 
 
 def collect(connection: Connection, process: str, room: int) -> list[PassedHint]:
-    """Take the hints for a process's runs, and for those in doubt, which nobody owns and a hint may clear up.
+    """Take the hints for a process's runs, and for those without an owner that nothing is under way for.
+
+    A hint may settle a doubt, or name the execution of a run that has ended.
 
     One that cannot be read goes, too: it would come again and again, and end whoever takes it.
     """
-    doubted = (runs.c.state == State.IN_DOUBT.value) & runs.c.owner.is_(None)
-    mine = exists().where(runs.c.run_id == hints.c.run_id, (runs.c.owner == process) | doubted)
+    resting = runs.c.owner.is_(None) & runs.c.state.not_in(_UNDER_WAY)
+    mine = exists().where(runs.c.run_id == hints.c.run_id, (runs.c.owner == process) | resting)
     ids = connection.execute(select(hints.c.hint_id).where(mine).limit(room)).scalars().all()
     if not ids:
         return []

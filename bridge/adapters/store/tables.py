@@ -57,7 +57,10 @@ runs = Table(
     # the execution
     Column("attempt", Integer, nullable=False),
     Column("sent_at", Float),
+    Column("auto_retries", Integer, nullable=False, server_default="0"),
+    Column("doubt_told", Integer, nullable=False, server_default="0"),
     Column("kickoff_id", Text),
+    Column("unverified", Integer, nullable=False, server_default="0"),
     Column("started_at", Float),
     Column("finished_at", Float),
     Column("polls", Integer, nullable=False),
