@@ -17,9 +17,10 @@ from bridge import __version__
 from bridge.adapters.amqp_dead import DeadQueue
 from bridge.adapters.amqp_dead import opened as open_dead_queue
 from bridge.adapters.amqp_probe import probe_broker
+from bridge.adapters.clock import steady_clock
 from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.adapters.store import migrate_store, probe_store
-from bridge.assembly import assembled, new_clock
+from bridge.assembly import assembled
 from bridge.core.pace import Pace
 from bridge.ports import Health
 from bridge.settings import Amqp as AmqpSettings
@@ -98,6 +99,6 @@ async def try_connections(settings: Settings) -> dict[str, Health]:
         found["broker"] = await probe_broker(settings.amqp.url.get_secret_value())
     async with crew_sessions() as sessions:
         for name, crew in settings.crews.items():
-            api = HttpCrewApi(crew.url, crew.token.get_secret_value(), Pace(), sessions, new_clock())
+            api = HttpCrewApi(crew.url, crew.token.get_secret_value(), Pace(), sessions, steady_clock())
             found[f"crew {name}"] = await api.probe()
     return found

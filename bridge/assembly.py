@@ -5,7 +5,6 @@ What must be closed again is opened in one exit stack; everything else is a plai
 
 import asyncio
 import os
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,7 +21,7 @@ from bridge.adapters.amqp_consumer import AmqpConsumer
 from bridge.adapters.amqp_message import MessageRules
 from bridge.adapters.amqp_publisher import AmqpPublisher
 from bridge.adapters.callback_sender import CallbackSender, callback_sessions
-from bridge.adapters.clock import SteadyClock
+from bridge.adapters.clock import SteadyClock, steady_clock, wall_clock
 from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.adapters.http_amp import AmpApi
 from bridge.adapters.http_api import RunsApi
@@ -184,7 +183,7 @@ async def assembled(settings: Settings, renewable: Renewable | None = None, *, m
 async def _opened(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> Site:
     process = f"{os.uname().nodename}-{os.getpid()}-{str(uuid_utils.uuid4())[:8]}"
     counters, url = Counters(CollectorRegistry()), settings.store.url.get_secret_value()
-    clock = new_clock()
+    clock = steady_clock()
     on_stale, pooler = counters.stale_writes.inc, settings.store.pooler
     opening = open_store(url, process, clock(), migrate=migrate, pooler=pooler, on_stale=on_stale)
     store = await stack.enter_async_context(opening)
@@ -221,7 +220,7 @@ async def _callback_sender(site: Site, stack: AsyncExitStack) -> Sender:
         callback_sessions(allow_private=settings.callbacks.allow_private, resolver=names, own_ports=site.own_ports)
     )
     own = crew_callback_secrets(settings)
-    sender = CallbackSender(sessions, callback_secrets(settings), __version__, time.time, own)
+    sender = CallbackSender(sessions, callback_secrets(settings), __version__, wall_clock, own)
     site.renewals.append(lambda renewed: sender.sign_with(callback_secrets(renewed), crew_callback_secrets(renewed)))
     return CountedSender(sender, site.counters)
 
@@ -302,8 +301,8 @@ def _routes(
     site: Site, clients: Clients, accept: Accept, steer: Steer, hint: TakeHint, inputs: CrewInputs
 ) -> list[web.RouteDef]:
     settings, clock, store, deliver = site.settings, site.clock, site.store, site.wakes.deliver
-    hooks = HooksApi(accept, hooks_of(settings), clock)
-    flows = FlowQuestionsApi(flow_sources(settings), hint.take_flow_question, clock)
+    hooks = HooksApi(accept, hooks_of(settings), wall_clock)
+    flows = FlowQuestionsApi(flow_sources(settings), hint.take_flow_question, wall_clock)
     site.renewals.append(lambda renewed: hooks.renew(hooks_of(renewed)))
     site.renewals.append(lambda renewed: flows.renew(flow_sources(renewed)))
     apis = (
@@ -357,11 +356,6 @@ def _steps_of(site: Site, crew: Crew) -> list[Service]:
         site.worker(Late(crew, store, clock, wakes.deliver), LATE_LOOKS_AT_ONCE),
         site.worker(CarryAnswer(crew, store, clock, wakes.deliver), ANSWERS_AT_ONCE),
     ]
-
-
-def new_clock() -> SteadyClock:
-    """The clock that a process goes by."""
-    return SteadyClock(time.time, time.monotonic)
 
 
 def _new_id() -> str:

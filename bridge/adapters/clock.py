@@ -1,9 +1,12 @@
-"""The time that the whole process goes by: it follows the wall clock, but never leaps and never runs back.
+"""The two clocks of the process: one for schedules, which never leaps or runs back, and the machine's wall clock.
 
 A wall clock may be set by hours, in either direction. A due time in the store or in memory would then stand far off, a
 deadline pass at once. So the difference is made up slowly, as time services do with small ones.
+
+A signed timestamp is compared with the wall clock as it is: its sender, or its receiver, knows no other.
 """
 
+import time
 from collections.abc import Callable
 
 import structlog
@@ -14,6 +17,16 @@ SLEW = 0.05  # seconds that may be made up in a second
 LEAP = 5.0  # seconds of difference that are told
 
 log = structlog.get_logger()
+
+
+def wall_clock() -> float:
+    """Return the machine's time, in seconds since the epoch: for timestamps that others sign or check."""
+    return time.time()
+
+
+def steady_clock() -> "SteadyClock":
+    """Return a clock for everything that is scheduled or stored."""
+    return SteadyClock(wall_clock, time.monotonic)
 
 
 class SteadyClock:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 
 from bridge import wiring
 from bridge.adapters import http_problem
+from bridge.adapters.clock import wall_clock
 from bridge.cli.options import AsJson, Config, settings_of
 from bridge.cli.outcome import CommandFailed, Exit
 from bridge.core import callback_url, hook
@@ -51,7 +51,7 @@ def try_hook(
 
 def _verdict(found: Hook, arrival: Arrival) -> dict[str, Any]:
     try:
-        found.verifier(arrival.headers, arrival.body, time.time())
+        found.verifier(arrival.headers, arrival.body, wall_clock())
     except NotVerified as error:
         return {"verified": False, "reason": str(error)}
     return {"verified": True, "reason": None}
