@@ -2,8 +2,12 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationInfo, field_validator, model_validator
+
+from bridge.core.addresses import is_loopback
+from bridge.settings.placeholders import PUBLIC, SANDBOX_TOKEN, is_placeholder
 
 
 class Section(BaseModel):
@@ -18,6 +22,30 @@ class Section(BaseModel):
         if not isinstance(data, dict):
             return data
         return {name: value for name, value in data.items() if value is not None or name not in cls.model_fields}
+
+    @field_validator("*")
+    @classmethod
+    def _secrets_are_not_public(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse placeholders in every field that holds secrets, whatever its name."""
+        for secret in value if isinstance(value, tuple) else (value,):
+            if not isinstance(secret, SecretStr):
+                continue
+            text = secret.get_secret_value()
+            if is_placeholder(text):
+                raise ValueError(PUBLIC)
+            if SANDBOX_TOKEN in text and not cls._is_for_this_machine(info):
+                raise ValueError(
+                    "is the token of the sandbox, and public; only a crew on a loopback address may have it"
+                )
+        return value
+
+    @classmethod
+    def _is_for_this_machine(cls, info: ValidationInfo) -> bool:
+        """Whether the section's `url` leads to this machine; one that is wrong is reported by itself."""
+        if "url" not in cls.model_fields or info.field_name == "url":
+            return False
+        url = info.data.get("url")
+        return not isinstance(url, str) or is_loopback(urlsplit(url).hostname or "")
 
 
 class Whole(Section):

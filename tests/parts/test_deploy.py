@@ -22,7 +22,7 @@ SECRETS = {
     "amqp-url": "amqps://bridge:secret@mq.example.com/",
     "orders-token": "a-token",
     "research-token": "another-token",
-    "callback-secret": "whsec_UExBQ0VIT0xERVItcmVwbGFjZS1tZS1QTEFDRUhPTERFUg==",
+    "callback-secret": "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
 }
 
 
