@@ -10,6 +10,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 
 from bridge.adapters.address_guard import ForbiddenAddress, guarded_sockets
+from bridge.adapters.lenient_http import LenientRequest, seen_status
 from bridge.adapters.standard_webhooks import signer
 from bridge.core.callback_url import is_plain_host
 from bridge.core.delivering import MAX_ANSWER, CallbackReply, Confirmed, DeliveryAnswer, Gone, TryAgain
@@ -55,7 +56,17 @@ class CallbackSender:
         self._crew_signers = {crew: [signer(one) for one in own] for crew, own in crew_secrets.items()}
 
     async def send(self, delivery: Delivery) -> DeliveryAnswer:
-        """One attempt; the body is the stored one, only timestamp and signature are new."""
+        """One attempt; the body is the stored one, only timestamp and signature are new.
+
+        A response that breaks off or breaks the protocol is judged by its status, if that arrived.
+        """
+        with seen_status() as seen:
+            answer = await self._attempt(delivery)
+        if isinstance(answer, TryAgain) and answer.reply is None and seen.code is not None:
+            return _judged(CallbackReply(seen.code))
+        return answer
+
+    async def _attempt(self, delivery: Delivery) -> DeliveryAnswer:
         url, headers = delivery.destination.target, self._headers(delivery)
         try:
             parts = urlsplit(url)
@@ -64,7 +75,8 @@ class CallbackSender:
             async with self._sessions[parts.scheme].post(
                 url, data=delivery.event.body, headers=headers, allow_redirects=False
             ) as response:
-                return _read(response, await _body(response))
+                after = parse_retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
+                return _judged(CallbackReply(response.status, await _body(response)), after)
         except aiohttp.ClientSSLError:
             return TryAgain("no TLS connection")
         except aiohttp.ClientConnectorError as error:
@@ -125,6 +137,7 @@ def _client(connector: aiohttp.TCPConnector, time_limit: float) -> aiohttp.Clien
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         auto_decompress=False,
+        request_class=LenientRequest,
     )
 
 
@@ -147,11 +160,9 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
     return bytes(got[:MAX_ANSWER])
 
 
-def _read(response: aiohttp.ClientResponse, body: bytes) -> DeliveryAnswer:
-    reply = CallbackReply(response.status, body)
-    if 200 <= response.status < 300:
+def _judged(reply: CallbackReply, after: float | None = None) -> DeliveryAnswer:
+    if 200 <= reply.code < 300:
         return Confirmed(reply)
-    if response.status == 410:
+    if reply.code == 410:
         return Gone("HTTP 410: the receiver wants no more", reply)
-    after = parse_retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
-    return TryAgain(f"HTTP {response.status}", after, reply)
+    return TryAgain(f"HTTP {reply.code}", after, reply)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import aiohttp
 
 from bridge.adapters.address_guard import ForbiddenAddress, guarded_sockets
+from bridge.adapters.lenient_http import LenientRequest, seen_status
 from bridge.core import answers
 from bridge.core.answers import (
     InDoubt,
@@ -23,13 +24,12 @@ from bridge.core.answers import (
     NoAnswer,
     NotStarted,
     Refused,
-    Reply,
     ResumeAnswer,
     StatusAnswer,
-    Unknown,
 )
 from bridge.core.flow_questions import same_host
 from bridge.core.pace import Pace
+from bridge.core.reply import TOO_LARGE, Reply
 from bridge.core.schedule import parse_retry_after
 from bridge.core.strict_json import compact
 from bridge.ports import Clock, Health
@@ -139,7 +139,7 @@ class HttpCrewApi:
         match await self._ask("GET", "/inputs", self._limits.inputs):
             case Reply(code):
                 return Health(ok=code == 200, detail=f"GET /inputs: HTTP {code}")
-            case NoAnswer(why) | Unknown(why):
+            case NoAnswer(why):
                 return Health(ok=False, detail=f"GET /inputs: {why}")
 
     async def inputs(self) -> tuple[str, ...] | None:
@@ -147,18 +147,19 @@ class HttpCrewApi:
         reply = await self._ask("GET", "/inputs", self._limits.inputs)
         return answers.read_inputs(reply) if isinstance(reply, Reply) else None
 
-    async def _ask(self, method: str, path: str, seconds: float | None = None) -> Reply | NoAnswer | Unknown:
+    async def _ask(self, method: str, path: str, seconds: float | None = None) -> Reply | NoAnswer:
         """One call that starts nothing: its answer, or what there is instead. `seconds`: its own limit."""
         started = time.monotonic()
         timeout = self._looks.timeout if seconds is None else aiohttp.ClientTimeout(total=seconds)
-        try:
-            request = self._looks.request(
-                method, self._url + path, headers=self._headers, allow_redirects=False, timeout=timeout
-            )
-            async with request as response:
-                return await self._read(response, started)
-        except _WEATHER as error:
-            return NoAnswer(_say(error))
+        with seen_status() as seen:
+            try:
+                request = self._looks.request(
+                    method, self._url + path, headers=self._headers, allow_redirects=False, timeout=timeout
+                )
+                async with request as response:
+                    return await self._read(response, started)
+            except _WEATHER as error:
+                return _cut_reply(seen.code, started, error) or NoAnswer(_say(error))
 
     async def _post(
         self, session: aiohttp.ClientSession, url: str, body: dict[str, Any], headers: dict[str, str]
@@ -166,48 +167,63 @@ class HttpCrewApi:
         """One POST: its answer, or what is known of whether it left."""
         wire = _Wire()
         started, sent_at = time.monotonic(), self._clock()
-        try:
-            request = session.post(
-                url,
-                data=compact(body),
-                headers=headers | {"Content-Type": "application/json"},
-                allow_redirects=False,
-                trace_request_ctx=wire,
-            )
-            async with request as response:
-                reply = await self._read(response, started)
-        except _WEATHER as error:
-            if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ForbiddenAddress):
-                self._pace.unanswered(sent_at, self._clock(), counts=False)
-                return Refused("the address may not be called")
-            self._pace.unanswered(sent_at, self._clock(), counts=not wire.touched)
-            return InDoubt(_say(error)) if wire.touched else NotStarted(_say(error))
-        self._heard(reply, sent_at)
-        return reply if isinstance(reply, Reply) else InDoubt(reply.what)
+        with seen_status() as seen:
+            try:
+                request = session.post(
+                    url,
+                    data=compact(body),
+                    headers=headers | {"Content-Type": "application/json"},
+                    allow_redirects=False,
+                    trace_request_ctx=wire,
+                )
+                async with request as response:
+                    reply = await self._read(response, started)
+            except _WEATHER as error:
+                if cut := _cut_reply(seen.code, started, error):
+                    reply = cut
+                else:
+                    return self._unanswered_post(error, wire, sent_at)
+        self._heard(reply, sent_at, posted=True)
+        return reply
 
-    def _heard(self, reply: Reply | NoAnswer | Unknown, sent_at: float) -> None:
+    def _unanswered_post(self, error: Exception, wire: _Wire, sent_at: float) -> NotStarted | InDoubt | Refused:
+        """What is known of a POST that got not even a status."""
+        if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ForbiddenAddress):
+            self._pace.unanswered(sent_at, self._clock(), counts=False)
+            return Refused("the address may not be called")
+        self._pace.unanswered(sent_at, self._clock(), counts=not wire.touched)
+        return InDoubt(_say(error)) if wire.touched else NotStarted(_say(error))
+
+    def _heard(self, reply: Reply | NoAnswer, sent_at: float, *, posted: bool = False) -> None:
         """Tell the pace what an answer says about it; anything but "not now" says that a call was not too much."""
         if isinstance(reply, NoAnswer):
             self._pace.unanswered(sent_at, self._clock())
-        elif isinstance(reply, Reply) and reply.code in {429, 503}:
+        elif reply.code in {429, 503}:
             after = parse_retry_after(reply.retry_after, reply.date)
             self._pace.refused(sent_at, self._clock(), after)
-        elif isinstance(reply, Reply) and reply.code in {502, 504}:
+        elif reply.code in {502, 504}:
             self._pace.unanswered(sent_at, self._clock(), counts=False)
+        elif reply.cut not in (None, TOO_LARGE):
+            self._pace.unanswered(sent_at, self._clock(), counts=not posted)
         else:
             self._pace.answered(self._clock())
 
-    async def _read(self, response: aiohttp.ClientResponse, started: float) -> Reply | Unknown:
-        """The answer, unless its body is larger than we are willing to hold."""
-        body = bytearray()
-        async for chunk in response.content.iter_chunked(65536):
-            body += chunk
-            if len(body) > self._limits.response:
-                response.close()
-                return Unknown("the answer is too large")
+    async def _read(self, response: aiohttp.ClientResponse, started: float) -> Reply:
+        """The response; `cut` says why its body is not whole, which changes nothing about its status."""
+        body, cut = bytearray(), None
+        try:
+            async for chunk in response.content.iter_chunked(65536):
+                body += chunk
+                if len(body) > self._limits.response:
+                    response.close()
+                    del body[65536:]
+                    cut = TOO_LARGE
+                    break
+        except _WEATHER as error:
+            cut = _say(error)
         elapsed = time.monotonic() - started
         headers = response.headers
-        return Reply(response.status, bytes(body), elapsed, headers.get("Retry-After"), headers.get("Date"))
+        return Reply(response.status, bytes(body), elapsed, headers.get("Retry-After"), headers.get("Date"), cut)
 
 
 class CrewSessions(NamedTuple):
@@ -243,6 +259,7 @@ def _session(
         timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=connect),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
+        request_class=LenientRequest,
         trace_configs=[_tracing()] if traced else None,
     )
 
@@ -256,6 +273,11 @@ def _tracing() -> aiohttp.TraceConfig:
     tracing.on_request_headers_sent.append(touched)
     tracing.on_request_chunk_sent.append(touched)
     return tracing
+
+
+def _cut_reply(status: int | None, started: float, error: Exception) -> Reply | None:
+    """A response of which nothing but the status could be read, if that."""
+    return None if status is None else Reply(status, b"", time.monotonic() - started, cut=_say(error))
 
 
 def _say(error: Exception) -> str:

@@ -15,23 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bridge.core.reply import TOO_LARGE, Reply
 from bridge.core.schedule import parse_retry_after
 from bridge.core.strict_json import MAX_DEPTH, deeper_than
 
 KICKOFF_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 MAX_MESSAGE = 2048
 FAST_REFUSAL = 10.0  # seconds; a slower 503 may be a router that gave up while the application went on
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """One HTTP answer: code, at most the permitted number of body bytes, and how long it took in seconds."""
-
-    code: int
-    body: bytes
-    elapsed: float = 0.0
-    retry_after: str | None = None
-    date: str | None = None
 
 
 # What POST /kickoff can mean --------------------------------------------------------------------------------------
@@ -180,7 +170,7 @@ def read_kickoff(reply: Reply, fast_refusal: float = FAST_REFUSAL) -> KickoffAns
     """
     text = _message(reply.body)
     if 200 <= reply.code < 300:
-        return _read_kickoff_id(reply.body)
+        return _read_kickoff_id(reply)
     if reply.code == 404 or _turned_away(reply.code, text):
         return CrewUnavailable(f"HTTP {reply.code}: {text}")
     if reply.code in _DEFINITE_REFUSALS or 300 <= reply.code < 400:
@@ -223,8 +213,10 @@ def read_status(reply: Reply) -> StatusAnswer:
     if not 200 <= reply.code < 300:
         return _no_status(reply)
     body = _json_object(reply.body)
+    if body is None and reply.cut not in (None, TOO_LARGE):
+        return NoAnswer(str(reply.cut))
     if body is None:
-        return Unknown("the answer is not a JSON object")
+        return Unknown(reply.cut or "the answer is not a JSON object")
     return _read_state(body)
 
 
@@ -260,10 +252,10 @@ def usable_kickoff_id(value: Any) -> bool:
     return isinstance(value, str) and KICKOFF_ID.fullmatch(value) is not None
 
 
-def _read_kickoff_id(body: bytes) -> KickoffAnswer:
-    parsed = _json_object(body)
+def _read_kickoff_id(reply: Reply) -> KickoffAnswer:
+    parsed = _json_object(reply.body)
     if parsed is None:
-        return InDoubt("accepted, but the answer is not a JSON object")
+        return InDoubt(f"accepted, but {reply.cut or 'the answer is not a JSON object'}")
     kickoff_id = parsed.get("kickoff_id")
     if not usable_kickoff_id(kickoff_id):
         return InDoubt("accepted, but the answer holds no usable kickoff_id")

@@ -17,7 +17,6 @@ from bridge.core.answers import (
     NotStarted,
     Pending,
     Refused,
-    Reply,
     Resumed,
     Running,
     Started,
@@ -29,6 +28,7 @@ from bridge.core.answers import (
     read_resume,
     read_status,
 )
+from bridge.core.reply import TOO_LARGE, Reply
 from tests.fakes import KICKOFF_ID
 from tests.unit.test_strict_json import JSON
 
@@ -506,3 +506,35 @@ def test_what_the_api_says_to_a_resume(reply: Reply, answer: Any):
 )
 def test_what_a_flows_callback_says_is_told_by_its_code_alone(reply: Reply, answer: Any):
     assert read_flow_answer(reply) == answer
+
+
+WHOLE_ID = b'{"kickoff_id": "k-1"}'
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (Reply(200, b'{"kickoff', cut="ClientPayloadError"), InDoubt("accepted, but ClientPayloadError")),
+        (Reply(200, WHOLE_ID, cut="ClientPayloadError"), Started("k-1")),
+        (Reply(200, b"[[", cut=TOO_LARGE), InDoubt(f"accepted, but {TOO_LARGE}")),
+        (Reply(422, b"", cut="TimeoutError"), Refused("HTTP 422: no text")),
+        (Reply(429, b"", cut="TimeoutError"), NotStarted("HTTP 429: no text")),
+        (Reply(401, b"", cut="TimeoutError"), CrewUnavailable("HTTP 401: no text")),
+        (Reply(500, b"", cut="TimeoutError"), InDoubt("HTTP 500: no text")),
+    ],
+)
+def test_a_kickoff_whose_answer_broke_off_is_judged_by_its_status(reply: Reply, expected: object) -> None:
+    assert read_kickoff(reply) == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (Reply(200, b'{"state": "SUC', cut="ClientPayloadError"), NoAnswer("ClientPayloadError")),
+        (Reply(200, b'{"state": "SUCCESS", "result": "r"}', cut="ClientPayloadError"), Succeeded("r")),
+        (Reply(200, b"[[", cut=TOO_LARGE), Unknown(TOO_LARGE)),
+        (Reply(404, b"", cut="TimeoutError"), NotFound()),
+    ],
+)
+def test_a_status_that_broke_off_is_judged_by_what_arrived(reply: Reply, expected: object) -> None:
+    assert read_status(reply) == expected

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.answers import Reply, read_inputs
+from bridge.core.answers import read_inputs
+from bridge.core.reply import Reply
 
 
 @pytest.mark.parametrize(

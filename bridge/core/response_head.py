@@ -1,0 +1,79 @@
+"""The head of an HTTP response, read leniently: what a peer does wrong there must not hide what it said.
+
+A strict parser refuses a whole response for one header that is too long, or given twice. Of all headers few mean
+anything to a client, so only those are kept, in a form that every parser accepts.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+
+MAX_HEAD = 1024 * 1024  # bytes
+_MAX_LINE = 64 * 1024
+_MAX_VALUE = 1024  # bytes of a header that is kept
+
+_STATUS_LINE = re.compile(rb"HTTP/(\d(?:\.\d)?)[ \t]+(\d{3})(?:[ \t].*)?\r?\n")
+_END = re.compile(rb"\n\r?\n")
+_KEPT = frozenset({b"content-type", b"content-encoding", b"connection", b"date", b"retry-after"})
+_WITHOUT_BODY = frozenset({204, 304})
+
+
+def status_of(data: bytes | bytearray) -> int | None:
+    """Return the status code as soon as the status line is complete."""
+    found = _STATUS_LINE.match(data, 0, _MAX_LINE)
+    return int(found[2]) if found else None
+
+
+def end_of_head(data: bytes | bytearray, start: int = 0) -> int | None:
+    """Return where the body begins; None while the head is incomplete. `start`: where to begin the search."""
+    found = _END.search(data, start)
+    return found.end() if found else None
+
+
+def is_interim(head: bytes | bytearray) -> bool:
+    """Tell whether the final response is still to come (100 Continue, 103 Early Hints)."""
+    status = status_of(head)
+    return status is not None and 100 <= status < 200 and status != 101  # noqa: PLR2004  (HTTP codes)
+
+
+def mended(head: bytes) -> bytes:
+    """Return the head with the headers that matter and one valid framing; unchanged if it is not HTTP.
+
+    Equal lengths count once, chunks win over a length (RFC 9112, 6.3). A body of unknown length ends with the
+    connection, and so does whatever follows a response that may not have a body.
+    """
+    found = _STATUS_LINE.match(head)
+    if found is None:
+        return head
+    version, status = found[1], int(found[2])
+    headers = list(_headers(head[found.end() :]))
+    kept = [(name, value) for name, value in headers if name in _KEPT]
+    framing, sound = _framing(headers, status)
+    if not sound or not version.startswith(b"1."):
+        kept = [(name, value) for name, value in kept if name != b"connection"] + [(b"connection", b"close")]
+    first = b"HTTP/%b %d -\r\n" % (b"1.0" if version == b"1.0" else b"1.1", status)
+    return first + b"".join(b"%b: %b\r\n" % header for header in [*kept, *framing]) + b"\r\n"
+
+
+def _framing(headers: Sequence[tuple[bytes, bytes]], status: int) -> tuple[list[tuple[bytes, bytes]], bool]:
+    """What says where the body ends, and whether that was said as it should be."""
+    lengths = {word.strip() for name, value in headers if name == b"content-length" for word in value.split(b",")}
+    codings = [
+        word.strip().lower() for name, value in headers if name == b"transfer-encoding" for word in value.split(b",")
+    ]
+    if status in _WITHOUT_BODY:
+        return [], not codings and lengths <= {b"0"}
+    if b"chunked" in codings:
+        return [(b"transfer-encoding", b"chunked")], codings == [b"chunked"] and not lengths
+    length = next(iter(lengths), b"")
+    if len(lengths) == 1 and length.isdigit() and len(length) <= 15:  # noqa: PLR2004  (digits that a parser holds)
+        return [(b"content-length", length)], not codings
+    return [], not lengths and not codings
+
+
+def _headers(lines: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Every line that is a header of sane length; names in lower case."""
+    for line in lines.split(b"\n"):
+        name, colon, value = line.partition(b":")
+        value = value.strip(b" \t\r")
+        if colon and len(value) <= _MAX_VALUE and not re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", value):
+            yield name.strip(b" \t").lower(), value

@@ -1,0 +1,256 @@
+"""Responses that break HTTP's rules, byte for byte from a raw socket, to every client of crews and receivers.
+
+What counts is the status, as soon as its line is complete, and for a crew whatever of the body is a whole JSON object.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from aiohttp.abc import AbstractResolver
+
+from bridge.adapters.callback_sender import CallbackSender, callback_sessions
+from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
+from bridge.core.answers import (
+    CrewUnavailable,
+    InDoubt,
+    NotFound,
+    NotStarted,
+    Refused,
+    Resumed,
+    Started,
+    Succeeded,
+)
+from bridge.core.delivering import Confirmed, Gone, TryAgain
+from bridge.core.model import Channel, Destination
+from bridge.core.pace import Pace
+from tests.fakes import a_delivery
+
+FAST = replace(LIMITS, kickoff=2.0, status=2.0, inputs=2.0, response=64 * 1024)
+
+
+@dataclass
+class RawServer:
+    """Reads a request, then writes these segments; `hang`: leaves the connection open."""
+
+    segments: Sequence[bytes] = ()
+    hang: bool = False
+    requests: int = 0
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
+            await reader.readexactly(int(length or 0))
+            self.requests += 1
+            for segment in self.segments:
+                writer.write(segment)
+                await writer.drain()
+                await asyncio.sleep(0)  # so that the peer may get them one by one
+            if self.hang:
+                await reader.read()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def raw_server() -> AsyncIterator[RawServer]:
+    raw = RawServer()
+    server = await asyncio.start_server(raw.serve, "127.0.0.1", 0)
+    raw.port = server.sockets[0].getsockname()[1]
+    try:
+        yield raw
+    finally:
+        server.close()
+
+
+@dataclass(frozen=True)
+class Broken:
+    """One way to break a response: (status line, JSON body) → segments. `whole`: the body can be read all the same."""
+
+    name: str
+    segments: Callable[[bytes, bytes], Sequence[bytes]]
+    whole: bool
+    hang: bool = False
+
+
+def length(body: bytes) -> bytes:
+    return b"Content-Length: %d\r\n" % len(body)
+
+
+def at_once(*parts: bytes) -> Sequence[bytes]:
+    return [b"".join(parts)]
+
+
+BROKEN = [
+    Broken("a header of 9 KiB", lambda s, b: at_once(s, b"X-A: ", b"a" * 9216, b"\r\n", length(b), b"\r\n", b), True),
+    Broken("a header of 300 KiB", lambda s, b: at_once(s, b"X-A: ", b"a" * 300_000, b"\r\n", length(b), b"\r\n", b), True),  # noqa: E501
+    Broken("150 headers", lambda s, b: at_once(s, b"X-A: a\r\n" * 150, length(b), b"\r\n", b), True),
+    Broken("5000 headers", lambda s, b: at_once(s, b"X-A: a\r\n" * 5000, length(b), b"\r\n", b), True),
+    Broken("two equal lengths", lambda s, b: at_once(s, length(b) * 2, b"\r\n", b), True),
+    Broken("two different lengths", lambda s, b: at_once(s, length(b), length(b + b"x"), b"\r\n", b), True),
+    Broken("chunks and a length", lambda s, b: at_once(s, length(b), b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(b), b, b"\r\n0\r\n\r\n"), True),  # noqa: E501
+    Broken("a length that is no number", lambda s, b: at_once(s, b"Content-Length: many\r\n\r\n", b), True),
+    Broken("more than the length says", lambda s, b: at_once(s, length(b), b"\r\n", b, b"and more"), True),
+    Broken("less than the length says", lambda s, b: at_once(s, length(b + b"xyz"), b"\r\n", b), True),
+    Broken("less than the length, and silence", lambda s, b: at_once(s, length(b + b"xyz"), b"\r\n", b), True, hang=True),  # noqa: E501
+    Broken("no length, until the end", lambda s, b: at_once(s, b"\r\n", b), True),
+    Broken("a name with a space", lambda s, b: at_once(s, b"X A: b\r\n", length(b), b"\r\n", b), True),
+    Broken("a line without a colon", lambda s, b: at_once(s, b"oops\r\n", length(b), b"\r\n", b), True),
+    Broken("a folded header", lambda s, b: at_once(s, b"X-A: b\r\n c\r\n", length(b), b"\r\n", b), True),
+    Broken("control characters", lambda s, b: at_once(s, b"X-A: \x00\x01\r\n", length(b), b"\r\n", b), True),
+    Broken("bare line feeds", lambda s, b: at_once(s.replace(b"\r", b""), length(b).replace(b"\r", b""), b"\n", b), True),  # noqa: E501
+    Broken("empty lines first", lambda s, b: at_once(b"\r\n\r\n", s, length(b), b"\r\n", b), True),
+    Broken("an interim response first", lambda s, b: at_once(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", s, length(b), b"\r\n", b), True),  # noqa: E501
+    Broken("byte by byte", lambda s, b: [bytes([one]) for one in s + length(b) + b"\r\n" + b], True),
+    Broken("a bad chunk", lambda s, b: at_once(s, b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", b), False),
+    Broken("an unfinished chunk", lambda s, b: at_once(s, b"Transfer-Encoding: chunked\r\n\r\nfff\r\n", b[:5]), False),
+    Broken("half a body", lambda s, b: at_once(s, length(b), b"\r\n", b[:5]), False),
+    Broken("half a body, and silence", lambda s, b: at_once(s, length(b), b"\r\n", b[:5]), False, hang=True),
+    Broken("half the headers", lambda s, b: at_once(s, b"X-A: b\r\nX-"), False),
+    Broken("half the headers, and silence", lambda s, b: at_once(s, b"X-A: b\r\nX-"), False, hang=True),
+    Broken("nothing but the status line", lambda s, b: at_once(s), False),
+    Broken("headers without end", lambda s, b: at_once(s, b"X-A: aaaaaaaa\r\n" * 100_000), False),
+    Broken("no gzip, although it says so", lambda s, b: at_once(s, b"Content-Encoding: gzip\r\n", length(b), b"\r\n", b), False),  # noqa: E501
+    Broken("a body without end", lambda s, b: at_once(s, length(b"x" * 10**9), b"\r\n", b"x" * 200_000), False, hang=True),  # noqa: E501
+]  # fmt: skip
+
+
+def first(broken: Broken, cases: dict[int, Any]) -> dict[int, Any]:
+    """The cases that are worth a time limit, where the peer falls silent."""
+    return dict(list(cases.items())[: 2 if broken.hang else None])
+
+
+def line(code: int) -> bytes:
+    return b"HTTP/1.1 %d Something\r\n" % code
+
+
+@dataclass
+class Peer:
+    """A raw server, and every client that calls it."""
+
+    server: RawServer
+    crew: HttpCrewApi
+    sender: CallbackSender
+
+    def answers(self, broken: Broken, code: int, body: object) -> None:
+        self.server.segments = broken.segments(line(code), json.dumps(body).encode())
+        self.server.hang = broken.hang
+        self.server.requests = 0
+
+    async def callback(self) -> Confirmed | Gone | TryAgain:
+        delivery = a_delivery()
+        target = Destination(Channel.CALLBACK, f"{self.server.url}/hook")
+        return await self.sender.send(replace(delivery, destination=target))
+
+
+class NoNames(AbstractResolver):
+    async def resolve(self, *_: object, **__: object) -> list[object]:  # type: ignore[override]
+        raise OSError
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(raw_server())
+        sessions = await stack.enter_async_context(crew_sessions(FAST))
+        crew = HttpCrewApi(server.url, "t", Pace(), sessions, time.time, FAST)
+        callbacks = await stack.enter_async_context(
+            callback_sessions(allow_private=True, resolver=NoNames(), time_limit=2.0)
+        )
+        yield Peer(server, crew, CallbackSender(callbacks, [], "0", time.time))
+
+
+every_fault = pytest.mark.parametrize("broken", BROKEN, ids=lambda one: one.name)
+
+
+@every_fault
+async def test_a_callback_is_decided_by_its_status(peer: Peer, broken: Broken) -> None:
+    """A receiver that had answered 200 got the event again and again."""
+    for code, expected in first(broken, {200: Confirmed, 410: Gone, 500: TryAgain}).items():
+        peer.answers(broken, code, {"ok": True})
+        answer = await peer.callback()
+        assert (type(answer), answer.reply and answer.reply.code) == (expected, code)
+        assert peer.server.requests == 1
+
+
+@every_fault
+async def test_a_kickoff_is_read_or_decided_by_its_status(peer: Peer, broken: Broken) -> None:
+    """The execution of a readable id was in doubt."""
+    cases = {
+        200: Started("k-1") if broken.whole else InDoubt,
+        422: Refused,
+        401: CrewUnavailable,
+        429: NotStarted,
+        500: InDoubt,
+    }
+    for code, expected in first(broken, cases).items():
+        peer.answers(broken, code, {"kickoff_id": "k-1"})
+        answer = await peer.crew.kickoff({})
+        assert expected in (answer, type(answer)), code
+        assert peer.server.requests == 1
+
+
+@every_fault
+async def test_a_poll_is_read_or_decided_by_its_status(peer: Peer, broken: Broken) -> None:
+    """A run whose status could not be read never ended."""
+    peer.answers(broken, 404, {})
+    assert await peer.crew.status("k-1") == NotFound()
+    peer.answers(broken, 200, {"state": "SUCCESS", "result": "r"})
+    found = await peer.crew.status("k-1")
+    assert (found == Succeeded("r")) is broken.whole
+    peer.answers(broken, 200, {"inputs": ["topic"]})
+    assert await peer.crew.inputs() == (("topic",) if broken.whole else None)
+    assert (await peer.crew.probe()).ok
+
+
+@every_fault
+async def test_an_answer_of_a_human_is_decided_by_its_status(peer: Peer, broken: Broken) -> None:
+    send: Sequence[Callable[[], Awaitable[object]]] = (
+        lambda: peer.crew.resume({}),
+        lambda: peer.crew.answer_flow(f"{peer.server.url}/flow", "yes"),
+    )
+    for one in send:
+        for code, expected in first(broken, {200: Resumed, 400: Refused, 429: NotStarted, 500: InDoubt}).items():
+            peer.answers(broken, code, {"status": "resumed"})
+            assert type(await one()) is expected
+            assert peer.server.requests == 1
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 5\r\n", b"", b"Transfer-Encoding: chunked\r\n"])
+async def test_a_204_with_a_body_is_a_204(peer: Peer, framing: bytes) -> None:
+    peer.server.segments = [line(204) + framing + b"\r\nhello"]
+    assert type(await peer.callback()) is Confirmed
+    assert type(await peer.crew.answer_flow(f"{peer.server.url}/flow", "yes")) is Resumed
+    assert type(await peer.crew.kickoff({})) is InDoubt
+
+
+@pytest.mark.parametrize("segments", [[], [b"HTTP/1.1 20"], [b"HTTP/1.1 200 OK"], [b"220 smtp\r\n\r\n"]])
+async def test_without_a_complete_status_line_nothing_is_known(peer: Peer, segments: list[bytes]) -> None:
+    peer.server.segments = segments
+    assert type(await peer.callback()) is TryAgain
+    assert type(await peer.crew.kickoff({})) is InDoubt
+
+
+async def test_a_kept_connection_goes_on_after_sound_responses_and_not_after_others(peer: Peer) -> None:
+    whole = b'{"state": "SUCCESS", "result": "r"}'
+    peer.server.segments = [line(204) + b"Content-Length: 9\r\n\r\n" + line(404) + b"\r\n"]
+    await peer.crew.status("k-1")
+    peer.server.segments = [line(200) + length(whole) + b"\r\n" + whole]
+    for _ in range(3):
+        assert await peer.crew.status("k-1") == Succeeded("r")

@@ -1,0 +1,99 @@
+"""The head of a response, as a parser gets it: whatever a peer does wrong, its status and its body stay readable."""
+
+import pytest
+
+from bridge.core.response_head import end_of_head, is_interim, mended, status_of
+
+
+def head(*lines: str, status: str = "HTTP/1.1 200 OK") -> bytes:
+    return "\r\n".join([status, *lines, "", ""]).encode("latin-1")
+
+
+def read(mended_head: bytes) -> tuple[str, set[str]]:
+    first, *lines = mended_head.decode().removesuffix("\r\n\r\n").split("\r\n")
+    return first, set(lines)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", 200),
+        (b"HTTP/1.1 204\r\n", 204),
+        (b"HTTP/1.0 410 Gone\nrest", 410),
+        (b"HTTP/2 503 \r\n", 503),
+        (b"HTTP/1.1 200 OK", None),
+        (b"HTTP/1.1 2000 OK\r\n", None),
+        (b"SSH-2.0\r\n", None),
+        (b"HTTP/1.1 200 " + b"x" * 70_000 + b"\r\n", None),
+    ],
+)
+def test_the_status_is_known_once_its_line_is_complete(data: bytes, expected: int | None) -> None:
+    assert status_of(data) == expected
+
+
+def test_the_head_ends_with_an_empty_line() -> None:
+    assert end_of_head(b"HTTP/1.1 200 OK\r\nA: b\r\n") is None
+    assert end_of_head(b"HTTP/1.1 200 OK\r\n\r\nbody") == 19
+    assert end_of_head(b"HTTP/1.1 200 OK\n\nbody") == 17
+
+
+def test_what_is_not_the_final_response() -> None:
+    assert [is_interim(head(status=f"HTTP/1.1 {code} x")) for code in (100, 103, 101, 200)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert not is_interim(b"HTTP/1.1 10")
+
+
+def test_only_headers_that_matter_are_kept() -> None:
+    lines = [f"X-{number}: {'v' * 9000}" for number in range(200)]
+    lines += ["Content-Type: text/plain", "RETRY-AFTER : 7", "Set-Cookie: a=b", "no header", " folded: line"]
+    assert read(mended(head(*lines, "Content-Length: 5"))) == (
+        "HTTP/1.1 200 -",
+        {"content-type: text/plain", "retry-after: 7", "content-length: 5"},
+    )
+
+
+@pytest.mark.parametrize("value", ["v" * 2000, "a\x00b", "a\rb"])
+def test_a_header_that_no_parser_takes_is_left_out(value: str) -> None:
+    assert read(mended(head(f"Content-Type: {value}"))) == ("HTTP/1.1 200 -", set())
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([], set()),
+        (["Content-Length: 5", "Content-Length: 5"], {"content-length: 5"}),
+        (["Content-Length: 5, 5"], {"content-length: 5"}),
+        (["Content-Length: 5", "Content-Length: 6", "Connection: keep-alive"], {"connection: close"}),
+        (["Content-Length: five"], {"connection: close"}),
+        (["Content-Length: -1"], {"connection: close"}),
+        (["Content-Length: " + "9" * 40], {"connection: close"}),
+        (["Transfer-Encoding: chunked"], {"transfer-encoding: chunked"}),
+        (
+            ["Transfer-Encoding: Chunked", "Transfer-Encoding: chunked"],
+            {"transfer-encoding: chunked", "connection: close"},
+        ),
+        (["Transfer-Encoding: chunked", "Content-Length: 5"], {"transfer-encoding: chunked", "connection: close"}),
+        (["Transfer-Encoding: identity", "Content-Length: 5"], {"content-length: 5", "connection: close"}),
+        (["Transfer-Encoding: identity"], {"connection: close"}),
+    ],
+)
+def test_the_body_has_one_sound_frame(lines: list[str], expected: set[str]) -> None:
+    assert read(mended(head(*lines))) == ("HTTP/1.1 200 -", expected)
+
+
+@pytest.mark.parametrize("status", ["HTTP/1.1 204 No Content", "HTTP/1.1 304 Not Modified"])
+def test_what_follows_a_response_without_a_body_is_not_read_as_the_next_one(status: str) -> None:
+    assert read(mended(head(status=status)))[1] == set()
+    assert read(mended(head("Content-Length: 0", status=status)))[1] == set()
+    assert read(mended(head("Content-Length: 5", status=status)))[1] == {"connection: close"}
+    assert read(mended(head("Transfer-Encoding: chunked", status=status)))[1] == {"connection: close"}
+
+
+def test_versions() -> None:
+    assert read(mended(head(status="HTTP/1.0 200 OK"))) == ("HTTP/1.0 200 -", set())
+    assert read(mended(head(status="HTTP/2 200"))) == ("HTTP/1.1 200 -", {"connection: close"})
+    assert mended(b"220 smtp.example ESMTP\r\n\r\n") == b"220 smtp.example ESMTP\r\n\r\n"
