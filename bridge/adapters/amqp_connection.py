@@ -12,12 +12,8 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 import aio_pika
-import aiormq
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aio_pika.exceptions import ChannelNotFoundEntity
-from aiormq.exceptions import ConnectionInternalError
-from pamqp import commands as spec
 
 from bridge.adapters.amqp_frames import MendingConnection
 from bridge.adapters.amqp_trouble import WEATHER, LinkLost, Trouble, explain, is_unreadable
@@ -44,13 +40,6 @@ class LinkOptions:
     longest_pause: float = 10.0
 
 
-class _AnyQueue(spec.Queue.Declare):
-    """A declaration without the library's check of names, which those of waiting clients (`…==`) do not pass."""
-
-    def validate(self) -> None:
-        """Leave it to the broker."""
-
-
 class Session:
     """One open connection. It ends when the connection or a channel closes, or the broker cancels a consumer."""
 
@@ -71,10 +60,20 @@ class Session:
         await self._over.wait()
         return self._reason
 
-    async def open_channel(self, *, confirms: bool = False) -> AbstractChannel:
-        """A channel whose end is the session's end. With `confirms` a returned message raises `PublishError`."""
+    async def open_channel(
+        self, *, confirms: bool = False, survives: Callable[[BaseException | None], bool] | None = None
+    ) -> AbstractChannel:
+        """A channel whose end is the session's end, unless the session `survives` what ended it.
+
+        With `confirms` a returned message raises `PublishError`.
+        """
+
+        def on_close(channel: object, error: BaseException | None) -> None:
+            if survives is None or not survives(error):
+                self._on_close(channel, error)
+
         channel = await self._connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
-        channel.close_callbacks.add(self._on_close)
+        channel.close_callbacks.add(on_close)
         underlay = await channel.get_underlay_channel()
         underlay.on_consumer_cancel_callbacks.add(self._on_cancel)
         return channel
@@ -151,23 +150,9 @@ class AmqpLink:
         if self._session is not None:
             self._session.end(LinkLost("a bug in a callback"))
 
-    async def has_queue(self, name: str) -> bool:
-        """Whether this queue exists; raises what connecting raises.
-
-        Asked on a connection of its own: "no" closes the channel, and to a made-up name of a waiting client
-        (`amq.rabbitmq.reply-to.…`) the broker answers by closing the connection.
-        """
-        connection = await self._connect()
-        try:
-            async with connection.channel(publisher_confirms=False) as channel:
-                underlay = await channel.get_underlay_channel()
-                assert isinstance(underlay, aiormq.Channel)
-                await underlay.rpc(_AnyQueue(queue=name, passive=True))
-        except (ChannelNotFoundEntity, ConnectionInternalError):
-            return False
-        finally:
-            await _close(connection)
-        return True
+    async def connect(self, purpose: str) -> AbstractConnection:
+        """Open a connection beside the supervised one; raises what connecting raises."""
+        return await self._connect(f"{self._connection_name}-{purpose}")
 
     async def _supervise(self) -> None:
         while True:
@@ -197,19 +182,19 @@ class AmqpLink:
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Session]:
         async with AsyncExitStack() as stack:
-            connection = await self._connect()
+            connection = await self._connect(self._connection_name)
             stack.push_async_callback(_close, connection)
             session = Session(connection)
             async with asyncio.timeout(self._options.timeout):  # a broker under an alarm leaves requests unanswered
                 await stack.enter_async_context(self._use(session))
             yield session
 
-    async def _connect(self) -> AbstractConnection:
+    async def _connect(self, name: str) -> AbstractConnection:
         return await aio_pika.connect(
             self._options.url,
             timeout=self._options.timeout,
             heartbeat=HEARTBEAT,  # wins over the URL's: a heartbeat that cannot be read would be none at all
-            client_properties={"connection_name": self._connection_name},
+            client_properties={"connection_name": name},
             connection_class=MendingConnection,
         )
 

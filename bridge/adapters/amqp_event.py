@@ -17,7 +17,6 @@ from bridge.core.model import Event
 EventMode = Literal["structured", "binary"]
 
 MAX_SHORT_STRING = 255  # bytes, by AMQP 0-9-1; the library counts characters
-MAX_BODY = 16 * 1024 * 1024  # what RabbitMQ 4 takes by default; a larger one would close the channel for all
 SHORT_STRINGS = ("message_id", "correlation_id", "type", "content_encoding", "reply_to", "app_id")
 RESTORED = (*SHORT_STRINGS, "priority")
 
@@ -44,8 +43,6 @@ def to_message(event: Event, mode: EventMode) -> Message:
 
 def misfit(message: Message, routing_key: str) -> str | None:
     """Why the message can never be published; None if it can."""
-    if len(message.body) > MAX_BODY:
-        return f"the message is larger than {MAX_BODY} bytes"
     for name, text in _short_strings(message, routing_key):
         if len(text.encode()) > MAX_SHORT_STRING:
             return f"{name} is longer than {MAX_SHORT_STRING} bytes"

@@ -19,6 +19,8 @@ from pamqp import decode
 from pamqp.header import ContentHeader
 from yarl import URL
 
+from bridge.adapters.amqp_writes import OpenChannelsWriter
+
 UNREADABLE = "x-bridge-unreadable"
 """The header that names what was left out, as far as it can be shown."""
 
@@ -100,13 +102,16 @@ class MendingReader:
 
 
 class MendingTransport(TransportFactory):
-    """Connects as the library does, and reads by a `MendingReader`."""
+    """Connects as the library does, reads by a `MendingReader` and writes by an `OpenChannelsWriter`."""
 
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect; raises what the library's own transports raise."""
         transport = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
         reader, writer = await transport.create(url, **kwargs)
-        return cast("asyncio.StreamReader", MendingReader(reader)), writer
+        return (
+            cast("asyncio.StreamReader", MendingReader(reader)),
+            cast("asyncio.StreamWriter", OpenChannelsWriter(writer)),
+        )
 
 
 class MendingConnection(Connection):

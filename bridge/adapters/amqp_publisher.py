@@ -2,12 +2,14 @@
 
 The broker answers publishes on a channel in its own time, so many are under way at once; nobody waits for another's
 confirm. Whatever is not confirmed counts as not delivered and comes again, with the same id and the same bytes.
+
+A message that the broker refuses closes the channel without a word on which one it is. So all that were under way are
+published once more, one at a time on a connection of their own (`amqp_side_line`); the others go on over a new channel.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import cast
 from weakref import WeakValueDictionary
 
@@ -16,10 +18,12 @@ from aio_pika import Message
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import DeliveryError, PublishError
 
-from bridge.adapters.amqp_connection import AmqpLink, LinkOptions, Session, being_cancelled
+from bridge.adapters.amqp_connection import CLOSE_LIMIT, AmqpLink, LinkOptions, Session, being_cancelled
 from bridge.adapters.amqp_event import EventMode, misfit, to_message
+from bridge.adapters.amqp_refusals import Refusals
+from bridge.adapters.amqp_side_line import Publication, SideLine
 from bridge.adapters.amqp_topology import Topology, ensure_outbound
-from bridge.adapters.amqp_trouble import WEATHER, LinkLost
+from bridge.adapters.amqp_trouble import WEATHER, LinkLost, is_refusal
 from bridge.core.delivering import Confirmed, DeliveryAnswer, Gone, TryAgain, Unroutable
 from bridge.core.model import Channel, Delivery, Destination
 from bridge.ports import Health
@@ -28,20 +32,44 @@ CONFIRM_LIMIT = 30.0  # seconds; not below the heartbeat
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."  # not a queue: the name of a client that waits for its answer
 NO_QUEUE = "kickoff-bridge.no-such-queue"
 
+FAILURES: tuple[type[BaseException], ...] = (*WEATHER, asyncio.CancelledError)
+
 AWAY = TryAgain("the broker is away")
+BUSY = TryAgain("many messages are being published one at a time, because the broker may refuse them")
 
 
-@dataclass(frozen=True, slots=True)
 class Outlet:
-    """What one session publishes on."""
+    """What one session publishes on: one channel, and another one after the broker refused a message on it."""
 
-    session: Session
-    channel: aiormq.Channel
-    results: str
+    def __init__(self, session: Session, channel: AbstractChannel, results: str) -> None:
+        self.session = session
+        self._channel: AbstractChannel | None = channel
+        self._results = results
+        self._opening = asyncio.Lock()
 
-    def exchange_for(self, destination: Destination) -> str:
+    async def channel(self) -> aiormq.Channel:
+        """The channel to publish on; raises what opening it raises."""
+        async with self._opening:
+            if self._channel is None:
+                self._channel = await self.session.open_channel(confirms=True, survives=is_refusal)
+            return cast("aiormq.Channel", await self._channel.get_underlay_channel())
+
+    async def goes_on_without(self, broken: aiormq.Channel) -> bool:
+        """Whether only this channel is closed, and another one can be opened on the connection."""
+        async with self._opening:
+            if self._channel is not None and await self._channel.get_underlay_channel() is broken:
+                self._channel = None
+        try:
+            return await self.channel() is not broken
+        except FAILURES as error:
+            raise_if_cancelled(error)
+            return False
+
+    def publication(self, message: Message, destination: Destination) -> Publication:
         """The results exchange takes a routing key, the default exchange, which has no name, a queue's name."""
-        return self.results if destination.channel is Channel.EXCHANGE else ""
+        exchange = self._results if destination.channel is Channel.EXCHANGE else ""
+        # Direct reply-to counts as "no queue", so it would always be returned.
+        return Publication(message, exchange, destination.target, mandatory=not _is_waiting_client(destination))
 
 
 class AmqpPublisher:
@@ -63,6 +91,9 @@ class AmqpPublisher:
         self._event_mode = event_mode
         self._confirm_limit = confirm_limit
         self._outlet: Outlet | None = None
+        self._suspects = SideLine(lambda: self._link.connect("suspects"))
+        self._clients = SideLine(lambda: self._link.connect("clients"))
+        self._refusals = Refusals()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def __repr__(self) -> str:
@@ -79,7 +110,11 @@ class AmqpPublisher:
 
     async def run(self) -> None:
         """Keep the connection until stopped."""
-        await self._link.run()
+        try:
+            await self._link.run()
+        finally:
+            await _closed(self._suspects)
+            await _closed(self._clients)
 
     def stop(self) -> None:
         """Close the connection; to be called when nothing is being sent any more."""
@@ -93,14 +128,21 @@ class AmqpPublisher:
         async with self._turn(message):
             if self._outlet is None:
                 return AWAY
-            return await self._answer(self._outlet, message, delivery.destination)
+            publication = self._outlet.publication(message, delivery.destination)
+            if (known := self._refusals.of(publication)) is not None:
+                return known
+            if self._refusals.may_refuse(publication):
+                return BUSY if self._suspects.full else await self._alone(publication)
+            if _is_waiting_client(delivery.destination) and (gone := await self._unless_waiting(publication)):
+                return gone
+            return await self._with_others(self._outlet, publication) or await self._alone(publication)
 
     @asynccontextmanager
     async def _publishing(self, session: Session) -> AsyncIterator[None]:
-        channel = await session.open_channel(confirms=True)
+        channel = await session.open_channel(confirms=True, survives=is_refusal)
         results = await ensure_outbound(channel, self._topology)
         await self._probe(channel)
-        self._outlet = Outlet(session, cast("aiormq.Channel", await channel.get_underlay_channel()), results.name)
+        self._outlet = Outlet(session, channel, results.name)
         try:
             yield
         finally:
@@ -129,35 +171,75 @@ class AmqpPublisher:
         async with lock:
             yield
 
-    async def _answer(self, outlet: Outlet, message: Message, destination: Destination) -> DeliveryAnswer:
+    async def _with_others(self, outlet: Outlet, publication: Publication) -> DeliveryAnswer | None:
+        """Publish on the channel that all share; None: the broker refused a message there, and it may be this one."""
         try:
-            return await self._publish(outlet, message, destination)
-        except PublishError:
-            return Unroutable(f"unroutable: no queue takes {destination.target!r}")
-        except DeliveryError:
-            return TryAgain("the broker refused the message (nack), as a full queue does")
+            channel = await outlet.channel()
+        except FAILURES as error:
+            return _answer(publication, error)
+        try:
+            async with asyncio.timeout(self._confirm_limit):
+                await publication.publish(channel)
+        except DeliveryError as error:
+            return _answer(publication, error)
         except TimeoutError:
             outlet.session.end(LinkLost("the broker confirms nothing; a memory or disk alarm?"))
             return TryAgain("no confirm in time")
-        except WEATHER:
-            return AWAY
-        except asyncio.CancelledError:
-            if being_cancelled():
-                raise
-            return AWAY
-
-    async def _publish(self, outlet: Outlet, message: Message, destination: Destination) -> DeliveryAnswer:
-        """Publish; raises what the library makes of everything but a plain confirm."""
-        waiting_client = destination.channel is Channel.QUEUE and destination.target.startswith(DIRECT_REPLY_TO)
-        async with asyncio.timeout(self._confirm_limit):
-            if waiting_client and not await self._link.has_queue(destination.target):
-                return Gone("the client that waited for this answer has gone")
-            await outlet.channel.basic_publish(
-                message.body,
-                exchange=outlet.exchange_for(destination),
-                routing_key=destination.target,
-                properties=message.properties,
-                mandatory=not waiting_client,  # direct reply-to counts as "no queue", so it would always be returned
-                wait=False,  # do not wait for the socket to drain; the confirm is awaited instead
-            )
+        except FAILURES as error:
+            raise_if_cancelled(error)
+            suspect = is_refusal(error) or await outlet.goes_on_without(channel)
+            return None if suspect else AWAY
         return Confirmed()
+
+    async def _alone(self, publication: Publication) -> DeliveryAnswer:
+        """Publish where a refusal is about this message, and is remembered."""
+        try:
+            async with asyncio.timeout(self._confirm_limit):
+                await self._suspects.publish(publication)
+        except TimeoutError:
+            await _closed(self._suspects)
+            return TryAgain("no confirm in time")
+        except FAILURES as error:
+            return self._refusals.refused(publication, error) if is_refusal(error) else _answer(publication, error)
+        self._refusals.taken(publication)
+        return Confirmed()
+
+    async def _unless_waiting(self, publication: Publication) -> DeliveryAnswer | None:
+        """None while the client waits that this reply is for."""
+        if self._clients.full:
+            return BUSY
+        try:
+            async with asyncio.timeout(self._confirm_limit):
+                waits = await self._clients.has_client(publication.routing_key)
+        except TimeoutError:
+            await _closed(self._clients)
+            return TryAgain("no answer in time")
+        except FAILURES as error:
+            return _answer(publication, error)
+        return None if waits else Gone("the client that waited for this answer has gone")
+
+
+def raise_if_cancelled(error: BaseException) -> None:
+    """Raise an error that is the end of this task; the library raises `CancelledError` without that as well."""
+    if isinstance(error, asyncio.CancelledError) and being_cancelled():
+        raise error
+
+
+async def _closed(line: SideLine) -> None:
+    with suppress(*WEATHER):
+        async with asyncio.timeout(CLOSE_LIMIT):
+            await line.close()
+
+
+def _is_waiting_client(destination: Destination) -> bool:
+    return destination.channel is Channel.QUEUE and destination.target.startswith(DIRECT_REPLY_TO)
+
+
+def _answer(publication: Publication, error: BaseException) -> DeliveryAnswer:
+    """What an error of publishing says; raises it if it is no answer of the broker but the end of this task."""
+    raise_if_cancelled(error)
+    if isinstance(error, PublishError):
+        return Unroutable(f"unroutable: no queue takes {publication.routing_key!r}")
+    if isinstance(error, DeliveryError):
+        return TryAgain("the broker refused the message (nack), as a full queue does")
+    return AWAY

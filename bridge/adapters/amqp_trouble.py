@@ -11,7 +11,16 @@ from aio_pika.exceptions import (
     InvalidFrameError,
     ProbableAuthenticationError,
 )
-from aiormq.exceptions import ChannelAccessRefused, ConnectionNotAllowed
+from aiormq.exceptions import (
+    ChannelAccessRefused,
+    ConnectionCommandInvalid,
+    ConnectionFrameError,
+    ConnectionInternalError,
+    ConnectionNotAllowed,
+    ConnectionNotImplemented,
+    ConnectionResourceError,
+    ConnectionSyntaxError,
+)
 from pamqp.exceptions import PAMQPException
 
 # What connecting and talking to a broker may raise. ValueError: bytes from the wire that are no text.
@@ -82,6 +91,23 @@ _MEANINGS: Sequence[tuple[type[BaseException], str, str, str]] = (
         "create it, or set amqp.declare: true",
     ),
 )
+
+
+_REFUSALS = (
+    ChannelAccessRefused,
+    ChannelPreconditionFailed,
+    ConnectionSyntaxError,
+    ConnectionFrameError,
+    ConnectionCommandInvalid,
+    ConnectionResourceError,
+    ConnectionNotImplemented,
+    ConnectionInternalError,
+)
+
+
+def is_refusal(error: BaseException | None) -> bool:
+    """Whether the broker closed a channel or connection because of what one of the messages on it is."""
+    return isinstance(error, _REFUSALS)
 
 
 def explain(error: BaseException) -> Trouble:

@@ -1,0 +1,154 @@
+"""What the broker refuses by closing the channel costs only the message that it is about."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from bridge.adapters import amqp_refusals
+from bridge.adapters.amqp_connection import AmqpLink, LinkOptions
+from bridge.adapters.amqp_publisher import AmqpPublisher
+from bridge.adapters.amqp_topology import Topology
+from bridge.core.delivering import Confirmed, Gone, TryAgain
+from bridge.core.events import dead_letter
+from bridge.core.model import Channel, Delivery, Destination
+from tests.amqp_client import Client, delivery, eventually, running
+from tests.broker import Broker
+
+OTHERS = 40
+LIMIT = 100_000
+LARGE: dict[str, Any] = {"body": b" " * (LIMIT + 1), "content_type": "text/plain"}
+
+
+@pytest.fixture
+async def publisher(link: LinkOptions, topology: Topology) -> AsyncIterator[AmqpPublisher]:
+    publisher = AmqpPublisher(link, topology)
+    async with running(publisher):
+        await eventually(lambda: publisher.ready)
+        yield publisher
+
+
+@asynccontextmanager
+async def small_messages_only(broker: Broker) -> AsyncIterator[None]:
+    """For channels that are opened meanwhile."""
+    setting = "application:set_env(rabbit, max_message_size, {})."
+    await asyncio.to_thread(broker.ctl, "eval", setting.format(LIMIT))
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(broker.ctl, "eval", setting.format(134_217_728))
+
+
+async def send_among_others(publisher: AmqpPublisher, refused: Delivery, queue: str) -> tuple[object, list[object]]:
+    """The answer to one delivery, and those to others that are under way at the same time."""
+    sent = [delivery(Channel.QUEUE, queue, f"{refused.delivery_id}-{number}") for number in range(OTHERS)]
+    sent.insert(OTHERS // 2, refused)
+    answers: list[object] = list(await asyncio.gather(*(publisher.send(one) for one in sent)))
+    return answers.pop(OTHERS // 2), answers
+
+
+async def test_a_message_that_is_too_large_for_the_broker_costs_no_other(
+    broker: Broker, link: LinkOptions, topology: Topology, client: Client
+):
+    """It closed the channel that all share, at every attempt: copies of the others, and pauses of up to 8 s."""
+    await client.channel.declare_queue("reply.orders", exclusive=True)
+    publisher = AmqpPublisher(link, topology)
+    async with small_messages_only(broker), running(publisher):
+        await eventually(lambda: publisher.ready)
+        outlet = publisher._outlet
+        first, others = await send_among_others(
+            publisher, delivery(Channel.QUEUE, "reply.orders", "large", **LARGE), "reply.orders"
+        )
+        assert isinstance(first, Gone)
+        assert f"larger than configured max size {LIMIT}" in first.reason
+        assert others == [Confirmed()] * OTHERS
+        copies = await client.count("reply.orders") - OTHERS
+        assert copies < OTHERS
+
+        dead = dead_letter("dead", b" " * (LIMIT + 1), None, {}, 1_795_000_000.0)
+        second, others = await send_among_others(
+            publisher, Delivery("d", dead, Destination(Channel.DEAD_LETTER, topology.dead)), "reply.orders"
+        )
+        assert isinstance(second, Gone)
+        assert others == [Confirmed()] * OTHERS
+        assert await client.count("reply.orders") == 2 * OTHERS + copies, "another one of this kind costs no copies"
+        assert publisher._outlet is outlet, "the connection was kept"
+
+
+async def test_a_refused_routing_key_costs_no_other(
+    publisher: AmqpPublisher, broker: Broker, topology: Topology, client: Client
+):
+    """A topic permission that is missing may be given, so the event waits; the broker's words say for what."""
+    await client.channel.declare_queue("reply.orders", exclusive=True)
+    await asyncio.to_thread(broker.ctl, "set_topic_permissions", "guest", topology.results, "^allowed", ".*")
+    outlet = publisher._outlet
+    refused = delivery(Channel.EXCHANGE, "research.succeeded", "refused")
+    first, others = await send_among_others(publisher, refused, "reply.orders")
+    assert isinstance(first, TryAgain)
+    assert "access to topic 'research.succeeded'" in first.reason
+    assert first.after == 3600.0
+    assert others == [Confirmed()] * OTHERS
+    copies = await client.count("reply.orders") - OTHERS
+    assert await publisher.send(delivery(Channel.EXCHANGE, "research.succeeded", "refused-2")) == first
+    second, others = await send_among_others(publisher, refused, "reply.orders")
+    assert second == first
+    assert others == [Confirmed()] * OTHERS
+    assert await client.count("reply.orders") == 2 * OTHERS + copies
+    assert publisher._outlet is outlet
+
+
+async def test_a_permission_that_was_given_is_found_out(
+    publisher: AmqpPublisher, broker: Broker, topology: Topology, client: Client, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(amqp_refusals, "REMEMBERED", 0.0)
+    await asyncio.to_thread(broker.ctl, "set_topic_permissions", "guest", topology.results, "^allowed", ".*")
+    queue = await client.channel.declare_queue(exclusive=True)
+    await queue.bind(topology.results, "#")
+    event = delivery(Channel.EXCHANGE, "research.succeeded")
+    assert isinstance(await publisher.send(event), TryAgain)
+    await asyncio.to_thread(broker.ctl, "set_topic_permissions", "guest", topology.results, ".*", ".*")
+    assert await publisher.send(event) == Confirmed()
+
+
+async def test_the_broker_decides_how_large_a_dead_letter_may_be(
+    publisher: AmqpPublisher, topology: Topology, client: Client
+):
+    """A number of our own kept a message of more than 16 MiB out of the dead queue, whatever the broker takes."""
+    event = dead_letter("large", b" " * (17 * 1024 * 1024), None, {}, 1_795_000_000.0)
+    assert await publisher.send(Delivery("d", event, Destination(Channel.DEAD_LETTER, topology.dead))) == Confirmed()
+    await client.until_count(topology.dead, 1)
+
+
+async def test_made_up_reply_addresses_share_one_connection(
+    publisher: AmqpPublisher, client: Client, monkeypatch: pytest.MonkeyPatch
+):
+    """Each took a connection of its own; those that wait too long come again later, and take up nobody's place."""
+    await client.channel.declare_queue("reply.orders", exclusive=True)
+    opened, most, connect = 0, 0, AmqpLink.connect
+
+    async def counted(link: AmqpLink, purpose: str) -> object:
+        nonlocal opened, most
+        opened += 1
+        most = max(most, opened)
+        connection = await connect(link, purpose)
+        connection.close_callbacks.add(lambda *_: left())
+        return connection
+
+    def left() -> None:
+        nonlocal opened
+        opened -= 1
+
+    monkeypatch.setattr(AmqpLink, "connect", counted)
+    names = [f"amq.rabbitmq.reply-to.g1h2AA5yZXBseUA{number}.abc" for number in range(40)]
+    made_up = [publisher.send(delivery(Channel.QUEUE, name, f"made-up-{name}")) for name in names]
+    answers, other = await asyncio.gather(
+        asyncio.gather(*made_up), publisher.send(delivery(Channel.QUEUE, "reply.orders", "other"))
+    )
+    assert other == Confirmed()
+    assert most <= 1
+    assert {type(answer) for answer in answers} <= {Gone, TryAgain}
+    gone = names[[isinstance(answer, Gone) for answer in answers].index(True)]
+    monkeypatch.delattr(AmqpLink, "connect")
+    assert isinstance(await publisher.send(delivery(Channel.QUEUE, gone, "again")), Gone), "known without asking"
