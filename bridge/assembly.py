@@ -4,7 +4,9 @@ What must be closed again is opened in one exit stack; everything else is a plai
 """
 
 import asyncio
+import math
 import os
+import resource
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -265,10 +267,11 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
         _checks(site, broker), lambda: bridge.draining, store, site.counters.registry, lambda: watchdog.stalled,
         {"openapi": documents.openapi(), "asyncapi": documents.asyncapi()},
     )  # fmt: skip
-    clients = Clients(clients_of(settings), client_rate(settings))
+    listen = listen_on(settings, _open_files())
+    clients = Clients(clients_of(settings), client_rate(settings), listen.max_connections)
     site.renewals.append(lambda renewed: clients.renew(clients_of(renewed)))
     routes = _routes(site, clients, accept, steer, hint, inputs)
-    public, *private = bridge.servers = servers(listen_on(settings), routes, ops.routes(), clients)
+    public, *private = bridge.servers = servers(listen, routes, ops.routes(), clients)
     deliver = Deliver(
         "deliver-callbacks", lambda room, now: store.claim_callbacks(room, CALLS, now), callbacks, store, clock,
         wakes.deliver, results_exchange=broker is not None,
@@ -278,6 +281,12 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
     links: list[Service] = [broker.publisher] if broker else []
     bridge.phases = [doors, _steps(site, hint), deliverers, links, [*private, watchdog, guard]]
     return bridge
+
+
+def _open_files() -> float:
+    """Return how many files and sockets this process may have open."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
 def _checks(site: Site, broker: Broker | None) -> dict[str, HealthCheck]:

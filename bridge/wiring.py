@@ -17,6 +17,9 @@ from bridge.settings import Crew as CrewSettings
 from bridge.settings import Human as HumanSettings
 from bridge.settings import Settings
 
+CONNECTIONS = 1000  # per port of the HTTP API
+FEWEST_CONNECTIONS = 50  # per port, however few files may be open
+OTHER_FILES = 400  # what all other parts have open: store, broker, crews, receivers
 POSTS_AT_ONCE = 64  # per crew; so many runs at most are in doubt after a crash
 
 
@@ -132,7 +135,8 @@ def client_rate(settings: Settings) -> Rate:
     return Rate(settings.http.requests_per_second, max(1.0, 2 * settings.http.requests_per_second))
 
 
-def listen_on(settings: Settings) -> Listen:
-    """Where the HTTP API listens."""
+def listen_on(settings: Settings, open_files: float) -> Listen:
+    """Where the HTTP API listens; `open_files`: how many files and sockets the process may have open."""
     http = settings.http
-    return Listen(http.host, http.port, http.ops_port, http.max_body)
+    connections = min(CONNECTIONS, max(FEWEST_CONNECTIONS, (open_files - OTHER_FILES) // 2))
+    return Listen(http.host, http.port, http.ops_port, http.max_body, int(connections))

@@ -5,6 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from bridge.adapters import http_problem
+from bridge.adapters.http_connection import authenticated
 from bridge.adapters.http_json import any_json, read_body
 from bridge.core.errors import Stale
 from bridge.core.hints import Kind
@@ -29,6 +30,7 @@ class AmpApi:
 
     async def _known(self, http: web.Request, kind: Kind) -> bool:
         async def read() -> Any:
+            authenticated(http)  # it is called for a token that is known
             return any_json(await read_body(http))
 
         try:

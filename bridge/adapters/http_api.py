@@ -53,14 +53,15 @@ class RunsApi:
         headers: dict[str, str] = {hdrs.LOCATION: f"/v1/runs/{accepted.run.run_id}"}
         if accepted.replayed:
             headers["Idempotency-Replayed"] = "true"
-        return await self._answer(http, accepted.run, headers)
+        return await self._answer(http, client, accepted.run, headers)
 
-    async def _answer(self, http: web.Request, run: Run, headers: dict[str, str]) -> web.Response:
+    async def _answer(self, http: web.Request, client: Client, run: Run, headers: dict[str, str]) -> web.Response:
         """`200` with the final run if the client would wait and it ends in time, else `202`."""
         seconds = http_headers.preferred_wait(http.headers)
-        if seconds and not self._waiting.full:
+        fairly = not self._clients.anonymous
+        if seconds and (seen := await self._waiting.until_final(run, seconds, http, client.name, fairly=fairly)):
             headers["Preference-Applied"] = "wait"
-            run = await self._waiting.until_final(run, seconds, http)
+            run = seen
             if run.final and (shown := await self._in_full(run)):
                 return respond(shown, headers=headers)
         if seconds_left := await self._budget_wait(run):

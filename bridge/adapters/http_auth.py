@@ -17,14 +17,18 @@ import structlog
 from aiohttp import hdrs, web
 
 from bridge.adapters import http_headers, http_problem
+from bridge.adapters.http_connection import authenticated
 from bridge.adapters.http_problem import Handler
 from bridge.adapters.http_strangers import Strangers
 from bridge.adapters.http_wish import REASON
 from bridge.core.addresses import is_loopback
 from bridge.core.model import Run
 from bridge.core.rate import Buckets, Rate
+from bridge.core.slots import Slots
 
 CLIENT_REQUESTS = Rate(per_second=1000.0, burst=2000.0)
+REQUESTS_AT_ONCE = 1000
+BUSY_SECONDS = 1.0  # after which a client that has too many requests under way may try again
 
 log = structlog.get_logger()
 
@@ -89,10 +93,13 @@ def digest(token: str) -> bytes:
 
 
 class Clients:
-    """Everybody who may use the API; `requests` is each one's rate."""
+    """Everybody who may use the API; `requests` is each one's rate, `at_once` how many all may have under way."""
 
-    def __init__(self, clients: Sequence[Client] = (), requests: Rate = CLIENT_REQUESTS) -> None:
+    def __init__(
+        self, clients: Sequence[Client] = (), requests: Rate = CLIENT_REQUESTS, at_once: int = REQUESTS_AT_ONCE
+    ) -> None:
         self._clients = tuple(clients)
+        self._under_way = Slots(at_once)
         self._requests = Buckets(requests, max(1, len(self._clients)))
         self._strangers = Strangers("token")
 
@@ -125,7 +132,12 @@ class Clients:
                 client = self._admit(request)
                 if not any(client.may(role) for role in roles):
                     raise http_problem.plain(403, f"this needs the role {' or '.join(roles)}")
-                return await handler(request, client)
+                if not self._under_way.take(client.name, fairly=not self.anonymous):
+                    raise http_problem.too_often("too many requests of this client are under way", BUSY_SECONDS)
+                try:
+                    return await handler(request, client)
+                finally:
+                    self._under_way.release(client.name)
 
             return guarded
 
@@ -145,6 +157,7 @@ class Clients:
             raise self._stranger(request)
         if self._clients and (wait := self._requests.take(client.name, asyncio.get_running_loop().time())):
             raise http_problem.too_often("this client sends more requests than it may", wait)
+        authenticated(request)
         return client
 
     def _stranger(self, request: web.Request) -> http_problem.Problem:

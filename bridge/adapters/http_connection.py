@@ -4,6 +4,8 @@ aiohttp bounds an idle connection but not the head itself: a client that sends a
 for as long as an idle one may. The deadline starts with the connection, and later with the first byte of a new head.
 """
 
+from __future__ import annotations
+
 import asyncio
 from typing import Any
 
@@ -13,6 +15,8 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestPayloadError
 
 from bridge.adapters import http_problem
+from bridge.core.addresses import network_of
+from bridge.core.connections import Connections
 
 _LINGER_SECONDS = 2.0  # for the rest of a refused body, so that the client reads the response and no reset
 _LINGER_BYTES = 1024 * 1024  # of it at most
@@ -21,11 +25,16 @@ log = structlog.get_logger()
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's connection with a deadline for heads; `head_seconds` and `keepalive_seconds` in seconds."""
+    """aiohttp's connection with a deadline for heads; `head_seconds` and `keepalive_seconds` in seconds.
 
-    __slots__ = ("_discarded", "_head_seconds", "_head_timer")
+    `others`: the open connections of its listener, which it enters and leaves.
+    """
 
-    def __init__(self, server: web.Server, head_seconds: float, keepalive_seconds: float) -> None:
+    __slots__ = ("_discarded", "_head_seconds", "_head_timer", "_others")
+
+    def __init__(
+        self, server: web.Server, others: Connections[Connection], head_seconds: float, keepalive_seconds: float
+    ) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -34,17 +43,40 @@ class Connection(web.RequestHandler):
             lingering_time=_LINGER_SECONDS,
             auto_decompress=False,  # it would inflate any body on any path; `http_json` does it, after authentication
         )
+        self._others = others
         self._discarded: int | None = None
         self._head_seconds = head_seconds
         self._head_timer: asyncio.TimerHandle | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a request, or for the rest of a head."""
+        return self._waiter is not None and not self._waiter.done()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the deadline of the first head."""
+        """Start the deadline of the first head, and close the connection that yields to this one, if there is one."""
         super().connection_made(transport)
         self._await_head()
+        address = network_of(transport.get_extra_info("peername", ("",))[0])
+        yielding = self._others.add(self, address)
+        if yielding is not None:
+            log.debug("http_connection_dropped", address=address)
+            yielding.drop()
+
+    def authenticate(self) -> None:
+        """Keep this connection when anonymous ones are closed for new ones."""
+        self._others.authenticate(self)
+
+    def drop(self) -> None:
+        """Close at once, even if the peer reads nothing."""
+        transport = self.transport
+        self.force_close()
+        if transport is not None:
+            transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget the deadline."""
+        """Forget the deadline, and leave the others."""
+        self._others.remove(self)
         self._head_is_here()
         super().connection_lost(exc)
 
@@ -57,7 +89,7 @@ class Connection(web.RequestHandler):
         super().data_received(data)
         # The parser tells nobody that it is inside a head. But bytes that leave the connection still waiting for a
         # request can only be the beginning of one.
-        if self._waiter is None or self._waiter.done():
+        if not self.idle:
             self._head_is_here()
         elif data:
             self._await_head()
@@ -113,9 +145,7 @@ class Connection(web.RequestHandler):
             self._head_timer = None
 
 
-class TurnedAway(asyncio.Protocol):
-    """A connection beyond the limit: closed at once, and cheaply."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Close it."""
-        transport.close()
+def authenticated(request: web.Request) -> None:
+    """Note that this request's caller is known, so that its connection outlives those of unauthenticated callers."""
+    if isinstance(request.protocol, Connection):
+        request.protocol.authenticate()

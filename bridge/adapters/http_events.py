@@ -19,6 +19,7 @@ from bridge.adapters.http_auth import Client, Clients, Role
 from bridge.adapters.http_wait import STOPPING, happens
 from bridge.core.errors import StoreUnavailable
 from bridge.core.model import Event
+from bridge.core.slots import Slots
 from bridge.ports import EventFilter, Store
 
 LAST_EVENT_ID = "Last-Event-ID"
@@ -52,7 +53,7 @@ class EventsApi:
         self._store = store
         self._clients = clients
         self._streaming = streaming or Streaming()
-        self._open = 0
+        self._open = Slots(self._streaming.places)
 
     def routes(self) -> list[web.RouteDef]:
         """The one route, and who may use it."""
@@ -61,13 +62,12 @@ class EventsApi:
 
     async def _stream(self, http: web.Request, client: Client) -> web.StreamResponse:
         http_query.parameters(http, ())
-        if self._open >= self._streaming.places:
+        if not self._open.take(client.name, fairly=not self._clients.anonymous):
             raise http_problem.too_often("too many streams are open", self._streaming.quiet)
-        self._open += 1
         try:
             return await self._tell(http, client)
         finally:
-            self._open -= 1
+            self._open.release(client.name)
 
     async def _tell(self, http: web.Request, client: Client) -> web.StreamResponse:
         tail = _Tail(self._store, client)

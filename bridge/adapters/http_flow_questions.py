@@ -7,6 +7,7 @@ import structlog
 from aiohttp import web
 
 from bridge.adapters import http_problem
+from bridge.adapters.http_connection import authenticated
 from bridge.adapters.http_json import any_json, read_plain_body
 from bridge.adapters.http_strangers import Strangers
 from bridge.core import flow_questions
@@ -50,6 +51,7 @@ class FlowQuestionsApi:
         body = await read_plain_body(http)
         if not flow_questions.verified(http.headers, body, source.secrets, self._clock()):
             raise self._stranger(http, crew)
+        authenticated(http)
         question = flow_questions.read(any_json(body), crew_url=source.url, insecure=source.insecure)
         if question is None:
             log.warning("flow_question_unreadable", crew=crew)

@@ -6,6 +6,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from bridge.adapters import http_headers, http_problem, http_views
+from bridge.adapters.http_connection import authenticated
 from bridge.adapters.http_json import read_plain_body, respond
 from bridge.adapters.http_strangers import Strangers
 from bridge.core import hook
@@ -45,6 +46,8 @@ class HooksApi:
             outcome = hook.take(found, arrival, self._clock())
         except NotVerified as error:
             raise self._stranger(http, found, str(error)) from None
+        if found.scheme != "none":
+            authenticated(http)
         match outcome:
             case Wanted():
                 return await self._submit(http, found, outcome)

@@ -9,10 +9,11 @@ from aiohttp import web
 
 from bridge.adapters import http_problem
 from bridge.adapters.http_auth import Clients
-from bridge.adapters.http_connection import Connection, TurnedAway
+from bridge.adapters.http_connection import Connection
 from bridge.adapters.http_json import BODY_SECONDS
 from bridge.adapters.http_local import local_only
 from bridge.adapters.http_wait import STOPPING
+from bridge.core.connections import Connections
 
 _BACKLOG = 128  # connections that the kernel keeps until they are accepted
 
@@ -23,8 +24,9 @@ log = structlog.get_logger()
 class Listen:
     """Where to listen and what one client may take. Sizes in bytes, times in seconds; port 0: any free one.
 
-    `keepalive_seconds` is longer than the 60 s for which proxies keep a connection, so that they close first.
-    `drain_seconds`: how long requests in hand may take when the server stops.
+    At `max_connections`, the oldest idle connection of an unauthenticated caller is closed for a new one; those of one
+    address may be half of them. `keepalive_seconds` is longer than the 60 s for which proxies keep a connection, so
+    that they close first. `drain_seconds`: how long requests in hand may take when the server stops.
     """
 
     host: str = "127.0.0.1"
@@ -45,6 +47,9 @@ class HttpServer:
         self.name = name
         self._listen = listen
         self._clients = clients
+        self._connections = Connections[Connection](
+            listen.max_connections, max(1, listen.max_connections // 2), lambda connection: connection.idle
+        )
         self._stopping = asyncio.Event()
         self._runner = web.AppRunner(self._application(routes), shutdown_timeout=listen.drain_seconds)
         self._listener: asyncio.Server | None = None
@@ -98,10 +103,9 @@ class HttpServer:
         return app
 
     def _connect(self) -> asyncio.BaseProtocol:
-        server = self._runner.server
-        if server is None or len(server.connections) >= self._listen.max_connections:
-            return TurnedAway()
-        return Connection(server, self._listen.head_seconds, self._listen.keepalive_seconds)
+        assert self._runner.server is not None, "not set up"
+        listen = self._listen
+        return Connection(self._runner.server, self._connections, listen.head_seconds, listen.keepalive_seconds)
 
 
 def servers(

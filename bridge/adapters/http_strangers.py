@@ -1,11 +1,11 @@
 """Strangers at a door: those whose token, password or signature is wrong, counted by where they come from."""
 
 import asyncio
-import ipaddress
 
 from aiohttp import web
 
 from bridge.adapters import http_problem
+from bridge.core.addresses import network_of
 from bridge.core.rate import Buckets, Rate
 
 FAILED_LOGINS = Rate(per_second=1.0, burst=200.0)  # of one address; beyond it strangers are answered 429, unlogged
@@ -25,12 +25,3 @@ class Strangers:
         if wait := self._failures.take(address, asyncio.get_running_loop().time()):
             raise http_problem.too_often(f"too many requests without a valid {self._proof}", wait)
         return address
-
-
-def network_of(remote: str | None) -> str:
-    """By what a stranger is counted: its address; of IPv6 the network, since one host may have any address in it."""
-    try:
-        address = ipaddress.ip_address((remote or "").partition("%")[0])
-    except ValueError:
-        return "unknown"
-    return str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))

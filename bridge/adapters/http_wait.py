@@ -10,6 +10,7 @@ from aiohttp import web
 
 from bridge.core.errors import StoreUnavailable
 from bridge.core.model import Run
+from bridge.core.slots import Slots
 from bridge.ports import Store
 
 STOPPING = web.AppKey("STOPPING", asyncio.Event)
@@ -30,20 +31,21 @@ class Waiting:
     def __init__(self, store: Store, patience: Patience) -> None:
         self._store = store
         self._patience = patience
-        self._waiting = 0
+        self._slots = Slots(patience.places)
 
-    @property
-    def full(self) -> bool:
-        """Whether nobody more can wait."""
-        return self._waiting >= self._patience.places
+    async def until_final(
+        self, run: Run, seconds: float, request: web.Request, client: str, *, fairly: bool
+    ) -> Run | None:
+        """Return the run when it has ended, or as last seen when time is up, the client is gone or the server stops.
 
-    async def until_final(self, run: Run, seconds: float, request: web.Request) -> Run:
-        """The run when it is over, or as last seen when time is up, the client is gone or the server stops."""
-        self._waiting += 1
+        None if this client, or all together, have too many requests waiting; see `Slots` about `fairly`.
+        """
+        if not self._slots.take(client, fairly=fairly):
+            return None
         try:
             return await self._look_until_final(run, asyncio.get_running_loop().time() + seconds, request)
         finally:
-            self._waiting -= 1
+            self._slots.release(client)
 
     async def _look_until_final(self, run: Run, until: float, request: web.Request) -> Run:
         # No timeout around all of it: it would cancel a read of the store midway, and cost its connection.

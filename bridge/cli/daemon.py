@@ -24,6 +24,8 @@ from bridge.settings import Settings, secret_values
 
 T = TypeVar("T")
 
+OPEN_FILES = 16_384
+
 NoMigrate = Annotated[bool, typer.Option("--no-migrate", help="Do not bring the store's schema up to date.")]
 Connect = Annotated[bool, typer.Option("--connect", help="Also try the broker, the store and each crew.")]
 
@@ -31,9 +33,18 @@ Connect = Annotated[bool, typer.Option("--connect", help="Also try the broker, t
 def run(config: Config = None, no_migrate: NoMigrate = False) -> None:
     """Run the bridge until SIGTERM, SIGINT or SIGHUP; a second signal skips waiting for what is in hand."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold every token and secret
+    _raise_file_limit()
     settings, renewable = renewable_settings_of(config)
     _set_up_logs(settings)
     with_exit_code(app.run(settings, renewable, migrate=not no_migrate))
+
+
+def _raise_file_limit() -> None:
+    """Permit as many open files as the system does: each connection is one, and shells start with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def check(config: Config = None, connect: Connect = False) -> None:

@@ -75,6 +75,17 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def network_of(remote: str | None) -> str:
+    """Return what an unauthenticated caller is counted by: its address, or the /64 of it, as IPv6 hosts have many."""
+    try:
+        address = ipaddress.ip_address((remote or "").partition("%")[0])
+    except ValueError:
+        return "unknown"
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(ipaddress.ip_network((address, 64), strict=False))
+
+
 def is_public(address: Address) -> bool:
     """Whether this is an address of the public internet and embeds no other."""
     if isinstance(address, ipaddress.IPv6Address) and (address not in _UNICAST or _middle(address) in _ISATAP):

@@ -7,7 +7,6 @@ from structlog.testing import capture_logs
 
 from bridge.adapters.http_auth import Clients
 from bridge.adapters.http_server import Listen
-from bridge.adapters.http_strangers import network_of
 from bridge.core.rate import Rate
 from tests.http_client import BODY, CLIENTS, TOKENS, Bridge, bearer, problem, run_id, serving
 
@@ -152,18 +151,3 @@ async def test_one_client_cannot_take_the_others_share() -> None:
         assert (await problem(refused, 429, "too_many_requests"))["detail"]
         assert int(refused.headers["Retry-After"]) == 2
         assert await ask(bridge, "GET", "/v1/runs", bearer("operator")) == 200
-
-
-@pytest.mark.parametrize(
-    ("remote", "counted"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        (None, "unknown"),
-        ("/run/bridge.sock", "unknown"),
-    ],
-)
-def test_strangers_are_counted_by_their_network(remote: str | None, counted: str) -> None:
-    """A host with an IPv6 network has more addresses than could be remembered."""
-    assert network_of(remote) == counted

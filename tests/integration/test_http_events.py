@@ -81,12 +81,13 @@ FROM events, numbers WHERE event_id = :id
 
 
 @asynccontextmanager
-async def served(path: Path, streaming: Streaming = QUICK) -> AsyncIterator[Streams]:
+async def served(path: Path, streaming: Streaming = QUICK, clients: Clients | None = None) -> AsyncIterator[Streams]:
+    clients = clients or Clients(CLIENTS)
     async with AsyncExitStack() as stack:
         file = path / "s.db"
         store = await stack.enter_async_context(open_store(f"sqlite:///{file}", "me", time.time()))
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        server = HttpServer(LISTEN, EventsApi(store, Clients(CLIENTS), streaming).routes(), Clients(CLIENTS))
+        server = HttpServer(LISTEN, EventsApi(store, clients, streaming).routes(), clients)
         await server.start()
         running = asyncio.create_task(server.run())
         try:
@@ -242,12 +243,25 @@ async def test_a_client_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
 
 async def test_there_are_only_so_many_streams(tmp_path: Path) -> None:
     async with served(tmp_path, Streaming(interval=0.01, places=2)) as streams:
-        first, _ = await streams.open(), await streams.open()
-        refused = await streams.open()
+        first, _ = await streams.open(), await streams.open("operator")
+        refused = await streams.open("narrow")
         assert "Retry-After" in refused.headers
         await problem(refused, 429, "too_many_requests")
         first.close()
         await opened_when_free(streams)
+
+
+async def test_one_client_cannot_take_every_stream(tmp_path: Path) -> None:
+    """It may have half of those that the others do not have; it could have all 100, and the others got 429."""
+    async with served(tmp_path, Streaming(interval=0.01, places=4)) as streams:
+        statuses = [(await streams.open(client)).status for client in ("reader", "reader", "reader", "operator")]
+        assert statuses == [200, 200, 429, 200]
+        assert (await streams.open("narrow")).status == 200
+
+
+async def test_without_clients_everyone_on_the_machine_shares_all_streams(tmp_path: Path) -> None:
+    async with served(tmp_path, Streaming(interval=0.01, places=2), Clients()) as streams:
+        assert [(await streams.open()).status for _ in range(3)] == [200, 200, 429]
 
 
 async def test_an_unknown_parameter_is_refused(streams: Streams) -> None:

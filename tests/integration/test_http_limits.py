@@ -249,20 +249,6 @@ async def test_a_body_that_is_not_encoded_as_announced_is_400(bridge: Bridge, bo
     await problem(response, 400, "bad_request")
 
 
-async def test_connections_beyond_the_limit_are_closed_at_once() -> None:
-    """And a place that is given back can be taken again."""
-    async with serving(replace(TIGHT, head_seconds=30, max_connections=2)) as bridge, asyncio.timeout(20):
-        held = [await asyncio.open_connection("127.0.0.1", bridge.port) for _ in range(2)]
-        for reader, writer in held:
-            writer.write(GET)
-            await reader.readuntil(b'"alive"}')
-        assert await bridge.raw(b"") == b""
-        held[0][1].close()
-        while not await bridge.raw(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")):
-            pass  # the server has not seen yet that a place is free
-        held[1][1].close()
-
-
 @pytest.mark.parametrize(
     ("sent", "status"),
     [

@@ -157,7 +157,7 @@ async def test_nobody_looks_for_a_client_that_is_gone() -> None:
 
 async def test_too_many_who_wait_are_answered_at_once(bridge: Bridge) -> None:
     """Looking at the store for hundreds of waiting clients would cost everybody."""
-    patient = [asyncio.create_task(bridge.submit(Prefer="wait=60")) for _ in range(2)]
+    patient = [asyncio.create_task(bridge.submit(name=name, Prefer="wait=60")) for name in ("submitter", "operator")]
     while len(bridge.accept.seen) < 2:
         await bridge.store.looked.wait()
         bridge.store.looked.clear()
@@ -167,6 +167,19 @@ async def test_too_many_who_wait_are_answered_at_once(bridge: Bridge) -> None:
     assert "Preference-Applied" not in response.headers
     bridge.servers[0].stop()
     assert [answer.status for answer in await asyncio.gather(*patient)] == [202, 202]
+
+
+async def test_one_client_cannot_take_every_wait() -> None:
+    """It may have half of those that the others do not have; it could have all 200, and nobody else could wait."""
+    async with serving(patience=Patience(interval=0.005, places=4)) as bridge, asyncio.timeout(60):
+        first = [asyncio.create_task(bridge.submit(Prefer="wait=60")) for _ in range(2)]
+        while len(bridge.accept.seen) < 2:
+            await bridge.store.looked.wait()
+            bridge.store.looked.clear()
+        assert "Preference-Applied" not in (await bridge.submit(Prefer="wait=60")).headers
+        assert "Preference-Applied" in (await bridge.submit(name="operator", Prefer="wait=1")).headers
+        bridge.servers[0].stop()
+        assert [answer.status for answer in await asyncio.gather(*first)] == [202, 202]
 
 
 @pytest.mark.parametrize(

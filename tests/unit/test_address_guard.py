@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from bridge.adapters.address_guard import ForbiddenAddress, guarded_sockets
-from bridge.core.addresses import is_loopback, is_metadata, is_public, may_be_called
+from bridge.core.addresses import is_loopback, is_metadata, is_public, may_be_called, network_of
 
 PUBLIC = ["8.8.8.8", "1.1.1.1", "93.184.215.14", "2606:4700:4700::1111", "2a00:1450:4001:80b::200e"]
 CLOSED = [
@@ -110,3 +110,18 @@ def test_what_never_leaves_the_machine_is_loopback(host: str):
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "192.0.2.7", "localhost.example.com", "127.1"])
 def test_whatever_else_is_not_loopback(host: str):
     assert not is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    ("remote", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        (None, "unknown"),
+        ("/run/bridge.sock", "unknown"),
+    ],
+)
+def test_strangers_are_counted_by_their_network(remote: str | None, counted: str) -> None:
+    """A host with an IPv6 network has more addresses than could be remembered."""
+    assert network_of(remote) == counted
