@@ -5,8 +5,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SLOW_TESTS := tests/test_documents.py tests/policy tests/conformance tests/integration tests/interop tests/sandbox tests/acceptance
-WAITING_TESTS := tests/simulation tests/faults
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60
+WORKERS ?= 2
+SLOW_TESTS := tests/test_documents.py tests/policy tests/conformance tests/integration tests/interop tests/sandbox tests/acceptance tests/simulation tests/faults
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,8 +38,7 @@ fix: $(VENV)/dev ## format and mend what can be mended by itself
 
 test: check ## everything, with a real RabbitMQ and PostgreSQL (installed if that is possible)
 	sh tests/need-servers.sh
-	$(BIN)/pytest -q $(SLOW_TESTS)
-	$(BIN)/pytest -q -n 2 --dist worksteal $(WAITING_TESTS)
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(SLOW_TESTS)
 
 faults: $(VENV)/dev ## the whole fault suite at full numbers (an hour); SEED=17 to see a run again
 	sh tests/need-servers.sh
@@ -101,10 +101,10 @@ clean: ## remove what these targets made
 
 $(VENV)/runtime: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-build.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) --require-hashes -r requirements.txt -r requirements-build.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/dev: $(VENV)/runtime requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(PIP) --require-hashes -r requirements-dev.txt
 	@touch $@

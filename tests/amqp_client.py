@@ -18,8 +18,8 @@ from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, K
 from bridge.core.steering import Steering
 from bridge.ports import Accepted, KeyOfRun, RefusedMessage
 from bridge.processing import Service
+from tests.patience import PATIENCE
 
-PATIENCE = 20.0
 MAX_MESSAGE = 64 * 1024
 BODY = {"crew": "research", "inputs": {"topic": "otters"}}
 

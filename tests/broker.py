@@ -17,9 +17,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.patience import PATIENCE
+
 PLACES = f"/usr/lib/rabbitmq/bin:{os.environ['PATH']}:/usr/local/sbin:/opt/homebrew/sbin"
-START_LIMIT = 60.0
-STOP_LIMIT = 30.0
 ERLANG = (
     "-kernel inet_dist_use_interface {127,0,0,1} "  # the distribution port listens everywhere otherwise
     "-start_epmd false +S 2:2 +sbwt none"
@@ -160,7 +160,7 @@ class Broker:
             )
 
     def _wait_for_port(self, port: int, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + START_LIMIT
+        deadline = time.monotonic() + PATIENCE
         while not is_open(port):
             assert process.poll() is None, f"the broker ended at once: {self._output()}"
             assert time.monotonic() < deadline, f"the broker did not start: {self._output()}"
@@ -176,7 +176,7 @@ class Broker:
     def _end(self, number: signal.Signals) -> None:
         self._signal(number)
         assert self._node is not None
-        self._node.wait(STOP_LIMIT)
+        self._node.wait(PATIENCE)
         self._node = None
 
 

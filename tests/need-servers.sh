@@ -4,6 +4,19 @@ set -eu
 PATH="$PATH:/usr/sbin:/usr/local/sbin:/usr/lib/rabbitmq/bin:/opt/homebrew/bin"
 for folder in /usr/lib/postgresql/*/bin; do PATH="$PATH:$folder"; done
 
+again() { # for a mirror that is slow, and for another apt-get that holds the lock
+    for pause in 5 15 45; do
+        if "$@" -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300; then return 0; fi
+        echo "failed: $*; trying again in $pause s" >&2
+        sleep "$pause"
+    done
+    "$@"
+}
+
+install() {
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
 missing=""
 command -v rabbitmq-server >/dev/null || missing="rabbitmq-server"
 command -v initdb >/dev/null || missing="$missing postgresql"
@@ -11,13 +24,13 @@ if [ -z "$missing" ]; then exit 0; fi
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing $missing with apt-get"
-    apt-get update -qq
+    again apt-get update -qq
     mkdir -p /etc/postgresql-common
     if [ ! -e /etc/postgresql-common/createcluster.conf ]; then # else the package makes and starts a cluster at once
         echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
     fi
     # shellcheck disable=SC2086 # a list of packages
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    again install $missing
     exit 0
 fi
 echo "the tests need $missing: install (Debian: apt-get install $missing, macOS: brew install rabbitmq postgresql)" >&2

@@ -19,9 +19,8 @@ from typing import Any
 import psycopg
 
 from tests.broker import free_ports
+from tests.patience import PATIENCE
 
-START_LIMIT = 30.0
-STOP_LIMIT = 30.0
 UNPRIVILEGED = "nobody"  # the programs refuse to run as root
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -86,7 +85,7 @@ class PostgresServer:
 
     def execute(self, statement: str, *values: Any, database: str = "postgres") -> list[Any]:
         """Run one statement as the superuser."""
-        with psycopg.connect(self.url(database), autocommit=True, connect_timeout=5) as connection:
+        with psycopg.connect(self.url(database), autocommit=True, connect_timeout=60) as connection:
             cursor = connection.execute(statement.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
 
@@ -96,7 +95,7 @@ class PostgresServer:
         return len(self.execute(statement, database))
 
     def _wait_until_it_answers(self) -> None:
-        deadline = time.monotonic() + START_LIMIT
+        deadline = time.monotonic() + PATIENCE
         while True:
             assert self._server is not None
             assert self._server.poll() is None, f"the server ended at once: {self._output()}"
@@ -132,7 +131,7 @@ class PostgresServer:
     def _end(self, number: signal.Signals) -> None:
         assert self._server is not None, "the server is not running"
         self._server.send_signal(number)
-        self._server.wait(STOP_LIMIT)
+        self._server.wait(PATIENCE)
         self._server = None
 
 

@@ -18,6 +18,8 @@ import aio_pika
 import aiohttp
 import yaml
 
+from tests.patience import PATIENCE, patience_with
+
 RESULTS = "acceptance.results"
 DEAD = "kickoff.dead"
 NEEDED = ("store", "broker_in", "broker_out")
@@ -30,8 +32,8 @@ def free_port() -> int:
         return port
 
 
-async def eventually(met: Callable[[], Awaitable[bool]], within: float, what: str) -> None:
-    """Return as soon as the condition is met; fail, saying what was waited for, if it takes too long."""
+async def eventually(met: Callable[[], Awaitable[bool]], what: str, within: float = PATIENCE) -> None:
+    """Return as soon as the condition is met; fail, saying what was waited for, if it never is."""
     deadline = time.monotonic() + within
     while not await met():
         assert time.monotonic() < deadline, f"not within {within:g} s: {what}"
@@ -85,7 +87,7 @@ class Daemon:
 
     async def start(self) -> None:
         await self.spawn()
-        await eventually(self.is_ready, 30, "the daemon is ready")
+        await eventually(self.is_ready, "the daemon is ready")
 
     async def spawn(self) -> None:
         self._file.write_text(yaml.safe_dump(self._document))
@@ -101,15 +103,15 @@ class Daemon:
         assert self._process is not None
         self._process.send_signal(number)
 
-    async def terminate(self, within: float) -> int:
-        """Ask to stop; gives back the exit code."""
+    async def terminate(self) -> int:
+        """Ask to stop; return the exit code."""
         self.ask_to_stop()
-        return await self.ended(within)
+        return await self.ended()
 
-    async def ended(self, within: float) -> int:
-        """Wait for its end; gives back the exit code."""
+    async def ended(self) -> int:
+        """Wait for its end; return the exit code."""
         assert self._process is not None
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(PATIENCE):
             return await self._process.wait()
 
     def ask_to_stop(self) -> None:
@@ -119,7 +121,7 @@ class Daemon:
     async def close(self) -> None:
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(TimeoutError):
-                await self.terminate(20)
+                await self.terminate()
             if self._process.returncode is None:
                 await self.kill()
 
@@ -176,7 +178,7 @@ def works(ready: tuple[int, Any]) -> bool:
 
 @asynccontextmanager
 async def channel(url: str) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
-    connection = await aio_pika.connect(url, timeout=5)
+    connection = await aio_pika.connect(url, timeout=PATIENCE)
     try:
         yield await connection.channel(publisher_confirms=True, on_return_raises=True)
     finally:
@@ -203,7 +205,7 @@ async def publish(url: str, requests: Iterable[dict[str, Any]], *, patient: bool
                     body = json.dumps(waiting[0]).encode()
                     message_id = waiting[0]["inputs"]["n"]
                     message = aio_pika.Message(body, message_id=message_id, delivery_mode=2)
-                    await exchange.publish(message, "research", timeout=5)
+                    await exchange.publish(message, "research", timeout=PATIENCE)
                     waiting.pop(0)
         except (OSError, TimeoutError, aio_pika.exceptions.AMQPError, aio_pika.exceptions.ChannelInvalidStateError):
             if not patient:
@@ -233,10 +235,10 @@ class Results:
         return sum(count - 1 for count in self.copies.values())
 
 
-async def drain(url: str, expected: int, within: float) -> Results:
+async def drain(url: str, expected: int) -> Results:
     """Read the results queue until so many distinct events have come and nothing more is waiting."""
     results = Results()
-    deadline = time.monotonic() + within
+    deadline = time.monotonic() + patience_with(expected)
     async with channel(url) as ch:
         queue = await ch.declare_queue(RESULTS, passive=True)
         while True:
@@ -248,7 +250,7 @@ async def drain(url: str, expected: int, within: float) -> Results:
             elif len(results.bodies) >= expected:
                 return results
             else:
-                assert time.monotonic() < deadline, f"{len(results.bodies)} of {expected} events within {within:g} s"
+                assert time.monotonic() < deadline, f"{len(results.bodies)} of {expected} events"
                 await asyncio.sleep(0.1)
 
 

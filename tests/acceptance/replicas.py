@@ -12,9 +12,8 @@ import aiohttp
 
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 from tests.acceptance.harness import Daemon, Results, drain, eventually, ledger, posts_per_request
+from tests.patience import patience_with
 from tests.postgres import PostgresServer
-
-START_LIMIT = 180.0  # seconds, for many that start at once on a busy machine
 
 _numbers = count(1)
 
@@ -47,28 +46,28 @@ class Replicas:
     async def start_again(self, bridge: Daemon) -> None:
         """Start one of them, on a machine that may be busy."""
         await bridge.spawn()
-        await eventually(bridge.is_ready, START_LIMIT, "the bridge is ready")
+        await eventually(bridge.is_ready, "the bridge is ready")
 
     async def close(self) -> None:
         await asyncio.gather(*(daemon.close() for daemon in self.all))
 
-    async def over(self, expected: int, within: float) -> None:
+    async def over(self, expected: int) -> None:
         """Return when so many runs have ended or are in doubt, as any of those that answer sees it."""
 
         async def met() -> bool:
             for daemon in self.all:
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                    async with asyncio.timeout(2):
+                    async with asyncio.timeout(10):  # one that sleeps
                         return await daemon.count("succeeded", "failed", "in_doubt") >= expected
             return False
 
-        await eventually(met, within, f"{expected} runs are over")
+        await eventually(met, f"{expected} runs are over", patience_with(expected))
 
     async def judge(self, expected: int) -> Results:
         """Every request became one run with at most one POST and one final event, or is in doubt."""
         states = dict(await self.ask("SELECT state, count(*) FROM runs GROUP BY state"))
         in_doubt = states.get("in_doubt", 0)
-        results = await drain(self.amqp, expected - in_doubt, 60)
+        results = await drain(self.amqp, expected - in_doubt)
         posts = posts_per_request(await ledger(self.crew_url))
         assert sum(states.values()) == expected, states
         assert set(states) <= {"succeeded", "in_doubt"}, states
@@ -98,6 +97,11 @@ class Replicas:
         """How many runs the process with this id owns, in whatever state."""
         [(found,)] = await self.ask(f"SELECT count(*) FROM runs WHERE owner LIKE '%-{pid}-%'")
         return int(found)
+
+    async def beat_of(self, pid: int) -> float:
+        """When the process with this id gave its last sign of life, by its own clock."""
+        [(at,)] = await self.ask(f"SELECT beat_at FROM processes WHERE name LIKE '%-{pid}-%'")
+        return float(at)
 
     async def posting(self, bridge: Daemon, at_least: int) -> bool:
         """Whether it has so many POSTs under way: what it writes of them after a sleep comes too late."""

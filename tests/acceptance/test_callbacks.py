@@ -14,6 +14,7 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from tests.acceptance.harness import Daemon, eventually
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ class Receiver:
         return web.Response(status=204)
 
     async def next(self) -> Got:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             return await self.got.get()
 
 
@@ -78,7 +79,7 @@ async def ended(daemon: Daemon, run_id: str) -> dict[str, Any]:
         found[:] = (await daemon.get(f"/v1/runs/{run_id}"))[1]["deliveries"]
         return [delivery["state"] for delivery in found] in (["dead"], ["delivered"])
 
-    await eventually(met, 20, "the delivery is over")
+    await eventually(met, "the delivery is over")
     return found[0]
 
 
@@ -92,7 +93,7 @@ async def test_the_bridge_does_not_call_itself(closed_network: Daemon) -> None:
 
 async def test_a_large_result_is_linked_and_the_link_leads_to_it(closed_network: Daemon, receiver: Receiver) -> None:
     closed_network.change(callbacks={"allow_private": True, "max_event_bytes": 100})
-    await closed_network.terminate(20)
+    await closed_network.terminate()
     await closed_network.start()
     await submit(closed_network, receiver.url)
     event = json.loads((await receiver.next())[1])
@@ -122,7 +123,7 @@ async def test_a_secret_that_is_changed_in_its_file_signs_without_a_restart(
         async def met() -> bool:
             return bridge.log_events()[event] == 1
 
-        await eventually(met, 10, event)
+        await eventually(met, event)
 
     try:
         await bridge.start()

@@ -51,7 +51,7 @@ async def question(daemon: Daemon, run_id: str, number: int) -> dict[str, Any]:
         found.update(run)
         return bool(run["state"] == "waiting_for_human" and run["question"]["number"] == number)
 
-    await eventually(met, 15, f"question {number}")
+    await eventually(met, f"question {number}")
     asked: dict[str, Any] = found["question"]
     return asked
 
@@ -76,7 +76,7 @@ async def over(daemon: Daemon, run_id: str) -> dict[str, Any]:
         found.update((await daemon.get(f"/v1/runs/{run_id}"))[1])
         return found["finished_at"] is not None
 
-    await eventually(met, 15, "the run is over")
+    await eventually(met, "the run is over")
     return found
 
 
@@ -102,7 +102,7 @@ async def test_two_questions_answered_three_times_at_once_over_both_doors_are_re
             record_property(f"http_{number}", statuses)
             assert set(statuses) <= {200, 409}
         run = await over(daemon, run_id)
-        results = await drain(amqp, 3, 10)
+        results = await drain(amqp, 3)
         found = await ledger(crew_url)
 
         assert run["state"] == "succeeded"
@@ -125,7 +125,7 @@ async def test_a_flows_question_is_answered_once_and_its_address_is_told_nowhere
         by_http = (answer_by_http(daemon, run_id, answer) for _ in range(3))
         await asyncio.gather(*by_http, answer_by_queue(amqp, run_id, answer, 3))
         run = await over(daemon, run_id)
-        results = await drain(amqp, 2, 10)
+        results = await drain(amqp, 2)
         found = await ledger(crew_url)
 
         assert asked["options"] == ["approved", "rejected"]
@@ -149,7 +149,7 @@ async def test_a_message_steers_by_the_key_of_its_request(tmp_path: Path, amqp: 
             async def stored() -> bool:
                 return len(await daemon.all_runs()) == 1
 
-            await eventually(stored, 10, "the run is stored")
+            await eventually(stored, "the run is stored")
             [run] = await daemon.all_runs()
             await question(daemon, run["run_id"], 1)
             cancel = aio_pika.Message(b'{"idempotency_key": "order-1"}', type="cancel")
@@ -166,5 +166,5 @@ async def test_a_message_steers_by_the_key_of_its_request(tmp_path: Path, amqp: 
             reasons.extend(await dead_reasons(amqp))
             return len(reasons) == 2
 
-        await eventually(refused, 10, "two messages are refused")
+        await eventually(refused, "two messages are refused")
         assert sorted(reasons) == ["not_waiting", "unknown_run"]

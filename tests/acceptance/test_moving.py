@@ -11,8 +11,9 @@ import pytest
 
 from bench.daemon import figures, fill, process
 from tests.acceptance.harness import Daemon, drain, eventually
-from tests.acceptance.replicas import START_LIMIT, new_database
+from tests.acceptance.replicas import new_database
 from tests.broker import free_ports
+from tests.patience import patience_with
 from tests.postgres import running_postgres
 
 pytestmark = pytest.mark.timeout(3600)
@@ -35,10 +36,10 @@ async def test_runs_under_way_move_to_postgresql_and_end_there(tmp_path: Path, a
         try:
             async with process("-m", "bench.crew", "--port", str(port), "--takes-any"), aiohttp.ClientSession() as http:
                 await bridge.spawn()
-                await eventually(bridge.is_ready, START_LIMIT, "the bridge is ready")
+                await eventually(bridge.is_ready, "the bridge is ready")
                 began = time.monotonic()
-                await eventually(lambda: _ended(bridge), 120 + RUNS / 20, "all have ended")
-                results = await drain(amqp, RUNS, 60 + RUNS / 50)
+                await eventually(lambda: _ended(bridge), "all have ended", patience_with(RUNS))
+                results = await drain(amqp, RUNS)
                 ended, started = time.monotonic() - began, (await figures(http, crew))["started"]
         finally:
             await bridge.close()

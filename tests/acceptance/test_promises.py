@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 from tests.acceptance.harness import Daemon, drain, eventually, ledger, posts_per_request, publish
 from tests.broker import Broker
-
-pytestmark = pytest.mark.timeout(300)
+from tests.patience import patience_with
 
 
 def requests(count: int, start: int = 0) -> list[dict[str, Any]]:
@@ -27,14 +25,14 @@ async def submit(daemon: Daemon, wanted: list[dict[str, Any]]) -> None:
                 assert response.status == 202, await response.text()
 
 
-async def over(daemon: Daemon, count: int, within: float) -> None:
+async def over(daemon: Daemon, count: int) -> None:
     async def met() -> bool:
         try:
             return await daemon.count("succeeded", "failed", "timed_out", "in_doubt") >= count
         except aiohttp.ClientError:
             return False
 
-    await eventually(met, within, f"{count} runs are over")
+    await eventually(met, f"{count} runs are over", patience_with(count))
 
 
 async def test_every_request_over_both_doors_is_run_once_and_ends_with_one_event(
@@ -48,8 +46,8 @@ async def test_every_request_over_both_doors_is_run_once_and_ends_with_one_event
         publish(amqp, by_queue[:1000]),
         submit(daemon, by_http),
     )
-    await over(daemon, 2500, 120)
-    results = await drain(amqp, 2500, 30)
+    await over(daemon, 2500)
+    results = await drain(amqp, 2500)
 
     assert posts_per_request(await ledger(crew_url)) == dict.fromkeys((str(number) for number in range(2500)), 1)
     assert len(await daemon.all_runs()) == 2500
@@ -69,10 +67,10 @@ async def test_ten_kills_lose_nothing_and_post_nothing_twice(
         await daemon.kill()
         await daemon.start()
     await producing
-    await over(daemon, 1000, 120)
+    await over(daemon, 1000)
     runs = await daemon.all_runs()
     in_doubt = [run for run in runs if run["state"] == "in_doubt"]
-    results = await drain(amqp, 1000 - len(in_doubt), 30)
+    results = await drain(amqp, 1000 - len(in_doubt))
     posts = posts_per_request(await ledger(crew_url))
 
     assert len(runs) == 1000
@@ -90,7 +88,7 @@ async def over_or_under_way(daemon: Daemon, count: int) -> None:
     async def met() -> bool:
         return await daemon.count("starting", "running", "succeeded", "in_doubt") >= count
 
-    await eventually(met, 60, f"{count} runs were started")
+    await eventually(met, f"{count} runs were started")
 
 
 async def test_three_broker_restarts_lose_nothing(daemon: Daemon, node: Broker, amqp: str, crew_url: str) -> None:
@@ -103,8 +101,8 @@ async def test_three_broker_restarts_lose_nothing(daemon: Daemon, node: Broker, 
         assert status == 200, body
         await asyncio.to_thread(node.start)
     await producing
-    await over(daemon, 1000, 120)
-    results = await drain(amqp, 1000, 60)
+    await over(daemon, 1000)
+    results = await drain(amqp, 1000)
 
     assert posts_per_request(await ledger(crew_url)) == dict.fromkeys((str(n) for n in range(1000)), 1)
     assert len(results.final_events()) == 1000
@@ -121,10 +119,10 @@ async def test_sigterm_under_load_ends_with_0_and_cuts_no_post(tmp_path: Path, a
         try:
             await publish(amqp, requests(300))
             await over_or_under_way(daemon, 60)
-            code = await daemon.terminate(within=30)
+            code = await daemon.terminate()
             await daemon.start()
             in_doubt = await daemon.count("in_doubt")
-            await over(daemon, 300, 60)
+            await over(daemon, 300)
 
             assert code == 0
             assert in_doubt == 0, "a POST that was cut off would be in doubt"

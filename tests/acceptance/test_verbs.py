@@ -107,5 +107,5 @@ async def run_in(daemon: Daemon, state: str) -> Any:
     async def met() -> bool:
         return [run["state"] for run in await daemon.all_runs()] == [state]
 
-    await eventually(met, 60, f"a run is {state}")
+    await eventually(met, f"a run is {state}")
     return (await daemon.all_runs())[0]

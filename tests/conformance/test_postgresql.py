@@ -23,6 +23,7 @@ from tests.conformance.conftest import PostgresqlAdapter, readers
 from tests.conformance.histories import accepted, claimed
 from tests.conformance.test_budgets import statements
 from tests.fakes import NOW, a_run, run_id
+from tests.patience import PATIENCE
 from tests.postgres import PostgresServer, find
 
 STOPPED = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND wait_event = 'ClientRead'"
@@ -151,7 +152,7 @@ async def test_transactions_that_wait_for_each_other_are_repeated(postgresql: Po
     """PostgreSQL ends one of the two; nobody is told of it."""
     await accepted(store, 1)
     await accepted(store, 2)
-    met, tries = threading.Barrier(2, timeout=10), 0
+    met, tries = threading.Barrier(2, timeout=PATIENCE), 0
 
     def both(connection: Connection, order: Any) -> list[None]:
         nonlocal tries

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 
 @functools.cache
 def may_mount() -> bool:
@@ -38,7 +40,7 @@ def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
 @contextmanager
 def full(store: Path) -> Iterator[None]:
     """Nothing more fits: the log of the store is emptied first, for it could take some commits more."""
-    with closing(sqlite3.connect(store, isolation_level=None, timeout=30)) as other:
+    with closing(sqlite3.connect(store, isolation_level=None, timeout=PATIENCE)) as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         filler = store.with_name("filler")
         fill(filler)

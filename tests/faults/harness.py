@@ -28,8 +28,7 @@ from tests.acceptance.harness import (
     posts_per_request,
     publish,
 )
-
-QUIET = 60.0  # seconds that everything may take to come to rest
+from tests.patience import PATIENCE
 
 
 class Victim(Daemon):
@@ -60,7 +59,7 @@ class Victim(Daemon):
         obeyed.unlink(missing_ok=True)
         (folder / "order").write_text(json.dumps(order))
         self.send(signal.SIGUSR1)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not obeyed.exists():  # noqa: ASYNC110 - another process writes it
                 await asyncio.sleep(0.01)
         told: dict[str, Any] = json.loads(obeyed.read_text())
@@ -81,17 +80,9 @@ class Victim(Daemon):
         url: str = self._document["store"]["url"]
         return url.removeprefix("sqlite:///")
 
-    async def ended(self, within: float) -> int:
-        """Wait for the end; gives back the exit code."""
-        assert self._process is not None
-        async with asyncio.timeout(within):
-            return await self._process.wait()
-
-    async def died(self, within: float = 30.0) -> None:
+    async def died(self) -> None:
         """Wait for the process to kill itself; a fault that did not happen fails the test."""
-        assert self._process is not None
-        async with asyncio.timeout(within):
-            await self._process.wait()
+        await self.ended()
         assert self._mark.read_text() == self._point[0], f"died, but not at {self._point}: {self.log_tail()}"
 
 
@@ -167,7 +158,7 @@ async def submit(url: str, wanted: list[dict[str, Any]]) -> None:
             headers = {"Idempotency-Key": request["inputs"]["n"]}
             while True:
                 with suppress(aiohttp.ClientError, TimeoutError):
-                    patience = aiohttp.ClientTimeout(total=5)
+                    patience = aiohttp.ClientTimeout(total=30)
                     async with session.post(
                         f"{url}/v1/runs", json=request, headers=headers, timeout=patience
                     ) as answer:
@@ -208,10 +199,10 @@ class Scene:
     async def not_ready(self) -> bool:
         return not await self.victim.is_ready()
 
-    async def ready_again(self, within: float) -> None:
+    async def ready_again(self) -> None:
         """The bridge has come back by itself; note how long that took."""
         began = time.monotonic()
-        await eventually(self.victim.is_ready, within, "the bridge is ready again")
+        await eventually(self.victim.is_ready, "the bridge is ready again")
         self.tally.slowest_recovery = max(self.tally.slowest_recovery, time.monotonic() - began)
 
     async def publish_one(self) -> None:
@@ -221,7 +212,7 @@ class Scene:
     async def publish_nonsense(self) -> None:
         async with channel(self.amqp) as ch:
             exchange = await ch.get_exchange("kickoff.requests")
-            await exchange.publish(aio_pika.Message(b"nonsense", delivery_mode=2), "research", timeout=5)
+            await exchange.publish(aio_pika.Message(b"nonsense", delivery_mode=2), "research", timeout=PATIENCE)
 
     async def dead_letters(self) -> int:
         async with channel(self.amqp) as ch:
@@ -231,11 +222,10 @@ class Scene:
     async def all_started(self) -> bool:
         return await self.victim.count("running", "succeeded", "in_doubt") >= self.tally.requests
 
-    async def recover(self, *, within: float = 30.0) -> None:
+    async def recover(self) -> None:
         """Start after a death, and note how long it takes until it is ready."""
         began = time.monotonic()
-        async with asyncio.timeout(within):
-            await self.victim.start()
+        await self.victim.start()
         self.tally.slowest_recovery = max(self.tally.slowest_recovery, time.monotonic() - began)
 
     async def settle(self) -> None:
@@ -244,7 +234,7 @@ class Scene:
         await self.come_to_rest()
         runs = await self.victim.all_runs()
         in_doubt = {run["run_id"] for run in runs if run["state"] == "in_doubt"}
-        results = await drain(self.amqp, await self._events(), QUIET)
+        results = await drain(self.amqp, await self._events())
         posts = posts_per_request(await ledger(self.crew_url))
         tally = self.tally
         tally.lost = count - len(runs)
@@ -255,11 +245,11 @@ class Scene:
         tally.unequal = sum(len(bodies) > 1 for bodies in self._bodies(results).values())
         self._judge(runs, results, in_doubt)
 
-    async def come_to_rest(self, within: float = QUIET) -> None:
+    async def come_to_rest(self, within: float = PATIENCE) -> None:
         """Every request has been taken, every run is over or in doubt, everything is delivered."""
         await asyncio.gather(*self._producers)
         count = self.tally.requests
-        await eventually(lambda: self._at_rest(count), within + count / 50, f"{count} runs at rest")
+        await eventually(lambda: self._at_rest(count), f"{count} runs at rest", within + count / 10)
 
     def _judge(self, runs: list[dict[str, Any]], results: Results, in_doubt: set[str]) -> None:
         tally = self.tally

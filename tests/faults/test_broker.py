@@ -24,10 +24,10 @@ async def test_an_alarm_on_the_broker_piles_up_no_copies(scene: SetScene, node: 
             await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0")
             now.tally.faults += 1
             now.submit(requests(count, start=number * count))
-            await eventually(now.not_ready, 60, "the alarm is noticed")
+            await eventually(now.not_ready, "the alarm is noticed")
             await asyncio.sleep(20 if full else 5)  # in which every attempt would leave a copy
             await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.6")
-            await now.ready_again(within=60)
+            await now.ready_again()
             await now.come_to_rest()
         await now.settle()
 
@@ -73,12 +73,12 @@ async def delete_exchange(now: Scene, amqp: str) -> None:
 async def declare_otherwise(now: Scene, amqp: str) -> None:
     async with channel(amqp) as ch:
         await ch.queue_delete("kickoff.requests")
-    await eventually(lambda: _won(amqp), 30, "the queue is there with other arguments")
-    await eventually(now.not_ready, 30, "the bridge says that it cannot consume")
+    await eventually(lambda: _won(amqp), "the queue is there with other arguments")
+    await eventually(now.not_ready, "the bridge says that it cannot consume")
     now.tally.faults += 1
     async with channel(amqp) as ch:
         await ch.queue_delete("kickoff.requests")
-    await now.ready_again(within=60)
+    await now.ready_again()
 
 
 async def remove_requests_binding(now: Scene, amqp: str) -> None:
@@ -97,7 +97,7 @@ async def remove_results_binding(now: Scene, amqp: str) -> None:
         await queue.unbind("kickoff.results", "#")
     now.tally.faults += 1
     await now.publish_one()
-    await eventually(partial(an_event_waits, now), 30, "an event that no queue takes is shown")
+    await eventually(partial(an_event_waits, now), "an event that no queue takes is shown")
     await bind_results(amqp)
 
 
@@ -120,6 +120,6 @@ async def noticed(now: Scene, lost: int) -> None:
     async def met() -> bool:
         return now.victim.log_events()["broker_lost"] > lost
 
-    await eventually(met, 30, "the loss is noticed")
+    await eventually(met, "the loss is noticed")
     now.tally.faults += 1
-    await now.ready_again(within=60)
+    await now.ready_again()

@@ -18,18 +18,19 @@ JUMPS = {
     "slowly away": [0.05, 0.1, 0.15, 0.2],
 }
 AT_ONCE = 20
+LONGEST = 2.5  # seconds that a run takes
+MOST_LOOKS = AT_ONCE * (LONGEST / 0.3 + 1)  # when each run is looked at as often as it may be
 
 
 async def test_a_clock_that_is_set_neither_ends_nor_stalls_nor_hurries_a_run(scene: SetScene, full: bool) -> None:
     """M17: each way of setting it, with runs of some seconds under way."""
-    async with scene("M17", run_time="uniform:2:2.5") as now:
+    async with scene("M17", run_time=f"uniform:2:{LONGEST}") as now:
         await now.victim.start()
-        usual = await looks_for(now, [])
         clock = 0.0
         for offsets in [*JUMPS.values()] * (5 if full else 1):
             looks = await looks_for(now, [clock + offset for offset in offsets])
             clock += offsets[-1]
-            assert looks <= 2 * usual, "a storm of looks"
+            assert looks <= 2 * MOST_LOOKS, "a storm of looks"
         await now.settle()
         runs = await now.victim.all_runs()
 

@@ -14,6 +14,7 @@ from bridge.core.answers import CrewUnavailable, InDoubt, KickoffAnswer, Refused
 from tests.broken_answers import CASES, ONLY_ON_LOOKS, TRACKED, Case
 from tests.faults.conftest import SetScene
 from tests.faults.harness import requests
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -46,7 +47,7 @@ async def test_whatever_the_crew_answers_is_paid_for_once(scene: SetScene, full:
                 if case.kickoff is not CrewUnavailable and case.name not in SLOW:
                     await spoil(session, now.crew_url, "status", ONLY_ON_LOOKS.get(case.name, spoilt))
         await now.publish(requests(len(rules)))
-        await now.come_to_rest(within=600 if full else 120)
+        await now.come_to_rest(within=600 if full else PATIENCE)
         await now.settle()
         async with aiohttp.ClientSession() as session, session.get(f"{now.crew_url}/_faults") as response:
             left = (await response.json())["rules"]

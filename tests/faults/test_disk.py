@@ -15,10 +15,12 @@ from tests.faults import disks
 from tests.faults.conftest import SetScene
 from tests.faults.disks import needs_mount
 from tests.faults.harness import Scene, requests
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.timeout(600)
 
 MEBIBYTE = 1024 * 1024
+IN_HAND = 6.0  # seconds that a POST takes: enough to take the room away meanwhile
 
 
 async def test_a_store_locked_for_ten_seconds_loses_nothing(scene: SetScene, full: bool) -> None:
@@ -27,7 +29,7 @@ async def test_a_store_locked_for_ten_seconds_loses_nothing(scene: SetScene, ful
     async with scene("M13 locked") as now:
         await now.victim.start()
         for number in range(times):
-            with closing(sqlite3.connect(now.victim.store, isolation_level=None)) as other:
+            with closing(sqlite3.connect(now.victim.store, isolation_level=None, timeout=PATIENCE)) as other:
                 other.execute("BEGIN EXCLUSIVE")
                 now.tally.faults += 1
                 before = await now.posts()
@@ -51,7 +53,7 @@ async def test_a_disk_that_fails_ends_the_process_and_the_next_one_goes_on(scene
             resource.prlimit(now.victim.pid, resource.RLIMIT_FSIZE, (2 * MEBIBYTE, 2 * MEBIBYTE))
             now.tally.faults += 1
             await now.publish(requests(300, start=number * 300))
-            assert await now.victim.ended(within=90) == 69, now.victim.log_tail()
+            assert await now.victim.ended() == 69, now.victim.log_tail()
         await now.recover()
         await now.settle()
 
@@ -64,12 +66,12 @@ async def test_a_damaged_store_is_left_alone_and_refused(scene: SetScene) -> Non
         await now.victim.start()
         await now.publish(requests(20))
         await now.come_to_rest()
-        await now.victim.terminate(within=80)
+        await now.victim.terminate()
         sound, damaged = damage(Path(now.victim.store))
         now.tally.faults += 1
 
         await now.victim.start(until_ready=False)
-        code = await now.victim.ended(within=30)
+        code = await now.victim.ended()
         left = replace(Path(now.victim.store), sound)
         await now.recover()
         await now.settle()
@@ -83,7 +85,7 @@ async def test_a_full_disk_stops_everything_but_what_is_in_hand(scene: SetScene,
     """No room at all: requests wait or are answered 503, no POST leaves, and ids in hand outlive a kill."""
     times = 5 if full else 1
     with disks.small_disk(tmp_path / "disk", 16) as disk:
-        async with scene("M13 no room, killed", kickoff_delay=3.0, store=disk / "bridge.db") as now:
+        async with scene("M13 no room, killed", kickoff_delay=IN_HAND, store=disk / "bridge.db") as now:
             await now.victim.start()
             for number in range(times):
                 before = await now.posts()
@@ -93,7 +95,7 @@ async def test_a_full_disk_stops_everything_but_what_is_in_hand(scene: SetScene,
                     now.tally.faults += 1
                     await now.publish(requests(5, start=number * 10 + 3))
                     assert await submitted(now, number) == (503, True)
-                    await eventually(partial(_set_aside, now, 3 * (number + 1)), 30, "the ids are in the side journal")
+                    await eventually(partial(_set_aside, now, 3 * (number + 1)), "the ids are in the side journal")
                     assert await now.posts() == before + 3, "a POST left that the store knows nothing of"
                     await now.victim.kill()
                 await now.recover()
@@ -134,7 +136,7 @@ async def test_a_disk_that_became_read_only_is_refused_at_the_start(scene: SetSc
             with disks.read_only(disk):
                 now.tally.faults += 1
                 await now.victim.start(until_ready=False)
-                code = await now.victim.ended(within=30)
+                code = await now.victim.ended()
                 last_words = now.victim.log_tail()
                 assert await now.posts() == before
             await now.recover()
@@ -159,21 +161,21 @@ async def submitted(now: Scene, number: int) -> tuple[int, bool]:
 async def test_a_full_disk_keeps_every_kickoff_id_through_a_kill(scene: SetScene, full: bool) -> None:
     """The POST was answered, the store is full, the process is killed: the side journal knows the execution."""
     times = 10 if full else 1
-    async with scene("M13 full, killed", kickoff_delay=1.0) as now:
+    async with scene("M13 full, killed", kickoff_delay=IN_HAND) as now:
         for number in range(times):
             await now.victim.start()
             before = await now.posts()
             await now.publish(requests(3, start=number * 3))
             await _posted(now, before + 3)
-            with closing(sqlite3.connect(now.victim.store, isolation_level=None)) as other:
+            with closing(sqlite3.connect(now.victim.store, isolation_level=None, timeout=PATIENCE)) as other:
                 other.execute("BEGIN EXCLUSIVE")  # to the bridge, the same as a disk without room: nothing is committed
-                await eventually(partial(_set_aside, now, 3 * (number + 1)), 30, "the ids are in the side journal")
+                await eventually(partial(_set_aside, now, 3 * (number + 1)), "the ids are in the side journal")
                 await now.victim.kill()
                 now.tally.faults += 1
                 other.execute("ROLLBACK")
             await now.recover()
             await now.come_to_rest()
-            await now.victim.terminate(within=80)
+            await now.victim.terminate()
         await now.recover()
         await now.settle()
 
@@ -203,7 +205,7 @@ async def _posted(now: Scene, count: int) -> None:
     async def met() -> bool:
         return await now.posts() >= count
 
-    await eventually(met, 30, f"{count} POSTs have arrived")
+    await eventually(met, f"{count} POSTs have arrived")
 
 
 async def _set_aside(now: Scene, count: int) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 from typing import Any
 
 import pytest
@@ -60,13 +59,13 @@ async def die_at(now: Scene, point: str, wanted: list[dict[str, Any]]) -> None:
             await now.victim.start(point, until_ready=False)
         case "K19":
             await now.publish(wanted)
-            await eventually(now.all_started, 30, "the run is under way")
+            await eventually(now.all_started, "the run is under way")
             await now.victim.kill()
             await now.victim.start(point, until_ready=False)
         case "K20":
             await now.victim.die_at(point)
             await now.publish(wanted)
-            await eventually(now.all_started, 30, "the run is under way")
+            await eventually(now.all_started, "the run is under way")
             now.victim.ask_to_stop()
         case _:
             await now.victim.die_at(point)
@@ -95,19 +94,18 @@ async def test_kills_at_random_moments_under_load(scene: SetScene, part: int, fu
 
 
 async def test_sigterm_at_random_moments_ends_in_order(scene: SetScene, full: bool) -> None:
-    """M16: every exit code is 0 and no POST is cut off, so nothing is in doubt."""
+    """M16: every exit code is 0 and no part is cut off when the grace time is over, so nothing is in doubt."""
     stops, count = (100, 3000) if full else (4, 200)
     async with scene("M16", kickoff_delay=0.2) as now:
         await now.victim.start()
         producing = asyncio.create_task(now.publish(requests(count)))
         for _ in range(stops):
             await asyncio.sleep(now.dice.uniform(0.05, 1.5))
-            began = time.monotonic()
-            assert await now.victim.terminate(within=80) == 0, now.victim.log_tail()
-            assert time.monotonic() - began < 75
+            assert await now.victim.terminate() == 0, now.victim.log_tail()
             now.tally.faults += 1
             await now.recover()
         await producing
         await now.settle()
 
+    assert now.victim.log_events()["cut_off"] == 0
     assert now.tally.in_doubt == 0

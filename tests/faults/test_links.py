@@ -1,6 +1,7 @@
 """The broker and the links to it: killed, frozen, reset, silent; and producers who send everything several times."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -14,7 +15,7 @@ from tests.faults.proxy import Proxy, proxy_to
 pytestmark = pytest.mark.timeout(3600)
 
 QUEUE_IS_SAFE_AFTER = 4.0  # seconds; RabbitMQ 3.10 killed sooner never answers again for a quorum queue that is so new
-NOTICED_WITHIN = 38.0  # three heartbeats of 10 s and a margin
+NOTICED_WITHIN = 38.0  # three heartbeats of 10 s and a margin, on a quiet machine
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ async def test_a_killed_broker_loses_nothing_confirmed(scene: SetScene, node: Br
             await asyncio.to_thread(node.kill)
             now.tally.faults += 1
             await asyncio.to_thread(node.start)
-            await now.ready_again(within=60)
+            await now.ready_again()
         await producing
         await now.settle()
 
@@ -56,10 +57,12 @@ async def test_a_link_that_goes_silent_is_noticed_and_replaced(
         for number in range(times):
             link.go_silent()
             now.tally.faults += 1
-            await eventually(now.not_ready, NOTICED_WITHIN, "the silence is noticed")
+            began = time.monotonic()
+            await eventually(now.not_ready, "the silence is noticed")
+            assert not full or time.monotonic() - began < NOTICED_WITHIN
             await now.publish(requests(20, start=number * 20))
             link.speak_again()
-            await now.ready_again(within=60)
+            await now.ready_again()
             await now.come_to_rest()  # events that met one silence after another would wait longer each time
         await now.settle()
 

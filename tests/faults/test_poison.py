@@ -14,6 +14,7 @@ from tests.acceptance.harness import DEAD, channel, eventually
 from tests.corpus import SEEDS, spoiled
 from tests.faults.conftest import SetScene
 from tests.faults.harness import Scene, requests
+from tests.patience import PATIENCE, patience_with
 from tests.raw_frames import ODD, POISON, publish_raw, short
 
 pytestmark = pytest.mark.timeout(1800)
@@ -49,7 +50,7 @@ async def test_any_payload_is_a_run_or_a_dead_letter_exactly_once(scene: SetScen
         await now.victim.start()
         bodies = [spoiled(now.dice, now.dice.choice(SEEDS)) for _ in range(count)]
         await asyncio.gather(now.publish(requests(good)), publish_bodies(amqp, bodies))
-        await eventually(partial(nothing_is_left, amqp), 60 + count / 20, "every message has been taken")
+        await eventually(partial(nothing_is_left, amqp), "every message has been taken", patience_with(count))
         dead = Counter([message.body for message in await take_dead(now, 1 + count // 2)])
         now.tally.faults = dead.total()
         now.tally.requests = good + count - dead.total()  # whatever made sense has become a run
@@ -82,7 +83,7 @@ async def publish_bodies(amqp: str, bodies: list[bytes]) -> None:
         exchange = await ch.get_exchange("kickoff.requests")
         for number, body in enumerate(bodies):
             message = aio_pika.Message(body, message_id=f"odd-{number}", delivery_mode=2)
-            await exchange.publish(message, "research", timeout=30)
+            await exchange.publish(message, "research", timeout=PATIENCE)
 
 
 async def nothing_is_left(amqp: str) -> bool:
@@ -102,7 +103,7 @@ async def take_dead(now: Scene, at_least: int) -> list[aio_pika.abc.AbstractInco
     async def enough() -> bool:
         return await now.dead_letters() >= at_least and await now.nothing_pending()
 
-    await eventually(enough, 120, f"{at_least} messages in the dead queue")
+    await eventually(enough, f"{at_least} messages in the dead queue")
     async with channel(now.amqp) as ch:
         queue = await ch.declare_queue(DEAD, passive=True)
         taken = []

@@ -11,6 +11,7 @@ import pytest
 from tests.faults.conftest import SetScene
 from tests.faults.harness import requests
 from tests.faults.moody import GONE, MOODS, TAKEN, moody
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -26,7 +27,7 @@ async def test_an_event_reaches_a_receiver_in_any_mood(scene: SetScene, full: bo
             request["callback_url"] = f"{receiver.url}/{quote(mood)}"
         now.tally.faults = len(moods)
         await now.publish(wanted)
-        await now.come_to_rest(within=1200 if full else 120)
+        await now.come_to_rest(within=1200 if full else PATIENCE)
         await now.settle()
         _, dead = await now.victim.get("/v1/deliveries?state=dead&limit=200")
 

@@ -25,7 +25,7 @@ from tests.postgres import PostgresServer, running_postgres
 pytestmark = pytest.mark.timeout(3600)
 
 OWNERSHIP = 9.0  # seconds of silence after which a process is given up
-TAKEN_OVER_WITHIN = 15.0
+TAKEN_OVER_WITHIN = 8  # beats of one that lives, one every 2 s on a quiet machine
 FAST = {"max_running": 400, "requests_per_second": 2000, "poll": {"min": "300ms", "max": "300ms"}}
 
 
@@ -51,7 +51,7 @@ async def test_three_bridges_share_the_work_evenly_and_do_nothing_twice(
         began = time.monotonic()
         half = count // 2
         await asyncio.gather(publish(amqp, requests(half)), publish(amqp, requests(half, start=half)))
-        await replicas.over(count, 60 + count / 20)
+        await replicas.over(count)
         took = time.monotonic() - began
         results = await replicas.judge(count)
         shares = [daemon.log_events()["run_ended"] for daemon in replicas.all]
@@ -61,32 +61,34 @@ async def test_three_bridges_share_the_work_evenly_and_do_nothing_twice(
     )
     assert in_doubt == 0
     assert sum(shares) == count
-    tolerance = 0.2 if full else 0.5  # of few requests, chance and a busy machine decide
-    assert max(abs(share - count / 3) for share in shares) <= tolerance * count / 3
+    if full:
+        assert max(abs(share - count / 3) for share in shares) <= 0.2 * count / 3
+    assert min(shares) > 0, "of few requests, chance and a busy machine decide"
 
 
-async def test_what_a_killed_bridge_owned_is_taken_over_within_15_seconds(
+async def test_what_a_killed_bridge_owned_is_taken_over_within_eight_beats_of_the_others(
     tmp_path: Path, amqp: str, postgres: PostgresServer, full: bool
 ) -> None:
     """SIGKILL under load, one of three in turn; the others go on with its runs, and it comes back."""
     kills, each = (10, 200) if full else (1, 100)
     async with replicas_of(tmp_path, amqp, postgres, "uniform:5:25", kickoff_delay=0.3, crew=FAST) as replicas:
         await replicas.start(3)
-        times = []
+        times, beats = list[float](), list[int]()
         for number in range(kills):
             victim = replicas.all[number % 3]
             producing = asyncio.create_task(publish(amqp, requests(each, start=number * each)))
-            await eventually(lambda: replicas.posting(victim, 3), 60, "it has POSTs in hand")  # noqa: B023
+            await eventually(lambda: replicas.posting(victim, 3), "it has POSTs in hand")  # noqa: B023
             await victim.kill()
             killed = time.monotonic()
-            await eventually(lambda: _owns_nothing(replicas, victim), TAKEN_OVER_WITHIN, "taken over")  # noqa: B023
+            beats.append(await _beats_until_it_owns_nothing(replicas, victim, replicas.all[(number + 1) % 3]))
             times.append(time.monotonic() - killed)
             await producing
             await replicas.start_again(victim)
-        await replicas.over(kills * each, 120)
+        await replicas.over(kills * each)
         await replicas.judge(kills * each)
         in_doubt = await replicas.in_doubt()
     print(f"kills: {kills} of {kills * each} requests, taken over after {_seconds(times)} s, in doubt {in_doubt}")
+    assert max(beats) <= TAKEN_OVER_WITHIN
 
 
 async def test_bridges_that_sleep_longer_than_they_own_post_nothing_twice(replicas: Replicas, full: bool) -> None:
@@ -97,8 +99,8 @@ async def test_bridges_that_sleep_longer_than_they_own_post_nothing_twice(replic
     for number in range(rounds):
         sleepers = [replicas.all[(number * asleep + place) % bridges] for place in range(asleep)]
         count += await _sleep(replicas, sleepers, first=count)
-        await eventually(lambda: replicas.living(bridges), 60, "all have joined again")
-    await replicas.over(count, 120)
+        await eventually(lambda: replicas.living(bridges), "all have joined again")
+    await replicas.over(count)
     await replicas.judge(count)
     refused = sum([await daemon.metric("kickoff_bridge_stale_writes_total") for daemon in replicas.all])
     logged = [daemon.log_events() for daemon in replicas.all]
@@ -122,12 +124,12 @@ async def test_bridges_that_are_replaced_one_by_one_under_load_leave_nothing_in_
     for bridge in replicas.all * 3 if full else replicas.all[:1]:
         replaced = asyncio.Event()
         producing = asyncio.create_task(_produce(replicas, count, replaced))
-        await eventually(partial(replicas.posting, bridge, 2), 60, "it has POSTs in hand")
-        assert await bridge.terminate(60) == 0
+        await eventually(partial(replicas.posting, bridge, 2), "it has POSTs in hand")
+        assert await bridge.terminate() == 0
         replaced.set()
         await replicas.start_again(bridge)
         count += await producing
-    await replicas.over(count, 60 + count / 20)
+    await replicas.over(count)
     await replicas.judge(count)
     assert await replicas.in_doubt() == 0
     print(f"replaced: {9 if full else 1} of 3 bridges, {count} requests, nothing in doubt")
@@ -146,11 +148,11 @@ async def test_a_database_that_fails_under_load_costs_nothing(
     producing = []
     for number, fault in enumerate(wanted):
         producing.append(asyncio.create_task(publish(replicas.amqp, requests(each, start=number * each))))
-        await eventually(lambda: _under_way(replicas), 60, "load")
+        await eventually(lambda: _under_way(replicas), "load")
         await fault(replicas)
     await asyncio.gather(*producing)
     count = len(wanted) * each
-    await replicas.over(count, 120)
+    await replicas.over(count)
     results = await replicas.judge(count)
     in_doubt = await replicas.in_doubt()
     print(
@@ -175,7 +177,7 @@ async def test_copies_by_both_doors_of_three_bridges_make_one_run_each(
         publish(replicas.amqp, copies),
         *(_call_all(replicas, calls[start::8]) for start in range(8)),
     )
-    await replicas.over(2 * count, 60 + count / 10)
+    await replicas.over(2 * count)
     await replicas.judge(2 * count)
     assert await replicas.in_doubt() == 0
     print(f"copies: {2 * count} requests, {len(copies)} more messages and {2 * count} more calls")
@@ -205,7 +207,7 @@ async def _sleep(replicas: Replicas, sleepers: list[Daemon], first: int) -> int:
         all_stopped.set()
         await asyncio.sleep(2 * OWNERSHIP)
         for sleeper in sleepers:
-            await eventually(partial(replicas.given_up, sleeper), 60, "the sleeper is given up")
+            await eventually(partial(replicas.given_up, sleeper), "the sleeper is given up")
     finally:
         all_stopped.set()
         for sleeper in sleepers:
@@ -223,12 +225,20 @@ async def _produce(replicas: Replicas, first: int, enough: asyncio.Event) -> int
 
 
 async def _stop(replicas: Replicas, sleeper: Daemon) -> None:
-    await eventually(lambda: replicas.posting(sleeper, 2), 60, "it has POSTs in hand")
+    await eventually(lambda: replicas.posting(sleeper, 2), "it has POSTs in hand")
     sleeper.send(signal.SIGSTOP)
 
 
-async def _owns_nothing(replicas: Replicas, victim: Daemon) -> bool:
-    return await replicas.owned_by(victim.pid) == 0
+async def _beats_until_it_owns_nothing(replicas: Replicas, victim: Daemon, other: Daemon) -> int:
+    """How often the other one gives a sign of life meanwhile."""
+    seen = set[float]()
+
+    async def met() -> bool:
+        seen.add(await replicas.beat_of(other.pid))
+        return await replicas.owned_by(victim.pid) == 0
+
+    await eventually(met, "taken over")
+    return len(seen) - 1
 
 
 async def _under_way(replicas: Replicas) -> bool:

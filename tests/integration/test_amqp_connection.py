@@ -14,8 +14,9 @@ from bridge.adapters.amqp_topology import Topology
 from bridge.core.delivering import Confirmed
 from bridge.core.model import Channel
 from bridge.ports import Health
-from tests.amqp_client import PATIENCE, Client, FakeDoor, client_of, delivery, eventually, rules_for, running
+from tests.amqp_client import Client, FakeDoor, client_of, delivery, eventually, rules_for, running
 from tests.broker import Broker
+from tests.patience import PATIENCE
 
 
 @dataclass

@@ -10,8 +10,9 @@ from bridge.adapters.amqp_connection import LinkOptions
 from bridge.adapters.amqp_consumer import AmqpConsumer
 from bridge.adapters.amqp_topology import Topology
 from bridge.core.errors import RequestRefused
-from tests.amqp_client import PATIENCE, Client, FakeDoor, client_of, eventually, rules_for, running
+from tests.amqp_client import Client, FakeDoor, client_of, eventually, rules_for, running
 from tests.broker import Broker
+from tests.patience import PATIENCE
 from tests.raw_frames import POISON, publish_raw, short
 
 

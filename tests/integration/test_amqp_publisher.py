@@ -20,9 +20,10 @@ from bridge.core.delivering import Confirmed, Gone, TryAgain, Unroutable
 from bridge.core.errors import RequestRefused
 from bridge.core.events import about, dead_letter
 from bridge.core.model import Channel, CrewPolicy, Delivery, Destination, Outcome
-from tests.amqp_client import PATIENCE, Client, delivery, eventually, rules_for, running
+from tests.amqp_client import Client, delivery, eventually, rules_for, running
 from tests.broker import Broker
 from tests.fakes import a_run
+from tests.patience import PATIENCE
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from bridge.core.events import dead_letter, rejected
 from bridge.settings import load
 from tests.corpus import SEEDS, spoiled
 from tests.fakes import NOW
+from tests.patience import PATIENCE
 from tests.raw_frames import entry, header, short, table, text
 
 TRIES = int(os.environ.get("BRIDGE_FUZZ", "400"))
@@ -157,7 +158,7 @@ async def ask(port: int, sent: bytes) -> int:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(sent)
-        return int((await asyncio.wait_for(reader.read(64), 20)).split(b" ")[1])
+        return int((await asyncio.wait_for(reader.read(64), PATIENCE)).split(b" ")[1])
     except (ConnectionError, IndexError):
         return 0
     finally:

@@ -23,6 +23,7 @@ from bridge.core.model import CrewPolicy, Envelope, Run
 from bridge.ports import EventFilter
 from tests.fakes import a_run
 from tests.http_client import CLIENTS, LISTEN, bearer, problem
+from tests.patience import PATIENCE
 
 QUICK = Streaming(interval=0.01)
 _numbers = count(1)
@@ -105,20 +106,20 @@ async def streams(tmp_path: Path) -> AsyncIterator[Streams]:
 
 async def block(stream: aiohttp.ClientResponse) -> dict[str, str]:
     """The next block of lines, by name; a comment has the name ''."""
-    lines = (await asyncio.wait_for(stream.content.readuntil(b"\n\n"), 30)).decode().strip().split("\n")
+    lines = (await asyncio.wait_for(stream.content.readuntil(b"\n\n"), PATIENCE)).decode().strip().split("\n")
     return {name: value for name, _, value in (line.partition(": ") for line in lines)}
 
 
 async def told(stream: aiohttp.ClientResponse) -> Told:
     """The next event; passes over what only keeps the stream alive."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while "id" not in (found := await block(stream)):
             pass
     return Told(found["id"], found["event"], json.loads(found["data"]))
 
 
 async def opened_when_free(streams: Streams) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while (stream := await streams.open()).status != 200:
             stream.release()
             await asyncio.sleep(0.05)
@@ -215,13 +216,13 @@ async def test_what_cannot_be_an_event_s_id_is_as_good_as_forgotten(streams: Str
     with closing(writer):
         writer.write(head.encode() + b"Last-Event-ID: no\xffunicode\r\n\r\n")
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
-        await asyncio.wait_for(reader.readuntil(b"event: stream.gap\n"), 30)
+        await asyncio.wait_for(reader.readuntil(b"event: stream.gap\n"), PATIENCE)
 
 
 async def test_a_quiet_stream_shows_that_it_lives_and_ends_after_a_while(tmp_path: Path) -> None:
     async with served(tmp_path, Streaming(interval=0.01, quiet=0.05, longest=0.3)) as streams:
         stream = await streams.open()
-        rest = await asyncio.wait_for(stream.content.read(), 30)
+        rest = await asyncio.wait_for(stream.content.read(), PATIENCE)
     assert rest.startswith(b"retry: 2000\n\n:\n\n")
 
 
@@ -272,4 +273,4 @@ async def test_a_server_that_stops_ends_its_streams(tmp_path: Path) -> None:
     async with served(tmp_path) as streams:
         stream = await streams.open()
         streams.server.stop()
-        assert await asyncio.wait_for(stream.content.read(), 30) == b"retry: 2000\n\n"
+        assert await asyncio.wait_for(stream.content.read(), PATIENCE) == b"retry: 2000\n\n"

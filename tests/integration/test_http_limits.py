@@ -15,8 +15,11 @@ from aiohttp import set_zlib_backend
 from structlog.testing import capture_logs
 
 from tests.http_client import BODY, LISTEN, Bridge, bearer, problem, serving
+from tests.patience import PATIENCE
 
-TIGHT = replace(LISTEN, max_body=10_000, head_seconds=0.2, body_seconds=0.2, max_connections=3)
+SMALL = replace(LISTEN, max_body=10_000, max_connections=3)
+TIGHT = replace(SMALL, head_seconds=0.2, body_seconds=0.2)
+"""For what never comes: what comes may be late on a busy machine."""
 TOKEN = f"Authorization: {bearer('submitter')['Authorization']}\r\n".encode()
 POST = b"POST /v1/runs HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n" + TOKEN
 GET = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -24,18 +27,25 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
 
 @pytest.fixture
 async def bridge() -> AsyncIterator[Bridge]:
-    async with serving(TIGHT) as served, asyncio.timeout(20):
+    async with serving(SMALL) as served, asyncio.timeout(PATIENCE):
+        yield served
+
+
+@pytest.fixture
+async def hasty() -> AsyncIterator[Bridge]:
+    """A bridge that gives up a head or a body after a moment."""
+    async with serving(TIGHT) as served, asyncio.timeout(PATIENCE):
         yield served
 
 
 @pytest.mark.parametrize("head", [b"", b"G", b"GET /healthz HTTP/1.1\r\nHost: h\r\n", b"\r\n\r\n"])
-async def test_a_head_that_does_not_end_is_given_up(bridge: Bridge, head: bytes) -> None:
-    assert await bridge.raw(head) == b""
+async def test_a_head_that_does_not_end_is_given_up(hasty: Bridge, head: bytes) -> None:
+    assert await hasty.raw(head) == b""
 
 
-async def test_a_head_that_trickles_is_given_up_as_well(bridge: Bridge) -> None:
+async def test_a_head_that_trickles_is_given_up_as_well(hasty: Bridge) -> None:
     """The deadline is for the whole head: a byte now and then does not move it."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", hasty.port)
     writer.write(b"GET /healthz HTTP/1.1\r\n")
     sent = 0
     closed = asyncio.create_task(reader.read())
@@ -49,8 +59,8 @@ async def test_a_head_that_trickles_is_given_up_as_well(bridge: Bridge) -> None:
     writer.close()
 
 
-async def test_a_later_head_has_a_deadline_too(bridge: Bridge) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+async def test_a_later_head_has_a_deadline_too(hasty: Bridge) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", hasty.port)
     writer.write(GET)
     await reader.readuntil(b'"alive"}')
     writer.write(b"GET /heal")
@@ -58,9 +68,9 @@ async def test_a_later_head_has_a_deadline_too(bridge: Bridge) -> None:
     writer.close()
 
 
-async def test_an_idle_connection_outlives_the_deadline_for_heads(bridge: Bridge) -> None:
+async def test_an_idle_connection_outlives_the_deadline_for_heads(hasty: Bridge) -> None:
     """Between two requests a client may think for as long as connections are kept."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", hasty.port)
     for _ in range(2):
         writer.write(GET)
         await reader.readuntil(b'"alive"}')
@@ -73,7 +83,7 @@ async def test_an_idle_connection_outlives_the_deadline_for_heads(bridge: Bridge
 
 
 async def test_an_idle_connection_is_closed_in_the_end() -> None:
-    async with serving(replace(TIGHT, keepalive_seconds=0.1)) as bridge, asyncio.timeout(20):
+    async with serving(replace(SMALL, keepalive_seconds=0.1)) as bridge, asyncio.timeout(PATIENCE):
         assert (await bridge.raw(GET)).endswith(b'"alive"}')
 
 
@@ -82,14 +92,14 @@ async def test_requests_that_follow_at_once_are_all_answered(bridge: Bridge) -> 
     assert answers.count(b'"alive"}') == 4
 
 
-async def test_a_body_that_does_not_come_is_408(bridge: Bridge) -> None:
-    answer = await bridge.raw(POST + b"Content-Length: 100\r\n\r\n{")
+async def test_a_body_that_does_not_come_is_408(hasty: Bridge) -> None:
+    answer = await hasty.raw(POST + b"Content-Length: 100\r\n\r\n{")
     assert b" 408 " in answer.partition(b"\r\n")[0]
     assert b'"code":"request_timeout"' in answer
 
 
-async def test_a_body_that_trickles_is_408(bridge: Bridge) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+async def test_a_body_that_trickles_is_408(hasty: Bridge) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", hasty.port)
     writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n")
     head = asyncio.create_task(reader.readline())
     while not head.done():
@@ -112,7 +122,7 @@ async def test_a_client_that_leaves_in_the_middle_is_no_failure(bridge: Bridge) 
 
 
 async def test_the_largest_body_is_taken_and_one_more_byte_is_not(bridge: Bridge) -> None:
-    for size, status in ((TIGHT.max_body, 202), (TIGHT.max_body + 1, 413)):
+    for size, status in ((SMALL.max_body, 202), (SMALL.max_body + 1, 413)):
         body = b'{"crew":"research"' + b" " * (size - 19) + b"}"
         assert len(body) == size
         headers = {"Content-Type": "application/json", **bearer("submitter")}
@@ -139,7 +149,7 @@ async def test_a_body_without_a_length_is_counted_as_it_comes(bridge: Bridge) ->
 async def test_a_gzip_bomb_is_measured_by_what_comes_out(bridge: Bridge) -> None:
     """Ten megabytes of spaces are ten kilobytes on the wire, under the limit."""
     bomb = gzip.compress(b" " * 9_000_000)
-    assert len(bomb) < TIGHT.max_body
+    assert len(bomb) < SMALL.max_body
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip", **bearer("submitter")}
     response = await bridge.http.post(bridge.url("/v1/runs"), data=bomb, headers=headers)
     await problem(response, 413, "too_large")

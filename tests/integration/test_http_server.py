@@ -9,6 +9,7 @@ import pytest
 from bridge.adapters.http_auth import Clients
 from bridge.adapters.http_server import HttpServer, Listen
 from tests.http_client import CLIENTS, LISTEN, problem, serving
+from tests.patience import PATIENCE
 
 
 async def test_a_port_in_use_is_an_error_at_the_start() -> None:
@@ -35,7 +36,7 @@ async def test_a_request_in_hand_is_finished() -> None:
 
 
 async def test_a_request_that_never_ends_does_not_hold_the_stop() -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         async with serving(replace(LISTEN, drain_seconds=0.1)) as bridge:
             bridge.accept.go_on.clear()
             asking = asyncio.create_task(bridge.submit())
@@ -45,7 +46,7 @@ async def test_a_request_that_never_ends_does_not_hold_the_stop() -> None:
 
 
 async def test_connections_without_a_request_do_not_hold_the_stop() -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         async with serving(Listen(port=0, drain_seconds=60)) as bridge:
             await (await bridge.get("/healthz")).read()
             reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)

@@ -10,6 +10,7 @@ from bridge.adapters.http_wait import Patience
 from bridge.core.errors import RequestRefused
 from bridge.core.model import State
 from tests.http_client import BODY, STORE_AWAY, Bridge, bearer, problem, run_id, serving
+from tests.patience import PATIENCE
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -141,13 +142,13 @@ async def test_waiting_ends_when_the_server_stops(bridge: Bridge) -> None:
     waiting = asyncio.create_task(bridge.submit(Prefer="wait=60"))
     await bridge.store.looked.wait()
     bridge.servers[0].stop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):  # half of what the client would wait
         assert (await waiting).status == 202
 
 
 async def test_nobody_looks_for_a_client_that_is_gone() -> None:
     """Else a client could leave and come again, and each time leave somebody behind who asks the store."""
-    async with serving(patience=Patience(interval=0.005, places=1)) as bridge, asyncio.timeout(10):
+    async with serving(patience=Patience(interval=0.005, places=1)) as bridge, asyncio.timeout(PATIENCE):
         gone = asyncio.create_task(bridge.submit(Prefer="wait=60"))
         await bridge.store.looked.wait()
         gone.cancel()

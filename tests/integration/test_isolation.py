@@ -19,6 +19,7 @@ from bridge.core.receivers import Shares
 from bridge.steps.deliver import Deliver
 from bridge.worker import Worker
 from tests.fakes import a_delivery, raise_fault
+from tests.patience import PATIENCE
 
 EACH_KIND = 25  # of dead receivers
 SILENT_BACKLOG = 20  # events due for each silent one: more than all places together can hold
@@ -127,7 +128,7 @@ async def waits(live: Live, store: SqlStore, wake: Callable[[], None], first: in
         filed[delivery.event.event_id] = time.monotonic()
         wake()
         await asyncio.sleep(0.01)  # the stream's pace, not a wait for something
-    await asyncio.wait_for(live.all_came.wait(), 30)
+    await asyncio.wait_for(live.all_came.wait(), PATIENCE)
     return [max(live.came[event_id] - at, 0.0) for event_id, at in filed.items()]
 
 
@@ -142,7 +143,7 @@ async def p99_beside(path: Path) -> float:
         backlog = [*dead.silent * SILENT_BACKLOG, *dead.refusing * 2]
         await store.file([to(url, number, late=9 - number / 1000) for number, url in enumerate(backlog)])
         wake()
-        await asyncio.wait_for(dead.all_called.wait(), 30)
+        await asyncio.wait_for(dead.all_called.wait(), PATIENCE)
         try:
             return statistics.quantiles(await waits(live, store, wake, 50_000), n=100)[98]
         finally:

@@ -91,7 +91,7 @@ async def becomes(ask: Callable[[], Awaitable[int]], wanted: int) -> None:
     async def met() -> bool:
         return await ask() == wanted
 
-    await eventually(met, 10, f"the answer is {wanted}")
+    await eventually(met, f"the answer is {wanted}")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Node.js and the packages that the scripts of this folder use; why they cannot be had, if so."""
 
 import asyncio
+import fcntl
 import json
 import shutil
 import subprocess
@@ -9,10 +10,11 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests.patience import PATIENCE
+
 FOLDER = Path(__file__).parent
 LOCK, INSTALLED = FOLDER / "package-lock.json", FOLDER / "node_modules" / ".package-lock.json"
 INSTALL = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0", "--fetch-timeout=10000")
-INSTALL_LIMIT = 60.0
 OUR_FAULT = ("EUSAGE", "EINTEGRITY")  # the lock file does not fit; anything else says that a package cannot be had
 OLDEST = 20
 
@@ -21,11 +23,13 @@ def why_not() -> str | None:
     """Make sure that the packages are installed; why the scripts cannot be run, None if they can."""
     if (version := _version()) < OLDEST:
         return f"needs Node.js {OLDEST}" + (f", here is {version}" if version else "")
-    if INSTALLED.exists() and INSTALLED.stat().st_mtime >= LOCK.stat().st_mtime:
-        return None
     if shutil.which("npm") is None:
         return "needs npm"
-    return _install()
+    with LOCK.open() as lock:  # so that several workers of pytest do not install at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if INSTALLED.exists() and INSTALLED.stat().st_mtime >= LOCK.stat().st_mtime:
+            return None
+        return _install()
 
 
 def _version() -> int:
@@ -38,7 +42,7 @@ def _version() -> int:
 
 def _install() -> str | None:
     try:
-        done = subprocess.run(INSTALL, cwd=FOLDER, capture_output=True, text=True, check=False, timeout=INSTALL_LIMIT)
+        done = subprocess.run(INSTALL, cwd=FOLDER, capture_output=True, text=True, check=False, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         return "the npm packages cannot be fetched in time"
     assert not any(code in done.stderr for code in OUR_FAULT), done.stderr
@@ -82,7 +86,7 @@ async def running(name: str, *arguments: str) -> AsyncIterator[tuple[Script, Any
         assert process.stdin is not None
         process.stdin.close()
         with suppress(ProcessLookupError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 await process.wait()
         if listening is not None:
             await listening

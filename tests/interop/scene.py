@@ -19,6 +19,7 @@ from bridge.sandbox import SandboxSettings, parse_run_time
 from bridge.settings import load
 from tests.amqp_client import Client, client_of, eventually
 from tests.interop import javascript
+from tests.patience import PATIENCE
 
 NEW = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 OLD = "whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="
@@ -179,7 +180,7 @@ def gathered(folder: Path, amqp_url: str, mode: str, *, with_javascript: bool) -
     """The same, in a loop of its own."""
 
     async def in_time() -> Harvest:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             return await gather(folder, amqp_url, mode, with_javascript=with_javascript)
 
     return asyncio.run(in_time())

@@ -4,34 +4,13 @@ import asyncio
 import threading
 import time
 from collections import Counter
+from collections.abc import MutableMapping
+from typing import Any
 
 from structlog.testing import capture_logs
 
 from bridge.adapters.watchdog import Watchdog
-
-PATIENCE = 20.0  # seconds
-
-
-def stand_still(seconds: float) -> None:
-    time.sleep(seconds)
-
-
-async def test_a_stalled_loop_is_told_once_with_the_place_where_it_stands() -> None:
-    watchdog = Watchdog(stalled_after=0.1)
-    running = asyncio.create_task(watchdog.run())
-    await asyncio.sleep(0)
-
-    with capture_logs() as logs:
-        stand_still(0.4)
-    stalled = watchdog.stalled
-    await asyncio.sleep(0.02)
-    watchdog.stop()
-    await running
-
-    assert [line["event"] for line in logs] == ["event_loop_stalled"]
-    assert any("stand_still" in entry for entry in logs[0]["stack"])
-    assert stalled
-    assert not watchdog.stalled
+from tests.patience import PATIENCE
 
 
 class Clock:
@@ -52,6 +31,36 @@ class Clock:
         both = (threading.main_thread().name, Watchdog.name)
         while not all(self.reads[name] > seen[name] for name in both):  # noqa: ASYNC110 - neither gives a signal
             await asyncio.sleep(0.001)
+
+
+def stand_still(clock: Clock, logs: list[MutableMapping[str, Any]]) -> None:
+    """Hold the loop until the watcher has seen it stand, and has looked again."""
+    clock.now += 1.0
+    while not logs:
+        time.sleep(0.001)
+    seen = clock.reads[Watchdog.name]
+    while clock.reads[Watchdog.name] < seen + 5:
+        time.sleep(0.001)
+
+
+async def test_a_stalled_loop_is_told_once_with_the_place_where_it_stands() -> None:
+    clock = Clock()
+    watchdog = Watchdog(stalled_after=0.1, monotonic=clock)
+    running = asyncio.create_task(watchdog.run())
+    await asyncio.sleep(0)
+
+    with capture_logs() as logs:
+        stand_still(clock, logs)
+        stalled = watchdog.stalled
+        async with asyncio.timeout(PATIENCE):
+            await clock.turn(0.0)
+        watchdog.stop()
+        await running
+
+    assert [line["event"] for line in logs] == ["event_loop_stalled"]
+    assert any("stand_still" in entry for entry in logs[0]["stack"])
+    assert stalled
+    assert not watchdog.stalled
 
 
 async def test_a_loop_that_turns_is_left_in_peace() -> None:

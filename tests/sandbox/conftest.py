@@ -14,6 +14,7 @@ from aiohttp import web
 from bridge.sandbox import SandboxSettings, running
 
 START = 1_790_000_000.0
+AT_ONCE = 30.0  # seconds: half of what a server of the library waits for its callers unless told
 
 
 @dataclass(slots=True)

@@ -13,6 +13,11 @@ BRIDGES = (1, 1, 1, 1, 1, 1, 1, 1, 2, 3)
 """How many are alive at once, by the last digit of the seed."""
 
 
+def bridges(seed: int) -> int:
+    """How many bridges the history of this seed has."""
+    return BRIDGES[seed % len(BRIDGES)]
+
+
 def empty_store(folder: Path) -> Path:
     path = folder / "empty.db"
     asyncio.run(migrate_store(f"sqlite:///{path}"))
@@ -24,7 +29,7 @@ def play(seed: int, empty: Path) -> History:
     with tempfile.TemporaryDirectory(dir=empty.parent) as folder:
         file = Path(folder) / "bridge.db"
         shutil.copy(empty, file)
-        history = History(seed, file, BRIDGES[seed % len(BRIDGES)])
+        history = History(seed, file, bridges(seed))
         try:
             history.play()
             check(history)

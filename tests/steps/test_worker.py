@@ -11,8 +11,7 @@ from bridge.core.errors import Stale, StoreBroken, StoreDamaged, StoreUnavailabl
 from bridge.core.quarantine import Quarantined
 from bridge.worker import Worker
 from tests.fakes import Faults
-
-GUARD = 5.0  # seconds after which a test that hangs is given up
+from tests.patience import PATIENCE
 
 
 async def at_once(_: str) -> None:
@@ -68,7 +67,7 @@ class Script:
         return self.wait
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(GUARD):
+        async with asyncio.timeout(PATIENCE):
             while not holds():
                 self.changed.clear()
                 await self.changed.wait()
@@ -97,7 +96,7 @@ class Running:
 
     async def stopped(self) -> None:
         self.worker.stop()
-        async with asyncio.timeout(GUARD):
+        async with asyncio.timeout(PATIENCE):
             await self.task
 
 
