@@ -12,12 +12,12 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bridge.core import results
 from bridge.core.reply import TOO_LARGE, Reply
 from bridge.core.schedule import parse_retry_after
-from bridge.core.strict_json import MAX_DEPTH, deeper_than
 
 KICKOFF_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 MAX_MESSAGE = 2048
@@ -101,12 +101,18 @@ class WaitingForHuman:
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The execution is over and has a result."""
+    """The execution is over and succeeded; `dropped` names the members that are too deep to be kept, or ambiguous."""
 
     result: str | None
     result_json: Any = None
     usage: Any = None
     progress: Any = None
+    dropped: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def has_result(self) -> bool:
+        """Whether anything was found that an execution can leave."""
+        return self.result is not None or self.result_json is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +239,8 @@ def read_inputs(reply: Reply) -> tuple[str, ...] | None:
 
 def read_crew_webhook(body: Mapping[str, Any]) -> Succeeded | None:
     """The result in a crew webhook, which is only sent for success (crew API contract, section 6.3)."""
-    result = _result(body)
-    result_json = _portable(body.get("result_json"))
-    if result is None and result_json is None:
-        return None
-    return Succeeded(result, result_json, _portable(body.get("token_usage")))
+    succeeded = _succeeded(body, wrapped=not _has_state(body))
+    return succeeded if succeeded.has_result or succeeded.dropped else None
 
 
 def run_time_told(answer: StatusAnswer) -> float | None:
@@ -284,8 +287,7 @@ def _turned_away(code: int, text: str) -> bool:
 def _read_state(body: Mapping[str, Any]) -> StatusAnswer:
     token = _token(body)
     if token in _SUCCEEDED:
-        result_json, usage = _portable(body.get("result_json")), _portable(body.get("usage_metrics"))
-        return Succeeded(_result(body), result_json, usage, _progress(body))
+        return replace(_succeeded(body, wrapped=not _has_state(body)), progress=_progress(body))
     if token in _FAILED:
         return Failed(_failure(body))
     if token in _STOPPED:
@@ -315,24 +317,20 @@ def _flow_waits(body: Mapping[str, Any]) -> bool:
 
 def _progress(body: Mapping[str, Any]) -> Any:
     progress = body.get("progress")
-    return _portable(progress) if isinstance(progress, dict) else None
+    return results.portable(progress) if isinstance(progress, dict) else None
 
 
-def _result(body: Mapping[str, Any]) -> str | None:
-    result = body.get("result")
-    candidates = [result]
-    if isinstance(result, dict):
-        candidates += [result.get("output"), result.get("raw")]
-    candidates += [_inner(body.get("last_executed_task"), "output"), _inner(_last(body.get("tasks_output")), "raw")]
-    return next((_clean(text) for text in candidates if isinstance(text, str)), None)
+def _succeeded(body: Mapping[str, Any], *, wrapped: bool) -> Succeeded:
+    found = results.read_result(body, wrapped=wrapped)
+    told = next((body[name] for name in ("usage_metrics", "token_usage") if body.get(name) is not None), None)
+    usage = results.portable(told)
+    dropped = found.dropped if usage is not None or told is None else (*found.dropped, "usage")
+    return Succeeded(found.text, found.parsed, usage, dropped=dropped)
 
 
-def _inner(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else None
-
-
-def _last(value: Any) -> Any:
-    return value[-1] if isinstance(value, list) and value else None
+def _has_state(body: Mapping[str, Any]) -> bool:
+    state = body.get("state")
+    return isinstance(state, str) and state.strip() != ""
 
 
 def _failure(body: Mapping[str, Any]) -> str:
@@ -372,21 +370,6 @@ def _finite(digits: str) -> float | None:
 _JSON = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)  # made once: that costs as much as reading
 
 
-def _portable(value: Any) -> Any:
-    """The value as every JSON parser will take it; None for one that is nested deeper than anybody needs.
-
-    Written and read once here, where a failure costs a value, instead of in the store, where it would cost the process.
-    """
-    if deeper_than(MAX_DEPTH, value):
-        return None
-    return json.loads(_clean(json.dumps(value, ensure_ascii=False)))
-
-
-def _clean(text: str) -> str:
-    """Text without lone surrogates, which JSON can spell but UTF-8 cannot hold."""
-    return text.encode("utf-8", "replace").decode()
-
-
 def clean_text(text: str, most: int = MAX_MESSAGE) -> str:
     """Text fit for every store, queue and log: no NUL, no lone surrogates, not long."""
-    return _clean(text[:most]).replace("\x00", "")
+    return results.clean(text[:most]).replace("\x00", "")

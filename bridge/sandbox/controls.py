@@ -25,6 +25,7 @@ class Controls:
 
     seconds: float | None = None
     outcome: Outcome | None = None
+    result: object = None
     result_json: dict[str, object] | None = None
     human_questions: int | None = None
 
@@ -34,6 +35,7 @@ def read_controls(inputs: Mapping[str, object]) -> Controls:
     return Controls(
         seconds=_seconds(inputs.get("sandbox_seconds")),
         outcome=_outcome(inputs.get("sandbox_outcome")),
+        result=_any_json(inputs.get("sandbox_result")),
         result_json=_object(inputs.get("sandbox_result_json")),
         human_questions=_questions(inputs.get("sandbox_human_questions")),
     )
@@ -75,4 +77,12 @@ def _object(value: object) -> dict[str, object] | None:
             raise ValueError("sandbox_result_json must be a JSON object") from None
     if value is not None and not isinstance(value, dict):
         raise ValueError("sandbox_result_json must be a JSON object")
+    return value
+
+
+def _any_json(value: object) -> object:
+    """Return a value of any JSON type; text that is JSON stands for what it spells, because crews take only text."""
+    if isinstance(value, str):
+        with suppress(orjson.JSONDecodeError):
+            return orjson.loads(value)
     return value

@@ -31,6 +31,7 @@ class Execution:
     starts_at: float
     ends_at: float
     failure: str | None = None
+    result: object = None
     result_json: Mapping[str, object] | None = None
     questions: int = 0
     settled: int = 0

@@ -16,6 +16,14 @@ def result_text(execution: Execution, kind: str) -> str:
     return f"The sandbox {kind} has dealt with {execution.topic() or 'nothing in particular'}."
 
 
+def results_of(execution: Execution, kind: str) -> dict[str, object]:
+    """Return the members that tell a success its result: of any JSON type, if the caller asked for it."""
+    if execution.result is None:
+        return {"result": result_text(execution, kind), "result_json": execution.result_json}
+    is_object = isinstance(execution.result, dict)
+    return {"result": execution.result, "result_json": execution.result if is_object else execution.result_json}
+
+
 def output_of(execution: Execution, index: int) -> str:
     """Return what this task of a crew has to say; the last one's output is the result."""
     if index == len(TASKS) - 1:

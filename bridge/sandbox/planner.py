@@ -63,6 +63,7 @@ class Planner:
             starts_at,
             starts_at + seconds,
             failure=FAILURE if fails else None,
+            result=controls.result,
             result_json=controls.result_json,
             questions=self._settings.human_questions if asked is None else asked,
             revoked=controls.outcome == "revoked",

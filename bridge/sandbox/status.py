@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from bridge.sandbox.execution import Execution
-from bridge.sandbox.outputs import TOKENS, describe, result_text
+from bridge.sandbox.outputs import TOKENS, describe, results_of
 from bridge.sandbox.settings import HumanStatus, Kind
 from bridge.sandbox.tasks import TASKS
 
@@ -81,8 +81,7 @@ def _under_way(execution: Execution, kind: Kind, now: float) -> dict[str, object
 
 def _succeeded(execution: Execution, kind: Kind) -> dict[str, object]:
     body = _body("SUCCESS", None)
-    body["result"] = result_text(execution, kind)
-    body["result_json"] = execution.result_json
+    body |= results_of(execution, kind)
     body["usage_metrics"] = _USAGE
     body["progress"] = _progress(execution, kind, len(TASKS), execution.ends_at)
     if kind == "crew":

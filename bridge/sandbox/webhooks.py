@@ -11,7 +11,7 @@ from bridge.sandbox import flow_question
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.hooks import Hook, Hooks
 from bridge.sandbox.milestones import Milestone, milestones
-from bridge.sandbox.outputs import TOKENS, describe, output_of, result_text
+from bridge.sandbox.outputs import TOKENS, describe, output_of, results_of
 from bridge.sandbox.settings import SandboxSettings
 from bridge.sandbox.stream import batches
 from bridge.sandbox.tasks import TASKS
@@ -67,7 +67,7 @@ class Writer:
             case "pause":
                 yield from _to(hooks.human, "human_input", milestone, _human_input(execution, milestone.task))
             case "end" if execution.failure is None:
-                yield from _to(hooks.crew, "crew", milestone, _crew(execution))
+                yield from _to(hooks.crew, "crew", milestone, crew_webhook(execution))
             case _:
                 return
 
@@ -105,11 +105,11 @@ def _step(execution: Execution, index: int) -> dict[str, object]:
     }
 
 
-def _crew(execution: Execution) -> dict[str, object]:
+def crew_webhook(execution: Execution) -> dict[str, object]:
+    """Return the crew webhook of a success."""
     return {
         "kickoff_id": execution.kickoff_id,
-        "result": result_text(execution, "crew"),
-        "result_json": execution.result_json,
+        **results_of(execution, "crew"),
         "token_usage": TOKENS,
         "meta": execution.meta,
     }

@@ -9,7 +9,7 @@ import structlog
 from bridge.core import humans
 from bridge.core.answers import CrewUnavailable, Failed, NoAnswer, NotFound, StatusAnswer, Succeeded, run_time_told
 from bridge.core.errors import Stale, StoreUnavailable
-from bridge.core.model import Run, Watch
+from bridge.core.model import Run, State, Watch
 from bridge.core.quarantine import Quarantined
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
@@ -127,6 +127,9 @@ class Poll:
     async def _settle(self, run: Run, seen: Watch, answer: StatusAnswer, asked_at: float) -> Watch | None:
         decision = humans.on_status(run, seen, answer, self._crew.policy, asked_at)
         settled = await self._store.settle(decision)
+        if settled.final and isinstance(answer, Succeeded) and answer.dropped:
+            dropped = ", ".join(answer.dropped)
+            log.error("result_incomplete", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id, dropped=dropped)
         if decision.deliveries:
             self._wake_deliver()
         if settled.final:
@@ -138,6 +141,8 @@ class Poll:
         return humans.refreshed(seen, settled)
 
     def _let_go(self, ended: Run) -> None:
+        if ended.state is State.SUCCEEDED and ended.outcome.result is None and ended.outcome.result_json is None:
+            log.warning("result_missing", run_id=ended.run_id, crew=ended.crew, kickoff_id=ended.kickoff_id)
         announced = self._crew.following.announced(ended.run_id)
         self._judge_webhooks(partial(self._crew.trust.ended, announced=announced))
         self._crew.following.forget(ended.run_id)

@@ -30,6 +30,7 @@ async def test_a_kickoff_is_in_the_ledger_with_all_that_is_known_of_it(start: St
             "starts_at": START,
             "ends_at": START + 2,
             "failure": None,
+            "result": None,
             "result_json": None,
             "questions": 0,
             "settled": 0,

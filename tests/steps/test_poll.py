@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.core.answers import Failed, NoAnswer, NotFound, Pending, Running, StatusAnswer, Succeeded, Unknown
 from bridge.core.errors import Stale, StoreUnavailable
@@ -319,3 +320,22 @@ async def test_a_run_in_hand_is_not_handed_out_twice(bench: Bench):
     [watch] = await bench.poll.claim(9)
     assert isinstance(watch, Watch)
     assert await bench.poll.claim(9) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "logged"),
+    [
+        (Succeeded(None), ["result_missing", "run_ended"]),
+        (Succeeded(None, 0), ["run_ended"]),
+        (Succeeded("text", dropped=("result_json",)), ["result_incomplete", "run_ended"]),
+    ],
+)
+async def test_no_result_is_dropped_without_a_log_line(bench: Bench, answer: Succeeded, logged: list[str]):
+    run = await bench.started()
+    bench.api.status_answers = [answer]
+    bench.clock.forward(6)
+    with capture_logs() as logs:
+        await bench.round(bench.poll)
+    assert [line["event"] for line in logs if line["event"] != "run_times_changed"] == logged
+    ended = await bench.now(run)
+    assert (ended.outcome.result, ended.outcome.result_json) == (answer.result, answer.result_json)

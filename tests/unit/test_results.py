@@ -1,0 +1,163 @@
+"""Where the result of an execution is, in every shape that the API, its documents and other clients know."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, get_args
+
+import orjson
+import pytest
+
+from bridge.core.answers import Succeeded, read_crew_webhook, read_status
+from bridge.core.reply import Reply
+from bridge.sandbox.dialects import status_answer
+from bridge.sandbox.execution import Execution
+from bridge.sandbox.settings import Dialect
+from bridge.sandbox.status import live_status
+from bridge.sandbox.webhooks import crew_webhook
+
+TASKS = [{"name": "collect", "raw": "1. ..."}, {"name": "verdict", "raw": "go"}]
+FLOW = {"output": "draft.md", "raw": False, "error": None, "score": 81}
+DEEP: Any = "x"
+for _ in range(80):
+    DEEP = [DEEP]
+
+
+def status(body: Mapping[str, Any]) -> Succeeded:
+    answer = read_status(Reply(200, orjson.dumps(body)))
+    assert isinstance(answer, Succeeded)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("body", "result", "result_json"),
+    [
+        ({"result": "text"}, "text", None),
+        ({"result": ""}, "", None),
+        ({"result": {"outcome": 1}, "result_json": {"outcome": 1}}, None, {"outcome": 1}),
+        ({"result": FLOW, "result_json": FLOW}, None, FLOW),
+        ({"result": {"output": "all there is"}}, None, {"output": "all there is"}),
+        ({"result": {}}, None, {}),
+        ({"result": ["a", "b"]}, None, ["a", "b"]),
+        ({"result": []}, None, []),
+        ({"result": 42}, None, 42),
+        ({"result": 0}, None, 0),
+        ({"result": 0.5}, None, 0.5),
+        ({"result": False}, None, False),
+        ({"result": '{"a": 1}', "result_json": {"a": 1}}, '{"a": 1}', {"a": 1}),
+        ({"result": None, "result_json": {"score": 81}}, None, {"score": 81}),
+        ({"result": None, "result_json": "text"}, "text", None),
+        ({"result": None, "result_json": 0, "output": "not this"}, None, 0),
+        ({"output": "text", "raw": "not this"}, "text", None),
+        ({"output": {"score": 81}}, None, {"score": 81}),
+        ({"raw": 7}, None, 7),
+        ({"tasks_output": TASKS}, "go", None),
+        ({"task_outputs": TASKS, "last_executed_task": {"output": "not this"}}, "go", None),
+        ({"tasks_output": [{"name": "a", "json_dict": {"b": 1}}]}, None, {"b": 1}),
+        ({"tasks": [{"output": "go"}]}, "go", None),
+        ({"last_executed_task": {"output": "go"}}, "go", None),
+        ({"tasks_output": [], "last_executed_task": {"output": None}}, None, None),
+        ({"result": None}, None, None),
+    ],
+)
+def test_where_there_is_a_state_the_value_is_the_answer_whatever_it_is(
+    body: dict[str, Any], result: str | None, result_json: Any
+):
+    found = status({"state": "SUCCESS", **body})
+    assert (found.result, found.result_json, found.dropped) == (result, result_json, ())
+    assert type(found.result_json) is type(result_json)
+
+
+@pytest.mark.parametrize(
+    ("body", "result", "result_json"),
+    [
+        ({"result": "text"}, "text", None),
+        ({"result": {"output": "text"}}, "text", None),
+        ({"result": {"output": "text", "tasks": TASKS}}, "text", None),
+        ({"result": {"output": {"score": 81}}}, None, {"score": 81}),
+        ({"result": {"output": {"score": 81}, "verdict": "go"}}, None, {"output": {"score": 81}, "verdict": "go"}),
+        ({"result": {"output": "text", "score": 81}}, "text", {"output": "text", "score": 81}),
+        ({"result": {"output": "a", "raw": "b"}}, "a", {"output": "a", "raw": "b"}),
+        ({"result": {"raw": "text", "json_dict": None, "pydantic": None}}, "text", None),
+        ({"result": {"raw": '{"a": 1}', "json_dict": {"a": 1}}}, '{"a": 1}', {"a": 1}),
+        ({"result": {"raw": None, "json_dict": {"a": 1}}}, None, {"a": 1}),
+        ({"result": {"output": "text"}, "result_json": {"b": 1}}, "text", {"b": 1}),
+        ({"result": {"task_outputs": TASKS}}, "go", None),
+        ({"result": {"tasks": [{"task_id": "verdict", "output": "go"}]}}, "go", None),
+        ({"result": {"tasks": "none"}}, None, {"tasks": "none"}),
+        ({"tasks_output": TASKS}, "go", None),
+        ({"output": {"score": 81}}, None, {"score": 81}),
+        ({"output": "text"}, "text", None),
+        ({"output": {"raw": "text"}}, "text", None),
+        ({"result": {"score": 81, "verdict": "go"}}, None, {"score": 81, "verdict": "go"}),
+        ({"result_json": {"output": "kept"}}, None, {"output": "kept"}),
+        ({"result": 42}, None, 42),
+        ({"result": [1]}, None, [1]),
+        ({"result": False}, None, False),
+        ({}, None, None),
+    ],
+)
+def test_where_there_is_no_state_an_object_may_wrap_the_answer(
+    body: dict[str, Any], result: str | None, result_json: Any
+):
+    found = status({"status": "completed", **body})
+    assert (found.result, found.result_json, found.dropped) == (result, result_json, ())
+    told = read_crew_webhook(body)
+    assert (told.result, told.result_json) == (result, result_json) if told else not found.has_result
+
+
+@pytest.mark.parametrize(
+    ("body", "result", "result_json", "dropped"),
+    [
+        ({"result": DEEP}, None, None, ("result",)),
+        ({"result": "text", "result_json": DEEP}, "text", None, ("result_json",)),
+        ({"result": {"a": 1}, "result_json": {"b": 2}}, None, {"a": 1}, ("result_json",)),
+        ({"result": "text", "usage_metrics": DEEP}, "text", None, ("usage",)),
+    ],
+)
+def test_what_cannot_be_kept_is_named(body: dict[str, Any], result: Any, result_json: Any, dropped: tuple[str, ...]):
+    found = status({"state": "SUCCESS", **body})
+    assert (found.result, found.result_json, found.dropped) == (result, result_json, dropped)
+
+
+def test_usage_is_found_by_either_name():
+    assert status({"state": "SUCCESS", "token_usage": {"total_tokens": 9}}).usage == {"total_tokens": 9}
+
+
+# The sandbox's dialects -------------------------------------------------------------------------------------------
+
+SHAPES = ["text", "", {"score": 8}, {"output": "draft.md", "score": 8}, ["a"], 42, 0, 0.5, True, False]
+
+
+def in_dialect(dialect: Dialect) -> Callable[[Execution], Succeeded | None]:
+    def told(execution: Execution) -> Succeeded:
+        said = status_answer(dialect, "k-1", live_status(execution, "flow", now=9.0), execution)
+        answer = read_status(Reply(said.code, said.body))
+        assert isinstance(answer, Succeeded)
+        return answer
+
+    return told
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "told",
+    [*map(in_dialect, get_args(Dialect)), lambda execution: read_crew_webhook(crew_webhook(execution))],
+    ids=[*get_args(Dialect), "crew_webhook"],
+)
+def test_every_shape_of_result_is_found_in_every_dialect(shape: Any, told: Callable[[Execution], Succeeded | None]):
+    """`kickoff-bridge sandbox --dialect status_upper` answered with results that the bridge showed as null."""
+    execution = Execution("k-1", {}, None, 0.0, 1.0, result=shape)
+    found = told(execution)
+    assert found is not None
+    if isinstance(shape, str):
+        assert (found.result, found.result_json) == (shape, None)
+    else:
+        assert (found.result_json, type(found.result_json)) == (shape, type(shape))
+
+
+@pytest.mark.parametrize("told", [*map(in_dialect, get_args(Dialect))], ids=get_args(Dialect))
+def test_a_result_in_plain_text_is_found_in_every_dialect(told: Callable[[Execution], Succeeded]):
+    plain = Execution("k-1", {"topic": "tea"}, None, 0.0, 1.0)
+    assert "tea" in (told(plain).result or "")
+    with_json = told(replace(plain, result_json={"score": 8}))
+    assert with_json.result == '{"score":8}'
