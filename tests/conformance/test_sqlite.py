@@ -4,22 +4,23 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
-from bridge.adapters.store import SqlStore, migrate_store, probe_store
+from bridge.adapters.store import SqlStore, migrate_store, open_store, probe_store
+from bridge.adapters.store import sqlite as sqlite_module
 from bridge.adapters.store.engine import opened
 from bridge.adapters.store.sqlite import Sqlite
 from bridge.adapters.store.threads import Connections
 from bridge.core import lifecycle
 from bridge.core.errors import StoreDamaged, StoreInUse, StoreMisconfigured, StoreUnavailable
 from bridge.core.model import State
-from bridge.ports import RunFilter
+from bridge.ports import Health, RunFilter
 from tests.conformance.conftest import SqliteAdapter
 from tests.conformance.histories import accepted, claimed, ids, started
-from tests.fakes import NOW, run_id
+from tests.fakes import NOW, a_run, run_id
 
 
 @pytest.fixture
@@ -139,3 +140,18 @@ async def test_a_bug_while_it_is_open_does_not_lock_it_for_ever(sqlite: SqliteAd
         await go_wrong()
     async with sqlite.open("two", NOW + 1) as store:
         assert len(await store.claim({State.RUNNING}, 9)) == 1
+
+
+async def test_a_store_that_cannot_be_written_is_not_healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request would be answered 503; `/readyz` only read, and said that the store works."""
+    monkeypatch.setattr(sqlite_module, "BUSY_TIMEOUT_MS", 50)
+    path = tmp_path / "bridge.db"
+    async with open_store(f"sqlite:///{path}", "me", NOW) as store:
+        assert (await store.health()).ok
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreUnavailable):
+                await store.accept(a_run(1))
+            assert await store.health() == Health(ok=False, detail="cannot be written")
+        await store.beat(NOW)
+        assert (await store.health()).ok

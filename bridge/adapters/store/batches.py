@@ -45,6 +45,8 @@ class Batches:
         self._transaction = transaction
         self._waiting: list[_Write] = []
         self._committing: asyncio.Task[None] | None = None
+        self.failing = False
+        """Whether the latest transaction failed because the store was unavailable."""
 
     async def write(self, write_all: WriteAll[Item, T], item: Item) -> T:
         """Write one item together with whatever else is waiting; returns after the commit.
@@ -96,13 +98,15 @@ class Batches:
             return [write_all(connection, [one.item for one in writes]) for write_all, writes in kinds]
 
         answers = await self._transaction(write)
+        self.failing = False
         for (_, writes), results in zip(kinds, answers, strict=True):
             for one, result in zip(writes, results, strict=True):
                 _answer(one, result)
 
     async def _commit_apart(self, batch: Sequence[_Write], error: Exception) -> None:
         """A batch failed: one bad row must not take the others with it, so each gets a transaction of its own."""
-        if len(batch) == 1 or is_weather(error):
+        self.failing = is_weather(error)
+        if len(batch) == 1 or self.failing:
             for write in batch:
                 _answer(write, _translated(error))
             return

@@ -294,12 +294,14 @@ class SqlStore:
         return await self._batches.write_one(partial(forgetting.forget, ended_before=ended_before, most=most))
 
     async def health(self) -> Health:
-        """Whether it can be read."""
+        """Return whether the store can be read and, as far as its latest transaction tells, written."""
         try:
             await self._read(select(1))
         except (StoreUnavailable, StoreBroken, StoreDamaged):
             return Health(ok=False, detail="cannot be read")
-        return Health(ok=True, detail="readable")
+        if self._batches.failing:  # at the latest, the next heartbeat shows that it recovered
+            return Health(ok=False, detail="cannot be written")
+        return Health(ok=True, detail="readable and writable")
 
     async def probe(self, size: int) -> None:
         """Write so many bytes and remove them; raises `StoreUnavailable` if that is not possible now."""
