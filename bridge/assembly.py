@@ -52,13 +52,14 @@ from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Sender, Steer
 from bridge.processing import Service, Step
 from bridge.settings import Amqp as AmqpSettings
 from bridge.settings import Renewable, Renewal, SecretWatch, Settings, secret_values
-from bridge.steps.accept import AcceptRequest, BudgetWait, RefuseMessage
+from bridge.steps.accept import AcceptRequest, BudgetWait, CheckInputs, RefuseMessage
+from bridge.steps.commands import ApplyCommands, TakeCommand
 from bridge.steps.crew import Crew
 from bridge.steps.deliver import Deliver
 from bridge.steps.doubt import Doubt
 from bridge.steps.early import AskEarly
 from bridge.steps.hint import TakeHint
-from bridge.steps.inputs import CrewInputs
+from bridge.steps.inputs import CrewInputs, SharedCheck
 from bridge.steps.kickoff import Kickoff
 from bridge.steps.late import Late
 from bridge.steps.poll import Poll
@@ -95,6 +96,7 @@ ANSWERS_AT_ONCE = 32  # of humans, per crew
 LATE_LOOKS_AT_ONCE = 10  # per crew
 SENDS_AT_ONCE = 100  # to the broker: the window of unconfirmed publishes
 CALLS = Shares(places=200)  # to callback URLs
+WAIT_FOR_INPUTS = 4  # one in so many messages of the prefetch count may wait for what crews say of their inputs
 BY_BROKER = (Channel.EXCHANGE, Channel.QUEUE, Channel.DEAD_LETTER)
 
 
@@ -236,11 +238,18 @@ class Broker:
     deliverer: Service
 
 
-def _broker(site: Site, amqp: AmqpSettings, accept: Accept, steer: Steer) -> Broker:
+def _accept(site: Site, check_inputs: CheckInputs) -> Accept:
+    rules = callback_rules(site.settings)
+    return AcceptRequest(site.store, site.crews, rules, site.clock, _new_id, check_inputs, site.wakes.kickoff)
+
+
+def _broker(site: Site, amqp: AmqpSettings, inputs: CrewInputs, steer: Steer) -> Broker:
     link, topology = link_options(amqp, site.process), topology_of(amqp)
     rules = MessageRules(amqp.requests, amqp.max_message, amqp.reply_to)
+    accept = _accept(site, SharedCheck(inputs, max(1, amqp.prefetch // WAIT_FOR_INPUTS)))
+    take = TakeCommand(steer, site.store.commands, site.clock)
     refuse = RefuseMessage(site.store, amqp.dead, site.clock, _new_id, site.wakes.deliver)
-    consumer = AmqpConsumer(link, topology, rules, amqp.prefetch, accept, refuse, steer, site.store.probe)
+    consumer = AmqpConsumer(link, topology, rules, amqp.prefetch, accept, refuse, take, site.store.probe)
     publisher = AmqpPublisher(link, topology, amqp.event_mode)
     site.counters.show_link("consume", lambda: consumer.ready)
     site.counters.show_link("publish", lambda: publisher.ready)
@@ -257,10 +266,10 @@ def _broker(site: Site, amqp: AmqpSettings, accept: Accept, steer: Steer) -> Bro
 def _put_together(site: Site, callbacks: Sender) -> Bridge:
     settings, clock, store, crews, wakes = site.settings, site.clock, site.store, site.crews, site.wakes
     inputs = CrewInputs(crews, clock)
-    accept = AcceptRequest(store, crews, callback_rules(settings), clock, _new_id, inputs.check, wakes.kickoff)
+    accept = _accept(site, inputs.check)
     steer = SteerRun(crews, store, clock, wakes.kickoff, wakes.deliver, wakes.take_up)
     hint = TakeHint(store.key, crews, store, clock, wakes.poll, wakes.take_up, wakes.deliver)
-    broker = None if settings.amqp is None else _broker(site, settings.amqp, accept, steer)
+    broker = None if settings.amqp is None else _broker(site, settings.amqp, inputs, steer)
     watchdog, guard = Watchdog(), StoreGuard([store.verify, site.journal.verify])
     bridge = Bridge(phases=[], servers=[], own_ports=site.own_ports)
     ops = OpsApi(
@@ -279,7 +288,7 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
     deliverers = [site.worker(deliver, CALLS.places), *([broker.deliverer] if broker else [])]
     doors: list[Service] = [public, *([broker.consumer] if broker else [])]
     links: list[Service] = [broker.publisher] if broker else []
-    bridge.phases = [doors, _steps(site, hint), deliverers, links, [*private, watchdog, guard]]
+    bridge.phases = [doors, _steps(site, hint, steer), deliverers, links, [*private, watchdog, guard]]
     return bridge
 
 
@@ -333,7 +342,7 @@ def _crew_infos(settings: Settings, crews: Mapping[str, Crew]) -> list[CrewInfo]
     ]
 
 
-def _steps(site: Site, hint: TakeHint) -> list[Service]:
+def _steps(site: Site, hint: TakeHint, steer: Steer) -> list[Service]:
     """A worker per crew and step, so that a slow crew holds up nobody else; one for each of the common steps."""
     clock, store, crews, wakes, share = site.clock, site.store, site.crews, site.wakes, site.share
     workers = [
@@ -341,6 +350,7 @@ def _steps(site: Site, hint: TakeHint) -> list[Service]:
         site.worker(Recover(crews, store, clock, wakes.poll, share), TAKEN_UP_AT_ONCE),
         site.worker(Remember(crews, store, clock, shared=store.shared), 1),
         site.worker(Doubt(crews, store, clock, wakes.deliver), 10),
+        site.worker(ApplyCommands(steer, store.commands, clock), 10),
         site.worker(AskEarly(crews, store, clock, hint.ask), 10),
     ]
     for crew in crews.values():

@@ -89,6 +89,9 @@ Steer = Callable[[str | KeyOfRun, Steering, str], Awaitable[Run]]
 Raises `RequestRefused`, `PostUnderWay`, `StoreUnavailable`.
 """
 
+TakeCommand = Callable[[str | KeyOfRun, Steering, str], Awaitable[None]]
+"""The same for a listener that crews share: stores what cannot be applied yet. Raises no `PostUnderWay`."""
+
 TakeFlowQuestion = Callable[[str, FlowQuestion], Awaitable[None]]
 """Takes a question that a crew's deployment signed."""
 

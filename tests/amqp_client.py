@@ -14,7 +14,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from bridge.adapters.amqp_message import MessageRules
 from bridge.adapters.amqp_topology import Topology
 from bridge.core.errors import StoreUnavailable
-from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, KickoffRequest, Run
+from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, KickoffRequest
 from bridge.core.steering import Steering
 from bridge.ports import Accepted, KeyOfRun, RefusedMessage
 from bridge.processing import Service
@@ -76,11 +76,10 @@ class FakeDoor:
         self.accepted.append((request, envelope))
         return cast("Accepted", None)  # the door has no use for it
 
-    async def steer(self, wanted: str | KeyOfRun, wish: Steering, by: str) -> Run:
+    async def steer(self, wanted: str | KeyOfRun, wish: Steering, by: str) -> None:
         if self.errors:
             raise self.errors.pop(0)
         self.steered.append((wanted, wish, by))
-        return cast("Run", None)
 
     async def refuse(self, message: RefusedMessage) -> None:
         self.refused.append(message)

@@ -17,8 +17,8 @@ from bridge.adapters.amqp_intake import Caution, Intake, ProbeStore
 from bridge.adapters.amqp_message import MessageRules, is_steering, read_refused, read_request, read_steering
 from bridge.adapters.amqp_topology import Topology, ensure_inbound, keep_bound
 from bridge.adapters.amqp_trouble import WEATHER
-from bridge.core.errors import PostUnderWay, RequestRefused, Stale
-from bridge.ports import Accept, Health, Refuse, Steer
+from bridge.core.errors import RequestRefused, Stale
+from bridge.ports import Accept, Health, Refuse, TakeCommand
 
 STORE_PAUSE = 1.0  # seconds until storing is tried again
 GOOD_IN_A_ROW = 50  # messages, after one that could not be decoded, until the prefetch count is the usual one again
@@ -37,7 +37,7 @@ class AmqpConsumer:
         prefetch: int,
         accept: Accept,
         refuse: Refuse,
-        steer: Steer,
+        take_command: TakeCommand,
         probe_store: ProbeStore,
     ) -> None:
         self._link = AmqpLink(link, "consume", self._consuming)
@@ -47,7 +47,7 @@ class AmqpConsumer:
         self._prefetch = prefetch
         self._accept = accept
         self._refuse = refuse
-        self._steer = steer
+        self._take_command = take_command
         self._probe_store = probe_store
         self._caution = Caution()
         self._intake: Intake | None = None
@@ -118,14 +118,14 @@ class AmqpConsumer:
         while True:
             try:
                 return await self._store(message)
-            except (PostUnderWay, Stale) as error:
+            except Stale as error:
                 log.debug("message_waits", message_id=message.message_id, reason=str(error))
                 await asyncio.sleep(STORE_PAUSE)
 
     async def _store(self, message: AbstractIncomingMessage) -> None:
         try:
             if is_steering(message):
-                await self._steer(*read_steering(message, self._rules), self._rules.source)
+                await self._take_command(*read_steering(message, self._rules), self._rules.source)
                 return
             await self._accept(*read_request(message, self._rules))
         except RequestRefused as refusal:

@@ -59,6 +59,11 @@ class NotVerified(BridgeError):
 class PostUnderWay(BridgeError):
     """A POST to the crew is under way for this run, and its answer must be waited for."""
 
+    def __init__(self, run_id: str) -> None:
+        """`run_id`: of the run."""
+        super().__init__("a POST to the crew is under way for this run")
+        self.run_id = run_id
+
 
 class StoreUnavailable(BridgeError):
     """The store cannot be written or read at this moment; nothing was changed."""

@@ -51,7 +51,7 @@ def steer(run: Run, wish: Steering, policy: CrewPolicy, now: float) -> Decision 
 
 def _decide(run: Run, wish: Cancel | Retry | Adopt | Abandon, policy: CrewPolicy, now: float) -> Decision | None:
     if run.state is State.STARTING:
-        raise PostUnderWay("a POST to the crew is under way for this run")
+        raise PostUnderWay(run.run_id)
     match wish:
         case Cancel() if run.state is State.CANCELLED:
             return None

@@ -8,6 +8,9 @@ from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, K
 from bridge.ports import Accepted, Clock, NewId, RefusedMessage, Store, Wake
 from bridge.steps.crew import Crew
 
+CheckInputs = Callable[[KickoffRequest], Awaitable[None]]
+"""Raises `RequestRefused` for a request that lacks an input of its crew."""
+
 
 class AcceptRequest:
     """What every door calls with a request that it could read; `ports.Accept`."""
@@ -19,7 +22,7 @@ class AcceptRequest:
         callbacks: callback_url.CallbackRules,
         clock: Clock,
         new_id: NewId,
-        check_inputs: Callable[[KickoffRequest], Awaitable[None]],
+        check_inputs: CheckInputs,
         wake_crew: Callable[[str], None],
     ) -> None:
         self._store = store

@@ -41,9 +41,37 @@ class CrewInputs:
 
     async def _names(self, crew: str, max_age: float) -> tuple[str, ...] | None:
         """At most `max_age` seconds old; asked by one caller at a time, the others wait for its answer."""
+        if self.known(crew, max_age):
+            return self._heard[crew][1]
         async with self._asking[crew]:
-            heard_at, names = self._heard.get(crew, (float("-inf"), None))
-            if self._clock() - heard_at > (max_age if names is not None else ASK_AGAIN):
+            if not self.known(crew, max_age):
                 names = await self._crews[crew].api.inputs()
                 self._heard[crew] = (self._clock(), names)
-            return names
+            return self._heard[crew][1]
+
+    def known(self, crew: str, max_age: float = KEEP) -> bool:
+        """Whether the crew need not be asked: it has told, or has failed to tell, not long ago."""
+        heard_at, names = self._heard.get(crew, (float("-inf"), None))
+        return self._clock() - heard_at <= (max_age if names is not None else ASK_AGAIN)
+
+
+class SharedCheck:
+    """`CrewInputs.check` for a listener that crews share, of whose messages at most `places` wait for crews' answers.
+
+    What comes while they all wait is not checked, as if its crew did not tell; the crew refuses it then, at no cost.
+    """
+
+    def __init__(self, inputs: CrewInputs, places: int) -> None:
+        self._inputs = inputs
+        self._places = places
+
+    async def __call__(self, request: KickoffRequest) -> None:
+        """Raise `RequestRefused` (`missing_inputs`) if the crew is known to need more."""
+        if self._places:
+            self._places -= 1
+            try:
+                await self._inputs.check(request)
+            finally:
+                self._places += 1
+        elif self._inputs.known(request.crew, ASK_AGAIN):
+            await self._inputs.check(request)  # which asks nobody

@@ -78,7 +78,7 @@ async def test_a_decision_that_cannot_be_understood_names_the_field(body: dict[s
 async def test_while_a_post_is_under_way_the_client_is_asked_to_come_back():
     async with serving() as bridge:
         run = bridge.store.add()
-        bridge.others.fail = PostUnderWay("a POST to the crew is under way for this run")
+        bridge.others.fail = PostUnderWay("run-1")
         response = await bridge.post(f"/v1/runs/{run.run_id}/cancel")
         await problem(response, 409, "post_under_way")
         assert response.headers["Retry-After"] == "5"

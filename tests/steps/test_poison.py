@@ -26,6 +26,7 @@ from bridge.core.quarantine import Quarantined
 from bridge.core.steering import Cancel
 from bridge.core.waiting import Reason, why_waiting
 from bridge.ports import DeliveryFilter, PassedHint, RunFilter
+from bridge.steps.commands import ApplyCommands
 from bridge.steps.relay import Relay
 from bridge.steps.remember import Remember
 from bridge.steps.share import KeepToShare
@@ -64,6 +65,8 @@ class Poisoned:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._part, name)
+        if name == "commands":
+            return Poisoned(found, self._fuse)
         return partial(self._call, found) if callable(found) else found
 
     def _call(self, found: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -131,6 +134,12 @@ async def cancelled(bench: Bench) -> None:
     await bench.steer(run.run_id, Cancel(), "somebody")
 
 
+async def to_cancel(bench: Bench) -> None:
+    run = await bench.left_starting()
+    assert await bench.store.commands.keep(run.run_id, "somebody", bench.clock())
+    await bench.round(bench.recover)
+
+
 async def interrupted(bench: Bench) -> None:
     await bench.left_starting()
 
@@ -169,6 +178,7 @@ SCENES: dict[str, tuple[Callable[[Bench], Any], Callable[[Bench], Awaitable[Any]
     "doubt": (lambda bench: bench.doubt, in_doubt),
     "late": (lambda bench: bench.late, cancelled),
     "recover": (lambda bench: bench.recover, interrupted),
+    "commands": (lambda bench: ApplyCommands(bench.steer, bench.store.commands, bench.clock), to_cancel),
     "deliver": (lambda bench: bench.deliver, to_deliver),
     "early": (lambda bench: bench.early, early_question),
     "relay": (lambda bench: Relay(bench.store, bench.hint.passed_on), passed_hint),

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Select, bindparam, delete, func, literal, sel
 from bridge.adapters.store import budgets, dialect
 from bridge.adapters.store.places import SurePlaces
 from bridge.adapters.store.rows import delivery_of, run_of, whole_deliveries
-from bridge.adapters.store.tables import OPEN, WAITING, deliveries, processes, runs
+from bridge.adapters.store.tables import OPEN, WAITING, commands, deliveries, processes, runs
 from bridge.core.budget import UNLIMITED, Budgets
 from bridge.core.model import Channel, Delivery, DeliveryState, Run, State
 from bridge.core.receivers import Shares
@@ -51,6 +51,7 @@ _WAITING = (
         runs.c.due_at <= bindparam("now"),
         runs.c.source.not_in(bindparam("spent", expanding=True)),
         runs.c.run_id.not_in(bindparam("taken", expanding=True)),
+        runs.c.run_id.not_in(select(commands.c.run_id)),  # to be cancelled: must not be started once more
     )
     .order_by(runs.c.priority.desc(), runs.c.run_id)
     .limit(bindparam("room"))

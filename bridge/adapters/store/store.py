@@ -30,6 +30,7 @@ from bridge.adapters.store import (
     stream,
 )
 from bridge.adapters.store.batches import Batches, Transaction, WriteAll
+from bridge.adapters.store.commands import SqlCommands
 from bridge.adapters.store.fresh import Fresh
 from bridge.adapters.store.loads import Loads
 from bridge.adapters.store.places import SurePlaces
@@ -84,6 +85,7 @@ class SqlStore:
         self._loads = Loads(self._load_all)
         self._batches = Batches(transaction)
         self._fresh = Fresh()
+        self.commands = SqlCommands(self._batches.write_one, self._reading)
         self._sure = None if shared else SurePlaces()
         self._name = self._process = process
         self._lives = 1

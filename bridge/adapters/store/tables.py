@@ -201,6 +201,14 @@ receivers = Table(
     Column("paused_at", Float),
 )
 
+commands = Table(
+    "commands",
+    metadata,
+    Column("run_id", String(36), ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
+    Column("sender", Text, nullable=False),
+    Column("kept_at", Float, nullable=False),
+)
+
 hints = Table(
     "hints",
     metadata,

@@ -1,0 +1,34 @@
+"""A command for a run whose POST is under way: kept once, hidden until the answer, and in the way of another POST."""
+
+from dataclasses import replace
+
+from bridge.adapters.store import SqlStore
+from bridge.core import lifecycle
+from bridge.core.answers import NotStarted
+from bridge.core.model import CrewPolicy
+from tests.fakes import NOW, a_run
+
+
+async def test_a_kept_command_waits_for_the_answer_and_holds_the_run(store: SqlStore):
+    await store.accept(a_run(1))
+    await store.accept(a_run(2))
+    first, second = await store.claim_accepted("research", 2, 9, NOW)
+    starting = await store.settle(lifecycle.begin(first, NOW))
+    await store.settle(lifecycle.begin(second, NOW))
+
+    assert await store.commands.keep(first.run_id, "queue/requests", NOW)
+    assert await store.commands.keep(first.run_id, "queue/other", NOW), "it is kept already"
+    assert await store.commands.applicable(9) == []
+
+    again = lifecycle.on_kickoff(starting, NotStarted("503"), CrewPolicy(), NOW)
+    await store.settle(replace(again, run=replace(again.run, due_at=NOW)))
+    assert await store.commands.applicable(9) == [(first.run_id, "queue/requests")]
+    assert await store.claim_accepted("research", 9, 9, NOW) == []
+
+    await store.commands.drop(first.run_id)
+    assert await store.commands.applicable(9) == []
+    assert [run.run_id for run in await store.claim_accepted("research", 9, 9, NOW)] == [first.run_id]
+
+
+async def test_nothing_is_kept_for_an_unknown_run(store: SqlStore):
+    assert not await store.commands.keep("nobody", "queue/requests", NOW)
