@@ -48,7 +48,7 @@ from bridge.core.model import Channel
 from bridge.core.pace import Pace
 from bridge.core.receivers import Shares
 from bridge.core.share import Share
-from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Sender, Steer
+from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Sender, Steer, Store
 from bridge.processing import Service, Step
 from bridge.settings import Amqp as AmqpSettings
 from bridge.settings import Renewable, Renewal, SecretWatch, Settings, secret_values
@@ -159,7 +159,6 @@ class Site:
     store: SqlStore
     journal: SideJournal | NoJournal
     wakes: Wakes = field(default_factory=Wakes)
-    share: Share = field(default_factory=Share)
     crews: dict[str, Crew] = field(default_factory=dict)
     own_ports: set[int] = field(default_factory=set)
     renewals: list[Renewal] = field(default_factory=list)
@@ -189,7 +188,7 @@ async def _opened(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -
     counters, url = Counters(CollectorRegistry()), settings.store.url.get_secret_value()
     clock = steady_clock()
     on_stale, pooler = counters.stale_writes.inc, settings.store.pooler
-    opening = open_store(url, process, clock(), migrate=migrate, pooler=pooler, on_stale=on_stale)
+    opening = open_store(url, process, clock(), migrate=migrate, pooler=pooler, on_stale=on_stale, crews=settings.crews)
     store = await stack.enter_async_context(opening)
     return Site(settings, process, clock, counters, store, await stack.enter_async_context(open_journal(url)))
 
@@ -202,13 +201,14 @@ async def _add_crews(site: Site, stack: AsyncExitStack) -> None:
     webhooks = None if settings.public_url is None else Webhooks(settings.public_url, site.store.key)
     sessions = await stack.enter_async_context(crew_sessions())
     for name, crew in settings.crews.items():
-        pace = Pace(crew.requests_per_second, site.share)
+        share = Share()
+        pace = Pace(crew.requests_per_second, share)
         api = HttpCrewApi(crew.url, crew.token.get_secret_value(), pace, sessions, site.clock)
         site.renewals.append(partial(_renew_token, api, name))
         policy, limits = crew_policy(settings, name), budgets_of(settings, name)
         counted, learning = CountedCrewApi(api, name, site.counters), Learning(policy)
         site.crews[name] = Crew(
-            name, counted, policy, crew.max_running, learning, pace=pace, budgets=limits, webhooks=webhooks
+            name, counted, policy, crew.max_running, learning, pace=pace, share=share, budgets=limits, webhooks=webhooks
         )
         site.counters.show_crew(name, partial(site.crews[name].figures, site.clock))
 
@@ -300,17 +300,19 @@ def _open_files() -> float:
 
 def _checks(site: Site, broker: Broker | None) -> dict[str, HealthCheck]:
     checks: dict[str, HealthCheck] = {
-        "store": site.store.health, "crews": _crews_check(site.crews), "clock": site.clock.health
+        "store": site.store.health, "crews": _crews_check(site.crews, site.store), "clock": site.clock.health
     }  # fmt: skip
     if broker is not None:
         checks |= {"broker_in": broker.consumer.health, "broker_out": broker.publisher.health}
     return checks
 
 
-def _crews_check(crews: Mapping[str, Crew]) -> HealthCheck:
+def _crews_check(crews: Mapping[str, Crew], store: Store) -> HealthCheck:
     async def check() -> Health:
-        paused = [f"{name} paused: {crew.paused}" for name, crew in crews.items() if crew.paused]
-        return Health(ok=not paused, detail="; ".join(paused) or "all usable")
+        wrong = [f"{name} paused: {crew.paused}" for name, crew in crews.items() if crew.paused]
+        unserved = sorted((await store.unserved()).items())
+        wrong += [f"{name} in no bridge's settings, runs waiting: {runs}" for name, runs in unserved]
+        return Health(ok=not wrong, detail="; ".join(wrong) or "all usable")
 
     return check
 
@@ -344,10 +346,10 @@ def _crew_infos(settings: Settings, crews: Mapping[str, Crew]) -> list[CrewInfo]
 
 def _steps(site: Site, hint: TakeHint, steer: Steer) -> list[Service]:
     """A worker per crew and step, so that a slow crew holds up nobody else; one for each of the common steps."""
-    clock, store, crews, wakes, share = site.clock, site.store, site.crews, site.wakes, site.share
+    clock, store, crews, wakes = site.clock, site.store, site.crews, site.wakes
     workers = [
         site.worker(Sweep(crews, store, clock, site.settings.store.retention, wakes.take_up), 1),
-        site.worker(Recover(crews, store, clock, wakes.poll, share), TAKEN_UP_AT_ONCE),
+        site.worker(Recover(crews, store, clock, wakes.poll), TAKEN_UP_AT_ONCE),
         site.worker(Remember(crews, store, clock, shared=store.shared), 1),
         site.worker(Doubt(crews, store, clock, wakes.deliver), 10),
         site.worker(ApplyCommands(steer, store.commands, clock), 10),
@@ -356,7 +358,7 @@ def _steps(site: Site, hint: TakeHint, steer: Steer) -> list[Service]:
     for crew in crews.values():
         workers += _steps_of(site, crew)
     if store.shared:
-        workers.append(site.worker(KeepToShare(share, crews, store, clock, wakes.take_up), 1))
+        workers.append(site.worker(KeepToShare(crews, store, clock, wakes.take_up), 1))
         workers.append(site.worker(Relay(store, hint.passed_on), 50))
     return workers
 

@@ -205,9 +205,9 @@ class Store(Protocol):
         """For how many seconds a waiting run has to wait for its budgets, as far as can be foreseen."""
 
     async def claim(
-        self, states: Collection[State], room: int, now: float | None = None, crew: str | None = None
+        self, states: Collection[State], room: int, now: float | None = None, crews: Collection[str] | None = None
     ) -> list[Run]:
-        """Take runs that nobody owns, of one crew or all: due by `now`, or never, and then without inputs and meta."""
+        """Take runs that nobody owns, of these crews or all: due by `now`, or never, then without inputs and meta."""
 
     async def settle(self, decision: Decision, *, patient: bool = True) -> Run:
         """Write a decision, if `patient` trying for as long as it takes; gives back the run as stored.
@@ -273,8 +273,14 @@ class Store(Protocol):
     def owned_elsewhere(self, run: Run) -> bool:
         """Whether another process owns this run."""
 
-    async def census(self) -> Census:
-        """How many processes and runs under way there are."""
+    async def census(self) -> dict[str, Census]:
+        """For each crew that this process serves: how many processes do so, and how many runs are under way."""
+
+    async def is_served(self, crew: str) -> bool:
+        """Whether this process or another one serves the crew."""
+
+    async def unserved(self) -> dict[str, int]:
+        """How many runs that have not ended there are of each crew that no process serves."""
 
     async def hand_over(self, run_ids: Collection[str]) -> int:
         """Give back runs under way that this process follows no more; how many those were."""

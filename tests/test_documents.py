@@ -60,7 +60,7 @@ def test_the_fields_of_a_request() -> None:
 
 
 def test_the_members_of_a_run_and_its_deliveries() -> None:
-    run = http_views.run_with_deliveries(a_run(), [a_delivery()])
+    run = http_views.run_with_deliveries(a_run(), [a_delivery()], served=True)
     assert set(run) - {"deliveries", "waiting"} == set(SCHEMAS["Run"]["required"])
     assert set(SCHEMAS["Run"]["properties"]) == {*SCHEMAS["Run"]["required"], "question"}  # only while there is one
     assert set(run["deliveries"][0]) == set(SCHEMAS["Delivery"]["properties"]) == set(SCHEMAS["Delivery"]["required"])
@@ -74,7 +74,9 @@ def test_what_a_run_waits_for() -> None:
     _, with_members = added["properties"]["waiting"]["oneOf"]
     assert with_members["properties"]["reason"]["enum"] == list(Reason)
     assert [reason for reason in Reason if not _has_row(PROTOCOL, reason)] == []
-    shown = http_views.run_as_listed(replace(a_run(), deferral=Deferral("an internal error", NOW, NOW + 5.0)))
+    shown = http_views.run_as_listed(
+        replace(a_run(), deferral=Deferral("an internal error", NOW, NOW + 5.0)), served=True
+    )
     assert set(shown["waiting"]) == set(with_members["required"])
     assert shown["waiting"]["reason"] == "retry"
 

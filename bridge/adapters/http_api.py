@@ -78,13 +78,13 @@ class RunsApi:
     async def _in_full(self, run: Run) -> dict[str, Any] | None:
         """None: the store went away; the run is stored all the same, so the answer must not be an error."""
         try:
-            return http_views.run_with_deliveries(run, await self._store.deliveries_of(run.run_id))
+            return await http_views.run_in_full(self._store, run)
         except StoreUnavailable:
             return None
 
     async def _show(self, http: web.Request, client: Client) -> web.Response:
         run = await http_views.visible_run(self._store, client, http.match_info["run_id"])
-        return respond(http_views.run_with_deliveries(run, await self._store.deliveries_of(run.run_id)))
+        return respond(await http_views.run_in_full(self._store, run))
 
     async def _result(self, http: web.Request, client: Client) -> web.Response:
         return respond(events.result_of(await http_views.visible_run(self._store, client, http.match_info["run_id"])))
@@ -104,7 +104,8 @@ class RunsApi:
         )
         page = found[:limit]
         next_cursor = page[-1].run_id if len(found) > limit else None
-        return respond({"runs": [http_views.run_as_listed(run) for run in page], "next_cursor": next_cursor})
+        shown = [http_views.run_as_listed(run, served=await http_views.is_served(self._store, run)) for run in page]
+        return respond({"runs": shown, "next_cursor": next_cursor})
 
 
 def _read_request(body: Mapping[str, Any], headers: http_headers.Headers) -> KickoffRequest:

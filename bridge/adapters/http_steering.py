@@ -48,7 +48,7 @@ class SteeringApi:
         if not client.may_steer(run):
             raise http_problem.plain(403, "this client did not submit the run, and lacks the role operate")
         run = await self._steer(run.run_id, wish, client.source)
-        return respond(http_views.run_with_deliveries(run, await self._store.deliveries_of(run.run_id)))
+        return respond(await http_views.run_in_full(self._store, run))
 
 
 def _resolution(body: Mapping[str, Any]) -> Steering:

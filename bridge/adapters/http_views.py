@@ -34,9 +34,14 @@ def accepted(run: Run) -> dict[str, Any]:
     }
 
 
-def run_as_listed(run: Run) -> dict[str, Any]:
+async def is_served(store: Store, run: Run) -> bool:
+    """Whether any bridge has the crew of a run that has not ended; asked only for crews that this one does not have."""
+    return run.final or await store.is_served(run.crew)
+
+
+def run_as_listed(run: Run, *, served: bool) -> dict[str, Any]:
     """Return one run as lists show it: an event's data, and what the run waits for."""
-    waiting = why_waiting(run)
+    waiting = why_waiting(run, served=served)
     shown = waiting and {
         "reason": waiting.reason.value,
         "detail": waiting.detail,
@@ -46,9 +51,14 @@ def run_as_listed(run: Run) -> dict[str, Any]:
     return {**events.describe(run), "waiting": shown}
 
 
-def run_with_deliveries(run: Run, deliveries: Iterable[Delivery]) -> dict[str, Any]:
+async def run_in_full(store: Store, run: Run) -> dict[str, Any]:
+    """One run with its deliveries, from the store."""
+    return run_with_deliveries(run, await store.deliveries_of(run.run_id), served=await is_served(store, run))
+
+
+def run_with_deliveries(run: Run, deliveries: Iterable[Delivery], *, served: bool) -> dict[str, Any]:
     """One run in full."""
-    return {**run_as_listed(run), "deliveries": [delivery(one) for one in deliveries]}
+    return {**run_as_listed(run, served=served), "deliveries": [delivery(one) for one in deliveries]}
 
 
 def delivery(one: Delivery) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How much of the common work is this process's own: runs to follow, calls to a crew."""
+"""How much of the common work on one crew is this process's own: runs to follow, calls to the crew."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ SLACK = 20  # runs, or a tenth of a share: less than that is not worth handing o
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """How many processes live, how many runs are under way, and how many of those this process owns."""
+    """Of one crew: how many processes serve it, how many runs are under way, and how many of those this one owns."""
 
     living: int
     under_way: int
@@ -17,10 +17,10 @@ class Census:
 
 @dataclass(slots=True)
 class Share:
-    """What this process goes by until the next census; at first it is alone.
+    """One crew's share. What this process goes by until the next census; at first it is alone.
 
-    `living` processes use a crew's rate limit together. `allowed`: how many runs this process may follow. `slack`: how
-    far that may be above an even share.
+    `living` processes serve the crew and use its rate limit together. `allowed`: how many of its runs this process may
+    follow. `slack`: how far that may be above an even share.
     """
 
     living: int = 1

@@ -12,6 +12,7 @@ class Reason(StrEnum):
     RETRY = "retry"
     IN_DOUBT = "in_doubt"
     HUMAN = "human"
+    CREW_NOT_CONFIGURED = "crew_not_configured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +25,16 @@ class Waiting:
     until: float | None = None
 
 
-def why_waiting(run: Run) -> Waiting | None:
-    """Return what the stored run waits for; None if it has ended, or nothing stored holds it up."""
+def why_waiting(run: Run, *, served: bool = True) -> Waiting | None:
+    """Return what the stored run waits for; None if it has ended, or nothing stored holds it up.
+
+    `served`: whether any bridge has the run's crew in its settings.
+    """
     if run.final:
         return None
+    if not served:
+        detail = f"no bridge has the crew {run.crew} in its settings"
+        return Waiting(Reason.CREW_NOT_CONFIGURED, detail, run.accepted_at)
     if run.deferral is not None:
         return Waiting(Reason.RETRY, run.deferral.detail, run.deferral.since, run.deferral.until)
     if run.state is State.IN_DOUBT:

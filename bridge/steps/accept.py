@@ -35,7 +35,7 @@ class AcceptRequest:
 
     async def __call__(self, request: KickoffRequest, envelope: Envelope) -> Accepted:
         """Store the request; raises `RequestRefused` or `StoreUnavailable`. When it returns, the run is durable."""
-        if request.crew not in self._crews:
+        if request.crew not in self._crews and not await self._store.is_served(request.crew):
             raise RequestRefused("unknown_crew", f"there is no crew {request.crew!r} here", "crew")
         run = lifecycle.accept(request, envelope, self._new_id(), self._clock())
         try:
@@ -51,7 +51,8 @@ class AcceptRequest:
     async def _check(self, request: KickoffRequest) -> None:
         if request.callback_url is not None:
             callback_url.check(request.callback_url, self._callbacks)
-        await self._check_inputs(request)
+        if request.crew in self._crews:  # else that of another process, as while a new crew is rolled out
+            await self._check_inputs(request)
 
     async def _made_before(self, run: Run) -> Run | None:
         """The run that the same request led to when it was still permitted: rules and inputs change."""
@@ -71,6 +72,8 @@ class BudgetWait:
 
     async def __call__(self, run: Run) -> float:
         """The seconds; 0: nothing holds it."""
+        if run.crew not in self._crews:
+            return 0.0
         limits = self._crews[run.crew].budgets
         return await self._store.wait_of(run, limits, self._clock()) if limits.of(run.envelope.source) else 0.0
 

@@ -12,6 +12,7 @@ from bridge.core.crew_call import Webhooks
 from bridge.core.learning import Learning
 from bridge.core.model import CrewPolicy, Run, Watch
 from bridge.core.pace import Pace
+from bridge.core.share import Share
 from bridge.core.trust import Trust
 from bridge.ports import Clock, CrewApi, CrewFigures
 from bridge.steps.early_questions import EarlyQuestions
@@ -31,6 +32,7 @@ class Crew:
     learning: Learning
     breaker: Breaker = field(default_factory=Breaker)
     pace: Pace = field(default_factory=Pace)
+    share: Share = field(default_factory=Share)
     budgets: Budgets = UNLIMITED
     webhooks: Webhooks | None = None
     trust: Trust = field(default_factory=Trust)

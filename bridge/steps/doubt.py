@@ -30,8 +30,7 @@ class Doubt:
 
     async def claim(self, room: int) -> Sequence[Run]:
         """Runs in doubt whose waiting time is over."""
-        claimed = await self._store.claim({State.IN_DOUBT}, room, self._clock())
-        return [run for run in claimed if run.crew in self._crews]
+        return await self._store.claim({State.IN_DOUBT}, room, self._clock(), self._crews)
 
     async def handle(self, run: Run) -> None:
         """Decide and write."""

@@ -45,9 +45,9 @@ class TakeHint:
         content = await read()
         hint = hints.read(kind, content)
         run = await self._store.load(attempt.run_id)  # after the body, however slowly that came
-        if run is None or run.crew not in self._crews:
+        if run is None or (run.crew not in self._crews and not self._store.shared):
             return False
-        if not self._elsewhere(run):
+        if run.crew in self._crews and not self._elsewhere(run):
             await self._take(run, attempt, kind, hint)
         elif hint.says_something or run.state is State.STARTING:
             await self._store.pass_on(PassedHint(attempt.run_id, attempt.number, kind, content))

@@ -1,13 +1,13 @@
 """Take up what a process that is no more has left behind."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
 from bridge.core import lifecycle, schedule
+from bridge.core.errors import StoreUnavailable
 from bridge.core.model import Run, State
 from bridge.core.quarantine import Quarantined
-from bridge.core.share import Share
 from bridge.ports import Clock, Store
 from bridge.steps.crew import Crew
 from bridge.steps.evidence import adopt
@@ -24,29 +24,37 @@ class Recover:
     name = "recover"
     kind = Quarantined.RUN
 
-    def __init__(
-        self,
-        crews: Mapping[str, Crew],
-        store: Store,
-        clock: Clock,
-        wake_poll: Callable[[str], None],
-        share: Share,
-    ) -> None:
+    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_poll: Callable[[str], None]) -> None:
         self._crews = crews
         self._store = store
         self._clock = clock
         self._wake_poll = wake_poll
-        self._share = share
 
     async def claim(self, room: int) -> Sequence[Run]:
-        """Ownerless runs; those that are to be followed only as far as this process's share goes."""
-        following = sum(len(crew.following.timetable) for crew in self._crews.values())
-        to_follow = self._share.room(room, following)
+        """Ownerless runs of our crews; those to be followed only as far as this process's share of the crew goes.
+
+        Nothing is limited for crews that no other process serves: who else would take their runs up?
+        """
+        limited = [crew for crew in self._crews.values() if crew.share.living > 1]
+        alone = self._crews.keys() - {crew.name for crew in limited}
+        claimed = list(await self._claim(alone, room, room)) if alone else []
+        for crew in limited:
+            left = room - len(claimed)
+            to_follow = crew.share.room(left, len(crew.following.timetable))
+            try:
+                claimed += await self._claim({crew.name}, to_follow, left) if left else ()
+            except StoreUnavailable:
+                if not claimed:
+                    raise
+                break  # what was claimed must not be forgotten
+        return claimed
+
+    async def _claim(self, crews: Collection[str], to_follow: int, room: int) -> Sequence[Run]:
         states = {State.STARTING, State.RUNNING, State.WAITING_FOR_HUMAN} if to_follow else {State.STARTING}
-        claimed = await self._store.claim(states, to_follow or room)
+        claimed = await self._store.claim(states, to_follow or room, None, crews)
         if not claimed and to_follow:  # only then, so that none is taken and forgotten if the second claim fails
-            claimed = await self._store.claim({State.RUNNING}, to_follow, self._clock())
-        return [run for run in claimed if self._known(run)]
+            claimed = await self._store.claim({State.RUNNING}, to_follow, self._clock(), crews)
+        return claimed
 
     async def handle(self, run: Run) -> None:
         """Put a run where it goes on from."""
@@ -79,12 +87,6 @@ class Recover:
     def pause(self) -> float:
         """Seconds until the next claim."""
         return TICK
-
-    def _known(self, run: Run) -> bool:
-        if run.crew in self._crews:
-            return True
-        log.warning("crew_not_configured", run_id=run.run_id, crew=run.crew)
-        return False
 
 
 def _spread(crew: Crew, run: Run, now: float) -> float:

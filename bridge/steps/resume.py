@@ -35,7 +35,7 @@ class CarryAnswer:
 
     async def claim(self, room: int) -> Sequence[Run]:
         """Runs of the crew whose question has an answer to carry."""
-        return await self._store.claim({State.WAITING_FOR_HUMAN}, room, self._clock(), self._crew.name)
+        return await self._store.claim({State.WAITING_FOR_HUMAN}, room, self._clock(), {self._crew.name})
 
     async def handle(self, run: Run) -> None:
         """Mark, POST, write down what came of it. The mark is durable before the first byte can leave."""

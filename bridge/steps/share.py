@@ -6,7 +6,6 @@ from itertools import product
 import structlog
 
 from bridge.core.quarantine import Quarantined
-from bridge.core.share import Share
 from bridge.ports import Clock, Store, Wake
 from bridge.steps.crew import Crew
 from bridge.steps.rounds import Rounds
@@ -22,8 +21,7 @@ class KeepToShare:
     name = "share"
     kind = Quarantined.TASK
 
-    def __init__(self, share: Share, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_take_up: Wake) -> None:
-        self._share = share
+    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_take_up: Wake) -> None:
         self._crews = crews
         self._store = store
         self._wake_take_up = wake_take_up
@@ -35,13 +33,15 @@ class KeepToShare:
 
     async def handle(self, _: float) -> None:
         """One count, and what follows from it."""
-        surplus = self._share.update(await self._store.census())
-        given = [run_id for crew in self._crews.values() for run_id in crew.following.timetable.some(surplus)][:surplus]
+        given: list[str] = []
+        for name, census in (await self._store.census()).items():
+            crew = self._crews[name]
+            given += crew.following.timetable.some(crew.share.update(census))
         if given:
             freed = await self._store.hand_over(given)  # first, or nobody would follow them if this fails
             for crew, run_id in product(self._crews.values(), given):
                 crew.following.forget(run_id)
-            log.info("runs_handed_over", runs=freed, living=self._share.living)
+            log.info("runs_handed_over", runs=freed)
         self._wake_take_up()  # what others gave back may be ours now
 
     def about(self, _: float) -> dict[str, object]:

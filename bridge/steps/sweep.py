@@ -34,6 +34,7 @@ class Sweep:
         self._rounds = Rounds(BEAT_EVERY, clock)
         self._beaten_at = -math.inf
         self._steady_since = 0.0
+        self._unserved: frozenset[str] = frozenset()
 
     async def claim(self, room: int) -> Sequence[float]:
         """The time of one round, when that is due."""
@@ -50,6 +51,7 @@ class Sweep:
             log.info("swept", processes_given_up=buried, runs_forgotten=forgotten)
         if buried:
             self._wake_take_up()
+        await self._look_for_unserved()
 
     def about(self, _: float) -> dict[str, object]:
         """Return nothing: all rounds are alike."""
@@ -61,6 +63,13 @@ class Sweep:
     def pause(self) -> float:
         """Seconds until the next round."""
         return self._rounds.pause()
+
+    async def _look_for_unserved(self) -> None:
+        """Log each crew once when runs of it wait and no process serves it."""
+        unserved = await self._store.unserved()
+        for crew in sorted(unserved.keys() - self._unserved):
+            log.warning("crew_not_configured", crew=crew, runs=unserved[crew])
+        self._unserved = frozenset(unserved)
 
     async def _beat(self, now: float) -> None:
         """A process that was given up has lost everything that it followed, and begins anew under another name."""

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -18,6 +18,8 @@ from bridge.adapters.store.threads import Connections, Work
 from tests.fakes import NOW
 from tests.postgres import PostgresServer, running_postgres
 
+CREWS = ("research",)
+"""What a process serves unless a test says otherwise."""
 _numbers = count(1)
 
 
@@ -28,7 +30,7 @@ class Adapter(Protocol):
 
     def open(self, process: str = "me", now: float = NOW, **options: Any) -> AbstractAsyncContextManager[SqlStore]: ...
 
-    async def twin(self, store: SqlStore, process: str, now: float = NOW) -> SqlStore:
+    async def twin(self, store: SqlStore, process: str, now: float = NOW, crews: Collection[str] = CREWS) -> SqlStore:
         """A second process on the same database."""
 
     def execute(self, statement: str, *values: Any) -> list[Any]:
@@ -60,14 +62,14 @@ class SqliteAdapter:
         self._twins = AsyncExitStack()
 
     def open(self, process: str = "me", now: float = NOW, **options: Any) -> AbstractAsyncContextManager[SqlStore]:
-        return open_store(self.url, process, now, **options)
+        return open_store(self.url, process, now, **{"crews": CREWS, **options})
 
-    async def twin(self, store: SqlStore, process: str, now: float = NOW) -> SqlStore:
+    async def twin(self, store: SqlStore, process: str, now: float = NOW, crews: Collection[str] = CREWS) -> SqlStore:
         """PostgreSQL permits it; here it passes by the lock."""
         base = database(self.url)
         writer = await self._twins.enter_async_context(opened(base.writer()))
         reader = await self._twins.enter_async_context(opened(base.readers()))
-        twin = SqlStore(reader, writer.run, process, store.key, lambda: None, shared=False)
+        twin = SqlStore(reader, writer.run, process, store.key, lambda: None, shared=False, crews=crews)
         await twin.join(now)
         return twin
 
@@ -110,10 +112,10 @@ class PostgresqlAdapter:
         self._twins = AsyncExitStack()
 
     def open(self, process: str = "me", now: float = NOW, **options: Any) -> AbstractAsyncContextManager[SqlStore]:
-        return open_store(self.url, process, now, **options)
+        return open_store(self.url, process, now, **{"crews": CREWS, **options})
 
-    async def twin(self, _store: SqlStore, process: str, now: float = NOW) -> SqlStore:
-        return await self._twins.enter_async_context(self.open(process, now))
+    async def twin(self, _store: SqlStore, process: str, now: float = NOW, crews: Collection[str] = CREWS) -> SqlStore:
+        return await self._twins.enter_async_context(self.open(process, now, crews=crews))
 
     def execute(self, statement: str, *values: Any) -> list[Any]:
         return self.server.execute(statement, *values, database=self.database)

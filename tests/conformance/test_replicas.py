@@ -23,7 +23,7 @@ async def test_a_census_counts_processes_and_runs_under_way(adapter: Adapter, st
     await started(store, 3)
     other = await adapter.twin(store, "other")
     await started(other, 4)
-    assert await store.census() == Census(living=2, under_way=2, mine=1)
+    assert await store.census() == {"research": Census(living=2, under_way=2, mine=1)}
 
 
 async def test_a_run_that_is_handed_over_is_free_and_its_old_owner_is_stale(adapter: Adapter, store: SqlStore):
@@ -53,7 +53,7 @@ async def test_a_buried_process_lives_on_under_another_name(adapter: Adapter, st
     assert await store.rejoin(NOW) == "me-2"
     await store.beat(NOW)
     assert ids(await store.claim({State.RUNNING}, 9)) == [run.run_id]
-    assert (await store.census()).mine == 1
+    assert (await store.census())["research"].mine == 1
     loaded = await store.load(run.run_id)
     assert loaded is not None
     assert (store.owned_elsewhere(loaded), other.owned_elsewhere(loaded)) == (False, True)

@@ -133,7 +133,7 @@ class Life:
         url, name = f"sqlite:///{self._site.file}", self._given_name
         if self._site.shared:
             return one_of_several(url, name, self._on_stale)
-        return open_store(url, name, now, migrate=False, on_stale=self._on_stale)
+        return open_store(url, name, now, migrate=False, on_stale=self._on_stale, crews=("research",))
 
     def _on_stale(self) -> None:
         self._site.world.seen["stale write"] += 1
@@ -187,7 +187,7 @@ class Life:
 
 
 def _steps_of_several(bench: Bench, report: ReportFault) -> list[Service]:
-    share = KeepToShare(bench.share, bench.crews, bench.store, bench.clock, bench.wakes["recover"])
+    share = KeepToShare(bench.crews, bench.store, bench.clock, bench.wakes["recover"])
     relay = Relay(bench.store, bench.hint.passed_on)
     return [Worker(share, 1, asyncio.Event(), report), Worker(relay, 50, asyncio.Event(), report)]
 

@@ -31,7 +31,7 @@ async def one_of_several(url: str, name: str, on_stale: Callable[[], None]) -> A
     """`open_store` for SQLite as if it were shared: in virtual time no two transactions are ever open at once."""
     base = database(url)
     async with opened(base.writer()) as writer, opened(base.readers()) as reader:
-        store = SqlStore(reader, writer.run, name, KEY, on_stale, shared=True)
+        store = SqlStore(reader, writer.run, name, KEY, on_stale, shared=True, crews=("research",))
         await store.join(database_time())
         yield store
         await store.close()

@@ -1,6 +1,6 @@
 """A whole bridge without its doors: a real store, a scripted crew, a hand-turned clock, every step."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -82,7 +82,13 @@ class Bench:
     def crews(self) -> dict[str, Crew]:
         if not self.made:
             self.made["research"] = Crew(
-                "research", self.api, self.policy, self.max_running, Learning(self.policy), webhooks=WEBHOOKS
+                "research",
+                self.api,
+                self.policy,
+                self.max_running,
+                Learning(self.policy),
+                webhooks=WEBHOOKS,
+                share=self.share,
             )
         return self.made
 
@@ -138,7 +144,7 @@ class Bench:
 
     @property
     def recover(self) -> Recover:
-        return Recover(self.crews, self.store, self.clock, self.wakes["poll"], self.share)
+        return Recover(self.crews, self.store, self.clock, self.wakes["poll"])
 
     @property
     def deliver(self) -> Deliver:
@@ -224,9 +230,9 @@ class OneDatabase(NamedTuple):
     writer: Connections
     reader: Connections
 
-    def store_of(self, process: str, *, shared: bool) -> SqlStore:
+    def store_of(self, process: str, *, shared: bool, crews: Collection[str] = ("research",)) -> SqlStore:
         """A store with nothing in memory yet; several on one database are what PostgreSQL permits."""
-        return SqlStore(self.reader, self.writer.run, process, KEY, lambda: None, shared=shared)
+        return SqlStore(self.reader, self.writer.run, process, KEY, lambda: None, shared=shared, crews=crews)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

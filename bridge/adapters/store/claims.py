@@ -7,7 +7,7 @@ row, and who claims holds on to it, so that nothing is claimed in the name of a 
 Statements that are needed all the time are built once: building one costs several times what the database does with it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, Select, bindparam, delete, func, literal, select, text, tuple_, update
@@ -15,12 +15,13 @@ from sqlalchemy import Connection, Select, bindparam, delete, func, literal, sel
 from bridge.adapters.store import budgets, dialect
 from bridge.adapters.store.places import SurePlaces
 from bridge.adapters.store.rows import delivery_of, run_of, whole_deliveries
-from bridge.adapters.store.tables import OPEN, WAITING, commands, deliveries, processes, runs
+from bridge.adapters.store.tables import OPEN, WAITING, commands, deliveries, processes, runs, served_crews
 from bridge.core.budget import UNLIMITED, Budgets
-from bridge.core.model import Channel, Delivery, DeliveryState, Run, State
+from bridge.core.model import FINAL_STATES, Channel, Delivery, DeliveryState, Run, State
 from bridge.core.receivers import Shares
 
 _UNDER_WAY = (State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value)
+_OPEN_STATES = frozenset(State) - FINAL_STATES
 _EMPTY = {name: literal(b"{}").label(name) for name in ("inputs", "meta")}
 _TO_FOLLOW = [_EMPTY.get(column.name, column) for column in runs.c]
 """What it takes to follow a run; its inputs may be large, and many runs are taken up at once."""
@@ -105,7 +106,7 @@ class InStates:
     states: frozenset[State]
     room: int
     now: float | None
-    crew: str | None = None
+    crews: Collection[str] | None = None
     """None: of all crews."""
     attempted: list[Run] = field(default_factory=list)
 
@@ -179,9 +180,11 @@ def give_back(connection: Connection, taken: Taken) -> None:
         connection.execute(update(deliveries).where(mine).values(owner=None))
 
 
-def join(connection: Connection, process: str, now: float) -> None:
-    """Make a process one of those that may own rows."""
+def join(connection: Connection, process: str, crews: Collection[str], now: float) -> None:
+    """Make a process one of those that may own rows, and name the crews that it serves."""
     connection.execute(processes.insert().values(name=process, beat_at=dialect.clock(connection, now)))
+    if crews:
+        connection.execute(served_crews.insert(), [{"crew": crew, "process": process} for crew in sorted(crews)])
 
 
 def beat(connection: Connection, process: str, now: float) -> bool:
@@ -225,9 +228,12 @@ def _claim_runs(connection: Connection, wish: OfCrew | InStates) -> list[Run]:
 
 def _in_states(connection: Connection, wish: InStates) -> Sequence[str]:
     query = select(runs.c.run_id).where(runs.c.state.in_(sorted(wish.states)), runs.c.owner.is_(None))
-    if wish.crew is not None:
+    if wish.crews is not None and all(state in _OPEN_STATES for state in wish.states):
+        # By the index that begins with the crew: runs of crews that no process serves, however many, are not read.
+        query = query.where(text(OPEN), runs.c.crew.in_(sorted(wish.crews)))
+    elif wish.crews is not None:
         # As an expression, or SQLite takes an index that begins with the crew and reads all its runs that ever were.
-        query = query.where(runs.c.crew.concat("") == wish.crew)
+        query = query.where(runs.c.crew.concat("").in_(sorted(wish.crews)))
     if wish.now is None:  # in no order: after a restart all that were under way are among them
         some = query.where(runs.c.due_at.is_(None)).limit(wish.room)
     else:

@@ -13,14 +13,14 @@ from sqlalchemy.exc import DBAPIError
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.engine import COPYING, Database, database, prepared
-from bridge.adapters.store.tables import keys, metadata, processes
+from bridge.adapters.store.tables import keys, metadata, processes, served_crews
 from bridge.adapters.store.weather import words
 from bridge.core.errors import StoreInUse, StoreUnavailable
 
 BATCH = 500  # rows
 HEARD_LATELY = 30.0  # seconds; a process that was heard within them lives
 
-_TABLES = [table for table in metadata.sorted_tables if table not in (keys, processes)]
+_TABLES = [table for table in metadata.sorted_tables if table not in (keys, processes, served_crews)]
 """Everything but the keys, which come first, and the processes, which are none."""
 
 Progress = Callable[[str, int, int], None]

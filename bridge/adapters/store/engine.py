@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractContextManager, asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -88,10 +88,12 @@ async def open_store(
     migrate: bool = True,
     pooler: bool = False,
     on_stale: Callable[[], None] = _nothing,
+    crews: Collection[str] = (),
 ) -> AsyncIterator[SqlStore]:
     """The store, ready for use; closing gives back every claim. `on_stale` hears of every write that came too late.
 
-    A SQLite store belongs to this process alone while it is open, so whatever another process owned is freed at once.
+    `crews`: those that this process serves. A SQLite store belongs to this process alone while it is open, so whatever
+    another process owned is freed at once.
     Raises `StoreInUse`, `StoreDamaged`, or `StoreUnavailable` (cannot be reached, no such folder, a schema of a newer
     version, or an old one and `migrate` off).
     """
@@ -100,7 +102,9 @@ async def open_store(
         await writer.run(_refuse_unfinished_copy)
         if (caveat := await writer.run(base.caveat)) is not None:
             log.warning("store_durability_reduced", reason=caveat)
-        store = SqlStore(reader, writer.run, process, await writer.run(_key), on_stale, base.verify, shared=base.shared)
+        store = SqlStore(
+            reader, writer.run, process, await writer.run(_key), on_stale, base.verify, shared=base.shared, crews=crews
+        )
         if not base.shared:
             await _follow_clock(writer, now)
             await store.bury(now, -math.inf)  # nobody else lives

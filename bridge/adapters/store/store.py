@@ -73,11 +73,11 @@ class SqlStore:
         verify: Callable[[], None] = lambda: None,
         *,
         shared: bool,
+        crews: Collection[str] = (),
     ) -> None:
-        self.key = key
+        self.key, self._crews = key, frozenset(crews)
         self.shared = shared
-        self.verify = verify
-        """Raise `StoreReplaced` if a file of the store was removed or replaced."""
+        self.verify = verify  # raises `StoreReplaced`
         self._on_stale = on_stale
         self._unconfirmed: list[claims.Taken] = []
         self._giving_back = asyncio.Lock()
@@ -110,14 +110,12 @@ class SqlStore:
         return await self._reading(lambda connection: budgets.wait_of(connection, run, limits, now))
 
     async def claim(
-        self, states: Collection[State], room: int, now: float | None = None, crew: str | None = None
+        self, states: Collection[State], room: int, now: float | None = None, crews: Collection[str] | None = None
     ) -> list[Run]:
-        """Take runs in these states that nobody owns, of one crew or of all: due by `now`, or without it, never due.
-
-        The latter without their inputs and meta.
-        """
-        wanted = claims.InStates(self._process, frozenset(states), room, now, crew)
-        return await self._claim_by(claims.claim_runs, wanted)
+        """Take runs that nobody owns, of these crews or all: due by `now`, or never, then without inputs and meta."""
+        return await self._claim_by(
+            claims.claim_runs, claims.InStates(self._process, frozenset(states), room, now, crews)
+        )
 
     async def settle(self, decision: Decision, *, patient: bool = True) -> Run:
         """Write a decision, if `patient` trying for as long as it takes; raises `Stale`, `ExecutionTaken`.
@@ -163,14 +161,12 @@ class SqlStore:
     async def find_execution(self, crew: str, kickoff_id: str) -> Run | None:
         """The newest run of a crew whose execution has this id."""
         query = select(runs).where(runs.c.crew == crew, runs.c.kickoff_id == kickoff_id)
-        rows = await self._read(query.order_by(runs.c.run_id.desc()).limit(1))
-        return run_of(rows[0]) if rows else None
+        return next(map(run_of, await self._read(query.order_by(runs.c.run_id.desc()).limit(1))), None)
 
     async def find_key(self, source: str, crew: str, key: str) -> Run | None:
         """The run that a sender's idempotency key led to."""
-        query = select(runs).where(runs.c.source == source, runs.c.crew == crew, runs.c.idempotency_key == key)
-        rows = await self._read(query)
-        return run_of(rows[0]) if rows else None
+        of = (runs.c.source == source, runs.c.crew == crew, runs.c.idempotency_key == key)
+        return next(map(run_of, await self._read(select(runs).where(*of))), None)
 
     async def find_runs(self, which: RunFilter) -> list[Run]:
         """Runs, newest first, without their inputs, and without results that are large."""
@@ -194,8 +190,7 @@ class SqlStore:
 
     async def claim_callbacks(self, room: int, shares: Shares, now: float) -> list[Delivery]:
         """Take due deliveries to callback URLs, the longest due first within the shares of their receivers."""
-        wanted = claims.DueCallbacks(self._process, room, shares, now)
-        return await self._claim_by(callbacks.claim_callbacks, wanted)
+        return await self._claim_by(callbacks.claim_callbacks, claims.DueCallbacks(self._process, room, shares, now))
 
     async def settle_delivery(self, settlement: Settlement) -> None:
         """Write what became of a claimed delivery, trying for as long as it takes."""
@@ -210,7 +205,7 @@ class SqlStore:
 
     async def join(self, now: float) -> None:
         """Become one of the processes that may own rows."""
-        await self._batches.write_one(partial(claims.join, process=self._process, now=now))
+        await self._batches.write_one(partial(claims.join, process=self._process, crews=self._crews, now=now))
 
     async def find_deliveries(self, which: DeliveryFilter) -> list[Delivery]:
         """Deliveries, the newest first."""
@@ -265,9 +260,17 @@ class SqlStore:
         """Whether another process owns this run."""
         return run.owner not in {None, self._process}
 
-    async def census(self) -> Census:
-        """How many processes and runs under way there are."""
-        return await self._reading(partial(replicas.count, process=self._process))
+    async def census(self) -> dict[str, Census]:
+        """For each crew that this process serves: how many processes do so, and how many runs are under way."""
+        return await self._reading(partial(replicas.count, process=self._process, crews=self._crews))
+
+    async def is_served(self, crew: str) -> bool:
+        """Whether this process or another one serves the crew."""
+        return crew in self._crews or crew in await self._reading(replicas.served)
+
+    async def unserved(self) -> dict[str, int]:
+        """How many runs that have not ended there are of each crew that no process serves."""
+        return await self._reading(replicas.unserved)
 
     async def hand_over(self, run_ids: Collection[str]) -> int:
         """Give back runs under way that this process follows no more; how many those were."""
@@ -280,7 +283,9 @@ class SqlStore:
 
     async def collect_hints(self, room: int) -> list[PassedHint]:
         """Take at most `room` hints that were left for runs of this process."""
-        return await self._batches.write_one(partial(replicas.collect, process=self._process, room=room))
+        return await self._batches.write_one(
+            partial(replicas.collect, process=self._process, crews=self._crews, room=room)
+        )
 
     async def keep_run_times(self, crew: str, new: Sequence[RunTime], since: float, most: int) -> None:
         """Add run times of a crew; of all that it has, only the last `most` are kept that ended since then."""

@@ -239,6 +239,14 @@ processes = Table(
     Column("beat_at", Float, nullable=False),
 )
 
+served_crews = Table(
+    "served_crews",
+    metadata,
+    Column("crew", Text, primary_key=True),
+    Column("process", Text, ForeignKey("processes.name", ondelete="CASCADE"), primary_key=True),
+)
+Index("served_crews_process", served_crews.c.process)
+
 keys = Table(
     "keys",
     metadata,
