@@ -85,6 +85,7 @@ from bridge.wiring import (
     hooks_of,
     link_options,
     listen_on,
+    orphaned_policy,
     posts_at_once,
     topology_of,
 )
@@ -267,7 +268,7 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
     settings, clock, store, crews, wakes = site.settings, site.clock, site.store, site.crews, site.wakes
     inputs = CrewInputs(crews, clock)
     accept = _accept(site, inputs.check)
-    steer = SteerRun(crews, store, clock, wakes.kickoff, wakes.deliver, wakes.take_up)
+    steer = SteerRun(crews, store, clock, wakes.kickoff, wakes.deliver, wakes.take_up, orphaned_policy(settings))
     hint = TakeHint(store.key, crews, store, clock, wakes.poll, wakes.take_up, wakes.deliver)
     broker = None if settings.amqp is None else _broker(site, settings.amqp, inputs, steer)
     watchdog, guard = Watchdog(), StoreGuard([store.verify, site.journal.verify])

@@ -68,6 +68,15 @@ def crew_policy(settings: Settings, name: str) -> CrewPolicy:
     )
 
 
+def orphaned_policy(settings: Settings) -> CrewPolicy:
+    """What applies to runs whose crew is no longer in the settings: their events still go where they are wanted."""
+    return CrewPolicy(
+        results_exchange=settings.amqp is not None,
+        max_event_bytes=settings.callbacks.max_event_bytes,
+        api_url=api_url(settings),
+    )
+
+
 def budgets_of(settings: Settings, name: str) -> Budgets:
     """What limits how many runs of a crew are started."""
     senders = {source_of(client.name): _budget(client.budget) for client in settings.http.clients if client.budget}

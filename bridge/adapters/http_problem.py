@@ -10,7 +10,15 @@ import orjson
 import structlog
 from aiohttp import hdrs, web
 
-from bridge.core.errors import PostUnderWay, RequestRefused, Stale, StoreBroken, StoreDamaged, StoreUnavailable
+from bridge.core.errors import (
+    CrewUnreachable,
+    PostUnderWay,
+    RequestRefused,
+    Stale,
+    StoreBroken,
+    StoreDamaged,
+    StoreUnavailable,
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -32,6 +40,7 @@ _REFUSALS = {
     "unknown_delivery": (404, "There is no such delivery"),
     "not_waiting": (409, "The run does not wait for an answer"),
     "not_in_doubt": (409, "The run is not in doubt"),
+    "unknown_execution": (409, "The crew API does not know the execution"),
     "run_is_over": (409, "The run has ended"),
 }
 
@@ -102,6 +111,8 @@ def of(error: Exception) -> Problem | None:
             return Problem(
                 409, "post_under_way", "A POST is under way", str(error), headers={hdrs.RETRY_AFTER: str(RETRY_SECONDS)}
             )
+        case CrewUnreachable():
+            return plain(503, str(error), {hdrs.RETRY_AFTER: str(RETRY_SECONDS)})
         case StoreUnavailable() | StoreBroken() | StoreDamaged():
             unknown = (
                 "the store is away; nothing was stored, or its confirmation was lost: come again with the same key"

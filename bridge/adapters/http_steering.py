@@ -52,14 +52,19 @@ class SteeringApi:
 
 
 def _resolution(body: Mapping[str, Any]) -> Steering:
-    fields.only(body, {"action", "kickoff_id"})
+    fields.only(body, {"action", "kickoff_id", "force"})
+    force = body.get("force", False)
+    if not isinstance(force, bool):
+        raise RequestRefused("invalid_request", "must be true or false", "force")
+    if "force" in body and body.get("action") != "adopt":
+        raise RequestRefused("invalid_request", "applies only to adopt", "force")
     match body.get("action"), body.get("kickoff_id"):
         case "retry", None:
             return Retry()
         case "abandon", None:
             return Abandon()
         case "adopt", str(kickoff_id):
-            return Adopt(kickoff_id)
+            return Adopt(kickoff_id, force)
         case "adopt", _:
             raise RequestRefused("invalid_request", "adopt needs the execution's id, as text", "kickoff_id")
         case "retry" | "abandon", _:

@@ -78,6 +78,9 @@ def resolve_run(
     run_id: Annotated[str, typer.Argument(help="The run's id.")],
     retry: Annotated[bool, typer.Option("--retry", help="Start it again; you answer for a second execution.")] = False,
     adopt: Annotated[str | None, typer.Option(metavar="ID", help="This kickoff id is its execution.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --adopt: also if the crew API does not know the id.")
+    ] = False,
     abandon: Annotated[bool, typer.Option("--abandon", help="Give it up: it ends as failed.")] = False,
     reason: Reason = None,
     as_json: AsJson = False,
@@ -90,13 +93,15 @@ def resolve_run(
         body
         for wanted, body in (
             (retry, {"action": "retry"}),
-            (adopt is not None, {"action": "adopt", "kickoff_id": adopt}),
+            (adopt is not None, {"action": "adopt", "kickoff_id": adopt, **({"force": True} if force else {})}),
             (abandon, {"action": "abandon"}),
         )
         if wanted
     ]
     if len(chosen) != 1:
         raise CommandFailed(Exit.USAGE, "give exactly one of --retry, --adopt ID, --abandon")
+    if force and adopt is None:
+        raise CommandFailed(Exit.USAGE, "--force applies only to --adopt")
     _steer(run_id, "resolve", {**chosen[0], "reason": reason}, as_json, url, token, config)
 
 

@@ -4,6 +4,7 @@ BridgeError
 ├── RequestRefused      change the request; sending it again as it is will not help
 ├── NotVerified         prove who you are; the reason is for the operator alone
 ├── PostUnderWay        try again in a moment; nothing can be decided about the run just now
+├── CrewUnreachable     try again later; the crew API did not answer a question that the decision depends on
 ├── StoreUnavailable    try again later; nothing was stored, or nobody confirmed it
 │   └── StoreMisconfigured  change the database's settings; until then it cannot be used
 ├── StoreBroken         end this process at once; a fresh one finds out what the store still holds
@@ -33,6 +34,7 @@ RefusalCode = Literal[
     "unknown_delivery",
     "not_waiting",
     "not_in_doubt",
+    "unknown_execution",
     "run_is_over",
 ]
 
@@ -63,6 +65,10 @@ class PostUnderWay(BridgeError):
         """`run_id`: of the run."""
         super().__init__("a POST to the crew is under way for this run")
         self.run_id = run_id
+
+
+class CrewUnreachable(BridgeError):
+    """The crew API did not answer a question that the decision depends on; nothing was changed."""
 
 
 class StoreUnavailable(BridgeError):

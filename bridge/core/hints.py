@@ -80,12 +80,15 @@ def read(kind: Kind, body: Any) -> Hint:
             assert_never(kind)
 
 
-def believe(answer: answers.StatusAnswer, testimony: answers.Succeeded | None) -> answers.StatusAnswer:
-    """The status; only where it says NOT FOUND, what the crew webhook said: then nothing else tells of the result.
+def believe(
+    answer: answers.StatusAnswer, testimony: answers.Succeeded | None, *, long_missing: bool
+) -> answers.StatusAnswer:
+    """The status; where it has said NOT FOUND for so long that the execution counts as lost, the crew webhook's result.
 
-    No answer is not enough: whoever knows the URL could end a run at the first look that times out.
+    Nothing less is enough: anyone who knows the URL could end a run by the first poll that times out, or that comes
+    before the API knows the execution.
     """
-    return testimony if isinstance(answer, answers.NotFound) and testimony is not None else answer
+    return testimony if long_missing and isinstance(answer, answers.NotFound) and testimony is not None else answer
 
 
 def one_more(before: TasksDone | None, name: str) -> TasksDone:

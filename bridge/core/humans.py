@@ -75,7 +75,7 @@ def on_status(run: Run, seen: Watch, answer: answers.StatusAnswer, policy: CrewP
     """`lifecycle.on_plain_status`, with what the status says of humans; an end leaves nothing to be said of them."""
     seen = refreshed(seen, run)
     plain = lifecycle.on_plain_status(run, seen, answer, policy, asked_at)
-    if plain.run.final:
+    if plain.run.state not in FOLLOWED:
         return plain
     return _heard(plain.run, seen, answer, policy, asked_at).after(plain)
 
@@ -179,6 +179,17 @@ def on_carried(run: Run, number: int, said: answers.ResumeAnswer, policy: CrewPo
             assert_never(said)
 
 
+def on_corrected(run: Run, kickoff_id: str, *, verified: bool, now: float) -> Decision:
+    """An operator corrects the id of an execution that the API has never known; the run has no owner after that."""
+    talk = _closed(run.talk, now) if run.state is State.WAITING_FOR_HUMAN else run.talk
+    question = talk.question and replace(talk.question, stage=Stage.SETTLED)
+    corrected = replace(
+        run, state=State.RUNNING, kickoff_id=kickoff_id, unverified=not verified, started_at=None, progress=None,
+        owner=None, due_at=None, deferral=None, talk=replace(talk, question=question),
+    )  # fmt: skip
+    return Decision(corrected)
+
+
 def postponed(run: Run, now: float) -> Decision:
     """The crew may not be called now; the answer waits."""
     return Decision(replace(run, owner=None, due_at=schedule.after_turned_away(1, now), deferral=None))
@@ -260,8 +271,7 @@ def _pausing(seen: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, aske
         return True
     if not policy.human_input or not isinstance(answer, answers.NotFound):
         return False
-    old = seen.missing >= lifecycle.LOST_LOOKS and asked_at - seen.alive_at >= lifecycle.LOST_AFTER
-    return old or (seen.seen_alive and not policy.questions_announced)
+    return lifecycle.long_missing(seen, asked_at) or (seen.seen_alive and not policy.questions_announced)
 
 
 def _moments(question: Question | None) -> Iterable[float]:

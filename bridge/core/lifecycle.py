@@ -7,7 +7,8 @@ Rules:
 3. No arrow leads from `starting` or `in_doubt` back to `accepted` without proof that nothing was started, or an
    explicit policy or operator. A paid execution is never started twice by mistake. The policy repeats a POST at most
    once per run; evidence that comes before the repeated POST leaves (`accepted` -> `running`) makes it unnecessary.
-4. Time comes in as an argument. A clock alone never ends a run: only a look made after the deadline does.
+4. A run returns to `in_doubt` only from an execution that an operator named and that the API has never known.
+5. Time comes in as an argument. A clock alone never ends a run: only a look made after the deadline does.
 
 The functions are named for what happened (`on_kickoff`, `on_cancelled` …) and give back what the store must hold next.
 """
@@ -39,10 +40,10 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.ACCEPTED: frozenset({State.STARTING, State.RUNNING, State.CANCELLED}),
     State.STARTING: frozenset({State.RUNNING, State.ACCEPTED, State.IN_DOUBT, State.FAILED}),
     State.RUNNING: frozenset(
-        {State.WAITING_FOR_HUMAN, State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED},
+        {State.WAITING_FOR_HUMAN, State.IN_DOUBT, State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED},
     ),
     State.WAITING_FOR_HUMAN: frozenset(
-        {State.RUNNING, State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED},
+        {State.RUNNING, State.IN_DOUBT, State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED},
     ),
     State.IN_DOUBT: frozenset({State.RUNNING, State.ACCEPTED, State.FAILED, State.CANCELLED}),
     State.SUCCEEDED: frozenset(),
@@ -197,6 +198,7 @@ def plain_look(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, a
     return seen, (
         ended or first_seen or watch.deferred or seen.progress != watch.progress
         or _lost(seen, answer, policy, asked_at) or _overdue(seen, answer, asked_at)
+        or seen.unverified != watch.unverified
     )  # fmt: skip
 
 
@@ -204,13 +206,15 @@ def on_plain_status(
     run: Run, seen: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, asked_at: float
 ) -> Decision:
     """Write down what `plain_look` found worth it; `humans.on_status` is the whole."""
-    run = replace(taken_up(run), polls=seen.polls, started_at=seen.started_at)
+    run = replace(taken_up(run), polls=seen.polls, started_at=seen.started_at, unverified=seen.unverified)
     match answer:
         case answers.Succeeded(result, result_json, usage, progress):
             ended = replace(run, progress=progress or run.progress)
             return _finish(ended, State.SUCCEEDED, Outcome(result, result_json, usage), policy, asked_at)
         case answers.Failed(message):
             return _finish(run, State.FAILED, Outcome(error=RunError("execution_failed", message)), policy, asked_at)
+        case _ if seen.unverified and (_lost(seen, answer, policy, asked_at) or _overdue(seen, answer, asked_at)):
+            return _to_doubt_again(run, policy, asked_at)
         case _ if _lost(seen, answer, policy, asked_at):
             error = RunError("lost", "the crew API no longer knows the execution")
             return _finish(run, State.FAILED, Outcome(error=error), policy, asked_at)
@@ -242,6 +246,7 @@ def watch_of(run: Run, policy: CrewPolicy, now: float) -> Watch:
         progress=progress_of(run.progress),
         seen_alive=run.started_at is not None,
         waiting=run.state is State.WAITING_FOR_HUMAN,
+        unverified=run.unverified,
         deferred=waits_for_a_poll(run),
         talk=run.talk,
     )
@@ -281,7 +286,21 @@ def _not_started(run: Run, due_at: float) -> Run:
 
 
 def _to_doubt(run: Run, policy: CrewPolicy, now: float) -> Decision:
+    if run.state is not State.STARTING:
+        raise IllegalTransition(f"run {run.run_id}: no POST is under way, the run is {run.state}")
     return Decision(move(run, State.IN_DOUBT, due_at=schedule.doubt_ends(policy, now), owner=None))
+
+
+def _to_doubt_again(run: Run, policy: CrewPolicy, now: float) -> Decision:
+    """The API has never known the execution that an operator named: hold the run, so that the id can be corrected."""
+    question = run.talk.question and replace(run.talk.question, stage=Stage.SETTLED)
+    doubted = move(
+        run, State.IN_DOUBT, kickoff_id=None, unverified=False, started_at=None, progress=None, due_at=None, owner=None,
+        doubt_told=run.attempt, talk=replace(run.talk, question=question),
+    )  # fmt: skip
+    if run.doubt_told == run.attempt:
+        return Decision(doubted)
+    return events.about(doubted, events.IN_DOUBT, policy, now, sequence=run.attempt)
 
 
 def _finish(run: Run, state: State, outcome: Outcome, policy: CrewPolicy, now: float) -> Decision:
@@ -309,13 +328,16 @@ def _remember(watch: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, as
             return replace(watch, polls=polls, errors=0, missing=watch.missing + 1, started_at=started_at)
         case answers.Pending():
             return replace(
-                watch, polls=polls, errors=0, missing=0, alive_at=asked_at, began_at=asked_at, seen_at=asked_at
-            )
+                watch, polls=polls, errors=0, missing=0, alive_at=asked_at, began_at=asked_at, seen_at=asked_at,
+                unverified=False,
+            )  # fmt: skip
         case answers.WaitingForHuman():
             return replace(_alive(watch, asked_at), began_at=None)  # a human's time says nothing about the crew's
         case answers.Running(progress):
             alive = _with_tasks(_alive(watch, asked_at), watch.seen_at, progress_of(progress), asked_at)
             return _with_progress(alive, progress_of(progress), asked_at)
+        case answers.Unknown():
+            return replace(_alive(watch, asked_at), unverified=watch.unverified)
         case _:
             return _alive(watch, asked_at)
 
@@ -337,6 +359,7 @@ def _alive(watch: Watch, now: float) -> Watch:
         alive_at=now,
         seen_at=now,
         seen_alive=True,
+        unverified=False,
         started_at=watch.started_at or now,
     )
 
@@ -356,6 +379,11 @@ def _lost(seen: Watch, answer: answers.StatusAnswer, policy: CrewPolicy, now: fl
     may_wait = policy.human_input or seen.talk.question is not None
     if may_wait or not isinstance(answer, answers.NotFound):
         return False
+    return long_missing(seen, now)
+
+
+def long_missing(seen: Watch, now: float) -> bool:
+    """Whether the execution was not found for so long that it may be lost."""
     return seen.missing >= LOST_LOOKS and now - seen.alive_at >= LOST_AFTER
 
 

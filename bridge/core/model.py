@@ -257,6 +257,7 @@ class Watch:
     progress_at: float = float("-inf")
     waiting: bool = False
     deferred: bool = False
+    unverified: bool = False
     talk: Talk = Talk()
 
     @property

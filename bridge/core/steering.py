@@ -4,7 +4,7 @@ A run whose POST is under way is left alone: whatever is decided now could be ov
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from bridge.core import answers, fields, humans, lifecycle
@@ -25,9 +25,14 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """A run in doubt: this is its execution."""
+    """A run in doubt: this is its execution.
+
+    `force`: also if the API does not know it. `verified`: whether the API knew it when it was polled for this command.
+    """
 
     kickoff_id: str
+    force: bool = False
+    verified: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +64,8 @@ def _decide(run: Run, wish: Cancel | Retry | Adopt | Abandon, policy: CrewPolicy
             return _cancel(run, policy, now)
         case Retry():
             return Decision(lifecycle.accept_again(_doubted(run), now))
-        case Adopt(kickoff_id):
-            if not answers.usable_kickoff_id(kickoff_id):
-                raise RequestRefused("invalid_request", "must be an execution's id", "kickoff_id")
-            return lifecycle.on_evidence(_doubted(run), kickoff_id, policy, now)
+        case Adopt():
+            return _adopt(run, wish, policy, now)
         case Abandon():
             return lifecycle.on_abandoned(_doubted(run), "given up by an operator", policy, now)
         case _:
@@ -82,6 +85,15 @@ def _cancel(run: Run, policy: CrewPolicy, now: float) -> Decision:
     if run.final:
         raise RequestRefused("run_is_over", f"the run has ended already: {run.state}")
     return lifecycle.on_cancelled(run, policy, now)
+
+
+def _adopt(run: Run, wish: Adopt, policy: CrewPolicy, now: float) -> Decision | None:
+    if not answers.usable_kickoff_id(wish.kickoff_id):
+        raise RequestRefused("invalid_request", "must be an execution's id", "kickoff_id")
+    if run.unverified and run.state in humans.FOLLOWED:
+        return humans.on_corrected(run, wish.kickoff_id, verified=wish.verified, now=now)
+    evidence = lifecycle.on_evidence(_doubted(run), wish.kickoff_id, policy, now)
+    return evidence and replace(evidence, run=replace(evidence.run, unverified=not wish.verified))
 
 
 def _doubted(run: Run) -> Run:

@@ -1,8 +1,9 @@
 """What this process keeps in mind of one crew's runs between their looks, and between the steps."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from bridge.core import humans
+from bridge.core import humans, lifecycle
 from bridge.core.answers import StatusAnswer, Succeeded
 from bridge.core.hints import TasksDone, believe, count_tasks, one_more
 from bridge.core.model import Run, Watch
@@ -40,7 +41,8 @@ class Following:
     # From look to look --------------------------------------------------------------------------------------------
 
     def follow(self, watch: Watch, due: float) -> None:
-        """Look at a run from now on."""
+        """Look at a run from now on; a look that is under way with an older watch is its last."""
+        self._looked_at.discard(watch.run_id)
         self.timetable.put(watch, due)
 
     def take_due(self, now: float, room: int, chance: Callable[[Watch], float]) -> list[Watch]:
@@ -125,9 +127,15 @@ class Following:
         """A webhook said that one more task is done."""
         self._tasks[run_id] = one_more(self._tasks.get(run_id), name)
 
-    def complete(self, run_id: str, answer: StatusAnswer) -> StatusAnswer:
-        """A status, with what webhooks told where it tells nothing."""
-        return count_tasks(believe(answer, self._announced.get(run_id)), self._tasks.get(run_id))
+    def testimony(self, run_id: str) -> Succeeded | None:
+        """The result that a crew webhook reported, which the status has not confirmed."""
+        return self._announced.get(run_id)
+
+    def complete(self, watch: Watch, answer: StatusAnswer, asked_at: float) -> StatusAnswer:
+        """A status, with what webhooks told where it tells nothing; `watch` does not count this poll yet."""
+        missing = lifecycle.long_missing(replace(watch, missing=watch.missing + 1), asked_at)
+        believed = believe(answer, self.testimony(watch.run_id), long_missing=missing)
+        return count_tasks(believed, self._tasks.get(watch.run_id))
 
     def keep_evidence(self, run_id: str, kickoff_id: str) -> None:
         """A webhook named the execution of a run whose POST is still awaited."""

@@ -88,14 +88,14 @@ class Poll:
         except StoreUnavailable:
             self._crew.pace.unused()
             raise
-        if run is None or run.state not in humans.FOLLOWED:
+        if run is None or run.state not in humans.FOLLOWED or run.kickoff_id != watch.kickoff_id:
             self._crew.pace.unused()
             self._crew.following.forget(watch.run_id)
             return None
         return humans.refreshed(watch, run)
 
     async def _look(self, watch: Watch, asked_at: float) -> None:
-        answer = await self._ask(watch)
+        answer = await self._ask(watch, asked_at)
         self._crew.pause_if_turned_away(answer, asked_at)
         announced = self._crew.following.announced(watch.run_id)
         seen, news = humans.look(watch, answer, self._crew.policy, asked_at)
@@ -105,13 +105,13 @@ class Poll:
             after = answer.after if isinstance(answer, NoAnswer) else None
             self._crew.following.put_back(goes_on, self._crew.next_look(goes_on, self._clock(), after))
 
-    async def _ask(self, watch: Watch) -> StatusAnswer:
+    async def _ask(self, watch: Watch, asked_at: float) -> StatusAnswer:
         """The status, with what webhooks told where it tells nothing."""
         answer = await self._crew.api.status(watch.kickoff_id)
         if (other := humans.other_name(watch, answer)) is not None:
             await self._crew.api.turn()
             answer = humans.believe_other(watch, await self._crew.api.status(other))
-        return self._crew.following.complete(watch.run_id, answer)
+        return self._crew.following.complete(watch, answer, asked_at)
 
     async def _write_down(self, seen: Watch, answer: StatusAnswer, asked_at: float) -> Watch | None:
         """Write what is news. The watch to go on with; None if the run is not to be followed further."""
@@ -119,8 +119,11 @@ class Poll:
             with suppress(Stale):  # somebody else has written it since
                 return await self._settle(known, seen, answer, asked_at)
         run = await self._store.load(seen.run_id)
-        if run is None or run.state not in humans.FOLLOWED or self._store.owned_elsewhere(run):
-            self._crew.following.forget(seen.run_id)  # somebody ended it meanwhile, or follows it in our place
+        ended = run is None or run.state not in humans.FOLLOWED
+        if run is None or ended or self._store.owned_elsewhere(run) or run.kickoff_id != seen.kickoff_id:
+            self._crew.following.forget(
+                seen.run_id
+            )  # it has ended, has another execution, or another process tracks it
             return None
         return await self._settle(run, seen, answer, asked_at)
 
@@ -135,6 +138,11 @@ class Poll:
         if settled.final:
             self._let_go(settled)
             return None
+        if settled.state is State.IN_DOUBT:
+            log.warning("adopted_execution_unknown", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
+            self._crew.following.forget(run.run_id)
+            self._wake_kickoff()
+            return None
         if settled.due_at is not None:
             self._wake_take_up()
         self._crew.following.wrote(settled)
@@ -144,6 +152,8 @@ class Poll:
         if ended.state is State.SUCCEEDED and ended.outcome.result is None and ended.outcome.result_json is None:
             log.warning("result_missing", run_id=ended.run_id, crew=ended.crew, kickoff_id=ended.kickoff_id)
         announced = self._crew.following.announced(ended.run_id)
+        if ended.state is not State.SUCCEEDED and self._crew.following.testimony(ended.run_id) is not None:
+            log.warning("webhook_result_discarded", run_id=ended.run_id, crew=ended.crew, state=ended.state.value)
         self._judge_webhooks(partial(self._crew.trust.ended, announced=announced))
         self._crew.following.forget(ended.run_id)
         log.info("run_ended", run_id=ended.run_id, crew=ended.crew, state=ended.state.value, polls=ended.polls)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.core.errors import PostUnderWay, RequestRefused
+from bridge.core.errors import CrewUnreachable, PostUnderWay, RequestRefused
 from bridge.core.feedback import Resume
 from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering
 from tests.http_client import bearer, problem, serving
@@ -48,6 +48,7 @@ async def test_only_operators_resolve(name: str):
         ({"action": "retry"}, Retry()),
         ({"action": "abandon"}, Abandon()),
         ({"action": "adopt", "kickoff_id": "k-1"}, Adopt("k-1")),
+        ({"action": "adopt", "kickoff_id": "k-1", "force": True}, Adopt("k-1", force=True)),
     ],
 )
 async def test_what_an_operator_may_decide(body: dict[str, Any], wish: Steering):
@@ -66,6 +67,8 @@ async def test_what_an_operator_may_decide(body: dict[str, Any], wish: Steering)
         ({"action": "adopt", "kickoff_id": 7}, "kickoff_id"),
         ({"action": "retry", "kickoff_id": "k-1"}, "kickoff_id"),
         ({"action": "retry", "why": "x"}, "why"),
+        ({"action": "retry", "force": True}, "force"),
+        ({"action": "adopt", "kickoff_id": "k-1", "force": "yes"}, "force"),
     ],
 )
 async def test_a_decision_that_cannot_be_understood_names_the_field(body: dict[str, Any], field: str):
@@ -84,7 +87,16 @@ async def test_while_a_post_is_under_way_the_client_is_asked_to_come_back():
         assert response.headers["Retry-After"] == "5"
 
 
-@pytest.mark.parametrize("code", ["not_in_doubt", "run_is_over"])
+async def test_while_the_crew_cannot_be_asked_the_client_is_asked_to_come_back():
+    async with serving() as bridge:
+        run = bridge.store.add()
+        bridge.others.fail = CrewUnreachable("the crew API does not say whether it knows this execution")
+        response = await bridge.post(f"/v1/runs/{run.run_id}/resolve", {"action": "adopt", "kickoff_id": "k-1"})
+        await problem(response, 503, "service_unavailable")
+        assert response.headers["Retry-After"] == "5"
+
+
+@pytest.mark.parametrize("code", ["not_in_doubt", "unknown_execution", "run_is_over"])
 async def test_what_comes_too_late_is_a_conflict(code: Any):
     async with serving() as bridge:
         run = bridge.store.add()

@@ -136,7 +136,8 @@ class Bench:
     @property
     def steer(self) -> SteerRun:
         wakes = self.wakes
-        return SteerRun(self.crews, self.store, self.clock, wakes["kickoff"], wakes["deliver"], wakes["recover"])
+        doors = (wakes["kickoff"], wakes["deliver"], wakes["recover"])
+        return SteerRun(self.crews, self.store, self.clock, *doors, CrewPolicy(results_exchange=True))
 
     @property
     def doubt(self) -> Doubt:

@@ -68,9 +68,9 @@ async def test_a_status_without_an_answer_lets_no_webhook_end_a_run(bench: Bench
 
 async def test_where_the_status_is_not_found_the_crews_own_webhook_is_believed(bench: Bench):
     run = await bench.started()
-    bench.api.status_answers = [NotFound()]
+    bench.api.standing_status = NotFound()
     await send(bench, run, Kind.CREW, CREW_DONE)
-    await bench.round(bench.poll)
+    await bench.rounds(bench.poll, 120)
     ended = await bench.now(run)
     assert (ended.state, ended.outcome.result, ended.outcome.usage) == (State.SUCCEEDED, "All about peat.", {"n": 1})
 

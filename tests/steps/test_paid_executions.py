@@ -1,5 +1,6 @@
 """What a POST may have started is paid for: it is not started again, and not left running when nobody waits for it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -7,11 +8,27 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.core import tokens
-from bridge.core.answers import Failed, InDoubt, NotStarted, Refused, Started, Succeeded
+from bridge.core.answers import (
+    CrewUnavailable,
+    Failed,
+    InDoubt,
+    NoAnswer,
+    NotFound,
+    NotStarted,
+    Pending,
+    Refused,
+    Started,
+    StatusAnswer,
+    Succeeded,
+    Unknown,
+)
+from bridge.core.errors import CrewUnreachable, RequestRefused
+from bridge.core.feedback import Resume
 from bridge.core.hints import Kind
 from bridge.core.model import DoubtPolicy, Run, State
-from bridge.core.steering import Abandon, Cancel, Retry, Steering
+from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering
 from bridge.ports import KickoffNote
+from bridge.steps import steer
 from bridge.steps.relay import Relay
 from bridge.steps.replay import replay
 from tests.steps.conftest import KEY, Bench, with_policy
@@ -232,3 +249,178 @@ async def test_a_run_that_failed_by_itself_is_neither_stopped_nor_watched(bench:
     assert ((await bench.now(run)).state, await bench.round(bench.late)) == (State.FAILED, [])
     await webhook(bench, run, {"kickoff_id": "another"})
     assert await bench.round(bench.late) == []
+
+
+# Adopting an execution --------------------------------------------------------------------------------------------
+
+
+async def minutes(bench: Bench, count: int) -> None:
+    for _ in range(count):
+        for _ in range(12):
+            bench.clock.forward(5.0)
+            await bench.round(bench.recover)
+            await bench.round(bench.poll)
+            await bench.round(bench.doubt)
+
+
+async def test_an_id_that_the_api_does_not_know_is_not_adopted(bench: Bench):
+    """A wrong id turned a run that had succeeded into failed/lost, for good."""
+    run = await doubted(bench)
+    bench.api.status_answers = [NotFound()]
+    with pytest.raises(RequestRefused) as refused:
+        await bench.steer(run.run_id, Adopt("wrong"), "client/ops")
+    assert (refused.value.code, refused.value.field) == ("unknown_execution", "kickoff_id")
+    assert ((await bench.now(run)).state, bench.api.looks) == (State.IN_DOUBT, ["wrong"])
+    adopted = await bench.steer(run.run_id, Adopt("right"), "client/ops")
+    assert (adopted.state, adopted.kickoff_id, adopted.unverified) == (State.RUNNING, "right", False)
+
+
+@pytest.mark.parametrize("answer", [NoAnswer("HTTP 500"), CrewUnavailable("HTTP 401"), Unknown("HTML")])
+async def test_while_the_crew_cannot_be_asked_nothing_is_adopted_but_by_force(bench: Bench, answer: StatusAnswer):
+    run = await doubted(bench)
+    bench.api.status_answers = [answer, answer]
+    with pytest.raises(CrewUnreachable):
+        await bench.steer(run.run_id, Adopt("k-1"), "client/ops")
+    assert (await bench.now(run)).state is State.IN_DOUBT
+    assert (await bench.steer(run.run_id, Adopt("k-1", force=True), "client/ops")).unverified
+
+
+async def test_a_crew_that_hangs_does_not_hold_up_the_operator(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    run = await doubted(bench)
+    monkeypatch.setattr(steer, "POLL_WITHIN", 0.01)
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(bench.api, "turn", hang)
+    with pytest.raises(CrewUnreachable):
+        await bench.steer(run.run_id, Adopt("k-1"), "client/ops")
+
+
+async def test_a_wrong_id_that_was_forced_can_be_corrected_while_it_is_polled(bench: Bench):
+    run = await doubted(bench)
+    bench.api.standing_status = NotFound()
+    await bench.steer(run.run_id, Adopt("wrong", force=True), "client/ops")
+    bench.clock.forward(6)
+    await bench.round(bench.recover)
+    bench.clock.forward(6)
+    await bench.round(bench.poll)
+    bench.api.standing_status = Succeeded("paid for")
+    corrected = await bench.steer(run.run_id, Adopt("right"), "client/ops")
+    assert (corrected.kickoff_id, corrected.unverified, corrected.owner) == ("right", False, None)
+    await minutes(bench, 1)
+    ended = await bench.now(run)
+    assert (ended.state, ended.kickoff_id, ended.outcome.result) == (State.SUCCEEDED, "right", "paid for")
+
+
+async def test_a_wrong_id_that_was_forced_never_makes_the_run_lost(bench: Bench):
+    run = await doubted(bench)
+    bench.api.standing_status = NotFound()
+    await bench.steer(run.run_id, Adopt("wrong", force=True), "client/ops")
+    with capture_logs() as logs:
+        await minutes(bench, 20)
+    held = await bench.now(run)
+    assert (held.state, held.kickoff_id, held.due_at) == (State.IN_DOUBT, None, None)
+    assert [line["kickoff_id"] for line in logs if line["event"] == "adopted_execution_unknown"] == ["wrong"]
+    assert await bench.events(run) == ["run.in_doubt"]
+    bench.api.standing_status = Succeeded("paid for")
+    await bench.steer(run.run_id, Adopt("right"), "client/ops")
+    await minutes(bench, 1)
+    assert (await bench.now(run)).state is State.SUCCEEDED
+
+
+async def test_a_poll_of_a_wrong_id_that_is_under_way_does_not_decide_about_the_right_one(bench: Bench):
+    run = await doubted(bench)
+    other = await another(bench)
+    bench.api.status_answers = [NotFound()]
+    await bench.steer(run.run_id, Adopt("wrong", force=True), "client/ops")
+    await bench.round(bench.recover)
+    bench.clock.forward(6)
+    [watch] = await bench.poll.claim(1)
+    await other.steer(run.run_id, Adopt("right"), "client/ops")
+    bench.api.status_answers = [Failed("of another run")]
+    await bench.poll.handle(watch)
+    assert ((await bench.now(run)).state, run.run_id in bench.crew.following) == (State.RUNNING, False)
+
+
+async def test_an_id_that_was_seen_alive_stays(bench: Bench):
+    run = await doubted(bench)
+    bench.api.status_answers = [NotFound(), Pending()]
+    await bench.steer(run.run_id, Adopt("k-1", force=True), "client/ops")
+    await bench.round(bench.recover)
+    bench.clock.forward(6)
+    await bench.round(bench.poll)
+    assert not (await bench.now(run)).unverified
+    with pytest.raises(RequestRefused, match="not in_doubt"):
+        await bench.steer(run.run_id, Adopt("k-2"), "client/ops")
+
+
+# A crew webhook's result -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("human_input", [False, True])
+async def test_a_forged_result_is_not_believed_at_a_not_found(bench: Bench, human_input: bool):
+    """The holder of the URL sent a result right after the kickoff, before the API knew the execution."""
+    with_policy(bench, human_input=human_input)
+    run = await bench.started()
+    await webhook(bench, run, {"kickoff_id": "execution-1", "result": "forged"}, kind=Kind.CREW)
+    bench.api.status_answers = [NotFound()] * 4
+    bench.api.standing_status = Succeeded("true")
+    for _ in range(4):
+        await bench.round(bench.poll)
+        bench.clock.forward(6)
+    assert (await bench.now(run)).state is not State.SUCCEEDED
+    await minutes(bench, 3)
+    assert (await bench.now(run)).outcome.result == "true"
+
+
+@pytest.mark.parametrize("human_input", [False, True])
+async def test_a_webhooks_result_is_believed_after_five_polls_and_a_minute(bench: Bench, human_input: bool):
+    with_policy(bench, human_input=human_input)
+    run = await bench.started()
+    await webhook(bench, run, {"kickoff_id": "execution-1", "output": {"a": 1}}, kind=Kind.CREW)
+    bench.api.standing_status = NotFound()
+    for _ in range(10):
+        await bench.round(bench.poll)
+        bench.clock.forward(5.9)
+    assert (await bench.now(run)).state is not State.SUCCEEDED
+    await minutes(bench, 10)
+    ended = await bench.now(run)
+    assert (ended.state, ended.outcome.result_json) == (State.SUCCEEDED, {"a": 1})
+
+
+async def test_a_webhooks_result_that_the_status_contradicts_is_logged(bench: Bench):
+    run = await bench.started()
+    await webhook(bench, run, {"kickoff_id": "execution-1", "result": "done"}, kind=Kind.CREW)
+    bench.api.standing_status = Failed("no")
+    with capture_logs() as logs:
+        await bench.round(bench.poll)
+    assert "webhook_result_discarded" in [line["event"] for line in logs]
+
+
+# Runs of a crew that is no longer in the settings ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", [State.ACCEPTED, State.STARTING, State.IN_DOUBT, State.RUNNING])
+async def test_a_run_of_a_removed_crew_can_be_cancelled(bench: Bench, state: State):
+    make: dict[State, Callable[[], Awaitable[Run]]] = {
+        State.ACCEPTED: bench.accepted, State.STARTING: bench.left_starting, State.RUNNING: bench.left_running,
+        State.IN_DOUBT: lambda: doubted(bench),
+    }  # fmt: skip
+    run = await make[state]()
+    assert run.state is state
+    bench.made = {"other": bench.crew}
+    with capture_logs() as logs:
+        cancelled = await bench.steer(run.run_id, Cancel(), "client/ops")
+    assert (cancelled.state, await bench.events(run)) == (State.CANCELLED, ["run.cancelled"])
+    assert ("execution_not_stopped" in [line["event"] for line in logs]) is (state is State.RUNNING)
+    assert (await bench.steer(run.run_id, Cancel(), "client/ops")).state is State.CANCELLED
+
+
+@pytest.mark.parametrize("wish", [Retry(), Adopt("k-1"), Resume(approve=True)])
+async def test_what_needs_the_crews_api_is_refused_for_a_removed_crew(bench: Bench, wish: Steering):
+    run = await doubted(bench)
+    bench.made = {"other": bench.crew}
+    with pytest.raises(RequestRefused, match="research is not in the settings") as refused:
+        await bench.steer(run.run_id, wish, "client/ops")
+    assert refused.value.code == "unknown_crew"

@@ -184,7 +184,7 @@ async def test_an_operator_may_name_the_execution_and_the_run_goes_on(bench: Ben
     bench.api.status_answers = [Succeeded("found")]
     bench.clock.forward(6)
     await bench.round(bench.poll)
-    assert ((await bench.now(run)).state, bench.api.looks) == (State.SUCCEEDED, ["k-77"])
+    assert ((await bench.now(run)).state, bench.api.looks) == (State.SUCCEEDED, ["k-77", "k-77"])
     assert len(bench.api.bodies) == 1
 
 

@@ -122,12 +122,13 @@ def test_the_end_of_an_agents_inner_flow_is_no_end():
     assert read(Kind.STREAM, {"events": [streamed("flow_finished", flow_name="AgentExecutor")]}) == Hint()
 
 
-def test_a_crews_own_webhook_is_believed_only_where_the_status_says_not_found():
+def test_a_crews_own_webhook_is_believed_only_where_the_status_has_said_not_found_for_long():
     testimony = Succeeded("said")
-    assert believe(Running(), testimony) == Running()
-    assert believe(NotFound(), testimony) is testimony
-    assert believe(NoAnswer("HTTP 500"), testimony) == NoAnswer("HTTP 500")
-    assert believe(NotFound(), None) == NotFound()
+    assert believe(Running(), testimony, long_missing=True) == Running()
+    assert believe(NotFound(), testimony, long_missing=True) is testimony
+    assert believe(NotFound(), testimony, long_missing=False) == NotFound()
+    assert believe(NoAnswer("HTTP 500"), testimony, long_missing=True) == NoAnswer("HTTP 500")
+    assert believe(NotFound(), None, long_missing=True) == NotFound()
 
 
 def test_a_tasks_id_is_not_taken_for_the_executions():

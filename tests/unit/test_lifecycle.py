@@ -696,3 +696,48 @@ def test_a_run_taken_over_is_known_to_be_under_way_only_from_its_first_look_on()
     started = replace(running(), started_at=NOW + 5)
     assert lifecycle.watch_of(started, POLICY, NOW + 99).seen_at is None
     assert lifecycle.watch_of(running(), POLICY, NOW + 99).seen_at == running().sent_at
+
+
+# An execution that an operator named ------------------------------------------------------------------------------
+
+
+def forced(policy: CrewPolicy = POLICY, **changes: Any) -> Run:
+    """A run whose operator insists on an execution that the API does not know."""
+    decision = lifecycle.on_evidence(doubted(policy), "k-wrong", policy, NOW)
+    assert decision is not None
+    return replace(decision.run, unverified=True, **changes)
+
+
+def seen_missing(run: Run, policy: CrewPolicy = POLICY, polls: int = 5) -> Watch:
+    watch = lifecycle.watch_of(run, policy, NOW)
+    for number in range(polls):
+        watch, _ = lifecycle.plain_look(watch, NotFound(), policy, NOW + 15 * (number + 1))
+    return watch
+
+
+@pytest.mark.parametrize("told", [0, 1])
+def test_a_run_whose_named_execution_was_never_known_is_held_in_doubt_and_not_lost(told: int):
+    run = forced(doubt_told=told)
+    decision = lifecycle.on_plain_status(run, seen_missing(run), NotFound(), POLICY, NOW + 75)
+    held = decision.run
+    assert (held.state, held.kickoff_id, held.unverified, held.due_at) == (State.IN_DOUBT, None, False, None)
+    assert (held.doubt_told, held.outcome) == (1, run.outcome)
+    assert event_types(decision.deliveries) == ([] if told else ["run.in_doubt"])
+
+
+def test_a_run_whose_named_execution_was_never_known_does_not_time_out_either():
+    policy = replace(POLICY, human_input=True, deadline=60.0)
+    run = forced(policy)
+    watch = seen_missing(run, policy)
+    assert lifecycle.on_plain_status(run, watch, NotFound(), policy, NOW + 90).run.state is State.IN_DOUBT
+
+
+@pytest.mark.parametrize(
+    ("answer", "unverified"),
+    [(Pending(), False), (Running(), False), (Unknown("?"), True), (NotFound(), True), (NoAnswer("x"), True)],
+)
+def test_whatever_shows_that_the_api_knows_the_execution_is_written_down(answer: StatusAnswer, unverified: bool):
+    run = replace(forced(), started_at=NOW)
+    seen, news = lifecycle.plain_look(lifecycle.watch_of(run, POLICY, NOW), answer, POLICY, NOW + 5)
+    assert (seen.unverified, news) == (unverified, not unverified)
+    assert lifecycle.on_plain_status(run, seen, answer, POLICY, NOW + 5).run.unverified is unverified

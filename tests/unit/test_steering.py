@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bridge.core.errors import PostUnderWay, RequestRefused
-from bridge.core.model import FINAL_STATES, CrewPolicy, Run, State
+from bridge.core.model import FINAL_STATES, CrewPolicy, Question, Run, Stage, State, Talk
 from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering, steer
 from tests.fakes import NOW, a_run, event_types
 
@@ -79,3 +79,27 @@ def test_an_abandoned_run_has_failed_by_an_operators_word():
     assert (decision.run.state, decision.run.outcome.error.code) == (State.FAILED, "abandoned")
     assert "operator" in decision.run.outcome.error.message
     assert event_types(decision.deliveries) == ["run.failed"]
+
+
+def unverified(state: State) -> Run:
+    question = Question(1, NOW, NOW + 600) if state is State.WAITING_FOR_HUMAN else None
+    return standing(state, kickoff_id="k-wrong", unverified=True, owner="me", talk=Talk(question, put_off=600.0))
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.WAITING_FOR_HUMAN])
+@pytest.mark.parametrize("verified", [True, False])
+def test_an_adopted_id_that_was_never_known_can_be_corrected(state: State, verified: bool):
+    decision = steer(unverified(state), Adopt("k-right", verified=verified), POLICY, LATER)
+    assert decision is not None
+    run = decision.run
+    assert (run.state, run.kickoff_id, run.unverified, run.owner) == (State.RUNNING, "k-right", not verified, None)
+    assert decision.deliveries == ()
+    if state is State.WAITING_FOR_HUMAN:
+        assert run.talk.question is not None
+        assert (run.talk.question.stage, run.talk.put_off) == (Stage.SETTLED, 60.0)
+
+
+def test_an_id_that_the_api_does_not_know_is_remembered_as_such():
+    decision = steer(standing(State.IN_DOUBT), Adopt("k-1", force=True, verified=False), POLICY, LATER)
+    assert decision is not None
+    assert decision.run.unverified
