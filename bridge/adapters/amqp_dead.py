@@ -6,6 +6,8 @@ Frames that the library cannot read are mended on the way (`amqp_frames`), so no
 """
 
 import hashlib
+import math
+import struct
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,11 +17,13 @@ from typing import Any
 import aio_pika
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aio_pika.exceptions import DeliveryError, PublishError
 
 from bridge.adapters.amqp_connection import HEARTBEAT
 from bridge.adapters.amqp_frames import UNREADABLE, MendingConnection
 from bridge.adapters.amqp_message import ORIGINAL, is_meant
 from bridge.adapters.amqp_topology import Topology
+from bridge.adapters.amqp_values import ExactMessage
 from bridge.core.events import timestamp
 
 TIMEOUT = 30.0  # seconds for one answer of the broker
@@ -60,6 +64,14 @@ class DeadMessage:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The ids of the messages that were sent back, and of those that were not, with the reason."""
+
+    sent: list[str]
+    failed: dict[str, str]
+
+
 class DeadQueue:
     """An open look at the queue; what it took and did not send back is put back when it is left."""
 
@@ -78,27 +90,45 @@ class DeadQueue:
             self._last = message
             yield DeadMessage(message, message.message_id or _fingerprint(message))
 
-    async def replay(self, wanted: Collection[str] | None) -> list[str]:
-        """Send messages back, those with these ids or all; gives back the ids.
+    async def replay(self, wanted: Collection[str] | None) -> Replayed:
+        """Send messages back, those with these ids or all; one that cannot be sent back stays and is reported.
 
         Each is published with its own properties and id, and acked when the broker has confirmed it. A second copy of
         the same message is only acked; after a crash in between, the same id leads to the same run. Raises what the
-        library raises, `PublishError` for a message that no queue takes; that one stays.
+        library raises for a connection that is lost.
         """
         sent: dict[str, str] = {}
+        failed: dict[str, str] = {}
         async for dead in self.messages():
             if wanted is not None and dead.message_id not in wanted:
                 continue
             copy = f"{dead.message_id} {_fingerprint(dead.message)}"
             if copy not in sent:
-                await self._publish(dead)
+                if (reason := await self._refusal(dead)) is not None:
+                    failed[dead.message_id] = reason
+                    continue
                 sent[copy] = dead.message_id
             await dead.message.ack()
-        return list(sent.values())
+        return Replayed(list(sent.values()), failed)
+
+    async def _refusal(self, dead: DeadMessage) -> str | None:
+        """Publish; why that cannot be done, None: it is done."""
+        try:
+            await self._publish(dead)
+        except PublishError:
+            return "no queue takes it; bind one, or replay it when there is one"
+        except DeliveryError:
+            return "the broker refused it (nack), as a full queue does; try again later"
+        except (TypeError, ValueError, OverflowError, RecursionError, struct.error):
+            return "a header or property cannot be encoded; send its body as a new message"
+        return None
 
     async def put_back(self) -> None:
         """Let the next one to look find everything: returns when the broker has it in the queue again."""
-        if self._last is not None and not self._last.processed:
+        if self._last is not None:
+            if self._last.processed:
+                await self._channel.close()  # nothing names what was taken before and not sent back
+                return
             await self._last.nack(multiple=True, requeue=True)
             await self._channel.declare_queue(self._topology.dead, passive=True)  # answered after the return is done
 
@@ -124,10 +154,8 @@ def _as_it_came(dead: DeadMessage) -> Message:
     """The message without what was added on its way here, and without what routes."""
     message = dead.message
     kept = {name: value for name in _GIVEN_BACK if (value := getattr(message, name)) is not None}
-    headers: dict[str, Any] = {
-        name: value for name, value in message.headers.items() if not is_meant(name) and not isinstance(value, bytes)
-    }
-    return Message(
+    headers: dict[str, Any] = {name: value for name, value in message.headers.items() if not is_meant(name)}
+    return ExactMessage(
         message.body, headers=headers, delivery_mode=DeliveryMode.PERSISTENT, message_id=dead.message_id, **kept
     )
 
@@ -172,4 +200,10 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, datetime):
         return _time(value)
-    return value if value is None or isinstance(value, str | int | float) else repr(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # which is no JSON
+    return value if value is None or isinstance(value, str | int | float) else _text_of(value)
+
+
+def _text_of(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes | bytearray) else str(value)

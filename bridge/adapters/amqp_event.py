@@ -10,7 +10,8 @@ from typing import Any, Literal
 from aio_pika import DeliveryMode, Message
 
 from bridge.adapters.amqp_cloudevent import to_binary
-from bridge.adapters.amqp_message import ORIGINAL
+from bridge.adapters.amqp_message import ORIGINAL, PACKED
+from bridge.adapters.amqp_values import ExactMessage, unpack
 from bridge.core.events import CONTENT_TYPE, DEAD_LETTER
 from bridge.core.model import Event
 
@@ -29,7 +30,7 @@ def to_message(event: Event, mode: EventMode) -> Message:
     if content_type == CONTENT_TYPE and mode == "binary":
         body, content_type, attributes = to_binary(event.body)
         headers |= attributes
-    return Message(
+    return ExactMessage(
         body,
         headers=dict(headers),
         content_type=content_type,
@@ -51,12 +52,14 @@ def misfit(message: Message, routing_key: str) -> str | None:
 
 def _dead_letter(event: Event) -> Message:
     """A refused message with the properties that it came with, so that it can be sent again as it was."""
-    headers = dict(event.headers)
+    headers: dict[str, Any] = dict(event.headers)
+    if isinstance(packed := headers.pop(PACKED, None), str):
+        headers |= unpack(packed)
     properties: dict[str, Any] = {"message_id": event.event_id}
     properties |= {name: headers.pop(ORIGINAL + name) for name in RESTORED if ORIGINAL + name in headers}
-    return Message(
+    return ExactMessage(
         event.body,
-        headers=dict(headers),
+        headers=headers,
         content_type=event.content_type or None,
         delivery_mode=DeliveryMode.PERSISTENT,
         timestamp=datetime.fromtimestamp(event.created_at, UTC),

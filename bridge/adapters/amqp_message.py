@@ -5,6 +5,7 @@ Pure: nothing here talks to the broker. Everything in a message is a stranger's,
 """
 
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 from aio_pika.abc import AbstractIncomingMessage
 
+from bridge.adapters import amqp_values
 from bridge.adapters.amqp_cloudevent import InboundEvent, glimpse, read_event
 from bridge.adapters.amqp_frames import UNREADABLE
 from bridge.core import fields, request, strict_json
@@ -33,8 +35,8 @@ MEANT = frozenset({*ROUTING_HEADERS, *BROKERS_HEADERS, *PLUGINS_HEADERS})
 MEANT_FROM = ("x-bridge-", "x-first-death-", "x-last-death-", "x-opt-")
 MAX_HEADERS = 64  # of a refused message's own; the rest is left out, so that its dead letter always fits a frame
 MAX_HEADERS_SIZE = 16 * 1024  # bytes of their names and values together; a frame holds 128 KiB unless told otherwise
-MAX_HEADER_NAME = 128  # bytes; the library would cut off a longer one
 ORIGINAL = "x-bridge-original-"  # headers under which a refused message keeps what its dead letter is given back
+PACKED = f"{ORIGINAL}headers"  # on the way to the dead queue, all headers of kinds that JSON does not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,25 +178,34 @@ def _may_reply_to(queue: str, rules: MessageRules) -> bool:
 
 
 def _safe_headers(headers: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
-    """Headers that can go out again, in their order, as many as are sure to fit."""
-    kept: dict[str, str | int | float | bool] = {}
-    room = MAX_HEADERS_SIZE
+    """Headers that can go out again, in their order, as many as are sure to fit.
+
+    Those that JSON cannot hold are encoded here, while the message can still be refused without them.
+    """
+    plain: dict[str, str | int | float | bool] = {}
+    odd: dict[str, Any] = {}
+    room = float(MAX_HEADERS_SIZE)
     for name, value in headers.items():
-        size = len(f"{name}{value}".encode())
-        if _may_go_out(name, value) and size <= room and len(kept) < MAX_HEADERS:
-            kept[name] = value
+        size = _size(name, value)
+        if not is_meant(name) and size <= room and len(plain) + len(odd) < MAX_HEADERS:
+            (plain if _is_plain(name, value) else odd)[name] = value
             room -= size
-    return kept
+    return plain | ({PACKED: amqp_values.pack(odd)} if odd else {})
 
 
-def _may_go_out(name: str, value: Any) -> bool:
-    """Plain values only, and nothing that means something on the way."""
+def _size(name: str, value: Any) -> float:
+    """How many bytes a header takes in a frame; infinitely many if it cannot be encoded."""
+    try:
+        return len(amqp_values.table({name: value}))
+    except (TypeError, ValueError, OverflowError, RecursionError, struct.error):
+        return math.inf
+
+
+def _is_plain(name: str, value: Any) -> bool:
     return (
         isinstance(value, str | int | float)
-        and (not isinstance(value, float) or math.isfinite(value))  # the others are not JSON
+        and (not isinstance(value, float) or math.isfinite(value))
         and "\0" not in f"{name}{value}"
-        and len(name.encode()) <= MAX_HEADER_NAME
-        and not is_meant(name)
     )
 
 

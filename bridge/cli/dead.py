@@ -67,12 +67,15 @@ def replay_dead(
     if bool(message_ids) == every:
         raise CommandFailed(Exit.USAGE, "give either ids or --all")
     wanted = None if every else frozenset(message_ids or ())
-    sent = _with(config, lambda queue: queue.replay(wanted))
+    replayed = _with(config, lambda queue: queue.replay(wanted))
+    sent, failed = replayed.sent, replayed.failed
     if as_json:
-        print(json.dumps({"replayed": sent}))
+        print(json.dumps({"replayed": sent} | ({"failed": failed} if failed else {})))
     else:
         for line in chain(sent, [f"{len(sent)} sent back"]):
             print(line)
+    if failed:
+        raise CommandFailed(Exit.UNAVAILABLE, *(f"{one}: not sent back: {reason}" for one, reason in failed.items()))
     if missing := sorted((wanted or frozenset()) - set(sent)):
         raise CommandFailed(Exit.USAGE, *(f"{message_id}: no such message in the queue" for message_id in missing))
 

@@ -9,13 +9,13 @@ take the others too. Three of them carry the most weight:
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bridge.core import results
+from bridge.core.number import json_float, json_int, read_number
 from bridge.core.reply import TOO_LARGE, Reply
 from bridge.core.schedule import parse_retry_after
 
@@ -247,7 +247,8 @@ def run_time_told(answer: StatusAnswer) -> float | None:
     """The seconds that an execution took by the API's own account, if it gives one."""
     progress = answer.progress if isinstance(answer, Succeeded) else None
     told = progress.get("duration_seconds") if isinstance(progress, dict) else None
-    return float(told) if isinstance(told, int | float) else None
+    seconds = None if isinstance(told, str) else read_number(told)
+    return None if seconds is None or seconds < 0 else float(seconds)
 
 
 def usable_kickoff_id(value: Any) -> bool:
@@ -362,12 +363,8 @@ def _json_object(body: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _finite(digits: str) -> float | None:
-    number = float(digits)
-    return number if math.isfinite(number) else None
-
-
-_JSON = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)  # made once: that costs as much as reading
+# made once: that costs as much as reading
+_JSON = json.JSONDecoder(parse_constant=lambda _: None, parse_float=json_float, parse_int=json_int)
 
 
 def clean_text(text: str, most: int = MAX_MESSAGE) -> str:

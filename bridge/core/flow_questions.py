@@ -11,6 +11,7 @@ from bridge.core import answers
 from bridge.core.addresses import is_loopback
 from bridge.core.hints import MAX_OUTPUT
 from bridge.core.model import Asked
+from bridge.core.number import read_number
 
 TOLERANCE = 300.0  # seconds that a signature may be old, or ahead of our clock
 _HEADERS = (("X-CrewAI-Signature", "X-CrewAI-Timestamp"), ("X-Signature", "X-Timestamp"))
@@ -82,7 +83,8 @@ def _may_be_called(url: str, crew_url: str, *, insecure: bool) -> bool:
 
 
 def _recent(timestamp: str, now: float) -> bool:
-    return timestamp.isascii() and timestamp.isdigit() and abs(now - float(timestamp[:15])) <= TOLERANCE
+    seconds = read_number(timestamp) if timestamp.isascii() and timestamp.isdigit() else None
+    return seconds is not None and abs(now - seconds) <= TOLERANCE
 
 
 def _digest(secret: str, timestamp: str, body: bytes) -> bytes:

@@ -5,6 +5,7 @@ execution's id to a run that lost it, and make us look at the status now; what t
 exception is the crew webhook, which exists only for success: its result is taken where the status says NOT FOUND.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +13,7 @@ from typing import Any, assert_never
 
 from bridge.core import answers
 from bridge.core.model import Asked
+from bridge.core.number import read_number
 
 _INNER_FLOW = "AgentExecutor"  # every agent's run is wrapped in a flow of this name, whose end is not the run's
 _STARTS = frozenset({"crew_kickoff_started", "flow_started"})
@@ -143,7 +145,8 @@ def _is_inner(event: Mapping[str, Any]) -> bool:
 def _sequence(event: Mapping[str, Any]) -> tuple[float, str]:
     data = event.get("data")
     number = data.get("emission_sequence") if isinstance(data, dict) else None
-    return (number if isinstance(number, int | float) else float("inf"), str(event.get("timestamp")))
+    known = None if isinstance(number, str) else read_number(number)
+    return (math.inf if known is None else known, str(event.get("timestamp")))
 
 
 def _id_in(content: Mapping[str, Any], *names: str) -> str | None:

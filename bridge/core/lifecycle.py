@@ -32,6 +32,7 @@ from bridge.core.model import (
     State,
     Watch,
 )
+from bridge.core.number import read_number
 from bridge.core.request import fingerprint
 
 _MOMENT = 0.002  # seconds; events are listed by their times, which are told in milliseconds
@@ -256,8 +257,9 @@ def progress_of(progress: Any) -> Progress | None:
     """What counts of the API's progress; None where it tells none."""
     if not isinstance(progress, dict):
         return None
-    completed, current = progress.get("completed"), progress.get("current")
-    completed = completed if isinstance(completed, int) else None
+    current, count = progress.get("current"), progress.get("completed")
+    completed = None if isinstance(count, str) else read_number(count)
+    completed = completed if isinstance(completed, int) and completed >= 0 else None
     current = current if isinstance(current, str) else None
     return None if completed is None and current is None else (completed, progress.get("total"), current)
 

@@ -9,6 +9,7 @@ from typing import Any
 from bridge.core import fields
 from bridge.core.errors import RequestRefused
 from bridge.core.model import KickoffRequest
+from bridge.core.number import read_number
 from bridge.core.strict_json import canonical
 
 FIELDS = frozenset({"crew", "inputs", "meta", "callback_url", "deadline", "priority", "idempotency_key"})
@@ -66,7 +67,8 @@ def parse_duration(text: str) -> float:
     match = _DURATION.fullmatch(text)
     if match is None:
         raise ValueError("must be a duration such as 500ms, 30s, 5m, 1h or 14d")
-    return float(match[1]) * _UNITS[match[2]]
+    number = read_number(match[1])
+    return math.inf if number is None else float(number) * _UNITS[match[2]]
 
 
 def _crew(named: Any, routed: str | None) -> str:

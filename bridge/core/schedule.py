@@ -11,6 +11,7 @@ import hashlib
 from email.utils import parsedate_to_datetime
 
 from bridge.core.model import Channel, CrewPolicy, Run, Watch
+from bridge.core.number import read_number
 
 STEADY_INTERVAL = 5.0  # seconds between looks while nothing is known of a crew's run times
 MAX_RETRY_AFTER = 86_400.0
@@ -120,7 +121,10 @@ def parse_retry_after(header: str | None, date: str | None = None) -> float | No
         return None
     text = header.strip()
     if text.isascii() and text.isdigit():
-        return min(float(text), MAX_RETRY_AFTER)
+        seconds = read_number(text)
+        return (
+            MAX_RETRY_AFTER if seconds is None else min(float(seconds), MAX_RETRY_AFTER)
+        )  # None: more than any number
     then, sent = _http_date(text), _http_date(date or "")
     if then is None or sent is None or then <= sent:
         return None

@@ -5,12 +5,12 @@ stored happily and fail much later, in somebody else's parser or database, so th
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from bridge.core.errors import RequestRefused
+from bridge.core.number import json_float, json_int
 
 MAX_DEPTH = 64
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # as written in JSON: its backslash is not itself escaped
@@ -31,7 +31,9 @@ def parse(body: bytes) -> Any:
     """Read JSON of any shape; raises `RequestRefused` (`invalid_json`)."""
     try:
         text = body.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant, parse_float=_finite)
+        value = json.loads(
+            text, object_pairs_hook=_no_repeats, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole
+        )
         if deeper_than(MAX_DEPTH, value):
             raise _too_deep()
         _check_escapes(text, value)
@@ -44,8 +46,6 @@ def parse(body: bytes) -> Any:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise RequestRefused("invalid_json", f"the body is not JSON: {error.msg} at {where}") from None
-    except ValueError as error:  # an integer of thousands of digits
-        raise RequestRefused("invalid_json", f"the body is not acceptable JSON: {error}") from None
     return value
 
 
@@ -94,9 +94,14 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
+    if (number := json_float(digits)) is None:
         raise RequestRefused("invalid_json", f"{digits[:20]} is a number that no parser can hold")
+    return number
+
+
+def _whole(digits: str) -> int:
+    if (number := json_int(digits)) is None:
+        raise RequestRefused("invalid_json", "the body is not acceptable JSON: an integer has thousands of digits")
     return number
 
 

@@ -11,10 +11,12 @@ import pytest
 import yaml
 from aio_pika import DeliveryMode, Message
 
+from bridge.adapters import amqp_dead
 from bridge.adapters.amqp_connection import HEARTBEAT, LinkOptions
 from bridge.adapters.amqp_dead import opened
 from bridge.adapters.amqp_publisher import AmqpPublisher
 from bridge.adapters.amqp_topology import Topology, ensure_inbound
+from bridge.adapters.amqp_values import ExactMessage
 from bridge.core.events import dead_letter
 from bridge.core.model import Channel, Delivery, Destination
 from tests.amqp_client import Client, client_of, eventually, running
@@ -171,3 +173,33 @@ async def test_wrong_usage_is_told(verbs: Verbs):
 async def test_a_broker_that_is_away_is_told(tmp_path: Path):
     code, _, err = await Verbs(tmp_path, "amqp://guest:s3cret-pw@127.0.0.1:9/", Topology()).run("list")
     assert (code, "Traceback" in err, "s3cret-pw" in err) == (69, False, False)
+
+
+async def test_one_that_cannot_be_sent_back_is_reported_and_leaves_the_others(
+    monkeypatch: pytest.MonkeyPatch, broker: Broker, letters: Sequence[str], client: Client, topology: Topology
+):
+    """`dead replay --all` exited with 70 at the first such message, and left all that came after it."""
+    as_it_came = amqp_dead._as_it_came
+
+    def poisoned(dead: amqp_dead.DeadMessage) -> Message:
+        if dead.message_id == letters[1]:
+            raise OverflowError("float too large to pack with f format")
+        return as_it_came(dead)
+
+    monkeypatch.setattr(amqp_dead, "_as_it_came", poisoned)
+    async with opened(broker.url, topology) as queue:
+        replayed = await queue.replay(None)
+    assert replayed.sent == [letters[0], letters[2]]
+    assert replayed.failed == {letters[1]: "a header or property cannot be encoded; send its body as a new message"}
+    await client.until_count(topology.requests, 2)
+    await client.until_count(topology.dead, 1)
+
+
+async def test_headers_of_every_type_are_sent_back_as_they_came(verbs: Verbs, client: Client, topology: Topology):
+    """Doubles came back as singles; one that no single can hold could not be sent back at all."""
+    headers: dict[str, Any] = {"x-ratio": 1e300, "share": 0.1, "deep": {"doubles": [0.1, None]}}
+    message = ExactMessage(b"{", headers=headers, message_id="order-1")
+    await client.channel.default_exchange.publish(message, topology.dead)
+    assert await verbs.json("replay", "--all") == {"replayed": ["order-1"]}
+    sent = (await client.receive(topology.requests))[0]
+    assert {name: value for name, value in sent.headers.items() if name in headers} == headers

@@ -14,7 +14,8 @@ from pamqp import commands as spec
 from pamqp.header import ContentHeader
 
 from bridge.adapters.amqp_frames import UNREADABLE
-from bridge.adapters.amqp_message import MessageRules, is_steering, read_refused, read_request, read_steering
+from bridge.adapters.amqp_message import PACKED, MessageRules, is_steering, read_refused, read_request, read_steering
+from bridge.adapters.amqp_values import unpack
 from bridge.core.errors import RequestRefused
 from bridge.core.feedback import Resume
 from bridge.core.model import Envelope, KickoffRequest
@@ -261,7 +262,11 @@ def test_a_refused_message_keeps_what_is_safe():
         "x-bridge-original-reply_to": "reply.a",
         "x-bridge-original-app_id": "shop",
         "x-bridge-original-priority": 7,
+        PACKED: kept.headers[PACKED],
     }
+    odd = unpack(str(kept.headers[PACKED]))
+    assert (set(odd), odd["blob"], odd["nul"]) == ({"blob", "nul", "none"}, "b", "\0")
+    assert math.isnan(odd["none"])
     assert (kept.body, kept.content_type, kept.code, len(kept.detail)) == (
         b"{",
         "application/json",
@@ -304,7 +309,7 @@ def test_a_refused_message_keeps_no_header_that_means_something(header: str):
         ({f"h{number}": number for number in range(1000)}, 64),
         ({"a": "x" * 120_000, "b": "y"}, 1),
         ({f"h{number}": "é" * 2000 for number in range(20)}, 4),
-        ({"n" * 129: "cut off by the library", "n" * 128: "kept"}, 1),
+        ({"n" * 255: "kept", "n" * 256: "no header of AMQP"}, 1),
     ],
 )
 def test_a_refused_message_keeps_as_many_headers_as_fit(headers: dict[str, Any], kept: int):

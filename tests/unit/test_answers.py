@@ -533,3 +533,13 @@ def test_a_kickoff_whose_answer_broke_off_is_judged_by_its_status(reply: Reply, 
 )
 def test_a_status_that_broke_off_is_judged_by_what_arrived(reply: Reply, expected: object) -> None:
     assert read_status(reply) == expected
+
+
+@pytest.mark.parametrize("told", ["1" * 400, "-1", "true", '"12"', "[12]", "1" * 4400, "1e999", "NaN"])
+def test_a_run_time_that_is_no_usable_number_is_none(told: str) -> None:
+    """`float()` of 400 digits ended the process, and left the POSTs of other crews in doubt."""
+    body = f'{{"state": "SUCCESS", "result": "done", "progress": {{"duration_seconds": {told}}}}}'
+    answer = read_status(Reply(200, body.encode()))
+    assert isinstance(answer, Succeeded)
+    assert answer.result == "done"
+    assert answers.run_time_told(answer) is None

@@ -1,6 +1,7 @@
 """The state machine: every arrow, every end, and the promises that hold for any history."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -741,3 +742,8 @@ def test_whatever_shows_that_the_api_knows_the_execution_is_written_down(answer:
     seen, news = lifecycle.plain_look(lifecycle.watch_of(run, POLICY, NOW), answer, POLICY, NOW + 5)
     assert (seen.unverified, news) == (unverified, not unverified)
     assert lifecycle.on_plain_status(run, seen, answer, POLICY, NOW + 5).run.unverified is unverified
+
+
+@pytest.mark.parametrize("completed", [10**400, -1, True, math.nan, math.inf, 1.5, "3", None])
+def test_a_count_of_tasks_that_is_no_usable_number_is_none(completed: object) -> None:
+    assert lifecycle.progress_of({"completed": completed, "current": "writing"}) == (None, None, "writing")

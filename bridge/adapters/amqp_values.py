@@ -1,0 +1,60 @@
+"""Headers as AMQP writes them: messages that keep doubles, and refused headers of every type in a form for the store.
+
+The library encodes each float as a single, which rounds it, or fails: 1e300 has no single. Of long strings that are no
+text it makes bytes, which it cannot encode at all.
+"""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from aio_pika import Message
+from pamqp import commands as spec
+from pamqp import common, decode, encode
+
+
+class _Properties(spec.Basic.Properties):
+    """The library's properties, with headers by `table`."""
+
+    def encode_property(self, name: str, value: Any) -> bytes:
+        """Encode one property."""
+        return table(value) if name == "headers" else super().encode_property(name, value)
+
+
+class ExactMessage(Message):
+    """The library's message, with every header as it is."""
+
+    @property
+    def properties(self) -> spec.Basic.Properties:
+        """The properties, ready to be encoded."""
+        values: dict[str, Any] = dict(super().properties)
+        return _Properties(**values)
+
+
+def table(entries: Mapping[str, Any]) -> bytes:
+    """Encode a table; raises `TypeError`, `ValueError` or `RecursionError` for what AMQP cannot hold."""
+    joined = b"".join(encode.short_string(name) + _value(item) for name, item in entries.items())
+    return common.Struct.integer.pack(len(joined)) + joined
+
+
+def pack(headers: Mapping[str, Any]) -> str:
+    """Return headers as text for the store; raises as `table` does."""
+    return base64.b64encode(table(headers)).decode()
+
+
+def unpack(text: str) -> dict[str, Any]:
+    """Return the headers that `pack` made this text of."""
+    return dict(decode.field_table(base64.b64decode(text))[1])
+
+
+def _value(item: Any) -> bytes:
+    if isinstance(item, float):
+        return b"d" + encode.double(item)
+    if isinstance(item, bytes):
+        return b"S" + common.Struct.integer.pack(len(item)) + item
+    if isinstance(item, Mapping):
+        return b"F" + table(item)
+    if isinstance(item, list):
+        joined = b"".join(map(_value, item))
+        return b"A" + common.Struct.integer.pack(len(joined)) + joined
+    return encode.encode_table_value(item)
