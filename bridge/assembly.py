@@ -177,10 +177,10 @@ async def assembled(settings: Settings, renewable: Renewable | None = None, *, m
         site = await _opened(settings, stack, migrate=migrate)
         site.renewals.append(lambda renewed: logs.learn(secret_values(renewed)))
         await _add_crews(site, stack)
-        await replay(site.journal, site.crews, site.store, site.clock)
+        await replay(site.journal, site.crews, site.store, site.clock, site.counters.report)
         bridge = _put_together(site, await _callback_sender(site, stack))
         if renewable is not None:
-            bridge.phases[-1].append(SecretWatch(renewable, site.renewals))
+            bridge.phases[-1].append(SecretWatch(renewable, site.renewals, site.counters.report))
         yield bridge
 
 
@@ -245,7 +245,7 @@ def _accept(site: Site, check_inputs: CheckInputs) -> Accept:
 
 
 def _broker(site: Site, amqp: AmqpSettings, inputs: CrewInputs, steer: Steer) -> Broker:
-    link, topology = link_options(amqp, site.process), topology_of(amqp)
+    link, topology = link_options(amqp, site.process, site.counters.report), topology_of(amqp)
     rules = MessageRules(amqp.requests, amqp.max_message, amqp.reply_to)
     accept = _accept(site, SharedCheck(inputs, max(1, amqp.prefetch // WAIT_FOR_INPUTS)))
     take = TakeCommand(steer, site.store.commands, site.clock)
@@ -281,7 +281,8 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
     clients = Clients(clients_of(settings), client_rate(settings), listen.max_connections)
     site.renewals.append(lambda renewed: clients.renew(clients_of(renewed)))
     routes = _routes(site, clients, accept, steer, hint, inputs)
-    public, *private = bridge.servers = servers(listen, routes, ops.routes(), clients)
+    report = site.counters.report
+    public, *private = bridge.servers = servers(listen, routes, ops.routes(), clients, report)
     deliver = Deliver(
         "deliver-callbacks", lambda room, now: store.claim_callbacks(room, CALLS, now), callbacks, store, clock,
         wakes.deliver, results_exchange=broker is not None,

@@ -11,6 +11,7 @@ from bridge.core.callback_url import CallbackRules
 from bridge.core.hook import Hook
 from bridge.core.model import CrewPolicy, DoubtPolicy
 from bridge.core.rate import Rate
+from bridge.processing import ReportFault
 from bridge.settings import Amqp as AmqpSettings
 from bridge.settings import Budget as BudgetSettings
 from bridge.settings import Crew as CrewSettings
@@ -23,9 +24,9 @@ OTHER_FILES = 400  # what all other parts have open: store, broker, crews, recei
 POSTS_AT_ONCE = 64  # per crew; so many runs at most are in doubt after a crash
 
 
-def link_options(amqp: AmqpSettings, process: str) -> LinkOptions:
+def link_options(amqp: AmqpSettings, process: str, report: ReportFault) -> LinkOptions:
     """Where the broker is, and who this process is there."""
-    return LinkOptions(amqp.url.get_secret_value(), process)
+    return LinkOptions(amqp.url.get_secret_value(), process, report=report)
 
 
 def topology_of(amqp: AmqpSettings) -> Topology:

@@ -5,6 +5,7 @@ beyond that is acked alone, and nothing waits for what came before it.
 """
 
 import asyncio
+from contextlib import suppress
 
 import structlog
 from aio_pika.abc import AbstractIncomingMessage
@@ -46,6 +47,12 @@ class Acks:
                 await channel.basic_nack(tag, requeue=True, wait=False)
             except (ChannelInvalidStateError, AMQPError):
                 return
+
+    async def reject(self, message: AbstractIncomingMessage) -> None:
+        """Have the broker move a message to where the queue's dead letters go."""
+        with suppress(ChannelInvalidStateError, AMQPError):  # then the broker delivers it again
+            await message.channel.basic_reject(_tag(message), requeue=False, wait=False)
+        self._open.pop(_tag(message), None)
 
     async def written(self) -> None:
         """Wait until all that is done is acked."""

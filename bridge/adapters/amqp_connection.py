@@ -17,12 +17,16 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 
 from bridge.adapters.amqp_frames import MendingConnection
 from bridge.adapters.amqp_trouble import WEATHER, LinkLost, Trouble, explain, is_unreadable
+from bridge.adapters.faults import log_fault
+from bridge.core.quarantine import Quarantined
 from bridge.core.schedule import spread
 from bridge.ports import Health
+from bridge.processing import ReportFault
 
 HEARTBEAT = 10  # seconds, for every connection of ours; a broker that fell silent is given up after three times as long
 CLOSE_LIMIT = 5.0  # seconds for saying goodbye
 SHORTEST_PAUSE = 0.5
+INTERNAL = "internal error; item_quarantined in the log says more"
 
 log = structlog.get_logger()
 
@@ -38,6 +42,7 @@ class LinkOptions:
     instance: str
     timeout: float = 10.0
     longest_pause: float = 10.0
+    report: ReportFault = log_fault
 
 
 class Session:
@@ -174,6 +179,9 @@ class AmqpLink:
                     self._session = None  # before the closing, which may take seconds
         except WEATHER as error:
             return error
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other parts work on and we connect anew
+            self._options.report(Quarantined.TASK, error, link=self.name)
+            return LinkLost(INTERNAL)
         except asyncio.CancelledError as error:
             if being_cancelled():
                 raise

@@ -12,16 +12,18 @@ from contextlib import asynccontextmanager, suppress
 import structlog
 from aio_pika.abc import AbstractIncomingMessage
 
-from bridge.adapters.amqp_connection import AmqpLink, LinkOptions, Session
+from bridge.adapters.amqp_connection import INTERNAL, AmqpLink, LinkOptions, Session
 from bridge.adapters.amqp_intake import Caution, Intake, ProbeStore
 from bridge.adapters.amqp_message import MessageRules, is_steering, read_refused, read_request, read_steering
 from bridge.adapters.amqp_topology import Topology, ensure_inbound, keep_bound
-from bridge.adapters.amqp_trouble import WEATHER
-from bridge.core.errors import RequestRefused, Stale
+from bridge.adapters.amqp_trouble import WEATHER, LinkLost
+from bridge.core.errors import RequestRefused, Stale, StoreBroken, StoreDamaged, StoreUnavailable
+from bridge.core.quarantine import Quarantined
 from bridge.ports import Accept, Health, Refuse, TakeCommand
 
 STORE_PAUSE = 1.0  # seconds until storing is tried again
 GOOD_IN_A_ROW = 50  # messages, after one that could not be decoded, until the prefetch count is the usual one again
+FATAL = (StoreBroken, StoreDamaged)
 
 log = structlog.get_logger()
 
@@ -41,6 +43,7 @@ class AmqpConsumer:
         probe_store: ProbeStore,
     ) -> None:
         self._link = AmqpLink(link, "consume", self._consuming)
+        self._report = link.report
         self.name = self._link.name
         self._topology = topology
         self._rules = rules
@@ -90,12 +93,12 @@ class AmqpConsumer:
         # up. One message at a time, so that no other one's delivery count grows with it.
         if self._link.met_unreadable_frame:
             self._caution.one_by_one = GOOD_IN_A_ROW
-        intake = Intake(channel, queue, self._prefetch, self._caution, self._take, self._probe_store, self._link.fail)
+        intake = Intake(channel, queue, self._prefetch, self._caution, self._take, self._probe_store, self._failed)
         await intake.start()  # nothing that may fail follows: what is delivered by then would come back
         self._intake = intake
         keeping = [
-            asyncio.create_task(self._keep(intake.run())),
-            asyncio.create_task(self._keep(keep_bound(queue, self._topology))),
+            asyncio.create_task(self._keep(session, intake.run())),
+            asyncio.create_task(self._keep(session, keep_bound(queue, self._topology))),
         ]
         try:
             yield
@@ -107,14 +110,32 @@ class AmqpConsumer:
             self._intake = None
             intake.lost()
 
-    async def _keep(self, work: Awaitable[None]) -> None:
+    async def _keep(self, session: Session, work: Awaitable[None]) -> None:
         try:
             with suppress(*WEATHER):  # ends the session, too
                 await work
-        except Exception as error:  # noqa: BLE001 - nobody else watches the task
+        except Exception as error:  # noqa: BLE001 - nothing else watches the task
+            self._report(Quarantined.TASK, error, link=self.name)
+            session.end(LinkLost(INTERNAL))
+
+    def _failed(self, error: Exception) -> None:
+        """Of a message that could not even be refused; a store that cannot be relied on ends the process."""
+        if isinstance(error, FATAL):
             self._link.fail(error)
+        else:
+            self._report(Quarantined.MESSAGE, error, task="quarantine")
 
     async def _take(self, message: AbstractIncomingMessage) -> None:
+        """Store a message; one that raises an unexpected exception goes to the dead queue, as it came."""
+        try:
+            await self._until_stored(message)
+        except (StoreUnavailable, *FATAL):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is costs this message alone
+            self._report(Quarantined.MESSAGE, error, message_id=message.message_id)
+            await self._refuse(read_refused(message, self._rules, RequestRefused("internal", INTERNAL)))
+
+    async def _until_stored(self, message: AbstractIncomingMessage) -> None:
         while True:
             try:
                 return await self._store(message)

@@ -77,7 +77,7 @@ class Intake:
         caution: Caution,
         take: Take,
         probe: ProbeStore,
-        fail: Callable[[BaseException], None],
+        fail: Callable[[Exception], None],
     ) -> None:
         self._channel = channel
         self._queue = queue
@@ -190,9 +190,9 @@ class Intake:
             if not self._caution.store_in_doubt:
                 self._caution.store_failed()
             self._changed.set()
-        except Exception as error:  # the library would only log it, and keep the message unacked for ever
-            log.exception("message_failed", message_id=message.message_id)
+        except Exception as error:  # noqa: BLE001 - the library would only log it, and keep the message unacked for ever
             self._fail(error)
+            await self._acks.reject(message)
         else:
             self._acks.done(message)
             if self._caution.stored():

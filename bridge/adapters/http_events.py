@@ -19,6 +19,7 @@ from bridge.adapters.http_auth import Client, Clients, Role
 from bridge.adapters.http_wait import STOPPING, happens
 from bridge.core.errors import StoreUnavailable
 from bridge.core.model import Event
+from bridge.core.quarantine import Quarantined
 from bridge.core.slots import Slots
 from bridge.ports import EventFilter, Store
 
@@ -78,7 +79,9 @@ class EventsApi:
         try:
             await self._send(response, b"retry: 2000\n\n" + (b"" if known else _GAP))
             await self._follow(http, response, tail)
-        except (TimeoutError, ConnectionError):  # it reads nothing, or is gone
+        except Exception as error:  # noqa: BLE001 - too late for an error response: it would land inside the stream
+            if not isinstance(error, TimeoutError | ConnectionError):  # it reads nothing, or is gone
+                http.app[http_problem.REPORT](Quarantined.REQUEST, error, method=http.method, route="/v1/events")
             if http.transport is not None:
                 http.transport.abort()
         return response

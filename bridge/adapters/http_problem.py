@@ -7,7 +7,6 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-import structlog
 from aiohttp import hdrs, web
 
 from bridge.core.errors import (
@@ -19,6 +18,11 @@ from bridge.core.errors import (
     StoreDamaged,
     StoreUnavailable,
 )
+from bridge.core.quarantine import Quarantined
+from bridge.processing import ReportFault
+
+REPORT: web.AppKey[ReportFault] = web.AppKey("report", ReportFault)
+"""What hears of bugs in handlers."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -27,6 +31,7 @@ RETRY_SECONDS = 5  # asked for while the store is away; long enough for a databa
 _TYPE = "urn:kickoff-bridge:problem:"  # stable and without a host, because every installation has its own
 _MAX_TEXT = 500  # characters; a sentence may quote the request, and a request may be large
 
+_FAILED = "The bridge failed; its log says why"
 _REFUSALS = {
     "invalid_json": (400, "The body is not acceptable JSON"),
     "invalid_request": (422, "The request is not valid"),
@@ -41,10 +46,9 @@ _REFUSALS = {
     "not_waiting": (409, "The run does not wait for an answer"),
     "not_in_doubt": (409, "The run is not in doubt"),
     "unknown_execution": (409, "The crew API does not know the execution"),
+    "internal": (500, _FAILED),
     "run_is_over": (409, "The run has ended"),
 }
-
-log = structlog.get_logger()
 
 
 @dataclass(eq=False)
@@ -133,11 +137,11 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     """Turn every exception of the handlers into a problem; a bug is logged and tells nothing."""
     try:
         return await handler(request)
-    except Exception as error:  # the last place where a bug can still be answered
+    except Exception as error:  # noqa: BLE001 - the last place where a bug can still be answered
         problem = of(error)
         if problem is None:
-            log.exception("http_handler_failed", method=request.method, route=route_of(request))
-            problem = Problem(500, "internal", "The bridge failed; its log says why")
+            request.app[REPORT](Quarantined.REQUEST, error, method=request.method, route=route_of(request))
+            problem = Problem(500, "internal", _FAILED)
         return problem.response()
 
 

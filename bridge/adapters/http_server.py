@@ -8,12 +8,14 @@ import structlog
 from aiohttp import web
 
 from bridge.adapters import http_problem
+from bridge.adapters.faults import log_fault
 from bridge.adapters.http_auth import Clients
 from bridge.adapters.http_connection import Connection
 from bridge.adapters.http_json import BODY_SECONDS
 from bridge.adapters.http_local import local_only
 from bridge.adapters.http_wait import STOPPING
 from bridge.core.connections import Connections
+from bridge.processing import ReportFault
 
 _BACKLOG = 128  # connections that the kernel keeps until they are accepted
 
@@ -43,13 +45,21 @@ class Listen:
 class HttpServer:
     """One port and its routes; a `processing.Service` that must be started before it runs."""
 
-    def __init__(self, listen: Listen, routes: Iterable[web.RouteDef], clients: Clients, name: str = "http") -> None:
+    def __init__(
+        self,
+        listen: Listen,
+        routes: Iterable[web.RouteDef],
+        clients: Clients,
+        name: str = "http",
+        report: ReportFault = log_fault,
+    ) -> None:
         self.name = name
         self._listen = listen
         self._clients = clients
         self._connections = Connections[Connection](
             listen.max_connections, max(1, listen.max_connections // 2), lambda connection: connection.idle
         )
+        self._report = report
         self._stopping = asyncio.Event()
         self._runner = web.AppRunner(self._application(routes), shutdown_timeout=listen.drain_seconds)
         self._listener: asyncio.Server | None = None
@@ -99,6 +109,7 @@ class HttpServer:
         )
         app[BODY_SECONDS] = self._listen.body_seconds
         app[STOPPING] = self._stopping
+        app[http_problem.REPORT] = self._report
         app.add_routes(routes)
         return app
 
@@ -109,7 +120,11 @@ class HttpServer:
 
 
 def servers(
-    listen: Listen, api: Iterable[web.RouteDef], ops: Iterable[web.RouteDef], clients: Clients
+    listen: Listen,
+    api: Iterable[web.RouteDef],
+    ops: Iterable[web.RouteDef],
+    clients: Clients,
+    report: ReportFault = log_fault,
 ) -> tuple[HttpServer, ...]:
     """The server, and a second one if the operators' routes have a port of their own; that one stops last.
 
@@ -117,9 +132,9 @@ def servers(
     """
     clients.check_host(listen.host)
     if listen.ops_port is None:
-        return (HttpServer(listen, [*api, *ops], clients),)
+        return (HttpServer(listen, [*api, *ops], clients, report=report),)
     private = replace(listen, port=listen.ops_port)
-    return HttpServer(listen, api, clients), HttpServer(private, ops, clients, "http-ops")
+    return HttpServer(listen, api, clients, report=report), HttpServer(private, ops, clients, "http-ops", report)
 
 
 @web.middleware

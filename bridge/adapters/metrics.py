@@ -1,18 +1,17 @@
 """What the outside answered, counted for Prometheus: thin wrappers around ports, so that the steps need not know."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from bridge.adapters.faults import log_fault
 from bridge.core.answers import KickoffAnswer, ResumeAnswer, StatusAnswer
 from bridge.core.delivering import DeliveryAnswer
 from bridge.core.model import Delivery
 from bridge.core.quarantine import Quarantined
 from bridge.ports import CrewApi, CrewFigures, Health, Sender
-
-log = structlog.get_logger()
 
 
 class Counters:
@@ -71,18 +70,30 @@ class Counters:
     def report(self, kind: Quarantined, error: BaseException, /, **about: object) -> None:
         """Log an unexpected exception with its traceback, and count it; `processing.ReportFault`."""
         self.quarantined.labels(kind.value).inc()
-        log.error("item_quarantined", kind=kind.value, **about, exc_info=error)
+        log_fault(kind, error, **about)
 
     def show_crew(self, crew: str, figures: Callable[[], CrewFigures]) -> None:
         """Show how things stand with a crew whenever somebody asks."""
-        self.paused.labels(crew).set_function(lambda: figures().paused)
-        self.pace.labels(crew).set_function(lambda: figures().pace)
-        self.followed.labels(crew).set_function(lambda: figures().followed)
-        self.overdue.labels(crew).set_function(lambda: figures().overdue)
+        self.paused.labels(crew).set_function(self._safely(lambda: figures().paused))
+        self.pace.labels(crew).set_function(self._safely(lambda: figures().pace))
+        self.followed.labels(crew).set_function(self._safely(lambda: figures().followed))
+        self.overdue.labels(crew).set_function(self._safely(lambda: figures().overdue))
+
+    def _safely(self, read: Callable[[], float]) -> Callable[[], float]:
+        """One value that cannot be read must not cost all the others."""
+
+        def value() -> float:
+            try:
+                return read()
+            except Exception as error:  # noqa: BLE001 - whatever it is
+                self.report(Quarantined.TASK, error, task="metrics")
+                return math.nan
+
+        return value
 
     def show_link(self, link: str, usable: Callable[[], bool]) -> None:
         """Show whether a link to the broker can be used."""
-        self.connected.labels(link).set_function(lambda: float(usable()))
+        self.connected.labels(link).set_function(self._safely(lambda: float(usable())))
 
 
 class CountedCrewApi:

@@ -36,6 +36,7 @@ RefusalCode = Literal[
     "not_in_doubt",
     "unknown_execution",
     "run_is_over",
+    "internal",
 ]
 
 

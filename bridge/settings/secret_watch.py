@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from bridge.core.quarantine import Quarantined
+from bridge.processing import ReportFault
 from bridge.settings.load import Renewable
 from bridge.settings.model import Settings
 
@@ -22,9 +24,10 @@ class SecretWatch:
 
     name = "secret-watch"
 
-    def __init__(self, renewable: Renewable, renewals: Sequence[Renewal]) -> None:
+    def __init__(self, renewable: Renewable, renewals: Sequence[Renewal], report: ReportFault) -> None:
         self._renewable = renewable
         self._renewals = renewals
+        self._report = report
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -42,10 +45,20 @@ class SecretWatch:
 
     async def look(self) -> None:
         """Once. Files may lie on a network, so a thread reads them."""
-        settings, problems = await asyncio.to_thread(self._renewable.renewed)
+        try:
+            settings, problems = await asyncio.to_thread(self._renewable.renewed)
+        except Exception as error:  # noqa: BLE001 - the secrets in use stay in use
+            self._report(Quarantined.TASK, error, task="secrets")
+            return
         for problem in problems:
             log.error("secret_file_unusable", reason=problem)
         if settings is not None:
             for renew in self._renewals:
-                renew(settings)
+                self._renew(renew, settings)
             log.info("secrets_renewed")
+
+    def _renew(self, renew: Renewal, settings: Settings) -> None:
+        try:
+            renew(settings)
+        except Exception as error:  # noqa: BLE001 - the other parts get their new secrets all the same
+            self._report(Quarantined.TASK, error, task="secrets")

@@ -5,24 +5,37 @@ from collections.abc import Mapping
 import structlog
 
 from bridge.core import lifecycle
-from bridge.core.errors import Stale
+from bridge.core.errors import Stale, StoreBroken, StoreDamaged, StoreUnavailable
 from bridge.core.model import State
+from bridge.core.quarantine import Quarantined
 from bridge.ports import Clock, Journal, KickoffNote, Store
+from bridge.processing import ReportFault
 from bridge.steps.crew import Crew
 from bridge.steps.evidence import adopt
 
 log = structlog.get_logger()
 
 
-async def replay(journal: Journal, crews: Mapping[str, Crew], store: Store, clock: Clock) -> None:
+async def replay(journal: Journal, crews: Mapping[str, Crew], store: Store, clock: Clock, report: ReportFault) -> None:
     """Take up every note, then clear the journal; before anything else works on the store.
 
     A note of a crew that is not configured keeps the journal as it is. Doing it twice does nothing the second time.
     """
     notes = journal.notes()
-    taken = [await _take(note, crews, store, clock) for note in notes]
+    taken = [await _taken(note, crews, store, clock, report) for note in notes]
     if notes and all(taken):
         journal.clear()
+
+
+async def _taken(note: KickoffNote, crews: Mapping[str, Crew], store: Store, clock: Clock, report: ReportFault) -> bool:
+    """Whether the note is done with; one that raises an unexpected exception is kept for the next start."""
+    try:
+        return await _take(note, crews, store, clock)
+    except (StoreUnavailable, StoreBroken, StoreDamaged):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is must not keep the bridge from starting
+        report(Quarantined.RUN, error, run_id=note.run_id, kickoff_id=note.kickoff_id, task="journal")
+        return False
 
 
 async def _take(note: KickoffNote, crews: Mapping[str, Crew], store: Store, clock: Clock) -> bool:

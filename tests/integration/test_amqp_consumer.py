@@ -3,15 +3,20 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from bridge.adapters.amqp_connection import LinkOptions
 from bridge.adapters.amqp_consumer import AmqpConsumer
-from bridge.adapters.amqp_topology import Topology
-from bridge.core.errors import RequestRefused
-from tests.amqp_client import Client, FakeDoor, client_of, eventually, rules_for, running
+from bridge.adapters.amqp_topology import Topology, ensure_inbound
+from bridge.core.errors import RequestRefused, StoreBroken
+from bridge.core.quarantine import Quarantined
+from bridge.ports import RefusedMessage
+from tests.amqp_client import BODY, Client, FakeDoor, client_of, eventually, rules_for, running
 from tests.broker import Broker
+from tests.fakes import Faults
 from tests.patience import PATIENCE
 from tests.raw_frames import POISON, publish_raw, short
 
@@ -121,16 +126,72 @@ async def test_refuses_what_the_store_refuses(client: Client, door: FakeDoor):
     assert (door.refused[0].crew, door.refused[0].reply_to) == ("research", "reply.orders")
 
 
-async def test_a_bug_ends_the_part(link: LinkOptions, client: Client, topology: Topology, door: FakeDoor):
-    """A callback belongs to the library, which would only log it; here it ends the process, and the message stays."""
+async def test_an_unexpected_exception_costs_its_message_alone(
+    link: LinkOptions, client: Client, topology: Topology, door: FakeDoor
+):
+    """It ended the process; the message came again, and ended the next one."""
+    faults = Faults()
+    door.errors = [ZeroDivisionError("a bug")]
+    consumer = consumer_for(replace(link, report=faults), topology, door)
+    async with running(consumer):
+        await eventually(lambda: consumer.ready)
+        await client.send(message_id="poison")
+        await eventually(lambda: door.refused)
+        await client.send(message_id="order-7")
+        await eventually(lambda: door.keys == ["order-7"])
+    [refused] = door.refused
+    assert (refused.code, refused.body, refused.idempotency_key) == ("internal", json.dumps(BODY).encode(), "poison")
+    assert faults.kinds == [Quarantined.MESSAGE]
+    await client.until_count(topology.requests, 0)
+
+
+async def test_a_message_that_cannot_even_be_refused_goes_to_the_dead_queue_by_the_brokers_way(
+    monkeypatch: pytest.MonkeyPatch, link: LinkOptions, client: Client, topology: Topology, door: FakeDoor
+):
+    async def refuse(_: RefusedMessage) -> None:
+        raise OverflowError("another bug")
+
+    faults = Faults()
+    door.errors = [ZeroDivisionError("a bug")]
+    monkeypatch.setattr(door, "refuse", refuse)
+    consumer = consumer_for(replace(link, report=faults), topology, door)
+    async with running(consumer):
+        await eventually(lambda: consumer.ready)
+        await client.send(message_id="poison")
+        await client.until_count(topology.dead, 1)
+        await client.send(message_id="order-7")
+        await eventually(lambda: door.keys == ["order-7"])
+    assert faults.kinds == [Quarantined.MESSAGE] * 2
+    await client.until_count(topology.requests, 0)
+
+
+async def test_only_a_store_that_cannot_be_relied_on_ends_the_part(
+    link: LinkOptions, client: Client, topology: Topology, door: FakeDoor
+):
+    door.errors = [StoreBroken("disk I/O error")]
     consumer = consumer_for(link, topology, door)
-    running = asyncio.create_task(consumer.run())
+    consuming = asyncio.create_task(consumer.run())
     await eventually(lambda: consumer.ready)
-    door.errors = [ZeroDivisionError()]
     await client.send(message_id="order-7")
-    with pytest.raises(ZeroDivisionError):
-        await asyncio.wait_for(running, PATIENCE)
-    await client.until_count(topology.requests, 1)
+    with pytest.raises(StoreBroken):
+        await consuming
+
+
+async def test_a_bug_while_connecting_is_reported_and_the_connection_made_anew(
+    monkeypatch: pytest.MonkeyPatch, link: LinkOptions, topology: Topology, door: FakeDoor
+):
+    faults, bugs = Faults(), [ZeroDivisionError("a bug")]
+
+    async def buggy(*args: Any) -> Any:
+        if bugs:
+            raise bugs.pop()
+        return await ensure_inbound(*args)
+
+    monkeypatch.setattr("bridge.adapters.amqp_consumer.ensure_inbound", buggy)
+    consumer = consumer_for(replace(link, report=faults), topology, door)
+    async with running(consumer):
+        await eventually(lambda: consumer.ready)
+    assert faults.kinds == [Quarantined.TASK]
 
 
 async def test_a_rejected_message_reaches_the_dead_queue(client: Client, topology: Topology, consumer: AmqpConsumer):

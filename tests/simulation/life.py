@@ -150,7 +150,7 @@ class Life:
             ShakyStore(store, self._site.world), self._site.policy, self._site.places, clock, self._site.ids, api, api,
             wakes, Share(slack=0), journal=journal,
         )  # fmt: skip
-        await replay(journal, bench.crews, store, clock)
+        await replay(journal, bench.crews, store, clock, self._site.world.report)
         report = self._site.world.report
         steps: list[Service] = [
             Worker(bench.kickoff, 3, bells["kickoff"].rung, report),

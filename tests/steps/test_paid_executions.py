@@ -31,6 +31,7 @@ from bridge.ports import KickoffNote
 from bridge.steps import steer
 from bridge.steps.relay import Relay
 from bridge.steps.replay import replay
+from tests.fakes import raise_fault
 from tests.steps.conftest import KEY, Bench, with_policy
 from tests.steps.test_replay import Notes
 
@@ -159,7 +160,7 @@ async def by_another_replica(bench: Bench, run: Run) -> None:
 
 async def by_journal(bench: Bench, run: Run) -> None:
     notes = Notes(kept=[KickoffNote(run.run_id, 1, "k-1")])
-    await replay(notes, bench.crews, bench.store, bench.clock)
+    await replay(notes, bench.crews, bench.store, bench.clock, raise_fault)
     assert notes.kept == []
 
 

@@ -11,6 +11,7 @@ from bridge.core.model import Decision, Run, State
 from bridge.ports import KickoffNote
 from bridge.steps import kickoff
 from bridge.steps.replay import replay
+from tests.fakes import raise_fault
 from tests.steps.conftest import Bench
 
 
@@ -98,7 +99,7 @@ async def test_a_run_left_starting_goes_on_with_the_noted_id_and_is_not_in_doubt
     run = await bench.left_starting()
     notes.kept.append(KickoffNote(run.run_id, 1, "k-7"))
 
-    await replay(notes, bench.crews, bench.store, bench.clock)
+    await replay(notes, bench.crews, bench.store, bench.clock, raise_fault)
 
     now = await bench.now(run)
     assert (now.state, now.kickoff_id, now.owner) == (State.RUNNING, "k-7", None)
@@ -110,7 +111,7 @@ async def test_a_run_in_doubt_goes_on_with_the_noted_id(bench: Bench, notes: Not
     await bench.round(bench.recover)
     notes.kept.append(KickoffNote(run.run_id, 1, "k-7"))
 
-    await replay(notes, bench.crews, bench.store, bench.clock)
+    await replay(notes, bench.crews, bench.store, bench.clock, raise_fault)
 
     assert (await bench.now(run)).kickoff_id == "k-7"
 
@@ -119,7 +120,7 @@ async def test_a_note_that_was_overtaken_changes_nothing(bench: Bench, notes: No
     run = await bench.left_running()
     notes.kept += [KickoffNote(run.run_id, 1, "k-7"), KickoffNote("no such run", 1, "k-8")]
 
-    await replay(notes, bench.crews, bench.store, bench.clock)
+    await replay(notes, bench.crews, bench.store, bench.clock, raise_fault)
 
     assert (await bench.now(run)).kickoff_id == "k-1"
     assert notes.kept == []
@@ -129,7 +130,7 @@ async def test_a_note_about_another_attempt_is_not_taken(bench: Bench, notes: No
     run = await bench.left_starting()
     notes.kept.append(KickoffNote(run.run_id, 2, "k-7"))
 
-    await replay(notes, bench.crews, bench.store, bench.clock)
+    await replay(notes, bench.crews, bench.store, bench.clock, raise_fault)
 
     assert (await bench.now(run)).state is State.STARTING
 
@@ -139,7 +140,7 @@ async def test_an_execution_of_another_run_is_not_given_away_twice(bench: Bench,
     run = await bench.left_starting()
     notes.kept.append(KickoffNote(run.run_id, 1, "k-1"))
 
-    await replay(notes, bench.crews, bench.store, bench.clock)
+    await replay(notes, bench.crews, bench.store, bench.clock, raise_fault)
 
     assert (await bench.now(run)).state is State.IN_DOUBT
 
@@ -148,6 +149,6 @@ async def test_notes_of_a_crew_that_is_not_configured_are_kept(bench: Bench, not
     run = await bench.left_starting()
     notes.kept.append(KickoffNote(run.run_id, 1, "k-7"))
 
-    await replay(notes, {}, bench.store, bench.clock)
+    await replay(notes, {}, bench.store, bench.clock, raise_fault)
 
     assert len(notes.kept) == 1
