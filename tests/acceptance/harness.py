@@ -41,7 +41,9 @@ async def eventually(met: Callable[[], Awaitable[bool]], what: str, within: floa
 
 
 class Daemon:
-    """`kickoff-bridge run` in a process of its own, with a folder that outlives it."""
+    """`kickoff-bridge run` in a process of its own, with a folder that outlives it. `buggy`: a bug is expected."""
+
+    buggy = False
 
     def __init__(
         self,
@@ -124,6 +126,8 @@ class Daemon:
                 await self.terminate()
             if self._process.returncode is None:
                 await self.kill()
+        if self._log.exists() and not self.buggy:
+            assert self.log_events()["item_quarantined"] == 0, "quarantine must hide no bug from a test"
 
     async def get(self, path: str) -> tuple[int, Any]:
         async with aiohttp.ClientSession() as session, session.get(self.url + path) as response:

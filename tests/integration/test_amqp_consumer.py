@@ -17,7 +17,6 @@ from bridge.ports import RefusedMessage
 from tests.amqp_client import BODY, Client, FakeDoor, client_of, eventually, rules_for, running
 from tests.broker import Broker
 from tests.fakes import Faults
-from tests.patience import PATIENCE
 from tests.raw_frames import POISON, publish_raw, short
 
 
