@@ -10,6 +10,7 @@ from bridge.core.delivering import DeliveryAnswer, Settlement
 from bridge.core.flow_questions import FlowQuestion
 from bridge.core.hints import Kind
 from bridge.core.learning import Learned
+from bridge.core.lists import Page, StoredEvent
 from bridge.core.model import (
     Attempt,
     Channel,
@@ -168,16 +169,6 @@ class DeliveryFilter:
     limit: int = 50
 
 
-@dataclass(frozen=True, slots=True)
-class EventFilter:
-    """Events about runs that were stored since then. `crews` and `source`: what the asker may see; None: all."""
-
-    since: float
-    crews: frozenset[str] | None = None
-    source: str | None = None
-    limit: int = 20_000
-
-
 class Store(Protocol):
     """Where runs and deliveries live; `shared` with other processes or not. Every write is durable when it returns.
 
@@ -219,14 +210,20 @@ class Store(Protocol):
     async def load(self, run_id: str) -> Run | None:
         """One run."""
 
+    async def show(self, run_id: str) -> Run | None:
+        """One run for a caller of the API, who waits for others of its kind and keeps no step waiting."""
+
+    async def peek(self, run_id: str) -> Run | None:
+        """How a run stands, for such a caller: without inputs, meta, progress and result."""
+
     async def find_execution(self, crew: str, kickoff_id: str) -> Run | None:
         """The newest run of a crew whose execution has this id."""
 
     async def find_key(self, source: str, crew: str, key: str) -> Run | None:
         """The run that a sender's idempotency key led to."""
 
-    async def find_runs(self, which: RunFilter) -> list[Run]:
-        """Runs, newest first, without their inputs, and without results that are large."""
+    async def find_runs(self, which: RunFilter) -> Page[Run]:
+        """Runs, newest first, without their inputs and large results; a page is bounded in bytes as well."""
 
     async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
         """Take due deliveries of these channels, the longest due first."""
@@ -238,10 +235,10 @@ class Store(Protocol):
         """Write what became of a claimed delivery, and give it back."""
 
     async def deliveries_of(self, run_id: str) -> list[Delivery]:
-        """The deliveries of one run."""
+        """The deliveries of one run, without the bodies of their events."""
 
     async def find_deliveries(self, which: DeliveryFilter) -> list[Delivery]:
-        """Deliveries, the newest first."""
+        """Deliveries, the newest first, without the bodies of their events."""
 
     async def redeliver(self, which: DeliveryFilter, now: float) -> int:
         """Have deliveries sent again, at once and with a whole schedule; how many. Resumes their receivers.
@@ -252,14 +249,14 @@ class Store(Protocol):
     async def attempts_of(self, delivery_id: str) -> list[Attempt]:
         """The attempts of one delivery that are kept, the first one first."""
 
-    async def find_events(self, which: EventFilter) -> dict[str, float]:
-        """The ids of events and when each was stored, in this order, however long before that it was made."""
+    async def find_events(self, since: float, limit: int) -> list[StoredEvent]:
+        """The first events about runs that were stored since then, in the order in which they were stored."""
 
     async def stored_at(self, event_id: str | None = None) -> float | None:
         """When an event was stored, or without an id the newest one; None if there is none."""
 
     async def load_events(self, event_ids: Collection[str]) -> list[Event]:
-        """These events, the oldest first; what is forgotten by now is left out."""
+        """The first of these events, as many as fit; the oldest first; what is forgotten by now is left out."""
 
     async def beat(self, now: float) -> None:
         """Say that this process lives. Raises `ProcessBuried` if the others have given it up."""

@@ -156,6 +156,11 @@ class Wakes:
         self.calls.append(crew)
 
 
+def without_body(delivery: Delivery) -> Delivery:
+    """As it is listed."""
+    return replace(delivery, event=replace(delivery.event, body=b"", headers={}))
+
+
 def event_types(deliveries: Iterable[Delivery]) -> list[str]:
     return [delivery.event.type for delivery in deliveries]
 

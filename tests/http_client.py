@@ -24,6 +24,7 @@ from bridge.adapters.http_wait import Patience
 from bridge.core.errors import RequestRefused, StoreUnavailable
 from bridge.core.hints import Kind
 from bridge.core.hook import Hook
+from bridge.core.lists import Page
 from bridge.core.model import Attempt, Delivery, Envelope, KickoffRequest, Outcome, Run, State
 from bridge.core.request import fingerprint
 from bridge.core.steering import Steering
@@ -57,6 +58,7 @@ class FakeStore:
         self.deliveries: dict[str, list[Delivery]] = {}
         self.fail: Exception | None = None
         self.budget_wait = 0.0
+        self.counted = 0
         self.looks = 0
         self.looked = asyncio.Event()
         self.ends_after: int | None = None
@@ -85,10 +87,18 @@ class FakeStore:
             self.runs[wanted] = replace(run, state=State.SUCCEEDED, outcome=Outcome(result="done"))
         return self.runs.get(wanted)
 
-    async def find_runs(self, which: RunFilter) -> list[Run]:
+    async def peek(self, wanted: str) -> Run | None:
+        return await self.load(wanted)
+
+    async def show(self, wanted: str) -> Run | None:
+        self._check()
+        return self.runs.get(wanted)
+
+    async def find_runs(self, which: RunFilter) -> Page[Run]:
         self._check()
         self.filters.append(which)
-        return [run for run in reversed(self.runs.values()) if _matches(run, which)][: which.limit]
+        found = [run for run in reversed(self.runs.values()) if _matches(run, which)]
+        return Page(found[: which.limit], more=len(found) > which.limit)
 
     async def deliveries_of(self, wanted: str) -> list[Delivery]:
         self._check()
@@ -111,6 +121,7 @@ class FakeStore:
 
     async def counts(self) -> dict[str, dict[str, int]]:
         self._check()
+        self.counted += 1
         return {"runs": {"running": 3}, "deliveries": {"dead": 1}}
 
     def _check(self) -> None:
@@ -229,6 +240,7 @@ async def serving(
     patience: Patience | None = None,
     check_seconds: float = 2.0,
     hooks: Mapping[str, Hook] | None = None,
+    counts_kept: float = 0.0,
 ) -> AsyncIterator[Bridge]:
     """A bridge's HTTP side, running; with the four clients above unless told otherwise."""
     clients = clients or Clients(CLIENTS)
@@ -247,6 +259,7 @@ async def serving(
             lambda: bridge.stalled,
             DOCUMENTS,
             check_seconds,
+            counts_kept,
         )
         others = bridge.others
         routes = [

@@ -9,6 +9,7 @@ from aiohttp import hdrs, web
 from bridge.adapters import http_headers, http_problem, http_query, http_views
 from bridge.adapters.http_auth import Client, Clients, Role
 from bridge.adapters.http_json import read_object, respond
+from bridge.adapters.http_reads import Reads
 from bridge.adapters.http_wait import Patience, Waiting
 from bridge.core import events, request
 from bridge.core.errors import RequestRefused, StoreUnavailable
@@ -32,16 +33,18 @@ class RunsApi:
         self._store = store
         self._clients = clients
         self._waiting = Waiting(store, patience or Patience())
+        self._reads = Reads()
 
     def routes(self) -> list[web.RouteDef]:
         """Every route, each with who may use it."""
         submitters = self._clients.only(Role.SUBMIT)
         anyone = self._clients.only(Role.SUBMIT, Role.READ)
+        bounded = self._reads.bounded
         return [
             web.post("/v1/runs", submitters(self._submit)),
-            web.get("/v1/runs", anyone(self._list)),
-            web.get("/v1/runs/{run_id}", anyone(self._show)),
-            web.get("/v1/runs/{run_id}/result", anyone(self._result)),
+            web.get("/v1/runs", anyone(bounded(self._list))),
+            web.get("/v1/runs/{run_id}", anyone(bounded(self._show))),
+            web.get("/v1/runs/{run_id}/result", anyone(bounded(self._result))),
         ]
 
     async def _submit(self, http: web.Request, client: Client) -> web.Response:
@@ -78,7 +81,8 @@ class RunsApi:
     async def _in_full(self, run: Run) -> dict[str, Any] | None:
         """None: the store went away; the run is stored all the same, so the answer must not be an error."""
         try:
-            return await http_views.run_in_full(self._store, run)
+            whole = await self._store.show(run.run_id) or run  # what was waited for was seen without its result
+            return await http_views.run_in_full(self._store, whole)
         except StoreUnavailable:
             return None
 
@@ -91,7 +95,6 @@ class RunsApi:
 
     async def _list(self, http: web.Request, client: Client) -> web.Response:
         asked = http_query.parameters(http, _LIST_PARAMETERS)
-        limit = http_query.limit(asked.get("limit"))
         found = await self._store.find_runs(
             RunFilter(
                 state=http_query.choice("state", State, asked.get("state")),
@@ -99,12 +102,13 @@ class RunsApi:
                 crews=client.crews,
                 source=None if client.sees_all else client.source,
                 before=_cursor(asked.get("cursor")),
-                limit=limit + 1,  # one more tells whether there is a next page
+                limit=http_query.limit(asked.get("limit")),
             )
         )
-        page = found[:limit]
-        next_cursor = page[-1].run_id if len(found) > limit else None
-        shown = [http_views.run_as_listed(run, served=await http_views.is_served(self._store, run)) for run in page]
+        next_cursor = found.items[-1].run_id if found.more else None
+        shown = [
+            http_views.run_as_listed(run, served=await http_views.is_served(self._store, run)) for run in found.items
+        ]
         return respond({"runs": shown, "next_cursor": next_cursor})
 
 

@@ -18,6 +18,7 @@ from aiohttp import hdrs, web
 
 from bridge.adapters import http_headers, http_problem
 from bridge.adapters.http_connection import authenticated
+from bridge.adapters.http_memory import CALLER
 from bridge.adapters.http_problem import Handler
 from bridge.adapters.http_strangers import Strangers
 from bridge.adapters.http_wish import REASON
@@ -158,6 +159,7 @@ class Clients:
         if self._clients and (wait := self._requests.take(client.name, asyncio.get_running_loop().time())):
             raise http_problem.too_often("this client sends more requests than it may", wait)
         authenticated(request)
+        request[CALLER] = client.name
         return client
 
     def _stranger(self, request: web.Request) -> http_problem.Problem:

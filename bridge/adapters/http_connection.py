@@ -14,12 +14,14 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestPayloadError
 
-from bridge.adapters import http_problem
+from bridge.adapters import http_memory, http_problem
+from bridge.adapters.byte_budget import ByteBudget
 from bridge.core.addresses import network_of
 from bridge.core.connections import Connections
 
 _LINGER_SECONDS = 2.0  # for the rest of a refused body, so that the client reads the response and no reset
 _LINGER_BYTES = 1024 * 1024  # of it at most
+_LEAST_SENT = 64 * 1024  # bytes that a client has to read of its responses while `write_seconds` pass
 
 log = structlog.get_logger()
 
@@ -27,13 +29,23 @@ log = structlog.get_logger()
 class Connection(web.RequestHandler):
     """aiohttp's connection with a deadline for heads; `head_seconds` and `keepalive_seconds` in seconds.
 
-    `others`: the open connections of its listener, which it enters and leaves.
+    `others`: the open connections of its listener, which it enters and leaves. A client that reads nothing of its
+    `responses` for `write_seconds` loses it.
     """
 
-    __slots__ = ("_discarded", "_head_seconds", "_head_timer", "_others")
+    __slots__ = (
+        "_discarded", "_given", "_head_seconds", "_head_timer", "_others", "_responses", "_wire", "_write_seconds",
+        "_write_timer",
+    )  # fmt: skip
 
     def __init__(
-        self, server: web.Server, others: Connections[Connection], head_seconds: float, keepalive_seconds: float
+        self,
+        server: web.Server,
+        others: Connections[Connection],
+        head_seconds: float,
+        keepalive_seconds: float,
+        write_seconds: float,
+        responses: ByteBudget,
     ) -> None:
         super().__init__(
             server,
@@ -47,6 +59,11 @@ class Connection(web.RequestHandler):
         self._discarded: int | None = None
         self._head_seconds = head_seconds
         self._head_timer: asyncio.TimerHandle | None = None
+        self._responses = responses
+        self._write_seconds = write_seconds
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._wire: asyncio.Transport | None = None
+        self._given = 0  # bytes of responses that were written to the transport, which keeps what is not sent yet
 
     @property
     def idle(self) -> bool:
@@ -56,6 +73,7 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the deadline of the first head, and close the connection that yields to this one, if there is one."""
         super().connection_made(transport)
+        self._wire = transport if isinstance(transport, asyncio.Transport) else None
         self._await_head()
         address = network_of(transport.get_extra_info("peername", ("",))[0])
         yielding = self._others.add(self, address)
@@ -75,9 +93,11 @@ class Connection(web.RequestHandler):
             transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget the deadline, and leave the others."""
+        """Forget the deadlines, and leave the others."""
         self._others.remove(self)
         self._head_is_here()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -130,10 +150,33 @@ class Connection(web.RequestHandler):
         if unread:
             resp.force_close()
         resp.headers[hdrs.SERVER] = "kickoff-bridge"  # not which version of which library
-        sent = await super().finish_response(request, resp, start_time)
+        with http_memory.response_hold(request, resp, self._responses) as hold:
+            self._given += hold.size
+            self._watch_writing()
+            sent = await super().finish_response(request, resp, start_time)
         if unread:
             self._discarded = 0
         return sent
+
+    def _watch_writing(self) -> None:
+        """See to it that what is written is read: a connection whose client reads nothing is lost."""
+        if self._write_timer is None and self._wire is not None:
+            self._write_timer = asyncio.get_running_loop().call_later(
+                self._write_seconds, self._check_writing, self._sent()
+            )
+
+    def _check_writing(self, sent_before: int) -> None:
+        self._write_timer = None
+        if self._wire is None or not self._wire.get_write_buffer_size():
+            return
+        if self._sent() - sent_before < _LEAST_SENT:
+            log.info("http_client_stalled", unsent=self._wire.get_write_buffer_size())
+            self._wire.abort()
+        else:
+            self._watch_writing()
+
+    def _sent(self) -> int:
+        return self._given - (0 if self._wire is None else self._wire.get_write_buffer_size())
 
     def _await_head(self) -> None:
         if self._head_timer is None:

@@ -11,6 +11,7 @@ from bridge.adapters import http_query, http_views
 from bridge.adapters.http_auth import Client, Clients, Role
 from bridge.adapters.http_json import respond
 from bridge.adapters.http_problem import parameter
+from bridge.adapters.http_reads import Reads
 from bridge.adapters.http_wish import read_wish
 from bridge.core import fields
 from bridge.core.errors import RequestRefused
@@ -33,12 +34,13 @@ class DeliveriesApi:
         self._clients = clients
         self._clock = clock
         self._wake = wake
+        self._reads = Reads()
 
     def routes(self) -> list[web.RouteDef]:
         """Every route, each with who may use it."""
         look, steer = self._clients.only(Role.OPERATE), self._clients.steering(Role.OPERATE)
         return [
-            web.get("/v1/deliveries", look(self._list)),
+            web.get("/v1/deliveries", look(self._reads.bounded(self._list))),
             web.get("/v1/deliveries/{id}", look(self._show)),
             web.post("/v1/deliveries/{id}/redeliver", steer(self._redeliver_one)),
             web.post("/v1/deliveries/redeliver", steer(self._redeliver_many)),

@@ -1,31 +1,24 @@
 """The stream of events: server-sent events of all runs that a client may see.
 
-Each stream reads the store for itself, so it tells what any process on the store does, and holds a few events in memory
-at most. An event may be committed some time after it was stored, so the last seconds are always looked through again.
+Streams read the store, so they show what any process on it does, and each holds a few events in memory at most.
 """
 
 import asyncio
-import math
 import re
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 
 from aiohttp import hdrs, web
 
 from bridge.adapters import http_problem, http_query
 from bridge.adapters.http_auth import Client, Clients, Role
+from bridge.adapters.http_event_feed import EventFeed, Tail
 from bridge.adapters.http_wait import STOPPING, happens
-from bridge.core.errors import StoreUnavailable
 from bridge.core.model import Event
 from bridge.core.quarantine import Quarantined
 from bridge.core.slots import Slots
-from bridge.ports import EventFilter, Store
+from bridge.ports import Store
 
 LAST_EVENT_ID = "Last-Event-ID"
-LOOK_BACK = 5.0  # seconds; longer than a commit takes
-AT_ONCE = 8  # events in memory per stream
 
 _EVENT_ID = re.compile(r"[0-9A-Za-z._-]{1,128}")
 _HEADERS = {hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store", "X-Accel-Buffering": "no"}
@@ -55,6 +48,7 @@ class EventsApi:
         self._clients = clients
         self._streaming = streaming or Streaming()
         self._open = Slots(self._streaming.places)
+        self._feed = EventFeed(store, self._streaming.interval)
 
     def routes(self) -> list[web.RouteDef]:
         """The one route, and who may use it."""
@@ -71,9 +65,10 @@ class EventsApi:
             self._open.release(client.name)
 
     async def _tell(self, http: web.Request, client: Client) -> web.StreamResponse:
-        tail = _Tail(self._store, client)
+        tail = Tail(self._store, self._feed, client)
         last = http.headers.get(LAST_EVENT_ID)
-        known = await tail.begin(last)
+        readable = last if last and _EVENT_ID.fullmatch(last) else None
+        known = await tail.begin(readable) and readable == (last or None)
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(http)
         try:
@@ -86,7 +81,7 @@ class EventsApi:
                 http.transport.abort()
         return response
 
-    async def _follow(self, http: web.Request, response: web.StreamResponse, tail: "_Tail") -> None:
+    async def _follow(self, http: web.Request, response: web.StreamResponse, tail: Tail) -> None:
         clock, stopping = asyncio.get_running_loop().time, http.app[STOPPING]
         over, spoke = clock() + self._streaming.longest, clock()
         while clock() < over and not stopping.is_set() and http.transport is not None:
@@ -103,56 +98,6 @@ class EventsApi:
     async def _send(self, response: web.StreamResponse, part: bytes) -> None:
         async with asyncio.timeout(self._streaming.slow):
             await response.write(part)
-
-
-class _Tail:
-    """What of the store's events one stream has told."""
-
-    def __init__(self, store: Store, client: Client) -> None:
-        self._store = store
-        self._filter: Callable[[float], EventFilter] = lambda since: EventFilter(
-            since, client.crews, None if client.sees_all else client.source
-        )
-        self._cursor = 0.0
-        self._told: dict[str, float] = {}
-        self._listed = deque[tuple[str, float]]()
-
-    async def begin(self, last: str | None) -> bool:
-        """Begin after the event with the id `last`, else now; whether that event is known, or none was asked for.
-
-        Raises `StoreUnavailable`.
-        """
-        if last and _EVENT_ID.fullmatch(last) and (at := await self._store.stored_at(last)) is not None:
-            self._cursor, self._told = at, {last: at}
-            return True
-        self._cursor = await self._store.stored_at() or 0.0
-        self._told = await self._store.find_events(self._filter(self._cursor - LOOK_BACK))
-        return not last
-
-    async def more(self) -> list[Event]:
-        """The next few events; none while there are none, or the store is away."""
-        try:
-            if not self._listed:
-                self._listed.extend(await self._untold())
-            some = dict(islice(self._listed, AT_ONCE))
-            events = await self._store.load_events(some) if some else []
-        except StoreUnavailable:
-            return []
-        self._cursor = max([self._cursor, *some.values()])
-        for _ in some:
-            self._listed.popleft()
-        self._told = {one: at for one, at in (self._told | some).items() if at >= self._cursor - LOOK_BACK}
-        return events
-
-    async def _untold(self) -> list[tuple[str, float]]:
-        """What was not told yet, of the first page that has any such."""
-        since = self._cursor - LOOK_BACK
-        while True:
-            page = await self._store.find_events(which := self._filter(since))
-            new = [(one, at) for one, at in page.items() if one not in self._told]
-            if new or len(page) < which.limit:
-                return new
-            since = max(*page.values(), math.nextafter(since, math.inf))
 
 
 def _line(event: Event) -> bytes:

@@ -1,6 +1,5 @@
 """JSON over HTTP: read a request's body within its limits, write an answer."""
 
-import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from bridge.adapters import http_problem
+from bridge.adapters.http_memory import receive
 from bridge.core import strict_json
 from bridge.core.content_coding import inflate
 from bridge.core.errors import RequestRefused
@@ -72,8 +72,7 @@ async def _read_raw(request: web.Request) -> bytes:
     if (request.content_length or 0) > request.client_max_size:
         raise _too_large(request)
     try:
-        async with asyncio.timeout(request.app[BODY_SECONDS]):
-            return await request.read()
+        return await receive(request, request.app[BODY_SECONDS])
     except TimeoutError:
         raise http_problem.plain(408, "the body took too long to arrive") from None
     except web.HTTPRequestEntityTooLarge:

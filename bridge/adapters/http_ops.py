@@ -1,6 +1,7 @@
 """For operators' machines: alive, ready, metrics, documents; no token needed, so no host, secret or payload is told."""
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +17,7 @@ from bridge.core.readiness import Readiness, readiness
 from bridge.ports import Health, HealthCheck, Store
 
 CHECK_SECONDS = 2.0  # shorter than the patience of those who probe
+COUNTS_KEPT = 5.0  # seconds for which what was counted in the store is shown to all who ask
 
 log = structlog.get_logger()
 
@@ -36,13 +38,14 @@ class OpsApi:
         stalled: Callable[[], bool],
         documents: Mapping[str, Any],
         check_seconds: float = CHECK_SECONDS,
+        counts_kept: float = COUNTS_KEPT,
     ) -> None:
         self._checks = checks
         self._stalled = stalled
         self._documents = documents
         self._draining = draining
         self._registry = registry
-        self._counts = _Counts(store, registry, check_seconds)
+        self._counts = _Counts(store, registry, check_seconds, counts_kept)
         self._check_seconds = check_seconds
         build = Gauge("kickoff_bridge_build_info", "Always 1; the label says which.", ["version"], registry=registry)
         build.labels(__version__).set(1)
@@ -94,18 +97,27 @@ class OpsApi:
 
 
 class _Counts:
-    """Gauges of what is in the store, counted when somebody asks; left out while the store is away."""
+    """Gauges of what is in the store, counted once for all who ask within seconds; left out while it is unavailable."""
 
-    def __init__(self, store: Store, registry: CollectorRegistry, seconds: float) -> None:
+    def __init__(self, store: Store, registry: CollectorRegistry, seconds: float, kept: float) -> None:
         self._store = store
         self._seconds = seconds
+        self._kept = kept
+        self._counted_at = -math.inf
+        self._counting = asyncio.Lock()
         runs = Gauge("kickoff_bridge_runs", "Runs in the store.", ["state"], registry=registry)
         deliveries = Gauge("kickoff_bridge_deliveries", "Deliveries in the store.", ["state"], registry=registry)
         self._gauges = {"runs": (runs, State), "deliveries": (deliveries, DeliveryState)}
 
     async def refresh(self) -> None:
-        """Count again; a state without rows is 0, so that its series does not end."""
-        counts = await self._count()
+        """Count again if it was long ago; a state without rows is 0, so that its series does not end."""
+        clock = asyncio.get_running_loop().time
+        async with self._counting:
+            if clock() - self._counted_at >= self._kept:
+                self._show(await self._count())
+                self._counted_at = clock()
+
+    def _show(self, counts: Mapping[str, Mapping[str, int]]) -> None:
         for kind, (gauge, states) in self._gauges.items():
             gauge.clear()
             for state in states if counts else ():

@@ -13,6 +13,7 @@ from bridge.adapters.http_auth import Clients
 from bridge.adapters.http_connection import Connection
 from bridge.adapters.http_json import BODY_SECONDS
 from bridge.adapters.http_local import local_only
+from bridge.adapters.http_memory import MEMORY, HttpMemory, release_body
 from bridge.adapters.http_wait import STOPPING
 from bridge.core.connections import Connections
 from bridge.processing import ReportFault
@@ -39,6 +40,7 @@ class Listen:
     head_seconds: float = 10.0
     body_seconds: float = 10.0
     keepalive_seconds: float = 75.0
+    write_seconds: float = 10.0
     drain_seconds: float = 10.0
 
 
@@ -52,8 +54,10 @@ class HttpServer:
         clients: Clients,
         name: str = "http",
         report: ReportFault = log_fault,
+        memory: HttpMemory | None = None,
     ) -> None:
         self.name = name
+        self._memory = memory or HttpMemory()
         self._listen = listen
         self._clients = clients
         self._connections = Connections[Connection](
@@ -70,6 +74,11 @@ class HttpServer:
         assert self._listener is not None, "not started"
         port: int = self._listener.sockets[0].getsockname()[1]
         return port
+
+    @property
+    def memory(self) -> HttpMemory:
+        """What its requests and responses hold."""
+        return self._memory
 
     async def start(self) -> None:
         """Bind. Raises `OSError` if the port is in use or the host is not ours."""
@@ -104,19 +113,32 @@ class HttpServer:
 
     def _application(self, routes: Iterable[web.RouteDef]) -> web.Application:
         app = web.Application(
-            middlewares=[_log_requests, http_problem.middleware, local_only(lambda: self._clients.anonymous)],
+            middlewares=[
+                _log_requests,
+                release_body,
+                http_problem.middleware,
+                local_only(lambda: self._clients.anonymous),
+            ],
             client_max_size=self._listen.max_body,
         )
         app[BODY_SECONDS] = self._listen.body_seconds
         app[STOPPING] = self._stopping
         app[http_problem.REPORT] = self._report
+        app[MEMORY] = self._memory
         app.add_routes(routes)
         return app
 
     def _connect(self) -> asyncio.BaseProtocol:
         assert self._runner.server is not None, "not set up"
         listen = self._listen
-        return Connection(self._runner.server, self._connections, listen.head_seconds, listen.keepalive_seconds)
+        return Connection(
+            self._runner.server,
+            self._connections,
+            listen.head_seconds,
+            listen.keepalive_seconds,
+            listen.write_seconds,
+            self._memory.responses,
+        )
 
 
 def servers(
@@ -133,8 +155,11 @@ def servers(
     clients.check_host(listen.host)
     if listen.ops_port is None:
         return (HttpServer(listen, [*api, *ops], clients, report=report),)
-    private = replace(listen, port=listen.ops_port)
-    return HttpServer(listen, api, clients, report=report), HttpServer(private, ops, clients, "http-ops", report)
+    private, memory = replace(listen, port=listen.ops_port), HttpMemory()
+    return (
+        HttpServer(listen, api, clients, report=report, memory=memory),
+        HttpServer(private, ops, clients, "http-ops", report, memory),
+    )
 
 
 @web.middleware

@@ -17,7 +17,7 @@ RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 async def visible_run(store: Store, client: Client, run_id: str) -> Run:
     """The run, if this client may see it; one that it may not see does not exist for it (`unknown_run`)."""
-    run = await store.load(run_id) if RUN_ID.fullmatch(run_id) else None
+    run = await store.show(run_id) if RUN_ID.fullmatch(run_id) else None
     if run is None or not client.may_see(run):
         raise RequestRefused("unknown_run", "no run has this id")
     return run

@@ -58,7 +58,7 @@ class Waiting:
 
     async def _look(self, run: Run) -> Run:
         try:
-            return await self._store.load(run.run_id) or run
+            return await self._store.peek(run.run_id) or run
         except StoreUnavailable:
             return run  # the run is stored already: what remains is to say so
 

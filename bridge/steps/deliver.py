@@ -12,6 +12,8 @@ from bridge.core.receivers import receiver_name
 from bridge.ports import Clock, Sender, Store, Wake
 
 TICK = 1.0
+IN_HAND_BYTES = 32 * 1024 * 1024  # of events, beyond which none are claimed; a claim has a limit of its own
+MANY_BYTES = 4 * 1024 * 1024  # in one claim, after which there may be more than fitted into it
 
 Claim = Callable[[int, float], Awaitable[list[Delivery]]]
 """Takes at most so many deliveries that are due at this moment."""
@@ -46,13 +48,31 @@ class Deliver:
         self._clock = clock
         self._wake = wake
         self._results_exchange = results_exchange
+        self._in_hand = 0
+        self._held_up = False
+        self._pause = TICK
 
     async def claim(self, room: int) -> Sequence[Delivery]:
-        """Due deliveries; none while the way out is closed, so that waiting costs no attempts."""
-        return await self._claim(room, self._clock()) if self._sender.ready else []
+        """Due deliveries; none while the way out is closed, so that waiting costs no attempts, or memory is short."""
+        self._pause, self._held_up = TICK, self._in_hand >= IN_HAND_BYTES
+        if self._held_up or not self._sender.ready:
+            return []
+        claimed = await self._claim(room, self._clock())
+        size = sum(len(delivery.event.body) for delivery in claimed)
+        self._in_hand += size
+        self._pause = 0.0 if size >= MANY_BYTES else TICK
+        return claimed
 
     async def handle(self, delivery: Delivery) -> None:
         """Send once and write down what came of it."""
+        try:
+            await self._send(delivery)
+        finally:
+            self._in_hand -= len(delivery.event.body)
+            if self._held_up:
+                self._wake()
+
+    async def _send(self, delivery: Delivery) -> None:
         began = self._clock()
         answer = await self._sender.send(delivery)
         now = self._clock()
@@ -75,7 +95,7 @@ class Deliver:
 
     def pause(self) -> float:
         """Seconds until the next claim."""
-        return TICK
+        return self._pause
 
 
 def _tell(settlement: Settlement) -> None:

@@ -4,11 +4,12 @@ import asyncio
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
+import psycopg
 import pytest
 from sqlalchemy.exc import OperationalError
 
@@ -35,6 +36,9 @@ class Adapter(Protocol):
 
     def execute(self, statement: str, *values: Any) -> list[Any]:
         """Run a statement past the store, with `%s` for values."""
+
+    def plan(self, statement: str, parameters: Any) -> list[str]:
+        """The steps by which a statement would be carried out on a large store."""
 
     def away(self) -> AbstractAsyncContextManager[None]:
         """While the database cannot be used."""
@@ -87,6 +91,10 @@ class SqliteAdapter:
         connection.close()
         return rows
 
+    def plan(self, statement: str, parameters: Any) -> list[str]:
+        with closing(sqlite3.connect(self.path)) as connection:
+            return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+
     @asynccontextmanager
     async def away(self) -> AsyncIterator[None]:
         await asyncio.to_thread(self.execute, "ALTER TABLE runs RENAME TO gone")
@@ -120,6 +128,14 @@ class PostgresqlAdapter:
     def execute(self, statement: str, *values: Any) -> list[Any]:
         return self.server.execute(statement, *values, database=self.database)
 
+    def plan(self, statement: str, parameters: Any) -> list[str]:
+        """Without scans as far as there is another way: on a few rows, reading them all is the best plan."""
+        with psycopg.connect(self.server.url(self.database), autocommit=True) as connection:
+            connection.execute("SET enable_seqscan = off")
+            explained = connection.execute(f"EXPLAIN (FORMAT JSON) {statement}".encode(), parameters).fetchone()
+        assert explained is not None
+        return list(_steps(explained[0][0]["Plan"]))
+
     @asynccontextmanager
     async def away(self) -> AsyncIterator[None]:
         self.server.execute(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS false")
@@ -136,6 +152,19 @@ class PostgresqlAdapter:
     async def close(self) -> None:
         await self._twins.aclose()
         await asyncio.to_thread(self.server.execute, f"DROP DATABASE {self.database} WITH (FORCE)")
+
+
+def _steps(node: dict[str, Any]) -> Iterator[str]:
+    """The steps of a plan of PostgreSQL, in the words of SQLite."""
+    kind, table, index = (node.get(name, "") for name in ("Node Type", "Relation Name", "Index Name"))
+    if "Index Cond" in node or "Recheck Cond" in node:
+        yield f"SEARCH {table} USING INDEX {index}"
+    elif kind == "Seq Scan":
+        yield f"SCAN {table}"
+    elif index:
+        yield f"SCAN {table} USING {'COVERING ' if kind == 'Index Only Scan' else ''}INDEX {index}"
+    for child in node.get("Plans", ()):
+        yield from _steps(child)
 
 
 @pytest.fixture(scope="session")

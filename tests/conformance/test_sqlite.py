@@ -65,7 +65,7 @@ async def test_a_kill_at_any_moment_keeps_all_that_was_answered(sqlite: SqliteAd
             await asyncio.wait(tasks, timeout=0.0005, return_when=asyncio.FIRST_COMPLETED)
         known = set(answered)
         async with sqlite.as_after_a_kill(tmp_path / f"copy-{copy}").open("next", NOW + 1) as after:
-            found = {run.run_id for run in await after.find_runs(RunFilter(limit=99))}
+            found = {run.run_id for run in (await after.find_runs(RunFilter(limit=99))).items}
         assert {run_id(number) for number in known} <= found
     await asyncio.gather(*tasks)
 

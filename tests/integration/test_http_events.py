@@ -15,12 +15,12 @@ import aiohttp
 import pytest
 
 from bridge.adapters.http_auth import Clients
+from bridge.adapters.http_event_feed import PAGE
 from bridge.adapters.http_events import EventsApi, Streaming
 from bridge.adapters.http_server import HttpServer
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core import events
 from bridge.core.model import CrewPolicy, Envelope, Run
-from bridge.ports import EventFilter
 from tests.fakes import a_run
 from tests.http_client import CLIENTS, LISTEN, bearer, problem
 from tests.patience import PATIENCE
@@ -196,7 +196,7 @@ async def test_an_event_that_was_made_long_before_it_could_be_stored_is_told_all
 
 async def test_a_stream_goes_on_after_more_events_in_a_moment_than_it_lists_at_once(streams: Streams) -> None:
     last = await streams.happen()
-    streams.repeat(last, EventFilter(0.0).limit + 50, sooner=4.0)
+    streams.repeat(last, PAGE * 21 + 50, sooner=4.0)
     stream = await streams.open()
     new = await streams.happen()
     while (await told(stream)).event_id != new:

@@ -97,6 +97,14 @@ async def test_metrics_count_what_is_in_the_store(bridge: Bridge) -> None:
     assert found["kickoff_bridge_build_info", __version__] == 1
 
 
+async def test_the_store_is_counted_once_for_all_who_ask_within_seconds() -> None:
+    """Counting reads an index of every run, and whoever asks needs no token."""
+    async with serving(counts_kept=3600.0) as bridge:
+        found = await asyncio.gather(*(metrics(bridge) for _ in range(20)))
+    assert {one["kickoff_bridge_runs", "running"] for one in found} == {3}
+    assert bridge.store.counted == 1
+
+
 async def test_counts_are_left_out_while_the_store_is_away(bridge: Bridge) -> None:
     """Old numbers would look like new ones; the rest is told all the same."""
     await metrics(bridge)

@@ -135,7 +135,7 @@ async def test_filters_reach_the_store(bridge: Bridge) -> None:
     page = await (await bridge.get("/v1/runs?state=failed&crew=triage")).json()
     assert [run["run_id"] for run in page["runs"]] == [run_id(1)]
     asked = bridge.store.filters[0]
-    assert (asked.limit, asked.source, asked.crews) == (51, None, None)
+    assert (asked.limit, asked.source, asked.crews) == (50, None, None)
 
 
 @pytest.mark.parametrize(

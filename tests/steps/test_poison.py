@@ -251,7 +251,7 @@ async def comes_to_rest(bench: Bench) -> None:
         await bench.store.beat(bench.clock())
         for step in (bench.recover, bench.probe, bench.kickoff, bench.resume, bench.poll, bench.doubt, bench.deliver):
             await bench.round(step)
-        runs = await bench.store.find_runs(RunFilter(limit=1000))
+        runs = (await bench.store.find_runs(RunFilter(limit=1000))).items
         pending = await bench.store.find_deliveries(DeliveryFilter(state=DeliveryState.PENDING))
         restless = [run for run in runs if not run.final and (run.state is not State.IN_DOUBT or run.due_at)]
         if not restless and not pending:

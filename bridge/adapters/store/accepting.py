@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from sqlalchemy import Connection, Float, Insert, bindparam, func, select, tuple_
 
-from bridge.adapters.store import dialect
+from bridge.adapters.store import dialect, listing
 from bridge.adapters.store.bulk import Bulk
 from bridge.adapters.store.rows import new_delivery, new_event, new_run, run_of
 from bridge.adapters.store.tables import deliveries, events, runs
@@ -107,7 +107,7 @@ def _holders_of_keys(connection: Connection, fresh: Sequence[Run]) -> dict[tuple
     """Who holds each idempotency key now: the new run itself, or the one that was there before."""
     keys = [_key(run) for run in fresh if run.request.idempotency_key is not None]
     taken = tuple_(runs.c.source, runs.c.crew, runs.c.idempotency_key).in_(keys)
-    found = connection.execute(select(runs).where(taken)) if keys else ()
+    found = connection.execute(select(*listing.WITHOUT_RESULT).where(taken)) if keys else ()
     return {_key(run): run for run in map(run_of, found)}
 
 
@@ -115,7 +115,7 @@ def _holders_of_seals(connection: Connection, fresh: Sequence[Run]) -> dict[tupl
     """Who holds each seal now."""
     seals = [_seal(run) for run in fresh if run.envelope.seal is not None]
     taken = tuple_(runs.c.source, runs.c.seal).in_(seals)
-    found = connection.execute(select(runs).where(taken)) if seals else ()
+    found = connection.execute(select(*listing.WITHOUT_RESULT).where(taken)) if seals else ()
     return {_seal(run): run for run in map(run_of, found)}
 
 

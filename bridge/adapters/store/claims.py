@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, Select, bindparam, delete, func, literal, select, text, tuple_, update
 
 from bridge.adapters.store import budgets, dialect
+from bridge.adapters.store.listing import within
 from bridge.adapters.store.places import SurePlaces
 from bridge.adapters.store.rows import delivery_of, run_of, whole_deliveries
-from bridge.adapters.store.tables import OPEN, WAITING, commands, deliveries, processes, runs, served_crews
+from bridge.adapters.store.tables import OPEN, WAITING, commands, deliveries, events, processes, runs, served_crews
 from bridge.core.budget import UNLIMITED, Budgets
 from bridge.core.model import FINAL_STATES, Channel, Delivery, DeliveryState, Run, State
 from bridge.core.receivers import Shares
@@ -77,8 +78,15 @@ _DUE = (
     .limit(bindparam("room"))
     .with_for_update(skip_locked=True)
 )
+CLAIM_BYTES = 16 * 1024 * 1024  # of events in one claim, which holds one delivery at least
 _OF_THESE = deliveries.c.delivery_id.in_(bindparam("ids", expanding=True))
 _TAKE_DELIVERIES = update(deliveries).where(_OF_THESE).values(owner=bindparam("process"))
+_SIZES = (
+    select(deliveries.c.delivery_id, func.length(events.c.body))
+    .join(events, events.c.event_id == deliveries.c.event_id)
+    .where(_OF_THESE)
+    .order_by(deliveries.c.due_at)
+)
 _TAKEN_DELIVERIES = whole_deliveries().where(_OF_THESE).order_by(deliveries.c.due_at)
 
 
@@ -204,7 +212,8 @@ def bury(connection: Connection, now: float, silent_for: float) -> int:
 
 def release(connection: Connection, names: Sequence[str]) -> None:
     """Give back every row of these processes and forget them."""
-    mine = runs.c.owner.in_(names)
+    # The states are named because the index of owners begins with them; without them, all runs would be read.
+    mine = runs.c.state.in_(list(State)) & runs.c.owner.in_(names)
     connection.execute(update(runs).where(mine).values(owner=None, version=runs.c.version + 1))
     connection.execute(update(deliveries).where(deliveries.c.owner.in_(names)).values(owner=None))
     connection.execute(delete(processes).where(processes.c.name.in_(names)))
@@ -293,6 +302,8 @@ def _claim_deliveries(connection: Connection, wish: DueDeliveries) -> list[Deliv
 
 
 def take_deliveries(connection: Connection, ids: Sequence[str], process: str) -> list[Delivery]:
-    """Own these deliveries; gives them back, the longest due first."""
-    connection.execute(_TAKE_DELIVERIES, {"ids": ids, "process": process})
-    return [delivery_of(row) for row in connection.execute(_TAKEN_DELIVERIES, {"ids": ids})]
+    """Own the longest due of these deliveries, as many as fit in memory; gives them back in this order."""
+    sizes = connection.execute(_SIZES, {"ids": ids}).all()
+    taken = list(within([(delivery_id, size) for delivery_id, size in sizes], CLAIM_BYTES))
+    connection.execute(_TAKE_DELIVERIES, {"ids": taken, "process": process})
+    return [delivery_of(row) for row in connection.execute(_TAKEN_DELIVERIES, {"ids": taken})]

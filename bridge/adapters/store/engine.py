@@ -43,7 +43,7 @@ class Database(Protocol):
         """For the one that writes."""
 
     def readers(self) -> Connections:
-        """For everybody who reads."""
+        """For those who read: the bridge's own steps, and apart from them the callers of the API."""
 
     def held(self) -> AbstractContextManager[None]:
         """Keeps others out where only one process may be in. Raises `StoreInUse`, `StoreUnavailable`."""
@@ -98,12 +98,17 @@ async def open_store(
     version, or an old one and `migrate` off).
     """
     base = database(url, pooler=pooler)
-    async with prepared(base, migrate=migrate) as writer, opened(base.readers()) as reader:
+    async with (
+        prepared(base, migrate=migrate) as writer,
+        opened(base.readers()) as reader,
+        opened(base.readers()) as api,
+    ):
         await writer.run(_refuse_unfinished_copy)
         if (caveat := await writer.run(base.caveat)) is not None:
             log.warning("store_durability_reduced", reason=caveat)
+        key = await writer.run(_key)
         store = SqlStore(
-            reader, writer.run, process, await writer.run(_key), on_stale, base.verify, shared=base.shared, crews=crews
+            reader, writer.run, process, key, on_stale, base.verify, shared=base.shared, crews=crews, api_reader=api
         )
         if not base.shared:
             await _follow_clock(writer, now)

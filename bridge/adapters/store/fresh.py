@@ -5,12 +5,13 @@ transaction between an end and its event. That is only done for ways out that so
 more than are soon sent; everything else waits in the store for whoever claims it.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 
 from bridge.core.model import Channel, Delivery
 
 MOST = 256  # deliveries at once
+MOST_BYTES = 16 * 1024 * 1024  # of their events
 ASKED_LATELY = 3.0  # seconds since a way out was asked for; one that is closed is not asked for
 ASK_STORE_EVERY = 0.5  # seconds, for what others left, while there is always something of our own
 
@@ -27,7 +28,7 @@ class Fresh:
 
     def to_own(self, new: Sequence[Delivery]) -> frozenset[str]:
         """The ids of those new deliveries that this process should own when it writes them."""
-        if len(self._waiting) >= MOST:
+        if len(self._waiting) >= MOST or self._bytes(self._waiting.values()) + self._bytes(new) > MOST_BYTES:
             self._more_in_store = True
             return frozenset()
         return frozenset(one.delivery_id for one in new if self._is_asked_for(one))
@@ -70,6 +71,10 @@ class Fresh:
     def clear(self) -> None:
         """Nothing of it is this process's own any more."""
         self._waiting.clear()
+
+    @staticmethod
+    def _bytes(some: Iterable[Delivery]) -> int:
+        return sum(len(one.event.body) for one in some)
 
     def _is_asked_for(self, new: Delivery) -> bool:
         asked_at = self._asked_at.get(new.destination.channel)

@@ -1,20 +1,13 @@
-"""Finding deliveries, and having them sent again."""
+"""Having deliveries sent again."""
 
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, select, update
+from sqlalchemy import ColumnElement, Connection, delete, select, update
 
-from bridge.adapters.store.rows import whole_deliveries
 from bridge.adapters.store.tables import deliveries, events, receivers
 from bridge.core.model import DeliveryState
 from bridge.ports import DeliveryFilter
-
-
-def listing(which: DeliveryFilter) -> Select[Any]:
-    """The deliveries that are asked for, newest first."""
-    found = whole_deliveries().where(*_conditions(which))
-    return found.order_by(deliveries.c.delivery_id.desc()).limit(which.limit)
 
 
 def redeliver(connection: Connection, which: DeliveryFilter, now: float) -> int:
@@ -38,8 +31,8 @@ def _conditions(which: DeliveryFilter) -> list[ColumnElement[bool]]:
     matches: list[tuple[Any, Callable[[Any], ColumnElement[bool]]]] = [
         (which.delivery_id, deliveries.c.delivery_id.__eq__),
         (which.state, deliveries.c.state.__eq__),
-        (which.crew, events.c.crew.__eq__),
-        (which.crews, events.c.crew.in_),
+        (which.crew, deliveries.c.crew.__eq__),
+        (which.crews, deliveries.c.crew.in_),
         (which.run_id, events.c.run_id.__eq__),
         (which.since, events.c.created_at.__ge__),
         (which.until, events.c.created_at.__lt__),

@@ -157,6 +157,7 @@ def new_delivery(delivery: Delivery, owner: str | None) -> Values:
     return {
         "delivery_id": delivery.delivery_id,
         "event_id": delivery.event.event_id,
+        "crew": delivery.event.crew,
         "channel": delivery.destination.channel.value,
         "target": delivery.destination.target,
         "receiver": receiver_name(delivery.destination),

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from bridge.adapters.store import (
@@ -34,21 +34,20 @@ from bridge.adapters.store.commands import SqlCommands
 from bridge.adapters.store.fresh import Fresh
 from bridge.adapters.store.loads import Loads
 from bridge.adapters.store.places import SurePlaces
-from bridge.adapters.store.rows import attempt_of, delivery_of, event_of, run_of, whole_deliveries
-from bridge.adapters.store.tables import attempts, deliveries, events, runs
+from bridge.adapters.store.rows import run_of
+from bridge.adapters.store.tables import runs
 from bridge.adapters.store.threads import Connections, Work
 from bridge.adapters.store.weather import is_weather, unavailable
 from bridge.core.budget import UNLIMITED, Budgets
 from bridge.core.delivering import Settlement
 from bridge.core.errors import ExecutionTaken, ProcessBuried, Stale, StoreBroken, StoreDamaged, StoreUnavailable
+from bridge.core.lists import Page, StoredEvent
 from bridge.core.model import Attempt, Channel, Decision, Delivery, Event, Run, RunTime, State
 from bridge.core.receivers import Shares
 from bridge.core.share import Census
-from bridge.ports import Accepted, DeliveryFilter, EventFilter, Health, PassedHint, RunFilter
+from bridge.ports import Accepted, DeliveryFilter, Health, PassedHint, RunFilter
 
 RETRY_EVERY = 1.0  # seconds between tries of a write that must not be lost
-
-_THESE_RUNS = select(runs).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
 
 C = TypeVar("C", bound=claims.Claim)
 T = TypeVar("T")
@@ -60,7 +59,7 @@ class SqlStore:
     """Runs, events and deliveries in one SQL database.
 
     `process` is this process's name in it, `key` the store's own secret; `on_stale` hears of every write that came too
-    late. `shared`: other processes may be on it, too.
+    late. `shared`: other processes may be on it, too. `api_reader`: connections for what callers of the API ask.
     """
 
     def __init__(
@@ -74,6 +73,7 @@ class SqlStore:
         *,
         shared: bool,
         crews: Collection[str] = (),
+        api_reader: Connections | None = None,
     ) -> None:
         self.key, self._crews = key, frozenset(crews)
         self.shared = shared
@@ -82,13 +82,14 @@ class SqlStore:
         self._unconfirmed: list[claims.Taken] = []
         self._giving_back = asyncio.Lock()
         self._reader = reader
-        self._loads = Loads(self._load_all)
+        self._api_reader = api_reader or reader
+        self._loads = Loads(lambda run_ids: self._reading(partial(listing.whole_runs, run_ids=run_ids)))
+        self._peeks = Loads(lambda run_ids: self._querying(partial(listing.peeked, run_ids=run_ids)))
         self._batches = Batches(transaction)
         self._fresh = Fresh()
         self.commands = SqlCommands(self._batches.write_one, self._reading)
         self._sure = None if shared else SurePlaces()
-        self._name = self._process = process
-        self._lives = 1
+        self._name, self._process, self._lives = process, process, 1
 
     async def accept(self, run: Run) -> Accepted:
         """Store a new run, or find the one made before; raises `RequestRefused` for a key used with other content."""
@@ -158,6 +159,14 @@ class SqlStore:
         """One run."""
         return await self._loads.load(run_id)
 
+    async def show(self, run_id: str) -> Run | None:
+        """One run for a caller of the API, read by itself, as its result may be large."""
+        return await self._querying(partial(listing.whole_run, run_id=run_id))
+
+    async def peek(self, run_id: str) -> Run | None:
+        """How a run stands, without its inputs, meta, progress and result."""
+        return await self._peeks.load(run_id)
+
     async def find_execution(self, crew: str, kickoff_id: str) -> Run | None:
         """The newest run of a crew whose execution has this id."""
         query = select(runs).where(runs.c.crew == crew, runs.c.kickoff_id == kickoff_id)
@@ -168,9 +177,9 @@ class SqlStore:
         of = (runs.c.source == source, runs.c.crew == crew, runs.c.idempotency_key == key)
         return next(map(run_of, await self._read(select(runs).where(*of))), None)
 
-    async def find_runs(self, which: RunFilter) -> list[Run]:
-        """Runs, newest first, without their inputs, and without results that are large."""
-        return [run_of(row) for row in await self._read(listing.of_runs(which))]
+    async def find_runs(self, which: RunFilter) -> Page[Run]:
+        """Runs, newest first, without their inputs and large results; a page is bounded in bytes as well."""
+        return await self._querying(partial(listing.runs_page, which=which))
 
     async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
         """Take due deliveries of these channels: this process's own, then the longest due of the others."""
@@ -198,18 +207,16 @@ class SqlStore:
         await self._insist(partial(self._batches.write, delivering.settle_deliveries, settled))
 
     async def deliveries_of(self, run_id: str) -> list[Delivery]:
-        """The deliveries of one run."""
-        query = whole_deliveries().where(events.c.run_id == run_id)
-        rows = await self._read(query.order_by(events.c.created_at, deliveries.c.delivery_id))
-        return [delivery_of(row) for row in rows]
+        """The deliveries of one run, without the bodies of their events."""
+        return await self._querying(partial(listing.deliveries_of_run, run_id=run_id))
 
     async def join(self, now: float) -> None:
         """Become one of the processes that may own rows."""
         await self._batches.write_one(partial(claims.join, process=self._process, crews=self._crews, now=now))
 
     async def find_deliveries(self, which: DeliveryFilter) -> list[Delivery]:
-        """Deliveries, the newest first."""
-        return [delivery_of(row) for row in await self._read(redelivering.listing(which))]
+        """Deliveries, the newest first, without the bodies of their events."""
+        return await self._querying(partial(listing.deliveries_page, which=which))
 
     async def redeliver(self, which: DeliveryFilter, now: float) -> int:
         """Have deliveries sent again, at once and with a whole schedule; how many."""
@@ -217,21 +224,19 @@ class SqlStore:
 
     async def attempts_of(self, delivery_id: str) -> list[Attempt]:
         """The attempts of one delivery that are kept, the first one first."""
-        query = select(attempts).where(attempts.c.delivery_id == delivery_id).order_by(attempts.c.number)
-        return [attempt_of(row) for row in await self._read(query)]
+        return await self._querying(partial(listing.attempts_of, delivery_id=delivery_id))
 
-    async def find_events(self, which: EventFilter) -> dict[str, float]:
-        """The ids of events about runs and when each was stored, the oldest first."""
-        return {row.event_id: row.stored_at for row in await self._read(stream.listing(which))}
+    async def find_events(self, since: float, limit: int) -> list[StoredEvent]:
+        """The first events about runs that were stored since then, in the order in which they were stored."""
+        return await self._querying(partial(stream.entries, since=since, limit=limit))
 
     async def stored_at(self, event_id: str | None = None) -> float | None:
         """When an event was stored, or without an id the newest one; None if there is none."""
-        found: list[float | None] = [row[0] for row in await self._read(stream.stored_at(event_id))]
-        return found[0] if found else None
+        return await self._querying(partial(stream.stored_at, event_id=event_id))
 
     async def load_events(self, event_ids: Collection[str]) -> list[Event]:
-        """These events, the oldest first."""
-        return [event_of(row) for row in await self._read(stream.whole(event_ids))]
+        """The first of these events, as many as fit; the oldest first."""
+        return await self._querying(partial(stream.whole, event_ids=event_ids))
 
     async def beat(self, now: float) -> None:
         """Say that this process lives; raises `ProcessBuried` if the others have given it up.
@@ -274,8 +279,7 @@ class SqlStore:
 
     async def hand_over(self, run_ids: Collection[str]) -> int:
         """Give back runs under way that this process follows no more; how many those were."""
-        given = list(run_ids)
-        return await self._batches.write_one(partial(replicas.hand_over, process=self._process, run_ids=given))
+        return await self._batches.write_one(partial(replicas.hand_over, process=self._process, run_ids=list(run_ids)))
 
     async def pass_on(self, hint: PassedHint) -> None:
         """Leave a hint for the process that owns its run."""
@@ -293,8 +297,7 @@ class SqlStore:
 
     async def run_times(self, crew: str, after: float, most: int) -> list[RunTime]:
         """The last `most` run times of a crew that ended after then, the newest first."""
-        rows = await self._read(remembering.ended_after(crew, after, most))
-        return [remembering.run_time_of(row) for row in rows]
+        return [remembering.run_time_of(row) for row in await self._read(remembering.ended_after(crew, after, most))]
 
     async def forget(self, ended_before: float, most: int) -> int:
         """Delete at most so many runs that ended before then and have nothing left to deliver."""
@@ -317,11 +320,7 @@ class SqlStore:
 
     async def counts(self) -> dict[str, dict[str, int]]:
         """How many runs per state and deliveries per state."""
-        found = {}
-        for name, table in (("runs", runs), ("deliveries", deliveries)):
-            rows = await self._read(select(table.c.state, func.count()).group_by(table.c.state))
-            found[name] = {row[0]: row[1] for row in rows}
-        return found
+        return await self._querying(listing.counts)
 
     async def close(self) -> None:
         """Commit what was handed in, give back every claim, and forget this process."""
@@ -383,16 +382,16 @@ class SqlStore:
         log.warning("store_unavailable", reason=str(error), retry_in_s=RETRY_EVERY)
         await asyncio.sleep(RETRY_EVERY)
 
-    async def _load_all(self, run_ids: Sequence[str]) -> dict[str, Run]:
-        found = await self._reading(lambda connection: connection.execute(_THESE_RUNS, {"ids": run_ids}).all())
-        return {row.run_id: run_of(row) for row in found}
-
     async def _read(self, query: Select[Any]) -> Sequence[Any]:
         return await self._reading(lambda connection: connection.execute(query).all())
 
-    async def _reading(self, read: Work[T]) -> T:
+    async def _querying(self, read: Work[T]) -> T:
+        """Read for the API, whose callers wait for one another, and never the bridge's own steps for them."""
+        return await self._reading(read, self._api_reader)
+
+    async def _reading(self, read: Work[T], reader: Connections | None = None) -> T:
         try:
-            found: T = await self._reader.run(read)
+            found: T = await (reader or self._reader).run(read)
         except SQLAlchemyError as error:
             if is_weather(error):
                 raise unavailable(error) from None

@@ -1,34 +1,43 @@
 """Looking through events in the order in which they were stored."""
 
 from collections.abc import Collection
-from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Connection, func, select
 
+from bridge.adapters.store.rows import event_of
 from bridge.adapters.store.tables import events, runs
-from bridge.ports import EventFilter
+from bridge.core.lists import StoredEvent
+from bridge.core.model import Event
+
+BODIES_BYTES = 512 * 1024  # of events that are loaded together; one at least
 
 
-def listing(which: EventFilter) -> Select[Any]:
-    """Ids and times of events about runs, the oldest first."""
-    query = select(events.c.event_id, events.c.stored_at).where(
-        events.c.stored_at >= which.since, events.c.run_id.is_not(None)
-    )
-    if which.crews is not None:
-        query = query.where(events.c.crew.in_(sorted(which.crews)))
-    if which.source is not None:
-        query = query.join(runs, runs.c.run_id == events.c.run_id).where(runs.c.source == which.source)
-    return query.order_by(events.c.stored_at, events.c.event_id).limit(which.limit)
+def entries(connection: Connection, since: float, limit: int) -> list[StoredEvent]:
+    """Events about runs, the oldest first, whoever may see them: so that a reader passes over those of others."""
+    entry = select(events.c.event_id, events.c.stored_at, events.c.crew, runs.c.source)
+    of_runs = entry.outerjoin(runs, runs.c.run_id == events.c.run_id)  # outer: events come first in any plan
+    found = of_runs.where(events.c.stored_at >= since, events.c.run_id.is_not(None))
+    rows = connection.execute(found.order_by(events.c.stored_at, events.c.event_id).limit(limit))
+    return [StoredEvent(row.event_id, row.stored_at, row.crew, row.source) for row in rows]
 
 
-def whole(event_ids: Collection[str]) -> Select[Any]:
-    """These events, the oldest first."""
-    wanted = select(events).where(events.c.event_id.in_(event_ids))
-    return wanted.order_by(events.c.stored_at, events.c.event_id)
+def whole(connection: Connection, event_ids: Collection[str]) -> list[Event]:
+    """The first of these events, the oldest first, as many as fit into memory that a slow reader may hold."""
+    these = events.c.event_id.in_(event_ids)
+    in_order = (events.c.stored_at, events.c.event_id)
+    sizes = connection.execute(select(events.c.event_id, func.length(events.c.body)).where(these).order_by(*in_order))
+    taken, total = list[str](), 0
+    for event_id, size in sizes:
+        total += size
+        if taken and total > BODIES_BYTES:
+            break
+        taken.append(event_id)
+    rows = connection.execute(select(events).where(events.c.event_id.in_(taken)).order_by(*in_order))
+    return [event_of(row) for row in rows]
 
 
-def stored_at(event_id: str | None) -> Select[Any]:
+def stored_at(connection: Connection, event_id: str | None) -> float | None:
     """When this event was stored, or without an id the newest one."""
     if event_id is None:
-        return select(func.max(events.c.stored_at))
-    return select(events.c.stored_at).where(events.c.event_id == event_id)
+        return connection.execute(select(func.max(events.c.stored_at))).scalar()
+    return connection.execute(select(events.c.stored_at).where(events.c.event_id == event_id)).scalar()

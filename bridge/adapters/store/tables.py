@@ -115,6 +115,13 @@ Index(
     sqlite_where=text(OF_CLIENT), postgresql_where=text(OF_CLIENT),
 )  # fmt: skip
 Index("runs_finished_at", runs.c.finished_at)
+# For lists, which end with the newest: each is read from the end of one range (`listing`).
+Index("runs_by_state", runs.c.state, runs.c.run_id)
+Index("runs_by_crew", runs.c.crew, runs.c.state, runs.c.run_id)
+Index(
+    "runs_by_source", runs.c.source, runs.c.state, runs.c.run_id, runs.c.crew,
+    sqlite_where=text(OF_CLIENT), postgresql_where=text(OF_CLIENT),
+)  # fmt: skip
 Index("runs_kickoff", runs.c.crew, runs.c.kickoff_id, unique=True)
 
 events = Table(
@@ -140,6 +147,7 @@ deliveries = Table(
     metadata,
     Column("delivery_id", Text, primary_key=True),
     Column("event_id", Text, ForeignKey("events.event_id", ondelete="CASCADE"), nullable=False),
+    Column("crew", Text),  # the event's, for lists of a crew
     Column("channel", Text, nullable=False),
     Column("target", Text, nullable=False),
     Column("receiver", Text),
@@ -162,12 +170,8 @@ Index(
     postgresql_where=text("state = 'pending' AND owner IS NULL"),
 )
 
-Index(
-    "deliveries_dead",
-    deliveries.c.delivery_id,
-    sqlite_where=text("state = 'dead'"),
-    postgresql_where=text("state = 'dead'"),
-)
+Index("deliveries_by_state", deliveries.c.state, deliveries.c.delivery_id)
+Index("deliveries_by_crew", deliveries.c.crew, deliveries.c.state, deliveries.c.delivery_id)
 Index(
     "deliveries_receiver",
     deliveries.c.receiver,

@@ -1,0 +1,102 @@
+"""How many bytes one use may hold in memory: bodies of requests, and responses on their way out.
+
+Counts are limited elsewhere; a count of large things is no limit. Each use has a budget of its own, so that none takes
+the memory of another one, and within it each holder is limited by what it holds itself.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Self
+
+MIB = 1024 * 1024
+BODIES = 64 * MIB
+RESPONSES = 64 * MIB
+
+
+class Hold:
+    """Some bytes of a budget, until released. `evict` ends what holds them; None: it cannot be ended."""
+
+    def __init__(self, budget: "ByteBudget", holder: str, evict: Callable[[], None] | None) -> None:
+        self.holder = holder
+        self.evict = evict
+        self.size = 0
+        self._budget = budget
+
+    def grow(self, size: int) -> None:
+        """Hold so many bytes more; if that is too much, the budget makes room."""
+        self._budget.grow(self, size)
+
+    def release(self) -> None:
+        """Hold nothing any more."""
+        self._budget.release(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class ByteBudget:
+    """At most `limit` bytes, of which one holder may have `share`, as far as holders wait or can be evicted."""
+
+    def __init__(self, limit: int, share: float = 1.0) -> None:
+        self.limit = limit
+        self.held = 0
+        self._of_holder = int(limit * share)
+        self._holds: dict[Hold, None] = {}
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    @property
+    def left(self) -> int:
+        """How many bytes are free."""
+        return max(0, self.limit - self.held)
+
+    def hold(self, holder: str = "", evict: Callable[[], None] | None = None) -> Hold:
+        """Begin to hold bytes, none yet."""
+        return Hold(self, holder, evict)
+
+    async def room(self, holder: str = "") -> None:
+        """Wait until a holder may take more; how much is only known once it is there."""
+        while self.held >= self.limit or self._held_by(holder) >= self._of_holder:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiting.discard(waiter)
+
+    def grow(self, hold: Hold, size: int) -> None:
+        """Count so many bytes more of a hold.
+
+        If that is too much, the oldest hold of the holder with most bytes is evicted, as often as it takes: a holder
+        that takes everything pays for it itself, and what has been under way for long makes room for what is quick.
+        """
+        hold.size += size
+        self.held += size
+        self._holds[hold] = None
+        while self.held > self.limit and (victim := self._victim()) is not None:
+            self.release(victim)
+            if victim.evict is not None:
+                victim.evict()
+
+    def release(self, hold: Hold) -> None:
+        """Count nothing of a hold any more, and let those go on that wait."""
+        if hold not in self._holds:
+            return
+        del self._holds[hold]
+        self.held -= hold.size
+        hold.size = 0
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _held_by(self, holder: str) -> int:
+        return sum(hold.size for hold in self._holds if hold.holder == holder)
+
+    def _victim(self) -> Hold | None:
+        evictable = [hold for hold in self._holds if hold.evict is not None]
+        if not evictable:
+            return None
+        largest = max({hold.holder for hold in evictable}, key=self._held_by)
+        return next(hold for hold in evictable if hold.holder == largest)

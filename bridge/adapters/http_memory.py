@@ -1,0 +1,94 @@
+"""Memory that requests and responses hold: bodies as they arrive, responses until they are sent.
+
+Both are counted by caller. A body under way makes room for others when there are too many; a response waits before it
+is read from the store.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from bridge.adapters import http_problem
+from bridge.adapters.byte_budget import BODIES, RESPONSES, ByteBudget, Hold
+from bridge.core.addresses import network_of
+
+
+@dataclass(frozen=True, slots=True)
+class HttpMemory:
+    """What all ports together may hold."""
+
+    bodies: ByteBudget = field(default_factory=lambda: ByteBudget(BODIES))
+    responses: ByteBudget = field(default_factory=lambda: ByteBudget(RESPONSES, share=0.25))
+
+
+MEMORY = web.AppKey("MEMORY", HttpMemory)
+CALLER = web.RequestKey("CALLER", str)
+"""The client's name, once it is known."""
+_BODY = web.RequestKey("BODY", Hold)
+_RESPONSE = web.RequestKey("RESPONSE", Hold)
+
+
+def caller_of(request: web.BaseRequest) -> str:
+    """Return by whom memory is held: the client, or the address that a request comes from."""
+    return request.get(CALLER) or network_of(request.remote)
+
+
+async def receive(request: web.Request, seconds: float) -> bytes:
+    """Return a request's whole body within that time; it is counted until the request has been handled.
+
+    Raises `TimeoutError`, `HTTPRequestEntityTooLarge`, and `Problem` (503) if it had to make room for others.
+    """
+    evicted, body = False, bytearray()
+    async with asyncio.timeout(seconds) as deadline:
+
+        def evict() -> None:
+            nonlocal evicted
+            evicted = True
+            deadline.reschedule(0.0)
+
+        hold = request[_BODY] = request.app[MEMORY].bodies.hold(caller_of(request), evict)
+        try:
+            while chunk := await request.content.readany():
+                body += chunk
+                if len(body) > request.client_max_size:
+                    raise web.HTTPRequestEntityTooLarge(request.client_max_size, len(body))
+                hold.grow(len(chunk))
+        except asyncio.CancelledError:
+            if evicted:
+                raise http_problem.plain(503, "too many bodies arrive at once", {"Retry-After": "1"}) from None
+            raise
+        hold.evict = None
+    return bytes(body)
+
+
+@web.middleware
+async def release_body(request: web.Request, handler: http_problem.Handler) -> web.StreamResponse:
+    """Count a body no more when its request has been handled."""
+    try:
+        return await handler(request)
+    finally:
+        if (hold := request.get(_BODY)) is not None:
+            hold.release()
+
+
+def held(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """Return a response, counted from now on until it is sent."""
+    hold = request[_RESPONSE] = request.app[MEMORY].responses.hold(caller_of(request))
+    hold.grow(size_of(response))
+    return response
+
+
+def response_hold(request: web.BaseRequest, response: web.StreamResponse, responses: ByteBudget) -> Hold:
+    """Return the hold of a response that is about to be sent."""
+    hold = request.get(_RESPONSE)
+    if hold is None:
+        hold = responses.hold(caller_of(request))
+        hold.grow(size_of(response))
+    return hold
+
+
+def size_of(response: web.StreamResponse) -> int:
+    """Return how many bytes a response holds in memory."""
+    body = response.body if isinstance(response, web.Response) else None
+    return len(body) if isinstance(body, bytes | bytearray) else 0

@@ -1,0 +1,61 @@
+"""The budget of bytes in memory: who has to make room, who waits, who goes on."""
+
+import asyncio
+
+from bridge.adapters.byte_budget import ByteBudget
+
+
+def test_what_fits_is_held_until_it_is_released() -> None:
+    budget = ByteBudget(10)
+    with budget.hold() as hold:
+        hold.grow(4)
+        hold.grow(3)
+        assert (budget.held, budget.left) == (7, 3)
+    hold.release()
+    assert (budget.held, budget.left) == (0, 10)
+
+
+def test_the_holder_with_most_bytes_makes_room_and_the_oldest_of_its_holds_first() -> None:
+    budget, evicted = ByteBudget(10), list[str]()
+    holds = {
+        name: budget.hold(name[0], lambda name=name: evicted.append(name))  # type: ignore[misc]
+        for name in ("a1", "b1", "b2")
+    }
+    holds["a1"].grow(3)
+    holds["b1"].grow(4)
+    holds["b2"].grow(2)
+    small = budget.hold("c", lambda: evicted.append("c"))
+    small.grow(2)
+    assert (evicted, budget.held) == (["b1"], 7)
+
+
+def test_one_that_does_not_fit_beside_what_cannot_be_evicted_is_evicted_itself() -> None:
+    budget, evicted = ByteBudget(10), list[str]()
+    budget.hold("a").grow(9)
+    budget.hold("b", lambda: evicted.append("b")).grow(2)
+    assert (evicted, budget.held) == (["b"], 9)
+
+
+async def test_whoever_holds_its_share_waits_and_others_do_not() -> None:
+    budget = ByteBudget(10, share=0.5)
+    first = budget.hold("a")
+    first.grow(5)
+    await budget.room("b")
+    waiting = asyncio.create_task(budget.room("a"))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    first.release()
+    await waiting
+
+
+async def test_all_wait_while_nothing_is_left_and_one_that_is_cancelled_is_forgotten() -> None:
+    budget = ByteBudget(10)
+    full = budget.hold("a")
+    full.grow(11)
+    assert budget.left == 0
+    gone, waiting = (asyncio.create_task(budget.room("b")) for _ in range(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.sleep(0)
+    full.release()
+    await waiting
