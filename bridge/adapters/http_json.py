@@ -86,6 +86,8 @@ def any_json(body: bytes) -> Any:
 
     So it is with what is nested too deep: it may be written and read once more, by a parser that recurses.
     """
+    if strict_json.too_dense(body):
+        return None
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -18,9 +18,11 @@ from bridge.core import results
 from bridge.core.number import json_float, json_int, read_number
 from bridge.core.reply import TOO_LARGE, Reply
 from bridge.core.schedule import parse_retry_after
+from bridge.core.strict_json import too_dense
 
 KICKOFF_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 MAX_MESSAGE = 2048
+MOST_DENSE = 200_000  # arrays and objects in a response that is little else; more would stall every other run
 FAST_REFUSAL = 10.0  # seconds; a slower 503 may be a router that gave up while the application went on
 
 
@@ -356,6 +358,8 @@ def _message(body: bytes) -> str:
 
 def _json_object(body: bytes) -> dict[str, Any] | None:
     """The answer's object; NaN, Infinity and numbers too large to hold read as null."""
+    if too_dense(body, MOST_DENSE):
+        return None
     try:
         value = _JSON.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except (ValueError, RecursionError):

@@ -543,3 +543,9 @@ def test_a_run_time_that_is_no_usable_number_is_none(told: str) -> None:
     assert isinstance(answer, Succeeded)
     assert answer.result == "done"
     assert answers.run_time_told(answer) is None
+
+
+def test_a_response_of_little_but_brackets_says_nothing():
+    assert read_status(Reply(200, b"[" + b"{}," * 300_000 + b"{}]")) == Unknown("the answer is not a JSON object")
+    many = b'{"state": "SUCCESS", "result": "r", "x": [' + b"{}," * 100_000 + b"{}]}"
+    assert isinstance(read_status(Reply(200, many)), Succeeded)

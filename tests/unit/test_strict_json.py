@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.core.errors import RequestRefused
-from bridge.core.strict_json import MAX_DEPTH, canonical, parse_object
+from bridge.core.strict_json import MAX_DEPTH, canonical, parse, parse_object
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 JSON = st.recursive(
@@ -116,3 +116,41 @@ def test_any_bytes_give_an_object_or_a_refusal(body: bytes):
 def test_what_is_written_is_read_back_unchanged(value: dict[str, Any]):
     assert parse_object(canonical(value)) == value
     assert canonical(parse_object(json.dumps(value, indent=1).encode())) == canonical(value)
+
+
+MIB = 1024 * 1024
+BOMBS = {
+    "deep arrays": b"[" * (MIB // 2) + b"]" * (MIB // 2),
+    "deep objects": b'{"":' * (MIB // 5) + b"1" + b"}" * (MIB // 5),
+    "many, at the permitted depth": b"[" + b",".join([b"[" * 60 + b"]" * 60] * (MIB // 121)) + b"]",
+    "many side by side": b"[" + b",".join([b"{}"] * (MIB // 3)) + b"]",
+    "behind an unclosed string of quotes": b"[" * (MIB // 2) + b'"' + rb"\"" * (MIB // 4),
+}
+
+
+@pytest.mark.parametrize("body", BOMBS.values(), ids=BOMBS)
+def test_a_body_of_little_but_brackets_is_refused_before_it_is_parsed(body: bytes, monkeypatch: pytest.MonkeyPatch):
+    """Such a body of 1 MiB took 0.3 to 0.6 s, in which nothing else ran."""
+    monkeypatch.setattr(json, "loads", None)
+    with pytest.raises(RequestRefused, match="little but brackets"):
+        parse_object(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps([[12.5, index] for index in range(100_000)]).encode(),
+        json.dumps([{"id": index} for index in range(80_000)]).encode(),
+        json.dumps({"text": "[{" * 200_000}).encode(),
+        json.dumps({"text": json.dumps([[]] * 100_000)}).encode(),
+        json.dumps([[]] * 15_000).encode(),
+    ],
+    ids=["coordinates", "rows", "brackets in a text", "JSON in a text", "small"],
+)
+def test_bodies_with_content_between_their_brackets_are_read(body: bytes):
+    assert parse(body) == json.loads(body)
+
+
+def test_a_small_body_that_is_nested_too_deep_for_the_parser_is_refused():
+    with pytest.raises(RequestRefused, match="nested deeper than 64 levels"):
+        parse_object(b"[" * 15_000 + b"]" * 15_000)
