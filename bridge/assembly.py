@@ -47,6 +47,7 @@ from bridge.core.learning import Learning
 from bridge.core.model import Channel
 from bridge.core.pace import Pace
 from bridge.core.receivers import Shares
+from bridge.core.redaction import Redactor
 from bridge.core.share import Share
 from bridge.ports import Accept, CrewInfo, Health, HealthCheck, Sender, Steer, Store
 from bridge.processing import Service, Step
@@ -162,6 +163,7 @@ class Site:
     wakes: Wakes = field(default_factory=Wakes)
     crews: dict[str, Crew] = field(default_factory=dict)
     own_ports: set[int] = field(default_factory=set)
+    redactor: Redactor = field(default_factory=Redactor)
     renewals: list[Renewal] = field(default_factory=list)
     """What takes up secrets that have changed."""
 
@@ -175,7 +177,9 @@ async def assembled(settings: Settings, renewable: Renewable | None = None, *, m
     """Open what must be closed again, and build every part; `renewable`: secrets that may change meanwhile."""
     async with AsyncExitStack() as stack:
         site = await _opened(settings, stack, migrate=migrate)
+        site.redactor.learn(secret_values(settings))
         site.renewals.append(lambda renewed: logs.learn(secret_values(renewed)))
+        site.renewals.append(lambda renewed: site.redactor.learn(secret_values(renewed)))
         await _add_crews(site, stack)
         await replay(site.journal, site.crews, site.store, site.clock, site.counters.report)
         bridge = _put_together(site, await _callback_sender(site, stack))
@@ -204,7 +208,7 @@ async def _add_crews(site: Site, stack: AsyncExitStack) -> None:
     for name, crew in settings.crews.items():
         share = Share()
         pace = Pace(crew.requests_per_second, share)
-        api = HttpCrewApi(crew.url, crew.token.get_secret_value(), pace, sessions, site.clock)
+        api = HttpCrewApi(crew.url, crew.token.get_secret_value(), pace, sessions, site.clock, redactor=site.redactor)
         site.renewals.append(partial(_renew_token, api, name))
         policy, limits = crew_policy(settings, name), budgets_of(settings, name)
         counted, learning = CountedCrewApi(api, name, site.counters), Learning(policy)
@@ -227,7 +231,7 @@ async def _callback_sender(site: Site, stack: AsyncExitStack) -> Sender:
     own = crew_callback_secrets(settings)
     sender = CallbackSender(sessions, callback_secrets(settings), __version__, wall_clock, own)
     site.renewals.append(lambda renewed: sender.sign_with(callback_secrets(renewed), crew_callback_secrets(renewed)))
-    return CountedSender(sender, site.counters)
+    return CountedSender(sender, site.counters, site.redactor)
 
 
 @dataclass(frozen=True)
@@ -240,8 +244,8 @@ class Broker:
 
 
 def _accept(site: Site, check_inputs: CheckInputs) -> Accept:
-    rules = callback_rules(site.settings)
-    return AcceptRequest(site.store, site.crews, rules, site.clock, _new_id, check_inputs, site.wakes.kickoff)
+    rules, wake = callback_rules(site.settings), site.wakes.kickoff
+    return AcceptRequest(site.store, site.crews, rules, site.clock, _new_id, check_inputs, wake, site.redactor)
 
 
 def _broker(site: Site, amqp: AmqpSettings, inputs: CrewInputs, steer: Steer) -> Broker:
@@ -255,8 +259,8 @@ def _broker(site: Site, amqp: AmqpSettings, inputs: CrewInputs, steer: Steer) ->
     site.counters.show_link("consume", lambda: consumer.ready)
     site.counters.show_link("publish", lambda: publisher.ready)
     publish = Deliver(
-        "deliver-broker", partial(site.store.claim_deliveries, BY_BROKER), CountedSender(publisher, site.counters),
-        site.store, site.clock, site.wakes.deliver,
+        "deliver-broker", partial(site.store.claim_deliveries, BY_BROKER),
+        CountedSender(publisher, site.counters, site.redactor), site.store, site.clock, site.wakes.deliver,
     )  # fmt: skip
     return Broker(consumer, publisher, site.worker(publish, SENDS_AT_ONCE))
 
@@ -324,7 +328,7 @@ def _routes(
 ) -> list[web.RouteDef]:
     settings, clock, store, deliver = site.settings, site.clock, site.store, site.wakes.deliver
     hooks = HooksApi(accept, hooks_of(settings), wall_clock)
-    flows = FlowQuestionsApi(flow_sources(settings), hint.take_flow_question, wall_clock)
+    flows = FlowQuestionsApi(flow_sources(settings), hint.take_flow_question, wall_clock, site.redactor)
     site.renewals.append(lambda renewed: hooks.renew(hooks_of(renewed)))
     site.renewals.append(lambda renewed: flows.renew(flow_sources(renewed)))
     apis = (
@@ -333,7 +337,7 @@ def _routes(
         DeliveriesApi(store, clients, clock, deliver),
         CrewsApi(partial(_crew_infos, settings, site.crews), inputs, clients),
         EventsApi(store, clients),
-        AmpApi(hint),
+        AmpApi(hint, site.redactor),
         flows,
         hooks,
     )

@@ -12,16 +12,15 @@ import sys
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Literal, TextIO
-from urllib.parse import quote
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from bridge.core.redaction import MASK, SHORTEST_SECRET, forms
+
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
 
-MASK = "***"
-SHORTEST_SECRET = 8  # characters; a shorter one would blot out ordinary words
 LIBRARY_EVENT = "library_message"
 
 _SECRET_NAME = re.compile(
@@ -156,7 +155,7 @@ class Redaction:
 
     def learn(self, secrets: Iterable[str]) -> None:
         """Replace these values, too."""
-        self._secret_forms |= {form for one in secrets if len(one) >= SHORTEST_SECRET for form in _forms(one)}
+        self._secret_forms |= {form for one in secrets if len(one) >= SHORTEST_SECRET for form in forms(one)}
         longest_first = sorted(self._secret_forms, key=lambda form: (-len(form), form))
         values = [(re.compile("|".join(map(re.escape, longest_first))), MASK)] if longest_first else []
         self._shapes = (*values, *_SECRET_SHAPES)
@@ -207,12 +206,6 @@ class Redaction:
 
 def _says_nothing(value: Any) -> bool:
     return value is None or isinstance(value, bool)
-
-
-def _forms(secret: str) -> set[str]:
-    """How a secret may be written: as it is, inside JSON, inside a `repr` of text or bytes, inside a URL."""
-    written = {json.dumps(secret)[1:-1], repr(secret)[1:-1], repr(secret.encode())[2:-1]}
-    return {secret, quote(secret, safe=""), quote(secret), *written}
 
 
 def _exception_text(error: BaseException | None) -> str:

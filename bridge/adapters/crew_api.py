@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import aiohttp
 
@@ -25,16 +25,21 @@ from bridge.core.answers import (
     NotStarted,
     Refused,
     ResumeAnswer,
+    Resumed,
+    Started,
     StatusAnswer,
 )
 from bridge.core.flow_questions import same_host
 from bridge.core.pace import Pace
+from bridge.core.redaction import Redactor
 from bridge.core.reply import TOO_LARGE, Reply
 from bridge.core.schedule import parse_retry_after
 from bridge.core.strict_json import compact
 from bridge.ports import Clock, Health
 
 SOURCE = "kickoff-bridge"  # who answers, as a flow is told
+
+Answer = TypeVar("Answer", KickoffAnswer, ResumeAnswer, StatusAnswer)
 
 _WEATHER = (aiohttp.ClientError, OSError, TimeoutError, ValueError)  # ValueError: a host name that cannot be one
 
@@ -76,8 +81,10 @@ class HttpCrewApi:
         sessions: "CrewSessions",
         clock: Clock,
         limits: Limits = LIMITS,
+        redactor: Redactor | None = None,
     ) -> None:
         self._url = url.rstrip("/")
+        self._redactor = redactor or Redactor()
         self.use_token(token)
         self._pace = pace
         self._clock = clock
@@ -99,15 +106,21 @@ class HttpCrewApi:
         finally:
             self._pace.waiting -= 1
 
+    def _without_secrets(self, answer: Answer) -> Answer:
+        """What the crew quoted of ours is masked; the id of an execution stays as it is."""
+        return answer if isinstance(answer, Started | Resumed) else self._redactor.fields(answer)
+
     async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
         """`POST /kickoff`. Never follows a redirect, never repeats; must not be cancelled."""
         reply = await self._post(self._kickoffs, f"{self._url}/kickoff", body, self._headers)
-        return answers.read_kickoff(reply, self._limits.fast_refusal) if isinstance(reply, Reply) else reply
+        if not isinstance(reply, Reply):
+            return reply
+        return self._without_secrets(answers.read_kickoff(reply, self._limits.fast_refusal))
 
     async def resume(self, body: dict[str, Any]) -> ResumeAnswer:
         """`POST /resume`, with the same care as a kickoff."""
         reply = await self._post(self._kickoffs, f"{self._url}/resume", body, self._headers)
-        return answers.read_resume(reply) if isinstance(reply, Reply) else reply
+        return self._without_secrets(answers.read_resume(reply)) if isinstance(reply, Reply) else reply
 
     async def answer_flow(self, callback_url: str, feedback: str) -> ResumeAnswer:
         """POST an answer to a flow's callback: without our token, because the address is the permission.
@@ -116,7 +129,7 @@ class HttpCrewApi:
         """
         session = self._kickoffs if same_host(callback_url, self._url) else self._strangers
         reply = await self._post(session, callback_url, {"feedback": feedback, "source": SOURCE}, {})
-        return answers.read_flow_answer(reply) if isinstance(reply, Reply) else reply
+        return self._without_secrets(answers.read_flow_answer(reply)) if isinstance(reply, Reply) else reply
 
     async def status(self, kickoff_id: str) -> StatusAnswer:
         """`GET /status/{kickoff_id}`."""
@@ -124,7 +137,7 @@ class HttpCrewApi:
         sent_at = self._clock()
         reply = await self._ask("GET", f"/status/{kickoff_id}")
         self._heard(reply, sent_at)
-        return answers.read_status(reply) if isinstance(reply, Reply) else reply
+        return self._without_secrets(answers.read_status(reply)) if isinstance(reply, Reply) else reply
 
     async def stop(self, kickoff_id: str) -> bool:
         """`POST /stop/{kickoff_id}`, which only some deployments have; never an error."""

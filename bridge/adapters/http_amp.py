@@ -9,14 +9,16 @@ from bridge.adapters.http_connection import authenticated
 from bridge.adapters.http_json import any_json, read_body
 from bridge.core.errors import Stale
 from bridge.core.hints import Kind
+from bridge.core.redaction import Redactor
 from bridge.ports import TakeHint
 
 
 class AmpApi:
     """Answers at once; what a webhook says is only a hint, so nobody need send it again."""
 
-    def __init__(self, take_hint: TakeHint) -> None:
+    def __init__(self, take_hint: TakeHint, redactor: Redactor | None = None) -> None:
         self._take_hint = take_hint
+        self._redactor = redactor or Redactor()
 
     def routes(self) -> list[web.RouteDef]:
         """The one route; it asks for no client."""
@@ -31,7 +33,7 @@ class AmpApi:
     async def _known(self, http: web.Request, kind: Kind) -> bool:
         async def read() -> Any:
             authenticated(http)  # it is called for a token that is known
-            return any_json(await read_body(http))
+            return self._redactor.value(any_json(await read_body(http)))
 
         try:
             return await self._take_hint(http.match_info["token"], kind, read)

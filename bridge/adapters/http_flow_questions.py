@@ -12,6 +12,7 @@ from bridge.adapters.http_json import any_json, read_plain_body
 from bridge.adapters.http_strangers import Strangers
 from bridge.core import flow_questions
 from bridge.core.errors import Stale
+from bridge.core.redaction import Redactor
 from bridge.ports import Clock, TakeFlowQuestion
 
 log = structlog.get_logger()
@@ -29,7 +30,10 @@ class FlowSource:
 class FlowQuestionsApi:
     """Answers as soon as the question is stored; whoever cannot sign learns nothing but 401."""
 
-    def __init__(self, sources: Mapping[str, FlowSource], take: TakeFlowQuestion, clock: Clock) -> None:
+    def __init__(
+        self, sources: Mapping[str, FlowSource], take: TakeFlowQuestion, clock: Clock, redactor: Redactor | None = None
+    ) -> None:
+        self._redactor = redactor or Redactor()
         self._sources = sources
         self._take_question = take
         self._clock = clock
@@ -52,7 +56,8 @@ class FlowQuestionsApi:
         if not flow_questions.verified(http.headers, body, source.secrets, self._clock()):
             raise self._stranger(http, crew)
         authenticated(http)
-        question = flow_questions.read(any_json(body), crew_url=source.url, insecure=source.insecure)
+        content = self._redactor.value(any_json(body))
+        question = flow_questions.read(content, crew_url=source.url, insecure=source.insecure)
         if question is None:
             log.warning("flow_question_unreadable", crew=crew)
             return web.Response(status=204)

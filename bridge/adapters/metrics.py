@@ -11,6 +11,7 @@ from bridge.core.answers import KickoffAnswer, ResumeAnswer, StatusAnswer
 from bridge.core.delivering import DeliveryAnswer
 from bridge.core.model import Delivery
 from bridge.core.quarantine import Quarantined
+from bridge.core.redaction import Redactor
 from bridge.ports import CrewApi, CrewFigures, Health, Sender
 
 
@@ -150,9 +151,10 @@ class CountedCrewApi:
 
 
 class CountedSender:
-    """A sender whose attempts are counted; `ports.Sender`."""
+    """A sender whose attempts are counted, and whose answers hold no known secret; `ports.Sender`."""
 
-    def __init__(self, sender: Sender, counters: Counters) -> None:
+    def __init__(self, sender: Sender, counters: Counters, redactor: Redactor) -> None:
+        self._redactor = redactor
         self._sender = sender
         self._counters = counters
 
@@ -163,6 +165,6 @@ class CountedSender:
 
     async def send(self, delivery: Delivery) -> DeliveryAnswer:
         """Hand one event over."""
-        answer = await self._sender.send(delivery)
+        answer = self._redactor.fields(await self._sender.send(delivery))
         self._counters.attempts.labels(delivery.destination.channel.value, type(answer).__name__).inc()
         return answer

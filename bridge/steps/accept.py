@@ -1,10 +1,12 @@
 """Put a request into the store, once; or a refused message, for a person to look at."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
 
 from bridge.core import callback_url, events, lifecycle
 from bridge.core.errors import RequestRefused
 from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, KickoffRequest, Run
+from bridge.core.redaction import Redactor
 from bridge.ports import Accepted, Clock, NewId, RefusedMessage, Store, Wake
 from bridge.steps.crew import Crew
 
@@ -24,7 +26,9 @@ class AcceptRequest:
         new_id: NewId,
         check_inputs: CheckInputs,
         wake_crew: Callable[[str], None],
+        redactor: Redactor | None = None,
     ) -> None:
+        self._redactor = redactor or Redactor()
         self._store = store
         self._crews = crews
         self._check_inputs = check_inputs
@@ -34,7 +38,12 @@ class AcceptRequest:
         self._wake_crew = wake_crew
 
     async def __call__(self, request: KickoffRequest, envelope: Envelope) -> Accepted:
-        """Store the request; raises `RequestRefused` or `StoreUnavailable`. When it returns, the run is durable."""
+        """Store the request; raises `RequestRefused` or `StoreUnavailable`. When it returns, the run is durable.
+
+        Inputs and meta are stored, and sent to the crew, without the secrets of our settings.
+        """
+        inputs, meta = self._redactor.value(request.inputs), self._redactor.value(request.meta)
+        request = replace(request, inputs=inputs, meta=meta)
         if request.crew not in self._crews and not await self._store.is_served(request.crew):
             raise RequestRefused("unknown_crew", f"there is no crew {request.crew!r} here", "crew")
         run = lifecycle.accept(request, envelope, self._new_id(), self._clock())

@@ -218,7 +218,7 @@ async def test_a_black_hole_leaves_the_run_in_doubt_and_a_look_without_answer(ap
 @pytest.mark.parametrize(
     "answer",
     [
-        b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + OK,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + OK[:-2],
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope",
         b"not HTTP at all\r\n\r\n",

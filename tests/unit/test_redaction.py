@@ -1,0 +1,84 @@
+"""Known secrets in outside content: found in every way in which they are written, and nothing else is touched."""
+
+import base64
+import json
+from urllib.parse import quote
+
+import pytest
+
+from bridge.core import tokens
+from bridge.core.answers import Failed, Running
+from bridge.core.delivering import CallbackReply, Confirmed, TryAgain
+from bridge.core.redaction import MASK, Redactor
+
+SECRET = 'crew "token"/5e1f?0a77é'
+PLAIN = "plain-token-0123456789"
+LONG = "x " * 2000
+
+
+@pytest.fixture
+def redactor() -> Redactor:
+    return Redactor([SECRET, PLAIN, "short"])
+
+
+@pytest.mark.parametrize("around", ["", LONG], ids=["short text", "long text"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        SECRET,
+        json.dumps(SECRET)[1:-1],
+        quote(SECRET),
+        quote(SECRET, safe=""),
+        SECRET.encode().hex(),
+        PLAIN,
+    ],
+)
+def test_a_secret_is_found_however_it_is_written(redactor: Redactor, written: str, around: str) -> None:
+    assert redactor.text(f"{around}401 for Bearer {written}, sorry") == f"{around}401 for Bearer {MASK}, sorry"
+
+
+@pytest.mark.parametrize("user", ["a", "bc", "def", "bridge"])
+def test_basic_credentials_are_found_at_every_offset(redactor: Redactor, user: str) -> None:
+    credentials = base64.b64encode(f"{user}:{PLAIN}".encode()).decode()
+    redacted = redactor.text(f"Basic {credentials}")
+    assert MASK in redacted
+    assert PLAIN.encode() not in base64.b64decode(redacted.split(MASK)[0].removeprefix("Basic ") + "====")
+
+
+def test_a_short_secret_and_other_text_stay(redactor: Redactor) -> None:
+    text = "short plain-token-01234 Bearer abc /amp/x/crew"
+    assert redactor.text(text) == text
+    assert Redactor().text(PLAIN) == PLAIN
+
+
+def test_former_secrets_are_still_known(redactor: Redactor) -> None:
+    redactor.learn(["a-newer-token-9876"])
+    assert redactor.text(f"{PLAIN} and a-newer-token-9876") == f"{MASK} and {MASK}"
+
+
+def test_the_token_in_a_webhook_url_of_a_run_is_a_secret() -> None:
+    token = tokens.issue(b"k" * 32, tokens.Attempt("01920000-0000-7000-8000-000000000001", 1))
+    assert (
+        Redactor().text(f"bad URL https://b.example/amp/{token}/crew") == f"bad URL https://b.example/amp/{MASK}/crew"
+    )
+
+
+def test_json_is_redacted_in_texts_and_keys_and_stays_itself_otherwise(redactor: Redactor) -> None:
+    clean = {"a": [1, 2.5, None, True, "text"], "b": {"c": "d"}}
+    assert redactor.value(clean) is clean
+    assert redactor.value(None) is None
+    assert redactor.value({PLAIN: [PLAIN, 7, {"x": f"<{PLAIN}>"}]}) == {MASK: [MASK, 7, {"x": f"<{MASK}>"}]}
+
+
+def test_a_secret_that_was_cut_off_at_the_end_of_a_text_is_found(redactor: Redactor) -> None:
+    assert redactor.fields(Failed(f"401 for {PLAIN[:12]}")) == Failed(f"401 for {MASK}")
+    assert redactor.fields(Failed(f"401 for {PLAIN[:6]}")) == Failed(f"401 for {PLAIN[:6]}")
+    assert redactor.fields(Failed(f"{PLAIN[:12]} 401")) == Failed(f"{PLAIN[:12]} 401")
+
+
+def test_answers_are_redacted_in_every_field(redactor: Redactor) -> None:
+    assert redactor.fields(Running({"log": PLAIN})) == Running({"log": MASK})
+    answer = redactor.fields(TryAgain(f"HTTP 500 {PLAIN}", 5.0, CallbackReply(500, b"\xff" + PLAIN.encode())))
+    assert answer == TryAgain(f"HTTP 500 {MASK}", 5.0)
+    assert answer.reply == CallbackReply(500, b"\xff***")
+    assert redactor.fields(Confirmed()) == Confirmed()
