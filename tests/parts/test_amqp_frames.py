@@ -93,7 +93,7 @@ def test_a_routing_key_that_is_no_text():
     assert properties.headers == {UNREADABLE: "routing_key re\\xffsearch"}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=60), st.integers(0, 0xFFFF))
 def test_any_bytes_become_readable(properties: bytes, flags: int):
     read(mended_header(struct.pack(">HHQH", 60, 0, 1, flags) + properties, []))

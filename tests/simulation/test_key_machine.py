@@ -135,4 +135,4 @@ class KeyMachine(RuleBasedStateMachine):
 
 
 TestKeys = KeyMachine.TestCase
-TestKeys.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
+TestKeys.settings = settings(max_examples=40, stateful_step_count=15)

@@ -29,7 +29,7 @@ from bridge.core.model import (
 from bridge.core.steering import Abandon, Cancel, Retry, steer
 from tests.fakes import NOW, a_delivery, a_run
 
-EXAMPLES = settings(max_examples=120, stateful_step_count=40, deadline=None)
+EXAMPLES = settings(max_examples=120, stateful_step_count=40)
 FINAL_EVENTS = {f"run.{state}" for state in FINAL_STATES}
 
 kickoff_answers = st.sampled_from(

@@ -439,7 +439,7 @@ BODIES = st.binary(max_size=40) | st.builds(
 REPLIES = st.builds(Reply, st.integers(100, 700), BODIES, st.floats(0, 100), st.none() | st.text(max_size=8))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(REPLIES)
 def test_any_reply_gives_an_answer_and_only_a_2xx_with_an_id_means_started(reply: Reply):
     kickoff = read_kickoff(reply)

@@ -521,7 +521,7 @@ class History:
         return humans.on_status(self.run, self.watch, answer, self.policy, self.now) if news else None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(HAPPENINGS, st.sampled_from([0.0, 1.0, 20.0, 70.0])), max_size=30),
     st.sampled_from([POLICY, HITL, PATIENT, replace(HITL, questions_announced=True)]),

@@ -638,7 +638,7 @@ def final_events(told: Sequence[str]) -> list[str]:
     return [event_id for event_id in told if event_id.endswith(ends)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(POLICIES, st.lists(st.tuples(STEPS, st.sampled_from([0.0, 1.0, 30.0])), min_size=3, max_size=25))
 def test_the_promises_hold_for_any_history(policy: CrewPolicy, steps: list[tuple[tuple[str, Any], float]]):
     history = History(policy)
@@ -653,7 +653,7 @@ def test_the_promises_hold_for_any_history(policy: CrewPolicy, steps: list[tuple
     assert history.run.final == (history.run.finished_at is not None)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(POLICIES, st.lists(STEPS, min_size=4, max_size=25))
 def test_only_proof_or_policy_leads_back_to_a_second_post(policy: CrewPolicy, steps: list[tuple[str, Any]]):
     history = History(policy)

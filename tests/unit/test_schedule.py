@@ -163,7 +163,7 @@ def test_a_date_without_the_answers_own_date_means_nothing(date: str | None):
     assert schedule.parse_retry_after("Tue, 24 Nov 2026 08:01:30 GMT", date) is None
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.text(max_size=30) | st.text("0123456789:,-+ GMTueNov", max_size=34), st.none() | st.text(max_size=30))
 @example("Mon, 01 Jan 0001 00:00:00 -0000", "Mon, 01 Jan 0001 00:00:00 -0000")
 @example("Fri, 31 Dec 9999 23:59:59 -2359", SENT)
@@ -172,7 +172,7 @@ def test_any_header_gives_seconds_up_to_a_day_or_nothing(header: str, date: str 
     assert after is None or (math.isfinite(after) and 0 <= after <= 86_400)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=12), st.integers(1, 10**6), st.sampled_from(list(Channel)), st.none() | st.floats(0, 1e12))
 def test_what_is_tried_again_is_tried_later_and_always_at_the_same_time(
     key: str, count: int, channel: Channel, after: float | None

@@ -115,7 +115,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(OPERATIONS)
 def test_it_behaves_like_a_sorted_list(operations: list[tuple[str, str, int]]):
     timetable, now = Timetable(), 0
