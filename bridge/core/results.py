@@ -42,7 +42,13 @@ def read_result(body: Mapping[str, Any], *, wrapped: bool) -> Result:
     else:
         parsed, lost = kept, beside is not None and beside != value
     dropped = [place] * (kept is None and value is not None) + ["result_json"] * lost
+    dropped += [name for name in _NAMES if name != place and not _is_kept(body.get(name), kept, parsed)]
     return Result(kept if isinstance(kept, str) else None, parsed, tuple(dropped))
+
+
+def _is_kept(value: Any, *kept: Any) -> bool:
+    """Whether a value says no more than what is kept; empty text says nothing, and `True` is not `1`."""
+    return value is None or value == "" or any(type(value) is type(other) and value == other for other in kept)
 
 
 def portable(value: Any) -> Any:
@@ -63,8 +69,10 @@ def clean(text: str) -> str:
 
 
 def _candidates(body: Mapping[str, Any], *, wrapped: bool) -> Iterator[tuple[str, Any]]:
-    """Where the result may be, the likeliest place first; only null is nothing."""
+    """Where the result may be, the likeliest place first; null is nothing, and so is empty text beside an answer."""
     result = body.get("result")
+    if result == "" and not all(body.get(name) in (None, "") for name in _NAMES):
+        result = None
     inner = result if wrapped and isinstance(result, dict) else {}
     holds_tasks_at_most = inner is result and inner.keys() <= _WRAPPER and not any(_answers_in(inner))
     places = [("result", None if holds_tasks_at_most else result), ("result_json", body.get("result_json"))]
