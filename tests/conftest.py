@@ -2,5 +2,5 @@
 
 from hypothesis import settings
 
-settings.register_profile("bridge")
+settings.register_profile("bridge", deadline=None)
 settings.load_profile("bridge")
