@@ -193,7 +193,16 @@ async def _opened(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -
     counters, url = Counters(CollectorRegistry()), settings.store.url.get_secret_value()
     clock = steady_clock()
     on_stale, pooler = counters.stale_writes.inc, settings.store.pooler
-    opening = open_store(url, process, clock(), migrate=migrate, pooler=pooler, on_stale=on_stale, crews=settings.crews)
+    opening = open_store(
+        url,
+        process,
+        clock(),
+        migrate=migrate,
+        pooler=pooler,
+        on_stale=on_stale,
+        crews=settings.crews,
+        report=counters.report,
+    )
     store = await stack.enter_async_context(opening)
     return Site(settings, process, clock, counters, store, await stack.enter_async_context(open_journal(url)))
 

@@ -73,6 +73,7 @@ class _InHand:
 
 def _claim(connection: Connection, wish: DueCallbacks) -> list[Delivery]:
     wish.attempted.clear()
+    wish.unreadable.clear()
     dialect.serialize(connection, "callbacks")  # counting and taking are one act among all processes
     in_hand, found = _in_hand(connection, wish.shares), list[str]()
     while len(found) < wish.room:
@@ -83,7 +84,7 @@ def _claim(connection: Connection, wish: DueCallbacks) -> list[Delivery]:
         if len(head) < _HEAD:
             break
     if found:
-        wish.attempted.extend(take_deliveries(connection, found, wish.process))
+        wish.attempted.extend(take_deliveries(connection, found, wish))
     return list(wish.attempted)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, Select, bindparam, delete, func, literal, select, text, tuple_, update
 
 from bridge.adapters.store import budgets, dialect
+from bridge.adapters.store.decoding import Unreadable, decoded, mark_dead, postpone
 from bridge.adapters.store.listing import within
 from bridge.adapters.store.places import SurePlaces
 from bridge.adapters.store.rows import delivery_of, run_of, whole_deliveries
@@ -104,6 +105,7 @@ class OfCrew:
     """None: others claim from the same store, too."""
     attempted: list[Run] = field(default_factory=list)
     """What the last transaction took; whether it was committed is another question."""
+    unreadable: list[Unreadable] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ class InStates:
     crews: Collection[str] | None = None
     """None: of all crews."""
     attempted: list[Run] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ class DueDeliveries:
     room: int
     now: float
     attempted: list[Delivery] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,7 @@ class DueCallbacks:
     shares: Shares
     now: float
     attempted: list[Delivery] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
 
 
 Claim = OfCrew | InStates | DueDeliveries | DueCallbacks
@@ -226,12 +231,16 @@ def lives(connection: Connection, process: str) -> bool:
 
 def _claim_runs(connection: Connection, wish: OfCrew | InStates) -> list[Run]:
     wish.attempted.clear()
+    wish.unreadable.clear()
     ids = _waiting(connection, wish) if isinstance(wish, OfCrew) else _in_states(connection, wish)
     if not ids:
         return []
     take = _TAKE_TO_FOLLOW if isinstance(wish, InStates) and wish.now is None else _TAKE_WHOLE
     rows = {row.run_id: row for row in connection.execute(take, {"ids": ids, "process": wish.process})}
-    wish.attempted.extend(run_of(rows[run_id]) for run_id in ids)
+    found, wish.unreadable[:] = decoded((rows[run_id] for run_id in ids), run_of, "run_id")
+    if wish.unreadable and wish.now is not None:  # others stay with this process, so that they are not claimed again
+        postpone(connection, wish.unreadable, wish.now)
+    wish.attempted.extend(found)
     return list(wish.attempted)
 
 
@@ -292,18 +301,23 @@ def _free_places(connection: Connection, wish: OfCrew) -> int:
 
 def _claim_deliveries(connection: Connection, wish: DueDeliveries) -> list[Delivery]:
     wish.attempted.clear()
+    wish.unreadable.clear()
     channels = [channel.value for channel in wish.channels]
     due = connection.execute(_DUE, {"channels": channels, "now": wish.now, "room": wish.room})
     ids = due.scalars().all()
     if not ids:
         return []
-    wish.attempted.extend(take_deliveries(connection, ids, wish.process))
+    wish.attempted.extend(take_deliveries(connection, ids, wish))
     return list(wish.attempted)
 
 
-def take_deliveries(connection: Connection, ids: Sequence[str], process: str) -> list[Delivery]:
-    """Own the longest due of these deliveries, as many as fit in memory; gives them back in this order."""
+def take_deliveries(connection: Connection, ids: Sequence[str], wish: DueDeliveries | DueCallbacks) -> list[Delivery]:
+    """Own the longest due of these deliveries, as many as fit in memory, and return them in this order."""
     sizes = connection.execute(_SIZES, {"ids": ids}).all()
     taken = list(within([(delivery_id, size) for delivery_id, size in sizes], CLAIM_BYTES))
-    connection.execute(_TAKE_DELIVERIES, {"ids": taken, "process": process})
-    return [delivery_of(row) for row in connection.execute(_TAKEN_DELIVERIES, {"ids": taken})]
+    connection.execute(_TAKE_DELIVERIES, {"ids": taken, "process": wish.process})
+    rows = connection.execute(_TAKEN_DELIVERIES, {"ids": taken})
+    found, wish.unreadable[:] = decoded(rows, delivery_of, "delivery_id")
+    if wish.unreadable:
+        mark_dead(connection, wish.unreadable)
+    return found

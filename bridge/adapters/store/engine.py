@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DatabaseError
 
+from bridge.adapters.faults import log_fault
 from bridge.adapters.store import dialect
 from bridge.adapters.store.postgresql import Postgresql
 from bridge.adapters.store.set_back import follow_clock
@@ -25,6 +26,7 @@ from bridge.adapters.store.tables import keys
 from bridge.adapters.store.threads import Connections
 from bridge.core.errors import BridgeError, StoreDamaged, StoreInUse, StoreUnavailable
 from bridge.ports import Health
+from bridge.processing import ReportFault
 
 log = structlog.get_logger()
 
@@ -89,6 +91,7 @@ async def open_store(
     pooler: bool = False,
     on_stale: Callable[[], None] = _nothing,
     crews: Collection[str] = (),
+    report: ReportFault = log_fault,
 ) -> AsyncIterator[SqlStore]:
     """The store, ready for use; closing gives back every claim. `on_stale` hears of every write that came too late.
 
@@ -108,7 +111,16 @@ async def open_store(
             log.warning("store_durability_reduced", reason=caveat)
         key = await writer.run(_key)
         store = SqlStore(
-            reader, writer.run, process, key, on_stale, base.verify, shared=base.shared, crews=crews, api_reader=api
+            reader,
+            writer.run,
+            process,
+            key,
+            on_stale,
+            base.verify,
+            shared=base.shared,
+            crews=crews,
+            api_reader=api,
+            report=report,
         )
         if not base.shared:
             await _follow_clock(writer, now)

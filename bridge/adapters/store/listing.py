@@ -5,17 +5,19 @@ of one range of an index. One query with IN would sort all rows that match, or p
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, case, exists, func, literal, null, select, text, union_all
 
-from bridge.adapters.store.rows import attempt_of, delivery_of, run_of
+from bridge.adapters.store.decoding import readable_deliveries, readable_runs, runs_by_id
+from bridge.adapters.store.rows import attempt_of, run_of
 from bridge.adapters.store.tables import OF_CLIENT, attempts, deliveries, events, receivers, runs
 from bridge.core.lists import Page
 from bridge.core.model import Attempt, Delivery, DeliveryState, Run, State
 from bridge.ports import DeliveryFilter, RunFilter
+from bridge.processing import ReportFault
 
 LARGEST = 256 * 1024  # bytes of a result that is listed; what an event carries unless told otherwise
 PAGE_BYTES = 2 * 1024 * 1024  # of the rows of one page; it holds one row at least
@@ -80,13 +82,23 @@ class _Ranges:
                 yield select(together.c.id).order_by(together.c.id.desc()).limit(limit)
 
 
-def runs_page(connection: Connection, which: RunFilter) -> Page[Run]:
-    """The newest runs that match, without their inputs and large results."""
+def runs_page(connection: Connection, which: RunFilter, report: ReportFault) -> Page[Run]:
+    """The newest runs that match, without their inputs and large results; at least one if others follow."""
+    while True:
+        page, next_before = _runs_page(connection, which, report)
+        if page.items or next_before is None:
+            return page
+        which = replace(which, before=next_before)
+
+
+def _runs_page(connection: Connection, which: RunFilter, report: ReportFault) -> tuple[Page[Run], str | None]:
+    """Also return the id after which others follow, as none of the page's runs may be readable."""
     ids = _newest(connection, run_ranges(which), which.limit + 1)
     sizes = dict(connection.execute(select(runs.c.run_id, _LISTED_BYTES).where(runs.c.run_id.in_(ids))).all())
     shown = list(within([(run_id, sizes[run_id]) for run_id in ids[: which.limit]], PAGE_BYTES))
     rows = connection.execute(select(*_LISTED).where(runs.c.run_id.in_(shown)).order_by(runs.c.run_id.desc()))
-    return Page([run_of(row) for row in rows], more=len(ids) > len(shown))
+    more = len(ids) > len(shown)
+    return Page(readable_runs(rows, report), more=more), shown[-1] if more else None
 
 
 def run_ranges(which: RunFilter) -> _Ranges:
@@ -114,22 +126,30 @@ def whole_run(connection: Connection, run_id: str) -> Run | None:
     return None if row is None else run_of(row)
 
 
-def whole_runs(connection: Connection, run_ids: Sequence[str]) -> dict[str, Run]:
+def whole_runs(connection: Connection, run_ids: Sequence[str]) -> dict[str, Run | Exception]:
     """These runs with all that they hold."""
-    return {row.run_id: run_of(row) for row in connection.execute(select(runs).where(runs.c.run_id.in_(run_ids)))}
+    return runs_by_id(connection.execute(select(runs).where(runs.c.run_id.in_(run_ids))))
 
 
-def peeked(connection: Connection, run_ids: Sequence[str]) -> dict[str, Run]:
+def peeked(connection: Connection, run_ids: Sequence[str]) -> dict[str, Run | Exception]:
     """How these runs stand, without their contents."""
-    rows = connection.execute(select(*_PEEKED).where(runs.c.run_id.in_(run_ids)))
-    return {row.run_id: run_of(row) for row in rows}
+    return runs_by_id(connection.execute(select(*_PEEKED).where(runs.c.run_id.in_(run_ids))))
 
 
-def deliveries_page(connection: Connection, which: DeliveryFilter) -> list[Delivery]:
-    """The newest deliveries that match, without the events' bodies, which may be large and are not shown."""
-    ids = _newest(connection, delivery_ranges(which), which.limit)
-    query = _BODILESS.where(deliveries.c.delivery_id.in_(ids)).order_by(deliveries.c.delivery_id.desc())
-    return [delivery_of(row) for row in connection.execute(query)]
+def deliveries_page(connection: Connection, which: DeliveryFilter, report: ReportFault) -> list[Delivery]:
+    """The newest deliveries that match, without the events' bodies, which may be large and are not shown.
+
+    Fewer than `limit` only if no others follow, however many cannot be decoded.
+    """
+    found: list[Delivery] = []
+    while wanted := which.limit - len(found):
+        ids = _newest(connection, delivery_ranges(which), wanted)
+        query = _BODILESS.where(deliveries.c.delivery_id.in_(ids)).order_by(deliveries.c.delivery_id.desc())
+        found += readable_deliveries(connection.execute(query), report)
+        if len(ids) < wanted:
+            break
+        which = replace(which, before=ids[-1])
+    return found
 
 
 def delivery_ranges(which: DeliveryFilter) -> _Ranges:
@@ -164,10 +184,10 @@ def _madewithin(which: DeliveryFilter) -> list[ColumnElement[bool]]:
     return [exists().where(events.c.event_id == deliveries.c.event_id, *times)] if times else []
 
 
-def deliveries_of_run(connection: Connection, run_id: str) -> list[Delivery]:
+def deliveries_of_run(connection: Connection, run_id: str, report: ReportFault) -> list[Delivery]:
     """The deliveries of one run, the oldest first, without the events' bodies."""
     query = _BODILESS.where(events.c.run_id == run_id).order_by(events.c.created_at, deliveries.c.delivery_id)
-    return [delivery_of(row) for row in connection.execute(query)]
+    return readable_deliveries(connection.execute(query), report)
 
 
 def attempts_of(connection: Connection, delivery_id: str) -> list[Attempt]:

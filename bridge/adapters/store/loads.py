@@ -10,7 +10,7 @@ from bridge.core.model import Run
 
 MAX_AT_ONCE = 256
 
-ReadAll = Callable[[Sequence[str]], Awaitable[Mapping[str, Run]]]
+ReadAll = Callable[[Sequence[str]], Awaitable[Mapping[str, Run | Exception]]]
 """Reads the runs with these ids; those that do not exist are left out."""
 
 
@@ -34,7 +34,7 @@ class Loads:
         while self._waiting:
             batch = {run_id: self._waiting.pop(run_id) for run_id in list(self._waiting)[:MAX_AT_ONCE]}
             try:
-                found: Mapping[str, Run] | Exception = await self._read_all(list(batch))
+                found: Mapping[str, Run | Exception] | Exception = await self._read_all(list(batch))
             except Exception as error:  # noqa: BLE001 - it belongs to the callers
                 found = error
             for run_id, waiting in batch.items():

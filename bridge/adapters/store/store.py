@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from bridge.adapters.faults import log_fault
 from bridge.adapters.store import (
     accepting,
     budgets,
@@ -29,8 +30,10 @@ from bridge.adapters.store import (
     settling,
     stream,
 )
-from bridge.adapters.store.batches import Batches, Transaction, WriteAll
+from bridge.adapters.store.batches import Batches, Transaction
+from bridge.adapters.store.claimer import Claimer
 from bridge.adapters.store.commands import SqlCommands
+from bridge.adapters.store.decoding import readable
 from bridge.adapters.store.fresh import Fresh
 from bridge.adapters.store.loads import Loads
 from bridge.adapters.store.places import SurePlaces
@@ -46,10 +49,10 @@ from bridge.core.model import Attempt, Channel, Decision, Delivery, Event, Run, 
 from bridge.core.receivers import Shares
 from bridge.core.share import Census
 from bridge.ports import Accepted, DeliveryFilter, Health, PassedHint, RunFilter
+from bridge.processing import ReportFault
 
 RETRY_EVERY = 1.0  # seconds between tries of a write that must not be lost
 
-C = TypeVar("C", bound=claims.Claim)
 T = TypeVar("T")
 
 log = structlog.get_logger()
@@ -74,18 +77,18 @@ class SqlStore:
         shared: bool,
         crews: Collection[str] = (),
         api_reader: Connections | None = None,
+        report: ReportFault = log_fault,
     ) -> None:
-        self.key, self._crews = key, frozenset(crews)
+        self.key, self._crews, self._report = key, frozenset(crews), report
         self.shared = shared
         self.verify = verify  # raises `StoreReplaced`
         self._on_stale = on_stale
-        self._unconfirmed: list[claims.Taken] = []
-        self._giving_back = asyncio.Lock()
         self._reader = reader
         self._api_reader = api_reader or reader
         self._loads = Loads(lambda run_ids: self._reading(partial(listing.whole_runs, run_ids=run_ids)))
         self._peeks = Loads(lambda run_ids: self._querying(partial(listing.peeked, run_ids=run_ids)))
         self._batches = Batches(transaction)
+        self._claimer = Claimer(self._batches, report)
         self._fresh = Fresh()
         self.commands = SqlCommands(self._batches.write_one, self._reading)
         self._sure = None if shared else SurePlaces()
@@ -104,7 +107,7 @@ class SqlStore:
     ) -> list[Run]:
         """Take due accepted runs of a crew, by priority and age, as far as `max_running` and the budgets permit."""
         wanted = claims.OfCrew(self._process, crew, room, max_running, now, limits, self._sure)
-        return await self._claim_by(claims.claim_runs, wanted)
+        return await self._claimer.claim(claims.claim_runs, wanted)
 
     async def wait_of(self, run: Run, limits: Budgets, now: float) -> float:
         """For how many seconds a waiting run has to wait for its budgets, as far as can be foreseen."""
@@ -114,7 +117,7 @@ class SqlStore:
         self, states: Collection[State], room: int, now: float | None = None, crews: Collection[str] | None = None
     ) -> list[Run]:
         """Take runs that nobody owns, of these crews or all: due by `now`, or never, then without inputs and meta."""
-        return await self._claim_by(
+        return await self._claimer.claim(
             claims.claim_runs, claims.InStates(self._process, frozenset(states), room, now, crews)
         )
 
@@ -129,7 +132,7 @@ class SqlStore:
             settled = await self._settle(wish, patient=patient)
         except asyncio.CancelledError:  # it may be written all the same
             if own:
-                self._unconfirmed.append(wish.taken())
+                self._claimer.unconfirmed(wish.taken())
             raise
         self._fresh.add([delivery for delivery in decision.deliveries if delivery.delivery_id in own])
         return settled
@@ -149,7 +152,7 @@ class SqlStore:
                 if tried_before and (written := await self._written_before(wish.decision)) is not None:
                     return written
                 if tried_before and wish.own:  # before whoever decides anew writes deliveries of the same ids
-                    await self._insist(partial(self._give_back, wish.taken()))
+                    await self._insist(partial(self._claimer.release, wish.taken()))
                 self._on_stale()
                 raise
             else:
@@ -179,7 +182,7 @@ class SqlStore:
 
     async def find_runs(self, which: RunFilter) -> Page[Run]:
         """Runs, newest first, without their inputs and large results; a page is bounded in bytes as well."""
-        return await self._querying(partial(listing.runs_page, which=which))
+        return await self._querying(partial(listing.runs_page, which=which, report=self._report))
 
     async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
         """Take due deliveries of these channels: this process's own, then the longest due of the others."""
@@ -189,7 +192,7 @@ class SqlStore:
             return own
         wanted = claims.DueDeliveries(self._process, tuple(channels), room - len(own), now)
         try:
-            claimed = await self._claim_by(claims.claim_deliveries, wanted)
+            claimed = await self._claimer.claim(claims.claim_deliveries, wanted)
         except StoreUnavailable:
             if own:
                 return own  # nobody else would know of them
@@ -199,7 +202,9 @@ class SqlStore:
 
     async def claim_callbacks(self, room: int, shares: Shares, now: float) -> list[Delivery]:
         """Take due deliveries to callback URLs, the longest due first within the shares of their receivers."""
-        return await self._claim_by(callbacks.claim_callbacks, claims.DueCallbacks(self._process, room, shares, now))
+        return await self._claimer.claim(
+            callbacks.claim_callbacks, claims.DueCallbacks(self._process, room, shares, now)
+        )
 
     async def settle_delivery(self, settlement: Settlement) -> None:
         """Write what became of a claimed delivery, trying for as long as it takes."""
@@ -208,7 +213,7 @@ class SqlStore:
 
     async def deliveries_of(self, run_id: str) -> list[Delivery]:
         """The deliveries of one run, without the bodies of their events."""
-        return await self._querying(partial(listing.deliveries_of_run, run_id=run_id))
+        return await self._querying(partial(listing.deliveries_of_run, run_id=run_id, report=self._report))
 
     async def join(self, now: float) -> None:
         """Become one of the processes that may own rows."""
@@ -216,7 +221,7 @@ class SqlStore:
 
     async def find_deliveries(self, which: DeliveryFilter) -> list[Delivery]:
         """Deliveries, the newest first, without the bodies of their events."""
-        return await self._querying(partial(listing.deliveries_page, which=which))
+        return await self._querying(partial(listing.deliveries_page, which=which, report=self._report))
 
     async def redeliver(self, which: DeliveryFilter, now: float) -> int:
         """Have deliveries sent again, at once and with a whole schedule; how many."""
@@ -236,7 +241,7 @@ class SqlStore:
 
     async def load_events(self, event_ids: Collection[str]) -> list[Event]:
         """The first of these events, as many as fit; the oldest first."""
-        return await self._querying(partial(stream.whole, event_ids=event_ids))
+        return await self._querying(partial(stream.whole, event_ids=event_ids, report=self._report))
 
     async def beat(self, now: float) -> None:
         """Say that this process lives; raises `ProcessBuried` if the others have given it up.
@@ -247,7 +252,7 @@ class SqlStore:
         if not await self._batches.write_one(partial(claims.beat, process=self._process, now=now)):
             raise ProcessBuried("this process was silent for too long")
         if lying := self._fresh.left_lying(now):
-            await self._let_others_have(lying)
+            await self._claimer.release_or_keep([delivery.delivery_id for delivery in lying], self._process)
 
     async def bury(self, now: float, silent_for: float) -> int:
         """Free what belongs to processes without a sign of life for so long."""
@@ -297,7 +302,8 @@ class SqlStore:
 
     async def run_times(self, crew: str, after: float, most: int) -> list[RunTime]:
         """The last `most` run times of a crew that ended after then, the newest first."""
-        return [remembering.run_time_of(row) for row in await self._read(remembering.ended_after(crew, after, most))]
+        found = await self._read(remembering.ended_after(crew, after, most))
+        return readable(found, remembering.run_time_of, "run_id", self._report)
 
     async def forget(self, ended_before: float, most: int) -> int:
         """Delete at most so many runs that ended before then and have nothing left to deliver."""
@@ -329,30 +335,6 @@ class SqlStore:
             await self._batches.write_one(partial(claims.release, names=[self._process]))
         except StoreUnavailable as error:  # the next process frees them
             log.warning("claims_not_given_back", reason=str(error))
-
-    async def _let_others_have(self, lying: Sequence[Delivery]) -> None:
-        taken = claims.Taken(self._process, deliveries=[delivery.delivery_id for delivery in lying])
-        try:
-            await self._give_back(taken)
-        except StoreUnavailable:
-            self._unconfirmed.append(taken)
-            raise
-
-    async def _give_back(self, taken: claims.Taken) -> None:
-        await self._batches.write_one(partial(claims.give_back, taken=taken))
-
-    async def _claim_by(self, claim_all: WriteAll[C, T], wanted: C) -> T:
-        """Claim; what an unconfirmed commit may have claimed is given back first."""
-        async with self._giving_back:  # by one worker at a time, and nobody claims before it is done
-            while self._unconfirmed:
-                await self._give_back(self._unconfirmed[0])
-                del self._unconfirmed[0]
-        try:
-            return await self._batches.write(claim_all, wanted)
-        except StoreUnavailable:
-            if wanted.attempted:
-                self._unconfirmed.append(claims.taken_by(wanted))
-            raise
 
     async def _written_before(self, decision: Decision) -> Run | None:
         """The run, if it is what an earlier try has made of it, whose commit was not confirmed."""

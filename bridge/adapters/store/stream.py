@@ -4,10 +4,13 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection, func, select
 
+from bridge.adapters.store.decoding import readable
+from bridge.adapters.store.listing import within
 from bridge.adapters.store.rows import event_of
 from bridge.adapters.store.tables import events, runs
 from bridge.core.lists import StoredEvent
 from bridge.core.model import Event
+from bridge.processing import ReportFault
 
 BODIES_BYTES = 512 * 1024  # of events that are loaded together; one at least
 
@@ -21,19 +24,21 @@ def entries(connection: Connection, since: float, limit: int) -> list[StoredEven
     return [StoredEvent(row.event_id, row.stored_at, row.crew, row.source) for row in rows]
 
 
-def whole(connection: Connection, event_ids: Collection[str]) -> list[Event]:
-    """The first of these events, the oldest first, as many as fit into memory that a slow reader may hold."""
-    these = events.c.event_id.in_(event_ids)
-    in_order = (events.c.stored_at, events.c.event_id)
+def whole(connection: Connection, event_ids: Collection[str], report: ReportFault) -> list[Event]:
+    """The first of these events, the oldest first, as many as fit into memory that a slow reader may hold.
+
+    None only if none of them can be read.
+    """
+    these, in_order = events.c.event_id.in_(event_ids), (events.c.stored_at, events.c.event_id)
     sizes = connection.execute(select(events.c.event_id, func.length(events.c.body)).where(these).order_by(*in_order))
-    taken, total = list[str](), 0
-    for event_id, size in sizes:
-        total += size
-        if taken and total > BODIES_BYTES:
-            break
-        taken.append(event_id)
-    rows = connection.execute(select(events).where(events.c.event_id.in_(taken)).order_by(*in_order))
-    return [event_of(row) for row in rows]
+    left = [(event_id, size) for event_id, size in sizes]
+    found: list[Event] = []
+    while left and not found:
+        taken = list(within(left, BODIES_BYTES))
+        rows = connection.execute(select(events).where(events.c.event_id.in_(taken)).order_by(*in_order))
+        found = readable(rows, event_of, "event_id", report)
+        left = left[len(taken) :]
+    return found
 
 
 def stored_at(connection: Connection, event_id: str | None) -> float | None:

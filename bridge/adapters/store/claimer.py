@@ -1,0 +1,57 @@
+"""Claiming rows over connections that may fail: what an unconfirmed commit may have taken is released first."""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import TypeVar
+
+from bridge.adapters.store import claims
+from bridge.adapters.store.batches import Batches, WriteAll
+from bridge.adapters.store.decoding import report_unreadable
+from bridge.core.errors import StoreUnavailable
+from bridge.processing import ReportFault
+
+C = TypeVar("C", bound=claims.Claim)
+T = TypeVar("T")
+
+
+class Claimer:
+    """Claims rows for one process, and remembers the claims whose commit was not confirmed."""
+
+    def __init__(self, batches: Batches, report: ReportFault) -> None:
+        self._batches = batches
+        self._report = report
+        self._unconfirmed: list[claims.Taken] = []
+        self._releasing = asyncio.Lock()
+
+    async def claim(self, claim_all: WriteAll[C, T], wanted: C) -> T:
+        """Return the rows claimed, after the release of unconfirmed ones; report those that cannot be decoded."""
+        async with self._releasing:  # by one worker at a time, and no other claims before it is done
+            while self._unconfirmed:
+                await self.release(self._unconfirmed[0])
+                del self._unconfirmed[0]
+        try:
+            taken = await self._batches.write(claim_all, wanted)
+        except StoreUnavailable:
+            if wanted.attempted:
+                self._unconfirmed.append(claims.taken_by(wanted))
+            raise
+        report_unreadable(wanted.unreadable, self._report)
+        return taken
+
+    def unconfirmed(self, taken: claims.Taken) -> None:
+        """Release these rows before the next claim."""
+        self._unconfirmed.append(taken)
+
+    async def release(self, taken: claims.Taken) -> None:
+        """Release these rows now; raises `StoreUnavailable`."""
+        await self._batches.write_one(partial(claims.give_back, taken=taken))
+
+    async def release_or_keep(self, delivery_ids: Sequence[str], process: str) -> None:
+        """Release deliveries now, or if that raises `StoreUnavailable`, before the next claim."""
+        taken = claims.Taken(process, deliveries=delivery_ids)
+        try:
+            await self.release(taken)
+        except StoreUnavailable:
+            self.unconfirmed(taken)
+            raise

@@ -1,0 +1,83 @@
+"""Rows that cannot be decoded, left by a bug or an edit of the database: each costs only itself."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from sqlalchemy import Connection, update
+
+from bridge.adapters.store.rows import delivery_of, run_of
+from bridge.adapters.store.tables import deliveries, runs
+from bridge.core.model import Delivery, DeliveryState, Run
+from bridge.core.quarantine import Quarantined
+from bridge.processing import ReportFault
+
+T = TypeVar("T")
+IdColumn = Literal["run_id", "delivery_id", "event_id"]
+
+POSTPONED_FOR = 3600.0  # seconds until a run that cannot be decoded is claimed again
+LAST_ERROR = "internal error: the stored delivery cannot be decoded; item_quarantined in the log says more"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """The id of a row, the column that it is from, and what decoding the row raised."""
+
+    id_column: IdColumn
+    id: str
+    error: Exception
+
+
+def decoded(rows: Iterable[Any], read: Callable[[Any], T], id_column: IdColumn) -> tuple[list[T], list[Unreadable]]:
+    """Return what can be decoded, and what cannot."""
+    found, unreadable = [], []
+    for row in rows:
+        try:
+            found.append(read(row))
+        except Exception as error:  # noqa: BLE001 - whatever it is must not hide the other rows
+            unreadable.append(Unreadable(id_column, getattr(row, id_column), error))
+    return found, unreadable
+
+
+def readable_runs(rows: Iterable[Any], report: ReportFault) -> list[Run]:
+    """Return the runs that can be decoded, and report the others."""
+    return readable(rows, run_of, "run_id", report)
+
+
+def readable_deliveries(rows: Iterable[Any], report: ReportFault) -> list[Delivery]:
+    """Return the deliveries that can be decoded, and report the others."""
+    return readable(rows, delivery_of, "delivery_id", report)
+
+
+def runs_by_id(rows: Iterable[Any]) -> dict[str, Run | Exception]:
+    """Return the runs by their ids; in place of one that cannot be decoded, what decoding it raised."""
+    found, unreadable = decoded(rows, run_of, "run_id")
+    return {run.run_id: run for run in found} | {one.id: one.error for one in unreadable}
+
+
+def readable(rows: Iterable[Any], read: Callable[[Any], T], id_column: IdColumn, report: ReportFault) -> list[T]:
+    """Return what can be decoded, and report the rest."""
+    found, unreadable = decoded(rows, read, id_column)
+    report_unreadable(unreadable, report)
+    return found
+
+
+def report_unreadable(unreadable: Iterable[Unreadable], report: ReportFault) -> None:
+    """Report each row."""
+    for one in unreadable:
+        kind = Quarantined.RUN if one.id_column == "run_id" else Quarantined.DELIVERY
+        report(kind, one.error, **{one.id_column: one.id}, task="decode")
+
+
+def postpone(connection: Connection, unreadable: Sequence[Unreadable], now: float) -> None:
+    """Release claimed runs, due later."""
+    ids = [one.id for one in unreadable]
+    later = update(runs).where(runs.c.run_id.in_(ids)).values(owner=None, due_at=now + POSTPONED_FOR)
+    connection.execute(later.values(version=runs.c.version + 1))
+
+
+def mark_dead(connection: Connection, unreadable: Sequence[Unreadable]) -> None:
+    """Release claimed deliveries as dead ones."""
+    dead = {"owner": None, "state": DeliveryState.DEAD.value, "last_error": LAST_ERROR}
+    ids = [one.id for one in unreadable]
+    connection.execute(update(deliveries).where(deliveries.c.delivery_id.in_(ids)).values(dead))
