@@ -322,8 +322,8 @@ class TestClaimingRuns:
 
     async def test_claims_by_state_can_ask_for_one_crew(self, store: SqlStore):
         await in_doubt(store)
-        assert await store.claim({State.IN_DOUBT}, 9, NOW + HOUR, "triage") == []
-        assert ids(await store.claim({State.IN_DOUBT}, 9, NOW + HOUR, "research")) == [run_id(1)]
+        assert await store.claim({State.IN_DOUBT}, 9, NOW + HOUR, {"triage"}) == []
+        assert ids(await store.claim({State.IN_DOUBT}, 9, NOW + HOUR, {"research"})) == [run_id(1)]
 
     async def test_claims_by_state_without_a_time_leave_alone_what_is_due_at_one(self, store: SqlStore):
         """A run that waits with an answer to carry is for whoever carries it, not for whoever only looks."""
