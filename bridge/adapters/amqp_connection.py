@@ -15,7 +15,8 @@ import aio_pika
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
 
-from bridge.adapters.amqp_frames import MendingConnection
+from bridge.adapters.amqp_frames import mending_connection
+from bridge.adapters.amqp_memory import MessageMemory
 from bridge.adapters.amqp_trouble import WEATHER, LinkLost, Trouble, explain, is_unreadable
 from bridge.adapters.faults import log_fault
 from bridge.core.quarantine import Quarantined
@@ -48,7 +49,8 @@ class LinkOptions:
 class Session:
     """One open connection. It ends when the connection or a channel closes, or the broker cancels a consumer."""
 
-    def __init__(self, connection: AbstractConnection) -> None:
+    def __init__(self, connection: AbstractConnection, memory: MessageMemory) -> None:
+        self.memory = memory
         self._connection = connection
         self._over = asyncio.Event()
         self._reason = LinkLost("not over yet")
@@ -157,7 +159,7 @@ class AmqpLink:
 
     async def connect(self, purpose: str) -> AbstractConnection:
         """Open a connection beside the supervised one; raises what connecting raises."""
-        return await self._connect(f"{self._connection_name}-{purpose}")
+        return await self._connect(f"{self._connection_name}-{purpose}", MessageMemory())
 
     async def _supervise(self) -> None:
         while True:
@@ -190,20 +192,21 @@ class AmqpLink:
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Session]:
         async with AsyncExitStack() as stack:
-            connection = await self._connect(self._connection_name)
+            memory = MessageMemory()  # a new one each time: what the last connection had in hand is lost with it
+            connection = await self._connect(self._connection_name, memory)
             stack.push_async_callback(_close, connection)
-            session = Session(connection)
+            session = Session(connection, memory)
             async with asyncio.timeout(self._options.timeout):  # a broker under an alarm leaves requests unanswered
                 await stack.enter_async_context(self._use(session))
             yield session
 
-    async def _connect(self, name: str) -> AbstractConnection:
+    async def _connect(self, name: str, memory: MessageMemory) -> AbstractConnection:
         return await aio_pika.connect(
             self._options.url,
             timeout=self._options.timeout,
             heartbeat=HEARTBEAT,  # wins over the URL's: a heartbeat that cannot be read would be none at all
             client_properties={"connection_name": name},
-            connection_class=MendingConnection,
+            connection_class=mending_connection(memory),
         )
 
     def _connected(self, session: Session) -> None:

@@ -93,7 +93,16 @@ class AmqpConsumer:
         # up. One message at a time, so that no other one's delivery count grows with it.
         if self._link.met_unreadable_frame:
             self._caution.one_by_one = GOOD_IN_A_ROW
-        intake = Intake(channel, queue, self._prefetch, self._caution, self._take, self._probe_store, self._failed)
+        intake = Intake(
+            channel,
+            queue,
+            self._prefetch,
+            self._caution,
+            self._take,
+            self._probe_store,
+            self._failed,
+            session.memory,
+        )
         await intake.start()  # nothing that may fail follows: what is delivered by then would come back
         self._intake = intake
         keeping = [

@@ -20,7 +20,8 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import DeliveryError, PublishError
 
 from bridge.adapters.amqp_connection import HEARTBEAT
-from bridge.adapters.amqp_frames import UNREADABLE, MendingConnection
+from bridge.adapters.amqp_frames import UNREADABLE, mending_connection
+from bridge.adapters.amqp_memory import MessageMemory
 from bridge.adapters.amqp_message import ORIGINAL, is_meant
 from bridge.adapters.amqp_topology import Topology
 from bridge.adapters.amqp_values import ExactMessage
@@ -142,7 +143,9 @@ class DeadQueue:
 @asynccontextmanager
 async def opened(url: str, topology: Topology) -> AsyncIterator[DeadQueue]:
     """Connect and find the queue; raises what the library raises."""
-    connection = await aio_pika.connect(url, timeout=TIMEOUT, heartbeat=HEARTBEAT, connection_class=MendingConnection)
+    connection = await aio_pika.connect(
+        url, timeout=TIMEOUT, heartbeat=HEARTBEAT, connection_class=mending_connection(MessageMemory())
+    )
     async with connection, connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
         queue = await channel.declare_queue(topology.dead, passive=True)
         dead = DeadQueue(channel, queue, topology)

@@ -19,12 +19,14 @@ from pamqp import decode
 from pamqp.header import ContentHeader
 from yarl import URL
 
+from bridge.adapters.amqp_memory import MessageMemory
 from bridge.adapters.amqp_writes import OpenChannelsWriter
 
 UNREADABLE = "x-bridge-unreadable"
 """The header that names what was left out, as far as it can be shown."""
 
 _FRAME = struct.Struct(">BHI")  # type, channel, size
+_LONG = struct.Struct(">Q")  # a delivery tag, and the size of a body
 _METHOD, _HEADER = 1, 2
 _DELIVER, _GET_OK = b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x47"  # class 60, methods 60 and 71
 _FIXED = 12  # bytes of a content header before the flags: class, weight, body size
@@ -66,10 +68,15 @@ _LONGEST_NOTE = 500  # bytes
 
 
 class MendingReader:
-    """What the library needs of a stream reader, one mended frame after the other."""
+    """What the library needs of a stream reader, one mended frame after the other.
 
-    def __init__(self, reader: asyncio.StreamReader) -> None:
+    It stops at the content header of a message for which there is no room. Nothing that makes room waits for frames.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, memory: MessageMemory) -> None:
         self._reader = reader
+        self._memory = memory
+        self._tags: dict[int, int] = {}  # by channel: the delivery tag in the method before a content header
         self._frame = b""
         self._lost: dict[int, list[str]] = {}  # by channel: what was unreadable in the method before a content header
 
@@ -95,8 +102,12 @@ class MendingReader:
         kind, channel, size = _FRAME.unpack(head)
         body = await self._reader.readexactly(size + 1)
         if kind == _METHOD and body.startswith((_DELIVER, _GET_OK)):
+            if body.startswith(_DELIVER):
+                self._tags[channel] = _long_at(body, 5 + body[4])  # behind the consumer's tag
             body, self._lost[channel] = mended_method(body)
         elif kind == _HEADER:
+            if (tag := self._tags.pop(channel, None)) is not None:
+                await self._memory.arriving(tag, _long_at(body, _FIXED - _LONG.size))
             body = mended_header(body[:-1], self._lost.pop(channel, [])) + body[-1:]
         return _FRAME.pack(kind, channel, len(body) - 1) + body
 
@@ -104,23 +115,29 @@ class MendingReader:
 class MendingTransport(TransportFactory):
     """Connects as the library does, reads by a `MendingReader` and writes by an `OpenChannelsWriter`."""
 
+    def __init__(self, memory: MessageMemory) -> None:
+        self._memory = memory
+
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect; raises what the library's own transports raise."""
         transport = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
         reader, writer = await transport.create(url, **kwargs)
         return (
-            cast("asyncio.StreamReader", MendingReader(reader)),
+            cast("asyncio.StreamReader", MendingReader(reader, self._memory)),
             cast("asyncio.StreamWriter", OpenChannelsWriter(writer)),
         )
 
 
-class MendingConnection(Connection):
-    """The library's connection, with a transport of one's own among its parameters."""
+def mending_connection(memory: MessageMemory) -> type[Connection]:
+    """Return the library's connection, with a transport of one's own: of its parameters, only classes can give it."""
 
-    PARAMETERS = (
-        *Connection.PARAMETERS,
-        ConnectionParameter("transport_factory", lambda _: MendingTransport(), "always", is_kwarg=False),
-    )
+    class MendingConnection(Connection):
+        PARAMETERS = (
+            *Connection.PARAMETERS,
+            ConnectionParameter("transport_factory", lambda _: MendingTransport(memory), "always", is_kwarg=False),
+        )
+
+    return MendingConnection
 
 
 def mended_method(body: bytes) -> tuple[bytes, list[str]]:
@@ -213,6 +230,11 @@ def _value_size(kind: str, data: bytes, at: int) -> int:
 
 def _long(data: bytes, at: int) -> int:
     return int.from_bytes(_cut(data, at, 4), "big")
+
+
+def _long_at(data: bytes, at: int) -> int:
+    found: int = _LONG.unpack_from(data, at)[0]
+    return found
 
 
 def _cut(data: bytes, at: int, size: int) -> bytes:

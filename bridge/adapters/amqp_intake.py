@@ -14,6 +14,7 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
 from bridge.adapters.amqp_acks import Acks
+from bridge.adapters.amqp_memory import MessageMemory
 from bridge.adapters.amqp_trouble import WEATHER
 from bridge.core.errors import StoreUnavailable
 
@@ -78,6 +79,7 @@ class Intake:
         take: Take,
         probe: ProbeStore,
         fail: Callable[[Exception], None],
+        memory: MessageMemory,
     ) -> None:
         self._channel = channel
         self._queue = queue
@@ -86,6 +88,7 @@ class Intake:
         self._take = take
         self._probe = probe
         self._fail = fail
+        self._memory = memory
         self._acks = Acks()
         self._tags: list[str] = []
         self._widened = False
@@ -197,6 +200,8 @@ class Intake:
             self._acks.done(message)
             if self._caution.stored():
                 self._changed.set()
+        finally:
+            self._memory.done(message.delivery_tag)
 
     async def _unless_in_doubt(self, message: AbstractIncomingMessage) -> None:
         if self._caution.store_in_doubt:  # came before the broker heard that we pause

@@ -17,9 +17,11 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import aio_pika
 import aiohttp
 import yaml
 
+from bridge.adapters.amqp_topology import Topology, ensure_inbound
 from tests.broker import free_ports
 
 MIB = 1024 * 1024
@@ -63,7 +65,7 @@ class Daemon:
 
 
 @asynccontextmanager
-async def limited(folder: Path) -> AsyncIterator[Daemon]:
+async def limited(folder: Path, amqp: str | None = None) -> AsyncIterator[Daemon]:
     [port] = free_ports(1)
     store = folder / "bridge.db"
     settings = {
@@ -79,6 +81,8 @@ async def limited(folder: Path) -> AsyncIterator[Daemon]:
             }
         },
     }
+    if amqp is not None:
+        settings["amqp"] = {"url": amqp, "max_message": "1MiB", "prefetch": 100}
     path = folder / "bridge.yaml"
     path.write_text(yaml.safe_dump(settings))
     limit = manifest_limit()
@@ -191,6 +195,23 @@ async def test_dead_letters_are_listed_without_their_bodies(
             assert len((await response.json())["deliveries"]) == (200 if full else 60)
         await daemon.works()
         record(record_property, "list of dead letters of 4 MiB", daemon)
+
+
+async def test_messages_that_are_too_large(tmp_path: Path, amqp: str, full: bool, record_property: Record) -> None:
+    number = 100 if full else 25
+    async with await aio_pika.connect(amqp) as connection:
+        channel = await connection.channel()
+        await ensure_inbound(channel, Topology())
+        for _ in range(number):
+            await channel.default_exchange.publish(aio_pika.Message(b" " * (15 * MIB)), "kickoff.requests")
+        async with limited(tmp_path, amqp) as daemon:
+            dead = await channel.get_queue("kickoff.dead")
+            for _ in range(number):
+                while (found := await dead.get(no_ack=True, fail=False)) is None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.2)
+                assert len(found.body) == 15 * MIB
+            await daemon.works()
+            record(record_property, "messages of 15 MiB, which are too large", daemon)
 
 
 def record(record_property: Record, case: str, daemon: Daemon) -> None:

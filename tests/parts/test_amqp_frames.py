@@ -10,6 +10,7 @@ from pamqp.header import ContentHeader
 
 from bridge.adapters import amqp_frames
 from bridge.adapters.amqp_frames import UNREADABLE, MendingReader, mended_header, mended_method
+from bridge.adapters.amqp_memory import MessageMemory
 from tests.raw_frames import ODD, POISON, entry, header, short, table, text
 
 
@@ -111,7 +112,7 @@ async def test_the_reader_passes_frames_on_in_pieces():
     ]
     source.feed_data(b"".join(frames))
     source.feed_eof()
-    reader = MendingReader(source)
+    reader = MendingReader(source, MessageMemory())
     for frame in frames[:3]:
         assert not reader.at_eof()
         assert await reader.readexactly(1) + await reader.readexactly(6) == frame[:7]
@@ -129,6 +130,34 @@ async def test_another_version_of_the_protocol_is_left_to_the_library():
     source = asyncio.StreamReader()
     source.feed_data(b"AMQP\x00\x01\x00\x00")
     source.feed_eof()
-    reader = MendingReader(source)
+    reader = MendingReader(source, MessageMemory())
     assert await reader.readexactly(1) + await reader.readexactly(6) == b"AMQP\x00\x01\x00"
     assert await reader.read() == b"\x00"
+
+
+async def test_a_body_is_not_read_until_there_is_room_for_it():
+    """Of the message before it, which is in hand, the content header told the size."""
+    source, memory = asyncio.StreamReader(), MessageMemory(limit=100)
+    reader = MendingReader(source, memory)
+    frames = [delivery(7), content(70), delivery(8), content(80)]
+    source.feed_data(b"".join(frames))
+    for frame in frames[:3]:
+        assert await reader.readexactly(7) + await reader.readexactly(len(frame) - 7) == frame
+    stalled = asyncio.create_task(reader.readexactly(7))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not stalled.done()
+    assert memory.held == 70
+    memory.done(7)
+    assert await stalled == frames[3][:7]
+    assert memory.held == 80
+
+
+def delivery(tag: int) -> bytes:
+    method = b"\x00\x3c\x00\x3c" + short(b"consumer") + struct.pack(">Q?", tag, False) + short(b"") + short(b"queue")
+    return struct.pack(">BHI", 1, 1, len(method)) + method + b"\xce"
+
+
+def content(size: int) -> bytes:
+    payload = header({}, size)
+    return struct.pack(">BHI", 2, 1, len(payload)) + payload + b"\xce"

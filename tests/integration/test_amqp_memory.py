@@ -1,0 +1,65 @@
+"""The bytes of the messages in hand, against a real broker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bridge.adapters import amqp_connection
+from bridge.adapters.amqp_connection import LinkOptions
+from bridge.adapters.amqp_consumer import AmqpConsumer
+from bridge.adapters.amqp_memory import MessageMemory
+from bridge.adapters.amqp_topology import Topology
+from tests.amqp_client import BODY, Client, FakeDoor, eventually, rules_for, running
+from tests.broker import Broker
+from tests.patience import PATIENCE
+
+LARGE = {**BODY, "meta": {"notes": "x" * 40_000}}
+KEYS = {f"order-{number}" for number in range(6)}
+
+
+@pytest.fixture
+async def consumer(
+    link: LinkOptions, topology: Topology, door: FakeDoor, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[AmqpConsumer]:
+    """With room for two large messages."""
+    monkeypatch.setattr(amqp_connection, "MessageMemory", lambda: MessageMemory(100_000, PATIENCE))
+    consumer = AmqpConsumer(link, topology, rules_for(topology), 50, door.accept, door.refuse, door.steer, door.probe)
+    async with running(consumer):
+        await eventually(lambda: consumer.ready)
+        yield consumer
+
+
+async def test_messages_beyond_the_bytes_stay_with_the_broker_and_come_later(
+    consumer: AmqpConsumer, client: Client, topology: Topology, door: FakeDoor
+):
+    """The prefetch count would permit all of them."""
+    door.gate.clear()
+    for key in sorted(KEYS):
+        await client.send(LARGE, message_id=key)
+    await client.until_count(topology.requests, 0)
+    await eventually(lambda: consumer.in_hand == 2)
+    door.gate.set()
+    await eventually(lambda: set(door.keys) == KEYS)
+    assert len(door.accepted) == len(KEYS)
+    assert not any(envelope.redelivered for _, envelope in door.accepted)
+
+
+async def test_a_connection_lost_during_the_wait_leaves_nothing_counted(
+    consumer: AmqpConsumer, client: Client, topology: Topology, door: FakeDoor, broker: Broker
+):
+    door.gate.clear()
+    for key in sorted(KEYS):
+        await client.send(LARGE, message_id=key)
+    await client.until_count(topology.requests, 0)
+    await eventually(lambda: consumer.in_hand == 2)
+    connections = await asyncio.to_thread(broker.ctl, "list_connections", "pid", "client_properties")
+    [ours] = [line.split("\t")[0] for line in connections.splitlines() if "kickoff-bridge:test:consume" in line]
+    await asyncio.to_thread(broker.ctl, "close_connection", ours, "test")
+    door.gate.set()
+    await eventually(lambda: set(door.keys) == KEYS)
+    await eventually(lambda: consumer.ready and not consumer.in_hand)
+    door.accepted.clear()
+    for key in sorted(KEYS):
+        await client.send(LARGE, message_id=key)
+    await eventually(lambda: set(door.keys) == KEYS)

@@ -1,0 +1,55 @@
+"""The bytes of messages in hand."""
+
+import asyncio
+
+from bridge.adapters.amqp_memory import MessageMemory
+from tests.patience import PATIENCE
+
+
+async def test_what_fits_comes_at_once():
+    memory = MessageMemory(limit=100, longest_stall=PATIENCE)
+    for tag in range(10):
+        await memory.arriving(tag, 10)
+    assert memory.held == 100
+
+
+async def test_a_message_waits_until_there_is_room_for_all_of_it():
+    memory = MessageMemory(limit=100, longest_stall=PATIENCE)
+    for tag in (1, 2, 3):
+        await memory.arriving(tag, 30)
+    waiting = asyncio.create_task(memory.arriving(4, 60))
+    for tag, ready in ((2, False), (1, True)):
+        memory.done(tag)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert waiting.done() is ready
+    assert memory.held == 90
+
+
+async def test_a_message_larger_than_the_limit_comes_alone():
+    memory = MessageMemory(limit=100, longest_stall=PATIENCE)
+    await memory.arriving(1, 500)
+    waiting = asyncio.create_task(memory.arriving(2, 500))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    memory.done(1)
+    async with asyncio.timeout(PATIENCE):
+        await waiting
+    assert memory.held == 500
+
+
+async def test_a_connection_never_stalls_until_it_counts_as_lost():
+    """A message too many is cheaper than all that are in hand delivered again."""
+    memory = MessageMemory(limit=100, longest_stall=0.01)
+    await memory.arriving(1, 100)
+    await memory.arriving(2, 100)
+    assert memory.held == 200
+
+
+async def test_a_message_is_counted_once():
+    """Of one that came another way there is nothing to release."""
+    memory = MessageMemory(limit=100)
+    await memory.arriving(1, 60)
+    for tag in (1, 1, 2, None):
+        memory.done(tag)
+    assert memory.held == 0
