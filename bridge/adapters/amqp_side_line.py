@@ -5,7 +5,7 @@ The connection is opened when it is needed first, and again after the broker clo
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,8 +13,11 @@ import aiormq
 from aio_pika import Message
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError
-from aiormq.exceptions import ConnectionInternalError
+from aiormq.exceptions import ChannelClosed, ConnectionInternalError
 from pamqp import commands as spec
+
+from bridge.adapters.amqp_connection import CLOSE_LIMIT, being_cancelled
+from bridge.adapters.amqp_trouble import WEATHER
 
 MOST_WAITING = 20  # further callers are turned away, so that they do not take up the places of others
 GONE_KEPT = 1000  # names of clients that are known to be gone
@@ -104,11 +107,21 @@ class SideLine:
                     yield channel
                 except DeliveryError:
                     raise
+                except ChannelClosed:
+                    self._channel = None
+                    raise
                 except BaseException:
                     self._channel = None  # closed, or about to be
+                    if not being_cancelled():  # the connection's end, of which it may learn only after us
+                        await self._abandon()
                     raise
         finally:
             self._waiting -= 1
+
+    async def _abandon(self) -> None:
+        with suppress(*WEATHER):
+            async with asyncio.timeout(CLOSE_LIMIT):
+                await self.close()
 
     async def _open(self) -> aiormq.Channel:
         if self._connection is None or self._connection.is_closed:

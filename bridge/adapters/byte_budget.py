@@ -11,6 +11,7 @@ from typing import Self
 MIB = 1024 * 1024
 BODIES = 64 * MIB
 RESPONSES = 64 * MIB
+VALUES = 128 * MIB
 
 
 class Hold:

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import hdrs, web
 
-from bridge.adapters import http_headers, http_problem, http_query, http_views
+from bridge.adapters import http_headers, http_memory, http_problem, http_query, http_views
 from bridge.adapters.http_auth import Client, Clients, Role
 from bridge.adapters.http_json import read_object, respond
 from bridge.adapters.http_reads import Reads
@@ -14,7 +15,7 @@ from bridge.adapters.http_wait import Patience, Waiting
 from bridge.core import events, request
 from bridge.core.errors import RequestRefused, StoreUnavailable
 from bridge.core.model import Envelope, KickoffRequest, Run, State
-from bridge.ports import Accept, RunFilter, Store, WaitOf
+from bridge.ports import Accept, Accepted, RunFilter, Store, WaitOf
 
 _LIST_PARAMETERS = frozenset({"state", "crew", "limit", "cursor"})
 
@@ -48,15 +49,21 @@ class RunsApi:
         ]
 
     async def _submit(self, http: web.Request, client: Client) -> web.Response:
+        accepted = await self._take(http, client)
+        headers: dict[str, str] = {hdrs.LOCATION: f"/v1/runs/{accepted.run.run_id}"}
+        if accepted.replayed:
+            headers["Idempotency-Replayed"] = "true"
+        http_memory.release(http)  # a client that waits for the end holds no memory meanwhile
+        return await self._answer(http, client, accepted.run, headers)
+
+    async def _take(self, http: web.Request, client: Client) -> Accepted:
+        """Accept the request; the run comes without its inputs, which are large and not needed any more."""
         asked = _read_request(await read_object(http), http.headers)
         if not client.may_use(asked.crew):
             raise http_problem.plain(403, "this client may not use this crew")
         envelope = Envelope(client.source, traceparent=http_headers.traceparent(http.headers))
         accepted = await self._accept(asked, envelope)
-        headers: dict[str, str] = {hdrs.LOCATION: f"/v1/runs/{accepted.run.run_id}"}
-        if accepted.replayed:
-            headers["Idempotency-Replayed"] = "true"
-        return await self._answer(http, client, accepted.run, headers)
+        return replace(accepted, run=replace(accepted.run, request=replace(accepted.run.request, inputs={})))
 
     async def _answer(self, http: web.Request, client: Client, run: Run, headers: dict[str, str]) -> web.Response:
         """`200` with the final run if the client would wait and it ends in time, else `202`."""

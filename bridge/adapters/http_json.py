@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from bridge.adapters import http_problem
-from bridge.adapters.http_memory import receive
+from bridge.adapters.http_memory import receive, room_to_parse
 from bridge.core import strict_json
 from bridge.core.content_coding import inflate
 from bridge.core.errors import RequestRefused
@@ -40,7 +40,9 @@ async def read_body(request: web.Request) -> bytes:
         detail = "the body must not be compressed, or only once, by gzip or deflate"
         raise http_problem.plain(415, detail, {hdrs.ACCEPT_ENCODING: "gzip, deflate"})
     body = await _read_raw(request)
-    return _inflated(request, body, codings[0]) if codings else body
+    content = _inflated(request, body, codings[0]) if codings else body
+    await room_to_parse(request, content)
+    return content
 
 
 async def read_plain_body(request: web.Request) -> bytes:
@@ -50,7 +52,9 @@ async def read_plain_body(request: web.Request) -> bytes:
     """
     if _codings(request):
         raise http_problem.plain(415, "the body must not be compressed", {hdrs.ACCEPT_ENCODING: "identity"})
-    return await _read_raw(request)
+    body = await _read_raw(request)
+    await room_to_parse(request, body)
+    return body
 
 
 def _codings(request: web.Request) -> list[str]:

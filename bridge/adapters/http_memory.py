@@ -1,7 +1,7 @@
-"""Memory that requests and responses hold: bodies as they arrive, responses until they are sent.
+"""Memory that requests and responses hold: bodies as they arrive, their parsed values, responses until they are sent.
 
-Both are counted by caller. A body under way makes room for others when there are too many; a response waits before it
-is read from the store.
+All are counted by caller. A body under way makes room for others when there are too many; a complete one waits before
+it is parsed, and a response before it is read from the store.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from bridge.adapters import http_problem
-from bridge.adapters.byte_budget import BODIES, RESPONSES, ByteBudget, Hold
+from bridge.adapters.byte_budget import BODIES, RESPONSES, VALUES, ByteBudget, Hold
 from bridge.core.addresses import network_of
 
 
@@ -19,6 +19,7 @@ class HttpMemory:
     """What all ports together may hold."""
 
     bodies: ByteBudget = field(default_factory=lambda: ByteBudget(BODIES))
+    values: ByteBudget = field(default_factory=lambda: ByteBudget(VALUES, share=0.5))
     responses: ByteBudget = field(default_factory=lambda: ByteBudget(RESPONSES, share=0.25))
 
 
@@ -26,7 +27,10 @@ MEMORY = web.AppKey("MEMORY", HttpMemory)
 CALLER = web.RequestKey("CALLER", str)
 """The client's name, once it is known."""
 _BODY = web.RequestKey("BODY", Hold)
+_VALUE = web.RequestKey("VALUE", Hold)
 _RESPONSE = web.RequestKey("RESPONSE", Hold)
+_COPIES = 4  # of a body's text: as read, as parsed, as stored, as fingerprinted
+_VALUE_BYTES = 80  # in memory of a small value or key; in a body it can have two bytes
 
 
 def caller_of(request: web.BaseRequest) -> str:
@@ -62,14 +66,28 @@ async def receive(request: web.Request, seconds: float) -> bytes:
     return bytes(body)
 
 
+async def room_to_parse(request: web.Request, body: bytes) -> None:
+    """Wait until a body may be parsed; its value is counted until the request has been handled."""
+    values = request.app[MEMORY].values
+    await values.room(caller_of(request))
+    hold = request[_VALUE] = values.hold(caller_of(request))
+    hold.grow(_COPIES * len(body) + _VALUE_BYTES * sum(body.count(mark) for mark in (b",", b":", b"[", b"{")))
+
+
+def release(request: web.Request) -> None:
+    """Count a request's body and its value no more."""
+    for key in (_BODY, _VALUE):
+        if (hold := request.get(key)) is not None:
+            hold.release()
+
+
 @web.middleware
 async def release_body(request: web.Request, handler: http_problem.Handler) -> web.StreamResponse:
     """Count a body no more when its request has been handled."""
     try:
         return await handler(request)
     finally:
-        if (hold := request.get(_BODY)) is not None:
-            hold.release()
+        release(request)
 
 
 def held(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:

@@ -147,6 +147,13 @@ async def test_a_made_up_reply_address_hurts_nobody(publisher: AmqpPublisher):
     assert publisher._outlet is outlet
 
 
+async def test_many_made_up_reply_addresses_are_all_given_up(publisher: AmqpPublisher):
+    """After the first, the closed connection was asked again and again: no client got an answer any more."""
+    names = [f"amq.rabbitmq.reply-to.g1h2AA5yZXBseUA{number}.abc" for number in range(10)]
+    answers = await asyncio.gather(*(publisher.send(delivery(Channel.QUEUE, name, name)) for name in names))
+    assert [type(answer) for answer in answers] == [Gone] * 10
+
+
 async def test_a_link_to_a_large_result_is_an_attribute_in_binary_mode_too(
     link: LinkOptions, topology: Topology, client: Client
 ):
