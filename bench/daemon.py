@@ -17,8 +17,8 @@ import uuid_utils
 import yaml
 
 from bridge.adapters.store import open_store
-from bridge.core import lifecycle
-from bridge.core.model import Envelope, KickoffRequest, Run, State
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import Envelope, KickoffRequest, Run, State
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -69,7 +69,7 @@ async def fill(store_url: str, crew: str, runs: int) -> None:
 def _running(crew: str, number: int) -> Run:
     now = time.time()
     request = KickoffRequest(crew, {"topic": f"what number {number} is about"}, idempotency_key=f"m-{number}")
-    new = lifecycle.accept(request, Envelope("queue/kickoff.requests"), str(uuid_utils.uuid7()), now)
+    new = state_machine.accept(request, Envelope("queue/kickoff.requests"), str(uuid_utils.uuid7()), now)
     kickoff_id = str(uuid_utils.uuid4())
     return replace(
         new, state=State.RUNNING, due_at=None, attempt=1, sent_at=now, started_at=now, kickoff_id=kickoff_id, polls=1

@@ -18,7 +18,7 @@ import aiohttp
 import uvloop
 
 from bench.daemon import answers, bridge_process, cpu, figures, fill, memory, peak, process, value, write_settings
-from bridge.steps.poll import TOGETHER
+from bridge.steps.runs.poll import TOGETHER
 from tests.broker import free_ports
 
 WATCHED = 30  # seconds

@@ -15,10 +15,12 @@ import uuid_utils
 import uvloop
 
 from bridge.adapters.store import SqlStore, open_store
-from bridge.core import humans, lifecycle
-from bridge.core.answers import Started, Succeeded
-from bridge.core.delivering import Confirmed, on_delivery
-from bridge.core.model import Channel, CrewPolicy, Envelope, KickoffRequest, Run
+from bridge.core.crew.responses import Started, Succeeded
+from bridge.core.delivery.model import Channel
+from bridge.core.delivery.outcome import Confirmed, on_delivery
+from bridge.core.human_input import rules
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import CrewPolicy, Envelope, KickoffRequest, Run
 
 POLICY = CrewPolicy(results_exchange=True)
 
@@ -36,11 +38,11 @@ async def measure(store: SqlStore, count: int, at_once: int) -> None:
     claimed: list[Run] = []
     await _timed("claim", range(0, count, at_once), lambda _: _claim(store, claimed, at_once), 1, count)
     starting: list[Run] = []
-    await _timed("begin", claimed, lambda run: _settle(store, lifecycle.begin(run, 1.0), starting), at_once)
+    await _timed("begin", claimed, lambda run: _settle(store, state_machine.begin(run, 1.0), starting), at_once)
     running: list[Run] = []
     await _timed(
         "started", starting,
-        lambda run: _settle(store, lifecycle.on_kickoff(run, Started(f"k-{run.run_id}"), POLICY, 1.0), running), at_once
+        lambda run: _settle(store, state_machine.on_kickoff(run, Started(f"k-{run.run_id}"), POLICY, 1.0), running), at_once
     )  # fmt: skip
     await _timed("finish", running, lambda run: _finish(store, run), at_once)
     deliveries: list[Any] = []
@@ -68,7 +70,7 @@ async def _timed(
 
 def _request(number: int) -> Run:
     request = KickoffRequest("bench", {"topic": str(number)}, idempotency_key=f"m-{number}")
-    return lifecycle.accept(request, Envelope("queue/kickoff.requests"), str(uuid_utils.uuid7()), 0.0)
+    return state_machine.accept(request, Envelope("queue/kickoff.requests"), str(uuid_utils.uuid7()), 0.0)
 
 
 async def _claim(store: SqlStore, claimed: list[Run], room: int) -> None:
@@ -82,8 +84,8 @@ async def _settle(store: SqlStore, decision: Any, into: list[Run]) -> None:
 async def _finish(store: SqlStore, run: Run) -> None:
     loaded = await store.load(run.run_id)
     assert loaded is not None
-    watch = replace(lifecycle.watch_of(loaded, POLICY, 1.0), started_at=1.0)
-    await store.settle(humans.on_status(loaded, watch, Succeeded("done"), POLICY, 2.0))
+    watch = replace(state_machine.watch_of(loaded, POLICY, 1.0), started_at=1.0)
+    await store.settle(rules.on_status(loaded, watch, Succeeded("done"), POLICY, 2.0))
 
 
 async def _claim_deliveries(store: SqlStore, into: list[Any]) -> None:

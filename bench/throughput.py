@@ -23,7 +23,7 @@ import orjson
 
 from bench.bars import draw_bars
 from bench.daemon import cpu, memory, peak, process, write_settings
-from bridge.adapters.amqp_topology import Topology, ensure_inbound, ensure_outbound
+from bridge.adapters.amqp.topology import Topology, ensure_inbound, ensure_outbound
 from tests.broker import Broker, free_ports, running_broker
 from tests.postgres import running_postgres
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from bridge.processing import Service
+from bridge.ports.processing import Service
 
 GRACE = 75.0  # seconds to finish what is in hand; more than a POST to a crew may take
 

@@ -11,10 +11,10 @@ from typing import Generic
 
 import structlog
 
-from bridge.core.deferral import pause_after
 from bridge.core.errors import Stale, StoreBroken, StoreDamaged, StoreUnavailable
-from bridge.core.quarantine import Quarantined
-from bridge.processing import Item, ReportFault, Step
+from bridge.core.runs.deferral import pause_after
+from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.processing import Item, ReportFault, Step
 
 STORE_PAUSE = 1.0  # seconds until claiming is tried again while the store is away
 FATAL = (StoreBroken, StoreDamaged)

@@ -11,13 +11,14 @@ from typing import Any, cast
 from aio_pika import Message, connect
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from bridge.adapters.amqp_message import MessageRules
-from bridge.adapters.amqp_topology import Topology
+from bridge.adapters.amqp.messages import MessageRules
+from bridge.adapters.amqp.topology import Topology
+from bridge.core.delivery.model import Channel, Delivery, Destination, Event
 from bridge.core.errors import StoreUnavailable
-from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, KickoffRequest
-from bridge.core.steering import Steering
-from bridge.ports import Accepted, KeyOfRun, RefusedMessage
-from bridge.processing import Service
+from bridge.core.runs.commands import Steering
+from bridge.core.runs.model import Envelope, KickoffRequest
+from bridge.ports.inbound import Accepted, KeyOfRun, RefusedMessage
+from bridge.ports.processing import Service
 from tests.patience import PATIENCE
 
 MAX_MESSAGE = 64 * 1024

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.core.answers import (
+from bridge.core.crew.responses import (
     CrewUnavailable,
     InDoubt,
     KickoffAnswer,

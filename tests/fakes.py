@@ -4,12 +4,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bridge.core import lifecycle
-from bridge.core.answers import KickoffAnswer, ResumeAnswer, Resumed, Running, Started, StatusAnswer
-from bridge.core.delivering import Confirmed, DeliveryAnswer
-from bridge.core.model import Channel, Delivery, Destination, Envelope, Event, KickoffRequest, Run
-from bridge.core.quarantine import Quarantined
-from bridge.ports import Health
+from bridge.core.crew.responses import KickoffAnswer, ResumeAnswer, Resumed, Running, Started, StatusAnswer
+from bridge.core.delivery.model import Channel, Delivery, Destination, Event
+from bridge.core.delivery.outcome import Confirmed, DeliveryAnswer
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import Envelope, KickoffRequest, Run
+from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.lifecycle import Health
 
 NOW = 1_800_000_000.0
 KICKOFF_ID = "5b0f6c1e-93a4-4d0c-8f3b-d1e2c3b4a596"
@@ -51,7 +52,7 @@ def a_request(crew: str = "research", **changes: Any) -> KickoffRequest:
 
 def a_run(number: int = 1, *, now: float = NOW, envelope: Envelope | None = None, **request: Any) -> Run:
     """An accepted run; its own row fields are changed with `replace`."""
-    return lifecycle.accept(a_request(**request), envelope or Envelope(source="queue"), run_id(number), now)
+    return state_machine.accept(a_request(**request), envelope or Envelope(source="queue"), run_id(number), now)
 
 
 def a_delivery(number: int = 1, channel: Channel = Channel.CALLBACK, due_at: float = NOW, **event: Any) -> Delivery:

@@ -11,24 +11,28 @@ from typing import Any
 import aiohttp
 from prometheus_client import CollectorRegistry
 
-from bridge.adapters.http_amp import AmpApi
-from bridge.adapters.http_api import RunsApi
-from bridge.adapters.http_auth import Client, Clients, Role, digest
-from bridge.adapters.http_crews import CrewsApi
-from bridge.adapters.http_deliveries import DeliveriesApi
-from bridge.adapters.http_hooks import HooksApi
-from bridge.adapters.http_ops import OpsApi
-from bridge.adapters.http_server import HttpServer, Listen, servers
-from bridge.adapters.http_steering import SteeringApi
-from bridge.adapters.http_wait import Patience
+from bridge.adapters.http.api.commands import SteeringApi
+from bridge.adapters.http.api.crews import CrewsApi
+from bridge.adapters.http.api.deliveries import DeliveriesApi
+from bridge.adapters.http.api.runs import RunsApi
+from bridge.adapters.http.auth import Client, Clients, Role, digest
+from bridge.adapters.http.long_poll import Patience
+from bridge.adapters.http.ops import OpsApi
+from bridge.adapters.http.server import HttpServer, Listen, servers
+from bridge.adapters.http.webhooks.crew import AmpApi
+from bridge.adapters.http.webhooks.hooks import HooksApi
+from bridge.core.crew.webhooks import Kind
+from bridge.core.delivery.model import Attempt, Delivery
 from bridge.core.errors import RequestRefused, StoreUnavailable
-from bridge.core.hints import Kind
-from bridge.core.hook import Hook
-from bridge.core.lists import Page
-from bridge.core.model import Attempt, Delivery, Envelope, KickoffRequest, Outcome, Run, State
-from bridge.core.request import fingerprint
-from bridge.core.steering import Steering
-from bridge.ports import Accepted, CrewInfo, DeliveryFilter, Health, HealthCheck, RunFilter
+from bridge.core.inbound.hook import Hook
+from bridge.core.pages import Page
+from bridge.core.runs.commands import Steering
+from bridge.core.runs.model import Envelope, KickoffRequest, Outcome, Run, State
+from bridge.core.runs.request import fingerprint
+from bridge.ports.crew_api import CrewInfo
+from bridge.ports.inbound import Accepted
+from bridge.ports.lifecycle import Health, HealthCheck
+from bridge.ports.queries import DeliveryFilter, RunFilter
 
 TOKENS = {name: f"{name}-token-" + "x" * 32 for name in ("submitter", "reader", "operator", "narrow")}
 CLIENTS = (

@@ -10,7 +10,7 @@ from aiormq.abc import ChannelFrame
 from pamqp import commands as spec
 from pamqp.body import ContentBody
 
-from bridge.adapters.amqp_frames import _PROPERTIES
+from bridge.adapters.amqp.frames import _PROPERTIES
 
 
 def short(text: bytes) -> bytes:

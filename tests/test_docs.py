@@ -12,14 +12,16 @@ from typing import Any, NamedTuple, get_args
 
 import yaml
 
-from bridge.core import events, lifecycle, request
-from bridge.core.answers import KickoffAnswer, ResumeAnswer, StatusAnswer
-from bridge.core.delivering import DeliveryAnswer
+from bridge.config import Crew, Settings, load, setting_names
+from bridge.config.names import SECRETS
+from bridge.core.crew.responses import KickoffAnswer, ResumeAnswer, StatusAnswer
+from bridge.core.delivery import cloudevents
+from bridge.core.delivery.model import Channel, DeliveryState
+from bridge.core.delivery.outcome import DeliveryAnswer
 from bridge.core.errors import RefusalCode
-from bridge.core.model import FINAL_STATES, Channel, DeliveryState, Envelope, KickoffRequest, State
-from bridge.logs import LIBRARY_EVENT
-from bridge.settings import Crew, Settings, load, setting_names
-from bridge.settings.names import SECRETS
+from bridge.core.runs import request, state_machine
+from bridge.core.runs.model import FINAL_STATES, Envelope, KickoffRequest, State
+from bridge.observability.logging import LIBRARY_EVENT
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -97,9 +99,9 @@ def test_every_event_type_has_its_line() -> None:
 
 
 def test_every_field_of_an_event_has_its_line() -> None:
-    run = lifecycle.accept(KickoffRequest("research", {}), Envelope("test"), "an-id", 0.0)
+    run = state_machine.accept(KickoffRequest("research", {}), Envelope("test"), "an-id", 0.0)
 
-    assert [name for name in events.describe(run) if not _has_row(PROTOCOL, f"data.{name}")] == []
+    assert [name for name in cloudevents.describe(run) if not _has_row(PROTOCOL, f"data.{name}")] == []
 
 
 def test_every_field_of_a_request_has_its_line() -> None:
@@ -147,7 +149,7 @@ def test_every_way_to_steer_the_sandbox_is_documented() -> None:
 
 
 def test_every_exit_code_is_documented() -> None:
-    from bridge.cli.outcome import Exit
+    from bridge.cli._errors import Exit
 
     text = _text(OPERATIONS) + _text(README)
 
@@ -266,7 +268,7 @@ _BARE_CREW = {"research": {"url": "https://research.example.com", "token": "a-to
 
 def state_diagram() -> str:
     """The arrows of `lifecycle.TRANSITIONS` as a Mermaid diagram, in the order of the states."""
-    arrows = [(start, end) for start, ends in lifecycle.TRANSITIONS.items() for end in State if end in ends]
+    arrows = [(start, end) for start, ends in state_machine.TRANSITIONS.items() for end in State if end in ends]
     last = [state for state in State if state in FINAL_STATES]
     lines = [f"{start} --> {end}" for start, end in [("[*]", State.ACCEPTED), *arrows, *((end, "[*]") for end in last)]]
     return "\n".join(["", "```mermaid", "stateDiagram-v2", *(f"    {line}" for line in lines), "```", ""])
@@ -337,7 +339,7 @@ def _anchors(page: Path) -> set[str]:
 
 def _event_types() -> set[str]:
     """Final events, those that the code names, and those that a crew's setting `events` adds."""
-    constants = [value for name, value in vars(events).items() if name.isupper() and isinstance(value, str)]
+    constants = [value for name, value in vars(cloudevents).items() if name.isupper() and isinstance(value, str)]
     named = {value for value in constants if re.fullmatch(r"[a-z]+\.\w+", value)}
     on_demand = {f"run.{kind}" for kind in _literals(Crew.model_fields["events"].annotation)}
     return named | on_demand | {f"run.{state}" for state in FINAL_STATES}

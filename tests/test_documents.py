@@ -11,15 +11,17 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from bridge.adapters import http_views
-from bridge.core import events, lifecycle, request
-from bridge.core.deferral import Deferral
+from bridge.adapters.http import views
+from bridge.config import Amqp
+from bridge.core.crew.webhooks import Kind
+from bridge.core.delivery import cloudevents
+from bridge.core.delivery.model import Attempt, Channel, DeliveryState
 from bridge.core.errors import RefusalCode
-from bridge.core.hints import Kind
-from bridge.core.model import Attempt, Channel, CrewPolicy, DeliveryState, Envelope, KickoffRequest, RunError, State
-from bridge.core.waiting import Reason
+from bridge.core.runs import request, state_machine
+from bridge.core.runs.deferral import Deferral
+from bridge.core.runs.model import CrewPolicy, Envelope, KickoffRequest, RunError, State
+from bridge.core.runs.waiting import Reason
 from bridge.documents import asyncapi, openapi
-from bridge.settings import Amqp
 from tests.fakes import NOW, a_delivery, a_run
 from tests.test_docs import PROTOCOL, ROOT, _calls, _event_types, _has_row
 
@@ -60,13 +62,13 @@ def test_the_fields_of_a_request() -> None:
 
 
 def test_the_members_of_a_run_and_its_deliveries() -> None:
-    run = http_views.run_with_deliveries(a_run(), [a_delivery()], served=True)
+    run = views.run_with_deliveries(a_run(), [a_delivery()], served=True)
     assert set(run) - {"deliveries", "waiting"} == set(SCHEMAS["Run"]["required"])
     assert set(SCHEMAS["Run"]["properties"]) == {*SCHEMAS["Run"]["required"], "question"}  # only while there is one
     assert set(run["deliveries"][0]) == set(SCHEMAS["Delivery"]["properties"]) == set(SCHEMAS["Delivery"]["required"])
-    attempt = http_views.attempt(Attempt(1, NOW, 0.5))
+    attempt = views.attempt(Attempt(1, NOW, 0.5))
     assert set(attempt) == set(SCHEMAS["Attempt"]["properties"]) == set(SCHEMAS["Attempt"]["required"])
-    assert set(http_views.accepted(a_run())) == set(SCHEMAS["Accepted"]["required"])
+    assert set(views.accepted(a_run())) == set(SCHEMAS["Accepted"]["required"])
 
 
 def test_what_a_run_waits_for() -> None:
@@ -74,9 +76,7 @@ def test_what_a_run_waits_for() -> None:
     _, with_members = added["properties"]["waiting"]["oneOf"]
     assert with_members["properties"]["reason"]["enum"] == list(Reason)
     assert [reason for reason in Reason if not _has_row(PROTOCOL, reason)] == []
-    shown = http_views.run_as_listed(
-        replace(a_run(), deferral=Deferral("an internal error", NOW, NOW + 5.0)), served=True
-    )
+    shown = views.run_as_listed(replace(a_run(), deferral=Deferral("an internal error", NOW, NOW + 5.0)), served=True)
     assert set(shown["waiting"]) == set(with_members["required"])
     assert shown["waiting"]["reason"] == "retry"
 
@@ -148,8 +148,8 @@ def test_every_operation_uses_a_channel_and_every_channel_is_used() -> None:
 
 def test_a_real_event_fits_its_schema() -> None:
     """The whole event, as its bytes go out."""
-    run = lifecycle.accept(KickoffRequest("research", {}), Envelope("t"), a_run().run_id, NOW)
-    (delivery,) = events.about(run, "run.succeeded", CrewPolicy(results_exchange=True), NOW).deliveries
+    run = state_machine.accept(KickoffRequest("research", {}), Envelope("t"), a_run().run_id, NOW)
+    (delivery,) = cloudevents.about(run, "run.succeeded", CrewPolicy(results_exchange=True), NOW).deliveries
     assert delivery.destination.channel is Channel.EXCHANGE
     schema = {"$ref": "#/components/schemas/RunEvent", "components": asyncapi()["components"]}
     assert [error.message for error in Draft202012Validator(schema).iter_errors(json.loads(delivery.event.body))] == []
@@ -158,7 +158,7 @@ def test_a_real_event_fits_its_schema() -> None:
 
 def test_a_refusal_fits_its_schema() -> None:
     refusal = {"code": "unknown_crew", "message": "no", "crew": None, "idempotency_key": None}
-    event = json.loads(events.rejected("id-1", refusal, None, NOW).body)
+    event = json.loads(cloudevents.rejected("id-1", refusal, None, NOW).body)
     payload = asyncapi()["components"]["messages"]["request.rejected"]["payload"]
     schema = {**payload, "components": asyncapi()["components"]}
     assert [error.message for error in Draft202012Validator(schema).iter_errors(event)] == []

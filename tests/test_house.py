@@ -6,8 +6,8 @@ That imports only go down is checked by `make check`, outside of this process: t
 import ast
 from pathlib import Path
 
-from bridge.core.lifecycle import TRANSITIONS
-from bridge.core.model import FINAL_STATES, State
+from bridge.core.runs.model import FINAL_STATES, State
+from bridge.core.runs.state_machine import TRANSITIONS
 
 HOUSE = Path(__file__).parents[1]
 FILES = sorted(path for folder in ("bridge", "tests") for path in (HOUSE / folder).rglob("*.py"))

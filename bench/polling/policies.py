@@ -5,9 +5,9 @@ from collections.abc import Callable
 from random import Random
 
 from bench.polling.world import POLICY, Cost, Follower, cost, draw, even, even_shares
-from bridge.core.estimate import Estimate
-from bridge.core.model import CrewPolicy
-from bridge.core.placing import place
+from bridge.core.polling.distribution import Estimate
+from bridge.core.polling.optimizer import place
+from bridge.core.runs.model import CrewPolicy
 
 RUNS = 2000  # that stand for all runs of a crew
 HISTORY = 200  # runs before a crew counts as learned

@@ -10,10 +10,10 @@ from itertools import count
 from random import Random
 from statistics import NormalDist
 
-from bridge.core import humans
-from bridge.core.answers import Running, StatusAnswer
-from bridge.core.learning import Learning
-from bridge.core.model import CrewPolicy, Watch
+from bridge.core.crew.responses import Running, StatusAnswer
+from bridge.core.human_input import rules
+from bridge.core.polling.planner import Learning
+from bridge.core.runs.model import CrewPolicy, Watch
 
 Quantile = Callable[[float], float]
 """The run time in seconds below which a share of the runs lies, from 0 up to 1, both excluded."""
@@ -81,7 +81,7 @@ class Follower:
             if over:
                 self.learning.ended(watch, asked_at)
                 return Followed(watch.polls + 1, asked_at - began - run_time)
-            watch, _ = humans.look(watch, _answer(asked_at - began, tasks, done_at), self.policy, asked_at)
+            watch, _ = rules.look(watch, _answer(asked_at - began, tasks, done_at), self.policy, asked_at)
 
     def would_look(self, until: float, done_at: tuple[float, ...] = (), tasks: int = 0) -> list[float]:
         """The ages at which a run would be looked at that does not end before `until`; nothing is learned from it."""
@@ -90,7 +90,7 @@ class Follower:
         while not ages or ages[-1] < until:
             self._now = self._next_look(watch)
             ages.append(self._now - began)
-            watch, _ = humans.look(watch, _answer(ages[-1], tasks, done_at), self.policy, self._now)
+            watch, _ = rules.look(watch, _answer(ages[-1], tasks, done_at), self.policy, self._now)
         self._now = began
         return ages
 
@@ -99,7 +99,7 @@ class Follower:
         return Watch(f"run-{next(self._ids)}", "crew", "k", self.policy.deadline, now, began_at=now, seen_at=now)
 
     def _next_look(self, watch: Watch) -> float:
-        return humans.next_look(watch, self.policy, self._now, self.learning.pause(watch, self._now))
+        return rules.next_look(watch, self.policy, self._now, self.learning.pause(watch, self._now))
 
 
 def _answer(age: float, tasks: int, done_at: tuple[float, ...]) -> StatusAnswer:

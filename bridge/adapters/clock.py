@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
-from bridge.ports import Health
+from bridge.ports.lifecycle import Health
 
 SLEW = 0.05  # seconds that may be made up in a second
 LEAP = 5.0  # seconds of difference that are told

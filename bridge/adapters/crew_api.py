@@ -15,10 +15,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import aiohttp
 
-from bridge.adapters.address_guard import ForbiddenAddress, guarded_sockets
-from bridge.adapters.lenient_http import LenientRequest, seen_status
-from bridge.core import answers
-from bridge.core.answers import (
+from bridge.adapters.callbacks.address_guard import ForbiddenAddress, guarded_sockets
+from bridge.adapters.http_client import LenientRequest, seen_status
+from bridge.core.crew import responses
+from bridge.core.crew.flow_questions import same_host
+from bridge.core.crew.rate_limiter import Pace
+from bridge.core.crew.reply import TOO_LARGE, Reply
+from bridge.core.crew.responses import (
     InDoubt,
     KickoffAnswer,
     NoAnswer,
@@ -29,13 +32,10 @@ from bridge.core.answers import (
     Started,
     StatusAnswer,
 )
-from bridge.core.flow_questions import same_host
-from bridge.core.pace import Pace
+from bridge.core.http.retry_after import parse_retry_after
+from bridge.core.json import compact
 from bridge.core.redaction import Redactor
-from bridge.core.reply import TOO_LARGE, Reply
-from bridge.core.schedule import parse_retry_after
-from bridge.core.strict_json import compact
-from bridge.ports import Clock, Health
+from bridge.ports.lifecycle import Clock, Health
 
 SOURCE = "kickoff-bridge"  # who answers, as a flow is told
 
@@ -56,7 +56,7 @@ class Limits:
     status: float = 30.0
     inputs: float = 5.0
     connect: float = 10.0
-    fast_refusal: float = answers.FAST_REFUSAL
+    fast_refusal: float = responses.FAST_REFUSAL
     response: int = 8 * 1024 * 1024
 
 
@@ -115,12 +115,12 @@ class HttpCrewApi:
         reply = await self._post(self._kickoffs, f"{self._url}/kickoff", body, self._headers)
         if not isinstance(reply, Reply):
             return reply
-        return self._without_secrets(answers.read_kickoff(reply, self._limits.fast_refusal))
+        return self._without_secrets(responses.read_kickoff(reply, self._limits.fast_refusal))
 
     async def resume(self, body: dict[str, Any]) -> ResumeAnswer:
         """`POST /resume`, with the same care as a kickoff."""
         reply = await self._post(self._kickoffs, f"{self._url}/resume", body, self._headers)
-        return self._without_secrets(answers.read_resume(reply)) if isinstance(reply, Reply) else reply
+        return self._without_secrets(responses.read_resume(reply)) if isinstance(reply, Reply) else reply
 
     async def answer_flow(self, callback_url: str, feedback: str) -> ResumeAnswer:
         """POST an answer to a flow's callback: without our token, because the address is the permission.
@@ -129,19 +129,19 @@ class HttpCrewApi:
         """
         session = self._kickoffs if same_host(callback_url, self._url) else self._strangers
         reply = await self._post(session, callback_url, {"feedback": feedback, "source": SOURCE}, {})
-        return self._without_secrets(answers.read_flow_answer(reply)) if isinstance(reply, Reply) else reply
+        return self._without_secrets(responses.read_flow_answer(reply)) if isinstance(reply, Reply) else reply
 
     async def status(self, kickoff_id: str) -> StatusAnswer:
         """`GET /status/{kickoff_id}`."""
-        assert answers.usable_kickoff_id(kickoff_id)  # it goes into a path
+        assert responses.usable_kickoff_id(kickoff_id)  # it goes into a path
         sent_at = self._clock()
         reply = await self._ask("GET", f"/status/{kickoff_id}")
         self._heard(reply, sent_at)
-        return self._without_secrets(answers.read_status(reply)) if isinstance(reply, Reply) else reply
+        return self._without_secrets(responses.read_status(reply)) if isinstance(reply, Reply) else reply
 
     async def stop(self, kickoff_id: str) -> bool:
         """`POST /stop/{kickoff_id}`, which only some deployments have; never an error."""
-        assert answers.usable_kickoff_id(kickoff_id)
+        assert responses.usable_kickoff_id(kickoff_id)
         sent_at = self._clock()
         reply = await self._ask("POST", f"/stop/{kickoff_id}")
         self._heard(reply, sent_at)
@@ -158,7 +158,7 @@ class HttpCrewApi:
     async def inputs(self) -> tuple[str, ...] | None:
         """The names that `GET /inputs` lists."""
         reply = await self._ask("GET", "/inputs", self._limits.inputs)
-        return answers.read_inputs(reply) if isinstance(reply, Reply) else None
+        return responses.read_inputs(reply) if isinstance(reply, Reply) else None
 
     async def _ask(self, method: str, path: str, seconds: float | None = None) -> Reply | NoAnswer:
         """One call that starts nothing: its answer, or what there is instead. `seconds`: its own limit."""

@@ -10,12 +10,14 @@ import structlog
 import typer
 from rich.console import Console
 
-from bridge import __version__, logs
-from bridge.cli import daemon, dead, deliveries, demo, document, sandbox, store
+from bridge import __version__
+from bridge.cli import daemon, deliveries, demo, documents, sandbox, store
+from bridge.cli import dead_letters as dead_letter_commands
 from bridge.cli import hooks as hooks_verbs
 from bridge.cli import runs as runs_verbs
-from bridge.cli.outcome import CommandFailed, Exit
+from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli.send import send
+from bridge.observability import logging as logs
 
 app = typer.Typer(
     name="kickoff-bridge",
@@ -37,9 +39,9 @@ app.command()(daemon.check)
 app.command()(send)
 app.add_typer(runs, name="runs")
 app.add_typer(dead_letters, name="dead")
-dead_letters.command("list")(dead.list_dead)
-dead_letters.command("show")(dead.show_dead)
-dead_letters.command("replay")(dead.replay_dead)
+dead_letters.command("list")(dead_letter_commands.list_dead)
+dead_letters.command("show")(dead_letter_commands.show_dead)
+dead_letters.command("replay")(dead_letter_commands.replay_dead)
 app.add_typer(deliveries_, name="deliveries")
 deliveries_.command("list")(deliveries.list_deliveries)
 deliveries_.command("show")(deliveries.show_delivery)
@@ -54,8 +56,8 @@ hooks.command("test")(hooks_verbs.try_hook)
 app.add_typer(stores, name="store")
 stores.command("copy")(store.copy)
 app.command()(daemon.migrate)
-app.command("openapi")(document.print_openapi)
-app.command("asyncapi")(document.print_asyncapi)
+app.command("openapi")(documents.print_openapi)
+app.command("asyncapi")(documents.print_asyncapi)
 
 log = structlog.get_logger()
 

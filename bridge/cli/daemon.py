@@ -9,9 +9,10 @@ import typer
 import uvloop
 from rich.console import Console
 
-from bridge import app, logs
-from bridge.cli.options import Config, renewable_settings_of, settings_of
-from bridge.cli.outcome import CommandFailed, Exit
+from bridge import daemon
+from bridge.cli._errors import CommandFailed, Exit
+from bridge.cli._options import Config, renewable_settings_of, settings_of
+from bridge.config import Settings, secret_values
 from bridge.core.errors import (
     StoreBroken,
     StoreDamaged,
@@ -20,7 +21,7 @@ from bridge.core.errors import (
     StoreReplaced,
     StoreUnavailable,
 )
-from bridge.settings import Settings, secret_values
+from bridge.observability import logging as logs
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ def run(config: Config = None, no_migrate: NoMigrate = False) -> None:
     _raise_file_limit()
     settings, renewable = renewable_settings_of(config)
     _set_up_logs(settings)
-    with_exit_code(app.run(settings, renewable, migrate=not no_migrate))
+    with_exit_code(daemon.run(settings, renewable, migrate=not no_migrate))
 
 
 def _raise_file_limit() -> None:
@@ -59,7 +60,7 @@ def check(config: Config = None, connect: Connect = False) -> None:
 def migrate(config: Config = None) -> None:
     """Bring the store's schema up to date; `run` does so too unless told not to."""
     settings = _settings(config)
-    revision = with_exit_code(app.migrate(settings))
+    revision = with_exit_code(daemon.migrate(settings))
     print(f"the store's schema is at revision {revision}")
 
 
@@ -93,7 +94,7 @@ def _set_up_logs(settings: Settings) -> None:
 
 
 def _connect(settings: Settings, out: Console) -> None:
-    found = with_exit_code(app.try_connections(settings))
+    found = with_exit_code(daemon.try_connections(settings))
     for name, health in found.items():
         mark, style = ("ok", "green") if health.ok else ("failed", "red")
         out.print(f"{name}: {mark}: {health.detail}", style=style, markup=False)

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from bridge.cli.asking import ask
-from bridge.cli.display import print_deliveries, print_delivery, print_json
-from bridge.cli.options import AsJson, Config, Token, Url
-from bridge.cli.outcome import CommandFailed, Exit
+from bridge.cli._client_session import ask
+from bridge.cli._errors import CommandFailed, Exit
+from bridge.cli._options import AsJson, Config, Token, Url
+from bridge.cli._output import print_deliveries, print_delivery, print_json
 
 State = Annotated[str | None, typer.Option(help="Only deliveries in this state: pending, delivered, dead.")]
 Crew = Annotated[str | None, typer.Option(help="Only deliveries of this crew.")]

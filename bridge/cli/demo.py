@@ -17,13 +17,14 @@ from rich.live import Live
 from rich.table import Table
 from standardwebhooks import Webhook
 
-from bridge import app, logs
-from bridge.cli.display import STYLES
-from bridge.cli.http_client import BridgeClient, Json, connected
-from bridge.cli.outcome import CommandFailed, Exit
-from bridge.core.model import FINAL_STATES
+from bridge import daemon
+from bridge.cli._client import BridgeClient, Json, connected
+from bridge.cli._errors import CommandFailed, Exit
+from bridge.cli._output import STYLES
+from bridge.config import Settings
+from bridge.core.runs.model import FINAL_STATES
+from bridge.observability import logging as logs
 from bridge.sandbox import SandboxSettings, parse_run_time, running
-from bridge.settings import Settings
 
 TOPICS = ("tidal power", "the history of tea", "quiet trains", "urban bees", "a run that fails")
 PATIENCE = 60.0  # seconds for everything
@@ -48,7 +49,7 @@ async def _demo() -> None:
             crew_url = await stack.enter_async_context(running(crew))
             events, callback_url = await stack.enter_async_context(_receiver(secret))
             settings = _settings(crew_url, crew.token, secret, Path(folder) / "demo.db")
-            bridge_url = await stack.enter_async_context(app.serving(settings))
+            bridge_url = await stack.enter_async_context(daemon.serving(settings))
             console.print(f"crew API (sandbox) at {crew_url}, bridge at {bridge_url}, events to {callback_url}\n")
             bridge = await stack.enter_async_context(connected(bridge_url, None))
             await _show_runs(bridge, [await _submit(bridge, topic, callback_url) for topic in TOPICS], console)

@@ -10,15 +10,16 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bridge import wiring
-from bridge.adapters import http_problem
 from bridge.adapters.clock import wall_clock
-from bridge.cli.options import AsJson, Config, settings_of
-from bridge.cli.outcome import CommandFailed, Exit
-from bridge.core import callback_url, hook
+from bridge.adapters.http import problems
+from bridge.cli._errors import CommandFailed, Exit
+from bridge.cli._options import AsJson, Config, settings_of
+from bridge.composition import policies
+from bridge.core import callback_url
 from bridge.core.callback_url import CallbackRules
 from bridge.core.errors import NotVerified, RequestRefused
-from bridge.core.hook import Arrival, Greeting, Hook, Unwanted, Wanted
+from bridge.core.inbound import hook
+from bridge.core.inbound.hook import Arrival, Greeting, Hook, Unwanted, Wanted
 
 _SHOWN = ("crew", "inputs", "meta", "idempotency_key", "callback_url")
 
@@ -36,12 +37,12 @@ def try_hook(
     A signature is checked as if the request came now. Ends with 1 if the request would be refused.
     """
     settings = settings_of(config)
-    hooks = wiring.hooks_of(settings)
+    hooks = policies.hooks_of(settings)
     if name not in hooks:
         raise CommandFailed(Exit.USAGE, f"there is no hook {name!r}; there are: {', '.join(sorted(hooks)) or 'none'}")
     headers = _grouped((given.lower(), value) for given, value in _pairs(header or [], ":", "--header"))
     arrival = Arrival(headers, _grouped(_pairs(query or [], "=", "--query")), _bytes(body))
-    judged = _verdict(hooks[name], arrival) | _content(hooks[name], arrival, wiring.callback_rules(settings))
+    judged = _verdict(hooks[name], arrival) | _content(hooks[name], arrival, policies.callback_rules(settings))
     if not judged["verified"]:
         judged["answer"] = 401
     _print(name, judged, as_json=as_json)
@@ -72,7 +73,7 @@ def _content(found: Hook, arrival: Arrival, rules: CallbackRules) -> dict[str, A
                 content = asdict(request)
                 return {"becomes": "a run", "answer": 202, **{name: content[name] for name in _SHOWN}}
     except RequestRefused as refused:
-        told = http_problem.of(refused)
+        told = problems.of(refused)
         at = f" at {refused.field}" if refused.field else ""
         return {"becomes": f"{refused.code}{at}: {refused.detail}", "answer": told.status if told else 422}
 

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from bridge.cli.asking import ask
-from bridge.cli.display import print_page, print_run
-from bridge.cli.http_client import Json
-from bridge.cli.options import AsJson, Config, Token, Url
-from bridge.cli.outcome import CommandFailed, Exit
+from bridge.cli._client import Json
+from bridge.cli._client_session import ask
+from bridge.cli._errors import CommandFailed, Exit
+from bridge.cli._options import AsJson, Config, Token, Url
+from bridge.cli._output import print_page, print_run
 
 Reason = Annotated[str | None, typer.Option(help="Why; kept in the bridge's log beside your client's name.")]
 

@@ -10,17 +10,9 @@ from typing import Annotated
 import typer
 import uvloop
 
-from bridge.cli.outcome import CommandFailed, Exit
+from bridge.cli._errors import CommandFailed, Exit
 from bridge.sandbox import SandboxSettings, parse_run_time, serve
-from bridge.sandbox.settings import (
-    DEFAULT_PORT,
-    Dialect,
-    FlowHitlShape,
-    HumanStatus,
-    InputsShape,
-    Kind,
-    ResumedStatus,
-)
+from bridge.sandbox.settings import DEFAULT_PORT, Dialect, FlowHitlShape, HumanStatus, InputsShape, Kind, ResumedStatus
 from bridge.sandbox.times import RUN_TIME_FORMS
 
 _DEFAULTS = SandboxSettings()

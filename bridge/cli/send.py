@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bridge.cli.asking import ask
-from bridge.cli.display import print_run, progress_of
-from bridge.cli.http_client import BridgeClient, Json
-from bridge.cli.inputs import from_json, from_pairs
-from bridge.cli.options import AsJson, Config, Token, Url
-from bridge.cli.outcome import CommandFailed, Exit
-from bridge.core.model import FINAL_STATES, State
+from bridge.cli._client import BridgeClient, Json
+from bridge.cli._client_session import ask
+from bridge.cli._errors import CommandFailed, Exit
+from bridge.cli._inputs import from_json, from_pairs
+from bridge.cli._options import AsJson, Config, Token, Url
+from bridge.cli._output import print_run, progress_of
+from bridge.core.runs.model import FINAL_STATES, State
 
 LOOK_EVERY = 0.5
 FOLLOWED_TO = FINAL_STATES | {State.IN_DOUBT}

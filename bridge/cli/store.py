@@ -6,10 +6,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from bridge.adapters.store.copying import copy_store
+from bridge.adapters.store.copy import copy_store
+from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli.daemon import with_exit_code
-from bridge.cli.outcome import CommandFailed, Exit
-from bridge.settings.addresses import check_store_url, store_place
+from bridge.config.urls import check_store_url, store_place
 
 From = Annotated[str, typer.Option("--from", help="The store to copy, such as sqlite:///kickoff-bridge.db.")]
 To = Annotated[str, typer.Option("--to", help="An empty store, such as postgresql://user:password@host/database.")]

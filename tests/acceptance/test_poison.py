@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bridge.adapters.amqp_values import ExactMessage
+from bridge.adapters.amqp.values import ExactMessage
 from tests.acceptance.harness import DEAD, Daemon, channel, eventually, ledger
 from tests.acceptance.replicas import new_database
 from tests.postgres import PostgresServer, running_postgres

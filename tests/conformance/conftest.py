@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from bridge.adapters.store import SqlStore, migrate_store, open_store
-from bridge.adapters.store.engine import database, opened, prepared
-from bridge.adapters.store.threads import Connections, Work
+from bridge.adapters.store.connections import Connections, Work
+from bridge.adapters.store.database import database, opened, prepared
 from tests.fakes import NOW
 from tests.postgres import PostgresServer, running_postgres
 

@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 from bridge.adapters.store import SqlStore
-from bridge.core import humans, lifecycle
-from bridge.core.answers import Failed, InDoubt, Refused, Started
-from bridge.core.model import CrewPolicy, Decision, Run
+from bridge.core.crew.responses import Failed, InDoubt, Refused, Started
+from bridge.core.human_input import rules
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import CrewPolicy, Decision, Run
 from tests.fakes import NOW, a_run
 
 POLICY = CrewPolicy(results_exchange=True)
@@ -24,18 +25,18 @@ async def claimed(store: SqlStore, number: int = 1, **more: Any) -> Run:
 
 
 async def started(store: SqlStore, number: int = 1, **more: Any) -> Run:
-    run = await store.settle(lifecycle.begin(await claimed(store, number, **more), NOW))
-    return await store.settle(lifecycle.on_kickoff(run, Started(f"k-{number}"), POLICY, NOW))
+    run = await store.settle(state_machine.begin(await claimed(store, number, **more), NOW))
+    return await store.settle(state_machine.on_kickoff(run, Started(f"k-{number}"), POLICY, NOW))
 
 
 async def refused(store: SqlStore, number: int = 1, policy: CrewPolicy = POLICY, at: float = NOW) -> Run:
-    run = await store.settle(lifecycle.begin(await claimed(store, number), NOW))
-    return await store.settle(lifecycle.on_kickoff(run, Refused("no"), policy, at))
+    run = await store.settle(state_machine.begin(await claimed(store, number), NOW))
+    return await store.settle(state_machine.on_kickoff(run, Refused("no"), policy, at))
 
 
 async def in_doubt(store: SqlStore, number: int = 1) -> Run:
-    run = await store.settle(lifecycle.begin(await claimed(store, number), NOW))
-    return await store.settle(lifecycle.on_kickoff(run, InDoubt("502"), POLICY, NOW))
+    run = await store.settle(state_machine.begin(await claimed(store, number), NOW))
+    return await store.settle(state_machine.on_kickoff(run, InDoubt("502"), POLICY, NOW))
 
 
 def ids(runs: list[Run]) -> list[str]:
@@ -43,5 +44,5 @@ def ids(runs: list[Run]) -> list[str]:
 
 
 def end_of(run: Run) -> Decision:
-    watch = replace(lifecycle.watch_of(run, POLICY, NOW), polls=1)
-    return humans.on_status(run, watch, Failed("boom"), POLICY, NOW)
+    watch = replace(state_machine.watch_of(run, POLICY, NOW), polls=1)
+    return rules.on_status(run, watch, Failed("boom"), POLICY, NOW)

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import Connection, Engine, event
 
 from bridge.adapters.store import SqlStore
-from bridge.core import lifecycle
-from bridge.core.answers import InDoubt, NotStarted, Refused, Started
-from bridge.core.budget import Budget, Budgets
-from bridge.core.model import Envelope, State
+from bridge.core.crew.responses import InDoubt, NotStarted, Refused, Started
+from bridge.core.runs import state_machine
+from bridge.core.runs.budget import Budget, Budgets
+from bridge.core.runs.model import Envelope, State
 from tests.conformance.conftest import Adapter, readers
 from tests.conformance.histories import POLICY, accepted, ids
 from tests.fakes import NOW, run_id
@@ -29,7 +29,7 @@ async def begun(store: SqlStore, limits: Budgets, now: float = NOW, room: int = 
     """The runs that are started now: claimed, and their POSTs about to leave."""
     claimed = await store.claim_accepted("research", room, 99, now, limits)
     for run in claimed:
-        await store.settle(lifecycle.begin(run, now))
+        await store.settle(state_machine.begin(run, now))
     return ids(claimed)
 
 
@@ -37,7 +37,7 @@ async def answered(store: SqlStore, number: int, answer: Any, now: float = NOW) 
     """The POST of a run is answered."""
     run = await store.load(run_id(number))
     assert run is not None
-    await store.settle(lifecycle.on_kickoff(run, answer, POLICY, now))
+    await store.settle(state_machine.on_kickoff(run, answer, POLICY, now))
 
 
 async def test_no_more_runs_are_started_than_the_crew_s_budget_permits(store: SqlStore):
@@ -75,7 +75,7 @@ async def test_a_client_s_budget_holds_over_all_crews_and_stands_in_nobody_else_
     await accepted(store, 5, envelope=REPORTS)
     await accepted(store, 6)
     [other] = await store.claim_accepted("triage", 9, 99, NOW, OF_ORDERS)
-    await store.settle(lifecycle.begin(other, NOW))
+    await store.settle(state_machine.begin(other, NOW))
     assert await begun(store, OF_ORDERS) == [run_id(1), run_id(5), run_id(6)]
     assert await begun(store, OF_ORDERS, NOW + DAY - 1) == []
     assert await begun(store, OF_ORDERS, NOW + DAY) == [run_id(2), run_id(4)]
@@ -135,7 +135,7 @@ async def test_runs_that_are_claimed_and_not_sent_yet_are_waited_for(store: SqlS
     claimed = await store.claim_accepted("research", 9, 99, NOW, limits)
     waits += [await store.wait_of(run, limits, NOW) for run in first]
     for run in claimed[:started]:
-        await store.settle(lifecycle.begin(run, NOW))
+        await store.settle(state_machine.begin(run, NOW))
     for number in (3, 4, 5, 6, 7):
         waits.append(await store.wait_of(await accepted(store, number, envelope=ORDERS), limits, NOW))
     assert waits == [0, 0, 0, 0, DAY, DAY, 2 * DAY, 2 * DAY, 3 * DAY]
@@ -182,7 +182,7 @@ async def test_what_is_due_of_one_crew_is_found_by_an_index(adapter: Adapter, st
     """Each crew's workers ask for it every few seconds, and most runs that there ever were are over."""
     with statements() as seen:
         await store.claim({State.WAITING_FOR_HUMAN}, 9, NOW, "research")
-        await store.claim(lifecycle.STILL_WATCHED, 9, NOW, "research")
+        await store.claim(state_machine.STILL_WATCHED, 9, NOW, "research")
     plans = [await _plan(adapter, sql, parameters) for sql, parameters in seen if "FROM runs" in sql]
     assert len(plans) == 2
     if store.shared:

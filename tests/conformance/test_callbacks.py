@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.adapters.store import SqlStore, callbacks
-from bridge.core.delivering import CallbackReply, Confirmed, DeliveryAnswer, Gone, TryAgain, on_delivery
-from bridge.core.model import Attempt, Channel, Delivery, DeliveryState, Destination, Receiver
-from bridge.core.receivers import PAUSE_AFTER, Shares
-from bridge.ports import DeliveryFilter
+from bridge.adapters.store import SqlStore
+from bridge.adapters.store.queries import callbacks
+from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination, Receiver
+from bridge.core.delivery.outcome import CallbackReply, Confirmed, DeliveryAnswer, Gone, TryAgain, on_delivery
+from bridge.core.delivery.receivers import PAUSE_AFTER, Shares
+from bridge.ports.queries import DeliveryFilter
 from tests.conformance.conftest import Adapter, silence
 from tests.fakes import NOW, a_delivery
 

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from bridge.adapters.store import SqlStore
-from bridge.core import lifecycle
-from bridge.core.answers import NotStarted
-from bridge.core.model import CrewPolicy
+from bridge.core.crew.responses import NotStarted
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import CrewPolicy
 from tests.fakes import NOW, a_run
 
 
@@ -13,14 +13,14 @@ async def test_a_kept_command_waits_for_the_answer_and_holds_the_run(store: SqlS
     await store.accept(a_run(1))
     await store.accept(a_run(2))
     first, second = await store.claim_accepted("research", 2, 9, NOW)
-    starting = await store.settle(lifecycle.begin(first, NOW))
-    await store.settle(lifecycle.begin(second, NOW))
+    starting = await store.settle(state_machine.begin(first, NOW))
+    await store.settle(state_machine.begin(second, NOW))
 
     assert await store.commands.keep(first.run_id, "queue/requests", NOW)
     assert await store.commands.keep(first.run_id, "queue/other", NOW), "it is kept already"
     assert await store.commands.applicable(9) == []
 
-    again = lifecycle.on_kickoff(starting, NotStarted("503"), CrewPolicy(), NOW)
+    again = state_machine.on_kickoff(starting, NotStarted("503"), CrewPolicy(), NOW)
     await store.settle(replace(again, run=replace(again.run, due_at=NOW)))
     assert await store.commands.applicable(9) == [(first.run_id, "queue/requests")]
     assert await store.claim_accepted("research", 9, 9, NOW) == []

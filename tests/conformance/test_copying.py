@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from bridge.adapters.store import copying, open_store
-from bridge.adapters.store.copying import copy_store
+from bridge.adapters.store import copy, open_store
+from bridge.adapters.store.copy import copy_store
 from bridge.core.errors import StoreInUse, StoreUnavailable
-from bridge.core.model import State
-from bridge.ports import RunFilter
+from bridge.core.runs.model import State
+from bridge.ports.queries import RunFilter
 from tests.conformance.conftest import PostgresqlAdapter, SqliteAdapter
 from tests.conformance.histories import CALLBACK, accepted, ids, refused, started
 from tests.fakes import NOW, run_id
@@ -50,7 +50,7 @@ async def test_and_back(sqlite: SqliteAdapter, postgresql: PostgresqlAdapter, tm
 async def test_an_interrupted_copy_goes_on_where_it_was(
     sqlite: SqliteAdapter, postgresql: PostgresqlAdapter, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(copying, "BATCH", 4)
+    monkeypatch.setattr(copy, "BATCH", 4)
     await filled(sqlite)
     seen: list[tuple[str, int]] = []
 

@@ -1,11 +1,11 @@
 """Which process serves which crews: nobody touches a run of a crew that it does not know."""
 
 from bridge.adapters.store import SqlStore
-from bridge.core import lifecycle
-from bridge.core.hints import Kind
-from bridge.core.model import State
-from bridge.core.share import Census
-from bridge.ports import PassedHint
+from bridge.core.crew.fair_share import Census
+from bridge.core.crew.webhooks import Kind
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import State
+from bridge.ports.store import PassedHint
 from tests.conformance.conftest import Adapter, silence
 from tests.conformance.histories import POLICY, accepted, ids, in_doubt, started
 from tests.fakes import NOW, a_run
@@ -46,7 +46,7 @@ async def test_runs_of_a_crew_that_nobody_serves_are_counted(adapter: Adapter, s
 
 async def test_a_run_that_has_ended_waits_for_no_crew(store: SqlStore):
     run = (await store.accept(a_run(crew="writers"))).run
-    await store.settle(lifecycle.on_cancelled(run, POLICY, NOW))
+    await store.settle(state_machine.on_cancelled(run, POLICY, NOW))
     assert await store.unserved() == {}
 
 

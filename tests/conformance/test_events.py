@@ -3,10 +3,12 @@
 from dataclasses import replace
 from functools import partial
 
-from bridge.adapters.store import SqlStore, engine, migrate_store, stream
-from bridge.core import events
-from bridge.core.lists import StoredEvent
-from bridge.core.model import CrewPolicy, Envelope, Event, State
+from bridge.adapters.store import SqlStore, database, migrate_store
+from bridge.adapters.store.queries import events as event_queries
+from bridge.core.delivery import cloudevents
+from bridge.core.delivery.model import Event
+from bridge.core.pages import StoredEvent
+from bridge.core.runs.model import CrewPolicy, Envelope, State
 from tests.conformance.conftest import Adapter
 from tests.fakes import NOW, a_delivery, a_run
 
@@ -24,7 +26,7 @@ async def happened(
     """An event about a new run."""
     run = a_run(number, crew=crew, envelope=Envelope(source))
     await store.accept(run)
-    decision = events.about(run, "run.progress", policy, at)
+    decision = cloudevents.about(run, "run.progress", policy, at)
     await store.settle(decision)
     return (*decision.unaddressed, *(delivery.event for delivery in decision.deliveries))[0]
 
@@ -50,8 +52,8 @@ async def test_what_is_stored_at_once_is_found_in_the_order_of_its_times(store: 
     await happened(store, 1, NOW + 60)
     run = a_run(2)
     await store.accept(run)
-    end = events.about(run, "run.failed", EXCHANGE, NOW + 2)
-    doubt = events.about(run, "run.in_doubt", NOWHERE, NOW)
+    end = cloudevents.about(run, "run.failed", EXCHANGE, NOW + 2)
+    doubt = cloudevents.about(run, "run.in_doubt", NOWHERE, NOW)
     await store.settle(replace(end, unaddressed=doubt.unaddressed))
     assert list(ids(await store.find_events(0.0, 99)))[1:] == [f"{run.run_id}-in_doubt", f"{run.run_id}-failed"]
 
@@ -67,8 +69,8 @@ async def test_when_an_event_was_stored_can_be_asked(store: SqlStore):
 
 async def test_events_of_the_first_schema_were_stored_when_they_were_made(adapter: Adapter):
     adapter.empty()
-    async with engine.opened(engine.database(adapter.url).writer()) as writer:
-        await writer.run(partial(engine.upgrade, revision="0001"))
+    async with database.opened(database.database(adapter.url).writer()) as writer:
+        await writer.run(partial(database.upgrade, revision="0001"))
     insert = "INSERT INTO events (event_id, type, headers, content_type, created_at, body)"
     adapter.execute(f"{insert} VALUES ('e', 'run.failed', %s, 'text/plain', %s, %s)", b"{}", NOW, b"")
     await migrate_store(adapter.url)
@@ -89,7 +91,7 @@ async def test_events_are_found_with_what_decides_who_may_see_them(store: SqlSto
 
 async def test_as_many_events_are_loaded_as_fit(store: SqlStore):
     """A stream holds them while its client reads; a large one comes alone."""
-    sizes = [stream.BODIES_BYTES, 10, stream.BODIES_BYTES - 10, 10]
+    sizes = [event_queries.BODIES_BYTES, 10, event_queries.BODIES_BYTES - 10, 10]
     made = [a_delivery(number).event for number in range(4)]
     stored = [replace(event, body=b"x" * size) for event, size in zip(made, sizes, strict=True)]
     for number, event in enumerate(stored):
@@ -112,7 +114,7 @@ async def test_an_event_without_a_destination_is_forgotten_with_its_run(store: S
     run = await store.load(event.run_id or "")
     assert run is not None
     await store.settle(
-        events.about(replace(run, finished_at=NOW, state=State.CANCELLED), "run.cancelled", NOWHERE, NOW)
+        cloudevents.about(replace(run, finished_at=NOW, state=State.CANCELLED), "run.cancelled", NOWHERE, NOW)
     )
     assert await store.forget(NOW + 1, 9) == 1
     assert await store.find_events(0.0, 99) == []

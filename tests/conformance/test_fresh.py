@@ -4,16 +4,19 @@ import asyncio
 
 import pytest
 
-from bridge.adapters.store import SqlStore, settling
+from bridge.adapters.store import SqlStore
 from bridge.adapters.store import store as store_module
-from bridge.adapters.store.engine import database, opened
-from bridge.adapters.store.fresh import ASK_STORE_EVERY, ASKED_LATELY, MOST
-from bridge.core import events, lifecycle
-from bridge.core.delivering import Confirmed, on_delivery
+from bridge.adapters.store.database import database, opened
+from bridge.adapters.store.local_handoff import ASK_STORE_EVERY, ASKED_LATELY, MOST
+from bridge.adapters.store.queries import runs as run_queries
+from bridge.core.delivery import cloudevents
+from bridge.core.delivery.model import Channel
+from bridge.core.delivery.outcome import Confirmed, on_delivery
 from bridge.core.errors import Stale, StoreUnavailable
-from bridge.core.model import Channel, Decision
-from bridge.core.recent import Recent
-from bridge.ports import RunFilter
+from bridge.core.runs import state_machine
+from bridge.core.runs.cache import Recent
+from bridge.core.runs.model import Decision
+from bridge.ports.queries import RunFilter
 from tests.conformance.conftest import Adapter, Line, silence
 from tests.conformance.histories import POLICY, accepted, end_of, in_doubt, refused, started
 from tests.fakes import NOW, a_delivery, without_body
@@ -187,7 +190,7 @@ async def test_a_writer_who_comes_too_late_after_all_leaves_it_to_others(
     monkeypatch.setattr(store_module, "RETRY_EVERY", 0.3)
     run = await started(asked)
     line.lose()
-    question = events.about(run, events.WAITING_FOR_HUMAN, POLICY, NOW)
+    question = cloudevents.about(run, cloudevents.WAITING_FOR_HUMAN, POLICY, NOW)
     writing = asyncio.create_task(asked.settle(question))
     await asyncio.sleep(0)
     await asked.beat(NOW)  # after the first try, and before the second
@@ -209,21 +212,23 @@ async def test_a_process_that_was_given_up_owns_nothing_that_it_writes(adapter: 
     await other.bury(NOW, 9)
     [freed] = (await other.find_runs(RunFilter())).items
     assert freed.run_id == run.run_id
-    await asked.settle(events.about(freed, events.IN_DOUBT, POLICY, NOW, sequence=2))
+    await asked.settle(cloudevents.about(freed, cloudevents.IN_DOUBT, POLICY, NOW, sequence=2))
     assert len(await other.claim_deliveries(TO_BROKER, 9, NOW)) == 1
 
 
 async def test_nor_does_it_beside_a_write_of_its_next_life(adapter: Adapter, asked: SqlStore):
     """Both are in one batch: what was decided before it was given up, and what it decides under its new name."""
     old, new = await accepted(asked, 1), await accepted(asked, 2)
-    before = settling.Settling(lifecycle.on_cancelled(old, POLICY, NOW), "me", frozenset({f"{old.run_id}-cancelled-1"}))
+    before = run_queries.Settling(
+        state_machine.on_cancelled(old, POLICY, NOW), "me", frozenset({f"{old.run_id}-cancelled-1"})
+    )
     adapter.execute("DELETE FROM processes")
     await asked.rejoin(NOW)
-    after = settling.Settling(
-        lifecycle.on_cancelled(new, POLICY, NOW), "me-2", frozenset({f"{new.run_id}-cancelled-1"})
+    after = run_queries.Settling(
+        state_machine.on_cancelled(new, POLICY, NOW), "me-2", frozenset({f"{new.run_id}-cancelled-1"})
     )
     async with opened(database(adapter.url).writer()) as writer:
-        await writer.run(lambda connection: settling.settle_all(connection, [after, before]))
+        await writer.run(lambda connection: run_queries.settle_all(connection, [after, before]))
     assert adapter.execute("SELECT owner FROM deliveries ORDER BY delivery_id") == [(None,), ("me-2",)]
 
 

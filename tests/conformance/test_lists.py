@@ -1,9 +1,10 @@
 """Pages of lists: bounded in bytes, and in one order however many crews they are about."""
 
-from bridge.adapters.store import SqlStore, listing
-from bridge.core.lists import Page
-from bridge.core.model import Run
-from bridge.ports import RunFilter
+from bridge.adapters.store import SqlStore
+from bridge.adapters.store.queries import run_lists
+from bridge.core.pages import Page
+from bridge.core.runs.model import Run
+from bridge.ports.queries import RunFilter
 from tests.conformance.conftest import Adapter
 from tests.conformance.histories import accepted
 from tests.fakes import run_id
@@ -15,11 +16,11 @@ def ids(page: Page[Run]) -> list[str]:
 
 async def test_a_page_ends_before_it_has_too_many_bytes(adapter: Adapter, store: SqlStore) -> None:
     """Whatever column they are in; a run that is larger than a page by itself has one of its own."""
-    third = listing.PAGE_BYTES // 3
+    third = run_lists.PAGE_BYTES // 3
     for number in range(1, 7):
         await accepted(store, number, meta={"text": "x" * third})
     for column, number in (("result", 5), ("progress", 4)):
-        size = listing.LARGEST if column == "result" else listing.PAGE_BYTES
+        size = run_lists.LARGEST if column == "result" else run_lists.PAGE_BYTES
         adapter.execute(
             f"UPDATE runs SET {column} = %s WHERE run_id = %s", b'"%b"' % (b"1" * (size - 2)), run_id(number)
         )

@@ -14,11 +14,12 @@ import pytest
 from sqlalchemy import Engine, event
 
 from bridge.adapters.store import SqlStore
-from bridge.core.budget import Budget, Budgets
-from bridge.core.delivering import TryAgain, on_delivery
-from bridge.core.model import Channel, DeliveryState, Envelope, State
-from bridge.core.receivers import Shares
-from bridge.ports import DeliveryFilter, RunFilter
+from bridge.core.delivery.model import Channel, DeliveryState
+from bridge.core.delivery.outcome import TryAgain, on_delivery
+from bridge.core.delivery.receivers import Shares
+from bridge.core.runs.budget import Budget, Budgets
+from bridge.core.runs.model import Envelope, State
+from bridge.ports.queries import DeliveryFilter, RunFilter
 from tests.conformance.conftest import Adapter
 from tests.fakes import NOW, a_delivery, a_run, run_id
 

@@ -12,12 +12,12 @@ from sqlalchemy import Connection, text
 
 from bridge.adapters.store import SqlStore, dialect, migrate_store, open_store, probe_store
 from bridge.adapters.store import store as store_module
-from bridge.adapters.store.batches import Batches
-from bridge.adapters.store.engine import opened
+from bridge.adapters.store.database import opened
+from bridge.adapters.store.group_commit import Batches
 from bridge.adapters.store.postgresql import LIMITS, Postgresql
-from bridge.core import lifecycle
 from bridge.core.errors import StoreUnavailable
-from bridge.core.model import State
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import State
 from tests.amqp_client import eventually
 from tests.conformance.conftest import PostgresqlAdapter, readers
 from tests.conformance.histories import accepted, claimed
@@ -225,7 +225,7 @@ async def test_a_role_that_may_only_change_rows_is_enough_once_the_schema_is_the
     ):
         postgresql.execute(statement)
     async with open_store(postgresql.server.url(postgresql.database, name), "me", NOW, migrate=False) as store:
-        await store.settle(lifecycle.begin(await claimed(store), NOW))
+        await store.settle(state_machine.begin(await claimed(store), NOW))
         assert await store.claim({State.STARTING}, 9) == []
     postgresql.execute(f"DROP OWNED BY {name}")
     postgresql.execute(f"DROP ROLE {name}")
@@ -247,7 +247,7 @@ async def test_the_roles_of_the_composed_database_are_enough(postgres: PostgresS
         await migrate_store(postgres.url("bridge", "bridge_app"))
     await migrate_store(postgres.url("bridge", "bridge_owner"))
     async with open_store(postgres.url("bridge", "bridge_app"), "me", NOW, migrate=False) as store:
-        await store.settle(lifecycle.begin(await claimed(store), NOW))
+        await store.settle(state_machine.begin(await claimed(store), NOW))
 
 
 async def test_while_the_database_restarts_what_has_happened_waits(
@@ -256,7 +256,7 @@ async def test_while_the_database_restarts_what_has_happened_waits(
     monkeypatch.setattr(store_module, "RETRY_EVERY", 0.02)
     run = await claimed(store)
     await asyncio.to_thread(postgresql.server.stop)
-    writing = asyncio.create_task(store.settle(lifecycle.begin(run, NOW)))
+    writing = asyncio.create_task(store.settle(state_machine.begin(run, NOW)))
     await asyncio.to_thread(postgresql.server.start)
     assert (await writing).state is State.STARTING
 

@@ -18,11 +18,11 @@ from sqlalchemy import Connection, text
 from structlog.testing import capture_logs
 
 from bridge.adapters.store import SqlStore, migrate_store, open_store, probe_store
-from bridge.adapters.store.copying import copy_store
-from bridge.adapters.store.engine import opened
+from bridge.adapters.store.copy import copy_store
+from bridge.adapters.store.database import opened
 from bridge.adapters.store.postgresql import Postgresql
 from bridge.core.errors import StoreMisconfigured, StoreUnavailable
-from bridge.core.model import State
+from bridge.core.runs.model import State
 from tests.conformance.conftest import PostgresqlAdapter
 from tests.conformance.histories import accepted, started
 from tests.fakes import NOW, a_run

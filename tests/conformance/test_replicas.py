@@ -6,12 +6,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.adapters.store import SqlStore
-from bridge.core import lifecycle
+from bridge.core.crew.fair_share import Census
+from bridge.core.crew.webhooks import Kind
 from bridge.core.errors import Stale
-from bridge.core.hints import Kind
-from bridge.core.model import State
-from bridge.core.share import Census
-from bridge.ports import PassedHint
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import State
+from bridge.ports.store import PassedHint
 from tests.conformance.conftest import Adapter, silence
 from tests.conformance.histories import POLICY, accepted, claimed, end_of, ids, refused, started
 from tests.fakes import NOW
@@ -38,7 +38,7 @@ async def test_a_run_that_is_handed_over_is_free_and_its_old_owner_is_stale(adap
 
 
 async def test_only_what_this_process_follows_can_be_handed_over(adapter: Adapter, store: SqlStore):
-    starting = await store.settle(lifecycle.begin(await claimed(store, 1), NOW))
+    starting = await store.settle(state_machine.begin(await claimed(store, 1), NOW))
     run = await started(store, 2)
     other = await adapter.twin(store, "other")
     assert await other.hand_over([run.run_id, starting.run_id]) == 0
@@ -110,7 +110,7 @@ async def test_three_processes_never_hold_more_places_than_there_are(adapter: Ad
             most = max(most, held)
             for run in runs:
                 held -= 1
-                await process.settle(lifecycle.on_cancelled(run, POLICY, NOW))
+                await process.settle(state_machine.on_cancelled(run, POLICY, NOW))
 
     await asyncio.gather(*map(work, processes))
     assert (await store.counts())["runs"] == {"cancelled": 60}

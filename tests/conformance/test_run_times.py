@@ -3,7 +3,7 @@
 import math
 
 from bridge.adapters.store import SqlStore
-from bridge.core.model import RunTime
+from bridge.core.runs.model import RunTime
 from tests.conformance.conftest import Adapter
 
 

@@ -11,13 +11,14 @@ import pytest
 
 from bridge.adapters.store import SqlStore, migrate_store, open_store, probe_store
 from bridge.adapters.store import sqlite as sqlite_module
-from bridge.adapters.store.engine import opened
+from bridge.adapters.store.connections import Connections
+from bridge.adapters.store.database import opened
 from bridge.adapters.store.sqlite import Sqlite
-from bridge.adapters.store.threads import Connections
-from bridge.core import lifecycle
 from bridge.core.errors import StoreDamaged, StoreInUse, StoreMisconfigured, StoreUnavailable
-from bridge.core.model import State
-from bridge.ports import Health, RunFilter
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import State
+from bridge.ports.lifecycle import Health
+from bridge.ports.queries import RunFilter
 from tests.conformance.conftest import SqliteAdapter
 from tests.conformance.histories import accepted, claimed, ids, started
 from tests.fakes import NOW, a_run, run_id
@@ -36,7 +37,7 @@ async def test_what_was_answered_survives_a_kill_and_is_free_at_once(
     """Also when the clock was set back meanwhile: a SQLite store has one owner, so the dead one's rows are free."""
     run = await started(store, 1)
     await accepted(store, 2)
-    await store.settle(lifecycle.begin(await claimed(store, 3, priority=1), NOW))
+    await store.settle(state_machine.begin(await claimed(store, 3, priority=1), NOW))
     async with sqlite.as_after_a_kill(tmp_path / "copy").open("next", NOW + seconds) as after:
         assert ids(await after.claim({State.RUNNING}, 9)) == [run.run_id]
         assert ids(await after.claim({State.STARTING}, 9)) == [run_id(3)]

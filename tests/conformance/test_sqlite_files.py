@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bridge.adapters.side_journal import open_journal
+from bridge.adapters.kickoff_journal import open_journal
 from bridge.adapters.store import SqlStore, open_store, probe_store
-from bridge.core import lifecycle
 from bridge.core.errors import StoreInUse, StoreMisconfigured, StoreReplaced, StoreUnavailable
+from bridge.core.runs import state_machine
 from tests.conformance.conftest import SqliteAdapter
 from tests.conformance.histories import accepted, claimed
 from tests.fakes import NOW, a_run, run_id
@@ -52,7 +52,7 @@ async def test_nothing_is_confirmed_after_the_file_was_removed_or_replaced(
     """The bridge went on answering 202; after a restart everything was gone, and the same keys were POSTed again."""
     run = await claimed(store)
     loss(sqlite.path)
-    for attempt in (store.accept(a_run(2)), store.settle(lifecycle.begin(run, NOW)), store.load(run_id(1))):
+    for attempt in (store.accept(a_run(2)), store.settle(state_machine.begin(run, NOW)), store.load(run_id(1))):
         with pytest.raises(StoreReplaced, match=r"bridge\.db was removed or replaced"):
             await attempt
     assert not (await store.health()).ok

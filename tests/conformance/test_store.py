@@ -11,28 +11,21 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from bridge.adapters.store import SqlStore, batches, listing, migrate_store
+from bridge.adapters.store import SqlStore, group_commit, migrate_store
 from bridge.adapters.store import store as store_module
-from bridge.adapters.store.tables import metadata
-from bridge.core import humans, lifecycle
-from bridge.core.answers import Refused, Started
-from bridge.core.deferral import Deferral
-from bridge.core.delivering import Confirmed, Gone, TryAgain, on_delivery
+from bridge.adapters.store.queries import run_lists
+from bridge.adapters.store.schema import metadata
+from bridge.core.crew.responses import Refused, Started
+from bridge.core.delivery.model import Channel, DeliveryState
+from bridge.core.delivery.outcome import Confirmed, Gone, TryAgain, on_delivery
 from bridge.core.errors import ExecutionTaken, ProcessBuried, RequestRefused, Stale, StoreUnavailable
-from bridge.core.model import (
-    Asked,
-    Channel,
-    CrewPolicy,
-    Decision,
-    DeliveryState,
-    Envelope,
-    Outcome,
-    Question,
-    Stage,
-    State,
-    Talk,
-)
-from bridge.ports import Accepted, RunFilter
+from bridge.core.human_input import rules
+from bridge.core.human_input.model import Asked, Question, Stage, Talk
+from bridge.core.runs import state_machine
+from bridge.core.runs.deferral import Deferral
+from bridge.core.runs.model import CrewPolicy, Decision, Envelope, Outcome, State
+from bridge.ports.inbound import Accepted
+from bridge.ports.queries import RunFilter
 from tests.conformance.conftest import Adapter, Line, readers, silence
 from tests.conformance.histories import CALLBACK, POLICY, accepted, claimed, end_of, ids, in_doubt, refused, started
 from tests.fakes import NOW, a_delivery, a_run, event_types, run_id, without_body
@@ -157,7 +150,7 @@ class TestAccepting:
         assert await store.load(run_id(1)) is not None  # the write stands
 
     async def test_more_than_one_batch_can_wait(self, store: SqlStore, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(batches, "MAX_BATCH", 3)
+        monkeypatch.setattr(group_commit, "MAX_BATCH", 3)
         await asyncio.gather(*(store.accept(a_run(number)) for number in range(1, 11)))
         assert (await store.counts())["runs"] == {"accepted": 10}
 
@@ -256,7 +249,7 @@ class TestClaimingRuns:
         assert await store.claim_accepted("research", 99, 4, NOW) == []
 
     async def test_what_is_claimed_starting_running_or_waiting_holds_a_place(self, store: SqlStore):
-        await store.settle(lifecycle.begin(await claimed(store, 1), NOW))
+        await store.settle(state_machine.begin(await claimed(store, 1), NOW))
         running = await started(store, 2)
         await store.settle(Decision(replace(running, state=State.WAITING_FOR_HUMAN)))
         await started(store, 3)
@@ -271,7 +264,7 @@ class TestClaimingRuns:
         await accepted(store, 2)
         assert doubted.due_at is not None
         assert await store.claim_accepted("research", 9, 1, doubted.due_at + 1) == []
-        evidence = lifecycle.on_evidence(doubted, "k-1", POLICY, doubted.due_at + 1)
+        evidence = state_machine.on_evidence(doubted, "k-1", POLICY, doubted.due_at + 1)
         assert evidence is not None
         await store.settle(evidence)
         assert await store.claim_accepted("research", 9, 1, doubted.due_at + 2) == []
@@ -280,7 +273,7 @@ class TestClaimingRuns:
     async def test_a_run_that_is_held_in_doubt_holds_no_place(self, store: SqlStore):
         await in_doubt(store, 1)
         [run] = await store.claim({State.IN_DOUBT}, 9, NOW + HOUR)
-        await store.settle(lifecycle.on_doubt_unresolved(run, POLICY, NOW + HOUR))
+        await store.settle(state_machine.on_doubt_unresolved(run, POLICY, NOW + HOUR))
         await accepted(store, 2)
         assert len(await store.claim_accepted("research", 9, 1, NOW + HOUR)) == 1
         assert await store.claim({State.IN_DOUBT}, 9, NOW + 99 * HOUR) == []
@@ -328,7 +321,7 @@ class TestClaimingRuns:
     async def test_claims_by_state_without_a_time_leave_alone_what_is_due_at_one(self, store: SqlStore):
         """A run that waits with an answer to carry is for whoever carries it, not for whoever only looks."""
         run = await started(store)
-        asked = humans.on_question(run, Asked("t-1"), POLICY, NOW)
+        asked = rules.on_question(run, Asked("t-1"), POLICY, NOW)
         assert asked is not None
         waiting = await store.settle(replace(asked, run=replace(asked.run, owner=None, due_at=NOW + 5)))
         assert await store.claim({State.WAITING_FOR_HUMAN}, 9) == []
@@ -353,7 +346,7 @@ class TestFinding:
 class TestSettling:
     async def test_a_decision_is_written_and_raises_the_version(self, store: SqlStore):
         run = await claimed(store)
-        settled = await store.settle(lifecycle.begin(run, NOW + 5))
+        settled = await store.settle(state_machine.begin(run, NOW + 5))
         assert (settled.state, settled.attempt, settled.version) == (State.STARTING, 1, run.version + 1)
         assert await store.load(run.run_id) == settled
 
@@ -373,7 +366,7 @@ class TestSettling:
 
     async def test_a_decision_about_an_unknown_run_is_stale(self, store: SqlStore):
         with pytest.raises(Stale):
-            await store.settle(lifecycle.begin(a_run(), NOW))
+            await store.settle(state_machine.begin(a_run(), NOW))
 
     async def test_an_end_and_its_deliveries_come_together(self, store: SqlStore):
         run = await refused(store, policy=CALLBACK)
@@ -397,14 +390,14 @@ class TestSettling:
 
     async def test_an_execution_belongs_to_one_run_of_its_crew(self, store: SqlStore):
         first = await started(store, 1)
-        second = await store.settle(lifecycle.begin(await claimed(store, 2), NOW))
+        second = await store.settle(state_machine.begin(await claimed(store, 2), NOW))
         with pytest.raises(ExecutionTaken):
-            await store.settle(lifecycle.on_kickoff(second, Started("k-1"), POLICY, NOW))
+            await store.settle(state_machine.on_kickoff(second, Started("k-1"), POLICY, NOW))
         assert [await store.load(run.run_id) for run in (first, second)] == [first, second]
 
     async def test_of_two_runs_that_get_one_execution_at_the_same_moment_one_has_it(self, store: SqlStore):
-        begun = [await store.settle(lifecycle.begin(await claimed(store, number), NOW)) for number in (1, 2)]
-        decisions = [lifecycle.on_kickoff(run, Started("k-1"), POLICY, NOW) for run in begun]
+        begun = [await store.settle(state_machine.begin(await claimed(store, number), NOW)) for number in (1, 2)]
+        decisions = [state_machine.on_kickoff(run, Started("k-1"), POLICY, NOW) for run in begun]
         answers = await asyncio.gather(*map(store.settle, decisions), return_exceptions=True)
         assert [type(answer).__name__ for answer in answers] == ["Run", "ExecutionTaken"]
 
@@ -412,17 +405,17 @@ class TestSettling:
         await started(store, 1)
         await store.accept(a_run(2, crew="triage"))
         [other] = await store.claim_accepted("triage", 1, 1, NOW)
-        begun = await store.settle(lifecycle.begin(other, NOW))
-        assert (await store.settle(lifecycle.on_kickoff(begun, Started("k-1"), POLICY, NOW))).kickoff_id == "k-1"
+        begun = await store.settle(state_machine.begin(other, NOW))
+        assert (await store.settle(state_machine.on_kickoff(begun, Started("k-1"), POLICY, NOW))).kickoff_id == "k-1"
 
     async def test_of_two_processes_that_get_one_execution_at_the_same_moment_one_has_it(
         self, adapter: Adapter, store: SqlStore
     ):
         both = [store, await adapter.twin(store, "other")]
         begun = [
-            await one.settle(lifecycle.begin(await claimed(one, number), NOW)) for number, one in enumerate(both, 1)
+            await one.settle(state_machine.begin(await claimed(one, number), NOW)) for number, one in enumerate(both, 1)
         ]
-        decisions = [lifecycle.on_kickoff(run, Started("k-1"), POLICY, NOW) for run in begun]
+        decisions = [state_machine.on_kickoff(run, Started("k-1"), POLICY, NOW) for run in begun]
         writes = (one.settle(decision) for one, decision in zip(both, decisions, strict=True))
         answers = await asyncio.gather(*writes, return_exceptions=True)
         assert sorted(type(answer).__name__ for answer in answers) == ["ExecutionTaken", "Run"]
@@ -437,8 +430,10 @@ class TestSettling:
     async def test_hundreds_of_decisions_at_once_are_all_written(self, store: SqlStore):
         await asyncio.gather(*(accepted(store, number) for number in range(1, 201)))
         runs = await store.claim_accepted("research", 200, 200, NOW)
-        begun = await asyncio.gather(*(store.settle(lifecycle.begin(run, NOW)) for run in runs))
-        await asyncio.gather(*(store.settle(lifecycle.on_kickoff(run, Refused("no"), POLICY, NOW)) for run in begun))
+        begun = await asyncio.gather(*(store.settle(state_machine.begin(run, NOW)) for run in runs))
+        await asyncio.gather(
+            *(store.settle(state_machine.on_kickoff(run, Refused("no"), POLICY, NOW)) for run in begun)
+        )
         assert await store.counts() == {"runs": {"failed": 200}, "deliveries": {"pending": 200}}
 
 
@@ -529,13 +524,13 @@ class TestListing:
 
     async def test_neither_inputs_nor_large_results_are_read_for_a_list(self, adapter: Adapter, store: SqlStore):
         """A page of them would be gigabytes."""
-        for number, (size, of_json) in enumerate([(listing.LARGEST, 0), (listing.LARGEST, 1), (0, 5)], start=1):
+        for number, (size, of_json) in enumerate([(run_lists.LARGEST, 0), (run_lists.LARGEST, 1), (0, 5)], start=1):
             await accepted(store, number)
             columns = b"x" * size or None, b"1" * of_json or None
             adapter.execute("UPDATE runs SET result = %s, result_json = %s WHERE run_id = %s", *columns, run_id(number))
         found = (await store.find_runs(RunFilter())).items
         sizes = [(len(run.outcome.result or ""), run.outcome.result_json) for run in found]
-        assert sizes == [(0, 11111), (0, None), (listing.LARGEST, None)]
+        assert sizes == [(0, 11111), (0, None), (run_lists.LARGEST, None)]
         assert [run.request.inputs for run in found] == [{}, {}, {}]
 
     async def test_an_empty_store_counts_nothing(self, store: SqlStore):
@@ -655,8 +650,8 @@ class TestForgetting:
         assert (await store.counts())["deliveries"] == {DeliveryState.PENDING.value: 1}
 
     async def test_a_forgotten_key_may_be_used_again(self, store: SqlStore):
-        run = await store.settle(lifecycle.begin(await claimed(store, 1, idempotency_key="k"), NOW))
-        await store.settle(lifecycle.on_kickoff(run, Refused("no"), CrewPolicy(), NOW))
+        run = await store.settle(state_machine.begin(await claimed(store, 1, idempotency_key="k"), NOW))
+        await store.settle(state_machine.on_kickoff(run, Refused("no"), CrewPolicy(), NOW))
         await store.forget(NOW + 1, 9)
         assert not (await store.accept(a_run(2, idempotency_key="k"))).replayed
 
@@ -714,7 +709,7 @@ class TestDatabase:
         monkeypatch.setattr(store_module, "RETRY_EVERY", 0.02)
         run = await claimed(store)
         async with adapter.away():
-            writing = asyncio.create_task(store.settle(lifecycle.begin(run, NOW)))
+            writing = asyncio.create_task(store.settle(state_machine.begin(run, NOW)))
             await asyncio.wait([writing], timeout=0.03)
             assert not writing.done()
         assert (await writing).state is State.STARTING
@@ -730,7 +725,7 @@ class TestUnconfirmedCommits:
         monkeypatch.setattr(store_module, "RETRY_EVERY", 0.01)
         run = await claimed(lossy)
         line.lose()
-        settled = await lossy.settle(lifecycle.begin(run, NOW))
+        settled = await lossy.settle(state_machine.begin(run, NOW))
         assert settled == await lossy.load(run.run_id)
         assert settled.state is State.STARTING
 

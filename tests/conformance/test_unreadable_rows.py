@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from bridge.adapters.store import SqlStore, stream
+from bridge.adapters.store import SqlStore
 from bridge.adapters.store.decoding import POSTPONED_FOR
-from bridge.adapters.store.tables import deliveries, events, run_times, runs
-from bridge.core.model import Channel, DeliveryState, RunTime, State
-from bridge.core.quarantine import Quarantined
-from bridge.ports import DeliveryFilter, RunFilter
+from bridge.adapters.store.queries import events as event_queries
+from bridge.adapters.store.schema import deliveries, events, run_times, runs
+from bridge.core.delivery.model import Channel, DeliveryState
+from bridge.core.runs.model import RunTime, State
+from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.queries import DeliveryFilter, RunFilter
 from tests.conformance.conftest import Adapter
 from tests.conformance.histories import accepted
 from tests.fakes import NOW, Faults, a_delivery, run_id
@@ -104,7 +106,7 @@ async def test_deliveries_fill_a_page_without_it(store: SqlStore, faults: Faults
 
 
 async def test_a_stream_passes_over_it(store: SqlStore, faults: Faults):
-    large = b"x" * stream.BODIES_BYTES
+    large = b"x" * event_queries.BODIES_BYTES
     new = [a_delivery(number, Channel.QUEUE) for number in (1, 2)]
     await store.file([replace(one, event=replace(one.event, body=large)) for one in new])
     await spoil(store, events, "headers", "event_id", "event-0001")

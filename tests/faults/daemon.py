@@ -17,15 +17,15 @@ from typing import Any
 
 import alembic.command
 
-from bridge.adapters.amqp_acks import Acks
-from bridge.adapters.amqp_publisher import AmqpPublisher
-from bridge.adapters.callback_sender import CallbackSender
+from bridge.adapters.amqp.acks import Acks
+from bridge.adapters.amqp.publisher import AmqpPublisher
+from bridge.adapters.callbacks.sender import CallbackSender
 from bridge.adapters.crew_api import HttpCrewApi
 from bridge.adapters.store import SqlStore
 from bridge.cli import main
-from bridge.core.answers import Failed, Succeeded
-from bridge.core.model import State
-from bridge.steps.recover import Recover
+from bridge.core.crew.responses import Failed, Succeeded
+from bridge.core.runs.model import State
+from bridge.steps.recovery.recover import Recover
 from bridge.supervisor import Supervisor
 
 Method = Callable[..., Awaitable[Any]]

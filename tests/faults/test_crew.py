@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bridge.core.answers import CrewUnavailable, InDoubt, KickoffAnswer, Refused
+from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffAnswer, Refused
 from tests.broken_answers import CASES, ONLY_ON_LOOKS, TRACKED, Case
 from tests.faults.conftest import SetScene
 from tests.faults.harness import requests

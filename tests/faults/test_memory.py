@@ -21,7 +21,7 @@ import aio_pika
 import aiohttp
 import yaml
 
-from bridge.adapters.amqp_topology import Topology, ensure_inbound
+from bridge.adapters.amqp.topology import Topology, ensure_inbound
 from tests.broker import free_ports
 
 MIB = 1024 * 1024

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from bridge.adapters.store import SqlStore, migrate_store, open_store
-from bridge.adapters.store.engine import database, opened
-from bridge.core import lifecycle
-from bridge.core.answers import Started
-from bridge.core.model import CrewPolicy
+from bridge.adapters.store.database import database, opened
+from bridge.core.crew.responses import Started
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import CrewPolicy
 from tests.fakes import NOW, a_run
 
 HEADER, FRAME = 32, 24 + 4096
@@ -68,9 +68,9 @@ class Story:
             run = (await self._store.accept(a_run(number))).run
             self.accepted_at[run.run_id] = frames(self._wal)
             [claimed] = await self._store.claim_accepted("research", 1, runs, NOW)
-            starting = await self._store.settle(lifecycle.begin(claimed, NOW))
+            starting = await self._store.settle(state_machine.begin(claimed, NOW))
             self.posted_at[run.run_id] = frames(self._wal)
-            await self._store.settle(lifecycle.on_kickoff(starting, Started(f"k-{number}"), CrewPolicy(), NOW))
+            await self._store.settle(state_machine.on_kickoff(starting, Started(f"k-{number}"), CrewPolicy(), NOW))
 
     def lost(self, after: int, left: dict[str, str]) -> list[str]:
         """Runs that had been acknowledged when the log had so many frames, and are not there."""

@@ -6,8 +6,8 @@ from itertools import count
 
 import pytest
 
-from bridge.adapters.amqp_connection import LinkOptions
-from bridge.adapters.amqp_topology import Topology
+from bridge.adapters.amqp.connection import LinkOptions
+from bridge.adapters.amqp.topology import Topology
 from tests.amqp_client import Client, FakeDoor, client_of
 from tests.broker import Broker, running_broker
 

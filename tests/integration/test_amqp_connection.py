@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.adapters.amqp_connection import HEARTBEAT, LinkOptions
-from bridge.adapters.amqp_consumer import AmqpConsumer
-from bridge.adapters.amqp_publisher import AmqpPublisher
-from bridge.adapters.amqp_topology import Topology
-from bridge.core.delivering import Confirmed
-from bridge.core.model import Channel
-from bridge.ports import Health
+from bridge.adapters.amqp.connection import HEARTBEAT, LinkOptions
+from bridge.adapters.amqp.consumer import AmqpConsumer
+from bridge.adapters.amqp.publisher import AmqpPublisher
+from bridge.adapters.amqp.topology import Topology
+from bridge.core.delivery.model import Channel
+from bridge.core.delivery.outcome import Confirmed
+from bridge.ports.lifecycle import Health
 from tests.amqp_client import Client, FakeDoor, client_of, delivery, eventually, rules_for, running
 from tests.broker import Broker
 from tests.patience import PATIENCE

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from bridge.adapters.amqp_connection import LinkOptions
-from bridge.adapters.amqp_consumer import AmqpConsumer
-from bridge.adapters.amqp_topology import Topology, ensure_inbound
+from bridge.adapters.amqp.connection import LinkOptions
+from bridge.adapters.amqp.consumer import AmqpConsumer
+from bridge.adapters.amqp.topology import Topology, ensure_inbound
 from bridge.core.errors import RequestRefused, StoreBroken
-from bridge.core.quarantine import Quarantined
-from bridge.ports import RefusedMessage
+from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.inbound import RefusedMessage
 from tests.amqp_client import BODY, Client, FakeDoor, client_of, eventually, rules_for, running
 from tests.broker import Broker
 from tests.fakes import Faults
@@ -186,7 +186,7 @@ async def test_a_bug_while_connecting_is_reported_and_the_connection_made_anew(
             raise bugs.pop()
         return await ensure_inbound(*args)
 
-    monkeypatch.setattr("bridge.adapters.amqp_consumer.ensure_inbound", buggy)
+    monkeypatch.setattr("bridge.adapters.amqp.consumer.ensure_inbound", buggy)
     consumer = consumer_for(replace(link, report=faults), topology, door)
     async with running(consumer):
         await eventually(lambda: consumer.ready)

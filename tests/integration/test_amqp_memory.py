@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bridge.adapters import amqp_connection
-from bridge.adapters.amqp_connection import LinkOptions
-from bridge.adapters.amqp_consumer import AmqpConsumer
-from bridge.adapters.amqp_memory import MessageMemory
-from bridge.adapters.amqp_topology import Topology
+from bridge.adapters.amqp import connection
+from bridge.adapters.amqp.connection import LinkOptions
+from bridge.adapters.amqp.consumer import AmqpConsumer
+from bridge.adapters.amqp.memory import MessageMemory
+from bridge.adapters.amqp.topology import Topology
 from tests.amqp_client import BODY, Client, FakeDoor, eventually, rules_for, running
 from tests.broker import Broker
 from tests.patience import PATIENCE
@@ -23,7 +23,7 @@ async def consumer(
     link: LinkOptions, topology: Topology, door: FakeDoor, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[AmqpConsumer]:
     """With room for two large messages."""
-    monkeypatch.setattr(amqp_connection, "MessageMemory", lambda: MessageMemory(100_000, PATIENCE))
+    monkeypatch.setattr(connection, "MessageMemory", lambda: MessageMemory(100_000, PATIENCE))
     consumer = AmqpConsumer(link, topology, rules_for(topology), 50, door.accept, door.refuse, door.steer, door.probe)
     async with running(consumer):
         await eventually(lambda: consumer.ready)

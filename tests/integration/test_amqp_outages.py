@@ -10,11 +10,11 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 from structlog.testing import capture_logs
 
-from bridge.adapters import amqp_consumer, amqp_frames, amqp_message
-from bridge.adapters.amqp_connection import LinkOptions
-from bridge.adapters.amqp_consumer import GOOD_IN_A_ROW, AmqpConsumer
-from bridge.adapters.amqp_message import MessageRules
-from bridge.adapters.amqp_topology import DELIVERY_LIMIT, Topology, requests_arguments
+from bridge.adapters.amqp import consumer, frames, messages
+from bridge.adapters.amqp.connection import LinkOptions
+from bridge.adapters.amqp.consumer import GOOD_IN_A_ROW, AmqpConsumer
+from bridge.adapters.amqp.messages import MessageRules
+from bridge.adapters.amqp.topology import DELIVERY_LIMIT, Topology, requests_arguments
 from tests.amqp_client import Client, FakeDoor, client_of, eventually, rules_for, running
 from tests.broker import Broker
 from tests.faults.proxy import Proxy, proxy_to
@@ -32,7 +32,7 @@ def consumer_for(link: LinkOptions, topology: Topology, door: FakeDoor) -> AmqpC
 def returns(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each message had been returned to the queue when it was delivered last, by its id."""
     counts: Counter[str] = Counter()
-    read = amqp_message.read_request
+    read = messages.read_request
 
     def counted(message: AbstractIncomingMessage, rules: MessageRules) -> Any:
         returned = message.headers.get("x-delivery-count", 0)
@@ -41,7 +41,7 @@ def returns(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         counts[message.message_id] = max(counts[message.message_id], returned)
         return read(message, rules)
 
-    monkeypatch.setattr(amqp_consumer, "read_request", counted)
+    monkeypatch.setattr(consumer, "read_request", counted)
     return counts
 
 
@@ -167,7 +167,7 @@ async def test_one_unreadable_message_costs_no_other(
 
     The library decodes properties while it reads the connection, so no callback can refuse such a message.
     """
-    monkeypatch.setattr(amqp_frames, "mended_header", lambda payload, _: payload)
+    monkeypatch.setattr(frames, "mended_header", lambda payload, _: payload)
     wanted = {f"order-{number}" for number in range(GOOD_IN_A_ROW + 20)}
     async with client_of(broker.url, topology) as client, client_of(broker.url, topology) as other:
         await client.channel.declare_queue(topology.dead, durable=True)

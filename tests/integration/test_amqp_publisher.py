@@ -12,14 +12,15 @@ from cloudevents.core.bindings import amqp
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
-from bridge.adapters.amqp_connection import LinkOptions
-from bridge.adapters.amqp_message import read_refused
-from bridge.adapters.amqp_publisher import AmqpPublisher
-from bridge.adapters.amqp_topology import Topology
-from bridge.core.delivering import Confirmed, Gone, TryAgain, Unroutable
+from bridge.adapters.amqp.connection import LinkOptions
+from bridge.adapters.amqp.messages import read_refused
+from bridge.adapters.amqp.publisher import AmqpPublisher
+from bridge.adapters.amqp.topology import Topology
+from bridge.core.delivery.cloudevents import about, dead_letter
+from bridge.core.delivery.model import Channel, Delivery, Destination
+from bridge.core.delivery.outcome import Confirmed, Gone, TryAgain, Unroutable
 from bridge.core.errors import RequestRefused
-from bridge.core.events import about, dead_letter
-from bridge.core.model import Channel, CrewPolicy, Delivery, Destination, Outcome
+from bridge.core.runs.model import CrewPolicy, Outcome
 from tests.amqp_client import Client, delivery, eventually, rules_for, running
 from tests.broker import Broker
 from tests.fakes import a_run

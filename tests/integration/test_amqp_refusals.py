@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from bridge.adapters import amqp_refusals
-from bridge.adapters.amqp_connection import AmqpLink, LinkOptions
-from bridge.adapters.amqp_publisher import AmqpPublisher
-from bridge.adapters.amqp_topology import Topology
-from bridge.core.delivering import Confirmed, Gone, TryAgain
-from bridge.core.events import dead_letter
-from bridge.core.model import Channel, Delivery, Destination
+from bridge.adapters.amqp import refusals
+from bridge.adapters.amqp.connection import AmqpLink, LinkOptions
+from bridge.adapters.amqp.publisher import AmqpPublisher
+from bridge.adapters.amqp.topology import Topology
+from bridge.core.delivery.cloudevents import dead_letter
+from bridge.core.delivery.model import Channel, Delivery, Destination
+from bridge.core.delivery.outcome import Confirmed, Gone, TryAgain
 from tests.amqp_client import Client, delivery, eventually, running
 from tests.broker import Broker
 
@@ -102,7 +102,7 @@ async def test_a_refused_routing_key_costs_no_other(
 async def test_a_permission_that_was_given_is_found_out(
     publisher: AmqpPublisher, broker: Broker, topology: Topology, client: Client, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(amqp_refusals, "REMEMBERED", 0.0)
+    monkeypatch.setattr(refusals, "REMEMBERED", 0.0)
     await asyncio.to_thread(broker.ctl, "set_topic_permissions", "guest", topology.results, "^allowed", ".*")
     queue = await client.channel.declare_queue(exclusive=True)
     await queue.bind(topology.results, "#")

@@ -8,7 +8,7 @@ import pytest
 from aio_pika import ExchangeType
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed, PublishError
 
-from bridge.adapters.amqp_topology import Topology, ensure_inbound, ensure_outbound, keep_bound, requests_arguments
+from bridge.adapters.amqp.topology import Topology, ensure_inbound, ensure_outbound, keep_bound, requests_arguments
 from tests.amqp_client import Client, eventually
 from tests.patience import PATIENCE
 

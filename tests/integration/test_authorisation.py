@@ -14,9 +14,9 @@ import aiohttp
 import pytest
 import yaml
 
-from bridge.assembly import assembled
+from bridge.composition.build import assembled
+from bridge.config import load
 from bridge.sandbox import SandboxSettings, running
-from bridge.settings import load
 
 TOKENS = {name: f"{name}-token-{'x' * 32}" for name in ("submit", "someone", "both", "read", "operate", "narrow")}
 CLIENTS = [

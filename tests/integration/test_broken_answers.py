@@ -19,24 +19,17 @@ import aiohttp
 import pytest
 
 from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
-from bridge.adapters.side_journal import NoJournal
+from bridge.adapters.kickoff_journal import NoJournal
 from bridge.adapters.store import SqlStore, open_store
-from bridge.core.answers import (
-    CrewUnavailable,
-    InDoubt,
-    KickoffAnswer,
-    NotStarted,
-    Refused,
-    StatusAnswer,
-)
-from bridge.core.learning import Learning
-from bridge.core.model import Envelope, Run, State
-from bridge.core.pace import Pace
+from bridge.core.crew.rate_limiter import Pace
+from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffAnswer, NotStarted, Refused, StatusAnswer
+from bridge.core.polling.planner import Learning
+from bridge.core.runs.model import Envelope, Run, State
 from bridge.sandbox import SandboxSettings, parse_run_time, running
-from bridge.steps.crew import Crew
-from bridge.steps.kickoff import Kickoff
-from bridge.steps.poll import Poll
-from bridge.steps.probe import Probe
+from bridge.steps._crew import Crew
+from bridge.steps.maintenance.crew_probe import Probe
+from bridge.steps.runs.kickoff import Kickoff
+from bridge.steps.runs.poll import Poll
 from tests.broken_answers import CASES, ONLY_ON_LOOKS, TRACKED, Case
 from tests.fakes import NOW, HandClock, Wakes, a_run
 from tests.steps.conftest import POLICY

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from aiohttp.abc import AbstractResolver
 
-from bridge.adapters.callback_sender import CallbackSender, callback_sessions
+from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
-from bridge.core.answers import (
+from bridge.core.crew.rate_limiter import Pace
+from bridge.core.crew.responses import (
     CrewUnavailable,
     InDoubt,
     NotFound,
@@ -26,9 +27,8 @@ from bridge.core.answers import (
     Started,
     Succeeded,
 )
-from bridge.core.delivering import Confirmed, Gone, TryAgain
-from bridge.core.model import Channel, Destination
-from bridge.core.pace import Pace
+from bridge.core.delivery.model import Channel, Destination
+from bridge.core.delivery.outcome import Confirmed, Gone, TryAgain
 from tests.fakes import a_delivery
 
 FAST = replace(LIMITS, kickoff=2.0, status=2.0, inputs=2.0, response=64 * 1024)

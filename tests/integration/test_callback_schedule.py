@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from bridge.adapters.callback_sender import CallbackSender, callback_sessions
-from bridge.adapters.name_lookup import NameLookup
+from bridge.adapters.callbacks.resolver import NameLookup
+from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.store import SqlStore, open_store
-from bridge.core.model import Attempt, Channel, Delivery, DeliveryState, Destination
-from bridge.core.receivers import Shares
-from bridge.ports import DeliveryFilter
-from bridge.steps.deliver import Deliver
+from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination
+from bridge.core.delivery.receivers import Shares
+from bridge.ports.queries import DeliveryFilter
+from bridge.steps.delivery import Deliver
 from tests.fakes import NOW, HandClock, a_delivery
 
 PAUSES = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)  # seconds, between ten attempts

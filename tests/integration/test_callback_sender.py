@@ -12,11 +12,11 @@ import pytest
 from aiohttp import web
 from standardwebhooks import Webhook
 
-from bridge.adapters import callback_sender
-from bridge.adapters.callback_sender import CallbackSender, callback_sessions
-from bridge.adapters.name_lookup import NameLookup
-from bridge.core.delivering import CallbackReply, Confirmed, DeliveryAnswer, Gone, TryAgain
-from bridge.core.model import Channel, Delivery, Destination, Event
+from bridge.adapters.callbacks import sender as callback_sender
+from bridge.adapters.callbacks.resolver import NameLookup
+from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
+from bridge.core.delivery.model import Channel, Delivery, Destination, Event
+from bridge.core.delivery.outcome import CallbackReply, Confirmed, DeliveryAnswer, Gone, TryAgain
 from tests.fakes import HandClock
 
 # The vector that the test suites of all Standard Webhooks libraries share (reliability D.1).

@@ -16,9 +16,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bridge.adapters.callback_sender import CallbackSender, callback_sessions
-from bridge.core.delivering import Confirmed, DeliveryAnswer, TryAgain
-from bridge.core.model import Channel, Destination
+from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
+from bridge.core.delivery.model import Channel, Destination
+from bridge.core.delivery.outcome import Confirmed, DeliveryAnswer, TryAgain
 from tests.fakes import HandClock, a_delivery
 
 HOST = "receiver.example"

@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from bridge.cli import app
-from bridge.cli.outcome import CommandFailed, Exit
+from bridge.cli._errors import CommandFailed, Exit
 
 BODY = {"action": "opened", "issue": {"title": "It breaks"}}
 SETTINGS = {

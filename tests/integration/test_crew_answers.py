@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bridge.core.answers import CrewUnavailable, InDoubt, NotStarted, Refused, Resumed
+from bridge.core.crew.responses import CrewUnavailable, InDoubt, NotStarted, Refused, Resumed
 from tests.integration.test_crew_api import OK, TOKEN, Api, api, closed_port, http, raw_server
 
 __all__ = ["api"]  # a fixture

@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 
 from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
-from bridge.core.answers import (
+from bridge.core.crew.rate_limiter import LONGEST_REST, Pace
+from bridge.core.crew.responses import (
     CrewUnavailable,
     InDoubt,
     NoAnswer,
@@ -25,7 +26,6 @@ from bridge.core.answers import (
     Succeeded,
     Unknown,
 )
-from bridge.core.pace import LONGEST_REST, Pace
 from bridge.sandbox import SandboxSettings, running
 
 TOKEN = "a-token-that-nobody-may-see"

@@ -11,14 +11,14 @@ import pytest
 import yaml
 from aio_pika import DeliveryMode, Message
 
-from bridge.adapters import amqp_dead
-from bridge.adapters.amqp_connection import HEARTBEAT, LinkOptions
-from bridge.adapters.amqp_dead import opened
-from bridge.adapters.amqp_publisher import AmqpPublisher
-from bridge.adapters.amqp_topology import Topology, ensure_inbound
-from bridge.adapters.amqp_values import ExactMessage
-from bridge.core.events import dead_letter
-from bridge.core.model import Channel, Delivery, Destination
+from bridge.adapters.amqp import dead_letters
+from bridge.adapters.amqp.connection import HEARTBEAT, LinkOptions
+from bridge.adapters.amqp.dead_letters import opened
+from bridge.adapters.amqp.publisher import AmqpPublisher
+from bridge.adapters.amqp.topology import Topology, ensure_inbound
+from bridge.adapters.amqp.values import ExactMessage
+from bridge.core.delivery.cloudevents import dead_letter
+from bridge.core.delivery.model import Channel, Delivery, Destination
 from tests.amqp_client import Client, client_of, eventually, running
 from tests.broker import Broker
 from tests.raw_frames import POISON, publish_raw
@@ -179,14 +179,14 @@ async def test_one_that_cannot_be_sent_back_is_reported_and_leaves_the_others(
     monkeypatch: pytest.MonkeyPatch, broker: Broker, letters: Sequence[str], client: Client, topology: Topology
 ):
     """`dead replay --all` exited with 70 at the first such message, and left all that came after it."""
-    as_it_came = amqp_dead._as_it_came
+    as_it_came = dead_letters._as_it_came
 
-    def poisoned(dead: amqp_dead.DeadMessage) -> Message:
+    def poisoned(dead: dead_letters.DeadMessage) -> Message:
         if dead.message_id == letters[1]:
             raise OverflowError("float too large to pack with f format")
         return as_it_came(dead)
 
-    monkeypatch.setattr(amqp_dead, "_as_it_came", poisoned)
+    monkeypatch.setattr(dead_letters, "_as_it_came", poisoned)
     async with opened(broker.url, topology) as queue:
         replayed = await queue.replay(None)
     assert replayed.sent == [letters[0], letters[2]]

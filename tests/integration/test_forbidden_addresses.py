@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from bridge.adapters.callback_sender import CallbackSender, callback_sessions
-from bridge.core.delivering import DeliveryAnswer, Gone, TryAgain
-from bridge.core.model import Channel, Delivery, Destination
+from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
+from bridge.core.delivery.model import Channel, Delivery, Destination
+from bridge.core.delivery.outcome import DeliveryAnswer, Gone, TryAgain
 from tests.fakes import HandClock, a_delivery
 
 IPV4 = (

@@ -21,13 +21,13 @@ from pamqp import commands as spec
 from pamqp.header import ContentHeader
 from structlog.testing import capture_logs
 
-from bridge.adapters.amqp_event import misfit, to_message
-from bridge.adapters.amqp_frames import _PROPERTIES, mended_header
-from bridge.adapters.amqp_message import MessageRules, read_refused, read_request
-from bridge.assembly import assembled
+from bridge.adapters.amqp.frames import _PROPERTIES, mended_header
+from bridge.adapters.amqp.messages import MessageRules, read_refused, read_request
+from bridge.adapters.amqp.outbound import misfit, to_message
+from bridge.composition.build import assembled
+from bridge.config import load
+from bridge.core.delivery.cloudevents import dead_letter, rejected
 from bridge.core.errors import RequestRefused
-from bridge.core.events import dead_letter, rejected
-from bridge.settings import load
 from tests.corpus import SEEDS, spoiled
 from tests.fakes import NOW
 from tests.patience import PATIENCE

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bridge import app
+from bridge import daemon
+from bridge.config import load
 from bridge.sandbox import SandboxSettings, running
-from bridge.settings import load
 
 PAGE = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text("utf-8")
 SECRETS = {
@@ -41,7 +41,7 @@ async def url(tmp_path: Path) -> AsyncIterator[str]:
         }
         file = tmp_path / "bridge.yaml"
         file.write_text(yaml.safe_dump(settings))
-        async with app.serving(load(file, environ=SECRETS)) as url:
+        async with daemon.serving(load(file, environ=SECRETS)) as url:
             yield url
 
 

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from standardwebhooks import Webhook
 
-from bridge import app
+from bridge import daemon
+from bridge.config import Settings, load
 from bridge.sandbox import SandboxSettings, running
-from bridge.settings import Settings, load
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BODY = '{"topic": "otters and ünïcödé"}'
@@ -67,16 +67,16 @@ def from_github(delivery: str) -> dict[str, str]:
 async def test_what_the_python_library_signs_is_taken_and_its_id_is_the_key(settings: Settings):
     now = datetime.now(tz=UTC)
     signature = Webhook(SECRET).sign("msg_1", now, BODY)
-    async with app.serving(settings) as url:
+    async with daemon.serving(settings) as url:
         status, run = await post(f"{url}/hooks/shop", standard("msg_1", int(now.timestamp()), signature))
     assert (status, run["idempotency_key"]) == (202, "msg_1")
 
 
 async def test_a_replay_after_a_restart_is_the_same_run_under_whatever_delivery_id(settings: Settings):
     """GitHub signs the body alone. Whoever caught one delivery could send it again under ids of their own."""
-    async with app.serving(settings) as url:
+    async with daemon.serving(settings) as url:
         _, first = await post(f"{url}/hooks/git", from_github("d-1"))
-    async with app.serving(settings) as url:
+    async with daemon.serving(settings) as url:
         status, again = await post(f"{url}/hooks/git", from_github("d-2"))
         async with aiohttp.ClientSession() as session, session.get(f"{url}/v1/runs") as response:
             runs = (await response.json())["runs"]
@@ -85,7 +85,7 @@ async def test_a_replay_after_a_restart_is_the_same_run_under_whatever_delivery_
 
 async def test_a_retry_with_a_new_timestamp_is_the_same_run(settings: Settings):
     now = int(time.time())
-    async with app.serving(settings) as url:
+    async with daemon.serving(settings) as url:
         answers = [
             await post(f"{url}/hooks/shop", standard("msg_1", at, Webhook(SECRET).sign("msg_1", _date(at), BODY)))
             for at in (now - 5, now)
@@ -96,7 +96,7 @@ async def test_a_retry_with_a_new_timestamp_is_the_same_run(settings: Settings):
 async def test_an_input_that_the_crew_needs_and_the_hook_does_not_map_is_refused(settings: Settings):
     body = json.dumps({"topic": None})
     digest = hmac.digest(b"s", body.encode(), "sha256").hex()
-    async with app.serving(settings) as url:
+    async with daemon.serving(settings) as url:
         status, told = await post(f"{url}/hooks/git", {"X-Hub-Signature-256": f"sha256={digest}"}, body)
     assert (status, told["field"]) == (422, "inputs.topic")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bridge.core.hints import Kind
-from bridge.core.strict_json import MAX_DEPTH
+from bridge.core.crew.webhooks import Kind
+from bridge.core.json import MAX_DEPTH
 from tests.http_client import problem, serving
 
 

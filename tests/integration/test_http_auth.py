@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.adapters.http_auth import Clients
-from bridge.adapters.http_server import Listen
-from bridge.core.rate import Rate
+from bridge.adapters.http.auth import Clients
+from bridge.adapters.http.server import Listen
+from bridge.core.token_bucket import Rate
 from tests.http_client import BODY, CLIENTS, TOKENS, Bridge, bearer, problem, run_id, serving
 
 ROUTES = [("POST", "/v1/runs"), ("GET", "/v1/runs"), ("GET", f"/v1/runs/{run_id(1)}")]

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.adapters.http_auth import Clients
-from bridge.adapters.http_server import Listen
+from bridge.adapters.http.auth import Clients
+from bridge.adapters.http.server import Listen
 from tests.http_client import CLIENTS, LISTEN, Bridge, bearer, problem, serving
 from tests.integration.test_http_hooks import HOOKS
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.model import Attempt, Delivery, DeliveryState
-from bridge.ports import DeliveryFilter
+from bridge.core.delivery.model import Attempt, Delivery, DeliveryState
+from bridge.ports.queries import DeliveryFilter
 from tests.fakes import a_delivery
 from tests.http_client import Bridge, problem, run_id, serving
 

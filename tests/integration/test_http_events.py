@@ -14,13 +14,13 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bridge.adapters.http_auth import Clients
-from bridge.adapters.http_event_feed import PAGE
-from bridge.adapters.http_events import EventsApi, Streaming
-from bridge.adapters.http_server import HttpServer
+from bridge.adapters.http.api.event_feed import PAGE
+from bridge.adapters.http.api.events import EventsApi, Streaming
+from bridge.adapters.http.auth import Clients
+from bridge.adapters.http.server import HttpServer
 from bridge.adapters.store import SqlStore, open_store
-from bridge.core import events
-from bridge.core.model import CrewPolicy, Envelope, Run
+from bridge.core.delivery import cloudevents
+from bridge.core.runs.model import CrewPolicy, Envelope, Run
 from tests.fakes import a_run
 from tests.http_client import CLIENTS, LISTEN, bearer, problem
 from tests.patience import PATIENCE
@@ -61,7 +61,7 @@ class Streams:
         return await self.tell(run, made_at)
 
     async def tell(self, run: Run, made_at: float | None = None) -> str:
-        decision = events.about(run, "run.progress", CrewPolicy(), time.time() if made_at is None else made_at)
+        decision = cloudevents.about(run, "run.progress", CrewPolicy(), time.time() if made_at is None else made_at)
         await self.store.settle(replace(decision, run=replace(run, owner=None)))
         [event] = decision.unaddressed
         return event.event_id
@@ -236,7 +236,7 @@ async def test_a_client_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
         run = a_run(next(_numbers), envelope=Envelope("client/submitter"), meta={"text": "x" * 500_000})
         await streams.store.accept(run)
         for number in range(40):
-            decision = events.about(run, "run.progress", CrewPolicy(), time.time(), number + 2)
+            decision = cloudevents.about(run, "run.progress", CrewPolicy(), time.time(), number + 2)
             run = await streams.store.settle(replace(decision, run=run))
         await opened_when_free(streams)  # its place is free once it is cut off
         writer.close()

@@ -11,12 +11,12 @@ import aiohttp
 import pytest
 import structlog
 
-from bridge.adapters.http_auth import Clients
-from bridge.adapters.http_flow_questions import FlowQuestionsApi, FlowSource
-from bridge.adapters.http_server import HttpServer, servers
-from bridge.adapters.http_strangers import FAILED_LOGINS
+from bridge.adapters.http.auth import Clients
+from bridge.adapters.http.failed_logins import FAILED_LOGINS
+from bridge.adapters.http.server import HttpServer, servers
+from bridge.adapters.http.webhooks.flow import FlowQuestionsApi, FlowSource
+from bridge.core.crew.flow_questions import FlowQuestion
 from bridge.core.errors import Stale
-from bridge.core.flow_questions import FlowQuestion
 from tests.fakes import NOW
 from tests.http_client import LISTEN, problem
 

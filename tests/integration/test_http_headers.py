@@ -3,13 +3,13 @@
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from bridge.adapters import http_headers
-from bridge.adapters.http_problem import Problem
+from bridge.adapters.http import headers as request_headers
+from bridge.adapters.http.problems import Problem
 
 TRACE = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
 
 
-def headers(name: str, *values: str) -> http_headers.Headers:
+def headers(name: str, *values: str) -> request_headers.Headers:
     return CIMultiDictProxy(CIMultiDict([(name, value) for value in values]))
 
 
@@ -25,17 +25,17 @@ def headers(name: str, *values: str) -> http_headers.Headers:
     ],
 )
 def test_a_key_is_the_same_with_and_without_quotes(written: str, key: str) -> None:
-    assert http_headers.idempotency_key(headers("idempotency-key", written)) == key
+    assert request_headers.idempotency_key(headers("idempotency-key", written)) == key
 
 
 def test_no_key() -> None:
-    assert http_headers.idempotency_key(headers("x")) is None
+    assert request_headers.idempotency_key(headers("x")) is None
 
 
 @pytest.mark.parametrize("written", ['"', '"abc', '"a"b"', '"a\\b"', '"abc";x=1'])
 def test_quotes_that_do_not_match(written: str) -> None:
     with pytest.raises(Problem):
-        http_headers.idempotency_key(headers("idempotency-key", written))
+        request_headers.idempotency_key(headers("idempotency-key", written))
 
 
 @pytest.mark.parametrize(
@@ -55,12 +55,12 @@ def test_quotes_that_do_not_match(written: str) -> None:
     ],
 )
 def test_the_preferred_wait(preferences: list[str], seconds: float) -> None:
-    assert http_headers.preferred_wait(headers("prefer", *preferences)) == seconds
+    assert request_headers.preferred_wait(headers("prefer", *preferences)) == seconds
 
 
 @pytest.mark.parametrize("trace", [f"00-{TRACE}-01", f"cc-{TRACE}-01", f"cc-{TRACE}-01-what-comes-later"])
 def test_a_trace_is_kept(trace: str) -> None:
-    assert http_headers.traceparent(headers("traceparent", trace)) == trace
+    assert request_headers.traceparent(headers("traceparent", trace)) == trace
 
 
 @pytest.mark.parametrize(
@@ -77,4 +77,4 @@ def test_a_trace_is_kept(trace: str) -> None:
     ],
 )
 def test_what_is_no_trace_is_dropped(trace: str) -> None:
-    assert http_headers.traceparent(headers("traceparent", trace)) is None
+    assert request_headers.traceparent(headers("traceparent", trace)) is None

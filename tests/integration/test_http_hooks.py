@@ -12,11 +12,11 @@ import aiohttp
 import pytest
 import structlog
 
-from bridge.adapters.http_strangers import FAILED_LOGINS
-from bridge.core import signatures
-from bridge.core.hook import Hook
-from bridge.core.mapping import Rule, compiled
-from bridge.core.signatures import Anybody, Basic, Bearer, Hmac
+from bridge.adapters.http.failed_logins import FAILED_LOGINS
+from bridge.core.inbound import signatures
+from bridge.core.inbound.hook import Hook
+from bridge.core.inbound.mapping import Rule, compiled
+from bridge.core.inbound.signatures import Anybody, Basic, Bearer, Hmac
 from tests.http_client import LISTEN, STORE_AWAY, Bridge, problem, serving
 from tests.unit.test_signatures import GITHUB_SECRET
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.adapters.http_auth import Clients
+from bridge.adapters.http.auth import Clients
 from tests.http_client import BODY, LISTEN, Bridge, bearer, problem, run_id, serving
 from tests.integration.test_http_hooks import HOOKS
 

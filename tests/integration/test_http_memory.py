@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.adapters.http_reads import AT_ONCE
-from bridge.core.model import Outcome, State
+from bridge.adapters.http.read_limits import AT_ONCE
+from bridge.core.runs.model import Outcome, State
 from tests.http_client import BODY, LISTEN, Bridge, bearer, serving
 
 PATIENT = replace(LISTEN, max_body=1_000_000, body_seconds=60.0, write_seconds=0.2)

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge import __version__
-from bridge.ports import Health
+from bridge.ports.lifecycle import Health
 from tests.http_client import STORE_AWAY, Bridge, serving
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.model import Channel, Delivery, DeliveryState, Destination, Event, Outcome, State
+from bridge.core.delivery.model import Channel, Delivery, DeliveryState, Destination, Event
+from bridge.core.runs.model import Outcome, State
 from tests.http_client import STORE_AWAY, Bridge, problem, run_id, serving
 
 

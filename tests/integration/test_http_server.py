@@ -6,8 +6,8 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
-from bridge.adapters.http_auth import Clients
-from bridge.adapters.http_server import HttpServer, Listen
+from bridge.adapters.http.auth import Clients
+from bridge.adapters.http.server import HttpServer, Listen
 from tests.http_client import CLIENTS, LISTEN, problem, serving
 from tests.patience import PATIENCE
 

@@ -6,8 +6,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.core.errors import CrewUnreachable, PostUnderWay, RequestRefused
-from bridge.core.feedback import Resume
-from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering
+from bridge.core.human_input.feedback import Resume
+from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, Steering
 from tests.http_client import bearer, problem, serving
 
 

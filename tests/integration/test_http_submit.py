@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.adapters.http_wait import Patience
+from bridge.adapters.http.long_poll import Patience
 from bridge.core.errors import RequestRefused
-from bridge.core.model import State
+from bridge.core.runs.model import State
 from tests.http_client import BODY, STORE_AWAY, Bridge, bearer, problem, run_id, serving
 from tests.patience import PATIENCE
 

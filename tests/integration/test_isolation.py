@@ -11,12 +11,12 @@ from pathlib import Path
 
 from aiohttp import web
 
-from bridge.adapters.callback_sender import CallbackSender, callback_sessions
-from bridge.adapters.name_lookup import NameLookup
+from bridge.adapters.callbacks.resolver import NameLookup
+from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.store import SqlStore, open_store
-from bridge.core.model import Channel, Delivery, Destination
-from bridge.core.receivers import Shares
-from bridge.steps.deliver import Deliver
+from bridge.core.delivery.model import Channel, Delivery, Destination
+from bridge.core.delivery.receivers import Shares
+from bridge.steps.delivery import Deliver
 from bridge.worker import Worker
 from tests.fakes import a_delivery, raise_fault
 from tests.patience import PATIENCE

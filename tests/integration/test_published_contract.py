@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
-from bridge.core.answers import Refused, Resumed, Running, Started
-from bridge.core.crew_call import Webhooks, kickoff_body, resume_body
-from bridge.core.model import Asked, CrewPolicy, Question, Stage, Talk
-from bridge.core.pace import Pace
+from bridge.core.crew.payloads import Webhooks, kickoff_body, resume_body
+from bridge.core.crew.rate_limiter import Pace
+from bridge.core.crew.responses import Refused, Resumed, Running, Started
+from bridge.core.human_input.model import Asked, Question, Stage, Talk
+from bridge.core.runs.model import CrewPolicy
 from tests.fakes import NOW, a_run
 
 MOCK = os.environ.get("BRIDGE_TEST_CREW_MOCK", "")

@@ -12,9 +12,9 @@ import aiohttp
 import pytest
 import yaml
 
-from bridge.assembly import assembled
+from bridge.composition.build import assembled
+from bridge.config import load
 from bridge.sandbox import SandboxSettings, running
-from bridge.settings import load
 
 EXAMPLES = int(os.environ.get("BRIDGE_SCHEMATHESIS", "3"))  # of each operation, beside those that are always the same
 SEED = ("--seed", "1") if EXAMPLES == 3 else ()  # many examples are there to find what is new

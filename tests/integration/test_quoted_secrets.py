@@ -15,8 +15,8 @@ import pytest
 import yaml
 from aiohttp import web
 
-from bridge import app
-from bridge.settings import load
+from bridge import daemon
+from bridge.config import load
 from tests.acceptance.harness import eventually, free_port
 
 CREW, CLIENT, HOOK = "canary-crew-token-5e1f0a77", "canary-client-token-9c2d4b88", "canary-hook-secret-6f2e1d99"
@@ -105,7 +105,7 @@ async def test_a_secret_that_comes_back_from_outside_is_not_kept(tmp_path: Path)
     """A crew that answered `401 for Authorization: Bearer …` put our token into runs, events and the store."""
     async with listening() as peer, aiohttp.ClientSession(headers={"Authorization": f"Bearer {CLIENT}"}) as http:
         file, url = settings_file(tmp_path, peer)
-        async with app.serving(load(file, {})):
+        async with daemon.serving(load(file, {})):
             for how in ("refuse", "fail", "succeed"):
                 body = {"crew": "research", "inputs": {"how": how, "note": CLIENT}, "callback_url": f"{peer.url}/done"}
                 async with http.post(f"{url}/v1/runs", json=body) as response:

@@ -16,10 +16,10 @@ import pytest
 import structlog
 import yaml
 
-from bridge import logs
-from bridge.assembly import assembled
+from bridge.composition.build import assembled
+from bridge.config import load_renewable
+from bridge.observability import redaction
 from bridge.sandbox import SandboxSettings, running
-from bridge.settings import load_renewable
 from tests.acceptance.harness import eventually
 
 TOKEN, OTHER = "token-" + "x" * 32, "other-" + "x" * 32
@@ -124,7 +124,7 @@ async def test_the_secret_of_a_flows_questions(served: Served):
 async def test_a_new_secret_is_masked_in_the_log_by_the_time_it_is_used(served: Served):
     stream = io.StringIO()
     structlog.configure(
-        processors=[logs.Redaction(), structlog.processors.JSONRenderer()],
+        processors=[redaction.Redaction(), structlog.processors.JSONRenderer()],
         logger_factory=structlog.WriteLoggerFactory(file=stream),
     )
     try:

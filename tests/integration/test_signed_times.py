@@ -21,10 +21,10 @@ from aiohttp import web
 from standardwebhooks import Webhook
 from typer.testing import CliRunner
 
-from bridge import app
+from bridge import daemon
 from bridge.cli import app as cli
+from bridge.config import Settings, load
 from bridge.sandbox import SandboxSettings, parse_run_time, running
-from bridge.settings import Settings, load
 from tests.acceptance.harness import eventually
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -99,7 +99,7 @@ async def test_signed_times_are_checked_against_the_wall_clock_after_it_was_set(
     machine: Machine, settings: Settings, leap: float
 ) -> None:
     """After an hour of sleep every fresh webhook was refused for some 20 hours, and hour-old ones were accepted."""
-    async with app.serving(settings) as url:
+    async with daemon.serving(settings) as url:
         assert await post(f"{url}/hooks/shop", BODY, signed("before", machine.time())) == 202
         stale = machine.time()
 
@@ -115,7 +115,7 @@ async def test_a_webhook_accepted_before_the_clock_was_set_back_is_not_accepted_
     machine: Machine, settings: Settings
 ) -> None:
     """A clock that is set back makes old signatures recent; the stored request is what refuses their replay."""
-    async with app.serving(settings) as url:
+    async with daemon.serving(settings) as url:
         headers = signed("once", machine.time())
         assert await post(f"{url}/hooks/shop", BODY, headers) == 202
         machine.offset += HOUR
@@ -141,7 +141,7 @@ async def test_a_callback_is_signed_with_the_time_that_its_receiver_sees(machine
     await site.start()
     host, port = runner.addresses[0]
     try:
-        async with app.serving(settings) as url:
+        async with daemon.serving(settings) as url:
             machine.offset += HOUR
             body = json.dumps({"crew": "research", "inputs": {"topic": "x"}, "callback_url": f"http://{host}:{port}/"})
             assert await post(f"{url}/v1/runs", body, {}) == 202

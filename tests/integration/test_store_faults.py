@@ -13,8 +13,9 @@ import pytest
 
 from bridge.adapters.store import SqlStore, migrate_store, open_store
 from bridge.core.errors import StoreBroken, StoreDamaged
-from bridge.core.model import Decision, Question, Stage, State, Talk
-from bridge.ports import RunFilter
+from bridge.core.human_input.model import Question, Stage, Talk
+from bridge.core.runs.model import Decision, State
+from bridge.ports.queries import RunFilter
 from tests.fakes import NOW, a_delivery, a_run
 
 DAY = 86_400.0

@@ -13,10 +13,10 @@ from aio_pika import connect
 from aio_pika.abc import AbstractIncomingMessage
 from aiohttp import web
 
-from bridge import app, sandbox
-from bridge.adapters.amqp_topology import Topology
+from bridge import daemon, sandbox
+from bridge.adapters.amqp.topology import Topology
+from bridge.config import load
 from bridge.sandbox import SandboxSettings, parse_run_time
-from bridge.settings import load
 from tests.amqp_client import Client, client_of, eventually
 from tests.interop import javascript
 from tests.patience import PATIENCE
@@ -165,7 +165,7 @@ async def _bridge(folder: Path, amqp_url: str, topology: Topology, mode: str, ca
         }
         file = folder / "bridge.yaml"
         file.write_text(yaml.safe_dump(tree))
-        async with app.serving(load(file, environ={})) as url, aiohttp.ClientSession(url) as session:
+        async with daemon.serving(load(file, environ={})) as url, aiohttp.ClientSession(url) as session:
             await eventually(lambda: _is_ready(session))
             yield url
 

@@ -8,7 +8,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from bridge.core.errors import NotVerified
-from bridge.core.signatures import StandardWebhooks, standard_webhooks_key
+from bridge.core.inbound.signatures import StandardWebhooks, standard_webhooks_key
 from tests.interop import javascript
 from tests.interop.scene import NEW, OLD, SECRETS, Harvest
 

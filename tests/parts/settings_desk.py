@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bridge.settings import Settings, SettingsError, load
+from bridge.config import Settings, SettingsError, load
 
 WEBHOOK_SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 

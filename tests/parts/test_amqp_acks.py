@@ -9,7 +9,7 @@ from aio_pika.exceptions import ChannelInvalidStateError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.adapters.amqp_acks import Acks
+from bridge.adapters.amqp.acks import Acks
 
 
 class Broker:

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pamqp.header import ContentHeader
 
-from bridge.adapters import amqp_frames
-from bridge.adapters.amqp_frames import UNREADABLE, MendingReader, mended_header, mended_method
-from bridge.adapters.amqp_memory import MessageMemory
+from bridge.adapters.amqp import frames
+from bridge.adapters.amqp.frames import UNREADABLE, MendingReader, mended_header, mended_method
+from bridge.adapters.amqp.memory import MessageMemory
 from tests.raw_frames import ODD, POISON, entry, header, short, table, text
 
 
@@ -35,7 +35,7 @@ def test_what_cannot_be_read_is_left_out_and_noted(name: str):
 
 def test_what_is_mended_badly_loses_all_properties_and_not_the_connection(monkeypatch: pytest.MonkeyPatch):
     """The delivery limit does not end what breaks the connection at every delivery, so nothing may."""
-    monkeypatch.setattr(amqp_frames, "_readable_properties", lambda payload, _: {"content_type": b"\x02\xff\xff"})
+    monkeypatch.setattr(frames, "_readable_properties", lambda payload, _: {"content_type": b"\x02\xff\xff"})
     mended = read(mended_header(header(POISON["content_type"]), []))
     assert mended.properties.content_type is None
     assert mended.properties.headers == {UNREADABLE: "all properties"}

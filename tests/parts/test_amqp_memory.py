@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bridge.adapters.amqp_memory import MessageMemory
+from bridge.adapters.amqp.memory import MessageMemory
 from tests.patience import PATIENCE
 
 

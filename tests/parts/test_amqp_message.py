@@ -13,14 +13,14 @@ from cloudevents.core.v1.event import CloudEvent
 from pamqp import commands as spec
 from pamqp.header import ContentHeader
 
-from bridge.adapters.amqp_frames import UNREADABLE
-from bridge.adapters.amqp_message import PACKED, MessageRules, is_steering, read_refused, read_request, read_steering
-from bridge.adapters.amqp_values import unpack
+from bridge.adapters.amqp.frames import UNREADABLE
+from bridge.adapters.amqp.messages import PACKED, MessageRules, is_steering, read_refused, read_request, read_steering
+from bridge.adapters.amqp.values import unpack
 from bridge.core.errors import RequestRefused
-from bridge.core.feedback import Resume
-from bridge.core.model import Envelope, KickoffRequest
-from bridge.core.steering import Cancel
-from bridge.ports import KeyOfRun
+from bridge.core.human_input.feedback import Resume
+from bridge.core.runs.commands import Cancel
+from bridge.core.runs.model import Envelope, KickoffRequest
+from bridge.ports.inbound import KeyOfRun
 
 RULES = MessageRules("kickoff.requests", 1000, ("amq.gen-*", "reply.*"))
 BODY = {"crew": "research", "inputs": {"topic": "otters"}}

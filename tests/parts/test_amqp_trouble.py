@@ -5,8 +5,8 @@ import inspect
 import pytest
 from aio_pika.exceptions import ChannelPreconditionFailed
 
-from bridge.adapters import amqp_trouble
-from bridge.adapters.amqp_trouble import LinkLost, explain
+from bridge.adapters.amqp import errors
+from bridge.adapters.amqp.errors import LinkLost, explain
 
 TIMED_OUT = (
     "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 60000 ms. "
@@ -28,4 +28,4 @@ def test_each_failed_precondition_has_its_own_remedy(said: str, remedy: str):
 
 
 def test_no_remedy_costs_a_queue_its_messages():
-    assert "delete" not in inspect.getsource(amqp_trouble)
+    assert "delete" not in inspect.getsource(errors)

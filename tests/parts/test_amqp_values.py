@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pamqp.header import ContentHeader
 
-from bridge.adapters.amqp_event import to_message
-from bridge.adapters.amqp_message import MessageRules, read_refused
-from bridge.adapters.amqp_values import ExactMessage, pack, unpack
+from bridge.adapters.amqp.messages import MessageRules, read_refused
+from bridge.adapters.amqp.outbound import to_message
+from bridge.adapters.amqp.values import ExactMessage, pack, unpack
+from bridge.core.delivery.cloudevents import dead_letter
 from bridge.core.errors import RequestRefused
-from bridge.core.events import dead_letter
 from tests.fakes import NOW
 from tests.parts.test_amqp_message import message
 

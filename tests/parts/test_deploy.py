@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from bridge.adapters.crew_api import LIMITS
-from bridge.settings import Settings, load
+from bridge.config import Settings, load
 from bridge.supervisor import GRACE
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

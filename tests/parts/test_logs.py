@@ -11,7 +11,7 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge import logs
+from bridge.observability import logging as logs
 
 CANARY = 'canary-"7f3/a\\9é\n&=x'
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.settings.names import SECRETS
+from bridge.config.names import SECRETS
 from tests.parts.settings_desk import Desk
 
 ROOT = Path(__file__).parents[2]

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from bridge.core.quarantine import Quarantined
-from bridge.settings import SecretWatch
+from bridge.config import SecretWatch
+from bridge.core.runs.quarantine import Quarantined
 from tests.fakes import Faults
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bridge.settings import SettingsError, default_path, load
+from bridge.config import SettingsError, default_path, load
 from tests.parts.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
 
 ENVIRON = {

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from bridge.adapters.standard_webhooks import checker
-from bridge.core import signatures
-from bridge.core.mapping import scope
-from bridge.core.signatures import Anybody, Basic, Bearer, Hmac, StandardWebhooks, Stripe
+from bridge.adapters.callbacks.signing import checker
+from bridge.core.inbound import signatures
+from bridge.core.inbound.mapping import scope
+from bridge.core.inbound.signatures import Anybody, Basic, Bearer, Hmac, StandardWebhooks, Stripe
 from tests.parts.settings_desk import WEBHOOK_SECRET, Desk, with_settings
 
 GITHUB = {"scheme": "github", "secret": "s"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bridge.settings import Renewable, Settings, load_renewable
+from bridge.config import Renewable, Settings, load_renewable
 from tests.parts.settings_desk import WEBHOOK_SECRET, Desk, with_crew, with_settings
 
 OTHER_SECRET = "whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="

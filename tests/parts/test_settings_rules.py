@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bridge.settings import Settings
-from bridge.settings.units import read_duration, read_size
+from bridge.config import Settings
+from bridge.config.types import read_duration, read_size
 from tests.parts.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
 
 STRIPE = {"scheme": "stripe", "secret": "s"}

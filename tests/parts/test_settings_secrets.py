@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.settings import secret_values, setting_names
+from bridge.config import secret_values, setting_names
 from tests.parts.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
 
 CANARY = "canary-7f3a9"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bridge.adapters import side_journal
-from bridge.adapters.side_journal import PLACE, ROOM, open_journal
+from bridge.adapters import kickoff_journal
+from bridge.adapters.kickoff_journal import PLACE, ROOM, open_journal
 from bridge.core.errors import StoreUnavailable
-from bridge.core.model import Run
-from bridge.ports import KickoffNote
+from bridge.core.runs.model import Run
+from bridge.ports.journal import KickoffNote
 from tests.fakes import a_run
 
 
@@ -81,7 +81,7 @@ async def test_what_the_store_has_taken_frees_its_place_and_nothing_else_is_touc
 async def test_a_restart_reads_all_notes_also_those_beyond_the_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(side_journal, "ROOM", 3 * PLACE)
+    monkeypatch.setattr(kickoff_journal, "ROOM", 3 * PLACE)
     url = f"sqlite:///{tmp_path}/bridge.db"
     async with open_journal(url) as journal:
         for number in range(1, 6):

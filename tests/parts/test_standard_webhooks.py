@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
-from bridge.adapters.standard_webhooks import checker, signer
-from bridge.core.signatures import ed25519_public
+from bridge.adapters.callbacks.signing import checker, signer
+from bridge.core.inbound.signatures import ed25519_public
 
 PUBLIC_KEY = "whpk_A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="
 SEED = base64.b64encode(bytes(range(32))).decode()

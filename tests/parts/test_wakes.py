@@ -1,6 +1,6 @@
 """Who is woken by what."""
 
-from bridge.assembly import Wakes
+from bridge.signals import Wakes
 
 
 def test_a_run_without_an_owner_wakes_all_who_take_such_up():

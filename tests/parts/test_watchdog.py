@@ -9,7 +9,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from bridge.adapters.watchdog import Watchdog
+from bridge.observability.watchdog import Watchdog
 from tests.patience import PATIENCE
 
 

@@ -8,11 +8,11 @@ from functools import partial
 from random import Random
 from statistics import mean
 
-from bridge.core import humans
-from bridge.core.learning import Learning
-from bridge.core.model import CrewPolicy, RunTime, Watch
-from bridge.core.pace import Pace
-from bridge.core.timetable import Timetable
+from bridge.core.crew.rate_limiter import Pace
+from bridge.core.human_input import rules
+from bridge.core.polling.planner import Learning
+from bridge.core.polling.queue import Timetable
+from bridge.core.runs.model import CrewPolicy, RunTime, Watch
 
 START = 1_000_000.0
 POLICY = CrewPolicy(poll_min=1.0, poll_max=60.0)
@@ -48,7 +48,7 @@ class Crew:
                 self.lags.append(now - self.ends[watch.run_id])
             else:
                 seen = replace(watch, polls=watch.polls + 1, alive_at=now, seen_at=now, started_at=watch.began_at)
-                self.timetable.put(seen, humans.next_look(seen, POLICY, now, self.learning.pause(seen, now)))
+                self.timetable.put(seen, rules.next_look(seen, POLICY, now, self.learning.pause(seen, now)))
         self.pace.answered(now)
 
     def until_all_are_over(self) -> float:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from bridge.core.errors import PostUnderWay, RequestRefused, Stale, StoreUnavailable
-from bridge.core.feedback import Resume
-from bridge.core.model import CrewPolicy, DoubtPolicy, Envelope, Run
-from bridge.core.steering import Abandon, Cancel, Retry, Steering
-from bridge.ports import Accepted
+from bridge.core.human_input.feedback import Resume
+from bridge.core.runs.commands import Abandon, Cancel, Retry, Steering
+from bridge.core.runs.model import CrewPolicy, DoubtPolicy, Envelope, Run
+from bridge.ports.inbound import Accepted
 from tests.fakes import NOW, Ids, a_request
 from tests.simulation.life import Crash, Life, Site
 from tests.simulation.questions import DEFAULT

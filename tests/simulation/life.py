@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bridge.adapters.clock import SteadyClock
-from bridge.adapters.side_journal import open_journal
+from bridge.adapters.kickoff_journal import open_journal
 from bridge.adapters.store import SqlStore, open_store
-from bridge.core.hints import Kind
-from bridge.core.model import CrewPolicy, Envelope, KickoffRequest, Run
-from bridge.core.share import Share
-from bridge.core.steering import Steering
-from bridge.ports import Accepted
-from bridge.processing import ReportFault, Service
-from bridge.steps.relay import Relay
-from bridge.steps.replay import replay
-from bridge.steps.share import KeepToShare
+from bridge.core.crew.fair_share import Share
+from bridge.core.crew.webhooks import Kind
+from bridge.core.runs.commands import Steering
+from bridge.core.runs.model import CrewPolicy, Envelope, KickoffRequest, Run
+from bridge.ports.inbound import Accepted
+from bridge.ports.processing import ReportFault, Service
+from bridge.steps.maintenance.rebalance import KeepToShare
+from bridge.steps.recovery.journal import replay
+from bridge.steps.webhook_relay import Relay
 from bridge.supervisor import Supervisor
 from bridge.worker import Worker
 from tests.fakes import Ids

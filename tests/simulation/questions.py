@@ -5,10 +5,18 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from bridge.core.answers import InDoubt, NotFound, NotStarted, ResumeAnswer, Resumed, StatusAnswer, WaitingForHuman
+from bridge.core.crew.responses import (
+    InDoubt,
+    NotFound,
+    NotStarted,
+    ResumeAnswer,
+    Resumed,
+    StatusAnswer,
+    WaitingForHuman,
+)
 from bridge.core.errors import RequestRefused, Stale, StoreUnavailable
-from bridge.core.feedback import Resume
-from bridge.core.model import Run
+from bridge.core.human_input.feedback import Resume
+from bridge.core.runs.model import Run
 
 Happens = Callable[[str, float], bool]
 Answer = Callable[[str, Resume], Awaitable[Run | None]]

@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 
 from bridge.adapters.store import SqlStore
-from bridge.adapters.store.engine import database, opened
-from bridge.adapters.store.threads import Work
+from bridge.adapters.store.connections import Work
+from bridge.adapters.store.database import database, opened
 from bridge.core.errors import StoreUnavailable
-from bridge.core.model import Run
+from bridge.core.runs.model import Run
 from tests.fakes import NOW
 from tests.simulation.world import World
 from tests.steps.conftest import KEY

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from sqlalchemy import Engine, create_engine, delete, func, select
 
-from bridge.adapters.store.accepting import REMEMBER_UNKEYED, accept_all
-from bridge.adapters.store.tables import metadata, runs
-from bridge.core import lifecycle
+from bridge.adapters.store.queries.accept import REMEMBER_UNKEYED, accept_all
+from bridge.adapters.store.schema import metadata, runs
 from bridge.core.errors import RequestRefused
-from bridge.core.model import Envelope, Run
-from bridge.ports import Accepted
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import Envelope, Run
+from bridge.ports.inbound import Accepted
 from tests.fakes import NOW, a_request, run_id
 
 
@@ -91,7 +91,7 @@ class KeyMachine(RuleBasedStateMachine):
         self.made += 1
         request = a_request(one.crew, inputs={"topic": one.content}, idempotency_key=one.key)
         envelope = Envelope(one.source, redelivered=one.redelivered, seal=one.seal)
-        return lifecycle.accept(request, envelope, run_id(self.made), self.now)
+        return state_machine.accept(request, envelope, run_id(self.made), self.now)
 
     def compare(self, run: Run, answer: Accepted | RequestRefused) -> None:
         holder = self.holder(run)

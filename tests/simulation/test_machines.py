@@ -11,22 +11,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from bridge.core import answers, humans, lifecycle
 from bridge.core.addresses import is_public, may_be_called
-from bridge.core.delivering import Confirmed, Gone, TryAgain, on_delivery
+from bridge.core.crew import responses
+from bridge.core.delivery.model import Channel, Delivery, DeliveryState
+from bridge.core.delivery.outcome import Confirmed, Gone, TryAgain, on_delivery
 from bridge.core.errors import PostUnderWay, RequestRefused
-from bridge.core.model import (
-    FINAL_STATES,
-    Channel,
-    CrewPolicy,
-    Decision,
-    Delivery,
-    DeliveryState,
-    DoubtPolicy,
-    Run,
-    State,
-)
-from bridge.core.steering import Abandon, Cancel, Retry, steer
+from bridge.core.human_input import rules
+from bridge.core.runs import state_machine
+from bridge.core.runs.commands import Abandon, Cancel, Retry, steer
+from bridge.core.runs.model import FINAL_STATES, CrewPolicy, Decision, DoubtPolicy, Run, State
 from tests.fakes import NOW, a_delivery, a_run
 
 EXAMPLES = settings(max_examples=120, stateful_step_count=40)
@@ -34,25 +27,25 @@ FINAL_EVENTS = {f"run.{state}" for state in FINAL_STATES}
 
 kickoff_answers = st.sampled_from(
     [
-        answers.Started("k-1"),
-        answers.Refused("HTTP 422"),
-        answers.NotStarted("HTTP 503", 3.0),
-        answers.CrewUnavailable("HTTP 401"),
-        answers.InDoubt("HTTP 502"),
+        responses.Started("k-1"),
+        responses.Refused("HTTP 422"),
+        responses.NotStarted("HTTP 503", 3.0),
+        responses.CrewUnavailable("HTTP 401"),
+        responses.InDoubt("HTTP 502"),
     ]
 )
 status_answers = st.sampled_from(
     [
-        answers.Pending(),
-        answers.Running(),
-        answers.Running({"completed": 1}),
-        answers.Succeeded("done"),
-        answers.Failed("boom"),
-        answers.WaitingForHuman(),
-        answers.NotFound(),
-        answers.Unknown("HTML"),
-        answers.NoAnswer("HTTP 500"),
-        answers.CrewUnavailable("HTTP 401"),
+        responses.Pending(),
+        responses.Running(),
+        responses.Running({"completed": 1}),
+        responses.Succeeded("done"),
+        responses.Failed("boom"),
+        responses.WaitingForHuman(),
+        responses.NotFound(),
+        responses.Unknown("HTML"),
+        responses.NoAnswer("HTTP 500"),
+        responses.CrewUnavailable("HTTP 401"),
     ]
 )
 
@@ -68,7 +61,7 @@ class RunMachine(RuleBasedStateMachine):
         self.events: dict[str, bytes] = {}
         self.finals: list[str] = []
         self.under_way: Run | None = None
-        self.watch = None if self.run.kickoff_id is None else lifecycle.watch_of(self.run, self.policy, self.now)
+        self.watch = None if self.run.kickoff_id is None else state_machine.watch_of(self.run, self.policy, self.now)
         self.posts = 0
         self.proven = 0
         self.ended_as: Run | None = None
@@ -77,7 +70,9 @@ class RunMachine(RuleBasedStateMachine):
         """What the store does: a decision on an old version changes nothing."""
         if decision.run.version != self.run.version:
             return False
-        assert self.run.state is decision.run.state or decision.run.state in lifecycle.TRANSITIONS[self.run.state], "I7"
+        assert (
+            self.run.state is decision.run.state or decision.run.state in state_machine.TRANSITIONS[self.run.state]
+        ), "I7"
         self.run = replace(decision.run, version=self.run.version + 1)
         for delivery in decision.deliveries:
             known = self.events.setdefault(delivery.event.event_id, delivery.event.body)
@@ -93,17 +88,17 @@ class RunMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.run.state is State.ACCEPTED and self.under_way is None)
     @rule()
     def post(self) -> None:
-        assert self.commit(lifecycle.begin(self.run, self.now))
+        assert self.commit(state_machine.begin(self.run, self.now))
         self.posts += 1
         self.under_way = self.run
 
     @precondition(lambda self: self.under_way is not None)
     @rule(answer=kickoff_answers)
-    def post_is_answered(self, answer: answers.KickoffAnswer) -> None:
+    def post_is_answered(self, answer: responses.KickoffAnswer) -> None:
         starting, self.under_way = self.under_way, None
         assert starting is not None
-        written = self.commit(lifecycle.on_kickoff(starting, answer, self.policy, self.now))
-        if written and isinstance(answer, answers.NotStarted | answers.CrewUnavailable):
+        written = self.commit(state_machine.on_kickoff(starting, answer, self.policy, self.now))
+        if written and isinstance(answer, responses.NotStarted | responses.CrewUnavailable):
             self.proven += 1
 
     @precondition(lambda self: self.run.state is State.STARTING)
@@ -111,19 +106,19 @@ class RunMachine(RuleBasedStateMachine):
     def process_dies_amid_the_post(self) -> None:
         self.run = replace(self.run, version=self.run.version + 1)  # its rows are freed
         self.under_way = None
-        assert self.commit(lifecycle.on_orphan(self.run, self.policy, self.now))
+        assert self.commit(state_machine.on_orphan(self.run, self.policy, self.now))
 
     @precondition(lambda self: self.run.state is State.STARTING)
     @rule()
     def process_is_given_up_and_wakes_up_late(self) -> None:
         """Its answer comes after others took the run: a POST that is still on its way."""
         self.run = replace(self.run, version=self.run.version + 1)
-        assert self.commit(lifecycle.on_orphan(self.run, self.policy, self.now))
+        assert self.commit(state_machine.on_orphan(self.run, self.policy, self.now))
 
     @precondition(lambda self: self.run.state is State.IN_DOUBT)
     @rule()
     def evidence_comes(self) -> None:
-        decision = lifecycle.on_evidence(self.run, "k-2", self.policy, self.now)
+        decision = state_machine.on_evidence(self.run, "k-2", self.policy, self.now)
         assert decision is not None
         self.commit(decision)
 
@@ -131,22 +126,24 @@ class RunMachine(RuleBasedStateMachine):
     @rule()
     def doubt_lasts(self) -> None:
         if self.run.due_at is not None and self.now >= self.run.due_at:
-            self.commit(lifecycle.on_doubt_unresolved(self.run, self.policy, self.now))
+            self.commit(state_machine.on_doubt_unresolved(self.run, self.policy, self.now))
             self.proven += self.run.state is State.ACCEPTED
 
-    @precondition(lambda self: self.run.state in humans.FOLLOWED)
+    @precondition(lambda self: self.run.state in rules.FOLLOWED)
     @rule(answer=status_answers, old=st.booleans())
-    def look(self, answer: answers.StatusAnswer, old: bool) -> None:
-        watch = humans.refreshed(self.watch or lifecycle.watch_of(self.run, self.policy, self.now), self.run)
-        seen, news = humans.look(watch, answer, self.policy, self.now)
+    def look(self, answer: responses.StatusAnswer, old: bool) -> None:
+        watch = rules.refreshed(self.watch or state_machine.watch_of(self.run, self.policy, self.now), self.run)
+        seen, news = rules.look(watch, answer, self.policy, self.now)
         self.watch = seen
         if not news:
             return
-        decision = humans.on_status(self.run, seen, answer, self.policy, self.now)
+        decision = rules.on_status(self.run, seen, answer, self.policy, self.now)
         if decision.run.state is State.TIMED_OUT:
             assert seen.deadline_at is not None, "I15"
             assert self.now >= seen.deadline_at, "I15"
-            assert not isinstance(answer, answers.NoAnswer | answers.CrewUnavailable), "I15: a clock alone ends no run"
+            assert not isinstance(answer, responses.NoAnswer | responses.CrewUnavailable), (
+                "I15: a clock alone ends no run"
+            )
         stale = replace(decision, run=replace(decision.run, version=decision.run.version - 1)) if old else decision
         self.commit(stale)
 

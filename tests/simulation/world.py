@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from bridge.core.answers import (
+from bridge.core.crew.responses import (
     CrewUnavailable,
     Failed,
     InDoubt,
@@ -28,11 +28,11 @@ from bridge.core.answers import (
     Succeeded,
     Unknown,
 )
-from bridge.core.delivering import Confirmed, DeliveryAnswer, Gone, TryAgain
-from bridge.core.hints import Kind
-from bridge.core.model import Channel, Delivery
-from bridge.core.quarantine import Quarantined
-from bridge.ports import Health
+from bridge.core.crew.webhooks import Kind
+from bridge.core.delivery.model import Channel, Delivery
+from bridge.core.delivery.outcome import Confirmed, DeliveryAnswer, Gone, TryAgain
+from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.lifecycle import Health
 from tests.simulation.questions import Answer, Execution, carry, human, paused
 
 Webhook = Callable[[str, Kind, dict[str, Any]], Awaitable[None]]

@@ -10,33 +10,34 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import Connection, delete
 
-from bridge.adapters.side_journal import NoJournal
+from bridge.adapters.kickoff_journal import NoJournal
 from bridge.adapters.store import SqlStore
-from bridge.adapters.store.engine import database, opened, prepared
-from bridge.adapters.store.tables import keys, metadata
-from bridge.adapters.store.threads import Connections
-from bridge.core import lifecycle
-from bridge.core.answers import Started
+from bridge.adapters.store.connections import Connections
+from bridge.adapters.store.database import database, opened, prepared
+from bridge.adapters.store.schema import keys, metadata
 from bridge.core.callback_url import CallbackRules
-from bridge.core.crew_call import Webhooks
-from bridge.core.learning import Learning
-from bridge.core.model import Channel, CrewPolicy, Envelope, Run
-from bridge.core.share import Share
-from bridge.steps.accept import AcceptRequest, RefuseMessage
-from bridge.steps.crew import Crew
-from bridge.steps.deliver import Deliver
-from bridge.steps.doubt import Doubt
-from bridge.steps.early import AskEarly
-from bridge.steps.hint import TakeHint
-from bridge.steps.inputs import CrewInputs
-from bridge.steps.kickoff import Kickoff
-from bridge.steps.late import Late
-from bridge.steps.poll import Poll
-from bridge.steps.probe import Probe
-from bridge.steps.recover import Recover
-from bridge.steps.resume import CarryAnswer
-from bridge.steps.steer import SteerRun
-from bridge.steps.sweep import Sweep
+from bridge.core.crew.fair_share import Share
+from bridge.core.crew.payloads import Webhooks
+from bridge.core.crew.responses import Started
+from bridge.core.delivery.model import Channel
+from bridge.core.polling.planner import Learning
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import CrewPolicy, Envelope, Run
+from bridge.steps._crew import Crew
+from bridge.steps.crew_webhooks import TakeHint
+from bridge.steps.delivery import Deliver
+from bridge.steps.maintenance.crew_probe import Probe
+from bridge.steps.maintenance.housekeeping import Sweep
+from bridge.steps.pending_questions import AskEarly
+from bridge.steps.recovery.in_doubt import Doubt
+from bridge.steps.recovery.late_results import Late
+from bridge.steps.recovery.recover import Recover
+from bridge.steps.runs.accept import AcceptRequest, RefuseMessage
+from bridge.steps.runs.commands import SteerRun
+from bridge.steps.runs.human_input import CarryAnswer
+from bridge.steps.runs.input_check import CrewInputs
+from bridge.steps.runs.kickoff import Kickoff
+from bridge.steps.runs.poll import Poll
 from tests.fakes import NOW, FakeCrewApi, FakeSender, HandClock, Ids, Spy, Wakes, a_request
 from tests.fast_folder import fast_folder
 
@@ -195,7 +196,7 @@ class Bench:
         """A run whose process died with its POST under way."""
         run = await self.accepted()
         [claimed] = await self.kickoff.claim(1)
-        await self.store.settle(lifecycle.begin(claimed, self.clock()))
+        await self.store.settle(state_machine.begin(claimed, self.clock()))
         await self.abandon()
         return await self.now(run)
 
@@ -203,8 +204,8 @@ class Bench:
         """A run whose process died while following it."""
         run = await self.accepted()
         [claimed] = await self.kickoff.claim(1)
-        starting = await self.store.settle(lifecycle.begin(claimed, self.clock()))
-        await self.store.settle(lifecycle.on_kickoff(starting, Started("k-1"), self.policy, self.clock()))
+        starting = await self.store.settle(state_machine.begin(claimed, self.clock()))
+        await self.store.settle(state_machine.on_kickoff(starting, Started("k-1"), self.policy, self.clock()))
         await self.abandon()
         return await self.now(run)
 

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from bridge.core.callback_url import CallbackRules
+from bridge.core.delivery.model import Channel
 from bridge.core.errors import RequestRefused
-from bridge.core.model import Channel, Envelope, State
-from bridge.ports import RefusedMessage
+from bridge.core.runs.model import Envelope, State
+from bridge.ports.inbound import RefusedMessage
 from tests.fakes import a_request, run_id
 from tests.steps.conftest import Bench
 

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from bridge.core.answers import NotStarted, Started, Succeeded
+from bridge.core.crew.responses import NotStarted, Started, Succeeded
 from bridge.core.errors import RequestRefused
-from bridge.core.model import State
-from bridge.core.steering import Cancel
-from bridge.steps.commands import ApplyCommands, TakeCommand
-from bridge.steps.inputs import SharedCheck
+from bridge.core.runs.commands import Cancel
+from bridge.core.runs.model import State
+from bridge.steps.runs.deferred_commands import ApplyCommands, TakeCommand
+from bridge.steps.runs.input_check import SharedCheck
 from tests.fakes import a_request
 from tests.steps.conftest import Bench
 

@@ -3,11 +3,12 @@
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.core.answers import Refused
-from bridge.core.delivering import CallbackReply, DeliveryAnswer, Gone, TryAgain
-from bridge.core.model import Attempt, Delivery, DeliveryState, Run
-from bridge.steps import sweep as sweep_module
-from bridge.steps.deliver import Deliver
+from bridge.core.crew.responses import Refused
+from bridge.core.delivery.model import Attempt, Delivery, DeliveryState
+from bridge.core.delivery.outcome import CallbackReply, DeliveryAnswer, Gone, TryAgain
+from bridge.core.runs.model import Run
+from bridge.steps.delivery import Deliver
+from bridge.steps.maintenance import housekeeping as sweep_module
 from tests.fakes import NOW, FakeSender
 from tests.steps.conftest import Bench
 

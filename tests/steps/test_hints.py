@@ -6,18 +6,18 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.core import tokens
-from bridge.core.answers import InDoubt, NoAnswer, NotFound, Running, Started, Succeeded
-from bridge.core.hints import Kind, TasksDone
-from bridge.core.model import Run, State
-from bridge.core.steering import Cancel
+from bridge.core.crew import webhook_tokens
+from bridge.core.crew.responses import InDoubt, NoAnswer, NotFound, Running, Started, Succeeded
+from bridge.core.crew.webhooks import Kind, TasksDone
+from bridge.core.runs.commands import Cancel
+from bridge.core.runs.model import Run, State
 from tests.steps.conftest import KEY, Bench, with_policy
 
 CREW_DONE = {"kickoff_id": "execution-1", "result": "All about peat.", "result_json": None, "token_usage": {"n": 1}}
 
 
 def token_of(run: Run, attempt: int = 1) -> str:
-    return tokens.issue(KEY, tokens.Attempt(run.run_id, attempt))
+    return webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, attempt))
 
 
 async def send(bench: Bench, run: Run, kind: Kind, body: Any, attempt: int = 1) -> bool:
@@ -155,7 +155,7 @@ async def test_a_forged_token_is_refused_unread(bench: Bench):
     async def never() -> Any:
         raise AssertionError("must not be read")
 
-    forged = tokens.issue(b"another key", tokens.Attempt(run.run_id, 1))
+    forged = webhook_tokens.issue(b"another key", webhook_tokens.Attempt(run.run_id, 1))
     assert not await bench.hint(forged, Kind.CREW, never)
     assert not await bench.hint("", Kind.CREW, never)
 
@@ -164,7 +164,7 @@ async def test_a_token_of_a_run_that_is_forgotten_is_unknown(bench: Bench):
     async def nothing() -> Any:
         return None
 
-    gone = tokens.issue(KEY, tokens.Attempt("00000000-0000-7000-8000-000000000999", 1))
+    gone = webhook_tokens.issue(KEY, webhook_tokens.Attempt("00000000-0000-7000-8000-000000000999", 1))
     assert not await bench.hint(gone, Kind.CREW, nothing)
 
 

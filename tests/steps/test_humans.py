@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.core import tokens
-from bridge.core.answers import (
+from bridge.core.crew import webhook_tokens
+from bridge.core.crew.flow_questions import FlowQuestion
+from bridge.core.crew.responses import (
     CrewUnavailable,
     Failed,
     InDoubt,
@@ -21,16 +22,16 @@ from bridge.core.answers import (
     Succeeded,
     WaitingForHuman,
 )
+from bridge.core.crew.webhooks import Kind
 from bridge.core.errors import RequestRefused, Stale
-from bridge.core.feedback import Resume
-from bridge.core.flow_questions import FlowQuestion
-from bridge.core.hints import Kind
-from bridge.core.humans import CONFIRM_WITHIN
-from bridge.core.model import Asked, Run, Stage, State
-from bridge.core.steering import Cancel
-from bridge.ports import KeyOfRun
-from bridge.steps import early_questions
-from bridge.steps.resume import CarryAnswer
+from bridge.core.human_input.feedback import Resume
+from bridge.core.human_input.model import Asked, Stage
+from bridge.core.human_input.rules import CONFIRM_WITHIN
+from bridge.core.runs.commands import Cancel
+from bridge.core.runs.model import Run, State
+from bridge.ports.inbound import KeyOfRun
+from bridge.steps import _pending_questions
+from bridge.steps.runs.human_input import CarryAnswer
 from tests.fakes import NOW
 from tests.steps.conftest import KEY, Bench, with_policy
 
@@ -42,7 +43,7 @@ async def webhook(bench: Bench, run: Run, kind: Kind, **body: Any) -> None:
     async def read() -> Any:
         return body
 
-    assert await bench.hint(tokens.issue(KEY, tokens.Attempt(run.run_id, 1)), kind, read)
+    assert await bench.hint(webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, 1)), kind, read)
 
 
 async def ask(bench: Bench, run: Run, task_id: str = TASK, output: str = "Two turbines. Approve?") -> None:
@@ -632,7 +633,7 @@ async def test_of_too_many_or_too_large_questions_of_nobody_the_oldest_make_way(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, most: int
 ):
     """A thousand were kept, however large: a gigabyte."""
-    monkeypatch.setattr(early_questions, name, most)
+    monkeypatch.setattr(_pending_questions, name, most)
     output = "🦉" * 65_536  # four bytes each
     with capture_logs() as logs:
         for number in (1, 1, 1, 2, 3, 4):

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.core.answers import CrewUnavailable, InDoubt, KickoffAnswer, NotStarted, Refused, Started
-from bridge.core.model import State
+from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffAnswer, NotStarted, Refused, Started
+from bridge.core.runs.model import State
 from tests.fakes import NOW
 from tests.steps.conftest import Bench
 

@@ -5,14 +5,14 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from bridge.core import tokens
-from bridge.core.hints import Kind
-from bridge.core.learning import Learning
-from bridge.core.model import Envelope, State
-from bridge.ports import Accepted
-from bridge.steps.crew import Crew
-from bridge.steps.relay import Relay
-from bridge.steps.share import KeepToShare
+from bridge.core.crew import webhook_tokens
+from bridge.core.crew.webhooks import Kind
+from bridge.core.polling.planner import Learning
+from bridge.core.runs.model import Envelope, State
+from bridge.ports.inbound import Accepted
+from bridge.steps._crew import Crew
+from bridge.steps.maintenance.rebalance import KeepToShare
+from bridge.steps.webhook_relay import Relay
 from tests.fakes import a_request
 from tests.steps.conftest import KEY, Bench
 
@@ -90,7 +90,7 @@ async def test_a_webhook_that_reaches_a_process_without_its_crew_reaches_the_own
     async def content() -> Any:
         return {"kickoff_id": run.kickoff_id, "result": "done"}
 
-    token = tokens.issue(KEY, tokens.Attempt(run.run_id, run.attempt))
+    token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, run.attempt))
     assert await other.hint(token, Kind.CREW, content)
     assert len(await bench.round(Relay(bench.store, bench.hint.passed_on))) == 1
     assert bench.crew.following.announced(run.run_id)
@@ -103,7 +103,9 @@ async def test_where_no_other_process_can_be_a_webhook_of_an_unknown_crew_is_ref
     async def content() -> Any:
         return {"kickoff_id": run.kickoff_id, "result": "done"}
 
-    assert not await bench.hint(tokens.issue(KEY, tokens.Attempt(run.run_id, run.attempt)), Kind.CREW, content)
+    assert not await bench.hint(
+        webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, run.attempt)), Kind.CREW, content
+    )
 
 
 async def test_a_crew_that_nobody_serves_any_more_is_logged_once(bench: Bench):

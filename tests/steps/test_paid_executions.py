@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.core import tokens
-from bridge.core.answers import (
+from bridge.core.crew import webhook_tokens
+from bridge.core.crew.responses import (
     CrewUnavailable,
     Failed,
     InDoubt,
@@ -22,15 +22,15 @@ from bridge.core.answers import (
     Succeeded,
     Unknown,
 )
+from bridge.core.crew.webhooks import Kind
 from bridge.core.errors import CrewUnreachable, RequestRefused
-from bridge.core.feedback import Resume
-from bridge.core.hints import Kind
-from bridge.core.model import DoubtPolicy, Run, State
-from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering
-from bridge.ports import KickoffNote
-from bridge.steps import steer
-from bridge.steps.relay import Relay
-from bridge.steps.replay import replay
+from bridge.core.human_input.feedback import Resume
+from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, Steering
+from bridge.core.runs.model import DoubtPolicy, Run, State
+from bridge.ports.journal import KickoffNote
+from bridge.steps.recovery.journal import replay
+from bridge.steps.runs import commands
+from bridge.steps.webhook_relay import Relay
 from tests.fakes import raise_fault
 from tests.steps.conftest import KEY, Bench, with_policy
 from tests.steps.test_replay import Notes
@@ -49,7 +49,7 @@ async def webhook(bench: Bench, run: Run, body: Any, attempt: int = 1, kind: Kin
     async def read() -> Any:
         return body
 
-    return await bench.hint(tokens.issue(KEY, tokens.Attempt(run.run_id, attempt)), kind, read)
+    return await bench.hint(webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, attempt)), kind, read)
 
 
 async def doubted(bench: Bench) -> Run:
@@ -288,7 +288,7 @@ async def test_while_the_crew_cannot_be_asked_nothing_is_adopted_but_by_force(be
 
 async def test_a_crew_that_hangs_does_not_hold_up_the_operator(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     run = await doubted(bench)
-    monkeypatch.setattr(steer, "POLL_WITHIN", 0.01)
+    monkeypatch.setattr(commands, "POLL_WITHIN", 0.01)
 
     async def hang() -> None:
         await asyncio.Event().wait()

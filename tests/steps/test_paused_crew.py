@@ -2,9 +2,9 @@
 
 import pytest
 
-from bridge.core.answers import CrewUnavailable, NotFound, Running
+from bridge.core.crew.responses import CrewUnavailable, NotFound, Running
 from bridge.core.errors import Stale
-from bridge.core.model import State
+from bridge.core.runs.model import State
 from tests.steps.conftest import Bench
 
 WRONG_TOKEN = CrewUnavailable("HTTP 401: Not authenticated")

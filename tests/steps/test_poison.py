@@ -17,19 +17,22 @@ from typing import Any, cast
 import pytest
 
 from bridge import steps
-from bridge.core.answers import Running, Succeeded
-from bridge.core.deferral import PAUSES
-from bridge.core.feedback import Resume
-from bridge.core.hints import Kind
-from bridge.core.model import Asked, Channel, DeliveryState, Run, State
-from bridge.core.quarantine import Quarantined
-from bridge.core.steering import Cancel
-from bridge.core.waiting import Reason, why_waiting
-from bridge.ports import DeliveryFilter, PassedHint, RunFilter
-from bridge.steps.commands import ApplyCommands
-from bridge.steps.relay import Relay
-from bridge.steps.remember import Remember
-from bridge.steps.share import KeepToShare
+from bridge.core.crew.responses import Running, Succeeded
+from bridge.core.crew.webhooks import Kind
+from bridge.core.delivery.model import Channel, DeliveryState
+from bridge.core.human_input.feedback import Resume
+from bridge.core.human_input.model import Asked
+from bridge.core.runs.commands import Cancel
+from bridge.core.runs.deferral import PAUSES
+from bridge.core.runs.model import Run, State
+from bridge.core.runs.quarantine import Quarantined
+from bridge.core.runs.waiting import Reason, why_waiting
+from bridge.ports.queries import DeliveryFilter, RunFilter
+from bridge.ports.store import PassedHint
+from bridge.steps.maintenance.rebalance import KeepToShare
+from bridge.steps.maintenance.run_time_stats import Remember
+from bridge.steps.runs.deferred_commands import ApplyCommands
+from bridge.steps.webhook_relay import Relay
 from bridge.worker import Worker
 from tests.fakes import FakeSender, Faults, a_delivery
 from tests.steps.conftest import Bench, with_policy
@@ -300,7 +303,7 @@ async def test_a_request_of_which_no_body_can_be_made_is_not_marked_as_posted(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ):
     run = await bench.accepted()
-    monkeypatch.setattr("bridge.steps.kickoff.kickoff_body", lambda *_: 1 / 0)
+    monkeypatch.setattr("bridge.steps.runs.kickoff.kickoff_body", lambda *_: 1 / 0)
     await handled(bench.kickoff, await bench.kickoff.claim(1))
     assert (await bench.now(run)).state is State.ACCEPTED
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.core.answers import Failed, NoAnswer, NotFound, Pending, Running, StatusAnswer, Succeeded, Unknown
+from bridge.core.crew.rate_limiter import Pace
+from bridge.core.crew.responses import Failed, NoAnswer, NotFound, Pending, Running, StatusAnswer, Succeeded, Unknown
 from bridge.core.errors import Stale, StoreUnavailable
-from bridge.core.model import Decision, Run, State, Watch
-from bridge.core.pace import Pace
-from bridge.core.steering import Cancel
-from bridge.steps.poll import TOGETHER
+from bridge.core.runs.commands import Cancel
+from bridge.core.runs.model import Decision, Run, State, Watch
+from bridge.steps.runs.poll import TOGETHER
 from tests.fakes import NOW
 from tests.steps.conftest import Bench, with_policy
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bridge.core.answers import InDoubt, Succeeded
-from bridge.core.model import DoubtPolicy, State
+from bridge.core.crew.responses import InDoubt, Succeeded
+from bridge.core.runs.model import DoubtPolicy, State
 from tests.fakes import NOW
 from tests.steps.conftest import Bench, with_policy
 

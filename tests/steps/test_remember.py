@@ -1,7 +1,7 @@
 """What is learned of run times outlives the process, and reaches the others on the same store."""
 
-from bridge.core.model import Watch
-from bridge.steps.remember import EVERY, Remember
+from bridge.core.runs.model import Watch
+from bridge.steps.maintenance.run_time_stats import EVERY, Remember
 from tests.steps.conftest import Bench
 
 

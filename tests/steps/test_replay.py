@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from bridge.core.errors import StoreBroken
-from bridge.core.model import Decision, Run, State
-from bridge.ports import KickoffNote
-from bridge.steps import kickoff
-from bridge.steps.replay import replay
+from bridge.core.runs.model import Decision, Run, State
+from bridge.ports.journal import KickoffNote
+from bridge.steps.recovery.journal import replay
+from bridge.steps.runs import kickoff
 from tests.fakes import raise_fault
 from tests.steps.conftest import Bench
 

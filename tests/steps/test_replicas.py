@@ -7,15 +7,18 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.core import humans, lifecycle, tokens
-from bridge.core.answers import Started, Succeeded, WaitingForHuman
+from bridge.core.crew import webhook_tokens
+from bridge.core.crew.flow_questions import FlowQuestion
+from bridge.core.crew.responses import Started, Succeeded, WaitingForHuman
+from bridge.core.crew.webhooks import Kind, read
 from bridge.core.errors import StoreUnavailable
-from bridge.core.feedback import Resume
-from bridge.core.flow_questions import FlowQuestion
-from bridge.core.hints import Kind, read
-from bridge.core.model import Asked, Run, State
-from bridge.steps.relay import Relay
-from bridge.steps.share import KeepToShare
+from bridge.core.human_input import rules
+from bridge.core.human_input.feedback import Resume
+from bridge.core.human_input.model import Asked
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import Run, State
+from bridge.steps.maintenance.rebalance import KeepToShare
+from bridge.steps.webhook_relay import Relay
 from tests.fakes import NOW
 from tests.steps.conftest import KEY, Bench
 
@@ -78,7 +81,7 @@ async def waiting_for_human(bench: Bench) -> Run:
     run = await bench.started()
     asked = read(Kind.HUMAN, {"kickoff_id": run.kickoff_id, "task_id": "t", "task_output": "Approve?"}).asked
     assert asked is not None
-    decision = humans.on_question(run, asked, bench.policy, bench.clock())
+    decision = rules.on_question(run, asked, bench.policy, bench.clock())
     assert decision is not None
     settled: Run = await bench.store.settle(decision)
     return settled
@@ -132,7 +135,7 @@ async def test_a_run_that_another_process_follows_now_is_looked_at_no_more(bench
 async def test_a_hint_that_reaches_the_wrong_process_reaches_the_owner(bench: Bench):
     run = await bench.started()
     other = await another(bench)
-    token = tokens.issue(KEY, tokens.Attempt(run.run_id, run.attempt))
+    token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, run.attempt))
 
     async def read() -> Any:
         return {"kickoff_id": run.kickoff_id, "result": "done"}
@@ -168,14 +171,14 @@ async def test_a_process_that_takes_the_answer_for_another_s_run_keeps_nothing_o
     other = await another(bench)
     await other.steer(run.run_id, Resume(approve=True, task_id="t-1"), "client/orders")
     assert other.crew.following._outdated == set()
-    other.crew.following.timetable.put(lifecycle.watch_of(run, bench.policy, NOW), NOW)
+    other.crew.following.timetable.put(state_machine.watch_of(run, bench.policy, NOW), NOW)
     assert other.crew.following.timetable.next_due() == NOW  # not hastened
 
 
 async def test_a_hint_that_says_nothing_new_of_anothers_run_is_not_passed_on(bench: Bench):
     run = await bench.started()
     other = await another(bench)
-    token = tokens.issue(KEY, tokens.Attempt(run.run_id, run.attempt))
+    token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, run.attempt))
 
     async def read() -> Any:
         return {"kickoff_id": run.kickoff_id}
@@ -188,7 +191,7 @@ async def test_evidence_of_a_run_whose_owner_is_dead_settles_its_doubt(bench: Be
     """It came between the death and the take-over, reached another process, and lay in the store for a dead one."""
     run = await bench.left_starting()
     other = await another(bench)
-    token = tokens.issue(KEY, tokens.Attempt(run.run_id, run.attempt))
+    token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, run.attempt))
 
     async def content() -> Any:
         return {"kickoff_id": "k-1"}

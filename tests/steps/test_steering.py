@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from bridge.core.answers import Failed, InDoubt, NoAnswer, Running, Succeeded
+from bridge.core.crew.responses import Failed, InDoubt, NoAnswer, Running, Succeeded
 from bridge.core.errors import PostUnderWay, RequestRefused, StoreUnavailable
-from bridge.core.feedback import Resume
-from bridge.core.model import Asked, Run, State
-from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering
-from bridge.steps.late import Late
+from bridge.core.human_input.feedback import Resume
+from bridge.core.human_input.model import Asked
+from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, Steering
+from bridge.core.runs.model import Run, State
+from bridge.steps.recovery.late_results import Late
 from tests.steps.conftest import Bench
 
 OVER = {State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED}

@@ -8,7 +8,7 @@ import pytest
 
 from bridge import worker as worker_module
 from bridge.core.errors import Stale, StoreBroken, StoreDamaged, StoreUnavailable
-from bridge.core.quarantine import Quarantined
+from bridge.core.runs.quarantine import Quarantined
 from bridge.worker import Worker
 from tests.fakes import Faults
 from tests.patience import PATIENCE

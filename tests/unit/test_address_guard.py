@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from bridge.adapters.address_guard import ForbiddenAddress, guarded_sockets
+from bridge.adapters.callbacks.address_guard import ForbiddenAddress, guarded_sockets
 from bridge.core.addresses import is_loopback, is_metadata, is_public, may_be_called, network_of
 
 PUBLIC = ["8.8.8.8", "1.1.1.1", "93.184.215.14", "2606:4700:4700::1111", "2a00:1450:4001:80b::200e"]

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.core import answers
-from bridge.core.answers import (
+from bridge.core.crew import responses
+from bridge.core.crew.reply import TOO_LARGE, Reply
+from bridge.core.crew.responses import (
     CrewUnavailable,
     Failed,
     InDoubt,
@@ -28,7 +29,6 @@ from bridge.core.answers import (
     read_resume,
     read_status,
 )
-from bridge.core.reply import TOO_LARGE, Reply
 from tests.fakes import KICKOFF_ID
 from tests.unit.test_strict_json import JSON
 
@@ -39,7 +39,7 @@ def said(body: Any, code: int = 200, **more: Any) -> Reply:
     return Reply(code, body if isinstance(body, bytes) else json.dumps(body).encode(), **more)
 
 
-def status_of(**body: Any) -> answers.StatusAnswer:
+def status_of(**body: Any) -> responses.StatusAnswer:
     return read_status(said(body))
 
 
@@ -197,7 +197,7 @@ def test_the_apis_own_words_are_found_in_any_of_its_error_shapes(body: Any, text
 def test_the_apis_own_words_are_shortened(body: Any):
     answer = read_kickoff(said(body, 400))
     assert isinstance(answer, Refused)
-    assert len(answer.message) <= answers.MAX_MESSAGE + 10
+    assert len(answer.message) <= responses.MAX_MESSAGE + 10
 
 
 # GET /status: normalisation, row by row --------------------------------------------------------------------------
@@ -386,7 +386,7 @@ def test_the_reason_of_a_failure_is_found_in_every_dialect(body: dict[str, Any],
 
 
 def test_the_reason_of_a_failure_is_shortened():
-    assert status_of(state="FAILED", error="x" * 100_000) == Failed("x" * answers.MAX_MESSAGE)
+    assert status_of(state="FAILED", error="x" * 100_000) == Failed("x" * responses.MAX_MESSAGE)
 
 
 def encodable(answer: Any) -> bool:
@@ -443,10 +443,10 @@ REPLIES = st.builds(Reply, st.integers(100, 700), BODIES, st.floats(0, 100), st.
 @given(REPLIES)
 def test_any_reply_gives_an_answer_and_only_a_2xx_with_an_id_means_started(reply: Reply):
     kickoff = read_kickoff(reply)
-    assert isinstance(kickoff, answers.KickoffAnswer)
+    assert isinstance(kickoff, responses.KickoffAnswer)
     assert not isinstance(kickoff, Started) or 200 <= reply.code < 300
     status = read_status(reply)
-    assert isinstance(status, answers.StatusAnswer)
+    assert isinstance(status, responses.StatusAnswer)
     assert not isinstance(status, Succeeded | Failed) or 200 <= reply.code < 300
 
 
@@ -460,8 +460,8 @@ def test_any_reply_gives_an_answer_and_only_a_2xx_with_an_id_means_started(reply
         (Failed("boom"), None),
     ],
 )
-def test_the_run_time_by_the_apis_own_account(answer: answers.StatusAnswer, seconds: float | None):
-    assert answers.run_time_told(answer) == seconds
+def test_the_run_time_by_the_apis_own_account(answer: responses.StatusAnswer, seconds: float | None):
+    assert responses.run_time_told(answer) == seconds
 
 
 # Answers to humans' answers ---------------------------------------------------------------------------------------
@@ -542,7 +542,7 @@ def test_a_run_time_that_is_no_usable_number_is_none(told: str) -> None:
     answer = read_status(Reply(200, body.encode()))
     assert isinstance(answer, Succeeded)
     assert answer.result == "done"
-    assert answers.run_time_told(answer) is None
+    assert responses.run_time_told(answer) is None
 
 
 def test_a_response_of_little_but_brackets_says_nothing():

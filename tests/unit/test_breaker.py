@@ -1,6 +1,6 @@
 """A crew's circuit breaker: opened by what no request is to blame for, closed by a probe and one kickoff that works."""
 
-from bridge.core.breaker import PROBE_EVERY, Breaker
+from bridge.core.crew.circuit_breaker import PROBE_EVERY, Breaker
 
 NOW = 1_800_000_000.0
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.core.budget import Budget, Budgets
+from bridge.core.runs.budget import Budget, Budgets
 
 
 @pytest.mark.parametrize(

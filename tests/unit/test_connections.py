@@ -1,6 +1,6 @@
 """Which connection yields to a new one."""
 
-from bridge.core.connections import Connections
+from bridge.core.http.connections import Connections
 
 
 class Listener:

@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from bridge.core.content_coding import inflate
+from bridge.core.http.content_coding import inflate
 
 CONTENT = b'{"crew": "research"}'
 

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from bridge.core import hints, tokens
-from bridge.core.crew_call import Webhooks, kickoff_body, resume_body
-from bridge.core.model import Asked, CrewPolicy, Question, Stage, Talk
+from bridge.core.crew import webhook_tokens
+from bridge.core.crew import webhooks as crew_webhooks
+from bridge.core.crew.payloads import Webhooks, kickoff_body, resume_body
+from bridge.core.human_input.model import Asked, Question, Stage, Talk
+from bridge.core.runs.model import CrewPolicy
 from tests.fakes import NOW, a_run, run_id
 
 CREW = CrewPolicy()
@@ -60,14 +62,17 @@ def test_each_webhook_has_a_path_of_its_kind_that_names_this_attempt():
     for kind, url in asked.items():
         *base, token, last = url.split("/")
         assert ("/".join(base), last) == ("https://bridge.example/amp", kind)
-        assert tokens.read(WEBHOOKS.key, token) == tokens.Attempt(run.run_id, 2)
+        assert webhook_tokens.read(WEBHOOKS.key, token) == webhook_tokens.Attempt(run.run_id, 2)
 
 
 def test_only_such_events_are_streamed_as_a_hint_can_be_read_from():
     events = kickoff_body(a_run(), CREW, WEBHOOKS)["webhooks"]["events"]
     assert events
     for event in events:
-        assert hints.read(hints.Kind.STREAM, {"type": event, "execution_id": "k-1"}) != hints.Hint()
+        assert (
+            crew_webhooks.read(crew_webhooks.Kind.STREAM, {"type": event, "execution_id": "k-1"})
+            != crew_webhooks.Hint()
+        )
 
 
 def test_events_are_streamed_one_by_one_so_that_the_first_tells_the_execution_at_once():

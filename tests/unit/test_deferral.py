@@ -1,6 +1,6 @@
 """A run is deferred for longer each time that the same trouble repeats."""
 
-from bridge.core.deferral import PAUSES, Deferral, deferred_again, pause_after
+from bridge.core.runs.deferral import PAUSES, Deferral, deferred_again, pause_after
 from tests.fakes import NOW
 
 

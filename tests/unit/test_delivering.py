@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.delivering import Confirmed, Gone, TryAgain, Unroutable, on_delivery
-from bridge.core.model import Channel, DeliveryState
+from bridge.core.delivery.model import Channel, DeliveryState
+from bridge.core.delivery.outcome import Confirmed, Gone, TryAgain, Unroutable, on_delivery
 from tests.fakes import NOW, a_delivery
 
 

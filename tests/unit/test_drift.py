@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from bridge.core.drift import Drift
+from bridge.core.polling.drift import Drift
 
 
 def feed(drift: Drift, hazard: float, runs: int) -> int | None:

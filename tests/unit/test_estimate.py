@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.estimate import Estimate, between, estimate, likeliest_scale
+from bridge.core.polling.distribution import Estimate, between, estimate, likeliest_scale
 
 times = st.lists(st.floats(0, 1e7), min_size=1, max_size=40)
 

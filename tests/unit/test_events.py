@@ -6,22 +6,11 @@ from typing import Any
 
 import pytest
 
-from bridge.core import events
-from bridge.core.events import describe
-from bridge.core.model import (
-    Asked,
-    Channel,
-    CrewPolicy,
-    Destination,
-    Envelope,
-    Outcome,
-    Question,
-    Run,
-    RunError,
-    Stage,
-    State,
-    Talk,
-)
+from bridge.core.delivery import cloudevents
+from bridge.core.delivery.cloudevents import describe
+from bridge.core.delivery.model import Channel, Destination
+from bridge.core.human_input.model import Asked, Question, Stage, Talk
+from bridge.core.runs.model import CrewPolicy, Envelope, Outcome, Run, RunError, State
 from tests.fakes import NOW, a_run, run_id
 
 EVERYWHERE = CrewPolicy(results_exchange=True, callback_url="https://crew.example/all")
@@ -38,7 +27,7 @@ def ended(**request: Any) -> Run:
 
 
 def the_event(run: Run, type_: str = "run.succeeded", **more: Any) -> Any:
-    return json.loads(events.about(run, type_, EXCHANGE, NOW + 62, **more).deliveries[0].event.body)
+    return json.loads(cloudevents.about(run, type_, EXCHANGE, NOW + 62, **more).deliveries[0].event.body)
 
 
 def test_the_event_is_a_cloud_event_in_the_promised_shape():
@@ -73,7 +62,7 @@ def test_the_event_is_a_cloud_event_in_the_promised_shape():
 def linking(run: Run, limit: int, type_: str = "run.succeeded") -> tuple[Any, int]:
     """The event under this limit, and its size in bytes."""
     policy = replace(EXCHANGE, max_event_bytes=limit, api_url="https://bridge.example.com")
-    body = events.about(run, type_, policy, NOW + 62).deliveries[0].event.body
+    body = cloudevents.about(run, type_, policy, NOW + 62).deliveries[0].event.body
     return json.loads(body), len(body)
 
 
@@ -86,7 +75,7 @@ def test_a_result_that_is_too_large_is_linked():
     assert smaller < 1000
     assert linked.pop("dataref") == f"https://bridge.example.com/v1/runs/{run_id(1)}/result"
     assert linked == whole | {"data": whole["data"] | {"result": None, "result_json": None}}
-    assert events.result_of(large) == {"state": "succeeded"} | {
+    assert cloudevents.result_of(large) == {"state": "succeeded"} | {
         name: whole["data"][name] for name in ("run_id", "result", "result_json")
     }
 
@@ -108,11 +97,11 @@ def test_a_late_result_is_carried_however_large():
 
 def test_an_error_is_a_code_and_a_message():
     failed = replace(a_run(), outcome=Outcome(error=RunError("lost", "gone")))
-    assert events.describe(failed)["error"] == {"code": "lost", "message": "gone"}
+    assert cloudevents.describe(failed)["error"] == {"code": "lost", "message": "gone"}
 
 
 def test_the_same_fact_gives_the_same_id_and_the_same_bytes():
-    one, two = (events.about(ended(), "run.succeeded", EVERYWHERE, NOW).deliveries for _ in range(2))
+    one, two = (cloudevents.about(ended(), "run.succeeded", EVERYWHERE, NOW).deliveries for _ in range(2))
     assert one == two
 
 
@@ -125,7 +114,7 @@ def test_ids_name_the_run_and_the_kind_and_tell_repeats_apart(type_: str, sequen
 
 
 def test_the_events_envelope_carries_what_a_message_needs():
-    event = events.about(ended(), "run.succeeded", EXCHANGE, NOW).deliveries[0].event
+    event = cloudevents.about(ended(), "run.succeeded", EXCHANGE, NOW).deliveries[0].event
     assert (event.content_type, event.type, event.run_id) == (
         "application/cloudevents+json",
         "run.succeeded",
@@ -136,13 +125,15 @@ def test_the_events_envelope_carries_what_a_message_needs():
 
 
 def test_without_a_correlation_id_the_key_stands_in_and_unknown_headers_are_left_out():
-    event = events.about(a_run(idempotency_key="k-9"), "run.cancelled", EXCHANGE, NOW).deliveries[0].event
+    event = cloudevents.about(a_run(idempotency_key="k-9"), "run.cancelled", EXCHANGE, NOW).deliveries[0].event
     assert event.correlation_id == "k-9"
     assert event.headers == {"run_id": run_id(1), "crew": "research"}
 
 
 def test_every_destination_gets_its_own_delivery_of_the_very_same_event():
-    found = events.about(ended(callback_url="https://shop.example/17"), "run.succeeded", EVERYWHERE, NOW + 3).deliveries
+    found = cloudevents.about(
+        ended(callback_url="https://shop.example/17"), "run.succeeded", EVERYWHERE, NOW + 3
+    ).deliveries
     assert [delivery.destination for delivery in found] == [
         Destination(Channel.EXCHANGE, "research.succeeded"),
         Destination(Channel.QUEUE, "reply.shop"),
@@ -157,12 +148,13 @@ def test_every_destination_gets_its_own_delivery_of_the_very_same_event():
 def test_a_url_that_is_named_twice_is_called_once():
     run = a_run(callback_url="https://crew.example/all")
     assert (
-        len(events.about(run, "run.failed", CrewPolicy(callback_url="https://crew.example/all"), NOW).deliveries) == 1
+        len(cloudevents.about(run, "run.failed", CrewPolicy(callback_url="https://crew.example/all"), NOW).deliveries)
+        == 1
     )
 
 
 def test_a_run_that_nobody_asked_about_has_no_deliveries():
-    decision = events.about(a_run(), "run.failed", CrewPolicy(), NOW)
+    decision = cloudevents.about(a_run(), "run.failed", CrewPolicy(), NOW)
     assert decision.deliveries == ()
     assert [event.type for event in decision.unaddressed] == ["run.failed"]
 
@@ -182,7 +174,7 @@ def test_a_refusal_is_told_with_code_and_sentence(
     crew: str | None, source: str, key: str | None, correlation_id: str | None, correlated: str | None
 ):
     refusal = {"code": "unknown_crew", "message": "there is no such crew", "crew": crew, "idempotency_key": key}
-    event = events.rejected("id-1", refusal, correlation_id, NOW)
+    event = cloudevents.rejected("id-1", refusal, correlation_id, NOW)
     body = json.loads(event.body)
     assert (body["id"], body["subject"], body["source"], body["type"]) == ("id-1", "id-1", source, "request.rejected")
     assert body["data"] == refusal
@@ -195,7 +187,7 @@ def test_a_refusal_is_told_with_code_and_sentence(
     [("text/plain", "text/plain"), (None, ""), ("", "")],
 )
 def test_a_dead_letter_keeps_its_body_and_headers(given: str | None, content_type: str):
-    event = events.dead_letter("id-2", b"\xff\x00{", given, {"x-bridge-reason": "invalid_json", "n": 1}, NOW)
+    event = cloudevents.dead_letter("id-2", b"\xff\x00{", given, {"x-bridge-reason": "invalid_json", "n": 1}, NOW)
     assert (event.body, event.content_type, event.type) == (b"\xff\x00{", content_type, "dead_letter")
     assert event.headers == {"x-bridge-reason": "invalid_json", "n": 1}
 
@@ -210,7 +202,7 @@ def test_a_dead_letter_keeps_its_body_and_headers(given: str | None, content_typ
     ],
 )
 def test_times_are_utc_with_milliseconds(at: float | None, text: str | None):
-    assert events.timestamp(at) == text
+    assert cloudevents.timestamp(at) == text
 
 
 def test_a_question_is_shown_while_it_is_not_settled_and_its_address_never():

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from bridge.core.flow_questions import FlowQuestion, read, same_host, verified
-from bridge.core.model import Asked
+from bridge.core.crew.flow_questions import FlowQuestion, read, same_host, verified
+from bridge.core.human_input.model import Asked
 from tests.fakes import NOW
 
 SECRET = "shared-with-the-deployment"

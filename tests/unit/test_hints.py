@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.answers import NoAnswer, NotFound, Running, Succeeded
-from bridge.core.hints import MAX_TASK_NAME, Hint, Kind, TasksDone, believe, count_tasks, one_more, read
-from bridge.core.model import Asked
+from bridge.core.crew.responses import NoAnswer, NotFound, Running, Succeeded
+from bridge.core.crew.webhooks import MAX_TASK_NAME, Hint, Kind, TasksDone, believe, count_tasks, one_more, read
+from bridge.core.human_input.model import Asked
 
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),

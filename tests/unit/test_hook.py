@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.core.errors import NotVerified, RequestRefused
-from bridge.core.hook import MAX_FIELDS, Arrival, Greeting, Hook, Unwanted, Wanted, read, take
-from bridge.core.mapping import Rule, compiled
-from bridge.core.model import KickoffRequest
-from bridge.core.signatures import Anybody, Bearer, github
+from bridge.core.inbound.hook import MAX_FIELDS, Arrival, Greeting, Hook, Unwanted, Wanted, read, take
+from bridge.core.inbound.mapping import Rule, compiled
+from bridge.core.inbound.signatures import Anybody, Bearer, github
+from bridge.core.runs.model import KickoffRequest
 
 FORM = {"content-type": ["application/x-www-form-urlencoded; charset=utf-8"]}
 SEEN = Rule(inputs={"body": compiled("[body]"), "headers": compiled("headers"), "query": compiled("query")})

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.core import humans, lifecycle
-from bridge.core.answers import (
+from bridge.core.crew.responses import (
     CrewUnavailable,
     Failed,
     InDoubt,
@@ -27,10 +26,13 @@ from bridge.core.answers import (
     WaitingForHuman,
 )
 from bridge.core.errors import IllegalTransition, RequestRefused
-from bridge.core.feedback import Resume
-from bridge.core.humans import CONFIRM_WITHIN, MOVED_ON_AFTER
-from bridge.core.model import Asked, CrewPolicy, Decision, Question, Run, Stage, State, Watch
-from bridge.core.steering import read_resume, steer
+from bridge.core.human_input import rules
+from bridge.core.human_input.feedback import Resume
+from bridge.core.human_input.model import Asked, Question, Stage
+from bridge.core.human_input.rules import CONFIRM_WITHIN, MOVED_ON_AFTER
+from bridge.core.runs import state_machine
+from bridge.core.runs.commands import read_resume, steer
+from bridge.core.runs.model import CrewPolicy, Decision, Run, State, Watch
 from tests.fakes import NOW, a_run, event_types
 
 POLICY = CrewPolicy(deadline=600.0, results_exchange=True)
@@ -42,28 +44,28 @@ YES = Resume(approve=True)
 
 
 def running() -> Run:
-    begun = lifecycle.begin(a_run(), NOW).run
-    return lifecycle.on_kickoff(begun, Started("k-1"), POLICY, NOW).run
+    begun = state_machine.begin(a_run(), NOW).run
+    return state_machine.on_kickoff(begun, Started("k-1"), POLICY, NOW).run
 
 
 def asking(policy: CrewPolicy = POLICY, **asked: Any) -> Run:
-    decision = humans.on_question(running(), Asked(**{"task_id": "t-1", **asked}), policy, NOW)
+    decision = rules.on_question(running(), Asked(**{"task_id": "t-1", **asked}), policy, NOW)
     assert decision is not None
     return decision.run
 
 
 def given_(run: Run | None = None, wish: Resume = YES, policy: CrewPolicy = POLICY) -> Run:
-    decision = humans.answer(run or asking(), wish, policy, NOW + 1)
+    decision = rules.answer(run or asking(), wish, policy, NOW + 1)
     assert decision is not None
     return decision.run
 
 
 def sent() -> Run:
-    return humans.begin_carrying(given_(), NOW + 2).run
+    return rules.begin_carrying(given_(), NOW + 2).run
 
 
 def answered() -> Run:
-    decision = humans.on_sign(sent())
+    decision = rules.on_sign(sent())
     assert decision is not None
     return decision.run
 
@@ -81,21 +83,21 @@ def seen(
     run: Run, answer: StatusAnswer, at: float, policy: CrewPolicy = POLICY, **watch: Any
 ) -> tuple[Watch, Decision | None]:
     """What the polling step does with an answer."""
-    before = replace(lifecycle.watch_of(run, policy, NOW), **{"started_at": NOW, **watch})
-    after, news = humans.look(before, answer, policy, at)
-    return after, humans.on_status(run, after, answer, policy, at) if news else None
+    before = replace(state_machine.watch_of(run, policy, NOW), **{"started_at": NOW, **watch})
+    after, news = rules.look(before, answer, policy, at)
+    return after, rules.on_status(run, after, answer, policy, at) if news else None
 
 
 # Questions --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", sorted(set(State) - humans.FOLLOWED))
+@pytest.mark.parametrize("state", sorted(set(State) - rules.FOLLOWED))
 def test_only_a_run_that_is_followed_can_be_asked_about(state: State):
-    assert humans.on_question(replace(running(), state=state), Asked("t-1"), POLICY, NOW) is None
+    assert rules.on_question(replace(running(), state=state), Asked("t-1"), POLICY, NOW) is None
 
 
 def test_a_question_starts_the_deadline_and_is_told():
-    decision = humans.on_question(running(), Asked("t-1", "Approve?"), POLICY, NOW + 9)
+    decision = rules.on_question(running(), Asked("t-1", "Approve?"), POLICY, NOW + 9)
     assert decision is not None
     assert (decision.run.state, decision.run.started_at) == (State.WAITING_FOR_HUMAN, NOW + 9)
     assert event_types(decision.deliveries) == ["run.waiting_for_human"]
@@ -103,19 +105,19 @@ def test_a_question_starts_the_deadline_and_is_told():
 
 @pytest.mark.parametrize("run", [asking(), sent()])
 def test_a_question_without_a_name_is_the_one_that_is_known(run: Run):
-    assert humans.on_question(run, Asked(None, "?"), POLICY, NOW) is None
+    assert rules.on_question(run, Asked(None, "?"), POLICY, NOW) is None
 
 
 def test_a_question_without_a_name_after_a_settled_one_is_new():
-    settled = humans.on_sign(sent())
+    settled = rules.on_sign(sent())
     assert settled is not None
-    decision = humans.on_question(settled.run, Asked(None, "?"), POLICY, NOW)
+    decision = rules.on_question(settled.run, Asked(None, "?"), POLICY, NOW)
     assert decision is not None
     assert question_of(decision.run).number == 2
 
 
 def test_a_new_question_ends_one_that_was_answered_elsewhere():
-    decision = humans.on_question(given_(), Asked("t-2"), POLICY, NOW + 5)
+    decision = rules.on_question(given_(), Asked("t-2"), POLICY, NOW + 5)
     assert decision is not None
     assert (question_of(decision.run).number, stage(decision.run), decision.run.due_at) == (2, Stage.OPEN, None)
     assert decision.deliveries[0].event.event_id.endswith("-waiting_for_human-2")
@@ -124,7 +126,7 @@ def test_a_new_question_ends_one_that_was_answered_elsewhere():
 def test_the_name_of_a_question_that_the_status_told_may_come_later_and_is_no_news():
     _, told = seen(running(), WaitingForHuman(), NOW + 5)
     assert told is not None
-    named = humans.on_question(told.run, Asked("t-1", "Approve?", callback_url=CALLBACK), POLICY, NOW + 6)
+    named = rules.on_question(told.run, Asked("t-1", "Approve?", callback_url=CALLBACK), POLICY, NOW + 6)
     assert named is not None
     assert (named.deliveries, question_of(named.run).asked.output, named.run.talk.known) == ((), "Approve?", ("t-1",))
 
@@ -132,15 +134,15 @@ def test_the_name_of_a_question_that_the_status_told_may_come_later_and_is_no_ne
 def test_only_a_hundred_names_are_remembered():
     run = running()
     for number in range(120):
-        decision = humans.on_question(run, Asked(f"t-{number}"), POLICY, NOW)
+        decision = rules.on_question(run, Asked(f"t-{number}"), POLICY, NOW)
         assert decision is not None
         run = decision.run
-    assert (len(run.talk.known), run.talk.known[-1]) == (humans.MAX_KEPT, "t-119")
+    assert (len(run.talk.known), run.talk.known[-1]) == (rules.MAX_KEPT, "t-119")
 
 
 @pytest.mark.parametrize("run", [running(), asking(), replace(sent(), state=State.CANCELLED)])
 def test_a_sign_means_nothing_where_nobody_waits_for_one(run: Run):
-    assert humans.on_sign(run) is None
+    assert rules.on_sign(run) is None
 
 
 # Looks ------------------------------------------------------------------------------------------------------------
@@ -212,11 +214,11 @@ def test_the_deadline_ends_a_run_that_waits():
 
 def test_the_deadline_stands_still_while_humans_have_their_time():
     run = asking(PATIENT)
-    assert lifecycle.watch_of(run, PATIENT, NOW).deadline == 700
-    answered = humans.begin_carrying(given_(run, policy=PATIENT), NOW + 40).run
-    assert lifecycle.watch_of(answered, PATIENT, NOW).deadline == 640
-    late = humans.begin_carrying(given_(run, policy=PATIENT), NOW + 400).run
-    assert lifecycle.watch_of(late, PATIENT, NOW).deadline == 700
+    assert state_machine.watch_of(run, PATIENT, NOW).deadline == 700
+    answered = rules.begin_carrying(given_(run, policy=PATIENT), NOW + 40).run
+    assert state_machine.watch_of(answered, PATIENT, NOW).deadline == 640
+    late = rules.begin_carrying(given_(run, policy=PATIENT), NOW + 400).run
+    assert state_machine.watch_of(late, PATIENT, NOW).deadline == 700
 
 
 @pytest.mark.parametrize(
@@ -271,19 +273,19 @@ def test_without_any_sign_the_answer_is_unconfirmed_once(answer: StatusAnswer):
 
 
 def test_a_watch_learns_what_others_wrote():
-    watch = replace(lifecycle.watch_of(asking(PATIENT), PATIENT, NOW), pauses=3, seen_alive=True, deadline=900.0)
-    answered = humans.begin_carrying(given_(asking(PATIENT), policy=PATIENT), NOW + 40).run
-    after = humans.refreshed(watch, answered)
+    watch = replace(state_machine.watch_of(asking(PATIENT), PATIENT, NOW), pauses=3, seen_alive=True, deadline=900.0)
+    answered = rules.begin_carrying(given_(asking(PATIENT), policy=PATIENT), NOW + 40).run
+    after = rules.refreshed(watch, answered)
     assert (after.waiting, after.pauses, after.seen_alive, after.deadline) == (False, 0, False, 840.0)
-    assert humans.refreshed(watch, asking(PATIENT)) == watch
+    assert rules.refreshed(watch, asking(PATIENT)) == watch
 
 
 def test_a_stale_watch_loses_nothing_that_another_process_wrote():
     """Another process took the question; this one still counts looks that do not find the execution."""
-    stale = replace(lifecycle.watch_of(running(), POLICY, NOW), missing=4)
-    after, news = humans.look(stale, NotFound(), POLICY, NOW + 100)
+    stale = replace(state_machine.watch_of(running(), POLICY, NOW), missing=4)
+    after, news = rules.look(stale, NotFound(), POLICY, NOW + 100)
     assert news
-    decision = humans.on_status(asking(), after, NotFound(), POLICY, NOW + 100)
+    decision = rules.on_status(asking(), after, NotFound(), POLICY, NOW + 100)
     assert decision.run.state is State.WAITING_FOR_HUMAN
 
 
@@ -292,26 +294,26 @@ def test_a_stale_watch_loses_nothing_that_another_process_wrote():
 )
 def test_looks_are_rare_while_humans_think_but_not_later_than_something_is_due(run: Run, due: float | None):
     slow = replace(PATIENT, poll_min=200.0, poll_max=1000.0)
-    found = humans.next_look(lifecycle.watch_of(run, slow, NOW), slow, NOW, pause=200.0)
+    found = rules.next_look(state_machine.watch_of(run, slow, NOW), slow, NOW, pause=200.0)
     assert found == NOW + due if due else found > NOW + 170
 
 
 def test_another_name_is_asked_only_where_there_is_one_and_the_first_is_unknown():
-    watch = lifecycle.watch_of(running(), POLICY, NOW)
+    watch = state_machine.watch_of(running(), POLICY, NOW)
     named = replace(watch, talk=replace(watch.talk, aliases=("a-1", "a-2")))
-    assert humans.other_name(watch, NotFound()) is None
-    assert humans.other_name(named, Running()) is None
-    assert humans.other_name(named, NotFound()) == "a-2"
+    assert rules.other_name(watch, NotFound()) is None
+    assert rules.other_name(named, Running()) is None
+    assert rules.other_name(named, NotFound()) == "a-2"
 
 
 def test_a_failure_under_another_name_counts_when_nothing_else_came():
-    watch = lifecycle.watch_of(sent(), POLICY, NOW)
+    watch = state_machine.watch_of(sent(), POLICY, NOW)
     _, decision = seen(sent(), NotFound(), NOW + 100)
     assert decision is not None
-    assert humans.believe_other(watch, Failed("x")) == NotFound()
-    assert humans.believe_other(watch, Running()) == Running()
-    assert humans.believe_other(humans.refreshed(watch, decision.run), Failed("x")) == Failed("x")
-    assert humans.believe_other(lifecycle.watch_of(running(), POLICY, NOW), Failed("x")) == NotFound()
+    assert rules.believe_other(watch, Failed("x")) == NotFound()
+    assert rules.believe_other(watch, Running()) == Running()
+    assert rules.believe_other(rules.refreshed(watch, decision.run), Failed("x")) == Failed("x")
+    assert rules.believe_other(state_machine.watch_of(running(), POLICY, NOW), Failed("x")) == NotFound()
 
 
 # Answers ----------------------------------------------------------------------------------------------------------
@@ -319,7 +321,7 @@ def test_a_failure_under_another_name_counts_when_nothing_else_came():
 
 def code(run: Run, wish: Resume, policy: CrewPolicy = POLICY) -> str:
     with pytest.raises(RequestRefused) as caught:
-        humans.answer(run, wish, policy, NOW)
+        rules.answer(run, wish, policy, NOW)
     return caught.value.code
 
 
@@ -335,7 +337,7 @@ def test_an_answer_to_another_question_is_refused():
 def test_an_answer_to_the_question_before_is_not_taken_for_one_that_has_no_name_yet():
     """A second human was slow; meanwhile the status told of a pause, and nothing more."""
     before = answered()
-    asked_again = humans.on_question(before, Asked(), POLICY, NOW + 30)
+    asked_again = rules.on_question(before, Asked(), POLICY, NOW + 30)
     assert asked_again is not None
     assert question_of(asked_again.run).number == 2
     assert code(asked_again.run, Resume("No.", task_id="t-1")) == "not_waiting"
@@ -378,62 +380,62 @@ def test_a_flow_without_options_gets_the_text_or_the_fixed_one():
 
 def test_the_same_message_is_the_same_answer():
     run = given_(wish=Resume("Yes.", key="m-1"))
-    assert humans.answer(run, Resume("Yes.", key="m-1"), POLICY, NOW) is None
+    assert rules.answer(run, Resume("Yes.", key="m-1"), POLICY, NOW) is None
     assert code(run, Resume("No.", key="m-1")) == "not_waiting"
     assert code(run, Resume("Yes.", key="m-2")) == "not_waiting"
     assert code(run, Resume("Yes.")) == "not_waiting"
-    assert humans.answer(run, Resume("Yes.", redelivered=True), POLICY, NOW) is None
+    assert rules.answer(run, Resume("Yes.", redelivered=True), POLICY, NOW) is None
     assert code(run, Resume("No.", redelivered=True)) == "not_waiting"
 
 
 def test_steering_takes_answers_whatever_the_run_is_at():
-    assert steer(asking(), YES, POLICY, NOW) == humans.answer(asking(), YES, POLICY, NOW)
+    assert steer(asking(), YES, POLICY, NOW) == rules.answer(asking(), YES, POLICY, NOW)
     with pytest.raises(RequestRefused, match="no question"):
-        steer(lifecycle.begin(a_run(), NOW).run, YES, POLICY, NOW)
+        steer(state_machine.begin(a_run(), NOW).run, YES, POLICY, NOW)
 
 
 def test_an_answer_is_marked_before_it_leaves():
-    run = humans.begin_carrying(replace(given_(), owner="me"), NOW + 2).run
+    run = rules.begin_carrying(replace(given_(), owner="me"), NOW + 2).run
     assert (run.state, stage(run), question_of(run).sent_at) == (State.RUNNING, Stage.SENT, NOW + 2)
     assert (run.due_at, run.owner) == (None, "me")
     with pytest.raises(IllegalTransition):
-        humans.begin_carrying(run, NOW + 3)
+        rules.begin_carrying(run, NOW + 3)
 
 
 @pytest.mark.parametrize("said", [Resumed(), InDoubt("reset")])
 def test_what_may_have_had_an_effect_is_waited_for(said: ResumeAnswer):
-    assert humans.on_carried(sent(), 1, said, POLICY, NOW + 3) == Decision(sent())
+    assert rules.on_carried(sent(), 1, said, POLICY, NOW + 3) == Decision(sent())
 
 
 def test_another_name_is_kept_whatever_happened_meanwhile():
     for run in (sent(), replace(sent(), state=State.SUCCEEDED)):
-        assert humans.on_carried(run, 1, Resumed("a-1"), POLICY, NOW).run.talk.aliases == ("a-1",)
+        assert rules.on_carried(run, 1, Resumed("a-1"), POLICY, NOW).run.talk.aliases == ("a-1",)
 
 
 @pytest.mark.parametrize("said", [NotStarted("x"), NotStarted("x", 500.0), CrewUnavailable("HTTP 401")])
 def test_only_what_provably_never_left_is_carried_once_more(said: ResumeAnswer):
-    run = humans.on_carried(replace(sent(), owner="me"), 1, said, POLICY, NOW + 3).run
+    run = rules.on_carried(replace(sent(), owner="me"), 1, said, POLICY, NOW + 3).run
     assert (run.state, stage(run), run.owner) == (State.WAITING_FOR_HUMAN, Stage.GIVEN, None)
     assert run.due_at is not None
     assert run.due_at > NOW + 3
 
 
 def test_a_refusal_is_said_at_once():
-    decision = humans.on_carried(sent(), 1, Refused("HTTP 422"), POLICY, NOW + 3)
+    decision = rules.on_carried(sent(), 1, Refused("HTTP 422"), POLICY, NOW + 3)
     assert (question_of(decision.run).trouble, stage(decision.run)) == ("HTTP 422", Stage.UNCONFIRMED)
     assert event_types(decision.deliveries) == ["run.resume_unconfirmed"]
 
 
 @pytest.mark.parametrize("said", [Refused("x"), NotStarted("x"), CrewUnavailable("x"), InDoubt("x"), Resumed()])
 def test_where_the_run_has_gone_on_the_answers_fate_changes_nothing(said: ResumeAnswer):
-    settled = humans.on_sign(sent())
+    settled = rules.on_sign(sent())
     assert settled is not None
     for run, number in ((settled.run, 1), (sent(), 7), (replace(sent(), state=State.CANCELLED), 1)):
-        assert humans.on_carried(run, number, said, POLICY, NOW) == Decision(run)
+        assert rules.on_carried(run, number, said, POLICY, NOW) == Decision(run)
 
 
 def test_an_answer_that_cannot_be_carried_now_waits():
-    run = humans.postponed(replace(given_(), owner="me"), NOW).run
+    run = rules.postponed(replace(given_(), owner="me"), NOW).run
     assert (run.state, run.owner) == (State.WAITING_FOR_HUMAN, None)
     assert run.due_at is not None
     assert run.due_at > NOW
@@ -482,7 +484,7 @@ class History:
     policy: CrewPolicy
     now: float = NOW
     run: Run = field(default_factory=running)
-    watch: Watch = field(default_factory=lambda: lifecycle.watch_of(running(), POLICY, NOW))
+    watch: Watch = field(default_factory=lambda: state_machine.watch_of(running(), POLICY, NOW))
     told: list[str] = field(default_factory=list)
     may_have_left: list[int] = field(default_factory=list)
 
@@ -499,26 +501,26 @@ class History:
     def _decide(self, what: str, given: Any) -> Decision | None:
         match what:
             case "question":
-                return humans.on_question(self.run, given, self.policy, self.now)
+                return rules.on_question(self.run, given, self.policy, self.now)
             case "answer":
-                return humans.answer(self.run, given, self.policy, self.now)
+                return rules.answer(self.run, given, self.policy, self.now)
             case "sign":
-                return humans.on_sign(self.run)
+                return rules.on_sign(self.run)
             case "carry":
                 return self._carry(given) if self.run.due_at is not None else None
             case _:
                 return self._look(given)
 
     def _carry(self, said: ResumeAnswer) -> Decision:
-        begun = humans.begin_carrying(self.run, self.now).run
+        begun = rules.begin_carrying(self.run, self.now).run
         number = question_of(begun).number
         if not isinstance(said, NotStarted | CrewUnavailable):
             self.may_have_left.append(number)
-        return humans.on_carried(begun, number, said, self.policy, self.now)
+        return rules.on_carried(begun, number, said, self.policy, self.now)
 
     def _look(self, answer: StatusAnswer) -> Decision | None:
-        self.watch, news = humans.look(humans.refreshed(self.watch, self.run), answer, self.policy, self.now)
-        return humans.on_status(self.run, self.watch, answer, self.policy, self.now) if news else None
+        self.watch, news = rules.look(rules.refreshed(self.watch, self.run), answer, self.policy, self.now)
+        return rules.on_status(self.run, self.watch, answer, self.policy, self.now) if news else None
 
 
 @settings(max_examples=100)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.answers import read_inputs
-from bridge.core.reply import Reply
+from bridge.core.crew.reply import Reply
+from bridge.core.crew.responses import read_inputs
 
 
 @pytest.mark.parametrize(

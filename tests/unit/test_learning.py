@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.learning import FEW, REMEMBERED, Learned, Learning
-from bridge.core.model import CrewPolicy, RunTime, Watch
+from bridge.core.polling.planner import FEW, REMEMBERED, Learned, Learning
+from bridge.core.runs.model import CrewPolicy, RunTime, Watch
 
 NOW = 10_000.0
 CREW = CrewPolicy(poll_min=0.1, poll_max=1e6)

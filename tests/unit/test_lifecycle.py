@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.core import lifecycle, schedule
-from bridge.core.answers import (
+from bridge.core.crew.responses import (
     CrewUnavailable,
     Failed,
     InDoubt,
@@ -30,9 +29,10 @@ from bridge.core.answers import (
     WaitingForHuman,
 )
 from bridge.core.errors import IllegalTransition
-from bridge.core.lifecycle import TRANSITIONS
-from bridge.core.model import FINAL_STATES, CrewPolicy, Decision, DoubtPolicy, Envelope, Run, State, Watch
-from bridge.core.request import fingerprint
+from bridge.core.runs import state_machine, timing
+from bridge.core.runs.model import FINAL_STATES, CrewPolicy, Decision, DoubtPolicy, Envelope, Run, State, Watch
+from bridge.core.runs.request import fingerprint
+from bridge.core.runs.state_machine import TRANSITIONS
 from tests.fakes import NOW, a_request, a_run, event_types, run_id
 
 POLICY = CrewPolicy(deadline=600.0, results_exchange=True)
@@ -41,27 +41,27 @@ FINAL_TYPES = {f"run.{state}" for state in FINAL_STATES}
 
 
 def starting(**changes: Any) -> Run:
-    return replace(lifecycle.begin(replace(a_run(), owner="me"), NOW).run, **changes)
+    return replace(state_machine.begin(replace(a_run(), owner="me"), NOW).run, **changes)
 
 
 def running(policy: CrewPolicy = POLICY, **changes: Any) -> Run:
-    return replace(lifecycle.on_kickoff(starting(), Started("k-1"), policy, NOW).run, **changes)
+    return replace(state_machine.on_kickoff(starting(), Started("k-1"), policy, NOW).run, **changes)
 
 
 def doubted(policy: CrewPolicy = POLICY) -> Run:
-    return lifecycle.on_kickoff(starting(), InDoubt("HTTP 502"), policy, NOW).run
+    return state_machine.on_kickoff(starting(), InDoubt("HTTP 502"), policy, NOW).run
 
 
 def watching(policy: CrewPolicy = POLICY, **changes: Any) -> Watch:
-    return replace(lifecycle.watch_of(running(), policy, NOW), **changes)
+    return replace(state_machine.watch_of(running(), policy, NOW), **changes)
 
 
 def look_and_write(
     run: Run, watch: Watch, answer: StatusAnswer, policy: CrewPolicy, at: float
 ) -> tuple[Watch, Decision | None]:
     """What the polling step does with an answer."""
-    seen, news = lifecycle.plain_look(watch, answer, policy, at)
-    return seen, lifecycle.on_plain_status(run, seen, answer, policy, at) if news else None
+    seen, news = state_machine.plain_look(watch, answer, policy, at)
+    return seen, state_machine.on_plain_status(run, seen, answer, policy, at) if news else None
 
 
 # The table --------------------------------------------------------------------------------------------------------
@@ -86,14 +86,14 @@ def test_every_state_can_be_reached_and_every_open_one_leads_to_an_end():
 
 def test_an_accepted_run_is_due_at_once_and_knows_its_fingerprint():
     envelope = Envelope("queue", reply_to="reply.a")
-    run = lifecycle.accept(a_request(), envelope, run_id(7), NOW)
+    run = state_machine.accept(a_request(), envelope, run_id(7), NOW)
     assert (run.run_id, run.state, run.accepted_at, run.due_at) == (run_id(7), State.ACCEPTED, NOW, NOW)
     assert (run.fingerprint, run.envelope, run.crew) == (fingerprint(a_request()), envelope, "research")
     assert not run.final
 
 
 def test_begin_marks_the_attempt_before_anything_is_sent():
-    decision = lifecycle.begin(replace(a_run(), owner="me", attempt=2), NOW + 9)
+    decision = state_machine.begin(replace(a_run(), owner="me", attempt=2), NOW + 9)
     run = decision.run
     assert (run.state, run.attempt, run.sent_at, run.due_at, run.owner) == (State.STARTING, 3, NOW + 9, None, "me")
     assert decision.deliveries == ()
@@ -102,14 +102,14 @@ def test_begin_marks_the_attempt_before_anything_is_sent():
 @pytest.mark.parametrize("state", sorted(set(State) - {State.ACCEPTED}))
 def test_only_an_accepted_run_can_begin(state: State):
     with pytest.raises(IllegalTransition, match=f"{state} -> starting"):
-        lifecycle.begin(replace(a_run(), state=state), NOW)
+        state_machine.begin(replace(a_run(), state=state), NOW)
 
 
 # The kickoff's answer ---------------------------------------------------------------------------------------------
 
 
 def test_started_runs_and_stays_ours_and_keeps_the_id():
-    decision = lifecycle.on_kickoff(starting(), Started("k-9"), POLICY, NOW + 2)
+    decision = state_machine.on_kickoff(starting(), Started("k-9"), POLICY, NOW + 2)
     assert (decision.run.state, decision.run.kickoff_id, decision.run.owner) == (State.RUNNING, "k-9", "me")
     assert decision.run.started_at is None  # the deadline counts from the first look that sees it started
     assert decision.deliveries == ()
@@ -117,12 +117,12 @@ def test_started_runs_and_stays_ours_and_keeps_the_id():
 
 def test_the_started_event_is_told_to_those_who_want_it():
     wanted = replace(POLICY, extra_events=frozenset({"started"}))
-    decision = lifecycle.on_kickoff(starting(), Started("k-9"), wanted, NOW)
+    decision = state_machine.on_kickoff(starting(), Started("k-9"), wanted, NOW)
     assert event_types(decision.deliveries) == ["run.started"]
 
 
 def test_a_refusal_ends_the_run():
-    decision = lifecycle.on_kickoff(starting(), Refused("HTTP 422: no"), POLICY, NOW + 2)
+    decision = state_machine.on_kickoff(starting(), Refused("HTTP 422: no"), POLICY, NOW + 2)
     run = decision.run
     assert (run.state, run.finished_at, run.owner, run.due_at) == (State.FAILED, NOW + 2, None, None)
     assert run.outcome.error is not None
@@ -132,19 +132,19 @@ def test_a_refusal_ends_the_run():
 
 @pytest.mark.parametrize("after", [None, 500.0])
 def test_what_was_not_started_goes_back_for_anybody_to_take_later(after: float | None):
-    decision = lifecycle.on_kickoff(starting(), NotStarted("refused", after), POLICY, NOW)
+    decision = state_machine.on_kickoff(starting(), NotStarted("refused", after), POLICY, NOW)
     run = decision.run
     assert (run.state, run.owner, decision.deliveries) == (State.ACCEPTED, None, ())
-    assert run.due_at == schedule.kickoff_again(run.run_id, 1, NOW, after)
+    assert run.due_at == timing.kickoff_again(run.run_id, 1, NOW, after)
 
 
 def test_a_crew_that_cannot_be_used_lets_its_runs_wait():
-    run = lifecycle.on_kickoff(starting(), CrewUnavailable("HTTP 401"), POLICY, NOW).run
-    assert (run.state, run.due_at, run.owner) == (State.ACCEPTED, NOW + schedule.TURNED_AWAY, None)
+    run = state_machine.on_kickoff(starting(), CrewUnavailable("HTTP 401"), POLICY, NOW).run
+    assert (run.state, run.due_at, run.owner) == (State.ACCEPTED, NOW + timing.TURNED_AWAY, None)
 
 
 def test_an_answer_that_settles_nothing_puts_the_run_in_doubt():
-    decision = lifecycle.on_kickoff(starting(), InDoubt("reset"), POLICY, NOW)
+    decision = state_machine.on_kickoff(starting(), InDoubt("reset"), POLICY, NOW)
     run = decision.run
     assert (run.state, run.owner, run.due_at) == (State.IN_DOUBT, None, NOW + POLICY.in_doubt_after)
     assert decision.deliveries == ()
@@ -154,39 +154,39 @@ def test_an_answer_that_settles_nothing_puts_the_run_in_doubt():
 @pytest.mark.parametrize("state", [State.RUNNING, *sorted(FINAL_STATES)])
 def test_an_answer_to_a_kickoff_that_is_not_under_way_moves_nothing(state: State, answer: KickoffAnswer):
     with pytest.raises(IllegalTransition):
-        lifecycle.on_kickoff(replace(running(), state=state), answer, POLICY, NOW)
+        state_machine.on_kickoff(replace(running(), state=state), answer, POLICY, NOW)
 
 
 # In doubt ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_whose_process_died_while_starting_is_in_doubt():
-    run = lifecycle.on_orphan(starting(), POLICY, NOW + 1).run
+    run = state_machine.on_orphan(starting(), POLICY, NOW + 1).run
     assert (run.state, run.due_at, run.owner) == (State.IN_DOUBT, NOW + 1 + POLICY.in_doubt_after, None)
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - {State.STARTING}))
 def test_only_a_starting_run_can_be_an_orphan(state: State):
     with pytest.raises(IllegalTransition):
-        lifecycle.on_orphan(replace(running(), state=state), POLICY, NOW)
+        state_machine.on_orphan(replace(running(), state=state), POLICY, NOW)
 
 
 def test_hold_says_so_once_and_waits_for_a_person():
-    decision = lifecycle.on_doubt_unresolved(doubted(), POLICY, NOW + 900)
+    decision = state_machine.on_doubt_unresolved(doubted(), POLICY, NOW + 900)
     assert (decision.run.state, decision.run.due_at, decision.run.owner) == (State.IN_DOUBT, None, None)
     assert event_types(decision.deliveries) == ["run.in_doubt"]
 
 
 def test_retry_says_so_and_starts_again():
     policy = replace(POLICY, in_doubt=DoubtPolicy.RETRY)
-    decision = lifecycle.on_doubt_unresolved(doubted(policy), policy, NOW + 900)
+    decision = state_machine.on_doubt_unresolved(doubted(policy), policy, NOW + 900)
     assert (decision.run.state, decision.run.due_at, decision.run.owner) == (State.ACCEPTED, NOW + 900, None)
     assert event_types(decision.deliveries) == ["run.in_doubt"]
 
 
 def test_fail_says_so_and_gives_up():
     policy = replace(POLICY, in_doubt=DoubtPolicy.FAIL)
-    decision = lifecycle.on_doubt_unresolved(doubted(policy), policy, NOW + 900)
+    decision = state_machine.on_doubt_unresolved(doubted(policy), policy, NOW + 900)
     assert decision.run.state is State.FAILED
     assert decision.run.outcome.error is not None
     assert decision.run.outcome.error.code == "abandoned"
@@ -196,14 +196,14 @@ def test_fail_says_so_and_gives_up():
 def test_the_doubt_comes_before_what_it_leads_to():
     """By their times, in which events are listed and tell their order: both had the same one."""
     policy = replace(POLICY, in_doubt=DoubtPolicy.FAIL)
-    doubt, end = lifecycle.on_doubt_unresolved(doubted(policy), policy, NOW + 900).deliveries
+    doubt, end = state_machine.on_doubt_unresolved(doubted(policy), policy, NOW + 900).deliveries
     assert doubt.event.created_at < end.event.created_at == NOW + 900
     assert json.loads(doubt.event.body)["time"] < json.loads(end.event.body)["time"]
 
 
 def test_a_second_doubt_is_another_event():
     ids = [
-        lifecycle.on_doubt_unresolved(replace(doubted(), attempt=attempt), POLICY, NOW).deliveries[0].event.event_id
+        state_machine.on_doubt_unresolved(replace(doubted(), attempt=attempt), POLICY, NOW).deliveries[0].event.event_id
         for attempt in (1, 2)
     ]
     assert len(set(ids)) == 2
@@ -214,7 +214,7 @@ def test_a_second_doubt_is_another_event():
 
 def test_a_watch_knows_what_it_takes_to_look():
     run = running(polls=7, started_at=NOW + 3, progress={"completed": 2})
-    watch = lifecycle.watch_of(run, POLICY, NOW + 5)
+    watch = state_machine.watch_of(run, POLICY, NOW + 5)
     assert watch == Watch(
         run_id(1),
         "research",
@@ -234,12 +234,12 @@ def test_a_watch_knows_what_it_takes_to_look():
 
 def test_the_requests_own_deadline_wins():
     run = replace(running(), request=a_request(deadline=5.0))
-    assert lifecycle.watch_of(run, POLICY, NOW).deadline == 5.0
+    assert state_machine.watch_of(run, POLICY, NOW).deadline == 5.0
 
 
 @pytest.mark.parametrize("answer", [Running(), Running({"completed": 0}), WaitingForHuman(), Unknown("?")])
 def test_the_first_sight_of_a_started_execution_is_news_and_starts_the_deadline(answer: StatusAnswer):
-    seen, news = lifecycle.plain_look(watching(), answer, POLICY, NOW + 4)
+    seen, news = state_machine.plain_look(watching(), answer, POLICY, NOW + 4)
     assert news
     assert (seen.started_at, seen.alive_at, seen.polls) == (NOW + 4, NOW + 4, 1)
 
@@ -257,13 +257,13 @@ def test_the_first_sight_of_a_started_execution_is_news_and_starts_the_deadline(
 )
 def test_a_look_that_teaches_nothing_is_no_news(answer: StatusAnswer):
     watch = watching(started_at=NOW, progress=(1, None, None))
-    seen, news = lifecycle.plain_look(watch, answer, POLICY, NOW + 4)
+    seen, news = state_machine.plain_look(watch, answer, POLICY, NOW + 4)
     assert not news
     assert (seen.started_at, seen.progress, seen.polls) == (NOW, (1, None, None), 1)
 
 
 def test_a_queued_execution_does_not_start_the_deadline():
-    seen, news = lifecycle.plain_look(watching(), Pending(), POLICY, NOW + 10_000)
+    seen, news = state_machine.plain_look(watching(), Pending(), POLICY, NOW + 10_000)
     assert not news
     assert (seen.started_at, seen.alive_at) == (None, NOW + 10_000)
 
@@ -294,7 +294,7 @@ def test_progress_is_told_once_for_each_change_and_not_twice_in_a_second():
 def test_another_current_task_is_progress_too():
     """Flows count no tasks; they name their step."""
     watch = watching(started_at=NOW, progress=(None, None, "collect"))
-    seen, news = lifecycle.plain_look(watch, Running({"current": "review"}), POLICY, NOW + 5)
+    seen, news = state_machine.plain_look(watch, Running({"current": "review"}), POLICY, NOW + 5)
     assert (seen.progress, news) == ((None, None, "review"), True)
 
 
@@ -343,22 +343,22 @@ def test_a_look_made_after_the_deadline_that_says_not_over_times_the_run_out(ans
 
 @pytest.mark.parametrize(("answer", "errors"), [(NoAnswer("HTTP 500"), 1), (CrewUnavailable("HTTP 401"), 0)])
 def test_no_statement_after_the_deadline_ends_nothing(answer: StatusAnswer, errors: int):
-    seen, news = lifecycle.plain_look(watching(started_at=NOW), answer, POLICY, NOW + 9999)
+    seen, news = state_machine.plain_look(watching(started_at=NOW), answer, POLICY, NOW + 9999)
     assert not news
     assert seen.errors == errors
 
 
 def test_a_look_asked_before_the_deadline_ends_nothing():
-    _, news = lifecycle.plain_look(watching(started_at=NOW), Running(), POLICY, NOW + 599.9)
+    _, news = state_machine.plain_look(watching(started_at=NOW), Running(), POLICY, NOW + 599.9)
     assert not news
 
 
 def test_errors_are_counted_in_a_row():
     watch = watching(started_at=NOW)
     for expected in (1, 2, 3):
-        watch, _ = lifecycle.plain_look(watch, NoAnswer("HTTP 500"), POLICY, NOW + 1)
+        watch, _ = state_machine.plain_look(watch, NoAnswer("HTTP 500"), POLICY, NOW + 1)
         assert watch.errors == expected
-    watch, _ = lifecycle.plain_look(watch, Running(), POLICY, NOW + 1)
+    watch, _ = state_machine.plain_look(watch, Running(), POLICY, NOW + 1)
     assert watch.errors == 0
 
 
@@ -377,20 +377,20 @@ def test_lost_takes_five_looks_and_a_minute(looks: int, seconds: float, lost: bo
 
 @pytest.mark.parametrize("answer", [Pending(), Running(), WaitingForHuman(), Unknown("?")])
 def test_any_sign_of_life_starts_the_count_anew(answer: StatusAnswer):
-    seen, _ = lifecycle.plain_look(watching(missing=4), answer, POLICY, NOW + 500)
+    seen, _ = state_machine.plain_look(watching(missing=4), answer, POLICY, NOW + 500)
     assert (seen.missing, seen.alive_at) == (0, NOW + 500)
 
 
 def test_a_look_without_a_statement_neither_counts_as_missing_nor_as_alive():
-    seen, _ = lifecycle.plain_look(watching(missing=3), NoAnswer("HTTP 502"), POLICY, NOW + 30)
+    seen, _ = state_machine.plain_look(watching(missing=3), NoAnswer("HTTP 502"), POLICY, NOW + 30)
     assert (seen.missing, seen.alive_at) == (3, NOW)
 
 
 def test_a_look_without_a_statement_loses_nothing():
     """Five quick looks did not find it, then the API was away for a while: only a look that sees may say "lost"."""
-    seen, news = lifecycle.plain_look(watching(missing=5), NoAnswer("HTTP 502"), POLICY, NOW + 61)
+    seen, news = state_machine.plain_look(watching(missing=5), NoAnswer("HTTP 502"), POLICY, NOW + 61)
     assert not news
-    assert lifecycle.plain_look(seen, NotFound(), POLICY, NOW + 62)[1]
+    assert state_machine.plain_look(seen, NotFound(), POLICY, NOW + 62)[1]
 
 
 def test_where_a_human_may_be_asked_not_found_is_held_until_the_deadline():
@@ -411,18 +411,18 @@ def test_where_a_human_may_be_asked_not_found_is_held_until_the_deadline():
 def test_a_late_end_cannot_change_a_final_state(state: State, answer: StatusAnswer):
     ended = replace(running(), state=state)
     with pytest.raises(IllegalTransition):
-        lifecycle.on_plain_status(ended, watching(), answer, POLICY, NOW)
+        state_machine.on_plain_status(ended, watching(), answer, POLICY, NOW)
 
 
 # Evidence, cancelling, late ends -----------------------------------------------------------------------------------
 
 
 def cancelled(run: Run | None = None) -> Run:
-    return lifecycle.on_cancelled(run or running(), POLICY, NOW + 100).run
+    return state_machine.on_cancelled(run or running(), POLICY, NOW + 100).run
 
 
 def test_evidence_brings_a_run_back_for_anybody_to_follow_without_a_second_post():
-    decision = lifecycle.on_evidence(replace(doubted(), owner="me"), "k-7", POLICY, NOW + 30)
+    decision = state_machine.on_evidence(replace(doubted(), owner="me"), "k-7", POLICY, NOW + 30)
     assert decision is not None
     run = decision.run
     assert (run.state, run.kickoff_id, run.attempt) == (State.RUNNING, "k-7", 1)
@@ -431,44 +431,46 @@ def test_evidence_brings_a_run_back_for_anybody_to_follow_without_a_second_post(
 
 def test_a_run_that_evidence_brought_back_is_told_as_started_to_those_who_want_it():
     wanted = replace(POLICY, extra_events=frozenset({"started"}))
-    decision = lifecycle.on_evidence(doubted(), "k-7", wanted, NOW)
+    decision = state_machine.on_evidence(doubted(), "k-7", wanted, NOW)
     assert decision is not None
     assert event_types(decision.deliveries) == ["run.started"]
 
 
-@pytest.mark.parametrize("run", [a_run(), starting(), running(), lifecycle.on_cancelled(running(), POLICY, NOW).run])
+@pytest.mark.parametrize(
+    "run", [a_run(), starting(), running(), state_machine.on_cancelled(running(), POLICY, NOW).run]
+)
 def test_evidence_changes_nothing_of_a_run_that_has_an_execution_or_awaits_its_first(run: Run):
-    assert lifecycle.on_evidence(run, "k-7", POLICY, NOW) is None
+    assert state_machine.on_evidence(run, "k-7", POLICY, NOW) is None
 
 
 def test_evidence_that_comes_before_the_repeated_post_makes_it_unnecessary():
-    decision = lifecycle.on_evidence(lifecycle.accept_again(doubted(), NOW), "k-7", POLICY, NOW, attempt=1)
+    decision = state_machine.on_evidence(state_machine.accept_again(doubted(), NOW), "k-7", POLICY, NOW, attempt=1)
     assert decision is not None
     assert (decision.run.state, decision.run.kickoff_id, decision.run.attempt) == (State.RUNNING, "k-7", 1)
 
 
 def test_evidence_of_an_attempt_that_was_never_made_is_none():
-    assert lifecycle.on_evidence(doubted(), "k-7", POLICY, NOW, attempt=2) is None
+    assert state_machine.on_evidence(doubted(), "k-7", POLICY, NOW, attempt=2) is None
 
 
 @pytest.mark.parametrize(
     "ended",
     [
-        lambda run: lifecycle.on_cancelled(run, POLICY, NOW + 5).run,
-        lambda run: lifecycle.on_abandoned(run, "given up", POLICY, NOW + 5).run,
+        lambda run: state_machine.on_cancelled(run, POLICY, NOW + 5).run,
+        lambda run: state_machine.on_abandoned(run, "given up", POLICY, NOW + 5).run,
     ],
 )
 def test_evidence_of_a_run_that_has_ended_has_its_execution_stopped_and_watched(ended: Callable[[Run], Run]):
     """A cancelled run in doubt left a paid execution running that nobody stopped and nobody heard of."""
     run = ended(doubted())
-    decision = lifecycle.on_evidence(run, "k-7", POLICY, NOW + 60, attempt=1)
+    decision = state_machine.on_evidence(run, "k-7", POLICY, NOW + 60, attempt=1)
     assert decision is not None
     late = decision.run
     assert (late.state, late.kickoff_id, late.outcome, decision.deliveries) == (run.state, "k-7", run.outcome, ())
     assert late.due_at is not None
     assert late.due_at <= NOW + 60
-    assert lifecycle.should_be_stopped(late)
-    told = lifecycle.on_late_look(late, Succeeded("paid"), POLICY, NOW + 61)
+    assert state_machine.should_be_stopped(late)
+    told = state_machine.on_late_look(late, Succeeded("paid"), POLICY, NOW + 61)
     assert event_types(told.deliveries) == ["run.late_result"]
 
 
@@ -478,12 +480,12 @@ def test_a_post_is_repeated_by_the_policy_once_and_by_operators_as_often_as_they
     run = doubted(policy)
     states = []
     for by_operator in (False, True, True, False, True, False):
-        told = lifecycle.on_doubt_unresolved(run, policy, NOW + 900)
+        told = state_machine.on_doubt_unresolved(run, policy, NOW + 900)
         assert event_types(told.deliveries) == ["run.in_doubt"]
-        again = lifecycle.accept_again(run, NOW) if by_operator else told.run
+        again = state_machine.accept_again(run, NOW) if by_operator else told.run
         states.append((by_operator, again.state, again.auto_retries))
-        again = again if again.state is State.ACCEPTED else lifecycle.accept_again(again, NOW)
-        run = lifecycle.on_orphan(lifecycle.begin(again, NOW).run, policy, NOW).run
+        again = again if again.state is State.ACCEPTED else state_machine.accept_again(again, NOW)
+        run = state_machine.on_orphan(state_machine.begin(again, NOW).run, policy, NOW).run
     assert [state for by_operator, state, _ in states if not by_operator] == [
         State.ACCEPTED, State.IN_DOUBT, State.IN_DOUBT,
     ]  # fmt: skip
@@ -493,14 +495,14 @@ def test_a_post_is_repeated_by_the_policy_once_and_by_operators_as_often_as_they
 
 def test_a_policy_that_changes_to_retry_repeats_a_post_that_operators_have_repeated_before():
     policy = replace(POLICY, in_doubt=DoubtPolicy.RETRY)
-    again = lifecycle.accept_again(doubted(), NOW)
-    run = lifecycle.on_orphan(lifecycle.begin(again, NOW).run, policy, NOW).run
-    assert lifecycle.on_doubt_unresolved(run, policy, NOW + 900).run.state is State.ACCEPTED
+    again = state_machine.accept_again(doubted(), NOW)
+    run = state_machine.on_orphan(state_machine.begin(again, NOW).run, policy, NOW).run
+    assert state_machine.on_doubt_unresolved(run, policy, NOW + 900).run.state is State.ACCEPTED
 
 
 @pytest.mark.parametrize("run", [a_run(), running(), replace(running(), state=State.WAITING_FOR_HUMAN), doubted()])
 def test_cancelling_ends_a_run_at_once_and_tells_so(run: Run):
-    decision = lifecycle.on_cancelled(replace(run, owner="me"), POLICY, NOW + 100)
+    decision = state_machine.on_cancelled(replace(run, owner="me"), POLICY, NOW + 100)
     ended = decision.run
     assert (ended.state, ended.finished_at, ended.owner) == (State.CANCELLED, NOW + 100, None)
     assert ended.outcome.error is not None
@@ -511,18 +513,18 @@ def test_cancelling_ends_a_run_at_once_and_tells_so(run: Run):
 @pytest.mark.parametrize("state", [State.STARTING, *sorted(FINAL_STATES)])
 def test_neither_a_post_under_way_nor_an_end_can_be_cancelled(state: State):
     with pytest.raises(IllegalTransition, match=f"{state} -> cancelled"):
-        lifecycle.on_cancelled(replace(running(), state=state), POLICY, NOW)
+        state_machine.on_cancelled(replace(running(), state=state), POLICY, NOW)
 
 
 def test_a_cancelled_execution_is_to_be_stopped_before_its_first_look_and_not_again():
     run = cancelled()
-    assert lifecycle.should_be_stopped(run)
-    assert not lifecycle.should_be_stopped(lifecycle.on_late_look(run, Running(), POLICY, NOW + 101).run)
+    assert state_machine.should_be_stopped(run)
+    assert not state_machine.should_be_stopped(state_machine.on_late_look(run, Running(), POLICY, NOW + 101).run)
 
 
 def test_where_nothing_was_started_nothing_is_to_be_stopped_or_watched():
     run = cancelled(a_run())
-    assert not lifecycle.should_be_stopped(run)
+    assert not state_machine.should_be_stopped(run)
     assert run.due_at is None
 
 
@@ -530,7 +532,7 @@ def test_an_execution_that_timed_out_is_watched_and_not_stopped():
     _, decision = look_and_write(running(), watching(started_at=NOW), Running(), POLICY, NOW + 600)
     assert decision is not None
     assert (decision.run.state, decision.run.due_at) == (State.TIMED_OUT, NOW + 600)
-    assert not lifecycle.should_be_stopped(decision.run)
+    assert not state_machine.should_be_stopped(decision.run)
 
 
 @pytest.mark.parametrize(
@@ -542,7 +544,7 @@ def test_an_execution_that_timed_out_is_watched_and_not_stopped():
 )
 def test_a_late_end_is_told_and_changes_nothing_of_the_run(answer: StatusAnswer, told: tuple[Any, ...]):
     run = cancelled()
-    decision = lifecycle.on_late_look(replace(run, owner="me"), answer, POLICY, NOW + 500)
+    decision = state_machine.on_late_look(replace(run, owner="me"), answer, POLICY, NOW + 500)
     assert decision.run == replace(run, due_at=None)  # and is not looked at again
     assert event_types(decision.deliveries) == ["run.late_result"]
     data = json.loads(decision.deliveries[0].event.body)["data"]
@@ -556,7 +558,7 @@ def test_a_late_end_is_told_and_changes_nothing_of_the_run(answer: StatusAnswer,
 @pytest.mark.parametrize(("seconds", "due_at"), [(0, NOW + 160), (500, NOW + 1100), (86_401, None)])
 def test_until_a_late_end_comes_looks_go_on_for_a_day(answer: StatusAnswer, seconds: float, due_at: float | None):
     run = cancelled()
-    decision = lifecycle.on_late_look(replace(run, owner="me"), answer, POLICY, NOW + 100 + seconds)
+    decision = state_machine.on_late_look(replace(run, owner="me"), answer, POLICY, NOW + 100 + seconds)
     assert decision == Decision(replace(run, due_at=due_at))
 
 
@@ -614,13 +616,13 @@ class History:
     def _decide(self, what: str, answer: Any) -> Decision | None:
         match what:
             case "begin":
-                return lifecycle.begin(self.run, self.now)
+                return state_machine.begin(self.run, self.now)
             case "kickoff":
-                return lifecycle.on_kickoff(self.run, answer, self.policy, self.now)
+                return state_machine.on_kickoff(self.run, answer, self.policy, self.now)
             case "orphan":
-                return lifecycle.on_orphan(self.run, self.policy, self.now)
+                return state_machine.on_orphan(self.run, self.policy, self.now)
             case "doubt" if self.run.state is State.IN_DOUBT and self.run.due_at is not None:
-                return lifecycle.on_doubt_unresolved(self.run, self.policy, self.now)
+                return state_machine.on_doubt_unresolved(self.run, self.policy, self.now)
             case "restart":
                 self.watch = None
             case "look" if self.run.kickoff_id is not None:
@@ -628,7 +630,7 @@ class History:
         return None
 
     def _look(self, answer: Any) -> Decision | None:
-        watch = self.watch or lifecycle.watch_of(self.run, self.policy, self.now)
+        watch = self.watch or state_machine.watch_of(self.run, self.policy, self.now)
         self.watch, decision = look_and_write(self.run, watch, answer, self.policy, self.now)
         return decision if decision is None or self.run.state is State.RUNNING or decision.run.final else None
 
@@ -668,7 +670,7 @@ def test_only_proof_or_policy_leads_back_to_a_second_post(policy: CrewPolicy, st
 
 
 def after(watch: Watch, answer: StatusAnswer, at: float) -> Watch:
-    return lifecycle.plain_look(watch, answer, POLICY, at)[0]
+    return state_machine.plain_look(watch, answer, POLICY, at)[0]
 
 
 def test_the_age_counts_from_the_last_look_that_found_it_queued():
@@ -695,8 +697,8 @@ def test_of_a_run_taken_over_only_the_first_look_tells_how_many_tasks_are_done()
 
 def test_a_run_taken_over_is_known_to_be_under_way_only_from_its_first_look_on():
     started = replace(running(), started_at=NOW + 5)
-    assert lifecycle.watch_of(started, POLICY, NOW + 99).seen_at is None
-    assert lifecycle.watch_of(running(), POLICY, NOW + 99).seen_at == running().sent_at
+    assert state_machine.watch_of(started, POLICY, NOW + 99).seen_at is None
+    assert state_machine.watch_of(running(), POLICY, NOW + 99).seen_at == running().sent_at
 
 
 # An execution that an operator named ------------------------------------------------------------------------------
@@ -704,22 +706,22 @@ def test_a_run_taken_over_is_known_to_be_under_way_only_from_its_first_look_on()
 
 def forced(policy: CrewPolicy = POLICY, **changes: Any) -> Run:
     """A run whose operator insists on an execution that the API does not know."""
-    decision = lifecycle.on_evidence(doubted(policy), "k-wrong", policy, NOW)
+    decision = state_machine.on_evidence(doubted(policy), "k-wrong", policy, NOW)
     assert decision is not None
     return replace(decision.run, unverified=True, **changes)
 
 
 def seen_missing(run: Run, policy: CrewPolicy = POLICY, polls: int = 5) -> Watch:
-    watch = lifecycle.watch_of(run, policy, NOW)
+    watch = state_machine.watch_of(run, policy, NOW)
     for number in range(polls):
-        watch, _ = lifecycle.plain_look(watch, NotFound(), policy, NOW + 15 * (number + 1))
+        watch, _ = state_machine.plain_look(watch, NotFound(), policy, NOW + 15 * (number + 1))
     return watch
 
 
 @pytest.mark.parametrize("told", [0, 1])
 def test_a_run_whose_named_execution_was_never_known_is_held_in_doubt_and_not_lost(told: int):
     run = forced(doubt_told=told)
-    decision = lifecycle.on_plain_status(run, seen_missing(run), NotFound(), POLICY, NOW + 75)
+    decision = state_machine.on_plain_status(run, seen_missing(run), NotFound(), POLICY, NOW + 75)
     held = decision.run
     assert (held.state, held.kickoff_id, held.unverified, held.due_at) == (State.IN_DOUBT, None, False, None)
     assert (held.doubt_told, held.outcome) == (1, run.outcome)
@@ -730,7 +732,7 @@ def test_a_run_whose_named_execution_was_never_known_does_not_time_out_either():
     policy = replace(POLICY, human_input=True, deadline=60.0)
     run = forced(policy)
     watch = seen_missing(run, policy)
-    assert lifecycle.on_plain_status(run, watch, NotFound(), policy, NOW + 90).run.state is State.IN_DOUBT
+    assert state_machine.on_plain_status(run, watch, NotFound(), policy, NOW + 90).run.state is State.IN_DOUBT
 
 
 @pytest.mark.parametrize(
@@ -739,11 +741,11 @@ def test_a_run_whose_named_execution_was_never_known_does_not_time_out_either():
 )
 def test_whatever_shows_that_the_api_knows_the_execution_is_written_down(answer: StatusAnswer, unverified: bool):
     run = replace(forced(), started_at=NOW)
-    seen, news = lifecycle.plain_look(lifecycle.watch_of(run, POLICY, NOW), answer, POLICY, NOW + 5)
+    seen, news = state_machine.plain_look(state_machine.watch_of(run, POLICY, NOW), answer, POLICY, NOW + 5)
     assert (seen.unverified, news) == (unverified, not unverified)
-    assert lifecycle.on_plain_status(run, seen, answer, POLICY, NOW + 5).run.unverified is unverified
+    assert state_machine.on_plain_status(run, seen, answer, POLICY, NOW + 5).run.unverified is unverified
 
 
 @pytest.mark.parametrize("completed", [10**400, -1, True, math.nan, math.inf, 1.5, "3", None])
 def test_a_count_of_tasks_that_is_no_usable_number_is_none(completed: object) -> None:
-    assert lifecycle.progress_of({"completed": completed, "current": "writing"}) == (None, None, "writing")
+    assert state_machine.progress_of({"completed": completed, "current": "writing"}) == (None, None, "writing")

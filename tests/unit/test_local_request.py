@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.core.local_request import comes_from_other_site, names_loopback
+from bridge.core.http.local_request import comes_from_other_site, names_loopback
 
 
 @pytest.mark.parametrize(

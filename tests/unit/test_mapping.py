@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.core.errors import RequestRefused
-from bridge.core.mapping import LONGEST, MAX_STEPS, Rule, compiled, scope
-from bridge.core.model import KickoffRequest
-from bridge.core.strict_json import MAX_DEPTH
+from bridge.core.inbound.mapping import LONGEST, MAX_STEPS, Rule, compiled, scope
+from bridge.core.json import MAX_DEPTH
+from bridge.core.runs.model import KickoffRequest
 
 ISSUE = {"action": "opened", "issue": {"title": "It breaks", "body": None, "labels": [{"name": "bug"}], "number": 7}}
 HEADERS = {"x-github-delivery": "d-1", "x-github-event": "issues"}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.inputs import missing
+from bridge.core.crew.inputs import missing
 
 
 def test_what_is_missing_is_named_in_the_crews_order():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.number import LEAST, MOST, read_number
+from bridge.core.numbers import LEAST, MOST, read_number
 
 NO_NUMBERS: list[Any] = [
     None, True, False, "", " ", "NaN", "Infinity", "-inf", "1_000", "0x10", "١٢", "1e", "--1", "1.", [], {}, b"1", 1j,

@@ -1,7 +1,7 @@
 """How often a crew is called: one rate for all, kickoffs first, lowered by refusals, raised by answers."""
 
-from bridge.core.pace import FOR_LOOKS, IN_A_ROW, LONGEST_REST, LONGEST_WISH, ONE_CALL, Pace
-from bridge.core.share import Census, Share
+from bridge.core.crew.fair_share import Census, Share
+from bridge.core.crew.rate_limiter import FOR_LOOKS, IN_A_ROW, LONGEST_REST, LONGEST_WISH, ONE_CALL, Pace
 
 START = 1_000.0
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bridge.core.estimate import Estimate, between, estimate
-from bridge.core.placing import Plan, place, place_at
+from bridge.core.polling.distribution import Estimate, between, estimate
+from bridge.core.polling.optimizer import Plan, place, place_at
 
 TIGHT = estimate([(50.0 + step / 10, 50.0 + step / 10) for step in range(200)])
 

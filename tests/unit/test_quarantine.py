@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core import humans, lifecycle, quarantine
-from bridge.core.answers import NoAnswer, Running, StatusAnswer
-from bridge.core.deferral import PAUSES
-from bridge.core.delivering import on_internal_error
-from bridge.core.model import CrewPolicy, Decision, DeliveryState, Question, Run, Stage, State, Talk
+from bridge.core.crew.responses import NoAnswer, Running, StatusAnswer
+from bridge.core.delivery.model import DeliveryState
+from bridge.core.delivery.outcome import on_internal_error
+from bridge.core.human_input import rules
+from bridge.core.human_input.model import Question, Stage, Talk
+from bridge.core.runs import quarantine, state_machine
+from bridge.core.runs.deferral import PAUSES
+from bridge.core.runs.model import CrewPolicy, Decision, Run, State
 from tests.fakes import NOW, a_delivery, a_run
 
 POLICY = CrewPolicy(in_doubt_after=900.0)
@@ -53,40 +56,40 @@ def test_an_execution_that_is_looked_at_after_the_end_of_its_run_is_looked_at_la
 
 
 def test_any_move_ends_the_deferral() -> None:
-    assert lifecycle.begin(deferred(in_state(State.ACCEPTED)), NOW).run.deferral is None
-    held = lifecycle.on_doubt_unresolved(deferred(in_state(State.IN_DOUBT)), POLICY, NOW)
+    assert state_machine.begin(deferred(in_state(State.ACCEPTED)), NOW).run.deferral is None
+    held = state_machine.on_doubt_unresolved(deferred(in_state(State.IN_DOUBT)), POLICY, NOW)
     assert held.run.deferral is None
 
 
 @pytest.mark.parametrize("answer", [Running(), NoAnswer("HTTP 502")])
 def test_the_next_poll_ends_the_deferral_of_a_run(answer: StatusAnswer) -> None:
     run = deferred(in_state(State.RUNNING))
-    watch = lifecycle.watch_of(run, POLICY, NOW)
-    seen, news = humans.look(watch, answer, POLICY, NOW)
-    polled = humans.on_status(run, seen, answer, POLICY, NOW).run
+    watch = state_machine.watch_of(run, POLICY, NOW)
+    seen, news = rules.look(watch, answer, POLICY, NOW)
+    polled = rules.on_status(run, seen, answer, POLICY, NOW).run
     assert news
     assert (polled.deferral, polled.due_at) == (None, None)
-    assert not humans.refreshed(seen, polled).deferred
+    assert not rules.refreshed(seen, polled).deferred
 
 
 def test_a_run_that_was_not_deferred_stays_as_it_is() -> None:
     run = in_state(State.RUNNING, due_at=NOW)
-    assert lifecycle.taken_up(run) is run
+    assert state_machine.taken_up(run) is run
 
 
 def test_an_answer_to_carry_stays_due_whatever_polls_find() -> None:
     waiting = in_state(State.WAITING_FOR_HUMAN, talk=Talk(Question(1, NOW, stage=Stage.GIVEN, feedback="yes")))
     run = deferred(waiting)
-    assert humans.has_answer_to_carry(run)
-    assert lifecycle.taken_up(run) == run
-    assert not lifecycle.watch_of(run, POLICY, NOW).deferred
+    assert rules.has_answer_to_carry(run)
+    assert state_machine.taken_up(run) == run
+    assert not state_machine.watch_of(run, POLICY, NOW).deferred
 
 
 def test_a_deferred_run_with_an_open_question_has_no_answer_to_carry() -> None:
     run = deferred(in_state(State.WAITING_FOR_HUMAN, talk=Talk(Question(1, NOW))))
-    assert not humans.has_answer_to_carry(run)
-    assert lifecycle.taken_up(run).due_at is None
-    assert not humans.has_answer_to_carry(in_state(State.WAITING_FOR_HUMAN))
+    assert not rules.has_answer_to_carry(run)
+    assert state_machine.taken_up(run).due_at is None
+    assert not rules.has_answer_to_carry(in_state(State.WAITING_FOR_HUMAN))
 
 
 def test_a_delivery_is_dead_and_says_why() -> None:

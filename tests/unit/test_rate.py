@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.core.rate import Buckets, Rate
+from bridge.core.token_bucket import Buckets, Rate
 
 
 def test_a_burst_passes_and_then_the_rate_holds():

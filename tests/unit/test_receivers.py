@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from bridge.core.delivering import CallbackReply, Confirmed, Gone, TryAgain, on_delivery
-from bridge.core.model import Attempt, Channel, Delivery, Destination, Event, Receiver
-from bridge.core.receivers import PAUSE_AFTER, Shares, receiver_name
+from bridge.core.delivery.model import Attempt, Channel, Delivery, Destination, Event, Receiver
+from bridge.core.delivery.outcome import CallbackReply, Confirmed, Gone, TryAgain, on_delivery
+from bridge.core.delivery.receivers import PAUSE_AFTER, Shares, receiver_name
 from tests.fakes import NOW
 
 DAY = 86_400.0

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from bridge.core.recent import MOST, MUCH, Recent
+from bridge.core.runs.cache import MOST, MUCH, Recent
 from tests.fakes import a_run, run_id
 
 

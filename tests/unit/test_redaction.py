@@ -6,9 +6,9 @@ from urllib.parse import quote
 
 import pytest
 
-from bridge.core import tokens
-from bridge.core.answers import Failed, Running
-from bridge.core.delivering import CallbackReply, Confirmed, TryAgain
+from bridge.core.crew import webhook_tokens
+from bridge.core.crew.responses import Failed, Running
+from bridge.core.delivery.outcome import CallbackReply, Confirmed, TryAgain
 from bridge.core.redaction import MASK, Redactor
 
 SECRET = 'crew "token"/5e1f?0a77é'
@@ -57,7 +57,7 @@ def test_former_secrets_are_still_known(redactor: Redactor) -> None:
 
 
 def test_the_token_in_a_webhook_url_of_a_run_is_a_secret() -> None:
-    token = tokens.issue(b"k" * 32, tokens.Attempt("01920000-0000-7000-8000-000000000001", 1))
+    token = webhook_tokens.issue(b"k" * 32, webhook_tokens.Attempt("01920000-0000-7000-8000-000000000001", 1))
     assert (
         Redactor().text(f"bad URL https://b.example/amp/{token}/crew") == f"bad URL https://b.example/amp/{MASK}/crew"
     )

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.core.errors import RequestRefused
-from bridge.core.model import KickoffRequest
-from bridge.core.request import MAX_KEY, check_key, fingerprint, parse, parse_duration
+from bridge.core.runs.model import KickoffRequest
+from bridge.core.runs.request import MAX_KEY, check_key, fingerprint, parse, parse_duration
 from tests.fakes import a_request
 from tests.unit.test_strict_json import JSON, TEXT
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.core.response_head import end_of_head, is_interim, mended, status_of
+from bridge.core.http.response_head import end_of_head, is_interim, mended, status_of
 
 
 def head(*lines: str, status: str = "HTTP/1.1 200 OK") -> bytes:

@@ -7,8 +7,8 @@ from typing import Any, get_args
 import orjson
 import pytest
 
-from bridge.core.answers import Succeeded, read_crew_webhook, read_status
-from bridge.core.reply import Reply
+from bridge.core.crew.reply import Reply
+from bridge.core.crew.responses import Succeeded, read_crew_webhook, read_status
 from bridge.sandbox.dialects import status_answer
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.settings import Dialect

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bridge.core.share import Census, Share
+from bridge.core.crew.fair_share import Census, Share
 
 
 def test_alone_a_process_may_follow_everything():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.core.errors import NotVerified
-from bridge.core.signatures import (
+from bridge.core.inbound.signatures import (
     Anybody,
     Basic,
     Bearer,

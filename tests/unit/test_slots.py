@@ -1,6 +1,6 @@
 """Slots: one greedy holder leaves as many as it takes, and several still leave one for the next."""
 
-from bridge.core.slots import Slots
+from bridge.core.http.slots import Slots
 
 
 def taken(slots: Slots, holder: str, *, fairly: bool = True) -> int:

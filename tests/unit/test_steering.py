@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from bridge.core.errors import PostUnderWay, RequestRefused
-from bridge.core.model import FINAL_STATES, CrewPolicy, Question, Run, Stage, State, Talk
-from bridge.core.steering import Abandon, Adopt, Cancel, Retry, Steering, steer
+from bridge.core.human_input.model import Question, Stage, Talk
+from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, Steering, steer
+from bridge.core.runs.model import FINAL_STATES, CrewPolicy, Run, State
 from tests.fakes import NOW, a_run, event_types
 
 POLICY = CrewPolicy(results_exchange=True)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.core.errors import RequestRefused
-from bridge.core.strict_json import MAX_DEPTH, canonical, parse, parse_object
+from bridge.core.json import MAX_DEPTH, canonical, parse, parse_object
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 JSON = st.recursive(

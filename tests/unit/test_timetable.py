@@ -5,8 +5,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.core.model import Watch
-from bridge.core.timetable import Timetable
+from bridge.core.polling.queue import Timetable
+from bridge.core.runs.model import Watch
 
 
 def watch(run_id: str, polls: int = 0) -> Watch:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.core.tokens import Attempt, issue, read
+from bridge.core.crew.webhook_tokens import Attempt, issue, read
 
 KEY = b"k" * 32
 RUN = "01a20bad-e9b3-7480-9cfa-e67aac85af9d"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.core.traces import traceparent
+from bridge.core.trace_context import traceparent
 
 TRACE = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
 

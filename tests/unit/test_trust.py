@@ -1,6 +1,6 @@
 """A crew's webhooks are relied on once they were heard, and no longer once ends come in silence."""
 
-from bridge.core.trust import Trust
+from bridge.core.crew.webhook_reliability import Trust
 
 
 def after(*heard: bool, ends: list[bool] | None = None) -> Trust:

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.deferral import Deferral
-from bridge.core.model import Question, Run, Stage, State, Talk
-from bridge.core.waiting import Reason, Waiting, why_waiting
+from bridge.core.human_input.model import Question, Stage, Talk
+from bridge.core.runs.deferral import Deferral
+from bridge.core.runs.model import Run, State
+from bridge.core.runs.waiting import Reason, Waiting, why_waiting
 from tests.fakes import NOW, a_run
 
 DEFERRAL = Deferral("internal error", NOW, NOW + 5.0)

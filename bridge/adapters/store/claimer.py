@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TypeVar
 
-from bridge.adapters.store import claims
-from bridge.adapters.store.batches import Batches, WriteAll
 from bridge.adapters.store.decoding import report_unreadable
+from bridge.adapters.store.group_commit import Batches, WriteAll
+from bridge.adapters.store.queries import claims
 from bridge.core.errors import StoreUnavailable
-from bridge.processing import ReportFault
+from bridge.ports.processing import ReportFault
 
 C = TypeVar("C", bound=claims.Claim)
 T = TypeVar("T")

@@ -7,10 +7,11 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy import Connection, update
 
 from bridge.adapters.store.rows import delivery_of, run_of
-from bridge.adapters.store.tables import deliveries, runs
-from bridge.core.model import Delivery, DeliveryState, Run
-from bridge.core.quarantine import Quarantined
-from bridge.processing import ReportFault
+from bridge.adapters.store.schema import deliveries, runs
+from bridge.core.delivery.model import Delivery, DeliveryState
+from bridge.core.runs.model import Run
+from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.processing import ReportFault
 
 T = TypeVar("T")
 IdColumn = Literal["run_id", "delivery_id", "event_id"]

@@ -8,12 +8,12 @@ import psycopg
 from sqlalchemy import URL, Connection, create_engine, event, make_url
 from sqlalchemy.exc import DatabaseError
 
+from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.dialect import APPLICATION
-from bridge.adapters.store.threads import Connections
-from bridge.adapters.store.weather import words
+from bridge.adapters.store.errors import words
 from bridge.core.addresses import is_loopback
 from bridge.core.errors import BridgeError, StoreDamaged, StoreMisconfigured, StoreUnavailable
-from bridge.ports import Health
+from bridge.ports.lifecycle import Health
 
 CONNECT_TIMEOUT = 5  # seconds
 READERS = 4  # connections, beside the one that writes

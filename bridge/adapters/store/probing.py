@@ -5,7 +5,7 @@ import secrets
 from sqlalchemy import Connection, delete
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.tables import keys
+from bridge.adapters.store.schema import keys
 
 _PROBE = "probe"
 

@@ -7,29 +7,13 @@ from typing import Any
 
 from sqlalchemy import Row, Select, select
 
-from bridge.adapters.store.tables import deliveries, events, receivers
-from bridge.core.deferral import Deferral
-from bridge.core.model import (
-    Asked,
-    Attempt,
-    Channel,
-    Delivery,
-    DeliveryState,
-    Destination,
-    Envelope,
-    Event,
-    KickoffRequest,
-    Outcome,
-    Question,
-    Receiver,
-    Run,
-    RunError,
-    Stage,
-    State,
-    Talk,
-)
-from bridge.core.receivers import receiver_name
-from bridge.core.strict_json import compact
+from bridge.adapters.store.schema import deliveries, events, receivers
+from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination, Event, Receiver
+from bridge.core.delivery.receivers import receiver_name
+from bridge.core.human_input.model import Asked, Question, Stage, Talk
+from bridge.core.json import compact
+from bridge.core.runs.deferral import Deferral
+from bridge.core.runs.model import Envelope, KickoffRequest, Outcome, Run, RunError, State
 
 Values = dict[str, Any]
 

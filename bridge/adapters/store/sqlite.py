@@ -11,12 +11,11 @@ from typing import Any
 from sqlalchemy import Connection, create_engine, event, make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from bridge.adapters.store.broken import end_if_broken
+from bridge.adapters.store.connections import Connections
+from bridge.adapters.store.errors import end_if_broken, words
 from bridge.adapters.store.files import Watched, is_at, make_private, open_private, refuse_planted
-from bridge.adapters.store.threads import Connections
-from bridge.adapters.store.weather import words
 from bridge.core.errors import BridgeError, StoreDamaged, StoreInUse, StoreMisconfigured, StoreUnavailable
-from bridge.ports import Health
+from bridge.ports.lifecycle import Health
 
 BUSY_TIMEOUT_MS = 5000
 _SUFFIXES = ("", "-wal", "-shm")

@@ -13,43 +13,36 @@ import structlog
 from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from bridge.adapters.faults import log_fault
-from bridge.adapters.store import (
-    accepting,
-    budgets,
-    callbacks,
-    claims,
-    delivering,
-    dialect,
-    forgetting,
-    listing,
-    probing,
-    redelivering,
-    remembering,
-    replicas,
-    settling,
-    stream,
-)
-from bridge.adapters.store.batches import Batches, Transaction
+from bridge.adapters.store import dialect, probing
+from bridge.adapters.store.batch_loader import Loads
 from bridge.adapters.store.claimer import Claimer
-from bridge.adapters.store.commands import SqlCommands
+from bridge.adapters.store.connections import Connections, Work
 from bridge.adapters.store.decoding import readable
-from bridge.adapters.store.fresh import Fresh
-from bridge.adapters.store.loads import Loads
-from bridge.adapters.store.places import SurePlaces
+from bridge.adapters.store.errors import is_weather, unavailable
+from bridge.adapters.store.free_slots import SurePlaces
+from bridge.adapters.store.group_commit import Batches, Transaction
+from bridge.adapters.store.local_handoff import Fresh
+from bridge.adapters.store.queries import accept, budgets, callbacks, claims, cluster, retention, run_lists, run_times
+from bridge.adapters.store.queries import deliveries as delivery_queries
+from bridge.adapters.store.queries import events as event_queries
+from bridge.adapters.store.queries import runs as run_queries
+from bridge.adapters.store.queries.commands import SqlCommands
 from bridge.adapters.store.rows import run_of
-from bridge.adapters.store.tables import runs
-from bridge.adapters.store.threads import Connections, Work
-from bridge.adapters.store.weather import is_weather, unavailable
-from bridge.core.budget import UNLIMITED, Budgets
-from bridge.core.delivering import Settlement
+from bridge.adapters.store.schema import runs
+from bridge.core.crew.fair_share import Census
+from bridge.core.delivery.model import Attempt, Channel, Delivery, Event
+from bridge.core.delivery.outcome import Settlement
+from bridge.core.delivery.receivers import Shares
 from bridge.core.errors import ExecutionTaken, ProcessBuried, Stale, StoreBroken, StoreDamaged, StoreUnavailable
-from bridge.core.lists import Page, StoredEvent
-from bridge.core.model import Attempt, Channel, Decision, Delivery, Event, Run, RunTime, State
-from bridge.core.receivers import Shares
-from bridge.core.share import Census
-from bridge.ports import Accepted, DeliveryFilter, Health, PassedHint, RunFilter
-from bridge.processing import ReportFault
+from bridge.core.pages import Page, StoredEvent
+from bridge.core.runs.budget import UNLIMITED, Budgets
+from bridge.core.runs.model import Decision, Run, RunTime, State
+from bridge.observability.faults import log_fault
+from bridge.ports.inbound import Accepted
+from bridge.ports.lifecycle import Health
+from bridge.ports.processing import ReportFault
+from bridge.ports.queries import DeliveryFilter, RunFilter
+from bridge.ports.store import PassedHint
 
 RETRY_EVERY = 1.0  # seconds between tries of a write that must not be lost
 
@@ -85,8 +78,8 @@ class SqlStore:
         self._on_stale = on_stale
         self._reader = reader
         self._api_reader = api_reader or reader
-        self._loads = Loads(lambda run_ids: self._reading(partial(listing.whole_runs, run_ids=run_ids)))
-        self._peeks = Loads(lambda run_ids: self._querying(partial(listing.peeked, run_ids=run_ids)))
+        self._loads = Loads(lambda run_ids: self._reading(partial(run_lists.whole_runs, run_ids=run_ids)))
+        self._peeks = Loads(lambda run_ids: self._querying(partial(run_lists.peeked, run_ids=run_ids)))
         self._batches = Batches(transaction)
         self._claimer = Claimer(self._batches, report)
         self._fresh = Fresh()
@@ -96,11 +89,11 @@ class SqlStore:
 
     async def accept(self, run: Run) -> Accepted:
         """Store a new run, or find the one made before; raises `RequestRefused` for a key used with other content."""
-        return await self._batches.write(accepting.accept_all, run)
+        return await self._batches.write(accept.accept_all, run)
 
     async def file(self, new: Sequence[Delivery]) -> None:
         """Store deliveries that belong to no run."""
-        await self._batches.write(accepting.file_all, new)
+        await self._batches.write(accept.file_all, new)
 
     async def claim_accepted(
         self, crew: str, room: int, max_running: int, now: float, limits: Budgets = UNLIMITED
@@ -127,7 +120,7 @@ class SqlStore:
         Of what an impatient caller writes nothing is owned: he may be told that it failed, and write it anew.
         """
         own = self._fresh.to_own(decision.deliveries) if patient else frozenset[str]()
-        wish = settling.Settling(decision, self._process, own)
+        wish = run_queries.Settling(decision, self._process, own)
         try:
             settled = await self._settle(wish, patient=patient)
         except asyncio.CancelledError:  # it may be written all the same
@@ -137,11 +130,11 @@ class SqlStore:
         self._fresh.add([delivery for delivery in decision.deliveries if delivery.delivery_id in own])
         return settled
 
-    async def _settle(self, wish: settling.Settling, *, patient: bool) -> Run:
+    async def _settle(self, wish: run_queries.Settling, *, patient: bool) -> Run:
         tried_before = False
         while True:
             try:
-                settled = await self._batches.write(settling.settle_all, wish)
+                settled = await self._batches.write(run_queries.settle_all, wish)
             except StoreUnavailable as error:
                 await self._wait(error, patient=patient)
                 tried_before = True
@@ -164,7 +157,7 @@ class SqlStore:
 
     async def show(self, run_id: str) -> Run | None:
         """One run for a caller of the API, read by itself, as its result may be large."""
-        return await self._querying(partial(listing.whole_run, run_id=run_id))
+        return await self._querying(partial(run_lists.whole_run, run_id=run_id))
 
     async def peek(self, run_id: str) -> Run | None:
         """How a run stands, without its inputs, meta, progress and result."""
@@ -182,7 +175,7 @@ class SqlStore:
 
     async def find_runs(self, which: RunFilter) -> Page[Run]:
         """Runs, newest first, without their inputs and large results; a page is bounded in bytes as well."""
-        return await self._querying(partial(listing.runs_page, which=which, report=self._report))
+        return await self._querying(partial(run_lists.runs_page, which=which, report=self._report))
 
     async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
         """Take due deliveries of these channels: this process's own, then the longest due of the others."""
@@ -208,12 +201,12 @@ class SqlStore:
 
     async def settle_delivery(self, settlement: Settlement) -> None:
         """Write what became of a claimed delivery, trying for as long as it takes."""
-        settled = delivering.Settled(self._process, settlement)
-        await self._insist(partial(self._batches.write, delivering.settle_deliveries, settled))
+        settled = delivery_queries.Settled(self._process, settlement)
+        await self._insist(partial(self._batches.write, delivery_queries.settle_deliveries, settled))
 
     async def deliveries_of(self, run_id: str) -> list[Delivery]:
         """The deliveries of one run, without the bodies of their events."""
-        return await self._querying(partial(listing.deliveries_of_run, run_id=run_id, report=self._report))
+        return await self._querying(partial(run_lists.deliveries_of_run, run_id=run_id, report=self._report))
 
     async def join(self, now: float) -> None:
         """Become one of the processes that may own rows."""
@@ -221,27 +214,27 @@ class SqlStore:
 
     async def find_deliveries(self, which: DeliveryFilter) -> list[Delivery]:
         """Deliveries, the newest first, without the bodies of their events."""
-        return await self._querying(partial(listing.deliveries_page, which=which, report=self._report))
+        return await self._querying(partial(run_lists.deliveries_page, which=which, report=self._report))
 
     async def redeliver(self, which: DeliveryFilter, now: float) -> int:
         """Have deliveries sent again, at once and with a whole schedule; how many."""
-        return await self._batches.write_one(partial(redelivering.redeliver, which=which, now=now))
+        return await self._batches.write_one(partial(delivery_queries.redeliver, which=which, now=now))
 
     async def attempts_of(self, delivery_id: str) -> list[Attempt]:
         """The attempts of one delivery that are kept, the first one first."""
-        return await self._querying(partial(listing.attempts_of, delivery_id=delivery_id))
+        return await self._querying(partial(run_lists.attempts_of, delivery_id=delivery_id))
 
     async def find_events(self, since: float, limit: int) -> list[StoredEvent]:
         """The first events about runs that were stored since then, in the order in which they were stored."""
-        return await self._querying(partial(stream.entries, since=since, limit=limit))
+        return await self._querying(partial(event_queries.entries, since=since, limit=limit))
 
     async def stored_at(self, event_id: str | None = None) -> float | None:
         """When an event was stored, or without an id the newest one; None if there is none."""
-        return await self._querying(partial(stream.stored_at, event_id=event_id))
+        return await self._querying(partial(event_queries.stored_at, event_id=event_id))
 
     async def load_events(self, event_ids: Collection[str]) -> list[Event]:
         """The first of these events, as many as fit; the oldest first."""
-        return await self._querying(partial(stream.whole, event_ids=event_ids, report=self._report))
+        return await self._querying(partial(event_queries.whole, event_ids=event_ids, report=self._report))
 
     async def beat(self, now: float) -> None:
         """Say that this process lives; raises `ProcessBuried` if the others have given it up.
@@ -272,42 +265,42 @@ class SqlStore:
 
     async def census(self) -> dict[str, Census]:
         """For each crew that this process serves: how many processes do so, and how many runs are under way."""
-        return await self._reading(partial(replicas.count, process=self._process, crews=self._crews))
+        return await self._reading(partial(cluster.count, process=self._process, crews=self._crews))
 
     async def is_served(self, crew: str) -> bool:
         """Whether this process or another one serves the crew."""
-        return crew in self._crews or crew in await self._reading(replicas.served)
+        return crew in self._crews or crew in await self._reading(cluster.served)
 
     async def unserved(self) -> dict[str, int]:
         """How many runs that have not ended there are of each crew that no process serves."""
-        return await self._reading(replicas.unserved)
+        return await self._reading(cluster.unserved)
 
     async def hand_over(self, run_ids: Collection[str]) -> int:
         """Give back runs under way that this process follows no more; how many those were."""
-        return await self._batches.write_one(partial(replicas.hand_over, process=self._process, run_ids=list(run_ids)))
+        return await self._batches.write_one(partial(cluster.hand_over, process=self._process, run_ids=list(run_ids)))
 
     async def pass_on(self, hint: PassedHint) -> None:
         """Leave a hint for the process that owns its run."""
-        await self._batches.write(replicas.pass_on, hint)
+        await self._batches.write(cluster.pass_on, hint)
 
     async def collect_hints(self, room: int) -> list[PassedHint]:
         """Take at most `room` hints that were left for runs of this process."""
         return await self._batches.write_one(
-            partial(replicas.collect, process=self._process, crews=self._crews, room=room)
+            partial(cluster.collect, process=self._process, crews=self._crews, room=room)
         )
 
     async def keep_run_times(self, crew: str, new: Sequence[RunTime], since: float, most: int) -> None:
         """Add run times of a crew; of all that it has, only the last `most` are kept that ended since then."""
-        await self._batches.write_one(partial(remembering.keep, crew=crew, new=new, since=since, most=most))
+        await self._batches.write_one(partial(run_times.keep, crew=crew, new=new, since=since, most=most))
 
     async def run_times(self, crew: str, after: float, most: int) -> list[RunTime]:
         """The last `most` run times of a crew that ended after then, the newest first."""
-        found = await self._read(remembering.ended_after(crew, after, most))
-        return readable(found, remembering.run_time_of, "run_id", self._report)
+        found = await self._read(run_times.ended_after(crew, after, most))
+        return readable(found, run_times.run_time_of, "run_id", self._report)
 
     async def forget(self, ended_before: float, most: int) -> int:
         """Delete at most so many runs that ended before then and have nothing left to deliver."""
-        return await self._batches.write_one(partial(forgetting.forget, ended_before=ended_before, most=most))
+        return await self._batches.write_one(partial(retention.forget, ended_before=ended_before, most=most))
 
     async def health(self) -> Health:
         """Return whether the store can be read and, as far as its latest transaction tells, written."""
@@ -326,7 +319,7 @@ class SqlStore:
 
     async def counts(self) -> dict[str, dict[str, int]]:
         """How many runs per state and deliveries per state."""
-        return await self._querying(listing.counts)
+        return await self._querying(run_lists.counts)
 
     async def close(self) -> None:
         """Commit what was handed in, give back every claim, and forget this process."""
@@ -339,7 +332,7 @@ class SqlStore:
     async def _written_before(self, decision: Decision) -> Run | None:
         """The run, if it is what an earlier try has made of it, whose commit was not confirmed."""
         stored = await self._insist(partial(self.load, decision.run.run_id))
-        return stored if settling.is_written(decision, stored) else None
+        return stored if run_queries.is_written(decision, stored) else None
 
     async def _refuse_taken(self, run: Run) -> None:
         """Raises `ExecutionTaken` if another run of the crew has the run's execution."""

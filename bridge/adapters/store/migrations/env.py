@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from bridge.adapters.store.tables import metadata
+from bridge.adapters.store.schema import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 with context.begin_transaction():

@@ -1,0 +1,1 @@
+"""RabbitMQ: one connection for each direction, reading messages, publishing events."""

@@ -1,0 +1,155 @@
+"""CloudEvents on RabbitMQ: reading one that asks for a kickoff, and writing ours in binary mode.
+
+RabbitMQ has two conventions for binary mode: the header names of the AMQP 1.0 binding (`cloudEvents_`, `cloudEvents:`)
+and those of Knative's binding (`ce-`). All are read; the first is written, because RabbitMQ hands such headers to AMQP
+1.0 consumers as that binding wants them. Values are written as text, which every client reads alike.
+"""
+
+import hashlib
+import json
+import re
+from base64 import b64decode
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from aio_pika.abc import AbstractIncomingMessage
+from cloudevents.core.base import BaseCloudEvent
+from cloudevents.core.bindings import amqp
+from cloudevents.core.exceptions import BaseCloudEventException, CloudEventValidationError
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from bridge.core.errors import RequestRefused
+from bridge.core.json import compact, parse_object
+from bridge.core.runs.request import MAX_KEY
+
+PREFIX = "cloudEvents_"
+REQUIRED = ("specversion", "id", "source", "type")  # the SDK would make up the first two
+
+_MEDIA_TYPE = "application/cloudevents"
+_ANY_PREFIX = re.compile(r"(?:cloudEvents[_:]|ce[-_])(.+)", re.IGNORECASE)
+_FORMAT = JSONFormat()
+
+
+@dataclass(frozen=True, slots=True)
+class InboundEvent:
+    """What a CloudEvent says about the request that it carries; `key` is its idempotency key."""
+
+    body: dict[str, Any]
+    type: str
+    key: str
+    traceparent: object
+
+
+def read_event(message: AbstractIncomingMessage) -> InboundEvent | None:
+    """The CloudEvent in a message, None if it is none; raises `RequestRefused`."""
+    media_type = _media_type(message)
+    if media_type.startswith(_MEDIA_TYPE):
+        return _structured(message.body, media_type)
+    attributes = _attributes(message)
+    return _binary(message, attributes) if attributes else None
+
+
+def glimpse(message: AbstractIncomingMessage, body: bytes) -> tuple[dict[str, Any], str | None]:
+    """The request in a message that is refused, and the key of its CloudEvent, as far as both can be read."""
+    content = _readable(body)
+    structured = _media_type(message).startswith(_MEDIA_TYPE)
+    attributes = content if structured else _attributes(message)
+    source, id_ = (value if isinstance(value := attributes.get(name), str) else "" for name in ("source", "id"))
+    key = _key(source, id_) if source and id_ and " " not in source else None
+    return _data(content) if structured else content, key
+
+
+def to_binary(body: bytes) -> tuple[bytes, str, dict[str, str]]:
+    """A structured event of ours in binary mode: body, content type, headers; the same bytes on every call."""
+    event = json.loads(body)
+    data, content_type = event.pop("data"), event.pop("datacontenttype")
+    return compact(data), content_type, {PREFIX + name: value for name, value in event.items()}
+
+
+def _media_type(message: AbstractIncomingMessage) -> str:
+    return (message.content_type or "").partition(";")[0].strip().lower()
+
+
+def _attributes(message: AbstractIncomingMessage) -> dict[str, Any]:
+    """The attributes in the headers; none if they are not those of a CloudEvent."""
+    found = ((_ANY_PREFIX.fullmatch(name), value) for name, value in message.headers.items())
+    attributes = {match[1].lower(): value for match, value in found if match}
+    return attributes if "specversion" in attributes else {}
+
+
+def _readable(body: bytes) -> dict[str, Any]:
+    try:
+        return parse_object(body)
+    except RequestRefused:
+        return {}
+
+
+def _data(content: dict[str, Any]) -> dict[str, Any]:
+    data, encoded = content.get("data"), content.get("data_base64")
+    if isinstance(encoded, str):
+        with suppress(ValueError):
+            return _readable(b64decode(encoded))
+    return data if isinstance(data, dict) else {}
+
+
+def _structured(body: bytes, media_type: str) -> InboundEvent:
+    if media_type not in (_MEDIA_TYPE, f"{_MEDIA_TYPE}+json"):
+        raise RequestRefused("invalid_request", "of CloudEvents only single ones in the JSON format are taken")
+    attributes = parse_object(body)  # strict, which the SDK is not
+    _check_required(attributes)
+    return _inbound(amqp.AMQPMessage({}, {}, body), structured=True)
+
+
+def _binary(message: AbstractIncomingMessage, attributes: dict[str, Any]) -> InboundEvent:
+    _check_required(attributes)
+    properties = {PREFIX + name: value for name, value in attributes.items()}
+    return _inbound(amqp.AMQPMessage({}, properties, message.body), structured=False)
+
+
+def _inbound(message: amqp.AMQPMessage, *, structured: bool) -> InboundEvent:
+    event = _parsed(message, structured=structured)
+    data = event.get_data() if structured else message.application_data
+    if " " in event.get_source():
+        _refuse("the attribute 'source' is not a URI reference")
+    return InboundEvent(
+        body=_object(data),
+        type=event.get_type(),
+        key=_key(event.get_source(), event.get_id()),
+        traceparent=event.get_extension("traceparent"),
+    )
+
+
+def _parsed(message: amqp.AMQPMessage, *, structured: bool) -> BaseCloudEvent:
+    read = amqp.from_structured if structured else amqp.from_binary
+    try:
+        return read(message, _FORMAT, CloudEvent)
+    except CloudEventValidationError as error:
+        _refuse("; ".join(str(problem) for problems in error.errors.values() for problem in problems))
+    except (BaseCloudEventException, ValueError, TypeError, OverflowError, OSError) as error:  # a time, mostly
+        _refuse(str(error))
+
+
+def _check_required(attributes: dict[str, Any]) -> None:
+    for name in REQUIRED:
+        if name not in attributes:
+            _refuse(f"the attribute {name!r} is missing")
+
+
+def _object(data: Any) -> dict[str, Any]:
+    if isinstance(data, bytes):
+        return parse_object(data)
+    if not isinstance(data, dict):
+        _refuse("its data must be a JSON object")
+    return data
+
+
+def _key(source: str, id_: str) -> str:
+    """Source and id; a source holds no space, being a URI reference, so no two pairs give the same text."""
+    key = f"{source} {id_}"
+    return key if len(key.encode()) <= MAX_KEY else "sha256:" + hashlib.sha256(key.encode()).hexdigest()
+
+
+def _refuse(problem: str) -> NoReturn:
+    raise RequestRefused("invalid_request", f"not a CloudEvent as version 1.0 wants it: {problem}")

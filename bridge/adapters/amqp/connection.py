@@ -1,0 +1,243 @@
+"""Keeps one connection to the broker open: connect, set up, wait for its end, close, again.
+
+The library's robust connection is not used. It hides errors that only an operator can end (a queue with other
+arguments), re-creates deleted queues whether that is wanted or not, and reports neither. Here every end has a reason,
+is told once, and leads to a complete new start.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+import aio_pika
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractConnection
+
+from bridge.adapters.amqp.errors import WEATHER, LinkLost, Trouble, explain, is_unreadable
+from bridge.adapters.amqp.frames import mending_connection
+from bridge.adapters.amqp.memory import MessageMemory
+from bridge.core.jitter import spread
+from bridge.core.runs.quarantine import Quarantined
+from bridge.observability.faults import log_fault
+from bridge.ports.lifecycle import Health
+from bridge.ports.processing import ReportFault
+
+HEARTBEAT = 10  # seconds, for every connection of ours; a broker that fell silent is given up after three times as long
+CLOSE_LIMIT = 5.0  # seconds for saying goodbye
+SHORTEST_PAUSE = 0.5
+INTERNAL = "internal error; item_quarantined in the log says more"
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOptions:
+    """Where the broker is, and who we are there.
+
+    `timeout`: seconds for connecting and for setting up. `longest_pause`: seconds between two attempts at most.
+    """
+
+    url: str = field(repr=False)
+    instance: str
+    timeout: float = 10.0
+    longest_pause: float = 10.0
+    report: ReportFault = log_fault
+
+
+class Session:
+    """One open connection. It ends when the connection or a channel closes, or the broker cancels a consumer."""
+
+    def __init__(self, connection: AbstractConnection, memory: MessageMemory) -> None:
+        self.memory = memory
+        self._connection = connection
+        self._over = asyncio.Event()
+        self._reason = LinkLost("not over yet")
+        connection.close_callbacks.add(self._on_close)
+
+    def end(self, reason: LinkLost) -> None:
+        """Give the connection up; only the first reason counts."""
+        if not self._over.is_set():
+            self._reason = reason
+            self._over.set()
+
+    async def ended(self) -> LinkLost:
+        """Wait for the end; gives back its reason."""
+        await self._over.wait()
+        return self._reason
+
+    async def open_channel(
+        self, *, confirms: bool = False, survives: Callable[[BaseException | None], bool] | None = None
+    ) -> AbstractChannel:
+        """A channel whose end is the session's end, unless the session `survives` what ended it.
+
+        With `confirms` a returned message raises `PublishError`.
+        """
+
+        def on_close(channel: object, error: BaseException | None) -> None:
+            if survives is None or not survives(error):
+                self._on_close(channel, error)
+
+        channel = await self._connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+        channel.close_callbacks.add(on_close)
+        underlay = await channel.get_underlay_channel()
+        underlay.on_consumer_cancel_callbacks.add(self._on_cancel)
+        return channel
+
+    def _on_close(self, _: object, error: BaseException | None) -> None:
+        self.end(LinkLost(str(error) or "connection closed", error))
+
+    def _on_cancel(self, _: object) -> None:
+        self.end(LinkLost("the broker cancelled the consumer, as it does when the queue is deleted"))
+
+
+Use = Callable[[Session], AbstractAsyncContextManager[None]]
+"""What a connection is for: entered to set up, left when the connection has ended or is about to be closed."""
+
+
+class AmqpLink:
+    """One supervised connection; `processing.Service`."""
+
+    def __init__(self, options: LinkOptions, name: str, use: Use) -> None:
+        self.name = f"amqp-{name}"
+        self._options = options
+        self._connection_name = f"kickoff-bridge:{options.instance}:{name}"
+        self._use = use
+        self._session: Session | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._bug: BaseException | None = None
+        self._attempts = 0
+        self._trouble: Trouble | None = Trouble("not connected yet", "")  # what is wrong now
+        self._told: Trouble | None = None  # what has been logged about this outage
+        self._unreadable = False
+        place = urlsplit(options.url)
+        vhost = unquote(place.path[1:]) or "/"
+        self._log = log.bind(link=name, host=f"{place.hostname}:{place.port or 'default port'}", vhost=vhost)
+
+    def __repr__(self) -> str:
+        return f"<AmqpLink {self.name}: {'connected' if self.ready else 'not connected'}>"
+
+    @property
+    def ready(self) -> bool:
+        """Whether the connection is open and set up."""
+        return self._session is not None
+
+    @property
+    def met_unreadable_frame(self) -> bool:
+        """Whether the last connection broke because a message could not be decoded."""
+        return self._unreadable
+
+    async def health(self) -> Health:
+        """For the readiness check."""
+        trouble = self._trouble
+        return Health(ok=self.ready, detail="connected" if trouble is None else trouble.summary)
+
+    async def run(self) -> None:
+        """Keep the connection until stopped; raises what `fail` was given."""
+        if self._stopping:
+            return
+        self._supervisor = asyncio.create_task(self._supervise(), name=self.name)
+        try:
+            await self._supervisor
+        except asyncio.CancelledError:
+            if not self._stopping or being_cancelled():
+                raise
+
+    def stop(self) -> None:
+        """Leave what the connection is used for, close it, let `run` return."""
+        self._stopping = True
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+
+    def fail(self, bug: BaseException) -> None:
+        """Let `run` raise this: for callbacks, which belong to the library and cannot raise to anybody."""
+        self._bug = self._bug or bug
+        if self._session is not None:
+            self._session.end(LinkLost("a bug in a callback"))
+
+    async def connect(self, purpose: str) -> AbstractConnection:
+        """Open a connection beside the supervised one; raises what connecting raises."""
+        return await self._connect(f"{self._connection_name}-{purpose}", MessageMemory())
+
+    async def _supervise(self) -> None:
+        while True:
+            reason = await self._once()
+            if self._bug is not None:
+                raise self._bug
+            self._tell(reason)
+            self._unreadable = is_unreadable(reason)
+            await asyncio.sleep(self._pause())
+
+    async def _once(self) -> BaseException:
+        """One connection from its opening to its end; gives back what ended it, or kept it from opening."""
+        try:
+            async with self._opened() as session:
+                self._connected(session)
+                try:
+                    return await session.ended()
+                finally:
+                    self._session = None  # before the closing, which may take seconds
+        except WEATHER as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other parts work on and we connect anew
+            self._options.report(Quarantined.TASK, error, link=self.name)
+            return LinkLost(INTERNAL)
+        except asyncio.CancelledError as error:
+            if being_cancelled():
+                raise
+            return LinkLost("connection closed", error)  # the library cancels what waits for a channel that died
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Session]:
+        async with AsyncExitStack() as stack:
+            memory = MessageMemory()  # a new one each time: what the last connection had in hand is lost with it
+            connection = await self._connect(self._connection_name, memory)
+            stack.push_async_callback(_close, connection)
+            session = Session(connection, memory)
+            async with asyncio.timeout(self._options.timeout):  # a broker under an alarm leaves requests unanswered
+                await stack.enter_async_context(self._use(session))
+            yield session
+
+    async def _connect(self, name: str, memory: MessageMemory) -> AbstractConnection:
+        return await aio_pika.connect(
+            self._options.url,
+            timeout=self._options.timeout,
+            heartbeat=HEARTBEAT,  # wins over the URL's: a heartbeat that cannot be read would be none at all
+            client_properties={"connection_name": name},
+            connection_class=mending_connection(memory),
+        )
+
+    def _connected(self, session: Session) -> None:
+        self._session, self._attempts = session, 0
+        self._trouble = self._told = None
+        self._log.info("broker_connected")
+
+    def _tell(self, reason: BaseException) -> None:
+        """One line per outage, and one more if it turns out that only the operator can end it."""
+        was_connected, self._trouble = self._trouble is None, explain(reason)
+        trouble, told = self._trouble, self._told
+        if told is None or trouble.remedy not in (None, told.remedy):
+            self._told = trouble
+            write = self._log.warning if trouble.remedy is None else self._log.error
+            event = "broker_lost" if was_connected else "broker_unreachable"
+            write(event, reason=trouble.reason, remedy=trouble.remedy)
+
+    def _pause(self) -> float:
+        """Full jitter over a growing span, so that many bridges do not come back at the same moment."""
+        span = min(SHORTEST_PAUSE * 2.0 ** min(self._attempts, 16), self._options.longest_pause)
+        self._attempts += 1
+        return spread(f"{self._connection_name}:{self._attempts}", 0.0, span)
+
+
+def being_cancelled() -> bool:
+    """Whether somebody asked this task to end; the library raises `CancelledError` without that, too."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _close(connection: AbstractConnection) -> None:
+    with suppress(*WEATHER):
+        async with asyncio.timeout(CLOSE_LIMIT):
+            await connection.close()

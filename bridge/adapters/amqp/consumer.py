@@ -1,0 +1,164 @@
+"""The door for messages: takes requests from the queue, and acks each as soon as it is durably stored.
+
+While the store is unavailable nothing is taken, and the messages stay in the queue (`amqp_intake`).
+The library cancels callbacks when their channel dies. That does no harm: the broker delivers the message again, and
+the store knows it by its key, or by its content.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from aio_pika.abc import AbstractIncomingMessage
+
+from bridge.adapters.amqp.connection import INTERNAL, AmqpLink, LinkOptions, Session
+from bridge.adapters.amqp.errors import WEATHER, LinkLost
+from bridge.adapters.amqp.intake import Caution, Intake, ProbeStore
+from bridge.adapters.amqp.messages import MessageRules, is_steering, read_refused, read_request, read_steering
+from bridge.adapters.amqp.topology import Topology, ensure_inbound, keep_bound
+from bridge.core.errors import RequestRefused, Stale, StoreBroken, StoreDamaged, StoreUnavailable
+from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.inbound import Accept, Refuse, TakeCommand
+from bridge.ports.lifecycle import Health
+
+STORE_PAUSE = 1.0  # seconds until storing is tried again
+GOOD_IN_A_ROW = 50  # messages, after one that could not be decoded, until the prefetch count is the usual one again
+FATAL = (StoreBroken, StoreDamaged)
+
+log = structlog.get_logger()
+
+
+class AmqpConsumer:
+    """Consumes the requests queue; `processing.Service`."""
+
+    def __init__(
+        self,
+        link: LinkOptions,
+        topology: Topology,
+        rules: MessageRules,
+        prefetch: int,
+        accept: Accept,
+        refuse: Refuse,
+        take_command: TakeCommand,
+        probe_store: ProbeStore,
+    ) -> None:
+        self._link = AmqpLink(link, "consume", self._consuming)
+        self._report = link.report
+        self.name = self._link.name
+        self._topology = topology
+        self._rules = rules
+        self._prefetch = prefetch
+        self._accept = accept
+        self._refuse = refuse
+        self._take_command = take_command
+        self._probe_store = probe_store
+        self._caution = Caution()
+        self._intake: Intake | None = None
+        self._stopping = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<AmqpConsumer: {self.in_hand} messages in hand, {self._link!r}>"
+
+    @property
+    def ready(self) -> bool:
+        """Whether messages are being taken."""
+        return self._link.ready and self._intake is not None and self._intake.consuming
+
+    @property
+    def in_hand(self) -> int:
+        """How many messages are being stored."""
+        return 0 if self._intake is None else self._intake.in_hand
+
+    async def health(self) -> Health:
+        """For the readiness check."""
+        health = await self._link.health()
+        if health.ok and self._caution.store_in_doubt:
+            return Health(ok=True, detail="connected; takes no messages while storage is unavailable")
+        return health
+
+    async def run(self) -> None:
+        """Consume until stopped, through every loss of the broker; raises what a bug in a callback raised."""
+        await self._link.run()
+
+    def stop(self) -> None:
+        """Take no more messages, finish those in hand, close."""
+        self._stopping.set()
+        self._link.stop()
+
+    @asynccontextmanager
+    async def _consuming(self, session: Session) -> AsyncIterator[None]:
+        channel = await session.open_channel()
+        queue = await ensure_inbound(channel, self._topology)
+        # A message that cannot be decoded takes the whole connection down, again and again until the broker gives it
+        # up. One message at a time, so that no other one's delivery count grows with it.
+        if self._link.met_unreadable_frame:
+            self._caution.one_by_one = GOOD_IN_A_ROW
+        intake = Intake(
+            channel,
+            queue,
+            self._prefetch,
+            self._caution,
+            self._take,
+            self._probe_store,
+            self._failed,
+            session.memory,
+        )
+        await intake.start()  # nothing that may fail follows: what is delivered by then would come back
+        self._intake = intake
+        keeping = [
+            asyncio.create_task(self._keep(session, intake.run())),
+            asyncio.create_task(self._keep(session, keep_bound(queue, self._topology))),
+        ]
+        try:
+            yield
+        finally:
+            for task in keeping:
+                task.cancel()
+            if self._stopping.is_set():
+                await intake.finish()
+            self._intake = None
+            intake.lost()
+
+    async def _keep(self, session: Session, work: Awaitable[None]) -> None:
+        try:
+            with suppress(*WEATHER):  # ends the session, too
+                await work
+        except Exception as error:  # noqa: BLE001 - nothing else watches the task
+            self._report(Quarantined.TASK, error, link=self.name)
+            session.end(LinkLost(INTERNAL))
+
+    def _failed(self, error: Exception) -> None:
+        """Of a message that could not even be refused; a store that cannot be relied on ends the process."""
+        if isinstance(error, FATAL):
+            self._link.fail(error)
+        else:
+            self._report(Quarantined.MESSAGE, error, task="quarantine")
+
+    async def _take(self, message: AbstractIncomingMessage) -> None:
+        """Store a message; one that raises an unexpected exception goes to the dead queue, as it came."""
+        try:
+            await self._until_stored(message)
+        except (StoreUnavailable, *FATAL):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is costs this message alone
+            self._report(Quarantined.MESSAGE, error, message_id=message.message_id)
+            await self._refuse(read_refused(message, self._rules, RequestRefused("internal", INTERNAL)))
+
+    async def _until_stored(self, message: AbstractIncomingMessage) -> None:
+        while True:
+            try:
+                return await self._store(message)
+            except Stale as error:
+                log.debug("message_waits", message_id=message.message_id, reason=str(error))
+                await asyncio.sleep(STORE_PAUSE)
+
+    async def _store(self, message: AbstractIncomingMessage) -> None:
+        try:
+            if is_steering(message):
+                await self._take_command(*read_steering(message, self._rules), self._rules.source)
+                return
+            await self._accept(*read_request(message, self._rules))
+        except RequestRefused as refusal:
+            await self._refuse(read_refused(message, self._rules, refusal))
+            log.warning("message_refused", code=refusal.code, field=refusal.field, message_id=message.message_id)

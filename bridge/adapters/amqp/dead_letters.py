@@ -1,0 +1,212 @@
+"""The queue of dead messages, for a person: look at them, and send them back where they came from.
+
+Looking takes messages without acking them; in the end the broker puts them back. All of them keep their order; some of
+them may come to stand behind those that were not looked at.
+Frames that the library cannot read are mended on the way (`amqp_frames`), so nothing in the queue can hide.
+"""
+
+import hashlib
+import math
+import struct
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import aio_pika
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aio_pika.exceptions import DeliveryError, PublishError
+
+from bridge.adapters.amqp.connection import HEARTBEAT
+from bridge.adapters.amqp.frames import UNREADABLE, mending_connection
+from bridge.adapters.amqp.memory import MessageMemory
+from bridge.adapters.amqp.messages import ORIGINAL, is_meant
+from bridge.adapters.amqp.topology import Topology
+from bridge.adapters.amqp.values import ExactMessage
+from bridge.core.delivery.cloudevents import timestamp
+
+TIMEOUT = 30.0  # seconds for one answer of the broker
+SHOWN = 1024  # bytes of a body
+
+_GIVEN_BACK = (
+    "content_type",
+    "content_encoding",
+    "priority",
+    "correlation_id",
+    "reply_to",
+    "type",
+    "app_id",
+    "timestamp",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadMessage:
+    """One message in the queue. `message_id` is its own, or made from its content, so that it stays the same."""
+
+    message: AbstractIncomingMessage
+    message_id: str
+
+    def describe(self) -> dict[str, Any]:
+        """What is told of it, fit for JSON; of the body the first KiB."""
+        headers, body = self.message.headers, self.message.body
+        return {
+            "id": self.message_id,
+            "reason": _text(headers.get("x-bridge-reason")) or _text(headers.get("x-first-death-reason")),
+            "detail": _text(headers.get("x-bridge-detail")) or _text(headers.get(UNREADABLE)),
+            "time": _time(self.message.timestamp) or _time(_death(headers).get("time")),
+            "routing_key": _text(headers.get(f"{ORIGINAL}routing_key")),
+            "content_type": self.message.content_type or None,
+            "size": len(body),
+            "body": body[:SHOWN].decode("utf-8", "backslashreplace"),
+            "x_death": _plain(headers.get("x-death")),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The ids of the messages that were sent back, and of those that were not, with the reason."""
+
+    sent: list[str]
+    failed: dict[str, str]
+
+
+class DeadQueue:
+    """An open look at the queue; what it took and did not send back is put back when it is left."""
+
+    def __init__(self, channel: AbstractChannel, queue: AbstractQueue, topology: Topology) -> None:
+        self._channel = channel
+        self._queue = queue
+        self._topology = topology
+        self._last: AbstractIncomingMessage | None = None
+
+    async def messages(self) -> AsyncIterator[DeadMessage]:
+        """Everything that was in the queue when the look began, the oldest first."""
+        for _ in range(self._queue.declaration_result.message_count or 0):
+            message = await self._queue.get(fail=False, timeout=TIMEOUT)
+            if message is None:  # somebody else was here, too
+                return
+            self._last = message
+            yield DeadMessage(message, message.message_id or _fingerprint(message))
+
+    async def replay(self, wanted: Collection[str] | None) -> Replayed:
+        """Send messages back, those with these ids or all; one that cannot be sent back stays and is reported.
+
+        Each is published with its own properties and id, and acked when the broker has confirmed it. A second copy of
+        the same message is only acked; after a crash in between, the same id leads to the same run. Raises what the
+        library raises for a connection that is lost.
+        """
+        sent: dict[str, str] = {}
+        failed: dict[str, str] = {}
+        async for dead in self.messages():
+            if wanted is not None and dead.message_id not in wanted:
+                continue
+            copy = f"{dead.message_id} {_fingerprint(dead.message)}"
+            if copy not in sent:
+                if (reason := await self._refusal(dead)) is not None:
+                    failed[dead.message_id] = reason
+                    continue
+                sent[copy] = dead.message_id
+            await dead.message.ack()
+        return Replayed(list(sent.values()), failed)
+
+    async def _refusal(self, dead: DeadMessage) -> str | None:
+        """Publish; why that cannot be done, None: it is done."""
+        try:
+            await self._publish(dead)
+        except PublishError:
+            return "no queue takes it; bind one, or replay it when there is one"
+        except DeliveryError:
+            return "the broker refused it (nack), as a full queue does; try again later"
+        except (TypeError, ValueError, OverflowError, RecursionError, struct.error):
+            return "a header or property cannot be encoded; send its body as a new message"
+        return None
+
+    async def put_back(self) -> None:
+        """Let the next one to look find everything: returns when the broker has it in the queue again."""
+        if self._last is not None:
+            if self._last.processed:
+                await self._channel.close()  # nothing names what was taken before and not sent back
+                return
+            await self._last.nack(multiple=True, requeue=True)
+            await self._channel.declare_queue(self._topology.dead, passive=True)  # answered after the return is done
+
+    async def _publish(self, dead: DeadMessage) -> None:
+        exchange, routing_key = _way(dead.message, self._topology.requests)
+        by_name = self._channel.default_exchange
+        to = await self._channel.get_exchange(exchange, ensure=False) if exchange else by_name
+        await to.publish(_as_it_came(dead), routing_key, mandatory=True, timeout=TIMEOUT)
+
+
+@asynccontextmanager
+async def opened(url: str, topology: Topology) -> AsyncIterator[DeadQueue]:
+    """Connect and find the queue; raises what the library raises."""
+    connection = await aio_pika.connect(
+        url, timeout=TIMEOUT, heartbeat=HEARTBEAT, connection_class=mending_connection(MessageMemory())
+    )
+    async with connection, connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
+        queue = await channel.declare_queue(topology.dead, passive=True)
+        dead = DeadQueue(channel, queue, topology)
+        yield dead
+        await dead.put_back()
+
+
+def _as_it_came(dead: DeadMessage) -> Message:
+    """The message without what was added on its way here, and without what routes."""
+    message = dead.message
+    kept = {name: value for name in _GIVEN_BACK if (value := getattr(message, name)) is not None}
+    headers: dict[str, Any] = {name: value for name, value in message.headers.items() if not is_meant(name)}
+    return ExactMessage(
+        message.body, headers=headers, delivery_mode=DeliveryMode.PERSISTENT, message_id=dead.message_id, **kept
+    )
+
+
+def _way(message: AbstractIncomingMessage, requests: str) -> tuple[str, str]:
+    """Exchange and routing key by which it first came, as our header or the broker's tells; else straight to the queue.
+
+    Only ever the exchange for requests: what stands in a header may be a stranger's.
+    """
+    original = _text(message.headers.get(f"{ORIGINAL}routing_key"))
+    death = _death(message.headers)
+    keys = death.get("routing-keys")
+    if original is None and death.get("exchange") == requests and isinstance(keys, list) and keys:
+        original = _text(keys[0])
+    return (requests, original) if original else ("", requests)
+
+
+def _death(headers: Any) -> dict[str, Any]:
+    """The broker's first note of dead-lettering, if it made one."""
+    deaths = headers.get("x-death")
+    first = deaths[-1] if isinstance(deaths, list) and deaths else None
+    return first if isinstance(first, dict) else {}
+
+
+def _fingerprint(message: AbstractIncomingMessage) -> str:
+    return f"sha256-{hashlib.sha256(message.body).hexdigest()[:32]}"
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _time(value: Any) -> str | None:
+    return timestamp(value.timestamp()) if isinstance(value, datetime) else None
+
+
+def _plain(value: Any) -> Any:
+    """A header's value for JSON."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime):
+        return _time(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # which is no JSON
+    return value if value is None or isinstance(value, str | int | float) else _text_of(value)
+
+
+def _text_of(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes | bytearray) else str(value)

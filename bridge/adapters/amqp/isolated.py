@@ -1,0 +1,131 @@
+"""A connection for what the broker may refuse, one thing at a time: a refusal closes the channel, or the connection.
+
+The connection is opened when it is needed first, and again after the broker closed it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import cast
+
+import aiormq
+from aio_pika import Message
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError
+from aiormq.exceptions import ChannelClosed, ConnectionInternalError
+from pamqp import commands as spec
+
+from bridge.adapters.amqp.connection import CLOSE_LIMIT, being_cancelled
+from bridge.adapters.amqp.errors import WEATHER
+
+MOST_WAITING = 20  # further callers are turned away, so that they do not take up the places of others
+GONE_KEPT = 1000  # names of clients that are known to be gone
+
+Connect = Callable[[], Awaitable[AbstractConnection]]
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A message and where it goes."""
+
+    message: Message
+    exchange: str
+    routing_key: str
+    mandatory: bool
+
+    async def publish(self, channel: aiormq.Channel) -> None:
+        """Return when the broker has confirmed it; raises what the library raises of everything else."""
+        await channel.basic_publish(
+            self.message.body,
+            exchange=self.exchange,
+            routing_key=self.routing_key,
+            properties=self.message.properties,
+            mandatory=self.mandatory,
+            wait=False,  # do not wait for the socket to drain; the confirm is awaited instead
+        )
+
+
+class _AnyQueue(spec.Queue.Declare):
+    """A declaration without the library's check of names, which those of waiting clients (`…==`) do not pass."""
+
+    def validate(self) -> None:
+        """Leave it to the broker."""
+
+
+class SideLine:
+    """One connection and one channel, for one caller at a time."""
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+        self._lock = asyncio.Lock()
+        self._connection: AbstractConnection | None = None
+        self._channel: AbstractChannel | None = None
+        self._waiting = 0
+        self._gone: dict[str, None] = {}
+
+    @property
+    def full(self) -> bool:
+        """Whether so many wait that another one had better come again later."""
+        return self._waiting >= MOST_WAITING
+
+    async def publish(self, publication: Publication) -> None:
+        """Publish alone; whatever the broker refuses by closing the channel is about this message."""
+        async with self._own_channel() as channel:
+            await publication.publish(channel)
+
+    async def has_client(self, name: str) -> bool:
+        """Whether a client still waits for replies under this name of direct reply-to; one that is gone never returns.
+
+        To a made-up name the broker answers by closing the connection.
+        """
+        if name in self._gone:
+            return False
+        try:
+            async with self._own_channel() as channel:
+                await channel.rpc(_AnyQueue(queue=name, passive=True))
+        except (ChannelNotFoundEntity, ConnectionInternalError):
+            self._gone[name] = None
+            if len(self._gone) > GONE_KEPT:
+                del self._gone[next(iter(self._gone))]
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is not None:
+            await connection.close()
+
+    @asynccontextmanager
+    async def _own_channel(self) -> AsyncIterator[aiormq.Channel]:
+        self._waiting += 1
+        try:
+            async with self._lock:
+                channel = await self._open()
+                try:
+                    yield channel
+                except DeliveryError:
+                    raise
+                except ChannelClosed:
+                    self._channel = None
+                    raise
+                except BaseException:
+                    self._channel = None  # closed, or about to be
+                    if not being_cancelled():  # the connection's end, of which it may learn only after us
+                        await self._abandon()
+                    raise
+        finally:
+            self._waiting -= 1
+
+    async def _abandon(self) -> None:
+        with suppress(*WEATHER):
+            async with asyncio.timeout(CLOSE_LIMIT):
+                await self.close()
+
+    async def _open(self) -> aiormq.Channel:
+        if self._connection is None or self._connection.is_closed:
+            self._connection, self._channel = await self._connect(), None
+        if self._channel is None or self._channel.is_closed:
+            self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+        return cast("aiormq.Channel", await self._channel.get_underlay_channel())

@@ -1,0 +1,235 @@
+"""A message from the requests queue → a kickoff request and its envelope, or what to keep of a message that is refused.
+
+Pure: nothing here talks to the broker. Everything in a message is a stranger's, so names that would steer something
+(`reply_to`, headers that route) count only where the settings allow them.
+"""
+
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from aio_pika.abc import AbstractIncomingMessage
+
+from bridge.adapters.amqp import values
+from bridge.adapters.amqp.cloudevents import InboundEvent, glimpse, read_event
+from bridge.adapters.amqp.frames import UNREADABLE
+from bridge.core import fields
+from bridge.core import json as strict_json
+from bridge.core.errors import RequestRefused
+from bridge.core.runs import request
+from bridge.core.runs.commands import Cancel, Steering, read_resume
+from bridge.core.runs.model import CREW_NAME, Envelope, KickoffRequest
+from bridge.core.trace_context import traceparent
+from bridge.ports.inbound import KeyOfRun, RefusedMessage
+
+KICKOFF = "kickoff"
+STEERING = frozenset({"resume", "cancel"})
+PLAIN_ENCODINGS = frozenset({"", "identity", "utf-8"})
+MAX_DETAIL = 256  # characters of a refusal's sentence; it may quote the message
+ROUTING_HEADERS = ("cc", "bcc")  # RabbitMQ sends copies to the queues that these name
+BROKERS_HEADERS = ("x-death", "x-delivery-count", "x-acquired-count", "x-received-from")
+PLUGINS_HEADERS = ("x-delay", "x-deduplication-header")  # by the latter what is sent back would vanish as a copy
+MEANT = frozenset({*ROUTING_HEADERS, *BROKERS_HEADERS, *PLUGINS_HEADERS})
+MEANT_FROM = ("x-bridge-", "x-first-death-", "x-last-death-", "x-opt-")
+MAX_HEADERS = 64  # of a refused message's own; the rest is left out, so that its dead letter always fits a frame
+MAX_HEADERS_SIZE = 16 * 1024  # bytes of their names and values together; a frame holds 128 KiB unless told otherwise
+ORIGINAL = "x-bridge-original-"  # headers under which a refused message keeps what its dead letter is given back
+PACKED = f"{ORIGINAL}headers"  # on the way to the dead queue, all headers of kinds that JSON does not know
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRules:
+    """What is taken. `requests` names the exchange and the queue, `reply_to` the reply queues that may be named.
+
+    `max_message` in bytes; `reply_to` are glob patterns.
+    """
+
+    requests: str
+    max_message: int
+    reply_to: Sequence[str]
+
+    @property
+    def source(self) -> str:
+        """The sender that runs from this queue carry; idempotency keys are scoped by it."""
+        return f"queue/{self.requests}"
+
+
+def read_request(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[KickoffRequest, Envelope]:
+    """Read a kickoff request; raises `RequestRefused`."""
+    _check_readable(message, rules)
+    event = read_event(message)
+    _check_kind(message.type, event)
+    body = strict_json.parse_object(message.body) if event is None else event.body
+    if body.get("priority") is None:
+        body = {**body, "priority": message.priority or 0}
+    key = (message.message_id or None) if event is None else event.key  # some clients send an empty one for "none"
+    return request.parse(body, routed_crew(message, rules), key), _envelope(message, rules, event)
+
+
+def is_steering(message: AbstractIncomingMessage) -> bool:
+    """Whether the message steers an existing run, instead of asking for a new one."""
+    return message.type in STEERING
+
+
+def read_steering(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | KeyOfRun, Steering]:
+    """Read which run is meant and what is to become of it; raises `RequestRefused`."""
+    _check_readable(message, rules)
+    event = read_event(message)
+    body = strict_json.parse_object(message.body) if event is None else dict(event.body)
+    wanted = _wanted_run(body, message, rules)
+    if message.type == "cancel":
+        fields.only(body)
+        return wanted, Cancel()
+    key = request.check_key((message.message_id or None) if event is None else event.key)
+    scoped = key and f"{rules.source} {key}"
+    return wanted, read_resume(body, scoped, redelivered=bool(message.redelivered))
+
+
+def read_refused(message: AbstractIncomingMessage, rules: MessageRules, refusal: RequestRefused) -> RefusedMessage:
+    """What to keep of a message that is refused."""
+    crew, key = _named(message, rules)
+    reply_to = _printable(message.reply_to)
+    return RefusedMessage(
+        body=message.body,
+        content_type=_printable(message.content_type),
+        headers=_safe_headers(message.headers) | _original_properties(message, rules),
+        code=refusal.code,
+        detail=refusal.detail[:MAX_DETAIL],
+        crew=crew,
+        reply_to=reply_to if reply_to and _may_reply_to(reply_to, rules) else None,
+        correlation_id=_printable(message.correlation_id),
+        idempotency_key=key,
+    )
+
+
+def _named(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | None, str | None]:
+    """The crew and the key, as far as they can be read; in the order in which they count where nothing is refused."""
+    body, key = glimpse(message, message.body if len(message.body) <= rules.max_message else b"")
+    crew = body.get("crew")
+    keys = filter(None, map(_usable, (body.get("idempotency_key"), key, message.message_id)))
+    return crew if crew and isinstance(crew, str) else routed_crew(message, rules), next(keys, None)
+
+
+def _usable(key: object) -> str | None:
+    with suppress(RequestRefused):
+        return request.check_key(key) if isinstance(key, str) else None
+    return None
+
+
+def routed_crew(message: AbstractIncomingMessage, rules: MessageRules) -> str | None:
+    """The crew that the routing key names; a key that led here through another exchange is the queue's name."""
+    return message.routing_key or None if message.exchange == rules.requests else None
+
+
+def _wanted_run(body: dict[str, Any], message: AbstractIncomingMessage, rules: MessageRules) -> str | KeyOfRun:
+    """The run by its id, or by the crew and key of its request; taken out of the body."""
+    run_id, key, crew = (body.pop(name, None) for name in ("run_id", "idempotency_key", "crew"))
+    if (run_id is None) == (key is None):
+        raise RequestRefused("invalid_request", "must name the run, by run_id or by idempotency_key", "run_id")
+    if isinstance(run_id, str):
+        return run_id
+    if run_id is not None:
+        raise RequestRefused("invalid_request", "must be text", "run_id")
+    crew = routed_crew(message, rules) if crew is None else crew
+    if not isinstance(key, str):
+        raise RequestRefused("invalid_request", "must be text", "idempotency_key")
+    if not isinstance(crew, str) or not CREW_NAME.fullmatch(crew):  # a routing key may hold what no database takes
+        raise RequestRefused("invalid_request", "must be the name of a crew", "crew")
+    return KeyOfRun(rules.source, crew, key)
+
+
+def _check_readable(message: AbstractIncomingMessage, rules: MessageRules) -> None:
+    """The same for every message; what was lost of one may be the key by which it is known again."""
+    if len(message.body) > rules.max_message:
+        raise RequestRefused("too_large", f"the message is larger than {rules.max_message} bytes")
+    if (message.content_encoding or "").lower() not in PLAIN_ENCODINGS:
+        raise RequestRefused("invalid_request", "a content_encoding other than identity or utf-8 is not taken")
+    if UNREADABLE in message.headers:
+        lost = str(message.headers[UNREADABLE])
+        raise RequestRefused("invalid_request", f"properties of the message cannot be decoded: {lost}")
+
+
+def _check_kind(kind: str | None, event: InboundEvent | None) -> None:
+    """Only kickoffs; producers of CloudEvents often repeat the event's own type in the property, which is fine."""
+    if kind and kind != KICKOFF and (event is None or kind != event.type):
+        raise RequestRefused("invalid_request", f"the message's type must be absent or {KICKOFF!r}")
+
+
+def _envelope(message: AbstractIncomingMessage, rules: MessageRules, event: InboundEvent | None) -> Envelope:
+    reply_to = message.reply_to or None
+    if reply_to is not None and not _may_reply_to(reply_to, rules):
+        raise RequestRefused("reply_to_not_allowed", "reply_to names a queue that the settings do not allow")
+    correlation_id = message.correlation_id or None
+    if correlation_id is not None and not correlation_id.isprintable():
+        raise RequestRefused("invalid_request", "correlation_id must be printable")
+    return Envelope(
+        source=rules.source,
+        reply_to=reply_to,
+        correlation_id=correlation_id,
+        traceparent=traceparent(message.headers.get("traceparent")) or traceparent(event and event.traceparent),
+        redelivered=bool(message.redelivered),
+    )
+
+
+def _may_reply_to(queue: str, rules: MessageRules) -> bool:
+    return queue.isprintable() and any(fnmatchcase(queue, pattern) for pattern in rules.reply_to)
+
+
+def _safe_headers(headers: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
+    """Headers that can go out again, in their order, as many as are sure to fit.
+
+    Those that JSON cannot hold are encoded here, while the message can still be refused without them.
+    """
+    plain: dict[str, str | int | float | bool] = {}
+    odd: dict[str, Any] = {}
+    room = float(MAX_HEADERS_SIZE)
+    for name, value in headers.items():
+        size = _size(name, value)
+        if not is_meant(name) and size <= room and len(plain) + len(odd) < MAX_HEADERS:
+            (plain if _is_plain(name, value) else odd)[name] = value
+            room -= size
+    return plain | ({PACKED: values.pack(odd)} if odd else {})
+
+
+def _size(name: str, value: Any) -> float:
+    """How many bytes a header takes in a frame; infinitely many if it cannot be encoded."""
+    try:
+        return len(values.table({name: value}))
+    except (TypeError, ValueError, OverflowError, RecursionError, struct.error):
+        return math.inf
+
+
+def _is_plain(name: str, value: Any) -> bool:
+    return (
+        isinstance(value, str | int | float)
+        and (not isinstance(value, float) or math.isfinite(value))
+        and "\0" not in f"{name}{value}"
+    )
+
+
+def is_meant(header: str) -> bool:
+    """Whether the broker or the bridge gives this header a meaning: such a one is no producer's to keep."""
+    return header.lower() in MEANT or header.lower().startswith(MEANT_FROM)
+
+
+def _original_properties(message: AbstractIncomingMessage, rules: MessageRules) -> dict[str, str | int | float | bool]:
+    """What a person needs to send the message again as it was, its routing key included."""
+    kept = {
+        "message_id": message.message_id,
+        "correlation_id": message.correlation_id,
+        "type": message.type,
+        "content_encoding": message.content_encoding,
+        "reply_to": message.reply_to,
+        "app_id": message.app_id,
+        "routing_key": routed_crew(message, rules),
+    }
+    texts = {f"{ORIGINAL}{name}": text for name, value in kept.items() if (text := _printable(value))}
+    return texts | ({f"{ORIGINAL}priority": message.priority} if message.priority else {})
+
+
+def _printable(text: str | None) -> str | None:
+    return text if text and text.isprintable() else None

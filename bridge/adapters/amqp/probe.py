@@ -1,0 +1,21 @@
+"""One try to reach the broker, for the command line."""
+
+import aio_pika
+
+from bridge.adapters.amqp.connection import HEARTBEAT
+from bridge.adapters.amqp.errors import WEATHER, explain
+from bridge.ports.lifecycle import Health
+
+TIMEOUT = 10.0
+
+
+async def probe_broker(url: str) -> Health:
+    """Whether the broker lets us in; declares nothing."""
+    try:
+        connection = await aio_pika.connect(url, timeout=TIMEOUT, heartbeat=HEARTBEAT)
+    except WEATHER as error:
+        trouble = explain(error)
+        remedy = f"; {trouble.remedy}" if trouble.remedy else ""
+        return Health(ok=False, detail=f"{trouble.summary} ({trouble.reason}){remedy}")
+    await connection.close()
+    return Health(ok=True, detail="lets us in")

@@ -1,0 +1,245 @@
+"""The way out for messages: events to the results exchange and to queues, each until the broker has confirmed it.
+
+The broker answers publishes on a channel in its own time, so many are under way at once; nobody waits for another's
+confirm. Whatever is not confirmed counts as not delivered and comes again, with the same id and the same bytes.
+
+A message that the broker refuses closes the channel without a word on which one it is. So all that were under way are
+published once more, one at a time on a connection of their own (`amqp_side_line`); the others go on over a new channel.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import cast
+from weakref import WeakValueDictionary
+
+import aiormq
+from aio_pika import Message
+from aio_pika.abc import AbstractChannel
+from aio_pika.exceptions import DeliveryError, PublishError
+
+from bridge.adapters.amqp.connection import CLOSE_LIMIT, AmqpLink, LinkOptions, Session, being_cancelled
+from bridge.adapters.amqp.errors import WEATHER, LinkLost, is_refusal
+from bridge.adapters.amqp.isolated import Publication, SideLine
+from bridge.adapters.amqp.outbound import EventMode, misfit, to_message
+from bridge.adapters.amqp.refusals import Refusals
+from bridge.adapters.amqp.topology import Topology, ensure_outbound
+from bridge.core.delivery.model import Channel, Delivery, Destination
+from bridge.core.delivery.outcome import Confirmed, DeliveryAnswer, Gone, TryAgain, Unroutable
+from bridge.ports.lifecycle import Health
+
+CONFIRM_LIMIT = 30.0  # seconds; not below the heartbeat
+DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."  # not a queue: the name of a client that waits for its answer
+NO_QUEUE = "kickoff-bridge.no-such-queue"
+
+FAILURES: tuple[type[BaseException], ...] = (*WEATHER, asyncio.CancelledError)
+
+AWAY = TryAgain("the broker is away")
+BUSY = TryAgain("many messages are being published one at a time, because the broker may refuse them")
+
+
+class Outlet:
+    """What one session publishes on: one channel, and another one after the broker refused a message on it."""
+
+    def __init__(self, session: Session, channel: AbstractChannel, results: str) -> None:
+        self.session = session
+        self._channel: AbstractChannel | None = channel
+        self._results = results
+        self._opening = asyncio.Lock()
+
+    async def channel(self) -> aiormq.Channel:
+        """The channel to publish on; raises what opening it raises."""
+        async with self._opening:
+            if self._channel is None:
+                self._channel = await self.session.open_channel(confirms=True, survives=is_refusal)
+            return cast("aiormq.Channel", await self._channel.get_underlay_channel())
+
+    async def goes_on_without(self, broken: aiormq.Channel) -> bool:
+        """Whether only this channel is closed, and another one can be opened on the connection."""
+        async with self._opening:
+            if self._channel is not None and await self._channel.get_underlay_channel() is broken:
+                self._channel = None
+        try:
+            return await self.channel() is not broken
+        except FAILURES as error:
+            raise_if_cancelled(error)
+            return False
+
+    def publication(self, message: Message, destination: Destination) -> Publication:
+        """The results exchange takes a routing key, the default exchange, which has no name, a queue's name."""
+        exchange = self._results if destination.channel is Channel.EXCHANGE else ""
+        # Direct reply-to counts as "no queue", so it would always be returned.
+        return Publication(message, exchange, destination.target, mandatory=not _is_waiting_client(destination))
+
+
+class AmqpPublisher:
+    """Publishes events; `ports.Sender` for every channel but CALLBACK, and `processing.Service`.
+
+    `confirm_limit`: seconds to wait for a confirm.
+    """
+
+    def __init__(
+        self,
+        link: LinkOptions,
+        topology: Topology,
+        event_mode: EventMode = "structured",
+        confirm_limit: float = CONFIRM_LIMIT,
+    ) -> None:
+        self._link = AmqpLink(link, "publish", self._publishing)
+        self.name = self._link.name
+        self._topology = topology
+        self._event_mode = event_mode
+        self._confirm_limit = confirm_limit
+        self._outlet: Outlet | None = None
+        self._suspects = SideLine(lambda: self._link.connect("suspects"))
+        self._clients = SideLine(lambda: self._link.connect("clients"))
+        self._refusals = Refusals()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def __repr__(self) -> str:
+        return f"<AmqpPublisher: {len(self._turns)} messages under way, {self._link!r}>"
+
+    @property
+    def ready(self) -> bool:
+        """Whether the broker takes messages now."""
+        return self._link.ready and self._outlet is not None
+
+    async def health(self) -> Health:
+        """For the readiness check."""
+        return await self._link.health()
+
+    async def run(self) -> None:
+        """Keep the connection until stopped."""
+        try:
+            await self._link.run()
+        finally:
+            await _closed(self._suspects)
+            await _closed(self._clients)
+
+    def stop(self) -> None:
+        """Close the connection; to be called when nothing is being sent any more."""
+        self._link.stop()
+
+    async def send(self, delivery: Delivery) -> DeliveryAnswer:
+        """Publish once and wait for the broker's answer."""
+        message = to_message(delivery.event, self._event_mode)
+        if (problem := misfit(message, delivery.destination.target)) is not None:
+            return Gone(problem)
+        async with self._turn(message):
+            if self._outlet is None:
+                return AWAY
+            publication = self._outlet.publication(message, delivery.destination)
+            if (known := self._refusals.of(publication)) is not None:
+                return known
+            if self._refusals.may_refuse(publication):
+                return BUSY if self._suspects.full else await self._alone(publication)
+            if _is_waiting_client(delivery.destination) and (gone := await self._unless_waiting(publication)):
+                return gone
+            return await self._with_others(self._outlet, publication) or await self._alone(publication)
+
+    @asynccontextmanager
+    async def _publishing(self, session: Session) -> AsyncIterator[None]:
+        channel = await session.open_channel(confirms=True, survives=is_refusal)
+        results = await ensure_outbound(channel, self._topology)
+        await self._probe(channel)
+        self._outlet = Outlet(session, channel, results.name)
+        try:
+            yield
+        finally:
+            self._outlet = None
+
+    async def _probe(self, channel: AbstractChannel) -> None:
+        """Publish to nobody. While a memory or disk alarm lasts, no answer comes, and the setting up times out.
+
+        So an alarm costs the events under way one attempt each. Without the probe every attempt would leave a copy in
+        the broker's buffers, all to be delivered when the alarm is over. Twice, because the broker still answers the
+        publish that makes it block the connection.
+        """
+        for _ in range(2):
+            with suppress(PublishError):
+                await channel.default_exchange.publish(Message(b""), NO_QUEUE, mandatory=True)
+
+    @asynccontextmanager
+    async def _turn(self, message: Message) -> AsyncIterator[None]:
+        """Hold back a second message with the same id: the library tells returns apart by nothing else.
+
+        One event often goes to the exchange and to a reply queue. Were both under way at once, a return of one could
+        be taken for an answer to the other, which is then lost (aio-pika issue 689).
+        """
+        assert message.message_id is not None
+        lock = self._turns.setdefault(message.message_id, asyncio.Lock())
+        async with lock:
+            yield
+
+    async def _with_others(self, outlet: Outlet, publication: Publication) -> DeliveryAnswer | None:
+        """Publish on the channel that all share; None: the broker refused a message there, and it may be this one."""
+        try:
+            channel = await outlet.channel()
+        except FAILURES as error:
+            return _answer(publication, error)
+        try:
+            async with asyncio.timeout(self._confirm_limit):
+                await publication.publish(channel)
+        except DeliveryError as error:
+            return _answer(publication, error)
+        except TimeoutError:
+            outlet.session.end(LinkLost("the broker confirms nothing; a memory or disk alarm?"))
+            return TryAgain("no confirm in time")
+        except FAILURES as error:
+            raise_if_cancelled(error)
+            suspect = is_refusal(error) or await outlet.goes_on_without(channel)
+            return None if suspect else AWAY
+        return Confirmed()
+
+    async def _alone(self, publication: Publication) -> DeliveryAnswer:
+        """Publish where a refusal is about this message, and is remembered."""
+        try:
+            async with asyncio.timeout(self._confirm_limit):
+                await self._suspects.publish(publication)
+        except TimeoutError:
+            await _closed(self._suspects)
+            return TryAgain("no confirm in time")
+        except FAILURES as error:
+            return self._refusals.refused(publication, error) if is_refusal(error) else _answer(publication, error)
+        self._refusals.taken(publication)
+        return Confirmed()
+
+    async def _unless_waiting(self, publication: Publication) -> DeliveryAnswer | None:
+        """None while the client waits that this reply is for."""
+        if self._clients.full:
+            return BUSY
+        try:
+            async with asyncio.timeout(self._confirm_limit):
+                waits = await self._clients.has_client(publication.routing_key)
+        except TimeoutError:
+            await _closed(self._clients)
+            return TryAgain("no answer in time")
+        except FAILURES as error:
+            return _answer(publication, error)
+        return None if waits else Gone("the client that waited for this answer has gone")
+
+
+def raise_if_cancelled(error: BaseException) -> None:
+    """Raise an error that is the end of this task; the library raises `CancelledError` without that as well."""
+    if isinstance(error, asyncio.CancelledError) and being_cancelled():
+        raise error
+
+
+async def _closed(line: SideLine) -> None:
+    with suppress(*WEATHER):
+        async with asyncio.timeout(CLOSE_LIMIT):
+            await line.close()
+
+
+def _is_waiting_client(destination: Destination) -> bool:
+    return destination.channel is Channel.QUEUE and destination.target.startswith(DIRECT_REPLY_TO)
+
+
+def _answer(publication: Publication, error: BaseException) -> DeliveryAnswer:
+    """What an error of publishing says; raises it if it is no answer of the broker but the end of this task."""
+    raise_if_cancelled(error)
+    if isinstance(error, PublishError):
+        return Unroutable(f"unroutable: no queue takes {publication.routing_key!r}")
+    if isinstance(error, DeliveryError):
+        return TryAgain("the broker refused the message (nack), as a full queue does")
+    return AWAY

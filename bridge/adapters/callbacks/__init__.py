@@ -1,0 +1,1 @@
+"""Callback URLs: signed POSTs to addresses that may be called."""

@@ -1,0 +1,1 @@
+"""The HTTP server: listening, authentication, bodies, problems, and the operators' endpoints."""

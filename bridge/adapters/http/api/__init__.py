@@ -1,0 +1,1 @@
+"""The API for clients, a file for each resource."""

@@ -1,0 +1,173 @@
+"""The HTTP server: bind, serve routes within limits, stop without dropping what is in hand."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import structlog
+from aiohttp import web
+
+from bridge.adapters.http import problems
+from bridge.adapters.http.auth import Clients
+from bridge.adapters.http.body import BODY_SECONDS
+from bridge.adapters.http.connection import Connection
+from bridge.adapters.http.local_only import local_only
+from bridge.adapters.http.long_poll import STOPPING
+from bridge.adapters.http.memory import MEMORY, HttpMemory, release_body
+from bridge.core.http.connections import Connections
+from bridge.observability.faults import log_fault
+from bridge.ports.processing import ReportFault
+
+_BACKLOG = 128  # connections that the kernel keeps until they are accepted
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where to listen and what one client may take. Sizes in bytes, times in seconds; port 0: any free one.
+
+    At `max_connections`, the oldest idle connection of an unauthenticated caller is closed for a new one; those of one
+    address may be half of them. `keepalive_seconds` is longer than the 60 s for which proxies keep a connection, so
+    that they close first. `drain_seconds`: how long requests in hand may take when the server stops.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    ops_port: int | None = None
+    max_body: int = 1024 * 1024
+    max_connections: int = 1000
+    head_seconds: float = 10.0
+    body_seconds: float = 10.0
+    keepalive_seconds: float = 75.0
+    write_seconds: float = 10.0
+    drain_seconds: float = 10.0
+
+
+class HttpServer:
+    """One port and its routes; a `processing.Service` that must be started before it runs."""
+
+    def __init__(
+        self,
+        listen: Listen,
+        routes: Iterable[web.RouteDef],
+        clients: Clients,
+        name: str = "http",
+        report: ReportFault = log_fault,
+        memory: HttpMemory | None = None,
+    ) -> None:
+        self.name = name
+        self._memory = memory or HttpMemory()
+        self._listen = listen
+        self._clients = clients
+        self._connections = Connections[Connection](
+            listen.max_connections, max(1, listen.max_connections // 2), lambda connection: connection.idle
+        )
+        self._report = report
+        self._stopping = asyncio.Event()
+        self._runner = web.AppRunner(self._application(routes), shutdown_timeout=listen.drain_seconds)
+        self._listener: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is bound."""
+        assert self._listener is not None, "not started"
+        port: int = self._listener.sockets[0].getsockname()[1]
+        return port
+
+    @property
+    def memory(self) -> HttpMemory:
+        """What its requests and responses hold."""
+        return self._memory
+
+    async def start(self) -> None:
+        """Bind. Raises `OSError` if the port is in use or the host is not ours."""
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        try:
+            self._listener = await loop.create_server(
+                self._connect, self._listen.host, self._listen.port, backlog=_BACKLOG
+            )
+        except OSError:
+            await self._runner.cleanup()
+            raise
+        log.info("http_listening", service=self.name, host=self._listen.host, port=self.port)
+
+    async def run(self) -> None:
+        """Serve until stopped."""
+        try:
+            await self._stopping.wait()
+        finally:
+            await self.close()
+
+    def stop(self) -> None:
+        """Take no new connection; requests in hand are finished, those that wait are answered."""
+        self._stopping.set()
+        if self._listener is not None:
+            self._listener.close()
+
+    async def close(self) -> None:
+        """Stop, and wait until nothing is in hand any more; also for a server that never ran."""
+        self.stop()
+        await self._runner.cleanup()
+
+    def _application(self, routes: Iterable[web.RouteDef]) -> web.Application:
+        app = web.Application(
+            middlewares=[
+                _log_requests,
+                release_body,
+                problems.middleware,
+                local_only(lambda: self._clients.anonymous),
+            ],
+            client_max_size=self._listen.max_body,
+        )
+        app[BODY_SECONDS] = self._listen.body_seconds
+        app[STOPPING] = self._stopping
+        app[problems.REPORT] = self._report
+        app[MEMORY] = self._memory
+        app.add_routes(routes)
+        return app
+
+    def _connect(self) -> asyncio.BaseProtocol:
+        assert self._runner.server is not None, "not set up"
+        listen = self._listen
+        return Connection(
+            self._runner.server,
+            self._connections,
+            listen.head_seconds,
+            listen.keepalive_seconds,
+            listen.write_seconds,
+            self._memory.responses,
+        )
+
+
+def servers(
+    listen: Listen,
+    api: Iterable[web.RouteDef],
+    ops: Iterable[web.RouteDef],
+    clients: Clients,
+    report: ReportFault = log_fault,
+) -> tuple[HttpServer, ...]:
+    """The server, and a second one if the operators' routes have a port of their own; that one stops last.
+
+    Raises `ValueError` if the API would be open to other machines without asking who calls.
+    """
+    clients.check_host(listen.host)
+    if listen.ops_port is None:
+        return (HttpServer(listen, [*api, *ops], clients, report=report),)
+    private, memory = replace(listen, port=listen.ops_port), HttpMemory()
+    return (
+        HttpServer(listen, api, clients, report=report, memory=memory),
+        HttpServer(private, ops, clients, "http-ops", report, memory),
+    )
+
+
+@web.middleware
+async def _log_requests(request: web.Request, handler: problems.Handler) -> web.StreamResponse:
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    response = await handler(request)
+    took = round((clock() - began) * 1000, 1)
+    route = problems.route_of(request)
+    log.debug("http_request", method=request.method, route=route, status=response.status, ms=took)
+    return response

@@ -1,0 +1,41 @@
+"""The door for the crew API's own webhooks; they carry no authentication but the token in their path."""
+
+from typing import Any
+
+from aiohttp import web
+
+from bridge.adapters.http import problems
+from bridge.adapters.http.body import any_json, read_body
+from bridge.adapters.http.connection import authenticated
+from bridge.core.crew.webhooks import Kind
+from bridge.core.errors import Stale
+from bridge.core.redaction import Redactor
+from bridge.ports.inbound import TakeHint
+
+
+class AmpApi:
+    """Answers at once; what a webhook says is only a hint, so nobody need send it again."""
+
+    def __init__(self, take_hint: TakeHint, redactor: Redactor | None = None) -> None:
+        self._take_hint = take_hint
+        self._redactor = redactor or Redactor()
+
+    def routes(self) -> list[web.RouteDef]:
+        """The one route; it asks for no client."""
+        return [web.post("/amp/{token}/{kind}", self._take)]
+
+    async def _take(self, http: web.Request) -> web.Response:
+        kind = next((known for known in Kind if known == http.match_info["kind"]), None)
+        if kind is None or not await self._known(http, kind):
+            raise problems.plain(404)
+        return web.Response(status=204)
+
+    async def _known(self, http: web.Request, kind: Kind) -> bool:
+        async def read() -> Any:
+            authenticated(http)  # it is called for a token that is known
+            return self._redactor.value(any_json(await read_body(http)))
+
+        try:
+            return await self._take_hint(http.match_info["token"], kind, read)
+        except Stale:  # somebody else was faster; the next hint or look finds what there is
+            return True

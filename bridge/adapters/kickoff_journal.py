@@ -1,0 +1,152 @@
+"""Kickoff ids that the store did not take, in a file beside it: the one thing that no restart could find out again.
+
+The room is taken in advance, so that a full disk does not stand in the way; every line is on the disk when `note`
+returns. Each stands in a place of its own, which is free again when the store has the id, so that the room is for what
+is outstanding. A line that was cut off by a crash is passed over, and keeps its place until the journal is cleared.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from bridge.adapters.store.files import Watched, open_private
+from bridge.core.errors import StoreUnavailable
+from bridge.core.runs.model import Run
+from bridge.ports.journal import KickoffNote
+
+ROOM = 1024 * 1024  # bytes; two thousand ids. Those beyond are kept, too, while the disk has room
+PLACE = 512  # bytes; twice the longest line
+
+log = structlog.get_logger()
+
+
+class SideJournal:
+    """`ports.Journal` in an open file."""
+
+    def __init__(self, file: int, path: Path) -> None:
+        self._file = file
+        self._watched = Watched()
+        self._watched.add(path)
+        self._places: dict[tuple[str, int], int] = {}
+        self._look_for_places()
+        self._turn = asyncio.Lock()
+
+    def verify(self) -> None:
+        """Raise `StoreReplaced` if the file was removed or replaced, so that no start would find what is noted."""
+        self._watched.verify()
+
+    async def note(self, run: Run) -> None:
+        """Keep the kickoff id of this run's present attempt."""
+        log.error("kickoff_id_set_aside", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
+        line = json.dumps({"run_id": run.run_id, "attempt": run.attempt, "kickoff_id": run.kickoff_id})
+        async with self._turn:
+            place = self._places[run.run_id, run.attempt] = self._take_place()
+            # begun with a line break, too: a line that a crash cut off may stand before it
+            await asyncio.to_thread(self._write, place, b"\n" + line.encode() + b"\n")
+
+    async def drop(self, run: Run) -> None:
+        """Free the place of what was noted; need not be durable: what the next start finds again does no harm."""
+        async with self._turn:
+            place = self._places.pop((run.run_id, run.attempt), None)
+            if place is not None:
+                await asyncio.to_thread(os.pwrite, self._file, bytes(PLACE), place * PLACE)
+                self._free.append(place)
+
+    def notes(self) -> list[KickoffNote]:
+        """Everything that was noted since the last `clear` and not dropped, from the whole file."""
+        lines = self._content().split(b"\n")
+        return [note for line in lines if (note := _read(line.strip(b"\0"))) is not None]
+
+    def clear(self) -> None:
+        """Forget it all; the room stays taken."""
+        os.ftruncate(self._file, ROOM)
+        os.pwrite(self._file, bytes(ROOM), 0)
+        os.fsync(self._file)
+        self._places.clear()
+        self._look_for_places()
+
+    def _content(self) -> bytes:
+        return os.pread(self._file, os.fstat(self._file).st_size, 0)
+
+    def _look_for_places(self) -> None:
+        content = self._content()
+        self._count = -(-len(content) // PLACE)
+        parts = (content[place * PLACE : (place + 1) * PLACE] for place in range(self._count))
+        free = [place for place, part in enumerate(parts) if not part.strip(b"\0")]
+        self._free = free[::-1]
+
+    def _take_place(self) -> int:
+        if not self._free:
+            self._free.append(self._count)
+            self._count += 1
+        return self._free.pop()
+
+    def _write(self, place: int, line: bytes) -> None:
+        os.pwrite(self._file, line.ljust(PLACE, b"\0"), place * PLACE)
+        os.fsync(self._file)
+
+
+class NoJournal:
+    """`ports.Journal` of a store that is not in a file: the id is in the log, and nowhere else."""
+
+    def verify(self) -> None:
+        """There is no file."""
+
+    async def note(self, run: Run) -> None:
+        """Log the kickoff id."""
+        log.error("kickoff_id_set_aside", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
+
+    async def drop(self, run: Run) -> None:
+        """Nothing was kept."""
+
+    def notes(self) -> list[KickoffNote]:
+        """Nothing."""
+        return []
+
+    def clear(self) -> None:
+        """Forget nothing."""
+
+
+@asynccontextmanager
+async def open_journal(store_url: str) -> AsyncIterator[SideJournal | NoJournal]:
+    """The journal beside a SQLite file; raises `StoreUnavailable` if its file cannot be had."""
+    _, is_file, path = store_url.partition("sqlite:///")
+    if not is_file or path in ("", ":memory:"):
+        yield NoJournal()
+        return
+    journal = _beside(Path(path))
+    file = open_private(journal)
+    try:
+        _reserve(file)
+        yield SideJournal(file, journal)
+    finally:
+        os.close(file)
+
+
+def _beside(store: Path) -> Path:
+    """The one journal of a store, by whatever links its path leads there."""
+    real = store.resolve()
+    return real.with_name(f"{real.name}.kickoffs")
+
+
+def _reserve(file: int) -> None:
+    missing = ROOM - os.fstat(file).st_size
+    if missing <= 0:
+        return
+    try:
+        os.pwrite(file, bytes(missing), ROOM - missing)
+        os.fsync(file)
+    except OSError as error:
+        raise StoreUnavailable(f"the side journal cannot be written: {error.strerror}") from None
+
+
+def _read(line: bytes) -> KickoffNote | None:
+    try:
+        return KickoffNote(**json.loads(line))
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,51 @@
+"""Reading runs one by one, together: what is asked for while one query is under way becomes the next one.
+
+A run is read at each of its ends, and one query for fifty runs costs a small part of fifty queries.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from bridge.core.runs.model import Run
+
+MAX_AT_ONCE = 256
+
+ReadAll = Callable[[Sequence[str]], Awaitable[Mapping[str, Run | Exception]]]
+"""Reads the runs with these ids; those that do not exist are left out."""
+
+
+class Loads:
+    """Reads runs by their ids."""
+
+    def __init__(self, read_all: ReadAll) -> None:
+        self._read_all = read_all
+        self._waiting: dict[str, list[asyncio.Future[Run | None]]] = {}
+        self._reading: asyncio.Task[None] | None = None
+
+    async def load(self, run_id: str) -> Run | None:
+        """One run, as it is after this call began; raises `StoreUnavailable`."""
+        found: asyncio.Future[Run | None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(run_id, []).append(found)
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read(), name="store-loads")
+        return await found
+
+    async def _read(self) -> None:
+        while self._waiting:
+            batch = {run_id: self._waiting.pop(run_id) for run_id in list(self._waiting)[:MAX_AT_ONCE]}
+            try:
+                found: Mapping[str, Run | Exception] | Exception = await self._read_all(list(batch))
+            except Exception as error:  # noqa: BLE001 - it belongs to the callers
+                found = error
+            for run_id, waiting in batch.items():
+                _answer(waiting, found if isinstance(found, Exception) else found.get(run_id))
+
+
+def _answer(waiting: Sequence[asyncio.Future[Run | None]], found: Run | Exception | None) -> None:
+    for future in waiting:
+        if future.done():  # the caller was cancelled
+            continue
+        if isinstance(found, Exception):
+            future.set_exception(found)
+        else:
+            future.set_result(found)

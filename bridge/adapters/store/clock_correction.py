@@ -1,0 +1,34 @@
+"""A clock that was set back while no process ran: what is due would wait for as long as it was set back by."""
+
+from sqlalchemy import Connection, func, select, update
+
+from bridge.adapters.store.rows import talk_set_back
+from bridge.adapters.store.schema import deliveries, events, processes, runs
+
+TOLERANCE = 5.0  # seconds
+_PAST = (runs.c.accepted_at, runs.c.sent_at, runs.c.finished_at, deliveries.c.delivered_at, processes.c.beat_at)
+
+
+def follow_clock(connection: Connection, now: float) -> float:
+    """If the store knows of a past that is still to come, move what is due with the clock; by how many seconds."""
+    known = [connection.execute(select(func.max(column))).scalar() for column in _PAST]
+    back = max((at for at in known if at is not None), default=now) - now
+    if back <= TOLERANCE:
+        return 0.0
+    connection.execute(update(runs).values(due_at=runs.c.due_at - back).where(runs.c.due_at.is_not(None)))
+    open_runs = update(runs).where(runs.c.finished_at.is_(None), runs.c.started_at.is_not(None))
+    connection.execute(open_runs.values(started_at=runs.c.started_at - back))
+    _move_questions(connection, back)
+    connection.execute(update(deliveries).values(due_at=deliveries.c.due_at - back))
+    ahead = update(events).where(events.c.stored_at > now)
+    connection.execute(ahead.values(stored_at=events.c.stored_at - back))
+    for column in _PAST:  # what has happened does not lie ahead; left there, it would move everything at each start
+        connection.execute(update(column.table).values({column.name: now}).where(column > now))
+    return back
+
+
+def _move_questions(connection: Connection, back: float) -> None:
+    """Or the time that humans have left would be as long as the clock was set back by, and end the run when it ends."""
+    talks = select(runs.c.run_id, runs.c.talk).where(runs.c.finished_at.is_(None), runs.c.talk.is_not(None))
+    for run_id, talk in connection.execute(talks).all():
+        connection.execute(update(runs).where(runs.c.run_id == run_id).values(talk=talk_set_back(talk, back)))

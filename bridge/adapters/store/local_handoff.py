@@ -1,0 +1,81 @@
+"""Deliveries that go from the one who writes them to the one who sends them without being claimed.
+
+Both are in one process, so a new delivery may be its own from the moment that it is written: a claim would be one more
+transaction between an end and its event. That is only done for ways out that somebody has just asked for, and for no
+more than are soon sent; everything else waits in the store for whoever claims it.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
+
+from bridge.core.delivery.model import Channel, Delivery
+
+MOST = 256  # deliveries at once
+MOST_BYTES = 16 * 1024 * 1024  # of their events
+ASKED_LATELY = 3.0  # seconds since a way out was asked for; one that is closed is not asked for
+ASK_STORE_EVERY = 0.5  # seconds, for what others left, while there is always something of our own
+
+
+class Fresh:
+    """What this process has written, owns, and has not begun to send; and when the store is to be asked for more."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, Delivery] = {}
+        self._asked_at: dict[Channel, float] = {}
+        self._store_asked_at = 0.0
+        self._more_in_store = True
+        self._odd_place_is_theirs = False
+
+    def to_own(self, new: Sequence[Delivery]) -> frozenset[str]:
+        """The ids of those new deliveries that this process should own when it writes them."""
+        if len(self._waiting) >= MOST or self._bytes(self._waiting.values()) + self._bytes(new) > MOST_BYTES:
+            self._more_in_store = True
+            return frozenset()
+        return frozenset(one.delivery_id for one in new if self._is_asked_for(one))
+
+    def add(self, written: Sequence[Delivery]) -> None:
+        """These are written, and this process's own."""
+        self._waiting |= {one.delivery_id: one for one in written}
+
+    def take(self, channels: Collection[Channel], room: int, now: float) -> list[Delivery]:
+        """At most so many, to be sent now, the first written first."""
+        self._asked_at |= dict.fromkeys(channels, now)
+        due = (one for one in self._waiting.values() if one.destination.channel in channels and one.due_at <= now)
+        wanted = list(islice(due, room))
+        for one in wanted:
+            del self._waiting[one.delivery_id]
+        return wanted
+
+    def room_for_store(self, room: int, now: float) -> int:
+        """How many of so many places are kept for what is in the store, however much there is of our own.
+
+        Half of them, and a single one by turns.
+        """
+        if 0 <= now - self._store_asked_at < ASK_STORE_EVERY and not self._more_in_store:
+            return 0
+        self._odd_place_is_theirs = not self._odd_place_is_theirs
+        return (room + self._odd_place_is_theirs) // 2
+
+    def store_gave(self, number: int, room: int, now: float) -> None:
+        """The store was asked for `room` deliveries and gave so many."""
+        self._more_in_store = number == room
+        self._store_asked_at = now
+
+    def left_lying(self, now: float) -> list[Delivery]:
+        """What nobody has taken for so long that others should have it; it is no longer here then."""
+        lying = [one for one in self._waiting.values() if now - one.due_at > 2 * ASKED_LATELY]
+        for one in lying:
+            del self._waiting[one.delivery_id]
+        return lying
+
+    def clear(self) -> None:
+        """Nothing of it is this process's own any more."""
+        self._waiting.clear()
+
+    @staticmethod
+    def _bytes(some: Iterable[Delivery]) -> int:
+        return sum(len(one.event.body) for one in some)
+
+    def _is_asked_for(self, new: Delivery) -> bool:
+        asked_at = self._asked_at.get(new.destination.channel)
+        return asked_at is not None and new.due_at - asked_at < ASKED_LATELY

@@ -1,0 +1,1 @@
+"""The store's statements, a file for each subject."""

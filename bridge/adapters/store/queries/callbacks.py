@@ -1,0 +1,114 @@
+"""Claiming callbacks so that one receiver cannot keep the others waiting.
+
+A receiver that has its share of the places in hand is passed over, and so are paused ones. All that are new or failing
+share half of the places, so that there is always one for a receiver that works.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Row, bindparam, exists, func, select
+
+from bridge.adapters.store import dialect
+from bridge.adapters.store.queries.claims import DueCallbacks, lives, take_deliveries
+from bridge.adapters.store.schema import deliveries, receivers
+from bridge.core.delivery.model import Channel, Delivery, DeliveryState
+from bridge.core.delivery.receivers import Shares
+
+_HEAD = 500  # due deliveries that are looked at before those of full receivers are left out
+
+_KNOWN = exists().where(receivers.c.receiver == deliveries.c.receiver)
+_PROVEN = _KNOWN.where(receivers.c.failing_since.is_(None))
+_PAUSED = _KNOWN.where(receivers.c.paused_at.is_not(None))
+_DUE = (
+    deliveries.c.state == DeliveryState.PENDING.value,
+    deliveries.c.channel == Channel.CALLBACK.value,
+    deliveries.c.owner.is_(None),
+    deliveries.c.due_at <= bindparam("now"),
+)
+_FIRST_DUE = select(deliveries.c.due_at).where(*_DUE).order_by(deliveries.c.due_at).limit(1)
+
+
+def claim_callbacks(connection: Connection, wishes: Sequence[DueCallbacks]) -> list[list[Delivery]]:
+    """Take the deliveries that each wish asks for; none for a process that was given up."""
+    if not _any_due(connection, wishes[-1].now) or not lives(connection, wishes[0].process):
+        return [[] for _ in wishes]
+    return [_claim(connection, wish) for wish in wishes]
+
+
+def _any_due(connection: Connection, now: float) -> bool:
+    """Mostly there is none: whoever ends a run wakes this claim, wherever the run's events go."""
+    return connection.execute(_FIRST_DUE, {"now": now}).first() is not None
+
+
+@dataclass(slots=True)
+class _InHand:
+    """The calls that each receiver has in hand, and those that it is about to get."""
+
+    shares: Shares
+    calls: Counter[str]
+    proven: dict[str, bool]
+
+    def full(self) -> list[str]:
+        """Receivers that have their share."""
+        return [receiver for receiver, calls in self.calls.items() if calls >= self._share(receiver)]
+
+    def proven_only(self) -> bool:
+        """Whether those that are new or failing have all that they may have together."""
+        unproven = sum(calls for receiver, calls in self.calls.items() if not self.proven[receiver])
+        return unproven >= self.shares.unproven_together
+
+    def take(self, receiver: str, *, proven: bool) -> bool:
+        """One call more for this receiver, if that is within its share."""
+        self.proven[receiver] = proven
+        if self.calls[receiver] >= self._share(receiver) or (not proven and self.proven_only()):
+            return False
+        self.calls[receiver] += 1
+        return True
+
+    def _share(self, receiver: str) -> int:
+        return self.shares.of(proven=self.proven[receiver])
+
+
+def _claim(connection: Connection, wish: DueCallbacks) -> list[Delivery]:
+    wish.attempted.clear()
+    wish.unreadable.clear()
+    dialect.serialize(connection, "callbacks")  # counting and taking are one act among all processes
+    in_hand, found = _in_hand(connection, wish.shares), list[str]()
+    while len(found) < wish.room:
+        head = _head(connection, wish.now, in_hand, found)
+        for row in head:
+            if len(found) < wish.room and in_hand.take(row.receiver, proven=row.proven):
+                found.append(row.delivery_id)
+        if len(head) < _HEAD:
+            break
+    if found:
+        wish.attempted.extend(take_deliveries(connection, found, wish))
+    return list(wish.attempted)
+
+
+def _in_hand(connection: Connection, shares: Shares) -> _InHand:
+    query = select(deliveries.c.receiver, _PROVEN.label("proven"), func.count().label("calls"))
+    owned = query.where(deliveries.c.owner.is_not(None), deliveries.c.receiver.is_not(None))
+    rows = connection.execute(owned.group_by(deliveries.c.receiver)).all()
+    calls = Counter({row.receiver: row.calls for row in rows})
+    return _InHand(shares, calls, {row.receiver: row.proven for row in rows})
+
+
+def _head(
+    connection: Connection, now: float, in_hand: _InHand, found: Sequence[str]
+) -> Sequence[Row[tuple[str, str, bool]]]:
+    """The first due deliveries of receivers that still have room, without those that were found already."""
+    due = (
+        select(deliveries.c.delivery_id, deliveries.c.receiver, _PROVEN.label("proven"))
+        .where(
+            *_DUE,
+            deliveries.c.receiver.not_in(in_hand.full()),
+            deliveries.c.delivery_id.not_in(found),
+            _PROVEN if in_hand.proven_only() else ~_PAUSED,
+        )
+        .order_by(deliveries.c.due_at)
+        .limit(_HEAD)
+    )
+    return connection.execute(due.with_for_update(skip_locked=True), {"now": now}).all()

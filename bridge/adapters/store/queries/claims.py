@@ -1,0 +1,325 @@
+"""Ownership: who works on which rows.
+
+A process owns rows, not moments: it claims them and owns them while its heartbeat lives. Freeing a row raises its
+version, so that a process that was only asleep finds out and drops its answer. Who frees rows locks the process's own
+row, and who claims holds on to it, so that nothing is claimed in the name of a process that was given up.
+
+Statements that are needed all the time are built once: building one costs several times what the database does with it.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, Select, bindparam, delete, func, literal, select, text, tuple_, update
+
+from bridge.adapters.store import dialect
+from bridge.adapters.store.decoding import Unreadable, decoded, mark_dead, postpone
+from bridge.adapters.store.free_slots import SurePlaces
+from bridge.adapters.store.queries import budgets
+from bridge.adapters.store.queries.run_lists import within
+from bridge.adapters.store.rows import delivery_of, run_of, whole_deliveries
+from bridge.adapters.store.schema import OPEN, WAITING, commands, deliveries, events, processes, runs, served_crews
+from bridge.core.delivery.model import Channel, Delivery, DeliveryState
+from bridge.core.delivery.receivers import Shares
+from bridge.core.runs.budget import UNLIMITED, Budgets
+from bridge.core.runs.model import FINAL_STATES, Run, State
+
+_UNDER_WAY = (State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value)
+_OPEN_STATES = frozenset(State) - FINAL_STATES
+_EMPTY = {name: literal(b"{}").label(name) for name in ("inputs", "meta")}
+_TO_FOLLOW = [_EMPTY.get(column.name, column) for column in runs.c]
+"""What it takes to follow a run; its inputs may be large, and many runs are taken up at once."""
+
+_ME = select(processes.c.name).where(processes.c.name == bindparam("process"))
+_HOLD_ME = _ME.with_for_update(read=True, key_share=True)
+
+
+def _places_held() -> Select[int]:
+    """Runs that are under way, or claimed to be; a run in doubt holds its place until that is told.
+
+    Not only until its evidence is overdue: some may come before anybody has told so, and then the run is under way.
+    Counted apart, so that each is a range of the index: runs that only wait, however many, are not read.
+    """
+    of_crew = select(func.count()).where(text(OPEN), runs.c.crew == bindparam("crew"))
+    under_way = of_crew.where(runs.c.state.in_(_UNDER_WAY))
+    claimed = of_crew.where(runs.c.state == State.ACCEPTED.value, runs.c.owner.is_not(None))
+    doubted = of_crew.where(runs.c.state == State.IN_DOUBT.value, runs.c.due_at.is_not(None))
+    return select(under_way.scalar_subquery() + claimed.scalar_subquery() + doubted.scalar_subquery())
+
+
+_PLACES_HELD = _places_held()
+_WAITING = (
+    select(runs.c.run_id, runs.c.source)
+    .where(
+        text(WAITING),
+        runs.c.crew == bindparam("crew"),
+        runs.c.due_at <= bindparam("now"),
+        runs.c.source.not_in(bindparam("spent", expanding=True)),
+        runs.c.run_id.not_in(bindparam("taken", expanding=True)),
+        runs.c.run_id.not_in(select(commands.c.run_id)),  # to be cancelled: must not be started once more
+    )
+    .order_by(runs.c.priority.desc(), runs.c.run_id)
+    .limit(bindparam("room"))
+    .with_for_update(skip_locked=True)
+)
+_TAKE_RUNS = (
+    update(runs)
+    .where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
+    .values(owner=bindparam("process"), version=runs.c.version + 1)
+)
+_TAKE_WHOLE, _TAKE_TO_FOLLOW = _TAKE_RUNS.returning(*runs.c), _TAKE_RUNS.returning(*_TO_FOLLOW)
+
+_DUE = (
+    select(deliveries.c.delivery_id)
+    .where(
+        deliveries.c.state == DeliveryState.PENDING.value,
+        deliveries.c.channel.in_(bindparam("channels", expanding=True)),
+        deliveries.c.owner.is_(None),
+        deliveries.c.due_at <= bindparam("now"),
+    )
+    .order_by(deliveries.c.due_at)
+    .limit(bindparam("room"))
+    .with_for_update(skip_locked=True)
+)
+CLAIM_BYTES = 16 * 1024 * 1024  # of events in one claim, which holds one delivery at least
+_OF_THESE = deliveries.c.delivery_id.in_(bindparam("ids", expanding=True))
+_TAKE_DELIVERIES = update(deliveries).where(_OF_THESE).values(owner=bindparam("process"))
+_SIZES = (
+    select(deliveries.c.delivery_id, func.length(events.c.body))
+    .join(events, events.c.event_id == deliveries.c.event_id)
+    .where(_OF_THESE)
+    .order_by(deliveries.c.due_at)
+)
+_TAKEN_DELIVERIES = whole_deliveries().where(_OF_THESE).order_by(deliveries.c.due_at)
+
+
+@dataclass(frozen=True, slots=True)
+class OfCrew:
+    """Due accepted runs of one crew, no more than keep it within `max_running` and what is left of the budgets."""
+
+    process: str
+    crew: str
+    room: int
+    max_running: int
+    now: float
+    budgets: Budgets = UNLIMITED
+    sure: SurePlaces | None = None
+    """None: others claim from the same store, too."""
+    attempted: list[Run] = field(default_factory=list)
+    """What the last transaction took; whether it was committed is another question."""
+    unreadable: list[Unreadable] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class InStates:
+    """Runs in some states that nobody owns: those due by `now`, or if that is None, those never due."""
+
+    process: str
+    states: frozenset[State]
+    room: int
+    now: float | None
+    crews: Collection[str] | None = None
+    """None: of all crews."""
+    attempted: list[Run] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class DueDeliveries:
+    """Due deliveries of some channels."""
+
+    process: str
+    channels: tuple[Channel, ...]
+    room: int
+    now: float
+    attempted: list[Delivery] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class DueCallbacks:
+    """Due deliveries to callback URLs, within the shares of their receivers."""
+
+    process: str
+    room: int
+    shares: Shares
+    now: float
+    attempted: list[Delivery] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
+
+
+Claim = OfCrew | InStates | DueDeliveries | DueCallbacks
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Rows that a process took: runs by their ids, with the versions that they then had, and ids of deliveries."""
+
+    process: str
+    runs: Mapping[str, int] = field(default_factory=dict)
+    deliveries: Sequence[str] = ()
+
+
+def claim_runs(connection: Connection, wishes: Sequence[OfCrew | InStates]) -> list[list[Run]]:
+    """Take the rows that each wish asks for; none for a process that was given up."""
+    if not lives(connection, wishes[0].process):
+        return [[] for _ in wishes]
+    for crew in sorted({wish.crew for wish in wishes if isinstance(wish, OfCrew)}):
+        # Counting and taking are one act among all processes; in order, or two could wait for each other.
+        dialect.serialize(connection, "places", crew)
+    return [_claim_runs(connection, wish) for wish in wishes]
+
+
+def claim_deliveries(connection: Connection, wishes: Sequence[DueDeliveries]) -> list[list[Delivery]]:
+    """Take the deliveries that each wish asks for; none for a process that was given up."""
+    if not lives(connection, wishes[0].process):
+        return [[] for _ in wishes]
+    return [_claim_deliveries(connection, wish) for wish in wishes]
+
+
+def taken_by(claim: Claim) -> Taken:
+    """What the last transaction of a claim took."""
+    if isinstance(claim, OfCrew | InStates):
+        return Taken(claim.process, runs={run.run_id: run.version for run in claim.attempted})
+    return Taken(claim.process, deliveries=[delivery.delivery_id for delivery in claim.attempted])
+
+
+def give_back(connection: Connection, taken: Taken) -> None:
+    """Free what a process took and does not work on, as far as it is still as it was taken."""
+    if taken.runs:
+        as_taken = tuple_(runs.c.run_id, runs.c.version).in_(list(taken.runs.items()))
+        freed = update(runs).where(as_taken, runs.c.owner == taken.process)
+        connection.execute(freed.values(owner=None, version=runs.c.version + 1))
+    if taken.deliveries:
+        mine = deliveries.c.delivery_id.in_(taken.deliveries) & (deliveries.c.owner == taken.process)
+        connection.execute(update(deliveries).where(mine).values(owner=None))
+
+
+def join(connection: Connection, process: str, crews: Collection[str], now: float) -> None:
+    """Make a process one of those that may own rows, and name the crews that it serves."""
+    connection.execute(processes.insert().values(name=process, beat_at=dialect.clock(connection, now)))
+    if crews:
+        connection.execute(served_crews.insert(), [{"crew": crew, "process": process} for crew in sorted(crews)])
+
+
+def beat(connection: Connection, process: str, now: float) -> bool:
+    """Write down that a process lives; whether it has not been given up."""
+    alive = update(processes).where(processes.c.name == process).values(beat_at=dialect.clock(connection, now))
+    return connection.execute(alive).rowcount > 0
+
+
+def bury(connection: Connection, now: float, silent_for: float) -> int:
+    """Release everything that belongs to processes without a sign of life for so long, and forget them."""
+    silent = select(processes.c.name).where(processes.c.beat_at < dialect.clock(connection, now) - silent_for)
+    names = connection.execute(silent.with_for_update(skip_locked=True)).scalars().all()
+    if names:
+        release(connection, names)
+    return len(names)
+
+
+def release(connection: Connection, names: Sequence[str]) -> None:
+    """Give back every row of these processes and forget them."""
+    # The states are named because the index of owners begins with them; without them, all runs would be read.
+    mine = runs.c.state.in_(list(State)) & runs.c.owner.in_(names)
+    connection.execute(update(runs).where(mine).values(owner=None, version=runs.c.version + 1))
+    connection.execute(update(deliveries).where(deliveries.c.owner.in_(names)).values(owner=None))
+    connection.execute(delete(processes).where(processes.c.name.in_(names)))
+
+
+def lives(connection: Connection, process: str) -> bool:
+    """Whether this process has not been given up; it cannot be until the transaction ends."""
+    return connection.execute(_HOLD_ME, {"process": process}).first() is not None
+
+
+def _claim_runs(connection: Connection, wish: OfCrew | InStates) -> list[Run]:
+    wish.attempted.clear()
+    wish.unreadable.clear()
+    ids = _waiting(connection, wish) if isinstance(wish, OfCrew) else _in_states(connection, wish)
+    if not ids:
+        return []
+    take = _TAKE_TO_FOLLOW if isinstance(wish, InStates) and wish.now is None else _TAKE_WHOLE
+    rows = {row.run_id: row for row in connection.execute(take, {"ids": ids, "process": wish.process})}
+    found, wish.unreadable[:] = decoded((rows[run_id] for run_id in ids), run_of, "run_id")
+    if wish.unreadable and wish.now is not None:  # others stay with this process, so that they are not claimed again
+        postpone(connection, wish.unreadable, wish.now)
+    wish.attempted.extend(found)
+    return list(wish.attempted)
+
+
+def _in_states(connection: Connection, wish: InStates) -> Sequence[str]:
+    query = select(runs.c.run_id).where(runs.c.state.in_(sorted(wish.states)), runs.c.owner.is_(None))
+    if wish.crews is not None and all(state in _OPEN_STATES for state in wish.states):
+        # By the index that begins with the crew: runs of crews that no process serves, however many, are not read.
+        query = query.where(text(OPEN), runs.c.crew.in_(sorted(wish.crews)))
+    elif wish.crews is not None:
+        # As an expression, or SQLite takes an index that begins with the crew and reads all its runs that ever were.
+        query = query.where(runs.c.crew.concat("").in_(sorted(wish.crews)))
+    if wish.now is None:  # in no order: after a restart all that were under way are among them
+        some = query.where(runs.c.due_at.is_(None)).limit(wish.room)
+    else:
+        some = query.where(runs.c.due_at <= wish.now).order_by(runs.c.due_at, runs.c.run_id).limit(wish.room)
+    return connection.execute(some.with_for_update(skip_locked=True)).scalars().all()
+
+
+def _waiting(connection: Connection, wish: OfCrew) -> Sequence[str]:
+    """The runs to start next, by priority and age, as far as there are places and budgets left."""
+    places = _free_places(connection, wish)
+    free = min(wish.room, places, budgets.left_of_crew(connection, wish.crew, wish.budgets.crew, wish.now))
+    if free <= 0:
+        return []
+    taken = _within_budgets(connection, wish, int(free))
+    if wish.sure is not None:
+        wish.sure.taken(wish.crew, len(taken))
+    return taken
+
+
+def _within_budgets(connection: Connection, wish: OfCrew, room: int) -> list[str]:
+    """The first so many waiting runs whose senders have something left, each as many as that.
+
+    Read again as long as somebody's budget ended within what was read: whoever waits behind his backlog has turns, too.
+    """
+    left = budgets.left_of_senders(connection, wish.budgets.senders, wish.now)
+    taken: list[str] = []
+    while len(taken) < room:
+        spent = [sender for sender, count in left.items() if count <= 0]
+        wanted = {"crew": wish.crew, "now": wish.now, "spent": spent, "taken": taken, "room": room - len(taken)}
+        found = connection.execute(_WAITING, wanted).all()
+        within = budgets.take_within(found, left)
+        taken += within
+        if len(within) == len(found):
+            break
+    return taken
+
+
+def _free_places(connection: Connection, wish: OfCrew) -> int:
+    """How many runs the crew may have besides those that hold places; counted only if it matters."""
+    if wish.sure is not None and (sure := wish.sure.of(wish.crew, wish.max_running)) >= wish.room:
+        return sure
+    free = wish.max_running - connection.execute(_PLACES_HELD, {"crew": wish.crew}).scalar_one()
+    if wish.sure is not None:
+        wish.sure.counted(wish.crew, wish.max_running, free)
+    return free
+
+
+def _claim_deliveries(connection: Connection, wish: DueDeliveries) -> list[Delivery]:
+    wish.attempted.clear()
+    wish.unreadable.clear()
+    channels = [channel.value for channel in wish.channels]
+    due = connection.execute(_DUE, {"channels": channels, "now": wish.now, "room": wish.room})
+    ids = due.scalars().all()
+    if not ids:
+        return []
+    wish.attempted.extend(take_deliveries(connection, ids, wish))
+    return list(wish.attempted)
+
+
+def take_deliveries(connection: Connection, ids: Sequence[str], wish: DueDeliveries | DueCallbacks) -> list[Delivery]:
+    """Own the longest due of these deliveries, as many as fit in memory, and return them in this order."""
+    sizes = connection.execute(_SIZES, {"ids": ids}).all()
+    taken = list(within([(delivery_id, size) for delivery_id, size in sizes], CLAIM_BYTES))
+    connection.execute(_TAKE_DELIVERIES, {"ids": taken, "process": wish.process})
+    rows = connection.execute(_TAKEN_DELIVERIES, {"ids": taken})
+    found, wish.unreadable[:] = decoded(rows, delivery_of, "delivery_id")
+    if wish.unreadable:
+        mark_dead(connection, wish.unreadable)
+    return found

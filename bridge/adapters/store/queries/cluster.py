@@ -1,0 +1,102 @@
+"""What processes on one store tell each other: how many they are, which runs they give up, hints for others' runs."""
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Row, bindparam, delete, exists, func, select, text, update
+
+from bridge.adapters.store import dialect
+from bridge.adapters.store.schema import OPEN, hints, runs, served_crews
+from bridge.core.crew.fair_share import Census
+from bridge.core.crew.webhooks import Kind
+from bridge.core.runs.model import State
+from bridge.ports.store import PassedHint
+
+log = structlog.get_logger()
+
+_UNDER_WAY = [State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value]
+_NEXT_CREW = select(func.min(runs.c.crew)).where(text(OPEN), runs.c.crew > bindparam("after"))
+_COUNT_OPEN = select(func.count()).where(text(OPEN), runs.c.crew == bindparam("crew"))
+_FOLLOWED = runs.c.state.in_([State.RUNNING.value, State.WAITING_FOR_HUMAN.value])
+
+
+def count(connection: Connection, process: str, crews: Collection[str]) -> dict[str, Census]:
+    """For each of these crews, count the processes that serve it and the runs that are followed."""
+    serving = select(served_crews.c.crew, func.count()).where(served_crews.c.crew.in_(crews))
+    living = {row[0]: row[1] for row in connection.execute(serving.group_by(served_crews.c.crew))}
+    mine = func.count().filter(runs.c.owner == process)
+    followed = select(runs.c.crew, func.count(), mine).where(text(OPEN), _FOLLOWED, runs.c.crew.in_(crews))
+    counts = {row[0]: (row[1], row[2]) for row in connection.execute(followed.group_by(runs.c.crew))}
+    return {crew: Census(living.get(crew, 0), *counts.get(crew, (0, 0))) for crew in crews}
+
+
+def served(connection: Connection) -> frozenset[str]:
+    """The crews that at least one process serves."""
+    return frozenset(connection.execute(select(served_crews.c.crew).distinct()).scalars())
+
+
+def unserved(connection: Connection) -> dict[str, int]:
+    """How many runs that have not ended there are of each crew that no process serves.
+
+    From one crew to the next by the index, so that the runs of served crews are not read.
+    """
+    living, counts = served(connection), dict[str, int]()
+    after = ""
+    while (crew := connection.execute(_NEXT_CREW, {"after": after}).scalar_one()) is not None:
+        if crew not in living:
+            counts[crew] = connection.execute(_COUNT_OPEN, {"crew": crew}).scalar_one()
+        after = crew
+    return counts
+
+
+def hand_over(connection: Connection, process: str, run_ids: Sequence[str]) -> int:
+    """Free runs; their versions move on, so that an answer that is still under way is dropped. How many those were."""
+    mine = runs.c.run_id.in_(run_ids) & (runs.c.owner == process) & _FOLLOWED
+    return connection.execute(update(runs).where(mine).values(owner=None, version=runs.c.version + 1)).rowcount
+
+
+def pass_on(connection: Connection, passed: Sequence[PassedHint]) -> list[None]:
+    """Leave hints; one that says the same as one that still lies there is not needed."""
+    rows = [_row_of(hint) for hint in passed]
+    connection.execute(dialect.insert_new(connection, hints), rows)
+    return [None] * len(passed)
+
+
+def collect(connection: Connection, process: str, crews: Collection[str], room: int) -> list[PassedHint]:
+    """Take the hints for a process's runs, and for those without an owner that nothing is under way for.
+
+    A hint may settle a doubt, or name the execution of a run that has ended.
+
+    The latter only of crews that the process serves: it could do nothing with the others.
+    One that cannot be read goes, too: it would come again and again, and end whoever takes it.
+    """
+    resting = runs.c.owner.is_(None) & runs.c.state.not_in(_UNDER_WAY) & runs.c.crew.in_(crews)
+    mine = exists().where(runs.c.run_id == hints.c.run_id, (runs.c.owner == process) | resting)
+    ids = connection.execute(select(hints.c.hint_id).where(mine).limit(room)).scalars().all()
+    if not ids:
+        return []
+    taken = connection.execute(delete(hints).where(hints.c.hint_id.in_(ids)).returning(hints))
+    return [hint for row in taken if (hint := _hint_of(row)) is not None]
+
+
+def _hint_of(row: Row[Any]) -> PassedHint | None:
+    try:
+        return PassedHint(row.run_id, row.attempt, Kind(row.kind), json.loads(row.content))
+    except (ValueError, RecursionError) as error:
+        log.warning("hint_dropped", run_id=row.run_id, reason=type(error).__name__)
+        return None
+
+
+def _row_of(hint: PassedHint) -> dict[str, object]:
+    content = json.dumps(hint.content).encode()
+    digest = hashlib.sha256(hint.kind.encode() + content).hexdigest()[:32]
+    return {
+        "hint_id": f"{hint.run_id}-{hint.attempt}-{digest}",
+        "run_id": hint.run_id,
+        "attempt": hint.attempt,
+        "kind": hint.kind.value,
+        "content": content,
+    }

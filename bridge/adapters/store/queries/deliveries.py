@@ -1,0 +1,127 @@
+"""Deliveries: what became of attempts, lists, and sending again."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, update
+
+from bridge.adapters.store import dialect
+from bridge.adapters.store.bulk import Bulk
+from bridge.adapters.store.queries.accept import insert_deliveries
+from bridge.adapters.store.rows import Values, new_attempt
+from bridge.adapters.store.schema import attempts, deliveries, events, receivers
+from bridge.core.delivery.model import Delivery, DeliveryState, Receiver
+from bridge.core.delivery.outcome import Settlement
+from bridge.ports.queries import DeliveryFilter
+
+MAX_ATTEMPTS = 50  # kept of each delivery; what is the operator's own is tried for ever
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a delivery, according to the process that claimed it."""
+
+    process: str
+    settlement: Settlement
+
+
+def settle_deliveries(connection: Connection, settled: Sequence[Settled]) -> list[None]:
+    """Write what became of deliveries, and give them back; one that the process has lost meanwhile is left alone."""
+    _UPDATE_DELIVERY.execute(connection, [_delivery_values(item) for item in settled])
+    settlements = [item.settlement for item in settled]
+    _add_attempts(connection, settlements)
+    learned = {one.receiver.name: one.receiver for one in settlements if one.receiver is not None}
+    _add_notices(connection, [notice for one in settlements for notice in one.notices])
+    _know_receivers(connection, list(learned.values()))
+    return [None] * len(settled)
+
+
+_UPDATE_DELIVERY = Bulk(
+    lambda _: (
+        update(deliveries)
+        .where(deliveries.c.delivery_id == bindparam("of_delivery"), deliveries.c.owner == bindparam("by_process"))
+        .values(
+            {name: bindparam(name) for name in ("state", "attempts", "due_at", "last_error", "delivered_at")}
+            | {"owner": None},
+        )
+    )
+)
+
+
+_INSERT_ATTEMPT = Bulk(lambda connection: dialect.insert_new(connection, attempts))
+
+
+def _delivery_values(settled: Settled) -> Values:
+    delivery = settled.settlement.delivery
+    return {
+        "of_delivery": delivery.delivery_id,
+        "by_process": settled.process,
+        "state": delivery.state.value,
+        "attempts": delivery.attempts,
+        "due_at": delivery.due_at,
+        "last_error": delivery.last_error,
+        "delivered_at": delivery.delivered_at,
+    }
+
+
+def _add_attempts(connection: Connection, settlements: Sequence[Settlement]) -> None:
+    """Of two processes that tried the same delivery, one does not know that it has lost it: the first one stays."""
+    rows = [new_attempt(one.delivery.delivery_id, one.attempt) for one in settlements]
+    _INSERT_ATTEMPT.execute(connection, rows)
+    for one in settlements:
+        if one.attempt.number > MAX_ATTEMPTS:
+            of_delivery = attempts.c.delivery_id == one.delivery.delivery_id
+            old = attempts.c.number <= one.attempt.number - MAX_ATTEMPTS
+            connection.execute(delete(attempts).where(of_delivery, old))
+
+
+def _know_receivers(connection: Connection, known: Sequence[Receiver]) -> None:
+    if not known:
+        return
+    rows = [
+        {"receiver": one.name, "failing_since": one.failing_since, "paused_at": one.paused_at}
+        for one in sorted(known, key=lambda one: one.name)  # in order, or two processes could wait for each other
+    ]
+    connection.execute(dialect.insert_or_replace(connection, receivers), rows)
+
+
+def _add_notices(connection: Connection, notices: Sequence[Delivery]) -> None:
+    """Each once: several attempts may find at the same moment that their receiver is to be paused."""
+    if not notices:
+        return
+    by_id = {notice.event.event_id: notice for notice in notices}
+    query = select(events.c.event_id).where(events.c.event_id.in_(list(by_id)))
+    told = set(connection.execute(query).scalars())
+    insert_deliveries(connection, [notice for event_id, notice in by_id.items() if event_id not in told])
+
+
+def redeliver(connection: Connection, which: DeliveryFilter, now: float) -> int:
+    """Make deliveries pending again, due at once, and forget that their receivers were paused; how many."""
+    free = (*_conditions(which), deliveries.c.owner.is_(None))
+    named = select(deliveries.c.receiver).join(events).where(*free, deliveries.c.receiver.is_not(None))
+    paused = receivers.c.paused_at.is_not(None)
+    connection.execute(delete(receivers).where(paused, receivers.c.receiver.in_(named)))
+    wanted = select(deliveries.c.delivery_id).join(events).where(*free)
+    again = {
+        "state": DeliveryState.PENDING.value,
+        "earlier_attempts": deliveries.c.attempts,
+        "due_at": now,
+        "delivered_at": None,
+    }
+    changed = connection.execute(update(deliveries).where(deliveries.c.delivery_id.in_(wanted)).values(again))
+    return changed.rowcount
+
+
+def _conditions(which: DeliveryFilter) -> list[ColumnElement[bool]]:
+    matches: list[tuple[Any, Callable[[Any], ColumnElement[bool]]]] = [
+        (which.delivery_id, deliveries.c.delivery_id.__eq__),
+        (which.state, deliveries.c.state.__eq__),
+        (which.crew, deliveries.c.crew.__eq__),
+        (which.crews, deliveries.c.crew.in_),
+        (which.run_id, events.c.run_id.__eq__),
+        (which.since, events.c.created_at.__ge__),
+        (which.until, events.c.created_at.__lt__),
+        (which.before, deliveries.c.delivery_id.__lt__),
+    ]
+    return [matching(value) for value, matching in matches if value is not None]

@@ -1,0 +1,93 @@
+"""Writing decisions: a run's next row and its new deliveries in one transaction."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, bindparam, update
+
+from bridge.adapters.store.bulk import Bulk
+from bridge.adapters.store.group_commit import Apart
+from bridge.adapters.store.queries.accept import insert_deliveries
+from bridge.adapters.store.queries.claims import Taken, lives
+from bridge.adapters.store.rows import CHANGING, Values, changing_columns
+from bridge.adapters.store.schema import runs
+from bridge.core.errors import Stale
+from bridge.core.runs.model import Decision, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """A decision to be written, and which of its deliveries are to be this process's own from the start."""
+
+    decision: Decision
+    process: str
+    own: frozenset[str] = frozenset()
+
+    def taken(self) -> Taken:
+        """What the process owns if this is written."""
+        return Taken(self.process, deliveries=list(self.own))
+
+
+def settle_all(connection: Connection, settling: Sequence[Settling]) -> list[Run | Stale]:
+    """Write decisions; one whose run has moved on gives that as an error.
+
+    Nearly always nothing speaks against any of them, and then two or three statements write them all. If something
+    does, the number of rows tells that, but not which one it is: raises `Apart`. A kickoff id that another run of the
+    crew has breaks a constraint.
+    """
+    owners = _owners(connection, settling)
+    in_order = sorted((one.decision for one in settling), key=lambda decision: decision.run.run_id)
+    if _write(connection, in_order, owners) == len(settling):
+        return [_settled(one.decision.run) for one in settling]
+    if len(settling) > 1:
+        raise Apart("a run has moved on")
+    return [Stale(f"run {settling[0].decision.run.run_id} has moved on")]
+
+
+def is_written(decision: Decision, stored: Run | None) -> bool:
+    """Whether the stored run is what this decision made of it.
+
+    A request never changes, and whoever decided may know it without its inputs: it does not count.
+    """
+    return stored is not None and replace(stored, request=decision.run.request) == _settled(decision.run)
+
+
+_UPDATE_RUN = Bulk(
+    lambda _: (
+        update(runs)
+        .where(runs.c.run_id == bindparam("of_run"), runs.c.version == bindparam("at_version"))
+        .values({name: bindparam(name) for name in CHANGING} | {"version": runs.c.version + 1})
+    )
+)
+
+
+def _owners(connection: Connection, settling: Sequence[Settling]) -> dict[str, str]:
+    """Whose each delivery is, by its id; nobody's if its process was given up, as nobody would free it again.
+
+    Decisions of one batch may be of two processes: this one under the name that it had before it was given up, and now.
+
+    Asked before any run is locked: who gives a process up locks its row first, and its runs after that.
+    """
+    living = {process for process in {one.process for one in settling if one.own} if lives(connection, process)}
+    return {delivery_id: one.process for one in settling if one.process in living for delivery_id in one.own}
+
+
+def _write(connection: Connection, decisions: Sequence[Decision], owners: Mapping[str, str]) -> int:
+    """How many runs were still as they had been read; what goes with them is only written if all were.
+
+    In the order of their ids, or two processes could wait for each other's rows.
+    """
+    changed = _UPDATE_RUN.execute(connection, [_run_values(decision.run) for decision in decisions])
+    if changed == len(decisions):
+        deliveries = [delivery for decision in decisions for delivery in decision.deliveries]
+        unaddressed = [event for decision in decisions for event in decision.unaddressed]
+        insert_deliveries(connection, deliveries, unaddressed, owners)
+    return changed
+
+
+def _settled(run: Run) -> Run:
+    return replace(run, version=run.version + 1)
+
+
+def _run_values(run: Run) -> Values:
+    return changing_columns(run) | {"of_run": run.run_id, "at_version": run.version}

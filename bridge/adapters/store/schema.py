@@ -1,0 +1,260 @@
+"""The tables. The database repeats the core's rules as CHECKs: a third net below the table of arrows and the version.
+
+Bodies are bytes, never the database's own JSON type: that would rewrite numbers and refuse some text. Times are seconds
+since the epoch.
+"""
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+from bridge.core.delivery.model import DeliveryState
+from bridge.core.runs.model import FINAL_STATES, State
+
+metadata = MetaData()
+
+
+def _one_of(column: str, values: list[str]) -> str:
+    listed = ", ".join(f"'{value}'" for value in sorted(values))
+    return f"{column} IN ({listed})"
+
+
+_FINAL = _one_of("state", [state.value for state in FINAL_STATES])
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", String(36), primary_key=True),
+    Column("crew", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("owner", Text),
+    Column("due_at", Float),
+    # the request, written once
+    Column("source", Text, nullable=False),
+    Column("idempotency_key", Text),
+    Column("fingerprint", String(64), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("deadline", Float),
+    Column("callback_url", Text),
+    Column("reply_to", Text),
+    Column("correlation_id", Text),
+    Column("traceparent", Text),
+    Column("seal", String(64)),
+    Column("inputs", LargeBinary, nullable=False),
+    Column("meta", LargeBinary, nullable=False),
+    Column("accepted_at", Float, nullable=False),
+    # the execution
+    Column("attempt", Integer, nullable=False),
+    Column("sent_at", Float),
+    Column("auto_retries", Integer, nullable=False, server_default="0"),
+    Column("doubt_told", Integer, nullable=False, server_default="0"),
+    Column("kickoff_id", Text),
+    Column("unverified", Integer, nullable=False, server_default="0"),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("polls", Integer, nullable=False),
+    Column("progress", LargeBinary),
+    Column("talk", LargeBinary),
+    Column("deferral", LargeBinary),
+    Column("result", LargeBinary),
+    Column("result_json", LargeBinary),
+    Column("usage", LargeBinary),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    CheckConstraint(_one_of("state", list(State)), name="runs_state"),
+    CheckConstraint(f"({_FINAL}) = (finished_at IS NOT NULL)", name="runs_finished"),
+    CheckConstraint("state NOT IN ('running', 'waiting_for_human') OR kickoff_id IS NOT NULL", name="runs_kickoff_id"),
+)
+
+Index(
+    "runs_key",
+    runs.c.source,
+    runs.c.crew,
+    runs.c.idempotency_key,
+    unique=True,
+    sqlite_where=runs.c.idempotency_key.is_not(None),
+    postgresql_where=runs.c.idempotency_key.is_not(None),
+)
+_sealed = text("seal IS NOT NULL")
+Index("runs_seal", runs.c.source, runs.c.seal, unique=True, sqlite_where=_sealed, postgresql_where=_sealed)
+Index(
+    "runs_unkeyed",
+    runs.c.fingerprint,
+    runs.c.accepted_at,
+    sqlite_where=runs.c.idempotency_key.is_(None),
+    postgresql_where=runs.c.idempotency_key.is_(None),
+)
+Index("runs_state", runs.c.state, runs.c.owner, runs.c.due_at)
+# A partial index serves only what repeats its condition, or implies it by an equation: SQLite tries nothing cleverer.
+OPEN = _one_of("state", [state.value for state in State if state not in FINAL_STATES])
+Index(
+    "runs_places", runs.c.crew, runs.c.state, runs.c.owner, runs.c.due_at,
+    sqlite_where=text(OPEN), postgresql_where=text(OPEN),
+)  # fmt: skip
+WAITING = f"state = '{State.ACCEPTED}' AND owner IS NULL"
+Index(
+    "runs_waiting", runs.c.crew, runs.c.priority.desc(), runs.c.run_id, runs.c.due_at, runs.c.source,
+    sqlite_where=text(WAITING), postgresql_where=text(WAITING),
+)  # fmt: skip
+_sent = text("sent_at IS NOT NULL")
+Index("runs_sent", runs.c.crew, runs.c.sent_at, sqlite_where=_sent, postgresql_where=_sent)
+OF_CLIENT = "source LIKE 'client/%'"  # nobody else's runs are counted, so nobody else pays for it
+Index(
+    "runs_sent_by", runs.c.source, runs.c.sent_at,
+    sqlite_where=text(OF_CLIENT), postgresql_where=text(OF_CLIENT),
+)  # fmt: skip
+Index("runs_finished_at", runs.c.finished_at)
+# For lists, which end with the newest: each is read from the end of one range (`listing`).
+Index("runs_by_state", runs.c.state, runs.c.run_id)
+Index("runs_by_crew", runs.c.crew, runs.c.state, runs.c.run_id)
+Index(
+    "runs_by_source", runs.c.source, runs.c.state, runs.c.run_id, runs.c.crew,
+    sqlite_where=text(OF_CLIENT), postgresql_where=text(OF_CLIENT),
+)  # fmt: skip
+Index("runs_kickoff", runs.c.crew, runs.c.kickoff_id, unique=True)
+
+events = Table(
+    "events",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("run_id", String(36), ForeignKey("runs.run_id", ondelete="CASCADE")),
+    Column("crew", Text),
+    Column("correlation_id", Text),
+    Column("headers", LargeBinary, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("stored_at", Float, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+Index("events_run", events.c.run_id)
+Index("events_made", events.c.created_at, events.c.event_id)
+Index("events_stored", events.c.stored_at, events.c.event_id)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("delivery_id", Text, primary_key=True),
+    Column("event_id", Text, ForeignKey("events.event_id", ondelete="CASCADE"), nullable=False),
+    Column("crew", Text),  # the event's, for lists of a crew
+    Column("channel", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("receiver", Text),
+    Column("state", Text, nullable=False),
+    Column("owner", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("earlier_attempts", Integer, nullable=False),
+    Column("due_at", Float, nullable=False),
+    Column("last_error", Text),
+    Column("delivered_at", Float),
+    CheckConstraint(_one_of("state", list(DeliveryState)), name="deliveries_state"),
+)
+Index("deliveries_event", deliveries.c.event_id)
+Index(
+    "deliveries_due",
+    deliveries.c.channel,
+    deliveries.c.due_at,
+    deliveries.c.receiver,
+    sqlite_where=text("state = 'pending' AND owner IS NULL"),
+    postgresql_where=text("state = 'pending' AND owner IS NULL"),
+)
+
+Index("deliveries_by_state", deliveries.c.state, deliveries.c.delivery_id)
+Index("deliveries_by_crew", deliveries.c.crew, deliveries.c.state, deliveries.c.delivery_id)
+Index(
+    "deliveries_receiver",
+    deliveries.c.receiver,
+    sqlite_where=deliveries.c.receiver.is_not(None),
+    postgresql_where=deliveries.c.receiver.is_not(None),
+)
+Index(
+    "deliveries_held",
+    deliveries.c.receiver,
+    sqlite_where=text("owner IS NOT NULL"),
+    postgresql_where=text("owner IS NOT NULL"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("delivery_id", Text, ForeignKey("deliveries.delivery_id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("error", Text),
+    Column("code", Integer),
+    Column("answer", LargeBinary),
+)
+
+receivers = Table(
+    "receivers",
+    metadata,
+    Column("receiver", Text, primary_key=True),
+    Column("failing_since", Float),
+    Column("paused_at", Float),
+)
+
+commands = Table(
+    "commands",
+    metadata,
+    Column("run_id", String(36), ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
+    Column("sender", Text, nullable=False),
+    Column("kept_at", Float, nullable=False),
+)
+
+hints = Table(
+    "hints",
+    metadata,
+    Column("hint_id", Text, primary_key=True),
+    Column("run_id", String(36), ForeignKey("runs.run_id", ondelete="CASCADE"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+Index("hints_run", hints.c.run_id)
+
+run_times = Table(
+    "run_times",
+    metadata,
+    Column("run_id", String(36), primary_key=True),
+    Column("crew", Text, nullable=False),
+    Column("ended_at", Float, nullable=False),
+    Column("earliest", Float, nullable=False),
+    Column("latest", Float, nullable=False),
+    Column("stages", LargeBinary, nullable=False),
+)
+Index("run_times_crew", run_times.c.crew, run_times.c.ended_at)
+
+processes = Table(
+    "processes",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("beat_at", Float, nullable=False),
+)
+
+served_crews = Table(
+    "served_crews",
+    metadata,
+    Column("crew", Text, primary_key=True),
+    Column("process", Text, ForeignKey("processes.name", ondelete="CASCADE"), primary_key=True),
+)
+Index("served_crews_process", served_crews.c.process)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)

@@ -1,0 +1,190 @@
+"""The settings of inbound webhooks: who may call, and what becomes of a call."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
+from pydantic import field_validator as rule
+
+from bridge.config.types import MINUTE, Header, Seconds, Section, Text, Token, check_expression, one_or_many
+from bridge.core.inbound import mapping, signatures
+
+Scheme = Literal["standard-webhooks", "github", "slack", "stripe", "hmac", "basic", "bearer", "none"]
+
+_NEEDED: dict[str, frozenset[str]] = {
+    "standard-webhooks": frozenset({"secret"}),
+    "github": frozenset({"secret"}),
+    "slack": frozenset({"secret"}),
+    "stripe": frozenset({"secret"}),
+    "hmac": frozenset({"secret", "header"}),
+    "basic": frozenset({"username", "password"}),
+    "bearer": frozenset({"token"}),
+    "none": frozenset({"allow_unverified"}),
+}
+_OPTIONAL = {"hmac": frozenset({"algorithm", "encoding", "prefix", "timestamp_header", "tolerance"})}
+
+_KEYS = {
+    "standard-webhooks": 'headers."webhook-id"',
+    "github": 'headers."x-github-delivery"',
+    "slack": "body.event_id",
+    "stripe": "body.id",
+}
+"""Where a scheme's senders put an id that stays the same when they try again."""
+
+Expression = Annotated[str, AfterValidator(check_expression)]
+ONE_OR_MANY = BeforeValidator(one_or_many)
+
+
+class Verify(Section):
+    """How a hook's senders prove who they are; which settings go with which `scheme` is in the tables above."""
+
+    scheme: Scheme
+    secret: Annotated[tuple[SecretStr, ...], ONE_OR_MANY, Field(validate_default=True)] = ()
+    header: Header | None = Field(default=None, validate_default=True)
+    algorithm: signatures.Algorithm = "sha256"
+    encoding: signatures.Encoding = "hex"
+    prefix: str = ""
+    timestamp_header: Header | None = None
+    tolerance: Seconds = 5 * MINUTE
+    username: str | None = Field(default=None, validate_default=True)
+    password: SecretStr | None = Field(default=None, validate_default=True)
+    token: Annotated[tuple[Token, ...], ONE_OR_MANY, Field(validate_default=True)] = ()
+    allow_unverified: bool = Field(default=False, validate_default=True)
+
+    @rule(
+        *("secret", "header", "algorithm", "encoding", "prefix", "timestamp_header", "tolerance"),
+        *("username", "password", "token", "allow_unverified"),
+    )
+    @classmethod
+    def _fits_the_scheme(cls, value: Any, info: ValidationInfo) -> Any:
+        scheme, name = info.data.get("scheme"), info.field_name
+        if scheme is None:
+            return value
+        if name in _NEEDED[scheme]:
+            if not value:
+                raise ValueError(_lack(scheme, str(name)))
+        elif value and name not in _OPTIONAL.get(scheme, ()):
+            raise ValueError(f"does not go with the scheme {scheme}")
+        return value
+
+    @rule("secret")
+    @classmethod
+    def _secrets_are_usable(cls, secrets: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
+        for secret in secrets:
+            if not secret.get_secret_value():
+                raise ValueError("must not be empty")
+            if info.data.get("scheme") == "standard-webhooks":
+                _check_standard_webhooks(secret.get_secret_value())
+        return secrets
+
+    @rule("username")
+    @classmethod
+    def _username_ends_somewhere(cls, username: str | None) -> str | None:
+        if username and ":" in username:
+            raise ValueError("must not hold a colon, which ends it on the wire")
+        return username
+
+    def verifier(self, ed25519: Callable[[bytes], signatures.Check]) -> signatures.Verifier:
+        """What checks a request; `ed25519`: what checks with a public key, of which it is given the 32 bytes."""
+        match self.scheme:
+            case "standard-webhooks":
+                return self._standard_webhooks(ed25519)
+            case "github":
+                return signatures.github(self._keys())
+            case "slack":
+                return signatures.slack(self._keys())
+            case "stripe":
+                return signatures.Stripe(self._keys())
+            case "hmac":
+                return self._hmac(self._keys())
+            case _:
+                return self._by_password()
+
+    @property
+    def window(self) -> float:
+        """For how many seconds what was signed once is good: its time may be off both ways. 0: no time is signed."""
+        if self.scheme in {"standard-webhooks", "slack", "stripe"} or self.timestamp_header is not None:
+            return 2 * self.tolerance
+        return 0.0
+
+    def _by_password(self) -> signatures.Verifier:
+        if self.token:
+            return signatures.Bearer(tuple(token.get_secret_value() for token in self.token))
+        if self.username and self.password:
+            return signatures.Basic(self.username, self.password.get_secret_value())
+        return signatures.Anybody()
+
+    def _secrets(self) -> list[str]:
+        return [secret.get_secret_value() for secret in self.secret]
+
+    def _keys(self) -> tuple[bytes, ...]:
+        return tuple(secret.encode() for secret in self._secrets())
+
+    def _standard_webhooks(self, ed25519: Callable[[bytes], signatures.Check]) -> signatures.StandardWebhooks:
+        public = [secret for secret in self._secrets() if secret.startswith(signatures.PUBLIC)]
+        shared = [secret for secret in self._secrets() if secret not in public]
+        return signatures.StandardWebhooks(
+            tuple(map(signatures.standard_webhooks_key, shared)),
+            checks=tuple(ed25519(signatures.ed25519_public(key)) for key in public),
+        )
+
+    def _hmac(self, keys: tuple[bytes, ...]) -> signatures.Hmac:
+        return signatures.Hmac(
+            keys,
+            self.header or "",
+            algorithm=self.algorithm,
+            encoding=self.encoding,
+            prefix=self.prefix,
+            timestamp_header=self.timestamp_header,
+            tolerance=self.tolerance,
+        )
+
+
+class Hook(Section):
+    """One inbound webhook, `POST /hooks/{name}`. Expressions are JMESPath on the body, the headers and the query."""
+
+    crew: Text
+    verify: Verify
+    when: Expression | None = None
+    inputs: Mapping[Text, Expression] = {}
+    meta: Mapping[Text, Expression] = {}
+    idempotency_key: Expression | None = None
+    callback_url: Expression | None = None
+
+    @rule("crew")
+    @classmethod
+    def _crew_exists(cls, crew: str, info: ValidationInfo) -> str:
+        known: frozenset[str] | None = info.context
+        if known is not None and crew not in known:
+            raise ValueError("must name a crew that is configured under `crews`")
+        return crew
+
+    def rule(self, max_bytes: int) -> mapping.Rule:
+        """What makes a request of a call; `max_bytes`: how large inputs and meta may come out."""
+        return mapping.Rule(
+            when=_compiled(self.when),
+            inputs={name: mapping.compiled(text) for name, text in self.inputs.items()},
+            meta={name: mapping.compiled(text) for name, text in self.meta.items()},
+            idempotency_key=_compiled(self.idempotency_key),
+            callback_url=_compiled(self.callback_url),
+            default_key=_compiled(_KEYS.get(self.verify.scheme)),
+            max_bytes=max_bytes,
+        )
+
+
+def _compiled(text: str | None) -> mapping.Expression | None:
+    return None if text is None else mapping.compiled(text)
+
+
+def _check_standard_webhooks(secret: str) -> None:
+    if secret.startswith(signatures.PUBLIC):
+        signatures.ed25519_public(secret)
+    else:
+        signatures.standard_webhooks_key(secret)
+
+
+def _lack(scheme: str, name: str) -> str:
+    if name == "allow_unverified":
+        return "must be true for the scheme none: everybody who can reach the bridge may then start the crew"
+    by_file = f" (or {name}_file)" if name in ("secret", "password", "token") else ""
+    return f"is required for the scheme {scheme}{by_file}"

@@ -1,0 +1,96 @@
+"""From a file and the environment to `Settings`, or to every problem at once. The only reader of the environment."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from bridge.config.environment import expand, overlay
+from bridge.config.errors import UNKNOWN, Place, Problem, SettingsError, in_words
+from bridge.config.model import Settings
+from bridge.config.secrets import SecretFile, read_secret, read_secret_files, stamp_of, with_secret
+from bridge.config.yaml_file import read_yaml
+
+DEFAULT_FILE = "bridge.yaml"
+_FOR_EVER = (("amqp", "url"), ("store", "url"))  # where we are connected does not change while we run
+
+
+def default_path(environ: Mapping[str, str] | None = None) -> Path:
+    """The settings file to read when the command line names none: `$BRIDGE_CONFIG`, else `bridge.yaml`."""
+    return Path(_environment(environ).get("BRIDGE_CONFIG") or DEFAULT_FILE)
+
+
+def load(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this file and environment (default: the process's own); raises `SettingsError`."""
+    return load_renewable(path, environ)[0]
+
+
+def load_renewable(path: Path, environ: Mapping[str, str] | None = None) -> tuple[Settings, "Renewable"]:
+    """As `load`, and what keeps an eye on the secrets that came from files."""
+    environ = _environment(environ)
+    merged, origins = overlay(read_yaml(path), environ)
+    tree, problems = expand(merged, environ)
+    files, unreadable = read_secret_files(tree)
+    problems += unreadable
+    settings, found = _validated(tree)
+    problems += found
+    if settings is None or problems:
+        raise SettingsError(dict.fromkeys(problem.line(_origin(problem, origins)) for problem in problems))
+    return settings, Renewable(tree, files)
+
+
+class Renewable:
+    """Loaded settings, and what they would be with the secrets that their files hold by now."""
+
+    def __init__(self, tree: dict[str, Any], files: Sequence[SecretFile]) -> None:
+        self._tree = tree
+        self.files = tuple(file for file in files if file.place not in _FOR_EVER)
+
+    def renewed(self) -> tuple[Settings | None, list[str]]:
+        """The settings with what the files say now, None if that is nothing new; and what cannot be used.
+
+        A file whose text is not good keeps its former one, and is told once for each change of the file.
+        """
+        settings, problems, files = None, [], []
+        for file in self.files:
+            files.append(now := replace(file, stamp=stamp_of(file.path)))
+            if now.stamp == file.stamp:
+                continue
+            tree, fault = self._changed(file)
+            found, wrong = (None, []) if fault or tree == self._tree else _validated(tree)
+            if fault or wrong:
+                problems.append(f"{file.name}: {fault or wrong[0].sentence}")
+            elif found is not None:
+                self._tree, settings = tree, found
+        self.files = tuple(files)
+        return settings, problems
+
+    def _changed(self, file: SecretFile) -> tuple[dict[str, Any], str | None]:
+        text, fault = read_secret(file.path)
+        return with_secret(self._tree, file.place, text), fault
+
+
+def _environment(environ: Mapping[str, str] | None) -> Mapping[str, str]:
+    return os.environ if environ is None else environ  # noqa: TID251  (the one place)
+
+
+def _validated(tree: Mapping[Any, Any]) -> tuple[Settings | None, list[Problem]]:
+    """The settings or what is wrong; pydantic's error ends here, for it holds the values."""
+    usable = {name: value for name, value in tree.items() if isinstance(name, str) and not name.startswith("_")}
+    problems = [Problem((str(name),), UNKNOWN) for name in tree if name not in usable]
+    try:
+        return Settings(**usable), problems
+    except ValidationError as error:
+        return None, problems + in_words(error)
+
+
+def _origin(problem: Problem, origins: Mapping[Place, str]) -> str | None:
+    """The variable that a value came from, or the variables below an unknown name."""
+    place = problem.place
+    of_value = next((origins[place[:size]] for size in range(len(place), 0, -1) if place[:size] in origins), None)
+    if of_value is None and problem.sentence.startswith(UNKNOWN):
+        return ", ".join(variable for at, variable in origins.items() if at[: len(place)] == place)
+    return of_value

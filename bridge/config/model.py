@@ -1,0 +1,309 @@
+"""The settings and their rules: names, kinds, defaults, and what does not go together.
+
+Times are seconds, sizes are bytes. Rules that look at two settings are field validators, with the field that they
+look at declared first: unlike model validators they also run when another field is wrong, so nothing is told late.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationInfo
+from pydantic import field_validator as rule
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from bridge.config import urls
+from bridge.config.hooks import Hook
+from bridge.config.types import (
+    AS_LIST,
+    DAY,
+    HOUR,
+    KIB,
+    LOWER,
+    MIB,
+    MINUTE,
+    AmqpName,
+    BaseUrl,
+    Bytes,
+    Count,
+    CrewName,
+    HookName,
+    Host,
+    Pattern,
+    Port,
+    Rate,
+    Seconds,
+    Secret,
+    SecretHttpUrl,
+    Section,
+    Text,
+    Token,
+    WebhookSecret,
+    Whole,
+)
+from bridge.core.addresses import is_loopback
+
+Role = Literal["submit", "read", "operate"]
+
+
+class Budget(Section):
+    """At most so many runs are started in so much time; the others wait."""
+
+    runs: Count
+    per: Seconds
+
+
+class Client(Section):
+    """Somebody who may use the HTTP API."""
+
+    name: Text
+    token: Token
+    roles: Annotated[frozenset[Role], AS_LIST, Field(min_length=1)] = frozenset({"submit", "read"})
+    crews: Annotated[frozenset[str] | None, AS_LIST] = None
+    """The crews that this client may see and use; None: all."""
+    budget: Budget | None = None
+    """For its runs of all crews together."""
+
+    @rule("crews")
+    @classmethod
+    def _crews_exist(cls, crews: frozenset[str] | None, info: ValidationInfo) -> frozenset[str] | None:
+        known: frozenset[str] | None = info.context
+        if crews is not None and known is not None and not crews <= known:
+            raise ValueError("must name crews that are configured under `crews`")
+        return crews
+
+
+class Http(Section):
+    """The HTTP door. A port of 0 takes any free one; `ops_port` None: everything is on `port`."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 8080
+    ops_port: Port | None = None
+    max_body: Bytes = MIB
+    requests_per_second: Rate = 1000.0
+    """Of one client, on the average; twice as many at once after a pause. Not for an API that is open."""
+    clients: Annotated[tuple[Client, ...], AS_LIST, Field(validate_default=True)] = ()
+
+    @rule("ops_port")
+    @classmethod
+    def _ports_differ(cls, ops_port: int | None, info: ValidationInfo) -> int | None:
+        if ops_port and ops_port == info.data.get("port"):
+            raise ValueError("must differ from http.port; leave it out to have everything there")
+        return ops_port
+
+    @rule("clients")
+    @classmethod
+    def _open_only_on_this_machine(cls, clients: tuple[Client, ...], info: ValidationInfo) -> tuple[Client, ...]:
+        host = info.data.get("host")
+        if not clients and host is not None and not is_loopback(host):
+            raise ValueError("must name at least one client, because http.host is reachable from other machines")
+        return clients
+
+    @rule("clients")
+    @classmethod
+    def _clients_differ(cls, clients: tuple[Client, ...]) -> tuple[Client, ...]:
+        if len({client.name for client in clients}) < len(clients):
+            raise ValueError("must not use one name twice")
+        if len({client.token.get_secret_value() for client in clients}) < len(clients):
+            raise ValueError("must not use one token for two clients")
+        return clients
+
+
+class Amqp(Section):
+    """RabbitMQ, and our names there: `requests` is an exchange and a queue, `results` an exchange, `dead` a queue."""
+
+    url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/")
+    requests: AmqpName = "kickoff.requests"
+    results: AmqpName = "kickoff.results"
+    dead: AmqpName = "kickoff.dead"
+    prefetch: Annotated[Count, Field(le=65535)] = 50
+    max_message: Bytes = MIB
+    reply_to: Annotated[tuple[Text, ...], AS_LIST] = ("amq.gen-*", "amq.rabbitmq.reply-to.*", "reply.*")
+    """Glob patterns of the reply queues that a message may name."""
+    declare: bool = True
+    event_mode: Literal["structured", "binary"] = "structured"
+
+    @property
+    def place(self) -> str:
+        """`host:port/vhost`, fit to be logged."""
+        return urls.amqp_place(self.url.get_secret_value())
+
+    @rule("url")
+    @classmethod
+    def _url_is_sound(cls, url: SecretStr) -> SecretStr:
+        urls.check_amqp_url(url.get_secret_value())
+        return url
+
+    @rule("results", "dead")
+    @classmethod
+    def _names_differ(cls, name: str, info: ValidationInfo) -> str:
+        """With one name for two, every result would come back as a request."""
+        if name in (info.data.get("requests"), info.data.get("results")):
+            raise ValueError("must differ from the other names of queues and exchanges")
+        return name
+
+
+class Store(Section):
+    """Where runs are kept, and how long after their end (`retention`).
+
+    `pooler`: between the bridge and PostgreSQL stands a connection pooler in transaction mode.
+    """
+
+    url: SecretStr = SecretStr("sqlite:///kickoff-bridge.db")
+    pooler: bool = False
+    retention: Seconds = 14 * DAY
+
+    @property
+    def place(self) -> str:
+        """The file, or host and database, fit to be logged."""
+        return urls.store_place(self.url.get_secret_value())
+
+    @rule("url")
+    @classmethod
+    def _url_is_sound(cls, url: SecretStr) -> SecretStr:
+        urls.check_store_url(url.get_secret_value())
+        return url
+
+
+class Human(Section):
+    """How long a question to a human stays open, and the answer given then; None: the run's deadline decides.
+
+    `secret` signs the webhook by which the deployment of a flow tells its questions; a list while it is being changed.
+    """
+
+    deadline: Seconds | None = None
+    default: Text | None = None
+    secret: Annotated[tuple[Secret, ...], AS_LIST] = ()
+
+    @rule("default")
+    @classmethod
+    def _default_has_its_time(cls, default: str | None, info: ValidationInfo) -> str | None:
+        if default is not None and info.data.get("deadline", 0) is None:
+            raise ValueError("needs a deadline beside it")
+        return default
+
+
+class Poll(Section):
+    """How often to look at one run: `looks` is meant, `min` and `max` are the shortest and longest pause."""
+
+    looks: Count = 5
+    min: Seconds = 1.0
+    max: Seconds = Field(default="60s", validate_default=True)
+
+    @rule("max")
+    @classmethod
+    def _max_is_above_min(cls, longest: float, info: ValidationInfo) -> float:
+        if longest < info.data.get("min", 0):
+            raise ValueError("must not be shorter than min")
+        return longest
+
+
+class Crew(Section):
+    """One deployed crew or flow."""
+
+    insecure: bool = False
+    url: BaseUrl
+    token: Token
+    kind: Literal["crew", "flow"] = "crew"
+    max_running: Count = 16
+    requests_per_second: Rate = 20.0
+    deadline: Seconds = HOUR
+    in_doubt: Literal["hold", "retry", "fail"] = "hold"
+    in_doubt_after: Seconds = 15 * MINUTE
+    human_input: bool = False
+    human: Human | None = None
+    budget: Budget | None = None
+    events: Annotated[frozenset[Literal["started", "progress"]], AS_LIST] = frozenset()
+    callback_url: SecretHttpUrl | None = None
+    """Hidden, because it may carry a token. `callbacks.allow` does not limit it: that is for what producers name."""
+    callback_secret: Annotated[tuple[WebhookSecret, ...], AS_LIST] = ()
+    """Signs this crew's callbacks instead of `callbacks.secret`."""
+    poll: Poll = Poll()
+
+    @rule("url")
+    @classmethod
+    def _encrypted(cls, url: str, info: ValidationInfo) -> str:
+        return urls.check_encrypted(url, insecure=info.data.get("insecure", True))
+
+
+class Callbacks(Section):
+    """How callback URLs are signed, and which a request may name (`allow` None: any public https address)."""
+
+    secret: Annotated[tuple[WebhookSecret, ...], AS_LIST] = ()
+    allow: Annotated[tuple[Pattern, ...] | None, AS_LIST] = None
+    allow_private: bool = False
+    max_event_bytes: Bytes = 256 * KIB
+    """A result that would make its event larger is linked; for all destinations."""
+
+
+class Log(Section):
+    """How much is logged, and in which form (`auto`: JSON unless on a terminal)."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], LOWER] = "info"
+    format: Annotated[Literal["auto", "json", "console"], LOWER] = "auto"
+
+
+class Settings(BaseSettings, Whole):
+    """All settings of one bridge."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    insecure: bool = False
+    public_url: BaseUrl | None = None
+    http: Http = Http()
+    amqp: Amqp | None = None
+    store: Store = Store()
+    crews: Annotated[Mapping[CrewName, Crew], Field(min_length=1)]
+    hooks: Mapping[HookName, Hook] = {}
+    callbacks: Annotated[Callbacks, Field(validate_default=True)] = Callbacks()
+    log: Log = Log()
+
+    @rule("public_url")
+    @classmethod
+    def _encrypted(cls, url: str | None, info: ValidationInfo) -> str | None:
+        return url and urls.check_encrypted(url, insecure=info.data.get("insecure", True))
+
+    @rule("crews")
+    @classmethod
+    def _budgets_can_be_counted(cls, crews: Mapping[str, Crew], info: ValidationInfo) -> Mapping[str, Crew]:
+        http, store = info.data.get("http"), info.data.get("store")
+        budgets = [(f"crews.{name}", crew.budget) for name, crew in crews.items()]
+        budgets += [(f"http.clients {client.name}", client.budget) for client in http.clients] if http else []
+        for name, budget in budgets:
+            if budget is not None and store is not None and budget.per > store.retention:
+                raise ValueError(
+                    f"must have budgets within store.retention, which counts runs; {name} has a longer one"
+                )
+        return crews
+
+    @rule("hooks")
+    @classmethod
+    def _replays_are_remembered(cls, hooks: Mapping[str, Hook], info: ValidationInfo) -> Mapping[str, Hook]:
+        """A run remembers what its sender signed; it must not be forgotten while that would still be taken."""
+        store = info.data.get("store")
+        for name, hook in hooks.items():
+            if store is not None and hook.verify.window > store.retention:
+                raise ValueError(
+                    f"must be safe from replays: store.retention must be at least twice the time window of {name}"
+                )
+        return hooks
+
+    @rule("callbacks")
+    @classmethod
+    def _callbacks_are_encrypted(cls, callbacks: Callbacks, info: ValidationInfo) -> Callbacks:
+        for name, crew in info.data.get("crews", {}).items():
+            url = crew.callback_url
+            if url is not None and url.get_secret_value().lower().startswith("http:") and not callbacks.allow_private:
+                raise ValueError(f"must allow_private, because crews.{name}.callback_url is plain http")
+        return callbacks
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` has put together.
+
+        The library's own sources pass over unknown names in the environment, lower-case the names of crews, and quote
+        values in their errors.
+        """
+        del settings_cls
+        return (init_settings,)

@@ -1,0 +1,104 @@
+"""A flow's question to a human, as its deployment's signed webhook brings it (crew API contract, section 6.6)."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from bridge.core.addresses import is_loopback
+from bridge.core.crew import responses
+from bridge.core.crew.webhooks import MAX_OUTPUT
+from bridge.core.human_input.model import Asked
+from bridge.core.numbers import read_number
+
+TOLERANCE = 300.0  # seconds that a signature may be old, or ahead of our clock
+_HEADERS = (("X-CrewAI-Signature", "X-CrewAI-Timestamp"), ("X-Signature", "X-Timestamp"))
+_MAX_OPTIONS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class FlowQuestion:
+    """The question and the execution that asks it."""
+
+    kickoff_id: str
+    asked: Asked
+
+
+def verified(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now: float) -> bool:
+    """Whether one of the secrets signed `timestamp.body`, not long ago; compared in constant time.
+
+    Both pairs of header names are in use, with and without `sha256=` before the digest.
+    """
+    for signature_name, timestamp_name in _HEADERS:
+        timestamp, signature = headers.get(timestamp_name, ""), headers.get(signature_name, "")
+        if signature and _recent(timestamp, now):
+            offered = signature.strip().removeprefix("sha256=").lower().encode("utf-8", "replace")
+            expected = [_digest(secret, timestamp, body) for secret in secrets]
+            return any([hmac.compare_digest(offered, digest) for digest in expected])  # noqa: C419 - all, always
+    return False
+
+
+def read(body: Any, *, crew_url: str, insecure: bool) -> FlowQuestion | None:
+    """The question in a webhook's body, flat or nested; None for anything else.
+
+    An address for the answer that must not be called is left out, as if it had not been told.
+    """
+    if not isinstance(body, dict):
+        return None
+    request = body["request"] if isinstance(body.get("request"), dict) else body
+    kickoff_id = request.get("flow_id")
+    if not responses.usable_kickoff_id(kickoff_id):
+        return None
+    url = body.get("callback_url", request.get("callback_url"))
+    usable = isinstance(url, str) and _may_be_called(url, crew_url, insecure=insecure)
+    asked = Asked(
+        task_id=_text(request.get("id")),
+        output=_text(request.get("output")),
+        message=_text(request.get("message")),
+        options=_options(request.get("emit", request.get("emit_options"))),
+        callback_url=url if usable else None,
+    )
+    return FlowQuestion(str(kickoff_id), asked)
+
+
+def same_host(url: str, crew_url: str) -> bool:
+    """Whether an answer goes to the host of the crew itself, which may be a private one."""
+    return urlsplit(url).hostname == urlsplit(crew_url).hostname
+
+
+def _may_be_called(url: str, crew_url: str, *, insecure: bool) -> bool:
+    """`https`; plain `http` only to this machine, or to the host of a crew that may be called so."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port  # raises for a port that is no number
+    except ValueError:
+        return False
+    if not host or not url.isascii() or not url.isprintable() or " " in url or parts.username is not None:
+        return False
+    return parts.scheme == "https" or (
+        parts.scheme == "http" and same_host(url, crew_url) and (insecure or is_loopback(host))
+    )
+
+
+def _recent(timestamp: str, now: float) -> bool:
+    seconds = read_number(timestamp) if timestamp.isascii() and timestamp.isdigit() else None
+    return seconds is not None and abs(now - seconds) <= TOLERANCE
+
+
+def _digest(secret: str, timestamp: str, body: bytes) -> bytes:
+    return hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest().encode()
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)[:128]
+    return responses.clean_text(value, MAX_OUTPUT) if isinstance(value, str) and value else None
+
+
+def _options(value: Any) -> tuple[str, ...]:
+    offered = value if isinstance(value, list) else []
+    return tuple(
+        responses.clean_text(option, MAX_OUTPUT) for option in offered[:_MAX_OPTIONS] if isinstance(option, str)
+    )

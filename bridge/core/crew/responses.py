@@ -1,0 +1,376 @@
+"""What the crew API can say, read from HTTP into values.
+
+The published documentation and the live API speak different dialects; the rules here follow what was seen live and
+take the others too. Three of them carry the most weight:
+
+* `state` is the state and `status` is prose; `status` counts only where there is no `state`, and never as a sentence;
+* a POST is "refused" or "not sent" only where that is certain; everything else is in doubt, because it may be paid for;
+* what is not understood is `Unknown`, which never ends a run.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bridge.core.crew import results
+from bridge.core.crew.reply import TOO_LARGE, Reply
+from bridge.core.http.retry_after import parse_retry_after
+from bridge.core.json import too_dense
+from bridge.core.numbers import json_float, json_int, read_number
+
+KICKOFF_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+MAX_MESSAGE = 2048
+MOST_DENSE = 200_000  # arrays and objects in a response that is little else; more would stall every other run
+FAST_REFUSAL = 10.0  # seconds; a slower 503 may be a router that gave up while the application went on
+
+
+# What POST /kickoff can mean --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The execution exists; the API named it."""
+
+    kickoff_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The API refused for good; nothing was started and the same request would be refused again."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """Nothing was started and the same request may well work later; `after`: not sooner than that many seconds."""
+
+    reason: str
+    after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CrewUnavailable:
+    """The crew itself cannot be used: token, address or quota. No request is to blame; nothing was started."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class InDoubt:
+    """The POST may or may not have started an execution, which may be paid for."""
+
+    reason: str
+
+
+KickoffAnswer = Started | Refused | NotStarted | CrewUnavailable | InDoubt
+
+
+# What POST /resume and a flow's callback can mean -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The answer was taken, which proves nothing; `alias` is one more id that the execution may go by now."""
+
+    alias: str | None = None
+
+
+ResumeAnswer = Resumed | Refused | NotStarted | CrewUnavailable | InDoubt
+
+
+# What GET /status can mean ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The execution waits in the API's own queue; it has not started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The execution is under way; `progress` as the API gives it."""
+
+    progress: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingForHuman:
+    """The execution is paused until a human answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The execution is over and succeeded; `dropped` names the members that are too deep to be kept, or ambiguous."""
+
+    result: str | None
+    result_json: Any = None
+    usage: Any = None
+    progress: Any = None
+    dropped: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def has_result(self) -> bool:
+        """Whether anything was found that an execution can leave."""
+        return self.result is not None or self.result_json is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The execution is over and failed; `message` is the API's own text."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """The API does not know the execution: too new, waiting for a human, or lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The API answered something that means nothing to us; never an end."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """No statement about the execution at all: connection, rate limit, server error. `after`: seconds to wait."""
+
+    reason: str
+    after: float | None = None
+
+
+StatusAnswer = (
+    Pending | Running | WaitingForHuman | Succeeded | Failed | NotFound | Unknown | NoAnswer | CrewUnavailable
+)
+
+_PENDING = frozenset({"pending", "queued", "received", "scheduled", "task_is_pending"})
+_RUNNING = frozenset(
+    {"started", "starting", "running", "in_progress", "retry", "retrying", "resumed", "progress", "task_is_running"},
+)
+_WAITING = frozenset(
+    {
+        "paused",
+        "pending_human_input",
+        "awaiting_input",
+        "awaiting_human_input",
+        "awaiting_human_feedback",
+        "waiting_for_human",
+        "human_input_required",
+    },
+)
+_SUCCEEDED = frozenset({"success", "succeeded", "completed", "complete", "finished", "done"})
+_FAILED = frozenset({"failed", "failure", "error", "errored", "timeout", "timed_out"})
+_STOPPED = frozenset({"revoked", "cancelled", "canceled", "stopped", "aborted"})
+_NOT_FOUND = frozenset({"not_found", "notfound"})
+_QUOTA = ("monthly execution limit", "execution limit reached")
+_DEFINITE_REFUSALS = frozenset({400, 405, 409, 413, 415, 422})
+
+
+def read_kickoff(reply: Reply, fast_refusal: float = FAST_REFUSAL) -> KickoffAnswer:
+    """Class one answer to `POST /kickoff` (crew API contract, section 9 and the rule for ambiguous POSTs).
+
+    `fast_refusal`: seconds that a 503 may take which refuses for certain.
+    """
+    text = _message(reply.body)
+    if 200 <= reply.code < 300:
+        return _read_kickoff_id(reply)
+    if reply.code == 404 or _turned_away(reply.code, text):
+        return CrewUnavailable(f"HTTP {reply.code}: {text}")
+    if reply.code in _DEFINITE_REFUSALS or 300 <= reply.code < 400:
+        return Refused(f"HTTP {reply.code}: {text}")
+    after = parse_retry_after(reply.retry_after, reply.date)
+    if reply.code == 429 or (reply.code == 503 and (after is not None or reply.elapsed < fast_refusal)):
+        return NotStarted(f"HTTP {reply.code}: {text}", after)
+    return InDoubt(f"HTTP {reply.code}: {text}")
+
+
+def read_resume(reply: Reply) -> ResumeAnswer:
+    """Class one answer to `POST /resume`; 200 comes for invented ids, too, so it proves nothing (contract, 5.2)."""
+    answer = read_kickoff(reply)
+    match answer:
+        case Started(kickoff_id):
+            return Resumed(kickoff_id)
+        case CrewUnavailable(reason) if reply.code == 404:
+            return Refused(reason)
+        case InDoubt() if 200 <= reply.code < 300:
+            return Resumed()
+        case _:
+            return answer
+
+
+def read_flow_answer(reply: Reply) -> ResumeAnswer:
+    """Class one answer to a flow's callback. Its text is passed over: it may repeat the address, which is a secret."""
+    told = f"HTTP {reply.code}"
+    if 200 <= reply.code < 300:
+        return Resumed()
+    after = parse_retry_after(reply.retry_after, reply.date)
+    if reply.code == 429 or (reply.code == 503 and (after is not None or reply.elapsed < FAST_REFUSAL)):
+        return NotStarted(told, after)
+    return InDoubt(told) if reply.code >= 500 else Refused(told)
+
+
+def read_status(reply: Reply) -> StatusAnswer:
+    """Class one answer to `GET /status/{kickoff_id}` (crew API contract, sections 4.2 to 4.5)."""
+    if reply.code == 404:
+        return NotFound()
+    if not 200 <= reply.code < 300:
+        return _no_status(reply)
+    body = _json_object(reply.body)
+    if body is None and reply.cut not in (None, TOO_LARGE):
+        return NoAnswer(str(reply.cut))
+    if body is None:
+        return Unknown(reply.cut or "the answer is not a JSON object")
+    return _read_state(body)
+
+
+def read_inputs(reply: Reply) -> tuple[str, ...] | None:
+    """The names that `GET /inputs` lists, in any of the three shapes that are known (crew API contract, section 2)."""
+    listed = (_json_object(reply.body) or {}).get("inputs") if reply.code == 200 else None
+    if isinstance(listed, dict):
+        return tuple(listed)
+    if not isinstance(listed, list):
+        return None
+    names = (item.get("name") if isinstance(item, dict) else item for item in listed)
+    return tuple(name for name in names if isinstance(name, str))
+
+
+def read_crew_webhook(body: Mapping[str, Any]) -> Succeeded | None:
+    """The result in a crew webhook, which is only sent for success (crew API contract, section 6.3)."""
+    succeeded = _succeeded(body, wrapped=not _has_state(body))
+    return succeeded if succeeded.has_result or succeeded.dropped else None
+
+
+def run_time_told(answer: StatusAnswer) -> float | None:
+    """The seconds that an execution took by the API's own account, if it gives one."""
+    progress = answer.progress if isinstance(answer, Succeeded) else None
+    told = progress.get("duration_seconds") if isinstance(progress, dict) else None
+    seconds = None if isinstance(told, str) else read_number(told)
+    return None if seconds is None or seconds < 0 else float(seconds)
+
+
+def usable_kickoff_id(value: Any) -> bool:
+    """Whether this can be an execution's id: it goes into a path, so nothing but `[A-Za-z0-9_-]{1,128}`."""
+    return isinstance(value, str) and KICKOFF_ID.fullmatch(value) is not None
+
+
+def _read_kickoff_id(reply: Reply) -> KickoffAnswer:
+    parsed = _json_object(reply.body)
+    if parsed is None:
+        return InDoubt(f"accepted, but {reply.cut or 'the answer is not a JSON object'}")
+    kickoff_id = parsed.get("kickoff_id")
+    if not usable_kickoff_id(kickoff_id):
+        return InDoubt("accepted, but the answer holds no usable kickoff_id")
+    return Started(str(kickoff_id))
+
+
+def _no_status(reply: Reply) -> StatusAnswer:
+    text = _message(reply.body)
+    if _turned_away(reply.code, text):
+        return CrewUnavailable(f"HTTP {reply.code}: {text}")
+    return NoAnswer(f"HTTP {reply.code}: {text}", parse_retry_after(reply.retry_after, reply.date))
+
+
+def _turned_away(code: int, text: str) -> bool:
+    """A wrong token, or the plan's quota, whose code was never seen.
+
+    Codes that are about the request itself must say it outright: their texts quote inputs, and one may say "quota".
+    """
+    said = text.lower()
+    if code in _DEFINITE_REFUSALS:
+        return code != 422 and any(phrase in said for phrase in _QUOTA)
+    hinted = "quota" in said or ("limit reached" in said and "rate" not in said)  # a rate limit passes by itself
+    return code in {401, 403} or (400 <= code < 500 and hinted) or any(phrase in said for phrase in _QUOTA)
+
+
+def _read_state(body: Mapping[str, Any]) -> StatusAnswer:
+    token = _token(body)
+    if token in _SUCCEEDED:
+        return replace(_succeeded(body, wrapped=not _has_state(body)), progress=_progress(body))
+    if token in _FAILED:
+        return Failed(_failure(body))
+    if token in _STOPPED:
+        return Failed(f"the execution was stopped: {_failure(body)}")
+    if token in _WAITING or _flow_waits(body):
+        return WaitingForHuman()
+    if token in _RUNNING:
+        return Running(_progress(body))
+    if token in _PENDING:
+        return Pending()
+    return NotFound() if token in _NOT_FOUND else Unknown(f"state {str(token)[:60]!r}")
+
+
+def _token(body: Mapping[str, Any]) -> str | None:
+    for name in ("state", "status"):
+        value = body.get(name)
+        if isinstance(value, str) and value.strip():
+            return re.sub(r"[ \-_]+", "_", value.strip().lower())
+    return None
+
+
+def _flow_waits(body: Mapping[str, Any]) -> bool:
+    """A flow that waits for feedback names itself in `flow_id` and has no result yet (contract 4.5, override 2)."""
+    flow_id = body.get("flow_id")
+    return isinstance(flow_id, str) and flow_id != "" and body.get("result") is None
+
+
+def _progress(body: Mapping[str, Any]) -> Any:
+    progress = body.get("progress")
+    return results.portable(progress) if isinstance(progress, dict) else None
+
+
+def _succeeded(body: Mapping[str, Any], *, wrapped: bool) -> Succeeded:
+    found = results.read_result(body, wrapped=wrapped)
+    told = next((body[name] for name in ("usage_metrics", "token_usage") if body.get(name) is not None), None)
+    usage = results.portable(told)
+    dropped = found.dropped if usage is not None or told is None else (*found.dropped, "usage")
+    return Succeeded(found.text, found.parsed, usage, dropped=dropped)
+
+
+def _has_state(body: Mapping[str, Any]) -> bool:
+    state = body.get("state")
+    return isinstance(state, str) and state.strip() != ""
+
+
+def _failure(body: Mapping[str, Any]) -> str:
+    names = ["error", "error_message", "result", "detail", "message"]
+    if body.get("state"):
+        names.insert(2, "status")  # beside a state, the prose is the exception's text
+    texts = (body.get(name) for name in names)
+    return next((clean_text(text) for text in texts if isinstance(text, str) and text), "no reason given")
+
+
+def _message(body: bytes) -> str:
+    """The API's own words, from any of its error shapes, shortened."""
+    parsed = _json_object(body)
+    if parsed is None:
+        return clean_text(body[:MAX_MESSAGE].decode("utf-8", "replace").strip()) or "no text"
+    for name in ("detail", "message", "error"):
+        value = parsed.get(name)
+        if value:
+            return clean_text(value if isinstance(value, str) else json.dumps(value))
+    return "no text"
+
+
+def _json_object(body: bytes) -> dict[str, Any] | None:
+    """The answer's object; NaN, Infinity and numbers too large to hold read as null."""
+    if too_dense(body, MOST_DENSE):
+        return None
+    try:
+        value = _JSON.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+# made once: that costs as much as reading
+_JSON = json.JSONDecoder(parse_constant=lambda _: None, parse_float=json_float, parse_int=json_int)
+
+
+def clean_text(text: str, most: int = MAX_MESSAGE) -> str:
+    """Text fit for every store, queue and log: no NUL, no lone surrogates, not long."""
+    return results.clean(text[:most]).replace("\x00", "")

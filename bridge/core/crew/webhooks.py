@@ -1,0 +1,165 @@
+"""What the crew API's own webhooks say: hints, never the truth.
+
+They come late, twice, out of order or not at all, and whoever knows the URL can send them. So a hint may bring an
+execution's id to a run that lost it, and make us look at the status now; what the status then says decides. The one
+exception is the crew webhook, which exists only for success: its result is taken where the status says NOT FOUND.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, assert_never
+
+from bridge.core.crew import responses
+from bridge.core.human_input.model import Asked
+from bridge.core.numbers import read_number
+
+_INNER_FLOW = "AgentExecutor"  # every agent's run is wrapped in a flow of this name, whose end is not the run's
+_STARTS = frozenset({"crew_kickoff_started", "flow_started"})
+_ENDS = frozenset({"crew_kickoff_completed", "crew_kickoff_failed", "flow_finished", "flow_failed"})
+_EXECUTION = ("kickoff_id", "execution_id", "executionId", "kickoffId")
+_NESTS = ("data", "body", "payload", "callback_info", "inputs", "meta")
+MAX_OUTPUT = 65_536  # characters of what a human is to look at
+MAX_TASK_NAME = 200  # characters; kept for each run under way
+STREAMED = ("crew_kickoff_started", "crew_kickoff_completed", "crew_kickoff_failed", "flow_started", "flow_finished")
+
+
+class Kind(StrEnum):
+    """The last part of a webhook's URL."""
+
+    CREW = "crew"
+    TASK = "task"
+    STEP = "step"
+    HUMAN = "human"
+    STREAM = "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What a webhook may tell: the execution's id, that a look is worth it now, and a crew webhook's result."""
+
+    kickoff_id: str | None = None
+    worth_a_look: bool = False
+    testimony: responses.Succeeded | None = None
+    asked: Asked | None = None
+    task: str | None = None
+    """The name of a task that is done."""
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is anything in it for a run that is being followed."""
+        return self.worth_a_look or self.asked is not None or self.task is not None
+
+
+@dataclass(frozen=True, slots=True)
+class TasksDone:
+    """How many webhooks told of a run that a task is done, and the task that the last of them named.
+
+    They carry nothing to tell one that comes twice from two tasks of one name, so every one counts.
+    """
+
+    count: int
+    last: str
+
+
+def read(kind: Kind, body: Any) -> Hint:
+    """Read one webhook's body, which may be anything."""
+    if kind is Kind.STREAM:
+        return _read_stream(list(_envelopes(body)))
+    content = body if isinstance(body, dict) else {}
+    kickoff_id = _id_in(content, *_EXECUTION)
+    match kind:
+        case Kind.CREW:
+            return Hint(kickoff_id, worth_a_look=True, testimony=responses.read_crew_webhook(content))
+        case Kind.HUMAN:
+            return _read_question(content)
+        case Kind.TASK:
+            return Hint(kickoff_id, task=(_text_in(content, "name") or "a task")[:MAX_TASK_NAME])
+        case Kind.STEP:
+            return Hint(kickoff_id)
+        case _:
+            assert_never(kind)
+
+
+def believe(
+    answer: responses.StatusAnswer, testimony: responses.Succeeded | None, *, long_missing: bool
+) -> responses.StatusAnswer:
+    """The status; where it has said NOT FOUND for so long that the execution counts as lost, the crew webhook's result.
+
+    Nothing less is enough: anyone who knows the URL could end a run by the first poll that times out, or that comes
+    before the API knows the execution.
+    """
+    return testimony if long_missing and isinstance(answer, responses.NotFound) and testimony is not None else answer
+
+
+def one_more(before: TasksDone | None, name: str) -> TasksDone:
+    """After a webhook that told of one more task."""
+    return TasksDone(1 if before is None else before.count + 1, name)
+
+
+def count_tasks(answer: responses.StatusAnswer, done: TasksDone | None) -> responses.StatusAnswer:
+    """The status, with the progress that task webhooks told where it tells none itself."""
+    if done is None or not isinstance(answer, responses.Running) or answer.progress is not None:
+        return answer
+    return responses.Running(
+        {"unit": "task", "completed": done.count, "total": None, "current": None, "last": done.last}
+    )
+
+
+def _read_question(content: Mapping[str, Any]) -> Hint:
+    """Members in snake or camel case, at the top or nested: only their meaning is known for sure (contract, 6.4)."""
+    nested = [content, *(inner for name in _NESTS if isinstance(inner := content.get(name), dict))]
+    kickoff_id = _first(_id_in(place, *_EXECUTION) for place in nested)
+    output = _first(_text_in(place, "task_output", "taskOutput", "output") for place in nested)
+    task_id = _first(_id_in(place, "task_id", "taskId") for place in nested)
+    if task_id == kickoff_id:
+        task_id = None  # old webhooks call the execution so
+    return Hint(kickoff_id, worth_a_look=True, asked=Asked(task_id, output))
+
+
+def _read_stream(streamed: list[Mapping[str, Any]]) -> Hint:
+    """The first event names the top-level execution, if it is a start; inner executions have ids of their own."""
+    outer = [event for event in streamed if not _is_inner(event)]
+    worth_a_look = any(_type(event) in _ENDS for event in outer)
+    if not outer:
+        return Hint()
+    first = min(outer, key=_sequence)
+    kickoff_id = _id_in(first, "execution_id") if _type(first) in _STARTS else None
+    return Hint(kickoff_id, worth_a_look)
+
+
+def _envelopes(body: Any) -> Iterator[Mapping[str, Any]]:
+    """Events come in an envelope, in a bare list, or alone."""
+    inside = body.get("events", [body]) if isinstance(body, dict) else body
+    yield from (event for event in inside if isinstance(event, dict)) if isinstance(inside, list) else ()
+
+
+def _type(event: Mapping[str, Any]) -> str:
+    return str(event.get("type"))
+
+
+def _is_inner(event: Mapping[str, Any]) -> bool:
+    data = event.get("data")
+    return isinstance(data, dict) and data.get("flow_name") == _INNER_FLOW
+
+
+def _sequence(event: Mapping[str, Any]) -> tuple[float, str]:
+    data = event.get("data")
+    number = data.get("emission_sequence") if isinstance(data, dict) else None
+    known = None if isinstance(number, str) else read_number(number)
+    return (math.inf if known is None else known, str(event.get("timestamp")))
+
+
+def _id_in(content: Mapping[str, Any], *names: str) -> str | None:
+    found = (content.get(name) for name in names)
+    return next((str(value) for value in found if responses.usable_kickoff_id(value)), None)
+
+
+def _text_in(content: Mapping[str, Any], *names: str) -> str | None:
+    found = (content.get(name) for name in names)
+    return next((responses.clean_text(value, MAX_OUTPUT) for value in found if isinstance(value, str) and value), None)
+
+
+def _first(found: Iterable[str | None]) -> str | None:
+    return next((value for value in found if value is not None), None)

@@ -1,0 +1,1 @@
+"""Delivery: events, destinations, outcomes of attempts, and retries."""

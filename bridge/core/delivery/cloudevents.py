@@ -1,0 +1,200 @@
+"""A fact about a run → the event's bytes, and one delivery per destination.
+
+Ids are derived from the run and the kind of event, so that the same fact has the same id after any crash. The bytes
+are made once, here, and stored; every attempt sends those very bytes (CloudEvents 1.0, structured mode).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from bridge.core import json as strict_json
+from bridge.core.delivery.model import Channel, Delivery, Destination, Event, Receiver
+from bridge.core.human_input.model import Question, Stage
+from bridge.core.runs.model import CREW_NAME, CrewPolicy, Decision, Run, RunError
+
+CONTENT_TYPE = "application/cloudevents+json"
+IN_DOUBT = "run.in_doubt"
+WAITING_FOR_HUMAN = "run.waiting_for_human"
+RESUME_UNCONFIRMED = "run.resume_unconfirmed"
+LATE_RESULT = "run.late_result"
+REJECTED = "request.rejected"
+DEAD_LETTER = "dead_letter"
+PAUSED = "delivery.paused"
+_RESULT = ("result", "result_json")
+
+
+def about(run: Run, type_: str, policy: CrewPolicy, now: float, sequence: int = 1) -> Decision:
+    """The run as it is, and one event about it; `sequence` tells apart events of one kind that may come again."""
+    event = _event_of(run, type_, policy, now, sequence)
+    targets = _destinations(run, type_, policy)
+    deliveries = tuple(_delivery(event, index, target, now) for index, target in enumerate(targets, start=1))
+    return Decision(run, deliveries, () if deliveries else (event,))
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """A run as the outside sees it: an event's `data`, and what `GET /v1/runs/{run_id}` shows."""
+    outcome = run.outcome
+    return {
+        "run_id": run.run_id,
+        "crew": run.crew,
+        "kickoff_id": run.kickoff_id,
+        "state": run.state.value,
+        "result": outcome.result,
+        "result_json": outcome.result_json,
+        "error": _error(outcome.error),
+        "meta": run.request.meta,
+        "idempotency_key": run.request.idempotency_key,
+        "usage": outcome.usage,
+        "progress": run.progress,
+        "accepted_at": timestamp(run.accepted_at),
+        "started_at": timestamp(run.started_at),
+        "finished_at": timestamp(run.finished_at),
+        "polls": run.polls,
+    } | _open_question(run)
+
+
+def result_of(run: Run) -> dict[str, Any]:
+    """What the link in an event leads to: the result alone, whole."""
+    told = describe(run)
+    return {name: told[name] for name in ("run_id", "state", *_RESULT)}
+
+
+def rejected(event_id: str, refusal: Mapping[str, str | None], correlation_id: str | None, now: float) -> Event:
+    """What the `reply_to` of a refused message is told: `code`, `message`, `crew`, `idempotency_key`.
+
+    Correlated as the message asked for, else by its key.
+    """
+    crew = refusal["crew"]
+    if crew is not None and not CREW_NAME.fullmatch(crew):
+        crew = None  # a stranger's text, which is neither a URI nor fit for every database; `data` tells it as it is
+    source = "/requests" if crew is None else f"/crews/{crew}"
+    body = _cloud_event(event_id, source, REJECTED, event_id, now, refusal)
+    correlation_id = correlation_id or refusal["idempotency_key"]
+    return Event(event_id, REJECTED, body, CONTENT_TYPE, now, crew=crew, correlation_id=correlation_id)
+
+
+def dead_letter(
+    event_id: str, body: bytes, content_type: str | None, headers: Mapping[str, str | int | float | bool], now: float
+) -> Event:
+    """A refused message on its way to the dead queue, body untouched."""
+    return Event(event_id, DEAD_LETTER, body, content_type or "", now, headers=headers)
+
+
+def paused(delivery: Delivery, receiver: Receiver, now: float) -> Delivery:
+    """The notice that a receiver is left alone from now on; its id is that of this receiver's one pause."""
+    digest = hashlib.sha256(receiver.name.encode()).hexdigest()[:16]
+    event_id = f"paused-{digest}-{int(receiver.failing_since or now)}"
+    crew = delivery.event.crew or "requests"
+    told = {
+        "receiver": receiver.name,
+        "crew": delivery.event.crew,
+        "failing_since": timestamp(receiver.failing_since),
+        "paused_at": timestamp(receiver.paused_at),
+        "last_error": delivery.last_error,
+    }
+    body = _cloud_event(event_id, f"/crews/{crew}", PAUSED, receiver.name, now, told)
+    event = Event(event_id, PAUSED, body, CONTENT_TYPE, now, crew=delivery.event.crew)
+    return _delivery(event, 1, Destination(Channel.EXCHANGE, f"{crew}.{PAUSED}"), now)
+
+
+def timestamp(at: float | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _event_of(run: Run, type_: str, policy: CrewPolicy, now: float, sequence: int) -> Event:
+    event_id = f"{run.run_id}-{type_.removeprefix('run.')}" + (f"-{sequence}" if sequence > 1 else "")
+    headers = {"run_id": run.run_id, "crew": run.crew, "kickoff_id": run.kickoff_id}
+    headers["traceparent"] = run.envelope.traceparent
+    return Event(
+        event_id=event_id,
+        type=type_,
+        body=_run_event(event_id, run, type_, policy, now),
+        content_type=CONTENT_TYPE,
+        created_at=now,
+        run_id=run.run_id,
+        crew=run.crew,
+        correlation_id=run.envelope.correlation_id or run.request.idempotency_key,
+        headers={name: value for name, value in headers.items() if value is not None},
+    )
+
+
+def _run_event(event_id: str, run: Run, type_: str, policy: CrewPolicy, now: float) -> bytes:
+    """The whole event, or one with a link to a result that is too large to be carried.
+
+    A late result is always carried: it is nowhere else, because a run that is over does not change.
+    """
+    source, data = f"/crews/{run.crew}", describe(run)
+    body = _cloud_event(event_id, source, type_, run.run_id, now, data)
+    has_result = any(data[name] is not None for name in _RESULT)
+    if len(body) <= policy.max_event_bytes or not has_result or type_ == LATE_RESULT:
+        return body
+    link = {"dataref": f"{policy.api_url}/v1/runs/{run.run_id}/result"}
+    return _cloud_event(event_id, source, type_, run.run_id, now, data | dict.fromkeys(_RESULT), link)
+
+
+def _cloud_event(
+    event_id: str,
+    source: str,
+    type_: str,
+    subject: str,
+    now: float,
+    data: Mapping[str, Any],
+    extensions: Mapping[str, str] | None = None,
+) -> bytes:
+    event = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": source,
+        "type": type_,
+        "subject": subject,
+        "time": timestamp(now),
+        "datacontenttype": "application/json",
+        **(extensions or {}),
+        "data": data,
+    }
+    return strict_json.compact(event)
+
+
+def _destinations(run: Run, type_: str, policy: CrewPolicy) -> list[Destination]:
+    """The results exchange, the reply queue, and each callback URL once."""
+    found = []
+    if policy.results_exchange:
+        found.append(Destination(Channel.EXCHANGE, f"{run.crew}.{type_.removeprefix('run.')}"))
+    if run.envelope.reply_to is not None:
+        found.append(Destination(Channel.QUEUE, run.envelope.reply_to))
+    urls = dict.fromkeys(url for url in (run.request.callback_url, policy.callback_url) if url is not None)
+    return found + [Destination(Channel.CALLBACK, url) for url in urls]
+
+
+def _delivery(event: Event, index: int, destination: Destination, now: float) -> Delivery:
+    return Delivery(f"{event.event_id}-{index}", event, destination, due_at=now)
+
+
+def _open_question(run: Run) -> dict[str, Any]:
+    """The member `question` while there is one that is not settled; where its answer goes is a secret and left out."""
+    question = run.talk.question
+    unsettled = question is not None and question.stage is not Stage.SETTLED and not run.final
+    return {"question": _question(question)} if question is not None and unsettled else {}
+
+
+def _question(question: Question) -> dict[str, Any]:
+    asked = question.asked
+    return {
+        "number": question.number,
+        "task_id": asked.task_id,
+        "output": asked.output,
+        "message": asked.message,
+        "options": list(asked.options),
+        "asked_at": timestamp(question.asked_at),
+        "answer": question.stage.value,
+        "trouble": question.trouble,
+    }
+
+
+def _error(error: RunError | None) -> dict[str, str] | None:
+    return None if error is None else {"code": error.code, "message": error.message}

@@ -1,0 +1,1 @@
+"""Human input: questions of executions, and their answers."""

@@ -1,0 +1,62 @@
+"""Values of human input: a question of an execution, and what was answered."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """Where the answer to a question stands; what was about to be sent is never sent again."""
+
+    OPEN = "open"
+    GIVEN = "given"
+    SENT = "sent"
+    UNCONFIRMED = "unconfirmed"
+    SETTLED = "settled"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a paused execution asks a human. `task_id`: the API's name for this question; None: not told.
+
+    `callback_url` is where a flow wants the answer, and a secret.
+    """
+
+    task_id: str | None = None
+    output: str | None = None
+    message: str | None = None
+    options: tuple[str, ...] = ()
+    callback_url: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question of a run and what became of it; `number` counts the run's questions from 1.
+
+    After `answer_by` humans have had their time. `feedback` is the text to send, `sent_at` when its POST was about to
+    leave, `trouble` why it may have had no effect.
+    """
+
+    number: int
+    asked_at: float
+    answer_by: float | None = None
+    asked: Asked = Asked()
+    stage: Stage = Stage.OPEN
+    feedback: str | None = None
+    approve: bool = False
+    sent_at: float | None = None
+    trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """What passed between a run's execution and humans.
+
+    `known` are the task ids of all questions, `taken` the key and the content of all answers, `aliases` the ids that
+    the API gave when it was answered. `put_off` is by how many seconds open questions move the run's deadline.
+    """
+
+    question: Question | None = None
+    known: tuple[str, ...] = ()
+    taken: tuple[tuple[str | None, str], ...] = ()
+    aliases: tuple[str, ...] = ()
+    put_off: float = 0.0

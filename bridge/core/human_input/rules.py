@@ -1,0 +1,352 @@
+"""Questions of executions to humans: how they are noticed, answered at most once each, and followed after that.
+
+A question has one answer and that has one POST: `begin_carrying` is stored before its first byte leaves, and only
+proof that nothing left (`NotStarted`) leads back. What comes of a POST shows in what happens next, never in its
+response.
+
+Told by the status alone, a question has no name and no text, and may be one that is known already.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from enum import StrEnum
+from typing import assert_never
+
+from bridge.core.crew import responses
+from bridge.core.delivery import cloudevents
+from bridge.core.errors import RequestRefused
+from bridge.core.human_input import feedback
+from bridge.core.human_input.feedback import APPROVED, Resume
+from bridge.core.human_input.model import Asked, Question, Stage, Talk
+from bridge.core.polling import intervals
+from bridge.core.runs import state_machine, timing
+from bridge.core.runs.model import CrewPolicy, Decision, Run, State, Watch
+
+FOLLOWED = frozenset({State.RUNNING, State.WAITING_FOR_HUMAN})
+MOVED_ON_AFTER = 10.0  # seconds since a question came, until "running" means that somebody else has answered it
+CONFIRM_WITHIN = 60.0  # seconds for a sign that an answer had an effect
+MAX_KEPT = 100  # task ids and answers of one run that are remembered
+
+
+class _News(StrEnum):
+    """What a look may say about a question."""
+
+    ASKED = "asked"
+    MOVED_ON = "moved_on"
+    TOO_LATE = "too_late"
+    CONFIRMED = "confirmed"
+    UNCONFIRMED = "unconfirmed"
+
+
+# Questions --------------------------------------------------------------------------------------------------------
+
+
+def on_question(run: Run, asked: Asked, policy: CrewPolicy, now: float) -> Decision | None:
+    """A webhook brought a question; None: nothing that is not known. It may come twice, late and out of order."""
+    if run.state not in FOLLOWED or (asked.task_id is not None and asked.task_id in run.talk.known):
+        return None
+    question = run.talk.question
+    if question is None or question.stage is Stage.SETTLED:
+        return _ask(run, asked, policy, now)
+    if asked.task_id is None:
+        return None  # it may be any, so it is the one that is known
+    if question.stage is Stage.OPEN and question.asked.task_id is None:
+        named = replace(question, asked=asked)  # told before, from the status
+        return Decision(replace(run, talk=replace(run.talk, question=named, known=_kept(run.talk.known, asked))))
+    return _ask(run, asked, policy, now)
+
+
+def on_sign(run: Run) -> Decision | None:
+    """A webhook shows that the execution works; None: nobody waits for such a sign."""
+    question = run.talk.question
+    if run.state is not State.RUNNING or question is None or not _waits_for_a_sign(question):
+        return None
+    return Decision(_settled(run))
+
+
+# Looks ------------------------------------------------------------------------------------------------------------
+
+
+def look(watch: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float) -> tuple[Watch, bool]:
+    """`lifecycle.plain_look`, with what the status says of humans."""
+    seen, news = state_machine.plain_look(watch, answer, policy, asked_at)
+    if not isinstance(answer, responses.NoAnswer | responses.CrewUnavailable):
+        pauses = watch.pauses + 1 if _pausing(seen, answer, policy, asked_at) else 0
+        seen = seen if seen.pauses == pauses else replace(seen, pauses=pauses)
+    return seen, news or _news(seen.waiting, seen.talk.question, seen, answer, policy, asked_at) is not None
+
+
+def on_status(run: Run, seen: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float) -> Decision:
+    """`lifecycle.on_plain_status`, with what the status says of humans; an end leaves nothing to be said of them."""
+    seen = refreshed(seen, run)
+    plain = state_machine.on_plain_status(run, seen, answer, policy, asked_at)
+    if plain.run.state not in FOLLOWED:
+        return plain
+    return _heard(plain.run, seen, answer, policy, asked_at).after(plain)
+
+
+def refreshed(watch: Watch, run: Run) -> Watch:
+    """The watch, with what is written of the run; what was counted before an answer says nothing of what follows it."""
+    question = run.talk.question
+    answering = question is not None and question.stage is Stage.SENT
+    return replace(
+        watch,
+        deadline=watch.deadline + run.talk.put_off - watch.talk.put_off,
+        started_at=run.started_at or watch.started_at,
+        waiting=run.state is State.WAITING_FOR_HUMAN,
+        deferred=state_machine.waits_for_a_poll(run),
+        talk=run.talk,
+        pauses=watch.pauses if run.talk == watch.talk else 0,
+        seen_alive=watch.seen_alive and not answering,
+    )
+
+
+def next_look(
+    watch: Watch, policy: CrewPolicy, now: float, pause: float, after: float | None = None, *, stretched: bool = False
+) -> float:
+    """`intervals.plain_next_look`, rarely while a human thinks, and when the time for an answer or its effect is up."""
+    due = intervals.plain_next_look(watch, policy, now, pause, after, stretched=stretched or watch.waiting)
+    return min([due, *(moment for moment in _moments(watch.talk.question) if now < moment < due)])
+
+
+def other_name(watch: Watch, answer: responses.StatusAnswer) -> str | None:
+    """The id under which to look once more: after an answer the API may know the execution by the one it gave then."""
+    return watch.talk.aliases[-1] if watch.talk.aliases and isinstance(answer, responses.NotFound) else None
+
+
+def believe_other(watch: Watch, other: responses.StatusAnswer) -> responses.StatusAnswer:
+    """What a status under another name is worth.
+
+    Such names were seen to fail at once although the execution went on, so a failure only counts when nothing else
+    has shown that the answer had an effect.
+    """
+    question = watch.talk.question
+    gave_up = question is not None and question.stage is Stage.UNCONFIRMED
+    return responses.NotFound() if isinstance(other, responses.Failed) and not gave_up else other
+
+
+# Answers ----------------------------------------------------------------------------------------------------------
+
+
+def answer(run: Run, wish: Resume, policy: CrewPolicy, now: float) -> Decision | None:
+    """Take an answer, to be carried; None: this very message was taken before.
+
+    Raises `RequestRefused`: `not_waiting` for a second, late or misdirected answer, else `invalid_request`.
+    """
+    content = feedback.digest(wish)
+    if feedback.taken_before(run.talk.taken, wish, content):
+        return None
+    question = run.talk.question
+    if run.state is not State.WAITING_FOR_HUMAN or question is None or question.stage is not Stage.OPEN:
+        raise RequestRefused("not_waiting", f"the run is {run.state} and has no question without an answer")
+    if wish.task_id and question.asked.task_id and wish.task_id != question.asked.task_id:
+        raise RequestRefused("not_waiting", "the run waits for the answer to another question", "task_id")
+    if question.asked.task_id is None and wish.task_id in run.talk.known:
+        raise RequestRefused("not_waiting", "this question has been answered", "task_id")
+    asked = replace(question.asked, task_id=question.asked.task_id or wish.task_id)
+    feedback.check_address(asked, policy)
+    text = feedback.text_of(wish.feedback, wish.approve, asked, policy)
+    talk = replace(
+        run.talk, known=_kept(run.talk.known, asked), taken=(*run.talk.taken, (wish.key, content))[-MAX_KEPT:]
+    )
+    given = replace(question, asked=asked)
+    return Decision(_give(replace(run, talk=talk), given, text, approve=wish.approve is True, now=now))
+
+
+def begin_carrying(run: Run, now: float) -> Decision:
+    """The POST with the answer is about to leave; to be stored before its first byte does."""
+    question = run.talk.question
+    assert question is not None
+    sent = replace(question, stage=Stage.SENT, sent_at=now)
+    talk = replace(_closed(run.talk, now), question=sent)
+    return Decision(state_machine.move(run, State.RUNNING, talk=talk, due_at=None))
+
+
+def on_carried(run: Run, number: int, said: responses.ResumeAnswer, policy: CrewPolicy, now: float) -> Decision:
+    """The POST with the answer to question `number` was answered, or not; the run may have gone on meanwhile."""
+    question = run.talk.question
+    assert question is not None
+    current = run.state is State.RUNNING and question.number == number and question.stage is Stage.SENT
+    match said:
+        case responses.Resumed(alias) if alias is not None:
+            return Decision(replace(run, talk=replace(run.talk, aliases=(*run.talk.aliases, alias)[-MAX_KEPT:])))
+        case responses.Refused(why) if current:
+            return _unconfirmed(run, why, policy, now)
+        case responses.NotStarted(_, after) if current:
+            return Decision(_put_back(run, question, timing.kickoff_again(run.run_id, 1, now, after), now))
+        case responses.CrewUnavailable() if current:
+            return Decision(_put_back(run, question, timing.after_turned_away(1, now), now))
+        case (
+            responses.Resumed()
+            | responses.Refused()
+            | responses.NotStarted()
+            | responses.CrewUnavailable()
+            | responses.InDoubt()
+        ):
+            return Decision(run)
+        case _:
+            assert_never(said)
+
+
+def on_corrected(run: Run, kickoff_id: str, *, verified: bool, now: float) -> Decision:
+    """An operator corrects the id of an execution that the API has never known; the run has no owner after that."""
+    talk = _closed(run.talk, now) if run.state is State.WAITING_FOR_HUMAN else run.talk
+    question = talk.question and replace(talk.question, stage=Stage.SETTLED)
+    corrected = replace(
+        run, state=State.RUNNING, kickoff_id=kickoff_id, unverified=not verified, started_at=None, progress=None,
+        owner=None, due_at=None, deferral=None, talk=replace(talk, question=question),
+    )  # fmt: skip
+    return Decision(corrected)
+
+
+def postponed(run: Run, now: float) -> Decision:
+    """The crew may not be called now; the answer waits."""
+    return Decision(replace(run, owner=None, due_at=timing.after_turned_away(1, now), deferral=None))
+
+
+def has_answer_to_carry(run: Run) -> bool:
+    """Whether the run is due because of an answer, and not because it was deferred while its question is open."""
+    return run.talk.question is not None and run.talk.question.stage is Stage.GIVEN
+
+
+# Inside -----------------------------------------------------------------------------------------------------------
+
+
+def _news(
+    waiting: bool,  # noqa: FBT001 - of the run, or as its watch remembers it
+    question: Question | None,
+    seen: Watch,
+    answer: responses.StatusAnswer,
+    policy: CrewPolicy,
+    asked_at: float,
+) -> _News | None:
+    if question is not None and waiting:
+        return _news_while_open(question, answer, policy, asked_at)
+    if question is not None and _waits_for_a_sign(question):
+        return _news_after_answer(question, answer, asked_at)
+    enough = 2 if policy.questions_announced else 1
+    pausing = _pausing(seen, answer, policy, asked_at) and seen.pauses >= enough
+    return _News.ASKED if pausing else None
+
+
+def _news_while_open(
+    question: Question, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float
+) -> _News | None:
+    if isinstance(answer, responses.Running) and asked_at >= question.asked_at + MOVED_ON_AFTER:
+        return _News.MOVED_ON
+    answerable = (
+        question.stage is Stage.OPEN
+        and policy.human_default is not None
+        and feedback.has_address(question.asked, policy)
+    )
+    late = question.answer_by is not None and asked_at >= question.answer_by
+    says_something = not isinstance(answer, responses.NoAnswer | responses.CrewUnavailable)
+    return _News.TOO_LATE if answerable and late and says_something else None
+
+
+def _news_after_answer(question: Question, answer: responses.StatusAnswer, asked_at: float) -> _News | None:
+    assert question.sent_at is not None
+    if isinstance(answer, responses.Running | responses.Pending) and asked_at > question.sent_at:
+        return _News.CONFIRMED
+    overdue = question.stage is Stage.SENT and asked_at >= question.sent_at + CONFIRM_WITHIN
+    return _News.UNCONFIRMED if overdue else None
+
+
+def _heard(run: Run, seen: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float) -> Decision:
+    waiting, question = run.state is State.WAITING_FOR_HUMAN, run.talk.question
+    match _news(waiting, question, seen, answer, policy, asked_at):
+        case None:
+            return Decision(run)
+        case _News.ASKED:
+            return _ask(run, Asked(), policy, asked_at)
+        case _News.MOVED_ON:
+            talk = _closed(run.talk, asked_at)
+            return Decision(_settled(state_machine.move(run, State.RUNNING, talk=talk, due_at=None)))
+        case _News.TOO_LATE:
+            assert question is not None
+            text = feedback.text_of(policy.human_default, None, question.asked, policy)
+            return Decision(_give(run, question, text, approve=text == APPROVED, now=asked_at))
+        case _News.CONFIRMED:
+            return Decision(_settled(run))
+        case _News.UNCONFIRMED:
+            return _unconfirmed(run, "nothing has happened since the answer was sent", policy, asked_at)
+        case impossible:
+            assert_never(impossible)
+
+
+def _pausing(seen: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float) -> bool:
+    """Whether the status says that the execution waits: outright, or by NOT FOUND where that may mean it."""
+    if isinstance(answer, responses.WaitingForHuman):
+        return True
+    if not policy.human_input or not isinstance(answer, responses.NotFound):
+        return False
+    return state_machine.long_missing(seen, asked_at) or (seen.seen_alive and not policy.questions_announced)
+
+
+def _moments(question: Question | None) -> Iterable[float]:
+    """When a look is due whatever the pace."""
+    if question is not None and question.stage is Stage.OPEN and question.answer_by is not None:
+        yield question.answer_by
+    if question is not None and question.stage is Stage.SENT and question.sent_at is not None:
+        yield question.sent_at + CONFIRM_WITHIN
+
+
+def _ask(run: Run, asked: Asked, policy: CrewPolicy, now: float) -> Decision:
+    """A question that is news; one that was open before it has been answered elsewhere."""
+    before = run.talk.question
+    waiting = run.state is State.WAITING_FOR_HUMAN
+    talk = _closed(run.talk, now) if waiting else run.talk
+    answer_by = None if policy.human_deadline is None else now + policy.human_deadline
+    question = Question(before.number + 1 if before else 1, now, answer_by, asked)
+    talk = _opened(replace(talk, known=_kept(talk.known, asked)), question, now)
+    asking = replace(run, talk=talk, due_at=None, started_at=run.started_at or now)
+    asking = asking if waiting else state_machine.move(asking, State.WAITING_FOR_HUMAN)
+    return cloudevents.about(asking, cloudevents.WAITING_FOR_HUMAN, policy, now, sequence=question.number)
+
+
+def _give(run: Run, question: Question, text: str, *, approve: bool, now: float) -> Run:
+    """An answer, for anybody to carry."""
+    given = replace(question, stage=Stage.GIVEN, feedback=text, approve=approve)
+    return replace(run, talk=replace(run.talk, question=given), owner=None, due_at=now, deferral=None)
+
+
+def _put_back(run: Run, question: Question, due_at: float, now: float) -> Run:
+    """Nothing left: the answer is carried once more, later, by anybody."""
+    given = replace(question, stage=Stage.GIVEN, sent_at=None)
+    talk = _opened(run.talk, given, now)
+    return state_machine.move(run, State.WAITING_FOR_HUMAN, talk=talk, owner=None, due_at=due_at)
+
+
+def _opened(talk: Talk, question: Question, now: float) -> Talk:
+    """While a question is open, the run's deadline stands still, for as long as humans may take."""
+    return replace(talk, question=question, put_off=talk.put_off + _time_left(question, now))
+
+
+def _closed(talk: Talk, now: float) -> Talk:
+    """The time that humans did not take is taken back."""
+    assert talk.question is not None
+    return replace(talk, put_off=talk.put_off - _time_left(talk.question, now))
+
+
+def _time_left(question: Question, now: float) -> float:
+    return 0.0 if question.answer_by is None else max(0.0, question.answer_by - now)
+
+
+def _waits_for_a_sign(question: Question) -> bool:
+    return question.stage in {Stage.SENT, Stage.UNCONFIRMED}
+
+
+def _settled(run: Run) -> Run:
+    assert run.talk.question is not None
+    return replace(run, talk=replace(run.talk, question=replace(run.talk.question, stage=Stage.SETTLED)))
+
+
+def _unconfirmed(run: Run, why: str, policy: CrewPolicy, now: float) -> Decision:
+    question = run.talk.question
+    assert question is not None
+    told = replace(run, talk=replace(run.talk, question=replace(question, stage=Stage.UNCONFIRMED, trouble=why)))
+    return cloudevents.about(told, cloudevents.RESUME_UNCONFIRMED, policy, now, sequence=question.number)
+
+
+def _kept(known: tuple[str, ...], asked: Asked) -> tuple[str, ...]:
+    return known if asked.task_id is None else (*known, asked.task_id)[-MAX_KEPT:]

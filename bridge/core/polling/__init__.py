@@ -1,0 +1,1 @@
+"""Polling: when to poll the status of a run, learned from the run times of past runs."""

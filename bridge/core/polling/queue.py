@@ -1,0 +1,150 @@
+"""Which followed run is looked at next: a heap of small entries, without a clock of its own.
+
+A run has at most one valid entry. Moving it leaves the old entry behind, which is skipped when it comes up: cheaper
+than searching for it.
+
+When more looks are due than can be made, those go first that most likely find an end. To rank all of them each time
+would cost too much; so of each eight, in turn, the likeliest is taken. One of eight looks is for the one that has
+waited longest: a run that is far older than any before it has hardly a chance, but its deadline must be seen.
+"""
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import count, islice
+
+from bridge.core.runs.model import Watch
+
+OF_SO_MANY = 8
+_AT_ONCE = 0.0  # the due time of what was hastened, and of nothing else: seconds since the epoch
+
+_Entry = tuple[float, int, Watch]
+"""When, a number that orders what is due at the same moment, and what."""
+
+
+class Timetable:
+    """Watches by the time of their next look."""
+
+    def __init__(self) -> None:
+        self._numbers = count()
+        self._heap: list[_Entry] = []
+        self._overdue: deque[_Entry] = deque()
+        self._entries: dict[str, _Entry] = {}
+        self._hastened: set[str] = set()
+        self._looks_by_chance = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, run_id: str) -> bool:
+        return run_id in self._entries
+
+    @property
+    def overdue(self) -> int:
+        """About how many runs are due and were not taken yet."""
+        return len(self._overdue)
+
+    def put(self, watch: Watch, due: float) -> None:
+        """Look at this run at `due`, instead of whenever it was to be looked at before."""
+        if watch.run_id in self._hastened:
+            self._hastened.remove(watch.run_id)
+            due = _AT_ONCE
+        entry = self._entries[watch.run_id] = (due, next(self._numbers), watch)
+        heapq.heappush(self._heap, entry)
+
+    def hasten(self, run_id: str) -> None:
+        """Look at this run now; if it is being looked at, once more after that, because that look may be too early."""
+        entry = self._entries.get(run_id)
+        if entry is None:
+            self._hastened.add(run_id)
+        else:
+            self.put(entry[2], _AT_ONCE)
+
+    def replan(self, now: float, when: Callable[[Watch], float]) -> None:
+        """Think anew about every look that is not due yet."""
+        for watch in [watch for due, _, watch in self._entries.values() if due > now]:
+            self.put(watch, when(watch))
+
+    def drop(self, run_id: str) -> None:
+        """Look at this run no more."""
+        self._entries.pop(run_id, None)
+        self._hastened.discard(run_id)
+
+    def some(self, most: int) -> list[str]:
+        """At most `most` runs that are not being looked at, those last followed first."""
+        return list(islice(reversed(self._entries), most))
+
+    def clear(self) -> None:
+        """Look at nothing any more."""
+        self._entries.clear()
+        self._hastened.clear()
+
+    def put_off_deadlines(self, seconds: float) -> None:
+        """Every followed run gets so much more time, because nothing could be seen for so long."""
+        for due, _, watch in list(self._entries.values()):
+            self.put(replace(watch, deadline=watch.deadline + seconds), due)
+
+    def next_due(self) -> float | None:
+        """When the next look is due; in the past if some are overdue; None while nothing is followed."""
+        for waiting in (self._overdue, self._heap):
+            while waiting and not self._valid(waiting[0]):
+                heapq.heappop(self._heap) if waiting is self._heap else self._overdue.popleft()
+            if waiting:
+                return waiting[0][0]
+        return None
+
+    def due(self, now: float) -> int:
+        """About how many runs' time has come."""
+        come = []
+        while self._heap and (self._heap[0][0] <= now or not self._valid(self._heap[0])):
+            entry = heapq.heappop(self._heap)
+            if self._valid(entry):
+                come.append(entry)
+        self._overdue.extendleft(reversed(come))
+        return len(self._overdue)
+
+    def take_due(self, now: float, room: int, chance: Callable[[Watch], float] | None = None) -> list[Watch]:
+        """Take out at most `room` runs whose time has come, the longest overdue first.
+
+        Where there is not room for all: first those that were hastened, then by `chance`, how likely a look finds an
+        end, but now and then the one that is overdue for longest.
+        """
+        waiting = self.due(now)
+        if waiting <= room or chance is None:
+            return self._taken(self._next(room))
+        some = self._next(OF_SO_MANY * room)
+        longest = self._longest_overdue(some, room)
+        best = heapq.nlargest(
+            room,
+            some,
+            key=lambda entry: math.inf if entry[0] == _AT_ONCE or entry is longest else chance(entry[2]),
+        )
+        chosen = {entry[1] for entry in best}
+        self._overdue.extend(entry for entry in some if entry[1] not in chosen)
+        return self._taken(best)
+
+    def _longest_overdue(self, some: Iterable[_Entry], room: int) -> _Entry | None:
+        """The longest overdue of these, if it is its turn now."""
+        self._looks_by_chance += room
+        if self._looks_by_chance < OF_SO_MANY:
+            return None
+        self._looks_by_chance %= OF_SO_MANY
+        return min((entry for entry in some if entry[0] != _AT_ONCE), default=None)
+
+    def _next(self, most: int) -> list[_Entry]:
+        """Take at most `most` valid entries from the front of those overdue."""
+        found: list[_Entry] = []
+        overdue, valid = self._overdue, self._entries.get  # eight turns for each look, where looks are overdue
+        while overdue and len(found) < most:
+            entry = overdue.popleft()
+            if valid(entry[2].run_id) is entry:
+                found.append(entry)
+        return found
+
+    def _taken(self, entries: Iterable[_Entry]) -> list[Watch]:
+        return [self._entries.pop(watch.run_id)[2] for _, _, watch in entries]
+
+    def _valid(self, entry: _Entry) -> bool:
+        return self._entries.get(entry[2].run_id) is entry

@@ -1,0 +1,1 @@
+"""Runs: requests, the state machine, commands, budgets."""

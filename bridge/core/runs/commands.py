@@ -1,0 +1,105 @@
+"""What a producer or an operator may do to a run, and what is too late or too early for it.
+
+A run whose POST is under way is left alone: whatever is decided now could be overtaken by the answer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, assert_never
+
+from bridge.core import fields
+from bridge.core.crew import responses
+from bridge.core.errors import PostUnderWay, RequestRefused
+from bridge.core.human_input import rules
+from bridge.core.human_input.feedback import Resume
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import CrewPolicy, Decision, Run, State
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End the run for its producer now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A run in doubt: start it again; the operator answers for a second execution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """A run in doubt: this is its execution.
+
+    `force`: also if the API does not know it. `verified`: whether the API knew it when it was polled for this command.
+    """
+
+    kickoff_id: str
+    force: bool = False
+    verified: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """A run in doubt: give it up."""
+
+
+Steering = Cancel | Retry | Adopt | Abandon | Resume
+
+
+def steer(run: Run, wish: Steering, policy: CrewPolicy, now: float) -> Decision | None:
+    """What becomes of the run; None: it is as wished already.
+
+    Raises `PostUnderWay` (try again in a moment), or `RequestRefused` when the run is over, not in doubt, or
+    has no question without an answer.
+    """
+    if isinstance(wish, Resume):
+        return rules.answer(run, wish, policy, now)
+    return _decide(run, wish, policy, now)
+
+
+def _decide(run: Run, wish: Cancel | Retry | Adopt | Abandon, policy: CrewPolicy, now: float) -> Decision | None:
+    if run.state is State.STARTING:
+        raise PostUnderWay(run.run_id)
+    match wish:
+        case Cancel() if run.state is State.CANCELLED:
+            return None
+        case Cancel():
+            return _cancel(run, policy, now)
+        case Retry():
+            return Decision(state_machine.accept_again(_doubted(run), now))
+        case Adopt():
+            return _adopt(run, wish, policy, now)
+        case Abandon():
+            return state_machine.on_abandoned(_doubted(run), "given up by an operator", policy, now)
+        case _:
+            assert_never(wish)
+
+
+def read_resume(body: Mapping[str, Any], key: str | None, *, redelivered: bool = False) -> Resume:
+    """Somebody's answer, from untrusted JSON; raises `RequestRefused` naming the field."""
+    fields.only(body, {"feedback", "approve", "task_id"})
+    approve = body.get("approve")
+    if approve is not None and not isinstance(approve, bool):
+        raise RequestRefused("invalid_request", "must be true or false", "approve")
+    return Resume(fields.text(body, "feedback"), approve, fields.text(body, "task_id"), key, redelivered)
+
+
+def _cancel(run: Run, policy: CrewPolicy, now: float) -> Decision:
+    if run.final:
+        raise RequestRefused("run_is_over", f"the run has ended already: {run.state}")
+    return state_machine.on_cancelled(run, policy, now)
+
+
+def _adopt(run: Run, wish: Adopt, policy: CrewPolicy, now: float) -> Decision | None:
+    if not responses.usable_kickoff_id(wish.kickoff_id):
+        raise RequestRefused("invalid_request", "must be an execution's id", "kickoff_id")
+    if run.unverified and run.state in rules.FOLLOWED:
+        return rules.on_corrected(run, wish.kickoff_id, verified=wish.verified, now=now)
+    evidence = state_machine.on_evidence(_doubted(run), wish.kickoff_id, policy, now)
+    return evidence and replace(evidence, run=replace(evidence.run, unverified=not wish.verified))
+
+
+def _doubted(run: Run) -> Run:
+    if run.state is not State.IN_DOUBT:
+        raise RequestRefused("not_in_doubt", f"the run is {run.state}, not in_doubt")
+    return run

@@ -1,0 +1,109 @@
+"""Untrusted mapping → `KickoffRequest`, or `RequestRefused` naming the field."""
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from bridge.core import fields
+from bridge.core.errors import RequestRefused
+from bridge.core.json import canonical
+from bridge.core.numbers import read_number
+from bridge.core.runs.model import KickoffRequest
+
+FIELDS = frozenset({"crew", "inputs", "meta", "callback_url", "deadline", "priority", "idempotency_key"})
+MAX_KEY = 255  # bytes; an AMQP short string holds no more, and the key travels as correlation id
+MAX_PRIORITY = 255  # an octet on the wire
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+
+
+def parse(body: Mapping[str, Any], crew: str | None = None, idempotency_key: str | None = None) -> KickoffRequest:
+    """Check a request's body.
+
+    `crew` is the one that the routing key names, used when the body names none. `idempotency_key` is the one that
+    came beside the body; the body's own wins. Raises `RequestRefused`.
+    """
+    fields.only(body, FIELDS)
+    own_key = fields.text(body, "idempotency_key")
+    return KickoffRequest(
+        crew=_crew(body.get("crew"), crew),
+        inputs=_object(body, "inputs"),
+        meta=_object(body, "meta"),
+        callback_url=fields.text(body, "callback_url"),
+        deadline=_deadline(body.get("deadline")),
+        priority=_priority(body.get("priority")),
+        idempotency_key=check_key(idempotency_key if own_key is None else own_key),
+    )
+
+
+def fingerprint(request: KickoffRequest) -> str:
+    """SHA-256 over the content without the key: equal for requests that ask for the same thing."""
+    content = {
+        "crew": request.crew,
+        "inputs": request.inputs,
+        "meta": request.meta,
+        "callback_url": request.callback_url,
+        "deadline": request.deadline,
+        "priority": request.priority,
+    }
+    return hashlib.sha256(canonical(content)).hexdigest()
+
+
+def check_key(key: str | None) -> str | None:
+    """Give back a usable idempotency key; raises `RequestRefused` for one that is empty, too long or not printable."""
+    if key is None:
+        return None
+    if not key.strip() or not key.isprintable():
+        raise RequestRefused("invalid_request", "must be printable and not empty", "idempotency_key")
+    if len(key.encode()) > MAX_KEY:
+        raise RequestRefused("invalid_request", f"must be at most {MAX_KEY} bytes long", "idempotency_key")
+    return key
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration such as `500ms`, `30s`, `5m`, `1h`, `14d`; raises `ValueError`."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError("must be a duration such as 500ms, 30s, 5m, 1h or 14d")
+    number = read_number(match[1])
+    return math.inf if number is None else float(number) * _UNITS[match[2]]
+
+
+def _crew(named: Any, routed: str | None) -> str:
+    crew = routed if named is None else named
+    if not isinstance(crew, str) or not crew:
+        raise RequestRefused("invalid_request", "must be the name of a crew", "crew")
+    return crew
+
+
+def _object(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = body.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise RequestRefused("invalid_request", "must be a JSON object", name)
+    return value
+
+
+def _deadline(value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = parse_duration(value) if isinstance(value, str) else math.nan
+    except ValueError as error:
+        raise RequestRefused("invalid_request", str(error), "deadline") from None
+    if not 0 < seconds < math.inf:
+        raise RequestRefused("invalid_request", "must be a duration such as 30s, 5m or 1h, above zero", "deadline")
+    return seconds
+
+
+def _priority(value: Any) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, float) and value.is_integer():  # to JSON, 5.0 is a whole number
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_PRIORITY:
+        raise RequestRefused("invalid_request", f"must be a whole number from 0 to {MAX_PRIORITY}", "priority")
+    return value

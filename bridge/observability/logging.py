@@ -1,0 +1,119 @@
+"""How log lines look, and what is never in them.
+
+One event per line: a snake_case name and the ids bound to it. JSON for machines, colours on a terminal. Whatever
+is rendered passes `Redaction` last, so that no caller and no library can put a secret into a line.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Iterable
+from typing import Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from bridge.observability.redaction import Redaction, _escaped, _exception_text
+
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["auto", "json", "console"]
+
+LIBRARY_EVENT = "library_message"
+_FRAME_LOGGERS = ("aiormq", "aio_pika")  # at DEBUG they print frames: bodies and credentials
+# Of every end of a broker connection, and every vain attempt to open one, our own line tells, once and with a remedy.
+_TOLD_ALREADY = (
+    "Unexpected connection close from remote",
+    "Cancelling cause reader exited abnormally",
+    "error when creating transport",
+)
+
+
+def configure(
+    level: Level,
+    format: Format,  # noqa: A002  (the setting's own name)
+    stream: TextIO | None = None,
+    secrets: Iterable[str] = (),
+) -> None:
+    """Set up all logging of this process; `stream` is standard error by default.
+
+    `level` is for our own lines; libraries are heard from WARNING on. `secrets` are live secret values: wherever one of
+    at least `SHORTEST_SECRET` characters would appear, a mask does.
+    """
+    stream = sys.stderr if stream is None else stream
+    as_json = format == "json" or (format == "auto" and not stream.isatty())
+    last = _last_processors(Redaction(secrets), as_json=as_json, colors=stream.isatty())
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, *_first_processors(), *last],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        cache_logger_on_first_use=True,
+    )
+    _route_libraries(stream, last)
+
+
+def learn(secrets: Iterable[str]) -> None:
+    """From now on mask these secret values, too; the former ones stay masked."""
+    for processor in structlog.get_config()["processors"]:
+        if isinstance(processor, Redaction):
+            processor.learn(secrets)
+
+
+def _first_processors() -> list[Processor]:
+    return [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+
+
+def _last_processors(redaction: "Redaction", *, as_json: bool, colors: bool) -> list[Processor]:
+    """Tracebacks become text before they are redacted; that text never holds local variables."""
+    shared: list[Processor] = [structlog.processors.format_exc_info, redaction]
+    if as_json:
+        return [*shared, _leading_first, structlog.processors.JSONRenderer(serializer=json.dumps)]
+    renderer = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+    return [*shared, _escape_controls, renderer]
+
+
+def _route_libraries(stream: TextIO, last: list[Processor]) -> None:
+    """Standard logging goes through the same chain, and nothing below WARNING gets in, whatever a logger's level."""
+    handler = logging.StreamHandler(stream)
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(_is_news)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, _one_line, _name_event, *_first_processors()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.raiseExceptions = False  # what logging prints of a malformed call has not been redacted
+    for name in _FRAME_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not (record.name.startswith(_FRAME_LOGGERS) and str(record.msg).startswith(_TOLD_ALREADY))
+
+
+def _one_line(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Broker connections break as a matter of course: the AMQP library's tracebacks of it shrink to the exception."""
+    if event["logger"].startswith(_FRAME_LOGGERS) and "exc_info" in event:
+        event["error"] = _exception_text(event.pop("exc_info")[1])
+    return event
+
+
+def _name_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """A library's sentence is no event name; it becomes the `message` of one."""
+    event["message"] = event["event"]
+    event["event"] = LIBRARY_EVENT
+    return event
+
+
+def _leading_first(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """When, how grave and what at the start of each line, where eyes look."""
+    leading = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
+    return {**leading, **event}
+
+
+def _escape_controls(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Nobody's text may start a line of its own or steer the terminal; a traceback keeps its line breaks."""
+    return {name: _escaped(value, keep="\n" if name == "exception" else "") for name, value in event.items()}

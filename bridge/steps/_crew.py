@@ -1,0 +1,86 @@
+"""One configured crew, as the steps see it."""
+
+from dataclasses import dataclass, field
+
+import structlog
+
+from bridge.core.crew.circuit_breaker import Breaker
+from bridge.core.crew.fair_share import Share
+from bridge.core.crew.payloads import Webhooks
+from bridge.core.crew.rate_limiter import Pace
+from bridge.core.crew.responses import CrewUnavailable, KickoffAnswer, Refused, ResumeAnswer, Started, StatusAnswer
+from bridge.core.crew.webhook_reliability import Trust
+from bridge.core.human_input import rules
+from bridge.core.polling.planner import Learning
+from bridge.core.runs import state_machine
+from bridge.core.runs.budget import UNLIMITED, Budgets
+from bridge.core.runs.model import CrewPolicy, Run, Watch
+from bridge.ports.crew_api import CrewApi, CrewFigures
+from bridge.ports.lifecycle import Clock
+from bridge.steps._pending_questions import EarlyQuestions
+from bridge.steps._tracker import Following
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """A crew's API, what the operator decided for it, what was learned of it, and what is kept in mind of its runs."""
+
+    name: str
+    api: CrewApi
+    policy: CrewPolicy
+    max_running: int
+    learning: Learning
+    breaker: Breaker = field(default_factory=Breaker)
+    pace: Pace = field(default_factory=Pace)
+    share: Share = field(default_factory=Share)
+    budgets: Budgets = UNLIMITED
+    webhooks: Webhooks | None = None
+    trust: Trust = field(default_factory=Trust)
+    following: Following = field(default_factory=Following)
+    questions: EarlyQuestions = field(default_factory=EarlyQuestions)
+
+    def pause_if_turned_away(self, answer: KickoffAnswer | ResumeAnswer | StatusAnswer, now: float) -> bool:
+        """Whether an answer says that the crew itself cannot be used; then it is left alone until a probe works."""
+        if not isinstance(answer, CrewUnavailable):
+            return False
+        if self.breaker.trip(reason := _own_words(answer.reason), now):
+            log.error("crew_paused", crew=self.name, reason=reason)
+        return True
+
+    def follow(self, run: Run, now: float, first_look: float | None = None) -> None:
+        """Look at a run that is under way from now on; `first_look`: when, if not as for one that has just begun."""
+        watch = state_machine.watch_of(run, self.policy, now)
+        self.following.follow(watch, self.next_look(watch, now) if first_look is None else first_look)
+
+    def next_look(self, watch: Watch, now: float, after: float | None = None) -> float:
+        """When to look at a run again; `after`: how long the API asked us to wait, in seconds.
+
+        Rarely, if a webhook will most likely tell us when; one that has done so was too early, and will not come again.
+        """
+        stretched = self.trust.earned and not self.following.announced(watch.run_id)
+        pause = self.learning.pause(watch, now)
+        return rules.next_look(watch, self.policy, now, pause, after, stretched=stretched)
+
+    def figures(self, clock: Clock) -> CrewFigures:
+        """How things stand, for the metrics."""
+        pace = 0.0 if self.breaker.is_open or self.pace.resting(clock()) else self.pace.per_second
+        return CrewFigures(self.breaker.is_open, pace, len(self.following), self.following.timetable.overdue)
+
+    @property
+    def paused(self) -> str | None:
+        """Why the crew cannot be used now, as the HTTP code that said so."""
+        return self.breaker.reason if self.breaker.is_open else None
+
+
+def reason_of(answer: KickoffAnswer) -> str | None:
+    """Why an answer names no execution, as everybody may read it."""
+    if isinstance(answer, Started):
+        return None
+    return _own_words(answer.message if isinstance(answer, Refused) else answer.reason)
+
+
+def _own_words(reason: str) -> str:
+    """Our words of a reason, like `HTTP 422`; after a colon come the API's, which may quote inputs."""
+    return reason.partition(":")[0]

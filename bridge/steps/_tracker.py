@@ -1,0 +1,147 @@
+"""What this process keeps in mind of one crew's runs between their looks, and between the steps."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from bridge.core.crew.responses import StatusAnswer, Succeeded
+from bridge.core.crew.webhooks import TasksDone, believe, count_tasks, one_more
+from bridge.core.human_input import rules
+from bridge.core.polling.queue import Timetable
+from bridge.core.runs import state_machine
+from bridge.core.runs.cache import Recent
+from bridge.core.runs.model import Run, Watch
+
+
+class Following:
+    """The runs that are followed, when each is looked at next, and what webhooks have told of them.
+
+    * All of it may be lost at any moment: the store is the truth, and what webhooks told were only hints.
+    * A run is followed while it is in the timetable or being looked at. Whoever takes it out to look at it puts it
+      back, or it is followed no more.
+    * `forget` leaves nothing of a run, also while it is being looked at: then it cannot be put back.
+    * A run that is written by others than those who look at it is outdated: the next look reads it first.
+    * A hint may come before its run is followed here, and counts from then on.
+    """
+
+    def __init__(self) -> None:
+        self.timetable = Timetable()
+        self._looked_at: set[str] = set()
+        self._outdated: set[str] = set()
+        self._written = Recent()
+        self._heard_of: set[str] = set()
+        self._announced: dict[str, Succeeded | None] = {}
+        self._tasks: dict[str, TasksDone] = {}
+        self._evidence: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.timetable) + len(self._looked_at)
+
+    def __contains__(self, run_id: str) -> bool:
+        return run_id in self.timetable or run_id in self._looked_at
+
+    # From look to look --------------------------------------------------------------------------------------------
+
+    def follow(self, watch: Watch, due: float) -> None:
+        """Look at a run from now on; a look that is under way with an older watch is its last."""
+        self._looked_at.discard(watch.run_id)
+        self.timetable.put(watch, due)
+
+    def take_due(self, now: float, room: int, chance: Callable[[Watch], float]) -> list[Watch]:
+        """Take out at most `room` runs whose time has come, to be looked at now."""
+        taken = self.timetable.take_due(now, room, chance)
+        self._looked_at.update(watch.run_id for watch in taken)
+        return taken
+
+    def put_back(self, watch: Watch, due: float, *, outdated: bool = False) -> None:
+        """Go on with a run that was looked at, unless it was forgotten meanwhile; `outdated`: read it first."""
+        if watch.run_id in self._looked_at:
+            self.timetable.put(watch, due)
+            if outdated:
+                self._outdated.add(watch.run_id)
+
+    def looked(self, run_id: str) -> None:
+        """The look is over."""
+        self._looked_at.discard(run_id)
+
+    def forget(self, run_id: str) -> None:
+        """A run is over, or another process's: nothing of it is kept in mind, and a look under way is the last."""
+        self.timetable.drop(run_id)
+        self._written.take(run_id)
+        for noted in (self._announced, self._tasks):
+            noted.pop(run_id, None)
+        for noticed in (self._heard_of, self._outdated, self._looked_at):
+            noticed.discard(run_id)
+
+    def forget_all(self) -> None:
+        """All that was followed is no longer ours; looks under way are the last. Answers to POSTs are still awaited."""
+        self.timetable.clear()
+        self._written = Recent()
+        for noted in (self._looked_at, self._outdated, self._heard_of, self._announced, self._tasks):
+            noted.clear()
+
+    # What is written of a run -------------------------------------------------------------------------------------
+
+    def look_again(self, run: Run) -> None:
+        """A run was written while it is, or may be, followed: look now, with what is new in mind.
+
+        One that has no owner and is not followed here begins with what is written by then, wherever that will be.
+        """
+        if run.state in rules.FOLLOWED and (run.owner is not None or run.run_id in self):
+            self._outdated.add(run.run_id)
+            self._written.take(run.run_id)
+            self.timetable.hasten(run.run_id)
+
+    def take_outdated(self, run_id: str) -> bool:
+        """Whether to read a run before the look; that will be done now, so what is written from here on counts anew."""
+        if run_id not in self._outdated:
+            return False
+        self._outdated.remove(run_id)
+        return True
+
+    def wrote(self, run: Run) -> None:
+        """Keep a run as it was written just now."""
+        self._written.keep(run)
+
+    def take_written(self, run_id: str) -> Run | None:
+        """A run as it was written here last, if it is still known; at most once, since it is to be written anew."""
+        return self._written.take(run_id)
+
+    # What webhooks told -------------------------------------------------------------------------------------------
+
+    def hear(self, run_id: str) -> None:
+        """A webhook came of a run."""
+        self._heard_of.add(run_id)
+
+    def heard_of(self, run_id: str) -> bool:
+        """Whether a webhook has come of a run."""
+        return run_id in self._heard_of
+
+    def announce(self, run_id: str, testimony: Succeeded | None) -> None:
+        """A webhook said that a run is over, or may be, perhaps with its result."""
+        self._announced[run_id] = testimony or self._announced.get(run_id)
+
+    def announced(self, run_id: str) -> bool:
+        """Whether a webhook has said so."""
+        return run_id in self._announced
+
+    def count_task(self, run_id: str, name: str) -> None:
+        """A webhook said that one more task is done."""
+        self._tasks[run_id] = one_more(self._tasks.get(run_id), name)
+
+    def testimony(self, run_id: str) -> Succeeded | None:
+        """The result that a crew webhook reported, which the status has not confirmed."""
+        return self._announced.get(run_id)
+
+    def complete(self, watch: Watch, answer: StatusAnswer, asked_at: float) -> StatusAnswer:
+        """A status, with what webhooks told where it tells nothing; `watch` does not count this poll yet."""
+        missing = state_machine.long_missing(replace(watch, missing=watch.missing + 1), asked_at)
+        believed = believe(answer, self.testimony(watch.run_id), long_missing=missing)
+        return count_tasks(believed, self._tasks.get(watch.run_id))
+
+    def keep_evidence(self, run_id: str, kickoff_id: str) -> None:
+        """A webhook named the execution of a run whose POST is still awaited."""
+        self._evidence[run_id] = kickoff_id
+
+    def take_evidence(self, run_id: str) -> str | None:
+        """The execution that a webhook named."""
+        return self._evidence.pop(run_id, None)

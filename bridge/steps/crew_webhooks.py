@@ -1,0 +1,174 @@
+"""Take a hint from the crew API's webhooks."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import structlog
+
+from bridge.core.crew import webhook_tokens
+from bridge.core.crew import webhooks as crew_webhooks
+from bridge.core.crew.flow_questions import FlowQuestion
+from bridge.core.human_input import rules
+from bridge.core.human_input.model import Asked
+from bridge.core.runs.model import Decision, Run, State
+from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.store import PassedHint, Store
+from bridge.steps._conflicts import adopt, settle_latest
+from bridge.steps._crew import Crew
+
+log = structlog.get_logger()
+
+
+class TakeHint:
+    """`ports.TakeHint`: brings lost executions back, asks humans, and makes us look when it is worth it."""
+
+    def __init__(
+        self,
+        key: bytes,
+        crews: Mapping[str, Crew],
+        store: Store,
+        clock: Clock,
+        wake_poll: Callable[[str], None],
+        wake_take_up: Wake,
+        wake_deliver: Wake,
+    ) -> None:
+        self._key = key
+        self._crews = crews
+        self._store = store
+        self._clock = clock
+        self._wake_poll = wake_poll
+        self._wake_take_up = wake_take_up
+        self._wake_deliver = wake_deliver
+
+    async def __call__(self, token: str, kind: crew_webhooks.Kind, read: Callable[[], Awaitable[Any]]) -> bool:
+        """Whether the token was one of ours; a forged one costs a hash and nothing else."""
+        attempt = webhook_tokens.read(self._key, token)
+        if attempt is None:
+            return False
+        content = await read()
+        hint = crew_webhooks.read(kind, content)
+        run = await self._store.load(attempt.run_id)  # after the body, however slowly that came
+        if run is None or (run.crew not in self._crews and not self._store.shared):
+            return False
+        if run.crew in self._crews and not self._elsewhere(run):
+            await self._take(run, attempt, kind, hint)
+        elif hint.says_something or run.state is State.STARTING:
+            await self._store.pass_on(PassedHint(attempt.run_id, attempt.number, kind, content))
+        return True
+
+    def _elsewhere(self, run: Run) -> bool:
+        """Whether another process has it in hand, or may be the one that takes up an interrupted start."""
+        orphan = run.state is State.STARTING and run.owner is None
+        return self._store.owned_elsewhere(run) or (orphan and self._store.shared)
+
+    async def passed_on(self, passed: PassedHint) -> None:
+        """A hint for a run of this process that reached another one."""
+        run = await self._store.load(passed.run_id)
+        if run is not None and run.crew in self._crews:
+            attempt = webhook_tokens.Attempt(passed.run_id, passed.attempt)
+            await self._take(run, attempt, passed.kind, crew_webhooks.read(passed.kind, passed.content))
+
+    async def take_flow_question(self, crew: str, question: FlowQuestion) -> None:
+        """`ports.TakeFlowQuestion`: nobody sends it again, so one that comes before its run is known is kept."""
+        run = await self._store.find_execution(crew, question.kickoff_id)
+        if run is None:
+            self._keep(self._crews[crew], question.kickoff_id, question.asked)
+        else:
+            await self.ask(run, question.asked)
+
+    def _keep(self, crew: Crew, kickoff_id: str, asked: Asked) -> None:
+        for gone in crew.questions.keep(kickoff_id, asked, self._clock()):
+            log.warning("question_of_nobody", crew=crew.name, kickoff_id=gone)
+
+    async def _take(
+        self, run: Run, attempt: webhook_tokens.Attempt, kind: crew_webhooks.Kind, hint: crew_webhooks.Hint
+    ) -> None:
+        crew = self._crews[run.crew]
+        if _is_superseded(run, attempt, hint.kickoff_id):
+            log.error("execution_superseded", run_id=run.run_id, crew=run.crew, kickoff_id=hint.kickoff_id)
+            return
+        if not run.final:
+            crew.following.hear(run.run_id)
+        if run.state in rules.FOLLOWED:
+            await self._heed(crew, run, kind, hint)
+            await self._unless_over(crew, run)
+        elif hint.kickoff_id is None:
+            return
+        elif run.state is State.STARTING:
+            await self._keep_evidence(crew, run, attempt, hint.kickoff_id, hint.asked)
+        else:
+            await self._adopt(run, attempt, hint.kickoff_id, hint.asked)
+
+    async def _keep_evidence(
+        self, crew: Crew, run: Run, attempt: webhook_tokens.Attempt, kickoff_id: str, asked: Asked | None
+    ) -> None:
+        """The answer to the POST is still awaited."""
+        crew.following.keep_evidence(run.run_id, kickoff_id)
+        if asked is not None:
+            self._keep(crew, kickoff_id, asked)
+        await self._unless_answered(crew, run, attempt, asked)
+
+    async def _unless_over(self, crew: Crew, run: Run) -> None:
+        """What is kept in mind of a run that ended after it was read here would be kept for ever."""
+        if run.run_id not in crew.following:
+            latest = await self._store.load(run.run_id)
+            if latest is None or latest.final:
+                crew.following.forget(run.run_id)
+
+    async def _unless_answered(
+        self, crew: Crew, run: Run, attempt: webhook_tokens.Attempt, asked: Asked | None
+    ) -> None:
+        """Evidence for a run whose POST was answered after it was read here would be looked for by nobody."""
+        latest = await self._store.load(run.run_id)
+        if latest is None or latest.state is State.STARTING:
+            return
+        kickoff_id = crew.following.take_evidence(run.run_id)
+        if kickoff_id is not None:
+            await self._adopt(latest, attempt, kickoff_id, asked)
+
+    async def _adopt(self, run: Run, attempt: webhook_tokens.Attempt, kickoff_id: str, asked: Asked | None) -> None:
+        policy = self._crews[run.crew].policy
+        found = await adopt(run, attempt.number, kickoff_id, policy, self._store, self._clock)
+        if found is None:
+            return
+        if asked is not None and not found.final:
+            await self.ask(found, asked)
+        self._wake_take_up()
+
+    async def _heed(self, crew: Crew, run: Run, kind: crew_webhooks.Kind, hint: crew_webhooks.Hint) -> None:
+        """A run that is being followed: a question, a sign of life, or something to look at."""
+        if hint.asked is not None:
+            await self.ask(run, hint.asked)
+        elif kind in {crew_webhooks.Kind.TASK, crew_webhooks.Kind.CREW}:
+            await self._write(run, rules.on_sign)
+        if hint.task is not None:
+            crew.following.count_task(run.run_id, hint.task)
+        if hint.worth_a_look or (hint.task is not None and "progress" in crew.policy.extra_events):
+            if kind is not crew_webhooks.Kind.HUMAN and hint.worth_a_look:
+                crew.following.announce(run.run_id, hint.testimony)
+            crew.following.timetable.hasten(run.run_id)
+            self._wake_poll(run.crew)
+
+    async def ask(self, run: Run, asked: Asked) -> None:
+        """Put a question to a run; whoever follows it hears of that."""
+        policy = self._crews[run.crew].policy
+        if await self._write(run, lambda fresh: rules.on_question(fresh, asked, policy, self._clock())):
+            log.info("question_taken", run_id=run.run_id, crew=run.crew)
+            self._wake_deliver()
+
+    async def _write(self, run: Run, decide: Callable[[Run], Decision | None]) -> bool:
+        """Whether there was anything to write; if this process follows the run, it looks at it now."""
+        written = await settle_latest(self._store, run, decide)
+        if written is None:
+            return False
+        if not self._store.owned_elsewhere(written):
+            self._crews[run.crew].following.look_again(written)
+            self._wake_poll(run.crew)
+        return True
+
+
+def _is_superseded(run: Run, attempt: webhook_tokens.Attempt, kickoff_id: str | None) -> bool:
+    """Whether a webhook is about an execution that an earlier attempt has started beside the run's own."""
+    if kickoff_id is None or attempt.number == run.attempt:
+        return False
+    return run.state is State.STARTING or run.kickoff_id not in {None, kickoff_id}

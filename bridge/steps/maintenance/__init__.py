@@ -1,0 +1,1 @@
+"""Steps that look after the process, the store, and the crews."""

@@ -1,0 +1,89 @@
+"""Say that this process lives, give up those that are silent, forget what is old."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from bridge.core.errors import ProcessBuried
+from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.store import Store
+from bridge.steps._crew import Crew
+from bridge.steps.maintenance._interval import Rounds
+
+BEAT_EVERY = 2.0
+SILENT_AFTER = 9.0  # seconds without a sign of life, more than four times what a living process takes
+FORGOTTEN_AT_ONCE = 2000  # runs; nobody else can write while they are deleted
+
+log = structlog.get_logger()
+
+
+class Sweep:
+    """The housekeeping of ownership and retention; `retention` in seconds after a run's end."""
+
+    name = "sweep"
+    kind = Quarantined.TASK
+
+    def __init__(
+        self, crews: Mapping[str, Crew], store: Store, clock: Clock, retention: float, wake_take_up: Wake
+    ) -> None:
+        self._crews = crews
+        self._store = store
+        self._retention = retention
+        self._wake_take_up = wake_take_up
+        self._rounds = Rounds(BEAT_EVERY, clock)
+        self._beaten_at = -math.inf
+        self._steady_since = 0.0
+        self._unserved: frozenset[str] = frozenset()
+
+    async def claim(self, room: int) -> Sequence[float]:
+        """The time of one round, when that is due."""
+        return self._rounds.claim(room)
+
+    async def handle(self, now: float) -> None:
+        """One round of housekeeping."""
+        await self._beat(now)
+        buried = await self._store.bury(now, SILENT_AFTER) if self._may_judge(now) else 0
+        forgotten = await self._store.forget(now - self._retention, FORGOTTEN_AT_ONCE)
+        if forgotten == FORGOTTEN_AT_ONCE:
+            self._rounds.hasten()  # a round of its own, so that a long series of them does not keep us from beating
+        if buried or forgotten:
+            log.info("swept", processes_given_up=buried, runs_forgotten=forgotten)
+        if buried:
+            self._wake_take_up()
+        await self._look_for_unserved()
+
+    def about(self, _: float) -> dict[str, object]:
+        """Return nothing: all rounds are alike."""
+        return {}
+
+    async def quarantine(self, _: float) -> None:
+        """Leave it to the next round."""
+
+    def pause(self) -> float:
+        """Seconds until the next round."""
+        return self._rounds.pause()
+
+    async def _look_for_unserved(self) -> None:
+        """Log each crew once when runs of it wait and no process serves it."""
+        unserved = await self._store.unserved()
+        for crew in sorted(unserved.keys() - self._unserved):
+            log.warning("crew_not_configured", crew=crew, runs=unserved[crew])
+        self._unserved = frozenset(unserved)
+
+    async def _beat(self, now: float) -> None:
+        """A process that was given up has lost everything that it followed, and begins anew under another name."""
+        if not 0 <= now - self._beaten_at <= SILENT_AFTER / 2:
+            self._steady_since = now
+        try:
+            await self._store.beat(now)
+        except ProcessBuried:
+            for crew in self._crews.values():
+                crew.following.forget_all()
+            log.warning("rejoined", process=await self._store.rejoin(now))
+        self._beaten_at = now
+
+    def _may_judge(self, now: float) -> bool:
+        """Whoever was silent itself, because the store was away, first gives the others time to be heard."""
+        return now - self._steady_since >= SILENT_AFTER

@@ -1,0 +1,57 @@
+"""Where several processes share a store, keep to a fair share of the runs under way."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import structlog
+
+from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.store import Store
+from bridge.steps._crew import Crew
+from bridge.steps.maintenance._interval import Rounds
+
+EVERY = 3.0  # seconds
+
+log = structlog.get_logger()
+
+
+class KeepToShare:
+    """Counts processes and runs; whoever follows more than its share gives the others some at once."""
+
+    name = "share"
+    kind = Quarantined.TASK
+
+    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_take_up: Wake) -> None:
+        self._crews = crews
+        self._store = store
+        self._wake_take_up = wake_take_up
+        self._rounds = Rounds(EVERY, clock)
+
+    async def claim(self, room: int) -> Sequence[float]:
+        """The time of one count, when that is due."""
+        return self._rounds.claim(room)
+
+    async def handle(self, _: float) -> None:
+        """One count, and what follows from it."""
+        given: list[str] = []
+        for name, census in (await self._store.census()).items():
+            crew = self._crews[name]
+            given += crew.following.timetable.some(crew.share.update(census))
+        if given:
+            freed = await self._store.hand_over(given)  # first, or nobody would follow them if this fails
+            for crew, run_id in product(self._crews.values(), given):
+                crew.following.forget(run_id)
+            log.info("runs_handed_over", runs=freed)
+        self._wake_take_up()  # what others gave back may be ours now
+
+    def about(self, _: float) -> dict[str, object]:
+        """Return nothing: all rounds are alike."""
+        return {}
+
+    async def quarantine(self, _: float) -> None:
+        """Leave it to the next round."""
+
+    def pause(self) -> float:
+        """Seconds until the next count."""
+        return self._rounds.pause()

@@ -1,0 +1,60 @@
+"""Keep run times in the store, so that they survive a restart and every process learns from all of them."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from bridge.core.polling.planner import REMEMBERED
+from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.lifecycle import Clock
+from bridge.ports.store import Store
+from bridge.steps._crew import Crew
+from bridge.steps.maintenance._interval import Rounds
+
+EVERY = 10.0  # seconds
+_OVERLAP = 60.0  # seconds that clocks may differ by, and that another process may take to write
+
+
+class Remember:
+    """Writes what was learned meanwhile; reads what a process before, or another one, has learned."""
+
+    name = "remember"
+    kind = Quarantined.TASK
+
+    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, *, shared: bool) -> None:
+        self._crews = crews
+        self._store = store
+        self._shared = shared
+        self._read_until: dict[str, float] = {}
+        self._rounds = Rounds(EVERY, clock)
+
+    async def claim(self, room: int) -> Sequence[float]:
+        """The time of one round, when that is due."""
+        return self._rounds.claim(room)
+
+    async def handle(self, now: float) -> None:
+        """One round over all crews."""
+        for crew in self._crews.values():
+            await self._write(crew)
+            if self._shared or crew.name not in self._read_until:
+                await self._read(crew, now)
+
+    def about(self, _: float) -> dict[str, object]:
+        """Return nothing: all rounds are alike."""
+        return {}
+
+    async def quarantine(self, _: float) -> None:
+        """Leave it to the next round."""
+
+    def pause(self) -> float:
+        """Seconds until the next round."""
+        return self._rounds.pause()
+
+    async def _write(self, crew: Crew) -> None:
+        new = crew.learning.unsaved()  # if the store does not take them, this process still knows them
+        if new:
+            await self._store.keep_run_times(crew.name, new, crew.learning.changed_at, REMEMBERED)
+
+    async def _read(self, crew: Crew, now: float) -> None:
+        after = self._read_until.get(crew.name, -math.inf)
+        crew.learning.remember(await self._store.run_times(crew.name, after, REMEMBERED))
+        self._read_until[crew.name] = now - _OVERLAP

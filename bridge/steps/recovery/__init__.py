@@ -1,0 +1,1 @@
+"""Steps that pick up what a process or a POST left open."""

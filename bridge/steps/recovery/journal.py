@@ -1,0 +1,59 @@
+"""At the start: give runs back the kickoff ids that the store did not take before the process died."""
+
+from collections.abc import Mapping
+
+import structlog
+
+from bridge.core.errors import Stale, StoreBroken, StoreDamaged, StoreUnavailable
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import State
+from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.journal import Journal, KickoffNote
+from bridge.ports.lifecycle import Clock
+from bridge.ports.processing import ReportFault
+from bridge.ports.store import Store
+from bridge.steps._conflicts import adopt
+from bridge.steps._crew import Crew
+
+log = structlog.get_logger()
+
+
+async def replay(journal: Journal, crews: Mapping[str, Crew], store: Store, clock: Clock, report: ReportFault) -> None:
+    """Take up every note, then clear the journal; before anything else works on the store.
+
+    A note of a crew that is not configured keeps the journal as it is. Doing it twice does nothing the second time.
+    """
+    notes = journal.notes()
+    taken = [await _taken(note, crews, store, clock, report) for note in notes]
+    if notes and all(taken):
+        journal.clear()
+
+
+async def _taken(note: KickoffNote, crews: Mapping[str, Crew], store: Store, clock: Clock, report: ReportFault) -> bool:
+    """Whether the note is done with; one that raises an unexpected exception is kept for the next start."""
+    try:
+        return await _take(note, crews, store, clock)
+    except (StoreUnavailable, StoreBroken, StoreDamaged):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is must not keep the bridge from starting
+        report(Quarantined.RUN, error, run_id=note.run_id, kickoff_id=note.kickoff_id, task="journal")
+        return False
+
+
+async def _take(note: KickoffNote, crews: Mapping[str, Crew], store: Store, clock: Clock) -> bool:
+    """Whether the note is done with."""
+    run = await store.load(note.run_id)
+    if run is None or run.kickoff_id == note.kickoff_id:
+        return True  # it was stored after all
+    if run.crew not in crews:
+        return False
+    policy = crews[run.crew].policy
+    try:
+        if run.state is State.STARTING and run.attempt == note.attempt:
+            run = await store.settle(state_machine.on_orphan(run, policy, clock()))
+        if await adopt(run, note.attempt, note.kickoff_id, policy, store, clock) is None:
+            reason = f"the run is {run.state}"
+            log.error("note_not_taken", run_id=note.run_id, kickoff_id=note.kickoff_id, reason=reason)
+    except Stale as error:
+        log.warning("note_not_taken", run_id=note.run_id, kickoff_id=note.kickoff_id, reason=str(error))
+    return True

@@ -1,0 +1,134 @@
+"""Put a request into the store, once; or a refused message, for a person to look at."""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
+
+from bridge.core import callback_url
+from bridge.core.delivery import cloudevents
+from bridge.core.delivery.model import Channel, Delivery, Destination, Event
+from bridge.core.errors import RequestRefused
+from bridge.core.redaction import Redactor
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import Envelope, KickoffRequest, Run
+from bridge.ports.inbound import Accepted, RefusedMessage
+from bridge.ports.lifecycle import Clock, NewId, Wake
+from bridge.ports.store import Store
+from bridge.steps._crew import Crew
+
+CheckInputs = Callable[[KickoffRequest], Awaitable[None]]
+"""Raises `RequestRefused` for a request that lacks an input of its crew."""
+
+
+class AcceptRequest:
+    """What every door calls with a request that it could read; `ports.Accept`."""
+
+    def __init__(
+        self,
+        store: Store,
+        crews: Collection[str],
+        callbacks: callback_url.CallbackRules,
+        clock: Clock,
+        new_id: NewId,
+        check_inputs: CheckInputs,
+        wake_crew: Callable[[str], None],
+        redactor: Redactor | None = None,
+    ) -> None:
+        self._redactor = redactor or Redactor()
+        self._store = store
+        self._crews = crews
+        self._check_inputs = check_inputs
+        self._callbacks = callbacks
+        self._clock = clock
+        self._new_id = new_id
+        self._wake_crew = wake_crew
+
+    async def __call__(self, request: KickoffRequest, envelope: Envelope) -> Accepted:
+        """Store the request; raises `RequestRefused` or `StoreUnavailable`. When it returns, the run is durable.
+
+        Inputs and meta are stored, and sent to the crew, without the secrets of our settings.
+        """
+        inputs, meta = self._redactor.value(request.inputs), self._redactor.value(request.meta)
+        request = replace(request, inputs=inputs, meta=meta)
+        if request.crew not in self._crews and not await self._store.is_served(request.crew):
+            raise RequestRefused("unknown_crew", f"there is no crew {request.crew!r} here", "crew")
+        run = state_machine.accept(request, envelope, self._new_id(), self._clock())
+        try:
+            await self._check(request)
+        except RequestRefused:
+            if (made_before := await self._made_before(run)) is None:
+                raise
+            return Accepted(made_before, replayed=True)
+        accepted = await self._store.accept(run)
+        self._wake_crew(request.crew)
+        return accepted
+
+    async def _check(self, request: KickoffRequest) -> None:
+        if request.callback_url is not None:
+            callback_url.check(request.callback_url, self._callbacks)
+        if request.crew in self._crews:  # else that of another process, as while a new crew is rolled out
+            await self._check_inputs(request)
+
+    async def _made_before(self, run: Run) -> Run | None:
+        """The run that the same request led to when it was still permitted: rules and inputs change."""
+        if (key := run.request.idempotency_key) is None:
+            return None
+        found = await self._store.find_key(run.envelope.source, run.crew, key)
+        return found if found is not None and found.fingerprint == run.fingerprint else None
+
+
+class BudgetWait:
+    """`ports.WaitOf`; the store is only asked where something limits the run."""
+
+    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock) -> None:
+        self._crews = crews
+        self._store = store
+        self._clock = clock
+
+    async def __call__(self, run: Run) -> float:
+        """The seconds; 0: nothing holds it."""
+        if run.crew not in self._crews:
+            return 0.0
+        limits = self._crews[run.crew].budgets
+        return await self._store.wait_of(run, limits, self._clock()) if limits.of(run.envelope.source) else 0.0
+
+
+class RefuseMessage:
+    """What the queue's door calls with a message that cannot be accepted; `ports.Refuse`.
+
+    The message goes to the dead queue by way of the store, like every event: nothing waits behind it while the
+    publishing side is away.
+    """
+
+    def __init__(self, store: Store, dead_queue: str, clock: Clock, new_id: NewId, wake_deliver: Wake) -> None:
+        self._store = store
+        self._dead_queue = dead_queue
+        self._clock = clock
+        self._new_id = new_id
+        self._wake_deliver = wake_deliver
+
+    async def __call__(self, message: RefusedMessage) -> None:
+        """Store the message for the dead queue, and a notice for its `reply_to`; raises `StoreUnavailable`."""
+        deliveries = [self._dead_letter(message)]
+        if message.reply_to is not None:
+            deliveries.append(self._notice(message, message.reply_to))
+        await self._store.file(deliveries)
+        self._wake_deliver()
+
+    def _dead_letter(self, message: RefusedMessage) -> Delivery:
+        headers = {**message.headers, "x-bridge-reason": message.code, "x-bridge-detail": message.detail}
+        event = cloudevents.dead_letter(self._new_id(), message.body, message.content_type, headers, self._clock())
+        return _delivery(event, Destination(Channel.DEAD_LETTER, self._dead_queue))
+
+    def _notice(self, message: RefusedMessage, reply_to: str) -> Delivery:
+        refusal = {
+            "code": message.code,
+            "message": message.detail,
+            "crew": message.crew,
+            "idempotency_key": message.idempotency_key,
+        }
+        event = cloudevents.rejected(self._new_id(), refusal, message.correlation_id, self._clock())
+        return _delivery(event, Destination(Channel.QUEUE, reply_to))
+
+
+def _delivery(event: Event, destination: Destination) -> Delivery:
+    return Delivery(event.event_id, event, destination, due_at=event.created_at)

@@ -1,0 +1,121 @@
+"""What a door calls when somebody wants to cancel a run, to answer its question, or to decide about one in doubt."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import structlog
+
+from bridge.core.crew.responses import CrewUnavailable, NoAnswer, NotFound, StatusAnswer, Unknown
+from bridge.core.errors import CrewUnreachable, ExecutionTaken, RequestRefused
+from bridge.core.runs import state_machine
+from bridge.core.runs.commands import Abandon, Adopt, Cancel, Steering, steer
+from bridge.core.runs.model import CrewPolicy, Run, State
+from bridge.ports.inbound import KeyOfRun
+from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.store import Store
+from bridge.steps._conflicts import settle_latest
+from bridge.steps._crew import Crew
+
+POLL_WITHIN = 10.0  # seconds for a poll that an operator waits for
+
+log = structlog.get_logger()
+
+
+class SteerRun:
+    """`ports.Steer`."""
+
+    def __init__(
+        self,
+        crews: Mapping[str, Crew],
+        store: Store,
+        clock: Clock,
+        wake_crew: Callable[[str], None],
+        wake_deliver: Wake,
+        wake_take_up: Wake,
+        orphaned: CrewPolicy,
+    ) -> None:
+        self._crews = crews
+        self._store = store
+        self._clock = clock
+        self._wake_crew = wake_crew
+        self._wake_deliver = wake_deliver
+        self._wake_take_up = wake_take_up
+        self._orphaned = orphaned
+
+    async def __call__(self, wanted: str | KeyOfRun, wish: Steering, by: str) -> Run:
+        """Decide and write; whoever wrote the run meanwhile goes first.
+
+        Raises as `core.steering.steer` does, and `StoreUnavailable`: somebody waits to be told.
+        """
+        run = await self._load(wanted)
+        crew = self._crews.get(run.crew)
+        policy = self._orphaned if crew is None else crew.policy
+        if crew is None:
+            run = await self._without_crew(run, wish)
+        elif isinstance(wish, Adopt):
+            steer(run, wish, policy, self._clock())  # refuses first what needs no question to the crew
+            wish = await _verified(wish, crew)
+        try:
+            settled = await settle_latest(
+                self._store, run, lambda latest: steer(latest, wish, policy, self._clock()), patient=False
+            )
+        except ExecutionTaken:
+            raise RequestRefused("invalid_request", "is another run's execution", "kickoff_id") from None
+        if settled is None:
+            return await self._load(wanted)  # it is so already, by what others wrote, or gone
+        log.info("run_steered", run_id=run.run_id, wish=type(wish).__name__, by=by, state=settled.state.value)
+        self._tell(settled, wish)
+        return settled
+
+    async def _load(self, wanted: str | KeyOfRun) -> Run:
+        if isinstance(wanted, KeyOfRun):
+            run = await self._store.find_key(wanted.source, wanted.crew, wanted.key)
+        else:
+            run = await self._store.load(wanted)
+        if run is None:
+            raise RequestRefused(
+                "unknown_run", "no run has this id" if isinstance(wanted, str) else "no run has this key"
+            )
+        return run
+
+    async def _without_crew(self, run: Run, wish: Steering) -> Run:
+        """The run of a crew that is not in the settings: it can be given up, but its API cannot be called."""
+        if not isinstance(wish, Cancel | Abandon):
+            detail = f"the crew {run.crew} is not in the settings; its runs can only be cancelled or abandoned"
+            raise RequestRefused("unknown_crew", detail)
+        if run.state is State.STARTING and run.owner is None:
+            run = await self._store.settle(state_machine.on_orphan(run, self._orphaned, self._clock()), patient=False)
+        if run.kickoff_id is not None and not run.final:
+            log.warning("execution_not_stopped", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
+        return run
+
+    def _tell(self, run: Run, wish: Steering) -> None:
+        crew = self._crews.get(run.crew)
+        if crew is not None and (run.final or isinstance(wish, Adopt)):
+            crew.following.forget(run.run_id)
+        elif crew is not None:
+            crew.following.look_again(run)
+        if run.state in {State.ACCEPTED, State.CANCELLED, State.FAILED}:
+            self._wake_crew(run.crew)
+        self._wake_deliver()
+        self._wake_take_up()
+
+
+async def _verified(wish: Adopt, crew: Crew) -> Adopt:
+    """Poll the execution; raises `RequestRefused` or `CrewUnreachable` if the API does not know it, unless forced."""
+    try:
+        async with asyncio.timeout(POLL_WITHIN):
+            await crew.api.turn()
+            answer: StatusAnswer = await crew.api.status(wish.kickoff_id)
+    except TimeoutError:
+        answer = NoAnswer("no answer in time")
+    if isinstance(answer, NotFound) and not wish.force:
+        detail = "the crew API does not know this execution; check the id, or adopt it with force"
+        raise RequestRefused("unknown_execution", detail, "kickoff_id")
+    unclear = isinstance(answer, NoAnswer | CrewUnavailable | Unknown)
+    if unclear and not wish.force:
+        raise CrewUnreachable(
+            "the crew API does not say whether it knows this execution; retry, or adopt it with force"
+        )
+    return replace(wish, verified=not unclear and not isinstance(answer, NotFound))

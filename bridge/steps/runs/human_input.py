@@ -1,0 +1,115 @@
+"""Carry a human's answer to the crew API, once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from bridge.core.crew.payloads import resume_body
+from bridge.core.crew.responses import ResumeAnswer
+from bridge.core.errors import Stale
+from bridge.core.human_input import rules
+from bridge.core.human_input.model import Question
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import Decision, Run, State
+from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.store import Store
+from bridge.steps._conflicts import settle_latest
+from bridge.steps._crew import Crew
+from bridge.steps._quarantine import set_aside
+
+TICK = 1.0
+
+log = structlog.get_logger()
+
+
+class CarryAnswer:
+    """A run is only marked as answered when nothing but the POST is left to do; after that it is never sent again."""
+
+    kind = Quarantined.RUN
+
+    def __init__(self, crew: Crew, store: Store, clock: Clock, wake_deliver: Wake) -> None:
+        self.name = f"resume-{crew.name}"
+        self._crew = crew
+        self._store = store
+        self._clock = clock
+        self._wake_deliver = wake_deliver
+
+    async def claim(self, room: int) -> Sequence[Run]:
+        """Runs of the crew whose question has an answer to carry."""
+        return await self._store.claim({State.WAITING_FOR_HUMAN}, room, self._clock(), {self._crew.name})
+
+    async def handle(self, run: Run) -> None:
+        """Mark, POST, write down what came of it. The mark is durable before the first byte can leave."""
+        crew = self._crew
+        if not rules.has_answer_to_carry(run):  # it was deferred, and its status is due to be polled again
+            self._follow(await self._settle(run, Decision(state_machine.taken_up(run))))
+            return
+        if crew.breaker.is_open:
+            self._follow(await self._settle(run, rules.postponed(run, self._clock())))
+            return
+        await crew.api.turn()
+        beginning = rules.begin_carrying(run, self._clock())
+        body = resume_body(beginning.run, crew.webhooks)  # before anything is said to have left
+        try:
+            sending = await self._settle(run, beginning)
+        except Stale:
+            crew.pace.unused()
+            raise
+        self._follow(sending)
+        question = sending.talk.question
+        assert question is not None
+        said = await self._carry(question, body)
+        log.info("answer_carried", run_id=run.run_id, crew=run.crew, answer=type(said).__name__)
+        crew.pause_if_turned_away(said, self._clock())
+        await self._write_down(sending, question.number, said)
+
+    def about(self, run: Run) -> dict[str, object]:
+        """Which run it is."""
+        return {"run_id": run.run_id, "crew": run.crew}
+
+    async def quarantine(self, run: Run) -> None:
+        """Defer it; an answer that may have left is never sent again."""
+        await set_aside(run.run_id, self._crew, self._store, self._clock)
+        self._crew.following.forget(run.run_id)
+
+    def pause(self) -> float:
+        """Seconds until the next claim."""
+        return TICK
+
+    async def _settle(self, run: Run, decision: Decision) -> Run:
+        """Write; a run that others have written meanwhile is ours since the claim, and perhaps followed by nobody."""
+        try:
+            return await self._store.settle(decision)
+        except Stale:
+            if not self._store.owned_elsewhere(run):  # by the name that this process had then
+                self._follow(run)
+                self._crew.following.look_again(run)
+            raise
+
+    async def _carry(self, question: Question, body: dict[str, Any]) -> ResumeAnswer:
+        assert question.feedback is not None
+        if question.asked.callback_url is not None:
+            return await self._crew.api.answer_flow(question.asked.callback_url, question.feedback)
+        return await self._crew.api.resume(body)
+
+    async def _write_down(self, run: Run, number: int, said: ResumeAnswer) -> None:
+        """On the run as it is by then: webhooks of the execution that goes on may have been faster."""
+        try:
+            written = await settle_latest(
+                self._store,
+                run,
+                lambda latest: rules.on_carried(latest, number, said, self._crew.policy, self._clock()),
+            )
+        except Stale:
+            log.error("answer_not_noted", run_id=run.run_id, crew=run.crew)  # noqa: TRY400 - no bug
+            return
+        if written is not None:
+            self._crew.following.look_again(written)
+            self._wake_deliver()
+
+    def _follow(self, run: Run) -> None:
+        """Look at the run from now on, even if another process did before."""
+        if run.run_id not in self._crew.following.timetable:
+            self._crew.follow(run, self._clock())

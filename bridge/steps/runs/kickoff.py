@@ -1,0 +1,151 @@
+"""Start an execution at the crew API."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from bridge.core.crew.payloads import kickoff_body
+from bridge.core.crew.responses import InDoubt, KickoffAnswer, Started
+from bridge.core.errors import Stale, StoreBroken, StoreDamaged
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import Decision, Run, State
+from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.journal import Journal
+from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.store import Store
+from bridge.steps._conflicts import adopt, log_found, settle_latest, unless_taken
+from bridge.steps._crew import Crew, reason_of
+from bridge.steps._quarantine import set_aside
+
+TICK = 1.0  # seconds between claims that nobody asked for
+PATIENCE = 2.0  # seconds that the store may take before a kickoff id is kept elsewhere as well
+
+log = structlog.get_logger()
+
+
+class Kickoff:
+    """Starts the runs of one crew. A run is only marked `starting` when nothing but the POST is left to do."""
+
+    kind = Quarantined.RUN
+
+    def __init__(
+        self, crew: Crew, store: Store, clock: Clock, wake_poll: Wake, wake_deliver: Wake, journal: Journal
+    ) -> None:
+        self.name = f"kickoff-{crew.name}"
+        self._crew = crew
+        self._store = store
+        self._clock = clock
+        self._wake_poll = wake_poll
+        self._wake_deliver = wake_deliver
+        self._journal = journal
+
+    async def claim(self, room: int) -> Sequence[Run]:
+        """Accepted runs that the crew has a free place for, and their budgets something left."""
+        room = self._crew.breaker.room(room)
+        if not room:
+            return []
+        crew = self._crew
+        claimed = await self._store.claim_accepted(crew.name, room, crew.max_running, self._clock(), crew.budgets)
+        self._crew.breaker.take(len(claimed))
+        return claimed
+
+    async def handle(self, run: Run) -> None:
+        """Mark, POST, write down the answer. The mark is durable before the first byte can leave."""
+        await self._crew.api.turn()
+        beginning = state_machine.begin(run, self._clock())
+        body = kickoff_body(
+            beginning.run, self._crew.policy, self._crew.webhooks
+        )  # before anything is said to have left
+        try:
+            starting = await self._store.settle(beginning)
+        except Stale:
+            self._crew.breaker.give_back()
+            self._crew.pace.unused()
+            raise
+        answer = await self._crew.api.kickoff(body)
+        decision = state_machine.on_kickoff(starting, answer, self._crew.policy, self._clock())
+        said, reason = type(answer).__name__, reason_of(answer)
+        log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, answer=said, reason=reason)
+        self._mind_breaker(answer)
+        try:
+            self._follow(await self._with_evidence(await self._settle(starting, decision)))
+        except Stale:
+            await self._come_late(starting, answer)
+        finally:
+            self._crew.following.take_evidence(run.run_id)  # the run has an execution or an end by now
+        if decision.deliveries:
+            self._wake_deliver()
+
+    def about(self, run: Run) -> dict[str, object]:
+        """Which run it is."""
+        return {"run_id": run.run_id, "crew": run.crew}
+
+    async def quarantine(self, run: Run) -> None:
+        """Defer it; in doubt if its POST may have left."""
+        self._crew.breaker.give_back()
+        await set_aside(run.run_id, self._crew, self._store, self._clock)
+
+    def pause(self) -> float:
+        """Seconds until the next claim."""
+        return TICK
+
+    async def _settle(self, starting: Run, decision: Decision) -> Run:
+        """Write it down; an id that belongs to another run says that something was started, and not what."""
+        if (settled := await unless_taken(starting, decision.run.kickoff_id, self._write(decision))) is not None:
+            return settled
+        doubt = InDoubt("the API named the execution of another run")
+        return await self._store.settle(state_machine.on_kickoff(starting, doubt, self._crew.policy, self._clock()))
+
+    async def _write(self, decision: Decision) -> Run:
+        """Write it down. A kickoff id is paid for: if the store does not take it soon, the journal keeps it, too."""
+        if decision.run.kickoff_id is None:
+            return await self._store.settle(decision)
+        write = asyncio.ensure_future(self._store.settle(decision))
+        done, _ = await asyncio.wait({write}, timeout=PATIENCE)
+        if not done or isinstance(write.exception(), StoreBroken | StoreDamaged):
+            await self._journal.note(decision.run)
+            await write
+            await self._journal.drop(decision.run)
+        return await write
+
+    async def _come_late(self, starting: Run, answer: KickoffAnswer) -> None:
+        """Another process took over the run while the POST was under way; the answer may still settle its doubt.
+
+        An execution whose answer was lost may be known by a webhook.
+        """
+        named = self._crew.following.take_evidence(starting.run_id)
+        if isinstance(answer, InDoubt) and named is not None:
+            answer = Started(named)
+        kickoff_id = answer.kickoff_id if isinstance(answer, Started) else None
+
+        def decide(latest: Run) -> Decision | None:
+            return state_machine.on_late_answer(latest, starting.attempt, answer, self._crew.policy, self._clock())
+
+        run = await self._store.load(starting.run_id)
+        settled = run and await unless_taken(starting, kickoff_id, settle_latest(self._store, run, decide))
+        if settled is None:
+            log.error("kickoff_answer_too_late", run_id=starting.run_id, crew=starting.crew, kickoff_id=kickoff_id)
+            return
+        if kickoff_id is not None and settled.final:
+            log_found(settled)
+        else:
+            log.info("doubt_settled_by_late_answer", run_id=starting.run_id, crew=starting.crew)
+        self._wake_deliver()
+
+    async def _with_evidence(self, run: Run) -> Run:
+        """The run, or if it is in doubt and a webhook brought its execution meanwhile, the run with that execution."""
+        kickoff_id = self._crew.following.take_evidence(run.run_id)
+        if run.state is not State.IN_DOUBT or kickoff_id is None:
+            return run
+        return await adopt(run, run.attempt, kickoff_id, self._crew.policy, self._store, self._clock) or run
+
+    def _mind_breaker(self, answer: KickoffAnswer) -> None:
+        if not self._crew.pause_if_turned_away(answer, self._clock()) and self._crew.breaker.answered():
+            log.info("crew_resumed", crew=self._crew.name)
+
+    def _follow(self, run: Run) -> None:
+        if run.state is State.RUNNING:
+            self._crew.following.wrote(run)
+            self._crew.follow(run, self._clock())
+            self._wake_poll()

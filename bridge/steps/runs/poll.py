@@ -1,0 +1,190 @@
+"""Look at an execution's status until it is over. A look that changes nothing writes nothing."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+import structlog
+
+from bridge.core.crew.responses import (
+    CrewUnavailable,
+    Failed,
+    NoAnswer,
+    NotFound,
+    StatusAnswer,
+    Succeeded,
+    run_time_told,
+)
+from bridge.core.errors import Stale, StoreUnavailable
+from bridge.core.human_input import rules
+from bridge.core.runs.model import Run, State, Watch
+from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.store import Store
+from bridge.steps._crew import Crew
+from bridge.steps._quarantine import set_aside
+
+TICK = 1.0
+TOGETHER = 0.01  # seconds within which looks are made together, since waking up costs as much as a look
+AGAIN_AFTER = 1.0  # seconds until the next look when the news of this one could not be written
+
+log = structlog.get_logger()
+
+
+class Poll:
+    """Follows the runs of one crew by its timetable."""
+
+    kind = Quarantined.RUN
+
+    def __init__(
+        self, crew: Crew, store: Store, clock: Clock, wake_kickoff: Wake, wake_deliver: Wake, wake_take_up: Wake
+    ) -> None:
+        self.name = f"poll-{crew.name}"
+        self._crew = crew
+        self._store = store
+        self._clock = clock
+        self._wake_kickoff = wake_kickoff
+        self._wake_deliver = wake_deliver
+        self._wake_take_up = wake_take_up
+
+    async def claim(self, room: int) -> Sequence[Watch]:
+        """The runs whose time has come, as many as may be looked at now, those first that have most likely ended."""
+        crew, now = self._crew, self._clock()
+        if crew.breaker.is_open:
+            return []
+        turns = crew.pace.take_for_looks(now, min(room, crew.following.timetable.due(now)))
+        return crew.following.take_due(now, turns, partial(crew.learning.chance_over, now=now))
+
+    async def handle(self, watch: Watch) -> None:
+        """Look once; write only what is news; note when to look again."""
+        asked_at, following = self._clock(), self._crew.following
+        if not watch.polls:
+            self._judge_webhooks(partial(self._crew.trust.first_look, heard=following.heard_of(watch.run_id)))
+        try:
+            if (current := await self._up_to_date(watch)) is not None:
+                await self._look(current, asked_at)
+        except (StoreUnavailable, Stale):
+            following.put_back(watch, asked_at + AGAIN_AFTER, outdated=True)  # as it was: the news is found again
+            raise
+        finally:
+            following.looked(watch.run_id)
+
+    def about(self, watch: Watch) -> dict[str, object]:
+        """Which run it is."""
+        return {"run_id": watch.run_id, "crew": watch.crew}
+
+    async def quarantine(self, watch: Watch) -> None:
+        """Defer the run: it is polled again by the process that takes it up when it is due."""
+        await set_aside(watch.run_id, self._crew, self._store, self._clock)
+        self._crew.following.forget(watch.run_id)
+
+    def pause(self) -> float:
+        """Seconds until the next look is due."""
+        due, now = self._crew.following.timetable.next_due(), self._clock()
+        if due is None or self._crew.breaker.is_open:
+            return TICK
+        return max(due - now if due > now else min(self._crew.pace.until_looks(now), TICK), TOGETHER)
+
+    async def _up_to_date(self, watch: Watch) -> Watch | None:
+        """The watch, with what others have written meanwhile; None if nobody need look any more.
+
+        A look that is not made gives its turn back: it may be the one for whose answer all others wait.
+        """
+        if not self._crew.following.take_outdated(watch.run_id):
+            return watch
+        try:
+            run = await self._store.load(watch.run_id)
+        except StoreUnavailable:
+            self._crew.pace.unused()
+            raise
+        if run is None or run.state not in rules.FOLLOWED or run.kickoff_id != watch.kickoff_id:
+            self._crew.pace.unused()
+            self._crew.following.forget(watch.run_id)
+            return None
+        return rules.refreshed(watch, run)
+
+    async def _look(self, watch: Watch, asked_at: float) -> None:
+        answer = await self._ask(watch, asked_at)
+        self._crew.pause_if_turned_away(answer, asked_at)
+        announced = self._crew.following.announced(watch.run_id)
+        seen, news = rules.look(watch, answer, self._crew.policy, asked_at)
+        goes_on = await self._write_down(seen, answer, asked_at) if news else seen
+        self._learn_run_times(watch, answer, asked_at, announced=announced)
+        if goes_on is not None:
+            after = answer.after if isinstance(answer, NoAnswer) else None
+            self._crew.following.put_back(goes_on, self._crew.next_look(goes_on, self._clock(), after))
+
+    async def _ask(self, watch: Watch, asked_at: float) -> StatusAnswer:
+        """The status, with what webhooks told where it tells nothing."""
+        answer = await self._crew.api.status(watch.kickoff_id)
+        if (other := rules.other_name(watch, answer)) is not None:
+            await self._crew.api.turn()
+            answer = rules.believe_other(watch, await self._crew.api.status(other))
+        return self._crew.following.complete(watch, answer, asked_at)
+
+    async def _write_down(self, seen: Watch, answer: StatusAnswer, asked_at: float) -> Watch | None:
+        """Write what is news. The watch to go on with; None if the run is not to be followed further."""
+        if (known := self._crew.following.take_written(seen.run_id)) is not None:
+            with suppress(Stale):  # somebody else has written it since
+                return await self._settle(known, seen, answer, asked_at)
+        run = await self._store.load(seen.run_id)
+        ended = run is None or run.state not in rules.FOLLOWED
+        if run is None or ended or self._store.owned_elsewhere(run) or run.kickoff_id != seen.kickoff_id:
+            self._crew.following.forget(
+                seen.run_id
+            )  # it has ended, has another execution, or another process tracks it
+            return None
+        return await self._settle(run, seen, answer, asked_at)
+
+    async def _settle(self, run: Run, seen: Watch, answer: StatusAnswer, asked_at: float) -> Watch | None:
+        decision = rules.on_status(run, seen, answer, self._crew.policy, asked_at)
+        settled = await self._store.settle(decision)
+        if settled.final and isinstance(answer, Succeeded) and answer.dropped:
+            dropped = ", ".join(answer.dropped)
+            log.error("result_incomplete", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id, dropped=dropped)
+        if decision.deliveries:
+            self._wake_deliver()
+        if settled.final:
+            self._let_go(settled)
+            return None
+        if settled.state is State.IN_DOUBT:
+            log.warning("adopted_execution_unknown", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
+            self._crew.following.forget(run.run_id)
+            self._wake_kickoff()
+            return None
+        if settled.due_at is not None:
+            self._wake_take_up()
+        self._crew.following.wrote(settled)
+        return rules.refreshed(seen, settled)
+
+    def _let_go(self, ended: Run) -> None:
+        if ended.state is State.SUCCEEDED and ended.outcome.result is None and ended.outcome.result_json is None:
+            log.warning("result_missing", run_id=ended.run_id, crew=ended.crew, kickoff_id=ended.kickoff_id)
+        announced = self._crew.following.announced(ended.run_id)
+        if ended.state is not State.SUCCEEDED and self._crew.following.testimony(ended.run_id) is not None:
+            log.warning("webhook_result_discarded", run_id=ended.run_id, crew=ended.crew, state=ended.state.value)
+        self._judge_webhooks(partial(self._crew.trust.ended, announced=announced))
+        self._crew.following.forget(ended.run_id)
+        log.info("run_ended", run_id=ended.run_id, crew=ended.crew, state=ended.state.value, polls=ended.polls)
+        self._wake_kickoff()
+
+    def _learn_run_times(self, before: Watch, answer: StatusAnswer, asked_at: float, *, announced: bool) -> None:
+        """What a look found tells about the crew's run times; `before` is what was known until then."""
+        if isinstance(answer, NoAnswer | CrewUnavailable | NotFound):
+            return
+        over = isinstance(answer, Succeeded | Failed)
+        if self._crew.learning.looked(before, asked_at, over=over):
+            log.info("run_times_changed", crew=self._crew.name)
+        if over:
+            self._crew.learning.ended(before, asked_at, told=run_time_told(answer), announced=announced)
+
+    def _judge_webhooks(self, by: Callable[[], None]) -> None:
+        """Whether webhooks can be trusted may change by this, and then all that was planned with or without them."""
+        before = self._crew.trust.earned
+        by()
+        if self._crew.trust.earned is not before:
+            log.info("webhooks_trusted" if self._crew.trust.earned else "webhooks_distrusted", crew=self._crew.name)
+            self._crew.following.timetable.replan(self._clock(), self._as_from_its_last_look)
+
+    def _as_from_its_last_look(self, watch: Watch) -> float:
+        return self._crew.next_look(watch, watch.alive_at)
