@@ -31,7 +31,7 @@ class Crew:
     started: dict[str, float] = field(default_factory=dict)
     told: dict[str, float] = field(default_factory=dict)
     """When each end was first told."""
-    looks: int = 0
+    polls: int = 0
     looks_by_second: Counter[int] = field(default_factory=Counter)
 
     def answer(self, method: bytes, path: bytes) -> bytes:
@@ -39,7 +39,7 @@ class Crew:
         if method == b"POST":
             return self._kickoff()
         if path.startswith(b"/status/"):
-            self.looks += 1
+            self.polls += 1
             return self._status(path[8:].decode(), time.time())
         return json.dumps(self._figures()).encode() if path == b"/_figures" else INPUTS
 
@@ -60,7 +60,7 @@ class Crew:
             "started": self.started,
             "told": self.told,
             "run_time": self.run_time,
-            "looks": self.looks,
+            "polls": self.polls,
             "looks_by_second": self.looks_by_second,
         }
 

@@ -100,7 +100,7 @@ def _figures(requests: int, accepted: float, runs: list[dict[str, Any]], ledger:
         started_per_second=requests / (received[-1] - received[0]),
         lag_mean=statistics.mean(lags),
         lag_p95=lags[int(len(lags) * 0.95)],
-        looks_per_run=ledger["looks"] / requests,
+        looks_per_run=ledger["polls"] / requests,
     )
 
 

@@ -27,7 +27,7 @@ FOLLOWED = 'kickoff_bridge_followed_runs{crew="bench"}'
 
 @dataclass(frozen=True)
 class Seen:
-    """A daemon at one moment; `memory` and `peak` in bytes, `cpu` in seconds, `looks` so far.
+    """A daemon at one moment; `memory` and `peak` in bytes, `cpu` in seconds, `polls` so far.
 
     `versions` are those of all runs together: every write of a run raises its own.
     """
@@ -36,7 +36,7 @@ class Seen:
     cpu: float
     memory: int
     peak: int
-    looks: int
+    polls: int
     versions: int
 
 
@@ -79,8 +79,8 @@ async def main() -> None:
 
 
 async def _see(http: aiohttp.ClientSession, crew: str, folder: Path, pid: int) -> Seen:
-    looks = (await figures(http, crew))["looks"]
-    return Seen(time.time(), cpu(pid), memory(pid), peak(pid), looks, _versions(folder))
+    polls = (await figures(http, crew))["polls"]
+    return Seen(time.time(), cpu(pid), memory(pid), peak(pid), polls, _versions(folder))
 
 
 async def _looks_by_second(http: aiohttp.ClientSession, crew: str, began: float, until: float) -> Sequence[int]:
@@ -93,16 +93,18 @@ def _print(runs: int, get: float, restart: Restart) -> None:
         return (used - restart.idle) / 1024 / runs
 
     followed, later = restart.followed, restart.later
-    took, looked = followed.at - restart.began, later.looks - followed.looks
+    took, observe_poll = followed.at - restart.began, later.polls - followed.polls
     print(
         f"restart        all {runs} runs followed {took:.1f} s after the start of the process, CPU {followed.cpu:.1f} s"
     )
     print(f"memory         {each_run(followed.memory):.2f} KiB per run, peak {each_run(followed.peak):.2f}")
     print(f"first looks    per second from the start on: {' '.join(map(str, restart.looks_by_second))}")
-    each = (later.cpu - followed.cpu) * 1e6 / looked
+    each = (later.cpu - followed.cpu) * 1e6 / observe_poll
     of_a_get = f"{each / get:.2f} times a bare GET at this pace ({get:.0f} µs)"
-    print(f"looks          {looked / (later.at - followed.at):.0f} a second, {each:.0f} µs of CPU each: {of_a_get}")
-    print(f"writes         {later.versions - followed.versions} rows of runs changed by {looked} looks")
+    print(
+        f"looks          {observe_poll / (later.at - followed.at):.0f} a second, {each:.0f} µs of CPU each: {of_a_get}"
+    )
+    print(f"writes         {later.versions - followed.versions} rows of runs changed by {observe_poll} looks")
     print(f"memory         {each_run(later.memory):.2f} KiB per run after these looks")
 
 

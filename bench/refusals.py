@@ -48,9 +48,9 @@ async def _start(http: aiohttp.ClientSession, bridge: str) -> None:
 
 async def _watch(http: aiohttp.ClientSession, bridge: str, how: str, seconds: int) -> None:
     for _ in range(0, seconds, EVERY):
-        before, at = await _looks(http, bridge), time.monotonic()
+        before, at = await _polls(http, bridge), time.monotonic()
         await asyncio.sleep(EVERY)
-        now = await _looks(http, bridge)
+        now = await _polls(http, bridge)
         made, took = sum(now) - sum(before), time.monotonic() - at
         pace = await value(http, bridge, f"kickoff_bridge_crew_pace{{{CREW}}}")
         followed = await value(http, bridge, f"kickoff_bridge_followed_runs{{{CREW}}}")
@@ -60,13 +60,13 @@ async def _watch(http: aiohttp.ClientSession, bridge: str, how: str, seconds: in
         )
 
 
-async def _looks(http: aiohttp.ClientSession, bridge: str) -> tuple[float, float]:
+async def _polls(http: aiohttp.ClientSession, bridge: str) -> tuple[float, float]:
     """How many looks were answered so far, and how many were refused."""
     found = {"Running": 0.0, "NoAnswer": 0.0}
     async with http.get(f"{bridge}/metrics") as response:
         for line in (await response.text()).splitlines():
             for answer in found:
-                if line.startswith(f'kickoff_bridge_looks_total{{answer="{answer}",{CREW}}}'):
+                if line.startswith(f'kickoff_bridge_polls_total{{answer="{answer}",{CREW}}}'):
                     found[answer] = float(line.rpartition(" ")[2])
     return found["Running"], found["NoAnswer"]
 

@@ -28,7 +28,7 @@ from tests.broker import Broker, free_ports, running_broker
 from tests.postgres import running_postgres
 
 RUN_TIME = 0.3
-LOOK_EVERY = "1s"
+POLL_INTERVAL = "1s"
 CELERY = "kickoff.celery"
 CONTENDERS = ["bridge", "script", "bare", "trigger_loop", *(["celery_worker"] if find_spec("celery") else [])]
 
@@ -67,7 +67,7 @@ class Place:
         return ("-m", f"bench.rivals.{contender}", self.broker.url, self.crew, *database)
 
     def _settings(self) -> Path:
-        crews = {"bench": {"url": self.crew, "poll": {"min": LOOK_EVERY, "max": LOOK_EVERY}}}
+        crews = {"bench": {"url": self.crew, "poll": {"min": POLL_INTERVAL, "max": POLL_INTERVAL}}}
         return write_settings(self.folder, self.bridge_port, crews, amqp={"url": self.broker.url, "prefetch": 1000})
 
 
@@ -126,7 +126,7 @@ async def _measure(contender: str, place: Place, pid: int, requests: int) -> Fig
         async with aiohttp.ClientSession() as http, http.get(f"{place.crew}/_figures") as response:
             seen = await response.json()
     assert len(seen["started"]) == requests, "each request is POSTed once"
-    return Figures(requests / took, spent * 1000 / requests, grown / 1024 / requests, seen["looks"] / requests)
+    return Figures(requests / took, spent * 1000 / requests, grown / 1024 / requests, seen["polls"] / requests)
 
 
 async def count_results(channel: aio_pika.abc.AbstractChannel, requests: int) -> asyncio.Future[None]:

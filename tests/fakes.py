@@ -74,7 +74,7 @@ class FakeCrewApi:
     standing_status: StatusAnswer = field(default_factory=Running)
     meanwhile: Callable[[Any], Awaitable[None]] = nothing_more
     bodies: list[dict[str, Any]] = field(default_factory=list)
-    looks: list[str] = field(default_factory=list)
+    polls: list[str] = field(default_factory=list)
     resumes: list[dict[str, Any]] = field(default_factory=list)
     flow_answers: list[tuple[str, str]] = field(default_factory=list)
     resume_answers: list[ResumeAnswer] = field(default_factory=list)
@@ -113,7 +113,7 @@ class FakeCrewApi:
         return self.resume_answers.pop(0) if self.resume_answers else Resumed()
 
     async def status(self, kickoff_id: str) -> StatusAnswer:
-        self.looks.append(kickoff_id)
+        self.polls.append(kickoff_id)
         return self.status_answers.pop(0) if self.status_answers else self.standing_status
 
 

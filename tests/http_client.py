@@ -63,8 +63,8 @@ class FakeStore:
         self.fail: Exception | None = None
         self.budget_wait = 0.0
         self.counted = 0
-        self.looks = 0
-        self.looked = asyncio.Event()
+        self.polls = 0
+        self.poll_finished = asyncio.Event()
         self.ends_after: int | None = None
         self.filters: list[RunFilter] = []
         self.asked: list[DeliveryFilter] = []
@@ -84,10 +84,10 @@ class FakeStore:
 
     async def load(self, wanted: str) -> Run | None:
         self._check()
-        self.looks += 1
-        self.looked.set()
+        self.polls += 1
+        self.poll_finished.set()
         run = self.runs.get(wanted)
-        if run is not None and self.looks == self.ends_after:
+        if run is not None and self.polls == self.ends_after:
             self.runs[wanted] = replace(run, state=State.SUCCEEDED, outcome=Outcome(result="done"))
         return self.runs.get(wanted)
 

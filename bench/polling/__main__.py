@@ -20,8 +20,8 @@ WINDOW = 10  # runs
 DRAWS = 80  # of histories, to tell what is luck
 FRONT = (3.0, 5.0, 7.0, 10.0)  # looks at which the picture's curves are measured
 FRONT_HISTORIES = 1
-PATIENT = CrewPolicy(deadline=4 * LONGEST, poll_max=600.0)
-"""For changes: with `poll.max: 60s` runs that take twice as long are looked at more often than is best."""
+PATIENT = CrewPolicy(deadline=4 * LONGEST, poll_max_interval=600.0)
+"""For changes: with `poll.max_interval: 60s` runs that take twice as long are looked at more often than is best."""
 
 
 def main() -> None:
@@ -42,8 +42,8 @@ def _gains(histories: int) -> None:
         run_times = even_shares(crew, RUNS)
         known = "  ".join(f"{gain(policy(crew, LOOKS), run_times):8.2f}" for policy in (backoff, by_hazard, best))
         after = [learned(crew, LOOKS, seed) for seed in range(histories)]
-        gains, looks = [gain(paid, run_times) for paid in after], [paid.looks for paid in after]
-        spread = f"({min(gains):.2f})  {fmean(looks):.2f} ({min(looks):.1f}, {max(looks):.1f})"
+        gains, polls = [gain(paid, run_times) for paid in after], [paid.polls for paid in after]
+        spread = f"({min(gains):.2f})  {fmean(polls):.2f} ({min(polls):.1f}, {max(polls):.1f})"
         print(f"{crew:12} {known}  {fmean(gains):.3f} {spread}  {_false_alarms(crew)}", flush=True)
 
 
@@ -74,7 +74,7 @@ def _change(crew: str, factor: float, histories: int) -> str:
             follower.follow(draw(crew, dice))
         for window in windows:
             followed = [follower.follow(factor * draw(crew, dice)) for _ in range(WINDOW)]
-            window.append(Cost(fmean(run.looks for run in followed), fmean(run.lag for run in followed)))
+            window.append(Cost(fmean(run.polls for run in followed), fmean(run.lag for run in followed)))
         after.append(gain(cost_as_learned(follower, run_times), run_times))
     tens = "  ".join(f"{_pooled(window, run_times):.2f} {_spread(window, run_times)}" for window in windows)
     return f"{tens}   {fmean(after):.2f}   {gain(best(crew, LOOKS, PATIENT, factor), run_times):.2f}"
@@ -82,7 +82,7 @@ def _change(crew: str, factor: float, histories: int) -> str:
 
 def _pooled(costs: Sequence[Cost], run_times: list[float]) -> float:
     """The gain of many histories together: single runs are too few to compare."""
-    return even_lag(run_times, fmean(paid.looks for paid in costs)) / fmean(paid.lag for paid in costs)
+    return even_lag(run_times, fmean(paid.polls for paid in costs)) / fmean(paid.lag for paid in costs)
 
 
 def _spread(costs: Sequence[Cost], run_times: list[float]) -> str:
@@ -98,7 +98,7 @@ def _tasks(histories: int) -> None:
     for told in (False, True):
         followed = [run for seed in range(histories) for run in _three_tasks(seed, told=told)]
         print(
-            f"told {told!s:5}  {fmean(run.lag for run in followed):.2f} s  {fmean(run.looks for run in followed):.2f}"
+            f"told {told!s:5}  {fmean(run.lag for run in followed):.2f} s  {fmean(run.polls for run in followed):.2f}"
         )
 
 
@@ -109,24 +109,24 @@ def _three_tasks(seed: int, *, told: bool) -> list[Cost]:
         done = (first, first + second) if told else ()
         run = follower.follow(first + second + third, done, 3 if told else 0)
         if number >= HISTORY:
-            found.append(Cost(run.looks, run.lag))
+            found.append(Cost(run.polls, run.lag))
     return found
 
 
 def _fronts(crew: str) -> list[Curve]:
     """What each way to poll costs for several numbers of looks."""
     ways: dict[str, Callable[[float], Cost]] = {
-        "fixed interval": lambda looks: fixed(crew, looks),
-        "exponential backoff": lambda looks: backoff(crew, looks),
-        "hazard known": lambda looks: by_hazard(crew, looks),
-        "optimum, known": lambda looks: best(crew, looks),
-        "learned from 200 runs": lambda looks: _mean([learned(crew, looks, seed) for seed in range(FRONT_HISTORIES)]),
+        "fixed interval": lambda polls: fixed(crew, polls),
+        "exponential backoff": lambda polls: backoff(crew, polls),
+        "hazard known": lambda polls: by_hazard(crew, polls),
+        "optimum, known": lambda polls: best(crew, polls),
+        "learned from 200 runs": lambda polls: _mean([learned(crew, polls, seed) for seed in range(FRONT_HISTORIES)]),
     }
-    return [Curve(name, [(paid.looks, paid.lag) for paid in map(way, FRONT)]) for name, way in ways.items()]
+    return [Curve(name, [(paid.polls, paid.lag) for paid in map(way, FRONT)]) for name, way in ways.items()]
 
 
 def _mean(costs: Sequence[Cost]) -> Cost:
-    return Cost(fmean(paid.looks for paid in costs), fmean(paid.lag for paid in costs))
+    return Cost(fmean(paid.polls for paid in costs), fmean(paid.lag for paid in costs))
 
 
 if __name__ == "__main__":

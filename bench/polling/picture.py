@@ -41,9 +41,9 @@ def _chart(title: str, curves: Sequence[Curve]) -> str:
     lags = [lag for curve in curves for _, lag in curve.points]
     low, high = min(lags) / 1.2, max(lags) * 1.2
 
-    def at(looks: float, lag: float) -> tuple[float, float]:
+    def at(polls: float, lag: float) -> tuple[float, float]:
         return (
-            MARGIN + (WIDTH - MARGIN - 10) * _between(LOOKS, looks),
+            MARGIN + (WIDTH - MARGIN - 10) * _between(LOOKS, polls),
             HEIGHT - MARGIN - (HEIGHT - MARGIN - 24) * _between((low, high), lag),
         )
 
@@ -54,9 +54,9 @@ def _chart(title: str, curves: Sequence[Curve]) -> str:
         f'<text x="{(left + right) / 2}" y="{bottom + 30}" text-anchor="middle">looks per run</text>',
         f'<text transform="translate(12 {(top + bottom) / 2}) rotate(-90)" text-anchor="middle">mean lag, s</text>',
     ]
-    for looks in TICKS:
-        x, _ = at(looks, low)
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{looks}</text>')
+    for polls in TICKS:
+        x, _ = at(polls, low)
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{polls}</text>')
     for lag in (one * ten for ten in (0.1, 1, 10, 100) for one in (1, 2, 5)):
         if low <= lag <= high:
             _, y = at(LOOKS[0], lag)

@@ -14,12 +14,12 @@ HISTORY = 200  # runs before a crew counts as learned
 _PATHS = 3  # the product's own pauses vary by a twentieth
 
 
-def fixed(crew: str, looks: float) -> Cost:
+def fixed(crew: str, polls: float) -> Cost:
     """A look every so many seconds."""
-    return _tuned(lambda interval: even(interval, even_shares(crew, RUNS)), 0.1, 2000.0, looks)
+    return _tuned(lambda interval: even(interval, even_shares(crew, RUNS)), 0.1, 2000.0, polls)
 
 
-def backoff(crew: str, looks: float) -> Cost:
+def backoff(crew: str, polls: float) -> Cost:
     """The first pause is 1 s, each one a factor longer than the one before, up to a minute."""
     run_times = even_shares(crew, RUNS)
 
@@ -30,10 +30,10 @@ def backoff(crew: str, looks: float) -> Cost:
             ages.append(ages[-1] + pause)
         return cost(ages, run_times)
 
-    return _tuned(with_factor, 1.001, 60.0, looks)
+    return _tuned(with_factor, 1.001, 60.0, polls)
 
 
-def by_hazard(crew: str, looks: float) -> Cost:
+def by_hazard(crew: str, polls: float) -> Cost:
     """The pause is sqrt(2c / hazard), by somebody who knows how long the crew's runs take."""
     run_times = even_shares(crew, RUNS)
     effort, total = [0.0], 0.0
@@ -50,10 +50,10 @@ def by_hazard(crew: str, looks: float) -> Cost:
             ages.append(known[index] + share * (known[index + 1] - known[index]))
         return cost([*ages, run_times[-1]], run_times)
 
-    return _tuned(with_step, total / 300.0, total, looks)
+    return _tuned(with_step, total / 300.0, total, polls)
 
 
-def best(crew: str, looks: float, policy: CrewPolicy = POLICY, factor: float = 1.0) -> Cost:
+def best(crew: str, polls: float, policy: CrewPolicy = POLICY, factor: float = 1.0) -> Cost:
     """The exact optimum, by somebody who knows how long the crew's runs take."""
     run_times = [factor * run_time for run_time in even_shares(crew, RUNS)]
     over = [(index + 0.5) / RUNS for index in range(RUNS)]
@@ -62,16 +62,16 @@ def best(crew: str, looks: float, policy: CrewPolicy = POLICY, factor: float = 1
         (shares := [0.0, 1e-9, *over, 1.0 - 1e-9]),
         shares,
     )
-    plan = place(known, looks, policy.poll_min, policy.poll_max)
+    plan = place(known, polls, policy.poll_min_interval, policy.poll_max_interval)
     ages = [plan.next_age(0.0)]
     while ages[-1] < run_times[-1]:
         ages.append(plan.next_age(ages[-1]))
     return cost(ages, run_times)
 
 
-def learned(crew: str, looks: float, seed: int) -> Cost:
+def learned(crew: str, polls: float, seed: int) -> Cost:
     """The product, after it has followed so many runs of which it saw what its own looks showed."""
-    follower, dice = Follower(CrewPolicy(deadline=POLICY.deadline, poll_looks=looks)), Random(seed)
+    follower, dice = Follower(CrewPolicy(deadline=POLICY.deadline, poll_per_run=polls)), Random(seed)
     for _ in range(HISTORY):
         follower.follow(draw(crew, dice))
     return cost_as_learned(follower, even_shares(crew, RUNS))
@@ -80,14 +80,14 @@ def learned(crew: str, looks: float, seed: int) -> Cost:
 def cost_as_learned(follower: Follower, run_times: list[float]) -> Cost:
     """What following runs costs with what is known now."""
     paths = [cost(follower.would_look(run_times[-1]), run_times) for _ in range(_PATHS)]
-    return Cost(sum(path.looks for path in paths) / _PATHS, sum(path.lag for path in paths) / _PATHS)
+    return Cost(sum(path.polls for path in paths) / _PATHS, sum(path.lag for path in paths) / _PATHS)
 
 
-def _tuned(policy: Callable[[float], Cost], low: float, high: float, looks: float) -> Cost:
+def _tuned(policy: Callable[[float], Cost], low: float, high: float, polls: float) -> Cost:
     """The policy with the number, between two, that makes it cost so many looks; the greater, the fewer."""
     for _ in range(30):
         middle = math.sqrt(low * high)
-        low, high = (middle, high) if policy(middle).looks > looks else (low, middle)
+        low, high = (middle, high) if policy(middle).polls > polls else (low, middle)
     return policy(high)
 
 

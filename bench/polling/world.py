@@ -54,7 +54,7 @@ def even_shares(crew: str, number: int) -> list[float]:
 class Followed:
     """What following one run to its end cost: looks, and seconds from its end until that was seen."""
 
-    looks: int
+    polls: int
     lag: float
 
 
@@ -77,7 +77,7 @@ class Follower:
         while True:
             asked_at = self._next_look(watch)
             self._now, over = asked_at, asked_at - began >= run_time
-            self.changes += self.learning.looked(watch, asked_at, over=over)
+            self.changes += self.learning.observe_poll(watch, asked_at, over=over)
             if over:
                 self.learning.ended(watch, asked_at)
                 return Followed(watch.polls + 1, asked_at - began - run_time)
@@ -99,7 +99,7 @@ class Follower:
         return Watch(f"run-{next(self._ids)}", "crew", "k", self.policy.deadline, now, began_at=now, seen_at=now)
 
     def _next_look(self, watch: Watch) -> float:
-        return rules.next_look(watch, self.policy, self._now, self.learning.pause(watch, self._now))
+        return rules.next_poll_at(watch, self.policy, self._now, self.learning.pause(watch, self._now))
 
 
 def _answer(age: float, tasks: int, done_at: tuple[float, ...]) -> StatusAnswer:
@@ -110,34 +110,34 @@ def _answer(age: float, tasks: int, done_at: tuple[float, ...]) -> StatusAnswer:
 class Cost:
     """Looks per run, and mean lag in seconds."""
 
-    looks: float
+    polls: float
     lag: float
 
 
 def cost(ages: list[float], run_times: list[float]) -> Cost:
     """What looks at these ages cost, the last of them not before any end; `run_times` sorted."""
-    looks, lag, index = 0, 0.0, 0
+    polls, lag, index = 0, 0.0, 0
     for run_time in run_times:
         while ages[index] < run_time:
             index += 1
-        looks += index + 1
+        polls += index + 1
         lag += ages[index] - run_time
-    return Cost(looks / len(run_times), lag / len(run_times))
+    return Cost(polls / len(run_times), lag / len(run_times))
 
 
 def even(interval: float, run_times: list[float]) -> Cost:
     """What even looks cost."""
-    looks = [math.ceil(run_time / interval) for run_time in run_times]
-    lag = sum(number * interval for number in looks) - sum(run_times)
-    return Cost(sum(looks) / len(looks), lag / len(looks))
+    polls = [math.ceil(run_time / interval) for run_time in run_times]
+    lag = sum(number * interval for number in polls) - sum(run_times)
+    return Cost(sum(polls) / len(polls), lag / len(polls))
 
 
-def even_lag(run_times: list[float], looks: float) -> float:
+def even_lag(run_times: list[float], polls: float) -> float:
     """The mean lag in seconds of even looks that cost so many looks per run."""
     low, high = 1e-3, max(run_times) * 2
     for _ in range(40):
         interval = math.sqrt(low * high)
-        if even(interval, run_times).looks > looks:
+        if even(interval, run_times).polls > polls:
             low = interval
         else:
             high = interval
@@ -146,4 +146,4 @@ def even_lag(run_times: list[float], looks: float) -> float:
 
 def gain(paid: Cost, run_times: list[float]) -> float:
     """How many times later even looks see ends that cost as many looks; above 1 it is better than them."""
-    return even_lag(run_times, paid.looks) / paid.lag
+    return even_lag(run_times, paid.polls) / paid.lag

@@ -12,7 +12,7 @@ import requests
 from celery import Celery, Task
 
 QUEUE = "kickoff.celery"
-LOOK_EVERY = 1.0
+POLL_INTERVAL = 1.0
 THREADS = 100
 
 app = Celery("bench", broker=os.environ.get("BENCH_AMQP_URL"))
@@ -32,14 +32,14 @@ results = kombu.Exchange("kickoff.results", "topic", durable=True)
 @app.task(name="bench.kickoff")
 def kickoff(request: dict[str, Any]) -> None:
     answer = http.post(f"{os.environ['BENCH_CREW_URL']}/kickoff", json={"inputs": request["inputs"]}, timeout=60)
-    follow.apply_async((request, answer.json()["kickoff_id"]), countdown=LOOK_EVERY)
+    follow.apply_async((request, answer.json()["kickoff_id"]), countdown=POLL_INTERVAL)
 
 
 @app.task(bind=True, max_retries=None, name="bench.follow")
 def follow(self: Task, request: dict[str, Any], kickoff_id: str) -> None:
     status = http.get(f"{os.environ['BENCH_CREW_URL']}/status/{kickoff_id}", timeout=30).json()
     if status["state"] not in {"SUCCESS", "FAILED"}:
-        raise self.retry(countdown=LOOK_EVERY)
+        raise self.retry(countdown=POLL_INTERVAL)
     with app.producer_or_acquire() as producer:
         event = {"request": request, "kickoff_id": kickoff_id, "result": status["result"]}
         producer.publish(event, exchange=results, routing_key="bench.succeeded", declare=[results], delivery_mode=2)

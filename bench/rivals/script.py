@@ -13,7 +13,7 @@ import aiohttp
 import uvloop
 from aio_pika.abc import AbstractExchange, AbstractIncomingMessage
 
-LOOK_EVERY = 1.0
+POLL_INTERVAL = 1.0
 AT_ONCE = 5000
 
 
@@ -24,7 +24,7 @@ async def follow(
     async with http.post(f"{crew}/kickoff", json={"inputs": request["inputs"]}) as response:
         kickoff_id = (await response.json())["kickoff_id"]
     while True:
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(POLL_INTERVAL)
         async with http.get(f"{crew}/status/{kickoff_id}") as response:
             status = await response.json()
         if status["state"] in {"SUCCESS", "FAILED"}:

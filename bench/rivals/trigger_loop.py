@@ -16,7 +16,7 @@ import psycopg
 import uvloop
 from aio_pika.abc import AbstractExchange, AbstractIncomingMessage
 
-LOOK_EVERY = 1.0
+POLL_INTERVAL = 1.0
 AT_ONCE = 200
 PAUSE = 0.01
 
@@ -61,7 +61,7 @@ class Loop:
         taken = await cursor.fetchall()
         await self._rows.commit()
         ids = await asyncio.gather(*(self._post(request) for _, request in taken))
-        await self._write(_STARTED, [(new, LOOK_EVERY, row[0]) for new, row in zip(ids, taken, strict=True)])
+        await self._write(_STARTED, [(new, POLL_INTERVAL, row[0]) for new, row in zip(ids, taken, strict=True)])
         return bool(taken)
 
     async def _look(self, results: AbstractExchange) -> bool:
@@ -70,7 +70,7 @@ class Loop:
         await self._rows.commit()
         over = await asyncio.gather(*(self._get(kickoff_id, results) for _, kickoff_id in due))
         await self._write(_OVER, [(row[0],) for row, done in zip(due, over, strict=True) if done])
-        await self._write(_LATER, [(LOOK_EVERY, row[0]) for row, done in zip(due, over, strict=True) if not done])
+        await self._write(_LATER, [(POLL_INTERVAL, row[0]) for row, done in zip(due, over, strict=True) if not done])
         return bool(due)
 
     async def _post(self, request: bytes) -> str:

@@ -89,7 +89,7 @@ class HttpCrewApi:
         self._pace = pace
         self._clock = clock
         self._queue = asyncio.Lock()
-        self._kickoffs, self._looks, self._strangers = sessions
+        self._kickoffs, self._polls, self._strangers = sessions
         self._limits = limits
 
     def use_token(self, token: str) -> None:
@@ -163,10 +163,10 @@ class HttpCrewApi:
     async def _ask(self, method: str, path: str, seconds: float | None = None) -> Reply | NoAnswer:
         """One call that starts nothing: its answer, or what there is instead. `seconds`: its own limit."""
         started = time.monotonic()
-        timeout = self._looks.timeout if seconds is None else aiohttp.ClientTimeout(total=seconds)
+        timeout = self._polls.timeout if seconds is None else aiohttp.ClientTimeout(total=seconds)
         with seen_status() as seen:
             try:
-                request = self._looks.request(
+                request = self._polls.request(
                     method, self._url + path, headers=self._headers, allow_redirects=False, timeout=timeout
                 )
                 async with request as response:
@@ -246,7 +246,7 @@ class CrewSessions(NamedTuple):
     """
 
     kickoffs: aiohttp.ClientSession
-    looks: aiohttp.ClientSession
+    polls: aiohttp.ClientSession
     strangers: aiohttp.ClientSession
 
 
@@ -257,10 +257,10 @@ async def crew_sessions(limits: Limits = LIMITS) -> AsyncIterator[CrewSessions]:
     guarded = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=guarded_sockets(allow_private=False))
     async with (
         _session(limits.kickoff, limits.connect, posts) as kickoffs,
-        _session(limits.status, limits.connect, aiohttp.TCPConnector(limit=0), traced=False) as looks,
+        _session(limits.status, limits.connect, aiohttp.TCPConnector(limit=0), traced=False) as polls,
         _session(limits.kickoff, limits.connect, guarded) as strangers,
     ):
-        yield CrewSessions(kickoffs, looks, strangers)
+        yield CrewSessions(kickoffs, polls, strangers)
 
 
 def _session(

@@ -33,7 +33,7 @@ class SideJournal:
         self._watched = Watched()
         self._watched.add(path)
         self._places: dict[tuple[str, int], int] = {}
-        self._look_for_places()
+        self._find_free_slots()
         self._turn = asyncio.Lock()
 
     def verify(self) -> None:
@@ -68,12 +68,12 @@ class SideJournal:
         os.pwrite(self._file, bytes(ROOM), 0)
         os.fsync(self._file)
         self._places.clear()
-        self._look_for_places()
+        self._find_free_slots()
 
     def _content(self) -> bytes:
         return os.pread(self._file, os.fstat(self._file).st_size, 0)
 
-    def _look_for_places(self) -> None:
+    def _find_free_slots(self) -> None:
         content = self._content()
         self._count = -(-len(content) // PLACE)
         parts = (content[place * PLACE : (place + 1) * PLACE] for place in range(self._count))

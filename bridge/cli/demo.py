@@ -28,7 +28,7 @@ from bridge.sandbox import SandboxSettings, parse_run_time, running
 
 TOPICS = ("tidal power", "the history of tea", "quiet trains", "urban bees", "a run that fails")
 PATIENCE = 60.0  # seconds for everything
-LOOK_EVERY = 0.1
+POLL_INTERVAL = 0.1
 
 
 def demo() -> None:
@@ -69,13 +69,13 @@ async def _show_runs(bridge: BridgeClient, runs: list[Json], console: Console) -
     """A table that follows the runs until all of them are over."""
     with Live(_table(runs), console=console, refresh_per_second=10) as live:
         while any(run["state"] not in FINAL_STATES for run in runs):
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(POLL_INTERVAL)
             runs = [await bridge.run(run["run_id"]) for run in runs]
             live.update(_table(runs))
 
 
 def _table(runs: list[Json]) -> Table:
-    table = Table("topic", "run", "state", "looks", box=None, header_style="bold")
+    table = Table("topic", "run", "state", "polls", box=None, header_style="bold")
     for topic, run in zip(TOPICS, runs, strict=True):
         state = run["state"]
         table.add_row(topic, run["run_id"], f"[{STYLES.get(state, 'white')}]{state}[/]", str(run.get("polls", "")))

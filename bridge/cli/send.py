@@ -15,7 +15,7 @@ from bridge.cli._options import AsJson, Config, Token, Url
 from bridge.cli._output import print_run, progress_of
 from bridge.core.runs.model import FINAL_STATES, State
 
-LOOK_EVERY = 0.5
+POLL_INTERVAL = 0.5
 FOLLOWED_TO = FINAL_STATES | {State.IN_DOUBT}
 """Where `send` stops looking. A run in doubt may stay so for ever: by the policy `hold` only a person ends that."""
 
@@ -71,7 +71,7 @@ async def _follow(bridge: BridgeClient, run_id: str) -> Json:
                 if run["state"] in FOLLOWED_TO:
                     return run
                 status.update(progress_of(run))
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(POLL_INTERVAL)
     except asyncio.CancelledError:  # only SIGINT cancels us, and the process ends
         raise CommandFailed(Exit.INTERRUPTED, f"stopped looking; run {run_id} goes on") from None
     except CommandFailed as failure:

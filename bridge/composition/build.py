@@ -96,10 +96,10 @@ from bridge.steps.webhook_relay import Relay
 from bridge.supervisor import Supervisor
 from bridge.worker import Worker
 
-LOOKS_AT_ONCE = 128  # per crew
+MAX_CONCURRENT_POLLS = 128  # per crew
 TAKEN_UP_AT_ONCE = 2000  # runs that nobody follows
 ANSWERS_AT_ONCE = 32  # of humans, per crew
-LATE_LOOKS_AT_ONCE = 10  # per crew
+MAX_CONCURRENT_LATE_POLLS = 10  # per crew
 SENDS_AT_ONCE = 100  # to the broker: the window of unconfirmed publishes
 CALLS = Shares(places=200)  # to callback URLs
 WAIT_FOR_INPUTS = 4  # one in so many messages of the prefetch count may wait for what crews say of their inputs
@@ -362,9 +362,9 @@ def _steps_of(site: Site, crew: Crew) -> list[Service]:
     posts = posts_at_once(site.settings.crews[crew.name])
     return [
         site.worker(kickoff, posts),
-        site.worker(poll, LOOKS_AT_ONCE),
+        site.worker(poll, MAX_CONCURRENT_POLLS),
         site.worker(probe, 1),
-        site.worker(Late(crew, store, clock, wakes.deliver), LATE_LOOKS_AT_ONCE),
+        site.worker(Late(crew, store, clock, wakes.deliver), MAX_CONCURRENT_LATE_POLLS),
         site.worker(CarryAnswer(crew, store, clock, wakes.deliver), ANSWERS_AT_ONCE),
     ]
 

@@ -183,9 +183,9 @@ class Human(Section):
 
 
 class Poll(Section):
-    """How often to look at one run: `looks` is meant, `min` and `max` are the shortest and longest pause."""
+    """How often to look at one run: `polls` is meant, `min` and `max` are the shortest and longest pause."""
 
-    looks: Count = 5
+    polls: Count = 5
     min: Seconds = 1.0
     max: Seconds = Field(default="60s", validate_default=True)
 

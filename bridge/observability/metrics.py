@@ -25,8 +25,8 @@ class Counters:
         self.kickoffs = Counter(
             "kickoff_bridge_kickoffs", "POSTs to a crew by what they came to", ["crew", "answer"], registry=registry
         )
-        self.looks = Counter(
-            "kickoff_bridge_looks", "Looks at a status by what they came to", ["crew", "answer"], registry=registry
+        self.polls = Counter(
+            "kickoff_bridge_polls", "Looks at a status by what they came to", ["crew", "answer"], registry=registry
         )
         self.resumes = Counter(
             "kickoff_bridge_resumes",
@@ -41,7 +41,7 @@ class Counters:
             "kickoff_bridge_followed_runs", "Runs whose status this process looks at", ["crew"], registry=registry
         )
         self.overdue = Gauge(
-            "kickoff_bridge_looks_overdue", "Looks that are due and wait for their turn", ["crew"], registry=registry
+            "kickoff_bridge_polls_overdue", "Looks that are due and wait for their turn", ["crew"], registry=registry
         )
         self.pace = Gauge(
             "kickoff_bridge_crew_pace",
@@ -106,7 +106,7 @@ class CountedCrewApi:
         self._api = api
         self._crew = crew
         self._counters = counters
-        self._looks: dict[type, Counter] = {}
+        self._poll_counters: dict[type, Counter] = {}
 
     async def turn(self) -> None:
         """Wait until one more call is permitted."""
@@ -134,9 +134,9 @@ class CountedCrewApi:
         """Look at an execution."""
         answer = await self._api.status(kickoff_id)
         kind = type(answer)
-        if kind not in self._looks:  # looking the series up costs more than counting
-            self._looks[kind] = self._counters.looks.labels(self._crew, kind.__name__)
-        self._looks[kind].inc()
+        if kind not in self._poll_counters:  # looking the series up costs more than counting
+            self._poll_counters[kind] = self._counters.polls.labels(self._crew, kind.__name__)
+        self._poll_counters[kind].inc()
         return answer
 
     async def inputs(self) -> tuple[str, ...] | None:

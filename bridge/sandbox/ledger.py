@@ -45,7 +45,7 @@ class Ledger:
         self._entries = _from_lines(self._journal.lines) if self._journal else []
         self._last_number = max((entry.number for entry in self._entries), default=0)
         self._by_id = _by_id(self._entries)
-        self._looks: Counter[str] = Counter()
+        self._polls: Counter[str] = Counter()
         self._end_seen_at: dict[str, float] = {}
 
     def next_number(self) -> int:
@@ -79,7 +79,7 @@ class Ledger:
 
     def look(self, kickoff_id: str) -> None:
         """Count one look at the status of this id, known or not."""
-        self._looks[kickoff_id] += 1
+        self._polls[kickoff_id] += 1
 
     def saw(self, execution: Execution, now: float) -> None:
         """Note that somebody is being told of this execution; the first time after its end is kept."""
@@ -90,7 +90,7 @@ class Ledger:
         """Forget all that is over, and all looks; executions under way stay known."""
         self._entries = [entry for entry in self._entries if not entry.over(now)]
         self._by_id = _by_id(self._entries)
-        self._looks.clear()
+        self._polls.clear()
         self._end_seen_at.clear()
         if self._journal is not None:
             await self._journal.replace(lambda: [_to_line(entry) for entry in self._entries])
@@ -105,8 +105,8 @@ class Ledger:
             "count": len(self._entries),
             "started": len(self._by_id),
             "kickoffs": [self._row(entry, now) for entry in self._entries],
-            "looks": self._looks.total(),
-            "looks_by_id": dict(self._looks),
+            "polls": self._polls.total(),
+            "polls_by_id": dict(self._polls),
         }
 
     def close(self) -> None:

@@ -49,19 +49,19 @@ class Crew:
             log.error("crew_paused", crew=self.name, reason=reason)
         return True
 
-    def follow(self, run: Run, now: float, first_look: float | None = None) -> None:
-        """Look at a run that is under way from now on; `first_look`: when, if not as for one that has just begun."""
+    def follow(self, run: Run, now: float, first_poll: float | None = None) -> None:
+        """Look at a run that is under way from now on; `first_poll`: when, if not as for one that has just begun."""
         watch = state_machine.watch_of(run, self.policy, now)
-        self.following.follow(watch, self.next_look(watch, now) if first_look is None else first_look)
+        self.following.follow(watch, self.next_poll_at(watch, now) if first_poll is None else first_poll)
 
-    def next_look(self, watch: Watch, now: float, after: float | None = None) -> float:
+    def next_poll_at(self, watch: Watch, now: float, after: float | None = None) -> float:
         """When to look at a run again; `after`: how long the API asked us to wait, in seconds.
 
         Rarely, if a webhook will most likely tell us when; one that has done so was too early, and will not come again.
         """
         stretched = self.trust.earned and not self.following.announced(watch.run_id)
         pause = self.learning.pause(watch, now)
-        return rules.next_look(watch, self.policy, now, pause, after, stretched=stretched)
+        return rules.next_poll_at(watch, self.policy, now, pause, after, stretched=stretched)
 
     def figures(self, clock: Clock) -> CrewFigures:
         """How things stand, for the metrics."""

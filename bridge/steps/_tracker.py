@@ -25,7 +25,7 @@ class Following:
 
     def __init__(self) -> None:
         self.timetable = Timetable()
-        self._looked_at: set[str] = set()
+        self._being_polled: set[str] = set()
         self._outdated: set[str] = set()
         self._written = Recent()
         self._heard_of: set[str] = set()
@@ -34,34 +34,34 @@ class Following:
         self._evidence: dict[str, str] = {}
 
     def __len__(self) -> int:
-        return len(self.timetable) + len(self._looked_at)
+        return len(self.timetable) + len(self._being_polled)
 
     def __contains__(self, run_id: str) -> bool:
-        return run_id in self.timetable or run_id in self._looked_at
+        return run_id in self.timetable or run_id in self._being_polled
 
     # From look to look --------------------------------------------------------------------------------------------
 
     def follow(self, watch: Watch, due: float) -> None:
         """Look at a run from now on; a look that is under way with an older watch is its last."""
-        self._looked_at.discard(watch.run_id)
+        self._being_polled.discard(watch.run_id)
         self.timetable.put(watch, due)
 
     def take_due(self, now: float, room: int, chance: Callable[[Watch], float]) -> list[Watch]:
         """Take out at most `room` runs whose time has come, to be looked at now."""
         taken = self.timetable.take_due(now, room, chance)
-        self._looked_at.update(watch.run_id for watch in taken)
+        self._being_polled.update(watch.run_id for watch in taken)
         return taken
 
     def put_back(self, watch: Watch, due: float, *, outdated: bool = False) -> None:
         """Go on with a run that was looked at, unless it was forgotten meanwhile; `outdated`: read it first."""
-        if watch.run_id in self._looked_at:
+        if watch.run_id in self._being_polled:
             self.timetable.put(watch, due)
             if outdated:
                 self._outdated.add(watch.run_id)
 
-    def looked(self, run_id: str) -> None:
+    def poll_finished(self, run_id: str) -> None:
         """The look is over."""
-        self._looked_at.discard(run_id)
+        self._being_polled.discard(run_id)
 
     def forget(self, run_id: str) -> None:
         """A run is over, or another process's: nothing of it is kept in mind, and a look under way is the last."""
@@ -69,19 +69,19 @@ class Following:
         self._written.take(run_id)
         for noted in (self._announced, self._tasks):
             noted.pop(run_id, None)
-        for noticed in (self._heard_of, self._outdated, self._looked_at):
+        for noticed in (self._heard_of, self._outdated, self._being_polled):
             noticed.discard(run_id)
 
     def forget_all(self) -> None:
         """All that was followed is no longer ours; looks under way are the last. Answers to POSTs are still awaited."""
         self.timetable.clear()
         self._written = Recent()
-        for noted in (self._looked_at, self._outdated, self._heard_of, self._announced, self._tasks):
+        for noted in (self._being_polled, self._outdated, self._heard_of, self._announced, self._tasks):
             noted.clear()
 
     # What is written of a run -------------------------------------------------------------------------------------
 
-    def look_again(self, run: Run) -> None:
+    def mark_changed(self, run: Run) -> None:
         """A run was written while it is, or may be, followed: look now, with what is new in mind.
 
         One that has no owner and is not followed here begins with what is written by then, wherever that will be.

@@ -143,8 +143,8 @@ class TakeHint:
             await self._write(run, rules.on_sign)
         if hint.task is not None:
             crew.following.count_task(run.run_id, hint.task)
-        if hint.worth_a_look or (hint.task is not None and "progress" in crew.policy.extra_events):
-            if kind is not crew_webhooks.Kind.HUMAN and hint.worth_a_look:
+        if hint.poll_now or (hint.task is not None and "progress" in crew.policy.extra_events):
+            if kind is not crew_webhooks.Kind.HUMAN and hint.poll_now:
                 crew.following.announce(run.run_id, hint.testimony)
             crew.following.timetable.hasten(run.run_id)
             self._wake_poll(run.crew)
@@ -162,7 +162,7 @@ class TakeHint:
         if written is None:
             return False
         if not self._store.owned_elsewhere(written):
-            self._crews[run.crew].following.look_again(written)
+            self._crews[run.crew].following.mark_changed(written)
             self._wake_poll(run.crew)
         return True
 

@@ -28,9 +28,9 @@ async def test_a_clock_that_is_set_neither_ends_nor_stalls_nor_hurries_a_run(sce
         await now.victim.start()
         clock = 0.0
         for offsets in [*JUMPS.values()] * (5 if full else 1):
-            looks = await looks_for(now, [clock + offset for offset in offsets])
+            polls = await looks_for(now, [clock + offset for offset in offsets])
             clock += offsets[-1]
-            assert looks <= 2 * MOST_LOOKS, "a storm of looks"
+            assert polls <= 2 * MOST_LOOKS, "a storm of looks"
         await now.settle()
         runs = await now.victim.all_runs()
 
@@ -39,11 +39,11 @@ async def test_a_clock_that_is_set_neither_ends_nor_stalls_nor_hurries_a_run(sce
 
 async def looks_for(now: Scene, offsets: list[float]) -> int:
     """Have some runs, set the clock in their midst; how often the crew was asked for a status."""
-    before = int((await ledger(now.crew_url))["looks"])
+    before = int((await ledger(now.crew_url))["polls"])
     await now.publish(requests(AT_ONCE, start=now.tally.requests))
     for offset in offsets:
         await asyncio.sleep(0.5)
         await now.victim.order(clock=offset)
         now.tally.faults += 1
     await now.come_to_rest()
-    return int((await ledger(now.crew_url))["looks"]) - before
+    return int((await ledger(now.crew_url))["polls"]) - before

@@ -98,7 +98,7 @@ async def test_what_is_no_run_id_is_not_asked_for(bridge: Bridge, strange: str) 
     """A database would choke on some of these, and an answer of its own would tell which."""
     response = await bridge.get(f"/v1/runs/{strange}")
     assert response.status == 404
-    assert bridge.store.looks == 0
+    assert bridge.store.polls == 0
 
 
 async def test_numbers_beyond_64_bits_are_shown(bridge: Bridge) -> None:

@@ -110,7 +110,7 @@ async def test_waiting_in_vain_ends_in_202(bridge: Bridge) -> None:
     response = await bridge.submit(Prefer="wait=1")
     assert response.status == 202
     assert (await response.json())["state"] == "accepted"
-    assert bridge.store.looks > 1
+    assert bridge.store.polls > 1
 
 
 @pytest.mark.parametrize("prefer", ["wait", "wait=0", "wait=-1", "wait=soon", "return=minimal"])
@@ -118,13 +118,13 @@ async def test_a_preference_that_says_nothing_is_passed_over(bridge: Bridge, pre
     response = await bridge.submit(Prefer=prefer)
     assert response.status == 202
     assert "Preference-Applied" not in response.headers
-    assert bridge.store.looks == 0
+    assert bridge.store.polls == 0
 
 
 async def test_a_store_that_goes_away_does_not_spoil_an_accepted_run(bridge: Bridge) -> None:
     """The run is stored; an error now would make the client believe that it is not."""
     waiting = asyncio.create_task(bridge.submit(Prefer="wait=1"))
-    await bridge.store.looked.wait()
+    await bridge.store.poll_finished.wait()
     bridge.store.fail = STORE_AWAY
     assert (await waiting).status == 202
 
@@ -140,7 +140,7 @@ async def test_a_final_run_without_its_deliveries_is_202(bridge: Bridge) -> None
 async def test_waiting_ends_when_the_server_stops(bridge: Bridge) -> None:
     """A stop does not take as long as the most patient client."""
     waiting = asyncio.create_task(bridge.submit(Prefer="wait=60"))
-    await bridge.store.looked.wait()
+    await bridge.store.poll_finished.wait()
     bridge.servers[0].stop()
     async with asyncio.timeout(30):  # half of what the client would wait
         assert (await waiting).status == 202
@@ -150,7 +150,7 @@ async def test_nobody_looks_for_a_client_that_is_gone() -> None:
     """Else a client could leave and come again, and each time leave somebody behind who asks the store."""
     async with serving(patience=Patience(interval=0.005, places=1)) as bridge, asyncio.timeout(PATIENCE):
         gone = asyncio.create_task(bridge.submit(Prefer="wait=60"))
-        await bridge.store.looked.wait()
+        await bridge.store.poll_finished.wait()
         gone.cancel()
         while "Preference-Applied" not in (await bridge.submit(Prefer="wait=1")).headers:
             pass  # the only place is still taken
@@ -160,9 +160,9 @@ async def test_too_many_who_wait_are_answered_at_once(bridge: Bridge) -> None:
     """Looking at the store for hundreds of waiting clients would cost everybody."""
     patient = [asyncio.create_task(bridge.submit(name=name, Prefer="wait=60")) for name in ("submitter", "operator")]
     while len(bridge.accept.seen) < 2:
-        await bridge.store.looked.wait()
-        bridge.store.looked.clear()
-    await bridge.store.looked.wait()
+        await bridge.store.poll_finished.wait()
+        bridge.store.poll_finished.clear()
+    await bridge.store.poll_finished.wait()
     response = await bridge.submit(Prefer="wait=60")
     assert response.status == 202
     assert "Preference-Applied" not in response.headers
@@ -175,8 +175,8 @@ async def test_one_client_cannot_take_every_wait() -> None:
     async with serving(patience=Patience(interval=0.005, places=4)) as bridge, asyncio.timeout(60):
         first = [asyncio.create_task(bridge.submit(Prefer="wait=60")) for _ in range(2)]
         while len(bridge.accept.seen) < 2:
-            await bridge.store.looked.wait()
-            bridge.store.looked.clear()
+            await bridge.store.poll_finished.wait()
+            bridge.store.poll_finished.clear()
         assert "Preference-Applied" not in (await bridge.submit(Prefer="wait=60")).headers
         assert "Preference-Applied" in (await bridge.submit(name="operator", Prefer="wait=1")).headers
         bridge.servers[0].stop()

@@ -132,8 +132,8 @@ RULES = [
     # what does not go together
     (with_settings(http={"host": "0.0.0.0"}), "http.clients: must name at least one client"),
     (with_settings(http={"port": 80, "ops_port": 80}), "http.ops_port: must differ from http.port"),
-    (with_crew(poll={"min": "90s"}), "crews.research.poll.max: must not be shorter than min"),
-    (with_crew(poll={"max": "900ms"}), "crews.research.poll.max: must not be shorter than min"),
+    (with_crew(poll={"min": "90s"}), "crews.research.poll.max_interval: must not be shorter than min"),
+    (with_crew(poll={"max": "900ms"}), "crews.research.poll.max_interval: must not be shorter than min"),
     (
         with_settings(http={"clients": [{"name": "a", "token": "1x"}, {"name": "a", "token": "2x"}]}),
         "http.clients: must not use one name twice",
@@ -203,7 +203,7 @@ class TestRules:
                     "url": "http://r.crewai.com",
                     "token_file": "/nowhere",
                     "deadline": "soon",
-                    "poll": {"looks": 0, "min": "5s", "max": "1s"},
+                    "poll": {"polls": 0, "min": "5s", "max": "1s"},
                 }
             },
             "hooks": {"github": {"crew": "none", "verify": {"scheme": "hmac"}, "inputs": {"x": "a b"}}},
@@ -220,8 +220,8 @@ class TestRules:
             "crews.r.url",
             "crews.r.token_file",
             "crews.r.deadline",
-            "crews.r.poll.looks",
-            "crews.r.poll.max",
+            "crews.r.poll.per_run",
+            "crews.r.poll.max_interval",
             "hooks.github.crew",
             "hooks.github.verify.secret",
             "hooks.github.verify.header",

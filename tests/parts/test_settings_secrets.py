@@ -138,7 +138,7 @@ class TestNames:
             "http.clients.*.token",
             "amqp.reply_to",
             "crews.*.human.deadline",
-            "crews.*.poll.min",
+            "crews.*.poll.min_interval",
             "hooks.*.verify.secret",
             "hooks.*.inputs",
             "log.format",

@@ -19,7 +19,7 @@ LUCK = 0.93
 def test_learned_from_its_own_looks_it_sees_ends_sooner_for_the_looks_that_were_asked_for(crew: str):
     paid = learned(crew, 5.0, seed=4)
     assert gain(paid, even_shares(crew, 500)) > LUCK * GAINS[crew]
-    assert 4.3 < paid.looks < 5.7
+    assert 4.3 < paid.polls < 5.7
 
 
 @pytest.mark.parametrize(("crew", "factor"), [("tight", 0.5), ("uniform", 2.0)])
@@ -53,4 +53,4 @@ def three_tasks(*, told: bool) -> float:
         first, second, third = (20.0 * dice.lognormvariate(0.0, 0.8) for _ in range(3))
         done = (first, first + second) if told else ()
         paid.append(follower.follow(first + second + third, done, 3 if told else 0))
-    return sum(run.lag for run in paid[75:]) * sum(run.looks for run in paid[75:]) / 75
+    return sum(run.lag for run in paid[75:]) * sum(run.polls for run in paid[75:]) / 75

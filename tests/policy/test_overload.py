@@ -15,7 +15,7 @@ from bridge.core.polling.queue import Timetable
 from bridge.core.runs.model import CrewPolicy, RunTime, Watch
 
 START = 1_000_000.0
-POLICY = CrewPolicy(poll_min=1.0, poll_max=60.0)
+POLICY = CrewPolicy(poll_min_interval=1.0, poll_max_interval=60.0)
 SECONDS = [50.0 + n / 10 for n in range(200)]
 
 
@@ -31,7 +31,7 @@ class Crew:
     def __init__(self, runs: int, per_second: float, *, ranked: bool = True) -> None:
         dice = Random(7)
         self.learning, self.pace, self.timetable = taught(), Pace(per_second), Timetable()
-        self.ranked, self.lags, self.looks = ranked, list[float](), list[float]()
+        self.ranked, self.lags, self.polls = ranked, list[float](), list[float]()
         self.ends = {}
         for number in range(runs):
             began = START + dice.uniform(0.0, 60.0)
@@ -41,14 +41,14 @@ class Crew:
 
     def step(self, now: float) -> None:
         chance = partial(self.learning.chance_over, now=now) if self.ranked else None
-        room = self.pace.take_for_looks(now, min(128, self.timetable.due(now)))
+        room = self.pace.acquire_for_polls(now, min(128, self.timetable.due(now)))
         for watch in self.timetable.take_due(now, room, chance):
-            self.looks.append(now)
+            self.polls.append(now)
             if now >= self.ends[watch.run_id]:
                 self.lags.append(now - self.ends[watch.run_id])
             else:
                 seen = replace(watch, polls=watch.polls + 1, alive_at=now, seen_at=now, started_at=watch.began_at)
-                self.timetable.put(seen, rules.next_look(seen, POLICY, now, self.learning.pause(seen, now)))
+                self.timetable.put(seen, rules.next_poll_at(seen, POLICY, now, self.learning.pause(seen, now)))
         self.pace.answered(now)
 
     def until_all_are_over(self) -> float:
@@ -63,7 +63,7 @@ def test_looks_that_exceed_the_rate_are_spread_and_none_is_lost():
     crew = Crew(300, per_second=10.0)
     crew.until_all_are_over()
     assert len(crew.lags) == 300
-    busiest = max(sum(at <= look < at + 1.0 for look in crew.looks) for at in crew.looks)
+    busiest = max(sum(at <= look < at + 1.0 for look in crew.polls) for at in crew.polls)
     assert busiest <= 12
 
 

@@ -155,7 +155,7 @@ async def test_a_spoiled_look_does_not_touch_the_execution(start: Start, do: str
     kickoff_id = await talk.kickoff()
     await talk.spoil({"on": "status", "do": do, "times": None})
     looking = asyncio.create_task(talk.json("GET", f"/status/{kickoff_id}"))
-    while kickoff_id not in (await talk.ledger())["looks_by_id"]:
+    while kickoff_id not in (await talk.ledger())["polls_by_id"]:
         pass
     if do in {"slow", "never"}:
         looking.cancel()
@@ -164,7 +164,7 @@ async def test_a_spoiled_look_does_not_touch_the_execution(start: Start, do: str
     async with talk.call("DELETE", "/_faults", headers={}):
         pass
     assert await talk.states(kickoff_id) == ["STARTED"]
-    assert (await talk.ledger())["looks_by_id"][kickoff_id] >= 2
+    assert (await talk.ledger())["polls_by_id"][kickoff_id] >= 2
 
 
 async def test_a_rule_with_a_rate_meets_its_share_of_the_calls(start: Start) -> None:

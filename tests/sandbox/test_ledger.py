@@ -65,8 +65,8 @@ async def test_looks_are_counted_in_total_and_by_id(start: Start) -> None:
     kickoff_id = await talk.kickoff()
     await talk.states(kickoff_id, kickoff_id, "unknown")
     ledger = await talk.ledger()
-    assert ledger["looks"] == 3
-    assert ledger["looks_by_id"] == {kickoff_id: 2, "unknown": 1}
+    assert ledger["polls"] == 3
+    assert ledger["polls_by_id"] == {kickoff_id: 2, "unknown": 1}
 
 
 async def test_the_ledger_tells_when_a_run_ended_and_when_that_was_first_seen(start: Start, clock: HandClock) -> None:
@@ -89,7 +89,7 @@ async def test_clearing_forgets_what_is_over_and_keeps_what_is_running(start: St
         assert response.status == 204
     ledger = await talk.ledger()
     assert [entry["kickoff_id"] for entry in ledger["kickoffs"]] == [running_still]
-    assert (ledger["looks"], ledger["looks_by_id"]) == (0, {})
+    assert (ledger["polls"], ledger["polls_by_id"]) == (0, {})
     assert await talk.states(over, running_still) == ["NOT FOUND", "STARTED"]
 
 

@@ -84,7 +84,7 @@ async def test_webhooks_that_come_twice_or_too_late_change_nothing(bench: Bench)
     await send(bench, run, Kind.CREW, CREW_DONE)
     await bench.round(bench.poll)
     assert await bench.events(run) == ["run.succeeded"]
-    assert len(bench.api.looks) == 1
+    assert len(bench.api.polls) == 1
 
 
 async def test_a_webhook_during_a_look_leads_to_one_more(bench: Bench):
@@ -106,7 +106,7 @@ async def test_a_webhook_brings_a_run_in_doubt_its_execution(bench: Bench, kind:
     bench.clock.forward(6)
     await bench.round(bench.poll)
     ended = await bench.now(run)
-    assert (ended.state, ended.kickoff_id, bench.api.looks) == (State.SUCCEEDED, "execution-9", ["execution-9"])
+    assert (ended.state, ended.kickoff_id, bench.api.polls) == (State.SUCCEEDED, "execution-9", ["execution-9"])
     assert len(bench.api.bodies) == 1
 
 
@@ -188,12 +188,12 @@ async def test_looks_are_stretched_as_soon_as_webhooks_have_proved_to_reach_us(b
         await bench.round(bench.poll, room=16)
     assert [line["event"] for line in logs] == ["webhooks_trusted"]
     await bench.round(bench.poll)
-    looks = len(bench.api.looks)
+    polls = len(bench.api.polls)
     bench.clock.forward(40)
     assert await bench.round(bench.poll) == []
     bench.clock.forward(30)
     await bench.round(bench.poll)
-    assert (looks, len(bench.api.looks)) == (40, 80)
+    assert (polls, len(bench.api.polls)) == (40, 80)
 
 
 async def test_the_first_look_at_a_trusted_crews_run_is_stretched_too(bench: Bench):
@@ -356,4 +356,4 @@ async def test_a_task_webhook_costs_no_look_where_nobody_wants_progress(bench: B
     run = await bench.started()
     await send(bench, run, Kind.TASK, {"kickoff_id": "execution-1", "name": "collect"})
     await bench.round(bench.poll)
-    assert bench.api.looks == []
+    assert bench.api.polls == []

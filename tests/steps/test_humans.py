@@ -466,7 +466,7 @@ async def test_a_run_that_was_cancelled_before_its_answer_leaves_is_not_followed
     with pytest.raises(Stale):
         await bench.resume.handle(claimed)
     await bench.round(bench.poll)
-    assert (len(bench.crew.following), bench.api.looks) == (0, [])
+    assert (len(bench.crew.following), bench.api.polls) == (0, [])
 
 
 async def test_a_run_that_waits_is_followed_by_the_next_process(bench: Bench):
@@ -506,7 +506,7 @@ async def test_where_the_original_stays_unknown_the_other_name_is_looked_at(benc
     bench.clock.moment = bench.crew.following.timetable.next_due() or bench.clock()
     bench.api.status_answers = [NotFound(), Succeeded("by the other name")]
     await bench.round(bench.poll)
-    assert bench.api.looks[-2:] == ["execution-1", "alias-1"]
+    assert bench.api.polls[-2:] == ["execution-1", "alias-1"]
     assert (await bench.now(run)).outcome.result == "by the other name"
 
 

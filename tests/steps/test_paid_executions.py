@@ -180,7 +180,7 @@ async def test_late_evidence_of_a_run_that_has_ended_stops_its_execution_and_tel
     bench.api.standing_status = Succeeded("paid for")
     await bench.round(bench.late)
     ended = await bench.now(run)
-    assert (bench.api.stopped, bench.api.looks) == (["k-1"], ["k-1"])
+    assert (bench.api.stopped, bench.api.polls) == (["k-1"], ["k-1"])
     assert (ended.state, ended.kickoff_id, ended.due_at) == (state, "k-1", None)
     assert await bench.events(run) == [f"run.{state}", "run.late_result"]
     assert await bench.round(bench.late) == []
@@ -271,7 +271,7 @@ async def test_an_id_that_the_api_does_not_know_is_not_adopted(bench: Bench):
     with pytest.raises(RequestRefused) as refused:
         await bench.steer(run.run_id, Adopt("wrong"), "client/ops")
     assert (refused.value.code, refused.value.field) == ("unknown_execution", "kickoff_id")
-    assert ((await bench.now(run)).state, bench.api.looks) == (State.IN_DOUBT, ["wrong"])
+    assert ((await bench.now(run)).state, bench.api.polls) == (State.IN_DOUBT, ["wrong"])
     adopted = await bench.steer(run.run_id, Adopt("right"), "client/ops")
     assert (adopted.state, adopted.kickoff_id, adopted.unverified) == (State.RUNNING, "right", False)
 

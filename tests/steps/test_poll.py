@@ -47,7 +47,7 @@ async def test_a_look_that_changes_nothing_writes_nothing_and_does_not_even_read
     spy = bench.spy()
     await look(bench, Running({"completed": 1}), NoAnswer("HTTP 502"), Pending(), Running(None), Unknown("?"))
     assert spy.calls == []
-    assert len(bench.api.looks) == 6
+    assert len(bench.api.polls) == 6
 
 
 async def test_the_first_sight_is_written_because_the_deadline_counts_from_it(bench: Bench):
@@ -160,7 +160,11 @@ async def test_a_run_that_is_cancelled_while_it_is_looked_at_is_not_followed_on(
     [watch] = await bench.poll.claim(9)
     await bench.steer(run.run_id, Cancel(), "client/orders")
     await bench.poll.handle(watch)
-    assert (len(bench.crew.following.timetable), bench.crew.following._looked_at, bench.crew.following._outdated) == (
+    assert (
+        len(bench.crew.following.timetable),
+        bench.crew.following._being_polled,
+        bench.crew.following._outdated,
+    ) == (
         0,
         set(),
         set(),
@@ -225,7 +229,7 @@ async def test_news_that_cannot_be_written_is_found_again(bench: Bench):
 async def test_a_look_that_is_not_made_makes_nobody_wait_for_its_answer(bench: Bench, *, away: bool):
     """After a rest one call goes alone. Here it is none: the store is away, or the run is over."""
     run = await bench.started()
-    bench.crew.following.look_again(await bench.now(run))
+    bench.crew.following.mark_changed(await bench.now(run))
     await bench.store.settle(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
     bench.crew.pace.refused(bench.clock(), bench.clock(), 1.0)
     bench.clock.forward(10)
@@ -233,7 +237,7 @@ async def test_a_look_that_is_not_made_makes_nobody_wait_for_its_answer(bench: B
     with pytest.raises(StoreUnavailable) if away else nullcontext():
         assert await bench.round(bench.poll) != []
     bench.clock.forward(1)
-    assert (bench.api.looks, bench.crew.pace.take(bench.clock())) == ([], 0.0)
+    assert (bench.api.polls, bench.crew.pace.take(bench.clock())) == ([], 0.0)
 
 
 async def test_a_run_that_somebody_ended_meanwhile_is_let_go(bench: Bench):
@@ -252,7 +256,7 @@ class WrittenWhileRead:
 
     async def load(self, run_id: str) -> Run:
         run: Run = await self._store.load(run_id)
-        self._bench.crew.following.look_again(run)
+        self._bench.crew.following.mark_changed(run)
         return run
 
 
@@ -261,7 +265,7 @@ async def test_what_others_write_while_a_run_is_read_is_read_by_the_next_look(be
     run = await bench.started()
     await look(bench, Running())
     store, bench.store = bench.store, WrittenWhileRead(bench)
-    bench.crew.following.look_again(await store.load(run.run_id))
+    bench.crew.following.mark_changed(await store.load(run.run_id))
     await look(bench, Running())
     bench.store = store
     spy = bench.spy()
@@ -311,7 +315,7 @@ async def test_looks_keep_to_the_crew_s_pace_and_the_likeliest_ends_are_looked_f
     bench.clock.forward(1.0)
     assert len(await bench.poll.claim(9)) == 1
     await bench.poll.handle(first)
-    assert (bench.api.turns, bench.api.looks) == (3, [first.kickoff_id])  # only kickoffs ask the API for their turn
+    assert (bench.api.turns, bench.api.polls) == (3, [first.kickoff_id])  # only kickoffs ask the API for their turn
 
 
 async def test_a_run_in_hand_is_not_handed_out_twice(bench: Bench):

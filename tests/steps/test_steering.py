@@ -42,7 +42,7 @@ async def test_a_run_under_way_is_cancelled_at_once_its_execution_is_asked_to_st
     bench.clock.forward(3_600)
     await bench.round(bench.late)
     assert bench.api.stopped == [run.kickoff_id]
-    assert len(bench.api.looks) == 2
+    assert len(bench.api.polls) == 2
 
 
 @pytest.mark.parametrize("answer", [Succeeded("late", {"n": 1}), Failed("late, too")])
@@ -54,7 +54,7 @@ async def test_an_execution_that_ends_after_all_is_told_once(bench: Bench, answe
         await bench.round(bench.late)
         bench.clock.forward(7_200)
     assert await bench.events(run) == ["run.cancelled", "run.late_result"]
-    assert len(bench.api.looks) == 2
+    assert len(bench.api.polls) == 2
     assert (await bench.now(run)).state is State.CANCELLED
 
 
@@ -63,19 +63,19 @@ async def test_a_late_result_is_told_although_something_is_noted_of_its_run_duri
     run = await bench.started()
     await bench.hint.ask(run, Asked("t-1"))
     await bench.steer(run.run_id, Resume(approve=True), "client/orders")
-    looked_at: list[Run] = []
+    polled: list[Run] = []
 
     async def meanwhile(_: Any) -> None:
         bench.clock.forward(1)
         await bench.steer(run.run_id, Cancel(), "client/orders")
-        looked_at.extend(await bench.late.claim(1))
+        polled.extend(await bench.late.claim(1))
 
     bench.api.meanwhile = meanwhile
     await bench.round(bench.resume)
     assert (await bench.now(run)).talk.aliases == ("alias-1",)
     bench.api.standing_status = Succeeded("late")
     bench.clock.forward(1)
-    await bench.late.handle(looked_at[0])
+    await bench.late.handle(polled[0])
     assert await bench.events(run) == ["run.waiting_for_human", "run.cancelled", "run.late_result"]
     assert (await bench.now(run)).talk.aliases == ("alias-1",)
 
@@ -84,9 +84,9 @@ async def test_a_process_that_was_given_up_during_a_late_look_leaves_it_to_other
     run = await bench.started()
     await bench.steer(run.run_id, Cancel(), "client/orders")
     bench.api.standing_status = Succeeded("late")
-    [looked_at] = await bench.late.claim(1)
+    [polled] = await bench.late.claim(1)
     await bench.abandon()
-    await bench.late.handle(looked_at)
+    await bench.late.handle(polled)
     assert await bench.events(run) == ["run.cancelled"]
     await bench.round(bench.late)
     assert await bench.events(run) == ["run.cancelled", "run.late_result"]
@@ -110,7 +110,7 @@ async def test_a_late_execution_is_watched_for_a_day(bench: Bench):
         await bench.round(bench.late)
         bench.clock.forward(600)
     assert (await bench.now(run)).due_at is None
-    assert len(bench.api.looks) < 40
+    assert len(bench.api.polls) < 40
 
 
 async def test_a_run_that_timed_out_is_watched_too_and_not_stopped(bench: Bench):
@@ -185,7 +185,7 @@ async def test_an_operator_may_name_the_execution_and_the_run_goes_on(bench: Ben
     bench.api.status_answers = [Succeeded("found")]
     bench.clock.forward(6)
     await bench.round(bench.poll)
-    assert ((await bench.now(run)).state, bench.api.looks) == (State.SUCCEEDED, ["k-77", "k-77"])
+    assert ((await bench.now(run)).state, bench.api.polls) == (State.SUCCEEDED, ["k-77", "k-77"])
     assert len(bench.api.bodies) == 1
 
 

@@ -30,13 +30,13 @@ def test_any_body_is_read(kind: Kind, body: Any):
 def test_a_crew_webhook_carries_the_result_and_is_worth_a_look():
     body = {"kickoff_id": "k-1", "result": '{"n": 1}', "result_json": {"n": 1}, "token_usage": {"total_tokens": 5}}
     assert read(Kind.CREW, body) == Hint(
-        "k-1", worth_a_look=True, testimony=Succeeded('{"n": 1}', {"n": 1}, {"total_tokens": 5})
+        "k-1", poll_now=True, testimony=Succeeded('{"n": 1}', {"n": 1}, {"total_tokens": 5})
     )
 
 
 def test_a_crew_webhook_without_a_result_is_still_worth_a_look():
-    assert read(Kind.CREW, {"kickoff_id": "k-1"}) == Hint("k-1", worth_a_look=True)
-    assert read(Kind.CREW, None) == Hint(worth_a_look=True)
+    assert read(Kind.CREW, {"kickoff_id": "k-1"}) == Hint("k-1", poll_now=True)
+    assert read(Kind.CREW, None) == Hint(poll_now=True)
 
 
 def test_a_step_names_the_execution_and_no_more():
@@ -60,7 +60,7 @@ def test_a_task_that_is_done_names_itself():
     ],
 )
 def test_a_question_is_read_in_every_shape_that_is_known(body: Any):
-    assert read(Kind.HUMAN, body) == Hint("k-1", worth_a_look=True, asked=Asked("t", "Approve?"))
+    assert read(Kind.HUMAN, body) == Hint("k-1", poll_now=True, asked=Asked("t", "Approve?"))
 
 
 def test_an_old_webhook_that_calls_the_execution_a_task_tells_no_task():
@@ -115,7 +115,7 @@ def test_a_batch_that_does_not_begin_with_a_start_names_nothing():
 
 @pytest.mark.parametrize("type_", ["crew_kickoff_failed", "crew_kickoff_completed", "flow_finished"])
 def test_an_end_in_the_stream_is_worth_a_look(type_: str):
-    assert read(Kind.STREAM, {"events": [streamed(type_)]}) == Hint(worth_a_look=True)
+    assert read(Kind.STREAM, {"events": [streamed(type_)]}) == Hint(poll_now=True)
 
 
 def test_the_end_of_an_agents_inner_flow_is_no_end():
@@ -140,7 +140,7 @@ def test_a_tasks_id_is_not_taken_for_the_executions():
     ("hint", "says"),
     [
         (Hint("k-1"), False),
-        (Hint(worth_a_look=True), True),
+        (Hint(poll_now=True), True),
         (Hint(asked=Asked("t")), True),
         (Hint(task="collect"), True),
     ],

@@ -293,8 +293,8 @@ def test_a_stale_watch_loses_nothing_that_another_process_wrote():
     ("run", "due"), [(asking(PATIENT), 100.0), (sent(), 2 + CONFIRM_WITHIN), (given_(), None), (running(), None)]
 )
 def test_looks_are_rare_while_humans_think_but_not_later_than_something_is_due(run: Run, due: float | None):
-    slow = replace(PATIENT, poll_min=200.0, poll_max=1000.0)
-    found = rules.next_look(state_machine.watch_of(run, slow, NOW), slow, NOW, pause=200.0)
+    slow = replace(PATIENT, poll_min_interval=200.0, poll_max_interval=1000.0)
+    found = rules.next_poll_at(state_machine.watch_of(run, slow, NOW), slow, NOW, pause=200.0)
     assert found == NOW + due if due else found > NOW + 170
 
 

@@ -10,7 +10,7 @@ from bridge.core.polling.planner import FEW, REMEMBERED, Learned, Learning
 from bridge.core.runs.model import CrewPolicy, RunTime, Watch
 
 NOW = 10_000.0
-CREW = CrewPolicy(poll_min=0.1, poll_max=1e6)
+CREW = CrewPolicy(poll_min_interval=0.1, poll_max_interval=1e6)
 
 
 def watch(age: float = 0.0, **changes: Any) -> Watch:
@@ -166,8 +166,8 @@ class TestChange:
     def test_runs_that_outlive_all_others_make_the_past_count_less(self):
         learning = taught(SIXTY)
         learning.pause(watch(), NOW)
-        looks = [learning.looked(watch(age=58.0), NOW + 10.0, over=False) for _ in range(40)]
-        assert looks.count(True) == 1
+        polls = [learning.observe_poll(watch(age=58.0), NOW + 10.0, over=False) for _ in range(40)]
+        assert polls.count(True) == 1
         assert learning.learned() is None
         assert learning.pause(watch(), NOW) > 0.0
 
@@ -196,7 +196,7 @@ class TestChange:
     def changed(self) -> Learning:
         learning = taught(SIXTY)
         learning.pause(watch(), NOW)
-        while not learning.looked(watch(age=100.0), NOW + 20.0, over=False):
+        while not learning.observe_poll(watch(age=100.0), NOW + 20.0, over=False):
             pass
         return learning
 
@@ -204,17 +204,17 @@ class TestChange:
         learning = self.changed()
         learning.remember(RunTime(f"new-{n}", "crew", NOW + 30 + n, 120.0 + n / 10, 120.0 + n / 10) for n in range(30))
         learning.pause(watch(), NOW + 100.0)
-        while not learning.looked(watch(age=300.0), NOW + 200.0, over=False):
+        while not learning.observe_poll(watch(age=300.0), NOW + 200.0, over=False):
             pass
         assert len(learning._former) == len(SIXTY)
 
     def test_a_crew_of_which_little_is_known_is_not_suspected(self):
         learning = taught([60.0] * 10)
-        assert not learning.looked(watch(age=60.0), NOW + 100.0, over=False)
+        assert not learning.observe_poll(watch(age=60.0), NOW + 100.0, over=False)
         learning.pause(watch(), NOW)
-        assert not any(learning.looked(watch(age=60.0), NOW + 100.0, over=False) for _ in range(100))
+        assert not any(learning.observe_poll(watch(age=60.0), NOW + 100.0, over=False) for _ in range(100))
 
     def test_a_run_without_an_age_says_nothing(self):
         learning = taught(SIXTY)
         learning.pause(watch(), NOW)
-        assert not learning.looked(watch(began_at=None), NOW, over=False)
+        assert not learning.observe_poll(watch(began_at=None), NOW, over=False)

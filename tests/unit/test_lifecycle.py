@@ -60,8 +60,8 @@ def look_and_write(
     run: Run, watch: Watch, answer: StatusAnswer, policy: CrewPolicy, at: float
 ) -> tuple[Watch, Decision | None]:
     """What the polling step does with an answer."""
-    seen, news = state_machine.plain_look(watch, answer, policy, at)
-    return seen, state_machine.on_plain_status(run, seen, answer, policy, at) if news else None
+    seen, news = state_machine.observe_execution(watch, answer, policy, at)
+    return seen, state_machine.apply_execution_status(run, seen, answer, policy, at) if news else None
 
 
 # The table --------------------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def test_the_requests_own_deadline_wins():
 
 @pytest.mark.parametrize("answer", [Running(), Running({"completed": 0}), WaitingForHuman(), Unknown("?")])
 def test_the_first_sight_of_a_started_execution_is_news_and_starts_the_deadline(answer: StatusAnswer):
-    seen, news = state_machine.plain_look(watching(), answer, POLICY, NOW + 4)
+    seen, news = state_machine.observe_execution(watching(), answer, POLICY, NOW + 4)
     assert news
     assert (seen.started_at, seen.alive_at, seen.polls) == (NOW + 4, NOW + 4, 1)
 
@@ -257,13 +257,13 @@ def test_the_first_sight_of_a_started_execution_is_news_and_starts_the_deadline(
 )
 def test_a_look_that_teaches_nothing_is_no_news(answer: StatusAnswer):
     watch = watching(started_at=NOW, progress=(1, None, None))
-    seen, news = state_machine.plain_look(watch, answer, POLICY, NOW + 4)
+    seen, news = state_machine.observe_execution(watch, answer, POLICY, NOW + 4)
     assert not news
     assert (seen.started_at, seen.progress, seen.polls) == (NOW, (1, None, None), 1)
 
 
 def test_a_queued_execution_does_not_start_the_deadline():
-    seen, news = state_machine.plain_look(watching(), Pending(), POLICY, NOW + 10_000)
+    seen, news = state_machine.observe_execution(watching(), Pending(), POLICY, NOW + 10_000)
     assert not news
     assert (seen.started_at, seen.alive_at) == (None, NOW + 10_000)
 
@@ -294,7 +294,7 @@ def test_progress_is_told_once_for_each_change_and_not_twice_in_a_second():
 def test_another_current_task_is_progress_too():
     """Flows count no tasks; they name their step."""
     watch = watching(started_at=NOW, progress=(None, None, "collect"))
-    seen, news = state_machine.plain_look(watch, Running({"current": "review"}), POLICY, NOW + 5)
+    seen, news = state_machine.observe_execution(watch, Running({"current": "review"}), POLICY, NOW + 5)
     assert (seen.progress, news) == ((None, None, "review"), True)
 
 
@@ -343,30 +343,30 @@ def test_a_look_made_after_the_deadline_that_says_not_over_times_the_run_out(ans
 
 @pytest.mark.parametrize(("answer", "errors"), [(NoAnswer("HTTP 500"), 1), (CrewUnavailable("HTTP 401"), 0)])
 def test_no_statement_after_the_deadline_ends_nothing(answer: StatusAnswer, errors: int):
-    seen, news = state_machine.plain_look(watching(started_at=NOW), answer, POLICY, NOW + 9999)
+    seen, news = state_machine.observe_execution(watching(started_at=NOW), answer, POLICY, NOW + 9999)
     assert not news
     assert seen.errors == errors
 
 
 def test_a_look_asked_before_the_deadline_ends_nothing():
-    _, news = state_machine.plain_look(watching(started_at=NOW), Running(), POLICY, NOW + 599.9)
+    _, news = state_machine.observe_execution(watching(started_at=NOW), Running(), POLICY, NOW + 599.9)
     assert not news
 
 
 def test_errors_are_counted_in_a_row():
     watch = watching(started_at=NOW)
     for expected in (1, 2, 3):
-        watch, _ = state_machine.plain_look(watch, NoAnswer("HTTP 500"), POLICY, NOW + 1)
+        watch, _ = state_machine.observe_execution(watch, NoAnswer("HTTP 500"), POLICY, NOW + 1)
         assert watch.errors == expected
-    watch, _ = state_machine.plain_look(watch, Running(), POLICY, NOW + 1)
+    watch, _ = state_machine.observe_execution(watch, Running(), POLICY, NOW + 1)
     assert watch.errors == 0
 
 
 @pytest.mark.parametrize(
-    ("looks", "seconds", "lost"), [(5, 60.0, True), (9, 300.0, True), (4, 300.0, False), (50, 59.9, False)]
+    ("polls", "seconds", "lost"), [(5, 60.0, True), (9, 300.0, True), (4, 300.0, False), (50, 59.9, False)]
 )
-def test_lost_takes_five_looks_and_a_minute(looks: int, seconds: float, lost: bool):
-    watch = watching(missing=looks - 1)
+def test_lost_takes_five_looks_and_a_minute(polls: int, seconds: float, lost: bool):
+    watch = watching(missing=polls - 1)
     _, decision = look_and_write(running(), watch, NotFound(), POLICY, NOW + seconds)
     assert (decision is not None) is lost
     if decision is not None:
@@ -377,20 +377,20 @@ def test_lost_takes_five_looks_and_a_minute(looks: int, seconds: float, lost: bo
 
 @pytest.mark.parametrize("answer", [Pending(), Running(), WaitingForHuman(), Unknown("?")])
 def test_any_sign_of_life_starts_the_count_anew(answer: StatusAnswer):
-    seen, _ = state_machine.plain_look(watching(missing=4), answer, POLICY, NOW + 500)
+    seen, _ = state_machine.observe_execution(watching(missing=4), answer, POLICY, NOW + 500)
     assert (seen.missing, seen.alive_at) == (0, NOW + 500)
 
 
 def test_a_look_without_a_statement_neither_counts_as_missing_nor_as_alive():
-    seen, _ = state_machine.plain_look(watching(missing=3), NoAnswer("HTTP 502"), POLICY, NOW + 30)
+    seen, _ = state_machine.observe_execution(watching(missing=3), NoAnswer("HTTP 502"), POLICY, NOW + 30)
     assert (seen.missing, seen.alive_at) == (3, NOW)
 
 
 def test_a_look_without_a_statement_loses_nothing():
     """Five quick looks did not find it, then the API was away for a while: only a look that sees may say "lost"."""
-    seen, news = state_machine.plain_look(watching(missing=5), NoAnswer("HTTP 502"), POLICY, NOW + 61)
+    seen, news = state_machine.observe_execution(watching(missing=5), NoAnswer("HTTP 502"), POLICY, NOW + 61)
     assert not news
-    assert state_machine.plain_look(seen, NotFound(), POLICY, NOW + 62)[1]
+    assert state_machine.observe_execution(seen, NotFound(), POLICY, NOW + 62)[1]
 
 
 def test_where_a_human_may_be_asked_not_found_is_held_until_the_deadline():
@@ -411,7 +411,7 @@ def test_where_a_human_may_be_asked_not_found_is_held_until_the_deadline():
 def test_a_late_end_cannot_change_a_final_state(state: State, answer: StatusAnswer):
     ended = replace(running(), state=state)
     with pytest.raises(IllegalTransition):
-        state_machine.on_plain_status(ended, watching(), answer, POLICY, NOW)
+        state_machine.apply_execution_status(ended, watching(), answer, POLICY, NOW)
 
 
 # Evidence, cancelling, late ends -----------------------------------------------------------------------------------
@@ -470,7 +470,7 @@ def test_evidence_of_a_run_that_has_ended_has_its_execution_stopped_and_watched(
     assert late.due_at is not None
     assert late.due_at <= NOW + 60
     assert state_machine.should_be_stopped(late)
-    told = state_machine.on_late_look(late, Succeeded("paid"), POLICY, NOW + 61)
+    told = state_machine.on_late_poll(late, Succeeded("paid"), POLICY, NOW + 61)
     assert event_types(told.deliveries) == ["run.late_result"]
 
 
@@ -519,7 +519,7 @@ def test_neither_a_post_under_way_nor_an_end_can_be_cancelled(state: State):
 def test_a_cancelled_execution_is_to_be_stopped_before_its_first_look_and_not_again():
     run = cancelled()
     assert state_machine.should_be_stopped(run)
-    assert not state_machine.should_be_stopped(state_machine.on_late_look(run, Running(), POLICY, NOW + 101).run)
+    assert not state_machine.should_be_stopped(state_machine.on_late_poll(run, Running(), POLICY, NOW + 101).run)
 
 
 def test_where_nothing_was_started_nothing_is_to_be_stopped_or_watched():
@@ -544,7 +544,7 @@ def test_an_execution_that_timed_out_is_watched_and_not_stopped():
 )
 def test_a_late_end_is_told_and_changes_nothing_of_the_run(answer: StatusAnswer, told: tuple[Any, ...]):
     run = cancelled()
-    decision = state_machine.on_late_look(replace(run, owner="me"), answer, POLICY, NOW + 500)
+    decision = state_machine.on_late_poll(replace(run, owner="me"), answer, POLICY, NOW + 500)
     assert decision.run == replace(run, due_at=None)  # and is not looked at again
     assert event_types(decision.deliveries) == ["run.late_result"]
     data = json.loads(decision.deliveries[0].event.body)["data"]
@@ -558,7 +558,7 @@ def test_a_late_end_is_told_and_changes_nothing_of_the_run(answer: StatusAnswer,
 @pytest.mark.parametrize(("seconds", "due_at"), [(0, NOW + 160), (500, NOW + 1100), (86_401, None)])
 def test_until_a_late_end_comes_looks_go_on_for_a_day(answer: StatusAnswer, seconds: float, due_at: float | None):
     run = cancelled()
-    decision = state_machine.on_late_look(replace(run, owner="me"), answer, POLICY, NOW + 100 + seconds)
+    decision = state_machine.on_late_poll(replace(run, owner="me"), answer, POLICY, NOW + 100 + seconds)
     assert decision == Decision(replace(run, due_at=due_at))
 
 
@@ -670,7 +670,7 @@ def test_only_proof_or_policy_leads_back_to_a_second_post(policy: CrewPolicy, st
 
 
 def after(watch: Watch, answer: StatusAnswer, at: float) -> Watch:
-    return state_machine.plain_look(watch, answer, POLICY, at)[0]
+    return state_machine.observe_execution(watch, answer, POLICY, at)[0]
 
 
 def test_the_age_counts_from_the_last_look_that_found_it_queued():
@@ -714,14 +714,14 @@ def forced(policy: CrewPolicy = POLICY, **changes: Any) -> Run:
 def seen_missing(run: Run, policy: CrewPolicy = POLICY, polls: int = 5) -> Watch:
     watch = state_machine.watch_of(run, policy, NOW)
     for number in range(polls):
-        watch, _ = state_machine.plain_look(watch, NotFound(), policy, NOW + 15 * (number + 1))
+        watch, _ = state_machine.observe_execution(watch, NotFound(), policy, NOW + 15 * (number + 1))
     return watch
 
 
 @pytest.mark.parametrize("told", [0, 1])
 def test_a_run_whose_named_execution_was_never_known_is_held_in_doubt_and_not_lost(told: int):
     run = forced(doubt_told=told)
-    decision = state_machine.on_plain_status(run, seen_missing(run), NotFound(), POLICY, NOW + 75)
+    decision = state_machine.apply_execution_status(run, seen_missing(run), NotFound(), POLICY, NOW + 75)
     held = decision.run
     assert (held.state, held.kickoff_id, held.unverified, held.due_at) == (State.IN_DOUBT, None, False, None)
     assert (held.doubt_told, held.outcome) == (1, run.outcome)
@@ -732,7 +732,7 @@ def test_a_run_whose_named_execution_was_never_known_does_not_time_out_either():
     policy = replace(POLICY, human_input=True, deadline=60.0)
     run = forced(policy)
     watch = seen_missing(run, policy)
-    assert state_machine.on_plain_status(run, watch, NotFound(), policy, NOW + 90).run.state is State.IN_DOUBT
+    assert state_machine.apply_execution_status(run, watch, NotFound(), policy, NOW + 90).run.state is State.IN_DOUBT
 
 
 @pytest.mark.parametrize(
@@ -741,9 +741,9 @@ def test_a_run_whose_named_execution_was_never_known_does_not_time_out_either():
 )
 def test_whatever_shows_that_the_api_knows_the_execution_is_written_down(answer: StatusAnswer, unverified: bool):
     run = replace(forced(), started_at=NOW)
-    seen, news = state_machine.plain_look(state_machine.watch_of(run, POLICY, NOW), answer, POLICY, NOW + 5)
+    seen, news = state_machine.observe_execution(state_machine.watch_of(run, POLICY, NOW), answer, POLICY, NOW + 5)
     assert (seen.unverified, news) == (unverified, not unverified)
-    assert state_machine.on_plain_status(run, seen, answer, POLICY, NOW + 5).run.unverified is unverified
+    assert state_machine.apply_execution_status(run, seen, answer, POLICY, NOW + 5).run.unverified is unverified
 
 
 @pytest.mark.parametrize("completed", [10**400, -1, True, math.nan, math.inf, 1.5, "3", None])

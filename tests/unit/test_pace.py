@@ -1,7 +1,7 @@
 """How often a crew is called: one rate for all, kickoffs first, lowered by refusals, raised by answers."""
 
 from bridge.core.crew.fair_share import Census, Share
-from bridge.core.crew.rate_limiter import FOR_LOOKS, IN_A_ROW, LONGEST_REST, LONGEST_WISH, ONE_CALL, Pace
+from bridge.core.crew.rate_limiter import IN_A_ROW, LONGEST_REST, LONGEST_WISH, ONE_CALL, POLL_RESERVE, Pace
 
 START = 1_000.0
 
@@ -18,7 +18,7 @@ class Caller:
         """How many calls there were."""
         before, end = len(self.calls), self.now + seconds
         while self.now < end:
-            if self.pace.take_for_looks(self.now, 1):
+            if self.pace.acquire_for_polls(self.now, 1):
                 self.calls.append(self.now)
                 if refused:
                     self.pace.refused(self.now, self.now, None)
@@ -54,26 +54,26 @@ def test_processes_divide_the_rate():
 
 
 def test_looks_wait_while_kickoffs_do_and_get_a_part_of_the_turns_all_the_same():
-    pace, now, kickoffs, looks = Pace(20.0), START, 0, 0
+    pace, now, kickoffs, polls = Pace(20.0), START, 0, 0
     pace.waiting = 1  # always one more
     for _ in range(1000):
         now += 0.01
-        looks += pace.take_for_looks(now, 3)
+        polls += pace.acquire_for_polls(now, 3)
         kickoffs += pace.take(now) == 0.0
-    assert 195 <= kickoffs + looks <= 202
-    assert FOR_LOOKS * 0.9 <= looks / kickoffs <= FOR_LOOKS * 1.1
+    assert 195 <= kickoffs + polls <= 202
+    assert POLL_RESERVE * 0.9 <= polls / kickoffs <= POLL_RESERVE * 1.1
 
 
 def test_without_overdue_looks_kickoffs_have_all_turns():
     pace = Pace(20.0)
-    assert pace.take_for_looks(START, 0) == 0
+    assert pace.acquire_for_polls(START, 0) == 0
     assert sum(pace.take(START + 0.05 * step) == 0.0 for step in range(1, 101)) == 100
 
 
 def test_looks_have_all_turns_that_nobody_else_wants():
     pace = Pace(20.0)
-    assert sum(pace.take_for_looks(START + 0.05 * step, 9) for step in range(100)) == 100
-    assert 0.049 < pace.until_looks(START + 0.05 * 99) < 0.051
+    assert sum(pace.acquire_for_polls(START + 0.05 * step, 9) for step in range(100)) == 100
+    assert 0.049 < pace.seconds_until_polls(START + 0.05 * 99) < 0.051
 
 
 def test_one_refusal_halves_the_rate_and_answers_raise_it_again():
@@ -99,9 +99,9 @@ def test_nothing_is_sent_for_as_long_as_the_crew_asks_and_then_one_call_alone():
     pace.refused(START, START, 30.0)
     assert pace.resting(START + 29.0)
     assert pace.take(START + 29.0) == 1.0
-    assert pace.take_for_looks(START + 29.0, 9) == 0
-    assert pace.take_for_looks(START + 30.0, 9) == 1
-    assert pace.take_for_looks(START + 31.0, 9) == 0
+    assert pace.acquire_for_polls(START + 29.0, 9) == 0
+    assert pace.acquire_for_polls(START + 30.0, 9) == 1
+    assert pace.acquire_for_polls(START + 31.0, 9) == 0
     assert 0.0 < pace.take(START + 31.0) < 1.0
     pace.answered(START + 31.0)
     assert taken(pace, START + 31.5) > 1

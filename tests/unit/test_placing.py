@@ -24,9 +24,9 @@ def cost(plan: Plan) -> float:
     return 1.0 + sum(1.0 - TIGHT.seen_over_at(age) for age in looks_of(plan, 1e4))
 
 
-@pytest.mark.parametrize("looks", [2.0, 5.0, 10.0, 40.0])
-def test_a_plan_costs_the_looks_that_were_asked_for(looks: float):
-    assert cost(place(TIGHT, looks, 0.01, 1e6)) == pytest.approx(looks, rel=0.05)
+@pytest.mark.parametrize("polls", [2.0, 5.0, 10.0, 40.0])
+def test_a_plan_costs_the_looks_that_were_asked_for(polls: float):
+    assert cost(place(TIGHT, polls, 0.01, 1e6)) == pytest.approx(polls, rel=0.05)
 
 
 def test_looks_are_dense_where_runs_end_and_nowhere_else():
@@ -87,5 +87,5 @@ def test_no_shift_of_a_single_look_makes_the_plan_better():
 @example([0.0] * 4, 5.0, 0.0)  # no age but the first to plan for
 @example([0.0, 0.0, 0.0, 1.0, *[155139.0] * 4], 5.0, 0.0)  # shares that rounding lets fall
 @given(st.lists(st.floats(0.0, 1e6), min_size=1, max_size=30), st.floats(1.0, 20.0), st.floats(0.0, 1e7))
-def test_whatever_was_seen_the_next_look_is_later_than_now(seconds: list[float], looks: float, age: float):
-    assert place(estimate([(took, took) for took in seconds]), looks, 1.0, 60.0).next_age(age) >= age
+def test_whatever_was_seen_the_next_look_is_later_than_now(seconds: list[float], polls: float, age: float):
+    assert place(estimate([(took, took) for took in seconds]), polls, 1.0, 60.0).next_age(age) >= age

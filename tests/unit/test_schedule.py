@@ -26,41 +26,47 @@ def watch(**values: float | None) -> Watch:
 
 
 @pytest.mark.parametrize(
-    ("poll_min", "poll_max", "interval"), [(1, 60, 5), (10, 60, 10), (1, 2, 2), (0.1, 60, 5), (5, 5, 5)]
+    ("poll_min_interval", "poll_max_interval", "interval"),
+    [(1, 60, 5), (10, 60, 10), (1, 2, 2), (0.1, 60, 5), (5, 5, 5)],
 )
-def test_steady_looks_are_held_between_the_crews_limits(poll_min: float, poll_max: float, interval: float):
-    assert intervals.steady_interval(CrewPolicy(poll_min=poll_min, poll_max=poll_max)) == interval
+def test_steady_looks_are_held_between_the_crews_limits(
+    poll_min_interval: float, poll_max_interval: float, interval: float
+):
+    assert (
+        intervals.steady_interval(CrewPolicy(poll_min_interval=poll_min_interval, poll_max_interval=poll_max_interval))
+        == interval
+    )
 
 
 @pytest.mark.parametrize("polls", range(0, 50, 7))
 def test_looks_at_a_healthy_execution_stay_steady_however_many_there_were(polls: int):
-    assert 4.5 <= intervals.plain_next_look(watch(polls=polls), POLICY, NOW, 5.0) - NOW <= 5.5
+    assert 4.5 <= intervals.execution_poll_at(watch(polls=polls), POLICY, NOW, 5.0) - NOW <= 5.5
 
 
 @pytest.mark.parametrize(("errors", "interval"), [(1, 10), (2, 20), (3, 40), (4, 60), (9, 60), (10_000, 60)])
 def test_errors_make_looks_rarer_up_to_the_crews_limit(errors: int, interval: float):
-    wait = intervals.plain_next_look(watch(errors=errors), POLICY, NOW, 5.0) - NOW
+    wait = intervals.execution_poll_at(watch(errors=errors), POLICY, NOW, 5.0) - NOW
     assert 0.9 * interval <= wait <= 1.1 * interval
 
 
 @pytest.mark.parametrize(("deadline", "interval"), [(3600.0, 60), (600.0, 60), (300.0, 30), (20.0, 5)])
 def test_stretched_looks_are_as_rare_as_the_crew_allows_and_a_tenth_of_the_deadline(deadline: float, interval: float):
-    wait = intervals.plain_next_look(replace(watch(), deadline=deadline), POLICY, NOW, 5.0, stretched=True) - NOW
+    wait = intervals.execution_poll_at(replace(watch(), deadline=deadline), POLICY, NOW, 5.0, stretched=True) - NOW
     assert 0.9 * interval <= wait <= 1.1 * interval
 
 
 def test_a_rate_limit_is_obeyed_and_never_shortens_the_wait():
-    assert intervals.plain_next_look(watch(), POLICY, NOW, 5.0, after=120.0) == NOW + 120.0
-    assert intervals.plain_next_look(watch(), POLICY, NOW, 5.0, after=0.1) > NOW + 4
+    assert intervals.execution_poll_at(watch(), POLICY, NOW, 5.0, after=120.0) == NOW + 120.0
+    assert intervals.execution_poll_at(watch(), POLICY, NOW, 5.0, after=0.1) > NOW + 4
 
 
 def test_the_last_look_is_made_when_the_deadline_passes():
-    assert intervals.plain_next_look(watch(started_at=NOW - 597.0), POLICY, NOW, 5.0) == NOW + 3.0
+    assert intervals.execution_poll_at(watch(started_at=NOW - 597.0), POLICY, NOW, 5.0) == NOW + 3.0
 
 
 def test_after_the_deadline_looks_go_on_at_their_interval():
     """The look at the deadline got no statement; only one that does may end the run."""
-    assert intervals.plain_next_look(watch(started_at=NOW - 600.0), POLICY, NOW, 5.0) > NOW + 4
+    assert intervals.execution_poll_at(watch(started_at=NOW - 600.0), POLICY, NOW, 5.0) > NOW + 4
 
 
 def test_many_runs_that_are_taken_up_at_once_are_spread_out():
@@ -89,11 +95,11 @@ def test_every_policy_acts_when_evidence_was_waited_for_as_long_as_was_set(polic
     ("age", "wait"), [(0, 60), (59, 60), (61, 61), (600, 600), (3600, 3600), (7200, 3600), (86_400, 3600)]
 )
 def test_the_longer_a_run_is_over_the_rarer_its_execution_is_looked_at(age: float, wait: float):
-    assert timing.next_late_look(replace(a_run(), finished_at=NOW), NOW + age) == NOW + age + wait
+    assert timing.next_late_poll_at(replace(a_run(), finished_at=NOW), NOW + age) == NOW + age + wait
 
 
 def test_after_a_day_an_execution_is_left_to_itself():
-    assert timing.next_late_look(replace(a_run(), finished_at=NOW), NOW + 86_401) is None
+    assert timing.next_late_poll_at(replace(a_run(), finished_at=NOW), NOW + 86_401) is None
 
 
 STANDARD_WEBHOOKS = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]

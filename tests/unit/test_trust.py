@@ -6,7 +6,7 @@ from bridge.core.crew.webhook_reliability import Trust
 def after(*heard: bool, ends: list[bool] | None = None) -> Trust:
     trust = Trust()
     for each in heard:
-        trust.first_look(heard=each)
+        trust.first_poll(heard=each)
     for each in ends or []:
         trust.ended(announced=each)
     return trust
@@ -42,6 +42,6 @@ def test_lost_trust_can_be_earned_again():
 def test_every_other_webhook_is_never_enough():
     trust = after()
     for number in range(400):
-        trust.first_look(heard=number % 2 == 0)
+        trust.first_poll(heard=number % 2 == 0)
         trust.ended(announced=number % 2 == 0)
         assert not trust.earned

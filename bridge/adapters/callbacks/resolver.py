@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-LOOKUPS = 256  # at once; more than the calls that may wait for one, because a lookup outlives an attempt given up
+MAX_LOOKUPS = 256  # at once; more than the calls that may wait for one, because a lookup outlives an attempt given up
 
 
 class NameLookup(AbstractResolver):
     """The system's name lookup."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="callback-names")
+        self._threads = ThreadPoolExecutor(MAX_LOOKUPS, thread_name_prefix="callback-names")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -26,7 +26,7 @@ class NameLookup(AbstractResolver):
         """The addresses of a host; raises `OSError` for a name that has none."""
         loop = asyncio.get_running_loop()
         try:
-            infos = await loop.run_in_executor(self._threads, _look_up, host, port, family)
+            infos = await loop.run_in_executor(self._threads, _resolve_host, host, port, family)
         except UnicodeError as error:  # a name that cannot be asked for, such as one with an empty label
             raise OSError(None, "not a host name") from error
         return [_result(host, found, protocol, target) for found, _, protocol, _, target in infos]
@@ -40,7 +40,7 @@ _Target = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 _Info = tuple[socket.AddressFamily, socket.SocketKind, int, str, _Target]
 
 
-def _look_up(host: str, port: int, family: socket.AddressFamily) -> Sequence[_Info]:
+def _resolve_host(host: str, port: int, family: socket.AddressFamily) -> Sequence[_Info]:
     return socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
 
 

@@ -43,11 +43,11 @@ class Waiting:
         if not self._slots.take(client, fairly=fairly):
             return None
         try:
-            return await self._look_until_final(run, asyncio.get_running_loop().time() + seconds, request)
+            return await self._poll_until_final(run, asyncio.get_running_loop().time() + seconds, request)
         finally:
             self._slots.release(client)
 
-    async def _look_until_final(self, run: Run, until: float, request: web.Request) -> Run:
+    async def _poll_until_final(self, run: Run, until: float, request: web.Request) -> Run:
         # No timeout around all of it: it would cancel a read of the store midway, and cost its connection.
         clock, stopping = asyncio.get_running_loop().time, request.app[STOPPING]
         while not run.final and request.transport is not None and (left := until - clock()) > 0:

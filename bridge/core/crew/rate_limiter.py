@@ -12,7 +12,7 @@ import math
 from bridge.core.crew.fair_share import Share
 
 SAVED_UP = 0.02  # seconds' worth of turns that may be taken at once after a pause
-FOR_LOOKS = 0.25  # of a turn is put by for looks with each kickoff while looks are overdue
+POLL_RESERVE = 0.25  # of a turn is put by for looks with each kickoff while looks are overdue
 RECOVERY = 20.0  # seconds of answers that take the rate from nothing to all
 LOWEST = 1 / 16  # of the rate,
 SLOWEST = 0.2  # but not rarer than this per second, or one could not find out that all is well again
@@ -34,8 +34,8 @@ class Pace:
         self._share = share or Share()
         self._part = 1.0
         self._turns = max(1.0, SAVED_UP * per_second)
-        self._for_looks = 0.0
-        self._looks_wait = False
+        self._poll_permits = 0.0
+        self._polls_waiting = False
         self._at = -math.inf
         self._lowered_at = -math.inf
         self._raised_at = -math.inf
@@ -58,28 +58,28 @@ class Pace:
         self._refill(now)
         if (wait := self._pause(now)) > 0.0:
             return wait
-        put_by = FOR_LOOKS if self._looks_wait else 0.0
+        put_by = POLL_RESERVE if self._polls_waiting else 0.0
         self._turns -= 1.0 + put_by
-        self._for_looks = min(self._for_looks + put_by, self._most)
+        self._poll_permits = min(self._poll_permits + put_by, self._most)
         self._left(now, 1)
         return 0.0
 
-    def take_for_looks(self, now: float, wanted: int) -> int:
+    def acquire_for_polls(self, now: float, wanted: int) -> int:
         """Take turns for looks that are due, as many as there are beside those who go first; how many that is."""
         self._refill(now)
         if now < self._rests_until or self._waits_for_answer(now):
             free = 0.0
         else:
-            free = self._for_looks + max(self._turns - self.waiting, 0.0)
+            free = self._poll_permits + max(self._turns - self.waiting, 0.0)
         given = min(wanted, math.floor(free + _ROUNDING), 1 if self._rests else wanted)
-        from_others = max(given - self._for_looks, 0.0)
-        self._for_looks -= given - from_others
+        from_others = max(given - self._poll_permits, 0.0)
+        self._poll_permits -= given - from_others
         self._turns -= from_others
-        self._looks_wait = given < wanted
+        self._polls_waiting = given < wanted
         self._left(now, given)
         return given
 
-    def until_looks(self, now: float) -> float:
+    def seconds_until_polls(self, now: float) -> float:
         """Seconds until it is worth asking for looks again."""
         return max(self._pause(now), 1.0 / self.per_second)
 

@@ -23,7 +23,7 @@ class Trust:
         """Whether the next end will most likely be announced."""
         return self.heard >= _ENOUGH and self.announced >= _ENOUGH
 
-    def first_look(self, *, heard: bool) -> None:
+    def first_poll(self, *, heard: bool) -> None:
         """A run is looked at for the first time."""
         self.heard += _WEIGHT * (float(heard) - self.heard)
 

@@ -40,7 +40,7 @@ class Hint:
     """What a webhook may tell: the execution's id, that a look is worth it now, and a crew webhook's result."""
 
     kickoff_id: str | None = None
-    worth_a_look: bool = False
+    poll_now: bool = False
     testimony: responses.Succeeded | None = None
     asked: Asked | None = None
     task: str | None = None
@@ -49,7 +49,7 @@ class Hint:
     @property
     def says_something(self) -> bool:
         """Whether there is anything in it for a run that is being followed."""
-        return self.worth_a_look or self.asked is not None or self.task is not None
+        return self.poll_now or self.asked is not None or self.task is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def read(kind: Kind, body: Any) -> Hint:
     kickoff_id = _id_in(content, *_EXECUTION)
     match kind:
         case Kind.CREW:
-            return Hint(kickoff_id, worth_a_look=True, testimony=responses.read_crew_webhook(content))
+            return Hint(kickoff_id, poll_now=True, testimony=responses.read_crew_webhook(content))
         case Kind.HUMAN:
             return _read_question(content)
         case Kind.TASK:
@@ -115,18 +115,18 @@ def _read_question(content: Mapping[str, Any]) -> Hint:
     task_id = _first(_id_in(place, "task_id", "taskId") for place in nested)
     if task_id == kickoff_id:
         task_id = None  # old webhooks call the execution so
-    return Hint(kickoff_id, worth_a_look=True, asked=Asked(task_id, output))
+    return Hint(kickoff_id, poll_now=True, asked=Asked(task_id, output))
 
 
 def _read_stream(streamed: list[Mapping[str, Any]]) -> Hint:
     """The first event names the top-level execution, if it is a start; inner executions have ids of their own."""
     outer = [event for event in streamed if not _is_inner(event)]
-    worth_a_look = any(_type(event) in _ENDS for event in outer)
+    poll_now = any(_type(event) in _ENDS for event in outer)
     if not outer:
         return Hint()
     first = min(outer, key=_sequence)
     kickoff_id = _id_in(first, "execution_id") if _type(first) in _STARTS else None
-    return Hint(kickoff_id, worth_a_look)
+    return Hint(kickoff_id, poll_now)
 
 
 def _envelopes(body: Any) -> Iterator[Mapping[str, Any]]:

@@ -68,8 +68,8 @@ def on_sign(run: Run) -> Decision | None:
 
 
 def look(watch: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float) -> tuple[Watch, bool]:
-    """`lifecycle.plain_look`, with what the status says of humans."""
-    seen, news = state_machine.plain_look(watch, answer, policy, asked_at)
+    """`lifecycle.observe_execution`, with what the status says of humans."""
+    seen, news = state_machine.observe_execution(watch, answer, policy, asked_at)
     if not isinstance(answer, responses.NoAnswer | responses.CrewUnavailable):
         pauses = watch.pauses + 1 if _pausing(seen, answer, policy, asked_at) else 0
         seen = seen if seen.pauses == pauses else replace(seen, pauses=pauses)
@@ -77,9 +77,9 @@ def look(watch: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, asked
 
 
 def on_status(run: Run, seen: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float) -> Decision:
-    """`lifecycle.on_plain_status`, with what the status says of humans; an end leaves nothing to be said of them."""
+    """`lifecycle.apply_execution_status`, with what the status says of humans; an end leaves nothing to be said of them."""
     seen = refreshed(seen, run)
-    plain = state_machine.on_plain_status(run, seen, answer, policy, asked_at)
+    plain = state_machine.apply_execution_status(run, seen, answer, policy, asked_at)
     if plain.run.state not in FOLLOWED:
         return plain
     return _heard(plain.run, seen, answer, policy, asked_at).after(plain)
@@ -101,11 +101,11 @@ def refreshed(watch: Watch, run: Run) -> Watch:
     )
 
 
-def next_look(
+def next_poll_at(
     watch: Watch, policy: CrewPolicy, now: float, pause: float, after: float | None = None, *, stretched: bool = False
 ) -> float:
-    """`intervals.plain_next_look`, rarely while a human thinks, and when the time for an answer or its effect is up."""
-    due = intervals.plain_next_look(watch, policy, now, pause, after, stretched=stretched or watch.waiting)
+    """`intervals.execution_poll_at`, rarely while a human thinks, and when the time for an answer or its effect is up."""
+    due = intervals.execution_poll_at(watch, policy, now, pause, after, stretched=stretched or watch.waiting)
     return min([due, *(moment for moment in _moments(watch.talk.question) if now < moment < due)])
 
 

@@ -8,17 +8,17 @@ _OF_THE_DEADLINE = 0.1
 _APART = 0.05  # of a pause, so that runs started together are not looked at together for ever
 
 
-def plain_next_look(
+def execution_poll_at(
     watch: Watch, policy: CrewPolicy, now: float, pause: float, after: float | None = None, *, stretched: bool = False
 ) -> float:
-    """When to look at a status again, as far as no human is asked; `humans.next_look` is the whole.
+    """When to look at a status again, as far as no human is asked; `humans.next_poll_at` is the whole.
 
     `pause` is what the crew's past runs advise, in seconds (`core.learning`), `after` how long the API asked us to
     wait. `stretched`: webhooks will most likely tell us when, so that looks are only there for those that get lost.
     """
     interval = _stretched_interval(watch, policy) if stretched else within_limits(policy, pause)
     if watch.errors:
-        interval = min(interval * 2.0 ** min(watch.errors, 10), max(policy.poll_max, interval))
+        interval = min(interval * 2.0 ** min(watch.errors, 10), max(policy.poll_max_interval, interval))
     due = now + max(interval * _jitter(watch.run_id, watch.polls, _APART), after or 0.0)
     if watch.deadline_at is not None and now < watch.deadline_at < due:
         return watch.deadline_at  # the last look is made when the deadline passes, not an interval later
@@ -26,18 +26,18 @@ def plain_next_look(
 
 
 def steady_interval(policy: CrewPolicy, mean: float | None = None) -> float:
-    """Seconds between even looks that cost `poll.looks` of them, if the mean run time in seconds is known."""
+    """Seconds between even looks that cost `poll.polls` of them, if the mean run time in seconds is known."""
     known = (
-        None if mean is None else mean / max(policy.poll_looks - 0.5, 0.5)
+        None if mean is None else mean / max(policy.poll_per_run - 0.5, 0.5)
     )  # the last pause is half over, on average
     return within_limits(policy, STEADY_INTERVAL if known is None else known)
 
 
 def within_limits(policy: CrewPolicy, pause: float) -> float:
     """A pause held between the crew's limits."""
-    return min(max(pause, policy.poll_min), policy.poll_max)
+    return min(max(pause, policy.poll_min_interval), policy.poll_max_interval)
 
 
 def _stretched_interval(watch: Watch, policy: CrewPolicy) -> float:
     """As rare as the crew allows, but not so rare that a deadline would be noticed much too late."""
-    return max(steady_interval(policy), min(policy.poll_max, _OF_THE_DEADLINE * watch.deadline))
+    return max(steady_interval(policy), min(policy.poll_max_interval, _OF_THE_DEADLINE * watch.deadline))

@@ -24,7 +24,7 @@ from itertools import pairwise
 
 from bridge.core.polling.distribution import Estimate, between
 
-_PER_LOOK = 6  # candidates between two looks of the rule,
+_PER_POLL = 6  # candidates between two looks of the rule,
 _ENOUGH = 500  # and no more than that in all: where looks are many, the rule alone is as good
 _RARE = 1e-3  # runs older than all but this share are looked at by the rule alone
 _TRIES = 12  # of the price, each closer to the looks wanted
@@ -53,20 +53,20 @@ class Plan:
         return between(self.ages, self.following, age)
 
 
-def place(estimate: Estimate, looks: float, shortest: float, longest: float) -> Plan:
-    """The plan with the least mean lag among those that cost `looks` looks per run.
+def place(estimate: Estimate, polls: float, shortest: float, longest: float) -> Plan:
+    """The plan with the least mean lag among those that cost `polls` looks per run.
 
     Pauses are held between `shortest` and `longest` seconds, as far as the candidates permit.
     """
-    step = _rule_step(estimate, looks)
-    candidates = _Candidates(_between_looks(estimate, step, longest), shortest, longest)
+    step = _rule_step(estimate, polls)
+    candidates = _Candidates(_between_polls(estimate, step, longest), shortest, longest)
     price, low, high = step * step, 0.0, _DEAREST * step * step
     expected = candidates.choose(price)
     for _ in range(_TRIES):
-        if abs(expected / looks - 1.0) < _CLOSE:
+        if abs(expected / polls - 1.0) < _CLOSE:
             break
-        low, high = (price, high) if expected > looks else (low, price)
-        price *= (expected / looks) ** 2  # pauses grow with the root of the price, as a rule
+        low, high = (price, high) if expected > polls else (low, price)
+        price *= (expected / polls) ** 2  # pauses grow with the root of the price, as a rule
         if not low < price < high:
             price = math.sqrt(low * high)
         expected = candidates.choose(price)
@@ -75,7 +75,7 @@ def place(estimate: Estimate, looks: float, shortest: float, longest: float) -> 
 
 def place_at(estimate: Estimate, price: float, shortest: float, longest: float) -> Plan:
     """The plan with the least sum of lag and looks, at `price` seconds of lag for a look."""
-    candidates = _Candidates(_between_looks(estimate, math.sqrt(price), longest), shortest, longest)
+    candidates = _Candidates(_between_polls(estimate, math.sqrt(price), longest), shortest, longest)
     candidates.choose(price)
     return candidates.plan(price)
 
@@ -91,20 +91,20 @@ def _effort(estimate: Estimate) -> list[float]:
     return found
 
 
-def _rule_step(estimate: Estimate, looks: float) -> float:
+def _rule_step(estimate: Estimate, polls: float) -> float:
     """The effort between two looks with which the rule makes as many looks as wanted."""
     effort = _effort(estimate)
     low, high = effort[-1] * 1e-4, effort[-1]
     for _ in range(_HALVINGS):
         step = math.sqrt(low * high)
-        if _looks_of_rule(estimate, effort, step, looks) > looks:
+        if _polls_of_rule(estimate, effort, step, polls) > polls:
             low = step
         else:
             high = step
     return high
 
 
-def _looks_of_rule(estimate: Estimate, effort: list[float], step: float, enough: float) -> float:
+def _polls_of_rule(estimate: Estimate, effort: list[float], step: float, enough: float) -> float:
     """How many looks a run costs under the rule, as far as `enough` is not exceeded."""
     expected, spent = 1.0, step
     while spent < effort[-1] and expected <= enough:
@@ -113,16 +113,16 @@ def _looks_of_rule(estimate: Estimate, effort: list[float], step: float, enough:
     return expected
 
 
-def _between_looks(estimate: Estimate, step: float, longest: float) -> Estimate:
+def _between_polls(estimate: Estimate, step: float, longest: float) -> Estimate:
     """The estimate on candidates for looks, up to ages that are rare.
 
     Some are between each two looks of the rule, and where it makes none, between each two that `longest` forces.
     """
     effort = _effort(estimate)
     end = effort[min(bisect_left(estimate.over, 1.0 - _RARE), len(effort) - 1)]
-    count = max(2, min(math.ceil(end / step * _PER_LOOK), _ENOUGH))
+    count = max(2, min(math.ceil(end / step * _PER_POLL), _ENOUGH))
     ages = [between(effort, estimate.ages, number * end / count) for number in range(count + 1)]
-    ages = _filled(ages, max(longest / _PER_LOOK, ages[-1] / _ENOUGH))
+    ages = _filled(ages, max(longest / _PER_POLL, ages[-1] / _ENOUGH))
     return Estimate(ages, [estimate.over_at(age) for age in ages], [estimate.seen_over_at(age) for age in ages])
 
 
@@ -162,15 +162,15 @@ class _Candidates:
             lag = ages[chosen] * (over[chosen] - over[index]) - (moments[chosen] - moments[index])
             costs[index] = price * under_way + lag + costs[chosen]
             self._chosen[index] = chosen
-        return self._looks()
+        return self._expected_polls()
 
-    def _looks(self) -> float:
+    def _expected_polls(self) -> float:
         """Mean looks at the runs seen, of which no estimate has smeared the latest ends out."""
-        index, looks = 0, 0.0
+        index, polls = 0, 0.0
         while index < self._last:
-            looks += 1.0 - self._seen[index]
+            polls += 1.0 - self._seen[index]
             index = self._chosen[index]
-        return looks
+        return polls
 
     def plan(self, price: float) -> Plan:
         """The plan chosen last, up to the age from which only the oldest candidate is left to choose."""

@@ -87,7 +87,7 @@ class Learning:
         then, over = times.over_at(watch.seen_at - since), times.over_at(now - since)
         return (over - then) / (1.0 - then)
 
-    def looked(self, before: Watch, asked_at: float, *, over: bool) -> bool:
+    def observe_poll(self, before: Watch, asked_at: float, *, over: bool) -> bool:
         """A look found a run over, or not; whether that makes us believe that the crew has changed."""
         if before.began_at is None or before.seen_at is None or not self._known:
             return False
@@ -169,9 +169,9 @@ class Learning:
 
     def _all_known(self, spans: list[Span]) -> dict[int, _Known]:
         """What is known from a run's start on, and from each number of tasks done; a look has one price in all."""
-        shortest, longest = self._policy.poll_min, self._policy.poll_max
+        shortest, longest = self._policy.poll_min_interval, self._policy.poll_max_interval
         whole = self._whole(spans)
-        plan = place(whole, self._policy.poll_looks, shortest, longest)
+        plan = place(whole, self._policy.poll_per_run, shortest, longest)
         known = {0: _Known(whole, plan)}
         left: dict[int, list[Span]] = {}
         for run_time in self._sample:

@@ -33,7 +33,7 @@ class Timetable:
         self._overdue: deque[_Entry] = deque()
         self._entries: dict[str, _Entry] = {}
         self._hastened: set[str] = set()
-        self._looks_by_chance = 0
+        self._polls_by_chance = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -127,10 +127,10 @@ class Timetable:
 
     def _longest_overdue(self, some: Iterable[_Entry], room: int) -> _Entry | None:
         """The longest overdue of these, if it is its turn now."""
-        self._looks_by_chance += room
-        if self._looks_by_chance < OF_SO_MANY:
+        self._polls_by_chance += room
+        if self._polls_by_chance < OF_SO_MANY:
             return None
-        self._looks_by_chance %= OF_SO_MANY
+        self._polls_by_chance %= OF_SO_MANY
         return min((entry for entry in some if entry[0] != _AT_ONCE), default=None)
 
     def _next(self, most: int) -> list[_Entry]:

@@ -56,9 +56,9 @@ class CrewPolicy:
     max_event_bytes: int = 256 * 1024
     """A final event that would be larger carries a link to the result, below `api_url`."""
     api_url: str = ""
-    poll_looks: float = 5.0
-    poll_min: float = 1.0
-    poll_max: float = 60.0
+    poll_per_run: float = 5.0
+    poll_min_interval: float = 1.0
+    poll_max_interval: float = 60.0
     is_flow: bool = False
     """Whether this is a flow: it takes any values, where a crew takes text, and asks humans by a webhook of its own."""
     questions_announced: bool = False

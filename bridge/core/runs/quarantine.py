@@ -33,7 +33,7 @@ def defer(run: Run, policy: CrewPolicy, now: float) -> Decision | None:
     if run.state is State.STARTING:
         return state_machine.on_orphan(run, policy, now)
     if run.final:
-        later = None if run.due_at is None else timing.next_late_look(run, now)
+        later = None if run.due_at is None else timing.next_late_poll_at(run, now)
         return None if run.due_at is None else Decision(replace(run, owner=None, due_at=later))
     if run.state is State.IN_DOUBT and run.due_at is None:
         return None

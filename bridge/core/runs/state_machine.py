@@ -55,7 +55,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.CANCELLED: frozenset(),
 }
 
-LOST_LOOKS = 5  # looks in a row that must not find the execution,
+LOST_POLLS = 5  # looks in a row that must not find the execution,
 LOST_AFTER = 60.0  # and seconds since it was last known to exist, before it counts as lost
 PROGRESS_EVERY = 1.0  # seconds between two events of progress about one run, at least
 
@@ -177,7 +177,7 @@ def should_be_stopped(run: Run) -> bool:
     return run.state in {State.CANCELLED, State.FAILED} and run.due_at == run.finished_at
 
 
-def on_late_look(run: Run, answer: responses.StatusAnswer, policy: CrewPolicy, now: float) -> Decision:
+def on_late_poll(run: Run, answer: responses.StatusAnswer, policy: CrewPolicy, now: float) -> Decision:
     """A run that was given up on is looked at once more: tell if its execution has ended after all, once."""
     match answer:
         case responses.Succeeded(result, result_json, usage, _):
@@ -185,12 +185,14 @@ def on_late_look(run: Run, answer: responses.StatusAnswer, policy: CrewPolicy, n
         case responses.Failed(message):
             late = Outcome(error=RunError("execution_failed", message))
         case _:
-            return Decision(replace(run, owner=None, due_at=timing.next_late_look(run, now)))
+            return Decision(replace(run, owner=None, due_at=timing.next_late_poll_at(run, now)))
     told = cloudevents.about(replace(run, outcome=late), cloudevents.LATE_RESULT, policy, now)
     return replace(told, run=replace(run, owner=None, due_at=None))
 
 
-def plain_look(watch: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float) -> tuple[Watch, bool]:
+def observe_execution(
+    watch: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float
+) -> tuple[Watch, bool]:
     """What a look at the status taught, and whether it is news that the store must hear of; the part without humans.
 
     `asked_at` is when the look was made; a deadline that passed while the answer was under way does not count.
@@ -205,10 +207,10 @@ def plain_look(watch: Watch, answer: responses.StatusAnswer, policy: CrewPolicy,
     )  # fmt: skip
 
 
-def on_plain_status(
+def apply_execution_status(
     run: Run, seen: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float
 ) -> Decision:
-    """Write down what `plain_look` found worth it; `humans.on_status` is the whole."""
+    """Write down what `observe_execution` found worth it; `humans.on_status` is the whole."""
     run = replace(taken_up(run), polls=seen.polls, started_at=seen.started_at, unverified=seen.unverified)
     match answer:
         case responses.Succeeded(result, result_json, usage, progress):
@@ -388,7 +390,7 @@ def _lost(seen: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, now: 
 
 def long_missing(seen: Watch, now: float) -> bool:
     """Whether the execution was not found for so long that it may be lost."""
-    return seen.missing >= LOST_LOOKS and now - seen.alive_at >= LOST_AFTER
+    return seen.missing >= LOST_POLLS and now - seen.alive_at >= LOST_AFTER
 
 
 def _overdue(seen: Watch, answer: responses.StatusAnswer, asked_at: float) -> bool:

@@ -25,7 +25,7 @@ def doubt_ends(policy: CrewPolicy, now: float) -> float:
     return now + policy.in_doubt_after
 
 
-def next_late_look(run: Run, now: float) -> float | None:
+def next_late_poll_at(run: Run, now: float) -> float | None:
     """When to look again at the execution of a run that is over: rarer and rarer, for a day."""
     assert run.finished_at is not None
     age = now - run.finished_at

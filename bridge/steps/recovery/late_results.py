@@ -64,4 +64,4 @@ class Late:
         """On the run as it is by then: what became of a human's answer may be noted of one that is over."""
         if self._store.owned_elsewhere(run) or run.owner is None:
             return None  # this process was given up meanwhile: another look tells it, or has done so
-        return state_machine.on_late_look(run, answer, self._crew.policy, self._clock())
+        return state_machine.on_late_poll(run, answer, self._crew.policy, self._clock())

@@ -95,7 +95,7 @@ class SteerRun:
         if crew is not None and (run.final or isinstance(wish, Adopt)):
             crew.following.forget(run.run_id)
         elif crew is not None:
-            crew.following.look_again(run)
+            crew.following.mark_changed(run)
         if run.state in {State.ACCEPTED, State.CANCELLED, State.FAILED}:
             self._wake_crew(run.crew)
         self._wake_deliver()

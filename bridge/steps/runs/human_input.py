@@ -85,7 +85,7 @@ class CarryAnswer:
         except Stale:
             if not self._store.owned_elsewhere(run):  # by the name that this process had then
                 self._follow(run)
-                self._crew.following.look_again(run)
+                self._crew.following.mark_changed(run)
             raise
 
     async def _carry(self, question: Question, body: dict[str, Any]) -> ResumeAnswer:
@@ -106,7 +106,7 @@ class CarryAnswer:
             log.error("answer_not_noted", run_id=run.run_id, crew=run.crew)  # noqa: TRY400 - no bug
             return
         if written is not None:
-            self._crew.following.look_again(written)
+            self._crew.following.mark_changed(written)
             self._wake_deliver()
 
     def _follow(self, run: Run) -> None:

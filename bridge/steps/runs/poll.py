@@ -52,14 +52,14 @@ class Poll:
         crew, now = self._crew, self._clock()
         if crew.breaker.is_open:
             return []
-        turns = crew.pace.take_for_looks(now, min(room, crew.following.timetable.due(now)))
+        turns = crew.pace.acquire_for_polls(now, min(room, crew.following.timetable.due(now)))
         return crew.following.take_due(now, turns, partial(crew.learning.chance_over, now=now))
 
     async def handle(self, watch: Watch) -> None:
         """Look once; write only what is news; note when to look again."""
         asked_at, following = self._clock(), self._crew.following
         if not watch.polls:
-            self._judge_webhooks(partial(self._crew.trust.first_look, heard=following.heard_of(watch.run_id)))
+            self._judge_webhooks(partial(self._crew.trust.first_poll, heard=following.heard_of(watch.run_id)))
         try:
             if (current := await self._up_to_date(watch)) is not None:
                 await self._look(current, asked_at)
@@ -67,7 +67,7 @@ class Poll:
             following.put_back(watch, asked_at + AGAIN_AFTER, outdated=True)  # as it was: the news is found again
             raise
         finally:
-            following.looked(watch.run_id)
+            following.poll_finished(watch.run_id)
 
     def about(self, watch: Watch) -> dict[str, object]:
         """Which run it is."""
@@ -83,7 +83,7 @@ class Poll:
         due, now = self._crew.following.timetable.next_due(), self._clock()
         if due is None or self._crew.breaker.is_open:
             return TICK
-        return max(due - now if due > now else min(self._crew.pace.until_looks(now), TICK), TOGETHER)
+        return max(due - now if due > now else min(self._crew.pace.seconds_until_polls(now), TICK), TOGETHER)
 
     async def _up_to_date(self, watch: Watch) -> Watch | None:
         """The watch, with what others have written meanwhile; None if nobody need look any more.
@@ -112,7 +112,7 @@ class Poll:
         self._learn_run_times(watch, answer, asked_at, announced=announced)
         if goes_on is not None:
             after = answer.after if isinstance(answer, NoAnswer) else None
-            self._crew.following.put_back(goes_on, self._crew.next_look(goes_on, self._clock(), after))
+            self._crew.following.put_back(goes_on, self._crew.next_poll_at(goes_on, self._clock(), after))
 
     async def _ask(self, watch: Watch, asked_at: float) -> StatusAnswer:
         """The status, with what webhooks told where it tells nothing."""
@@ -173,7 +173,7 @@ class Poll:
         if isinstance(answer, NoAnswer | CrewUnavailable | NotFound):
             return
         over = isinstance(answer, Succeeded | Failed)
-        if self._crew.learning.looked(before, asked_at, over=over):
+        if self._crew.learning.poll_finished(before, asked_at, over=over):
             log.info("run_times_changed", crew=self._crew.name)
         if over:
             self._crew.learning.ended(before, asked_at, told=run_time_told(answer), announced=announced)
@@ -184,7 +184,7 @@ class Poll:
         by()
         if self._crew.trust.earned is not before:
             log.info("webhooks_trusted" if self._crew.trust.earned else "webhooks_distrusted", crew=self._crew.name)
-            self._crew.following.timetable.replan(self._clock(), self._as_from_its_last_look)
+            self._crew.following.timetable.replan(self._clock(), self._next_poll_from_last)
 
-    def _as_from_its_last_look(self, watch: Watch) -> float:
-        return self._crew.next_look(watch, watch.alive_at)
+    def _next_poll_from_last(self, watch: Watch) -> float:
+        return self._crew.next_poll_at(watch, watch.alive_at)

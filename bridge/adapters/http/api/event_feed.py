@@ -18,7 +18,7 @@ from bridge.core.errors import StoreUnavailable
 from bridge.core.pages import StoredEvent
 from bridge.ports.store import Store
 
-LOOK_BACK = 5.0  # seconds; longer than a commit takes
+LOOKBACK = 5.0  # seconds; longer than a commit takes
 PAGE = 1000  # entries that are read at once
 RECENT = 20_000  # entries that are kept for all; beyond that, streams read for themselves
 AT_ONCE = 8  # events in memory per stream
@@ -53,7 +53,7 @@ class EventFeed:
                 return
             newest = await self._store.stored_at() or 0.0
             known = self._recent[-1].stored_at if self._recent else newest
-            await self._read_since(min(newest, known) - LOOK_BACK)
+            await self._read_since(min(newest, known) - LOOKBACK)
             self._read_at = clock()
 
     async def _read_since(self, moment: float) -> None:
@@ -92,7 +92,7 @@ class Tail:
             self._cursor, self._seen = at, {last: at}
             return True
         self._cursor = await self._store.stored_at() or 0.0
-        since, page = self._cursor - LOOK_BACK, list[StoredEvent]()
+        since, page = self._cursor - LOOKBACK, list[StoredEvent]()
         while not self._seen or len(page) == PAGE:
             page = await self._store.find_events(since, PAGE)
             self._seen |= {one.event_id: one.stored_at for one in page}
@@ -118,7 +118,7 @@ class Tail:
 
     async def _look(self) -> bool:
         """Read the first page of what follows that holds anything new; whether there was any."""
-        since = self._cursor - LOOK_BACK
+        since = self._cursor - LOOKBACK
         while True:
             page = await self._feed.since(since)
             new = [one for one in page if one.event_id not in self._seen]
@@ -128,7 +128,7 @@ class Tail:
         if new:
             self._cursor = max(self._cursor, page[-1].stored_at)
             self._seen |= {one.event_id: one.stored_at for one in new}
-            self._seen = {id_: at for id_, at in self._seen.items() if at >= self._cursor - LOOK_BACK}
+            self._seen = {id_: at for id_, at in self._seen.items() if at >= self._cursor - LOOKBACK}
             self._waiting.extend(one for one in new if self._may_show(one))
         return bool(new)
 
