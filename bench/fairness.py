@@ -46,7 +46,7 @@ async def _lags(many: int, rounds: int) -> list[float]:
         ):
             for crew in crews.values():
                 await answers(http, f"{crew}/inputs")
-            while await value(http, bridge, 'kickoff_bridge_followed_runs{crew="many"}') < many:  # noqa: ASYNC110 - another process counts
+            while await value(http, bridge, 'kickoff_bridge_tracked_runs{crew="many"}') < many:  # noqa: ASYNC110 - another process counts
                 await asyncio.sleep(0.2)
             lags: list[float] = []
             for number in range(rounds):

@@ -21,15 +21,15 @@ PACE = 6.0  # runs started per second: those learn for the later ones
 
 async def main() -> None:
     options = _options()
-    polls, lag = await _follow(options, {"polls": 5, "min": "100ms", "max": "60s"})
+    polls, lag = await _track(options, {"polls": 5, "min": "100ms", "max": "60s"})
     print(f"learned: {polls:.2f} looks per run, mean lag {lag:.3f} s", flush=True)
     interval = f"{round(1000 * options.mean / (polls - 0.5))}ms"
-    even_looks, even_lag = await _follow(options, {"min": interval, "max": interval})
+    even_looks, even_lag = await _track(options, {"min": interval, "max": interval})
     print(f"every {interval}: {even_looks:.2f} looks per run, mean lag {even_lag:.3f} s")
     print(f"sooner by a factor of {even_lag * even_looks / (lag * polls):.2f} at equal looks")
 
 
-async def _follow(options: argparse.Namespace, poll: dict[str, Any]) -> tuple[float, float]:
+async def _track(options: argparse.Namespace, poll: dict[str, Any]) -> tuple[float, float]:
     """Looks per run and mean lag in seconds, of the second half of the runs."""
     with tempfile.TemporaryDirectory() as folder:
         crew_port, port = free_ports(2)

@@ -22,7 +22,7 @@ from bridge.steps.runs.poll import TOGETHER
 from tests.broker import free_ports
 
 WATCHED = 30  # seconds
-FOLLOWED = 'kickoff_bridge_followed_runs{crew="bench"}'
+TRACKED_STATES = 'kickoff_bridge_tracked_runs{crew="bench"}'
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Restart:
 
     idle: int
     began: float
-    followed: Seen
+    tracked_runs: Seen
     later: Seen
     looks_by_second: Sequence[int]
 
@@ -63,19 +63,19 @@ async def main() -> None:
             await answers(http, f"{crew}/inputs")
             get = await _cpu_of_a_get(http, crew, options.looks_per_second)
             async with bridge_process(settings) as daemon:
-                await value(http, bridge, FOLLOWED)
+                await value(http, bridge, TRACKED_STATES)
                 await asyncio.sleep(2)
                 idle = memory(daemon.pid)
             await fill(f"sqlite:///{folder}/bench.db", "bench", options.runs)
             began = time.time()
             async with bridge_process(settings) as daemon:
-                while await value(http, bridge, FOLLOWED) < options.runs:  # noqa: ASYNC110 - another process counts
+                while await value(http, bridge, TRACKED_STATES) < options.runs:  # noqa: ASYNC110 - another process counts
                     await asyncio.sleep(0.5)  # each question counts all runs of the store
-                followed = await _see(http, crew, folder, daemon.pid)
+                tracked_runs = await _see(http, crew, folder, daemon.pid)
                 await asyncio.sleep(WATCHED)
                 later = await _see(http, crew, folder, daemon.pid)
             looks_by_second = await _looks_by_second(http, crew, began, later.at)
-    _print(options.runs, get, Restart(idle, began, followed, later, looks_by_second))
+    _print(options.runs, get, Restart(idle, began, tracked_runs, later, looks_by_second))
 
 
 async def _see(http: aiohttp.ClientSession, crew: str, folder: Path, pid: int) -> Seen:
@@ -92,19 +92,19 @@ def _print(runs: int, get: float, restart: Restart) -> None:
     def each_run(used: int) -> float:
         return (used - restart.idle) / 1024 / runs
 
-    followed, later = restart.followed, restart.later
-    took, observe_poll = followed.at - restart.began, later.polls - followed.polls
+    tracked_runs, later = restart.tracked_runs, restart.later
+    took, observe_poll = tracked_runs.at - restart.began, later.polls - tracked_runs.polls
     print(
-        f"restart        all {runs} runs followed {took:.1f} s after the start of the process, CPU {followed.cpu:.1f} s"
+        f"restart        all {runs} runs followed {took:.1f} s after the start of the process, CPU {tracked_runs.cpu:.1f} s"
     )
-    print(f"memory         {each_run(followed.memory):.2f} KiB per run, peak {each_run(followed.peak):.2f}")
+    print(f"memory         {each_run(tracked_runs.memory):.2f} KiB per run, peak {each_run(tracked_runs.peak):.2f}")
     print(f"first looks    per second from the start on: {' '.join(map(str, restart.looks_by_second))}")
-    each = (later.cpu - followed.cpu) * 1e6 / observe_poll
+    each = (later.cpu - tracked_runs.cpu) * 1e6 / observe_poll
     of_a_get = f"{each / get:.2f} times a bare GET at this pace ({get:.0f} µs)"
     print(
-        f"looks          {observe_poll / (later.at - followed.at):.0f} a second, {each:.0f} µs of CPU each: {of_a_get}"
+        f"looks          {observe_poll / (later.at - tracked_runs.at):.0f} a second, {each:.0f} µs of CPU each: {of_a_get}"
     )
-    print(f"writes         {later.versions - followed.versions} rows of runs changed by {observe_poll} looks")
+    print(f"writes         {later.versions - tracked_runs.versions} rows of runs changed by {observe_poll} looks")
     print(f"memory         {each_run(later.memory):.2f} KiB per run after these looks")
 
 

@@ -31,7 +31,7 @@ from tests.broker import free_ports
 from tests.postgres import PostgresServer, running_postgres
 
 WATCHED = 30  # seconds
-FOLLOWED = 'kickoff_bridge_followed_runs{crew="bench"}'
+TRACKED_STATES = 'kickoff_bridge_tracked_runs{crew="bench"}'
 STATEMENTS = "SELECT sum(calls) FROM pg_stat_statements"
 SHARES = "SELECT count(*) FROM runs WHERE state = 'running' AND owner IS NOT NULL GROUP BY owner"
 
@@ -62,7 +62,7 @@ async def _report(
     runs: int, began: float, idle: int,
 ) -> None:  # fmt: skip
     bridges = [f"http://127.0.0.1:{port}" for port in ports]
-    while sum([await value(http, bridge, FOLLOWED) for bridge in bridges]) < runs:  # noqa: ASYNC110 - others count
+    while sum([await value(http, bridge, TRACKED_STATES) for bridge in bridges]) < runs:  # noqa: ASYNC110 - others count
         await asyncio.sleep(0.2)
     print(f"start      all {runs} runs followed {time.time() - began:.1f} s after the start of the processes")
     await asyncio.sleep(WATCHED)

@@ -39,10 +39,10 @@ async def main() -> None:
 
 
 async def _start(http: aiohttp.ClientSession, bridge: str) -> None:
-    await value(http, bridge, f"kickoff_bridge_followed_runs{{{CREW}}}")
+    await value(http, bridge, f"kickoff_bridge_tracked_runs{{{CREW}}}")
     for number in range(RUNS):
         await submit(http, bridge, "bench", str(number))
-    while await value(http, bridge, f"kickoff_bridge_followed_runs{{{CREW}}}") < RUNS:  # noqa: ASYNC110 - in another process
+    while await value(http, bridge, f"kickoff_bridge_tracked_runs{{{CREW}}}") < RUNS:  # noqa: ASYNC110 - in another process
         await asyncio.sleep(0.2)
 
 
@@ -53,10 +53,10 @@ async def _watch(http: aiohttp.ClientSession, bridge: str, how: str, seconds: in
         now = await _polls(http, bridge)
         made, took = sum(now) - sum(before), time.monotonic() - at
         pace = await value(http, bridge, f"kickoff_bridge_crew_pace{{{CREW}}}")
-        followed = await value(http, bridge, f"kickoff_bridge_followed_runs{{{CREW}}}")
+        tracked_runs = await value(http, bridge, f"kickoff_bridge_tracked_runs{{{CREW}}}")
         answered = (now[0] - before[0]) / took
         print(
-            f"{how:10} {made / took:5.1f} looks/s, {answered:5.1f} answered, pace {pace:4.1f}, followed {followed:.0f}"
+            f"{how:10} {made / took:5.1f} looks/s, {answered:5.1f} answered, pace {pace:4.1f}, followed {tracked_runs:.0f}"
         )
 
 

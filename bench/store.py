@@ -84,8 +84,8 @@ async def _settle(store: SqlStore, decision: Any, into: list[Run]) -> None:
 async def _finish(store: SqlStore, run: Run) -> None:
     loaded = await store.load(run.run_id)
     assert loaded is not None
-    watch = replace(state_machine.watch_of(loaded, POLICY, 1.0), started_at=1.0)
-    await store.settle(rules.on_status(loaded, watch, Succeeded("done"), POLICY, 2.0))
+    tracked = replace(state_machine.tracked_from_run(loaded, POLICY, 1.0), started_at=1.0)
+    await store.settle(rules.on_status(loaded, tracked, Succeeded("done"), POLICY, 2.0))
 
 
 async def _claim_deliveries(store: SqlStore, into: list[Any]) -> None:

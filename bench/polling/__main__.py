@@ -50,7 +50,7 @@ def _gains(histories: int) -> None:
 def _false_alarms(crew: str) -> str:
     follower, dice, runs = Follower(), Random("alarms"), 2000
     for _ in range(runs):
-        follower.follow(draw(crew, dice))
+        follower.track(draw(crew, dice))
     return f"{follower.changes} in {runs}"
 
 
@@ -71,10 +71,10 @@ def _change(crew: str, factor: float, histories: int) -> str:
     for seed in range(histories):
         follower, dice = Follower(PATIENT), Random(seed)
         for _ in range(HISTORY):
-            follower.follow(draw(crew, dice))
+            follower.track(draw(crew, dice))
         for window in windows:
-            followed = [follower.follow(factor * draw(crew, dice)) for _ in range(WINDOW)]
-            window.append(Cost(fmean(run.polls for run in followed), fmean(run.lag for run in followed)))
+            tracked_runs = [follower.track(factor * draw(crew, dice)) for _ in range(WINDOW)]
+            window.append(Cost(fmean(run.polls for run in tracked_runs), fmean(run.lag for run in tracked_runs)))
         after.append(gain(cost_as_learned(follower, run_times), run_times))
     tens = "  ".join(f"{_pooled(window, run_times):.2f} {_spread(window, run_times)}" for window in windows)
     return f"{tens}   {fmean(after):.2f}   {gain(best(crew, LOOKS, PATIENT, factor), run_times):.2f}"
@@ -96,9 +96,9 @@ def _tasks(histories: int) -> None:
     """Three tasks one after the other, each as long as it likes: what it gains to be told how many are done."""
     print("\nthree lognormal tasks of 20 s: mean lag and looks, untold and told")
     for told in (False, True):
-        followed = [run for seed in range(histories) for run in _three_tasks(seed, told=told)]
+        tracked_runs = [run for seed in range(histories) for run in _three_tasks(seed, told=told)]
         print(
-            f"told {told!s:5}  {fmean(run.lag for run in followed):.2f} s  {fmean(run.polls for run in followed):.2f}"
+            f"told {told!s:5}  {fmean(run.lag for run in tracked_runs):.2f} s  {fmean(run.polls for run in tracked_runs):.2f}"
         )
 
 
@@ -107,7 +107,7 @@ def _three_tasks(seed: int, *, told: bool) -> list[Cost]:
     for number in range(HISTORY + 200):
         first, second, third = (20.0 * dice.lognormvariate(0.0, 0.8) for _ in range(3))
         done = (first, first + second) if told else ()
-        run = follower.follow(first + second + third, done, 3 if told else 0)
+        run = follower.track(first + second + third, done, 3 if told else 0)
         if number >= HISTORY:
             found.append(Cost(run.polls, run.lag))
     return found

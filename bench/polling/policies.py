@@ -73,7 +73,7 @@ def learned(crew: str, polls: float, seed: int) -> Cost:
     """The product, after it has followed so many runs of which it saw what its own looks showed."""
     follower, dice = Follower(CrewPolicy(deadline=POLICY.deadline, poll_per_run=polls)), Random(seed)
     for _ in range(HISTORY):
-        follower.follow(draw(crew, dice))
+        follower.track(draw(crew, dice))
     return cost_as_learned(follower, even_shares(crew, RUNS))
 
 

@@ -13,7 +13,7 @@ from statistics import NormalDist
 from bridge.core.crew.responses import Running, StatusAnswer
 from bridge.core.human_input import rules
 from bridge.core.polling.planner import Learning
-from bridge.core.runs.model import CrewPolicy, Watch
+from bridge.core.runs.model import CrewPolicy, TrackedRun
 
 Quantile = Callable[[float], float]
 """The run time in seconds below which a share of the runs lies, from 0 up to 1, both excluded."""
@@ -71,35 +71,35 @@ class Follower:
         self._now = 0.0
         self._ids = count()
 
-    def follow(self, run_time: float, done_at: tuple[float, ...] = (), tasks: int = 0) -> Followed:
+    def track(self, run_time: float, done_at: tuple[float, ...] = (), tasks: int = 0) -> Followed:
         """One run; `done_at`: the ages at which its tasks are done, if the API tells of them."""
-        began, watch = self._now, self._begin()
+        began, tracked = self._now, self._begin()
         while True:
-            asked_at = self._next_look(watch)
+            asked_at = self._next_look(tracked)
             self._now, over = asked_at, asked_at - began >= run_time
-            self.changes += self.learning.observe_poll(watch, asked_at, over=over)
+            self.changes += self.learning.observe_poll(tracked, asked_at, over=over)
             if over:
-                self.learning.ended(watch, asked_at)
-                return Followed(watch.polls + 1, asked_at - began - run_time)
-            watch, _ = rules.look(watch, _answer(asked_at - began, tasks, done_at), self.policy, asked_at)
+                self.learning.ended(tracked, asked_at)
+                return Followed(tracked.polls + 1, asked_at - began - run_time)
+            tracked, _ = rules.look(tracked, _answer(asked_at - began, tasks, done_at), self.policy, asked_at)
 
     def would_look(self, until: float, done_at: tuple[float, ...] = (), tasks: int = 0) -> list[float]:
         """The ages at which a run would be looked at that does not end before `until`; nothing is learned from it."""
-        began, watch = self._now, self._begin()
+        began, tracked = self._now, self._begin()
         ages: list[float] = []
         while not ages or ages[-1] < until:
-            self._now = self._next_look(watch)
+            self._now = self._next_look(tracked)
             ages.append(self._now - began)
-            watch, _ = rules.look(watch, _answer(ages[-1], tasks, done_at), self.policy, self._now)
+            tracked, _ = rules.look(tracked, _answer(ages[-1], tasks, done_at), self.policy, self._now)
         self._now = began
         return ages
 
-    def _begin(self) -> Watch:
+    def _begin(self) -> TrackedRun:
         now = self._now
-        return Watch(f"run-{next(self._ids)}", "crew", "k", self.policy.deadline, now, began_at=now, seen_at=now)
+        return TrackedRun(f"run-{next(self._ids)}", "crew", "k", self.policy.deadline, now, began_at=now, seen_at=now)
 
-    def _next_look(self, watch: Watch) -> float:
-        return rules.next_poll_at(watch, self.policy, self._now, self.learning.pause(watch, self._now))
+    def _next_look(self, tracked: TrackedRun) -> float:
+        return rules.next_poll_at(tracked, self.policy, self._now, self.learning.pause(tracked, self._now))
 
 
 def _answer(age: float, tasks: int, done_at: tuple[float, ...]) -> StatusAnswer:

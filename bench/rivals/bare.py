@@ -15,7 +15,7 @@ from aio_pika.abc import AbstractExchange, AbstractIncomingMessage
 WAIT = 1.0  # seconds, after which every execution of the benchmark is over
 
 
-async def follow(
+async def track(
     message: AbstractIncomingMessage, crew: str, http: aiohttp.ClientSession, results: AbstractExchange
 ) -> None:
     inputs = orjson.loads(message.body)["inputs"]
@@ -34,7 +34,7 @@ async def main(amqp_url: str, crew: str) -> None:
     queue = await channel.get_queue("kickoff.requests")
     headers = {"Authorization": "Bearer t", "Content-Type": "application/json"}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=200), headers=headers) as http:
-        await queue.consume(lambda message: follow(message, crew, http, results), no_ack=True)
+        await queue.consume(lambda message: track(message, crew, http, results), no_ack=True)
         await asyncio.Future()
 
 

@@ -32,11 +32,11 @@ results = kombu.Exchange("kickoff.results", "topic", durable=True)
 @app.task(name="bench.kickoff")
 def kickoff(request: dict[str, Any]) -> None:
     answer = http.post(f"{os.environ['BENCH_CREW_URL']}/kickoff", json={"inputs": request["inputs"]}, timeout=60)
-    follow.apply_async((request, answer.json()["kickoff_id"]), countdown=POLL_INTERVAL)
+    track.apply_async((request, answer.json()["kickoff_id"]), countdown=POLL_INTERVAL)
 
 
 @app.task(bind=True, max_retries=None, name="bench.follow")
-def follow(self: Task, request: dict[str, Any], kickoff_id: str) -> None:
+def track(self: Task, request: dict[str, Any], kickoff_id: str) -> None:
     status = http.get(f"{os.environ['BENCH_CREW_URL']}/status/{kickoff_id}", timeout=30).json()
     if status["state"] not in {"SUCCESS", "FAILED"}:
         raise self.retry(countdown=POLL_INTERVAL)

@@ -17,7 +17,7 @@ POLL_INTERVAL = 1.0
 AT_ONCE = 5000
 
 
-async def follow(
+async def track(
     message: AbstractIncomingMessage, crew: str, http: aiohttp.ClientSession, results: AbstractExchange
 ) -> None:
     request = json.loads(message.body)
@@ -42,7 +42,7 @@ async def main(amqp_url: str, crew: str) -> None:
     queue = await channel.get_queue("kickoff.requests")
     connector = aiohttp.TCPConnector(limit=200)
     async with aiohttp.ClientSession(connector=connector, headers={"Authorization": "Bearer t"}) as http:
-        await queue.consume(lambda message: follow(message, crew, http, results))
+        await queue.consume(lambda message: track(message, crew, http, results))
         await asyncio.Future()
 
 

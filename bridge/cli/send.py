@@ -59,10 +59,10 @@ def send(
 
 async def _send(request: Json, wait: bool, bridge: BridgeClient) -> Json:
     run = await bridge.submit(request)
-    return await _follow(bridge, run["run_id"]) if wait else run
+    return await _track(bridge, run["run_id"]) if wait else run
 
 
-async def _follow(bridge: BridgeClient, run_id: str) -> Json:
+async def _track(bridge: BridgeClient, run_id: str) -> Json:
     """The run as it is when nothing more can be expected; whoever stops us before is told how to find it."""
     try:
         with Console(stderr=True).status("") as status:

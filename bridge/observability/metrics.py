@@ -37,8 +37,8 @@ class Counters:
         self.paused = Gauge(
             "kickoff_bridge_crew_paused", "1 while a crew cannot be used and is probed", ["crew"], registry=registry
         )
-        self.followed = Gauge(
-            "kickoff_bridge_followed_runs", "Runs whose status this process looks at", ["crew"], registry=registry
+        self.tracked_runs = Gauge(
+            "kickoff_bridge_tracked_runs", "Runs whose status this process looks at", ["crew"], registry=registry
         )
         self.overdue = Gauge(
             "kickoff_bridge_polls_overdue", "Looks that are due and wait for their turn", ["crew"], registry=registry
@@ -79,7 +79,7 @@ class Counters:
         """Show how things stand with a crew whenever somebody asks."""
         self.paused.labels(crew).set_function(self._safely(lambda: figures().paused))
         self.pace.labels(crew).set_function(self._safely(lambda: figures().pace))
-        self.followed.labels(crew).set_function(self._safely(lambda: figures().followed))
+        self.tracked_runs.labels(crew).set_function(self._safely(lambda: figures().tracked_runs))
         self.overdue.labels(crew).set_function(self._safely(lambda: figures().overdue))
 
     def _safely(self, read: Callable[[], float]) -> Callable[[], float]:

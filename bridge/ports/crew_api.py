@@ -23,13 +23,13 @@ class CrewInfo:
 class CrewFigures:
     """How things stand with a crew in this process.
 
-    `paused`: it cannot be used; `pace`: how many calls per second it may get now; `followed`: runs that are looked at;
+    `paused`: it cannot be used; `pace`: how many calls per second it may get now; `tracked_runs`: runs that are looked at;
     `overdue`: looks that wait for their turn.
     """
 
     paused: bool
     pace: float
-    followed: int
+    tracked_runs: int
     overdue: int
 
 

@@ -14,11 +14,11 @@ from bridge.core.human_input import rules
 from bridge.core.polling.planner import Learning
 from bridge.core.runs import state_machine
 from bridge.core.runs.budget import UNLIMITED, Budgets
-from bridge.core.runs.model import CrewPolicy, Run, Watch
+from bridge.core.runs.model import CrewPolicy, Run, TrackedRun
 from bridge.ports.crew_api import CrewApi, CrewFigures
 from bridge.ports.lifecycle import Clock
 from bridge.steps._pending_questions import EarlyQuestions
-from bridge.steps._tracker import Following
+from bridge.steps._tracker import RunTracker
 
 log = structlog.get_logger()
 
@@ -38,7 +38,7 @@ class Crew:
     budgets: Budgets = UNLIMITED
     webhooks: Webhooks | None = None
     trust: Trust = field(default_factory=Trust)
-    following: Following = field(default_factory=Following)
+    tracker: RunTracker = field(default_factory=RunTracker)
     questions: EarlyQuestions = field(default_factory=EarlyQuestions)
 
     def pause_if_turned_away(self, answer: KickoffAnswer | ResumeAnswer | StatusAnswer, now: float) -> bool:
@@ -49,24 +49,24 @@ class Crew:
             log.error("crew_paused", crew=self.name, reason=reason)
         return True
 
-    def follow(self, run: Run, now: float, first_poll: float | None = None) -> None:
+    def track(self, run: Run, now: float, first_poll: float | None = None) -> None:
         """Look at a run that is under way from now on; `first_poll`: when, if not as for one that has just begun."""
-        watch = state_machine.watch_of(run, self.policy, now)
-        self.following.follow(watch, self.next_poll_at(watch, now) if first_poll is None else first_poll)
+        tracked = state_machine.tracked_from_run(run, self.policy, now)
+        self.tracker.track(tracked, self.next_poll_at(tracked, now) if first_poll is None else first_poll)
 
-    def next_poll_at(self, watch: Watch, now: float, after: float | None = None) -> float:
+    def next_poll_at(self, tracked: TrackedRun, now: float, after: float | None = None) -> float:
         """When to look at a run again; `after`: how long the API asked us to wait, in seconds.
 
         Rarely, if a webhook will most likely tell us when; one that has done so was too early, and will not come again.
         """
-        stretched = self.trust.earned and not self.following.announced(watch.run_id)
-        pause = self.learning.pause(watch, now)
-        return rules.next_poll_at(watch, self.policy, now, pause, after, stretched=stretched)
+        stretched = self.trust.earned and not self.tracker.announced(tracked.run_id)
+        pause = self.learning.pause(tracked, now)
+        return rules.next_poll_at(tracked, self.policy, now, pause, after, stretched=stretched)
 
     def figures(self, clock: Clock) -> CrewFigures:
         """How things stand, for the metrics."""
         pace = 0.0 if self.breaker.is_open or self.pace.resting(clock()) else self.pace.per_second
-        return CrewFigures(self.breaker.is_open, pace, len(self.following), self.following.timetable.overdue)
+        return CrewFigures(self.breaker.is_open, pace, len(self.tracker), self.tracker.timetable.overdue)
 
     @property
     def paused(self) -> str | None:

@@ -21,6 +21,6 @@ async def set_aside(run_id: str, crew: Crew, store: Store, clock: Clock) -> None
         run,
         lambda latest: None if store.owned_elsewhere(latest) else quarantine.defer(latest, crew.policy, clock()),
     )
-    kickoff_id = crew.following.take_evidence(run_id)
+    kickoff_id = crew.tracker.take_evidence(run_id)
     if written is not None and written.state is State.IN_DOUBT and kickoff_id is not None:
         await adopt(written, written.attempt, kickoff_id, crew.policy, store, clock)

@@ -9,10 +9,10 @@ from bridge.core.human_input import rules
 from bridge.core.polling.queue import Timetable
 from bridge.core.runs import state_machine
 from bridge.core.runs.cache import Recent
-from bridge.core.runs.model import Run, Watch
+from bridge.core.runs.model import Run, TrackedRun
 
 
-class Following:
+class RunTracker:
     """The runs that are followed, when each is looked at next, and what webhooks have told of them.
 
     * All of it may be lost at any moment: the store is the truth, and what webhooks told were only hints.
@@ -41,23 +41,23 @@ class Following:
 
     # From look to look --------------------------------------------------------------------------------------------
 
-    def follow(self, watch: Watch, due: float) -> None:
+    def track(self, tracked: TrackedRun, due: float) -> None:
         """Look at a run from now on; a look that is under way with an older watch is its last."""
-        self._being_polled.discard(watch.run_id)
-        self.timetable.put(watch, due)
+        self._being_polled.discard(tracked.run_id)
+        self.timetable.put(tracked, due)
 
-    def take_due(self, now: float, room: int, chance: Callable[[Watch], float]) -> list[Watch]:
+    def take_due(self, now: float, room: int, chance: Callable[[TrackedRun], float]) -> list[TrackedRun]:
         """Take out at most `room` runs whose time has come, to be looked at now."""
         taken = self.timetable.take_due(now, room, chance)
-        self._being_polled.update(watch.run_id for watch in taken)
+        self._being_polled.update(tracked.run_id for tracked in taken)
         return taken
 
-    def put_back(self, watch: Watch, due: float, *, outdated: bool = False) -> None:
+    def resume_polling(self, tracked: TrackedRun, due: float, *, outdated: bool = False) -> None:
         """Go on with a run that was looked at, unless it was forgotten meanwhile; `outdated`: read it first."""
-        if watch.run_id in self._being_polled:
-            self.timetable.put(watch, due)
+        if tracked.run_id in self._being_polled:
+            self.timetable.put(tracked, due)
             if outdated:
-                self._outdated.add(watch.run_id)
+                self._outdated.add(tracked.run_id)
 
     def poll_finished(self, run_id: str) -> None:
         """The look is over."""
@@ -72,7 +72,7 @@ class Following:
         for noticed in (self._heard_of, self._outdated, self._being_polled):
             noticed.discard(run_id)
 
-    def forget_all(self) -> None:
+    def forget_everything(self) -> None:
         """All that was followed is no longer ours; looks under way are the last. Answers to POSTs are still awaited."""
         self.timetable.clear()
         self._written = Recent()
@@ -86,7 +86,7 @@ class Following:
 
         One that has no owner and is not followed here begins with what is written by then, wherever that will be.
         """
-        if run.state in rules.FOLLOWED and (run.owner is not None or run.run_id in self):
+        if run.state in rules.TRACKED_STATES and (run.owner is not None or run.run_id in self):
             self._outdated.add(run.run_id)
             self._written.take(run.run_id)
             self.timetable.hasten(run.run_id)
@@ -98,11 +98,11 @@ class Following:
         self._outdated.remove(run_id)
         return True
 
-    def wrote(self, run: Run) -> None:
+    def cache_written(self, run: Run) -> None:
         """Keep a run as it was written just now."""
         self._written.keep(run)
 
-    def take_written(self, run_id: str) -> Run | None:
+    def take_cached(self, run_id: str) -> Run | None:
         """A run as it was written here last, if it is still known; at most once, since it is to be written anew."""
         return self._written.take(run_id)
 
@@ -132,11 +132,11 @@ class Following:
         """The result that a crew webhook reported, which the status has not confirmed."""
         return self._announced.get(run_id)
 
-    def complete(self, watch: Watch, answer: StatusAnswer, asked_at: float) -> StatusAnswer:
-        """A status, with what webhooks told where it tells nothing; `watch` does not count this poll yet."""
-        missing = state_machine.long_missing(replace(watch, missing=watch.missing + 1), asked_at)
-        believed = believe(answer, self.testimony(watch.run_id), long_missing=missing)
-        return count_tasks(believed, self._tasks.get(watch.run_id))
+    def complete(self, tracked: TrackedRun, answer: StatusAnswer, asked_at: float) -> StatusAnswer:
+        """A status, with what webhooks told where it tells nothing; `tracked` does not count this poll yet."""
+        missing = state_machine.long_missing(replace(tracked, missing=tracked.missing + 1), asked_at)
+        believed = believe(answer, self.testimony(tracked.run_id), long_missing=missing)
+        return count_tasks(believed, self._tasks.get(tracked.run_id))
 
     def keep_evidence(self, run_id: str, kickoff_id: str) -> None:
         """A webhook named the execution of a run whose POST is still awaited."""

@@ -88,8 +88,8 @@ class TakeHint:
             log.error("execution_superseded", run_id=run.run_id, crew=run.crew, kickoff_id=hint.kickoff_id)
             return
         if not run.final:
-            crew.following.hear(run.run_id)
-        if run.state in rules.FOLLOWED:
+            crew.tracker.hear(run.run_id)
+        if run.state in rules.TRACKED_STATES:
             await self._heed(crew, run, kind, hint)
             await self._unless_over(crew, run)
         elif hint.kickoff_id is None:
@@ -103,17 +103,17 @@ class TakeHint:
         self, crew: Crew, run: Run, attempt: webhook_tokens.Attempt, kickoff_id: str, asked: Asked | None
     ) -> None:
         """The answer to the POST is still awaited."""
-        crew.following.keep_evidence(run.run_id, kickoff_id)
+        crew.tracker.keep_evidence(run.run_id, kickoff_id)
         if asked is not None:
             self._keep(crew, kickoff_id, asked)
         await self._unless_answered(crew, run, attempt, asked)
 
     async def _unless_over(self, crew: Crew, run: Run) -> None:
         """What is kept in mind of a run that ended after it was read here would be kept for ever."""
-        if run.run_id not in crew.following:
+        if run.run_id not in crew.tracker:
             latest = await self._store.load(run.run_id)
             if latest is None or latest.final:
-                crew.following.forget(run.run_id)
+                crew.tracker.forget(run.run_id)
 
     async def _unless_answered(
         self, crew: Crew, run: Run, attempt: webhook_tokens.Attempt, asked: Asked | None
@@ -122,7 +122,7 @@ class TakeHint:
         latest = await self._store.load(run.run_id)
         if latest is None or latest.state is State.STARTING:
             return
-        kickoff_id = crew.following.take_evidence(run.run_id)
+        kickoff_id = crew.tracker.take_evidence(run.run_id)
         if kickoff_id is not None:
             await self._adopt(latest, attempt, kickoff_id, asked)
 
@@ -142,11 +142,11 @@ class TakeHint:
         elif kind in {crew_webhooks.Kind.TASK, crew_webhooks.Kind.CREW}:
             await self._write(run, rules.on_sign)
         if hint.task is not None:
-            crew.following.count_task(run.run_id, hint.task)
+            crew.tracker.count_task(run.run_id, hint.task)
         if hint.poll_now or (hint.task is not None and "progress" in crew.policy.extra_events):
             if kind is not crew_webhooks.Kind.HUMAN and hint.poll_now:
-                crew.following.announce(run.run_id, hint.testimony)
-            crew.following.timetable.hasten(run.run_id)
+                crew.tracker.announce(run.run_id, hint.testimony)
+            crew.tracker.timetable.hasten(run.run_id)
             self._wake_poll(run.crew)
 
     async def ask(self, run: Run, asked: Asked) -> None:
@@ -162,7 +162,7 @@ class TakeHint:
         if written is None:
             return False
         if not self._store.owned_elsewhere(written):
-            self._crews[run.crew].following.mark_changed(written)
+            self._crews[run.crew].tracker.mark_changed(written)
             self._wake_poll(run.crew)
         return True
 

@@ -75,13 +75,13 @@ async def test_a_run_is_sent_answered_and_followed_to_its_end(daemon: Daemon, pe
 
 
 async def test_a_run_that_is_cancelled_makes_its_sender_end_with_1(daemon: Daemon, person: Person):
-    following = asyncio.create_task(person.says("send", "research", "n=1"))
+    tracker = asyncio.create_task(person.says("send", "research", "n=1"))
     waiting = await run_in(daemon, "waiting_for_human")
     cancelled = await person.says("runs", "cancel", waiting["run_id"], "--reason", "a mistake")
 
     assert cancelled.code == 0
     assert "cancelled" in cancelled.out
-    assert (await following).code == 1
+    assert (await tracker).code == 1
 
 
 async def test_mistakes_are_told_in_a_line_with_the_promised_codes(person: Person):

@@ -114,7 +114,7 @@ async def bridge(folder: Path, crew_url: str, taker: Receiver, *, webhooks: bool
         await daemon.close()
 
 
-async def followed(folder: Path, *, webhooks: bool, options: Sequence[str] = ()) -> Outcome:
+async def tracked_runs(folder: Path, *, webhooks: bool, options: Sequence[str] = ()) -> Outcome:
     """Run all executions to their ends, looking as often as the defaults say."""
     async with sandbox(*RUN_TIME, *options) as crew_url, receiver() as taker:
         poll = {"poll": {"min": "1s", "max": "60s"}}
@@ -138,9 +138,9 @@ async def test_webhooks_spare_four_looks_in_five_at_no_more_lag_and_change_no_ev
     """500 runs three times, side by side, with the same run times: polling, all webhooks, half of them in disorder."""
     disorder = ("--webhook-loss", "0.5", "--webhook-doubling", "1", "--webhook-shuffle")
     alone, intact, lossy = await asyncio.gather(
-        followed(tmp_path / "alone", webhooks=False),
-        followed(tmp_path / "intact", webhooks=True),
-        followed(tmp_path / "lossy", webhooks=True, options=disorder),
+        tracked_runs(tmp_path / "alone", webhooks=False),
+        tracked_runs(tmp_path / "intact", webhooks=True),
+        tracked_runs(tmp_path / "lossy", webhooks=True, options=disorder),
     )
     for name, outcome in (("alone", alone), ("intact", intact), ("lossy", lossy)):
         record_property(name, str(outcome))

@@ -44,5 +44,5 @@ def ids(runs: list[Run]) -> list[str]:
 
 
 def end_of(run: Run) -> Decision:
-    watch = replace(state_machine.watch_of(run, POLICY, NOW), polls=1)
-    return rules.on_status(run, watch, Failed("boom"), POLICY, NOW)
+    tracked = replace(state_machine.tracked_from_run(run, POLICY, NOW), polls=1)
+    return rules.on_status(run, tracked, Failed("boom"), POLICY, NOW)

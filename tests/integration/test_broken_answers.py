@@ -139,7 +139,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         yield Bench(url, crew, api, store, HandClock(), await stack.enter_async_context(aiohttp.ClientSession()))
 
 
-async def follow(bench: Bench, kickoff_id: str) -> None:
+async def track(bench: Bench, kickoff_id: str) -> None:
     """A run that has this execution."""
     await bench.store.accept(a_run(0))
     await bench.spoil("kickoff", {"do": "wrong_id", "id": kickoff_id})
@@ -157,7 +157,7 @@ def test_there_are_28_ways_to_answer_wrongly() -> None:
 async def test_a_kickoff_that_is_answered_wrongly_is_classed_right_and_never_posted_twice_by_mistake(
     bench: Bench, case: Case
 ) -> None:
-    await follow(bench, TRACKED)
+    await track(bench, TRACKED)
     runs = await bench.accepted(REPEATS)
     await bench.spoil("kickoff", case.rule)
     await bench.round(bench.kickoff, REPEATS)
@@ -184,7 +184,7 @@ async def test_a_look_that_is_answered_wrongly_is_classed_right_and_ends_no_run(
     await bench.round(bench.poll, REPEATS)
     assert bench.api.said == {case.look.__name__: REPEATS}
     assert await bench.states(runs) == {State.RUNNING: REPEATS}
-    assert len(bench.crew.following.timetable) == REPEATS
+    assert len(bench.crew.tracker.timetable) == REPEATS
     assert bench.crew.breaker.is_open is (case.look is CrewUnavailable)
     assert set((await bench.posts()).values()) == {1}
 

@@ -145,7 +145,7 @@ MUTANTS = (
         pytest("tests/parts/test_clock.py"),
     ),
     Mutant(
-        "a clock that was set back is not followed",
+        "a clock that was set back is not tracked_runs",
         "bridge/adapters/store/database.py",
         "            await _follow_clock(writer, now)\n",
         "",
@@ -218,7 +218,7 @@ MUTANTS = (
         "a run is forgotten before it is handed over",
         "bridge/steps/maintenance/rebalance.py",
         "freed = await self._store.hand_over(given)  # first",
-        "[crew.following.forget(one) for crew in self._crews.values() for one in given]\n            "
+        "[crew.tracker.forget(one) for crew in self._crews.values() for one in given]\n            "
         "freed = await self._store.hand_over(given)  # first",
         pytest("tests/steps/test_replicas.py"),
     ),

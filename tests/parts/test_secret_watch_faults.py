@@ -27,8 +27,8 @@ async def test_one_part_that_fails_does_not_keep_the_others_from_their_secrets()
         raise ZeroDivisionError
 
     renewable: Any = Renewable()
-    watch = SecretWatch(renewable, [fails, renewed.append], faults)
-    await watch.look()
+    tracked = SecretWatch(renewable, [fails, renewed.append], faults)
+    await tracked.look()
     assert renewed == ["new settings"]
     assert faults.kinds == [Quarantined.TASK]
 
@@ -38,9 +38,9 @@ async def test_files_that_cannot_be_read_for_whatever_reason_are_read_again() ->
     faults = Faults()
     renewable: Any = Renewable()
     renewable.bug = ZeroDivisionError()
-    watch = SecretWatch(renewable, [renewed.append], faults)
-    await watch.look()
+    tracked = SecretWatch(renewable, [renewed.append], faults)
+    await tracked.look()
     renewable.bug = None
-    await watch.look()
+    await tracked.look()
     assert renewed == ["new settings"]
     assert faults.kinds == [Quarantined.TASK]

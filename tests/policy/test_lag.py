@@ -26,9 +26,9 @@ def test_learned_from_its_own_looks_it_sees_ends_sooner_for_the_looks_that_were_
 def test_after_a_change_it_is_as_good_as_before_within_fifty_runs(crew: str, factor: float):
     dice, follower = Random(2), Follower()
     for _ in range(150):
-        follower.follow(draw(crew, dice))
+        follower.track(draw(crew, dice))
     for _ in range(50):
-        follower.follow(factor * draw(crew, dice))
+        follower.track(factor * draw(crew, dice))
     run_times = [factor * run_time for run_time in even_shares(crew, 500)]
     assert follower.changes >= 1
     assert gain(cost_as_learned(follower, run_times), run_times) > LUCK * GAINS[crew]
@@ -37,7 +37,7 @@ def test_after_a_change_it_is_as_good_as_before_within_fifty_runs(crew: str, fac
 def test_a_crew_that_stays_as_it_is_is_not_suspected():
     dice, follower = Random(2), Follower()
     for _ in range(300):
-        follower.follow(draw("tight", dice))
+        follower.track(draw("tight", dice))
     assert follower.changes == 0
 
 
@@ -52,5 +52,5 @@ def three_tasks(*, told: bool) -> float:
     for _ in range(150):
         first, second, third = (20.0 * dice.lognormvariate(0.0, 0.8) for _ in range(3))
         done = (first, first + second) if told else ()
-        paid.append(follower.follow(first + second + third, done, 3 if told else 0))
+        paid.append(follower.track(first + second + third, done, 3 if told else 0))
     return sum(run.lag for run in paid[75:]) * sum(run.polls for run in paid[75:]) / 75

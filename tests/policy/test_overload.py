@@ -12,7 +12,7 @@ from bridge.core.crew.rate_limiter import Pace
 from bridge.core.human_input import rules
 from bridge.core.polling.planner import Learning
 from bridge.core.polling.queue import Timetable
-from bridge.core.runs.model import CrewPolicy, RunTime, Watch
+from bridge.core.runs.model import CrewPolicy, RunTime, TrackedRun
 
 START = 1_000_000.0
 POLICY = CrewPolicy(poll_min_interval=1.0, poll_max_interval=60.0)
@@ -36,18 +36,20 @@ class Crew:
         for number in range(runs):
             began = START + dice.uniform(0.0, 60.0)
             self.ends[f"run-{number}"] = began + dice.choice(SECONDS)
-            watch = Watch(f"run-{number}", "research", f"k-{number}", 3600.0, began, began_at=began, seen_at=began)
-            self.timetable.put(watch, began + self.learning.pause(watch, began))
+            tracked = TrackedRun(
+                f"run-{number}", "research", f"k-{number}", 3600.0, began, began_at=began, seen_at=began
+            )
+            self.timetable.put(tracked, began + self.learning.pause(tracked, began))
 
     def step(self, now: float) -> None:
         chance = partial(self.learning.chance_over, now=now) if self.ranked else None
         room = self.pace.acquire_for_polls(now, min(128, self.timetable.due(now)))
-        for watch in self.timetable.take_due(now, room, chance):
+        for tracked in self.timetable.take_due(now, room, chance):
             self.polls.append(now)
-            if now >= self.ends[watch.run_id]:
-                self.lags.append(now - self.ends[watch.run_id])
+            if now >= self.ends[tracked.run_id]:
+                self.lags.append(now - self.ends[tracked.run_id])
             else:
-                seen = replace(watch, polls=watch.polls + 1, alive_at=now, seen_at=now, started_at=watch.began_at)
+                seen = replace(tracked, polls=tracked.polls + 1, alive_at=now, seen_at=now, started_at=tracked.began_at)
                 self.timetable.put(seen, rules.next_poll_at(seen, POLICY, now, self.learning.pause(seen, now)))
         self.pace.answered(now)
 

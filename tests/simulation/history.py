@@ -80,7 +80,7 @@ class History:
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
         self.troubled = self.bridges
-        self.world = World(self.dice, webhook=self._webhook, watch=self.look_at_the_store)
+        self.world = World(self.dice, webhook=self._webhook, tracked=self.look_at_the_store)
         policies = [DoubtPolicy.HOLD] * 60 + [DoubtPolicy.FAIL] * 30 + [DoubtPolicy.RETRY]  # which takes ten minutes
         self.policy: CrewPolicy = replace(
             POLICY,

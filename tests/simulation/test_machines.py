@@ -61,7 +61,9 @@ class RunMachine(RuleBasedStateMachine):
         self.events: dict[str, bytes] = {}
         self.finals: list[str] = []
         self.under_way: Run | None = None
-        self.watch = None if self.run.kickoff_id is None else state_machine.watch_of(self.run, self.policy, self.now)
+        self.tracked = (
+            None if self.run.kickoff_id is None else state_machine.tracked_from_run(self.run, self.policy, self.now)
+        )
         self.posts = 0
         self.proven = 0
         self.ended_as: Run | None = None
@@ -129,12 +131,14 @@ class RunMachine(RuleBasedStateMachine):
             self.commit(state_machine.on_doubt_unresolved(self.run, self.policy, self.now))
             self.proven += self.run.state is State.ACCEPTED
 
-    @precondition(lambda self: self.run.state in rules.FOLLOWED)
+    @precondition(lambda self: self.run.state in rules.TRACKED_STATES)
     @rule(answer=status_answers, old=st.booleans())
     def look(self, answer: responses.StatusAnswer, old: bool) -> None:
-        watch = rules.refreshed(self.watch or state_machine.watch_of(self.run, self.policy, self.now), self.run)
-        seen, news = rules.look(watch, answer, self.policy, self.now)
-        self.watch = seen
+        tracked = rules.refreshed(
+            self.tracked or state_machine.tracked_from_run(self.run, self.policy, self.now), self.run
+        )
+        seen, news = rules.look(tracked, answer, self.policy, self.now)
+        self.tracked = seen
         if not news:
             return
         decision = rules.on_status(self.run, seen, answer, self.policy, self.now)

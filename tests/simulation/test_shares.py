@@ -14,7 +14,7 @@ from tests.simulation.virtual import run_virtually
 
 RUNS = 30
 SLACK = 2  # runs, a tenth of a share up and down
-FOLLOWED = "SELECT owner FROM runs WHERE state = 'running'"
+TRACKED_STATES = "SELECT owner FROM runs WHERE state = 'running'"
 
 
 def test_who_joins_follows_as_much_as_the_others_and_who_leaves_leaves_it_to_them() -> None:
@@ -40,7 +40,7 @@ async def _two_join_the_first_and_leave(history: History) -> list[Counter[str]]:
 
     async def settle_down() -> None:
         await asyncio.sleep(20.0)
-        shares.append(Counter(owner for (owner,) in history.rows(FOLLOWED)))
+        shares.append(Counter(owner for (owner,) in history.rows(TRACKED_STATES)))
 
     async with asyncio.TaskGroup() as group:
         first, second, third = (asyncio.Event() for _ in range(3))

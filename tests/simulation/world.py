@@ -62,7 +62,7 @@ class World:
     """How humans answer; None: executions ask nothing."""
     patience: float | None = None
     """For how many seconds the bridge waits for them; None: for ever, and then each does answer in the end."""
-    watch: Callable[[], None] = lambda: None
+    tracked: Callable[[], None] = lambda: None
     """Called whenever a POST is about to leave."""
     lasting: Sequence[float] = (0.1, 1.0, 4.5)
     """How long executions may take, in seconds."""
@@ -104,7 +104,7 @@ class World:
 
     async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
         run_id = body["meta"]["bridge_run_id"]
-        self.watch()
+        self.tracked()
         await self.wire()
         if (refusal := self._refusal(run_id)) is not None:
             await self.wire()

@@ -90,9 +90,9 @@ async def test_webhooks_that_come_twice_or_too_late_change_nothing(bench: Bench)
 async def test_a_webhook_during_a_look_leads_to_one_more(bench: Bench):
     run = await bench.started()
     bench.clock.forward(6)
-    [watch] = await bench.poll.claim(9)
+    [tracked] = await bench.poll.claim(9)
     await send(bench, run, Kind.CREW, CREW_DONE)
-    await bench.poll.handle(watch)
+    await bench.poll.handle(tracked)
     assert len(await bench.round(bench.poll)) == 1
 
 
@@ -128,7 +128,7 @@ async def test_a_webhook_that_is_faster_than_the_answer_settles_the_doubt(bench:
     bench.api.kickoff_answers, bench.api.meanwhile = [InDoubt("reset")], webhook_meanwhile
     await bench.round(bench.kickoff)
     found = await bench.now(run)
-    assert (found.state, found.kickoff_id, bench.crew.following._evidence) == (State.RUNNING, "execution-5", {})
+    assert (found.state, found.kickoff_id, bench.crew.tracker._evidence) == (State.RUNNING, "execution-5", {})
 
 
 async def test_where_the_answer_came_the_webhook_is_not_needed(bench: Bench):
@@ -139,7 +139,7 @@ async def test_where_the_answer_came_the_webhook_is_not_needed(bench: Bench):
 
     bench.api.kickoff_answers, bench.api.meanwhile = [Started("execution-5")], webhook_meanwhile
     await bench.round(bench.kickoff)
-    assert ((await bench.now(run)).kickoff_id, bench.crew.following._evidence) == ("execution-5", {})
+    assert ((await bench.now(run)).kickoff_id, bench.crew.tracker._evidence) == ("execution-5", {})
 
 
 async def test_a_webhook_of_an_earlier_attempt_is_no_evidence_for_this_one(bench: Bench):
@@ -249,7 +249,7 @@ async def test_nothing_is_kept_in_mind_of_a_run_that_is_over(bench: Bench):
     bench.clock.forward(6)
     await bench.round(bench.poll)
     assert await send(bench, second, Kind.CREW, CREW_DONE)
-    assert (bench.crew.following._heard_of, bench.crew.following._announced, len(bench.crew.following.timetable)) == (
+    assert (bench.crew.tracker._heard_of, bench.crew.tracker._announced, len(bench.crew.tracker.timetable)) == (
         set(),
         {},
         0,
@@ -264,7 +264,7 @@ async def test_a_webhook_whose_body_comes_slowly_leaves_nothing_of_a_run_that_en
         return CREW_DONE
 
     assert await bench.hint(token_of(run), Kind.CREW, read_slowly)
-    assert (bench.crew.following._heard_of, bench.crew.following._announced) == (set(), {})
+    assert (bench.crew.tracker._heard_of, bench.crew.tracker._announced) == (set(), {})
 
 
 class ReadsEarly:
@@ -302,8 +302,8 @@ async def test_a_webhook_that_read_its_run_before_the_end_leaves_nothing_of_it(b
     await bench.round(bench.poll)
     go.set()
     assert await sending
-    following = bench.crew.following
-    assert (following.heard_of(run.run_id), following.announced(run.run_id)) == (False, False)
+    tracker = bench.crew.tracker
+    assert (tracker.heard_of(run.run_id), tracker.announced(run.run_id)) == (False, False)
 
 
 async def answered_meanwhile(bench: Bench, answer: InDoubt | Started) -> Run:
@@ -329,7 +329,7 @@ async def test_a_webhook_that_read_its_run_before_the_answer_was_lost_settles_th
 
 async def test_a_webhook_that_read_its_run_before_its_answer_leaves_nothing(bench: Bench):
     run = await answered_meanwhile(bench, Started("execution-5"))
-    assert bench.crew.following.take_evidence(run.run_id) is None
+    assert bench.crew.tracker.take_evidence(run.run_id) is None
 
 
 async def test_where_the_status_tells_no_progress_task_webhooks_do(bench: Bench):
@@ -349,7 +349,7 @@ async def test_of_however_many_task_webhooks_one_number_and_one_name_are_kept(be
     run = await bench.started()
     for _ in range(50):
         await send(bench, run, Kind.TASK, {"kickoff_id": "execution-1", "name": "collect"})
-    assert bench.crew.following._tasks == {run.run_id: TasksDone(50, "collect")}
+    assert bench.crew.tracker._tasks == {run.run_id: TasksDone(50, "collect")}
 
 
 async def test_a_task_webhook_costs_no_look_where_nobody_wants_progress(bench: Bench):

@@ -57,7 +57,7 @@ async def test_runs_are_not_handed_over_to_a_process_that_does_not_know_their_cr
     other = await another(bench)
     await bench.round(keep_to_share(bench))
     await other.round(keep_to_share(other))
-    assert len(bench.crew.following.timetable) == 60
+    assert len(bench.crew.tracker.timetable) == 60
     assert bench.crew.share.living == 1  # and the whole rate is its own
 
 
@@ -66,7 +66,7 @@ async def test_a_process_takes_up_all_runs_of_a_crew_that_no_other_serves(bench:
     other = await another(bench, ("research", "writers"))
     await bench.round(keep_to_share(bench))
     await bench.abandon()
-    bench.crew.following.forget_all()
+    bench.crew.tracker.forget_everything()
     third = await another(bench, ("writers",))
     await other.store.bury(bench.clock(), -1.0)
     await other.store.join(bench.clock())
@@ -93,7 +93,7 @@ async def test_a_webhook_that_reaches_a_process_without_its_crew_reaches_the_own
     token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, run.attempt))
     assert await other.hint(token, Kind.CREW, content)
     assert len(await bench.round(Relay(bench.store, bench.hint.passed_on))) == 1
-    assert bench.crew.following.announced(run.run_id)
+    assert bench.crew.tracker.announced(run.run_id)
 
 
 async def test_where_no_other_process_can_be_a_webhook_of_an_unknown_crew_is_refused(bench: Bench):

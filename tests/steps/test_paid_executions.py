@@ -337,11 +337,11 @@ async def test_a_poll_of_a_wrong_id_that_is_under_way_does_not_decide_about_the_
     await bench.steer(run.run_id, Adopt("wrong", force=True), "client/ops")
     await bench.round(bench.recover)
     bench.clock.forward(6)
-    [watch] = await bench.poll.claim(1)
+    [tracked] = await bench.poll.claim(1)
     await other.steer(run.run_id, Adopt("right"), "client/ops")
     bench.api.status_answers = [Failed("of another run")]
-    await bench.poll.handle(watch)
-    assert ((await bench.now(run)).state, run.run_id in bench.crew.following) == (State.RUNNING, False)
+    await bench.poll.handle(tracked)
+    assert ((await bench.now(run)).state, run.run_id in bench.crew.tracker) == (State.RUNNING, False)
 
 
 async def test_an_id_that_was_seen_alive_stays(bench: Bench):

@@ -313,11 +313,11 @@ async def test_a_run_under_way_is_deferred_for_longer_each_time_while_others_are
     for pause in PAUSES[:3]:
         bench.clock.forward(60.0)
         await bench.round(bench.recover)
-        watches = {watch.run_id: watch for watch in await bench.poll.claim(99)}
+        tracked_runs = {tracked.run_id: tracked for tracked in await bench.poll.claim(99)}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(bench.api, "status", poison)
-            await handled(bench.poll, [watches[run.run_id]])
-        await bench.poll.handle(watches[other.run_id])
+            await handled(bench.poll, [tracked_runs[run.run_id]])
+        await bench.poll.handle(tracked_runs[other.run_id])
         deferred = await bench.now(run)
         assert (deferred.state, deferred.owner, deferred.due_at) == (State.RUNNING, None, bench.clock() + pause)
         bench.clock.forward(pause - 1.0)
@@ -331,14 +331,14 @@ async def test_a_run_under_way_is_deferred_for_longer_each_time_while_others_are
 
 async def test_a_deferred_run_is_not_taken_up_early_by_the_next_process(bench: Bench):
     await running(bench)
-    watches = await bench.poll.claim(99)
+    tracked_runs = await bench.poll.claim(99)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench.api, "status", poison)
-        await handled(bench.poll, watches)
+        await handled(bench.poll, tracked_runs)
     await bench.abandon()
     assert await bench.round(bench.recover) == []
     bench.clock.forward(PAUSES[0])
-    assert [taken.run_id for taken in await bench.round(bench.recover)] == [watch.run_id for watch in watches]
+    assert [taken.run_id for taken in await bench.round(bench.recover)] == [tracked.run_id for tracked in tracked_runs]
 
 
 async def test_a_delivery_is_dead_with_its_reason(bench: Bench):

@@ -10,7 +10,7 @@ from bridge.core.crew.rate_limiter import Pace
 from bridge.core.crew.responses import Failed, NoAnswer, NotFound, Pending, Running, StatusAnswer, Succeeded, Unknown
 from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.runs.commands import Cancel
-from bridge.core.runs.model import Decision, Run, State, Watch
+from bridge.core.runs.model import Decision, Run, State, TrackedRun
 from bridge.steps.runs.poll import TOGETHER
 from tests.fakes import NOW
 from tests.steps.conftest import Bench, with_policy
@@ -21,7 +21,7 @@ DONE = Succeeded("text", {"a": 1}, None)
 async def look(bench: Bench, *answers: StatusAnswer) -> None:
     """Make the next looks when they are due, with these answers."""
     for answer in answers:
-        due = bench.crew.following.timetable.next_due()
+        due = bench.crew.tracker.timetable.next_due()
         assert due is not None
         bench.clock.moment = max(bench.clock.moment, due)
         bench.api.status_answers = [answer]
@@ -69,7 +69,7 @@ async def test_an_end_is_written_with_its_event_and_the_run_is_let_go(bench: Ben
     ended = await bench.now(run)
     assert (ended.state, ended.outcome.result, ended.polls) == (State.SUCCEEDED, "text", 2)
     assert await bench.events(run) == ["run.succeeded"]
-    assert run.run_id not in bench.crew.following.timetable
+    assert run.run_id not in bench.crew.tracker.timetable
     assert bench.wakes["deliver"].calls == [""]
     assert len(bench.wakes["kickoff"].calls) == 2  # once for the request, once for the place that is free
 
@@ -138,7 +138,7 @@ async def test_a_crew_with_humans_may_be_not_found_for_long(bench: Bench):
 async def test_the_apis_wish_to_wait_is_obeyed(bench: Bench):
     await bench.started()
     await look(bench, NoAnswer("HTTP 429", after=120.0))
-    assert bench.crew.following.timetable.next_due() == bench.clock() + 120
+    assert bench.crew.tracker.timetable.next_due() == bench.clock() + 120
 
 
 async def test_errors_in_a_row_make_looks_rarer(bench: Bench):
@@ -146,7 +146,7 @@ async def test_errors_in_a_row_make_looks_rarer(bench: Bench):
     waits = []
     for _ in range(4):
         await look(bench, NoAnswer("HTTP 500"))
-        due = bench.crew.following.timetable.next_due()
+        due = bench.crew.tracker.timetable.next_due()
         assert due is not None
         waits.append(due - bench.clock())
     assert waits == sorted(waits)
@@ -157,13 +157,13 @@ async def test_a_run_that_is_cancelled_while_it_is_looked_at_is_not_followed_on(
     run = await bench.started()
     await look(bench, Running())
     bench.clock.forward(60)
-    [watch] = await bench.poll.claim(9)
+    [tracked] = await bench.poll.claim(9)
     await bench.steer(run.run_id, Cancel(), "client/orders")
-    await bench.poll.handle(watch)
+    await bench.poll.handle(tracked)
     assert (
-        len(bench.crew.following.timetable),
-        bench.crew.following._being_polled,
-        bench.crew.following._outdated,
+        len(bench.crew.tracker.timetable),
+        bench.crew.tracker._being_polled,
+        bench.crew.tracker._outdated,
     ) == (
         0,
         set(),
@@ -174,21 +174,21 @@ async def test_a_run_that_is_cancelled_while_it_is_looked_at_is_not_followed_on(
 async def test_what_was_being_looked_at_when_the_process_lost_its_name_is_not_followed_on(bench: Bench):
     await bench.started()
     bench.clock.forward(6)
-    [watch] = await bench.poll.claim(9)
-    bench.crew.following.timetable.hasten(watch.run_id)
-    bench.crew.following.hear(watch.run_id)
+    [tracked] = await bench.poll.claim(9)
+    bench.crew.tracker.timetable.hasten(tracked.run_id)
+    bench.crew.tracker.hear(tracked.run_id)
     await bench.store.bury(bench.clock(), -1.0)
     await bench.round(bench.sweep)
-    await bench.poll.handle(watch)
-    assert (len(bench.crew.following), bench.crew.following._heard_of) == (0, set())
+    await bench.poll.handle(tracked)
+    assert (len(bench.crew.tracker), bench.crew.tracker._heard_of) == (0, set())
 
 
 async def test_nothing_is_kept_in_mind_of_a_run_that_another_process_ended(bench: Bench):
     run = await bench.started()
-    bench.crew.following.hear(run.run_id)
+    bench.crew.tracker.hear(run.run_id)
     await bench.store.settle(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
     await look(bench, DONE)
-    assert bench.crew.following._heard_of == set()
+    assert bench.crew.tracker._heard_of == set()
 
 
 class Away:
@@ -215,11 +215,11 @@ async def test_the_end_of_a_run_that_was_started_here_is_written_without_reading
 
 async def test_news_that_cannot_be_written_is_found_again(bench: Bench):
     run = await bench.started()
-    bench.crew.following.take_written(run.run_id)
+    bench.crew.tracker.take_cached(run.run_id)
     store, bench.store = bench.store, Away(bench.store)
     with pytest.raises(StoreUnavailable):
         await look(bench, DONE)
-    assert run.run_id in bench.crew.following.timetable
+    assert run.run_id in bench.crew.tracker.timetable
     bench.store = store
     await look(bench, DONE)
     assert (await bench.now(run)).state is State.SUCCEEDED
@@ -229,7 +229,7 @@ async def test_news_that_cannot_be_written_is_found_again(bench: Bench):
 async def test_a_look_that_is_not_made_makes_nobody_wait_for_its_answer(bench: Bench, *, away: bool):
     """After a rest one call goes alone. Here it is none: the store is away, or the run is over."""
     run = await bench.started()
-    bench.crew.following.mark_changed(await bench.now(run))
+    bench.crew.tracker.mark_changed(await bench.now(run))
     await bench.store.settle(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
     bench.crew.pace.refused(bench.clock(), bench.clock(), 1.0)
     bench.clock.forward(10)
@@ -245,7 +245,7 @@ async def test_a_run_that_somebody_ended_meanwhile_is_let_go(bench: Bench):
     await bench.store.settle(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
     await look(bench, DONE)
     assert (await bench.now(run)).state is State.CANCELLED
-    assert run.run_id not in bench.crew.following.timetable
+    assert run.run_id not in bench.crew.tracker.timetable
 
 
 class WrittenWhileRead:
@@ -256,7 +256,7 @@ class WrittenWhileRead:
 
     async def load(self, run_id: str) -> Run:
         run: Run = await self._store.load(run_id)
-        self._bench.crew.following.mark_changed(run)
+        self._bench.crew.tracker.mark_changed(run)
         return run
 
 
@@ -265,7 +265,7 @@ async def test_what_others_write_while_a_run_is_read_is_read_by_the_next_look(be
     run = await bench.started()
     await look(bench, Running())
     store, bench.store = bench.store, WrittenWhileRead(bench)
-    bench.crew.following.mark_changed(await store.load(run.run_id))
+    bench.crew.tracker.mark_changed(await store.load(run.run_id))
     await look(bench, Running())
     bench.store = store
     spy = bench.spy()
@@ -296,7 +296,7 @@ async def test_a_run_that_somebody_only_wrote_to_is_followed_further(bench: Benc
     with pytest.raises(Stale):
         await look(bench, DONE)
     bench.store = store
-    assert run.run_id in bench.crew.following.timetable
+    assert run.run_id in bench.crew.tracker.timetable
     await look(bench, DONE)
     assert (await bench.now(run)).state is State.SUCCEEDED
 
@@ -310,7 +310,7 @@ async def test_looks_keep_to_the_crew_s_pace_and_the_likeliest_ends_are_looked_f
     bench.made["research"] = replace(bench.crew, pace=Pace(1.0))
     [first] = await bench.poll.claim(9)
     assert await bench.poll.claim(9) == []
-    assert bench.crew.following.timetable.overdue == 2
+    assert bench.crew.tracker.timetable.overdue == 2
     assert 0.5 < bench.poll.pause() <= 1.0
     bench.clock.forward(1.0)
     assert len(await bench.poll.claim(9)) == 1
@@ -321,8 +321,8 @@ async def test_looks_keep_to_the_crew_s_pace_and_the_likeliest_ends_are_looked_f
 async def test_a_run_in_hand_is_not_handed_out_twice(bench: Bench):
     await bench.started()
     bench.clock.forward(99)
-    [watch] = await bench.poll.claim(9)
-    assert isinstance(watch, Watch)
+    [tracked] = await bench.poll.claim(9)
+    assert isinstance(tracked, TrackedRun)
     assert await bench.poll.claim(9) == []
 
 

@@ -19,16 +19,16 @@ async def test_a_run_that_was_being_started_is_in_doubt_and_never_posted_again(b
 
 async def test_a_webhook_that_is_faster_than_the_recovery_spares_the_doubt(bench: Bench):
     run = await bench.left_starting()
-    bench.crew.following.keep_evidence(run.run_id, "k-1")
+    bench.crew.tracker.keep_evidence(run.run_id, "k-1")
     await bench.round(bench.recover)
     now = await bench.now(run)
-    assert (now.state, now.kickoff_id, bench.crew.following._evidence) == (State.RUNNING, "k-1", {})
+    assert (now.state, now.kickoff_id, bench.crew.tracker._evidence) == (State.RUNNING, "k-1", {})
 
 
 async def test_a_run_that_was_under_way_is_followed_again(bench: Bench):
     run = await bench.left_running()
     await bench.round(bench.recover)
-    due = bench.crew.following.timetable.next_due()
+    due = bench.crew.tracker.timetable.next_due()
     assert due is not None
     assert NOW <= due <= NOW + 5
     assert bench.wakes["poll"].calls == ["research"]

@@ -1,6 +1,6 @@
 """What is learned of run times outlives the process, and reaches the others on the same store."""
 
-from bridge.core.runs.model import Watch
+from bridge.core.runs.model import TrackedRun
 from bridge.steps.maintenance.run_time_stats import EVERY, Remember
 from tests.steps.conftest import Bench
 
@@ -12,8 +12,8 @@ def remember(bench: Bench, *, shared: bool = False) -> Remember:
 def learn(bench: Bench, number: int) -> None:
     """A run that took between 20 and 30 seconds."""
     now = bench.clock()
-    watch = Watch(f"run-{number}", "research", "k", 600.0, now, began_at=now - 30.0, seen_at=now - 10.0)
-    bench.crew.learning.ended(watch, now)
+    tracked = TrackedRun(f"run-{number}", "research", "k", 600.0, now, began_at=now - 30.0, seen_at=now - 10.0)
+    bench.crew.learning.ended(tracked, now)
 
 
 def process(bench: Bench) -> Bench:

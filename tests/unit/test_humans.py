@@ -32,7 +32,7 @@ from bridge.core.human_input.model import Asked, Question, Stage
 from bridge.core.human_input.rules import CONFIRM_WITHIN, MOVED_ON_AFTER
 from bridge.core.runs import state_machine
 from bridge.core.runs.commands import read_resume, steer
-from bridge.core.runs.model import CrewPolicy, Decision, Run, State, Watch
+from bridge.core.runs.model import CrewPolicy, Decision, Run, State, TrackedRun
 from tests.fakes import NOW, a_run, event_types
 
 POLICY = CrewPolicy(deadline=600.0, results_exchange=True)
@@ -80,10 +80,10 @@ def stage(run: Run) -> Stage:
 
 
 def seen(
-    run: Run, answer: StatusAnswer, at: float, policy: CrewPolicy = POLICY, **watch: Any
-) -> tuple[Watch, Decision | None]:
+    run: Run, answer: StatusAnswer, at: float, policy: CrewPolicy = POLICY, **tracked: Any
+) -> tuple[TrackedRun, Decision | None]:
     """What the polling step does with an answer."""
-    before = replace(state_machine.watch_of(run, policy, NOW), **{"started_at": NOW, **watch})
+    before = replace(state_machine.tracked_from_run(run, policy, NOW), **{"started_at": NOW, **tracked})
     after, news = rules.look(before, answer, policy, at)
     return after, rules.on_status(run, after, answer, policy, at) if news else None
 
@@ -91,7 +91,7 @@ def seen(
 # Questions --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", sorted(set(State) - rules.FOLLOWED))
+@pytest.mark.parametrize("state", sorted(set(State) - rules.TRACKED_STATES))
 def test_only_a_run_that_is_followed_can_be_asked_about(state: State):
     assert rules.on_question(replace(running(), state=state), Asked("t-1"), POLICY, NOW) is None
 
@@ -156,19 +156,19 @@ def test_a_status_that_says_so_is_a_question():
 
 def test_where_webhooks_bring_questions_it_takes_two_in_a_row():
     policy = replace(HITL, questions_announced=True)
-    watch, decision = seen(running(), WaitingForHuman(), NOW + 5, policy)
-    assert (watch.pauses, decision) == (1, None)
-    watch, _ = seen(running(), NoAnswer("x"), NOW + 6, policy, pauses=1)
-    assert watch.pauses == 1
-    watch, _ = seen(running(), Running(), NOW + 6, policy, pauses=1)
-    assert watch.pauses == 0
+    tracked, decision = seen(running(), WaitingForHuman(), NOW + 5, policy)
+    assert (tracked.pauses, decision) == (1, None)
+    tracked, _ = seen(running(), NoAnswer("x"), NOW + 6, policy, pauses=1)
+    assert tracked.pauses == 1
+    tracked, _ = seen(running(), Running(), NOW + 6, policy, pauses=1)
+    assert tracked.pauses == 0
     _, decision = seen(running(), WaitingForHuman(), NOW + 6, policy, pauses=1)
     assert decision is not None
     assert seen(running(), NotFound(), NOW + 6, policy, pauses=1, seen_alive=True)[1] is None
 
 
 @pytest.mark.parametrize(
-    ("policy", "watch", "asked"),
+    ("policy", "tracked", "asked"),
     [
         (HITL, {"seen_alive": True}, True),
         (HITL, {"seen_alive": False}, False),
@@ -177,9 +177,9 @@ def test_where_webhooks_bring_questions_it_takes_two_in_a_row():
     ],
 )
 def test_not_found_is_a_question_where_humans_are_asked_and_the_execution_was_seen(
-    policy: CrewPolicy, watch: dict[str, Any], asked: bool
+    policy: CrewPolicy, tracked: dict[str, Any], asked: bool
 ):
-    _, decision = seen(running(), NotFound(), NOW + 61, policy, **watch)
+    _, decision = seen(running(), NotFound(), NOW + 61, policy, **tracked)
     assert (decision is not None) is asked
 
 
@@ -214,11 +214,11 @@ def test_the_deadline_ends_a_run_that_waits():
 
 def test_the_deadline_stands_still_while_humans_have_their_time():
     run = asking(PATIENT)
-    assert state_machine.watch_of(run, PATIENT, NOW).deadline == 700
+    assert state_machine.tracked_from_run(run, PATIENT, NOW).deadline == 700
     answered = rules.begin_carrying(given_(run, policy=PATIENT), NOW + 40).run
-    assert state_machine.watch_of(answered, PATIENT, NOW).deadline == 640
+    assert state_machine.tracked_from_run(answered, PATIENT, NOW).deadline == 640
     late = rules.begin_carrying(given_(run, policy=PATIENT), NOW + 400).run
-    assert state_machine.watch_of(late, PATIENT, NOW).deadline == 700
+    assert state_machine.tracked_from_run(late, PATIENT, NOW).deadline == 700
 
 
 @pytest.mark.parametrize(
@@ -273,16 +273,18 @@ def test_without_any_sign_the_answer_is_unconfirmed_once(answer: StatusAnswer):
 
 
 def test_a_watch_learns_what_others_wrote():
-    watch = replace(state_machine.watch_of(asking(PATIENT), PATIENT, NOW), pauses=3, seen_alive=True, deadline=900.0)
+    tracked = replace(
+        state_machine.tracked_from_run(asking(PATIENT), PATIENT, NOW), pauses=3, seen_alive=True, deadline=900.0
+    )
     answered = rules.begin_carrying(given_(asking(PATIENT), policy=PATIENT), NOW + 40).run
-    after = rules.refreshed(watch, answered)
+    after = rules.refreshed(tracked, answered)
     assert (after.waiting, after.pauses, after.seen_alive, after.deadline) == (False, 0, False, 840.0)
-    assert rules.refreshed(watch, asking(PATIENT)) == watch
+    assert rules.refreshed(tracked, asking(PATIENT)) == tracked
 
 
 def test_a_stale_watch_loses_nothing_that_another_process_wrote():
     """Another process took the question; this one still counts looks that do not find the execution."""
-    stale = replace(state_machine.watch_of(running(), POLICY, NOW), missing=4)
+    stale = replace(state_machine.tracked_from_run(running(), POLICY, NOW), missing=4)
     after, news = rules.look(stale, NotFound(), POLICY, NOW + 100)
     assert news
     decision = rules.on_status(asking(), after, NotFound(), POLICY, NOW + 100)
@@ -294,26 +296,26 @@ def test_a_stale_watch_loses_nothing_that_another_process_wrote():
 )
 def test_looks_are_rare_while_humans_think_but_not_later_than_something_is_due(run: Run, due: float | None):
     slow = replace(PATIENT, poll_min_interval=200.0, poll_max_interval=1000.0)
-    found = rules.next_poll_at(state_machine.watch_of(run, slow, NOW), slow, NOW, pause=200.0)
+    found = rules.next_poll_at(state_machine.tracked_from_run(run, slow, NOW), slow, NOW, pause=200.0)
     assert found == NOW + due if due else found > NOW + 170
 
 
 def test_another_name_is_asked_only_where_there_is_one_and_the_first_is_unknown():
-    watch = state_machine.watch_of(running(), POLICY, NOW)
-    named = replace(watch, talk=replace(watch.talk, aliases=("a-1", "a-2")))
-    assert rules.other_name(watch, NotFound()) is None
+    tracked = state_machine.tracked_from_run(running(), POLICY, NOW)
+    named = replace(tracked, talk=replace(tracked.talk, aliases=("a-1", "a-2")))
+    assert rules.other_name(tracked, NotFound()) is None
     assert rules.other_name(named, Running()) is None
     assert rules.other_name(named, NotFound()) == "a-2"
 
 
 def test_a_failure_under_another_name_counts_when_nothing_else_came():
-    watch = state_machine.watch_of(sent(), POLICY, NOW)
+    tracked = state_machine.tracked_from_run(sent(), POLICY, NOW)
     _, decision = seen(sent(), NotFound(), NOW + 100)
     assert decision is not None
-    assert rules.believe_other(watch, Failed("x")) == NotFound()
-    assert rules.believe_other(watch, Running()) == Running()
-    assert rules.believe_other(rules.refreshed(watch, decision.run), Failed("x")) == Failed("x")
-    assert rules.believe_other(state_machine.watch_of(running(), POLICY, NOW), Failed("x")) == NotFound()
+    assert rules.believe_other(tracked, Failed("x")) == NotFound()
+    assert rules.believe_other(tracked, Running()) == Running()
+    assert rules.believe_other(rules.refreshed(tracked, decision.run), Failed("x")) == Failed("x")
+    assert rules.believe_other(state_machine.tracked_from_run(running(), POLICY, NOW), Failed("x")) == NotFound()
 
 
 # Answers ----------------------------------------------------------------------------------------------------------
@@ -484,7 +486,7 @@ class History:
     policy: CrewPolicy
     now: float = NOW
     run: Run = field(default_factory=running)
-    watch: Watch = field(default_factory=lambda: state_machine.watch_of(running(), POLICY, NOW))
+    tracked: TrackedRun = field(default_factory=lambda: state_machine.tracked_from_run(running(), POLICY, NOW))
     told: list[str] = field(default_factory=list)
     may_have_left: list[int] = field(default_factory=list)
 
@@ -519,8 +521,8 @@ class History:
         return rules.on_carried(begun, number, said, self.policy, self.now)
 
     def _look(self, answer: StatusAnswer) -> Decision | None:
-        self.watch, news = rules.look(rules.refreshed(self.watch, self.run), answer, self.policy, self.now)
-        return rules.on_status(self.run, self.watch, answer, self.policy, self.now) if news else None
+        self.tracked, news = rules.look(rules.refreshed(self.tracked, self.run), answer, self.policy, self.now)
+        return rules.on_status(self.run, self.tracked, answer, self.policy, self.now) if news else None
 
 
 @settings(max_examples=100)
@@ -532,7 +534,7 @@ def test_in_any_history_a_question_is_told_once_and_posted_at_most_once(
     happenings: list[tuple[tuple[str, Any], float]], policy: CrewPolicy
 ):
     history = History(replace(policy, deadline=1e9))
-    history.watch = replace(history.watch, deadline=1e9)
+    history.tracked = replace(history.tracked, deadline=1e9)
     for (what, said), seconds in happenings:
         history.apply(what, said, seconds)
     run = history.run

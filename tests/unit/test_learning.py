@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from bridge.core.polling.planner import FEW, REMEMBERED, Learned, Learning
-from bridge.core.runs.model import CrewPolicy, RunTime, Watch
+from bridge.core.runs.model import CrewPolicy, RunTime, TrackedRun
 
 NOW = 10_000.0
 CREW = CrewPolicy(poll_min_interval=0.1, poll_max_interval=1e6)
 
 
-def watch(age: float = 0.0, **changes: Any) -> Watch:
+def tracked(age: float = 0.0, **changes: Any) -> TrackedRun:
     began = NOW - age
-    return replace(Watch("run", "crew", "k", 3600.0, NOW, began_at=began, seen_at=NOW), **changes)
+    return replace(TrackedRun("run", "crew", "k", 3600.0, NOW, began_at=began, seen_at=NOW), **changes)
 
 
 def run_times(seconds: list[float], task_marks: tuple[tuple[int, float], ...] = ()) -> list[RunTime]:
@@ -33,36 +33,36 @@ SIXTY = [55.0 + n / 10 for n in range(100)]
 
 def test_of_an_unknown_crew_looks_are_steady_and_rarer_for_old_runs():
     learning = Learning(CREW)
-    assert learning.pause(watch(), NOW) == 5.0
-    assert learning.pause(watch(age=600.0), NOW) == 60.0
+    assert learning.pause(tracked(), NOW) == 5.0
+    assert learning.pause(tracked(age=600.0), NOW) == 60.0
 
 
 def test_a_few_runs_give_a_steady_interval_that_costs_the_looks_wanted():
     learning = taught([90.0] * (FEW - 1))
-    assert learning.pause(watch(), NOW) == 90.0 / 4.5
+    assert learning.pause(tracked(), NOW) == 90.0 / 4.5
 
 
 def test_looks_are_planned_for_when_runs_end():
     learning = taught(SIXTY)
-    assert 20.0 < learning.pause(watch(), NOW) < 60.0
-    assert learning.pause(watch(age=58.0), NOW) < 10.0
+    assert 20.0 < learning.pause(tracked(), NOW) < 60.0
+    assert learning.pause(tracked(age=58.0), NOW) < 10.0
 
 
 def test_how_likely_a_run_is_over_grows_fastest_where_runs_end():
     learned = taught([60.0, 61.0, 59.0, 60.5, 59.5, 60.0, 62.0, 58.0])
-    learned.pause(watch(), NOW)
-    early, late, over = (learned.chance_over(watch(), NOW + age) for age in (30.0, 59.9, 70.0))
+    learned.pause(tracked(), NOW)
+    early, late, over = (learned.chance_over(tracked(), NOW + age) for age in (30.0, 59.9, 70.0))
     assert early < 0.2 < late < 0.8 < over < 1.0
 
 
 def test_of_an_unknown_crew_the_run_that_was_not_seen_for_longest_is_likeliest_over():
-    chances = [Learning(CREW).chance_over(watch(), NOW + age) for age in (0.0, 1.0, 5.0, 500.0)]
+    chances = [Learning(CREW).chance_over(tracked(), NOW + age) for age in (0.0, 1.0, 5.0, 500.0)]
     assert chances == sorted(chances)
     assert (chances[0], chances[2], chances[3] < 1.0) == (0.0, 0.5, True)
 
 
 def test_a_run_that_waited_for_a_human_has_no_age():
-    assert taught(SIXTY).pause(watch(began_at=None), NOW) == 5.0
+    assert taught(SIXTY).pause(tracked(began_at=None), NOW) == 5.0
 
 
 def test_what_was_learned_is_told():
@@ -80,7 +80,7 @@ def test_the_oldest_runs_are_forgotten_and_none_counts_twice():
 
 def test_plans_are_made_anew_only_for_enough_news_and_not_at_once():
     learning = taught(SIXTY)
-    old = watch(age=70.0)
+    old = tracked(age=70.0)
     before = learning.pause(old, NOW)
     learning.remember([RunTime(f"late-{n}", "crew", NOW, 600.0, 600.0) for n in range(200)])
     assert learning.pause(old, NOW + 0.5) < before + 5.0
@@ -92,38 +92,38 @@ class TestRunTimes:
 
     def test_it_lies_between_the_last_look_and_this_one(self):
         learning = Learning(CREW)
-        learning.ended(watch(age=20.0), NOW + 10.0)
+        learning.ended(tracked(age=20.0), NOW + 10.0)
         assert learning.unsaved() == [RunTime("run", "crew", NOW + 10.0, 20.0, 30.0)]
         assert learning.unsaved() == []
 
     def test_no_more_are_kept_to_be_saved_than_are_worth_it(self):
         learning = Learning(CREW)
         for number in range(REMEMBERED + 5):
-            learning.ended(watch(age=20.0, run_id=str(number)), NOW + 10.0)
+            learning.ended(tracked(age=20.0, run_id=str(number)), NOW + 10.0)
         assert len(learning.unsaved()) == REMEMBERED
 
     @pytest.mark.parametrize(("told", "believed"), [(22.5, True), (20.0, True), (31.0, False), (0.0, False)])
     def test_the_apis_own_account_is_believed_if_it_fits_what_was_seen(self, told: float, believed: bool):
         learning = Learning(CREW)
-        learning.ended(watch(age=20.0), NOW + 10.0, told=told)
+        learning.ended(tracked(age=20.0), NOW + 10.0, told=told)
         [learned] = learning.unsaved()
         assert ((learned.earliest, learned.latest) == (told, told)) is believed
 
     def test_an_end_that_a_webhook_announced_was_just_now(self):
         learning = Learning(CREW)
-        learning.ended(watch(age=20.0), NOW + 10.0, announced=True)
+        learning.ended(tracked(age=20.0), NOW + 10.0, announced=True)
         [learned] = learning.unsaved()
         assert (learned.earliest, learned.latest) == (30.0, 30.0)
 
     @pytest.mark.parametrize("unknown", ["began_at", "seen_at"])
     def test_nothing_is_learned_from_a_run_whose_time_is_not_known(self, unknown: str):
         learning = Learning(CREW)
-        learning.ended(replace(watch(), **{unknown: None}), NOW)  # type: ignore[arg-type]  # one of its two clocks
+        learning.ended(replace(tracked(), **{unknown: None}), NOW)  # type: ignore[arg-type]  # one of its two clocks
         assert learning.unsaved() == []
 
     def test_at_which_age_each_task_was_done(self):
         learning = Learning(CREW)
-        learning.ended(watch(age=20.0, task_marks=((1, NOW - 12.0), (2, NOW - 4.0))), NOW, announced=True)
+        learning.ended(tracked(age=20.0, task_marks=((1, NOW - 12.0), (2, NOW - 4.0))), NOW, announced=True)
         assert learning.unsaved()[0].task_marks == ((1, 8.0), (2, 16.0))
 
 
@@ -140,24 +140,24 @@ class TestTasks:
         return learning
 
     def test_the_last_task_is_planned_by_what_it_takes(self):
-        done = watch(age=100.0, tasks_done=2, task_marks=((1, NOW - 60.0), (2, NOW)))
+        done = tracked(age=100.0, tasks_done=2, task_marks=((1, NOW - 60.0), (2, NOW)))
         assert 5.0 < self.three().pause(done, NOW) < 30.0
 
     def test_a_task_that_is_not_done_puts_the_end_off(self):
         learning = self.three()
-        on_its_way = watch(age=120.0, task_marks=((1, NOW - 90.0),), tasks_done=1)
+        on_its_way = tracked(age=120.0, task_marks=((1, NOW - 90.0),), tasks_done=1)
         assert learning.pause(on_its_way, NOW) > 8.0
         assert learning.pause(replace(on_its_way, seen_at=None), NOW) < 8.0
 
     def test_a_number_that_was_seldom_seen_is_passed_over(self):
         learning = self.three()
-        assert learning.pause(watch(task_marks=((7, NOW),), tasks_done=7), NOW) == learning.pause(watch(), NOW)
+        assert learning.pause(tracked(task_marks=((7, NOW),), tasks_done=7), NOW) == learning.pause(tracked(), NOW)
 
     def test_too_few_runs_with_tasks_teach_nothing_about_them(self):
         learning = taught(SIXTY)
         learning.remember([RunTime("one", "crew", 1e3, 60.0, 60.0, ((1, 30.0),))])
-        plain = learning.pause(watch(), NOW)
-        assert learning.pause(watch(task_marks=((1, NOW),), tasks_done=1), NOW) == plain
+        plain = learning.pause(tracked(), NOW)
+        assert learning.pause(tracked(task_marks=((1, NOW),), tasks_done=1), NOW) == plain
 
 
 class TestChange:
@@ -165,11 +165,11 @@ class TestChange:
 
     def test_runs_that_outlive_all_others_make_the_past_count_less(self):
         learning = taught(SIXTY)
-        learning.pause(watch(), NOW)
-        polls = [learning.observe_poll(watch(age=58.0), NOW + 10.0, over=False) for _ in range(40)]
+        learning.pause(tracked(), NOW)
+        polls = [learning.observe_poll(tracked(age=58.0), NOW + 10.0, over=False) for _ in range(40)]
         assert polls.count(True) == 1
         assert learning.learned() is None
-        assert learning.pause(watch(), NOW) > 0.0
+        assert learning.pause(tracked(), NOW) > 0.0
 
     def test_run_times_from_before_the_change_are_not_taken_in_again(self):
         learning = self.changed()
@@ -179,42 +179,42 @@ class TestChange:
     def test_afterwards_the_times_from_before_are_stretched_to_fit(self):
         learning = self.changed()
         learning.remember(RunTime(f"new-{n}", "crew", NOW + n, 115.0 + 2 * n, 115.0 + 2 * n) for n in range(FEW))
-        assert 80.0 < learning.pause(watch(), NOW + 100.0) + 100.0 < 125.0
+        assert 80.0 < learning.pause(tracked(), NOW + 100.0) + 100.0 < 125.0
 
     def test_one_run_far_later_than_all_does_not_put_off_the_looks_at_the_others(self):
         learning = self.changed()
         learning.remember([RunTime("new", "crew", NOW + 1800.0, 1780.0, 1800.0)])
         late = NOW + 1900.0
-        assert learning.pause(watch(began_at=late, seen_at=late), late) < 70.0
+        assert learning.pause(tracked(began_at=late, seen_at=late), late) < 70.0
 
     def test_once_enough_is_known_anew_the_times_from_before_are_done_with(self):
         learning = self.changed()
         learning.remember(RunTime(f"new-{n}", "crew", NOW + n, 30.0 + n / 10, 30.0 + n / 10) for n in range(120))
         late = NOW + 200.0
-        assert learning.pause(watch(began_at=late, seen_at=late), late) < 40.0
+        assert learning.pause(tracked(began_at=late, seen_at=late), late) < 40.0
 
     def changed(self) -> Learning:
         learning = taught(SIXTY)
-        learning.pause(watch(), NOW)
-        while not learning.observe_poll(watch(age=100.0), NOW + 20.0, over=False):
+        learning.pause(tracked(), NOW)
+        while not learning.observe_poll(tracked(age=100.0), NOW + 20.0, over=False):
             pass
         return learning
 
     def test_a_second_change_soon_after_keeps_the_longer_past(self):
         learning = self.changed()
         learning.remember(RunTime(f"new-{n}", "crew", NOW + 30 + n, 120.0 + n / 10, 120.0 + n / 10) for n in range(30))
-        learning.pause(watch(), NOW + 100.0)
-        while not learning.observe_poll(watch(age=300.0), NOW + 200.0, over=False):
+        learning.pause(tracked(), NOW + 100.0)
+        while not learning.observe_poll(tracked(age=300.0), NOW + 200.0, over=False):
             pass
         assert len(learning._former) == len(SIXTY)
 
     def test_a_crew_of_which_little_is_known_is_not_suspected(self):
         learning = taught([60.0] * 10)
-        assert not learning.observe_poll(watch(age=60.0), NOW + 100.0, over=False)
-        learning.pause(watch(), NOW)
-        assert not any(learning.observe_poll(watch(age=60.0), NOW + 100.0, over=False) for _ in range(100))
+        assert not learning.observe_poll(tracked(age=60.0), NOW + 100.0, over=False)
+        learning.pause(tracked(), NOW)
+        assert not any(learning.observe_poll(tracked(age=60.0), NOW + 100.0, over=False) for _ in range(100))
 
     def test_a_run_without_an_age_says_nothing(self):
         learning = taught(SIXTY)
-        learning.pause(watch(), NOW)
-        assert not learning.observe_poll(watch(began_at=None), NOW, over=False)
+        learning.pause(tracked(), NOW)
+        assert not learning.observe_poll(tracked(began_at=None), NOW, over=False)

@@ -30,7 +30,7 @@ from bridge.core.crew.responses import (
 )
 from bridge.core.errors import IllegalTransition
 from bridge.core.runs import state_machine, timing
-from bridge.core.runs.model import FINAL_STATES, CrewPolicy, Decision, DoubtPolicy, Envelope, Run, State, Watch
+from bridge.core.runs.model import FINAL_STATES, CrewPolicy, Decision, DoubtPolicy, Envelope, Run, State, TrackedRun
 from bridge.core.runs.request import fingerprint
 from bridge.core.runs.state_machine import TRANSITIONS
 from tests.fakes import NOW, a_request, a_run, event_types, run_id
@@ -52,15 +52,15 @@ def doubted(policy: CrewPolicy = POLICY) -> Run:
     return state_machine.on_kickoff(starting(), InDoubt("HTTP 502"), policy, NOW).run
 
 
-def watching(policy: CrewPolicy = POLICY, **changes: Any) -> Watch:
-    return replace(state_machine.watch_of(running(), policy, NOW), **changes)
+def watching(policy: CrewPolicy = POLICY, **changes: Any) -> TrackedRun:
+    return replace(state_machine.tracked_from_run(running(), policy, NOW), **changes)
 
 
 def look_and_write(
-    run: Run, watch: Watch, answer: StatusAnswer, policy: CrewPolicy, at: float
-) -> tuple[Watch, Decision | None]:
+    run: Run, tracked: TrackedRun, answer: StatusAnswer, policy: CrewPolicy, at: float
+) -> tuple[TrackedRun, Decision | None]:
     """What the polling step does with an answer."""
-    seen, news = state_machine.observe_execution(watch, answer, policy, at)
+    seen, news = state_machine.observe_execution(tracked, answer, policy, at)
     return seen, state_machine.apply_execution_status(run, seen, answer, policy, at) if news else None
 
 
@@ -214,8 +214,8 @@ def test_a_second_doubt_is_another_event():
 
 def test_a_watch_knows_what_it_takes_to_look():
     run = running(polls=7, started_at=NOW + 3, progress={"completed": 2})
-    watch = state_machine.watch_of(run, POLICY, NOW + 5)
-    assert watch == Watch(
+    tracked = state_machine.tracked_from_run(run, POLICY, NOW + 5)
+    assert tracked == TrackedRun(
         run_id(1),
         "research",
         "k-1",
@@ -228,13 +228,13 @@ def test_a_watch_knows_what_it_takes_to_look():
         seen_alive=True,
         progress=(2, None, None),
     )
-    assert watch.deadline_at == NOW + 603
+    assert tracked.deadline_at == NOW + 603
     assert watching().deadline_at is None
 
 
 def test_the_requests_own_deadline_wins():
     run = replace(running(), request=a_request(deadline=5.0))
-    assert state_machine.watch_of(run, POLICY, NOW).deadline == 5.0
+    assert state_machine.tracked_from_run(run, POLICY, NOW).deadline == 5.0
 
 
 @pytest.mark.parametrize("answer", [Running(), Running({"completed": 0}), WaitingForHuman(), Unknown("?")])
@@ -256,8 +256,8 @@ def test_the_first_sight_of_a_started_execution_is_news_and_starts_the_deadline(
     ],
 )
 def test_a_look_that_teaches_nothing_is_no_news(answer: StatusAnswer):
-    watch = watching(started_at=NOW, progress=(1, None, None))
-    seen, news = state_machine.observe_execution(watch, answer, POLICY, NOW + 4)
+    tracked = watching(started_at=NOW, progress=(1, None, None))
+    seen, news = state_machine.observe_execution(tracked, answer, POLICY, NOW + 4)
     assert not news
     assert (seen.started_at, seen.progress, seen.polls) == (NOW, (1, None, None), 1)
 
@@ -269,12 +269,12 @@ def test_a_queued_execution_does_not_start_the_deadline():
 
 
 def test_progress_is_news_and_is_written_and_told_if_wanted():
-    watch, run = watching(started_at=NOW, progress=(1, None, None), polls=8), running()
-    seen, silent = look_and_write(run, watch, Running({"completed": 2}), POLICY, NOW + 4)
+    tracked, run = watching(started_at=NOW, progress=(1, None, None), polls=8), running()
+    seen, silent = look_and_write(run, tracked, Running({"completed": 2}), POLICY, NOW + 4)
     assert silent == Decision(replace(run, polls=9, started_at=NOW, progress={"completed": 2}))
     assert seen.progress == (2, None, None)
     _, told = look_and_write(
-        run, watch, Running({"completed": 2}), replace(POLICY, extra_events=frozenset({"progress"})), NOW + 4
+        run, tracked, Running({"completed": 2}), replace(POLICY, extra_events=frozenset({"progress"})), NOW + 4
     )
     assert told is not None
     assert [delivery.event.event_id for delivery in told.deliveries] == [f"{run_id(1)}-progress-9"]
@@ -282,9 +282,9 @@ def test_progress_is_news_and_is_written_and_told_if_wanted():
 
 def test_progress_is_told_once_for_each_change_and_not_twice_in_a_second():
     policy = replace(POLICY, extra_events=frozenset({"progress"}))
-    run, watch, told = running(), watching(started_at=NOW), []
+    run, tracked, told = running(), watching(started_at=NOW), []
     for seconds, completed in [(10.0, 1), (10.5, 2), (10.9, 2), (11.0, 2), (13.0, 2), (15.0, 3)]:
-        watch, decision = look_and_write(run, watch, Running({"completed": completed}), policy, NOW + seconds)
+        tracked, decision = look_and_write(run, tracked, Running({"completed": completed}), policy, NOW + seconds)
         if decision is not None:
             run = decision.run
             told += [(seconds, completed)] * len(decision.deliveries)
@@ -293,8 +293,8 @@ def test_progress_is_told_once_for_each_change_and_not_twice_in_a_second():
 
 def test_another_current_task_is_progress_too():
     """Flows count no tasks; they name their step."""
-    watch = watching(started_at=NOW, progress=(None, None, "collect"))
-    seen, news = state_machine.observe_execution(watch, Running({"current": "review"}), POLICY, NOW + 5)
+    tracked = watching(started_at=NOW, progress=(None, None, "collect"))
+    seen, news = state_machine.observe_execution(tracked, Running({"current": "review"}), POLICY, NOW + 5)
     assert (seen.progress, news) == ((None, None, "review"), True)
 
 
@@ -332,8 +332,8 @@ def test_an_end_that_is_seen_after_the_deadline_is_still_that_end():
     "answer", [Running(), Running({"completed": 1}), WaitingForHuman(), Unknown("?"), Pending(), NotFound()]
 )
 def test_a_look_made_after_the_deadline_that_says_not_over_times_the_run_out(answer: StatusAnswer):
-    watch = watching(started_at=NOW, alive_at=NOW + 599)
-    _, decision = look_and_write(running(), watch, answer, POLICY, NOW + 600)
+    tracked = watching(started_at=NOW, alive_at=NOW + 599)
+    _, decision = look_and_write(running(), tracked, answer, POLICY, NOW + 600)
     assert decision is not None
     assert decision.run.state is State.TIMED_OUT
     assert decision.run.outcome.error is not None
@@ -354,20 +354,20 @@ def test_a_look_asked_before_the_deadline_ends_nothing():
 
 
 def test_errors_are_counted_in_a_row():
-    watch = watching(started_at=NOW)
+    tracked = watching(started_at=NOW)
     for expected in (1, 2, 3):
-        watch, _ = state_machine.observe_execution(watch, NoAnswer("HTTP 500"), POLICY, NOW + 1)
-        assert watch.errors == expected
-    watch, _ = state_machine.observe_execution(watch, Running(), POLICY, NOW + 1)
-    assert watch.errors == 0
+        tracked, _ = state_machine.observe_execution(tracked, NoAnswer("HTTP 500"), POLICY, NOW + 1)
+        assert tracked.errors == expected
+    tracked, _ = state_machine.observe_execution(tracked, Running(), POLICY, NOW + 1)
+    assert tracked.errors == 0
 
 
 @pytest.mark.parametrize(
     ("polls", "seconds", "lost"), [(5, 60.0, True), (9, 300.0, True), (4, 300.0, False), (50, 59.9, False)]
 )
 def test_lost_takes_five_looks_and_a_minute(polls: int, seconds: float, lost: bool):
-    watch = watching(missing=polls - 1)
-    _, decision = look_and_write(running(), watch, NotFound(), POLICY, NOW + seconds)
+    tracked = watching(missing=polls - 1)
+    _, decision = look_and_write(running(), tracked, NotFound(), POLICY, NOW + seconds)
     assert (decision is not None) is lost
     if decision is not None:
         assert decision.run.outcome.error is not None
@@ -394,14 +394,14 @@ def test_a_look_without_a_statement_loses_nothing():
 
 
 def test_where_a_human_may_be_asked_not_found_is_held_until_the_deadline():
-    watch, run = watching(HITL), running()
-    watch, first = look_and_write(run, watch, NotFound(), HITL, NOW + 1)
+    tracked, run = watching(HITL), running()
+    tracked, first = look_and_write(run, tracked, NotFound(), HITL, NOW + 1)
     assert first is not None
-    assert (first.run.state, watch.started_at) == (State.RUNNING, NOW + 1)
+    assert (first.run.state, tracked.started_at) == (State.RUNNING, NOW + 1)
     for moment in range(2, 600, 20):
-        watch, decision = look_and_write(run, watch, NotFound(), HITL, NOW + moment)
+        tracked, decision = look_and_write(run, tracked, NotFound(), HITL, NOW + moment)
         assert decision is None
-    _, decision = look_and_write(run, watch, NotFound(), HITL, NOW + 601)
+    _, decision = look_and_write(run, tracked, NotFound(), HITL, NOW + 601)
     assert decision is not None
     assert decision.run.state is State.TIMED_OUT
 
@@ -595,7 +595,7 @@ class History:
 
     policy: CrewPolicy
     run: Run = field(default_factory=a_run)
-    watch: Watch | None = None
+    tracked: TrackedRun | None = None
     now: float = NOW
     path: list[tuple[State, str, Any]] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
@@ -624,14 +624,14 @@ class History:
             case "doubt" if self.run.state is State.IN_DOUBT and self.run.due_at is not None:
                 return state_machine.on_doubt_unresolved(self.run, self.policy, self.now)
             case "restart":
-                self.watch = None
+                self.tracked = None
             case "look" if self.run.kickoff_id is not None:
                 return self._look(answer)
         return None
 
     def _look(self, answer: Any) -> Decision | None:
-        watch = self.watch or state_machine.watch_of(self.run, self.policy, self.now)
-        self.watch, decision = look_and_write(self.run, watch, answer, self.policy, self.now)
+        tracked = self.tracked or state_machine.tracked_from_run(self.run, self.policy, self.now)
+        self.tracked, decision = look_and_write(self.run, tracked, answer, self.policy, self.now)
         return decision if decision is None or self.run.state is State.RUNNING or decision.run.final else None
 
 
@@ -669,8 +669,8 @@ def test_only_proof_or_policy_leads_back_to_a_second_post(policy: CrewPolicy, st
     assert len(begun) == history.run.attempt
 
 
-def after(watch: Watch, answer: StatusAnswer, at: float) -> Watch:
-    return state_machine.observe_execution(watch, answer, POLICY, at)[0]
+def after(tracked: TrackedRun, answer: StatusAnswer, at: float) -> TrackedRun:
+    return state_machine.observe_execution(tracked, answer, POLICY, at)[0]
 
 
 def test_the_age_counts_from_the_last_look_that_found_it_queued():
@@ -697,8 +697,8 @@ def test_of_a_run_taken_over_only_the_first_look_tells_how_many_tasks_are_done()
 
 def test_a_run_taken_over_is_known_to_be_under_way_only_from_its_first_look_on():
     started = replace(running(), started_at=NOW + 5)
-    assert state_machine.watch_of(started, POLICY, NOW + 99).seen_at is None
-    assert state_machine.watch_of(running(), POLICY, NOW + 99).seen_at == running().sent_at
+    assert state_machine.tracked_from_run(started, POLICY, NOW + 99).seen_at is None
+    assert state_machine.tracked_from_run(running(), POLICY, NOW + 99).seen_at == running().sent_at
 
 
 # An execution that an operator named ------------------------------------------------------------------------------
@@ -711,11 +711,11 @@ def forced(policy: CrewPolicy = POLICY, **changes: Any) -> Run:
     return replace(decision.run, unverified=True, **changes)
 
 
-def seen_missing(run: Run, policy: CrewPolicy = POLICY, polls: int = 5) -> Watch:
-    watch = state_machine.watch_of(run, policy, NOW)
+def seen_missing(run: Run, policy: CrewPolicy = POLICY, polls: int = 5) -> TrackedRun:
+    tracked = state_machine.tracked_from_run(run, policy, NOW)
     for number in range(polls):
-        watch, _ = state_machine.observe_execution(watch, NotFound(), policy, NOW + 15 * (number + 1))
-    return watch
+        tracked, _ = state_machine.observe_execution(tracked, NotFound(), policy, NOW + 15 * (number + 1))
+    return tracked
 
 
 @pytest.mark.parametrize("told", [0, 1])
@@ -731,8 +731,8 @@ def test_a_run_whose_named_execution_was_never_known_is_held_in_doubt_and_not_lo
 def test_a_run_whose_named_execution_was_never_known_does_not_time_out_either():
     policy = replace(POLICY, human_input=True, deadline=60.0)
     run = forced(policy)
-    watch = seen_missing(run, policy)
-    assert state_machine.apply_execution_status(run, watch, NotFound(), policy, NOW + 90).run.state is State.IN_DOUBT
+    tracked = seen_missing(run, policy)
+    assert state_machine.apply_execution_status(run, tracked, NotFound(), policy, NOW + 90).run.state is State.IN_DOUBT
 
 
 @pytest.mark.parametrize(
@@ -741,7 +741,9 @@ def test_a_run_whose_named_execution_was_never_known_does_not_time_out_either():
 )
 def test_whatever_shows_that_the_api_knows_the_execution_is_written_down(answer: StatusAnswer, unverified: bool):
     run = replace(forced(), started_at=NOW)
-    seen, news = state_machine.observe_execution(state_machine.watch_of(run, POLICY, NOW), answer, POLICY, NOW + 5)
+    seen, news = state_machine.observe_execution(
+        state_machine.tracked_from_run(run, POLICY, NOW), answer, POLICY, NOW + 5
+    )
     assert (seen.unverified, news) == (unverified, not unverified)
     assert state_machine.apply_execution_status(run, seen, answer, POLICY, NOW + 5).run.unverified is unverified
 

@@ -64,8 +64,8 @@ def test_any_move_ends_the_deferral() -> None:
 @pytest.mark.parametrize("answer", [Running(), NoAnswer("HTTP 502")])
 def test_the_next_poll_ends_the_deferral_of_a_run(answer: StatusAnswer) -> None:
     run = deferred(in_state(State.RUNNING))
-    watch = state_machine.watch_of(run, POLICY, NOW)
-    seen, news = rules.look(watch, answer, POLICY, NOW)
+    tracked = state_machine.tracked_from_run(run, POLICY, NOW)
+    seen, news = rules.look(tracked, answer, POLICY, NOW)
     polled = rules.on_status(run, seen, answer, POLICY, NOW).run
     assert news
     assert (polled.deferral, polled.due_at) == (None, None)
@@ -82,7 +82,7 @@ def test_an_answer_to_carry_stays_due_whatever_polls_find() -> None:
     run = deferred(waiting)
     assert rules.has_answer_to_carry(run)
     assert state_machine.taken_up(run) == run
-    assert not state_machine.watch_of(run, POLICY, NOW).deferred
+    assert not state_machine.tracked_from_run(run, POLICY, NOW).deferred
 
 
 def test_a_deferred_run_with_an_open_question_has_no_answer_to_carry() -> None:

@@ -13,16 +13,18 @@ from bridge.core.delivery.model import Channel
 from bridge.core.http import retry_after
 from bridge.core.polling import intervals
 from bridge.core.runs import timing
-from bridge.core.runs.model import CrewPolicy, DoubtPolicy, Watch
+from bridge.core.runs.model import CrewPolicy, DoubtPolicy, TrackedRun
 from tests.fakes import a_run
 
 NOW = 10_000.0
 POLICY = CrewPolicy()
 
 
-def watch(**values: float | None) -> Watch:
+def tracked(**values: float | None) -> TrackedRun:
     started_at, errors, polls = values.get("started_at"), values.get("errors", 0), values.get("polls", 0)
-    return Watch("run", "c", "k", 600.0, NOW, started_at=started_at, errors=int(errors or 0), polls=int(polls or 0))
+    return TrackedRun(
+        "run", "c", "k", 600.0, NOW, started_at=started_at, errors=int(errors or 0), polls=int(polls or 0)
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,33 +42,33 @@ def test_steady_looks_are_held_between_the_crews_limits(
 
 @pytest.mark.parametrize("polls", range(0, 50, 7))
 def test_looks_at_a_healthy_execution_stay_steady_however_many_there_were(polls: int):
-    assert 4.5 <= intervals.execution_poll_at(watch(polls=polls), POLICY, NOW, 5.0) - NOW <= 5.5
+    assert 4.5 <= intervals.execution_poll_at(tracked(polls=polls), POLICY, NOW, 5.0) - NOW <= 5.5
 
 
 @pytest.mark.parametrize(("errors", "interval"), [(1, 10), (2, 20), (3, 40), (4, 60), (9, 60), (10_000, 60)])
 def test_errors_make_looks_rarer_up_to_the_crews_limit(errors: int, interval: float):
-    wait = intervals.execution_poll_at(watch(errors=errors), POLICY, NOW, 5.0) - NOW
+    wait = intervals.execution_poll_at(tracked(errors=errors), POLICY, NOW, 5.0) - NOW
     assert 0.9 * interval <= wait <= 1.1 * interval
 
 
 @pytest.mark.parametrize(("deadline", "interval"), [(3600.0, 60), (600.0, 60), (300.0, 30), (20.0, 5)])
 def test_stretched_looks_are_as_rare_as_the_crew_allows_and_a_tenth_of_the_deadline(deadline: float, interval: float):
-    wait = intervals.execution_poll_at(replace(watch(), deadline=deadline), POLICY, NOW, 5.0, stretched=True) - NOW
+    wait = intervals.execution_poll_at(replace(tracked(), deadline=deadline), POLICY, NOW, 5.0, stretched=True) - NOW
     assert 0.9 * interval <= wait <= 1.1 * interval
 
 
 def test_a_rate_limit_is_obeyed_and_never_shortens_the_wait():
-    assert intervals.execution_poll_at(watch(), POLICY, NOW, 5.0, after=120.0) == NOW + 120.0
-    assert intervals.execution_poll_at(watch(), POLICY, NOW, 5.0, after=0.1) > NOW + 4
+    assert intervals.execution_poll_at(tracked(), POLICY, NOW, 5.0, after=120.0) == NOW + 120.0
+    assert intervals.execution_poll_at(tracked(), POLICY, NOW, 5.0, after=0.1) > NOW + 4
 
 
 def test_the_last_look_is_made_when_the_deadline_passes():
-    assert intervals.execution_poll_at(watch(started_at=NOW - 597.0), POLICY, NOW, 5.0) == NOW + 3.0
+    assert intervals.execution_poll_at(tracked(started_at=NOW - 597.0), POLICY, NOW, 5.0) == NOW + 3.0
 
 
 def test_after_the_deadline_looks_go_on_at_their_interval():
     """The look at the deadline got no statement; only one that does may end the run."""
-    assert intervals.execution_poll_at(watch(started_at=NOW - 600.0), POLICY, NOW, 5.0) > NOW + 4
+    assert intervals.execution_poll_at(tracked(started_at=NOW - 600.0), POLICY, NOW, 5.0) > NOW + 4
 
 
 def test_many_runs_that_are_taken_up_at_once_are_spread_out():

@@ -29,9 +29,9 @@ def test_what_is_well_above_an_even_share_is_given_to_others(census: Census, sur
 
 def test_a_process_takes_up_runs_as_far_as_its_share_goes():
     share = Share()
-    assert share.room(100, following=10**6) == 100
+    assert share.room(100, tracker=10**6) == 100
     share.update(Census(living=2, under_way=1000, mine=500))
-    assert [share.room(100, following) for following in (0, 500, 549, 550, 600)] == [100, 50, 1, 0, 0]
+    assert [share.room(100, tracker) for tracker in (0, 500, 549, 550, 600)] == [100, 50, 1, 0, 0]
 
 
 def test_shares_together_are_at_least_everything():

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.core.polling.queue import Timetable
-from bridge.core.runs.model import Watch
+from bridge.core.runs.model import TrackedRun
 
 
-def watch(run_id: str, polls: int = 0) -> Watch:
-    return Watch(run_id, "research", f"k-{run_id}", deadline=60.0, alive_at=0.0, polls=polls)
+def tracked(run_id: str, polls: int = 0) -> TrackedRun:
+    return TrackedRun(run_id, "research", f"k-{run_id}", deadline=60.0, alive_at=0.0, polls=polls)
 
 
 def test_an_empty_timetable_has_nothing_due():
@@ -21,7 +21,7 @@ def test_an_empty_timetable_has_nothing_due():
 def test_the_longest_overdue_comes_first_and_no_more_than_there_is_room_for():
     timetable = Timetable()
     for run_id, due in (("c", 3.0), ("a", 1.0), ("b", 2.0), ("later", 9.0)):
-        timetable.put(watch(run_id), due)
+        timetable.put(tracked(run_id), due)
     assert [taken.run_id for taken in timetable.take_due(5.0, 2)] == ["a", "b"]
     assert [taken.run_id for taken in timetable.take_due(5.0, 5)] == ["c"]
     assert "later" in timetable
@@ -31,7 +31,7 @@ def test_the_longest_overdue_comes_first_and_no_more_than_there_is_room_for():
 def test_a_new_plan_moves_what_is_not_due_and_leaves_what_is():
     timetable = Timetable()
     for run_id, due in (("due", 5.0), ("soon", 6.0), ("late", 60.0)):
-        timetable.put(watch(run_id), due)
+        timetable.put(tracked(run_id), due)
     timetable.hasten("late")
     timetable.replan(5.0, lambda seen: 7.0 if seen.run_id == "soon" else 99.0)
     assert [taken.run_id for taken in timetable.take_due(6.9, 9)] == ["late", "due"]
@@ -40,70 +40,70 @@ def test_a_new_plan_moves_what_is_not_due_and_leaves_what_is():
 
 def test_a_run_that_is_moved_comes_up_once_at_its_new_time_with_its_new_entry():
     timetable = Timetable()
-    timetable.put(watch("a"), 1.0)
-    timetable.put(watch("a", polls=4), 7.0)
+    timetable.put(tracked("a"), 1.0)
+    timetable.put(tracked("a", polls=4), 7.0)
     assert timetable.take_due(6.9, 9) == []
     assert timetable.next_due() == 7.0
-    assert timetable.take_due(7.0, 9) == [watch("a", polls=4)]
+    assert timetable.take_due(7.0, 9) == [tracked("a", polls=4)]
     assert timetable.take_due(99.0, 9) == []
 
 
 def test_a_run_that_is_put_back_at_the_very_same_time_comes_up_once():
     timetable = Timetable()
     for _ in range(3):
-        timetable.put(watch("a"), 1.0)
+        timetable.put(tracked("a"), 1.0)
     assert len(timetable.take_due(1.0, 9)) == 1
-    timetable.put(watch("a"), 1.0)
+    timetable.put(tracked("a"), 1.0)
     assert len(timetable.take_due(1.0, 9)) == 1
     assert timetable.next_due() is None
 
 
 def test_deadlines_are_put_off_for_every_followed_run_and_nothing_else_changes():
     timetable = Timetable()
-    timetable.put(watch("a"), 1.0)
-    timetable.put(watch("b", polls=3), 2.0)
+    timetable.put(tracked("a"), 1.0)
+    timetable.put(tracked("b", polls=3), 2.0)
     timetable.put_off_deadlines(30.0)
     assert timetable.take_due(9.0, 9) == [
-        replace(watch("a"), deadline=90.0),
-        replace(watch("b", polls=3), deadline=90.0),
+        replace(tracked("a"), deadline=90.0),
+        replace(tracked("b", polls=3), deadline=90.0),
     ]
 
 
 def test_a_hastened_run_comes_up_now_and_only_once():
     timetable = Timetable()
-    timetable.put(watch("a", polls=2), 50.0)
+    timetable.put(tracked("a", polls=2), 50.0)
     timetable.hasten("a")
-    assert timetable.take_due(1.0, 9) == [watch("a", polls=2)]
+    assert timetable.take_due(1.0, 9) == [tracked("a", polls=2)]
     assert timetable.take_due(99.0, 9) == []
 
 
 def test_a_run_that_is_hastened_while_it_is_looked_at_is_looked_at_once_more_at_once():
     """The look under way may have been answered before what the webhook tells of."""
     timetable = Timetable()
-    timetable.put(watch("a"), 1.0)
+    timetable.put(tracked("a"), 1.0)
     timetable.take_due(1.0, 9)
     timetable.hasten("a")
-    timetable.put(watch("a", polls=1), 6.0)
-    assert timetable.take_due(1.0, 9) == [watch("a", polls=1)]
-    timetable.put(watch("a", polls=2), 6.0)
+    timetable.put(tracked("a", polls=1), 6.0)
+    assert timetable.take_due(1.0, 9) == [tracked("a", polls=1)]
+    timetable.put(tracked("a", polls=2), 6.0)
     assert timetable.take_due(5.9, 9) == []
 
 
 def test_a_dropped_run_is_not_looked_at():
     timetable = Timetable()
-    timetable.put(watch("a"), 1.0)
-    timetable.put(watch("b"), 2.0)
+    timetable.put(tracked("a"), 1.0)
+    timetable.put(tracked("b"), 2.0)
     timetable.drop("a")
     assert "a" not in timetable
     assert timetable.next_due() == 2.0
-    assert timetable.take_due(9.0, 9) == [watch("b")]
+    assert timetable.take_due(9.0, 9) == [tracked("b")]
 
 
 def test_what_was_hastened_before_a_run_was_dropped_is_forgotten():
     timetable = Timetable()
     timetable.hasten("a")
     timetable.drop("a")
-    timetable.put(watch("a"), 7.0)
+    timetable.put(tracked("a"), 7.0)
     assert timetable.next_due() == 7.0
 
 
@@ -123,7 +123,7 @@ def test_it_behaves_like_a_sorted_list(operations: list[tuple[str, str, int]]):
     hastened: set[str] = set()
     for operation, what, when in operations:
         if operation == "put":
-            timetable.put(watch(what), float(now + when))
+            timetable.put(tracked(what), float(now + when))
             model[what] = 0 if what in hastened else now + when
             hastened.discard(what)
         elif operation == "hasten":
@@ -152,11 +152,11 @@ def overdue(count: int) -> Timetable:
     """Runs that are all due; a larger number in the name is more likely over."""
     timetable = Timetable()
     for number in range(count):
-        timetable.put(watch(f"{number * 7 % count:03}"), 100.0 + number)
+        timetable.put(tracked(f"{number * 7 % count:03}"), 100.0 + number)
     return timetable
 
 
-def likeliness(seen: Watch) -> float:
+def likeliness(seen: TrackedRun) -> float:
     return float(seen.run_id)
 
 
@@ -179,11 +179,11 @@ def test_every_run_has_its_turn_although_others_are_likelier():
 def test_a_run_with_hardly_a_chance_has_its_turn_although_likelier_ones_keep_coming():
     """Else nobody would ever see the deadline of a run that is older than any before it."""
     timetable = overdue(100)
-    timetable.put(watch("-1"), 50.0)
+    timetable.put(tracked("-1"), 50.0)
     seen = []
     for number in range(100, 400):
         seen += [taken.run_id for taken in timetable.take_due(200.0, 1, likeliness)]
-        timetable.put(watch(f"{number}"), 200.0)
+        timetable.put(tracked(f"{number}"), 200.0)
     assert "-1" in seen
 
 
@@ -196,7 +196,7 @@ def test_what_was_hastened_goes_before_the_likeliest():
 def test_an_overdue_run_that_was_moved_or_dropped_is_passed_over():
     timetable = overdue(4)
     assert timetable.due(200.0) == 4
-    timetable.put(watch("003"), 300.0)
+    timetable.put(tracked("003"), 300.0)
     timetable.drop("002")
     assert timetable.next_due() in {100.0, 103.0}
     assert [taken.run_id for taken in timetable.take_due(200.0, 9, likeliness)] == ["000", "001"]
@@ -206,14 +206,14 @@ def test_an_overdue_run_that_was_moved_or_dropped_is_passed_over():
 def test_what_comes_due_later_is_considered_at_once():
     timetable = overdue(80)
     timetable.take_due(200.0, 1, likeliness)
-    timetable.put(watch("999"), 250.0)
+    timetable.put(tracked("999"), 250.0)
     assert [taken.run_id for taken in timetable.take_due(250.0, 1, likeliness)] == ["999"]
 
 
 def test_some_runs_are_named_without_being_taken_out():
     timetable = Timetable()
     for number in range(5):
-        timetable.put(watch(str(number)), 10.0)
+        timetable.put(tracked(str(number)), 10.0)
     assert timetable.some(2) == ["4", "3"]
     assert len(timetable) == 5
 
@@ -221,13 +221,13 @@ def test_some_runs_are_named_without_being_taken_out():
 def test_several_runs_can_be_dropped_and_all_of_them():
     timetable = Timetable()
     for number in range(5):
-        timetable.put(watch(str(number)), float(number))
+        timetable.put(tracked(str(number)), float(number))
     for run_id in ("0", "3", "unknown"):
         timetable.drop(run_id)
     assert [seen.run_id for seen in timetable.take_due(99.0, 9)] == ["1", "2", "4"]
-    timetable.put(watch("1"), 1.0)
+    timetable.put(tracked("1"), 1.0)
     timetable.hasten("being looked at")
     timetable.clear()
     assert timetable.next_due() is None
-    timetable.put(watch("being looked at"), 5.0)
+    timetable.put(tracked("being looked at"), 5.0)
     assert timetable.next_due() == 5.0

@@ -50,7 +50,7 @@ class Database(Protocol):
     def held(self) -> AbstractContextManager[None]:
         """Keeps others out where only one process may be in. Raises `StoreInUse`, `StoreUnavailable`."""
 
-    def watch(self) -> None:
+    def tracked(self) -> None:
         """From now on, transactions raise `StoreReplaced` once a file of the database was removed or replaced."""
 
     def verify(self) -> None:
@@ -167,7 +167,7 @@ async def prepared(base: Database, *, migrate: bool) -> AsyncIterator[Connection
     with base.held():
         async with opened(base.writer()) as writer:
             await _prepare(base, writer, migrate=migrate)
-            base.watch()
+            base.tracked()
             yield writer
 
 

@@ -64,7 +64,7 @@ class Postgresql:
         """Nothing to hold: processes share the database."""
         yield
 
-    def watch(self) -> None:
+    def tracked(self) -> None:
         """Nothing to watch: files are the server's."""
 
     def verify(self) -> None:

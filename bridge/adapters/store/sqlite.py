@@ -60,7 +60,7 @@ class Sqlite:
             self._watched.clear()
             os.close(lock)
 
-    def watch(self) -> None:
+    def tracked(self) -> None:
         """From now on, every transaction raises `StoreReplaced` once one of the open files is another one or gone."""
         if self._path is not None:
             self._watched.add(*(self._beside(suffix) for suffix in (*_SUFFIXES, ".lock")))

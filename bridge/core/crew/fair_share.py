@@ -37,6 +37,6 @@ class Share:
         self.allowed = even + max(self.slack, even // 10)
         return census.mine - even if census.mine > self.allowed else 0
 
-    def room(self, wanted: int, following: int) -> int:
+    def room(self, wanted: int, tracker: int) -> int:
         """How many of `wanted` runs may be taken up when so many are followed already."""
-        return int(min(wanted, max(0, self.allowed - following)))
+        return int(min(wanted, max(0, self.allowed - tracker)))

@@ -20,9 +20,9 @@ from bridge.core.human_input.feedback import APPROVED, Resume
 from bridge.core.human_input.model import Asked, Question, Stage, Talk
 from bridge.core.polling import intervals
 from bridge.core.runs import state_machine, timing
-from bridge.core.runs.model import CrewPolicy, Decision, Run, State, Watch
+from bridge.core.runs.model import CrewPolicy, Decision, Run, State, TrackedRun
 
-FOLLOWED = frozenset({State.RUNNING, State.WAITING_FOR_HUMAN})
+TRACKED_STATES = frozenset({State.RUNNING, State.WAITING_FOR_HUMAN})
 MOVED_ON_AFTER = 10.0  # seconds since a question came, until "running" means that somebody else has answered it
 CONFIRM_WITHIN = 60.0  # seconds for a sign that an answer had an effect
 MAX_KEPT = 100  # task ids and answers of one run that are remembered
@@ -43,7 +43,7 @@ class _News(StrEnum):
 
 def on_question(run: Run, asked: Asked, policy: CrewPolicy, now: float) -> Decision | None:
     """A webhook brought a question; None: nothing that is not known. It may come twice, late and out of order."""
-    if run.state not in FOLLOWED or (asked.task_id is not None and asked.task_id in run.talk.known):
+    if run.state not in TRACKED_STATES or (asked.task_id is not None and asked.task_id in run.talk.known):
         return None
     question = run.talk.question
     if question is None or question.stage is Stage.SETTLED:
@@ -67,60 +67,70 @@ def on_sign(run: Run) -> Decision | None:
 # Looks ------------------------------------------------------------------------------------------------------------
 
 
-def look(watch: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float) -> tuple[Watch, bool]:
+def look(
+    tracked: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float
+) -> tuple[TrackedRun, bool]:
     """`lifecycle.observe_execution`, with what the status says of humans."""
-    seen, news = state_machine.observe_execution(watch, answer, policy, asked_at)
+    seen, news = state_machine.observe_execution(tracked, answer, policy, asked_at)
     if not isinstance(answer, responses.NoAnswer | responses.CrewUnavailable):
-        pauses = watch.pauses + 1 if _pausing(seen, answer, policy, asked_at) else 0
+        pauses = tracked.pauses + 1 if _pausing(seen, answer, policy, asked_at) else 0
         seen = seen if seen.pauses == pauses else replace(seen, pauses=pauses)
     return seen, news or _news(seen.waiting, seen.talk.question, seen, answer, policy, asked_at) is not None
 
 
-def on_status(run: Run, seen: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float) -> Decision:
+def on_status(
+    run: Run, seen: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float
+) -> Decision:
     """`lifecycle.apply_execution_status`, with what the status says of humans; an end leaves nothing to be said of them."""
     seen = refreshed(seen, run)
     plain = state_machine.apply_execution_status(run, seen, answer, policy, asked_at)
-    if plain.run.state not in FOLLOWED:
+    if plain.run.state not in TRACKED_STATES:
         return plain
     return _heard(plain.run, seen, answer, policy, asked_at).after(plain)
 
 
-def refreshed(watch: Watch, run: Run) -> Watch:
+def refreshed(tracked: TrackedRun, run: Run) -> TrackedRun:
     """The watch, with what is written of the run; what was counted before an answer says nothing of what follows it."""
     question = run.talk.question
     answering = question is not None and question.stage is Stage.SENT
     return replace(
-        watch,
-        deadline=watch.deadline + run.talk.put_off - watch.talk.put_off,
-        started_at=run.started_at or watch.started_at,
+        tracked,
+        deadline=tracked.deadline + run.talk.put_off - tracked.talk.put_off,
+        started_at=run.started_at or tracked.started_at,
         waiting=run.state is State.WAITING_FOR_HUMAN,
         deferred=state_machine.waits_for_a_poll(run),
         talk=run.talk,
-        pauses=watch.pauses if run.talk == watch.talk else 0,
-        seen_alive=watch.seen_alive and not answering,
+        pauses=tracked.pauses if run.talk == tracked.talk else 0,
+        seen_alive=tracked.seen_alive and not answering,
     )
 
 
 def next_poll_at(
-    watch: Watch, policy: CrewPolicy, now: float, pause: float, after: float | None = None, *, stretched: bool = False
+    tracked: TrackedRun,
+    policy: CrewPolicy,
+    now: float,
+    pause: float,
+    after: float | None = None,
+    *,
+    stretched: bool = False,
 ) -> float:
     """`intervals.execution_poll_at`, rarely while a human thinks, and when the time for an answer or its effect is up."""
-    due = intervals.execution_poll_at(watch, policy, now, pause, after, stretched=stretched or watch.waiting)
-    return min([due, *(moment for moment in _moments(watch.talk.question) if now < moment < due)])
+    due = intervals.execution_poll_at(tracked, policy, now, pause, after, stretched=stretched or tracked.waiting)
+    return min([due, *(moment for moment in _moments(tracked.talk.question) if now < moment < due)])
 
 
-def other_name(watch: Watch, answer: responses.StatusAnswer) -> str | None:
+def other_name(tracked: TrackedRun, answer: responses.StatusAnswer) -> str | None:
     """The id under which to look once more: after an answer the API may know the execution by the one it gave then."""
-    return watch.talk.aliases[-1] if watch.talk.aliases and isinstance(answer, responses.NotFound) else None
+    return tracked.talk.aliases[-1] if tracked.talk.aliases and isinstance(answer, responses.NotFound) else None
 
 
-def believe_other(watch: Watch, other: responses.StatusAnswer) -> responses.StatusAnswer:
+def believe_other(tracked: TrackedRun, other: responses.StatusAnswer) -> responses.StatusAnswer:
     """What a status under another name is worth.
 
     Such names were seen to fail at once although the execution went on, so a failure only counts when nothing else
     has shown that the answer had an effect.
     """
-    question = watch.talk.question
+    question = tracked.talk.question
     gave_up = question is not None and question.stage is Stage.UNCONFIRMED
     return responses.NotFound() if isinstance(other, responses.Failed) and not gave_up else other
 
@@ -215,7 +225,7 @@ def has_answer_to_carry(run: Run) -> bool:
 def _news(
     waiting: bool,  # noqa: FBT001 - of the run, or as its watch remembers it
     question: Question | None,
-    seen: Watch,
+    seen: TrackedRun,
     answer: responses.StatusAnswer,
     policy: CrewPolicy,
     asked_at: float,
@@ -252,7 +262,7 @@ def _news_after_answer(question: Question, answer: responses.StatusAnswer, asked
     return _News.UNCONFIRMED if overdue else None
 
 
-def _heard(run: Run, seen: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float) -> Decision:
+def _heard(run: Run, seen: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float) -> Decision:
     waiting, question = run.state is State.WAITING_FOR_HUMAN, run.talk.question
     match _news(waiting, question, seen, answer, policy, asked_at):
         case None:
@@ -274,7 +284,7 @@ def _heard(run: Run, seen: Watch, answer: responses.StatusAnswer, policy: CrewPo
             assert_never(impossible)
 
 
-def _pausing(seen: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float) -> bool:
+def _pausing(seen: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float) -> bool:
     """Whether the status says that the execution waits: outright, or by NOT FOUND where that may mean it."""
     if isinstance(answer, responses.WaitingForHuman):
         return True

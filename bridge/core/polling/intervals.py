@@ -1,7 +1,7 @@
 """When to poll a run next, from the interval that the planner advises."""
 
 from bridge.core.jitter import _jitter
-from bridge.core.runs.model import CrewPolicy, Watch
+from bridge.core.runs.model import CrewPolicy, TrackedRun
 
 STEADY_INTERVAL = 5.0  # seconds between looks while nothing is known of a crew's run times
 _OF_THE_DEADLINE = 0.1
@@ -9,19 +9,25 @@ _APART = 0.05  # of a pause, so that runs started together are not looked at tog
 
 
 def execution_poll_at(
-    watch: Watch, policy: CrewPolicy, now: float, pause: float, after: float | None = None, *, stretched: bool = False
+    tracked: TrackedRun,
+    policy: CrewPolicy,
+    now: float,
+    pause: float,
+    after: float | None = None,
+    *,
+    stretched: bool = False,
 ) -> float:
     """When to look at a status again, as far as no human is asked; `humans.next_poll_at` is the whole.
 
     `pause` is what the crew's past runs advise, in seconds (`core.learning`), `after` how long the API asked us to
     wait. `stretched`: webhooks will most likely tell us when, so that looks are only there for those that get lost.
     """
-    interval = _stretched_interval(watch, policy) if stretched else within_limits(policy, pause)
-    if watch.errors:
-        interval = min(interval * 2.0 ** min(watch.errors, 10), max(policy.poll_max_interval, interval))
-    due = now + max(interval * _jitter(watch.run_id, watch.polls, _APART), after or 0.0)
-    if watch.deadline_at is not None and now < watch.deadline_at < due:
-        return watch.deadline_at  # the last look is made when the deadline passes, not an interval later
+    interval = _stretched_interval(tracked, policy) if stretched else within_limits(policy, pause)
+    if tracked.errors:
+        interval = min(interval * 2.0 ** min(tracked.errors, 10), max(policy.poll_max_interval, interval))
+    due = now + max(interval * _jitter(tracked.run_id, tracked.polls, _APART), after or 0.0)
+    if tracked.deadline_at is not None and now < tracked.deadline_at < due:
+        return tracked.deadline_at  # the last look is made when the deadline passes, not an interval later
     return due
 
 
@@ -38,6 +44,6 @@ def within_limits(policy: CrewPolicy, pause: float) -> float:
     return min(max(pause, policy.poll_min_interval), policy.poll_max_interval)
 
 
-def _stretched_interval(watch: Watch, policy: CrewPolicy) -> float:
+def _stretched_interval(tracked: TrackedRun, policy: CrewPolicy) -> float:
     """As rare as the crew allows, but not so rare that a deadline would be noticed much too late."""
-    return max(steady_interval(policy), min(policy.poll_max_interval, _OF_THE_DEADLINE * watch.deadline))
+    return max(steady_interval(policy), min(policy.poll_max_interval, _OF_THE_DEADLINE * tracked.deadline))

@@ -41,7 +41,7 @@ class Plan:
     """
 
     ages: list[float]
-    following: list[float]
+    next_ages: list[float]
     price: float
 
     def next_age(self, age: float) -> float:
@@ -49,8 +49,8 @@ class Plan:
         oldest = self.ages[-1]
         if age >= oldest:  # what is left is the prior's tail, where pauses grow with the root of the age
             growth = math.sqrt(age / oldest) if oldest else 1.0
-            return age + (self.following[-1] - oldest) * growth
-        return between(self.ages, self.following, age)
+            return age + (self.next_ages[-1] - oldest) * growth
+        return between(self.ages, self.next_ages, age)
 
 
 def place(estimate: Estimate, polls: float, shortest: float, longest: float) -> Plan:
@@ -175,8 +175,8 @@ class _Candidates:
     def plan(self, price: float) -> Plan:
         """The plan chosen last, up to the age from which only the oldest candidate is left to choose."""
         covered = self._chosen.index(self._last) + 1
-        following = [self._ages[index] for index in self._chosen[:covered]]
-        return Plan(self._ages[:covered], following, price)
+        next_ages = [self._ages[index] for index in self._chosen[:covered]]
+        return Plan(self._ages[:covered], next_ages, price)
 
 
 class _LowestLine:

@@ -15,7 +15,7 @@ from bridge.core.polling.distribution import Estimate, Span, estimate, likeliest
 from bridge.core.polling.drift import Drift
 from bridge.core.polling.intervals import steady_interval
 from bridge.core.polling.optimizer import Plan, place, place_at
-from bridge.core.runs.model import CrewPolicy, RunTime, Watch
+from bridge.core.runs.model import CrewPolicy, RunTime, TrackedRun
 
 REMEMBERED = 256  # runs per crew
 FEW = 6  # runs; fewer are only good for a mean
@@ -64,30 +64,30 @@ class Learning:
         self.changed_at = -math.inf
         self._drift = Drift()
 
-    def pause(self, watch: Watch, now: float) -> float:
+    def pause(self, tracked: TrackedRun, now: float) -> float:
         """Seconds from now until the next look at a healthy run."""
         self._renew(now)
-        if watch.began_at is None or not self._known:
-            return self._steady_pause(watch, now)
-        done, since = self._stage(watch)
+        if tracked.began_at is None or not self._known:
+            return self._steady_pause(tracked, now)
+        done, since = self._stage(tracked)
         due = since + self._known[done].plan.next_age(max(now - since, 0.0))
         ahead = self._known.get(done + 1)
-        if ahead is not None and watch.tasks_done == done and watch.seen_at is not None:
+        if ahead is not None and tracked.tasks_done == done and tracked.seen_at is not None:
             # one more task must be done before it can be over, and that was not so when we looked
-            due = max(due, watch.seen_at + ahead.plan.next_age(0.0))
+            due = max(due, tracked.seen_at + ahead.plan.next_age(0.0))
         return due - now
 
-    def chance_over(self, watch: Watch, now: float) -> float:
+    def chance_over(self, tracked: TrackedRun, now: float) -> float:
         """How likely it is that this run, which was not over when it was last seen, is over by now."""
-        if watch.began_at is None or watch.seen_at is None or not self._known:
-            unseen_for = max(now - watch.alive_at, 0.0)
+        if tracked.began_at is None or tracked.seen_at is None or not self._known:
+            unseen_for = max(now - tracked.alive_at, 0.0)
             return unseen_for / (unseen_for + self._interval)
-        done, since = self._stage(watch)
+        done, since = self._stage(tracked)
         times = self._known[done].estimate
-        then, over = times.over_at(watch.seen_at - since), times.over_at(now - since)
+        then, over = times.over_at(tracked.seen_at - since), times.over_at(now - since)
         return (over - then) / (1.0 - then)
 
-    def observe_poll(self, before: Watch, asked_at: float, *, over: bool) -> bool:
+    def observe_poll(self, before: TrackedRun, asked_at: float, *, over: bool) -> bool:
         """A look found a run over, or not; whether that makes us believe that the crew has changed."""
         if before.began_at is None or before.seen_at is None or not self._known:
             return False
@@ -101,20 +101,22 @@ class Learning:
         self._forget_before(self._drift.began_at)
         return True
 
-    def ended(self, watch: Watch, asked_at: float, *, told: float | None = None, announced: bool = False) -> None:
-        """A look at `asked_at` found this run over; `watch` is what was known before it.
+    def ended(
+        self, tracked: TrackedRun, asked_at: float, *, told: float | None = None, announced: bool = False
+    ) -> None:
+        """A look at `asked_at` found this run over; `tracked` is what was known before it.
 
         `told`: the run time in seconds by the API's own account. `announced`: a webhook made us look at once.
         """
-        if watch.began_at is None or watch.seen_at is None:
+        if tracked.began_at is None or tracked.seen_at is None:
             return
-        earliest, latest = watch.seen_at - watch.began_at, asked_at - watch.began_at
+        earliest, latest = tracked.seen_at - tracked.began_at, asked_at - tracked.began_at
         if told is not None and earliest - _ROUNDED <= told <= latest + _ROUNDED:
             earliest = latest = told
         elif announced:
             earliest = latest
-        task_marks = tuple((done, at - watch.began_at) for done, at in watch.task_marks[:_TOLD_APART])
-        run_time = RunTime(watch.run_id, watch.crew, asked_at, earliest, latest, task_marks)
+        task_marks = tuple((done, at - tracked.began_at) for done, at in tracked.task_marks[:_TOLD_APART])
+        run_time = RunTime(tracked.run_id, tracked.crew, asked_at, earliest, latest, task_marks)
         self._unsaved.append(run_time)
         self.remember([run_time])
 
@@ -143,17 +145,17 @@ class Learning:
             return None
         return Learned(len(times), times[len(times) // 2], times[len(times) * 9 // 10])
 
-    def _steady_pause(self, watch: Watch, now: float) -> float:
+    def _steady_pause(self, tracked: TrackedRun, now: float) -> float:
         """Before enough is known: even looks, rarer for a run that is older than they were meant for."""
-        age = 0.0 if watch.began_at is None else now - watch.began_at
+        age = 0.0 if tracked.began_at is None else now - tracked.began_at
         return max(self._interval, _STALE * age)
 
-    def _stage(self, watch: Watch) -> tuple[int, float]:
+    def _stage(self, tracked: TrackedRun) -> tuple[int, float]:
         """The number of tasks done that a plan is known for, and since when they were."""
-        assert watch.began_at is not None
-        if watch.task_marks and watch.task_marks[-1][0] in self._known:
-            return watch.task_marks[-1]
-        return 0, watch.began_at
+        assert tracked.began_at is not None
+        if tracked.task_marks and tracked.task_marks[-1][0] in self._known:
+            return tracked.task_marks[-1]
+        return 0, tracked.began_at
 
     def _renew(self, now: float) -> None:
         """Make the plans anew when there is enough news for it."""

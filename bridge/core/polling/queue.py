@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import count, islice
 
-from bridge.core.runs.model import Watch
+from bridge.core.runs.model import TrackedRun
 
 OF_SO_MANY = 8
 _AT_ONCE = 0.0  # the due time of what was hastened, and of nothing else: seconds since the epoch
 
-_Entry = tuple[float, int, Watch]
+_Entry = tuple[float, int, TrackedRun]
 """When, a number that orders what is due at the same moment, and what."""
 
 
@@ -46,12 +46,12 @@ class Timetable:
         """About how many runs are due and were not taken yet."""
         return len(self._overdue)
 
-    def put(self, watch: Watch, due: float) -> None:
+    def put(self, tracked: TrackedRun, due: float) -> None:
         """Look at this run at `due`, instead of whenever it was to be looked at before."""
-        if watch.run_id in self._hastened:
-            self._hastened.remove(watch.run_id)
+        if tracked.run_id in self._hastened:
+            self._hastened.remove(tracked.run_id)
             due = _AT_ONCE
-        entry = self._entries[watch.run_id] = (due, next(self._numbers), watch)
+        entry = self._entries[tracked.run_id] = (due, next(self._numbers), tracked)
         heapq.heappush(self._heap, entry)
 
     def hasten(self, run_id: str) -> None:
@@ -62,10 +62,10 @@ class Timetable:
         else:
             self.put(entry[2], _AT_ONCE)
 
-    def replan(self, now: float, when: Callable[[Watch], float]) -> None:
+    def replan(self, now: float, when: Callable[[TrackedRun], float]) -> None:
         """Think anew about every look that is not due yet."""
-        for watch in [watch for due, _, watch in self._entries.values() if due > now]:
-            self.put(watch, when(watch))
+        for tracked in [tracked for due, _, tracked in self._entries.values() if due > now]:
+            self.put(tracked, when(tracked))
 
     def drop(self, run_id: str) -> None:
         """Look at this run no more."""
@@ -83,8 +83,8 @@ class Timetable:
 
     def put_off_deadlines(self, seconds: float) -> None:
         """Every followed run gets so much more time, because nothing could be seen for so long."""
-        for due, _, watch in list(self._entries.values()):
-            self.put(replace(watch, deadline=watch.deadline + seconds), due)
+        for due, _, tracked in list(self._entries.values()):
+            self.put(replace(tracked, deadline=tracked.deadline + seconds), due)
 
     def next_due(self) -> float | None:
         """When the next look is due; in the past if some are overdue; None while nothing is followed."""
@@ -105,7 +105,7 @@ class Timetable:
         self._overdue.extendleft(reversed(come))
         return len(self._overdue)
 
-    def take_due(self, now: float, room: int, chance: Callable[[Watch], float] | None = None) -> list[Watch]:
+    def take_due(self, now: float, room: int, chance: Callable[[TrackedRun], float] | None = None) -> list[TrackedRun]:
         """Take out at most `room` runs whose time has come, the longest overdue first.
 
         Where there is not room for all: first those that were hastened, then by `chance`, how likely a look finds an
@@ -143,8 +143,8 @@ class Timetable:
                 found.append(entry)
         return found
 
-    def _taken(self, entries: Iterable[_Entry]) -> list[Watch]:
-        return [self._entries.pop(watch.run_id)[2] for _, _, watch in entries]
+    def _taken(self, entries: Iterable[_Entry]) -> list[TrackedRun]:
+        return [self._entries.pop(tracked.run_id)[2] for _, _, tracked in entries]
 
     def _valid(self, entry: _Entry) -> bool:
         return self._entries.get(entry[2].run_id) is entry

@@ -93,7 +93,7 @@ def _cancel(run: Run, policy: CrewPolicy, now: float) -> Decision:
 def _adopt(run: Run, wish: Adopt, policy: CrewPolicy, now: float) -> Decision | None:
     if not responses.usable_kickoff_id(wish.kickoff_id):
         raise RequestRefused("invalid_request", "must be an execution's id", "kickoff_id")
-    if run.unverified and run.state in rules.FOLLOWED:
+    if run.unverified and run.state in rules.TRACKED_STATES:
         return rules.on_corrected(run, wish.kickoff_id, verified=wish.verified, now=now)
     evidence = state_machine.on_evidence(_doubted(run), wish.kickoff_id, policy, now)
     return evidence and replace(evidence, run=replace(evidence.run, unverified=not wish.verified))

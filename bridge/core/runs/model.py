@@ -165,7 +165,7 @@ class Run:
 
 
 @dataclass(slots=True)
-class Watch:
+class TrackedRun:
     """What is kept in memory of a run that is being followed: enough to look at its status, small enough for many.
 
     `missing` counts looks in a row that did not find the execution, `errors` looks in a row that got no statement at

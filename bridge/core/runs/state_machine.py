@@ -33,7 +33,7 @@ from bridge.core.runs.model import (
     Run,
     RunError,
     State,
-    Watch,
+    TrackedRun,
 )
 from bridge.core.runs.request import fingerprint
 
@@ -62,7 +62,7 @@ PROGRESS_EVERY = 1.0  # seconds between two events of progress about one run, at
 
 MAX_AUTO_RETRIES = 1  # POSTs per run that `in_doubt: retry` repeats
 
-STILL_WATCHED = frozenset({State.TIMED_OUT, State.CANCELLED, State.FAILED})
+MAY_STILL_END = frozenset({State.TIMED_OUT, State.CANCELLED, State.FAILED})
 """Final states whose execution may go on, and end, after all; a failed run's only if evidence of it came later."""
 
 
@@ -191,24 +191,24 @@ def on_late_poll(run: Run, answer: responses.StatusAnswer, policy: CrewPolicy, n
 
 
 def observe_execution(
-    watch: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float
-) -> tuple[Watch, bool]:
+    tracked: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float
+) -> tuple[TrackedRun, bool]:
     """What a look at the status taught, and whether it is news that the store must hear of; the part without humans.
 
     `asked_at` is when the look was made; a deadline that passed while the answer was under way does not count.
     """
-    seen = _remember(watch, answer, policy, asked_at)
+    seen = _remember(tracked, answer, policy, asked_at)
     ended = isinstance(answer, responses.Succeeded | responses.Failed)
-    first_seen = watch.started_at is None and seen.started_at is not None
+    first_seen = tracked.started_at is None and seen.started_at is not None
     return seen, (
-        ended or first_seen or watch.deferred or seen.progress != watch.progress
+        ended or first_seen or tracked.deferred or seen.progress != tracked.progress
         or _lost(seen, answer, policy, asked_at) or _overdue(seen, answer, asked_at)
-        or seen.unverified != watch.unverified
+        or seen.unverified != tracked.unverified
     )  # fmt: skip
 
 
 def apply_execution_status(
-    run: Run, seen: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float
+    run: Run, seen: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float
 ) -> Decision:
     """Write down what `observe_execution` found worth it; `humans.on_status` is the whole."""
     run = replace(taken_up(run), polls=seen.polls, started_at=seen.started_at, unverified=seen.unverified)
@@ -232,12 +232,12 @@ def apply_execution_status(
             return Decision(run)
 
 
-def watch_of(run: Run, policy: CrewPolicy, now: float) -> Watch:
+def tracked_from_run(run: Run, policy: CrewPolicy, now: float) -> TrackedRun:
     """What must be kept in memory to follow a running run."""
     assert run.kickoff_id is not None
     deadline = policy.deadline if run.request.deadline is None else run.request.deadline
     deadline += run.talk.put_off
-    return Watch(
+    return TrackedRun(
         run_id=run.run_id,
         crew=run.crew,
         kickoff_id=run.kickoff_id,
@@ -321,66 +321,66 @@ def _with_extra_event(run: Run, kind: str, policy: CrewPolicy, now: float, seque
     return cloudevents.about(run, f"run.{kind}", policy, now, sequence) if wanted else Decision(run)
 
 
-def _remember(watch: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float) -> Watch:
+def _remember(tracked: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float) -> TrackedRun:
     """The watch after this answer."""
-    polls = watch.polls + 1
+    polls = tracked.polls + 1
     match answer:
         case responses.NoAnswer():
-            return replace(watch, polls=polls, errors=watch.errors + 1)
+            return replace(tracked, polls=polls, errors=tracked.errors + 1)
         case responses.CrewUnavailable():
-            return replace(watch, polls=polls, errors=0)
+            return replace(tracked, polls=polls, errors=0)
         case responses.NotFound():
-            started_at = watch.started_at or (asked_at if policy.human_input else None)
-            return replace(watch, polls=polls, errors=0, missing=watch.missing + 1, started_at=started_at)
+            started_at = tracked.started_at or (asked_at if policy.human_input else None)
+            return replace(tracked, polls=polls, errors=0, missing=tracked.missing + 1, started_at=started_at)
         case responses.Pending():
             return replace(
-                watch, polls=polls, errors=0, missing=0, alive_at=asked_at, began_at=asked_at, seen_at=asked_at,
+                tracked, polls=polls, errors=0, missing=0, alive_at=asked_at, began_at=asked_at, seen_at=asked_at,
                 unverified=False,
             )  # fmt: skip
         case responses.WaitingForHuman():
-            return replace(_alive(watch, asked_at), began_at=None)  # a human's time says nothing about the crew's
+            return replace(_alive(tracked, asked_at), began_at=None)  # a human's time says nothing about the crew's
         case responses.Running(progress):
-            alive = _with_tasks(_alive(watch, asked_at), watch.seen_at, progress_of(progress), asked_at)
+            alive = _with_tasks(_alive(tracked, asked_at), tracked.seen_at, progress_of(progress), asked_at)
             return _with_progress(alive, progress_of(progress), asked_at)
         case responses.Unknown():
-            return replace(_alive(watch, asked_at), unverified=watch.unverified)
+            return replace(_alive(tracked, asked_at), unverified=tracked.unverified)
         case _:
-            return _alive(watch, asked_at)
+            return _alive(tracked, asked_at)
 
 
-def _with_progress(watch: Watch, progress: Progress | None, asked_at: float) -> Watch:
+def _with_progress(tracked: TrackedRun, progress: Progress | None, asked_at: float) -> TrackedRun:
     """News of progress that comes too soon after the last is left for the next look to find."""
-    if progress in (None, watch.progress) or asked_at - watch.progress_at < PROGRESS_EVERY:
-        return watch
-    return replace(watch, progress=progress, progress_at=asked_at)
+    if progress in (None, tracked.progress) or asked_at - tracked.progress_at < PROGRESS_EVERY:
+        return tracked
+    return replace(tracked, progress=progress, progress_at=asked_at)
 
 
-def _alive(watch: Watch, now: float) -> Watch:
+def _alive(tracked: TrackedRun, now: float) -> TrackedRun:
     """The execution exists and is not queued any more; the deadline counts from the first time this was seen."""
     return replace(
-        watch,
-        polls=watch.polls + 1,
+        tracked,
+        polls=tracked.polls + 1,
         errors=0,
         missing=0,
         alive_at=now,
         seen_at=now,
         seen_alive=True,
         unverified=False,
-        started_at=watch.started_at or now,
+        started_at=tracked.started_at or now,
     )
 
 
-def _with_tasks(watch: Watch, seen_before: float | None, progress: Progress | None, now: float) -> Watch:
+def _with_tasks(tracked: TrackedRun, seen_before: float | None, progress: Progress | None, now: float) -> TrackedRun:
     """A new number of tasks done was reached somewhere between the look before and now; halfway is the best guess."""
     done = _tasks_done(progress)
-    if done is None or done == watch.tasks_done:
-        return watch
+    if done is None or done == tracked.tasks_done:
+        return tracked
     since = now if seen_before is None else (seen_before + now) / 2
-    task_marks = (*watch.task_marks, (done, since)) if done > 0 else watch.task_marks
-    return replace(watch, tasks_done=done, task_marks=task_marks)
+    task_marks = (*tracked.task_marks, (done, since)) if done > 0 else tracked.task_marks
+    return replace(tracked, tasks_done=done, task_marks=task_marks)
 
 
-def _lost(seen: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, now: float) -> bool:
+def _lost(seen: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, now: float) -> bool:
     """Five looks and a minute without a trace; where NOT FOUND may mean a waiting human, only the deadline decides."""
     may_wait = policy.human_input or seen.talk.question is not None
     if may_wait or not isinstance(answer, responses.NotFound):
@@ -388,12 +388,12 @@ def _lost(seen: Watch, answer: responses.StatusAnswer, policy: CrewPolicy, now: 
     return long_missing(seen, now)
 
 
-def long_missing(seen: Watch, now: float) -> bool:
+def long_missing(seen: TrackedRun, now: float) -> bool:
     """Whether the execution was not found for so long that it may be lost."""
     return seen.missing >= LOST_POLLS and now - seen.alive_at >= LOST_AFTER
 
 
-def _overdue(seen: Watch, answer: responses.StatusAnswer, asked_at: float) -> bool:
+def _overdue(seen: TrackedRun, answer: responses.StatusAnswer, asked_at: float) -> bool:
     """A look made after the deadline said "not over"; no statement at all does not count."""
     passed = seen.deadline_at is not None and asked_at >= seen.deadline_at
     return passed and not isinstance(answer, responses.NoAnswer | responses.CrewUnavailable)

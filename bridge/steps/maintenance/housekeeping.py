@@ -80,7 +80,7 @@ class Sweep:
             await self._store.beat(now)
         except ProcessBuried:
             for crew in self._crews.values():
-                crew.following.forget_all()
+                crew.tracker.forget_everything()
             log.warning("rejoined", process=await self._store.rejoin(now))
         self._beaten_at = now
 

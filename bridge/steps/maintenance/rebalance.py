@@ -37,11 +37,11 @@ class KeepToShare:
         given: list[str] = []
         for name, census in (await self._store.census()).items():
             crew = self._crews[name]
-            given += crew.following.timetable.some(crew.share.update(census))
+            given += crew.tracker.timetable.some(crew.share.update(census))
         if given:
             freed = await self._store.hand_over(given)  # first, or nobody would follow them if this fails
             for crew, run_id in product(self._crews.values(), given):
-                crew.following.forget(run_id)
+                crew.tracker.forget(run_id)
             log.info("runs_handed_over", runs=freed)
         self._wake_take_up()  # what others gave back may be ours now
 

@@ -33,7 +33,7 @@ class Late:
 
     async def claim(self, room: int) -> Sequence[Run]:
         """Runs of the crew whose execution is to be looked at once more."""
-        return await self._store.claim(state_machine.STILL_WATCHED, room, self._clock(), {self._crew.name})
+        return await self._store.claim(state_machine.MAY_STILL_END, room, self._clock(), {self._crew.name})
 
     async def handle(self, run: Run) -> None:
         """One look, and before the first one a try to stop what nobody waits for any more."""

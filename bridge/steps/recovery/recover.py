@@ -43,20 +43,20 @@ class Recover:
         claimed = list(await self._claim(alone, room, room)) if alone else []
         for crew in limited:
             left = room - len(claimed)
-            to_follow = crew.share.room(left, len(crew.following.timetable))
+            room_to_track = crew.share.room(left, len(crew.tracker.timetable))
             try:
-                claimed += await self._claim({crew.name}, to_follow, left) if left else ()
+                claimed += await self._claim({crew.name}, room_to_track, left) if left else ()
             except StoreUnavailable:
                 if not claimed:
                     raise
                 break  # what was claimed must not be forgotten
         return claimed
 
-    async def _claim(self, crews: Collection[str], to_follow: int, room: int) -> Sequence[Run]:
-        states = {State.STARTING, State.RUNNING, State.WAITING_FOR_HUMAN} if to_follow else {State.STARTING}
-        claimed = await self._store.claim(states, to_follow or room, None, crews)
-        if not claimed and to_follow:  # only then, so that none is taken and forgotten if the second claim fails
-            claimed = await self._store.claim({State.RUNNING}, to_follow, self._clock(), crews)
+    async def _claim(self, crews: Collection[str], room_to_track: int, room: int) -> Sequence[Run]:
+        states = {State.STARTING, State.RUNNING, State.WAITING_FOR_HUMAN} if room_to_track else {State.STARTING}
+        claimed = await self._store.claim(states, room_to_track or room, None, crews)
+        if not claimed and room_to_track:  # only then, so that none is taken and forgotten if the second claim fails
+            claimed = await self._store.claim({State.RUNNING}, room_to_track, self._clock(), crews)
         return claimed
 
     async def handle(self, run: Run) -> None:
@@ -68,13 +68,13 @@ class Recover:
             await self._doubt(crew, run, now)
             return
         deferred = run.deferral is not None
-        crew.follow(run, now, now if deferred else _spread(crew, run, now))
+        crew.track(run, now, now if deferred else _spread(crew, run, now))
         self._wake_poll(run.crew)
 
     async def _doubt(self, crew: Crew, run: Run, now: float) -> None:
         """In doubt, unless a webhook has brought its execution meanwhile."""
         doubted = await self._store.settle(state_machine.on_orphan(run, crew.policy, now))
-        if (kickoff_id := crew.following.take_evidence(run.run_id)) is not None:
+        if (kickoff_id := crew.tracker.take_evidence(run.run_id)) is not None:
             await adopt(doubted, run.attempt, kickoff_id, crew.policy, self._store, self._clock)
 
     def about(self, run: Run) -> dict[str, object]:
@@ -85,7 +85,7 @@ class Recover:
         """Defer it; in doubt if its POST may have left."""
         crew = self._crews[run.crew]
         await set_aside(run.run_id, crew, self._store, self._clock)
-        crew.following.forget(run.run_id)
+        crew.tracker.forget(run.run_id)
 
     def pause(self) -> float:
         """Seconds until the next claim."""

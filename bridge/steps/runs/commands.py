@@ -93,9 +93,9 @@ class SteerRun:
     def _tell(self, run: Run, wish: Steering) -> None:
         crew = self._crews.get(run.crew)
         if crew is not None and (run.final or isinstance(wish, Adopt)):
-            crew.following.forget(run.run_id)
+            crew.tracker.forget(run.run_id)
         elif crew is not None:
-            crew.following.mark_changed(run)
+            crew.tracker.mark_changed(run)
         if run.state in {State.ACCEPTED, State.CANCELLED, State.FAILED}:
             self._wake_crew(run.crew)
         self._wake_deliver()

@@ -44,10 +44,10 @@ class CarryAnswer:
         """Mark, POST, write down what came of it. The mark is durable before the first byte can leave."""
         crew = self._crew
         if not rules.has_answer_to_carry(run):  # it was deferred, and its status is due to be polled again
-            self._follow(await self._settle(run, Decision(state_machine.taken_up(run))))
+            self._track(await self._settle(run, Decision(state_machine.taken_up(run))))
             return
         if crew.breaker.is_open:
-            self._follow(await self._settle(run, rules.postponed(run, self._clock())))
+            self._track(await self._settle(run, rules.postponed(run, self._clock())))
             return
         await crew.api.turn()
         beginning = rules.begin_carrying(run, self._clock())
@@ -57,7 +57,7 @@ class CarryAnswer:
         except Stale:
             crew.pace.unused()
             raise
-        self._follow(sending)
+        self._track(sending)
         question = sending.talk.question
         assert question is not None
         said = await self._carry(question, body)
@@ -72,7 +72,7 @@ class CarryAnswer:
     async def quarantine(self, run: Run) -> None:
         """Defer it; an answer that may have left is never sent again."""
         await set_aside(run.run_id, self._crew, self._store, self._clock)
-        self._crew.following.forget(run.run_id)
+        self._crew.tracker.forget(run.run_id)
 
     def pause(self) -> float:
         """Seconds until the next claim."""
@@ -84,8 +84,8 @@ class CarryAnswer:
             return await self._store.settle(decision)
         except Stale:
             if not self._store.owned_elsewhere(run):  # by the name that this process had then
-                self._follow(run)
-                self._crew.following.mark_changed(run)
+                self._track(run)
+                self._crew.tracker.mark_changed(run)
             raise
 
     async def _carry(self, question: Question, body: dict[str, Any]) -> ResumeAnswer:
@@ -106,10 +106,10 @@ class CarryAnswer:
             log.error("answer_not_noted", run_id=run.run_id, crew=run.crew)  # noqa: TRY400 - no bug
             return
         if written is not None:
-            self._crew.following.mark_changed(written)
+            self._crew.tracker.mark_changed(written)
             self._wake_deliver()
 
-    def _follow(self, run: Run) -> None:
+    def _track(self, run: Run) -> None:
         """Look at the run from now on, even if another process did before."""
-        if run.run_id not in self._crew.following.timetable:
-            self._crew.follow(run, self._clock())
+        if run.run_id not in self._crew.tracker.timetable:
+            self._crew.track(run, self._clock())

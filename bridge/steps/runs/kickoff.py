@@ -69,11 +69,11 @@ class Kickoff:
         log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, answer=said, reason=reason)
         self._mind_breaker(answer)
         try:
-            self._follow(await self._with_evidence(await self._settle(starting, decision)))
+            self._track(await self._with_evidence(await self._settle(starting, decision)))
         except Stale:
             await self._come_late(starting, answer)
         finally:
-            self._crew.following.take_evidence(run.run_id)  # the run has an execution or an end by now
+            self._crew.tracker.take_evidence(run.run_id)  # the run has an execution or an end by now
         if decision.deliveries:
             self._wake_deliver()
 
@@ -114,7 +114,7 @@ class Kickoff:
 
         An execution whose answer was lost may be known by a webhook.
         """
-        named = self._crew.following.take_evidence(starting.run_id)
+        named = self._crew.tracker.take_evidence(starting.run_id)
         if isinstance(answer, InDoubt) and named is not None:
             answer = Started(named)
         kickoff_id = answer.kickoff_id if isinstance(answer, Started) else None
@@ -135,7 +135,7 @@ class Kickoff:
 
     async def _with_evidence(self, run: Run) -> Run:
         """The run, or if it is in doubt and a webhook brought its execution meanwhile, the run with that execution."""
-        kickoff_id = self._crew.following.take_evidence(run.run_id)
+        kickoff_id = self._crew.tracker.take_evidence(run.run_id)
         if run.state is not State.IN_DOUBT or kickoff_id is None:
             return run
         return await adopt(run, run.attempt, kickoff_id, self._crew.policy, self._store, self._clock) or run
@@ -144,8 +144,8 @@ class Kickoff:
         if not self._crew.pause_if_turned_away(answer, self._clock()) and self._crew.breaker.answered():
             log.info("crew_resumed", crew=self._crew.name)
 
-    def _follow(self, run: Run) -> None:
+    def _track(self, run: Run) -> None:
         if run.state is State.RUNNING:
-            self._crew.following.wrote(run)
-            self._crew.follow(run, self._clock())
+            self._crew.tracker.cache_written(run)
+            self._crew.track(run, self._clock())
             self._wake_poll()

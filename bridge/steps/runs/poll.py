@@ -17,7 +17,7 @@ from bridge.core.crew.responses import (
 )
 from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.human_input import rules
-from bridge.core.runs.model import Run, State, Watch
+from bridge.core.runs.model import Run, State, TrackedRun
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Wake
 from bridge.ports.store import Store
@@ -47,96 +47,94 @@ class Poll:
         self._wake_deliver = wake_deliver
         self._wake_take_up = wake_take_up
 
-    async def claim(self, room: int) -> Sequence[Watch]:
+    async def claim(self, room: int) -> Sequence[TrackedRun]:
         """The runs whose time has come, as many as may be looked at now, those first that have most likely ended."""
         crew, now = self._crew, self._clock()
         if crew.breaker.is_open:
             return []
-        turns = crew.pace.acquire_for_polls(now, min(room, crew.following.timetable.due(now)))
-        return crew.following.take_due(now, turns, partial(crew.learning.chance_over, now=now))
+        turns = crew.pace.acquire_for_polls(now, min(room, crew.tracker.timetable.due(now)))
+        return crew.tracker.take_due(now, turns, partial(crew.learning.chance_over, now=now))
 
-    async def handle(self, watch: Watch) -> None:
+    async def handle(self, tracked: TrackedRun) -> None:
         """Look once; write only what is news; note when to look again."""
-        asked_at, following = self._clock(), self._crew.following
-        if not watch.polls:
-            self._judge_webhooks(partial(self._crew.trust.first_poll, heard=following.heard_of(watch.run_id)))
+        asked_at, tracker = self._clock(), self._crew.tracker
+        if not tracked.polls:
+            self._judge_webhooks(partial(self._crew.trust.first_poll, heard=tracker.heard_of(tracked.run_id)))
         try:
-            if (current := await self._up_to_date(watch)) is not None:
+            if (current := await self._up_to_date(tracked)) is not None:
                 await self._look(current, asked_at)
         except (StoreUnavailable, Stale):
-            following.put_back(watch, asked_at + AGAIN_AFTER, outdated=True)  # as it was: the news is found again
+            tracker.resume_polling(tracked, asked_at + AGAIN_AFTER, outdated=True)  # as it was: the news is found again
             raise
         finally:
-            following.poll_finished(watch.run_id)
+            tracker.poll_finished(tracked.run_id)
 
-    def about(self, watch: Watch) -> dict[str, object]:
+    def about(self, tracked: TrackedRun) -> dict[str, object]:
         """Which run it is."""
-        return {"run_id": watch.run_id, "crew": watch.crew}
+        return {"run_id": tracked.run_id, "crew": tracked.crew}
 
-    async def quarantine(self, watch: Watch) -> None:
+    async def quarantine(self, tracked: TrackedRun) -> None:
         """Defer the run: it is polled again by the process that takes it up when it is due."""
-        await set_aside(watch.run_id, self._crew, self._store, self._clock)
-        self._crew.following.forget(watch.run_id)
+        await set_aside(tracked.run_id, self._crew, self._store, self._clock)
+        self._crew.tracker.forget(tracked.run_id)
 
     def pause(self) -> float:
         """Seconds until the next look is due."""
-        due, now = self._crew.following.timetable.next_due(), self._clock()
+        due, now = self._crew.tracker.timetable.next_due(), self._clock()
         if due is None or self._crew.breaker.is_open:
             return TICK
         return max(due - now if due > now else min(self._crew.pace.seconds_until_polls(now), TICK), TOGETHER)
 
-    async def _up_to_date(self, watch: Watch) -> Watch | None:
+    async def _up_to_date(self, tracked: TrackedRun) -> TrackedRun | None:
         """The watch, with what others have written meanwhile; None if nobody need look any more.
 
         A look that is not made gives its turn back: it may be the one for whose answer all others wait.
         """
-        if not self._crew.following.take_outdated(watch.run_id):
-            return watch
+        if not self._crew.tracker.take_outdated(tracked.run_id):
+            return tracked
         try:
-            run = await self._store.load(watch.run_id)
+            run = await self._store.load(tracked.run_id)
         except StoreUnavailable:
             self._crew.pace.unused()
             raise
-        if run is None or run.state not in rules.FOLLOWED or run.kickoff_id != watch.kickoff_id:
+        if run is None or run.state not in rules.TRACKED_STATES or run.kickoff_id != tracked.kickoff_id:
             self._crew.pace.unused()
-            self._crew.following.forget(watch.run_id)
+            self._crew.tracker.forget(tracked.run_id)
             return None
-        return rules.refreshed(watch, run)
+        return rules.refreshed(tracked, run)
 
-    async def _look(self, watch: Watch, asked_at: float) -> None:
-        answer = await self._ask(watch, asked_at)
+    async def _look(self, tracked: TrackedRun, asked_at: float) -> None:
+        answer = await self._ask(tracked, asked_at)
         self._crew.pause_if_turned_away(answer, asked_at)
-        announced = self._crew.following.announced(watch.run_id)
-        seen, news = rules.look(watch, answer, self._crew.policy, asked_at)
+        announced = self._crew.tracker.announced(tracked.run_id)
+        seen, news = rules.look(tracked, answer, self._crew.policy, asked_at)
         goes_on = await self._write_down(seen, answer, asked_at) if news else seen
-        self._learn_run_times(watch, answer, asked_at, announced=announced)
+        self._learn_run_times(tracked, answer, asked_at, announced=announced)
         if goes_on is not None:
             after = answer.after if isinstance(answer, NoAnswer) else None
-            self._crew.following.put_back(goes_on, self._crew.next_poll_at(goes_on, self._clock(), after))
+            self._crew.tracker.resume_polling(goes_on, self._crew.next_poll_at(goes_on, self._clock(), after))
 
-    async def _ask(self, watch: Watch, asked_at: float) -> StatusAnswer:
+    async def _ask(self, tracked: TrackedRun, asked_at: float) -> StatusAnswer:
         """The status, with what webhooks told where it tells nothing."""
-        answer = await self._crew.api.status(watch.kickoff_id)
-        if (other := rules.other_name(watch, answer)) is not None:
+        answer = await self._crew.api.status(tracked.kickoff_id)
+        if (other := rules.other_name(tracked, answer)) is not None:
             await self._crew.api.turn()
-            answer = rules.believe_other(watch, await self._crew.api.status(other))
-        return self._crew.following.complete(watch, answer, asked_at)
+            answer = rules.believe_other(tracked, await self._crew.api.status(other))
+        return self._crew.tracker.complete(tracked, answer, asked_at)
 
-    async def _write_down(self, seen: Watch, answer: StatusAnswer, asked_at: float) -> Watch | None:
+    async def _write_down(self, seen: TrackedRun, answer: StatusAnswer, asked_at: float) -> TrackedRun | None:
         """Write what is news. The watch to go on with; None if the run is not to be followed further."""
-        if (known := self._crew.following.take_written(seen.run_id)) is not None:
+        if (known := self._crew.tracker.take_cached(seen.run_id)) is not None:
             with suppress(Stale):  # somebody else has written it since
                 return await self._settle(known, seen, answer, asked_at)
         run = await self._store.load(seen.run_id)
-        ended = run is None or run.state not in rules.FOLLOWED
+        ended = run is None or run.state not in rules.TRACKED_STATES
         if run is None or ended or self._store.owned_elsewhere(run) or run.kickoff_id != seen.kickoff_id:
-            self._crew.following.forget(
-                seen.run_id
-            )  # it has ended, has another execution, or another process tracks it
+            self._crew.tracker.forget(seen.run_id)  # it has ended, has another execution, or another process tracks it
             return None
         return await self._settle(run, seen, answer, asked_at)
 
-    async def _settle(self, run: Run, seen: Watch, answer: StatusAnswer, asked_at: float) -> Watch | None:
+    async def _settle(self, run: Run, seen: TrackedRun, answer: StatusAnswer, asked_at: float) -> TrackedRun | None:
         decision = rules.on_status(run, seen, answer, self._crew.policy, asked_at)
         settled = await self._store.settle(decision)
         if settled.final and isinstance(answer, Succeeded) and answer.dropped:
@@ -149,26 +147,26 @@ class Poll:
             return None
         if settled.state is State.IN_DOUBT:
             log.warning("adopted_execution_unknown", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
-            self._crew.following.forget(run.run_id)
+            self._crew.tracker.forget(run.run_id)
             self._wake_kickoff()
             return None
         if settled.due_at is not None:
             self._wake_take_up()
-        self._crew.following.wrote(settled)
+        self._crew.tracker.cache_written(settled)
         return rules.refreshed(seen, settled)
 
     def _let_go(self, ended: Run) -> None:
         if ended.state is State.SUCCEEDED and ended.outcome.result is None and ended.outcome.result_json is None:
             log.warning("result_missing", run_id=ended.run_id, crew=ended.crew, kickoff_id=ended.kickoff_id)
-        announced = self._crew.following.announced(ended.run_id)
-        if ended.state is not State.SUCCEEDED and self._crew.following.testimony(ended.run_id) is not None:
+        announced = self._crew.tracker.announced(ended.run_id)
+        if ended.state is not State.SUCCEEDED and self._crew.tracker.testimony(ended.run_id) is not None:
             log.warning("webhook_result_discarded", run_id=ended.run_id, crew=ended.crew, state=ended.state.value)
         self._judge_webhooks(partial(self._crew.trust.ended, announced=announced))
-        self._crew.following.forget(ended.run_id)
+        self._crew.tracker.forget(ended.run_id)
         log.info("run_ended", run_id=ended.run_id, crew=ended.crew, state=ended.state.value, polls=ended.polls)
         self._wake_kickoff()
 
-    def _learn_run_times(self, before: Watch, answer: StatusAnswer, asked_at: float, *, announced: bool) -> None:
+    def _learn_run_times(self, before: TrackedRun, answer: StatusAnswer, asked_at: float, *, announced: bool) -> None:
         """What a look found tells about the crew's run times; `before` is what was known until then."""
         if isinstance(answer, NoAnswer | CrewUnavailable | NotFound):
             return
@@ -184,7 +182,7 @@ class Poll:
         by()
         if self._crew.trust.earned is not before:
             log.info("webhooks_trusted" if self._crew.trust.earned else "webhooks_distrusted", crew=self._crew.name)
-            self._crew.following.timetable.replan(self._clock(), self._next_poll_from_last)
+            self._crew.tracker.timetable.replan(self._clock(), self._next_poll_from_last)
 
-    def _next_poll_from_last(self, watch: Watch) -> float:
-        return self._crew.next_poll_at(watch, watch.alive_at)
+    def _next_poll_from_last(self, tracked: TrackedRun) -> float:
+        return self._crew.next_poll_at(tracked, tracked.alive_at)

@@ -73,7 +73,7 @@ class EventsApi:
         await response.prepare(http)
         try:
             await self._send(response, b"retry: 2000\n\n" + (b"" if known else _GAP))
-            await self._follow(http, response, tail)
+            await self._track(http, response, tail)
         except Exception as error:  # noqa: BLE001 - too late for an error response: it would land inside the stream
             if not isinstance(error, TimeoutError | ConnectionError):  # it reads nothing, or is gone
                 http.app[problems.REPORT](Quarantined.REQUEST, error, method=http.method, route="/v1/events")
@@ -81,7 +81,7 @@ class EventsApi:
                 http.transport.abort()
         return response
 
-    async def _follow(self, http: web.Request, response: web.StreamResponse, tail: Tail) -> None:
+    async def _track(self, http: web.Request, response: web.StreamResponse, tail: Tail) -> None:
         clock, stopping = asyncio.get_running_loop().time, http.app[STOPPING]
         over, spoke = clock() + self._streaming.longest, clock()
         while clock() < over and not stopping.is_set() and http.transport is not None:

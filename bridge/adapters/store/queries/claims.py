@@ -27,7 +27,7 @@ from bridge.core.runs.model import FINAL_STATES, Run, State
 _UNDER_WAY = (State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value)
 _OPEN_STATES = frozenset(State) - FINAL_STATES
 _EMPTY = {name: literal(b"{}").label(name) for name in ("inputs", "meta")}
-_TO_FOLLOW = [_EMPTY.get(column.name, column) for column in runs.c]
+_TRACKING_COLUMNS = [_EMPTY.get(column.name, column) for column in runs.c]
 """What it takes to follow a run; its inputs may be large, and many runs are taken up at once."""
 
 _ME = select(processes.c.name).where(processes.c.name == bindparam("process"))
@@ -67,7 +67,7 @@ _TAKE_RUNS = (
     .where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
     .values(owner=bindparam("process"), version=runs.c.version + 1)
 )
-_TAKE_WHOLE, _TAKE_TO_FOLLOW = _TAKE_RUNS.returning(*runs.c), _TAKE_RUNS.returning(*_TO_FOLLOW)
+_TAKE_WHOLE, _CLAIM_FOR_TRACKING = _TAKE_RUNS.returning(*runs.c), _TAKE_RUNS.returning(*_TRACKING_COLUMNS)
 
 _DUE = (
     select(deliveries.c.delivery_id)
@@ -237,7 +237,7 @@ def _claim_runs(connection: Connection, wish: OfCrew | InStates) -> list[Run]:
     ids = _waiting(connection, wish) if isinstance(wish, OfCrew) else _in_states(connection, wish)
     if not ids:
         return []
-    take = _TAKE_TO_FOLLOW if isinstance(wish, InStates) and wish.now is None else _TAKE_WHOLE
+    take = _CLAIM_FOR_TRACKING if isinstance(wish, InStates) and wish.now is None else _TAKE_WHOLE
     rows = {row.run_id: row for row in connection.execute(take, {"ids": ids, "process": wish.process})}
     found, wish.unreadable[:] = decoded((rows[run_id] for run_id in ids), run_of, "run_id")
     if wish.unreadable and wish.now is not None:  # others stay with this process, so that they are not claimed again

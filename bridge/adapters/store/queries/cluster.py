@@ -20,7 +20,7 @@ log = structlog.get_logger()
 _UNDER_WAY = [State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value]
 _NEXT_CREW = select(func.min(runs.c.crew)).where(text(OPEN), runs.c.crew > bindparam("after"))
 _COUNT_OPEN = select(func.count()).where(text(OPEN), runs.c.crew == bindparam("crew"))
-_FOLLOWED = runs.c.state.in_([State.RUNNING.value, State.WAITING_FOR_HUMAN.value])
+_TRACKED = runs.c.state.in_([State.RUNNING.value, State.WAITING_FOR_HUMAN.value])
 
 
 def count(connection: Connection, process: str, crews: Collection[str]) -> dict[str, Census]:
@@ -28,8 +28,8 @@ def count(connection: Connection, process: str, crews: Collection[str]) -> dict[
     serving = select(served_crews.c.crew, func.count()).where(served_crews.c.crew.in_(crews))
     living = {row[0]: row[1] for row in connection.execute(serving.group_by(served_crews.c.crew))}
     mine = func.count().filter(runs.c.owner == process)
-    followed = select(runs.c.crew, func.count(), mine).where(text(OPEN), _FOLLOWED, runs.c.crew.in_(crews))
-    counts = {row[0]: (row[1], row[2]) for row in connection.execute(followed.group_by(runs.c.crew))}
+    tracked_runs = select(runs.c.crew, func.count(), mine).where(text(OPEN), _TRACKED, runs.c.crew.in_(crews))
+    counts = {row[0]: (row[1], row[2]) for row in connection.execute(tracked_runs.group_by(runs.c.crew))}
     return {crew: Census(living.get(crew, 0), *counts.get(crew, (0, 0))) for crew in crews}
 
 
@@ -54,7 +54,7 @@ def unserved(connection: Connection) -> dict[str, int]:
 
 def hand_over(connection: Connection, process: str, run_ids: Sequence[str]) -> int:
     """Free runs; their versions move on, so that an answer that is still under way is dropped. How many those were."""
-    mine = runs.c.run_id.in_(run_ids) & (runs.c.owner == process) & _FOLLOWED
+    mine = runs.c.run_id.in_(run_ids) & (runs.c.owner == process) & _TRACKED
     return connection.execute(update(runs).where(mine).values(owner=None, version=runs.c.version + 1)).rowcount
 
 
