@@ -66,7 +66,7 @@ class Crew:
     def figures(self, clock: Clock) -> CrewFigures:
         """How things stand, for the metrics."""
         pace = 0.0 if self.breaker.is_open or self.pace.resting(clock()) else self.pace.per_second
-        return CrewFigures(self.breaker.is_open, pace, len(self.tracker), self.tracker.timetable.overdue)
+        return CrewFigures(self.breaker.is_open, pace, len(self.tracker), self.tracker.queue.overdue)
 
     @property
     def paused(self) -> str | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from bridge.core.crew.responses import StatusAnswer, Succeeded
 from bridge.core.crew.webhooks import TasksDone, believe, count_tasks, one_more
 from bridge.core.human_input import rules
-from bridge.core.polling.queue import Timetable
+from bridge.core.polling.queue import PollQueue
 from bridge.core.runs import state_machine
 from bridge.core.runs.cache import Recent
 from bridge.core.runs.model import Run, TrackedRun
@@ -24,7 +24,7 @@ class RunTracker:
     """
 
     def __init__(self) -> None:
-        self.timetable = Timetable()
+        self.queue = PollQueue()
         self._being_polled: set[str] = set()
         self._outdated: set[str] = set()
         self._written = Recent()
@@ -34,28 +34,28 @@ class RunTracker:
         self._evidence: dict[str, str] = {}
 
     def __len__(self) -> int:
-        return len(self.timetable) + len(self._being_polled)
+        return len(self.queue) + len(self._being_polled)
 
     def __contains__(self, run_id: str) -> bool:
-        return run_id in self.timetable or run_id in self._being_polled
+        return run_id in self.queue or run_id in self._being_polled
 
     # From look to look --------------------------------------------------------------------------------------------
 
     def track(self, tracked: TrackedRun, due: float) -> None:
         """Look at a run from now on; a look that is under way with an older watch is its last."""
         self._being_polled.discard(tracked.run_id)
-        self.timetable.put(tracked, due)
+        self.queue.put(tracked, due)
 
     def take_due(self, now: float, room: int, chance: Callable[[TrackedRun], float]) -> list[TrackedRun]:
         """Take out at most `room` runs whose time has come, to be looked at now."""
-        taken = self.timetable.take_due(now, room, chance)
+        taken = self.queue.take_due(now, room, chance)
         self._being_polled.update(tracked.run_id for tracked in taken)
         return taken
 
     def resume_polling(self, tracked: TrackedRun, due: float, *, outdated: bool = False) -> None:
         """Go on with a run that was looked at, unless it was forgotten meanwhile; `outdated`: read it first."""
         if tracked.run_id in self._being_polled:
-            self.timetable.put(tracked, due)
+            self.queue.put(tracked, due)
             if outdated:
                 self._outdated.add(tracked.run_id)
 
@@ -65,7 +65,7 @@ class RunTracker:
 
     def forget(self, run_id: str) -> None:
         """A run is over, or another process's: nothing of it is kept in mind, and a look under way is the last."""
-        self.timetable.drop(run_id)
+        self.queue.drop(run_id)
         self._written.take(run_id)
         for noted in (self._announced, self._tasks):
             noted.pop(run_id, None)
@@ -74,7 +74,7 @@ class RunTracker:
 
     def forget_everything(self) -> None:
         """All that was followed is no longer ours; looks under way are the last. Answers to POSTs are still awaited."""
-        self.timetable.clear()
+        self.queue.clear()
         self._written = Recent()
         for noted in (self._being_polled, self._outdated, self._heard_of, self._announced, self._tasks):
             noted.clear()
@@ -89,7 +89,7 @@ class RunTracker:
         if run.state in rules.TRACKED_STATES and (run.owner is not None or run.run_id in self):
             self._outdated.add(run.run_id)
             self._written.take(run.run_id)
-            self.timetable.hasten(run.run_id)
+            self.queue.expedite(run.run_id)
 
     def take_outdated(self, run_id: str) -> bool:
         """Whether to read a run before the look; that will be done now, so what is written from here on counts anew."""

@@ -146,7 +146,7 @@ class TakeHint:
         if hint.poll_now or (hint.task is not None and "progress" in crew.policy.extra_events):
             if kind is not crew_webhooks.Kind.HUMAN and hint.poll_now:
                 crew.tracker.announce(run.run_id, hint.testimony)
-            crew.tracker.timetable.hasten(run.run_id)
+            crew.tracker.queue.expedite(run.run_id)
             self._wake_poll(run.crew)
 
     async def ask(self, run: Run, asked: Asked) -> None:

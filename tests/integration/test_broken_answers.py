@@ -184,7 +184,7 @@ async def test_a_look_that_is_answered_wrongly_is_classed_right_and_ends_no_run(
     await bench.round(bench.poll, REPEATS)
     assert bench.api.said == {case.look.__name__: REPEATS}
     assert await bench.states(runs) == {State.RUNNING: REPEATS}
-    assert len(bench.crew.tracker.timetable) == REPEATS
+    assert len(bench.crew.tracker.queue) == REPEATS
     assert bench.crew.breaker.is_open is (case.look is CrewUnavailable)
     assert set((await bench.posts()).values()) == {1}
 

@@ -11,7 +11,7 @@ from statistics import mean
 from bridge.core.crew.rate_limiter import Pace
 from bridge.core.human_input import rules
 from bridge.core.polling.planner import Learning
-from bridge.core.polling.queue import Timetable
+from bridge.core.polling.queue import PollQueue
 from bridge.core.runs.model import CrewPolicy, RunTime, TrackedRun
 
 START = 1_000_000.0
@@ -30,7 +30,7 @@ class Crew:
 
     def __init__(self, runs: int, per_second: float, *, ranked: bool = True) -> None:
         dice = Random(7)
-        self.learning, self.pace, self.timetable = taught(), Pace(per_second), Timetable()
+        self.learning, self.pace, self.queue = taught(), Pace(per_second), PollQueue()
         self.ranked, self.lags, self.polls = ranked, list[float](), list[float]()
         self.ends = {}
         for number in range(runs):
@@ -39,23 +39,23 @@ class Crew:
             tracked = TrackedRun(
                 f"run-{number}", "research", f"k-{number}", 3600.0, began, began_at=began, seen_at=began
             )
-            self.timetable.put(tracked, began + self.learning.pause(tracked, began))
+            self.queue.put(tracked, began + self.learning.pause(tracked, began))
 
     def step(self, now: float) -> None:
         chance = partial(self.learning.chance_over, now=now) if self.ranked else None
-        room = self.pace.acquire_for_polls(now, min(128, self.timetable.due(now)))
-        for tracked in self.timetable.take_due(now, room, chance):
+        room = self.pace.acquire_for_polls(now, min(128, self.queue.due(now)))
+        for tracked in self.queue.take_due(now, room, chance):
             self.polls.append(now)
             if now >= self.ends[tracked.run_id]:
                 self.lags.append(now - self.ends[tracked.run_id])
             else:
                 seen = replace(tracked, polls=tracked.polls + 1, alive_at=now, seen_at=now, started_at=tracked.began_at)
-                self.timetable.put(seen, rules.next_poll_at(seen, POLICY, now, self.learning.pause(seen, now)))
+                self.queue.put(seen, rules.next_poll_at(seen, POLICY, now, self.learning.pause(seen, now)))
         self.pace.answered(now)
 
     def until_all_are_over(self) -> float:
         now = START
-        while self.timetable:
+        while self.queue:
             now += 0.05
             self.step(now)
         return mean(self.lags)

@@ -164,10 +164,10 @@ async def test_a_process_that_was_given_up_begins_anew_and_owns_nothing(bench: B
     with capture_logs() as logs:
         await bench.round(bench.sweep)
     assert [entry for entry in logs if entry["event"] == "rejoined"] != []
-    assert run.run_id not in bench.crew.tracker.timetable
+    assert run.run_id not in bench.crew.tracker.queue
     await bench.round(bench.recover)
     assert (await bench.now(run)).owner == "me-2"
-    assert run.run_id in bench.crew.tracker.timetable
+    assert run.run_id in bench.crew.tracker.queue
 
 
 async def test_silent_processes_are_given_up_and_their_runs_looked_for(bench: Bench):

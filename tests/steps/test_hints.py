@@ -249,7 +249,7 @@ async def test_nothing_is_kept_in_mind_of_a_run_that_is_over(bench: Bench):
     bench.clock.forward(6)
     await bench.round(bench.poll)
     assert await send(bench, second, Kind.CREW, CREW_DONE)
-    assert (bench.crew.tracker._heard_of, bench.crew.tracker._announced, len(bench.crew.tracker.timetable)) == (
+    assert (bench.crew.tracker._heard_of, bench.crew.tracker._announced, len(bench.crew.tracker.queue)) == (
         set(),
         {},
         0,

@@ -65,7 +65,7 @@ async def answered(bench: Bench, run: Run, wish: Resume = YES) -> Run:
 async def look(bench: Bench, *answers: StatusAnswer) -> None:
     """Make the next looks when they are due, with these answers."""
     for answer in answers:
-        due = bench.crew.tracker.timetable.next_due()
+        due = bench.crew.tracker.queue.next_due()
         assert due is not None
         bench.clock.moment = max(bench.clock(), due)
         bench.api.status_answers = [answer]
@@ -401,7 +401,7 @@ async def test_a_process_that_dies_with_the_answer_under_way_never_sends_it_agai
     with pytest.raises(KeyboardInterrupt):
         await bench.round(bench.resume)
     await bench.abandon()
-    bench.crew.tracker.timetable.drop(run.run_id)
+    bench.crew.tracker.queue.drop(run.run_id)
     await bench.round(bench.recover)
     assert await bench.round(bench.resume) == []
     while bench.clock() < NOW + 3 * CONFIRM_WITHIN:
@@ -413,7 +413,7 @@ async def test_an_answer_that_was_taken_survives_the_process(bench: Bench):
     run = await waiting(bench)
     await bench.steer(run.run_id, YES, "somebody")
     await bench.abandon()
-    bench.crew.tracker.timetable.drop(run.run_id)
+    bench.crew.tracker.queue.drop(run.run_id)
     await bench.round(bench.recover)
     await bench.round(bench.resume)
     assert len(bench.api.resumes) == 1
@@ -425,11 +425,11 @@ async def test_a_run_is_followed_from_the_moment_that_its_answer_leaves(bench: B
     """Whatever becomes of the note of it, somebody looks at the run."""
     run = await waiting(bench)
     await bench.steer(run.run_id, YES, "somebody")
-    bench.crew.tracker.timetable.drop(run.run_id)  # as in a process that has just started
+    bench.crew.tracker.queue.drop(run.run_id)  # as in a process that has just started
     tracked_runs = []
 
     async def meanwhile(_: Any) -> None:
-        tracked_runs.append(run.run_id in bench.crew.tracker.timetable)
+        tracked_runs.append(run.run_id in bench.crew.tracker.queue)
 
     bench.api.meanwhile = meanwhile
     await bench.round(bench.resume)
@@ -472,7 +472,7 @@ async def test_a_run_that_was_cancelled_before_its_answer_leaves_is_not_followed
 async def test_a_run_that_waits_is_followed_by_the_next_process(bench: Bench):
     run = await waiting(bench)
     await bench.abandon()
-    bench.crew.tracker.timetable.drop(run.run_id)
+    bench.crew.tracker.queue.drop(run.run_id)
     await bench.round(bench.recover)
     await look(bench, NotFound())
     await answered(bench, run)
@@ -503,7 +503,7 @@ async def test_a_paused_crews_answers_wait(bench: Bench):
 
 async def test_where_the_original_stays_unknown_the_other_name_is_looked_at(bench: Bench):
     run = await answered(bench, await waiting(bench))
-    bench.clock.moment = bench.crew.tracker.timetable.next_due() or bench.clock()
+    bench.clock.moment = bench.crew.tracker.queue.next_due() or bench.clock()
     bench.api.status_answers = [NotFound(), Succeeded("by the other name")]
     await bench.round(bench.poll)
     assert bench.api.polls[-2:] == ["execution-1", "alias-1"]
@@ -514,7 +514,7 @@ async def test_a_failure_under_the_other_name_counts_only_when_nothing_else_came
     """Such names were seen to fail at once although the execution went on under its own."""
     run = await answered(bench, await waiting(bench))
     while not (await bench.now(run)).final:
-        due = bench.crew.tracker.timetable.next_due()
+        due = bench.crew.tracker.queue.next_due()
         assert due is not None
         bench.clock.moment = max(bench.clock(), due)
         bench.api.status_answers = [NotFound(), Failed("'NoneType' object is not subscriptable")]

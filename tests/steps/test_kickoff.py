@@ -36,7 +36,7 @@ async def test_the_body_carries_the_inputs_and_our_ids(bench: Bench):
 async def test_a_started_run_is_followed(bench: Bench):
     run = await bench.started()
     assert (run.state, run.kickoff_id, run.owner) == (State.RUNNING, "execution-1", "me")
-    assert run.run_id in bench.crew.tracker.timetable
+    assert run.run_id in bench.crew.tracker.queue
     assert bench.wakes["poll"].calls == [""]
     assert await bench.events(run) == []
 
@@ -45,7 +45,7 @@ async def test_a_refused_run_fails_and_its_event_is_on_its_way(bench: Bench):
     bench.api.kickoff_answers = [Refused("HTTP 422: Missing inputs: region")]
     run = await bench.started()
     assert run.state is State.FAILED
-    assert run.run_id not in bench.crew.tracker.timetable
+    assert run.run_id not in bench.crew.tracker.queue
     assert await bench.events(run) == ["run.failed"]
     assert bench.wakes["deliver"].calls == [""]
 
@@ -111,7 +111,7 @@ async def test_an_answer_for_a_run_that_was_taken_away_is_dropped_and_not_follow
     bench.api.kickoff_answers = [Started("k-1")]
     await bench.round(bench.kickoff)
     assert (await bench.now(run)).state is State.STARTING
-    assert run.run_id not in bench.crew.tracker.timetable
+    assert run.run_id not in bench.crew.tracker.queue
 
 
 async def test_an_answer_that_is_dropped_wakes_nobody_for_its_deliveries(bench: Bench):
@@ -136,7 +136,7 @@ async def test_an_id_that_another_run_has_is_in_doubt_and_said_aloud(bench: Benc
         (State.RUNNING, "execution-1"),
         (State.IN_DOUBT, None),
     ]
-    assert second.run_id not in bench.crew.tracker.timetable
+    assert second.run_id not in bench.crew.tracker.queue
     assert [(line["log_level"], line["run_id"]) for line in logs if line["event"] == "kickoff_id_taken"] == [
         ("error", second.run_id)
     ]

@@ -57,7 +57,7 @@ async def test_runs_are_not_handed_over_to_a_process_that_does_not_know_their_cr
     other = await another(bench)
     await bench.round(keep_to_share(bench))
     await other.round(keep_to_share(other))
-    assert len(bench.crew.tracker.timetable) == 60
+    assert len(bench.crew.tracker.queue) == 60
     assert bench.crew.share.living == 1  # and the whole rate is its own
 
 

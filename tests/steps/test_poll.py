@@ -21,7 +21,7 @@ DONE = Succeeded("text", {"a": 1}, None)
 async def look(bench: Bench, *answers: StatusAnswer) -> None:
     """Make the next looks when they are due, with these answers."""
     for answer in answers:
-        due = bench.crew.tracker.timetable.next_due()
+        due = bench.crew.tracker.queue.next_due()
         assert due is not None
         bench.clock.moment = max(bench.clock.moment, due)
         bench.api.status_answers = [answer]
@@ -69,7 +69,7 @@ async def test_an_end_is_written_with_its_event_and_the_run_is_let_go(bench: Ben
     ended = await bench.now(run)
     assert (ended.state, ended.outcome.result, ended.polls) == (State.SUCCEEDED, "text", 2)
     assert await bench.events(run) == ["run.succeeded"]
-    assert run.run_id not in bench.crew.tracker.timetable
+    assert run.run_id not in bench.crew.tracker.queue
     assert bench.wakes["deliver"].calls == [""]
     assert len(bench.wakes["kickoff"].calls) == 2  # once for the request, once for the place that is free
 
@@ -138,7 +138,7 @@ async def test_a_crew_with_humans_may_be_not_found_for_long(bench: Bench):
 async def test_the_apis_wish_to_wait_is_obeyed(bench: Bench):
     await bench.started()
     await look(bench, NoAnswer("HTTP 429", after=120.0))
-    assert bench.crew.tracker.timetable.next_due() == bench.clock() + 120
+    assert bench.crew.tracker.queue.next_due() == bench.clock() + 120
 
 
 async def test_errors_in_a_row_make_looks_rarer(bench: Bench):
@@ -146,7 +146,7 @@ async def test_errors_in_a_row_make_looks_rarer(bench: Bench):
     waits = []
     for _ in range(4):
         await look(bench, NoAnswer("HTTP 500"))
-        due = bench.crew.tracker.timetable.next_due()
+        due = bench.crew.tracker.queue.next_due()
         assert due is not None
         waits.append(due - bench.clock())
     assert waits == sorted(waits)
@@ -161,7 +161,7 @@ async def test_a_run_that_is_cancelled_while_it_is_looked_at_is_not_followed_on(
     await bench.steer(run.run_id, Cancel(), "client/orders")
     await bench.poll.handle(tracked)
     assert (
-        len(bench.crew.tracker.timetable),
+        len(bench.crew.tracker.queue),
         bench.crew.tracker._being_polled,
         bench.crew.tracker._outdated,
     ) == (
@@ -175,7 +175,7 @@ async def test_what_was_being_looked_at_when_the_process_lost_its_name_is_not_fo
     await bench.started()
     bench.clock.forward(6)
     [tracked] = await bench.poll.claim(9)
-    bench.crew.tracker.timetable.hasten(tracked.run_id)
+    bench.crew.tracker.queue.expedite(tracked.run_id)
     bench.crew.tracker.hear(tracked.run_id)
     await bench.store.bury(bench.clock(), -1.0)
     await bench.round(bench.sweep)
@@ -219,7 +219,7 @@ async def test_news_that_cannot_be_written_is_found_again(bench: Bench):
     store, bench.store = bench.store, Away(bench.store)
     with pytest.raises(StoreUnavailable):
         await look(bench, DONE)
-    assert run.run_id in bench.crew.tracker.timetable
+    assert run.run_id in bench.crew.tracker.queue
     bench.store = store
     await look(bench, DONE)
     assert (await bench.now(run)).state is State.SUCCEEDED
@@ -245,7 +245,7 @@ async def test_a_run_that_somebody_ended_meanwhile_is_let_go(bench: Bench):
     await bench.store.settle(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
     await look(bench, DONE)
     assert (await bench.now(run)).state is State.CANCELLED
-    assert run.run_id not in bench.crew.tracker.timetable
+    assert run.run_id not in bench.crew.tracker.queue
 
 
 class WrittenWhileRead:
@@ -296,7 +296,7 @@ async def test_a_run_that_somebody_only_wrote_to_is_followed_further(bench: Benc
     with pytest.raises(Stale):
         await look(bench, DONE)
     bench.store = store
-    assert run.run_id in bench.crew.tracker.timetable
+    assert run.run_id in bench.crew.tracker.queue
     await look(bench, DONE)
     assert (await bench.now(run)).state is State.SUCCEEDED
 
@@ -310,7 +310,7 @@ async def test_looks_keep_to_the_crew_s_pace_and_the_likeliest_ends_are_looked_f
     bench.made["research"] = replace(bench.crew, pace=Pace(1.0))
     [first] = await bench.poll.claim(9)
     assert await bench.poll.claim(9) == []
-    assert bench.crew.tracker.timetable.overdue == 2
+    assert bench.crew.tracker.queue.overdue == 2
     assert 0.5 < bench.poll.pause() <= 1.0
     bench.clock.forward(1.0)
     assert len(await bench.poll.claim(9)) == 1

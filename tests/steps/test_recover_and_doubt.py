@@ -28,7 +28,7 @@ async def test_a_webhook_that_is_faster_than_the_recovery_spares_the_doubt(bench
 async def test_a_run_that_was_under_way_is_followed_again(bench: Bench):
     run = await bench.left_running()
     await bench.round(bench.recover)
-    due = bench.crew.tracker.timetable.next_due()
+    due = bench.crew.tracker.queue.next_due()
     assert due is not None
     assert NOW <= due <= NOW + 5
     assert bench.wakes["poll"].calls == ["research"]

@@ -58,14 +58,12 @@ async def test_a_new_process_gets_its_share_without_waiting_for_ends(bench: Benc
     runs = await sixty_started(bench)
     other = await another(bench)
     await bench.round(keep_to_share(bench))
-    assert len(bench.crew.tracker.timetable) == 30
+    assert len(bench.crew.tracker.queue) == 30
     await other.round(keep_to_share(other))
     await other.round(other.recover)
-    assert len(other.crew.tracker.timetable) == 30
+    assert len(other.crew.tracker.queue) == 30
     assert not {
-        run.run_id
-        for run in runs
-        if run.run_id in bench.crew.tracker.timetable and run.run_id in other.crew.tracker.timetable
+        run.run_id for run in runs if run.run_id in bench.crew.tracker.queue and run.run_id in other.crew.tracker.queue
     }
 
 
@@ -74,7 +72,7 @@ async def test_what_was_handed_over_is_not_taken_back(bench: Bench):
     await another(bench)
     await bench.round(keep_to_share(bench))
     await bench.round(bench.recover)
-    assert len(bench.crew.tracker.timetable) == 30 + 20  # as far as a share may go beyond even
+    assert len(bench.crew.tracker.queue) == 30 + 20  # as far as a share may go beyond even
 
 
 async def waiting_for_human(bench: Bench) -> Run:
@@ -93,7 +91,7 @@ async def test_a_run_that_waits_for_a_human_is_followed_by_whoever_gets_it(bench
     other = await another(bench)
     assert await bench.store.hand_over([run.run_id]) == 1
     await other.round(other.recover)
-    assert run.run_id in other.crew.tracker.timetable
+    assert run.run_id in other.crew.tracker.queue
 
 
 async def test_while_the_store_is_away_nothing_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch):
@@ -106,7 +104,7 @@ async def test_while_the_store_is_away_nothing_is_given_up(bench: Bench, monkeyp
     monkeypatch.setattr(bench.store, "hand_over", away)
     with pytest.raises(StoreUnavailable):
         await bench.round(keep_to_share(bench))
-    assert len(bench.crew.tracker.timetable) == 60
+    assert len(bench.crew.tracker.queue) == 60
 
 
 async def test_a_count_is_made_every_three_seconds(bench: Bench):
@@ -125,7 +123,7 @@ async def test_a_run_that_another_process_follows_now_is_looked_at_no_more(bench
     bench.clock.forward(60)
     bench.api.status_answers = [Succeeded("done", None, None)]
     await bench.round(bench.poll)
-    assert run.run_id not in bench.crew.tracker.timetable
+    assert run.run_id not in bench.crew.tracker.queue
     assert (await bench.now(run)).state is State.RUNNING
     other.api.status_answers = [Succeeded("done", None, None)]
     await other.round(other.poll)
@@ -146,7 +144,7 @@ async def test_a_hint_that_reaches_the_wrong_process_reaches_the_owner(bench: Be
     assert len(await bench.round(relay)) == 1
     assert await bench.round(relay) == []
     assert bench.crew.tracker.announced(run.run_id)
-    assert bench.crew.tracker.timetable.next_due() == 0.0
+    assert bench.crew.tracker.queue.next_due() == 0.0
     assert relay.pause() == 1.0
 
 
@@ -159,7 +157,7 @@ async def test_a_process_that_takes_a_flows_question_to_another_s_run_keeps_noth
     await other.hint.take_flow_question("research", question)
     assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
     assert other.crew.tracker._outdated == set()
-    assert other.crew.tracker.timetable._hastened == set()
+    assert other.crew.tracker.queue._expedited == set()
 
 
 async def test_a_process_that_takes_the_answer_for_another_s_run_keeps_nothing_of_it_in_mind(bench: Bench):
@@ -171,8 +169,8 @@ async def test_a_process_that_takes_the_answer_for_another_s_run_keeps_nothing_o
     other = await another(bench)
     await other.steer(run.run_id, Resume(approve=True, task_id="t-1"), "client/orders")
     assert other.crew.tracker._outdated == set()
-    other.crew.tracker.timetable.put(state_machine.tracked_from_run(run, bench.policy, NOW), NOW)
-    assert other.crew.tracker.timetable.next_due() == NOW  # not hastened
+    other.crew.tracker.queue.put(state_machine.tracked_from_run(run, bench.policy, NOW), NOW)
+    assert other.crew.tracker.queue.next_due() == NOW  # not hastened
 
 
 async def test_a_hint_that_says_nothing_new_of_anothers_run_is_not_passed_on(bench: Bench):

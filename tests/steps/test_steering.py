@@ -37,7 +37,7 @@ async def test_a_run_under_way_is_cancelled_at_once_its_execution_is_asked_to_st
     assert run.kickoff_id is not None
     await bench.steer(run.run_id, Cancel(), "client/orders")
     assert await bench.events(run) == ["run.cancelled"]
-    assert run.run_id not in bench.crew.tracker.timetable
+    assert run.run_id not in bench.crew.tracker.queue
     await bench.round(bench.late)
     bench.clock.forward(3_600)
     await bench.round(bench.late)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.core.polling.queue import Timetable
+from bridge.core.polling.queue import PollQueue
 from bridge.core.runs.model import TrackedRun
 
 
@@ -14,97 +14,97 @@ def tracked(run_id: str, polls: int = 0) -> TrackedRun:
 
 
 def test_an_empty_timetable_has_nothing_due():
-    timetable = Timetable()
-    assert (len(timetable), timetable.next_due(), timetable.take_due(1e12, 10)) == (0, None, [])
+    queue = PollQueue()
+    assert (len(queue), queue.next_due(), queue.take_due(1e12, 10)) == (0, None, [])
 
 
 def test_the_longest_overdue_comes_first_and_no_more_than_there_is_room_for():
-    timetable = Timetable()
+    queue = PollQueue()
     for run_id, due in (("c", 3.0), ("a", 1.0), ("b", 2.0), ("later", 9.0)):
-        timetable.put(tracked(run_id), due)
-    assert [taken.run_id for taken in timetable.take_due(5.0, 2)] == ["a", "b"]
-    assert [taken.run_id for taken in timetable.take_due(5.0, 5)] == ["c"]
-    assert "later" in timetable
-    assert "a" not in timetable
+        queue.put(tracked(run_id), due)
+    assert [taken.run_id for taken in queue.take_due(5.0, 2)] == ["a", "b"]
+    assert [taken.run_id for taken in queue.take_due(5.0, 5)] == ["c"]
+    assert "later" in queue
+    assert "a" not in queue
 
 
 def test_a_new_plan_moves_what_is_not_due_and_leaves_what_is():
-    timetable = Timetable()
+    queue = PollQueue()
     for run_id, due in (("due", 5.0), ("soon", 6.0), ("late", 60.0)):
-        timetable.put(tracked(run_id), due)
-    timetable.hasten("late")
-    timetable.replan(5.0, lambda seen: 7.0 if seen.run_id == "soon" else 99.0)
-    assert [taken.run_id for taken in timetable.take_due(6.9, 9)] == ["late", "due"]
-    assert [taken.run_id for taken in timetable.take_due(7.0, 9)] == ["soon"]
+        queue.put(tracked(run_id), due)
+    queue.expedite("late")
+    queue.reschedule(5.0, lambda seen: 7.0 if seen.run_id == "soon" else 99.0)
+    assert [taken.run_id for taken in queue.take_due(6.9, 9)] == ["late", "due"]
+    assert [taken.run_id for taken in queue.take_due(7.0, 9)] == ["soon"]
 
 
 def test_a_run_that_is_moved_comes_up_once_at_its_new_time_with_its_new_entry():
-    timetable = Timetable()
-    timetable.put(tracked("a"), 1.0)
-    timetable.put(tracked("a", polls=4), 7.0)
-    assert timetable.take_due(6.9, 9) == []
-    assert timetable.next_due() == 7.0
-    assert timetable.take_due(7.0, 9) == [tracked("a", polls=4)]
-    assert timetable.take_due(99.0, 9) == []
+    queue = PollQueue()
+    queue.put(tracked("a"), 1.0)
+    queue.put(tracked("a", polls=4), 7.0)
+    assert queue.take_due(6.9, 9) == []
+    assert queue.next_due() == 7.0
+    assert queue.take_due(7.0, 9) == [tracked("a", polls=4)]
+    assert queue.take_due(99.0, 9) == []
 
 
 def test_a_run_that_is_put_back_at_the_very_same_time_comes_up_once():
-    timetable = Timetable()
+    queue = PollQueue()
     for _ in range(3):
-        timetable.put(tracked("a"), 1.0)
-    assert len(timetable.take_due(1.0, 9)) == 1
-    timetable.put(tracked("a"), 1.0)
-    assert len(timetable.take_due(1.0, 9)) == 1
-    assert timetable.next_due() is None
+        queue.put(tracked("a"), 1.0)
+    assert len(queue.take_due(1.0, 9)) == 1
+    queue.put(tracked("a"), 1.0)
+    assert len(queue.take_due(1.0, 9)) == 1
+    assert queue.next_due() is None
 
 
 def test_deadlines_are_put_off_for_every_followed_run_and_nothing_else_changes():
-    timetable = Timetable()
-    timetable.put(tracked("a"), 1.0)
-    timetable.put(tracked("b", polls=3), 2.0)
-    timetable.put_off_deadlines(30.0)
-    assert timetable.take_due(9.0, 9) == [
+    queue = PollQueue()
+    queue.put(tracked("a"), 1.0)
+    queue.put(tracked("b", polls=3), 2.0)
+    queue.extend_deadlines(30.0)
+    assert queue.take_due(9.0, 9) == [
         replace(tracked("a"), deadline=90.0),
         replace(tracked("b", polls=3), deadline=90.0),
     ]
 
 
 def test_a_hastened_run_comes_up_now_and_only_once():
-    timetable = Timetable()
-    timetable.put(tracked("a", polls=2), 50.0)
-    timetable.hasten("a")
-    assert timetable.take_due(1.0, 9) == [tracked("a", polls=2)]
-    assert timetable.take_due(99.0, 9) == []
+    queue = PollQueue()
+    queue.put(tracked("a", polls=2), 50.0)
+    queue.expedite("a")
+    assert queue.take_due(1.0, 9) == [tracked("a", polls=2)]
+    assert queue.take_due(99.0, 9) == []
 
 
 def test_a_run_that_is_hastened_while_it_is_looked_at_is_looked_at_once_more_at_once():
     """The look under way may have been answered before what the webhook tells of."""
-    timetable = Timetable()
-    timetable.put(tracked("a"), 1.0)
-    timetable.take_due(1.0, 9)
-    timetable.hasten("a")
-    timetable.put(tracked("a", polls=1), 6.0)
-    assert timetable.take_due(1.0, 9) == [tracked("a", polls=1)]
-    timetable.put(tracked("a", polls=2), 6.0)
-    assert timetable.take_due(5.9, 9) == []
+    queue = PollQueue()
+    queue.put(tracked("a"), 1.0)
+    queue.take_due(1.0, 9)
+    queue.expedite("a")
+    queue.put(tracked("a", polls=1), 6.0)
+    assert queue.take_due(1.0, 9) == [tracked("a", polls=1)]
+    queue.put(tracked("a", polls=2), 6.0)
+    assert queue.take_due(5.9, 9) == []
 
 
 def test_a_dropped_run_is_not_looked_at():
-    timetable = Timetable()
-    timetable.put(tracked("a"), 1.0)
-    timetable.put(tracked("b"), 2.0)
-    timetable.drop("a")
-    assert "a" not in timetable
-    assert timetable.next_due() == 2.0
-    assert timetable.take_due(9.0, 9) == [tracked("b")]
+    queue = PollQueue()
+    queue.put(tracked("a"), 1.0)
+    queue.put(tracked("b"), 2.0)
+    queue.drop("a")
+    assert "a" not in queue
+    assert queue.next_due() == 2.0
+    assert queue.take_due(9.0, 9) == [tracked("b")]
 
 
 def test_what_was_hastened_before_a_run_was_dropped_is_forgotten():
-    timetable = Timetable()
-    timetable.hasten("a")
-    timetable.drop("a")
-    timetable.put(tracked("a"), 7.0)
-    assert timetable.next_due() == 7.0
+    queue = PollQueue()
+    queue.expedite("a")
+    queue.drop("a")
+    queue.put(tracked("a"), 7.0)
+    assert queue.next_due() == 7.0
 
 
 OPERATIONS = st.lists(
@@ -118,42 +118,42 @@ OPERATIONS = st.lists(
 @settings(max_examples=80)
 @given(OPERATIONS)
 def test_it_behaves_like_a_sorted_list(operations: list[tuple[str, str, int]]):
-    timetable, now = Timetable(), 0
+    queue, now = PollQueue(), 0
     model: dict[str, int] = {}
     hastened: set[str] = set()
     for operation, what, when in operations:
         if operation == "put":
-            timetable.put(tracked(what), float(now + when))
+            queue.put(tracked(what), float(now + when))
             model[what] = 0 if what in hastened else now + when
             hastened.discard(what)
         elif operation == "hasten":
-            timetable.hasten(what)
+            queue.expedite(what)
             if what in model:
                 model[what] = 0
             else:
                 hastened.add(what)
         elif operation == "drop":
-            timetable.drop(what)
+            queue.drop(what)
             model.pop(what, None)
             hastened.discard(what)
         else:
             now += when
             due = {run_id: at for run_id, at in model.items() if at <= now}
-            taken = [taken.run_id for taken in timetable.take_due(float(now), 9)]
+            taken = [taken.run_id for taken in queue.take_due(float(now), 9)]
             assert sorted(taken) == sorted(due)
             assert [due[run_id] for run_id in taken] == sorted(due.values())
             for run_id in due:
                 del model[run_id]
-        assert len(timetable) == len(model)
-        assert timetable.next_due() == min(model.values(), default=None)
+        assert len(queue) == len(model)
+        assert queue.next_due() == min(model.values(), default=None)
 
 
-def overdue(count: int) -> Timetable:
+def overdue(count: int) -> PollQueue:
     """Runs that are all due; a larger number in the name is more likely over."""
-    timetable = Timetable()
+    queue = PollQueue()
     for number in range(count):
-        timetable.put(tracked(f"{number * 7 % count:03}"), 100.0 + number)
-    return timetable
+        queue.put(tracked(f"{number * 7 % count:03}"), 100.0 + number)
+    return queue
 
 
 def likeliness(seen: TrackedRun) -> float:
@@ -161,73 +161,73 @@ def likeliness(seen: TrackedRun) -> float:
 
 
 def test_where_there_is_no_room_for_all_the_likeliest_of_each_eight_goes_first():
-    timetable = overdue(80)
-    assert timetable.due(200.0) == timetable.overdue == 80
-    first = [taken.run_id for taken in timetable.take_due(200.0, 7, likeliness)]
+    queue = overdue(80)
+    assert queue.due(200.0) == queue.overdue == 80
+    first = [taken.run_id for taken in queue.take_due(200.0, 7, likeliness)]
     examined = sorted((f"{number * 7 % 80:03}" for number in range(56)), reverse=True)
     assert first == examined[:7]
-    assert timetable.overdue == 73
+    assert queue.overdue == 73
 
 
 def test_every_run_has_its_turn_although_others_are_likelier():
-    timetable = overdue(40)
-    seen = [taken.run_id for _ in range(40) for taken in timetable.take_due(200.0, 1, likeliness)]
+    queue = overdue(40)
+    seen = [taken.run_id for _ in range(40) for taken in queue.take_due(200.0, 1, likeliness)]
     assert len(set(seen)) == 40
-    assert timetable.next_due() is None
+    assert queue.next_due() is None
 
 
 def test_a_run_with_hardly_a_chance_has_its_turn_although_likelier_ones_keep_coming():
     """Else nobody would ever see the deadline of a run that is older than any before it."""
-    timetable = overdue(100)
-    timetable.put(tracked("-1"), 50.0)
+    queue = overdue(100)
+    queue.put(tracked("-1"), 50.0)
     seen = []
     for number in range(100, 400):
-        seen += [taken.run_id for taken in timetable.take_due(200.0, 1, likeliness)]
-        timetable.put(tracked(f"{number}"), 200.0)
+        seen += [taken.run_id for taken in queue.take_due(200.0, 1, likeliness)]
+        queue.put(tracked(f"{number}"), 200.0)
     assert "-1" in seen
 
 
 def test_what_was_hastened_goes_before_the_likeliest():
-    timetable = overdue(8)
-    timetable.hasten("000")
-    assert [taken.run_id for taken in timetable.take_due(200.0, 1, likeliness)] == ["000"]
+    queue = overdue(8)
+    queue.expedite("000")
+    assert [taken.run_id for taken in queue.take_due(200.0, 1, likeliness)] == ["000"]
 
 
 def test_an_overdue_run_that_was_moved_or_dropped_is_passed_over():
-    timetable = overdue(4)
-    assert timetable.due(200.0) == 4
-    timetable.put(tracked("003"), 300.0)
-    timetable.drop("002")
-    assert timetable.next_due() in {100.0, 103.0}
-    assert [taken.run_id for taken in timetable.take_due(200.0, 9, likeliness)] == ["000", "001"]
-    assert timetable.next_due() == 300.0
+    queue = overdue(4)
+    assert queue.due(200.0) == 4
+    queue.put(tracked("003"), 300.0)
+    queue.drop("002")
+    assert queue.next_due() in {100.0, 103.0}
+    assert [taken.run_id for taken in queue.take_due(200.0, 9, likeliness)] == ["000", "001"]
+    assert queue.next_due() == 300.0
 
 
 def test_what_comes_due_later_is_considered_at_once():
-    timetable = overdue(80)
-    timetable.take_due(200.0, 1, likeliness)
-    timetable.put(tracked("999"), 250.0)
-    assert [taken.run_id for taken in timetable.take_due(250.0, 1, likeliness)] == ["999"]
+    queue = overdue(80)
+    queue.take_due(200.0, 1, likeliness)
+    queue.put(tracked("999"), 250.0)
+    assert [taken.run_id for taken in queue.take_due(250.0, 1, likeliness)] == ["999"]
 
 
 def test_some_runs_are_named_without_being_taken_out():
-    timetable = Timetable()
+    queue = PollQueue()
     for number in range(5):
-        timetable.put(tracked(str(number)), 10.0)
-    assert timetable.some(2) == ["4", "3"]
-    assert len(timetable) == 5
+        queue.put(tracked(str(number)), 10.0)
+    assert queue.some(2) == ["4", "3"]
+    assert len(queue) == 5
 
 
 def test_several_runs_can_be_dropped_and_all_of_them():
-    timetable = Timetable()
+    queue = PollQueue()
     for number in range(5):
-        timetable.put(tracked(str(number)), float(number))
+        queue.put(tracked(str(number)), float(number))
     for run_id in ("0", "3", "unknown"):
-        timetable.drop(run_id)
-    assert [seen.run_id for seen in timetable.take_due(99.0, 9)] == ["1", "2", "4"]
-    timetable.put(tracked("1"), 1.0)
-    timetable.hasten("being looked at")
-    timetable.clear()
-    assert timetable.next_due() is None
-    timetable.put(tracked("being looked at"), 5.0)
-    assert timetable.next_due() == 5.0
+        queue.drop(run_id)
+    assert [seen.run_id for seen in queue.take_due(99.0, 9)] == ["1", "2", "4"]
+    queue.put(tracked("1"), 1.0)
+    queue.expedite("being looked at")
+    queue.clear()
+    assert queue.next_due() is None
+    queue.put(tracked("being looked at"), 5.0)
+    assert queue.next_due() == 5.0

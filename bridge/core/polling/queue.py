@@ -24,7 +24,7 @@ _Entry = tuple[float, int, TrackedRun]
 """When, a number that orders what is due at the same moment, and what."""
 
 
-class Timetable:
+class PollQueue:
     """Watches by the time of their next look."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Timetable:
         self._heap: list[_Entry] = []
         self._overdue: deque[_Entry] = deque()
         self._entries: dict[str, _Entry] = {}
-        self._hastened: set[str] = set()
+        self._expedited: set[str] = set()
         self._polls_by_chance = 0
 
     def __len__(self) -> int:
@@ -48,21 +48,21 @@ class Timetable:
 
     def put(self, tracked: TrackedRun, due: float) -> None:
         """Look at this run at `due`, instead of whenever it was to be looked at before."""
-        if tracked.run_id in self._hastened:
-            self._hastened.remove(tracked.run_id)
+        if tracked.run_id in self._expedited:
+            self._expedited.remove(tracked.run_id)
             due = _AT_ONCE
         entry = self._entries[tracked.run_id] = (due, next(self._numbers), tracked)
         heapq.heappush(self._heap, entry)
 
-    def hasten(self, run_id: str) -> None:
+    def expedite(self, run_id: str) -> None:
         """Look at this run now; if it is being looked at, once more after that, because that look may be too early."""
         entry = self._entries.get(run_id)
         if entry is None:
-            self._hastened.add(run_id)
+            self._expedited.add(run_id)
         else:
             self.put(entry[2], _AT_ONCE)
 
-    def replan(self, now: float, when: Callable[[TrackedRun], float]) -> None:
+    def reschedule(self, now: float, when: Callable[[TrackedRun], float]) -> None:
         """Think anew about every look that is not due yet."""
         for tracked in [tracked for due, _, tracked in self._entries.values() if due > now]:
             self.put(tracked, when(tracked))
@@ -70,7 +70,7 @@ class Timetable:
     def drop(self, run_id: str) -> None:
         """Look at this run no more."""
         self._entries.pop(run_id, None)
-        self._hastened.discard(run_id)
+        self._expedited.discard(run_id)
 
     def some(self, most: int) -> list[str]:
         """At most `most` runs that are not being looked at, those last followed first."""
@@ -79,9 +79,9 @@ class Timetable:
     def clear(self) -> None:
         """Look at nothing any more."""
         self._entries.clear()
-        self._hastened.clear()
+        self._expedited.clear()
 
-    def put_off_deadlines(self, seconds: float) -> None:
+    def extend_deadlines(self, seconds: float) -> None:
         """Every followed run gets so much more time, because nothing could be seen for so long."""
         for due, _, tracked in list(self._entries.values()):
             self.put(replace(tracked, deadline=tracked.deadline + seconds), due)

@@ -21,7 +21,7 @@ class Rounds:
         self._due = now + self._every
         return [now]
 
-    def hasten(self) -> None:
+    def expedite(self) -> None:
         """The next round is due at once."""
         self._due = 0.0
 

@@ -36,7 +36,7 @@ class Probe:
         stood_still = crew.breaker.probed(ok=found.ok, now=self._clock())
         log.info("crew_probed", crew=crew.name, ok=found.ok, detail=found.detail)
         if stood_still:
-            crew.tracker.timetable.put_off_deadlines(stood_still)
+            crew.tracker.queue.extend_deadlines(stood_still)
             self._wake_kickoff()
             self._wake_poll()
 

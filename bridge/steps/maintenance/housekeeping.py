@@ -47,7 +47,7 @@ class Sweep:
         buried = await self._store.bury(now, SILENT_AFTER) if self._may_judge(now) else 0
         forgotten = await self._store.forget(now - self._retention, FORGOTTEN_AT_ONCE)
         if forgotten == FORGOTTEN_AT_ONCE:
-            self._rounds.hasten()  # a round of its own, so that a long series of them does not keep us from beating
+            self._rounds.expedite()  # a round of its own, so that a long series of them does not keep us from beating
         if buried or forgotten:
             log.info("swept", processes_given_up=buried, runs_forgotten=forgotten)
         if buried:

@@ -37,7 +37,7 @@ class KeepToShare:
         given: list[str] = []
         for name, census in (await self._store.census()).items():
             crew = self._crews[name]
-            given += crew.tracker.timetable.some(crew.share.update(census))
+            given += crew.tracker.queue.some(crew.share.update(census))
         if given:
             freed = await self._store.hand_over(given)  # first, or nobody would follow them if this fails
             for crew, run_id in product(self._crews.values(), given):

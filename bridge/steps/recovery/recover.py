@@ -43,7 +43,7 @@ class Recover:
         claimed = list(await self._claim(alone, room, room)) if alone else []
         for crew in limited:
             left = room - len(claimed)
-            room_to_track = crew.share.room(left, len(crew.tracker.timetable))
+            room_to_track = crew.share.room(left, len(crew.tracker.queue))
             try:
                 claimed += await self._claim({crew.name}, room_to_track, left) if left else ()
             except StoreUnavailable:

@@ -111,5 +111,5 @@ class CarryAnswer:
 
     def _track(self, run: Run) -> None:
         """Look at the run from now on, even if another process did before."""
-        if run.run_id not in self._crew.tracker.timetable:
+        if run.run_id not in self._crew.tracker.queue:
             self._crew.track(run, self._clock())

@@ -52,7 +52,7 @@ class Poll:
         crew, now = self._crew, self._clock()
         if crew.breaker.is_open:
             return []
-        turns = crew.pace.acquire_for_polls(now, min(room, crew.tracker.timetable.due(now)))
+        turns = crew.pace.acquire_for_polls(now, min(room, crew.tracker.queue.due(now)))
         return crew.tracker.take_due(now, turns, partial(crew.learning.chance_over, now=now))
 
     async def handle(self, tracked: TrackedRun) -> None:
@@ -80,7 +80,7 @@ class Poll:
 
     def pause(self) -> float:
         """Seconds until the next look is due."""
-        due, now = self._crew.tracker.timetable.next_due(), self._clock()
+        due, now = self._crew.tracker.queue.next_due(), self._clock()
         if due is None or self._crew.breaker.is_open:
             return TICK
         return max(due - now if due > now else min(self._crew.pace.seconds_until_polls(now), TICK), TOGETHER)
@@ -182,7 +182,7 @@ class Poll:
         by()
         if self._crew.trust.earned is not before:
             log.info("webhooks_trusted" if self._crew.trust.earned else "webhooks_distrusted", crew=self._crew.name)
-            self._crew.tracker.timetable.replan(self._clock(), self._next_poll_from_last)
+            self._crew.tracker.queue.reschedule(self._clock(), self._next_poll_from_last)
 
     def _next_poll_from_last(self, tracked: TrackedRun) -> float:
         return self._crew.next_poll_at(tracked, tracked.alive_at)
