@@ -179,7 +179,7 @@ class FakeOthers:
         default_factory=lambda: [CrewInfo("research", "crew", None), CrewInfo("triage", "flow", "HTTP 401")]
     )
     inputs: tuple[str, ...] | None = ("topic",)
-    hints: list[tuple[str, Kind, Any]] = field(default_factory=list)
+    crew_webhooks: list[tuple[str, Kind, Any]] = field(default_factory=list)
 
     async def steer(self, store: FakeStore, wanted: str, wish: Steering, by: str) -> Run:
         if self.fail is not None:
@@ -190,10 +190,10 @@ class FakeOthers:
     async def inputs_of(self, _: str) -> tuple[str, ...] | None:
         return self.inputs
 
-    async def take_hint(self, token: str, kind: Kind, read: Callable[[], Awaitable[Any]]) -> bool:
+    async def handle_webhook(self, token: str, kind: Kind, read: Callable[[], Awaitable[Any]]) -> bool:
         if token != "known":
             return False
-        self.hints.append((token, kind, await read()))
+        self.crew_webhooks.append((token, kind, await read()))
         return True
 
 
@@ -271,7 +271,7 @@ async def serving(
             *SteeringApi(partial(others.steer, store), store, clients).routes(),  # type: ignore[arg-type]
             *DeliveriesApi(store, clients, lambda: 1_700_000_000.0, bridge.woken.set).routes(),  # type: ignore[arg-type]
             *CrewsApi(lambda: others.crews, others.inputs_of, clients).routes(),
-            *AmpApi(others.take_hint).routes(),
+            *AmpApi(others.handle_webhook).routes(),
             *HooksApi(accept, hooks or {}, time.time).routes(),
         ]
         bridge.servers = servers(listen, routes, ops.routes(), clients)

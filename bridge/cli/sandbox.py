@@ -117,10 +117,10 @@ def sandbox(
 
 
 def _serve(settings: SandboxSettings) -> None:
-    def announce(url: str) -> None:
+    def signal_completion(url: str) -> None:
         print(f"sandbox crew API at {url}, token {settings.token}; ledger at {url}/_ledger", flush=True)
 
     try:
-        uvloop.run(serve(settings, announce))
+        uvloop.run(serve(settings, signal_completion))
     except OSError as error:
         raise CommandFailed(Exit.UNAVAILABLE, f"cannot listen: {error.strerror}") from None

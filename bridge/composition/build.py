@@ -74,7 +74,7 @@ from bridge.ports.processing import Service, Step
 from bridge.ports.store import Store
 from bridge.signals import Wakes
 from bridge.steps._crew import Crew
-from bridge.steps.crew_webhooks import TakeHint
+from bridge.steps.crew_webhooks import HandleCrewWebhook
 from bridge.steps.delivery import Deliver
 from bridge.steps.maintenance.crew_probe import Probe
 from bridge.steps.maintenance.housekeeping import Sweep
@@ -257,7 +257,7 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
     inputs = CrewInputs(crews, clock)
     accept = _accept(site, inputs.check)
     steer = SteerRun(crews, store, clock, wakes.kickoff, wakes.deliver, wakes.take_up, orphaned_policy(settings))
-    hint = TakeHint(store.key, crews, store, clock, wakes.poll, wakes.take_up, wakes.deliver)
+    webhook = HandleCrewWebhook(store.key, crews, store, clock, wakes.poll, wakes.take_up, wakes.deliver)
     broker = None if settings.amqp is None else _broker(site, settings.amqp, inputs, steer)
     watchdog, guard = Watchdog(), StoreGuard([store.verify, site.journal.verify])
     bridge = Bridge(phases=[], servers=[], own_ports=site.own_ports)
@@ -268,7 +268,7 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
     listen = listen_on(settings, _open_files())
     clients = Clients(clients_of(settings), client_rate(settings), listen.max_connections)
     site.renewals.append(lambda renewed: clients.renew(clients_of(renewed)))
-    routes = _routes(site, clients, accept, steer, hint, inputs)
+    routes = _routes(site, clients, accept, steer, webhook, inputs)
     report = site.counters.report
     public, *private = bridge.servers = servers(listen, routes, ops.routes(), clients, report)
     deliver = Deliver(
@@ -278,7 +278,7 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
     deliverers = [site.worker(deliver, CALLS.places), *([broker.deliverer] if broker else [])]
     doors: list[Service] = [public, *([broker.consumer] if broker else [])]
     links: list[Service] = [broker.publisher] if broker else []
-    bridge.phases = [doors, _steps(site, hint, steer), deliverers, links, [*private, watchdog, guard]]
+    bridge.phases = [doors, _steps(site, webhook, steer), deliverers, links, [*private, watchdog, guard]]
     return bridge
 
 
@@ -308,11 +308,11 @@ def _crews_check(crews: Mapping[str, Crew], store: Store) -> HealthCheck:
 
 
 def _routes(
-    site: Site, clients: Clients, accept: Accept, steer: Steer, hint: TakeHint, inputs: CrewInputs
+    site: Site, clients: Clients, accept: Accept, steer: Steer, webhook: HandleCrewWebhook, inputs: CrewInputs
 ) -> list[web.RouteDef]:
     settings, clock, store, deliver = site.settings, site.clock, site.store, site.wakes.deliver
     hooks = HooksApi(accept, hooks_of(settings), wall_clock)
-    flows = FlowQuestionsApi(flow_sources(settings), hint.take_flow_question, wall_clock, site.redactor)
+    flows = FlowQuestionsApi(flow_sources(settings), webhook.take_flow_question, wall_clock, site.redactor)
     site.renewals.append(lambda renewed: hooks.renew(hooks_of(renewed)))
     site.renewals.append(lambda renewed: flows.renew(flow_sources(renewed)))
     apis = (
@@ -321,7 +321,7 @@ def _routes(
         DeliveriesApi(store, clients, clock, deliver),
         CrewsApi(partial(_crew_infos, settings, site.crews), inputs, clients),
         EventsApi(store, clients),
-        AmpApi(hint, site.redactor),
+        AmpApi(webhook, site.redactor),
         flows,
         hooks,
     )
@@ -334,7 +334,7 @@ def _crew_infos(settings: Settings, crews: Mapping[str, Crew]) -> list[CrewInfo]
     ]
 
 
-def _steps(site: Site, hint: TakeHint, steer: Steer) -> list[Service]:
+def _steps(site: Site, webhook: HandleCrewWebhook, steer: Steer) -> list[Service]:
     """A worker per crew and step, so that a slow crew holds up nobody else; one for each of the common steps."""
     clock, store, crews, wakes = site.clock, site.store, site.crews, site.wakes
     workers = [
@@ -343,13 +343,13 @@ def _steps(site: Site, hint: TakeHint, steer: Steer) -> list[Service]:
         site.worker(Remember(crews, store, clock, shared=store.shared), 1),
         site.worker(Doubt(crews, store, clock, wakes.deliver), 10),
         site.worker(ApplyCommands(steer, store.commands, clock), 10),
-        site.worker(AskEarly(crews, store, clock, hint.ask), 10),
+        site.worker(AskEarly(crews, store, clock, webhook.ask), 10),
     ]
     for crew in crews.values():
         workers += _steps_of(site, crew)
     if store.shared:
         workers.append(site.worker(KeepToShare(crews, store, clock, wakes.take_up), 1))
-        workers.append(site.worker(Relay(store, hint.passed_on), 50))
+        workers.append(site.worker(Relay(store, webhook.handle_relayed), 50))
     return workers
 
 

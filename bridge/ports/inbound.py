@@ -68,5 +68,5 @@ TakeCommand = Callable[[str | KeyOfRun, Steering, str], Awaitable[None]]
 TakeFlowQuestion = Callable[[str, FlowQuestion], Awaitable[None]]
 """Takes a question that a crew's deployment signed."""
 
-TakeHint = Callable[[str, Kind, Callable[[], Awaitable[Any]]], Awaitable[bool]]
+HandleCrewWebhook = Callable[[str, Kind, Callable[[], Awaitable[Any]]], Awaitable[bool]]
 """Takes a webhook: its URL's token, its kind, how to read it, which is not done for a forged token. False: unknown."""

@@ -17,7 +17,7 @@ from bridge.ports.queries import DeliveryFilter, RunFilter
 
 
 @dataclass(frozen=True, slots=True)
-class PassedHint:
+class RelayedWebhook:
     """A webhook of the crew API on its way to the process that owns the run: for which attempt, its kind, its JSON."""
 
     run_id: str
@@ -139,10 +139,10 @@ class Store(Protocol):
     async def hand_over(self, run_ids: Collection[str]) -> int:
         """Give back runs under way that this process follows no more; how many those were."""
 
-    async def pass_on(self, hint: PassedHint) -> None:
+    async def relay_webhook(self, webhook: RelayedWebhook) -> None:
         """Leave a hint for the process that owns its run."""
 
-    async def collect_hints(self, room: int) -> list[PassedHint]:
+    async def collect_webhooks(self, room: int) -> list[RelayedWebhook]:
         """Take at most `room` hints that were left for runs of this process."""
 
     async def keep_run_times(self, crew: str, new: Sequence[RunTime], since: float, most: int) -> None:

@@ -97,10 +97,10 @@ async def running(settings: SandboxSettings, clock: Clock = time.time) -> AsyncI
         await runner.cleanup()
 
 
-async def serve(settings: SandboxSettings, announce: Callable[[str], None]) -> None:
-    """Run a sandbox until cancelled; `announce` is told the base URL as soon as it answers."""
+async def serve(settings: SandboxSettings, signal_completion: Callable[[str], None]) -> None:
+    """Run a sandbox until cancelled; `signal_completion` is told the base URL as soon as it answers."""
     async with running(settings) as url:
-        announce(url)
+        signal_completion(url)
         await asyncio.Event().wait()
 
 

@@ -59,7 +59,7 @@ class Crew:
 
         Rarely, if a webhook will most likely tell us when; one that has done so was too early, and will not come again.
         """
-        stretched = self.trust.earned and not self.tracker.announced(tracked.run_id)
+        stretched = self.trust.earned and not self.tracker.completion_signalled(tracked.run_id)
         pause = self.learning.pause(tracked, now)
         return rules.next_poll_at(tracked, self.policy, now, pause, after, stretched=stretched)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from bridge.core.crew.responses import StatusAnswer, Succeeded
-from bridge.core.crew.webhooks import TasksDone, believe, count_tasks, one_more
+from bridge.core.crew.webhooks import TasksDone, count_tasks, one_more, with_webhook_result
 from bridge.core.human_input import rules
 from bridge.core.polling.queue import PollQueue
 from bridge.core.runs import state_machine
@@ -28,8 +28,8 @@ class RunTracker:
         self._being_polled: set[str] = set()
         self._outdated: set[str] = set()
         self._written = Recent()
-        self._heard_of: set[str] = set()
-        self._announced: dict[str, Succeeded | None] = {}
+        self._webhook_seen: set[str] = set()
+        self._completion_signalled: dict[str, Succeeded | None] = {}
         self._tasks: dict[str, TasksDone] = {}
         self._evidence: dict[str, str] = {}
 
@@ -67,16 +67,16 @@ class RunTracker:
         """A run is over, or another process's: nothing of it is kept in mind, and a look under way is the last."""
         self.queue.drop(run_id)
         self._written.take(run_id)
-        for noted in (self._announced, self._tasks):
+        for noted in (self._completion_signalled, self._tasks):
             noted.pop(run_id, None)
-        for noticed in (self._heard_of, self._outdated, self._being_polled):
+        for noticed in (self._webhook_seen, self._outdated, self._being_polled):
             noticed.discard(run_id)
 
     def forget_everything(self) -> None:
         """All that was followed is no longer ours; looks under way are the last. Answers to POSTs are still awaited."""
         self.queue.clear()
         self._written = Recent()
-        for noted in (self._being_polled, self._outdated, self._heard_of, self._announced, self._tasks):
+        for noted in (self._being_polled, self._outdated, self._webhook_seen, self._completion_signalled, self._tasks):
             noted.clear()
 
     # What is written of a run -------------------------------------------------------------------------------------
@@ -108,34 +108,34 @@ class RunTracker:
 
     # What webhooks told -------------------------------------------------------------------------------------------
 
-    def hear(self, run_id: str) -> None:
+    def mark_webhook_seen(self, run_id: str) -> None:
         """A webhook came of a run."""
-        self._heard_of.add(run_id)
+        self._webhook_seen.add(run_id)
 
-    def heard_of(self, run_id: str) -> bool:
+    def webhook_seen(self, run_id: str) -> bool:
         """Whether a webhook has come of a run."""
-        return run_id in self._heard_of
+        return run_id in self._webhook_seen
 
-    def announce(self, run_id: str, testimony: Succeeded | None) -> None:
+    def signal_completion(self, run_id: str, webhook_result: Succeeded | None) -> None:
         """A webhook said that a run is over, or may be, perhaps with its result."""
-        self._announced[run_id] = testimony or self._announced.get(run_id)
+        self._completion_signalled[run_id] = webhook_result or self._completion_signalled.get(run_id)
 
-    def announced(self, run_id: str) -> bool:
+    def completion_signalled(self, run_id: str) -> bool:
         """Whether a webhook has said so."""
-        return run_id in self._announced
+        return run_id in self._completion_signalled
 
     def count_task(self, run_id: str, name: str) -> None:
         """A webhook said that one more task is done."""
         self._tasks[run_id] = one_more(self._tasks.get(run_id), name)
 
-    def testimony(self, run_id: str) -> Succeeded | None:
+    def webhook_result(self, run_id: str) -> Succeeded | None:
         """The result that a crew webhook reported, which the status has not confirmed."""
-        return self._announced.get(run_id)
+        return self._completion_signalled.get(run_id)
 
     def complete(self, tracked: TrackedRun, answer: StatusAnswer, asked_at: float) -> StatusAnswer:
         """A status, with what webhooks told where it tells nothing; `tracked` does not count this poll yet."""
         missing = state_machine.long_missing(replace(tracked, missing=tracked.missing + 1), asked_at)
-        believed = believe(answer, self.testimony(tracked.run_id), long_missing=missing)
+        believed = with_webhook_result(answer, self.webhook_result(tracked.run_id), long_missing=missing)
         return count_tasks(believed, self._tasks.get(tracked.run_id))
 
     def keep_evidence(self, run_id: str, kickoff_id: str) -> None:

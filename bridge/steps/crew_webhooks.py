@@ -12,15 +12,15 @@ from bridge.core.human_input import rules
 from bridge.core.human_input.model import Asked
 from bridge.core.runs.model import Decision, Run, State
 from bridge.ports.lifecycle import Clock, Wake
-from bridge.ports.store import PassedHint, Store
+from bridge.ports.store import RelayedWebhook, Store
 from bridge.steps._conflicts import adopt, settle_latest
 from bridge.steps._crew import Crew
 
 log = structlog.get_logger()
 
 
-class TakeHint:
-    """`ports.TakeHint`: brings lost executions back, asks humans, and makes us look when it is worth it."""
+class HandleCrewWebhook:
+    """`ports.HandleCrewWebhook`: brings lost executions back, asks humans, and makes us look when it is worth it."""
 
     def __init__(
         self,
@@ -46,14 +46,14 @@ class TakeHint:
         if attempt is None:
             return False
         content = await read()
-        hint = crew_webhooks.read(kind, content)
+        webhook = crew_webhooks.read(kind, content)
         run = await self._store.load(attempt.run_id)  # after the body, however slowly that came
         if run is None or (run.crew not in self._crews and not self._store.shared):
             return False
         if run.crew in self._crews and not self._elsewhere(run):
-            await self._take(run, attempt, kind, hint)
-        elif hint.says_something or run.state is State.STARTING:
-            await self._store.pass_on(PassedHint(attempt.run_id, attempt.number, kind, content))
+            await self._take(run, attempt, kind, webhook)
+        elif webhook.concerns_tracked_run or run.state is State.STARTING:
+            await self._store.relay_webhook(RelayedWebhook(attempt.run_id, attempt.number, kind, content))
         return True
 
     def _elsewhere(self, run: Run) -> bool:
@@ -61,7 +61,7 @@ class TakeHint:
         orphan = run.state is State.STARTING and run.owner is None
         return self._store.owned_elsewhere(run) or (orphan and self._store.shared)
 
-    async def passed_on(self, passed: PassedHint) -> None:
+    async def handle_relayed(self, passed: RelayedWebhook) -> None:
         """A hint for a run of this process that reached another one."""
         run = await self._store.load(passed.run_id)
         if run is not None and run.crew in self._crews:
@@ -81,23 +81,23 @@ class TakeHint:
             log.warning("question_of_nobody", crew=crew.name, kickoff_id=gone)
 
     async def _take(
-        self, run: Run, attempt: webhook_tokens.Attempt, kind: crew_webhooks.Kind, hint: crew_webhooks.Hint
+        self, run: Run, attempt: webhook_tokens.Attempt, kind: crew_webhooks.Kind, webhook: crew_webhooks.CrewWebhook
     ) -> None:
         crew = self._crews[run.crew]
-        if _is_superseded(run, attempt, hint.kickoff_id):
-            log.error("execution_superseded", run_id=run.run_id, crew=run.crew, kickoff_id=hint.kickoff_id)
+        if _is_superseded(run, attempt, webhook.kickoff_id):
+            log.error("execution_superseded", run_id=run.run_id, crew=run.crew, kickoff_id=webhook.kickoff_id)
             return
         if not run.final:
-            crew.tracker.hear(run.run_id)
+            crew.tracker.mark_webhook_seen(run.run_id)
         if run.state in rules.TRACKED_STATES:
-            await self._heed(crew, run, kind, hint)
-            await self._unless_over(crew, run)
-        elif hint.kickoff_id is None:
+            await self._apply_to_tracked(crew, run, kind, webhook)
+            await self._forget_if_ended(crew, run)
+        elif webhook.kickoff_id is None:
             return
         elif run.state is State.STARTING:
-            await self._keep_evidence(crew, run, attempt, hint.kickoff_id, hint.asked)
+            await self._keep_evidence(crew, run, attempt, webhook.kickoff_id, webhook.asked)
         else:
-            await self._adopt(run, attempt, hint.kickoff_id, hint.asked)
+            await self._adopt(run, attempt, webhook.kickoff_id, webhook.asked)
 
     async def _keep_evidence(
         self, crew: Crew, run: Run, attempt: webhook_tokens.Attempt, kickoff_id: str, asked: Asked | None
@@ -106,16 +106,16 @@ class TakeHint:
         crew.tracker.keep_evidence(run.run_id, kickoff_id)
         if asked is not None:
             self._keep(crew, kickoff_id, asked)
-        await self._unless_answered(crew, run, attempt, asked)
+        await self._adopt_if_answered(crew, run, attempt, asked)
 
-    async def _unless_over(self, crew: Crew, run: Run) -> None:
+    async def _forget_if_ended(self, crew: Crew, run: Run) -> None:
         """What is kept in mind of a run that ended after it was read here would be kept for ever."""
         if run.run_id not in crew.tracker:
             latest = await self._store.load(run.run_id)
             if latest is None or latest.final:
                 crew.tracker.forget(run.run_id)
 
-    async def _unless_answered(
+    async def _adopt_if_answered(
         self, crew: Crew, run: Run, attempt: webhook_tokens.Attempt, asked: Asked | None
     ) -> None:
         """Evidence for a run whose POST was answered after it was read here would be looked for by nobody."""
@@ -135,17 +135,19 @@ class TakeHint:
             await self.ask(found, asked)
         self._wake_take_up()
 
-    async def _heed(self, crew: Crew, run: Run, kind: crew_webhooks.Kind, hint: crew_webhooks.Hint) -> None:
+    async def _apply_to_tracked(
+        self, crew: Crew, run: Run, kind: crew_webhooks.Kind, webhook: crew_webhooks.CrewWebhook
+    ) -> None:
         """A run that is being followed: a question, a sign of life, or something to look at."""
-        if hint.asked is not None:
-            await self.ask(run, hint.asked)
+        if webhook.asked is not None:
+            await self.ask(run, webhook.asked)
         elif kind in {crew_webhooks.Kind.TASK, crew_webhooks.Kind.CREW}:
             await self._write(run, rules.on_sign)
-        if hint.task is not None:
-            crew.tracker.count_task(run.run_id, hint.task)
-        if hint.poll_now or (hint.task is not None and "progress" in crew.policy.extra_events):
-            if kind is not crew_webhooks.Kind.HUMAN and hint.poll_now:
-                crew.tracker.announce(run.run_id, hint.testimony)
+        if webhook.task is not None:
+            crew.tracker.count_task(run.run_id, webhook.task)
+        if webhook.poll_now or (webhook.task is not None and "progress" in crew.policy.extra_events):
+            if kind is not crew_webhooks.Kind.HUMAN and webhook.poll_now:
+                crew.tracker.signal_completion(run.run_id, webhook.webhook_result)
             crew.tracker.queue.expedite(run.run_id)
             self._wake_poll(run.crew)
 

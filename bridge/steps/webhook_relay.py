@@ -3,34 +3,34 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.store import PassedHint, Store
+from bridge.ports.store import RelayedWebhook, Store
 
 TICK = 1.0
 
 
 class Relay:
-    """Reads what others have left for the runs that this process owns; `take` is what `TakeHint` does with it."""
+    """Reads what others have left for the runs that this process owns; `take` is what `HandleCrewWebhook` does with it."""
 
     name = "relay"
     kind = Quarantined.WEBHOOK
 
-    def __init__(self, store: Store, take: Callable[[PassedHint], Awaitable[None]]) -> None:
+    def __init__(self, store: Store, take: Callable[[RelayedWebhook], Awaitable[None]]) -> None:
         self._store = store
         self._take = take
 
-    async def claim(self, room: int) -> Sequence[PassedHint]:
+    async def claim(self, room: int) -> Sequence[RelayedWebhook]:
         """Hints for this process's runs. One that is lost with the process is only a hint."""
-        return await self._store.collect_hints(room)
+        return await self._store.collect_webhooks(room)
 
-    async def handle(self, hint: PassedHint) -> None:
+    async def handle(self, webhook: RelayedWebhook) -> None:
         """As if it had come here."""
-        await self._take(hint)
+        await self._take(webhook)
 
-    def about(self, hint: PassedHint) -> dict[str, object]:
+    def about(self, webhook: RelayedWebhook) -> dict[str, object]:
         """Which webhook it is."""
-        return {"run_id": hint.run_id, "webhook": hint.kind.value}
+        return {"run_id": webhook.run_id, "webhook": webhook.kind.value}
 
-    async def quarantine(self, hint: PassedHint) -> None:
+    async def quarantine(self, webhook: RelayedWebhook) -> None:
         """Nothing is left of it; polls find what it said."""
 
     def pause(self) -> float:

@@ -5,7 +5,7 @@ from bridge.core.crew.fair_share import Census
 from bridge.core.crew.webhooks import Kind
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import State
-from bridge.ports.store import PassedHint
+from bridge.ports.store import RelayedWebhook
 from tests.conformance.conftest import Adapter, silence
 from tests.conformance.histories import POLICY, accepted, ids, in_doubt, started
 from tests.fakes import NOW, a_run
@@ -65,9 +65,9 @@ async def test_a_hint_for_a_run_in_doubt_waits_for_a_process_that_knows_its_crew
     """Another one took it, could do nothing with it, and it was gone."""
     run = await in_doubt(store)
     other = await adapter.twin(store, "other", crews=["writers"])
-    hint = PassedHint(run.run_id, 1, Kind.CREW, {"kickoff_id": "k-1"})
-    await other.pass_on(hint)
+    webhook = RelayedWebhook(run.run_id, 1, Kind.CREW, {"kickoff_id": "k-1"})
+    await other.relay_webhook(webhook)
     await freed(adapter, store)
-    assert await other.collect_hints(9) == []
+    assert await other.collect_webhooks(9) == []
     await store.rejoin(NOW)
-    assert await store.collect_hints(9) == [hint]
+    assert await store.collect_webhooks(9) == [webhook]

@@ -141,7 +141,7 @@ async def test_no_step_of_the_bridge_itself_reads_all_runs_or_deliveries(plans: 
         await store.beat(NOW)
         await store.bury(NOW + 999, 9)
         await store.census()
-        await store.collect_hints(9)
+        await store.collect_webhooks(9)
         await store.keep_run_times("research", [], NOW, 9)
         await store.run_times("research", NOW, 9)
         await store.forget(NOW, 9)

@@ -11,7 +11,7 @@ from bridge.core.crew.webhooks import Kind
 from bridge.core.errors import Stale
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import State
-from bridge.ports.store import PassedHint
+from bridge.ports.store import RelayedWebhook
 from tests.conformance.conftest import Adapter, silence
 from tests.conformance.histories import POLICY, accepted, claimed, end_of, ids, refused, started
 from tests.fakes import NOW
@@ -62,12 +62,12 @@ async def test_a_buried_process_lives_on_under_another_name(adapter: Adapter, st
 async def test_a_hint_reaches_the_owner_once_whoever_got_it(adapter: Adapter, store: SqlStore):
     run = await started(store)
     other = await adapter.twin(store, "other")
-    hint = PassedHint(run.run_id, 1, Kind.CREW, {"result": "größe 🦉 \x00", "n": 2**70})
-    await other.pass_on(hint)
-    await other.pass_on(hint)
-    assert await other.collect_hints(9) == []
-    assert await store.collect_hints(9) == [hint]
-    assert await store.collect_hints(9) == []
+    webhook = RelayedWebhook(run.run_id, 1, Kind.CREW, {"result": "größe 🦉 \x00", "n": 2**70})
+    await other.relay_webhook(webhook)
+    await other.relay_webhook(webhook)
+    assert await other.collect_webhooks(9) == []
+    assert await store.collect_webhooks(9) == [webhook]
+    assert await store.collect_webhooks(9) == []
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000 + b"]" * 100_000, b"{", b"\xff"], ids=["deep", "torn", "bytes"])
@@ -77,19 +77,19 @@ async def test_a_hint_that_cannot_be_read_goes_and_takes_no_other_with_it(
     """It stayed, and ended the process that was to take it, at every start."""
     run = await started(store)
     other = await adapter.twin(store, "other")
-    await other.pass_on(PassedHint(run.run_id, 1, Kind.HUMAN, None))
+    await other.relay_webhook(RelayedWebhook(run.run_id, 1, Kind.HUMAN, None))
     adapter.execute("UPDATE hints SET content = %s", content)
-    hint = PassedHint(run.run_id, 1, Kind.CREW, {"result": "done"})
-    await other.pass_on(hint)
+    webhook = RelayedWebhook(run.run_id, 1, Kind.CREW, {"result": "done"})
+    await other.relay_webhook(webhook)
     with capture_logs() as logs:
-        assert await store.collect_hints(9) == [hint]
+        assert await store.collect_webhooks(9) == [webhook]
     assert [(entry["event"], entry["run_id"]) for entry in logs] == [("hint_dropped", run.run_id)]
     assert adapter.execute("SELECT count(*) FROM hints") == [(0,)]
 
 
 async def test_hints_go_with_their_run(adapter: Adapter, store: SqlStore):
     run = await refused(store)
-    await store.pass_on(PassedHint(run.run_id, 1, Kind.CREW, None))
+    await store.relay_webhook(RelayedWebhook(run.run_id, 1, Kind.CREW, None))
     assert await store.forget(NOW + 1, 9) == 0  # its event is not delivered yet
     adapter.execute("DELETE FROM deliveries")
     assert await store.forget(NOW + 1, 9) == 1

@@ -111,7 +111,7 @@ async def test_webhooks_come_under_the_public_name_and_from_no_website(bridge: B
     for headers in ({**public, "Origin": "http://bridge.example.com"}, EVIL, {"Sec-Fetch-Site": "cross-site"}):
         assert await ask(bridge, "POST", "/hooks/open", {"text": "otters"}, headers) == 403
         assert await ask(bridge, "POST", "/amp/known/crew", {}, headers) == 403
-    assert (len(bridge.accept.seen), len(bridge.others.hints)) == (1, 1)
+    assert (len(bridge.accept.seen), len(bridge.others.crew_webhooks)) == (1, 1)
 
 
 async def test_the_operators_port_is_for_this_machine_only_as_well() -> None:

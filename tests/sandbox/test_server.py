@@ -41,9 +41,9 @@ async def test_stopping_does_not_wait_for_a_caller_who_is_kept_waiting() -> None
 
 
 async def test_serve_announces_the_url_and_runs_until_cancelled() -> None:
-    announced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(serve(SandboxSettings(), announced.set_result))
-    url = await announced
+    completion_signalled: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(serve(SandboxSettings(), completion_signalled.set_result))
+    url = await completion_signalled
     async with aiohttp.ClientSession() as session:
         async with session.get(f"{url}/_ledger") as response:
             assert (await response.json())["count"] == 0

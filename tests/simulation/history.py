@@ -275,4 +275,4 @@ class History:
     async def _webhook(self, token: str, kind: Any, body: dict[str, Any]) -> None:
         with suppress(*REFUSALS):
             if (life := self._somebody()) is not None:
-                await life.hint(token, kind, body)
+                await life.webhook(token, kind, body)

@@ -123,11 +123,11 @@ class Life:
     async def steer(self, run_id: str, wish: Steering) -> Run | None:
         return await self.ask(lambda bench: bench.steer(run_id, wish, "an operator"))
 
-    async def hint(self, token: str, kind: Kind, body: dict[str, Any]) -> None:
+    async def webhook(self, token: str, kind: Kind, body: dict[str, Any]) -> None:
         async def read() -> dict[str, Any]:
             return body
 
-        await self.ask(lambda bench: bench.hint(token, kind, read))
+        await self.ask(lambda bench: bench.webhook(token, kind, read))
 
     def _opened(self, now: float) -> AbstractAsyncContextManager[SqlStore]:
         url, name = f"sqlite:///{self._site.file}", self._given_name
@@ -188,7 +188,7 @@ class Life:
 
 def _steps_of_several(bench: Bench, report: ReportFault) -> list[Service]:
     share = KeepToShare(bench.crews, bench.store, bench.clock, bench.wakes["recover"])
-    relay = Relay(bench.store, bench.hint.passed_on)
+    relay = Relay(bench.store, bench.webhook.handle_relayed)
     return [Worker(share, 1, asyncio.Event(), report), Worker(relay, 50, asyncio.Event(), report)]
 
 

@@ -50,7 +50,7 @@ class Execution:
     def waits(self) -> bool:
         return asyncio.get_running_loop().time() >= self.asks_at and not self.carried
 
-    def hear(self, text: str) -> None:
+    def mark_webhook_seen(self, text: str) -> None:
         """An answer has arrived: go on."""
         assert self.waits(), "an answer to no question"
         self.carried.append(text)
@@ -65,7 +65,7 @@ async def carry(execution: Execution, text: str, happens: Happens, wire: Callabl
     execution.posts += 1
     if happens("answer lost before arrival", 0.1):
         return InDoubt("ClientOSError")
-    execution.hear(text)
+    execution.mark_webhook_seen(text)
     await wire()
     return InDoubt("ServerDisconnectedError") if happens("answer lost after arrival", 0.1) else Resumed()
 

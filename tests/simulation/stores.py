@@ -17,7 +17,7 @@ from tests.fakes import NOW
 from tests.simulation.world import World
 from tests.steps.conftest import KEY
 
-OF_SEVERAL = ("bury", "rejoin", "hand_over", "pass_on", "collect_hints")
+OF_SEVERAL = ("bury", "rejoin", "hand_over", "relay_webhook", "collect_webhooks")
 """Calls that are counted, if anything came of them."""
 
 
@@ -64,7 +64,7 @@ class ShakyStore:
                 args = (database_time(), *args[1:])
             result = await method(*args, **kwargs)
             if name in OF_SEVERAL:
-                self._world.seen[name] += bool(result) or name == "pass_on"
+                self._world.seen[name] += bool(result) or name == "relay_webhook"
             await asyncio.sleep(0)  # a place to die at, after the commit and before the step knows
             return result
 

@@ -24,7 +24,7 @@ from bridge.core.polling.planner import Learning
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import CrewPolicy, Envelope, Run
 from bridge.steps._crew import Crew
-from bridge.steps.crew_webhooks import TakeHint
+from bridge.steps.crew_webhooks import HandleCrewWebhook
 from bridge.steps.delivery import Deliver
 from bridge.steps.maintenance.crew_probe import Probe
 from bridge.steps.maintenance.housekeeping import Sweep
@@ -126,13 +126,15 @@ class Bench:
         return Late(self.crew, self.store, self.clock, self.wakes["deliver"])
 
     @property
-    def hint(self) -> TakeHint:
+    def webhook(self) -> HandleCrewWebhook:
         wakes = self.wakes
-        return TakeHint(KEY, self.crews, self.store, self.clock, wakes["poll"], wakes["recover"], wakes["deliver"])
+        return HandleCrewWebhook(
+            KEY, self.crews, self.store, self.clock, wakes["poll"], wakes["recover"], wakes["deliver"]
+        )
 
     @property
     def early(self) -> AskEarly:
-        return AskEarly(self.crews, self.store, self.clock, self.hint.ask)
+        return AskEarly(self.crews, self.store, self.clock, self.webhook.ask)
 
     @property
     def steer(self) -> SteerRun:

@@ -24,7 +24,7 @@ async def send(bench: Bench, run: Run, kind: Kind, body: Any, attempt: int = 1) 
     async def read() -> Any:
         return body
 
-    return await bench.hint(token_of(run, attempt), kind, read)
+    return await bench.webhook(token_of(run, attempt), kind, read)
 
 
 async def test_every_kickoff_names_webhooks_of_its_own(bench: Bench):
@@ -156,8 +156,8 @@ async def test_a_forged_token_is_refused_unread(bench: Bench):
         raise AssertionError("must not be read")
 
     forged = webhook_tokens.issue(b"another key", webhook_tokens.Attempt(run.run_id, 1))
-    assert not await bench.hint(forged, Kind.CREW, never)
-    assert not await bench.hint("", Kind.CREW, never)
+    assert not await bench.webhook(forged, Kind.CREW, never)
+    assert not await bench.webhook("", Kind.CREW, never)
 
 
 async def test_a_token_of_a_run_that_is_forgotten_is_unknown(bench: Bench):
@@ -165,13 +165,13 @@ async def test_a_token_of_a_run_that_is_forgotten_is_unknown(bench: Bench):
         return None
 
     gone = webhook_tokens.issue(KEY, webhook_tokens.Attempt("00000000-0000-7000-8000-000000000999", 1))
-    assert not await bench.hint(gone, Kind.CREW, nothing)
+    assert not await bench.webhook(gone, Kind.CREW, nothing)
 
 
 STARTED_EVENT = {"type": "crew_kickoff_started", "execution_id": "execution-1", "data": {"emission_sequence": 1}}
 
 
-async def heard_of(bench: Bench, count: int) -> list[Run]:
+async def webhook_seen(bench: Bench, count: int) -> list[Run]:
     """Runs under way whose start a webhook told."""
     runs = [await bench.started(inputs={"topic": str(number)}) for number in range(count)]
     for run in runs:
@@ -182,7 +182,7 @@ async def heard_of(bench: Bench, count: int) -> list[Run]:
 async def test_looks_are_stretched_as_soon_as_webhooks_have_proved_to_reach_us(bench: Bench):
     """Also those that were planned before: of many runs started at once, few need a look before their end."""
     bench.max_running = 99
-    await heard_of(bench, 40)
+    await webhook_seen(bench, 40)
     bench.clock.forward(6)
     with capture_logs() as logs:
         await bench.round(bench.poll, room=16)
@@ -206,7 +206,7 @@ async def test_the_first_look_at_a_trusted_crews_run_is_stretched_too(bench: Ben
 async def test_runs_that_nothing_was_heard_of_cost_the_crew_its_trust_and_are_looked_at_again_soon(bench: Bench):
     bench.max_running = 99
     bench.crew.trust.heard = 0.8
-    await heard_of(bench, 3)
+    await webhook_seen(bench, 3)
     bench.clock.forward(50)
     await bench.started(inputs={"topic": "in silence"})
     assert await bench.round(bench.poll) == []
@@ -221,7 +221,7 @@ async def test_runs_that_nothing_was_heard_of_cost_the_crew_its_trust_and_are_lo
 
 
 async def test_an_end_that_nobody_announced_costs_the_crew_its_trust(bench: Bench):
-    bench.crew.trust.heard, bench.crew.trust.announced = 1.0, 0.85
+    bench.crew.trust.heard, bench.crew.trust.completion_signalled = 1.0, 0.85
     run = await bench.started()
     await send(bench, run, Kind.STREAM, {"events": [STARTED_EVENT]})
     bench.api.status_answers = [Succeeded("done")]
@@ -242,14 +242,18 @@ async def test_an_announced_end_that_the_status_does_not_know_yet_is_looked_for_
 
 
 async def test_nothing_is_kept_in_mind_of_a_run_that_is_over(bench: Bench):
-    first, second = await heard_of(bench, 2)
+    first, second = await webhook_seen(bench, 2)
     await send(bench, first, Kind.CREW, CREW_DONE)
     await bench.steer(first.run_id, Cancel(), "client/orders")
     bench.api.status_answers = [Succeeded("done")]
     bench.clock.forward(6)
     await bench.round(bench.poll)
     assert await send(bench, second, Kind.CREW, CREW_DONE)
-    assert (bench.crew.tracker._heard_of, bench.crew.tracker._announced, len(bench.crew.tracker.queue)) == (
+    assert (
+        bench.crew.tracker._webhook_seen,
+        bench.crew.tracker._completion_signalled,
+        len(bench.crew.tracker.queue),
+    ) == (
         set(),
         {},
         0,
@@ -263,8 +267,8 @@ async def test_a_webhook_whose_body_comes_slowly_leaves_nothing_of_a_run_that_en
         await bench.steer(run.run_id, Cancel(), "client/orders")
         return CREW_DONE
 
-    assert await bench.hint(token_of(run), Kind.CREW, read_slowly)
-    assert (bench.crew.tracker._heard_of, bench.crew.tracker._announced) == (set(), {})
+    assert await bench.webhook(token_of(run), Kind.CREW, read_slowly)
+    assert (bench.crew.tracker._webhook_seen, bench.crew.tracker._completion_signalled) == (set(), {})
 
 
 class ReadsEarly:
@@ -303,7 +307,7 @@ async def test_a_webhook_that_read_its_run_before_the_end_leaves_nothing_of_it(b
     go.set()
     assert await sending
     tracker = bench.crew.tracker
-    assert (tracker.heard_of(run.run_id), tracker.announced(run.run_id)) == (False, False)
+    assert (tracker.webhook_seen(run.run_id), tracker.completion_signalled(run.run_id)) == (False, False)
 
 
 async def answered_meanwhile(bench: Bench, answer: InDoubt | Started) -> Run:

@@ -43,7 +43,7 @@ async def webhook(bench: Bench, run: Run, kind: Kind, **body: Any) -> None:
     async def read() -> Any:
         return body
 
-    assert await bench.hint(webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, 1)), kind, read)
+    assert await bench.webhook(webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, 1)), kind, read)
 
 
 async def ask(bench: Bench, run: Run, task_id: str = TASK, output: str = "Two turbines. Approve?") -> None:
@@ -581,7 +581,7 @@ def a_question(kickoff_id: str = "execution-1", **changes: Any) -> FlowQuestion:
 
 async def flow(bench: Bench) -> Run:
     run = await with_policy(bench, is_flow=True).started()
-    await bench.hint.take_flow_question("research", a_question())
+    await bench.webhook.take_flow_question("research", a_question())
     return run
 
 
@@ -609,7 +609,7 @@ async def test_a_flow_gets_its_own_option_where_one_is_meant(bench: Bench, wish:
 
 async def test_a_flows_question_that_is_faster_than_the_kickoffs_answer_is_kept(bench: Bench):
     run = await with_policy(bench, is_flow=True).accepted()
-    await bench.hint.take_flow_question("research", a_question())
+    await bench.webhook.take_flow_question("research", a_question())
     await bench.round(bench.early)
     await bench.round(bench.kickoff)
     assert await bench.round(bench.early) == [], "the store is asked once a second"
@@ -619,7 +619,7 @@ async def test_a_flows_question_that_is_faster_than_the_kickoffs_answer_is_kept(
 
 
 async def test_a_question_of_an_execution_that_no_run_gets_is_dropped_after_an_hour(bench: Bench):
-    await bench.hint.take_flow_question("research", a_question())
+    await bench.webhook.take_flow_question("research", a_question())
     await bench.rounds(bench.early, seconds=3)
     bench.clock.forward(3600)
     with capture_logs() as logs:
@@ -637,7 +637,7 @@ async def test_of_too_many_or_too_large_questions_of_nobody_the_oldest_make_way(
     output = "🦉" * 65_536  # four bytes each
     with capture_logs() as logs:
         for number in (1, 1, 1, 2, 3, 4):
-            await bench.hint.take_flow_question("research", a_question(f"unknown-{number}", output=output))
+            await bench.webhook.take_flow_question("research", a_question(f"unknown-{number}", output=output))
     told = [(entry["event"], entry["kickoff_id"]) for entry in logs]
     assert told == [("question_of_nobody", f"unknown-{number}") for number in (1, 2)]
     assert [kickoff_id for _, kickoff_id in await bench.round(bench.early)] == ["unknown-3", "unknown-4"]

@@ -91,9 +91,9 @@ async def test_a_webhook_that_reaches_a_process_without_its_crew_reaches_the_own
         return {"kickoff_id": run.kickoff_id, "result": "done"}
 
     token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, run.attempt))
-    assert await other.hint(token, Kind.CREW, content)
-    assert len(await bench.round(Relay(bench.store, bench.hint.passed_on))) == 1
-    assert bench.crew.tracker.announced(run.run_id)
+    assert await other.webhook(token, Kind.CREW, content)
+    assert len(await bench.round(Relay(bench.store, bench.webhook.handle_relayed))) == 1
+    assert bench.crew.tracker.completion_signalled(run.run_id)
 
 
 async def test_where_no_other_process_can_be_a_webhook_of_an_unknown_crew_is_refused(bench: Bench):
@@ -103,7 +103,7 @@ async def test_where_no_other_process_can_be_a_webhook_of_an_unknown_crew_is_ref
     async def content() -> Any:
         return {"kickoff_id": run.kickoff_id, "result": "done"}
 
-    assert not await bench.hint(
+    assert not await bench.webhook(
         webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, run.attempt)), Kind.CREW, content
     )
 

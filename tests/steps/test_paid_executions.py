@@ -49,7 +49,7 @@ async def webhook(bench: Bench, run: Run, body: Any, attempt: int = 1, kind: Kin
     async def read() -> Any:
         return body
 
-    return await bench.hint(webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, attempt)), kind, read)
+    return await bench.webhook(webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, attempt)), kind, read)
 
 
 async def doubted(bench: Bench) -> Run:
@@ -227,7 +227,7 @@ async def test_evidence_that_was_left_for_a_dead_process_reaches_a_run_that_was_
     await webhook(other, run, {"kickoff_id": "k-1"})
     await bench.round(bench.recover)
     await bench.steer(run.run_id, Cancel(), "client/ops")
-    assert len(await other.round(Relay(other.store, other.hint.passed_on))) == 1
+    assert len(await other.round(Relay(other.store, other.webhook.handle_relayed))) == 1
     await bench.round(bench.late)
     assert bench.api.stopped == ["k-1"]
 

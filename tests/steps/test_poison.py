@@ -28,7 +28,7 @@ from bridge.core.runs.model import Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.core.runs.waiting import Reason, why_waiting
 from bridge.ports.queries import DeliveryFilter, RunFilter
-from bridge.ports.store import PassedHint
+from bridge.ports.store import RelayedWebhook
 from bridge.steps.maintenance.rebalance import KeepToShare
 from bridge.steps.maintenance.run_time_stats import Remember
 from bridge.steps.runs.deferred_commands import ApplyCommands
@@ -117,7 +117,7 @@ async def running(bench: Bench) -> None:
 
 async def asked(bench: Bench) -> Run:
     run = await bench.started()
-    await bench.hint.ask(run, Asked("task-1", "a draft"))
+    await bench.webhook.ask(run, Asked("task-1", "a draft"))
     return run
 
 
@@ -162,7 +162,7 @@ async def early_question(bench: Bench) -> None:
 
 async def passed_hint(bench: Bench) -> None:
     run = await bench.started()
-    await bench.store.pass_on(PassedHint(run.run_id, run.attempt, Kind.CREW, {"kickoff_id": run.kickoff_id}))
+    await bench.store.relay_webhook(RelayedWebhook(run.run_id, run.attempt, Kind.CREW, {"kickoff_id": run.kickoff_id}))
 
 
 async def paused(bench: Bench) -> None:
@@ -184,7 +184,7 @@ SCENES: dict[str, tuple[Callable[[Bench], Any], Callable[[Bench], Awaitable[Any]
     "commands": (lambda bench: ApplyCommands(bench.steer, bench.store.commands, bench.clock), to_cancel),
     "deliver": (lambda bench: bench.deliver, to_deliver),
     "early": (lambda bench: bench.early, early_question),
-    "relay": (lambda bench: Relay(bench.store, bench.hint.passed_on), passed_hint),
+    "relay": (lambda bench: Relay(bench.store, bench.webhook.handle_relayed), passed_hint),
     "probe": (lambda bench: bench.probe, paused),
     "sweep": (lambda bench: bench.sweep, nothing),
     "share": (

@@ -176,19 +176,19 @@ async def test_what_was_being_looked_at_when_the_process_lost_its_name_is_not_fo
     bench.clock.forward(6)
     [tracked] = await bench.poll.claim(9)
     bench.crew.tracker.queue.expedite(tracked.run_id)
-    bench.crew.tracker.hear(tracked.run_id)
+    bench.crew.tracker.mark_webhook_seen(tracked.run_id)
     await bench.store.bury(bench.clock(), -1.0)
     await bench.round(bench.sweep)
     await bench.poll.handle(tracked)
-    assert (len(bench.crew.tracker), bench.crew.tracker._heard_of) == (0, set())
+    assert (len(bench.crew.tracker), bench.crew.tracker._webhook_seen) == (0, set())
 
 
 async def test_nothing_is_kept_in_mind_of_a_run_that_another_process_ended(bench: Bench):
     run = await bench.started()
-    bench.crew.tracker.hear(run.run_id)
+    bench.crew.tracker.mark_webhook_seen(run.run_id)
     await bench.store.settle(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
     await look(bench, DONE)
-    assert bench.crew.tracker._heard_of == set()
+    assert bench.crew.tracker._webhook_seen == set()
 
 
 class Away:

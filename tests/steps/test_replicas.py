@@ -138,12 +138,12 @@ async def test_a_hint_that_reaches_the_wrong_process_reaches_the_owner(bench: Be
     async def read() -> Any:
         return {"kickoff_id": run.kickoff_id, "result": "done"}
 
-    assert await other.hint(token, Kind.CREW, read)
-    assert other.crew.tracker._announced == {}
-    relay = Relay(bench.store, bench.hint.passed_on)
+    assert await other.webhook(token, Kind.CREW, read)
+    assert other.crew.tracker._completion_signalled == {}
+    relay = Relay(bench.store, bench.webhook.handle_relayed)
     assert len(await bench.round(relay)) == 1
     assert await bench.round(relay) == []
-    assert bench.crew.tracker.announced(run.run_id)
+    assert bench.crew.tracker.completion_signalled(run.run_id)
     assert bench.crew.tracker.queue.next_due() == 0.0
     assert relay.pause() == 1.0
 
@@ -154,7 +154,7 @@ async def test_a_process_that_takes_a_flows_question_to_another_s_run_keeps_noth
     run = await bench.started()
     other = await another(bench)
     question = FlowQuestion(run.kickoff_id or "", Asked("q-1", callback_url="https://amp.example.com/respond"))
-    await other.hint.take_flow_question("research", question)
+    await other.webhook.take_flow_question("research", question)
     assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
     assert other.crew.tracker._outdated == set()
     assert other.crew.tracker.queue._expedited == set()
@@ -181,8 +181,8 @@ async def test_a_hint_that_says_nothing_new_of_anothers_run_is_not_passed_on(ben
     async def read() -> Any:
         return {"kickoff_id": run.kickoff_id}
 
-    assert await other.hint(token, Kind.STEP, read)
-    assert await bench.store.collect_hints(9) == []
+    assert await other.webhook(token, Kind.STEP, read)
+    assert await bench.store.collect_webhooks(9) == []
 
 
 async def test_evidence_of_a_run_whose_owner_is_dead_settles_its_doubt(bench: Bench):
@@ -194,10 +194,10 @@ async def test_evidence_of_a_run_whose_owner_is_dead_settles_its_doubt(bench: Be
     async def content() -> Any:
         return {"kickoff_id": "k-1"}
 
-    assert await other.hint(token, Kind.CREW, content)
+    assert await other.webhook(token, Kind.CREW, content)
     await bench.round(bench.recover)
     assert (await bench.now(run)).state is State.IN_DOUBT
-    assert len(await other.round(Relay(other.store, other.hint.passed_on))) == 1
+    assert len(await other.round(Relay(other.store, other.webhook.handle_relayed))) == 1
     now = await bench.now(run)
     assert (now.state, now.kickoff_id) == (State.RUNNING, "k-1")
 
@@ -223,7 +223,7 @@ async def test_a_question_that_reaches_another_process_before_its_run_is_known_i
     bench.api.kickoff_answers = [Started("k-1")]
     asked = read(Kind.HUMAN, {"kickoff_id": "k-1", "task_id": "t", "task_output": "Approve?"}).asked
     assert asked is not None
-    await other.hint.take_flow_question("research", FlowQuestion("k-1", asked))
+    await other.webhook.take_flow_question("research", FlowQuestion("k-1", asked))
     await other.round(other.early)
     await bench.round(bench.kickoff)
     await other.rounds(other.early, seconds=1)

@@ -61,7 +61,7 @@ async def test_an_execution_that_ends_after_all_is_told_once(bench: Bench, answe
 async def test_a_late_result_is_told_although_something_is_noted_of_its_run_during_the_look(bench: Bench):
     """A human's answer was under way when its run was cancelled; nobody would have looked at the execution again."""
     run = await bench.started()
-    await bench.hint.ask(run, Asked("t-1"))
+    await bench.webhook.ask(run, Asked("t-1"))
     await bench.steer(run.run_id, Resume(approve=True), "client/orders")
     polled: list[Run] = []
 

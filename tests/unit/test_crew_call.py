@@ -71,7 +71,7 @@ def test_only_such_events_are_streamed_as_a_hint_can_be_read_from():
     for event in events:
         assert (
             crew_webhooks.read(crew_webhooks.Kind.STREAM, {"type": event, "execution_id": "k-1"})
-            != crew_webhooks.Hint()
+            != crew_webhooks.CrewWebhook()
         )
 
 

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.crew.responses import NoAnswer, NotFound, Running, Succeeded
-from bridge.core.crew.webhooks import MAX_TASK_NAME, Hint, Kind, TasksDone, believe, count_tasks, one_more, read
+from bridge.core.crew.webhooks import (
+    MAX_TASK_NAME,
+    CrewWebhook,
+    Kind,
+    TasksDone,
+    count_tasks,
+    one_more,
+    read,
+    with_webhook_result,
+)
 from bridge.core.human_input.model import Asked
 
 JSON: st.SearchStrategy[Any] = st.recursive(
@@ -24,28 +33,28 @@ def streamed(type_: str, execution_id: str = "k-1", **data: Any) -> dict[str, An
 @pytest.mark.parametrize("kind", list(Kind))
 @given(body=JSON)
 def test_any_body_is_read(kind: Kind, body: Any):
-    assert isinstance(read(kind, body), Hint)
+    assert isinstance(read(kind, body), CrewWebhook)
 
 
 def test_a_crew_webhook_carries_the_result_and_is_worth_a_look():
     body = {"kickoff_id": "k-1", "result": '{"n": 1}', "result_json": {"n": 1}, "token_usage": {"total_tokens": 5}}
-    assert read(Kind.CREW, body) == Hint(
-        "k-1", poll_now=True, testimony=Succeeded('{"n": 1}', {"n": 1}, {"total_tokens": 5})
+    assert read(Kind.CREW, body) == CrewWebhook(
+        "k-1", poll_now=True, webhook_result=Succeeded('{"n": 1}', {"n": 1}, {"total_tokens": 5})
     )
 
 
 def test_a_crew_webhook_without_a_result_is_still_worth_a_look():
-    assert read(Kind.CREW, {"kickoff_id": "k-1"}) == Hint("k-1", poll_now=True)
-    assert read(Kind.CREW, None) == Hint(poll_now=True)
+    assert read(Kind.CREW, {"kickoff_id": "k-1"}) == CrewWebhook("k-1", poll_now=True)
+    assert read(Kind.CREW, None) == CrewWebhook(poll_now=True)
 
 
 def test_a_step_names_the_execution_and_no_more():
-    assert read(Kind.STEP, {"kickoff_id": "k-1", "output": "x"}) == Hint("k-1")
+    assert read(Kind.STEP, {"kickoff_id": "k-1", "output": "x"}) == CrewWebhook("k-1")
 
 
 def test_a_task_that_is_done_names_itself():
-    assert read(Kind.TASK, {"kickoff_id": "k-1", "name": "collect"}) == Hint("k-1", task="collect")
-    assert read(Kind.TASK, {"kickoff_id": "k-1", "name": 7}) == Hint("k-1", task="a task")
+    assert read(Kind.TASK, {"kickoff_id": "k-1", "name": "collect"}) == CrewWebhook("k-1", task="collect")
+    assert read(Kind.TASK, {"kickoff_id": "k-1", "name": 7}) == CrewWebhook("k-1", task="a task")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +69,7 @@ def test_a_task_that_is_done_names_itself():
     ],
 )
 def test_a_question_is_read_in_every_shape_that_is_known(body: Any):
-    assert read(Kind.HUMAN, body) == Hint("k-1", poll_now=True, asked=Asked("t", "Approve?"))
+    assert read(Kind.HUMAN, body) == CrewWebhook("k-1", poll_now=True, asked=Asked("t", "Approve?"))
 
 
 def test_an_old_webhook_that_calls_the_execution_a_task_tells_no_task():
@@ -91,18 +100,18 @@ def test_of_a_task_s_name_so_much_is_kept_as_is_needed_to_know_it():
 
 @pytest.mark.parametrize("value", ["", "a/b", "x" * 129, 7, None, ["k"]])
 def test_what_cannot_be_an_id_is_none(value: Any):
-    assert read(Kind.STEP, {"kickoff_id": value}) == Hint()
+    assert read(Kind.STEP, {"kickoff_id": value}) == CrewWebhook()
 
 
 @pytest.mark.parametrize("shape", [lambda e: {"events": e}, lambda e: e, lambda e: e[0]])
 def test_a_stream_comes_in_three_shapes(shape: Any):
-    assert read(Kind.STREAM, shape([streamed("crew_kickoff_started", emission_sequence=1)])) == Hint("k-1")
+    assert read(Kind.STREAM, shape([streamed("crew_kickoff_started", emission_sequence=1)])) == CrewWebhook("k-1")
 
 
 def test_in_a_batch_the_first_by_number_is_the_outer_one():
     inner = streamed("crew_kickoff_started", "inner", emission_sequence=4)
     outer = streamed("flow_started", "k-1", emission_sequence=1)
-    assert read(Kind.STREAM, {"events": [inner, outer]}) == Hint("k-1")
+    assert read(Kind.STREAM, {"events": [inner, outer]}) == CrewWebhook("k-1")
 
 
 def test_a_batch_that_does_not_begin_with_a_start_names_nothing():
@@ -110,40 +119,40 @@ def test_a_batch_that_does_not_begin_with_a_start_names_nothing():
         streamed("task_completed", emission_sequence=5),
         streamed("crew_kickoff_started", "inner", emission_sequence=6),
     ]
-    assert read(Kind.STREAM, {"events": events}) == Hint()
+    assert read(Kind.STREAM, {"events": events}) == CrewWebhook()
 
 
 @pytest.mark.parametrize("type_", ["crew_kickoff_failed", "crew_kickoff_completed", "flow_finished"])
 def test_an_end_in_the_stream_is_worth_a_look(type_: str):
-    assert read(Kind.STREAM, {"events": [streamed(type_)]}) == Hint(poll_now=True)
+    assert read(Kind.STREAM, {"events": [streamed(type_)]}) == CrewWebhook(poll_now=True)
 
 
 def test_the_end_of_an_agents_inner_flow_is_no_end():
-    assert read(Kind.STREAM, {"events": [streamed("flow_finished", flow_name="AgentExecutor")]}) == Hint()
+    assert read(Kind.STREAM, {"events": [streamed("flow_finished", flow_name="AgentExecutor")]}) == CrewWebhook()
 
 
 def test_a_crews_own_webhook_is_believed_only_where_the_status_has_said_not_found_for_long():
-    testimony = Succeeded("said")
-    assert believe(Running(), testimony, long_missing=True) == Running()
-    assert believe(NotFound(), testimony, long_missing=True) is testimony
-    assert believe(NotFound(), testimony, long_missing=False) == NotFound()
-    assert believe(NoAnswer("HTTP 500"), testimony, long_missing=True) == NoAnswer("HTTP 500")
-    assert believe(NotFound(), None, long_missing=True) == NotFound()
+    webhook_result = Succeeded("said")
+    assert with_webhook_result(Running(), webhook_result, long_missing=True) == Running()
+    assert with_webhook_result(NotFound(), webhook_result, long_missing=True) is webhook_result
+    assert with_webhook_result(NotFound(), webhook_result, long_missing=False) == NotFound()
+    assert with_webhook_result(NoAnswer("HTTP 500"), webhook_result, long_missing=True) == NoAnswer("HTTP 500")
+    assert with_webhook_result(NotFound(), None, long_missing=True) == NotFound()
 
 
 def test_a_tasks_id_is_not_taken_for_the_executions():
     """Payloads of 2025 called the execution `task_id`; today that is another id, and taking it would lose the run."""
-    assert read(Kind.STEP, {"description": "x", "task_id": "3f0c2a52"}) == Hint()
+    assert read(Kind.STEP, {"description": "x", "task_id": "3f0c2a52"}) == CrewWebhook()
 
 
 @pytest.mark.parametrize(
-    ("hint", "says"),
+    ("webhook", "says"),
     [
-        (Hint("k-1"), False),
-        (Hint(poll_now=True), True),
-        (Hint(asked=Asked("t")), True),
-        (Hint(task="collect"), True),
+        (CrewWebhook("k-1"), False),
+        (CrewWebhook(poll_now=True), True),
+        (CrewWebhook(asked=Asked("t")), True),
+        (CrewWebhook(task="collect"), True),
     ],
 )
-def test_only_what_says_something_to_a_followed_run_is_worth_passing_on(hint: Hint, says: bool):
-    assert hint.says_something is says
+def test_only_what_says_something_to_a_followed_run_is_worth_passing_on(webhook: CrewWebhook, says: bool):
+    assert webhook.concerns_tracked_run is says

@@ -303,19 +303,19 @@ def test_looks_are_rare_while_humans_think_but_not_later_than_something_is_due(r
 def test_another_name_is_asked_only_where_there_is_one_and_the_first_is_unknown():
     tracked = state_machine.tracked_from_run(running(), POLICY, NOW)
     named = replace(tracked, talk=replace(tracked.talk, aliases=("a-1", "a-2")))
-    assert rules.other_name(tracked, NotFound()) is None
-    assert rules.other_name(named, Running()) is None
-    assert rules.other_name(named, NotFound()) == "a-2"
+    assert rules.alias_to_poll(tracked, NotFound()) is None
+    assert rules.alias_to_poll(named, Running()) is None
+    assert rules.alias_to_poll(named, NotFound()) == "a-2"
 
 
 def test_a_failure_under_another_name_counts_when_nothing_else_came():
     tracked = state_machine.tracked_from_run(sent(), POLICY, NOW)
     _, decision = seen(sent(), NotFound(), NOW + 100)
     assert decision is not None
-    assert rules.believe_other(tracked, Failed("x")) == NotFound()
-    assert rules.believe_other(tracked, Running()) == Running()
-    assert rules.believe_other(rules.refreshed(tracked, decision.run), Failed("x")) == Failed("x")
-    assert rules.believe_other(state_machine.tracked_from_run(running(), POLICY, NOW), Failed("x")) == NotFound()
+    assert rules.judge_alias_status(tracked, Failed("x")) == NotFound()
+    assert rules.judge_alias_status(tracked, Running()) == Running()
+    assert rules.judge_alias_status(rules.refreshed(tracked, decision.run), Failed("x")) == Failed("x")
+    assert rules.judge_alias_status(state_machine.tracked_from_run(running(), POLICY, NOW), Failed("x")) == NotFound()
 
 
 # Answers ----------------------------------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ class TestRunTimes:
 
     def test_an_end_that_a_webhook_announced_was_just_now(self):
         learning = Learning(CREW)
-        learning.ended(tracked(age=20.0), NOW + 10.0, announced=True)
+        learning.ended(tracked(age=20.0), NOW + 10.0, completion_signalled=True)
         [learned] = learning.unsaved()
         assert (learned.earliest, learned.latest) == (30.0, 30.0)
 
@@ -123,7 +123,7 @@ class TestRunTimes:
 
     def test_at_which_age_each_task_was_done(self):
         learning = Learning(CREW)
-        learning.ended(tracked(age=20.0, task_marks=((1, NOW - 12.0), (2, NOW - 4.0))), NOW, announced=True)
+        learning.ended(tracked(age=20.0, task_marks=((1, NOW - 12.0), (2, NOW - 4.0))), NOW, completion_signalled=True)
         assert learning.unsaved()[0].task_marks == ((1, 8.0), (2, 16.0))
 
 

@@ -8,7 +8,7 @@ def after(*heard: bool, ends: list[bool] | None = None) -> Trust:
     for each in heard:
         trust.first_poll(heard=each)
     for each in ends or []:
-        trust.ended(announced=each)
+        trust.ended(completion_signalled=each)
     return trust
 
 
@@ -43,5 +43,5 @@ def test_every_other_webhook_is_never_enough():
     trust = after()
     for number in range(400):
         trust.first_poll(heard=number % 2 == 0)
-        trust.ended(announced=number % 2 == 0)
+        trust.ended(completion_signalled=number % 2 == 0)
         assert not trust.earned

@@ -214,16 +214,16 @@ commands = Table(
     Column("kept_at", Float, nullable=False),
 )
 
-hints = Table(
-    "hints",
+crew_webhooks = Table(
+    "webhooks",
     metadata,
-    Column("hint_id", Text, primary_key=True),
+    Column("webhook_id", Text, primary_key=True),
     Column("run_id", String(36), ForeignKey("runs.run_id", ondelete="CASCADE"), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("kind", Text, nullable=False),
     Column("content", LargeBinary, nullable=False),
 )
-Index("hints_run", hints.c.run_id)
+Index("webhooks_run", crew_webhooks.c.run_id)
 
 run_times = Table(
     "run_times",

@@ -42,7 +42,7 @@ from bridge.ports.inbound import Accepted
 from bridge.ports.lifecycle import Health
 from bridge.ports.processing import ReportFault
 from bridge.ports.queries import DeliveryFilter, RunFilter
-from bridge.ports.store import PassedHint
+from bridge.ports.store import RelayedWebhook
 
 RETRY_EVERY = 1.0  # seconds between tries of a write that must not be lost
 
@@ -279,11 +279,11 @@ class SqlStore:
         """Give back runs under way that this process follows no more; how many those were."""
         return await self._batches.write_one(partial(cluster.hand_over, process=self._process, run_ids=list(run_ids)))
 
-    async def pass_on(self, hint: PassedHint) -> None:
+    async def relay_webhook(self, webhook: RelayedWebhook) -> None:
         """Leave a hint for the process that owns its run."""
-        await self._batches.write(cluster.pass_on, hint)
+        await self._batches.write(cluster.relay_webhook, webhook)
 
-    async def collect_hints(self, room: int) -> list[PassedHint]:
+    async def collect_webhooks(self, room: int) -> list[RelayedWebhook]:
         """Take at most `room` hints that were left for runs of this process."""
         return await self._batches.write_one(
             partial(cluster.collect, process=self._process, crews=self._crews, room=room)

@@ -283,8 +283,10 @@ def _turned_away(code: int, text: str) -> bool:
     said = text.lower()
     if code in _DEFINITE_REFUSALS:
         return code != 422 and any(phrase in said for phrase in _QUOTA)
-    hinted = "quota" in said or ("limit reached" in said and "rate" not in said)  # a rate limit passes by itself
-    return code in {401, 403} or (400 <= code < 500 and hinted) or any(phrase in said for phrase in _QUOTA)
+    mentions_limit = "quota" in said or (
+        "limit reached" in said and "rate" not in said
+    )  # a rate limit passes by itself
+    return code in {401, 403} or (400 <= code < 500 and mentions_limit) or any(phrase in said for phrase in _QUOTA)
 
 
 def _read_state(body: Mapping[str, Any]) -> StatusAnswer:

@@ -11,22 +11,22 @@ class Trust:
     """What a crew's webhooks have told us in time; of both shares the newest run counts most.
 
     `heard`: the share of runs of which any webhook came before their first look. It shows within seconds that webhooks
-    reach us at all, so it has to be earned. `announced`: the share of ends that a webhook announced before we found
+    reach us at all, so it has to be earned. `completion_signalled`: the share of ends that a webhook announced before we found
     them. It is granted until ends come in silence, because the first end may be hours away.
     """
 
     heard: float = 0.0
-    announced: float = 1.0
+    completion_signalled: float = 1.0
 
     @property
     def earned(self) -> bool:
         """Whether the next end will most likely be announced."""
-        return self.heard >= _ENOUGH and self.announced >= _ENOUGH
+        return self.heard >= _ENOUGH and self.completion_signalled >= _ENOUGH
 
     def first_poll(self, *, heard: bool) -> None:
         """A run is looked at for the first time."""
         self.heard += _WEIGHT * (float(heard) - self.heard)
 
-    def ended(self, *, announced: bool) -> None:
+    def ended(self, *, completion_signalled: bool) -> None:
         """A run ended."""
-        self.announced += _WEIGHT * (float(announced) - self.announced)
+        self.completion_signalled += _WEIGHT * (float(completion_signalled) - self.completion_signalled)

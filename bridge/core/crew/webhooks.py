@@ -36,18 +36,18 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Hint:
+class CrewWebhook:
     """What a webhook may tell: the execution's id, that a look is worth it now, and a crew webhook's result."""
 
     kickoff_id: str | None = None
     poll_now: bool = False
-    testimony: responses.Succeeded | None = None
+    webhook_result: responses.Succeeded | None = None
     asked: Asked | None = None
     task: str | None = None
     """The name of a task that is done."""
 
     @property
-    def says_something(self) -> bool:
+    def concerns_tracked_run(self) -> bool:
         """Whether there is anything in it for a run that is being followed."""
         return self.poll_now or self.asked is not None or self.task is not None
 
@@ -63,7 +63,7 @@ class TasksDone:
     last: str
 
 
-def read(kind: Kind, body: Any) -> Hint:
+def read(kind: Kind, body: Any) -> CrewWebhook:
     """Read one webhook's body, which may be anything."""
     if kind is Kind.STREAM:
         return _read_stream(list(_envelopes(body)))
@@ -71,26 +71,30 @@ def read(kind: Kind, body: Any) -> Hint:
     kickoff_id = _id_in(content, *_EXECUTION)
     match kind:
         case Kind.CREW:
-            return Hint(kickoff_id, poll_now=True, testimony=responses.read_crew_webhook(content))
+            return CrewWebhook(kickoff_id, poll_now=True, webhook_result=responses.read_crew_webhook(content))
         case Kind.HUMAN:
             return _read_question(content)
         case Kind.TASK:
-            return Hint(kickoff_id, task=(_text_in(content, "name") or "a task")[:MAX_TASK_NAME])
+            return CrewWebhook(kickoff_id, task=(_text_in(content, "name") or "a task")[:MAX_TASK_NAME])
         case Kind.STEP:
-            return Hint(kickoff_id)
+            return CrewWebhook(kickoff_id)
         case _:
             assert_never(kind)
 
 
-def believe(
-    answer: responses.StatusAnswer, testimony: responses.Succeeded | None, *, long_missing: bool
+def with_webhook_result(
+    answer: responses.StatusAnswer, webhook_result: responses.Succeeded | None, *, long_missing: bool
 ) -> responses.StatusAnswer:
     """The status; where it has said NOT FOUND for so long that the execution counts as lost, the crew webhook's result.
 
     Nothing less is enough: anyone who knows the URL could end a run by the first poll that times out, or that comes
     before the API knows the execution.
     """
-    return testimony if long_missing and isinstance(answer, responses.NotFound) and testimony is not None else answer
+    return (
+        webhook_result
+        if long_missing and isinstance(answer, responses.NotFound) and webhook_result is not None
+        else answer
+    )
 
 
 def one_more(before: TasksDone | None, name: str) -> TasksDone:
@@ -107,7 +111,7 @@ def count_tasks(answer: responses.StatusAnswer, done: TasksDone | None) -> respo
     )
 
 
-def _read_question(content: Mapping[str, Any]) -> Hint:
+def _read_question(content: Mapping[str, Any]) -> CrewWebhook:
     """Members in snake or camel case, at the top or nested: only their meaning is known for sure (contract, 6.4)."""
     nested = [content, *(inner for name in _NESTS if isinstance(inner := content.get(name), dict))]
     kickoff_id = _first(_id_in(place, *_EXECUTION) for place in nested)
@@ -115,18 +119,18 @@ def _read_question(content: Mapping[str, Any]) -> Hint:
     task_id = _first(_id_in(place, "task_id", "taskId") for place in nested)
     if task_id == kickoff_id:
         task_id = None  # old webhooks call the execution so
-    return Hint(kickoff_id, poll_now=True, asked=Asked(task_id, output))
+    return CrewWebhook(kickoff_id, poll_now=True, asked=Asked(task_id, output))
 
 
-def _read_stream(streamed: list[Mapping[str, Any]]) -> Hint:
+def _read_stream(streamed: list[Mapping[str, Any]]) -> CrewWebhook:
     """The first event names the top-level execution, if it is a start; inner executions have ids of their own."""
     outer = [event for event in streamed if not _is_inner(event)]
     poll_now = any(_type(event) in _ENDS for event in outer)
     if not outer:
-        return Hint()
+        return CrewWebhook()
     first = min(outer, key=_sequence)
     kickoff_id = _id_in(first, "execution_id") if _type(first) in _STARTS else None
-    return Hint(kickoff_id, poll_now)
+    return CrewWebhook(kickoff_id, poll_now)
 
 
 def _envelopes(body: Any) -> Iterator[Mapping[str, Any]]:

@@ -119,12 +119,12 @@ def next_poll_at(
     return min([due, *(moment for moment in _moments(tracked.talk.question) if now < moment < due)])
 
 
-def other_name(tracked: TrackedRun, answer: responses.StatusAnswer) -> str | None:
+def alias_to_poll(tracked: TrackedRun, answer: responses.StatusAnswer) -> str | None:
     """The id under which to look once more: after an answer the API may know the execution by the one it gave then."""
     return tracked.talk.aliases[-1] if tracked.talk.aliases and isinstance(answer, responses.NotFound) else None
 
 
-def believe_other(tracked: TrackedRun, other: responses.StatusAnswer) -> responses.StatusAnswer:
+def judge_alias_status(tracked: TrackedRun, other: responses.StatusAnswer) -> responses.StatusAnswer:
     """What a status under another name is worth.
 
     Such names were seen to fail at once although the execution went on, so a failure only counts when nothing else
@@ -250,8 +250,8 @@ def _news_while_open(
         and feedback.has_address(question.asked, policy)
     )
     late = question.answer_by is not None and asked_at >= question.answer_by
-    says_something = not isinstance(answer, responses.NoAnswer | responses.CrewUnavailable)
-    return _News.TOO_LATE if answerable and late and says_something else None
+    concerns_tracked_run = not isinstance(answer, responses.NoAnswer | responses.CrewUnavailable)
+    return _News.TOO_LATE if answerable and late and concerns_tracked_run else None
 
 
 def _news_after_answer(question: Question, answer: responses.StatusAnswer, asked_at: float) -> _News | None:

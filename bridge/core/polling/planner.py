@@ -102,18 +102,18 @@ class Learning:
         return True
 
     def ended(
-        self, tracked: TrackedRun, asked_at: float, *, told: float | None = None, announced: bool = False
+        self, tracked: TrackedRun, asked_at: float, *, told: float | None = None, completion_signalled: bool = False
     ) -> None:
         """A look at `asked_at` found this run over; `tracked` is what was known before it.
 
-        `told`: the run time in seconds by the API's own account. `announced`: a webhook made us look at once.
+        `told`: the run time in seconds by the API's own account. `completion_signalled`: a webhook made us look at once.
         """
         if tracked.began_at is None or tracked.seen_at is None:
             return
         earliest, latest = tracked.seen_at - tracked.began_at, asked_at - tracked.began_at
         if told is not None and earliest - _ROUNDED <= told <= latest + _ROUNDED:
             earliest = latest = told
-        elif announced:
+        elif completion_signalled:
             earliest = latest
         task_marks = tuple((done, at - tracked.began_at) for done, at in tracked.task_marks[:_TOLD_APART])
         run_time = RunTime(tracked.run_id, tracked.crew, asked_at, earliest, latest, task_marks)

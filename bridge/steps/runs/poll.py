@@ -59,7 +59,7 @@ class Poll:
         """Look once; write only what is news; note when to look again."""
         asked_at, tracker = self._clock(), self._crew.tracker
         if not tracked.polls:
-            self._judge_webhooks(partial(self._crew.trust.first_poll, heard=tracker.heard_of(tracked.run_id)))
+            self._judge_webhooks(partial(self._crew.trust.first_poll, heard=tracker.webhook_seen(tracked.run_id)))
         try:
             if (current := await self._up_to_date(tracked)) is not None:
                 await self._look(current, asked_at)
@@ -106,10 +106,10 @@ class Poll:
     async def _look(self, tracked: TrackedRun, asked_at: float) -> None:
         answer = await self._ask(tracked, asked_at)
         self._crew.pause_if_turned_away(answer, asked_at)
-        announced = self._crew.tracker.announced(tracked.run_id)
+        completion_signalled = self._crew.tracker.completion_signalled(tracked.run_id)
         seen, news = rules.look(tracked, answer, self._crew.policy, asked_at)
         goes_on = await self._write_down(seen, answer, asked_at) if news else seen
-        self._learn_run_times(tracked, answer, asked_at, announced=announced)
+        self._learn_run_times(tracked, answer, asked_at, completion_signalled=completion_signalled)
         if goes_on is not None:
             after = answer.after if isinstance(answer, NoAnswer) else None
             self._crew.tracker.resume_polling(goes_on, self._crew.next_poll_at(goes_on, self._clock(), after))
@@ -117,9 +117,9 @@ class Poll:
     async def _ask(self, tracked: TrackedRun, asked_at: float) -> StatusAnswer:
         """The status, with what webhooks told where it tells nothing."""
         answer = await self._crew.api.status(tracked.kickoff_id)
-        if (other := rules.other_name(tracked, answer)) is not None:
+        if (other := rules.alias_to_poll(tracked, answer)) is not None:
             await self._crew.api.turn()
-            answer = rules.believe_other(tracked, await self._crew.api.status(other))
+            answer = rules.judge_alias_status(tracked, await self._crew.api.status(other))
         return self._crew.tracker.complete(tracked, answer, asked_at)
 
     async def _write_down(self, seen: TrackedRun, answer: StatusAnswer, asked_at: float) -> TrackedRun | None:
@@ -158,15 +158,17 @@ class Poll:
     def _let_go(self, ended: Run) -> None:
         if ended.state is State.SUCCEEDED and ended.outcome.result is None and ended.outcome.result_json is None:
             log.warning("result_missing", run_id=ended.run_id, crew=ended.crew, kickoff_id=ended.kickoff_id)
-        announced = self._crew.tracker.announced(ended.run_id)
-        if ended.state is not State.SUCCEEDED and self._crew.tracker.testimony(ended.run_id) is not None:
+        completion_signalled = self._crew.tracker.completion_signalled(ended.run_id)
+        if ended.state is not State.SUCCEEDED and self._crew.tracker.webhook_result(ended.run_id) is not None:
             log.warning("webhook_result_discarded", run_id=ended.run_id, crew=ended.crew, state=ended.state.value)
-        self._judge_webhooks(partial(self._crew.trust.ended, announced=announced))
+        self._judge_webhooks(partial(self._crew.trust.ended, completion_signalled=completion_signalled))
         self._crew.tracker.forget(ended.run_id)
         log.info("run_ended", run_id=ended.run_id, crew=ended.crew, state=ended.state.value, polls=ended.polls)
         self._wake_kickoff()
 
-    def _learn_run_times(self, before: TrackedRun, answer: StatusAnswer, asked_at: float, *, announced: bool) -> None:
+    def _learn_run_times(
+        self, before: TrackedRun, answer: StatusAnswer, asked_at: float, *, completion_signalled: bool
+    ) -> None:
         """What a look found tells about the crew's run times; `before` is what was known until then."""
         if isinstance(answer, NoAnswer | CrewUnavailable | NotFound):
             return
@@ -174,7 +176,9 @@ class Poll:
         if self._crew.learning.poll_finished(before, asked_at, over=over):
             log.info("run_times_changed", crew=self._crew.name)
         if over:
-            self._crew.learning.ended(before, asked_at, told=run_time_told(answer), announced=announced)
+            self._crew.learning.ended(
+                before, asked_at, told=run_time_told(answer), completion_signalled=completion_signalled
+            )
 
     def _judge_webhooks(self, by: Callable[[], None]) -> None:
         """Whether webhooks can be trusted may change by this, and then all that was planned with or without them."""

@@ -10,14 +10,14 @@ from bridge.adapters.http.connection import authenticated
 from bridge.core.crew.webhooks import Kind
 from bridge.core.errors import Stale
 from bridge.core.redaction import Redactor
-from bridge.ports.inbound import TakeHint
+from bridge.ports.inbound import HandleCrewWebhook
 
 
 class AmpApi:
     """Answers at once; what a webhook says is only a hint, so nobody need send it again."""
 
-    def __init__(self, take_hint: TakeHint, redactor: Redactor | None = None) -> None:
-        self._take_hint = take_hint
+    def __init__(self, handle_webhook: HandleCrewWebhook, redactor: Redactor | None = None) -> None:
+        self._handle_webhook = handle_webhook
         self._redactor = redactor or Redactor()
 
     def routes(self) -> list[web.RouteDef]:
@@ -36,6 +36,6 @@ class AmpApi:
             return self._redactor.value(any_json(await read_body(http)))
 
         try:
-            return await self._take_hint(http.match_info["token"], kind, read)
+            return await self._handle_webhook(http.match_info["token"], kind, read)
         except Stale:  # somebody else was faster; the next hint or look finds what there is
             return True

@@ -9,11 +9,11 @@ import structlog
 from sqlalchemy import Connection, Row, bindparam, delete, exists, func, select, text, update
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.schema import OPEN, hints, runs, served_crews
+from bridge.adapters.store.schema import OPEN, crew_webhooks, runs, served_crews
 from bridge.core.crew.fair_share import Census
 from bridge.core.crew.webhooks import Kind
 from bridge.core.runs.model import State
-from bridge.ports.store import PassedHint
+from bridge.ports.store import RelayedWebhook
 
 log = structlog.get_logger()
 
@@ -58,14 +58,14 @@ def hand_over(connection: Connection, process: str, run_ids: Sequence[str]) -> i
     return connection.execute(update(runs).where(mine).values(owner=None, version=runs.c.version + 1)).rowcount
 
 
-def pass_on(connection: Connection, passed: Sequence[PassedHint]) -> list[None]:
+def relay_webhook(connection: Connection, passed: Sequence[RelayedWebhook]) -> list[None]:
     """Leave hints; one that says the same as one that still lies there is not needed."""
-    rows = [_row_of(hint) for hint in passed]
-    connection.execute(dialect.insert_new(connection, hints), rows)
+    rows = [_row_of(webhook) for webhook in passed]
+    connection.execute(dialect.insert_new(connection, crew_webhooks), rows)
     return [None] * len(passed)
 
 
-def collect(connection: Connection, process: str, crews: Collection[str], room: int) -> list[PassedHint]:
+def collect(connection: Connection, process: str, crews: Collection[str], room: int) -> list[RelayedWebhook]:
     """Take the hints for a process's runs, and for those without an owner that nothing is under way for.
 
     A hint may settle a doubt, or name the execution of a run that has ended.
@@ -74,29 +74,31 @@ def collect(connection: Connection, process: str, crews: Collection[str], room: 
     One that cannot be read goes, too: it would come again and again, and end whoever takes it.
     """
     resting = runs.c.owner.is_(None) & runs.c.state.not_in(_UNDER_WAY) & runs.c.crew.in_(crews)
-    mine = exists().where(runs.c.run_id == hints.c.run_id, (runs.c.owner == process) | resting)
-    ids = connection.execute(select(hints.c.hint_id).where(mine).limit(room)).scalars().all()
+    mine = exists().where(runs.c.run_id == crew_webhooks.c.run_id, (runs.c.owner == process) | resting)
+    ids = connection.execute(select(crew_webhooks.c.webhook_id).where(mine).limit(room)).scalars().all()
     if not ids:
         return []
-    taken = connection.execute(delete(hints).where(hints.c.hint_id.in_(ids)).returning(hints))
-    return [hint for row in taken if (hint := _hint_of(row)) is not None]
+    taken = connection.execute(
+        delete(crew_webhooks).where(crew_webhooks.c.webhook_id.in_(ids)).returning(crew_webhooks)
+    )
+    return [webhook for row in taken if (webhook := _webhook_from_row(row)) is not None]
 
 
-def _hint_of(row: Row[Any]) -> PassedHint | None:
+def _webhook_from_row(row: Row[Any]) -> RelayedWebhook | None:
     try:
-        return PassedHint(row.run_id, row.attempt, Kind(row.kind), json.loads(row.content))
+        return RelayedWebhook(row.run_id, row.attempt, Kind(row.kind), json.loads(row.content))
     except (ValueError, RecursionError) as error:
         log.warning("hint_dropped", run_id=row.run_id, reason=type(error).__name__)
         return None
 
 
-def _row_of(hint: PassedHint) -> dict[str, object]:
-    content = json.dumps(hint.content).encode()
-    digest = hashlib.sha256(hint.kind.encode() + content).hexdigest()[:32]
+def _row_of(webhook: RelayedWebhook) -> dict[str, object]:
+    content = json.dumps(webhook.content).encode()
+    digest = hashlib.sha256(webhook.kind.encode() + content).hexdigest()[:32]
     return {
-        "hint_id": f"{hint.run_id}-{hint.attempt}-{digest}",
-        "run_id": hint.run_id,
-        "attempt": hint.attempt,
-        "kind": hint.kind.value,
+        "webhook_id": f"{webhook.run_id}-{webhook.attempt}-{digest}",
+        "run_id": webhook.run_id,
+        "attempt": webhook.attempt,
+        "kind": webhook.kind.value,
         "content": content,
     }

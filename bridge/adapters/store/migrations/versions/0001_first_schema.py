@@ -156,16 +156,16 @@ def upgrade() -> None:
     )
     op.create_index("run_times_crew", "run_times", ["crew", "ended_at"], unique=False)
     op.create_table(
-        "hints",
-        sa.Column("hint_id", sa.Text(), nullable=False),
+        "webhooks",
+        sa.Column("webhook_id", sa.Text(), nullable=False),
         sa.Column("run_id", sa.String(length=36), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["run_id"], ["runs.run_id"], ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("hint_id"),
+        sa.PrimaryKeyConstraint("webhook_id"),
     )
-    op.create_index("hints_run", "hints", ["run_id"], unique=False)
+    op.create_index("webhooks_run", "webhooks", ["run_id"], unique=False)
     op.create_table(
         "deliveries",
         sa.Column("delivery_id", sa.Text(), nullable=False),
