@@ -9,7 +9,7 @@ from bridge.core.crew.fair_share import Share
 from bridge.core.crew.payloads import Webhooks
 from bridge.core.crew.rate_limiter import Pace
 from bridge.core.crew.responses import CrewUnavailable, KickoffAnswer, Refused, ResumeAnswer, Started, StatusAnswer
-from bridge.core.crew.webhook_reliability import Trust
+from bridge.core.crew.webhook_reliability import WebhookReliability
 from bridge.core.human_input import rules
 from bridge.core.polling.planner import Learning
 from bridge.core.runs import state_machine
@@ -37,7 +37,7 @@ class Crew:
     share: Share = field(default_factory=Share)
     budgets: Budgets = UNLIMITED
     webhooks: Webhooks | None = None
-    trust: Trust = field(default_factory=Trust)
+    webhook_reliability: WebhookReliability = field(default_factory=WebhookReliability)
     tracker: RunTracker = field(default_factory=RunTracker)
     questions: EarlyQuestions = field(default_factory=EarlyQuestions)
 
@@ -59,9 +59,11 @@ class Crew:
 
         Rarely, if a webhook will most likely tell us when; one that has done so was too early, and will not come again.
         """
-        stretched = self.trust.earned and not self.tracker.completion_signalled(tracked.run_id)
+        at_fallback_interval = self.webhook_reliability.reliable and not self.tracker.completion_signalled(
+            tracked.run_id
+        )
         pause = self.learning.pause(tracked, now)
-        return rules.next_poll_at(tracked, self.policy, now, pause, after, stretched=stretched)
+        return rules.next_poll_at(tracked, self.policy, now, pause, after, at_fallback_interval=at_fallback_interval)
 
     def figures(self, clock: Clock) -> CrewFigures:
         """How things stand, for the metrics."""

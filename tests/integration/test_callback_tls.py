@@ -155,15 +155,18 @@ async def send(
 
 
 async def test_a_receiver_that_can_be_trusted_gets_the_event(tmp_path: Path):
-    async with receiving(tmp_path, lambda authority, key: authority.sign(HOST, key, DAY)) as (receiver, trust):
-        assert await send(f"https://{HOST}:{receiver.port}/", trust) == Confirmed()
+    async with receiving(tmp_path, lambda authority, key: authority.sign(HOST, key, DAY)) as (
+        receiver,
+        webhook_reliability,
+    ):
+        assert await send(f"https://{HOST}:{receiver.port}/", webhook_reliability) == Confirmed()
     assert receiver.got.startswith(b"POST /")
 
 
 @pytest.mark.parametrize("certificate", BAD)
 async def test_a_certificate_that_is_not_good_gets_nothing(tmp_path: Path, certificate: str):
-    async with receiving(tmp_path, BAD[certificate]) as (receiver, trust):
-        assert await send(f"https://{HOST}:{receiver.port}/", trust) == TryAgain("no TLS connection")
+    async with receiving(tmp_path, BAD[certificate]) as (receiver, webhook_reliability):
+        assert await send(f"https://{HOST}:{receiver.port}/", webhook_reliability) == TryAgain("no TLS connection")
     assert receiver.got == b""
 
 

@@ -186,7 +186,7 @@ async def test_looks_are_stretched_as_soon_as_webhooks_have_proved_to_reach_us(b
     bench.clock.forward(6)
     with capture_logs() as logs:
         await bench.round(bench.poll, room=16)
-    assert [line["event"] for line in logs] == ["webhooks_trusted"]
+    assert [line["event"] for line in logs] == ["webhooks_reliable"]
     await bench.round(bench.poll)
     polls = len(bench.api.polls)
     bench.clock.forward(40)
@@ -197,7 +197,7 @@ async def test_looks_are_stretched_as_soon_as_webhooks_have_proved_to_reach_us(b
 
 
 async def test_the_first_look_at_a_trusted_crews_run_is_stretched_too(bench: Bench):
-    bench.crew.trust.heard = 1.0
+    bench.crew.webhook_reliability.webhook_seen = 1.0
     await bench.started()
     bench.clock.forward(40)
     assert await bench.round(bench.poll) == []
@@ -205,33 +205,33 @@ async def test_the_first_look_at_a_trusted_crews_run_is_stretched_too(bench: Ben
 
 async def test_runs_that_nothing_was_heard_of_cost_the_crew_its_trust_and_are_looked_at_again_soon(bench: Bench):
     bench.max_running = 99
-    bench.crew.trust.heard = 0.8
+    bench.crew.webhook_reliability.webhook_seen = 0.8
     await webhook_seen(bench, 3)
     bench.clock.forward(50)
     await bench.started(inputs={"topic": "in silence"})
     assert await bench.round(bench.poll) == []
     bench.clock.forward(20)
     await bench.round(bench.poll)
-    assert bench.crew.trust.earned
+    assert bench.crew.webhook_reliability.reliable
     bench.clock.forward(50)
     with capture_logs() as logs:
         await bench.round(bench.poll, room=1)
-    assert [line["event"] for line in logs] == ["webhooks_distrusted"]
+    assert [line["event"] for line in logs] == ["webhooks_unreliable"]
     assert len(await bench.round(bench.poll)) == 3
 
 
 async def test_an_end_that_nobody_announced_costs_the_crew_its_trust(bench: Bench):
-    bench.crew.trust.heard, bench.crew.trust.completion_signalled = 1.0, 0.85
+    bench.crew.webhook_reliability.webhook_seen, bench.crew.webhook_reliability.completion_signalled = 1.0, 0.85
     run = await bench.started()
     await send(bench, run, Kind.STREAM, {"events": [STARTED_EVENT]})
     bench.api.status_answers = [Succeeded("done")]
     bench.clock.forward(66)
     await bench.round(bench.poll)
-    assert not bench.crew.trust.earned
+    assert not bench.crew.webhook_reliability.reliable
 
 
 async def test_an_announced_end_that_the_status_does_not_know_yet_is_looked_for_soon(bench: Bench):
-    bench.crew.trust.heard = 1.0
+    bench.crew.webhook_reliability.webhook_seen = 1.0
     run = await bench.started()
     await send(bench, run, Kind.CREW, {"kickoff_id": "execution-1", "result": "Early."})
     bench.api.status_answers = [Running(), Succeeded("On time.")]

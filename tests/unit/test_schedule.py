@@ -53,7 +53,10 @@ def test_errors_make_looks_rarer_up_to_the_crews_limit(errors: int, interval: fl
 
 @pytest.mark.parametrize(("deadline", "interval"), [(3600.0, 60), (600.0, 60), (300.0, 30), (20.0, 5)])
 def test_stretched_looks_are_as_rare_as_the_crew_allows_and_a_tenth_of_the_deadline(deadline: float, interval: float):
-    wait = intervals.execution_poll_at(replace(tracked(), deadline=deadline), POLICY, NOW, 5.0, stretched=True) - NOW
+    wait = (
+        intervals.execution_poll_at(replace(tracked(), deadline=deadline), POLICY, NOW, 5.0, at_fallback_interval=True)
+        - NOW
+    )
     assert 0.9 * interval <= wait <= 1.1 * interval
 
 

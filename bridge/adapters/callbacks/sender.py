@@ -118,13 +118,13 @@ async def callback_sessions(
     for a place would use up the attempt's time. `own_ports`: see `guarded_sockets`. `time_limit` in seconds, for a
     whole attempt. `tls`: whom to trust; the system's authorities by default.
     """
-    trust = tls or _strict_tls()
+    webhook_reliability = tls or _strict_tls()
     async with AsyncExitStack() as stack:
         sessions = dict[str, aiohttp.ClientSession]()
         for scheme in ("https", "http"):
             guard = guarded_sockets(allow_private=allow_private, own_ports=own_ports, plain=scheme == "http")
             connector = aiohttp.TCPConnector(
-                limit=0, force_close=True, resolver=resolver, socket_factory=guard, ssl=trust
+                limit=0, force_close=True, resolver=resolver, socket_factory=guard, ssl=webhook_reliability
             )
             sessions[scheme] = await stack.enter_async_context(_client(connector, time_limit))
         yield sessions

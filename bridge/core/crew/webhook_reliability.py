@@ -7,25 +7,25 @@ _ENOUGH = 0.8  # a crew is trusted from about the sixteenth run in a row on that
 
 
 @dataclass(slots=True)
-class Trust:
+class WebhookReliability:
     """What a crew's webhooks have told us in time; of both shares the newest run counts most.
 
-    `heard`: the share of runs of which any webhook came before their first look. It shows within seconds that webhooks
+    `webhook_seen`: the share of runs of which any webhook came before their first look. It shows within seconds that webhooks
     reach us at all, so it has to be earned. `completion_signalled`: the share of ends that a webhook announced before we found
     them. It is granted until ends come in silence, because the first end may be hours away.
     """
 
-    heard: float = 0.0
+    webhook_seen: float = 0.0
     completion_signalled: float = 1.0
 
     @property
-    def earned(self) -> bool:
+    def reliable(self) -> bool:
         """Whether the next end will most likely be announced."""
-        return self.heard >= _ENOUGH and self.completion_signalled >= _ENOUGH
+        return self.webhook_seen >= _ENOUGH and self.completion_signalled >= _ENOUGH
 
-    def first_poll(self, *, heard: bool) -> None:
+    def first_poll(self, *, webhook_seen: bool) -> None:
         """A run is looked at for the first time."""
-        self.heard += _WEIGHT * (float(heard) - self.heard)
+        self.webhook_seen += _WEIGHT * (float(webhook_seen) - self.webhook_seen)
 
     def ended(self, *, completion_signalled: bool) -> None:
         """A run ended."""

@@ -112,10 +112,12 @@ def next_poll_at(
     pause: float,
     after: float | None = None,
     *,
-    stretched: bool = False,
+    at_fallback_interval: bool = False,
 ) -> float:
     """`intervals.execution_poll_at`, rarely while a human thinks, and when the time for an answer or its effect is up."""
-    due = intervals.execution_poll_at(tracked, policy, now, pause, after, stretched=stretched or tracked.waiting)
+    due = intervals.execution_poll_at(
+        tracked, policy, now, pause, after, at_fallback_interval=at_fallback_interval or tracked.waiting
+    )
     return min([due, *(moment for moment in _moments(tracked.talk.question) if now < moment < due)])
 
 

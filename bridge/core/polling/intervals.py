@@ -15,14 +15,14 @@ def execution_poll_at(
     pause: float,
     after: float | None = None,
     *,
-    stretched: bool = False,
+    at_fallback_interval: bool = False,
 ) -> float:
     """When to look at a status again, as far as no human is asked; `humans.next_poll_at` is the whole.
 
     `pause` is what the crew's past runs advise, in seconds (`core.learning`), `after` how long the API asked us to
-    wait. `stretched`: webhooks will most likely tell us when, so that looks are only there for those that get lost.
+    wait. `at_fallback_interval`: webhooks will most likely tell us when, so that looks are only there for those that get lost.
     """
-    interval = _stretched_interval(tracked, policy) if stretched else within_limits(policy, pause)
+    interval = _fallback_interval(tracked, policy) if at_fallback_interval else within_limits(policy, pause)
     if tracked.errors:
         interval = min(interval * 2.0 ** min(tracked.errors, 10), max(policy.poll_max_interval, interval))
     due = now + max(interval * _jitter(tracked.run_id, tracked.polls, _APART), after or 0.0)
@@ -44,6 +44,6 @@ def within_limits(policy: CrewPolicy, pause: float) -> float:
     return min(max(pause, policy.poll_min_interval), policy.poll_max_interval)
 
 
-def _stretched_interval(tracked: TrackedRun, policy: CrewPolicy) -> float:
+def _fallback_interval(tracked: TrackedRun, policy: CrewPolicy) -> float:
     """As rare as the crew allows, but not so rare that a deadline would be noticed much too late."""
     return max(steady_interval(policy), min(policy.poll_max_interval, _OF_THE_DEADLINE * tracked.deadline))

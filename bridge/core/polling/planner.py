@@ -192,9 +192,9 @@ class Learning:
         if worth <= 0:
             return estimate(spans)
         scale = likeliest_scale(estimate(self._former), spans)
-        stretched = [(scale * earliest, scale * latest) for earliest, latest in self._former]
-        weights = [1.0] * len(spans) + [worth / len(stretched)] * len(stretched)
-        return estimate([*spans, *stretched], weights)
+        at_fallback_interval = [(scale * earliest, scale * latest) for earliest, latest in self._former]
+        weights = [1.0] * len(spans) + [worth / len(at_fallback_interval)] * len(at_fallback_interval)
+        return estimate([*spans, *at_fallback_interval], weights)
 
     def _forget_before(self, moment: float) -> None:
         """The crew has changed at that moment: what was learned before it still tells the shape, but not the length."""

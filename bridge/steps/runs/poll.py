@@ -59,7 +59,9 @@ class Poll:
         """Look once; write only what is news; note when to look again."""
         asked_at, tracker = self._clock(), self._crew.tracker
         if not tracked.polls:
-            self._judge_webhooks(partial(self._crew.trust.first_poll, heard=tracker.webhook_seen(tracked.run_id)))
+            self._update_webhook_reliability(
+                partial(self._crew.webhook_reliability.first_poll, webhook_seen=tracker.webhook_seen(tracked.run_id))
+            )
         try:
             if (current := await self._up_to_date(tracked)) is not None:
                 await self._look(current, asked_at)
@@ -161,7 +163,9 @@ class Poll:
         completion_signalled = self._crew.tracker.completion_signalled(ended.run_id)
         if ended.state is not State.SUCCEEDED and self._crew.tracker.webhook_result(ended.run_id) is not None:
             log.warning("webhook_result_discarded", run_id=ended.run_id, crew=ended.crew, state=ended.state.value)
-        self._judge_webhooks(partial(self._crew.trust.ended, completion_signalled=completion_signalled))
+        self._update_webhook_reliability(
+            partial(self._crew.webhook_reliability.ended, completion_signalled=completion_signalled)
+        )
         self._crew.tracker.forget(ended.run_id)
         log.info("run_ended", run_id=ended.run_id, crew=ended.crew, state=ended.state.value, polls=ended.polls)
         self._wake_kickoff()
@@ -180,12 +184,15 @@ class Poll:
                 before, asked_at, told=run_time_told(answer), completion_signalled=completion_signalled
             )
 
-    def _judge_webhooks(self, by: Callable[[], None]) -> None:
+    def _update_webhook_reliability(self, by: Callable[[], None]) -> None:
         """Whether webhooks can be trusted may change by this, and then all that was planned with or without them."""
-        before = self._crew.trust.earned
+        before = self._crew.webhook_reliability.reliable
         by()
-        if self._crew.trust.earned is not before:
-            log.info("webhooks_trusted" if self._crew.trust.earned else "webhooks_distrusted", crew=self._crew.name)
+        if self._crew.webhook_reliability.reliable is not before:
+            log.info(
+                "webhooks_reliable" if self._crew.webhook_reliability.reliable else "webhooks_unreliable",
+                crew=self._crew.name,
+            )
             self._crew.tracker.queue.reschedule(self._clock(), self._next_poll_from_last)
 
     def _next_poll_from_last(self, tracked: TrackedRun) -> float:
