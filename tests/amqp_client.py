@@ -15,7 +15,7 @@ from bridge.adapters.amqp.messages import MessageRules
 from bridge.adapters.amqp.topology import Topology
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event
 from bridge.core.errors import StoreUnavailable
-from bridge.core.runs.commands import Steering
+from bridge.core.runs.commands import RunCommand
 from bridge.core.runs.model import Envelope, KickoffRequest
 from bridge.ports.inbound import Accepted, KeyOfRun, RefusedMessage
 from bridge.ports.processing import Service
@@ -58,7 +58,7 @@ class FakeDoor:
 
     accepted: list[tuple[KickoffRequest, Envelope]] = field(default_factory=list)
     refused: list[RefusedMessage] = field(default_factory=list)
-    steered: list[tuple[str | KeyOfRun, Steering, str]] = field(default_factory=list)
+    steered: list[tuple[str | KeyOfRun, RunCommand, str]] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -77,10 +77,10 @@ class FakeDoor:
         self.accepted.append((request, envelope))
         return cast("Accepted", None)  # the door has no use for it
 
-    async def steer(self, wanted: str | KeyOfRun, wish: Steering, by: str) -> None:
+    async def apply_command(self, wanted: str | KeyOfRun, command: RunCommand, by: str) -> None:
         if self.errors:
             raise self.errors.pop(0)
-        self.steered.append((wanted, wish, by))
+        self.steered.append((wanted, command, by))
 
     async def refuse(self, message: RefusedMessage) -> None:
         self.refused.append(message)

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 from prometheus_client import CollectorRegistry
 
-from bridge.adapters.http.api.commands import SteeringApi
+from bridge.adapters.http.api.commands import CommandsApi
 from bridge.adapters.http.api.crews import CrewsApi
 from bridge.adapters.http.api.deliveries import DeliveriesApi
 from bridge.adapters.http.api.runs import RunsApi
@@ -26,7 +26,7 @@ from bridge.core.delivery.model import Attempt, Delivery
 from bridge.core.errors import RequestRefused, StoreUnavailable
 from bridge.core.inbound.hook import Hook
 from bridge.core.pages import Page
-from bridge.core.runs.commands import Steering
+from bridge.core.runs.commands import RunCommand
 from bridge.core.runs.model import Envelope, KickoffRequest, Outcome, Run, State
 from bridge.core.runs.request import fingerprint
 from bridge.ports.crew_api import CrewInfo
@@ -173,7 +173,7 @@ class FakeAccept:
 class FakeOthers:
     """What is behind the other doors: what was asked of them, and what they answer."""
 
-    steered: list[tuple[str, Steering, str]] = field(default_factory=list)
+    steered: list[tuple[str, RunCommand, str]] = field(default_factory=list)
     fail: Exception | None = None
     crews: list[CrewInfo] = field(
         default_factory=lambda: [CrewInfo("research", "crew", None), CrewInfo("triage", "flow", "HTTP 401")]
@@ -181,10 +181,10 @@ class FakeOthers:
     inputs: tuple[str, ...] | None = ("topic",)
     crew_webhooks: list[tuple[str, Kind, Any]] = field(default_factory=list)
 
-    async def steer(self, store: FakeStore, wanted: str, wish: Steering, by: str) -> Run:
+    async def apply_command(self, store: FakeStore, wanted: str, command: RunCommand, by: str) -> Run:
         if self.fail is not None:
             raise self.fail
-        self.steered.append((wanted, wish, by))
+        self.steered.append((wanted, command, by))
         return store.runs[wanted]
 
     async def inputs_of(self, _: str) -> tuple[str, ...] | None:
@@ -268,7 +268,7 @@ async def serving(
         others = bridge.others
         routes = [
             *api.routes(),
-            *SteeringApi(partial(others.steer, store), store, clients).routes(),  # type: ignore[arg-type]
+            *CommandsApi(partial(others.apply_command, store), store, clients).routes(),  # type: ignore[arg-type]
             *DeliveriesApi(store, clients, lambda: 1_700_000_000.0, bridge.woken.set).routes(),  # type: ignore[arg-type]
             *CrewsApi(lambda: others.crews, others.inputs_of, clients).routes(),
             *AmpApi(others.handle_webhook).routes(),

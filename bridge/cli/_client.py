@@ -33,7 +33,7 @@ class BridgeClient:
         """One run with its deliveries."""
         return self._run(await self._call("GET", "/v1/runs", run_id))
 
-    async def steer(self, run_id: str, verb: str, body: Json) -> Json:
+    async def command_run(self, run_id: str, verb: str, body: Json) -> Json:
         """Cancel a run, answer its question, or decide about one in doubt."""
         return self._run(await self._call("POST", "/v1/runs", run_id, verb, body=body))
 

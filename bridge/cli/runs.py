@@ -52,7 +52,7 @@ def cancel_run(
     config: Config = None,
 ) -> None:
     """End a run for its producer now; the execution is asked to stop where the crew API can do that."""
-    _steer(run_id, "cancel", {"reason": reason}, as_json, url, token, config)
+    _apply_command(run_id, "cancel", {"reason": reason}, as_json, url, token, config)
 
 
 def resume_run(
@@ -71,7 +71,7 @@ def resume_run(
     if feedback is None and not approve:
         raise CommandFailed(Exit.USAGE, "give an answer, or --approve")
     answer = {"feedback": feedback, "approve": approve, "task_id": task_id}
-    _steer(run_id, "resume", {k: v for k, v in answer.items() if v is not None}, as_json, url, token, config)
+    _apply_command(run_id, "resume", {k: v for k, v in answer.items() if v is not None}, as_json, url, token, config)
 
 
 def resolve_run(
@@ -102,10 +102,10 @@ def resolve_run(
         raise CommandFailed(Exit.USAGE, "give exactly one of --retry, --adopt ID, --abandon")
     if force and adopt is None:
         raise CommandFailed(Exit.USAGE, "--force applies only to --adopt")
-    _steer(run_id, "resolve", {**chosen[0], "reason": reason}, as_json, url, token, config)
+    _apply_command(run_id, "resolve", {**chosen[0], "reason": reason}, as_json, url, token, config)
 
 
-def _steer(
+def _apply_command(
     run_id: str, verb: str, body: Json, as_json: bool, url: str | None, token: str | None, config: Path | None
 ) -> None:
-    print_run(ask(url, token, config, lambda bridge: bridge.steer(run_id, verb, body)), as_json=as_json)
+    print_run(ask(url, token, config, lambda bridge: bridge.command_run(run_id, verb, body)), as_json=as_json)

@@ -24,7 +24,7 @@ from bridge.adapters.callbacks.resolver import NameLookup
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.clock import SteadyClock, steady_clock, wall_clock
 from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
-from bridge.adapters.http.api.commands import SteeringApi
+from bridge.adapters.http.api.commands import CommandsApi
 from bridge.adapters.http.api.crews import CrewsApi
 from bridge.adapters.http.api.deliveries import DeliveriesApi
 from bridge.adapters.http.api.events import EventsApi
@@ -68,7 +68,7 @@ from bridge.observability.metrics import CountedCrewApi, CountedSender, Counters
 from bridge.observability.watchdog import Watchdog
 from bridge.ports.crew_api import CrewInfo
 from bridge.ports.deliveries import Sender
-from bridge.ports.inbound import Accept, Steer
+from bridge.ports.inbound import Accept, CommandRun
 from bridge.ports.lifecycle import Health, HealthCheck
 from bridge.ports.processing import Service, Step
 from bridge.ports.store import Store
@@ -86,7 +86,7 @@ from bridge.steps.recovery.journal import replay
 from bridge.steps.recovery.late_results import Late
 from bridge.steps.recovery.recover import Recover
 from bridge.steps.runs.accept import AcceptRequest, BudgetWait, CheckInputs, RefuseMessage
-from bridge.steps.runs.commands import SteerRun
+from bridge.steps.runs.commands import ApplyCommand
 from bridge.steps.runs.deferred_commands import ApplyCommands, TakeCommand
 from bridge.steps.runs.human_input import CarryAnswer
 from bridge.steps.runs.input_check import CrewInputs, SharedCheck
@@ -232,11 +232,11 @@ def _accept(site: Site, check_inputs: CheckInputs) -> Accept:
     return AcceptRequest(site.store, site.crews, rules, site.clock, _new_id, check_inputs, wake, site.redactor)
 
 
-def _broker(site: Site, amqp: AmqpSettings, inputs: CrewInputs, steer: Steer) -> Broker:
+def _broker(site: Site, amqp: AmqpSettings, inputs: CrewInputs, apply_command: CommandRun) -> Broker:
     link, topology = link_options(amqp, site.process, site.counters.report), topology_of(amqp)
     rules = MessageRules(amqp.requests, amqp.max_message, amqp.reply_to)
     accept = _accept(site, SharedCheck(inputs, max(1, amqp.prefetch // WAIT_FOR_INPUTS)))
-    take = TakeCommand(steer, site.store.commands, site.clock)
+    take = TakeCommand(apply_command, site.store.commands, site.clock)
     refuse = RefuseMessage(site.store, amqp.dead, site.clock, _new_id, site.wakes.deliver)
     consumer = AmqpConsumer(link, topology, rules, amqp.prefetch, accept, refuse, take, site.store.probe)
     publisher = AmqpPublisher(link, topology, amqp.event_mode)
@@ -256,9 +256,11 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
     settings, clock, store, crews, wakes = site.settings, site.clock, site.store, site.crews, site.wakes
     inputs = CrewInputs(crews, clock)
     accept = _accept(site, inputs.check)
-    steer = SteerRun(crews, store, clock, wakes.kickoff, wakes.deliver, wakes.take_up, orphaned_policy(settings))
+    apply_command = ApplyCommand(
+        crews, store, clock, wakes.kickoff, wakes.deliver, wakes.take_up, orphaned_policy(settings)
+    )
     webhook = HandleCrewWebhook(store.key, crews, store, clock, wakes.poll, wakes.take_up, wakes.deliver)
-    broker = None if settings.amqp is None else _broker(site, settings.amqp, inputs, steer)
+    broker = None if settings.amqp is None else _broker(site, settings.amqp, inputs, apply_command)
     watchdog, guard = Watchdog(), StoreGuard([store.verify, site.journal.verify])
     bridge = Bridge(phases=[], servers=[], own_ports=site.own_ports)
     ops = OpsApi(
@@ -268,7 +270,7 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
     listen = listen_on(settings, _open_files())
     clients = Clients(clients_of(settings), client_rate(settings), listen.max_connections)
     site.renewals.append(lambda renewed: clients.renew(clients_of(renewed)))
-    routes = _routes(site, clients, accept, steer, webhook, inputs)
+    routes = _routes(site, clients, accept, apply_command, webhook, inputs)
     report = site.counters.report
     public, *private = bridge.servers = servers(listen, routes, ops.routes(), clients, report)
     deliver = Deliver(
@@ -278,7 +280,7 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
     deliverers = [site.worker(deliver, CALLS.places), *([broker.deliverer] if broker else [])]
     doors: list[Service] = [public, *([broker.consumer] if broker else [])]
     links: list[Service] = [broker.publisher] if broker else []
-    bridge.phases = [doors, _steps(site, webhook, steer), deliverers, links, [*private, watchdog, guard]]
+    bridge.phases = [doors, _steps(site, webhook, apply_command), deliverers, links, [*private, watchdog, guard]]
     return bridge
 
 
@@ -308,7 +310,12 @@ def _crews_check(crews: Mapping[str, Crew], store: Store) -> HealthCheck:
 
 
 def _routes(
-    site: Site, clients: Clients, accept: Accept, steer: Steer, webhook: HandleCrewWebhook, inputs: CrewInputs
+    site: Site,
+    clients: Clients,
+    accept: Accept,
+    apply_command: CommandRun,
+    webhook: HandleCrewWebhook,
+    inputs: CrewInputs,
 ) -> list[web.RouteDef]:
     settings, clock, store, deliver = site.settings, site.clock, site.store, site.wakes.deliver
     hooks = HooksApi(accept, hooks_of(settings), wall_clock)
@@ -317,7 +324,7 @@ def _routes(
     site.renewals.append(lambda renewed: flows.renew(flow_sources(renewed)))
     apis = (
         RunsApi(accept, BudgetWait(site.crews, store, clock), store, clients),
-        SteeringApi(steer, store, clients),
+        CommandsApi(apply_command, store, clients),
         DeliveriesApi(store, clients, clock, deliver),
         CrewsApi(partial(_crew_infos, settings, site.crews), inputs, clients),
         EventsApi(store, clients),
@@ -334,7 +341,7 @@ def _crew_infos(settings: Settings, crews: Mapping[str, Crew]) -> list[CrewInfo]
     ]
 
 
-def _steps(site: Site, webhook: HandleCrewWebhook, steer: Steer) -> list[Service]:
+def _steps(site: Site, webhook: HandleCrewWebhook, apply_command: CommandRun) -> list[Service]:
     """A worker per crew and step, so that a slow crew holds up nobody else; one for each of the common steps."""
     clock, store, crews, wakes = site.clock, site.store, site.crews, site.wakes
     workers = [
@@ -342,7 +349,7 @@ def _steps(site: Site, webhook: HandleCrewWebhook, steer: Steer) -> list[Service
         site.worker(Recover(crews, store, clock, wakes.poll), TAKEN_UP_AT_ONCE),
         site.worker(Remember(crews, store, clock, shared=store.shared), 1),
         site.worker(Doubt(crews, store, clock, wakes.deliver), 10),
-        site.worker(ApplyCommands(steer, store.commands, clock), 10),
+        site.worker(ApplyCommands(apply_command, store.commands, clock), 10),
         site.worker(AskEarly(crews, store, clock, webhook.ask), 10),
     ]
     for crew in crews.values():

@@ -6,7 +6,7 @@ from typing import Any
 
 from bridge.core.crew.flow_questions import FlowQuestion
 from bridge.core.crew.webhooks import Kind
-from bridge.core.runs.commands import Steering
+from bridge.core.runs.commands import RunCommand
 from bridge.core.runs.model import Envelope, KickoffRequest, Run
 
 
@@ -56,13 +56,13 @@ class KeyOfRun:
     key: str
 
 
-Steer = Callable[[str | KeyOfRun, Steering, str], Awaitable[Run]]
+CommandRun = Callable[[str | KeyOfRun, RunCommand, str], Awaitable[Run]]
 """Cancels a run, answers its question, or decides about one in doubt, for a named somebody; gives back the run then.
 
 Raises `RequestRefused`, `PostUnderWay`, `StoreUnavailable`.
 """
 
-TakeCommand = Callable[[str | KeyOfRun, Steering, str], Awaitable[None]]
+TakeCommand = Callable[[str | KeyOfRun, RunCommand, str], Awaitable[None]]
 """The same for a listener that crews share: stores what cannot be applied yet. Raises no `PostUnderWay`."""
 
 TakeFlowQuestion = Callable[[str, FlowQuestion], Awaitable[None]]

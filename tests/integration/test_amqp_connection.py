@@ -36,7 +36,9 @@ class Pair:
 
 
 def pair_for(link: LinkOptions, topology: Topology, door: FakeDoor) -> Pair:
-    consumer = AmqpConsumer(link, topology, rules_for(topology), 50, door.accept, door.refuse, door.steer, door.probe)
+    consumer = AmqpConsumer(
+        link, topology, rules_for(topology), 50, door.accept, door.refuse, door.apply_command, door.probe
+    )
     return Pair(consumer, AmqpPublisher(link, topology))
 
 

@@ -21,7 +21,9 @@ from tests.raw_frames import POISON, publish_raw, short
 
 
 def consumer_for(link: LinkOptions, topology: Topology, door: FakeDoor, prefetch: int = 50) -> AmqpConsumer:
-    return AmqpConsumer(link, topology, rules_for(topology), prefetch, door.accept, door.refuse, door.steer, door.probe)
+    return AmqpConsumer(
+        link, topology, rules_for(topology), prefetch, door.accept, door.refuse, door.apply_command, door.probe
+    )
 
 
 @pytest.fixture

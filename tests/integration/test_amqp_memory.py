@@ -24,7 +24,9 @@ async def consumer(
 ) -> AsyncIterator[AmqpConsumer]:
     """With room for two large messages."""
     monkeypatch.setattr(connection, "MessageMemory", lambda: MessageMemory(100_000, PATIENCE))
-    consumer = AmqpConsumer(link, topology, rules_for(topology), 50, door.accept, door.refuse, door.steer, door.probe)
+    consumer = AmqpConsumer(
+        link, topology, rules_for(topology), 50, door.accept, door.refuse, door.apply_command, door.probe
+    )
     async with running(consumer):
         await eventually(lambda: consumer.ready)
         yield consumer

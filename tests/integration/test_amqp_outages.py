@@ -25,7 +25,9 @@ LOSSES = 11
 
 
 def consumer_for(link: LinkOptions, topology: Topology, door: FakeDoor) -> AmqpConsumer:
-    return AmqpConsumer(link, topology, rules_for(topology), PREFETCH, door.accept, door.refuse, door.steer, door.probe)
+    return AmqpConsumer(
+        link, topology, rules_for(topology), PREFETCH, door.accept, door.refuse, door.apply_command, door.probe
+    )
 
 
 @pytest.fixture
@@ -104,7 +106,7 @@ async def test_a_store_that_only_passes_its_probe_raises_no_count_beyond_one(
         probed.set()
 
     consumer = AmqpConsumer(
-        link, topology, rules_for(topology), PREFETCH, door.accept, door.refuse, door.steer, pass_probe
+        link, topology, rules_for(topology), PREFETCH, door.accept, door.refuse, door.apply_command, pass_probe
     )
     async with running(consumer):
         await eventually(lambda: consumer.ready)

@@ -167,14 +167,14 @@ async def test_a_forbidden_address_ends_it_at_once(life: Life, host: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("status", "wish", "seconds", "pauses_seen"),
+    ("status", "command", "seconds", "pauses_seen"),
     [(429, "7200", 7200.0, 9), (503, "999999", DAY, 5), (429, "Thu, 01 Jan 2099 00:00:00 GMT", DAY, 5)],
 )
 async def test_a_receivers_wish_makes_pauses_longer_to_the_second(
-    life: Life, status: int, wish: str, seconds: float, pauses_seen: int
+    life: Life, status: int, command: str, seconds: float, pauses_seen: int
 ) -> None:
     """Up to a day, and never shorter than the schedule; after five days of nothing else the receiver is paused."""
-    async with receiver(says(status, Retry_After=wish)) as url:
+    async with receiver(says(status, Retry_After=command)) as url:
         _, attempts = await life.attempts(url)
     found = pauses(attempts)
     assert len(found) == pauses_seen

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from bridge.core.errors import CrewUnreachable, PostUnderWay, RequestRefused
 from bridge.core.human_input.feedback import Resume
-from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, Steering
+from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand
 from tests.http_client import bearer, problem, serving
 
 
@@ -43,7 +43,7 @@ async def test_only_operators_resolve(name: str):
 
 
 @pytest.mark.parametrize(
-    ("body", "wish"),
+    ("body", "command"),
     [
         ({"action": "retry"}, Retry()),
         ({"action": "abandon"}, Abandon()),
@@ -51,11 +51,11 @@ async def test_only_operators_resolve(name: str):
         ({"action": "adopt", "kickoff_id": "k-1", "force": True}, Adopt("k-1", force=True)),
     ],
 )
-async def test_what_an_operator_may_decide(body: dict[str, Any], wish: Steering):
+async def test_what_an_operator_may_decide(body: dict[str, Any], command: RunCommand):
     async with serving() as bridge:
         run = bridge.store.add()
         assert (await bridge.post(f"/v1/runs/{run.run_id}/resolve", body)).status == 200
-        assert bridge.others.steered == [(run.run_id, wish, "client/operator")]
+        assert bridge.others.steered == [(run.run_id, command, "client/operator")]
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ async def test_a_producer_answers_the_question_of_its_own_run():
         run = bridge.store.add()
         body = {"feedback": "Use the cheaper one.", "approve": False, "task_id": "t-1"}
         assert (await bridge.post(f"/v1/runs/{run.run_id}/resume", body, "submitter")).status == 200
-        wish = Resume("Use the cheaper one.", approve=False, task_id="t-1")
-        assert bridge.others.steered == [(run.run_id, wish, "client/submitter")]
+        command = Resume("Use the cheaper one.", approve=False, task_id="t-1")
+        assert bridge.others.steered == [(run.run_id, command, "client/submitter")]
 
 
 async def test_a_key_makes_an_answer_that_is_sent_again_the_same():

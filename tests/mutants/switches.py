@@ -80,10 +80,10 @@ MUTANTS = (
     Mutant(
         "final event outside the transaction",
         "bridge/adapters/store/store.py",
-        "settled = await self._batches.write(settling.settle_all, wish)",
-        "bare = settling.Settling(Decision(wish.decision.run), wish.process)\n"
+        "settled = await self._batches.write(settling.settle_all, command)",
+        "bare = settling.Settling(Decision(command.decision.run), command.process)\n"
         "                settled = await self._batches.write(settling.settle_all, bare)\n"
-        "                await self.file(wish.decision.deliveries)",
+        "                await self.file(command.decision.deliveries)",
         SIMULATION,
     ),
     Mutant(
@@ -176,7 +176,7 @@ MUTANTS = (
         "places are not counted",
         "bridge/adapters/store/queries/claims.py",
         "    if free <= 0:",
-        "    free = wish.room\n    if free <= 0:",
+        "    free = command.room\n    if free <= 0:",
         SIMULATION,
     ),
     Mutant(
@@ -196,7 +196,7 @@ MUTANTS = (
     Mutant(
         "a question may be answered twice",
         "bridge/core/human_input/rules.py",
-        "question.asked.task_id is None and wish.task_id in run.talk.known",
+        "question.asked.task_id is None and command.task_id in run.talk.known",
         "False",
         pytest("tests/unit/test_humans.py"),
     ),

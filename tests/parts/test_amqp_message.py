@@ -14,7 +14,7 @@ from pamqp import commands as spec
 from pamqp.header import ContentHeader
 
 from bridge.adapters.amqp.frames import UNREADABLE
-from bridge.adapters.amqp.messages import PACKED, MessageRules, is_steering, read_refused, read_request, read_steering
+from bridge.adapters.amqp.messages import PACKED, MessageRules, is_command, read_command, read_refused, read_request
 from bridge.adapters.amqp.values import unpack
 from bridge.core.errors import RequestRefused
 from bridge.core.human_input.feedback import Resume
@@ -368,30 +368,30 @@ def test_a_refused_message_names_its_crew_and_key_as_far_as_they_can_be_read(
 SOURCE = "queue/kickoff.requests"
 
 
-def steering(body: dict[str, Any], **kwargs: Any) -> Any:
-    return read_steering(message(json.dumps(body).encode(), **kwargs), RULES)
+def commands(body: dict[str, Any], **kwargs: Any) -> Any:
+    return read_command(message(json.dumps(body).encode(), **kwargs), RULES)
 
 
 @pytest.mark.parametrize(("kind", "steers"), [("resume", True), ("cancel", True), ("kickoff", False), (None, False)])
 def test_what_steers(kind: str | None, steers: bool):
-    assert is_steering(message(message_type=kind)) is steers
+    assert is_command(message(message_type=kind)) is steers
 
 
 def test_a_cancel_names_its_run():
-    assert steering({"run_id": "r-1"}, message_type="cancel") == ("r-1", Cancel())
+    assert commands({"run_id": "r-1"}, message_type="cancel") == ("r-1", Cancel())
 
 
 def test_an_answer_is_known_by_its_message():
-    wanted, wish = steering({"run_id": "r-1", "approve": True}, message_type="resume", message_id="m-1")
-    assert (wanted, wish) == ("r-1", Resume(approve=True, key=f"{SOURCE} m-1"))
-    assert steering({"run_id": "r-1", "feedback": "x"}, message_type="resume")[1] == Resume("x")
+    wanted, command = commands({"run_id": "r-1", "approve": True}, message_type="resume", message_id="m-1")
+    assert (wanted, command) == ("r-1", Resume(approve=True, key=f"{SOURCE} m-1"))
+    assert commands({"run_id": "r-1", "feedback": "x"}, message_type="resume")[1] == Resume("x")
 
 
 @pytest.mark.parametrize("crew", [{"crew": "research"}, {}])
 def test_a_run_may_be_named_by_its_key_and_crew(crew: dict[str, str]):
     """The crew stands in the body or is the routing key."""
     by_exchange = {"exchange": "kickoff.requests", "routing_key": "research"}
-    wanted, _ = steering({"idempotency_key": "order-1", **crew}, message_type="cancel", **by_exchange)
+    wanted, _ = commands({"idempotency_key": "order-1", **crew}, message_type="cancel", **by_exchange)
     assert wanted == KeyOfRun(SOURCE, "research", "order-1")
 
 
@@ -409,7 +409,7 @@ def test_a_run_may_be_named_by_its_key_and_crew(crew: dict[str, str]):
 @pytest.mark.parametrize("kind", ["resume", "cancel"])
 def test_steering_that_cannot_be_read_names_the_field(body: dict[str, Any], field: str, kind: str):
     with pytest.raises(RequestRefused) as caught:
-        steering(body, message_type=kind)
+        commands(body, message_type=kind)
     assert (caught.value.code, caught.value.field) == ("invalid_request", field)
 
 
@@ -418,20 +418,20 @@ def test_steering_that_cannot_be_read_names_the_field(body: dict[str, Any], fiel
 def test_steering_is_read_as_strictly_as_a_request(properties: dict[str, Any], kind: str):
     """An answer whose message id was unreadable was taken without the key by which a second copy of it is known."""
     with pytest.raises(RequestRefused) as caught:
-        steering({"run_id": "r-1"}, message_type=kind, **properties)
+        commands({"run_id": "r-1"}, message_type=kind, **properties)
     assert caught.value.code == "invalid_request"
 
 
 def test_a_routing_key_that_can_be_no_crews_name_is_refused():
     """It may hold a NUL, over which a database would fail, and with it the process."""
     with pytest.raises(RequestRefused) as caught:
-        steering({"idempotency_key": "k"}, message_type="cancel", exchange="kickoff.requests", routing_key="a\x00b")
+        commands({"idempotency_key": "k"}, message_type="cancel", exchange="kickoff.requests", routing_key="a\x00b")
     assert caught.value.field == "crew"
 
 
 def test_a_cloudevent_may_steer_and_is_known_by_its_source_and_id():
     event = structured(data={"run_id": "r-1", "approve": True})
     kind = {"message_type": "resume", "content_type": "application/cloudevents+json"}
-    wanted, wish = steering(event, **kind)
-    assert (wanted, wish.approve) == ("r-1", True)
-    assert wish.key.startswith(f"{SOURCE} ")
+    wanted, command = commands(event, **kind)
+    assert (wanted, command.approve) == ("r-1", True)
+    assert command.key.startswith(f"{SOURCE} ")

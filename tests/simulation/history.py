@@ -12,7 +12,7 @@ from typing import Any
 
 from bridge.core.errors import PostUnderWay, RequestRefused, Stale, StoreUnavailable
 from bridge.core.human_input.feedback import Resume
-from bridge.core.runs.commands import Abandon, Cancel, Retry, Steering
+from bridge.core.runs.commands import Abandon, Cancel, Retry, RunCommand
 from bridge.core.runs.model import CrewPolicy, DoubtPolicy, Envelope, Run
 from bridge.ports.inbound import Accepted
 from tests.fakes import NOW, Ids, a_request
@@ -251,15 +251,15 @@ class History:
         for _ in range(self.dice.choice([0, 0, 1, 3])):
             await asyncio.sleep(self.dice.random() * 5)
             life = self._somebody()
-            wishes: list[Steering] = [Cancel(), Retry(), Abandon()]
-            wish = self.dice.choice(wishes)
+            commands: list[RunCommand] = [Cancel(), Retry(), Abandon()]
+            command = self.dice.choice(commands)
             runs = sorted(run_id for told in self.answers.values() for run_id in told)
             if life is not None and runs:
                 run_id = self.dice.choice(runs)
-                if isinstance(wish, Retry):
+                if isinstance(command, Retry):
                     self.retried.add(run_id)
                 with suppress(*REFUSALS):
-                    await life.steer(run_id, wish)
+                    await life.apply_command(run_id, command)
 
     async def _set_the_clock(self) -> None:
         """Now and then somebody sets the machine's clock."""
@@ -268,9 +268,9 @@ class History:
             far = [] if self.several else [40_000.0, -40_000.0]  # the clocks of several machines agree by and large
             self.clock_is_off_by = self.dice.choice([*far, 5.0, -5.0])
 
-    async def _answer(self, run_id: str, wish: Resume) -> Run | None:
+    async def _answer(self, run_id: str, command: Resume) -> Run | None:
         life = self._somebody()
-        return None if life is None else await life.steer(run_id, wish)
+        return None if life is None else await life.apply_command(run_id, command)
 
     async def _webhook(self, token: str, kind: Any, body: dict[str, Any]) -> None:
         with suppress(*REFUSALS):

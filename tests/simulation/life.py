@@ -13,7 +13,7 @@ from bridge.adapters.kickoff_journal import open_journal
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.crew.fair_share import Share
 from bridge.core.crew.webhooks import Kind
-from bridge.core.runs.commands import Steering
+from bridge.core.runs.commands import RunCommand
 from bridge.core.runs.model import CrewPolicy, Envelope, KickoffRequest, Run
 from bridge.ports.inbound import Accepted
 from bridge.ports.processing import ReportFault, Service
@@ -120,8 +120,8 @@ class Life:
     async def accept(self, request: KickoffRequest, envelope: Envelope) -> Accepted | None:
         return await self.ask(lambda bench: bench.accept(request, envelope))
 
-    async def steer(self, run_id: str, wish: Steering) -> Run | None:
-        return await self.ask(lambda bench: bench.steer(run_id, wish, "an operator"))
+    async def apply_command(self, run_id: str, command: RunCommand) -> Run | None:
+        return await self.ask(lambda bench: bench.apply_command(run_id, command, "an operator"))
 
     async def webhook(self, token: str, kind: Kind, body: dict[str, Any]) -> None:
         async def read() -> dict[str, Any]:

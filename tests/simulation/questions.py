@@ -80,14 +80,14 @@ async def human(name: str, execution: Execution, delay: float, answer: Answer) -
 
     By then somebody else may have answered.
     """
-    wish = Resume(f"{name} says so", task_id=execution.task_id, key=name)
-    assert wish.feedback is not None
+    command = Resume(f"{name} says so", task_id=execution.task_id, key=name)
+    assert command.feedback is not None
     if not execution.waits():
         return
     await asyncio.sleep(delay)
     for _ in range(TRIES):
         try:
-            told = await answer(execution.run_id, wish)
+            told = await answer(execution.run_id, command)
         except RequestRefused:
             if execution.posts:
                 return
@@ -96,6 +96,6 @@ async def human(name: str, execution: Execution, delay: float, answer: Answer) -
             await asyncio.sleep(1.0)
         else:
             if told is not None:
-                execution.taken.add(wish.feedback)
+                execution.taken.add(command.feedback)
                 return
             await asyncio.sleep(1.0)

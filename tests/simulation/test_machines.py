@@ -18,7 +18,7 @@ from bridge.core.delivery.outcome import Confirmed, Gone, TryAgain, on_delivery
 from bridge.core.errors import PostUnderWay, RequestRefused
 from bridge.core.human_input import rules
 from bridge.core.runs import state_machine
-from bridge.core.runs.commands import Abandon, Cancel, Retry, steer
+from bridge.core.runs.commands import Abandon, Cancel, Retry, apply_command
 from bridge.core.runs.model import FINAL_STATES, CrewPolicy, Decision, DoubtPolicy, Run, State
 from tests.fakes import NOW, a_delivery, a_run
 
@@ -151,14 +151,14 @@ class RunMachine(RuleBasedStateMachine):
         stale = replace(decision, run=replace(decision.run, version=decision.run.version - 1)) if old else decision
         self.commit(stale)
 
-    @rule(wish=st.sampled_from([Cancel(), Retry(), Abandon()]))
-    def somebody_steers(self, wish: Cancel | Retry | Abandon) -> None:
+    @rule(command=st.sampled_from([Cancel(), Retry(), Abandon()]))
+    def somebody_steers(self, command: Cancel | Retry | Abandon) -> None:
         try:
-            decision = steer(self.run, wish, self.policy, self.now)
+            decision = apply_command(self.run, command, self.policy, self.now)
         except (RequestRefused, PostUnderWay):
             return
         if decision is not None and self.under_way is None:
-            self.proven += isinstance(wish, Retry)
+            self.proven += isinstance(command, Retry)
             self.commit(decision)
 
     @invariant()

@@ -33,7 +33,7 @@ from bridge.steps.recovery.in_doubt import Doubt
 from bridge.steps.recovery.late_results import Late
 from bridge.steps.recovery.recover import Recover
 from bridge.steps.runs.accept import AcceptRequest, RefuseMessage
-from bridge.steps.runs.commands import SteerRun
+from bridge.steps.runs.commands import ApplyCommand
 from bridge.steps.runs.human_input import CarryAnswer
 from bridge.steps.runs.input_check import CrewInputs
 from bridge.steps.runs.kickoff import Kickoff
@@ -137,10 +137,10 @@ class Bench:
         return AskEarly(self.crews, self.store, self.clock, self.webhook.ask)
 
     @property
-    def steer(self) -> SteerRun:
+    def apply_command(self) -> ApplyCommand:
         wakes = self.wakes
         doors = (wakes["kickoff"], wakes["deliver"], wakes["recover"])
-        return SteerRun(self.crews, self.store, self.clock, *doors, CrewPolicy(results_exchange=True))
+        return ApplyCommand(self.crews, self.store, self.clock, *doors, CrewPolicy(results_exchange=True))
 
     @property
     def doubt(self) -> Doubt:

@@ -28,11 +28,11 @@ async def test_a_repeat_finds_the_first_run(bench: Bench):
 async def test_a_repeat_finds_its_run_even_when_it_would_not_be_permitted_any_more(bench: Bench):
     """A message that was stored, and not acked before a crash, must not be told that its request was refused."""
     url = "https://shop.example/done"
-    wish = a_request(idempotency_key="k", callback_url=url)
-    first = await bench.accept(wish, Envelope("queue"))
+    command = a_request(idempotency_key="k", callback_url=url)
+    first = await bench.accept(command, Envelope("queue"))
     strict = bench.accept
     strict._callbacks = CallbackRules(allow=["https://other.example"])
-    again = await strict(wish, Envelope("queue"))
+    again = await strict(command, Envelope("queue"))
     assert (again.run, again.replayed) == (first.run, True)
     for other in (a_request(idempotency_key="k", callback_url=url, inputs={"topic": "x"}), a_request(callback_url=url)):
         with pytest.raises(RequestRefused) as caught:

@@ -17,11 +17,11 @@ BY = "queue/kickoff.requests"
 
 
 def take(bench: Bench) -> TakeCommand:
-    return TakeCommand(bench.steer, bench.store.commands, bench.clock)
+    return TakeCommand(bench.apply_command, bench.store.commands, bench.clock)
 
 
 def apply(bench: Bench) -> ApplyCommands:
-    return ApplyCommands(bench.steer, bench.store.commands, bench.clock)
+    return ApplyCommands(bench.apply_command, bench.store.commands, bench.clock)
 
 
 @pytest.mark.parametrize("answer", [Started("k-1"), NotStarted("503")])

@@ -244,7 +244,7 @@ async def test_an_announced_end_that_the_status_does_not_know_yet_is_looked_for_
 async def test_nothing_is_kept_in_mind_of_a_run_that_is_over(bench: Bench):
     first, second = await webhook_seen(bench, 2)
     await send(bench, first, Kind.CREW, CREW_DONE)
-    await bench.steer(first.run_id, Cancel(), "client/orders")
+    await bench.apply_command(first.run_id, Cancel(), "client/orders")
     bench.api.status_answers = [Succeeded("done")]
     bench.clock.forward(6)
     await bench.round(bench.poll)
@@ -264,7 +264,7 @@ async def test_a_webhook_whose_body_comes_slowly_leaves_nothing_of_a_run_that_en
     run = await bench.started()
 
     async def read_slowly() -> Any:
-        await bench.steer(run.run_id, Cancel(), "client/orders")
+        await bench.apply_command(run.run_id, Cancel(), "client/orders")
         return CREW_DONE
 
     assert await bench.webhook(token_of(run), Kind.CREW, read_slowly)

@@ -56,8 +56,8 @@ async def waiting(bench: Bench) -> Run:
     return await bench.now(run)
 
 
-async def answered(bench: Bench, run: Run, wish: Resume = YES) -> Run:
-    await bench.steer(run.run_id, wish, "somebody")
+async def answered(bench: Bench, run: Run, command: Resume = YES) -> Run:
+    await bench.apply_command(run.run_id, command, "somebody")
     await bench.round(bench.resume)
     return await bench.now(run)
 
@@ -87,9 +87,9 @@ async def data(bench: Bench, run: Run, type_: str) -> dict[str, Any]:
     raise AssertionError(type_)
 
 
-async def refused(bench: Bench, wanted: Any, wish: Resume) -> str:
+async def refused(bench: Bench, wanted: Any, command: Resume) -> str:
     with pytest.raises(RequestRefused) as caught:
-        await bench.steer(wanted, wish, "somebody")
+        await bench.apply_command(wanted, command, "somebody")
     return caught.value.code
 
 
@@ -256,13 +256,13 @@ async def test_the_second_answer_names_the_first_execution_and_the_latest_task(b
     ]
 
 
-@pytest.mark.parametrize("wish", [YES, Resume("No."), Resume("No.", key="k")])
-async def test_a_second_answer_is_refused_and_never_sent(bench: Bench, wish: Resume):
+@pytest.mark.parametrize("command", [YES, Resume("No."), Resume("No.", key="k")])
+async def test_a_second_answer_is_refused_and_never_sent(bench: Bench, command: Resume):
     run = await waiting(bench)
-    await bench.steer(run.run_id, YES, "somebody")
-    assert await refused(bench, run.run_id, wish) == "not_waiting"
+    await bench.apply_command(run.run_id, YES, "somebody")
+    assert await refused(bench, run.run_id, command) == "not_waiting"
     await bench.round(bench.resume)
-    assert await refused(bench, run.run_id, wish) == "not_waiting"
+    assert await refused(bench, run.run_id, command) == "not_waiting"
     await bench.round(bench.resume)
     assert len(bench.api.resumes) == 1
 
@@ -270,7 +270,7 @@ async def test_a_second_answer_is_refused_and_never_sent(bench: Bench, wish: Res
 async def test_of_three_answers_at_once_one_is_sent(bench: Bench):
     run = await waiting(bench)
     results = await asyncio.gather(
-        *(bench.steer(run.run_id, Resume(f"Answer {n}"), "somebody") for n in range(3)), return_exceptions=True
+        *(bench.apply_command(run.run_id, Resume(f"Answer {n}"), "somebody") for n in range(3)), return_exceptions=True
     )
     await bench.round(bench.resume)
     assert [getattr(result, "code", None) for result in results].count("not_waiting") == 2
@@ -281,16 +281,16 @@ async def test_of_three_answers_at_once_one_is_sent(bench: Bench):
 async def test_a_message_that_comes_again_was_taken_even_when_the_next_question_waits(bench: Bench, again: Resume):
     """A broker delivers again what was not acked; that must neither be refused nor answer another question."""
     run = await answered(bench, await waiting(bench), Resume("Yes.", key="m-1"))
-    await bench.steer(run.run_id, again, "queue")
+    await bench.apply_command(run.run_id, again, "queue")
     await ask(bench, run, "another-task")
-    await bench.steer(run.run_id, again, "queue")
+    await bench.apply_command(run.run_id, again, "queue")
     assert (await bench.now(run)).talk.question.stage is Stage.OPEN  # type: ignore[union-attr]
     assert len(bench.api.resumes) == 1
 
 
 async def test_a_redelivered_message_without_a_key_is_known_by_its_content(bench: Bench):
     run = await answered(bench, await waiting(bench), Resume("Yes."))
-    await bench.steer(run.run_id, Resume("Yes.", redelivered=True), "queue")
+    await bench.apply_command(run.run_id, Resume("Yes.", redelivered=True), "queue")
     assert await refused(bench, run.run_id, Resume("No.", redelivered=True)) == "not_waiting"
 
 
@@ -307,16 +307,16 @@ async def test_where_the_status_told_no_name_the_answer_must(bench: Bench):
     assert bench.api.resumes[0]["taskId"] == "from-the-dashboard"
 
 
-@pytest.mark.parametrize("wish", [Resume(), Resume("  ", approve=False)])
-async def test_an_answer_that_says_nothing_is_refused(bench: Bench, wish: Resume):
+@pytest.mark.parametrize("command", [Resume(), Resume("  ", approve=False)])
+async def test_an_answer_that_says_nothing_is_refused(bench: Bench, command: Resume):
     run = await waiting(bench)
-    assert await refused(bench, run.run_id, wish) == "invalid_request"
+    assert await refused(bench, run.run_id, command) == "invalid_request"
 
 
 async def test_a_run_is_found_by_the_key_of_its_request(bench: Bench):
     run = await bench.started(idempotency_key="order-1")
     await ask(bench, run)
-    await bench.steer(KeyOfRun("queue", "research", "order-1"), YES, "queue")
+    await bench.apply_command(KeyOfRun("queue", "research", "order-1"), YES, "queue")
     await bench.round(bench.resume)
     assert len(bench.api.resumes) == 1
     assert await refused(bench, KeyOfRun("queue", "research", "order-2"), YES) == "unknown_run"
@@ -392,7 +392,7 @@ async def test_a_question_that_comes_while_its_forerunners_answer_is_under_way_i
 
 async def test_a_process_that_dies_with_the_answer_under_way_never_sends_it_again(bench: Bench):
     run = await waiting(bench)
-    await bench.steer(run.run_id, YES, "somebody")
+    await bench.apply_command(run.run_id, YES, "somebody")
 
     async def die(_: Any) -> None:
         raise KeyboardInterrupt
@@ -411,7 +411,7 @@ async def test_a_process_that_dies_with_the_answer_under_way_never_sends_it_agai
 
 async def test_an_answer_that_was_taken_survives_the_process(bench: Bench):
     run = await waiting(bench)
-    await bench.steer(run.run_id, YES, "somebody")
+    await bench.apply_command(run.run_id, YES, "somebody")
     await bench.abandon()
     bench.crew.tracker.queue.drop(run.run_id)
     await bench.round(bench.recover)
@@ -424,7 +424,7 @@ async def test_an_answer_that_was_taken_survives_the_process(bench: Bench):
 async def test_a_run_is_followed_from_the_moment_that_its_answer_leaves(bench: Bench):
     """Whatever becomes of the note of it, somebody looks at the run."""
     run = await waiting(bench)
-    await bench.steer(run.run_id, YES, "somebody")
+    await bench.apply_command(run.run_id, YES, "somebody")
     bench.crew.tracker.queue.drop(run.run_id)  # as in a process that has just started
     tracked_runs = []
 
@@ -442,7 +442,7 @@ async def test_a_question_that_comes_before_its_forerunners_answer_leaves_is_fol
 ):
     """After a restart the answer is claimed and waits for its turn; then nobody was left to look at the run."""
     run = await waiting(bench)
-    await bench.steer(run.run_id, YES, "somebody")
+    await bench.apply_command(run.run_id, YES, "somebody")
     await bench.abandon()
     bench.crew.tracker.forget_everything()
     [claimed] = await bench.resume.claim(1)
@@ -458,11 +458,11 @@ async def test_a_question_that_comes_before_its_forerunners_answer_leaves_is_fol
 
 async def test_a_run_that_was_cancelled_before_its_answer_leaves_is_not_followed_again(bench: Bench):
     run = await waiting(bench)
-    await bench.steer(run.run_id, YES, "somebody")
+    await bench.apply_command(run.run_id, YES, "somebody")
     await bench.abandon()
     bench.crew.tracker.forget_everything()
     [claimed] = await bench.resume.claim(1)
-    await bench.steer(run.run_id, Cancel(), "somebody")
+    await bench.apply_command(run.run_id, Cancel(), "somebody")
     with pytest.raises(Stale):
         await bench.resume.handle(claimed)
     await bench.round(bench.poll)
@@ -484,7 +484,7 @@ async def test_a_run_that_waits_is_followed_by_the_next_process(bench: Bench):
 async def test_an_answer_is_left_to_the_worker_of_its_own_crew(bench: Bench):
     """A crew that did not answer its own had all places of the one worker that there was."""
     run = await waiting(bench)
-    await bench.steer(run.run_id, YES, "somebody")
+    await bench.apply_command(run.run_id, YES, "somebody")
     of_another = CarryAnswer(replace(bench.crew, name="triage"), bench.store, bench.clock, bench.wakes["deliver"])
     assert await of_another.claim(9) == []
     assert len(await bench.resume.claim(9)) == 1
@@ -594,7 +594,7 @@ async def test_a_flows_question_offers_its_options_and_tells_no_address(bench: B
 
 
 @pytest.mark.parametrize(
-    ("wish", "sent"),
+    ("command", "sent"),
     [
         (Resume(approve=True), "approved"),
         (Resume("REJECTED"), "rejected"),
@@ -602,8 +602,8 @@ async def test_a_flows_question_offers_its_options_and_tells_no_address(bench: B
         (Resume("Ask once more."), "Ask once more."),
     ],
 )
-async def test_a_flow_gets_its_own_option_where_one_is_meant(bench: Bench, wish: Resume, sent: str):
-    await answered(bench, await flow(bench), wish)
+async def test_a_flow_gets_its_own_option_where_one_is_meant(bench: Bench, command: Resume, sent: str):
+    await answered(bench, await flow(bench), command)
     assert (bench.api.flow_answers, bench.api.resumes) == ([(CALLBACK, sent)], [])
 
 

@@ -25,7 +25,7 @@ from bridge.core.crew.responses import (
 from bridge.core.crew.webhooks import Kind
 from bridge.core.errors import CrewUnreachable, RequestRefused
 from bridge.core.human_input.feedback import Resume
-from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, Steering
+from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand
 from bridge.core.runs.model import DoubtPolicy, Run, State
 from bridge.ports.journal import KickoffNote
 from bridge.steps.recovery.journal import replay
@@ -90,10 +90,10 @@ async def test_refusals_that_started_nothing_do_not_renew_the_automatic_retry(be
 async def test_an_operators_retry_neither_uses_nor_renews_the_automatic_one(bench: Bench):
     retrying(bench).api.kickoff_answers = [RESET] * 99
     run = await bench.started()
-    await bench.steer(run.run_id, Retry(), "client/ops")
+    await bench.apply_command(run.run_id, Retry(), "client/ops")
     await seconds(bench, 30)
     assert len(bench.api.bodies) == 3  # the first, the operator's, the automatic one
-    await bench.steer(run.run_id, Retry(), "client/ops")
+    await bench.apply_command(run.run_id, Retry(), "client/ops")
     await seconds(bench, 30)
     assert (len(bench.api.bodies), (await bench.now(run)).auto_retries) == (4, 1)
 
@@ -165,13 +165,13 @@ async def by_journal(bench: Bench, run: Run) -> None:
 
 
 @pytest.mark.parametrize("bring", [by_webhook, by_another_replica, by_journal])
-@pytest.mark.parametrize(("wish", "state"), [(Cancel(), State.CANCELLED), (Abandon(), State.FAILED)])
+@pytest.mark.parametrize(("command", "state"), [(Cancel(), State.CANCELLED), (Abandon(), State.FAILED)])
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_late_evidence_of_a_run_that_has_ended_stops_its_execution_and_tells_its_result(
-    bench: Bench, wish: Steering, state: State, bring: Bring, restarted: bool
+    bench: Bench, command: RunCommand, state: State, bring: Bring, restarted: bool
 ):
     run = await doubted(bench)
-    await bench.steer(run.run_id, wish, "client/ops")
+    await bench.apply_command(run.run_id, command, "client/ops")
     bench.clock.forward(3600)
     if restarted:
         bench.made.clear()
@@ -195,7 +195,7 @@ async def test_an_answer_to_a_post_whose_run_was_cancelled_meanwhile_stops_the_e
         await other.store.bury(bench.clock(), -1.0)
         await other.store.join(bench.clock())
         await other.round(other.recover)
-        await other.steer(run.run_id, Cancel(), "client/ops")
+        await other.apply_command(run.run_id, Cancel(), "client/ops")
 
     bench.api.meanwhile, bench.api.kickoff_answers = taken_over, [Started("k-late")]
     with capture_logs() as logs:
@@ -226,7 +226,7 @@ async def test_evidence_that_was_left_for_a_dead_process_reaches_a_run_that_was_
     other = await another(bench)
     await webhook(other, run, {"kickoff_id": "k-1"})
     await bench.round(bench.recover)
-    await bench.steer(run.run_id, Cancel(), "client/ops")
+    await bench.apply_command(run.run_id, Cancel(), "client/ops")
     assert len(await other.round(Relay(other.store, other.webhook.handle_relayed))) == 1
     await bench.round(bench.late)
     assert bench.api.stopped == ["k-1"]
@@ -269,10 +269,10 @@ async def test_an_id_that_the_api_does_not_know_is_not_adopted(bench: Bench):
     run = await doubted(bench)
     bench.api.status_answers = [NotFound()]
     with pytest.raises(RequestRefused) as refused:
-        await bench.steer(run.run_id, Adopt("wrong"), "client/ops")
+        await bench.apply_command(run.run_id, Adopt("wrong"), "client/ops")
     assert (refused.value.code, refused.value.field) == ("unknown_execution", "kickoff_id")
     assert ((await bench.now(run)).state, bench.api.polls) == (State.IN_DOUBT, ["wrong"])
-    adopted = await bench.steer(run.run_id, Adopt("right"), "client/ops")
+    adopted = await bench.apply_command(run.run_id, Adopt("right"), "client/ops")
     assert (adopted.state, adopted.kickoff_id, adopted.unverified) == (State.RUNNING, "right", False)
 
 
@@ -281,9 +281,9 @@ async def test_while_the_crew_cannot_be_asked_nothing_is_adopted_but_by_force(be
     run = await doubted(bench)
     bench.api.status_answers = [answer, answer]
     with pytest.raises(CrewUnreachable):
-        await bench.steer(run.run_id, Adopt("k-1"), "client/ops")
+        await bench.apply_command(run.run_id, Adopt("k-1"), "client/ops")
     assert (await bench.now(run)).state is State.IN_DOUBT
-    assert (await bench.steer(run.run_id, Adopt("k-1", force=True), "client/ops")).unverified
+    assert (await bench.apply_command(run.run_id, Adopt("k-1", force=True), "client/ops")).unverified
 
 
 async def test_a_crew_that_hangs_does_not_hold_up_the_operator(bench: Bench, monkeypatch: pytest.MonkeyPatch):
@@ -295,19 +295,19 @@ async def test_a_crew_that_hangs_does_not_hold_up_the_operator(bench: Bench, mon
 
     monkeypatch.setattr(bench.api, "turn", hang)
     with pytest.raises(CrewUnreachable):
-        await bench.steer(run.run_id, Adopt("k-1"), "client/ops")
+        await bench.apply_command(run.run_id, Adopt("k-1"), "client/ops")
 
 
 async def test_a_wrong_id_that_was_forced_can_be_corrected_while_it_is_polled(bench: Bench):
     run = await doubted(bench)
     bench.api.standing_status = NotFound()
-    await bench.steer(run.run_id, Adopt("wrong", force=True), "client/ops")
+    await bench.apply_command(run.run_id, Adopt("wrong", force=True), "client/ops")
     bench.clock.forward(6)
     await bench.round(bench.recover)
     bench.clock.forward(6)
     await bench.round(bench.poll)
     bench.api.standing_status = Succeeded("paid for")
-    corrected = await bench.steer(run.run_id, Adopt("right"), "client/ops")
+    corrected = await bench.apply_command(run.run_id, Adopt("right"), "client/ops")
     assert (corrected.kickoff_id, corrected.unverified, corrected.owner) == ("right", False, None)
     await minutes(bench, 1)
     ended = await bench.now(run)
@@ -317,7 +317,7 @@ async def test_a_wrong_id_that_was_forced_can_be_corrected_while_it_is_polled(be
 async def test_a_wrong_id_that_was_forced_never_makes_the_run_lost(bench: Bench):
     run = await doubted(bench)
     bench.api.standing_status = NotFound()
-    await bench.steer(run.run_id, Adopt("wrong", force=True), "client/ops")
+    await bench.apply_command(run.run_id, Adopt("wrong", force=True), "client/ops")
     with capture_logs() as logs:
         await minutes(bench, 20)
     held = await bench.now(run)
@@ -325,7 +325,7 @@ async def test_a_wrong_id_that_was_forced_never_makes_the_run_lost(bench: Bench)
     assert [line["kickoff_id"] for line in logs if line["event"] == "adopted_execution_unknown"] == ["wrong"]
     assert await bench.events(run) == ["run.in_doubt"]
     bench.api.standing_status = Succeeded("paid for")
-    await bench.steer(run.run_id, Adopt("right"), "client/ops")
+    await bench.apply_command(run.run_id, Adopt("right"), "client/ops")
     await minutes(bench, 1)
     assert (await bench.now(run)).state is State.SUCCEEDED
 
@@ -334,11 +334,11 @@ async def test_a_poll_of_a_wrong_id_that_is_under_way_does_not_decide_about_the_
     run = await doubted(bench)
     other = await another(bench)
     bench.api.status_answers = [NotFound()]
-    await bench.steer(run.run_id, Adopt("wrong", force=True), "client/ops")
+    await bench.apply_command(run.run_id, Adopt("wrong", force=True), "client/ops")
     await bench.round(bench.recover)
     bench.clock.forward(6)
     [tracked] = await bench.poll.claim(1)
-    await other.steer(run.run_id, Adopt("right"), "client/ops")
+    await other.apply_command(run.run_id, Adopt("right"), "client/ops")
     bench.api.status_answers = [Failed("of another run")]
     await bench.poll.handle(tracked)
     assert ((await bench.now(run)).state, run.run_id in bench.crew.tracker) == (State.RUNNING, False)
@@ -347,13 +347,13 @@ async def test_a_poll_of_a_wrong_id_that_is_under_way_does_not_decide_about_the_
 async def test_an_id_that_was_seen_alive_stays(bench: Bench):
     run = await doubted(bench)
     bench.api.status_answers = [NotFound(), Pending()]
-    await bench.steer(run.run_id, Adopt("k-1", force=True), "client/ops")
+    await bench.apply_command(run.run_id, Adopt("k-1", force=True), "client/ops")
     await bench.round(bench.recover)
     bench.clock.forward(6)
     await bench.round(bench.poll)
     assert not (await bench.now(run)).unverified
     with pytest.raises(RequestRefused, match="not in_doubt"):
-        await bench.steer(run.run_id, Adopt("k-2"), "client/ops")
+        await bench.apply_command(run.run_id, Adopt("k-2"), "client/ops")
 
 
 # A crew webhook's result -------------------------------------------------------------------------------------------
@@ -412,16 +412,16 @@ async def test_a_run_of_a_removed_crew_can_be_cancelled(bench: Bench, state: Sta
     assert run.state is state
     bench.made = {"other": bench.crew}
     with capture_logs() as logs:
-        cancelled = await bench.steer(run.run_id, Cancel(), "client/ops")
+        cancelled = await bench.apply_command(run.run_id, Cancel(), "client/ops")
     assert (cancelled.state, await bench.events(run)) == (State.CANCELLED, ["run.cancelled"])
     assert ("execution_not_stopped" in [line["event"] for line in logs]) is (state is State.RUNNING)
-    assert (await bench.steer(run.run_id, Cancel(), "client/ops")).state is State.CANCELLED
+    assert (await bench.apply_command(run.run_id, Cancel(), "client/ops")).state is State.CANCELLED
 
 
-@pytest.mark.parametrize("wish", [Retry(), Adopt("k-1"), Resume(approve=True)])
-async def test_what_needs_the_crews_api_is_refused_for_a_removed_crew(bench: Bench, wish: Steering):
+@pytest.mark.parametrize("command", [Retry(), Adopt("k-1"), Resume(approve=True)])
+async def test_what_needs_the_crews_api_is_refused_for_a_removed_crew(bench: Bench, command: RunCommand):
     run = await doubted(bench)
     bench.made = {"other": bench.crew}
     with pytest.raises(RequestRefused, match="research is not in the settings") as refused:
-        await bench.steer(run.run_id, wish, "client/ops")
+        await bench.apply_command(run.run_id, command, "client/ops")
     assert refused.value.code == "unknown_crew"

@@ -123,7 +123,7 @@ async def asked(bench: Bench) -> Run:
 
 async def answered(bench: Bench) -> None:
     run = await asked(bench)
-    await bench.steer(run.run_id, Resume("go on", None, None, None), "somebody")
+    await bench.apply_command(run.run_id, Resume("go on", None, None, None), "somebody")
 
 
 async def in_doubt(bench: Bench) -> None:
@@ -134,7 +134,7 @@ async def in_doubt(bench: Bench) -> None:
 
 async def cancelled(bench: Bench) -> None:
     run = await bench.started()
-    await bench.steer(run.run_id, Cancel(), "somebody")
+    await bench.apply_command(run.run_id, Cancel(), "somebody")
 
 
 async def to_cancel(bench: Bench) -> None:
@@ -181,7 +181,7 @@ SCENES: dict[str, tuple[Callable[[Bench], Any], Callable[[Bench], Awaitable[Any]
     "doubt": (lambda bench: bench.doubt, in_doubt),
     "late": (lambda bench: bench.late, cancelled),
     "recover": (lambda bench: bench.recover, interrupted),
-    "commands": (lambda bench: ApplyCommands(bench.steer, bench.store.commands, bench.clock), to_cancel),
+    "commands": (lambda bench: ApplyCommands(bench.apply_command, bench.store.commands, bench.clock), to_cancel),
     "deliver": (lambda bench: bench.deliver, to_deliver),
     "early": (lambda bench: bench.early, early_question),
     "relay": (lambda bench: Relay(bench.store, bench.webhook.handle_relayed), passed_hint),

@@ -158,7 +158,7 @@ async def test_a_run_that_is_cancelled_while_it_is_looked_at_is_not_followed_on(
     await look(bench, Running())
     bench.clock.forward(60)
     [tracked] = await bench.poll.claim(9)
-    await bench.steer(run.run_id, Cancel(), "client/orders")
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
     await bench.poll.handle(tracked)
     assert (
         len(bench.crew.tracker.queue),

@@ -167,7 +167,7 @@ async def test_a_process_that_takes_the_answer_for_another_s_run_keeps_nothing_o
     bench.clock.forward(6)
     await bench.round(bench.poll)
     other = await another(bench)
-    await other.steer(run.run_id, Resume(approve=True, task_id="t-1"), "client/orders")
+    await other.apply_command(run.run_id, Resume(approve=True, task_id="t-1"), "client/orders")
     assert other.crew.tracker._outdated == set()
     other.crew.tracker.queue.put(state_machine.tracked_from_run(run, bench.policy, NOW), NOW)
     assert other.crew.tracker.queue.next_due() == NOW  # not hastened

@@ -9,7 +9,7 @@ from bridge.core.crew.responses import Failed, InDoubt, NoAnswer, Running, Succe
 from bridge.core.errors import PostUnderWay, RequestRefused, StoreUnavailable
 from bridge.core.human_input.feedback import Resume
 from bridge.core.human_input.model import Asked
-from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, Steering
+from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand
 from bridge.core.runs.model import Run, State
 from bridge.steps.recovery.late_results import Late
 from tests.steps.conftest import Bench
@@ -26,7 +26,7 @@ async def doubted(bench: Bench) -> Run:
 
 async def test_an_accepted_run_is_cancelled_and_never_posted(bench: Bench):
     run = await bench.accepted()
-    cancelled = await bench.steer(run.run_id, Cancel(), "client/orders")
+    cancelled = await bench.apply_command(run.run_id, Cancel(), "client/orders")
     assert (cancelled.state, await bench.events(run)) == (State.CANCELLED, ["run.cancelled"])
     assert await bench.round(bench.kickoff) == []
     assert await bench.round(bench.late) == []
@@ -35,7 +35,7 @@ async def test_an_accepted_run_is_cancelled_and_never_posted(bench: Bench):
 async def test_a_run_under_way_is_cancelled_at_once_its_execution_is_asked_to_stop_and_watched(bench: Bench):
     run = await bench.started()
     assert run.kickoff_id is not None
-    await bench.steer(run.run_id, Cancel(), "client/orders")
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
     assert await bench.events(run) == ["run.cancelled"]
     assert run.run_id not in bench.crew.tracker.queue
     await bench.round(bench.late)
@@ -48,7 +48,7 @@ async def test_a_run_under_way_is_cancelled_at_once_its_execution_is_asked_to_st
 @pytest.mark.parametrize("answer", [Succeeded("late", {"n": 1}), Failed("late, too")])
 async def test_an_execution_that_ends_after_all_is_told_once(bench: Bench, answer: Succeeded | Failed):
     run = await bench.started()
-    await bench.steer(run.run_id, Cancel(), "client/orders")
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
     bench.api.status_answers = [Running(), answer]
     for _ in range(5):
         await bench.round(bench.late)
@@ -62,12 +62,12 @@ async def test_a_late_result_is_told_although_something_is_noted_of_its_run_duri
     """A human's answer was under way when its run was cancelled; nobody would have looked at the execution again."""
     run = await bench.started()
     await bench.webhook.ask(run, Asked("t-1"))
-    await bench.steer(run.run_id, Resume(approve=True), "client/orders")
+    await bench.apply_command(run.run_id, Resume(approve=True), "client/orders")
     polled: list[Run] = []
 
     async def meanwhile(_: Any) -> None:
         bench.clock.forward(1)
-        await bench.steer(run.run_id, Cancel(), "client/orders")
+        await bench.apply_command(run.run_id, Cancel(), "client/orders")
         polled.extend(await bench.late.claim(1))
 
     bench.api.meanwhile = meanwhile
@@ -82,7 +82,7 @@ async def test_a_late_result_is_told_although_something_is_noted_of_its_run_duri
 
 async def test_a_process_that_was_given_up_during_a_late_look_leaves_it_to_others(bench: Bench):
     run = await bench.started()
-    await bench.steer(run.run_id, Cancel(), "client/orders")
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
     bench.api.standing_status = Succeeded("late")
     [polled] = await bench.late.claim(1)
     await bench.abandon()
@@ -96,7 +96,7 @@ async def test_a_process_that_was_given_up_during_a_late_look_leaves_it_to_other
 async def test_a_stop_is_left_to_the_worker_of_its_own_crew(bench: Bench):
     """A crew that did not answer had all places of the one worker that there was."""
     run = await bench.started()
-    await bench.steer(run.run_id, Cancel(), "client/orders")
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
     of_another = Late(replace(bench.crew, name="triage"), bench.store, bench.clock, bench.wakes["deliver"])
     assert await of_another.claim(9) == []
     assert len(await bench.late.claim(9)) == 1
@@ -104,7 +104,7 @@ async def test_a_stop_is_left_to_the_worker_of_its_own_crew(bench: Bench):
 
 async def test_a_late_execution_is_watched_for_a_day(bench: Bench):
     run = await bench.started()
-    await bench.steer(run.run_id, Cancel(), "client/orders")
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
     bench.api.standing_status = NoAnswer("HTTP 500")
     for _ in range(200):
         await bench.round(bench.late)
@@ -127,15 +127,15 @@ async def test_a_run_that_timed_out_is_watched_too_and_not_stopped(bench: Bench)
 
 async def test_cancelling_twice_is_the_same_and_what_is_over_stays_so(bench: Bench):
     run = await bench.accepted()
-    await bench.steer(run.run_id, Cancel(), "client/orders")
-    await bench.steer(run.run_id, Cancel(), "client/orders")
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
     assert await bench.events(run) == ["run.cancelled"]
     other = await bench.started()
     bench.api.status_answers = [Succeeded("done")]
     bench.clock.forward(6)
     await bench.round(bench.poll)
     with pytest.raises(RequestRefused, match="has ended") as refused:
-        await bench.steer(other.run_id, Cancel(), "client/orders")
+        await bench.apply_command(other.run_id, Cancel(), "client/orders")
     assert refused.value.code == "run_is_over"
 
 
@@ -149,30 +149,30 @@ async def test_whoever_steers_is_told_at_once_that_the_disk_is_full(bench: Bench
     with monkeypatch.context() as patch:
         patch.setattr(bench.store._batches, "write", full)
         with pytest.raises(StoreUnavailable):
-            await bench.steer(run.run_id, Cancel(), "client/orders")
+            await bench.apply_command(run.run_id, Cancel(), "client/orders")
     assert (await bench.now(run)).state is State.RUNNING
-    await bench.steer(run.run_id, Cancel(), "client/orders")
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
     assert len(await bench.round(bench.deliver)) == len(await bench.store.deliveries_of(run.run_id)) == 2
 
 
 async def test_while_a_post_is_under_way_nothing_can_be_decided(bench: Bench):
     run = await bench.left_starting()
-    for wish in (Cancel(), Retry(), Adopt("k-1"), Abandon()):
+    for command in (Cancel(), Retry(), Adopt("k-1"), Abandon()):
         with pytest.raises(PostUnderWay):
-            await bench.steer(run.run_id, wish, "client/ops")
+            await bench.apply_command(run.run_id, command, "client/ops")
 
 
-@pytest.mark.parametrize("wish", [Retry(), Adopt("k-1"), Abandon()])
-async def test_only_a_run_in_doubt_is_resolved(bench: Bench, wish: Steering):
+@pytest.mark.parametrize("command", [Retry(), Adopt("k-1"), Abandon()])
+async def test_only_a_run_in_doubt_is_resolved(bench: Bench, command: RunCommand):
     run = await bench.accepted()
     with pytest.raises(RequestRefused) as refused:
-        await bench.steer(run.run_id, wish, "client/ops")
+        await bench.apply_command(run.run_id, command, "client/ops")
     assert refused.value.code == "not_in_doubt"
 
 
 async def test_an_operator_may_start_a_run_in_doubt_again_at_once(bench: Bench):
     run = await doubted(bench)
-    await bench.steer(run.run_id, Retry(), "client/ops")
+    await bench.apply_command(run.run_id, Retry(), "client/ops")
     await bench.round(bench.kickoff)
     again = await bench.now(run)
     assert (again.state, again.attempt, len(bench.api.bodies)) == (State.RUNNING, 2, 2)
@@ -180,7 +180,7 @@ async def test_an_operator_may_start_a_run_in_doubt_again_at_once(bench: Bench):
 
 async def test_an_operator_may_name_the_execution_and_the_run_goes_on(bench: Bench):
     run = await doubted(bench)
-    await bench.steer(run.run_id, Adopt("k-77"), "client/ops")
+    await bench.apply_command(run.run_id, Adopt("k-77"), "client/ops")
     await bench.round(bench.recover)
     bench.api.status_answers = [Succeeded("found")]
     bench.clock.forward(6)
@@ -191,7 +191,7 @@ async def test_an_operator_may_name_the_execution_and_the_run_goes_on(bench: Ben
 
 async def test_an_operator_may_give_a_run_in_doubt_up(bench: Bench):
     run = await doubted(bench)
-    await bench.steer(run.run_id, Abandon(), "client/ops")
+    await bench.apply_command(run.run_id, Abandon(), "client/ops")
     ended = await bench.now(run)
     assert ended.outcome.error is not None
     assert (ended.state, ended.outcome.error.code) == (State.FAILED, "abandoned")
@@ -200,13 +200,13 @@ async def test_an_operator_may_give_a_run_in_doubt_up(bench: Bench):
 
 async def test_a_run_in_doubt_may_be_cancelled(bench: Bench):
     run = await doubted(bench)
-    assert (await bench.steer(run.run_id, Cancel(), "client/orders")).state is State.CANCELLED
+    assert (await bench.apply_command(run.run_id, Cancel(), "client/orders")).state is State.CANCELLED
 
 
 async def test_an_adopted_id_must_be_one(bench: Bench):
     run = await doubted(bench)
     with pytest.raises(RequestRefused) as refused:
-        await bench.steer(run.run_id, Adopt("../kickoff"), "client/ops")
+        await bench.apply_command(run.run_id, Adopt("../kickoff"), "client/ops")
     assert refused.value.field == "kickoff_id"
 
 
@@ -215,12 +215,12 @@ async def test_an_execution_that_another_run_has_cannot_be_adopted(bench: Bench)
     run = await doubted(bench)
     assert first.kickoff_id is not None
     with pytest.raises(RequestRefused) as refused:
-        await bench.steer(run.run_id, Adopt(first.kickoff_id), "client/ops")
+        await bench.apply_command(run.run_id, Adopt(first.kickoff_id), "client/ops")
     assert (refused.value.code, refused.value.field) == ("invalid_request", "kickoff_id")
     assert (await bench.now(run)).state is State.IN_DOUBT
 
 
 async def test_an_unknown_run_is_told_apart(bench: Bench):
     with pytest.raises(RequestRefused) as refused:
-        await bench.steer("00000000-0000-7000-8000-000000000999", Cancel(), "client/ops")
+        await bench.apply_command("00000000-0000-7000-8000-000000000999", Cancel(), "client/ops")
     assert refused.value.code == "unknown_run"

@@ -31,7 +31,7 @@ from bridge.core.human_input.feedback import Resume
 from bridge.core.human_input.model import Asked, Question, Stage
 from bridge.core.human_input.rules import CONFIRM_WITHIN, MOVED_ON_AFTER
 from bridge.core.runs import state_machine
-from bridge.core.runs.commands import read_resume, steer
+from bridge.core.runs.commands import apply_command, read_resume
 from bridge.core.runs.model import CrewPolicy, Decision, Run, State, TrackedRun
 from tests.fakes import NOW, a_run, event_types
 
@@ -54,8 +54,8 @@ def asking(policy: CrewPolicy = POLICY, **asked: Any) -> Run:
     return decision.run
 
 
-def given_(run: Run | None = None, wish: Resume = YES, policy: CrewPolicy = POLICY) -> Run:
-    decision = rules.answer(run or asking(), wish, policy, NOW + 1)
+def given_(run: Run | None = None, command: Resume = YES, policy: CrewPolicy = POLICY) -> Run:
+    decision = rules.answer(run or asking(), command, policy, NOW + 1)
     assert decision is not None
     return decision.run
 
@@ -321,9 +321,9 @@ def test_a_failure_under_another_name_counts_when_nothing_else_came():
 # Answers ----------------------------------------------------------------------------------------------------------
 
 
-def code(run: Run, wish: Resume, policy: CrewPolicy = POLICY) -> str:
+def code(run: Run, command: Resume, policy: CrewPolicy = POLICY) -> str:
     with pytest.raises(RequestRefused) as caught:
-        rules.answer(run, wish, policy, NOW)
+        rules.answer(run, command, policy, NOW)
     return caught.value.code
 
 
@@ -352,13 +352,13 @@ def test_a_crews_question_needs_its_name_and_a_flows_its_address():
     assert question_of(given_(asking(task_id=None), Resume("x", task_id="t-9"))).asked.task_id == "t-9"
 
 
-@pytest.mark.parametrize("wish", [Resume(), Resume(" "), Resume(None, approve=False)])
-def test_an_answer_must_say_something(wish: Resume):
-    assert code(asking(), wish) == "invalid_request"
+@pytest.mark.parametrize("command", [Resume(), Resume(" "), Resume(None, approve=False)])
+def test_an_answer_must_say_something(command: Resume):
+    assert code(asking(), command) == "invalid_request"
 
 
 @pytest.mark.parametrize(
-    ("wish", "policy", "sent_text"),
+    ("command", "policy", "sent_text"),
     [
         (Resume(approve=True), POLICY, "Approved."),
         (Resume("but", approve=True), POLICY, "Approved."),
@@ -369,9 +369,9 @@ def test_an_answer_must_say_something(wish: Resume):
         (Resume("whatever"), FLOW, "whatever"),
     ],
 )
-def test_what_is_sent(wish: Resume, policy: CrewPolicy, sent_text: str):
+def test_what_is_sent(command: Resume, policy: CrewPolicy, sent_text: str):
     run = asking(options=("Approved", "rejected"), callback_url=CALLBACK)
-    assert question_of(given_(run, wish, policy)).feedback == sent_text
+    assert question_of(given_(run, command, policy)).feedback == sent_text
 
 
 def test_a_flow_without_options_gets_the_text_or_the_fixed_one():
@@ -381,7 +381,7 @@ def test_a_flow_without_options_gets_the_text_or_the_fixed_one():
 
 
 def test_the_same_message_is_the_same_answer():
-    run = given_(wish=Resume("Yes.", key="m-1"))
+    run = given_(command=Resume("Yes.", key="m-1"))
     assert rules.answer(run, Resume("Yes.", key="m-1"), POLICY, NOW) is None
     assert code(run, Resume("No.", key="m-1")) == "not_waiting"
     assert code(run, Resume("Yes.", key="m-2")) == "not_waiting"
@@ -391,9 +391,9 @@ def test_the_same_message_is_the_same_answer():
 
 
 def test_steering_takes_answers_whatever_the_run_is_at():
-    assert steer(asking(), YES, POLICY, NOW) == rules.answer(asking(), YES, POLICY, NOW)
+    assert apply_command(asking(), YES, POLICY, NOW) == rules.answer(asking(), YES, POLICY, NOW)
     with pytest.raises(RequestRefused, match="no question"):
-        steer(state_machine.begin(a_run(), NOW).run, YES, POLICY, NOW)
+        apply_command(state_machine.begin(a_run(), NOW).run, YES, POLICY, NOW)
 
 
 def test_an_answer_is_marked_before_it_leaves():

@@ -1,7 +1,7 @@
 """How often a crew is called: one rate for all, kickoffs first, lowered by refusals, raised by answers."""
 
 from bridge.core.crew.fair_share import Census, Share
-from bridge.core.crew.rate_limiter import IN_A_ROW, LONGEST_REST, LONGEST_WISH, ONE_CALL, POLL_RESERVE, Pace
+from bridge.core.crew.rate_limiter import IN_A_ROW, LONGEST_REST, MAX_RETRY_AFTER, ONE_CALL, POLL_RESERVE, Pace
 
 START = 1_000.0
 
@@ -126,7 +126,7 @@ def test_a_lone_call_that_is_never_answered_is_not_waited_for_for_ever():
 def test_no_single_answer_silences_a_crew_for_long():
     pace = Pace(20.0)
     pace.refused(START, START, 86_400.0)
-    assert not pace.resting(START + LONGEST_WISH)
+    assert not pace.resting(START + MAX_RETRY_AFTER)
 
 
 def test_a_crew_that_does_not_answer_is_left_alone_for_longer_and_longer():

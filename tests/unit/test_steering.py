@@ -7,7 +7,7 @@ import pytest
 
 from bridge.core.errors import PostUnderWay, RequestRefused
 from bridge.core.human_input.model import Question, Stage, Talk
-from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, Steering, steer
+from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand, apply_command
 from bridge.core.runs.model import FINAL_STATES, CrewPolicy, Run, State
 from tests.fakes import NOW, a_run, event_types
 
@@ -19,48 +19,48 @@ def standing(state: State, **changes: Any) -> Run:
     return replace(a_run(), state=state, attempt=1, **changes)
 
 
-@pytest.mark.parametrize("wish", [Cancel(), Retry(), Adopt("k-1"), Adopt("no id"), Abandon()])
-def test_while_a_post_is_under_way_nothing_is_decided(wish: Steering):
+@pytest.mark.parametrize("command", [Cancel(), Retry(), Adopt("k-1"), Adopt("no id"), Abandon()])
+def test_while_a_post_is_under_way_nothing_is_decided(command: RunCommand):
     with pytest.raises(PostUnderWay):
-        steer(standing(State.STARTING), wish, POLICY, LATER)
+        apply_command(standing(State.STARTING), command, POLICY, LATER)
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - FINAL_STATES - {State.STARTING}))
 def test_whatever_is_not_over_can_be_cancelled(state: State):
-    decision = steer(standing(state), Cancel(), POLICY, LATER)
+    decision = apply_command(standing(state), Cancel(), POLICY, LATER)
     assert decision is not None
     assert (decision.run.state, decision.run.finished_at) == (State.CANCELLED, LATER)
     assert event_types(decision.deliveries) == ["run.cancelled"]
 
 
 def test_what_is_cancelled_already_is_as_wished():
-    assert steer(standing(State.CANCELLED, finished_at=NOW), Cancel(), POLICY, LATER) is None
+    assert apply_command(standing(State.CANCELLED, finished_at=NOW), Cancel(), POLICY, LATER) is None
 
 
 @pytest.mark.parametrize("state", sorted(FINAL_STATES - {State.CANCELLED}))
 def test_what_has_ended_otherwise_cannot_be_cancelled_any_more(state: State):
     with pytest.raises(RequestRefused, match=f"ended already: {state}") as refused:
-        steer(standing(state, finished_at=NOW), Cancel(), POLICY, LATER)
+        apply_command(standing(state, finished_at=NOW), Cancel(), POLICY, LATER)
     assert refused.value.code == "run_is_over"
 
 
-@pytest.mark.parametrize("wish", [Retry(), Adopt("k-1"), Abandon()])
+@pytest.mark.parametrize("command", [Retry(), Adopt("k-1"), Abandon()])
 @pytest.mark.parametrize("state", sorted(set(State) - {State.STARTING, State.IN_DOUBT}))
-def test_only_a_run_in_doubt_can_be_resolved(state: State, wish: Steering):
+def test_only_a_run_in_doubt_can_be_resolved(state: State, command: RunCommand):
     with pytest.raises(RequestRefused, match=f"{state}, not in_doubt") as refused:
-        steer(standing(state), wish, POLICY, LATER)
+        apply_command(standing(state), command, POLICY, LATER)
     assert refused.value.code == "not_in_doubt"
 
 
 def test_a_retried_run_is_due_at_once_for_anybody_and_nothing_is_told():
-    decision = steer(standing(State.IN_DOUBT, due_at=None, owner="me"), Retry(), POLICY, LATER)
+    decision = apply_command(standing(State.IN_DOUBT, due_at=None, owner="me"), Retry(), POLICY, LATER)
     assert decision is not None
     assert (decision.run.state, decision.run.due_at, decision.run.owner) == (State.ACCEPTED, LATER, None)
     assert decision.deliveries == ()
 
 
 def test_an_adopted_execution_is_followed_and_not_posted_again():
-    decision = steer(standing(State.IN_DOUBT, due_at=NOW), Adopt("k-77"), POLICY, LATER)
+    decision = apply_command(standing(State.IN_DOUBT, due_at=NOW), Adopt("k-77"), POLICY, LATER)
     assert decision is not None
     assert (decision.run.state, decision.run.kickoff_id, decision.run.attempt) == (State.RUNNING, "k-77", 1)
 
@@ -69,12 +69,12 @@ def test_an_adopted_execution_is_followed_and_not_posted_again():
 def test_what_cannot_be_an_executions_id_is_not_adopted(kickoff_id: str):
     """It would go into the path of every look."""
     with pytest.raises(RequestRefused) as refused:
-        steer(standing(State.IN_DOUBT), Adopt(kickoff_id), POLICY, LATER)
+        apply_command(standing(State.IN_DOUBT), Adopt(kickoff_id), POLICY, LATER)
     assert (refused.value.code, refused.value.field) == ("invalid_request", "kickoff_id")
 
 
 def test_an_abandoned_run_has_failed_by_an_operators_word():
-    decision = steer(standing(State.IN_DOUBT), Abandon(), POLICY, LATER)
+    decision = apply_command(standing(State.IN_DOUBT), Abandon(), POLICY, LATER)
     assert decision is not None
     assert decision.run.outcome.error is not None
     assert (decision.run.state, decision.run.outcome.error.code) == (State.FAILED, "abandoned")
@@ -90,7 +90,7 @@ def unverified(state: State) -> Run:
 @pytest.mark.parametrize("state", [State.RUNNING, State.WAITING_FOR_HUMAN])
 @pytest.mark.parametrize("verified", [True, False])
 def test_an_adopted_id_that_was_never_known_can_be_corrected(state: State, verified: bool):
-    decision = steer(unverified(state), Adopt("k-right", verified=verified), POLICY, LATER)
+    decision = apply_command(unverified(state), Adopt("k-right", verified=verified), POLICY, LATER)
     assert decision is not None
     run = decision.run
     assert (run.state, run.kickoff_id, run.unverified, run.owner) == (State.RUNNING, "k-right", not verified, None)
@@ -101,6 +101,6 @@ def test_an_adopted_id_that_was_never_known_can_be_corrected(state: State, verif
 
 
 def test_an_id_that_the_api_does_not_know_is_remembered_as_such():
-    decision = steer(standing(State.IN_DOUBT), Adopt("k-1", force=True, verified=False), POLICY, LATER)
+    decision = apply_command(standing(State.IN_DOUBT), Adopt("k-1", force=True, verified=False), POLICY, LATER)
     assert decision is not None
     assert decision.run.unverified

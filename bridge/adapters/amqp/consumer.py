@@ -15,7 +15,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from bridge.adapters.amqp.connection import INTERNAL, AmqpLink, LinkOptions, Session
 from bridge.adapters.amqp.errors import WEATHER, LinkLost
 from bridge.adapters.amqp.intake import Caution, Intake, ProbeStore
-from bridge.adapters.amqp.messages import MessageRules, is_steering, read_refused, read_request, read_steering
+from bridge.adapters.amqp.messages import MessageRules, is_command, read_command, read_refused, read_request
 from bridge.adapters.amqp.topology import Topology, ensure_inbound, keep_bound
 from bridge.core.errors import RequestRefused, Stale, StoreBroken, StoreDamaged, StoreUnavailable
 from bridge.core.runs.quarantine import Quarantined
@@ -155,8 +155,8 @@ class AmqpConsumer:
 
     async def _store(self, message: AbstractIncomingMessage) -> None:
         try:
-            if is_steering(message):
-                await self._take_command(*read_steering(message, self._rules), self._rules.source)
+            if is_command(message):
+                await self._take_command(*read_command(message, self._rules), self._rules.source)
                 return
             await self._accept(*read_request(message, self._rules))
         except RequestRefused as refusal:

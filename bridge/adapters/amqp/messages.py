@@ -21,13 +21,13 @@ from bridge.core import fields
 from bridge.core import json as strict_json
 from bridge.core.errors import RequestRefused
 from bridge.core.runs import request
-from bridge.core.runs.commands import Cancel, Steering, read_resume
+from bridge.core.runs.commands import Cancel, RunCommand, read_resume
 from bridge.core.runs.model import CREW_NAME, Envelope, KickoffRequest
 from bridge.core.trace_context import traceparent
 from bridge.ports.inbound import KeyOfRun, RefusedMessage
 
 KICKOFF = "kickoff"
-STEERING = frozenset({"resume", "cancel"})
+COMMANDS = frozenset({"resume", "cancel"})
 PLAIN_ENCODINGS = frozenset({"", "identity", "utf-8"})
 MAX_DETAIL = 256  # characters of a refusal's sentence; it may quote the message
 ROUTING_HEADERS = ("cc", "bcc")  # RabbitMQ sends copies to the queues that these name
@@ -70,12 +70,12 @@ def read_request(message: AbstractIncomingMessage, rules: MessageRules) -> tuple
     return request.parse(body, routed_crew(message, rules), key), _envelope(message, rules, event)
 
 
-def is_steering(message: AbstractIncomingMessage) -> bool:
+def is_command(message: AbstractIncomingMessage) -> bool:
     """Whether the message steers an existing run, instead of asking for a new one."""
-    return message.type in STEERING
+    return message.type in COMMANDS
 
 
-def read_steering(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | KeyOfRun, Steering]:
+def read_command(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | KeyOfRun, RunCommand]:
     """Read which run is meant and what is to become of it; raises `RequestRefused`."""
     _check_readable(message, rules)
     event = read_event(message)

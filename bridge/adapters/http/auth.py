@@ -74,7 +74,7 @@ class Client:
         """Whether it may know that a run exists."""
         return self.may_use(run.crew) and (self.sees_all or run.envelope.source == self.source)
 
-    def may_steer(self, run: Run) -> bool:
+    def may_command(self, run: Run) -> bool:
         """Whether it may cancel a run and answer for it; to see the runs of others is not to own them."""
         return self.may_use(run.crew) and (self.may(Role.OPERATE) or run.envelope.source == self.source)
 
@@ -145,7 +145,7 @@ class Clients:
 
         return guard
 
-    def steering(self, *roles: Role) -> Callable[[ClientHandler], Handler]:
+    def commands(self, *roles: Role) -> Callable[[ClientHandler], Handler]:
         """As `only`, and the log keeps who did what to what and why, whatever came of it."""
 
         def guard(handler: ClientHandler) -> Handler:

@@ -120,32 +120,32 @@ class SqlStore:
         Of what an impatient caller writes nothing is owned: he may be told that it failed, and write it anew.
         """
         own = self._fresh.to_own(decision.deliveries) if patient else frozenset[str]()
-        wish = run_queries.Settling(decision, self._process, own)
+        request = run_queries.Settling(decision, self._process, own)
         try:
-            settled = await self._settle(wish, patient=patient)
+            settled = await self._settle(request, patient=patient)
         except asyncio.CancelledError:  # it may be written all the same
             if own:
-                self._claimer.unconfirmed(wish.taken())
+                self._claimer.unconfirmed(request.taken())
             raise
         self._fresh.add([delivery for delivery in decision.deliveries if delivery.delivery_id in own])
         return settled
 
-    async def _settle(self, wish: run_queries.Settling, *, patient: bool) -> Run:
+    async def _settle(self, request: run_queries.Settling, *, patient: bool) -> Run:
         tried_before = False
         while True:
             try:
-                settled = await self._batches.write(run_queries.settle_all, wish)
+                settled = await self._batches.write(run_queries.settle_all, request)
             except StoreUnavailable as error:
                 await self._wait(error, patient=patient)
                 tried_before = True
             except IntegrityError:
-                await self._refuse_taken(wish.decision.run)
+                await self._refuse_taken(request.decision.run)
                 raise
             except Stale:
-                if tried_before and (written := await self._written_before(wish.decision)) is not None:
+                if tried_before and (written := await self._written_before(request.decision)) is not None:
                     return written
-                if tried_before and wish.own:  # before whoever decides anew writes deliveries of the same ids
-                    await self._insist(partial(self._claimer.release, wish.taken()))
+                if tried_before and request.own:  # before whoever decides anew writes deliveries of the same ids
+                    await self._insist(partial(self._claimer.release, request.taken()))
                 self._on_stale()
                 raise
             else:

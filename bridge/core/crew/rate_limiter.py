@@ -18,7 +18,7 @@ LOWEST = 1 / 16  # of the rate,
 SLOWEST = 0.2  # but not rarer than this per second, or one could not find out that all is well again
 IN_A_ROW = 5  # calls without an answer, or refused
 FIRST_REST, LONGEST_REST = 0.5, 5.0  # seconds, doubled from the one to the other
-LONGEST_WISH = 300.0  # seconds for which one answer's Retry-After can silence a whole crew
+MAX_RETRY_AFTER = 300.0  # seconds for which one answer's Retry-After can silence a whole crew
 ONE_CALL = 60.0  # seconds after which the answer to a lone call is not waited for any more
 _ASK_AGAIN = 0.1  # seconds
 _ROUNDING = 1e-6  # of a turn
@@ -98,7 +98,7 @@ class Pace:
         """The crew said that a call was too much for it; `after`: for how many seconds it asked us to stay away."""
         self._trouble(sent_at, now)
         if after is not None:
-            self._rest(now, min(after, LONGEST_WISH))
+            self._rest(now, min(after, MAX_RETRY_AFTER))
             self._rests = max(self._rests, 1)
 
     def unanswered(self, sent_at: float, now: float, *, counts: bool = True) -> None:

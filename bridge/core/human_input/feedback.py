@@ -28,16 +28,16 @@ class Resume:
     redelivered: bool = False
 
 
-def digest(wish: Resume) -> str:
+def digest(command: Resume) -> str:
     """What tells one answer from another, whoever brings it."""
-    return hashlib.sha256(canonical([wish.feedback, wish.approve, wish.task_id])).hexdigest()
+    return hashlib.sha256(canonical([command.feedback, command.approve, command.task_id])).hexdigest()
 
 
-def taken_before(taken: Iterable[tuple[str | None, str]], wish: Resume, content: str) -> bool:
+def taken_before(taken: Iterable[tuple[str | None, str]], command: Resume, content: str) -> bool:
     """Whether this is a message that was taken already, by its key, or by its content if a broker brings it again."""
-    if wish.key is not None:
-        return (wish.key, content) in taken
-    return wish.redelivered and any(content == earlier for _, earlier in taken)
+    if command.key is not None:
+        return (command.key, content) in taken
+    return command.redelivered and any(content == earlier for _, earlier in taken)
 
 
 def has_address(asked: Asked, policy: CrewPolicy) -> bool:

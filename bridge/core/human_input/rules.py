@@ -140,29 +140,29 @@ def judge_alias_status(tracked: TrackedRun, other: responses.StatusAnswer) -> re
 # Answers ----------------------------------------------------------------------------------------------------------
 
 
-def answer(run: Run, wish: Resume, policy: CrewPolicy, now: float) -> Decision | None:
+def answer(run: Run, command: Resume, policy: CrewPolicy, now: float) -> Decision | None:
     """Take an answer, to be carried; None: this very message was taken before.
 
     Raises `RequestRefused`: `not_waiting` for a second, late or misdirected answer, else `invalid_request`.
     """
-    content = feedback.digest(wish)
-    if feedback.taken_before(run.talk.taken, wish, content):
+    content = feedback.digest(command)
+    if feedback.taken_before(run.talk.taken, command, content):
         return None
     question = run.talk.question
     if run.state is not State.WAITING_FOR_HUMAN or question is None or question.stage is not Stage.OPEN:
         raise RequestRefused("not_waiting", f"the run is {run.state} and has no question without an answer")
-    if wish.task_id and question.asked.task_id and wish.task_id != question.asked.task_id:
+    if command.task_id and question.asked.task_id and command.task_id != question.asked.task_id:
         raise RequestRefused("not_waiting", "the run waits for the answer to another question", "task_id")
-    if question.asked.task_id is None and wish.task_id in run.talk.known:
+    if question.asked.task_id is None and command.task_id in run.talk.known:
         raise RequestRefused("not_waiting", "this question has been answered", "task_id")
-    asked = replace(question.asked, task_id=question.asked.task_id or wish.task_id)
+    asked = replace(question.asked, task_id=question.asked.task_id or command.task_id)
     feedback.check_address(asked, policy)
-    text = feedback.text_of(wish.feedback, wish.approve, asked, policy)
+    text = feedback.text_of(command.feedback, command.approve, asked, policy)
     talk = replace(
-        run.talk, known=_kept(run.talk.known, asked), taken=(*run.talk.taken, (wish.key, content))[-MAX_KEPT:]
+        run.talk, known=_kept(run.talk.known, asked), taken=(*run.talk.taken, (command.key, content))[-MAX_KEPT:]
     )
     given = replace(question, asked=asked)
-    return Decision(_give(replace(run, talk=talk), given, text, approve=wish.approve is True, now=now))
+    return Decision(_give(replace(run, talk=talk), given, text, approve=command.approve is True, now=now))
 
 
 def begin_carrying(run: Run, now: float) -> Decision:

@@ -43,24 +43,24 @@ class Abandon:
     """A run in doubt: give it up."""
 
 
-Steering = Cancel | Retry | Adopt | Abandon | Resume
+RunCommand = Cancel | Retry | Adopt | Abandon | Resume
 
 
-def steer(run: Run, wish: Steering, policy: CrewPolicy, now: float) -> Decision | None:
+def apply_command(run: Run, command: RunCommand, policy: CrewPolicy, now: float) -> Decision | None:
     """What becomes of the run; None: it is as wished already.
 
     Raises `PostUnderWay` (try again in a moment), or `RequestRefused` when the run is over, not in doubt, or
     has no question without an answer.
     """
-    if isinstance(wish, Resume):
-        return rules.answer(run, wish, policy, now)
-    return _decide(run, wish, policy, now)
+    if isinstance(command, Resume):
+        return rules.answer(run, command, policy, now)
+    return _decide(run, command, policy, now)
 
 
-def _decide(run: Run, wish: Cancel | Retry | Adopt | Abandon, policy: CrewPolicy, now: float) -> Decision | None:
+def _decide(run: Run, command: Cancel | Retry | Adopt | Abandon, policy: CrewPolicy, now: float) -> Decision | None:
     if run.state is State.STARTING:
         raise PostUnderWay(run.run_id)
-    match wish:
+    match command:
         case Cancel() if run.state is State.CANCELLED:
             return None
         case Cancel():
@@ -68,11 +68,11 @@ def _decide(run: Run, wish: Cancel | Retry | Adopt | Abandon, policy: CrewPolicy
         case Retry():
             return Decision(state_machine.accept_again(_doubted(run), now))
         case Adopt():
-            return _adopt(run, wish, policy, now)
+            return _adopt(run, command, policy, now)
         case Abandon():
             return state_machine.on_abandoned(_doubted(run), "given up by an operator", policy, now)
         case _:
-            assert_never(wish)
+            assert_never(command)
 
 
 def read_resume(body: Mapping[str, Any], key: str | None, *, redelivered: bool = False) -> Resume:
@@ -90,13 +90,13 @@ def _cancel(run: Run, policy: CrewPolicy, now: float) -> Decision:
     return state_machine.on_cancelled(run, policy, now)
 
 
-def _adopt(run: Run, wish: Adopt, policy: CrewPolicy, now: float) -> Decision | None:
-    if not responses.usable_kickoff_id(wish.kickoff_id):
+def _adopt(run: Run, command: Adopt, policy: CrewPolicy, now: float) -> Decision | None:
+    if not responses.usable_kickoff_id(command.kickoff_id):
         raise RequestRefused("invalid_request", "must be an execution's id", "kickoff_id")
     if run.unverified and run.state in rules.TRACKED_STATES:
-        return rules.on_corrected(run, wish.kickoff_id, verified=wish.verified, now=now)
-    evidence = state_machine.on_evidence(_doubted(run), wish.kickoff_id, policy, now)
-    return evidence and replace(evidence, run=replace(evidence.run, unverified=not wish.verified))
+        return rules.on_corrected(run, command.kickoff_id, verified=command.verified, now=now)
+    evidence = state_machine.on_evidence(_doubted(run), command.kickoff_id, policy, now)
+    return evidence and replace(evidence, run=replace(evidence.run, unverified=not command.verified))
 
 
 def _doubted(run: Run) -> Run:

@@ -9,7 +9,7 @@ import structlog
 from bridge.core.crew.responses import CrewUnavailable, NoAnswer, NotFound, StatusAnswer, Unknown
 from bridge.core.errors import CrewUnreachable, ExecutionTaken, RequestRefused
 from bridge.core.runs import state_machine
-from bridge.core.runs.commands import Abandon, Adopt, Cancel, Steering, steer
+from bridge.core.runs.commands import Abandon, Adopt, Cancel, RunCommand, apply_command
 from bridge.core.runs.model import CrewPolicy, Run, State
 from bridge.ports.inbound import KeyOfRun
 from bridge.ports.lifecycle import Clock, Wake
@@ -22,8 +22,8 @@ POLL_WITHIN = 10.0  # seconds for a poll that an operator waits for
 log = structlog.get_logger()
 
 
-class SteerRun:
-    """`ports.Steer`."""
+class ApplyCommand:
+    """`ports.CommandRun`."""
 
     def __init__(
         self,
@@ -43,29 +43,31 @@ class SteerRun:
         self._wake_take_up = wake_take_up
         self._orphaned = orphaned
 
-    async def __call__(self, wanted: str | KeyOfRun, wish: Steering, by: str) -> Run:
+    async def __call__(self, wanted: str | KeyOfRun, command: RunCommand, by: str) -> Run:
         """Decide and write; whoever wrote the run meanwhile goes first.
 
-        Raises as `core.steering.steer` does, and `StoreUnavailable`: somebody waits to be told.
+        Raises as `core.commands.apply_command` does, and `StoreUnavailable`: somebody waits to be told.
         """
         run = await self._load(wanted)
         crew = self._crews.get(run.crew)
         policy = self._orphaned if crew is None else crew.policy
         if crew is None:
-            run = await self._without_crew(run, wish)
-        elif isinstance(wish, Adopt):
-            steer(run, wish, policy, self._clock())  # refuses first what needs no question to the crew
-            wish = await _verified(wish, crew)
+            run = await self._without_crew(run, command)
+        elif isinstance(command, Adopt):
+            apply_command(run, command, policy, self._clock())  # refuses first what needs no question to the crew
+            command = await _verified(command, crew)
         try:
             settled = await settle_latest(
-                self._store, run, lambda latest: steer(latest, wish, policy, self._clock()), patient=False
+                self._store, run, lambda latest: apply_command(latest, command, policy, self._clock()), patient=False
             )
         except ExecutionTaken:
             raise RequestRefused("invalid_request", "is another run's execution", "kickoff_id") from None
         if settled is None:
             return await self._load(wanted)  # it is so already, by what others wrote, or gone
-        log.info("run_steered", run_id=run.run_id, wish=type(wish).__name__, by=by, state=settled.state.value)
-        self._tell(settled, wish)
+        log.info(
+            "run_command_applied", run_id=run.run_id, command=type(command).__name__, by=by, state=settled.state.value
+        )
+        self._tell(settled, command)
         return settled
 
     async def _load(self, wanted: str | KeyOfRun) -> Run:
@@ -79,9 +81,9 @@ class SteerRun:
             )
         return run
 
-    async def _without_crew(self, run: Run, wish: Steering) -> Run:
+    async def _without_crew(self, run: Run, command: RunCommand) -> Run:
         """The run of a crew that is not in the settings: it can be given up, but its API cannot be called."""
-        if not isinstance(wish, Cancel | Abandon):
+        if not isinstance(command, Cancel | Abandon):
             detail = f"the crew {run.crew} is not in the settings; its runs can only be cancelled or abandoned"
             raise RequestRefused("unknown_crew", detail)
         if run.state is State.STARTING and run.owner is None:
@@ -90,9 +92,9 @@ class SteerRun:
             log.warning("execution_not_stopped", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
         return run
 
-    def _tell(self, run: Run, wish: Steering) -> None:
+    def _tell(self, run: Run, command: RunCommand) -> None:
         crew = self._crews.get(run.crew)
-        if crew is not None and (run.final or isinstance(wish, Adopt)):
+        if crew is not None and (run.final or isinstance(command, Adopt)):
             crew.tracker.forget(run.run_id)
         elif crew is not None:
             crew.tracker.mark_changed(run)
@@ -102,20 +104,20 @@ class SteerRun:
         self._wake_take_up()
 
 
-async def _verified(wish: Adopt, crew: Crew) -> Adopt:
+async def _verified(command: Adopt, crew: Crew) -> Adopt:
     """Poll the execution; raises `RequestRefused` or `CrewUnreachable` if the API does not know it, unless forced."""
     try:
         async with asyncio.timeout(POLL_WITHIN):
             await crew.api.turn()
-            answer: StatusAnswer = await crew.api.status(wish.kickoff_id)
+            answer: StatusAnswer = await crew.api.status(command.kickoff_id)
     except TimeoutError:
         answer = NoAnswer("no answer in time")
-    if isinstance(answer, NotFound) and not wish.force:
+    if isinstance(answer, NotFound) and not command.force:
         detail = "the crew API does not know this execution; check the id, or adopt it with force"
         raise RequestRefused("unknown_execution", detail, "kickoff_id")
     unclear = isinstance(answer, NoAnswer | CrewUnavailable | Unknown)
-    if unclear and not wish.force:
+    if unclear and not command.force:
         raise CrewUnreachable(
             "the crew API does not say whether it knows this execution; retry, or adopt it with force"
         )
-    return replace(wish, verified=not unclear and not isinstance(answer, NotFound))
+    return replace(command, verified=not unclear and not isinstance(answer, NotFound))

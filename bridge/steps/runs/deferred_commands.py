@@ -6,9 +6,9 @@ from typing import Protocol
 import structlog
 
 from bridge.core.errors import PostUnderWay, RequestRefused
-from bridge.core.runs.commands import Cancel, Steering
+from bridge.core.runs.commands import Cancel, RunCommand
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.inbound import KeyOfRun, Steer
+from bridge.ports.inbound import CommandRun, KeyOfRun
 from bridge.ports.lifecycle import Clock
 
 TICK = 1.0
@@ -33,12 +33,12 @@ class KeptCommands(Protocol):
 class TakeCommand:
     """`ports.TakeCommand`: what the queue's door calls."""
 
-    def __init__(self, apply: Steer, kept: KeptCommands, clock: Clock) -> None:
+    def __init__(self, apply: CommandRun, kept: KeptCommands, clock: Clock) -> None:
         self._apply = apply
         self._kept = kept
         self._clock = clock
 
-    async def __call__(self, wanted: str | KeyOfRun, command: Steering, by: str) -> None:
+    async def __call__(self, wanted: str | KeyOfRun, command: RunCommand, by: str) -> None:
         """Apply the command, or keep it while a POST for its run is under way; durable when this returns.
 
         Raises `RequestRefused`, `StoreUnavailable`. Only a command to cancel can come while a POST is under way: an
@@ -60,7 +60,7 @@ class ApplyCommands:
     name = "commands"
     kind = Quarantined.RUN
 
-    def __init__(self, apply: Steer, kept: KeptCommands, clock: Clock) -> None:
+    def __init__(self, apply: CommandRun, kept: KeptCommands, clock: Clock) -> None:
         self._apply = apply
         self._kept = kept
         self._clock = clock

@@ -12,7 +12,7 @@ REASON = web.RequestKey("REASON", str)
 """Where what the client said about why is left in the request, for the audit."""
 
 
-async def read_wish(request: web.Request) -> dict[str, Any]:
+async def read_command_body(request: web.Request) -> dict[str, Any]:
     """The fields of the body but `reason`, which is kept for the audit; none, if there is no body.
 
     Raises `Problem` or `RequestRefused`.

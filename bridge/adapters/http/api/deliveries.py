@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from bridge.adapters.http import query, views
-from bridge.adapters.http.api.command_body import read_wish
+from bridge.adapters.http.api.command_body import read_command_body
 from bridge.adapters.http.auth import Client, Clients, Role
 from bridge.adapters.http.body import respond
 from bridge.adapters.http.problems import parameter
@@ -40,12 +40,12 @@ class DeliveriesApi:
 
     def routes(self) -> list[web.RouteDef]:
         """Every route, each with who may use it."""
-        look, steer = self._clients.only(Role.OPERATE), self._clients.steering(Role.OPERATE)
+        look, apply_command = self._clients.only(Role.OPERATE), self._clients.commands(Role.OPERATE)
         return [
             web.get("/v1/deliveries", look(self._reads.bounded(self._list))),
             web.get("/v1/deliveries/{id}", look(self._show)),
-            web.post("/v1/deliveries/{id}/redeliver", steer(self._redeliver_one)),
-            web.post("/v1/deliveries/redeliver", steer(self._redeliver_many)),
+            web.post("/v1/deliveries/{id}/redeliver", apply_command(self._redeliver_one)),
+            web.post("/v1/deliveries/redeliver", apply_command(self._redeliver_many)),
         ]
 
     async def _list(self, http: web.Request, client: Client) -> web.Response:
@@ -67,14 +67,14 @@ class DeliveriesApi:
         return await self._answer(await self._visible(http, client))
 
     async def _redeliver_one(self, http: web.Request, client: Client) -> web.Response:
-        fields.only(await read_wish(http))
+        fields.only(await read_command_body(http))
         one = await self._visible(http, client)
         await self._store.redeliver(DeliveryFilter(one.delivery_id, crews=client.crews), self._clock())
         self._wake()
         return await self._answer(await self._visible(http, client))
 
     async def _redeliver_many(self, http: web.Request, client: Client) -> web.Response:
-        which = _read_filter(await read_wish(http), client)
+        which = _read_filter(await read_command_body(http), client)
         count = await self._store.redeliver(which, self._clock())
         self._wake()
         return respond({"redelivered": count})

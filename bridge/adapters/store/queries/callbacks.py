@@ -30,11 +30,11 @@ _DUE = (
 _FIRST_DUE = select(deliveries.c.due_at).where(*_DUE).order_by(deliveries.c.due_at).limit(1)
 
 
-def claim_callbacks(connection: Connection, wishes: Sequence[DueCallbacks]) -> list[list[Delivery]]:
+def claim_callbacks(connection: Connection, requests: Sequence[DueCallbacks]) -> list[list[Delivery]]:
     """Take the deliveries that each wish asks for; none for a process that was given up."""
-    if not _any_due(connection, wishes[-1].now) or not lives(connection, wishes[0].process):
-        return [[] for _ in wishes]
-    return [_claim(connection, wish) for wish in wishes]
+    if not _any_due(connection, requests[-1].now) or not lives(connection, requests[0].process):
+        return [[] for _ in requests]
+    return [_claim(connection, request) for request in requests]
 
 
 def _any_due(connection: Connection, now: float) -> bool:
@@ -71,21 +71,21 @@ class _InHand:
         return self.shares.of(proven=self.proven[receiver])
 
 
-def _claim(connection: Connection, wish: DueCallbacks) -> list[Delivery]:
-    wish.attempted.clear()
-    wish.unreadable.clear()
+def _claim(connection: Connection, request: DueCallbacks) -> list[Delivery]:
+    request.attempted.clear()
+    request.unreadable.clear()
     dialect.serialize(connection, "callbacks")  # counting and taking are one act among all processes
-    in_hand, found = _in_hand(connection, wish.shares), list[str]()
-    while len(found) < wish.room:
-        head = _head(connection, wish.now, in_hand, found)
+    in_hand, found = _in_hand(connection, request.shares), list[str]()
+    while len(found) < request.room:
+        head = _head(connection, request.now, in_hand, found)
         for row in head:
-            if len(found) < wish.room and in_hand.take(row.receiver, proven=row.proven):
+            if len(found) < request.room and in_hand.take(row.receiver, proven=row.proven):
                 found.append(row.delivery_id)
         if len(head) < _HEAD:
             break
     if found:
-        wish.attempted.extend(take_deliveries(connection, found, wish))
-    return list(wish.attempted)
+        request.attempted.extend(take_deliveries(connection, found, request))
+    return list(request.attempted)
 
 
 def _in_hand(connection: Connection, shares: Shares) -> _InHand:

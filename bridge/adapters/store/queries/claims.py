@@ -160,21 +160,21 @@ class Taken:
     deliveries: Sequence[str] = ()
 
 
-def claim_runs(connection: Connection, wishes: Sequence[OfCrew | InStates]) -> list[list[Run]]:
+def claim_runs(connection: Connection, requests: Sequence[OfCrew | InStates]) -> list[list[Run]]:
     """Take the rows that each wish asks for; none for a process that was given up."""
-    if not lives(connection, wishes[0].process):
-        return [[] for _ in wishes]
-    for crew in sorted({wish.crew for wish in wishes if isinstance(wish, OfCrew)}):
+    if not lives(connection, requests[0].process):
+        return [[] for _ in requests]
+    for crew in sorted({request.crew for request in requests if isinstance(request, OfCrew)}):
         # Counting and taking are one act among all processes; in order, or two could wait for each other.
         dialect.serialize(connection, "places", crew)
-    return [_claim_runs(connection, wish) for wish in wishes]
+    return [_claim_runs(connection, request) for request in requests]
 
 
-def claim_deliveries(connection: Connection, wishes: Sequence[DueDeliveries]) -> list[list[Delivery]]:
+def claim_deliveries(connection: Connection, requests: Sequence[DueDeliveries]) -> list[list[Delivery]]:
     """Take the deliveries that each wish asks for; none for a process that was given up."""
-    if not lives(connection, wishes[0].process):
-        return [[] for _ in wishes]
-    return [_claim_deliveries(connection, wish) for wish in wishes]
+    if not lives(connection, requests[0].process):
+        return [[] for _ in requests]
+    return [_claim_deliveries(connection, request) for request in requests]
 
 
 def taken_by(claim: Claim) -> Taken:
@@ -231,58 +231,60 @@ def lives(connection: Connection, process: str) -> bool:
     return connection.execute(_HOLD_ME, {"process": process}).first() is not None
 
 
-def _claim_runs(connection: Connection, wish: OfCrew | InStates) -> list[Run]:
-    wish.attempted.clear()
-    wish.unreadable.clear()
-    ids = _waiting(connection, wish) if isinstance(wish, OfCrew) else _in_states(connection, wish)
+def _claim_runs(connection: Connection, request: OfCrew | InStates) -> list[Run]:
+    request.attempted.clear()
+    request.unreadable.clear()
+    ids = _waiting(connection, request) if isinstance(request, OfCrew) else _in_states(connection, request)
     if not ids:
         return []
-    take = _CLAIM_FOR_TRACKING if isinstance(wish, InStates) and wish.now is None else _TAKE_WHOLE
-    rows = {row.run_id: row for row in connection.execute(take, {"ids": ids, "process": wish.process})}
-    found, wish.unreadable[:] = decoded((rows[run_id] for run_id in ids), run_of, "run_id")
-    if wish.unreadable and wish.now is not None:  # others stay with this process, so that they are not claimed again
-        postpone(connection, wish.unreadable, wish.now)
-    wish.attempted.extend(found)
-    return list(wish.attempted)
+    take = _CLAIM_FOR_TRACKING if isinstance(request, InStates) and request.now is None else _TAKE_WHOLE
+    rows = {row.run_id: row for row in connection.execute(take, {"ids": ids, "process": request.process})}
+    found, request.unreadable[:] = decoded((rows[run_id] for run_id in ids), run_of, "run_id")
+    if (
+        request.unreadable and request.now is not None
+    ):  # others stay with this process, so that they are not claimed again
+        postpone(connection, request.unreadable, request.now)
+    request.attempted.extend(found)
+    return list(request.attempted)
 
 
-def _in_states(connection: Connection, wish: InStates) -> Sequence[str]:
-    query = select(runs.c.run_id).where(runs.c.state.in_(sorted(wish.states)), runs.c.owner.is_(None))
-    if wish.crews is not None and all(state in _OPEN_STATES for state in wish.states):
+def _in_states(connection: Connection, request: InStates) -> Sequence[str]:
+    query = select(runs.c.run_id).where(runs.c.state.in_(sorted(request.states)), runs.c.owner.is_(None))
+    if request.crews is not None and all(state in _OPEN_STATES for state in request.states):
         # By the index that begins with the crew: runs of crews that no process serves, however many, are not read.
-        query = query.where(text(OPEN), runs.c.crew.in_(sorted(wish.crews)))
-    elif wish.crews is not None:
+        query = query.where(text(OPEN), runs.c.crew.in_(sorted(request.crews)))
+    elif request.crews is not None:
         # As an expression, or SQLite takes an index that begins with the crew and reads all its runs that ever were.
-        query = query.where(runs.c.crew.concat("").in_(sorted(wish.crews)))
-    if wish.now is None:  # in no order: after a restart all that were under way are among them
-        some = query.where(runs.c.due_at.is_(None)).limit(wish.room)
+        query = query.where(runs.c.crew.concat("").in_(sorted(request.crews)))
+    if request.now is None:  # in no order: after a restart all that were under way are among them
+        some = query.where(runs.c.due_at.is_(None)).limit(request.room)
     else:
-        some = query.where(runs.c.due_at <= wish.now).order_by(runs.c.due_at, runs.c.run_id).limit(wish.room)
+        some = query.where(runs.c.due_at <= request.now).order_by(runs.c.due_at, runs.c.run_id).limit(request.room)
     return connection.execute(some.with_for_update(skip_locked=True)).scalars().all()
 
 
-def _waiting(connection: Connection, wish: OfCrew) -> Sequence[str]:
+def _waiting(connection: Connection, request: OfCrew) -> Sequence[str]:
     """The runs to start next, by priority and age, as far as there are places and budgets left."""
-    places = _free_places(connection, wish)
-    free = min(wish.room, places, budgets.left_of_crew(connection, wish.crew, wish.budgets.crew, wish.now))
+    places = _free_places(connection, request)
+    free = min(request.room, places, budgets.left_of_crew(connection, request.crew, request.budgets.crew, request.now))
     if free <= 0:
         return []
-    taken = _within_budgets(connection, wish, int(free))
-    if wish.sure is not None:
-        wish.sure.taken(wish.crew, len(taken))
+    taken = _within_budgets(connection, request, int(free))
+    if request.sure is not None:
+        request.sure.taken(request.crew, len(taken))
     return taken
 
 
-def _within_budgets(connection: Connection, wish: OfCrew, room: int) -> list[str]:
+def _within_budgets(connection: Connection, request: OfCrew, room: int) -> list[str]:
     """The first so many waiting runs whose senders have something left, each as many as that.
 
     Read again as long as somebody's budget ended within what was read: whoever waits behind his backlog has turns, too.
     """
-    left = budgets.left_of_senders(connection, wish.budgets.senders, wish.now)
+    left = budgets.left_of_senders(connection, request.budgets.senders, request.now)
     taken: list[str] = []
     while len(taken) < room:
         spent = [sender for sender, count in left.items() if count <= 0]
-        wanted = {"crew": wish.crew, "now": wish.now, "spent": spent, "taken": taken, "room": room - len(taken)}
+        wanted = {"crew": request.crew, "now": request.now, "spent": spent, "taken": taken, "room": room - len(taken)}
         found = connection.execute(_WAITING, wanted).all()
         within = budgets.take_within(found, left)
         taken += within
@@ -291,35 +293,37 @@ def _within_budgets(connection: Connection, wish: OfCrew, room: int) -> list[str
     return taken
 
 
-def _free_places(connection: Connection, wish: OfCrew) -> int:
+def _free_places(connection: Connection, request: OfCrew) -> int:
     """How many runs the crew may have besides those that hold places; counted only if it matters."""
-    if wish.sure is not None and (sure := wish.sure.of(wish.crew, wish.max_running)) >= wish.room:
+    if request.sure is not None and (sure := request.sure.of(request.crew, request.max_running)) >= request.room:
         return sure
-    free = wish.max_running - connection.execute(_PLACES_HELD, {"crew": wish.crew}).scalar_one()
-    if wish.sure is not None:
-        wish.sure.counted(wish.crew, wish.max_running, free)
+    free = request.max_running - connection.execute(_PLACES_HELD, {"crew": request.crew}).scalar_one()
+    if request.sure is not None:
+        request.sure.counted(request.crew, request.max_running, free)
     return free
 
 
-def _claim_deliveries(connection: Connection, wish: DueDeliveries) -> list[Delivery]:
-    wish.attempted.clear()
-    wish.unreadable.clear()
-    channels = [channel.value for channel in wish.channels]
-    due = connection.execute(_DUE, {"channels": channels, "now": wish.now, "room": wish.room})
+def _claim_deliveries(connection: Connection, request: DueDeliveries) -> list[Delivery]:
+    request.attempted.clear()
+    request.unreadable.clear()
+    channels = [channel.value for channel in request.channels]
+    due = connection.execute(_DUE, {"channels": channels, "now": request.now, "room": request.room})
     ids = due.scalars().all()
     if not ids:
         return []
-    wish.attempted.extend(take_deliveries(connection, ids, wish))
-    return list(wish.attempted)
+    request.attempted.extend(take_deliveries(connection, ids, request))
+    return list(request.attempted)
 
 
-def take_deliveries(connection: Connection, ids: Sequence[str], wish: DueDeliveries | DueCallbacks) -> list[Delivery]:
+def take_deliveries(
+    connection: Connection, ids: Sequence[str], request: DueDeliveries | DueCallbacks
+) -> list[Delivery]:
     """Own the longest due of these deliveries, as many as fit in memory, and return them in this order."""
     sizes = connection.execute(_SIZES, {"ids": ids}).all()
     taken = list(within([(delivery_id, size) for delivery_id, size in sizes], CLAIM_BYTES))
-    connection.execute(_TAKE_DELIVERIES, {"ids": taken, "process": wish.process})
+    connection.execute(_TAKE_DELIVERIES, {"ids": taken, "process": request.process})
     rows = connection.execute(_TAKEN_DELIVERIES, {"ids": taken})
-    found, wish.unreadable[:] = decoded(rows, delivery_of, "delivery_id")
-    if wish.unreadable:
-        mark_dead(connection, wish.unreadable)
+    found, request.unreadable[:] = decoded(rows, delivery_of, "delivery_id")
+    if request.unreadable:
+        mark_dead(connection, request.unreadable)
     return found
