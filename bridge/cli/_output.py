@@ -37,8 +37,8 @@ def print_run(run: dict[str, Any], *, as_json: bool) -> None:
         until = f" (until {waiting['until']})" if waiting["until"] else ""
         out.print(f"  waiting: {waiting['reason']} since {waiting['since']}{until}: {waiting['detail']}", markup=False)
     for delivery in run.get("deliveries", []):
-        trouble = f": {delivery['last_error']}" if delivery["last_error"] else ""
-        out.print(f"  {delivery['type']} to {delivery['destination']}: {delivery['state']}{trouble}", markup=False)
+        problem = f": {delivery['last_error']}" if delivery["last_error"] else ""
+        out.print(f"  {delivery['type']} to {delivery['destination']}: {delivery['state']}{problem}", markup=False)
 
 
 def print_page(page: dict[str, Any], *, as_json: bool) -> None:

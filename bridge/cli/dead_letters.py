@@ -107,9 +107,9 @@ def _with(config: Path | None, use: Callable[[DeadQueue], Awaitable[T]]) -> T:
     try:
         return asyncio.run(work())
     except WEATHER as error:
-        trouble = explain(error)
-        remedy = [trouble.remedy] if trouble.remedy else []
-        raise CommandFailed(Exit.UNAVAILABLE, f"{trouble.summary}: {trouble.reason}", *remedy) from None
+        problem = explain(error)
+        remedy = [problem.remedy] if problem.remedy else []
+        raise CommandFailed(Exit.UNAVAILABLE, f"{problem.summary}: {problem.reason}", *remedy) from None
     except KeyboardInterrupt:
         raise CommandFailed(Exit.INTERRUPTED, "stopped; what was not sent back is still in the queue") from None
 

@@ -80,7 +80,7 @@ from bridge.steps.maintenance.crew_probe import Probe
 from bridge.steps.maintenance.housekeeping import Sweep
 from bridge.steps.maintenance.rebalance import KeepToShare
 from bridge.steps.maintenance.run_time_stats import Remember
-from bridge.steps.pending_questions import AskEarly
+from bridge.steps.pending_questions import AskPendingQuestions
 from bridge.steps.recovery.in_doubt import Doubt
 from bridge.steps.recovery.journal import replay
 from bridge.steps.recovery.late_results import Late
@@ -88,7 +88,7 @@ from bridge.steps.recovery.recover import Recover
 from bridge.steps.runs.accept import AcceptRequest, BudgetWait, CheckInputs, RefuseMessage
 from bridge.steps.runs.commands import ApplyCommand
 from bridge.steps.runs.deferred_commands import ApplyCommands, TakeCommand
-from bridge.steps.runs.human_input import CarryAnswer
+from bridge.steps.runs.human_input import SubmitHumanInput
 from bridge.steps.runs.input_check import CrewInputs, SharedCheck
 from bridge.steps.runs.kickoff import Kickoff
 from bridge.steps.runs.poll import Poll
@@ -350,7 +350,7 @@ def _steps(site: Site, webhook: HandleCrewWebhook, apply_command: CommandRun) ->
         site.worker(Remember(crews, store, clock, shared=store.shared), 1),
         site.worker(Doubt(crews, store, clock, wakes.deliver), 10),
         site.worker(ApplyCommands(apply_command, store.commands, clock), 10),
-        site.worker(AskEarly(crews, store, clock, webhook.ask), 10),
+        site.worker(AskPendingQuestions(crews, store, clock, webhook.ask), 10),
     ]
     for crew in crews.values():
         workers += _steps_of(site, crew)
@@ -372,7 +372,7 @@ def _steps_of(site: Site, crew: Crew) -> list[Service]:
         site.worker(poll, MAX_CONCURRENT_POLLS),
         site.worker(probe, 1),
         site.worker(Late(crew, store, clock, wakes.deliver), MAX_CONCURRENT_LATE_POLLS),
-        site.worker(CarryAnswer(crew, store, clock, wakes.deliver), ANSWERS_AT_ONCE),
+        site.worker(SubmitHumanInput(crew, store, clock, wakes.deliver), ANSWERS_AT_ONCE),
     ]
 
 

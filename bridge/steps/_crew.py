@@ -17,7 +17,7 @@ from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import CrewPolicy, Run, TrackedRun
 from bridge.ports.crew_api import CrewApi, CrewFigures
 from bridge.ports.lifecycle import Clock
-from bridge.steps._pending_questions import EarlyQuestions
+from bridge.steps._pending_questions import PendingQuestions
 from bridge.steps._tracker import RunTracker
 
 log = structlog.get_logger()
@@ -39,7 +39,7 @@ class Crew:
     webhooks: Webhooks | None = None
     webhook_reliability: WebhookReliability = field(default_factory=WebhookReliability)
     tracker: RunTracker = field(default_factory=RunTracker)
-    questions: EarlyQuestions = field(default_factory=EarlyQuestions)
+    questions: PendingQuestions = field(default_factory=PendingQuestions)
 
     def pause_if_turned_away(self, answer: KickoffAnswer | ResumeAnswer | StatusAnswer, now: float) -> bool:
         """Whether an answer says that the crew itself cannot be used; then it is left alone until a probe works."""

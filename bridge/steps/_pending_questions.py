@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from sys import getsizeof
 
-from bridge.core.human_input.model import Asked
+from bridge.core.human_input.model import AskedQuestion
 
 ASK_EVERY = 1.0  # seconds until the run of the same execution is looked for again
 MOST = 1000  # questions
@@ -12,33 +12,33 @@ PATIENCE = 3600.0  # seconds that one is kept
 
 
 @dataclass(frozen=True, slots=True)
-class EarlyQuestion:
+class PendingQuestion:
     """A question, when to look for its run, and how long."""
 
-    asked: Asked
+    asked: AskedQuestion
     due_at: float
     until: float
     size: int
 
 
-class EarlyQuestions:
+class PendingQuestions:
     """One crew's, by kickoff id; when they become too many or too large, the oldest go."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, EarlyQuestion] = {}
+        self._kept: dict[str, PendingQuestion] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def keep(self, kickoff_id: str, asked: Asked, now: float) -> list[str]:
+    def keep(self, kickoff_id: str, asked: AskedQuestion, now: float) -> list[str]:
         """Keep a question, in the place of an older one of the same execution; gives back whose made way for it."""
         self.drop(kickoff_id)
         size, gone = _size(asked), list[str]()
         while self._kept and (len(self._kept) >= MOST or self._bytes + size > MOST_BYTES):
             gone.append(next(iter(self._kept)))
             self.drop(gone[-1])
-        self._kept[kickoff_id] = EarlyQuestion(asked, now, now + PATIENCE, size)
+        self._kept[kickoff_id] = PendingQuestion(asked, now, now + PATIENCE, size)
         self._bytes += size
         return gone
 
@@ -46,12 +46,12 @@ class EarlyQuestions:
         """The executions whose run it is time to look for."""
         return [kickoff_id for kickoff_id, question in self._kept.items() if question.due_at <= now]
 
-    def put_off(self, kickoff_id: str, now: float, pause: float = ASK_EVERY) -> None:
+    def paused_seconds(self, kickoff_id: str, now: float, pause: float = ASK_EVERY) -> None:
         """The run is being looked for now; again after `pause` seconds, if the question is still kept."""
         if (kept := self._kept.get(kickoff_id)) is not None:
             self._kept[kickoff_id] = replace(kept, due_at=now + pause)
 
-    def get(self, kickoff_id: str) -> EarlyQuestion | None:
+    def get(self, kickoff_id: str) -> PendingQuestion | None:
         """The question, if it is still kept."""
         return self._kept.get(kickoff_id)
 
@@ -62,6 +62,6 @@ class EarlyQuestions:
             self._bytes -= dropped.size
 
 
-def _size(asked: Asked) -> int:
+def _size(asked: AskedQuestion) -> int:
     texts = (asked.task_id, asked.output, asked.message, asked.callback_url, *asked.options)
     return sum(map(getsizeof, texts))

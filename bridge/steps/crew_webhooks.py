@@ -9,7 +9,7 @@ from bridge.core.crew import webhook_tokens
 from bridge.core.crew import webhooks as crew_webhooks
 from bridge.core.crew.flow_questions import FlowQuestion
 from bridge.core.human_input import rules
-from bridge.core.human_input.model import Asked
+from bridge.core.human_input.model import AskedQuestion
 from bridge.core.runs.model import Decision, Run, State
 from bridge.ports.lifecycle import Clock, Wake
 from bridge.ports.store import RelayedWebhook, Store
@@ -76,9 +76,9 @@ class HandleCrewWebhook:
         else:
             await self.ask(run, question.asked)
 
-    def _keep(self, crew: Crew, kickoff_id: str, asked: Asked) -> None:
+    def _keep(self, crew: Crew, kickoff_id: str, asked: AskedQuestion) -> None:
         for gone in crew.questions.keep(kickoff_id, asked, self._clock()):
-            log.warning("question_of_nobody", crew=crew.name, kickoff_id=gone)
+            log.warning("human_input_unmatched", crew=crew.name, kickoff_id=gone)
 
     async def _take(
         self, run: Run, attempt: webhook_tokens.Attempt, kind: crew_webhooks.Kind, webhook: crew_webhooks.CrewWebhook
@@ -100,7 +100,7 @@ class HandleCrewWebhook:
             await self._adopt(run, attempt, webhook.kickoff_id, webhook.asked)
 
     async def _keep_evidence(
-        self, crew: Crew, run: Run, attempt: webhook_tokens.Attempt, kickoff_id: str, asked: Asked | None
+        self, crew: Crew, run: Run, attempt: webhook_tokens.Attempt, kickoff_id: str, asked: AskedQuestion | None
     ) -> None:
         """The answer to the POST is still awaited."""
         crew.tracker.keep_evidence(run.run_id, kickoff_id)
@@ -116,7 +116,7 @@ class HandleCrewWebhook:
                 crew.tracker.forget(run.run_id)
 
     async def _adopt_if_answered(
-        self, crew: Crew, run: Run, attempt: webhook_tokens.Attempt, asked: Asked | None
+        self, crew: Crew, run: Run, attempt: webhook_tokens.Attempt, asked: AskedQuestion | None
     ) -> None:
         """Evidence for a run whose POST was answered after it was read here would be looked for by nobody."""
         latest = await self._store.load(run.run_id)
@@ -126,7 +126,9 @@ class HandleCrewWebhook:
         if kickoff_id is not None:
             await self._adopt(latest, attempt, kickoff_id, asked)
 
-    async def _adopt(self, run: Run, attempt: webhook_tokens.Attempt, kickoff_id: str, asked: Asked | None) -> None:
+    async def _adopt(
+        self, run: Run, attempt: webhook_tokens.Attempt, kickoff_id: str, asked: AskedQuestion | None
+    ) -> None:
         policy = self._crews[run.crew].policy
         found = await adopt(run, attempt.number, kickoff_id, policy, self._store, self._clock)
         if found is None:
@@ -142,7 +144,7 @@ class HandleCrewWebhook:
         if webhook.asked is not None:
             await self.ask(run, webhook.asked)
         elif kind in {crew_webhooks.Kind.TASK, crew_webhooks.Kind.CREW}:
-            await self._write(run, rules.on_sign)
+            await self._write(run, rules.on_activity)
         if webhook.task is not None:
             crew.tracker.count_task(run.run_id, webhook.task)
         if webhook.poll_now or (webhook.task is not None and "progress" in crew.policy.extra_events):
@@ -151,11 +153,11 @@ class HandleCrewWebhook:
             crew.tracker.queue.expedite(run.run_id)
             self._wake_poll(run.crew)
 
-    async def ask(self, run: Run, asked: Asked) -> None:
+    async def ask(self, run: Run, asked: AskedQuestion) -> None:
         """Put a question to a run; whoever follows it hears of that."""
         policy = self._crews[run.crew].policy
         if await self._write(run, lambda fresh: rules.on_question(fresh, asked, policy, self._clock())):
-            log.info("question_taken", run_id=run.run_id, crew=run.crew)
+            log.info("question_stored", run_id=run.run_id, crew=run.crew)
             self._wake_deliver()
 
     async def _write(self, run: Run, decide: Callable[[Run], Decision | None]) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
-from bridge.core.human_input.model import Asked
+from bridge.core.human_input.model import AskedQuestion
 from bridge.core.runs.model import Run
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock
@@ -21,14 +21,18 @@ ASK_AGAIN = 60.0  # seconds, after an internal error
 log = structlog.get_logger()
 
 
-class AskEarly:
+class AskPendingQuestions:
     """Looks for the runs of kept questions; `ask` puts a question to a run. Items: a crew and a kickoff id."""
 
     name = "early"
     kind = Quarantined.WEBHOOK
 
     def __init__(
-        self, crews: Mapping[str, Crew], store: Store, clock: Clock, ask: Callable[[Run, Asked], Awaitable[None]]
+        self,
+        crews: Mapping[str, Crew],
+        store: Store,
+        clock: Clock,
+        ask: Callable[[Run, AskedQuestion], Awaitable[None]],
     ) -> None:
         self._crews = crews
         self._store = store
@@ -41,7 +45,7 @@ class AskEarly:
         crews = self._crews.values()
         due = [(crew.name, kickoff_id) for crew in crews for kickoff_id in crew.questions.due(now)][:room]
         for name, kickoff_id in due:
-            self._crews[name].questions.put_off(kickoff_id, now)
+            self._crews[name].questions.paused_seconds(kickoff_id, now)
         return due
 
     async def handle(self, item: tuple[str, str]) -> None:
@@ -56,7 +60,7 @@ class AskEarly:
         elif self._clock() < kept.until:
             return
         else:
-            log.warning("question_of_nobody", crew=name, kickoff_id=kickoff_id)
+            log.warning("human_input_unmatched", crew=name, kickoff_id=kickoff_id)
         questions.drop(kickoff_id)
 
     def about(self, item: tuple[str, str]) -> dict[str, object]:
@@ -67,7 +71,7 @@ class AskEarly:
     async def quarantine(self, item: tuple[str, str]) -> None:
         """Look for its run less often."""
         name, kickoff_id = item
-        self._crews[name].questions.put_off(kickoff_id, self._clock(), ASK_AGAIN)
+        self._crews[name].questions.paused_seconds(kickoff_id, self._clock(), ASK_AGAIN)
 
     def pause(self) -> float:
         """Seconds until the next look."""

@@ -68,7 +68,7 @@ async def test_a_page_that_others_follow_is_never_empty(store: SqlStore, faults:
 
 async def test_reads_of_several_runs_fail_for_that_one(store: SqlStore):
     poisoned, good = await accepted(store, 1), await accepted(store, 2)
-    await spoil(store, runs, "talk", "run_id", poisoned.run_id)
+    await spoil(store, runs, "human_input", "run_id", poisoned.run_id)
     for read in (store.load, store.peek):
         bad, found = await asyncio.gather(read(poisoned.run_id), read(good.run_id), return_exceptions=True)
         assert isinstance(bad, Exception)
@@ -79,7 +79,7 @@ async def test_one_that_is_never_due_is_not_claimed_again_and_again(store: SqlSt
     poisoned, good = await accepted(store, 1), await accepted(store, 2)
     for run in (poisoned, good):
         await spoil(store, runs, "due_at", "run_id", run.run_id, None)
-    await spoil(store, runs, "talk", "run_id", poisoned.run_id)
+    await spoil(store, runs, "human_input", "run_id", poisoned.run_id)
     assert [run.run_id for run in await store.claim({State.ACCEPTED}, 9)] == [good.run_id]
     assert await store.claim({State.ACCEPTED}, 9) == []
     assert faults.kinds == [Quarantined.RUN]

@@ -243,13 +243,13 @@ async def test_an_event_that_was_taken_is_delivered_even_if_the_answer_never_end
     """A receiver that sent its 2xx has the event; waiting for the rest would count that as a failure."""
     monkeypatch.setattr(callback_sender, "ANSWER_TIMEOUT", 0.05)
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def human_input(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"}")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nthank")
         await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    server = await asyncio.start_server(human_input, "127.0.0.1", 0)
     async with server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         answer = await (await sender(NEW)).send(delivery(url))

@@ -21,10 +21,10 @@ OTHER_ARGUMENTS = (
 @pytest.mark.parametrize(("said", "remedy"), [(TIMED_OUT, "consumer_timeout"), (OTHER_ARGUMENTS, "amqp.declare")])
 def test_each_failed_precondition_has_its_own_remedy(said: str, remedy: str):
     """The ack timeout was told as a queue with other arguments, to be deleted."""
-    trouble = explain(LinkLost("the channel was closed", ChannelPreconditionFailed(said)))
-    assert trouble.remedy is not None
-    assert remedy in trouble.remedy
-    assert trouble.reason == said
+    problem = explain(LinkLost("the channel was closed", ChannelPreconditionFailed(said)))
+    assert problem.remedy is not None
+    assert remedy in problem.remedy
+    assert problem.reason == said
 
 
 def test_no_remedy_costs_a_queue_its_messages():

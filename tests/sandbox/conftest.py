@@ -31,7 +31,7 @@ class HandClock:
 
 
 @dataclass(slots=True)
-class Talk:
+class HumanInput:
     """A running sandbox and what tests say to it."""
 
     url: str
@@ -129,9 +129,9 @@ async def start(clock: HandClock) -> AsyncIterator[Start]:
     """Start sandboxes with the given settings; they stop with the test."""
     async with AsyncExitStack() as stack:
 
-        async def start_one(**settings: Any) -> Talk:
+        async def start_one(**settings: Any) -> HumanInput:
             url = await stack.enter_async_context(running(SandboxSettings(**settings), clock))
-            return Talk(url, clock, await stack.enter_async_context(aiohttp.ClientSession()))
+            return HumanInput(url, clock, await stack.enter_async_context(aiohttp.ClientSession()))
 
         yield start_one
 

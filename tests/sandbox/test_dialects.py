@@ -4,16 +4,16 @@ from typing import Any
 
 import pytest
 
-from .conftest import Start, Talk
+from .conftest import HumanInput, Start
 
 
-async def lives(talk: Talk) -> list[Any]:
+async def lives(human_input: HumanInput) -> list[Any]:
     """What is said of one under way, a success, a failure, one revoked, and an unknown one."""
     outcomes = ("success", "failure", "revoked")
-    ended = [await talk.kickoff(sandbox_outcome=outcome) for outcome in outcomes]
-    under_way = await talk.kickoff(sandbox_seconds=4)
-    talk.clock.forward(2)
-    return [await talk.refusal("GET", f"/status/{kickoff_id}") for kickoff_id in (under_way, *ended, "unknown")]
+    ended = [await human_input.kickoff(sandbox_outcome=outcome) for outcome in outcomes]
+    under_way = await human_input.kickoff(sandbox_seconds=4)
+    human_input.clock.forward(2)
+    return [await human_input.refusal("GET", f"/status/{kickoff_id}") for kickoff_id in (under_way, *ended, "unknown")]
 
 
 async def test_celery_says_failure_and_revoked(start: Start) -> None:
@@ -32,20 +32,20 @@ async def test_old_has_neither_progress_nor_tasks(start: Start) -> None:
 
 
 async def test_status_upper_speaks_in_capitals(start: Start) -> None:
-    talk = await start(dialect="status_upper", workers=4)
-    answers = await lives(talk)
+    human_input = await start(dialect="status_upper", workers=4)
+    answers = await lives(human_input)
     assert [body.get("status") for _, body in answers] == ["RUNNING", "COMPLETE", "ERROR", "ERROR", None]
     assert answers[1][1]["output"].startswith("The sandbox crew")
     assert answers[2][1]["error"].startswith("ValueError")
     assert answers[4][0] == 404
     for _ in range(4):
-        queued = await talk.kickoff()
-    assert (await talk.status(queued))["status"] == "QUEUED"
+        queued = await human_input.kickoff()
+    assert (await human_input.status(queued))["status"] == "QUEUED"
 
 
 async def test_the_reference_is_answered_as_documented(start: Start) -> None:
-    talk = await start(dialect="reference")
-    (_, running), (_, completed), (_, error), (_, revoked), (code, unknown) = await lives(talk)
+    human_input = await start(dialect="reference")
+    (_, running), (_, completed), (_, error), (_, revoked), (code, unknown) = await lives(human_input)
     assert running == {
         "status": "running",
         "current_task": "draft_task",
@@ -59,17 +59,17 @@ async def test_the_reference_is_answered_as_documented(start: Start) -> None:
 
 
 async def test_the_reference_has_no_word_for_a_queue_or_a_pause(start: Start) -> None:
-    talk = await start(dialect="reference", workers=1, human_questions=1)
-    first, second = await talk.kickoff(), await talk.kickoff()
-    talk.clock.forward(1)
-    assert [(await talk.status(each))["status"] for each in (first, second)] == ["running", "running"]
+    human_input = await start(dialect="reference", workers=1, human_questions=1)
+    first, second = await human_input.kickoff(), await human_input.kickoff()
+    human_input.clock.forward(1)
+    assert [(await human_input.status(each))["status"] for each in (first, second)] == ["running", "running"]
 
 
 async def test_the_reference_refuses_as_documented(start: Start) -> None:
-    talk = await start(dialect="reference")
-    code, body = await talk.refusal("GET", "/inputs", headers={})
+    human_input = await start(dialect="reference")
+    code, body = await human_input.refusal("GET", "/inputs", headers={})
     assert (code, body["error"]) == (401, "Unauthorized")
-    code, body = await talk.refusal("POST", "/kickoff", json={"inputs": {}})
+    code, body = await human_input.refusal("POST", "/kickoff", json={"inputs": {}})
     assert (code, body["details"]) == (422, {"missing_inputs": ["topic"]})
 
 
@@ -88,5 +88,5 @@ async def test_the_reference_refuses_as_documented(start: Start) -> None:
     ],
 )
 async def test_inputs_come_in_three_shapes(start: Start, shape: str, listed: Any) -> None:
-    talk = await start(inputs=("audience", "topic"), inputs_shape=shape)
-    assert await talk.json("GET", "/inputs") == {"inputs": listed}
+    human_input = await start(inputs=("audience", "topic"), inputs_shape=shape)
+    assert await human_input.json("GET", "/inputs") == {"inputs": listed}

@@ -6,72 +6,72 @@ from typing import Any
 import aiohttp
 import pytest
 
-from .conftest import Start, Talk
+from .conftest import HumanInput, Start
 
 CALLS = [("kickoff", "POST", "/kickoff"), ("status", "GET", "/status/x"), ("inputs", "GET", "/inputs")]
 BODY = {"inputs": {"topic": "tides"}}
 
 
-async def answered(talk: Talk) -> list[Any]:
-    return [entry["answered"] for entry in (await talk.ledger())["kickoffs"]]
+async def answered(human_input: HumanInput) -> list[Any]:
+    return [entry["answered"] for entry in (await human_input.ledger())["kickoffs"]]
 
 
 @pytest.mark.parametrize(("on", "method", "path"), CALLS)
 async def test_http_answers_with_the_given_code_body_and_headers(start: Start, on: str, method: str, path: str) -> None:
-    talk = await start()
+    human_input = await start()
     rule = {"on": on, "do": "http", "code": 429, "body": "slow down", "headers": {"Retry-After": "3"}}
-    await talk.spoil({**rule, "content_type": "text/html"})
-    async with talk.call(method, path, json=BODY) as response:
+    await human_input.spoil({**rule, "content_type": "text/html"})
+    async with human_input.call(method, path, json=BODY) as response:
         assert (response.status, response.content_type, await response.text()) == (429, "text/html", "slow down")
         assert response.headers["Retry-After"] == "3"
-    async with talk.call(method, path, json=BODY) as response:
+    async with human_input.call(method, path, json=BODY) as response:
         assert response.status == 200
 
 
 async def test_http_with_an_object_as_body_answers_json(start: Start) -> None:
-    talk = await start()
-    await talk.spoil({"on": "status", "do": "http", "code": 200, "body": {"state": "NOT FOUND"}})
-    assert await talk.status("x") == {"state": "NOT FOUND"}
+    human_input = await start()
+    await human_input.spoil({"on": "status", "do": "http", "code": 200, "body": {"state": "NOT FOUND"}})
+    assert await human_input.status("x") == {"state": "NOT FOUND"}
 
 
 async def test_a_kickoff_spoiled_by_http_starts_nothing_but_is_in_the_ledger(start: Start) -> None:
-    talk = await start()
-    await talk.spoil({"on": "kickoff", "do": "http"})
-    async with talk.call("POST", "/kickoff", json=BODY) as response:
+    human_input = await start()
+    await human_input.spoil({"on": "kickoff", "do": "http"})
+    async with human_input.call("POST", "/kickoff", json=BODY) as response:
         assert response.status == 500
-    ledger = await talk.ledger()
+    ledger = await human_input.ledger()
     assert (ledger["count"], ledger["started"], ledger["kickoffs"][0]["answered"]) == (1, 0, 500)
     assert ledger["kickoffs"][0]["inputs"] == BODY["inputs"]
 
 
 async def test_garbage_is_a_200_with_html_and_starts_nothing(start: Start) -> None:
-    talk = await start()
-    await talk.spoil({"on": "kickoff", "do": "garbage"})
-    async with talk.call("POST", "/kickoff", json=BODY) as response:
+    human_input = await start()
+    await human_input.spoil({"on": "kickoff", "do": "garbage"})
+    async with human_input.call("POST", "/kickoff", json=BODY) as response:
         assert (response.status, response.content_type) == (200, "text/html")
-    assert (await talk.ledger())["started"] == 0
+    assert (await human_input.ledger())["started"] == 0
 
 
 async def test_delay_does_the_work_and_lets_the_caller_wait(start: Start) -> None:
-    talk = await start()
-    await talk.spoil({"on": "kickoff", "do": "delay", "seconds": 3600})
-    asked = asyncio.create_task(talk.kickoff())
-    while not (await talk.ledger())["started"]:
+    human_input = await start()
+    await human_input.spoil({"on": "kickoff", "do": "delay", "seconds": 3600})
+    asked = asyncio.create_task(human_input.kickoff())
+    while not (await human_input.ledger())["started"]:
         pass
     assert not asked.done()
     asked.cancel()
 
 
 async def test_a_short_delay_ends_in_the_usual_answer(start: Start) -> None:
-    talk = await start()
-    await talk.spoil({"on": "kickoff", "do": "delay", "seconds": 0.001})
-    assert await talk.states(await talk.kickoff()) == ["STARTED"]
+    human_input = await start()
+    await human_input.spoil({"on": "kickoff", "do": "delay", "seconds": 0.001})
+    assert await human_input.states(await human_input.kickoff()) == ["STARTED"]
 
 
 async def test_the_kickoff_delay_of_the_settings_comes_after_the_start(start: Start) -> None:
-    talk = await start(kickoff_delay=3600)
-    asked = asyncio.create_task(talk.kickoff())
-    while not (await talk.ledger())["started"]:
+    human_input = await start(kickoff_delay=3600)
+    asked = asyncio.create_task(human_input.kickoff())
+    while not (await human_input.ledger())["started"]:
         pass
     assert not asked.done()
     asked.cancel()
@@ -82,66 +82,66 @@ async def test_the_kickoff_delay_of_the_settings_comes_after_the_start(start: St
 async def test_a_hang_up_closes_the_connection_without_an_answer(
     start: Start, do: str, on: str, method: str, path: str
 ) -> None:
-    talk = await start()
+    human_input = await start()
     # More than once: an HTTP client may try a GET again on its own.
-    await talk.spoil({"on": on, "do": do, "times": None})
+    await human_input.spoil({"on": on, "do": do, "times": None})
     with pytest.raises(aiohttp.ServerDisconnectedError):
-        await talk.json(method, path, json=BODY)
+        await human_input.json(method, path, json=BODY)
 
 
 async def test_a_hang_up_before_leaves_no_trace(start: Start) -> None:
-    talk = await start()
-    await talk.spoil({"on": "kickoff", "do": "hang_up_before"})
+    human_input = await start()
+    await human_input.spoil({"on": "kickoff", "do": "hang_up_before"})
     with pytest.raises(aiohttp.ServerDisconnectedError):
-        await talk.kickoff()
-    assert await answered(talk) == []
+        await human_input.kickoff()
+    assert await answered(human_input) == []
 
 
 async def test_a_hang_up_after_starts_the_execution_and_records_that_nobody_was_told(start: Start) -> None:
-    talk = await start()
-    await talk.spoil({"on": "kickoff", "do": "hang_up_after"})
+    human_input = await start()
+    await human_input.spoil({"on": "kickoff", "do": "hang_up_after"})
     with pytest.raises(aiohttp.ServerDisconnectedError):
-        await talk.kickoff()
-    entry = (await talk.ledger())["kickoffs"][0]
+        await human_input.kickoff()
+    entry = (await human_input.ledger())["kickoffs"][0]
     assert entry["answered"] is None
-    assert await talk.states(entry["kickoff_id"]) == ["STARTED"]
+    assert await human_input.states(entry["kickoff_id"]) == ["STARTED"]
 
 
 async def test_rules_are_used_up_in_order_as_often_as_they_say(start: Start) -> None:
-    talk = await start()
-    await talk.spoil(
+    human_input = await start()
+    await human_input.spoil(
         {"on": "kickoff", "do": "http", "code": 502, "times": 2},
         {"on": "status", "do": "http", "code": 599},
         {"on": "kickoff", "do": "http", "code": 504},
     )
     for _ in range(4):
-        async with talk.call("POST", "/kickoff", json=BODY):
+        async with human_input.call("POST", "/kickoff", json=BODY):
             pass
-    assert await answered(talk) == [502, 502, 504, 200]
-    assert [rule["on"] for rule in (await talk.json("GET", "/_faults"))["rules"]] == ["status"]
+    assert await answered(human_input) == [502, 502, 504, 200]
+    assert [rule["on"] for rule in (await human_input.json("GET", "/_faults"))["rules"]] == ["status"]
 
 
 async def test_the_rules_in_force_are_shown_with_the_times_they_have_left(start: Start) -> None:
-    talk = await start()
-    await talk.spoil({"on": "kickoff", "do": "garbage", "times": 3})
-    async with talk.call("POST", "/kickoff", json=BODY):
+    human_input = await start()
+    await human_input.spoil({"on": "kickoff", "do": "garbage", "times": 3})
+    async with human_input.call("POST", "/kickoff", json=BODY):
         pass
-    assert await talk.json("GET", "/_faults") == {"rules": [{"on": "kickoff", "do": "garbage", "times": 2}]}
+    assert await human_input.json("GET", "/_faults") == {"rules": [{"on": "kickoff", "do": "garbage", "times": 2}]}
 
 
 async def test_a_rule_without_an_end_holds_until_the_rules_are_cleared(start: Start) -> None:
-    talk = await start()
-    await talk.spoil({"on": "kickoff", "do": "http", "times": None})
+    human_input = await start()
+    await human_input.spoil({"on": "kickoff", "do": "http", "times": None})
     for method, path in [("POST", "/kickoff")] * 5 + [("DELETE", "/_faults"), ("POST", "/kickoff")]:
-        async with talk.call(method, path, json=BODY):
+        async with human_input.call(method, path, json=BODY):
             pass
-    assert await answered(talk) == [500] * 5 + [200]
+    assert await answered(human_input) == [500] * 5 + [200]
 
 
 async def test_a_fault_comes_before_the_token_is_looked_at(start: Start) -> None:
-    talk = await start()
-    await talk.spoil({"on": "inputs", "do": "http", "code": 502})
-    async with talk.call("GET", "/inputs", headers={}) as response:
+    human_input = await start()
+    await human_input.spoil({"on": "inputs", "do": "http", "code": 502})
+    async with human_input.call("GET", "/inputs", headers={}) as response:
         assert response.status == 502
 
 
@@ -161,38 +161,38 @@ async def test_a_fault_comes_before_the_token_is_looked_at(start: Start) -> None
 async def test_a_wrong_rule_is_refused_with_its_reason_and_none_is_added(
     start: Start, rule: Any, complaint: str
 ) -> None:
-    talk = await start()
-    code, answer = await talk.refusal("POST", "/_faults", json=[rule, {"on": "status", "do": "garbage"}])
+    human_input = await start()
+    code, answer = await human_input.refusal("POST", "/_faults", json=[rule, {"on": "status", "do": "garbage"}])
     assert code == 422
     assert answer["detail"].startswith(complaint)
-    assert await talk.json("GET", "/_faults") == {"rules": []}
+    assert await human_input.json("GET", "/_faults") == {"rules": []}
 
 
 async def test_rules_that_are_not_json_are_refused(start: Start) -> None:
-    talk = await start()
-    async with talk.call("POST", "/_faults", data=b"{") as response:
+    human_input = await start()
+    async with human_input.call("POST", "/_faults", data=b"{") as response:
         assert response.status == 422
 
 
 async def test_a_single_rule_needs_no_list(start: Start) -> None:
-    talk = await start()
-    code, _ = await talk.refusal("POST", "/_faults", json={"on": "status", "do": "garbage"})
+    human_input = await start()
+    code, _ = await human_input.refusal("POST", "/_faults", json={"on": "status", "do": "garbage"})
     assert code == 200
 
 
 async def test_a_share_of_kickoffs_is_answered_503_before_anything_happens(start: Start) -> None:
-    talk = await start(kickoff_fault_rate=0.5)
+    human_input = await start(kickoff_fault_rate=0.5)
     for _ in range(60):
-        async with talk.call("POST", "/kickoff", json=BODY):
+        async with human_input.call("POST", "/kickoff", json=BODY):
             pass
-    ledger = await talk.ledger()
-    codes = await answered(talk)
+    ledger = await human_input.ledger()
+    codes = await answered(human_input)
     assert set(codes) == {200, 503}
     assert ledger["started"] == codes.count(200)
     assert 15 < codes.count(503) < 45
 
 
 async def test_a_share_of_looks_is_answered_503(start: Start) -> None:
-    talk = await start(status_fault_rate=1.0)
-    kickoff_id = await talk.kickoff()
-    assert await talk.refusal("GET", f"/status/{kickoff_id}") == (503, {"detail": "Service Unavailable"})
+    human_input = await start(status_fault_rate=1.0)
+    kickoff_id = await human_input.kickoff()
+    assert await human_input.refusal("GET", f"/status/{kickoff_id}") == (503, {"detail": "Service Unavailable"})

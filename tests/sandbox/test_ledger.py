@@ -11,13 +11,13 @@ import pytest
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 from bridge.sandbox.journal import Journal
 
-from .conftest import START, HandClock, Start, Talk
+from .conftest import START, HandClock, HumanInput, Start
 
 
 async def test_a_kickoff_is_in_the_ledger_with_all_that_is_known_of_it(start: Start, clock: HandClock) -> None:
-    talk = await start()
-    kickoff_id = await talk.kickoff(meta={"requestId": "job-1"})
-    ledger = await talk.ledger()
+    human_input = await start()
+    kickoff_id = await human_input.kickoff(meta={"requestId": "job-1"})
+    ledger = await human_input.ledger()
     assert (ledger["count"], ledger["started"]) == (1, 1)
     assert ledger["kickoffs"] == [
         {
@@ -45,12 +45,12 @@ async def test_a_kickoff_is_in_the_ledger_with_all_that_is_known_of_it(start: St
 
 
 async def test_refused_kickoffs_are_in_the_ledger_with_their_code(start: Start) -> None:
-    talk = await start()
-    await talk.refusal("POST", "/kickoff", json={"inputs": {}})
-    await talk.refusal("POST", "/kickoff", json={"inputs": {"topic": "x"}}, headers={})
-    async with talk.call("POST", "/kickoff", data=b"{"):
+    human_input = await start()
+    await human_input.refusal("POST", "/kickoff", json={"inputs": {}})
+    await human_input.refusal("POST", "/kickoff", json={"inputs": {"topic": "x"}}, headers={})
+    async with human_input.call("POST", "/kickoff", data=b"{"):
         pass
-    ledger = await talk.ledger()
+    ledger = await human_input.ledger()
     assert [(entry["answered"], entry["kickoff_id"]) for entry in ledger["kickoffs"]] == [
         (422, None),
         (401, None),
@@ -61,36 +61,36 @@ async def test_refused_kickoffs_are_in_the_ledger_with_their_code(start: Start) 
 
 
 async def test_looks_are_counted_in_total_and_by_id(start: Start) -> None:
-    talk = await start()
-    kickoff_id = await talk.kickoff()
-    await talk.states(kickoff_id, kickoff_id, "unknown")
-    ledger = await talk.ledger()
+    human_input = await start()
+    kickoff_id = await human_input.kickoff()
+    await human_input.states(kickoff_id, kickoff_id, "unknown")
+    ledger = await human_input.ledger()
     assert ledger["polls"] == 3
     assert ledger["polls_by_id"] == {kickoff_id: 2, "unknown": 1}
 
 
 async def test_the_ledger_tells_when_a_run_ended_and_when_that_was_first_seen(start: Start, clock: HandClock) -> None:
-    talk = await start()
-    kickoff_id = await talk.kickoff()
-    await talk.status(kickoff_id)
+    human_input = await start()
+    kickoff_id = await human_input.kickoff()
+    await human_input.status(kickoff_id)
     for seconds in (5, 5):
         clock.forward(seconds)
-        await talk.status(kickoff_id)
-    entry = (await talk.ledger())["kickoffs"][0]
+        await human_input.status(kickoff_id)
+    entry = (await human_input.ledger())["kickoffs"][0]
     assert (entry["ended_at"], entry["end_seen_at"]) == (START + 2, START + 5)
 
 
 async def test_clearing_forgets_what_is_over_and_keeps_what_is_running(start: Start, clock: HandClock) -> None:
-    talk = await start()
-    over, running_still = await talk.kickoff(), await talk.kickoff(sandbox_seconds=60)
+    human_input = await start()
+    over, running_still = await human_input.kickoff(), await human_input.kickoff(sandbox_seconds=60)
     clock.forward(2)
-    await talk.states(over)
-    async with talk.call("DELETE", "/_ledger", headers={}) as response:
+    await human_input.states(over)
+    async with human_input.call("DELETE", "/_ledger", headers={}) as response:
         assert response.status == 204
-    ledger = await talk.ledger()
+    ledger = await human_input.ledger()
     assert [entry["kickoff_id"] for entry in ledger["kickoffs"]] == [running_still]
     assert (ledger["polls"], ledger["polls_by_id"]) == (0, {})
-    assert await talk.states(over, running_still) == ["NOT FOUND", "STARTED"]
+    assert await human_input.states(over, running_still) == ["NOT FOUND", "STARTED"]
 
 
 def file_ids(path: Path) -> list[Any]:
@@ -98,17 +98,17 @@ def file_ids(path: Path) -> list[Any]:
 
 
 async def test_an_answered_kickoff_is_in_the_file(start: Start, tmp_path: Path) -> None:
-    talk = await start(ledger_file=tmp_path / "ledger")
+    human_input = await start(ledger_file=tmp_path / "ledger")
     kickoff_ids = []
     for _ in range(3):
-        kickoff_ids.append(await talk.kickoff())
+        kickoff_ids.append(await human_input.kickoff())
         assert file_ids(tmp_path / "ledger") == kickoff_ids
 
 
 async def test_a_kickoff_is_not_answered_before_it_is_on_the_disk(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    talk = await start(ledger_file=tmp_path / "ledger")
+    human_input = await start(ledger_file=tmp_path / "ledger")
     may_write = asyncio.Event()
     flush = Journal._flush
 
@@ -117,8 +117,8 @@ async def test_a_kickoff_is_not_answered_before_it_is_on_the_disk(
         await flush(journal)
 
     monkeypatch.setattr(Journal, "_flush", held_back)
-    asked = asyncio.create_task(talk.kickoff())
-    while not (ledger := await talk.ledger())["count"]:
+    asked = asyncio.create_task(human_input.kickoff())
+    while not (ledger := await human_input.ledger())["count"]:
         pass
     assert not asked.done()
     may_write.set()
@@ -139,21 +139,21 @@ async def test_a_sandbox_started_on_an_old_file_knows_its_executions(clock: Hand
     settings = SandboxSettings(ledger_file=tmp_path / "ledger", workers=1, run_time=parse_run_time("fixed:10"))
     async with aiohttp.ClientSession() as session:
         async with running(settings, clock) as url:
-            first = await Talk(url, clock, session).kickoff(sandbox_outcome="failure")
+            first = await HumanInput(url, clock, session).kickoff(sandbox_outcome="failure")
         async with running(settings, clock) as url:
-            talk = Talk(url, clock, session)
-            second = await talk.kickoff()
-            assert await talk.states(first, second) == ["STARTED", "PENDING"]
+            human_input = HumanInput(url, clock, session)
+            second = await human_input.kickoff()
+            assert await human_input.states(first, second) == ["STARTED", "PENDING"]
             clock.forward(10)
-            assert await talk.states(first, second) == ["FAILED", "STARTED"]
-            assert [entry["number"] for entry in (await talk.ledger())["kickoffs"]] == [1, 2]
+            assert await human_input.states(first, second) == ["FAILED", "STARTED"]
+            assert [entry["number"] for entry in (await human_input.ledger())["kickoffs"]] == [1, 2]
 
 
 async def test_a_last_line_cut_off_by_a_crash_is_dropped(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     path.write_bytes(b'{"number": 1, "receiv')
-    talk = await start(ledger_file=path)
-    kickoff_id = await talk.kickoff()
+    human_input = await start(ledger_file=path)
+    kickoff_id = await human_input.kickoff()
     assert file_ids(path) == [kickoff_id]
 
 
@@ -161,11 +161,11 @@ async def test_clearing_empties_the_file_too_and_later_kickoffs_go_on_in_it(
     start: Start, clock: HandClock, tmp_path: Path
 ) -> None:
     path = tmp_path / "ledger"
-    talk = await start(ledger_file=path)
-    await talk.kickoff()
-    running_still = await talk.kickoff(sandbox_seconds=60)
+    human_input = await start(ledger_file=path)
+    await human_input.kickoff()
+    running_still = await human_input.kickoff(sandbox_seconds=60)
     clock.forward(2)
-    async with talk.call("DELETE", "/_ledger"):
+    async with human_input.call("DELETE", "/_ledger"):
         pass
-    later = await talk.kickoff()
+    later = await human_input.kickoff()
     assert file_ids(path) == [running_still, later]

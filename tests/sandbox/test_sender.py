@@ -9,12 +9,12 @@ import aiohttp
 
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 
-from .conftest import AT_ONCE, START, HandClock, Receiver, Start, Talk
+from .conftest import AT_ONCE, START, HandClock, HumanInput, Receiver, Start
 
 
-async def kick_off(talk: Talk, receiver: Receiver, count: int = 1) -> None:
+async def kick_off(human_input: HumanInput, receiver: Receiver, count: int = 1) -> None:
     for _ in range(count):
-        await talk.kickoff_with({"taskWebhookUrl": f"{receiver.url}/task"})
+        await human_input.kickoff_with({"taskWebhookUrl": f"{receiver.url}/task"})
 
 
 def sent_after(ledger: Any) -> list[float]:
@@ -22,44 +22,44 @@ def sent_after(ledger: Any) -> list[float]:
 
 
 async def test_lost_webhooks_are_in_the_ledger_and_nowhere_else(start: Start, receiver: Receiver) -> None:
-    talk = await start(webhook_loss=0.5)
-    await kick_off(talk, receiver, 20)
-    notes = (await talk.later(2))["webhooks"]
+    human_input = await start(webhook_loss=0.5)
+    await kick_off(human_input, receiver, 20)
+    notes = (await human_input.later(2))["webhooks"]
     lost = [note for note in notes if note["error"] == "lost"]
     assert len(notes) == 60
     assert 15 < len(lost) < 45
     await receiver.take(60 - len(lost))
-    await talk.later()
+    await human_input.later()
     assert receiver.arrived.empty()
 
 
 async def test_a_share_is_sent_twice(start: Start, receiver: Receiver) -> None:
-    talk = await start(webhook_doubling=0.5)
-    await kick_off(talk, receiver, 20)
-    sent = await talk.sent(2)
+    human_input = await start(webhook_doubling=0.5)
+    await kick_off(human_input, receiver, 20)
+    sent = await human_input.sent(2)
     assert 75 < len(sent) < 105
     bodies = [delivery.raw for delivery in await receiver.take(len(sent))]
     assert len(set(bodies)) == 60
 
 
 async def test_webhooks_come_late_by_no_more_than_the_delay(start: Start, receiver: Receiver) -> None:
-    talk = await start(webhook_delay=60.0)
-    await kick_off(talk, receiver)
-    assert len(await talk.sent(2)) < 3
+    human_input = await start(webhook_delay=60.0)
+    await kick_off(human_input, receiver)
+    assert len(await human_input.sent(2)) < 3
     for _ in range(60):
-        ledger = await talk.later(1)
+        ledger = await human_input.later(1)
     assert len(ledger["webhooks"]) == 3
     assert sent_after(ledger) == sorted(sent_after(ledger))
 
 
 async def test_shuffled_webhooks_overtake_each_other(start: Start, receiver: Receiver) -> None:
-    talk = await start(webhook_shuffle=True, run_time=parse_run_time("fixed:9"))
+    human_input = await start(webhook_shuffle=True, run_time=parse_run_time("fixed:9"))
     hooks = {"taskWebhookUrl": f"{receiver.url}/task", "stepWebhookUrl": f"{receiver.url}/step"}
     for _ in range(5):
-        await talk.kickoff_with(hooks)
+        await human_input.kickoff_with(hooks)
     by_run: dict[str, list[str]] = {}
     for _ in range(130):
-        ledger = await talk.later(0.1)
+        ledger = await human_input.later(0.1)
     for note in ledger["webhooks"]:
         by_run.setdefault(note["kickoff_id"], []).append(note["kind"])
     in_order = ["step", "task", "step", "task", "task"]
@@ -89,11 +89,11 @@ async def deaf() -> AsyncIterator[str]:
 
 
 async def test_a_receiver_that_does_not_answer_is_given_up(start: Start) -> None:
-    talk = await start(webhook_timeout=0.05)
+    human_input = await start(webhook_timeout=0.05)
     async with deaf() as url:
-        await talk.kickoff_with({"crewWebhookUrl": url})
-        await talk.later(2)
-        while (note := (await talk.ledger())["webhooks"][0])["error"] is None:
+        await human_input.kickoff_with({"crewWebhookUrl": url})
+        await human_input.later(2)
+        while (note := (await human_input.ledger())["webhooks"][0])["error"] is None:
             pass
     assert note["error"] == "SocketTimeoutError"
 
@@ -102,16 +102,16 @@ async def test_stopping_drops_what_is_under_way(clock: HandClock) -> None:
     async with deaf() as url, aiohttp.ClientSession() as session:
         settings = SandboxSettings(webhook_timeout=3600.0)
         async with asyncio.timeout(AT_ONCE), running(settings, clock) as sandbox:
-            talk = Talk(sandbox, clock, session)
-            await talk.kickoff_with({"crewWebhookUrl": url})
-            assert await talk.sent(2) == ["crew"]
+            human_input = HumanInput(sandbox, clock, session)
+            await human_input.kickoff_with({"crewWebhookUrl": url})
+            assert await human_input.sent(2) == ["crew"]
 
 
 async def test_the_same_seed_loses_the_same_webhooks(start: Start, receiver: Receiver) -> None:
     lost = []
     for _ in range(2):
-        talk = await start(webhook_loss=0.5, seed=5)
-        await kick_off(talk, receiver, 5)
-        lost.append([note["error"] == "lost" for note in (await talk.later(2))["webhooks"]])
+        human_input = await start(webhook_loss=0.5, seed=5)
+        await kick_off(human_input, receiver, 5)
+        lost.append([note["error"] == "lost" for note in (await human_input.later(2))["webhooks"]])
     assert lost[0] == lost[1]
     assert set(lost[0]) == {True, False}

@@ -15,17 +15,17 @@ def stream(receiver: Receiver, events: list[str], *, realtime: bool = True) -> d
     return {"webhooks": {"events": events, "url": url, "realtime": realtime, "authentication": authentication}}
 
 
-async def events_of(talk: Any, receiver: Receiver) -> list[Any]:
-    posts = len(await talk.sent())
+async def events_of(human_input: Any, receiver: Receiver) -> list[Any]:
+    posts = len(await human_input.sent())
     events = [event for delivery in await receiver.take(posts) for event in delivery.body["events"]]
     return sorted(events, key=lambda event: event["data"]["emission_sequence"])
 
 
 async def test_a_crew_streams_its_life_in_the_envelope(start: Start, receiver: Receiver) -> None:
-    talk = await start()
-    kickoff_id = await talk.kickoff_with(stream(receiver, CREW + TASKS))
-    await talk.later(2)
-    events = await events_of(talk, receiver)
+    human_input = await start()
+    kickoff_id = await human_input.kickoff_with(stream(receiver, CREW + TASKS))
+    await human_input.later(2)
+    events = await events_of(human_input, receiver)
     task = ["task_started", "task_completed"]
     assert [event["type"] for event in events] == ["crew_kickoff_started", *task * 3, "crew_kickoff_completed"]
     assert all(set(event) == {"id", "execution_id", "timestamp", "type", "data"} for event in events)
@@ -38,57 +38,60 @@ async def test_a_crew_streams_its_life_in_the_envelope(start: Start, receiver: R
 
 
 async def test_the_stream_is_authenticated(start: Start, receiver: Receiver) -> None:
-    talk = await start()
-    await talk.kickoff_with(stream(receiver, CREW))
-    await talk.later(2)
+    human_input = await start()
+    await human_input.kickoff_with(stream(receiver, CREW))
+    await human_input.later(2)
     assert (await receiver.one()).headers["Authorization"] == "Bearer stream-token"
 
 
 async def test_a_failure_is_streamed(start: Start, receiver: Receiver) -> None:
-    talk = await start()
-    await talk.kickoff_with(stream(receiver, [*CREW, "task_failed"]), sandbox_outcome="failure")
-    await talk.later(2)
-    events = await events_of(talk, receiver)
+    human_input = await start()
+    await human_input.kickoff_with(stream(receiver, [*CREW, "task_failed"]), sandbox_outcome="failure")
+    await human_input.later(2)
+    events = await events_of(human_input, receiver)
     assert [event["type"] for event in events] == ["crew_kickoff_started", "task_failed", "crew_kickoff_failed"]
     assert events[-1]["data"]["error"].startswith("ValueError: ")
 
 
 async def test_only_subscribed_events_come(start: Start, receiver: Receiver) -> None:
-    talk = await start()
-    await talk.kickoff_with(stream(receiver, ["crew_kickoff_completed", "unheard_of"]))
-    assert await talk.sent(2) == ["stream"]
+    human_input = await start()
+    await human_input.kickoff_with(stream(receiver, ["crew_kickoff_completed", "unheard_of"]))
+    assert await human_input.sent(2) == ["stream"]
     events = (await receiver.one()).body["events"]
     assert [event["type"] for event in events] == ["crew_kickoff_completed"]
 
 
 async def test_without_realtime_events_come_in_batches(start: Start, receiver: Receiver) -> None:
-    talk = await start()
-    await talk.kickoff_with(stream(receiver, CREW + TASKS, realtime=False))
-    assert await talk.sent(2) == ["stream", "stream"]
+    human_input = await start()
+    await human_input.kickoff_with(stream(receiver, CREW + TASKS, realtime=False))
+    assert await human_input.sent(2) == ["stream", "stream"]
     assert [len(delivery.body["events"]) for delivery in await receiver.take(2)] == [4, 4]
 
 
 async def test_a_flow_streams_its_methods_and_its_end(start: Start, receiver: Receiver) -> None:
-    talk = await start(kind="flow")
-    await talk.kickoff_with(stream(receiver, FLOW))
-    await talk.later(2)
-    events = await events_of(talk, receiver)
+    human_input = await start(kind="flow")
+    await human_input.kickoff_with(stream(receiver, FLOW))
+    await human_input.later(2)
+    events = await events_of(human_input, receiver)
     assert [event["type"] for event in events] == ["flow_started", "flow_finished"]
     assert events[1]["data"]["result"] == "The sandbox flow has dealt with topic: tides."
 
 
 async def test_a_flow_that_fails_tells_only_of_its_method(start: Start, receiver: Receiver) -> None:
-    talk = await start(kind="flow")
-    await talk.kickoff_with(stream(receiver, [*FLOW, "flow_failed"]), sandbox_outcome="failure")
-    await talk.later(2)
-    assert [event["type"] for event in await events_of(talk, receiver)] == ["flow_started", "method_execution_failed"]
+    human_input = await start(kind="flow")
+    await human_input.kickoff_with(stream(receiver, [*FLOW, "flow_failed"]), sandbox_outcome="failure")
+    await human_input.later(2)
+    assert [event["type"] for event in await events_of(human_input, receiver)] == [
+        "flow_started",
+        "method_execution_failed",
+    ]
 
 
 async def test_inner_flows_set_traps_with_ids_of_their_own(start: Start, receiver: Receiver) -> None:
-    talk = await start(kind="flow", stream_nested=True)
-    kickoff_id = await talk.kickoff_with(stream(receiver, FLOW))
-    await talk.later(2)
-    events = await events_of(talk, receiver)
+    human_input = await start(kind="flow", stream_nested=True)
+    kickoff_id = await human_input.kickoff_with(stream(receiver, FLOW))
+    await human_input.later(2)
+    events = await events_of(human_input, receiver)
     finished = [event for event in events if event["type"] == "flow_finished"]
     names = [event["data"]["flow_name"] for event in finished]
     assert names == ["AgentExecutor"] * 3 + ["SandboxFlow"]
@@ -98,8 +101,8 @@ async def test_inner_flows_set_traps_with_ids_of_their_own(start: Start, receive
 
 
 async def test_a_crew_has_inner_flows_too(start: Start, receiver: Receiver) -> None:
-    talk = await start(stream_nested=True)
-    await talk.kickoff_with(stream(receiver, ["flow_finished", "crew_kickoff_completed"]))
-    await talk.later(2)
-    events = await events_of(talk, receiver)
+    human_input = await start(stream_nested=True)
+    await human_input.kickoff_with(stream(receiver, ["flow_finished", "crew_kickoff_completed"]))
+    await human_input.later(2)
+    events = await events_of(human_input, receiver)
     assert [event["type"] for event in events] == ["flow_finished"] * 3 + ["crew_kickoff_completed"]

@@ -28,13 +28,13 @@ from bridge.steps.crew_webhooks import HandleCrewWebhook
 from bridge.steps.delivery import Deliver
 from bridge.steps.maintenance.crew_probe import Probe
 from bridge.steps.maintenance.housekeeping import Sweep
-from bridge.steps.pending_questions import AskEarly
+from bridge.steps.pending_questions import AskPendingQuestions
 from bridge.steps.recovery.in_doubt import Doubt
 from bridge.steps.recovery.late_results import Late
 from bridge.steps.recovery.recover import Recover
 from bridge.steps.runs.accept import AcceptRequest, RefuseMessage
 from bridge.steps.runs.commands import ApplyCommand
-from bridge.steps.runs.human_input import CarryAnswer
+from bridge.steps.runs.human_input import SubmitHumanInput
 from bridge.steps.runs.input_check import CrewInputs
 from bridge.steps.runs.kickoff import Kickoff
 from bridge.steps.runs.poll import Poll
@@ -114,8 +114,8 @@ class Bench:
         return Poll(self.crew, self.store, self.clock, wakes["kickoff"], wakes["deliver"], wakes["resume"])
 
     @property
-    def resume(self) -> CarryAnswer:
-        return CarryAnswer(self.crew, self.store, self.clock, self.wakes["deliver"])
+    def resume(self) -> SubmitHumanInput:
+        return SubmitHumanInput(self.crew, self.store, self.clock, self.wakes["deliver"])
 
     @property
     def probe(self) -> Probe:
@@ -133,8 +133,8 @@ class Bench:
         )
 
     @property
-    def early(self) -> AskEarly:
-        return AskEarly(self.crews, self.store, self.clock, self.webhook.ask)
+    def early(self) -> AskPendingQuestions:
+        return AskPendingQuestions(self.crews, self.store, self.clock, self.webhook.ask)
 
     @property
     def apply_command(self) -> ApplyCommand:

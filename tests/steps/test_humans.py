@@ -25,13 +25,13 @@ from bridge.core.crew.responses import (
 from bridge.core.crew.webhooks import Kind
 from bridge.core.errors import RequestRefused, Stale
 from bridge.core.human_input.feedback import Resume
-from bridge.core.human_input.model import Asked, Stage
+from bridge.core.human_input.model import AskedQuestion, Stage
 from bridge.core.human_input.rules import CONFIRM_WITHIN
 from bridge.core.runs.commands import Cancel
 from bridge.core.runs.model import Run, State
 from bridge.ports.inbound import KeyOfRun
 from bridge.steps import _pending_questions
-from bridge.steps.runs.human_input import CarryAnswer
+from bridge.steps.runs.human_input import SubmitHumanInput
 from tests.fakes import NOW
 from tests.steps.conftest import KEY, Bench, with_policy
 
@@ -131,7 +131,7 @@ async def test_an_old_question_that_comes_after_a_new_one_does_not_replace_it(be
     await answered(bench, run)
     await ask(bench, run, "another-task")
     await ask(bench, run)
-    question = (await bench.now(run)).talk.question
+    question = (await bench.now(run)).human_input.question
     assert question is not None
     assert question.asked.task_id == "another-task"
 
@@ -147,7 +147,7 @@ async def test_its_webhook_may_still_come_and_names_it(bench: Bench):
     run = await bench.started()
     await look(bench, WaitingForHuman())
     await ask(bench, run)
-    question = (await bench.now(run)).talk.question
+    question = (await bench.now(run)).human_input.question
     assert question is not None
     assert (question.number, question.asked.task_id, await told(bench, run)) == (1, TASK, ["waiting_for_human"])
 
@@ -232,7 +232,7 @@ async def test_an_answer_is_carried_in_both_spellings_with_all_webhooks(bench: B
     kickoff = bench.api.bodies[0]
     for name in ("crewWebhookUrl", "taskWebhookUrl", "humanInputWebhookUrl", "webhooks"):
         assert body[name] == kickoff[name]
-    assert (run.state, run.talk.aliases) == (State.RUNNING, ("alias-1",))
+    assert (run.state, run.human_input.aliases) == (State.RUNNING, ("alias-1",))
 
 
 async def test_an_approval_with_a_remark_is_sent_without_it(bench: Bench):
@@ -284,7 +284,7 @@ async def test_a_message_that_comes_again_was_taken_even_when_the_next_question_
     await bench.apply_command(run.run_id, again, "queue")
     await ask(bench, run, "another-task")
     await bench.apply_command(run.run_id, again, "queue")
-    assert (await bench.now(run)).talk.question.stage is Stage.OPEN  # type: ignore[union-attr]
+    assert (await bench.now(run)).human_input.question.stage is Stage.OPEN  # type: ignore[union-attr]
     assert len(bench.api.resumes) == 1
 
 
@@ -385,9 +385,9 @@ async def test_a_question_that_comes_while_its_forerunners_answer_is_under_way_i
 
     bench.api.meanwhile = meanwhile
     now = await answered(bench, run)
-    assert (now.state, now.talk.aliases) == (State.WAITING_FOR_HUMAN, ("alias-1",))
-    assert now.talk.question is not None
-    assert (now.talk.question.number, now.talk.question.stage) == (2, Stage.OPEN)
+    assert (now.state, now.human_input.aliases) == (State.WAITING_FOR_HUMAN, ("alias-1",))
+    assert now.human_input.question is not None
+    assert (now.human_input.question.number, now.human_input.question.stage) == (2, Stage.OPEN)
 
 
 async def test_a_process_that_dies_with_the_answer_under_way_never_sends_it_again(bench: Bench):
@@ -485,7 +485,7 @@ async def test_an_answer_is_left_to_the_worker_of_its_own_crew(bench: Bench):
     """A crew that did not answer its own had all places of the one worker that there was."""
     run = await waiting(bench)
     await bench.apply_command(run.run_id, YES, "somebody")
-    of_another = CarryAnswer(replace(bench.crew, name="triage"), bench.store, bench.clock, bench.wakes["deliver"])
+    of_another = SubmitHumanInput(replace(bench.crew, name="triage"), bench.store, bench.clock, bench.wakes["deliver"])
     assert await of_another.claim(9) == []
     assert len(await bench.resume.claim(9)) == 1
 
@@ -576,7 +576,7 @@ def a_question(kickoff_id: str = "execution-1", **changes: Any) -> FlowQuestion:
         "options": ("approved", "rejected"),
         "callback_url": CALLBACK,
     }
-    return FlowQuestion(kickoff_id, Asked(**asked | changes))
+    return FlowQuestion(kickoff_id, AskedQuestion(**asked | changes))
 
 
 async def flow(bench: Bench) -> Run:
@@ -624,7 +624,7 @@ async def test_a_question_of_an_execution_that_no_run_gets_is_dropped_after_an_h
     bench.clock.forward(3600)
     with capture_logs() as logs:
         await bench.round(bench.early)
-    assert [entry["event"] for entry in logs] == ["question_of_nobody"]
+    assert [entry["event"] for entry in logs] == ["human_input_unmatched"]
     assert len(bench.crew.questions) == 0
 
 
@@ -639,10 +639,10 @@ async def test_of_too_many_or_too_large_questions_of_nobody_the_oldest_make_way(
         for number in (1, 1, 1, 2, 3, 4):
             await bench.webhook.take_flow_question("research", a_question(f"unknown-{number}", output=output))
     told = [(entry["event"], entry["kickoff_id"]) for entry in logs]
-    assert told == [("question_of_nobody", f"unknown-{number}") for number in (1, 2)]
+    assert told == [("human_input_unmatched", f"unknown-{number}") for number in (1, 2)]
     assert [kickoff_id for _, kickoff_id in await bench.round(bench.early)] == ["unknown-3", "unknown-4"]
     bench.crew.questions.drop("unknown-3")
-    assert bench.crew.questions.keep("unknown-5", Asked(output=output), NOW) == []
+    assert bench.crew.questions.keep("unknown-5", AskedQuestion(output=output), NOW) == []
 
 
 async def test_a_flow_that_told_no_address_cannot_be_answered_here(bench: Bench):

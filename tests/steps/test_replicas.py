@@ -14,7 +14,7 @@ from bridge.core.crew.webhooks import Kind, read
 from bridge.core.errors import StoreUnavailable
 from bridge.core.human_input import rules
 from bridge.core.human_input.feedback import Resume
-from bridge.core.human_input.model import Asked
+from bridge.core.human_input.model import AskedQuestion
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Run, State
 from bridge.steps.maintenance.rebalance import KeepToShare
@@ -153,7 +153,7 @@ async def test_a_process_that_takes_a_flows_question_to_another_s_run_keeps_noth
     bench.be_a_flow()
     run = await bench.started()
     other = await another(bench)
-    question = FlowQuestion(run.kickoff_id or "", Asked("q-1", callback_url="https://amp.example.com/respond"))
+    question = FlowQuestion(run.kickoff_id or "", AskedQuestion("q-1", callback_url="https://amp.example.com/respond"))
     await other.webhook.take_flow_question("research", question)
     assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
     assert other.crew.tracker._outdated == set()

@@ -8,7 +8,7 @@ import pytest
 from bridge.core.crew.responses import Failed, InDoubt, NoAnswer, Running, Succeeded
 from bridge.core.errors import PostUnderWay, RequestRefused, StoreUnavailable
 from bridge.core.human_input.feedback import Resume
-from bridge.core.human_input.model import Asked
+from bridge.core.human_input.model import AskedQuestion
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand
 from bridge.core.runs.model import Run, State
 from bridge.steps.recovery.late_results import Late
@@ -61,7 +61,7 @@ async def test_an_execution_that_ends_after_all_is_told_once(bench: Bench, answe
 async def test_a_late_result_is_told_although_something_is_noted_of_its_run_during_the_look(bench: Bench):
     """A human's answer was under way when its run was cancelled; nobody would have looked at the execution again."""
     run = await bench.started()
-    await bench.webhook.ask(run, Asked("t-1"))
+    await bench.webhook.ask(run, AskedQuestion("t-1"))
     await bench.apply_command(run.run_id, Resume(approve=True), "client/orders")
     polled: list[Run] = []
 
@@ -72,12 +72,12 @@ async def test_a_late_result_is_told_although_something_is_noted_of_its_run_duri
 
     bench.api.meanwhile = meanwhile
     await bench.round(bench.resume)
-    assert (await bench.now(run)).talk.aliases == ("alias-1",)
+    assert (await bench.now(run)).human_input.aliases == ("alias-1",)
     bench.api.standing_status = Succeeded("late")
     bench.clock.forward(1)
     await bench.late.handle(polled[0])
     assert await bench.events(run) == ["run.waiting_for_human", "run.cancelled", "run.late_result"]
-    assert (await bench.now(run)).talk.aliases == ("alias-1",)
+    assert (await bench.now(run)).human_input.aliases == ("alias-1",)
 
 
 async def test_a_process_that_was_given_up_during_a_late_look_leaves_it_to_others(bench: Bench):

@@ -32,7 +32,7 @@ class Script:
     done: list[str] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
     set_aside: list[str] = field(default_factory=list)
-    trouble: list[Exception] = field(default_factory=list)
+    problem: list[Exception] = field(default_factory=list)
     """What setting aside raises."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -59,8 +59,8 @@ class Script:
 
     async def quarantine(self, item: str) -> None:
         self.changed.set()
-        if self.trouble:
-            raise self.trouble.pop(0)
+        if self.problem:
+            raise self.problem.pop(0)
         self.set_aside.append(item)
 
     def pause(self) -> float:
@@ -219,7 +219,7 @@ async def broken(_: str) -> None:
 
 async def test_setting_aside_waits_for_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(worker_module, "STORE_PAUSE", 0.001)
-    step = Script(["bad"], broken, trouble=[StoreUnavailable("disk full"), StoreUnavailable("disk full")])
+    step = Script(["bad"], broken, problem=[StoreUnavailable("disk full"), StoreUnavailable("disk full")])
     running = start(step)
     await step.until(lambda: step.set_aside == ["bad"])
     await running.stopped()
@@ -227,15 +227,15 @@ async def test_setting_aside_waits_for_a_store_that_is_away(monkeypatch: pytest.
 
 
 async def test_while_the_store_is_away_stopping_leaves_the_item_to_the_next_process():
-    step = Script(["bad"], broken, trouble=[StoreUnavailable("disk full")] * 9)
+    step = Script(["bad"], broken, problem=[StoreUnavailable("disk full")] * 9)
     running = start(step)
-    await step.until(lambda: len(step.trouble) < 9)
+    await step.until(lambda: len(step.problem) < 9)
     await running.stopped()
     assert step.set_aside == []
 
 
 async def test_setting_aside_that_comes_too_late_or_fails_stops_nothing():
-    step = Script(["late", "worse", "bad"], broken, trouble=[Stale("moved on"), ZeroDivisionError("another bug")])
+    step = Script(["late", "worse", "bad"], broken, problem=[Stale("moved on"), ZeroDivisionError("another bug")])
     running = start(step, capacity=1)
     await step.until(lambda: step.set_aside == ["bad"])
     await running.stopped()
@@ -265,7 +265,7 @@ async def test_only_a_store_that_cannot_be_relied_on_ends_it_after_the_others_ar
             raise error if where == "handle" else ZeroDivisionError("a bug")
         await gate(item)
 
-    step = Script(["good"], work, wait=0.0, trouble=[error] if where == "quarantine" else [])
+    step = Script(["good"], work, wait=0.0, problem=[error] if where == "quarantine" else [])
     running = start(step)
     await step.until(lambda: step.in_hand == {"good"})
     (step.failures if where == "claim" else step.waiting).append(error if where == "claim" else "bad")  # type: ignore[arg-type]

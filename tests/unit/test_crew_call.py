@@ -8,7 +8,7 @@ import pytest
 from bridge.core.crew import webhook_tokens
 from bridge.core.crew import webhooks as crew_webhooks
 from bridge.core.crew.payloads import Webhooks, kickoff_body, resume_body
-from bridge.core.human_input.model import Asked, Question, Stage, Talk
+from bridge.core.human_input.model import AskedQuestion, HumanInput, Question, Stage
 from bridge.core.runs.model import CrewPolicy
 from tests.fakes import NOW, a_run, run_id
 
@@ -86,8 +86,8 @@ def test_webhooks_change_neither_inputs_nor_meta():
 
 
 def test_an_answer_names_the_first_execution_and_the_question_in_both_spellings():
-    question = Question(1, NOW, asked=Asked("t-1"), stage=Stage.SENT, feedback="Approved.", approve=True)
-    run = replace(a_run(), kickoff_id="k-1", talk=Talk(question, aliases=("a-1",)))
+    question = Question(1, NOW, asked=AskedQuestion("t-1"), stage=Stage.SENT, feedback="Approved.", approve=True)
+    run = replace(a_run(), kickoff_id="k-1", human_input=HumanInput(question, aliases=("a-1",)))
     assert resume_body(run) == {
         "executionId": "k-1", "execution_id": "k-1", "taskId": "t-1", "task_id": "t-1",
         "humanFeedback": "Approved.", "human_feedback": "Approved.", "isApprove": True, "is_approve": True,
@@ -95,7 +95,7 @@ def test_an_answer_names_the_first_execution_and_the_question_in_both_spellings(
 
 
 def test_an_answer_asks_for_every_webhook_again():
-    run = replace(a_run(), kickoff_id="k-1", attempt=1, talk=Talk(Question(1, NOW, feedback="x")))
+    run = replace(a_run(), kickoff_id="k-1", attempt=1, human_input=HumanInput(Question(1, NOW, feedback="x")))
     webhooks = Webhooks("https://bridge.example.com", b"k" * 32)
     asked_for = kickoff_body(run, CrewPolicy(), webhooks).keys() - {"inputs", "meta"}
     assert "humanInputWebhookUrl" in asked_for

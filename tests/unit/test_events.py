@@ -9,7 +9,7 @@ import pytest
 from bridge.core.delivery import cloudevents
 from bridge.core.delivery.cloudevents import describe
 from bridge.core.delivery.model import Channel, Destination
-from bridge.core.human_input.model import Asked, Question, Stage, Talk
+from bridge.core.human_input.model import AskedQuestion, HumanInput, Question, Stage
 from bridge.core.runs.model import CrewPolicy, Envelope, Outcome, Run, RunError, State
 from tests.fakes import NOW, a_run, run_id
 
@@ -206,12 +206,12 @@ def test_times_are_utc_with_milliseconds(at: float | None, text: str | None):
 
 
 def test_a_question_is_shown_while_it_is_not_settled_and_its_address_never():
-    asked = Asked("t-1", "A or B?", "Please review.", ("a", "b"), "https://amp.example.com/?token=secret")
-    waiting = replace(a_run(), talk=Talk(Question(2, NOW, asked=asked)))
+    asked = AskedQuestion("t-1", "A or B?", "Please review.", ("a", "b"), "https://amp.example.com/?token=secret")
+    waiting = replace(a_run(), human_input=HumanInput(Question(2, NOW, asked=asked)))
     assert describe(waiting)["question"] == {
         "number": 2, "task_id": "t-1", "output": "A or B?", "message": "Please review.", "options": ["a", "b"],
         "asked_at": "2027-01-15T08:00:00.000Z", "answer": "open", "trouble": None,
     }  # fmt: skip
     assert "question" not in describe(a_run())
-    assert "question" not in describe(replace(waiting, talk=Talk(Question(2, NOW, stage=Stage.SETTLED))))
+    assert "question" not in describe(replace(waiting, human_input=HumanInput(Question(2, NOW, stage=Stage.CONFIRMED))))
     assert "question" not in describe(replace(waiting, state=State.CANCELLED))

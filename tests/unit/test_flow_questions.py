@@ -8,7 +8,7 @@ import pytest
 from multidict import CIMultiDict
 
 from bridge.core.crew.flow_questions import FlowQuestion, read, same_host, verified
-from bridge.core.human_input.model import Asked
+from bridge.core.human_input.model import AskedQuestion
 from tests.fakes import NOW
 
 SECRET = "shared-with-the-deployment"
@@ -67,10 +67,10 @@ NESTED = {
 
 def test_both_shapes_are_read():
     assert read(FLAT, crew_url=CREW, insecure=False) == FlowQuestion(
-        "k-1", Asked("q-1", "A or B?", "Please review.", ("a", "b"), CALLBACK)
+        "k-1", AskedQuestion("q-1", "A or B?", "Please review.", ("a", "b"), CALLBACK)
     )
     assert read(NESTED, crew_url=CREW, insecure=False) == FlowQuestion(
-        "k-1", Asked("17", None, "Please review.", ("a", "b"), CALLBACK)
+        "k-1", AskedQuestion("17", None, "Please review.", ("a", "b"), CALLBACK)
     )
 
 
@@ -81,8 +81,8 @@ def test_what_names_no_execution_is_no_question(body: Any):
 
 def test_odd_members_are_left_out():
     odd = {"flow_id": "k-1", "id": True, "output": ["?"], "emit": [1, "a"], "message": ""}
-    assert read(odd, crew_url=CREW, insecure=False) == FlowQuestion("k-1", Asked(options=("a",)))
-    assert read({**odd, "emit": "a"}, crew_url=CREW, insecure=False) == FlowQuestion("k-1", Asked())
+    assert read(odd, crew_url=CREW, insecure=False) == FlowQuestion("k-1", AskedQuestion(options=("a",)))
+    assert read({**odd, "emit": "a"}, crew_url=CREW, insecure=False) == FlowQuestion("k-1", AskedQuestion())
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from bridge.core.crew.webhooks import (
     read,
     with_webhook_result,
 )
-from bridge.core.human_input.model import Asked
+from bridge.core.human_input.model import AskedQuestion
 
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
@@ -69,11 +69,11 @@ def test_a_task_that_is_done_names_itself():
     ],
 )
 def test_a_question_is_read_in_every_shape_that_is_known(body: Any):
-    assert read(Kind.HUMAN, body) == CrewWebhook("k-1", poll_now=True, asked=Asked("t", "Approve?"))
+    assert read(Kind.HUMAN, body) == CrewWebhook("k-1", poll_now=True, asked=AskedQuestion("t", "Approve?"))
 
 
 def test_an_old_webhook_that_calls_the_execution_a_task_tells_no_task():
-    assert read(Kind.HUMAN, {"kickoff_id": "k-1", "task_id": "k-1"}).asked == Asked()
+    assert read(Kind.HUMAN, {"kickoff_id": "k-1", "task_id": "k-1"}).asked == AskedQuestion()
 
 
 def test_what_a_human_is_to_look_at_is_fit_for_every_store():
@@ -150,7 +150,7 @@ def test_a_tasks_id_is_not_taken_for_the_executions():
     [
         (CrewWebhook("k-1"), False),
         (CrewWebhook(poll_now=True), True),
-        (CrewWebhook(asked=Asked("t")), True),
+        (CrewWebhook(asked=AskedQuestion("t")), True),
         (CrewWebhook(task="collect"), True),
     ],
 )

@@ -28,7 +28,7 @@ from bridge.core.crew.responses import (
 from bridge.core.errors import IllegalTransition, RequestRefused
 from bridge.core.human_input import rules
 from bridge.core.human_input.feedback import Resume
-from bridge.core.human_input.model import Asked, Question, Stage
+from bridge.core.human_input.model import AskedQuestion, Question, Stage
 from bridge.core.human_input.rules import CONFIRM_WITHIN, MOVED_ON_AFTER
 from bridge.core.runs import state_machine
 from bridge.core.runs.commands import apply_command, read_resume
@@ -49,7 +49,7 @@ def running() -> Run:
 
 
 def asking(policy: CrewPolicy = POLICY, **asked: Any) -> Run:
-    decision = rules.on_question(running(), Asked(**{"task_id": "t-1", **asked}), policy, NOW)
+    decision = rules.on_question(running(), AskedQuestion(**{"task_id": "t-1", **asked}), policy, NOW)
     assert decision is not None
     return decision.run
 
@@ -61,18 +61,18 @@ def given_(run: Run | None = None, command: Resume = YES, policy: CrewPolicy = P
 
 
 def sent() -> Run:
-    return rules.begin_carrying(given_(), NOW + 2).run
+    return rules.begin_submission(given_(), NOW + 2).run
 
 
 def answered() -> Run:
-    decision = rules.on_sign(sent())
+    decision = rules.on_activity(sent())
     assert decision is not None
     return decision.run
 
 
 def question_of(run: Run) -> Question:
-    assert run.talk.question is not None
-    return run.talk.question
+    assert run.human_input.question is not None
+    return run.human_input.question
 
 
 def stage(run: Run) -> Stage:
@@ -93,11 +93,11 @@ def seen(
 
 @pytest.mark.parametrize("state", sorted(set(State) - rules.TRACKED_STATES))
 def test_only_a_run_that_is_followed_can_be_asked_about(state: State):
-    assert rules.on_question(replace(running(), state=state), Asked("t-1"), POLICY, NOW) is None
+    assert rules.on_question(replace(running(), state=state), AskedQuestion("t-1"), POLICY, NOW) is None
 
 
 def test_a_question_starts_the_deadline_and_is_told():
-    decision = rules.on_question(running(), Asked("t-1", "Approve?"), POLICY, NOW + 9)
+    decision = rules.on_question(running(), AskedQuestion("t-1", "Approve?"), POLICY, NOW + 9)
     assert decision is not None
     assert (decision.run.state, decision.run.started_at) == (State.WAITING_FOR_HUMAN, NOW + 9)
     assert event_types(decision.deliveries) == ["run.waiting_for_human"]
@@ -105,19 +105,19 @@ def test_a_question_starts_the_deadline_and_is_told():
 
 @pytest.mark.parametrize("run", [asking(), sent()])
 def test_a_question_without_a_name_is_the_one_that_is_known(run: Run):
-    assert rules.on_question(run, Asked(None, "?"), POLICY, NOW) is None
+    assert rules.on_question(run, AskedQuestion(None, "?"), POLICY, NOW) is None
 
 
 def test_a_question_without_a_name_after_a_settled_one_is_new():
-    settled = rules.on_sign(sent())
+    settled = rules.on_activity(sent())
     assert settled is not None
-    decision = rules.on_question(settled.run, Asked(None, "?"), POLICY, NOW)
+    decision = rules.on_question(settled.run, AskedQuestion(None, "?"), POLICY, NOW)
     assert decision is not None
     assert question_of(decision.run).number == 2
 
 
 def test_a_new_question_ends_one_that_was_answered_elsewhere():
-    decision = rules.on_question(given_(), Asked("t-2"), POLICY, NOW + 5)
+    decision = rules.on_question(given_(), AskedQuestion("t-2"), POLICY, NOW + 5)
     assert decision is not None
     assert (question_of(decision.run).number, stage(decision.run), decision.run.due_at) == (2, Stage.OPEN, None)
     assert decision.deliveries[0].event.event_id.endswith("-waiting_for_human-2")
@@ -126,23 +126,27 @@ def test_a_new_question_ends_one_that_was_answered_elsewhere():
 def test_the_name_of_a_question_that_the_status_told_may_come_later_and_is_no_news():
     _, told = seen(running(), WaitingForHuman(), NOW + 5)
     assert told is not None
-    named = rules.on_question(told.run, Asked("t-1", "Approve?", callback_url=CALLBACK), POLICY, NOW + 6)
+    named = rules.on_question(told.run, AskedQuestion("t-1", "Approve?", callback_url=CALLBACK), POLICY, NOW + 6)
     assert named is not None
-    assert (named.deliveries, question_of(named.run).asked.output, named.run.talk.known) == ((), "Approve?", ("t-1",))
+    assert (named.deliveries, question_of(named.run).asked.output, named.run.human_input.known) == (
+        (),
+        "Approve?",
+        ("t-1",),
+    )
 
 
 def test_only_a_hundred_names_are_remembered():
     run = running()
     for number in range(120):
-        decision = rules.on_question(run, Asked(f"t-{number}"), POLICY, NOW)
+        decision = rules.on_question(run, AskedQuestion(f"t-{number}"), POLICY, NOW)
         assert decision is not None
         run = decision.run
-    assert (len(run.talk.known), run.talk.known[-1]) == (rules.MAX_KEPT, "t-119")
+    assert (len(run.human_input.known), run.human_input.known[-1]) == (rules.MAX_KEPT, "t-119")
 
 
 @pytest.mark.parametrize("run", [running(), asking(), replace(sent(), state=State.CANCELLED)])
 def test_a_sign_means_nothing_where_nobody_waits_for_one(run: Run):
-    assert rules.on_sign(run) is None
+    assert rules.on_activity(run) is None
 
 
 # Looks ------------------------------------------------------------------------------------------------------------
@@ -195,7 +199,7 @@ def test_work_that_is_seen_a_while_after_a_question_means_that_somebody_else_ans
     _, decision = seen(asking(), Running(), NOW + seconds)
     assert (decision is not None) is closed
     if decision is not None:
-        assert (decision.run.state, stage(decision.run), decision.deliveries) == (State.RUNNING, Stage.SETTLED, ())
+        assert (decision.run.state, stage(decision.run), decision.deliveries) == (State.RUNNING, Stage.CONFIRMED, ())
 
 
 @pytest.mark.parametrize("answer", [Succeeded("r"), Failed("boom")])
@@ -215,9 +219,9 @@ def test_the_deadline_ends_a_run_that_waits():
 def test_the_deadline_stands_still_while_humans_have_their_time():
     run = asking(PATIENT)
     assert state_machine.tracked_from_run(run, PATIENT, NOW).deadline == 700
-    answered = rules.begin_carrying(given_(run, policy=PATIENT), NOW + 40).run
+    answered = rules.begin_submission(given_(run, policy=PATIENT), NOW + 40).run
     assert state_machine.tracked_from_run(answered, PATIENT, NOW).deadline == 640
-    late = rules.begin_carrying(given_(run, policy=PATIENT), NOW + 400).run
+    late = rules.begin_submission(given_(run, policy=PATIENT), NOW + 400).run
     assert state_machine.tracked_from_run(late, PATIENT, NOW).deadline == 700
 
 
@@ -229,7 +233,7 @@ def test_without_an_answer_in_time_the_default_is_given(answer: StatusAnswer, gi
     assert (decision is not None) is given
     if decision is not None:
         question = question_of(decision.run)
-        assert (question.stage, question.feedback, question.approve) == (Stage.GIVEN, "Go on.", False)
+        assert (question.stage, question.feedback, question.approve) == (Stage.ACCEPTED, "Go on.", False)
         assert (decision.run.state, decision.run.due_at, decision.run.owner) == (
             State.WAITING_FOR_HUMAN,
             NOW + 100,
@@ -255,7 +259,7 @@ def test_no_default_before_its_time_or_where_it_could_not_be_sent(run: Run, poli
 def test_work_confirms_an_answer_once(answer: StatusAnswer):
     _, decision = seen(sent(), answer, NOW + 3)
     assert decision is not None
-    assert (stage(decision.run), decision.deliveries) == (Stage.SETTLED, ())
+    assert (stage(decision.run), decision.deliveries) == (Stage.CONFIRMED, ())
     assert seen(decision.run, answer, NOW + 4)[1] is None
     assert seen(sent(), answer, NOW + 2)[1] is None  # asked before the answer left
 
@@ -269,14 +273,14 @@ def test_without_any_sign_the_answer_is_unconfirmed_once(answer: StatusAnswer):
     assert seen(decision.run, answer, NOW + 9 + 2 * CONFIRM_WITHIN)[1] is None
     _, confirmed = seen(decision.run, Running(), NOW + 500)
     assert confirmed is not None
-    assert stage(confirmed.run) is Stage.SETTLED
+    assert stage(confirmed.run) is Stage.CONFIRMED
 
 
 def test_a_watch_learns_what_others_wrote():
     tracked = replace(
         state_machine.tracked_from_run(asking(PATIENT), PATIENT, NOW), pauses=3, seen_alive=True, deadline=900.0
     )
-    answered = rules.begin_carrying(given_(asking(PATIENT), policy=PATIENT), NOW + 40).run
+    answered = rules.begin_submission(given_(asking(PATIENT), policy=PATIENT), NOW + 40).run
     after = rules.refreshed(tracked, answered)
     assert (after.waiting, after.pauses, after.seen_alive, after.deadline) == (False, 0, False, 840.0)
     assert rules.refreshed(tracked, asking(PATIENT)) == tracked
@@ -302,7 +306,7 @@ def test_looks_are_rare_while_humans_think_but_not_later_than_something_is_due(r
 
 def test_another_name_is_asked_only_where_there_is_one_and_the_first_is_unknown():
     tracked = state_machine.tracked_from_run(running(), POLICY, NOW)
-    named = replace(tracked, talk=replace(tracked.talk, aliases=("a-1", "a-2")))
+    named = replace(tracked, human_input=replace(tracked.human_input, aliases=("a-1", "a-2")))
     assert rules.alias_to_poll(tracked, NotFound()) is None
     assert rules.alias_to_poll(named, Running()) is None
     assert rules.alias_to_poll(named, NotFound()) == "a-2"
@@ -339,7 +343,7 @@ def test_an_answer_to_another_question_is_refused():
 def test_an_answer_to_the_question_before_is_not_taken_for_one_that_has_no_name_yet():
     """A second human was slow; meanwhile the status told of a pause, and nothing more."""
     before = answered()
-    asked_again = rules.on_question(before, Asked(), POLICY, NOW + 30)
+    asked_again = rules.on_question(before, AskedQuestion(), POLICY, NOW + 30)
     assert asked_again is not None
     assert question_of(asked_again.run).number == 2
     assert code(asked_again.run, Resume("No.", task_id="t-1")) == "not_waiting"
@@ -397,47 +401,47 @@ def test_steering_takes_answers_whatever_the_run_is_at():
 
 
 def test_an_answer_is_marked_before_it_leaves():
-    run = rules.begin_carrying(replace(given_(), owner="me"), NOW + 2).run
+    run = rules.begin_submission(replace(given_(), owner="me"), NOW + 2).run
     assert (run.state, stage(run), question_of(run).sent_at) == (State.RUNNING, Stage.SENT, NOW + 2)
     assert (run.due_at, run.owner) == (None, "me")
     with pytest.raises(IllegalTransition):
-        rules.begin_carrying(run, NOW + 3)
+        rules.begin_submission(run, NOW + 3)
 
 
 @pytest.mark.parametrize("said", [Resumed(), InDoubt("reset")])
 def test_what_may_have_had_an_effect_is_waited_for(said: ResumeAnswer):
-    assert rules.on_carried(sent(), 1, said, POLICY, NOW + 3) == Decision(sent())
+    assert rules.on_submitted(sent(), 1, said, POLICY, NOW + 3) == Decision(sent())
 
 
 def test_another_name_is_kept_whatever_happened_meanwhile():
     for run in (sent(), replace(sent(), state=State.SUCCEEDED)):
-        assert rules.on_carried(run, 1, Resumed("a-1"), POLICY, NOW).run.talk.aliases == ("a-1",)
+        assert rules.on_submitted(run, 1, Resumed("a-1"), POLICY, NOW).run.human_input.aliases == ("a-1",)
 
 
 @pytest.mark.parametrize("said", [NotStarted("x"), NotStarted("x", 500.0), CrewUnavailable("HTTP 401")])
 def test_only_what_provably_never_left_is_carried_once_more(said: ResumeAnswer):
-    run = rules.on_carried(replace(sent(), owner="me"), 1, said, POLICY, NOW + 3).run
-    assert (run.state, stage(run), run.owner) == (State.WAITING_FOR_HUMAN, Stage.GIVEN, None)
+    run = rules.on_submitted(replace(sent(), owner="me"), 1, said, POLICY, NOW + 3).run
+    assert (run.state, stage(run), run.owner) == (State.WAITING_FOR_HUMAN, Stage.ACCEPTED, None)
     assert run.due_at is not None
     assert run.due_at > NOW + 3
 
 
 def test_a_refusal_is_said_at_once():
-    decision = rules.on_carried(sent(), 1, Refused("HTTP 422"), POLICY, NOW + 3)
-    assert (question_of(decision.run).trouble, stage(decision.run)) == ("HTTP 422", Stage.UNCONFIRMED)
+    decision = rules.on_submitted(sent(), 1, Refused("HTTP 422"), POLICY, NOW + 3)
+    assert (question_of(decision.run).problem, stage(decision.run)) == ("HTTP 422", Stage.UNCONFIRMED)
     assert event_types(decision.deliveries) == ["run.resume_unconfirmed"]
 
 
 @pytest.mark.parametrize("said", [Refused("x"), NotStarted("x"), CrewUnavailable("x"), InDoubt("x"), Resumed()])
 def test_where_the_run_has_gone_on_the_answers_fate_changes_nothing(said: ResumeAnswer):
-    settled = rules.on_sign(sent())
+    settled = rules.on_activity(sent())
     assert settled is not None
     for run, number in ((settled.run, 1), (sent(), 7), (replace(sent(), state=State.CANCELLED), 1)):
-        assert rules.on_carried(run, number, said, POLICY, NOW) == Decision(run)
+        assert rules.on_submitted(run, number, said, POLICY, NOW) == Decision(run)
 
 
 def test_an_answer_that_cannot_be_carried_now_waits():
-    run = rules.postponed(replace(given_(), owner="me"), NOW).run
+    run = rules.postpone_submission(replace(given_(), owner="me"), NOW).run
     assert (run.state, run.owner) == (State.WAITING_FOR_HUMAN, None)
     assert run.due_at is not None
     assert run.due_at > NOW
@@ -468,7 +472,10 @@ SAID: st.SearchStrategy[ResumeAnswer] = st.sampled_from(
     [Resumed("a-1"), Resumed(), Refused("x"), NotStarted("x"), CrewUnavailable("x"), InDoubt("x")]
 )
 HAPPENINGS = st.one_of(
-    st.tuples(st.just("question"), st.sampled_from([Asked("t-1"), Asked("t-2"), Asked("t-3"), Asked()])),
+    st.tuples(
+        st.just("question"),
+        st.sampled_from([AskedQuestion("t-1"), AskedQuestion("t-2"), AskedQuestion("t-3"), AskedQuestion()]),
+    ),
     st.tuples(st.just("answer"), st.sampled_from([YES, Resume("No.", key="k"), Resume("x", redelivered=True)])),
     st.tuples(st.just("carry"), SAID),
     st.tuples(st.just("sign"), st.none()),
@@ -507,18 +514,18 @@ class History:
             case "answer":
                 return rules.answer(self.run, given, self.policy, self.now)
             case "sign":
-                return rules.on_sign(self.run)
+                return rules.on_activity(self.run)
             case "carry":
-                return self._carry(given) if self.run.due_at is not None else None
+                return self._submit_answer(given) if self.run.due_at is not None else None
             case _:
                 return self._look(given)
 
-    def _carry(self, said: ResumeAnswer) -> Decision:
-        begun = rules.begin_carrying(self.run, self.now).run
+    def _submit_answer(self, said: ResumeAnswer) -> Decision:
+        begun = rules.begin_submission(self.run, self.now).run
         number = question_of(begun).number
         if not isinstance(said, NotStarted | CrewUnavailable):
             self.may_have_left.append(number)
-        return rules.on_carried(begun, number, said, self.policy, self.now)
+        return rules.on_submitted(begun, number, said, self.policy, self.now)
 
     def _look(self, answer: StatusAnswer) -> Decision | None:
         self.tracked, news = rules.look(rules.refreshed(self.tracked, self.run), answer, self.policy, self.now)
@@ -540,5 +547,5 @@ def test_in_any_history_a_question_is_told_once_and_posted_at_most_once(
     run = history.run
     assert len(set(history.told)) == len(history.told)
     assert len(set(history.may_have_left)) == len(history.may_have_left)
-    unanswered = run.talk.question is not None and stage(run) in {Stage.OPEN, Stage.GIVEN}
+    unanswered = run.human_input.question is not None and stage(run) in {Stage.OPEN, Stage.ACCEPTED}
     assert (run.state is State.WAITING_FOR_HUMAN) == unanswered

@@ -8,7 +8,7 @@ from bridge.core.crew.responses import NoAnswer, Running, StatusAnswer
 from bridge.core.delivery.model import DeliveryState
 from bridge.core.delivery.outcome import on_internal_error
 from bridge.core.human_input import rules
-from bridge.core.human_input.model import Question, Stage, Talk
+from bridge.core.human_input.model import HumanInput, Question, Stage
 from bridge.core.runs import quarantine, state_machine
 from bridge.core.runs.deferral import PAUSES
 from bridge.core.runs.model import CrewPolicy, Decision, Run, State
@@ -78,7 +78,9 @@ def test_a_run_that_was_not_deferred_stays_as_it_is() -> None:
 
 
 def test_an_answer_to_carry_stays_due_whatever_polls_find() -> None:
-    waiting = in_state(State.WAITING_FOR_HUMAN, talk=Talk(Question(1, NOW, stage=Stage.GIVEN, feedback="yes")))
+    waiting = in_state(
+        State.WAITING_FOR_HUMAN, human_input=HumanInput(Question(1, NOW, stage=Stage.ACCEPTED, feedback="yes"))
+    )
     run = deferred(waiting)
     assert rules.has_answer_to_carry(run)
     assert state_machine.taken_up(run) == run
@@ -86,7 +88,7 @@ def test_an_answer_to_carry_stays_due_whatever_polls_find() -> None:
 
 
 def test_a_deferred_run_with_an_open_question_has_no_answer_to_carry() -> None:
-    run = deferred(in_state(State.WAITING_FOR_HUMAN, talk=Talk(Question(1, NOW))))
+    run = deferred(in_state(State.WAITING_FOR_HUMAN, human_input=HumanInput(Question(1, NOW))))
     assert not rules.has_answer_to_carry(run)
     assert state_machine.taken_up(run).due_at is None
     assert not rules.has_answer_to_carry(in_state(State.WAITING_FOR_HUMAN))

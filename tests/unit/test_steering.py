@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bridge.core.errors import PostUnderWay, RequestRefused
-from bridge.core.human_input.model import Question, Stage, Talk
+from bridge.core.human_input.model import HumanInput, Question, Stage
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand, apply_command
 from bridge.core.runs.model import FINAL_STATES, CrewPolicy, Run, State
 from tests.fakes import NOW, a_run, event_types
@@ -84,7 +84,9 @@ def test_an_abandoned_run_has_failed_by_an_operators_word():
 
 def unverified(state: State) -> Run:
     question = Question(1, NOW, NOW + 600) if state is State.WAITING_FOR_HUMAN else None
-    return standing(state, kickoff_id="k-wrong", unverified=True, owner="me", talk=Talk(question, put_off=600.0))
+    return standing(
+        state, kickoff_id="k-wrong", unverified=True, owner="me", human_input=HumanInput(question, paused_seconds=600.0)
+    )
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.WAITING_FOR_HUMAN])
@@ -96,8 +98,8 @@ def test_an_adopted_id_that_was_never_known_can_be_corrected(state: State, verif
     assert (run.state, run.kickoff_id, run.unverified, run.owner) == (State.RUNNING, "k-right", not verified, None)
     assert decision.deliveries == ()
     if state is State.WAITING_FOR_HUMAN:
-        assert run.talk.question is not None
-        assert (run.talk.question.stage, run.talk.put_off) == (Stage.SETTLED, 60.0)
+        assert run.human_input.question is not None
+        assert (run.human_input.question.stage, run.human_input.paused_seconds) == (Stage.CONFIRMED, 60.0)
 
 
 def test_an_id_that_the_api_does_not_know_is_remembered_as_such():

@@ -131,8 +131,8 @@ class AmqpLink:
 
     async def health(self) -> Health:
         """For the readiness check."""
-        trouble = self._trouble
-        return Health(ok=self.ready, detail="connected" if trouble is None else trouble.summary)
+        problem = self._trouble
+        return Health(ok=self.ready, detail="connected" if problem is None else problem.summary)
 
     async def run(self) -> None:
         """Keep the connection until stopped; raises what `fail` was given."""
@@ -217,12 +217,12 @@ class AmqpLink:
     def _tell(self, reason: BaseException) -> None:
         """One line per outage, and one more if it turns out that only the operator can end it."""
         was_connected, self._trouble = self._trouble is None, explain(reason)
-        trouble, told = self._trouble, self._told
-        if told is None or trouble.remedy not in (None, told.remedy):
-            self._told = trouble
-            write = self._log.warning if trouble.remedy is None else self._log.error
+        problem, told = self._trouble, self._told
+        if told is None or problem.remedy not in (None, told.remedy):
+            self._told = problem
+            write = self._log.warning if problem.remedy is None else self._log.error
             event = "broker_lost" if was_connected else "broker_unreachable"
-            write(event, reason=trouble.reason, remedy=trouble.remedy)
+            write(event, reason=problem.reason, remedy=problem.remedy)
 
     def _pause(self) -> float:
         """Full jitter over a growing span, so that many bridges do not come back at the same moment."""

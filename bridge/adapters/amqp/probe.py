@@ -14,8 +14,8 @@ async def probe_broker(url: str) -> Health:
     try:
         connection = await aio_pika.connect(url, timeout=TIMEOUT, heartbeat=HEARTBEAT)
     except WEATHER as error:
-        trouble = explain(error)
-        remedy = f"; {trouble.remedy}" if trouble.remedy else ""
-        return Health(ok=False, detail=f"{trouble.summary} ({trouble.reason}){remedy}")
+        problem = explain(error)
+        remedy = f"; {problem.remedy}" if problem.remedy else ""
+        return Health(ok=False, detail=f"{problem.summary} ({problem.reason}){remedy}")
     await connection.close()
     return Health(ok=True, detail="lets us in")

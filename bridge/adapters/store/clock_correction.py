@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, func, select, update
 
-from bridge.adapters.store.rows import talk_set_back
+from bridge.adapters.store.rows import human_input_set_back
 from bridge.adapters.store.schema import deliveries, events, processes, runs
 
 TOLERANCE = 5.0  # seconds
@@ -29,6 +29,10 @@ def follow_clock(connection: Connection, now: float) -> float:
 
 def _move_questions(connection: Connection, back: float) -> None:
     """Or the time that humans have left would be as long as the clock was set back by, and end the run when it ends."""
-    talks = select(runs.c.run_id, runs.c.talk).where(runs.c.finished_at.is_(None), runs.c.talk.is_not(None))
-    for run_id, talk in connection.execute(talks).all():
-        connection.execute(update(runs).where(runs.c.run_id == run_id).values(talk=talk_set_back(talk, back)))
+    human_inputs = select(runs.c.run_id, runs.c.human_input).where(
+        runs.c.finished_at.is_(None), runs.c.human_input.is_not(None)
+    )
+    for run_id, human_input in connection.execute(human_inputs).all():
+        connection.execute(
+            update(runs).where(runs.c.run_id == run_id).values(human_input=human_input_set_back(human_input, back))
+        )

@@ -10,7 +10,7 @@ from sqlalchemy import Row, Select, select
 from bridge.adapters.store.schema import deliveries, events, receivers
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination, Event, Receiver
 from bridge.core.delivery.receivers import receiver_name
-from bridge.core.human_input.model import Asked, Question, Stage, Talk
+from bridge.core.human_input.model import AskedQuestion, HumanInput, Question, Stage
 from bridge.core.json import compact
 from bridge.core.runs.deferral import Deferral
 from bridge.core.runs.model import Envelope, KickoffRequest, Outcome, Run, RunError, State
@@ -31,7 +31,7 @@ CHANGING = (
     "finished_at",
     "polls",
     "progress",
-    "talk",
+    "human_input",
     "deferral",
     "result",
     "result_json",
@@ -82,7 +82,7 @@ def changing_columns(run: Run) -> Values:
         "finished_at": run.finished_at,
         "polls": run.polls,
         "progress": _dump(run.progress),
-        "talk": None if run.talk == Talk() else _dump(asdict(run.talk)),
+        "human_input": None if run.human_input == HumanInput() else _dump(asdict(run.human_input)),
         "deferral": None if run.deferral is None else _dump(asdict(run.deferral)),
         "result": None if outcome.result is None else outcome.result.encode(),
         "result_json": _dump(outcome.result_json),
@@ -115,7 +115,7 @@ def run_of(row: Row[Any]) -> Run:
         polls=row.polls,
         progress=_load(row.progress),
         outcome=_outcome_of(row),
-        talk=_talk_of(_load(row.talk)),
+        human_input=_human_input_from_row(_load(row.human_input)),
         deferral=None if row.deferral is None else Deferral(**_load(row.deferral)),
     )
 
@@ -231,33 +231,33 @@ def _outcome_of(row: Row[Any]) -> Outcome:
     return Outcome(result, _load(row.result_json), _load(row.usage), error)
 
 
-_SILENT = Talk()
+_SILENT = HumanInput()
 
 
-def _talk_of(stored: Values | None) -> Talk:
+def _human_input_from_row(stored: Values | None) -> HumanInput:
     if stored is None:
         return _SILENT
-    return Talk(
+    return HumanInput(
         question=None if stored["question"] is None else _question_of(stored["question"]),
         known=tuple(stored["known"]),
         taken=tuple((key, content) for key, content in stored["taken"]),
         aliases=tuple(stored["aliases"]),
-        put_off=stored["put_off"],
+        paused_seconds=stored["paused_seconds"],
     )
 
 
 def _question_of(stored: Values) -> Question:
     asked = stored["asked"] | {"options": tuple(stored["asked"]["options"])}
-    return Question(**stored | {"asked": Asked(**asked), "stage": Stage(stored["stage"])})
+    return Question(**stored | {"asked": AskedQuestion(**asked), "stage": Stage(stored["stage"])})
 
 
-def talk_set_back(stored: bytes, seconds: float) -> bytes | None:
-    """The column `talk` with its question's times moved, as a clock was that was set back."""
-    talk = _load(stored)
-    if talk["question"] is not None:
-        times = {name: talk["question"][name] for name in ("asked_at", "answer_by", "sent_at")}
-        talk["question"] |= {name: at - seconds for name, at in times.items() if at is not None}
-    return _dump(talk)
+def human_input_set_back(stored: bytes, seconds: float) -> bytes | None:
+    """The column `human_input` with its question's times moved, as a clock was that was set back."""
+    human_input = _load(stored)
+    if human_input["question"] is not None:
+        times = {name: human_input["question"][name] for name in ("asked_at", "answer_by", "sent_at")}
+        human_input["question"] |= {name: at - seconds for name, at in times.items() if at is not None}
+    return _dump(human_input)
 
 
 def _dump(value: Any) -> bytes | None:

@@ -48,7 +48,7 @@ def resume_body(run: Run, webhooks: Webhooks | None = None) -> dict[str, Any]:
 
     Always with the id of the kickoff, however often it was resumed; webhooks are not inherited and named again.
     """
-    question = run.talk.question
+    question = run.human_input.question
     assert question is not None
     members = {
         ("executionId", "execution_id"): run.kickoff_id,

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, assert_never
 
 from bridge.core.crew import responses
-from bridge.core.human_input.model import Asked
+from bridge.core.human_input.model import AskedQuestion
 from bridge.core.numbers import read_number
 
 _INNER_FLOW = "AgentExecutor"  # every agent's run is wrapped in a flow of this name, whose end is not the run's
@@ -42,7 +42,7 @@ class CrewWebhook:
     kickoff_id: str | None = None
     poll_now: bool = False
     webhook_result: responses.Succeeded | None = None
-    asked: Asked | None = None
+    asked: AskedQuestion | None = None
     task: str | None = None
     """The name of a task that is done."""
 
@@ -119,7 +119,7 @@ def _read_question(content: Mapping[str, Any]) -> CrewWebhook:
     task_id = _first(_id_in(place, "task_id", "taskId") for place in nested)
     if task_id == kickoff_id:
         task_id = None  # old webhooks call the execution so
-    return CrewWebhook(kickoff_id, poll_now=True, asked=Asked(task_id, output))
+    return CrewWebhook(kickoff_id, poll_now=True, asked=AskedQuestion(task_id, output))
 
 
 def _read_stream(streamed: list[Mapping[str, Any]]) -> CrewWebhook:

@@ -177,8 +177,8 @@ def _delivery(event: Event, index: int, destination: Destination, now: float) ->
 
 def _open_question(run: Run) -> dict[str, Any]:
     """The member `question` while there is one that is not settled; where its answer goes is a secret and left out."""
-    question = run.talk.question
-    unsettled = question is not None and question.stage is not Stage.SETTLED and not run.final
+    question = run.human_input.question
+    unsettled = question is not None and question.stage is not Stage.CONFIRMED and not run.final
     return {"question": _question(question)} if question is not None and unsettled else {}
 
 
@@ -192,7 +192,7 @@ def _question(question: Question) -> dict[str, Any]:
         "options": list(asked.options),
         "asked_at": timestamp(question.asked_at),
         "answer": question.stage.value,
-        "trouble": question.trouble,
+        "trouble": question.problem,
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bridge.core.errors import RequestRefused
-from bridge.core.human_input.model import Asked
+from bridge.core.human_input.model import AskedQuestion
 from bridge.core.json import canonical
 from bridge.core.runs.model import CrewPolicy
 
@@ -40,12 +40,12 @@ def taken_before(taken: Iterable[tuple[str | None, str]], command: Resume, conte
     return command.redelivered and any(content == earlier for _, earlier in taken)
 
 
-def has_address(asked: Asked, policy: CrewPolicy) -> bool:
+def has_address(asked: AskedQuestion, policy: CrewPolicy) -> bool:
     """Whether an answer can be sent: flows say where, crews need the question's name."""
     return (asked.callback_url if policy.is_flow else asked.task_id) is not None
 
 
-def check_address(asked: Asked, policy: CrewPolicy) -> None:
+def check_address(asked: AskedQuestion, policy: CrewPolicy) -> None:
     """Raises `RequestRefused`, with what to do about it, where an answer cannot be sent."""
     if policy.is_flow and asked.callback_url is None:
         raise RequestRefused("not_waiting", "the flow has not said where its answer goes; answer in the dashboard")
@@ -53,7 +53,7 @@ def check_address(asked: Asked, policy: CrewPolicy) -> None:
         raise RequestRefused("invalid_request", "the crew API has not told the question's task_id; name it", "task_id")
 
 
-def text_of(feedback: str | None, approve: bool | None, asked: Asked, policy: CrewPolicy) -> str:  # noqa: FBT001 - as sent
+def text_of(feedback: str | None, approve: bool | None, asked: AskedQuestion, policy: CrewPolicy) -> str:  # noqa: FBT001 - as sent
     """What is sent. A crew that gets an approval with a remark works once more; a flow may know only its options.
 
     Raises `RequestRefused` where nothing is said.

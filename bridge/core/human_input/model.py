@@ -8,14 +8,14 @@ class Stage(StrEnum):
     """Where the answer to a question stands; what was about to be sent is never sent again."""
 
     OPEN = "open"
-    GIVEN = "given"
+    ACCEPTED = "given"
     SENT = "sent"
     UNCONFIRMED = "unconfirmed"
-    SETTLED = "settled"
+    CONFIRMED = "settled"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedQuestion:
     """What a paused execution asks a human. `task_id`: the API's name for this question; None: not told.
 
     `callback_url` is where a flow wants the answer, and a secret.
@@ -33,30 +33,30 @@ class Question:
     """One question of a run and what became of it; `number` counts the run's questions from 1.
 
     After `answer_by` humans have had their time. `feedback` is the text to send, `sent_at` when its POST was about to
-    leave, `trouble` why it may have had no effect.
+    leave, `problem` why it may have had no effect.
     """
 
     number: int
     asked_at: float
     answer_by: float | None = None
-    asked: Asked = Asked()
+    asked: AskedQuestion = AskedQuestion()
     stage: Stage = Stage.OPEN
     feedback: str | None = None
     approve: bool = False
     sent_at: float | None = None
-    trouble: str | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
+class HumanInput:
     """What passed between a run's execution and humans.
 
     `known` are the task ids of all questions, `taken` the key and the content of all answers, `aliases` the ids that
-    the API gave when it was answered. `put_off` is by how many seconds open questions move the run's deadline.
+    the API gave when it was answered. `paused_seconds` is by how many seconds open questions move the run's deadline.
     """
 
     question: Question | None = None
     known: tuple[str, ...] = ()
     taken: tuple[tuple[str | None, str], ...] = ()
     aliases: tuple[str, ...] = ()
-    put_off: float = 0.0
+    paused_seconds: float = 0.0

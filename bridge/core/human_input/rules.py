@@ -1,6 +1,6 @@
 """Questions of executions to humans: how they are noticed, answered at most once each, and followed after that.
 
-A question has one answer and that has one POST: `begin_carrying` is stored before its first byte leaves, and only
+A question has one answer and that has one POST: `begin_submission` is stored before its first byte leaves, and only
 proof that nothing left (`NotStarted`) leads back. What comes of a POST shows in what happens next, never in its
 response.
 
@@ -17,7 +17,7 @@ from bridge.core.delivery import cloudevents
 from bridge.core.errors import RequestRefused
 from bridge.core.human_input import feedback
 from bridge.core.human_input.feedback import APPROVED, Resume
-from bridge.core.human_input.model import Asked, Question, Stage, Talk
+from bridge.core.human_input.model import AskedQuestion, HumanInput, Question, Stage
 from bridge.core.polling import intervals
 from bridge.core.runs import state_machine, timing
 from bridge.core.runs.model import CrewPolicy, Decision, Run, State, TrackedRun
@@ -28,7 +28,7 @@ CONFIRM_WITHIN = 60.0  # seconds for a sign that an answer had an effect
 MAX_KEPT = 100  # task ids and answers of one run that are remembered
 
 
-class _News(StrEnum):
+class _QuestionChange(StrEnum):
     """What a look may say about a question."""
 
     ASKED = "asked"
@@ -41,27 +41,31 @@ class _News(StrEnum):
 # Questions --------------------------------------------------------------------------------------------------------
 
 
-def on_question(run: Run, asked: Asked, policy: CrewPolicy, now: float) -> Decision | None:
+def on_question(run: Run, asked: AskedQuestion, policy: CrewPolicy, now: float) -> Decision | None:
     """A webhook brought a question; None: nothing that is not known. It may come twice, late and out of order."""
-    if run.state not in TRACKED_STATES or (asked.task_id is not None and asked.task_id in run.talk.known):
+    if run.state not in TRACKED_STATES or (asked.task_id is not None and asked.task_id in run.human_input.known):
         return None
-    question = run.talk.question
-    if question is None or question.stage is Stage.SETTLED:
+    question = run.human_input.question
+    if question is None or question.stage is Stage.CONFIRMED:
         return _ask(run, asked, policy, now)
     if asked.task_id is None:
         return None  # it may be any, so it is the one that is known
     if question.stage is Stage.OPEN and question.asked.task_id is None:
         named = replace(question, asked=asked)  # told before, from the status
-        return Decision(replace(run, talk=replace(run.talk, question=named, known=_kept(run.talk.known, asked))))
+        return Decision(
+            replace(
+                run, human_input=replace(run.human_input, question=named, known=_kept(run.human_input.known, asked))
+            )
+        )
     return _ask(run, asked, policy, now)
 
 
-def on_sign(run: Run) -> Decision | None:
+def on_activity(run: Run) -> Decision | None:
     """A webhook shows that the execution works; None: nobody waits for such a sign."""
-    question = run.talk.question
-    if run.state is not State.RUNNING or question is None or not _waits_for_a_sign(question):
+    question = run.human_input.question
+    if run.state is not State.RUNNING or question is None or not _awaits_confirmation(question):
         return None
-    return Decision(_settled(run))
+    return Decision(_confirmed(run))
 
 
 # Looks ------------------------------------------------------------------------------------------------------------
@@ -75,7 +79,9 @@ def look(
     if not isinstance(answer, responses.NoAnswer | responses.CrewUnavailable):
         pauses = tracked.pauses + 1 if _pausing(seen, answer, policy, asked_at) else 0
         seen = seen if seen.pauses == pauses else replace(seen, pauses=pauses)
-    return seen, news or _news(seen.waiting, seen.talk.question, seen, answer, policy, asked_at) is not None
+    return seen, news or _question_change(
+        seen.waiting, seen.human_input.question, seen, answer, policy, asked_at
+    ) is not None
 
 
 def on_status(
@@ -86,21 +92,21 @@ def on_status(
     plain = state_machine.apply_execution_status(run, seen, answer, policy, asked_at)
     if plain.run.state not in TRACKED_STATES:
         return plain
-    return _heard(plain.run, seen, answer, policy, asked_at).after(plain)
+    return _apply_question_change(plain.run, seen, answer, policy, asked_at).after(plain)
 
 
 def refreshed(tracked: TrackedRun, run: Run) -> TrackedRun:
     """The watch, with what is written of the run; what was counted before an answer says nothing of what follows it."""
-    question = run.talk.question
+    question = run.human_input.question
     answering = question is not None and question.stage is Stage.SENT
     return replace(
         tracked,
-        deadline=tracked.deadline + run.talk.put_off - tracked.talk.put_off,
+        deadline=tracked.deadline + run.human_input.paused_seconds - tracked.human_input.paused_seconds,
         started_at=run.started_at or tracked.started_at,
         waiting=run.state is State.WAITING_FOR_HUMAN,
         deferred=state_machine.waits_for_a_poll(run),
-        talk=run.talk,
-        pauses=tracked.pauses if run.talk == tracked.talk else 0,
+        human_input=run.human_input,
+        pauses=tracked.pauses if run.human_input == tracked.human_input else 0,
         seen_alive=tracked.seen_alive and not answering,
     )
 
@@ -118,12 +124,16 @@ def next_poll_at(
     due = intervals.execution_poll_at(
         tracked, policy, now, pause, after, at_fallback_interval=at_fallback_interval or tracked.waiting
     )
-    return min([due, *(moment for moment in _moments(tracked.talk.question) if now < moment < due)])
+    return min([due, *(moment for moment in _moments(tracked.human_input.question) if now < moment < due)])
 
 
 def alias_to_poll(tracked: TrackedRun, answer: responses.StatusAnswer) -> str | None:
     """The id under which to look once more: after an answer the API may know the execution by the one it gave then."""
-    return tracked.talk.aliases[-1] if tracked.talk.aliases and isinstance(answer, responses.NotFound) else None
+    return (
+        tracked.human_input.aliases[-1]
+        if tracked.human_input.aliases and isinstance(answer, responses.NotFound)
+        else None
+    )
 
 
 def judge_alias_status(tracked: TrackedRun, other: responses.StatusAnswer) -> responses.StatusAnswer:
@@ -132,7 +142,7 @@ def judge_alias_status(tracked: TrackedRun, other: responses.StatusAnswer) -> re
     Such names were seen to fail at once although the execution went on, so a failure only counts when nothing else
     has shown that the answer had an effect.
     """
-    question = tracked.talk.question
+    question = tracked.human_input.question
     gave_up = question is not None and question.stage is Stage.UNCONFIRMED
     return responses.NotFound() if isinstance(other, responses.Failed) and not gave_up else other
 
@@ -146,42 +156,50 @@ def answer(run: Run, command: Resume, policy: CrewPolicy, now: float) -> Decisio
     Raises `RequestRefused`: `not_waiting` for a second, late or misdirected answer, else `invalid_request`.
     """
     content = feedback.digest(command)
-    if feedback.taken_before(run.talk.taken, command, content):
+    if feedback.taken_before(run.human_input.taken, command, content):
         return None
-    question = run.talk.question
+    question = run.human_input.question
     if run.state is not State.WAITING_FOR_HUMAN or question is None or question.stage is not Stage.OPEN:
         raise RequestRefused("not_waiting", f"the run is {run.state} and has no question without an answer")
     if command.task_id and question.asked.task_id and command.task_id != question.asked.task_id:
         raise RequestRefused("not_waiting", "the run waits for the answer to another question", "task_id")
-    if question.asked.task_id is None and command.task_id in run.talk.known:
+    if question.asked.task_id is None and command.task_id in run.human_input.known:
         raise RequestRefused("not_waiting", "this question has been answered", "task_id")
     asked = replace(question.asked, task_id=question.asked.task_id or command.task_id)
     feedback.check_address(asked, policy)
     text = feedback.text_of(command.feedback, command.approve, asked, policy)
-    talk = replace(
-        run.talk, known=_kept(run.talk.known, asked), taken=(*run.talk.taken, (command.key, content))[-MAX_KEPT:]
+    human_input = replace(
+        run.human_input,
+        known=_kept(run.human_input.known, asked),
+        taken=(*run.human_input.taken, (command.key, content))[-MAX_KEPT:],
     )
     given = replace(question, asked=asked)
-    return Decision(_give(replace(run, talk=talk), given, text, approve=command.approve is True, now=now))
+    return Decision(
+        _accept_answer(replace(run, human_input=human_input), given, text, approve=command.approve is True, now=now)
+    )
 
 
-def begin_carrying(run: Run, now: float) -> Decision:
+def begin_submission(run: Run, now: float) -> Decision:
     """The POST with the answer is about to leave; to be stored before its first byte does."""
-    question = run.talk.question
+    question = run.human_input.question
     assert question is not None
     sent = replace(question, stage=Stage.SENT, sent_at=now)
-    talk = replace(_closed(run.talk, now), question=sent)
-    return Decision(state_machine.move(run, State.RUNNING, talk=talk, due_at=None))
+    human_input = replace(_closed(run.human_input, now), question=sent)
+    return Decision(state_machine.move(run, State.RUNNING, human_input=human_input, due_at=None))
 
 
-def on_carried(run: Run, number: int, said: responses.ResumeAnswer, policy: CrewPolicy, now: float) -> Decision:
+def on_submitted(run: Run, number: int, said: responses.ResumeAnswer, policy: CrewPolicy, now: float) -> Decision:
     """The POST with the answer to question `number` was answered, or not; the run may have gone on meanwhile."""
-    question = run.talk.question
+    question = run.human_input.question
     assert question is not None
     current = run.state is State.RUNNING and question.number == number and question.stage is Stage.SENT
     match said:
         case responses.Resumed(alias) if alias is not None:
-            return Decision(replace(run, talk=replace(run.talk, aliases=(*run.talk.aliases, alias)[-MAX_KEPT:])))
+            return Decision(
+                replace(
+                    run, human_input=replace(run.human_input, aliases=(*run.human_input.aliases, alias)[-MAX_KEPT:])
+                )
+            )
         case responses.Refused(why) if current:
             return _unconfirmed(run, why, policy, now)
         case responses.NotStarted(_, after) if current:
@@ -202,50 +220,50 @@ def on_carried(run: Run, number: int, said: responses.ResumeAnswer, policy: Crew
 
 def on_corrected(run: Run, kickoff_id: str, *, verified: bool, now: float) -> Decision:
     """An operator corrects the id of an execution that the API has never known; the run has no owner after that."""
-    talk = _closed(run.talk, now) if run.state is State.WAITING_FOR_HUMAN else run.talk
-    question = talk.question and replace(talk.question, stage=Stage.SETTLED)
+    human_input = _closed(run.human_input, now) if run.state is State.WAITING_FOR_HUMAN else run.human_input
+    question = human_input.question and replace(human_input.question, stage=Stage.CONFIRMED)
     corrected = replace(
         run, state=State.RUNNING, kickoff_id=kickoff_id, unverified=not verified, started_at=None, progress=None,
-        owner=None, due_at=None, deferral=None, talk=replace(talk, question=question),
+        owner=None, due_at=None, deferral=None, human_input=replace(human_input, question=question),
     )  # fmt: skip
     return Decision(corrected)
 
 
-def postponed(run: Run, now: float) -> Decision:
+def postpone_submission(run: Run, now: float) -> Decision:
     """The crew may not be called now; the answer waits."""
     return Decision(replace(run, owner=None, due_at=timing.after_turned_away(1, now), deferral=None))
 
 
 def has_answer_to_carry(run: Run) -> bool:
     """Whether the run is due because of an answer, and not because it was deferred while its question is open."""
-    return run.talk.question is not None and run.talk.question.stage is Stage.GIVEN
+    return run.human_input.question is not None and run.human_input.question.stage is Stage.ACCEPTED
 
 
 # Inside -----------------------------------------------------------------------------------------------------------
 
 
-def _news(
+def _question_change(
     waiting: bool,  # noqa: FBT001 - of the run, or as its watch remembers it
     question: Question | None,
     seen: TrackedRun,
     answer: responses.StatusAnswer,
     policy: CrewPolicy,
     asked_at: float,
-) -> _News | None:
+) -> _QuestionChange | None:
     if question is not None and waiting:
-        return _news_while_open(question, answer, policy, asked_at)
-    if question is not None and _waits_for_a_sign(question):
-        return _news_after_answer(question, answer, asked_at)
+        return _change_while_open(question, answer, policy, asked_at)
+    if question is not None and _awaits_confirmation(question):
+        return _change_after_answer(question, answer, asked_at)
     enough = 2 if policy.questions_announced else 1
     pausing = _pausing(seen, answer, policy, asked_at) and seen.pauses >= enough
-    return _News.ASKED if pausing else None
+    return _QuestionChange.ASKED if pausing else None
 
 
-def _news_while_open(
+def _change_while_open(
     question: Question, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float
-) -> _News | None:
+) -> _QuestionChange | None:
     if isinstance(answer, responses.Running) and asked_at >= question.asked_at + MOVED_ON_AFTER:
-        return _News.MOVED_ON
+        return _QuestionChange.MOVED_ON
     answerable = (
         question.stage is Stage.OPEN
         and policy.human_default is not None
@@ -253,34 +271,36 @@ def _news_while_open(
     )
     late = question.answer_by is not None and asked_at >= question.answer_by
     concerns_tracked_run = not isinstance(answer, responses.NoAnswer | responses.CrewUnavailable)
-    return _News.TOO_LATE if answerable and late and concerns_tracked_run else None
+    return _QuestionChange.TOO_LATE if answerable and late and concerns_tracked_run else None
 
 
-def _news_after_answer(question: Question, answer: responses.StatusAnswer, asked_at: float) -> _News | None:
+def _change_after_answer(question: Question, answer: responses.StatusAnswer, asked_at: float) -> _QuestionChange | None:
     assert question.sent_at is not None
     if isinstance(answer, responses.Running | responses.Pending) and asked_at > question.sent_at:
-        return _News.CONFIRMED
+        return _QuestionChange.CONFIRMED
     overdue = question.stage is Stage.SENT and asked_at >= question.sent_at + CONFIRM_WITHIN
-    return _News.UNCONFIRMED if overdue else None
+    return _QuestionChange.UNCONFIRMED if overdue else None
 
 
-def _heard(run: Run, seen: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float) -> Decision:
-    waiting, question = run.state is State.WAITING_FOR_HUMAN, run.talk.question
-    match _news(waiting, question, seen, answer, policy, asked_at):
+def _apply_question_change(
+    run: Run, seen: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float
+) -> Decision:
+    waiting, question = run.state is State.WAITING_FOR_HUMAN, run.human_input.question
+    match _question_change(waiting, question, seen, answer, policy, asked_at):
         case None:
             return Decision(run)
-        case _News.ASKED:
-            return _ask(run, Asked(), policy, asked_at)
-        case _News.MOVED_ON:
-            talk = _closed(run.talk, asked_at)
-            return Decision(_settled(state_machine.move(run, State.RUNNING, talk=talk, due_at=None)))
-        case _News.TOO_LATE:
+        case _QuestionChange.ASKED:
+            return _ask(run, AskedQuestion(), policy, asked_at)
+        case _QuestionChange.MOVED_ON:
+            human_input = _closed(run.human_input, asked_at)
+            return Decision(_confirmed(state_machine.move(run, State.RUNNING, human_input=human_input, due_at=None)))
+        case _QuestionChange.TOO_LATE:
             assert question is not None
             text = feedback.text_of(policy.human_default, None, question.asked, policy)
-            return Decision(_give(run, question, text, approve=text == APPROVED, now=asked_at))
-        case _News.CONFIRMED:
-            return Decision(_settled(run))
-        case _News.UNCONFIRMED:
+            return Decision(_accept_answer(run, question, text, approve=text == APPROVED, now=asked_at))
+        case _QuestionChange.CONFIRMED:
+            return Decision(_confirmed(run))
+        case _QuestionChange.UNCONFIRMED:
             return _unconfirmed(run, "nothing has happened since the answer was sent", policy, asked_at)
         case impossible:
             assert_never(impossible)
@@ -303,62 +323,68 @@ def _moments(question: Question | None) -> Iterable[float]:
         yield question.sent_at + CONFIRM_WITHIN
 
 
-def _ask(run: Run, asked: Asked, policy: CrewPolicy, now: float) -> Decision:
+def _ask(run: Run, asked: AskedQuestion, policy: CrewPolicy, now: float) -> Decision:
     """A question that is news; one that was open before it has been answered elsewhere."""
-    before = run.talk.question
+    before = run.human_input.question
     waiting = run.state is State.WAITING_FOR_HUMAN
-    talk = _closed(run.talk, now) if waiting else run.talk
+    human_input = _closed(run.human_input, now) if waiting else run.human_input
     answer_by = None if policy.human_deadline is None else now + policy.human_deadline
     question = Question(before.number + 1 if before else 1, now, answer_by, asked)
-    talk = _opened(replace(talk, known=_kept(talk.known, asked)), question, now)
-    asking = replace(run, talk=talk, due_at=None, started_at=run.started_at or now)
+    human_input = _opened(replace(human_input, known=_kept(human_input.known, asked)), question, now)
+    asking = replace(run, human_input=human_input, due_at=None, started_at=run.started_at or now)
     asking = asking if waiting else state_machine.move(asking, State.WAITING_FOR_HUMAN)
     return cloudevents.about(asking, cloudevents.WAITING_FOR_HUMAN, policy, now, sequence=question.number)
 
 
-def _give(run: Run, question: Question, text: str, *, approve: bool, now: float) -> Run:
+def _accept_answer(run: Run, question: Question, text: str, *, approve: bool, now: float) -> Run:
     """An answer, for anybody to carry."""
-    given = replace(question, stage=Stage.GIVEN, feedback=text, approve=approve)
-    return replace(run, talk=replace(run.talk, question=given), owner=None, due_at=now, deferral=None)
+    given = replace(question, stage=Stage.ACCEPTED, feedback=text, approve=approve)
+    return replace(run, human_input=replace(run.human_input, question=given), owner=None, due_at=now, deferral=None)
 
 
 def _put_back(run: Run, question: Question, due_at: float, now: float) -> Run:
     """Nothing left: the answer is carried once more, later, by anybody."""
-    given = replace(question, stage=Stage.GIVEN, sent_at=None)
-    talk = _opened(run.talk, given, now)
-    return state_machine.move(run, State.WAITING_FOR_HUMAN, talk=talk, owner=None, due_at=due_at)
+    given = replace(question, stage=Stage.ACCEPTED, sent_at=None)
+    human_input = _opened(run.human_input, given, now)
+    return state_machine.move(run, State.WAITING_FOR_HUMAN, human_input=human_input, owner=None, due_at=due_at)
 
 
-def _opened(talk: Talk, question: Question, now: float) -> Talk:
+def _opened(human_input: HumanInput, question: Question, now: float) -> HumanInput:
     """While a question is open, the run's deadline stands still, for as long as humans may take."""
-    return replace(talk, question=question, put_off=talk.put_off + _time_left(question, now))
+    return replace(
+        human_input, question=question, paused_seconds=human_input.paused_seconds + _time_left(question, now)
+    )
 
 
-def _closed(talk: Talk, now: float) -> Talk:
+def _closed(human_input: HumanInput, now: float) -> HumanInput:
     """The time that humans did not take is taken back."""
-    assert talk.question is not None
-    return replace(talk, put_off=talk.put_off - _time_left(talk.question, now))
+    assert human_input.question is not None
+    return replace(human_input, paused_seconds=human_input.paused_seconds - _time_left(human_input.question, now))
 
 
 def _time_left(question: Question, now: float) -> float:
     return 0.0 if question.answer_by is None else max(0.0, question.answer_by - now)
 
 
-def _waits_for_a_sign(question: Question) -> bool:
+def _awaits_confirmation(question: Question) -> bool:
     return question.stage in {Stage.SENT, Stage.UNCONFIRMED}
 
 
-def _settled(run: Run) -> Run:
-    assert run.talk.question is not None
-    return replace(run, talk=replace(run.talk, question=replace(run.talk.question, stage=Stage.SETTLED)))
+def _confirmed(run: Run) -> Run:
+    assert run.human_input.question is not None
+    return replace(
+        run, human_input=replace(run.human_input, question=replace(run.human_input.question, stage=Stage.CONFIRMED))
+    )
 
 
 def _unconfirmed(run: Run, why: str, policy: CrewPolicy, now: float) -> Decision:
-    question = run.talk.question
+    question = run.human_input.question
     assert question is not None
-    told = replace(run, talk=replace(run.talk, question=replace(question, stage=Stage.UNCONFIRMED, trouble=why)))
+    told = replace(
+        run, human_input=replace(run.human_input, question=replace(question, stage=Stage.UNCONFIRMED, problem=why))
+    )
     return cloudevents.about(told, cloudevents.RESUME_UNCONFIRMED, policy, now, sequence=question.number)
 
 
-def _kept(known: tuple[str, ...], asked: Asked) -> tuple[str, ...]:
+def _kept(known: tuple[str, ...], asked: AskedQuestion) -> tuple[str, ...]:
     return known if asked.task_id is None else (*known, asked.task_id)[-MAX_KEPT:]

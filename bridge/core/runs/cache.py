@@ -20,7 +20,7 @@ class Recent:
 
     def keep(self, run: Run) -> None:
         """Keep a run as it was written just now."""
-        told = (run.request.meta, run.progress, run.talk.question)
+        told = (run.request.meta, run.progress, run.human_input.question)
         if any(told) and len(str(told)) > MUCH:
             self._runs.pop(run.run_id, None)
             return

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from bridge.core.delivery.model import Delivery, Event
-from bridge.core.human_input.model import Talk
+from bridge.core.human_input.model import HumanInput
 from bridge.core.runs.deferral import Deferral
 
 CREW_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -150,7 +150,7 @@ class Run:
     polls: int = 0
     progress: Any = None
     outcome: Outcome = Outcome()
-    talk: Talk = Talk()
+    human_input: HumanInput = HumanInput()
     deferral: Deferral | None = None
 
     @property
@@ -199,7 +199,7 @@ class TrackedRun:
     waiting: bool = False
     deferred: bool = False
     unverified: bool = False
-    talk: Talk = Talk()
+    human_input: HumanInput = HumanInput()
 
     @property
     def deadline_at(self) -> float | None:

@@ -236,7 +236,7 @@ def tracked_from_run(run: Run, policy: CrewPolicy, now: float) -> TrackedRun:
     """What must be kept in memory to follow a running run."""
     assert run.kickoff_id is not None
     deadline = policy.deadline if run.request.deadline is None else run.request.deadline
-    deadline += run.talk.put_off
+    deadline += run.human_input.paused_seconds
     return TrackedRun(
         run_id=run.run_id,
         crew=run.crew,
@@ -253,7 +253,7 @@ def tracked_from_run(run: Run, policy: CrewPolicy, now: float) -> TrackedRun:
         waiting=run.state is State.WAITING_FOR_HUMAN,
         unverified=run.unverified,
         deferred=waits_for_a_poll(run),
-        talk=run.talk,
+        human_input=run.human_input,
     )
 
 
@@ -282,8 +282,8 @@ def taken_up(run: Run) -> Run:
 
 def waits_for_a_poll(run: Run) -> bool:
     """Whether the run was deferred; one with an answer to carry stays due for that instead."""
-    question = run.talk.question
-    return run.deferral is not None and (question is None or question.stage is not Stage.GIVEN)
+    question = run.human_input.question
+    return run.deferral is not None and (question is None or question.stage is not Stage.ACCEPTED)
 
 
 def _not_started(run: Run, due_at: float) -> Run:
@@ -299,10 +299,10 @@ def _to_doubt(run: Run, policy: CrewPolicy, now: float) -> Decision:
 
 def _to_doubt_again(run: Run, policy: CrewPolicy, now: float) -> Decision:
     """The API has never known the execution that an operator named: hold the run, so that the id can be corrected."""
-    question = run.talk.question and replace(run.talk.question, stage=Stage.SETTLED)
+    question = run.human_input.question and replace(run.human_input.question, stage=Stage.CONFIRMED)
     doubted = move(
         run, State.IN_DOUBT, kickoff_id=None, unverified=False, started_at=None, progress=None, due_at=None, owner=None,
-        doubt_told=run.attempt, talk=replace(run.talk, question=question),
+        doubt_told=run.attempt, human_input=replace(run.human_input, question=question),
     )  # fmt: skip
     if run.doubt_told == run.attempt:
         return Decision(doubted)
@@ -382,7 +382,7 @@ def _with_tasks(tracked: TrackedRun, seen_before: float | None, progress: Progre
 
 def _lost(seen: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, now: float) -> bool:
     """Five looks and a minute without a trace; where NOT FOUND may mean a waiting human, only the deadline decides."""
-    may_wait = policy.human_input or seen.talk.question is not None
+    may_wait = policy.human_input or seen.human_input.question is not None
     if may_wait or not isinstance(answer, responses.NotFound):
         return False
     return long_missing(seen, now)

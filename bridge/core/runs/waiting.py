@@ -41,7 +41,7 @@ def why_waiting(run: Run, *, served: bool = True) -> Waiting | None:
     if run.state is State.IN_DOUBT:
         detail = "it is unknown whether the POST started an execution"
         return Waiting(Reason.IN_DOUBT, detail, run.accepted_at if run.sent_at is None else run.sent_at, run.due_at)
-    question = run.talk.question
+    question = run.human_input.question
     if run.state is State.WAITING_FOR_HUMAN and question is not None and question.stage is Stage.OPEN:
         return Waiting(Reason.HUMAN, "the execution waits for human input", question.asked_at, question.answer_by)
     return None

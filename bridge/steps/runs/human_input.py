@@ -24,7 +24,7 @@ TICK = 1.0
 log = structlog.get_logger()
 
 
-class CarryAnswer:
+class SubmitHumanInput:
     """A run is only marked as answered when nothing but the POST is left to do; after that it is never sent again."""
 
     kind = Quarantined.RUN
@@ -47,10 +47,10 @@ class CarryAnswer:
             self._track(await self._settle(run, Decision(state_machine.taken_up(run))))
             return
         if crew.breaker.is_open:
-            self._track(await self._settle(run, rules.postponed(run, self._clock())))
+            self._track(await self._settle(run, rules.postpone_submission(run, self._clock())))
             return
         await crew.api.turn()
-        beginning = rules.begin_carrying(run, self._clock())
+        beginning = rules.begin_submission(run, self._clock())
         body = resume_body(beginning.run, crew.webhooks)  # before anything is said to have left
         try:
             sending = await self._settle(run, beginning)
@@ -58,10 +58,10 @@ class CarryAnswer:
             crew.pace.unused()
             raise
         self._track(sending)
-        question = sending.talk.question
+        question = sending.human_input.question
         assert question is not None
-        said = await self._carry(question, body)
-        log.info("answer_carried", run_id=run.run_id, crew=run.crew, answer=type(said).__name__)
+        said = await self._submit_answer(question, body)
+        log.info("human_input_submitted", run_id=run.run_id, crew=run.crew, answer=type(said).__name__)
         crew.pause_if_turned_away(said, self._clock())
         await self._write_down(sending, question.number, said)
 
@@ -88,7 +88,7 @@ class CarryAnswer:
                 self._crew.tracker.mark_changed(run)
             raise
 
-    async def _carry(self, question: Question, body: dict[str, Any]) -> ResumeAnswer:
+    async def _submit_answer(self, question: Question, body: dict[str, Any]) -> ResumeAnswer:
         assert question.feedback is not None
         if question.asked.callback_url is not None:
             return await self._crew.api.answer_flow(question.asked.callback_url, question.feedback)
@@ -100,10 +100,10 @@ class CarryAnswer:
             written = await settle_latest(
                 self._store,
                 run,
-                lambda latest: rules.on_carried(latest, number, said, self._crew.policy, self._clock()),
+                lambda latest: rules.on_submitted(latest, number, said, self._crew.policy, self._clock()),
             )
         except Stale:
-            log.error("answer_not_noted", run_id=run.run_id, crew=run.crew)  # noqa: TRY400 - no bug
+            log.error("human_input_outcome_not_stored", run_id=run.run_id, crew=run.crew)  # noqa: TRY400 - no bug
             return
         if written is not None:
             self._crew.tracker.mark_changed(written)

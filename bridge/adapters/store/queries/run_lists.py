@@ -38,7 +38,7 @@ _SHORTENED = {name: case((_RESULT_BYTES <= LARGEST, runs.c[name])).label(name) f
 _WITHOUT_INPUTS = {"inputs": literal(b"{}").label("inputs")}
 _LISTED = [(_SHORTENED | _WITHOUT_INPUTS).get(column.name, column) for column in runs.c]
 _LISTED_BYTES = case((_RESULT_BYTES <= LARGEST, _RESULT_BYTES), else_=0) + _bytes_of(
-    *(runs.c[name] for name in ("meta", "progress", "talk", "deferral", "usage", "error_message"))
+    *(runs.c[name] for name in ("meta", "progress", "human_input", "deferral", "usage", "error_message"))
 )
 _NOTHING = null()
 WITHOUT_RESULT = [

@@ -49,7 +49,7 @@ def upgrade() -> None:
         sa.Column("finished_at", sa.Float(), nullable=True),
         sa.Column("polls", sa.Integer(), nullable=False),
         sa.Column("progress", sa.LargeBinary(), nullable=True),
-        sa.Column("talk", sa.LargeBinary(), nullable=True),
+        sa.Column("human_input", sa.LargeBinary(), nullable=True),
         sa.Column("result", sa.LargeBinary(), nullable=True),
         sa.Column("result_json", sa.LargeBinary(), nullable=True),
         sa.Column("usage", sa.LargeBinary(), nullable=True),
