@@ -758,7 +758,7 @@ class TestUnconfirmedCommits:
 class TestSeals:
     """A signed request is one request, whoever sends it again and whatever stands around what was signed."""
 
-    SEALED = Envelope("hook/shop", seal="s" * 64)
+    SEALED = Envelope("hook/shop", signature_digest="s" * 64)
 
     async def test_the_same_seal_is_the_same_run_without_any_key(self, store: SqlStore):
         first = await store.accept(a_run(1, envelope=self.SEALED))
@@ -780,7 +780,7 @@ class TestSeals:
 
     async def test_another_attempt_with_the_same_key_is_the_same_run(self, store: SqlStore):
         await accepted(store, 1, envelope=self.SEALED, idempotency_key="d-1")
-        retry = replace(self.SEALED, seal="t" * 64)
+        retry = replace(self.SEALED, signature_digest="t" * 64)
         assert (await store.accept(a_run(2, envelope=retry, idempotency_key="d-1"))).run.run_id == run_id(1)
 
     async def test_seals_belong_to_their_hook(self, store: SqlStore):

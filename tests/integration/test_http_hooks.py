@@ -69,7 +69,7 @@ async def test_a_signed_webhook_becomes_a_run_and_its_answer_names_it():
         assert (response.status, answer["state"], answer["idempotency_key"]) == (202, "accepted", "d-1")
         assert response.headers["Location"] == f"/v1/runs/{answer['run_id']}"
         assert (asked.crew, asked.inputs) == ("triage", {"title": "It breaks"})
-        assert (envelope.source, len(envelope.seal or "")) == ("hook/github", 64)
+        assert (envelope.source, len(envelope.signature_digest or "")) == ("hook/github", 64)
         assert envelope.traceparent is not None
 
         again = await from_github(bridge)
@@ -128,7 +128,7 @@ async def test_passwords_and_tokens():
             wrong = await bridge.http.post(url, data=b"{}", headers={"Authorization": f"{value}x"})
             await problem(wrong, 401, "unauthorized")
             assert wrong.headers["WWW-Authenticate"].lower().startswith(name)
-        assert [envelope.seal for _, envelope in bridge.accept.seen] == [None, None]
+        assert [envelope.signature_digest for _, envelope in bridge.accept.seen] == [None, None]
 
 
 async def test_an_open_hook_takes_whatever_comes_and_sees_the_query():

@@ -180,9 +180,9 @@ MUTANTS = (
         SIMULATION,
     ),
     Mutant(
-        "a seal leads to no run",
+        "a signature_digest leads to no run",
         "bridge/adapters/store/queries/accept.py",
-        " or by_seal.get(_seal(run))",
+        " or by_signature_digest.get(_signature_digest(run))",
         "",
         pytest("tests/conformance/test_store.py", "-k", "TestSeals and sqlite"),
     ),

@@ -26,7 +26,7 @@ class Sent:
     key: str | None
     content: str
     redelivered: bool
-    seal: str | None
+    signature_digest: str | None
 
 
 sent = st.builds(
@@ -69,7 +69,7 @@ class KeyMachine(RuleBasedStateMachine):
     def accept(self, requests: list[Sent]) -> None:
         """I1: whatever is told as accepted is stored. I13: one key, one run; other content, an error."""
         alone = len(requests) == 1
-        new = [self.a_run(one if alone else replace(one, seal=None)) for one in requests]
+        new = [self.a_run(one if alone else replace(one, signature_digest=None)) for one in requests]
         with self.engine.begin() as connection:
             answers = accept_all(connection, new)
         in_turn = sorted(range(len(new)), key=lambda place: self.may_be_a_copy(new[place]))
@@ -90,7 +90,7 @@ class KeyMachine(RuleBasedStateMachine):
     def a_run(self, one: Sent) -> Run:
         self.made += 1
         request = a_request(one.crew, inputs={"topic": one.content}, idempotency_key=one.key)
-        envelope = Envelope(one.source, redelivered=one.redelivered, seal=one.seal)
+        envelope = Envelope(one.source, redelivered=one.redelivered, signature_digest=one.signature_digest)
         return state_machine.accept(request, envelope, run_id(self.made), self.now)
 
     def compare(self, run: Run, answer: Accepted | RequestRefused) -> None:
@@ -122,8 +122,8 @@ class KeyMachine(RuleBasedStateMachine):
     def names(self, run: Run) -> list[tuple[str | None, ...]]:
         """Scoped by who sent it; a key by the crew, too."""
         key = ("key", run.envelope.source, run.crew, run.request.idempotency_key)
-        seal = ("seal", run.envelope.source, run.envelope.seal)
-        return [name for name in (key, seal) if name[-1] is not None]
+        signature_digest = ("signature_digest", run.envelope.source, run.envelope.signature_digest)
+        return [name for name in (key, signature_digest) if name[-1] is not None]
 
     def may_be_a_copy(self, run: Run) -> bool:
         return run.envelope.redelivered and not self.names(run)

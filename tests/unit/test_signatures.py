@@ -116,9 +116,9 @@ def standard_seal() -> str:
 
 class TestStandardWebhooks:
     def test_the_official_vector_is_taken(self):
-        seal = standard(OFFICIAL)
+        signature_digest = standard(OFFICIAL)
         content = b"msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330." + OFFICIAL_BODY
-        assert seal == hashlib.sha256(content).hexdigest()
+        assert signature_digest == hashlib.sha256(content).hexdigest()
 
     @pytest.mark.parametrize("secrets", [[NEW_KEY], [OLD_KEY], [NEW_KEY, OLD_KEY], [OFFICIAL_KEY, OLD_KEY]])
     def test_either_key_of_a_rotation_is_enough(self, secrets: list[str]):
@@ -276,8 +276,8 @@ class TestStandardWebhooks:
 
 class TestVendors:
     def test_githubs_vector_is_taken(self):
-        seal = github((b"other", GITHUB_SECRET))(GITHUB, GITHUB_BODY, 0.0)
-        assert seal == hashlib.sha256(GITHUB_BODY).hexdigest()
+        signature_digest = github((b"other", GITHUB_SECRET))(GITHUB, GITHUB_BODY, 0.0)
+        assert signature_digest == hashlib.sha256(GITHUB_BODY).hexdigest()
 
     @pytest.mark.parametrize(
         "headers",

@@ -58,7 +58,7 @@ def new_run(run: Run) -> Values:
         "reply_to": envelope.reply_to,
         "correlation_id": envelope.correlation_id,
         "traceparent": envelope.traceparent,
-        "seal": envelope.seal,
+        "signature_digest": envelope.signature_digest,
         "inputs": _dump(request.inputs),
         "meta": _dump(request.meta),
         "accepted_at": run.accepted_at,
@@ -97,7 +97,9 @@ def run_of(row: Row[Any]) -> Run:
     return Run(
         run_id=row.run_id,
         request=_request_of(row),
-        envelope=Envelope(row.source, row.reply_to, row.correlation_id, row.traceparent, seal=row.seal),
+        envelope=Envelope(
+            row.source, row.reply_to, row.correlation_id, row.traceparent, signature_digest=row.signature_digest
+        ),
         fingerprint=row.fingerprint,
         state=State(row.state),
         accepted_at=row.accepted_at,

@@ -51,7 +51,7 @@ runs = Table(
     Column("reply_to", Text),
     Column("correlation_id", Text),
     Column("traceparent", Text),
-    Column("seal", String(64)),
+    Column("signature_digest", String(64)),
     Column("inputs", LargeBinary, nullable=False),
     Column("meta", LargeBinary, nullable=False),
     Column("accepted_at", Float, nullable=False),
@@ -87,8 +87,15 @@ Index(
     sqlite_where=runs.c.idempotency_key.is_not(None),
     postgresql_where=runs.c.idempotency_key.is_not(None),
 )
-_sealed = text("seal IS NOT NULL")
-Index("runs_seal", runs.c.source, runs.c.seal, unique=True, sqlite_where=_sealed, postgresql_where=_sealed)
+_signed = text("signature_digest IS NOT NULL")
+Index(
+    "runs_signature_digest",
+    runs.c.source,
+    runs.c.signature_digest,
+    unique=True,
+    sqlite_where=_signed,
+    postgresql_where=_signed,
+)
 Index(
     "runs_unkeyed",
     runs.c.fingerprint,

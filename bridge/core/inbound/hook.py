@@ -46,10 +46,10 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A run is wanted. `seal` is the same for the same signed request; None where nothing was signed."""
+    """A run is wanted. `signature_digest` is the same for the same signed request; None where nothing was signed."""
 
     request: KickoffRequest
-    seal: str | None
+    signature_digest: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,11 @@ HookOutcome = Wanted | Greeting | Unwanted
 
 def take(hook: Hook, arrival: Arrival, now: float) -> HookOutcome:
     """What becomes of a webhook; raises `NotVerified` before anything is read, then `RequestRefused`."""
-    seal = hook.verifier(arrival.headers, arrival.body, now)
-    return read(hook, arrival, seal)
+    signature_digest = hook.verifier(arrival.headers, arrival.body, now)
+    return read(hook, arrival, signature_digest)
 
 
-def read(hook: Hook, arrival: Arrival, seal: str | None) -> HookOutcome:
+def read(hook: Hook, arrival: Arrival, signature_digest: str | None) -> HookOutcome:
     """What becomes of a webhook whose sender is known; raises `RequestRefused`."""
     body = _content(arrival)
     if (greeting := _greeting(hook.scheme, arrival.headers, body)) is not None:
@@ -81,7 +81,7 @@ def read(hook: Hook, arrival: Arrival, seal: str | None) -> HookOutcome:
     headers = {name: _clean(", ".join(values)) for name, values in arrival.headers.items() if name not in _NOT_SHOWN}
     query = {_clean(name): _query(values) for name, values in arrival.query.items()}
     request = hook.rule.request(mapping.scope(body, headers, query), hook.crew)
-    return Unwanted() if request is None else Wanted(request, seal)
+    return Unwanted() if request is None else Wanted(request, signature_digest)
 
 
 def _greeting(scheme: str, headers: Headers, body: Any) -> Greeting | None:

@@ -58,7 +58,7 @@ class StandardWebhooks:
         found = _matches(self.keys, signed, "sha256", "base64", offered) | _checked(self.checks, signed, by_pair)
         _require(found=found, offered=offered + by_pair)
         _require_recent(timestamp, now, self.tolerance)
-        return _seal(signed)
+        return _signature_digest(signed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Stripe:
         signed = f"{timestamp}.".encode() + body
         _require_match(self.keys, signed, "sha256", "hex", [text for name, _, text in pairs if name == "v1" and text])
         _require_recent(timestamp, now, self.tolerance)
-        return _seal(signed)
+        return _signature_digest(signed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Hmac:
         _require_match(self.keys, signed, self.algorithm, self.encoding, [text.removeprefix(self.prefix)])
         if stamp is not None:
             _require_recent(stamp, now, self.tolerance)
-        return _seal(signed)
+        return _signature_digest(signed)
 
 
 def github(keys: tuple[bytes, ...]) -> Hmac:
@@ -283,5 +283,5 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _seal(signed: bytes) -> str:
+def _signature_digest(signed: bytes) -> str:
     return hashlib.sha256(signed).hexdigest()

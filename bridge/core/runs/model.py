@@ -87,7 +87,7 @@ class KickoffRequest:
 class Envelope:
     """How a request came in. `source` is the authenticated sender; idempotency keys are scoped by it.
 
-    `redelivered`: the broker says that this message may have been seen before. `seal`: a hash of what the sender
+    `redelivered`: the broker says that this message may have been seen before. `signature_digest`: a hash of what the sender
     signed; the same seal from the same source is the same request, sent again by whomever.
     """
 
@@ -96,7 +96,7 @@ class Envelope:
     correlation_id: str | None = None
     traceparent: str | None = None
     redelivered: bool = False
-    seal: str | None = None
+    signature_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

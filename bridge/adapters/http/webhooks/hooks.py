@@ -65,7 +65,11 @@ class HooksApi:
         return problems.plain(401, headers={hdrs.WWW_AUTHENTICATE: _CHALLENGES.get(found.scheme, "Signature")})
 
     async def _submit(self, http: web.Request, found: Hook, wanted: Wanted) -> web.Response:
-        envelope = Envelope(found.source, traceparent=request_headers.traceparent(http.headers), seal=wanted.seal)
+        envelope = Envelope(
+            found.source,
+            traceparent=request_headers.traceparent(http.headers),
+            signature_digest=wanted.signature_digest,
+        )
         accepted = await self._accept(wanted.request, envelope)
         headers: dict[str, str] = {hdrs.LOCATION: f"/v1/runs/{accepted.run.run_id}"}
         if accepted.replayed:

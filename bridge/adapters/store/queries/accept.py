@@ -45,9 +45,12 @@ def accept_all(connection: Connection, new: Sequence[Run]) -> list[Accepted | Re
         else:
             seen_before[run.run_id] = found
     unsure = [] if all_new else certain
-    by_key, by_seal = _holders_of_keys(connection, unsure), _holders_of_seals(connection, unsure)
+    by_key, by_signature_digest = _holders_of_keys(connection, unsure), _holders_of_digests(connection, unsure)
     return [
-        _answer(run, seen_before.get(run.run_id) or by_key.get(_key(run)) or by_seal.get(_seal(run))) for run in new
+        _answer(
+            run, seen_before.get(run.run_id) or by_key.get(_key(run)) or by_signature_digest.get(_signature_digest(run))
+        )
+        for run in new
     ]
 
 
@@ -90,7 +93,7 @@ def _answer(run: Run, holder: Run | None) -> Accepted | RequestRefused:
 
 def _may_be_a_copy(run: Run) -> bool:
     """Whether it may have come before, with nothing but its content to tell by."""
-    return run.envelope.redelivered and run.request.idempotency_key is None and run.envelope.seal is None
+    return run.envelope.redelivered and run.request.idempotency_key is None and run.envelope.signature_digest is None
 
 
 def _earlier_copy(connection: Connection, run: Run) -> Run | None:
@@ -113,20 +116,20 @@ def _holders_of_keys(connection: Connection, fresh: Sequence[Run]) -> dict[tuple
     return {_key(run): run for run in map(run_of, found)}
 
 
-def _holders_of_seals(connection: Connection, fresh: Sequence[Run]) -> dict[tuple[str | None, ...], Run]:
+def _holders_of_digests(connection: Connection, fresh: Sequence[Run]) -> dict[tuple[str | None, ...], Run]:
     """Who holds each seal now."""
-    seals = [_seal(run) for run in fresh if run.envelope.seal is not None]
-    taken = tuple_(runs.c.source, runs.c.seal).in_(seals)
-    found = connection.execute(select(*run_lists.WITHOUT_RESULT).where(taken)) if seals else ()
-    return {_seal(run): run for run in map(run_of, found)}
+    signature_digests = [_signature_digest(run) for run in fresh if run.envelope.signature_digest is not None]
+    taken = tuple_(runs.c.source, runs.c.signature_digest).in_(signature_digests)
+    found = connection.execute(select(*run_lists.WITHOUT_RESULT).where(taken)) if signature_digests else ()
+    return {_signature_digest(run): run for run in map(run_of, found)}
 
 
 def _key(run: Run) -> tuple[str | None, ...]:
     return (run.envelope.source, run.crew, run.request.idempotency_key)
 
 
-def _seal(run: Run) -> tuple[str | None, ...]:
-    return (run.envelope.source, run.envelope.seal)
+def _signature_digest(run: Run) -> tuple[str | None, ...]:
+    return (run.envelope.source, run.envelope.signature_digest)
 
 
 def _insert(connection: Connection, fresh: Sequence[Run]) -> int:

@@ -38,7 +38,7 @@ def upgrade() -> None:
         sa.Column("reply_to", sa.Text(), nullable=True),
         sa.Column("correlation_id", sa.Text(), nullable=True),
         sa.Column("traceparent", sa.Text(), nullable=True),
-        sa.Column("seal", sa.String(length=64), nullable=True),
+        sa.Column("signature_digest", sa.String(length=64), nullable=True),
         sa.Column("inputs", sa.LargeBinary(), nullable=False),
         sa.Column("meta", sa.LargeBinary(), nullable=False),
         sa.Column("accepted_at", sa.Float(), nullable=False),
@@ -89,12 +89,12 @@ def upgrade() -> None:
     )
     op.create_index("runs_state", "runs", ["state", "owner", "due_at"], unique=False)
     op.create_index(
-        "runs_seal",
+        "runs_signature_digest",
         "runs",
-        ["source", "seal"],
+        ["source", "signature_digest"],
         unique=True,
-        sqlite_where=sa.text("seal IS NOT NULL"),
-        postgresql_where=sa.text("seal IS NOT NULL"),
+        sqlite_where=sa.text("signature_digest IS NOT NULL"),
+        postgresql_where=sa.text("signature_digest IS NOT NULL"),
     )
     op.create_index(
         "runs_unkeyed",
