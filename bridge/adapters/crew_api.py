@@ -41,7 +41,12 @@ SOURCE = "kickoff-bridge"  # who answers, as a flow is told
 
 Answer = TypeVar("Answer", KickoffAnswer, ResumeAnswer, StatusAnswer)
 
-_WEATHER = (aiohttp.ClientError, OSError, TimeoutError, ValueError)  # ValueError: a host name that cannot be one
+_TRANSIENT_ERRORS = (
+    aiohttp.ClientError,
+    OSError,
+    TimeoutError,
+    ValueError,
+)  # ValueError: a host name that cannot be one
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +176,7 @@ class HttpCrewApi:
                 )
                 async with request as response:
                     return await self._read(response, started)
-            except _WEATHER as error:
+            except _TRANSIENT_ERRORS as error:
                 return _cut_reply(seen.code, started, error) or NoAnswer(_say(error))
 
     async def _post(
@@ -191,7 +196,7 @@ class HttpCrewApi:
                 )
                 async with request as response:
                     reply = await self._read(response, started)
-            except _WEATHER as error:
+            except _TRANSIENT_ERRORS as error:
                 if cut := _cut_reply(seen.code, started, error):
                     reply = cut
                 else:
@@ -232,7 +237,7 @@ class HttpCrewApi:
                     del body[65536:]
                     cut = TOO_LARGE
                     break
-        except _WEATHER as error:
+        except _TRANSIENT_ERRORS as error:
             cut = _say(error)
         elapsed = time.monotonic() - started
         headers = response.headers

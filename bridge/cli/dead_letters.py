@@ -15,7 +15,7 @@ from rich.text import Text
 
 from bridge import daemon
 from bridge.adapters.amqp.dead_letters import DeadQueue
-from bridge.adapters.amqp.errors import WEATHER, explain
+from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, explain
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli._options import AsJson, Config, settings_of
 from bridge.config import secret_values
@@ -106,7 +106,7 @@ def _with(config: Path | None, use: Callable[[DeadQueue], Awaitable[T]]) -> T:
 
     try:
         return asyncio.run(work())
-    except WEATHER as error:
+    except TRANSIENT_ERRORS as error:
         problem = explain(error)
         remedy = [problem.remedy] if problem.remedy else []
         raise CommandFailed(Exit.UNAVAILABLE, f"{problem.summary}: {problem.reason}", *remedy) from None

@@ -131,7 +131,7 @@ MUTANTS = (
         pytest("tests/steps/test_replay.py"),
     ),
     Mutant(
-        "an I/O error is weather",
+        "an I/O error is transient_errors",
         "bridge/adapters/store/sqlite.py",
         '        event.listen(engine, "handle_error", end_if_broken)\n',
         "",

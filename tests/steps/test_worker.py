@@ -304,11 +304,11 @@ async def test_a_store_that_is_away_is_weather_for_a_claim(monkeypatch: pytest.M
     await running.stopped()
 
 
-@pytest.mark.parametrize("weather", [StoreUnavailable("disk full"), Stale("moved on")])
-async def test_weather_in_one_item_disturbs_nobody(weather: Exception):
+@pytest.mark.parametrize("transient_errors", [StoreUnavailable("disk full"), Stale("moved on")])
+async def test_weather_in_one_item_disturbs_nobody(transient_errors: Exception):
     async def work(item: str) -> None:
         if item == "unlucky":
-            raise weather
+            raise transient_errors
 
     step = Script(["unlucky", "a", "b"], work)
     running = start(step)

@@ -15,7 +15,7 @@ import aio_pika
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
 
-from bridge.adapters.amqp.errors import WEATHER, LinkLost, Trouble, explain, is_unreadable
+from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, LinkLost, Trouble, explain, is_unreadable
 from bridge.adapters.amqp.frames import mending_connection
 from bridge.adapters.amqp.memory import MessageMemory
 from bridge.core.jitter import spread
@@ -179,7 +179,7 @@ class AmqpLink:
                     return await session.ended()
                 finally:
                     self._session = None  # before the closing, which may take seconds
-        except WEATHER as error:
+        except TRANSIENT_ERRORS as error:
             return error
         except Exception as error:  # noqa: BLE001 - whatever it is, the other parts work on and we connect anew
             self._options.report(Quarantined.TASK, error, link=self.name)
@@ -238,6 +238,6 @@ def being_cancelled() -> bool:
 
 
 async def _close(connection: AbstractConnection) -> None:
-    with suppress(*WEATHER):
+    with suppress(*TRANSIENT_ERRORS):
         async with asyncio.timeout(CLOSE_LIMIT):
             await connection.close()

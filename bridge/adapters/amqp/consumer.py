@@ -13,7 +13,7 @@ import structlog
 from aio_pika.abc import AbstractIncomingMessage
 
 from bridge.adapters.amqp.connection import INTERNAL, AmqpLink, LinkOptions, Session
-from bridge.adapters.amqp.errors import WEATHER, LinkLost
+from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, LinkLost
 from bridge.adapters.amqp.intake import Caution, Intake, ProbeStore
 from bridge.adapters.amqp.messages import MessageRules, is_command, read_command, read_refused, read_request
 from bridge.adapters.amqp.topology import Topology, ensure_inbound, keep_bound
@@ -122,7 +122,7 @@ class AmqpConsumer:
 
     async def _keep(self, session: Session, work: Awaitable[None]) -> None:
         try:
-            with suppress(*WEATHER):  # ends the session, too
+            with suppress(*TRANSIENT_ERRORS):  # ends the session, too
                 await work
         except Exception as error:  # noqa: BLE001 - nothing else watches the task
             self._report(Quarantined.TASK, error, link=self.name)

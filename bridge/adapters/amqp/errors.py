@@ -24,7 +24,7 @@ from aiormq.exceptions import (
 from pamqp.exceptions import PAMQPException
 
 # What connecting and talking to a broker may raise. ValueError: bytes from the wire that are no text.
-WEATHER: tuple[type[BaseException], ...] = (*CONNECTION_EXCEPTIONS, ValueError)
+TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (*CONNECTION_EXCEPTIONS, ValueError)
 
 _NO_VHOST = "Connection.OpenOk"  # all that the library tells when the broker answers with something else
 

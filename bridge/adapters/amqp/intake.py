@@ -14,7 +14,7 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
 from bridge.adapters.amqp.acks import Acks
-from bridge.adapters.amqp.errors import WEATHER
+from bridge.adapters.amqp.errors import TRANSIENT_ERRORS
 from bridge.adapters.amqp.memory import MessageMemory
 from bridge.core.errors import StoreUnavailable
 
@@ -127,7 +127,7 @@ class Intake:
 
     async def finish(self) -> None:
         """Take no more messages, finish those in hand."""
-        with suppress(*WEATHER):
+        with suppress(*TRANSIENT_ERRORS):
             async with asyncio.timeout(DRAIN_LIMIT):
                 await self._halt()
 

@@ -17,7 +17,7 @@ from aiormq.exceptions import ChannelClosed, ConnectionInternalError
 from pamqp import commands as spec
 
 from bridge.adapters.amqp.connection import CLOSE_LIMIT, being_cancelled
-from bridge.adapters.amqp.errors import WEATHER
+from bridge.adapters.amqp.errors import TRANSIENT_ERRORS
 
 MOST_WAITING = 20  # further callers are turned away, so that they do not take up the places of others
 GONE_KEPT = 1000  # names of clients that are known to be gone
@@ -119,7 +119,7 @@ class SideLine:
             self._waiting -= 1
 
     async def _abandon(self) -> None:
-        with suppress(*WEATHER):
+        with suppress(*TRANSIENT_ERRORS):
             async with asyncio.timeout(CLOSE_LIMIT):
                 await self.close()
 

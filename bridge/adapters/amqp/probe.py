@@ -3,7 +3,7 @@
 import aio_pika
 
 from bridge.adapters.amqp.connection import HEARTBEAT
-from bridge.adapters.amqp.errors import WEATHER, explain
+from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, explain
 from bridge.ports.lifecycle import Health
 
 TIMEOUT = 10.0
@@ -13,7 +13,7 @@ async def probe_broker(url: str) -> Health:
     """Whether the broker lets us in; declares nothing."""
     try:
         connection = await aio_pika.connect(url, timeout=TIMEOUT, heartbeat=HEARTBEAT)
-    except WEATHER as error:
+    except TRANSIENT_ERRORS as error:
         problem = explain(error)
         remedy = f"; {problem.remedy}" if problem.remedy else ""
         return Health(ok=False, detail=f"{problem.summary} ({problem.reason}){remedy}")

@@ -19,7 +19,7 @@ from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import DeliveryError, PublishError
 
 from bridge.adapters.amqp.connection import CLOSE_LIMIT, AmqpLink, LinkOptions, Session, being_cancelled
-from bridge.adapters.amqp.errors import WEATHER, LinkLost, is_refusal
+from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, LinkLost, is_refusal
 from bridge.adapters.amqp.isolated import Publication, SideLine
 from bridge.adapters.amqp.outbound import EventMode, misfit, to_message
 from bridge.adapters.amqp.refusals import Refusals
@@ -32,7 +32,7 @@ CONFIRM_LIMIT = 30.0  # seconds; not below the heartbeat
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."  # not a queue: the name of a client that waits for its answer
 NO_QUEUE = "kickoff-bridge.no-such-queue"
 
-FAILURES: tuple[type[BaseException], ...] = (*WEATHER, asyncio.CancelledError)
+FAILURES: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, asyncio.CancelledError)
 
 AWAY = TryAgain("the broker is away")
 BUSY = TryAgain("many messages are being published one at a time, because the broker may refuse them")
@@ -226,7 +226,7 @@ def raise_if_cancelled(error: BaseException) -> None:
 
 
 async def _closed(line: SideLine) -> None:
-    with suppress(*WEATHER):
+    with suppress(*TRANSIENT_ERRORS):
         async with asyncio.timeout(CLOSE_LIMIT):
             await line.close()
 

@@ -15,14 +15,14 @@ _AWAY = frozenset({"25006", "25P03", "25P04"})
 """PostgreSQL: it has become a standby, or has ended a transaction or session that took too long."""
 
 
-def is_weather(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """The database as a whole cannot be used now: busy, full, read-only, gone."""
     if isinstance(error, OperationalError | PoolTimeout):
         return True
     return isinstance(error, DBAPIError) and (error.connection_invalidated or _state(error) in _AWAY)
 
 
-def is_worth_repeating(error: BaseException) -> bool:
+def is_retryable(error: BaseException) -> bool:
     """The same transaction may well succeed at once."""
     return isinstance(error, DBAPIError) and _state(error) in _AGAIN
 

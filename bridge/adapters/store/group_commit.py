@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from bridge.adapters.store.connections import Work
-from bridge.adapters.store.errors import is_weather, is_worth_repeating, unavailable
+from bridge.adapters.store.errors import is_retryable, is_transient, unavailable
 
 MAX_BATCH = 256
 TRIES = 5  # of a transaction that the database gave up in favour of another one
@@ -86,7 +86,7 @@ class Batches:
             try:
                 return await self._commit(batch)
             except Exception as error:
-                if not left or not is_worth_repeating(error):
+                if not left or not is_retryable(error):
                     raise
         return None
 
@@ -105,7 +105,7 @@ class Batches:
 
     async def _commit_apart(self, batch: Sequence[_Write], error: Exception) -> None:
         """A batch failed: one bad row must not take the others with it, so each gets a transaction of its own."""
-        self.failing = is_weather(error)
+        self.failing = is_transient(error)
         if len(batch) == 1 or self.failing:
             for write in batch:
                 _answer(write, _translated(error))
@@ -134,4 +134,4 @@ def _answer(write: _Write, result: Any) -> None:
 
 
 def _translated(error: Exception) -> Exception:
-    return unavailable(error) if is_weather(error) else error
+    return unavailable(error) if is_transient(error) else error

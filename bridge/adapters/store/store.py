@@ -18,7 +18,7 @@ from bridge.adapters.store.batch_loader import Loads
 from bridge.adapters.store.claimer import Claimer
 from bridge.adapters.store.connections import Connections, Work
 from bridge.adapters.store.decoding import readable
-from bridge.adapters.store.errors import is_weather, unavailable
+from bridge.adapters.store.errors import is_transient, unavailable
 from bridge.adapters.store.free_slots import SurePlaces
 from bridge.adapters.store.group_commit import Batches, Transaction
 from bridge.adapters.store.local_handoff import Fresh
@@ -368,7 +368,7 @@ class SqlStore:
         try:
             found: T = await (reader or self._reader).run(read)
         except SQLAlchemyError as error:
-            if is_weather(error):
+            if is_transient(error):
                 raise unavailable(error) from None
             raise
         return found
