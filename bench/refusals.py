@@ -52,11 +52,11 @@ async def _watch(http: aiohttp.ClientSession, bridge: str, how: str, seconds: in
         await asyncio.sleep(EVERY)
         now = await _polls(http, bridge)
         made, took = sum(now) - sum(before), time.monotonic() - at
-        pace = await value(http, bridge, f"kickoff_bridge_crew_pace{{{CREW}}}")
+        rate_limiter = await value(http, bridge, f"kickoff_bridge_crew_request_rate{{{CREW}}}")
         tracked_runs = await value(http, bridge, f"kickoff_bridge_tracked_runs{{{CREW}}}")
         answered = (now[0] - before[0]) / took
         print(
-            f"{how:10} {made / took:5.1f} looks/s, {answered:5.1f} answered, pace {pace:4.1f}, followed {tracked_runs:.0f}"
+            f"{how:10} {made / took:5.1f} looks/s, {answered:5.1f} answered, pace {rate_limiter:4.1f}, followed {tracked_runs:.0f}"
         )
 
 

@@ -24,7 +24,7 @@ from bridge.composition.build import assembled
 from bridge.composition.policies import topology_of
 from bridge.config import Amqp as AmqpSettings
 from bridge.config import Renewable, Settings
-from bridge.core.crew.rate_limiter import Pace
+from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.ports.lifecycle import Health
 
 COLLECT_AFTER = 20_000  # objects more than were freed, where 700 is the default
@@ -99,6 +99,6 @@ async def try_connections(settings: Settings) -> dict[str, Health]:
         found["broker"] = await probe_broker(settings.amqp.url.get_secret_value())
     async with crew_sessions() as sessions:
         for name, crew in settings.crews.items():
-            api = HttpCrewApi(crew.url, crew.token.get_secret_value(), Pace(), sessions, steady_clock())
+            api = HttpCrewApi(crew.url, crew.token.get_secret_value(), RateLimiter(), sessions, steady_clock())
             found[f"crew {name}"] = await api.probe()
     return found

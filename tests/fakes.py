@@ -78,7 +78,7 @@ class FakeCrewApi:
     resumes: list[dict[str, Any]] = field(default_factory=list)
     flow_answers: list[tuple[str, str]] = field(default_factory=list)
     resume_answers: list[ResumeAnswer] = field(default_factory=list)
-    turns: int = 0
+    permits: int = 0
     usable: bool = True
     stopped: list[str] = field(default_factory=list)
     needed: tuple[str, ...] | None = None
@@ -95,8 +95,8 @@ class FakeCrewApi:
     async def probe(self) -> Health:
         return Health(ok=self.usable, detail="asked")
 
-    async def turn(self) -> None:
-        self.turns += 1
+    async def acquire(self) -> None:
+        self.permits += 1
 
     async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
         self.bodies.append(body)

@@ -19,7 +19,7 @@ from bridge.adapters.callbacks.address_guard import ForbiddenAddress, guarded_so
 from bridge.adapters.http_client import LenientRequest, seen_status
 from bridge.core.crew import responses
 from bridge.core.crew.flow_questions import same_host
-from bridge.core.crew.rate_limiter import Pace
+from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.reply import TOO_LARGE, Reply
 from bridge.core.crew.responses import (
     InDoubt,
@@ -76,13 +76,13 @@ class _Wire:
 
 
 class HttpCrewApi:
-    """One deployed crew. `pace` hears of every answer, and gives turns by the same `clock`."""
+    """One deployed crew. `rate_limiter` hears of every answer, and gives turns by the same `clock`."""
 
     def __init__(
         self,
         url: str,
         token: str,
-        pace: Pace,
+        rate_limiter: RateLimiter,
         sessions: "CrewSessions",
         clock: Clock,
         limits: Limits = LIMITS,
@@ -91,7 +91,7 @@ class HttpCrewApi:
         self._url = url.rstrip("/")
         self._redactor = redactor or Redactor()
         self.use_token(token)
-        self._pace = pace
+        self._rate_limiter = rate_limiter
         self._clock = clock
         self._queue = asyncio.Lock()
         self._kickoffs, self._polls, self._strangers = sessions
@@ -101,15 +101,15 @@ class HttpCrewApi:
         """Call with this token from now on."""
         self._headers = {"Authorization": f"Bearer {token}"}
 
-    async def turn(self) -> None:
+    async def acquire(self) -> None:
         """Wait for this call's turn; first come, first served, and before all looks."""
-        self._pace.waiting += 1
+        self._rate_limiter.waiting += 1
         try:
             async with self._queue:
-                while (wait := self._pace.take(self._clock())) > 0.0:  # noqa: ASYNC110 - nobody knows the moment before
+                while (wait := self._rate_limiter.take(self._clock())) > 0.0:  # noqa: ASYNC110 - nobody knows the moment before
                     await asyncio.sleep(wait)
         finally:
-            self._pace.waiting -= 1
+            self._rate_limiter.waiting -= 1
 
     def _without_secrets(self, answer: Answer) -> Answer:
         """What the crew quoted of ours is masked; the id of an execution stays as it is."""
@@ -207,24 +207,24 @@ class HttpCrewApi:
     def _unanswered_post(self, error: Exception, wire: _Wire, sent_at: float) -> NotStarted | InDoubt | Refused:
         """What is known of a POST that got not even a status."""
         if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ForbiddenAddress):
-            self._pace.unanswered(sent_at, self._clock(), counts=False)
+            self._rate_limiter.on_no_response(sent_at, self._clock(), counts=False)
             return Refused("the address may not be called")
-        self._pace.unanswered(sent_at, self._clock(), counts=not wire.touched)
+        self._rate_limiter.on_no_response(sent_at, self._clock(), counts=not wire.touched)
         return InDoubt(_say(error)) if wire.touched else NotStarted(_say(error))
 
     def _heard(self, reply: Reply | NoAnswer, sent_at: float, *, posted: bool = False) -> None:
         """Tell the pace what an answer says about it; anything but "not now" says that a call was not too much."""
         if isinstance(reply, NoAnswer):
-            self._pace.unanswered(sent_at, self._clock())
+            self._rate_limiter.on_no_response(sent_at, self._clock())
         elif reply.code in {429, 503}:
             after = parse_retry_after(reply.retry_after, reply.date)
-            self._pace.refused(sent_at, self._clock(), after)
+            self._rate_limiter.refused(sent_at, self._clock(), after)
         elif reply.code in {502, 504}:
-            self._pace.unanswered(sent_at, self._clock(), counts=False)
+            self._rate_limiter.on_no_response(sent_at, self._clock(), counts=False)
         elif reply.cut not in (None, TOO_LARGE):
-            self._pace.unanswered(sent_at, self._clock(), counts=not posted)
+            self._rate_limiter.on_no_response(sent_at, self._clock(), counts=not posted)
         else:
-            self._pace.answered(self._clock())
+            self._rate_limiter.answered(self._clock())
 
     async def _read(self, response: aiohttp.ClientResponse, started: float) -> Reply:
         """The response; `cut` says why its body is not whole, which changes nothing about its status."""

@@ -58,7 +58,7 @@ from bridge.config import Amqp as AmqpSettings
 from bridge.config import Renewable, Renewal, SecretWatch, Settings, secret_values
 from bridge.core.crew.fair_share import Share
 from bridge.core.crew.payloads import Webhooks
-from bridge.core.crew.rate_limiter import Pace
+from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.delivery.model import Channel
 from bridge.core.delivery.receivers import Shares
 from bridge.core.polling.planner import Learning
@@ -191,13 +191,23 @@ async def _add_crews(site: Site, stack: AsyncExitStack) -> None:
     sessions = await stack.enter_async_context(crew_sessions())
     for name, crew in settings.crews.items():
         share = Share()
-        pace = Pace(crew.requests_per_second, share)
-        api = HttpCrewApi(crew.url, crew.token.get_secret_value(), pace, sessions, site.clock, redactor=site.redactor)
+        rate_limiter = RateLimiter(crew.requests_per_second, share)
+        api = HttpCrewApi(
+            crew.url, crew.token.get_secret_value(), rate_limiter, sessions, site.clock, redactor=site.redactor
+        )
         site.renewals.append(partial(_renew_token, api, name))
         policy, limits = crew_policy(settings, name), budgets_of(settings, name)
         counted, learning = CountedCrewApi(api, name, site.counters), Learning(policy)
         site.crews[name] = Crew(
-            name, counted, policy, crew.max_running, learning, pace=pace, share=share, budgets=limits, webhooks=webhooks
+            name,
+            counted,
+            policy,
+            crew.max_running,
+            learning,
+            rate_limiter=rate_limiter,
+            share=share,
+            budgets=limits,
+            webhooks=webhooks,
         )
         site.counters.show_crew(name, partial(site.crews[name].figures, site.clock))
 

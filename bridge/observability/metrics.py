@@ -43,8 +43,8 @@ class Counters:
         self.overdue = Gauge(
             "kickoff_bridge_polls_overdue", "Looks that are due and wait for their turn", ["crew"], registry=registry
         )
-        self.pace = Gauge(
-            "kickoff_bridge_crew_pace",
+        self.rate_limiter = Gauge(
+            "kickoff_bridge_crew_request_rate",
             "Calls per second that this process may make to a crew now; 0 while it is left alone",
             ["crew"],
             registry=registry,
@@ -78,7 +78,7 @@ class Counters:
     def show_crew(self, crew: str, figures: Callable[[], CrewFigures]) -> None:
         """Show how things stand with a crew whenever somebody asks."""
         self.paused.labels(crew).set_function(self._safely(lambda: figures().paused))
-        self.pace.labels(crew).set_function(self._safely(lambda: figures().pace))
+        self.rate_limiter.labels(crew).set_function(self._safely(lambda: figures().rate_limiter))
         self.tracked_runs.labels(crew).set_function(self._safely(lambda: figures().tracked_runs))
         self.overdue.labels(crew).set_function(self._safely(lambda: figures().overdue))
 
@@ -108,9 +108,9 @@ class CountedCrewApi:
         self._counters = counters
         self._poll_counters: dict[type, Counter] = {}
 
-    async def turn(self) -> None:
+    async def acquire(self) -> None:
         """Wait until one more call is permitted."""
-        await self._api.turn()
+        await self._api.acquire()
 
     async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
         """Start an execution."""

@@ -23,12 +23,12 @@ class CrewInfo:
 class CrewFigures:
     """How things stand with a crew in this process.
 
-    `paused`: it cannot be used; `pace`: how many calls per second it may get now; `tracked_runs`: runs that are looked at;
+    `paused`: it cannot be used; `rate_limiter`: how many calls per second it may get now; `tracked_runs`: runs that are looked at;
     `overdue`: looks that wait for their turn.
     """
 
     paused: bool
-    pace: float
+    rate_limiter: float
     tracked_runs: int
     overdue: int
 
@@ -41,7 +41,7 @@ InputsOf = Callable[[str], Awaitable[tuple[str, ...] | None]]
 class CrewApi(Protocol):
     """One deployed crew's HTTP API. Every outcome is a value; nothing is raised for what the network does."""
 
-    async def turn(self) -> None:
+    async def acquire(self) -> None:
         """Wait until the crew's rate limit permits one more call."""
 
     async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:

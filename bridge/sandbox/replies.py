@@ -77,7 +77,7 @@ async def _huge(request: web.Request, answer: Answer, fault: Fault) -> web.Strea
 async def _slow(request: web.Request, answer: Answer, fault: Fault) -> web.StreamResponse:
     response = await _begin(request, answer, len(answer.body))
     for byte in answer.body:
-        await asyncio.sleep(fault.pace)
+        await asyncio.sleep(fault.rate_limiter)
         await response.write(bytes((byte,)))
     return response
 

@@ -51,14 +51,14 @@ _ONLY_ON: Mapping[str, Call] = {"same_id": "kickoff", "wrong_id": "kickoff", "no
 class Fault:
     """What happens to one call: an answer `instead` of the work, a wait of `seconds`, a `kind` on the way out.
 
-    `pace` is the time that a slow answer takes for a byte, `size` what a huge one weighs, `wrong_id` what is told for
+    `rate_limiter` is the time that a slow answer takes for a byte, `size` what a huge one weighs, `wrong_id` what is told for
     an id.
     """
 
     kind: FaultKind | None = None
     instead: Answer | None = None
     seconds: float = 0.0
-    pace: float = 1.0
+    rate_limiter: float = 1.0
     size: int = 20 * MEBIBYTE
     wrong_id: object = "../not/an id?"
 
@@ -116,7 +116,7 @@ def _fault(source: Mapping[str, object], name: str) -> Fault:
         case "delay":
             return Fault("delay", seconds=_number(source.get("seconds"), f"{name}: seconds"))
         case "slow":
-            return Fault("slow", pace=_number(source.get("seconds", 1), f"{name}: seconds"))
+            return Fault("slow", rate_limiter=_number(source.get("seconds", 1), f"{name}: seconds"))
         case "huge":
             return Fault("huge", size=int(_number(source.get("bytes", 20 * MEBIBYTE), f"{name}: bytes")))
         case kind:

@@ -7,7 +7,7 @@ import structlog
 from bridge.core.crew.circuit_breaker import Breaker
 from bridge.core.crew.fair_share import Share
 from bridge.core.crew.payloads import Webhooks
-from bridge.core.crew.rate_limiter import Pace
+from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import CrewUnavailable, KickoffAnswer, Refused, ResumeAnswer, Started, StatusAnswer
 from bridge.core.crew.webhook_reliability import WebhookReliability
 from bridge.core.human_input import rules
@@ -33,7 +33,7 @@ class Crew:
     max_running: int
     learning: Learning
     breaker: Breaker = field(default_factory=Breaker)
-    pace: Pace = field(default_factory=Pace)
+    rate_limiter: RateLimiter = field(default_factory=RateLimiter)
     share: Share = field(default_factory=Share)
     budgets: Budgets = UNLIMITED
     webhooks: Webhooks | None = None
@@ -67,8 +67,10 @@ class Crew:
 
     def figures(self, clock: Clock) -> CrewFigures:
         """How things stand, for the metrics."""
-        pace = 0.0 if self.breaker.is_open or self.pace.resting(clock()) else self.pace.per_second
-        return CrewFigures(self.breaker.is_open, pace, len(self.tracker), self.tracker.queue.overdue)
+        rate_limiter = (
+            0.0 if self.breaker.is_open or self.rate_limiter.backing_off(clock()) else self.rate_limiter.per_second
+        )
+        return CrewFigures(self.breaker.is_open, rate_limiter, len(self.tracker), self.tracker.queue.overdue)
 
     @property
     def paused(self) -> str | None:

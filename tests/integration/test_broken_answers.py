@@ -21,7 +21,7 @@ import pytest
 from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
 from bridge.adapters.kickoff_journal import NoJournal
 from bridge.adapters.store import SqlStore, open_store
-from bridge.core.crew.rate_limiter import Pace
+from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffAnswer, NotStarted, Refused, StatusAnswer
 from bridge.core.polling.planner import Learning
 from bridge.core.runs.model import Envelope, Run, State
@@ -58,7 +58,7 @@ class Noting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._api, name)
 
-    async def turn(self) -> None:
+    async def acquire(self) -> None:
         """At once: a crew that refuses or is silent slows us down in real seconds, which is tested elsewhere."""
 
     async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
@@ -134,7 +134,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         url = await stack.enter_async_context(running(settings))
         store = await stack.enter_async_context(open_store(f"sqlite:///{tmp_path}/bridge.db", "me", NOW, migrate=True))
         sessions = await stack.enter_async_context(crew_sessions(FAST))
-        api = Noting(HttpCrewApi(url, settings.token, Pace(), sessions, time.time, FAST))
+        api = Noting(HttpCrewApi(url, settings.token, RateLimiter(), sessions, time.time, FAST))
         crew = Crew("research", api, POLICY, 2 * REPEATS + 2, Learning(POLICY))
         yield Bench(url, crew, api, store, HandClock(), await stack.enter_async_context(aiohttp.ClientSession()))
 

@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractResolver
 
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
-from bridge.core.crew.rate_limiter import Pace
+from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import (
     CrewUnavailable,
     InDoubt,
@@ -169,7 +169,7 @@ async def peer() -> AsyncIterator[Peer]:
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(raw_server())
         sessions = await stack.enter_async_context(crew_sessions(FAST))
-        crew = HttpCrewApi(server.url, "t", Pace(), sessions, time.time, FAST)
+        crew = HttpCrewApi(server.url, "t", RateLimiter(), sessions, time.time, FAST)
         callbacks = await stack.enter_async_context(
             callback_sessions(allow_private=True, resolver=NoNames(), time_limit=2.0)
         )

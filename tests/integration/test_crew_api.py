@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
-from bridge.core.crew.rate_limiter import LONGEST_REST, Pace
+from bridge.core.crew.rate_limiter import MAX_BACKOFF, RateLimiter
 from bridge.core.crew.responses import (
     CrewUnavailable,
     InDoubt,
@@ -95,7 +95,7 @@ async def api() -> AsyncIterator[Api]:
         async def make(url: str, token: str = TOKEN, rate: float = 1e6, **limits: float) -> HttpCrewApi:
             within = replace(LIMITS, **limits)  # type: ignore[arg-type]
             sessions = await stack.enter_async_context(crew_sessions(within))
-            return HttpCrewApi(url, token, Pace(rate), sessions, time.time, within)
+            return HttpCrewApi(url, token, RateLimiter(rate), sessions, time.time, within)
 
         yield make
 
@@ -289,7 +289,7 @@ async def test_calls_are_spaced_evenly_whoever_asks(api: Api):
     before, moments = loop.time(), []
 
     async def take() -> None:
-        await crew.turn()
+        await crew.acquire()
         moments.append(loop.time() - before)
 
     await asyncio.gather(*(take() for _ in range(6)))
@@ -301,26 +301,26 @@ async def test_calls_are_spaced_evenly_whoever_asks(api: Api):
 @pytest.mark.parametrize("answer", [http("200 OK", b"{}"), http("404 Not Found"), b""])
 async def test_a_stop_that_was_the_lone_call_after_a_rest_lets_the_others_go_on(answer: bytes):
     """Whatever comes of it, the others need not wait until its answer is given up."""
-    pace, now = Pace(10.0), [1_000.0]
-    pace.refused(now[0], now[0], after=1.0)
+    rate_limiter, now = RateLimiter(10.0), [1_000.0]
+    rate_limiter.refused(now[0], now[0], after=1.0)
     now[0] += 10.0
     async with raw_server(answer) as server, crew_sessions() as sessions:
-        crew = HttpCrewApi(server.url, TOKEN, pace, sessions, clock=lambda: now[0])
-        await crew.turn()
-        assert pace.take(now[0]) > 0.0
+        crew = HttpCrewApi(server.url, TOKEN, rate_limiter, sessions, clock=lambda: now[0])
+        await crew.acquire()
+        assert rate_limiter.take(now[0]) > 0.0
         assert await crew.stop("k-1") is answer.startswith(b"HTTP/1.1 200")
-    assert pace.take(now[0] + LONGEST_REST) == 0.0
+    assert rate_limiter.take(now[0] + MAX_BACKOFF) == 0.0
 
 
 async def test_an_answer_that_may_not_be_sent_lets_the_others_go_on_too():
-    pace, now = Pace(10.0), [1_000.0]
-    pace.refused(now[0], now[0], after=1.0)
+    rate_limiter, now = RateLimiter(10.0), [1_000.0]
+    rate_limiter.refused(now[0], now[0], after=1.0)
     now[0] += 10.0
     async with crew_sessions() as sessions:
-        crew = HttpCrewApi("http://crew.example", TOKEN, pace, sessions, clock=lambda: now[0])
-        await crew.turn()
+        crew = HttpCrewApi("http://crew.example", TOKEN, rate_limiter, sessions, clock=lambda: now[0])
+        await crew.acquire()
         assert await crew.answer_flow("http://127.0.0.1:9/", "yes") == Refused("the address may not be called")
-    assert pace.take(now[0] + LONGEST_REST) == 0.0
+    assert rate_limiter.take(now[0] + MAX_BACKOFF) == 0.0
 
 
 async def test_an_id_that_could_change_the_path_is_never_sent(api: Api):

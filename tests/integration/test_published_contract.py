@@ -15,7 +15,7 @@ import pytest
 
 from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.core.crew.payloads import Webhooks, kickoff_body, resume_body
-from bridge.core.crew.rate_limiter import Pace
+from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import Refused, Resumed, Running, Started
 from bridge.core.human_input.model import AskedQuestion, HumanInput, Question, Stage
 from bridge.core.runs.model import CrewPolicy
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(not MOCK, reason="needs BRIDGE_TEST_CREW_MOCK, a
 @pytest.fixture
 async def crew() -> AsyncIterator[HttpCrewApi]:
     async with crew_sessions() as sessions:
-        yield HttpCrewApi(MOCK, "any-token", Pace(), sessions, time.time)
+        yield HttpCrewApi(MOCK, "any-token", RateLimiter(), sessions, time.time)
 
 
 @pytest.mark.parametrize("webhooks", [None, WEBHOOKS], ids=["polling alone", "with webhooks"])

@@ -1,4 +1,4 @@
-"""The switches: small changes that each break one promise, and the tests that must turn red."""
+"""The switches: small changes that each break one promise, and the tests that must acquire red."""
 
 from dataclasses import dataclass
 

@@ -61,9 +61,9 @@ def test_steps_of_five_seconds_every_second_never_turn_it_back() -> None:
     clocks = Clocks()
     clock = clocks.steady()
     shown = [clock()]
-    for turn in range(60):
+    for acquire in range(60):
         clocks.pass_(1.0)
-        clocks.wall += 5.0 if turn % 2 else -5.0
+        clocks.wall += 5.0 if acquire % 2 else -5.0
         shown.append(clock())
 
     assert shown == sorted(shown)

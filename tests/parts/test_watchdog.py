@@ -24,7 +24,7 @@ class Clock:
         self.reads[threading.current_thread().name] += 1
         return self.now
 
-    async def turn(self, seconds: float) -> None:
+    async def acquire(self, seconds: float) -> None:
         """Return when both the loop and its watcher have seen the new time."""
         self.now += seconds
         seen = self.reads.copy()
@@ -53,7 +53,7 @@ async def test_a_stalled_loop_is_told_once_with_the_place_where_it_stands() -> N
         stand_still(clock, logs)
         stalled = watchdog.stalled
         async with asyncio.timeout(PATIENCE):
-            await clock.turn(0.0)
+            await clock.acquire(0.0)
         watchdog.stop()
         await running
 
@@ -71,7 +71,7 @@ async def test_a_loop_that_turns_is_left_in_peace() -> None:
     with capture_logs() as logs:
         async with asyncio.timeout(PATIENCE):
             for _ in range(5):
-                await clock.turn(0.09)
+                await clock.acquire(0.09)
     watchdog.stop()
     await running
 

@@ -8,7 +8,7 @@ from functools import partial
 from random import Random
 from statistics import mean
 
-from bridge.core.crew.rate_limiter import Pace
+from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.human_input import rules
 from bridge.core.polling.planner import Learning
 from bridge.core.polling.queue import PollQueue
@@ -30,7 +30,7 @@ class Crew:
 
     def __init__(self, runs: int, per_second: float, *, ranked: bool = True) -> None:
         dice = Random(7)
-        self.learning, self.pace, self.queue = taught(), Pace(per_second), PollQueue()
+        self.learning, self.rate_limiter, self.queue = taught(), RateLimiter(per_second), PollQueue()
         self.ranked, self.lags, self.polls = ranked, list[float](), list[float]()
         self.ends = {}
         for number in range(runs):
@@ -43,7 +43,7 @@ class Crew:
 
     def step(self, now: float) -> None:
         chance = partial(self.learning.chance_over, now=now) if self.ranked else None
-        room = self.pace.acquire_for_polls(now, min(128, self.queue.due(now)))
+        room = self.rate_limiter.acquire_for_polls(now, min(128, self.queue.due(now)))
         for tracked in self.queue.take_due(now, room, chance):
             self.polls.append(now)
             if now >= self.ends[tracked.run_id]:
@@ -51,7 +51,7 @@ class Crew:
             else:
                 seen = replace(tracked, polls=tracked.polls + 1, alive_at=now, seen_at=now, started_at=tracked.began_at)
                 self.queue.put(seen, rules.next_poll_at(seen, POLICY, now, self.learning.pause(seen, now)))
-        self.pace.answered(now)
+        self.rate_limiter.answered(now)
 
     def until_all_are_over(self) -> float:
         now = START

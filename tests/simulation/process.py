@@ -27,11 +27,11 @@ class Process:
         """As SIGCONT: everything that came up meanwhile runs, in the order in which it came."""
         self.frozen = False
         held, self._held = self._held, []
-        for turn, args, context in held:
-            asyncio.get_running_loop().call_soon(turn, *args, context=context)
+        for acquire, args, context in held:
+            asyncio.get_running_loop().call_soon(acquire, *args, context=context)
 
-    def hold(self, turn: "Turn", args: tuple[Any, ...], context: Context | None) -> None:
-        self._held.append((turn, args, context))
+    def hold(self, acquire: "Turn", args: tuple[Any, ...], context: Context | None) -> None:
+        self._held.append((acquire, args, context))
 
 
 _OWNER: ContextVar[Process | None] = ContextVar("owner", default=None)

@@ -76,8 +76,8 @@ def _in_turn(
     process = owner(context)
     if process is None or isinstance(callback, Turn):
         return schedule(callback, *args, context=context)
-    turn = Turn(process, callback, context)
-    handle = turn.handle = schedule(turn, *args, context=context)
+    acquire = Turn(process, callback, context)
+    handle = acquire.handle = schedule(acquire, *args, context=context)
     return handle
 
 

@@ -99,7 +99,7 @@ class World:
 
     # ports.CrewApi
 
-    async def turn(self) -> None:
+    async def acquire(self) -> None:
         await asyncio.sleep(0.01)
 
     async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:

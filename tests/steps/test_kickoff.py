@@ -91,7 +91,7 @@ async def test_every_call_waits_for_its_turn_before_the_run_is_marked(bench: Ben
     async def wait() -> None:
         await held.wait()
 
-    bench.api.turn = wait  # type: ignore[method-assign]
+    bench.api.acquire = wait  # type: ignore[method-assign]
     handling = asyncio.create_task(bench.kickoff.handle(claimed))
     await asyncio.wait([handling], timeout=0.01)
     assert (await bench.now(run)).state is State.ACCEPTED  # a crash now puts nothing in doubt

@@ -293,7 +293,7 @@ async def test_a_crew_that_hangs_does_not_hold_up_the_operator(bench: Bench, mon
     async def hang() -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(bench.api, "turn", hang)
+    monkeypatch.setattr(bench.api, "acquire", hang)
     with pytest.raises(CrewUnreachable):
         await bench.apply_command(run.run_id, Adopt("k-1"), "client/ops")
 

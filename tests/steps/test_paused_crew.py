@@ -88,15 +88,15 @@ async def test_a_run_that_was_cancelled_before_its_try_leaves_the_try_to_another
 
 async def test_a_turn_for_a_run_that_others_have_in_hand_makes_nobody_wait_for_an_answer(bench: Bench):
     """After a rest one call goes alone; when it is not made, nothing would come of it for a minute."""
-    pace, now = bench.crew.pace, bench.clock()
+    rate_limiter, now = bench.crew.rate_limiter, bench.clock()
     await bench.accepted()
     [claimed] = await bench.kickoff.claim(9)
     await bench.abandon()
-    pace.refused(now - 60, now - 60, 1.0)
-    assert pace.take(now) == 0.0, "the lone call"
+    rate_limiter.refused(now - 60, now - 60, 1.0)
+    assert rate_limiter.take(now) == 0.0, "the lone call"
     with pytest.raises(Stale):
         await bench.kickoff.handle(claimed)
-    assert pace.take(now + 1) == 0.0
+    assert rate_limiter.take(now + 1) == 0.0
 
 
 async def test_not_found_pauses_nobody(bench: Bench):

@@ -280,7 +280,7 @@ async def test_a_run_that_was_not_posted_is_deferred_and_says_why(bench: Bench):
     run = await bench.accepted()
     items = await bench.kickoff.claim(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench.api, "turn", poison)
+        patch.setattr(bench.api, "acquire", poison)
         faults = await handled(bench.kickoff, items)
     deferred = await bench.now(run)
     waiting = why_waiting(deferred)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.core.crew.rate_limiter import Pace
+from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import Failed, NoAnswer, NotFound, Pending, Running, StatusAnswer, Succeeded, Unknown
 from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.runs.commands import Cancel
@@ -231,13 +231,13 @@ async def test_a_look_that_is_not_made_makes_nobody_wait_for_its_answer(bench: B
     run = await bench.started()
     bench.crew.tracker.mark_changed(await bench.now(run))
     await bench.store.settle(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
-    bench.crew.pace.refused(bench.clock(), bench.clock(), 1.0)
+    bench.crew.rate_limiter.refused(bench.clock(), bench.clock(), 1.0)
     bench.clock.forward(10)
     bench.store = Away(bench.store) if away else bench.store
     with pytest.raises(StoreUnavailable) if away else nullcontext():
         assert await bench.round(bench.poll) != []
     bench.clock.forward(1)
-    assert (bench.api.polls, bench.crew.pace.take(bench.clock())) == ([], 0.0)
+    assert (bench.api.polls, bench.crew.rate_limiter.take(bench.clock())) == ([], 0.0)
 
 
 async def test_a_run_that_somebody_ended_meanwhile_is_let_go(bench: Bench):
@@ -307,7 +307,7 @@ async def test_looks_keep_to_the_crew_s_pace_and_the_likeliest_ends_are_looked_f
     for _ in range(3):
         await bench.started()
     bench.clock.forward(99)
-    bench.made["research"] = replace(bench.crew, pace=Pace(1.0))
+    bench.made["research"] = replace(bench.crew, rate_limiter=RateLimiter(1.0))
     [first] = await bench.poll.claim(9)
     assert await bench.poll.claim(9) == []
     assert bench.crew.tracker.queue.overdue == 2
@@ -315,7 +315,7 @@ async def test_looks_keep_to_the_crew_s_pace_and_the_likeliest_ends_are_looked_f
     bench.clock.forward(1.0)
     assert len(await bench.poll.claim(9)) == 1
     await bench.poll.handle(first)
-    assert (bench.api.turns, bench.api.polls) == (3, [first.kickoff_id])  # only kickoffs ask the API for their turn
+    assert (bench.api.permits, bench.api.polls) == (3, [first.kickoff_id])  # only kickoffs ask the API for their turn
 
 
 async def test_a_run_in_hand_is_not_handed_out_twice(bench: Bench):

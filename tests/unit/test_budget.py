@@ -6,13 +6,13 @@ from bridge.core.runs.budget import Budget, Budgets
 
 
 @pytest.mark.parametrize(
-    ("waiting", "turn"),
+    ("waiting", "acquire"),
     [(0, (2, 0.0)), (1, (1, 0.0)), (2, (0, 0.0)), (3, (2, 60.0)), (7, (1, 120.0))],
 )
 def test_a_run_takes_its_turn_when_as_many_starts_as_are_before_it_count_no_more(
-    waiting: int, turn: tuple[int, float]
+    waiting: int, acquire: tuple[int, float]
 ) -> None:
-    assert Budget(3, 60.0).turn(waiting) == turn
+    assert Budget(3, 60.0).acquire(waiting) == acquire
 
 
 def test_a_sender_is_limited_by_its_own_budget_or_the_crew_s() -> None:

@@ -547,5 +547,5 @@ def test_in_any_history_a_question_is_told_once_and_posted_at_most_once(
     run = history.run
     assert len(set(history.told)) == len(history.told)
     assert len(set(history.may_have_left)) == len(history.may_have_left)
-    unanswered = run.human_input.question is not None and stage(run) in {Stage.OPEN, Stage.ACCEPTED}
-    assert (run.state is State.WAITING_FOR_HUMAN) == unanswered
+    on_no_response = run.human_input.question is not None and stage(run) in {Stage.OPEN, Stage.ACCEPTED}
+    assert (run.state is State.WAITING_FOR_HUMAN) == on_no_response

@@ -94,10 +94,10 @@ class AmqpPublisher:
         self._suspects = SideLine(lambda: self._link.connect("suspects"))
         self._clients = SideLine(lambda: self._link.connect("clients"))
         self._refusals = Refusals()
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._permits: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def __repr__(self) -> str:
-        return f"<AmqpPublisher: {len(self._turns)} messages under way, {self._link!r}>"
+        return f"<AmqpPublisher: {len(self._permits)} messages under way, {self._link!r}>"
 
     @property
     def ready(self) -> bool:
@@ -125,7 +125,7 @@ class AmqpPublisher:
         message = to_message(delivery.event, self._event_mode)
         if (problem := misfit(message, delivery.destination.target)) is not None:
             return Gone(problem)
-        async with self._turn(message):
+        async with self._exclusive(message):
             if self._outlet is None:
                 return AWAY
             publication = self._outlet.publication(message, delivery.destination)
@@ -160,14 +160,14 @@ class AmqpPublisher:
                 await channel.default_exchange.publish(Message(b""), NO_QUEUE, mandatory=True)
 
     @asynccontextmanager
-    async def _turn(self, message: Message) -> AsyncIterator[None]:
+    async def _exclusive(self, message: Message) -> AsyncIterator[None]:
         """Hold back a second message with the same id: the library tells returns apart by nothing else.
 
         One event often goes to the exchange and to a reply queue. Were both under way at once, a return of one could
         be taken for an answer to the other, which is then lost (aio-pika issue 689).
         """
         assert message.message_id is not None
-        lock = self._turns.setdefault(message.message_id, asyncio.Lock())
+        lock = self._permits.setdefault(message.message_id, asyncio.Lock())
         async with lock:
             yield
 

@@ -11,20 +11,20 @@ import math
 
 from bridge.core.crew.fair_share import Share
 
-SAVED_UP = 0.02  # seconds' worth of turns that may be taken at once after a pause
+BURST_SECONDS = 0.02  # seconds' worth of turns that may be taken at once after a pause
 POLL_RESERVE = 0.25  # of a turn is put by for looks with each kickoff while looks are overdue
-RECOVERY = 20.0  # seconds of answers that take the rate from nothing to all
-LOWEST = 1 / 16  # of the rate,
-SLOWEST = 0.2  # but not rarer than this per second, or one could not find out that all is well again
-IN_A_ROW = 5  # calls without an answer, or refused
-FIRST_REST, LONGEST_REST = 0.5, 5.0  # seconds, doubled from the one to the other
+RECOVERY_SECONDS = 20.0  # seconds of answers that take the rate from nothing to all
+MIN_RATE_FRACTION = 1 / 16  # of the rate,
+MIN_RATE = 0.2  # but not rarer than this per second, or one could not find out that all is well again
+FAILURES_UNTIL_REST = 5  # calls without an answer, or refused
+FIRST_BACKOFF, MAX_BACKOFF = 0.5, 5.0  # seconds, doubled from the one to the other
 MAX_RETRY_AFTER = 300.0  # seconds for which one answer's Retry-After can silence a whole crew
-ONE_CALL = 60.0  # seconds after which the answer to a lone call is not waited for any more
+PROBE_TIMEOUT = 60.0  # seconds after which the answer to a lone call is not waited for any more
 _ASK_AGAIN = 0.1  # seconds
 _ROUNDING = 1e-6  # of a turn
 
 
-class Pace:
+class RateLimiter:
     """One crew's turns. Times in seconds of one clock; `share`: the processes that use the rate together."""
 
     def __init__(self, per_second: float = 1e9, share: Share | None = None) -> None:
@@ -33,7 +33,7 @@ class Pace:
         self._full = per_second
         self._share = share or Share()
         self._part = 1.0
-        self._turns = max(1.0, SAVED_UP * per_second)
+        self._permits = max(1.0, BURST_SECONDS * per_second)
         self._poll_permits = 0.0
         self._polls_waiting = False
         self._at = -math.inf
@@ -49,7 +49,7 @@ class Pace:
         """How many calls this process may make now."""
         return self._part * self._full / self._share.living
 
-    def resting(self, now: float) -> bool:
+    def backing_off(self, now: float) -> bool:
         """Whether the crew is left alone."""
         return now < self._rests_until
 
@@ -59,7 +59,7 @@ class Pace:
         if (wait := self._pause(now)) > 0.0:
             return wait
         put_by = POLL_RESERVE if self._polls_waiting else 0.0
-        self._turns -= 1.0 + put_by
+        self._permits -= 1.0 + put_by
         self._poll_permits = min(self._poll_permits + put_by, self._most)
         self._left(now, 1)
         return 0.0
@@ -70,11 +70,11 @@ class Pace:
         if now < self._rests_until or self._waits_for_answer(now):
             free = 0.0
         else:
-            free = self._poll_permits + max(self._turns - self.waiting, 0.0)
+            free = self._poll_permits + max(self._permits - self.waiting, 0.0)
         given = min(wanted, math.floor(free + _ROUNDING), 1 if self._rests else wanted)
         from_others = max(given - self._poll_permits, 0.0)
         self._poll_permits -= given - from_others
-        self._turns -= from_others
+        self._permits -= from_others
         self._polls_waiting = given < wanted
         self._left(now, given)
         return given
@@ -86,11 +86,11 @@ class Pace:
     def answered(self, now: float) -> None:
         """The crew answered a call; whatever it said, the call was not too much for it."""
         raised_for = min(now - self._raised_at, max(1.0, 1.0 / self.per_second))
-        self._part = min(1.0, self._part + raised_for / RECOVERY)
+        self._part = min(1.0, self._part + raised_for / RECOVERY_SECONDS)
         self._raised_at = now
         self._in_a_row, self._rests, self._lone_call = 0, 0, None
 
-    def unused(self) -> None:
+    def return_permit(self) -> None:
         """A turn was taken, and there was nothing to call for after all."""
         self._lone_call = None
 
@@ -101,7 +101,7 @@ class Pace:
             self._rest(now, min(after, MAX_RETRY_AFTER))
             self._rests = max(self._rests, 1)
 
-    def unanswered(self, sent_at: float, now: float, *, counts: bool = True) -> None:
+    def on_no_response(self, sent_at: float, now: float, *, counts: bool = True) -> None:
         """A call got no answer; only if it `counts` does that alone make us slower."""
         if counts:
             self._trouble(sent_at, now, at_once=False)
@@ -110,11 +110,11 @@ class Pace:
 
     @property
     def _most(self) -> float:
-        return 1.0 + SAVED_UP * self.per_second
+        return 1.0 + BURST_SECONDS * self.per_second
 
     def _refill(self, now: float) -> None:
         if now > self._at > -math.inf:
-            self._turns = min(self._most, self._turns + (now - self._at) * self.per_second)
+            self._permits = min(self._most, self._permits + (now - self._at) * self.per_second)
         self._at = now
 
     def _pause(self, now: float) -> float:
@@ -122,11 +122,11 @@ class Pace:
             return self._rests_until - now
         if self._waits_for_answer(now):
             return _ASK_AGAIN
-        lacking = 1.0 - self._turns
+        lacking = 1.0 - self._permits
         return lacking / self.per_second if lacking > _ROUNDING else 0.0
 
     def _waits_for_answer(self, now: float) -> bool:
-        return self._lone_call is not None and now < self._lone_call + ONE_CALL
+        return self._lone_call is not None and now < self._lone_call + PROBE_TIMEOUT
 
     def _left(self, now: float, calls: int) -> None:
         """After a rest the first call is alone until it is answered."""
@@ -136,17 +136,17 @@ class Pace:
     def _trouble(self, sent_at: float, now: float, *, at_once: bool = True) -> None:
         """Slower, unless this call had left before we became so: what is under way together is one trouble."""
         self._in_a_row += 1
-        enough = self._in_a_row >= IN_A_ROW or self._rests > 0
+        enough = self._in_a_row >= FAILURES_UNTIL_REST or self._rests > 0
         if sent_at >= self._lowered_at and (at_once or enough):
-            lowest = min(1.0, max(LOWEST, SLOWEST / self._full))
+            lowest = min(1.0, max(MIN_RATE_FRACTION, MIN_RATE / self._full))
             self._part = max(self._part / 2, lowest)
             self._lowered_at = self._raised_at = now
-            self._turns, self._at = 0.0, now
+            self._permits, self._at = 0.0, now
             if enough:
                 self._rest_longer(now)
 
     def _rest_longer(self, now: float) -> None:
-        self._rest(now, min(FIRST_REST * 2.0**self._rests, LONGEST_REST))
+        self._rest(now, min(FIRST_BACKOFF * 2.0**self._rests, MAX_BACKOFF))
         self._rests += 1
 
     def _rest(self, now: float, seconds: float) -> None:

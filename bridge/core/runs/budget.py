@@ -11,7 +11,7 @@ class Budget:
     runs: int
     per: float
 
-    def turn(self, waiting: int) -> tuple[int, float]:
+    def acquire(self, waiting: int) -> tuple[int, float]:
         """When a run starts that comes after so many others.
 
         Gives the start that it waits for, counted back from the latest one (0: the latest itself), and for how many

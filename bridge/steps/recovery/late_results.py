@@ -39,10 +39,10 @@ class Late:
         """One look, and before the first one a try to stop what nobody waits for any more."""
         crew = self._crew
         assert run.kickoff_id is not None
-        await crew.api.turn()
+        await crew.api.acquire()
         if state_machine.should_be_stopped(run):
             log.info("stop_asked", run_id=run.run_id, crew=run.crew, stopped=await crew.api.stop(run.kickoff_id))
-            await crew.api.turn()
+            await crew.api.acquire()
         answer = await crew.api.status(run.kickoff_id)
         crew.pause_if_turned_away(answer, self._clock())
         if await settle_latest(self._store, run, lambda latest: self._decide(latest, answer)) is not None:

@@ -108,7 +108,7 @@ async def _verified(command: Adopt, crew: Crew) -> Adopt:
     """Poll the execution; raises `RequestRefused` or `CrewUnreachable` if the API does not know it, unless forced."""
     try:
         async with asyncio.timeout(POLL_WITHIN):
-            await crew.api.turn()
+            await crew.api.acquire()
             answer: StatusAnswer = await crew.api.status(command.kickoff_id)
     except TimeoutError:
         answer = NoAnswer("no answer in time")

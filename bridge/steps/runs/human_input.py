@@ -49,13 +49,13 @@ class SubmitHumanInput:
         if crew.breaker.is_open:
             self._track(await self._settle(run, rules.postpone_submission(run, self._clock())))
             return
-        await crew.api.turn()
+        await crew.api.acquire()
         beginning = rules.begin_submission(run, self._clock())
         body = resume_body(beginning.run, crew.webhooks)  # before anything is said to have left
         try:
             sending = await self._settle(run, beginning)
         except Stale:
-            crew.pace.unused()
+            crew.rate_limiter.return_permit()
             raise
         self._track(sending)
         question = sending.human_input.question

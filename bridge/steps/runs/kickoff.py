@@ -52,7 +52,7 @@ class Kickoff:
 
     async def handle(self, run: Run) -> None:
         """Mark, POST, write down the answer. The mark is durable before the first byte can leave."""
-        await self._crew.api.turn()
+        await self._crew.api.acquire()
         beginning = state_machine.begin(run, self._clock())
         body = kickoff_body(
             beginning.run, self._crew.policy, self._crew.webhooks
@@ -61,7 +61,7 @@ class Kickoff:
             starting = await self._store.settle(beginning)
         except Stale:
             self._crew.breaker.give_back()
-            self._crew.pace.unused()
+            self._crew.rate_limiter.return_permit()
             raise
         answer = await self._crew.api.kickoff(body)
         decision = state_machine.on_kickoff(starting, answer, self._crew.policy, self._clock())

@@ -52,8 +52,8 @@ class Poll:
         crew, now = self._crew, self._clock()
         if crew.breaker.is_open:
             return []
-        turns = crew.pace.acquire_for_polls(now, min(room, crew.tracker.queue.due(now)))
-        return crew.tracker.take_due(now, turns, partial(crew.learning.chance_over, now=now))
+        permits = crew.rate_limiter.acquire_for_polls(now, min(room, crew.tracker.queue.due(now)))
+        return crew.tracker.take_due(now, permits, partial(crew.learning.chance_over, now=now))
 
     async def handle(self, tracked: TrackedRun) -> None:
         """Look once; write only what is news; note when to look again."""
@@ -85,7 +85,7 @@ class Poll:
         due, now = self._crew.tracker.queue.next_due(), self._clock()
         if due is None or self._crew.breaker.is_open:
             return TICK
-        return max(due - now if due > now else min(self._crew.pace.seconds_until_polls(now), TICK), TOGETHER)
+        return max(due - now if due > now else min(self._crew.rate_limiter.seconds_until_polls(now), TICK), TOGETHER)
 
     async def _up_to_date(self, tracked: TrackedRun) -> TrackedRun | None:
         """The watch, with what others have written meanwhile; None if nobody need look any more.
@@ -97,10 +97,10 @@ class Poll:
         try:
             run = await self._store.load(tracked.run_id)
         except StoreUnavailable:
-            self._crew.pace.unused()
+            self._crew.rate_limiter.return_permit()
             raise
         if run is None or run.state not in rules.TRACKED_STATES or run.kickoff_id != tracked.kickoff_id:
-            self._crew.pace.unused()
+            self._crew.rate_limiter.return_permit()
             self._crew.tracker.forget(tracked.run_id)
             return None
         return rules.refreshed(tracked, run)
@@ -120,7 +120,7 @@ class Poll:
         """The status, with what webhooks told where it tells nothing."""
         answer = await self._crew.api.status(tracked.kickoff_id)
         if (other := rules.alias_to_poll(tracked, answer)) is not None:
-            await self._crew.api.turn()
+            await self._crew.api.acquire()
             answer = rules.judge_alias_status(tracked, await self._crew.api.status(other))
         return self._crew.tracker.complete(tracked, answer, asked_at)
 

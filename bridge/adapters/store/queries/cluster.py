@@ -73,8 +73,8 @@ def collect(connection: Connection, process: str, crews: Collection[str], room: 
     The latter only of crews that the process serves: it could do nothing with the others.
     One that cannot be read goes, too: it would come again and again, and end whoever takes it.
     """
-    resting = runs.c.owner.is_(None) & runs.c.state.not_in(_UNDER_WAY) & runs.c.crew.in_(crews)
-    mine = exists().where(runs.c.run_id == crew_webhooks.c.run_id, (runs.c.owner == process) | resting)
+    backing_off = runs.c.owner.is_(None) & runs.c.state.not_in(_UNDER_WAY) & runs.c.crew.in_(crews)
+    mine = exists().where(runs.c.run_id == crew_webhooks.c.run_id, (runs.c.owner == process) | backing_off)
     ids = connection.execute(select(crew_webhooks.c.webhook_id).where(mine).limit(room)).scalars().all()
     if not ids:
         return []
