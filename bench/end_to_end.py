@@ -64,10 +64,10 @@ async def _round(requests: int) -> Figures:
 
 
 async def _submit_all(session: aiohttp.ClientSession, bridge: str, requests: int) -> None:
-    places = asyncio.Semaphore(AT_ONCE)
+    slots = asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int) -> None:
-        async with places:
+        async with slots:
             await submit(session, bridge, "bench", str(number))
 
     await asyncio.gather(*(one(number) for number in range(requests)))

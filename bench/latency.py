@@ -22,7 +22,7 @@ import orjson
 import uvloop
 
 from bench.daemon import answers, figures, process
-from bench.throughput import Place, consumed, declare, request
+from bench.throughput import SettingPath, consumed, declare, request
 from tests.broker import free_ports, running_broker
 
 RUN_TIME = 0.3
@@ -42,7 +42,7 @@ async def main() -> None:
     seconds = _options().seconds
     with tempfile.TemporaryDirectory() as folder, running_broker() as broker:
         crew_port, bridge_port = free_ports(2)
-        place = Place(Path(folder), broker, f"http://127.0.0.1:{crew_port}", bridge_port)
+        place = SettingPath(Path(folder), broker, f"http://127.0.0.1:{crew_port}", bridge_port)
         await declare(broker.url)
         async with (
             process("-m", "bench.crew", "--port", str(crew_port), "--run-time", str(RUN_TIME)),
@@ -54,7 +54,7 @@ async def main() -> None:
             await _by_http(f"http://127.0.0.1:{bridge_port}/v1/runs", http, seconds)
 
 
-async def _by_broker(place: Place, http: aiohttp.ClientSession, seconds: int) -> None:
+async def _by_broker(place: SettingPath, http: aiohttp.ClientSession, seconds: int) -> None:
     times, requests = Times(), seconds * BY_BROKER
     connection = await aio_pika.connect(place.broker.url)
     async with connection:

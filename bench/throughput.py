@@ -50,7 +50,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Place:
+class SettingPath:
     """Where one round takes place."""
 
     folder: Path
@@ -89,7 +89,7 @@ async def main() -> None:
 async def _round(contender: str, requests: int) -> Figures:
     with tempfile.TemporaryDirectory() as folder, running_broker() as broker, _database(contender) as database:
         crew_port, bridge_port = free_ports(2)
-        place = Place(Path(folder), broker, f"http://127.0.0.1:{crew_port}", bridge_port, database)
+        place = SettingPath(Path(folder), broker, f"http://127.0.0.1:{crew_port}", bridge_port, database)
         await declare(broker.url)
         async with (
             process("-m", "bench.crew", "--port", str(crew_port), "--run-time", str(RUN_TIME)),
@@ -108,7 +108,7 @@ def _database(contender: str) -> Iterator[str | None]:
         yield server.url("postgres")
 
 
-async def _measure(contender: str, place: Place, pid: int, requests: int) -> Figures:
+async def _measure(contender: str, place: SettingPath, pid: int, requests: int) -> Figures:
     connection = await aio_pika.connect(place.broker.url)
     async with connection:
         channel = await connection.channel(publisher_confirms=False)

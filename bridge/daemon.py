@@ -48,7 +48,7 @@ async def run(settings: Settings, renewable: Renewable | None = None, *, migrate
     async with assembled(settings, renewable, migrate=migrate) as bridge:
         supervisor = await bridge.start()
         _spare_collector()
-        log.info("started", version=__version__, crews=sorted(settings.crews), **_places(settings), pid=os.getpid())
+        log.info("started", version=__version__, crews=sorted(settings.crews), **_locations(settings), pid=os.getpid())
         await supervisor.wait(stop)
         bridge.draining = True
         log.info("stopping", parts_ended=supervisor.ended)
@@ -66,9 +66,9 @@ def _spare_collector() -> None:
     gc.set_threshold(COLLECT_AFTER, 20, 20)
 
 
-def _places(settings: Settings) -> dict[str, str | None]:
+def _locations(settings: Settings) -> dict[str, str | None]:
     """Where the store and the broker are, fit to be logged."""
-    return {"store": settings.store.place, "broker": None if settings.amqp is None else settings.amqp.place}
+    return {"store": settings.store.location, "broker": None if settings.amqp is None else settings.amqp.location}
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from random import Random
 
 from bench.polling.world import POLICY, Cost, Follower, cost, draw, even, even_shares
 from bridge.core.polling.distribution import Estimate
-from bridge.core.polling.optimizer import place
+from bridge.core.polling.optimizer import plan_polls
 from bridge.core.runs.model import CrewPolicy
 
 RUNS = 2000  # that stand for all runs of a crew
@@ -62,7 +62,7 @@ def best(crew: str, polls: float, policy: CrewPolicy = POLICY, factor: float = 1
         (shares := [0.0, 1e-9, *over, 1.0 - 1e-9]),
         shares,
     )
-    plan = place(known, polls, policy.poll_min_interval, policy.poll_max_interval)
+    plan = plan_polls(known, polls, policy.poll_min_interval, policy.poll_max_interval)
     ages = [plan.next_age(0.0)]
     while ages[-1] < run_times[-1]:
         ages.append(plan.next_age(ages[-1]))

@@ -20,7 +20,7 @@ from bridge.core.runs.model import Run
 from bridge.ports.journal import KickoffNote
 
 ROOM = 1024 * 1024  # bytes; two thousand ids. Those beyond are kept, too, while the disk has room
-PLACE = 512  # bytes; twice the longest line
+ENTRY_SIZE = 512  # bytes; twice the longest line
 
 log = structlog.get_logger()
 
@@ -32,7 +32,7 @@ class SideJournal:
         self._file = file
         self._watched = Watched()
         self._watched.add(path)
-        self._places: dict[tuple[str, int], int] = {}
+        self._slots: dict[tuple[str, int], int] = {}
         self._find_free_slots()
         self._turn = asyncio.Lock()
 
@@ -45,17 +45,17 @@ class SideJournal:
         log.error("kickoff_id_set_aside", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
         line = json.dumps({"run_id": run.run_id, "attempt": run.attempt, "kickoff_id": run.kickoff_id})
         async with self._turn:
-            place = self._places[run.run_id, run.attempt] = self._take_place()
+            slot = self._slots[run.run_id, run.attempt] = self._take_slot()
             # begun with a line break, too: a line that a crash cut off may stand before it
-            await asyncio.to_thread(self._write, place, b"\n" + line.encode() + b"\n")
+            await asyncio.to_thread(self._write, slot, b"\n" + line.encode() + b"\n")
 
     async def drop(self, run: Run) -> None:
         """Free the place of what was noted; need not be durable: what the next start finds again does no harm."""
         async with self._turn:
-            place = self._places.pop((run.run_id, run.attempt), None)
-            if place is not None:
-                await asyncio.to_thread(os.pwrite, self._file, bytes(PLACE), place * PLACE)
-                self._free.append(place)
+            slot = self._slots.pop((run.run_id, run.attempt), None)
+            if slot is not None:
+                await asyncio.to_thread(os.pwrite, self._file, bytes(ENTRY_SIZE), slot * ENTRY_SIZE)
+                self._free.append(slot)
 
     def notes(self) -> list[KickoffNote]:
         """Everything that was noted since the last `clear` and not dropped, from the whole file."""
@@ -67,7 +67,7 @@ class SideJournal:
         os.ftruncate(self._file, ROOM)
         os.pwrite(self._file, bytes(ROOM), 0)
         os.fsync(self._file)
-        self._places.clear()
+        self._slots.clear()
         self._find_free_slots()
 
     def _content(self) -> bytes:
@@ -75,19 +75,19 @@ class SideJournal:
 
     def _find_free_slots(self) -> None:
         content = self._content()
-        self._count = -(-len(content) // PLACE)
-        parts = (content[place * PLACE : (place + 1) * PLACE] for place in range(self._count))
-        free = [place for place, part in enumerate(parts) if not part.strip(b"\0")]
+        self._count = -(-len(content) // ENTRY_SIZE)
+        parts = (content[slot * ENTRY_SIZE : (slot + 1) * ENTRY_SIZE] for slot in range(self._count))
+        free = [slot for slot, part in enumerate(parts) if not part.strip(b"\0")]
         self._free = free[::-1]
 
-    def _take_place(self) -> int:
+    def _take_slot(self) -> int:
         if not self._free:
             self._free.append(self._count)
             self._count += 1
         return self._free.pop()
 
-    def _write(self, place: int, line: bytes) -> None:
-        os.pwrite(self._file, line.ljust(PLACE, b"\0"), place * PLACE)
+    def _write(self, slot: int, line: bytes) -> None:
+        os.pwrite(self._file, line.ljust(ENTRY_SIZE, b"\0"), slot * ENTRY_SIZE)
         os.fsync(self._file)
 
 

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from bridge.adapters.store.copy import copy_store
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli.daemon import with_exit_code
-from bridge.config.urls import check_store_url, store_place
+from bridge.config.urls import check_store_url, store_location
 
 From = Annotated[str, typer.Option("--from", help="The store to copy, such as sqlite:///kickoff-bridge.db.")]
 To = Annotated[str, typer.Option("--to", help="An empty store, such as postgresql://user:password@host/database.")]
@@ -30,7 +30,7 @@ def copy(source: From, target: To) -> None:
 
         counts = with_exit_code(copy_store(source, target, show))
     rows = ", ".join(f"{count} {name}" for name, count in counts.items())
-    print(f"copied to {store_place(target)}: {rows}; counts and hashes agree")
+    print(f"copied to {store_location(target)}: {rows}; counts and hashes agree")
 
 
 def _check(option: str, url: str) -> None:

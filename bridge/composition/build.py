@@ -101,7 +101,7 @@ TAKEN_UP_AT_ONCE = 2000  # runs that nobody follows
 ANSWERS_AT_ONCE = 32  # of humans, per crew
 MAX_CONCURRENT_LATE_POLLS = 10  # per crew
 SENDS_AT_ONCE = 100  # to the broker: the window of unconfirmed publishes
-CALLS = Shares(places=200)  # to callback URLs
+CALLS = Shares(slots=200)  # to callback URLs
 WAIT_FOR_INPUTS = 4  # one in so many messages of the prefetch count may wait for what crews say of their inputs
 BY_BROKER = (Channel.EXCHANGE, Channel.QUEUE, Channel.DEAD_LETTER)
 
@@ -287,7 +287,7 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
         "deliver-callbacks", lambda room, now: store.claim_callbacks(room, CALLS, now), callbacks, store, clock,
         wakes.deliver, results_exchange=broker is not None,
     )  # fmt: skip
-    deliverers = [site.worker(deliver, CALLS.places), *([broker.deliverer] if broker else [])]
+    deliverers = [site.worker(deliver, CALLS.slots), *([broker.deliverer] if broker else [])]
     doors: list[Service] = [public, *([broker.consumer] if broker else [])]
     links: list[Service] = [broker.publisher] if broker else []
     bridge.phases = [doors, _steps(site, webhook, apply_command), deliverers, links, [*private, watchdog, guard]]

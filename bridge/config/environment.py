@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bridge.config.errors import UNREADABLE, Place, Problem
+from bridge.config.errors import UNREADABLE, Problem, SettingPath
 
 PREFIX = "BRIDGE_"
 OF_THE_COMMAND_LINE = frozenset({"BRIDGE_CONFIG", "BRIDGE_URL", "BRIDGE_TOKEN"})
@@ -25,10 +25,10 @@ _NAMED_BY_THE_USER = (("crews",), ("hooks",), ("hooks", "*", "inputs"), ("hooks"
 REFERENCE = re.compile(r"\$\$|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\})?")
 
 
-def overlay(tree: dict[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[Place, str]]:
+def overlay(tree: dict[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[SettingPath, str]]:
     """The file's settings with the environment's over them, and which variable each of these came from."""
     merged = dict(tree)
-    origins: dict[Place, str] = {}
+    origins: dict[SettingPath, str] = {}
     for variable in sorted(environ):
         if _is_setting(variable, environ[variable]):
             steps = variable.removeprefix(PREFIX).split("__")
@@ -54,8 +54,8 @@ def _is_service_link(variable: str, value: str) -> bool:
     return _SERVICE_PORT.fullmatch(variable) is not None and _SERVICE_URL.fullmatch(value) is not None
 
 
-def _put(tree: dict[str, Any], steps: list[str], text: str, variable: str, origins: dict[Place, str]) -> None:
-    place: Place = ()
+def _put(tree: dict[str, Any], steps: list[str], text: str, variable: str, origins: dict[SettingPath, str]) -> None:
+    place: SettingPath = ()
     for step in steps[:-1]:
         key = _key(tree, step, place)
         tree[key] = tree = _copy(tree.get(key))  # a copy: YAML anchors let two places share one mapping
@@ -68,14 +68,14 @@ def _put(tree: dict[str, Any], steps: list[str], text: str, variable: str, origi
     origins[*place, key] = variable
 
 
-def _key(tree: Mapping[str, Any], step: str, place: Place) -> str:
+def _key(tree: Mapping[str, Any], step: str, place: SettingPath) -> str:
     if not any(_leads_to(pattern, place) for pattern in _NAMED_BY_THE_USER):
         return step.lower()
     alike = [str(key) for key in tree if _folded(str(key)) == _folded(step)]
     return step if step in alike or not alike else alike[0]
 
 
-def _leads_to(pattern: Place, place: Place) -> bool:
+def _leads_to(pattern: SettingPath, place: SettingPath) -> bool:
     return len(pattern) == len(place) and all(step in ("*", name) for step, name in zip(pattern, place, strict=True))
 
 
@@ -103,7 +103,7 @@ class _Expansion:
         self._environ = environ
         self.problems: list[Problem] = []
 
-    def of(self, value: Any, place: Place) -> Any:
+    def of(self, value: Any, place: SettingPath) -> Any:
         if len(place) > _DEEPEST:
             self.problems.append(Problem(place[:1], "is nested too deeply"))
             return UNREADABLE
@@ -113,7 +113,7 @@ class _Expansion:
             return [self.of(child, (*place, str(index))) for index, child in enumerate(value)]
         return self._text(value, place) if isinstance(value, str) else value
 
-    def _text(self, text: str, place: Place) -> Any:
+    def _text(self, text: str, place: SettingPath) -> Any:
         faults = [fault for match in REFERENCE.finditer(text) if (fault := self._fault(match))]
         self.problems += [Problem(place, fault) for fault in faults]
         return UNREADABLE if faults else REFERENCE.sub(self._replacement, text)

@@ -15,7 +15,7 @@ UNREADABLE = object()
 
 UNKNOWN = "unknown setting"
 
-Place = tuple[str, ...]
+SettingPath = tuple[str, ...]
 
 _PRINTABLE_NAME = re.compile(r"[\w.-]{1,64}")
 _SENTENCES = {
@@ -56,7 +56,7 @@ class SettingsError(Exception):
 class Problem:
     """One thing that is wrong, and where."""
 
-    place: Place
+    place: SettingPath
     sentence: str
 
     def line(self, variable: str | None) -> str:
@@ -84,11 +84,11 @@ def _problem(kind: str, loc: tuple[int | str, ...], context: dict[str, Any]) -> 
     return Problem(place, sentence + _hint(place) if kind == "extra_forbidden" else sentence)
 
 
-def _missing(place: Place) -> str:
+def _missing(place: SettingPath) -> str:
     by_file = f"{place[-1]}_file"
     return f"is required (or {by_file})" if by_file in siblings(place) else "is required"
 
 
-def _hint(place: Place) -> str:
+def _hint(place: SettingPath) -> str:
     close = get_close_matches(place[-1].lower(), siblings(place), n=1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bridge.config.environment import expand, overlay
-from bridge.config.errors import UNKNOWN, Place, Problem, SettingsError, in_words
+from bridge.config.errors import UNKNOWN, Problem, SettingPath, SettingsError, in_words
 from bridge.config.model import Settings
 from bridge.config.secrets import SecretFile, read_secret, read_secret_files, stamp_of, with_secret
 from bridge.config.yaml_file import read_yaml
@@ -87,7 +87,7 @@ def _validated(tree: Mapping[Any, Any]) -> tuple[Settings | None, list[Problem]]
         return None, problems + in_words(error)
 
 
-def _origin(problem: Problem, origins: Mapping[Place, str]) -> str | None:
+def _origin(problem: Problem, origins: Mapping[SettingPath, str]) -> str | None:
     """The variable that a value came from, or the variables below an unknown name."""
     place = problem.place
     of_value = next((origins[place[:size]] for size in range(len(place), 0, -1) if place[:size] in origins), None)

@@ -123,9 +123,9 @@ class Amqp(Section):
     event_mode: Literal["structured", "binary"] = "structured"
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """`host:port/vhost`, fit to be logged."""
-        return urls.amqp_place(self.url.get_secret_value())
+        return urls.amqp_location(self.url.get_secret_value())
 
     @rule("url")
     @classmethod
@@ -153,9 +153,9 @@ class Store(Section):
     retention: Seconds = 14 * DAY
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The file, or host and database, fit to be logged."""
-        return urls.store_place(self.url.get_secret_value())
+        return urls.store_location(self.url.get_secret_value())
 
     @rule("url")
     @classmethod

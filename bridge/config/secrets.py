@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, SecretStr
 
-from bridge.config.errors import UNREADABLE, Place, Problem
+from bridge.config.errors import UNREADABLE, Problem, SettingPath
 from bridge.config.model import Settings
 from bridge.config.names import SECRETS
 
@@ -17,7 +17,7 @@ from bridge.config.names import SECRETS
 class SecretFile:
     """A setting whose value came from a file; `stamp` changes whenever the file does."""
 
-    place: Place
+    place: SettingPath
     path: str
     stamp: Hashable
 
@@ -49,7 +49,7 @@ def stamp_of(path: str) -> Hashable:
     return (found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev)
 
 
-def with_secret(tree: Any, place: Place, text: str) -> Any:
+def with_secret(tree: Any, place: SettingPath, text: str) -> Any:
     """A copy of the tree with another text at one place."""
     if not place:
         return text
@@ -59,7 +59,7 @@ def with_secret(tree: Any, place: Place, text: str) -> Any:
     return {name: with_secret(one, tuple(rest), text) if str(name) == step else one for name, one in tree.items()}
 
 
-def _sections(node: Any, path: list[str], place: Place) -> Iterator[tuple[Place, dict[str, Any]]]:
+def _sections(node: Any, path: list[str], place: SettingPath) -> Iterator[tuple[SettingPath, dict[str, Any]]]:
     """The sections that a path leads to, `*` standing for any step."""
     if not path:
         if isinstance(node, dict):

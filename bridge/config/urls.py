@@ -79,7 +79,7 @@ def check_amqp_url(url: str) -> str:
     return url
 
 
-def amqp_place(url: str) -> str:
+def amqp_location(url: str) -> str:
     """`host:port/vhost` of a broker's URL, fit to be shown."""
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port or _AMQP_PORTS[parts.scheme]}{parts.path or '/'}"
@@ -97,7 +97,7 @@ def check_store_url(url: str) -> str:
     return url
 
 
-def store_place(url: str) -> str:
+def store_location(url: str) -> str:
     """The file, or `host:port/database`, that a store's URL names, fit to be shown."""
     if not url.startswith(_POSTGRESQL):
         return url.removeprefix(_SQLITE)

@@ -167,7 +167,7 @@ async def test_waiting_runs_places_and_starts_are_found_by_their_indexes(adapter
         await store.wait_of(waiting, limits, NOW)
     of_runs = [(sql, parameters) for sql, parameters in seen if "FROM runs" in sql]
     plans = [await _plan(adapter, sql, parameters) for sql, parameters in of_runs]
-    wanted = [{"runs_places"}, {"runs_sent", "runs_state"}, {"runs_sent_by", "runs_state"}, {"runs_waiting"}]
+    wanted = [{"runs_slots"}, {"runs_sent", "runs_state"}, {"runs_sent_by", "runs_state"}, {"runs_waiting"}]
     wanted += [{"runs_1"}, {"runs_waiting"}, {"runs_state"}, {"runs_sent"}]
     wanted += [{"runs_waiting"}, {"runs_state"}, {"runs_sent_by"}]
     used = [set(re.findall(r"runs_\w+", plan)) for plan in plans]

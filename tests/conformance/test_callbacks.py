@@ -14,7 +14,7 @@ from bridge.ports.queries import DeliveryFilter
 from tests.conformance.conftest import Adapter, silence
 from tests.fakes import NOW, a_delivery
 
-SHARES = Shares(places=12, proven=3, unproven=1)
+SHARES = Shares(slots=12, proven=3, unproven=1)
 DEAD, LIVE = "https://dead.example:443", "https://live.example:443"
 
 

@@ -25,7 +25,7 @@ from tests.fakes import NOW, a_delivery, a_run, run_id
 
 CREWS = (None, frozenset({"research"}), frozenset({"research", "triage"}))
 GROWING = {"runs", "events", "deliveries", "attempts", "run_times"}
-SHORT = {"deliveries_due", "deliveries_held", "runs_waiting", "runs_places"}
+SHORT = {"deliveries_due", "deliveries_held", "runs_waiting", "runs_slots"}
 """Indexes of what is not done yet."""
 RUN_FILTERS = [
     RunFilter(state, crew, crews, source, before)

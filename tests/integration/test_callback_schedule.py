@@ -26,7 +26,7 @@ from tests.fakes import NOW, HandClock, a_delivery
 
 PAUSES = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)  # seconds, between ten attempts
 DAY = 86_400.0
-SHARES = Shares(places=8)
+SHARES = Shares(slots=8)
 
 Answer = Callable[[], Awaitable[web.StreamResponse]]
 

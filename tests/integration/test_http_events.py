@@ -228,7 +228,7 @@ async def test_a_quiet_stream_shows_that_it_lives_and_ends_after_a_while(tmp_pat
 
 async def test_a_client_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
     """Its events would fill the memory; what is in the sockets of both sides is all that it may hold."""
-    async with served(tmp_path, Streaming(interval=0.01, slow=0.2, places=1)) as streams:
+    async with served(tmp_path, Streaming(interval=0.01, slow=0.2, slots=1)) as streams:
         reader, writer = await asyncio.open_connection("127.0.0.1", streams.server.port, limit=1024)
         lines = ["GET /v1/events HTTP/1.1", "Host: x", f"Authorization: {bearer('reader')['Authorization']}", "", ""]
         writer.write("\r\n".join(lines).encode())
@@ -243,7 +243,7 @@ async def test_a_client_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
 
 
 async def test_there_are_only_so_many_streams(tmp_path: Path) -> None:
-    async with served(tmp_path, Streaming(interval=0.01, places=2)) as streams:
+    async with served(tmp_path, Streaming(interval=0.01, slots=2)) as streams:
         first, _ = await streams.open(), await streams.open("operator")
         refused = await streams.open("narrow")
         assert "Retry-After" in refused.headers
@@ -254,14 +254,14 @@ async def test_there_are_only_so_many_streams(tmp_path: Path) -> None:
 
 async def test_one_client_cannot_take_every_stream(tmp_path: Path) -> None:
     """It may have half of those that the others do not have; it could have all 100, and the others got 429."""
-    async with served(tmp_path, Streaming(interval=0.01, places=4)) as streams:
+    async with served(tmp_path, Streaming(interval=0.01, slots=4)) as streams:
         statuses = [(await streams.open(client)).status for client in ("reader", "reader", "reader", "operator")]
         assert statuses == [200, 200, 429, 200]
         assert (await streams.open("narrow")).status == 200
 
 
 async def test_without_clients_everyone_on_the_machine_shares_all_streams(tmp_path: Path) -> None:
-    async with served(tmp_path, Streaming(interval=0.01, places=2), Clients()) as streams:
+    async with served(tmp_path, Streaming(interval=0.01, slots=2), Clients()) as streams:
         assert [(await streams.open()).status for _ in range(3)] == [200, 200, 429]
 
 

@@ -25,7 +25,7 @@ EACH_KIND = 25  # of dead receivers
 SILENT_BACKLOG = 20  # events due for each silent one: more than all places together can hold
 EVENTS = 300  # the 99th percentile leaves out the first ones, which meet the first calls to all the dead
 TIME_LIMIT = 5.0  # seconds; 15 outside of tests
-SHARES = Shares(places=120)
+SHARES = Shares(slots=120)
 PAIRS, ENOUGH = 9, 3  # of measurements alone and beside
 
 
@@ -106,7 +106,7 @@ async def delivering(path: Path) -> AsyncIterator[tuple[SqlStore, Callable[[], N
             return await store.claim_callbacks(room, SHARES, now)
 
         step = Deliver("d", claim, sender, store, time.time, wake.set)
-        worker = Worker(step, SHARES.places, wake, raise_fault)
+        worker = Worker(step, SHARES.slots, wake, raise_fault)
         running = asyncio.create_task(worker.run())
         try:
             yield store, wake.set

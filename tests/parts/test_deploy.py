@@ -175,7 +175,7 @@ def test_the_composed_bridges_are_set_up_with_what_is_accepted(service: str) -> 
     assert settings.http.host == "0.0.0.0"
     role = {"bridge": "bridge_app", "migrate": "bridge_owner"}[service]
     assert f"//{role}:" in settings.store.url.get_secret_value()
-    assert settings.store.place == "postgres:5432/bridge"
+    assert settings.store.location == "postgres:5432/bridge"
 
 
 def test_only_what_knows_the_port_asks_a_bridge_for_its_health() -> None:

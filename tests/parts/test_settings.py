@@ -89,8 +89,12 @@ class TestTheFile:
         assert settings.amqp is not None
         assert crew.token.get_secret_value() == "research-token"
         assert (crew.deadline, crew.in_doubt_after, crew.poll.max) == (3600, 900, 60)
-        assert (settings.http.ops_port, settings.http.max_body, settings.amqp.place) == (8081, 2**20, "127.0.0.1:5672/")
-        assert (settings.store.retention, settings.store.place) == (14 * 86400, "kickoff-bridge.db")
+        assert (settings.http.ops_port, settings.http.max_body, settings.amqp.location) == (
+            8081,
+            2**20,
+            "127.0.0.1:5672/",
+        )
+        assert (settings.store.retention, settings.store.location) == (14 * 86400, "kickoff-bridge.db")
         assert settings.http.clients[0].roles == {"submit", "read"}
         assert [secret.get_secret_value() for secret in settings.hooks["github-issues"].verify.secret] == [
             "github-secret"
@@ -265,7 +269,7 @@ class TestTheEnvironment:
     def test_a_variable_can_make_a_section(self, desk: Desk) -> None:
         settings = desk.load(SMALLEST, {"BRIDGE_AMQP__URL": "amqps://u:p%40@broker/v"})
         assert settings.amqp is not None
-        assert settings.amqp.place == "broker:5671/v"
+        assert settings.amqp.location == "broker:5671/v"
 
     @pytest.mark.parametrize("written", ["My-Crew", "MY_CREW", "my_crew"])
     def test_a_variable_finds_a_crew_as_far_as_a_shell_can_write_its_name(self, desk: Desk, written: str) -> None:
@@ -384,7 +388,7 @@ class TestSecretFiles:
         assert settings.amqp is not None
         assert settings.http.clients[0].token.get_secret_value() == "client-token"
         assert settings.amqp.url.get_secret_value() == "amqp://u:p@broker/"
-        assert settings.store.place == "/var/lib/b.db"
+        assert settings.store.location == "/var/lib/b.db"
         assert settings.crews["r"].token.get_secret_value() == "crew-token"
         assert len(settings.callbacks.secret) == 2
 

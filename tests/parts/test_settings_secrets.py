@@ -55,10 +55,10 @@ SECRET_PLACES = [
 ]
 
 
-def planted(place: str, value: Any) -> dict[str, Any]:
+def planted(location: str, value: Any) -> dict[str, Any]:
     """The smallest settings with this value at this place, and one sure mistake elsewhere."""
     tree: dict[str, Any] = json.loads(json.dumps({**SMALLEST, "http": {"port": "x", "clients": [{"name": "a"}]}}))
-    *parents, name = place.split(".")
+    *parents, name = location.split(".")
     node: Any = tree
     for parent in parents:
         node = node[int(parent)] if isinstance(node, list) else node.setdefault(parent, {})
@@ -72,14 +72,14 @@ def desk(tmp_path: Path) -> Desk:
 
 
 class TestSecretsAreNotShown:
-    @pytest.mark.parametrize("place", SECRET_PLACES)
-    def test_no_mistake_in_the_file_shows_the_value(self, desk: Desk, place: str) -> None:
-        told = [desk.problems(planted(place, mistake)) for mistake in MISTAKES]
+    @pytest.mark.parametrize("location", SECRET_PLACES)
+    def test_no_mistake_in_the_file_shows_the_value(self, desk: Desk, location: str) -> None:
+        told = [desk.problems(planted(location, mistake)) for mistake in MISTAKES]
         assert CANARY not in str(told)
 
-    @pytest.mark.parametrize("place", SECRET_PLACES)
-    def test_no_mistake_in_the_environment_shows_the_value(self, desk: Desk, place: str) -> None:
-        variable = "BRIDGE_" + place.upper().replace(".", "__")
+    @pytest.mark.parametrize("location", SECRET_PLACES)
+    def test_no_mistake_in_the_environment_shows_the_value(self, desk: Desk, location: str) -> None:
+        variable = "BRIDGE_" + location.upper().replace(".", "__")
         texts = [mistake for mistake in MISTAKES if isinstance(mistake, str)]
         told = [desk.problems(with_settings(http={"port": "x"}), {variable: text}) for text in texts]
         assert CANARY not in str(told)
@@ -92,7 +92,7 @@ class TestSecretsAreNotShown:
     def test_the_places_to_log_hold_no_password(self, desk: Desk) -> None:
         settings = desk.load(everything_secret(desk))
         assert settings.amqp is not None
-        assert (settings.amqp.place, settings.store.place) == ("broker:5672/", "kickoff-bridge.db")
+        assert (settings.amqp.location, settings.store.location) == ("broker:5672/", "kickoff-bridge.db")
 
     def test_secret_values_tells_every_secret_text(self, desk: Desk) -> None:
         assert secret_values(desk.load(everything_secret(desk))) >= PLANTED

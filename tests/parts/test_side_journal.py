@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge.adapters import kickoff_journal
-from bridge.adapters.kickoff_journal import PLACE, ROOM, open_journal
+from bridge.adapters.kickoff_journal import ENTRY_SIZE, ROOM, open_journal
 from bridge.core.errors import StoreUnavailable
 from bridge.core.runs.model import Run
 from bridge.ports.journal import KickoffNote
@@ -67,7 +67,7 @@ async def test_what_the_store_has_taken_frees_its_place_and_nothing_else_is_touc
     url = f"sqlite:///{tmp_path}/bridge.db"
     async with open_journal(url) as journal:
         await journal.note(started(1))
-        for number in range(2, 2 * ROOM // PLACE):
+        for number in range(2, 2 * ROOM // ENTRY_SIZE):
             await journal.note(started(number))
             await journal.drop(started(number))
         await journal.drop(started(9))  # never noted, or dropped before
@@ -81,7 +81,7 @@ async def test_what_the_store_has_taken_frees_its_place_and_nothing_else_is_touc
 async def test_a_restart_reads_all_notes_also_those_beyond_the_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kickoff_journal, "ROOM", 3 * PLACE)
+    monkeypatch.setattr(kickoff_journal, "ROOM", 3 * ENTRY_SIZE)
     url = f"sqlite:///{tmp_path}/bridge.db"
     async with open_journal(url) as journal:
         for number in range(1, 6):
@@ -92,7 +92,7 @@ async def test_a_restart_reads_all_notes_also_those_beyond_the_room(
         assert journal.notes() == [note(number) for number in range(1, 7)]
         journal.clear()
         assert journal.notes() == []
-    assert (tmp_path / "bridge.db.kickoffs").stat().st_size == 3 * PLACE
+    assert (tmp_path / "bridge.db.kickoffs").stat().st_size == 3 * ENTRY_SIZE
 
 
 async def test_notes_that_stand_one_after_the_other_are_read_and_kept(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class History:
     seed: int
     file: Path
     bridges: int = 1
-    places: int = PLACES
+    slots: int = PLACES
     dice: random.Random = field(init=False)
     world: World = field(init=False)
     site: Site = field(init=False)
@@ -96,7 +96,7 @@ class History:
         if self.policy.human_input:
             self.world.answer = self._answer
             self.world.patience = self.policy.human_deadline
-        self.site = Site(self.world, self.file, self.policy, Ids(), self.places, shared=self.several)
+        self.site = Site(self.world, self.file, self.policy, Ids(), self.slots, shared=self.several)
         if self.several:
             with closing(sqlite3.connect(self.file)) as writer:
                 writer.executescript(NOTE_WHAT_IS_GIVEN_UP)

@@ -53,7 +53,7 @@ class Site:
     file: Path
     policy: CrewPolicy
     ids: Ids
-    places: int
+    slots: int
     shared: bool
 
 
@@ -147,7 +147,7 @@ class Life:
         bells = {name: Bell() for name in ("kickoff", "poll", "deliver", "recover", "resume")}
         wakes: Any = bells
         bench = Bench(
-            ShakyStore(store, self._site.world), self._site.policy, self._site.places, clock, self._site.ids, api, api,
+            ShakyStore(store, self._site.world), self._site.policy, self._site.slots, clock, self._site.ids, api, api,
             wakes, Share(slack=0), journal=journal,
         )  # fmt: skip
         await replay(journal, bench.crews, store, clock, self._site.world.report)

@@ -105,7 +105,7 @@ def a_question_is_answered_once(history: History) -> None:
 
 def limits_are_held(history: History) -> None:
     """I18, as far as a crew's places go: they are the same ones for all processes together."""
-    assert history.most_places <= history.places
+    assert history.most_places <= history.slots
 
 
 def every_row_belongs_to_a_living_process_or_to_none(history: History) -> None:

@@ -21,7 +21,7 @@ def test_who_joins_follows_as_much_as_the_others_and_who_leaves_leaves_it_to_the
     with fast_folder() as folder:
         file = Path(folder) / "bridge.db"
         shutil.copy(empty_store(Path(folder)), file)
-        history = History(0, file, bridges=3, places=RUNS)
+        history = History(0, file, bridges=3, slots=RUNS)
         history.site = replace(history.site, policy=replace(history.policy, deadline=LONG))
         history.world.calm = True
         history.world.answer = None

@@ -39,7 +39,7 @@ def test_what_goes_by_the_broker_has_no_receiver(channel: Channel):
 
 
 def test_half_of_the_places_are_kept_for_receivers_that_work():
-    assert [Shares(places).unproven_together for places in (200, 3, 1)] == [100, 1, 1]
+    assert [Shares(slots).unproven_together for slots in (200, 3, 1)] == [100, 1, 1]
     assert [Shares(200).of(proven=proven) for proven in (True, False)] == [8, 1]
 
 

@@ -22,7 +22,7 @@ class Patience:
     """Seconds between two looks, and how many requests may wait at once; beyond that they are answered at once."""
 
     interval: float = 0.25
-    places: int = 200
+    slots: int = 200
 
 
 class Waiting:
@@ -31,7 +31,7 @@ class Waiting:
     def __init__(self, store: Store, patience: Patience) -> None:
         self._store = store
         self._patience = patience
-        self._slots = Slots(patience.places)
+        self._slots = Slots(patience.slots)
 
     async def until_final(
         self, run: Run, seconds: float, request: web.Request, client: str, *, fairly: bool

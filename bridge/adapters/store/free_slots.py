@@ -5,7 +5,7 @@ many have become free meanwhile; as long as nobody else claims from the same sto
 """
 
 
-class SurePlaces:
+class FreeSlots:
     """By crew and its `max_running`; to be used by the one who writes."""
 
     def __init__(self) -> None:

@@ -107,7 +107,7 @@ Index("runs_state", runs.c.state, runs.c.owner, runs.c.due_at)
 # A partial index serves only what repeats its condition, or implies it by an equation: SQLite tries nothing cleverer.
 OPEN = _one_of("state", [state.value for state in State if state not in FINAL_STATES])
 Index(
-    "runs_places", runs.c.crew, runs.c.state, runs.c.owner, runs.c.due_at,
+    "runs_slots", runs.c.crew, runs.c.state, runs.c.owner, runs.c.due_at,
     sqlite_where=text(OPEN), postgresql_where=text(OPEN),
 )  # fmt: skip
 WAITING = f"state = '{State.ACCEPTED}' AND owner IS NULL"

@@ -19,7 +19,7 @@ from bridge.adapters.store.claimer import Claimer
 from bridge.adapters.store.connections import Connections, Work
 from bridge.adapters.store.decoding import readable
 from bridge.adapters.store.errors import is_transient, unavailable
-from bridge.adapters.store.free_slots import SurePlaces
+from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.group_commit import Batches, Transaction
 from bridge.adapters.store.local_handoff import Fresh
 from bridge.adapters.store.queries import accept, budgets, callbacks, claims, cluster, retention, run_lists, run_times
@@ -84,7 +84,7 @@ class SqlStore:
         self._claimer = Claimer(self._batches, report)
         self._fresh = Fresh()
         self.commands = SqlCommands(self._batches.write_one, self._reading)
-        self._sure = None if shared else SurePlaces()
+        self._sure = None if shared else FreeSlots()
         self._name, self._process, self._lives = process, process, 1
 
     async def accept(self, run: Run) -> Accepted:

@@ -16,19 +16,19 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """How many of the `places` for calls a receiver may have.
+    """How many of the `slots` for calls a receiver may have.
 
     `proven`: one that took the last event that it was sent, or answered 410. `unproven`: one that is new, or fails.
     """
 
-    places: int
+    slots: int
     proven: int = 8
     unproven: int = 1
 
     @property
     def unproven_together(self) -> int:
         """How many places all that are new or failing may have between them."""
-        return max(1, self.places // 2)
+        return max(1, self.slots // 2)
 
     def of(self, *, proven: bool) -> int:
         """How many places one receiver may have."""

@@ -53,7 +53,7 @@ class Plan:
         return between(self.ages, self.next_ages, age)
 
 
-def place(estimate: Estimate, polls: float, shortest: float, longest: float) -> Plan:
+def plan_polls(estimate: Estimate, polls: float, shortest: float, longest: float) -> Plan:
     """The plan with the least mean lag among those that cost `polls` looks per run.
 
     Pauses are held between `shortest` and `longest` seconds, as far as the candidates permit.
@@ -73,7 +73,7 @@ def place(estimate: Estimate, polls: float, shortest: float, longest: float) -> 
     return candidates.plan(price)
 
 
-def place_at(estimate: Estimate, price: float, shortest: float, longest: float) -> Plan:
+def plan_polls_at_price(estimate: Estimate, price: float, shortest: float, longest: float) -> Plan:
     """The plan with the least sum of lag and looks, at `price` seconds of lag for a look."""
     candidates = _Candidates(_between_polls(estimate, math.sqrt(price), longest), shortest, longest)
     candidates.choose(price)
@@ -193,17 +193,17 @@ class _LowestLine:
             lines.pop()
         lines.append((slope, height, name))
 
-    def at(self, place: float) -> int:
+    def at(self, plan_polls: float) -> int:
         """The name of the line that is lowest at this place."""
         lines, front = self._lines, self._front
-        while front + 1 < len(lines) and _height(lines[front + 1], place) <= _height(lines[front], place):
+        while front + 1 < len(lines) and _height(lines[front + 1], plan_polls) <= _height(lines[front], plan_polls):
             front += 1
         self._front = front
         return lines[front][2]
 
 
-def _height(line: tuple[float, float, int], place: float) -> float:
-    return line[0] * place + line[1]
+def _height(line: tuple[float, float, int], plan_polls: float) -> float:
+    return line[0] * plan_polls + line[1]
 
 
 def _is_useless(left: tuple[float, float, int], line: tuple[float, float, int], slope: float, height: float) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from bridge.core.polling.distribution import Estimate, Span, estimate, likeliest_scale
 from bridge.core.polling.drift import Drift
 from bridge.core.polling.intervals import steady_interval
-from bridge.core.polling.optimizer import Plan, place, place_at
+from bridge.core.polling.optimizer import Plan, plan_polls, plan_polls_at_price
 from bridge.core.runs.model import CrewPolicy, RunTime, TrackedRun
 
 REMEMBERED = 256  # runs per crew
@@ -173,7 +173,7 @@ class Learning:
         """What is known from a run's start on, and from each number of tasks done; a look has one price in all."""
         shortest, longest = self._policy.poll_min_interval, self._policy.poll_max_interval
         whole = self._whole(spans)
-        plan = place(whole, self._policy.poll_per_run, shortest, longest)
+        plan = plan_polls(whole, self._policy.poll_per_run, shortest, longest)
         known = {0: _Known(whole, plan)}
         left: dict[int, list[Span]] = {}
         for run_time in self._sample:
@@ -183,7 +183,7 @@ class Learning:
         for done, rests in left.items():
             if len(rests) >= FEW:
                 rest_of = estimate(rests)
-                known[done] = _Known(rest_of, place_at(rest_of, plan.price, shortest, longest))
+                known[done] = _Known(rest_of, plan_polls_at_price(rest_of, plan.price, shortest, longest))
         return known
 
     def _whole(self, spans: list[Span]) -> Estimate:

@@ -33,7 +33,7 @@ class Streaming:
     may read nothing. After `longest` it has to come again, with a token that is still good.
     """
 
-    places: int = 100
+    slots: int = 100
     interval: float = 0.5
     quiet: float = 15.0
     slow: float = 10.0
@@ -47,7 +47,7 @@ class EventsApi:
         self._store = store
         self._clients = clients
         self._streaming = streaming or Streaming()
-        self._open = Slots(self._streaming.places)
+        self._open = Slots(self._streaming.slots)
         self._feed = EventFeed(store, self._streaming.interval)
 
     def routes(self) -> list[web.RouteDef]:

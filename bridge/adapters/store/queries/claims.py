@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Select, bindparam, delete, func, literal, sel
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.decoding import Unreadable, decoded, mark_dead, postpone
-from bridge.adapters.store.free_slots import SurePlaces
+from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.queries import budgets
 from bridge.adapters.store.queries.run_lists import within
 from bridge.adapters.store.rows import delivery_of, run_of, whole_deliveries
@@ -34,7 +34,7 @@ _ME = select(processes.c.name).where(processes.c.name == bindparam("process"))
 _HOLD_ME = _ME.with_for_update(read=True, key_share=True)
 
 
-def _places_held() -> Select[int]:
+def _slots_held() -> Select[int]:
     """Runs that are under way, or claimed to be; a run in doubt holds its place until that is told.
 
     Not only until its evidence is overdue: some may come before anybody has told so, and then the run is under way.
@@ -47,7 +47,7 @@ def _places_held() -> Select[int]:
     return select(under_way.scalar_subquery() + claimed.scalar_subquery() + doubted.scalar_subquery())
 
 
-_PLACES_HELD = _places_held()
+_SLOTS_HELD = _slots_held()
 _WAITING = (
     select(runs.c.run_id, runs.c.source)
     .where(
@@ -103,7 +103,7 @@ class OfCrew:
     max_running: int
     now: float
     budgets: Budgets = UNLIMITED
-    sure: SurePlaces | None = None
+    sure: FreeSlots | None = None
     """None: others claim from the same store, too."""
     attempted: list[Run] = field(default_factory=list)
     """What the last transaction took; whether it was committed is another question."""
@@ -166,7 +166,7 @@ def claim_runs(connection: Connection, requests: Sequence[OfCrew | InStates]) ->
         return [[] for _ in requests]
     for crew in sorted({request.crew for request in requests if isinstance(request, OfCrew)}):
         # Counting and taking are one act among all processes; in order, or two could wait for each other.
-        dialect.serialize(connection, "places", crew)
+        dialect.serialize(connection, "slots", crew)
     return [_claim_runs(connection, request) for request in requests]
 
 
@@ -265,8 +265,8 @@ def _in_states(connection: Connection, request: InStates) -> Sequence[str]:
 
 def _waiting(connection: Connection, request: OfCrew) -> Sequence[str]:
     """The runs to start next, by priority and age, as far as there are places and budgets left."""
-    places = _free_places(connection, request)
-    free = min(request.room, places, budgets.left_of_crew(connection, request.crew, request.budgets.crew, request.now))
+    slots = _free_slots(connection, request)
+    free = min(request.room, slots, budgets.left_of_crew(connection, request.crew, request.budgets.crew, request.now))
     if free <= 0:
         return []
     taken = _within_budgets(connection, request, int(free))
@@ -293,11 +293,11 @@ def _within_budgets(connection: Connection, request: OfCrew, room: int) -> list[
     return taken
 
 
-def _free_places(connection: Connection, request: OfCrew) -> int:
+def _free_slots(connection: Connection, request: OfCrew) -> int:
     """How many runs the crew may have besides those that hold places; counted only if it matters."""
     if request.sure is not None and (sure := request.sure.of(request.crew, request.max_running)) >= request.room:
         return sure
-    free = request.max_running - connection.execute(_PLACES_HELD, {"crew": request.crew}).scalar_one()
+    free = request.max_running - connection.execute(_SLOTS_HELD, {"crew": request.crew}).scalar_one()
     if request.sure is not None:
         request.sure.counted(request.crew, request.max_running, free)
     return free

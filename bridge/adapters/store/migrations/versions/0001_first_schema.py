@@ -80,7 +80,7 @@ def upgrade() -> None:
     )
     op.create_index("runs_kickoff", "runs", ["crew", "kickoff_id"], unique=True)
     op.create_index(
-        "runs_places",
+        "runs_slots",
         "runs",
         ["crew", "state", "owner", "due_at"],
         unique=False,
