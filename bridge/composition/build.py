@@ -56,11 +56,11 @@ from bridge.composition.policies import (
 )
 from bridge.config import Amqp as AmqpSettings
 from bridge.config import Renewable, Renewal, SecretWatch, Settings, secret_values
-from bridge.core.crew.fair_share import Share
+from bridge.core.crew.fair_share import FairShare
 from bridge.core.crew.payloads import Webhooks
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.delivery.model import Channel
-from bridge.core.delivery.receivers import Shares
+from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.core.polling.planner import Learning
 from bridge.core.redaction import Redactor
 from bridge.observability import logging as logs
@@ -78,7 +78,7 @@ from bridge.steps.crew_webhooks import HandleCrewWebhook
 from bridge.steps.delivery import Deliver
 from bridge.steps.maintenance.crew_probe import Probe
 from bridge.steps.maintenance.housekeeping import Sweep
-from bridge.steps.maintenance.rebalance import KeepToShare
+from bridge.steps.maintenance.rebalance import Rebalance
 from bridge.steps.maintenance.run_time_stats import Remember
 from bridge.steps.pending_questions import AskPendingQuestions
 from bridge.steps.recovery.in_doubt import Doubt
@@ -101,7 +101,7 @@ TAKEN_UP_AT_ONCE = 2000  # runs that nobody follows
 ANSWERS_AT_ONCE = 32  # of humans, per crew
 MAX_CONCURRENT_LATE_POLLS = 10  # per crew
 SENDS_AT_ONCE = 100  # to the broker: the window of unconfirmed publishes
-CALLS = Shares(slots=200)  # to callback URLs
+CALLS = ConcurrencyLimits(slots=200)  # to callback URLs
 WAIT_FOR_INPUTS = 4  # one in so many messages of the prefetch count may wait for what crews say of their inputs
 BY_BROKER = (Channel.EXCHANGE, Channel.QUEUE, Channel.DEAD_LETTER)
 
@@ -190,7 +190,7 @@ async def _add_crews(site: Site, stack: AsyncExitStack) -> None:
     webhooks = None if settings.public_url is None else Webhooks(settings.public_url, site.store.key)
     sessions = await stack.enter_async_context(crew_sessions())
     for name, crew in settings.crews.items():
-        share = Share()
+        share = FairShare()
         rate_limiter = RateLimiter(crew.requests_per_second, share)
         api = HttpCrewApi(
             crew.url, crew.token.get_secret_value(), rate_limiter, sessions, site.clock, redactor=site.redactor
@@ -365,7 +365,7 @@ def _steps(site: Site, webhook: HandleCrewWebhook, apply_command: CommandRun) ->
     for crew in crews.values():
         workers += _steps_of(site, crew)
     if store.shared:
-        workers.append(site.worker(KeepToShare(crews, store, clock, wakes.take_up), 1))
+        workers.append(site.worker(Rebalance(crews, store, clock, wakes.take_up), 1))
         workers.append(site.worker(Relay(store, webhook.handle_relayed), 50))
     return workers
 

@@ -4,11 +4,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bridge.core.crew.fair_share import Census
+from bridge.core.crew.fair_share import Membership
 from bridge.core.crew.webhooks import Kind
 from bridge.core.delivery.model import Attempt, Channel, Delivery, Event
 from bridge.core.delivery.outcome import Settlement
-from bridge.core.delivery.receivers import Shares
+from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.core.pages import Page, StoredEvent
 from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import Decision, Run, RunTime, State
@@ -85,7 +85,7 @@ class Store(Protocol):
     async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
         """Take due deliveries of these channels, the longest due first."""
 
-    async def claim_callbacks(self, room: int, shares: Shares, now: float) -> list[Delivery]:
+    async def claim_callbacks(self, room: int, shares: ConcurrencyLimits, now: float) -> list[Delivery]:
         """Take due deliveries to callback URLs, no more of one receiver than its share, and none of a paused one."""
 
     async def settle_delivery(self, settlement: Settlement) -> None:
@@ -127,7 +127,7 @@ class Store(Protocol):
     def owned_elsewhere(self, run: Run) -> bool:
         """Whether another process owns this run."""
 
-    async def census(self) -> dict[str, Census]:
+    async def membership(self) -> dict[str, Membership]:
         """For each crew that this process serves: how many processes do so, and how many runs are under way."""
 
     async def is_served(self, crew: str) -> bool:
@@ -136,7 +136,7 @@ class Store(Protocol):
     async def unserved(self) -> dict[str, int]:
         """How many runs that have not ended there are of each crew that no process serves."""
 
-    async def hand_over(self, run_ids: Collection[str]) -> int:
+    async def release_runs(self, run_ids: Collection[str]) -> int:
         """Give back runs under way that this process follows no more; how many those were."""
 
     async def relay_webhook(self, webhook: RelayedWebhook) -> None:

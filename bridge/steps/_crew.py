@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from bridge.core.crew.circuit_breaker import Breaker
-from bridge.core.crew.fair_share import Share
+from bridge.core.crew.fair_share import FairShare
 from bridge.core.crew.payloads import Webhooks
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import CrewUnavailable, KickoffAnswer, Refused, ResumeAnswer, Started, StatusAnswer
@@ -34,7 +34,7 @@ class Crew:
     learning: Learning
     breaker: Breaker = field(default_factory=Breaker)
     rate_limiter: RateLimiter = field(default_factory=RateLimiter)
-    share: Share = field(default_factory=Share)
+    share: FairShare = field(default_factory=FairShare)
     budgets: Budgets = UNLIMITED
     webhooks: Webhooks | None = None
     webhook_reliability: WebhookReliability = field(default_factory=WebhookReliability)

@@ -9,12 +9,12 @@ from bridge.adapters.store import SqlStore
 from bridge.adapters.store.queries import callbacks
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination, Receiver
 from bridge.core.delivery.outcome import CallbackReply, Confirmed, DeliveryAnswer, Gone, TryAgain, on_delivery
-from bridge.core.delivery.receivers import PAUSE_AFTER, Shares
+from bridge.core.delivery.receivers import PAUSE_AFTER, ConcurrencyLimits
 from bridge.ports.queries import DeliveryFilter
 from tests.conformance.conftest import Adapter, silence
 from tests.fakes import NOW, a_delivery
 
-SHARES = Shares(slots=12, proven=3, unproven=1)
+SHARES = ConcurrencyLimits(slots=12, proven=3, unproven=1)
 DEAD, LIVE = "https://dead.example:443", "https://live.example:443"
 
 
@@ -22,7 +22,9 @@ def to(host: str, number: int, due_at: float = NOW) -> Delivery:
     return replace(a_delivery(number, due_at=due_at), destination=Destination(Channel.CALLBACK, f"https://{host}/x"))
 
 
-async def claim(store: SqlStore, room: int = 99, now: float = NOW, shares: Shares = SHARES) -> list[Delivery]:
+async def claim(
+    store: SqlStore, room: int = 99, now: float = NOW, shares: ConcurrencyLimits = SHARES
+) -> list[Delivery]:
     return await store.claim_callbacks(room, shares, now)
 
 

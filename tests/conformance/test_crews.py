@@ -1,7 +1,7 @@
 """Which process serves which crews: nobody touches a run of a crew that it does not know."""
 
 from bridge.adapters.store import SqlStore
-from bridge.core.crew.fair_share import Census
+from bridge.core.crew.fair_share import Membership
 from bridge.core.crew.webhooks import Kind
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import State
@@ -54,10 +54,10 @@ async def test_a_census_counts_for_each_crew_the_processes_that_serve_it(adapter
     await started(store, 1)
     await adapter.twin(store, "same")
     other = await adapter.twin(store, "other", crews=["research", "writers"])
-    assert await store.census() == {"research": Census(living=3, under_way=1, mine=1)}
-    assert await other.census() == {
-        "research": Census(living=3, under_way=1, mine=0),
-        "writers": Census(living=1, under_way=0, mine=0),
+    assert await store.membership() == {"research": Membership(processes=3, runs_in_progress=1, own_runs=1)}
+    assert await other.membership() == {
+        "research": Membership(processes=3, runs_in_progress=1, own_runs=0),
+        "writers": Membership(processes=1, runs_in_progress=0, own_runs=0),
     }
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, event
 from bridge.adapters.store import SqlStore
 from bridge.core.delivery.model import Channel, DeliveryState
 from bridge.core.delivery.outcome import TryAgain, on_delivery
-from bridge.core.delivery.receivers import Shares
+from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.core.runs.budget import Budget, Budgets
 from bridge.core.runs.model import Envelope, State
 from bridge.ports.queries import DeliveryFilter, RunFilter
@@ -135,12 +135,12 @@ async def test_no_step_of_the_bridge_itself_reads_all_runs_or_deliveries(plans: 
         await store.find_key("client/shop", "research", "k")
         await store.find_execution("research", "e")
         await store.load(run_id(1))
-        await store.claim_callbacks(9, Shares(9), NOW)
+        await store.claim_callbacks(9, ConcurrencyLimits(9), NOW)
         for delivery in await store.claim_deliveries(list(Channel), 9, NOW):
             await store.settle_delivery(on_delivery(delivery, TryAgain("HTTP 500"), NOW))
         await store.beat(NOW)
         await store.bury(NOW + 999, 9)
-        await store.census()
+        await store.membership()
         await store.collect_webhooks(9)
         await store.keep_run_times("research", [], NOW, 9)
         await store.run_times("research", NOW, 9)

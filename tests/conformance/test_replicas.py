@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.adapters.store import SqlStore
-from bridge.core.crew.fair_share import Census
+from bridge.core.crew.fair_share import Membership
 from bridge.core.crew.webhooks import Kind
 from bridge.core.errors import Stale
 from bridge.core.runs import state_machine
@@ -23,14 +23,14 @@ async def test_a_census_counts_processes_and_runs_under_way(adapter: Adapter, st
     await started(store, 3)
     other = await adapter.twin(store, "other")
     await started(other, 4)
-    assert await store.census() == {"research": Census(living=2, under_way=2, mine=1)}
+    assert await store.membership() == {"research": Membership(processes=2, runs_in_progress=2, own_runs=1)}
 
 
 async def test_a_run_that_is_handed_over_is_free_and_its_old_owner_is_stale(adapter: Adapter, store: SqlStore):
     run = await started(store, 1)
     kept = await started(store, 2)
     other = await adapter.twin(store, "other")
-    assert await store.hand_over([run.run_id]) == 1
+    assert await store.release_runs([run.run_id]) == 1
     assert ids(await other.claim({State.RUNNING}, 9)) == [run.run_id]
     with pytest.raises(Stale):
         await store.settle(end_of(run))
@@ -41,8 +41,8 @@ async def test_only_what_this_process_follows_can_be_handed_over(adapter: Adapte
     starting = await store.settle(state_machine.begin(await claimed(store, 1), NOW))
     run = await started(store, 2)
     other = await adapter.twin(store, "other")
-    assert await other.hand_over([run.run_id, starting.run_id]) == 0
-    assert await store.hand_over([run.run_id, starting.run_id]) == 1
+    assert await other.release_runs([run.run_id, starting.run_id]) == 0
+    assert await store.release_runs([run.run_id, starting.run_id]) == 1
 
 
 async def test_a_buried_process_lives_on_under_another_name(adapter: Adapter, store: SqlStore):
@@ -53,7 +53,7 @@ async def test_a_buried_process_lives_on_under_another_name(adapter: Adapter, st
     assert await store.rejoin(NOW) == "me-2"
     await store.beat(NOW)
     assert ids(await store.claim({State.RUNNING}, 9)) == [run.run_id]
-    assert (await store.census())["research"].mine == 1
+    assert (await store.membership())["research"].own_runs == 1
     loaded = await store.load(run.run_id)
     assert loaded is not None
     assert (store.owned_elsewhere(loaded), other.owned_elsewhere(loaded)) == (False, True)

@@ -210,7 +210,7 @@ class TestTakingUpRuns:
     async def test_what_is_taken_up_to_be_followed_comes_without_its_inputs_and_keeps_them(self, store: SqlStore):
         """After a restart all runs under way are taken up, and their inputs may be a mebibyte each."""
         run = await started(store, 1, inputs={"topic": "a" * 1000}, meta={"order": 1})
-        await store.hand_over([run.run_id])
+        await store.release_runs([run.run_id])
         [taken] = await store.claim({State.RUNNING}, 9)
         assert (taken.request.inputs, taken.request.meta, taken.kickoff_id) == ({}, {}, "k-1")
         await store.settle(end_of(taken))

@@ -19,14 +19,14 @@ from bridge.adapters.callbacks.resolver import NameLookup
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination
-from bridge.core.delivery.receivers import Shares
+from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.ports.queries import DeliveryFilter
 from bridge.steps.delivery import Deliver
 from tests.fakes import NOW, HandClock, a_delivery
 
 PAUSES = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)  # seconds, between ten attempts
 DAY = 86_400.0
-SHARES = Shares(slots=8)
+SHARES = ConcurrencyLimits(slots=8)
 
 Answer = Callable[[], Awaitable[web.StreamResponse]]
 

@@ -15,7 +15,7 @@ from bridge.adapters.callbacks.resolver import NameLookup
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.delivery.model import Channel, Delivery, Destination
-from bridge.core.delivery.receivers import Shares
+from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.steps.delivery import Deliver
 from bridge.worker import Worker
 from tests.fakes import a_delivery, raise_fault
@@ -25,7 +25,7 @@ EACH_KIND = 25  # of dead receivers
 SILENT_BACKLOG = 20  # events due for each silent one: more than all places together can hold
 EVENTS = 300  # the 99th percentile leaves out the first ones, which meet the first calls to all the dead
 TIME_LIMIT = 5.0  # seconds; 15 outside of tests
-SHARES = Shares(slots=120)
+SHARES = ConcurrencyLimits(slots=120)
 PAIRS, ENOUGH = 9, 3  # of measurements alone and beside
 
 

@@ -217,9 +217,9 @@ MUTANTS = (
     Mutant(
         "a run is forgotten before it is handed over",
         "bridge/steps/maintenance/rebalance.py",
-        "freed = await self._store.hand_over(given)  # first",
+        "freed = await self._store.release_runs(given)  # first",
         "[crew.tracker.forget(one) for crew in self._crews.values() for one in given]\n            "
-        "freed = await self._store.hand_over(given)  # first",
+        "freed = await self._store.release_runs(given)  # first",
         pytest("tests/steps/test_replicas.py"),
     ),
 )

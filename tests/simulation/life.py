@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 from bridge.adapters.clock import SteadyClock
 from bridge.adapters.kickoff_journal import open_journal
 from bridge.adapters.store import SqlStore, open_store
-from bridge.core.crew.fair_share import Share
+from bridge.core.crew.fair_share import FairShare
 from bridge.core.crew.webhooks import Kind
 from bridge.core.runs.commands import RunCommand
 from bridge.core.runs.model import CrewPolicy, Envelope, KickoffRequest, Run
 from bridge.ports.inbound import Accepted
 from bridge.ports.processing import ReportFault, Service
-from bridge.steps.maintenance.rebalance import KeepToShare
+from bridge.steps.maintenance.rebalance import Rebalance
 from bridge.steps.recovery.journal import replay
 from bridge.steps.webhook_relay import Relay
 from bridge.supervisor import Supervisor
@@ -148,7 +148,7 @@ class Life:
         wakes: Any = bells
         bench = Bench(
             ShakyStore(store, self._site.world), self._site.policy, self._site.slots, clock, self._site.ids, api, api,
-            wakes, Share(slack=0), journal=journal,
+            wakes, FairShare(slack=0), journal=journal,
         )  # fmt: skip
         await replay(journal, bench.crews, store, clock, self._site.world.report)
         report = self._site.world.report
@@ -187,7 +187,7 @@ class Life:
 
 
 def _steps_of_several(bench: Bench, report: ReportFault) -> list[Service]:
-    share = KeepToShare(bench.crews, bench.store, bench.clock, bench.wakes["recover"])
+    share = Rebalance(bench.crews, bench.store, bench.clock, bench.wakes["recover"])
     relay = Relay(bench.store, bench.webhook.handle_relayed)
     return [Worker(share, 1, asyncio.Event(), report), Worker(relay, 50, asyncio.Event(), report)]
 

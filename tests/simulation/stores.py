@@ -17,7 +17,7 @@ from tests.fakes import NOW
 from tests.simulation.world import World
 from tests.steps.conftest import KEY
 
-OF_SEVERAL = ("bury", "rejoin", "hand_over", "relay_webhook", "collect_webhooks")
+OF_SEVERAL = ("bury", "rejoin", "release_runs", "relay_webhook", "collect_webhooks")
 """Calls that are counted, if anything came of them."""
 
 

@@ -60,7 +60,7 @@ class RunMachine(RuleBasedStateMachine):
         self.run: Run = a_run()
         self.events: dict[str, bytes] = {}
         self.finals: list[str] = []
-        self.under_way: Run | None = None
+        self.runs_in_progress: Run | None = None
         self.tracked = (
             None if self.run.kickoff_id is None else state_machine.tracked_from_run(self.run, self.policy, self.now)
         )
@@ -87,17 +87,17 @@ class RunMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
-    @precondition(lambda self: self.run.state is State.ACCEPTED and self.under_way is None)
+    @precondition(lambda self: self.run.state is State.ACCEPTED and self.runs_in_progress is None)
     @rule()
     def post(self) -> None:
         assert self.commit(state_machine.begin(self.run, self.now))
         self.posts += 1
-        self.under_way = self.run
+        self.runs_in_progress = self.run
 
-    @precondition(lambda self: self.under_way is not None)
+    @precondition(lambda self: self.runs_in_progress is not None)
     @rule(answer=kickoff_answers)
     def post_is_answered(self, answer: responses.KickoffAnswer) -> None:
-        starting, self.under_way = self.under_way, None
+        starting, self.runs_in_progress = self.runs_in_progress, None
         assert starting is not None
         written = self.commit(state_machine.on_kickoff(starting, answer, self.policy, self.now))
         if written and isinstance(answer, responses.NotStarted | responses.CrewUnavailable):
@@ -107,7 +107,7 @@ class RunMachine(RuleBasedStateMachine):
     @rule()
     def process_dies_amid_the_post(self) -> None:
         self.run = replace(self.run, version=self.run.version + 1)  # its rows are freed
-        self.under_way = None
+        self.runs_in_progress = None
         assert self.commit(state_machine.on_orphan(self.run, self.policy, self.now))
 
     @precondition(lambda self: self.run.state is State.STARTING)
@@ -124,7 +124,7 @@ class RunMachine(RuleBasedStateMachine):
         assert decision is not None
         self.commit(decision)
 
-    @precondition(lambda self: self.run.state is State.IN_DOUBT and self.under_way is None)
+    @precondition(lambda self: self.run.state is State.IN_DOUBT and self.runs_in_progress is None)
     @rule()
     def doubt_lasts(self) -> None:
         if self.run.due_at is not None and self.now >= self.run.due_at:
@@ -157,7 +157,7 @@ class RunMachine(RuleBasedStateMachine):
             decision = apply_command(self.run, command, self.policy, self.now)
         except (RequestRefused, PostUnderWay):
             return
-        if decision is not None and self.under_way is None:
+        if decision is not None and self.runs_in_progress is None:
             self.proven += isinstance(command, Retry)
             self.commit(decision)
 

@@ -127,8 +127,8 @@ class World:
             return paused(outright=self.dice.random() < 0.5)
         if asyncio.get_running_loop().time() >= execution.ends_at:
             return execution.end
-        under_way: list[StatusAnswer] = [Pending(), Running(), Running({"completed": self.dice.randint(0, 3)})]
-        return self.dice.choice(under_way)
+        runs_in_progress: list[StatusAnswer] = [Pending(), Running(), Running({"completed": self.dice.randint(0, 3)})]
+        return self.dice.choice(runs_in_progress)
 
     async def resume(self, body: dict[str, Any]) -> ResumeAnswer:
         execution = self.executions[body["execution_id"]]

@@ -16,7 +16,7 @@ from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.database import database, opened, prepared
 from bridge.adapters.store.schema import keys, metadata
 from bridge.core.callback_url import CallbackRules
-from bridge.core.crew.fair_share import Share
+from bridge.core.crew.fair_share import FairShare
 from bridge.core.crew.payloads import Webhooks
 from bridge.core.crew.responses import Started
 from bridge.core.delivery.model import Channel
@@ -62,7 +62,7 @@ class Bench:
     wakes: dict[str, Wakes] = field(
         default_factory=lambda: {name: Wakes() for name in ("kickoff", "poll", "deliver", "recover", "resume")}
     )
-    share: Share = field(default_factory=Share)
+    share: FairShare = field(default_factory=FairShare)
     made: dict[str, Crew] = field(default_factory=dict)
     journal: Any = field(default_factory=NoJournal)
     another_process: Any = None

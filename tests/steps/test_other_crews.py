@@ -11,7 +11,7 @@ from bridge.core.polling.planner import Learning
 from bridge.core.runs.model import Envelope, State
 from bridge.ports.inbound import Accepted
 from bridge.steps._crew import Crew
-from bridge.steps.maintenance.rebalance import KeepToShare
+from bridge.steps.maintenance.rebalance import Rebalance
 from bridge.steps.webhook_relay import Relay
 from tests.fakes import a_request
 from tests.steps.conftest import KEY, Bench
@@ -26,8 +26,8 @@ async def another(bench: Bench, crews: Sequence[str] = ("writers",)) -> Bench:
     return other
 
 
-def keep_to_share(bench: Bench) -> KeepToShare:
-    return KeepToShare(bench.crews, bench.store, bench.clock, bench.wakes["recover"])
+def keep_to_share(bench: Bench) -> Rebalance:
+    return Rebalance(bench.crews, bench.store, bench.clock, bench.wakes["recover"])
 
 
 async def started(bench: Bench, number: int) -> None:
@@ -58,7 +58,7 @@ async def test_runs_are_not_handed_over_to_a_process_that_does_not_know_their_cr
     await bench.round(keep_to_share(bench))
     await other.round(keep_to_share(other))
     assert len(bench.crew.tracker.queue) == 60
-    assert bench.crew.share.living == 1  # and the whole rate is its own
+    assert bench.crew.share.processes == 1  # and the whole rate is its own
 
 
 async def test_a_process_takes_up_all_runs_of_a_crew_that_no_other_serves(bench: Bench):
@@ -71,7 +71,7 @@ async def test_a_process_takes_up_all_runs_of_a_crew_that_no_other_serves(bench:
     await other.store.bury(bench.clock(), -1.0)
     await other.store.join(bench.clock())
     await other.round(keep_to_share(other))
-    assert (other.crew.share.living, other.made["writers"].share.living) == (1, 1)
+    assert (other.crew.share.processes, other.made["writers"].share.processes) == (1, 1)
     assert len(await other.round(other.recover)) == 60
     assert await third.round(third.recover) == []
 

@@ -29,7 +29,7 @@ from bridge.core.runs.quarantine import Quarantined
 from bridge.core.runs.waiting import Reason, why_waiting
 from bridge.ports.queries import DeliveryFilter, RunFilter
 from bridge.ports.store import RelayedWebhook
-from bridge.steps.maintenance.rebalance import KeepToShare
+from bridge.steps.maintenance.rebalance import Rebalance
 from bridge.steps.maintenance.run_time_stats import Remember
 from bridge.steps.runs.deferred_commands import ApplyCommands
 from bridge.steps.webhook_relay import Relay
@@ -188,7 +188,7 @@ SCENES: dict[str, tuple[Callable[[Bench], Any], Callable[[Bench], Awaitable[Any]
     "probe": (lambda bench: bench.probe, paused),
     "sweep": (lambda bench: bench.sweep, nothing),
     "share": (
-        lambda bench: KeepToShare(bench.crews, bench.store, bench.clock, bench.wakes["recover"]),
+        lambda bench: Rebalance(bench.crews, bench.store, bench.clock, bench.wakes["recover"]),
         nothing,
     ),
     "remember": (lambda bench: Remember(bench.crews, bench.store, bench.clock, shared=True), nothing),

@@ -17,7 +17,7 @@ from bridge.core.human_input.feedback import Resume
 from bridge.core.human_input.model import AskedQuestion
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Run, State
-from bridge.steps.maintenance.rebalance import KeepToShare
+from bridge.steps.maintenance.rebalance import Rebalance
 from bridge.steps.webhook_relay import Relay
 from tests.fakes import NOW
 from tests.steps.conftest import KEY, Bench
@@ -50,8 +50,8 @@ async def sixty_started(bench: Bench) -> list[Run]:
     return runs
 
 
-def keep_to_share(bench: Bench) -> KeepToShare:
-    return KeepToShare(bench.crews, bench.store, bench.clock, bench.wakes["recover"])
+def keep_to_share(bench: Bench) -> Rebalance:
+    return Rebalance(bench.crews, bench.store, bench.clock, bench.wakes["recover"])
 
 
 async def test_a_new_process_gets_its_share_without_waiting_for_ends(bench: Bench):
@@ -89,7 +89,7 @@ async def test_a_run_that_waits_for_a_human_is_followed_by_whoever_gets_it(bench
     """It left the timetable of the one and stayed its own, so that nobody looked at it until its process ended."""
     run = await waiting_for_human(bench)
     other = await another(bench)
-    assert await bench.store.hand_over([run.run_id]) == 1
+    assert await bench.store.release_runs([run.run_id]) == 1
     await other.round(other.recover)
     assert run.run_id in other.crew.tracker.queue
 
@@ -101,7 +101,7 @@ async def test_while_the_store_is_away_nothing_is_given_up(bench: Bench, monkeyp
     async def away(_: Any) -> int:
         raise StoreUnavailable("locked")
 
-    monkeypatch.setattr(bench.store, "hand_over", away)
+    monkeypatch.setattr(bench.store, "release_runs", away)
     with pytest.raises(StoreUnavailable):
         await bench.round(keep_to_share(bench))
     assert len(bench.crew.tracker.queue) == 60
@@ -118,7 +118,7 @@ async def test_a_run_that_another_process_follows_now_is_looked_at_no_more(bench
     """A process that was asleep for long does not know yet that it was given up."""
     run = await bench.started()
     other = await another(bench)
-    await bench.store.hand_over([run.run_id])
+    await bench.store.release_runs([run.run_id])
     await other.round(other.recover)
     bench.clock.forward(60)
     bench.api.status_answers = [Succeeded("done", None, None)]

@@ -1,6 +1,6 @@
 """How often a crew is called: one rate for all, kickoffs first, lowered by refusals, raised by answers."""
 
-from bridge.core.crew.fair_share import Census, Share
+from bridge.core.crew.fair_share import FairShare, Membership
 from bridge.core.crew.rate_limiter import (
     FAILURES_UNTIL_REST,
     MAX_BACKOFF,
@@ -55,8 +55,8 @@ def test_at_a_high_rate_some_turns_are_taken_together():
 
 
 def test_processes_divide_the_rate():
-    share = Share()
-    share.update(Census(4, 0, 0))
+    share = FairShare()
+    share.update(Membership(4, 0, 0))
     assert RateLimiter(20.0, share).per_second == 5.0
 
 

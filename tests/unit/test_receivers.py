@@ -6,7 +6,7 @@ import pytest
 
 from bridge.core.delivery.model import Attempt, Channel, Delivery, Destination, Event, Receiver
 from bridge.core.delivery.outcome import CallbackReply, Confirmed, Gone, TryAgain, on_delivery
-from bridge.core.delivery.receivers import PAUSE_AFTER, Shares, receiver_name
+from bridge.core.delivery.receivers import PAUSE_AFTER, ConcurrencyLimits, receiver_name
 from tests.fakes import NOW
 
 DAY = 86_400.0
@@ -39,8 +39,8 @@ def test_what_goes_by_the_broker_has_no_receiver(channel: Channel):
 
 
 def test_half_of_the_places_are_kept_for_receivers_that_work():
-    assert [Shares(slots).unproven_together for slots in (200, 3, 1)] == [100, 1, 1]
-    assert [Shares(200).of(proven=proven) for proven in (True, False)] == [8, 1]
+    assert [ConcurrencyLimits(slots).unproven_together for slots in (200, 3, 1)] == [100, 1, 1]
+    assert [ConcurrencyLimits(200).of(proven=proven) for proven in (True, False)] == [8, 1]
 
 
 def test_a_first_success_proves_a_receiver():

@@ -4,45 +4,45 @@ import math
 
 import pytest
 
-from bridge.core.crew.fair_share import Census, Share
+from bridge.core.crew.fair_share import FairShare, Membership
 
 
 def test_alone_a_process_may_follow_everything():
-    share = Share()
-    assert share.update(Census(living=1, under_way=10_000, mine=10_000)) == 0
-    assert (share.allowed, share.living) == (math.inf, 1)
+    share = FairShare()
+    assert share.update(Membership(processes=1, runs_in_progress=10_000, own_runs=10_000)) == 0
+    assert (share.allowed, share.processes) == (math.inf, 1)
 
 
 @pytest.mark.parametrize(
-    ("census", "surplus"),
+    ("membership", "surplus"),
     [
-        (Census(living=2, under_way=10_000, mine=10_000), 5_000),
-        (Census(living=3, under_way=10_000, mine=3_650), 0),  # within a tenth of a share
-        (Census(living=3, under_way=10_000, mine=3_800), 466),
-        (Census(living=2, under_way=20, mine=20), 0),  # not worth it
-        (Census(living=2, under_way=100, mine=0), 0),
+        (Membership(processes=2, runs_in_progress=10_000, own_runs=10_000), 5_000),
+        (Membership(processes=3, runs_in_progress=10_000, own_runs=3_650), 0),  # within a tenth of a share
+        (Membership(processes=3, runs_in_progress=10_000, own_runs=3_800), 466),
+        (Membership(processes=2, runs_in_progress=20, own_runs=20), 0),  # not worth it
+        (Membership(processes=2, runs_in_progress=100, own_runs=0), 0),
     ],
 )
-def test_what_is_well_above_an_even_share_is_given_to_others(census: Census, surplus: int):
-    assert Share().update(census) == surplus
+def test_what_is_well_above_an_even_share_is_given_to_others(membership: Membership, surplus: int):
+    assert FairShare().update(membership) == surplus
 
 
 def test_a_process_takes_up_runs_as_far_as_its_share_goes():
-    share = Share()
+    share = FairShare()
     assert share.room(100, tracker=10**6) == 100
-    share.update(Census(living=2, under_way=1000, mine=500))
+    share.update(Membership(processes=2, runs_in_progress=1000, own_runs=500))
     assert [share.room(100, tracker) for tracker in (0, 500, 549, 550, 600)] == [100, 50, 1, 0, 0]
 
 
 def test_shares_together_are_at_least_everything():
     """Else runs would be left that nobody may take up."""
-    for living in range(2, 9):
-        share = Share()
-        share.update(Census(living, under_way=1001, mine=0))
-        assert share.allowed * living >= 1001
+    for processes in range(2, 9):
+        share = FairShare()
+        share.update(Membership(processes, runs_in_progress=1001, own_runs=0))
+        assert share.allowed * processes >= 1001
 
 
 def test_a_process_that_does_not_see_itself_counts_as_one():
-    share = Share()
-    share.update(Census(living=0, under_way=0, mine=0))
-    assert share.living == 1
+    share = FairShare()
+    share.update(Membership(processes=0, runs_in_progress=0, own_runs=0))
+    assert share.processes == 1

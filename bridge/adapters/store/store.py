@@ -29,10 +29,10 @@ from bridge.adapters.store.queries import runs as run_queries
 from bridge.adapters.store.queries.commands import SqlCommands
 from bridge.adapters.store.rows import run_of
 from bridge.adapters.store.schema import runs
-from bridge.core.crew.fair_share import Census
+from bridge.core.crew.fair_share import Membership
 from bridge.core.delivery.model import Attempt, Channel, Delivery, Event
 from bridge.core.delivery.outcome import Settlement
-from bridge.core.delivery.receivers import Shares
+from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.core.errors import ExecutionTaken, ProcessBuried, Stale, StoreBroken, StoreDamaged, StoreUnavailable
 from bridge.core.pages import Page, StoredEvent
 from bridge.core.runs.budget import UNLIMITED, Budgets
@@ -193,7 +193,7 @@ class SqlStore:
         self._fresh.store_gave(len(claimed), wanted.room, now)
         return own + claimed + self._fresh.take(channels, wanted.room - len(claimed), now)
 
-    async def claim_callbacks(self, room: int, shares: Shares, now: float) -> list[Delivery]:
+    async def claim_callbacks(self, room: int, shares: ConcurrencyLimits, now: float) -> list[Delivery]:
         """Take due deliveries to callback URLs, the longest due first within the shares of their receivers."""
         return await self._claimer.claim(
             callbacks.claim_callbacks, claims.DueCallbacks(self._process, room, shares, now)
@@ -263,7 +263,7 @@ class SqlStore:
         """Whether another process owns this run."""
         return run.owner not in {None, self._process}
 
-    async def census(self) -> dict[str, Census]:
+    async def membership(self) -> dict[str, Membership]:
         """For each crew that this process serves: how many processes do so, and how many runs are under way."""
         return await self._reading(partial(cluster.count, process=self._process, crews=self._crews))
 
@@ -275,9 +275,11 @@ class SqlStore:
         """How many runs that have not ended there are of each crew that no process serves."""
         return await self._reading(cluster.unserved)
 
-    async def hand_over(self, run_ids: Collection[str]) -> int:
+    async def release_runs(self, run_ids: Collection[str]) -> int:
         """Give back runs under way that this process follows no more; how many those were."""
-        return await self._batches.write_one(partial(cluster.hand_over, process=self._process, run_ids=list(run_ids)))
+        return await self._batches.write_one(
+            partial(cluster.release_runs, process=self._process, run_ids=list(run_ids))
+        )
 
     async def relay_webhook(self, webhook: RelayedWebhook) -> None:
         """Leave a hint for the process that owns its run."""

@@ -9,7 +9,7 @@ the others follow when that was answered.
 
 import math
 
-from bridge.core.crew.fair_share import Share
+from bridge.core.crew.fair_share import FairShare
 
 BURST_SECONDS = 0.02  # seconds' worth of turns that may be taken at once after a pause
 POLL_RESERVE = 0.25  # of a turn is put by for looks with each kickoff while looks are overdue
@@ -27,11 +27,11 @@ _ROUNDING = 1e-6  # of a turn
 class RateLimiter:
     """One crew's turns. Times in seconds of one clock; `share`: the processes that use the rate together."""
 
-    def __init__(self, per_second: float = 1e9, share: Share | None = None) -> None:
+    def __init__(self, per_second: float = 1e9, share: FairShare | None = None) -> None:
         self.waiting = 0
         """Kickoffs and answers that wait for their turn."""
         self._full = per_second
-        self._share = share or Share()
+        self._share = share or FairShare()
         self._part = 1.0
         self._permits = max(1.0, BURST_SECONDS * per_second)
         self._poll_permits = 0.0
@@ -47,7 +47,7 @@ class RateLimiter:
     @property
     def per_second(self) -> float:
         """How many calls this process may make now."""
-        return self._part * self._full / self._share.living
+        return self._part * self._full / self._share.processes
 
     def backing_off(self, now: float) -> bool:
         """Whether the crew is left alone."""

@@ -15,7 +15,7 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
+class ConcurrencyLimits:
     """How many of the `slots` for calls a receiver may have.
 
     `proven`: one that took the last event that it was sent, or answered 410. `unproven`: one that is new, or fails.

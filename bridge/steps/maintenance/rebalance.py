@@ -16,7 +16,7 @@ EVERY = 3.0  # seconds
 log = structlog.get_logger()
 
 
-class KeepToShare:
+class Rebalance:
     """Counts processes and runs; whoever follows more than its share gives the others some at once."""
 
     name = "share"
@@ -35,11 +35,11 @@ class KeepToShare:
     async def handle(self, _: float) -> None:
         """One count, and what follows from it."""
         given: list[str] = []
-        for name, census in (await self._store.census()).items():
+        for name, membership in (await self._store.membership()).items():
             crew = self._crews[name]
-            given += crew.tracker.queue.some(crew.share.update(census))
+            given += crew.tracker.queue.some(crew.share.update(membership))
         if given:
-            freed = await self._store.hand_over(given)  # first, or nobody would follow them if this fails
+            freed = await self._store.release_runs(given)  # first, or nobody would follow them if this fails
             for crew, run_id in product(self._crews.values(), given):
                 crew.tracker.forget(run_id)
             log.info("runs_handed_over", runs=freed)

@@ -38,7 +38,7 @@ class Recover:
 
         Nothing is limited for crews that no other process serves: who else would take their runs up?
         """
-        limited = [crew for crew in self._crews.values() if crew.share.living > 1]
+        limited = [crew for crew in self._crews.values() if crew.share.processes > 1]
         alone = self._crews.keys() - {crew.name for crew in limited}
         claimed = list(await self._claim(alone, room, room)) if alone else []
         for crew in limited:

@@ -14,7 +14,7 @@ from bridge.adapters.store import dialect
 from bridge.adapters.store.queries.claims import DueCallbacks, lives, take_deliveries
 from bridge.adapters.store.schema import deliveries, receivers
 from bridge.core.delivery.model import Channel, Delivery, DeliveryState
-from bridge.core.delivery.receivers import Shares
+from bridge.core.delivery.receivers import ConcurrencyLimits
 
 _HEAD = 500  # due deliveries that are looked at before those of full receivers are left out
 
@@ -46,7 +46,7 @@ def _any_due(connection: Connection, now: float) -> bool:
 class _InHand:
     """The calls that each receiver has in hand, and those that it is about to get."""
 
-    shares: Shares
+    shares: ConcurrencyLimits
     calls: Counter[str]
     proven: dict[str, bool]
 
@@ -88,7 +88,7 @@ def _claim(connection: Connection, request: DueCallbacks) -> list[Delivery]:
     return list(request.attempted)
 
 
-def _in_hand(connection: Connection, shares: Shares) -> _InHand:
+def _in_hand(connection: Connection, shares: ConcurrencyLimits) -> _InHand:
     query = select(deliveries.c.receiver, _PROVEN.label("proven"), func.count().label("calls"))
     owned = query.where(deliveries.c.owner.is_not(None), deliveries.c.receiver.is_not(None))
     rows = connection.execute(owned.group_by(deliveries.c.receiver)).all()

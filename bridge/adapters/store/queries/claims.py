@@ -20,7 +20,7 @@ from bridge.adapters.store.queries.run_lists import within
 from bridge.adapters.store.rows import delivery_of, run_of, whole_deliveries
 from bridge.adapters.store.schema import OPEN, WAITING, commands, deliveries, events, processes, runs, served_crews
 from bridge.core.delivery.model import Channel, Delivery, DeliveryState
-from bridge.core.delivery.receivers import Shares
+from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import FINAL_STATES, Run, State
 
@@ -41,10 +41,10 @@ def _slots_held() -> Select[int]:
     Counted apart, so that each is a range of the index: runs that only wait, however many, are not read.
     """
     of_crew = select(func.count()).where(text(OPEN), runs.c.crew == bindparam("crew"))
-    under_way = of_crew.where(runs.c.state.in_(_UNDER_WAY))
+    in_progress = of_crew.where(runs.c.state.in_(_UNDER_WAY))
     claimed = of_crew.where(runs.c.state == State.ACCEPTED.value, runs.c.owner.is_not(None))
     doubted = of_crew.where(runs.c.state == State.IN_DOUBT.value, runs.c.due_at.is_not(None))
-    return select(under_way.scalar_subquery() + claimed.scalar_subquery() + doubted.scalar_subquery())
+    return select(in_progress.scalar_subquery() + claimed.scalar_subquery() + doubted.scalar_subquery())
 
 
 _SLOTS_HELD = _slots_held()
@@ -142,7 +142,7 @@ class DueCallbacks:
 
     process: str
     room: int
-    shares: Shares
+    shares: ConcurrencyLimits
     now: float
     attempted: list[Delivery] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
@@ -191,8 +191,8 @@ def give_back(connection: Connection, taken: Taken) -> None:
         freed = update(runs).where(as_taken, runs.c.owner == taken.process)
         connection.execute(freed.values(owner=None, version=runs.c.version + 1))
     if taken.deliveries:
-        mine = deliveries.c.delivery_id.in_(taken.deliveries) & (deliveries.c.owner == taken.process)
-        connection.execute(update(deliveries).where(mine).values(owner=None))
+        own_rows = deliveries.c.delivery_id.in_(taken.deliveries) & (deliveries.c.owner == taken.process)
+        connection.execute(update(deliveries).where(own_rows).values(owner=None))
 
 
 def join(connection: Connection, process: str, crews: Collection[str], now: float) -> None:
@@ -220,8 +220,8 @@ def bury(connection: Connection, now: float, silent_for: float) -> int:
 def release(connection: Connection, names: Sequence[str]) -> None:
     """Give back every row of these processes and forget them."""
     # The states are named because the index of owners begins with them; without them, all runs would be read.
-    mine = runs.c.state.in_(list(State)) & runs.c.owner.in_(names)
-    connection.execute(update(runs).where(mine).values(owner=None, version=runs.c.version + 1))
+    own_rows = runs.c.state.in_(list(State)) & runs.c.owner.in_(names)
+    connection.execute(update(runs).where(own_rows).values(owner=None, version=runs.c.version + 1))
     connection.execute(update(deliveries).where(deliveries.c.owner.in_(names)).values(owner=None))
     connection.execute(delete(processes).where(processes.c.name.in_(names)))
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, exists, func, select,
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.schema import OPEN, crew_webhooks, runs, served_crews
-from bridge.core.crew.fair_share import Census
+from bridge.core.crew.fair_share import Membership
 from bridge.core.crew.webhooks import Kind
 from bridge.core.runs.model import State
 from bridge.ports.store import RelayedWebhook
@@ -23,14 +23,14 @@ _COUNT_OPEN = select(func.count()).where(text(OPEN), runs.c.crew == bindparam("c
 _TRACKED = runs.c.state.in_([State.RUNNING.value, State.WAITING_FOR_HUMAN.value])
 
 
-def count(connection: Connection, process: str, crews: Collection[str]) -> dict[str, Census]:
+def count(connection: Connection, process: str, crews: Collection[str]) -> dict[str, Membership]:
     """For each of these crews, count the processes that serve it and the runs that are followed."""
     serving = select(served_crews.c.crew, func.count()).where(served_crews.c.crew.in_(crews))
-    living = {row[0]: row[1] for row in connection.execute(serving.group_by(served_crews.c.crew))}
-    mine = func.count().filter(runs.c.owner == process)
-    tracked_runs = select(runs.c.crew, func.count(), mine).where(text(OPEN), _TRACKED, runs.c.crew.in_(crews))
+    alive = {row[0]: row[1] for row in connection.execute(serving.group_by(served_crews.c.crew))}
+    own_runs = func.count().filter(runs.c.owner == process)
+    tracked_runs = select(runs.c.crew, func.count(), own_runs).where(text(OPEN), _TRACKED, runs.c.crew.in_(crews))
     counts = {row[0]: (row[1], row[2]) for row in connection.execute(tracked_runs.group_by(runs.c.crew))}
-    return {crew: Census(living.get(crew, 0), *counts.get(crew, (0, 0))) for crew in crews}
+    return {crew: Membership(alive.get(crew, 0), *counts.get(crew, (0, 0))) for crew in crews}
 
 
 def served(connection: Connection) -> frozenset[str]:
@@ -43,19 +43,19 @@ def unserved(connection: Connection) -> dict[str, int]:
 
     From one crew to the next by the index, so that the runs of served crews are not read.
     """
-    living, counts = served(connection), dict[str, int]()
+    alive, counts = served(connection), dict[str, int]()
     after = ""
     while (crew := connection.execute(_NEXT_CREW, {"after": after}).scalar_one()) is not None:
-        if crew not in living:
+        if crew not in alive:
             counts[crew] = connection.execute(_COUNT_OPEN, {"crew": crew}).scalar_one()
         after = crew
     return counts
 
 
-def hand_over(connection: Connection, process: str, run_ids: Sequence[str]) -> int:
+def release_runs(connection: Connection, process: str, run_ids: Sequence[str]) -> int:
     """Free runs; their versions move on, so that an answer that is still under way is dropped. How many those were."""
-    mine = runs.c.run_id.in_(run_ids) & (runs.c.owner == process) & _TRACKED
-    return connection.execute(update(runs).where(mine).values(owner=None, version=runs.c.version + 1)).rowcount
+    own_runs = runs.c.run_id.in_(run_ids) & (runs.c.owner == process) & _TRACKED
+    return connection.execute(update(runs).where(own_runs).values(owner=None, version=runs.c.version + 1)).rowcount
 
 
 def relay_webhook(connection: Connection, passed: Sequence[RelayedWebhook]) -> list[None]:
@@ -74,8 +74,8 @@ def collect(connection: Connection, process: str, crews: Collection[str], room: 
     One that cannot be read goes, too: it would come again and again, and end whoever takes it.
     """
     backing_off = runs.c.owner.is_(None) & runs.c.state.not_in(_UNDER_WAY) & runs.c.crew.in_(crews)
-    mine = exists().where(runs.c.run_id == crew_webhooks.c.run_id, (runs.c.owner == process) | backing_off)
-    ids = connection.execute(select(crew_webhooks.c.webhook_id).where(mine).limit(room)).scalars().all()
+    own_runs = exists().where(runs.c.run_id == crew_webhooks.c.run_id, (runs.c.owner == process) | backing_off)
+    ids = connection.execute(select(crew_webhooks.c.webhook_id).where(own_runs).limit(room)).scalars().all()
     if not ids:
         return []
     taken = connection.execute(
