@@ -77,7 +77,7 @@ from bridge.steps._crew import Crew
 from bridge.steps.crew_webhooks import HandleCrewWebhook
 from bridge.steps.delivery import Deliver
 from bridge.steps.maintenance.crew_probe import Probe
-from bridge.steps.maintenance.housekeeping import Sweep
+from bridge.steps.maintenance.housekeeping import Housekeeping
 from bridge.steps.maintenance.rebalance import Rebalance
 from bridge.steps.maintenance.run_time_stats import Remember
 from bridge.steps.pending_questions import AskPendingQuestions
@@ -355,7 +355,7 @@ def _steps(site: Site, webhook: HandleCrewWebhook, apply_command: CommandRun) ->
     """A worker per crew and step, so that a slow crew holds up nobody else; one for each of the common steps."""
     clock, store, crews, wakes = site.clock, site.store, site.crews, site.wakes
     workers = [
-        site.worker(Sweep(crews, store, clock, site.settings.store.retention, wakes.take_up), 1),
+        site.worker(Housekeeping(crews, store, clock, site.settings.store.retention, wakes.take_up), 1),
         site.worker(Recover(crews, store, clock, wakes.poll), TAKEN_UP_AT_ONCE),
         site.worker(Remember(crews, store, clock, shared=store.shared), 1),
         site.worker(Doubt(crews, store, clock, wakes.deliver), 10),

@@ -96,7 +96,7 @@ class StoreInUse(BridgeError):
     """Another process holds this store; a SQLite store belongs to one process at a time."""
 
 
-class ProcessBuried(BridgeError):
+class ProcessExpired(BridgeError):
     """The process was silent for so long that its rows were given to others."""
 
 

@@ -115,14 +115,14 @@ class Store(Protocol):
     async def load_events(self, event_ids: Collection[str]) -> list[Event]:
         """The first of these events, as many as fit; the oldest first; what is forgotten by now is left out."""
 
-    async def beat(self, now: float) -> None:
-        """Say that this process lives. Raises `ProcessBuried` if the others have given it up."""
+    async def heartbeat(self, now: float) -> None:
+        """Say that this process lives. Raises `ProcessExpired` if the others have given it up."""
 
-    async def bury(self, now: float, silent_for: float) -> int:
+    async def expire_processes(self, now: float, silent_for: float) -> int:
         """Free what belongs to processes without a sign of life for so many seconds; how many processes that were."""
 
     async def rejoin(self, now: float) -> str:
-        """After `ProcessBuried`: live on under another name, which is given back, owning nothing."""
+        """After `ProcessExpired`: live on under another name, which is given back, owning nothing."""
 
     def owned_elsewhere(self, run: Run) -> bool:
         """Whether another process owns this run."""

@@ -175,7 +175,7 @@ class TestAttempts:
         [slow] = await claim(store)
         other = await adapter.twin(store, "other", NOW + 1)
         silence(adapter, "me", 60.0)
-        await other.bury(NOW, 30.0)
+        await other.expire_processes(NOW, 30.0)
         [again] = await claim(other)
         await answered(other, again, Confirmed())
         await answered(store, slow, Gone("HTTP 410"))

@@ -16,7 +16,7 @@ ANY = {State.STARTING, State.RUNNING, State.WAITING_FOR_HUMAN}
 async def freed(adapter: Adapter, store: SqlStore) -> None:
     """Its process is given up."""
     silence(adapter, "me", 20)
-    await store.bury(NOW, 9)
+    await store.expire_processes(NOW, 9)
 
 
 async def test_a_claim_names_crews(adapter: Adapter, store: SqlStore):

@@ -148,7 +148,7 @@ async def test_nor_is_it_freed_for_a_first_try_that_was_lost(
     line.lose(written=False)
     writing = asyncio.create_task(asked.settle(end_of(run)))
     await asyncio.sleep(0)
-    await asked.beat(NOW)  # after the first try, and before the second
+    await asked.heartbeat(NOW)  # after the first try, and before the second
     newer = await asked.settle(Decision(run))
     with pytest.raises(Stale):
         await writing
@@ -164,7 +164,7 @@ async def test_a_writer_who_is_cancelled_leaves_it_to_others(asked: SqlStore):
     await asyncio.sleep(0)  # it is handed in
     writing.cancel()
     await asyncio.wait([writing])
-    await asked.beat(NOW)
+    await asked.heartbeat(NOW)
     stored = await asked.load(run.run_id)
     assert stored is not None
     assert stored.final
@@ -193,7 +193,7 @@ async def test_a_writer_who_comes_too_late_after_all_leaves_it_to_others(
     question = cloudevents.about(run, cloudevents.WAITING_FOR_HUMAN, POLICY, NOW)
     writing = asyncio.create_task(asked.settle(question))
     await asyncio.sleep(0)
-    await asked.beat(NOW)  # after the first try, and before the second
+    await asked.heartbeat(NOW)  # after the first try, and before the second
     written = await asked.load(run.run_id)
     assert written is not None
     await asked.settle(Decision(written))
@@ -209,7 +209,7 @@ async def test_a_process_that_was_given_up_owns_nothing_that_it_writes(adapter: 
         await asked.settle_delivery(on_delivery(one, Confirmed(), NOW))
     other = await adapter.twin(asked, "other")
     silence(adapter, "me", 20)
-    await other.bury(NOW, 9)
+    await other.expire_processes(NOW, 9)
     [freed] = (await other.find_runs(RunFilter())).items
     assert freed.run_id == run.run_id
     await asked.settle(cloudevents.about(freed, cloudevents.IN_DOUBT, POLICY, NOW, sequence=2))
@@ -236,7 +236,7 @@ async def test_what_lies_because_the_way_out_closed_is_given_back(adapter: Adapt
     await refused(asked)
     other = await adapter.twin(asked, "other")
     later = NOW + 2 * ASKED_LATELY + 1
-    await asked.beat(later)
+    await asked.heartbeat(later)
     assert len(await other.claim_deliveries(TO_BROKER, 9, later)) == 1
     assert await asked.claim_deliveries(TO_BROKER, 9, later) == []
 
@@ -246,7 +246,7 @@ async def test_what_could_not_be_given_back_is_still_known(asked: SqlStore, line
     later = NOW + 2 * ASKED_LATELY + 1
     line.lose(2, written=False)  # the first one is the sign of life
     with pytest.raises(StoreUnavailable):
-        await asked.beat(later)
+        await asked.heartbeat(later)
     assert len(await asked.claim_deliveries(TO_BROKER, 9, later)) == 1
 
 

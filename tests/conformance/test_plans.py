@@ -138,8 +138,8 @@ async def test_no_step_of_the_bridge_itself_reads_all_runs_or_deliveries(plans: 
         await store.claim_callbacks(9, ConcurrencyLimits(9), NOW)
         for delivery in await store.claim_deliveries(list(Channel), 9, NOW):
             await store.settle_delivery(on_delivery(delivery, TryAgain("HTTP 500"), NOW))
-        await store.beat(NOW)
-        await store.bury(NOW + 999, 9)
+        await store.heartbeat(NOW)
+        await store.expire_processes(NOW + 999, 9)
         await store.membership()
         await store.collect_webhooks(9)
         await store.keep_run_times("research", [], NOW, 9)

@@ -132,7 +132,7 @@ async def stop_while_others_beat(postgresql: PostgresqlAdapter, store: SqlStore)
         stopped.pgconn.send_flush_request()
         stopped.pgconn.flush()
         await eventually(lambda: postgresql.execute(STOPPED))
-        await store.beat(NOW)
+        await store.heartbeat(NOW)
 
 
 async def test_a_statement_that_waits_for_a_lock_too_long_is_weather(

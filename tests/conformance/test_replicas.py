@@ -49,9 +49,9 @@ async def test_a_buried_process_lives_on_under_another_name(adapter: Adapter, st
     run = await started(store)
     other = await adapter.twin(store, "other")
     silence(adapter, "me", 20)
-    await other.bury(NOW, 9)
+    await other.expire_processes(NOW, 9)
     assert await store.rejoin(NOW) == "me-2"
-    await store.beat(NOW)
+    await store.heartbeat(NOW)
     assert ids(await store.claim({State.RUNNING}, 9)) == [run.run_id]
     assert (await store.membership())["research"].own_runs == 1
     loaded = await store.load(run.run_id)

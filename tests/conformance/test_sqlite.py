@@ -154,5 +154,5 @@ async def test_a_store_that_cannot_be_written_is_not_healthy(tmp_path: Path, mon
             with pytest.raises(StoreUnavailable):
                 await store.accept(a_run(1))
             assert await store.health() == Health(ok=False, detail="cannot be written")
-        await store.beat(NOW)
+        await store.heartbeat(NOW)
         assert (await store.health()).ok

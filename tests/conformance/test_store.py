@@ -18,7 +18,7 @@ from bridge.adapters.store.schema import metadata
 from bridge.core.crew.responses import Refused, Started
 from bridge.core.delivery.model import Channel, DeliveryState
 from bridge.core.delivery.outcome import Confirmed, Gone, TryAgain, on_delivery
-from bridge.core.errors import ExecutionTaken, ProcessBuried, RequestRefused, Stale, StoreUnavailable
+from bridge.core.errors import ExecutionTaken, ProcessExpired, RequestRefused, Stale, StoreUnavailable
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import AskedQuestion, HumanInput, Question, Stage
 from bridge.core.runs import state_machine
@@ -302,7 +302,7 @@ class TestClaimingRuns:
         assert await store.claim({State.RUNNING}, 9) == []
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
-        await other.bury(NOW, 12)
+        await other.expire_processes(NOW, 12)
         [taken] = await other.claim({State.RUNNING}, 9)
         assert (taken.run_id, taken.owner) == (run.run_id, "other")
         assert await other.claim({State.RUNNING}, 9) == []
@@ -491,7 +491,7 @@ class TestDeliveries:
         [slow] = await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
-        await other.bury(NOW, 12)
+        await other.expire_processes(NOW, 12)
         [again] = await other.claim_deliveries([Channel.CALLBACK], 9, NOW)
         await other.settle_delivery(on_delivery(again, Confirmed(), NOW))
         await store.settle_delivery(on_delivery(slow, TryAgain("timeout"), NOW))
@@ -544,28 +544,28 @@ class TestOwnership:
         await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
-        assert await other.bury(NOW, 12) == 1
+        assert await other.expire_processes(NOW, 12) == 1
         freed = await store.load(run.run_id)
         assert freed == replace(run, owner=None, version=run.version + 1)
         assert len(await other.claim_deliveries([Channel.CALLBACK], 9, NOW)) == 1
         with pytest.raises(Stale):
             await store.settle(end_of(run))
-        assert await other.bury(NOW, 12) == 0
+        assert await other.expire_processes(NOW, 12) == 0
 
     async def test_a_process_that_beats_is_not_buried(self, adapter: Adapter, store: SqlStore):
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
-        await store.beat(NOW)
-        assert await other.bury(NOW, 12) == 0
+        await store.heartbeat(NOW)
+        assert await other.expire_processes(NOW, 12) == 0
         silence(adapter, "me", 20)
-        assert await other.bury(NOW, 12) == 1
+        assert await other.expire_processes(NOW, 12) == 1
 
     async def test_a_buried_process_is_told_so(self, adapter: Adapter, store: SqlStore):
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
-        await other.bury(NOW, 12)
-        with pytest.raises(ProcessBuried):
-            await store.beat(NOW)
+        await other.expire_processes(NOW, 12)
+        with pytest.raises(ProcessExpired):
+            await store.heartbeat(NOW)
 
     async def test_nothing_is_claimed_in_the_name_of_a_buried_process(self, adapter: Adapter, store: SqlStore):
         """Its rows would belong to nobody that anybody could ever bury."""
@@ -573,7 +573,7 @@ class TestOwnership:
         await store.settle(replace(end_of(await started(store, 2)), deliveries=(a_delivery(),)))
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
-        await other.bury(NOW, 12)
+        await other.expire_processes(NOW, 12)
         assert await store.claim_accepted("research", 9, 9, NOW) == []
         assert await store.claim({State.ACCEPTED}, 9) == []
         assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW) == []

@@ -17,7 +17,7 @@ from tests.fakes import NOW
 from tests.simulation.world import World
 from tests.steps.conftest import KEY
 
-OF_SEVERAL = ("bury", "rejoin", "release_runs", "relay_webhook", "collect_webhooks")
+OF_SEVERAL = ("expire_processes", "rejoin", "release_runs", "relay_webhook", "collect_webhooks")
 """Calls that are counted, if anything came of them."""
 
 
@@ -60,7 +60,7 @@ class ShakyStore:
         async def call(*args: Any, **kwargs: Any) -> Any:
             if name == "load" and self._world.happens("read failed", 0.02):
                 raise StoreUnavailable("disk I/O is slow")
-            if self._store.shared and name in {"beat", "bury", "rejoin"}:
+            if self._store.shared and name in {"heartbeat", "expire_processes", "rejoin"}:
                 args = (database_time(), *args[1:])
             result = await method(*args, **kwargs)
             if name in OF_SEVERAL:

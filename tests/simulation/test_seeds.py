@@ -24,7 +24,15 @@ FAULTS = {
     "write refused",
 }
 """Those that any share of the seeds must meet; the rarer ones are spread over all of them."""
-AMONG_SEVERAL = {"frozen", "bury", "rejoin", "release_runs", "relay_webhook", "collect_webhooks", "stale write"}
+AMONG_SEVERAL = {
+    "frozen",
+    "expire_processes",
+    "rejoin",
+    "release_runs",
+    "relay_webhook",
+    "collect_webhooks",
+    "stale write",
+}
 
 
 def shares(seeds: list[int]) -> list[list[int]]:

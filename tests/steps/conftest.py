@@ -27,7 +27,7 @@ from bridge.steps._crew import Crew
 from bridge.steps.crew_webhooks import HandleCrewWebhook
 from bridge.steps.delivery import Deliver
 from bridge.steps.maintenance.crew_probe import Probe
-from bridge.steps.maintenance.housekeeping import Sweep
+from bridge.steps.maintenance.housekeeping import Housekeeping
 from bridge.steps.pending_questions import AskPendingQuestions
 from bridge.steps.recovery.in_doubt import Doubt
 from bridge.steps.recovery.late_results import Late
@@ -158,8 +158,8 @@ class Bench:
         )  # fmt: skip
 
     @property
-    def sweep(self) -> Sweep:
-        return Sweep(self.crews, self.store, self.clock, 86_400.0, self.wakes["recover"])
+    def sweep(self) -> Housekeeping:
+        return Housekeeping(self.crews, self.store, self.clock, 86_400.0, self.wakes["recover"])
 
     def spy(self) -> Spy:
         """From now on, note what is asked of the store."""
@@ -213,7 +213,7 @@ class Bench:
 
     async def abandon(self) -> None:
         """This process was silent for too long: its rows are free, and it starts again under its old name."""
-        await self.store.bury(self.clock(), -1.0)
+        await self.store.expire_processes(self.clock(), -1.0)
         await self.store.join(self.clock())
 
     async def events(self, run: Run) -> list[str]:

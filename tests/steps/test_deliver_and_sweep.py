@@ -160,7 +160,7 @@ async def test_as_long_as_there_are_many_old_runs_the_next_portion_follows_at_on
 
 async def test_a_process_that_was_given_up_begins_anew_and_owns_nothing(bench: Bench):
     run = await bench.started()
-    await bench.store.bury(NOW, -1.0)
+    await bench.store.expire_processes(NOW, -1.0)
     with capture_logs() as logs:
         await bench.round(bench.sweep)
     assert [entry for entry in logs if entry["event"] == "rejoined"] != []
@@ -188,7 +188,7 @@ async def test_after_a_silence_of_its_own_a_process_first_listens(bench: Bench):
     await other.join(bench.clock())
     bench.clock.forward(30.0)
     await bench.round(sweep)
-    await other.beat(bench.clock())  # and does not raise
+    await other.heartbeat(bench.clock())  # and does not raise
 
 
 def test_deliveries_are_looked_for_every_second(bench: Bench):

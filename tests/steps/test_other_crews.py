@@ -68,7 +68,7 @@ async def test_a_process_takes_up_all_runs_of_a_crew_that_no_other_serves(bench:
     await bench.abandon()
     bench.crew.tracker.forget_everything()
     third = await another(bench, ("writers",))
-    await other.store.bury(bench.clock(), -1.0)
+    await other.store.expire_processes(bench.clock(), -1.0)
     await other.store.join(bench.clock())
     await other.round(keep_to_share(other))
     assert (other.crew.share.processes, other.made["writers"].share.processes) == (1, 1)

@@ -192,7 +192,7 @@ async def test_an_answer_to_a_post_whose_run_was_cancelled_meanwhile_stops_the_e
     other = await another(bench)
 
     async def taken_over(_: Any) -> None:
-        await other.store.bury(bench.clock(), -1.0)
+        await other.store.expire_processes(bench.clock(), -1.0)
         await other.store.join(bench.clock())
         await other.round(other.recover)
         await other.apply_command(run.run_id, Cancel(), "client/ops")
@@ -211,7 +211,7 @@ async def test_a_webhook_saves_what_a_late_answer_in_doubt_does_not_name(bench: 
 
     async def taken_over(_: Any) -> None:
         await webhook(bench, run, {"kickoff_id": "k-1"})
-        await other.store.bury(bench.clock(), -1.0)
+        await other.store.expire_processes(bench.clock(), -1.0)
         await other.store.join(bench.clock())
         await other.round(other.recover)
 

@@ -251,7 +251,7 @@ async def comes_to_rest(bench: Bench) -> None:
     """All steps work again; each run ends once or is held in doubt, and nothing is left to deliver."""
     for _ in range(30):
         bench.clock.forward(120.0)
-        await bench.store.beat(bench.clock())
+        await bench.store.heartbeat(bench.clock())
         for step in (bench.recover, bench.probe, bench.kickoff, bench.resume, bench.poll, bench.doubt, bench.deliver):
             await bench.round(step)
         runs = (await bench.store.find_runs(RunFilter(limit=1000))).items

@@ -177,7 +177,7 @@ async def test_what_was_being_looked_at_when_the_process_lost_its_name_is_not_fo
     [tracked] = await bench.poll.claim(9)
     bench.crew.tracker.queue.expedite(tracked.run_id)
     bench.crew.tracker.mark_webhook_seen(tracked.run_id)
-    await bench.store.bury(bench.clock(), -1.0)
+    await bench.store.expire_processes(bench.clock(), -1.0)
     await bench.round(bench.sweep)
     await bench.poll.handle(tracked)
     assert (len(bench.crew.tracker), bench.crew.tracker._webhook_seen) == (0, set())

@@ -34,7 +34,7 @@ def given_up_meanwhile(bench: Bench, other: Bench) -> Callable[[Any], Awaitable[
     """While a POST is under way, the other process takes this one for dead, and its runs for doubtful."""
 
     async def sleep(_: Any) -> None:
-        await other.store.bury(bench.clock(), -1.0)
+        await other.store.expire_processes(bench.clock(), -1.0)
         await other.store.join(bench.clock())
         assert len(await other.round(other.recover)) > 0
 
@@ -248,7 +248,7 @@ async def test_a_process_that_slept_before_its_post_sends_nothing(bench: Bench):
     run = await bench.accepted()
     [claimed] = await bench.kickoff.claim(1)
     other = await another(bench)
-    await other.store.bury(bench.clock(), -1.0)
+    await other.store.expire_processes(bench.clock(), -1.0)
     worker_saw = ""
     try:
         await bench.kickoff.handle(claimed)

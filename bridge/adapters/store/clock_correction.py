@@ -6,7 +6,7 @@ from bridge.adapters.store.rows import human_input_set_back
 from bridge.adapters.store.schema import deliveries, events, processes, runs
 
 TOLERANCE = 5.0  # seconds
-_PAST = (runs.c.accepted_at, runs.c.sent_at, runs.c.finished_at, deliveries.c.delivered_at, processes.c.beat_at)
+_PAST = (runs.c.accepted_at, runs.c.sent_at, runs.c.finished_at, deliveries.c.delivered_at, processes.c.heartbeat_at)
 
 
 def follow_clock(connection: Connection, now: float) -> float:

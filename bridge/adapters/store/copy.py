@@ -64,7 +64,7 @@ async def _alone(stack: AsyncExitStack, base: Database, *, migrate: bool) -> Eng
 
 
 def _is_in_use(connection: Connection) -> bool:
-    lately = processes.c.beat_at >= dialect.clock(connection, 0.0) - HEARD_LATELY
+    lately = processes.c.heartbeat_at >= dialect.clock(connection, 0.0) - HEARD_LATELY
     return connection.execute(select(processes.c.name).where(lately)).first() is not None
 
 

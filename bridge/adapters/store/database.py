@@ -124,7 +124,7 @@ async def open_store(
         )
         if not base.shared:
             await _follow_clock(writer, now)
-            await store.bury(now, -math.inf)  # nobody else lives
+            await store.expire_processes(now, -math.inf)  # nobody else lives
         await store.join(now)
         yield store
         await store.close()

@@ -248,7 +248,7 @@ processes = Table(
     "processes",
     metadata,
     Column("name", Text, primary_key=True),
-    Column("beat_at", Float, nullable=False),
+    Column("heartbeat_at", Float, nullable=False),
 )
 
 served_crews = Table(

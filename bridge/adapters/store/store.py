@@ -33,7 +33,7 @@ from bridge.core.crew.fair_share import Membership
 from bridge.core.delivery.model import Attempt, Channel, Delivery, Event
 from bridge.core.delivery.outcome import Settlement
 from bridge.core.delivery.receivers import ConcurrencyLimits
-from bridge.core.errors import ExecutionTaken, ProcessBuried, Stale, StoreBroken, StoreDamaged, StoreUnavailable
+from bridge.core.errors import ExecutionTaken, ProcessExpired, Stale, StoreBroken, StoreDamaged, StoreUnavailable
 from bridge.core.pages import Page, StoredEvent
 from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import Decision, Run, RunTime, State
@@ -236,23 +236,23 @@ class SqlStore:
         """The first of these events, as many as fit; the oldest first."""
         return await self._querying(partial(event_queries.whole, event_ids=event_ids, report=self._report))
 
-    async def beat(self, now: float) -> None:
-        """Say that this process lives; raises `ProcessBuried` if the others have given it up.
+    async def heartbeat(self, now: float) -> None:
+        """Say that this process lives; raises `ProcessExpired` if the others have given it up.
 
         First, and beside the writer, which may wait for their locks, the sessions of stopped processes are ended.
         """
         await self._reading(dialect.end_stopped_sessions)
-        if not await self._batches.write_one(partial(claims.beat, process=self._process, now=now)):
-            raise ProcessBuried("this process was silent for too long")
+        if not await self._batches.write_one(partial(claims.heartbeat, process=self._process, now=now)):
+            raise ProcessExpired("this process was silent for too long")
         if lying := self._fresh.left_lying(now):
             await self._claimer.release_or_keep([delivery.delivery_id for delivery in lying], self._process)
 
-    async def bury(self, now: float, silent_for: float) -> int:
+    async def expire_processes(self, now: float, silent_for: float) -> int:
         """Free what belongs to processes without a sign of life for so long."""
-        return await self._batches.write_one(partial(claims.bury, now=now, silent_for=silent_for))
+        return await self._batches.write_one(partial(claims.expire_processes, now=now, silent_for=silent_for))
 
     async def rejoin(self, now: float) -> str:
-        """After `ProcessBuried`: live on under another name, which is given back, owning nothing."""
+        """After `ProcessExpired`: live on under another name, which is given back, owning nothing."""
         self._lives += 1
         self._process = f"{self._name}-{self._lives}"
         self._fresh.clear()

@@ -5,21 +5,21 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from bridge.core.errors import ProcessBuried
+from bridge.core.errors import ProcessExpired
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Wake
 from bridge.ports.store import Store
 from bridge.steps._crew import Crew
 from bridge.steps.maintenance._interval import Rounds
 
-BEAT_EVERY = 2.0
+HEARTBEAT_INTERVAL = 2.0
 SILENT_AFTER = 9.0  # seconds without a sign of life, more than four times what a living process takes
 FORGOTTEN_AT_ONCE = 2000  # runs; nobody else can write while they are deleted
 
 log = structlog.get_logger()
 
 
-class Sweep:
+class Housekeeping:
     """The housekeeping of ownership and retention; `retention` in seconds after a run's end."""
 
     name = "sweep"
@@ -32,8 +32,8 @@ class Sweep:
         self._store = store
         self._retention = retention
         self._wake_take_up = wake_take_up
-        self._rounds = Rounds(BEAT_EVERY, clock)
-        self._beaten_at = -math.inf
+        self._rounds = Rounds(HEARTBEAT_INTERVAL, clock)
+        self._last_heartbeat_at = -math.inf
         self._steady_since = 0.0
         self._unserved: frozenset[str] = frozenset()
 
@@ -43,14 +43,14 @@ class Sweep:
 
     async def handle(self, now: float) -> None:
         """One round of housekeeping."""
-        await self._beat(now)
-        buried = await self._store.bury(now, SILENT_AFTER) if self._may_judge(now) else 0
+        await self._heartbeat(now)
+        expired = await self._store.expire_processes(now, SILENT_AFTER) if self._may_expire_others(now) else 0
         forgotten = await self._store.forget(now - self._retention, FORGOTTEN_AT_ONCE)
         if forgotten == FORGOTTEN_AT_ONCE:
             self._rounds.expedite()  # a round of its own, so that a long series of them does not keep us from beating
-        if buried or forgotten:
-            log.info("swept", processes_given_up=buried, runs_forgotten=forgotten)
-        if buried:
+        if expired or forgotten:
+            log.info("maintenance_done", processes_given_up=expired, runs_forgotten=forgotten)
+        if expired:
             self._wake_take_up()
         await self._look_for_unserved()
 
@@ -72,18 +72,18 @@ class Sweep:
             log.warning("crew_not_configured", crew=crew, runs=unserved[crew])
         self._unserved = frozenset(unserved)
 
-    async def _beat(self, now: float) -> None:
+    async def _heartbeat(self, now: float) -> None:
         """A process that was given up has lost everything that it followed, and begins anew under another name."""
-        if not 0 <= now - self._beaten_at <= SILENT_AFTER / 2:
+        if not 0 <= now - self._last_heartbeat_at <= SILENT_AFTER / 2:
             self._steady_since = now
         try:
-            await self._store.beat(now)
-        except ProcessBuried:
+            await self._store.heartbeat(now)
+        except ProcessExpired:
             for crew in self._crews.values():
                 crew.tracker.forget_everything()
             log.warning("rejoined", process=await self._store.rejoin(now))
-        self._beaten_at = now
+        self._last_heartbeat_at = now
 
-    def _may_judge(self, now: float) -> bool:
+    def _may_expire_others(self, now: float) -> bool:
         """Whoever was silent itself, because the store was away, first gives the others time to be heard."""
         return now - self._steady_since >= SILENT_AFTER

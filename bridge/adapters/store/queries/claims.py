@@ -197,20 +197,20 @@ def give_back(connection: Connection, taken: Taken) -> None:
 
 def join(connection: Connection, process: str, crews: Collection[str], now: float) -> None:
     """Make a process one of those that may own rows, and name the crews that it serves."""
-    connection.execute(processes.insert().values(name=process, beat_at=dialect.clock(connection, now)))
+    connection.execute(processes.insert().values(name=process, heartbeat_at=dialect.clock(connection, now)))
     if crews:
         connection.execute(served_crews.insert(), [{"crew": crew, "process": process} for crew in sorted(crews)])
 
 
-def beat(connection: Connection, process: str, now: float) -> bool:
+def heartbeat(connection: Connection, process: str, now: float) -> bool:
     """Write down that a process lives; whether it has not been given up."""
-    alive = update(processes).where(processes.c.name == process).values(beat_at=dialect.clock(connection, now))
+    alive = update(processes).where(processes.c.name == process).values(heartbeat_at=dialect.clock(connection, now))
     return connection.execute(alive).rowcount > 0
 
 
-def bury(connection: Connection, now: float, silent_for: float) -> int:
+def expire_processes(connection: Connection, now: float, silent_for: float) -> int:
     """Release everything that belongs to processes without a sign of life for so long, and forget them."""
-    silent = select(processes.c.name).where(processes.c.beat_at < dialect.clock(connection, now) - silent_for)
+    silent = select(processes.c.name).where(processes.c.heartbeat_at < dialect.clock(connection, now) - silent_for)
     names = connection.execute(silent.with_for_update(skip_locked=True)).scalars().all()
     if names:
         release(connection, names)

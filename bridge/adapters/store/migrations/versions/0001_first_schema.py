@@ -18,7 +18,7 @@ def upgrade() -> None:
     op.create_table(
         "processes",
         sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("beat_at", sa.Float(), nullable=False),
+        sa.Column("heartbeat_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
