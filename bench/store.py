@@ -17,7 +17,7 @@ import uvloop
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.crew.responses import Started, Succeeded
 from bridge.core.delivery.model import Channel
-from bridge.core.delivery.outcome import Confirmed, on_delivery
+from bridge.core.delivery.outcome import Confirmed, outcome_of_attempt
 from bridge.core.human_input import rules
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import CrewPolicy, Envelope, KickoffRequest, Run
@@ -38,17 +38,17 @@ async def measure(store: SqlStore, count: int, at_once: int) -> None:
     claimed: list[Run] = []
     await _timed("claim", range(0, count, at_once), lambda _: _claim(store, claimed, at_once), 1, count)
     starting: list[Run] = []
-    await _timed("begin", claimed, lambda run: _settle(store, state_machine.begin(run, 1.0), starting), at_once)
+    await _timed("begin", claimed, lambda run: _apply(store, state_machine.begin(run, 1.0), starting), at_once)
     running: list[Run] = []
     await _timed(
         "started", starting,
-        lambda run: _settle(store, state_machine.on_kickoff(run, Started(f"k-{run.run_id}"), POLICY, 1.0), running), at_once
+        lambda run: _apply(store, state_machine.on_kickoff(run, Started(f"k-{run.run_id}"), POLICY, 1.0), running), at_once
     )  # fmt: skip
     await _timed("finish", running, lambda run: _finish(store, run), at_once)
     deliveries: list[Any] = []
     await _timed("claim delivery", range(0, count, 100), lambda _: _claim_deliveries(store, deliveries), 1, count)
     await _timed(
-        "delivered", deliveries, lambda one: store.settle_delivery(on_delivery(one, Confirmed(), 3.0)), at_once
+        "delivered", deliveries, lambda one: store.record_outcome(outcome_of_attempt(one, Confirmed(), 3.0)), at_once
     )
 
 
@@ -77,15 +77,15 @@ async def _claim(store: SqlStore, claimed: list[Run], room: int) -> None:
     claimed += await store.claim_accepted("bench", room, 1_000_000, 1.0)
 
 
-async def _settle(store: SqlStore, decision: Any, into: list[Run]) -> None:
-    into.append(await store.settle(decision))
+async def _apply(store: SqlStore, decision: Any, into: list[Run]) -> None:
+    into.append(await store.apply(decision))
 
 
 async def _finish(store: SqlStore, run: Run) -> None:
     loaded = await store.load(run.run_id)
     assert loaded is not None
     tracked = replace(state_machine.tracked_from_run(loaded, POLICY, 1.0), started_at=1.0)
-    await store.settle(rules.on_status(loaded, tracked, Succeeded("done"), POLICY, 2.0))
+    await store.apply(rules.on_status(loaded, tracked, Succeeded("done"), POLICY, 2.0))
 
 
 async def _claim_deliveries(store: SqlStore, into: list[Any]) -> None:

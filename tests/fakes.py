@@ -6,7 +6,7 @@ from typing import Any
 
 from bridge.core.crew.responses import KickoffAnswer, ResumeAnswer, Resumed, Running, Started, StatusAnswer
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event
-from bridge.core.delivery.outcome import Confirmed, DeliveryAnswer
+from bridge.core.delivery.outcome import Confirmed, SendResult
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Envelope, KickoffRequest, Run
 from bridge.core.runs.quarantine import Quarantined
@@ -121,11 +121,11 @@ class FakeCrewApi:
 class FakeSender:
     """Keeps what it was handed, and gives the scripted answers, then a confirmation."""
 
-    answers: list[DeliveryAnswer] = field(default_factory=list)
+    answers: list[SendResult] = field(default_factory=list)
     ready: bool = True
     sent: list[Delivery] = field(default_factory=list)
 
-    async def send(self, delivery: Delivery) -> DeliveryAnswer:
+    async def send(self, delivery: Delivery) -> SendResult:
         self.sent.append(delivery)
         return self.answers.pop(0) if self.answers else Confirmed()
 

@@ -17,7 +17,7 @@ from bridge.config.names import SECRETS
 from bridge.core.crew.responses import KickoffAnswer, ResumeAnswer, StatusAnswer
 from bridge.core.delivery import cloudevents
 from bridge.core.delivery.model import Channel, DeliveryState
-from bridge.core.delivery.outcome import DeliveryAnswer
+from bridge.core.delivery.outcome import SendResult
 from bridge.core.errors import RefusalCode
 from bridge.core.runs import request, state_machine
 from bridge.core.runs.model import FINAL_STATES, Envelope, KickoffRequest, State
@@ -66,7 +66,7 @@ _LABEL_VALUES: dict[str, Sequence[str]] = {
     "resumes_total": _names_of(ResumeAnswer),
     "kickoffs_total": _names_of(KickoffAnswer),
     "looks_total": _names_of(StatusAnswer),
-    "delivery_attempts_total": [*Channel, *_names_of(DeliveryAnswer)],
+    "delivery_attempts_total": [*Channel, *_names_of(SendResult)],
     "deliveries": list(DeliveryState),
 }
 

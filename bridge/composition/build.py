@@ -75,7 +75,7 @@ from bridge.ports.store import Store
 from bridge.signals import Wakes
 from bridge.steps._crew import Crew
 from bridge.steps.crew_webhooks import HandleCrewWebhook
-from bridge.steps.delivery import Deliver
+from bridge.steps.delivery import DeliverEvents
 from bridge.steps.maintenance.crew_probe import Probe
 from bridge.steps.maintenance.housekeeping import Housekeeping
 from bridge.steps.maintenance.rebalance import Rebalance
@@ -252,7 +252,7 @@ def _broker(site: Site, amqp: AmqpSettings, inputs: CrewInputs, apply_command: C
     publisher = AmqpPublisher(link, topology, amqp.event_mode)
     site.counters.show_link("consume", lambda: consumer.ready)
     site.counters.show_link("publish", lambda: publisher.ready)
-    publish = Deliver(
+    publish = DeliverEvents(
         "deliver-broker", partial(site.store.claim_deliveries, BY_BROKER),
         CountedSender(publisher, site.counters, site.redactor), site.store, site.clock, site.wakes.deliver,
     )  # fmt: skip
@@ -283,7 +283,7 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
     routes = _routes(site, clients, accept, apply_command, webhook, inputs)
     report = site.counters.report
     public, *private = bridge.servers = servers(listen, routes, ops.routes(), clients, report)
-    deliver = Deliver(
+    deliver = DeliverEvents(
         "deliver-callbacks", lambda room, now: store.claim_callbacks(room, CALLS, now), callbacks, store, clock,
         wakes.deliver, results_exchange=broker is not None,
     )  # fmt: skip

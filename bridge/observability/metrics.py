@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from bridge.core.crew.responses import KickoffAnswer, ResumeAnswer, StatusAnswer
 from bridge.core.delivery.model import Delivery
-from bridge.core.delivery.outcome import DeliveryAnswer
+from bridge.core.delivery.outcome import SendResult
 from bridge.core.redaction import Redactor
 from bridge.core.runs.quarantine import Quarantined
 from bridge.observability.faults import log_fault
@@ -165,7 +165,7 @@ class CountedSender:
         """Whether sending makes sense now."""
         return self._sender.ready
 
-    async def send(self, delivery: Delivery) -> DeliveryAnswer:
+    async def send(self, delivery: Delivery) -> SendResult:
         """Hand one event over."""
         answer = self._redactor.fields(await self._sender.send(delivery))
         self._counters.attempts.labels(delivery.destination.channel.value, type(answer).__name__).inc()

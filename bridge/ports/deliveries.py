@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from bridge.core.delivery.model import Delivery
-from bridge.core.delivery.outcome import DeliveryAnswer
+from bridge.core.delivery.outcome import SendResult
 
 
 class Sender(Protocol):
@@ -13,5 +13,5 @@ class Sender(Protocol):
     def ready(self) -> bool:
         """Whether sending makes sense now; deliveries wait in the store while it does not."""
 
-    async def send(self, delivery: Delivery) -> DeliveryAnswer:
+    async def send(self, delivery: Delivery) -> SendResult:
         """Hand one event over."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from bridge.core.crew.fair_share import Membership
 from bridge.core.crew.webhooks import Kind
 from bridge.core.delivery.model import Attempt, Channel, Delivery, Event
-from bridge.core.delivery.outcome import Settlement
+from bridge.core.delivery.outcome import DeliveryOutcome
 from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.core.pages import Page, StoredEvent
 from bridge.core.runs.budget import UNLIMITED, Budgets
@@ -30,7 +30,7 @@ class Store(Protocol):
     """Where runs and deliveries live; `shared` with other processes or not. Every write is durable when it returns.
 
     Reads and `accept` raise `StoreUnavailable` while the store cannot be used. Writes of what has happened already
-    (`settle`, `settle_delivery`) are retried for as long as it takes instead, because they must not be lost.
+    (`apply`, `record_outcome`) are retried for as long as it takes instead, because they must not be lost.
     """
 
     shared: bool
@@ -57,7 +57,7 @@ class Store(Protocol):
     ) -> list[Run]:
         """Take runs that nobody owns, of these crews or all: due by `now`, or never, then without inputs and meta."""
 
-    async def settle(self, decision: Decision, *, patient: bool = True) -> Run:
+    async def apply(self, decision: Decision, *, patient: bool = True) -> Run:
         """Write a decision, if `patient` trying for as long as it takes; gives back the run as stored.
 
         Raises `Stale` if somebody else wrote the run meanwhile, `ExecutionTaken` if the decision gives it a kickoff id
@@ -88,7 +88,7 @@ class Store(Protocol):
     async def claim_callbacks(self, room: int, shares: ConcurrencyLimits, now: float) -> list[Delivery]:
         """Take due deliveries to callback URLs, no more of one receiver than its share, and none of a paused one."""
 
-    async def settle_delivery(self, settlement: Settlement) -> None:
+    async def record_outcome(self, outcome: DeliveryOutcome) -> None:
         """Write what became of a claimed delivery, and give it back."""
 
     async def deliveries_of(self, run_id: str) -> list[Delivery]:

@@ -13,10 +13,10 @@ from bridge.ports.store import Store
 TRIES = 5
 
 
-async def settle_latest(
+async def retry_on_conflict(
     store: Store, run: Run, decide: Callable[[Run], Decision | None], *, patient: bool = True
 ) -> Run | None:
-    """Decide and write, on the run as it is by then: whoever writes it meanwhile goes first; `patient`: as `settle`.
+    """Decide and write, on the run as it is by then: whoever writes it meanwhile goes first; `patient`: as `apply`.
 
     None: there is nothing to write, or the run is gone. Raises `Stale` if others write it all the time.
     """
@@ -26,7 +26,7 @@ async def settle_latest(
         if decision is None:
             return None
         try:
-            return await store.settle(decision, patient=patient)
+            return await store.apply(decision, patient=patient)
         except Stale:
             latest = await store.load(run.run_id)
     raise Stale(f"run {run.run_id} is being written by others all the time")
@@ -43,7 +43,7 @@ async def adopt(run: Run, attempt: int, kickoff_id: str, policy: CrewPolicy, sto
     found = await unless_taken(
         run,
         kickoff_id,
-        settle_latest(
+        retry_on_conflict(
             store, run, lambda latest: state_machine.on_evidence(latest, kickoff_id, policy, clock(), attempt=attempt)
         ),
     )

@@ -4,7 +4,7 @@ from bridge.core.runs import quarantine
 from bridge.core.runs.model import State
 from bridge.ports.lifecycle import Clock
 from bridge.ports.store import Store
-from bridge.steps._conflicts import adopt, settle_latest
+from bridge.steps._conflicts import adopt, retry_on_conflict
 from bridge.steps._crew import Crew
 
 
@@ -16,7 +16,7 @@ async def set_aside(run_id: str, crew: Crew, store: Store, clock: Clock) -> None
     run = await store.load(run_id)
     if run is None or store.owned_elsewhere(run):
         return
-    written = await settle_latest(
+    written = await retry_on_conflict(
         store,
         run,
         lambda latest: None if store.owned_elsewhere(latest) else quarantine.defer(latest, crew.policy, clock()),

@@ -13,7 +13,7 @@ from bridge.core.human_input.model import AskedQuestion
 from bridge.core.runs.model import Decision, Run, State
 from bridge.ports.lifecycle import Clock, Wake
 from bridge.ports.store import RelayedWebhook, Store
-from bridge.steps._conflicts import adopt, settle_latest
+from bridge.steps._conflicts import adopt, retry_on_conflict
 from bridge.steps._crew import Crew
 
 log = structlog.get_logger()
@@ -162,7 +162,7 @@ class HandleCrewWebhook:
 
     async def _write(self, run: Run, decide: Callable[[Run], Decision | None]) -> bool:
         """Whether there was anything to write; if this process follows the run, it looks at it now."""
-        written = await settle_latest(self._store, run, decide)
+        written = await retry_on_conflict(self._store, run, decide)
         if written is None:
             return False
         if not self._store.owned_elsewhere(written):

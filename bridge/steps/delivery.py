@@ -6,7 +6,7 @@ from dataclasses import replace
 import structlog
 
 from bridge.core.delivery.model import Channel, Delivery, DeliveryState
-from bridge.core.delivery.outcome import Settlement, on_delivery, on_internal_error
+from bridge.core.delivery.outcome import DeliveryOutcome, on_internal_error, outcome_of_attempt
 from bridge.core.delivery.receivers import receiver_name
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.deliveries import Sender
@@ -23,7 +23,7 @@ Claim = Callable[[int, float], Awaitable[list[Delivery]]]
 log = structlog.get_logger()
 
 
-class Deliver:
+class DeliverEvents:
     """Sends the due deliveries of one way out through its sender.
 
     `wake`: whoever delivers may look again; a place of a receiver came free, or there is a notice to send.
@@ -78,11 +78,11 @@ class Deliver:
         began = self._clock()
         answer = await self._sender.send(delivery)
         now = self._clock()
-        settlement = on_delivery(delivery, answer, now, max(now - began, 0.0))
-        _tell(settlement)
+        outcome = outcome_of_attempt(delivery, answer, now, max(now - began, 0.0))
+        _tell(outcome)
         if not self._results_exchange:
-            settlement = replace(settlement, notices=())
-        await self._store.settle_delivery(settlement)
+            outcome = replace(outcome, notices=())
+        await self._store.record_outcome(outcome)
         if delivery.destination.channel is Channel.CALLBACK:
             self._wake()
 
@@ -92,7 +92,7 @@ class Deliver:
 
     async def quarantine(self, delivery: Delivery) -> None:
         """Make it dead: it is kept, shown, and can be sent again."""
-        await self._store.settle_delivery(on_internal_error(delivery, self._clock()))
+        await self._store.record_outcome(on_internal_error(delivery, self._clock()))
         self._wake()
 
     def pause(self) -> float:
@@ -100,8 +100,8 @@ class Deliver:
         return self._pause
 
 
-def _tell(settlement: Settlement) -> None:
-    delivery, receiver = settlement.delivery, settlement.receiver
+def _tell(outcome: DeliveryOutcome) -> None:
+    delivery, receiver = outcome.delivery, outcome.receiver
     if delivery.state is not DeliveryState.DELIVERED:
         log.warning(
             "delivery_failed",

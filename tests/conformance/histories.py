@@ -25,18 +25,18 @@ async def claimed(store: SqlStore, number: int = 1, **more: Any) -> Run:
 
 
 async def started(store: SqlStore, number: int = 1, **more: Any) -> Run:
-    run = await store.settle(state_machine.begin(await claimed(store, number, **more), NOW))
-    return await store.settle(state_machine.on_kickoff(run, Started(f"k-{number}"), POLICY, NOW))
+    run = await store.apply(state_machine.begin(await claimed(store, number, **more), NOW))
+    return await store.apply(state_machine.on_kickoff(run, Started(f"k-{number}"), POLICY, NOW))
 
 
 async def refused(store: SqlStore, number: int = 1, policy: CrewPolicy = POLICY, at: float = NOW) -> Run:
-    run = await store.settle(state_machine.begin(await claimed(store, number), NOW))
-    return await store.settle(state_machine.on_kickoff(run, Refused("no"), policy, at))
+    run = await store.apply(state_machine.begin(await claimed(store, number), NOW))
+    return await store.apply(state_machine.on_kickoff(run, Refused("no"), policy, at))
 
 
 async def in_doubt(store: SqlStore, number: int = 1) -> Run:
-    run = await store.settle(state_machine.begin(await claimed(store, number), NOW))
-    return await store.settle(state_machine.on_kickoff(run, InDoubt("502"), POLICY, NOW))
+    run = await store.apply(state_machine.begin(await claimed(store, number), NOW))
+    return await store.apply(state_machine.on_kickoff(run, InDoubt("502"), POLICY, NOW))
 
 
 def ids(runs: list[Run]) -> list[str]:

@@ -29,7 +29,7 @@ async def begun(store: SqlStore, limits: Budgets, now: float = NOW, room: int = 
     """The runs that are started now: claimed, and their POSTs about to leave."""
     claimed = await store.claim_accepted("research", room, 99, now, limits)
     for run in claimed:
-        await store.settle(state_machine.begin(run, now))
+        await store.apply(state_machine.begin(run, now))
     return ids(claimed)
 
 
@@ -37,7 +37,7 @@ async def answered(store: SqlStore, number: int, answer: Any, now: float = NOW) 
     """The POST of a run is answered."""
     run = await store.load(run_id(number))
     assert run is not None
-    await store.settle(state_machine.on_kickoff(run, answer, POLICY, now))
+    await store.apply(state_machine.on_kickoff(run, answer, POLICY, now))
 
 
 async def test_no_more_runs_are_started_than_the_crew_s_budget_permits(store: SqlStore):
@@ -75,7 +75,7 @@ async def test_a_client_s_budget_holds_over_all_crews_and_stands_in_nobody_else_
     await accepted(store, 5, envelope=REPORTS)
     await accepted(store, 6)
     [other] = await store.claim_accepted("triage", 9, 99, NOW, OF_ORDERS)
-    await store.settle(state_machine.begin(other, NOW))
+    await store.apply(state_machine.begin(other, NOW))
     assert await begun(store, OF_ORDERS) == [run_id(1), run_id(5), run_id(6)]
     assert await begun(store, OF_ORDERS, NOW + DAY - 1) == []
     assert await begun(store, OF_ORDERS, NOW + DAY) == [run_id(2), run_id(4)]
@@ -135,7 +135,7 @@ async def test_runs_that_are_claimed_and_not_sent_yet_are_waited_for(store: SqlS
     claimed = await store.claim_accepted("research", 9, 99, NOW, limits)
     waits += [await store.wait_of(run, limits, NOW) for run in first]
     for run in claimed[:started]:
-        await store.settle(state_machine.begin(run, NOW))
+        await store.apply(state_machine.begin(run, NOW))
     for number in (3, 4, 5, 6, 7):
         waits.append(await store.wait_of(await accepted(store, number, envelope=ORDERS), limits, NOW))
     assert waits == [0, 0, 0, 0, DAY, DAY, 2 * DAY, 2 * DAY, 3 * DAY]

@@ -8,7 +8,14 @@ import pytest
 from bridge.adapters.store import SqlStore
 from bridge.adapters.store.queries import callbacks
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination, Receiver
-from bridge.core.delivery.outcome import CallbackReply, Confirmed, DeliveryAnswer, Gone, TryAgain, on_delivery
+from bridge.core.delivery.outcome import (
+    CallbackReply,
+    Confirmed,
+    Retryable,
+    SendResult,
+    Undeliverable,
+    outcome_of_attempt,
+)
 from bridge.core.delivery.receivers import PAUSE_AFTER, ConcurrencyLimits
 from bridge.ports.queries import DeliveryFilter
 from tests.conformance.conftest import Adapter, silence
@@ -28,10 +35,10 @@ async def claim(
     return await store.claim_callbacks(room, shares, now)
 
 
-async def answered(store: SqlStore, delivery: Delivery, answer: DeliveryAnswer, now: float = NOW) -> Delivery:
-    settlement = on_delivery(delivery, answer, now)
-    await store.settle_delivery(settlement)
-    return settlement.delivery
+async def answered(store: SqlStore, delivery: Delivery, answer: SendResult, now: float = NOW) -> Delivery:
+    outcome = outcome_of_attempt(delivery, answer, now)
+    await store.record_outcome(outcome)
+    return outcome.delivery
 
 
 async def prove(store: SqlStore, host: str, number: int = 9000) -> None:
@@ -64,10 +71,10 @@ class TestShares:
         await prove(store, "live.example")
         await store.file([to("live.example", number) for number in range(9)])
         [one, two, three] = await claim(store)
-        await answered(store, one, TryAgain("HTTP 500"))
+        await answered(store, one, Retryable("HTTP 500"))
         assert await claim(store) == []
-        await answered(store, two, TryAgain("HTTP 500"))
-        await answered(store, three, TryAgain("HTTP 500"))
+        await answered(store, two, Retryable("HTTP 500"))
+        await answered(store, three, Retryable("HTTP 500"))
         [four] = await claim(store)
         assert four.receiver == Receiver(LIVE, failing_since=NOW)
         await answered(store, four, Confirmed())
@@ -112,13 +119,13 @@ class TestReceivers:
     async def failing(self, store: SqlStore, number: int = 1, since: float = NOW) -> Delivery:
         await store.file([to("dead.example", number, due_at=since)])
         [first] = await claim(store, now=since)
-        return await answered(store, first, TryAgain("HTTP 500"), since)
+        return await answered(store, first, Retryable("HTTP 500"), since)
 
     async def test_one_that_failed_for_days_is_paused_and_its_deliveries_wait(self, store: SqlStore):
         await self.failing(store)
         later = NOW + PAUSE_AFTER
         [again] = await claim(store, now=later)
-        paused = await answered(store, again, TryAgain("HTTP 500"), later)
+        paused = await answered(store, again, Retryable("HTTP 500"), later)
         assert paused.receiver == Receiver(DEAD, NOW, paused_at=later)
         await store.file([to("dead.example", 2, due_at=later)])
         assert await claim(store, now=later + 99 * 86_400) == []
@@ -129,7 +136,7 @@ class TestReceivers:
         later = NOW + PAUSE_AFTER
         both = await store.claim_deliveries([Channel.CALLBACK], 9, later)
         for delivery in both:
-            await answered(store, delivery, TryAgain("HTTP 500"), later)
+            await answered(store, delivery, Retryable("HTTP 500"), later)
         [notice] = await store.claim_deliveries([Channel.EXCHANGE], 9, later)
         assert notice.event.type == "delivery.paused"
 
@@ -138,7 +145,7 @@ class TestReceivers:
             await self.failing(store, number)
         later = NOW + PAUSE_AFTER
         both = await store.claim_deliveries([Channel.CALLBACK], 9, later)
-        await asyncio.gather(*(answered(store, delivery, TryAgain("x"), later) for delivery in both))
+        await asyncio.gather(*(answered(store, delivery, Retryable("x"), later) for delivery in both))
         assert len(await store.claim_deliveries([Channel.EXCHANGE], 9, later)) == 1
 
     async def test_one_that_nothing_is_left_for_is_forgotten(self, adapter: Adapter, store: SqlStore):
@@ -152,9 +159,12 @@ class TestReceivers:
 class TestAttempts:
     async def test_every_attempt_is_kept(self, store: SqlStore):
         await store.file([to("a.example", 1)])
-        for answer in (TryAgain("HTTP 500", reply=CallbackReply(500, b"\xff\x00 busy")), Confirmed(CallbackReply(204))):
+        for answer in (
+            Retryable("HTTP 500", reply=CallbackReply(500, b"\xff\x00 busy")),
+            Confirmed(CallbackReply(204)),
+        ):
             [delivery] = await claim(store, now=NOW + 3600)
-            await store.settle_delivery(on_delivery(delivery, answer, NOW, seconds=0.25))
+            await store.record_outcome(outcome_of_attempt(delivery, answer, NOW, seconds=0.25))
         assert await store.attempts_of(delivery.delivery_id) == [
             Attempt(1, NOW - 0.25, 0.25, "HTTP 500", 500, b"\xff\x00 busy"),
             Attempt(2, NOW - 0.25, 0.25, None, 204, b""),
@@ -164,7 +174,7 @@ class TestAttempts:
         await store.file([a_delivery(1, Channel.EXCHANGE)])
         for _ in range(55):
             [delivery] = await store.claim_deliveries([Channel.EXCHANGE], 1, NOW + 1e9)
-            await answered(store, delivery, TryAgain("unroutable"))
+            await answered(store, delivery, Retryable("unroutable"))
         kept = await store.attempts_of(delivery.delivery_id)
         assert [attempt.number for attempt in kept] == list(range(6, 56))
 
@@ -178,7 +188,7 @@ class TestAttempts:
         await other.expire_processes(NOW, 30.0)
         [again] = await claim(other)
         await answered(other, again, Confirmed())
-        await answered(store, slow, Gone("HTTP 410"))
+        await answered(store, slow, Undeliverable("HTTP 410"))
         assert [attempt.error for attempt in await store.attempts_of(slow.delivery_id)] == [None]
 
 
@@ -186,7 +196,7 @@ class TestRedelivering:
     async def dead(self, store: SqlStore, number: int = 1, crew: str | None = "research", at: float = NOW) -> Delivery:
         await store.file([to_crew(number, crew, at)])
         [delivery] = await claim(store, now=NOW)
-        return await answered(store, delivery, Gone("HTTP 410"))
+        return await answered(store, delivery, Undeliverable("HTTP 410"))
 
     async def test_a_dead_one_is_pending_again_with_a_whole_schedule_and_the_same_event(self, store: SqlStore):
         dead = await self.dead(store)
@@ -194,7 +204,7 @@ class TestRedelivering:
         [again] = await claim(store, now=NOW + 5)
         assert (again.event, again.delivery_id) == (dead.event, dead.delivery_id)
         assert (again.attempts, again.earlier_attempts, again.due_at) == (1, 1, NOW + 5)
-        assert (await answered(store, again, TryAgain("HTTP 500"))).due_at == pytest.approx(NOW + 5, abs=1.1)
+        assert (await answered(store, again, Retryable("HTTP 500"))).due_at == pytest.approx(NOW + 5, abs=1.1)
 
     async def test_every_filter_counts(self, store: SqlStore):
         await self.dead(store, 1, "research", NOW)
@@ -228,10 +238,10 @@ class TestRedelivering:
     async def test_sending_to_a_paused_receiver_resumes_it(self, store: SqlStore):
         await store.file([to("dead.example", number) for number in (1, 2)])
         [first] = await claim(store)
-        await answered(store, first, TryAgain("HTTP 500"))
+        await answered(store, first, Retryable("HTTP 500"))
         later = NOW + PAUSE_AFTER
         [again] = await claim(store, now=later)
-        await answered(store, again, TryAgain("HTTP 500"), later)
+        await answered(store, again, Retryable("HTTP 500"), later)
         waiting = await store.find_deliveries(DeliveryFilter(state=DeliveryState.PENDING))
         assert [one.paused for one in waiting if one.destination.channel is Channel.CALLBACK] == [True, True]
         assert await store.redeliver(DeliveryFilter(again.delivery_id), later) == 1

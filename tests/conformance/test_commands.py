@@ -13,15 +13,15 @@ async def test_a_kept_command_waits_for_the_answer_and_holds_the_run(store: SqlS
     await store.accept(a_run(1))
     await store.accept(a_run(2))
     first, second = await store.claim_accepted("research", 2, 9, NOW)
-    starting = await store.settle(state_machine.begin(first, NOW))
-    await store.settle(state_machine.begin(second, NOW))
+    starting = await store.apply(state_machine.begin(first, NOW))
+    await store.apply(state_machine.begin(second, NOW))
 
     assert await store.commands.keep(first.run_id, "queue/requests", NOW)
     assert await store.commands.keep(first.run_id, "queue/other", NOW), "it is kept already"
     assert await store.commands.applicable(9) == []
 
     again = state_machine.on_kickoff(starting, NotStarted("503"), CrewPolicy(), NOW)
-    await store.settle(replace(again, run=replace(again.run, due_at=NOW)))
+    await store.apply(replace(again, run=replace(again.run, due_at=NOW)))
     assert await store.commands.applicable(9) == [(first.run_id, "queue/requests")]
     assert await store.claim_accepted("research", 9, 9, NOW) == []
 

@@ -46,7 +46,7 @@ async def test_runs_of_a_crew_that_nobody_serves_are_counted(adapter: Adapter, s
 
 async def test_a_run_that_has_ended_waits_for_no_crew(store: SqlStore):
     run = (await store.accept(a_run(crew="writers"))).run
-    await store.settle(state_machine.on_cancelled(run, POLICY, NOW))
+    await store.apply(state_machine.on_cancelled(run, POLICY, NOW))
     assert await store.unserved() == {}
 
 

@@ -27,7 +27,7 @@ async def happened(
     run = a_run(number, crew=crew, envelope=Envelope(source))
     await store.accept(run)
     decision = cloudevents.about(run, "run.progress", policy, at)
-    await store.settle(decision)
+    await store.apply(decision)
     return (*decision.unaddressed, *(delivery.event for delivery in decision.deliveries))[0]
 
 
@@ -54,7 +54,7 @@ async def test_what_is_stored_at_once_is_found_in_the_order_of_its_times(store: 
     await store.accept(run)
     end = cloudevents.about(run, "run.failed", EXCHANGE, NOW + 2)
     doubt = cloudevents.about(run, "run.in_doubt", NOWHERE, NOW)
-    await store.settle(replace(end, unaddressed=doubt.unaddressed))
+    await store.apply(replace(end, unaddressed=doubt.unaddressed))
     assert list(ids(await store.find_events(0.0, 99)))[1:] == [f"{run.run_id}-in_doubt", f"{run.run_id}-failed"]
 
 
@@ -113,7 +113,7 @@ async def test_an_event_without_a_destination_is_forgotten_with_its_run(store: S
     event = await happened(store, 1, NOW)
     run = await store.load(event.run_id or "")
     assert run is not None
-    await store.settle(
+    await store.apply(
         cloudevents.about(replace(run, finished_at=NOW, state=State.CANCELLED), "run.cancelled", NOWHERE, NOW)
     )
     assert await store.forget(NOW + 1, 9) == 1

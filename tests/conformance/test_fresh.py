@@ -11,7 +11,7 @@ from bridge.adapters.store.local_handoff import ASK_STORE_EVERY, ASKED_LATELY, M
 from bridge.adapters.store.queries import runs as run_queries
 from bridge.core.delivery import cloudevents
 from bridge.core.delivery.model import Channel
-from bridge.core.delivery.outcome import Confirmed, on_delivery
+from bridge.core.delivery.outcome import Confirmed, outcome_of_attempt
 from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.runs import state_machine
 from bridge.core.runs.cache import Recent
@@ -35,8 +35,8 @@ async def test_it_is_sent_without_being_claimed(adapter: Adapter, asked: SqlStor
     run = await refused(asked)
     assert adapter.execute("SELECT owner FROM deliveries") == [("me",)]
     [sent] = await asked.claim_deliveries(TO_BROKER, 100, NOW)
-    await asked.settle_delivery(on_delivery(sent, Confirmed(), NOW))
-    assert await asked.deliveries_of(run.run_id) == [without_body(on_delivery(sent, Confirmed(), NOW).delivery)]
+    await asked.record_outcome(outcome_of_attempt(sent, Confirmed(), NOW))
+    assert await asked.deliveries_of(run.run_id) == [without_body(outcome_of_attempt(sent, Confirmed(), NOW).delivery)]
 
 
 async def test_it_is_handed_out_once(adapter: Adapter, asked: SqlStore):
@@ -109,7 +109,7 @@ async def test_a_lost_confirmation_leaves_it_to_its_writer(
     monkeypatch.setattr(store_module, "RETRY_EVERY", 0.01)
     run = await started(asked)
     line.lose()
-    await asked.settle(end_of(run))
+    await asked.apply(end_of(run))
     assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW)) == 1
     assert await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY) == []
 
@@ -125,17 +125,17 @@ async def test_a_lost_confirmation_of_an_end_that_was_decided_without_the_inputs
     line.lose()
     in_mind = recent.take(run.run_id)
     assert in_mind is not None
-    await asked.settle(end_of(in_mind))
+    await asked.apply(end_of(in_mind))
     assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW)) == 1
 
 
 async def test_what_is_decided_anew_because_it_came_too_late_is_sent_once(asked: SqlStore):
     """It has the same ids: nobody may free by them what is being sent."""
     run = await started(asked)
-    newer = await asked.settle(Decision(run))
+    newer = await asked.apply(Decision(run))
     with pytest.raises(Stale):
-        await asked.settle(end_of(run))
-    await asked.settle(end_of(newer))
+        await asked.apply(end_of(run))
+    await asked.apply(end_of(newer))
     assert len(await asked.claim_deliveries(TO_BROKER, 1, NOW)) == 1
     assert await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY) == []
 
@@ -146,13 +146,13 @@ async def test_nor_is_it_freed_for_a_first_try_that_was_lost(
     monkeypatch.setattr(store_module, "RETRY_EVERY", 0.3)
     run = await started(asked)
     line.lose(written=False)
-    writing = asyncio.create_task(asked.settle(end_of(run)))
+    writing = asyncio.create_task(asked.apply(end_of(run)))
     await asyncio.sleep(0)
     await asked.heartbeat(NOW)  # after the first try, and before the second
-    newer = await asked.settle(Decision(run))
+    newer = await asked.apply(Decision(run))
     with pytest.raises(Stale):
         await writing
-    await asked.settle(end_of(newer))
+    await asked.apply(end_of(newer))
     assert len(await asked.claim_deliveries(TO_BROKER, 1, NOW)) == 1
     assert await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY) == []
 
@@ -160,7 +160,7 @@ async def test_nor_is_it_freed_for_a_first_try_that_was_lost(
 async def test_a_writer_who_is_cancelled_leaves_it_to_others(asked: SqlStore):
     """The write stands, and nobody here has it in hand."""
     run = await started(asked)
-    writing = asyncio.create_task(asked.settle(end_of(run)))
+    writing = asyncio.create_task(asked.apply(end_of(run)))
     await asyncio.sleep(0)  # it is handed in
     writing.cancel()
     await asyncio.wait([writing])
@@ -176,7 +176,7 @@ async def test_a_writer_who_does_not_wait_for_the_store_leaves_it_to_others(aske
     run = await started(asked)
     line.lose()
     with pytest.raises(StoreUnavailable):
-        await asked.settle(end_of(run), patient=False)
+        await asked.apply(end_of(run), patient=False)
     stored = await asked.load(run.run_id)
     assert stored is not None
     assert stored.final
@@ -191,12 +191,12 @@ async def test_a_writer_who_comes_too_late_after_all_leaves_it_to_others(
     run = await started(asked)
     line.lose()
     question = cloudevents.about(run, cloudevents.WAITING_FOR_HUMAN, POLICY, NOW)
-    writing = asyncio.create_task(asked.settle(question))
+    writing = asyncio.create_task(asked.apply(question))
     await asyncio.sleep(0)
     await asked.heartbeat(NOW)  # after the first try, and before the second
     written = await asked.load(run.run_id)
     assert written is not None
-    await asked.settle(Decision(written))
+    await asked.apply(Decision(written))
     with pytest.raises(Stale):
         await writing
     assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY)) == 1
@@ -206,29 +206,29 @@ async def test_a_process_that_was_given_up_owns_nothing_that_it_writes(adapter: 
     """Nobody would ever free it again."""
     run = await in_doubt(asked)
     for one in await asked.claim_deliveries(TO_BROKER, 9, NOW):
-        await asked.settle_delivery(on_delivery(one, Confirmed(), NOW))
+        await asked.record_outcome(outcome_of_attempt(one, Confirmed(), NOW))
     other = await adapter.twin(asked, "other")
     silence(adapter, "me", 20)
     await other.expire_processes(NOW, 9)
     [freed] = (await other.find_runs(RunFilter())).items
     assert freed.run_id == run.run_id
-    await asked.settle(cloudevents.about(freed, cloudevents.IN_DOUBT, POLICY, NOW, sequence=2))
+    await asked.apply(cloudevents.about(freed, cloudevents.IN_DOUBT, POLICY, NOW, sequence=2))
     assert len(await other.claim_deliveries(TO_BROKER, 9, NOW)) == 1
 
 
 async def test_nor_does_it_beside_a_write_of_its_next_life(adapter: Adapter, asked: SqlStore):
     """Both are in one batch: what was decided before it was given up, and what it decides under its new name."""
     old, new = await accepted(asked, 1), await accepted(asked, 2)
-    before = run_queries.Settling(
+    before = run_queries.WriteRequest(
         state_machine.on_cancelled(old, POLICY, NOW), "me", frozenset({f"{old.run_id}-cancelled-1"})
     )
     adapter.execute("DELETE FROM processes")
     await asked.rejoin(NOW)
-    after = run_queries.Settling(
+    after = run_queries.WriteRequest(
         state_machine.on_cancelled(new, POLICY, NOW), "me-2", frozenset({f"{new.run_id}-cancelled-1"})
     )
     async with opened(database(adapter.url).writer()) as writer:
-        await writer.run(lambda connection: run_queries.settle_all(connection, [after, before]))
+        await writer.run(lambda connection: run_queries.write_decisions(connection, [after, before]))
     assert adapter.execute("SELECT owner FROM deliveries ORDER BY delivery_id") == [(None,), ("me-2",)]
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, event
 
 from bridge.adapters.store import SqlStore
 from bridge.core.delivery.model import Channel, DeliveryState
-from bridge.core.delivery.outcome import TryAgain, on_delivery
+from bridge.core.delivery.outcome import Retryable, outcome_of_attempt
 from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.core.runs.budget import Budget, Budgets
 from bridge.core.runs.model import Envelope, State
@@ -137,7 +137,7 @@ async def test_no_step_of_the_bridge_itself_reads_all_runs_or_deliveries(plans: 
         await store.load(run_id(1))
         await store.claim_callbacks(9, ConcurrencyLimits(9), NOW)
         for delivery in await store.claim_deliveries(list(Channel), 9, NOW):
-            await store.settle_delivery(on_delivery(delivery, TryAgain("HTTP 500"), NOW))
+            await store.record_outcome(outcome_of_attempt(delivery, Retryable("HTTP 500"), NOW))
         await store.heartbeat(NOW)
         await store.expire_processes(NOW + 999, 9)
         await store.membership()

@@ -225,7 +225,7 @@ async def test_a_role_that_may_only_change_rows_is_enough_once_the_schema_is_the
     ):
         postgresql.execute(statement)
     async with open_store(postgresql.server.url(postgresql.database, name), "me", NOW, migrate=False) as store:
-        await store.settle(state_machine.begin(await claimed(store), NOW))
+        await store.apply(state_machine.begin(await claimed(store), NOW))
         assert await store.claim({State.STARTING}, 9) == []
     postgresql.execute(f"DROP OWNED BY {name}")
     postgresql.execute(f"DROP ROLE {name}")
@@ -247,7 +247,7 @@ async def test_the_roles_of_the_composed_database_are_enough(postgres: PostgresS
         await migrate_store(postgres.url("bridge", "bridge_app"))
     await migrate_store(postgres.url("bridge", "bridge_owner"))
     async with open_store(postgres.url("bridge", "bridge_app"), "me", NOW, migrate=False) as store:
-        await store.settle(state_machine.begin(await claimed(store), NOW))
+        await store.apply(state_machine.begin(await claimed(store), NOW))
 
 
 async def test_while_the_database_restarts_what_has_happened_waits(
@@ -256,7 +256,7 @@ async def test_while_the_database_restarts_what_has_happened_waits(
     monkeypatch.setattr(store_module, "RETRY_EVERY", 0.02)
     run = await claimed(store)
     await asyncio.to_thread(postgresql.server.stop)
-    writing = asyncio.create_task(store.settle(state_machine.begin(run, NOW)))
+    writing = asyncio.create_task(store.apply(state_machine.begin(run, NOW)))
     await asyncio.to_thread(postgresql.server.start)
     assert (await writing).state is State.STARTING
 

@@ -33,12 +33,12 @@ async def test_a_run_that_is_handed_over_is_free_and_its_old_owner_is_stale(adap
     assert await store.release_runs([run.run_id]) == 1
     assert ids(await other.claim({State.RUNNING}, 9)) == [run.run_id]
     with pytest.raises(Stale):
-        await store.settle(end_of(run))
-    await store.settle(end_of(kept))
+        await store.apply(end_of(run))
+    await store.apply(end_of(kept))
 
 
 async def test_only_what_this_process_follows_can_be_handed_over(adapter: Adapter, store: SqlStore):
-    starting = await store.settle(state_machine.begin(await claimed(store, 1), NOW))
+    starting = await store.apply(state_machine.begin(await claimed(store, 1), NOW))
     run = await started(store, 2)
     other = await adapter.twin(store, "other")
     assert await other.release_runs([run.run_id, starting.run_id]) == 0
@@ -110,7 +110,7 @@ async def test_three_processes_never_hold_more_places_than_there_are(adapter: Ad
             most = max(most, held)
             for run in runs:
                 held -= 1
-                await process.settle(state_machine.on_cancelled(run, POLICY, NOW))
+                await process.apply(state_machine.on_cancelled(run, POLICY, NOW))
 
     await asyncio.gather(*map(work, processes))
     assert (await store.counts())["runs"] == {"cancelled": 60}

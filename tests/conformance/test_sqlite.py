@@ -37,7 +37,7 @@ async def test_what_was_answered_survives_a_kill_and_is_free_at_once(
     """Also when the clock was set back meanwhile: a SQLite store has one owner, so the dead one's rows are free."""
     run = await started(store, 1)
     await accepted(store, 2)
-    await store.settle(state_machine.begin(await claimed(store, 3, priority=1), NOW))
+    await store.apply(state_machine.begin(await claimed(store, 3, priority=1), NOW))
     async with sqlite.as_after_a_kill(tmp_path / "copy").open("next", NOW + seconds) as after:
         assert ids(await after.claim({State.RUNNING}, 9)) == [run.run_id]
         assert ids(await after.claim({State.STARTING}, 9)) == [run_id(3)]

@@ -52,7 +52,7 @@ async def test_nothing_is_confirmed_after_the_file_was_removed_or_replaced(
     """The bridge went on answering 202; after a restart everything was gone, and the same keys were POSTed again."""
     run = await claimed(store)
     loss(sqlite.path)
-    for attempt in (store.accept(a_run(2)), store.settle(state_machine.begin(run, NOW)), store.load(run_id(1))):
+    for attempt in (store.accept(a_run(2)), store.apply(state_machine.begin(run, NOW)), store.load(run_id(1))):
         with pytest.raises(StoreReplaced, match=r"bridge\.db was removed or replaced"):
             await attempt
     assert not (await store.health()).ok

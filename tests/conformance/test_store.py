@@ -17,7 +17,7 @@ from bridge.adapters.store.queries import run_lists
 from bridge.adapters.store.schema import metadata
 from bridge.core.crew.responses import Refused, Started
 from bridge.core.delivery.model import Channel, DeliveryState
-from bridge.core.delivery.outcome import Confirmed, Gone, TryAgain, on_delivery
+from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, outcome_of_attempt
 from bridge.core.errors import ExecutionTaken, ProcessExpired, RequestRefused, Stale, StoreUnavailable
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import AskedQuestion, HumanInput, Question, Stage
@@ -180,7 +180,7 @@ class TestRoundTrips:
         run = await started(store)
         outcome = Outcome("🦉 \x00", value, value)
         run = replace(run, progress=value, outcome=outcome, polls=3, started_at=NOW + 0.123456)
-        assert await store.settle(Decision(run)) == replace(run, version=run.version + 1)
+        assert await store.apply(Decision(run)) == replace(run, version=run.version + 1)
         assert await store.load(run.run_id) == replace(run, version=run.version + 1)
 
     async def test_what_passed_between_execution_and_humans_comes_back_unchanged(self, store: SqlStore):
@@ -189,9 +189,9 @@ class TestRoundTrips:
         question = Question(2, NOW, NOW + 9, asked, Stage.UNCONFIRMED, "a", True, NOW + 1, "HTTP 422")
         deferral = Deferral("internal error", 1.5, 6.5, 2)
         human_input = HumanInput(question, ("t-0", "t-1"), ((None, "c"), ("k", "d")), ("alias",), 9.5)
-        settled = await store.settle(Decision(replace(run, human_input=human_input, deferral=deferral)))
-        assert await store.load(run.run_id) == settled
-        assert (settled.human_input, settled.deferral) == (human_input, deferral)
+        written = await store.apply(Decision(replace(run, human_input=human_input, deferral=deferral)))
+        assert await store.load(run.run_id) == written
+        assert (written.human_input, written.deferral) == (human_input, deferral)
 
     async def test_event_bytes_and_headers_come_back_unchanged(self, store: SqlStore):
         headers: dict[str, str | int | float | bool] = {
@@ -213,7 +213,7 @@ class TestTakingUpRuns:
         await store.release_runs([run.run_id])
         [taken] = await store.claim({State.RUNNING}, 9)
         assert (taken.request.inputs, taken.request.meta, taken.kickoff_id) == ({}, {}, "k-1")
-        await store.settle(end_of(taken))
+        await store.apply(end_of(taken))
         ended = await store.load(run.run_id)
         assert ended is not None
         assert (ended.request, ended.state) == (run.request, State.FAILED)
@@ -249,9 +249,9 @@ class TestClaimingRuns:
         assert await store.claim_accepted("research", 99, 4, NOW) == []
 
     async def test_what_is_claimed_starting_running_or_waiting_holds_a_place(self, store: SqlStore):
-        await store.settle(state_machine.begin(await claimed(store, 1), NOW))
+        await store.apply(state_machine.begin(await claimed(store, 1), NOW))
         running = await started(store, 2)
-        await store.settle(Decision(replace(running, state=State.WAITING_FOR_HUMAN)))
+        await store.apply(Decision(replace(running, state=State.WAITING_FOR_HUMAN)))
         await started(store, 3)
         await claimed(store, 4)
         await accepted(store, 5)
@@ -266,14 +266,14 @@ class TestClaimingRuns:
         assert await store.claim_accepted("research", 9, 1, doubted.due_at + 1) == []
         evidence = state_machine.on_evidence(doubted, "k-1", POLICY, doubted.due_at + 1)
         assert evidence is not None
-        await store.settle(evidence)
+        await store.apply(evidence)
         assert await store.claim_accepted("research", 9, 1, doubted.due_at + 2) == []
         assert ids(await store.claim_accepted("research", 9, 2, doubted.due_at + 2)) == [run_id(2)]
 
     async def test_a_run_that_is_held_in_doubt_holds_no_place(self, store: SqlStore):
         await in_doubt(store, 1)
         [run] = await store.claim({State.IN_DOUBT}, 9, NOW + HOUR)
-        await store.settle(state_machine.on_doubt_unresolved(run, POLICY, NOW + HOUR))
+        await store.apply(state_machine.on_doubt_unresolved(run, POLICY, NOW + HOUR))
         await accepted(store, 2)
         assert len(await store.claim_accepted("research", 9, 1, NOW + HOUR)) == 1
         assert await store.claim({State.IN_DOUBT}, 9, NOW + 99 * HOUR) == []
@@ -323,7 +323,7 @@ class TestClaimingRuns:
         run = await started(store)
         asked = rules.on_question(run, AskedQuestion("t-1"), POLICY, NOW)
         assert asked is not None
-        waiting = await store.settle(replace(asked, run=replace(asked.run, owner=None, due_at=NOW + 5)))
+        waiting = await store.apply(replace(asked, run=replace(asked.run, owner=None, due_at=NOW + 5)))
         assert await store.claim({State.WAITING_FOR_HUMAN}, 9) == []
         assert ids(await store.claim({State.WAITING_FOR_HUMAN}, 9, NOW + 5)) == [waiting.run_id]
 
@@ -346,27 +346,27 @@ class TestFinding:
 class TestSettling:
     async def test_a_decision_is_written_and_raises_the_version(self, store: SqlStore):
         run = await claimed(store)
-        settled = await store.settle(state_machine.begin(run, NOW + 5))
-        assert (settled.state, settled.attempt, settled.version) == (State.STARTING, 1, run.version + 1)
-        assert await store.load(run.run_id) == settled
+        written = await store.apply(state_machine.begin(run, NOW + 5))
+        assert (written.state, written.attempt, written.version) == (State.STARTING, 1, run.version + 1)
+        assert await store.load(run.run_id) == written
 
     async def test_a_decision_on_an_old_version_is_stale_and_changes_nothing(self, store: SqlStore):
         run = await started(store)
-        newer = await store.settle(Decision(replace(run, polls=1)))
+        newer = await store.apply(Decision(replace(run, polls=1)))
         with pytest.raises(Stale):
-            await store.settle(end_of(run))
+            await store.apply(end_of(run))
         assert await store.load(run.run_id) == newer
         assert await store.deliveries_of(run.run_id) == []
 
     async def test_two_ends_at_the_same_moment_are_one_end_and_one_stale(self, store: SqlStore):
         run = await started(store)
-        answers = await asyncio.gather(*(store.settle(end_of(run)) for _ in range(2)), return_exceptions=True)
+        answers = await asyncio.gather(*(store.apply(end_of(run)) for _ in range(2)), return_exceptions=True)
         assert sorted(type(answer).__name__ for answer in answers) == ["Run", "Stale"]
         assert event_types(await store.deliveries_of(run.run_id)) == ["run.failed"]
 
     async def test_a_decision_about_an_unknown_run_is_stale(self, store: SqlStore):
         with pytest.raises(Stale):
-            await store.settle(state_machine.begin(a_run(), NOW))
+            await store.apply(state_machine.begin(a_run(), NOW))
 
     async def test_an_end_and_its_deliveries_come_together(self, store: SqlStore):
         run = await refused(store, policy=CALLBACK)
@@ -380,60 +380,58 @@ class TestSettling:
         taken = end_of(run).deliveries[0]
         await store.file([replace(taken, event=replace(taken.event, run_id=None))])
         with pytest.raises(IntegrityError):
-            await store.settle(end_of(run))
+            await store.apply(end_of(run))
         assert await store.load(run.run_id) == run
 
     async def test_a_final_run_without_an_end_is_refused_by_the_database(self, store: SqlStore):
         run = await started(store)
         with pytest.raises(IntegrityError):
-            await store.settle(Decision(replace(run, state=State.SUCCEEDED)))
+            await store.apply(Decision(replace(run, state=State.SUCCEEDED)))
 
     async def test_an_execution_belongs_to_one_run_of_its_crew(self, store: SqlStore):
         first = await started(store, 1)
-        second = await store.settle(state_machine.begin(await claimed(store, 2), NOW))
+        second = await store.apply(state_machine.begin(await claimed(store, 2), NOW))
         with pytest.raises(ExecutionTaken):
-            await store.settle(state_machine.on_kickoff(second, Started("k-1"), POLICY, NOW))
+            await store.apply(state_machine.on_kickoff(second, Started("k-1"), POLICY, NOW))
         assert [await store.load(run.run_id) for run in (first, second)] == [first, second]
 
     async def test_of_two_runs_that_get_one_execution_at_the_same_moment_one_has_it(self, store: SqlStore):
-        begun = [await store.settle(state_machine.begin(await claimed(store, number), NOW)) for number in (1, 2)]
+        begun = [await store.apply(state_machine.begin(await claimed(store, number), NOW)) for number in (1, 2)]
         decisions = [state_machine.on_kickoff(run, Started("k-1"), POLICY, NOW) for run in begun]
-        answers = await asyncio.gather(*map(store.settle, decisions), return_exceptions=True)
+        answers = await asyncio.gather(*map(store.apply, decisions), return_exceptions=True)
         assert [type(answer).__name__ for answer in answers] == ["Run", "ExecutionTaken"]
 
     async def test_crews_do_not_share_their_executions_ids(self, store: SqlStore):
         await started(store, 1)
         await store.accept(a_run(2, crew="triage"))
         [other] = await store.claim_accepted("triage", 1, 1, NOW)
-        begun = await store.settle(state_machine.begin(other, NOW))
-        assert (await store.settle(state_machine.on_kickoff(begun, Started("k-1"), POLICY, NOW))).kickoff_id == "k-1"
+        begun = await store.apply(state_machine.begin(other, NOW))
+        assert (await store.apply(state_machine.on_kickoff(begun, Started("k-1"), POLICY, NOW))).kickoff_id == "k-1"
 
     async def test_of_two_processes_that_get_one_execution_at_the_same_moment_one_has_it(
         self, adapter: Adapter, store: SqlStore
     ):
         both = [store, await adapter.twin(store, "other")]
         begun = [
-            await one.settle(state_machine.begin(await claimed(one, number), NOW)) for number, one in enumerate(both, 1)
+            await one.apply(state_machine.begin(await claimed(one, number), NOW)) for number, one in enumerate(both, 1)
         ]
         decisions = [state_machine.on_kickoff(run, Started("k-1"), POLICY, NOW) for run in begun]
-        writes = (one.settle(decision) for one, decision in zip(both, decisions, strict=True))
+        writes = (one.apply(decision) for one, decision in zip(both, decisions, strict=True))
         answers = await asyncio.gather(*writes, return_exceptions=True)
         assert sorted(type(answer).__name__ for answer in answers) == ["ExecutionTaken", "Run"]
 
     async def test_one_that_has_moved_on_keeps_no_other_from_being_written(self, store: SqlStore):
         runs = [await started(store, number) for number in range(1, 10)]
-        await store.settle(end_of(runs[4]))
-        answers = await asyncio.gather(*(store.settle(end_of(run)) for run in runs), return_exceptions=True)
+        await store.apply(end_of(runs[4]))
+        answers = await asyncio.gather(*(store.apply(end_of(run)) for run in runs), return_exceptions=True)
         assert [type(answer).__name__ for answer in answers] == ["Run"] * 4 + ["Stale"] + ["Run"] * 4
         assert await store.counts() == {"runs": {"failed": 9}, "deliveries": {"pending": 9}}
 
     async def test_hundreds_of_decisions_at_once_are_all_written(self, store: SqlStore):
         await asyncio.gather(*(accepted(store, number) for number in range(1, 201)))
         runs = await store.claim_accepted("research", 200, 200, NOW)
-        begun = await asyncio.gather(*(store.settle(state_machine.begin(run, NOW)) for run in runs))
-        await asyncio.gather(
-            *(store.settle(state_machine.on_kickoff(run, Refused("no"), POLICY, NOW)) for run in begun)
-        )
+        begun = await asyncio.gather(*(store.apply(state_machine.begin(run, NOW)) for run in runs))
+        await asyncio.gather(*(store.apply(state_machine.on_kickoff(run, Refused("no"), POLICY, NOW)) for run in begun))
         assert await store.counts() == {"runs": {"failed": 200}, "deliveries": {"pending": 200}}
 
 
@@ -460,19 +458,19 @@ class TestDeliveries:
     async def test_a_failed_one_is_given_back_for_later(self, store: SqlStore):
         await store.file([a_delivery()])
         [delivery] = await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
-        settled = on_delivery(delivery, TryAgain("HTTP 500", after=60.0), NOW)
-        await store.settle_delivery(settled)
+        written = outcome_of_attempt(delivery, Retryable("HTTP 500", after=60.0), NOW)
+        await store.record_outcome(written)
         assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 59) == []
-        assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 60) == [settled.delivery]
+        assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 60) == [written.delivery]
 
-    @pytest.mark.parametrize("answer", [Confirmed(), Gone("HTTP 410")])
+    @pytest.mark.parametrize("answer", [Confirmed(), Undeliverable("HTTP 410")])
     async def test_a_delivered_or_dead_one_is_kept_and_not_claimed_again(self, store: SqlStore, answer: Any):
         run = await refused(store)
         [delivery] = await store.claim_deliveries([Channel.EXCHANGE], 9, NOW)
-        settled = on_delivery(delivery, answer, NOW)
-        await store.settle_delivery(settled)
+        written = outcome_of_attempt(delivery, answer, NOW)
+        await store.record_outcome(written)
         assert await store.claim_deliveries(list(Channel), 9, NOW + 99 * HOUR) == []
-        assert await store.deliveries_of(run.run_id) == [without_body(settled.delivery)]
+        assert await store.deliveries_of(run.run_id) == [without_body(written.delivery)]
 
     async def test_claims_at_the_same_moment_never_share_one(self, adapter: Adapter, store: SqlStore):
         other = await adapter.twin(store, "other")
@@ -493,8 +491,8 @@ class TestDeliveries:
         silence(adapter, "me", 20)
         await other.expire_processes(NOW, 12)
         [again] = await other.claim_deliveries([Channel.CALLBACK], 9, NOW)
-        await other.settle_delivery(on_delivery(again, Confirmed(), NOW))
-        await store.settle_delivery(on_delivery(slow, TryAgain("timeout"), NOW))
+        await other.record_outcome(outcome_of_attempt(again, Confirmed(), NOW))
+        await store.record_outcome(outcome_of_attempt(slow, Retryable("timeout"), NOW))
         assert (await store.counts())["deliveries"] == {"delivered": 1}
 
 
@@ -549,7 +547,7 @@ class TestOwnership:
         assert freed == replace(run, owner=None, version=run.version + 1)
         assert len(await other.claim_deliveries([Channel.CALLBACK], 9, NOW)) == 1
         with pytest.raises(Stale):
-            await store.settle(end_of(run))
+            await store.apply(end_of(run))
         assert await other.expire_processes(NOW, 12) == 0
 
     async def test_a_process_that_beats_is_not_buried(self, adapter: Adapter, store: SqlStore):
@@ -570,7 +568,7 @@ class TestOwnership:
     async def test_nothing_is_claimed_in_the_name_of_a_buried_process(self, adapter: Adapter, store: SqlStore):
         """Its rows would belong to nobody that anybody could ever bury."""
         await accepted(store, 1)
-        await store.settle(replace(end_of(await started(store, 2)), deliveries=(a_delivery(),)))
+        await store.apply(replace(end_of(await started(store, 2)), deliveries=(a_delivery(),)))
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
         await other.expire_processes(NOW, 12)
@@ -604,7 +602,7 @@ class TestForgetting:
         await refused(store, 1, CrewPolicy(), at=NOW)
         await refused(store, 2, at=NOW)
         [delivery] = await store.claim_deliveries([Channel.EXCHANGE], 9, NOW)
-        await store.settle_delivery(on_delivery(delivery, Confirmed(), NOW))
+        await store.record_outcome(outcome_of_attempt(delivery, Confirmed(), NOW))
         assert await store.forget(NOW, 9) == 0
         assert await store.forget(NOW + 1, 9) == 2
         for table in ("runs", "events", "deliveries"):
@@ -622,7 +620,7 @@ class TestForgetting:
     async def test_many_events_of_no_run_go_in_portions(self, adapter: Adapter, store: SqlStore):
         await store.file([a_delivery(number) for number in range(1, 4)])
         for delivery in await store.claim_deliveries([Channel.CALLBACK], 9, NOW):
-            await store.settle_delivery(on_delivery(delivery, Confirmed(), NOW))
+            await store.record_outcome(outcome_of_attempt(delivery, Confirmed(), NOW))
         left = []
         for _ in range(2):
             await store.forget(NOW + 1, 2)
@@ -632,7 +630,7 @@ class TestForgetting:
     async def test_runs_with_something_left_to_deliver_stay(self, store: SqlStore):
         run = await refused(store, policy=CALLBACK)
         [first, _] = await store.claim_deliveries(list(Channel), 9, NOW)
-        await store.settle_delivery(on_delivery(first, Confirmed(), NOW))
+        await store.record_outcome(outcome_of_attempt(first, Confirmed(), NOW))
         assert await store.forget(NOW + 99 * HOUR, 9) == 0
         assert len(await store.deliveries_of(run.run_id)) == 2
 
@@ -645,13 +643,13 @@ class TestForgetting:
     async def test_old_deliveries_of_no_run_go_when_they_are_done(self, store: SqlStore):
         await store.file([a_delivery(1), a_delivery(2)])
         [one, _] = await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
-        await store.settle_delivery(on_delivery(one, Gone("410"), NOW))
+        await store.record_outcome(outcome_of_attempt(one, Undeliverable("410"), NOW))
         await store.forget(NOW + 1, 9)
         assert (await store.counts())["deliveries"] == {DeliveryState.PENDING.value: 1}
 
     async def test_a_forgotten_key_may_be_used_again(self, store: SqlStore):
-        run = await store.settle(state_machine.begin(await claimed(store, 1, idempotency_key="k"), NOW))
-        await store.settle(state_machine.on_kickoff(run, Refused("no"), CrewPolicy(), NOW))
+        run = await store.apply(state_machine.begin(await claimed(store, 1, idempotency_key="k"), NOW))
+        await store.apply(state_machine.on_kickoff(run, Refused("no"), CrewPolicy(), NOW))
         await store.forget(NOW + 1, 9)
         assert not (await store.accept(a_run(2, idempotency_key="k"))).replayed
 
@@ -709,7 +707,7 @@ class TestDatabase:
         monkeypatch.setattr(store_module, "RETRY_EVERY", 0.02)
         run = await claimed(store)
         async with adapter.away():
-            writing = asyncio.create_task(store.settle(state_machine.begin(run, NOW)))
+            writing = asyncio.create_task(store.apply(state_machine.begin(run, NOW)))
             await asyncio.wait([writing], timeout=0.03)
             assert not writing.done()
         assert (await writing).state is State.STARTING
@@ -725,9 +723,9 @@ class TestUnconfirmedCommits:
         monkeypatch.setattr(store_module, "RETRY_EVERY", 0.01)
         run = await claimed(lossy)
         line.lose()
-        settled = await lossy.settle(state_machine.begin(run, NOW))
-        assert settled == await lossy.load(run.run_id)
-        assert settled.state is State.STARTING
+        written = await lossy.apply(state_machine.begin(run, NOW))
+        assert written == await lossy.load(run.run_id)
+        assert written.state is State.STARTING
 
     async def test_what_a_claim_took_is_given_back_before_the_next_one(self, lossy: SqlStore, line: Line):
         await accepted(lossy)

@@ -228,7 +228,7 @@ class Scene:
         await self.victim.start()
         self.tally.slowest_recovery = max(self.tally.slowest_recovery, time.monotonic() - began)
 
-    async def settle(self) -> None:
+    async def apply(self) -> None:
         """Everything is healed by now: wait until it has come to rest, drain, and judge."""
         count = self.tally.requests
         await self.come_to_rest()

@@ -29,7 +29,7 @@ async def test_an_alarm_on_the_broker_piles_up_no_copies(scene: SetScene, node: 
             await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.6")
             await now.ready_again()
             await now.come_to_rest()
-        await now.settle()
+        await now.apply()
 
     assert now.tally.in_doubt == 0
     assert now.tally.duplicates <= 2 * count * times, "each event costs one attempt more, not one per try"
@@ -48,7 +48,7 @@ async def test_what_an_operator_deletes_comes_back(scene: SetScene, amqp: str, f
             await remove_results_binding(now, amqp)
             await now.publish(requests(10, start=number * 10))
             await now.come_to_rest()
-        await now.settle()
+        await now.apply()
 
     assert now.tally.in_doubt == 0
 

@@ -31,7 +31,7 @@ async def test_a_clock_that_is_set_neither_ends_nor_stalls_nor_hurries_a_run(sce
             polls = await looks_for(now, [clock + offset for offset in offsets])
             clock += offsets[-1]
             assert polls <= 2 * MOST_LOOKS, "a storm of looks"
-        await now.settle()
+        await now.apply()
         runs = await now.victim.all_runs()
 
     assert {run["state"] for run in runs} == {"succeeded"}

@@ -48,7 +48,7 @@ async def test_whatever_the_crew_answers_is_paid_for_once(scene: SetScene, full:
                     await spoil(session, now.crew_url, "status", ONLY_ON_LOOKS.get(case.name, spoilt))
         await now.publish(requests(len(rules)))
         await now.come_to_rest(within=600 if full else PATIENCE)
-        await now.settle()
+        await now.apply()
         async with aiohttp.ClientSession() as session, session.get(f"{now.crew_url}/_faults") as response:
             left = (await response.json())["rules"]
         runs = await now.victim.all_runs()

@@ -39,7 +39,7 @@ async def test_a_store_locked_for_ten_seconds_loses_nothing(scene: SetScene, ful
                 assert stored(other) == number * 30, "the lock was never felt"
                 other.execute("ROLLBACK")
             await now.come_to_rest()
-        await now.settle()
+        await now.apply()
 
     assert now.tally.in_doubt == 0
 
@@ -55,7 +55,7 @@ async def test_a_disk_that_fails_ends_the_process_and_the_next_one_goes_on(scene
             await now.publish(requests(300, start=number * 300))
             assert await now.victim.ended() == 69, now.victim.log_tail()
         await now.recover()
-        await now.settle()
+        await now.apply()
 
     assert now.tally.in_doubt == 0
 
@@ -74,7 +74,7 @@ async def test_a_damaged_store_is_left_alone_and_refused(scene: SetScene) -> Non
         code = await now.victim.ended()
         left = replace(Path(now.victim.store), sound)
         await now.recover()
-        await now.settle()
+        await now.apply()
 
     assert code == 74
     assert left == damaged
@@ -100,7 +100,7 @@ async def test_a_full_disk_stops_everything_but_what_is_in_hand(scene: SetScene,
                     await now.victim.kill()
                 await now.recover()
                 await now.come_to_rest()
-            await now.settle()
+            await now.apply()
 
     assert now.tally.in_doubt == 0
 
@@ -118,7 +118,7 @@ async def test_a_full_disk_is_weather(scene: SetScene, tmp_path: Path, full: boo
                     await now.publish(requests(20, start=number * 20))
                     assert await submitted(now, number) == (503, True)
                 await now.come_to_rest()
-            await now.settle()
+            await now.apply()
 
     assert now.tally.in_doubt == 0
     assert now.tally.duplicates == 0
@@ -140,7 +140,7 @@ async def test_a_disk_that_became_read_only_is_refused_at_the_start(scene: SetSc
                 last_words = now.victim.log_tail()
                 assert await now.posts() == before
             await now.recover()
-            await now.settle()
+            await now.apply()
 
     assert code == 69
     assert "Traceback" not in last_words
@@ -177,7 +177,7 @@ async def test_a_full_disk_keeps_every_kickoff_id_through_a_kill(scene: SetScene
             await now.come_to_rest()
             await now.victim.terminate()
         await now.recover()
-        await now.settle()
+        await now.apply()
 
     assert now.tally.in_doubt == 0
 

@@ -36,7 +36,7 @@ async def test_a_kill_at_any_point_loses_nothing_and_pays_nothing_twice(scene: S
             now.tally.faults += 1
             await now.recover()
             await now.come_to_rest()
-        await now.settle()
+        await now.apply()
 
         assert await now.dead_letters() >= points.count("K17"), "what cannot be read must be kept for a person"
 
@@ -88,7 +88,7 @@ async def test_kills_at_random_moments_under_load(scene: SetScene, part: int, fu
             now.tally.faults += 1
             await now.recover()
         await producing
-        await now.settle()
+        await now.apply()
 
     assert now.tally.in_doubt <= kills * 64, "no more than could be under way at each kill"
 
@@ -105,7 +105,7 @@ async def test_sigterm_at_random_moments_ends_in_order(scene: SetScene, full: bo
             now.tally.faults += 1
             await now.recover()
         await producing
-        await now.settle()
+        await now.apply()
 
     assert now.victim.log_events()["cut_off"] == 0
     assert now.tally.in_doubt == 0

@@ -42,7 +42,7 @@ async def test_a_killed_broker_loses_nothing_confirmed(scene: SetScene, node: Br
             await asyncio.to_thread(node.start)
             await now.ready_again()
         await producing
-        await now.settle()
+        await now.apply()
 
     assert now.tally.in_doubt == 0, "a POST to the crew has nothing to do with the broker"
 
@@ -64,7 +64,7 @@ async def test_a_link_that_goes_silent_is_noticed_and_replaced(
             link.speak_again()
             await now.ready_again()
             await now.come_to_rest()  # events that met one silence after another would wait longer each time
-        await now.settle()
+        await now.apply()
 
 
 async def test_connections_reset_every_second_cut_no_post(
@@ -79,7 +79,7 @@ async def test_connections_reset_every_second_cut_no_post(
             await asyncio.sleep(1.0)
             now.tally.faults += link.cut()
         await producing
-        await now.settle()
+        await now.apply()
 
     assert now.tally.in_doubt == 0
 
@@ -97,7 +97,7 @@ async def test_messages_sent_up_to_five_times_by_both_doors_make_one_run_each(
         now.dice.shuffle(copies)
         await asyncio.gather(now.publish(wanted), publish(amqp, copies, patient=True))
         await by_http(now, count)
-        await now.settle()
+        await now.apply()
 
 
 async def by_http(now: Scene, count: int) -> None:

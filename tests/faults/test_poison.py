@@ -35,7 +35,7 @@ async def test_no_frame_that_cannot_be_decoded_costs_a_good_message(scene: SetSc
         print(f"{good} good and {BAD} bad frames in {time.monotonic() - began:.1f} s")
         dead = await take_dead(now, BAD)
         lost_links = now.victim.log_events()["broker_lost"]
-        await now.settle()
+        await now.apply()
 
     assert {message.headers["x-bridge-reason"] for message in dead} == {"invalid_request"}
     assert all("cannot be decoded" in str(message.headers["x-bridge-detail"]) for message in dead)
@@ -56,7 +56,7 @@ async def test_any_payload_is_a_run_or_a_dead_letter_exactly_once(scene: SetScen
         now.tally.requests = good + count - dead.total()  # whatever made sense has become a run
         await now.come_to_rest()
         dead += Counter([message.body for message in await take_dead(now, 0)])
-        await now.settle()
+        await now.apply()
 
     assert dead <= Counter(bodies), "a dead letter came twice, or was changed"
     assert dead.total() == now.tally.faults

@@ -68,9 +68,9 @@ class Story:
             run = (await self._store.accept(a_run(number))).run
             self.accepted_at[run.run_id] = frames(self._wal)
             [claimed] = await self._store.claim_accepted("research", 1, runs, NOW)
-            starting = await self._store.settle(state_machine.begin(claimed, NOW))
+            starting = await self._store.apply(state_machine.begin(claimed, NOW))
             self.posted_at[run.run_id] = frames(self._wal)
-            await self._store.settle(state_machine.on_kickoff(starting, Started(f"k-{number}"), CrewPolicy(), NOW))
+            await self._store.apply(state_machine.on_kickoff(starting, Started(f"k-{number}"), CrewPolicy(), NOW))
 
     def lost(self, after: int, left: dict[str, str]) -> list[str]:
         """Runs that had been acknowledged when the log had so many frames, and are not there."""

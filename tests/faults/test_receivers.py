@@ -28,7 +28,7 @@ async def test_an_event_reaches_a_receiver_in_any_mood(scene: SetScene, full: bo
         now.tally.faults = len(moods)
         await now.publish(wanted)
         await now.come_to_rest(within=1200 if full else PATIENCE)
-        await now.settle()
+        await now.apply()
         _, dead = await now.victim.get("/v1/deliveries?state=dead&limit=200")
 
     assert receiver.trapped == 0

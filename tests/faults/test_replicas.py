@@ -105,11 +105,11 @@ async def test_bridges_that_sleep_longer_than_they_own_post_nothing_twice(replic
     refused = sum([await daemon.metric("kickoff_bridge_stale_writes_total") for daemon in replicas.all])
     logged = [daemon.log_events() for daemon in replicas.all]
     rejoined = sum(events["rejoined"] for events in logged)
-    settled = sum(events["doubt_settled_by_late_answer"] for events in logged)
+    written = sum(events["doubt_settled_by_late_answer"] for events in logged)
     in_doubt = await replicas.in_doubt()
     print(
         f"sleeps: {rounds * asleep} of {bridges} bridges, {count} requests, rejoined {rejoined}, refused writes "
-        f"{refused:.0f}, settled by late answers {settled}, in doubt {in_doubt}"
+        f"{refused:.0f}, settled by late answers {written}, in doubt {in_doubt}"
     )
     assert rejoined >= rounds * asleep
     assert refused > 0, "the fence was needed"

@@ -56,7 +56,7 @@ async def test_memory_files_and_tasks_stay_flat_under_load_and_faults(scene: Set
             measured = await measure(now, until)
             await asyncio.gather(loading, spoiling)
             print(dict(spoiling.result()))
-            await now.settle()
+            await now.apply()
             at_rest = await measure(now, time.monotonic())
             assert now.victim.pid == pid, "it has lived through all of it"
 

@@ -18,7 +18,7 @@ from bridge.adapters.amqp.publisher import AmqpPublisher
 from bridge.adapters.amqp.topology import Topology
 from bridge.core.delivery.cloudevents import about, dead_letter
 from bridge.core.delivery.model import Channel, Delivery, Destination
-from bridge.core.delivery.outcome import Confirmed, Gone, TryAgain, Unroutable
+from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, Unroutable
 from bridge.core.errors import RequestRefused
 from bridge.core.runs.model import CrewPolicy, Outcome
 from tests.amqp_client import Client, delivery, eventually, rules_for, running
@@ -75,7 +75,7 @@ async def test_one_event_to_two_places_at_once(publisher: AmqpPublisher, client:
             publisher.send(delivery(Channel.EXCHANGE, "nobody.succeeded", event_id)),
             publisher.send(delivery(Channel.QUEUE, "reply.orders", event_id)),
         )
-        assert isinstance(answers[0], TryAgain)
+        assert isinstance(answers[0], Retryable)
         assert answers[1] == Confirmed()
     assert await client.count("reply.orders") == 20
 
@@ -109,7 +109,7 @@ async def test_a_missing_exchange_hurts_for_a_moment(publisher: AmqpPublisher, c
         publisher.send(delivery(Channel.EXCHANGE, "research.succeeded", "event-1")),
         publisher.send(delivery(Channel.QUEUE, "reply.orders", "event-2")),
     )
-    assert isinstance(answers[0], TryAgain)
+    assert isinstance(answers[0], Retryable)
     await eventually(lambda: not publisher.ready)
     await eventually(lambda: publisher.ready)
     assert await publisher.send(delivery(Channel.QUEUE, "reply.orders", "event-2")) == Confirmed()
@@ -137,14 +137,14 @@ async def test_direct_reply_to(publisher: AmqpPublisher, broker: Broker, client:
         assert await publisher.send(sent) == Confirmed()
         assert await asyncio.wait_for(answers.get(), PATIENCE) == sent.event.body
     await connection.close()
-    assert isinstance(await publisher.send(sent), Gone)
+    assert isinstance(await publisher.send(sent), Undeliverable)
 
 
 async def test_a_made_up_reply_address_hurts_nobody(publisher: AmqpPublisher):
     """The broker closes the connection over such a name; it is not the one that others are using."""
     outlet = publisher._outlet
     sent = delivery(Channel.QUEUE, "amq.rabbitmq.reply-to.g1h2AA5yZXBseUA.abc")
-    assert isinstance(await publisher.send(sent), Gone)
+    assert isinstance(await publisher.send(sent), Undeliverable)
     assert publisher._outlet is outlet
 
 
@@ -152,7 +152,7 @@ async def test_many_made_up_reply_addresses_are_all_given_up(publisher: AmqpPubl
     """After the first, the closed connection was asked again and again: no client got an answer any more."""
     names = [f"amq.rabbitmq.reply-to.g1h2AA5yZXBseUA{number}.abc" for number in range(10)]
     answers = await asyncio.gather(*(publisher.send(delivery(Channel.QUEUE, name, name)) for name in names))
-    assert [type(answer) for answer in answers] == [Gone] * 10
+    assert [type(answer) for answer in answers] == [Undeliverable] * 10
 
 
 async def test_a_link_to_a_large_result_is_an_attribute_in_binary_mode_too(
@@ -249,7 +249,7 @@ async def test_the_largest_dead_letter_fits_a_frame(publisher: AmqpPublisher, cl
 )
 async def test_what_no_message_can_hold_is_given_up(publisher: AmqpPublisher, sent: Delivery):
     """It would close the channel, and fail all that is in flight, on every attempt."""
-    assert isinstance(await publisher.send(sent), Gone)
+    assert isinstance(await publisher.send(sent), Undeliverable)
 
 
 async def test_an_alarm_stops_the_way_out(link: LinkOptions, topology: Topology, broker: Broker, client: Client):
@@ -260,7 +260,7 @@ async def test_an_alarm_stops_the_way_out(link: LinkOptions, topology: Topology,
         await eventually(lambda: publisher.ready)
         await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "absolute", "1")
         try:
-            assert await publisher.send(delivery(Channel.QUEUE, "reply.orders")) == TryAgain("no confirm in time")
+            assert await publisher.send(delivery(Channel.QUEUE, "reply.orders")) == Retryable("no confirm in time")
             await eventually(lambda: not publisher.ready)
             await eventually(lambda: publisher._link._trouble and "answer" in publisher._link._trouble.summary)
         finally:
@@ -273,4 +273,4 @@ async def test_not_connected_yet(link: LinkOptions, topology: Topology):
     """Nothing is lost and no attempt is made."""
     publisher = AmqpPublisher(link, topology)
     assert not publisher.ready
-    assert await publisher.send(delivery(Channel.QUEUE, "reply.a")) == TryAgain("the broker is away")
+    assert await publisher.send(delivery(Channel.QUEUE, "reply.a")) == Retryable("the broker is away")

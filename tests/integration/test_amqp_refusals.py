@@ -13,7 +13,7 @@ from bridge.adapters.amqp.publisher import AmqpPublisher
 from bridge.adapters.amqp.topology import Topology
 from bridge.core.delivery.cloudevents import dead_letter
 from bridge.core.delivery.model import Channel, Delivery, Destination
-from bridge.core.delivery.outcome import Confirmed, Gone, TryAgain
+from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable
 from tests.amqp_client import Client, delivery, eventually, running
 from tests.broker import Broker
 
@@ -61,7 +61,7 @@ async def test_a_message_that_is_too_large_for_the_broker_costs_no_other(
         first, others = await send_among_others(
             publisher, delivery(Channel.QUEUE, "reply.orders", "large", **LARGE), "reply.orders"
         )
-        assert isinstance(first, Gone)
+        assert isinstance(first, Undeliverable)
         assert f"larger than configured max size {LIMIT}" in first.reason
         assert others == [Confirmed()] * OTHERS
         copies = await client.count("reply.orders") - OTHERS
@@ -71,7 +71,7 @@ async def test_a_message_that_is_too_large_for_the_broker_costs_no_other(
         second, others = await send_among_others(
             publisher, Delivery("d", dead, Destination(Channel.DEAD_LETTER, topology.dead)), "reply.orders"
         )
-        assert isinstance(second, Gone)
+        assert isinstance(second, Undeliverable)
         assert others == [Confirmed()] * OTHERS
         assert await client.count("reply.orders") == 2 * OTHERS + copies, "another one of this kind costs no copies"
         assert publisher._outlet is outlet, "the connection was kept"
@@ -86,7 +86,7 @@ async def test_a_refused_routing_key_costs_no_other(
     outlet = publisher._outlet
     refused = delivery(Channel.EXCHANGE, "research.succeeded", "refused")
     first, others = await send_among_others(publisher, refused, "reply.orders")
-    assert isinstance(first, TryAgain)
+    assert isinstance(first, Retryable)
     assert "access to topic 'research.succeeded'" in first.reason
     assert first.after == 3600.0
     assert others == [Confirmed()] * OTHERS
@@ -107,7 +107,7 @@ async def test_a_permission_that_was_given_is_found_out(
     queue = await client.channel.declare_queue(exclusive=True)
     await queue.bind(topology.results, "#")
     event = delivery(Channel.EXCHANGE, "research.succeeded")
-    assert isinstance(await publisher.send(event), TryAgain)
+    assert isinstance(await publisher.send(event), Retryable)
     await asyncio.to_thread(broker.ctl, "set_topic_permissions", "guest", topology.results, ".*", ".*")
     assert await publisher.send(event) == Confirmed()
 
@@ -148,7 +148,9 @@ async def test_made_up_reply_addresses_share_one_connection(
     )
     assert other == Confirmed()
     assert most <= 1
-    assert {type(answer) for answer in answers} <= {Gone, TryAgain}
-    gone = names[[isinstance(answer, Gone) for answer in answers].index(True)]
+    assert {type(answer) for answer in answers} <= {Undeliverable, Retryable}
+    gone = names[[isinstance(answer, Undeliverable) for answer in answers].index(True)]
     monkeypatch.delattr(AmqpLink, "connect")
-    assert isinstance(await publisher.send(delivery(Channel.QUEUE, gone, "again")), Gone), "known without asking"
+    assert isinstance(await publisher.send(delivery(Channel.QUEUE, gone, "again")), Undeliverable), (
+        "known without asking"
+    )

@@ -28,7 +28,7 @@ from bridge.core.crew.responses import (
     Succeeded,
 )
 from bridge.core.delivery.model import Channel, Destination
-from bridge.core.delivery.outcome import Confirmed, Gone, TryAgain
+from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable
 from tests.fakes import a_delivery
 
 FAST = replace(LIMITS, kickoff=2.0, status=2.0, inputs=2.0, response=64 * 1024)
@@ -150,7 +150,7 @@ class Peer:
         self.server.hang = broken.hang
         self.server.requests = 0
 
-    async def callback(self) -> Confirmed | Gone | TryAgain:
+    async def callback(self) -> Confirmed | Undeliverable | Retryable:
         delivery = a_delivery()
         target = Destination(Channel.CALLBACK, f"{self.server.url}/hook")
         return await self.sender.send(replace(delivery, destination=target))
@@ -182,7 +182,7 @@ every_fault = pytest.mark.parametrize("broken", BROKEN, ids=lambda one: one.name
 @every_fault
 async def test_a_callback_is_decided_by_its_status(peer: Peer, broken: Broken) -> None:
     """A receiver that had answered 200 got the event again and again."""
-    for code, expected in first(broken, {200: Confirmed, 410: Gone, 500: TryAgain}).items():
+    for code, expected in first(broken, {200: Confirmed, 410: Undeliverable, 500: Retryable}).items():
         peer.answers(broken, code, {"ok": True})
         answer = await peer.callback()
         assert (type(answer), answer.reply and answer.reply.code) == (expected, code)
@@ -243,7 +243,7 @@ async def test_a_204_with_a_body_is_a_204(peer: Peer, framing: bytes) -> None:
 @pytest.mark.parametrize("segments", [[], [b"HTTP/1.1 20"], [b"HTTP/1.1 200 OK"], [b"220 smtp\r\n\r\n"]])
 async def test_without_a_complete_status_line_nothing_is_known(peer: Peer, segments: list[bytes]) -> None:
     peer.server.segments = segments
-    assert type(await peer.callback()) is TryAgain
+    assert type(await peer.callback()) is Retryable
     assert type(await peer.crew.kickoff({})) is InDoubt
 
 

@@ -21,7 +21,7 @@ from bridge.adapters.store import SqlStore, open_store
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination
 from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.ports.queries import DeliveryFilter
-from bridge.steps.delivery import Deliver
+from bridge.steps.delivery import DeliverEvents
 from tests.fakes import NOW, HandClock, a_delivery
 
 PAUSES = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)  # seconds, between ten attempts
@@ -64,7 +64,7 @@ async def receiver(answer: Answer) -> AsyncIterator[str]:
 class Life:
     """One delivery from its first attempt to its end."""
 
-    def __init__(self, store: SqlStore, step: Deliver, clock: HandClock) -> None:
+    def __init__(self, store: SqlStore, step: DeliverEvents, clock: HandClock) -> None:
         self._store = store
         self._step = step
         self._clock = clock
@@ -104,7 +104,7 @@ async def life(tmp_path: Path, time_limit: float) -> AsyncIterator[Life]:
             return await store.claim_callbacks(room, SHARES, now)
 
         sender = CallbackSender(sessions, [], "0", clock)
-        yield Life(store, Deliver("d", claim, sender, store, clock, lambda: None), clock)
+        yield Life(store, DeliverEvents("d", claim, sender, store, clock, lambda: None), clock)
 
 
 def pauses(attempts: list[Attempt]) -> list[float]:

@@ -16,7 +16,7 @@ from bridge.adapters.callbacks import sender as callback_sender
 from bridge.adapters.callbacks.resolver import NameLookup
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event
-from bridge.core.delivery.outcome import CallbackReply, Confirmed, DeliveryAnswer, Gone, TryAgain
+from bridge.core.delivery.outcome import CallbackReply, Confirmed, Retryable, SendResult, Undeliverable
 from tests.fakes import HandClock
 
 # The vector that the test suites of all Standard Webhooks libraries share (reliability D.1).
@@ -160,7 +160,7 @@ async def test_a_repeat_has_the_same_id_and_bytes_and_a_new_time_and_signature(s
     clock = HandClock(VECTOR_TIME)
     posting = await sender(VECTOR_SECRET, clock=clock)
     receiver.status = 500
-    assert await posting.send(delivery(receiver.url)) == TryAgain("HTTP 500")
+    assert await posting.send(delivery(receiver.url)) == Retryable("HTTP 500")
     clock.forward(300)
     receiver.status = 200
     assert await posting.send(delivery(receiver.url)) == Confirmed()
@@ -183,23 +183,23 @@ async def test_the_trace_goes_along(sender: Make, receiver: Receiver):
         (200, {}, Confirmed()),
         (202, {}, Confirmed()),
         (299, {}, Confirmed()),
-        (410, {}, Gone("HTTP 410: the receiver wants no more")),
-        (400, {}, TryAgain("HTTP 400")),
-        (401, {}, TryAgain("HTTP 401")),
-        (404, {}, TryAgain("HTTP 404")),
-        (429, {"Retry-After": "120"}, TryAgain("HTTP 429", 120.0)),
-        (503, {"Retry-After": "999999999"}, TryAgain("HTTP 503", 86_400.0)),
-        (503, {"Retry-After": "whenever"}, TryAgain("HTTP 503", None)),
+        (410, {}, Undeliverable("HTTP 410: the receiver wants no more")),
+        (400, {}, Retryable("HTTP 400")),
+        (401, {}, Retryable("HTTP 401")),
+        (404, {}, Retryable("HTTP 404")),
+        (429, {"Retry-After": "120"}, Retryable("HTTP 429", 120.0)),
+        (503, {"Retry-After": "999999999"}, Retryable("HTTP 503", 86_400.0)),
+        (503, {"Retry-After": "whenever"}, Retryable("HTTP 503", None)),
         (
             503,
             {"Retry-After": "Tue, 24 Nov 2026 08:00:30 GMT", "Date": "Tue, 24 Nov 2026 08:00:00 GMT"},
-            TryAgain("HTTP 503", 30.0),
+            Retryable("HTTP 503", 30.0),
         ),
-        (500, {}, TryAgain("HTTP 500")),
+        (500, {}, Retryable("HTTP 500")),
     ],
 )
 async def test_what_the_receiver_answers(
-    sender: Make, receiver: Receiver, status: int, headers: dict[str, str], answer: DeliveryAnswer
+    sender: Make, receiver: Receiver, status: int, headers: dict[str, str], answer: SendResult
 ):
     receiver.status, receiver.headers = status, headers
     assert await (await sender(NEW)).send(delivery(receiver.url)) == answer
@@ -209,7 +209,7 @@ async def test_what_the_receiver_answers(
 async def test_redirects_are_not_followed(sender: Make, receiver: Receiver, status: int):
     async with listening() as elsewhere:
         receiver.status, receiver.headers = status, {"Location": elsewhere.url}
-        assert await (await sender(NEW)).send(delivery(receiver.url)) == TryAgain(f"HTTP {status}")
+        assert await (await sender(NEW)).send(delivery(receiver.url)) == Retryable(f"HTTP {status}")
         assert elsewhere.got == []
 
 
@@ -221,13 +221,13 @@ async def test_a_long_answer_is_not_read_to_its_end(sender: Make, receiver: Rece
 async def test_a_receiver_that_is_away_is_tried_again(sender: Make):
     async with listening() as gone:
         url = gone.url
-    assert await (await sender(NEW)).send(delivery(url)) == TryAgain("no connection")
+    assert await (await sender(NEW)).send(delivery(url)) == Retryable("no connection")
 
 
 async def test_a_receiver_that_says_nothing_is_tried_again(sender: Make, receiver: Receiver):
     receiver.may_answer.clear()
     answer = await (await sender(NEW, time_limit=0.05)).send(delivery(receiver.url))
-    assert answer == TryAgain("TimeoutError")
+    assert answer == Retryable("TimeoutError")
     assert answer.reply is None
 
 
@@ -261,7 +261,7 @@ async def test_an_event_that_was_taken_is_delivered_even_if_the_answer_never_end
 async def test_a_private_address_is_never_dialled_however_it_is_written(sender: Make, receiver: Receiver, host: str):
     url = receiver.url.replace("127.0.0.1", host)
     posting = await sender(NEW, allow_private=False)
-    assert await posting.send(delivery(url)) == Gone("the address may not be called")
+    assert await posting.send(delivery(url)) == Undeliverable("the address may not be called")
     assert receiver.got == []
 
 
@@ -272,12 +272,12 @@ async def test_a_private_address_is_never_dialled_however_it_is_written(sender: 
 async def test_metadata_services_are_never_dialled(sender: Make, host: str, allow_private: bool):
     posting = await sender(NEW, allow_private=allow_private)
     answer = await posting.send(delivery(f"http://{host}/latest/meta-data/"))
-    assert answer == Gone("the address may not be called")
+    assert answer == Undeliverable("the address may not be called")
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "http:///x", "not a url", "http://a b/", "gopher://a.example/"])
 async def test_a_url_that_cannot_be_dialled_is_an_answer_and_not_a_bug(sender: Make, url: str):
-    assert isinstance(await (await sender(NEW)).send(delivery(url)), TryAgain | Gone)
+    assert isinstance(await (await sender(NEW)).send(delivery(url)), Retryable | Undeliverable)
 
 
 async def test_no_cookie_is_kept_and_no_connection(sender: Make, receiver: Receiver):

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.core.delivery.model import Channel, Destination
-from bridge.core.delivery.outcome import Confirmed, DeliveryAnswer, TryAgain
+from bridge.core.delivery.outcome import Confirmed, Retryable, SendResult
 from tests.fakes import HandClock, a_delivery
 
 HOST = "receiver.example"
@@ -147,7 +147,7 @@ async def receiving(folder: Path, serve: Serve) -> AsyncIterator[tuple[Receiver,
 
 async def send(
     url: str, tls: ssl.SSLContext | None = None, names: AbstractResolver | None = None, time_limit: float = 5.0
-) -> DeliveryAnswer:
+) -> SendResult:
     names = names or Everywhere()
     async with callback_sessions(allow_private=True, resolver=names, tls=tls, time_limit=time_limit) as sessions:
         sender = CallbackSender(sessions, [], "0", HandClock(0.0))
@@ -166,26 +166,26 @@ async def test_a_receiver_that_can_be_trusted_gets_the_event(tmp_path: Path):
 @pytest.mark.parametrize("certificate", BAD)
 async def test_a_certificate_that_is_not_good_gets_nothing(tmp_path: Path, certificate: str):
     async with receiving(tmp_path, BAD[certificate]) as (receiver, webhook_reliability):
-        assert await send(f"https://{HOST}:{receiver.port}/", webhook_reliability) == TryAgain("no TLS connection")
+        assert await send(f"https://{HOST}:{receiver.port}/", webhook_reliability) == Retryable("no TLS connection")
     assert receiver.got == b""
 
 
 async def test_by_default_the_systems_authorities_are_trusted_and_no_others(tmp_path: Path):
     async with receiving(tmp_path, lambda authority, key: authority.sign(HOST, key, DAY)) as (receiver, _):
-        assert await send(f"https://{HOST}:{receiver.port}/") == TryAgain("no TLS connection")
+        assert await send(f"https://{HOST}:{receiver.port}/") == Retryable("no TLS connection")
     assert receiver.got == b""
 
 
 async def test_a_receiver_that_knows_no_tls_gets_nothing_in_the_clear():
     async with serving(Receiver()) as receiver:
-        assert await send(f"https://{HOST}:{receiver.port}/") == TryAgain("no TLS connection")
+        assert await send(f"https://{HOST}:{receiver.port}/") == Retryable("no TLS connection")
     assert receiver.got
     assert b"POST" not in receiver.got
 
 
 async def test_a_name_that_nobody_knows_is_tried_again():
-    assert await send(f"https://{HOST}/", names=Broken()) == TryAgain("no connection")
+    assert await send(f"https://{HOST}/", names=Broken()) == Retryable("no connection")
 
 
 async def test_a_name_server_that_does_not_answer_costs_one_attempt():
-    assert await send(f"https://{HOST}/", names=Silent(), time_limit=0.05) == TryAgain("TimeoutError")
+    assert await send(f"https://{HOST}/", names=Silent(), time_limit=0.05) == Retryable("TimeoutError")

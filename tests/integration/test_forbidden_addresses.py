@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.core.delivery.model import Channel, Delivery, Destination
-from bridge.core.delivery.outcome import DeliveryAnswer, Gone, TryAgain
+from bridge.core.delivery.outcome import Retryable, SendResult, Undeliverable
 from tests.fakes import HandClock, a_delivery
 
 IPV4 = (
@@ -32,7 +32,7 @@ IPV6 = (
 )  # fmt: skip
 TABLE = IPV4 + IPV6
 PUBLIC = "8.8.8.8"
-REFUSED = Gone("the address may not be called")
+REFUSED = Undeliverable("the address may not be called")
 
 
 def embeddings(address: str) -> Iterator[str]:
@@ -112,7 +112,7 @@ def literal(address: str) -> str:
     return f"http://[{address}]/" if ":" in address else f"http://{address}/"
 
 
-async def answers_to(sender: CallbackSender, urls: Iterable[str]) -> set[DeliveryAnswer]:
+async def answers_to(sender: CallbackSender, urls: Iterable[str]) -> set[SendResult]:
     return {await sender.send(to(url)) for url in urls}
 
 
@@ -142,7 +142,7 @@ async def test_behind_a_name_that_also_leads_to_a_public_address():
     with WIRE.tapped() as dialled:
         async with sending(names) as sender:
             answers = await answers_to(sender, [f"https://{name}/" for name in names])
-    assert answers <= {TryAgain("no connection"), REFUSED}  # the public one is stopped by the test
+    assert answers <= {Retryable("no connection"), REFUSED}  # the public one is stopped by the test
     assert (set(dialled), len(dialled) >= 122) == ({PUBLIC}, True)
 
 
@@ -151,7 +151,7 @@ async def test_behind_a_name_that_changes_its_address():
     for address in TABLE:
         names = Names({"changing.example": [[PUBLIC], [address]]})
         with WIRE.tapped() as dialled:
-            for answer in (TryAgain("no connection"), REFUSED):
+            for answer in (Retryable("no connection"), REFUSED):
                 async with callback_sessions(allow_private=False, resolver=names) as sessions:
                     sender = CallbackSender(sessions, [], "0", HandClock(0.0))
                     assert await sender.send(to("https://changing.example/")) == answer
@@ -178,7 +178,7 @@ async def test_behind_a_redirect():
                 answers = await answers_to(sender, urls)
     finally:
         await runner.cleanup()
-    assert answers == {TryAgain(f"HTTP {code}") for code in (301, 302, 303, 307, 308)}
+    assert answers == {Retryable(f"HTTP {code}") for code in (301, 302, 303, 307, 308)}
     assert (len(cases), dialled) == (305, ["127.0.0.1"] * 305)
 
 
@@ -220,7 +220,9 @@ async def test_without_tls_a_name_is_dialled_only_at_its_private_addresses(allow
     with WIRE.tapped() as dialled:
         async with sending(names, allow_private=allow_private) as sender:
             answer = await sender.send(to("http://both.example:9/"))
-    assert (answer, set(dialled)) == ((TryAgain("no connection"), {"127.0.0.1"}) if allow_private else (REFUSED, set()))
+    assert (answer, set(dialled)) == (
+        (Retryable("no connection"), {"127.0.0.1"}) if allow_private else (REFUSED, set())
+    )
 
 
 METADATA = (

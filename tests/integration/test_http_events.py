@@ -62,7 +62,7 @@ class Streams:
 
     async def tell(self, run: Run, made_at: float | None = None) -> str:
         decision = cloudevents.about(run, "run.progress", CrewPolicy(), time.time() if made_at is None else made_at)
-        await self.store.settle(replace(decision, run=replace(run, owner=None)))
+        await self.store.apply(replace(decision, run=replace(run, owner=None)))
         [event] = decision.unaddressed
         return event.event_id
 
@@ -237,7 +237,7 @@ async def test_a_client_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
         await streams.store.accept(run)
         for number in range(40):
             decision = cloudevents.about(run, "run.progress", CrewPolicy(), time.time(), number + 2)
-            run = await streams.store.settle(replace(decision, run=run))
+            run = await streams.store.apply(replace(decision, run=run))
         await opened_when_free(streams)  # its place is free once it is cut off
         writer.close()
 

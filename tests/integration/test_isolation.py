@@ -16,7 +16,7 @@ from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.delivery.model import Channel, Delivery, Destination
 from bridge.core.delivery.receivers import ConcurrencyLimits
-from bridge.steps.delivery import Deliver
+from bridge.steps.delivery import DeliverEvents
 from bridge.worker import Worker
 from tests.fakes import a_delivery, raise_fault
 from tests.patience import PATIENCE
@@ -105,7 +105,7 @@ async def delivering(path: Path) -> AsyncIterator[tuple[SqlStore, Callable[[], N
         async def claim(room: int, now: float) -> list[Delivery]:
             return await store.claim_callbacks(room, SHARES, now)
 
-        step = Deliver("d", claim, sender, store, time.time, wake.set)
+        step = DeliverEvents("d", claim, sender, store, time.time, wake.set)
         worker = Worker(step, SHARES.slots, wake, raise_fault)
         running = asyncio.create_task(worker.run())
         try:

@@ -117,7 +117,7 @@ async def test_a_clock_set_back_leaves_humans_their_time_and_takes_none_from_the
     async with open_store(url, "me", NOW) as store:
         stored = (await store.accept(a_run(1))).run
         [claimed] = await store.claim_accepted("research", 9, 9, NOW)
-        await store.settle(Decision(replace(claimed, human_input=human_input)))
+        await store.apply(Decision(replace(claimed, human_input=human_input)))
 
     async with open_store(url, "me", NOW - DAY) as store:
         run = await store.load(stored.run_id)

@@ -52,7 +52,7 @@ MUTANTS = (
     Mutant(
         "`starting` written late",
         "bridge/steps/runs/kickoff.py",
-        "starting = await self._store.settle(beginning)",
+        "starting = await self._store.apply(beginning)",
         "starting = beginning.run",
         SIMULATION,
     ),
@@ -80,17 +80,17 @@ MUTANTS = (
     Mutant(
         "final event outside the transaction",
         "bridge/adapters/store/store.py",
-        "settled = await self._batches.write(settling.settle_all, command)",
-        "bare = settling.Settling(Decision(command.decision.run), command.process)\n"
-        "                settled = await self._batches.write(settling.settle_all, bare)\n"
+        "written = await self._batches.write(write_requests.write_decisions, command)",
+        "bare = write_requests.WriteRequest(Decision(command.decision.run), command.process)\n"
+        "                written = await self._batches.write(write_requests.write_decisions, bare)\n"
         "                await self.file(command.decision.deliveries)",
         SIMULATION,
     ),
     Mutant(
         "a process that was given up owns what it writes",
         "bridge/adapters/store/queries/runs.py",
-        "living = {process for process in {one.process for one in settling if one.own} if lives(connection, process)}",
-        "living = {one.process for one in settling}",
+        "living = {process for process in {one.process for one in write_requests if one.own} if lives(connection, process)}",
+        "living = {one.process for one in write_requests}",
         pytest("tests/conformance/test_fresh.py"),
     ),
     Mutant(
@@ -98,14 +98,14 @@ MUTANTS = (
         "bridge/steps/delivery.py",
         "        answer = await self._sender.send(delivery)\n",
         "        from bridge.core.delivery.outcome import Confirmed\n"
-        "        await self._store.settle_delivery(on_delivery(delivery, Confirmed(), self._clock()))\n"
+        "        await self._store.record_outcome(outcome_of_attempt(delivery, Confirmed(), self._clock()))\n"
         "        answer = await self._sender.send(delivery)\n",
         SIMULATION,
     ),
     Mutant(
         "an unconfirmed publish counts as delivered",
         "bridge/adapters/amqp/publisher.py",
-        'return TryAgain("no confirm in time")',
+        'return Retryable("no confirm in time")',
         "return Confirmed()",
         pytest("tests/integration/test_amqp_publisher.py", "tests/integration/test_amqp_connection.py"),
     ),

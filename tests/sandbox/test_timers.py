@@ -19,7 +19,7 @@ async def ticking(timers: Timers) -> AsyncIterator[None]:
         await task
 
 
-async def settle() -> None:
+async def apply() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -29,7 +29,7 @@ async def test_what_is_past_is_done_at_once_and_in_order(clock: HandClock) -> No
     async with ticking(timers):
         for moment, name in ((START - 1, "b"), (START - 2, "a"), (START, "c"), (START, "d")):
             timers.at(moment, lambda name=name: done.append(name))  # type: ignore[misc]
-        await settle()
+        await apply()
     assert done == ["a", "b", "c", "d"]
 
 
@@ -39,11 +39,11 @@ async def test_a_nudge_does_what_has_become_due(clock: HandClock) -> None:
         timers.at(START + 3600, lambda: done.append("late"))
         timers.at(START + 60, lambda: done.append("soon"))
         timers.nudge()
-        await settle()
+        await apply()
         assert done == []
         clock.forward(60)
         timers.nudge()
-        await settle()
+        await apply()
         assert done == ["soon"]
 
 

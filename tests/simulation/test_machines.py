@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from bridge.core.addresses import is_public, may_be_called
 from bridge.core.crew import responses
 from bridge.core.delivery.model import Channel, Delivery, DeliveryState
-from bridge.core.delivery.outcome import Confirmed, Gone, TryAgain, on_delivery
+from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, outcome_of_attempt
 from bridge.core.errors import PostUnderWay, RequestRefused
 from bridge.core.human_input import rules
 from bridge.core.runs import state_machine
@@ -193,19 +193,19 @@ class DeliveryMachine(RuleBasedStateMachine):
     @rule(
         answer=st.one_of(
             st.just(Confirmed()),
-            st.just(Gone("HTTP 410")),
-            st.builds(TryAgain, st.just("HTTP 503"), st.none() | st.floats(0.0, 1e7)),
+            st.just(Undeliverable("HTTP 410")),
+            st.builds(Retryable, st.just("HTTP 503"), st.none() | st.floats(0.0, 1e7)),
         )
     )
-    def send(self, answer: Confirmed | Gone | TryAgain) -> None:
+    def send(self, answer: Confirmed | Undeliverable | Retryable) -> None:
         self.now = max(self.now, self.delivery.due_at)
         self.sent.add(self.delivery.event.body)
-        before, self.delivery = self.delivery, on_delivery(self.delivery, answer, self.now).delivery
+        before, self.delivery = self.delivery, outcome_of_attempt(self.delivery, answer, self.now).delivery
         self.confirmed |= isinstance(answer, Confirmed)
-        self.refused |= isinstance(answer, Gone)
+        self.refused |= isinstance(answer, Undeliverable)
         assert self.delivery.attempts == before.attempts + 1
         if self.delivery.state is DeliveryState.PENDING:
-            assert isinstance(answer, TryAgain)
+            assert isinstance(answer, Retryable)
             asked = min(answer.after or 0.0, 86_400.0)
             assert self.now + asked <= self.delivery.due_at <= self.now + 86_400.0 * 1.2, "Retry-After, up to a day"
 

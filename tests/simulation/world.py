@@ -30,7 +30,7 @@ from bridge.core.crew.responses import (
 )
 from bridge.core.crew.webhooks import Kind
 from bridge.core.delivery.model import Channel, Delivery
-from bridge.core.delivery.outcome import Confirmed, DeliveryAnswer, Gone, TryAgain
+from bridge.core.delivery.outcome import Confirmed, Retryable, SendResult, Undeliverable
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Health
 from tests.simulation.questions import Answer, Execution, carry, human, paused
@@ -150,18 +150,18 @@ class World:
 
     # ports.Sender
 
-    async def send(self, delivery: Delivery) -> DeliveryAnswer:
+    async def send(self, delivery: Delivery) -> SendResult:
         await self.wire()
         if delivery.attempts == 0 and self.happens("delivery failed", 0.15):
-            return TryAgain("HTTP 500")
+            return Retryable("HTTP 500")
         if delivery.destination.channel is Channel.CALLBACK and self.happens("receiver gone", 0.02):
             self.gone.add(delivery.delivery_id)
-            return Gone("HTTP 410")
+            return Undeliverable("HTTP 410")
         self._ask_humans(delivery)
         self.received.append((delivery.event.event_id, delivery.destination.target, delivery.event.body))
         await self.wire()
         lost = delivery.attempts == 0 and self.happens("confirm lost", 0.15)
-        return TryAgain("no confirm in time") if lost else Confirmed()
+        return Retryable("no confirm in time") if lost else Confirmed()
 
     def _refusal(self, run_id: str) -> KickoffAnswer | None:
         if self.happens("not sent", 0.1):

@@ -25,7 +25,7 @@ from bridge.core.runs import state_machine
 from bridge.core.runs.model import CrewPolicy, Envelope, Run
 from bridge.steps._crew import Crew
 from bridge.steps.crew_webhooks import HandleCrewWebhook
-from bridge.steps.delivery import Deliver
+from bridge.steps.delivery import DeliverEvents
 from bridge.steps.maintenance.crew_probe import Probe
 from bridge.steps.maintenance.housekeeping import Housekeeping
 from bridge.steps.pending_questions import AskPendingQuestions
@@ -151,8 +151,8 @@ class Bench:
         return Recover(self.crews, self.store, self.clock, self.wakes["poll"])
 
     @property
-    def deliver(self) -> Deliver:
-        return Deliver(
+    def deliver(self) -> DeliverEvents:
+        return DeliverEvents(
             "deliver", partial(self.store.claim_deliveries, list(Channel)), self.sender, self.store, self.clock,
             self.wakes["deliver"],
         )  # fmt: skip
@@ -198,7 +198,7 @@ class Bench:
         """A run whose process died with its POST under way."""
         run = await self.accepted()
         [claimed] = await self.kickoff.claim(1)
-        await self.store.settle(state_machine.begin(claimed, self.clock()))
+        await self.store.apply(state_machine.begin(claimed, self.clock()))
         await self.abandon()
         return await self.now(run)
 
@@ -206,8 +206,8 @@ class Bench:
         """A run whose process died while following it."""
         run = await self.accepted()
         [claimed] = await self.kickoff.claim(1)
-        starting = await self.store.settle(state_machine.begin(claimed, self.clock()))
-        await self.store.settle(state_machine.on_kickoff(starting, Started("k-1"), self.policy, self.clock()))
+        starting = await self.store.apply(state_machine.begin(claimed, self.clock()))
+        await self.store.apply(state_machine.on_kickoff(starting, Started("k-1"), self.policy, self.clock()))
         await self.abandon()
         return await self.now(run)
 

@@ -5,9 +5,9 @@ from structlog.testing import capture_logs
 
 from bridge.core.crew.responses import Refused
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState
-from bridge.core.delivery.outcome import CallbackReply, DeliveryAnswer, Gone, TryAgain
+from bridge.core.delivery.outcome import CallbackReply, Retryable, SendResult, Undeliverable
 from bridge.core.runs.model import Run
-from bridge.steps.delivery import Deliver
+from bridge.steps.delivery import DeliverEvents
 from bridge.steps.maintenance import housekeeping as sweep_module
 from tests.fakes import NOW, FakeSender
 from tests.steps.conftest import Bench
@@ -43,7 +43,7 @@ async def test_when_a_delivery_was_confirmed_is_kept(bench: Bench):
 
 async def test_what_failed_is_sent_again_with_the_same_id_and_bytes(bench: Bench):
     run = await ended(bench)
-    bench.sender.answers = [TryAgain("HTTP 500"), TryAgain("HTTP 500")]
+    bench.sender.answers = [Retryable("HTTP 500"), Retryable("HTTP 500")]
     await bench.round(bench.deliver)
     assert await bench.round(bench.deliver) == []
     bench.clock.forward(10)
@@ -66,7 +66,7 @@ async def test_while_the_way_out_is_closed_nothing_is_claimed_and_no_attempt_is_
 
 async def test_what_is_given_up_is_kept(bench: Bench):
     run = await ended(bench)
-    bench.sender.answers = [Gone("HTTP 410"), Gone("HTTP 410")]
+    bench.sender.answers = [Undeliverable("HTTP 410"), Undeliverable("HTTP 410")]
     await bench.round(bench.deliver)
     dead = await bench.store.deliveries_of(run.run_id)
     assert {(delivery.state, delivery.last_error) for delivery in dead} == {(DeliveryState.DEAD, "HTTP 410")}
@@ -76,7 +76,7 @@ async def failing_for_days(bench: Bench) -> Run:
     """A run whose callback fails; five days later everything is due and fails once more."""
     run = await ended(bench)
     for _ in range(2):
-        bench.sender.answers = [TryAgain("HTTP 500"), TryAgain("HTTP 500")]
+        bench.sender.answers = [Retryable("HTTP 500"), Retryable("HTTP 500")]
         await bench.round(bench.deliver)
         bench.clock.forward(5 * 86_400)
     return run
@@ -91,10 +91,12 @@ async def test_a_receiver_that_failed_for_five_days_is_announced_once(bench: Ben
 
 async def test_without_a_results_exchange_nobody_is_told_but_the_log(bench: Bench):
     claim = bench.deliver._claim
-    step = Deliver("d", claim, bench.sender, bench.store, bench.clock, bench.wakes["deliver"], results_exchange=False)
+    step = DeliverEvents(
+        "d", claim, bench.sender, bench.store, bench.clock, bench.wakes["deliver"], results_exchange=False
+    )
     await ended(bench)
     for _ in range(3):
-        bench.sender.answers = [TryAgain("HTTP 500"), TryAgain("HTTP 500")]
+        bench.sender.answers = [Retryable("HTTP 500"), Retryable("HTTP 500")]
         await bench.round(step)
         bench.clock.forward(5 * 86_400)
     assert "delivery.paused" not in {delivery.event.type for delivery in bench.sender.sent}
@@ -111,11 +113,11 @@ async def test_every_attempt_is_kept_with_its_time_and_how_long_it_took(bench: B
     run = await ended(bench)
 
     class Slow(FakeSender):
-        async def send(self, delivery: Delivery) -> DeliveryAnswer:
+        async def send(self, delivery: Delivery) -> SendResult:
             bench.clock.forward(1.5)
             return await super().send(delivery)
 
-    bench.sender = Slow(answers=[TryAgain("HTTP 500", reply=CallbackReply(500, b"no"))])
+    bench.sender = Slow(answers=[Retryable("HTTP 500", reply=CallbackReply(500, b"no"))])
     await bench.round(bench.deliver, room=1)
     found = [await bench.store.attempts_of(one.delivery_id) for one in await bench.store.deliveries_of(run.run_id)]
     [attempt] = [attempt for attempts in found for attempt in attempts]

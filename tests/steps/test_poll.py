@@ -186,7 +186,7 @@ async def test_what_was_being_looked_at_when_the_process_lost_its_name_is_not_fo
 async def test_nothing_is_kept_in_mind_of_a_run_that_another_process_ended(bench: Bench):
     run = await bench.started()
     bench.crew.tracker.mark_webhook_seen(run.run_id)
-    await bench.store.settle(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
+    await bench.store.apply(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
     await look(bench, DONE)
     assert bench.crew.tracker._webhook_seen == set()
 
@@ -200,8 +200,8 @@ class Away:
     async def load(self, run_id: str) -> None:
         raise StoreUnavailable("disk full")
 
-    async def settle(self, decision: Decision) -> object:
-        return await self._store.settle(decision)  # type: ignore[attr-defined]
+    async def apply(self, decision: Decision) -> object:
+        return await self._store.apply(decision)  # type: ignore[attr-defined]
 
 
 async def test_the_end_of_a_run_that_was_started_here_is_written_without_reading_it(bench: Bench):
@@ -230,7 +230,7 @@ async def test_a_look_that_is_not_made_makes_nobody_wait_for_its_answer(bench: B
     """After a rest one call goes alone. Here it is none: the store is away, or the run is over."""
     run = await bench.started()
     bench.crew.tracker.mark_changed(await bench.now(run))
-    await bench.store.settle(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
+    await bench.store.apply(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
     bench.crew.rate_limiter.refused(bench.clock(), bench.clock(), 1.0)
     bench.clock.forward(10)
     bench.store = Away(bench.store) if away else bench.store
@@ -242,7 +242,7 @@ async def test_a_look_that_is_not_made_makes_nobody_wait_for_its_answer(bench: B
 
 async def test_a_run_that_somebody_ended_meanwhile_is_let_go(bench: Bench):
     run = await bench.started()
-    await bench.store.settle(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
+    await bench.store.apply(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
     await look(bench, DONE)
     assert (await bench.now(run)).state is State.CANCELLED
     assert run.run_id not in bench.crew.tracker.queue
@@ -285,7 +285,7 @@ class Overtaken:
     def owned_elsewhere(self, _: Run) -> bool:
         return False
 
-    async def settle(self, decision: Decision) -> None:
+    async def apply(self, decision: Decision) -> None:
         raise Stale(f"run {decision.run.run_id} has moved on")
 
 

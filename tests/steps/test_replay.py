@@ -48,11 +48,11 @@ class FullDisk:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def settle(self, decision: Decision) -> Run:
+    async def apply(self, decision: Decision) -> Run:
         if decision.run.kickoff_id is not None:
             await self.room.wait()
-        settled: Run = await self._store.settle(decision)
-        return settled
+        written: Run = await self._store.apply(decision)
+        return written
 
 
 @pytest.fixture
@@ -82,10 +82,10 @@ async def test_an_id_in_hand_is_noted_when_the_disk_fails_for_good(bench: Bench,
     run = await bench.accepted()
 
     class BrokenDisk(FullDisk):
-        async def settle(self, decision: Decision) -> Run:
+        async def apply(self, decision: Decision) -> Run:
             if decision.run.kickoff_id is not None:
                 raise StoreBroken("disk I/O error")
-            return await super().settle(decision)
+            return await super().apply(decision)
 
     bench.store = BrokenDisk(bench.store)
     with pytest.raises(StoreBroken):

@@ -81,8 +81,8 @@ async def waiting_for_human(bench: Bench) -> Run:
     assert asked is not None
     decision = rules.on_question(run, asked, bench.policy, bench.clock())
     assert decision is not None
-    settled: Run = await bench.store.settle(decision)
-    return settled
+    written: Run = await bench.store.apply(decision)
+    return written
 
 
 async def test_a_run_that_waits_for_a_human_is_followed_by_whoever_gets_it(bench: Bench):

@@ -6,58 +6,60 @@ from dataclasses import replace
 import pytest
 
 from bridge.core.delivery.model import Channel, DeliveryState
-from bridge.core.delivery.outcome import Confirmed, Gone, TryAgain, Unroutable, on_delivery
+from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, Unroutable, outcome_of_attempt
 from tests.fakes import NOW, a_delivery
 
 
 def test_a_confirmed_delivery_is_delivered_and_its_old_trouble_forgotten():
-    settled = on_delivery(replace(a_delivery(), attempts=2, last_error="HTTP 500"), Confirmed(), NOW + 5).delivery
-    assert (settled.state, settled.attempts) == (DeliveryState.DELIVERED, 3)
-    assert (settled.delivered_at, settled.last_error) == (NOW + 5, None)
+    written = outcome_of_attempt(
+        replace(a_delivery(), attempts=2, last_error="HTTP 500"), Confirmed(), NOW + 5
+    ).delivery
+    assert (written.state, written.attempts) == (DeliveryState.DELIVERED, 3)
+    assert (written.delivered_at, written.last_error) == (NOW + 5, None)
 
 
 def test_a_receiver_that_is_gone_ends_it_at_once():
-    settled = on_delivery(a_delivery(), Gone("HTTP 410"), NOW).delivery
-    assert (settled.state, settled.attempts, settled.last_error) == (DeliveryState.DEAD, 1, "HTTP 410")
+    written = outcome_of_attempt(a_delivery(), Undeliverable("HTTP 410"), NOW).delivery
+    assert (written.state, written.attempts, written.last_error) == (DeliveryState.DEAD, 1, "HTTP 410")
 
 
 def test_a_failure_is_tried_again_later():
-    settled = on_delivery(a_delivery(), TryAgain("HTTP 503", after=77.0), NOW).delivery
-    assert (settled.state, settled.attempts, settled.last_error) == (DeliveryState.PENDING, 1, "HTTP 503")
-    assert settled.due_at == NOW + 77.0
+    written = outcome_of_attempt(a_delivery(), Retryable("HTTP 503", after=77.0), NOW).delivery
+    assert (written.state, written.attempts, written.last_error) == (DeliveryState.PENDING, 1, "HTTP 503")
+    assert written.due_at == NOW + 77.0
 
 
 def test_the_tenth_failure_of_a_callback_kills_it():
     delivery, moments = a_delivery(), []
     while delivery.state is DeliveryState.PENDING:
         moments.append(delivery.due_at)
-        delivery = on_delivery(delivery, TryAgain("no connection"), delivery.due_at).delivery
+        delivery = outcome_of_attempt(delivery, Retryable("no connection"), delivery.due_at).delivery
     assert (delivery.state, delivery.attempts, len(moments)) == (DeliveryState.DEAD, 10, 10)
     assert delivery.last_error == "no connection"
 
 
 def test_the_results_exchange_is_never_given_up():
     delivery = replace(a_delivery(channel=Channel.EXCHANGE), attempts=10_000)
-    assert on_delivery(delivery, Unroutable("no queue"), NOW).delivery.state is DeliveryState.PENDING
+    assert outcome_of_attempt(delivery, Unroutable("no queue"), NOW).delivery.state is DeliveryState.PENDING
 
 
 def test_the_event_itself_never_changes():
     delivery = a_delivery()
-    for answer in (Confirmed(), Gone("x"), TryAgain("y")):
-        assert on_delivery(delivery, answer, NOW).delivery.event is delivery.event
+    for answer in (Confirmed(), Undeliverable("x"), Retryable("y")):
+        assert outcome_of_attempt(delivery, answer, NOW).delivery.event is delivery.event
 
 
 HOUR = 3600.0
 PAUSES = [5.0, 300.0, 1800.0, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR]
 
 
-@pytest.mark.parametrize("answer", [TryAgain("HTTP 302"), TryAgain("HTTP 500"), TryAgain("TimeoutError")])
-def test_the_times_of_all_ten_attempts_are_exact(answer: TryAgain):
+@pytest.mark.parametrize("answer", [Retryable("HTTP 302"), Retryable("HTTP 500"), Retryable("TimeoutError")])
+def test_the_times_of_all_ten_attempts_are_exact(answer: Retryable):
     """The promised pauses, each moved by up to a fifth; the share is computed from the delivery and the attempt."""
     delivery, expected, moments = a_delivery(), NOW, list[float]()
     while delivery.state is DeliveryState.PENDING:
         moments.append(delivery.due_at)
-        delivery = on_delivery(delivery, answer, delivery.due_at).delivery
+        delivery = outcome_of_attempt(delivery, answer, delivery.due_at).delivery
     for attempt, (moment, pause) in enumerate(zip(moments, [*PAUSES, 0.0], strict=True), start=1):
         assert moment == expected
         digest = hashlib.blake2b(f"{delivery.delivery_id}:{attempt}".encode(), digest_size=8).digest()
@@ -69,6 +71,6 @@ def test_the_times_of_all_ten_attempts_are_exact(answer: TryAgain):
 def test_what_is_sent_again_on_request_has_its_whole_schedule_again():
     delivery = replace(a_delivery(), attempts=10, earlier_attempts=10)
     for attempt in range(11, 20):
-        delivery = on_delivery(delivery, TryAgain("HTTP 500"), NOW).delivery
+        delivery = outcome_of_attempt(delivery, Retryable("HTTP 500"), NOW).delivery
         assert (delivery.state, delivery.attempts) == (DeliveryState.PENDING, attempt)
-    assert on_delivery(delivery, TryAgain("HTTP 500"), NOW).delivery.state is DeliveryState.DEAD
+    assert outcome_of_attempt(delivery, Retryable("HTTP 500"), NOW).delivery.state is DeliveryState.DEAD

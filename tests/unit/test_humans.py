@@ -109,9 +109,9 @@ def test_a_question_without_a_name_is_the_one_that_is_known(run: Run):
 
 
 def test_a_question_without_a_name_after_a_settled_one_is_new():
-    settled = rules.on_activity(sent())
-    assert settled is not None
-    decision = rules.on_question(settled.run, AskedQuestion(None, "?"), POLICY, NOW)
+    written = rules.on_activity(sent())
+    assert written is not None
+    decision = rules.on_question(written.run, AskedQuestion(None, "?"), POLICY, NOW)
     assert decision is not None
     assert question_of(decision.run).number == 2
 
@@ -434,9 +434,9 @@ def test_a_refusal_is_said_at_once():
 
 @pytest.mark.parametrize("said", [Refused("x"), NotStarted("x"), CrewUnavailable("x"), InDoubt("x"), Resumed()])
 def test_where_the_run_has_gone_on_the_answers_fate_changes_nothing(said: ResumeAnswer):
-    settled = rules.on_activity(sent())
-    assert settled is not None
-    for run, number in ((settled.run, 1), (sent(), 7), (replace(sent(), state=State.CANCELLED), 1)):
+    written = rules.on_activity(sent())
+    assert written is not None
+    for run, number in ((written.run, 1), (sent(), 7), (replace(sent(), state=State.CANCELLED), 1)):
         assert rules.on_submitted(run, number, said, POLICY, NOW) == Decision(run)
 
 

@@ -95,8 +95,8 @@ def test_a_deferred_run_with_an_open_question_has_no_answer_to_carry() -> None:
 
 
 def test_a_delivery_is_dead_and_says_why() -> None:
-    settlement = on_internal_error(a_delivery(), NOW)
-    dead = settlement.delivery
-    assert (dead.state, dead.attempts, settlement.receiver) == (DeliveryState.DEAD, 1, None)
+    outcome = on_internal_error(a_delivery(), NOW)
+    dead = outcome.delivery
+    assert (dead.state, dead.attempts, outcome.receiver) == (DeliveryState.DEAD, 1, None)
     assert (dead.last_error or "").startswith("internal error")
-    assert settlement.attempt.error == dead.last_error
+    assert outcome.attempt.error == dead.last_error

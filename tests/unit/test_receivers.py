@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bridge.core.delivery.model import Attempt, Channel, Delivery, Destination, Event, Receiver
-from bridge.core.delivery.outcome import CallbackReply, Confirmed, Gone, TryAgain, on_delivery
+from bridge.core.delivery.outcome import CallbackReply, Confirmed, Retryable, Undeliverable, outcome_of_attempt
 from bridge.core.delivery.receivers import PAUSE_AFTER, ConcurrencyLimits, receiver_name
 from tests.fakes import NOW
 
@@ -44,45 +44,45 @@ def test_half_of_the_places_are_kept_for_receivers_that_work():
 
 
 def test_a_first_success_proves_a_receiver():
-    assert on_delivery(to_shop(), Confirmed(), NOW).receiver == Receiver(NAME)
+    assert outcome_of_attempt(to_shop(), Confirmed(), NOW).receiver == Receiver(NAME)
 
 
 def test_a_success_ends_a_row_of_failures_and_a_pause():
-    assert on_delivery(to_shop(Receiver(NAME, NOW - DAY, NOW)), Confirmed(), NOW).receiver == Receiver(NAME)
+    assert outcome_of_attempt(to_shop(Receiver(NAME, NOW - DAY, NOW)), Confirmed(), NOW).receiver == Receiver(NAME)
 
 
 def test_one_success_more_is_no_news():
-    assert on_delivery(to_shop(Receiver(NAME)), Confirmed(), NOW).receiver is None
+    assert outcome_of_attempt(to_shop(Receiver(NAME)), Confirmed(), NOW).receiver is None
 
 
 @pytest.mark.parametrize("known", [None, Receiver(NAME)])
 def test_the_first_failure_is_remembered(known: Receiver | None):
-    assert on_delivery(to_shop(known), TryAgain("HTTP 500"), NOW).receiver == Receiver(NAME, failing_since=NOW)
+    assert outcome_of_attempt(to_shop(known), Retryable("HTTP 500"), NOW).receiver == Receiver(NAME, failing_since=NOW)
 
 
 def test_one_failure_more_is_no_news_until_five_days_are_over():
     failing = Receiver(NAME, failing_since=NOW)
-    assert on_delivery(to_shop(failing), TryAgain("HTTP 500"), NOW + PAUSE_AFTER - 1).receiver is None
-    settled = on_delivery(to_shop(failing), TryAgain("HTTP 500"), NOW + PAUSE_AFTER)
-    assert settled.receiver == Receiver(NAME, NOW, paused_at=NOW + PAUSE_AFTER)
-    assert settled.delivery.paused
+    assert outcome_of_attempt(to_shop(failing), Retryable("HTTP 500"), NOW + PAUSE_AFTER - 1).receiver is None
+    written = outcome_of_attempt(to_shop(failing), Retryable("HTTP 500"), NOW + PAUSE_AFTER)
+    assert written.receiver == Receiver(NAME, NOW, paused_at=NOW + PAUSE_AFTER)
+    assert written.delivery.paused
 
 
 def test_an_address_that_may_not_be_called_says_nothing_about_its_receiver():
-    answer = Gone("the address may not be called")
-    assert on_delivery(to_shop(Receiver(NAME, NOW - 9 * DAY)), answer, NOW).receiver is None
+    answer = Undeliverable("the address may not be called")
+    assert outcome_of_attempt(to_shop(Receiver(NAME, NOW - 9 * DAY)), answer, NOW).receiver is None
 
 
 def test_one_that_wants_no_more_is_alive():
     """A failure days later was its first one since, and paused it."""
-    gone = Gone("HTTP 410", CallbackReply(410))
-    assert on_delivery(to_shop(Receiver(NAME, NOW - DAY)), gone, NOW).receiver == Receiver(NAME)
-    assert on_delivery(to_shop(Receiver(NAME)), gone, NOW).receiver is None
+    gone = Undeliverable("HTTP 410", CallbackReply(410))
+    assert outcome_of_attempt(to_shop(Receiver(NAME, NOW - DAY)), gone, NOW).receiver == Receiver(NAME)
+    assert outcome_of_attempt(to_shop(Receiver(NAME)), gone, NOW).receiver is None
 
 
 def test_a_pause_is_announced_on_the_results_exchange():
     now = NOW + PAUSE_AFTER
-    [notice] = on_delivery(to_shop(Receiver(NAME, NOW)), TryAgain("HTTP 500"), now).notices
+    [notice] = outcome_of_attempt(to_shop(Receiver(NAME, NOW)), Retryable("HTTP 500"), now).notices
     event = json.loads(notice.event.body)
     assert notice.destination == Destination(Channel.EXCHANGE, "research.delivery.paused")
     assert (event["type"], event["subject"], event["source"]) == ("delivery.paused", NAME, "/crews/research")
@@ -98,18 +98,22 @@ def test_a_pause_is_announced_on_the_results_exchange():
 def test_two_attempts_that_find_the_same_pause_announce_one_event():
     """Its id is made of the receiver and the beginning of its failures."""
     found = [
-        on_delivery(to_shop(Receiver(NAME, NOW), crew), TryAgain("x"), NOW + PAUSE_AFTER + late)
+        outcome_of_attempt(to_shop(Receiver(NAME, NOW), crew), Retryable("x"), NOW + PAUSE_AFTER + late)
         for late, crew in enumerate(["research", None])
     ]
-    ids = {notice.event.event_id for settlement in found for notice in settlement.notices}
+    ids = {notice.event.event_id for outcome in found for notice in outcome.notices}
     assert len(ids) == 1
     assert "." not in ids.pop()
 
 
 def test_an_attempt_keeps_what_was_answered_up_to_a_kilobyte():
-    settled = on_delivery(to_shop(), TryAgain("HTTP 500", reply=CallbackReply(500, b"x" * 5000)), NOW, seconds=2.5)
-    assert settled.attempt == Attempt(1, NOW - 2.5, 2.5, "HTTP 500", 500, b"x" * 1024)
+    written = outcome_of_attempt(
+        to_shop(), Retryable("HTTP 500", reply=CallbackReply(500, b"x" * 5000)), NOW, seconds=2.5
+    )
+    assert written.attempt == Attempt(1, NOW - 2.5, 2.5, "HTTP 500", 500, b"x" * 1024)
 
 
 def test_an_attempt_that_was_not_answered_keeps_its_error():
-    assert on_delivery(to_shop(), TryAgain("no connection"), NOW).attempt == Attempt(1, NOW, 0.0, "no connection")
+    assert outcome_of_attempt(to_shop(), Retryable("no connection"), NOW).attempt == Attempt(
+        1, NOW, 0.0, "no connection"
+    )

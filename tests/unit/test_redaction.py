@@ -8,7 +8,7 @@ import pytest
 
 from bridge.core.crew import webhook_tokens
 from bridge.core.crew.responses import Failed, Running
-from bridge.core.delivery.outcome import CallbackReply, Confirmed, TryAgain
+from bridge.core.delivery.outcome import CallbackReply, Confirmed, Retryable
 from bridge.core.redaction import MASK, Redactor
 
 SECRET = 'crew "token"/5e1f?0a77é'
@@ -78,7 +78,7 @@ def test_a_secret_that_was_cut_off_at_the_end_of_a_text_is_found(redactor: Redac
 
 def test_answers_are_redacted_in_every_field(redactor: Redactor) -> None:
     assert redactor.fields(Running({"log": PLAIN})) == Running({"log": MASK})
-    answer = redactor.fields(TryAgain(f"HTTP 500 {PLAIN}", 5.0, CallbackReply(500, b"\xff" + PLAIN.encode())))
-    assert answer == TryAgain(f"HTTP 500 {MASK}", 5.0)
+    answer = redactor.fields(Retryable(f"HTTP 500 {PLAIN}", 5.0, CallbackReply(500, b"\xff" + PLAIN.encode())))
+    assert answer == Retryable(f"HTTP 500 {MASK}", 5.0)
     assert answer.reply == CallbackReply(500, b"\xff***")
     assert redactor.fields(Confirmed()) == Confirmed()

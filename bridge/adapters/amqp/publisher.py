@@ -25,7 +25,7 @@ from bridge.adapters.amqp.outbound import EventMode, misfit, to_message
 from bridge.adapters.amqp.refusals import Refusals
 from bridge.adapters.amqp.topology import Topology, ensure_outbound
 from bridge.core.delivery.model import Channel, Delivery, Destination
-from bridge.core.delivery.outcome import Confirmed, DeliveryAnswer, Gone, TryAgain, Unroutable
+from bridge.core.delivery.outcome import Confirmed, Retryable, SendResult, Undeliverable, Unroutable
 from bridge.ports.lifecycle import Health
 
 CONFIRM_LIMIT = 30.0  # seconds; not below the heartbeat
@@ -34,8 +34,8 @@ NO_QUEUE = "kickoff-bridge.no-such-queue"
 
 FAILURES: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, asyncio.CancelledError)
 
-AWAY = TryAgain("the broker is away")
-BUSY = TryAgain("many messages are being published one at a time, because the broker may refuse them")
+AWAY = Retryable("the broker is away")
+BUSY = Retryable("many messages are being published one at a time, because the broker may refuse them")
 
 
 class Outlet:
@@ -120,11 +120,11 @@ class AmqpPublisher:
         """Close the connection; to be called when nothing is being sent any more."""
         self._link.stop()
 
-    async def send(self, delivery: Delivery) -> DeliveryAnswer:
+    async def send(self, delivery: Delivery) -> SendResult:
         """Publish once and wait for the broker's answer."""
         message = to_message(delivery.event, self._event_mode)
         if (problem := misfit(message, delivery.destination.target)) is not None:
-            return Gone(problem)
+            return Undeliverable(problem)
         async with self._exclusive(message):
             if self._outlet is None:
                 return AWAY
@@ -171,7 +171,7 @@ class AmqpPublisher:
         async with lock:
             yield
 
-    async def _with_others(self, outlet: Outlet, publication: Publication) -> DeliveryAnswer | None:
+    async def _with_others(self, outlet: Outlet, publication: Publication) -> SendResult | None:
         """Publish on the channel that all share; None: the broker refused a message there, and it may be this one."""
         try:
             channel = await outlet.channel()
@@ -184,27 +184,27 @@ class AmqpPublisher:
             return _answer(publication, error)
         except TimeoutError:
             outlet.session.end(LinkLost("the broker confirms nothing; a memory or disk alarm?"))
-            return TryAgain("no confirm in time")
+            return Retryable("no confirm in time")
         except FAILURES as error:
             raise_if_cancelled(error)
             suspect = is_refusal(error) or await outlet.goes_on_without(channel)
             return None if suspect else AWAY
         return Confirmed()
 
-    async def _alone(self, publication: Publication) -> DeliveryAnswer:
+    async def _alone(self, publication: Publication) -> SendResult:
         """Publish where a refusal is about this message, and is remembered."""
         try:
             async with asyncio.timeout(self._confirm_limit):
                 await self._suspects.publish(publication)
         except TimeoutError:
             await _closed(self._suspects)
-            return TryAgain("no confirm in time")
+            return Retryable("no confirm in time")
         except FAILURES as error:
             return self._refusals.refused(publication, error) if is_refusal(error) else _answer(publication, error)
         self._refusals.taken(publication)
         return Confirmed()
 
-    async def _unless_waiting(self, publication: Publication) -> DeliveryAnswer | None:
+    async def _unless_waiting(self, publication: Publication) -> SendResult | None:
         """None while the client waits that this reply is for."""
         if self._clients.full:
             return BUSY
@@ -213,10 +213,10 @@ class AmqpPublisher:
                 waits = await self._clients.has_client(publication.routing_key)
         except TimeoutError:
             await _closed(self._clients)
-            return TryAgain("no answer in time")
+            return Retryable("no answer in time")
         except FAILURES as error:
             return _answer(publication, error)
-        return None if waits else Gone("the client that waited for this answer has gone")
+        return None if waits else Undeliverable("the client that waited for this answer has gone")
 
 
 def raise_if_cancelled(error: BaseException) -> None:
@@ -235,11 +235,11 @@ def _is_waiting_client(destination: Destination) -> bool:
     return destination.channel is Channel.QUEUE and destination.target.startswith(DIRECT_REPLY_TO)
 
 
-def _answer(publication: Publication, error: BaseException) -> DeliveryAnswer:
+def _answer(publication: Publication, error: BaseException) -> SendResult:
     """What an error of publishing says; raises it if it is no answer of the broker but the end of this task."""
     raise_if_cancelled(error)
     if isinstance(error, PublishError):
         return Unroutable(f"unroutable: no queue takes {publication.routing_key!r}")
     if isinstance(error, DeliveryError):
-        return TryAgain("the broker refused the message (nack), as a full queue does")
+        return Retryable("the broker refused the message (nack), as a full queue does")
     return AWAY

@@ -7,7 +7,7 @@ from aio_pika.exceptions import ChannelPreconditionFailed
 from aiormq.exceptions import ChannelAccessRefused
 
 from bridge.adapters.amqp.isolated import Publication
-from bridge.core.delivery.outcome import DeliveryAnswer, Gone, TryAgain
+from bridge.core.delivery.outcome import Retryable, SendResult, Undeliverable
 
 PAUSE = 3600.0  # seconds until a refused message is tried again, which only helps if an operator did something
 REMEMBERED = 60.0  # seconds in which a refused routing key is refused without asking the broker
@@ -19,10 +19,10 @@ LARGE = 16 * 1024 * 1024  # bytes, what RabbitMQ 4 takes by default; larger ones
 class Refusals:
     """Refused routing keys, each with what was answered and until when; the size of the smallest refused message."""
 
-    _keys: dict[tuple[str, str], tuple[float, DeliveryAnswer]] = field(default_factory=dict)
+    _keys: dict[tuple[str, str], tuple[float, SendResult]] = field(default_factory=dict)
     _size: int = LARGE
 
-    def of(self, publication: Publication) -> DeliveryAnswer | None:
+    def of(self, publication: Publication) -> SendResult | None:
         """What the broker has just answered to another message for the same routing key."""
         until, answer = self._keys.get(_key(publication), (0.0, None))
         return answer if time.monotonic() < until else None
@@ -31,14 +31,14 @@ class Refusals:
         """Whether the broker has refused a message like this one before."""
         return _key(publication) in self._keys or len(publication.message.body) >= self._size
 
-    def refused(self, publication: Publication, error: BaseException) -> DeliveryAnswer:
+    def refused(self, publication: Publication, error: BaseException) -> SendResult:
         """Note a refusal; the answer for the message: the same bytes never pass, while permissions may be given."""
         reason = f"the broker refuses the message: {error}"
         if isinstance(error, ChannelPreconditionFailed):
             if "size" in str(error):
                 self._size = min(self._size, len(publication.message.body))
-            return Gone(reason)
-        answer = TryAgain(reason, PAUSE)
+            return Undeliverable(reason)
+        answer = Retryable(reason, PAUSE)
         if isinstance(error, ChannelAccessRefused):
             if len(self._keys) >= MOST_REMEMBERED:
                 del self._keys[next(iter(self._keys))]

@@ -14,7 +14,7 @@ from bridge.adapters.callbacks.signing import signer
 from bridge.adapters.http_client import LenientRequest, seen_status
 from bridge.core.callback_url import is_plain_host
 from bridge.core.delivery.model import Delivery
-from bridge.core.delivery.outcome import MAX_ANSWER, CallbackReply, Confirmed, DeliveryAnswer, Gone, TryAgain
+from bridge.core.delivery.outcome import MAX_ANSWER, CallbackReply, Confirmed, Retryable, SendResult, Undeliverable
 from bridge.core.http.retry_after import parse_retry_after
 from bridge.ports.lifecycle import Clock
 
@@ -55,36 +55,36 @@ class CallbackSender:
         self._signers = [signer(secret) for secret in secrets]
         self._crew_signers = {crew: [signer(one) for one in own] for crew, own in crew_secrets.items()}
 
-    async def send(self, delivery: Delivery) -> DeliveryAnswer:
+    async def send(self, delivery: Delivery) -> SendResult:
         """One attempt; the body is the stored one, only timestamp and signature are new.
 
         A response that breaks off or breaks the protocol is judged by its status, if that arrived.
         """
         with seen_status() as seen:
             answer = await self._attempt(delivery)
-        if isinstance(answer, TryAgain) and answer.reply is None and seen.code is not None:
+        if isinstance(answer, Retryable) and answer.reply is None and seen.code is not None:
             return _judged(CallbackReply(seen.code))
         return answer
 
-    async def _attempt(self, delivery: Delivery) -> DeliveryAnswer:
+    async def _attempt(self, delivery: Delivery) -> SendResult:
         url, headers = delivery.destination.target, self._headers(delivery)
         try:
             parts = urlsplit(url)
             if not is_plain_host(parts.hostname or "") or parts.scheme not in self._sessions:
-                return Gone(_FORBIDDEN)
+                return Undeliverable(_FORBIDDEN)
             async with self._sessions[parts.scheme].post(
                 url, data=delivery.event.body, headers=headers, allow_redirects=False
             ) as response:
                 after = parse_retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
                 return _judged(CallbackReply(response.status, await _body(response)), after)
         except aiohttp.ClientSSLError:
-            return TryAgain("no TLS connection")
+            return Retryable("no TLS connection")
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, ForbiddenAddress):
-                return Gone(_FORBIDDEN)
-            return TryAgain("no connection")
+                return Undeliverable(_FORBIDDEN)
+            return Retryable("no connection")
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            return TryAgain(type(error).__name__)
+            return Retryable(type(error).__name__)
 
     def _headers(self, delivery: Delivery) -> dict[str, str]:
         event, now = delivery.event, int(self._clock())
@@ -160,9 +160,9 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
     return bytes(got[:MAX_ANSWER])
 
 
-def _judged(reply: CallbackReply, after: float | None = None) -> DeliveryAnswer:
+def _judged(reply: CallbackReply, after: float | None = None) -> SendResult:
     if 200 <= reply.code < 300:
         return Confirmed(reply)
     if reply.code == 410:
-        return Gone("HTTP 410: the receiver wants no more", reply)
-    return TryAgain(f"HTTP {reply.code}", after, reply)
+        return Undeliverable("HTTP 410: the receiver wants no more", reply)
+    return Retryable(f"HTTP {reply.code}", after, reply)

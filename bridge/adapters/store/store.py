@@ -31,7 +31,7 @@ from bridge.adapters.store.rows import run_of
 from bridge.adapters.store.schema import runs
 from bridge.core.crew.fair_share import Membership
 from bridge.core.delivery.model import Attempt, Channel, Delivery, Event
-from bridge.core.delivery.outcome import Settlement
+from bridge.core.delivery.outcome import DeliveryOutcome
 from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.core.errors import ExecutionTaken, ProcessExpired, Stale, StoreBroken, StoreDamaged, StoreUnavailable
 from bridge.core.pages import Page, StoredEvent
@@ -114,27 +114,27 @@ class SqlStore:
             claims.claim_runs, claims.InStates(self._process, frozenset(states), room, now, crews)
         )
 
-    async def settle(self, decision: Decision, *, patient: bool = True) -> Run:
+    async def apply(self, decision: Decision, *, patient: bool = True) -> Run:
         """Write a decision, if `patient` trying for as long as it takes; raises `Stale`, `ExecutionTaken`.
 
         Of what an impatient caller writes nothing is owned: he may be told that it failed, and write it anew.
         """
         own = self._fresh.to_own(decision.deliveries) if patient else frozenset[str]()
-        request = run_queries.Settling(decision, self._process, own)
+        request = run_queries.WriteRequest(decision, self._process, own)
         try:
-            settled = await self._settle(request, patient=patient)
+            written_run = await self._apply(request, patient=patient)
         except asyncio.CancelledError:  # it may be written all the same
             if own:
                 self._claimer.unconfirmed(request.taken())
             raise
         self._fresh.add([delivery for delivery in decision.deliveries if delivery.delivery_id in own])
-        return settled
+        return written_run
 
-    async def _settle(self, request: run_queries.Settling, *, patient: bool) -> Run:
+    async def _apply(self, request: run_queries.WriteRequest, *, patient: bool) -> Run:
         tried_before = False
         while True:
             try:
-                settled = await self._batches.write(run_queries.settle_all, request)
+                written_run = await self._batches.write(run_queries.write_decisions, request)
             except StoreUnavailable as error:
                 await self._wait(error, patient=patient)
                 tried_before = True
@@ -149,7 +149,7 @@ class SqlStore:
                 self._on_stale()
                 raise
             else:
-                return settled
+                return written_run
 
     async def load(self, run_id: str) -> Run | None:
         """One run."""
@@ -199,10 +199,10 @@ class SqlStore:
             callbacks.claim_callbacks, claims.DueCallbacks(self._process, room, shares, now)
         )
 
-    async def settle_delivery(self, settlement: Settlement) -> None:
+    async def record_outcome(self, outcome: DeliveryOutcome) -> None:
         """Write what became of a claimed delivery, trying for as long as it takes."""
-        settled = delivery_queries.Settled(self._process, settlement)
-        await self._insist(partial(self._batches.write, delivery_queries.settle_deliveries, settled))
+        written_run = delivery_queries.OwnedOutcome(self._process, outcome)
+        await self._insist(partial(self._batches.write, delivery_queries.write_outcomes, written_run))
 
     async def deliveries_of(self, run_id: str) -> list[Delivery]:
         """The deliveries of one run, without the bodies of their events."""

@@ -178,8 +178,8 @@ def _delivery(event: Event, index: int, destination: Destination, now: float) ->
 def _open_question(run: Run) -> dict[str, Any]:
     """The member `question` while there is one that is not settled; where its answer goes is a secret and left out."""
     question = run.human_input.question
-    unsettled = question is not None and question.stage is not Stage.CONFIRMED and not run.final
-    return {"question": _question(question)} if question is not None and unsettled else {}
+    awaiting_answer = question is not None and question.stage is not Stage.CONFIRMED and not run.final
+    return {"question": _question(question)} if question is not None and awaiting_answer else {}
 
 
 def _question(question: Question) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Confirmed:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class Undeliverable:
     """The receiver wants no more of it (410), or may never be called (a forbidden address)."""
 
     reason: str
@@ -33,7 +33,7 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
-class TryAgain:
+class Retryable:
     """It may or may not have arrived, or was refused for now; `after`: seconds asked for by the receiver."""
 
     reason: str
@@ -42,15 +42,15 @@ class TryAgain:
 
 
 @dataclass(frozen=True, slots=True)
-class Unroutable(TryAgain):
+class Unroutable(Retryable):
     """The broker gave it back, because no queue takes it; counted apart, since only a person can mend that."""
 
 
-DeliveryAnswer = Confirmed | Gone | TryAgain
+SendResult = Confirmed | Undeliverable | Retryable
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
+class DeliveryOutcome:
     """What the store must hold after an attempt.
 
     `receiver`: what is now known of the receiver, None: nothing new. `notices`: deliveries to add, if the receiver is
@@ -63,7 +63,7 @@ class Settlement:
     notices: tuple[Delivery, ...] = ()
 
 
-def on_delivery(delivery: Delivery, answer: DeliveryAnswer, now: float, seconds: float = 0.0) -> Settlement:
+def outcome_of_attempt(delivery: Delivery, answer: SendResult, now: float, seconds: float = 0.0) -> DeliveryOutcome:
     """What to write after an attempt that ended now and took `seconds`."""
     attempted = _next_row(delivery, answer, now)
     reply = answer.reply
@@ -77,26 +77,26 @@ def on_delivery(delivery: Delivery, answer: DeliveryAnswer, now: float, seconds:
     )
     receiver = _learned(delivery, answer, now)
     if receiver is None:
-        return Settlement(attempted, attempt)
+        return DeliveryOutcome(attempted, attempt)
     notices = (cloudevents.paused(attempted, receiver, now),) if receiver.paused_at is not None else ()
-    return Settlement(replace(attempted, receiver=receiver), attempt, receiver, notices)
+    return DeliveryOutcome(replace(attempted, receiver=receiver), attempt, receiver, notices)
 
 
-def on_internal_error(delivery: Delivery, now: float) -> Settlement:
+def on_internal_error(delivery: Delivery, now: float) -> DeliveryOutcome:
     """What to write after an attempt that raised an unexpected exception; it says nothing of the receiver."""
     why = "internal error; item_quarantined in the log says more"
     dead = replace(delivery, state=DeliveryState.DEAD, attempts=delivery.attempts + 1, last_error=why)
-    return Settlement(dead, Attempt(dead.attempts, now, 0.0, why))
+    return DeliveryOutcome(dead, Attempt(dead.attempts, now, 0.0, why))
 
 
-def _next_row(delivery: Delivery, answer: DeliveryAnswer, now: float) -> Delivery:
+def _next_row(delivery: Delivery, answer: SendResult, now: float) -> Delivery:
     attempted = replace(delivery, attempts=delivery.attempts + 1)
     match answer:
         case Confirmed():
             return replace(attempted, state=DeliveryState.DELIVERED, delivered_at=now, last_error=None)
-        case Gone(reason):
+        case Undeliverable(reason):
             return replace(attempted, state=DeliveryState.DEAD, last_error=reason)
-        case TryAgain(reason, after):
+        case Retryable(reason, after):
             return _later(replace(attempted, last_error=reason), now, after)
         case _:
             assert_never(answer)
@@ -110,11 +110,11 @@ def _later(delivery: Delivery, now: float, after: float | None) -> Delivery:
     return replace(delivery, due_at=due_at)
 
 
-def _learned(delivery: Delivery, answer: DeliveryAnswer, now: float) -> Receiver | None:
+def _learned(delivery: Delivery, answer: SendResult, now: float) -> Receiver | None:
     """What is news about the receiver; one that says that it wants no more is alive, one never called tells nothing."""
     name = receivers.receiver_name(delivery.destination)
-    if name is None or (isinstance(answer, Gone) and answer.reply is None):
+    if name is None or (isinstance(answer, Undeliverable) and answer.reply is None):
         return None
-    if isinstance(answer, TryAgain):
+    if isinstance(answer, Retryable):
         return receivers.after_failure(name, delivery.receiver, now)
     return receivers.after_success(name, delivery.receiver)

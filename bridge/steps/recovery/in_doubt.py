@@ -38,7 +38,7 @@ class Doubt:
         policy = self._crews[run.crew].policy
         decision = state_machine.on_doubt_unresolved(run, policy, self._clock())
         log.warning("run_in_doubt", run_id=run.run_id, crew=run.crew, policy=policy.in_doubt.value)
-        await self._store.settle(decision)
+        await self._store.apply(decision)
         self._wake_deliver()
 
     def about(self, run: Run) -> dict[str, object]:

@@ -50,7 +50,7 @@ async def _take(note: KickoffNote, crews: Mapping[str, Crew], store: Store, cloc
     policy = crews[run.crew].policy
     try:
         if run.state is State.STARTING and run.attempt == note.attempt:
-            run = await store.settle(state_machine.on_orphan(run, policy, clock()))
+            run = await store.apply(state_machine.on_orphan(run, policy, clock()))
         if await adopt(run, note.attempt, note.kickoff_id, policy, store, clock) is None:
             reason = f"the run is {run.state}"
             log.error("note_not_taken", run_id=note.run_id, kickoff_id=note.kickoff_id, reason=reason)

@@ -10,7 +10,7 @@ from bridge.core.runs.model import Decision, Run
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Wake
 from bridge.ports.store import Store
-from bridge.steps._conflicts import settle_latest
+from bridge.steps._conflicts import retry_on_conflict
 from bridge.steps._crew import Crew
 from bridge.steps._quarantine import set_aside
 
@@ -45,7 +45,7 @@ class Late:
             await crew.api.acquire()
         answer = await crew.api.status(run.kickoff_id)
         crew.pause_if_turned_away(answer, self._clock())
-        if await settle_latest(self._store, run, lambda latest: self._decide(latest, answer)) is not None:
+        if await retry_on_conflict(self._store, run, lambda latest: self._decide(latest, answer)) is not None:
             self._wake_deliver()
 
     def about(self, run: Run) -> dict[str, object]:

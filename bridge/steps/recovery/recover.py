@@ -73,7 +73,7 @@ class Recover:
 
     async def _doubt(self, crew: Crew, run: Run, now: float) -> None:
         """In doubt, unless a webhook has brought its execution meanwhile."""
-        doubted = await self._store.settle(state_machine.on_orphan(run, crew.policy, now))
+        doubted = await self._store.apply(state_machine.on_orphan(run, crew.policy, now))
         if (kickoff_id := crew.tracker.take_evidence(run.run_id)) is not None:
             await adopt(doubted, run.attempt, kickoff_id, crew.policy, self._store, self._clock)
 

@@ -14,7 +14,7 @@ from bridge.core.runs.model import CrewPolicy, Run, State
 from bridge.ports.inbound import KeyOfRun
 from bridge.ports.lifecycle import Clock, Wake
 from bridge.ports.store import Store
-from bridge.steps._conflicts import settle_latest
+from bridge.steps._conflicts import retry_on_conflict
 from bridge.steps._crew import Crew
 
 POLL_WITHIN = 10.0  # seconds for a poll that an operator waits for
@@ -57,18 +57,18 @@ class ApplyCommand:
             apply_command(run, command, policy, self._clock())  # refuses first what needs no question to the crew
             command = await _verified(command, crew)
         try:
-            settled = await settle_latest(
+            written = await retry_on_conflict(
                 self._store, run, lambda latest: apply_command(latest, command, policy, self._clock()), patient=False
             )
         except ExecutionTaken:
             raise RequestRefused("invalid_request", "is another run's execution", "kickoff_id") from None
-        if settled is None:
+        if written is None:
             return await self._load(wanted)  # it is so already, by what others wrote, or gone
         log.info(
-            "run_command_applied", run_id=run.run_id, command=type(command).__name__, by=by, state=settled.state.value
+            "run_command_applied", run_id=run.run_id, command=type(command).__name__, by=by, state=written.state.value
         )
-        self._tell(settled, command)
-        return settled
+        self._tell(written, command)
+        return written
 
     async def _load(self, wanted: str | KeyOfRun) -> Run:
         if isinstance(wanted, KeyOfRun):
@@ -87,7 +87,7 @@ class ApplyCommand:
             detail = f"the crew {run.crew} is not in the settings; its runs can only be cancelled or abandoned"
             raise RequestRefused("unknown_crew", detail)
         if run.state is State.STARTING and run.owner is None:
-            run = await self._store.settle(state_machine.on_orphan(run, self._orphaned, self._clock()), patient=False)
+            run = await self._store.apply(state_machine.on_orphan(run, self._orphaned, self._clock()), patient=False)
         if run.kickoff_id is not None and not run.final:
             log.warning("execution_not_stopped", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
         return run

@@ -15,7 +15,7 @@ from bridge.core.runs.model import Decision, Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Wake
 from bridge.ports.store import Store
-from bridge.steps._conflicts import settle_latest
+from bridge.steps._conflicts import retry_on_conflict
 from bridge.steps._crew import Crew
 from bridge.steps._quarantine import set_aside
 
@@ -44,16 +44,16 @@ class SubmitHumanInput:
         """Mark, POST, write down what came of it. The mark is durable before the first byte can leave."""
         crew = self._crew
         if not rules.has_answer_to_carry(run):  # it was deferred, and its status is due to be polled again
-            self._track(await self._settle(run, Decision(state_machine.taken_up(run))))
+            self._track(await self._apply(run, Decision(state_machine.taken_up(run))))
             return
         if crew.breaker.is_open:
-            self._track(await self._settle(run, rules.postpone_submission(run, self._clock())))
+            self._track(await self._apply(run, rules.postpone_submission(run, self._clock())))
             return
         await crew.api.acquire()
         beginning = rules.begin_submission(run, self._clock())
         body = resume_body(beginning.run, crew.webhooks)  # before anything is said to have left
         try:
-            sending = await self._settle(run, beginning)
+            sending = await self._apply(run, beginning)
         except Stale:
             crew.rate_limiter.return_permit()
             raise
@@ -78,10 +78,10 @@ class SubmitHumanInput:
         """Seconds until the next claim."""
         return TICK
 
-    async def _settle(self, run: Run, decision: Decision) -> Run:
+    async def _apply(self, run: Run, decision: Decision) -> Run:
         """Write; a run that others have written meanwhile is ours since the claim, and perhaps followed by nobody."""
         try:
-            return await self._store.settle(decision)
+            return await self._store.apply(decision)
         except Stale:
             if not self._store.owned_elsewhere(run):  # by the name that this process had then
                 self._track(run)
@@ -97,7 +97,7 @@ class SubmitHumanInput:
     async def _write_down(self, run: Run, number: int, said: ResumeAnswer) -> None:
         """On the run as it is by then: webhooks of the execution that goes on may have been faster."""
         try:
-            written = await settle_latest(
+            written = await retry_on_conflict(
                 self._store,
                 run,
                 lambda latest: rules.on_submitted(latest, number, said, self._crew.policy, self._clock()),

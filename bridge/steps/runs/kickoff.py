@@ -14,7 +14,7 @@ from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.journal import Journal
 from bridge.ports.lifecycle import Clock, Wake
 from bridge.ports.store import Store
-from bridge.steps._conflicts import adopt, log_found, settle_latest, unless_taken
+from bridge.steps._conflicts import adopt, log_found, retry_on_conflict, unless_taken
 from bridge.steps._crew import Crew, reason_of
 from bridge.steps._quarantine import set_aside
 
@@ -58,7 +58,7 @@ class Kickoff:
             beginning.run, self._crew.policy, self._crew.webhooks
         )  # before anything is said to have left
         try:
-            starting = await self._store.settle(beginning)
+            starting = await self._store.apply(beginning)
         except Stale:
             self._crew.breaker.give_back()
             self._crew.rate_limiter.return_permit()
@@ -69,7 +69,7 @@ class Kickoff:
         log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, answer=said, reason=reason)
         self._mind_breaker(answer)
         try:
-            self._track(await self._with_evidence(await self._settle(starting, decision)))
+            self._track(await self._with_evidence(await self._apply(starting, decision)))
         except Stale:
             await self._come_late(starting, answer)
         finally:
@@ -90,18 +90,18 @@ class Kickoff:
         """Seconds until the next claim."""
         return TICK
 
-    async def _settle(self, starting: Run, decision: Decision) -> Run:
+    async def _apply(self, starting: Run, decision: Decision) -> Run:
         """Write it down; an id that belongs to another run says that something was started, and not what."""
-        if (settled := await unless_taken(starting, decision.run.kickoff_id, self._write(decision))) is not None:
-            return settled
+        if (written := await unless_taken(starting, decision.run.kickoff_id, self._write(decision))) is not None:
+            return written
         doubt = InDoubt("the API named the execution of another run")
-        return await self._store.settle(state_machine.on_kickoff(starting, doubt, self._crew.policy, self._clock()))
+        return await self._store.apply(state_machine.on_kickoff(starting, doubt, self._crew.policy, self._clock()))
 
     async def _write(self, decision: Decision) -> Run:
         """Write it down. A kickoff id is paid for: if the store does not take it soon, the journal keeps it, too."""
         if decision.run.kickoff_id is None:
-            return await self._store.settle(decision)
-        write = asyncio.ensure_future(self._store.settle(decision))
+            return await self._store.apply(decision)
+        write = asyncio.ensure_future(self._store.apply(decision))
         done, _ = await asyncio.wait({write}, timeout=PATIENCE)
         if not done or isinstance(write.exception(), StoreBroken | StoreDamaged):
             await self._journal.note(decision.run)
@@ -123,12 +123,12 @@ class Kickoff:
             return state_machine.on_late_answer(latest, starting.attempt, answer, self._crew.policy, self._clock())
 
         run = await self._store.load(starting.run_id)
-        settled = run and await unless_taken(starting, kickoff_id, settle_latest(self._store, run, decide))
-        if settled is None:
+        written = run and await unless_taken(starting, kickoff_id, retry_on_conflict(self._store, run, decide))
+        if written is None:
             log.error("kickoff_answer_too_late", run_id=starting.run_id, crew=starting.crew, kickoff_id=kickoff_id)
             return
-        if kickoff_id is not None and settled.final:
-            log_found(settled)
+        if kickoff_id is not None and written.final:
+            log_found(written)
         else:
             log.info("doubt_settled_by_late_answer", run_id=starting.run_id, crew=starting.crew)
         self._wake_deliver()

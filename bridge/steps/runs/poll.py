@@ -128,34 +128,34 @@ class Poll:
         """Write what is news. The watch to go on with; None if the run is not to be followed further."""
         if (known := self._crew.tracker.take_cached(seen.run_id)) is not None:
             with suppress(Stale):  # somebody else has written it since
-                return await self._settle(known, seen, answer, asked_at)
+                return await self._apply(known, seen, answer, asked_at)
         run = await self._store.load(seen.run_id)
         ended = run is None or run.state not in rules.TRACKED_STATES
         if run is None or ended or self._store.owned_elsewhere(run) or run.kickoff_id != seen.kickoff_id:
             self._crew.tracker.forget(seen.run_id)  # it has ended, has another execution, or another process tracks it
             return None
-        return await self._settle(run, seen, answer, asked_at)
+        return await self._apply(run, seen, answer, asked_at)
 
-    async def _settle(self, run: Run, seen: TrackedRun, answer: StatusAnswer, asked_at: float) -> TrackedRun | None:
+    async def _apply(self, run: Run, seen: TrackedRun, answer: StatusAnswer, asked_at: float) -> TrackedRun | None:
         decision = rules.on_status(run, seen, answer, self._crew.policy, asked_at)
-        settled = await self._store.settle(decision)
-        if settled.final and isinstance(answer, Succeeded) and answer.dropped:
+        written = await self._store.apply(decision)
+        if written.final and isinstance(answer, Succeeded) and answer.dropped:
             dropped = ", ".join(answer.dropped)
             log.error("result_incomplete", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id, dropped=dropped)
         if decision.deliveries:
             self._wake_deliver()
-        if settled.final:
-            self._let_go(settled)
+        if written.final:
+            self._let_go(written)
             return None
-        if settled.state is State.IN_DOUBT:
+        if written.state is State.IN_DOUBT:
             log.warning("adopted_execution_unknown", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
             self._crew.tracker.forget(run.run_id)
             self._wake_kickoff()
             return None
-        if settled.due_at is not None:
+        if written.due_at is not None:
             self._wake_take_up()
-        self._crew.tracker.cache_written(settled)
-        return rules.refreshed(seen, settled)
+        self._crew.tracker.cache_written(written)
+        return rules.refreshed(seen, written)
 
     def _let_go(self, ended: Run) -> None:
         if ended.state is State.SUCCEEDED and ended.outcome.result is None and ended.outcome.result_json is None:

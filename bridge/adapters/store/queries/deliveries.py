@@ -12,29 +12,29 @@ from bridge.adapters.store.queries.accept import insert_deliveries
 from bridge.adapters.store.rows import Values, new_attempt
 from bridge.adapters.store.schema import attempts, deliveries, events, receivers
 from bridge.core.delivery.model import Delivery, DeliveryState, Receiver
-from bridge.core.delivery.outcome import Settlement
+from bridge.core.delivery.outcome import DeliveryOutcome
 from bridge.ports.queries import DeliveryFilter
 
 MAX_ATTEMPTS = 50  # kept of each delivery; what is the operator's own is tried for ever
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class OwnedOutcome:
     """What became of a delivery, according to the process that claimed it."""
 
     process: str
-    settlement: Settlement
+    outcome: DeliveryOutcome
 
 
-def settle_deliveries(connection: Connection, settled: Sequence[Settled]) -> list[None]:
+def write_outcomes(connection: Connection, written: Sequence[OwnedOutcome]) -> list[None]:
     """Write what became of deliveries, and give them back; one that the process has lost meanwhile is left alone."""
-    _UPDATE_DELIVERY.execute(connection, [_delivery_values(item) for item in settled])
-    settlements = [item.settlement for item in settled]
-    _add_attempts(connection, settlements)
-    learned = {one.receiver.name: one.receiver for one in settlements if one.receiver is not None}
-    _add_notices(connection, [notice for one in settlements for notice in one.notices])
+    _UPDATE_DELIVERY.execute(connection, [_delivery_values(item) for item in written])
+    outcomes = [item.outcome for item in written]
+    _add_attempts(connection, outcomes)
+    learned = {one.receiver.name: one.receiver for one in outcomes if one.receiver is not None}
+    _add_notices(connection, [notice for one in outcomes for notice in one.notices])
     _know_receivers(connection, list(learned.values()))
-    return [None] * len(settled)
+    return [None] * len(written)
 
 
 _UPDATE_DELIVERY = Bulk(
@@ -52,11 +52,11 @@ _UPDATE_DELIVERY = Bulk(
 _INSERT_ATTEMPT = Bulk(lambda connection: dialect.insert_new(connection, attempts))
 
 
-def _delivery_values(settled: Settled) -> Values:
-    delivery = settled.settlement.delivery
+def _delivery_values(written: OwnedOutcome) -> Values:
+    delivery = written.outcome.delivery
     return {
         "of_delivery": delivery.delivery_id,
-        "by_process": settled.process,
+        "by_process": written.process,
         "state": delivery.state.value,
         "attempts": delivery.attempts,
         "due_at": delivery.due_at,
@@ -65,11 +65,11 @@ def _delivery_values(settled: Settled) -> Values:
     }
 
 
-def _add_attempts(connection: Connection, settlements: Sequence[Settlement]) -> None:
+def _add_attempts(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
     """Of two processes that tried the same delivery, one does not know that it has lost it: the first one stays."""
-    rows = [new_attempt(one.delivery.delivery_id, one.attempt) for one in settlements]
+    rows = [new_attempt(one.delivery.delivery_id, one.attempt) for one in outcomes]
     _INSERT_ATTEMPT.execute(connection, rows)
-    for one in settlements:
+    for one in outcomes:
         if one.attempt.number > MAX_ATTEMPTS:
             of_delivery = attempts.c.delivery_id == one.delivery.delivery_id
             old = attempts.c.number <= one.attempt.number - MAX_ATTEMPTS

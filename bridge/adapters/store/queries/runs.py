@@ -16,7 +16,7 @@ from bridge.core.runs.model import Decision, Run
 
 
 @dataclass(frozen=True, slots=True)
-class Settling:
+class WriteRequest:
     """A decision to be written, and which of its deliveries are to be this process's own from the start."""
 
     decision: Decision
@@ -28,20 +28,20 @@ class Settling:
         return Taken(self.process, deliveries=list(self.own))
 
 
-def settle_all(connection: Connection, settling: Sequence[Settling]) -> list[Run | Stale]:
+def write_decisions(connection: Connection, write_requests: Sequence[WriteRequest]) -> list[Run | Stale]:
     """Write decisions; one whose run has moved on gives that as an error.
 
     Nearly always nothing speaks against any of them, and then two or three statements write them all. If something
     does, the number of rows tells that, but not which one it is: raises `Apart`. A kickoff id that another run of the
     crew has breaks a constraint.
     """
-    owners = _owners(connection, settling)
-    in_order = sorted((one.decision for one in settling), key=lambda decision: decision.run.run_id)
-    if _write(connection, in_order, owners) == len(settling):
-        return [_settled(one.decision.run) for one in settling]
-    if len(settling) > 1:
+    owners = _owners(connection, write_requests)
+    in_order = sorted((one.decision for one in write_requests), key=lambda decision: decision.run.run_id)
+    if _write(connection, in_order, owners) == len(write_requests):
+        return [_settled(one.decision.run) for one in write_requests]
+    if len(write_requests) > 1:
         raise Apart("a run has moved on")
-    return [Stale(f"run {settling[0].decision.run.run_id} has moved on")]
+    return [Stale(f"run {write_requests[0].decision.run.run_id} has moved on")]
 
 
 def is_written(decision: Decision, stored: Run | None) -> bool:
@@ -61,15 +61,15 @@ _UPDATE_RUN = Bulk(
 )
 
 
-def _owners(connection: Connection, settling: Sequence[Settling]) -> dict[str, str]:
+def _owners(connection: Connection, write_requests: Sequence[WriteRequest]) -> dict[str, str]:
     """Whose each delivery is, by its id; nobody's if its process was given up, as nobody would free it again.
 
     Decisions of one batch may be of two processes: this one under the name that it had before it was given up, and now.
 
     Asked before any run is locked: who gives a process up locks its row first, and its runs after that.
     """
-    living = {process for process in {one.process for one in settling if one.own} if lives(connection, process)}
-    return {delivery_id: one.process for one in settling if one.process in living for delivery_id in one.own}
+    living = {process for process in {one.process for one in write_requests if one.own} if lives(connection, process)}
+    return {delivery_id: one.process for one in write_requests if one.process in living for delivery_id in one.own}
 
 
 def _write(connection: Connection, decisions: Sequence[Decision], owners: Mapping[str, str]) -> int:
