@@ -1,6 +1,6 @@
 """Kickoff ids that the store did not take, in a file beside it: the one thing that no restart could find out again.
 
-The room is taken in advance, so that a full disk does not stand in the way; every line is on the disk when `note`
+The room is taken in advance, so that a full disk does not stand in the way; every line is on the disk when `append`
 returns. Each stands in a place of its own, which is free again when the store has the id, so that the room is for what
 is outstanding. A line that was cut off by a crash is passed over, and keeps its place until the journal is cleared.
 """
@@ -17,7 +17,7 @@ import structlog
 from bridge.adapters.store.files import Watched, open_private
 from bridge.core.errors import StoreUnavailable
 from bridge.core.runs.model import Run
-from bridge.ports.journal import KickoffNote
+from bridge.ports.journal import JournalEntry
 
 ROOM = 1024 * 1024  # bytes; two thousand ids. Those beyond are kept, too, while the disk has room
 ENTRY_SIZE = 512  # bytes; twice the longest line
@@ -25,7 +25,7 @@ ENTRY_SIZE = 512  # bytes; twice the longest line
 log = structlog.get_logger()
 
 
-class SideJournal:
+class KickoffJournal:
     """`ports.Journal` in an open file."""
 
     def __init__(self, file: int, path: Path) -> None:
@@ -40,9 +40,9 @@ class SideJournal:
         """Raise `StoreReplaced` if the file was removed or replaced, so that no start would find what is noted."""
         self._watched.verify()
 
-    async def note(self, run: Run) -> None:
+    async def append(self, run: Run) -> None:
         """Keep the kickoff id of this run's present attempt."""
-        log.error("kickoff_id_set_aside", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
+        log.error("kickoff_id_journaled", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
         line = json.dumps({"run_id": run.run_id, "attempt": run.attempt, "kickoff_id": run.kickoff_id})
         async with self._turn:
             slot = self._slots[run.run_id, run.attempt] = self._take_slot()
@@ -57,10 +57,10 @@ class SideJournal:
                 await asyncio.to_thread(os.pwrite, self._file, bytes(ENTRY_SIZE), slot * ENTRY_SIZE)
                 self._free.append(slot)
 
-    def notes(self) -> list[KickoffNote]:
+    def entries(self) -> list[JournalEntry]:
         """Everything that was noted since the last `clear` and not dropped, from the whole file."""
         lines = self._content().split(b"\n")
-        return [note for line in lines if (note := _read(line.strip(b"\0"))) is not None]
+        return [append for line in lines if (append := _read(line.strip(b"\0"))) is not None]
 
     def clear(self) -> None:
         """Forget it all; the room stays taken."""
@@ -91,20 +91,20 @@ class SideJournal:
         os.fsync(self._file)
 
 
-class NoJournal:
+class NullJournal:
     """`ports.Journal` of a store that is not in a file: the id is in the log, and nowhere else."""
 
     def verify(self) -> None:
         """There is no file."""
 
-    async def note(self, run: Run) -> None:
+    async def append(self, run: Run) -> None:
         """Log the kickoff id."""
-        log.error("kickoff_id_set_aside", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
+        log.error("kickoff_id_journaled", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
 
     async def drop(self, run: Run) -> None:
         """Nothing was kept."""
 
-    def notes(self) -> list[KickoffNote]:
+    def entries(self) -> list[JournalEntry]:
         """Nothing."""
         return []
 
@@ -113,17 +113,17 @@ class NoJournal:
 
 
 @asynccontextmanager
-async def open_journal(store_url: str) -> AsyncIterator[SideJournal | NoJournal]:
+async def open_journal(store_url: str) -> AsyncIterator[KickoffJournal | NullJournal]:
     """The journal beside a SQLite file; raises `StoreUnavailable` if its file cannot be had."""
     _, is_file, path = store_url.partition("sqlite:///")
     if not is_file or path in ("", ":memory:"):
-        yield NoJournal()
+        yield NullJournal()
         return
     journal = _beside(Path(path))
     file = open_private(journal)
     try:
         _reserve(file)
-        yield SideJournal(file, journal)
+        yield KickoffJournal(file, journal)
     finally:
         os.close(file)
 
@@ -145,8 +145,8 @@ def _reserve(file: int) -> None:
         raise StoreUnavailable(f"the side journal cannot be written: {error.strerror}") from None
 
 
-def _read(line: bytes) -> KickoffNote | None:
+def _read(line: bytes) -> JournalEntry | None:
     try:
-        return KickoffNote(**json.loads(line))
+        return JournalEntry(**json.loads(line))
     except (ValueError, TypeError):
         return None

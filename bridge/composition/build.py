@@ -35,7 +35,7 @@ from bridge.adapters.http.server import HttpServer, servers
 from bridge.adapters.http.webhooks.crew import AmpApi
 from bridge.adapters.http.webhooks.flow import FlowQuestionsApi
 from bridge.adapters.http.webhooks.hooks import HooksApi
-from bridge.adapters.kickoff_journal import NoJournal, SideJournal, open_journal
+from bridge.adapters.kickoff_journal import KickoffJournal, NullJournal, open_journal
 from bridge.adapters.store import SqlStore, open_store
 from bridge.adapters.store.guard import StoreGuard
 from bridge.composition.policies import (
@@ -82,7 +82,7 @@ from bridge.steps.maintenance.rebalance import Rebalance
 from bridge.steps.maintenance.run_time_stats import Remember
 from bridge.steps.pending_questions import AskPendingQuestions
 from bridge.steps.recovery.in_doubt import Doubt
-from bridge.steps.recovery.journal import replay
+from bridge.steps.recovery.journal import replay_journal
 from bridge.steps.recovery.late_results import Late
 from bridge.steps.recovery.recover import Recover
 from bridge.steps.runs.accept import AcceptRequest, BudgetWait, CheckInputs, RefuseMessage
@@ -134,7 +134,7 @@ class Site:
     clock: SteadyClock
     counters: Counters
     store: SqlStore
-    journal: SideJournal | NoJournal
+    journal: KickoffJournal | NullJournal
     wakes: Wakes = field(default_factory=Wakes)
     crews: dict[str, Crew] = field(default_factory=dict)
     own_ports: set[int] = field(default_factory=set)
@@ -156,7 +156,7 @@ async def assembled(settings: Settings, renewable: Renewable | None = None, *, m
         site.renewals.append(lambda renewed: logs.learn(secret_values(renewed)))
         site.renewals.append(lambda renewed: site.redactor.learn(secret_values(renewed)))
         await _add_crews(site, stack)
-        await replay(site.journal, site.crews, site.store, site.clock, site.counters.report)
+        await replay_journal(site.journal, site.crews, site.store, site.clock, site.counters.report)
         bridge = _put_together(site, await _callback_sender(site, stack))
         if renewable is not None:
             bridge.phases[-1].append(SecretWatch(renewable, site.renewals, site.counters.report))

@@ -8,7 +8,7 @@ from bridge.core.runs.model import Run
 
 
 @dataclass(frozen=True, slots=True)
-class KickoffNote:
+class JournalEntry:
     """A kickoff id that was in hand when the store could not be written."""
 
     run_id: str
@@ -19,13 +19,13 @@ class KickoffNote:
 class Journal(Protocol):
     """Keeps kickoff ids while the store does not take them, across the death of the process."""
 
-    async def note(self, run: Run) -> None:
+    async def append(self, run: Run) -> None:
         """Keep the kickoff id of this run's present attempt; durable when it returns."""
 
     async def drop(self, run: Run) -> None:
         """The store has it after all: what was noted of this attempt is needed no more, though it may come back."""
 
-    def notes(self) -> Sequence[KickoffNote]:
+    def entries(self) -> Sequence[JournalEntry]:
         """Everything that was noted since the last `clear` and not dropped."""
 
     def clear(self) -> None:

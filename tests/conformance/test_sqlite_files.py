@@ -88,9 +88,9 @@ async def test_the_journal_is_beside_the_real_file(sqlite: SqliteAdapter):
     folder.mkdir()
     (folder / "link.db").symlink_to(sqlite.path)
     async with open_journal(f"sqlite:///{folder}/link.db") as journal:
-        await journal.note(a_run())
+        await journal.append(a_run())
     async with open_journal(sqlite.url) as journal:
-        assert len(journal.notes()) == 1
+        assert len(journal.entries()) == 1
 
 
 @pytest.mark.parametrize("loss", [remove, replace])
@@ -98,7 +98,7 @@ async def test_a_journal_that_was_removed_or_replaced_keeps_nothing_and_says_so(
     sqlite: SqliteAdapter, loss: Callable[[Path], None]
 ):
     async with open_journal(sqlite.url) as journal:
-        await journal.note(a_run(1))
+        await journal.append(a_run(1))
         loss(sqlite.path.with_name("bridge.db.kickoffs"))
         with pytest.raises(StoreReplaced, match="kickoffs was removed or replaced"):
             journal.verify()

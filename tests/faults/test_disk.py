@@ -209,4 +209,4 @@ async def _posted(now: Scene, count: int) -> None:
 
 
 async def _set_aside(now: Scene, count: int) -> bool:
-    return now.victim.log_events()["kickoff_id_set_aside"] >= count
+    return now.victim.log_events()["kickoff_id_journaled"] >= count

@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 
 from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
-from bridge.adapters.kickoff_journal import NoJournal
+from bridge.adapters.kickoff_journal import NullJournal
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffAnswer, NotStarted, Refused, StatusAnswer
@@ -85,7 +85,7 @@ class Bench:
 
     @property
     def kickoff(self) -> Kickoff:
-        return Kickoff(self.crew, self.store, self.clock, Wakes(), Wakes(), NoJournal())
+        return Kickoff(self.crew, self.store, self.clock, Wakes(), Wakes(), NullJournal())
 
     @property
     def poll(self) -> Poll:

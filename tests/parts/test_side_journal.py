@@ -10,7 +10,7 @@ from bridge.adapters import kickoff_journal
 from bridge.adapters.kickoff_journal import ENTRY_SIZE, ROOM, open_journal
 from bridge.core.errors import StoreUnavailable
 from bridge.core.runs.model import Run
-from bridge.ports.journal import KickoffNote
+from bridge.ports.journal import JournalEntry
 from tests.fakes import a_run
 
 
@@ -18,26 +18,26 @@ def started(number: int) -> Run:
     return replace(a_run(number), attempt=1, kickoff_id=f"k-{number}")
 
 
-def note(number: int) -> KickoffNote:
+def append(number: int) -> JournalEntry:
     run = started(number)
-    return KickoffNote(run.run_id, 1, f"k-{number}")
+    return JournalEntry(run.run_id, 1, f"k-{number}")
 
 
 async def test_what_was_noted_is_there_after_a_restart(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/bridge.db"
     async with open_journal(url) as journal:
-        await journal.note(started(1))
-        await journal.note(started(2))
+        await journal.append(started(1))
+        await journal.append(started(2))
 
     async with open_journal(url) as journal:
-        assert journal.notes() == [note(1), note(2)]
-        await journal.note(started(3))
-        assert journal.notes() == [note(1), note(2), note(3)]
+        assert journal.entries() == [append(1), append(2)]
+        await journal.append(started(3))
+        assert journal.entries() == [append(1), append(2), append(3)]
 
 
 async def test_it_takes_its_room_before_the_disk_is_full(tmp_path: Path) -> None:
     async with open_journal(f"sqlite:///{tmp_path}/bridge.db") as journal:
-        await journal.note(started(1))
+        await journal.append(started(1))
 
     assert (tmp_path / "bridge.db.kickoffs").stat().st_size == ROOM
 
@@ -45,37 +45,37 @@ async def test_it_takes_its_room_before_the_disk_is_full(tmp_path: Path) -> None
 async def test_a_line_that_a_crash_cut_off_hides_no_other(tmp_path: Path) -> None:
     file = tmp_path / "bridge.db.kickoffs"
     async with open_journal(f"sqlite:///{tmp_path}/bridge.db") as journal:
-        await journal.note(started(1))
+        await journal.append(started(1))
     with file.open("r+b") as content:
         content.seek(len(content.read().rstrip(b"\0")))
         content.write(b'{"run_id": "half a li')
 
     async with open_journal(f"sqlite:///{tmp_path}/bridge.db") as journal:
-        await journal.note(started(2))
-        assert journal.notes() == [note(1), note(2)]
+        await journal.append(started(2))
+        assert journal.entries() == [append(1), append(2)]
 
 
 async def test_a_cleared_journal_is_empty_and_goes_on(tmp_path: Path) -> None:
     async with open_journal(f"sqlite:///{tmp_path}/bridge.db") as journal:
-        await journal.note(started(1))
+        await journal.append(started(1))
         journal.clear()
-        await journal.note(started(2))
-        assert journal.notes() == [note(2)]
+        await journal.append(started(2))
+        assert journal.entries() == [append(2)]
 
 
 async def test_what_the_store_has_taken_frees_its_place_and_nothing_else_is_touched(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/bridge.db"
     async with open_journal(url) as journal:
-        await journal.note(started(1))
+        await journal.append(started(1))
         for number in range(2, 2 * ROOM // ENTRY_SIZE):
-            await journal.note(started(number))
+            await journal.append(started(number))
             await journal.drop(started(number))
         await journal.drop(started(9))  # never noted, or dropped before
-        await journal.note(started(3))
+        await journal.append(started(3))
 
     assert (tmp_path / "bridge.db.kickoffs").stat().st_size == ROOM
     async with open_journal(url) as journal:
-        assert journal.notes() == [note(1), note(3)]
+        assert journal.entries() == [append(1), append(3)]
 
 
 async def test_a_restart_reads_all_notes_also_those_beyond_the_room(
@@ -85,23 +85,23 @@ async def test_a_restart_reads_all_notes_also_those_beyond_the_room(
     url = f"sqlite:///{tmp_path}/bridge.db"
     async with open_journal(url) as journal:
         for number in range(1, 6):
-            await journal.note(started(number))
+            await journal.append(started(number))
     async with open_journal(url) as journal:
-        await journal.note(started(6))
+        await journal.append(started(6))
     async with open_journal(url) as journal:
-        assert journal.notes() == [note(number) for number in range(1, 7)]
+        assert journal.entries() == [append(number) for number in range(1, 7)]
         journal.clear()
-        assert journal.notes() == []
+        assert journal.entries() == []
     assert (tmp_path / "bridge.db.kickoffs").stat().st_size == 3 * ENTRY_SIZE
 
 
 async def test_notes_that_stand_one_after_the_other_are_read_and_kept(tmp_path: Path) -> None:
     """As an earlier version wrote them."""
-    lines = "".join(f"\n{json.dumps(asdict(note(number)))}\n" for number in range(1, 9))
+    lines = "".join(f"\n{json.dumps(asdict(append(number)))}\n" for number in range(1, 9))
     (tmp_path / "bridge.db.kickoffs").write_bytes(lines.encode())
     async with open_journal(f"sqlite:///{tmp_path}/bridge.db") as journal:
-        await journal.note(started(9))
-        assert journal.notes() == [note(number) for number in range(1, 10)]
+        await journal.append(started(9))
+        assert journal.entries() == [append(number) for number in range(1, 10)]
 
 
 async def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ async def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 async def test_a_store_without_a_file_has_no_journal() -> None:
     async with open_journal("sqlite:///:memory:") as journal:
-        await journal.note(started(1))
+        await journal.append(started(1))
         await journal.drop(started(1))
-        assert journal.notes() == []
+        assert journal.entries() == []
         journal.clear()

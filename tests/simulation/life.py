@@ -18,7 +18,7 @@ from bridge.core.runs.model import CrewPolicy, Envelope, KickoffRequest, Run
 from bridge.ports.inbound import Accepted
 from bridge.ports.processing import ReportFault, Service
 from bridge.steps.maintenance.rebalance import Rebalance
-from bridge.steps.recovery.journal import replay
+from bridge.steps.recovery.journal import replay_journal
 from bridge.steps.webhook_relay import Relay
 from bridge.supervisor import Supervisor
 from bridge.worker import Worker
@@ -150,7 +150,7 @@ class Life:
             ShakyStore(store, self._site.world), self._site.policy, self._site.slots, clock, self._site.ids, api, api,
             wakes, FairShare(slack=0), journal=journal,
         )  # fmt: skip
-        await replay(journal, bench.crews, store, clock, self._site.world.report)
+        await replay_journal(journal, bench.crews, store, clock, self._site.world.report)
         report = self._site.world.report
         steps: list[Service] = [
             Worker(bench.kickoff, 3, bells["kickoff"].rung, report),
@@ -178,7 +178,7 @@ class Life:
         with closing(sqlite3.connect(self._site.file)) as reader:
             query = "SELECT run_id FROM runs WHERE state = 'starting' AND owner = ?"
             starting = {row[0] for row in reader.execute(query, [self.name])}
-        noted = {note.run_id for note in self._journal.notes()}
+        noted = {append.run_id for append in self._journal.entries()}
         self._site.world.seen["id saved by the journal"] += len(starting & noted)
         self._site.world.doubtful |= starting - noted
 

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import Connection, delete
 
-from bridge.adapters.kickoff_journal import NoJournal
+from bridge.adapters.kickoff_journal import NullJournal
 from bridge.adapters.store import SqlStore
 from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.database import database, opened, prepared
@@ -64,7 +64,7 @@ class Bench:
     )
     share: FairShare = field(default_factory=FairShare)
     made: dict[str, Crew] = field(default_factory=dict)
-    journal: Any = field(default_factory=NoJournal)
+    journal: Any = field(default_factory=NullJournal)
     another_process: Any = None
     """Makes the store of a second process on the same database."""
 

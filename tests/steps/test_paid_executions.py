@@ -27,8 +27,8 @@ from bridge.core.errors import CrewUnreachable, RequestRefused
 from bridge.core.human_input.feedback import Resume
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand
 from bridge.core.runs.model import DoubtPolicy, Run, State
-from bridge.ports.journal import KickoffNote
-from bridge.steps.recovery.journal import replay
+from bridge.ports.journal import JournalEntry
+from bridge.steps.recovery.journal import replay_journal
 from bridge.steps.runs import commands
 from bridge.steps.webhook_relay import Relay
 from tests.fakes import raise_fault
@@ -159,9 +159,9 @@ async def by_another_replica(bench: Bench, run: Run) -> None:
 
 
 async def by_journal(bench: Bench, run: Run) -> None:
-    notes = Notes(kept=[KickoffNote(run.run_id, 1, "k-1")])
-    await replay(notes, bench.crews, bench.store, bench.clock, raise_fault)
-    assert notes.kept == []
+    entries = Notes(kept=[JournalEntry(run.run_id, 1, "k-1")])
+    await replay_journal(entries, bench.crews, bench.store, bench.clock, raise_fault)
+    assert entries.kept == []
 
 
 @pytest.mark.parametrize("bring", [by_webhook, by_another_replica, by_journal])

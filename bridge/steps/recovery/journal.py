@@ -8,7 +8,7 @@ from bridge.core.errors import Stale, StoreBroken, StoreDamaged, StoreUnavailabl
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import State
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.journal import Journal, KickoffNote
+from bridge.ports.journal import Journal, JournalEntry
 from bridge.ports.lifecycle import Clock
 from bridge.ports.processing import ReportFault
 from bridge.ports.store import Store
@@ -18,42 +18,46 @@ from bridge.steps._crew import Crew
 log = structlog.get_logger()
 
 
-async def replay(journal: Journal, crews: Mapping[str, Crew], store: Store, clock: Clock, report: ReportFault) -> None:
+async def replay_journal(
+    journal: Journal, crews: Mapping[str, Crew], store: Store, clock: Clock, report: ReportFault
+) -> None:
     """Take up every note, then clear the journal; before anything else works on the store.
 
     A note of a crew that is not configured keeps the journal as it is. Doing it twice does nothing the second time.
     """
-    notes = journal.notes()
-    taken = [await _taken(note, crews, store, clock, report) for note in notes]
-    if notes and all(taken):
+    entries = journal.entries()
+    taken = [await _taken(entry, crews, store, clock, report) for entry in entries]
+    if entries and all(taken):
         journal.clear()
 
 
-async def _taken(note: KickoffNote, crews: Mapping[str, Crew], store: Store, clock: Clock, report: ReportFault) -> bool:
+async def _taken(
+    entry: JournalEntry, crews: Mapping[str, Crew], store: Store, clock: Clock, report: ReportFault
+) -> bool:
     """Whether the note is done with; one that raises an unexpected exception is kept for the next start."""
     try:
-        return await _take(note, crews, store, clock)
+        return await _take(entry, crews, store, clock)
     except (StoreUnavailable, StoreBroken, StoreDamaged):
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is must not keep the bridge from starting
-        report(Quarantined.RUN, error, run_id=note.run_id, kickoff_id=note.kickoff_id, task="journal")
+        report(Quarantined.RUN, error, run_id=entry.run_id, kickoff_id=entry.kickoff_id, task="journal")
         return False
 
 
-async def _take(note: KickoffNote, crews: Mapping[str, Crew], store: Store, clock: Clock) -> bool:
+async def _take(entry: JournalEntry, crews: Mapping[str, Crew], store: Store, clock: Clock) -> bool:
     """Whether the note is done with."""
-    run = await store.load(note.run_id)
-    if run is None or run.kickoff_id == note.kickoff_id:
+    run = await store.load(entry.run_id)
+    if run is None or run.kickoff_id == entry.kickoff_id:
         return True  # it was stored after all
     if run.crew not in crews:
         return False
     policy = crews[run.crew].policy
     try:
-        if run.state is State.STARTING and run.attempt == note.attempt:
+        if run.state is State.STARTING and run.attempt == entry.attempt:
             run = await store.apply(state_machine.on_orphan(run, policy, clock()))
-        if await adopt(run, note.attempt, note.kickoff_id, policy, store, clock) is None:
+        if await adopt(run, entry.attempt, entry.kickoff_id, policy, store, clock) is None:
             reason = f"the run is {run.state}"
-            log.error("note_not_taken", run_id=note.run_id, kickoff_id=note.kickoff_id, reason=reason)
+            log.error("journal_entry_not_applied", run_id=entry.run_id, kickoff_id=entry.kickoff_id, reason=reason)
     except Stale as error:
-        log.warning("note_not_taken", run_id=note.run_id, kickoff_id=note.kickoff_id, reason=str(error))
+        log.warning("journal_entry_not_applied", run_id=entry.run_id, kickoff_id=entry.kickoff_id, reason=str(error))
     return True

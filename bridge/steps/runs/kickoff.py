@@ -104,7 +104,7 @@ class Kickoff:
         write = asyncio.ensure_future(self._store.apply(decision))
         done, _ = await asyncio.wait({write}, timeout=PATIENCE)
         if not done or isinstance(write.exception(), StoreBroken | StoreDamaged):
-            await self._journal.note(decision.run)
+            await self._journal.append(decision.run)
             await write
             await self._journal.drop(decision.run)
         return await write
