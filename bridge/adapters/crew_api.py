@@ -94,7 +94,7 @@ class HttpCrewApi:
         self._rate_limiter = rate_limiter
         self._clock = clock
         self._queue = asyncio.Lock()
-        self._kickoffs, self._polls, self._strangers = sessions
+        self._kickoffs, self._polls, self._failed_logins = sessions
         self._limits = limits
 
     def use_token(self, token: str) -> None:
@@ -132,7 +132,7 @@ class HttpCrewApi:
 
         Only on the crew's own host it may be a private address.
         """
-        session = self._kickoffs if same_host(callback_url, self._url) else self._strangers
+        session = self._kickoffs if same_host(callback_url, self._url) else self._failed_logins
         reply = await self._post(session, callback_url, {"feedback": feedback, "source": SOURCE}, {})
         return self._without_secrets(responses.read_flow_answer(reply)) if isinstance(reply, Reply) else reply
 
@@ -247,12 +247,12 @@ class HttpCrewApi:
 class CrewSessions(NamedTuple):
     """Clients for what is posted (fresh connections) and for looks (kept ones), so that neither waits for the other.
 
-    `strangers`: for what is posted to other hosts than a crew's own, which must be public.
+    `unverified`: for what is posted to other hosts than a crew's own, which must be public.
     """
 
     kickoffs: aiohttp.ClientSession
     polls: aiohttp.ClientSession
-    strangers: aiohttp.ClientSession
+    unverified: aiohttp.ClientSession
 
 
 @asynccontextmanager
@@ -263,9 +263,9 @@ async def crew_sessions(limits: Limits = LIMITS) -> AsyncIterator[CrewSessions]:
     async with (
         _session(limits.kickoff, limits.connect, posts) as kickoffs,
         _session(limits.status, limits.connect, aiohttp.TCPConnector(limit=0), traced=False) as polls,
-        _session(limits.kickoff, limits.connect, guarded) as strangers,
+        _session(limits.kickoff, limits.connect, guarded) as unverified,
     ):
-        yield CrewSessions(kickoffs, polls, strangers)
+        yield CrewSessions(kickoffs, polls, unverified)
 
 
 def _session(

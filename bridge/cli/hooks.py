@@ -19,7 +19,7 @@ from bridge.core import callback_url
 from bridge.core.callback_url import CallbackRules
 from bridge.core.errors import NotVerified, RequestRefused
 from bridge.core.inbound import hook
-from bridge.core.inbound.hook import Arrival, Greeting, Hook, Unwanted, Wanted
+from bridge.core.inbound.hook import Challenge, Hook, Ignored, InboundWebhook, Kickoff
 
 _SHOWN = ("crew", "inputs", "meta", "idempotency_key", "callback_url")
 
@@ -41,8 +41,8 @@ def try_hook(
     if name not in hooks:
         raise CommandFailed(Exit.USAGE, f"there is no hook {name!r}; there are: {', '.join(sorted(hooks)) or 'none'}")
     headers = _grouped((given.lower(), value) for given, value in _pairs(header or [], ":", "--header"))
-    arrival = Arrival(headers, _grouped(_pairs(query or [], "=", "--query")), _bytes(body))
-    judged = _verdict(hooks[name], arrival) | _content(hooks[name], arrival, policies.callback_rules(settings))
+    webhook = InboundWebhook(headers, _grouped(_pairs(query or [], "=", "--query")), _bytes(body))
+    judged = _verdict(hooks[name], webhook) | _content(hooks[name], webhook, policies.callback_rules(settings))
     if not judged["verified"]:
         judged["answer"] = 401
     _print(name, judged, as_json=as_json)
@@ -50,24 +50,24 @@ def try_hook(
         raise CommandFailed(Exit.RUN_NOT_SUCCESSFUL)
 
 
-def _verdict(found: Hook, arrival: Arrival) -> dict[str, Any]:
+def _verdict(found: Hook, webhook: InboundWebhook) -> dict[str, Any]:
     try:
-        found.verifier(arrival.headers, arrival.body, wall_clock())
+        found.verifier(webhook.headers, webhook.body, wall_clock())
     except NotVerified as error:
         return {"verified": False, "reason": str(error)}
     return {"verified": True, "reason": None}
 
 
-def _content(found: Hook, arrival: Arrival, rules: CallbackRules) -> dict[str, Any]:
+def _content(found: Hook, webhook: InboundWebhook, rules: CallbackRules) -> dict[str, Any]:
     """What the content becomes, whoever sent it, and how that is answered."""
     try:
-        outcome = hook.read(found, arrival, None)
+        outcome = hook.read(found, webhook, None)
         match outcome:
-            case Greeting(answer):
+            case Challenge(answer):
                 return {"becomes": "a greeting's answer", "answer": 200 if answer else 204}
-            case Unwanted():
+            case Ignored():
                 return {"becomes": "nothing: `when` does not hold", "answer": 204}
-            case Wanted(request):
+            case Kickoff(request):
                 if request.callback_url is not None:
                     callback_url.check(request.callback_url, rules)
                 content = asdict(request)

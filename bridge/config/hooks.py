@@ -112,7 +112,7 @@ class Verify(Section):
             return signatures.Bearer(tuple(token.get_secret_value() for token in self.token))
         if self.username and self.password:
             return signatures.Basic(self.username, self.password.get_secret_value())
-        return signatures.Anybody()
+        return signatures.AllowAll()
 
     def _secrets(self) -> list[str]:
         return [secret.get_secret_value() for secret in self.secret]

@@ -29,7 +29,7 @@ from bridge.steps.recovery.recover import Recover
 from bridge.supervisor import Supervisor
 
 Method = Callable[..., Awaitable[Any]]
-Wanted = Callable[[tuple[Any, ...], Any], bool]
+Kickoff = Callable[[tuple[Any, ...], Any], bool]
 
 
 class Death:
@@ -62,7 +62,7 @@ def before(death: Death, owner: Any, name: str) -> None:
     setattr(owner, name, wrapped)
 
 
-def after(death: Death, owner: Any, name: str, wanted: Wanted = any_call) -> None:
+def after(death: Death, owner: Any, name: str, wanted: Kickoff = any_call) -> None:
     """Die when this call has done its work and nobody knows yet."""
     method: Method = getattr(owner, name)
 
@@ -90,7 +90,7 @@ def something(_args: tuple[Any, ...], result: Any) -> bool:
     return bool(result)
 
 
-def leads_to(*states: State) -> Wanted:
+def leads_to(*states: State) -> Kickoff:
     return lambda args, _: args[1].run.state in states
 
 

@@ -16,7 +16,7 @@ from bridge.adapters.http.failed_logins import FAILED_LOGINS
 from bridge.core.inbound import signatures
 from bridge.core.inbound.hook import Hook
 from bridge.core.inbound.mapping import Rule, compiled
-from bridge.core.inbound.signatures import Anybody, Basic, Bearer, Hmac
+from bridge.core.inbound.signatures import AllowAll, Basic, Bearer, Hmac
 from tests.http_client import LISTEN, STORE_AWAY, Bridge, problem, serving
 from tests.unit.test_signatures import GITHUB_SECRET
 
@@ -32,7 +32,7 @@ HOOKS = {
     "signed": Hook("signed", "triage", "hmac", SIGNED, Rule()),
     "basic": Hook("basic", "triage", "basic", Basic("u", "p"), Rule()),
     "bearer": Hook("bearer", "triage", "bearer", Bearer(("t",)), Rule()),
-    "open": Hook("open", "triage", "none", Anybody(), Rule(meta={"who": compiled("query.who")})),
+    "open": Hook("open", "triage", "none", AllowAll(), Rule(meta={"who": compiled("query.who")})),
 }
 ISSUE = {"action": "opened", "issue": {"title": "It breaks"}}
 

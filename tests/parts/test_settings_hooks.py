@@ -8,7 +8,7 @@ import pytest
 from bridge.adapters.callbacks.signing import checker
 from bridge.core.inbound import signatures
 from bridge.core.inbound.mapping import scope
-from bridge.core.inbound.signatures import Anybody, Basic, Bearer, Hmac, StandardWebhooks, Stripe
+from bridge.core.inbound.signatures import AllowAll, Basic, Bearer, Hmac, StandardWebhooks, Stripe
 from tests.parts.settings_desk import WEBHOOK_SECRET, Desk, with_settings
 
 GITHUB = {"scheme": "github", "secret": "s"}
@@ -45,7 +45,7 @@ VERIFIERS: list[tuple[dict[str, Any], signatures.Verifier]] = [
     ),
     ({"scheme": "basic", "username": "u", "password": "p"}, Basic("u", "p")),
     ({"scheme": "bearer", "token": ["new", "old"]}, Bearer(("new", "old"))),
-    ({"scheme": "none", "allow_unverified": True}, Anybody()),
+    ({"scheme": "none", "allow_unverified": True}, AllowAll()),
 ]
 
 

@@ -74,7 +74,7 @@ class History:
     troubled: int = field(init=False)
     """Places whose last process is still to come, or to see what the others see."""
     most_places: int = 0
-    strangers: set[str] = field(default_factory=set)
+    unverified: set[str] = field(default_factory=set)
     """Owners of rows that the store did not know as processes."""
 
     def __post_init__(self) -> None:
@@ -134,7 +134,7 @@ class History:
     def look_at_the_store(self) -> None:
         """Note what must hold at any time."""
         self.most_places = max(self.most_places, self.count(PLACES_HELD))
-        self.strangers |= self.owners() - self.members()
+        self.unverified |= self.owners() - self.members()
 
     def play(self) -> None:
         """From the first request until everything has come to rest."""

@@ -110,6 +110,6 @@ def limits_are_held(history: History) -> None:
 
 def every_row_belongs_to_a_living_process_or_to_none(history: History) -> None:
     """At any time; and those that stopped in order have given everything back."""
-    assert history.strangers == set()
+    assert history.unverified == set()
     assert history.owners() == set()
     assert history.members() == set()

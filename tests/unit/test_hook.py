@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.core.errors import NotVerified, RequestRefused
-from bridge.core.inbound.hook import MAX_FIELDS, Arrival, Greeting, Hook, Unwanted, Wanted, read, take
+from bridge.core.inbound.hook import MAX_FIELDS, Challenge, Hook, Ignored, InboundWebhook, Kickoff, read, take
 from bridge.core.inbound.mapping import Rule, compiled
-from bridge.core.inbound.signatures import Anybody, Bearer, github
+from bridge.core.inbound.signatures import AllowAll, Bearer, github
 from bridge.core.runs.model import KickoffRequest
 
 FORM = {"content-type": ["application/x-www-form-urlencoded; charset=utf-8"]}
@@ -20,36 +20,36 @@ SEEN = Rule(inputs={"body": compiled("[body]"), "headers": compiled("headers"), 
 
 
 def a_hook(scheme: str = "none", **more: Any) -> Hook:
-    return replace(Hook("shop", "triage", scheme, Anybody(), SEEN), **more)
+    return replace(Hook("shop", "triage", scheme, AllowAll(), SEEN), **more)
 
 
-def seen(arrival: Arrival, scheme: str = "none") -> Any:
-    outcome = read(a_hook(scheme), arrival, None)
-    assert isinstance(outcome, Wanted)
+def seen(webhook: InboundWebhook, scheme: str = "none") -> Any:
+    outcome = read(a_hook(scheme), webhook, None)
+    assert isinstance(outcome, Kickoff)
     return outcome.request.inputs
 
 
-def arrival(body: Any = b"{}", headers: Any = None, query: Any = None) -> Arrival:
-    return Arrival(headers or {}, query or {}, body if isinstance(body, bytes) else json.dumps(body).encode())
+def webhook(body: Any = b"{}", headers: Any = None, query: Any = None) -> InboundWebhook:
+    return InboundWebhook(headers or {}, query or {}, body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
 class TestTake:
     def test_a_stranger_is_refused_before_anything_is_read(self):
         with pytest.raises(NotVerified):
-            take(a_hook(verifier=Bearer(("t",))), arrival(b"not json"), 0.0)
+            take(a_hook(verifier=Bearer(("t",))), webhook(b"not json"), 0.0)
 
     def test_a_signed_request_keeps_its_seal(self):
         secret, body = b"It's a Secret to Everybody", b"Hello, World!"
         headers = {"x-hub-signature-256": ["sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"]}
         with pytest.raises(RequestRefused) as caught:  # the documentation's example is signed, and no JSON
-            take(a_hook(verifier=github((secret,))), arrival(body, headers), 0.0)
+            take(a_hook(verifier=github((secret,))), webhook(body, headers), 0.0)
         assert caught.value.code == "invalid_json"
 
-        outcome = read(a_hook(rule=Rule()), arrival(), "the-seal")
-        assert outcome == Wanted(KickoffRequest("triage", {}), "the-seal")
+        outcome = read(a_hook(rule=Rule()), webhook(), "the-seal")
+        assert outcome == Kickoff(KickoffRequest("triage", {}), "the-seal")
 
     def test_what_is_not_wanted_becomes_nothing(self):
-        assert take(a_hook(rule=Rule(when=compiled("`false`"))), arrival(), 0.0) == Unwanted()
+        assert take(a_hook(rule=Rule(when=compiled("`false`"))), webhook(), 0.0) == Ignored()
 
     def test_a_hooks_runs_are_its_own(self):
         assert a_hook().source == "hook/shop"
@@ -58,33 +58,33 @@ class TestTake:
     @given(st.binary(max_size=60), st.sampled_from([{}, FORM]))
     def test_any_body_is_taken_or_refused(self, body: bytes, headers: Any):
         with suppress(RequestRefused):
-            assert isinstance(read(a_hook(), arrival(body, headers), None), Wanted)
+            assert isinstance(read(a_hook(), webhook(body, headers), None), Kickoff)
 
 
 class TestContent:
     @pytest.mark.parametrize("media", [None, "application/json", "text/plain", "application/vnd.api+json"])
     def test_json_is_read_whatever_it_is_called(self, media: str | None):
         headers = {} if media is None else {"content-type": [media]}
-        assert seen(arrival({"a": 1}, headers))["body"] == [{"a": 1}]
+        assert seen(webhook({"a": 1}, headers))["body"] == [{"a": 1}]
 
     @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"a": 1, "a": 2}', b"NaN", b"[" * 100])
     def test_json_is_read_strictly(self, body: bytes):
         with pytest.raises(RequestRefused) as caught:
-            read(a_hook(), arrival(body), None)
+            read(a_hook(), webhook(body), None)
         assert caught.value.code == "invalid_json"
 
     def test_a_form_is_an_object_of_its_fields(self):
         body = b"command=%2Ffind&text=two+words&empty="
-        assert seen(arrival(body, FORM))["body"] == [{"command": "/find", "text": "two words", "empty": ""}]
+        assert seen(webhook(body, FORM))["body"] == [{"command": "/find", "text": "two words", "empty": ""}]
 
     def test_a_form_with_nothing_but_a_payload_is_the_json_in_it(self):
         body = b"payload=%7B%22action%22%3A%22opened%22%7D"
-        assert seen(arrival(body, FORM))["body"] == [{"action": "opened"}]
+        assert seen(webhook(body, FORM))["body"] == [{"action": "opened"}]
         with pytest.raises(RequestRefused, match="not JSON"):
-            read(a_hook(), arrival(b"payload=x", FORM), None)
+            read(a_hook(), webhook(b"payload=x", FORM), None)
 
     def test_json_that_a_client_calls_a_form_is_json(self):
-        assert seen(arrival(b'{"a": 1}', FORM))["body"] == [{"a": 1}]
+        assert seen(webhook(b'{"a": 1}', FORM))["body"] == [{"a": 1}]
 
     @pytest.mark.parametrize(
         ("body", "detail"),
@@ -97,11 +97,11 @@ class TestContent:
     )
     def test_a_form_is_read_strictly(self, body: bytes, detail: str):
         with pytest.raises(RequestRefused, match=detail):
-            read(a_hook(), arrival(body, FORM), None)
+            read(a_hook(), webhook(body, FORM), None)
 
     def test_headers_and_query_are_text_and_what_comes_twice_is_not_lost(self):
         headers = {"x-one": ["a"], "x-two": ["a", "b"], "x-odd": ["\udcff"]}
-        found = seen(arrival({}, headers, {"one": ["a"], "two": ["a", "b"], "odd\udcff": ["\udcff"]}))
+        found = seen(webhook({}, headers, {"one": ["a"], "two": ["a", "b"], "odd\udcff": ["\udcff"]}))
         assert found["headers"] == {"x-one": "a", "x-two": "a, b", "x-odd": "\N{REPLACEMENT CHARACTER}"}
         assert found["query"] == {
             "one": "a",
@@ -111,22 +111,22 @@ class TestContent:
 
     @pytest.mark.parametrize("name", ["authorization", "proxy-authorization", "cookie"])
     def test_headers_that_hold_secrets_are_seen_by_no_expression(self, name: str):
-        assert seen(arrival({}, {name: ["secret"], "x": ["y"]}))["headers"] == {"x": "y"}
+        assert seen(webhook({}, {name: ["secret"], "x": ["y"]}))["headers"] == {"x": "y"}
 
 
 class TestGreetings:
     def test_githubs_ping_needs_no_answer(self):
-        ping = arrival({"zen": "Keep it logically awesome."}, {"x-github-event": ["ping"]})
-        assert read(a_hook("github"), ping, None) == Greeting()
-        assert isinstance(read(a_hook("none"), ping, None), Wanted)
+        ping = webhook({"zen": "Keep it logically awesome."}, {"x-github-event": ["ping"]})
+        assert read(a_hook("github"), ping, None) == Challenge()
+        assert isinstance(read(a_hook("none"), ping, None), Kickoff)
 
     def test_slacks_question_is_answered_with_its_challenge(self):
-        asked = arrival({"type": "url_verification", "challenge": "3eZbrw1a", "token": "t"})
-        assert read(a_hook("slack"), asked, None) == Greeting({"challenge": "3eZbrw1a"})
-        assert isinstance(read(a_hook("none"), asked, None), Wanted)
+        asked = webhook({"type": "url_verification", "challenge": "3eZbrw1a", "token": "t"})
+        assert read(a_hook("slack"), asked, None) == Challenge({"challenge": "3eZbrw1a"})
+        assert isinstance(read(a_hook("none"), asked, None), Kickoff)
 
     @pytest.mark.parametrize("body", [{"type": "url_verification"}, {"type": "event_callback", "challenge": "x"}, [1]])
     def test_anything_else_is_no_greeting(self, body: Any):
-        assert isinstance(read(a_hook("slack"), arrival(body), None), Wanted)
-        events = replace(arrival(body), headers={"x-github-event": ["issues"]})
-        assert isinstance(read(a_hook("github"), events, None), Wanted)
+        assert isinstance(read(a_hook("slack"), webhook(body), None), Kickoff)
+        events = replace(webhook(body), headers={"x-github-event": ["issues"]})
+        assert isinstance(read(a_hook("github"), events, None), Kickoff)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bridge.core.errors import NotVerified
 from bridge.core.inbound.signatures import (
-    Anybody,
+    AllowAll,
     Basic,
     Bearer,
     Hmac,
@@ -397,7 +397,7 @@ class TestPasswords:
                 verify({"authorization": [text]}, b"", 0.0)
 
     def test_anybody_is_taken_where_the_settings_want_it(self):
-        Anybody()({}, b"", 0.0)
+        AllowAll()({}, b"", 0.0)
 
     def test_no_secret_is_shown(self):
         for verifier in (Basic("u", "p3"), Bearer(("p3",)), github((b"p3",)), Stripe((b"p3",))):

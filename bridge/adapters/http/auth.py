@@ -20,7 +20,7 @@ from bridge.adapters.http import headers as request_headers
 from bridge.adapters.http import problems
 from bridge.adapters.http.api.command_body import REASON
 from bridge.adapters.http.connection import authenticated
-from bridge.adapters.http.failed_logins import Strangers
+from bridge.adapters.http.failed_logins import FailedLogins
 from bridge.adapters.http.memory import CALLER
 from bridge.adapters.http.problems import Handler
 from bridge.core.addresses import is_loopback
@@ -81,7 +81,7 @@ class Client:
 
 ClientHandler = Callable[[web.Request, Client], Awaitable[web.StreamResponse]]
 
-_ANYBODY = Client("anonymous", b"", frozenset(Role))
+_ANONYMOUS = Client("anonymous", b"", frozenset(Role))
 
 
 def source_of(client: str) -> str:
@@ -103,7 +103,7 @@ class Clients:
         self._clients = tuple(clients)
         self._under_way = Slots(at_once)
         self._requests = Buckets(requests, max(1, len(self._clients)))
-        self._strangers = Strangers("token")
+        self._failed_logins = FailedLogins("token")
 
     @property
     def anonymous(self) -> bool:
@@ -117,7 +117,7 @@ class Clients:
     def identify(self, token: str | None) -> Client | None:
         """The client that a token belongs to."""
         if not self._clients:
-            return _ANYBODY
+            return _ANONYMOUS
         offered = digest(token or "")
         found = [client for client in self._clients if hmac.compare_digest(offered, client.token_sha256)]
         return found[0] if found and token else None
@@ -156,15 +156,15 @@ class Clients:
     def _admit(self, request: web.Request) -> Client:
         client = self.identify(request_headers.bearer_token(request.headers))
         if client is None:
-            raise self._stranger(request)
+            raise self._unauthenticated(request)
         if self._clients and (wait := self._requests.take(client.name, asyncio.get_running_loop().time())):
             raise problems.too_often("this client sends more requests than it may", wait)
         authenticated(request)
         request[CALLER] = client.name
         return client
 
-    def _stranger(self, request: web.Request) -> problems.Problem:
-        address = self._strangers.count(request)
+    def _unauthenticated(self, request: web.Request) -> problems.Problem:
+        address = self._failed_logins.count(request)
         log.warning("login_failed", address=address, method=request.method, route=problems.route_of(request))
         return problems.plain(401, headers={hdrs.WWW_AUTHENTICATE: "Bearer"})
 

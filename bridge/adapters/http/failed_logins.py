@@ -12,7 +12,7 @@ FAILED_LOGINS = Rate(per_second=1.0, burst=200.0)  # of one address; beyond it s
 MOST_ADDRESSES = 10_000
 
 
-class Strangers:
+class FailedLogins:
     """Who could not prove itself at one door; `proof` is what that door asks for."""
 
     def __init__(self, proof: str) -> None:

@@ -20,7 +20,7 @@ _NOT_SHOWN = frozenset({"authorization", "proxy-authorization", "cookie"})
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class InboundWebhook:
     """A webhook as it came: every value of each header (by lower-case name) and query parameter, the raw body."""
 
     headers: Headers
@@ -45,7 +45,7 @@ class Hook:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Kickoff:
     """A run is wanted. `signature_digest` is the same for the same signed request; None where nothing was signed."""
 
     request: KickoffRequest
@@ -53,56 +53,56 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Greeting:
+class Challenge:
     """The other system only asks whether we are here; `answer` is what it wants to hear, None: nothing."""
 
     answer: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Unwanted:
+class Ignored:
     """`when` does not hold."""
 
 
-HookOutcome = Wanted | Greeting | Unwanted
+HookOutcome = Kickoff | Challenge | Ignored
 
 
-def take(hook: Hook, arrival: Arrival, now: float) -> HookOutcome:
+def take(hook: Hook, webhook: InboundWebhook, now: float) -> HookOutcome:
     """What becomes of a webhook; raises `NotVerified` before anything is read, then `RequestRefused`."""
-    signature_digest = hook.verifier(arrival.headers, arrival.body, now)
-    return read(hook, arrival, signature_digest)
+    signature_digest = hook.verifier(webhook.headers, webhook.body, now)
+    return read(hook, webhook, signature_digest)
 
 
-def read(hook: Hook, arrival: Arrival, signature_digest: str | None) -> HookOutcome:
+def read(hook: Hook, webhook: InboundWebhook, signature_digest: str | None) -> HookOutcome:
     """What becomes of a webhook whose sender is known; raises `RequestRefused`."""
-    body = _content(arrival)
-    if (greeting := _greeting(hook.scheme, arrival.headers, body)) is not None:
-        return greeting
-    headers = {name: _clean(", ".join(values)) for name, values in arrival.headers.items() if name not in _NOT_SHOWN}
-    query = {_clean(name): _query(values) for name, values in arrival.query.items()}
+    body = _content(webhook)
+    if (challenge := _challenge(hook.scheme, webhook.headers, body)) is not None:
+        return challenge
+    headers = {name: _clean(", ".join(values)) for name, values in webhook.headers.items() if name not in _NOT_SHOWN}
+    query = {_clean(name): _query(values) for name, values in webhook.query.items()}
     request = hook.rule.request(mapping.scope(body, headers, query), hook.crew)
-    return Unwanted() if request is None else Wanted(request, signature_digest)
+    return Ignored() if request is None else Kickoff(request, signature_digest)
 
 
-def _greeting(scheme: str, headers: Headers, body: Any) -> Greeting | None:
+def _challenge(scheme: str, headers: Headers, body: Any) -> Challenge | None:
     if scheme == "github" and list(headers.get("x-github-event", ())) == ["ping"]:
-        return Greeting()
+        return Challenge()
     asked = body if scheme == "slack" and isinstance(body, dict) else {}
     challenge = asked.get("challenge")
     if asked.get("type") == "url_verification" and isinstance(challenge, str):
-        return Greeting({"challenge": challenge})
+        return Challenge({"challenge": challenge})
     return None
 
 
-def _content(arrival: Arrival) -> Any:
+def _content(webhook: InboundWebhook) -> Any:
     """The body's JSON; of a form its fields, or the JSON in its only field `payload`.
 
     Some clients call everything a form unless told; but no form begins with a brace, which forms must encode.
     """
-    named = next(iter(arrival.headers.get("content-type", ())), "")
-    if named.partition(";")[0].strip().lower() != FORM or arrival.body.startswith((b"{", b"[")):
-        return strict_json.parse(arrival.body)
-    fields = _form(arrival.body)
+    named = next(iter(webhook.headers.get("content-type", ())), "")
+    if named.partition(";")[0].strip().lower() != FORM or webhook.body.startswith((b"{", b"[")):
+        return strict_json.parse(webhook.body)
+    fields = _form(webhook.body)
     return strict_json.parse(fields["payload"].encode()) if fields.keys() == {"payload"} else fields
 
 

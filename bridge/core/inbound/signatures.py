@@ -161,7 +161,7 @@ class Bearer:
 
 
 @dataclass(frozen=True, slots=True)
-class Anybody:
+class AllowAll:
     """Whoever can reach the bridge; the settings asked for it in so many words."""
 
     def __call__(self, headers: Headers, body: bytes, now: float) -> None:
@@ -169,7 +169,7 @@ class Anybody:
         del headers, body, now
 
 
-Verifier = StandardWebhooks | Stripe | Hmac | Basic | Bearer | Anybody
+Verifier = StandardWebhooks | Stripe | Hmac | Basic | Bearer | AllowAll
 
 
 def standard_webhooks_key(secret: str) -> bytes:

@@ -9,7 +9,7 @@ from aiohttp import web
 from bridge.adapters.http import problems
 from bridge.adapters.http.body import any_json, read_plain_body
 from bridge.adapters.http.connection import authenticated
-from bridge.adapters.http.failed_logins import Strangers
+from bridge.adapters.http.failed_logins import FailedLogins
 from bridge.core.crew import flow_questions
 from bridge.core.errors import Stale
 from bridge.core.redaction import Redactor
@@ -38,7 +38,7 @@ class FlowQuestionsApi:
         self._sources = sources
         self._take_question = take
         self._clock = clock
-        self._strangers = Strangers("proof")
+        self._failed_logins = FailedLogins("proof")
 
     def renew(self, sources: Mapping[str, FlowSource]) -> None:
         """The same crews with other secrets."""
@@ -55,7 +55,7 @@ class FlowQuestionsApi:
             raise problems.plain(404)
         body = await read_plain_body(http)
         if not flow_questions.verified(http.headers, body, source.secrets, self._clock()):
-            raise self._stranger(http, crew)
+            raise self._unauthenticated(http, crew)
         authenticated(http)
         content = self._redactor.value(any_json(body))
         question = flow_questions.read(content, crew_url=source.url, insecure=source.insecure)
@@ -68,7 +68,7 @@ class FlowQuestionsApi:
             raise problems.plain(503) from None
         return web.Response(status=204)
 
-    def _stranger(self, http: web.Request, crew: str) -> problems.Problem:
-        address = self._strangers.count(http)
+    def _unauthenticated(self, http: web.Request, crew: str) -> problems.Problem:
+        address = self._failed_logins.count(http)
         log.warning("flow_question_not_verified", crew=crew, address=address)
         return problems.plain(401)
