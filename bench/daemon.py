@@ -115,7 +115,7 @@ async def figures(http: aiohttp.ClientSession, crew: str) -> dict[str, Any]:
         return figures
 
 
-async def answers(http: aiohttp.ClientSession, url: str) -> None:
+async def responses(http: aiohttp.ClientSession, url: str) -> None:
     while True:
         with contextlib.suppress(aiohttp.ClientError):
             async with http.get(url):

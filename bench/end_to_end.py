@@ -16,7 +16,7 @@ from typing import Any
 
 import aiohttp
 
-from bench.daemon import answers, bridge_process, epoch, sandbox_process, submit, write_settings
+from bench.daemon import bridge_process, epoch, responses, sandbox_process, submit, write_settings
 from tests.broker import free_ports
 
 AT_ONCE = 50  # connections of the load generator
@@ -111,8 +111,8 @@ async def _processes(session: aiohttp.ClientSession, folder: Path) -> AsyncItera
     crew, bridge = f"http://127.0.0.1:{crew_port}", f"http://127.0.0.1:{port}"
     settings = write_settings(folder, port, {"bench": {"url": crew, "poll": {"min": INTERVAL, "max": INTERVAL}}})
     async with sandbox_process(crew_port, RUN_TIME), bridge_process(settings):
-        await answers(session, f"{crew}/_ledger")
-        await answers(session, f"{bridge}/healthz")
+        await responses(session, f"{crew}/_ledger")
+        await responses(session, f"{bridge}/healthz")
         yield crew, bridge
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from bench.daemon import answers, bridge_process, ended, epoch, figures, fill, process, submit, value, write_settings
+from bench.daemon import bridge_process, ended, epoch, figures, fill, process, responses, submit, value, write_settings
 from tests.broker import free_ports
 
 FEW = 10
@@ -45,7 +45,7 @@ async def _lags(many: int, rounds: int) -> list[float]:
             aiohttp.ClientSession() as http,
         ):
             for crew in crews.values():
-                await answers(http, f"{crew}/inputs")
+                await responses(http, f"{crew}/inputs")
             while await value(http, bridge, 'kickoff_bridge_tracked_runs{crew="many"}') < many:  # noqa: ASYNC110 - another process counts
                 await asyncio.sleep(0.2)
             lags: list[float] = []

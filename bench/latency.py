@@ -21,7 +21,7 @@ import aiohttp
 import orjson
 import uvloop
 
-from bench.daemon import answers, figures, process
+from bench.daemon import figures, process, responses
 from bench.throughput import SettingPath, consumed, declare, request
 from tests.broker import free_ports, running_broker
 
@@ -49,7 +49,7 @@ async def main() -> None:
             process(*place.command("bridge")),
             aiohttp.ClientSession() as http,
         ):
-            await answers(http, f"http://127.0.0.1:{bridge_port}/healthz")
+            await responses(http, f"http://127.0.0.1:{bridge_port}/healthz")
             await _by_broker(place, http, seconds)
             await _by_http(f"http://127.0.0.1:{bridge_port}/v1/runs", http, seconds)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from bench.daemon import answers, bridge_process, ended, epoch, sandbox_process, submit, write_settings
+from bench.daemon import bridge_process, ended, epoch, responses, sandbox_process, submit, write_settings
 from tests.broker import free_ports
 
 PACE = 6.0  # runs started per second: those learn for the later ones
@@ -40,8 +40,8 @@ async def _track(options: argparse.Namespace, poll: dict[str, Any]) -> tuple[flo
             bridge_process(settings),
             aiohttp.ClientSession() as http,
         ):
-            await answers(http, f"{crew}/_ledger")
-            await answers(http, f"{bridge}/healthz")
+            await responses(http, f"{crew}/_ledger")
+            await responses(http, f"{bridge}/healthz")
             ids = [await _submit(http, bridge, number) for number in range(options.runs)]
             runs = [await ended(http, bridge, run_id) for run_id in ids[len(ids) // 2 :]]
             async with http.get(f"{crew}/_ledger") as response:

@@ -17,7 +17,7 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from bench.daemon import answers, bridge_process, cpu, figures, fill, memory, peak, process, value, write_settings
+from bench.daemon import bridge_process, cpu, figures, fill, memory, peak, process, responses, value, write_settings
 from bridge.steps.runs.poll import TOGETHER
 from tests.broker import free_ports
 
@@ -60,7 +60,7 @@ async def main() -> None:
         of_crew = {"url": crew, "requests_per_second": options.looks_per_second, "poll": {"max": "60s"}}
         settings = write_settings(folder, bridge_port, {"bench": of_crew})
         async with process("-m", "bench.crew", "--port", str(crew_port)), aiohttp.ClientSession() as http:
-            await answers(http, f"{crew}/inputs")
+            await responses(http, f"{crew}/inputs")
             get = await _cpu_of_a_get(http, crew, options.looks_per_second)
             async with bridge_process(settings) as daemon:
                 await value(http, bridge, TRACKED_STATES)

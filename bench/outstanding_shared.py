@@ -16,7 +16,6 @@ import aiohttp
 import uvloop
 
 from bench.daemon import (
-    answers,
     bridge_process,
     cpu,
     cpu_of_tree,
@@ -24,6 +23,7 @@ from bench.daemon import (
     fill,
     memory,
     process,
+    responses,
     value,
     write_settings,
 )
@@ -48,7 +48,7 @@ async def main() -> None:
         of_crew = {"url": crew, "requests_per_second": options.looks_per_second, "poll": {"max": "60s"}}
         settings = [write_settings(Path(name), port, {"bench": of_crew}, store={"url": store}) for port in ports]
         async with process("-m", "bench.crew", "--port", str(crew_port)), aiohttp.ClientSession() as http:
-            await answers(http, f"{crew}/inputs")
+            await responses(http, f"{crew}/inputs")
             async with _bridges(http, ports, settings) as pids:
                 idle = sum(memory(pid) for pid in pids)
             await fill(store, "bench", options.runs)
@@ -86,7 +86,7 @@ async def _bridges(
     async with AsyncExitStack() as stack:
         started = [await stack.enter_async_context(bridge_process(path)) for path in settings]
         for port in ports:
-            await answers(http, f"http://127.0.0.1:{port}/healthz")
+            await responses(http, f"http://127.0.0.1:{port}/healthz")
         yield [one.pid for one in started]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from bench.daemon import answers, bridge_process, sandbox_process, submit, value, write_settings
+from bench.daemon import bridge_process, responses, sandbox_process, submit, value, write_settings
 from tests.broker import free_ports
 
 RUNS = 200
@@ -29,7 +29,7 @@ async def main() -> None:
         of_crew = {"url": crew, "requests_per_second": PER_SECOND, "poll": {"min": "1s", "max": "5s"}}
         settings = write_settings(Path(name), bridge_port, {"bench": of_crew}, log={"level": "error"})
         async with sandbox_process(crew_port, "fixed:3600"), bridge_process(settings), aiohttp.ClientSession() as http:
-            await answers(http, f"{crew}/_ledger")
+            await responses(http, f"{crew}/_ledger")
             await _start(http, bridge)
             await _watch(http, bridge, "well", 20)
             await http.post(f"{crew}/_faults", json={"on": "status", "do": "http", "code": 429, "times": None})

@@ -16,7 +16,7 @@ import aio_pika
 import aiohttp
 import uvloop
 
-from bench.daemon import answers, bridge_process, cpu, cpu_of_tree, figures, process, write_settings
+from bench.daemon import bridge_process, cpu, cpu_of_tree, figures, process, responses, write_settings
 from bench.throughput import consumed, count_results, declare, request
 from tests.broker import free_ports, running_broker
 from tests.postgres import running_postgres
@@ -63,7 +63,7 @@ async def _round(folder: Path, bridges: int, requests: int) -> str:
             for port in ports:
                 settings = _settings(folder, crew, port, broker.url, postgres.url("bench"))
                 pids.append((await stack.enter_async_context(bridge_process(settings))).pid)
-                await answers(http, f"http://127.0.0.1:{port}/healthz")
+                await responses(http, f"http://127.0.0.1:{port}/healthz")
             parts = Parts(pids, crew_process.pid, postgres.pid, broker.pid)
             took, spent = await _measure(parts, broker.url, requests)
             seen = await figures(http, crew)

@@ -6,12 +6,12 @@ from typing import Any
 from bridge.core.crew.responses import (
     CrewUnavailable,
     InDoubt,
-    KickoffAnswer,
-    NoAnswer,
+    KickoffResponse,
+    NoResponse,
     NotFound,
     NotStarted,
     Refused,
-    StatusAnswer,
+    StatusResponse,
     Unknown,
 )
 
@@ -25,8 +25,8 @@ class Case:
 
     name: str
     rule: dict[str, Any]
-    kickoff: type[KickoffAnswer]
-    look: type[StatusAnswer]
+    kickoff: type[KickoffResponse]
+    look: type[StatusResponse]
 
 
 def code(number: int, **more: Any) -> dict[str, Any]:
@@ -34,32 +34,32 @@ def code(number: int, **more: Any) -> dict[str, Any]:
 
 
 CASES = [
-    Case("400", code(400, body={"detail": "bad body"}), Refused, NoAnswer),
+    Case("400", code(400, body={"detail": "bad body"}), Refused, NoResponse),
     Case("401", code(401, body={"detail": "Not authenticated"}), CrewUnavailable, CrewUnavailable),
     Case("403", code(403, body={"detail": "Forbidden"}), CrewUnavailable, CrewUnavailable),
     Case("404", code(404, body={"detail": "Not Found"}), CrewUnavailable, NotFound),
-    Case("409", code(409, body={"detail": "Conflict"}), Refused, NoAnswer),
-    Case("413", code(413, **HTML), Refused, NoAnswer),
-    Case("422", code(422, body={"detail": [{"loc": ["body"], "msg": "Field required"}]}), Refused, NoAnswer),
-    Case("429 with Retry-After", code(429, headers={"Retry-After": "7"}), NotStarted, NoAnswer),
-    Case("500 text", code(500, body="Internal Server Error"), InDoubt, NoAnswer),
-    Case("502 HTML", code(502, **HTML), InDoubt, NoAnswer),
-    Case("503 fast", code(503, **HTML), NotStarted, NoAnswer),
-    Case("503 slow", {"do": "slow_503", "seconds": 1}, InDoubt, NoAnswer),
-    Case("504", code(504, **HTML), InDoubt, NoAnswer),
-    Case("301", code(301, headers={"Location": "/elsewhere"}), Refused, NoAnswer),
-    Case("307", code(307, headers={"Location": "/kickoff"}), Refused, NoAnswer),
-    Case("reset before anything", {"do": "reset_before"}, InDoubt, NoAnswer),
-    Case("reset after the headers", {"do": "reset_during"}, InDoubt, NoAnswer),
-    Case("reset after the body", {"do": "reset_after"}, InDoubt, NoAnswer),
-    Case("closed before anything", {"do": "hang_up_before"}, InDoubt, NoAnswer),
-    Case("closed after the body", {"do": "hang_up_after"}, InDoubt, NoAnswer),
-    Case("closed in the answer", {"do": "cut_off"}, InDoubt, NoAnswer),
+    Case("409", code(409, body={"detail": "Conflict"}), Refused, NoResponse),
+    Case("413", code(413, **HTML), Refused, NoResponse),
+    Case("422", code(422, body={"detail": [{"loc": ["body"], "msg": "Field required"}]}), Refused, NoResponse),
+    Case("429 with Retry-After", code(429, headers={"Retry-After": "7"}), NotStarted, NoResponse),
+    Case("500 text", code(500, body="Internal Server Error"), InDoubt, NoResponse),
+    Case("502 HTML", code(502, **HTML), InDoubt, NoResponse),
+    Case("503 fast", code(503, **HTML), NotStarted, NoResponse),
+    Case("503 slow", {"do": "slow_503", "seconds": 1}, InDoubt, NoResponse),
+    Case("504", code(504, **HTML), InDoubt, NoResponse),
+    Case("301", code(301, headers={"Location": "/elsewhere"}), Refused, NoResponse),
+    Case("307", code(307, headers={"Location": "/kickoff"}), Refused, NoResponse),
+    Case("reset before anything", {"do": "reset_before"}, InDoubt, NoResponse),
+    Case("reset after the headers", {"do": "reset_during"}, InDoubt, NoResponse),
+    Case("reset after the body", {"do": "reset_after"}, InDoubt, NoResponse),
+    Case("closed before anything", {"do": "hang_up_before"}, InDoubt, NoResponse),
+    Case("closed after the body", {"do": "hang_up_after"}, InDoubt, NoResponse),
+    Case("closed in the answer", {"do": "cut_off"}, InDoubt, NoResponse),
     Case("truncated JSON", {"do": "truncated"}, InDoubt, Unknown),
     Case("200 HTML", {"do": "garbage"}, InDoubt, Unknown),
     Case("20 MiB", {"do": "huge"}, InDoubt, Unknown),
-    Case("one byte a second", {"do": "slow"}, InDoubt, NoAnswer),
-    Case("never", {"do": "never"}, InDoubt, NoAnswer),
+    Case("one byte a second", {"do": "slow"}, InDoubt, NoResponse),
+    Case("never", {"do": "never"}, InDoubt, NoResponse),
     Case("no usable content", {"do": "wrong_id", "id": "../status"}, InDoubt, Unknown),
     Case("another run's id", {"do": "wrong_id", "id": TRACKED}, InDoubt, NotFound),
 ]

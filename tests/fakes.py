@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bridge.core.crew.responses import KickoffAnswer, ResumeAnswer, Resumed, Running, Started, StatusAnswer
+from bridge.core.crew.responses import KickoffResponse, Resumed, ResumeResponse, Running, Started, StatusResponse
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event
 from bridge.core.delivery.outcome import Confirmed, SendResult
 from bridge.core.runs import state_machine
@@ -69,15 +69,15 @@ async def nothing_more(_: Any = None) -> None:
 class FakeCrewApi:
     """Gives the scripted answers, then the standing ones; `meanwhile` runs while a POST is under way."""
 
-    kickoff_answers: list[KickoffAnswer] = field(default_factory=list)
-    status_answers: list[StatusAnswer] = field(default_factory=list)
-    standing_status: StatusAnswer = field(default_factory=Running)
+    kickoff_answers: list[KickoffResponse] = field(default_factory=list)
+    status_answers: list[StatusResponse] = field(default_factory=list)
+    standing_status: StatusResponse = field(default_factory=Running)
     meanwhile: Callable[[Any], Awaitable[None]] = nothing_more
     bodies: list[dict[str, Any]] = field(default_factory=list)
     polls: list[str] = field(default_factory=list)
     resumes: list[dict[str, Any]] = field(default_factory=list)
     flow_answers: list[tuple[str, str]] = field(default_factory=list)
-    resume_answers: list[ResumeAnswer] = field(default_factory=list)
+    resume_answers: list[ResumeResponse] = field(default_factory=list)
     permits: int = 0
     usable: bool = True
     stopped: list[str] = field(default_factory=list)
@@ -98,21 +98,21 @@ class FakeCrewApi:
     async def acquire(self) -> None:
         self.permits += 1
 
-    async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
+    async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
         self.bodies.append(body)
         await self.meanwhile(body)
         return self.kickoff_answers.pop(0) if self.kickoff_answers else Started(f"execution-{len(self.bodies)}")
 
-    async def resume(self, body: dict[str, Any]) -> ResumeAnswer:
+    async def resume(self, body: dict[str, Any]) -> ResumeResponse:
         self.resumes.append(body)
         await self.meanwhile(body)
         return self.resume_answers.pop(0) if self.resume_answers else Resumed(f"alias-{len(self.resumes)}")
 
-    async def answer_flow(self, callback_url: str, feedback: str) -> ResumeAnswer:
+    async def answer_flow(self, callback_url: str, feedback: str) -> ResumeResponse:
         self.flow_answers.append((callback_url, feedback))
         return self.resume_answers.pop(0) if self.resume_answers else Resumed()
 
-    async def status(self, kickoff_id: str) -> StatusAnswer:
+    async def status(self, kickoff_id: str) -> StatusResponse:
         self.polls.append(kickoff_id)
         return self.status_answers.pop(0) if self.status_answers else self.standing_status
 
@@ -121,13 +121,13 @@ class FakeCrewApi:
 class FakeSender:
     """Keeps what it was handed, and gives the scripted answers, then a confirmation."""
 
-    answers: list[SendResult] = field(default_factory=list)
+    responses: list[SendResult] = field(default_factory=list)
     ready: bool = True
     sent: list[Delivery] = field(default_factory=list)
 
     async def send(self, delivery: Delivery) -> SendResult:
         self.sent.append(delivery)
-        return self.answers.pop(0) if self.answers else Confirmed()
+        return self.responses.pop(0) if self.responses else Confirmed()
 
 
 class Spy:

@@ -14,7 +14,7 @@ import yaml
 
 from bridge.config import Crew, Settings, load, setting_names
 from bridge.config.names import SECRETS
-from bridge.core.crew.responses import KickoffAnswer, ResumeAnswer, StatusAnswer
+from bridge.core.crew.responses import KickoffResponse, ResumeResponse, StatusResponse
 from bridge.core.delivery import cloudevents
 from bridge.core.delivery.model import Channel, DeliveryState
 from bridge.core.delivery.outcome import SendResult
@@ -63,9 +63,9 @@ def _names_of(answer: Any) -> list[str]:
 
 
 _LABEL_VALUES: dict[str, Sequence[str]] = {
-    "resumes_total": _names_of(ResumeAnswer),
-    "kickoffs_total": _names_of(KickoffAnswer),
-    "looks_total": _names_of(StatusAnswer),
+    "resumes_total": _names_of(ResumeResponse),
+    "kickoffs_total": _names_of(KickoffResponse),
+    "looks_total": _names_of(StatusResponse),
     "delivery_attempts_total": [*Channel, *_names_of(SendResult)],
     "deliveries": list(DeliveryState),
 }

@@ -10,7 +10,7 @@ from itertools import count
 from random import Random
 from statistics import NormalDist
 
-from bridge.core.crew.responses import Running, StatusAnswer
+from bridge.core.crew.responses import Running, StatusResponse
 from bridge.core.human_input import rules
 from bridge.core.polling.planner import Learning
 from bridge.core.runs.model import CrewPolicy, TrackedRun
@@ -102,7 +102,7 @@ class Follower:
         return rules.next_poll_at(tracked, self.policy, self._now, self.learning.pause(tracked, self._now))
 
 
-def _answer(age: float, tasks: int, done_at: tuple[float, ...]) -> StatusAnswer:
+def _answer(age: float, tasks: int, done_at: tuple[float, ...]) -> StatusResponse:
     return Running({"completed": sum(at <= age for at in done_at), "total": tasks} if tasks else None)
 
 

@@ -1,4 +1,4 @@
-"""The crew API over HTTP; every outcome becomes a value of `core.answers`.
+"""The crew API over HTTP; every outcome becomes a value of `core.responses`.
 
 A kickoff costs money and has no idempotency key, so its outcome is told apart by what was really written to the
 socket: before the first byte nothing can have been started, after it everything is possible. Each kickoff gets a fresh
@@ -23,14 +23,14 @@ from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.reply import TOO_LARGE, Reply
 from bridge.core.crew.responses import (
     InDoubt,
-    KickoffAnswer,
-    NoAnswer,
+    KickoffResponse,
+    NoResponse,
     NotStarted,
     Refused,
-    ResumeAnswer,
     Resumed,
+    ResumeResponse,
     Started,
-    StatusAnswer,
+    StatusResponse,
 )
 from bridge.core.http.retry_after import parse_retry_after
 from bridge.core.json import compact
@@ -39,7 +39,7 @@ from bridge.ports.lifecycle import Clock, Health
 
 SOURCE = "kickoff-bridge"  # who answers, as a flow is told
 
-Answer = TypeVar("Answer", KickoffAnswer, ResumeAnswer, StatusAnswer)
+Answer = TypeVar("Answer", KickoffResponse, ResumeResponse, StatusResponse)
 
 _TRANSIENT_ERRORS = (
     aiohttp.ClientError,
@@ -115,19 +115,19 @@ class HttpCrewApi:
         """What the crew quoted of ours is masked; the id of an execution stays as it is."""
         return answer if isinstance(answer, Started | Resumed) else self._redactor.fields(answer)
 
-    async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
+    async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
         """`POST /kickoff`. Never follows a redirect, never repeats; must not be cancelled."""
         reply = await self._post(self._kickoffs, f"{self._url}/kickoff", body, self._headers)
         if not isinstance(reply, Reply):
             return reply
         return self._without_secrets(responses.read_kickoff(reply, self._limits.fast_refusal))
 
-    async def resume(self, body: dict[str, Any]) -> ResumeAnswer:
+    async def resume(self, body: dict[str, Any]) -> ResumeResponse:
         """`POST /resume`, with the same care as a kickoff."""
         reply = await self._post(self._kickoffs, f"{self._url}/resume", body, self._headers)
         return self._without_secrets(responses.read_resume(reply)) if isinstance(reply, Reply) else reply
 
-    async def answer_flow(self, callback_url: str, feedback: str) -> ResumeAnswer:
+    async def answer_flow(self, callback_url: str, feedback: str) -> ResumeResponse:
         """POST an answer to a flow's callback: without our token, because the address is the permission.
 
         Only on the crew's own host it may be a private address.
@@ -136,36 +136,36 @@ class HttpCrewApi:
         reply = await self._post(session, callback_url, {"feedback": feedback, "source": SOURCE}, {})
         return self._without_secrets(responses.read_flow_answer(reply)) if isinstance(reply, Reply) else reply
 
-    async def status(self, kickoff_id: str) -> StatusAnswer:
+    async def status(self, kickoff_id: str) -> StatusResponse:
         """`GET /status/{kickoff_id}`."""
         assert responses.usable_kickoff_id(kickoff_id)  # it goes into a path
         sent_at = self._clock()
-        reply = await self._ask("GET", f"/status/{kickoff_id}")
-        self._heard(reply, sent_at)
+        reply = await self._request("GET", f"/status/{kickoff_id}")
+        self._read_response(reply, sent_at)
         return self._without_secrets(responses.read_status(reply)) if isinstance(reply, Reply) else reply
 
     async def stop(self, kickoff_id: str) -> bool:
         """`POST /stop/{kickoff_id}`, which only some deployments have; never an error."""
         assert responses.usable_kickoff_id(kickoff_id)
         sent_at = self._clock()
-        reply = await self._ask("POST", f"/stop/{kickoff_id}")
-        self._heard(reply, sent_at)
+        reply = await self._request("POST", f"/stop/{kickoff_id}")
+        self._read_response(reply, sent_at)
         return isinstance(reply, Reply) and reply.code == 200
 
     async def probe(self) -> Health:
         """Whether the crew answers `GET /inputs` with this token; its root path answers 404 even when all is well."""
-        match await self._ask("GET", "/inputs", self._limits.inputs):
+        match await self._request("GET", "/inputs", self._limits.inputs):
             case Reply(code):
                 return Health(ok=code == 200, detail=f"GET /inputs: HTTP {code}")
-            case NoAnswer(why):
+            case NoResponse(why):
                 return Health(ok=False, detail=f"GET /inputs: {why}")
 
     async def inputs(self) -> tuple[str, ...] | None:
         """The names that `GET /inputs` lists."""
-        reply = await self._ask("GET", "/inputs", self._limits.inputs)
+        reply = await self._request("GET", "/inputs", self._limits.inputs)
         return responses.read_inputs(reply) if isinstance(reply, Reply) else None
 
-    async def _ask(self, method: str, path: str, seconds: float | None = None) -> Reply | NoAnswer:
+    async def _request(self, method: str, path: str, seconds: float | None = None) -> Reply | NoResponse:
         """One call that starts nothing: its answer, or what there is instead. `seconds`: its own limit."""
         started = time.monotonic()
         timeout = self._polls.timeout if seconds is None else aiohttp.ClientTimeout(total=seconds)
@@ -177,7 +177,7 @@ class HttpCrewApi:
                 async with request as response:
                     return await self._read(response, started)
             except _TRANSIENT_ERRORS as error:
-                return _cut_reply(seen.code, started, error) or NoAnswer(_say(error))
+                return _cut_reply(seen.code, started, error) or NoResponse(_describe(error))
 
     async def _post(
         self, session: aiohttp.ClientSession, url: str, body: dict[str, Any], headers: dict[str, str]
@@ -201,7 +201,7 @@ class HttpCrewApi:
                     reply = cut
                 else:
                     return self._unanswered_post(error, wire, sent_at)
-        self._heard(reply, sent_at, posted=True)
+        self._read_response(reply, sent_at, posted=True)
         return reply
 
     def _unanswered_post(self, error: Exception, wire: _Wire, sent_at: float) -> NotStarted | InDoubt | Refused:
@@ -210,11 +210,11 @@ class HttpCrewApi:
             self._rate_limiter.on_no_response(sent_at, self._clock(), counts=False)
             return Refused("the address may not be called")
         self._rate_limiter.on_no_response(sent_at, self._clock(), counts=not wire.touched)
-        return InDoubt(_say(error)) if wire.touched else NotStarted(_say(error))
+        return InDoubt(_describe(error)) if wire.touched else NotStarted(_describe(error))
 
-    def _heard(self, reply: Reply | NoAnswer, sent_at: float, *, posted: bool = False) -> None:
+    def _read_response(self, reply: Reply | NoResponse, sent_at: float, *, posted: bool = False) -> None:
         """Tell the pace what an answer says about it; anything but "not now" says that a call was not too much."""
-        if isinstance(reply, NoAnswer):
+        if isinstance(reply, NoResponse):
             self._rate_limiter.on_no_response(sent_at, self._clock())
         elif reply.code in {429, 503}:
             after = parse_retry_after(reply.retry_after, reply.date)
@@ -238,7 +238,7 @@ class HttpCrewApi:
                     cut = TOO_LARGE
                     break
         except _TRANSIENT_ERRORS as error:
-            cut = _say(error)
+            cut = _describe(error)
         elapsed = time.monotonic() - started
         headers = response.headers
         return Reply(response.status, bytes(body), elapsed, headers.get("Retry-After"), headers.get("Date"), cut)
@@ -295,9 +295,9 @@ def _tracing() -> aiohttp.TraceConfig:
 
 def _cut_reply(status: int | None, started: float, error: Exception) -> Reply | None:
     """A response of which nothing but the status could be read, if that."""
-    return None if status is None else Reply(status, b"", time.monotonic() - started, cut=_say(error))
+    return None if status is None else Reply(status, b"", time.monotonic() - started, cut=_describe(error))
 
 
-def _say(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     """What went wrong, without addresses or headers (an aiohttp error's repr holds the token)."""
     return type(error).__name__

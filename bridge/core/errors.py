@@ -16,7 +16,7 @@ BridgeError
 ├── ExecutionTaken      this execution belongs to another run; yours is not known
 └── IllegalTransition   a bug: this arrow is not in the table
 
-The world's answers (an HTTP code, a broken connection) are not errors but values: see `core.answers`.
+The world's answers (an HTTP code, a broken connection) are not errors but values: see `core.responses`.
 """
 
 from typing import Literal

@@ -6,7 +6,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from bridge.core.crew.responses import KickoffAnswer, ResumeAnswer, StatusAnswer
+from bridge.core.crew.responses import KickoffResponse, ResumeResponse, StatusResponse
 from bridge.core.delivery.model import Delivery
 from bridge.core.delivery.outcome import SendResult
 from bridge.core.redaction import Redactor
@@ -112,25 +112,25 @@ class CountedCrewApi:
         """Wait until one more call is permitted."""
         await self._api.acquire()
 
-    async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
+    async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
         """Start an execution."""
         answer = await self._api.kickoff(body)
         self._counters.kickoffs.labels(self._crew, type(answer).__name__).inc()
         return answer
 
-    async def resume(self, body: dict[str, Any]) -> ResumeAnswer:
+    async def resume(self, body: dict[str, Any]) -> ResumeResponse:
         """Carry a human's answer to a crew."""
         return self._resumed(await self._api.resume(body))
 
-    async def answer_flow(self, callback_url: str, feedback: str) -> ResumeAnswer:
+    async def answer_flow(self, callback_url: str, feedback: str) -> ResumeResponse:
         """Carry a human's answer to a flow."""
         return self._resumed(await self._api.answer_flow(callback_url, feedback))
 
-    def _resumed(self, answer: ResumeAnswer) -> ResumeAnswer:
+    def _resumed(self, answer: ResumeResponse) -> ResumeResponse:
         self._counters.resumes.labels(self._crew, type(answer).__name__).inc()
         return answer
 
-    async def status(self, kickoff_id: str) -> StatusAnswer:
+    async def status(self, kickoff_id: str) -> StatusResponse:
         """Look at an execution."""
         answer = await self._api.status(kickoff_id)
         kind = type(answer)

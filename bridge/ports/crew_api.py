@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bridge.core.crew.responses import KickoffAnswer, ResumeAnswer, StatusAnswer
+from bridge.core.crew.responses import KickoffResponse, ResumeResponse, StatusResponse
 from bridge.core.polling.planner import Learned
 from bridge.ports.lifecycle import Health
 
@@ -44,16 +44,16 @@ class CrewApi(Protocol):
     async def acquire(self) -> None:
         """Wait until the crew's rate limit permits one more call."""
 
-    async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
+    async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
         """Start an execution. Must not be cancelled: the POST may already be paid for."""
 
-    async def resume(self, body: dict[str, Any]) -> ResumeAnswer:
+    async def resume(self, body: dict[str, Any]) -> ResumeResponse:
         """Carry a human's answer to a crew. Must not be cancelled."""
 
-    async def answer_flow(self, callback_url: str, feedback: str) -> ResumeAnswer:
+    async def answer_flow(self, callback_url: str, feedback: str) -> ResumeResponse:
         """Carry a human's answer to the address that a flow named. Must not be cancelled."""
 
-    async def status(self, kickoff_id: str) -> StatusAnswer:
+    async def status(self, kickoff_id: str) -> StatusResponse:
         """Look at an execution."""
 
     async def probe(self) -> Health:

@@ -11,7 +11,7 @@ HTML = "text/html; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """One HTTP answer; `headers` come on top of the content type."""
 
     code: int
@@ -20,17 +20,17 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def json_answer(code: int, value: object) -> Answer:
+def json_response(code: int, value: object) -> Response:
     """Answer with a JSON document."""
-    return Answer(code, orjson.dumps(value))
+    return Response(code, orjson.dumps(value))
 
 
-def detail(code: int, what: object) -> Answer:
+def detail(code: int, what: object) -> Response:
     """Answer with an error in the shape the crew API uses, `{"detail": sentence or list}` (crew API contract 1)."""
-    return json_answer(code, {"detail": what})
+    return json_response(code, {"detail": what})
 
 
-INTERNAL_SERVER_ERROR = Answer(500, b"Internal Server Error", TEXT)
+INTERNAL_SERVER_ERROR = Response(500, b"Internal Server Error", TEXT)
 """Plain text, not JSON, also for a body that the server could not read (crew API contract 3.3, seen live)."""
 
 INVALID_TOKEN = detail(401, "Invalid or missing authentication credentials")

@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from bridge.sandbox.answers import Answer, json_answer
+from bridge.sandbox.answers import Response, json_response
 from bridge.sandbox.crew import Crew, KickoffBody, read_body
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.faults import UNTOLD, UNTRACED, Faults
@@ -20,10 +20,10 @@ from bridge.sandbox.notes import Notes
 from bridge.sandbox.replies import reply
 from bridge.sandbox.rules import Call, Fault
 
-_NOT_READ = Answer(500, b"")
+_NOT_READ = Response(500, b"")
 _SEEN_ONLY = "reset_during"
 
-_Work = Callable[[web.Request, Fault], Awaitable[Answer]]
+_Work = Callable[[web.Request, Fault], Awaitable[Response]]
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -69,10 +69,10 @@ class CrewCalls:
 
         return handler
 
-    def _refusal(self, request: web.Request, fault: Fault) -> Answer | None:
+    def _refusal(self, request: web.Request, fault: Fault) -> Response | None:
         return fault.instead or self._parts.crew.refuse(request.headers.get("Authorization"))
 
-    async def _kickoff(self, request: web.Request, fault: Fault) -> Answer:
+    async def _kickoff(self, request: web.Request, fault: Fault) -> Response:
         body = _NOT_READ if fault.kind == _SEEN_ONLY else read_body(await request.read())
         answer, entry = self._decide(request, body, fault)
         await self._parts.ledger.record(entry)
@@ -82,11 +82,11 @@ class CrewCalls:
                 await asyncio.sleep(self._parts.kickoff_delay)
         return answer
 
-    def _decide(self, request: web.Request, body: KickoffBody | Answer, fault: Fault) -> tuple[Answer, Entry]:
+    def _decide(self, request: web.Request, body: KickoffBody | Response, fault: Fault) -> tuple[Response, Entry]:
         number, now, execution = self._parts.ledger.next_number(), self._parts.clock(), None
         if refusal := self._refusal(request, fault):
             answer = refusal
-        elif isinstance(body, Answer):
+        elif isinstance(body, Response):
             answer = body
         else:
             answer, execution = self._parts.crew.kickoff(number, body, now)
@@ -94,17 +94,17 @@ class CrewCalls:
         inputs, meta = (body.inputs, body.meta) if isinstance(body, KickoffBody) else (None, None)
         return answer, Entry(number, now, _told(answer, fault), inputs, meta, execution)
 
-    def _misled(self, answer: Answer, execution: Execution | None, fault: Fault) -> Answer:
+    def _misled(self, answer: Response, execution: Execution | None, fault: Fault) -> Response:
         if execution is None:
             return answer
         if fault.kind == "wrong_id":
-            return json_answer(200, {"kickoff_id": fault.wrong_id})
+            return json_response(200, {"kickoff_id": fault.wrong_id})
         if fault.kind == "same_id" and self._told_id is not None:
-            return json_answer(200, {"kickoff_id": self._told_id})
+            return json_response(200, {"kickoff_id": self._told_id})
         self._told_id = execution.kickoff_id
         return answer
 
-    async def _status(self, request: web.Request, fault: Fault) -> Answer:
+    async def _status(self, request: web.Request, fault: Fault) -> Response:
         kickoff_id, now = request.match_info["kickoff_id"], self._parts.clock()
         self._parts.ledger.look(kickoff_id)
         if refusal := self._refusal(request, fault):
@@ -114,16 +114,16 @@ class CrewCalls:
             self._parts.ledger.saw(execution, now)
         return self._parts.crew.status(kickoff_id, execution, now)
 
-    async def _inputs(self, request: web.Request, fault: Fault) -> Answer:
+    async def _inputs(self, request: web.Request, fault: Fault) -> Response:
         return self._refusal(request, fault) or self._parts.crew.inputs()
 
-    async def _resume(self, request: web.Request, fault: Fault) -> Answer:
+    async def _resume(self, request: web.Request, fault: Fault) -> Response:
         raw = b"" if fault.kind == _SEEN_ONLY else await request.read()
         answer, note = await self._parts.humans.resume(raw, self._refusal(request, fault))
         note["answered"] = _told(answer, fault)
         return answer
 
-    async def _stop(self, request: web.Request, fault: Fault) -> Answer:
+    async def _stop(self, request: web.Request, fault: Fault) -> Response:
         kickoff_id, now = request.match_info["kickoff_id"], self._parts.clock()
         execution = self._parts.ledger.execution(kickoff_id)
         answer = self._refusal(request, fault)
@@ -136,5 +136,5 @@ class CrewCalls:
         return answer
 
 
-def _told(answer: Answer, fault: Fault) -> int | None:
+def _told(answer: Response, fault: Fault) -> int | None:
     return None if fault.kind in UNTOLD else answer.code

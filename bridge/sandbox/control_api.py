@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from bridge.sandbox.answers import detail, json_answer
+from bridge.sandbox.answers import detail, json_response
 from bridge.sandbox.faults import Faults
 from bridge.sandbox.humans import Humans
 from bridge.sandbox.ledger import Ledger
@@ -42,7 +42,7 @@ class ControlApi:
     async def _show_ledger(self, _request: web.Request) -> web.Response:
         now = self._clock()
         report = {**self._ledger.report(now), "waiting": self._humans.waiting(now), **self._notes.report()}
-        return respond(json_answer(200, report))
+        return respond(json_response(200, report))
 
     async def _clear_ledger(self, _request: web.Request) -> web.Response:
         self._notes.clear()
@@ -50,14 +50,14 @@ class ControlApi:
         return web.Response(status=204)
 
     async def _show_faults(self, _request: web.Request) -> web.Response:
-        return respond(json_answer(200, self._faults.report()))
+        return respond(json_response(200, self._faults.report()))
 
     async def _add_faults(self, request: web.Request) -> web.Response:
         try:
             self._faults.add(read_rules(await request.read()))
         except ValueError as error:
             return respond(detail(422, str(error)))
-        return respond(json_answer(200, self._faults.report()))
+        return respond(json_response(200, self._faults.report()))
 
     async def _clear_faults(self, _request: web.Request) -> web.Response:
         self._faults.clear()

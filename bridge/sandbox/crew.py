@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import orjson
 
-from bridge.sandbox.answers import INTERNAL_SERVER_ERROR, INVALID_TOKEN, NO_TOKEN, Answer, detail, json_answer
+from bridge.sandbox.answers import INTERNAL_SERVER_ERROR, INVALID_TOKEN, NO_TOKEN, Response, detail, json_response
 from bridge.sandbox.controls import read_controls
-from bridge.sandbox.dialects import Body, inputs_answer, is_terminal, status_answer
+from bridge.sandbox.dialects import Body, inputs_response, is_terminal, status_response
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.hooks import Hooks, read_hooks
 from bridge.sandbox.planner import Planner
@@ -27,7 +27,7 @@ class KickoffBody:
     hooks: Hooks
 
 
-def read_body(raw: bytes) -> KickoffBody | Answer:
+def read_body(raw: bytes) -> KickoffBody | Response:
     """Read the body of a kickoff, or return the refusal of what cannot be read (crew API contract 3.3).
 
     Only what is under `inputs` counts: a bare body is a kickoff without inputs.
@@ -54,19 +54,19 @@ class Crew:
         self._bearer = f"Bearer {settings.token}"
         self._resumed: dict[str, Execution | None] = {}
 
-    def refuse(self, authorization: str | None) -> Answer | None:
+    def refuse(self, authorization: str | None) -> Response | None:
         """Return the 401 for a header that does not open the door, None for one that does (contract 1, seen live)."""
         if authorization == self._bearer:
             return None
         if self._settings.dialect == "reference":
-            return json_answer(401, {"error": "Unauthorized", "message": "Invalid or missing bearer token"})
+            return json_response(401, {"error": "Unauthorized", "message": "Invalid or missing bearer token"})
         return NO_TOKEN if authorization is None else INVALID_TOKEN
 
-    def inputs(self) -> Answer:
+    def inputs(self) -> Response:
         """List the inputs (crew API contract 2)."""
-        return inputs_answer(self._settings.inputs_shape, self._settings.inputs)
+        return inputs_response(self._settings.inputs_shape, self._settings.inputs)
 
-    def kickoff(self, number: int, body: KickoffBody, now: float) -> tuple[Answer, Execution | None]:
+    def kickoff(self, number: int, body: KickoffBody, now: float) -> tuple[Response, Execution | None]:
         """Start the execution of the kickoff with this number, or refuse; return the answer and what was started."""
         if refusal := self._missing(body) or self._over_quota():
             return refusal, None
@@ -76,22 +76,22 @@ class Crew:
             return detail(422, str(error)), None
         execution = self._planner.plan(str(uuid.uuid4()), number, body.inputs, body.meta, controls, now)
         self._started += 1
-        return json_answer(200, {"kickoff_id": execution.kickoff_id}), execution
+        return json_response(200, {"kickoff_id": execution.kickoff_id}), execution
 
-    def status(self, kickoff_id: str, execution: Execution | None, now: float) -> Answer:
+    def status(self, kickoff_id: str, execution: Execution | None, now: float) -> Response:
         """Say how an execution is doing; live, an unknown one is a 200 as well."""
         if execution is None and kickoff_id in self._resumed:
             return self._resumed_status(kickoff_id, now)
-        return status_answer(self._settings.dialect, kickoff_id, self._live(execution, now), execution)
+        return status_response(self._settings.dialect, kickoff_id, self._live(execution, now), execution)
 
-    def resumed(self, execution: Execution | None) -> Answer:
+    def resumed(self, execution: Execution | None) -> Response:
         """Answer a resume, whatever came of it: with a new id and 200, also for an invented one (seen live)."""
         new_id = str(uuid.uuid4())
         if self._settings.resumed_status != "not_found":
             self._resumed[new_id] = execution
-        return json_answer(200, {"kickoff_id": new_id})
+        return json_response(200, {"kickoff_id": new_id})
 
-    def stop(self, kickoff_id: str, execution: Execution | None, now: float) -> Answer:
+    def stop(self, kickoff_id: str, execution: Execution | None, now: float) -> Response:
         """End an execution, or say why not (contract 3.5, from an unmerged page; the 404 is an assumption)."""
         if not self._settings.stop:
             return detail(404, "Not Found")
@@ -101,22 +101,22 @@ class Crew:
         if is_terminal(body):
             return detail(400, f"Cannot stop execution. Current state: {body['state']}")
         execution.stop(now)
-        return json_answer(200, {"status": "stopped", "kickoffId": kickoff_id})
+        return json_response(200, {"status": "stopped", "kickoffId": kickoff_id})
 
     def _live(self, execution: Execution | None, now: float) -> Body:
         # The reference has no word for waiting; it is told of the work under way.
         human_status = "paused" if self._settings.dialect == "reference" else self._settings.human_status
         return live_status(execution, self._settings.kind, now, human_status)
 
-    def _resumed_status(self, kickoff_id: str, now: float) -> Answer:
+    def _resumed_status(self, kickoff_id: str, now: float) -> Response:
         # Which of the two the real thing does is not attested; the origin is documented only.
         execution = self._resumed[kickoff_id]
         body = self._live(execution, now)
         if self._settings.resumed_status == "failed" or execution is None:
             body = failed(_LOST_CONTINUATION)
-        return status_answer("live", kickoff_id, {**body, "execution_origin": "hitl-resume"}, execution)
+        return status_response("live", kickoff_id, {**body, "execution_origin": "hitl-resume"}, execution)
 
-    def _missing(self, body: KickoffBody) -> Answer | None:
+    def _missing(self, body: KickoffBody) -> Response | None:
         # A flow has defaults for all its state, so nothing can be missing (crew API contract 3.3).
         needed = self._settings.inputs if self._settings.kind == "crew" else ()
         missing = [name for name in needed if name not in body.inputs]
@@ -124,10 +124,10 @@ class Crew:
             return None
         if self._settings.dialect == "reference":
             error = {"error": "Validation Error", "message": "Missing required inputs"}
-            return json_answer(422, {**error, "details": {"missing_inputs": missing}})
+            return json_response(422, {**error, "details": {"missing_inputs": missing}})
         return detail(422, f"Missing inputs: {', '.join(missing)}")
 
-    def _over_quota(self) -> Answer | None:
+    def _over_quota(self) -> Response | None:
         # Only parts of the text are known, from the field; the code is an assumption (crew API contract 8).
         quota = self._settings.quota
         if quota is None or self._started < quota:
@@ -135,6 +135,6 @@ class Crew:
         return detail(403, f"You have reached your monthly execution limit of {quota} executions.")
 
 
-def _not_an_object(*where: str) -> Answer:
+def _not_an_object(*where: str) -> Response:
     # The shape of a schema error was seen live on another call; that it is the same here is an assumption.
     return detail(422, [{"type": "dict_type", "loc": where, "msg": "Input should be a valid dictionary"}])

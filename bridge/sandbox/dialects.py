@@ -11,7 +11,7 @@ status_upper: `status` in capitals, and `output` (from one old client).
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from bridge.sandbox.answers import Answer, detail, json_answer
+from bridge.sandbox.answers import Response, detail, json_response
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.outputs import output_of
 from bridge.sandbox.settings import Dialect, InputsShape
@@ -25,12 +25,12 @@ _UPPER = {"PENDING": "QUEUED", "SUCCESS": "COMPLETE", "FAILED": "ERROR", "REVOKE
 Body = Mapping[str, Any]
 
 
-def status_answer(dialect: Dialect, kickoff_id: str, body: Body, execution: Execution | None) -> Answer:
+def status_response(dialect: Dialect, kickoff_id: str, body: Body, execution: Execution | None) -> Response:
     """Say in this dialect what `body` says in the live one."""
     return _DIALECTS[dialect](kickoff_id, body, execution)
 
 
-def inputs_answer(shape: InputsShape, names: Iterable[str]) -> Answer:
+def inputs_response(shape: InputsShape, names: Iterable[str]) -> Response:
     """List the inputs: by name (seen live), as an object, or in detail (both from other people's clients)."""
     match shape:
         case "list":
@@ -39,7 +39,7 @@ def inputs_answer(shape: InputsShape, names: Iterable[str]) -> Answer:
             listed = dict.fromkeys(names, "string")
         case "detailed":
             listed = [{"name": name, "type": "string", "required": True} for name in names]
-    return json_answer(200, {"inputs": listed})
+    return json_response(200, {"inputs": listed})
 
 
 def is_terminal(body: Body) -> bool:
@@ -47,21 +47,21 @@ def is_terminal(body: Body) -> bool:
     return body["state"] in _TERMINAL
 
 
-def _live(_kickoff_id: str, body: Body, _execution: Execution | None) -> Answer:
-    return json_answer(200, body)
+def _live(_kickoff_id: str, body: Body, _execution: Execution | None) -> Response:
+    return json_response(200, body)
 
 
-def _celery(_kickoff_id: str, body: Body, _execution: Execution | None) -> Answer:
+def _celery(_kickoff_id: str, body: Body, _execution: Execution | None) -> Response:
     state = "FAILURE" if body["state"] == "FAILED" else body["state"]
-    return json_answer(200, {"state": state, "status": body["status"], "result": body["result"]})
+    return json_response(200, {"state": state, "status": body["status"], "result": body["result"]})
 
 
-def _old(_kickoff_id: str, body: Body, _execution: Execution | None) -> Answer:
+def _old(_kickoff_id: str, body: Body, _execution: Execution | None) -> Response:
     kept = {name: body[name] if name in _KEPT_BY_OLD else None for name in _OLD}
-    return json_answer(200, {**kept, "source": "application"})
+    return json_response(200, {**kept, "source": "application"})
 
 
-def _status_upper(kickoff_id: str, body: Body, _execution: Execution | None) -> Answer:
+def _status_upper(kickoff_id: str, body: Body, _execution: Execution | None) -> Response:
     if body["state"] == "NOT FOUND":
         return detail(404, body["status"])
     status = _UPPER.get(body["state"], "RUNNING")
@@ -70,20 +70,20 @@ def _status_upper(kickoff_id: str, body: Body, _execution: Execution | None) -> 
         told["output"] = body["result"]
     if status == "ERROR":
         told["error"] = body["status"]
-    return json_answer(200, told)
+    return json_response(200, told)
 
 
-def _reference(kickoff_id: str, body: Body, execution: Execution | None) -> Answer:
+def _reference(kickoff_id: str, body: Body, execution: Execution | None) -> Response:
     if execution is None:
         message = f"No execution found with ID: {kickoff_id}"
-        return json_answer(404, {"error": "Execution not found", "message": message})
+        return json_response(404, {"error": "Execution not found", "message": message})
     if not is_terminal(body):
-        return json_answer(200, _reference_running(body))  # it has no word for a pause or a queue
+        return json_response(200, _reference_running(body))  # it has no word for a pause or a queue
     seconds = round(execution.ends_at - execution.starts_at, 1)
     if body["state"] == "SUCCESS":
         result = {"output": body["result"], "tasks": _reference_tasks(execution)}
-        return json_answer(200, {"status": "completed", "result": result, "execution_time": seconds})
-    return json_answer(200, {"status": "error", "error": body["status"], "execution_time": seconds})
+        return json_response(200, {"status": "completed", "result": result, "execution_time": seconds})
+    return json_response(200, {"status": "error", "error": body["status"], "execution_time": seconds})
 
 
 def _reference_running(body: Body) -> dict[str, object]:
@@ -101,7 +101,7 @@ def _reference_tasks(execution: Execution) -> list[dict[str, object]]:
     ]
 
 
-_DIALECTS: Mapping[Dialect, Callable[[str, Body, Execution | None], Answer]] = {
+_DIALECTS: Mapping[Dialect, Callable[[str, Body, Execution | None], Response]] = {
     "live": _live,
     "reference": _reference,
     "celery": _celery,

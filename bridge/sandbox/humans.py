@@ -9,7 +9,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from bridge.sandbox import flow_question
-from bridge.sandbox.answers import Answer, detail, json_answer
+from bridge.sandbox.answers import Response, detail, json_response
 from bridge.sandbox.crew import Crew
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.hooks import Hooks
@@ -58,11 +58,11 @@ class Humans:
         """Return one row for every execution that waits, with all that is needed to answer it."""
         return [self._row(execution) for execution in self._ledger.executions() if execution.waiting(now)]
 
-    async def resume(self, raw: bytes, refusal: Answer | None) -> tuple[Answer, Note]:
+    async def resume(self, raw: bytes, refusal: Response | None) -> tuple[Response, Note]:
         """Deal with the body of a `/resume`; return the answer and the note of it."""
         now, effect = self._clock(), "no_effect"
         body = read_resume(raw)
-        if refusal is not None or isinstance(body, Answer):
+        if refusal is not None or isinstance(body, Response):
             answer = refusal or body
         else:
             execution = self._ledger.execution(body.execution_id)
@@ -70,7 +70,7 @@ class Humans:
             effect = await self._moved_on(execution, body, now)
         note: Note = {"received_at": now, "body": parsed(raw), "effect": effect}
         self._notes.resumes.append(note)
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, Response)
         return answer, note
 
     async def _moved_on(self, execution: Execution | None, body: ResumeBody, now: float) -> Effect:
@@ -87,7 +87,7 @@ class Humans:
         self._notes.flow_answers.append({**note, "answered": answer.code})
         return respond(answer)
 
-    async def _answer_flow(self, request_id: str, token: str | None, raw: bytes, now: float) -> Answer:
+    async def _answer_flow(self, request_id: str, token: str | None, raw: bytes, now: float) -> Response:
         # The codes are assumptions: what the real thing says to a late or wrong answer is not known.
         body, execution = parsed(raw), self._asked(request_id, now)
         if execution is None:
@@ -99,7 +99,7 @@ class Humans:
         execution.go_on(now)
         await self._ledger.changed(execution)
         self._post(execution, self._flow_hooks.get(execution.kickoff_id, Hooks()))
-        return json_answer(200, {"status": "received"})
+        return json_response(200, {"status": "received"})
 
     def _asked(self, request_id: str, now: float) -> Execution | None:
         if self._kind != "flow":

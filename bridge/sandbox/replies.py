@@ -8,19 +8,19 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from bridge.sandbox.answers import Answer
+from bridge.sandbox.answers import Response
 from bridge.sandbox.rules import Fault, FaultKind
 
 _CHUNK = 64 * 1024
 _GLANCE = 0.05  # so often a call that gets no answer is asked whether its caller is still there
 
 
-def respond(answer: Answer) -> web.Response:
+def respond(answer: Response) -> web.Response:
     """Answer as usual."""
     return web.Response(status=answer.code, body=answer.body, headers=_headers(answer))
 
 
-async def reply(request: web.Request, answer: Answer, fault: Fault) -> web.StreamResponse:
+async def reply(request: web.Request, answer: Response, fault: Fault) -> web.StreamResponse:
     """Answer in the way of the fault, as far as the caller stays to hear it."""
     way = _WAYS.get(fault.kind)
     if way is None:
@@ -31,13 +31,13 @@ async def reply(request: web.Request, answer: Answer, fault: Fault) -> web.Strea
         return web.Response()
 
 
-async def _hang_up(request: web.Request, _answer: Answer, _fault: Fault) -> web.StreamResponse:
+async def _hang_up(request: web.Request, _answer: Response, _fault: Fault) -> web.StreamResponse:
     if request.transport is not None:
         request.transport.close()
     return web.Response()  # a handler must return something; it goes nowhere
 
 
-async def _reset(request: web.Request, _answer: Answer, _fault: Fault) -> web.StreamResponse:
+async def _reset(request: web.Request, _answer: Response, _fault: Fault) -> web.StreamResponse:
     transport = request.transport
     if transport is not None:
         # Closing with a linger time of 0 sends RST instead of FIN.
@@ -46,24 +46,24 @@ async def _reset(request: web.Request, _answer: Answer, _fault: Fault) -> web.St
     return web.Response()
 
 
-async def _never(request: web.Request, _answer: Answer, _fault: Fault) -> web.StreamResponse:
+async def _never(request: web.Request, _answer: Response, _fault: Fault) -> web.StreamResponse:
     # aiohttp tells a handler nothing of a caller who left, unless it may cancel it: not in the middle of a write.
     while request.transport is not None:  # noqa: ASYNC110  (nothing to wait for)
         await asyncio.sleep(_GLANCE)
     return web.Response()
 
 
-async def _truncated(_request: web.Request, answer: Answer, _fault: Fault) -> web.StreamResponse:
+async def _truncated(_request: web.Request, answer: Response, _fault: Fault) -> web.StreamResponse:
     return respond(replace(answer, body=_half(answer)))
 
 
-async def _cut_off(request: web.Request, answer: Answer, fault: Fault) -> web.StreamResponse:
+async def _cut_off(request: web.Request, answer: Response, fault: Fault) -> web.StreamResponse:
     response = await _begin(request, answer, len(answer.body))
     await response.write(_half(answer))
     return await _hang_up(request, answer, fault)
 
 
-async def _huge(request: web.Request, answer: Answer, fault: Fault) -> web.StreamResponse:
+async def _huge(request: web.Request, answer: Response, fault: Fault) -> web.StreamResponse:
     head, padding, tail = answer.body.removesuffix(b"}"), b'%b"padding":"', b'"}'
     opening = head + padding % (b"," if head != b"{" else b"")
     response = await _begin(request, answer, len(opening) + fault.size + len(tail))
@@ -74,7 +74,7 @@ async def _huge(request: web.Request, answer: Answer, fault: Fault) -> web.Strea
     return response
 
 
-async def _slow(request: web.Request, answer: Answer, fault: Fault) -> web.StreamResponse:
+async def _slow(request: web.Request, answer: Response, fault: Fault) -> web.StreamResponse:
     response = await _begin(request, answer, len(answer.body))
     for byte in answer.body:
         await asyncio.sleep(fault.rate_limiter)
@@ -82,22 +82,22 @@ async def _slow(request: web.Request, answer: Answer, fault: Fault) -> web.Strea
     return response
 
 
-async def _begin(request: web.Request, answer: Answer, length: int) -> web.StreamResponse:
+async def _begin(request: web.Request, answer: Response, length: int) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.code, headers=_headers(answer))
     response.content_length = length
     await response.prepare(request)
     return response
 
 
-def _headers(answer: Answer) -> dict[str, str]:
+def _headers(answer: Response) -> dict[str, str]:
     return {"Content-Type": answer.content_type, **answer.headers}
 
 
-def _half(answer: Answer) -> bytes:
+def _half(answer: Response) -> bytes:
     return answer.body[: len(answer.body) // 2]
 
 
-_Way = Callable[[web.Request, Answer, Fault], Awaitable[web.StreamResponse]]
+_Way = Callable[[web.Request, Response, Fault], Awaitable[web.StreamResponse]]
 
 _WAYS: Mapping[FaultKind | None, _Way] = {
     "hang_up_before": _hang_up,

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import orjson
 
-from bridge.sandbox.answers import INTERNAL_SERVER_ERROR, Answer, detail
+from bridge.sandbox.answers import INTERNAL_SERVER_ERROR, Response, detail
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.hooks import Hooks, read_hooks
 
@@ -28,7 +28,7 @@ class ResumeBody:
     hooks: Hooks = field(default_factory=Hooks)
 
 
-def read_resume(raw: bytes) -> ResumeBody | Answer:
+def read_resume(raw: bytes) -> ResumeBody | Response:
     """Read the body, or return the refusal. Only camelCase counts; the documented snake_case is missing (seen live)."""
     body = parsed(raw)
     if not isinstance(body, dict):

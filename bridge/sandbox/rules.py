@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import orjson
 
-from bridge.sandbox.answers import HTML, JSON, TEXT, Answer, detail
+from bridge.sandbox.answers import HTML, JSON, TEXT, Response, detail
 
 Call = Literal["kickoff", "status", "inputs", "resume", "stop"]
 FaultKind = Literal[
@@ -32,8 +32,8 @@ FaultKind = Literal[
 
 MEBIBYTE = 1024 * 1024
 UNAVAILABLE = detail(503, "Service Unavailable")
-_GARBAGE = Answer(200, b"<!doctype html><title>Welcome</title><p>Something stands between you and the crew.", HTML)
-_NEVER_READ = Answer(500, b"")
+_GARBAGE = Response(200, b"<!doctype html><title>Welcome</title><p>Something stands between you and the crew.", HTML)
+_NEVER_READ = Response(500, b"")
 
 _COMMON = {"on", "do", "times", "rate"}
 _MEMBERS: Mapping[str, set[str]] = {
@@ -56,7 +56,7 @@ class Fault:
     """
 
     kind: FaultKind | None = None
-    instead: Answer | None = None
+    instead: Response | None = None
     seconds: float = 0.0
     rate_limiter: float = 1.0
     size: int = 20 * MEBIBYTE
@@ -128,7 +128,7 @@ def _plain(kind: object, source: Mapping[str, object]) -> Fault:
     return Fault(known, wrong_id=source["id"]) if "id" in source else Fault(known)
 
 
-def _answer(source: Mapping[str, object], name: str) -> Answer:
+def _answer(source: Mapping[str, object], name: str) -> Response:
     code, body, headers = source.get("code", 500), source.get("body", ""), source.get("headers", {})
     if not (type(code) is int and 200 <= code <= 599):  # noqa: PLR2004  (the final codes of HTTP)
         raise ValueError(f"{name}: code must be an HTTP code from 200 to 599")
@@ -136,7 +136,7 @@ def _answer(source: Mapping[str, object], name: str) -> Answer:
         raise ValueError(f"{name}: headers must be an object of texts")
     is_text = isinstance(body, str)
     content_type = str(source.get("content_type", TEXT if is_text else JSON))
-    return Answer(code, body.encode() if isinstance(body, str) else orjson.dumps(body), content_type, headers)
+    return Response(code, body.encode() if isinstance(body, str) else orjson.dumps(body), content_type, headers)
 
 
 def _number(value: object, name: str) -> float:

@@ -8,7 +8,14 @@ from bridge.core.crew.circuit_breaker import Breaker
 from bridge.core.crew.fair_share import FairShare
 from bridge.core.crew.payloads import Webhooks
 from bridge.core.crew.rate_limiter import RateLimiter
-from bridge.core.crew.responses import CrewUnavailable, KickoffAnswer, Refused, ResumeAnswer, Started, StatusAnswer
+from bridge.core.crew.responses import (
+    CrewUnavailable,
+    KickoffResponse,
+    Refused,
+    ResumeResponse,
+    Started,
+    StatusResponse,
+)
 from bridge.core.crew.webhook_reliability import WebhookReliability
 from bridge.core.human_input import rules
 from bridge.core.polling.planner import Learning
@@ -41,11 +48,11 @@ class Crew:
     tracker: RunTracker = field(default_factory=RunTracker)
     questions: PendingQuestions = field(default_factory=PendingQuestions)
 
-    def pause_if_turned_away(self, answer: KickoffAnswer | ResumeAnswer | StatusAnswer, now: float) -> bool:
+    def pause_if_unavailable(self, answer: KickoffResponse | ResumeResponse | StatusResponse, now: float) -> bool:
         """Whether an answer says that the crew itself cannot be used; then it is left alone until a probe works."""
         if not isinstance(answer, CrewUnavailable):
             return False
-        if self.breaker.trip(reason := _own_words(answer.reason), now):
+        if self.breaker.trip(reason := _without_api_text(answer.reason), now):
             log.error("crew_paused", crew=self.name, reason=reason)
         return True
 
@@ -78,13 +85,13 @@ class Crew:
         return self.breaker.reason if self.breaker.is_open else None
 
 
-def reason_of(answer: KickoffAnswer) -> str | None:
+def reason_of(answer: KickoffResponse) -> str | None:
     """Why an answer names no execution, as everybody may read it."""
     if isinstance(answer, Started):
         return None
-    return _own_words(answer.message if isinstance(answer, Refused) else answer.reason)
+    return _without_api_text(answer.message if isinstance(answer, Refused) else answer.reason)
 
 
-def _own_words(reason: str) -> str:
+def _without_api_text(reason: str) -> str:
     """Our words of a reason, like `HTTP 422`; after a colon come the API's, which may quote inputs."""
     return reason.partition(":")[0]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from bridge.core.crew.responses import StatusAnswer, Succeeded
+from bridge.core.crew.responses import StatusResponse, Succeeded
 from bridge.core.crew.webhooks import TasksDone, count_tasks, one_more, with_webhook_result
 from bridge.core.human_input import rules
 from bridge.core.polling.queue import PollQueue
@@ -132,7 +132,7 @@ class RunTracker:
         """The result that a crew webhook reported, which the status has not confirmed."""
         return self._completion_signalled.get(run_id)
 
-    def complete(self, tracked: TrackedRun, answer: StatusAnswer, asked_at: float) -> StatusAnswer:
+    def complete(self, tracked: TrackedRun, answer: StatusResponse, asked_at: float) -> StatusResponse:
         """A status, with what webhooks told where it tells nothing; `tracked` does not count this poll yet."""
         missing = state_machine.long_missing(replace(tracked, missing=tracked.missing + 1), asked_at)
         believed = with_webhook_result(answer, self.webhook_result(tracked.run_id), long_missing=missing)

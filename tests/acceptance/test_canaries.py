@@ -90,7 +90,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 async def _live_a_little(daemon: Daemon, node: Broker, amqp: str, called: list[bytes]) -> dict[str, bytes]:
     """A run over HTTP, one over RabbitMQ, refusals at each door, a broker that cuts us off; what was told meanwhile."""
-    answers = []
+    responses = []
     async with aiohttp.ClientSession() as http, channel(amqp) as ch:
         for path, token, body in (
             ("/v1/runs", CLIENT, {"crew": "research", "inputs": {"n": "1"}}),
@@ -101,7 +101,7 @@ async def _live_a_little(daemon: Daemon, node: Broker, amqp: str, called: list[b
         ):
             headers = {"Authorization": f"Bearer {token}", "X-Hub-Signature-256": "sha256=00"}
             async with http.post(daemon.url + path, json=body, headers=headers) as response:
-                answers.append(f"{response.status} {dict(response.headers)}".encode() + await response.read())
+                responses.append(f"{response.status} {dict(response.headers)}".encode() + await response.read())
         await ch.default_exchange.publish(
             aio_pika.Message(b'{"inputs": {"n": "2"}}', message_id="m"), "kickoff.requests"
         )
@@ -113,10 +113,10 @@ async def _live_a_little(daemon: Daemon, node: Broker, amqp: str, called: list[b
         await eventually(lambda: _is(_value(len(called)), 2), "both were called back")
         for path in ("/metrics", "/readyz", "/openapi.json", "/v1/runs", "/v1/crews"):
             async with http.get(daemon.url + path, headers={"Authorization": f"Bearer {CLIENT}"}) as response:
-                answers.append(await response.read())
+                responses.append(await response.read())
     results = await drain(amqp, 2)
     events = b"".join(body for bodies in results.bodies.values() for body in bodies)
-    return {"answers": b"\n".join(answers), "events": events}
+    return {"answers": b"\n".join(responses), "events": events}
 
 
 async def _is(value: Awaitable[int], wanted: int) -> bool:

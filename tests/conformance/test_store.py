@@ -117,28 +117,28 @@ class TestAccepting:
 
     async def test_two_hundred_at_once_get_one_answer_each(self, store: SqlStore):
         runs = [a_run(number, idempotency_key=f"k-{number % 100}") for number in range(1, 201)]
-        answers = await asyncio.gather(*(store.accept(run) for run in runs))
-        assert sum(not answer.replayed for answer in answers) == 100
+        responses = await asyncio.gather(*(store.accept(run) for run in runs))
+        assert sum(not answer.replayed for answer in responses) == 100
         assert all(
-            a.run.request.idempotency_key == r.request.idempotency_key for a, r in zip(answers, runs, strict=True)
+            a.run.request.idempotency_key == r.request.idempotency_key for a, r in zip(responses, runs, strict=True)
         )
         assert (await store.counts())["runs"] == {"accepted": 100}
 
     async def test_a_refused_one_does_not_take_the_others_of_its_batch_with_it(self, store: SqlStore):
         await accepted(store, 1, idempotency_key="k")
         conflict = a_run(2, idempotency_key="k", inputs={})
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(store.accept(run) for run in (a_run(3), conflict, a_run(4))), return_exceptions=True
         )
-        assert [type(answer) for answer in answers] == [Accepted, RequestRefused, Accepted]
+        assert [type(answer) for answer in responses] == [Accepted, RequestRefused, Accepted]
 
     async def test_a_row_that_the_database_refuses_does_not_take_the_others_with_it(self, store: SqlStore):
         """The CHECKs are the third net: a final run without an end would be a bug of ours."""
         broken = replace(a_run(2), state=State.FAILED)
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(store.accept(run) for run in (a_run(1), broken, a_run(3))), return_exceptions=True
         )
-        assert isinstance(answers[1], IntegrityError)
+        assert isinstance(responses[1], IntegrityError)
         assert (await store.counts())["runs"] == {"accepted": 2}
 
     async def test_a_caller_that_went_away_does_not_disturb_the_others(self, store: SqlStore):
@@ -273,7 +273,7 @@ class TestClaimingRuns:
     async def test_a_run_that_is_held_in_doubt_holds_no_place(self, store: SqlStore):
         await in_doubt(store, 1)
         [run] = await store.claim({State.IN_DOUBT}, 9, NOW + HOUR)
-        await store.apply(state_machine.on_doubt_unresolved(run, POLICY, NOW + HOUR))
+        await store.apply(state_machine.on_evidence_overdue(run, POLICY, NOW + HOUR))
         await accepted(store, 2)
         assert len(await store.claim_accepted("research", 9, 1, NOW + HOUR)) == 1
         assert await store.claim({State.IN_DOUBT}, 9, NOW + 99 * HOUR) == []
@@ -360,8 +360,8 @@ class TestSettling:
 
     async def test_two_ends_at_the_same_moment_are_one_end_and_one_stale(self, store: SqlStore):
         run = await started(store)
-        answers = await asyncio.gather(*(store.apply(end_of(run)) for _ in range(2)), return_exceptions=True)
-        assert sorted(type(answer).__name__ for answer in answers) == ["Run", "Stale"]
+        responses = await asyncio.gather(*(store.apply(end_of(run)) for _ in range(2)), return_exceptions=True)
+        assert sorted(type(answer).__name__ for answer in responses) == ["Run", "Stale"]
         assert event_types(await store.deliveries_of(run.run_id)) == ["run.failed"]
 
     async def test_a_decision_about_an_unknown_run_is_stale(self, store: SqlStore):
@@ -398,8 +398,8 @@ class TestSettling:
     async def test_of_two_runs_that_get_one_execution_at_the_same_moment_one_has_it(self, store: SqlStore):
         begun = [await store.apply(state_machine.begin(await claimed(store, number), NOW)) for number in (1, 2)]
         decisions = [state_machine.on_kickoff(run, Started("k-1"), POLICY, NOW) for run in begun]
-        answers = await asyncio.gather(*map(store.apply, decisions), return_exceptions=True)
-        assert [type(answer).__name__ for answer in answers] == ["Run", "ExecutionTaken"]
+        responses = await asyncio.gather(*map(store.apply, decisions), return_exceptions=True)
+        assert [type(answer).__name__ for answer in responses] == ["Run", "ExecutionTaken"]
 
     async def test_crews_do_not_share_their_executions_ids(self, store: SqlStore):
         await started(store, 1)
@@ -417,14 +417,14 @@ class TestSettling:
         ]
         decisions = [state_machine.on_kickoff(run, Started("k-1"), POLICY, NOW) for run in begun]
         writes = (one.apply(decision) for one, decision in zip(both, decisions, strict=True))
-        answers = await asyncio.gather(*writes, return_exceptions=True)
-        assert sorted(type(answer).__name__ for answer in answers) == ["ExecutionTaken", "Run"]
+        responses = await asyncio.gather(*writes, return_exceptions=True)
+        assert sorted(type(answer).__name__ for answer in responses) == ["ExecutionTaken", "Run"]
 
     async def test_one_that_has_moved_on_keeps_no_other_from_being_written(self, store: SqlStore):
         runs = [await started(store, number) for number in range(1, 10)]
         await store.apply(end_of(runs[4]))
-        answers = await asyncio.gather(*(store.apply(end_of(run)) for run in runs), return_exceptions=True)
-        assert [type(answer).__name__ for answer in answers] == ["Run"] * 4 + ["Stale"] + ["Run"] * 4
+        responses = await asyncio.gather(*(store.apply(end_of(run)) for run in runs), return_exceptions=True)
+        assert [type(answer).__name__ for answer in responses] == ["Run"] * 4 + ["Stale"] + ["Run"] * 4
         assert await store.counts() == {"runs": {"failed": 9}, "deliveries": {"pending": 9}}
 
     async def test_hundreds_of_decisions_at_once_are_all_written(self, store: SqlStore):

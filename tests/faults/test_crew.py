@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffAnswer, Refused
+from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffResponse, Refused
 from tests.broken_answers import CASES, ONLY_ON_LOOKS, TRACKED, Case
 from tests.faults.conftest import SetScene
 from tests.faults.harness import requests
@@ -68,7 +68,7 @@ def rule(case: Case, taken: str) -> dict[str, Any]:
     return {**case.rule, "id": taken} if case.rule.get("id") == TRACKED else case.rule
 
 
-def of(kind: type[KickoffAnswer], rules: list[tuple[Case, dict[str, Any]]]) -> int:
+def of(kind: type[KickoffResponse], rules: list[tuple[Case, dict[str, Any]]]) -> int:
     return sum(issubclass(case.kickoff, kind) for case, _ in rules)
 
 

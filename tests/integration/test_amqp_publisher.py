@@ -71,12 +71,12 @@ async def test_one_event_to_two_places_at_once(publisher: AmqpPublisher, client:
     await client.channel.declare_queue("reply.orders", exclusive=True)
     for number in range(20):
         event_id = f"run-{number}-succeeded"
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             publisher.send(delivery(Channel.EXCHANGE, "nobody.succeeded", event_id)),
             publisher.send(delivery(Channel.QUEUE, "reply.orders", event_id)),
         )
-        assert isinstance(answers[0], Retryable)
-        assert answers[1] == Confirmed()
+        assert isinstance(responses[0], Retryable)
+        assert responses[1] == Confirmed()
     assert await client.count("reply.orders") == 20
 
 
@@ -85,8 +85,8 @@ async def test_many_at_once(publisher: AmqpPublisher, client: Client):
     await client.channel.declare_queue("reply.many", exclusive=True)
     targets = ["reply.gone" if number % 10 == 0 else "reply.many" for number in range(300)]
     sends = (publisher.send(delivery(Channel.QUEUE, target, f"event-{n}")) for n, target in enumerate(targets))
-    answers = await asyncio.gather(*sends)
-    assert [type(answer) for answer in answers] == [
+    responses = await asyncio.gather(*sends)
+    assert [type(answer) for answer in responses] == [
         Unroutable if target == "reply.gone" else Confirmed for target in targets
     ]
     assert await client.count("reply.many") == 270
@@ -96,20 +96,20 @@ async def test_a_full_queue_is_tried_again(publisher: AmqpPublisher, client: Cli
     """`reject-publish` answers with a nack."""
     arguments: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"}
     await client.channel.declare_queue("reply.small", exclusive=True, arguments=arguments)
-    answers = [await publisher.send(delivery(Channel.QUEUE, "reply.small", f"event-{n}")) for n in range(3)]
-    assert answers[0] == Confirmed()
-    assert "nack" in str(answers[-1])
+    responses = [await publisher.send(delivery(Channel.QUEUE, "reply.small", f"event-{n}")) for n in range(3)]
+    assert responses[0] == Confirmed()
+    assert "nack" in str(responses[-1])
 
 
 async def test_a_missing_exchange_hurts_for_a_moment(publisher: AmqpPublisher, client: Client, topology: Topology):
     """The broker closes the channel and fails all that is in flight; a new one is open at once, exchange included."""
     await client.channel.declare_queue("reply.orders", exclusive=True)
     await client.channel.exchange_delete(topology.results)
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         publisher.send(delivery(Channel.EXCHANGE, "research.succeeded", "event-1")),
         publisher.send(delivery(Channel.QUEUE, "reply.orders", "event-2")),
     )
-    assert isinstance(answers[0], Retryable)
+    assert isinstance(responses[0], Retryable)
     await eventually(lambda: not publisher.ready)
     await eventually(lambda: publisher.ready)
     assert await publisher.send(delivery(Channel.QUEUE, "reply.orders", "event-2")) == Confirmed()
@@ -122,11 +122,11 @@ async def test_direct_reply_to(publisher: AmqpPublisher, broker: Broker, client:
     await client.channel.declare_queue("requests", exclusive=True)
     connection = await connect(broker.url)
     async with connection.channel() as channel:
-        answers: asyncio.Queue[bytes] = asyncio.Queue()
+        responses: asyncio.Queue[bytes] = asyncio.Queue()
         pseudo_queue = await channel.get_queue("amq.rabbitmq.reply-to", ensure=False)
 
         async def on_answer(message: Message) -> None:
-            answers.put_nowait(message.body)
+            responses.put_nowait(message.body)
 
         await pseudo_queue.consume(on_answer, no_ack=True)  # type: ignore[arg-type]
         question = Message(b"?", reply_to="amq.rabbitmq.reply-to")
@@ -135,7 +135,7 @@ async def test_direct_reply_to(publisher: AmqpPublisher, broker: Broker, client:
         assert reply_to is not None
         sent = delivery(Channel.QUEUE, reply_to)
         assert await publisher.send(sent) == Confirmed()
-        assert await asyncio.wait_for(answers.get(), PATIENCE) == sent.event.body
+        assert await asyncio.wait_for(responses.get(), PATIENCE) == sent.event.body
     await connection.close()
     assert isinstance(await publisher.send(sent), Undeliverable)
 
@@ -151,8 +151,8 @@ async def test_a_made_up_reply_address_hurts_nobody(publisher: AmqpPublisher):
 async def test_many_made_up_reply_addresses_are_all_given_up(publisher: AmqpPublisher):
     """After the first, the closed connection was asked again and again: no client got an answer any more."""
     names = [f"amq.rabbitmq.reply-to.g1h2AA5yZXBseUA{number}.abc" for number in range(10)]
-    answers = await asyncio.gather(*(publisher.send(delivery(Channel.QUEUE, name, name)) for name in names))
-    assert [type(answer) for answer in answers] == [Undeliverable] * 10
+    responses = await asyncio.gather(*(publisher.send(delivery(Channel.QUEUE, name, name)) for name in names))
+    assert [type(answer) for answer in responses] == [Undeliverable] * 10
 
 
 async def test_a_link_to_a_large_result_is_an_attribute_in_binary_mode_too(

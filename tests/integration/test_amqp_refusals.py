@@ -45,8 +45,8 @@ async def send_among_others(publisher: AmqpPublisher, refused: Delivery, queue: 
     """The answer to one delivery, and those to others that are under way at the same time."""
     sent = [delivery(Channel.QUEUE, queue, f"{refused.delivery_id}-{number}") for number in range(OTHERS)]
     sent.insert(OTHERS // 2, refused)
-    answers: list[object] = list(await asyncio.gather(*(publisher.send(one) for one in sent)))
-    return answers.pop(OTHERS // 2), answers
+    responses: list[object] = list(await asyncio.gather(*(publisher.send(one) for one in sent)))
+    return responses.pop(OTHERS // 2), responses
 
 
 async def test_a_message_that_is_too_large_for_the_broker_costs_no_other(
@@ -143,13 +143,13 @@ async def test_made_up_reply_addresses_share_one_connection(
     monkeypatch.setattr(AmqpLink, "connect", counted)
     names = [f"amq.rabbitmq.reply-to.g1h2AA5yZXBseUA{number}.abc" for number in range(40)]
     made_up = [publisher.send(delivery(Channel.QUEUE, name, f"made-up-{name}")) for name in names]
-    answers, other = await asyncio.gather(
+    responses, other = await asyncio.gather(
         asyncio.gather(*made_up), publisher.send(delivery(Channel.QUEUE, "reply.orders", "other"))
     )
     assert other == Confirmed()
     assert most <= 1
-    assert {type(answer) for answer in answers} <= {Undeliverable, Retryable}
-    gone = names[[isinstance(answer, Undeliverable) for answer in answers].index(True)]
+    assert {type(answer) for answer in responses} <= {Undeliverable, Retryable}
+    gone = names[[isinstance(answer, Undeliverable) for answer in responses].index(True)]
     monkeypatch.delattr(AmqpLink, "connect")
     assert isinstance(await publisher.send(delivery(Channel.QUEUE, gone, "again")), Undeliverable), (
         "known without asking"

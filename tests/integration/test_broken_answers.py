@@ -22,7 +22,7 @@ from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
 from bridge.adapters.kickoff_journal import NullJournal
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.crew.rate_limiter import RateLimiter
-from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffAnswer, NotStarted, Refused, StatusAnswer
+from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffResponse, NotStarted, Refused, StatusResponse
 from bridge.core.polling.planner import Learning
 from bridge.core.runs.model import Envelope, Run, State
 from bridge.sandbox import SandboxSettings, parse_run_time, running
@@ -40,7 +40,7 @@ FAST = replace(LIMITS, kickoff=1.5, status=1.5, fast_refusal=0.7, response=1024 
 """Patience short enough for a test, and long enough for a busy machine."""
 
 TRIED_AGAIN = (NotStarted, CrewUnavailable)
-STATES: dict[type[KickoffAnswer], State] = {
+STATES: dict[type[KickoffResponse], State] = {
     Refused: State.FAILED,
     CrewUnavailable: State.ACCEPTED,
     NotStarted: State.ACCEPTED,
@@ -61,12 +61,12 @@ class Noting:
     async def acquire(self) -> None:
         """At once: a crew that refuses or is silent slows us down in real seconds, which is tested elsewhere."""
 
-    async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
+    async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
         answer = await self._api.kickoff(body)
         self.said[type(answer).__name__] += 1
         return answer
 
-    async def status(self, kickoff_id: str) -> StatusAnswer:
+    async def status(self, kickoff_id: str) -> StatusResponse:
         answer = await self._api.status(kickoff_id)
         self.said[type(answer).__name__] += 1
         return answer

@@ -145,7 +145,7 @@ class Peer:
     crew: HttpCrewApi
     sender: CallbackSender
 
-    def answers(self, broken: Broken, code: int, body: object) -> None:
+    def responses(self, broken: Broken, code: int, body: object) -> None:
         self.server.segments = broken.segments(line(code), json.dumps(body).encode())
         self.server.hang = broken.hang
         self.server.requests = 0
@@ -183,7 +183,7 @@ every_fault = pytest.mark.parametrize("broken", BROKEN, ids=lambda one: one.name
 async def test_a_callback_is_decided_by_its_status(peer: Peer, broken: Broken) -> None:
     """A receiver that had answered 200 got the event again and again."""
     for code, expected in first(broken, {200: Confirmed, 410: Undeliverable, 500: Retryable}).items():
-        peer.answers(broken, code, {"ok": True})
+        peer.responses(broken, code, {"ok": True})
         answer = await peer.callback()
         assert (type(answer), answer.reply and answer.reply.code) == (expected, code)
         assert peer.server.requests == 1
@@ -200,7 +200,7 @@ async def test_a_kickoff_is_read_or_decided_by_its_status(peer: Peer, broken: Br
         500: InDoubt,
     }
     for code, expected in first(broken, cases).items():
-        peer.answers(broken, code, {"kickoff_id": "k-1"})
+        peer.responses(broken, code, {"kickoff_id": "k-1"})
         answer = await peer.crew.kickoff({})
         assert expected in (answer, type(answer)), code
         assert peer.server.requests == 1
@@ -209,12 +209,12 @@ async def test_a_kickoff_is_read_or_decided_by_its_status(peer: Peer, broken: Br
 @every_fault
 async def test_a_poll_is_read_or_decided_by_its_status(peer: Peer, broken: Broken) -> None:
     """A run whose status could not be read never ended."""
-    peer.answers(broken, 404, {})
+    peer.responses(broken, 404, {})
     assert await peer.crew.status("k-1") == NotFound()
-    peer.answers(broken, 200, {"state": "SUCCESS", "result": "r"})
+    peer.responses(broken, 200, {"state": "SUCCESS", "result": "r"})
     found = await peer.crew.status("k-1")
     assert (found == Succeeded("r")) is broken.whole
-    peer.answers(broken, 200, {"inputs": ["topic"]})
+    peer.responses(broken, 200, {"inputs": ["topic"]})
     assert await peer.crew.inputs() == (("topic",) if broken.whole else None)
     assert (await peer.crew.probe()).ok
 
@@ -227,7 +227,7 @@ async def test_an_answer_of_a_human_is_decided_by_its_status(peer: Peer, broken:
     )
     for one in send:
         for code, expected in first(broken, {200: Resumed, 400: Refused, 429: NotStarted, 500: InDoubt}).items():
-            peer.answers(broken, code, {"status": "resumed"})
+            peer.responses(broken, code, {"status": "resumed"})
             assert type(await one()) is expected
             assert peer.server.requests == 1
 

@@ -16,7 +16,7 @@ from bridge.core.crew.rate_limiter import MAX_BACKOFF, RateLimiter
 from bridge.core.crew.responses import (
     CrewUnavailable,
     InDoubt,
-    NoAnswer,
+    NoResponse,
     NotFound,
     NotStarted,
     Pending,
@@ -48,7 +48,7 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
 class RawServer:
     """A server that answers with prepared bytes; an empty answer hangs up, None says nothing and waits for the end."""
 
-    answers: list[bytes | None]
+    responses: list[bytes | None]
     read_first: bool = True
     url: str = ""
     connections: int = 0
@@ -61,7 +61,7 @@ class RawServer:
             while True:
                 if self.read_first:
                     self.requests.append(await read_request(reader))
-                answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+                answer = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
                 if answer is None:
                     await self.over.wait()
                 if not answer:
@@ -75,8 +75,8 @@ class RawServer:
 
 
 @asynccontextmanager
-async def raw_server(*answers: bytes | None, read_first: bool = True) -> AsyncIterator[RawServer]:
-    raw = RawServer(list(answers), read_first)
+async def raw_server(*responses: bytes | None, read_first: bool = True) -> AsyncIterator[RawServer]:
+    raw = RawServer(list(responses), read_first)
     server = await asyncio.start_server(raw.serve, "127.0.0.1", 0)
     raw.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
@@ -187,7 +187,7 @@ async def test_every_fault_is_told_apart(api: Api, sandbox: str, fault: dict[str
 async def test_a_refused_connection_sent_nothing(api: Api):
     crew = await api(f"http://127.0.0.1:{await closed_port()}")
     assert isinstance(await crew.kickoff(BODY), NotStarted)
-    assert isinstance(await crew.status("k-1"), NoAnswer)
+    assert isinstance(await crew.status("k-1"), NoResponse)
 
 
 async def test_a_name_that_does_not_resolve_sent_nothing(api: Api):
@@ -212,7 +212,7 @@ async def test_a_black_hole_leaves_the_run_in_doubt_and_a_look_without_answer(ap
     async with raw_server(None) as server:
         crew = await api(server.url, kickoff=0.05, status=0.05)
         assert await crew.kickoff(BODY) == InDoubt("TimeoutError")
-        assert isinstance(await crew.status("k-1"), NoAnswer)
+        assert isinstance(await crew.status("k-1"), NoResponse)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ async def test_redirects_are_never_followed_with_the_token(api: Api, status: str
         async with raw_server(http(status, b"", f"Location: {elsewhere.url}/kickoff")) as server:
             crew = await api(server.url)
             assert isinstance(await crew.kickoff(BODY), Refused)
-            assert isinstance(await crew.status("k-1"), NoAnswer)
+            assert isinstance(await crew.status("k-1"), NoResponse)
         assert elsewhere.connections == 0
 
 

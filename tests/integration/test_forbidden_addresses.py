@@ -50,8 +50,8 @@ def embeddings(address: str) -> Iterator[str]:
 class Names(AbstractResolver):
     """A name server of the test's own: each lookup of a name takes the next of its answers, the last one for ever."""
 
-    def __init__(self, answers: Mapping[str, Sequence[Sequence[str]]]) -> None:
-        self._answers = {name: list(lookups) for name, lookups in answers.items()}
+    def __init__(self, responses: Mapping[str, Sequence[Sequence[str]]]) -> None:
+        self._answers = {name: list(lookups) for name, lookups in responses.items()}
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -98,9 +98,9 @@ WIRE = Wire()  # an audit hook stays for as long as the process lives, so there 
 
 @asynccontextmanager
 async def sending(
-    answers: Mapping[str, Sequence[Sequence[str]]] | None = None, *, allow_private: bool = False
+    responses: Mapping[str, Sequence[Sequence[str]]] | None = None, *, allow_private: bool = False
 ) -> AsyncIterator[CallbackSender]:
-    async with callback_sessions(allow_private=allow_private, resolver=Names(answers or {})) as sessions:
+    async with callback_sessions(allow_private=allow_private, resolver=Names(responses or {})) as sessions:
         yield CallbackSender(sessions, [], "0", HandClock(0.0))
 
 
@@ -141,8 +141,8 @@ async def test_behind_a_name_that_also_leads_to_a_public_address():
     assert len(names) == 122
     with WIRE.tapped() as dialled:
         async with sending(names) as sender:
-            answers = await answers_to(sender, [f"https://{name}/" for name in names])
-    assert answers <= {Retryable("no connection"), REFUSED}  # the public one is stopped by the test
+            responses = await answers_to(sender, [f"https://{name}/" for name in names])
+    assert responses <= {Retryable("no connection"), REFUSED}  # the public one is stopped by the test
     assert (set(dialled), len(dialled) >= 122) == ({PUBLIC}, True)
 
 
@@ -175,10 +175,10 @@ async def test_behind_a_redirect():
         urls = [f"http://receiver.example:{port}/{code}?to={literal(address)}" for code, address in cases]
         with WIRE.tapped() as dialled:
             async with sending({"receiver.example": [["127.0.0.1"]]}, allow_private=True) as sender:
-                answers = await answers_to(sender, urls)
+                responses = await answers_to(sender, urls)
     finally:
         await runner.cleanup()
-    assert answers == {Retryable(f"HTTP {code}") for code in (301, 302, 303, 307, 308)}
+    assert responses == {Retryable(f"HTTP {code}") for code in (301, 302, 303, 307, 308)}
     assert (len(cases), dialled) == (305, ["127.0.0.1"] * 305)
 
 

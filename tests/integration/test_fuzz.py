@@ -170,18 +170,18 @@ async def ask(port: int, sent: bytes) -> int:
 async def test_any_http_request_is_answered(port: int, paths: list[str]) -> None:
     dice = random.Random(f"http {paths}")
     await ask(port, http_request(dice, paths[0]))
-    before, answers = memory(), Counter[int]()
+    before, responses = memory(), Counter[int]()
     with capture_logs() as logs:
         for _ in range(TRIES):
             sent = http_request(dice, dice.choice(paths))
             status = await ask(port, sent)
-            answers[status] += 1
+            responses[status] += 1
             assert 0 < status < 500, sent
             logs[:] = [line for line in logs if line["log_level"] in {"error", "critical"}]
     assert logs == []
     assert memory() - before < MOST_MEMORY
-    assert len(answers) > 4, answers
-    print(f"\n{paths}: {TRIES} requests, {dict(answers)}, {(memory() - before) >> 10} KiB more")
+    assert len(responses) > 4, responses
+    print(f"\n{paths}: {TRIES} requests, {dict(responses)}, {(memory() - before) >> 10} KiB more")
 
 
 @pytest.mark.timeout(600)

@@ -86,11 +86,11 @@ async def test_a_replay_after_a_restart_is_the_same_run_under_whatever_delivery_
 async def test_a_retry_with_a_new_timestamp_is_the_same_run(settings: Settings):
     now = int(time.time())
     async with daemon.serving(settings) as url:
-        answers = [
+        responses = [
             await post(f"{url}/hooks/shop", standard("msg_1", at, Webhook(SECRET).sign("msg_1", _date(at), BODY)))
             for at in (now - 5, now)
         ]
-    assert answers[0] == answers[1]
+    assert responses[0] == responses[1]
 
 
 async def test_an_input_that_the_crew_needs_and_the_hook_does_not_map_is_refused(settings: Settings):

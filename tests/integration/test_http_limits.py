@@ -88,8 +88,8 @@ async def test_an_idle_connection_is_closed_in_the_end() -> None:
 
 
 async def test_requests_that_follow_at_once_are_all_answered(bridge: Bridge) -> None:
-    answers = await bridge.raw(GET * 3 + GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-    assert answers.count(b'"alive"}') == 4
+    responses = await bridge.raw(GET * 3 + GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    assert responses.count(b'"alive"}') == 4
 
 
 async def test_a_body_that_does_not_come_is_408(hasty: Bridge) -> None:

@@ -37,15 +37,15 @@ async def test_bodies_that_do_not_end_make_room_for_others(bridge: Bridge) -> No
     bodies = bridge.servers[0].memory.bodies
     bodies.limit = 3_000_000
     held = [await held_back(bridge, 900_000) for _ in range(6)]
-    answers = [asyncio.create_task(reader.readline()) for reader, _ in held]
-    while sum(answer.done() for answer in answers) < 3:
-        await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
-    assert {answer.result().split()[1] for answer in answers if answer.done()} == {b"503"}
+    responses = [asyncio.create_task(reader.readline()) for reader, _ in held]
+    while sum(answer.done() for answer in responses) < 3:
+        await asyncio.wait(responses, return_when=asyncio.FIRST_COMPLETED)
+    assert {answer.result().split()[1] for answer in responses if answer.done()} == {b"503"}
     assert bodies.held <= bodies.limit
     assert (await bridge.submit(BODY | {"inputs": {"text": "x" * 500_000}})).status == 202
     for _, writer in held:
         writer.close()
-    await asyncio.gather(*answers, return_exceptions=True)
+    await asyncio.gather(*responses, return_exceptions=True)
 
 
 async def test_a_body_is_not_counted_once_it_has_been_handled(bridge: Bridge) -> None:

@@ -124,13 +124,13 @@ async def test_a_secret_that_comes_back_from_outside_is_not_kept(tmp_path: Path)
                 return len(runs) == 4 and ended and len(tried) >= 3 and all(tried)
 
             await eventually(over, "four runs have ended and three callbacks were tried")
-            answers = b""
+            responses = b""
             for path in ("/v1/runs", "/v1/deliveries", "/v1/crews"):
                 async with http.get(url + path) as response:
-                    answers += await response.read()
+                    responses += await response.read()
     stored = await asyncio.to_thread(lambda: b"".join(path.read_bytes() for path in tmp_path.glob("bridge.db*")))
     tokens = [webhook.split("/")[-2] for webhook in peer.webhooks]
-    for name, text in {"store": stored, "answers": answers, "callbacks": b"".join(peer.called)}.items():
+    for name, text in {"store": stored, "answers": responses, "callbacks": b"".join(peer.called)}.items():
         for secret in (*SECRETS, *tokens):
             for form in (secret, secret.encode().hex(), base64.b64encode(f"user:{secret}".encode()).decode()[8:-4]):
                 assert form.encode() not in text, (name, secret)

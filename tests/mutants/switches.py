@@ -59,15 +59,15 @@ MUTANTS = (
     Mutant(
         "`starting` back to `accepted`",
         "bridge/core/runs/state_machine.py",
-        'whether the POST left is not known."""\n    return _to_doubt(run, policy, now)',
+        'whether the POST left is not known."""\n    return _into_doubt(run, policy, now)',
         'whether the POST left is not known."""\n    return Decision(_not_started(run, now))',
         SIMULATION,
     ),
     Mutant(
         "retry after a timeout",
         "bridge/adapters/crew_api.py",
-        "InDoubt(_say(error)) if wire.touched else NotStarted(_say(error))",
-        "NotStarted(_say(error))",
+        "InDoubt(_describe(error)) if wire.touched else NotStarted(_describe(error))",
+        "NotStarted(_describe(error))",
         pytest("tests/integration/test_crew_api.py"),
     ),
     Mutant(
@@ -161,7 +161,7 @@ MUTANTS = (
     Mutant(
         "the clock alone ends a run",
         "bridge/core/runs/state_machine.py",
-        "return passed and not isinstance(answer, answers.NoAnswer | answers.CrewUnavailable)",
+        "return passed and not isinstance(answer, responses.NoResponse | responses.CrewUnavailable)",
         "return passed",
         pytest("tests/unit/test_lifecycle.py"),
     ),

@@ -17,27 +17,27 @@ async def lives(human_input: HumanInput) -> list[Any]:
 
 
 async def test_celery_says_failure_and_revoked(start: Start) -> None:
-    answers = await lives(await start(dialect="celery"))
-    assert {code for code, _ in answers} == {200}
-    assert [body["state"] for _, body in answers] == ["RUNNING", "SUCCESS", "FAILURE", "REVOKED", "NOT FOUND"]
-    assert all(set(body) == {"state", "status", "result"} for _, body in answers)
+    responses = await lives(await start(dialect="celery"))
+    assert {code for code, _ in responses} == {200}
+    assert [body["state"] for _, body in responses] == ["RUNNING", "SUCCESS", "FAILURE", "REVOKED", "NOT FOUND"]
+    assert all(set(body) == {"state", "status", "result"} for _, body in responses)
 
 
 async def test_old_has_neither_progress_nor_tasks(start: Start) -> None:
-    answers = await lives(await start(dialect="old"))
-    assert [body["state"] for _, body in answers] == ["RUNNING", "SUCCESS", "FAILED", "REVOKED", "NOT FOUND"]
-    assert all(body["source"] == "application" for _, body in answers)
-    assert all(body["progress"] is body["last_executed_task"] is None for _, body in answers)
-    assert answers[1][1]["result"]
+    responses = await lives(await start(dialect="old"))
+    assert [body["state"] for _, body in responses] == ["RUNNING", "SUCCESS", "FAILED", "REVOKED", "NOT FOUND"]
+    assert all(body["source"] == "application" for _, body in responses)
+    assert all(body["progress"] is body["last_executed_task"] is None for _, body in responses)
+    assert responses[1][1]["result"]
 
 
 async def test_status_upper_speaks_in_capitals(start: Start) -> None:
     human_input = await start(dialect="status_upper", workers=4)
-    answers = await lives(human_input)
-    assert [body.get("status") for _, body in answers] == ["RUNNING", "COMPLETE", "ERROR", "ERROR", None]
-    assert answers[1][1]["output"].startswith("The sandbox crew")
-    assert answers[2][1]["error"].startswith("ValueError")
-    assert answers[4][0] == 404
+    responses = await lives(human_input)
+    assert [body.get("status") for _, body in responses] == ["RUNNING", "COMPLETE", "ERROR", "ERROR", None]
+    assert responses[1][1]["output"].startswith("The sandbox crew")
+    assert responses[2][1]["error"].startswith("ValueError")
+    assert responses[4][0] == 404
     for _ in range(4):
         queued = await human_input.kickoff()
     assert (await human_input.status(queued))["status"] == "QUEUED"

@@ -64,7 +64,7 @@ class History:
     lives: list[Life] = field(default_factory=list)
     """Those that are alive."""
     clock_is_off_by: float = 0.0
-    answers: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    responses: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Key → the ids of the runs that producers were told."""
     retried: set[str] = field(default_factory=set)
     ended_in_order: int = 0
@@ -160,7 +160,7 @@ class History:
         request = a_request(idempotency_key=key)
         while not (answer := await self._ask_for(request)):  # noqa: ASYNC110 - a producer knows nothing of our events
             await asyncio.sleep(0.5)
-        self.answers[key].add(answer.run.run_id)
+        self.responses[key].add(answer.run.run_id)
 
     async def _play(self) -> None:
         for number in range(self.requests):
@@ -253,7 +253,7 @@ class History:
             life = self._somebody()
             commands: list[RunCommand] = [Cancel(), Retry(), Abandon()]
             command = self.dice.choice(commands)
-            runs = sorted(run_id for told in self.answers.values() for run_id in told)
+            runs = sorted(run_id for told in self.responses.values() for run_id in told)
             if life is not None and runs:
                 run_id = self.dice.choice(runs)
                 if isinstance(command, Retry):

@@ -28,7 +28,7 @@ def check(history: History) -> None:
 def nothing_accepted_is_lost_or_doubled(history: History) -> None:
     """I1, I13."""
     stored = {row[0] for row in history.rows("SELECT run_id FROM runs")}
-    told = list(history.answers.values())
+    told = list(history.responses.values())
     assert len(told) == history.requests
     assert all(len(run_ids) == 1 for run_ids in told), "one key, one run"
     assert {run_id for run_ids in told for run_id in run_ids} == stored

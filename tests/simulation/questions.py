@@ -9,9 +9,9 @@ from bridge.core.crew.responses import (
     InDoubt,
     NotFound,
     NotStarted,
-    ResumeAnswer,
     Resumed,
-    StatusAnswer,
+    ResumeResponse,
+    StatusResponse,
     WaitingForHuman,
 )
 from bridge.core.errors import RequestRefused, Stale, StoreUnavailable
@@ -34,7 +34,7 @@ class Execution:
     kickoff_id: str
     run_id: str
     lasts: float
-    end: StatusAnswer
+    end: StatusResponse
     ends_at: float
     asks_at: float = math.inf
     posts: int = 0
@@ -57,7 +57,9 @@ class Execution:
         self.ends_at = asyncio.get_running_loop().time() + self.lasts
 
 
-async def carry(execution: Execution, text: str, happens: Happens, wire: Callable[[], Awaitable[None]]) -> ResumeAnswer:
+async def carry(
+    execution: Execution, text: str, happens: Happens, wire: Callable[[], Awaitable[None]]
+) -> ResumeResponse:
     """`POST /resume`."""
     await wire()
     if happens("answer not sent", 0.15):
@@ -70,7 +72,7 @@ async def carry(execution: Execution, text: str, happens: Happens, wire: Callabl
     return InDoubt("ServerDisconnectedError") if happens("answer lost after arrival", 0.1) else Resumed()
 
 
-def paused(*, outright: bool) -> StatusAnswer:
+def paused(*, outright: bool) -> StatusResponse:
     """The status while a human is awaited, in the two ways that were seen."""
     return WaitingForHuman() if outright else NotFound()
 

@@ -71,10 +71,10 @@ class KeyMachine(RuleBasedStateMachine):
         alone = len(requests) == 1
         new = [self.a_run(one if alone else replace(one, signature_digest=None)) for one in requests]
         with self.engine.begin() as connection:
-            answers = accept_all(connection, new)
+            responses = accept_all(connection, new)
         in_turn = sorted(range(len(new)), key=lambda place: self.may_be_a_copy(new[place]))
         for place in in_turn:
-            self.compare(new[place], answers[place])
+            self.compare(new[place], responses[place])
 
     @precondition(lambda self: self.kept)
     @rule(data=st.data())

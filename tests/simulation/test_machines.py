@@ -44,7 +44,7 @@ status_answers = st.sampled_from(
         responses.WaitingForHuman(),
         responses.NotFound(),
         responses.Unknown("HTML"),
-        responses.NoAnswer("HTTP 500"),
+        responses.NoResponse("HTTP 500"),
         responses.CrewUnavailable("HTTP 401"),
     ]
 )
@@ -96,7 +96,7 @@ class RunMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.runs_in_progress is not None)
     @rule(answer=kickoff_answers)
-    def post_is_answered(self, answer: responses.KickoffAnswer) -> None:
+    def post_is_answered(self, answer: responses.KickoffResponse) -> None:
         starting, self.runs_in_progress = self.runs_in_progress, None
         assert starting is not None
         written = self.commit(state_machine.on_kickoff(starting, answer, self.policy, self.now))
@@ -128,12 +128,12 @@ class RunMachine(RuleBasedStateMachine):
     @rule()
     def doubt_lasts(self) -> None:
         if self.run.due_at is not None and self.now >= self.run.due_at:
-            self.commit(state_machine.on_doubt_unresolved(self.run, self.policy, self.now))
+            self.commit(state_machine.on_evidence_overdue(self.run, self.policy, self.now))
             self.proven += self.run.state is State.ACCEPTED
 
     @precondition(lambda self: self.run.state in rules.TRACKED_STATES)
     @rule(answer=status_answers, old=st.booleans())
-    def look(self, answer: responses.StatusAnswer, old: bool) -> None:
+    def look(self, answer: responses.StatusResponse, old: bool) -> None:
         tracked = rules.refreshed(
             self.tracked or state_machine.tracked_from_run(self.run, self.policy, self.now), self.run
         )
@@ -145,7 +145,7 @@ class RunMachine(RuleBasedStateMachine):
         if decision.run.state is State.TIMED_OUT:
             assert seen.deadline_at is not None, "I15"
             assert self.now >= seen.deadline_at, "I15"
-            assert not isinstance(answer, responses.NoAnswer | responses.CrewUnavailable), (
+            assert not isinstance(answer, responses.NoResponse | responses.CrewUnavailable), (
                 "I15: a clock alone ends no run"
             )
         stale = replace(decision, run=replace(decision.run, version=decision.run.version - 1)) if old else decision

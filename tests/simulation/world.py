@@ -15,16 +15,16 @@ from bridge.core.crew.responses import (
     CrewUnavailable,
     Failed,
     InDoubt,
-    KickoffAnswer,
-    NoAnswer,
+    KickoffResponse,
+    NoResponse,
     NotFound,
     NotStarted,
     Pending,
     Refused,
-    ResumeAnswer,
+    ResumeResponse,
     Running,
     Started,
-    StatusAnswer,
+    StatusResponse,
     Succeeded,
     Unknown,
 )
@@ -39,7 +39,7 @@ Webhook = Callable[[str, Kind, dict[str, Any]], Awaitable[None]]
 """Sends a webhook to whatever process lives now: token, kind, body."""
 
 
-NO_SENSE: list[StatusAnswer] = [NoAnswer("HTTP 502"), NoAnswer("HTTP 429", 3.0), NotFound(), Unknown("HTML")]
+NO_SENSE: list[StatusResponse] = [NoResponse("HTTP 502"), NoResponse("HTTP 429", 3.0), NotFound(), Unknown("HTML")]
 
 
 @dataclass
@@ -102,7 +102,7 @@ class World:
     async def acquire(self) -> None:
         await asyncio.sleep(0.01)
 
-    async def kickoff(self, body: dict[str, Any]) -> KickoffAnswer:
+    async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
         run_id = body["meta"]["bridge_run_id"]
         self.tracked()
         await self.wire()
@@ -117,7 +117,7 @@ class World:
             return InDoubt("ServerDisconnectedError")
         return Started(execution.kickoff_id)
 
-    async def status(self, kickoff_id: str) -> StatusAnswer:
+    async def status(self, kickoff_id: str) -> StatusResponse:
         await self.wire()
         execution = self.executions[kickoff_id]
         if self.happens("no sense in the status", 0.3):
@@ -127,10 +127,10 @@ class World:
             return paused(outright=self.dice.random() < 0.5)
         if asyncio.get_running_loop().time() >= execution.ends_at:
             return execution.end
-        runs_in_progress: list[StatusAnswer] = [Pending(), Running(), Running({"completed": self.dice.randint(0, 3)})]
+        runs_in_progress: list[StatusResponse] = [Pending(), Running(), Running({"completed": self.dice.randint(0, 3)})]
         return self.dice.choice(runs_in_progress)
 
-    async def resume(self, body: dict[str, Any]) -> ResumeAnswer:
+    async def resume(self, body: dict[str, Any]) -> ResumeResponse:
         execution = self.executions[body["execution_id"]]
         assert body["task_id"] == execution.task_id
         said = await carry(execution, body["human_feedback"], self.happens, self.wire)
@@ -163,7 +163,7 @@ class World:
         lost = delivery.attempts == 0 and self.happens("confirm lost", 0.15)
         return Retryable("no confirm in time") if lost else Confirmed()
 
-    def _refusal(self, run_id: str) -> KickoffAnswer | None:
+    def _refusal(self, run_id: str) -> KickoffResponse | None:
         if self.happens("not sent", 0.1):
             return NotStarted("ClientConnectorError")
         if self.happens("refused for now", 0.05):

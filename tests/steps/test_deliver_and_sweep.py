@@ -43,7 +43,7 @@ async def test_when_a_delivery_was_confirmed_is_kept(bench: Bench):
 
 async def test_what_failed_is_sent_again_with_the_same_id_and_bytes(bench: Bench):
     run = await ended(bench)
-    bench.sender.answers = [Retryable("HTTP 500"), Retryable("HTTP 500")]
+    bench.sender.responses = [Retryable("HTTP 500"), Retryable("HTTP 500")]
     await bench.round(bench.deliver)
     assert await bench.round(bench.deliver) == []
     bench.clock.forward(10)
@@ -66,7 +66,7 @@ async def test_while_the_way_out_is_closed_nothing_is_claimed_and_no_attempt_is_
 
 async def test_what_is_given_up_is_kept(bench: Bench):
     run = await ended(bench)
-    bench.sender.answers = [Undeliverable("HTTP 410"), Undeliverable("HTTP 410")]
+    bench.sender.responses = [Undeliverable("HTTP 410"), Undeliverable("HTTP 410")]
     await bench.round(bench.deliver)
     dead = await bench.store.deliveries_of(run.run_id)
     assert {(delivery.state, delivery.last_error) for delivery in dead} == {(DeliveryState.DEAD, "HTTP 410")}
@@ -76,7 +76,7 @@ async def failing_for_days(bench: Bench) -> Run:
     """A run whose callback fails; five days later everything is due and fails once more."""
     run = await ended(bench)
     for _ in range(2):
-        bench.sender.answers = [Retryable("HTTP 500"), Retryable("HTTP 500")]
+        bench.sender.responses = [Retryable("HTTP 500"), Retryable("HTTP 500")]
         await bench.round(bench.deliver)
         bench.clock.forward(5 * 86_400)
     return run
@@ -96,7 +96,7 @@ async def test_without_a_results_exchange_nobody_is_told_but_the_log(bench: Benc
     )
     await ended(bench)
     for _ in range(3):
-        bench.sender.answers = [Retryable("HTTP 500"), Retryable("HTTP 500")]
+        bench.sender.responses = [Retryable("HTTP 500"), Retryable("HTTP 500")]
         await bench.round(step)
         bench.clock.forward(5 * 86_400)
     assert "delivery.paused" not in {delivery.event.type for delivery in bench.sender.sent}
@@ -117,7 +117,7 @@ async def test_every_attempt_is_kept_with_its_time_and_how_long_it_took(bench: B
             bench.clock.forward(1.5)
             return await super().send(delivery)
 
-    bench.sender = Slow(answers=[Retryable("HTTP 500", reply=CallbackReply(500, b"no"))])
+    bench.sender = Slow(responses=[Retryable("HTTP 500", reply=CallbackReply(500, b"no"))])
     await bench.round(bench.deliver, room=1)
     found = [await bench.store.attempts_of(one.delivery_id) for one in await bench.store.deliveries_of(run.run_id)]
     [attempt] = [attempt for attempts in found for attempt in attempts]

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.core.crew import webhook_tokens
-from bridge.core.crew.responses import InDoubt, NoAnswer, NotFound, Running, Started, Succeeded
+from bridge.core.crew.responses import InDoubt, NoResponse, NotFound, Running, Started, Succeeded
 from bridge.core.crew.webhooks import Kind, TasksDone
 from bridge.core.runs.commands import Cancel
 from bridge.core.runs.model import Run, State
@@ -57,7 +57,7 @@ async def test_the_status_decides_even_if_a_webhook_says_otherwise(bench: Bench)
 async def test_a_status_without_an_answer_lets_no_webhook_end_a_run(bench: Bench):
     """Whoever knew the URL could end a run with a result of their own at the first time-out of a look."""
     run = await bench.started()
-    bench.api.status_answers = [NoAnswer("HTTP 502"), NoAnswer("timeout"), Succeeded("The truth.")]
+    bench.api.status_answers = [NoResponse("HTTP 502"), NoResponse("timeout"), Succeeded("The truth.")]
     await send(bench, run, Kind.CREW, {"kickoff_id": "execution-1", "result": "Forged."})
     for _ in range(3):
         await bench.round(bench.poll)

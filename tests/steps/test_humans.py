@@ -18,7 +18,7 @@ from bridge.core.crew.responses import (
     NotStarted,
     Refused,
     Running,
-    StatusAnswer,
+    StatusResponse,
     Succeeded,
     WaitingForHuman,
 )
@@ -62,9 +62,9 @@ async def answered(bench: Bench, run: Run, command: Resume = YES) -> Run:
     return await bench.now(run)
 
 
-async def look(bench: Bench, *answers: StatusAnswer) -> None:
+async def look(bench: Bench, *responses: StatusResponse) -> None:
     """Make the next looks when they are due, with these answers."""
-    for answer in answers:
+    for answer in responses:
         due = bench.crew.tracker.queue.next_due()
         assert due is not None
         bench.clock.moment = max(bench.clock(), due)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffAnswer, NotStarted, Refused, Started
+from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffResponse, NotStarted, Refused, Started
 from bridge.core.runs.model import State
 from tests.fakes import NOW
 from tests.steps.conftest import Bench
@@ -165,7 +165,7 @@ async def test_evidence_that_names_another_runs_execution_leaves_the_doubt(bench
     ],
 )
 async def test_why_nothing_was_started_is_logged_without_the_apis_own_words(
-    bench: Bench, answer: KickoffAnswer, reason: str | None
+    bench: Bench, answer: KickoffResponse, reason: str | None
 ):
     """They may quote inputs, which are never logged."""
     bench.api.kickoff_answers = [answer]

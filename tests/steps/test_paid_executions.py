@@ -12,13 +12,13 @@ from bridge.core.crew.responses import (
     CrewUnavailable,
     Failed,
     InDoubt,
-    NoAnswer,
+    NoResponse,
     NotFound,
     NotStarted,
     Pending,
     Refused,
     Started,
-    StatusAnswer,
+    StatusResponse,
     Succeeded,
     Unknown,
 )
@@ -276,8 +276,8 @@ async def test_an_id_that_the_api_does_not_know_is_not_adopted(bench: Bench):
     assert (adopted.state, adopted.kickoff_id, adopted.unverified) == (State.RUNNING, "right", False)
 
 
-@pytest.mark.parametrize("answer", [NoAnswer("HTTP 500"), CrewUnavailable("HTTP 401"), Unknown("HTML")])
-async def test_while_the_crew_cannot_be_asked_nothing_is_adopted_but_by_force(bench: Bench, answer: StatusAnswer):
+@pytest.mark.parametrize("answer", [NoResponse("HTTP 500"), CrewUnavailable("HTTP 401"), Unknown("HTML")])
+async def test_while_the_crew_cannot_be_asked_nothing_is_adopted_but_by_force(bench: Bench, answer: StatusResponse):
     run = await doubted(bench)
     bench.api.status_answers = [answer, answer]
     with pytest.raises(CrewUnreachable):

@@ -7,7 +7,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.core.crew.rate_limiter import RateLimiter
-from bridge.core.crew.responses import Failed, NoAnswer, NotFound, Pending, Running, StatusAnswer, Succeeded, Unknown
+from bridge.core.crew.responses import (
+    Failed,
+    NoResponse,
+    NotFound,
+    Pending,
+    Running,
+    StatusResponse,
+    Succeeded,
+    Unknown,
+)
 from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.runs.commands import Cancel
 from bridge.core.runs.model import Decision, Run, State, TrackedRun
@@ -18,9 +27,9 @@ from tests.steps.conftest import Bench, with_policy
 DONE = Succeeded("text", {"a": 1}, None)
 
 
-async def look(bench: Bench, *answers: StatusAnswer) -> None:
+async def look(bench: Bench, *responses: StatusResponse) -> None:
     """Make the next looks when they are due, with these answers."""
-    for answer in answers:
+    for answer in responses:
         due = bench.crew.tracker.queue.next_due()
         assert due is not None
         bench.clock.moment = max(bench.clock.moment, due)
@@ -45,7 +54,7 @@ async def test_a_look_that_changes_nothing_writes_nothing_and_does_not_even_read
     await bench.started()
     await look(bench, Running({"completed": 1}))
     spy = bench.spy()
-    await look(bench, Running({"completed": 1}), NoAnswer("HTTP 502"), Pending(), Running(None), Unknown("?"))
+    await look(bench, Running({"completed": 1}), NoResponse("HTTP 502"), Pending(), Running(None), Unknown("?"))
     assert spy.calls == []
     assert len(bench.api.polls) == 6
 
@@ -99,7 +108,7 @@ async def test_a_deadline_without_a_look_that_was_answered_ends_nothing(bench: B
     run = await bench.started(deadline=60.0)
     await look(bench, Running())
     for _ in range(30):
-        await look(bench, NoAnswer("ServerDisconnectedError"))
+        await look(bench, NoResponse("ServerDisconnectedError"))
     assert bench.clock() > NOW + 600
     assert (await bench.now(run)).state is State.RUNNING
     await look(bench, DONE)
@@ -137,7 +146,7 @@ async def test_a_crew_with_humans_may_be_not_found_for_long(bench: Bench):
 
 async def test_the_apis_wish_to_wait_is_obeyed(bench: Bench):
     await bench.started()
-    await look(bench, NoAnswer("HTTP 429", after=120.0))
+    await look(bench, NoResponse("HTTP 429", after=120.0))
     assert bench.crew.tracker.queue.next_due() == bench.clock() + 120
 
 
@@ -145,7 +154,7 @@ async def test_errors_in_a_row_make_looks_rarer(bench: Bench):
     await bench.started()
     waits = []
     for _ in range(4):
-        await look(bench, NoAnswer("HTTP 500"))
+        await look(bench, NoResponse("HTTP 500"))
         due = bench.crew.tracker.queue.next_due()
         assert due is not None
         waits.append(due - bench.clock())

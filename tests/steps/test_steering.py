@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.crew.responses import Failed, InDoubt, NoAnswer, Running, Succeeded
+from bridge.core.crew.responses import Failed, InDoubt, NoResponse, Running, Succeeded
 from bridge.core.errors import PostUnderWay, RequestRefused, StoreUnavailable
 from bridge.core.human_input.feedback import Resume
 from bridge.core.human_input.model import AskedQuestion
@@ -105,7 +105,7 @@ async def test_a_stop_is_left_to_the_worker_of_its_own_crew(bench: Bench):
 async def test_a_late_execution_is_watched_for_a_day(bench: Bench):
     run = await bench.started()
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
-    bench.api.standing_status = NoAnswer("HTTP 500")
+    bench.api.standing_status = NoResponse("HTTP 500")
     for _ in range(200):
         await bench.round(bench.late)
         bench.clock.forward(600)

@@ -13,7 +13,7 @@ from bridge.core.crew.responses import (
     CrewUnavailable,
     Failed,
     InDoubt,
-    NoAnswer,
+    NoResponse,
     NotFound,
     NotStarted,
     Pending,
@@ -39,7 +39,7 @@ def said(body: Any, code: int = 200, **more: Any) -> Reply:
     return Reply(code, body if isinstance(body, bytes) else json.dumps(body).encode(), **more)
 
 
-def status_of(**body: Any) -> responses.StatusAnswer:
+def status_of(**body: Any) -> responses.StatusResponse:
     return read_status(said(body))
 
 
@@ -280,7 +280,7 @@ def test_404_is_not_found(body: Any):
 @pytest.mark.parametrize("code", [100, 301, 302, 400, 405, 409, 422, 429, 500, 502, 503, 504])
 def test_any_other_code_says_nothing_about_the_execution(code: int):
     body = {"state": "SUCCESS", "detail": "not now"}
-    assert read_status(said(body, code, retry_after="40")) == NoAnswer(f"HTTP {code}: not now", 40.0)
+    assert read_status(said(body, code, retry_after="40")) == NoResponse(f"HTTP {code}: not now", 40.0)
 
 
 def test_a_rate_limit_is_no_quota():
@@ -443,10 +443,10 @@ REPLIES = st.builds(Reply, st.integers(100, 700), BODIES, st.floats(0, 100), st.
 @given(REPLIES)
 def test_any_reply_gives_an_answer_and_only_a_2xx_with_an_id_means_started(reply: Reply):
     kickoff = read_kickoff(reply)
-    assert isinstance(kickoff, responses.KickoffAnswer)
+    assert isinstance(kickoff, responses.KickoffResponse)
     assert not isinstance(kickoff, Started) or 200 <= reply.code < 300
     status = read_status(reply)
-    assert isinstance(status, responses.StatusAnswer)
+    assert isinstance(status, responses.StatusResponse)
     assert not isinstance(status, Succeeded | Failed) or 200 <= reply.code < 300
 
 
@@ -460,8 +460,8 @@ def test_any_reply_gives_an_answer_and_only_a_2xx_with_an_id_means_started(reply
         (Failed("boom"), None),
     ],
 )
-def test_the_run_time_by_the_apis_own_account(answer: responses.StatusAnswer, seconds: float | None):
-    assert responses.run_time_told(answer) == seconds
+def test_the_run_time_by_the_apis_own_account(answer: responses.StatusResponse, seconds: float | None):
+    assert responses.reported_run_time(answer) == seconds
 
 
 # Answers to humans' answers ---------------------------------------------------------------------------------------
@@ -525,7 +525,7 @@ def test_a_kickoff_whose_answer_broke_off_is_judged_by_its_status(reply: Reply, 
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
-        (Reply(200, b'{"state": "SUC', cut="ClientPayloadError"), NoAnswer("ClientPayloadError")),
+        (Reply(200, b'{"state": "SUC', cut="ClientPayloadError"), NoResponse("ClientPayloadError")),
         (Reply(200, b'{"state": "SUCCESS", "result": "r"}', cut="ClientPayloadError"), Succeeded("r")),
         (Reply(200, b"[[", cut=TOO_LARGE), Unknown(TOO_LARGE)),
         (Reply(404, b"", cut="TimeoutError"), NotFound()),
@@ -542,7 +542,7 @@ def test_a_run_time_that_is_no_usable_number_is_none(told: str) -> None:
     answer = read_status(Reply(200, body.encode()))
     assert isinstance(answer, Succeeded)
     assert answer.result == "done"
-    assert responses.run_time_told(answer) is None
+    assert responses.reported_run_time(answer) is None
 
 
 def test_a_response_of_little_but_brackets_says_nothing():

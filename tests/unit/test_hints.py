@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.crew.responses import NoAnswer, NotFound, Running, Succeeded
+from bridge.core.crew.responses import NoResponse, NotFound, Running, Succeeded
 from bridge.core.crew.webhooks import (
     MAX_TASK_NAME,
     CrewWebhook,
@@ -136,7 +136,7 @@ def test_a_crews_own_webhook_is_believed_only_where_the_status_has_said_not_foun
     assert with_webhook_result(Running(), webhook_result, long_missing=True) == Running()
     assert with_webhook_result(NotFound(), webhook_result, long_missing=True) is webhook_result
     assert with_webhook_result(NotFound(), webhook_result, long_missing=False) == NotFound()
-    assert with_webhook_result(NoAnswer("HTTP 500"), webhook_result, long_missing=True) == NoAnswer("HTTP 500")
+    assert with_webhook_result(NoResponse("HTTP 500"), webhook_result, long_missing=True) == NoResponse("HTTP 500")
     assert with_webhook_result(NotFound(), None, long_missing=True) == NotFound()
 
 

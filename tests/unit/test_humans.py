@@ -11,16 +11,16 @@ from bridge.core.crew.responses import (
     CrewUnavailable,
     Failed,
     InDoubt,
-    NoAnswer,
+    NoResponse,
     NotFound,
     NotStarted,
     Pending,
     Refused,
-    ResumeAnswer,
     Resumed,
+    ResumeResponse,
     Running,
     Started,
-    StatusAnswer,
+    StatusResponse,
     Succeeded,
     Unknown,
     WaitingForHuman,
@@ -80,7 +80,7 @@ def stage(run: Run) -> Stage:
 
 
 def seen(
-    run: Run, answer: StatusAnswer, at: float, policy: CrewPolicy = POLICY, **tracked: Any
+    run: Run, answer: StatusResponse, at: float, policy: CrewPolicy = POLICY, **tracked: Any
 ) -> tuple[TrackedRun, Decision | None]:
     """What the polling step does with an answer."""
     before = replace(state_machine.tracked_from_run(run, policy, NOW), **{"started_at": NOW, **tracked})
@@ -162,7 +162,7 @@ def test_where_webhooks_bring_questions_it_takes_two_in_a_row():
     policy = replace(HITL, questions_announced=True)
     tracked, decision = seen(running(), WaitingForHuman(), NOW + 5, policy)
     assert (tracked.pauses, decision) == (1, None)
-    tracked, _ = seen(running(), NoAnswer("x"), NOW + 6, policy, pauses=1)
+    tracked, _ = seen(running(), NoResponse("x"), NOW + 6, policy, pauses=1)
     assert tracked.pauses == 1
     tracked, _ = seen(running(), Running(), NOW + 6, policy, pauses=1)
     assert tracked.pauses == 0
@@ -188,9 +188,9 @@ def test_not_found_is_a_question_where_humans_are_asked_and_the_execution_was_se
 
 
 @pytest.mark.parametrize(
-    "answer", [NotFound(), Pending(), WaitingForHuman(), Unknown("?"), NoAnswer("x"), CrewUnavailable("401")]
+    "answer", [NotFound(), Pending(), WaitingForHuman(), Unknown("?"), NoResponse("x"), CrewUnavailable("401")]
 )
-def test_what_may_be_said_of_a_waiting_execution_is_no_news(answer: StatusAnswer):
+def test_what_may_be_said_of_a_waiting_execution_is_no_news(answer: StatusResponse):
     assert seen(asking(), answer, NOW + 90)[1] is None
 
 
@@ -203,7 +203,7 @@ def test_work_that_is_seen_a_while_after_a_question_means_that_somebody_else_ans
 
 
 @pytest.mark.parametrize("answer", [Succeeded("r"), Failed("boom")])
-def test_an_end_while_it_waits_is_the_end_and_nothing_else(answer: StatusAnswer):
+def test_an_end_while_it_waits_is_the_end_and_nothing_else(answer: StatusResponse):
     _, decision = seen(asking(), answer, NOW + 30)
     assert decision is not None
     assert decision.run.final
@@ -226,9 +226,9 @@ def test_the_deadline_stands_still_while_humans_have_their_time():
 
 
 @pytest.mark.parametrize(
-    ("answer", "given"), [(NotFound(), True), (NoAnswer("x"), False), (CrewUnavailable("x"), False)]
+    ("answer", "given"), [(NotFound(), True), (NoResponse("x"), False), (CrewUnavailable("x"), False)]
 )
-def test_without_an_answer_in_time_the_default_is_given(answer: StatusAnswer, given: bool):
+def test_without_an_answer_in_time_the_default_is_given(answer: StatusResponse, given: bool):
     _, decision = seen(asking(PATIENT), answer, NOW + 100, PATIENT)
     assert (decision is not None) is given
     if decision is not None:
@@ -256,7 +256,7 @@ def test_no_default_before_its_time_or_where_it_could_not_be_sent(run: Run, poli
 
 
 @pytest.mark.parametrize("answer", [Running(), Pending()])
-def test_work_confirms_an_answer_once(answer: StatusAnswer):
+def test_work_confirms_an_answer_once(answer: StatusResponse):
     _, decision = seen(sent(), answer, NOW + 3)
     assert decision is not None
     assert (stage(decision.run), decision.deliveries) == (Stage.CONFIRMED, ())
@@ -264,8 +264,8 @@ def test_work_confirms_an_answer_once(answer: StatusAnswer):
     assert seen(sent(), answer, NOW + 2)[1] is None  # asked before the answer left
 
 
-@pytest.mark.parametrize("answer", [NotFound(), WaitingForHuman(), Unknown("?"), NoAnswer("x")])
-def test_without_any_sign_the_answer_is_unconfirmed_once(answer: StatusAnswer):
+@pytest.mark.parametrize("answer", [NotFound(), WaitingForHuman(), Unknown("?"), NoResponse("x")])
+def test_without_any_sign_the_answer_is_unconfirmed_once(answer: StatusResponse):
     assert seen(sent(), answer, NOW + 1 + CONFIRM_WITHIN)[1] is None
     _, decision = seen(sent(), answer, NOW + 2 + CONFIRM_WITHIN)
     assert decision is not None
@@ -409,7 +409,7 @@ def test_an_answer_is_marked_before_it_leaves():
 
 
 @pytest.mark.parametrize("said", [Resumed(), InDoubt("reset")])
-def test_what_may_have_had_an_effect_is_waited_for(said: ResumeAnswer):
+def test_what_may_have_had_an_effect_is_waited_for(said: ResumeResponse):
     assert rules.on_submitted(sent(), 1, said, POLICY, NOW + 3) == Decision(sent())
 
 
@@ -419,7 +419,7 @@ def test_another_name_is_kept_whatever_happened_meanwhile():
 
 
 @pytest.mark.parametrize("said", [NotStarted("x"), NotStarted("x", 500.0), CrewUnavailable("HTTP 401")])
-def test_only_what_provably_never_left_is_carried_once_more(said: ResumeAnswer):
+def test_only_what_provably_never_left_is_carried_once_more(said: ResumeResponse):
     run = rules.on_submitted(replace(sent(), owner="me"), 1, said, POLICY, NOW + 3).run
     assert (run.state, stage(run), run.owner) == (State.WAITING_FOR_HUMAN, Stage.ACCEPTED, None)
     assert run.due_at is not None
@@ -433,7 +433,7 @@ def test_a_refusal_is_said_at_once():
 
 
 @pytest.mark.parametrize("said", [Refused("x"), NotStarted("x"), CrewUnavailable("x"), InDoubt("x"), Resumed()])
-def test_where_the_run_has_gone_on_the_answers_fate_changes_nothing(said: ResumeAnswer):
+def test_where_the_run_has_gone_on_the_answers_fate_changes_nothing(said: ResumeResponse):
     written = rules.on_activity(sent())
     assert written is not None
     for run, number in ((written.run, 1), (sent(), 7), (replace(sent(), state=State.CANCELLED), 1)):
@@ -468,7 +468,7 @@ def test_an_answer_that_cannot_be_read_names_the_field(body: dict[str, Any]):
 
 # Histories --------------------------------------------------------------------------------------------------------
 
-SAID: st.SearchStrategy[ResumeAnswer] = st.sampled_from(
+SAID: st.SearchStrategy[ResumeResponse] = st.sampled_from(
     [Resumed("a-1"), Resumed(), Refused("x"), NotStarted("x"), CrewUnavailable("x"), InDoubt("x")]
 )
 HAPPENINGS = st.one_of(
@@ -481,7 +481,7 @@ HAPPENINGS = st.one_of(
     st.tuples(st.just("sign"), st.none()),
     st.tuples(
         st.just("look"),
-        st.sampled_from([Running(), NotFound(), WaitingForHuman(), NoAnswer("x"), Pending(), Unknown("?")]),
+        st.sampled_from([Running(), NotFound(), WaitingForHuman(), NoResponse("x"), Pending(), Unknown("?")]),
     ),
 )
 
@@ -520,14 +520,14 @@ class History:
             case _:
                 return self._look(given)
 
-    def _submit_answer(self, said: ResumeAnswer) -> Decision:
+    def _submit_answer(self, said: ResumeResponse) -> Decision:
         begun = rules.begin_submission(self.run, self.now).run
         number = question_of(begun).number
         if not isinstance(said, NotStarted | CrewUnavailable):
             self.may_have_left.append(number)
         return rules.on_submitted(begun, number, said, self.policy, self.now)
 
-    def _look(self, answer: StatusAnswer) -> Decision | None:
+    def _look(self, answer: StatusResponse) -> Decision | None:
         self.tracked, news = rules.look(rules.refreshed(self.tracked, self.run), answer, self.policy, self.now)
         return rules.on_status(self.run, self.tracked, answer, self.policy, self.now) if news else None
 

@@ -15,15 +15,15 @@ from bridge.core.crew.responses import (
     CrewUnavailable,
     Failed,
     InDoubt,
-    KickoffAnswer,
-    NoAnswer,
+    KickoffResponse,
+    NoResponse,
     NotFound,
     NotStarted,
     Pending,
     Refused,
     Running,
     Started,
-    StatusAnswer,
+    StatusResponse,
     Succeeded,
     Unknown,
     WaitingForHuman,
@@ -57,7 +57,7 @@ def watching(policy: CrewPolicy = POLICY, **changes: Any) -> TrackedRun:
 
 
 def look_and_write(
-    run: Run, tracked: TrackedRun, answer: StatusAnswer, policy: CrewPolicy, at: float
+    run: Run, tracked: TrackedRun, answer: StatusResponse, policy: CrewPolicy, at: float
 ) -> tuple[TrackedRun, Decision | None]:
     """What the polling step does with an answer."""
     seen, news = state_machine.observe_execution(tracked, answer, policy, at)
@@ -140,7 +140,7 @@ def test_what_was_not_started_goes_back_for_anybody_to_take_later(after: float |
 
 def test_a_crew_that_cannot_be_used_lets_its_runs_wait():
     run = state_machine.on_kickoff(starting(), CrewUnavailable("HTTP 401"), POLICY, NOW).run
-    assert (run.state, run.due_at, run.owner) == (State.ACCEPTED, NOW + timing.TURNED_AWAY, None)
+    assert (run.state, run.due_at, run.owner) == (State.ACCEPTED, NOW + timing.UNAVAILABLE_DELAY, None)
 
 
 def test_an_answer_that_settles_nothing_puts_the_run_in_doubt():
@@ -152,7 +152,7 @@ def test_an_answer_that_settles_nothing_puts_the_run_in_doubt():
 
 @pytest.mark.parametrize("answer", [Started("k"), NotStarted("x"), CrewUnavailable("x"), InDoubt("x")])
 @pytest.mark.parametrize("state", [State.RUNNING, *sorted(FINAL_STATES)])
-def test_an_answer_to_a_kickoff_that_is_not_under_way_moves_nothing(state: State, answer: KickoffAnswer):
+def test_an_answer_to_a_kickoff_that_is_not_under_way_moves_nothing(state: State, answer: KickoffResponse):
     with pytest.raises(IllegalTransition):
         state_machine.on_kickoff(replace(running(), state=state), answer, POLICY, NOW)
 
@@ -172,21 +172,21 @@ def test_only_a_starting_run_can_be_an_orphan(state: State):
 
 
 def test_hold_says_so_once_and_waits_for_a_person():
-    decision = state_machine.on_doubt_unresolved(doubted(), POLICY, NOW + 900)
+    decision = state_machine.on_evidence_overdue(doubted(), POLICY, NOW + 900)
     assert (decision.run.state, decision.run.due_at, decision.run.owner) == (State.IN_DOUBT, None, None)
     assert event_types(decision.deliveries) == ["run.in_doubt"]
 
 
 def test_retry_says_so_and_starts_again():
     policy = replace(POLICY, in_doubt=DoubtPolicy.RETRY)
-    decision = state_machine.on_doubt_unresolved(doubted(policy), policy, NOW + 900)
+    decision = state_machine.on_evidence_overdue(doubted(policy), policy, NOW + 900)
     assert (decision.run.state, decision.run.due_at, decision.run.owner) == (State.ACCEPTED, NOW + 900, None)
     assert event_types(decision.deliveries) == ["run.in_doubt"]
 
 
 def test_fail_says_so_and_gives_up():
     policy = replace(POLICY, in_doubt=DoubtPolicy.FAIL)
-    decision = state_machine.on_doubt_unresolved(doubted(policy), policy, NOW + 900)
+    decision = state_machine.on_evidence_overdue(doubted(policy), policy, NOW + 900)
     assert decision.run.state is State.FAILED
     assert decision.run.outcome.error is not None
     assert decision.run.outcome.error.code == "abandoned"
@@ -196,14 +196,14 @@ def test_fail_says_so_and_gives_up():
 def test_the_doubt_comes_before_what_it_leads_to():
     """By their times, in which events are listed and tell their order: both had the same one."""
     policy = replace(POLICY, in_doubt=DoubtPolicy.FAIL)
-    doubt, end = state_machine.on_doubt_unresolved(doubted(policy), policy, NOW + 900).deliveries
+    doubt, end = state_machine.on_evidence_overdue(doubted(policy), policy, NOW + 900).deliveries
     assert doubt.event.created_at < end.event.created_at == NOW + 900
     assert json.loads(doubt.event.body)["time"] < json.loads(end.event.body)["time"]
 
 
 def test_a_second_doubt_is_another_event():
     ids = [
-        state_machine.on_doubt_unresolved(replace(doubted(), attempt=attempt), POLICY, NOW).deliveries[0].event.event_id
+        state_machine.on_evidence_overdue(replace(doubted(), attempt=attempt), POLICY, NOW).deliveries[0].event.event_id
         for attempt in (1, 2)
     ]
     assert len(set(ids)) == 2
@@ -238,7 +238,7 @@ def test_the_requests_own_deadline_wins():
 
 
 @pytest.mark.parametrize("answer", [Running(), Running({"completed": 0}), WaitingForHuman(), Unknown("?")])
-def test_the_first_sight_of_a_started_execution_is_news_and_starts_the_deadline(answer: StatusAnswer):
+def test_the_first_sight_of_a_started_execution_is_news_and_starts_the_deadline(answer: StatusResponse):
     seen, news = state_machine.observe_execution(watching(), answer, POLICY, NOW + 4)
     assert news
     assert (seen.started_at, seen.alive_at, seen.polls) == (NOW + 4, NOW + 4, 1)
@@ -252,10 +252,10 @@ def test_the_first_sight_of_a_started_execution_is_news_and_starts_the_deadline(
         Running({"total": 3}),
         Running({"completed": "?"}),
         Pending(),
-        NoAnswer("x"),
+        NoResponse("x"),
     ],
 )
-def test_a_look_that_teaches_nothing_is_no_news(answer: StatusAnswer):
+def test_a_look_that_teaches_nothing_is_no_news(answer: StatusResponse):
     tracked = watching(started_at=NOW, progress=(1, None, None))
     seen, news = state_machine.observe_execution(tracked, answer, POLICY, NOW + 4)
     assert not news
@@ -331,7 +331,7 @@ def test_an_end_that_is_seen_after_the_deadline_is_still_that_end():
 @pytest.mark.parametrize(
     "answer", [Running(), Running({"completed": 1}), WaitingForHuman(), Unknown("?"), Pending(), NotFound()]
 )
-def test_a_look_made_after_the_deadline_that_says_not_over_times_the_run_out(answer: StatusAnswer):
+def test_a_look_made_after_the_deadline_that_says_not_over_times_the_run_out(answer: StatusResponse):
     tracked = watching(started_at=NOW, alive_at=NOW + 599)
     _, decision = look_and_write(running(), tracked, answer, POLICY, NOW + 600)
     assert decision is not None
@@ -341,8 +341,8 @@ def test_a_look_made_after_the_deadline_that_says_not_over_times_the_run_out(ans
     assert event_types(decision.deliveries) == ["run.timed_out"]
 
 
-@pytest.mark.parametrize(("answer", "errors"), [(NoAnswer("HTTP 500"), 1), (CrewUnavailable("HTTP 401"), 0)])
-def test_no_statement_after_the_deadline_ends_nothing(answer: StatusAnswer, errors: int):
+@pytest.mark.parametrize(("answer", "errors"), [(NoResponse("HTTP 500"), 1), (CrewUnavailable("HTTP 401"), 0)])
+def test_no_statement_after_the_deadline_ends_nothing(answer: StatusResponse, errors: int):
     seen, news = state_machine.observe_execution(watching(started_at=NOW), answer, POLICY, NOW + 9999)
     assert not news
     assert seen.errors == errors
@@ -356,7 +356,7 @@ def test_a_look_asked_before_the_deadline_ends_nothing():
 def test_errors_are_counted_in_a_row():
     tracked = watching(started_at=NOW)
     for expected in (1, 2, 3):
-        tracked, _ = state_machine.observe_execution(tracked, NoAnswer("HTTP 500"), POLICY, NOW + 1)
+        tracked, _ = state_machine.observe_execution(tracked, NoResponse("HTTP 500"), POLICY, NOW + 1)
         assert tracked.errors == expected
     tracked, _ = state_machine.observe_execution(tracked, Running(), POLICY, NOW + 1)
     assert tracked.errors == 0
@@ -376,19 +376,19 @@ def test_lost_takes_five_looks_and_a_minute(polls: int, seconds: float, lost: bo
 
 
 @pytest.mark.parametrize("answer", [Pending(), Running(), WaitingForHuman(), Unknown("?")])
-def test_any_sign_of_life_starts_the_count_anew(answer: StatusAnswer):
+def test_any_sign_of_life_starts_the_count_anew(answer: StatusResponse):
     seen, _ = state_machine.observe_execution(watching(missing=4), answer, POLICY, NOW + 500)
     assert (seen.missing, seen.alive_at) == (0, NOW + 500)
 
 
 def test_a_look_without_a_statement_neither_counts_as_missing_nor_as_alive():
-    seen, _ = state_machine.observe_execution(watching(missing=3), NoAnswer("HTTP 502"), POLICY, NOW + 30)
+    seen, _ = state_machine.observe_execution(watching(missing=3), NoResponse("HTTP 502"), POLICY, NOW + 30)
     assert (seen.missing, seen.alive_at) == (3, NOW)
 
 
 def test_a_look_without_a_statement_loses_nothing():
     """Five quick looks did not find it, then the API was away for a while: only a look that sees may say "lost"."""
-    seen, news = state_machine.observe_execution(watching(missing=5), NoAnswer("HTTP 502"), POLICY, NOW + 61)
+    seen, news = state_machine.observe_execution(watching(missing=5), NoResponse("HTTP 502"), POLICY, NOW + 61)
     assert not news
     assert state_machine.observe_execution(seen, NotFound(), POLICY, NOW + 62)[1]
 
@@ -408,7 +408,7 @@ def test_where_a_human_may_be_asked_not_found_is_held_until_the_deadline():
 
 @pytest.mark.parametrize("state", sorted(FINAL_STATES))
 @pytest.mark.parametrize("answer", [Succeeded("late", None, None), Failed("late")])
-def test_a_late_end_cannot_change_a_final_state(state: State, answer: StatusAnswer):
+def test_a_late_end_cannot_change_a_final_state(state: State, answer: StatusResponse):
     ended = replace(running(), state=state)
     with pytest.raises(IllegalTransition):
         state_machine.apply_execution_status(ended, watching(), answer, POLICY, NOW)
@@ -480,7 +480,7 @@ def test_a_post_is_repeated_by_the_policy_once_and_by_operators_as_often_as_they
     run = doubted(policy)
     states = []
     for by_operator in (False, True, True, False, True, False):
-        told = state_machine.on_doubt_unresolved(run, policy, NOW + 900)
+        told = state_machine.on_evidence_overdue(run, policy, NOW + 900)
         assert event_types(told.deliveries) == ["run.in_doubt"]
         again = state_machine.accept_again(run, NOW) if by_operator else told.run
         states.append((by_operator, again.state, again.auto_retries))
@@ -497,7 +497,7 @@ def test_a_policy_that_changes_to_retry_repeats_a_post_that_operators_have_repea
     policy = replace(POLICY, in_doubt=DoubtPolicy.RETRY)
     again = state_machine.accept_again(doubted(), NOW)
     run = state_machine.on_orphan(state_machine.begin(again, NOW).run, policy, NOW).run
-    assert state_machine.on_doubt_unresolved(run, policy, NOW + 900).run.state is State.ACCEPTED
+    assert state_machine.on_evidence_overdue(run, policy, NOW + 900).run.state is State.ACCEPTED
 
 
 @pytest.mark.parametrize("run", [a_run(), running(), replace(running(), state=State.WAITING_FOR_HUMAN), doubted()])
@@ -542,7 +542,7 @@ def test_an_execution_that_timed_out_is_watched_and_not_stopped():
         (Failed("boom"), (None, None, None, {"code": "execution_failed", "message": "boom"})),
     ],
 )
-def test_a_late_end_is_told_and_changes_nothing_of_the_run(answer: StatusAnswer, told: tuple[Any, ...]):
+def test_a_late_end_is_told_and_changes_nothing_of_the_run(answer: StatusResponse, told: tuple[Any, ...]):
     run = cancelled()
     decision = state_machine.on_late_poll(replace(run, owner="me"), answer, POLICY, NOW + 500)
     assert decision.run == replace(run, due_at=None)  # and is not looked at again
@@ -553,10 +553,11 @@ def test_a_late_end_is_told_and_changes_nothing_of_the_run(answer: StatusAnswer,
 
 
 @pytest.mark.parametrize(
-    "answer", [Pending(), Running({"completed": 1}), WaitingForHuman(), NotFound(), NoAnswer("x"), CrewUnavailable("x")]
+    "answer",
+    [Pending(), Running({"completed": 1}), WaitingForHuman(), NotFound(), NoResponse("x"), CrewUnavailable("x")],
 )
 @pytest.mark.parametrize(("seconds", "due_at"), [(0, NOW + 160), (500, NOW + 1100), (86_401, None)])
-def test_until_a_late_end_comes_looks_go_on_for_a_day(answer: StatusAnswer, seconds: float, due_at: float | None):
+def test_until_a_late_end_comes_looks_go_on_for_a_day(answer: StatusResponse, seconds: float, due_at: float | None):
     run = cancelled()
     decision = state_machine.on_late_poll(replace(run, owner="me"), answer, POLICY, NOW + 100 + seconds)
     assert decision == Decision(replace(run, due_at=due_at))
@@ -564,12 +565,12 @@ def test_until_a_late_end_comes_looks_go_on_for_a_day(answer: StatusAnswer, seco
 
 # Histories --------------------------------------------------------------------------------------------------------
 
-KICKOFFS: st.SearchStrategy[KickoffAnswer] = st.sampled_from(
+KICKOFFS: st.SearchStrategy[KickoffResponse] = st.sampled_from(
     [Started("k-1"), Refused("no"), NotStarted("busy"), NotStarted("busy", 9.0), CrewUnavailable("401"), InDoubt("502")]
 )
-STATUSES: st.SearchStrategy[StatusAnswer] = st.sampled_from(
+STATUSES: st.SearchStrategy[StatusResponse] = st.sampled_from(
     [Pending(), Running(), Running({"completed": 1}), Running({"completed": 2}), WaitingForHuman(), NotFound(),
-     NotFound(), Unknown("?"), NoAnswer("502"), CrewUnavailable("401"), Succeeded("r", None, None), Failed("boom")]
+     NotFound(), Unknown("?"), NoResponse("502"), CrewUnavailable("401"), Succeeded("r", None, None), Failed("boom")]
 )  # fmt: skip
 STEPS = st.one_of(
     st.tuples(st.just("begin"), st.none()),
@@ -622,7 +623,7 @@ class History:
             case "orphan":
                 return state_machine.on_orphan(self.run, self.policy, self.now)
             case "doubt" if self.run.state is State.IN_DOUBT and self.run.due_at is not None:
-                return state_machine.on_doubt_unresolved(self.run, self.policy, self.now)
+                return state_machine.on_evidence_overdue(self.run, self.policy, self.now)
             case "restart":
                 self.tracked = None
             case "look" if self.run.kickoff_id is not None:
@@ -669,7 +670,7 @@ def test_only_proof_or_policy_leads_back_to_a_second_post(policy: CrewPolicy, st
     assert len(begun) == history.run.attempt
 
 
-def after(tracked: TrackedRun, answer: StatusAnswer, at: float) -> TrackedRun:
+def after(tracked: TrackedRun, answer: StatusResponse, at: float) -> TrackedRun:
     return state_machine.observe_execution(tracked, answer, POLICY, at)[0]
 
 
@@ -737,9 +738,9 @@ def test_a_run_whose_named_execution_was_never_known_does_not_time_out_either():
 
 @pytest.mark.parametrize(
     ("answer", "unverified"),
-    [(Pending(), False), (Running(), False), (Unknown("?"), True), (NotFound(), True), (NoAnswer("x"), True)],
+    [(Pending(), False), (Running(), False), (Unknown("?"), True), (NotFound(), True), (NoResponse("x"), True)],
 )
-def test_whatever_shows_that_the_api_knows_the_execution_is_written_down(answer: StatusAnswer, unverified: bool):
+def test_whatever_shows_that_the_api_knows_the_execution_is_written_down(answer: StatusResponse, unverified: bool):
     run = replace(forced(), started_at=NOW)
     seen, news = state_machine.observe_execution(
         state_machine.tracked_from_run(run, POLICY, NOW), answer, POLICY, NOW + 5

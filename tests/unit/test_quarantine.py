@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.crew.responses import NoAnswer, Running, StatusAnswer
+from bridge.core.crew.responses import NoResponse, Running, StatusResponse
 from bridge.core.delivery.model import DeliveryState
 from bridge.core.delivery.outcome import on_internal_error
 from bridge.core.human_input import rules
@@ -57,12 +57,12 @@ def test_an_execution_that_is_looked_at_after_the_end_of_its_run_is_looked_at_la
 
 def test_any_move_ends_the_deferral() -> None:
     assert state_machine.begin(deferred(in_state(State.ACCEPTED)), NOW).run.deferral is None
-    held = state_machine.on_doubt_unresolved(deferred(in_state(State.IN_DOUBT)), POLICY, NOW)
+    held = state_machine.on_evidence_overdue(deferred(in_state(State.IN_DOUBT)), POLICY, NOW)
     assert held.run.deferral is None
 
 
-@pytest.mark.parametrize("answer", [Running(), NoAnswer("HTTP 502")])
-def test_the_next_poll_ends_the_deferral_of_a_run(answer: StatusAnswer) -> None:
+@pytest.mark.parametrize("answer", [Running(), NoResponse("HTTP 502")])
+def test_the_next_poll_ends_the_deferral_of_a_run(answer: StatusResponse) -> None:
     run = deferred(in_state(State.RUNNING))
     tracked = state_machine.tracked_from_run(run, POLICY, NOW)
     seen, news = rules.look(tracked, answer, POLICY, NOW)

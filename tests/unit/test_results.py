@@ -9,7 +9,7 @@ import pytest
 
 from bridge.core.crew.reply import Reply
 from bridge.core.crew.responses import Succeeded, read_crew_webhook, read_status
-from bridge.sandbox.dialects import status_answer
+from bridge.sandbox.dialects import status_response
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.settings import Dialect
 from bridge.sandbox.status import live_status
@@ -138,7 +138,7 @@ SHAPES = ["text", "", {"score": 8}, {"output": "draft.md", "score": 8}, ["a"], 4
 
 def in_dialect(dialect: Dialect) -> Callable[[Execution], Succeeded | None]:
     def told(execution: Execution) -> Succeeded:
-        said = status_answer(dialect, "k-1", live_status(execution, "flow", now=9.0), execution)
+        said = status_response(dialect, "k-1", live_status(execution, "flow", now=9.0), execution)
         answer = read_status(Reply(said.code, said.body))
         assert isinstance(answer, Succeeded)
         return answer

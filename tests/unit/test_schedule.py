@@ -93,7 +93,7 @@ def test_a_kickoff_is_not_repeated_sooner_than_the_api_asked():
 
 @pytest.mark.parametrize("policy", DoubtPolicy)
 def test_every_policy_acts_when_evidence_was_waited_for_as_long_as_was_set(policy: DoubtPolicy):
-    assert timing.doubt_ends(CrewPolicy(in_doubt=policy, in_doubt_after=5.0), NOW) == NOW + 5.0
+    assert timing.evidence_due_at(CrewPolicy(in_doubt=policy, in_doubt_after=5.0), NOW) == NOW + 5.0
 
 
 @pytest.mark.parametrize(

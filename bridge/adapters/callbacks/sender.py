@@ -14,12 +14,12 @@ from bridge.adapters.callbacks.signing import signer
 from bridge.adapters.http_client import LenientRequest, seen_status
 from bridge.core.callback_url import is_plain_host
 from bridge.core.delivery.model import Delivery
-from bridge.core.delivery.outcome import MAX_ANSWER, CallbackReply, Confirmed, Retryable, SendResult, Undeliverable
+from bridge.core.delivery.outcome import MAX_EXCERPT, CallbackReply, Confirmed, Retryable, SendResult, Undeliverable
 from bridge.core.http.retry_after import parse_retry_after
 from bridge.ports.lifecycle import Clock
 
 TIMEOUT = 15.0  # seconds; Standard Webhooks recommends 15 to 30
-ANSWER_TIMEOUT = 2.0  # seconds for the body, which decides nothing
+RESPONSE_TIMEOUT = 2.0  # seconds for the body, which decides nothing
 MAX_READ = 16 * 1024  # bytes
 _FORBIDDEN = "the address may not be called"
 
@@ -152,12 +152,12 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
     """The start of the body; whatever goes wrong with it changes nothing about the status that came before."""
     got = bytearray()
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT):
+        async with asyncio.timeout(RESPONSE_TIMEOUT):
             while len(got) < MAX_READ and (part := await response.content.read(MAX_READ - len(got))):
                 got += part
     except (aiohttp.ClientError, OSError, TimeoutError):
         pass
-    return bytes(got[:MAX_ANSWER])
+    return bytes(got[:MAX_EXCERPT])
 
 
 def _judged(reply: CallbackReply, after: float | None = None) -> SendResult:

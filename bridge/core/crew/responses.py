@@ -65,7 +65,7 @@ class InDoubt:
     reason: str
 
 
-KickoffAnswer = Started | Refused | NotStarted | CrewUnavailable | InDoubt
+KickoffResponse = Started | Refused | NotStarted | CrewUnavailable | InDoubt
 
 
 # What POST /resume and a flow's callback can mean -----------------------------------------------------------------
@@ -78,7 +78,7 @@ class Resumed:
     alias: str | None = None
 
 
-ResumeAnswer = Resumed | Refused | NotStarted | CrewUnavailable | InDoubt
+ResumeResponse = Resumed | Refused | NotStarted | CrewUnavailable | InDoubt
 
 
 # What GET /status can mean ----------------------------------------------------------------------------------------
@@ -137,15 +137,15 @@ class Unknown:
 
 
 @dataclass(frozen=True, slots=True)
-class NoAnswer:
+class NoResponse:
     """No statement about the execution at all: connection, rate limit, server error. `after`: seconds to wait."""
 
     reason: str
     after: float | None = None
 
 
-StatusAnswer = (
-    Pending | Running | WaitingForHuman | Succeeded | Failed | NotFound | Unknown | NoAnswer | CrewUnavailable
+StatusResponse = (
+    Pending | Running | WaitingForHuman | Succeeded | Failed | NotFound | Unknown | NoResponse | CrewUnavailable
 )
 
 _PENDING = frozenset({"pending", "queued", "received", "scheduled", "task_is_pending"})
@@ -171,7 +171,7 @@ _QUOTA = ("monthly execution limit", "execution limit reached")
 _DEFINITE_REFUSALS = frozenset({400, 405, 409, 413, 415, 422})
 
 
-def read_kickoff(reply: Reply, fast_refusal: float = FAST_REFUSAL) -> KickoffAnswer:
+def read_kickoff(reply: Reply, fast_refusal: float = FAST_REFUSAL) -> KickoffResponse:
     """Class one answer to `POST /kickoff` (crew API contract, section 9 and the rule for ambiguous POSTs).
 
     `fast_refusal`: seconds that a 503 may take which refuses for certain.
@@ -179,7 +179,7 @@ def read_kickoff(reply: Reply, fast_refusal: float = FAST_REFUSAL) -> KickoffAns
     text = _message(reply.body)
     if 200 <= reply.code < 300:
         return _read_kickoff_id(reply)
-    if reply.code == 404 or _turned_away(reply.code, text):
+    if reply.code == 404 or _is_unavailable(reply.code, text):
         return CrewUnavailable(f"HTTP {reply.code}: {text}")
     if reply.code in _DEFINITE_REFUSALS or 300 <= reply.code < 400:
         return Refused(f"HTTP {reply.code}: {text}")
@@ -189,7 +189,7 @@ def read_kickoff(reply: Reply, fast_refusal: float = FAST_REFUSAL) -> KickoffAns
     return InDoubt(f"HTTP {reply.code}: {text}")
 
 
-def read_resume(reply: Reply) -> ResumeAnswer:
+def read_resume(reply: Reply) -> ResumeResponse:
     """Class one answer to `POST /resume`; 200 comes for invented ids, too, so it proves nothing (contract, 5.2)."""
     answer = read_kickoff(reply)
     match answer:
@@ -203,7 +203,7 @@ def read_resume(reply: Reply) -> ResumeAnswer:
             return answer
 
 
-def read_flow_answer(reply: Reply) -> ResumeAnswer:
+def read_flow_answer(reply: Reply) -> ResumeResponse:
     """Class one answer to a flow's callback. Its text is passed over: it may repeat the address, which is a secret."""
     told = f"HTTP {reply.code}"
     if 200 <= reply.code < 300:
@@ -214,7 +214,7 @@ def read_flow_answer(reply: Reply) -> ResumeAnswer:
     return InDoubt(told) if reply.code >= 500 else Refused(told)
 
 
-def read_status(reply: Reply) -> StatusAnswer:
+def read_status(reply: Reply) -> StatusResponse:
     """Class one answer to `GET /status/{kickoff_id}` (crew API contract, sections 4.2 to 4.5)."""
     if reply.code == 404:
         return NotFound()
@@ -222,7 +222,7 @@ def read_status(reply: Reply) -> StatusAnswer:
         return _no_status(reply)
     body = _json_object(reply.body)
     if body is None and reply.cut not in (None, TOO_LARGE):
-        return NoAnswer(str(reply.cut))
+        return NoResponse(str(reply.cut))
     if body is None:
         return Unknown(reply.cut or "the answer is not a JSON object")
     return _read_state(body)
@@ -245,7 +245,7 @@ def read_crew_webhook(body: Mapping[str, Any]) -> Succeeded | None:
     return succeeded if succeeded.has_result or succeeded.dropped else None
 
 
-def run_time_told(answer: StatusAnswer) -> float | None:
+def reported_run_time(answer: StatusResponse) -> float | None:
     """The seconds that an execution took by the API's own account, if it gives one."""
     progress = answer.progress if isinstance(answer, Succeeded) else None
     told = progress.get("duration_seconds") if isinstance(progress, dict) else None
@@ -258,7 +258,7 @@ def usable_kickoff_id(value: Any) -> bool:
     return isinstance(value, str) and KICKOFF_ID.fullmatch(value) is not None
 
 
-def _read_kickoff_id(reply: Reply) -> KickoffAnswer:
+def _read_kickoff_id(reply: Reply) -> KickoffResponse:
     parsed = _json_object(reply.body)
     if parsed is None:
         return InDoubt(f"accepted, but {reply.cut or 'the answer is not a JSON object'}")
@@ -268,14 +268,14 @@ def _read_kickoff_id(reply: Reply) -> KickoffAnswer:
     return Started(str(kickoff_id))
 
 
-def _no_status(reply: Reply) -> StatusAnswer:
+def _no_status(reply: Reply) -> StatusResponse:
     text = _message(reply.body)
-    if _turned_away(reply.code, text):
+    if _is_unavailable(reply.code, text):
         return CrewUnavailable(f"HTTP {reply.code}: {text}")
-    return NoAnswer(f"HTTP {reply.code}: {text}", parse_retry_after(reply.retry_after, reply.date))
+    return NoResponse(f"HTTP {reply.code}: {text}", parse_retry_after(reply.retry_after, reply.date))
 
 
-def _turned_away(code: int, text: str) -> bool:
+def _is_unavailable(code: int, text: str) -> bool:
     """A wrong token, or the plan's quota, whose code was never seen.
 
     Codes that are about the request itself must say it outright: their texts quote inputs, and one may say "quota".
@@ -289,7 +289,7 @@ def _turned_away(code: int, text: str) -> bool:
     return code in {401, 403} or (400 <= code < 500 and mentions_limit) or any(phrase in said for phrase in _QUOTA)
 
 
-def _read_state(body: Mapping[str, Any]) -> StatusAnswer:
+def _read_state(body: Mapping[str, Any]) -> StatusResponse:
     token = _token(body)
     if token in _SUCCEEDED:
         return replace(_succeeded(body, wrapped=not _has_state(body)), progress=_progress(body))

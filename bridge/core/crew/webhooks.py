@@ -83,8 +83,8 @@ def read(kind: Kind, body: Any) -> CrewWebhook:
 
 
 def with_webhook_result(
-    answer: responses.StatusAnswer, webhook_result: responses.Succeeded | None, *, long_missing: bool
-) -> responses.StatusAnswer:
+    answer: responses.StatusResponse, webhook_result: responses.Succeeded | None, *, long_missing: bool
+) -> responses.StatusResponse:
     """The status; where it has said NOT FOUND for so long that the execution counts as lost, the crew webhook's result.
 
     Nothing less is enough: anyone who knows the URL could end a run by the first poll that times out, or that comes
@@ -102,7 +102,7 @@ def one_more(before: TasksDone | None, name: str) -> TasksDone:
     return TasksDone(1 if before is None else before.count + 1, name)
 
 
-def count_tasks(answer: responses.StatusAnswer, done: TasksDone | None) -> responses.StatusAnswer:
+def count_tasks(answer: responses.StatusResponse, done: TasksDone | None) -> responses.StatusResponse:
     """The status, with the progress that task webhooks told where it tells none itself."""
     if done is None or not isinstance(answer, responses.Running) or answer.progress is not None:
         return answer

@@ -6,7 +6,7 @@ from typing import assert_never
 from bridge.core.delivery import cloudevents, receivers, retry
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState, Receiver
 
-MAX_ANSWER = 1024  # bytes of an answer that are kept
+MAX_EXCERPT = 1024  # bytes of an answer that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def outcome_of_attempt(delivery: Delivery, answer: SendResult, now: float, secon
         seconds=seconds,
         error=attempted.last_error,
         code=None if reply is None else reply.code,
-        answer=None if reply is None else reply.body[:MAX_ANSWER],
+        answer=None if reply is None else reply.body[:MAX_EXCERPT],
     )
     receiver = _learned(delivery, answer, now)
     if receiver is None:

@@ -72,11 +72,11 @@ def on_activity(run: Run) -> Decision | None:
 
 
 def look(
-    tracked: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float
+    tracked: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float
 ) -> tuple[TrackedRun, bool]:
     """`lifecycle.observe_execution`, with what the status says of humans."""
     seen, news = state_machine.observe_execution(tracked, answer, policy, asked_at)
-    if not isinstance(answer, responses.NoAnswer | responses.CrewUnavailable):
+    if not isinstance(answer, responses.NoResponse | responses.CrewUnavailable):
         pauses = tracked.pauses + 1 if _pausing(seen, answer, policy, asked_at) else 0
         seen = seen if seen.pauses == pauses else replace(seen, pauses=pauses)
     return seen, news or _question_change(
@@ -85,7 +85,7 @@ def look(
 
 
 def on_status(
-    run: Run, seen: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float
+    run: Run, seen: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float
 ) -> Decision:
     """`lifecycle.apply_execution_status`, with what the status says of humans; an end leaves nothing to be said of them."""
     seen = refreshed(seen, run)
@@ -127,7 +127,7 @@ def next_poll_at(
     return min([due, *(moment for moment in _moments(tracked.human_input.question) if now < moment < due)])
 
 
-def alias_to_poll(tracked: TrackedRun, answer: responses.StatusAnswer) -> str | None:
+def alias_to_poll(tracked: TrackedRun, answer: responses.StatusResponse) -> str | None:
     """The id under which to look once more: after an answer the API may know the execution by the one it gave then."""
     return (
         tracked.human_input.aliases[-1]
@@ -136,7 +136,7 @@ def alias_to_poll(tracked: TrackedRun, answer: responses.StatusAnswer) -> str | 
     )
 
 
-def judge_alias_status(tracked: TrackedRun, other: responses.StatusAnswer) -> responses.StatusAnswer:
+def judge_alias_status(tracked: TrackedRun, other: responses.StatusResponse) -> responses.StatusResponse:
     """What a status under another name is worth.
 
     Such names were seen to fail at once although the execution went on, so a failure only counts when nothing else
@@ -188,12 +188,12 @@ def begin_submission(run: Run, now: float) -> Decision:
     return Decision(state_machine.move(run, State.RUNNING, human_input=human_input, due_at=None))
 
 
-def on_submitted(run: Run, number: int, said: responses.ResumeAnswer, policy: CrewPolicy, now: float) -> Decision:
+def on_submitted(run: Run, number: int, response: responses.ResumeResponse, policy: CrewPolicy, now: float) -> Decision:
     """The POST with the answer to question `number` was answered, or not; the run may have gone on meanwhile."""
     question = run.human_input.question
     assert question is not None
     current = run.state is State.RUNNING and question.number == number and question.stage is Stage.SENT
-    match said:
+    match response:
         case responses.Resumed(alias) if alias is not None:
             return Decision(
                 replace(
@@ -205,7 +205,7 @@ def on_submitted(run: Run, number: int, said: responses.ResumeAnswer, policy: Cr
         case responses.NotStarted(_, after) if current:
             return Decision(_put_back(run, question, timing.kickoff_again(run.run_id, 1, now, after), now))
         case responses.CrewUnavailable() if current:
-            return Decision(_put_back(run, question, timing.after_turned_away(1, now), now))
+            return Decision(_put_back(run, question, timing.after_unavailable(1, now), now))
         case (
             responses.Resumed()
             | responses.Refused()
@@ -215,7 +215,7 @@ def on_submitted(run: Run, number: int, said: responses.ResumeAnswer, policy: Cr
         ):
             return Decision(run)
         case _:
-            assert_never(said)
+            assert_never(response)
 
 
 def on_corrected(run: Run, kickoff_id: str, *, verified: bool, now: float) -> Decision:
@@ -231,7 +231,7 @@ def on_corrected(run: Run, kickoff_id: str, *, verified: bool, now: float) -> De
 
 def postpone_submission(run: Run, now: float) -> Decision:
     """The crew may not be called now; the answer waits."""
-    return Decision(replace(run, owner=None, due_at=timing.after_turned_away(1, now), deferral=None))
+    return Decision(replace(run, owner=None, due_at=timing.after_unavailable(1, now), deferral=None))
 
 
 def has_answer_to_carry(run: Run) -> bool:
@@ -246,7 +246,7 @@ def _question_change(
     waiting: bool,  # noqa: FBT001 - of the run, or as its watch remembers it
     question: Question | None,
     seen: TrackedRun,
-    answer: responses.StatusAnswer,
+    answer: responses.StatusResponse,
     policy: CrewPolicy,
     asked_at: float,
 ) -> _QuestionChange | None:
@@ -260,7 +260,7 @@ def _question_change(
 
 
 def _change_while_open(
-    question: Question, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float
+    question: Question, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float
 ) -> _QuestionChange | None:
     if isinstance(answer, responses.Running) and asked_at >= question.asked_at + MOVED_ON_AFTER:
         return _QuestionChange.MOVED_ON
@@ -270,11 +270,13 @@ def _change_while_open(
         and feedback.has_address(question.asked, policy)
     )
     late = question.answer_by is not None and asked_at >= question.answer_by
-    concerns_tracked_run = not isinstance(answer, responses.NoAnswer | responses.CrewUnavailable)
+    concerns_tracked_run = not isinstance(answer, responses.NoResponse | responses.CrewUnavailable)
     return _QuestionChange.TOO_LATE if answerable and late and concerns_tracked_run else None
 
 
-def _change_after_answer(question: Question, answer: responses.StatusAnswer, asked_at: float) -> _QuestionChange | None:
+def _change_after_answer(
+    question: Question, answer: responses.StatusResponse, asked_at: float
+) -> _QuestionChange | None:
     assert question.sent_at is not None
     if isinstance(answer, responses.Running | responses.Pending) and asked_at > question.sent_at:
         return _QuestionChange.CONFIRMED
@@ -283,7 +285,7 @@ def _change_after_answer(question: Question, answer: responses.StatusAnswer, ask
 
 
 def _apply_question_change(
-    run: Run, seen: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float
+    run: Run, seen: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float
 ) -> Decision:
     waiting, question = run.state is State.WAITING_FOR_HUMAN, run.human_input.question
     match _question_change(waiting, question, seen, answer, policy, asked_at):
@@ -306,7 +308,7 @@ def _apply_question_change(
             assert_never(impossible)
 
 
-def _pausing(seen: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float) -> bool:
+def _pausing(seen: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float) -> bool:
     """Whether the status says that the execution waits: outright, or by NOT FOUND where that may mean it."""
     if isinstance(answer, responses.WaitingForHuman):
         return True

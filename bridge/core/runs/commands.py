@@ -66,11 +66,11 @@ def _decide(run: Run, command: Cancel | Retry | Adopt | Abandon, policy: CrewPol
         case Cancel():
             return _cancel(run, policy, now)
         case Retry():
-            return Decision(state_machine.accept_again(_doubted(run), now))
+            return Decision(state_machine.accept_again(_require_in_doubt(run), now))
         case Adopt():
             return _adopt(run, command, policy, now)
         case Abandon():
-            return state_machine.on_abandoned(_doubted(run), "given up by an operator", policy, now)
+            return state_machine.on_abandoned(_require_in_doubt(run), "given up by an operator", policy, now)
         case _:
             assert_never(command)
 
@@ -95,11 +95,11 @@ def _adopt(run: Run, command: Adopt, policy: CrewPolicy, now: float) -> Decision
         raise RequestRefused("invalid_request", "must be an execution's id", "kickoff_id")
     if run.unverified and run.state in rules.TRACKED_STATES:
         return rules.on_corrected(run, command.kickoff_id, verified=command.verified, now=now)
-    evidence = state_machine.on_evidence(_doubted(run), command.kickoff_id, policy, now)
+    evidence = state_machine.on_evidence(_require_in_doubt(run), command.kickoff_id, policy, now)
     return evidence and replace(evidence, run=replace(evidence.run, unverified=not command.verified))
 
 
-def _doubted(run: Run) -> Run:
+def _require_in_doubt(run: Run) -> Run:
     if run.state is not State.IN_DOUBT:
         raise RequestRefused("not_in_doubt", f"the run is {run.state}, not in_doubt")
     return run

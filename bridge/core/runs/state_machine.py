@@ -84,7 +84,7 @@ def begin(run: Run, now: float) -> Decision:
     return Decision(move(run, State.STARTING, attempt=run.attempt + 1, sent_at=now, due_at=None))
 
 
-def on_kickoff(run: Run, answer: responses.KickoffAnswer, policy: CrewPolicy, now: float) -> Decision:
+def on_kickoff(run: Run, answer: responses.KickoffResponse, policy: CrewPolicy, now: float) -> Decision:
     """The kickoff was answered, or could not be sent."""
     match answer:
         case responses.Started(kickoff_id):
@@ -96,19 +96,19 @@ def on_kickoff(run: Run, answer: responses.KickoffAnswer, policy: CrewPolicy, no
         case responses.NotStarted(_, after):
             return Decision(_not_started(run, timing.kickoff_again(run.run_id, run.attempt, now, after)))
         case responses.CrewUnavailable():
-            return Decision(_not_started(run, timing.after_turned_away(run.attempt, now)))
+            return Decision(_not_started(run, timing.after_unavailable(run.attempt, now)))
         case responses.InDoubt():
-            return _to_doubt(run, policy, now)
+            return _into_doubt(run, policy, now)
         case _:
             assert_never(answer)
 
 
 def on_orphan(run: Run, policy: CrewPolicy, now: float) -> Decision:
     """A process died between `starting` and the answer: whether the POST left is not known."""
-    return _to_doubt(run, policy, now)
+    return _into_doubt(run, policy, now)
 
 
-def on_doubt_unresolved(run: Run, policy: CrewPolicy, now: float) -> Decision:
+def on_evidence_overdue(run: Run, policy: CrewPolicy, now: float) -> Decision:
     """No evidence came in time: say so and do what the crew's policy wants. A run that is held is due no more.
 
     A run that is in doubt again after its automatic retry is held, however often operators have retried it.
@@ -156,8 +156,8 @@ def on_evidence(
     return None
 
 
-def on_late_answer(
-    run: Run, attempt: int, answer: responses.KickoffAnswer, policy: CrewPolicy, now: float
+def on_late_response(
+    run: Run, attempt: int, answer: responses.KickoffResponse, policy: CrewPolicy, now: float
 ) -> Decision | None:
     """Reconcile a run with the answer to an attempt that came after another process had taken over the run."""
     if isinstance(answer, responses.Started):
@@ -177,7 +177,7 @@ def should_be_stopped(run: Run) -> bool:
     return run.state in {State.CANCELLED, State.FAILED} and run.due_at == run.finished_at
 
 
-def on_late_poll(run: Run, answer: responses.StatusAnswer, policy: CrewPolicy, now: float) -> Decision:
+def on_late_poll(run: Run, answer: responses.StatusResponse, policy: CrewPolicy, now: float) -> Decision:
     """A run that was given up on is looked at once more: tell if its execution has ended after all, once."""
     match answer:
         case responses.Succeeded(result, result_json, usage, _):
@@ -191,7 +191,7 @@ def on_late_poll(run: Run, answer: responses.StatusAnswer, policy: CrewPolicy, n
 
 
 def observe_execution(
-    tracked: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float
+    tracked: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float
 ) -> tuple[TrackedRun, bool]:
     """What a look at the status taught, and whether it is news that the store must hear of; the part without humans.
 
@@ -208,7 +208,7 @@ def observe_execution(
 
 
 def apply_execution_status(
-    run: Run, seen: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float
+    run: Run, seen: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float
 ) -> Decision:
     """Write down what `observe_execution` found worth it; `humans.on_status` is the whole."""
     run = replace(taken_up(run), polls=seen.polls, started_at=seen.started_at, unverified=seen.unverified)
@@ -291,10 +291,10 @@ def _not_started(run: Run, due_at: float) -> Run:
     return move(run, State.ACCEPTED, due_at=due_at, owner=None, sent_at=None)
 
 
-def _to_doubt(run: Run, policy: CrewPolicy, now: float) -> Decision:
+def _into_doubt(run: Run, policy: CrewPolicy, now: float) -> Decision:
     if run.state is not State.STARTING:
         raise IllegalTransition(f"run {run.run_id}: no POST is under way, the run is {run.state}")
-    return Decision(move(run, State.IN_DOUBT, due_at=timing.doubt_ends(policy, now), owner=None))
+    return Decision(move(run, State.IN_DOUBT, due_at=timing.evidence_due_at(policy, now), owner=None))
 
 
 def _to_doubt_again(run: Run, policy: CrewPolicy, now: float) -> Decision:
@@ -321,11 +321,11 @@ def _with_extra_event(run: Run, kind: str, policy: CrewPolicy, now: float, seque
     return cloudevents.about(run, f"run.{kind}", policy, now, sequence) if wanted else Decision(run)
 
 
-def _remember(tracked: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, asked_at: float) -> TrackedRun:
+def _remember(tracked: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float) -> TrackedRun:
     """The watch after this answer."""
     polls = tracked.polls + 1
     match answer:
-        case responses.NoAnswer():
+        case responses.NoResponse():
             return replace(tracked, polls=polls, errors=tracked.errors + 1)
         case responses.CrewUnavailable():
             return replace(tracked, polls=polls, errors=0)
@@ -380,7 +380,7 @@ def _with_tasks(tracked: TrackedRun, seen_before: float | None, progress: Progre
     return replace(tracked, tasks_done=done, task_marks=task_marks)
 
 
-def _lost(seen: TrackedRun, answer: responses.StatusAnswer, policy: CrewPolicy, now: float) -> bool:
+def _lost(seen: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, now: float) -> bool:
     """Five looks and a minute without a trace; where NOT FOUND may mean a waiting human, only the deadline decides."""
     may_wait = policy.human_input or seen.human_input.question is not None
     if may_wait or not isinstance(answer, responses.NotFound):
@@ -393,10 +393,10 @@ def long_missing(seen: TrackedRun, now: float) -> bool:
     return seen.missing >= LOST_POLLS and now - seen.alive_at >= LOST_AFTER
 
 
-def _overdue(seen: TrackedRun, answer: responses.StatusAnswer, asked_at: float) -> bool:
+def _overdue(seen: TrackedRun, answer: responses.StatusResponse, asked_at: float) -> bool:
     """A look made after the deadline said "not over"; no statement at all does not count."""
     passed = seen.deadline_at is not None and asked_at >= seen.deadline_at
-    return passed and not isinstance(answer, responses.NoAnswer | responses.CrewUnavailable)
+    return passed and not isinstance(answer, responses.NoResponse | responses.CrewUnavailable)
 
 
 def _tasks_done(progress: Progress | None) -> int | None:

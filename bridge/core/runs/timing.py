@@ -5,7 +5,7 @@ from bridge.core.jitter import _jitter
 from bridge.core.runs.model import CrewPolicy, Run
 
 MAX_KICKOFF_DELAY = 60.0
-TURNED_AWAY = 90.0  # longer than it takes until a paused crew is probed
+UNAVAILABLE_DELAY = 90.0  # longer than it takes until a paused crew is probed
 LATE_FIRST, LATE_FOR = MINUTE, 24 * HOUR
 
 
@@ -15,12 +15,12 @@ def kickoff_again(run_id: str, attempt: int, now: float, after: float | None) ->
     return now + max(delay, after or 0.0)
 
 
-def after_turned_away(attempt: int, now: float) -> float:
+def after_unavailable(attempt: int, now: float) -> float:
     """When a run may try a crew again that turned it away: after others had their turn, for it may be to blame."""
-    return now + min(attempt * TURNED_AWAY, HOUR)
+    return now + min(attempt * UNAVAILABLE_DELAY, HOUR)
 
 
-def doubt_ends(policy: CrewPolicy, now: float) -> float:
+def evidence_due_at(policy: CrewPolicy, now: float) -> float:
     """When evidence has been waited for long enough."""
     return now + policy.in_doubt_after
 

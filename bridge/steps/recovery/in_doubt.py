@@ -36,7 +36,7 @@ class Doubt:
     async def handle(self, run: Run) -> None:
         """Decide and write."""
         policy = self._crews[run.crew].policy
-        decision = state_machine.on_doubt_unresolved(run, policy, self._clock())
+        decision = state_machine.on_evidence_overdue(run, policy, self._clock())
         log.warning("run_in_doubt", run_id=run.run_id, crew=run.crew, policy=policy.in_doubt.value)
         await self._store.apply(decision)
         self._wake_deliver()

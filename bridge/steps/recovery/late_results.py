@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from bridge.core.crew.responses import StatusAnswer
+from bridge.core.crew.responses import StatusResponse
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Decision, Run
 from bridge.core.runs.quarantine import Quarantined
@@ -44,7 +44,7 @@ class Late:
             log.info("stop_asked", run_id=run.run_id, crew=run.crew, stopped=await crew.api.stop(run.kickoff_id))
             await crew.api.acquire()
         answer = await crew.api.status(run.kickoff_id)
-        crew.pause_if_turned_away(answer, self._clock())
+        crew.pause_if_unavailable(answer, self._clock())
         if await retry_on_conflict(self._store, run, lambda latest: self._decide(latest, answer)) is not None:
             self._wake_deliver()
 
@@ -60,7 +60,7 @@ class Late:
         """Seconds until the next claim."""
         return TICK
 
-    def _decide(self, run: Run, answer: StatusAnswer) -> Decision | None:
+    def _decide(self, run: Run, answer: StatusResponse) -> Decision | None:
         """On the run as it is by then: what became of a human's answer may be noted of one that is over."""
         if self._store.owned_elsewhere(run) or run.owner is None:
             return None  # this process was given up meanwhile: another look tells it, or has done so

@@ -65,13 +65,13 @@ class Recover:
         now = self._clock()
         if run.state is State.STARTING:
             log.warning("start_interrupted", run_id=run.run_id, crew=run.crew)
-            await self._doubt(crew, run, now)
+            await self._mark_in_doubt(crew, run, now)
             return
         deferred = run.deferral is not None
         crew.track(run, now, now if deferred else _spread(crew, run, now))
         self._wake_poll(run.crew)
 
-    async def _doubt(self, crew: Crew, run: Run, now: float) -> None:
+    async def _mark_in_doubt(self, crew: Crew, run: Run, now: float) -> None:
         """In doubt, unless a webhook has brought its execution meanwhile."""
         doubted = await self._store.apply(state_machine.on_orphan(run, crew.policy, now))
         if (kickoff_id := crew.tracker.take_evidence(run.run_id)) is not None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import structlog
 
-from bridge.core.crew.responses import CrewUnavailable, NoAnswer, NotFound, StatusAnswer, Unknown
+from bridge.core.crew.responses import CrewUnavailable, NoResponse, NotFound, StatusResponse, Unknown
 from bridge.core.errors import CrewUnreachable, ExecutionTaken, RequestRefused
 from bridge.core.runs import state_machine
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, RunCommand, apply_command
@@ -109,13 +109,13 @@ async def _verified(command: Adopt, crew: Crew) -> Adopt:
     try:
         async with asyncio.timeout(POLL_WITHIN):
             await crew.api.acquire()
-            answer: StatusAnswer = await crew.api.status(command.kickoff_id)
+            answer: StatusResponse = await crew.api.status(command.kickoff_id)
     except TimeoutError:
-        answer = NoAnswer("no answer in time")
+        answer = NoResponse("no answer in time")
     if isinstance(answer, NotFound) and not command.force:
         detail = "the crew API does not know this execution; check the id, or adopt it with force"
         raise RequestRefused("unknown_execution", detail, "kickoff_id")
-    unclear = isinstance(answer, NoAnswer | CrewUnavailable | Unknown)
+    unclear = isinstance(answer, NoResponse | CrewUnavailable | Unknown)
     if unclear and not command.force:
         raise CrewUnreachable(
             "the crew API does not say whether it knows this execution; retry, or adopt it with force"

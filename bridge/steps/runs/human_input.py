@@ -6,7 +6,7 @@ from typing import Any
 import structlog
 
 from bridge.core.crew.payloads import resume_body
-from bridge.core.crew.responses import ResumeAnswer
+from bridge.core.crew.responses import ResumeResponse
 from bridge.core.errors import Stale
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import Question
@@ -60,10 +60,10 @@ class SubmitHumanInput:
         self._track(sending)
         question = sending.human_input.question
         assert question is not None
-        said = await self._submit_answer(question, body)
-        log.info("human_input_submitted", run_id=run.run_id, crew=run.crew, answer=type(said).__name__)
-        crew.pause_if_turned_away(said, self._clock())
-        await self._write_down(sending, question.number, said)
+        response = await self._submit_answer(question, body)
+        log.info("human_input_submitted", run_id=run.run_id, crew=run.crew, answer=type(response).__name__)
+        crew.pause_if_unavailable(response, self._clock())
+        await self._store_change(sending, question.number, response)
 
     def about(self, run: Run) -> dict[str, object]:
         """Which run it is."""
@@ -88,19 +88,19 @@ class SubmitHumanInput:
                 self._crew.tracker.mark_changed(run)
             raise
 
-    async def _submit_answer(self, question: Question, body: dict[str, Any]) -> ResumeAnswer:
+    async def _submit_answer(self, question: Question, body: dict[str, Any]) -> ResumeResponse:
         assert question.feedback is not None
         if question.asked.callback_url is not None:
             return await self._crew.api.answer_flow(question.asked.callback_url, question.feedback)
         return await self._crew.api.resume(body)
 
-    async def _write_down(self, run: Run, number: int, said: ResumeAnswer) -> None:
+    async def _store_change(self, run: Run, number: int, response: ResumeResponse) -> None:
         """On the run as it is by then: webhooks of the execution that goes on may have been faster."""
         try:
             written = await retry_on_conflict(
                 self._store,
                 run,
-                lambda latest: rules.on_submitted(latest, number, said, self._crew.policy, self._clock()),
+                lambda latest: rules.on_submitted(latest, number, response, self._crew.policy, self._clock()),
             )
         except Stale:
             log.error("human_input_outcome_not_stored", run_id=run.run_id, crew=run.crew)  # noqa: TRY400 - no bug

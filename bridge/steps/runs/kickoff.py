@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import structlog
 
 from bridge.core.crew.payloads import kickoff_body
-from bridge.core.crew.responses import InDoubt, KickoffAnswer, Started
+from bridge.core.crew.responses import InDoubt, KickoffResponse, Started
 from bridge.core.errors import Stale, StoreBroken, StoreDamaged
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Decision, Run, State
@@ -67,11 +67,11 @@ class Kickoff:
         decision = state_machine.on_kickoff(starting, answer, self._crew.policy, self._clock())
         said, reason = type(answer).__name__, reason_of(answer)
         log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, answer=said, reason=reason)
-        self._mind_breaker(answer)
+        self._update_breaker(answer)
         try:
             self._track(await self._with_evidence(await self._apply(starting, decision)))
         except Stale:
-            await self._come_late(starting, answer)
+            await self._apply_late_response(starting, answer)
         finally:
             self._crew.tracker.take_evidence(run.run_id)  # the run has an execution or an end by now
         if decision.deliveries:
@@ -109,7 +109,7 @@ class Kickoff:
             await self._journal.drop(decision.run)
         return await write
 
-    async def _come_late(self, starting: Run, answer: KickoffAnswer) -> None:
+    async def _apply_late_response(self, starting: Run, answer: KickoffResponse) -> None:
         """Another process took over the run while the POST was under way; the answer may still settle its doubt.
 
         An execution whose answer was lost may be known by a webhook.
@@ -120,7 +120,7 @@ class Kickoff:
         kickoff_id = answer.kickoff_id if isinstance(answer, Started) else None
 
         def decide(latest: Run) -> Decision | None:
-            return state_machine.on_late_answer(latest, starting.attempt, answer, self._crew.policy, self._clock())
+            return state_machine.on_late_response(latest, starting.attempt, answer, self._crew.policy, self._clock())
 
         run = await self._store.load(starting.run_id)
         written = run and await unless_taken(starting, kickoff_id, retry_on_conflict(self._store, run, decide))
@@ -140,8 +140,8 @@ class Kickoff:
             return run
         return await adopt(run, run.attempt, kickoff_id, self._crew.policy, self._store, self._clock) or run
 
-    def _mind_breaker(self, answer: KickoffAnswer) -> None:
-        if not self._crew.pause_if_turned_away(answer, self._clock()) and self._crew.breaker.answered():
+    def _update_breaker(self, answer: KickoffResponse) -> None:
+        if not self._crew.pause_if_unavailable(answer, self._clock()) and self._crew.breaker.answered():
             log.info("crew_resumed", crew=self._crew.name)
 
     def _track(self, run: Run) -> None:

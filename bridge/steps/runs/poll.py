@@ -9,11 +9,11 @@ import structlog
 from bridge.core.crew.responses import (
     CrewUnavailable,
     Failed,
-    NoAnswer,
+    NoResponse,
     NotFound,
-    StatusAnswer,
+    StatusResponse,
     Succeeded,
-    run_time_told,
+    reported_run_time,
 )
 from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.human_input import rules
@@ -106,17 +106,17 @@ class Poll:
         return rules.refreshed(tracked, run)
 
     async def _look(self, tracked: TrackedRun, asked_at: float) -> None:
-        answer = await self._ask(tracked, asked_at)
-        self._crew.pause_if_turned_away(answer, asked_at)
+        answer = await self._request_status(tracked, asked_at)
+        self._crew.pause_if_unavailable(answer, asked_at)
         completion_signalled = self._crew.tracker.completion_signalled(tracked.run_id)
         seen, news = rules.look(tracked, answer, self._crew.policy, asked_at)
-        goes_on = await self._write_down(seen, answer, asked_at) if news else seen
+        goes_on = await self._store_change(seen, answer, asked_at) if news else seen
         self._learn_run_times(tracked, answer, asked_at, completion_signalled=completion_signalled)
         if goes_on is not None:
-            after = answer.after if isinstance(answer, NoAnswer) else None
+            after = answer.after if isinstance(answer, NoResponse) else None
             self._crew.tracker.resume_polling(goes_on, self._crew.next_poll_at(goes_on, self._clock(), after))
 
-    async def _ask(self, tracked: TrackedRun, asked_at: float) -> StatusAnswer:
+    async def _request_status(self, tracked: TrackedRun, asked_at: float) -> StatusResponse:
         """The status, with what webhooks told where it tells nothing."""
         answer = await self._crew.api.status(tracked.kickoff_id)
         if (other := rules.alias_to_poll(tracked, answer)) is not None:
@@ -124,7 +124,7 @@ class Poll:
             answer = rules.judge_alias_status(tracked, await self._crew.api.status(other))
         return self._crew.tracker.complete(tracked, answer, asked_at)
 
-    async def _write_down(self, seen: TrackedRun, answer: StatusAnswer, asked_at: float) -> TrackedRun | None:
+    async def _store_change(self, seen: TrackedRun, answer: StatusResponse, asked_at: float) -> TrackedRun | None:
         """Write what is news. The watch to go on with; None if the run is not to be followed further."""
         if (known := self._crew.tracker.take_cached(seen.run_id)) is not None:
             with suppress(Stale):  # somebody else has written it since
@@ -136,7 +136,7 @@ class Poll:
             return None
         return await self._apply(run, seen, answer, asked_at)
 
-    async def _apply(self, run: Run, seen: TrackedRun, answer: StatusAnswer, asked_at: float) -> TrackedRun | None:
+    async def _apply(self, run: Run, seen: TrackedRun, answer: StatusResponse, asked_at: float) -> TrackedRun | None:
         decision = rules.on_status(run, seen, answer, self._crew.policy, asked_at)
         written = await self._store.apply(decision)
         if written.final and isinstance(answer, Succeeded) and answer.dropped:
@@ -145,7 +145,7 @@ class Poll:
         if decision.deliveries:
             self._wake_deliver()
         if written.final:
-            self._let_go(written)
+            self._stop_tracking(written)
             return None
         if written.state is State.IN_DOUBT:
             log.warning("adopted_execution_unknown", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
@@ -157,7 +157,7 @@ class Poll:
         self._crew.tracker.cache_written(written)
         return rules.refreshed(seen, written)
 
-    def _let_go(self, ended: Run) -> None:
+    def _stop_tracking(self, ended: Run) -> None:
         if ended.state is State.SUCCEEDED and ended.outcome.result is None and ended.outcome.result_json is None:
             log.warning("result_missing", run_id=ended.run_id, crew=ended.crew, kickoff_id=ended.kickoff_id)
         completion_signalled = self._crew.tracker.completion_signalled(ended.run_id)
@@ -171,17 +171,17 @@ class Poll:
         self._wake_kickoff()
 
     def _learn_run_times(
-        self, before: TrackedRun, answer: StatusAnswer, asked_at: float, *, completion_signalled: bool
+        self, before: TrackedRun, answer: StatusResponse, asked_at: float, *, completion_signalled: bool
     ) -> None:
         """What a look found tells about the crew's run times; `before` is what was known until then."""
-        if isinstance(answer, NoAnswer | CrewUnavailable | NotFound):
+        if isinstance(answer, NoResponse | CrewUnavailable | NotFound):
             return
         over = isinstance(answer, Succeeded | Failed)
         if self._crew.learning.poll_finished(before, asked_at, over=over):
             log.info("run_times_changed", crew=self._crew.name)
         if over:
             self._crew.learning.ended(
-                before, asked_at, told=run_time_told(answer), completion_signalled=completion_signalled
+                before, asked_at, told=reported_run_time(answer), completion_signalled=completion_signalled
             )
 
     def _update_webhook_reliability(self, by: Callable[[], None]) -> None:
