@@ -57,11 +57,11 @@ class Store(Protocol):
     ) -> list[Run]:
         """Take runs that nobody owns, of these crews or all: due by `now`, or never, then without inputs and meta."""
 
-    async def apply(self, decision: Decision, *, patient: bool = True) -> Run:
-        """Write a decision, if `patient` trying for as long as it takes; gives back the run as stored.
+    async def apply(self, decision: Decision, *, retry: bool = True) -> Run:
+        """Write a decision, if `retry` trying for as long as it takes; gives back the run as stored.
 
         Raises `Stale` if somebody else wrote the run meanwhile, `ExecutionTaken` if the decision gives it a kickoff id
-        that another run of the crew has, `StoreUnavailable` if it is not `patient`.
+        that another run of the crew has, `StoreUnavailable` if it is not `retry`.
         """
 
     async def load(self, run_id: str) -> Run | None:

@@ -14,9 +14,9 @@ TRIES = 5
 
 
 async def retry_on_conflict(
-    store: Store, run: Run, decide: Callable[[Run], Decision | None], *, patient: bool = True
+    store: Store, run: Run, decide: Callable[[Run], Decision | None], *, retry: bool = True
 ) -> Run | None:
-    """Decide and write, on the run as it is by then: whoever writes it meanwhile goes first; `patient`: as `apply`.
+    """Decide and write, on the run as it is by then: whoever writes it meanwhile goes first; `retry`: as `apply`.
 
     None: there is nothing to write, or the run is gone. Raises `Stale` if others write it all the time.
     """
@@ -26,7 +26,7 @@ async def retry_on_conflict(
         if decision is None:
             return None
         try:
-            return await store.apply(decision, patient=patient)
+            return await store.apply(decision, retry=retry)
         except Stale:
             latest = await store.load(run.run_id)
     raise Stale(f"run {run.run_id} is being written by others all the time")

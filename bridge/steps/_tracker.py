@@ -8,7 +8,7 @@ from bridge.core.crew.webhooks import TasksDone, count_tasks, one_more, with_web
 from bridge.core.human_input import rules
 from bridge.core.polling.queue import PollQueue
 from bridge.core.runs import state_machine
-from bridge.core.runs.cache import Recent
+from bridge.core.runs.cache import RunCache
 from bridge.core.runs.model import Run, TrackedRun
 
 
@@ -27,7 +27,7 @@ class RunTracker:
         self.queue = PollQueue()
         self._being_polled: set[str] = set()
         self._outdated: set[str] = set()
-        self._written = Recent()
+        self._written = RunCache()
         self._webhook_seen: set[str] = set()
         self._completion_signalled: dict[str, Succeeded | None] = {}
         self._tasks: dict[str, TasksDone] = {}
@@ -75,7 +75,7 @@ class RunTracker:
     def forget_everything(self) -> None:
         """All that was followed is no longer ours; looks under way are the last. Answers to POSTs are still awaited."""
         self.queue.clear()
-        self._written = Recent()
+        self._written = RunCache()
         for noted in (self._being_polled, self._outdated, self._webhook_seen, self._completion_signalled, self._tasks):
             noted.clear()
 

@@ -156,7 +156,7 @@ class HandleCrewWebhook:
     async def ask(self, run: Run, asked: AskedQuestion) -> None:
         """Put a question to a run; whoever follows it hears of that."""
         policy = self._crews[run.crew].policy
-        if await self._write(run, lambda fresh: rules.on_question(fresh, asked, policy, self._clock())):
+        if await self._write(run, lambda latest: rules.on_question(latest, asked, policy, self._clock())):
             log.info("question_stored", run_id=run.run_id, crew=run.crew)
             self._wake_deliver()
 

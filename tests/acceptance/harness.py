@@ -198,7 +198,7 @@ async def bind_results(url: str) -> None:
         await queue.bind(exchange, "#")
 
 
-async def publish(url: str, requests: Iterable[dict[str, Any]], *, patient: bool = False) -> None:
+async def publish(url: str, requests: Iterable[dict[str, Any]], *, retry: bool = False) -> None:
     """Publish kickoff requests with confirms, `message_id` from the key; a patient producer tries until confirmed."""
     waiting = list(requests)
     while waiting:
@@ -212,7 +212,7 @@ async def publish(url: str, requests: Iterable[dict[str, Any]], *, patient: bool
                     await exchange.publish(message, "research", timeout=PATIENCE)
                     waiting.pop(0)
         except (OSError, TimeoutError, aio_pika.exceptions.AMQPError, aio_pika.exceptions.ChannelInvalidStateError):
-            if not patient:
+            if not retry:
                 raise
             await asyncio.sleep(0.2)
 

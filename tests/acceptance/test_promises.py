@@ -61,7 +61,7 @@ async def test_ten_kills_lose_nothing_and_post_nothing_twice(
     daemon: Daemon, amqp: str, crew_url: str, record_property: Callable[[str, object], None]
 ) -> None:
     """Only runs whose POST was under way may be in doubt; repeated events have equal id and equal bytes."""
-    producing = asyncio.create_task(publish(amqp, requests(1000), patient=True))
+    producing = asyncio.create_task(publish(amqp, requests(1000), retry=True))
     for number in range(1, 11):
         await over_or_under_way(daemon, number * 80)
         await daemon.kill()
@@ -93,7 +93,7 @@ async def over_or_under_way(daemon: Daemon, count: int) -> None:
 
 async def test_three_broker_restarts_lose_nothing(daemon: Daemon, node: Broker, amqp: str, crew_url: str) -> None:
     """The daemon goes on by itself; events wait in the store while the broker is away."""
-    producing = asyncio.create_task(publish(amqp, requests(1000), patient=True))
+    producing = asyncio.create_task(publish(amqp, requests(1000), retry=True))
     for number in range(1, 4):
         await over_or_under_way(daemon, number * 200)
         await asyncio.to_thread(node.stop)

@@ -7,14 +7,14 @@ import pytest
 from bridge.adapters.store import SqlStore
 from bridge.adapters.store import store as store_module
 from bridge.adapters.store.database import database, opened
-from bridge.adapters.store.local_handoff import ASK_STORE_EVERY, ASKED_LATELY, MOST
+from bridge.adapters.store.local_handoff import ASK_STORE_INTERVAL, MOST, REQUESTED_WITHIN
 from bridge.adapters.store.queries import runs as run_queries
 from bridge.core.delivery import cloudevents
 from bridge.core.delivery.model import Channel
 from bridge.core.delivery.outcome import Confirmed, outcome_of_attempt
 from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.runs import state_machine
-from bridge.core.runs.cache import Recent
+from bridge.core.runs.cache import RunCache
 from bridge.core.runs.model import Decision
 from bridge.ports.queries import RunFilter
 from tests.conformance.conftest import Adapter, Line, silence
@@ -54,9 +54,9 @@ async def test_nobody_waits_so_anybody_may_have_it(adapter: Adapter, store: SqlS
     await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
     await refused(store, 2)
     await store.claim_deliveries(TO_BROKER, 0, NOW)
-    await refused(store, 3, at=NOW + ASKED_LATELY)
+    await refused(store, 3, at=NOW + REQUESTED_WITHIN)
     other = await adapter.twin(store, "other")
-    assert len(await other.claim_deliveries(TO_BROKER, 9, NOW + ASKED_LATELY)) == 3
+    assert len(await other.claim_deliveries(TO_BROKER, 9, NOW + REQUESTED_WITHIN)) == 3
 
 
 async def test_what_others_left_is_not_forgotten_for_it(asked: SqlStore):
@@ -64,7 +64,7 @@ async def test_what_others_left_is_not_forgotten_for_it(asked: SqlStore):
     await refused(asked)
     assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW)) == 1
     await refused(asked, 2)
-    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY)) == 2
+    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL)) == 2
 
 
 async def test_a_backlog_is_worked_off_at_full_pace_beside_it(asked: SqlStore):
@@ -80,7 +80,7 @@ async def test_what_others_left_has_its_turn_however_much_there_is_of_our_own(as
     await asked.file([a_delivery(1, Channel.QUEUE)])
     for number in range(9):
         await refused(asked, number)
-    later = NOW + ASK_STORE_EVERY
+    later = NOW + ASK_STORE_INTERVAL
     taken = [one.destination.channel for one in await asked.claim_deliveries(TO_BROKER, 5, later)]
     assert (len(taken), taken.count(Channel.QUEUE)) == (5, 1)
 
@@ -97,7 +97,7 @@ async def test_a_single_place_is_for_both_by_turns(asked: SqlStore):
 async def test_what_is_taken_survives_a_store_that_cannot_be_asked_for_more(asked: SqlStore, line: Line):
     await refused(asked)
     await asked.file([a_delivery(2, Channel.QUEUE)])
-    later = NOW + ASK_STORE_EVERY
+    later = NOW + ASK_STORE_INTERVAL
     line.lose()
     assert [one.destination.channel for one in await asked.claim_deliveries(TO_BROKER, 9, later)] == [Channel.EXCHANGE]
     assert [one.destination.channel for one in await asked.claim_deliveries(TO_BROKER, 9, later)] == [Channel.QUEUE]
@@ -111,7 +111,7 @@ async def test_a_lost_confirmation_leaves_it_to_its_writer(
     line.lose()
     await asked.apply(end_of(run))
     assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW)) == 1
-    assert await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY) == []
+    assert await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL) == []
 
 
 async def test_a_lost_confirmation_of_an_end_that_was_decided_without_the_inputs(
@@ -120,7 +120,7 @@ async def test_a_lost_confirmation_of_an_end_that_was_decided_without_the_inputs
     """The run as `core.recent` keeps it is still known for what was written."""
     monkeypatch.setattr(store_module, "RETRY_EVERY", 0.01)
     run = await started(asked)
-    recent = Recent()
+    recent = RunCache()
     recent.keep(run)
     line.lose()
     in_mind = recent.take(run.run_id)
@@ -137,7 +137,7 @@ async def test_what_is_decided_anew_because_it_came_too_late_is_sent_once(asked:
         await asked.apply(end_of(run))
     await asked.apply(end_of(newer))
     assert len(await asked.claim_deliveries(TO_BROKER, 1, NOW)) == 1
-    assert await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY) == []
+    assert await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL) == []
 
 
 async def test_nor_is_it_freed_for_a_first_try_that_was_lost(
@@ -154,7 +154,7 @@ async def test_nor_is_it_freed_for_a_first_try_that_was_lost(
         await writing
     await asked.apply(end_of(newer))
     assert len(await asked.claim_deliveries(TO_BROKER, 1, NOW)) == 1
-    assert await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY) == []
+    assert await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL) == []
 
 
 async def test_a_writer_who_is_cancelled_leaves_it_to_others(asked: SqlStore):
@@ -168,7 +168,7 @@ async def test_a_writer_who_is_cancelled_leaves_it_to_others(asked: SqlStore):
     stored = await asked.load(run.run_id)
     assert stored is not None
     assert stored.final
-    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY)) == 1
+    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL)) == 1
 
 
 async def test_a_writer_who_does_not_wait_for_the_store_leaves_it_to_others(asked: SqlStore, line: Line):
@@ -176,11 +176,11 @@ async def test_a_writer_who_does_not_wait_for_the_store_leaves_it_to_others(aske
     run = await started(asked)
     line.lose()
     with pytest.raises(StoreUnavailable):
-        await asked.apply(end_of(run), patient=False)
+        await asked.apply(end_of(run), retry=False)
     stored = await asked.load(run.run_id)
     assert stored is not None
     assert stored.final
-    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY)) == 1
+    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL)) == 1
 
 
 async def test_a_writer_who_comes_too_late_after_all_leaves_it_to_others(
@@ -199,7 +199,7 @@ async def test_a_writer_who_comes_too_late_after_all_leaves_it_to_others(
     await asked.apply(Decision(written))
     with pytest.raises(Stale):
         await writing
-    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_EVERY)) == 1
+    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL)) == 1
 
 
 async def test_a_process_that_was_given_up_owns_nothing_that_it_writes(adapter: Adapter, asked: SqlStore):
@@ -235,7 +235,7 @@ async def test_nor_does_it_beside_a_write_of_its_next_life(adapter: Adapter, ask
 async def test_what_lies_because_the_way_out_closed_is_given_back(adapter: Adapter, asked: SqlStore):
     await refused(asked)
     other = await adapter.twin(asked, "other")
-    later = NOW + 2 * ASKED_LATELY + 1
+    later = NOW + 2 * REQUESTED_WITHIN + 1
     await asked.heartbeat(later)
     assert len(await other.claim_deliveries(TO_BROKER, 9, later)) == 1
     assert await asked.claim_deliveries(TO_BROKER, 9, later) == []
@@ -243,7 +243,7 @@ async def test_what_lies_because_the_way_out_closed_is_given_back(adapter: Adapt
 
 async def test_what_could_not_be_given_back_is_still_known(asked: SqlStore, line: Line):
     await refused(asked)
-    later = NOW + 2 * ASKED_LATELY + 1
+    later = NOW + 2 * REQUESTED_WITHIN + 1
     line.lose(2, written=False)  # the first one is the sign of life
     with pytest.raises(StoreUnavailable):
         await asked.heartbeat(later)

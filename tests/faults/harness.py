@@ -181,7 +181,7 @@ class Scene:
 
     async def publish(self, wanted: list[dict[str, Any]]) -> None:
         self.tally.requests += len(wanted)
-        await publish(self.amqp, wanted, patient=True)
+        await publish(self.amqp, wanted, retry=True)
 
     def submit(self, wanted: list[dict[str, Any]]) -> None:
         """Over HTTP, by a producer of its own that asks until it is answered, whoever dies meanwhile."""

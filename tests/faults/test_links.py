@@ -95,7 +95,7 @@ async def test_messages_sent_up_to_five_times_by_both_doors_make_one_run_each(
         copies = [one for one in wanted for _ in range(now.dice.randint(0, 4))]
         now.tally.faults = len(copies)
         now.dice.shuffle(copies)
-        await asyncio.gather(now.publish(wanted), publish(amqp, copies, patient=True))
+        await asyncio.gather(now.publish(wanted), publish(amqp, copies, retry=True))
         await by_http(now, count)
         await now.apply()
 

@@ -158,7 +158,7 @@ async def test_nobody_looks_for_a_client_that_is_gone() -> None:
 
 async def test_too_many_who_wait_are_answered_at_once(bridge: Bridge) -> None:
     """Looking at the store for hundreds of waiting clients would cost everybody."""
-    patient = [asyncio.create_task(bridge.submit(name=name, Prefer="wait=60")) for name in ("submitter", "operator")]
+    retry = [asyncio.create_task(bridge.submit(name=name, Prefer="wait=60")) for name in ("submitter", "operator")]
     while len(bridge.accept.seen) < 2:
         await bridge.store.poll_finished.wait()
         bridge.store.poll_finished.clear()
@@ -167,7 +167,7 @@ async def test_too_many_who_wait_are_answered_at_once(bridge: Bridge) -> None:
     assert response.status == 202
     assert "Preference-Applied" not in response.headers
     bridge.servers[0].stop()
-    assert [answer.status for answer in await asyncio.gather(*patient)] == [202, 202]
+    assert [answer.status for answer in await asyncio.gather(*retry)] == [202, 202]
 
 
 async def test_one_client_cannot_take_every_wait() -> None:

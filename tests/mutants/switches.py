@@ -210,7 +210,7 @@ MUTANTS = (
     Mutant(
         "a stopped process keeps its locks",
         "bridge/adapters/store/store.py",
-        "        await self._reading(dialect.end_stopped_sessions)\n",
+        "        await self._reading(dialect.end_idle_sessions)\n",
         "",
         pytest("tests/conformance/test_postgresql.py", "-k", "stopped"),
     ),

@@ -63,11 +63,11 @@ def test_a_quota_that_a_probe_cannot_see_opens_the_breaker_again_after_one_kicko
 
 def test_a_kickoff_that_was_not_sent_after_all_leaves_the_try_to_the_next():
     breaker = opened()
-    breaker.give_back()
+    breaker.release_claim()
     assert breaker.is_open
     breaker.probed(ok=True, now=NOW + 60)
     breaker.take(1)
-    breaker.give_back()
+    breaker.release_claim()
     assert breaker.room(7) == 1
 
 

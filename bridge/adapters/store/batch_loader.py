@@ -14,7 +14,7 @@ ReadAll = Callable[[Sequence[str]], Awaitable[Mapping[str, Run | Exception]]]
 """Reads the runs with these ids; those that do not exist are left out."""
 
 
-class Loads:
+class BatchLoader:
     """Reads runs by their ids."""
 
     def __init__(self, read_all: ReadAll) -> None:

@@ -45,7 +45,7 @@ class Claimer:
 
     async def release(self, taken: claims.Taken) -> None:
         """Release these rows now; raises `StoreUnavailable`."""
-        await self._batches.write_one(partial(claims.give_back, taken=taken))
+        await self._batches.write_one(partial(claims.release_claim, taken=taken))
 
     async def release_or_keep(self, delivery_ids: Sequence[str], process: str) -> None:
         """Release deliveries now, or if that raises `StoreUnavailable`, before the next claim."""

@@ -67,7 +67,7 @@ def serialize(connection: Connection, *names: str) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(key)))
 
 
-def end_stopped_sessions(connection: Connection) -> None:
+def end_idle_sessions(connection: Connection) -> None:
     """End our sessions whose process stopped in the middle of a transaction: they hold locks.
 
     The server's own limit for idle transactions does not see those that it expects more commands of, and leaves locks

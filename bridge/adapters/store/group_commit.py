@@ -27,7 +27,7 @@ Transaction = Callable[[Work[Any]], Awaitable[Any]]
 """Does work in a transaction, which is committed when this returns."""
 
 
-class Apart(Exception):
+class BatchConflict(Exception):
     """Raised by a `WriteAll` whose items cannot be written together: each is to get a transaction of its own."""
 
 
@@ -76,11 +76,11 @@ class Batches:
         while self._waiting:
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             try:
-                await self._commit_patiently(batch)
+                await self._commit_with_retries(batch)
             except Exception as error:  # noqa: BLE001 - every failure belongs to the callers, none may go unseen
-                await self._commit_apart(batch, error)
+                await self._commit_one_by_one(batch, error)
 
-    async def _commit_patiently(self, batch: Sequence[_Write]) -> None:
+    async def _commit_with_retries(self, batch: Sequence[_Write]) -> None:
         """Again, as long as only another process's transaction was in the way."""
         for left in reversed(range(TRIES)):
             try:
@@ -103,7 +103,7 @@ class Batches:
             for one, result in zip(writes, results, strict=True):
                 _answer(one, result)
 
-    async def _commit_apart(self, batch: Sequence[_Write], error: Exception) -> None:
+    async def _commit_one_by_one(self, batch: Sequence[_Write], error: Exception) -> None:
         """A batch failed: one bad row must not take the others with it, so each gets a transaction of its own."""
         self.failing = is_transient(error)
         if len(batch) == 1 or self.failing:
@@ -112,7 +112,7 @@ class Batches:
             return
         for write in batch:
             try:
-                await self._commit_patiently([write])
+                await self._commit_with_retries([write])
             except Exception as own_error:  # noqa: BLE001 - as above
                 _answer(write, _translated(own_error))
 

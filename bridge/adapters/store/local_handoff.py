@@ -12,11 +12,11 @@ from bridge.core.delivery.model import Channel, Delivery
 
 MOST = 256  # deliveries at once
 MOST_BYTES = 16 * 1024 * 1024  # of their events
-ASKED_LATELY = 3.0  # seconds since a way out was asked for; one that is closed is not asked for
-ASK_STORE_EVERY = 0.5  # seconds, for what others left, while there is always something of our own
+REQUESTED_WITHIN = 3.0  # seconds since a way out was asked for; one that is closed is not asked for
+ASK_STORE_INTERVAL = 0.5  # seconds, for what others left, while there is always something of our own
 
 
-class Fresh:
+class LocalHandoff:
     """What this process has written, owns, and has not begun to send; and when the store is to be asked for more."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Fresh:
         self._more_in_store = True
         self._odd_place_is_theirs = False
 
-    def to_own(self, new: Sequence[Delivery]) -> frozenset[str]:
+    def ids_to_own(self, new: Sequence[Delivery]) -> frozenset[str]:
         """The ids of those new deliveries that this process should own when it writes them."""
         if len(self._waiting) >= MOST or self._bytes(self._waiting.values()) + self._bytes(new) > MOST_BYTES:
             self._more_in_store = True
@@ -46,27 +46,27 @@ class Fresh:
             del self._waiting[one.delivery_id]
         return wanted
 
-    def room_for_store(self, room: int, now: float) -> int:
+    def store_share(self, room: int, now: float) -> int:
         """How many of so many places are kept for what is in the store, however much there is of our own.
 
         Half of them, and a single one by turns.
         """
-        if 0 <= now - self._store_asked_at < ASK_STORE_EVERY and not self._more_in_store:
+        if 0 <= now - self._store_asked_at < ASK_STORE_INTERVAL and not self._more_in_store:
             return 0
         self._odd_place_is_theirs = not self._odd_place_is_theirs
         return (room + self._odd_place_is_theirs) // 2
 
-    def store_gave(self, number: int, room: int, now: float) -> None:
+    def store_returned(self, number: int, room: int, now: float) -> None:
         """The store was asked for `room` deliveries and gave so many."""
         self._more_in_store = number == room
         self._store_asked_at = now
 
-    def left_lying(self, now: float) -> list[Delivery]:
+    def take_unclaimed(self, now: float) -> list[Delivery]:
         """What nobody has taken for so long that others should have it; it is no longer here then."""
-        lying = [one for one in self._waiting.values() if now - one.due_at > 2 * ASKED_LATELY]
-        for one in lying:
+        unclaimed = [one for one in self._waiting.values() if now - one.due_at > 2 * REQUESTED_WITHIN]
+        for one in unclaimed:
             del self._waiting[one.delivery_id]
-        return lying
+        return unclaimed
 
     def clear(self) -> None:
         """Nothing of it is this process's own any more."""
@@ -78,4 +78,4 @@ class Fresh:
 
     def _is_asked_for(self, new: Delivery) -> bool:
         asked_at = self._asked_at.get(new.destination.channel)
-        return asked_at is not None and new.due_at - asked_at < ASKED_LATELY
+        return asked_at is not None and new.due_at - asked_at < REQUESTED_WITHIN

@@ -24,7 +24,7 @@ LIMITS = {
 }
 """So that nothing of ours, not even a process that was stopped in the middle of a transaction, holds up the others.
 
-The others do not wait that long while one of them lives: `dialect.end_stopped_sessions`.
+The others do not wait that long while one of them lives: `dialect.end_idle_sessions`.
 """
 SESSION = LIMITS | {
     "synchronous_commit": "on",

@@ -14,14 +14,14 @@ from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from bridge.adapters.store import dialect, probing
-from bridge.adapters.store.batch_loader import Loads
+from bridge.adapters.store.batch_loader import BatchLoader
 from bridge.adapters.store.claimer import Claimer
 from bridge.adapters.store.connections import Connections, Work
 from bridge.adapters.store.decoding import readable
 from bridge.adapters.store.errors import is_transient, unavailable
 from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.group_commit import Batches, Transaction
-from bridge.adapters.store.local_handoff import Fresh
+from bridge.adapters.store.local_handoff import LocalHandoff
 from bridge.adapters.store.queries import accept, budgets, callbacks, claims, cluster, retention, run_lists, run_times
 from bridge.adapters.store.queries import deliveries as delivery_queries
 from bridge.adapters.store.queries import events as event_queries
@@ -78,11 +78,11 @@ class SqlStore:
         self._on_stale = on_stale
         self._reader = reader
         self._api_reader = api_reader or reader
-        self._loads = Loads(lambda run_ids: self._reading(partial(run_lists.whole_runs, run_ids=run_ids)))
-        self._peeks = Loads(lambda run_ids: self._querying(partial(run_lists.peeked, run_ids=run_ids)))
+        self._loads = BatchLoader(lambda run_ids: self._reading(partial(run_lists.whole_runs, run_ids=run_ids)))
+        self._peeks = BatchLoader(lambda run_ids: self._querying(partial(run_lists.peeked, run_ids=run_ids)))
         self._batches = Batches(transaction)
         self._claimer = Claimer(self._batches, report)
-        self._fresh = Fresh()
+        self._handoff = LocalHandoff()
         self.commands = SqlCommands(self._batches.write_one, self._reading)
         self._sure = None if shared else FreeSlots()
         self._name, self._process, self._lives = process, process, 1
@@ -114,38 +114,38 @@ class SqlStore:
             claims.claim_runs, claims.InStates(self._process, frozenset(states), room, now, crews)
         )
 
-    async def apply(self, decision: Decision, *, patient: bool = True) -> Run:
-        """Write a decision, if `patient` trying for as long as it takes; raises `Stale`, `ExecutionTaken`.
+    async def apply(self, decision: Decision, *, retry: bool = True) -> Run:
+        """Write a decision, if `retry` trying for as long as it takes; raises `Stale`, `ExecutionTaken`.
 
         Of what an impatient caller writes nothing is owned: he may be told that it failed, and write it anew.
         """
-        own = self._fresh.to_own(decision.deliveries) if patient else frozenset[str]()
+        own = self._handoff.ids_to_own(decision.deliveries) if retry else frozenset[str]()
         request = run_queries.WriteRequest(decision, self._process, own)
         try:
-            written_run = await self._apply(request, patient=patient)
+            written_run = await self._apply(request, retry=retry)
         except asyncio.CancelledError:  # it may be written all the same
             if own:
                 self._claimer.unconfirmed(request.taken())
             raise
-        self._fresh.add([delivery for delivery in decision.deliveries if delivery.delivery_id in own])
+        self._handoff.add([delivery for delivery in decision.deliveries if delivery.delivery_id in own])
         return written_run
 
-    async def _apply(self, request: run_queries.WriteRequest, *, patient: bool) -> Run:
+    async def _apply(self, request: run_queries.WriteRequest, *, retry: bool) -> Run:
         tried_before = False
         while True:
             try:
                 written_run = await self._batches.write(run_queries.write_decisions, request)
             except StoreUnavailable as error:
-                await self._wait(error, patient=patient)
+                await self._wait(error, retry=retry)
                 tried_before = True
             except IntegrityError:
-                await self._refuse_taken(request.decision.run)
+                await self._raise_if_taken(request.decision.run)
                 raise
             except Stale:
-                if tried_before and (written := await self._written_before(request.decision)) is not None:
+                if tried_before and (written := await self._find_written(request.decision)) is not None:
                     return written
                 if tried_before and request.own:  # before whoever decides anew writes deliveries of the same ids
-                    await self._insist(partial(self._claimer.release, request.taken()))
+                    await self._until_available(partial(self._claimer.release, request.taken()))
                 self._on_stale()
                 raise
             else:
@@ -179,8 +179,8 @@ class SqlStore:
 
     async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
         """Take due deliveries of these channels: this process's own, then the longest due of the others."""
-        for_others = self._fresh.room_for_store(room, now)
-        own = self._fresh.take(channels, room - for_others, now)
+        for_others = self._handoff.store_share(room, now)
+        own = self._handoff.take(channels, room - for_others, now)
         if own and not for_others:
             return own
         wanted = claims.DueDeliveries(self._process, tuple(channels), room - len(own), now)
@@ -190,8 +190,8 @@ class SqlStore:
             if own:
                 return own  # nobody else would know of them
             raise
-        self._fresh.store_gave(len(claimed), wanted.room, now)
-        return own + claimed + self._fresh.take(channels, wanted.room - len(claimed), now)
+        self._handoff.store_returned(len(claimed), wanted.room, now)
+        return own + claimed + self._handoff.take(channels, wanted.room - len(claimed), now)
 
     async def claim_callbacks(self, room: int, shares: ConcurrencyLimits, now: float) -> list[Delivery]:
         """Take due deliveries to callback URLs, the longest due first within the shares of their receivers."""
@@ -202,7 +202,7 @@ class SqlStore:
     async def record_outcome(self, outcome: DeliveryOutcome) -> None:
         """Write what became of a claimed delivery, trying for as long as it takes."""
         written_run = delivery_queries.OwnedOutcome(self._process, outcome)
-        await self._insist(partial(self._batches.write, delivery_queries.write_outcomes, written_run))
+        await self._until_available(partial(self._batches.write, delivery_queries.write_outcomes, written_run))
 
     async def deliveries_of(self, run_id: str) -> list[Delivery]:
         """The deliveries of one run, without the bodies of their events."""
@@ -241,11 +241,11 @@ class SqlStore:
 
         First, and beside the writer, which may wait for their locks, the sessions of stopped processes are ended.
         """
-        await self._reading(dialect.end_stopped_sessions)
+        await self._reading(dialect.end_idle_sessions)
         if not await self._batches.write_one(partial(claims.heartbeat, process=self._process, now=now)):
             raise ProcessExpired("this process was silent for too long")
-        if lying := self._fresh.left_lying(now):
-            await self._claimer.release_or_keep([delivery.delivery_id for delivery in lying], self._process)
+        if unclaimed := self._handoff.take_unclaimed(now):
+            await self._claimer.release_or_keep([delivery.delivery_id for delivery in unclaimed], self._process)
 
     async def expire_processes(self, now: float, silent_for: float) -> int:
         """Free what belongs to processes without a sign of life for so long."""
@@ -255,7 +255,7 @@ class SqlStore:
         """After `ProcessExpired`: live on under another name, which is given back, owning nothing."""
         self._lives += 1
         self._process = f"{self._name}-{self._lives}"
-        self._fresh.clear()
+        self._handoff.clear()
         await self.join(now)
         return self._process
 
@@ -331,20 +331,20 @@ class SqlStore:
         except StoreUnavailable as error:  # the next process frees them
             log.warning("claims_not_given_back", reason=str(error))
 
-    async def _written_before(self, decision: Decision) -> Run | None:
+    async def _find_written(self, decision: Decision) -> Run | None:
         """The run, if it is what an earlier try has made of it, whose commit was not confirmed."""
-        stored = await self._insist(partial(self.load, decision.run.run_id))
+        stored = await self._until_available(partial(self.load, decision.run.run_id))
         return stored if run_queries.is_written(decision, stored) else None
 
-    async def _refuse_taken(self, run: Run) -> None:
+    async def _raise_if_taken(self, run: Run) -> None:
         """Raises `ExecutionTaken` if another run of the crew has the run's execution."""
         if run.kickoff_id is None:
             return
-        holder = await self._insist(partial(self.find_execution, run.crew, run.kickoff_id))
+        holder = await self._until_available(partial(self.find_execution, run.crew, run.kickoff_id))
         if holder is not None and holder.run_id != run.run_id:
             raise ExecutionTaken(f"execution {run.kickoff_id} belongs to another run of {run.crew}")
 
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
         """What the call gives, once the store can be used: there is nobody to give the failure back to."""
         while True:
             try:
@@ -352,9 +352,9 @@ class SqlStore:
             except StoreUnavailable as error:
                 await self._wait(error)
 
-    async def _wait(self, error: StoreUnavailable, *, patient: bool = True) -> None:
+    async def _wait(self, error: StoreUnavailable, *, retry: bool = True) -> None:
         """Until the next try; raises the error for a caller who has somebody to tell it to."""
-        if not patient:
+        if not retry:
             raise error
         log.warning("store_unavailable", reason=str(error), retry_in_s=RETRY_EVERY)
         await asyncio.sleep(RETRY_EVERY)

@@ -45,7 +45,7 @@ class Breaker:
         if started and self.state is BreakerState.HALF_OPEN:
             self.state = BreakerState.TRYING
 
-    def give_back(self) -> None:
+    def release_claim(self) -> None:
         """The kickoff that was to try is not sent after all."""
         if self.state is BreakerState.TRYING:
             self.state = BreakerState.HALF_OPEN

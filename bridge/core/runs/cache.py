@@ -12,7 +12,7 @@ MOST = 10_000  # runs, about a KiB each
 MUCH = 1000  # characters of what others told of a run, as Python shows it; a run with more is read again
 
 
-class Recent:
+class RunCache:
     """The runs kept last, without their inputs, which nobody needs any more and which may be large."""
 
     def __init__(self) -> None:

@@ -58,7 +58,7 @@ class ApplyCommand:
             command = await _verified(command, crew)
         try:
             written = await retry_on_conflict(
-                self._store, run, lambda latest: apply_command(latest, command, policy, self._clock()), patient=False
+                self._store, run, lambda latest: apply_command(latest, command, policy, self._clock()), retry=False
             )
         except ExecutionTaken:
             raise RequestRefused("invalid_request", "is another run's execution", "kickoff_id") from None
@@ -87,7 +87,7 @@ class ApplyCommand:
             detail = f"the crew {run.crew} is not in the settings; its runs can only be cancelled or abandoned"
             raise RequestRefused("unknown_crew", detail)
         if run.state is State.STARTING and run.owner is None:
-            run = await self._store.apply(state_machine.on_orphan(run, self._orphaned, self._clock()), patient=False)
+            run = await self._store.apply(state_machine.on_orphan(run, self._orphaned, self._clock()), retry=False)
         if run.kickoff_id is not None and not run.final:
             log.warning("execution_not_stopped", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
         return run

@@ -60,7 +60,7 @@ class Kickoff:
         try:
             starting = await self._store.apply(beginning)
         except Stale:
-            self._crew.breaker.give_back()
+            self._crew.breaker.release_claim()
             self._crew.rate_limiter.return_permit()
             raise
         answer = await self._crew.api.kickoff(body)
@@ -83,7 +83,7 @@ class Kickoff:
 
     async def quarantine(self, run: Run) -> None:
         """Defer it; in doubt if its POST may have left."""
-        self._crew.breaker.give_back()
+        self._crew.breaker.release_claim()
         await set_aside(run.run_id, self._crew, self._store, self._clock)
 
     def pause(self) -> float:

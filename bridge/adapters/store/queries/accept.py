@@ -108,17 +108,17 @@ def _earlier_copy(connection: Connection, run: Run) -> Run | None:
     return None if row is None else run_of(row)
 
 
-def _holders_of_keys(connection: Connection, fresh: Sequence[Run]) -> dict[tuple[str | None, ...], Run]:
+def _holders_of_keys(connection: Connection, new_runs: Sequence[Run]) -> dict[tuple[str | None, ...], Run]:
     """Who holds each idempotency key now: the new run itself, or the one that was there before."""
-    keys = [_key(run) for run in fresh if run.request.idempotency_key is not None]
+    keys = [_key(run) for run in new_runs if run.request.idempotency_key is not None]
     taken = tuple_(runs.c.source, runs.c.crew, runs.c.idempotency_key).in_(keys)
     found = connection.execute(select(*run_lists.WITHOUT_RESULT).where(taken)) if keys else ()
     return {_key(run): run for run in map(run_of, found)}
 
 
-def _holders_of_digests(connection: Connection, fresh: Sequence[Run]) -> dict[tuple[str | None, ...], Run]:
+def _holders_of_digests(connection: Connection, new_runs: Sequence[Run]) -> dict[tuple[str | None, ...], Run]:
     """Who holds each seal now."""
-    signature_digests = [_signature_digest(run) for run in fresh if run.envelope.signature_digest is not None]
+    signature_digests = [_signature_digest(run) for run in new_runs if run.envelope.signature_digest is not None]
     taken = tuple_(runs.c.source, runs.c.signature_digest).in_(signature_digests)
     found = connection.execute(select(*run_lists.WITHOUT_RESULT).where(taken)) if signature_digests else ()
     return {_signature_digest(run): run for run in map(run_of, found)}
@@ -132,6 +132,6 @@ def _signature_digest(run: Run) -> tuple[str | None, ...]:
     return (run.envelope.source, run.envelope.signature_digest)
 
 
-def _insert(connection: Connection, fresh: Sequence[Run]) -> int:
+def _insert(connection: Connection, new_runs: Sequence[Run]) -> int:
     """How many of these runs were new."""
-    return _INSERT_RUN.execute(connection, [new_run(run) for run in fresh])
+    return _INSERT_RUN.execute(connection, [new_run(run) for run in new_runs])

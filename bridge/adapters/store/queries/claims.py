@@ -184,7 +184,7 @@ def taken_by(claim: Claim) -> Taken:
     return Taken(claim.process, deliveries=[delivery.delivery_id for delivery in claim.attempted])
 
 
-def give_back(connection: Connection, taken: Taken) -> None:
+def release_claim(connection: Connection, taken: Taken) -> None:
     """Free what a process took and does not work on, as far as it is still as it was taken."""
     if taken.runs:
         as_taken = tuple_(runs.c.run_id, runs.c.version).in_(list(taken.runs.items()))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection, bindparam, update
 
 from bridge.adapters.store.bulk import Bulk
-from bridge.adapters.store.group_commit import Apart
+from bridge.adapters.store.group_commit import BatchConflict
 from bridge.adapters.store.queries.accept import insert_deliveries
 from bridge.adapters.store.queries.claims import Taken, lives
 from bridge.adapters.store.rows import CHANGING, Values, changing_columns
@@ -32,7 +32,7 @@ def write_decisions(connection: Connection, write_requests: Sequence[WriteReques
     """Write decisions; one whose run has moved on gives that as an error.
 
     Nearly always nothing speaks against any of them, and then two or three statements write them all. If something
-    does, the number of rows tells that, but not which one it is: raises `Apart`. A kickoff id that another run of the
+    does, the number of rows tells that, but not which one it is: raises `BatchConflict`. A kickoff id that another run of the
     crew has breaks a constraint.
     """
     owners = _owners(connection, write_requests)
@@ -40,7 +40,7 @@ def write_decisions(connection: Connection, write_requests: Sequence[WriteReques
     if _write(connection, in_order, owners) == len(write_requests):
         return [_settled(one.decision.run) for one in write_requests]
     if len(write_requests) > 1:
-        raise Apart("a run has moved on")
+        raise BatchConflict("a run has moved on")
     return [Stale(f"run {write_requests[0].decision.run.run_id} has moved on")]
 
 
