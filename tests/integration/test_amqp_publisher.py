@@ -142,10 +142,10 @@ async def test_direct_reply_to(publisher: AmqpPublisher, broker: Broker, client:
 
 async def test_a_made_up_reply_address_hurts_nobody(publisher: AmqpPublisher):
     """The broker closes the connection over such a name; it is not the one that others are using."""
-    outlet = publisher._outlet
+    confirm_channel = publisher._confirm_channel
     sent = delivery(Channel.QUEUE, "amq.rabbitmq.reply-to.g1h2AA5yZXBseUA.abc")
     assert isinstance(await publisher.send(sent), Undeliverable)
-    assert publisher._outlet is outlet
+    assert publisher._confirm_channel is confirm_channel
 
 
 async def test_many_made_up_reply_addresses_are_all_given_up(publisher: AmqpPublisher):
@@ -231,9 +231,9 @@ async def test_the_largest_dead_letter_fits_a_frame(publisher: AmqpPublisher, cl
     refused = read_refused(sent, rules_for(topology), RequestRefused("invalid_json", "ü" * 500))
     headers = {**refused.headers, "x-bridge-reason": refused.code, "x-bridge-detail": refused.detail}
     event = dead_letter("event-9", refused.body, refused.content_type, headers, 1_795_000_000.0)
-    outlet = publisher._outlet
+    confirm_channel = publisher._confirm_channel
     assert await publisher.send(Delivery("d", event, Destination(Channel.DEAD_LETTER, topology.dead))) == Confirmed()
-    assert publisher._outlet is outlet
+    assert publisher._confirm_channel is confirm_channel
     message = (await client.receive(topology.dead))[0]
     assert (message.body, message.message_id, message.headers["tenant"]) == (b"{oops", "m" * 255, "a")
 

@@ -57,7 +57,7 @@ async def test_a_message_that_is_too_large_for_the_broker_costs_no_other(
     publisher = AmqpPublisher(link, topology)
     async with small_messages_only(broker), running(publisher):
         await eventually(lambda: publisher.ready)
-        outlet = publisher._outlet
+        confirm_channel = publisher._confirm_channel
         first, others = await send_among_others(
             publisher, delivery(Channel.QUEUE, "reply.orders", "large", **LARGE), "reply.orders"
         )
@@ -74,7 +74,7 @@ async def test_a_message_that_is_too_large_for_the_broker_costs_no_other(
         assert isinstance(second, Undeliverable)
         assert others == [Confirmed()] * OTHERS
         assert await client.count("reply.orders") == 2 * OTHERS + copies, "another one of this kind costs no copies"
-        assert publisher._outlet is outlet, "the connection was kept"
+        assert publisher._confirm_channel is confirm_channel, "the connection was kept"
 
 
 async def test_a_refused_routing_key_costs_no_other(
@@ -83,7 +83,7 @@ async def test_a_refused_routing_key_costs_no_other(
     """A topic permission that is missing may be given, so the event waits; the broker's words say for what."""
     await client.channel.declare_queue("reply.orders", exclusive=True)
     await asyncio.to_thread(broker.ctl, "set_topic_permissions", "guest", topology.results, "^allowed", ".*")
-    outlet = publisher._outlet
+    confirm_channel = publisher._confirm_channel
     refused = delivery(Channel.EXCHANGE, "research.succeeded", "refused")
     first, others = await send_among_others(publisher, refused, "reply.orders")
     assert isinstance(first, Retryable)
@@ -96,7 +96,7 @@ async def test_a_refused_routing_key_costs_no_other(
     assert second == first
     assert others == [Confirmed()] * OTHERS
     assert await client.count("reply.orders") == 2 * OTHERS + copies
-    assert publisher._outlet is outlet
+    assert publisher._confirm_channel is confirm_channel
 
 
 async def test_a_permission_that_was_given_is_found_out(

@@ -21,9 +21,9 @@ from pamqp import commands as spec
 from pamqp.header import ContentHeader
 from structlog.testing import capture_logs
 
-from bridge.adapters.amqp.frames import _PROPERTIES, mended_header
+from bridge.adapters.amqp.frames import _PROPERTIES, sanitized_header
 from bridge.adapters.amqp.messages import MessageRules, read_refused, read_request
-from bridge.adapters.amqp.outbound import misfit, to_message
+from bridge.adapters.amqp.outbound import invalid_reason, to_message
 from bridge.composition.build import assembled
 from bridge.config import load
 from bridge.core.delivery.cloudevents import dead_letter, rejected
@@ -190,7 +190,7 @@ def test_any_message_is_read_or_refused() -> None:
     dice = random.Random("amqp")
     before, outcomes = memory(), Counter[str]()
     for _ in range(TRIES):
-        message = _message(mended_header(amqp_header(dice), []), spoiled(dice, dice.choice(SEEDS)), dice)
+        message = _message(sanitized_header(amqp_header(dice), []), spoiled(dice, dice.choice(SEEDS)), dice)
         try:
             read_request(message, RULES)
         except RequestRefused as refusal:
@@ -218,7 +218,7 @@ def _sent_on(message: IncomingMessage, refusal: RequestRefused) -> None:
     headers: dict[str, Any] = {**kept.headers, "x-bridge-reason": kept.code, "x-bridge-detail": kept.detail}
     headers = json.loads(json.dumps(headers, ensure_ascii=False).encode())  # by way of the store
     letter = to_message(dead_letter("e", kept.body, kept.content_type, headers, NOW), "structured")
-    assert misfit(letter, "kickoff.dead") is None
+    assert invalid_reason(letter, "kickoff.dead") is None
     assert len(ContentHeader(properties=letter.properties).marshal()) < FRAME
     refused = {"code": kept.code, "message": kept.detail, "crew": kept.crew, "idempotency_key": kept.idempotency_key}
     notice = to_message(rejected("e", refused, kept.correlation_id, NOW), "binary")

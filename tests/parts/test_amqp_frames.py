@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pamqp.header import ContentHeader
 
 from bridge.adapters.amqp import frames
-from bridge.adapters.amqp.frames import UNREADABLE, MendingReader, mended_header, mended_method
+from bridge.adapters.amqp.frames import UNREADABLE, SanitizingReader, sanitized_header, sanitized_method
 from bridge.adapters.amqp.memory import MessageMemory
 from tests.raw_frames import ODD, POISON, entry, header, short, table, text
 
@@ -26,7 +26,7 @@ def test_what_cannot_be_read_is_left_out_and_noted(name: str):
     payload = header({"user_id": short(b"u"), **POISON[name]}, size=7)
     with pytest.raises(Exception):  # noqa: B017, PT011  # all kinds
         read(payload)
-    mended = read(mended_header(payload, []))
+    mended = read(sanitized_header(payload, []))
     assert mended.body_size == 7
     assert mended.properties.user_id == "u"
     assert mended.properties.headers is not None
@@ -36,7 +36,7 @@ def test_what_cannot_be_read_is_left_out_and_noted(name: str):
 def test_what_is_mended_badly_loses_all_properties_and_not_the_connection(monkeypatch: pytest.MonkeyPatch):
     """The delivery limit does not end what breaks the connection at every delivery, so nothing may."""
     monkeypatch.setattr(frames, "_readable_properties", lambda payload, _: {"content_type": b"\x02\xff\xff"})
-    mended = read(mended_header(header(POISON["content_type"]), []))
+    mended = read(sanitized_header(header(POISON["content_type"]), []))
     assert mended.properties.content_type is None
     assert mended.properties.headers == {UNREADABLE: "all properties"}
 
@@ -44,7 +44,7 @@ def test_what_is_mended_badly_loses_all_properties_and_not_the_connection(monkey
 @pytest.mark.parametrize("name", ODD)
 def test_what_can_be_read_is_left_alone(name: str):
     payload = header(ODD[name])
-    assert mended_header(payload, []) == payload
+    assert sanitized_header(payload, []) == payload
 
 
 def test_what_is_readable_beside_it_is_kept():
@@ -55,7 +55,7 @@ def test_what_is_readable_beside_it_is_kept():
         entry(b"when", b"T", b"\xff" * 8),
     )
     payload = header({"content_type": short(b"\xffjson"), "headers": headers, "message_id": short(b"order-7")})
-    properties = read(mended_header(payload, [])).properties
+    properties = read(sanitized_header(payload, [])).properties
     assert (properties.content_type, properties.message_id) == (None, "order-7")
     assert properties.headers == {
         "a": "x",
@@ -79,25 +79,25 @@ def test_what_is_readable_beside_it_is_kept():
     ],
 )
 def test_broken_properties_cost_no_message(payload: bytes):
-    read(mended_header(payload, []))
+    read(sanitized_header(payload, []))
 
 
 def test_a_routing_key_that_is_no_text():
     """It stands in the frame before the content header, which then carries the note."""
     deliver = b"\x00\x3c\x00\x3c" + short(b"tag") + b"\x00" * 9 + short(b"kickoff.requests") + short(b"re\xffsearch")
-    body, lost = mended_method(deliver)
+    body, lost = sanitized_method(deliver)
     assert body == deliver.replace(b"\xff", b"?")
     got = b"\x00\x3c\x00\x47" + b"\x00" * 9 + short(b"\xfe") + short(b"research") + b"\x00\x00\x00\x01"
-    assert mended_method(got)[0] == got.replace(b"\xfe", b"?")
+    assert sanitized_method(got)[0] == got.replace(b"\xfe", b"?")
     assert lost == ["routing_key re\\xffsearch"]
-    properties = read(mended_header(header({}), lost)).properties
+    properties = read(sanitized_header(header({}), lost)).properties
     assert properties.headers == {UNREADABLE: "routing_key re\\xffsearch"}
 
 
 @settings(max_examples=300)
 @given(st.binary(max_size=60), st.integers(0, 0xFFFF))
 def test_any_bytes_become_readable(properties: bytes, flags: int):
-    read(mended_header(struct.pack(">HHQH", 60, 0, 1, flags) + properties, []))
+    read(sanitized_header(struct.pack(">HHQH", 60, 0, 1, flags) + properties, []))
 
 
 async def test_the_reader_passes_frames_on_in_pieces():
@@ -112,7 +112,7 @@ async def test_the_reader_passes_frames_on_in_pieces():
     ]
     source.feed_data(b"".join(frames))
     source.feed_eof()
-    reader = MendingReader(source, MessageMemory())
+    reader = SanitizingReader(source, MessageMemory())
     for frame in frames[:3]:
         assert not reader.at_eof()
         assert await reader.readexactly(1) + await reader.readexactly(6) == frame[:7]
@@ -130,7 +130,7 @@ async def test_another_version_of_the_protocol_is_left_to_the_library():
     source = asyncio.StreamReader()
     source.feed_data(b"AMQP\x00\x01\x00\x00")
     source.feed_eof()
-    reader = MendingReader(source, MessageMemory())
+    reader = SanitizingReader(source, MessageMemory())
     assert await reader.readexactly(1) + await reader.readexactly(6) == b"AMQP\x00\x01\x00"
     assert await reader.read() == b"\x00"
 
@@ -138,7 +138,7 @@ async def test_another_version_of_the_protocol_is_left_to_the_library():
 async def test_a_body_is_not_read_until_there_is_room_for_it():
     """Of the message before it, which is in hand, the content header told the size."""
     source, memory = asyncio.StreamReader(), MessageMemory(limit=100)
-    reader = MendingReader(source, memory)
+    reader = SanitizingReader(source, memory)
     frames = [delivery(7), content(70), delivery(8), content(80)]
     source.feed_data(b"".join(frames))
     for frame in frames[:3]:

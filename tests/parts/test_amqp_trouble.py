@@ -6,7 +6,7 @@ import pytest
 from aio_pika.exceptions import ChannelPreconditionFailed
 
 from bridge.adapters.amqp import errors
-from bridge.adapters.amqp.errors import LinkLost, explain
+from bridge.adapters.amqp.errors import ConnectionLost, explain
 
 TIMED_OUT = (
     "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 60000 ms. "
@@ -21,7 +21,7 @@ OTHER_ARGUMENTS = (
 @pytest.mark.parametrize(("said", "remedy"), [(TIMED_OUT, "consumer_timeout"), (OTHER_ARGUMENTS, "amqp.declare")])
 def test_each_failed_precondition_has_its_own_remedy(said: str, remedy: str):
     """The ack timeout was told as a queue with other arguments, to be deleted."""
-    problem = explain(LinkLost("the channel was closed", ChannelPreconditionFailed(said)))
+    problem = explain(ConnectionLost("the channel was closed", ChannelPreconditionFailed(said)))
     assert problem.remedy is not None
     assert remedy in problem.remedy
     assert problem.reason == said

@@ -51,7 +51,7 @@ def read_event(message: AbstractIncomingMessage) -> InboundEvent | None:
     return _binary(message, attributes) if attributes else None
 
 
-def glimpse(message: AbstractIncomingMessage, body: bytes) -> tuple[dict[str, Any], str | None]:
+def peek(message: AbstractIncomingMessage, body: bytes) -> tuple[dict[str, Any], str | None]:
     """The request in a message that is refused, and the key of its CloudEvent, as far as both can be read."""
     content = _readable(body)
     structured = _media_type(message).startswith(_MEDIA_TYPE)

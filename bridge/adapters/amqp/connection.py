@@ -15,7 +15,7 @@ import aio_pika
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
 
-from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, LinkLost, Trouble, explain, is_unreadable
+from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, BrokerProblem, ConnectionLost, explain, is_unreadable
 from bridge.adapters.amqp.frames import mending_connection
 from bridge.adapters.amqp.memory import MessageMemory
 from bridge.core.jitter import spread
@@ -53,16 +53,16 @@ class Session:
         self.memory = memory
         self._connection = connection
         self._over = asyncio.Event()
-        self._reason = LinkLost("not over yet")
+        self._reason = ConnectionLost("not over yet")
         connection.close_callbacks.add(self._on_close)
 
-    def end(self, reason: LinkLost) -> None:
+    def end(self, reason: ConnectionLost) -> None:
         """Give the connection up; only the first reason counts."""
         if not self._over.is_set():
             self._reason = reason
             self._over.set()
 
-    async def ended(self) -> LinkLost:
+    async def ended(self) -> ConnectionLost:
         """Wait for the end; gives back its reason."""
         await self._over.wait()
         return self._reason
@@ -86,10 +86,10 @@ class Session:
         return channel
 
     def _on_close(self, _: object, error: BaseException | None) -> None:
-        self.end(LinkLost(str(error) or "connection closed", error))
+        self.end(ConnectionLost(str(error) or "connection closed", error))
 
     def _on_cancel(self, _: object) -> None:
-        self.end(LinkLost("the broker cancelled the consumer, as it does when the queue is deleted"))
+        self.end(ConnectionLost("the broker cancelled the consumer, as it does when the queue is deleted"))
 
 
 Use = Callable[[Session], AbstractAsyncContextManager[None]]
@@ -109,8 +109,8 @@ class AmqpLink:
         self._stopping = False
         self._bug: BaseException | None = None
         self._attempts = 0
-        self._trouble: Trouble | None = Trouble("not connected yet", "")  # what is wrong now
-        self._told: Trouble | None = None  # what has been logged about this outage
+        self._trouble: BrokerProblem | None = BrokerProblem("not connected yet", "")  # what is wrong now
+        self._told: BrokerProblem | None = None  # what has been logged about this outage
         self._unreadable = False
         place = urlsplit(options.url)
         vhost = unquote(place.path[1:]) or "/"
@@ -155,7 +155,7 @@ class AmqpLink:
         """Let `run` raise this: for callbacks, which belong to the library and cannot raise to anybody."""
         self._bug = self._bug or bug
         if self._session is not None:
-            self._session.end(LinkLost("a bug in a callback"))
+            self._session.end(ConnectionLost("a bug in a callback"))
 
     async def connect(self, purpose: str) -> AbstractConnection:
         """Open a connection beside the supervised one; raises what connecting raises."""
@@ -183,11 +183,11 @@ class AmqpLink:
             return error
         except Exception as error:  # noqa: BLE001 - whatever it is, the other parts work on and we connect anew
             self._options.report(Quarantined.TASK, error, link=self.name)
-            return LinkLost(INTERNAL)
+            return ConnectionLost(INTERNAL)
         except asyncio.CancelledError as error:
             if being_cancelled():
                 raise
-            return LinkLost("connection closed", error)  # the library cancels what waits for a channel that died
+            return ConnectionLost("connection closed", error)  # the library cancels what waits for a channel that died
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Session]:

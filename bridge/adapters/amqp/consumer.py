@@ -13,7 +13,7 @@ import structlog
 from aio_pika.abc import AbstractIncomingMessage
 
 from bridge.adapters.amqp.connection import INTERNAL, AmqpLink, LinkOptions, Session
-from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, LinkLost
+from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, ConnectionLost
 from bridge.adapters.amqp.intake import Caution, Intake, ProbeStore
 from bridge.adapters.amqp.messages import MessageRules, is_command, read_command, read_refused, read_request
 from bridge.adapters.amqp.topology import Topology, ensure_inbound, keep_bound
@@ -126,7 +126,7 @@ class AmqpConsumer:
                 await work
         except Exception as error:  # noqa: BLE001 - nothing else watches the task
             self._report(Quarantined.TASK, error, link=self.name)
-            session.end(LinkLost(INTERNAL))
+            session.end(ConnectionLost(INTERNAL))
 
     def _failed(self, error: Exception) -> None:
         """Of a message that could not even be refused; a store that cannot be relied on ends the process."""

@@ -22,7 +22,7 @@ from aio_pika.exceptions import DeliveryError, PublishError
 from bridge.adapters.amqp.connection import HEARTBEAT
 from bridge.adapters.amqp.frames import UNREADABLE, mending_connection
 from bridge.adapters.amqp.memory import MessageMemory
-from bridge.adapters.amqp.messages import ORIGINAL, is_meant
+from bridge.adapters.amqp.messages import ORIGINAL, is_reserved
 from bridge.adapters.amqp.topology import Topology
 from bridge.adapters.amqp.values import ExactMessage
 from bridge.core.delivery.cloudevents import timestamp
@@ -157,7 +157,7 @@ def _as_it_came(dead: DeadMessage) -> Message:
     """The message without what was added on its way here, and without what routes."""
     message = dead.message
     kept = {name: value for name in _GIVEN_BACK if (value := getattr(message, name)) is not None}
-    headers: dict[str, Any] = {name: value for name, value in message.headers.items() if not is_meant(name)}
+    headers: dict[str, Any] = {name: value for name, value in message.headers.items() if not is_reserved(name)}
     return ExactMessage(
         message.body, headers=headers, delivery_mode=DeliveryMode.PERSISTENT, message_id=dead.message_id, **kept
     )

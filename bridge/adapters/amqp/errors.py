@@ -29,7 +29,7 @@ TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (*CONNECTION_EXCEPTIONS, Val
 _NO_VHOST = "Connection.OpenOk"  # all that the library tells when the broker answers with something else
 
 
-class LinkLost(AMQPError):
+class ConnectionLost(AMQPError):
     """A connection that can be used no longer, and why."""
 
     def __init__(self, reason: str, cause: BaseException | None = None) -> None:
@@ -40,7 +40,7 @@ class LinkLost(AMQPError):
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class BrokerProblem:
     """`summary` names no host, entity or secret and may be shown to anybody; `reason` is for the log.
 
     `remedy` is what the operator can do; None: wait, it is weather.
@@ -110,24 +110,26 @@ def is_refusal(error: BaseException | None) -> bool:
     return isinstance(error, _REFUSALS)
 
 
-def explain(error: BaseException) -> Trouble:
+def explain(error: BaseException) -> BrokerProblem:
     """Read an error of connecting or of a connection's end."""
-    cause = error.__cause__ if isinstance(error, LinkLost) and error.__cause__ is not None else error
+    cause = error.__cause__ if isinstance(error, ConnectionLost) and error.__cause__ is not None else error
     if isinstance(cause, InvalidFrameError) and _NO_VHOST in str(cause):
         cause = ConnectionNotAllowed("the broker closed the connection when the virtual host was to be opened")
     for kind, said, summary, remedy in _MEANINGS:
         if isinstance(cause, kind) and said in str(cause):
-            return Trouble(summary, _sentence(cause), remedy)
+            return BrokerProblem(summary, _sentence(cause), remedy)
     if isinstance(cause, TimeoutError):
-        return Trouble("the broker does not answer", "no answer in time; it is frozen, or under a memory or disk alarm")
+        return BrokerProblem(
+            "the broker does not answer", "no answer in time; it is frozen, or under a memory or disk alarm"
+        )
     if is_unreadable(error):
-        return Trouble("not connected", "the broker sent a message whose properties cannot be decoded")
-    return Trouble("not connected", _sentence(error))
+        return BrokerProblem("not connected", "the broker sent a message whose properties cannot be decoded")
+    return BrokerProblem("not connected", _sentence(error))
 
 
 def is_unreadable(error: BaseException) -> bool:
     """Whether the connection died of a frame that the library cannot decode, such as a property that is not UTF-8."""
-    cause = error.__cause__ if isinstance(error, LinkLost) else None
+    cause = error.__cause__ if isinstance(error, ConnectionLost) else None
     return isinstance(cause, ValueError | OverflowError | RecursionError | InvalidFrameError | PAMQPException)
 
 

@@ -67,7 +67,7 @@ _COUNTED = "SxAF"  # four bytes of size, then so many bytes
 _LONGEST_NOTE = 500  # bytes
 
 
-class MendingReader:
+class SanitizingReader:
     """What the library needs of a stream reader, one mended frame after the other.
 
     It stops at the content header of a message for which there is no room. Nothing that makes room waits for frames.
@@ -104,16 +104,16 @@ class MendingReader:
         if kind == _METHOD and body.startswith((_DELIVER, _GET_OK)):
             if body.startswith(_DELIVER):
                 self._tags[channel] = _long_at(body, 5 + body[4])  # behind the consumer's tag
-            body, self._lost[channel] = mended_method(body)
+            body, self._lost[channel] = sanitized_method(body)
         elif kind == _HEADER:
             if (tag := self._tags.pop(channel, None)) is not None:
                 await self._memory.arriving(tag, _long_at(body, _FIXED - _LONG.size))
-            body = mended_header(body[:-1], self._lost.pop(channel, [])) + body[-1:]
+            body = sanitized_header(body[:-1], self._lost.pop(channel, [])) + body[-1:]
         return _FRAME.pack(kind, channel, len(body) - 1) + body
 
 
-class MendingTransport(TransportFactory):
-    """Connects as the library does, reads by a `MendingReader` and writes by an `OpenChannelsWriter`."""
+class SanitizingTransport(TransportFactory):
+    """Connects as the library does, reads by a `SanitizingReader` and writes by an `OpenChannelsWriter`."""
 
     def __init__(self, memory: MessageMemory) -> None:
         self._memory = memory
@@ -123,7 +123,7 @@ class MendingTransport(TransportFactory):
         transport = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
         reader, writer = await transport.create(url, **kwargs)
         return (
-            cast("asyncio.StreamReader", MendingReader(reader, self._memory)),
+            cast("asyncio.StreamReader", SanitizingReader(reader, self._memory)),
             cast("asyncio.StreamWriter", OpenChannelsWriter(writer)),
         )
 
@@ -131,16 +131,16 @@ class MendingTransport(TransportFactory):
 def mending_connection(memory: MessageMemory) -> type[Connection]:
     """Return the library's connection, with a transport of one's own: of its parameters, only classes can give it."""
 
-    class MendingConnection(Connection):
+    class SanitizingConnection(Connection):
         PARAMETERS = (
             *Connection.PARAMETERS,
-            ConnectionParameter("transport_factory", lambda _: MendingTransport(memory), "always", is_kwarg=False),
+            ConnectionParameter("transport_factory", lambda _: SanitizingTransport(memory), "always", is_kwarg=False),
         )
 
-    return MendingConnection
+    return SanitizingConnection
 
 
-def mended_method(body: bytes) -> tuple[bytes, list[str]]:
+def sanitized_method(body: bytes) -> tuple[bytes, list[str]]:
     """A delivery whose exchange and routing key can be read, and what could not; question marks stand for that."""
     at = 4 if body.startswith(_GET_OK) else 5 + body[4]  # behind the consumer's tag
     at += 9  # behind the delivery tag and whether it was redelivered
@@ -156,7 +156,7 @@ def mended_method(body: bytes) -> tuple[bytes, list[str]]:
     return body, lost
 
 
-def mended_header(payload: bytes, lost: list[str]) -> bytes:
+def sanitized_header(payload: bytes, lost: list[str]) -> bytes:
     """A content header that can be read; `lost`: what was unreadable before it."""
     if not lost and _can_be_read(payload):
         return payload

@@ -15,7 +15,7 @@ from typing import Any
 from aio_pika.abc import AbstractIncomingMessage
 
 from bridge.adapters.amqp import values
-from bridge.adapters.amqp.cloudevents import InboundEvent, glimpse, read_event
+from bridge.adapters.amqp.cloudevents import InboundEvent, peek, read_event
 from bridge.adapters.amqp.frames import UNREADABLE
 from bridge.core import fields
 from bridge.core import json as strict_json
@@ -33,8 +33,8 @@ MAX_DETAIL = 256  # characters of a refusal's sentence; it may quote the message
 ROUTING_HEADERS = ("cc", "bcc")  # RabbitMQ sends copies to the queues that these name
 BROKERS_HEADERS = ("x-death", "x-delivery-count", "x-acquired-count", "x-received-from")
 PLUGINS_HEADERS = ("x-delay", "x-deduplication-header")  # by the latter what is sent back would vanish as a copy
-MEANT = frozenset({*ROUTING_HEADERS, *BROKERS_HEADERS, *PLUGINS_HEADERS})
-MEANT_FROM = ("x-bridge-", "x-first-death-", "x-last-death-", "x-opt-")
+RESERVED = frozenset({*ROUTING_HEADERS, *BROKERS_HEADERS, *PLUGINS_HEADERS})
+RESERVED_PREFIX = ("x-bridge-", "x-first-death-", "x-last-death-", "x-opt-")
 MAX_HEADERS = 64  # of a refused message's own; the rest is left out, so that its dead letter always fits a frame
 MAX_HEADERS_SIZE = 16 * 1024  # bytes of their names and values together; a frame holds 128 KiB unless told otherwise
 ORIGINAL = "x-bridge-original-"  # headers under which a refused message keeps what its dead letter is given back
@@ -108,7 +108,7 @@ def read_refused(message: AbstractIncomingMessage, rules: MessageRules, refusal:
 
 def _named(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | None, str | None]:
     """The crew and the key, as far as they can be read; in the order in which they count where nothing is refused."""
-    body, key = glimpse(message, message.body if len(message.body) <= rules.max_message else b"")
+    body, key = peek(message, message.body if len(message.body) <= rules.max_message else b"")
     crew = body.get("crew")
     keys = filter(None, map(_usable, (body.get("idempotency_key"), key, message.message_id)))
     return crew if crew and isinstance(crew, str) else routed_crew(message, rules), next(keys, None)
@@ -189,7 +189,7 @@ def _safe_headers(headers: Mapping[str, Any]) -> dict[str, str | int | float | b
     room = float(MAX_HEADERS_SIZE)
     for name, value in headers.items():
         size = _size(name, value)
-        if not is_meant(name) and size <= room and len(plain) + len(odd) < MAX_HEADERS:
+        if not is_reserved(name) and size <= room and len(plain) + len(odd) < MAX_HEADERS:
             (plain if _is_plain(name, value) else odd)[name] = value
             room -= size
     return plain | ({PACKED: values.pack(odd)} if odd else {})
@@ -211,9 +211,9 @@ def _is_plain(name: str, value: Any) -> bool:
     )
 
 
-def is_meant(header: str) -> bool:
+def is_reserved(header: str) -> bool:
     """Whether the broker or the bridge gives this header a meaning: such a one is no producer's to keep."""
-    return header.lower() in MEANT or header.lower().startswith(MEANT_FROM)
+    return header.lower() in RESERVED or header.lower().startswith(RESERVED_PREFIX)
 
 
 def _original_properties(message: AbstractIncomingMessage, rules: MessageRules) -> dict[str, str | int | float | bool]:

@@ -42,7 +42,7 @@ def to_message(event: Event, mode: EventMode) -> Message:
     )
 
 
-def misfit(message: Message, routing_key: str) -> str | None:
+def invalid_reason(message: Message, routing_key: str) -> str | None:
     """Why the message can never be published; None if it can."""
     for name, text in _short_strings(message, routing_key):
         if len(text.encode()) > MAX_SHORT_STRING:

@@ -19,9 +19,9 @@ from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import DeliveryError, PublishError
 
 from bridge.adapters.amqp.connection import CLOSE_LIMIT, AmqpLink, LinkOptions, Session, being_cancelled
-from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, LinkLost, is_refusal
+from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, ConnectionLost, is_refusal
 from bridge.adapters.amqp.isolated import Publication, SideLine
-from bridge.adapters.amqp.outbound import EventMode, misfit, to_message
+from bridge.adapters.amqp.outbound import EventMode, invalid_reason, to_message
 from bridge.adapters.amqp.refusals import Refusals
 from bridge.adapters.amqp.topology import Topology, ensure_outbound
 from bridge.core.delivery.model import Channel, Delivery, Destination
@@ -34,11 +34,11 @@ NO_QUEUE = "kickoff-bridge.no-such-queue"
 
 FAILURES: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, asyncio.CancelledError)
 
-AWAY = Retryable("the broker is away")
+BROKER_UNAVAILABLE = Retryable("the broker is away")
 BUSY = Retryable("many messages are being published one at a time, because the broker may refuse them")
 
 
-class Outlet:
+class ConfirmChannel:
     """What one session publishes on: one channel, and another one after the broker refused a message on it."""
 
     def __init__(self, session: Session, channel: AbstractChannel, results: str) -> None:
@@ -90,7 +90,7 @@ class AmqpPublisher:
         self._topology = topology
         self._event_mode = event_mode
         self._confirm_limit = confirm_limit
-        self._outlet: Outlet | None = None
+        self._confirm_channel: ConfirmChannel | None = None
         self._suspects = SideLine(lambda: self._link.connect("suspects"))
         self._clients = SideLine(lambda: self._link.connect("clients"))
         self._refusals = Refusals()
@@ -102,7 +102,7 @@ class AmqpPublisher:
     @property
     def ready(self) -> bool:
         """Whether the broker takes messages now."""
-        return self._link.ready and self._outlet is not None
+        return self._link.ready and self._confirm_channel is not None
 
     async def health(self) -> Health:
         """For the readiness check."""
@@ -123,30 +123,30 @@ class AmqpPublisher:
     async def send(self, delivery: Delivery) -> SendResult:
         """Publish once and wait for the broker's answer."""
         message = to_message(delivery.event, self._event_mode)
-        if (problem := misfit(message, delivery.destination.target)) is not None:
+        if (problem := invalid_reason(message, delivery.destination.target)) is not None:
             return Undeliverable(problem)
         async with self._exclusive(message):
-            if self._outlet is None:
-                return AWAY
-            publication = self._outlet.publication(message, delivery.destination)
+            if self._confirm_channel is None:
+                return BROKER_UNAVAILABLE
+            publication = self._confirm_channel.publication(message, delivery.destination)
             if (known := self._refusals.of(publication)) is not None:
                 return known
             if self._refusals.may_refuse(publication):
                 return BUSY if self._suspects.full else await self._alone(publication)
             if _is_waiting_client(delivery.destination) and (gone := await self._unless_waiting(publication)):
                 return gone
-            return await self._with_others(self._outlet, publication) or await self._alone(publication)
+            return await self._with_others(self._confirm_channel, publication) or await self._alone(publication)
 
     @asynccontextmanager
     async def _publishing(self, session: Session) -> AsyncIterator[None]:
         channel = await session.open_channel(confirms=True, survives=is_refusal)
         results = await ensure_outbound(channel, self._topology)
         await self._probe(channel)
-        self._outlet = Outlet(session, channel, results.name)
+        self._confirm_channel = ConfirmChannel(session, channel, results.name)
         try:
             yield
         finally:
-            self._outlet = None
+            self._confirm_channel = None
 
     async def _probe(self, channel: AbstractChannel) -> None:
         """Publish to nobody. While a memory or disk alarm lasts, no answer comes, and the setting up times out.
@@ -171,10 +171,10 @@ class AmqpPublisher:
         async with lock:
             yield
 
-    async def _with_others(self, outlet: Outlet, publication: Publication) -> SendResult | None:
+    async def _with_others(self, confirm_channel: ConfirmChannel, publication: Publication) -> SendResult | None:
         """Publish on the channel that all share; None: the broker refused a message there, and it may be this one."""
         try:
-            channel = await outlet.channel()
+            channel = await confirm_channel.channel()
         except FAILURES as error:
             return _answer(publication, error)
         try:
@@ -183,12 +183,12 @@ class AmqpPublisher:
         except DeliveryError as error:
             return _answer(publication, error)
         except TimeoutError:
-            outlet.session.end(LinkLost("the broker confirms nothing; a memory or disk alarm?"))
+            confirm_channel.session.end(ConnectionLost("the broker confirms nothing; a memory or disk alarm?"))
             return Retryable("no confirm in time")
         except FAILURES as error:
             raise_if_cancelled(error)
-            suspect = is_refusal(error) or await outlet.goes_on_without(channel)
-            return None if suspect else AWAY
+            suspect = is_refusal(error) or await confirm_channel.goes_on_without(channel)
+            return None if suspect else BROKER_UNAVAILABLE
         return Confirmed()
 
     async def _alone(self, publication: Publication) -> SendResult:
@@ -242,4 +242,4 @@ def _answer(publication: Publication, error: BaseException) -> SendResult:
         return Unroutable(f"unroutable: no queue takes {publication.routing_key!r}")
     if isinstance(error, DeliveryError):
         return Retryable("the broker refused the message (nack), as a full queue does")
-    return AWAY
+    return BROKER_UNAVAILABLE

@@ -52,23 +52,23 @@ class Rule:
 
     def request(self, scope: Scope, crew: str) -> KickoffRequest | None:
         """The kickoff request, or None if `when` does not hold; raises `RequestRefused` naming the expression."""
-        sight = _Sight(scope)
-        if self.when is not None and not sight.true(self.when):
+        evaluator = Evaluator(scope)
+        if self.when is not None and not evaluator.true(self.when):
             return None
         mapped = {
             "crew": crew,
-            "inputs": {name: _something(sight, f"inputs.{name}", what) for name, what in self.inputs.items()},
-            "meta": {name: sight.of(f"meta.{name}", what) for name, what in self.meta.items()},
-            "idempotency_key": self._key(sight),
-            "callback_url": None if self.callback_url is None else sight.of("callback_url", self.callback_url),
+            "inputs": {name: _something(evaluator, f"inputs.{name}", what) for name, what in self.inputs.items()},
+            "meta": {name: evaluator.of(f"meta.{name}", what) for name, what in self.meta.items()},
+            "idempotency_key": self._key(evaluator),
+            "callback_url": None if self.callback_url is None else evaluator.of("callback_url", self.callback_url),
         }
         _require_json(mapped, self.max_bytes)
         return request.parse(mapped)
 
-    def _key(self, sight: "_Sight") -> str | None:
+    def _key(self, evaluator: "Evaluator") -> str | None:
         if self.idempotency_key is not None:
-            return _key_text(_something(sight, "idempotency_key", self.idempotency_key))
-        found = None if self.default_key is None else sight.of("idempotency_key", self.default_key)
+            return _key_text(_something(evaluator, "idempotency_key", self.idempotency_key))
+        found = None if self.default_key is None else evaluator.of("idempotency_key", self.default_key)
         return None if found is None else _key_text(found)
 
 
@@ -110,7 +110,7 @@ class _Interpreter(TreeInterpreter):
         return super().visit(node, *args, **kwargs)
 
 
-class _Sight:
+class Evaluator:
     """The expressions of one rule, looking at one webhook."""
 
     def __init__(self, scope: Scope) -> None:
@@ -132,8 +132,8 @@ class _Sight:
         return not (found is None or found is False or found in ("", [], {}))
 
 
-def _something(sight: _Sight, name: str, expression: Expression) -> Any:
-    found = sight.of(name, expression)
+def _something(evaluator: Evaluator, name: str, expression: Expression) -> Any:
+    found = evaluator.of(name, expression)
     if found is None:
         raise RequestRefused("invalid_request", f"{expression.text} gives nothing for {name}", name)
     return found
