@@ -21,7 +21,7 @@ from bridge.adapters.clock import steady_clock
 from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.adapters.store import migrate_store, probe_store
 from bridge.composition.build import assembled
-from bridge.composition.policies import topology_of
+from bridge.composition.policies import build_topology
 from bridge.config import Amqp as AmqpSettings
 from bridge.config import Renewable, Settings
 from bridge.core.crew.rate_limiter import RateLimiter
@@ -89,7 +89,7 @@ async def migrate(settings: Settings) -> str:
 
 def dead_queue(amqp: AmqpSettings) -> AbstractAsyncContextManager[DeadQueue]:
     """The queue of dead messages, opened for a person to look at; entering raises what the broker says."""
-    return open_dead_queue(amqp.url.get_secret_value(), topology_of(amqp))
+    return open_dead_queue(amqp.url.get_secret_value(), build_topology(amqp))
 
 
 async def try_connections(settings: Settings) -> dict[str, Health]:

@@ -78,7 +78,7 @@ class FakeStore:
         self.runs[run.run_id] = replace(run, **changes)
         return self.runs[run.run_id]
 
-    async def wait_of(self, run: Run) -> float:
+    async def seconds_until_budget(self, run: Run) -> float:
         self._check()
         return self.budget_wait
 
@@ -104,7 +104,7 @@ class FakeStore:
         found = [run for run in reversed(self.runs.values()) if _matches(run, which)]
         return Page(found[: which.limit], more=len(found) > which.limit)
 
-    async def deliveries_of(self, wanted: str) -> list[Delivery]:
+    async def deliveries_for_run(self, wanted: str) -> list[Delivery]:
         self._check()
         return self.deliveries.get(wanted, [])
 
@@ -120,7 +120,7 @@ class FakeStore:
         self.redelivered.append((which, now))
         return 7
 
-    async def attempts_of(self, _: str) -> list[Attempt]:
+    async def attempts_for_delivery(self, _: str) -> list[Attempt]:
         return self.attempts
 
     async def counts(self) -> dict[str, dict[str, int]]:
@@ -187,7 +187,7 @@ class FakeOthers:
         self.steered.append((wanted, command, by))
         return store.runs[wanted]
 
-    async def inputs_of(self, _: str) -> tuple[str, ...] | None:
+    async def crew_inputs(self, _: str) -> tuple[str, ...] | None:
         return self.inputs
 
     async def handle_webhook(self, token: str, kind: Kind, read: Callable[[], Awaitable[Any]]) -> bool:
@@ -251,7 +251,7 @@ async def serving(
     store = FakeStore()
     accept = FakeAccept(store)
     checks: dict[str, HealthCheck] = {"store": _fine}
-    api = RunsApi(accept, store.wait_of, store, clients, patience)  # type: ignore[arg-type]  # a fake of what is used
+    api = RunsApi(accept, store.seconds_until_budget, store, clients, patience)  # type: ignore[arg-type]  # a fake of what is used
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         bridge = Bridge(store, accept, (), http, checks)
@@ -270,7 +270,7 @@ async def serving(
             *api.routes(),
             *CommandsApi(partial(others.apply_command, store), store, clients).routes(),  # type: ignore[arg-type]
             *DeliveriesApi(store, clients, lambda: 1_700_000_000.0, bridge.woken.set).routes(),  # type: ignore[arg-type]
-            *CrewsApi(lambda: others.crews, others.inputs_of, clients).routes(),
+            *CrewsApi(lambda: others.crews, others.crew_inputs, clients).routes(),
             *AmpApi(others.handle_webhook).routes(),
             *HooksApi(accept, hooks or {}, time.time).routes(),
         ]

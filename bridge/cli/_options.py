@@ -29,24 +29,24 @@ Token = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs to read.")]
 
 
-def settings_of(config: Path | None) -> Settings:
+def load_settings(config: Path | None) -> Settings:
     """The settings; a problem with them ends the command with 78, all of them at once."""
-    return renewable_settings_of(config)[0]
+    return load_renewable_settings(config)[0]
 
 
-def renewable_settings_of(config: Path | None) -> tuple[Settings, Renewable]:
-    """As `settings_of`, and what keeps an eye on the secrets that came from files."""
+def load_renewable_settings(config: Path | None) -> tuple[Settings, Renewable]:
+    """As `load_settings`, and what keeps an eye on the secrets that came from files."""
     try:
         return load_renewable(config or default_path())
     except SettingsError as error:
         raise CommandFailed(Exit.CONFIGURATION, *error.problems) from None
 
 
-def address_of(url: str | None, config: Path | None) -> str:
+def daemon_address(url: str | None, config: Path | None) -> str:
     """Where the bridge listens."""
     named = url or os.environ.get("BRIDGE_URL")
     if not named:
-        http = settings_of(config).http
+        http = load_settings(config).http
         host = f"[{http.host}]" if ":" in http.host else http.host
         return f"http://{host}:{http.port}"
     try:
@@ -55,7 +55,7 @@ def address_of(url: str | None, config: Path | None) -> str:
         raise CommandFailed(Exit.USAGE, f"{'--url' if url else 'BRIDGE_URL'}: {error}") from None
 
 
-def token_of(token: str | None) -> str | None:
+def client_token(token: str | None) -> str | None:
     """The client's token; None: the bridge is asked without one."""
     named = token or os.environ.get("BRIDGE_TOKEN")
     if not named:

@@ -87,7 +87,7 @@ def print_deliveries(page: dict[str, Any], *, as_json: bool) -> None:
         print(f"more: --cursor {page['next_cursor']}")
 
 
-def progress_of(run: dict[str, Any]) -> Text:
+def progress_key(run: dict[str, Any]) -> Text:
     """One line that says where a run stands."""
     progress = run.get("progress") or {}
     tasks = f"  {progress.get('completed')} of {progress['total']} tasks" if progress.get("total") else ""

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bridge import daemon
 from bridge.cli._errors import CommandFailed, Exit
-from bridge.cli._options import Config, renewable_settings_of, settings_of
+from bridge.cli._options import Config, load_renewable_settings, load_settings
 from bridge.config import Settings, secret_values
 from bridge.core.errors import (
     StoreBroken,
@@ -35,7 +35,7 @@ def run(config: Config = None, no_migrate: NoMigrate = False) -> None:
     """Run the bridge until SIGTERM, SIGINT or SIGHUP; a second signal skips waiting for what is in hand."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold every token and secret
     _raise_file_limit()
-    settings, renewable = renewable_settings_of(config)
+    settings, renewable = load_renewable_settings(config)
     _set_up_logs(settings)
     with_exit_code(daemon.run(settings, renewable, migrate=not no_migrate))
 
@@ -84,7 +84,7 @@ def with_exit_code(work: Coroutine[Any, Any, T]) -> T:
 
 def _settings(config: Path | None) -> Settings:
     """The settings, with the logs as they want them: no traceback may show a secret."""
-    settings = settings_of(config)
+    settings = load_settings(config)
     _set_up_logs(settings)
     return settings
 

@@ -17,7 +17,7 @@ from bridge import daemon
 from bridge.adapters.amqp.dead_letters import DeadQueue
 from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, explain
 from bridge.cli._errors import CommandFailed, Exit
-from bridge.cli._options import AsJson, Config, settings_of
+from bridge.cli._options import AsJson, Config, load_settings
 from bridge.config import secret_values
 from bridge.observability import logging as logs
 
@@ -116,7 +116,7 @@ def _with(config: Path | None, use: Callable[[DeadQueue], Awaitable[T]]) -> T:
 
 @asynccontextmanager
 async def _opened(config: Path | None) -> AsyncIterator[DeadQueue]:
-    settings = settings_of(config)
+    settings = load_settings(config)
     logs.configure("warning", settings.log.format, secrets=secret_values(settings))
     if settings.amqp is None:
         raise CommandFailed(Exit.CONFIGURATION, "amqp: is not set, so there is no dead queue")

@@ -13,7 +13,7 @@ from rich.console import Console
 from bridge.adapters.clock import wall_clock
 from bridge.adapters.http import problems
 from bridge.cli._errors import CommandFailed, Exit
-from bridge.cli._options import AsJson, Config, settings_of
+from bridge.cli._options import AsJson, Config, load_settings
 from bridge.composition import policies
 from bridge.core import callback_url
 from bridge.core.callback_url import CallbackRules
@@ -36,8 +36,8 @@ def try_hook(
 
     A signature is checked as if the request came now. Ends with 1 if the request would be refused.
     """
-    settings = settings_of(config)
-    hooks = policies.hooks_of(settings)
+    settings = load_settings(config)
+    hooks = policies.build_hooks(settings)
     if name not in hooks:
         raise CommandFailed(Exit.USAGE, f"there is no hook {name!r}; there are: {', '.join(sorted(hooks)) or 'none'}")
     headers = _grouped((given.lower(), value) for given, value in _pairs(header or [], ":", "--header"))

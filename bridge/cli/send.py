@@ -12,7 +12,7 @@ from bridge.cli._client_session import ask
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli._inputs import from_json, from_pairs
 from bridge.cli._options import AsJson, Config, Token, Url
-from bridge.cli._output import print_run, progress_of
+from bridge.cli._output import print_run, progress_key
 from bridge.core.runs.model import FINAL_STATES, State
 
 POLL_INTERVAL = 0.5
@@ -70,7 +70,7 @@ async def _track(bridge: BridgeClient, run_id: str) -> Json:
                 run = await bridge.run(run_id)
                 if run["state"] in FOLLOWED_TO:
                     return run
-                status.update(progress_of(run))
+                status.update(progress_key(run))
                 await asyncio.sleep(POLL_INTERVAL)
     except asyncio.CancelledError:  # only SIGINT cancels us, and the process ends
         raise CommandFailed(Exit.INTERRUPTED, f"stopped looking; run {run_id} goes on") from None

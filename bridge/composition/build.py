@@ -39,20 +39,20 @@ from bridge.adapters.kickoff_journal import KickoffJournal, NullJournal, open_jo
 from bridge.adapters.store import SqlStore, open_store
 from bridge.adapters.store.guard import StoreGuard
 from bridge.composition.policies import (
-    budgets_of,
+    build_budgets,
+    build_clients,
+    build_hooks,
+    build_topology,
     callback_rules,
     callback_secrets,
     client_rate,
-    clients_of,
     crew_callback_secrets,
     crew_policy,
     flow_sources,
-    hooks_of,
     link_options,
     listen_on,
     orphaned_policy,
     posts_at_once,
-    topology_of,
 )
 from bridge.config import Amqp as AmqpSettings
 from bridge.config import Renewable, Renewal, SecretWatch, Settings, secret_values
@@ -196,7 +196,7 @@ async def _add_crews(site: Site, stack: AsyncExitStack) -> None:
             crew.url, crew.token.get_secret_value(), rate_limiter, sessions, site.clock, redactor=site.redactor
         )
         site.renewals.append(partial(_renew_token, api, name))
-        policy, limits = crew_policy(settings, name), budgets_of(settings, name)
+        policy, limits = crew_policy(settings, name), build_budgets(settings, name)
         counted, learning = CountedCrewApi(api, name, site.counters), Learning(policy)
         site.crews[name] = Crew(
             name,
@@ -243,7 +243,7 @@ def _accept(site: Site, check_inputs: CheckInputs) -> Accept:
 
 
 def _broker(site: Site, amqp: AmqpSettings, inputs: CrewInputs, apply_command: CommandRun) -> Broker:
-    link, topology = link_options(amqp, site.process, site.counters.report), topology_of(amqp)
+    link, topology = link_options(amqp, site.process, site.counters.report), build_topology(amqp)
     rules = MessageRules(amqp.requests, amqp.max_message, amqp.reply_to)
     accept = _accept(site, SharedCheck(inputs, max(1, amqp.prefetch // WAIT_FOR_INPUTS)))
     take = TakeCommand(apply_command, site.store.commands, site.clock)
@@ -278,8 +278,8 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
         {"openapi": documents.openapi(), "asyncapi": documents.asyncapi()},
     )  # fmt: skip
     listen = listen_on(settings, _open_files())
-    clients = Clients(clients_of(settings), client_rate(settings), listen.max_connections)
-    site.renewals.append(lambda renewed: clients.renew(clients_of(renewed)))
+    clients = Clients(build_clients(settings), client_rate(settings), listen.max_connections)
+    site.renewals.append(lambda renewed: clients.renew(build_clients(renewed)))
     routes = _routes(site, clients, accept, apply_command, webhook, inputs)
     report = site.counters.report
     public, *private = bridge.servers = servers(listen, routes, ops.routes(), clients, report)
@@ -328,9 +328,9 @@ def _routes(
     inputs: CrewInputs,
 ) -> list[web.RouteDef]:
     settings, clock, store, deliver = site.settings, site.clock, site.store, site.wakes.deliver
-    hooks = HooksApi(accept, hooks_of(settings), wall_clock)
+    hooks = HooksApi(accept, build_hooks(settings), wall_clock)
     flows = FlowQuestionsApi(flow_sources(settings), webhook.take_flow_question, wall_clock, site.redactor)
-    site.renewals.append(lambda renewed: hooks.renew(hooks_of(renewed)))
+    site.renewals.append(lambda renewed: hooks.renew(build_hooks(renewed)))
     site.renewals.append(lambda renewed: flows.renew(flow_sources(renewed)))
     apis = (
         RunsApi(accept, BudgetWait(site.crews, store, clock), store, clients),

@@ -3,7 +3,7 @@
 from bridge.adapters.amqp.connection import LinkOptions
 from bridge.adapters.amqp.topology import Topology
 from bridge.adapters.callbacks.signing import checker
-from bridge.adapters.http.auth import Client, Role, digest, source_of
+from bridge.adapters.http.auth import Client, Role, client_source, digest
 from bridge.adapters.http.server import Listen
 from bridge.adapters.http.webhooks.flow import FlowSource
 from bridge.config import Amqp as AmqpSettings
@@ -29,7 +29,7 @@ def link_options(amqp: AmqpSettings, process: str, report: ReportFault) -> LinkO
     return LinkOptions(amqp.url.get_secret_value(), process, report=report)
 
 
-def topology_of(amqp: AmqpSettings) -> Topology:
+def build_topology(amqp: AmqpSettings) -> Topology:
     """What must exist on the broker."""
     return Topology(amqp.requests, amqp.results, amqp.dead, amqp.declare)
 
@@ -78,9 +78,9 @@ def orphaned_policy(settings: Settings) -> CrewPolicy:
     )
 
 
-def budgets_of(settings: Settings, name: str) -> Budgets:
+def build_budgets(settings: Settings, name: str) -> Budgets:
     """What limits how many runs of a crew are started."""
-    senders = {source_of(client.name): _budget(client.budget) for client in settings.http.clients if client.budget}
+    senders = {client_source(client.name): _budget(client.budget) for client in settings.http.clients if client.budget}
     crew = settings.crews[name].budget
     return Budgets(None if crew is None else _budget(crew), senders)
 
@@ -117,7 +117,7 @@ def crew_callback_secrets(settings: Settings) -> dict[str, list[str]]:
     }
 
 
-def hooks_of(settings: Settings) -> dict[str, Hook]:
+def build_hooks(settings: Settings) -> dict[str, Hook]:
     """The hooks, ready to judge webhooks."""
     return {
         name: Hook(
@@ -127,7 +127,7 @@ def hooks_of(settings: Settings) -> dict[str, Hook]:
     }
 
 
-def clients_of(settings: Settings) -> list[Client]:
+def build_clients(settings: Settings) -> list[Client]:
     """Who may use the HTTP API."""
     return [
         Client(

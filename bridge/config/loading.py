@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from bridge.config.environment import expand, overlay
 from bridge.config.errors import UNKNOWN, Problem, SettingPath, SettingsError, in_words
 from bridge.config.model import Settings
-from bridge.config.secrets import SecretFile, read_secret, read_secret_files, stamp_of, with_secret
+from bridge.config.secrets import SecretFile, file_stamp, read_secret, read_secret_files, with_secret
 from bridge.config.yaml_file import read_yaml
 
 DEFAULT_FILE = "bridge.yaml"
@@ -56,7 +56,7 @@ class Renewable:
         """
         settings, problems, files = None, [], []
         for file in self.files:
-            files.append(now := replace(file, stamp=stamp_of(file.path)))
+            files.append(now := replace(file, stamp=file_stamp(file.path)))
             if now.stamp == file.stamp:
                 continue
             tree, fault = self._changed(file)

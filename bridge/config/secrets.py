@@ -34,13 +34,13 @@ def read_secret_files(tree: dict[str, Any]) -> tuple[list[SecretFile], list[Prob
         for place, section in _sections(tree, parents, ()):
             path = section.get(f"{name}_file")
             if isinstance(path, str):
-                files.append(SecretFile((*place, name), path, stamp_of(path)))
+                files.append(SecretFile((*place, name), path, file_stamp(path)))
             if fault := _fetch(section, name):
                 problems.append(Problem((*place, f"{name}_file"), fault))
     return files, problems
 
 
-def stamp_of(path: str) -> Hashable:
+def file_stamp(path: str) -> Hashable:
     """What tells one content of a file from the next without reading it; None: it is not there."""
     try:
         found = Path(path).stat()

@@ -75,7 +75,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def network_of(remote: str | None) -> str:
+def client_network(remote: str | None) -> str:
     """Return what an unauthenticated caller is counted by: its address, or the /64 of it, as IPv6 hosts have many."""
     try:
         address = ipaddress.ip_address((remote or "").partition("%")[0])

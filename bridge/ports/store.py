@@ -49,7 +49,7 @@ class Store(Protocol):
         No more than keep the crew within `max_running`, and it and the senders of the runs within their budgets.
         """
 
-    async def wait_of(self, run: Run, limits: Budgets, now: float) -> float:
+    async def seconds_until_budget(self, run: Run, limits: Budgets, now: float) -> float:
         """For how many seconds a waiting run has to wait for its budgets, as far as can be foreseen."""
 
     async def claim(
@@ -91,7 +91,7 @@ class Store(Protocol):
     async def record_outcome(self, outcome: DeliveryOutcome) -> None:
         """Write what became of a claimed delivery, and give it back."""
 
-    async def deliveries_of(self, run_id: str) -> list[Delivery]:
+    async def deliveries_for_run(self, run_id: str) -> list[Delivery]:
         """The deliveries of one run, without the bodies of their events."""
 
     async def find_deliveries(self, which: DeliveryFilter) -> list[Delivery]:
@@ -103,7 +103,7 @@ class Store(Protocol):
         Those that are being sent at this moment are left alone. The filter's `limit` does not count.
         """
 
-    async def attempts_of(self, delivery_id: str) -> list[Attempt]:
+    async def attempts_for_delivery(self, delivery_id: str) -> list[Attempt]:
         """The attempts of one delivery that are kept, the first one first."""
 
     async def find_events(self, since: float, limit: int) -> list[StoredEvent]:

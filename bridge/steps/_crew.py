@@ -85,7 +85,7 @@ class Crew:
         return self.breaker.reason if self.breaker.is_open else None
 
 
-def reason_of(answer: KickoffResponse) -> str | None:
+def failure_reason(answer: KickoffResponse) -> str | None:
     """Why an answer names no execution, as everybody may read it."""
     if isinstance(answer, Started):
         return None

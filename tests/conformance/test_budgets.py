@@ -97,17 +97,17 @@ async def test_a_budget_holds_for_all_processes_at_the_same_moment(adapter: Adap
 
 async def test_a_run_is_told_how_long_it_will_wait(store: SqlStore):
     first, second = await accepted(store, 1), await accepted(store, 2)
-    assert await store.wait_of(second, OF_CREW, NOW) == 0.0
+    assert await store.seconds_until_budget(second, OF_CREW, NOW) == 0.0
     await begun(store, OF_CREW, NOW, room=1)
     await begun(store, OF_CREW, NOW + 60, room=1)
     third = await accepted(store, 3)
-    assert await store.wait_of(third, OF_CREW, NOW + 100) == DAY - 100
+    assert await store.seconds_until_budget(third, OF_CREW, NOW + 100) == DAY - 100
     fourth = await accepted(store, 4)
-    assert await store.wait_of(fourth, OF_CREW, NOW + 100) == DAY - 40
+    assert await store.seconds_until_budget(fourth, OF_CREW, NOW + 100) == DAY - 40
     fifth = await accepted(store, 5)
-    assert await store.wait_of(fifth, OF_CREW, NOW + 100) == 2 * DAY - 100
-    assert await store.wait_of(fifth, Budgets(), NOW + 100) == 0.0
-    assert await store.wait_of(first, OF_ORDERS, NOW + 100) == 0.0
+    assert await store.seconds_until_budget(fifth, OF_CREW, NOW + 100) == 2 * DAY - 100
+    assert await store.seconds_until_budget(fifth, Budgets(), NOW + 100) == 0.0
+    assert await store.seconds_until_budget(first, OF_ORDERS, NOW + 100) == 0.0
 
 
 async def test_a_client_s_run_is_told_how_long_it_will_wait(store: SqlStore):
@@ -115,7 +115,7 @@ async def test_a_client_s_run_is_told_how_long_it_will_wait(store: SqlStore):
         await accepted(store, number, envelope=ORDERS)
     await begun(store, OF_ORDERS)
     waiting = await accepted(store, 3, envelope=ORDERS)
-    assert await store.wait_of(waiting, OF_ORDERS, NOW + 1) == DAY - 1
+    assert await store.seconds_until_budget(waiting, OF_ORDERS, NOW + 1) == DAY - 1
 
 
 async def test_one_sender_s_backlog_takes_nobody_else_s_turn(store: SqlStore):
@@ -131,13 +131,13 @@ async def test_one_sender_s_backlog_takes_nobody_else_s_turn(store: SqlStore):
 async def test_runs_that_are_claimed_and_not_sent_yet_are_waited_for(store: SqlStore, limits: Budgets, started: int):
     """Where requests came quickly, those that had to wait were told that they need not: no start was to be seen."""
     first = [await accepted(store, number, envelope=ORDERS) for number in (1, 2)]
-    waits = [await store.wait_of(run, limits, NOW) for run in first]
+    waits = [await store.seconds_until_budget(run, limits, NOW) for run in first]
     claimed = await store.claim_accepted("research", 9, 99, NOW, limits)
-    waits += [await store.wait_of(run, limits, NOW) for run in first]
+    waits += [await store.seconds_until_budget(run, limits, NOW) for run in first]
     for run in claimed[:started]:
         await store.apply(state_machine.begin(run, NOW))
     for number in (3, 4, 5, 6, 7):
-        waits.append(await store.wait_of(await accepted(store, number, envelope=ORDERS), limits, NOW))
+        waits.append(await store.seconds_until_budget(await accepted(store, number, envelope=ORDERS), limits, NOW))
     assert waits == [0, 0, 0, 0, DAY, DAY, 2 * DAY, 2 * DAY, 3 * DAY]
 
 
@@ -164,7 +164,7 @@ async def test_waiting_runs_places_and_starts_are_found_by_their_indexes(adapter
     waiting = await accepted(store, 2, envelope=ORDERS)
     with statements() as seen:
         await store.claim_accepted("research", 9, 98, NOW, limits)
-        await store.wait_of(waiting, limits, NOW)
+        await store.seconds_until_budget(waiting, limits, NOW)
     of_runs = [(sql, parameters) for sql, parameters in seen if "FROM runs" in sql]
     plans = [await _plan(adapter, sql, parameters) for sql, parameters in of_runs]
     wanted = [{"runs_slots"}, {"runs_sent", "runs_state"}, {"runs_sent_by", "runs_state"}, {"runs_waiting"}]

@@ -165,7 +165,7 @@ class TestAttempts:
         ):
             [delivery] = await claim(store, now=NOW + 3600)
             await store.record_outcome(outcome_of_attempt(delivery, answer, NOW, seconds=0.25))
-        assert await store.attempts_of(delivery.delivery_id) == [
+        assert await store.attempts_for_delivery(delivery.delivery_id) == [
             Attempt(1, NOW - 0.25, 0.25, "HTTP 500", 500, b"\xff\x00 busy"),
             Attempt(2, NOW - 0.25, 0.25, None, 204, b""),
         ]
@@ -175,7 +175,7 @@ class TestAttempts:
         for _ in range(55):
             [delivery] = await store.claim_deliveries([Channel.EXCHANGE], 1, NOW + 1e9)
             await answered(store, delivery, Retryable("unroutable"))
-        kept = await store.attempts_of(delivery.delivery_id)
+        kept = await store.attempts_for_delivery(delivery.delivery_id)
         assert [attempt.number for attempt in kept] == list(range(6, 56))
 
     async def test_an_attempt_of_a_process_that_lost_the_delivery_disturbs_nobody(
@@ -189,7 +189,7 @@ class TestAttempts:
         [again] = await claim(other)
         await answered(other, again, Confirmed())
         await answered(store, slow, Undeliverable("HTTP 410"))
-        assert [attempt.error for attempt in await store.attempts_of(slow.delivery_id)] == [None]
+        assert [attempt.error for attempt in await store.attempts_for_delivery(slow.delivery_id)] == [None]
 
 
 class TestRedelivering:

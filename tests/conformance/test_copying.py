@@ -33,7 +33,7 @@ async def test_a_bridge_goes_on_from_the_copy(sqlite: SqliteAdapter, postgresql:
     async with sqlite.open() as old, postgresql.open("new") as new:
         for number in range(1, 30):
             assert await new.load(run_id(number)) == await old.load(run_id(number))
-        assert await new.deliveries_of(run_id(2)) == await old.deliveries_of(run_id(2))
+        assert await new.deliveries_for_run(run_id(2)) == await old.deliveries_for_run(run_id(2))
         assert (events := await new.find_events(0.0, 999)) == await old.find_events(0.0, 999)
         assert events
         assert new.key == old.key

@@ -36,7 +36,9 @@ async def test_it_is_sent_without_being_claimed(adapter: Adapter, asked: SqlStor
     assert adapter.execute("SELECT owner FROM deliveries") == [("me",)]
     [sent] = await asked.claim_deliveries(TO_BROKER, 100, NOW)
     await asked.record_outcome(outcome_of_attempt(sent, Confirmed(), NOW))
-    assert await asked.deliveries_of(run.run_id) == [without_body(outcome_of_attempt(sent, Confirmed(), NOW).delivery)]
+    assert await asked.deliveries_for_run(run.run_id) == [
+        without_body(outcome_of_attempt(sent, Confirmed(), NOW).delivery)
+    ]
 
 
 async def test_it_is_handed_out_once(adapter: Adapter, asked: SqlStore):

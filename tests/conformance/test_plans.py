@@ -102,8 +102,8 @@ async def test_no_list_of_deliveries_reads_all_of_them(plans: Plans, store: SqlS
     with plans.caught():
         for which in [*DELIVERY_FILTERS, DeliveryFilter("event-0001-1", crews=frozenset({"research"}))]:
             await store.find_deliveries(which)
-        await store.deliveries_of(run_id(1))
-        await store.attempts_of("event-0001-1")
+        await store.deliveries_for_run(run_id(1))
+        await store.attempts_for_delivery("event-0001-1")
     assert plans.scans() == []
 
 
@@ -128,7 +128,7 @@ async def test_no_step_of_the_bridge_itself_reads_all_runs_or_deliveries(plans: 
     limits = Budgets(Budget(5, 60.0), {"client/shop": Budget(5, 60.0)})
     with plans.caught():
         await store.claim_accepted("research", 2, 9, NOW, limits)
-        await store.wait_of(a_run(1, envelope=Envelope("client/shop")), limits, NOW)
+        await store.seconds_until_budget(a_run(1, envelope=Envelope("client/shop")), limits, NOW)
         await store.claim({State.RUNNING, State.STARTING}, 9)
         await store.claim({State.IN_DOUBT}, 9, NOW)
         await store.claim({State.TIMED_OUT, State.CANCELLED}, 9, NOW, "research")

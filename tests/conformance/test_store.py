@@ -356,13 +356,13 @@ class TestSettling:
         with pytest.raises(Stale):
             await store.apply(end_of(run))
         assert await store.load(run.run_id) == newer
-        assert await store.deliveries_of(run.run_id) == []
+        assert await store.deliveries_for_run(run.run_id) == []
 
     async def test_two_ends_at_the_same_moment_are_one_end_and_one_stale(self, store: SqlStore):
         run = await started(store)
         responses = await asyncio.gather(*(store.apply(end_of(run)) for _ in range(2)), return_exceptions=True)
         assert sorted(type(answer).__name__ for answer in responses) == ["Run", "Stale"]
-        assert event_types(await store.deliveries_of(run.run_id)) == ["run.failed"]
+        assert event_types(await store.deliveries_for_run(run.run_id)) == ["run.failed"]
 
     async def test_a_decision_about_an_unknown_run_is_stale(self, store: SqlStore):
         with pytest.raises(Stale):
@@ -371,7 +371,7 @@ class TestSettling:
     async def test_an_end_and_its_deliveries_come_together(self, store: SqlStore):
         run = await refused(store, policy=CALLBACK)
         assert (run.state, run.owner, run.finished_at) == (State.FAILED, None, NOW)
-        found = await store.deliveries_of(run.run_id)
+        found = await store.deliveries_for_run(run.run_id)
         assert [delivery.destination.channel for delivery in found] == [Channel.EXCHANGE, Channel.CALLBACK]
         assert found[0].event == found[1].event
 
@@ -470,7 +470,7 @@ class TestDeliveries:
         written = outcome_of_attempt(delivery, answer, NOW)
         await store.record_outcome(written)
         assert await store.claim_deliveries(list(Channel), 9, NOW + 99 * HOUR) == []
-        assert await store.deliveries_of(run.run_id) == [without_body(written.delivery)]
+        assert await store.deliveries_for_run(run.run_id) == [without_body(written.delivery)]
 
     async def test_claims_at_the_same_moment_never_share_one(self, adapter: Adapter, store: SqlStore):
         other = await adapter.twin(store, "other")
@@ -632,7 +632,7 @@ class TestForgetting:
         [first, _] = await store.claim_deliveries(list(Channel), 9, NOW)
         await store.record_outcome(outcome_of_attempt(first, Confirmed(), NOW))
         assert await store.forget(NOW + 99 * HOUR, 9) == 0
-        assert len(await store.deliveries_of(run.run_id)) == 2
+        assert len(await store.deliveries_for_run(run.run_id)) == 2
 
     async def test_open_runs_stay_however_old(self, store: SqlStore):
         await accepted(store, 1)
@@ -659,9 +659,9 @@ class TestReopening:
         async with adapter.open() as store:
             await refused(store, 1, CALLBACK)
             await accepted(store, 2, idempotency_key="k")
-            before = await store.find_runs(RunFilter()), await store.deliveries_of(run_id(1))
+            before = await store.find_runs(RunFilter()), await store.deliveries_for_run(run_id(1))
         async with adapter.open("next") as store:
-            assert (await store.find_runs(RunFilter()), await store.deliveries_of(run_id(1))) == before
+            assert (await store.find_runs(RunFilter()), await store.deliveries_for_run(run_id(1))) == before
             assert (await store.accept(a_run(3, idempotency_key="k"))).replayed
 
     async def test_after_closing_another_process_may_open_it(self, adapter: Adapter):

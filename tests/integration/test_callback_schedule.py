@@ -76,7 +76,7 @@ class Life:
         while True:
             [now] = await self._store.find_deliveries(DeliveryFilter(first.delivery_id))
             if now.state is not DeliveryState.PENDING or now.paused:
-                return now, await self._store.attempts_of(first.delivery_id)
+                return now, await self._store.attempts_for_delivery(first.delivery_id)
             if now.due_at > self._clock():
                 self._clock.moment = now.due_at - 1.0
                 assert await self._step.claim(9) == []

@@ -57,7 +57,7 @@ def mounted(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def settings_of(container: Mapping[str, Any], mounted: Path) -> Settings:
+def load_settings(container: Mapping[str, Any], mounted: Path) -> Settings:
     """What the settings file and this container's environment come to, with the secrets in another folder."""
     moved = mounted / "bridge.yaml"
     text = (BASE / "bridge.yaml").read_text(encoding="utf-8")
@@ -69,8 +69,8 @@ def settings_of(container: Mapping[str, Any], mounted: Path) -> Settings:
 def test_the_pods_settings_are_accepted_and_each_container_has_its_own_role(mounted: Path) -> None:
     [migrate], [bridge] = pod()["initContainers"], pod()["containers"]
 
-    assert settings_of(migrate, mounted).store.url.get_secret_value() == OWNER_URL
-    assert settings_of(bridge, mounted).store.url.get_secret_value() == SECRETS["store-url"]
+    assert load_settings(migrate, mounted).store.url.get_secret_value() == OWNER_URL
+    assert load_settings(bridge, mounted).store.url.get_secret_value() == SECRETS["store-url"]
     assert (migrate["args"], bridge["args"]) == (["migrate"], ["run", "--no-migrate"])
 
 
@@ -106,7 +106,7 @@ def test_all_manifests_are_listed_and_speak_of_the_same_pods() -> None:
 def test_ports_and_probes_lead_to_what_the_bridge_serves(mounted: Path) -> None:
     [bridge] = pod()["containers"]
     ports = {port["name"]: port["containerPort"] for port in bridge["ports"]}
-    settings = settings_of(bridge, mounted)
+    settings = load_settings(bridge, mounted)
 
     assert ports == {"http": settings.http.port, "ops": settings.http.ops_port}
     probes = {kind: bridge[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
@@ -151,7 +151,7 @@ def test_the_overlay_scales_the_base_by_the_requests_queue(mounted: Path) -> Non
     [kustomization] = read(KEDA / "kustomization.yaml")
     found = documents(KEDA)
     [trigger] = found["ScaledObject"]["spec"]["triggers"]
-    settings = settings_of(pod()["containers"][0], mounted)
+    settings = load_settings(pod()["containers"][0], mounted)
 
     assert "../base" in kustomization["resources"]
     [patch] = kustomization["patches"]

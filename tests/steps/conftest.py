@@ -218,7 +218,7 @@ class Bench:
 
     async def events(self, run: Run) -> list[str]:
         """The types of the run's events, each once, in order."""
-        return list(dict.fromkeys(delivery.event.type for delivery in await self.store.deliveries_of(run.run_id)))
+        return list(dict.fromkeys(delivery.event.type for delivery in await self.store.deliveries_for_run(run.run_id)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,7 +20,7 @@ async def ended(bench: Bench) -> Run:
 
 
 async def states(bench: Bench, run: Run) -> list[DeliveryState]:
-    return [delivery.state for delivery in await bench.store.deliveries_of(run.run_id)]
+    return [delivery.state for delivery in await bench.store.deliveries_for_run(run.run_id)]
 
 
 async def test_everyone_who_asked_gets_the_same_bytes(bench: Bench):
@@ -37,7 +37,7 @@ async def test_when_a_delivery_was_confirmed_is_kept(bench: Bench):
     bench.clock.forward(3)
     await bench.round(bench.deliver)
     bench.clock.forward(60)
-    kept = [delivery.delivered_at for delivery in await bench.store.deliveries_of(run.run_id)]
+    kept = [delivery.delivered_at for delivery in await bench.store.deliveries_for_run(run.run_id)]
     assert kept == [bench.clock() - 60] * 2
 
 
@@ -61,14 +61,14 @@ async def test_while_the_way_out_is_closed_nothing_is_claimed_and_no_attempt_is_
     assert spy.calls == []
     bench.sender.ready = True
     await bench.round(bench.deliver)
-    assert [delivery.attempts for delivery in await bench.store.deliveries_of(run.run_id)] == [1, 1]
+    assert [delivery.attempts for delivery in await bench.store.deliveries_for_run(run.run_id)] == [1, 1]
 
 
 async def test_what_is_given_up_is_kept(bench: Bench):
     run = await ended(bench)
     bench.sender.responses = [Undeliverable("HTTP 410"), Undeliverable("HTTP 410")]
     await bench.round(bench.deliver)
-    dead = await bench.store.deliveries_of(run.run_id)
+    dead = await bench.store.deliveries_for_run(run.run_id)
     assert {(delivery.state, delivery.last_error) for delivery in dead} == {(DeliveryState.DEAD, "HTTP 410")}
 
 
@@ -119,7 +119,10 @@ async def test_every_attempt_is_kept_with_its_time_and_how_long_it_took(bench: B
 
     bench.sender = Slow(responses=[Retryable("HTTP 500", reply=CallbackReply(500, b"no"))])
     await bench.round(bench.deliver, room=1)
-    found = [await bench.store.attempts_of(one.delivery_id) for one in await bench.store.deliveries_of(run.run_id)]
+    found = [
+        await bench.store.attempts_for_delivery(one.delivery_id)
+        for one in await bench.store.deliveries_for_run(run.run_id)
+    ]
     [attempt] = [attempt for attempts in found for attempt in attempts]
     assert attempt == Attempt(1, NOW, 1.5, "HTTP 500", 500, b"no")
 

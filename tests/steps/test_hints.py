@@ -16,7 +16,7 @@ from tests.steps.conftest import KEY, Bench, with_policy
 CREW_DONE = {"kickoff_id": "execution-1", "result": "All about peat.", "result_json": None, "token_usage": {"n": 1}}
 
 
-def token_of(run: Run, attempt: int = 1) -> str:
+def client_token(run: Run, attempt: int = 1) -> str:
     return webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, attempt))
 
 
@@ -24,13 +24,13 @@ async def send(bench: Bench, run: Run, kind: Kind, body: Any, attempt: int = 1) 
     async def read() -> Any:
         return body
 
-    return await bench.webhook(token_of(run, attempt), kind, read)
+    return await bench.webhook(client_token(run, attempt), kind, read)
 
 
 async def test_every_kickoff_names_webhooks_of_its_own(bench: Bench):
     first, second = await bench.started(), await bench.started(inputs={"topic": "another"})
     bodies = [body["crewWebhookUrl"] for body in bench.api.bodies]
-    assert bodies == [f"https://bridge.example.com/amp/{token_of(run)}/crew" for run in (first, second)]
+    assert bodies == [f"https://bridge.example.com/amp/{client_token(run)}/crew" for run in (first, second)]
     assert bench.api.bodies[0]["webhooks"]["url"].endswith("/stream")
 
 
@@ -267,7 +267,7 @@ async def test_a_webhook_whose_body_comes_slowly_leaves_nothing_of_a_run_that_en
         await bench.apply_command(run.run_id, Cancel(), "client/orders")
         return CREW_DONE
 
-    assert await bench.webhook(token_of(run), Kind.CREW, read_slowly)
+    assert await bench.webhook(client_token(run), Kind.CREW, read_slowly)
     assert (bench.crew.tracker._webhook_seen, bench.crew.tracker._completion_signalled) == (set(), {})
 
 
@@ -345,7 +345,7 @@ async def test_where_the_status_tells_no_progress_task_webhooks_do(bench: Bench)
     assert (await bench.now(run)).progress == {
         "unit": "task", "completed": 2, "total": None, "current": None, "last": "draft",
     }  # fmt: skip
-    deliveries = await bench.store.deliveries_of(run.run_id)
+    deliveries = await bench.store.deliveries_for_run(run.run_id)
     assert len({one.event.event_id for one in deliveries if one.event.type == "run.progress"}) == 2
 
 

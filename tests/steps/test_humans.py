@@ -74,12 +74,12 @@ async def look(bench: Bench, *responses: StatusResponse) -> None:
 
 async def told(bench: Bench, run: Run) -> list[str]:
     """The ids of the run's events, each once, without the run's own id."""
-    deliveries = await bench.store.deliveries_of(run.run_id)
+    deliveries = await bench.store.deliveries_for_run(run.run_id)
     return list(dict.fromkeys(one.event.event_id.removeprefix(f"{run.run_id}-") for one in deliveries))
 
 
 async def data(bench: Bench, run: Run, type_: str) -> dict[str, Any]:
-    for one in await bench.store.deliveries_of(run.run_id):
+    for one in await bench.store.deliveries_for_run(run.run_id):
         if one.event.type == type_:
             [event] = await bench.store.load_events([one.event.event_id])
             found: dict[str, Any] = json.loads(event.body)["data"]
@@ -587,7 +587,7 @@ async def flow(bench: Bench) -> Run:
 
 async def test_a_flows_question_offers_its_options_and_tells_no_address(bench: Bench):
     run = await flow(bench)
-    deliveries = await bench.store.deliveries_of(run.run_id)
+    deliveries = await bench.store.deliveries_for_run(run.run_id)
     told = await bench.store.load_events([one.event.event_id for one in deliveries])
     assert "secret-of-the-callback" not in str([event.body for event in told]) + repr(await bench.now(run))
     assert (await data(bench, run, "run.waiting_for_human"))["question"]["options"] == ["approved", "rejected"]

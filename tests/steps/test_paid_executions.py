@@ -77,7 +77,7 @@ async def test_a_post_that_is_always_in_doubt_is_sent_twice_and_then_held(bench:
     held = await bench.now(run)
     assert (len(bench.api.bodies), held.state, held.due_at, held.auto_retries) == (2, State.IN_DOUBT, None, 1)
     assert await bench.events(run) == ["run.in_doubt"]
-    assert len({one.event.event_id for one in await bench.store.deliveries_of(run.run_id)}) == 2
+    assert len({one.event.event_id for one in await bench.store.deliveries_for_run(run.run_id)}) == 2
 
 
 async def test_refusals_that_started_nothing_do_not_renew_the_automatic_retry(bench: Bench):

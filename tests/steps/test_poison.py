@@ -349,7 +349,7 @@ async def test_a_delivery_is_dead_with_its_reason(bench: Bench):
     [dead] = await bench.store.find_deliveries(DeliveryFilter())
     assert (dead.state, dead.attempts) == (DeliveryState.DEAD, 1)
     assert dead.last_error == "internal error; item_quarantined in the log says more"
-    assert len(await bench.store.attempts_of(dead.delivery_id)) == 1
+    assert len(await bench.store.attempts_for_delivery(dead.delivery_id)) == 1
     assert await bench.store.redeliver(DeliveryFilter(delivery_id=dead.delivery_id), bench.clock()) == 1
 
 

@@ -152,7 +152,7 @@ async def test_whoever_steers_is_told_at_once_that_the_disk_is_full(bench: Bench
             await bench.apply_command(run.run_id, Cancel(), "client/orders")
     assert (await bench.now(run)).state is State.RUNNING
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
-    assert len(await bench.round(bench.deliver)) == len(await bench.store.deliveries_of(run.run_id)) == 2
+    assert len(await bench.round(bench.deliver)) == len(await bench.store.deliveries_for_run(run.run_id)) == 2
 
 
 async def test_while_a_post_is_under_way_nothing_can_be_decided(bench: Bench):

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from bridge.adapters.callbacks.address_guard import ForbiddenAddress, guarded_sockets
-from bridge.core.addresses import is_loopback, is_metadata, is_public, may_be_called, network_of
+from bridge.core.addresses import client_network, is_loopback, is_metadata, is_public, may_be_called
 
 PUBLIC = ["8.8.8.8", "1.1.1.1", "93.184.215.14", "2606:4700:4700::1111", "2a00:1450:4001:80b::200e"]
 CLOSED = [
@@ -124,4 +124,4 @@ def test_whatever_else_is_not_loopback(host: str):
 )
 def test_strangers_are_counted_by_their_network(remote: str | None, counted: str) -> None:
     """A host with an IPv6 network has more addresses than could be remembered."""
-    assert network_of(remote) == counted
+    assert client_network(remote) == counted

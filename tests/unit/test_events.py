@@ -75,7 +75,7 @@ def test_a_result_that_is_too_large_is_linked():
     assert smaller < 1000
     assert linked.pop("dataref") == f"https://bridge.example.com/v1/runs/{run_id(1)}/result"
     assert linked == whole | {"data": whole["data"] | {"result": None, "result_json": None}}
-    assert cloudevents.result_of(large) == {"state": "succeeded"} | {
+    assert cloudevents.result_document(large) == {"state": "succeeded"} | {
         name: whole["data"][name] for name in ("run_id", "result", "result_json")
     }
 

@@ -751,4 +751,4 @@ def test_whatever_shows_that_the_api_knows_the_execution_is_written_down(answer:
 
 @pytest.mark.parametrize("completed", [10**400, -1, True, math.nan, math.inf, 1.5, "3", None])
 def test_a_count_of_tasks_that_is_no_usable_number_is_none(completed: object) -> None:
-    assert state_machine.progress_of({"completed": completed, "current": "writing"}) == (None, None, "writing")
+    assert state_machine.progress_key({"completed": completed, "current": "writing"}) == (None, None, "writing")

@@ -55,7 +55,7 @@ class Client:
     @property
     def source(self) -> str:
         """The sender that this client's runs carry; idempotency keys are scoped by it."""
-        return source_of(self.name)
+        return client_source(self.name)
 
     @property
     def sees_all(self) -> bool:
@@ -84,7 +84,7 @@ ClientHandler = Callable[[web.Request, Client], Awaitable[web.StreamResponse]]
 _ANONYMOUS = Client("anonymous", b"", frozenset(Role))
 
 
-def source_of(client: str) -> str:
+def client_source(client: str) -> str:
     """The sender of what a client submits."""
     return f"client/{client}"
 
@@ -165,7 +165,7 @@ class Clients:
 
     def _unauthenticated(self, request: web.Request) -> problems.Problem:
         address = self._failed_logins.count(request)
-        log.warning("login_failed", address=address, method=request.method, route=problems.route_of(request))
+        log.warning("login_failed", address=address, method=request.method, route=problems.route_pattern(request))
         return problems.plain(401, headers={hdrs.WWW_AUTHENTICATE: "Bearer"})
 
     def check_host(self, host: str) -> None:
@@ -188,7 +188,7 @@ def _audited(handler: ClientHandler) -> ClientHandler:
             log.info(
                 "audit",
                 client=client.name,
-                action=f"{request.method} {problems.route_of(request)}",
+                action=f"{request.method} {problems.route_pattern(request)}",
                 target=dict(request.match_info),
                 reason=request.get(REASON),
                 outcome=outcome,

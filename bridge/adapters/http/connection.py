@@ -16,7 +16,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from bridge.adapters.byte_budget import ByteBudget
 from bridge.adapters.http import memory, problems
-from bridge.core.addresses import network_of
+from bridge.core.addresses import client_network
 from bridge.core.http.connections import Connections
 
 _LINGER_SECONDS = 2.0  # for the rest of a refused body, so that the client reads the response and no reset
@@ -75,7 +75,7 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
         self._wire = transport if isinstance(transport, asyncio.Transport) else None
         self._await_head()
-        address = network_of(transport.get_extra_info("peername", ("",))[0])
+        address = client_network(transport.get_extra_info("peername", ("",))[0])
         yielding = self._others.add(self, address)
         if yielding is not None:
             log.debug("http_connection_dropped", address=address)

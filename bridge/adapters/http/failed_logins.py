@@ -5,7 +5,7 @@ import asyncio
 from aiohttp import web
 
 from bridge.adapters.http import problems
-from bridge.core.addresses import network_of
+from bridge.core.addresses import client_network
 from bridge.core.token_bucket import Buckets, Rate
 
 FAILED_LOGINS = Rate(per_second=1.0, burst=200.0)  # of one address; beyond it strangers are answered 429, unlogged
@@ -21,7 +21,7 @@ class FailedLogins:
 
     def count(self, request: web.Request) -> str:
         """One more; gives back where it comes from. Raises `Problem` (`429`) for one that comes too often."""
-        address = network_of(request.remote)
+        address = client_network(request.remote)
         if wait := self._failures.take(address, asyncio.get_running_loop().time()):
             raise problems.too_often(f"too many requests without a valid {self._proof}", wait)
         return address

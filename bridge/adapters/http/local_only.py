@@ -35,7 +35,7 @@ def _check(request: web.Request) -> None:
 
 
 def _is_webhook(request: web.Request) -> bool:
-    return problems.route_of(request).startswith(_WEBHOOKS)
+    return problems.route_pattern(request).startswith(_WEBHOOKS)
 
 
 def _is_addressed_here(request: web.Request) -> bool:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from bridge.adapters.byte_budget import BODIES, RESPONSES, VALUES, ByteBudget, Hold
 from bridge.adapters.http import problems
-from bridge.core.addresses import network_of
+from bridge.core.addresses import client_network
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ _VALUE_BYTES = 80  # in memory of a small value or key; in a body it can have tw
 
 def caller_of(request: web.BaseRequest) -> str:
     """Return by whom memory is held: the client, or the address that a request comes from."""
-    return request.get(CALLER) or network_of(request.remote)
+    return request.get(CALLER) or client_network(request.remote)
 
 
 async def receive(request: web.Request, seconds: float) -> bytes:

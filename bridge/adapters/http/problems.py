@@ -140,12 +140,12 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     except Exception as error:  # noqa: BLE001 - the last place where a bug can still be answered
         problem = of(error)
         if problem is None:
-            request.app[REPORT](Quarantined.REQUEST, error, method=request.method, route=route_of(request))
+            request.app[REPORT](Quarantined.REQUEST, error, method=request.method, route=route_pattern(request))
             problem = Problem(500, "internal", _FAILED)
         return problem.response()
 
 
-def route_of(request: web.Request) -> str:
+def route_pattern(request: web.Request) -> str:
     """The path as the route writes it: unlike the real one it has no secrets and few values."""
     resource = request.match_info.route.resource
     return "unknown" if resource is None else resource.canonical

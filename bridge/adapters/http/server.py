@@ -168,6 +168,6 @@ async def _log_requests(request: web.Request, handler: problems.Handler) -> web.
     began = clock()
     response = await handler(request)
     took = round((clock() - began) * 1000, 1)
-    route = problems.route_of(request)
+    route = problems.route_pattern(request)
     log.debug("http_request", method=request.method, route=route, status=response.status, ms=took)
     return response

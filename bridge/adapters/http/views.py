@@ -54,7 +54,7 @@ def run_as_listed(run: Run, *, served: bool) -> dict[str, Any]:
 
 async def run_in_full(store: Store, run: Run) -> dict[str, Any]:
     """One run with its deliveries, from the store."""
-    return run_with_deliveries(run, await store.deliveries_of(run.run_id), served=await is_served(store, run))
+    return run_with_deliveries(run, await store.deliveries_for_run(run.run_id), served=await is_served(store, run))
 
 
 def run_with_deliveries(run: Run, deliveries: Iterable[Delivery], *, served: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection, update
 
-from bridge.adapters.store.rows import delivery_of, run_of
+from bridge.adapters.store.rows import delivery_from_row, run_from_row
 from bridge.adapters.store.schema import deliveries, runs
 from bridge.core.delivery.model import Delivery, DeliveryState
 from bridge.core.runs.model import Run
@@ -42,17 +42,17 @@ def decoded(rows: Iterable[Any], read: Callable[[Any], T], id_column: IdColumn) 
 
 def readable_runs(rows: Iterable[Any], report: ReportFault) -> list[Run]:
     """Return the runs that can be decoded, and report the others."""
-    return readable(rows, run_of, "run_id", report)
+    return readable(rows, run_from_row, "run_id", report)
 
 
 def readable_deliveries(rows: Iterable[Any], report: ReportFault) -> list[Delivery]:
     """Return the deliveries that can be decoded, and report the others."""
-    return readable(rows, delivery_of, "delivery_id", report)
+    return readable(rows, delivery_from_row, "delivery_id", report)
 
 
 def runs_by_id(rows: Iterable[Any]) -> dict[str, Run | Exception]:
     """Return the runs by their ids; in place of one that cannot be decoded, what decoding it raised."""
-    found, unreadable = decoded(rows, run_of, "run_id")
+    found, unreadable = decoded(rows, run_from_row, "run_id")
     return {run.run_id: run for run in found} | {one.id: one.error for one in unreadable}
 
 

@@ -92,11 +92,11 @@ def changing_columns(run: Run) -> Values:
     }
 
 
-def run_of(row: Row[Any]) -> Run:
+def run_from_row(row: Row[Any]) -> Run:
     """The run that a full row of `runs` holds."""
     return Run(
         run_id=row.run_id,
-        request=_request_of(row),
+        request=_request_from_row(row),
         envelope=Envelope(
             row.source, row.reply_to, row.correlation_id, row.traceparent, signature_digest=row.signature_digest
         ),
@@ -116,7 +116,7 @@ def run_of(row: Row[Any]) -> Run:
         finished_at=row.finished_at,
         polls=row.polls,
         progress=_load(row.progress),
-        outcome=_outcome_of(row),
+        outcome=_outcome_from_row(row),
         human_input=_human_input_from_row(_load(row.human_input)),
         deferral=None if row.deferral is None else Deferral(**_load(row.deferral)),
     )
@@ -158,7 +158,7 @@ def new_delivery(delivery: Delivery, owner: str | None) -> Values:
 
 
 def whole_deliveries() -> Select[Any]:
-    """Deliveries with their events and what is known of their receivers, as `delivery_of` reads them."""
+    """Deliveries with their events and what is known of their receivers, as `delivery_from_row` reads them."""
     known = (receivers.c.receiver.label("known"), receivers.c.failing_since, receivers.c.paused_at)
     return select(deliveries, events, *known).join(events).outerjoin(receivers, _same_receiver)
 
@@ -166,11 +166,11 @@ def whole_deliveries() -> Select[Any]:
 _same_receiver = deliveries.c.receiver == receivers.c.receiver
 
 
-def delivery_of(row: Row[Any]) -> Delivery:
+def delivery_from_row(row: Row[Any]) -> Delivery:
     """The delivery that a row of `whole_deliveries` holds."""
     return Delivery(
         delivery_id=row.delivery_id,
-        event=event_of(row),
+        event=event_from_row(row),
         destination=Destination(Channel(row.channel), row.target),
         state=DeliveryState(row.state),
         attempts=row.attempts,
@@ -195,12 +195,12 @@ def new_attempt(delivery_id: str, attempt: Attempt) -> Values:
     }
 
 
-def attempt_of(row: Row[Any]) -> Attempt:
+def attempt_from_row(row: Row[Any]) -> Attempt:
     """The attempt that a row of `attempts` holds."""
     return Attempt(row.number, row.at, row.seconds, row.error, row.code, row.answer)
 
 
-def event_of(row: Row[Any]) -> Event:
+def event_from_row(row: Row[Any]) -> Event:
     """The event that a row holds, of `events` or of what is joined with it."""
     return Event(
         event_id=row.event_id,
@@ -215,7 +215,7 @@ def event_of(row: Row[Any]) -> Event:
     )
 
 
-def _request_of(row: Row[Any]) -> KickoffRequest:
+def _request_from_row(row: Row[Any]) -> KickoffRequest:
     return KickoffRequest(
         crew=intern(row.crew),  # there are few crews and many runs
         inputs=_load(row.inputs),
@@ -227,7 +227,7 @@ def _request_of(row: Row[Any]) -> KickoffRequest:
     )
 
 
-def _outcome_of(row: Row[Any]) -> Outcome:
+def _outcome_from_row(row: Row[Any]) -> Outcome:
     error = None if row.error_code is None else RunError(row.error_code, row.error_message)
     result = None if row.result is None else row.result.decode()
     return Outcome(result, _load(row.result_json), _load(row.usage), error)
@@ -240,7 +240,7 @@ def _human_input_from_row(stored: Values | None) -> HumanInput:
     if stored is None:
         return _SILENT
     return HumanInput(
-        question=None if stored["question"] is None else _question_of(stored["question"]),
+        question=None if stored["question"] is None else _question_from_row(stored["question"]),
         known=tuple(stored["known"]),
         taken=tuple((key, content) for key, content in stored["taken"]),
         aliases=tuple(stored["aliases"]),
@@ -248,7 +248,7 @@ def _human_input_from_row(stored: Values | None) -> HumanInput:
     )
 
 
-def _question_of(stored: Values) -> Question:
+def _question_from_row(stored: Values) -> Question:
     asked = stored["asked"] | {"options": tuple(stored["asked"]["options"])}
     return Question(**stored | {"asked": AskedQuestion(**asked), "stage": Stage(stored["stage"])})
 

@@ -27,7 +27,7 @@ from bridge.adapters.store.queries import deliveries as delivery_queries
 from bridge.adapters.store.queries import events as event_queries
 from bridge.adapters.store.queries import runs as run_queries
 from bridge.adapters.store.queries.commands import SqlCommands
-from bridge.adapters.store.rows import run_of
+from bridge.adapters.store.rows import run_from_row
 from bridge.adapters.store.schema import runs
 from bridge.core.crew.fair_share import Membership
 from bridge.core.delivery.model import Attempt, Channel, Delivery, Event
@@ -102,9 +102,9 @@ class SqlStore:
         wanted = claims.OfCrew(self._process, crew, room, max_running, now, limits, self._sure)
         return await self._claimer.claim(claims.claim_runs, wanted)
 
-    async def wait_of(self, run: Run, limits: Budgets, now: float) -> float:
+    async def seconds_until_budget(self, run: Run, limits: Budgets, now: float) -> float:
         """For how many seconds a waiting run has to wait for its budgets, as far as can be foreseen."""
-        return await self._reading(lambda connection: budgets.wait_of(connection, run, limits, now))
+        return await self._reading(lambda connection: budgets.seconds_until_budget(connection, run, limits, now))
 
     async def claim(
         self, states: Collection[State], room: int, now: float | None = None, crews: Collection[str] | None = None
@@ -166,12 +166,12 @@ class SqlStore:
     async def find_execution(self, crew: str, kickoff_id: str) -> Run | None:
         """The newest run of a crew whose execution has this id."""
         query = select(runs).where(runs.c.crew == crew, runs.c.kickoff_id == kickoff_id)
-        return next(map(run_of, await self._read(query.order_by(runs.c.run_id.desc()).limit(1))), None)
+        return next(map(run_from_row, await self._read(query.order_by(runs.c.run_id.desc()).limit(1))), None)
 
     async def find_key(self, source: str, crew: str, key: str) -> Run | None:
         """The run that a sender's idempotency key led to."""
         of = (runs.c.source == source, runs.c.crew == crew, runs.c.idempotency_key == key)
-        return next(map(run_of, await self._read(select(runs).where(*of))), None)
+        return next(map(run_from_row, await self._read(select(runs).where(*of))), None)
 
     async def find_runs(self, which: RunFilter) -> Page[Run]:
         """Runs, newest first, without their inputs and large results; a page is bounded in bytes as well."""
@@ -204,7 +204,7 @@ class SqlStore:
         written_run = delivery_queries.OwnedOutcome(self._process, outcome)
         await self._until_available(partial(self._batches.write, delivery_queries.write_outcomes, written_run))
 
-    async def deliveries_of(self, run_id: str) -> list[Delivery]:
+    async def deliveries_for_run(self, run_id: str) -> list[Delivery]:
         """The deliveries of one run, without the bodies of their events."""
         return await self._querying(partial(run_lists.deliveries_of_run, run_id=run_id, report=self._report))
 
@@ -220,9 +220,9 @@ class SqlStore:
         """Have deliveries sent again, at once and with a whole schedule; how many."""
         return await self._batches.write_one(partial(delivery_queries.redeliver, which=which, now=now))
 
-    async def attempts_of(self, delivery_id: str) -> list[Attempt]:
+    async def attempts_for_delivery(self, delivery_id: str) -> list[Attempt]:
         """The attempts of one delivery that are kept, the first one first."""
-        return await self._querying(partial(run_lists.attempts_of, delivery_id=delivery_id))
+        return await self._querying(partial(run_lists.attempts_for_delivery, delivery_id=delivery_id))
 
     async def find_events(self, since: float, limit: int) -> list[StoredEvent]:
         """The first events about runs that were stored since then, in the order in which they were stored."""
@@ -298,7 +298,7 @@ class SqlStore:
     async def run_times(self, crew: str, after: float, most: int) -> list[RunTime]:
         """The last `most` run times of a crew that ended after then, the newest first."""
         found = await self._read(run_times.ended_after(crew, after, most))
-        return readable(found, run_times.run_time_of, "run_id", self._report)
+        return readable(found, run_times.run_time_from_row, "run_id", self._report)
 
     async def forget(self, ended_before: float, most: int) -> int:
         """Delete at most so many runs that ended before then and have nothing left to deliver."""

@@ -55,7 +55,7 @@ def describe(run: Run) -> dict[str, Any]:
     } | _open_question(run)
 
 
-def result_of(run: Run) -> dict[str, Any]:
+def result_document(run: Run) -> dict[str, Any]:
     """What the link in an event leads to: the result alone, whole."""
     told = describe(run)
     return {name: told[name] for name in ("run_id", "state", *_RESULT)}

@@ -53,7 +53,7 @@ def check_address(asked: AskedQuestion, policy: CrewPolicy) -> None:
         raise RequestRefused("invalid_request", "the crew API has not told the question's task_id; name it", "task_id")
 
 
-def text_of(feedback: str | None, approve: bool | None, asked: AskedQuestion, policy: CrewPolicy) -> str:  # noqa: FBT001 - as sent
+def feedback_text(feedback: str | None, approve: bool | None, asked: AskedQuestion, policy: CrewPolicy) -> str:  # noqa: FBT001 - as sent
     """What is sent. A crew that gets an approval with a remark works once more; a flow may know only its options.
 
     Raises `RequestRefused` where nothing is said.

@@ -167,7 +167,7 @@ def answer(run: Run, command: Resume, policy: CrewPolicy, now: float) -> Decisio
         raise RequestRefused("not_waiting", "this question has been answered", "task_id")
     asked = replace(question.asked, task_id=question.asked.task_id or command.task_id)
     feedback.check_address(asked, policy)
-    text = feedback.text_of(command.feedback, command.approve, asked, policy)
+    text = feedback.feedback_text(command.feedback, command.approve, asked, policy)
     human_input = replace(
         run.human_input,
         known=_kept(run.human_input.known, asked),
@@ -298,7 +298,7 @@ def _apply_question_change(
             return Decision(_confirmed(state_machine.move(run, State.RUNNING, human_input=human_input, due_at=None)))
         case _QuestionChange.TOO_LATE:
             assert question is not None
-            text = feedback.text_of(policy.human_default, None, question.asked, policy)
+            text = feedback.feedback_text(policy.human_default, None, question.asked, policy)
             return Decision(_accept_answer(run, question, text, approve=text == APPROVED, now=asked_at))
         case _QuestionChange.CONFIRMED:
             return Decision(_confirmed(run))

@@ -226,7 +226,7 @@ def apply_execution_status(
         case _ if _overdue(seen, answer, asked_at):
             error = RunError("deadline_exceeded", f"not over {seen.deadline:g} s after it was first seen started")
             return _finish(run, State.TIMED_OUT, Outcome(error=error), policy, asked_at)
-        case responses.Running(progress) if seen.progress == progress_of(progress) != progress_of(run.progress):
+        case responses.Running(progress) if seen.progress == progress_key(progress) != progress_key(run.progress):
             return _with_extra_event(replace(run, progress=progress), "progress", policy, asked_at, seen.polls)
         case _:
             return Decision(run)
@@ -245,10 +245,10 @@ def tracked_from_run(run: Run, policy: CrewPolicy, now: float) -> TrackedRun:
         alive_at=now,
         started_at=run.started_at,
         polls=run.polls,
-        tasks_done=_tasks_done(progress_of(run.progress)),
+        tasks_done=_tasks_done(progress_key(run.progress)),
         began_at=run.sent_at,
         seen_at=run.sent_at if run.started_at is None else None,
-        progress=progress_of(run.progress),
+        progress=progress_key(run.progress),
         seen_alive=run.started_at is not None,
         waiting=run.state is State.WAITING_FOR_HUMAN,
         unverified=run.unverified,
@@ -257,7 +257,7 @@ def tracked_from_run(run: Run, policy: CrewPolicy, now: float) -> TrackedRun:
     )
 
 
-def progress_of(progress: Any) -> Progress | None:
+def progress_key(progress: Any) -> Progress | None:
     """What counts of the API's progress; None where it tells none."""
     if not isinstance(progress, dict):
         return None
@@ -340,8 +340,8 @@ def _remember(tracked: TrackedRun, answer: responses.StatusResponse, policy: Cre
         case responses.WaitingForHuman():
             return replace(_alive(tracked, asked_at), began_at=None)  # a human's time says nothing about the crew's
         case responses.Running(progress):
-            alive = _with_tasks(_alive(tracked, asked_at), tracked.seen_at, progress_of(progress), asked_at)
-            return _with_progress(alive, progress_of(progress), asked_at)
+            alive = _with_tasks(_alive(tracked, asked_at), tracked.seen_at, progress_key(progress), asked_at)
+            return _with_progress(alive, progress_key(progress), asked_at)
         case responses.Unknown():
             return replace(_alive(tracked, asked_at), unverified=tracked.unverified)
         case _:

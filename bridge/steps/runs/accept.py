@@ -89,7 +89,11 @@ class BudgetWait:
         if run.crew not in self._crews:
             return 0.0
         limits = self._crews[run.crew].budgets
-        return await self._store.wait_of(run, limits, self._clock()) if limits.of(run.envelope.source) else 0.0
+        return (
+            await self._store.seconds_until_budget(run, limits, self._clock())
+            if limits.of(run.envelope.source)
+            else 0.0
+        )
 
 
 class RefuseMessage:

@@ -15,7 +15,7 @@ from bridge.ports.journal import Journal
 from bridge.ports.lifecycle import Clock, Wake
 from bridge.ports.store import Store
 from bridge.steps._conflicts import adopt, log_found, retry_on_conflict, unless_taken
-from bridge.steps._crew import Crew, reason_of
+from bridge.steps._crew import Crew, failure_reason
 from bridge.steps._quarantine import set_aside
 
 TICK = 1.0  # seconds between claims that nobody asked for
@@ -65,7 +65,7 @@ class Kickoff:
             raise
         answer = await self._crew.api.kickoff(body)
         decision = state_machine.on_kickoff(starting, answer, self._crew.policy, self._clock())
-        said, reason = type(answer).__name__, reason_of(answer)
+        said, reason = type(answer).__name__, failure_reason(answer)
         log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, answer=said, reason=reason)
         self._update_breaker(answer)
         try:

@@ -15,9 +15,9 @@ from bridge.ports.crew_api import CrewInfo, InputsOf, ListCrews
 class CrewsApi:
     """Crews over HTTP; a crew that the client may not use does not exist for it."""
 
-    def __init__(self, list_crews: ListCrews, inputs_of: InputsOf, clients: Clients) -> None:
+    def __init__(self, list_crews: ListCrews, crew_inputs: InputsOf, clients: Clients) -> None:
         self._list_crews = list_crews
-        self._inputs_of = inputs_of
+        self._crew_inputs = crew_inputs
         self._clients = clients
 
     def routes(self) -> list[web.RouteDef]:
@@ -36,7 +36,7 @@ class CrewsApi:
         name = http.match_info["crew"]
         if not any(crew.name == name and client.may_use(name) for crew in self._list_crews()):
             raise RequestRefused("unknown_crew", "there is no such crew here")
-        inputs = await self._inputs_of(name)
+        inputs = await self._crew_inputs(name)
         if inputs is None:
             raise problems.plain(503, "the crew does not tell its inputs now", {"Retry-After": "10"})
         return respond({"crew": name, "inputs": list(inputs)})

@@ -87,7 +87,7 @@ class DeliveriesApi:
         raise RequestRefused("unknown_delivery", "no delivery has this id")
 
     async def _answer(self, one: Delivery) -> web.Response:
-        history = [views.attempt(each) for each in await self._store.attempts_of(one.delivery_id)]
+        history = [views.attempt(each) for each in await self._store.attempts_for_delivery(one.delivery_id)]
         return respond({**views.delivery(one), "history": history})
 
 

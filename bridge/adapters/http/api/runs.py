@@ -27,14 +27,19 @@ _LIST_PARAMETERS = frozenset({"state", "crew", "limit", "cursor"})
 class RunsApi:
     """Runs over HTTP. A run that the client may not see does not exist for it.
 
-    `wait_of` tells for how many seconds an accepted run has to wait for its budgets.
+    `seconds_until_budget` tells for how many seconds an accepted run has to wait for its budgets.
     """
 
     def __init__(
-        self, accept: Accept, wait_of: WaitOf, store: Store, clients: Clients, patience: Patience | None = None
+        self,
+        accept: Accept,
+        seconds_until_budget: WaitOf,
+        store: Store,
+        clients: Clients,
+        patience: Patience | None = None,
     ) -> None:
         self._accept = accept
-        self._wait_of = wait_of
+        self._seconds_until_budget = seconds_until_budget
         self._store = store
         self._clients = clients
         self._waiting = Waiting(store, patience or Patience())
@@ -85,7 +90,7 @@ class RunsApi:
     async def _budget_wait(self, run: Run) -> int:
         """Whole seconds before which a look at the run is in vain; 0: unknown, or nothing holds it."""
         try:
-            return math.ceil(await self._wait_of(run)) if run.state is State.ACCEPTED else 0
+            return math.ceil(await self._seconds_until_budget(run)) if run.state is State.ACCEPTED else 0
         except StoreUnavailable:  # the run is stored all the same
             return 0
 
@@ -102,7 +107,9 @@ class RunsApi:
         return respond(await views.run_in_full(self._store, run))
 
     async def _result(self, http: web.Request, client: Client) -> web.Response:
-        return respond(cloudevents.result_of(await views.visible_run(self._store, client, http.match_info["run_id"])))
+        return respond(
+            cloudevents.result_document(await views.visible_run(self._store, client, http.match_info["run_id"]))
+        )
 
     async def _list(self, http: web.Request, client: Client) -> web.Response:
         asked = query.parameters(http, _LIST_PARAMETERS)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Float, Insert, bindparam, func, select, tuple
 from bridge.adapters.store import dialect
 from bridge.adapters.store.bulk import Bulk
 from bridge.adapters.store.queries import run_lists
-from bridge.adapters.store.rows import new_delivery, new_event, new_run, run_of
+from bridge.adapters.store.rows import new_delivery, new_event, new_run, run_from_row
 from bridge.adapters.store.schema import deliveries, events, runs
 from bridge.core.delivery.model import Delivery, Event
 from bridge.core.errors import RequestRefused
@@ -105,7 +105,7 @@ def _earlier_copy(connection: Connection, run: Run) -> Run | None:
         runs.c.accepted_at >= run.accepted_at - REMEMBER_UNKEYED,
     )
     row = connection.execute(query.order_by(runs.c.run_id.desc()).limit(1)).first()
-    return None if row is None else run_of(row)
+    return None if row is None else run_from_row(row)
 
 
 def _holders_of_keys(connection: Connection, new_runs: Sequence[Run]) -> dict[tuple[str | None, ...], Run]:
@@ -113,7 +113,7 @@ def _holders_of_keys(connection: Connection, new_runs: Sequence[Run]) -> dict[tu
     keys = [_key(run) for run in new_runs if run.request.idempotency_key is not None]
     taken = tuple_(runs.c.source, runs.c.crew, runs.c.idempotency_key).in_(keys)
     found = connection.execute(select(*run_lists.WITHOUT_RESULT).where(taken)) if keys else ()
-    return {_key(run): run for run in map(run_of, found)}
+    return {_key(run): run for run in map(run_from_row, found)}
 
 
 def _holders_of_digests(connection: Connection, new_runs: Sequence[Run]) -> dict[tuple[str | None, ...], Run]:
@@ -121,7 +121,7 @@ def _holders_of_digests(connection: Connection, new_runs: Sequence[Run]) -> dict
     signature_digests = [_signature_digest(run) for run in new_runs if run.envelope.signature_digest is not None]
     taken = tuple_(runs.c.source, runs.c.signature_digest).in_(signature_digests)
     found = connection.execute(select(*run_lists.WITHOUT_RESULT).where(taken)) if signature_digests else ()
-    return {_signature_digest(run): run for run in map(run_of, found)}
+    return {_signature_digest(run): run for run in map(run_from_row, found)}
 
 
 def _key(run: Run) -> tuple[str | None, ...]:

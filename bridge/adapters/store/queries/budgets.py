@@ -50,7 +50,7 @@ def take_within(found: Iterable[tuple[str, str]], left: dict[str, int]) -> list[
     return taken
 
 
-def wait_of(connection: Connection, run: Run, budgets: Budgets, now: float) -> float:
+def seconds_until_budget(connection: Connection, run: Run, budgets: Budgets, now: float) -> float:
     """For how many seconds a waiting run has to wait for its budgets, as far as can be foreseen."""
     of_crew, of_sender, sender = runs.c.crew == run.crew, runs.c.source == run.envelope.source, run.envelope.source
     if connection.execute(select(runs.c.run_id).where(runs.c.run_id == run.run_id, _CLAIMED)).first():

@@ -17,7 +17,7 @@ from bridge.adapters.store.decoding import Unreadable, decoded, mark_dead, postp
 from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.queries import budgets
 from bridge.adapters.store.queries.run_lists import within
-from bridge.adapters.store.rows import delivery_of, run_of, whole_deliveries
+from bridge.adapters.store.rows import delivery_from_row, run_from_row, whole_deliveries
 from bridge.adapters.store.schema import OPEN, WAITING, commands, deliveries, events, processes, runs, served_crews
 from bridge.core.delivery.model import Channel, Delivery, DeliveryState
 from bridge.core.delivery.receivers import ConcurrencyLimits
@@ -239,7 +239,7 @@ def _claim_runs(connection: Connection, request: OfCrew | InStates) -> list[Run]
         return []
     take = _CLAIM_FOR_TRACKING if isinstance(request, InStates) and request.now is None else _TAKE_WHOLE
     rows = {row.run_id: row for row in connection.execute(take, {"ids": ids, "process": request.process})}
-    found, request.unreadable[:] = decoded((rows[run_id] for run_id in ids), run_of, "run_id")
+    found, request.unreadable[:] = decoded((rows[run_id] for run_id in ids), run_from_row, "run_id")
     if (
         request.unreadable and request.now is not None
     ):  # others stay with this process, so that they are not claimed again
@@ -323,7 +323,7 @@ def take_deliveries(
     taken = list(within([(delivery_id, size) for delivery_id, size in sizes], CLAIM_BYTES))
     connection.execute(_TAKE_DELIVERIES, {"ids": taken, "process": request.process})
     rows = connection.execute(_TAKEN_DELIVERIES, {"ids": taken})
-    found, request.unreadable[:] = decoded(rows, delivery_of, "delivery_id")
+    found, request.unreadable[:] = decoded(rows, delivery_from_row, "delivery_id")
     if request.unreadable:
         mark_dead(connection, request.unreadable)
     return found

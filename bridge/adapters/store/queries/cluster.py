@@ -60,7 +60,7 @@ def release_runs(connection: Connection, process: str, run_ids: Sequence[str]) -
 
 def relay_webhook(connection: Connection, passed: Sequence[RelayedWebhook]) -> list[None]:
     """Leave hints; one that says the same as one that still lies there is not needed."""
-    rows = [_row_of(webhook) for webhook in passed]
+    rows = [_row_from(webhook) for webhook in passed]
     connection.execute(dialect.insert_new(connection, crew_webhooks), rows)
     return [None] * len(passed)
 
@@ -92,7 +92,7 @@ def _webhook_from_row(row: Row[Any]) -> RelayedWebhook | None:
         return None
 
 
-def _row_of(webhook: RelayedWebhook) -> dict[str, object]:
+def _row_from(webhook: RelayedWebhook) -> dict[str, object]:
     content = json.dumps(webhook.content).encode()
     digest = hashlib.sha256(webhook.kind.encode() + content).hexdigest()[:32]
     return {

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, func, select
 
 from bridge.adapters.store.decoding import readable
 from bridge.adapters.store.queries.run_lists import within
-from bridge.adapters.store.rows import event_of
+from bridge.adapters.store.rows import event_from_row
 from bridge.adapters.store.schema import events, runs
 from bridge.core.delivery.model import Event
 from bridge.core.pages import StoredEvent
@@ -36,7 +36,7 @@ def whole(connection: Connection, event_ids: Collection[str], report: ReportFaul
     while left and not found:
         taken = list(within(left, BODIES_BYTES))
         rows = connection.execute(select(events).where(events.c.event_id.in_(taken)).order_by(*in_order))
-        found = readable(rows, event_of, "event_id", report)
+        found = readable(rows, event_from_row, "event_id", report)
         left = left[len(taken) :]
     return found
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, case, exists, func, literal, null, select, text, union_all
 
 from bridge.adapters.store.decoding import readable_deliveries, readable_runs, runs_by_id
-from bridge.adapters.store.rows import attempt_of, run_of
+from bridge.adapters.store.rows import attempt_from_row, run_from_row
 from bridge.adapters.store.schema import OF_CLIENT, attempts, deliveries, events, receivers, runs
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState
 from bridge.core.pages import Page
@@ -124,7 +124,7 @@ def run_ranges(which: RunFilter) -> _Ranges:
 def whole_run(connection: Connection, run_id: str) -> Run | None:
     """One run with all that it holds."""
     row = connection.execute(select(runs).where(runs.c.run_id == run_id)).first()
-    return None if row is None else run_of(row)
+    return None if row is None else run_from_row(row)
 
 
 def whole_runs(connection: Connection, run_ids: Sequence[str]) -> dict[str, Run | Exception]:
@@ -191,10 +191,10 @@ def deliveries_of_run(connection: Connection, run_id: str, report: ReportFault) 
     return readable_deliveries(connection.execute(query), report)
 
 
-def attempts_of(connection: Connection, delivery_id: str) -> list[Attempt]:
+def attempts_for_delivery(connection: Connection, delivery_id: str) -> list[Attempt]:
     """The attempts of one delivery, the first one first."""
     query = select(attempts).where(attempts.c.delivery_id == delivery_id).order_by(attempts.c.number)
-    return [attempt_of(row) for row in connection.execute(query)]
+    return [attempt_from_row(row) for row in connection.execute(query)]
 
 
 def counts(connection: Connection) -> dict[str, dict[str, int]]:

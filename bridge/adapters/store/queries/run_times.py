@@ -20,7 +20,7 @@ def ended_after(crew: str, moment: float, most: int) -> Select[Any]:
 def keep(connection: Connection, crew: str, new: Sequence[RunTime], since: float, most: int) -> None:
     """Add run times of a crew; of all that it has, keep the last `most` that ended since then."""
     if new:
-        rows = [_row_of(run_time) for run_time in new]
+        rows = [_row_from(run_time) for run_time in new]
         connection.execute(dialect.insert_new(connection, run_times), rows)
     newest_first = func.row_number().over(order_by=(run_times.c.ended_at.desc(), run_times.c.run_id))
     ranked = select(run_times.c.run_id, newest_first.label("rank")).where(run_times.c.crew == crew).subquery()
@@ -29,13 +29,13 @@ def keep(connection: Connection, crew: str, new: Sequence[RunTime], since: float
     connection.execute(delete(run_times).where(run_times.c.crew == crew, or_(too_old, too_many)))
 
 
-def run_time_of(row: Any) -> RunTime:
+def run_time_from_row(row: Any) -> RunTime:
     """A run time as the core knows it."""
     task_marks = tuple((done, since) for done, since in json.loads(row.stages))
     return RunTime(row.run_id, row.crew, row.ended_at, row.earliest, row.latest, task_marks)
 
 
-def _row_of(run_time: RunTime) -> dict[str, object]:
+def _row_from(run_time: RunTime) -> dict[str, object]:
     return {
         "run_id": run_time.run_id,
         "crew": run_time.crew,
