@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 
 
-class Wakes:
+class Signals:
     """One event per worker, by name; setting it says "look now"."""
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Wakes:
         """The timetable has changed."""
         self._events[f"poll-{crew}"].set()
 
-    def take_up(self) -> None:
+    def recover(self) -> None:
         """There may be a run without an owner: to be followed, to be looked at after its end, or with an answer."""
         for name, event in self._events.items():
             if name.startswith(("recover", "late-", "resume-")):

@@ -148,8 +148,8 @@ class Spy:
 
 
 @dataclass(slots=True)
-class Wakes:
-    """A `Wake` that counts, with or without the name of a crew."""
+class Signals:
+    """A `Notify` that counts, with or without the name of a crew."""
 
     calls: list[str] = field(default_factory=list)
 

@@ -72,7 +72,7 @@ from bridge.ports.inbound import Accept, CommandRun
 from bridge.ports.lifecycle import Health, HealthCheck
 from bridge.ports.processing import Service, Step
 from bridge.ports.store import Store
-from bridge.signals import Wakes
+from bridge.signals import Signals
 from bridge.steps._crew import Crew
 from bridge.steps.crew_webhooks import HandleCrewWebhook
 from bridge.steps.delivery import DeliverEvents
@@ -97,10 +97,10 @@ from bridge.supervisor import Supervisor
 from bridge.worker import Worker
 
 MAX_CONCURRENT_POLLS = 128  # per crew
-TAKEN_UP_AT_ONCE = 2000  # runs that nobody follows
-ANSWERS_AT_ONCE = 32  # of humans, per crew
+RECOVER_BATCH = 2000  # runs that nobody follows
+MAX_CONCURRENT_HUMAN_INPUTS = 32  # of humans, per crew
 MAX_CONCURRENT_LATE_POLLS = 10  # per crew
-SENDS_AT_ONCE = 100  # to the broker: the window of unconfirmed publishes
+MAX_UNCONFIRMED_PUBLISHES = 100  # to the broker: the window of unconfirmed publishes
 CALLS = ConcurrencyLimits(slots=200)  # to callback URLs
 WAIT_FOR_INPUTS = 4  # one in so many messages of the prefetch count may wait for what crews say of their inputs
 BY_BROKER = (Channel.EXCHANGE, Channel.QUEUE, Channel.DEAD_LETTER)
@@ -135,7 +135,7 @@ class Site:
     counters: Counters
     store: SqlStore
     journal: KickoffJournal | NullJournal
-    wakes: Wakes = field(default_factory=Wakes)
+    signals: Signals = field(default_factory=Signals)
     crews: dict[str, Crew] = field(default_factory=dict)
     own_ports: set[int] = field(default_factory=set)
     redactor: Redactor = field(default_factory=Redactor)
@@ -144,7 +144,7 @@ class Site:
 
     def worker(self, step: Step[Any], capacity: int) -> Service:
         """What drives a step."""
-        return Worker(step, capacity, self.wakes[step.name], self.counters.report)
+        return Worker(step, capacity, self.signals[step.name], self.counters.report)
 
 
 @asynccontextmanager
@@ -238,7 +238,7 @@ class Broker:
 
 
 def _accept(site: Site, check_inputs: CheckInputs) -> Accept:
-    rules, wake = callback_rules(site.settings), site.wakes.kickoff
+    rules, wake = callback_rules(site.settings), site.signals.kickoff
     return AcceptRequest(site.store, site.crews, rules, site.clock, _new_id, check_inputs, wake, site.redactor)
 
 
@@ -247,29 +247,29 @@ def _broker(site: Site, amqp: AmqpSettings, inputs: CrewInputs, apply_command: C
     rules = MessageRules(amqp.requests, amqp.max_message, amqp.reply_to)
     accept = _accept(site, SharedCheck(inputs, max(1, amqp.prefetch // WAIT_FOR_INPUTS)))
     take = TakeCommand(apply_command, site.store.commands, site.clock)
-    refuse = RefuseMessage(site.store, amqp.dead, site.clock, _new_id, site.wakes.deliver)
+    refuse = RefuseMessage(site.store, amqp.dead, site.clock, _new_id, site.signals.deliver)
     consumer = AmqpConsumer(link, topology, rules, amqp.prefetch, accept, refuse, take, site.store.probe)
     publisher = AmqpPublisher(link, topology, amqp.event_mode)
     site.counters.show_link("consume", lambda: consumer.ready)
     site.counters.show_link("publish", lambda: publisher.ready)
     publish = DeliverEvents(
         "deliver-broker", partial(site.store.claim_deliveries, BY_BROKER),
-        CountedSender(publisher, site.counters, site.redactor), site.store, site.clock, site.wakes.deliver,
+        CountedSender(publisher, site.counters, site.redactor), site.store, site.clock, site.signals.deliver,
     )  # fmt: skip
-    return Broker(consumer, publisher, site.worker(publish, SENDS_AT_ONCE))
+    return Broker(consumer, publisher, site.worker(publish, MAX_UNCONFIRMED_PUBLISHES))
 
 
 # The whole --------------------------------------------------------------------------------------------------------
 
 
 def _put_together(site: Site, callbacks: Sender) -> Bridge:
-    settings, clock, store, crews, wakes = site.settings, site.clock, site.store, site.crews, site.wakes
+    settings, clock, store, crews, signals = site.settings, site.clock, site.store, site.crews, site.signals
     inputs = CrewInputs(crews, clock)
     accept = _accept(site, inputs.check)
     apply_command = ApplyCommand(
-        crews, store, clock, wakes.kickoff, wakes.deliver, wakes.take_up, orphaned_policy(settings)
+        crews, store, clock, signals.kickoff, signals.deliver, signals.recover, orphaned_policy(settings)
     )
-    webhook = HandleCrewWebhook(store.key, crews, store, clock, wakes.poll, wakes.take_up, wakes.deliver)
+    webhook = HandleCrewWebhook(store.key, crews, store, clock, signals.poll, signals.recover, signals.deliver)
     broker = None if settings.amqp is None else _broker(site, settings.amqp, inputs, apply_command)
     watchdog, guard = Watchdog(), StoreGuard([store.verify, site.journal.verify])
     bridge = Bridge(phases=[], servers=[], own_ports=site.own_ports)
@@ -285,7 +285,7 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
     public, *private = bridge.servers = servers(listen, routes, ops.routes(), clients, report)
     deliver = DeliverEvents(
         "deliver-callbacks", lambda room, now: store.claim_callbacks(room, CALLS, now), callbacks, store, clock,
-        wakes.deliver, results_exchange=broker is not None,
+        signals.deliver, results_exchange=broker is not None,
     )  # fmt: skip
     deliverers = [site.worker(deliver, CALLS.slots), *([broker.deliverer] if broker else [])]
     doors: list[Service] = [public, *([broker.consumer] if broker else [])]
@@ -327,7 +327,7 @@ def _routes(
     webhook: HandleCrewWebhook,
     inputs: CrewInputs,
 ) -> list[web.RouteDef]:
-    settings, clock, store, deliver = site.settings, site.clock, site.store, site.wakes.deliver
+    settings, clock, store, deliver = site.settings, site.clock, site.store, site.signals.deliver
     hooks = HooksApi(accept, build_hooks(settings), wall_clock)
     flows = FlowQuestionsApi(flow_sources(settings), webhook.take_flow_question, wall_clock, site.redactor)
     site.renewals.append(lambda renewed: hooks.renew(build_hooks(renewed)))
@@ -353,36 +353,36 @@ def _crew_infos(settings: Settings, crews: Mapping[str, Crew]) -> list[CrewInfo]
 
 def _steps(site: Site, webhook: HandleCrewWebhook, apply_command: CommandRun) -> list[Service]:
     """A worker per crew and step, so that a slow crew holds up nobody else; one for each of the common steps."""
-    clock, store, crews, wakes = site.clock, site.store, site.crews, site.wakes
+    clock, store, crews, signals = site.clock, site.store, site.crews, site.signals
     workers = [
-        site.worker(Housekeeping(crews, store, clock, site.settings.store.retention, wakes.take_up), 1),
-        site.worker(Recover(crews, store, clock, wakes.poll), TAKEN_UP_AT_ONCE),
+        site.worker(Housekeeping(crews, store, clock, site.settings.store.retention, signals.recover), 1),
+        site.worker(Recover(crews, store, clock, signals.poll), RECOVER_BATCH),
         site.worker(Remember(crews, store, clock, shared=store.shared), 1),
-        site.worker(Doubt(crews, store, clock, wakes.deliver), 10),
+        site.worker(Doubt(crews, store, clock, signals.deliver), 10),
         site.worker(ApplyCommands(apply_command, store.commands, clock), 10),
         site.worker(AskPendingQuestions(crews, store, clock, webhook.ask), 10),
     ]
     for crew in crews.values():
         workers += _steps_of(site, crew)
     if store.shared:
-        workers.append(site.worker(Rebalance(crews, store, clock, wakes.take_up), 1))
+        workers.append(site.worker(Rebalance(crews, store, clock, signals.recover), 1))
         workers.append(site.worker(Relay(store, webhook.handle_relayed), 50))
     return workers
 
 
 def _steps_of(site: Site, crew: Crew) -> list[Service]:
-    clock, store, wakes = site.clock, site.store, site.wakes
-    to_kickoff, to_poll = partial(wakes.kickoff, crew.name), partial(wakes.poll, crew.name)
-    kickoff = Kickoff(crew, store, clock, to_poll, wakes.deliver, site.journal)
-    poll = Poll(crew, store, clock, to_kickoff, wakes.deliver, wakes.take_up)
+    clock, store, signals = site.clock, site.store, site.signals
+    to_kickoff, to_poll = partial(signals.kickoff, crew.name), partial(signals.poll, crew.name)
+    kickoff = Kickoff(crew, store, clock, to_poll, signals.deliver, site.journal)
+    poll = Poll(crew, store, clock, to_kickoff, signals.deliver, signals.recover)
     probe = Probe(crew, clock, to_kickoff, to_poll)
     posts = posts_at_once(site.settings.crews[crew.name])
     return [
         site.worker(kickoff, posts),
         site.worker(poll, MAX_CONCURRENT_POLLS),
         site.worker(probe, 1),
-        site.worker(Late(crew, store, clock, wakes.deliver), MAX_CONCURRENT_LATE_POLLS),
-        site.worker(SubmitHumanInput(crew, store, clock, wakes.deliver), ANSWERS_AT_ONCE),
+        site.worker(Late(crew, store, clock, signals.deliver), MAX_CONCURRENT_LATE_POLLS),
+        site.worker(SubmitHumanInput(crew, store, clock, signals.deliver), MAX_CONCURRENT_HUMAN_INPUTS),
     ]
 
 

@@ -9,7 +9,7 @@ Clock = Callable[[], float]
 NewId = Callable[[], str]
 """A new id that sorts by time (UUIDv7)."""
 
-Wake = Callable[[], None]
+Notify = Callable[[], None]
 """Tells a worker to look now; carries no data, and many wakes are one."""
 
 

@@ -11,7 +11,7 @@ from bridge.core.crew.flow_questions import FlowQuestion
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import AskedQuestion
 from bridge.core.runs.model import Decision, Run, State
-from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import RelayedWebhook, Store
 from bridge.steps._conflicts import adopt, retry_on_conflict
 from bridge.steps._crew import Crew
@@ -28,17 +28,17 @@ class HandleCrewWebhook:
         crews: Mapping[str, Crew],
         store: Store,
         clock: Clock,
-        wake_poll: Callable[[str], None],
-        wake_take_up: Wake,
-        wake_deliver: Wake,
+        notify_poll: Callable[[str], None],
+        notify_recover: Notify,
+        notify_deliveries: Notify,
     ) -> None:
         self._key = key
         self._crews = crews
         self._store = store
         self._clock = clock
-        self._wake_poll = wake_poll
-        self._wake_take_up = wake_take_up
-        self._wake_deliver = wake_deliver
+        self._notify_poll = notify_poll
+        self._notify_recover = notify_recover
+        self._notify_deliveries = notify_deliveries
 
     async def __call__(self, token: str, kind: crew_webhooks.Kind, read: Callable[[], Awaitable[Any]]) -> bool:
         """Whether the token was one of ours; a forged one costs a hash and nothing else."""
@@ -135,7 +135,7 @@ class HandleCrewWebhook:
             return
         if asked is not None and not found.final:
             await self.ask(found, asked)
-        self._wake_take_up()
+        self._notify_recover()
 
     async def _apply_to_tracked(
         self, crew: Crew, run: Run, kind: crew_webhooks.Kind, webhook: crew_webhooks.CrewWebhook
@@ -151,14 +151,14 @@ class HandleCrewWebhook:
             if kind is not crew_webhooks.Kind.HUMAN and webhook.poll_now:
                 crew.tracker.signal_completion(run.run_id, webhook.webhook_result)
             crew.tracker.queue.expedite(run.run_id)
-            self._wake_poll(run.crew)
+            self._notify_poll(run.crew)
 
     async def ask(self, run: Run, asked: AskedQuestion) -> None:
         """Put a question to a run; whoever follows it hears of that."""
         policy = self._crews[run.crew].policy
         if await self._write(run, lambda latest: rules.on_question(latest, asked, policy, self._clock())):
             log.info("question_stored", run_id=run.run_id, crew=run.crew)
-            self._wake_deliver()
+            self._notify_deliveries()
 
     async def _write(self, run: Run, decide: Callable[[Run], Decision | None]) -> bool:
         """Whether there was anything to write; if this process follows the run, it looks at it now."""
@@ -167,7 +167,7 @@ class HandleCrewWebhook:
             return False
         if not self._store.owned_elsewhere(written):
             self._crews[run.crew].tracker.mark_changed(written)
-            self._wake_poll(run.crew)
+            self._notify_poll(run.crew)
         return True
 
 

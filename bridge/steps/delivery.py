@@ -10,7 +10,7 @@ from bridge.core.delivery.outcome import DeliveryOutcome, on_internal_error, out
 from bridge.core.delivery.receivers import receiver_name
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.deliveries import Sender
-from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
 
 TICK = 1.0
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 class DeliverEvents:
     """Sends the due deliveries of one way out through its sender.
 
-    `wake`: whoever delivers may look again; a place of a receiver came free, or there is a notice to send.
+    `notify`: whoever delivers may look again; a place of a receiver came free, or there is a notice to send.
     `results_exchange`: whether notices can be published.
     """
 
@@ -39,7 +39,7 @@ class DeliverEvents:
         sender: Sender,
         store: Store,
         clock: Clock,
-        wake: Wake,
+        notify: Notify,
         *,
         results_exchange: bool = True,
     ) -> None:
@@ -48,7 +48,7 @@ class DeliverEvents:
         self._sender = sender
         self._store = store
         self._clock = clock
-        self._wake = wake
+        self._notify = notify
         self._results_exchange = results_exchange
         self._in_hand = 0
         self._held_up = False
@@ -72,7 +72,7 @@ class DeliverEvents:
         finally:
             self._in_hand -= len(delivery.event.body)
             if self._held_up:
-                self._wake()
+                self._notify()
 
     async def _send(self, delivery: Delivery) -> None:
         began = self._clock()
@@ -84,7 +84,7 @@ class DeliverEvents:
             outcome = replace(outcome, notices=())
         await self._store.record_outcome(outcome)
         if delivery.destination.channel is Channel.CALLBACK:
-            self._wake()
+            self._notify()
 
     def about(self, delivery: Delivery) -> dict[str, object]:
         """Which delivery it is."""
@@ -93,7 +93,7 @@ class DeliverEvents:
     async def quarantine(self, delivery: Delivery) -> None:
         """Make it dead: it is kept, shown, and can be sent again."""
         await self._store.record_outcome(on_internal_error(delivery, self._clock()))
-        self._wake()
+        self._notify()
 
     def pause(self) -> float:
         """Seconds until the next claim."""

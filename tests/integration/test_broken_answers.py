@@ -31,7 +31,7 @@ from bridge.steps.maintenance.crew_probe import Probe
 from bridge.steps.runs.kickoff import Kickoff
 from bridge.steps.runs.poll import Poll
 from tests.broken_answers import CASES, ONLY_ON_LOOKS, TRACKED, Case
-from tests.fakes import NOW, HandClock, Wakes, a_run
+from tests.fakes import NOW, HandClock, Signals, a_run
 from tests.steps.conftest import POLICY
 
 REPEATS = int(os.environ.get("BRIDGE_TEST_REPEATS", "3"))
@@ -85,11 +85,11 @@ class Bench:
 
     @property
     def kickoff(self) -> Kickoff:
-        return Kickoff(self.crew, self.store, self.clock, Wakes(), Wakes(), NullJournal())
+        return Kickoff(self.crew, self.store, self.clock, Signals(), Signals(), NullJournal())
 
     @property
     def poll(self) -> Poll:
-        return Poll(self.crew, self.store, self.clock, Wakes(), Wakes(), Wakes())
+        return Poll(self.crew, self.store, self.clock, Signals(), Signals(), Signals())
 
     async def spoil(self, on: str, rule: dict[str, Any]) -> None:
         async with self.session.post(f"{self.url}/_faults", json={"on": on, "times": None, **rule}) as response:
@@ -123,7 +123,7 @@ class Bench:
         """A long time passes, in which everything is well: whatever is to be tried again has been."""
         for _ in range(count + 2):
             self.clock.forward(3600)
-            await Probe(self.crew, self.clock, Wakes(), Wakes()).handle(self.crew)
+            await Probe(self.crew, self.clock, Signals(), Signals()).handle(self.crew)
             await self.round(self.kickoff, count)
 
 

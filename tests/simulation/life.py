@@ -145,10 +145,10 @@ class Life:
     async def _start(self, store: SqlStore, journal: Any, clock: Any) -> None:
         api: Any = self._site.world
         bells = {name: Bell() for name in ("kickoff", "poll", "deliver", "recover", "resume")}
-        wakes: Any = bells
+        signals: Any = bells
         bench = Bench(
             ShakyStore(store, self._site.world), self._site.policy, self._site.slots, clock, self._site.ids, api, api,
-            wakes, FairShare(slack=0), journal=journal,
+            signals, FairShare(slack=0), journal=journal,
         )  # fmt: skip
         await replay_journal(journal, bench.crews, store, clock, self._site.world.report)
         report = self._site.world.report
@@ -187,7 +187,7 @@ class Life:
 
 
 def _steps_of_several(bench: Bench, report: ReportFault) -> list[Service]:
-    share = Rebalance(bench.crews, bench.store, bench.clock, bench.wakes["recover"])
+    share = Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"])
     relay = Relay(bench.store, bench.webhook.handle_relayed)
     return [Worker(share, 1, asyncio.Event(), report), Worker(relay, 50, asyncio.Event(), report)]
 

@@ -38,7 +38,7 @@ from bridge.steps.runs.human_input import SubmitHumanInput
 from bridge.steps.runs.input_check import CrewInputs
 from bridge.steps.runs.kickoff import Kickoff
 from bridge.steps.runs.poll import Poll
-from tests.fakes import NOW, FakeCrewApi, FakeSender, HandClock, Ids, Spy, Wakes, a_request
+from tests.fakes import NOW, FakeCrewApi, FakeSender, HandClock, Ids, Signals, Spy, a_request
 from tests.fast_folder import fast_folder
 
 POLICY = CrewPolicy(deadline=600.0, results_exchange=True, callback_url="https://shop.example/done")
@@ -59,8 +59,8 @@ class Bench:
     ids: Ids = field(default_factory=Ids)
     api: FakeCrewApi = field(default_factory=FakeCrewApi)
     sender: FakeSender = field(default_factory=FakeSender)
-    wakes: dict[str, Wakes] = field(
-        default_factory=lambda: {name: Wakes() for name in ("kickoff", "poll", "deliver", "recover", "resume")}
+    signals: dict[str, Signals] = field(
+        default_factory=lambda: {name: Signals() for name in ("kickoff", "poll", "deliver", "recover", "resume")}
     )
     share: FairShare = field(default_factory=FairShare)
     made: dict[str, Crew] = field(default_factory=dict)
@@ -97,39 +97,39 @@ class Bench:
     def accept(self) -> AcceptRequest:
         rules = CallbackRules()
         return AcceptRequest(
-            self.store, self.crews, rules, self.clock, self.ids, self.inputs.check, self.wakes["kickoff"]
+            self.store, self.crews, rules, self.clock, self.ids, self.inputs.check, self.signals["kickoff"]
         )
 
     @property
     def refuse(self) -> RefuseMessage:
-        return RefuseMessage(self.store, "kickoff.dead", self.clock, self.ids, self.wakes["deliver"])
+        return RefuseMessage(self.store, "kickoff.dead", self.clock, self.ids, self.signals["deliver"])
 
     @property
     def kickoff(self) -> Kickoff:
-        return Kickoff(self.crew, self.store, self.clock, self.wakes["poll"], self.wakes["deliver"], self.journal)
+        return Kickoff(self.crew, self.store, self.clock, self.signals["poll"], self.signals["deliver"], self.journal)
 
     @property
     def poll(self) -> Poll:
-        wakes = self.wakes
-        return Poll(self.crew, self.store, self.clock, wakes["kickoff"], wakes["deliver"], wakes["resume"])
+        signals = self.signals
+        return Poll(self.crew, self.store, self.clock, signals["kickoff"], signals["deliver"], signals["resume"])
 
     @property
     def resume(self) -> SubmitHumanInput:
-        return SubmitHumanInput(self.crew, self.store, self.clock, self.wakes["deliver"])
+        return SubmitHumanInput(self.crew, self.store, self.clock, self.signals["deliver"])
 
     @property
     def probe(self) -> Probe:
-        return Probe(self.crew, self.clock, self.wakes["kickoff"], self.wakes["poll"])
+        return Probe(self.crew, self.clock, self.signals["kickoff"], self.signals["poll"])
 
     @property
     def late(self) -> Late:
-        return Late(self.crew, self.store, self.clock, self.wakes["deliver"])
+        return Late(self.crew, self.store, self.clock, self.signals["deliver"])
 
     @property
     def webhook(self) -> HandleCrewWebhook:
-        wakes = self.wakes
+        signals = self.signals
         return HandleCrewWebhook(
-            KEY, self.crews, self.store, self.clock, wakes["poll"], wakes["recover"], wakes["deliver"]
+            KEY, self.crews, self.store, self.clock, signals["poll"], signals["recover"], signals["deliver"]
         )
 
     @property
@@ -138,28 +138,28 @@ class Bench:
 
     @property
     def apply_command(self) -> ApplyCommand:
-        wakes = self.wakes
-        doors = (wakes["kickoff"], wakes["deliver"], wakes["recover"])
+        signals = self.signals
+        doors = (signals["kickoff"], signals["deliver"], signals["recover"])
         return ApplyCommand(self.crews, self.store, self.clock, *doors, CrewPolicy(results_exchange=True))
 
     @property
     def doubt(self) -> Doubt:
-        return Doubt(self.crews, self.store, self.clock, self.wakes["deliver"])
+        return Doubt(self.crews, self.store, self.clock, self.signals["deliver"])
 
     @property
     def recover(self) -> Recover:
-        return Recover(self.crews, self.store, self.clock, self.wakes["poll"])
+        return Recover(self.crews, self.store, self.clock, self.signals["poll"])
 
     @property
     def deliver(self) -> DeliverEvents:
         return DeliverEvents(
             "deliver", partial(self.store.claim_deliveries, list(Channel)), self.sender, self.store, self.clock,
-            self.wakes["deliver"],
+            self.signals["deliver"],
         )  # fmt: skip
 
     @property
     def sweep(self) -> Housekeeping:
-        return Housekeeping(self.crews, self.store, self.clock, 86_400.0, self.wakes["recover"])
+        return Housekeeping(self.crews, self.store, self.clock, 86_400.0, self.signals["recover"])
 
     def spy(self) -> Spy:
         """From now on, note what is asked of the store."""

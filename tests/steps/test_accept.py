@@ -17,7 +17,7 @@ async def test_a_request_is_durable_when_the_call_returns_and_wakes_its_crew(ben
     accepted = await bench.accept(a_request(), Envelope("queue"))
     assert (accepted.run.state, accepted.run.run_id, accepted.replayed) == (State.ACCEPTED, run_id(1), False)
     assert await bench.store.load(run_id(1)) == accepted.run
-    assert bench.wakes["kickoff"].calls == ["research"]
+    assert bench.signals["kickoff"].calls == ["research"]
 
 
 async def test_a_repeat_finds_the_first_run(bench: Bench):
@@ -54,7 +54,7 @@ async def test_what_may_not_be_is_refused_and_nothing_is_stored(bench: Bench, ch
         await bench.accept(a_request(**change), Envelope("queue"))
     assert caught.value.code == code
     assert set(spy.calls) <= {"is_served"}
-    assert bench.wakes["kickoff"].calls == []
+    assert bench.signals["kickoff"].calls == []
 
 
 async def test_an_allowed_callback_is_kept(bench: Bench):
@@ -74,7 +74,7 @@ async def test_a_refused_message_goes_to_the_dead_queue_as_it_came(bench: Bench)
     assert (dead.destination.channel, dead.destination.target) == (Channel.DEAD_LETTER, "kickoff.dead")
     assert (dead.event.body, dead.event.content_type) == (b"\xff{", "text/plain")
     assert dead.event.headers == {"n": 1, "x-bridge-reason": "invalid_json", "x-bridge-detail": "not UTF-8"}
-    assert bench.wakes["deliver"].calls == [""]
+    assert bench.signals["deliver"].calls == [""]
 
 
 async def test_its_sender_is_told_if_it_named_a_reply_queue(bench: Bench):

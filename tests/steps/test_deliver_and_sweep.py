@@ -92,7 +92,7 @@ async def test_a_receiver_that_failed_for_five_days_is_announced_once(bench: Ben
 async def test_without_a_results_exchange_nobody_is_told_but_the_log(bench: Bench):
     claim = bench.deliver._claim
     step = DeliverEvents(
-        "d", claim, bench.sender, bench.store, bench.clock, bench.wakes["deliver"], results_exchange=False
+        "d", claim, bench.sender, bench.store, bench.clock, bench.signals["deliver"], results_exchange=False
     )
     await ended(bench)
     for _ in range(3):
@@ -104,9 +104,9 @@ async def test_without_a_results_exchange_nobody_is_told_but_the_log(bench: Benc
 
 async def test_a_finished_callback_makes_its_place_free_at_once(bench: Bench):
     await ended(bench)
-    before = len(bench.wakes["deliver"].calls)
+    before = len(bench.signals["deliver"].calls)
     await bench.round(bench.deliver)
-    assert len(bench.wakes["deliver"].calls) == before + 1
+    assert len(bench.signals["deliver"].calls) == before + 1
 
 
 async def test_every_attempt_is_kept_with_its_time_and_how_long_it_took(bench: Bench):
@@ -180,9 +180,9 @@ async def test_silent_processes_are_given_up_and_their_runs_looked_for(bench: Be
     await bench.rounds(sweep, seconds=20.0)
     await bench.another_process().join(bench.clock())
     await bench.rounds(sweep, seconds=9.0)
-    assert bench.wakes["recover"].calls == []
+    assert bench.signals["recover"].calls == []
     await bench.rounds(sweep, seconds=2.0)
-    assert bench.wakes["recover"].calls == [""]
+    assert bench.signals["recover"].calls == [""]
 
 
 async def test_after_a_silence_of_its_own_a_process_first_listens(bench: Bench):

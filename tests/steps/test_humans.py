@@ -485,7 +485,9 @@ async def test_an_answer_is_left_to_the_worker_of_its_own_crew(bench: Bench):
     """A crew that did not answer its own had all places of the one worker that there was."""
     run = await waiting(bench)
     await bench.apply_command(run.run_id, YES, "somebody")
-    of_another = SubmitHumanInput(replace(bench.crew, name="triage"), bench.store, bench.clock, bench.wakes["deliver"])
+    of_another = SubmitHumanInput(
+        replace(bench.crew, name="triage"), bench.store, bench.clock, bench.signals["deliver"]
+    )
     assert await of_another.claim(9) == []
     assert len(await bench.resume.claim(9)) == 1
 

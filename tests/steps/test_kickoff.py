@@ -37,7 +37,7 @@ async def test_a_started_run_is_followed(bench: Bench):
     run = await bench.started()
     assert (run.state, run.kickoff_id, run.owner) == (State.RUNNING, "execution-1", "me")
     assert run.run_id in bench.crew.tracker.queue
-    assert bench.wakes["poll"].calls == [""]
+    assert bench.signals["poll"].calls == [""]
     assert await bench.events(run) == []
 
 
@@ -47,7 +47,7 @@ async def test_a_refused_run_fails_and_its_event_is_on_its_way(bench: Bench):
     assert run.state is State.FAILED
     assert run.run_id not in bench.crew.tracker.queue
     assert await bench.events(run) == ["run.failed"]
-    assert bench.wakes["deliver"].calls == [""]
+    assert bench.signals["deliver"].calls == [""]
 
 
 async def test_what_was_not_started_is_tried_again_when_it_is_due(bench: Bench):

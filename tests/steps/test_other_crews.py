@@ -27,7 +27,7 @@ async def another(bench: Bench, crews: Sequence[str] = ("writers",)) -> Bench:
 
 
 def keep_to_share(bench: Bench) -> Rebalance:
-    return Rebalance(bench.crews, bench.store, bench.clock, bench.wakes["recover"])
+    return Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"])
 
 
 async def started(bench: Bench, number: int) -> None:

@@ -41,7 +41,7 @@ async def test_when_the_probe_works_another_kickoff_tries_and_the_rest_follows(b
     bench.clock.forward(60)
     await bench.round(bench.kickoff)
     assert (await bench.now(first)).state is State.RUNNING
-    assert bench.wakes["kickoff"].calls
+    assert bench.signals["kickoff"].calls
 
 
 async def test_a_quota_lets_one_kickoff_a_minute_try(bench: Bench):

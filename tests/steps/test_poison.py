@@ -188,7 +188,7 @@ SCENES: dict[str, tuple[Callable[[Bench], Any], Callable[[Bench], Awaitable[Any]
     "probe": (lambda bench: bench.probe, paused),
     "sweep": (lambda bench: bench.sweep, nothing),
     "share": (
-        lambda bench: Rebalance(bench.crews, bench.store, bench.clock, bench.wakes["recover"]),
+        lambda bench: Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"]),
         nothing,
     ),
     "remember": (lambda bench: Remember(bench.crews, bench.store, bench.clock, shared=True), nothing),

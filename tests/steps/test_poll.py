@@ -79,8 +79,8 @@ async def test_an_end_is_written_with_its_event_and_the_run_is_let_go(bench: Ben
     assert (ended.state, ended.outcome.result, ended.polls) == (State.SUCCEEDED, "text", 2)
     assert await bench.events(run) == ["run.succeeded"]
     assert run.run_id not in bench.crew.tracker.queue
-    assert bench.wakes["deliver"].calls == [""]
-    assert len(bench.wakes["kickoff"].calls) == 2  # once for the request, once for the place that is free
+    assert bench.signals["deliver"].calls == [""]
+    assert len(bench.signals["kickoff"].calls) == 2  # once for the request, once for the place that is free
 
 
 async def test_a_place_that_is_free_again_is_taken(bench: Bench):

@@ -31,7 +31,7 @@ async def test_a_run_that_was_under_way_is_followed_again(bench: Bench):
     due = bench.crew.tracker.queue.next_due()
     assert due is not None
     assert NOW <= due <= NOW + 5
-    assert bench.wakes["poll"].calls == ["research"]
+    assert bench.signals["poll"].calls == ["research"]
     bench.clock.moment = due
     bench.api.standing_status = Succeeded("r", None, None)
     await bench.round(bench.poll)
@@ -87,7 +87,7 @@ async def test_when_no_evidence_came_the_policy_decides(
     run = await bench.store.load(run_id)
     assert (run.state, run.owner) == (state, None)
     assert sorted(await bench.events(run)) == sorted(events)
-    assert bench.wakes["deliver"].calls == [""]
+    assert bench.signals["deliver"].calls == [""]
 
 
 async def test_hold_says_so_once(bench: Bench):

@@ -51,7 +51,7 @@ async def sixty_started(bench: Bench) -> list[Run]:
 
 
 def keep_to_share(bench: Bench) -> Rebalance:
-    return Rebalance(bench.crews, bench.store, bench.clock, bench.wakes["recover"])
+    return Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"])
 
 
 async def test_a_new_process_gets_its_share_without_waiting_for_ends(bench: Bench):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import structlog
 
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.lifecycle import Clock, Notify
 from bridge.steps._crew import Crew
 
 TICK = 1.0
@@ -18,12 +18,12 @@ class Probe:
 
     kind = Quarantined.TASK
 
-    def __init__(self, crew: Crew, clock: Clock, wake_kickoff: Wake, wake_poll: Wake) -> None:
+    def __init__(self, crew: Crew, clock: Clock, notify_kickoff: Notify, notify_poll: Notify) -> None:
         self.name = f"probe-{crew.name}"
         self._crew = crew
         self._clock = clock
-        self._wake_kickoff = wake_kickoff
-        self._wake_poll = wake_poll
+        self._notify_kickoff = notify_kickoff
+        self._notify_poll = notify_poll
 
     async def claim(self, room: int) -> Sequence[Crew]:
         """The crew, when it is paused and a probe is due."""
@@ -37,8 +37,8 @@ class Probe:
         log.info("crew_probed", crew=crew.name, ok=found.ok, detail=found.detail)
         if stood_still:
             crew.tracker.queue.extend_deadlines(stood_still)
-            self._wake_kickoff()
-            self._wake_poll()
+            self._notify_kickoff()
+            self._notify_poll()
 
     def about(self, crew: Crew) -> dict[str, object]:
         """Which crew it is."""

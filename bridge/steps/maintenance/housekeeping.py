@@ -7,7 +7,7 @@ import structlog
 
 from bridge.core.errors import ProcessExpired
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
 from bridge.steps._crew import Crew
 from bridge.steps.maintenance._interval import Rounds
@@ -26,12 +26,12 @@ class Housekeeping:
     kind = Quarantined.TASK
 
     def __init__(
-        self, crews: Mapping[str, Crew], store: Store, clock: Clock, retention: float, wake_take_up: Wake
+        self, crews: Mapping[str, Crew], store: Store, clock: Clock, retention: float, notify_recover: Notify
     ) -> None:
         self._crews = crews
         self._store = store
         self._retention = retention
-        self._wake_take_up = wake_take_up
+        self._notify_recover = notify_recover
         self._rounds = Rounds(HEARTBEAT_INTERVAL, clock)
         self._last_heartbeat_at = -math.inf
         self._steady_since = 0.0
@@ -51,7 +51,7 @@ class Housekeeping:
         if expired or forgotten:
             log.info("maintenance_done", processes_given_up=expired, runs_forgotten=forgotten)
         if expired:
-            self._wake_take_up()
+            self._notify_recover()
         await self._look_for_unserved()
 
     def about(self, _: float) -> dict[str, object]:

@@ -6,7 +6,7 @@ from itertools import product
 import structlog
 
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
 from bridge.steps._crew import Crew
 from bridge.steps.maintenance._interval import Rounds
@@ -22,10 +22,10 @@ class Rebalance:
     name = "share"
     kind = Quarantined.TASK
 
-    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_take_up: Wake) -> None:
+    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, notify_recover: Notify) -> None:
         self._crews = crews
         self._store = store
-        self._wake_take_up = wake_take_up
+        self._notify_recover = notify_recover
         self._rounds = Rounds(EVERY, clock)
 
     async def claim(self, room: int) -> Sequence[float]:
@@ -43,7 +43,7 @@ class Rebalance:
             for crew, run_id in product(self._crews.values(), given):
                 crew.tracker.forget(run_id)
             log.info("runs_handed_over", runs=freed)
-        self._wake_take_up()  # what others gave back may be ours now
+        self._notify_recover()  # what others gave back may be ours now
 
     def about(self, _: float) -> dict[str, object]:
         """Return nothing: all rounds are alike."""

@@ -7,7 +7,7 @@ import structlog
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Run, State
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
 from bridge.steps._crew import Crew
 from bridge.steps._quarantine import set_aside
@@ -23,11 +23,11 @@ class Doubt:
     name = "doubt"
     kind = Quarantined.RUN
 
-    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_deliver: Wake) -> None:
+    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, notify_deliveries: Notify) -> None:
         self._crews = crews
         self._store = store
         self._clock = clock
-        self._wake_deliver = wake_deliver
+        self._notify_deliveries = notify_deliveries
 
     async def claim(self, room: int) -> Sequence[Run]:
         """Runs in doubt whose waiting time is over."""
@@ -39,7 +39,7 @@ class Doubt:
         decision = state_machine.on_evidence_overdue(run, policy, self._clock())
         log.warning("run_in_doubt", run_id=run.run_id, crew=run.crew, policy=policy.in_doubt.value)
         await self._store.apply(decision)
-        self._wake_deliver()
+        self._notify_deliveries()
 
     def about(self, run: Run) -> dict[str, object]:
         """Which run it is."""

@@ -8,7 +8,7 @@ from bridge.core.crew.responses import StatusResponse
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Decision, Run
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
 from bridge.steps._conflicts import retry_on_conflict
 from bridge.steps._crew import Crew
@@ -24,12 +24,12 @@ class Late:
 
     kind = Quarantined.RUN
 
-    def __init__(self, crew: Crew, store: Store, clock: Clock, wake_deliver: Wake) -> None:
+    def __init__(self, crew: Crew, store: Store, clock: Clock, notify_deliveries: Notify) -> None:
         self.name = f"late-{crew.name}"
         self._crew = crew
         self._store = store
         self._clock = clock
-        self._wake_deliver = wake_deliver
+        self._notify_deliveries = notify_deliveries
 
     async def claim(self, room: int) -> Sequence[Run]:
         """Runs of the crew whose execution is to be looked at once more."""
@@ -46,7 +46,7 @@ class Late:
         answer = await crew.api.status(run.kickoff_id)
         crew.pause_if_unavailable(answer, self._clock())
         if await retry_on_conflict(self._store, run, lambda latest: self._decide(latest, answer)) is not None:
-            self._wake_deliver()
+            self._notify_deliveries()
 
     def about(self, run: Run) -> dict[str, object]:
         """Which run it is."""

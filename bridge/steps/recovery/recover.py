@@ -27,11 +27,13 @@ class Recover:
     name = "recover"
     kind = Quarantined.RUN
 
-    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, wake_poll: Callable[[str], None]) -> None:
+    def __init__(
+        self, crews: Mapping[str, Crew], store: Store, clock: Clock, notify_poll: Callable[[str], None]
+    ) -> None:
         self._crews = crews
         self._store = store
         self._clock = clock
-        self._wake_poll = wake_poll
+        self._notify_poll = notify_poll
 
     async def claim(self, room: int) -> Sequence[Run]:
         """Ownerless runs of our crews; those to be followed only as far as this process's share of the crew goes.
@@ -69,7 +71,7 @@ class Recover:
             return
         deferred = run.deferral is not None
         crew.track(run, now, now if deferred else _spread(crew, run, now))
-        self._wake_poll(run.crew)
+        self._notify_poll(run.crew)
 
     async def _mark_in_doubt(self, crew: Crew, run: Run, now: float) -> None:
         """In doubt, unless a webhook has brought its execution meanwhile."""

@@ -11,7 +11,7 @@ from bridge.core.redaction import Redactor
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Envelope, KickoffRequest, Run
 from bridge.ports.inbound import Accepted, RefusedMessage
-from bridge.ports.lifecycle import Clock, NewId, Wake
+from bridge.ports.lifecycle import Clock, NewId, Notify
 from bridge.ports.store import Store
 from bridge.steps._crew import Crew
 
@@ -30,7 +30,7 @@ class AcceptRequest:
         clock: Clock,
         new_id: NewId,
         check_inputs: CheckInputs,
-        wake_crew: Callable[[str], None],
+        notify_crew: Callable[[str], None],
         redactor: Redactor | None = None,
     ) -> None:
         self._redactor = redactor or Redactor()
@@ -40,7 +40,7 @@ class AcceptRequest:
         self._callbacks = callbacks
         self._clock = clock
         self._new_id = new_id
-        self._wake_crew = wake_crew
+        self._notify_crew = notify_crew
 
     async def __call__(self, request: KickoffRequest, envelope: Envelope) -> Accepted:
         """Store the request; raises `RequestRefused` or `StoreUnavailable`. When it returns, the run is durable.
@@ -59,7 +59,7 @@ class AcceptRequest:
                 raise
             return Accepted(made_before, replayed=True)
         accepted = await self._store.accept(run)
-        self._wake_crew(request.crew)
+        self._notify_crew(request.crew)
         return accepted
 
     async def _check(self, request: KickoffRequest) -> None:
@@ -103,12 +103,12 @@ class RefuseMessage:
     publishing side is away.
     """
 
-    def __init__(self, store: Store, dead_queue: str, clock: Clock, new_id: NewId, wake_deliver: Wake) -> None:
+    def __init__(self, store: Store, dead_queue: str, clock: Clock, new_id: NewId, notify_deliveries: Notify) -> None:
         self._store = store
         self._dead_queue = dead_queue
         self._clock = clock
         self._new_id = new_id
-        self._wake_deliver = wake_deliver
+        self._notify_deliveries = notify_deliveries
 
     async def __call__(self, message: RefusedMessage) -> None:
         """Store the message for the dead queue, and a notice for its `reply_to`; raises `StoreUnavailable`."""
@@ -116,7 +116,7 @@ class RefuseMessage:
         if message.reply_to is not None:
             deliveries.append(self._notice(message, message.reply_to))
         await self._store.file(deliveries)
-        self._wake_deliver()
+        self._notify_deliveries()
 
     def _dead_letter(self, message: RefusedMessage) -> Delivery:
         headers = {**message.headers, "x-bridge-reason": message.code, "x-bridge-detail": message.detail}

@@ -12,7 +12,7 @@ from bridge.core.runs import state_machine
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, RunCommand, apply_command
 from bridge.core.runs.model import CrewPolicy, Run, State
 from bridge.ports.inbound import KeyOfRun
-from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
 from bridge.steps._conflicts import retry_on_conflict
 from bridge.steps._crew import Crew
@@ -30,17 +30,17 @@ class ApplyCommand:
         crews: Mapping[str, Crew],
         store: Store,
         clock: Clock,
-        wake_crew: Callable[[str], None],
-        wake_deliver: Wake,
-        wake_take_up: Wake,
+        notify_crew: Callable[[str], None],
+        notify_deliveries: Notify,
+        notify_recover: Notify,
         orphaned: CrewPolicy,
     ) -> None:
         self._crews = crews
         self._store = store
         self._clock = clock
-        self._wake_crew = wake_crew
-        self._wake_deliver = wake_deliver
-        self._wake_take_up = wake_take_up
+        self._notify_crew = notify_crew
+        self._notify_deliveries = notify_deliveries
+        self._notify_recover = notify_recover
         self._orphaned = orphaned
 
     async def __call__(self, wanted: str | KeyOfRun, command: RunCommand, by: str) -> Run:
@@ -99,9 +99,9 @@ class ApplyCommand:
         elif crew is not None:
             crew.tracker.mark_changed(run)
         if run.state in {State.ACCEPTED, State.CANCELLED, State.FAILED}:
-            self._wake_crew(run.crew)
-        self._wake_deliver()
-        self._wake_take_up()
+            self._notify_crew(run.crew)
+        self._notify_deliveries()
+        self._notify_recover()
 
 
 async def _verified(command: Adopt, crew: Crew) -> Adopt:

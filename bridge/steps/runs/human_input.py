@@ -13,7 +13,7 @@ from bridge.core.human_input.model import Question
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Decision, Run, State
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
 from bridge.steps._conflicts import retry_on_conflict
 from bridge.steps._crew import Crew
@@ -29,12 +29,12 @@ class SubmitHumanInput:
 
     kind = Quarantined.RUN
 
-    def __init__(self, crew: Crew, store: Store, clock: Clock, wake_deliver: Wake) -> None:
+    def __init__(self, crew: Crew, store: Store, clock: Clock, notify_deliveries: Notify) -> None:
         self.name = f"resume-{crew.name}"
         self._crew = crew
         self._store = store
         self._clock = clock
-        self._wake_deliver = wake_deliver
+        self._notify_deliveries = notify_deliveries
 
     async def claim(self, room: int) -> Sequence[Run]:
         """Runs of the crew whose question has an answer to carry."""
@@ -107,7 +107,7 @@ class SubmitHumanInput:
             return
         if written is not None:
             self._crew.tracker.mark_changed(written)
-            self._wake_deliver()
+            self._notify_deliveries()
 
     def _track(self, run: Run) -> None:
         """Look at the run from now on, even if another process did before."""

@@ -12,7 +12,7 @@ from bridge.core.runs import state_machine
 from bridge.core.runs.model import Decision, Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.journal import Journal
-from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
 from bridge.steps._conflicts import adopt, log_found, retry_on_conflict, unless_taken
 from bridge.steps._crew import Crew, failure_reason
@@ -30,14 +30,14 @@ class Kickoff:
     kind = Quarantined.RUN
 
     def __init__(
-        self, crew: Crew, store: Store, clock: Clock, wake_poll: Wake, wake_deliver: Wake, journal: Journal
+        self, crew: Crew, store: Store, clock: Clock, notify_poll: Notify, notify_deliveries: Notify, journal: Journal
     ) -> None:
         self.name = f"kickoff-{crew.name}"
         self._crew = crew
         self._store = store
         self._clock = clock
-        self._wake_poll = wake_poll
-        self._wake_deliver = wake_deliver
+        self._notify_poll = notify_poll
+        self._notify_deliveries = notify_deliveries
         self._journal = journal
 
     async def claim(self, room: int) -> Sequence[Run]:
@@ -75,7 +75,7 @@ class Kickoff:
         finally:
             self._crew.tracker.take_evidence(run.run_id)  # the run has an execution or an end by now
         if decision.deliveries:
-            self._wake_deliver()
+            self._notify_deliveries()
 
     def about(self, run: Run) -> dict[str, object]:
         """Which run it is."""
@@ -131,7 +131,7 @@ class Kickoff:
             log_found(written)
         else:
             log.info("doubt_settled_by_late_answer", run_id=starting.run_id, crew=starting.crew)
-        self._wake_deliver()
+        self._notify_deliveries()
 
     async def _with_evidence(self, run: Run) -> Run:
         """The run, or if it is in doubt and a webhook brought its execution meanwhile, the run with that execution."""
@@ -148,4 +148,4 @@ class Kickoff:
         if run.state is State.RUNNING:
             self._crew.tracker.cache_written(run)
             self._crew.track(run, self._clock())
-            self._wake_poll()
+            self._notify_poll()

@@ -19,7 +19,7 @@ from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.human_input import rules
 from bridge.core.runs.model import Run, State, TrackedRun
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
 from bridge.steps._crew import Crew
 from bridge.steps._quarantine import set_aside
@@ -37,15 +37,21 @@ class Poll:
     kind = Quarantined.RUN
 
     def __init__(
-        self, crew: Crew, store: Store, clock: Clock, wake_kickoff: Wake, wake_deliver: Wake, wake_take_up: Wake
+        self,
+        crew: Crew,
+        store: Store,
+        clock: Clock,
+        notify_kickoff: Notify,
+        notify_deliveries: Notify,
+        notify_recover: Notify,
     ) -> None:
         self.name = f"poll-{crew.name}"
         self._crew = crew
         self._store = store
         self._clock = clock
-        self._wake_kickoff = wake_kickoff
-        self._wake_deliver = wake_deliver
-        self._wake_take_up = wake_take_up
+        self._notify_kickoff = notify_kickoff
+        self._notify_deliveries = notify_deliveries
+        self._notify_recover = notify_recover
 
     async def claim(self, room: int) -> Sequence[TrackedRun]:
         """The runs whose time has come, as many as may be looked at now, those first that have most likely ended."""
@@ -143,17 +149,17 @@ class Poll:
             dropped = ", ".join(answer.dropped)
             log.error("result_incomplete", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id, dropped=dropped)
         if decision.deliveries:
-            self._wake_deliver()
+            self._notify_deliveries()
         if written.final:
             self._stop_tracking(written)
             return None
         if written.state is State.IN_DOUBT:
             log.warning("adopted_execution_unknown", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
             self._crew.tracker.forget(run.run_id)
-            self._wake_kickoff()
+            self._notify_kickoff()
             return None
         if written.due_at is not None:
-            self._wake_take_up()
+            self._notify_recover()
         self._crew.tracker.cache_written(written)
         return rules.refreshed(seen, written)
 
@@ -168,7 +174,7 @@ class Poll:
         )
         self._crew.tracker.forget(ended.run_id)
         log.info("run_ended", run_id=ended.run_id, crew=ended.crew, state=ended.state.value, polls=ended.polls)
-        self._wake_kickoff()
+        self._notify_kickoff()
 
     def _learn_run_times(
         self, before: TrackedRun, answer: StatusResponse, asked_at: float, *, completion_signalled: bool

@@ -16,7 +16,7 @@ from bridge.adapters.http.read_limits import Reads
 from bridge.core import fields
 from bridge.core.delivery.model import Delivery, DeliveryState
 from bridge.core.errors import RequestRefused
-from bridge.ports.lifecycle import Clock, Wake
+from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.queries import DeliveryFilter
 from bridge.ports.store import Store
 
@@ -31,7 +31,7 @@ class DeliveriesApi:
     `wake`: there may be something to deliver.
     """
 
-    def __init__(self, store: Store, clients: Clients, clock: Clock, wake: Wake) -> None:
+    def __init__(self, store: Store, clients: Clients, clock: Clock, wake: Notify) -> None:
         self._store = store
         self._clients = clients
         self._clock = clock
