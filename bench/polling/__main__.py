@@ -10,7 +10,7 @@ from random import Random
 from statistics import fmean
 
 from bench.polling.picture import Curve, draw_fronts
-from bench.polling.policies import HISTORY, RUNS, backoff, best, by_hazard, cost_as_learned, fixed, learned
+from bench.polling.policies import HISTORY, RUNS, backoff, best, by_hazard, cost_as_learned, fixed, run_time_stats
 from bench.polling.world import CREWS, LONGEST, Cost, Follower, draw, even_lag, even_shares, gain
 from bridge.core.runs.model import CrewPolicy
 
@@ -41,7 +41,7 @@ def _gains(histories: int) -> None:
     for crew in CREWS:
         run_times = even_shares(crew, RUNS)
         known = "  ".join(f"{gain(policy(crew, LOOKS), run_times):8.2f}" for policy in (backoff, by_hazard, best))
-        after = [learned(crew, LOOKS, seed) for seed in range(histories)]
+        after = [run_time_stats(crew, LOOKS, seed) for seed in range(histories)]
         gains, polls = [gain(paid, run_times) for paid in after], [paid.polls for paid in after]
         spread = f"({min(gains):.2f})  {fmean(polls):.2f} ({min(polls):.1f}, {max(polls):.1f})"
         print(f"{crew:12} {known}  {fmean(gains):.3f} {spread}  {_false_alarms(crew)}", flush=True)
@@ -120,7 +120,9 @@ def _fronts(crew: str) -> list[Curve]:
         "exponential backoff": lambda polls: backoff(crew, polls),
         "hazard known": lambda polls: by_hazard(crew, polls),
         "optimum, known": lambda polls: best(crew, polls),
-        "learned from 200 runs": lambda polls: _mean([learned(crew, polls, seed) for seed in range(FRONT_HISTORIES)]),
+        "learned from 200 runs": lambda polls: _mean(
+            [run_time_stats(crew, polls, seed) for seed in range(FRONT_HISTORIES)]
+        ),
     }
     return [Curve(name, [(paid.polls, paid.lag) for paid in map(way, FRONT)]) for name, way in ways.items()]
 

@@ -69,7 +69,7 @@ def best(crew: str, polls: float, policy: CrewPolicy = POLICY, factor: float = 1
     return cost(ages, run_times)
 
 
-def learned(crew: str, polls: float, seed: int) -> Cost:
+def run_time_stats(crew: str, polls: float, seed: int) -> Cost:
     """The product, after it has followed so many runs of which it saw what its own looks showed."""
     follower, dice = Follower(CrewPolicy(deadline=POLICY.deadline, poll_per_run=polls)), Random(seed)
     for _ in range(HISTORY):

@@ -1,4 +1,4 @@
-"""Simulated crews, and runs of theirs followed by the product's own policy code: `humans`, `learning`.
+"""Simulated crews, and runs of theirs followed by the product's own policy code: `humans`, `planner`.
 
 Standard library only, so that the unit tests can show a slice of what docs/polling.md claims.
 """
@@ -12,7 +12,7 @@ from statistics import NormalDist
 
 from bridge.core.crew.responses import Running, StatusResponse
 from bridge.core.human_input import rules
-from bridge.core.polling.planner import Learning
+from bridge.core.polling.planner import PollPlanner
 from bridge.core.runs.model import CrewPolicy, TrackedRun
 
 Quantile = Callable[[float], float]
@@ -66,7 +66,7 @@ class Follower:
 
     def __init__(self, policy: CrewPolicy = POLICY) -> None:
         self.policy = policy
-        self.learning = Learning(policy)
+        self.planner = PollPlanner(policy)
         self.changes = 0
         self._now = 0.0
         self._ids = count()
@@ -77,9 +77,9 @@ class Follower:
         while True:
             asked_at = self._next_look(tracked)
             self._now, over = asked_at, asked_at - began >= run_time
-            self.changes += self.learning.observe_poll(tracked, asked_at, over=over)
+            self.changes += self.planner.observe_poll(tracked, asked_at, over=over)
             if over:
-                self.learning.ended(tracked, asked_at)
+                self.planner.ended(tracked, asked_at)
                 return Followed(tracked.polls + 1, asked_at - began - run_time)
             tracked, _ = rules.look(tracked, _answer(asked_at - began, tasks, done_at), self.policy, asked_at)
 
@@ -99,7 +99,7 @@ class Follower:
         return TrackedRun(f"run-{next(self._ids)}", "crew", "k", self.policy.deadline, now, began_at=now, seen_at=now)
 
     def _next_look(self, tracked: TrackedRun) -> float:
-        return rules.next_poll_at(tracked, self.policy, self._now, self.learning.pause(tracked, self._now))
+        return rules.next_poll_at(tracked, self.policy, self._now, self.planner.pause(tracked, self._now))
 
 
 def _answer(age: float, tasks: int, done_at: tuple[float, ...]) -> StatusResponse:

@@ -61,7 +61,7 @@ from bridge.core.crew.payloads import Webhooks
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.delivery.model import Channel
 from bridge.core.delivery.receivers import ConcurrencyLimits
-from bridge.core.polling.planner import Learning
+from bridge.core.polling.planner import PollPlanner
 from bridge.core.redaction import Redactor
 from bridge.observability import logging as logs
 from bridge.observability.metrics import CountedCrewApi, CountedSender, Counters
@@ -79,11 +79,11 @@ from bridge.steps.delivery import DeliverEvents
 from bridge.steps.maintenance.crew_probe import Probe
 from bridge.steps.maintenance.housekeeping import Housekeeping
 from bridge.steps.maintenance.rebalance import Rebalance
-from bridge.steps.maintenance.run_time_stats import Remember
+from bridge.steps.maintenance.run_time_stats import SyncRunTimes
 from bridge.steps.pending_questions import AskPendingQuestions
-from bridge.steps.recovery.in_doubt import Doubt
+from bridge.steps.recovery.in_doubt import ResolveInDoubt
 from bridge.steps.recovery.journal import replay_journal
-from bridge.steps.recovery.late_results import Late
+from bridge.steps.recovery.late_results import PollLateResults
 from bridge.steps.recovery.recover import Recover
 from bridge.steps.runs.accept import AcceptRequest, BudgetWait, CheckInputs, RefuseMessage
 from bridge.steps.runs.commands import ApplyCommand
@@ -92,7 +92,7 @@ from bridge.steps.runs.human_input import SubmitHumanInput
 from bridge.steps.runs.input_check import CrewInputs, SharedCheck
 from bridge.steps.runs.kickoff import Kickoff
 from bridge.steps.runs.poll import Poll
-from bridge.steps.webhook_relay import Relay
+from bridge.steps.webhook_relay import ProcessRelayedWebhooks
 from bridge.supervisor import Supervisor
 from bridge.worker import Worker
 
@@ -197,13 +197,13 @@ async def _add_crews(site: Site, stack: AsyncExitStack) -> None:
         )
         site.renewals.append(partial(_renew_token, api, name))
         policy, limits = crew_policy(settings, name), build_budgets(settings, name)
-        counted, learning = CountedCrewApi(api, name, site.counters), Learning(policy)
+        counted, planner = CountedCrewApi(api, name, site.counters), PollPlanner(policy)
         site.crews[name] = Crew(
             name,
             counted,
             policy,
             crew.max_running,
-            learning,
+            planner,
             rate_limiter=rate_limiter,
             share=share,
             budgets=limits,
@@ -347,7 +347,8 @@ def _routes(
 
 def _crew_infos(settings: Settings, crews: Mapping[str, Crew]) -> list[CrewInfo]:
     return [
-        CrewInfo(name, settings.crews[name].kind, crew.paused, crew.learning.learned()) for name, crew in crews.items()
+        CrewInfo(name, settings.crews[name].kind, crew.paused, crew.planner.run_time_stats())
+        for name, crew in crews.items()
     ]
 
 
@@ -357,8 +358,8 @@ def _steps(site: Site, webhook: HandleCrewWebhook, apply_command: CommandRun) ->
     workers = [
         site.worker(Housekeeping(crews, store, clock, site.settings.store.retention, signals.recover), 1),
         site.worker(Recover(crews, store, clock, signals.poll), RECOVER_BATCH),
-        site.worker(Remember(crews, store, clock, shared=store.shared), 1),
-        site.worker(Doubt(crews, store, clock, signals.deliver), 10),
+        site.worker(SyncRunTimes(crews, store, clock, shared=store.shared), 1),
+        site.worker(ResolveInDoubt(crews, store, clock, signals.deliver), 10),
         site.worker(ApplyCommands(apply_command, store.commands, clock), 10),
         site.worker(AskPendingQuestions(crews, store, clock, webhook.ask), 10),
     ]
@@ -366,7 +367,7 @@ def _steps(site: Site, webhook: HandleCrewWebhook, apply_command: CommandRun) ->
         workers += _steps_of(site, crew)
     if store.shared:
         workers.append(site.worker(Rebalance(crews, store, clock, signals.recover), 1))
-        workers.append(site.worker(Relay(store, webhook.handle_relayed), 50))
+        workers.append(site.worker(ProcessRelayedWebhooks(store, webhook.handle_relayed), 50))
     return workers
 
 
@@ -381,7 +382,7 @@ def _steps_of(site: Site, crew: Crew) -> list[Service]:
         site.worker(kickoff, posts),
         site.worker(poll, MAX_CONCURRENT_POLLS),
         site.worker(probe, 1),
-        site.worker(Late(crew, store, clock, signals.deliver), MAX_CONCURRENT_LATE_POLLS),
+        site.worker(PollLateResults(crew, store, clock, signals.deliver), MAX_CONCURRENT_LATE_POLLS),
         site.worker(SubmitHumanInput(crew, store, clock, signals.deliver), MAX_CONCURRENT_HUMAN_INPUTS),
     ]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bridge.core.crew.responses import KickoffResponse, ResumeResponse, StatusResponse
-from bridge.core.polling.planner import Learned
+from bridge.core.polling.planner import RunTimeStats
 from bridge.ports.lifecycle import Health
 
 
@@ -16,7 +16,7 @@ class CrewInfo:
     name: str
     kind: str
     paused: str | None
-    run_times: Learned | None = None
+    run_times: RunTimeStats | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,7 @@ class Store(Protocol):
     async def collect_webhooks(self, room: int) -> list[RelayedWebhook]:
         """Take at most `room` hints that were left for runs of this process."""
 
-    async def keep_run_times(self, crew: str, new: Sequence[RunTime], since: float, most: int) -> None:
+    async def store_run_times(self, crew: str, new: Sequence[RunTime], since: float, most: int) -> None:
         """Add run times; of all that the crew has, only the last `most` are kept that ended since then."""
 
     async def run_times(self, crew: str, after: float, most: int) -> list[RunTime]:

@@ -18,7 +18,7 @@ from bridge.core.crew.responses import (
 )
 from bridge.core.crew.webhook_reliability import WebhookReliability
 from bridge.core.human_input import rules
-from bridge.core.polling.planner import Learning
+from bridge.core.polling.planner import PollPlanner
 from bridge.core.runs import state_machine
 from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import CrewPolicy, Run, TrackedRun
@@ -38,7 +38,7 @@ class Crew:
     api: CrewApi
     policy: CrewPolicy
     max_running: int
-    learning: Learning
+    planner: PollPlanner
     breaker: Breaker = field(default_factory=Breaker)
     rate_limiter: RateLimiter = field(default_factory=RateLimiter)
     share: FairShare = field(default_factory=FairShare)
@@ -69,7 +69,7 @@ class Crew:
         at_fallback_interval = self.webhook_reliability.reliable and not self.tracker.completion_signalled(
             tracked.run_id
         )
-        pause = self.learning.pause(tracked, now)
+        pause = self.planner.pause(tracked, now)
         return rules.next_poll_at(tracked, self.policy, now, pause, after, at_fallback_interval=at_fallback_interval)
 
     def figures(self, clock: Clock) -> CrewFigures:

@@ -8,7 +8,7 @@ from bridge.ports.store import RelayedWebhook, Store
 TICK = 1.0
 
 
-class Relay:
+class ProcessRelayedWebhooks:
     """Reads what others have left for the runs that this process owns; `take` is what `HandleCrewWebhook` does with it."""
 
     name = "relay"

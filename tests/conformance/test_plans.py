@@ -142,7 +142,7 @@ async def test_no_step_of_the_bridge_itself_reads_all_runs_or_deliveries(plans: 
         await store.expire_processes(NOW + 999, 9)
         await store.membership()
         await store.collect_webhooks(9)
-        await store.keep_run_times("research", [], NOW, 9)
+        await store.store_run_times("research", [], NOW, 9)
         await store.run_times("research", NOW, 9)
         await store.forget(NOW, 9)
         await store.counts()

@@ -23,7 +23,7 @@ from bridge.adapters.kickoff_journal import NullJournal
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffResponse, NotStarted, Refused, StatusResponse
-from bridge.core.polling.planner import Learning
+from bridge.core.polling.planner import PollPlanner
 from bridge.core.runs.model import Envelope, Run, State
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 from bridge.steps._crew import Crew
@@ -135,7 +135,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         store = await stack.enter_async_context(open_store(f"sqlite:///{tmp_path}/bridge.db", "me", NOW, migrate=True))
         sessions = await stack.enter_async_context(crew_sessions(FAST))
         api = Noting(HttpCrewApi(url, settings.token, RateLimiter(), sessions, time.time, FAST))
-        crew = Crew("research", api, POLICY, 2 * REPEATS + 2, Learning(POLICY))
+        crew = Crew("research", api, POLICY, 2 * REPEATS + 2, PollPlanner(POLICY))
         yield Bench(url, crew, api, store, HandClock(), await stack.enter_async_context(aiohttp.ClientSession()))
 
 

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from bench.polling.policies import cost_as_learned, learned
+from bench.polling.policies import cost_as_learned, run_time_stats
 from bench.polling.world import Follower, draw, even_shares, gain
 
 GAINS = {"lognormal": 0.99, "two humps": 1.89, "pareto": 1.43, "uniform": 1.17, "tight": 3.6, "exponential": 0.97}
@@ -17,7 +17,7 @@ LUCK = 0.93
 
 @pytest.mark.parametrize("crew", GAINS)
 def test_learned_from_its_own_looks_it_sees_ends_sooner_for_the_looks_that_were_asked_for(crew: str):
-    paid = learned(crew, 5.0, seed=4)
+    paid = run_time_stats(crew, 5.0, seed=4)
     assert gain(paid, even_shares(crew, 500)) > LUCK * GAINS[crew]
     assert 4.3 < paid.polls < 5.7
 

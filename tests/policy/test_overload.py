@@ -10,7 +10,7 @@ from statistics import mean
 
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.human_input import rules
-from bridge.core.polling.planner import Learning
+from bridge.core.polling.planner import PollPlanner
 from bridge.core.polling.queue import PollQueue
 from bridge.core.runs.model import CrewPolicy, RunTime, TrackedRun
 
@@ -19,10 +19,10 @@ POLICY = CrewPolicy(poll_min_interval=1.0, poll_max_interval=60.0)
 SECONDS = [50.0 + n / 10 for n in range(200)]
 
 
-def taught() -> Learning:
-    learning = Learning(POLICY)
-    learning.remember(RunTime(f"past-{n}", "research", float(n), took, took) for n, took in enumerate(SECONDS))
-    return learning
+def taught() -> PollPlanner:
+    planner = PollPlanner(POLICY)
+    planner.add(RunTime(f"past-{n}", "research", float(n), took, took) for n, took in enumerate(SECONDS))
+    return planner
 
 
 class Crew:
@@ -30,7 +30,7 @@ class Crew:
 
     def __init__(self, runs: int, per_second: float, *, ranked: bool = True) -> None:
         dice = Random(7)
-        self.learning, self.rate_limiter, self.queue = taught(), RateLimiter(per_second), PollQueue()
+        self.planner, self.rate_limiter, self.queue = taught(), RateLimiter(per_second), PollQueue()
         self.ranked, self.lags, self.polls = ranked, list[float](), list[float]()
         self.ends = {}
         for number in range(runs):
@@ -39,10 +39,10 @@ class Crew:
             tracked = TrackedRun(
                 f"run-{number}", "research", f"k-{number}", 3600.0, began, began_at=began, seen_at=began
             )
-            self.queue.put(tracked, began + self.learning.pause(tracked, began))
+            self.queue.put(tracked, began + self.planner.pause(tracked, began))
 
     def step(self, now: float) -> None:
-        chance = partial(self.learning.chance_over, now=now) if self.ranked else None
+        chance = partial(self.planner.chance_over, now=now) if self.ranked else None
         room = self.rate_limiter.acquire_for_polls(now, min(128, self.queue.due(now)))
         for tracked in self.queue.take_due(now, room, chance):
             self.polls.append(now)
@@ -50,7 +50,7 @@ class Crew:
                 self.lags.append(now - self.ends[tracked.run_id])
             else:
                 seen = replace(tracked, polls=tracked.polls + 1, alive_at=now, seen_at=now, started_at=tracked.began_at)
-                self.queue.put(seen, rules.next_poll_at(seen, POLICY, now, self.learning.pause(seen, now)))
+                self.queue.put(seen, rules.next_poll_at(seen, POLICY, now, self.planner.pause(seen, now)))
         self.rate_limiter.answered(now)
 
     def until_all_are_over(self) -> float:

@@ -19,7 +19,7 @@ from bridge.ports.inbound import Accepted
 from bridge.ports.processing import ReportFault, Service
 from bridge.steps.maintenance.rebalance import Rebalance
 from bridge.steps.recovery.journal import replay_journal
-from bridge.steps.webhook_relay import Relay
+from bridge.steps.webhook_relay import ProcessRelayedWebhooks
 from bridge.supervisor import Supervisor
 from bridge.worker import Worker
 from tests.fakes import Ids
@@ -188,7 +188,7 @@ class Life:
 
 def _steps_of_several(bench: Bench, report: ReportFault) -> list[Service]:
     share = Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"])
-    relay = Relay(bench.store, bench.webhook.handle_relayed)
+    relay = ProcessRelayedWebhooks(bench.store, bench.webhook.handle_relayed)
     return [Worker(share, 1, asyncio.Event(), report), Worker(relay, 50, asyncio.Event(), report)]
 
 

@@ -20,7 +20,7 @@ from bridge.core.crew.fair_share import FairShare
 from bridge.core.crew.payloads import Webhooks
 from bridge.core.crew.responses import Started
 from bridge.core.delivery.model import Channel
-from bridge.core.polling.planner import Learning
+from bridge.core.polling.planner import PollPlanner
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import CrewPolicy, Envelope, Run
 from bridge.steps._crew import Crew
@@ -29,8 +29,8 @@ from bridge.steps.delivery import DeliverEvents
 from bridge.steps.maintenance.crew_probe import Probe
 from bridge.steps.maintenance.housekeeping import Housekeeping
 from bridge.steps.pending_questions import AskPendingQuestions
-from bridge.steps.recovery.in_doubt import Doubt
-from bridge.steps.recovery.late_results import Late
+from bridge.steps.recovery.in_doubt import ResolveInDoubt
+from bridge.steps.recovery.late_results import PollLateResults
 from bridge.steps.recovery.recover import Recover
 from bridge.steps.runs.accept import AcceptRequest, RefuseMessage
 from bridge.steps.runs.commands import ApplyCommand
@@ -87,7 +87,7 @@ class Bench:
                 self.api,
                 self.policy,
                 self.max_running,
-                Learning(self.policy),
+                PollPlanner(self.policy),
                 webhooks=WEBHOOKS,
                 share=self.share,
             )
@@ -122,8 +122,8 @@ class Bench:
         return Probe(self.crew, self.clock, self.signals["kickoff"], self.signals["poll"])
 
     @property
-    def late(self) -> Late:
-        return Late(self.crew, self.store, self.clock, self.signals["deliver"])
+    def late(self) -> PollLateResults:
+        return PollLateResults(self.crew, self.store, self.clock, self.signals["deliver"])
 
     @property
     def webhook(self) -> HandleCrewWebhook:
@@ -143,8 +143,8 @@ class Bench:
         return ApplyCommand(self.crews, self.store, self.clock, *doors, CrewPolicy(results_exchange=True))
 
     @property
-    def doubt(self) -> Doubt:
-        return Doubt(self.crews, self.store, self.clock, self.signals["deliver"])
+    def doubt(self) -> ResolveInDoubt:
+        return ResolveInDoubt(self.crews, self.store, self.clock, self.signals["deliver"])
 
     @property
     def recover(self) -> Recover:

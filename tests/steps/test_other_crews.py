@@ -7,12 +7,12 @@ from structlog.testing import capture_logs
 
 from bridge.core.crew import webhook_tokens
 from bridge.core.crew.webhooks import Kind
-from bridge.core.polling.planner import Learning
+from bridge.core.polling.planner import PollPlanner
 from bridge.core.runs.model import Envelope, State
 from bridge.ports.inbound import Accepted
 from bridge.steps._crew import Crew
 from bridge.steps.maintenance.rebalance import Rebalance
-from bridge.steps.webhook_relay import Relay
+from bridge.steps.webhook_relay import ProcessRelayedWebhooks
 from tests.fakes import a_request
 from tests.steps.conftest import KEY, Bench
 
@@ -21,7 +21,7 @@ async def another(bench: Bench, crews: Sequence[str] = ("writers",)) -> Bench:
     """A second process, which serves other crews."""
     other = Bench(bench.another_process(crews=crews), bench.policy, bench.max_running, bench.clock, bench.ids)
     for name in crews:
-        other.made[name] = Crew(name, other.api, other.policy, other.max_running, Learning(other.policy))
+        other.made[name] = Crew(name, other.api, other.policy, other.max_running, PollPlanner(other.policy))
     await other.store.join(bench.clock())
     return other
 
@@ -92,7 +92,7 @@ async def test_a_webhook_that_reaches_a_process_without_its_crew_reaches_the_own
 
     token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, run.attempt))
     assert await other.webhook(token, Kind.CREW, content)
-    assert len(await bench.round(Relay(bench.store, bench.webhook.handle_relayed))) == 1
+    assert len(await bench.round(ProcessRelayedWebhooks(bench.store, bench.webhook.handle_relayed))) == 1
     assert bench.crew.tracker.completion_signalled(run.run_id)
 
 

@@ -30,7 +30,7 @@ from bridge.core.runs.model import DoubtPolicy, Run, State
 from bridge.ports.journal import JournalEntry
 from bridge.steps.recovery.journal import replay_journal
 from bridge.steps.runs import commands
-from bridge.steps.webhook_relay import Relay
+from bridge.steps.webhook_relay import ProcessRelayedWebhooks
 from tests.fakes import raise_fault
 from tests.steps.conftest import KEY, Bench, with_policy
 from tests.steps.test_replay import Notes
@@ -227,7 +227,7 @@ async def test_evidence_that_was_left_for_a_dead_process_reaches_a_run_that_was_
     await webhook(other, run, {"kickoff_id": "k-1"})
     await bench.round(bench.recover)
     await bench.apply_command(run.run_id, Cancel(), "client/ops")
-    assert len(await other.round(Relay(other.store, other.webhook.handle_relayed))) == 1
+    assert len(await other.round(ProcessRelayedWebhooks(other.store, other.webhook.handle_relayed))) == 1
     await bench.round(bench.late)
     assert bench.api.stopped == ["k-1"]
 

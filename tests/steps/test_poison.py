@@ -30,9 +30,9 @@ from bridge.core.runs.waiting import Reason, why_waiting
 from bridge.ports.queries import DeliveryFilter, RunFilter
 from bridge.ports.store import RelayedWebhook
 from bridge.steps.maintenance.rebalance import Rebalance
-from bridge.steps.maintenance.run_time_stats import Remember
+from bridge.steps.maintenance.run_time_stats import SyncRunTimes
 from bridge.steps.runs.deferred_commands import ApplyCommands
-from bridge.steps.webhook_relay import Relay
+from bridge.steps.webhook_relay import ProcessRelayedWebhooks
 from bridge.worker import Worker
 from tests.fakes import FakeSender, Faults, a_delivery
 from tests.steps.conftest import Bench, with_policy
@@ -184,14 +184,14 @@ SCENES: dict[str, tuple[Callable[[Bench], Any], Callable[[Bench], Awaitable[Any]
     "commands": (lambda bench: ApplyCommands(bench.apply_command, bench.store.commands, bench.clock), to_cancel),
     "deliver": (lambda bench: bench.deliver, to_deliver),
     "early": (lambda bench: bench.early, early_question),
-    "relay": (lambda bench: Relay(bench.store, bench.webhook.handle_relayed), passed_hint),
+    "relay": (lambda bench: ProcessRelayedWebhooks(bench.store, bench.webhook.handle_relayed), passed_hint),
     "probe": (lambda bench: bench.probe, paused),
     "sweep": (lambda bench: bench.sweep, nothing),
     "share": (
         lambda bench: Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"]),
         nothing,
     ),
-    "remember": (lambda bench: Remember(bench.crews, bench.store, bench.clock, shared=True), nothing),
+    "remember": (lambda bench: SyncRunTimes(bench.crews, bench.store, bench.clock, shared=True), nothing),
 }
 """By the module of the step: how it is made, and what gives it an item."""
 

@@ -1,19 +1,19 @@
 """What is learned of run times outlives the process, and reaches the others on the same store."""
 
 from bridge.core.runs.model import TrackedRun
-from bridge.steps.maintenance.run_time_stats import EVERY, Remember
+from bridge.steps.maintenance.run_time_stats import EVERY, SyncRunTimes
 from tests.steps.conftest import Bench
 
 
-def remember(bench: Bench, *, shared: bool = False) -> Remember:
-    return Remember(bench.crews, bench.store, bench.clock, shared=shared)
+def add(bench: Bench, *, shared: bool = False) -> SyncRunTimes:
+    return SyncRunTimes(bench.crews, bench.store, bench.clock, shared=shared)
 
 
 def learn(bench: Bench, number: int) -> None:
     """A run that took between 20 and 30 seconds."""
     now = bench.clock()
     tracked = TrackedRun(f"run-{number}", "research", "k", 600.0, now, began_at=now - 30.0, seen_at=now - 10.0)
-    bench.crew.learning.ended(tracked, now)
+    bench.crew.planner.ended(tracked, now)
 
 
 def process(bench: Bench) -> Bench:
@@ -22,23 +22,23 @@ def process(bench: Bench) -> Bench:
 
 
 def count(bench: Bench) -> int:
-    learned = bench.crew.learning.learned()
-    return 0 if learned is None else learned.count
+    run_time_stats = bench.crew.planner.run_time_stats()
+    return 0 if run_time_stats is None else run_time_stats.count
 
 
 async def test_what_was_learned_survives_a_restart(bench: Bench):
     for number in range(20):
         learn(bench, number)
-    await bench.round(remember(bench))
+    await bench.round(add(bench))
     restarted = process(bench)
-    await restarted.round(remember(restarted))
-    assert restarted.crew.learning.learned() == bench.crew.learning.learned()
-    assert restarted.crew.learning.unsaved() == []
+    await restarted.round(add(restarted))
+    assert restarted.crew.planner.run_time_stats() == bench.crew.planner.run_time_stats()
+    assert restarted.crew.planner.unsaved() == []
 
 
 async def test_processes_on_one_store_learn_from_each_other(bench: Bench):
     other = process(bench)
-    ours, theirs = remember(bench, shared=True), remember(other, shared=True)
+    ours, theirs = add(bench, shared=True), add(other, shared=True)
     await bench.round(ours)
     await other.round(theirs)
     for number in range(3):
@@ -53,7 +53,7 @@ async def test_processes_on_one_store_learn_from_each_other(bench: Bench):
 
 
 async def test_alone_on_its_store_it_reads_once(bench: Bench):
-    step = remember(bench)
+    step = add(bench)
     await bench.round(step)
     learn(process(bench), 1)
     bench.clock.forward(EVERY)
@@ -62,7 +62,7 @@ async def test_alone_on_its_store_it_reads_once(bench: Bench):
 
 
 async def test_nothing_is_written_between_the_rounds(bench: Bench):
-    step = remember(bench)
+    step = add(bench)
     await bench.round(step)
     learn(bench, 1)
     assert await step.claim(1) == []

@@ -18,7 +18,7 @@ from bridge.core.human_input.model import AskedQuestion
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Run, State
 from bridge.steps.maintenance.rebalance import Rebalance
-from bridge.steps.webhook_relay import Relay
+from bridge.steps.webhook_relay import ProcessRelayedWebhooks
 from tests.fakes import NOW
 from tests.steps.conftest import KEY, Bench
 
@@ -140,7 +140,7 @@ async def test_a_hint_that_reaches_the_wrong_process_reaches_the_owner(bench: Be
 
     assert await other.webhook(token, Kind.CREW, read)
     assert other.crew.tracker._completion_signalled == {}
-    relay = Relay(bench.store, bench.webhook.handle_relayed)
+    relay = ProcessRelayedWebhooks(bench.store, bench.webhook.handle_relayed)
     assert len(await bench.round(relay)) == 1
     assert await bench.round(relay) == []
     assert bench.crew.tracker.completion_signalled(run.run_id)
@@ -197,7 +197,7 @@ async def test_evidence_of_a_run_whose_owner_is_dead_settles_its_doubt(bench: Be
     assert await other.webhook(token, Kind.CREW, content)
     await bench.round(bench.recover)
     assert (await bench.now(run)).state is State.IN_DOUBT
-    assert len(await other.round(Relay(other.store, other.webhook.handle_relayed))) == 1
+    assert len(await other.round(ProcessRelayedWebhooks(other.store, other.webhook.handle_relayed))) == 1
     now = await bench.now(run)
     assert (now.state, now.kickoff_id) == (State.RUNNING, "k-1")
 

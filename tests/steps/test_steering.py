@@ -11,7 +11,7 @@ from bridge.core.human_input.feedback import Resume
 from bridge.core.human_input.model import AskedQuestion
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand
 from bridge.core.runs.model import Run, State
-from bridge.steps.recovery.late_results import Late
+from bridge.steps.recovery.late_results import PollLateResults
 from tests.steps.conftest import Bench
 
 OVER = {State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED}
@@ -97,7 +97,7 @@ async def test_a_stop_is_left_to_the_worker_of_its_own_crew(bench: Bench):
     """A crew that did not answer had all places of the one worker that there was."""
     run = await bench.started()
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
-    of_another = Late(replace(bench.crew, name="triage"), bench.store, bench.clock, bench.signals["deliver"])
+    of_another = PollLateResults(replace(bench.crew, name="triage"), bench.store, bench.clock, bench.signals["deliver"])
     assert await of_another.claim(9) == []
     assert len(await bench.late.claim(9)) == 1
 

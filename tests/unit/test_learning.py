@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.polling.planner import FEW, REMEMBERED, Learned, Learning
+from bridge.core.polling.planner import FEW, MAX_RUN_TIMES, PollPlanner, RunTimeStats
 from bridge.core.runs.model import CrewPolicy, RunTime, TrackedRun
 
 NOW = 10_000.0
@@ -22,41 +22,43 @@ def run_times(seconds: list[float], task_marks: tuple[tuple[int, float], ...] = 
     return [RunTime(f"run-{n}", "crew", float(n), took, took, task_marks) for n, took in enumerate(seconds)]
 
 
-def taught(seconds: list[float], task_marks: tuple[tuple[int, float], ...] = (), policy: CrewPolicy = CREW) -> Learning:
-    learning = Learning(policy)
-    learning.remember(run_times(seconds, task_marks))
-    return learning
+def taught(
+    seconds: list[float], task_marks: tuple[tuple[int, float], ...] = (), policy: CrewPolicy = CREW
+) -> PollPlanner:
+    planner = PollPlanner(policy)
+    planner.add(run_times(seconds, task_marks))
+    return planner
 
 
 SIXTY = [55.0 + n / 10 for n in range(100)]
 
 
 def test_of_an_unknown_crew_looks_are_steady_and_rarer_for_old_runs():
-    learning = Learning(CREW)
-    assert learning.pause(tracked(), NOW) == 5.0
-    assert learning.pause(tracked(age=600.0), NOW) == 60.0
+    planner = PollPlanner(CREW)
+    assert planner.pause(tracked(), NOW) == 5.0
+    assert planner.pause(tracked(age=600.0), NOW) == 60.0
 
 
 def test_a_few_runs_give_a_steady_interval_that_costs_the_looks_wanted():
-    learning = taught([90.0] * (FEW - 1))
-    assert learning.pause(tracked(), NOW) == 90.0 / 4.5
+    planner = taught([90.0] * (FEW - 1))
+    assert planner.pause(tracked(), NOW) == 90.0 / 4.5
 
 
 def test_looks_are_planned_for_when_runs_end():
-    learning = taught(SIXTY)
-    assert 20.0 < learning.pause(tracked(), NOW) < 60.0
-    assert learning.pause(tracked(age=58.0), NOW) < 10.0
+    planner = taught(SIXTY)
+    assert 20.0 < planner.pause(tracked(), NOW) < 60.0
+    assert planner.pause(tracked(age=58.0), NOW) < 10.0
 
 
 def test_how_likely_a_run_is_over_grows_fastest_where_runs_end():
-    learned = taught([60.0, 61.0, 59.0, 60.5, 59.5, 60.0, 62.0, 58.0])
-    learned.pause(tracked(), NOW)
-    early, late, over = (learned.chance_over(tracked(), NOW + age) for age in (30.0, 59.9, 70.0))
+    run_time_stats = taught([60.0, 61.0, 59.0, 60.5, 59.5, 60.0, 62.0, 58.0])
+    run_time_stats.pause(tracked(), NOW)
+    early, late, over = (run_time_stats.chance_over(tracked(), NOW + age) for age in (30.0, 59.9, 70.0))
     assert early < 0.2 < late < 0.8 < over < 1.0
 
 
 def test_of_an_unknown_crew_the_run_that_was_not_seen_for_longest_is_likeliest_over():
-    chances = [Learning(CREW).chance_over(tracked(), NOW + age) for age in (0.0, 1.0, 5.0, 500.0)]
+    chances = [PollPlanner(CREW).chance_over(tracked(), NOW + age) for age in (0.0, 1.0, 5.0, 500.0)]
     assert chances == sorted(chances)
     assert (chances[0], chances[2], chances[3] < 1.0) == (0.0, 0.5, True)
 
@@ -66,155 +68,155 @@ def test_a_run_that_waited_for_a_human_has_no_age():
 
 
 def test_what_was_learned_is_told():
-    assert Learning(CREW).learned() is None
-    assert taught([float(n) for n in range(1, 11)]).learned() == Learned(10, 6.0, 10.0)
+    assert PollPlanner(CREW).run_time_stats() is None
+    assert taught([float(n) for n in range(1, 11)]).run_time_stats() == RunTimeStats(10, 6.0, 10.0)
 
 
 def test_the_oldest_runs_are_forgotten_and_none_counts_twice():
-    learning = taught([1.0] * REMEMBERED)
-    learning.remember([*run_times([1.0]), RunTime("new", "crew", 1e6, 99.0, 99.0)])
-    assert learning.learned() == Learned(REMEMBERED, 1.0, 1.0)
-    learning.remember(run_times([1.0]))  # forgotten, and older than all that is remembered
-    assert learning.learned() == Learned(REMEMBERED, 1.0, 1.0)
+    planner = taught([1.0] * MAX_RUN_TIMES)
+    planner.add([*run_times([1.0]), RunTime("new", "crew", 1e6, 99.0, 99.0)])
+    assert planner.run_time_stats() == RunTimeStats(MAX_RUN_TIMES, 1.0, 1.0)
+    planner.add(run_times([1.0]))  # forgotten, and older than all that is remembered
+    assert planner.run_time_stats() == RunTimeStats(MAX_RUN_TIMES, 1.0, 1.0)
 
 
 def test_plans_are_made_anew_only_for_enough_news_and_not_at_once():
-    learning = taught(SIXTY)
+    planner = taught(SIXTY)
     old = tracked(age=70.0)
-    before = learning.pause(old, NOW)
-    learning.remember([RunTime(f"late-{n}", "crew", NOW, 600.0, 600.0) for n in range(200)])
-    assert learning.pause(old, NOW + 0.5) < before + 5.0
-    assert learning.pause(old, NOW + 1.5) > before + 20.0
+    before = planner.pause(old, NOW)
+    planner.add([RunTime(f"late-{n}", "crew", NOW, 600.0, 600.0) for n in range(200)])
+    assert planner.pause(old, NOW + 0.5) < before + 5.0
+    assert planner.pause(old, NOW + 1.5) > before + 20.0
 
 
 class TestRunTimes:
     """What one ended run teaches."""
 
     def test_it_lies_between_the_last_look_and_this_one(self):
-        learning = Learning(CREW)
-        learning.ended(tracked(age=20.0), NOW + 10.0)
-        assert learning.unsaved() == [RunTime("run", "crew", NOW + 10.0, 20.0, 30.0)]
-        assert learning.unsaved() == []
+        planner = PollPlanner(CREW)
+        planner.ended(tracked(age=20.0), NOW + 10.0)
+        assert planner.unsaved() == [RunTime("run", "crew", NOW + 10.0, 20.0, 30.0)]
+        assert planner.unsaved() == []
 
     def test_no_more_are_kept_to_be_saved_than_are_worth_it(self):
-        learning = Learning(CREW)
-        for number in range(REMEMBERED + 5):
-            learning.ended(tracked(age=20.0, run_id=str(number)), NOW + 10.0)
-        assert len(learning.unsaved()) == REMEMBERED
+        planner = PollPlanner(CREW)
+        for number in range(MAX_RUN_TIMES + 5):
+            planner.ended(tracked(age=20.0, run_id=str(number)), NOW + 10.0)
+        assert len(planner.unsaved()) == MAX_RUN_TIMES
 
     @pytest.mark.parametrize(("told", "believed"), [(22.5, True), (20.0, True), (31.0, False), (0.0, False)])
     def test_the_apis_own_account_is_believed_if_it_fits_what_was_seen(self, told: float, believed: bool):
-        learning = Learning(CREW)
-        learning.ended(tracked(age=20.0), NOW + 10.0, told=told)
-        [learned] = learning.unsaved()
-        assert ((learned.earliest, learned.latest) == (told, told)) is believed
+        planner = PollPlanner(CREW)
+        planner.ended(tracked(age=20.0), NOW + 10.0, told=told)
+        [run_time_stats] = planner.unsaved()
+        assert ((run_time_stats.earliest, run_time_stats.latest) == (told, told)) is believed
 
     def test_an_end_that_a_webhook_announced_was_just_now(self):
-        learning = Learning(CREW)
-        learning.ended(tracked(age=20.0), NOW + 10.0, completion_signalled=True)
-        [learned] = learning.unsaved()
-        assert (learned.earliest, learned.latest) == (30.0, 30.0)
+        planner = PollPlanner(CREW)
+        planner.ended(tracked(age=20.0), NOW + 10.0, completion_signalled=True)
+        [run_time_stats] = planner.unsaved()
+        assert (run_time_stats.earliest, run_time_stats.latest) == (30.0, 30.0)
 
     @pytest.mark.parametrize("unknown", ["began_at", "seen_at"])
     def test_nothing_is_learned_from_a_run_whose_time_is_not_known(self, unknown: str):
-        learning = Learning(CREW)
-        learning.ended(replace(tracked(), **{unknown: None}), NOW)  # type: ignore[arg-type]  # one of its two clocks
-        assert learning.unsaved() == []
+        planner = PollPlanner(CREW)
+        planner.ended(replace(tracked(), **{unknown: None}), NOW)  # type: ignore[arg-type]  # one of its two clocks
+        assert planner.unsaved() == []
 
     def test_at_which_age_each_task_was_done(self):
-        learning = Learning(CREW)
-        learning.ended(tracked(age=20.0, task_marks=((1, NOW - 12.0), (2, NOW - 4.0))), NOW, completion_signalled=True)
-        assert learning.unsaved()[0].task_marks == ((1, 8.0), (2, 16.0))
+        planner = PollPlanner(CREW)
+        planner.ended(tracked(age=20.0, task_marks=((1, NOW - 12.0), (2, NOW - 4.0))), NOW, completion_signalled=True)
+        assert planner.unsaved()[0].task_marks == ((1, 8.0), (2, 16.0))
 
 
 class TestTasks:
     """Where the API tells how many tasks are done, each is a new beginning."""
 
-    def three(self) -> Learning:
+    def three(self) -> PollPlanner:
         dice = Random(3)
-        learning = Learning(CREW)
+        planner = PollPlanner(CREW)
         for number in range(100):
             first, second, third = (dice.uniform(10.0, 50.0) for _ in range(3))
             took, task_marks = first + second + third, ((1, first), (2, first + second))
-            learning.remember([RunTime(str(number), "crew", float(number), took, took, task_marks)])
-        return learning
+            planner.add([RunTime(str(number), "crew", float(number), took, took, task_marks)])
+        return planner
 
     def test_the_last_task_is_planned_by_what_it_takes(self):
         done = tracked(age=100.0, tasks_done=2, task_marks=((1, NOW - 60.0), (2, NOW)))
         assert 5.0 < self.three().pause(done, NOW) < 30.0
 
     def test_a_task_that_is_not_done_puts_the_end_off(self):
-        learning = self.three()
+        planner = self.three()
         on_its_way = tracked(age=120.0, task_marks=((1, NOW - 90.0),), tasks_done=1)
-        assert learning.pause(on_its_way, NOW) > 8.0
-        assert learning.pause(replace(on_its_way, seen_at=None), NOW) < 8.0
+        assert planner.pause(on_its_way, NOW) > 8.0
+        assert planner.pause(replace(on_its_way, seen_at=None), NOW) < 8.0
 
     def test_a_number_that_was_seldom_seen_is_passed_over(self):
-        learning = self.three()
-        assert learning.pause(tracked(task_marks=((7, NOW),), tasks_done=7), NOW) == learning.pause(tracked(), NOW)
+        planner = self.three()
+        assert planner.pause(tracked(task_marks=((7, NOW),), tasks_done=7), NOW) == planner.pause(tracked(), NOW)
 
     def test_too_few_runs_with_tasks_teach_nothing_about_them(self):
-        learning = taught(SIXTY)
-        learning.remember([RunTime("one", "crew", 1e3, 60.0, 60.0, ((1, 30.0),))])
-        plain = learning.pause(tracked(), NOW)
-        assert learning.pause(tracked(task_marks=((1, NOW),), tasks_done=1), NOW) == plain
+        planner = taught(SIXTY)
+        planner.add([RunTime("one", "crew", 1e3, 60.0, 60.0, ((1, 30.0),))])
+        plain = planner.pause(tracked(), NOW)
+        assert planner.pause(tracked(task_marks=((1, NOW),), tasks_done=1), NOW) == plain
 
 
 class TestChange:
     """A crew whose run times have changed."""
 
     def test_runs_that_outlive_all_others_make_the_past_count_less(self):
-        learning = taught(SIXTY)
-        learning.pause(tracked(), NOW)
-        polls = [learning.observe_poll(tracked(age=58.0), NOW + 10.0, over=False) for _ in range(40)]
+        planner = taught(SIXTY)
+        planner.pause(tracked(), NOW)
+        polls = [planner.observe_poll(tracked(age=58.0), NOW + 10.0, over=False) for _ in range(40)]
         assert polls.count(True) == 1
-        assert learning.learned() is None
-        assert learning.pause(tracked(), NOW) > 0.0
+        assert planner.run_time_stats() is None
+        assert planner.pause(tracked(), NOW) > 0.0
 
     def test_run_times_from_before_the_change_are_not_taken_in_again(self):
-        learning = self.changed()
-        learning.remember(run_times(SIXTY))
-        assert learning.learned() is None
+        planner = self.changed()
+        planner.add(run_times(SIXTY))
+        assert planner.run_time_stats() is None
 
     def test_afterwards_the_times_from_before_are_stretched_to_fit(self):
-        learning = self.changed()
-        learning.remember(RunTime(f"new-{n}", "crew", NOW + n, 115.0 + 2 * n, 115.0 + 2 * n) for n in range(FEW))
-        assert 80.0 < learning.pause(tracked(), NOW + 100.0) + 100.0 < 125.0
+        planner = self.changed()
+        planner.add(RunTime(f"new-{n}", "crew", NOW + n, 115.0 + 2 * n, 115.0 + 2 * n) for n in range(FEW))
+        assert 80.0 < planner.pause(tracked(), NOW + 100.0) + 100.0 < 125.0
 
     def test_one_run_far_later_than_all_does_not_put_off_the_looks_at_the_others(self):
-        learning = self.changed()
-        learning.remember([RunTime("new", "crew", NOW + 1800.0, 1780.0, 1800.0)])
+        planner = self.changed()
+        planner.add([RunTime("new", "crew", NOW + 1800.0, 1780.0, 1800.0)])
         late = NOW + 1900.0
-        assert learning.pause(tracked(began_at=late, seen_at=late), late) < 70.0
+        assert planner.pause(tracked(began_at=late, seen_at=late), late) < 70.0
 
     def test_once_enough_is_known_anew_the_times_from_before_are_done_with(self):
-        learning = self.changed()
-        learning.remember(RunTime(f"new-{n}", "crew", NOW + n, 30.0 + n / 10, 30.0 + n / 10) for n in range(120))
+        planner = self.changed()
+        planner.add(RunTime(f"new-{n}", "crew", NOW + n, 30.0 + n / 10, 30.0 + n / 10) for n in range(120))
         late = NOW + 200.0
-        assert learning.pause(tracked(began_at=late, seen_at=late), late) < 40.0
+        assert planner.pause(tracked(began_at=late, seen_at=late), late) < 40.0
 
-    def changed(self) -> Learning:
-        learning = taught(SIXTY)
-        learning.pause(tracked(), NOW)
-        while not learning.observe_poll(tracked(age=100.0), NOW + 20.0, over=False):
+    def changed(self) -> PollPlanner:
+        planner = taught(SIXTY)
+        planner.pause(tracked(), NOW)
+        while not planner.observe_poll(tracked(age=100.0), NOW + 20.0, over=False):
             pass
-        return learning
+        return planner
 
     def test_a_second_change_soon_after_keeps_the_longer_past(self):
-        learning = self.changed()
-        learning.remember(RunTime(f"new-{n}", "crew", NOW + 30 + n, 120.0 + n / 10, 120.0 + n / 10) for n in range(30))
-        learning.pause(tracked(), NOW + 100.0)
-        while not learning.observe_poll(tracked(age=300.0), NOW + 200.0, over=False):
+        planner = self.changed()
+        planner.add(RunTime(f"new-{n}", "crew", NOW + 30 + n, 120.0 + n / 10, 120.0 + n / 10) for n in range(30))
+        planner.pause(tracked(), NOW + 100.0)
+        while not planner.observe_poll(tracked(age=300.0), NOW + 200.0, over=False):
             pass
-        assert len(learning._former) == len(SIXTY)
+        assert len(planner._former) == len(SIXTY)
 
     def test_a_crew_of_which_little_is_known_is_not_suspected(self):
-        learning = taught([60.0] * 10)
-        assert not learning.observe_poll(tracked(age=60.0), NOW + 100.0, over=False)
-        learning.pause(tracked(), NOW)
-        assert not any(learning.observe_poll(tracked(age=60.0), NOW + 100.0, over=False) for _ in range(100))
+        planner = taught([60.0] * 10)
+        assert not planner.observe_poll(tracked(age=60.0), NOW + 100.0, over=False)
+        planner.pause(tracked(), NOW)
+        assert not any(planner.observe_poll(tracked(age=60.0), NOW + 100.0, over=False) for _ in range(100))
 
     def test_a_run_without_an_age_says_nothing(self):
-        learning = taught(SIXTY)
-        learning.pause(tracked(), NOW)
-        assert not learning.observe_poll(tracked(began_at=None), NOW, over=False)
+        planner = taught(SIXTY)
+        planner.pause(tracked(), NOW)
+        assert not planner.observe_poll(tracked(began_at=None), NOW, over=False)

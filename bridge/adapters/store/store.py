@@ -291,7 +291,7 @@ class SqlStore:
             partial(cluster.collect, process=self._process, crews=self._crews, room=room)
         )
 
-    async def keep_run_times(self, crew: str, new: Sequence[RunTime], since: float, most: int) -> None:
+    async def store_run_times(self, crew: str, new: Sequence[RunTime], since: float, most: int) -> None:
         """Add run times of a crew; of all that it has, only the last `most` are kept that ended since then."""
         await self._batches.write_one(partial(run_times.keep, crew=crew, new=new, since=since, most=most))
 

@@ -17,7 +17,7 @@ from bridge.core.polling.intervals import steady_interval
 from bridge.core.polling.optimizer import Plan, plan_polls, plan_polls_at_price
 from bridge.core.runs.model import CrewPolicy, RunTime, TrackedRun
 
-REMEMBERED = 256  # runs per crew
+MAX_RUN_TIMES = 256  # runs per crew
 FEW = 6  # runs; fewer are only good for a mean
 _RENEWED = 0.1  # plans are made anew when so large a part of the sample is new,
 _NOT_SOONER = 1.0  # and not sooner than so many seconds after the last time
@@ -29,7 +29,7 @@ _STALE = 0.1  # of the age of a run of which nothing is known: its looks may be 
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
+class RunTimeStats:
     """What is known of a crew's run times, in seconds."""
 
     count: int
@@ -45,7 +45,7 @@ class _Known:
     plan: Plan
 
 
-class Learning:
+class PollPlanner:
     """The run times of one crew's last runs, and the plans made from them.
 
     `changed_at`: when the crew last changed; run times from before it no longer count.
@@ -55,7 +55,7 @@ class Learning:
         self._policy = policy
         self._sample: list[RunTime] = []
         self._ids: set[str] = set()
-        self._unsaved: deque[RunTime] = deque(maxlen=REMEMBERED)
+        self._unsaved: deque[RunTime] = deque(maxlen=MAX_RUN_TIMES)
         self._former: list[Span] = []
         self._known: dict[int, _Known] = {}
         self._interval = steady_interval(policy)
@@ -118,9 +118,9 @@ class Learning:
         task_marks = tuple((done, at - tracked.began_at) for done, at in tracked.task_marks[:_TOLD_APART])
         run_time = RunTime(tracked.run_id, tracked.crew, asked_at, earliest, latest, task_marks)
         self._unsaved.append(run_time)
-        self.remember([run_time])
+        self.add([run_time])
 
-    def remember(self, run_times: Iterable[RunTime]) -> None:
+    def add(self, run_times: Iterable[RunTime]) -> None:
         """Take in run times, in any order; those known already, or from before the crew changed, are passed over."""
         for run_time in run_times:
             if run_time.run_id in self._ids or run_time.ended_at < self.changed_at:
@@ -128,9 +128,9 @@ class Learning:
             insort(self._sample, run_time, key=lambda known: known.ended_at)
             self._ids.add(run_time.run_id)
             self._new += 1
-        for forgotten in self._sample[:-REMEMBERED]:
+        for forgotten in self._sample[:-MAX_RUN_TIMES]:
             self._ids.discard(forgotten.run_id)
-        del self._sample[:-REMEMBERED]
+        del self._sample[:-MAX_RUN_TIMES]
 
     def unsaved(self) -> list[RunTime]:
         """The run times learned since this was last asked, as many as are worth keeping."""
@@ -138,12 +138,12 @@ class Learning:
         self._unsaved.clear()
         return unsaved
 
-    def learned(self) -> Learned | None:
+    def run_time_stats(self) -> RunTimeStats | None:
         """What is known, to be shown; None: nothing yet."""
         times = sorted((run_time.earliest + run_time.latest) / 2 for run_time in self._sample)
         if not times:
             return None
-        return Learned(len(times), times[len(times) // 2], times[len(times) * 9 // 10])
+        return RunTimeStats(len(times), times[len(times) // 2], times[len(times) * 9 // 10])
 
     def _steady_pause(self, tracked: TrackedRun, now: float) -> float:
         """Before enough is known: even looks, rarer for a run that is older than they were meant for."""

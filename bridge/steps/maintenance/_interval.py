@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bridge.ports.lifecycle import Clock
 
 
-class Rounds:
+class Interval:
     """Rounds at most `every` seconds apart, by this clock; a step's item is the time of its round."""
 
     def __init__(self, every: float, clock: Clock) -> None:

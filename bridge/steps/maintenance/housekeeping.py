@@ -10,7 +10,7 @@ from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
 from bridge.steps._crew import Crew
-from bridge.steps.maintenance._interval import Rounds
+from bridge.steps.maintenance._interval import Interval
 
 HEARTBEAT_INTERVAL = 2.0
 SILENT_AFTER = 9.0  # seconds without a sign of life, more than four times what a living process takes
@@ -32,7 +32,7 @@ class Housekeeping:
         self._store = store
         self._retention = retention
         self._notify_recover = notify_recover
-        self._rounds = Rounds(HEARTBEAT_INTERVAL, clock)
+        self._rounds = Interval(HEARTBEAT_INTERVAL, clock)
         self._last_heartbeat_at = -math.inf
         self._steady_since = 0.0
         self._unserved: frozenset[str] = frozenset()

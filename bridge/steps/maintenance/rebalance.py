@@ -9,7 +9,7 @@ from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
 from bridge.steps._crew import Crew
-from bridge.steps.maintenance._interval import Rounds
+from bridge.steps.maintenance._interval import Interval
 
 EVERY = 3.0  # seconds
 
@@ -26,7 +26,7 @@ class Rebalance:
         self._crews = crews
         self._store = store
         self._notify_recover = notify_recover
-        self._rounds = Rounds(EVERY, clock)
+        self._rounds = Interval(EVERY, clock)
 
     async def claim(self, room: int) -> Sequence[float]:
         """The time of one count, when that is due."""

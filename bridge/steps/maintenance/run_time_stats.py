@@ -3,18 +3,18 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from bridge.core.polling.planner import REMEMBERED
+from bridge.core.polling.planner import MAX_RUN_TIMES
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock
 from bridge.ports.store import Store
 from bridge.steps._crew import Crew
-from bridge.steps.maintenance._interval import Rounds
+from bridge.steps.maintenance._interval import Interval
 
 EVERY = 10.0  # seconds
 _OVERLAP = 60.0  # seconds that clocks may differ by, and that another process may take to write
 
 
-class Remember:
+class SyncRunTimes:
     """Writes what was learned meanwhile; reads what a process before, or another one, has learned."""
 
     name = "remember"
@@ -25,7 +25,7 @@ class Remember:
         self._store = store
         self._shared = shared
         self._read_until: dict[str, float] = {}
-        self._rounds = Rounds(EVERY, clock)
+        self._rounds = Interval(EVERY, clock)
 
     async def claim(self, room: int) -> Sequence[float]:
         """The time of one round, when that is due."""
@@ -50,11 +50,11 @@ class Remember:
         return self._rounds.pause()
 
     async def _write(self, crew: Crew) -> None:
-        new = crew.learning.unsaved()  # if the store does not take them, this process still knows them
+        new = crew.planner.unsaved()  # if the store does not take them, this process still knows them
         if new:
-            await self._store.keep_run_times(crew.name, new, crew.learning.changed_at, REMEMBERED)
+            await self._store.store_run_times(crew.name, new, crew.planner.changed_at, MAX_RUN_TIMES)
 
     async def _read(self, crew: Crew, now: float) -> None:
         after = self._read_until.get(crew.name, -math.inf)
-        crew.learning.remember(await self._store.run_times(crew.name, after, REMEMBERED))
+        crew.planner.add(await self._store.run_times(crew.name, after, MAX_RUN_TIMES))
         self._read_until[crew.name] = now - _OVERLAP

@@ -17,7 +17,7 @@ TICK = 1.0
 log = structlog.get_logger()
 
 
-class Doubt:
+class ResolveInDoubt:
     """Says that a run is in doubt, and does what its crew's policy wants."""
 
     name = "doubt"

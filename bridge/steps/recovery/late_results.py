@@ -19,7 +19,7 @@ TICK = 5.0
 log = structlog.get_logger()
 
 
-class Late:
+class PollLateResults:
     """Looks at such executions rarely, for a day; asks the API to stop a cancelled one first, where it can."""
 
     kind = Quarantined.RUN

@@ -59,7 +59,7 @@ class Poll:
         if crew.breaker.is_open:
             return []
         permits = crew.rate_limiter.acquire_for_polls(now, min(room, crew.tracker.queue.due(now)))
-        return crew.tracker.take_due(now, permits, partial(crew.learning.chance_over, now=now))
+        return crew.tracker.take_due(now, permits, partial(crew.planner.chance_over, now=now))
 
     async def handle(self, tracked: TrackedRun) -> None:
         """Look once; write only what is news; note when to look again."""
@@ -183,10 +183,10 @@ class Poll:
         if isinstance(answer, NoResponse | CrewUnavailable | NotFound):
             return
         over = isinstance(answer, Succeeded | Failed)
-        if self._crew.learning.poll_finished(before, asked_at, over=over):
+        if self._crew.planner.poll_finished(before, asked_at, over=over):
             log.info("run_times_changed", crew=self._crew.name)
         if over:
-            self._crew.learning.ended(
+            self._crew.planner.ended(
                 before, asked_at, told=reported_run_time(answer), completion_signalled=completion_signalled
             )
 

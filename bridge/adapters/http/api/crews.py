@@ -43,5 +43,5 @@ class CrewsApi:
 
 
 def _told(crew: CrewInfo) -> dict[str, Any]:
-    learned = None if crew.run_times is None else asdict(crew.run_times)
-    return {"name": crew.name, "kind": crew.kind, "paused": crew.paused, "run_times": learned}
+    run_time_stats = None if crew.run_times is None else asdict(crew.run_times)
+    return {"name": crew.name, "kind": crew.kind, "paused": crew.paused, "run_times": run_time_stats}

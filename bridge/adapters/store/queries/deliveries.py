@@ -31,9 +31,9 @@ def write_outcomes(connection: Connection, written: Sequence[OwnedOutcome]) -> l
     _UPDATE_DELIVERY.execute(connection, [_delivery_values(item) for item in written])
     outcomes = [item.outcome for item in written]
     _add_attempts(connection, outcomes)
-    learned = {one.receiver.name: one.receiver for one in outcomes if one.receiver is not None}
+    run_time_stats = {one.receiver.name: one.receiver for one in outcomes if one.receiver is not None}
     _add_notices(connection, [notice for one in outcomes for notice in one.notices])
-    _know_receivers(connection, list(learned.values()))
+    _know_receivers(connection, list(run_time_stats.values()))
     return [None] * len(written)
 
 
