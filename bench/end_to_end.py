@@ -109,7 +109,9 @@ async def _processes(session: aiohttp.ClientSession, folder: Path) -> AsyncItera
     """A sandbox and a bridge; gives their URLs."""
     crew_port, port = free_ports(2)
     crew, bridge = f"http://127.0.0.1:{crew_port}", f"http://127.0.0.1:{port}"
-    settings = write_settings(folder, port, {"bench": {"url": crew, "poll": {"min": INTERVAL, "max": INTERVAL}}})
+    settings = write_settings(
+        folder, port, {"bench": {"url": crew, "poll": {"min_interval": INTERVAL, "max_interval": INTERVAL}}}
+    )
     async with sandbox_process(crew_port, RUN_TIME), bridge_process(settings):
         await responses(session, f"{crew}/_ledger")
         await responses(session, f"{bridge}/healthz")

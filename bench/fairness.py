@@ -34,7 +34,10 @@ async def _lags(many: int, rounds: int) -> list[float]:
     with tempfile.TemporaryDirectory() as name:
         folder, ports = Path(name), free_ports(3)
         crews = {"many": f"http://127.0.0.1:{ports[0]}", "few": f"http://127.0.0.1:{ports[1]}"}
-        bridge, slow = f"http://127.0.0.1:{ports[2]}", {"requests_per_second": 200, "poll": {"min": "1s", "max": "1s"}}
+        bridge, slow = (
+            f"http://127.0.0.1:{ports[2]}",
+            {"requests_per_second": 200, "poll": {"min_interval": "1s", "max_interval": "1s"}},
+        )
         settings = write_settings(folder, ports[2], {name: slow | {"url": crew} for name, crew in crews.items()})
         if many:
             await fill(f"sqlite:///{folder}/bench.db", "many", many)

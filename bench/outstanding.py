@@ -57,7 +57,7 @@ async def main() -> None:
         folder = Path(name)
         crew_port, bridge_port = free_ports(2)
         crew, bridge = f"http://127.0.0.1:{crew_port}", f"http://127.0.0.1:{bridge_port}"
-        of_crew = {"url": crew, "requests_per_second": options.looks_per_second, "poll": {"max": "60s"}}
+        of_crew = {"url": crew, "requests_per_second": options.looks_per_second, "poll": {"max_interval": "60s"}}
         settings = write_settings(folder, bridge_port, {"bench": of_crew})
         async with process("-m", "bench.crew", "--port", str(crew_port)), aiohttp.ClientSession() as http:
             await responses(http, f"{crew}/inputs")
@@ -93,18 +93,16 @@ def _print(runs: int, get: float, restart: Restart) -> None:
         return (used - restart.idle) / 1024 / runs
 
     tracked_runs, later = restart.tracked_runs, restart.later
-    took, observe_poll = tracked_runs.at - restart.began, later.polls - tracked_runs.polls
+    took, polls = tracked_runs.at - restart.began, later.polls - tracked_runs.polls
     print(
-        f"restart        all {runs} runs followed {took:.1f} s after the start of the process, CPU {tracked_runs.cpu:.1f} s"
+        f"restart        all {runs} runs tracked {took:.1f} s after the process started, CPU {tracked_runs.cpu:.1f} s"
     )
     print(f"memory         {each_run(tracked_runs.memory):.2f} KiB per run, peak {each_run(tracked_runs.peak):.2f}")
     print(f"first looks    per second from the start on: {' '.join(map(str, restart.looks_by_second))}")
-    each = (later.cpu - tracked_runs.cpu) * 1e6 / observe_poll
+    each = (later.cpu - tracked_runs.cpu) * 1e6 / polls
     of_a_get = f"{each / get:.2f} times a bare GET at this pace ({get:.0f} µs)"
-    print(
-        f"looks          {observe_poll / (later.at - tracked_runs.at):.0f} a second, {each:.0f} µs of CPU each: {of_a_get}"
-    )
-    print(f"writes         {later.versions - tracked_runs.versions} rows of runs changed by {observe_poll} looks")
+    print(f"polls          {polls / (later.at - tracked_runs.at):.0f} a second, {each:.0f} µs of CPU each: {of_a_get}")
+    print(f"writes         {later.versions - tracked_runs.versions} rows of runs changed by {polls} polls")
     print(f"memory         {each_run(later.memory):.2f} KiB per run after these looks")
 
 

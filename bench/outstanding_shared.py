@@ -45,7 +45,7 @@ async def main() -> None:
         postgres.execute("CREATE EXTENSION pg_stat_statements")
         postgres.execute("CREATE DATABASE bench")
         store = postgres.url("bench")
-        of_crew = {"url": crew, "requests_per_second": options.looks_per_second, "poll": {"max": "60s"}}
+        of_crew = {"url": crew, "requests_per_second": options.looks_per_second, "poll": {"max_interval": "60s"}}
         settings = [write_settings(Path(name), port, {"bench": of_crew}, store={"url": store}) for port in ports]
         async with process("-m", "bench.crew", "--port", str(crew_port)), aiohttp.ClientSession() as http:
             await responses(http, f"{crew}/inputs")

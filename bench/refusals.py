@@ -26,7 +26,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         crew_port, bridge_port = free_ports(2)
         crew, bridge = f"http://127.0.0.1:{crew_port}", f"http://127.0.0.1:{bridge_port}"
-        of_crew = {"url": crew, "requests_per_second": PER_SECOND, "poll": {"min": "1s", "max": "5s"}}
+        of_crew = {"url": crew, "requests_per_second": PER_SECOND, "poll": {"min_interval": "1s", "max_interval": "5s"}}
         settings = write_settings(Path(name), bridge_port, {"bench": of_crew}, log={"level": "error"})
         async with sandbox_process(crew_port, "fixed:3600"), bridge_process(settings), aiohttp.ClientSession() as http:
             await responses(http, f"{crew}/_ledger")
@@ -56,7 +56,8 @@ async def _watch(http: aiohttp.ClientSession, bridge: str, how: str, seconds: in
         tracked_runs = await value(http, bridge, f"kickoff_bridge_tracked_runs{{{CREW}}}")
         answered = (now[0] - before[0]) / took
         print(
-            f"{how:10} {made / took:5.1f} looks/s, {answered:5.1f} answered, pace {rate_limiter:4.1f}, followed {tracked_runs:.0f}"
+            f"{how:10} {made / took:5.1f} polls/s, {answered:5.1f} answered, "
+            f"rate {rate_limiter:4.1f}, tracked {tracked_runs:.0f}"
         )
 
 
@@ -66,7 +67,7 @@ async def _polls(http: aiohttp.ClientSession, bridge: str) -> tuple[float, float
     async with http.get(f"{bridge}/metrics") as response:
         for line in (await response.text()).splitlines():
             for answer in found:
-                if line.startswith(f'kickoff_bridge_polls_total{{answer="{answer}",{CREW}}}'):
+                if line.startswith(f'kickoff_bridge_polls_total{{{CREW},outcome="{answer}"}}'):
                     found[answer] = float(line.rpartition(" ")[2])
     return found["Running"], found["NoAnswer"]
 

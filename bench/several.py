@@ -89,7 +89,7 @@ async def _measure(parts: Parts, broker: str, requests: int) -> tuple[float, dic
 
 
 def _settings(folder: Path, crew: str, port: int, broker: str, store: str) -> Path:
-    crews = {"bench": {"url": crew, "poll": {"min": "1s", "max": "1s"}}}
+    crews = {"bench": {"url": crew, "poll": {"min_interval": "1s", "max_interval": "1s"}}}
     return write_settings(folder, port, crews, amqp={"url": broker, "prefetch": 200}, store={"url": store})
 
 

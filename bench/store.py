@@ -42,7 +42,8 @@ async def measure(store: SqlStore, count: int, at_once: int) -> None:
     running: list[Run] = []
     await _timed(
         "started", starting,
-        lambda run: _apply(store, state_machine.on_kickoff(run, Started(f"k-{run.run_id}"), POLICY, 1.0), running), at_once
+        lambda run: _apply(store, state_machine.on_kickoff(run, Started(f"k-{run.run_id}"), POLICY, 1.0), running),
+        at_once
     )  # fmt: skip
     await _timed("finish", running, lambda run: _finish(store, run), at_once)
     deliveries: list[Any] = []

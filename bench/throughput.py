@@ -67,7 +67,7 @@ class SettingPath:
         return ("-m", f"bench.rivals.{contender}", self.broker.url, self.crew, *database)
 
     def _settings(self) -> Path:
-        crews = {"bench": {"url": self.crew, "poll": {"min": POLL_INTERVAL, "max": POLL_INTERVAL}}}
+        crews = {"bench": {"url": self.crew, "poll": {"min_interval": POLL_INTERVAL, "max_interval": POLL_INTERVAL}}}
         return write_settings(self.folder, self.bridge_port, crews, amqp={"url": self.broker.url, "prefetch": 1000})
 
 

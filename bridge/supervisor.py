@@ -70,7 +70,7 @@ class Supervisor:
     async def _cut_off(self) -> None:
         left = [task for task in self._tasks if not task.done()]
         for task in left:
-            log.warning("cut_off", part=self._tasks[task].name)
+            log.warning("part_cancelled", part=self._tasks[task].name)
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=1.0)

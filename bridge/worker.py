@@ -109,7 +109,7 @@ class Worker(Generic[Item]):
         except StoreUnavailable as error:
             log.warning("step_interrupted", step=self.name, reason=str(error))
         except Stale as error:
-            log.info("answer_dropped", step=self.name, reason=str(error))
+            log.info("stale_write_discarded", step=self.name, reason=str(error))
         except FATAL:
             raise
         except asyncio.CancelledError as error:
@@ -131,7 +131,7 @@ class Worker(Generic[Item]):
                 if self._stopping.is_set():
                     return  # the next process takes up what this one owned
             except Stale as stale:
-                log.info("answer_dropped", step=self.name, reason=str(stale))
+                log.info("stale_write_discarded", step=self.name, reason=str(stale))
                 return
             except FATAL:
                 raise

@@ -22,6 +22,7 @@ from bridge.core.errors import RefusalCode
 from bridge.core.runs import request, state_machine
 from bridge.core.runs.model import FINAL_STATES, Envelope, KickoffRequest, State
 from bridge.observability.logging import LIBRARY_EVENT
+from bridge.observability.metrics import outcome_label
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -59,13 +60,13 @@ class LogLine(NamedTuple):
 
 
 def _names_of(answer: Any) -> list[str]:
-    return [kind.__name__ for kind in get_args(answer)]
+    return [outcome_label(kind) for kind in get_args(answer)]
 
 
 _LABEL_VALUES: dict[str, Sequence[str]] = {
-    "resumes_total": _names_of(ResumeResponse),
+    "human_inputs_total": _names_of(ResumeResponse),
     "kickoffs_total": _names_of(KickoffResponse),
-    "looks_total": _names_of(StatusResponse),
+    "polls_total": _names_of(StatusResponse),
     "delivery_attempts_total": [*Channel, *_names_of(SendResult)],
     "deliveries": list(DeliveryState),
 }

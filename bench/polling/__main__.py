@@ -98,7 +98,8 @@ def _tasks(histories: int) -> None:
     for told in (False, True):
         tracked_runs = [run for seed in range(histories) for run in _three_tasks(seed, told=told)]
         print(
-            f"told {told!s:5}  {fmean(run.lag for run in tracked_runs):.2f} s  {fmean(run.polls for run in tracked_runs):.2f}"
+            f"reported {told!s:5}  {fmean(run.lag for run in tracked_runs):.2f} s  "
+            f"{fmean(run.polls for run in tracked_runs):.2f}"
         )
 
 

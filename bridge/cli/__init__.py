@@ -81,7 +81,7 @@ def main() -> None:
     except SystemExit as exit_:
         raise SystemExit(Exit.USAGE if exit_.code == 2 else exit_.code) from None  # noqa: PLR2004 - the parser's code
     except Exception:
-        log.exception("ended_by_a_bug")
+        log.exception("crashed")
         _end(CommandFailed(Exit.BUG, "ended because of a bug; the log says where"))
 
 

@@ -185,15 +185,15 @@ class Human(Section):
 class Poll(Section):
     """How often to look at one run: `polls` is meant, `min` and `max` are the shortest and longest pause."""
 
-    polls: Count = 5
-    min: Seconds = 1.0
-    max: Seconds = Field(default="60s", validate_default=True)
+    per_run: Count = 5
+    min_interval: Seconds = 1.0
+    max_interval: Seconds = Field(default="60s", validate_default=True)
 
-    @rule("max")
+    @rule("max_interval")
     @classmethod
     def _max_is_above_min(cls, longest: float, info: ValidationInfo) -> float:
-        if longest < info.data.get("min", 0):
-            raise ValueError("must not be shorter than min")
+        if longest < info.data.get("min_interval", 0):
+            raise ValueError("must not be shorter than min_interval")
         return longest
 
 

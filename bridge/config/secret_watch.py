@@ -55,7 +55,7 @@ class SecretWatch:
         if settings is not None:
             for renew in self._renewals:
                 self._renew(renew, settings)
-            log.info("secrets_renewed")
+            log.info("secrets_reloaded")
 
     def _renew(self, renew: Renewal, settings: Settings) -> None:
         try:

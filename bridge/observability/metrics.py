@@ -1,6 +1,7 @@
 """What the outside answered, counted for Prometheus: thin wrappers around ports, so that the steps need not know."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,21 +18,26 @@ from bridge.ports.deliveries import Sender
 from bridge.ports.lifecycle import Health
 
 
+def outcome_label(kind: type) -> str:
+    """Return the label value of a response: its class name in snake_case."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
 class Counters:
     """The counters of one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self.kickoffs = Counter(
-            "kickoff_bridge_kickoffs", "POSTs to a crew by what they came to", ["crew", "answer"], registry=registry
+            "kickoff_bridge_kickoffs", "POSTs to a crew by what they came to", ["crew", "outcome"], registry=registry
         )
         self.polls = Counter(
-            "kickoff_bridge_polls", "Looks at a status by what they came to", ["crew", "answer"], registry=registry
+            "kickoff_bridge_polls", "Looks at a status by what they came to", ["crew", "outcome"], registry=registry
         )
         self.resumes = Counter(
-            "kickoff_bridge_resumes",
+            "kickoff_bridge_human_inputs",
             "Answers carried to a crew by what they came to",
-            ["crew", "answer"],
+            ["crew", "outcome"],
             registry=registry,
         )
         self.paused = Gauge(
@@ -66,7 +72,7 @@ class Counters:
         self.attempts = Counter(
             "kickoff_bridge_delivery_attempts",
             "Attempts to deliver an event by what they came to",
-            ["channel", "answer"],
+            ["channel", "outcome"],
             registry=registry,
         )
 
@@ -114,30 +120,30 @@ class CountedCrewApi:
 
     async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
         """Start an execution."""
-        answer = await self._api.kickoff(body)
-        self._counters.kickoffs.labels(self._crew, type(answer).__name__).inc()
-        return answer
+        response = await self._api.kickoff(body)
+        self._counters.kickoffs.labels(self._crew, outcome_label(type(response))).inc()
+        return response
 
     async def resume(self, body: dict[str, Any]) -> ResumeResponse:
-        """Carry a human's answer to a crew."""
+        """Carry a human's response to a crew."""
         return self._resumed(await self._api.resume(body))
 
     async def answer_flow(self, callback_url: str, feedback: str) -> ResumeResponse:
-        """Carry a human's answer to a flow."""
+        """Carry a human's response to a flow."""
         return self._resumed(await self._api.answer_flow(callback_url, feedback))
 
-    def _resumed(self, answer: ResumeResponse) -> ResumeResponse:
-        self._counters.resumes.labels(self._crew, type(answer).__name__).inc()
-        return answer
+    def _resumed(self, response: ResumeResponse) -> ResumeResponse:
+        self._counters.resumes.labels(self._crew, outcome_label(type(response))).inc()
+        return response
 
     async def status(self, kickoff_id: str) -> StatusResponse:
         """Look at an execution."""
-        answer = await self._api.status(kickoff_id)
-        kind = type(answer)
+        response = await self._api.status(kickoff_id)
+        kind = type(response)
         if kind not in self._poll_counters:  # looking the series up costs more than counting
-            self._poll_counters[kind] = self._counters.polls.labels(self._crew, kind.__name__)
+            self._poll_counters[kind] = self._counters.polls.labels(self._crew, outcome_label(kind))
         self._poll_counters[kind].inc()
-        return answer
+        return response
 
     async def inputs(self) -> tuple[str, ...] | None:
         """The names of the inputs that the crew takes."""
@@ -167,6 +173,6 @@ class CountedSender:
 
     async def send(self, delivery: Delivery) -> SendResult:
         """Hand one event over."""
-        answer = self._redactor.fields(await self._sender.send(delivery))
-        self._counters.attempts.labels(delivery.destination.channel.value, type(answer).__name__).inc()
-        return answer
+        response = self._redactor.fields(await self._sender.send(delivery))
+        self._counters.attempts.labels(delivery.destination.channel.value, outcome_label(type(response))).inc()
+        return response

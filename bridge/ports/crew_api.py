@@ -23,8 +23,8 @@ class CrewInfo:
 class CrewFigures:
     """How things stand with a crew in this process.
 
-    `paused`: it cannot be used; `rate_limiter`: how many calls per second it may get now; `tracked_runs`: runs that are looked at;
-    `overdue`: looks that wait for their turn.
+    `paused`: it cannot be used; `rate_limiter`: how many calls per second it may get now; `tracked_runs`: runs that
+    are looked at; `overdue`: looks that wait for their turn.
     """
 
     paused: bool

@@ -107,7 +107,7 @@ _WAYS: Mapping[FaultKind | None, _Way] = {
     "reset_after": _reset,
     "never": _never,
     "truncated": _truncated,
-    "cut_off": _cut_off,
+    "part_cancelled": _cut_off,
     "huge": _huge,
     "slow": _slow,
 }

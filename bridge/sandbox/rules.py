@@ -23,7 +23,7 @@ FaultKind = Literal[
     "reset_during",
     "reset_after",
     "truncated",
-    "cut_off",
+    "part_cancelled",
     "huge",
     "same_id",
     "wrong_id",
@@ -51,8 +51,8 @@ _ONLY_ON: Mapping[str, Call] = {"same_id": "kickoff", "wrong_id": "kickoff", "no
 class Fault:
     """What happens to one call: an answer `instead` of the work, a wait of `seconds`, a `kind` on the way out.
 
-    `rate_limiter` is the time that a slow answer takes for a byte, `size` what a huge one weighs, `wrong_id` what is told for
-    an id.
+    `rate_limiter` is the time that a slow answer takes for a byte, `size` what a huge one weighs, `wrong_id` what is
+    told for an id.
     """
 
     kind: FaultKind | None = None

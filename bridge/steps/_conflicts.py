@@ -55,7 +55,7 @@ async def adopt(run: Run, attempt: int, kickoff_id: str, policy: CrewPolicy, sto
 def log_found(run: Run) -> None:
     """Log the execution that was found for a run; one of a run that has ended may still cost money."""
     if run.state is State.RUNNING:
-        log.info("execution_found", run_id=run.run_id, crew=run.crew)
+        log.info("execution_adopted", run_id=run.run_id, crew=run.crew)
     else:
         log.warning("execution_found_late", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
 

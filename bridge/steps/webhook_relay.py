@@ -9,7 +9,7 @@ TICK = 1.0
 
 
 class ProcessRelayedWebhooks:
-    """Reads what others have left for the runs that this process owns; `take` is what `HandleCrewWebhook` does with it."""
+    """Process what other processes left for the runs of this one; `take` is `HandleCrewWebhook.handle_relayed`."""
 
     name = "relay"
     kind = Quarantined.WEBHOOK

@@ -61,7 +61,7 @@ class Daemon:
             "token": "sandbox-token",
             "max_running": 400,
             "requests_per_second": 2000,
-            "poll": {"min": "300ms", "max": "300ms"},
+            "poll": {"min_interval": "300ms", "max_interval": "300ms"},
             **(crew_settings or {}),
         }
         folder.mkdir(exist_ok=True)

@@ -132,7 +132,7 @@ async def test_a_secret_that_is_changed_in_its_file_signs_without_a_restart(
         await logged("secret_file_unusable")
         assert await signed_by(first)
         file.write_text(second)
-        await logged("secrets_renewed")
+        await logged("secrets_reloaded")
         assert await signed_by(second)
     finally:
         await bridge.close()

@@ -63,7 +63,7 @@ async def test_no_secret_gets_out(tmp_path: Path, node: Broker, amqp: str) -> No
                 "research": {
                     "url": crew_url,
                     "token": CREW,
-                    "poll": {"min": "300ms", "max": "300ms"},
+                    "poll": {"min_interval": "300ms", "max_interval": "300ms"},
                     "callback_url": f"{receiver}/in?token={QUERY}",
                 }
             },

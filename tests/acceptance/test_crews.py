@@ -33,7 +33,7 @@ async def test_a_bridge_leaves_runs_of_a_crew_alone_that_only_another_one_has(
 ) -> None:
     """It claimed them when the other one died and sat on them, and nothing said so."""
     store = {"url": postgres.url("crews")}
-    crew = {"url": crew_url, "token": "sandbox-token", "poll": {"min": "300ms", "max": "300ms"}}
+    crew = {"url": crew_url, "token": "sandbox-token", "poll": {"min_interval": "300ms", "max_interval": "300ms"}}
     old = Daemon(tmp_path / "old", crew_url, store=store)
     new = Daemon(tmp_path / "new", crew_url, store=store, crews={"research": crew, "writers": crew})
 

@@ -81,7 +81,7 @@ def postgres() -> Iterator[PostgresServer]:
 async def test_a_run_with_a_bug_costs_no_other_run_and_survives_restarts(
     tmp_path: Path, crew_url: str, request: pytest.FixtureRequest, database: str
 ) -> None:
-    crew = {"url": crew_url, "token": "sandbox-token", "poll": {"min": "300ms", "max": "300ms"}}
+    crew = {"url": crew_url, "token": "sandbox-token", "poll": {"min_interval": "300ms", "max_interval": "300ms"}}
     settings: dict[str, Any] = {"crews": {"research": crew, "poisoned": crew}}
     if database == "postgresql":
         server: PostgresServer = request.getfixturevalue("postgres")

@@ -39,7 +39,11 @@ async def test_a_new_bridge_takes_its_share_of_runs_that_are_under_way(
 
 
 async def test_max_running_holds_for_all_bridges_together(tmp_path: Path, amqp: str, postgres: PostgresServer) -> None:
-    limits: dict[str, Any] = {"max_running": 8, "requests_per_second": 2000, "poll": {"min": "100ms", "max": "100ms"}}
+    limits: dict[str, Any] = {
+        "max_running": 8,
+        "requests_per_second": 2000,
+        "poll": {"min_interval": "100ms", "max_interval": "100ms"},
+    }
     async with replicas_of(tmp_path, amqp, postgres, "uniform:0.1:0.4", crew=limits) as replicas:
         await replicas.start(3)
         await publish(amqp, requests(200))

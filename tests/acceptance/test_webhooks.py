@@ -117,7 +117,7 @@ async def bridge(folder: Path, crew_url: str, taker: Receiver, *, webhooks: bool
 async def tracked_runs(folder: Path, *, webhooks: bool, options: Sequence[str] = ()) -> Outcome:
     """Run all executions to their ends, looking as often as the defaults say."""
     async with sandbox(*RUN_TIME, *options) as crew_url, receiver() as taker:
-        poll = {"poll": {"min": "1s", "max": "60s"}}
+        poll = {"poll": {"min_interval": "1s", "max_interval": "60s"}}
         async with bridge(folder, crew_url, taker, webhooks=webhooks, **poll) as daemon:
             await submit(daemon, COUNT)
 

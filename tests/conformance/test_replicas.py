@@ -83,7 +83,7 @@ async def test_a_hint_that_cannot_be_read_goes_and_takes_no_other_with_it(
     await other.relay_webhook(webhook)
     with capture_logs() as logs:
         assert await store.collect_webhooks(9) == [webhook]
-    assert [(entry["event"], entry["run_id"]) for entry in logs] == [("hint_dropped", run.run_id)]
+    assert [(entry["event"], entry["run_id"]) for entry in logs] == [("crew_webhook_discarded", run.run_id)]
     assert adapter.execute("SELECT count(*) FROM hints") == [(0,)]
 
 

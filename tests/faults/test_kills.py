@@ -107,5 +107,5 @@ async def test_sigterm_at_random_moments_ends_in_order(scene: SetScene, full: bo
         await producing
         await now.apply()
 
-    assert now.victim.log_events()["cut_off"] == 0
+    assert now.victim.log_events()["part_cancelled"] == 0
     assert now.tally.in_doubt == 0

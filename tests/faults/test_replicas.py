@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(3600)
 
 OWNERSHIP = 9.0  # seconds of silence after which a process is given up
 TAKEN_OVER_WITHIN = 8  # beats of one that lives, one every 2 s on a quiet machine
-FAST = {"max_running": 400, "requests_per_second": 2000, "poll": {"min": "300ms", "max": "300ms"}}
+FAST = {"max_running": 400, "requests_per_second": 2000, "poll": {"min_interval": "300ms", "max_interval": "300ms"}}
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +104,8 @@ async def test_bridges_that_sleep_longer_than_they_own_post_nothing_twice(replic
     await replicas.judge(count)
     refused = sum([await daemon.metric("kickoff_bridge_stale_writes_total") for daemon in replicas.all])
     logged = [daemon.log_events() for daemon in replicas.all]
-    rejoined = sum(events["rejoined"] for events in logged)
-    written = sum(events["doubt_settled_by_late_answer"] for events in logged)
+    rejoined = sum(events["process_rejoined"] for events in logged)
+    written = sum(events["in_doubt_resolved_by_late_response"] for events in logged)
     in_doubt = await replicas.in_doubt()
     print(
         f"sleeps: {rounds * asleep} of {bridges} bridges, {count} requests, rejoined {rejoined}, refused writes "

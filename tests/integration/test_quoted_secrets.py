@@ -85,7 +85,9 @@ def settings_file(folder: Path, peer: Peer) -> tuple[Path, str]:
         "public_url": f"http://127.0.0.1:{port}",
         "http": {"port": port, "clients": [{"name": "c", "token": CLIENT, "roles": ["operate"]}]},
         "store": {"url": f"sqlite:///{folder}/bridge.db"},
-        "crews": {"research": {"url": peer.url, "token": CREW, "poll": {"min": "100ms", "max": "100ms"}}},
+        "crews": {
+            "research": {"url": peer.url, "token": CREW, "poll": {"min_interval": "100ms", "max_interval": "100ms"}}
+        },
         "callbacks": {"secret": SIGNING, "allow_private": True},
         "hooks": {
             "shop": {

@@ -1,4 +1,4 @@
-"""`python -m tests.mutants`: throws every switch in a copy of the tree and sees a test acquire red; prints the table."""
+"""`python -m tests.mutants`: throws every switch in a copy of the tree and sees a test turn red; prints the table."""
 
 import shutil
 import subprocess

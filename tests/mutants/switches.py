@@ -1,4 +1,4 @@
-"""The switches: small changes that each break one promise, and the tests that must acquire red."""
+"""The switches: small changes that each break one promise, and the tests that must turn red."""
 
 from dataclasses import dataclass
 
@@ -80,17 +80,17 @@ MUTANTS = (
     Mutant(
         "final event outside the transaction",
         "bridge/adapters/store/store.py",
-        "written = await self._batches.write(write_requests.write_decisions, command)",
-        "bare = write_requests.WriteRequest(Decision(command.decision.run), command.process)\n"
-        "                written = await self._batches.write(write_requests.write_decisions, bare)\n"
-        "                await self.file(command.decision.deliveries)",
+        "written_run = await self._batches.write(run_queries.write_decisions, request)",
+        "bare = run_queries.WriteRequest(Decision(request.decision.run), request.process)\n"
+        "                written_run = await self._batches.write(run_queries.write_decisions, bare)\n"
+        "                await self.file(request.decision.deliveries)",
         SIMULATION,
     ),
     Mutant(
         "a process that was given up owns what it writes",
         "bridge/adapters/store/queries/runs.py",
-        "living = {process for process in {one.process for one in write_requests if one.own} if lives(connection, process)}",
-        "living = {one.process for one in write_requests}",
+        "in {one.process for one in write_requests if one.own} if lives(connection, process)}",
+        "in {one.process for one in write_requests}}",
         pytest("tests/conformance/test_fresh.py"),
     ),
     Mutant(
@@ -105,8 +105,8 @@ MUTANTS = (
     Mutant(
         "an unconfirmed publish counts as delivered",
         "bridge/adapters/amqp/publisher.py",
-        'return Retryable("no confirm in time")',
-        "return Confirmed()",
+        'a memory or disk alarm?"))\n            return Retryable("no confirm in time")',
+        'a memory or disk alarm?"))\n            return Confirmed()',
         pytest("tests/integration/test_amqp_publisher.py", "tests/integration/test_amqp_connection.py"),
     ),
     Mutant(
@@ -119,19 +119,19 @@ MUTANTS = (
     Mutant(
         "kickoff ids are not set aside",
         "bridge/steps/runs/kickoff.py",
-        "            await self._journal.note(decision.run)",
+        "            await self._journal.append(decision.run)",
         "            pass",
         pytest("tests/steps/test_replay.py"),
     ),
     Mutant(
         "the side journal is not taken up",
         "bridge/steps/recovery/journal.py",
-        "    notes = journal.notes()",
-        "    notes = []",
+        "    entries = journal.entries()",
+        "    entries = []",
         pytest("tests/steps/test_replay.py"),
     ),
     Mutant(
-        "an I/O error is transient_errors",
+        "an I/O error is transient",
         "bridge/adapters/store/sqlite.py",
         '        event.listen(engine, "handle_error", end_if_broken)\n',
         "",
@@ -145,7 +145,7 @@ MUTANTS = (
         pytest("tests/parts/test_clock.py"),
     ),
     Mutant(
-        "a clock that was set back is not tracked_runs",
+        "a clock that was set back is not followed",
         "bridge/adapters/store/database.py",
         "            await _follow_clock(writer, now)\n",
         "",
@@ -180,7 +180,7 @@ MUTANTS = (
         SIMULATION,
     ),
     Mutant(
-        "a signature_digest leads to no run",
+        "a signature digest leads to no run",
         "bridge/adapters/store/queries/accept.py",
         " or by_signature_digest.get(_signature_digest(run))",
         "",
@@ -203,8 +203,8 @@ MUTANTS = (
     Mutant(
         "a process that was given up may still write",
         "bridge/adapters/store/queries/claims.py",
-        "    connection.execute(update(runs).where(mine).values(owner=None, version=runs.c.version + 1))",
-        "    connection.execute(update(runs).where(mine).values(owner=None))",
+        "    connection.execute(update(runs).where(own_rows).values(owner=None, version=runs.c.version + 1))",
+        "    connection.execute(update(runs).where(own_rows).values(owner=None))",
         pytest("tests/conformance/test_store.py", "tests/conformance/test_replicas.py", "-k", "sqlite"),
     ),
     Mutant(

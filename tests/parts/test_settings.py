@@ -58,7 +58,7 @@ crews:
     budget: {runs: 500, per: 1d}          # beyond it runs wait
     events: []                            # extra events: started, progress
     callback_url: https://orders.example.com/done   # a destination for every run of this crew
-    poll: {looks: 5, min: 1s, max: 60s}
+    poll: {per_run: 5, min_interval: 1s, max_interval: 60s}
   triage: {url: https://triage-0a1b2c.crewai.com, token: ${TRIAGE_TOKEN}}
 hooks:                                    # inbound webhooks of other systems
   github-issues:
@@ -88,7 +88,7 @@ class TestTheFile:
         crew = settings.crews["research"]
         assert settings.amqp is not None
         assert crew.token.get_secret_value() == "research-token"
-        assert (crew.deadline, crew.in_doubt_after, crew.poll.max) == (3600, 900, 60)
+        assert (crew.deadline, crew.in_doubt_after, crew.poll.max_interval) == (3600, 900, 60)
         assert (settings.http.ops_port, settings.http.max_body, settings.amqp.location) == (
             8081,
             2**20,

@@ -132,8 +132,14 @@ RULES = [
     # what does not go together
     (with_settings(http={"host": "0.0.0.0"}), "http.clients: must name at least one client"),
     (with_settings(http={"port": 80, "ops_port": 80}), "http.ops_port: must differ from http.port"),
-    (with_crew(poll={"min": "90s"}), "crews.research.poll.max_interval: must not be shorter than min"),
-    (with_crew(poll={"max": "900ms"}), "crews.research.poll.max_interval: must not be shorter than min"),
+    (
+        with_crew(poll={"min_interval": "90s"}),
+        "crews.research.poll.max_interval: must not be shorter than min_interval",
+    ),
+    (
+        with_crew(poll={"max_interval": "900ms"}),
+        "crews.research.poll.max_interval: must not be shorter than min_interval",
+    ),
     (
         with_settings(http={"clients": [{"name": "a", "token": "1x"}, {"name": "a", "token": "2x"}]}),
         "http.clients: must not use one name twice",
@@ -203,7 +209,7 @@ class TestRules:
                     "url": "http://r.crewai.com",
                     "token_file": "/nowhere",
                     "deadline": "soon",
-                    "poll": {"polls": 0, "min": "5s", "max": "1s"},
+                    "poll": {"per_run": 0, "min_interval": "5s", "max_interval": "1s"},
                 }
             },
             "hooks": {"github": {"crew": "none", "verify": {"scheme": "hmac"}, "inputs": {"x": "a b"}}},

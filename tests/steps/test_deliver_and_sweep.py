@@ -168,7 +168,7 @@ async def test_a_process_that_was_given_up_begins_anew_and_owns_nothing(bench: B
     await bench.store.expire_processes(NOW, -1.0)
     with capture_logs() as logs:
         await bench.round(bench.sweep)
-    assert [entry for entry in logs if entry["event"] == "rejoined"] != []
+    assert [entry for entry in logs if entry["event"] == "process_rejoined"] != []
     assert run.run_id not in bench.crew.tracker.queue
     await bench.round(bench.recover)
     assert (await bench.now(run)).owner == "me-2"

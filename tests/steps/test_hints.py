@@ -186,7 +186,7 @@ async def test_looks_are_stretched_as_soon_as_webhooks_have_proved_to_reach_us(b
     bench.clock.forward(6)
     with capture_logs() as logs:
         await bench.round(bench.poll, room=16)
-    assert [line["event"] for line in logs] == ["webhooks_reliable"]
+    assert [line["event"] for line in logs] == ["webhook_reliability_gained"]
     await bench.round(bench.poll)
     polls = len(bench.api.polls)
     bench.clock.forward(40)
@@ -216,7 +216,7 @@ async def test_runs_that_nothing_was_heard_of_cost_the_crew_its_trust_and_are_lo
     bench.clock.forward(50)
     with capture_logs() as logs:
         await bench.round(bench.poll, room=1)
-    assert [line["event"] for line in logs] == ["webhooks_unreliable"]
+    assert [line["event"] for line in logs] == ["webhook_reliability_lost"]
     assert len(await bench.round(bench.poll)) == 3
 
 

@@ -177,27 +177,30 @@ async def nothing(_: Bench) -> None:
 SCENES: dict[str, tuple[Callable[[Bench], Any], Callable[[Bench], Awaitable[Any]]]] = {
     "kickoff": (lambda bench: bench.kickoff, accepted),
     "poll": (lambda bench: bench.poll, running),
-    "resume": (lambda bench: bench.resume, answered),
-    "doubt": (lambda bench: bench.doubt, in_doubt),
-    "late": (lambda bench: bench.late, cancelled),
+    "human_input": (lambda bench: bench.resume, answered),
+    "in_doubt": (lambda bench: bench.doubt, in_doubt),
+    "late_results": (lambda bench: bench.late, cancelled),
     "recover": (lambda bench: bench.recover, interrupted),
-    "commands": (lambda bench: ApplyCommands(bench.apply_command, bench.store.commands, bench.clock), to_cancel),
-    "deliver": (lambda bench: bench.deliver, to_deliver),
-    "early": (lambda bench: bench.early, early_question),
-    "relay": (lambda bench: ProcessRelayedWebhooks(bench.store, bench.webhook.handle_relayed), passed_hint),
-    "probe": (lambda bench: bench.probe, paused),
-    "sweep": (lambda bench: bench.sweep, nothing),
-    "share": (
+    "deferred_commands": (
+        lambda bench: ApplyCommands(bench.apply_command, bench.store.commands, bench.clock),
+        to_cancel,
+    ),
+    "delivery": (lambda bench: bench.deliver, to_deliver),
+    "pending_questions": (lambda bench: bench.early, early_question),
+    "webhook_relay": (lambda bench: ProcessRelayedWebhooks(bench.store, bench.webhook.handle_relayed), passed_hint),
+    "crew_probe": (lambda bench: bench.probe, paused),
+    "housekeeping": (lambda bench: bench.sweep, nothing),
+    "rebalance": (
         lambda bench: Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"]),
         nothing,
     ),
-    "remember": (lambda bench: SyncRunTimes(bench.crews, bench.store, bench.clock, shared=True), nothing),
+    "run_time_stats": (lambda bench: SyncRunTimes(bench.crews, bench.store, bench.clock, shared=True), nothing),
 }
 """By the module of the step: how it is made, and what gives it an item."""
 
 
 def test_every_step_is_poisoned_here() -> None:
-    modules = [importlib.import_module(found.name) for found in pkgutil.iter_modules(steps.__path__, "bridge.steps.")]
+    modules = [importlib.import_module(found.name) for found in pkgutil.walk_packages(steps.__path__, "bridge.steps.")]
     with_steps = {
         module.__name__.rpartition(".")[2]
         for module in modules
@@ -210,7 +213,7 @@ def test_every_step_is_poisoned_here() -> None:
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("name", SCENES)
 async def test_an_exception_in_any_call_of_a_step_costs_its_item_at_most(bench: Bench, name: str, after: bool) -> None:
-    with_policy(bench, human_input=name == "resume", questions_announced=True)
+    with_policy(bench, human_input=name == "human_input", questions_announced=True)
     make, prepare = SCENES[name]
     for at in range(1, ENOUGH):
         fuse = Fuse(at, after)

@@ -240,7 +240,7 @@ async def test_a_process_that_slept_through_its_answer_settles_the_doubt_with_it
         await bench.round(bench.kickoff)
     now = await bench.now(run)
     assert (now.state, now.kickoff_id) == (State.RUNNING, "k-late")
-    assert [entry["event"] for entry in logs if "late" in entry["event"]] == ["doubt_settled_by_late_answer"]
+    assert [entry["event"] for entry in logs if "late" in entry["event"]] == ["in_doubt_resolved_by_late_response"]
     assert len(await other.round(other.recover)) == 1
 
 

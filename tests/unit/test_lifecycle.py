@@ -31,6 +31,7 @@ from bridge.core.crew.responses import (
 from bridge.core.errors import IllegalTransition
 from bridge.core.runs import state_machine, timing
 from bridge.core.runs.model import FINAL_STATES, CrewPolicy, Decision, DoubtPolicy, Envelope, Run, State, TrackedRun
+from bridge.core.runs.progress import progress_key
 from bridge.core.runs.request import fingerprint
 from bridge.core.runs.state_machine import TRANSITIONS
 from tests.fakes import NOW, a_request, a_run, event_types, run_id
@@ -751,4 +752,4 @@ def test_whatever_shows_that_the_api_knows_the_execution_is_written_down(answer:
 
 @pytest.mark.parametrize("completed", [10**400, -1, True, math.nan, math.inf, 1.5, "3", None])
 def test_a_count_of_tasks_that_is_no_usable_number_is_none(completed: object) -> None:
-    assert state_machine.progress_key({"completed": completed, "current": "writing"}) == (None, None, "writing")
+    assert progress_key({"completed": completed, "current": "writing"}) == (None, None, "writing")

@@ -71,7 +71,7 @@ class Acks:
                 for tag in done[len(together) :]:
                     await channel.basic_ack(tag, wait=False)
             except (ChannelInvalidStateError, AMQPError) as error:  # dead before the ack, or while it was being written
-                log.debug("acks_dropped", number=len(done), reason=type(error).__name__)
+                log.debug("acks_lost", number=len(done), reason=type(error).__name__)
 
 
 def _tag(message: AbstractIncomingMessage) -> int:

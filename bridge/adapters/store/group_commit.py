@@ -97,9 +97,9 @@ class Batches:
         def write(connection: Connection) -> list[Sequence[Any]]:
             return [write_all(connection, [one.item for one in writes]) for write_all, writes in kinds]
 
-        results = await self._transaction(write)
+        answers = await self._transaction(write)
         self.failing = False
-        for (_, writes), results in zip(kinds, results, strict=True):
+        for (_, writes), results in zip(kinds, answers, strict=True):
             for one, result in zip(writes, results, strict=True):
                 _answer(one, result)
 

@@ -10,7 +10,7 @@ from sqlalchemy import Row, Select, select
 from bridge.adapters.store.schema import deliveries, events, receivers
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination, Event, Receiver
 from bridge.core.delivery.receivers import receiver_name
-from bridge.core.human_input.model import AskedQuestion, HumanInput, Question, Stage
+from bridge.core.human_input.model import NO_HUMAN_INPUT, AskedQuestion, HumanInput, Question, Stage
 from bridge.core.json import compact
 from bridge.core.runs.deferral import Deferral
 from bridge.core.runs.model import Envelope, KickoffRequest, Outcome, Run, RunError, State
@@ -82,7 +82,7 @@ def changing_columns(run: Run) -> Values:
         "finished_at": run.finished_at,
         "polls": run.polls,
         "progress": _dump(run.progress),
-        "human_input": None if run.human_input == HumanInput() else _dump(asdict(run.human_input)),
+        "human_input": None if run.human_input == NO_HUMAN_INPUT else _dump(asdict(run.human_input)),
         "deferral": None if run.deferral is None else _dump(asdict(run.deferral)),
         "result": None if outcome.result is None else outcome.result.encode(),
         "result_json": _dump(outcome.result_json),
@@ -233,12 +233,9 @@ def _outcome_from_row(row: Row[Any]) -> Outcome:
     return Outcome(result, _load(row.result_json), _load(row.usage), error)
 
 
-_SILENT = HumanInput()
-
-
 def _human_input_from_row(stored: Values | None) -> HumanInput:
     if stored is None:
-        return _SILENT
+        return NO_HUMAN_INPUT
     return HumanInput(
         question=None if stored["question"] is None else _question_from_row(stored["question"]),
         known=tuple(stored["known"]),

@@ -329,7 +329,7 @@ class SqlStore:
         try:
             await self._batches.write_one(partial(claims.release, names=[self._process]))
         except StoreUnavailable as error:  # the next process frees them
-            log.warning("claims_not_given_back", reason=str(error))
+            log.warning("claims_not_released", reason=str(error))
 
     async def _find_written(self, decision: Decision) -> Run | None:
         """The run, if it is what an earlier try has made of it, whose commit was not confirmed."""

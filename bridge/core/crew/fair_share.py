@@ -19,8 +19,8 @@ class Membership:
 class FairShare:
     """One crew's share. What this process goes by until the next census; at first it is alone.
 
-    `processes` processes serve the crew and use its rate limit together. `allowed`: how many of its runs this process may
-    follow. `slack`: how far that may be above an even share.
+    `processes` processes serve the crew and use its rate limit together. `allowed`: how many of its runs this process
+    may follow. `slack`: how far that may be above an even share.
     """
 
     processes: int = 1

@@ -10,9 +10,9 @@ _ENOUGH = 0.8  # a crew is trusted from about the sixteenth run in a row on that
 class WebhookReliability:
     """What a crew's webhooks have told us in time; of both shares the newest run counts most.
 
-    `webhook_seen`: the share of runs of which any webhook came before their first look. It shows within seconds that webhooks
-    reach us at all, so it has to be earned. `completion_signalled`: the share of ends that a webhook announced before we found
-    them. It is granted until ends come in silence, because the first end may be hours away.
+    `webhook_seen`: the share of runs of which any webhook came before their first look. It shows within seconds that
+    webhooks reach us at all, so it has to be earned. `completion_signalled`: the share of ends that a webhook
+    announced before we found them. It is granted until ends come in silence, because the first end may be hours away.
     """
 
     webhook_seen: float = 0.0

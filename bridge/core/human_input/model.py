@@ -60,3 +60,6 @@ class HumanInput:
     taken: tuple[tuple[str | None, str], ...] = ()
     aliases: tuple[str, ...] = ()
     paused_seconds: float = 0.0
+
+
+NO_HUMAN_INPUT = HumanInput()

@@ -87,7 +87,7 @@ def look(
 def on_status(
     run: Run, seen: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float
 ) -> Decision:
-    """`lifecycle.apply_execution_status`, with what the status says of humans; an end leaves nothing to be said of them."""
+    """`state_machine.apply_execution_status`, with what the status says of humans, unless the run ends."""
     seen = refreshed(seen, run)
     plain = state_machine.apply_execution_status(run, seen, answer, policy, asked_at)
     if plain.run.state not in TRACKED_STATES:
@@ -120,7 +120,7 @@ def next_poll_at(
     *,
     at_fallback_interval: bool = False,
 ) -> float:
-    """`intervals.execution_poll_at`, rarely while a human thinks, and when the time for an answer or its effect is up."""
+    """`intervals.execution_poll_at`, rarely while a human thinks, and when an answer or its effect is overdue."""
     due = intervals.execution_poll_at(
         tracked, policy, now, pause, after, at_fallback_interval=at_fallback_interval or tracked.waiting
     )

@@ -20,7 +20,8 @@ def execution_poll_at(
     """When to look at a status again, as far as no human is asked; `humans.next_poll_at` is the whole.
 
     `pause` is what the crew's past runs advise, in seconds (`core.planner`), `after` how long the API asked us to
-    wait. `at_fallback_interval`: webhooks will most likely tell us when, so that looks are only there for those that get lost.
+    wait. `at_fallback_interval`: webhooks will most likely tell us when, so that looks are only there for those that
+    get lost.
     """
     interval = _fallback_interval(tracked, policy) if at_fallback_interval else within_limits(policy, pause)
     if tracked.errors:

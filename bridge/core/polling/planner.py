@@ -106,7 +106,8 @@ class PollPlanner:
     ) -> None:
         """A look at `asked_at` found this run over; `tracked` is what was known before it.
 
-        `told`: the run time in seconds by the API's own account. `completion_signalled`: a webhook made us look at once.
+        `told`: the run time in seconds by the API's own account. `completion_signalled`: a webhook made us look at
+        once.
         """
         if tracked.began_at is None or tracked.seen_at is None:
             return

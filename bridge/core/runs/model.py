@@ -1,4 +1,4 @@
-"""Values of runs: the kickoff request, the run and its states, the policy of a crew; frozen, changed only by `dataclasses.replace`."""
+"""Values of runs: the request, the run and its states, the policy of a crew; changed only by `dataclasses.replace`."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from bridge.core.delivery.model import Delivery, Event
-from bridge.core.human_input.model import HumanInput
+from bridge.core.human_input.model import NO_HUMAN_INPUT, HumanInput
 from bridge.core.runs.deferral import Deferral
 
 CREW_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -87,8 +87,8 @@ class KickoffRequest:
 class Envelope:
     """How a request came in. `source` is the authenticated sender; idempotency keys are scoped by it.
 
-    `redelivered`: the broker says that this message may have been seen before. `signature_digest`: a hash of what the sender
-    signed; the same seal from the same source is the same request, sent again by whomever.
+    `redelivered`: the broker says that this message may have been seen before. `signature_digest`: a hash of what the
+    sender signed; the same seal from the same source is the same request, sent again by whomever.
     """
 
     source: str
@@ -150,7 +150,7 @@ class Run:
     polls: int = 0
     progress: Any = None
     outcome: Outcome = Outcome()
-    human_input: HumanInput = HumanInput()
+    human_input: HumanInput = NO_HUMAN_INPUT
     deferral: Deferral | None = None
 
     @property
@@ -199,7 +199,7 @@ class TrackedRun:
     waiting: bool = False
     deferred: bool = False
     unverified: bool = False
-    human_input: HumanInput = HumanInput()
+    human_input: HumanInput = NO_HUMAN_INPUT
 
     @property
     def deadline_at(self) -> float | None:

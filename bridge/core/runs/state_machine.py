@@ -20,7 +20,6 @@ from bridge.core.crew import responses
 from bridge.core.delivery import cloudevents
 from bridge.core.errors import IllegalTransition
 from bridge.core.human_input.model import Stage
-from bridge.core.numbers import read_number
 from bridge.core.runs import timing
 from bridge.core.runs.model import (
     CrewPolicy,
@@ -35,6 +34,7 @@ from bridge.core.runs.model import (
     State,
     TrackedRun,
 )
+from bridge.core.runs.progress import progress_key, tasks_done
 from bridge.core.runs.request import fingerprint
 
 _MOMENT = 0.002  # seconds; events are listed by their times, which are told in milliseconds
@@ -245,7 +245,7 @@ def tracked_from_run(run: Run, policy: CrewPolicy, now: float) -> TrackedRun:
         alive_at=now,
         started_at=run.started_at,
         polls=run.polls,
-        tasks_done=_tasks_done(progress_key(run.progress)),
+        tasks_done=tasks_done(progress_key(run.progress)),
         began_at=run.sent_at,
         seen_at=run.sent_at if run.started_at is None else None,
         progress=progress_key(run.progress),
@@ -255,17 +255,6 @@ def tracked_from_run(run: Run, policy: CrewPolicy, now: float) -> TrackedRun:
         deferred=waits_for_a_poll(run),
         human_input=run.human_input,
     )
-
-
-def progress_key(progress: Any) -> Progress | None:
-    """What counts of the API's progress; None where it tells none."""
-    if not isinstance(progress, dict):
-        return None
-    current, count = progress.get("current"), progress.get("completed")
-    completed = None if isinstance(count, str) else read_number(count)
-    completed = completed if isinstance(completed, int) and completed >= 0 else None
-    current = current if isinstance(current, str) else None
-    return None if completed is None and current is None else (completed, progress.get("total"), current)
 
 
 def move(run: Run, state: State, **changes: Any) -> Run:
@@ -372,7 +361,7 @@ def _alive(tracked: TrackedRun, now: float) -> TrackedRun:
 
 def _with_tasks(tracked: TrackedRun, seen_before: float | None, progress: Progress | None, now: float) -> TrackedRun:
     """A new number of tasks done was reached somewhere between the look before and now; halfway is the best guess."""
-    done = _tasks_done(progress)
+    done = tasks_done(progress)
     if done is None or done == tracked.tasks_done:
         return tracked
     since = now if seen_before is None else (seen_before + now) / 2
@@ -397,7 +386,3 @@ def _overdue(seen: TrackedRun, answer: responses.StatusResponse, asked_at: float
     """A look made after the deadline said "not over"; no statement at all does not count."""
     passed = seen.deadline_at is not None and asked_at >= seen.deadline_at
     return passed and not isinstance(answer, responses.NoResponse | responses.CrewUnavailable)
-
-
-def _tasks_done(progress: Progress | None) -> int | None:
-    return progress[0] if progress is not None and isinstance(progress[0], int) else None

@@ -81,7 +81,7 @@ class Housekeeping:
         except ProcessExpired:
             for crew in self._crews.values():
                 crew.tracker.forget_everything()
-            log.warning("rejoined", process=await self._store.rejoin(now))
+            log.warning("process_rejoined", process=await self._store.rejoin(now))
         self._last_heartbeat_at = now
 
     def _may_expire_others(self, now: float) -> bool:

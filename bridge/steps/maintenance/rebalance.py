@@ -42,7 +42,7 @@ class Rebalance:
             freed = await self._store.release_runs(given)  # first, or nobody would follow them if this fails
             for crew, run_id in product(self._crews.values(), given):
                 crew.tracker.forget(run_id)
-            log.info("runs_handed_over", runs=freed)
+            log.info("runs_released", runs=freed)
         self._notify_recover()  # what others gave back may be ours now
 
     def about(self, _: float) -> dict[str, object]:

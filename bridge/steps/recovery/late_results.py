@@ -41,7 +41,12 @@ class PollLateResults:
         assert run.kickoff_id is not None
         await crew.api.acquire()
         if state_machine.should_be_stopped(run):
-            log.info("stop_asked", run_id=run.run_id, crew=run.crew, stopped=await crew.api.stop(run.kickoff_id))
+            log.info(
+                "execution_stop_requested",
+                run_id=run.run_id,
+                crew=run.crew,
+                stopped=await crew.api.stop(run.kickoff_id),
+            )
             await crew.api.acquire()
         answer = await crew.api.status(run.kickoff_id)
         crew.pause_if_unavailable(answer, self._clock())

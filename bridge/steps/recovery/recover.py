@@ -66,7 +66,7 @@ class Recover:
         crew = self._crews[run.crew]
         now = self._clock()
         if run.state is State.STARTING:
-            log.warning("start_interrupted", run_id=run.run_id, crew=run.crew)
+            log.warning("kickoff_interrupted", run_id=run.run_id, crew=run.crew)
             await self._mark_in_doubt(crew, run, now)
             return
         deferred = run.deferral is not None

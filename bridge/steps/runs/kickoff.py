@@ -125,12 +125,14 @@ class Kickoff:
         run = await self._store.load(starting.run_id)
         written = run and await unless_taken(starting, kickoff_id, retry_on_conflict(self._store, run, decide))
         if written is None:
-            log.error("kickoff_answer_too_late", run_id=starting.run_id, crew=starting.crew, kickoff_id=kickoff_id)
+            log.error(
+                "late_kickoff_response_discarded", run_id=starting.run_id, crew=starting.crew, kickoff_id=kickoff_id
+            )
             return
         if kickoff_id is not None and written.final:
             log_found(written)
         else:
-            log.info("doubt_settled_by_late_answer", run_id=starting.run_id, crew=starting.crew)
+            log.info("in_doubt_resolved_by_late_response", run_id=starting.run_id, crew=starting.crew)
         self._notify_deliveries()
 
     async def _with_evidence(self, run: Run) -> Run:

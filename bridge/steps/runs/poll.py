@@ -183,7 +183,7 @@ class Poll:
         if isinstance(answer, NoResponse | CrewUnavailable | NotFound):
             return
         over = isinstance(answer, Succeeded | Failed)
-        if self._crew.planner.poll_finished(before, asked_at, over=over):
+        if self._crew.planner.observe_poll(before, asked_at, over=over):
             log.info("run_times_changed", crew=self._crew.name)
         if over:
             self._crew.planner.ended(
@@ -196,7 +196,7 @@ class Poll:
         by()
         if self._crew.webhook_reliability.reliable is not before:
             log.info(
-                "webhooks_reliable" if self._crew.webhook_reliability.reliable else "webhooks_unreliable",
+                "webhook_reliability_gained" if self._crew.webhook_reliability.reliable else "webhook_reliability_lost",
                 crew=self._crew.name,
             )
             self._crew.tracker.queue.reschedule(self._clock(), self._next_poll_from_last)

@@ -88,7 +88,7 @@ def _webhook_from_row(row: Row[Any]) -> RelayedWebhook | None:
     try:
         return RelayedWebhook(row.run_id, row.attempt, Kind(row.kind), json.loads(row.content))
     except (ValueError, RecursionError) as error:
-        log.warning("hint_dropped", run_id=row.run_id, reason=type(error).__name__)
+        log.warning("crew_webhook_discarded", run_id=row.run_id, reason=type(error).__name__)
         return None
 
 

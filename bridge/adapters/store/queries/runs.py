@@ -32,8 +32,8 @@ def write_decisions(connection: Connection, write_requests: Sequence[WriteReques
     """Write decisions; one whose run has moved on gives that as an error.
 
     Nearly always nothing speaks against any of them, and then two or three statements write them all. If something
-    does, the number of rows tells that, but not which one it is: raises `BatchConflict`. A kickoff id that another run of the
-    crew has breaks a constraint.
+    does, the number of rows tells that, but not which one it is: raises `BatchConflict`. A kickoff id that another
+    run of the crew has breaks a constraint.
     """
     owners = _owners(connection, write_requests)
     in_order = sorted((one.decision for one in write_requests), key=lambda decision: decision.run.run_id)
