@@ -25,14 +25,13 @@ from bridge.core.crew.webhooks import Kind
 from bridge.core.delivery.model import Attempt, Delivery
 from bridge.core.errors import RequestRefused, StoreUnavailable
 from bridge.core.inbound.hook import Hook
-from bridge.core.pages import Page
 from bridge.core.runs.commands import RunCommand
 from bridge.core.runs.model import Envelope, KickoffRequest, Outcome, Run, State
 from bridge.core.runs.request import fingerprint
 from bridge.ports.crew_api import CrewInfo
 from bridge.ports.inbound import Accepted
 from bridge.ports.lifecycle import Health, HealthCheck
-from bridge.ports.queries import DeliveryFilter, RunFilter
+from bridge.ports.queries import DeliveryFilter, Page, RunFilter
 
 TOKENS = {name: f"{name}-token-" + "x" * 32 for name in ("submitter", "reader", "operator", "narrow")}
 CLIENTS = (

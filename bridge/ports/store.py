@@ -9,11 +9,10 @@ from bridge.core.crew.webhooks import Kind
 from bridge.core.delivery.model import Attempt, Channel, Delivery, Event
 from bridge.core.delivery.outcome import DeliveryOutcome
 from bridge.core.delivery.receivers import ConcurrencyLimits
-from bridge.core.pages import Page, StoredEvent
 from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import Decision, Run, RunTime, State
 from bridge.ports.inbound import Accepted
-from bridge.ports.queries import DeliveryFilter, RunFilter
+from bridge.ports.queries import DeliveryFilter, Page, RunFilter, StoredEvent
 
 
 @dataclass(frozen=True, slots=True)

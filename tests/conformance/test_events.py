@@ -7,8 +7,8 @@ from bridge.adapters.store import SqlStore, database, migrate_store
 from bridge.adapters.store.queries import events as event_queries
 from bridge.core.delivery import cloudevents
 from bridge.core.delivery.model import Event
-from bridge.core.pages import StoredEvent
 from bridge.core.runs.model import CrewPolicy, Envelope, State
+from bridge.ports.queries import StoredEvent
 from tests.conformance.conftest import Adapter
 from tests.fakes import NOW, a_delivery, a_run
 

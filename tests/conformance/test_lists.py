@@ -2,9 +2,8 @@
 
 from bridge.adapters.store import SqlStore
 from bridge.adapters.store.queries import run_lists
-from bridge.core.pages import Page
 from bridge.core.runs.model import Run
-from bridge.ports.queries import RunFilter
+from bridge.ports.queries import Page, RunFilter
 from tests.conformance.conftest import Adapter
 from tests.conformance.histories import accepted
 from tests.fakes import run_id

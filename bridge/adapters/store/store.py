@@ -34,14 +34,13 @@ from bridge.core.delivery.model import Attempt, Channel, Delivery, Event
 from bridge.core.delivery.outcome import DeliveryOutcome
 from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.core.errors import ExecutionTaken, ProcessExpired, Stale, StoreBroken, StoreDamaged, StoreUnavailable
-from bridge.core.pages import Page, StoredEvent
 from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import Decision, Run, RunTime, State
 from bridge.observability.faults import log_fault
 from bridge.ports.inbound import Accepted
 from bridge.ports.lifecycle import Health
 from bridge.ports.processing import ReportFault
-from bridge.ports.queries import DeliveryFilter, RunFilter
+from bridge.ports.queries import DeliveryFilter, Page, RunFilter, StoredEvent
 from bridge.ports.store import RelayedWebhook
 
 RETRY_EVERY = 1.0  # seconds between tries of a write that must not be lost

@@ -15,7 +15,7 @@ from itertools import islice
 from bridge.adapters.http.auth import Client
 from bridge.core.delivery.model import Event
 from bridge.core.errors import StoreUnavailable
-from bridge.core.pages import StoredEvent
+from bridge.ports.queries import StoredEvent
 from bridge.ports.store import Store
 
 LOOKBACK = 5.0  # seconds; longer than a commit takes

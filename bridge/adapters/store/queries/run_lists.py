@@ -15,10 +15,9 @@ from bridge.adapters.store.decoding import readable_deliveries, readable_runs, r
 from bridge.adapters.store.rows import attempt_from_row, run_from_row
 from bridge.adapters.store.schema import OF_CLIENT, attempts, deliveries, events, receivers, runs
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState
-from bridge.core.pages import Page
 from bridge.core.runs.model import Run, State
 from bridge.ports.processing import ReportFault
-from bridge.ports.queries import DeliveryFilter, RunFilter
+from bridge.ports.queries import DeliveryFilter, Page, RunFilter
 
 LARGEST = 256 * 1024  # bytes of a result that is listed; what an event carries unless told otherwise
 PAGE_BYTES = 2 * 1024 * 1024  # of the rows of one page; it holds one row at least
