@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60
 WORKERS ?= 2
-SLOW_TESTS := tests/test_documents.py tests/policy tests/conformance tests/integration tests/interop tests/sandbox tests/acceptance tests/simulation tests/faults
+SLOW_TESTS := tests/test_documents.py tests/contract tests/integration tests/simulation tests/system
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,7 +30,7 @@ check-core: # every branch of the core
 	$(BIN)/pytest -q tests/unit --cov=bridge.core --cov-branch --cov-fail-under=100 --cov-report=
 
 check-steps:
-	$(BIN)/pytest -q tests/parts tests/steps tests/test_house.py tests/test_docs.py
+	$(BIN)/pytest -q tests/component tests/test_house.py tests/test_docs.py
 
 fix: $(VENV)/dev ## format and mend what can be mended by itself
 	$(BIN)/ruff check --fix --quiet .
@@ -42,17 +42,17 @@ test: check ## everything, with a real RabbitMQ and PostgreSQL (installed if tha
 
 faults: $(VENV)/dev ## the whole fault suite at full numbers (an hour); SEED=17 to see a run again
 	sh tests/need-servers.sh
-	FAULTS=full $(BIN)/pytest -q -n 2 --dist worksteal tests/faults
+	FAULTS=full $(BIN)/pytest -q -n 2 --dist worksteal tests/system/faults
 
 replicas: $(VENV)/dev ## several bridges at full numbers: kills, sleeps, copies, a failing database, moving (half an hour)
 	sh tests/need-servers.sh
-	FAULTS=full $(BIN)/pytest -q -s tests/faults/test_replicas.py
-	RUNS=50000 $(BIN)/pytest -q -s tests/acceptance/test_moving.py
+	FAULTS=full $(BIN)/pytest -q -s tests/system/faults/test_replicas.py
+	RUNS=50000 $(BIN)/pytest -q -s tests/system/acceptance/test_moving.py
 
 MINUTES ?= 30
 soak: $(VENV)/dev ## load and faults for so many minutes: MINUTES=30
 	sh tests/need-servers.sh
-	SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -q -s tests/faults/test_soak.py
+	SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -q -s tests/system/faults/test_soak.py
 
 mutants: $(VENV)/dev ## break each promise on purpose and see a test turn red
 	sh tests/need-servers.sh
@@ -97,7 +97,7 @@ image: ## the container image (needs a Docker engine)
 	docker build --tag kickoff-bridge .
 
 clean: ## remove what these targets made
-	rm -rf $(VENV) build dist bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/interop/node_modules
+	rm -rf $(VENV) build dist bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/system/interop/node_modules
 
 $(VENV)/runtime: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

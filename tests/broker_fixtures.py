@@ -6,8 +6,8 @@ from itertools import count
 
 import pytest
 
-from tests.acceptance.harness import bind_results
 from tests.broker import Broker, running_broker
+from tests.system.acceptance.harness import bind_results
 
 _numbers = count(1)
 

@@ -17,8 +17,8 @@ from bridge.adapters.amqp.messages import MessageRules
 from bridge.adapters.amqp.topology import DELIVERY_LIMIT, Topology, requests_arguments
 from tests.amqp_client import Client, FakeDoor, client_of, eventually, rules_for, running
 from tests.broker import Broker
-from tests.faults.proxy import Proxy, proxy_to
 from tests.raw_frames import POISON, publish_raw
+from tests.system.faults.proxy import Proxy, proxy_to
 
 MESSAGES, PREFETCH = 30, 10
 LOSSES = 11

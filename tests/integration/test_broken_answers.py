@@ -31,8 +31,8 @@ from bridge.steps.maintenance.crew_probe import Probe
 from bridge.steps.runs.kickoff import Kickoff
 from bridge.steps.runs.poll import Poll
 from tests.broken_answers import CASES, ONLY_ON_LOOKS, TRACKED, Case
+from tests.component.steps.conftest import POLICY
 from tests.fakes import NOW, HandClock, Signals, a_run
-from tests.steps.conftest import POLICY
 
 REPEATS = int(os.environ.get("BRIDGE_TEST_REPEATS", "3"))
 AT_ONCE = 10

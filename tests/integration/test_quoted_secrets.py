@@ -17,7 +17,7 @@ from aiohttp import web
 
 from bridge import daemon
 from bridge.config import load
-from tests.acceptance.harness import eventually, free_port
+from tests.system.acceptance.harness import eventually, free_port
 
 CREW, CLIENT, HOOK = "canary-crew-token-5e1f0a77", "canary-client-token-9c2d4b88", "canary-hook-secret-6f2e1d99"
 SIGNING = "whsec_" + base64.b64encode(b"canary-signing-secret-0123456789").decode()

@@ -20,7 +20,7 @@ from bridge.composition.build import assembled
 from bridge.config import load_renewable
 from bridge.observability import redaction
 from bridge.sandbox import SandboxSettings, running
-from tests.acceptance.harness import eventually
+from tests.system.acceptance.harness import eventually
 
 TOKEN, OTHER = "token-" + "x" * 32, "other-" + "x" * 32
 

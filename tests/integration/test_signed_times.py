@@ -25,7 +25,7 @@ from bridge import daemon
 from bridge.cli import app as cli
 from bridge.config import Settings, load
 from bridge.sandbox import SandboxSettings, parse_run_time, running
-from tests.acceptance.harness import eventually
+from tests.system.acceptance.harness import eventually
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SHARED = "shared-with-the-deployment"

@@ -26,28 +26,28 @@ MUTANTS = (
         "bridge/adapters/amqp/intake.py",
         "            await self._unless_in_doubt(message)\n",
         "            await message.ack()\n            await self._unless_in_doubt(message)\n",
-        pytest("tests/faults/test_kills.py", "-k", "K01"),
+        pytest("tests/system/faults/test_kills.py", "-k", "K01"),
     ),
     Mutant(
         "synchronous=NORMAL",
         "bridge/adapters/store/sqlite.py",
         '("synchronous", 2)',
         '("synchronous", 1)',
-        pytest("tests/conformance/test_sqlite.py", "tests/faults/test_power_loss.py"),
+        pytest("tests/contract/test_sqlite.py", "tests/system/faults/test_power_loss.py"),
     ),
     Mutant(
         "asynchronous commits",
         "bridge/adapters/store/postgresql.py",
         '"synchronous_commit": "on"',
         '"synchronous_commit": "off"',
-        pytest("tests/conformance/test_postgresql_settings.py"),
+        pytest("tests/contract/test_postgresql_settings.py"),
     ),
     Mutant(
         "no version check",
         "bridge/adapters/store/queries/runs.py",
         '.where(runs.c.run_id == bindparam("of_run"), runs.c.version == bindparam("at_version"))',
         '.where(runs.c.run_id == bindparam("of_run"))',
-        pytest("tests/conformance/test_store.py", "-k", "not postgresql"),
+        pytest("tests/contract/test_store.py", "-k", "not postgresql"),
     ),
     Mutant(
         "`starting` written late",
@@ -91,7 +91,7 @@ MUTANTS = (
         "bridge/adapters/store/queries/runs.py",
         "in {one.process for one in write_requests if one.own} if lives(connection, process)}",
         "in {one.process for one in write_requests}}",
-        pytest("tests/conformance/test_fresh.py"),
+        pytest("tests/contract/test_fresh.py"),
     ),
     Mutant(
         "delivered before it is sent",
@@ -121,14 +121,14 @@ MUTANTS = (
         "bridge/steps/runs/kickoff.py",
         "            await self._journal.append(decision.run)",
         "            pass",
-        pytest("tests/steps/test_replay.py"),
+        pytest("tests/component/steps/test_replay.py"),
     ),
     Mutant(
         "the side journal is not taken up",
         "bridge/steps/recovery/journal.py",
         "    entries = journal.entries()",
         "    entries = []",
-        pytest("tests/steps/test_replay.py"),
+        pytest("tests/component/steps/test_replay.py"),
     ),
     Mutant(
         "an I/O error is transient",
@@ -142,7 +142,7 @@ MUTANTS = (
         "bridge/adapters/clock.py",
         "SLEW = 0.05",
         "SLEW = 1e9",
-        pytest("tests/parts/test_clock.py"),
+        pytest("tests/component/test_clock.py"),
     ),
     Mutant(
         "a clock that was set back is not followed",
@@ -184,7 +184,7 @@ MUTANTS = (
         "bridge/adapters/store/queries/accept.py",
         " or by_signature_digest.get(_signature_digest(run))",
         "",
-        pytest("tests/conformance/test_store.py", "-k", "TestSeals and sqlite"),
+        pytest("tests/contract/test_store.py", "-k", "TestSeals and sqlite"),
     ),
     Mutant(
         "questions do not move with the clock",
@@ -205,14 +205,14 @@ MUTANTS = (
         "bridge/adapters/store/queries/claims.py",
         "    connection.execute(update(runs).where(own_rows).values(owner=None, version=runs.c.version + 1))",
         "    connection.execute(update(runs).where(own_rows).values(owner=None))",
-        pytest("tests/conformance/test_store.py", "tests/conformance/test_replicas.py", "-k", "sqlite"),
+        pytest("tests/contract/test_store.py", "tests/contract/test_replicas.py", "-k", "sqlite"),
     ),
     Mutant(
         "a stopped process keeps its locks",
         "bridge/adapters/store/store.py",
         "        await self._reading(dialect.end_idle_sessions)\n",
         "",
-        pytest("tests/conformance/test_postgresql.py", "-k", "stopped"),
+        pytest("tests/contract/test_postgresql.py", "-k", "stopped"),
     ),
     Mutant(
         "a run is forgotten before it is handed over",
@@ -220,6 +220,6 @@ MUTANTS = (
         "freed = await self._store.release_runs(given)  # first",
         "[crew.tracker.forget(one) for crew in self._crews.values() for one in given]\n            "
         "freed = await self._store.release_runs(given)  # first",
-        pytest("tests/steps/test_replicas.py"),
+        pytest("tests/component/steps/test_replicas.py"),
     ),
 )

@@ -15,12 +15,12 @@ from bridge.core.human_input.feedback import Resume
 from bridge.core.runs.commands import Abandon, Cancel, Retry, RunCommand
 from bridge.core.runs.model import CrewPolicy, DoubtPolicy, Envelope, Run
 from bridge.ports.inbound import Accepted
+from tests.component.steps.conftest import POLICY
 from tests.fakes import NOW, Ids, a_request
 from tests.simulation.life import Crash, Life, Site
 from tests.simulation.questions import DEFAULT
 from tests.simulation.virtual import run_virtually
 from tests.simulation.world import World
-from tests.steps.conftest import POLICY
 
 REQUESTS = 6
 LIVES = 3

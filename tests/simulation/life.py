@@ -22,11 +22,11 @@ from bridge.steps.recovery.journal import replay_journal
 from bridge.steps.webhook_relay import ProcessRelayedWebhooks
 from bridge.supervisor import Supervisor
 from bridge.worker import Worker
+from tests.component.steps.conftest import Bench
 from tests.fakes import Ids
 from tests.simulation.process import Process
 from tests.simulation.stores import ShakyStore, make_writes_fail, one_of_several
 from tests.simulation.world import World
-from tests.steps.conftest import Bench
 
 T = TypeVar("T")
 

@@ -13,9 +13,9 @@ from bridge.adapters.store.connections import Work
 from bridge.adapters.store.database import database, opened
 from bridge.core.errors import StoreUnavailable
 from bridge.core.runs.model import Run
+from tests.component.steps.conftest import KEY
 from tests.fakes import NOW
 from tests.simulation.world import World
-from tests.steps.conftest import KEY
 
 OF_SEVERAL = ("expire_processes", "rejoin", "release_runs", "relay_webhook", "collect_webhooks")
 """Calls that are counted, if anything came of them."""

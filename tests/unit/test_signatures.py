@@ -99,7 +99,7 @@ def signed_as_official(message_id: str, timestamp: str, body: bytes = OFFICIAL_B
 
 
 def public_key(signature: bytes, signed: bytes) -> bool:
-    """Takes the vector and nothing else; the real arithmetic is in tests/parts."""
+    """Takes the vector and nothing else; the real arithmetic is in tests/component."""
     right = base64.b64decode(BY_PAIR.removeprefix("v1a,"))
     return (signature, signed) == (right, b"evt_01.1700000000." + ROTATED_BODY)
 

@@ -1,0 +1,88 @@
+"""Requests go into the store once; refused messages go to the dead queue by way of the store."""
+
+import json
+
+import pytest
+
+from bridge.core.callback_url import CallbackRules
+from bridge.core.delivery.model import Channel
+from bridge.core.errors import RequestRefused
+from bridge.core.runs.model import Envelope, State
+from bridge.ports.inbound import RefusedMessage
+from tests.component.steps.conftest import Bench
+from tests.fakes import a_request, run_id
+
+
+async def test_a_request_is_durable_when_the_call_returns_and_wakes_its_crew(bench: Bench):
+    accepted = await bench.accept(a_request(), Envelope("queue"))
+    assert (accepted.run.state, accepted.run.run_id, accepted.replayed) == (State.ACCEPTED, run_id(1), False)
+    assert await bench.store.load(run_id(1)) == accepted.run
+    assert bench.signals["kickoff"].calls == ["research"]
+
+
+async def test_a_repeat_finds_the_first_run(bench: Bench):
+    first, second = [await bench.accept(a_request(idempotency_key="k"), Envelope("queue")) for _ in range(2)]
+    assert (second.run, second.replayed) == (first.run, True)
+
+
+async def test_a_repeat_finds_its_run_even_when_it_would_not_be_permitted_any_more(bench: Bench):
+    """A message that was stored, and not acked before a crash, must not be told that its request was refused."""
+    url = "https://shop.example/done"
+    command = a_request(idempotency_key="k", callback_url=url)
+    first = await bench.accept(command, Envelope("queue"))
+    strict = bench.accept
+    strict._callbacks = CallbackRules(allow=["https://other.example"])
+    again = await strict(command, Envelope("queue"))
+    assert (again.run, again.replayed) == (first.run, True)
+    for other in (a_request(idempotency_key="k", callback_url=url, inputs={"topic": "x"}), a_request(callback_url=url)):
+        with pytest.raises(RequestRefused) as caught:
+            await strict(other, Envelope("queue"))
+        assert caught.value.code == "callback_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"crew": "nobody"}, "unknown_crew"),
+        ({"callback_url": "http://shop.example"}, "callback_not_allowed"),
+        ({"callback_url": "ftp://shop.example"}, "callback_not_allowed"),
+    ],
+)
+async def test_what_may_not_be_is_refused_and_nothing_is_stored(bench: Bench, change: dict[str, str], code: str):
+    spy = bench.spy()
+    with pytest.raises(RequestRefused) as caught:
+        await bench.accept(a_request(**change), Envelope("queue"))
+    assert caught.value.code == code
+    assert set(spy.calls) <= {"is_served"}
+    assert bench.signals["kickoff"].calls == []
+
+
+async def test_an_allowed_callback_is_kept(bench: Bench):
+    run = (await bench.accept(a_request(callback_url="https://shop.example/17"), Envelope("queue"))).run
+    assert (await bench.now(run)).request.callback_url == "https://shop.example/17"
+
+
+REFUSED = RefusedMessage(
+    body=b"\xff{", content_type="text/plain", headers={"n": 1, "x-bridge-reason": "forged"},
+    code="invalid_json", detail="not UTF-8", crew="research", correlation_id="c-1",
+)  # fmt: skip
+
+
+async def test_a_refused_message_goes_to_the_dead_queue_as_it_came(bench: Bench):
+    await bench.refuse(REFUSED)
+    [dead] = await bench.deliver.claim(9)
+    assert (dead.destination.channel, dead.destination.target) == (Channel.DEAD_LETTER, "kickoff.dead")
+    assert (dead.event.body, dead.event.content_type) == (b"\xff{", "text/plain")
+    assert dead.event.headers == {"n": 1, "x-bridge-reason": "invalid_json", "x-bridge-detail": "not UTF-8"}
+    assert bench.signals["deliver"].calls == [""]
+
+
+async def test_its_sender_is_told_if_it_named_a_reply_queue(bench: Bench):
+    await bench.refuse(RefusedMessage(b"{", None, {}, "invalid_json", "not JSON", "triage", "reply.shop", "c-1", "k-1"))
+    found = {delivery.destination.target: delivery.event for delivery in await bench.deliver.claim(9)}
+    assert set(found) == {"kickoff.dead", "reply.shop"}
+    assert found["kickoff.dead"].content_type == ""
+    notice = json.loads(found["reply.shop"].body)
+    said = {"code": "invalid_json", "message": "not JSON", "crew": "triage", "idempotency_key": "k-1"}
+    assert (notice["type"], notice["data"]) == ("request.rejected", said)
+    assert found["reply.shop"].correlation_id == "c-1"

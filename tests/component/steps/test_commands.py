@@ -1,0 +1,110 @@
+"""Commands from the queue: durable at once, whatever a crew is doing; each is applied when its run can be decided."""
+
+import asyncio
+
+import pytest
+
+from bridge.core.crew.responses import NotStarted, Started, Succeeded
+from bridge.core.errors import RequestRefused
+from bridge.core.runs.commands import Cancel
+from bridge.core.runs.model import State
+from bridge.steps.runs.deferred_commands import ApplyCommands, TakeCommand
+from bridge.steps.runs.input_check import SharedCheck
+from tests.component.steps.conftest import Bench
+from tests.fakes import a_request
+
+BY = "queue/kickoff.requests"
+
+
+def take(bench: Bench) -> TakeCommand:
+    return TakeCommand(bench.apply_command, bench.store.commands, bench.clock)
+
+
+def apply(bench: Bench) -> ApplyCommands:
+    return ApplyCommands(bench.apply_command, bench.store.commands, bench.clock)
+
+
+@pytest.mark.parametrize("answer", [Started("k-1"), NotStarted("503")])
+async def test_a_run_whose_post_is_under_way_is_cancelled_when_that_is_answered(
+    bench: Bench, answer: Started | NotStarted
+):
+    """The message was held until then; fifty such messages kept every other request out for 42 s."""
+    run = await bench.accepted()
+    bench.api.kickoff_answers = [answer]
+
+    async def cancel(_: object) -> None:
+        for _ in range(2):
+            await take(bench)(run.run_id, Cancel(), BY)
+        assert await bench.round(apply(bench)) == []
+
+    bench.api.meanwhile = cancel
+    await bench.round(bench.kickoff)
+    bench.clock.forward(120)
+    assert await bench.store.claim_accepted("research", 9, 9, bench.clock()) == [], "must not be started again"
+    await bench.round(apply(bench))
+    assert (await bench.now(run)).state is State.CANCELLED
+    assert await bench.events(run) == ["run.cancelled"]
+    assert await bench.round(apply(bench)) == []
+
+
+async def test_a_run_whose_process_died_with_its_post_is_cancelled_when_it_is_in_doubt(bench: Bench):
+    """Applied twice, as by two processes, the command changes nothing more."""
+    run = await bench.left_starting()
+    await take(bench)(run.run_id, Cancel(), BY)
+    assert await bench.store.commands.applicable(9) == []
+    await bench.round(bench.recover)
+    [command] = await bench.store.commands.applicable(9)
+    await apply(bench).handle(command)
+    assert (await bench.now(run)).state is State.CANCELLED
+    await apply(bench).handle(command)
+    assert await bench.store.commands.applicable(9) == []
+
+
+async def test_a_command_for_a_run_that_has_ended_is_refused(bench: Bench):
+    run = await bench.started()
+    bench.api.status_answers = [Succeeded("done")]
+    bench.clock.forward(6)
+    await bench.round(bench.poll)
+    with pytest.raises(RequestRefused) as refused:
+        await take(bench)(run.run_id, Cancel(), BY)
+    assert refused.value.code == "run_is_over"
+    assert not await bench.store.commands.keep(run.run_id, BY, 0.0)
+
+
+async def test_a_command_that_cannot_be_applied_is_tried_again_later(bench: Bench):
+    run = await bench.left_starting()
+    await take(bench)(run.run_id, Cancel(), BY)
+    await bench.round(bench.recover)
+    step = apply(bench)
+    await step.quarantine((run.run_id, BY))
+    assert await step.claim(9) == []
+    bench.clock.forward(61)
+    assert await step.claim(9) == [(run.run_id, BY)]
+    assert step.about((run.run_id, BY)) == {"run_id": run.run_id}
+
+
+async def test_at_most_so_many_messages_wait_for_crews_to_tell_their_inputs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """Fifty messages for a crew whose `GET /inputs` hung kept those for others waiting for 3 s."""
+    asked, told = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> tuple[str, ...]:
+        asked.set()
+        await told.wait()
+        return ("topic",)
+
+    monkeypatch.setattr(bench.api, "inputs", hang)
+    check = SharedCheck(bench.inputs, 2)
+    lacking = a_request(inputs={})
+    waiting = [asyncio.create_task(check(lacking)) for _ in range(2)]
+    await asked.wait()
+    for _ in range(50):
+        await check(lacking)
+    assert not any(task.done() for task in waiting)
+    told.set()
+    for task in waiting:
+        with pytest.raises(RequestRefused):
+            await task
+    with pytest.raises(RequestRefused):
+        await check(lacking)

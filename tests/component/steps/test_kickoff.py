@@ -1,0 +1,181 @@
+"""Starting executions: the mark comes before the POST, and only what surely did not start comes back."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffResponse, NotStarted, Refused, Started
+from bridge.core.runs.model import State
+from tests.component.steps.conftest import Bench
+from tests.fakes import NOW
+
+
+async def test_starting_is_durable_before_the_api_is_called(bench: Bench):
+    run = await bench.accepted()
+    seen = []
+
+    async def look_into_the_store(_: Any) -> None:
+        seen.append(await bench.now(run))
+
+    bench.api.meanwhile = look_into_the_store
+    await bench.round(bench.kickoff)
+    [during] = seen
+    assert (during.state, during.attempt, during.sent_at, during.owner) == (State.STARTING, 1, NOW, "me")
+
+
+async def test_the_body_carries_the_inputs_and_our_ids(bench: Bench):
+    run = await bench.accepted(inputs={"pages": 3}, meta={"order": 17})
+    await bench.round(bench.kickoff)
+    meta = {"order": 17, "bridge_run_id": run.run_id, "bridge_attempt": 1}
+    [body] = bench.api.bodies
+    assert (body["inputs"], body["meta"]) == ({"pages": "3"}, meta)
+
+
+async def test_a_started_run_is_followed(bench: Bench):
+    run = await bench.started()
+    assert (run.state, run.kickoff_id, run.owner) == (State.RUNNING, "execution-1", "me")
+    assert run.run_id in bench.crew.tracker.queue
+    assert bench.signals["poll"].calls == [""]
+    assert await bench.events(run) == []
+
+
+async def test_a_refused_run_fails_and_its_event_is_on_its_way(bench: Bench):
+    bench.api.kickoff_answers = [Refused("HTTP 422: Missing inputs: region")]
+    run = await bench.started()
+    assert run.state is State.FAILED
+    assert run.run_id not in bench.crew.tracker.queue
+    assert await bench.events(run) == ["run.failed"]
+    assert bench.signals["deliver"].calls == [""]
+
+
+async def test_what_was_not_started_is_tried_again_when_it_is_due(bench: Bench):
+    bench.api.kickoff_answers = [NotStarted("HTTP 503", after=30.0)]
+    run = await bench.started()
+    assert (run.state, run.owner) == (State.ACCEPTED, None)
+    assert run.due_at is not None
+    assert run.due_at >= NOW + 30
+    assert await bench.round(bench.kickoff) == []
+    bench.clock.moment = run.due_at
+    await bench.round(bench.kickoff)
+    again = await bench.now(run)
+    assert (again.state, again.attempt, len(bench.api.bodies)) == (State.RUNNING, 2, 2)
+
+
+async def test_an_answer_that_settles_nothing_is_never_followed_by_a_second_post(bench: Bench):
+    bench.api.kickoff_answers = [InDoubt("TimeoutError")]
+    run = await bench.started()
+    assert run.state is State.IN_DOUBT
+    for _ in range(5):
+        bench.clock.forward(10_000)
+        for step in (bench.kickoff, bench.recover, bench.doubt, bench.sweep, bench.poll):
+            await bench.round(step)
+    assert len(bench.api.bodies) == 1
+    assert (await bench.now(run)).state is State.IN_DOUBT
+
+
+async def test_no_more_are_claimed_than_the_crew_may_run(bench: Bench):
+    bench.max_running = 2
+    for _ in range(5):
+        await bench.accepted()
+    assert len(await bench.round(bench.kickoff)) == 2
+    assert await bench.round(bench.kickoff) == []
+
+
+async def test_every_call_waits_for_its_turn_before_the_run_is_marked(bench: Bench):
+    run = await bench.accepted()
+    [claimed] = await bench.kickoff.claim(1)
+    held = asyncio.Event()
+
+    async def wait() -> None:
+        await held.wait()
+
+    bench.api.acquire = wait  # type: ignore[method-assign]
+    handling = asyncio.create_task(bench.kickoff.handle(claimed))
+    await asyncio.wait([handling], timeout=0.01)
+    assert (await bench.now(run)).state is State.ACCEPTED  # a crash now puts nothing in doubt
+    held.set()
+    await handling
+    assert (await bench.now(run)).state is State.RUNNING
+
+
+async def test_an_answer_for_a_run_that_was_taken_away_is_dropped_and_not_followed(bench: Bench):
+    """The process was asleep for so long that others took its rows; they decide, it must not."""
+    run = await bench.accepted()
+
+    async def taken_away(_: Any) -> None:
+        await bench.abandon()
+
+    bench.api.meanwhile = taken_away
+    bench.api.kickoff_answers = [Started("k-1")]
+    await bench.round(bench.kickoff)
+    assert (await bench.now(run)).state is State.STARTING
+    assert run.run_id not in bench.crew.tracker.queue
+
+
+async def test_an_answer_that_is_dropped_wakes_nobody_for_its_deliveries(bench: Bench):
+    run = await bench.accepted()
+
+    async def taken_away(_: Any) -> None:
+        await bench.abandon()
+
+    bench.api.meanwhile = taken_away
+    bench.api.kickoff_answers = [Refused("no")]
+    await bench.round(bench.kickoff)
+    assert await bench.events(run) == []
+
+
+async def test_an_id_that_another_run_has_is_in_doubt_and_said_aloud(bench: Bench):
+    """Both would follow one execution, and the one that was really started would be lost without a word."""
+    first = await bench.started()
+    bench.api.kickoff_answers = [Started("execution-1")]
+    with capture_logs() as logs:
+        second = await bench.started(inputs={"topic": "another"})
+    assert [(run.state, run.kickoff_id) for run in (await bench.now(first), second)] == [
+        (State.RUNNING, "execution-1"),
+        (State.IN_DOUBT, None),
+    ]
+    assert second.run_id not in bench.crew.tracker.queue
+    assert [(line["log_level"], line["run_id"]) for line in logs if line["event"] == "kickoff_id_taken"] == [
+        ("error", second.run_id)
+    ]
+
+
+async def test_evidence_that_names_another_runs_execution_leaves_the_doubt(bench: Bench):
+    await bench.started()
+    second = await bench.accepted(inputs={"topic": "another"})
+
+    async def webhook_meanwhile(_: Any) -> None:
+        bench.crew.tracker.keep_evidence(second.run_id, "execution-1")
+
+    bench.api.kickoff_answers, bench.api.meanwhile = [InDoubt("reset")], webhook_meanwhile
+    await bench.round(bench.kickoff)
+    assert ((await bench.now(second)).state, bench.crew.tracker._evidence) == (State.IN_DOUBT, {})
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Started("execution-1"), None),
+        (Refused("HTTP 422: inputs.card 4111: not a number"), "HTTP 422"),
+        (NotStarted("HTTP 429: slow down, card 4111"), "HTTP 429"),
+        (CrewUnavailable("HTTP 403: no quota for card 4111"), "HTTP 403"),
+        (InDoubt("ServerDisconnectedError"), "ServerDisconnectedError"),
+    ],
+)
+async def test_why_nothing_was_started_is_logged_without_the_apis_own_words(
+    bench: Bench, answer: KickoffResponse, reason: str | None
+):
+    """They may quote inputs, which are never logged."""
+    bench.api.kickoff_answers = [answer]
+    with capture_logs() as logs:
+        await bench.started()
+    told = [(line["event"], line["reason"]) for line in logs if line["event"] in {"kickoff_answered", "crew_paused"}]
+    assert told == [("kickoff_answered", reason)] + [("crew_paused", reason)] * isinstance(answer, CrewUnavailable)
+    assert "4111" not in str(logs)
+
+
+def test_claims_that_nobody_asked_for_come_every_second(bench: Bench):
+    assert bench.kickoff.pause() == 1.0
+    assert bench.kickoff.name == "kickoff-research"

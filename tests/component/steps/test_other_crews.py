@@ -1,0 +1,120 @@
+"""Processes with different crews on one store, as while a new crew is rolled out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from structlog.testing import capture_logs
+
+from bridge.core.crew import webhook_tokens
+from bridge.core.crew.webhooks import Kind
+from bridge.core.polling.planner import PollPlanner
+from bridge.core.runs.model import Envelope, State
+from bridge.ports.inbound import Accepted
+from bridge.steps._crew import Crew
+from bridge.steps.maintenance.rebalance import Rebalance
+from bridge.steps.webhook_relay import ProcessRelayedWebhooks
+from tests.component.steps.conftest import KEY, Bench
+from tests.fakes import a_request
+
+
+async def another(bench: Bench, crews: Sequence[str] = ("writers",)) -> Bench:
+    """A second process, which serves other crews."""
+    other = Bench(bench.another_process(crews=crews), bench.policy, bench.max_running, bench.clock, bench.ids)
+    for name in crews:
+        other.made[name] = Crew(name, other.api, other.policy, other.max_running, PollPlanner(other.policy))
+    await other.store.join(bench.clock())
+    return other
+
+
+def keep_to_share(bench: Bench) -> Rebalance:
+    return Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"])
+
+
+async def started(bench: Bench, number: int) -> None:
+    bench.max_running = number
+    for _ in range(number):
+        await bench.accepted()
+    while len(await bench.round(bench.kickoff)):
+        pass
+
+
+async def test_a_process_takes_up_no_runs_of_a_crew_that_it_does_not_know(bench: Bench):
+    """It claimed them and sat on them for as long as it lived."""
+    run = await bench.left_running()
+    doubtful = await bench.left_starting()
+    other = await another(bench)
+    assert await other.round(other.recover) == []
+    assert [(await bench.now(one)).owner for one in (run, doubtful)] == [None, None]
+    assert len(await bench.round(bench.recover)) == 2
+    bench.clock.forward(bench.policy.in_doubt_after + 1)
+    assert await other.round(other.doubt) == []
+    assert [run.run_id for run in await bench.round(bench.doubt)] == [doubtful.run_id]
+
+
+async def test_runs_are_not_handed_over_to_a_process_that_does_not_know_their_crew(bench: Bench):
+    """Half of them would have been followed by nobody."""
+    await started(bench, 60)
+    other = await another(bench)
+    await bench.round(keep_to_share(bench))
+    await other.round(keep_to_share(other))
+    assert len(bench.crew.tracker.queue) == 60
+    assert bench.crew.share.processes == 1  # and the whole rate is its own
+
+
+async def test_a_process_takes_up_all_runs_of_a_crew_that_no_other_serves(bench: Bench):
+    await started(bench, 60)
+    other = await another(bench, ("research", "writers"))
+    await bench.round(keep_to_share(bench))
+    await bench.abandon()
+    bench.crew.tracker.forget_everything()
+    third = await another(bench, ("writers",))
+    await other.store.expire_processes(bench.clock(), -1.0)
+    await other.store.join(bench.clock())
+    await other.round(keep_to_share(other))
+    assert (other.crew.share.processes, other.made["writers"].share.processes) == (1, 1)
+    assert len(await other.round(other.recover)) == 60
+    assert await third.round(third.recover) == []
+
+
+async def test_a_request_for_a_crew_of_another_process_is_stored_for_it(bench: Bench):
+    """The old version refused it for good, into the dead queue, while the new one was there already."""
+    other = await another(bench)
+    accepted: Accepted = await other.accept(a_request("research"), Envelope("queue"))
+    assert [run.run_id for run in await bench.round(bench.kickoff)] == [accepted.run.run_id]
+
+
+async def test_a_webhook_that_reaches_a_process_without_its_crew_reaches_the_owner(bench: Bench):
+    run = await bench.started()
+    other = await another(bench)
+
+    async def content() -> Any:
+        return {"kickoff_id": run.kickoff_id, "result": "done"}
+
+    token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, run.attempt))
+    assert await other.webhook(token, Kind.CREW, content)
+    assert len(await bench.round(ProcessRelayedWebhooks(bench.store, bench.webhook.handle_relayed))) == 1
+    assert bench.crew.tracker.completion_signalled(run.run_id)
+
+
+async def test_where_no_other_process_can_be_a_webhook_of_an_unknown_crew_is_refused(bench: Bench):
+    run = await bench.started()
+    bench.made["writers"] = bench.made.pop("research")
+
+    async def content() -> Any:
+        return {"kickoff_id": run.kickoff_id, "result": "done"}
+
+    assert not await bench.webhook(
+        webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, run.attempt)), Kind.CREW, content
+    )
+
+
+async def test_a_crew_that_nobody_serves_any_more_is_logged_once(bench: Bench):
+    await bench.left_running()
+    other = await another(bench)
+    await bench.store.close()
+    with capture_logs() as logs:
+        await other.rounds(other.sweep, seconds=6)
+    told = [entry for entry in logs if entry["event"] == "crew_not_configured"]
+    assert [(entry["crew"], entry["runs"]) for entry in told] == [("research", 1)]
+    await bench.store.join(bench.clock())
+    assert (await bench.store.counts())["runs"] == {State.RUNNING.value: 1}

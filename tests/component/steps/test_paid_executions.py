@@ -1,0 +1,427 @@
+"""What a POST may have started is paid for: it is not started again, and not left running when nobody waits for it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from bridge.core.crew import webhook_tokens
+from bridge.core.crew.responses import (
+    CrewUnavailable,
+    Failed,
+    InDoubt,
+    NoResponse,
+    NotFound,
+    NotStarted,
+    Pending,
+    Refused,
+    Started,
+    StatusResponse,
+    Succeeded,
+    Unknown,
+)
+from bridge.core.crew.webhooks import Kind
+from bridge.core.errors import CrewUnreachable, RequestRefused
+from bridge.core.human_input.feedback import Resume
+from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand
+from bridge.core.runs.model import DoubtPolicy, Run, State
+from bridge.ports.journal import JournalEntry
+from bridge.steps.recovery.journal import replay_journal
+from bridge.steps.runs import commands
+from bridge.steps.webhook_relay import ProcessRelayedWebhooks
+from tests.component.steps.conftest import KEY, Bench, with_policy
+from tests.component.steps.test_replay import Notes
+from tests.fakes import raise_fault
+
+RESET = InDoubt("reset")
+
+
+async def another(bench: Bench) -> Bench:
+    """A second process on the same store and the same crew."""
+    other = Bench(bench.another_process(), bench.policy, bench.max_running, bench.clock, bench.ids, bench.api)
+    await other.store.join(bench.clock())
+    return other
+
+
+async def webhook(bench: Bench, run: Run, body: Any, attempt: int = 1, kind: Kind = Kind.TASK) -> bool:
+    async def read() -> Any:
+        return body
+
+    return await bench.webhook(webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, attempt)), kind, read)
+
+
+async def doubted(bench: Bench) -> Run:
+    bench.api.kickoff_answers = [RESET]
+    return await bench.started()
+
+
+def retrying(bench: Bench) -> Bench:
+    return with_policy(bench, in_doubt=DoubtPolicy.RETRY, in_doubt_after=1.0)
+
+
+async def seconds(bench: Bench, count: int) -> None:
+    """Let the steps that decide about doubts and start runs work for a while."""
+    for _ in range(count):
+        bench.clock.forward(1.0)
+        await bench.round(bench.doubt)
+        await bench.round(bench.kickoff)
+
+
+async def test_a_post_that_is_always_in_doubt_is_sent_twice_and_then_held(bench: Bench):
+    """Ten paid executions in twenty seconds."""
+    retrying(bench).api.kickoff_answers = [RESET] * 99
+    run = await bench.started()
+    await seconds(bench, 30)
+    held = await bench.now(run)
+    assert (len(bench.api.bodies), held.state, held.due_at, held.auto_retries) == (2, State.IN_DOUBT, None, 1)
+    assert await bench.events(run) == ["run.in_doubt"]
+    assert len({one.event.event_id for one in await bench.store.deliveries_for_run(run.run_id)}) == 2
+
+
+async def test_refusals_that_started_nothing_do_not_renew_the_automatic_retry(bench: Bench):
+    retrying(bench).api.kickoff_answers = [RESET, NotStarted("HTTP 503"), NotStarted("HTTP 503"), *[RESET] * 9]
+    run = await bench.started()
+    await seconds(bench, 60)
+    assert (len(bench.api.bodies), (await bench.now(run)).state) == (4, State.IN_DOUBT)
+
+
+async def test_an_operators_retry_neither_uses_nor_renews_the_automatic_one(bench: Bench):
+    retrying(bench).api.kickoff_answers = [RESET] * 99
+    run = await bench.started()
+    await bench.apply_command(run.run_id, Retry(), "client/ops")
+    await seconds(bench, 30)
+    assert len(bench.api.bodies) == 3  # the first, the operator's, the automatic one
+    await bench.apply_command(run.run_id, Retry(), "client/ops")
+    await seconds(bench, 30)
+    assert (len(bench.api.bodies), (await bench.now(run)).auto_retries) == (4, 1)
+
+
+async def test_two_replicas_share_one_automatic_retry(bench: Bench):
+    retrying(bench).api.kickoff_answers = [RESET] * 99
+    other = await another(bench)
+    run = await bench.started()
+    for _ in range(20):
+        await seconds(bench, 1)
+        await seconds(other, 1)
+    assert (len(bench.api.bodies), (await bench.now(run)).state) == (2, State.IN_DOUBT)
+
+
+async def test_evidence_that_comes_before_the_repeated_post_spares_it(bench: Bench):
+    run = await doubted(retrying(bench))
+    bench.clock.forward(1.0)
+    await bench.round(bench.doubt)
+    assert (await bench.now(run)).state is State.ACCEPTED
+    await webhook(bench, run, {"kickoff_id": "k-1"})
+    await seconds(bench, 5)
+    found = await bench.now(run)
+    assert (found.state, found.kickoff_id, len(bench.api.bodies)) == (State.RUNNING, "k-1", 1)
+
+
+async def test_evidence_of_the_first_post_settles_a_doubt_about_the_second(bench: Bench):
+    retrying(bench).api.kickoff_answers = [RESET] * 2
+    run = await bench.started()
+    await seconds(bench, 5)
+    await webhook(bench, run, {"kickoff_id": "k-1"}, attempt=1)
+    found = await bench.now(run)
+    assert (found.state, found.kickoff_id, found.attempt) == (State.RUNNING, "k-1", 2)
+
+
+@pytest.mark.parametrize("meanwhile", [True, False])
+async def test_an_execution_beside_the_runs_own_is_logged_and_asks_no_questions(bench: Bench, meanwhile: bool):
+    run = await doubted(retrying(bench))
+    question = {"kickoff_id": "k-1", "task_id": "t-1", "task_output": "Approve?"}
+
+    async def late(_: Any = None) -> None:
+        with capture_logs() as logs:
+            await webhook(bench, run, question, attempt=1, kind=Kind.HUMAN)
+        assert [(line["event"], line["kickoff_id"]) for line in logs] == [("execution_superseded", "k-1")]
+
+    if meanwhile:
+        bench.api.meanwhile = late
+    await seconds(bench, 2)
+    if not meanwhile:
+        await late()
+    found = await bench.now(run)
+    assert (found.state, found.kickoff_id) == (State.RUNNING, "execution-2")
+
+
+Bring = Callable[[Bench, Run], Awaitable[None]]
+
+
+async def by_webhook(bench: Bench, run: Run) -> None:
+    await webhook(bench, run, {"kickoff_id": "k-1"})
+
+
+async def by_another_replica(bench: Bench, run: Run) -> None:
+    await webhook(await another(bench), run, {"kickoff_id": "k-1"})
+
+
+async def by_journal(bench: Bench, run: Run) -> None:
+    entries = Notes(kept=[JournalEntry(run.run_id, 1, "k-1")])
+    await replay_journal(entries, bench.crews, bench.store, bench.clock, raise_fault)
+    assert entries.kept == []
+
+
+@pytest.mark.parametrize("bring", [by_webhook, by_another_replica, by_journal])
+@pytest.mark.parametrize(("command", "state"), [(Cancel(), State.CANCELLED), (Abandon(), State.FAILED)])
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_late_evidence_of_a_run_that_has_ended_stops_its_execution_and_tells_its_result(
+    bench: Bench, command: RunCommand, state: State, bring: Bring, restarted: bool
+):
+    run = await doubted(bench)
+    await bench.apply_command(run.run_id, command, "client/ops")
+    bench.clock.forward(3600)
+    if restarted:
+        bench.made.clear()
+        await bench.abandon()
+    await bring(bench, run)
+    bench.api.standing_status = Succeeded("paid for")
+    await bench.round(bench.late)
+    ended = await bench.now(run)
+    assert (bench.api.stopped, bench.api.polls) == (["k-1"], ["k-1"])
+    assert (ended.state, ended.kickoff_id, ended.due_at) == (state, "k-1", None)
+    assert await bench.events(run) == [f"run.{state}", "run.late_result"]
+    assert await bench.round(bench.late) == []
+
+
+async def test_an_answer_to_a_post_whose_run_was_cancelled_meanwhile_stops_the_execution(bench: Bench):
+    """Another replica had taken over the run, and an operator had cancelled it."""
+    run = await bench.accepted()
+    other = await another(bench)
+
+    async def taken_over(_: Any) -> None:
+        await other.store.expire_processes(bench.clock(), -1.0)
+        await other.store.join(bench.clock())
+        await other.round(other.recover)
+        await other.apply_command(run.run_id, Cancel(), "client/ops")
+
+    bench.api.meanwhile, bench.api.kickoff_answers = taken_over, [Started("k-late")]
+    with capture_logs() as logs:
+        await bench.round(bench.kickoff)
+    assert "execution_found_late" in [line["event"] for line in logs]
+    await other.round(other.late)
+    assert (bench.api.stopped, (await bench.now(run)).state) == (["k-late"], State.CANCELLED)
+
+
+async def test_a_webhook_saves_what_a_late_answer_in_doubt_does_not_name(bench: Bench):
+    run = await bench.accepted()
+    other = await another(bench)
+
+    async def taken_over(_: Any) -> None:
+        await webhook(bench, run, {"kickoff_id": "k-1"})
+        await other.store.expire_processes(bench.clock(), -1.0)
+        await other.store.join(bench.clock())
+        await other.round(other.recover)
+
+    bench.api.meanwhile, bench.api.kickoff_answers = taken_over, [RESET]
+    await bench.round(bench.kickoff)
+    found = await bench.now(run)
+    assert (found.state, found.kickoff_id) == (State.RUNNING, "k-1")
+
+
+async def test_evidence_that_was_left_for_a_dead_process_reaches_a_run_that_was_cancelled_since(bench: Bench):
+    run = await bench.left_starting()
+    other = await another(bench)
+    await webhook(other, run, {"kickoff_id": "k-1"})
+    await bench.round(bench.recover)
+    await bench.apply_command(run.run_id, Cancel(), "client/ops")
+    assert len(await other.round(ProcessRelayedWebhooks(other.store, other.webhook.handle_relayed))) == 1
+    await bench.round(bench.late)
+    assert bench.api.stopped == ["k-1"]
+
+
+async def test_evidence_of_a_run_that_was_refused_has_its_execution_stopped_and_told(bench: Bench):
+    """The API refused, and started an execution all the same."""
+    bench.api.kickoff_answers = [Refused("HTTP 400")]
+    run = await bench.started()
+    await webhook(bench, run, {"kickoff_id": "k-1"})
+    bench.api.standing_status = Failed("stopped")
+    await bench.round(bench.late)
+    assert (bench.api.stopped, await bench.events(run)) == (["k-1"], ["run.failed", "run.late_result"])
+
+
+async def test_a_run_that_failed_by_itself_is_neither_stopped_nor_watched(bench: Bench):
+    run = await bench.started()
+    bench.api.standing_status = Failed("by itself")
+    bench.clock.forward(6)
+    await bench.round(bench.poll)
+    assert ((await bench.now(run)).state, await bench.round(bench.late)) == (State.FAILED, [])
+    await webhook(bench, run, {"kickoff_id": "another"})
+    assert await bench.round(bench.late) == []
+
+
+# Adopting an execution --------------------------------------------------------------------------------------------
+
+
+async def minutes(bench: Bench, count: int) -> None:
+    for _ in range(count):
+        for _ in range(12):
+            bench.clock.forward(5.0)
+            await bench.round(bench.recover)
+            await bench.round(bench.poll)
+            await bench.round(bench.doubt)
+
+
+async def test_an_id_that_the_api_does_not_know_is_not_adopted(bench: Bench):
+    """A wrong id turned a run that had succeeded into failed/lost, for good."""
+    run = await doubted(bench)
+    bench.api.status_answers = [NotFound()]
+    with pytest.raises(RequestRefused) as refused:
+        await bench.apply_command(run.run_id, Adopt("wrong"), "client/ops")
+    assert (refused.value.code, refused.value.field) == ("unknown_execution", "kickoff_id")
+    assert ((await bench.now(run)).state, bench.api.polls) == (State.IN_DOUBT, ["wrong"])
+    adopted = await bench.apply_command(run.run_id, Adopt("right"), "client/ops")
+    assert (adopted.state, adopted.kickoff_id, adopted.unverified) == (State.RUNNING, "right", False)
+
+
+@pytest.mark.parametrize("answer", [NoResponse("HTTP 500"), CrewUnavailable("HTTP 401"), Unknown("HTML")])
+async def test_while_the_crew_cannot_be_asked_nothing_is_adopted_but_by_force(bench: Bench, answer: StatusResponse):
+    run = await doubted(bench)
+    bench.api.status_answers = [answer, answer]
+    with pytest.raises(CrewUnreachable):
+        await bench.apply_command(run.run_id, Adopt("k-1"), "client/ops")
+    assert (await bench.now(run)).state is State.IN_DOUBT
+    assert (await bench.apply_command(run.run_id, Adopt("k-1", force=True), "client/ops")).unverified
+
+
+async def test_a_crew_that_hangs_does_not_hold_up_the_operator(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    run = await doubted(bench)
+    monkeypatch.setattr(commands, "POLL_WITHIN", 0.01)
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(bench.api, "acquire", hang)
+    with pytest.raises(CrewUnreachable):
+        await bench.apply_command(run.run_id, Adopt("k-1"), "client/ops")
+
+
+async def test_a_wrong_id_that_was_forced_can_be_corrected_while_it_is_polled(bench: Bench):
+    run = await doubted(bench)
+    bench.api.standing_status = NotFound()
+    await bench.apply_command(run.run_id, Adopt("wrong", force=True), "client/ops")
+    bench.clock.forward(6)
+    await bench.round(bench.recover)
+    bench.clock.forward(6)
+    await bench.round(bench.poll)
+    bench.api.standing_status = Succeeded("paid for")
+    corrected = await bench.apply_command(run.run_id, Adopt("right"), "client/ops")
+    assert (corrected.kickoff_id, corrected.unverified, corrected.owner) == ("right", False, None)
+    await minutes(bench, 1)
+    ended = await bench.now(run)
+    assert (ended.state, ended.kickoff_id, ended.outcome.result) == (State.SUCCEEDED, "right", "paid for")
+
+
+async def test_a_wrong_id_that_was_forced_never_makes_the_run_lost(bench: Bench):
+    run = await doubted(bench)
+    bench.api.standing_status = NotFound()
+    await bench.apply_command(run.run_id, Adopt("wrong", force=True), "client/ops")
+    with capture_logs() as logs:
+        await minutes(bench, 20)
+    held = await bench.now(run)
+    assert (held.state, held.kickoff_id, held.due_at) == (State.IN_DOUBT, None, None)
+    assert [line["kickoff_id"] for line in logs if line["event"] == "adopted_execution_unknown"] == ["wrong"]
+    assert await bench.events(run) == ["run.in_doubt"]
+    bench.api.standing_status = Succeeded("paid for")
+    await bench.apply_command(run.run_id, Adopt("right"), "client/ops")
+    await minutes(bench, 1)
+    assert (await bench.now(run)).state is State.SUCCEEDED
+
+
+async def test_a_poll_of_a_wrong_id_that_is_under_way_does_not_decide_about_the_right_one(bench: Bench):
+    run = await doubted(bench)
+    other = await another(bench)
+    bench.api.status_answers = [NotFound()]
+    await bench.apply_command(run.run_id, Adopt("wrong", force=True), "client/ops")
+    await bench.round(bench.recover)
+    bench.clock.forward(6)
+    [tracked] = await bench.poll.claim(1)
+    await other.apply_command(run.run_id, Adopt("right"), "client/ops")
+    bench.api.status_answers = [Failed("of another run")]
+    await bench.poll.handle(tracked)
+    assert ((await bench.now(run)).state, run.run_id in bench.crew.tracker) == (State.RUNNING, False)
+
+
+async def test_an_id_that_was_seen_alive_stays(bench: Bench):
+    run = await doubted(bench)
+    bench.api.status_answers = [NotFound(), Pending()]
+    await bench.apply_command(run.run_id, Adopt("k-1", force=True), "client/ops")
+    await bench.round(bench.recover)
+    bench.clock.forward(6)
+    await bench.round(bench.poll)
+    assert not (await bench.now(run)).unverified
+    with pytest.raises(RequestRefused, match="not in_doubt"):
+        await bench.apply_command(run.run_id, Adopt("k-2"), "client/ops")
+
+
+# A crew webhook's result -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("human_input", [False, True])
+async def test_a_forged_result_is_not_believed_at_a_not_found(bench: Bench, human_input: bool):
+    """The holder of the URL sent a result right after the kickoff, before the API knew the execution."""
+    with_policy(bench, human_input=human_input)
+    run = await bench.started()
+    await webhook(bench, run, {"kickoff_id": "execution-1", "result": "forged"}, kind=Kind.CREW)
+    bench.api.status_answers = [NotFound()] * 4
+    bench.api.standing_status = Succeeded("true")
+    for _ in range(4):
+        await bench.round(bench.poll)
+        bench.clock.forward(6)
+    assert (await bench.now(run)).state is not State.SUCCEEDED
+    await minutes(bench, 3)
+    assert (await bench.now(run)).outcome.result == "true"
+
+
+@pytest.mark.parametrize("human_input", [False, True])
+async def test_a_webhooks_result_is_believed_after_five_polls_and_a_minute(bench: Bench, human_input: bool):
+    with_policy(bench, human_input=human_input)
+    run = await bench.started()
+    await webhook(bench, run, {"kickoff_id": "execution-1", "output": {"a": 1}}, kind=Kind.CREW)
+    bench.api.standing_status = NotFound()
+    for _ in range(10):
+        await bench.round(bench.poll)
+        bench.clock.forward(5.9)
+    assert (await bench.now(run)).state is not State.SUCCEEDED
+    await minutes(bench, 10)
+    ended = await bench.now(run)
+    assert (ended.state, ended.outcome.result_json) == (State.SUCCEEDED, {"a": 1})
+
+
+async def test_a_webhooks_result_that_the_status_contradicts_is_logged(bench: Bench):
+    run = await bench.started()
+    await webhook(bench, run, {"kickoff_id": "execution-1", "result": "done"}, kind=Kind.CREW)
+    bench.api.standing_status = Failed("no")
+    with capture_logs() as logs:
+        await bench.round(bench.poll)
+    assert "webhook_result_discarded" in [line["event"] for line in logs]
+
+
+# Runs of a crew that is no longer in the settings ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", [State.ACCEPTED, State.STARTING, State.IN_DOUBT, State.RUNNING])
+async def test_a_run_of_a_removed_crew_can_be_cancelled(bench: Bench, state: State):
+    make: dict[State, Callable[[], Awaitable[Run]]] = {
+        State.ACCEPTED: bench.accepted, State.STARTING: bench.left_starting, State.RUNNING: bench.left_running,
+        State.IN_DOUBT: lambda: doubted(bench),
+    }  # fmt: skip
+    run = await make[state]()
+    assert run.state is state
+    bench.made = {"other": bench.crew}
+    with capture_logs() as logs:
+        cancelled = await bench.apply_command(run.run_id, Cancel(), "client/ops")
+    assert (cancelled.state, await bench.events(run)) == (State.CANCELLED, ["run.cancelled"])
+    assert ("execution_not_stopped" in [line["event"] for line in logs]) is (state is State.RUNNING)
+    assert (await bench.apply_command(run.run_id, Cancel(), "client/ops")).state is State.CANCELLED
+
+
+@pytest.mark.parametrize("command", [Retry(), Adopt("k-1"), Resume(approve=True)])
+async def test_what_needs_the_crews_api_is_refused_for_a_removed_crew(bench: Bench, command: RunCommand):
+    run = await doubted(bench)
+    bench.made = {"other": bench.crew}
+    with pytest.raises(RequestRefused, match="research is not in the settings") as refused:
+        await bench.apply_command(run.run_id, command, "client/ops")
+    assert refused.value.code == "unknown_crew"

@@ -1,0 +1,360 @@
+"""An arbitrary exception anywhere in any step costs its item at most, and no POST is ever repeated for it.
+
+Each step handles an item while one call that it makes to its ports raises: the first, then the second, and so on. The
+item is set aside as the worker would do; then all steps work again, and everything comes to rest.
+"""
+
+import asyncio
+import importlib
+import inspect
+import pkgutil
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, cast
+
+import pytest
+
+from bridge import steps
+from bridge.core.crew.responses import Running, Succeeded
+from bridge.core.crew.webhooks import Kind
+from bridge.core.delivery.model import Channel, DeliveryState
+from bridge.core.human_input.feedback import Resume
+from bridge.core.human_input.model import AskedQuestion
+from bridge.core.runs.commands import Cancel
+from bridge.core.runs.deferral import PAUSES
+from bridge.core.runs.model import Run, State
+from bridge.core.runs.quarantine import Quarantined
+from bridge.core.runs.waiting import Reason, why_waiting
+from bridge.ports.queries import DeliveryFilter, RunFilter
+from bridge.ports.store import RelayedWebhook
+from bridge.steps.maintenance.rebalance import Rebalance
+from bridge.steps.maintenance.run_time_stats import SyncRunTimes
+from bridge.steps.runs.deferred_commands import ApplyCommands
+from bridge.steps.webhook_relay import ProcessRelayedWebhooks
+from bridge.worker import Worker
+from tests.component.steps.conftest import Bench, with_policy
+from tests.fakes import FakeSender, Faults, a_delivery
+
+FINAL = {"run.succeeded", "run.failed", "run.timed_out", "run.cancelled"}
+ENOUGH = 40  # calls to ports, more than any step makes for one item
+
+
+class Poison(Exception):
+    """What nobody expects."""
+
+
+@dataclass
+class Fuse:
+    """Burns at the `at`-th call to any of the parts; `after`: that call has its effect all the same."""
+
+    at: int
+    after: bool
+    lit: bool = False
+    calls: int = 0
+
+    def burns(self) -> bool:
+        self.calls += self.lit
+        return self.lit and self.calls == self.at
+
+
+class Poisoned:
+    """A part of which one call raises."""
+
+    def __init__(self, part: Any, fuse: Fuse) -> None:
+        self._part = part
+        self._fuse = fuse
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._part, name)
+        if name == "commands":
+            return Poisoned(found, self._fuse)
+        return partial(self._call, found) if callable(found) else found
+
+    def _call(self, found: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        burns = self._fuse.burns()
+        if burns and not self._fuse.after:
+            raise Poison
+        result = found(*args, **kwargs)
+        if burns and inspect.isawaitable(result):
+            return _spoiled(result)
+        if burns:
+            raise Poison
+        return result
+
+
+async def _spoiled(result: Awaitable[Any]) -> None:
+    await result
+    raise Poison
+
+
+class Handed:
+    """A step that claims nothing but the items that it was made with, once."""
+
+    def __init__(self, step: Any, items: Sequence[Any]) -> None:
+        self._step = step
+        self._items = items
+        self.claimed = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._step, name)
+
+    async def claim(self, _: int) -> Sequence[Any]:
+        items, self._items = self._items, ()
+        self.claimed.set()
+        return items
+
+
+async def accepted(bench: Bench) -> None:
+    await bench.accepted()
+
+
+async def running(bench: Bench) -> None:
+    await bench.started()
+    bench.clock.forward(60.0)
+
+
+async def asked(bench: Bench) -> Run:
+    run = await bench.started()
+    await bench.webhook.ask(run, AskedQuestion("task-1", "a draft"))
+    return run
+
+
+async def answered(bench: Bench) -> None:
+    run = await asked(bench)
+    await bench.apply_command(run.run_id, Resume("go on", None, None, None), "somebody")
+
+
+async def in_doubt(bench: Bench) -> None:
+    await bench.left_starting()
+    await bench.round(bench.recover)
+    bench.clock.forward(10_000.0)
+
+
+async def cancelled(bench: Bench) -> None:
+    run = await bench.started()
+    await bench.apply_command(run.run_id, Cancel(), "somebody")
+
+
+async def to_cancel(bench: Bench) -> None:
+    run = await bench.left_starting()
+    assert await bench.store.commands.keep(run.run_id, "somebody", bench.clock())
+    await bench.round(bench.recover)
+
+
+async def interrupted(bench: Bench) -> None:
+    await bench.left_starting()
+
+
+async def left_running(bench: Bench) -> None:
+    await bench.left_running()
+
+
+async def to_deliver(bench: Bench) -> None:
+    await bench.store.file([a_delivery(int(bench.ids()[:8], 16), Channel.EXCHANGE, due_at=bench.clock())])
+
+
+async def early_question(bench: Bench) -> None:
+    run = await bench.started()
+    bench.crew.questions.keep(run.kickoff_id or "", AskedQuestion("task-1", "a draft"), bench.clock())
+
+
+async def passed_hint(bench: Bench) -> None:
+    run = await bench.started()
+    await bench.store.relay_webhook(RelayedWebhook(run.run_id, run.attempt, Kind.CREW, {"kickoff_id": run.kickoff_id}))
+
+
+async def paused(bench: Bench) -> None:
+    bench.crew.breaker.trip("HTTP 401", bench.clock())
+    bench.clock.forward(120.0)
+
+
+async def nothing(_: Bench) -> None:
+    """A round is always due."""
+
+
+SCENES: dict[str, tuple[Callable[[Bench], Any], Callable[[Bench], Awaitable[Any]]]] = {
+    "kickoff": (lambda bench: bench.kickoff, accepted),
+    "poll": (lambda bench: bench.poll, running),
+    "human_input": (lambda bench: bench.resume, answered),
+    "in_doubt": (lambda bench: bench.doubt, in_doubt),
+    "late_results": (lambda bench: bench.late, cancelled),
+    "recover": (lambda bench: bench.recover, interrupted),
+    "deferred_commands": (
+        lambda bench: ApplyCommands(bench.apply_command, bench.store.commands, bench.clock),
+        to_cancel,
+    ),
+    "delivery": (lambda bench: bench.deliver, to_deliver),
+    "pending_questions": (lambda bench: bench.early, early_question),
+    "webhook_relay": (lambda bench: ProcessRelayedWebhooks(bench.store, bench.webhook.handle_relayed), passed_hint),
+    "crew_probe": (lambda bench: bench.probe, paused),
+    "housekeeping": (lambda bench: bench.sweep, nothing),
+    "rebalance": (
+        lambda bench: Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"]),
+        nothing,
+    ),
+    "run_time_stats": (lambda bench: SyncRunTimes(bench.crews, bench.store, bench.clock, shared=True), nothing),
+}
+"""By the module of the step: how it is made, and what gives it an item."""
+
+
+def test_every_step_is_poisoned_here() -> None:
+    modules = [importlib.import_module(found.name) for found in pkgutil.walk_packages(steps.__path__, "bridge.steps.")]
+    with_steps = {
+        module.__name__.rpartition(".")[2]
+        for module in modules
+        for part in vars(module).values()
+        if isinstance(part, type) and part.__module__ == module.__name__ and hasattr(part, "quarantine")
+    }
+    assert with_steps == set(SCENES)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("name", SCENES)
+async def test_an_exception_in_any_call_of_a_step_costs_its_item_at_most(bench: Bench, name: str, after: bool) -> None:
+    with_policy(bench, human_input=name == "human_input", questions_announced=True)
+    make, prepare = SCENES[name]
+    for at in range(1, ENOUGH):
+        fuse = Fuse(at, after)
+        bench.api.standing_status = Running()
+        await prepare(bench)
+        kinds = await poisoned(bench, make, fuse)
+        reached = fuse.calls >= at
+        assert kinds == [make(bench).kind] * reached, "one fault, and none while the item was set aside"
+        bench.api.standing_status = Succeeded("done", None, None)
+        await comes_to_rest(bench)
+        posts = Counter(body["meta"]["bridge_run_id"] for body in bench.api.bodies)
+        assert set(posts.values()) <= {1}, "a POST was repeated"
+        if not reached:
+            assert at > 1, "nothing was poisoned"
+            return
+    pytest.fail("more calls than any step makes")
+
+
+async def poisoned(bench: Bench, make: Callable[[Bench], Any], fuse: Fuse) -> list[Quarantined]:
+    """Have a worker handle what the step claims while the fuse burns; what was reported."""
+    store, api, sender, faults = bench.store, bench.api, bench.sender, Faults()
+    bench.store, bench.api, bench.sender = (cast("Any", Poisoned(part, fuse)) for part in (store, api, sender))
+    bench.made["research"] = replace(bench.crew, api=bench.api)
+    step = make(bench)
+    handed = Handed(step, await step.claim(99))
+    worker: Worker[Any] = Worker(cast("Any", handed), 99, asyncio.Event(), faults)
+    fuse.lit = True
+    working = asyncio.create_task(worker.run())
+    await handed.claimed.wait()
+    worker.stop()
+    await working
+    bench.store, bench.api, bench.sender = store, api, sender
+    bench.made["research"] = replace(bench.crew, api=api)
+    return faults.kinds
+
+
+async def comes_to_rest(bench: Bench) -> None:
+    """All steps work again; each run ends once or is held in doubt, and nothing is left to deliver."""
+    for _ in range(30):
+        bench.clock.forward(120.0)
+        await bench.store.heartbeat(bench.clock())
+        for step in (bench.recover, bench.probe, bench.kickoff, bench.resume, bench.poll, bench.doubt, bench.deliver):
+            await bench.round(step)
+        runs = (await bench.store.find_runs(RunFilter(limit=1000))).items
+        pending = await bench.store.find_deliveries(DeliveryFilter(state=DeliveryState.PENDING))
+        restless = [run for run in runs if not run.final and (run.state is not State.IN_DOUBT or run.due_at)]
+        if not restless and not pending:
+            break
+    assert (restless, pending) == ([], [])
+    for run in runs:
+        assert run.deferral is None
+        assert [event for event in await bench.events(run) if event in FINAL] == [f"run.{run.state}"] * run.final
+
+
+async def handled(step: Any, items: Sequence[Any]) -> Faults:
+    """What a worker reports that handles these items of a step."""
+    handed, faults = Handed(step, items), Faults()
+    worker: Worker[Any] = Worker(cast("Any", handed), 99, asyncio.Event(), faults)
+    working = asyncio.create_task(worker.run())
+    await handed.claimed.wait()
+    worker.stop()
+    await working
+    return faults
+
+
+async def test_a_run_that_was_not_posted_is_deferred_and_says_why(bench: Bench):
+    run = await bench.accepted()
+    items = await bench.kickoff.claim(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench.api, "acquire", poison)
+        faults = await handled(bench.kickoff, items)
+    deferred = await bench.now(run)
+    waiting = why_waiting(deferred)
+    assert waiting is not None
+    assert (deferred.state, deferred.owner, waiting.reason) == (State.ACCEPTED, None, Reason.RETRY)
+    assert waiting.until == deferred.due_at == bench.clock() + PAUSES[0]
+    assert faults.reported[0][2] == {"step": "kickoff-research", "run_id": run.run_id, "crew": "research"}
+
+
+async def test_a_run_whose_post_may_have_left_is_in_doubt(bench: Bench):
+    run = await bench.accepted()
+    items = await bench.kickoff.claim(1)
+    bench.api.meanwhile = poison
+    await handled(bench.kickoff, items)
+    doubted = await bench.now(run)
+    assert (doubted.state, len(bench.api.bodies)) == (State.IN_DOUBT, 1)
+
+
+async def test_a_request_of_which_no_body_can_be_made_is_not_marked_as_posted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    run = await bench.accepted()
+    monkeypatch.setattr("bridge.steps.runs.kickoff.kickoff_body", lambda *_: 1 / 0)
+    await handled(bench.kickoff, await bench.kickoff.claim(1))
+    assert (await bench.now(run)).state is State.ACCEPTED
+
+
+async def test_a_run_under_way_is_deferred_for_longer_each_time_while_others_are_polled(bench: Bench):
+    run, other = await bench.started(), await bench.started()
+    for pause in PAUSES[:3]:
+        bench.clock.forward(60.0)
+        await bench.round(bench.recover)
+        tracked_runs = {tracked.run_id: tracked for tracked in await bench.poll.claim(99)}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bench.api, "status", poison)
+            await handled(bench.poll, [tracked_runs[run.run_id]])
+        await bench.poll.handle(tracked_runs[other.run_id])
+        deferred = await bench.now(run)
+        assert (deferred.state, deferred.owner, deferred.due_at) == (State.RUNNING, None, bench.clock() + pause)
+        bench.clock.forward(pause - 1.0)
+        assert await bench.round(bench.recover) == []
+        bench.clock.forward(1.0)
+    await bench.round(bench.recover)
+    bench.api.standing_status = Succeeded("done", None, None)
+    await bench.rounds(bench.poll, 1)
+    assert [(await bench.now(each)).state for each in (run, other)] == [State.SUCCEEDED] * 2
+
+
+async def test_a_deferred_run_is_not_taken_up_early_by_the_next_process(bench: Bench):
+    await running(bench)
+    tracked_runs = await bench.poll.claim(99)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench.api, "status", poison)
+        await handled(bench.poll, tracked_runs)
+    await bench.abandon()
+    assert await bench.round(bench.recover) == []
+    bench.clock.forward(PAUSES[0])
+    assert [taken.run_id for taken in await bench.round(bench.recover)] == [tracked.run_id for tracked in tracked_runs]
+
+
+async def test_a_delivery_is_dead_with_its_reason(bench: Bench):
+    await to_deliver(bench)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeSender, "send", poison)
+        await handled(bench.deliver, await bench.deliver.claim(99))
+    [dead] = await bench.store.find_deliveries(DeliveryFilter())
+    assert (dead.state, dead.attempts) == (DeliveryState.DEAD, 1)
+    assert dead.last_error == "internal error; item_quarantined in the log says more"
+    assert len(await bench.store.attempts_for_delivery(dead.delivery_id)) == 1
+    assert await bench.store.redeliver(DeliveryFilter(delivery_id=dead.delivery_id), bench.clock()) == 1
+
+
+async def poison(*_: Any) -> None:
+    raise Poison

@@ -1,0 +1,70 @@
+"""What is learned of run times outlives the process, and reaches the others on the same store."""
+
+from bridge.core.runs.model import TrackedRun
+from bridge.steps.maintenance.run_time_stats import EVERY, SyncRunTimes
+from tests.component.steps.conftest import Bench
+
+
+def add(bench: Bench, *, shared: bool = False) -> SyncRunTimes:
+    return SyncRunTimes(bench.crews, bench.store, bench.clock, shared=shared)
+
+
+def learn(bench: Bench, number: int) -> None:
+    """A run that took between 20 and 30 seconds."""
+    now = bench.clock()
+    tracked = TrackedRun(f"run-{number}", "research", "k", 600.0, now, began_at=now - 30.0, seen_at=now - 10.0)
+    bench.crew.planner.ended(tracked, now)
+
+
+def process(bench: Bench) -> Bench:
+    """Another process, or the same one after a restart: with its own memory, on the same store and clock."""
+    return Bench(bench.another_process(), bench.policy, bench.max_running, bench.clock, bench.ids)
+
+
+def count(bench: Bench) -> int:
+    run_time_stats = bench.crew.planner.run_time_stats()
+    return 0 if run_time_stats is None else run_time_stats.count
+
+
+async def test_what_was_learned_survives_a_restart(bench: Bench):
+    for number in range(20):
+        learn(bench, number)
+    await bench.round(add(bench))
+    restarted = process(bench)
+    await restarted.round(add(restarted))
+    assert restarted.crew.planner.run_time_stats() == bench.crew.planner.run_time_stats()
+    assert restarted.crew.planner.unsaved() == []
+
+
+async def test_processes_on_one_store_learn_from_each_other(bench: Bench):
+    other = process(bench)
+    ours, theirs = add(bench, shared=True), add(other, shared=True)
+    await bench.round(ours)
+    await other.round(theirs)
+    for number in range(3):
+        learn(bench, number)
+        learn(other, 10 + number)
+        bench.clock.forward(EVERY)
+        await bench.round(ours)
+        await other.round(theirs)
+    bench.clock.forward(EVERY)
+    await bench.round(ours)
+    assert (count(bench), count(other)) == (6, 6)
+
+
+async def test_alone_on_its_store_it_reads_once(bench: Bench):
+    step = add(bench)
+    await bench.round(step)
+    learn(process(bench), 1)
+    bench.clock.forward(EVERY)
+    await bench.round(step)
+    assert count(bench) == 0
+
+
+async def test_nothing_is_written_between_the_rounds(bench: Bench):
+    step = add(bench)
+    await bench.round(step)
+    learn(bench, 1)
+    assert await step.claim(1) == []
+    assert step.pause() == EVERY
+    assert await bench.store.run_times("research", 0.0, 9) == []

@@ -1,0 +1,226 @@
+"""Cancelling, resolving what is in doubt, and results that come too late."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bridge.core.crew.responses import Failed, InDoubt, NoResponse, Running, Succeeded
+from bridge.core.errors import PostUnderWay, RequestRefused, StoreUnavailable
+from bridge.core.human_input.feedback import Resume
+from bridge.core.human_input.model import AskedQuestion
+from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand
+from bridge.core.runs.model import Run, State
+from bridge.steps.recovery.late_results import PollLateResults
+from tests.component.steps.conftest import Bench
+
+OVER = {State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED}
+
+
+async def doubted(bench: Bench) -> Run:
+    bench.api.kickoff_answers = [InDoubt("reset")]
+    run = await bench.started()
+    assert run.state is State.IN_DOUBT
+    return run
+
+
+async def test_an_accepted_run_is_cancelled_and_never_posted(bench: Bench):
+    run = await bench.accepted()
+    cancelled = await bench.apply_command(run.run_id, Cancel(), "client/orders")
+    assert (cancelled.state, await bench.events(run)) == (State.CANCELLED, ["run.cancelled"])
+    assert await bench.round(bench.kickoff) == []
+    assert await bench.round(bench.late) == []
+
+
+async def test_a_run_under_way_is_cancelled_at_once_its_execution_is_asked_to_stop_and_watched(bench: Bench):
+    run = await bench.started()
+    assert run.kickoff_id is not None
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
+    assert await bench.events(run) == ["run.cancelled"]
+    assert run.run_id not in bench.crew.tracker.queue
+    await bench.round(bench.late)
+    bench.clock.forward(3_600)
+    await bench.round(bench.late)
+    assert bench.api.stopped == [run.kickoff_id]
+    assert len(bench.api.polls) == 2
+
+
+@pytest.mark.parametrize("answer", [Succeeded("late", {"n": 1}), Failed("late, too")])
+async def test_an_execution_that_ends_after_all_is_told_once(bench: Bench, answer: Succeeded | Failed):
+    run = await bench.started()
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
+    bench.api.status_answers = [Running(), answer]
+    for _ in range(5):
+        await bench.round(bench.late)
+        bench.clock.forward(7_200)
+    assert await bench.events(run) == ["run.cancelled", "run.late_result"]
+    assert len(bench.api.polls) == 2
+    assert (await bench.now(run)).state is State.CANCELLED
+
+
+async def test_a_late_result_is_told_although_something_is_noted_of_its_run_during_the_look(bench: Bench):
+    """A human's answer was under way when its run was cancelled; nobody would have looked at the execution again."""
+    run = await bench.started()
+    await bench.webhook.ask(run, AskedQuestion("t-1"))
+    await bench.apply_command(run.run_id, Resume(approve=True), "client/orders")
+    polled: list[Run] = []
+
+    async def meanwhile(_: Any) -> None:
+        bench.clock.forward(1)
+        await bench.apply_command(run.run_id, Cancel(), "client/orders")
+        polled.extend(await bench.late.claim(1))
+
+    bench.api.meanwhile = meanwhile
+    await bench.round(bench.resume)
+    assert (await bench.now(run)).human_input.aliases == ("alias-1",)
+    bench.api.standing_status = Succeeded("late")
+    bench.clock.forward(1)
+    await bench.late.handle(polled[0])
+    assert await bench.events(run) == ["run.waiting_for_human", "run.cancelled", "run.late_result"]
+    assert (await bench.now(run)).human_input.aliases == ("alias-1",)
+
+
+async def test_a_process_that_was_given_up_during_a_late_look_leaves_it_to_others(bench: Bench):
+    run = await bench.started()
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
+    bench.api.standing_status = Succeeded("late")
+    [polled] = await bench.late.claim(1)
+    await bench.abandon()
+    await bench.late.handle(polled)
+    assert await bench.events(run) == ["run.cancelled"]
+    await bench.round(bench.late)
+    assert await bench.events(run) == ["run.cancelled", "run.late_result"]
+    assert await bench.round(bench.late) == []
+
+
+async def test_a_stop_is_left_to_the_worker_of_its_own_crew(bench: Bench):
+    """A crew that did not answer had all places of the one worker that there was."""
+    run = await bench.started()
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
+    of_another = PollLateResults(replace(bench.crew, name="triage"), bench.store, bench.clock, bench.signals["deliver"])
+    assert await of_another.claim(9) == []
+    assert len(await bench.late.claim(9)) == 1
+
+
+async def test_a_late_execution_is_watched_for_a_day(bench: Bench):
+    run = await bench.started()
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
+    bench.api.standing_status = NoResponse("HTTP 500")
+    for _ in range(200):
+        await bench.round(bench.late)
+        bench.clock.forward(600)
+    assert (await bench.now(run)).due_at is None
+    assert len(bench.api.polls) < 40
+
+
+async def test_a_run_that_timed_out_is_watched_too_and_not_stopped(bench: Bench):
+    run = await bench.started()
+    for _ in range(130):
+        bench.clock.forward(5.6)
+        await bench.round(bench.poll)
+    assert (await bench.now(run)).state is State.TIMED_OUT
+    bench.api.standing_status = Succeeded("late")
+    await bench.round(bench.late)
+    assert await bench.events(run) == ["run.timed_out", "run.late_result"]
+    assert bench.api.stopped == []
+
+
+async def test_cancelling_twice_is_the_same_and_what_is_over_stays_so(bench: Bench):
+    run = await bench.accepted()
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
+    assert await bench.events(run) == ["run.cancelled"]
+    other = await bench.started()
+    bench.api.status_answers = [Succeeded("done")]
+    bench.clock.forward(6)
+    await bench.round(bench.poll)
+    with pytest.raises(RequestRefused, match="has ended") as refused:
+        await bench.apply_command(other.run_id, Cancel(), "client/orders")
+    assert refused.value.code == "run_is_over"
+
+
+async def test_whoever_steers_is_told_at_once_that_the_disk_is_full(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """He waited for as long as it was; now he comes again, and is told once more, or the run is cancelled."""
+    run = await bench.started()
+
+    async def full(*_: object) -> None:
+        raise StoreUnavailable("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.store._batches, "write", full)
+        with pytest.raises(StoreUnavailable):
+            await bench.apply_command(run.run_id, Cancel(), "client/orders")
+    assert (await bench.now(run)).state is State.RUNNING
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
+    assert len(await bench.round(bench.deliver)) == len(await bench.store.deliveries_for_run(run.run_id)) == 2
+
+
+async def test_while_a_post_is_under_way_nothing_can_be_decided(bench: Bench):
+    run = await bench.left_starting()
+    for command in (Cancel(), Retry(), Adopt("k-1"), Abandon()):
+        with pytest.raises(PostUnderWay):
+            await bench.apply_command(run.run_id, command, "client/ops")
+
+
+@pytest.mark.parametrize("command", [Retry(), Adopt("k-1"), Abandon()])
+async def test_only_a_run_in_doubt_is_resolved(bench: Bench, command: RunCommand):
+    run = await bench.accepted()
+    with pytest.raises(RequestRefused) as refused:
+        await bench.apply_command(run.run_id, command, "client/ops")
+    assert refused.value.code == "not_in_doubt"
+
+
+async def test_an_operator_may_start_a_run_in_doubt_again_at_once(bench: Bench):
+    run = await doubted(bench)
+    await bench.apply_command(run.run_id, Retry(), "client/ops")
+    await bench.round(bench.kickoff)
+    again = await bench.now(run)
+    assert (again.state, again.attempt, len(bench.api.bodies)) == (State.RUNNING, 2, 2)
+
+
+async def test_an_operator_may_name_the_execution_and_the_run_goes_on(bench: Bench):
+    run = await doubted(bench)
+    await bench.apply_command(run.run_id, Adopt("k-77"), "client/ops")
+    await bench.round(bench.recover)
+    bench.api.status_answers = [Succeeded("found")]
+    bench.clock.forward(6)
+    await bench.round(bench.poll)
+    assert ((await bench.now(run)).state, bench.api.polls) == (State.SUCCEEDED, ["k-77", "k-77"])
+    assert len(bench.api.bodies) == 1
+
+
+async def test_an_operator_may_give_a_run_in_doubt_up(bench: Bench):
+    run = await doubted(bench)
+    await bench.apply_command(run.run_id, Abandon(), "client/ops")
+    ended = await bench.now(run)
+    assert ended.outcome.error is not None
+    assert (ended.state, ended.outcome.error.code) == (State.FAILED, "abandoned")
+    assert await bench.events(run) == ["run.failed"]
+
+
+async def test_a_run_in_doubt_may_be_cancelled(bench: Bench):
+    run = await doubted(bench)
+    assert (await bench.apply_command(run.run_id, Cancel(), "client/orders")).state is State.CANCELLED
+
+
+async def test_an_adopted_id_must_be_one(bench: Bench):
+    run = await doubted(bench)
+    with pytest.raises(RequestRefused) as refused:
+        await bench.apply_command(run.run_id, Adopt("../kickoff"), "client/ops")
+    assert refused.value.field == "kickoff_id"
+
+
+async def test_an_execution_that_another_run_has_cannot_be_adopted(bench: Bench):
+    first = await bench.started(inputs={"topic": "another"})
+    run = await doubted(bench)
+    assert first.kickoff_id is not None
+    with pytest.raises(RequestRefused) as refused:
+        await bench.apply_command(run.run_id, Adopt(first.kickoff_id), "client/ops")
+    assert (refused.value.code, refused.value.field) == ("invalid_request", "kickoff_id")
+    assert (await bench.now(run)).state is State.IN_DOUBT
+
+
+async def test_an_unknown_run_is_told_apart(bench: Bench):
+    with pytest.raises(RequestRefused) as refused:
+        await bench.apply_command("00000000-0000-7000-8000-000000000999", Cancel(), "client/ops")
+    assert refused.value.code == "unknown_run"

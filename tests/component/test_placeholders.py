@@ -1,0 +1,113 @@
+"""Placeholders that deploy/ and the docs show are refused as secrets, in every field that holds one."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.config.names import SECRETS
+from tests.component.settings_desk import Desk
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES += [path for path in sorted((ROOT / "deploy").rglob("*")) if path.is_file()]
+SHOWN = (
+    re.compile(
+        r"(?:\b\w*(?:token|secret|password|passwd))\"?: *\"?(?!null|\w+\.\w)([\w+/=-]{4,})\"?(?=[\s,}]|$)", re.MULTILINE
+    ),
+    re.compile(r"\$\{\w*(?:TOKEN|SECRET|PASSWORD)\w*:-([^}]+)\}"),
+    re.compile(r"Bearer ([\w-]{4,})"),
+    re.compile(r"\b(wh(?:sec|sk)_[\w+/=-]{16,})"),
+    re.compile(r"(postgresql://\w+:\w+@\w+/\w+)"),
+)
+"""Where an example shows a secret's value: in a setting, as a variable's default, in a header, in a URL."""
+
+WORDS = {"printable"}  # of sentences, not values
+SANDBOX = "sandbox-token"
+
+
+def placeholders() -> set[str]:
+    texts = [path.read_text(encoding="utf-8") for path in PAGES]
+    return {found for text in texts for shape in SHOWN for found in shape.findall(text)} - WORDS
+
+
+def test_the_examples_show_placeholders() -> None:
+    """Else the next test proves nothing."""
+    assert {"replace-me-orders-token", "replace-me-research-token", SANDBOX} < placeholders()
+    assert any(one.startswith("whsec_") for one in placeholders())
+
+
+def with_secret(path: tuple[str, ...], secret: str) -> dict[str, Any]:
+    """Sound settings with this value in one secret field."""
+    crew = {"url": "https://crew.example.com", "token": "a-token"}
+    verify: dict[str, Any] = {"scheme": "github", "secret": "a-secret-of-ours"}
+    if path[-1] == "password":
+        verify = {"scheme": "basic", "username": "u"}
+    elif path[-1] == "token":
+        verify = {"scheme": "bearer"}
+    tree: dict[str, Any] = {"crews": {"a": crew}, "hooks": {"b": {"crew": "a", "verify": verify, "inputs": {}}}}
+    match path:
+        case ("http", *_):
+            tree["http"] = {"clients": [{"name": "c", "token": secret}]}
+        case ("amqp" | "store" | "callbacks" as section, name):
+            tree[section] = {name: secret}
+        case ("crews", "*", "human", name):
+            crew["human"] = {name: [secret]}  # type: ignore[assignment]
+        case ("crews", "*", name):
+            crew[name] = secret
+        case _:
+            verify[path[-1]] = secret
+    return tree
+
+
+def cases() -> Iterator[tuple[tuple[str, ...], str]]:
+    for path in SECRETS:
+        for secret in sorted(placeholders()):
+            scheme = "amqp" if path[0] == "amqp" else "postgresql"
+            if path[-1] != "url":
+                yield path, secret
+            elif "://" in secret:
+                yield path, secret.replace("postgresql", scheme)
+            else:
+                yield path, f"{scheme}://bridge:{secret}@db.example.com/bridge"
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+@pytest.mark.parametrize(("path", "secret"), [*cases()], ids=lambda one: one if isinstance(one, str) else ".".join(one))
+def test_a_placeholder_is_refused_with_what_to_do(desk: Desk, path: tuple[str, ...], secret: str) -> None:
+    problems = desk.problems(with_secret(path, secret))
+    name = ".".join(path).replace("*", r"\w+")
+    assert [line for line in problems if re.match(rf"{name}\b.*(replace it|sandbox, and public|must be whsec_)", line)]
+    assert secret not in "".join(problems)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8090", "http://localhost:8090", "http://[::1]:8090"])
+def test_the_sandbox_token_is_for_crews_on_this_machine(desk: Desk, url: str) -> None:
+    desk.load({"crews": {"research": {"url": url, "token": SANDBOX}}})
+
+
+@pytest.mark.parametrize(
+    "secret", ["CHANGEME-please", "change_me", "my-Placeholder", "cmVwbGFjZS1tZS1ub3c", "changeit"]
+)
+def test_other_ways_to_say_that_a_value_is_to_be_replaced(desk: Desk, secret: str) -> None:
+    [problem] = desk.problems({"crews": {"research": {"url": "https://c.example.com", "token": secret}}})
+    assert problem.startswith("crews.research.token: is a placeholder")
+
+
+@pytest.mark.parametrize(
+    "secret", ["exchange-meeting-9", "a" * 40, "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="]
+)
+def test_secrets_are_not_taken_for_placeholders(desk: Desk, secret: str) -> None:
+    desk.load({"crews": {"research": {"url": "https://c.example.com", "token": secret}}})
+
+
+def test_a_file_that_holds_a_placeholder_is_refused(desk: Desk) -> None:
+    file = desk.file("token", "replace-me-research-token\n")
+    [problem] = desk.problems({"crews": {"research": {"url": "https://c.example.com", "token_file": file}}})
+    assert "is a placeholder" in problem

@@ -1,0 +1,438 @@
+"""Settings: the file, `${NAME}`, the environment, and secrets in files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bridge.config import SettingsError, default_path, load
+from tests.component.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
+
+ENVIRON = {
+    "ORDERS_TOKEN": "orders-token",
+    "RESEARCH_TOKEN": "research-token",
+    "TRIAGE_TOKEN": "triage-token",
+    "GITHUB_SECRET": "github-secret",
+    "CALLBACK_SECRET": WEBHOOK_SECRET,
+}
+
+EXAMPLE = """
+public_url: https://bridge.example.com    # where the crew API can reach this bridge; without it the bridge only polls
+http:
+  host: 127.0.0.1
+  port: 8080
+  ops_port: 8081                          # health, metrics, documents, console; absent: on `port`
+  max_body: 1MiB
+  clients:                                # none: the API is open, and then only a loopback host is accepted
+    - name: orders
+      token: ${ORDERS_TOKEN}
+      roles: [submit, read]               # submit, read, operate
+      crews: [research]                   # default: all
+amqp:                                     # absent: no RabbitMQ
+  url: amqp://guest:guest@127.0.0.1:5672/
+  requests: kickoff.requests              # topic exchange and quorum queue of that name, bound with '#'
+  results: kickoff.results                # topic exchange
+  dead: kickoff.dead                      # queue for messages that cannot be accepted
+  prefetch: 50
+  max_message: 1MiB
+  reply_to: ["amq.gen-*", "amq.rabbitmq.reply-to.*", "reply.*"]   # reply queues that a message may name
+  declare: true                           # false: check that they exist, create nothing
+  event_mode: structured                  # or binary (CloudEvents)
+store:
+  url: sqlite:///kickoff-bridge.db        # or postgresql://user:secret@host/db
+  retention: 14d
+crews:
+  research:
+    url: https://research-0a1b2c.crewai.com
+    token: ${RESEARCH_TOKEN}              # Bearer Token or User Bearer Token
+    kind: crew                            # or flow
+    max_running: 16
+    requests_per_second: 20               # all calls to this crew: kickoff, status, resume
+    deadline: 1h
+    in_doubt: hold                        # hold | retry | fail
+    in_doubt_after: 15m                   # how long evidence is waited for before run.in_doubt and the policy
+    human_input: false                    # true: NOT FOUND may mean "waiting for a human"
+    human: {deadline: 3d, default: null}  # no answer in time: this answer, or none and the run's deadline decides
+    budget: {runs: 500, per: 1d}          # beyond it runs wait
+    events: []                            # extra events: started, progress
+    callback_url: https://orders.example.com/done   # a destination for every run of this crew
+    poll: {per_run: 5, min_interval: 1s, max_interval: 60s}
+  triage: {url: https://triage-0a1b2c.crewai.com, token: ${TRIAGE_TOKEN}}
+hooks:                                    # inbound webhooks of other systems
+  github-issues:
+    crew: triage
+    verify: {scheme: github, secret: ${GITHUB_SECRET}}
+    when: "action == 'opened'"            # JMESPath on {body, headers, query}
+    inputs: {title: body.issue.title, text: body.issue.body}
+    idempotency_key: headers."x-github-delivery"
+callbacks:
+  secret: ${CALLBACK_SECRET}              # whsec_…, Standard Webhooks; a list while a secret is being changed
+  allow: ["https://*.example.com"]        # absent: any public https address
+  allow_private: false                    # true only for tests and closed networks
+  max_event_bytes: 256KiB                 # a larger result is linked (`dataref`), not carried
+log: {level: info, format: auto}          # auto | json | console
+"""
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+class TestTheFile:
+    def test_the_documented_example_loads(self, desk: Desk) -> None:
+        settings = desk.load(EXAMPLE, ENVIRON)
+
+        crew = settings.crews["research"]
+        assert settings.amqp is not None
+        assert crew.token.get_secret_value() == "research-token"
+        assert (crew.deadline, crew.in_doubt_after, crew.poll.max_interval) == (3600, 900, 60)
+        assert (settings.http.ops_port, settings.http.max_body, settings.amqp.location) == (
+            8081,
+            2**20,
+            "127.0.0.1:5672/",
+        )
+        assert (settings.store.retention, settings.store.location) == (14 * 86400, "kickoff-bridge.db")
+        assert settings.http.clients[0].roles == {"submit", "read"}
+        assert [secret.get_secret_value() for secret in settings.hooks["github-issues"].verify.secret] == [
+            "github-secret"
+        ]
+
+    def test_what_the_example_shows_are_the_defaults(self, desk: Desk) -> None:
+        shown = desk.load(EXAMPLE, ENVIRON)
+        left_out = desk.load({**SMALLEST, "amqp": {}})
+
+        assert left_out.amqp == shown.amqp
+        assert left_out.store == shown.store
+        assert left_out.log == shown.log
+        same = {"human", "budget", "callback_url", "token", "url"}
+        assert left_out.crews["research"].model_dump(exclude=same) == shown.crews["research"].model_dump(exclude=same)
+
+    def test_without_a_section_for_it_there_is_no_rabbitmq(self, desk: Desk) -> None:
+        assert desk.load(SMALLEST).amqp is None
+
+    def test_a_name_with_nothing_behind_it_counts_as_left_out(self, desk: Desk) -> None:
+        assert desk.load(with_settings(http={"ops_port": None}, amqp=None)).http.ops_port is None
+
+    def test_settings_cannot_be_changed(self, desk: Desk) -> None:
+        with pytest.raises(ValueError, match="frozen"):
+            desk.load(SMALLEST).http.port = 1
+
+    def test_a_missing_file_is_told_with_its_path_and_a_way_out(self, tmp_path: Path) -> None:
+        with pytest.raises(SettingsError) as caught:
+            load(tmp_path / "none.yaml", {})
+
+        assert str(tmp_path / "none.yaml") in str(caught.value)
+        assert "--config" in str(caught.value)
+        assert "$BRIDGE_CONFIG" in str(caught.value)
+
+    def test_a_folder_is_no_settings_file(self, tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match="cannot be read"):
+            load(tmp_path, {})
+
+    def test_a_file_that_is_not_text_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "bridge.yaml").write_bytes(b"\xff\xfe\x00")
+        with pytest.raises(SettingsError, match="not UTF-8"):
+            load(tmp_path / "bridge.yaml", {})
+
+    def test_broken_yaml_is_told_by_line_and_without_its_text(self, desk: Desk) -> None:
+        (problem,) = desk.problems("crews:\n  research:\n    token: *canary-7f3a9\n")
+        assert "line 3, column 12: is not valid YAML" in problem
+        assert "canary" not in problem
+
+    def test_a_character_that_yaml_forbids_is_told(self, desk: Desk) -> None:
+        (problem,) = desk.problems("crews: \x00")
+        assert problem.endswith("is not valid YAML")
+
+    def test_a_date_that_is_none_is_told(self, desk: Desk) -> None:
+        (problem,) = desk.problems("crews: 2026-99-99")
+        assert problem.endswith("is not valid YAML")
+
+    def test_a_name_given_twice_is_told(self, desk: Desk) -> None:
+        (problem,) = desk.problems("crews:\n  a: {}\n  a: {}\n")
+        assert "line 3: a is given twice" in problem
+
+    def test_a_name_that_is_a_list_is_told(self, desk: Desk) -> None:
+        (problem,) = desk.problems("? [a]\n: 1\n")
+        assert "is not valid YAML" in problem
+
+    def test_a_section_that_contains_itself_is_told(self, desk: Desk) -> None:
+        assert "crews: is nested too deeply" in desk.problems("crews: &a {b: *a}")
+
+    @pytest.mark.parametrize("text", ["- a\n- b\n", "just words"])
+    def test_a_file_must_hold_names_and_values(self, desk: Desk, text: str) -> None:
+        (problem,) = desk.problems(text)
+        assert "must hold settings" in problem
+
+    def test_an_empty_file_lacks_crews(self, desk: Desk) -> None:
+        assert desk.problems("") == ["crews: is required"]
+
+    def test_the_default_path_can_be_set_in_the_environment(self) -> None:
+        assert default_path({}) == Path("bridge.yaml")
+        assert default_path({"BRIDGE_CONFIG": "/etc/b.yaml"}) == Path("/etc/b.yaml")
+
+    def test_the_process_environment_is_used_when_none_is_given(
+        self, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("BRIDGE_HTTP__PORT", "9999")
+        assert load(Path(desk.file("b.yaml", yaml.safe_dump(SMALLEST)))).http.port == 9999
+
+
+class TestExpansion:
+    @pytest.mark.parametrize(
+        ("written", "read"),
+        [
+            ("${NAME}", "value"),
+            ("a${NAME}b${NAME}", "avaluebvalue"),
+            ("${NONE:-other}", "other"),
+            ("${EMPTY:-other}", "other"),
+            ("${NAME:-other}", "value"),
+            ("$${NAME}", "${NAME}"),
+            ("pa$$word", "pa$word"),
+            ("pa$word", "pa$word"),
+            ("${REFERENCE}", "${NAME}"),
+        ],
+    )
+    def test_a_reference_becomes_the_variables_value(self, desk: Desk, written: str, read: str) -> None:
+        environ = {"NAME": "value", "EMPTY": "", "REFERENCE": "${NAME}"}
+        assert desk.load(with_crew(token=written), environ).crews["research"].token.get_secret_value() == read
+
+    def test_an_unset_variable_is_told_by_name_and_place_and_once(self, desk: Desk) -> None:
+        assert desk.problems(with_crew(token="${NOT_SET}")) == [
+            "crews.research.token: the environment variable NOT_SET is not set"
+        ]
+
+    @pytest.mark.parametrize("text", ["${", "${}", "${1A}", "${A", "${A-b}"])
+    def test_a_malformed_reference_is_told(self, desk: Desk, text: str) -> None:
+        (problem,) = desk.problems(with_crew(token=text), {"A": "x"})
+        assert problem.startswith("crews.research.token: has a ${ that is not")
+
+    @pytest.mark.parametrize(
+        ("written", "read"),
+        [
+            ("${NAME}", "value"),
+            ("a${NAME}b${NONE:-}c", "avaluebc"),
+            ("${NONE:-a,b?[{c]}", "a,b?[{c]"),
+            ("'${NAME}'", "value"),
+            ('"${NONE:-{\\x41,}"', "{A,"),
+        ],
+    )
+    def test_a_reference_can_stand_in_braces_and_brackets(self, desk: Desk, written: str, read: str) -> None:
+        settings = desk.load(
+            f"callbacks: {{allow: [https://${{HOST}}, 'https://b.c']}}\n"
+            f"crews: {{research: {{token: {written}, url: 'https://a.b'}}}}\n",
+            {"NAME": "value", "HOST": "a.b"},
+        )
+
+        assert settings.crews["research"].token.get_secret_value() == read
+        assert settings.callbacks.allow == ("https://a.b", "https://b.c")
+
+    def test_what_is_wrong_behind_a_reference_is_told_at_its_column(self, desk: Desk) -> None:
+        (problem,) = desk.problems('crews: {a: {token: "${NAME:-x,y}", url: ${NAME}, kind: *none}}', {"NAME": "x"})
+        assert "line 1, column 56: is not valid YAML" in problem
+
+    @pytest.mark.parametrize("comment", ["# ${NONE}", "# ${", "# ${NONE:-"])
+    def test_a_comments_reference_is_none(self, desk: Desk, comment: str) -> None:
+        crew = "{url: https://a.b, token: ${NAME}}"
+        settings = desk.load(f"{comment}\nhttp: {{port: 1}}  {comment}\ncrews:\n  a: {crew}\n", {"NAME": "x"})
+        assert settings.http.port == 1
+
+    @pytest.mark.parametrize("text", ["x, max_running: 1", "x}", "[x]", "{x: 1}", "# x", "&x y"])
+    def test_a_variables_content_stays_one_text_in_braces(self, desk: Desk, text: str) -> None:
+        tree = "crews: {a: {url: https://a.b, token: t, callback_secret: [], human: {deadline: 1h, default: ${NAME}}}}"
+        crew = desk.load(tree, {"NAME": text}).crews["a"]
+
+        assert crew.human is not None
+        assert (crew.human.default, crew.max_running) == (text, 16)
+
+    def test_a_variable_can_hold_a_number_or_a_flag(self, desk: Desk) -> None:
+        tree = with_settings(http={"port": "${PORT}"}, amqp={"declare": "${DECLARE}"})
+        settings = desk.load(tree, {"PORT": "9000", "DECLARE": "false"})
+
+        assert settings.amqp is not None
+        assert (settings.http.port, settings.amqp.declare) == (9000, False)
+
+    def test_a_variables_content_cannot_add_settings(self, desk: Desk) -> None:
+        settings = desk.load(with_settings(http={"host": "${HOST}"}), {"HOST": "localhost"})
+        assert settings.http.host == "localhost"
+        (problem,) = desk.problems(with_settings(http={"port": "${PORT}"}), {"PORT": "1\n  host: 0.0.0.0"})
+        assert problem == "http.port: must be a whole number"
+
+
+class TestTheEnvironment:
+    def test_a_variable_wins_over_the_file(self, desk: Desk) -> None:
+        settings = desk.load(with_crew(deadline="1h"), {"BRIDGE_CREWS__research__DEADLINE": "2h"})
+        assert settings.crews["research"].deadline == 7200
+
+    def test_a_variable_can_make_a_section(self, desk: Desk) -> None:
+        settings = desk.load(SMALLEST, {"BRIDGE_AMQP__URL": "amqps://u:p%40@broker/v"})
+        assert settings.amqp is not None
+        assert settings.amqp.location == "broker:5671/v"
+
+    @pytest.mark.parametrize("written", ["My-Crew", "MY_CREW", "my_crew"])
+    def test_a_variable_finds_a_crew_as_far_as_a_shell_can_write_its_name(self, desk: Desk, written: str) -> None:
+        tree = {"crews": {"My-Crew": SMALLEST["crews"]["research"]}}
+        settings = desk.load(tree, {f"BRIDGE_CREWS__{written}__TOKEN": "new"})
+        assert settings.crews["My-Crew"].token.get_secret_value() == "new"
+
+    def test_an_exact_name_is_preferred(self, desk: Desk) -> None:
+        crew = SMALLEST["crews"]["research"]
+        settings = desk.load({"crews": {"A": crew, "a": crew}}, {"BRIDGE_CREWS__a__TOKEN": "new"})
+        assert [crew.token.get_secret_value() for crew in settings.crews.values()] == ["t", "new"]
+
+    def test_an_unknown_crew_is_added_under_the_name_as_written(self, desk: Desk) -> None:
+        environ = {"BRIDGE_CREWS__Triage__URL": "https://t.crewai.com", "BRIDGE_CREWS__Triage__TOKEN": "t"}
+        assert set(desk.load(SMALLEST, environ).crews) == {"research", "Triage"}
+
+    @pytest.mark.parametrize("text", ["a.*,b.*", '["a.*", "b.*"]', "a.* b.*"])
+    def test_a_list_is_json_or_words_between_commas(self, desk: Desk, text: str) -> None:
+        settings = desk.load(SMALLEST, {"BRIDGE_AMQP__REPLY_TO": text})
+        assert settings.amqp is not None
+        assert settings.amqp.reply_to == ("a.*", "b.*")
+
+    def test_a_list_of_sections_is_json(self, desk: Desk) -> None:
+        clients = json.dumps([{"name": "orders", "token": "o"}])
+        assert desk.load(SMALLEST, {"BRIDGE_HTTP__CLIENTS": clients}).http.clients[0].name == "orders"
+
+    def test_one_place_of_a_list_can_be_named_by_its_number(self, desk: Desk) -> None:
+        tree = with_settings(http={"clients": [{"name": "a", "token": "a"}, {"name": "b", "token": "b"}]})
+        clients = desk.load(tree, {"BRIDGE_HTTP__CLIENTS__1__TOKEN": "new"}).http.clients
+        assert [client.token.get_secret_value() for client in clients] == ["a", "new"]
+
+    def test_broken_json_is_told_without_its_text(self, desk: Desk) -> None:
+        (problem,) = desk.problems(SMALLEST, {"BRIDGE_HTTP__CLIENTS": '[{"token": "canary-7f3a9"'})
+        assert problem == ("http.clients: must be a list: JSON, or words between commas (from BRIDGE_HTTP__CLIENTS)")
+
+    def test_an_unknown_variable_is_told_with_its_name(self, desk: Desk) -> None:
+        assert desk.problems(SMALLEST, {"BRIDGE_HTTP__PROT": "1", "BRIDGE_SELF": "1", "BRIDGE_": "1"}) == [
+            "http.prot: unknown setting; did you mean port? (from BRIDGE_HTTP__PROT)",
+            "?: unknown setting (from BRIDGE_)",
+            "self: unknown setting (from BRIDGE_SELF)",
+        ]
+
+    def test_variables_in_an_unknown_section_are_told_with_their_names(self, desk: Desk) -> None:
+        environ = {"BRIDGE_NOPE__DEEP": "1", "BRIDGE_NOPE__DEEPER__STILL": "1", "BRIDGE_LOG__MORE__OF_IT": "1"}
+        assert desk.problems({**SMALLEST, "noper": {}}, environ) == [
+            "log.more: unknown setting (from BRIDGE_LOG__MORE__OF_IT)",
+            "noper: unknown setting",
+            "nope: unknown setting (from BRIDGE_NOPE__DEEP, BRIDGE_NOPE__DEEPER__STILL)",
+        ]
+
+    @pytest.mark.parametrize("service", ["BRIDGE", "BRIDGE_POSTGRES", "BRIDGE_2"])
+    @pytest.mark.parametrize("ip", ["10.96.0.7", "fd00::7"])
+    def test_what_kubernetes_sets_for_a_service_is_ignored(self, desk: Desk, service: str, ip: str) -> None:
+        """A service named `bridge` made every pod fail at its next start."""
+        host = f"[{ip}]" if ":" in ip else ip
+        environ = {
+            f"{service}_SERVICE_HOST": ip,
+            f"{service}_SERVICE_PORT": "8080",
+            f"{service}_SERVICE_PORT_HTTP": "8080",
+            f"{service}_SERVICE_PORT_HTTP_METRICS": "8081",
+            f"{service}_PORT": f"tcp://{host}:8080",
+        }
+        for protocol in ("TCP", "UDP", "SCTP"):
+            link = f"{service}_PORT_8080_{protocol}"
+            environ[link] = f"{protocol.lower()}://{host}:8080"
+            environ |= {f"{link}_PROTO": protocol.lower(), f"{link}_PORT": "8080", f"{link}_ADDR": ip}
+        assert desk.load(SMALLEST, environ).http.port == 8080
+
+    @pytest.mark.parametrize(
+        ("variable", "value"),
+        [
+            ("BRIDGE_PORT", "8080"),
+            ("BRIDGE_HTTP_PORT", "8080"),
+            ("BRIDGE_HTTP__PORTS", "tcp://10.96.0.7:8080"),
+            ("BRIDGE_HTTP__SERVICE_HOST", "10.96.0.7"),
+            ("BRIDGE_PORT", "http://10.96.0.7:8080"),
+            ("BRIDGE_SERVICE", "10.96.0.7"),
+            ("BRIDGE_PUBLIC_ULR", "https://bridge.example.com"),
+            ("BRIDGE_AMQP_URL", "amqp://localhost"),
+        ],
+    )
+    def test_a_misspelled_setting_is_still_an_error(self, desk: Desk, variable: str, value: str) -> None:
+        (problem,) = desk.problems(SMALLEST, {variable: value})
+        assert variable in problem
+        assert "unknown setting" in problem
+
+    def test_variables_of_the_command_line_are_not_settings(self, desk: Desk) -> None:
+        environ = {"BRIDGE_CONFIG": "x", "BRIDGE_URL": "x", "BRIDGE_TOKEN": "x", "BRIDGEHEAD": "x", "HOME": "x"}
+        assert set(desk.load(SMALLEST, environ).crews) == {"research"}
+
+    def test_a_variables_dollars_are_its_own(self, desk: Desk) -> None:
+        settings = desk.load(SMALLEST, {"BRIDGE_CREWS__research__TOKEN": "a$$b${C}"})
+        assert settings.crews["research"].token.get_secret_value() == "a$$b${C}"
+
+    def test_a_reference_that_a_variable_replaces_need_not_be_set(self, desk: Desk) -> None:
+        settings = desk.load(with_crew(token="${NOT_SET}"), {"BRIDGE_CREWS__research__TOKEN": "new"})
+        assert settings.crews["research"].token.get_secret_value() == "new"
+
+    def test_a_variable_changes_only_one_of_two_crews_that_share_a_yaml_anchor(self, desk: Desk) -> None:
+        tree = "crews:\n  a: &a {url: https://a.example.com, token: t}\n  b: *a\n"
+        crews = desk.load(tree, {"BRIDGE_CREWS__a__TOKEN": "new"}).crews
+        assert (crews["a"].token.get_secret_value(), crews["b"].token.get_secret_value()) == ("new", "t")
+
+
+class TestSecretFiles:
+    def test_every_secret_can_come_from_a_file(self, desk: Desk) -> None:
+        tree = {
+            "http": {"clients": [{"name": "a", "token_file": desk.file("client", "client-token\n")}]},
+            "amqp": {"url_file": desk.file("amqp", "amqp://u:p@broker/\n")},
+            "store": {"url_file": desk.file("store", "sqlite:////var/lib/b.db")},
+            "crews": {"r": {"url": "https://r.crewai.com", "token_file": desk.file("crew", "crew-token\r\n")}},
+            "callbacks": {"secret_file": desk.file("callback", f"{WEBHOOK_SECRET}\n{WEBHOOK_SECRET}\n")},
+        }
+        settings = desk.load(tree)
+
+        assert settings.amqp is not None
+        assert settings.http.clients[0].token.get_secret_value() == "client-token"
+        assert settings.amqp.url.get_secret_value() == "amqp://u:p@broker/"
+        assert settings.store.location == "/var/lib/b.db"
+        assert settings.crews["r"].token.get_secret_value() == "crew-token"
+        assert len(settings.callbacks.secret) == 2
+
+    def test_only_one_newline_is_taken_off(self, desk: Desk) -> None:
+        (problem,) = desk.problems(crew_by_file(desk.file("token", "crew-token\n\n")))
+        assert problem.startswith("crews.r.token: must be printable ASCII")
+
+    def test_a_missing_file_is_told_by_the_settings_name_alone(self, desk: Desk) -> None:
+        assert desk.problems(crew_by_file("/nowhere/canary-7f3a9")) == [
+            "crews.r.token_file: the file cannot be read (No such file or directory)"
+        ]
+
+    @pytest.mark.parametrize(
+        ("content", "fault"), [(b"", "is empty"), (b"\n", "is empty"), (b"\xff", "is not UTF-8 text")]
+    )
+    def test_a_file_without_a_secret_is_told(self, desk: Desk, content: bytes, fault: str) -> None:
+        (desk.folder / "token").write_bytes(content)
+        assert desk.problems(crew_by_file(str(desk.folder / "token"))) == [f"crews.r.token_file: the file {fault}"]
+
+    def test_secret_and_file_together_are_one_too_many(self, desk: Desk) -> None:
+        (problem,) = desk.problems(with_crew(token_file=desk.file("token", "x")))
+        assert problem == "crews.research.token_file: is given beside token; keep one of the two"
+
+    def test_a_path_that_is_no_text_is_told(self, desk: Desk) -> None:
+        assert desk.problems(crew_by_file(7)) == ["crews.r.token_file: must be the path of a file"]
+
+    def test_an_unset_variable_in_a_path_is_told_once(self, desk: Desk) -> None:
+        assert desk.problems(crew_by_file("${NOT_SET}")) == [
+            "crews.r.token_file: the environment variable NOT_SET is not set"
+        ]
+
+    def test_a_file_named_in_the_environment_wins_over_the_settings_files_secret(self, desk: Desk) -> None:
+        environ = {"BRIDGE_CREWS__research__TOKEN_FILE": desk.file("token", "new")}
+        assert desk.load(SMALLEST, environ).crews["research"].token.get_secret_value() == "new"
+
+    def test_both_in_the_environment_are_one_too_many(self, desk: Desk) -> None:
+        environ = {"BRIDGE_CREWS__research__TOKEN_FILE": desk.file("t", "x"), "BRIDGE_CREWS__research__TOKEN": "y"}
+        (problem,) = desk.problems(SMALLEST, environ)
+        assert problem.startswith("crews.research.token_file: is given beside token")
+
+    def test_what_is_no_secret_has_no_file_form(self, desk: Desk) -> None:
+        (problem,) = desk.problems(with_crew(kind_file="x"))
+        assert problem.startswith("crews.research.kind_file: unknown setting")
+
+
+def crew_by_file(path: object) -> dict[str, Any]:
+    return {"crews": {"r": {"url": "https://r.crewai.com", "token_file": path}}}

@@ -1,0 +1,258 @@
+"""Settings: what each may be, what does not go together, and that all problems are told at once."""
+
+import math
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from bridge.config import Settings
+from bridge.config.types import read_duration, read_size
+from tests.component.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
+
+STRIPE = {"scheme": "stripe", "secret": "s"}
+SLOW_HMAC = {"scheme": "hmac", "secret": "s", "header": "X-Sign", "timestamp_header": "X-Time", "tolerance": "31m"}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+class TestUnits:
+    FACTORS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}  # noqa: RUF012
+
+    @given(st.integers(1, 3650), st.sampled_from(sorted(FACTORS)))
+    def test_a_duration_is_its_number_times_its_unit(self, number: int, unit: str) -> None:
+        assert math.isclose(read_duration(f"{number}{unit}"), number * self.FACTORS[unit])
+
+    @given(st.integers(1, 10**6), st.sampled_from([("", 1), ("B", 1), ("KiB", 2**10), ("MiB", 2**20), ("GiB", 2**30)]))
+    def test_a_size_is_its_number_times_its_unit(self, number: int, unit: tuple[str, int]) -> None:
+        assert read_size(f"{number}{unit[0]}") == number * unit[1]
+
+    def test_a_size_can_be_a_plain_number_of_bytes(self) -> None:
+        assert read_size(512) == 512
+
+    @pytest.mark.parametrize(
+        "value", [30, "30", "0s", "-1s", "1 h", "1w", "", "9999999d", "9" * 400 + "d", True, None, []]
+    )
+    def test_what_is_no_duration_is_refused(self, value: object) -> None:
+        with pytest.raises(ValueError, match=r"^must be "):
+            read_duration(value)
+
+    @pytest.mark.parametrize("value", [0, -1, 1.5, "1.5MiB", "1MB", "1kb", "", "9" * 400, True, None, []])
+    def test_what_is_no_size_is_refused(self, value: object) -> None:
+        with pytest.raises(ValueError, match=r"^must be a size"):
+            read_size(value)
+
+
+RULES = [
+    # numbers
+    (with_settings(http={"port": 70000}), "http.port: must be at most 65535"),
+    (with_settings(http={"port": True}), "http.port: must be a number"),
+    (with_settings(http={"port": 8.5}), "http.port: must be a whole number"),
+    (with_crew(max_running=0), "crews.research.max_running: must be at least 1"),
+    (with_crew(requests_per_second=0), "crews.research.requests_per_second: must be more than 0"),
+    (with_crew(requests_per_second=math.nan), "crews.research.requests_per_second: must be more than 0"),
+    (with_crew(requests_per_second=math.inf), "crews.research.requests_per_second: must be a finite number"),
+    (with_crew(requests_per_second="fast"), "crews.research.requests_per_second: must be a number"),
+    (with_crew(budget={"runs": 0, "per": "1d"}), "crews.research.budget.runs: must be at least 1"),
+    (with_crew(budget={"runs": 1}), "crews.research.budget.per: is required"),
+    (
+        {**with_crew(budget={"runs": 1, "per": "15d"}), "store": {"retention": "14d"}},
+        "crews: must have budgets within store.retention, which counts runs; crews.research has a longer one",
+    ),
+    (
+        {**with_crew(), "http": {"clients": [{"name": "a", "token": "t", "budget": {"runs": 1, "per": "15d"}}]}},
+        "crews: must have budgets within store.retention, which counts runs; http.clients a has a longer one",
+    ),
+    (with_crew(deadline=30), "crews.research.deadline: must be a duration"),
+    (
+        with_settings(store={"retention": "9m"}, hooks={"pay": {"crew": "research", "verify": STRIPE}}),
+        "hooks: must be safe from replays: store.retention must be at least twice the time window of pay",
+    ),
+    (
+        with_settings(store={"retention": "1h"}, hooks={"any": {"crew": "research", "verify": SLOW_HMAC}}),
+        "hooks: must be safe from replays: store.retention must be at least twice the time window of any",
+    ),
+    (with_settings(store={"retention": "0d"}), "store.retention: must be longer"),
+    (with_settings(http={"max_body": "1MB"}), "http.max_body: must be a size"),
+    # words
+    (with_crew(kind="team"), "crews.research.kind: must be 'crew' or 'flow'"),
+    (with_crew(in_doubt="maybe"), "crews.research.in_doubt: must be 'hold', 'retry' or 'fail'"),
+    (with_crew(events=["finished"]), "crews.research.events.0: must be 'started' or 'progress'"),
+    (with_crew(human_input="perhaps"), "crews.research.human_input: must be true or false"),
+    (with_settings(amqp={"event_mode": "x"}), "amqp.event_mode: must be 'structured' or 'binary'"),
+    (with_settings(log={"level": "loud"}), "log.level: must be 'debug', 'info', 'warning' or 'error'"),
+    (with_settings(log={"format": 1}), "log.format: must be 'auto', 'json' or 'console'"),
+    (
+        with_crew(callback_url="HTTP://shop.example/done"),
+        "callbacks: must allow_private, because crews.research.callback_url is plain http",
+    ),
+    # shapes
+    (with_settings(http=[]), "http: must be a section of settings"),
+    (with_settings(crews=[]), "crews: must be a section of settings"),
+    (with_settings(crews={}), "crews: must not be empty"),
+    (with_settings(amqp={"reply_to": 5}), "amqp.reply_to: must be a list"),
+    ({"crews": {"a.b": SMALLEST["crews"]["research"]}}, "crews.a.b: a crew's name is"),
+    ({"crews": {"a": None}}, "crews.a: must be a section of settings"),
+    ({"crews": {"a": {"url": "https://a.crewai.com"}}}, "crews.a.token: is required (or token_file)"),
+    ({"crews": {"a": {"token": "t"}}}, "crews.a.url: is required"),
+    (with_crew(token=5), "crews.research.token: must be text"),
+    (with_crew(token="a b"), "crews.research.token: must be printable ASCII without spaces"),
+    (with_settings(tokn=None), "tokn: unknown setting"),
+    (with_settings(log={"levle": "info"}), "log.levle: unknown setting; did you mean level?"),
+    (with_settings(**{"what is this": 1}), "?: unknown setting"),
+    # addresses
+    (with_crew(url="research"), "crews.research.url: must be an absolute URL"),
+    (with_crew(url="https://u:p@r.crewai.com"), "crews.research.url: must not hold a user name or password"),
+    (with_crew(url="https://r.crewai.com?x=1"), "crews.research.url: must not hold a query"),
+    (with_crew(url="https://r.crewai.com:port"), "crews.research.url: is not a URL"),
+    (with_crew(url="https://…"), "crews.research.url: must be ASCII"),
+    (with_crew(url="http://r.crewai.com"), "crews.research.url: must be https"),
+    (with_settings(public_url="http://bridge.example.com"), "public_url: must be https"),
+    (with_crew(callback_url="ftp://x"), "crews.research.callback_url: must be an absolute URL"),
+    (with_settings(amqp={"url": "http://broker"}), "amqp.url: must look like amqp://"),
+    (with_settings(amqp={"url": "amqps://b/?no_verify_ssl=1"}), "amqp.url: must not switch off"),
+    (with_settings(amqp={"url": "amqp://u:p/w@b/"}), "amqp.url: is not a URL"),
+    (with_settings(amqp={"dead": ""}), "amqp.dead: must be printable"),
+    (with_settings(amqp={"results": "kickoff.requests"}), "amqp.results: must differ"),
+    (with_settings(callbacks={"allow": ["https://a.example.com/path"]}), "callbacks.allow.0: must look like"),
+    (with_settings(callbacks={"allow": ["*.example.com"]}), "callbacks.allow.0: must look like"),
+    # secrets
+    (with_settings(callbacks={"secret": "whsec_c2hvcnQ="}), "callbacks.secret.0: must be whsec_"),
+    (with_settings(callbacks={"secret": "whsk_c2hvcnQ="}), "callbacks.secret.0: must be whsk_ and the base64 of 32"),
+    (with_settings(callbacks={"secret": f"whpk_{WEBHOOK_SECRET[6:]}"}), "callbacks.secret.0: must be whsec_"),
+    (with_crew(callback_secret="x"), "crews.research.callback_secret.0: must be whsec_"),
+    (with_settings(callbacks={"secret": WEBHOOK_SECRET[6:]}), "callbacks.secret.0: must be whsec_"),
+    (with_settings(callbacks={"secret": [WEBHOOK_SECRET, "whsec_!"]}), "callbacks.secret.1: must be whsec_"),
+    # what does not go together
+    (with_settings(http={"host": "0.0.0.0"}), "http.clients: must name at least one client"),
+    (with_settings(http={"port": 80, "ops_port": 80}), "http.ops_port: must differ from http.port"),
+    (
+        with_crew(poll={"min_interval": "90s"}),
+        "crews.research.poll.max_interval: must not be shorter than min_interval",
+    ),
+    (
+        with_crew(poll={"max_interval": "900ms"}),
+        "crews.research.poll.max_interval: must not be shorter than min_interval",
+    ),
+    (
+        with_settings(http={"clients": [{"name": "a", "token": "1x"}, {"name": "a", "token": "2x"}]}),
+        "http.clients: must not use one name twice",
+    ),
+    (
+        with_settings(http={"clients": [{"name": "a", "token": "1x"}, {"name": "b", "token": "1x"}]}),
+        "http.clients: must not use one token for two clients",
+    ),
+    (
+        with_settings(http={"clients": [{"name": "a", "token": "1x", "crews": ["none"]}]}),
+        "http.clients.0.crews: must name crews that are configured",
+    ),
+    (
+        with_settings(http={"clients": [{"name": "a", "token": "1x", "roles": ["boss"]}]}),
+        "http.clients.0.roles.0: must be 'submit', 'read' or 'operate'",
+    ),
+    # reserved for later
+    (with_settings(store={"url": "postgresql://u:p@db"}), "store.url: must name a database"),
+    (with_settings(store={"url": "postgresql:///x"}), "store.url: must name a host"),
+    (with_settings(store={"url": "postgresql://u:p@db/x?options=-c"}), "store.url: takes only these options"),
+    (with_settings(store={"url": "postgresql://u:p@db/x?sslmode=maybe"}), "store.url: sslmode must be one of"),
+    (with_settings(store={"url": "sqlite:///:memory:"}), "store.url: must be sqlite:///"),
+    (with_settings(callbacks={"max_event_bytes": "0KiB"}), "callbacks.max_event_bytes: must be a size"),
+]
+
+
+class TestRules:
+    @pytest.mark.parametrize(("tree", "start"), RULES, ids=[start for _, start in RULES])
+    def test_a_wrong_setting_is_told_by_its_name_and_alone(self, desk: Desk, tree: dict[str, Any], start: str) -> None:
+        (problem,) = desk.problems(tree)
+        assert problem.startswith(start)
+
+    @pytest.mark.parametrize(
+        "url", ["http://127.0.0.1:8090", "http://localhost/", "http://[::1]:1", "https://x.example.com/"]
+    )
+    def test_plain_http_is_for_this_machine(self, desk: Desk, url: str) -> None:
+        settings = desk.load({**with_crew(url=url), "public_url": url})
+        assert settings.crews["research"].url == settings.public_url == url.rstrip("/")
+
+    def test_plain_http_beyond_this_machine_can_be_asked_for(self, desk: Desk) -> None:
+        tree = {**with_crew(url="http://crew", insecure=True), "public_url": "http://bridge", "insecure": True}
+        assert desk.load(tree).crews["research"].url == "http://crew"
+
+    def test_a_reachable_host_with_clients_is_accepted(self, desk: Desk) -> None:
+        tree = with_settings(http={"host": "0.0.0.0", "clients": [{"name": "a", "token": "a"}]})
+        assert desk.load(tree).http.clients[0].crews is None
+
+    def test_a_webhook_secret_gets_its_padding_back(self, desk: Desk) -> None:
+        (secret,) = desk.load(with_settings(callbacks={"secret": WEBHOOK_SECRET.rstrip("=")})).callbacks.secret
+        assert secret.get_secret_value() == WEBHOOK_SECRET
+
+    @pytest.mark.parametrize("pattern", ["https://*.example.com", "http://10.0.0.1:8080", "https://[::1]:9"])
+    def test_a_callback_pattern_names_scheme_host_and_port(self, desk: Desk, pattern: str) -> None:
+        assert desk.load(with_settings(callbacks={"allow": [pattern]})).callbacks.allow == (pattern,)
+
+    def test_all_problems_are_told_at_once(self, desk: Desk) -> None:
+        tree = {
+            "http": {
+                "host": "0.0.0.0",
+                "port": "eighty",
+                "prot": 1,
+                "clients": [{"name": "a", "token": "${NOT_SET}", "crews": ["none"]}],
+            },
+            "amqp": {"results": "kickoff.requests", "url": "amqp://b/?no_verify_ssl=1"},
+            "crews": {
+                "r": {
+                    "url": "http://r.crewai.com",
+                    "token_file": "/nowhere",
+                    "deadline": "soon",
+                    "poll": {"per_run": 0, "min_interval": "5s", "max_interval": "1s"},
+                }
+            },
+            "hooks": {"github": {"crew": "none", "verify": {"scheme": "hmac"}, "inputs": {"x": "a b"}}},
+        }
+        problems = desk.problems(tree, {"BRIDGE_LOG__LEVEL": "loud"})
+
+        assert {problem.split(":")[0] for problem in problems} == {
+            "http.port",
+            "http.prot",
+            "http.clients.0.token",
+            "http.clients.0.crews",
+            "amqp.results",
+            "amqp.url",
+            "crews.r.url",
+            "crews.r.token_file",
+            "crews.r.deadline",
+            "crews.r.poll.per_run",
+            "crews.r.poll.max_interval",
+            "hooks.github.crew",
+            "hooks.github.verify.secret",
+            "hooks.github.verify.header",
+            "hooks.github.inputs.x",
+            "log.level",
+        }
+        assert len(problems) == 16
+
+
+class TestCrewsOfOneReading:
+    """Which crews there are is known from the settings being read, whatever was read before."""
+
+    OTHER: ClassVar[Any] = with_settings(crews={"other": SMALLEST["crews"]["research"]})
+    HOOKS: ClassVar[Any] = {"shop": {"crew": "research", "verify": {"scheme": "github", "secret": "s"}}}
+    CLIENTS: ClassVar[Any] = {"clients": [{"name": "a", "token": "t", "crews": ["research"]}]}
+
+    @pytest.mark.parametrize("sections", [{"hooks": HOOKS}, {"http": CLIENTS}])
+    def test_its_own_crews_can_be_named(self, desk: Desk, sections: dict[str, Any]) -> None:
+        desk.load(self.OTHER)
+
+        assert Settings.model_validate(with_settings(**sections)).crews.keys() == {"research"}
+
+    @pytest.mark.parametrize("sections", [{"hooks": HOOKS}, {"http": CLIENTS}])
+    def test_crews_of_an_earlier_reading_cannot(self, desk: Desk, sections: dict[str, Any]) -> None:
+        desk.load(SMALLEST)
+
+        with pytest.raises(ValidationError, match="configured under `crews`"):
+            Settings.model_validate({**self.OTHER, **sections})

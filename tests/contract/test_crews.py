@@ -1,0 +1,73 @@
+"""Which process serves which crews: nobody touches a run of a crew that it does not know."""
+
+from bridge.adapters.store import SqlStore
+from bridge.core.crew.fair_share import Membership
+from bridge.core.crew.webhooks import Kind
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import State
+from bridge.ports.store import RelayedWebhook
+from tests.contract.conftest import Adapter, silence
+from tests.contract.histories import POLICY, accepted, ids, in_doubt, started
+from tests.fakes import NOW, a_run
+
+ANY = {State.STARTING, State.RUNNING, State.WAITING_FOR_HUMAN}
+
+
+async def freed(adapter: Adapter, store: SqlStore) -> None:
+    """Its process is given up."""
+    silence(adapter, "me", 20)
+    await store.expire_processes(NOW, 9)
+
+
+async def test_a_claim_names_crews(adapter: Adapter, store: SqlStore):
+    """A process that did not know the crew claimed its runs and sat on them."""
+    run = await started(store)
+    other = await adapter.twin(store, "other", crews=["writers"])
+    await freed(adapter, store)
+    assert await other.claim(ANY, 9, None, ["writers", "editors"]) == []
+    assert await other.claim(ANY, 9, NOW + 9e9, ["writers"]) == []
+    assert ids(await other.claim(ANY, 9, None, ["writers", "research"])) == [run.run_id]
+
+
+async def test_runs_of_a_crew_that_nobody_serves_are_counted(adapter: Adapter, store: SqlStore):
+    await accepted(store, 1)
+    await started(store, 2)
+    for number, crew in ((3, "writers"), (4, "writers"), (5, "editors"), (6, "a")):
+        await store.accept(a_run(number, crew=crew))
+    assert await store.unserved() == {"a": 1, "editors": 1, "writers": 2}
+    other = await adapter.twin(store, "other", crews=["writers", "editors"])
+    assert await store.unserved() == {"a": 1}
+    assert [await store.is_served(crew) for crew in ("research", "writers", "a")] == [True, True, False]
+    await freed(adapter, store)
+    assert await other.unserved() == {"a": 1, "research": 2}
+    await store.rejoin(NOW)
+    assert await other.unserved() == {"a": 1}
+
+
+async def test_a_run_that_has_ended_waits_for_no_crew(store: SqlStore):
+    run = (await store.accept(a_run(crew="writers"))).run
+    await store.apply(state_machine.on_cancelled(run, POLICY, NOW))
+    assert await store.unserved() == {}
+
+
+async def test_a_census_counts_for_each_crew_the_processes_that_serve_it(adapter: Adapter, store: SqlStore):
+    await started(store, 1)
+    await adapter.twin(store, "same")
+    other = await adapter.twin(store, "other", crews=["research", "writers"])
+    assert await store.membership() == {"research": Membership(processes=3, runs_in_progress=1, own_runs=1)}
+    assert await other.membership() == {
+        "research": Membership(processes=3, runs_in_progress=1, own_runs=0),
+        "writers": Membership(processes=1, runs_in_progress=0, own_runs=0),
+    }
+
+
+async def test_a_hint_for_a_run_in_doubt_waits_for_a_process_that_knows_its_crew(adapter: Adapter, store: SqlStore):
+    """Another one took it, could do nothing with it, and it was gone."""
+    run = await in_doubt(store)
+    other = await adapter.twin(store, "other", crews=["writers"])
+    webhook = RelayedWebhook(run.run_id, 1, Kind.CREW, {"kickoff_id": "k-1"})
+    await other.relay_webhook(webhook)
+    await freed(adapter, store)
+    assert await other.collect_webhooks(9) == []
+    await store.rejoin(NOW)
+    assert await store.collect_webhooks(9) == [webhook]

@@ -1,0 +1,120 @@
+"""What `ports.Store` promises about events: their order, who may see them, kept also if nobody is sent them."""
+
+from dataclasses import replace
+from functools import partial
+
+from bridge.adapters.store import SqlStore, database, migrate_store
+from bridge.adapters.store.queries import events as event_queries
+from bridge.core.delivery import cloudevents
+from bridge.core.delivery.model import Event
+from bridge.core.runs.model import CrewPolicy, Envelope, State
+from bridge.ports.queries import StoredEvent
+from tests.contract.conftest import Adapter
+from tests.fakes import NOW, a_delivery, a_run
+
+NOWHERE, EXCHANGE = CrewPolicy(), CrewPolicy(results_exchange=True)
+
+
+def ids(found: list[StoredEvent]) -> dict[str, float]:
+    """Which events, and when each was stored, in their order."""
+    return {one.event_id: one.stored_at for one in found}
+
+
+async def happened(
+    store: SqlStore, number: int, at: float, crew: str = "research", source: str = "queue", policy: CrewPolicy = NOWHERE
+) -> Event:
+    """An event about a new run."""
+    run = a_run(number, crew=crew, envelope=Envelope(source))
+    await store.accept(run)
+    decision = cloudevents.about(run, "run.progress", policy, at)
+    await store.apply(decision)
+    return (*decision.unaddressed, *(delivery.event for delivery in decision.deliveries))[0]
+
+
+async def test_events_are_found_in_the_order_in_which_they_are_stored_wherever_they_are_sent(store: SqlStore):
+    """Whenever they were made: a look takes its time, and the store may be away."""
+    stored = [
+        await happened(store, 1, NOW + 9),
+        await happened(store, 2, NOW + 5, policy=EXCHANGE),
+        await happened(store, 3, NOW),
+    ]
+    found = ids(await store.find_events(0.0, 99))
+    assert list(found) == [event.event_id for event in stored]
+    assert len(set(found.values())) == 3
+    assert await store.load_events([*reversed(found), "forgotten"]) == stored
+    assert list(ids(await store.find_events(0.0, 2))) == [event.event_id for event in stored[:2]]
+    since = found[stored[1].event_id]
+    assert list(ids(await store.find_events(since, 99))) == [event.event_id for event in stored[1:]]
+
+
+async def test_what_is_stored_at_once_is_found_in_the_order_of_its_times(store: SqlStore):
+    """A doubt, say, and the end that it leads to."""
+    await happened(store, 1, NOW + 60)
+    run = a_run(2)
+    await store.accept(run)
+    end = cloudevents.about(run, "run.failed", EXCHANGE, NOW + 2)
+    doubt = cloudevents.about(run, "run.in_doubt", NOWHERE, NOW)
+    await store.apply(replace(end, unaddressed=doubt.unaddressed))
+    assert list(ids(await store.find_events(0.0, 99)))[1:] == [f"{run.run_id}-in_doubt", f"{run.run_id}-failed"]
+
+
+async def test_when_an_event_was_stored_can_be_asked(store: SqlStore):
+    assert await store.stored_at() is None
+    first, second = await happened(store, 1, NOW), await happened(store, 2, NOW)
+    found = ids(await store.find_events(0.0, 99))
+    assert await store.stored_at(first.event_id) == found[first.event_id]
+    assert await store.stored_at() == found[second.event_id]
+    assert await store.stored_at("forgotten") is None
+
+
+async def test_events_of_the_first_schema_were_stored_when_they_were_made(adapter: Adapter):
+    adapter.empty()
+    async with database.opened(database.database(adapter.url).writer()) as writer:
+        await writer.run(partial(database.upgrade, revision="0001"))
+    insert = "INSERT INTO events (event_id, type, headers, content_type, created_at, body)"
+    adapter.execute(f"{insert} VALUES ('e', 'run.failed', %s, 'text/plain', %s, %s)", b"{}", NOW, b"")
+    await migrate_store(adapter.url)
+    async with adapter.open() as store:
+        assert await store.stored_at("e") == NOW
+
+
+async def test_events_are_found_with_what_decides_who_may_see_them(store: SqlStore):
+    mine = await happened(store, 1, NOW, "research", "client/a")
+    others = await happened(store, 2, NOW + 1, "research", "client/b")
+    elsewhere = await happened(store, 3, NOW + 2, "triage", "client/a")
+    assert [(one.event_id, one.crew, one.source) for one in await store.find_events(0.0, 99)] == [
+        (mine.event_id, "research", "client/a"),
+        (others.event_id, "research", "client/b"),
+        (elsewhere.event_id, "triage", "client/a"),
+    ]
+
+
+async def test_as_many_events_are_loaded_as_fit(store: SqlStore):
+    """A stream holds them while its client reads; a large one comes alone."""
+    sizes = [event_queries.BODIES_BYTES, 10, event_queries.BODIES_BYTES - 10, 10]
+    made = [a_delivery(number).event for number in range(4)]
+    stored = [replace(event, body=b"x" * size) for event, size in zip(made, sizes, strict=True)]
+    for number, event in enumerate(stored):
+        await store.file([replace(a_delivery(number), event=event)])
+    left = [event.event_id for event in stored]
+    loaded = []
+    while left:
+        loaded.append([event.event_id for event in await store.load_events(left)])
+        left = left[len(loaded[-1]) :]
+    assert [len(some) for some in loaded] == [1, 2, 1]
+
+
+async def test_what_belongs_to_no_run_is_not_among_them(store: SqlStore):
+    await store.file([a_delivery()])
+    assert await store.find_events(0.0, 99) == []
+
+
+async def test_an_event_without_a_destination_is_forgotten_with_its_run(store: SqlStore):
+    event = await happened(store, 1, NOW)
+    run = await store.load(event.run_id or "")
+    assert run is not None
+    await store.apply(
+        cloudevents.about(replace(run, finished_at=NOW, state=State.CANCELLED), "run.cancelled", NOWHERE, NOW)
+    )
+    assert await store.forget(NOW + 1, 9) == 1
+    assert await store.find_events(0.0, 99) == []

@@ -1,0 +1,150 @@
+"""How the databases carry out what the store asks of them: no list, claim, count or look at events reads a whole table.
+
+Statements are caught on their way to the driver, so whatever the store asks is judged, and not a copy of it.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from bridge.adapters.store import SqlStore
+from bridge.core.delivery.model import Channel, DeliveryState
+from bridge.core.delivery.outcome import Retryable, outcome_of_attempt
+from bridge.core.delivery.receivers import ConcurrencyLimits
+from bridge.core.runs.budget import Budget, Budgets
+from bridge.core.runs.model import Envelope, State
+from bridge.ports.queries import DeliveryFilter, RunFilter
+from tests.contract.conftest import Adapter
+from tests.fakes import NOW, a_delivery, a_run, run_id
+
+CREWS = (None, frozenset({"research"}), frozenset({"research", "triage"}))
+GROWING = {"runs", "events", "deliveries", "attempts", "run_times"}
+SHORT = {"deliveries_due", "deliveries_held", "runs_waiting", "runs_slots"}
+"""Indexes of what is not done yet."""
+RUN_FILTERS = [
+    RunFilter(state, crew, crews, source, before)
+    for state, crew, crews, source, before in product(
+        (None, State.FAILED), (None, "research"), CREWS, (None, "client/shop"), (None, run_id(5))
+    )
+]
+DELIVERY_FILTERS = [
+    DeliveryFilter(None, state, crew, crews, run, since, None if since is None else NOW + 1, before)
+    for state, crew, crews, run, since, before in product(
+        (None, DeliveryState.DEAD), (None, "research"), CREWS, (None, run_id(1)), (None, NOW), (None, "event-0003-1")
+    )
+]
+
+
+@dataclass
+class Plans:
+    """Every statement that was carried out, and how."""
+
+    adapter: Adapter
+    statements: dict[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        def catch(_c: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+            if re.match(r"\s*(SELECT|UPDATE|DELETE|WITH)\b", statement):
+                self.statements.setdefault(statement, parameters[0] if isinstance(parameters, list) else parameters)
+
+        event.listen(Engine, "before_cursor_execute", catch)
+        try:
+            yield
+        finally:
+            event.remove(Engine, "before_cursor_execute", catch)
+
+    def scans(self) -> list[str]:
+        """The steps that read a whole table which grows, each with its statement."""
+        return [
+            f"{step} <- {statement}"
+            for statement, parameters in self.statements.items()
+            for step in self.adapter.plan(statement, parameters)
+            if _is_scan(step, statement)
+        ]
+
+
+def _is_scan(step: str, statement: str) -> bool:
+    """Whether a step reads every row of a table that grows.
+
+    Without a condition an index may be read in its order, until the page is full or all are counted.
+    """
+    found = re.match(r"SCAN (\w+)(?: USING (COVERING )?INDEX (\w+))?", step)
+    if found is None or found[1] not in GROWING or found[3] in SHORT:
+        return False
+    return found[2] is None or " WHERE " in statement
+
+
+@pytest.fixture
+async def plans(adapter: Adapter, store: SqlStore) -> Plans:
+    """A store with a few rows of every kind; PostgreSQL takes no table for so small that reading it all is best."""
+    for number in range(1, 4):
+        await store.accept(a_run(number, envelope=Envelope("client/shop")))
+    await store.file([a_delivery(1)])
+    return Plans(adapter)
+
+
+async def test_no_list_of_runs_reads_all_of_them(plans: Plans, store: SqlStore) -> None:
+    with plans.caught():
+        for which in RUN_FILTERS:
+            await store.find_runs(which)
+    assert plans.statements
+    assert plans.scans() == []
+
+
+async def test_no_list_of_deliveries_reads_all_of_them(plans: Plans, store: SqlStore) -> None:
+    with plans.caught():
+        for which in [*DELIVERY_FILTERS, DeliveryFilter("event-0001-1", crews=frozenset({"research"}))]:
+            await store.find_deliveries(which)
+        await store.deliveries_for_run(run_id(1))
+        await store.attempts_for_delivery("event-0001-1")
+    assert plans.scans() == []
+
+
+async def test_sending_again_reads_those_that_are_meant(plans: Plans, store: SqlStore) -> None:
+    with plans.caught():
+        for crews, since in product(CREWS, (None, NOW)):
+            which = DeliveryFilter(state=DeliveryState.DEAD, crews=crews, since=since)
+            await store.redeliver(which, NOW)
+    assert plans.scans() == []
+
+
+async def test_no_look_at_events_reads_all_of_them(plans: Plans, store: SqlStore) -> None:
+    with plans.caught():
+        await store.stored_at()
+        await store.stored_at("event-0001")
+        await store.find_events(NOW, 10)
+        await store.load_events(["event-0001"])
+    assert plans.scans() == []
+
+
+async def test_no_step_of_the_bridge_itself_reads_all_runs_or_deliveries(plans: Plans, store: SqlStore) -> None:
+    limits = Budgets(Budget(5, 60.0), {"client/shop": Budget(5, 60.0)})
+    with plans.caught():
+        await store.claim_accepted("research", 2, 9, NOW, limits)
+        await store.seconds_until_budget(a_run(1, envelope=Envelope("client/shop")), limits, NOW)
+        await store.claim({State.RUNNING, State.STARTING}, 9)
+        await store.claim({State.IN_DOUBT}, 9, NOW)
+        await store.claim({State.TIMED_OUT, State.CANCELLED}, 9, NOW, "research")
+        await store.find_key("client/shop", "research", "k")
+        await store.find_execution("research", "e")
+        await store.load(run_id(1))
+        await store.claim_callbacks(9, ConcurrencyLimits(9), NOW)
+        for delivery in await store.claim_deliveries(list(Channel), 9, NOW):
+            await store.record_outcome(outcome_of_attempt(delivery, Retryable("HTTP 500"), NOW))
+        await store.heartbeat(NOW)
+        await store.expire_processes(NOW + 999, 9)
+        await store.membership()
+        await store.collect_webhooks(9)
+        await store.store_run_times("research", [], NOW, 9)
+        await store.run_times("research", NOW, 9)
+        await store.forget(NOW, 9)
+        await store.counts()
+        await store.health()
+    assert plans.scans() == []

@@ -1,0 +1,34 @@
+"""A probe of the store is a write as large as what is about to be stored, and leaves nothing behind."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.adapters.store import SqlStore, open_store, sqlite
+from bridge.core.errors import StoreUnavailable
+from tests.contract.conftest import Adapter
+from tests.fakes import NOW
+
+
+async def test_a_probe_leaves_nothing_behind(store: SqlStore, adapter: Adapter):
+    before = adapter.execute("SELECT name FROM keys")
+    await store.probe(0)
+    await store.probe(100_000)
+    assert adapter.execute("SELECT name FROM keys") == before
+
+
+async def test_a_full_store_takes_a_small_probe_and_no_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Small updates still work on a full disk, so that only a probe of the right size tells."""
+    set_up = sqlite._set_up_connection
+
+    def limited(connection: Any, record: Any) -> None:
+        set_up(connection, record)
+        connection.execute("PRAGMA max_page_count = 120")
+
+    monkeypatch.setattr(sqlite, "_set_up_connection", limited)
+    async with open_store(f"sqlite:///{tmp_path}/full.db", "me", NOW) as store:
+        await store.probe(10)
+        with pytest.raises(StoreUnavailable, match="full"):
+            await store.probe(1_000_000)
+        await store.probe(10)

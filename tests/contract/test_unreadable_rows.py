@@ -1,0 +1,123 @@
+"""A stored row that cannot be decoded costs only itself: claims, lists and batched reads skip and report it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from bridge.adapters.store import SqlStore
+from bridge.adapters.store.decoding import POSTPONED_FOR
+from bridge.adapters.store.queries import events as event_queries
+from bridge.adapters.store.schema import deliveries, events, run_times, runs
+from bridge.core.delivery.model import Channel, DeliveryState
+from bridge.core.runs.model import RunTime, State
+from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.queries import DeliveryFilter, RunFilter
+from tests.contract.conftest import Adapter
+from tests.contract.histories import accepted
+from tests.fakes import NOW, Faults, a_delivery, run_id
+
+
+async def spoil(store: SqlStore, table: Any, column: str, id_column: str, id_: str, value: Any = b"{") -> None:
+    spoiled = update(table).where(table.c[id_column] == id_).values({column: value})
+    await store._batches.write_one(lambda connection: connection.execute(spoiled))
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return Faults()
+
+
+@pytest.fixture
+async def store(adapter: Adapter, faults: Faults) -> AsyncIterator[SqlStore]:
+    async with adapter.open(report=faults) as opened:
+        yield opened
+
+
+async def test_a_waiting_run_is_put_off_and_the_others_start(store: SqlStore, faults: Faults):
+    poisoned, good = await accepted(store, 1), await accepted(store, 2)
+    await spoil(store, runs, "inputs", "run_id", poisoned.run_id)
+    assert [run.run_id for run in await store.claim_accepted("research", 9, 9, NOW)] == [good.run_id]
+    assert [(kind, about["run_id"]) for kind, _, about in faults.reported] == [(Quarantined.RUN, poisoned.run_id)]
+    assert await store.claim_accepted("research", 9, 9, NOW + POSTPONED_FOR - 1) == []
+    await spoil(store, runs, "inputs", "run_id", poisoned.run_id, b"{}")
+    assert [run.run_id for run in await store.claim_accepted("research", 9, 9, NOW + POSTPONED_FOR)] == [
+        poisoned.run_id
+    ]
+
+
+async def test_runs_are_listed_and_loaded_without_it(store: SqlStore, faults: Faults):
+    poisoned, good = await accepted(store, 1), await accepted(store, 2)
+    await spoil(store, runs, "meta", "run_id", poisoned.run_id)
+    assert [run.run_id for run in (await store.find_runs(RunFilter())).items] == [good.run_id]
+    assert await store.load(good.run_id) is not None
+    assert faults.kinds == [Quarantined.RUN]
+
+
+async def test_a_page_that_others_follow_is_never_empty(store: SqlStore, faults: Faults):
+    good, *poisoned = [await accepted(store, number) for number in (1, 2, 3)]
+    for run in poisoned:
+        await spoil(store, runs, "meta", "run_id", run.run_id)
+    page = await store.find_runs(RunFilter(limit=1))
+    assert ([run.run_id for run in page.items], page.more) == ([good.run_id], False)
+    assert faults.kinds == [Quarantined.RUN] * 2
+
+
+async def test_reads_of_several_runs_fail_for_that_one(store: SqlStore):
+    poisoned, good = await accepted(store, 1), await accepted(store, 2)
+    await spoil(store, runs, "human_input", "run_id", poisoned.run_id)
+    for read in (store.load, store.peek):
+        bad, found = await asyncio.gather(read(poisoned.run_id), read(good.run_id), return_exceptions=True)
+        assert isinstance(bad, Exception)
+        assert getattr(found, "run_id", None) == good.run_id
+
+
+async def test_one_that_is_never_due_is_not_claimed_again_and_again(store: SqlStore, faults: Faults):
+    poisoned, good = await accepted(store, 1), await accepted(store, 2)
+    for run in (poisoned, good):
+        await spoil(store, runs, "due_at", "run_id", run.run_id, None)
+    await spoil(store, runs, "human_input", "run_id", poisoned.run_id)
+    assert [run.run_id for run in await store.claim({State.ACCEPTED}, 9)] == [good.run_id]
+    assert await store.claim({State.ACCEPTED}, 9) == []
+    assert faults.kinds == [Quarantined.RUN]
+
+
+async def test_a_delivery_is_dead_and_the_others_are_sent(store: SqlStore, faults: Faults):
+    await store.file([a_delivery(1, Channel.QUEUE), a_delivery(2, Channel.QUEUE)])
+    await spoil(store, events, "headers", "event_id", "event-0001")
+    claimed = await store.claim_deliveries([Channel.QUEUE], 9, NOW)
+    assert [delivery.event.event_id for delivery in claimed] == ["event-0002"]
+    assert faults.kinds == [Quarantined.DELIVERY]
+    await spoil(store, events, "headers", "event_id", "event-0001", b"{}")
+    [dead] = await store.find_deliveries(DeliveryFilter(state=DeliveryState.DEAD))
+    assert (dead.last_error or "").startswith("internal error")
+
+
+async def test_deliveries_fill_a_page_without_it(store: SqlStore, faults: Faults):
+    await store.file([a_delivery(number, Channel.QUEUE) for number in (1, 2, 3)])
+    await spoil(store, deliveries, "channel", "event_id", "event-0002", "pigeon")
+    for limit in (2, 9):
+        page = await store.find_deliveries(DeliveryFilter(limit=limit))
+        assert [one.event.event_id for one in page] == ["event-0003", "event-0001"]
+    assert faults.kinds == [Quarantined.DELIVERY] * 2
+
+
+async def test_a_stream_passes_over_it(store: SqlStore, faults: Faults):
+    large = b"x" * event_queries.BODIES_BYTES
+    new = [a_delivery(number, Channel.QUEUE) for number in (1, 2)]
+    await store.file([replace(one, event=replace(one.event, body=large)) for one in new])
+    await spoil(store, events, "headers", "event_id", "event-0001")
+    [event] = await store.load_events(["event-0001", "event-0002"])
+    assert event.event_id == "event-0002"
+    assert [about["event_id"] for _, _, about in faults.reported] == ["event-0001"]
+
+
+async def test_run_times_are_read_without_it(store: SqlStore, faults: Faults):
+    new = [RunTime(run_id(number), "research", NOW, 1.0, 2.0) for number in (1, 2)]
+    await store.store_run_times("research", new, 0.0, 9)
+    await spoil(store, run_times, "stages", "run_id", run_id(1))
+    assert await store.run_times("research", 0.0, 9) == [new[1]]
+    assert faults.kinds == [Quarantined.RUN]

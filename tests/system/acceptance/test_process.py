@@ -1,0 +1,69 @@
+"""What the process is to the machine that it runs on: signals, core dumps."""
+
+import json
+import resource
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import aiohttp
+
+from tests.system.acceptance.harness import Daemon, eventually, free_port
+
+
+async def test_a_hangup_stops_it_as_any_signal_to_stop_and_no_core_is_dumped(tmp_path: Path, crew_url: str) -> None:
+    """SIGHUP ended the process in the middle of a POST; a core dump held every token."""
+    daemon = Daemon(tmp_path, crew_url)
+    await daemon.start()
+    try:
+        core = resource.prlimit(daemon.pid, resource.RLIMIT_CORE)
+        daemon.send(signal.SIGHUP)
+        assert await daemon.ended() == 0
+    finally:
+        await daemon.close()
+    assert (core, daemon.log_events()["stopped"]) == ((0, 0), 1)
+
+
+async def test_it_ends_and_confirms_nothing_more_once_its_store_was_removed(tmp_path: Path, crew_url: str) -> None:
+    """It answered 202 and said that the store was readable; after a restart, the same keys were POSTed again."""
+    daemon = Daemon(tmp_path, crew_url)
+    await daemon.start()
+    try:
+        (tmp_path / "bridge.db").unlink()
+        with suppress(aiohttp.ClientError):  # it may have ended already
+            async with aiohttp.ClientSession() as session:
+                request = {"crew": "research", "inputs": {"n": 1}}
+                async with session.post(f"{daemon.url}/v1/runs", json=request) as response:
+                    assert response.status == 503
+        assert await daemon.ended() == 74
+    finally:
+        await daemon.close()
+    assert f"{tmp_path}/bridge.db was removed or replaced" in daemon.log().splitlines()[-1]
+    assert "Traceback" not in daemon.log()
+
+
+async def test_it_ends_within_seconds_although_nobody_asks_it_for_anything(tmp_path: Path, crew_url: str) -> None:
+    daemon = Daemon(tmp_path, crew_url)
+    await daemon.start()
+    try:
+        (tmp_path / "bridge.db.kickoffs").unlink()
+        assert await daemon.ended() == 74
+    finally:
+        await daemon.close()
+
+
+async def test_its_first_words_say_where_it_is_connected_without_any_password(tmp_path: Path, crew_url: str) -> None:
+    broker = f"127.0.0.1:{free_port()}/orders"
+    daemon = Daemon(tmp_path, crew_url, amqp={"url": f"amqp://user:hush-hush@{broker}"})
+
+    async def started() -> bool:
+        return bool(daemon.log_events()["started"])
+
+    await daemon.spawn()
+    try:
+        await eventually(started, "the daemon has started")
+    finally:
+        await daemon.kill()
+    [line] = [line for line in map(json.loads, daemon.log().splitlines()) if line["event"] == "started"]
+    assert (line["store"], line["broker"]) == (f"{tmp_path}/bridge.db", broker)
+    assert "hush-hush" not in daemon.log()

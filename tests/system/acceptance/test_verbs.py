@@ -1,0 +1,111 @@
+"""The verbs that talk to a running bridge, as a person uses them: each in a process of its own."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.sandbox import SandboxSettings, parse_run_time, running
+from tests.system.acceptance.harness import Daemon, eventually, free_port
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a verb said, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+
+class Person:
+    """Somebody at a command line."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    async def says(self, *arguments: str) -> Said:
+        command = [sys.executable, "-m", "bridge", *arguments, "--url", self.url]
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+        out, err = await process.communicate()
+        assert process.returncode is not None
+        return Said(process.returncode, out.decode(), err.decode())
+
+
+@pytest.fixture
+async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
+    """A bridge without a broker, whose crew asks once whether it may go on."""
+    port = free_port()
+    settings = SandboxSettings(run_time=parse_run_time("fixed:0.5"), inputs=("n",), human_questions=1)
+    async with running(settings) as crew_url:
+        daemon = Daemon(tmp_path, crew_url, port=port, public_url=f"http://127.0.0.1:{port}")
+        await daemon.start()
+        yield daemon
+        await daemon.close()
+
+
+@pytest.fixture
+def person(daemon: Daemon) -> Person:
+    return Person(daemon.url)
+
+
+async def test_a_run_is_sent_answered_and_followed_to_its_end(daemon: Daemon, person: Person):
+    sent = asyncio.create_task(person.says("send", "research", "n=1", "--json"))
+    waiting = await run_in(daemon, "waiting_for_human")
+    answered = await person.says("runs", "resume", waiting["run_id"], "--approve", "--json")
+    done = (await sent).json
+    shown, listed = await asyncio.gather(
+        person.says("runs", "show", done["run_id"], "--json"), person.says("runs", "list", "--json")
+    )
+
+    assert answered.json["run_id"] == waiting["run_id"] == done["run_id"]
+    assert (done["state"], shown.json["state"]) == ("succeeded", "succeeded")
+    assert [run["run_id"] for run in listed.json["runs"]] == [done["run_id"]]
+
+
+async def test_a_run_that_is_cancelled_makes_its_sender_end_with_1(daemon: Daemon, person: Person):
+    tracker = asyncio.create_task(person.says("send", "research", "n=1"))
+    waiting = await run_in(daemon, "waiting_for_human")
+    cancelled = await person.says("runs", "cancel", waiting["run_id"], "--reason", "a mistake")
+
+    assert cancelled.code == 0
+    assert "cancelled" in cancelled.out
+    assert (await tracker).code == 1
+
+
+async def test_mistakes_are_told_in_a_line_with_the_promised_codes(person: Person):
+    nowhere = Person(f"http://127.0.0.1:{free_port()}")
+    unknown, undecided, missing, unreachable = await asyncio.gather(
+        person.says("runs", "show", "01a20bad-e9b3-7480-9cfa-e67aac85af9d"),
+        person.says("runs", "resume", "01a20bad-e9b3-7480-9cfa-e67aac85af9d"),
+        person.says("send", "research", "--json"),
+        nowhere.says("runs", "list"),
+    )
+
+    assert [said.code for said in (unknown, undecided, missing, unreachable)] == [64, 64, 64, 69]
+    for said in (unknown, undecided, missing, unreachable):
+        assert said.out == ""
+        assert len(said.err.strip().splitlines()) <= 2
+        assert "Traceback" not in said.err
+    assert "n" in missing.err
+
+
+async def run_in(daemon: Daemon, state: str) -> Any:
+    """The only run, once it is in this state."""
+
+    async def met() -> bool:
+        return [run["state"] for run in await daemon.all_runs()] == [state]
+
+    await eventually(met, f"a run is {state}")
+    return (await daemon.all_runs())[0]

@@ -1,0 +1,86 @@
+"""The scene of every fault test, how much of it is played, and the table of what was seen."""
+
+import os
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from bridge.sandbox import SandboxSettings, parse_run_time, running
+from tests.broker_fixtures import amqp, node
+from tests.system.faults.harness import HEAD, RULE, Scene, Tally, Victim, receiver
+
+__all__ = ["amqp", "node"]
+
+SetScene = Callable[..., AbstractAsyncContextManager[Scene]]
+
+
+@pytest.fixture(scope="session")
+def full() -> bool:
+    """Whether all of it is played (`make faults`), or the slice that belongs to `make test`."""
+    return os.environ.get("FAULTS") == "full"
+
+
+@pytest.fixture
+def seed() -> int:
+    """`SEED=…` plays a test again."""
+    return int(os.environ.get("SEED") or random.SystemRandom().randrange(1_000_000))
+
+
+@pytest.fixture
+def scene(
+    tmp_path: Path,
+    amqp: str,
+    seed: int,
+    record_property: Callable[[str, object], None],
+) -> SetScene:
+    """Builds a scene.
+
+    `kickoff_delay` in seconds; `bridge_amqp` is the broker's URL as the bridge sees it, `store` where its store's file
+    is, `run_time` how long executions take, in the sandbox's words.
+    """
+
+    @asynccontextmanager
+    async def set_scene(
+        name: str,
+        kickoff_delay: float = 0.0,
+        bridge_amqp: str | None = None,
+        store: Path | None = None,
+        run_time: str = "uniform:0.1:1",
+    ) -> AsyncIterator[Scene]:
+        print(f"seed {seed}")
+        crew = SandboxSettings(
+            run_time=parse_run_time(run_time),
+            inputs=("n",),
+            seed=seed,
+            kickoff_delay=kickoff_delay,
+            ledger_file=tmp_path / "ledger",
+        )
+        async with running(crew) as crew_url, receiver() as callbacks:
+            victim = Victim(
+                tmp_path / "bridge",
+                crew_url,
+                {"callback_url": callbacks.url},
+                amqp={"url": bridge_amqp or amqp},
+                callbacks={"allow_private": True},
+                store={"url": f"sqlite:///{store or tmp_path / 'bridge' / 'bridge.db'}"},
+            )
+            tally = Tally(name)
+            scene = Scene(victim, amqp, crew_url, callbacks, random.Random(seed), tally)
+            try:
+                yield scene
+            finally:
+                record_property("row", tally.row())
+                await victim.close()
+
+    return set_scene
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table; rows travel with the reports, because a test may have run in another process."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    rows = [value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "row"]
+    if rows:
+        terminalreporter.write_line("\n".join(["", HEAD, RULE, *sorted(set(rows))]))

@@ -1,0 +1,168 @@
+"""The real daemon that kills itself at a named point: `python -m tests.system.faults.daemon POINT NTH MARK ARGS…`.
+
+The points are wrapped around the parts from here; the product knows nothing of them. `POINT` is one of `POINTS`, or
+`none`. The `NTH` passing of the point kills; `MARK` is a file that is written before, so that nobody takes a fault for
+granted that never happened. While it runs it takes orders from the test, see `Orders`.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+
+from bridge.adapters.amqp.acks import Acks
+from bridge.adapters.amqp.publisher import AmqpPublisher
+from bridge.adapters.callbacks.sender import CallbackSender
+from bridge.adapters.crew_api import HttpCrewApi
+from bridge.adapters.store import SqlStore
+from bridge.cli import main
+from bridge.core.crew.responses import Failed, Succeeded
+from bridge.core.runs.model import State
+from bridge.steps.recovery.recover import Recover
+from bridge.supervisor import Supervisor
+
+Method = Callable[..., Awaitable[Any]]
+Kickoff = Callable[[tuple[Any, ...], Any], bool]
+
+
+class Death:
+    """Comes at the nth call."""
+
+    def __init__(self, point: str, nth: int, mark: Path) -> None:
+        self._point = point
+        self._left = nth
+        self._mark = mark
+
+    def pass_by(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._mark.write_text(self._point)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def any_call(_args: tuple[Any, ...], _result: Any) -> bool:
+    return True
+
+
+def before(death: Death, owner: Any, name: str) -> None:
+    """Die instead of making this call."""
+    method: Method = getattr(owner, name)
+
+    async def wrapped(*args: Any, **kwargs: Any) -> Any:
+        death.pass_by()
+        return await method(*args, **kwargs)
+
+    setattr(owner, name, wrapped)
+
+
+def after(death: Death, owner: Any, name: str, wanted: Kickoff = any_call) -> None:
+    """Die when this call has done its work and nobody knows yet."""
+    method: Method = getattr(owner, name)
+
+    async def wrapped(*args: Any, **kwargs: Any) -> Any:
+        result = await method(*args, **kwargs)
+        if wanted(args, result):
+            death.pass_by()
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def amid(death: Death, owner: Any, name: str, seconds: float) -> None:
+    """Die so long after this call was begun."""
+    method: Method = getattr(owner, name)
+
+    async def wrapped(*args: Any, **kwargs: Any) -> Any:
+        asyncio.get_running_loop().call_later(seconds, death.pass_by)
+        return await method(*args, **kwargs)
+
+    setattr(owner, name, wrapped)
+
+
+def something(_args: tuple[Any, ...], result: Any) -> bool:
+    return bool(result)
+
+
+def leads_to(*states: State) -> Kickoff:
+    return lambda args, _: args[1].run.state in states
+
+
+def is_over(_args: tuple[Any, ...], answer: Any) -> bool:
+    return isinstance(answer, Succeeded | Failed)
+
+
+def migrating(death: Death) -> None:
+    upgrade = alembic.command.upgrade
+
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        upgrade(*args, **kwargs)
+        death.pass_by()
+
+    alembic.command.upgrade = wrapped
+
+
+FINAL = (State.SUCCEEDED, State.FAILED)
+POINTS: dict[str, Callable[[Death], None]] = {
+    "K01": lambda death: before(death, SqlStore, "accept"),
+    "K02": lambda death: before(death, Acks, "_write"),
+    "K03": lambda death: amid(death, Acks, "_write", 0.01),
+    "K04": lambda death: after(death, SqlStore, "accept"),
+    "K05": lambda death: after(death, SqlStore, "claim_accepted", something),
+    "K06": lambda death: before(death, HttpCrewApi, "kickoff"),
+    "K07": lambda death: amid(death, HttpCrewApi, "kickoff", 0.1),
+    "K08": lambda death: after(death, HttpCrewApi, "kickoff"),
+    "K09": lambda death: after(death, SqlStore, "settle", leads_to(State.RUNNING)),
+    "K10": lambda death: amid(death, HttpCrewApi, "status", 0.001),
+    "K11": lambda death: after(death, HttpCrewApi, "status", is_over),
+    "K12": lambda death: after(death, SqlStore, "settle", leads_to(*FINAL)),
+    "K13": lambda death: amid(death, AmqpPublisher, "send", 0.001),
+    "K14": lambda death: after(death, AmqpPublisher, "send"),
+    "K15": lambda death: amid(death, CallbackSender, "send", 0.005),
+    "K16": lambda death: after(death, CallbackSender, "send"),
+    "K17": lambda death: after(death, SqlStore, "file"),
+    "K18": migrating,
+    "K19": lambda death: before(death, Recover, "handle"),
+    "K20": lambda death: amid(death, Supervisor, "stop", 0.01),
+}
+
+
+class Orders:
+    """What a test wants of the running process: on SIGUSR1 the file `order` is obeyed, and `obeyed` written.
+
+    `{"die_at": POINT, "nth": 1}`; `{"clock": SECONDS}`, by which the machine's clock is off from now on; `{}`. The
+    answer tells how many tasks there are.
+    """
+
+    def __init__(self, folder: Path, mark: Path) -> None:
+        self._order = folder / "order"
+        self._obeyed = folder / "obeyed"
+        self._mark = mark
+        self._off_by = 0.0
+        signal.signal(signal.SIGUSR1, self._obey)
+        right = time.time
+        time.time = lambda: right() + self._off_by
+
+    def _obey(self, *_: Any) -> None:
+        order = json.loads(self._order.read_text())
+        self._off_by = order.get("clock", self._off_by)
+        if "die_at" in order:
+            POINTS[order["die_at"]](Death(order["die_at"], order["nth"], self._mark))
+        written = self._obeyed.with_suffix(".new")
+        written.write_text(json.dumps({"tasks": len(asyncio.all_tasks())}))
+        written.rename(self._obeyed)
+
+
+if __name__ == "__main__":
+    point, nth, mark, *rest = sys.argv[1:]
+    Orders(Path(mark).parent, Path(mark))
+    if point != "none":
+        POINTS[point](Death(point, int(nth), Path(mark)))
+    sys.argv = ["kickoff-bridge", *rest]
+    main()

@@ -1,0 +1,285 @@
+"""A whole installation under attack: the real daemon, broker, sandbox, callback receiver; and what came of it all."""
+
+import asyncio
+import json
+import random
+import signal
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+import aiohttp
+from aiohttp import web
+
+from tests.patience import PATIENCE
+from tests.system.acceptance.harness import (
+    DEAD,
+    Daemon,
+    Results,
+    channel,
+    drain,
+    eventually,
+    ledger,
+    posts_per_request,
+    publish,
+)
+
+
+class Victim(Daemon):
+    """A daemon that may be told where to die."""
+
+    def __init__(self, folder: Path, crew_url: str, crew_settings: dict[str, Any], **settings: Any) -> None:
+        super().__init__(folder, crew_url, crew_settings, **settings)
+        self._mark = folder / "mark"
+        self._point = ["none", "0"]
+
+    def command(self) -> list[str]:
+        entry = [sys.executable, "-m", "tests.system.faults.daemon", *self._point, str(self._mark)]
+        return [*entry, "run", "--config", str(self._file)]
+
+    async def start(self, point: str = "none", nth: int = 1, *, until_ready: bool = True) -> None:
+        """Start; with a point, the process will kill itself there."""
+        self._point = [point, str(nth)]
+        self._mark.unlink(missing_ok=True)
+        if until_ready:
+            await super().start()
+        else:
+            await self.spawn()
+
+    async def order(self, **order: Any) -> dict[str, Any]:
+        """Have the running process do something, see `daemon.Orders`; gives back what it says."""
+        folder = self._mark.parent
+        obeyed = folder / "obeyed"
+        obeyed.unlink(missing_ok=True)
+        (folder / "order").write_text(json.dumps(order))
+        self.send(signal.SIGUSR1)
+        async with asyncio.timeout(PATIENCE):
+            while not obeyed.exists():  # noqa: ASYNC110 - another process writes it
+                await asyncio.sleep(0.01)
+        told: dict[str, Any] = json.loads(obeyed.read_text())
+        return told
+
+    async def tasks(self) -> int:
+        """How many asyncio tasks the process has."""
+        return int((await self.order())["tasks"])
+
+    async def die_at(self, point: str, nth: int = 1) -> None:
+        """From now on, the process will kill itself there."""
+        self._point = [point, str(nth)]
+        self._mark.unlink(missing_ok=True)
+        await self.order(die_at=point, nth=nth)
+
+    @property
+    def store(self) -> str:
+        url: str = self._document["store"]["url"]
+        return url.removeprefix("sqlite:///")
+
+    async def died(self) -> None:
+        """Wait for the process to kill itself; a fault that did not happen fails the test."""
+        await self.ended()
+        assert self._mark.read_text() == self._point[0], f"died, but not at {self._point}: {self.log_tail()}"
+
+
+@dataclass
+class Receiver:
+    """Takes callbacks and remembers their ids and bytes; while `down` it is as a server whose backend is away."""
+
+    url: str = ""
+    down: bool = False
+    bodies: defaultdict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    copies: Counter[str] = field(default_factory=Counter)
+
+    async def take(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        if self.down:
+            return web.Response(status=503)
+        event_id = json.loads(body)["id"]
+        self.bodies[event_id].add(body)
+        self.copies[event_id] += 1
+        return web.Response()
+
+
+@asynccontextmanager
+async def receiver() -> AsyncIterator[Receiver]:
+    found = Receiver()
+    app = web.Application()
+    app.router.add_post("/done", found.take)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    found.url = f"{site.name}/done"
+    try:
+        yield found
+    finally:
+        await runner.cleanup()
+
+
+@dataclass
+class Tally:
+    """One row of the table; `lost` and `unexpected` as in Jepsen's total-queue."""
+
+    scenario: str
+    requests: int = 0
+    faults: int = 0
+    lost: int = 0
+    unexpected: int = 0
+    most_posts: int = 0
+    in_doubt: int = 0
+    duplicates: int = 0
+    unequal: int = 0
+    slowest_recovery: float = 0.0
+
+    def row(self) -> str:
+        return (
+            f"| {self.scenario} | {self.requests} | {self.faults} | {self.lost} | {self.most_posts} | {self.in_doubt} "
+            f"| {self.duplicates} | {self.unequal} | {self.slowest_recovery:.1f} |"
+        )
+
+
+HEAD = "| Scenario | Requests | Faults | Lost | POSTs per run | In doubt | Duplicates | Unequal | Recovery (s) |"
+RULE = "|---|---|---|---|---|---|---|---|---|"
+
+
+def requests(count: int, start: int = 0) -> list[dict[str, Any]]:
+    return [{"crew": "research", "inputs": {"n": str(number)}} for number in range(start, start + count)]
+
+
+async def submit(url: str, wanted: list[dict[str, Any]]) -> None:
+    """A patient producer over HTTP: each request until it is answered 202."""
+    async with aiohttp.ClientSession() as session:
+        for request in wanted:
+            headers = {"Idempotency-Key": request["inputs"]["n"]}
+            while True:
+                with suppress(aiohttp.ClientError, TimeoutError):
+                    patience = aiohttp.ClientTimeout(total=30)
+                    async with session.post(
+                        f"{url}/v1/runs", json=request, headers=headers, timeout=patience
+                    ) as answer:
+                        if answer.status == 202:
+                            break
+                await asyncio.sleep(0.1)
+
+
+@dataclass
+class Scene:
+    """Everything that one scenario needs."""
+
+    victim: Victim
+    amqp: str
+    crew_url: str
+    receiver: Receiver
+    dice: random.Random
+    tally: Tally
+    _producers: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def publish(self, wanted: list[dict[str, Any]]) -> None:
+        self.tally.requests += len(wanted)
+        await publish(self.amqp, wanted, retry=True)
+
+    def submit(self, wanted: list[dict[str, Any]]) -> None:
+        """Over HTTP, by a producer of its own that asks until it is answered, whoever dies meanwhile."""
+        self.tally.requests += len(wanted)
+        self._producers.append(asyncio.create_task(submit(self.victim.url, wanted)))
+
+    def submit_copies(self, wanted: list[dict[str, Any]]) -> None:
+        """The same once more, beside it."""
+        self._producers.append(asyncio.create_task(submit(self.victim.url, wanted)))
+
+    async def posts(self) -> int:
+        """How many POSTs have reached the crew."""
+        return len((await ledger(self.crew_url))["kickoffs"])
+
+    async def not_ready(self) -> bool:
+        return not await self.victim.is_ready()
+
+    async def ready_again(self) -> None:
+        """The bridge has come back by itself; note how long that took."""
+        began = time.monotonic()
+        await eventually(self.victim.is_ready, "the bridge is ready again")
+        self.tally.slowest_recovery = max(self.tally.slowest_recovery, time.monotonic() - began)
+
+    async def publish_one(self) -> None:
+        """A request with a number that no other has."""
+        await self.publish(requests(1, start=1_000_000 + self.tally.requests))
+
+    async def publish_nonsense(self) -> None:
+        async with channel(self.amqp) as ch:
+            exchange = await ch.get_exchange("kickoff.requests")
+            await exchange.publish(aio_pika.Message(b"nonsense", delivery_mode=2), "research", timeout=PATIENCE)
+
+    async def dead_letters(self) -> int:
+        async with channel(self.amqp) as ch:
+            queue = await ch.declare_queue(DEAD, passive=True)
+            return queue.declaration_result.message_count or 0
+
+    async def all_started(self) -> bool:
+        return await self.victim.count("running", "succeeded", "in_doubt") >= self.tally.requests
+
+    async def recover(self) -> None:
+        """Start after a death, and note how long it takes until it is ready."""
+        began = time.monotonic()
+        await self.victim.start()
+        self.tally.slowest_recovery = max(self.tally.slowest_recovery, time.monotonic() - began)
+
+    async def apply(self) -> None:
+        """Everything is healed by now: wait until it has come to rest, drain, and judge."""
+        count = self.tally.requests
+        await self.come_to_rest()
+        runs = await self.victim.all_runs()
+        in_doubt = {run["run_id"] for run in runs if run["state"] == "in_doubt"}
+        results = await drain(self.amqp, await self._events())
+        posts = posts_per_request(await ledger(self.crew_url))
+        tally = self.tally
+        tally.lost = count - len(runs)
+        tally.unexpected = len(set(results.final_events()) - {run["run_id"] for run in runs})
+        tally.most_posts = max(posts.values(), default=0)
+        tally.in_doubt = len(in_doubt)
+        tally.duplicates = results.duplicates + sum(count - 1 for count in self.receiver.copies.values())
+        tally.unequal = sum(len(bodies) > 1 for bodies in self._bodies(results).values())
+        self._judge(runs, results, in_doubt)
+
+    async def come_to_rest(self, within: float = PATIENCE) -> None:
+        """Every request has been taken, every run is over or in doubt, everything is delivered."""
+        await asyncio.gather(*self._producers)
+        count = self.tally.requests
+        await eventually(lambda: self._at_rest(count), f"{count} runs at rest", within + count / 10)
+
+    def _judge(self, runs: list[dict[str, Any]], results: Results, in_doubt: set[str]) -> None:
+        tally = self.tally
+        finals = results.final_events()
+        assert tally.faults, "a fault test that never saw its fault proves nothing"
+        assert (tally.lost, tally.unexpected, tally.unequal) == (0, 0, 0), tally
+        assert tally.most_posts <= 1, tally
+        assert set(finals) == {run["run_id"] for run in runs} - in_doubt
+        assert all(len(types) == 1 for types in finals.values())
+        heard = {json.loads(next(iter(bodies)))["data"]["run_id"] for bodies in self.receiver.bodies.values()}
+        assert set(finals) <= heard, "some callbacks never came"
+
+    def _bodies(self, results: Results) -> dict[str, set[bytes]]:
+        """Every body that ever came under an event id, by whichever way."""
+        ids = results.bodies.keys() | self.receiver.bodies.keys()
+        return {event_id: results.bodies[event_id] | self.receiver.bodies[event_id] for event_id in ids}
+
+    async def _at_rest(self, count: int) -> bool:
+        try:
+            over = await self.victim.count("succeeded", "failed", "timed_out", "cancelled", "in_doubt") >= count
+            return over and await self.nothing_pending()
+        except aiohttp.ClientError:
+            return False
+
+    async def nothing_pending(self) -> bool:
+        """Every delivery is done."""
+        _, text = await self.victim.get("/metrics")
+        line = next((line for line in text.splitlines() if 'deliveries{state="pending"}' in line), None)
+        return line is not None and float(line.rpartition(" ")[2]) == 0
+
+    async def _events(self) -> int:
+        """How many events the exchange was told of: one per run that is over."""
+        return await self.victim.count("succeeded", "failed", "timed_out", "cancelled")

@@ -1,0 +1,78 @@
+"""A crew API that answers as no API should (M10), with a whole daemon before it.
+
+How each answer is classed is tested one by one in `tests/integration/test_broken_answers.py`, and with `make proofs`
+fifty times each.
+"""
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffResponse, Refused
+from tests.broken_answers import CASES, ONLY_ON_LOOKS, TRACKED, Case
+from tests.patience import PATIENCE
+from tests.system.faults.conftest import SetScene
+from tests.system.faults.harness import requests
+
+pytestmark = pytest.mark.timeout(1800)
+
+SLOW = {"503 slow": 16, "one byte a second": 60, "never": 60}  # seconds that the bridge waits for them
+AT_ONCE = 16  # POSTs that may be under way
+
+
+def times(case: Case, *, full: bool) -> int:
+    """How often: what pauses the crew for a minute only once, what takes a minute not in the slice."""
+    if case.kickoff is CrewUnavailable:
+        return int(full)
+    if case.name in SLOW:
+        return AT_ONCE if full else 0
+    return 20 if full else 1
+
+
+async def test_whatever_the_crew_answers_is_paid_for_once(scene: SetScene, full: bool) -> None:
+    """M10: in doubt is what may have been started, refused what was refused; all else runs."""
+    async with scene("M10") as now:
+        await now.victim.start()
+        await now.publish(requests(1, start=1_000_000))  # an execution whose id can be told again
+        await now.come_to_rest()
+        taken = (await now.victim.all_runs())[0]["kickoff_id"]
+        rules = [(case, rule(case, taken)) for case in CASES for _ in range(times(case, full=full))]
+        now.dice.shuffle(rules)
+        now.tally.faults = 2 * len(rules)
+        async with aiohttp.ClientSession() as session:
+            for case, spoilt in rules:
+                await spoil(session, now.crew_url, "kickoff", spoilt)
+                if case.kickoff is not CrewUnavailable and case.name not in SLOW:
+                    await spoil(session, now.crew_url, "status", ONLY_ON_LOOKS.get(case.name, spoilt))
+        await now.publish(requests(len(rules)))
+        await now.come_to_rest(within=600 if full else PATIENCE)
+        await now.apply()
+        async with aiohttp.ClientSession() as session, session.get(f"{now.crew_url}/_faults") as response:
+            left = (await response.json())["rules"]
+        runs = await now.victim.all_runs()
+
+    assert [one for one in left if one["on"] == "kickoff"] == [], "not every fault happened"
+    assert now.tally.in_doubt == of(InDoubt, rules)
+    assert sum(run["state"] == "failed" and run["error"]["code"] == "refused" for run in runs) == of(Refused, rules)
+    assert sum(run["state"] == "succeeded" for run in runs) == 1 + len(rules) - of(InDoubt, rules) - of(Refused, rules)
+
+
+def rule(case: Case, taken: str) -> dict[str, Any]:
+    """How the sandbox does it; `taken` is the id of another run's execution."""
+    if case.name == "503 slow":
+        return {"do": "slow_503", "seconds": 11}  # seconds; faster ones are refusals
+    if case.name == "one byte a second":
+        return {**case.rule, "seconds": 5}  # for each of some fifty bytes: longer than the bridge waits
+    return {**case.rule, "id": taken} if case.rule.get("id") == TRACKED else case.rule
+
+
+def of(kind: type[KickoffResponse], rules: list[tuple[Case, dict[str, Any]]]) -> int:
+    return sum(issubclass(case.kickoff, kind) for case, _ in rules)
+
+
+async def spoil(session: aiohttp.ClientSession, crew_url: str, on: str, spoilt: dict[str, Any]) -> None:
+    async with session.post(f"{crew_url}/_faults", json={"on": on, **spoilt}) as response:
+        assert response.status == 200, await response.text()
+        await asyncio.sleep(0)

@@ -1,0 +1,212 @@
+"""The store's disk: full, failing, locked by somebody, and the file damaged (M13)."""
+
+import asyncio
+import resource
+import sqlite3
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.patience import PATIENCE
+from tests.system.acceptance.harness import eventually
+from tests.system.faults import disks
+from tests.system.faults.conftest import SetScene
+from tests.system.faults.disks import needs_mount
+from tests.system.faults.harness import Scene, requests
+
+pytestmark = pytest.mark.timeout(600)
+
+MEBIBYTE = 1024 * 1024
+IN_HAND = 6.0  # seconds that a POST takes: enough to take the room away meanwhile
+
+
+async def test_a_store_locked_for_ten_seconds_loses_nothing(scene: SetScene, full: bool) -> None:
+    """Somebody's backup holds the write lock: requests wait in RabbitMQ, no POST leaves, and all goes on by itself."""
+    times = 5 if full else 1
+    async with scene("M13 locked") as now:
+        await now.victim.start()
+        for number in range(times):
+            with closing(sqlite3.connect(now.victim.store, isolation_level=None, timeout=PATIENCE)) as other:
+                other.execute("BEGIN EXCLUSIVE")
+                now.tally.faults += 1
+                before = await now.posts()
+                await now.publish(requests(30, start=number * 30))
+                await asyncio.sleep(10.0 if full else 6.5)  # longer than SQLite itself waits
+                assert await now.posts() - before == 0, "a POST left that the store knows nothing of"
+                assert stored(other) == number * 30, "the lock was never felt"
+                other.execute("ROLLBACK")
+            await now.come_to_rest()
+        await now.apply()
+
+    assert now.tally.in_doubt == 0
+
+
+async def test_a_disk_that_fails_ends_the_process_and_the_next_one_goes_on(scene: SetScene, full: bool) -> None:
+    """Every write past a size fails with an I/O error. What SQLite says after that cannot be trusted: start afresh."""
+    times = 5 if full else 1
+    async with scene("M13 I/O error") as now:
+        for number in range(times):
+            await now.victim.start()
+            resource.prlimit(now.victim.pid, resource.RLIMIT_FSIZE, (2 * MEBIBYTE, 2 * MEBIBYTE))
+            now.tally.faults += 1
+            await now.publish(requests(300, start=number * 300))
+            assert await now.victim.ended() == 69, now.victim.log_tail()
+        await now.recover()
+        await now.apply()
+
+    assert now.tally.in_doubt == 0
+
+
+async def test_a_damaged_store_is_left_alone_and_refused(scene: SetScene) -> None:
+    """Exit 74; the file is not replaced by an empty one, which would forget what was paid for."""
+    async with scene("M13 damaged") as now:
+        await now.victim.start()
+        await now.publish(requests(20))
+        await now.come_to_rest()
+        await now.victim.terminate()
+        sound, damaged = damage(Path(now.victim.store))
+        now.tally.faults += 1
+
+        await now.victim.start(until_ready=False)
+        code = await now.victim.ended()
+        left = replace(Path(now.victim.store), sound)
+        await now.recover()
+        await now.apply()
+
+    assert code == 74
+    assert left == damaged
+
+
+@needs_mount
+async def test_a_full_disk_stops_everything_but_what_is_in_hand(scene: SetScene, tmp_path: Path, full: bool) -> None:
+    """No room at all: requests wait or are answered 503, no POST leaves, and ids in hand outlive a kill."""
+    times = 5 if full else 1
+    with disks.small_disk(tmp_path / "disk", 16) as disk:
+        async with scene("M13 no room, killed", kickoff_delay=IN_HAND, store=disk / "bridge.db") as now:
+            await now.victim.start()
+            for number in range(times):
+                before = await now.posts()
+                await now.publish(requests(3, start=number * 10))
+                await _posted(now, before + 3)
+                with disks.full(Path(now.victim.store)):
+                    now.tally.faults += 1
+                    await now.publish(requests(5, start=number * 10 + 3))
+                    assert await submitted(now, number) == (503, True)
+                    await eventually(partial(_set_aside, now, 3 * (number + 1)), "the ids are in the side journal")
+                    assert await now.posts() == before + 3, "a POST left that the store knows nothing of"
+                    await now.victim.kill()
+                await now.recover()
+                await now.come_to_rest()
+            await now.apply()
+
+    assert now.tally.in_doubt == 0
+
+
+@needs_mount
+async def test_a_full_disk_is_weather(scene: SetScene, tmp_path: Path, full: bool) -> None:
+    """Room comes back, and the same process goes on."""
+    times = 5 if full else 1
+    with disks.small_disk(tmp_path / "disk", 16) as disk:
+        async with scene("M13 no room", store=disk / "bridge.db") as now:
+            await now.victim.start()
+            for number in range(times):
+                with disks.full(Path(now.victim.store)):
+                    now.tally.faults += 1
+                    await now.publish(requests(20, start=number * 20))
+                    assert await submitted(now, number) == (503, True)
+                await now.come_to_rest()
+            await now.apply()
+
+    assert now.tally.in_doubt == 0
+    assert now.tally.duplicates == 0
+
+
+@needs_mount
+async def test_a_disk_that_became_read_only_is_refused_at_the_start(scene: SetScene, tmp_path: Path) -> None:
+    """Exit 69 with a sentence, and no POST; when it can be written again, all goes on from there."""
+    with disks.small_disk(tmp_path / "disk", 16) as disk:
+        async with scene("M13 read-only", store=disk / "bridge.db") as now:
+            await now.victim.start()
+            await now.publish(requests(20))
+            await now.victim.kill()
+            before = await now.posts()
+            with disks.read_only(disk):
+                now.tally.faults += 1
+                await now.victim.start(until_ready=False)
+                code = await now.victim.ended()
+                last_words = now.victim.log_tail()
+                assert await now.posts() == before
+            await now.recover()
+            await now.apply()
+
+    assert code == 69
+    assert "Traceback" not in last_words
+    assert "ead-only" in last_words or "readonly" in last_words
+
+
+async def submitted(now: Scene, number: int) -> tuple[int, bool]:
+    """How one submission over HTTP is answered, and whether it is told when to come again."""
+    headers = {"Idempotency-Key": f"late-{number}"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{now.victim.url}/v1/runs", json=requests(1)[0], headers=headers) as answer,
+    ):
+        return answer.status, "Retry-After" in answer.headers
+
+
+@pytest.mark.skipif(disks.may_mount(), reason="a disk that is really full is there to test with")
+async def test_a_full_disk_keeps_every_kickoff_id_through_a_kill(scene: SetScene, full: bool) -> None:
+    """The POST was answered, the store is full, the process is killed: the side journal knows the execution."""
+    times = 10 if full else 1
+    async with scene("M13 full, killed", kickoff_delay=IN_HAND) as now:
+        for number in range(times):
+            await now.victim.start()
+            before = await now.posts()
+            await now.publish(requests(3, start=number * 3))
+            await _posted(now, before + 3)
+            with closing(sqlite3.connect(now.victim.store, isolation_level=None, timeout=PATIENCE)) as other:
+                other.execute("BEGIN EXCLUSIVE")  # to the bridge, the same as a disk without room: nothing is committed
+                await eventually(partial(_set_aside, now, 3 * (number + 1)), "the ids are in the side journal")
+                await now.victim.kill()
+                now.tally.faults += 1
+                other.execute("ROLLBACK")
+            await now.recover()
+            await now.come_to_rest()
+            await now.victim.terminate()
+        await now.recover()
+        await now.apply()
+
+    assert now.tally.in_doubt == 0
+
+
+def stored(connection: sqlite3.Connection) -> int:
+    number: int = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
+    return number
+
+
+def damage(store: Path) -> tuple[bytes, bytes]:
+    """Overwrite all but the first page; gives back the content before and after."""
+    sound = store.read_bytes()
+    damaged = sound[:4096] + b"not a page" * ((len(sound) - 4096) // 10)
+    store.write_bytes(damaged)
+    return sound, damaged
+
+
+def replace(store: Path, content: bytes) -> bytes:
+    found = store.read_bytes()
+    store.write_bytes(content)
+    return found
+
+
+async def _posted(now: Scene, count: int) -> None:
+    async def met() -> bool:
+        return await now.posts() >= count
+
+    await eventually(met, f"{count} POSTs have arrived")
+
+
+async def _set_aside(now: Scene, count: int) -> bool:
+    return now.victim.log_events()["kickoff_id_journaled"] >= count

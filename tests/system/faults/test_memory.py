@@ -1,0 +1,220 @@
+"""The real daemon under the memory limit of the manifest, and callers that would have it hold gigabytes.
+
+`RLIMIT_DATA` bounds what a process may write to in its own memory. `RLIMIT_AS` would count address space as well that
+nobody uses: each thread reserves 8 MiB for its stack and up to 128 MiB for its arena.
+"""
+
+import asyncio
+import contextlib
+import re
+import resource
+import socket
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import aio_pika
+import aiohttp
+import yaml
+
+from bridge.adapters.amqp.topology import Topology, ensure_inbound
+from tests.broker import free_ports
+
+MIB = 1024 * 1024
+MANIFEST = Path(__file__).parents[3] / "deploy" / "kubernetes" / "base" / "deployment.yaml"
+Record = Callable[[str, object], None]
+
+
+def manifest_limit() -> int:
+    """Bytes that the manifest grants the container."""
+    [container] = yaml.safe_load(MANIFEST.read_text())["spec"]["template"]["spec"]["containers"]
+    number, unit = re.fullmatch(r"(\d+)(Gi|Mi)", container["resources"]["limits"]["memory"]).groups()  # type: ignore[union-attr]
+    return int(number) * {"Mi": MIB, "Gi": 1024 * MIB}[unit]
+
+
+@dataclass
+class Daemon:
+    """A daemon with a limit."""
+
+    process: asyncio.subprocess.Process
+    url: str
+    port: int
+    http: aiohttp.ClientSession
+    store: Path
+
+    @property
+    def peak(self) -> int:
+        """MiB at most so far."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+
+    async def works(self) -> None:
+        """It still answers, and its own steps go on."""
+        async with self.http.get(f"{self.url}/readyz") as response:
+            assert response.status == 200, await response.text()
+        assert self.process.returncode is None
+
+    def sql(self, *statements: str) -> None:
+        with closing(sqlite3.connect(self.store, timeout=60)) as connection, connection:
+            for statement in statements:
+                connection.execute(statement)
+
+
+@asynccontextmanager
+async def limited(folder: Path, amqp: str | None = None) -> AsyncIterator[Daemon]:
+    [port] = free_ports(1)
+    store = folder / "bridge.db"
+    settings = {
+        "http": {"port": port},
+        "store": {"url": f"sqlite:///{store}"},
+        "log": {"level": "error"},
+        "crews": {"research": {"url": "http://127.0.0.1:9", "token": "crew-token-of-this-test"}},
+        "hooks": {
+            "shop": {
+                "crew": "research",
+                "verify": {"scheme": "github", "secret": "hook-secret-of-this-test"},
+                "inputs": {"topic": "body.topic"},
+            }
+        },
+    }
+    if amqp is not None:
+        settings["amqp"] = {"url": amqp, "max_message": "1MiB", "prefetch": 100}
+    path = folder / "bridge.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    limit = manifest_limit()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bridge", "run", "--config", str(path),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(600)) as http:
+        try:
+            await _answering(http, url)
+            yield Daemon(process, url, port, http, store)
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            assert await process.wait() == 0
+
+
+async def _answering(http: aiohttp.ClientSession, url: str) -> None:
+    while True:
+        with contextlib.suppress(aiohttp.ClientError):
+            async with http.get(f"{url}/healthz"):
+                return
+        await asyncio.sleep(0.05)
+
+
+def runs_with_results(number: int, size: int) -> str:
+    """Ended runs, of results just so large that lists still show them."""
+    return (
+        f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {number}) "
+        "INSERT INTO runs (run_id, crew, state, version, source, fingerprint, priority, inputs, meta, accepted_at, "
+        "finished_at, attempt, polls, result) SELECT printf('01920000-0000-7000-8000-%012d', i), 'research', "
+        f"'succeeded', 1, 'client/anonymous', 'f', 0, '{{}}', '{{}}', {time.time()}, {time.time()}, 1, 1, "
+        f"CAST(replace(hex(zeroblob({size // 2})), '0', 'x') AS BLOB) FROM n"
+    )
+
+
+def dead_letters(number: int, size: int) -> list[str]:
+    recursion = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {number}) "
+    events = (
+        f"{recursion} INSERT INTO events (event_id, type, headers, content_type, created_at, stored_at, body) "
+        f"SELECT printf('e-%06d', i), 'dead_letter', '{{}}', 'x', {time.time()}, i, zeroblob({size}) FROM n"
+    )
+    deliveries = (
+        f"{recursion} INSERT INTO deliveries (delivery_id, event_id, channel, target, state, attempts, "
+        "earlier_attempts, due_at) SELECT printf('e-%06d-1', i), printf('e-%06d', i), 'dead_letter', 'kickoff.dead', "
+        f"'dead', 1, 0, {time.time()} FROM n"
+    )
+    return [events, deliveries]
+
+
+async def test_parallel_lists_of_large_results(tmp_path: Path, full: bool, record_property: Record) -> None:
+    async with limited(tmp_path) as daemon:
+        daemon.sql(runs_with_results(200, 250 * 1024))
+
+        async def pages() -> None:
+            async with daemon.http.get(f"{daemon.url}/v1/runs?limit=200") as response:
+                assert response.status == 200
+                assert (await response.json())["next_cursor"]
+
+        await asyncio.gather(*(pages() for _ in range(30 if full else 10)))
+        await daemon.works()
+        record(record_property, "30 lists of 250 KiB results", daemon)
+
+
+async def test_lists_that_nobody_reads(tmp_path: Path, full: bool, record_property: Record) -> None:
+    async with limited(tmp_path) as daemon:
+        daemon.sql(runs_with_results(200, 250 * 1024))
+        request = b"GET /v1/runs?limit=200 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        loop, unread = asyncio.get_running_loop(), list[socket.socket]()
+        for _ in range(60 if full else 10):
+            unread.append(connection := socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.setblocking(False)
+            await loop.sock_connect(connection, ("127.0.0.1", daemon.port))
+            await loop.sock_sendall(connection, request * 4)
+        async with daemon.http.get(f"{daemon.url}/v1/runs?limit=1") as response:
+            assert response.status in {200, 503}
+        await daemon.works()
+        record(record_property, "lists that nobody reads", daemon)
+        for connection in unread:
+            connection.close()
+
+
+async def test_unsigned_bodies_with_the_last_byte_held_back(
+    tmp_path: Path, full: bool, record_property: Record
+) -> None:
+    async with limited(tmp_path) as daemon:
+        head = b"POST /hooks/shop HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1048576\r\n\r\n"
+        writers = []
+        for _ in range(900 if full else 150):
+            _, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
+            writer.write(head + b" " * (MIB - 1))
+            writers.append(writer)
+            with contextlib.suppress(ConnectionError):
+                await writer.drain()
+        await daemon.works()
+        record(record_property, "unsigned bodies, last byte held back", daemon)
+        for writer in writers:
+            writer.transport.abort()
+
+
+async def test_dead_letters_are_listed_without_their_bodies(
+    tmp_path: Path, full: bool, record_property: Record
+) -> None:
+    async with limited(tmp_path) as daemon:
+        daemon.sql(*dead_letters(200 if full else 60, 4 * MIB))
+        async with daemon.http.get(f"{daemon.url}/v1/deliveries?limit=200") as response:
+            assert len((await response.json())["deliveries"]) == (200 if full else 60)
+        await daemon.works()
+        record(record_property, "list of dead letters of 4 MiB", daemon)
+
+
+async def test_messages_that_are_too_large(tmp_path: Path, amqp: str, full: bool, record_property: Record) -> None:
+    number = 100 if full else 25
+    async with await aio_pika.connect(amqp) as connection:
+        channel = await connection.channel()
+        await ensure_inbound(channel, Topology())
+        for _ in range(number):
+            await channel.default_exchange.publish(aio_pika.Message(b" " * (15 * MIB)), "kickoff.requests")
+        async with limited(tmp_path, amqp) as daemon:
+            dead = await channel.get_queue("kickoff.dead")
+            for _ in range(number):
+                while (found := await dead.get(no_ack=True, fail=False)) is None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.2)
+                assert len(found.body) == 15 * MIB
+            await daemon.works()
+            record(record_property, "messages of 15 MiB, which are too large", daemon, manifest_limit() // 2)
+
+
+def record(record_property: Record, case: str, daemon: Daemon, bound: int | None = None) -> None:
+    print(f"{case}: peak {daemon.peak} MiB, limit {manifest_limit() // MIB}")
+    record_property("peak", f"{case}: {daemon.peak} MiB")
+    assert daemon.peak * MIB < (bound or manifest_limit())

@@ -1,0 +1,112 @@
+"""What cannot be read, between what can: frames that the AMQP library cannot decode (M8), payloads of any kind (M9)."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from functools import partial
+from itertools import cycle, islice
+
+import aio_pika
+import pytest
+
+from tests.corpus import SEEDS, spoiled
+from tests.patience import PATIENCE, patience_with
+from tests.raw_frames import ODD, POISON, publish_raw, short
+from tests.system.acceptance.harness import DEAD, channel, eventually
+from tests.system.faults.conftest import SetScene
+from tests.system.faults.harness import Scene, requests
+
+pytestmark = pytest.mark.timeout(1800)
+
+BAD = 20
+
+
+async def test_no_frame_that_cannot_be_decoded_costs_a_good_message(scene: SetScene, amqp: str, full: bool) -> None:
+    """M8: twenty of all kinds; each good one runs, each bad one is in the dead queue, no connection is lost."""
+    good = 2000 if full else 200
+    async with scene("M8") as now:
+        await now.victim.start()
+        began = time.monotonic()
+        async with channel(amqp) as ch:
+            await publish_mixed(now, ch, good)
+        now.tally.faults = BAD
+        await now.come_to_rest()
+        print(f"{good} good and {BAD} bad frames in {time.monotonic() - began:.1f} s")
+        dead = await take_dead(now, BAD)
+        lost_links = now.victim.log_events()["broker_lost"]
+        await now.apply()
+
+    assert {message.headers["x-bridge-reason"] for message in dead} == {"invalid_request"}
+    assert all("cannot be decoded" in str(message.headers["x-bridge-detail"]) for message in dead)
+    assert lost_links == 0, "no connection may be lost over them"
+    assert now.tally.in_doubt == 0
+
+
+async def test_any_payload_is_a_run_or_a_dead_letter_exactly_once(scene: SetScene, amqp: str, full: bool) -> None:
+    """M9: bodies of every kind of nonsense between good ones; nothing comes twice, nothing is missing."""
+    count, good = (5000, 500) if full else (250, 50)
+    async with scene("M9") as now:
+        await now.victim.start()
+        bodies = [spoiled(now.dice, now.dice.choice(SEEDS)) for _ in range(count)]
+        await asyncio.gather(now.publish(requests(good)), publish_bodies(amqp, bodies))
+        await eventually(partial(nothing_is_left, amqp), "every message has been taken", patience_with(count))
+        dead = Counter([message.body for message in await take_dead(now, 1 + count // 2)])
+        now.tally.faults = dead.total()
+        now.tally.requests = good + count - dead.total()  # whatever made sense has become a run
+        await now.come_to_rest()
+        dead += Counter([message.body for message in await take_dead(now, 0)])
+        await now.apply()
+
+    assert dead <= Counter(bodies), "a dead letter came twice, or was changed"
+    assert dead.total() == now.tally.faults
+    assert now.tally.in_doubt == 0
+
+
+async def publish_mixed(now: Scene, ch: aio_pika.abc.AbstractChannel, good: int) -> None:
+    odd = cycle([{}, *ODD.values()])
+    bad = list(islice(cycle([*POISON.values(), None]), BAD))
+    now.tally.requests += good
+    for number in range(good):
+        body = json.dumps({"inputs": {"n": str(number)}, "meta": {"n": number}}).encode()
+        await publish_raw(ch, next(odd), body, "kickoff.requests", b"research")
+        if number % (good // BAD) == 5:
+            properties = bad.pop()
+            body = json.dumps({"crew": "research", "inputs": {"n": "bad"}}).encode()
+            key = b"re\xffsearch" if properties is None else b"research"
+            await publish_raw(ch, properties or {"app_id": short(b"x")}, body, "kickoff.requests", key)
+    await ch.declare_queue(DEAD, passive=True)  # answered after all of them, so they have arrived
+
+
+async def publish_bodies(amqp: str, bodies: list[bytes]) -> None:
+    async with channel(amqp) as ch:
+        exchange = await ch.get_exchange("kickoff.requests")
+        for number, body in enumerate(bodies):
+            message = aio_pika.Message(body, message_id=f"odd-{number}", delivery_mode=2)
+            await exchange.publish(message, "research", timeout=PATIENCE)
+
+
+async def nothing_is_left(amqp: str) -> bool:
+    """Nothing waits, and what was delivered has been acked; asked twice, as the numbers lag behind."""
+    for _ in range(2):
+        async with channel(amqp) as ch:
+            queue = await ch.declare_queue("kickoff.requests", passive=True)
+            if queue.declaration_result.message_count:
+                return False
+        await asyncio.sleep(1.0)
+    return True
+
+
+async def take_dead(now: Scene, at_least: int) -> list[aio_pika.abc.AbstractIncomingMessage]:
+    """Everything that is in the dead queue by now."""
+
+    async def enough() -> bool:
+        return await now.dead_letters() >= at_least and await now.nothing_pending()
+
+    await eventually(enough, f"{at_least} messages in the dead queue")
+    async with channel(now.amqp) as ch:
+        queue = await ch.declare_queue(DEAD, passive=True)
+        taken = []
+        while (message := await queue.get(no_ack=True, fail=False)) is not None:
+            taken.append(message)
+        return taken
