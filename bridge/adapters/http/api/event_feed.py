@@ -101,10 +101,10 @@ class Tail:
             since = _after(page, since)
         return not last
 
-    async def more(self) -> list[Event]:
-        """The next few events; none while there are none, or the store is unavailable."""
+    async def more(self, stopping: asyncio.Event) -> list[Event]:
+        """Return the next few events; none while there are none, the store is unavailable, or the bridge stops."""
         try:
-            while not self._waiting and await self._look():
+            while not self._waiting and not stopping.is_set() and await self._look():
                 pass  # the page held only what others may see
             some = [one.event_id for one in islice(self._waiting, AT_ONCE)]
             events = await self._store.load_events(some) if some else []

@@ -85,7 +85,7 @@ class EventsApi:
         clock, stopping = asyncio.get_running_loop().time, http.app[STOPPING]
         over, spoke = clock() + self._streaming.longest, clock()
         while clock() < over and not stopping.is_set() and http.transport is not None:
-            if found := await tail.more():
+            if found := await tail.more(stopping):
                 for event in found:
                     await self._send(response, _line(event))
                 spoke = clock()

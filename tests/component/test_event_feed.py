@@ -1,0 +1,36 @@
+"""Streams of events that catch up."""
+
+import asyncio
+from typing import cast
+
+from bridge.adapters.http.api.event_feed import EventFeed, Tail
+from bridge.adapters.http.auth import Client, Role
+from bridge.ports.queries import StoredEvent
+from bridge.ports.store import Store
+
+
+class EndlessStore:
+    """Each page holds events of others, newer than the one before; the bridge stops after a hundred pages."""
+
+    def __init__(self) -> None:
+        self.stopping = asyncio.Event()
+        self.pages = 0
+
+    async def stored_at(self, event_id: str | None = None) -> float:
+        return 1e9 if event_id is None else 1.0
+
+    async def find_events(self, since: float, limit: int) -> list[StoredEvent]:
+        self.pages += 1
+        if self.pages == 100:
+            self.stopping.set()
+        return [StoredEvent(f"e-{since + n}", since + 10 + n, "research", "client/other") for n in range(limit)]
+
+
+async def test_a_stream_that_catches_up_ends_when_the_bridge_stops():
+    """It went on past the events of others until the store was closed under it."""
+    store = EndlessStore()
+    client = Client("stranger", b"", frozenset({Role.SUBMIT}))
+    tail = Tail(cast("Store", store), EventFeed(cast("Store", store), 0.5), client)
+    assert await tail.begin("e-1")
+    assert await tail.more(store.stopping) == []
+    assert 100 <= store.pages < 200
