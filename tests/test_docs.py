@@ -27,8 +27,13 @@ from bridge.observability.metrics import outcome_label
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-OPERATIONS = ROOT / "docs" / "operations.md"
-PROTOCOL = ROOT / "docs" / "protocol.md"
+CONFIGURE = ROOT / "docs" / "configure.md"
+CLI = ROOT / "docs" / "cli.md"
+OBSERVE = ROOT / "docs" / "observe.md"
+REQUESTS = ROOT / "docs" / "requests.md"
+EVENTS = ROOT / "docs" / "events.md"
+STATES = ROOT / "docs" / "states.md"
+HTTP = ROOT / "docs" / "integrate-http.md"
 SANDBOX = ROOT / "docs" / "sandbox.md"
 EXAMPLE = ROOT / "deploy" / "bridge.example.yaml"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -73,14 +78,13 @@ _LABEL_VALUES: dict[str, Sequence[str]] = {
 
 
 def test_every_setting_has_its_row() -> None:
-    undocumented = [name for name in setting_names() if not _has_row(OPERATIONS, name)]
+    undocumented = [name for name in setting_names() if not _has_row(CONFIGURE, name)]
 
     assert undocumented == []
 
 
 def test_no_setting_is_documented_that_does_not_exist() -> None:
-    tables = "\n".join(_section(OPERATIONS, title) for title in ("Settings",))
-    documented = re.findall(r"^\| `([a-z_.*]+)` \|", tables, re.MULTILINE)
+    documented = re.findall(r"^\| `([a-z_.*]+)` \|", _text(CONFIGURE), re.MULTILINE)
 
     assert sorted(set(documented) - set(setting_names())) == []
 
@@ -88,36 +92,37 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
 def test_every_secret_names_its_file_form() -> None:
     names = [".".join((*path[:-1], f"{path[-1]}_file")) for path in SECRETS]
 
-    assert [name for name in names if not _mentions(OPERATIONS, name)] == []
+    assert [name for name in names if not _mentions(CONFIGURE, name)] == []
 
 
 def test_every_state_has_its_line() -> None:
-    assert [state for state in [*State, *DeliveryState] if not _has_row(PROTOCOL, state)] == []
+    assert [state for state in State if not _has_row(STATES, state)] == []
+    assert [state for state in DeliveryState if not _has_row(HTTP, state)] == []
 
 
 def test_every_event_type_has_its_line() -> None:
-    assert [name for name in sorted(_event_types()) if not _has_row(PROTOCOL, name)] == []
+    assert [name for name in sorted(_event_types()) if not _has_row(EVENTS, name)] == []
 
 
 def test_every_field_of_an_event_has_its_line() -> None:
     run = state_machine.accept(KickoffRequest("research", {}), Envelope("test"), "an-id", 0.0)
 
-    assert [name for name in cloudevents.describe(run) if not _has_row(PROTOCOL, f"data.{name}")] == []
+    assert [name for name in cloudevents.describe(run) if not _has_row(EVENTS, f"data.{name}")] == []
 
 
 def test_every_field_of_a_request_has_its_line() -> None:
-    assert [name for name in sorted(request.FIELDS) if not _has_row(PROTOCOL, name)] == []
+    assert [name for name in sorted(request.FIELDS) if not _has_row(REQUESTS, name)] == []
 
 
 def test_every_refusal_and_error_code_has_its_line() -> None:
     codes = {*get_args(RefusalCode), *(call.text for call in _calls() if call.name == "RunError")}
 
-    assert [code for code in sorted(codes) if not _has_row(PROTOCOL, code)] == []
+    assert [code for code in sorted(codes) if not any(_has_row(page, code) for page in (REQUESTS, HTTP, STATES))] == []
 
 
 def test_every_http_route_is_documented() -> None:
     routes = [call for call in _calls() if call.name in {"web.get", "web.post"} and "adapters" in call.where]
-    text = _text(PROTOCOL) + _text(OPERATIONS)
+    text = "".join(map(_text, PAGES))
 
     assert len(routes) > 3
     assert [call.text for call in routes if call.text not in text] == []
@@ -129,7 +134,7 @@ def test_every_verb_is_documented() -> None:
     from bridge.cli import app
 
     verbs = list(_verbs(get_command(app)))
-    text = _text(OPERATIONS) + _text(README)
+    text = _text(CLI)
 
     assert len(verbs) > 5
     assert [verb for verb in verbs if not re.search(rf"(`|kickoff-bridge ){verb}\b", text)] == []
@@ -152,14 +157,14 @@ def test_every_way_to_steer_the_sandbox_is_documented() -> None:
 def test_every_exit_code_is_documented() -> None:
     from bridge.cli._errors import Exit
 
-    text = _text(OPERATIONS) + _text(README)
+    text = _text(CLI)
 
     assert [code for code in Exit if f"| {code.value} |" not in text] == []
 
 
 def test_every_metric_has_its_row_with_its_labels() -> None:
     metrics = list(_metrics())
-    rows = {name: _row(OPERATIONS, name) or "" for name, _ in metrics}
+    rows = {name: _row(OBSERVE, name) or "" for name, _ in metrics}
 
     assert len(metrics) > 4
     assert [name for name in rows if not rows[name]] == []
@@ -167,7 +172,7 @@ def test_every_metric_has_its_row_with_its_labels() -> None:
 
 
 def test_every_value_of_a_metrics_label_is_in_its_row() -> None:
-    rows = {metric: _row(OPERATIONS, f"kickoff_bridge_{metric}") or "" for metric in _LABEL_VALUES}
+    rows = {metric: _row(OBSERVE, f"kickoff_bridge_{metric}") or "" for metric in _LABEL_VALUES}
 
     assert [
         (metric, value) for metric in rows for value in _LABEL_VALUES[metric] if f"`{value}`" not in rows[metric]
@@ -178,11 +183,11 @@ def test_every_log_event_has_its_row() -> None:
     logged = {name for line in _log_lines() for name in line.names}
 
     assert len(logged) > 10
-    assert [name for name in sorted(logged) if not _has_row(OPERATIONS, name)] == []
+    assert [name for name in sorted(logged) if not _has_row(OBSERVE, name)] == []
 
 
 def test_no_log_event_is_documented_that_is_not_logged() -> None:
-    documented = re.findall(r"^\| `([a-z_.]+)` \|", _section(OPERATIONS, "Logs"), re.MULTILINE)
+    documented = re.findall(r"^\| `([a-z_.]+)` \|", _section(OBSERVE, "Logs"), re.MULTILINE)
     logged = {name for line in _log_lines() for name in line.names} | {LIBRARY_EVENT}
 
     assert [name for name in documented if name not in logged] == []
@@ -192,7 +197,7 @@ def test_every_field_of_a_log_event_is_in_its_row() -> None:
     fields = {(name, field) for line in _log_lines() for name in line.names for field in line.fields}
 
     assert len(fields) > 50
-    assert [pair for pair in sorted(fields) if f"`{pair[1]}`" not in (_row(OPERATIONS, pair[0]) or "")] == []
+    assert [pair for pair in sorted(fields) if f"`{pair[1]}`" not in (_row(OBSERVE, pair[0]) or "")] == []
 
 
 def test_log_events_are_literal_names() -> None:
