@@ -1,6 +1,6 @@
 """Reads beside callers that see none of many runs: 200,000 runs, and streams, lists, or metrics 20 times in parallel.
 
-Prints how long the reads of another client and `/readyz` take meanwhile. Takes five minutes.
+Prints how long the reads of another client and `/readyz` take meanwhile. Takes about four minutes.
 """
 
 import asyncio
