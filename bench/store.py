@@ -86,7 +86,7 @@ async def _finish(store: SqlStore, run: Run) -> None:
     loaded = await store.load(run.run_id)
     assert loaded is not None
     tracked = replace(state_machine.tracked_from_run(loaded, POLICY, 1.0), started_at=1.0)
-    await store.apply(rules.on_status(loaded, tracked, Succeeded("done"), POLICY, 2.0))
+    await store.apply(rules.apply_status(loaded, tracked, Succeeded("done"), POLICY, 2.0))
 
 
 async def _claim_deliveries(store: SqlStore, into: list[Any]) -> None:

@@ -66,7 +66,7 @@ class FakeStore:
         self.poll_finished = asyncio.Event()
         self.ends_after: int | None = None
         self.filters: list[RunFilter] = []
-        self.asked: list[DeliveryFilter] = []
+        self.content: list[DeliveryFilter] = []
         self.redelivered: list[tuple[DeliveryFilter, float]] = []
         self.attempts: list[Attempt] = []
 
@@ -109,7 +109,7 @@ class FakeStore:
 
     async def find_deliveries(self, which: DeliveryFilter) -> list[Delivery]:
         self._check()
-        self.asked.append(which)
+        self.content.append(which)
         listed = sorted((one for each in self.deliveries.values() for one in each), key=lambda one: one.delivery_id)
         wanted = [one for one in reversed(listed) if which.delivery_id in (None, one.delivery_id)]
         return [one for one in wanted if which.crews is None or one.event.crew in which.crews][: which.limit]

@@ -107,7 +107,7 @@ def test_every_event_type_has_its_line() -> None:
 def test_every_field_of_an_event_has_its_line() -> None:
     run = state_machine.accept(KickoffRequest("research", {}), Envelope("test"), "an-id", 0.0)
 
-    assert [name for name in cloudevents.describe(run) if not _has_row(EVENTS, f"data.{name}")] == []
+    assert [name for name in cloudevents.run_document(run) if not _has_row(EVENTS, f"data.{name}")] == []
 
 
 def test_every_field_of_a_request_has_its_line() -> None:

@@ -151,7 +151,7 @@ def test_every_operation_uses_a_channel_and_every_channel_is_used() -> None:
 def test_a_real_event_fits_its_schema() -> None:
     """The whole event, as its bytes go out."""
     run = state_machine.accept(KickoffRequest("research", {}), Envelope("t"), a_run().run_id, NOW)
-    (delivery,) = cloudevents.about(run, "run.succeeded", CrewPolicy(results_exchange=True), NOW).deliveries
+    (delivery,) = cloudevents.with_event(run, "run.succeeded", CrewPolicy(results_exchange=True), NOW).deliveries
     assert delivery.destination.channel is Channel.EXCHANGE
     schema = {"$ref": "#/components/schemas/RunEvent", "components": asyncapi()["components"]}
     assert [error.message for error in Draft202012Validator(schema).iter_errors(json.loads(delivery.event.body))] == []

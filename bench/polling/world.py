@@ -79,9 +79,9 @@ class Follower:
             self._now, over = asked_at, asked_at - began >= run_time
             self.changes += self.planner.observe_poll(tracked, asked_at, over=over)
             if over:
-                self.planner.ended(tracked, asked_at)
+                self.planner.on_run_ended(tracked, asked_at)
                 return Followed(tracked.polls + 1, asked_at - began - run_time)
-            tracked, _ = rules.look(tracked, _answer(asked_at - began, tasks, done_at), self.policy, asked_at)
+            tracked, _ = rules.observe_status(tracked, _answer(asked_at - began, tasks, done_at), self.policy, asked_at)
 
     def would_look(self, until: float, done_at: tuple[float, ...] = (), tasks: int = 0) -> list[float]:
         """The ages at which a run would be looked at that does not end before `until`; nothing is learned from it."""
@@ -90,7 +90,7 @@ class Follower:
         while not ages or ages[-1] < until:
             self._now = self._next_look(tracked)
             ages.append(self._now - began)
-            tracked, _ = rules.look(tracked, _answer(ages[-1], tasks, done_at), self.policy, self._now)
+            tracked, _ = rules.observe_status(tracked, _answer(ages[-1], tasks, done_at), self.policy, self._now)
         self._now = began
         return ages
 

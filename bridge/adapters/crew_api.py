@@ -106,7 +106,7 @@ class HttpCrewApi:
         self._rate_limiter.waiting += 1
         try:
             async with self._queue:
-                while (wait := self._rate_limiter.take(self._clock())) > 0.0:  # noqa: ASYNC110 - nobody knows the moment before
+                while (wait := self._rate_limiter.acquire(self._clock())) > 0.0:  # noqa: ASYNC110 - nobody knows the moment before
                     await asyncio.sleep(wait)
         finally:
             self._rate_limiter.waiting -= 1
@@ -218,13 +218,13 @@ class HttpCrewApi:
             self._rate_limiter.on_no_response(sent_at, self._clock())
         elif reply.code in {429, 503}:
             after = parse_retry_after(reply.retry_after, reply.date)
-            self._rate_limiter.refused(sent_at, self._clock(), after)
+            self._rate_limiter.on_throttled(sent_at, self._clock(), after)
         elif reply.code in {502, 504}:
             self._rate_limiter.on_no_response(sent_at, self._clock(), counts=False)
         elif reply.cut not in (None, TOO_LARGE):
             self._rate_limiter.on_no_response(sent_at, self._clock(), counts=not posted)
         else:
-            self._rate_limiter.answered(self._clock())
+            self._rate_limiter.on_response(self._clock())
 
     async def _read(self, response: aiohttp.ClientResponse, started: float) -> Reply:
         """The response; `cut` says why its body is not whole, which changes nothing about its status."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from sys import getsizeof
 
-from bridge.core.human_input.model import AskedQuestion
+from bridge.core.human_input.model import QuestionContent
 
 ASK_EVERY = 1.0  # seconds until the run of the same execution is looked for again
 MOST = 1000  # questions
@@ -15,7 +15,7 @@ PATIENCE = 3600.0  # seconds that one is kept
 class PendingQuestion:
     """A question, when to look for its run, and how long."""
 
-    asked: AskedQuestion
+    content: QuestionContent
     due_at: float
     until: float
     size: int
@@ -31,14 +31,14 @@ class PendingQuestions:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def keep(self, kickoff_id: str, asked: AskedQuestion, now: float) -> list[str]:
+    def keep(self, kickoff_id: str, content: QuestionContent, now: float) -> list[str]:
         """Keep a question, in the place of an older one of the same execution; gives back whose made way for it."""
         self.drop(kickoff_id)
-        size, gone = _size(asked), list[str]()
+        size, gone = _size(content), list[str]()
         while self._kept and (len(self._kept) >= MOST or self._bytes + size > MOST_BYTES):
             gone.append(next(iter(self._kept)))
             self.drop(gone[-1])
-        self._kept[kickoff_id] = PendingQuestion(asked, now, now + PATIENCE, size)
+        self._kept[kickoff_id] = PendingQuestion(content, now, now + PATIENCE, size)
         self._bytes += size
         return gone
 
@@ -62,6 +62,6 @@ class PendingQuestions:
             self._bytes -= dropped.size
 
 
-def _size(asked: AskedQuestion) -> int:
-    texts = (asked.task_id, asked.output, asked.message, asked.callback_url, *asked.options)
+def _size(content: QuestionContent) -> int:
+    texts = (content.task_id, content.output, content.message, content.callback_url, *content.options)
     return sum(map(getsizeof, texts))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from bridge.core.crew.responses import StatusResponse, Succeeded
-from bridge.core.crew.webhooks import TasksDone, count_tasks, one_more, with_webhook_result
+from bridge.core.crew.webhooks import TasksDone, add_task, with_task_progress, with_webhook_result
 from bridge.core.human_input import rules
 from bridge.core.polling.queue import PollQueue
 from bridge.core.runs import state_machine
@@ -66,7 +66,7 @@ class RunTracker:
     def forget(self, run_id: str) -> None:
         """A run is over, or another process's: nothing of it is kept in mind, and a look under way is the last."""
         self.queue.drop(run_id)
-        self._written.take(run_id)
+        self._written.pop(run_id)
         for noted in (self._completion_signalled, self._tasks):
             noted.pop(run_id, None)
         for noticed in (self._webhook_seen, self._outdated, self._being_polled):
@@ -88,7 +88,7 @@ class RunTracker:
         """
         if run.state in rules.TRACKED_STATES and (run.owner is not None or run.run_id in self):
             self._outdated.add(run.run_id)
-            self._written.take(run.run_id)
+            self._written.pop(run.run_id)
             self.queue.expedite(run.run_id)
 
     def take_outdated(self, run_id: str) -> bool:
@@ -100,11 +100,11 @@ class RunTracker:
 
     def cache_written(self, run: Run) -> None:
         """Keep a run as it was written just now."""
-        self._written.keep(run)
+        self._written.put(run)
 
     def take_cached(self, run_id: str) -> Run | None:
         """A run as it was written here last, if it is still known; at most once, since it is to be written anew."""
-        return self._written.take(run_id)
+        return self._written.pop(run_id)
 
     # What webhooks told -------------------------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ class RunTracker:
 
     def count_task(self, run_id: str, name: str) -> None:
         """A webhook said that one more task is done."""
-        self._tasks[run_id] = one_more(self._tasks.get(run_id), name)
+        self._tasks[run_id] = add_task(self._tasks.get(run_id), name)
 
     def webhook_result(self, run_id: str) -> Succeeded | None:
         """The result that a crew webhook reported, which the status has not confirmed."""
@@ -136,7 +136,7 @@ class RunTracker:
         """A status, with what webhooks told where it tells nothing; `tracked` does not count this poll yet."""
         missing = state_machine.long_missing(replace(tracked, missing=tracked.missing + 1), asked_at)
         believed = with_webhook_result(answer, self.webhook_result(tracked.run_id), long_missing=missing)
-        return count_tasks(believed, self._tasks.get(tracked.run_id))
+        return with_task_progress(believed, self._tasks.get(tracked.run_id))
 
     def keep_evidence(self, run_id: str, kickoff_id: str) -> None:
         """A webhook named the execution of a run whose POST is still awaited."""

@@ -9,7 +9,7 @@ from bridge.core.crew import webhook_tokens
 from bridge.core.crew import webhooks as crew_webhooks
 from bridge.core.crew.flow_questions import FlowQuestion
 from bridge.core.human_input import rules
-from bridge.core.human_input.model import AskedQuestion
+from bridge.core.human_input.model import QuestionContent
 from bridge.core.runs.model import Decision, Run, State
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import RelayedWebhook, Store
@@ -72,12 +72,12 @@ class HandleCrewWebhook:
         """`ports.TakeFlowQuestion`: nobody sends it again, so one that comes before its run is known is kept."""
         run = await self._store.find_execution(crew, question.kickoff_id)
         if run is None:
-            self._keep(self._crews[crew], question.kickoff_id, question.asked)
+            self._keep(self._crews[crew], question.kickoff_id, question.content)
         else:
-            await self.ask(run, question.asked)
+            await self.ask(run, question.content)
 
-    def _keep(self, crew: Crew, kickoff_id: str, asked: AskedQuestion) -> None:
-        for gone in crew.questions.keep(kickoff_id, asked, self._clock()):
+    def _keep(self, crew: Crew, kickoff_id: str, content: QuestionContent) -> None:
+        for gone in crew.questions.keep(kickoff_id, content, self._clock()):
             log.warning("human_input_unmatched", crew=crew.name, kickoff_id=gone)
 
     async def _take(
@@ -95,18 +95,18 @@ class HandleCrewWebhook:
         elif webhook.kickoff_id is None:
             return
         elif run.state is State.STARTING:
-            await self._keep_evidence(crew, run, attempt, webhook.kickoff_id, webhook.asked)
+            await self._keep_evidence(crew, run, attempt, webhook.kickoff_id, webhook.question)
         else:
-            await self._adopt(run, attempt, webhook.kickoff_id, webhook.asked)
+            await self._adopt(run, attempt, webhook.kickoff_id, webhook.question)
 
     async def _keep_evidence(
-        self, crew: Crew, run: Run, attempt: webhook_tokens.Attempt, kickoff_id: str, asked: AskedQuestion | None
+        self, crew: Crew, run: Run, attempt: webhook_tokens.Attempt, kickoff_id: str, content: QuestionContent | None
     ) -> None:
         """The answer to the POST is still awaited."""
         crew.tracker.keep_evidence(run.run_id, kickoff_id)
-        if asked is not None:
-            self._keep(crew, kickoff_id, asked)
-        await self._adopt_if_answered(crew, run, attempt, asked)
+        if content is not None:
+            self._keep(crew, kickoff_id, content)
+        await self._adopt_if_answered(crew, run, attempt, content)
 
     async def _forget_if_ended(self, crew: Crew, run: Run) -> None:
         """What is kept in mind of a run that ended after it was read here would be kept for ever."""
@@ -116,7 +116,7 @@ class HandleCrewWebhook:
                 crew.tracker.forget(run.run_id)
 
     async def _adopt_if_answered(
-        self, crew: Crew, run: Run, attempt: webhook_tokens.Attempt, asked: AskedQuestion | None
+        self, crew: Crew, run: Run, attempt: webhook_tokens.Attempt, content: QuestionContent | None
     ) -> None:
         """Evidence for a run whose POST was answered after it was read here would be looked for by nobody."""
         latest = await self._store.load(run.run_id)
@@ -124,25 +124,25 @@ class HandleCrewWebhook:
             return
         kickoff_id = crew.tracker.take_evidence(run.run_id)
         if kickoff_id is not None:
-            await self._adopt(latest, attempt, kickoff_id, asked)
+            await self._adopt(latest, attempt, kickoff_id, content)
 
     async def _adopt(
-        self, run: Run, attempt: webhook_tokens.Attempt, kickoff_id: str, asked: AskedQuestion | None
+        self, run: Run, attempt: webhook_tokens.Attempt, kickoff_id: str, content: QuestionContent | None
     ) -> None:
         policy = self._crews[run.crew].policy
         found = await adopt(run, attempt.number, kickoff_id, policy, self._store, self._clock)
         if found is None:
             return
-        if asked is not None and not found.final:
-            await self.ask(found, asked)
+        if content is not None and not found.final:
+            await self.ask(found, content)
         self._notify_recover()
 
     async def _apply_to_tracked(
         self, crew: Crew, run: Run, kind: crew_webhooks.Kind, webhook: crew_webhooks.CrewWebhook
     ) -> None:
         """A run that is being followed: a question, a sign of life, or something to look at."""
-        if webhook.asked is not None:
-            await self.ask(run, webhook.asked)
+        if webhook.question is not None:
+            await self.ask(run, webhook.question)
         elif kind in {crew_webhooks.Kind.TASK, crew_webhooks.Kind.CREW}:
             await self._write(run, rules.on_activity)
         if webhook.task is not None:
@@ -153,10 +153,10 @@ class HandleCrewWebhook:
             crew.tracker.queue.expedite(run.run_id)
             self._notify_poll(run.crew)
 
-    async def ask(self, run: Run, asked: AskedQuestion) -> None:
+    async def ask(self, run: Run, content: QuestionContent) -> None:
         """Put a question to a run; whoever follows it hears of that."""
         policy = self._crews[run.crew].policy
-        if await self._write(run, lambda latest: rules.on_question(latest, asked, policy, self._clock())):
+        if await self._write(run, lambda latest: rules.on_question(latest, content, policy, self._clock())):
             log.info("question_stored", run_id=run.run_id, crew=run.crew)
             self._notify_deliveries()
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
-from bridge.core.human_input.model import AskedQuestion
+from bridge.core.human_input.model import QuestionContent
 from bridge.core.runs.model import Run
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock
@@ -32,7 +32,7 @@ class AskPendingQuestions:
         crews: Mapping[str, Crew],
         store: Store,
         clock: Clock,
-        ask: Callable[[Run, AskedQuestion], Awaitable[None]],
+        ask: Callable[[Run, QuestionContent], Awaitable[None]],
     ) -> None:
         self._crews = crews
         self._store = store
@@ -56,7 +56,7 @@ class AskPendingQuestions:
             return
         run = await self._store.find_execution(name, kickoff_id)
         if run is not None:
-            await self._ask(run, kept.asked)
+            await self._ask(run, kept.content)
         elif self._clock() < kept.until:
             return
         else:

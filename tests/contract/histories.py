@@ -45,4 +45,4 @@ def ids(runs: list[Run]) -> list[str]:
 
 def end_of(run: Run) -> Decision:
     tracked = replace(state_machine.tracked_from_run(run, POLICY, NOW), polls=1)
-    return rules.on_status(run, tracked, Failed("boom"), POLICY, NOW)
+    return rules.apply_status(run, tracked, Failed("boom"), POLICY, NOW)

@@ -26,7 +26,7 @@ async def happened(
     """An event about a new run."""
     run = a_run(number, crew=crew, envelope=Envelope(source))
     await store.accept(run)
-    decision = cloudevents.about(run, "run.progress", policy, at)
+    decision = cloudevents.with_event(run, "run.progress", policy, at)
     await store.apply(decision)
     return (*decision.unaddressed, *(delivery.event for delivery in decision.deliveries))[0]
 
@@ -52,8 +52,8 @@ async def test_what_is_stored_at_once_is_found_in_the_order_of_its_times(store: 
     await happened(store, 1, NOW + 60)
     run = a_run(2)
     await store.accept(run)
-    end = cloudevents.about(run, "run.failed", EXCHANGE, NOW + 2)
-    doubt = cloudevents.about(run, "run.in_doubt", NOWHERE, NOW)
+    end = cloudevents.with_event(run, "run.failed", EXCHANGE, NOW + 2)
+    doubt = cloudevents.with_event(run, "run.in_doubt", NOWHERE, NOW)
     await store.apply(replace(end, unaddressed=doubt.unaddressed))
     assert list(ids(await store.find_events(0.0, 99)))[1:] == [f"{run.run_id}-in_doubt", f"{run.run_id}-failed"]
 
@@ -114,7 +114,7 @@ async def test_an_event_without_a_destination_is_forgotten_with_its_run(store: S
     run = await store.load(event.run_id or "")
     assert run is not None
     await store.apply(
-        cloudevents.about(replace(run, finished_at=NOW, state=State.CANCELLED), "run.cancelled", NOWHERE, NOW)
+        cloudevents.with_event(replace(run, finished_at=NOW, state=State.CANCELLED), "run.cancelled", NOWHERE, NOW)
     )
     assert await store.forget(NOW + 1, 9) == 1
     assert await store.find_events(0.0, 99) == []

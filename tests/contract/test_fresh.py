@@ -123,9 +123,9 @@ async def test_a_lost_confirmation_of_an_end_that_was_decided_without_the_inputs
     monkeypatch.setattr(store_module, "RETRY_EVERY", 0.01)
     run = await started(asked)
     recent = RunCache()
-    recent.keep(run)
+    recent.put(run)
     line.lose()
-    in_mind = recent.take(run.run_id)
+    in_mind = recent.pop(run.run_id)
     assert in_mind is not None
     await asked.apply(end_of(in_mind))
     assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW)) == 1
@@ -192,7 +192,7 @@ async def test_a_writer_who_comes_too_late_after_all_leaves_it_to_others(
     monkeypatch.setattr(store_module, "RETRY_EVERY", 0.3)
     run = await started(asked)
     line.lose()
-    question = cloudevents.about(run, cloudevents.WAITING_FOR_HUMAN, POLICY, NOW)
+    question = cloudevents.with_event(run, cloudevents.WAITING_FOR_HUMAN, POLICY, NOW)
     writing = asyncio.create_task(asked.apply(question))
     await asyncio.sleep(0)
     await asked.heartbeat(NOW)  # after the first try, and before the second
@@ -214,7 +214,7 @@ async def test_a_process_that_was_given_up_owns_nothing_that_it_writes(adapter: 
     await other.expire_processes(NOW, 9)
     [freed] = (await other.find_runs(RunFilter())).items
     assert freed.run_id == run.run_id
-    await asked.apply(cloudevents.about(freed, cloudevents.IN_DOUBT, POLICY, NOW, sequence=2))
+    await asked.apply(cloudevents.with_event(freed, cloudevents.IN_DOUBT, POLICY, NOW, sequence=2))
     assert len(await other.claim_deliveries(TO_BROKER, 9, NOW)) == 1
 
 

@@ -20,7 +20,7 @@ from bridge.core.delivery.model import Channel, DeliveryState
 from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, outcome_of_attempt
 from bridge.core.errors import ExecutionTaken, ProcessExpired, RequestRefused, Stale, StoreUnavailable
 from bridge.core.human_input import rules
-from bridge.core.human_input.model import AskedQuestion, HumanInput, Question, Stage
+from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.runs import state_machine
 from bridge.core.runs.deferral import Deferral
 from bridge.core.runs.model import CrewPolicy, Decision, Envelope, Outcome, State
@@ -185,8 +185,8 @@ class TestRoundTrips:
 
     async def test_what_passed_between_execution_and_humans_comes_back_unchanged(self, store: SqlStore):
         run = await started(store)
-        asked = AskedQuestion("t-1", "Wärme?", "Please review.", ("a", "b"), "https://amp.example.com/?token=x")
-        question = Question(2, NOW, NOW + 9, asked, Stage.UNCONFIRMED, "a", True, NOW + 1, "HTTP 422")
+        asked = QuestionContent("t-1", "Wärme?", "Please review.", ("a", "b"), "https://amp.example.com/?token=x")
+        question = Question(2, NOW, NOW + 9, asked, QuestionStage.UNCONFIRMED, "a", True, NOW + 1, "HTTP 422")
         deferral = Deferral("internal error", 1.5, 6.5, 2)
         human_input = HumanInput(question, ("t-0", "t-1"), ((None, "c"), ("k", "d")), ("alias",), 9.5)
         written = await store.apply(Decision(replace(run, human_input=human_input, deferral=deferral)))
@@ -321,7 +321,7 @@ class TestClaimingRuns:
     async def test_claims_by_state_without_a_time_leave_alone_what_is_due_at_one(self, store: SqlStore):
         """A run that waits with an answer to carry is for whoever carries it, not for whoever only looks."""
         run = await started(store)
-        asked = rules.on_question(run, AskedQuestion("t-1"), POLICY, NOW)
+        asked = rules.on_question(run, QuestionContent("t-1"), POLICY, NOW)
         assert asked is not None
         waiting = await store.apply(replace(asked, run=replace(asked.run, owner=None, due_at=NOW + 5)))
         assert await store.claim({State.WAITING_FOR_HUMAN}, 9) == []

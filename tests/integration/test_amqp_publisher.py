@@ -16,7 +16,7 @@ from bridge.adapters.amqp.connection import LinkOptions
 from bridge.adapters.amqp.messages import read_refused
 from bridge.adapters.amqp.publisher import AmqpPublisher
 from bridge.adapters.amqp.topology import Topology
-from bridge.core.delivery.cloudevents import about, dead_letter
+from bridge.core.delivery.cloudevents import dead_letter, with_event
 from bridge.core.delivery.model import Channel, Delivery, Destination
 from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, Unroutable
 from bridge.core.errors import RequestRefused
@@ -161,7 +161,7 @@ async def test_a_link_to_a_large_result_is_an_attribute_in_binary_mode_too(
     publisher = AmqpPublisher(link, topology, "binary")
     run = replace(a_run(), outcome=Outcome("x" * 20_000_000))  # more than RabbitMQ would take
     policy = CrewPolicy(results_exchange=True, api_url="https://bridge.example")
-    [large] = about(run, "run.succeeded", policy, 0.0).deliveries
+    [large] = with_event(run, "run.succeeded", policy, 0.0).deliveries
     async with running(publisher):
         await eventually(lambda: publisher.ready)
         queue = await bind(client, "taker", topology.results)

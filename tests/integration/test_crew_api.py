@@ -302,25 +302,25 @@ async def test_calls_are_spaced_evenly_whoever_asks(api: Api):
 async def test_a_stop_that_was_the_lone_call_after_a_rest_lets_the_others_go_on(answer: bytes):
     """Whatever comes of it, the others need not wait until its answer is given up."""
     rate_limiter, now = RateLimiter(10.0), [1_000.0]
-    rate_limiter.refused(now[0], now[0], after=1.0)
+    rate_limiter.on_throttled(now[0], now[0], after=1.0)
     now[0] += 10.0
     async with raw_server(answer) as server, crew_sessions() as sessions:
         crew = HttpCrewApi(server.url, TOKEN, rate_limiter, sessions, clock=lambda: now[0])
         await crew.acquire()
-        assert rate_limiter.take(now[0]) > 0.0
+        assert rate_limiter.acquire(now[0]) > 0.0
         assert await crew.stop("k-1") is answer.startswith(b"HTTP/1.1 200")
-    assert rate_limiter.take(now[0] + MAX_BACKOFF) == 0.0
+    assert rate_limiter.acquire(now[0] + MAX_BACKOFF) == 0.0
 
 
 async def test_an_answer_that_may_not_be_sent_lets_the_others_go_on_too():
     rate_limiter, now = RateLimiter(10.0), [1_000.0]
-    rate_limiter.refused(now[0], now[0], after=1.0)
+    rate_limiter.on_throttled(now[0], now[0], after=1.0)
     now[0] += 10.0
     async with crew_sessions() as sessions:
         crew = HttpCrewApi("http://crew.example", TOKEN, rate_limiter, sessions, clock=lambda: now[0])
         await crew.acquire()
         assert await crew.answer_flow("http://127.0.0.1:9/", "yes") == Refused("the address may not be called")
-    assert rate_limiter.take(now[0] + MAX_BACKOFF) == 0.0
+    assert rate_limiter.acquire(now[0] + MAX_BACKOFF) == 0.0
 
 
 async def test_an_id_that_could_change_the_path_is_never_sent(api: Api):

@@ -26,7 +26,7 @@ async def test_deliveries_are_listed_page_by_page():
         assert [one["id"] for one in first["deliveries"]] == ["event-0003-1", "event-0002-1"]
         assert first["next_cursor"] == "event-0002-1"
         await bridge.get(f"/v1/deliveries?cursor=event-0002-1&run_id={run_id(1)}")
-        assert bridge.store.asked == [
+        assert bridge.store.content == [
             DeliveryFilter(state=DeliveryState.DEAD, crew="research", limit=3),
             DeliveryFilter(run_id=run_id(1), before="event-0002-1", limit=51),
         ]

@@ -61,7 +61,9 @@ class Streams:
         return await self.tell(run, made_at)
 
     async def tell(self, run: Run, made_at: float | None = None) -> str:
-        decision = cloudevents.about(run, "run.progress", CrewPolicy(), time.time() if made_at is None else made_at)
+        decision = cloudevents.with_event(
+            run, "run.progress", CrewPolicy(), time.time() if made_at is None else made_at
+        )
         await self.store.apply(replace(decision, run=replace(run, owner=None)))
         [event] = decision.unaddressed
         return event.event_id
@@ -236,7 +238,7 @@ async def test_a_client_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
         run = a_run(next(_numbers), envelope=Envelope("client/submitter"), meta={"text": "x" * 500_000})
         await streams.store.accept(run)
         for number in range(40):
-            decision = cloudevents.about(run, "run.progress", CrewPolicy(), time.time(), number + 2)
+            decision = cloudevents.with_event(run, "run.progress", CrewPolicy(), time.time(), number + 2)
             run = await streams.store.apply(replace(decision, run=run))
         await opened_when_free(streams)  # its place is free once it is cut off
         writer.close()

@@ -70,7 +70,7 @@ async def send(server: HttpServer, body: bytes, crew: str = "triage", secret: st
 async def test_a_question_is_taken_and_answered_at_once(server: HttpServer, taken: Taken):
     assert (await send(server, json.dumps(QUESTION).encode())).status == 204
     [(crew, question)] = taken.questions
-    assert (crew, question.kickoff_id, question.asked.output) == ("triage", "k-1", "A or B?")
+    assert (crew, question.kickoff_id, question.content.output) == ("triage", "k-1", "A or B?")
 
 
 @pytest.mark.parametrize(("crew", "secret", "status"), [("triage", "wrong", 401), ("research", SECRET, 404)])

@@ -17,7 +17,7 @@ from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.core.crew.payloads import Webhooks, kickoff_body, resume_body
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import Refused, Resumed, Running, Started
-from bridge.core.human_input.model import AskedQuestion, HumanInput, Question, Stage
+from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.runs.model import CrewPolicy
 from tests.fakes import NOW, a_run
 
@@ -45,8 +45,8 @@ async def test_our_kickoff_is_a_valid_one(crew: HttpCrewApi, webhooks: Webhooks 
 @pytest.mark.parametrize("webhooks", [None, WEBHOOKS], ids=["polling alone", "with webhooks"])
 @pytest.mark.parametrize("approve", [True, False])
 async def test_the_answer_of_a_human_is_a_valid_one(crew: HttpCrewApi, webhooks: Webhooks | None, approve: bool):
-    asked = AskedQuestion("9d6d6a0e-1c6b-4f0a-8a34-2f5e7f1c4b90")
-    question = Question(1, NOW, asked=asked, stage=Stage.SENT, feedback="Approved.", approve=approve)
+    asked = QuestionContent("9d6d6a0e-1c6b-4f0a-8a34-2f5e7f1c4b90")
+    question = Question(1, NOW, content=asked, stage=QuestionStage.SENT, feedback="Approved.", approve=approve)
     run = replace(
         a_run(), attempt=1, kickoff_id="3f0c2a52-7a0e-4d58-9a55-0d2c8e5b7c11", human_input=HumanInput(question)
     )

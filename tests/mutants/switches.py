@@ -196,7 +196,7 @@ MUTANTS = (
     Mutant(
         "a question may be answered twice",
         "bridge/core/human_input/rules.py",
-        "question.asked.task_id is None and command.task_id in run.human_input.known",
+        "question.content.task_id is None and command.task_id in run.human_input.known_task_ids",
         "False",
         pytest("tests/unit/test_humans.py"),
     ),

@@ -108,14 +108,14 @@ class RunMachine(RuleBasedStateMachine):
     def process_dies_amid_the_post(self) -> None:
         self.run = replace(self.run, version=self.run.version + 1)  # its rows are freed
         self.runs_in_progress = None
-        assert self.commit(state_machine.on_orphan(self.run, self.policy, self.now))
+        assert self.commit(state_machine.on_interrupted_kickoff(self.run, self.policy, self.now))
 
     @precondition(lambda self: self.run.state is State.STARTING)
     @rule()
     def process_is_given_up_and_wakes_up_late(self) -> None:
         """Its answer comes after others took the run: a POST that is still on its way."""
         self.run = replace(self.run, version=self.run.version + 1)
-        assert self.commit(state_machine.on_orphan(self.run, self.policy, self.now))
+        assert self.commit(state_machine.on_interrupted_kickoff(self.run, self.policy, self.now))
 
     @precondition(lambda self: self.run.state is State.IN_DOUBT)
     @rule()
@@ -134,14 +134,14 @@ class RunMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.run.state in rules.TRACKED_STATES)
     @rule(answer=status_answers, old=st.booleans())
     def look(self, answer: responses.StatusResponse, old: bool) -> None:
-        tracked = rules.refreshed(
+        tracked = rules.sync_with_run(
             self.tracked or state_machine.tracked_from_run(self.run, self.policy, self.now), self.run
         )
-        seen, news = rules.look(tracked, answer, self.policy, self.now)
+        seen, news = rules.observe_status(tracked, answer, self.policy, self.now)
         self.tracked = seen
         if not news:
             return
-        decision = rules.on_status(self.run, seen, answer, self.policy, self.now)
+        decision = rules.apply_status(self.run, seen, answer, self.policy, self.now)
         if decision.run.state is State.TIMED_OUT:
             assert seen.deadline_at is not None, "I15"
             assert self.now >= seen.deadline_at, "I15"

@@ -12,11 +12,11 @@ from bridge.core.runs.budget import Budget, Budgets
 def test_a_run_takes_its_turn_when_as_many_starts_as_are_before_it_count_no_more(
     waiting: int, acquire: tuple[int, float]
 ) -> None:
-    assert Budget(3, 60.0).acquire(waiting) == acquire
+    assert Budget(3, 60.0).next_start(waiting) == acquire
 
 
 def test_a_sender_is_limited_by_its_own_budget_or_the_crew_s() -> None:
-    assert not Budgets().of("client/orders")
-    assert Budgets(Budget(1, 1.0)).of("queue")
-    assert Budgets(senders={"client/orders": Budget(1, 1.0)}).of("client/orders")
-    assert not Budgets(senders={"client/orders": Budget(1, 1.0)}).of("client/reports")
+    assert not Budgets().apply_to("client/orders")
+    assert Budgets(Budget(1, 1.0)).apply_to("queue")
+    assert Budgets(senders={"client/orders": Budget(1, 1.0)}).apply_to("client/orders")
+    assert not Budgets(senders={"client/orders": Budget(1, 1.0)}).apply_to("client/reports")

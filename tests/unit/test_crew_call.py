@@ -8,7 +8,7 @@ import pytest
 from bridge.core.crew import webhook_tokens
 from bridge.core.crew import webhooks as crew_webhooks
 from bridge.core.crew.payloads import Webhooks, kickoff_body, resume_body
-from bridge.core.human_input.model import AskedQuestion, HumanInput, Question, Stage
+from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.runs.model import CrewPolicy
 from tests.fakes import NOW, a_run, run_id
 
@@ -86,7 +86,9 @@ def test_webhooks_change_neither_inputs_nor_meta():
 
 
 def test_an_answer_names_the_first_execution_and_the_question_in_both_spellings():
-    question = Question(1, NOW, asked=AskedQuestion("t-1"), stage=Stage.SENT, feedback="Approved.", approve=True)
+    question = Question(
+        1, NOW, content=QuestionContent("t-1"), stage=QuestionStage.SENT, feedback="Approved.", approve=True
+    )
     run = replace(a_run(), kickoff_id="k-1", human_input=HumanInput(question, aliases=("a-1",)))
     assert resume_body(run) == {
         "executionId": "k-1", "execution_id": "k-1", "taskId": "t-1", "task_id": "t-1",

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from bridge.core.delivery import cloudevents
-from bridge.core.delivery.cloudevents import describe
+from bridge.core.delivery.cloudevents import run_document
 from bridge.core.delivery.model import Channel, Destination
-from bridge.core.human_input.model import AskedQuestion, HumanInput, Question, Stage
+from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.runs.model import CrewPolicy, Envelope, Outcome, Run, RunError, State
 from tests.fakes import NOW, a_run, run_id
 
@@ -27,7 +27,7 @@ def ended(**request: Any) -> Run:
 
 
 def the_event(run: Run, type_: str = "run.succeeded", **more: Any) -> Any:
-    return json.loads(cloudevents.about(run, type_, EXCHANGE, NOW + 62, **more).deliveries[0].event.body)
+    return json.loads(cloudevents.with_event(run, type_, EXCHANGE, NOW + 62, **more).deliveries[0].event.body)
 
 
 def test_the_event_is_a_cloud_event_in_the_promised_shape():
@@ -62,7 +62,7 @@ def test_the_event_is_a_cloud_event_in_the_promised_shape():
 def linking(run: Run, limit: int, type_: str = "run.succeeded") -> tuple[Any, int]:
     """The event under this limit, and its size in bytes."""
     policy = replace(EXCHANGE, max_event_bytes=limit, api_url="https://bridge.example.com")
-    body = cloudevents.about(run, type_, policy, NOW + 62).deliveries[0].event.body
+    body = cloudevents.with_event(run, type_, policy, NOW + 62).deliveries[0].event.body
     return json.loads(body), len(body)
 
 
@@ -97,11 +97,11 @@ def test_a_late_result_is_carried_however_large():
 
 def test_an_error_is_a_code_and_a_message():
     failed = replace(a_run(), outcome=Outcome(error=RunError("lost", "gone")))
-    assert cloudevents.describe(failed)["error"] == {"code": "lost", "message": "gone"}
+    assert cloudevents.run_document(failed)["error"] == {"code": "lost", "message": "gone"}
 
 
 def test_the_same_fact_gives_the_same_id_and_the_same_bytes():
-    one, two = (cloudevents.about(ended(), "run.succeeded", EVERYWHERE, NOW).deliveries for _ in range(2))
+    one, two = (cloudevents.with_event(ended(), "run.succeeded", EVERYWHERE, NOW).deliveries for _ in range(2))
     assert one == two
 
 
@@ -114,7 +114,7 @@ def test_ids_name_the_run_and_the_kind_and_tell_repeats_apart(type_: str, sequen
 
 
 def test_the_events_envelope_carries_what_a_message_needs():
-    event = cloudevents.about(ended(), "run.succeeded", EXCHANGE, NOW).deliveries[0].event
+    event = cloudevents.with_event(ended(), "run.succeeded", EXCHANGE, NOW).deliveries[0].event
     assert (event.content_type, event.type, event.run_id) == (
         "application/cloudevents+json",
         "run.succeeded",
@@ -125,13 +125,13 @@ def test_the_events_envelope_carries_what_a_message_needs():
 
 
 def test_without_a_correlation_id_the_key_stands_in_and_unknown_headers_are_left_out():
-    event = cloudevents.about(a_run(idempotency_key="k-9"), "run.cancelled", EXCHANGE, NOW).deliveries[0].event
+    event = cloudevents.with_event(a_run(idempotency_key="k-9"), "run.cancelled", EXCHANGE, NOW).deliveries[0].event
     assert event.correlation_id == "k-9"
     assert event.headers == {"run_id": run_id(1), "crew": "research"}
 
 
 def test_every_destination_gets_its_own_delivery_of_the_very_same_event():
-    found = cloudevents.about(
+    found = cloudevents.with_event(
         ended(callback_url="https://shop.example/17"), "run.succeeded", EVERYWHERE, NOW + 3
     ).deliveries
     assert [delivery.destination for delivery in found] == [
@@ -148,13 +148,17 @@ def test_every_destination_gets_its_own_delivery_of_the_very_same_event():
 def test_a_url_that_is_named_twice_is_called_once():
     run = a_run(callback_url="https://crew.example/all")
     assert (
-        len(cloudevents.about(run, "run.failed", CrewPolicy(callback_url="https://crew.example/all"), NOW).deliveries)
+        len(
+            cloudevents.with_event(
+                run, "run.failed", CrewPolicy(callback_url="https://crew.example/all"), NOW
+            ).deliveries
+        )
         == 1
     )
 
 
 def test_a_run_that_nobody_asked_about_has_no_deliveries():
-    decision = cloudevents.about(a_run(), "run.failed", CrewPolicy(), NOW)
+    decision = cloudevents.with_event(a_run(), "run.failed", CrewPolicy(), NOW)
     assert decision.deliveries == ()
     assert [event.type for event in decision.unaddressed] == ["run.failed"]
 
@@ -206,12 +210,14 @@ def test_times_are_utc_with_milliseconds(at: float | None, text: str | None):
 
 
 def test_a_question_is_shown_while_it_is_not_settled_and_its_address_never():
-    asked = AskedQuestion("t-1", "A or B?", "Please review.", ("a", "b"), "https://amp.example.com/?token=secret")
-    waiting = replace(a_run(), human_input=HumanInput(Question(2, NOW, asked=asked)))
-    assert describe(waiting)["question"] == {
+    asked = QuestionContent("t-1", "A or B?", "Please review.", ("a", "b"), "https://amp.example.com/?token=secret")
+    waiting = replace(a_run(), human_input=HumanInput(Question(2, NOW, content=asked)))
+    assert run_document(waiting)["question"] == {
         "number": 2, "task_id": "t-1", "output": "A or B?", "message": "Please review.", "options": ["a", "b"],
         "asked_at": "2027-01-15T08:00:00.000Z", "answer": "open", "trouble": None,
     }  # fmt: skip
-    assert "question" not in describe(a_run())
-    assert "question" not in describe(replace(waiting, human_input=HumanInput(Question(2, NOW, stage=Stage.CONFIRMED))))
-    assert "question" not in describe(replace(waiting, state=State.CANCELLED))
+    assert "question" not in run_document(a_run())
+    assert "question" not in run_document(
+        replace(waiting, human_input=HumanInput(Question(2, NOW, stage=QuestionStage.CONFIRMED)))
+    )
+    assert "question" not in run_document(replace(waiting, state=State.CANCELLED))

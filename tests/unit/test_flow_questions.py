@@ -8,7 +8,7 @@ import pytest
 from multidict import CIMultiDict
 
 from bridge.core.crew.flow_questions import FlowQuestion, read, same_host, verified
-from bridge.core.human_input.model import AskedQuestion
+from bridge.core.human_input.model import QuestionContent
 from tests.fakes import NOW
 
 SECRET = "shared-with-the-deployment"
@@ -67,10 +67,10 @@ NESTED = {
 
 def test_both_shapes_are_read():
     assert read(FLAT, crew_url=CREW, insecure=False) == FlowQuestion(
-        "k-1", AskedQuestion("q-1", "A or B?", "Please review.", ("a", "b"), CALLBACK)
+        "k-1", QuestionContent("q-1", "A or B?", "Please review.", ("a", "b"), CALLBACK)
     )
     assert read(NESTED, crew_url=CREW, insecure=False) == FlowQuestion(
-        "k-1", AskedQuestion("17", None, "Please review.", ("a", "b"), CALLBACK)
+        "k-1", QuestionContent("17", None, "Please review.", ("a", "b"), CALLBACK)
     )
 
 
@@ -81,8 +81,8 @@ def test_what_names_no_execution_is_no_question(body: Any):
 
 def test_odd_members_are_left_out():
     odd = {"flow_id": "k-1", "id": True, "output": ["?"], "emit": [1, "a"], "message": ""}
-    assert read(odd, crew_url=CREW, insecure=False) == FlowQuestion("k-1", AskedQuestion(options=("a",)))
-    assert read({**odd, "emit": "a"}, crew_url=CREW, insecure=False) == FlowQuestion("k-1", AskedQuestion())
+    assert read(odd, crew_url=CREW, insecure=False) == FlowQuestion("k-1", QuestionContent(options=("a",)))
+    assert read({**odd, "emit": "a"}, crew_url=CREW, insecure=False) == FlowQuestion("k-1", QuestionContent())
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_odd_members_are_left_out():
 def test_an_answer_goes_only_where_it_may(url: str, crew: str, insecure: bool, usable: bool):
     question = read({**FLAT, "callback_url": url}, crew_url=crew, insecure=insecure)
     assert question is not None
-    assert question.asked.callback_url == (url if usable else None)
+    assert question.content.callback_url == (url if usable else None)
 
 
 def test_the_address_is_not_shown():

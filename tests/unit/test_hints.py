@@ -12,12 +12,12 @@ from bridge.core.crew.webhooks import (
     CrewWebhook,
     Kind,
     TasksDone,
-    count_tasks,
-    one_more,
+    add_task,
     read,
+    with_task_progress,
     with_webhook_result,
 )
-from bridge.core.human_input.model import AskedQuestion
+from bridge.core.human_input.model import QuestionContent
 
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
@@ -69,15 +69,15 @@ def test_a_task_that_is_done_names_itself():
     ],
 )
 def test_a_question_is_read_in_every_shape_that_is_known(body: Any):
-    assert read(Kind.HUMAN, body) == CrewWebhook("k-1", poll_now=True, asked=AskedQuestion("t", "Approve?"))
+    assert read(Kind.HUMAN, body) == CrewWebhook("k-1", poll_now=True, question=QuestionContent("t", "Approve?"))
 
 
 def test_an_old_webhook_that_calls_the_execution_a_task_tells_no_task():
-    assert read(Kind.HUMAN, {"kickoff_id": "k-1", "task_id": "k-1"}).asked == AskedQuestion()
+    assert read(Kind.HUMAN, {"kickoff_id": "k-1", "task_id": "k-1"}).question == QuestionContent()
 
 
 def test_what_a_human_is_to_look_at_is_fit_for_every_store():
-    asked = read(Kind.HUMAN, {"task_output": "a\x00b\ud800" + "x" * 100_000}).asked
+    asked = read(Kind.HUMAN, {"task_output": "a\x00b\ud800" + "x" * 100_000}).question
     assert asked is not None
     assert asked.output is not None
     assert (asked.output[:3], len(asked.output)) == ("ab?", 65_535)
@@ -85,13 +85,13 @@ def test_what_a_human_is_to_look_at_is_fit_for_every_store():
 
 @pytest.mark.parametrize("answer", [Running({"completed": 1}), NotFound()])
 def test_what_the_status_tells_of_progress_counts(answer: Any):
-    assert count_tasks(answer, TasksDone(1, "collect")) is answer
+    assert with_task_progress(answer, TasksDone(1, "collect")) is answer
 
 
 def test_where_the_status_tells_no_progress_finished_tasks_are_counted():
     told = {"unit": "task", "completed": 2, "total": None, "current": None, "last": "draft"}
-    assert count_tasks(Running(), one_more(one_more(None, "collect"), "draft")) == Running(told)
-    assert count_tasks(Running(), None) == Running()
+    assert with_task_progress(Running(), add_task(add_task(None, "collect"), "draft")) == Running(told)
+    assert with_task_progress(Running(), None) == Running()
 
 
 def test_of_a_task_s_name_so_much_is_kept_as_is_needed_to_know_it():
@@ -150,7 +150,7 @@ def test_a_tasks_id_is_not_taken_for_the_executions():
     [
         (CrewWebhook("k-1"), False),
         (CrewWebhook(poll_now=True), True),
-        (CrewWebhook(asked=AskedQuestion("t")), True),
+        (CrewWebhook(question=QuestionContent("t")), True),
         (CrewWebhook(task="collect"), True),
     ],
 )

@@ -28,7 +28,7 @@ from bridge.core.crew.responses import (
 from bridge.core.errors import IllegalTransition, RequestRefused
 from bridge.core.human_input import rules
 from bridge.core.human_input.feedback import Resume
-from bridge.core.human_input.model import AskedQuestion, Question, Stage
+from bridge.core.human_input.model import Question, QuestionContent, QuestionStage
 from bridge.core.human_input.rules import CONFIRM_WITHIN, MOVED_ON_AFTER
 from bridge.core.runs import state_machine
 from bridge.core.runs.commands import apply_command, read_resume
@@ -49,13 +49,13 @@ def running() -> Run:
 
 
 def asking(policy: CrewPolicy = POLICY, **asked: Any) -> Run:
-    decision = rules.on_question(running(), AskedQuestion(**{"task_id": "t-1", **asked}), policy, NOW)
+    decision = rules.on_question(running(), QuestionContent(**{"task_id": "t-1", **asked}), policy, NOW)
     assert decision is not None
     return decision.run
 
 
 def given_(run: Run | None = None, command: Resume = YES, policy: CrewPolicy = POLICY) -> Run:
-    decision = rules.answer(run or asking(), command, policy, NOW + 1)
+    decision = rules.accept_answer(run or asking(), command, policy, NOW + 1)
     assert decision is not None
     return decision.run
 
@@ -75,7 +75,7 @@ def question_of(run: Run) -> Question:
     return run.human_input.question
 
 
-def stage(run: Run) -> Stage:
+def stage(run: Run) -> QuestionStage:
     return question_of(run).stage
 
 
@@ -84,8 +84,8 @@ def seen(
 ) -> tuple[TrackedRun, Decision | None]:
     """What the polling step does with an answer."""
     before = replace(state_machine.tracked_from_run(run, policy, NOW), **{"started_at": NOW, **tracked})
-    after, news = rules.look(before, answer, policy, at)
-    return after, rules.on_status(run, after, answer, policy, at) if news else None
+    after, news = rules.observe_status(before, answer, policy, at)
+    return after, rules.apply_status(run, after, answer, policy, at) if news else None
 
 
 # Questions --------------------------------------------------------------------------------------------------------
@@ -93,11 +93,11 @@ def seen(
 
 @pytest.mark.parametrize("state", sorted(set(State) - rules.TRACKED_STATES))
 def test_only_a_run_that_is_followed_can_be_asked_about(state: State):
-    assert rules.on_question(replace(running(), state=state), AskedQuestion("t-1"), POLICY, NOW) is None
+    assert rules.on_question(replace(running(), state=state), QuestionContent("t-1"), POLICY, NOW) is None
 
 
 def test_a_question_starts_the_deadline_and_is_told():
-    decision = rules.on_question(running(), AskedQuestion("t-1", "Approve?"), POLICY, NOW + 9)
+    decision = rules.on_question(running(), QuestionContent("t-1", "Approve?"), POLICY, NOW + 9)
     assert decision is not None
     assert (decision.run.state, decision.run.started_at) == (State.WAITING_FOR_HUMAN, NOW + 9)
     assert event_types(decision.deliveries) == ["run.waiting_for_human"]
@@ -105,30 +105,30 @@ def test_a_question_starts_the_deadline_and_is_told():
 
 @pytest.mark.parametrize("run", [asking(), sent()])
 def test_a_question_without_a_name_is_the_one_that_is_known(run: Run):
-    assert rules.on_question(run, AskedQuestion(None, "?"), POLICY, NOW) is None
+    assert rules.on_question(run, QuestionContent(None, "?"), POLICY, NOW) is None
 
 
 def test_a_question_without_a_name_after_a_settled_one_is_new():
     written = rules.on_activity(sent())
     assert written is not None
-    decision = rules.on_question(written.run, AskedQuestion(None, "?"), POLICY, NOW)
+    decision = rules.on_question(written.run, QuestionContent(None, "?"), POLICY, NOW)
     assert decision is not None
     assert question_of(decision.run).number == 2
 
 
 def test_a_new_question_ends_one_that_was_answered_elsewhere():
-    decision = rules.on_question(given_(), AskedQuestion("t-2"), POLICY, NOW + 5)
+    decision = rules.on_question(given_(), QuestionContent("t-2"), POLICY, NOW + 5)
     assert decision is not None
-    assert (question_of(decision.run).number, stage(decision.run), decision.run.due_at) == (2, Stage.OPEN, None)
+    assert (question_of(decision.run).number, stage(decision.run), decision.run.due_at) == (2, QuestionStage.OPEN, None)
     assert decision.deliveries[0].event.event_id.endswith("-waiting_for_human-2")
 
 
 def test_the_name_of_a_question_that_the_status_told_may_come_later_and_is_no_news():
     _, told = seen(running(), WaitingForHuman(), NOW + 5)
     assert told is not None
-    named = rules.on_question(told.run, AskedQuestion("t-1", "Approve?", callback_url=CALLBACK), POLICY, NOW + 6)
+    named = rules.on_question(told.run, QuestionContent("t-1", "Approve?", callback_url=CALLBACK), POLICY, NOW + 6)
     assert named is not None
-    assert (named.deliveries, question_of(named.run).asked.output, named.run.human_input.known) == (
+    assert (named.deliveries, question_of(named.run).content.output, named.run.human_input.known_task_ids) == (
         (),
         "Approve?",
         ("t-1",),
@@ -138,10 +138,10 @@ def test_the_name_of_a_question_that_the_status_told_may_come_later_and_is_no_ne
 def test_only_a_hundred_names_are_remembered():
     run = running()
     for number in range(120):
-        decision = rules.on_question(run, AskedQuestion(f"t-{number}"), POLICY, NOW)
+        decision = rules.on_question(run, QuestionContent(f"t-{number}"), POLICY, NOW)
         assert decision is not None
         run = decision.run
-    assert (len(run.human_input.known), run.human_input.known[-1]) == (rules.MAX_KEPT, "t-119")
+    assert (len(run.human_input.known_task_ids), run.human_input.known_task_ids[-1]) == (rules.MAX_KEPT, "t-119")
 
 
 @pytest.mark.parametrize("run", [running(), asking(), replace(sent(), state=State.CANCELLED)])
@@ -199,7 +199,11 @@ def test_work_that_is_seen_a_while_after_a_question_means_that_somebody_else_ans
     _, decision = seen(asking(), Running(), NOW + seconds)
     assert (decision is not None) is closed
     if decision is not None:
-        assert (decision.run.state, stage(decision.run), decision.deliveries) == (State.RUNNING, Stage.CONFIRMED, ())
+        assert (decision.run.state, stage(decision.run), decision.deliveries) == (
+            State.RUNNING,
+            QuestionStage.CONFIRMED,
+            (),
+        )
 
 
 @pytest.mark.parametrize("answer", [Succeeded("r"), Failed("boom")])
@@ -233,7 +237,7 @@ def test_without_an_answer_in_time_the_default_is_given(answer: StatusResponse, 
     assert (decision is not None) is given
     if decision is not None:
         question = question_of(decision.run)
-        assert (question.stage, question.feedback, question.approve) == (Stage.ACCEPTED, "Go on.", False)
+        assert (question.stage, question.feedback, question.approve) == (QuestionStage.ACCEPTED, "Go on.", False)
         assert (decision.run.state, decision.run.due_at, decision.run.owner) == (
             State.WAITING_FOR_HUMAN,
             NOW + 100,
@@ -259,7 +263,7 @@ def test_no_default_before_its_time_or_where_it_could_not_be_sent(run: Run, poli
 def test_work_confirms_an_answer_once(answer: StatusResponse):
     _, decision = seen(sent(), answer, NOW + 3)
     assert decision is not None
-    assert (stage(decision.run), decision.deliveries) == (Stage.CONFIRMED, ())
+    assert (stage(decision.run), decision.deliveries) == (QuestionStage.CONFIRMED, ())
     assert seen(decision.run, answer, NOW + 4)[1] is None
     assert seen(sent(), answer, NOW + 2)[1] is None  # asked before the answer left
 
@@ -273,7 +277,7 @@ def test_without_any_sign_the_answer_is_unconfirmed_once(answer: StatusResponse)
     assert seen(decision.run, answer, NOW + 9 + 2 * CONFIRM_WITHIN)[1] is None
     _, confirmed = seen(decision.run, Running(), NOW + 500)
     assert confirmed is not None
-    assert stage(confirmed.run) is Stage.CONFIRMED
+    assert stage(confirmed.run) is QuestionStage.CONFIRMED
 
 
 def test_a_watch_learns_what_others_wrote():
@@ -281,17 +285,17 @@ def test_a_watch_learns_what_others_wrote():
         state_machine.tracked_from_run(asking(PATIENT), PATIENT, NOW), pauses=3, seen_alive=True, deadline=900.0
     )
     answered = rules.begin_submission(given_(asking(PATIENT), policy=PATIENT), NOW + 40).run
-    after = rules.refreshed(tracked, answered)
+    after = rules.sync_with_run(tracked, answered)
     assert (after.waiting, after.pauses, after.seen_alive, after.deadline) == (False, 0, False, 840.0)
-    assert rules.refreshed(tracked, asking(PATIENT)) == tracked
+    assert rules.sync_with_run(tracked, asking(PATIENT)) == tracked
 
 
 def test_a_stale_watch_loses_nothing_that_another_process_wrote():
     """Another process took the question; this one still counts looks that do not find the execution."""
     stale = replace(state_machine.tracked_from_run(running(), POLICY, NOW), missing=4)
-    after, news = rules.look(stale, NotFound(), POLICY, NOW + 100)
+    after, news = rules.observe_status(stale, NotFound(), POLICY, NOW + 100)
     assert news
-    decision = rules.on_status(asking(), after, NotFound(), POLICY, NOW + 100)
+    decision = rules.apply_status(asking(), after, NotFound(), POLICY, NOW + 100)
     assert decision.run.state is State.WAITING_FOR_HUMAN
 
 
@@ -318,7 +322,7 @@ def test_a_failure_under_another_name_counts_when_nothing_else_came():
     assert decision is not None
     assert rules.judge_alias_status(tracked, Failed("x")) == NotFound()
     assert rules.judge_alias_status(tracked, Running()) == Running()
-    assert rules.judge_alias_status(rules.refreshed(tracked, decision.run), Failed("x")) == Failed("x")
+    assert rules.judge_alias_status(rules.sync_with_run(tracked, decision.run), Failed("x")) == Failed("x")
     assert rules.judge_alias_status(state_machine.tracked_from_run(running(), POLICY, NOW), Failed("x")) == NotFound()
 
 
@@ -327,7 +331,7 @@ def test_a_failure_under_another_name_counts_when_nothing_else_came():
 
 def code(run: Run, command: Resume, policy: CrewPolicy = POLICY) -> str:
     with pytest.raises(RequestRefused) as caught:
-        rules.answer(run, command, policy, NOW)
+        rules.accept_answer(run, command, policy, NOW)
     return caught.value.code
 
 
@@ -343,7 +347,7 @@ def test_an_answer_to_another_question_is_refused():
 def test_an_answer_to_the_question_before_is_not_taken_for_one_that_has_no_name_yet():
     """A second human was slow; meanwhile the status told of a pause, and nothing more."""
     before = answered()
-    asked_again = rules.on_question(before, AskedQuestion(), POLICY, NOW + 30)
+    asked_again = rules.on_question(before, QuestionContent(), POLICY, NOW + 30)
     assert asked_again is not None
     assert question_of(asked_again.run).number == 2
     assert code(asked_again.run, Resume("No.", task_id="t-1")) == "not_waiting"
@@ -353,7 +357,7 @@ def test_an_answer_to_the_question_before_is_not_taken_for_one_that_has_no_name_
 def test_a_crews_question_needs_its_name_and_a_flows_its_address():
     assert code(asking(task_id=None), YES) == "invalid_request"
     assert code(asking(), YES, FLOW) == "not_waiting"
-    assert question_of(given_(asking(task_id=None), Resume("x", task_id="t-9"))).asked.task_id == "t-9"
+    assert question_of(given_(asking(task_id=None), Resume("x", task_id="t-9"))).content.task_id == "t-9"
 
 
 @pytest.mark.parametrize("command", [Resume(), Resume(" "), Resume(None, approve=False)])
@@ -386,23 +390,23 @@ def test_a_flow_without_options_gets_the_text_or_the_fixed_one():
 
 def test_the_same_message_is_the_same_answer():
     run = given_(command=Resume("Yes.", key="m-1"))
-    assert rules.answer(run, Resume("Yes.", key="m-1"), POLICY, NOW) is None
+    assert rules.accept_answer(run, Resume("Yes.", key="m-1"), POLICY, NOW) is None
     assert code(run, Resume("No.", key="m-1")) == "not_waiting"
     assert code(run, Resume("Yes.", key="m-2")) == "not_waiting"
     assert code(run, Resume("Yes.")) == "not_waiting"
-    assert rules.answer(run, Resume("Yes.", redelivered=True), POLICY, NOW) is None
+    assert rules.accept_answer(run, Resume("Yes.", redelivered=True), POLICY, NOW) is None
     assert code(run, Resume("No.", redelivered=True)) == "not_waiting"
 
 
 def test_steering_takes_answers_whatever_the_run_is_at():
-    assert apply_command(asking(), YES, POLICY, NOW) == rules.answer(asking(), YES, POLICY, NOW)
-    with pytest.raises(RequestRefused, match="no question"):
+    assert apply_command(asking(), YES, POLICY, NOW) == rules.accept_answer(asking(), YES, POLICY, NOW)
+    with pytest.raises(RequestRefused, match="no open question"):
         apply_command(state_machine.begin(a_run(), NOW).run, YES, POLICY, NOW)
 
 
 def test_an_answer_is_marked_before_it_leaves():
     run = rules.begin_submission(replace(given_(), owner="me"), NOW + 2).run
-    assert (run.state, stage(run), question_of(run).sent_at) == (State.RUNNING, Stage.SENT, NOW + 2)
+    assert (run.state, stage(run), question_of(run).sent_at) == (State.RUNNING, QuestionStage.SENT, NOW + 2)
     assert (run.due_at, run.owner) == (None, "me")
     with pytest.raises(IllegalTransition):
         rules.begin_submission(run, NOW + 3)
@@ -421,14 +425,14 @@ def test_another_name_is_kept_whatever_happened_meanwhile():
 @pytest.mark.parametrize("said", [NotStarted("x"), NotStarted("x", 500.0), CrewUnavailable("HTTP 401")])
 def test_only_what_provably_never_left_is_carried_once_more(said: ResumeResponse):
     run = rules.on_submitted(replace(sent(), owner="me"), 1, said, POLICY, NOW + 3).run
-    assert (run.state, stage(run), run.owner) == (State.WAITING_FOR_HUMAN, Stage.ACCEPTED, None)
+    assert (run.state, stage(run), run.owner) == (State.WAITING_FOR_HUMAN, QuestionStage.ACCEPTED, None)
     assert run.due_at is not None
     assert run.due_at > NOW + 3
 
 
 def test_a_refusal_is_said_at_once():
     decision = rules.on_submitted(sent(), 1, Refused("HTTP 422"), POLICY, NOW + 3)
-    assert (question_of(decision.run).problem, stage(decision.run)) == ("HTTP 422", Stage.UNCONFIRMED)
+    assert (question_of(decision.run).problem, stage(decision.run)) == ("HTTP 422", QuestionStage.UNCONFIRMED)
     assert event_types(decision.deliveries) == ["run.resume_unconfirmed"]
 
 
@@ -474,7 +478,7 @@ SAID: st.SearchStrategy[ResumeResponse] = st.sampled_from(
 HAPPENINGS = st.one_of(
     st.tuples(
         st.just("question"),
-        st.sampled_from([AskedQuestion("t-1"), AskedQuestion("t-2"), AskedQuestion("t-3"), AskedQuestion()]),
+        st.sampled_from([QuestionContent("t-1"), QuestionContent("t-2"), QuestionContent("t-3"), QuestionContent()]),
     ),
     st.tuples(st.just("answer"), st.sampled_from([YES, Resume("No.", key="k"), Resume("x", redelivered=True)])),
     st.tuples(st.just("carry"), SAID),
@@ -512,7 +516,7 @@ class History:
             case "question":
                 return rules.on_question(self.run, given, self.policy, self.now)
             case "answer":
-                return rules.answer(self.run, given, self.policy, self.now)
+                return rules.accept_answer(self.run, given, self.policy, self.now)
             case "sign":
                 return rules.on_activity(self.run)
             case "carry":
@@ -528,8 +532,10 @@ class History:
         return rules.on_submitted(begun, number, said, self.policy, self.now)
 
     def _look(self, answer: StatusResponse) -> Decision | None:
-        self.tracked, news = rules.look(rules.refreshed(self.tracked, self.run), answer, self.policy, self.now)
-        return rules.on_status(self.run, self.tracked, answer, self.policy, self.now) if news else None
+        self.tracked, news = rules.observe_status(
+            rules.sync_with_run(self.tracked, self.run), answer, self.policy, self.now
+        )
+        return rules.apply_status(self.run, self.tracked, answer, self.policy, self.now) if news else None
 
 
 @settings(max_examples=100)
@@ -547,5 +553,5 @@ def test_in_any_history_a_question_is_told_once_and_posted_at_most_once(
     run = history.run
     assert len(set(history.told)) == len(history.told)
     assert len(set(history.may_have_left)) == len(history.may_have_left)
-    on_no_response = run.human_input.question is not None and stage(run) in {Stage.OPEN, Stage.ACCEPTED}
+    on_no_response = run.human_input.question is not None and stage(run) in {QuestionStage.OPEN, QuestionStage.ACCEPTED}
     assert (run.state is State.WAITING_FOR_HUMAN) == on_no_response

@@ -9,7 +9,7 @@ POLICY = CrewPolicy(results_exchange=True)
 
 
 def doubted() -> Run:
-    return state_machine.on_orphan(state_machine.begin(a_run(), NOW).run, POLICY, NOW).run
+    return state_machine.on_interrupted_kickoff(state_machine.begin(a_run(), NOW).run, POLICY, NOW).run
 
 
 def test_a_started_execution_is_followed():
@@ -51,7 +51,7 @@ def test_what_was_decided_meanwhile_stands_and_an_execution_that_nobody_waits_fo
 
 
 def test_an_execution_that_is_known_before_the_repeated_post_leaves_is_followed():
-    again = state_machine.accept_again(doubted(), NOW)
+    again = state_machine.requeue(doubted(), NOW)
     decision = state_machine.on_late_response(again, 1, Started("k-1"), POLICY, NOW)
     assert decision is not None
     assert (decision.run.state, decision.run.kickoff_id) == (State.RUNNING, "k-1")

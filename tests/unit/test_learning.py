@@ -94,38 +94,40 @@ class TestRunTimes:
 
     def test_it_lies_between_the_last_look_and_this_one(self):
         planner = PollPlanner(CREW)
-        planner.ended(tracked(age=20.0), NOW + 10.0)
+        planner.on_run_ended(tracked(age=20.0), NOW + 10.0)
         assert planner.unsaved() == [RunTime("run", "crew", NOW + 10.0, 20.0, 30.0)]
         assert planner.unsaved() == []
 
     def test_no_more_are_kept_to_be_saved_than_are_worth_it(self):
         planner = PollPlanner(CREW)
         for number in range(MAX_RUN_TIMES + 5):
-            planner.ended(tracked(age=20.0, run_id=str(number)), NOW + 10.0)
+            planner.on_run_ended(tracked(age=20.0, run_id=str(number)), NOW + 10.0)
         assert len(planner.unsaved()) == MAX_RUN_TIMES
 
     @pytest.mark.parametrize(("told", "believed"), [(22.5, True), (20.0, True), (31.0, False), (0.0, False)])
     def test_the_apis_own_account_is_believed_if_it_fits_what_was_seen(self, told: float, believed: bool):
         planner = PollPlanner(CREW)
-        planner.ended(tracked(age=20.0), NOW + 10.0, told=told)
+        planner.on_run_ended(tracked(age=20.0), NOW + 10.0, reported=told)
         [run_time_stats] = planner.unsaved()
         assert ((run_time_stats.earliest, run_time_stats.latest) == (told, told)) is believed
 
     def test_an_end_that_a_webhook_announced_was_just_now(self):
         planner = PollPlanner(CREW)
-        planner.ended(tracked(age=20.0), NOW + 10.0, completion_signalled=True)
+        planner.on_run_ended(tracked(age=20.0), NOW + 10.0, completion_signalled=True)
         [run_time_stats] = planner.unsaved()
         assert (run_time_stats.earliest, run_time_stats.latest) == (30.0, 30.0)
 
     @pytest.mark.parametrize("unknown", ["began_at", "seen_at"])
     def test_nothing_is_learned_from_a_run_whose_time_is_not_known(self, unknown: str):
         planner = PollPlanner(CREW)
-        planner.ended(replace(tracked(), **{unknown: None}), NOW)  # type: ignore[arg-type]  # one of its two clocks
+        planner.on_run_ended(replace(tracked(), **{unknown: None}), NOW)  # type: ignore[arg-type]  # one of its two clocks
         assert planner.unsaved() == []
 
     def test_at_which_age_each_task_was_done(self):
         planner = PollPlanner(CREW)
-        planner.ended(tracked(age=20.0, task_marks=((1, NOW - 12.0), (2, NOW - 4.0))), NOW, completion_signalled=True)
+        planner.on_run_ended(
+            tracked(age=20.0, task_marks=((1, NOW - 12.0), (2, NOW - 4.0))), NOW, completion_signalled=True
+        )
         assert planner.unsaved()[0].task_marks == ((1, 8.0), (2, 16.0))
 
 

@@ -162,14 +162,14 @@ def test_an_answer_to_a_kickoff_that_is_not_under_way_moves_nothing(state: State
 
 
 def test_a_run_whose_process_died_while_starting_is_in_doubt():
-    run = state_machine.on_orphan(starting(), POLICY, NOW + 1).run
+    run = state_machine.on_interrupted_kickoff(starting(), POLICY, NOW + 1).run
     assert (run.state, run.due_at, run.owner) == (State.IN_DOUBT, NOW + 1 + POLICY.in_doubt_after, None)
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - {State.STARTING}))
 def test_only_a_starting_run_can_be_an_orphan(state: State):
     with pytest.raises(IllegalTransition):
-        state_machine.on_orphan(replace(running(), state=state), POLICY, NOW)
+        state_machine.on_interrupted_kickoff(replace(running(), state=state), POLICY, NOW)
 
 
 def test_hold_says_so_once_and_waits_for_a_person():
@@ -445,7 +445,7 @@ def test_evidence_changes_nothing_of_a_run_that_has_an_execution_or_awaits_its_f
 
 
 def test_evidence_that_comes_before_the_repeated_post_makes_it_unnecessary():
-    decision = state_machine.on_evidence(state_machine.accept_again(doubted(), NOW), "k-7", POLICY, NOW, attempt=1)
+    decision = state_machine.on_evidence(state_machine.requeue(doubted(), NOW), "k-7", POLICY, NOW, attempt=1)
     assert decision is not None
     assert (decision.run.state, decision.run.kickoff_id, decision.run.attempt) == (State.RUNNING, "k-7", 1)
 
@@ -483,10 +483,10 @@ def test_a_post_is_repeated_by_the_policy_once_and_by_operators_as_often_as_they
     for by_operator in (False, True, True, False, True, False):
         told = state_machine.on_evidence_overdue(run, policy, NOW + 900)
         assert event_types(told.deliveries) == ["run.in_doubt"]
-        again = state_machine.accept_again(run, NOW) if by_operator else told.run
+        again = state_machine.requeue(run, NOW) if by_operator else told.run
         states.append((by_operator, again.state, again.auto_retries))
-        again = again if again.state is State.ACCEPTED else state_machine.accept_again(again, NOW)
-        run = state_machine.on_orphan(state_machine.begin(again, NOW).run, policy, NOW).run
+        again = again if again.state is State.ACCEPTED else state_machine.requeue(again, NOW)
+        run = state_machine.on_interrupted_kickoff(state_machine.begin(again, NOW).run, policy, NOW).run
     assert [state for by_operator, state, _ in states if not by_operator] == [
         State.ACCEPTED, State.IN_DOUBT, State.IN_DOUBT,
     ]  # fmt: skip
@@ -496,8 +496,8 @@ def test_a_post_is_repeated_by_the_policy_once_and_by_operators_as_often_as_they
 
 def test_a_policy_that_changes_to_retry_repeats_a_post_that_operators_have_repeated_before():
     policy = replace(POLICY, in_doubt=DoubtPolicy.RETRY)
-    again = state_machine.accept_again(doubted(), NOW)
-    run = state_machine.on_orphan(state_machine.begin(again, NOW).run, policy, NOW).run
+    again = state_machine.requeue(doubted(), NOW)
+    run = state_machine.on_interrupted_kickoff(state_machine.begin(again, NOW).run, policy, NOW).run
     assert state_machine.on_evidence_overdue(run, policy, NOW + 900).run.state is State.ACCEPTED
 
 
@@ -622,7 +622,7 @@ class History:
             case "kickoff":
                 return state_machine.on_kickoff(self.run, answer, self.policy, self.now)
             case "orphan":
-                return state_machine.on_orphan(self.run, self.policy, self.now)
+                return state_machine.on_interrupted_kickoff(self.run, self.policy, self.now)
             case "doubt" if self.run.state is State.IN_DOUBT and self.run.due_at is not None:
                 return state_machine.on_evidence_overdue(self.run, self.policy, self.now)
             case "restart":
@@ -722,11 +722,11 @@ def seen_missing(run: Run, policy: CrewPolicy = POLICY, polls: int = 5) -> Track
 
 @pytest.mark.parametrize("told", [0, 1])
 def test_a_run_whose_named_execution_was_never_known_is_held_in_doubt_and_not_lost(told: int):
-    run = forced(doubt_told=told)
+    run = forced(in_doubt_emitted=told)
     decision = state_machine.apply_execution_status(run, seen_missing(run), NotFound(), POLICY, NOW + 75)
     held = decision.run
     assert (held.state, held.kickoff_id, held.unverified, held.due_at) == (State.IN_DOUBT, None, False, None)
-    assert (held.doubt_told, held.outcome) == (1, run.outcome)
+    assert (held.in_doubt_emitted, held.outcome) == (1, run.outcome)
     assert event_types(decision.deliveries) == ([] if told else ["run.in_doubt"])
 
 

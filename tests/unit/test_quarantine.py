@@ -8,7 +8,7 @@ from bridge.core.crew.responses import NoResponse, Running, StatusResponse
 from bridge.core.delivery.model import DeliveryState
 from bridge.core.delivery.outcome import on_internal_error
 from bridge.core.human_input import rules
-from bridge.core.human_input.model import HumanInput, Question, Stage
+from bridge.core.human_input.model import HumanInput, Question, QuestionStage
 from bridge.core.runs import quarantine, state_machine
 from bridge.core.runs.deferral import PAUSES
 from bridge.core.runs.model import CrewPolicy, Decision, Run, State
@@ -65,33 +65,33 @@ def test_any_move_ends_the_deferral() -> None:
 def test_the_next_poll_ends_the_deferral_of_a_run(answer: StatusResponse) -> None:
     run = deferred(in_state(State.RUNNING))
     tracked = state_machine.tracked_from_run(run, POLICY, NOW)
-    seen, news = rules.look(tracked, answer, POLICY, NOW)
-    polled = rules.on_status(run, seen, answer, POLICY, NOW).run
+    seen, news = rules.observe_status(tracked, answer, POLICY, NOW)
+    polled = rules.apply_status(run, seen, answer, POLICY, NOW).run
     assert news
     assert (polled.deferral, polled.due_at) == (None, None)
-    assert not rules.refreshed(seen, polled).deferred
+    assert not rules.sync_with_run(seen, polled).deferred
 
 
 def test_a_run_that_was_not_deferred_stays_as_it_is() -> None:
     run = in_state(State.RUNNING, due_at=NOW)
-    assert state_machine.taken_up(run) is run
+    assert state_machine.clear_deferral(run) is run
 
 
 def test_an_answer_to_carry_stays_due_whatever_polls_find() -> None:
     waiting = in_state(
-        State.WAITING_FOR_HUMAN, human_input=HumanInput(Question(1, NOW, stage=Stage.ACCEPTED, feedback="yes"))
+        State.WAITING_FOR_HUMAN, human_input=HumanInput(Question(1, NOW, stage=QuestionStage.ACCEPTED, feedback="yes"))
     )
     run = deferred(waiting)
-    assert rules.has_answer_to_carry(run)
-    assert state_machine.taken_up(run) == run
+    assert rules.has_pending_answer(run)
+    assert state_machine.clear_deferral(run) == run
     assert not state_machine.tracked_from_run(run, POLICY, NOW).deferred
 
 
 def test_a_deferred_run_with_an_open_question_has_no_answer_to_carry() -> None:
     run = deferred(in_state(State.WAITING_FOR_HUMAN, human_input=HumanInput(Question(1, NOW))))
-    assert not rules.has_answer_to_carry(run)
-    assert state_machine.taken_up(run).due_at is None
-    assert not rules.has_answer_to_carry(in_state(State.WAITING_FOR_HUMAN))
+    assert not rules.has_pending_answer(run)
+    assert state_machine.clear_deferral(run).due_at is None
+    assert not rules.has_pending_answer(in_state(State.WAITING_FOR_HUMAN))
 
 
 def test_a_delivery_is_dead_and_says_why() -> None:

@@ -29,9 +29,9 @@ def test_what_is_well_above_an_even_share_is_given_to_others(membership: Members
 
 def test_a_process_takes_up_runs_as_far_as_its_share_goes():
     share = FairShare()
-    assert share.room(100, tracker=10**6) == 100
+    assert share.capacity(100, tracked=10**6) == 100
     share.update(Membership(processes=2, runs_in_progress=1000, own_runs=500))
-    assert [share.room(100, tracker) for tracker in (0, 500, 549, 550, 600)] == [100, 50, 1, 0, 0]
+    assert [share.capacity(100, tracked) for tracked in (0, 500, 549, 550, 600)] == [100, 50, 1, 0, 0]
 
 
 def test_shares_together_are_at_least_everything():

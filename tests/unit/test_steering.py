@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bridge.core.errors import PostUnderWay, RequestRefused
-from bridge.core.human_input.model import HumanInput, Question, Stage
+from bridge.core.human_input.model import HumanInput, Question, QuestionStage
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand, apply_command
 from bridge.core.runs.model import FINAL_STATES, CrewPolicy, Run, State
 from tests.fakes import NOW, a_run, event_types
@@ -99,7 +99,7 @@ def test_an_adopted_id_that_was_never_known_can_be_corrected(state: State, verif
     assert decision.deliveries == ()
     if state is State.WAITING_FOR_HUMAN:
         assert run.human_input.question is not None
-        assert (run.human_input.question.stage, run.human_input.paused_seconds) == (Stage.CONFIRMED, 60.0)
+        assert (run.human_input.question.stage, run.human_input.paused_seconds) == (QuestionStage.CONFIRMED, 60.0)
 
 
 def test_an_id_that_the_api_does_not_know_is_remembered_as_such():

@@ -6,9 +6,9 @@ from bridge.core.crew.webhook_reliability import WebhookReliability
 def after(*webhook_seen: bool, ends: list[bool] | None = None) -> WebhookReliability:
     webhook_reliability = WebhookReliability()
     for each in webhook_seen:
-        webhook_reliability.first_poll(webhook_seen=each)
+        webhook_reliability.on_first_poll(webhook_seen=each)
     for each in ends or []:
-        webhook_reliability.ended(completion_signalled=each)
+        webhook_reliability.on_run_ended(completion_signalled=each)
     return webhook_reliability
 
 
@@ -42,6 +42,6 @@ def test_lost_trust_can_be_earned_again():
 def test_every_other_webhook_is_never_enough():
     webhook_reliability = after()
     for number in range(400):
-        webhook_reliability.first_poll(webhook_seen=number % 2 == 0)
-        webhook_reliability.ended(completion_signalled=number % 2 == 0)
+        webhook_reliability.on_first_poll(webhook_seen=number % 2 == 0)
+        webhook_reliability.on_run_ended(completion_signalled=number % 2 == 0)
         assert not webhook_reliability.reliable

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.human_input.model import HumanInput, Question, Stage
+from bridge.core.human_input.model import HumanInput, Question, QuestionStage
 from bridge.core.runs.deferral import Deferral
 from bridge.core.runs.model import Run, State
 from bridge.core.runs.waiting import Reason, Waiting, why_waiting
@@ -13,7 +13,7 @@ from tests.fakes import NOW, a_run
 DEFERRAL = Deferral("internal error", NOW, NOW + 5.0)
 
 
-def in_state(state: State, stage: Stage = Stage.OPEN) -> Run:
+def in_state(state: State, stage: QuestionStage = QuestionStage.OPEN) -> Run:
     question = Question(1, NOW + 3.0, NOW + 9.0, stage=stage)
     return replace(a_run(), state=state, due_at=NOW + 900.0, human_input=HumanInput(question))
 
@@ -49,7 +49,7 @@ def test_a_run_waits_for_a_human_while_its_question_is_open() -> None:
     waiting = why_waiting(in_state(State.WAITING_FOR_HUMAN))
     assert waiting is not None
     assert (waiting.reason, waiting.since, waiting.until) == (Reason.HUMAN, NOW + 3.0, NOW + 9.0)
-    assert why_waiting(in_state(State.WAITING_FOR_HUMAN, Stage.ACCEPTED)) is None
+    assert why_waiting(in_state(State.WAITING_FOR_HUMAN, QuestionStage.ACCEPTED)) is None
     assert why_waiting(replace(in_state(State.WAITING_FOR_HUMAN), human_input=HumanInput())) is None
 
 

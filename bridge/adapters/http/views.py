@@ -49,7 +49,7 @@ def run_as_listed(run: Run, *, served: bool) -> dict[str, Any]:
         "since": cloudevents.timestamp(waiting.since),
         "until": cloudevents.timestamp(waiting.until),
     }
-    return {**cloudevents.describe(run), "waiting": shown}
+    return {**cloudevents.run_document(run), "waiting": shown}
 
 
 async def run_in_full(store: Store, run: Run) -> dict[str, Any]:

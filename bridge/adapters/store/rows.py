@@ -10,7 +10,7 @@ from sqlalchemy import Row, Select, select
 from bridge.adapters.store.schema import deliveries, events, receivers
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination, Event, Receiver
 from bridge.core.delivery.receivers import receiver_name
-from bridge.core.human_input.model import NO_HUMAN_INPUT, AskedQuestion, HumanInput, Question, Stage
+from bridge.core.human_input.model import NO_HUMAN_INPUT, HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.json import compact
 from bridge.core.runs.deferral import Deferral
 from bridge.core.runs.model import Envelope, KickoffRequest, Outcome, Run, RunError, State
@@ -24,7 +24,7 @@ CHANGING = (
     "attempt",
     "sent_at",
     "auto_retries",
-    "doubt_told",
+    "in_doubt_emitted",
     "kickoff_id",
     "unverified",
     "started_at",
@@ -75,7 +75,7 @@ def changing_columns(run: Run) -> Values:
         "attempt": run.attempt,
         "sent_at": run.sent_at,
         "auto_retries": run.auto_retries,
-        "doubt_told": run.doubt_told,
+        "in_doubt_emitted": run.in_doubt_emitted,
         "kickoff_id": run.kickoff_id,
         "unverified": int(run.unverified),
         "started_at": run.started_at,
@@ -109,7 +109,7 @@ def run_from_row(row: Row[Any]) -> Run:
         attempt=row.attempt,
         sent_at=row.sent_at,
         auto_retries=row.auto_retries,
-        doubt_told=row.doubt_told,
+        in_doubt_emitted=row.in_doubt_emitted,
         kickoff_id=row.kickoff_id,
         unverified=bool(row.unverified),
         started_at=row.started_at,
@@ -238,16 +238,16 @@ def _human_input_from_row(stored: Values | None) -> HumanInput:
         return NO_HUMAN_INPUT
     return HumanInput(
         question=None if stored["question"] is None else _question_from_row(stored["question"]),
-        known=tuple(stored["known"]),
-        taken=tuple((key, content) for key, content in stored["taken"]),
+        known_task_ids=tuple(stored["known_task_ids"]),
+        accepted_answers=tuple((key, content) for key, content in stored["accepted_answers"]),
         aliases=tuple(stored["aliases"]),
         paused_seconds=stored["paused_seconds"],
     )
 
 
 def _question_from_row(stored: Values) -> Question:
-    asked = stored["asked"] | {"options": tuple(stored["asked"]["options"])}
-    return Question(**stored | {"asked": AskedQuestion(**asked), "stage": Stage(stored["stage"])})
+    asked = stored["content"] | {"options": tuple(stored["content"]["options"])}
+    return Question(**stored | {"content": QuestionContent(**asked), "stage": QuestionStage(stored["stage"])})
 
 
 def human_input_set_back(stored: bytes, seconds: float) -> bytes | None:

@@ -59,7 +59,7 @@ runs = Table(
     Column("attempt", Integer, nullable=False),
     Column("sent_at", Float),
     Column("auto_retries", Integer, nullable=False, server_default="0"),
-    Column("doubt_told", Integer, nullable=False, server_default="0"),
+    Column("in_doubt_emitted", Integer, nullable=False, server_default="0"),
     Column("kickoff_id", Text),
     Column("unverified", Integer, nullable=False, server_default="0"),
     Column("started_at", Float),

@@ -34,18 +34,18 @@ class Breaker:
         """Whether kickoffs, looks and humans' answers wait; probes, looks after the end and `GET /inputs` do not."""
         return self.state is BreakerState.OPEN
 
-    def room(self, wanted: int) -> int:
+    def capacity(self, wanted: int) -> int:
         """How many kickoffs may be started."""
         if self.state is BreakerState.CLOSED:
             return wanted
         return min(wanted, 1) if self.state is BreakerState.HALF_OPEN else 0
 
-    def take(self, started: int) -> None:
+    def begin_trial(self, started: int) -> None:
         """So many kickoffs are about to be sent."""
         if started and self.state is BreakerState.HALF_OPEN:
             self.state = BreakerState.TRYING
 
-    def release_claim(self) -> None:
+    def cancel_trial(self) -> None:
         """The kickoff that was to try is not sent after all."""
         if self.state is BreakerState.TRYING:
             self.state = BreakerState.HALF_OPEN
@@ -58,14 +58,14 @@ class Breaker:
         self.state, self.reason, self.probe_at = BreakerState.OPEN, reason, now + PROBE_EVERY
         return news
 
-    def answered(self) -> bool:
+    def on_kickoff_answered(self) -> bool:
         """A kickoff was not turned away; gives back whether it was the one that tried."""
         news = self.state is BreakerState.TRYING
         if news:
             self.state, self.reason = BreakerState.CLOSED, ""
         return news
 
-    def probed(self, *, ok: bool, now: float) -> float:
+    def on_probe(self, *, ok: bool, now: float) -> float:
         """What a probe found; gives back for how many seconds deadlines stood still, 0 while they still do."""
         self.probe_at = now + PROBE_EVERY
         if not ok or not self.is_open:

@@ -37,6 +37,6 @@ class FairShare:
         self.allowed = even + max(self.slack, even // 10)
         return membership.own_runs - even if membership.own_runs > self.allowed else 0
 
-    def room(self, wanted: int, tracker: int) -> int:
+    def capacity(self, wanted: int, tracked: int) -> int:
         """How many of `wanted` runs may be taken up when so many are followed already."""
-        return int(min(wanted, max(0, self.allowed - tracker)))
+        return int(min(wanted, max(0, self.allowed - tracked)))

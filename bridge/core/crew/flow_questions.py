@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from bridge.core.addresses import is_loopback
 from bridge.core.crew import responses
 from bridge.core.crew.webhooks import MAX_OUTPUT
-from bridge.core.human_input.model import AskedQuestion
+from bridge.core.human_input.model import QuestionContent
 from bridge.core.numbers import read_number
 
 TOLERANCE = 300.0  # seconds that a signature may be old, or ahead of our clock
@@ -23,7 +23,7 @@ class FlowQuestion:
     """The question and the execution that asks it."""
 
     kickoff_id: str
-    asked: AskedQuestion
+    content: QuestionContent
 
 
 def verified(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now: float) -> bool:
@@ -53,14 +53,14 @@ def read(body: Any, *, crew_url: str, insecure: bool) -> FlowQuestion | None:
         return None
     url = body.get("callback_url", request.get("callback_url"))
     usable = isinstance(url, str) and _may_be_called(url, crew_url, insecure=insecure)
-    asked = AskedQuestion(
+    content = QuestionContent(
         task_id=_text(request.get("id")),
         output=_text(request.get("output")),
         message=_text(request.get("message")),
         options=_options(request.get("emit", request.get("emit_options"))),
         callback_url=url if usable else None,
     )
-    return FlowQuestion(str(kickoff_id), asked)
+    return FlowQuestion(str(kickoff_id), content)
 
 
 def same_host(url: str, crew_url: str) -> bool:

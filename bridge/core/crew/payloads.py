@@ -52,7 +52,7 @@ def resume_body(run: Run, webhooks: Webhooks | None = None) -> dict[str, Any]:
     assert question is not None
     members = {
         ("executionId", "execution_id"): run.kickoff_id,
-        ("taskId", "task_id"): question.asked.task_id,
+        ("taskId", "task_id"): question.content.task_id,
         ("humanFeedback", "human_feedback"): question.feedback,
         ("isApprove", "is_approve"): question.approve,
     }

@@ -53,7 +53,7 @@ class RateLimiter:
         """Whether the crew is left alone."""
         return now < self._rests_until
 
-    def take(self, now: float) -> float:
+    def acquire(self, now: float) -> float:
         """Take a turn for a kickoff or an answer: 0.0 if there is one, else the seconds until it is worth asking."""
         self._refill(now)
         if (wait := self._pause(now)) > 0.0:
@@ -83,7 +83,7 @@ class RateLimiter:
         """Seconds until it is worth asking for looks again."""
         return max(self._pause(now), 1.0 / self.per_second)
 
-    def answered(self, now: float) -> None:
+    def on_response(self, now: float) -> None:
         """The crew answered a call; whatever it said, the call was not too much for it."""
         raised_for = min(now - self._raised_at, max(1.0, 1.0 / self.per_second))
         self._part = min(1.0, self._part + raised_for / RECOVERY_SECONDS)
@@ -94,7 +94,7 @@ class RateLimiter:
         """A turn was taken, and there was nothing to call for after all."""
         self._lone_call = None
 
-    def refused(self, sent_at: float, now: float, after: float | None) -> None:
+    def on_throttled(self, sent_at: float, now: float, after: float | None) -> None:
         """The crew said that a call was too much for it; `after`: for how many seconds it asked us to stay away."""
         self._trouble(sent_at, now)
         if after is not None:

@@ -23,10 +23,10 @@ class WebhookReliability:
         """Whether the next end will most likely be announced."""
         return self.webhook_seen >= _ENOUGH and self.completion_signalled >= _ENOUGH
 
-    def first_poll(self, *, webhook_seen: bool) -> None:
+    def on_first_poll(self, *, webhook_seen: bool) -> None:
         """A run is looked at for the first time."""
         self.webhook_seen += _WEIGHT * (float(webhook_seen) - self.webhook_seen)
 
-    def ended(self, *, completion_signalled: bool) -> None:
+    def on_run_ended(self, *, completion_signalled: bool) -> None:
         """A run ended."""
         self.completion_signalled += _WEIGHT * (float(completion_signalled) - self.completion_signalled)

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, assert_never
 
 from bridge.core.crew import responses
-from bridge.core.human_input.model import AskedQuestion
+from bridge.core.human_input.model import QuestionContent
 from bridge.core.numbers import read_number
 
 _INNER_FLOW = "AgentExecutor"  # every agent's run is wrapped in a flow of this name, whose end is not the run's
@@ -42,14 +42,14 @@ class CrewWebhook:
     kickoff_id: str | None = None
     poll_now: bool = False
     webhook_result: responses.Succeeded | None = None
-    asked: AskedQuestion | None = None
+    question: QuestionContent | None = None
     task: str | None = None
     """The name of a task that is done."""
 
     @property
     def concerns_tracked_run(self) -> bool:
         """Whether there is anything in it for a run that is being followed."""
-        return self.poll_now or self.asked is not None or self.task is not None
+        return self.poll_now or self.question is not None or self.task is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +97,12 @@ def with_webhook_result(
     )
 
 
-def one_more(before: TasksDone | None, name: str) -> TasksDone:
+def add_task(before: TasksDone | None, name: str) -> TasksDone:
     """After a webhook that told of one more task."""
     return TasksDone(1 if before is None else before.count + 1, name)
 
 
-def count_tasks(answer: responses.StatusResponse, done: TasksDone | None) -> responses.StatusResponse:
+def with_task_progress(answer: responses.StatusResponse, done: TasksDone | None) -> responses.StatusResponse:
     """The status, with the progress that task webhooks told where it tells none itself."""
     if done is None or not isinstance(answer, responses.Running) or answer.progress is not None:
         return answer
@@ -119,7 +119,7 @@ def _read_question(content: Mapping[str, Any]) -> CrewWebhook:
     task_id = _first(_id_in(place, "task_id", "taskId") for place in nested)
     if task_id == kickoff_id:
         task_id = None  # old webhooks call the execution so
-    return CrewWebhook(kickoff_id, poll_now=True, asked=AskedQuestion(task_id, output))
+    return CrewWebhook(kickoff_id, poll_now=True, question=QuestionContent(task_id, output))
 
 
 def _read_stream(streamed: list[Mapping[str, Any]]) -> CrewWebhook:

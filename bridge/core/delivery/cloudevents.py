@@ -11,7 +11,7 @@ from typing import Any
 
 from bridge.core import json as strict_json
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event, Receiver
-from bridge.core.human_input.model import Question, Stage
+from bridge.core.human_input.model import Question, QuestionStage
 from bridge.core.runs.model import CREW_NAME, CrewPolicy, Decision, Run, RunError
 
 CONTENT_TYPE = "application/cloudevents+json"
@@ -25,7 +25,7 @@ PAUSED = "delivery.paused"
 _RESULT = ("result", "result_json")
 
 
-def about(run: Run, type_: str, policy: CrewPolicy, now: float, sequence: int = 1) -> Decision:
+def with_event(run: Run, type_: str, policy: CrewPolicy, now: float, sequence: int = 1) -> Decision:
     """The run as it is, and one event about it; `sequence` tells apart events of one kind that may come again."""
     event = _event_of(run, type_, policy, now, sequence)
     targets = _destinations(run, type_, policy)
@@ -33,7 +33,7 @@ def about(run: Run, type_: str, policy: CrewPolicy, now: float, sequence: int = 
     return Decision(run, deliveries, () if deliveries else (event,))
 
 
-def describe(run: Run) -> dict[str, Any]:
+def run_document(run: Run) -> dict[str, Any]:
     """A run as the outside sees it: an event's `data`, and what `GET /v1/runs/{run_id}` shows."""
     outcome = run.outcome
     return {
@@ -57,7 +57,7 @@ def describe(run: Run) -> dict[str, Any]:
 
 def result_document(run: Run) -> dict[str, Any]:
     """What the link in an event leads to: the result alone, whole."""
-    told = describe(run)
+    told = run_document(run)
     return {name: told[name] for name in ("run_id", "state", *_RESULT)}
 
 
@@ -128,7 +128,7 @@ def _run_event(event_id: str, run: Run, type_: str, policy: CrewPolicy, now: flo
 
     A late result is always carried: it is nowhere else, because a run that is over does not change.
     """
-    source, data = f"/crews/{run.crew}", describe(run)
+    source, data = f"/crews/{run.crew}", run_document(run)
     body = _cloud_event(event_id, source, type_, run.run_id, now, data)
     has_result = any(data[name] is not None for name in _RESULT)
     if len(body) <= policy.max_event_bytes or not has_result or type_ == LATE_RESULT:
@@ -178,18 +178,18 @@ def _delivery(event: Event, index: int, destination: Destination, now: float) ->
 def _open_question(run: Run) -> dict[str, Any]:
     """The member `question` while there is one that is not settled; where its answer goes is a secret and left out."""
     question = run.human_input.question
-    awaiting_answer = question is not None and question.stage is not Stage.CONFIRMED and not run.final
+    awaiting_answer = question is not None and question.stage is not QuestionStage.CONFIRMED and not run.final
     return {"question": _question(question)} if question is not None and awaiting_answer else {}
 
 
 def _question(question: Question) -> dict[str, Any]:
-    asked = question.asked
+    content = question.content
     return {
         "number": question.number,
-        "task_id": asked.task_id,
-        "output": asked.output,
-        "message": asked.message,
-        "options": list(asked.options),
+        "task_id": content.task_id,
+        "output": content.output,
+        "message": content.message,
+        "options": list(content.options),
         "asked_at": timestamp(question.asked_at),
         "answer": question.stage.value,
         "trouble": question.problem,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bridge.core.errors import RequestRefused
-from bridge.core.human_input.model import AskedQuestion
+from bridge.core.human_input.model import QuestionContent
 from bridge.core.json import canonical
 from bridge.core.runs.model import CrewPolicy
 
@@ -40,20 +40,20 @@ def taken_before(taken: Iterable[tuple[str | None, str]], command: Resume, conte
     return command.redelivered and any(content == earlier for _, earlier in taken)
 
 
-def has_address(asked: AskedQuestion, policy: CrewPolicy) -> bool:
+def has_address(content: QuestionContent, policy: CrewPolicy) -> bool:
     """Whether an answer can be sent: flows say where, crews need the question's name."""
-    return (asked.callback_url if policy.is_flow else asked.task_id) is not None
+    return (content.callback_url if policy.is_flow else content.task_id) is not None
 
 
-def check_address(asked: AskedQuestion, policy: CrewPolicy) -> None:
+def check_address(content: QuestionContent, policy: CrewPolicy) -> None:
     """Raises `RequestRefused`, with what to do about it, where an answer cannot be sent."""
-    if policy.is_flow and asked.callback_url is None:
+    if policy.is_flow and content.callback_url is None:
         raise RequestRefused("not_waiting", "the flow has not said where its answer goes; answer in the dashboard")
-    if not policy.is_flow and asked.task_id is None:
+    if not policy.is_flow and content.task_id is None:
         raise RequestRefused("invalid_request", "the crew API has not told the question's task_id; name it", "task_id")
 
 
-def feedback_text(feedback: str | None, approve: bool | None, asked: AskedQuestion, policy: CrewPolicy) -> str:  # noqa: FBT001 - as sent
+def feedback_text(feedback: str | None, approve: bool | None, content: QuestionContent, policy: CrewPolicy) -> str:  # noqa: FBT001 - as sent
     """What is sent. A crew that gets an approval with a remark works once more; a flow may know only its options.
 
     Raises `RequestRefused` where nothing is said.
@@ -64,7 +64,7 @@ def feedback_text(feedback: str | None, approve: bool | None, asked: AskedQuesti
     if not policy.is_flow:
         return APPROVED if approve else said
     wanted = [said.casefold()] if said else []
-    option = _option(asked.options, [*wanted, *(_APPROVALS if approve else ())])
+    option = _option(content.options, [*wanted, *(_APPROVALS if approve else ())])
     return option or said or APPROVED
 
 

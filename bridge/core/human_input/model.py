@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Stage(StrEnum):
+class QuestionStage(StrEnum):
     """Where the answer to a question stands; what was about to be sent is never sent again."""
 
     OPEN = "open"
@@ -15,7 +15,7 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class AskedQuestion:
+class QuestionContent:
     """What a paused execution asks a human. `task_id`: the API's name for this question; None: not told.
 
     `callback_url` is where a flow wants the answer, and a secret.
@@ -39,8 +39,8 @@ class Question:
     number: int
     asked_at: float
     answer_by: float | None = None
-    asked: AskedQuestion = AskedQuestion()
-    stage: Stage = Stage.OPEN
+    content: QuestionContent = QuestionContent()
+    stage: QuestionStage = QuestionStage.OPEN
     feedback: str | None = None
     approve: bool = False
     sent_at: float | None = None
@@ -56,8 +56,8 @@ class HumanInput:
     """
 
     question: Question | None = None
-    known: tuple[str, ...] = ()
-    taken: tuple[tuple[str | None, str], ...] = ()
+    known_task_ids: tuple[str, ...] = ()
+    accepted_answers: tuple[tuple[str | None, str], ...] = ()
     aliases: tuple[str, ...] = ()
     paused_seconds: float = 0.0
 

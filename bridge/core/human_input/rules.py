@@ -1,10 +1,10 @@
-"""Questions of executions to humans: how they are noticed, answered at most once each, and followed after that.
+"""Rules of human input: when an execution asks, how its question is answered at most once, and how it goes on.
 
-A question has one answer and that has one POST: `begin_submission` is stored before its first byte leaves, and only
-proof that nothing left (`NotStarted`) leads back. What comes of a POST shows in what happens next, never in its
-response.
+A question has one answer and an answer has one POST: `begin_submission` is stored before its first byte leaves, and
+only proof that nothing left (`NotStarted`) leads back. The next status shows whether a POST had an effect; its
+response does not.
 
-Told by the status alone, a question has no name and no text, and may be one that is known already.
+A question known from the status alone has no name and no text, and may be one that is known already.
 """
 
 from collections.abc import Iterable
@@ -17,23 +17,23 @@ from bridge.core.delivery import cloudevents
 from bridge.core.errors import RequestRefused
 from bridge.core.human_input import feedback
 from bridge.core.human_input.feedback import APPROVED, Resume
-from bridge.core.human_input.model import AskedQuestion, HumanInput, Question, Stage
+from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.polling import intervals
 from bridge.core.runs import state_machine, timing
 from bridge.core.runs.model import CrewPolicy, Decision, Run, State, TrackedRun
 
 TRACKED_STATES = frozenset({State.RUNNING, State.WAITING_FOR_HUMAN})
-MOVED_ON_AFTER = 10.0  # seconds since a question came, until "running" means that somebody else has answered it
-CONFIRM_WITHIN = 60.0  # seconds for a sign that an answer had an effect
-MAX_KEPT = 100  # task ids and answers of one run that are remembered
+MOVED_ON_AFTER = 10.0  # seconds after a question arrives, until "running" means that it was answered elsewhere
+CONFIRM_WITHIN = 60.0  # seconds within which an answer must show an effect
+MAX_KEPT = 100  # task ids, answers, and aliases stored per run
 
 
 class _QuestionChange(StrEnum):
-    """What a look may say about a question."""
+    """What a poll can reveal about a question."""
 
     ASKED = "asked"
     MOVED_ON = "moved_on"
-    TOO_LATE = "too_late"
+    EXPIRED = "expired"
     CONFIRMED = "confirmed"
     UNCONFIRMED = "unconfirmed"
 
@@ -41,70 +41,68 @@ class _QuestionChange(StrEnum):
 # Questions --------------------------------------------------------------------------------------------------------
 
 
-def on_question(run: Run, asked: AskedQuestion, policy: CrewPolicy, now: float) -> Decision | None:
-    """A webhook brought a question; None: nothing that is not known. It may come twice, late and out of order."""
-    if run.state not in TRACKED_STATES or (asked.task_id is not None and asked.task_id in run.human_input.known):
+def on_question(run: Run, content: QuestionContent, policy: CrewPolicy, now: float) -> Decision | None:
+    """Ask the question that a webhook reported; return None if it is known. Webhooks repeat and arrive out of order."""
+    if run.state not in TRACKED_STATES or (
+        content.task_id is not None and content.task_id in run.human_input.known_task_ids
+    ):
         return None
     question = run.human_input.question
-    if question is None or question.stage is Stage.CONFIRMED:
-        return _ask(run, asked, policy, now)
-    if asked.task_id is None:
-        return None  # it may be any, so it is the one that is known
-    if question.stage is Stage.OPEN and question.asked.task_id is None:
-        named = replace(question, asked=asked)  # told before, from the status
-        return Decision(
-            replace(
-                run, human_input=replace(run.human_input, question=named, known=_kept(run.human_input.known, asked))
-            )
-        )
-    return _ask(run, asked, policy, now)
+    if question is None or question.stage is QuestionStage.CONFIRMED:
+        return _ask(run, content, policy, now)
+    if content.task_id is None:
+        return None  # without an id, it counts as the question that is open
+    if question.stage is QuestionStage.OPEN and question.content.task_id is None:
+        named = replace(question, content=content)  # known so far from the status alone
+        return Decision(replace(run, human_input=_with_task_id(replace(run.human_input, question=named), content)))
+    return _ask(run, content, policy, now)
 
 
 def on_activity(run: Run) -> Decision | None:
-    """A webhook shows that the execution works; None: nobody waits for such a sign."""
+    """Confirm an answer, because a webhook shows that the execution works; return None if no answer awaits that."""
     question = run.human_input.question
     if run.state is not State.RUNNING or question is None or not _awaits_confirmation(question):
         return None
     return Decision(_confirmed(run))
 
 
-# Looks ------------------------------------------------------------------------------------------------------------
+# Polls ------------------------------------------------------------------------------------------------------------
 
 
-def look(
-    tracked: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float
+def observe_status(
+    tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
 ) -> tuple[TrackedRun, bool]:
-    """`lifecycle.observe_execution`, with what the status says of humans."""
-    seen, news = state_machine.observe_execution(tracked, answer, policy, asked_at)
-    if not isinstance(answer, responses.NoResponse | responses.CrewUnavailable):
-        pauses = tracked.pauses + 1 if _pausing(seen, answer, policy, asked_at) else 0
-        seen = seen if seen.pauses == pauses else replace(seen, pauses=pauses)
-    return seen, news or _question_change(
-        seen.waiting, seen.human_input.question, seen, answer, policy, asked_at
+    """`state_machine.observe_execution`, including what the status says about questions."""
+    observed, changed = state_machine.observe_execution(tracked, response, policy, asked_at)
+    if not isinstance(response, responses.NoResponse | responses.CrewUnavailable):
+        pauses = tracked.pauses + 1 if _pausing(observed, response, policy, asked_at) else 0
+        observed = observed if observed.pauses == pauses else replace(observed, pauses=pauses)
+    return observed, changed or _question_change(
+        observed.waiting, observed.human_input.question, observed, response, policy, asked_at
     ) is not None
 
 
-def on_status(
-    run: Run, seen: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float
+def apply_status(
+    run: Run, observed: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
 ) -> Decision:
-    """`state_machine.apply_execution_status`, with what the status says of humans, unless the run ends."""
-    seen = refreshed(seen, run)
-    plain = state_machine.apply_execution_status(run, seen, answer, policy, asked_at)
-    if plain.run.state not in TRACKED_STATES:
-        return plain
-    return _apply_question_change(plain.run, seen, answer, policy, asked_at).after(plain)
+    """`state_machine.apply_execution_status`, including questions unless the run ends."""
+    observed = sync_with_run(observed, run)
+    applied = state_machine.apply_execution_status(run, observed, response, policy, asked_at)
+    if applied.run.state not in TRACKED_STATES:
+        return applied
+    return _apply_question_change(applied.run, observed, response, policy, asked_at).after(applied)
 
 
-def refreshed(tracked: TrackedRun, run: Run) -> TrackedRun:
-    """The watch, with what is written of the run; what was counted before an answer says nothing of what follows it."""
+def sync_with_run(tracked: TrackedRun, run: Run) -> TrackedRun:
+    """Update a tracked run from the stored run; counts from before an answer say nothing about the time after it."""
     question = run.human_input.question
-    answering = question is not None and question.stage is Stage.SENT
+    answering = question is not None and question.stage is QuestionStage.SENT
     return replace(
         tracked,
         deadline=tracked.deadline + run.human_input.paused_seconds - tracked.human_input.paused_seconds,
         started_at=run.started_at or tracked.started_at,
         waiting=run.state is State.WAITING_FOR_HUMAN,
-        deferred=state_machine.waits_for_a_poll(run),
+        deferred=state_machine.is_poll_deferred(run),
         human_input=run.human_input,
         pauses=tracked.pauses if run.human_input == tracked.human_input else 0,
         seen_alive=tracked.seen_alive and not answering,
@@ -120,108 +118,99 @@ def next_poll_at(
     *,
     at_fallback_interval: bool = False,
 ) -> float:
-    """`intervals.execution_poll_at`, rarely while a human thinks, and when an answer or its effect is overdue."""
+    """`intervals.execution_poll_at`, but seldom while a question is open, and when an answer or its effect is due."""
     due = intervals.execution_poll_at(
         tracked, policy, now, pause, after, at_fallback_interval=at_fallback_interval or tracked.waiting
     )
-    return min([due, *(moment for moment in _moments(tracked.human_input.question) if now < moment < due)])
+    return min([due, *(at for at in _question_deadlines(tracked.human_input.question) if now < at < due)])
 
 
-def alias_to_poll(tracked: TrackedRun, answer: responses.StatusResponse) -> str | None:
-    """The id under which to look once more: after an answer the API may know the execution by the one it gave then."""
+def alias_to_poll(tracked: TrackedRun, response: responses.StatusResponse) -> str | None:
+    """Return the id to poll next: after an answer, the API may know the execution by the id that it returned then."""
     return (
         tracked.human_input.aliases[-1]
-        if tracked.human_input.aliases and isinstance(answer, responses.NotFound)
+        if tracked.human_input.aliases and isinstance(response, responses.NotFound)
         else None
     )
 
 
-def judge_alias_status(tracked: TrackedRun, other: responses.StatusResponse) -> responses.StatusResponse:
-    """What a status under another name is worth.
+def judge_alias_status(tracked: TrackedRun, status: responses.StatusResponse) -> responses.StatusResponse:
+    """Return what to make of the status of an alias.
 
-    Such names were seen to fail at once although the execution went on, so a failure only counts when nothing else
-    has shown that the answer had an effect.
+    Aliases were observed to fail at once although the execution went on, so a failure counts only if nothing else has
+    shown that the answer had an effect.
     """
     question = tracked.human_input.question
-    gave_up = question is not None and question.stage is Stage.UNCONFIRMED
-    return responses.NotFound() if isinstance(other, responses.Failed) and not gave_up else other
+    unconfirmed = question is not None and question.stage is QuestionStage.UNCONFIRMED
+    return responses.NotFound() if isinstance(status, responses.Failed) and not unconfirmed else status
 
 
 # Answers ----------------------------------------------------------------------------------------------------------
 
 
-def answer(run: Run, command: Resume, policy: CrewPolicy, now: float) -> Decision | None:
-    """Take an answer, to be carried; None: this very message was taken before.
+def accept_answer(run: Run, command: Resume, policy: CrewPolicy, now: float) -> Decision | None:
+    """Accept an answer for submission; return None if this very message was accepted before.
 
-    Raises `RequestRefused`: `not_waiting` for a second, late or misdirected answer, else `invalid_request`.
+    Raises `RequestRefused`: `not_waiting` for a second, late, or misdirected answer, otherwise `invalid_request`.
     """
-    content = feedback.digest(command)
-    if feedback.taken_before(run.human_input.taken, command, content):
+    digest = feedback.digest(command)
+    if feedback.taken_before(run.human_input.accepted_answers, command, digest):
         return None
     question = run.human_input.question
-    if run.state is not State.WAITING_FOR_HUMAN or question is None or question.stage is not Stage.OPEN:
-        raise RequestRefused("not_waiting", f"the run is {run.state} and has no question without an answer")
-    if command.task_id and question.asked.task_id and command.task_id != question.asked.task_id:
-        raise RequestRefused("not_waiting", "the run waits for the answer to another question", "task_id")
-    if question.asked.task_id is None and command.task_id in run.human_input.known:
-        raise RequestRefused("not_waiting", "this question has been answered", "task_id")
-    asked = replace(question.asked, task_id=question.asked.task_id or command.task_id)
-    feedback.check_address(asked, policy)
-    text = feedback.feedback_text(command.feedback, command.approve, asked, policy)
-    human_input = replace(
-        run.human_input,
-        known=_kept(run.human_input.known, asked),
-        taken=(*run.human_input.taken, (command.key, content))[-MAX_KEPT:],
-    )
-    given = replace(question, asked=asked)
+    if run.state is not State.WAITING_FOR_HUMAN or question is None or question.stage is not QuestionStage.OPEN:
+        raise RequestRefused("not_waiting", f"the run is {run.state} and has no open question")
+    if command.task_id and question.content.task_id and command.task_id != question.content.task_id:
+        raise RequestRefused("not_waiting", "the run waits for an answer to another question", "task_id")
+    if question.content.task_id is None and command.task_id in run.human_input.known_task_ids:
+        raise RequestRefused("not_waiting", "this question is already answered", "task_id")
+    content = replace(question.content, task_id=question.content.task_id or command.task_id)
+    feedback.check_address(content, policy)
+    text = feedback.feedback_text(command.feedback, command.approve, content, policy)
+    accepted = (*run.human_input.accepted_answers, (command.key, digest))[-MAX_KEPT:]
+    human_input = _with_task_id(replace(run.human_input, accepted_answers=accepted), content)
+    given = replace(question, content=content)
     return Decision(
-        _accept_answer(replace(run, human_input=human_input), given, text, approve=command.approve is True, now=now)
+        _with_answer(replace(run, human_input=human_input), given, text, approve=command.approve is True, now=now)
     )
 
 
 def begin_submission(run: Run, now: float) -> Decision:
-    """The POST with the answer is about to leave; to be stored before its first byte does."""
+    """Mark the answer as sent; store this before the first byte of its POST leaves."""
     question = run.human_input.question
     assert question is not None
-    sent = replace(question, stage=Stage.SENT, sent_at=now)
+    sent = replace(question, stage=QuestionStage.SENT, sent_at=now)
     human_input = replace(_closed(run.human_input, now), question=sent)
     return Decision(state_machine.move(run, State.RUNNING, human_input=human_input, due_at=None))
 
 
 def on_submitted(run: Run, number: int, response: responses.ResumeResponse, policy: CrewPolicy, now: float) -> Decision:
-    """The POST with the answer to question `number` was answered, or not; the run may have gone on meanwhile."""
+    """Apply the outcome of the POST that answered question `number`; the run may have gone on in the meantime."""
     question = run.human_input.question
     assert question is not None
-    current = run.state is State.RUNNING and question.number == number and question.stage is Stage.SENT
+    awaited = run.state is State.RUNNING and question.number == number and question.stage is QuestionStage.SENT
     match response:
         case responses.Resumed(alias) if alias is not None:
-            return Decision(
-                replace(
-                    run, human_input=replace(run.human_input, aliases=(*run.human_input.aliases, alias)[-MAX_KEPT:])
-                )
-            )
-        case responses.Refused(why) if current:
+            aliases = (*run.human_input.aliases, alias)[-MAX_KEPT:]
+            return Decision(replace(run, human_input=replace(run.human_input, aliases=aliases)))
+        case responses.Refused(why) if awaited:
             return _unconfirmed(run, why, policy, now)
-        case responses.NotStarted(_, after) if current:
-            return Decision(_put_back(run, question, timing.kickoff_again(run.run_id, 1, now, after), now))
-        case responses.CrewUnavailable() if current:
-            return Decision(_put_back(run, question, timing.after_unavailable(1, now), now))
+        case responses.NotStarted(_, after) if awaited:
+            return Decision(_return_to_accepted(run, question, timing.kickoff_again(run.run_id, 1, now, after), now))
+        case responses.CrewUnavailable() if awaited:
+            return Decision(_return_to_accepted(run, question, timing.after_unavailable(1, now), now))
         case (
-            responses.Resumed()
-            | responses.Refused()
-            | responses.NotStarted()
-            | responses.CrewUnavailable()
+            responses.Resumed() | responses.Refused() | responses.NotStarted() | responses.CrewUnavailable()
             | responses.InDoubt()
-        ):
+        ):  # fmt: skip
             return Decision(run)
         case _:
             assert_never(response)
 
 
 def on_corrected(run: Run, kickoff_id: str, *, verified: bool, now: float) -> Decision:
-    """An operator corrects the id of an execution that the API has never known; the run has no owner after that."""
+    """Replace the id of an execution that the API has never known, as an operator asks; the run loses its owner."""
     human_input = _closed(run.human_input, now) if run.state is State.WAITING_FOR_HUMAN else run.human_input
-    question = human_input.question and replace(human_input.question, stage=Stage.CONFIRMED)
+    question = human_input.question and replace(human_input.question, stage=QuestionStage.CONFIRMED)
     corrected = replace(
         run, state=State.RUNNING, kickoff_id=kickoff_id, unverified=not verified, started_at=None, progress=None,
         owner=None, due_at=None, deferral=None, human_input=replace(human_input, question=question),
@@ -230,76 +219,76 @@ def on_corrected(run: Run, kickoff_id: str, *, verified: bool, now: float) -> De
 
 
 def postpone_submission(run: Run, now: float) -> Decision:
-    """The crew may not be called now; the answer waits."""
+    """Postpone the submission of an answer, because the crew is paused."""
     return Decision(replace(run, owner=None, due_at=timing.after_unavailable(1, now), deferral=None))
 
 
-def has_answer_to_carry(run: Run) -> bool:
-    """Whether the run is due because of an answer, and not because it was deferred while its question is open."""
-    return run.human_input.question is not None and run.human_input.question.stage is Stage.ACCEPTED
+def has_pending_answer(run: Run) -> bool:
+    """Return whether the run is due for the submission of an answer, not because it was deferred."""
+    return run.human_input.question is not None and run.human_input.question.stage is QuestionStage.ACCEPTED
 
 
-# Inside -----------------------------------------------------------------------------------------------------------
+# Private ----------------------------------------------------------------------------------------------------------
 
 
 def _question_change(
-    waiting: bool,  # noqa: FBT001 - of the run, or as its watch remembers it
+    waiting: bool,  # noqa: FBT001 - of the stored run, or of the tracked one
     question: Question | None,
-    seen: TrackedRun,
-    answer: responses.StatusResponse,
+    observed: TrackedRun,
+    response: responses.StatusResponse,
     policy: CrewPolicy,
     asked_at: float,
 ) -> _QuestionChange | None:
     if question is not None and waiting:
-        return _change_while_open(question, answer, policy, asked_at)
+        return _change_while_open(question, response, policy, asked_at)
     if question is not None and _awaits_confirmation(question):
-        return _change_after_answer(question, answer, asked_at)
+        return _change_after_answer(question, response, asked_at)
     enough = 2 if policy.questions_announced else 1
-    pausing = _pausing(seen, answer, policy, asked_at) and seen.pauses >= enough
+    pausing = _pausing(observed, response, policy, asked_at) and observed.pauses >= enough
     return _QuestionChange.ASKED if pausing else None
 
 
 def _change_while_open(
-    question: Question, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float
+    question: Question, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
 ) -> _QuestionChange | None:
-    if isinstance(answer, responses.Running) and asked_at >= question.asked_at + MOVED_ON_AFTER:
+    if isinstance(response, responses.Running) and asked_at >= question.asked_at + MOVED_ON_AFTER:
         return _QuestionChange.MOVED_ON
     answerable = (
-        question.stage is Stage.OPEN
+        question.stage is QuestionStage.OPEN
         and policy.human_default is not None
-        and feedback.has_address(question.asked, policy)
+        and feedback.has_address(question.content, policy)
     )
-    late = question.answer_by is not None and asked_at >= question.answer_by
-    concerns_tracked_run = not isinstance(answer, responses.NoResponse | responses.CrewUnavailable)
-    return _QuestionChange.TOO_LATE if answerable and late and concerns_tracked_run else None
+    expired = question.answer_by is not None and asked_at >= question.answer_by
+    answered = not isinstance(response, responses.NoResponse | responses.CrewUnavailable)
+    return _QuestionChange.EXPIRED if answerable and expired and answered else None
 
 
 def _change_after_answer(
-    question: Question, answer: responses.StatusResponse, asked_at: float
+    question: Question, response: responses.StatusResponse, asked_at: float
 ) -> _QuestionChange | None:
     assert question.sent_at is not None
-    if isinstance(answer, responses.Running | responses.Pending) and asked_at > question.sent_at:
+    if isinstance(response, responses.Running | responses.Pending) and asked_at > question.sent_at:
         return _QuestionChange.CONFIRMED
-    overdue = question.stage is Stage.SENT and asked_at >= question.sent_at + CONFIRM_WITHIN
+    overdue = question.stage is QuestionStage.SENT and asked_at >= question.sent_at + CONFIRM_WITHIN
     return _QuestionChange.UNCONFIRMED if overdue else None
 
 
 def _apply_question_change(
-    run: Run, seen: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float
+    run: Run, observed: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
 ) -> Decision:
     waiting, question = run.state is State.WAITING_FOR_HUMAN, run.human_input.question
-    match _question_change(waiting, question, seen, answer, policy, asked_at):
+    match _question_change(waiting, question, observed, response, policy, asked_at):
         case None:
             return Decision(run)
         case _QuestionChange.ASKED:
-            return _ask(run, AskedQuestion(), policy, asked_at)
+            return _ask(run, QuestionContent(), policy, asked_at)
         case _QuestionChange.MOVED_ON:
             human_input = _closed(run.human_input, asked_at)
             return Decision(_confirmed(state_machine.move(run, State.RUNNING, human_input=human_input, due_at=None)))
-        case _QuestionChange.TOO_LATE:
+        case _QuestionChange.EXPIRED:
             assert question is not None
-            text = feedback.feedback_text(policy.human_default, None, question.asked, policy)
-            return Decision(_accept_answer(run, question, text, approve=text == APPROVED, now=asked_at))
+            text = feedback.feedback_text(policy.human_default, None, question.content, policy)
+            return Decision(_with_answer(run, question, text, approve=text == APPROVED, now=asked_at))
         case _QuestionChange.CONFIRMED:
             return Decision(_confirmed(run))
         case _QuestionChange.UNCONFIRMED:
@@ -308,58 +297,58 @@ def _apply_question_change(
             assert_never(impossible)
 
 
-def _pausing(seen: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float) -> bool:
-    """Whether the status says that the execution waits: outright, or by NOT FOUND where that may mean it."""
-    if isinstance(answer, responses.WaitingForHuman):
+def _pausing(observed: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float) -> bool:
+    """Return whether the status says that the execution waits: outright, or by a NOT FOUND that can mean it."""
+    if isinstance(response, responses.WaitingForHuman):
         return True
-    if not policy.human_input or not isinstance(answer, responses.NotFound):
+    if not policy.human_input or not isinstance(response, responses.NotFound):
         return False
-    return state_machine.long_missing(seen, asked_at) or (seen.seen_alive and not policy.questions_announced)
+    return state_machine.long_missing(observed, asked_at) or (observed.seen_alive and not policy.questions_announced)
 
 
-def _moments(question: Question | None) -> Iterable[float]:
-    """When a look is due whatever the pace."""
-    if question is not None and question.stage is Stage.OPEN and question.answer_by is not None:
+def _question_deadlines(question: Question | None) -> Iterable[float]:
+    """The times at which a poll is due regardless of the interval."""
+    if question is not None and question.stage is QuestionStage.OPEN and question.answer_by is not None:
         yield question.answer_by
-    if question is not None and question.stage is Stage.SENT and question.sent_at is not None:
+    if question is not None and question.stage is QuestionStage.SENT and question.sent_at is not None:
         yield question.sent_at + CONFIRM_WITHIN
 
 
-def _ask(run: Run, asked: AskedQuestion, policy: CrewPolicy, now: float) -> Decision:
-    """A question that is news; one that was open before it has been answered elsewhere."""
+def _ask(run: Run, content: QuestionContent, policy: CrewPolicy, now: float) -> Decision:
+    """Open a new question; a question that was open until now was answered elsewhere."""
     before = run.human_input.question
     waiting = run.state is State.WAITING_FOR_HUMAN
     human_input = _closed(run.human_input, now) if waiting else run.human_input
     answer_by = None if policy.human_deadline is None else now + policy.human_deadline
-    question = Question(before.number + 1 if before else 1, now, answer_by, asked)
-    human_input = _opened(replace(human_input, known=_kept(human_input.known, asked)), question, now)
+    question = Question(before.number + 1 if before else 1, now, answer_by, content)
+    human_input = _opened(_with_task_id(human_input, content), question, now)
     asking = replace(run, human_input=human_input, due_at=None, started_at=run.started_at or now)
     asking = asking if waiting else state_machine.move(asking, State.WAITING_FOR_HUMAN)
-    return cloudevents.about(asking, cloudevents.WAITING_FOR_HUMAN, policy, now, sequence=question.number)
+    return cloudevents.with_event(asking, cloudevents.WAITING_FOR_HUMAN, policy, now, sequence=question.number)
 
 
-def _accept_answer(run: Run, question: Question, text: str, *, approve: bool, now: float) -> Run:
-    """An answer, for anybody to carry."""
-    given = replace(question, stage=Stage.ACCEPTED, feedback=text, approve=approve)
+def _with_answer(run: Run, question: Question, text: str, *, approve: bool, now: float) -> Run:
+    """Store an answer on the run, for any process to submit."""
+    given = replace(question, stage=QuestionStage.ACCEPTED, feedback=text, approve=approve)
     return replace(run, human_input=replace(run.human_input, question=given), owner=None, due_at=now, deferral=None)
 
 
-def _put_back(run: Run, question: Question, due_at: float, now: float) -> Run:
-    """Nothing left: the answer is carried once more, later, by anybody."""
-    given = replace(question, stage=Stage.ACCEPTED, sent_at=None)
+def _return_to_accepted(run: Run, question: Question, due_at: float, now: float) -> Run:
+    """Nothing was sent: any process may submit the answer again, later."""
+    given = replace(question, stage=QuestionStage.ACCEPTED, sent_at=None)
     human_input = _opened(run.human_input, given, now)
     return state_machine.move(run, State.WAITING_FOR_HUMAN, human_input=human_input, owner=None, due_at=due_at)
 
 
 def _opened(human_input: HumanInput, question: Question, now: float) -> HumanInput:
-    """While a question is open, the run's deadline stands still, for as long as humans may take."""
+    """Move the run's deadline by the time that the question allows for an answer."""
     return replace(
         human_input, question=question, paused_seconds=human_input.paused_seconds + _time_left(question, now)
     )
 
 
 def _closed(human_input: HumanInput, now: float) -> HumanInput:
-    """The time that humans did not take is taken back."""
+    """Move the run's deadline back by the time that was left for an answer."""
     assert human_input.question is not None
     return replace(human_input, paused_seconds=human_input.paused_seconds - _time_left(human_input.question, now))
 
@@ -369,24 +358,28 @@ def _time_left(question: Question, now: float) -> float:
 
 
 def _awaits_confirmation(question: Question) -> bool:
-    return question.stage in {Stage.SENT, Stage.UNCONFIRMED}
+    return question.stage in {QuestionStage.SENT, QuestionStage.UNCONFIRMED}
 
 
 def _confirmed(run: Run) -> Run:
     assert run.human_input.question is not None
     return replace(
-        run, human_input=replace(run.human_input, question=replace(run.human_input.question, stage=Stage.CONFIRMED))
+        run,
+        human_input=replace(run.human_input, question=replace(run.human_input.question, stage=QuestionStage.CONFIRMED)),
     )
 
 
 def _unconfirmed(run: Run, why: str, policy: CrewPolicy, now: float) -> Decision:
     question = run.human_input.question
     assert question is not None
-    told = replace(
-        run, human_input=replace(run.human_input, question=replace(question, stage=Stage.UNCONFIRMED, problem=why))
+    unconfirmed = replace(
+        run,
+        human_input=replace(run.human_input, question=replace(question, stage=QuestionStage.UNCONFIRMED, problem=why)),
     )
-    return cloudevents.about(told, cloudevents.RESUME_UNCONFIRMED, policy, now, sequence=question.number)
+    return cloudevents.with_event(unconfirmed, cloudevents.RESUME_UNCONFIRMED, policy, now, sequence=question.number)
 
 
-def _kept(known: tuple[str, ...], asked: AskedQuestion) -> tuple[str, ...]:
-    return known if asked.task_id is None else (*known, asked.task_id)[-MAX_KEPT:]
+def _with_task_id(human_input: HumanInput, content: QuestionContent) -> HumanInput:
+    if content.task_id is None:
+        return human_input
+    return replace(human_input, known_task_ids=(*human_input.known_task_ids, content.task_id)[-MAX_KEPT:])

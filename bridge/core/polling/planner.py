@@ -101,19 +101,19 @@ class PollPlanner:
         self._forget_before(self._drift.began_at)
         return True
 
-    def ended(
-        self, tracked: TrackedRun, asked_at: float, *, told: float | None = None, completion_signalled: bool = False
+    def on_run_ended(
+        self, tracked: TrackedRun, asked_at: float, *, reported: float | None = None, completion_signalled: bool = False
     ) -> None:
         """A look at `asked_at` found this run over; `tracked` is what was known before it.
 
-        `told`: the run time in seconds by the API's own account. `completion_signalled`: a webhook made us look at
+        `reported`: the run time in seconds by the API's own account. `completion_signalled`: a webhook made us look at
         once.
         """
         if tracked.began_at is None or tracked.seen_at is None:
             return
         earliest, latest = tracked.seen_at - tracked.began_at, asked_at - tracked.began_at
-        if told is not None and earliest - _ROUNDED <= told <= latest + _ROUNDED:
-            earliest = latest = told
+        if reported is not None and earliest - _ROUNDED <= reported <= latest + _ROUNDED:
+            earliest = latest = reported
         elif completion_signalled:
             earliest = latest
         task_marks = tuple((done, at - tracked.began_at) for done, at in tracked.task_marks[:_TOLD_APART])

@@ -11,7 +11,7 @@ class Budget:
     runs: int
     per: float
 
-    def acquire(self, waiting: int) -> tuple[int, float]:
+    def next_start(self, waiting: int) -> tuple[int, float]:
         """When a run starts that comes after so many others.
 
         Gives the start that it waits for, counted back from the latest one (0: the latest itself), and for how many
@@ -28,7 +28,7 @@ class Budgets:
     crew: Budget | None = None
     senders: Mapping[str, Budget] = field(default_factory=dict)
 
-    def of(self, sender: str) -> bool:
+    def apply_to(self, sender: str) -> bool:
         """Whether anything limits the runs of this sender."""
         return self.crew is not None or sender in self.senders
 

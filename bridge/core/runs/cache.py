@@ -18,7 +18,7 @@ class RunCache:
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
 
-    def keep(self, run: Run) -> None:
+    def put(self, run: Run) -> None:
         """Keep a run as it was written just now."""
         told = (run.request.meta, run.progress, run.human_input.question)
         if any(told) and len(str(told)) > MUCH:
@@ -28,6 +28,6 @@ class RunCache:
         if len(self._runs) > MOST:
             del self._runs[next(iter(self._runs))]
 
-    def take(self, run_id: str) -> Run | None:
+    def pop(self, run_id: str) -> Run | None:
         """The run as it was kept, which it is no more from now on."""
         return self._runs.pop(run_id, None)

@@ -53,7 +53,7 @@ def apply_command(run: Run, command: RunCommand, policy: CrewPolicy, now: float)
     has no question without an answer.
     """
     if isinstance(command, Resume):
-        return rules.answer(run, command, policy, now)
+        return rules.accept_answer(run, command, policy, now)
     return _decide(run, command, policy, now)
 
 
@@ -66,7 +66,7 @@ def _decide(run: Run, command: Cancel | Retry | Adopt | Abandon, policy: CrewPol
         case Cancel():
             return _cancel(run, policy, now)
         case Retry():
-            return Decision(state_machine.accept_again(_require_in_doubt(run), now))
+            return Decision(state_machine.requeue(_require_in_doubt(run), now))
         case Adopt():
             return _adopt(run, command, policy, now)
         case Abandon():

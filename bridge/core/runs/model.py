@@ -126,7 +126,7 @@ class Run:
     leave, unless that proved to have started nothing; `started_at` when the execution was first seen started, from
     which the deadline counts.
 
-    `auto_retries` counts the POSTs that `in_doubt: retry` has repeated; `doubt_told` is the last attempt of which
+    `auto_retries` counts the POSTs that `in_doubt: retry` has repeated; `in_doubt_emitted` is the last attempt of which
     `run.in_doubt` was emitted. `unverified`: the kickoff id is a claim that the API has not confirmed yet.
     """
 
@@ -142,7 +142,7 @@ class Run:
     attempt: int = 0
     sent_at: float | None = None
     auto_retries: int = 0
-    doubt_told: int = 0
+    in_doubt_emitted: int = 0
     kickoff_id: str | None = None
     unverified: bool = False
     started_at: float | None = None

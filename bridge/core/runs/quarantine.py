@@ -31,7 +31,7 @@ def defer(run: Run, policy: CrewPolicy, now: float) -> Decision | None:
     """
     deferral = deferred_again(run.deferral, DETAIL, now)
     if run.state is State.STARTING:
-        return state_machine.on_orphan(run, policy, now)
+        return state_machine.on_interrupted_kickoff(run, policy, now)
     if run.final:
         later = None if run.due_at is None else timing.next_late_poll_at(run, now)
         return None if run.due_at is None else Decision(replace(run, owner=None, due_at=later))

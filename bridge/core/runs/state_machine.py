@@ -19,7 +19,7 @@ from typing import Any, assert_never
 from bridge.core.crew import responses
 from bridge.core.delivery import cloudevents
 from bridge.core.errors import IllegalTransition
-from bridge.core.human_input.model import Stage
+from bridge.core.human_input.model import QuestionStage
 from bridge.core.runs import timing
 from bridge.core.runs.model import (
     CrewPolicy,
@@ -103,7 +103,7 @@ def on_kickoff(run: Run, answer: responses.KickoffResponse, policy: CrewPolicy, 
             assert_never(answer)
 
 
-def on_orphan(run: Run, policy: CrewPolicy, now: float) -> Decision:
+def on_interrupted_kickoff(run: Run, policy: CrewPolicy, now: float) -> Decision:
     """A process died between `starting` and the answer: whether the POST left is not known."""
     return _into_doubt(run, policy, now)
 
@@ -113,11 +113,11 @@ def on_evidence_overdue(run: Run, policy: CrewPolicy, now: float) -> Decision:
 
     A run that is in doubt again after its automatic retry is held, however often operators have retried it.
     """
-    told = cloudevents.about(run, cloudevents.IN_DOUBT, policy, now - _MOMENT, sequence=run.attempt)
-    run = replace(run, doubt_told=run.attempt)
+    told = cloudevents.with_event(run, cloudevents.IN_DOUBT, policy, now - _MOMENT, sequence=run.attempt)
+    run = replace(run, in_doubt_emitted=run.attempt)
     match policy.in_doubt:
         case DoubtPolicy.RETRY if run.auto_retries < MAX_AUTO_RETRIES:
-            return replace(told, run=accept_again(replace(run, auto_retries=run.auto_retries + 1), now))
+            return replace(told, run=requeue(replace(run, auto_retries=run.auto_retries + 1), now))
         case DoubtPolicy.HOLD | DoubtPolicy.RETRY:
             return replace(told, run=replace(run, due_at=None, owner=None, deferral=None))
         case DoubtPolicy.FAIL:
@@ -127,7 +127,7 @@ def on_evidence_overdue(run: Run, policy: CrewPolicy, now: float) -> Decision:
             assert_never(policy.in_doubt)
 
 
-def accept_again(run: Run, now: float) -> Run:
+def requeue(run: Run, now: float) -> Run:
     """A run in doubt is to be started once more: by its crew's policy, or by an operator."""
     return move(run, State.ACCEPTED, due_at=now, owner=None)
 
@@ -186,7 +186,7 @@ def on_late_poll(run: Run, answer: responses.StatusResponse, policy: CrewPolicy,
             late = Outcome(error=RunError("execution_failed", message))
         case _:
             return Decision(replace(run, owner=None, due_at=timing.next_late_poll_at(run, now)))
-    told = cloudevents.about(replace(run, outcome=late), cloudevents.LATE_RESULT, policy, now)
+    told = cloudevents.with_event(replace(run, outcome=late), cloudevents.LATE_RESULT, policy, now)
     return replace(told, run=replace(run, owner=None, due_at=None))
 
 
@@ -211,7 +211,7 @@ def apply_execution_status(
     run: Run, seen: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float
 ) -> Decision:
     """Write down what `observe_execution` found worth it; `humans.on_status` is the whole."""
-    run = replace(taken_up(run), polls=seen.polls, started_at=seen.started_at, unverified=seen.unverified)
+    run = replace(clear_deferral(run), polls=seen.polls, started_at=seen.started_at, unverified=seen.unverified)
     match answer:
         case responses.Succeeded(result, result_json, usage, progress):
             ended = replace(run, progress=progress or run.progress)
@@ -252,7 +252,7 @@ def tracked_from_run(run: Run, policy: CrewPolicy, now: float) -> TrackedRun:
         seen_alive=run.started_at is not None,
         waiting=run.state is State.WAITING_FOR_HUMAN,
         unverified=run.unverified,
-        deferred=waits_for_a_poll(run),
+        deferred=is_poll_deferred(run),
         human_input=run.human_input,
     )
 
@@ -264,15 +264,15 @@ def move(run: Run, state: State, **changes: Any) -> Run:
     return replace(run, state=state, **{"deferral": None} | changes)
 
 
-def taken_up(run: Run) -> Run:
+def clear_deferral(run: Run) -> Run:
     """Return a run whose status is polled again: one that was deferred is due no more by that."""
-    return replace(run, due_at=None, deferral=None) if waits_for_a_poll(run) else run
+    return replace(run, due_at=None, deferral=None) if is_poll_deferred(run) else run
 
 
-def waits_for_a_poll(run: Run) -> bool:
+def is_poll_deferred(run: Run) -> bool:
     """Whether the run was deferred; one with an answer to carry stays due for that instead."""
     question = run.human_input.question
-    return run.deferral is not None and (question is None or question.stage is not Stage.ACCEPTED)
+    return run.deferral is not None and (question is None or question.stage is not QuestionStage.ACCEPTED)
 
 
 def _not_started(run: Run, due_at: float) -> Run:
@@ -288,26 +288,26 @@ def _into_doubt(run: Run, policy: CrewPolicy, now: float) -> Decision:
 
 def _to_doubt_again(run: Run, policy: CrewPolicy, now: float) -> Decision:
     """The API has never known the execution that an operator named: hold the run, so that the id can be corrected."""
-    question = run.human_input.question and replace(run.human_input.question, stage=Stage.CONFIRMED)
+    question = run.human_input.question and replace(run.human_input.question, stage=QuestionStage.CONFIRMED)
     doubted = move(
         run, State.IN_DOUBT, kickoff_id=None, unverified=False, started_at=None, progress=None, due_at=None, owner=None,
-        doubt_told=run.attempt, human_input=replace(run.human_input, question=question),
+        in_doubt_emitted=run.attempt, human_input=replace(run.human_input, question=question),
     )  # fmt: skip
-    if run.doubt_told == run.attempt:
+    if run.in_doubt_emitted == run.attempt:
         return Decision(doubted)
-    return cloudevents.about(doubted, cloudevents.IN_DOUBT, policy, now, sequence=run.attempt)
+    return cloudevents.with_event(doubted, cloudevents.IN_DOUBT, policy, now, sequence=run.attempt)
 
 
 def _finish(run: Run, state: State, outcome: Outcome, policy: CrewPolicy, now: float) -> Decision:
     goes_on = state in {State.TIMED_OUT, State.CANCELLED} and run.kickoff_id is not None
     late = now if goes_on else None
     ended = move(run, state, outcome=outcome, finished_at=now, due_at=late, owner=None)
-    return cloudevents.about(ended, f"run.{state}", policy, now)
+    return cloudevents.with_event(ended, f"run.{state}", policy, now)
 
 
 def _with_extra_event(run: Run, kind: str, policy: CrewPolicy, now: float, sequence: int = 1) -> Decision:
     wanted = kind in policy.extra_events
-    return cloudevents.about(run, f"run.{kind}", policy, now, sequence) if wanted else Decision(run)
+    return cloudevents.with_event(run, f"run.{kind}", policy, now, sequence) if wanted else Decision(run)
 
 
 def _remember(tracked: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float) -> TrackedRun:

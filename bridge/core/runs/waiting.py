@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bridge.core.human_input.model import Stage
+from bridge.core.human_input.model import QuestionStage
 from bridge.core.runs.model import Run, State
 
 
@@ -42,6 +42,6 @@ def why_waiting(run: Run, *, served: bool = True) -> Waiting | None:
         detail = "it is unknown whether the POST started an execution"
         return Waiting(Reason.IN_DOUBT, detail, run.accepted_at if run.sent_at is None else run.sent_at, run.due_at)
     question = run.human_input.question
-    if run.state is State.WAITING_FOR_HUMAN and question is not None and question.stage is Stage.OPEN:
+    if run.state is State.WAITING_FOR_HUMAN and question is not None and question.stage is QuestionStage.OPEN:
         return Waiting(Reason.HUMAN, "the execution waits for human input", question.asked_at, question.answer_by)
     return None

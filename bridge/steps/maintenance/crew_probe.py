@@ -33,7 +33,7 @@ class Probe:
     async def handle(self, crew: Crew) -> None:
         """Probe; when the crew answers, looks go on, deadlines are put off, and one kickoff is tried."""
         found = await crew.api.probe()
-        stood_still = crew.breaker.probed(ok=found.ok, now=self._clock())
+        stood_still = crew.breaker.on_probe(ok=found.ok, now=self._clock())
         log.info("crew_probed", crew=crew.name, ok=found.ok, detail=found.detail)
         if stood_still:
             crew.tracker.queue.extend_deadlines(stood_still)
@@ -46,7 +46,7 @@ class Probe:
 
     async def quarantine(self, crew: Crew) -> None:
         """Probe it again when the next probe is due."""
-        crew.breaker.probed(ok=False, now=self._clock())
+        crew.breaker.on_probe(ok=False, now=self._clock())
 
     def pause(self) -> float:
         """Seconds until the next claim."""

@@ -54,7 +54,7 @@ async def _take(entry: JournalEntry, crews: Mapping[str, Crew], store: Store, cl
     policy = crews[run.crew].policy
     try:
         if run.state is State.STARTING and run.attempt == entry.attempt:
-            run = await store.apply(state_machine.on_orphan(run, policy, clock()))
+            run = await store.apply(state_machine.on_interrupted_kickoff(run, policy, clock()))
         if await adopt(run, entry.attempt, entry.kickoff_id, policy, store, clock) is None:
             reason = f"the run is {run.state}"
             log.error("journal_entry_not_applied", run_id=entry.run_id, kickoff_id=entry.kickoff_id, reason=reason)

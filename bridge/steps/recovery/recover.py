@@ -45,7 +45,7 @@ class Recover:
         claimed = list(await self._claim(alone, room, room)) if alone else []
         for crew in limited:
             left = room - len(claimed)
-            room_to_track = crew.share.room(left, len(crew.tracker.queue))
+            room_to_track = crew.share.capacity(left, len(crew.tracker.queue))
             try:
                 claimed += await self._claim({crew.name}, room_to_track, left) if left else ()
             except StoreUnavailable:
@@ -75,7 +75,7 @@ class Recover:
 
     async def _mark_in_doubt(self, crew: Crew, run: Run, now: float) -> None:
         """In doubt, unless a webhook has brought its execution meanwhile."""
-        doubted = await self._store.apply(state_machine.on_orphan(run, crew.policy, now))
+        doubted = await self._store.apply(state_machine.on_interrupted_kickoff(run, crew.policy, now))
         if (kickoff_id := crew.tracker.take_evidence(run.run_id)) is not None:
             await adopt(doubted, run.attempt, kickoff_id, crew.policy, self._store, self._clock)
 

@@ -91,7 +91,7 @@ class BudgetWait:
         limits = self._crews[run.crew].budgets
         return (
             await self._store.seconds_until_budget(run, limits, self._clock())
-            if limits.of(run.envelope.source)
+            if limits.apply_to(run.envelope.source)
             else 0.0
         )
 

@@ -87,7 +87,9 @@ class ApplyCommand:
             detail = f"the crew {run.crew} is not in the settings; its runs can only be cancelled or abandoned"
             raise RequestRefused("unknown_crew", detail)
         if run.state is State.STARTING and run.owner is None:
-            run = await self._store.apply(state_machine.on_orphan(run, self._orphaned, self._clock()), retry=False)
+            run = await self._store.apply(
+                state_machine.on_interrupted_kickoff(run, self._orphaned, self._clock()), retry=False
+            )
         if run.kickoff_id is not None and not run.final:
             log.warning("execution_not_stopped", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
         return run

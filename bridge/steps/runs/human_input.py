@@ -43,8 +43,8 @@ class SubmitHumanInput:
     async def handle(self, run: Run) -> None:
         """Mark, POST, write down what came of it. The mark is durable before the first byte can leave."""
         crew = self._crew
-        if not rules.has_answer_to_carry(run):  # it was deferred, and its status is due to be polled again
-            self._track(await self._apply(run, Decision(state_machine.taken_up(run))))
+        if not rules.has_pending_answer(run):  # it was deferred, and its status is due to be polled again
+            self._track(await self._apply(run, Decision(state_machine.clear_deferral(run))))
             return
         if crew.breaker.is_open:
             self._track(await self._apply(run, rules.postpone_submission(run, self._clock())))
@@ -90,8 +90,8 @@ class SubmitHumanInput:
 
     async def _submit_answer(self, question: Question, body: dict[str, Any]) -> ResumeResponse:
         assert question.feedback is not None
-        if question.asked.callback_url is not None:
-            return await self._crew.api.answer_flow(question.asked.callback_url, question.feedback)
+        if question.content.callback_url is not None:
+            return await self._crew.api.answer_flow(question.content.callback_url, question.feedback)
         return await self._crew.api.resume(body)
 
     async def _store_change(self, run: Run, number: int, response: ResumeResponse) -> None:

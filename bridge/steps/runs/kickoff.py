@@ -42,12 +42,12 @@ class Kickoff:
 
     async def claim(self, room: int) -> Sequence[Run]:
         """Accepted runs that the crew has a free place for, and their budgets something left."""
-        room = self._crew.breaker.room(room)
+        room = self._crew.breaker.capacity(room)
         if not room:
             return []
         crew = self._crew
         claimed = await self._store.claim_accepted(crew.name, room, crew.max_running, self._clock(), crew.budgets)
-        self._crew.breaker.take(len(claimed))
+        self._crew.breaker.begin_trial(len(claimed))
         return claimed
 
     async def handle(self, run: Run) -> None:
@@ -60,7 +60,7 @@ class Kickoff:
         try:
             starting = await self._store.apply(beginning)
         except Stale:
-            self._crew.breaker.release_claim()
+            self._crew.breaker.cancel_trial()
             self._crew.rate_limiter.return_permit()
             raise
         answer = await self._crew.api.kickoff(body)
@@ -83,7 +83,7 @@ class Kickoff:
 
     async def quarantine(self, run: Run) -> None:
         """Defer it; in doubt if its POST may have left."""
-        self._crew.breaker.release_claim()
+        self._crew.breaker.cancel_trial()
         await set_aside(run.run_id, self._crew, self._store, self._clock)
 
     def pause(self) -> float:
@@ -143,7 +143,7 @@ class Kickoff:
         return await adopt(run, run.attempt, kickoff_id, self._crew.policy, self._store, self._clock) or run
 
     def _update_breaker(self, answer: KickoffResponse) -> None:
-        if not self._crew.pause_if_unavailable(answer, self._clock()) and self._crew.breaker.answered():
+        if not self._crew.pause_if_unavailable(answer, self._clock()) and self._crew.breaker.on_kickoff_answered():
             log.info("crew_resumed", crew=self._crew.name)
 
     def _track(self, run: Run) -> None:

@@ -66,7 +66,7 @@ class Poll:
         asked_at, tracker = self._clock(), self._crew.tracker
         if not tracked.polls:
             self._update_webhook_reliability(
-                partial(self._crew.webhook_reliability.first_poll, webhook_seen=tracker.webhook_seen(tracked.run_id))
+                partial(self._crew.webhook_reliability.on_first_poll, webhook_seen=tracker.webhook_seen(tracked.run_id))
             )
         try:
             if (current := await self._up_to_date(tracked)) is not None:
@@ -109,13 +109,13 @@ class Poll:
             self._crew.rate_limiter.return_permit()
             self._crew.tracker.forget(tracked.run_id)
             return None
-        return rules.refreshed(tracked, run)
+        return rules.sync_with_run(tracked, run)
 
     async def _look(self, tracked: TrackedRun, asked_at: float) -> None:
         answer = await self._request_status(tracked, asked_at)
         self._crew.pause_if_unavailable(answer, asked_at)
         completion_signalled = self._crew.tracker.completion_signalled(tracked.run_id)
-        seen, news = rules.look(tracked, answer, self._crew.policy, asked_at)
+        seen, news = rules.observe_status(tracked, answer, self._crew.policy, asked_at)
         goes_on = await self._store_change(seen, answer, asked_at) if news else seen
         self._learn_run_times(tracked, answer, asked_at, completion_signalled=completion_signalled)
         if goes_on is not None:
@@ -143,7 +143,7 @@ class Poll:
         return await self._apply(run, seen, answer, asked_at)
 
     async def _apply(self, run: Run, seen: TrackedRun, answer: StatusResponse, asked_at: float) -> TrackedRun | None:
-        decision = rules.on_status(run, seen, answer, self._crew.policy, asked_at)
+        decision = rules.apply_status(run, seen, answer, self._crew.policy, asked_at)
         written = await self._store.apply(decision)
         if written.final and isinstance(answer, Succeeded) and answer.dropped:
             dropped = ", ".join(answer.dropped)
@@ -161,7 +161,7 @@ class Poll:
         if written.due_at is not None:
             self._notify_recover()
         self._crew.tracker.cache_written(written)
-        return rules.refreshed(seen, written)
+        return rules.sync_with_run(seen, written)
 
     def _stop_tracking(self, ended: Run) -> None:
         if ended.state is State.SUCCEEDED and ended.outcome.result is None and ended.outcome.result_json is None:
@@ -170,7 +170,7 @@ class Poll:
         if ended.state is not State.SUCCEEDED and self._crew.tracker.webhook_result(ended.run_id) is not None:
             log.warning("webhook_result_discarded", run_id=ended.run_id, crew=ended.crew, state=ended.state.value)
         self._update_webhook_reliability(
-            partial(self._crew.webhook_reliability.ended, completion_signalled=completion_signalled)
+            partial(self._crew.webhook_reliability.on_run_ended, completion_signalled=completion_signalled)
         )
         self._crew.tracker.forget(ended.run_id)
         log.info("run_ended", run_id=ended.run_id, crew=ended.crew, state=ended.state.value, polls=ended.polls)
@@ -186,8 +186,8 @@ class Poll:
         if self._crew.planner.observe_poll(before, asked_at, over=over):
             log.info("run_times_changed", crew=self._crew.name)
         if over:
-            self._crew.planner.ended(
-                before, asked_at, told=reported_run_time(answer), completion_signalled=completion_signalled
+            self._crew.planner.on_run_ended(
+                before, asked_at, reported=reported_run_time(answer), completion_signalled=completion_signalled
             )
 
     def _update_webhook_reliability(self, by: Callable[[], None]) -> None:

@@ -25,7 +25,7 @@ from bridge.core.crew.responses import (
 from bridge.core.crew.webhooks import Kind
 from bridge.core.errors import RequestRefused, Stale
 from bridge.core.human_input.feedback import Resume
-from bridge.core.human_input.model import AskedQuestion, Stage
+from bridge.core.human_input.model import QuestionContent, QuestionStage
 from bridge.core.human_input.rules import CONFIRM_WITHIN
 from bridge.core.runs.commands import Cancel
 from bridge.core.runs.model import Run, State
@@ -133,7 +133,7 @@ async def test_an_old_question_that_comes_after_a_new_one_does_not_replace_it(be
     await ask(bench, run)
     question = (await bench.now(run)).human_input.question
     assert question is not None
-    assert question.asked.task_id == "another-task"
+    assert question.content.task_id == "another-task"
 
 
 async def test_a_question_that_only_the_status_tells_is_told_without_content(bench: Bench):
@@ -149,7 +149,7 @@ async def test_its_webhook_may_still_come_and_names_it(bench: Bench):
     await ask(bench, run)
     question = (await bench.now(run)).human_input.question
     assert question is not None
-    assert (question.number, question.asked.task_id, await told(bench, run)) == (1, TASK, ["waiting_for_human"])
+    assert (question.number, question.content.task_id, await told(bench, run)) == (1, TASK, ["waiting_for_human"])
 
 
 async def test_where_webhooks_bring_questions_the_status_is_believed_the_second_time(bench: Bench):
@@ -284,7 +284,7 @@ async def test_a_message_that_comes_again_was_taken_even_when_the_next_question_
     await bench.apply_command(run.run_id, again, "queue")
     await ask(bench, run, "another-task")
     await bench.apply_command(run.run_id, again, "queue")
-    assert (await bench.now(run)).human_input.question.stage is Stage.OPEN  # type: ignore[union-attr]
+    assert (await bench.now(run)).human_input.question.stage is QuestionStage.OPEN  # type: ignore[union-attr]
     assert len(bench.api.resumes) == 1
 
 
@@ -333,7 +333,7 @@ async def test_what_provably_never_left_is_sent_later(bench: Bench, answer: Any)
     assert run.state is State.WAITING_FOR_HUMAN
     assert await bench.round(bench.resume) == []
     bench.clock.forward(400)
-    bench.crew.breaker.probed(ok=True, now=bench.clock())
+    bench.crew.breaker.on_probe(ok=True, now=bench.clock())
     await bench.round(bench.resume)
     assert ((await bench.now(run)).state, len(bench.api.resumes)) == (State.RUNNING, 2)
 
@@ -387,7 +387,7 @@ async def test_a_question_that_comes_while_its_forerunners_answer_is_under_way_i
     now = await answered(bench, run)
     assert (now.state, now.human_input.aliases) == (State.WAITING_FOR_HUMAN, ("alias-1",))
     assert now.human_input.question is not None
-    assert (now.human_input.question.number, now.human_input.question.stage) == (2, Stage.OPEN)
+    assert (now.human_input.question.number, now.human_input.question.stage) == (2, QuestionStage.OPEN)
 
 
 async def test_a_process_that_dies_with_the_answer_under_way_never_sends_it_again(bench: Bench):
@@ -451,7 +451,7 @@ async def test_a_question_that_comes_before_its_forerunners_answer_leaves_is_fol
         bench.crew.breaker.trip("HTTP 401", bench.clock())
     with pytest.raises(Stale):
         await bench.resume.handle(claimed)
-    bench.crew.breaker.probed(ok=True, now=bench.clock())
+    bench.crew.breaker.on_probe(ok=True, now=bench.clock())
     await look(bench, Succeeded("done"))
     assert ((await bench.now(run)).state, bench.api.resumes) == (State.SUCCEEDED, [])
 
@@ -497,7 +497,7 @@ async def test_a_paused_crews_answers_wait(bench: Bench):
     bench.crew.breaker.trip("HTTP 401", bench.clock())
     await answered(bench, run)
     assert bench.api.resumes == []
-    bench.crew.breaker.probed(ok=True, now=bench.clock())
+    bench.crew.breaker.on_probe(ok=True, now=bench.clock())
     bench.clock.forward(100)
     await bench.round(bench.resume)
     assert len(bench.api.resumes) == 1
@@ -578,7 +578,7 @@ def a_question(kickoff_id: str = "execution-1", **changes: Any) -> FlowQuestion:
         "options": ("approved", "rejected"),
         "callback_url": CALLBACK,
     }
-    return FlowQuestion(kickoff_id, AskedQuestion(**asked | changes))
+    return FlowQuestion(kickoff_id, QuestionContent(**asked | changes))
 
 
 async def flow(bench: Bench) -> Run:
@@ -644,7 +644,7 @@ async def test_of_too_many_or_too_large_questions_of_nobody_the_oldest_make_way(
     assert told == [("human_input_unmatched", f"unknown-{number}") for number in (1, 2)]
     assert [kickoff_id for _, kickoff_id in await bench.round(bench.early)] == ["unknown-3", "unknown-4"]
     bench.crew.questions.drop("unknown-3")
-    assert bench.crew.questions.keep("unknown-5", AskedQuestion(output=output), NOW) == []
+    assert bench.crew.questions.keep("unknown-5", QuestionContent(output=output), NOW) == []
 
 
 async def test_a_flow_that_told_no_address_cannot_be_answered_here(bench: Bench):

@@ -92,11 +92,11 @@ async def test_a_turn_for_a_run_that_others_have_in_hand_makes_nobody_wait_for_a
     await bench.accepted()
     [claimed] = await bench.kickoff.claim(9)
     await bench.abandon()
-    rate_limiter.refused(now - 60, now - 60, 1.0)
-    assert rate_limiter.take(now) == 0.0, "the lone call"
+    rate_limiter.on_throttled(now - 60, now - 60, 1.0)
+    assert rate_limiter.acquire(now) == 0.0, "the lone call"
     with pytest.raises(Stale):
         await bench.kickoff.handle(claimed)
-    assert rate_limiter.take(now + 1) == 0.0
+    assert rate_limiter.acquire(now + 1) == 0.0
 
 
 async def test_not_found_pauses_nobody(bench: Bench):

@@ -21,7 +21,7 @@ from bridge.core.crew.responses import Running, Succeeded
 from bridge.core.crew.webhooks import Kind
 from bridge.core.delivery.model import Channel, DeliveryState
 from bridge.core.human_input.feedback import Resume
-from bridge.core.human_input.model import AskedQuestion
+from bridge.core.human_input.model import QuestionContent
 from bridge.core.runs.commands import Cancel
 from bridge.core.runs.deferral import PAUSES
 from bridge.core.runs.model import Run, State
@@ -117,7 +117,7 @@ async def running(bench: Bench) -> None:
 
 async def asked(bench: Bench) -> Run:
     run = await bench.started()
-    await bench.webhook.ask(run, AskedQuestion("task-1", "a draft"))
+    await bench.webhook.ask(run, QuestionContent("task-1", "a draft"))
     return run
 
 
@@ -157,7 +157,7 @@ async def to_deliver(bench: Bench) -> None:
 
 async def early_question(bench: Bench) -> None:
     run = await bench.started()
-    bench.crew.questions.keep(run.kickoff_id or "", AskedQuestion("task-1", "a draft"), bench.clock())
+    bench.crew.questions.keep(run.kickoff_id or "", QuestionContent("task-1", "a draft"), bench.clock())
 
 
 async def passed_hint(bench: Bench) -> None:

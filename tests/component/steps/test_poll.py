@@ -240,13 +240,13 @@ async def test_a_look_that_is_not_made_makes_nobody_wait_for_its_answer(bench: B
     run = await bench.started()
     bench.crew.tracker.mark_changed(await bench.now(run))
     await bench.store.apply(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
-    bench.crew.rate_limiter.refused(bench.clock(), bench.clock(), 1.0)
+    bench.crew.rate_limiter.on_throttled(bench.clock(), bench.clock(), 1.0)
     bench.clock.forward(10)
     bench.store = Away(bench.store) if away else bench.store
     with pytest.raises(StoreUnavailable) if away else nullcontext():
         assert await bench.round(bench.poll) != []
     bench.clock.forward(1)
-    assert (bench.api.polls, bench.crew.rate_limiter.take(bench.clock())) == ([], 0.0)
+    assert (bench.api.polls, bench.crew.rate_limiter.acquire(bench.clock())) == ([], 0.0)
 
 
 async def test_a_run_that_somebody_ended_meanwhile_is_let_go(bench: Bench):

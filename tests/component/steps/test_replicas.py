@@ -14,7 +14,7 @@ from bridge.core.crew.webhooks import Kind, read
 from bridge.core.errors import StoreUnavailable
 from bridge.core.human_input import rules
 from bridge.core.human_input.feedback import Resume
-from bridge.core.human_input.model import AskedQuestion
+from bridge.core.human_input.model import QuestionContent
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Run, State
 from bridge.steps.maintenance.rebalance import Rebalance
@@ -77,7 +77,7 @@ async def test_what_was_handed_over_is_not_taken_back(bench: Bench):
 
 async def waiting_for_human(bench: Bench) -> Run:
     run = await bench.started()
-    asked = read(Kind.HUMAN, {"kickoff_id": run.kickoff_id, "task_id": "t", "task_output": "Approve?"}).asked
+    asked = read(Kind.HUMAN, {"kickoff_id": run.kickoff_id, "task_id": "t", "task_output": "Approve?"}).question
     assert asked is not None
     decision = rules.on_question(run, asked, bench.policy, bench.clock())
     assert decision is not None
@@ -153,7 +153,9 @@ async def test_a_process_that_takes_a_flows_question_to_another_s_run_keeps_noth
     bench.be_a_flow()
     run = await bench.started()
     other = await another(bench)
-    question = FlowQuestion(run.kickoff_id or "", AskedQuestion("q-1", callback_url="https://amp.example.com/respond"))
+    question = FlowQuestion(
+        run.kickoff_id or "", QuestionContent("q-1", callback_url="https://amp.example.com/respond")
+    )
     await other.webhook.take_flow_question("research", question)
     assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
     assert other.crew.tracker._outdated == set()
@@ -221,7 +223,7 @@ async def test_a_question_that_reaches_another_process_before_its_run_is_known_i
     run = await bench.accepted()
     other = await another(bench)
     bench.api.kickoff_answers = [Started("k-1")]
-    asked = read(Kind.HUMAN, {"kickoff_id": "k-1", "task_id": "t", "task_output": "Approve?"}).asked
+    asked = read(Kind.HUMAN, {"kickoff_id": "k-1", "task_id": "t", "task_output": "Approve?"}).question
     assert asked is not None
     await other.webhook.take_flow_question("research", FlowQuestion("k-1", asked))
     await other.round(other.early)

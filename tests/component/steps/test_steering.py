@@ -8,7 +8,7 @@ import pytest
 from bridge.core.crew.responses import Failed, InDoubt, NoResponse, Running, Succeeded
 from bridge.core.errors import PostUnderWay, RequestRefused, StoreUnavailable
 from bridge.core.human_input.feedback import Resume
-from bridge.core.human_input.model import AskedQuestion
+from bridge.core.human_input.model import QuestionContent
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand
 from bridge.core.runs.model import Run, State
 from bridge.steps.recovery.late_results import PollLateResults
@@ -61,7 +61,7 @@ async def test_an_execution_that_ends_after_all_is_told_once(bench: Bench, answe
 async def test_a_late_result_is_told_although_something_is_noted_of_its_run_during_the_look(bench: Bench):
     """A human's answer was under way when its run was cancelled; nobody would have looked at the execution again."""
     run = await bench.started()
-    await bench.webhook.ask(run, AskedQuestion("t-1"))
+    await bench.webhook.ask(run, QuestionContent("t-1"))
     await bench.apply_command(run.run_id, Resume(approve=True), "client/orders")
     polled: list[Run] = []
 

@@ -51,7 +51,7 @@ class Crew:
             else:
                 seen = replace(tracked, polls=tracked.polls + 1, alive_at=now, seen_at=now, started_at=tracked.began_at)
                 self.queue.put(seen, rules.next_poll_at(seen, POLICY, now, self.planner.pause(seen, now)))
-        self.rate_limiter.answered(now)
+        self.rate_limiter.on_response(now)
 
     def until_all_are_over(self) -> float:
         now = START

@@ -87,7 +87,7 @@ def _wait(
     ahead = select(runs.c.run_id).where(*waiting_of, text(WAITING)).limit(MOST_COUNTED).subquery()
     waiting = connection.execute(select(func.count()).select_from(ahead)).scalar_one()
     claimed = connection.execute(select(func.count()).where(*claimed_by, _CLAIMED)).scalar_one()
-    back, more = budget.acquire(max(waiting - 1, 0))
+    back, more = budget.next_start(max(waiting - 1, 0))
     if back < claimed:  # the latest starts are those of runs that are claimed: now
         return budget.per + more
     sent = select(runs.c.sent_at).where(*sent_by, runs.c.sent_at > now - budget.per).order_by(runs.c.sent_at.desc())

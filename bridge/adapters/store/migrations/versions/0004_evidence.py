@@ -9,5 +9,5 @@ down_revision = "0003"
 
 def upgrade() -> None:
     """Add the columns; the runs that exist have used no automatic retry."""
-    for name in ("auto_retries", "doubt_told", "unverified"):
+    for name in ("auto_retries", "in_doubt_emitted", "unverified"):
         op.add_column("runs", sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
