@@ -54,7 +54,7 @@ def readers(adapter: Adapter, **options: Any) -> AbstractAsyncContextManager[Con
 
 def silence(adapter: Adapter, process: str, seconds: float) -> None:
     """A process has given no sign of life for so long."""
-    adapter.execute("UPDATE processes SET beat_at = beat_at - %s WHERE name = %s", seconds, process)
+    adapter.execute("UPDATE processes SET heartbeat_at = heartbeat_at - %s WHERE name = %s", seconds, process)
 
 
 class SqliteAdapter:

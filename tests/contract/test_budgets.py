@@ -167,9 +167,9 @@ async def test_waiting_runs_places_and_starts_are_found_by_their_indexes(adapter
         await store.seconds_until_budget(waiting, limits, NOW)
     of_runs = [(sql, parameters) for sql, parameters in seen if "FROM runs" in sql]
     plans = [await _plan(adapter, sql, parameters) for sql, parameters in of_runs]
-    wanted = [{"runs_slots"}, {"runs_sent", "runs_state"}, {"runs_sent_by", "runs_state"}, {"runs_waiting"}]
-    wanted += [{"runs_1"}, {"runs_waiting"}, {"runs_state"}, {"runs_sent"}]
-    wanted += [{"runs_waiting"}, {"runs_state"}, {"runs_sent_by"}]
+    wanted = [{"runs_open"}, {"runs_crew_budget", "runs_open"}, {"runs_client_budget", "runs_due"}]
+    wanted += [{"runs_kickoff_queue"}, {"runs_1"}, {"runs_kickoff_queue"}, {"runs_open"}, {"runs_crew_budget"}]
+    wanted += [{"runs_kickoff_queue"}, {"runs_due"}, {"runs_client_budget"}]
     used = [set(re.findall(r"runs_\w+", plan)) for plan in plans]
     if store.shared:  # PostgreSQL chooses among indexes by what is in the table, which is next to nothing here
         assert [plan for plan in plans if "Seq Scan" in plan] == []
@@ -188,7 +188,7 @@ async def test_what_is_due_of_one_crew_is_found_by_an_index(adapter: Adapter, st
     if store.shared:
         assert [plan for plan in plans if "Seq Scan" in plan] == []
     else:
-        assert [set(re.findall(r"runs_\w+", plan)) for plan in plans] == [{"runs_state"}] * 2
+        assert [set(re.findall(r"runs_\w+", plan)) for plan in plans] == [{"runs_due"}] * 2
 
 
 async def test_runs_under_way_are_counted_only_where_it_matters(store: SqlStore):

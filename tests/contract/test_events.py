@@ -1,15 +1,13 @@
 """What `ports.Store` promises about events: their order, who may see them, kept also if nobody is sent them."""
 
 from dataclasses import replace
-from functools import partial
 
-from bridge.adapters.store import SqlStore, database, migrate_store
+from bridge.adapters.store import SqlStore
 from bridge.adapters.store.queries import events as event_queries
 from bridge.core.delivery import cloudevents
 from bridge.core.delivery.model import Event
 from bridge.core.runs.model import CrewPolicy, Envelope, State
 from bridge.ports.queries import StoredEvent
-from tests.contract.conftest import Adapter
 from tests.fakes import NOW, a_delivery, a_run
 
 NOWHERE, EXCHANGE = CrewPolicy(), CrewPolicy(results_exchange=True)
@@ -65,17 +63,6 @@ async def test_when_an_event_was_stored_can_be_asked(store: SqlStore):
     assert await store.stored_at(first.event_id) == found[first.event_id]
     assert await store.stored_at() == found[second.event_id]
     assert await store.stored_at("forgotten") is None
-
-
-async def test_events_of_the_first_schema_were_stored_when_they_were_made(adapter: Adapter):
-    adapter.empty()
-    async with database.opened(database.database(adapter.url).writer()) as writer:
-        await writer.run(partial(database.upgrade, revision="0001"))
-    insert = "INSERT INTO events (event_id, type, headers, content_type, created_at, body)"
-    adapter.execute(f"{insert} VALUES ('e', 'run.failed', %s, 'text/plain', %s, %s)", b"{}", NOW, b"")
-    await migrate_store(adapter.url)
-    async with adapter.open() as store:
-        assert await store.stored_at("e") == NOW
 
 
 async def test_events_are_found_with_what_decides_who_may_see_them(store: SqlStore):

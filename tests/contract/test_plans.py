@@ -24,8 +24,8 @@ from tests.contract.conftest import Adapter
 from tests.fakes import NOW, a_delivery, a_run, run_id
 
 CREWS = (None, frozenset({"research"}), frozenset({"research", "triage"}))
-GROWING = {"runs", "events", "deliveries", "attempts", "run_times"}
-SHORT = {"deliveries_due", "deliveries_held", "runs_waiting", "runs_slots"}
+GROWING = {"runs", "events", "deliveries", "delivery_attempts", "run_times"}
+SHORT = {"deliveries_due", "deliveries_claimed", "runs_kickoff_queue", "runs_open"}
 """Indexes of what is not done yet."""
 RUN_FILTERS = [
     RunFilter(state, crew, crews, source, before)

@@ -128,7 +128,7 @@ async def stop_while_others_beat(postgresql: PostgresqlAdapter, store: SqlStore)
     """Hold a lock without saying that the row of commands is over."""
     stopped = await psycopg.AsyncConnection.connect(postgresql.url, application_name=dialect.APPLICATION)
     async with stopped, stopped.pipeline():
-        await stopped.execute("UPDATE processes SET beat_at = 0 WHERE name = 'me'")
+        await stopped.execute("UPDATE processes SET heartbeat_at = 0 WHERE name = 'me'")
         stopped.pgconn.send_flush_request()
         stopped.pgconn.flush()
         await eventually(lambda: postgresql.execute(STOPPED))

@@ -12,10 +12,10 @@ from tests.fakes import NOW
 
 
 async def test_a_probe_leaves_nothing_behind(store: SqlStore, adapter: Adapter):
-    before = adapter.execute("SELECT name FROM keys")
+    before = adapter.execute("SELECT name FROM store_metadata")
     await store.probe(0)
     await store.probe(100_000)
-    assert adapter.execute("SELECT name FROM keys") == before
+    assert adapter.execute("SELECT name FROM store_metadata") == before
 
 
 async def test_a_full_store_takes_a_small_probe_and_no_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

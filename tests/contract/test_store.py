@@ -6,15 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from bridge.adapters.store import SqlStore, group_commit, migrate_store
 from bridge.adapters.store import store as store_module
 from bridge.adapters.store.queries import run_lists
-from bridge.adapters.store.schema import metadata
 from bridge.core.crew.responses import Refused, Started
 from bridge.core.delivery.model import Channel, DeliveryState
 from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, outcome_of_attempt
@@ -26,7 +22,7 @@ from bridge.core.runs.deferral import Deferral
 from bridge.core.runs.model import CrewPolicy, Decision, Envelope, Outcome, State
 from bridge.ports.inbound import Accepted
 from bridge.ports.queries import RunFilter
-from tests.contract.conftest import Adapter, Line, readers, silence
+from tests.contract.conftest import Adapter, Line, silence
 from tests.contract.histories import CALLBACK, POLICY, accepted, claimed, end_of, ids, in_doubt, refused, started
 from tests.fakes import NOW, a_delivery, a_run, event_types, run_id, without_body
 
@@ -683,14 +679,6 @@ class TestReopening:
 
 
 class TestDatabase:
-    async def test_the_migrated_schema_is_the_one_that_the_code_knows(self, adapter: Adapter):
-        def differences(connection: Connection) -> Any:
-            known = MigrationContext.configure(connection, opts={"compare_type": True})
-            return compare_metadata(known, metadata)
-
-        async with readers(adapter) as reader:
-            assert await reader.run(differences) == []
-
     async def test_a_store_that_is_away_says_so_and_shows_no_content(self, adapter: Adapter, store: SqlStore):
         """The reason is logged, and callback URLs often carry a secret."""
         secret = a_run(inputs={"password": "hunter2"}, callback_url="https://hooks.example/hunter2")

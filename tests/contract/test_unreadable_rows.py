@@ -118,6 +118,6 @@ async def test_a_stream_passes_over_it(store: SqlStore, faults: Faults):
 async def test_run_times_are_read_without_it(store: SqlStore, faults: Faults):
     new = [RunTime(run_id(number), "research", NOW, 1.0, 2.0) for number in (1, 2)]
     await store.store_run_times("research", new, 0.0, 9)
-    await spoil(store, run_times, "stages", "run_id", run_id(1))
+    await spoil(store, run_times, "task_marks", "run_id", run_id(1))
     assert await store.run_times("research", 0.0, 9) == [new[1]]
     assert faults.kinds == [Quarantined.RUN]

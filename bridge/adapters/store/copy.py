@@ -14,14 +14,14 @@ from sqlalchemy.exc import DBAPIError
 from bridge.adapters.store import dialect
 from bridge.adapters.store.database import COPYING, Database, database, prepared
 from bridge.adapters.store.errors import words
-from bridge.adapters.store.schema import keys, metadata, processes, served_crews
+from bridge.adapters.store.schema import metadata, processes, served_crews, store_metadata
 from bridge.core.errors import StoreInUse, StoreUnavailable
 
 BATCH = 500  # rows
 HEARD_LATELY = 30.0  # seconds; a process that was heard within them lives
 
-_TABLES = [table for table in metadata.sorted_tables if table not in (keys, processes, served_crews)]
-"""Everything but the keys, which come first, and the processes, which are none."""
+_TABLES = [table for table in metadata.sorted_tables if table not in (store_metadata, processes, served_crews)]
+"""Tables copied in batches. `store_metadata` is copied first; processes and their crews belong to the source alone."""
 
 Progress = Callable[[str, int, int], None]
 """A table's name, the rows of it that are done, and how many there are."""
@@ -73,19 +73,19 @@ def _copy_all(source: Engine, target: Engine, progress: Progress) -> dict[str, i
     counts = {table.name: _copy_table(copy, table) for table in _TABLES}
     _check(copy)
     with target.begin() as connection:
-        connection.execute(delete(keys).where(keys.c.name == COPYING))
+        connection.execute(delete(store_metadata).where(store_metadata.c.name == COPYING))
     return counts
 
 
 def _begin(source: Engine, target: Engine) -> dict[str, list[Any]]:
     """Mark the target as a copy of this source, or find how far an earlier try came."""
     with source.begin() as connection:
-        found = {row.name: row.value for row in connection.execute(select(keys))}
+        found = {row.name: row.value for row in connection.execute(select(store_metadata))}
     if COPYING in found:
         raise StoreUnavailable("the store to copy from is an unfinished copy itself")
     identity = hashlib.sha256(found.get("amp", b"")).hexdigest()
     with target.begin() as connection:
-        there = {row.name: row.value for row in connection.execute(select(keys))}
+        there = {row.name: row.value for row in connection.execute(select(store_metadata))}
         if COPYING in there:
             mark = json.loads(there[COPYING])
             if mark["source"] != identity:
@@ -95,9 +95,9 @@ def _begin(source: Engine, target: Engine) -> dict[str, list[Any]]:
         for table in _TABLES:
             if connection.execute(select(*table.primary_key).limit(1)).first():
                 raise StoreUnavailable("the store to copy to is not empty")
-        connection.execute(delete(keys))
+        connection.execute(delete(store_metadata))
         rows = [{"name": name, "value": value} for name, value in found.items()]
-        connection.execute(keys.insert(), [*rows, {"name": COPYING, "value": _mark(identity, {})}])
+        connection.execute(store_metadata.insert(), [*rows, {"name": COPYING, "value": _mark(identity, {})}])
     return {}
 
 
@@ -106,13 +106,17 @@ def _copy_table(copy: _Copy, table: Table) -> int:
         total: int = connection.execute(select(func.count()).select_from(table)).scalar_one()
     with copy.target.begin() as connection:
         done: int = connection.execute(select(func.count()).select_from(table)).scalar_one()
-        mark = connection.execute(select(keys.c.value).where(keys.c.name == COPYING)).scalar_one()
+        mark = connection.execute(select(store_metadata.c.value).where(store_metadata.c.name == COPYING)).scalar_one()
     identity = json.loads(mark)["source"]
     for rows in _batches(copy.source, table, copy.reached.get(table.name)):
         copy.reached[table.name] = [rows[-1][column.name] for column in table.primary_key]
         with copy.target.begin() as connection:
             connection.execute(table.insert(), rows)
-            moved = update(keys).where(keys.c.name == COPYING).values(value=_mark(identity, copy.reached))
+            moved = (
+                update(store_metadata)
+                .where(store_metadata.c.name == COPYING)
+                .values(value=_mark(identity, copy.reached))
+            )
             connection.execute(moved)
         done += len(rows)
         copy.progress(table.name, done, total)

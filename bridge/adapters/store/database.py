@@ -20,7 +20,7 @@ from bridge.adapters.store import dialect
 from bridge.adapters.store.clock_correction import follow_clock
 from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.postgresql import Postgresql
-from bridge.adapters.store.schema import keys
+from bridge.adapters.store.schema import store_metadata
 from bridge.adapters.store.sqlite import Sqlite
 from bridge.adapters.store.store import SqlStore
 from bridge.core.errors import BridgeError, StoreDamaged, StoreInUse, StoreUnavailable
@@ -31,7 +31,7 @@ from bridge.ports.processing import ReportFault
 log = structlog.get_logger()
 
 COPYING = "copying"
-"""The row of `keys` that says that a copy into this store is not finished."""
+"""The row of `store_metadata` that says that a copy into this store is not finished."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -225,14 +225,14 @@ def _alembic() -> Config:
 
 
 def _refuse_unfinished_copy(connection: Connection) -> None:
-    if connection.execute(select(keys.c.name).where(keys.c.name == COPYING)).first():
+    if connection.execute(select(store_metadata.c.name).where(store_metadata.c.name == COPYING)).first():
         raise StoreUnavailable("the store is an unfinished copy: run `store copy` again")
 
 
 def _key(connection: Connection) -> bytes:
     """The store's own secret, made once: tokens that were issued stay good after a restart, and in every process."""
-    connection.execute(dialect.insert_new(connection, keys).values(name="amp", value=secrets.token_bytes(32)))
-    found: bytes = connection.execute(select(keys.c.value).where(keys.c.name == "amp")).scalar_one()
+    connection.execute(dialect.insert_new(connection, store_metadata).values(name="amp", value=secrets.token_bytes(32)))
+    found: bytes = connection.execute(select(store_metadata.c.value).where(store_metadata.c.name == "amp")).scalar_one()
     return found
 
 

@@ -191,13 +191,13 @@ def new_attempt(delivery_id: str, attempt: Attempt) -> Values:
         "seconds": attempt.seconds,
         "error": attempt.error,
         "code": attempt.code,
-        "answer": attempt.answer,
+        "response": attempt.answer,
     }
 
 
 def attempt_from_row(row: Row[Any]) -> Attempt:
-    """The attempt that a row of `attempts` holds."""
-    return Attempt(row.number, row.at, row.seconds, row.error, row.code, row.answer)
+    """The attempt that a row of `delivery_attempts` holds."""
+    return Attempt(row.number, row.at, row.seconds, row.error, row.code, row.response)
 
 
 def event_from_row(row: Row[Any]) -> Event:

@@ -58,10 +58,10 @@ runs = Table(
     # the execution
     Column("attempt", Integer, nullable=False),
     Column("sent_at", Float),
-    Column("auto_retries", Integer, nullable=False, server_default="0"),
-    Column("in_doubt_emitted", Integer, nullable=False, server_default="0"),
+    Column("auto_retries", Integer, nullable=False),
+    Column("in_doubt_emitted", Integer, nullable=False),
     Column("kickoff_id", Text),
-    Column("unverified", Integer, nullable=False, server_default="0"),
+    Column("unverified", Integer, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),
     Column("polls", Integer, nullable=False),
@@ -73,13 +73,15 @@ runs = Table(
     Column("usage", LargeBinary),
     Column("error_code", Text),
     Column("error_message", Text),
-    CheckConstraint(_one_of("state", list(State)), name="runs_state"),
-    CheckConstraint(f"({_FINAL}) = (finished_at IS NOT NULL)", name="runs_finished"),
-    CheckConstraint("state NOT IN ('running', 'waiting_for_human') OR kickoff_id IS NOT NULL", name="runs_kickoff_id"),
+    CheckConstraint(_one_of("state", list(State)), name="runs_state_known"),
+    CheckConstraint(f"({_FINAL}) = (finished_at IS NOT NULL)", name="runs_finished_at_if_final"),
+    CheckConstraint(
+        "state NOT IN ('running', 'waiting_for_human') OR kickoff_id IS NOT NULL", name="runs_kickoff_id_if_running"
+    ),
 )
 
 Index(
-    "runs_key",
+    "runs_idempotency_key",
     runs.c.source,
     runs.c.crew,
     runs.c.idempotency_key,
@@ -97,29 +99,29 @@ Index(
     postgresql_where=_signed,
 )
 Index(
-    "runs_unkeyed",
+    "runs_fingerprint",
     runs.c.fingerprint,
     runs.c.accepted_at,
     sqlite_where=runs.c.idempotency_key.is_(None),
     postgresql_where=runs.c.idempotency_key.is_(None),
 )
-Index("runs_state", runs.c.state, runs.c.owner, runs.c.due_at)
+Index("runs_due", runs.c.state, runs.c.owner, runs.c.due_at)
 # A partial index serves only what repeats its condition, or implies it by an equation: SQLite tries nothing cleverer.
 OPEN = _one_of("state", [state.value for state in State if state not in FINAL_STATES])
 Index(
-    "runs_slots", runs.c.crew, runs.c.state, runs.c.owner, runs.c.due_at,
+    "runs_open", runs.c.crew, runs.c.state, runs.c.owner, runs.c.due_at,
     sqlite_where=text(OPEN), postgresql_where=text(OPEN),
 )  # fmt: skip
 WAITING = f"state = '{State.ACCEPTED}' AND owner IS NULL"
 Index(
-    "runs_waiting", runs.c.crew, runs.c.priority.desc(), runs.c.run_id, runs.c.due_at, runs.c.source,
+    "runs_kickoff_queue", runs.c.crew, runs.c.priority.desc(), runs.c.run_id, runs.c.due_at, runs.c.source,
     sqlite_where=text(WAITING), postgresql_where=text(WAITING),
 )  # fmt: skip
 _sent = text("sent_at IS NOT NULL")
-Index("runs_sent", runs.c.crew, runs.c.sent_at, sqlite_where=_sent, postgresql_where=_sent)
+Index("runs_crew_budget", runs.c.crew, runs.c.sent_at, sqlite_where=_sent, postgresql_where=_sent)
 OF_CLIENT = "source LIKE 'client/%'"  # nobody else's runs are counted, so nobody else pays for it
 Index(
-    "runs_sent_by", runs.c.source, runs.c.sent_at,
+    "runs_client_budget", runs.c.source, runs.c.sent_at,
     sqlite_where=text(OF_CLIENT), postgresql_where=text(OF_CLIENT),
 )  # fmt: skip
 Index("runs_finished_at", runs.c.finished_at)
@@ -130,7 +132,7 @@ Index(
     "runs_by_source", runs.c.source, runs.c.state, runs.c.run_id, runs.c.crew,
     sqlite_where=text(OF_CLIENT), postgresql_where=text(OF_CLIENT),
 )  # fmt: skip
-Index("runs_kickoff", runs.c.crew, runs.c.kickoff_id, unique=True)
+Index("runs_kickoff_id", runs.c.crew, runs.c.kickoff_id, unique=True)
 
 events = Table(
     "events",
@@ -146,9 +148,9 @@ events = Table(
     Column("stored_at", Float, nullable=False),
     Column("body", LargeBinary, nullable=False),
 )
-Index("events_run", events.c.run_id)
-Index("events_made", events.c.created_at, events.c.event_id)
-Index("events_stored", events.c.stored_at, events.c.event_id)
+Index("events_run_id", events.c.run_id)
+Index("events_created_at", events.c.created_at, events.c.event_id)
+Index("events_stored_at", events.c.stored_at, events.c.event_id)
 
 deliveries = Table(
     "deliveries",
@@ -166,9 +168,9 @@ deliveries = Table(
     Column("due_at", Float, nullable=False),
     Column("last_error", Text),
     Column("delivered_at", Float),
-    CheckConstraint(_one_of("state", list(DeliveryState)), name="deliveries_state"),
+    CheckConstraint(_one_of("state", list(DeliveryState)), name="deliveries_state_known"),
 )
-Index("deliveries_event", deliveries.c.event_id)
+Index("deliveries_event_id", deliveries.c.event_id)
 Index(
     "deliveries_due",
     deliveries.c.channel,
@@ -187,14 +189,14 @@ Index(
     postgresql_where=deliveries.c.receiver.is_not(None),
 )
 Index(
-    "deliveries_held",
+    "deliveries_claimed",
     deliveries.c.receiver,
     sqlite_where=text("owner IS NOT NULL"),
     postgresql_where=text("owner IS NOT NULL"),
 )
 
-attempts = Table(
-    "attempts",
+delivery_attempts = Table(
+    "delivery_attempts",
     metadata,
     Column("delivery_id", Text, ForeignKey("deliveries.delivery_id", ondelete="CASCADE"), primary_key=True),
     Column("number", Integer, primary_key=True),
@@ -202,7 +204,7 @@ attempts = Table(
     Column("seconds", Float, nullable=False),
     Column("error", Text),
     Column("code", Integer),
-    Column("answer", LargeBinary),
+    Column("response", LargeBinary),
 )
 
 receivers = Table(
@@ -213,16 +215,16 @@ receivers = Table(
     Column("paused_at", Float),
 )
 
-commands = Table(
-    "commands",
+pending_commands = Table(
+    "pending_commands",
     metadata,
     Column("run_id", String(36), ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
     Column("sender", Text, nullable=False),
-    Column("kept_at", Float, nullable=False),
+    Column("requested_at", Float, nullable=False),
 )
 
-crew_webhooks = Table(
-    "webhooks",
+relayed_webhooks = Table(
+    "relayed_webhooks",
     metadata,
     Column("webhook_id", Text, primary_key=True),
     Column("run_id", String(36), ForeignKey("runs.run_id", ondelete="CASCADE"), nullable=False),
@@ -230,7 +232,7 @@ crew_webhooks = Table(
     Column("kind", Text, nullable=False),
     Column("content", LargeBinary, nullable=False),
 )
-Index("webhooks_run", crew_webhooks.c.run_id)
+Index("relayed_webhooks_run_id", relayed_webhooks.c.run_id)
 
 run_times = Table(
     "run_times",
@@ -240,7 +242,7 @@ run_times = Table(
     Column("ended_at", Float, nullable=False),
     Column("earliest", Float, nullable=False),
     Column("latest", Float, nullable=False),
-    Column("stages", LargeBinary, nullable=False),
+    Column("task_marks", LargeBinary, nullable=False),
 )
 Index("run_times_crew", run_times.c.crew, run_times.c.ended_at)
 
@@ -259,8 +261,8 @@ served_crews = Table(
 )
 Index("served_crews_process", served_crews.c.process)
 
-keys = Table(
-    "keys",
+store_metadata = Table(
+    "store_metadata",
     metadata,
     Column("name", Text, primary_key=True),
     Column("value", LargeBinary, nullable=False),

@@ -14,7 +14,7 @@ from bridge.adapters.kickoff_journal import NullJournal
 from bridge.adapters.store import SqlStore
 from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.database import database, opened, prepared
-from bridge.adapters.store.schema import keys, metadata
+from bridge.adapters.store.schema import metadata, store_metadata
 from bridge.core.callback_url import CallbackRules
 from bridge.core.crew.fair_share import FairShare
 from bridge.core.crew.payloads import Webhooks
@@ -260,7 +260,7 @@ async def store(one_database: OneDatabase) -> AsyncIterator[SqlStore]:
 
 def _empty(connection: Connection) -> None:
     for table in reversed(metadata.sorted_tables):
-        if table is not keys:
+        if table is not store_metadata:
             connection.execute(delete(table))
 
 

@@ -100,7 +100,7 @@ class Replicas:
 
     async def beat_of(self, pid: int) -> float:
         """When the process with this id gave its last sign of life, by its own clock."""
-        [(at,)] = await self.ask(f"SELECT beat_at FROM processes WHERE name LIKE '%-{pid}-%'")
+        [(at,)] = await self.ask(f"SELECT heartbeat_at FROM processes WHERE name LIKE '%-{pid}-%'")
         return float(at)
 
     async def posting(self, bridge: Daemon, at_least: int) -> bool:

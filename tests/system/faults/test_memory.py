@@ -115,8 +115,9 @@ def runs_with_results(number: int, size: int) -> str:
     return (
         f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {number}) "
         "INSERT INTO runs (run_id, crew, state, version, source, fingerprint, priority, inputs, meta, accepted_at, "
-        "finished_at, attempt, polls, result) SELECT printf('01920000-0000-7000-8000-%012d', i), 'research', "
-        f"'succeeded', 1, 'client/anonymous', 'f', 0, '{{}}', '{{}}', {time.time()}, {time.time()}, 1, 1, "
+        "finished_at, attempt, auto_retries, in_doubt_emitted, unverified, polls, result) "
+        "SELECT printf('01920000-0000-7000-8000-%012d', i), 'research', "
+        f"'succeeded', 1, 'client/anonymous', 'f', 0, '{{}}', '{{}}', {time.time()}, {time.time()}, 1, 0, 0, 0, 1, "
         f"CAST(replace(hex(zeroblob({size // 2})), '0', 'x') AS BLOB) FROM n"
     )
 

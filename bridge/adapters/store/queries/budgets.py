@@ -11,18 +11,20 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, select, text
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.schema import OF_CLIENT, WAITING, runs
+from bridge.adapters.store.schema import OF_CLIENT, OPEN, WAITING, runs
 from bridge.core.runs.budget import Budget, Budgets
 from bridge.core.runs.model import Run, State
 
 _CLAIMED = (runs.c.state == State.ACCEPTED.value) & runs.c.owner.is_not(None)
+_IN_OPEN = text(OPEN)
+"""The condition of the index `runs_open`; by the one for lists, every run that waits would be read."""
 MOST_COUNTED = 100_000  # waiting runs; nobody is told more exactly how long a longer queue takes
 
 
 def left_of_crew(connection: Connection, crew: str, budget: Budget | None, now: float) -> float:
     """How many runs of a crew may be started now."""
     of_crew = runs.c.crew == crew
-    return math.inf if budget is None else _left(connection, [of_crew], [of_crew], budget, now)
+    return math.inf if budget is None else _left(connection, [of_crew, _IN_OPEN], [of_crew], budget, now)
 
 
 def left_of_senders(connection: Connection, budgets: Mapping[str, Budget], now: float) -> dict[str, int]:
@@ -57,7 +59,7 @@ def seconds_until_budget(connection: Connection, run: Run, budgets: Budgets, now
         return 0.0  # it starts in a moment
     wait = 0.0
     if budgets.crew is not None:
-        wait = _wait(connection, [of_crew], [of_crew], [of_crew], budgets.crew, now)
+        wait = _wait(connection, [of_crew], [of_crew, _IN_OPEN], [of_crew], budgets.crew, now)
     if sender in budgets.senders:
         budget, sent_by = budgets.senders[sender], _sent_by(sender)
         wait = max(wait, _wait(connection, [of_crew, of_sender], [of_sender], sent_by, budget, now))
@@ -84,7 +86,10 @@ def _wait(
     budget: Budget,
     now: float,
 ) -> float:
-    ahead = select(runs.c.run_id).where(*waiting_of, text(WAITING)).limit(MOST_COUNTED).subquery()
+    queued = select(runs.c.run_id).where(*waiting_of, text(WAITING)).limit(MOST_COUNTED)
+    ahead = queued.order_by(
+        runs.c.priority.desc(), runs.c.run_id
+    ).subquery()  # the order of the index, or it is not used
     waiting = connection.execute(select(func.count()).select_from(ahead)).scalar_one()
     claimed = connection.execute(select(func.count()).where(*claimed_by, _CLAIMED)).scalar_one()
     back, more = budget.next_start(max(waiting - 1, 0))

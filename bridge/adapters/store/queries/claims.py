@@ -18,7 +18,16 @@ from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.queries import budgets
 from bridge.adapters.store.queries.run_lists import within
 from bridge.adapters.store.rows import delivery_from_row, run_from_row, whole_deliveries
-from bridge.adapters.store.schema import OPEN, WAITING, commands, deliveries, events, processes, runs, served_crews
+from bridge.adapters.store.schema import (
+    OPEN,
+    WAITING,
+    deliveries,
+    events,
+    pending_commands,
+    processes,
+    runs,
+    served_crews,
+)
 from bridge.core.delivery.model import Channel, Delivery, DeliveryState
 from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.core.runs.budget import UNLIMITED, Budgets
@@ -56,7 +65,7 @@ _WAITING = (
         runs.c.due_at <= bindparam("now"),
         runs.c.source.not_in(bindparam("spent", expanding=True)),
         runs.c.run_id.not_in(bindparam("taken", expanding=True)),
-        runs.c.run_id.not_in(select(commands.c.run_id)),  # to be cancelled: must not be started once more
+        runs.c.run_id.not_in(select(pending_commands.c.run_id)),  # to be cancelled: must not be started once more
     )
     .order_by(runs.c.priority.desc(), runs.c.run_id)
     .limit(bindparam("room"))

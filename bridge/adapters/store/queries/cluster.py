@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import Connection, Row, bindparam, delete, exists, func, select, text, update
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.schema import OPEN, crew_webhooks, runs, served_crews
+from bridge.adapters.store.schema import OPEN, relayed_webhooks, runs, served_crews
 from bridge.core.crew.fair_share import Membership
 from bridge.core.crew.webhooks import Kind
 from bridge.core.runs.model import State
@@ -61,7 +61,7 @@ def release_runs(connection: Connection, process: str, run_ids: Sequence[str]) -
 def relay_webhook(connection: Connection, passed: Sequence[RelayedWebhook]) -> list[None]:
     """Leave hints; one that says the same as one that still lies there is not needed."""
     rows = [_row_from(webhook) for webhook in passed]
-    connection.execute(dialect.insert_new(connection, crew_webhooks), rows)
+    connection.execute(dialect.insert_new(connection, relayed_webhooks), rows)
     return [None] * len(passed)
 
 
@@ -74,12 +74,12 @@ def collect(connection: Connection, process: str, crews: Collection[str], room: 
     One that cannot be read goes, too: it would come again and again, and end whoever takes it.
     """
     backing_off = runs.c.owner.is_(None) & runs.c.state.not_in(_UNDER_WAY) & runs.c.crew.in_(crews)
-    own_runs = exists().where(runs.c.run_id == crew_webhooks.c.run_id, (runs.c.owner == process) | backing_off)
-    ids = connection.execute(select(crew_webhooks.c.webhook_id).where(own_runs).limit(room)).scalars().all()
+    own_runs = exists().where(runs.c.run_id == relayed_webhooks.c.run_id, (runs.c.owner == process) | backing_off)
+    ids = connection.execute(select(relayed_webhooks.c.webhook_id).where(own_runs).limit(room)).scalars().all()
     if not ids:
         return []
     taken = connection.execute(
-        delete(crew_webhooks).where(crew_webhooks.c.webhook_id.in_(ids)).returning(crew_webhooks)
+        delete(relayed_webhooks).where(relayed_webhooks.c.webhook_id.in_(ids)).returning(relayed_webhooks)
     )
     return [webhook for row in taken if (webhook := _webhook_from_row(row)) is not None]
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, literal, select
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.connections import Work
-from bridge.adapters.store.schema import commands, runs
+from bridge.adapters.store.schema import pending_commands, runs
 from bridge.core.runs.model import FINAL_STATES, State
 
 _OPEN = runs.c.state.not_in(sorted(state.value for state in FINAL_STATES))
@@ -41,16 +41,18 @@ class SqlCommands:
 
 def _keep(connection: Connection, run_id: str, sender: str, now: float) -> bool:
     open_run = select(runs.c.run_id, literal(sender), literal(now)).where(runs.c.run_id == run_id, _OPEN)
-    insert = dialect.insert_new(connection, commands).from_select(["run_id", "sender", "kept_at"], open_run)
-    connection.execute(insert)
-    return connection.execute(select(commands.c.run_id).where(commands.c.run_id == run_id)).first() is not None
+    insert = dialect.insert_new(connection, pending_commands)
+    connection.execute(insert.from_select(["run_id", "sender", "requested_at"], open_run))
+    stored = select(pending_commands.c.run_id).where(pending_commands.c.run_id == run_id)
+    return connection.execute(stored).first() is not None
 
 
 def _applicable(connection: Connection, most: int) -> list[tuple[str, str]]:
-    query = select(commands.c.run_id, commands.c.sender).join(runs, runs.c.run_id == commands.c.run_id)
-    due = query.where(runs.c.state != State.STARTING.value).order_by(commands.c.kept_at, commands.c.run_id)
+    command = pending_commands.c
+    query = select(command.run_id, command.sender).join(runs, runs.c.run_id == command.run_id)
+    due = query.where(runs.c.state != State.STARTING.value).order_by(command.requested_at, command.run_id)
     return [(row.run_id, row.sender) for row in connection.execute(due.limit(most))]
 
 
 def _drop(connection: Connection, run_id: str) -> None:
-    connection.execute(delete(commands).where(commands.c.run_id == run_id))
+    connection.execute(delete(pending_commands).where(pending_commands.c.run_id == run_id))

@@ -10,7 +10,7 @@ from bridge.adapters.store import dialect
 from bridge.adapters.store.bulk import Bulk
 from bridge.adapters.store.queries.accept import insert_deliveries
 from bridge.adapters.store.rows import Values, new_attempt
-from bridge.adapters.store.schema import attempts, deliveries, events, receivers
+from bridge.adapters.store.schema import deliveries, delivery_attempts, events, receivers
 from bridge.core.delivery.model import Delivery, DeliveryState, Receiver
 from bridge.core.delivery.outcome import DeliveryOutcome
 from bridge.ports.queries import DeliveryFilter
@@ -49,7 +49,7 @@ _UPDATE_DELIVERY = Bulk(
 )
 
 
-_INSERT_ATTEMPT = Bulk(lambda connection: dialect.insert_new(connection, attempts))
+_INSERT_ATTEMPT = Bulk(lambda connection: dialect.insert_new(connection, delivery_attempts))
 
 
 def _delivery_values(written: OwnedOutcome) -> Values:
@@ -71,9 +71,9 @@ def _add_attempts(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -
     _INSERT_ATTEMPT.execute(connection, rows)
     for one in outcomes:
         if one.attempt.number > MAX_ATTEMPTS:
-            of_delivery = attempts.c.delivery_id == one.delivery.delivery_id
-            old = attempts.c.number <= one.attempt.number - MAX_ATTEMPTS
-            connection.execute(delete(attempts).where(of_delivery, old))
+            of_delivery = delivery_attempts.c.delivery_id == one.delivery.delivery_id
+            old = delivery_attempts.c.number <= one.attempt.number - MAX_ATTEMPTS
+            connection.execute(delete(delivery_attempts).where(of_delivery, old))
 
 
 def _know_receivers(connection: Connection, known: Sequence[Receiver]) -> None:

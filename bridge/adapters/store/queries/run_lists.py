@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, case, exists, func, li
 
 from bridge.adapters.store.decoding import readable_deliveries, readable_runs, runs_by_id
 from bridge.adapters.store.rows import attempt_from_row, run_from_row
-from bridge.adapters.store.schema import OF_CLIENT, attempts, deliveries, events, receivers, runs
+from bridge.adapters.store.schema import OF_CLIENT, deliveries, delivery_attempts, events, receivers, runs
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState
 from bridge.core.runs.model import Run, State
 from bridge.ports.processing import ReportFault
@@ -192,7 +192,11 @@ def deliveries_of_run(connection: Connection, run_id: str, report: ReportFault) 
 
 def attempts_for_delivery(connection: Connection, delivery_id: str) -> list[Attempt]:
     """The attempts of one delivery, the first one first."""
-    query = select(attempts).where(attempts.c.delivery_id == delivery_id).order_by(attempts.c.number)
+    query = (
+        select(delivery_attempts)
+        .where(delivery_attempts.c.delivery_id == delivery_id)
+        .order_by(delivery_attempts.c.number)
+    )
     return [attempt_from_row(row) for row in connection.execute(query)]
 
 

@@ -31,7 +31,7 @@ def keep(connection: Connection, crew: str, new: Sequence[RunTime], since: float
 
 def run_time_from_row(row: Any) -> RunTime:
     """A run time as the core knows it."""
-    task_marks = tuple((done, since) for done, since in json.loads(row.stages))
+    task_marks = tuple((done, since) for done, since in json.loads(row.task_marks))
     return RunTime(row.run_id, row.crew, row.ended_at, row.earliest, row.latest, task_marks)
 
 
@@ -42,5 +42,5 @@ def _row_from(run_time: RunTime) -> dict[str, object]:
         "ended_at": run_time.ended_at,
         "earliest": run_time.earliest,
         "latest": run_time.latest,
-        "stages": json.dumps(run_time.task_marks).encode(),
+        "task_marks": json.dumps(run_time.task_marks).encode(),
     }
