@@ -30,7 +30,7 @@ check-core: # every branch of the core
 	$(BIN)/pytest -q tests/unit --cov=bridge.core --cov-branch --cov-fail-under=100 --cov-report=
 
 check-steps:
-	$(BIN)/pytest -q tests/component tests/test_house.py tests/test_docs.py
+	$(BIN)/pytest -q tests/component tests/test_house.py tests/test_docs.py tests/test_vocabulary.py
 
 fix: $(VENV)/dev ## format and mend what can be mended by itself
 	$(BIN)/ruff check --fix --quiet .

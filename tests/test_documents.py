@@ -173,7 +173,7 @@ def _operations() -> Iterator[dict[str, Any]]:
 
 def _problem_codes() -> set[str]:
     """Codes of problems that the adapters make: by their HTTP status, or by name."""
-    sources = "".join(path.read_text("utf-8") for path in ROOT.glob("bridge/adapters/http_*.py"))
+    sources = "".join(path.read_text("utf-8") for path in ROOT.glob("bridge/adapters/http/**/*.py"))
     by_status = {HTTPStatus(int(status)).name.lower() for status in re.findall(r"\bplain\((\d{3})", sources)}
     return by_status | set(re.findall(r'\bProblem\(\s*\d{3}, "(\w+)"', sources))
 
