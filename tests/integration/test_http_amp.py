@@ -1,6 +1,7 @@
 """The crew API's webhooks over HTTP: no token of a client, any content, an answer at once."""
 
 import pytest
+import structlog
 
 from bridge.core.crew.webhooks import Kind
 from bridge.core.json import MAX_DEPTH
@@ -25,9 +26,34 @@ def nested(levels: int) -> bytes:
     return b'{"x":' + b"[" * (levels - 1) + b"]" * (levels - 1) + b"}"
 
 
-@pytest.mark.parametrize("content", [b"\xff{", nested(MAX_DEPTH + 1), nested(984)])
-async def test_content_that_cannot_be_read_is_a_hint_all_the_same(content: bytes):
-    """Of JSON nested too deep some could be read here and stored, but not read from the store."""
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [(b"\xff{", None), (b"", None), (nested(MAX_DEPTH + 1), {"x": None}), (nested(100_000), None)],
+)
+async def test_content_that_cannot_be_read_is_a_webhook_all_the_same_and_logged(content: bytes, read: object):
+    """Of JSON nested too deep, some could be read here and stored, but not read from the store."""
     async with serving() as bridge:
-        response = await bridge.http.post(bridge.url("/amp/known/crew"), data=content)
-        assert (response.status, bridge.others.crew_webhooks) == (204, [("known", Kind.CREW, None)])
+        with structlog.testing.capture_logs() as logs:
+            response = await bridge.http.post(bridge.url("/amp/known/crew"), data=content)
+        assert (response.status, bridge.others.crew_webhooks) == (204, [("known", Kind.CREW, read)])
+        assert [line["partly"] for line in logs if line["event"] == "crew_webhook_unreadable"] == [read is not None]
+
+
+@pytest.mark.parametrize(
+    ("odd", "read"),
+    [
+        (b"1" + b"0" * 500, 10**500),
+        (b"9" * 4500, None),
+        (b"1e999", None),
+        (b"NaN", None),
+        (b'"\\ud800"', "\ud800"),
+        (b'"\xff"', "\N{REPLACEMENT CHARACTER}"),
+        (b'1, "odd": 2', 2),
+    ],
+    ids=["501 digits", "4500 digits", "1e999", "NaN", "surrogate", "not UTF-8", "twice"],
+)
+async def test_an_odd_value_in_a_webhook_costs_only_itself(odd: bytes, read: object):
+    async with serving() as bridge:
+        response = await bridge.http.post(bridge.url("/amp/known/crew"), data=b'{"kickoff_id": "k-1", "odd": %s}' % odd)
+        assert response.status == 204
+        assert bridge.others.crew_webhooks == [("known", Kind.CREW, {"kickoff_id": "k-1", "odd": read})]

@@ -85,20 +85,6 @@ async def _read_raw(request: web.Request) -> bytes:
         raise problems.plain(400, _BROKEN) from None
 
 
-def any_json(body: bytes) -> Any:
-    """Whatever JSON there is, or None: a crew's webhook that cannot be read still says that something happened.
-
-    So it is with what is nested too deep: it may be written and read once more, by a parser that recurses.
-    """
-    if strict_json.too_dense(body):
-        return None
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    return None if strict_json.deeper_than(strict_json.MAX_DEPTH, value) else value
-
-
 def respond(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """An answer in JSON that no cache keeps."""
     return web.Response(

@@ -15,14 +15,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bridge.core.crew import results
+from bridge.core.crew.api_json import read_json
 from bridge.core.crew.reply import TOO_LARGE, Reply
 from bridge.core.http.retry_after import parse_retry_after
-from bridge.core.json import too_dense
-from bridge.core.numbers import json_float, json_int, read_number
+from bridge.core.numbers import read_number
 
 KICKOFF_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 MAX_MESSAGE = 2048
-MOST_DENSE = 200_000  # arrays and objects in a response that is little else; more would stall every other run
 FAST_REFUSAL = 10.0  # seconds; a slower 503 may be a router that gave up while the application went on
 
 
@@ -359,18 +358,11 @@ def _message(body: bytes) -> str:
 
 
 def _json_object(body: bytes) -> dict[str, Any] | None:
-    """The answer's object; NaN, Infinity and numbers too large to hold read as null."""
-    if too_dense(body, MOST_DENSE):
-        return None
     try:
-        value = _JSON.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
-    except (ValueError, RecursionError):
+        value = read_json(body)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
-
-
-# made once: that costs as much as reading
-_JSON = json.JSONDecoder(parse_constant=lambda _: None, parse_float=json_float, parse_int=json_int)
 
 
 def clean_text(text: str, most: int = MAX_MESSAGE) -> str:

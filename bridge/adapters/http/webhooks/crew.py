@@ -2,15 +2,19 @@
 
 from typing import Any
 
+import structlog
 from aiohttp import web
 
 from bridge.adapters.http import problems
-from bridge.adapters.http.body import any_json, read_body
+from bridge.adapters.http.body import read_body
 from bridge.adapters.http.connection import authenticated
+from bridge.core.crew.api_json import read_webhook
 from bridge.core.crew.webhooks import Kind
 from bridge.core.errors import Stale
 from bridge.core.redaction import Redactor
 from bridge.ports.inbound import HandleCrewWebhook
+
+log = structlog.get_logger()
 
 
 class AmpApi:
@@ -33,7 +37,11 @@ class AmpApi:
     async def _known(self, http: web.Request, kind: Kind) -> bool:
         async def read() -> Any:
             authenticated(http)  # it is called for a token that is known
-            return self._redactor.value(any_json(await read_body(http)))
+            body = await read_body(http)
+            content, whole = read_webhook(body, enveloped=kind is not Kind.CREW)
+            if not whole:
+                log.warning("crew_webhook_unreadable", kind=kind.value, size=len(body), partly=content is not None)
+            return self._redactor.value(content)
 
         try:
             return await self._handle_webhook(http.match_info["token"], kind, read)

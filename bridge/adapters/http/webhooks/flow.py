@@ -7,10 +7,11 @@ import structlog
 from aiohttp import web
 
 from bridge.adapters.http import problems
-from bridge.adapters.http.body import any_json, read_plain_body
+from bridge.adapters.http.body import read_plain_body
 from bridge.adapters.http.connection import authenticated
 from bridge.adapters.http.failed_logins import FailedLogins
 from bridge.core.crew import flow_questions
+from bridge.core.crew.api_json import read_webhook
 from bridge.core.errors import Stale
 from bridge.core.redaction import Redactor
 from bridge.ports.inbound import TakeFlowQuestion
@@ -57,7 +58,7 @@ class FlowQuestionsApi:
         if not flow_questions.verified(http.headers, body, source.secrets, self._clock()):
             raise self._unauthenticated(http, crew)
         authenticated(http)
-        content = self._redactor.value(any_json(body))
+        content = self._redactor.value(read_webhook(body)[0])
         question = flow_questions.read(content, crew_url=source.url, insecure=source.insecure)
         if question is None:
             log.warning("flow_question_unreadable", crew=crew)

@@ -1,0 +1,75 @@
+"""JSON of the crew API: an odd value costs only itself, and what cannot be read at all is said to be so."""
+
+import json
+
+import pytest
+
+from bridge.core.crew.api_json import MOST_DENSE, read_json, read_webhook
+from bridge.core.json import MAX_DEPTH, deeper_than
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (b"NaN", None),
+        (b"-Infinity", None),
+        (b"1e999", None),
+        (b"1" * 4001, None),
+        (b"1" * 501, int("1" * 501)),
+        (b'"\\ud800"', "\ud800"),
+        (b'"\xff"', "\N{REPLACEMENT CHARACTER}"),
+        (b'{"a": 1, "a": 2}', {"a": 2}),
+        (b"\xef\xbb\xbf[]", []),
+        ('["ä"]'.encode("utf-16"), ["ä"]),
+    ],
+)
+def test_an_odd_value_costs_only_itself(written: bytes, read: object):
+    assert read_json(written) == read
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[1] 2", b"[" * 100_000 + b"]" * 100_000, b"[" + b"[]," * MOST_DENSE + b"1]"]
+)
+def test_what_cannot_be_read_raises_and_as_a_webhook_is_nothing(body: bytes):
+    with pytest.raises(ValueError, match=r"."):
+        read_json(body)
+    assert read_webhook(body) == (None, False)
+
+
+def deep(levels: int) -> object:
+    value: object = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("content", [deep(MAX_DEPTH - 1), {"a": deep(MAX_DEPTH - 2)}, "text", None])
+def test_a_webhook_that_is_not_nested_too_deep_is_read_whole(content: object):
+    assert read_webhook(json.dumps(content).encode()) == (content, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [
+        (
+            {"events": [{"execution_id": "e", "data": {"n": 1, "state": deep(90)}}]},
+            {"events": [{"execution_id": "e", "data": None}]},
+        ),
+        ([{"execution_id": "e", "data": deep(90)}], [{"execution_id": "e", "data": [None]}]),
+        (deep(90), [[[None]]]),
+    ],
+)
+def test_of_a_webhook_only_the_member_that_is_nested_too_deep_is_dropped(content: object, read: object):
+    assert read_webhook(json.dumps(content).encode()) == (read, False)
+
+
+@pytest.mark.parametrize("result", [deep(90), [{"a": 1}, deep(90)], {"a": 1, "b": deep(90)}])
+def test_a_result_that_is_nested_too_deep_is_not_kept_in_part(result: object):
+    body = json.dumps({"kickoff_id": "k", "result": result}).encode()
+    assert read_webhook(body, enveloped=False) == ({"kickoff_id": "k", "result": None}, False)
+
+
+@pytest.mark.parametrize("levels", range(MAX_DEPTH - 3, MAX_DEPTH + 6))
+def test_what_is_left_of_a_webhook_is_never_nested_too_deep(levels: int):
+    content, _ = read_webhook(json.dumps({"a": {"b": [{"c": deep(levels)}]}}).encode())
+    assert not deeper_than(MAX_DEPTH, content)
