@@ -69,6 +69,7 @@ class FakeStore:
         self.content: list[DeliveryFilter] = []
         self.redelivered: list[tuple[DeliveryFilter, float]] = []
         self.attempts: list[Attempt] = []
+        self.unserved: set[str] = set()
 
     def add(self, crew: str = "research", source: str = "client/submitter", **changes: Any) -> Run:
         run = Run(
@@ -102,6 +103,10 @@ class FakeStore:
         self.filters.append(which)
         found = [run for run in reversed(self.runs.values()) if _matches(run, which)]
         return Page(found[: which.limit], more=len(found) > which.limit)
+
+    async def is_served(self, crew: str) -> bool:
+        self._check()
+        return crew not in self.unserved
 
     async def deliveries_for_run(self, wanted: str) -> list[Delivery]:
         self._check()

@@ -20,9 +20,9 @@ class Execution:
     """One execution. Moments are epoch seconds; `failure` is the exception text of one that ends badly, else None.
 
     `ends_at` holds as long as nobody keeps it waiting: every pause moves it. It pauses `questions` times, of which
-    `written` are over; `repeats` counts how often a human asked for more work, `lost` is the time that waiting and
-    repeating have cost, `place` the part of the work after which it went on last. One that is `revoked` ends neither
-    well nor badly.
+    `questions_answered` are over; `repeats` counts how often a human asked for more work, `lost` is the time that
+    waiting and repeating have cost, `place` the part of the work after which it went on last. One that is `revoked`
+    ends neither well nor badly.
     """
 
     kickoff_id: str
@@ -34,7 +34,7 @@ class Execution:
     result: object = None
     result_json: Mapping[str, object] | None = None
     questions: int = 0
-    written: int = 0
+    questions_answered: int = 0
     repeats: int = 0
     lost: float = 0.0
     place: float = 0.0
@@ -51,19 +51,19 @@ class Execution:
 
         Questions are spread evenly: the first of three falls into the middle of the first task.
         """
-        if self.written >= self.questions:
+        if self.questions_answered >= self.questions:
             return None
         return self.at(self.pause_share)
 
     @property
     def pause_share(self) -> float:
         """The part of the work that is done at the next pause; 1 without any question left."""
-        return (self.written + 0.5) / self.questions if self.written < self.questions else 1.0
+        return (self.questions_answered + 0.5) / self.questions if self.questions_answered < self.questions else 1.0
 
     @property
     def question_id(self) -> str:
         """The id of the question that is open or comes next; another one for every time it is asked."""
-        return self.derived_id(f"question {self.written + self.repeats}")
+        return self.derived_id(f"question {self.questions_answered + self.repeats}")
 
     def at(self, share: float) -> float:
         """Return the moment when this part of the work is done, if nothing more is asked on the way."""
@@ -103,7 +103,7 @@ class Execution:
         assert self.pauses_at is not None
         self._lose(now - self.pauses_at)
         self.place = self.pause_share
-        self.written += 1
+        self.questions_answered += 1
 
     def repeat(self, now: float) -> None:
         """Let it work again at the task it waits in, and then ask again (contract 5.3, seen in the field)."""
@@ -113,7 +113,7 @@ class Execution:
 
     def stop(self, now: float) -> None:
         """End it at once, whatever it was doing."""
-        self.questions = self.written
+        self.questions = self.questions_answered
         self.revoked = True
         self.ends_at = now
 

@@ -29,7 +29,7 @@ def milestones(execution: Execution) -> list[Milestone]:
         for share, what, task in _work()
         if share <= execution.pause_share + _A_HAIR and _lies_ahead(share, what, execution.place)
     ]
-    fresh = execution.written + execution.repeats == 0
+    fresh = execution.questions_answered + execution.repeats == 0
     first = [Milestone(execution.starts_at, "begin")] if fresh else []
     return [*first, *coming, *_last(execution)]
 

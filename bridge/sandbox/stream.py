@@ -51,7 +51,7 @@ def batches(
 def _events(
     execution: Execution, kind: Kind, path: Iterable[Milestone], *, nested: bool
 ) -> Iterator[tuple[float, _Event]]:
-    number = _LEG * (execution.written + execution.repeats)
+    number = _LEG * (execution.questions_answered + execution.repeats)
     for milestone in path:
         told = [(execution.kickoff_id, event) for event in _TELL[kind](execution, milestone)]
         if nested:

@@ -267,4 +267,4 @@ async def test_the_crews_of_one_transaction_are_locked_in_one_order(store: SqlSt
         crews = ("writers", "research", "writers")
         await asyncio.gather(*(store.claim_accepted(crew, 9, 9, NOW) for crew in crews))
     locked = [next(iter(parameters.values())) for sql, parameters in seen if "pg_advisory_xact_lock" in sql]
-    assert locked == ["places:research", "places:writers"]
+    assert locked == ["slots:research", "slots:writers"]

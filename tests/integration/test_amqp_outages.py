@@ -169,7 +169,7 @@ async def test_one_unreadable_message_costs_no_other(
 
     The library decodes properties while it reads the connection, so no callback can refuse such a message.
     """
-    monkeypatch.setattr(frames, "mended_header", lambda payload, _: payload)
+    monkeypatch.setattr(frames, "sanitized_header", lambda payload, _: payload)
     wanted = {f"order-{number}" for number in range(GOOD_IN_A_ROW + 20)}
     async with client_of(broker.url, topology) as client, client_of(broker.url, topology) as other:
         await client.channel.declare_queue(topology.dead, durable=True)

@@ -102,7 +102,7 @@ async def test_a_refused_routing_key_costs_no_other(
 async def test_a_permission_that_was_given_is_found_out(
     publisher: AmqpPublisher, broker: Broker, topology: Topology, client: Client, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(refusals, "REMEMBERED", 0.0)
+    monkeypatch.setattr(refusals, "REFUSED_SECONDS", 0.0)
     await asyncio.to_thread(broker.ctl, "set_topic_permissions", "guest", topology.results, "^allowed", ".*")
     queue = await client.channel.declare_queue(exclusive=True)
     await queue.bind(topology.results, "#")

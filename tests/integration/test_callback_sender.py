@@ -241,7 +241,7 @@ async def test_an_event_that_was_taken_is_delivered_even_if_the_answer_never_end
     sender: Make, monkeypatch: pytest.MonkeyPatch
 ):
     """A receiver that sent its 2xx has the event; waiting for the rest would count that as a failure."""
-    monkeypatch.setattr(callback_sender, "ANSWER_TIMEOUT", 0.05)
+    monkeypatch.setattr(callback_sender, "RESPONSE_TIMEOUT", 0.05)
 
     async def human_input(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"}")

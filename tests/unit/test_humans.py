@@ -288,6 +288,8 @@ def test_a_watch_learns_what_others_wrote():
     after = rules.sync_with_run(tracked, answered)
     assert (after.waiting, after.pauses, after.seen_alive, after.deadline) == (False, 0, False, 840.0)
     assert rules.sync_with_run(tracked, asking(PATIENT)) == tracked
+    later = replace(answered, polls=4)
+    assert [rules.sync_with_run(replace(tracked, polls=polls), later).polls for polls in (2, 9)] == [4, 9]
 
 
 def test_a_stale_watch_loses_nothing_that_another_process_wrote():

@@ -292,6 +292,28 @@ def test_progress_is_told_once_for_each_change_and_not_twice_in_a_second():
     assert told == [(10.0, 1), (11.0, 2), (15.0, 3)]
 
 
+@pytest.mark.parametrize("answer", [Running(), Running({"total": 3})])
+def test_a_status_without_progress_leaves_what_is_stored(answer: StatusResponse):
+    policy = replace(POLICY, extra_events=frozenset({"progress"}))
+    run = running(progress={"completed": 3}, polls=2)
+    _, decision = look_and_write(run, watching(), answer, policy, NOW + 4)
+    assert decision == Decision(replace(run, polls=3, started_at=NOW + 4))
+
+
+def test_an_outdated_watch_gives_no_event_an_id_that_exists():
+    """Two polls may begin with the same count; the one that is stored second must not repeat the other's number."""
+    policy = replace(POLICY, extra_events=frozenset({"progress"}))
+    tracked, ids = watching(started_at=NOW), list[str]()
+    run = running()
+    for completed in (1, 2):
+        _, decision = look_and_write(run, tracked, Running({"completed": completed}), policy, NOW + 4)
+        assert decision is not None
+        run = decision.run
+        ids += [delivery.event.event_id for delivery in decision.deliveries]
+    assert ids == [f"{run_id(1)}-progress", f"{run_id(1)}-progress-2"]
+    assert run.polls == 2
+
+
 def test_another_current_task_is_progress_too():
     """Flows count no tasks; they name their step."""
     tracked = watching(started_at=NOW, progress=(None, None, "collect"))

@@ -10,7 +10,7 @@ from bridge.adapters.amqp.isolated import Publication
 from bridge.core.delivery.outcome import Retryable, SendResult, Undeliverable
 
 PAUSE = 3600.0  # seconds until a refused message is tried again, which only helps if an operator did something
-MAX_RUN_TIMES = 60.0  # seconds in which a refused routing key is refused without asking the broker
+REFUSED_SECONDS = 60.0  # seconds in which a refused routing key is refused without asking the broker
 MOST_REMEMBERED = 1000  # routing keys
 LARGE = 16 * 1024 * 1024  # bytes, what RabbitMQ 4 takes by default; larger ones do not hold up others, either
 
@@ -42,7 +42,7 @@ class Refusals:
         if isinstance(error, ChannelAccessRefused):
             if len(self._keys) >= MOST_REMEMBERED:
                 del self._keys[next(iter(self._keys))]
-            self._keys[_key(publication)] = (time.monotonic() + MAX_RUN_TIMES, answer)
+            self._keys[_key(publication)] = (time.monotonic() + REFUSED_SECONDS, answer)
         return answer
 
     def taken(self, publication: Publication) -> None:

@@ -101,6 +101,7 @@ def sync_with_run(tracked: TrackedRun, run: Run) -> TrackedRun:
         tracked,
         deadline=tracked.deadline + run.human_input.paused_seconds - tracked.human_input.paused_seconds,
         started_at=run.started_at or tracked.started_at,
+        polls=max(tracked.polls, run.polls),
         waiting=run.state is State.WAITING_FOR_HUMAN,
         deferred=state_machine.is_poll_deferred(run),
         human_input=run.human_input,

@@ -211,7 +211,8 @@ def apply_execution_status(
     run: Run, seen: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float
 ) -> Decision:
     """Write down what `observe_execution` found worth it; `humans.on_status` is the whole."""
-    run = replace(clear_deferral(run), polls=seen.polls, started_at=seen.started_at, unverified=seen.unverified)
+    polls = max(seen.polls, run.polls + 1)  # another poll may have been stored since `seen` was last refreshed
+    run = replace(clear_deferral(run), polls=polls, started_at=seen.started_at, unverified=seen.unverified)
     match answer:
         case responses.Succeeded(result, result_json, usage, progress):
             ended = replace(run, progress=progress or run.progress)
@@ -226,8 +227,8 @@ def apply_execution_status(
         case _ if _overdue(seen, answer, asked_at):
             error = RunError("deadline_exceeded", f"not over {seen.deadline:g} s after it was first seen started")
             return _finish(run, State.TIMED_OUT, Outcome(error=error), policy, asked_at)
-        case responses.Running(progress) if seen.progress == progress_key(progress) != progress_key(run.progress):
-            return _with_extra_event(replace(run, progress=progress), "progress", policy, asked_at, seen.polls)
+        case responses.Running(progress) if _is_new(progress_key(progress), seen, run):
+            return _with_extra_event(replace(run, progress=progress), "progress", policy, asked_at, polls)
         case _:
             return Decision(run)
 
@@ -342,6 +343,11 @@ def _with_progress(tracked: TrackedRun, progress: Progress | None, asked_at: flo
     if progress in (None, tracked.progress) or asked_at - tracked.progress_at < PROGRESS_EVERY:
         return tracked
     return replace(tracked, progress=progress, progress_at=asked_at)
+
+
+def _is_new(progress: Progress | None, seen: TrackedRun, run: Run) -> bool:
+    """Whether the status reports progress that is due to be stored and is not stored yet."""
+    return progress is not None and seen.progress == progress != progress_key(run.progress)
 
 
 def _alive(tracked: TrackedRun, now: float) -> TrackedRun:

@@ -33,7 +33,7 @@ async def test_a_kickoff_is_in_the_ledger_with_all_that_is_known_of_it(start: St
             "result": None,
             "result_json": None,
             "questions": 0,
-            "settled": 0,
+            "questions_answered": 0,
             "repeats": 0,
             "lost": 0.0,
             "place": 0.0,
