@@ -122,7 +122,7 @@ async def closed_port() -> int:
 # Against the stand-in ---------------------------------------------------------------------------------------------
 
 
-async def test_a_kickoff_and_a_look(api: Api, sandbox: str):
+async def test_a_kickoff_and_a_poll(api: Api, sandbox: str):
     crew = await api(sandbox + "/")
     started = await crew.kickoff({"inputs": {"topic": "peat", "sandbox_seconds": "0"}, "meta": {"a": 1}})
     assert isinstance(started, Started)
