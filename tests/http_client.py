@@ -16,10 +16,10 @@ from bridge.adapters.http.api.crews import CrewsApi
 from bridge.adapters.http.api.deliveries import DeliveriesApi
 from bridge.adapters.http.api.runs import RunsApi
 from bridge.adapters.http.auth import Client, Clients, Role, digest
-from bridge.adapters.http.long_poll import Patience
+from bridge.adapters.http.long_poll import LongPollOptions
 from bridge.adapters.http.ops import OpsApi
-from bridge.adapters.http.server import HttpServer, Listen, servers
-from bridge.adapters.http.webhooks.crew import AmpApi
+from bridge.adapters.http.server import HttpServer, Listen, build_servers
+from bridge.adapters.http.webhooks.crew import CrewWebhooksApi
 from bridge.adapters.http.webhooks.hooks import HooksApi
 from bridge.core.crew.webhooks import Kind
 from bridge.core.delivery.model import Attempt, Delivery
@@ -245,7 +245,7 @@ class Bridge:
 async def serving(
     listen: Listen = LISTEN,
     clients: Clients | None = None,
-    patience: Patience | None = None,
+    patience: LongPollOptions | None = None,
     check_seconds: float = 2.0,
     hooks: Mapping[str, Hook] | None = None,
     counts_kept: float = 0.0,
@@ -275,10 +275,10 @@ async def serving(
             *CommandsApi(partial(others.apply_command, store), store, clients).routes(),  # type: ignore[arg-type]
             *DeliveriesApi(store, clients, lambda: 1_700_000_000.0, bridge.woken.set).routes(),  # type: ignore[arg-type]
             *CrewsApi(lambda: others.crews, others.crew_inputs, clients).routes(),
-            *AmpApi(others.handle_webhook).routes(),
+            *CrewWebhooksApi(others.handle_webhook).routes(),
             *HooksApi(accept, hooks or {}, time.time).routes(),
         ]
-        bridge.servers = servers(listen, routes, ops.routes(), clients)
+        bridge.servers = build_servers(listen, routes, ops.routes(), clients)
         for server in bridge.servers:
             await server.start()
             stack.push_async_callback(_stopped, server, asyncio.create_task(server.run()))

@@ -62,7 +62,7 @@ def test_the_fields_of_a_request() -> None:
 
 
 def test_the_members_of_a_run_and_its_deliveries() -> None:
-    run = views.run_with_deliveries(a_run(), [a_delivery()], served=True)
+    run = views.run_detail(a_run(), [a_delivery()], served=True)
     assert set(run) - {"deliveries", "waiting"} == set(SCHEMAS["Run"]["required"])
     assert set(SCHEMAS["Run"]["properties"]) == {*SCHEMAS["Run"]["required"], "question"}  # only while there is one
     assert set(run["deliveries"][0]) == set(SCHEMAS["Delivery"]["properties"]) == set(SCHEMAS["Delivery"]["required"])
@@ -76,7 +76,7 @@ def test_what_a_run_waits_for() -> None:
     _, with_members = added["properties"]["waiting"]["oneOf"]
     assert with_members["properties"]["reason"]["enum"] == list(Reason)
     assert [reason for reason in Reason if not _has_row(HTTP, reason)] == []
-    shown = views.run_as_listed(replace(a_run(), deferral=Deferral("an internal error", NOW, NOW + 5.0)), served=True)
+    shown = views.run_summary(replace(a_run(), deferral=Deferral("an internal error", NOW, NOW + 5.0)), served=True)
     assert set(shown["waiting"]) == set(with_members["required"])
     assert shown["waiting"]["reason"] == "retry"
 
@@ -174,7 +174,7 @@ def _operations() -> Iterator[dict[str, Any]]:
 def _problem_codes() -> set[str]:
     """Codes of problems that the adapters make: by their HTTP status, or by name."""
     sources = "".join(path.read_text("utf-8") for path in ROOT.glob("bridge/adapters/http/**/*.py"))
-    by_status = {HTTPStatus(int(status)).name.lower() for status in re.findall(r"\bplain\((\d{3})", sources)}
+    by_status = {HTTPStatus(int(status)).name.lower() for status in re.findall(r"\bfrom_status\(\s*(\d{3})", sources)}
     return by_status | set(re.findall(r'\bProblem\(\s*\d{3}, "(\w+)"', sources))
 
 

@@ -1,8 +1,8 @@
-"""The crew API over HTTP; every outcome becomes a value of `core.responses`.
+"""The crew API over HTTP; every outcome becomes a value of `core.crew.responses`.
 
-A kickoff costs money and has no idempotency key, so its outcome is told apart by what was really written to the
-socket: before the first byte nothing can have been started, after it everything is possible. Each kickoff gets a fresh
-connection, because a kept one that the server closes at the wrong moment looks like an execution in doubt.
+A kickoff costs money and has no idempotency key, so its outcome depends on what was written to the socket: before the
+first byte nothing can have been started, after it an execution may exist. Each kickoff uses a new connection, because a
+reused one that the server closes at the wrong moment looks like an execution in doubt.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import aiohttp
 
 from bridge.adapters.callbacks.address_guard import ForbiddenAddress, guarded_sockets
-from bridge.adapters.http_client import LenientRequest, seen_status
+from bridge.adapters.http_client import LenientRequest, capture_status
 from bridge.core.crew import responses
 from bridge.core.crew.flow_questions import same_host
 from bridge.core.crew.rate_limiter import RateLimiter
@@ -37,7 +37,7 @@ from bridge.core.json import compact
 from bridge.core.redaction import Redactor
 from bridge.ports.lifecycle import Clock, Health
 
-SOURCE = "kickoff-bridge"  # who answers, as a flow is told
+SOURCE = "kickoff-bridge"  # the `source` of human input sent to a flow
 
 Answer = TypeVar("Answer", KickoffResponse, ResumeResponse, StatusResponse)
 
@@ -45,16 +45,16 @@ _TRANSIENT_ERRORS = (
     aiohttp.ClientError,
     OSError,
     TimeoutError,
-    ValueError,
-)  # ValueError: a host name that cannot be one
+    ValueError,  # an invalid host name
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long we wait for an answer, in seconds, and how much of one we hold, in bytes.
+    """Timeouts in seconds, and the largest response that is read, in bytes.
 
-    `kickoff`: the slowest honest answer that was seen, with a margin. `inputs` is short, because somebody waits at the
-    door. `fast_refusal`: what a 503 may take that refuses for certain.
+    `kickoff`: the slowest successful response observed, with a margin. `inputs` is short, because a client waits for
+    the result. `fast_refusal`: a 503 faster than this is certain not to have started an execution.
     """
 
     kickoff: float = 60.0
@@ -69,14 +69,14 @@ LIMITS = Limits()
 
 
 @dataclass(slots=True)
-class _Wire:
-    """Whether a byte of the request was handed to the socket."""
+class _Transmission:
+    """Whether the first byte of a request was written to the socket."""
 
-    touched: bool = False
+    started: bool = False
 
 
 class HttpCrewApi:
-    """One deployed crew. `rate_limiter` hears of every answer, and gives turns by the same `clock`."""
+    """The API of one deployed crew. Calls take permits from `rate_limiter` and report every response to it."""
 
     def __init__(
         self,
@@ -94,66 +94,66 @@ class HttpCrewApi:
         self._rate_limiter = rate_limiter
         self._clock = clock
         self._queue = asyncio.Lock()
-        self._kickoffs, self._polls, self._failed_logins = sessions
+        self._kickoffs, self._polls, self._external = sessions
         self._limits = limits
 
     def use_token(self, token: str) -> None:
-        """Call with this token from now on."""
+        """Replace the token of all further calls."""
         self._headers = {"Authorization": f"Bearer {token}"}
 
     async def acquire(self) -> None:
-        """Wait for this call's turn; first come, first served, and before all looks."""
+        """Wait for a permit of the rate limiter; first come, first served, and before all polls."""
         self._rate_limiter.waiting += 1
         try:
             async with self._queue:
-                while (wait := self._rate_limiter.acquire(self._clock())) > 0.0:  # noqa: ASYNC110 - nobody knows the moment before
+                while (wait := self._rate_limiter.acquire(self._clock())) > 0.0:  # noqa: ASYNC110 - the wait is known only now
                     await asyncio.sleep(wait)
         finally:
             self._rate_limiter.waiting -= 1
 
-    def _without_secrets(self, answer: Answer) -> Answer:
-        """What the crew quoted of ours is masked; the id of an execution stays as it is."""
+    def _redacted(self, answer: Answer) -> Answer:
+        """Redact secrets that the crew API quotes; a kickoff id stays as it is."""
         return answer if isinstance(answer, Started | Resumed) else self._redactor.fields(answer)
 
     async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
-        """`POST /kickoff`. Never follows a redirect, never repeats; must not be cancelled."""
+        """Call `POST /kickoff` once, without following redirects. Must not be cancelled."""
         reply = await self._post(self._kickoffs, f"{self._url}/kickoff", body, self._headers)
         if not isinstance(reply, Reply):
             return reply
-        return self._without_secrets(responses.read_kickoff(reply, self._limits.fast_refusal))
+        return self._redacted(responses.read_kickoff(reply, self._limits.fast_refusal))
 
     async def resume(self, body: dict[str, Any]) -> ResumeResponse:
-        """`POST /resume`, with the same care as a kickoff."""
+        """Call `POST /resume`, with the same guarantees as `kickoff`."""
         reply = await self._post(self._kickoffs, f"{self._url}/resume", body, self._headers)
-        return self._without_secrets(responses.read_resume(reply)) if isinstance(reply, Reply) else reply
+        return self._redacted(responses.read_resume(reply)) if isinstance(reply, Reply) else reply
 
     async def answer_flow(self, callback_url: str, feedback: str) -> ResumeResponse:
-        """POST an answer to a flow's callback: without our token, because the address is the permission.
+        """POST human input to a flow's callback URL, without the crew's token: the URL itself grants the permission.
 
-        Only on the crew's own host it may be a private address.
+        A private address is permitted only on the crew's own host.
         """
-        session = self._kickoffs if same_host(callback_url, self._url) else self._failed_logins
+        session = self._kickoffs if same_host(callback_url, self._url) else self._external
         reply = await self._post(session, callback_url, {"feedback": feedback, "source": SOURCE}, {})
-        return self._without_secrets(responses.read_flow_answer(reply)) if isinstance(reply, Reply) else reply
+        return self._redacted(responses.read_flow_answer(reply)) if isinstance(reply, Reply) else reply
 
     async def status(self, kickoff_id: str) -> StatusResponse:
-        """`GET /status/{kickoff_id}`."""
-        assert responses.usable_kickoff_id(kickoff_id)  # it goes into a path
+        """Call `GET /status/{kickoff_id}`."""
+        assert responses.usable_kickoff_id(kickoff_id)  # it becomes part of a path
         sent_at = self._clock()
         reply = await self._request("GET", f"/status/{kickoff_id}")
-        self._read_response(reply, sent_at)
-        return self._without_secrets(responses.read_status(reply)) if isinstance(reply, Reply) else reply
+        self._update_rate_limiter(reply, sent_at)
+        return self._redacted(responses.read_status(reply)) if isinstance(reply, Reply) else reply
 
     async def stop(self, kickoff_id: str) -> bool:
-        """`POST /stop/{kickoff_id}`, which only some deployments have; never an error."""
+        """Call `POST /stop/{kickoff_id}`, which only some deployments support; return whether it succeeded."""
         assert responses.usable_kickoff_id(kickoff_id)
         sent_at = self._clock()
         reply = await self._request("POST", f"/stop/{kickoff_id}")
-        self._read_response(reply, sent_at)
+        self._update_rate_limiter(reply, sent_at)
         return isinstance(reply, Reply) and reply.code == 200
 
     async def probe(self) -> Health:
-        """Whether the crew answers `GET /inputs` with this token; its root path answers 404 even when all is well."""
+        """Return whether `GET /inputs` succeeds with this token; the root path returns 404 even for a healthy crew."""
         match await self._request("GET", "/inputs", self._limits.inputs):
             case Reply(code):
                 return Health(ok=code == 200, detail=f"GET /inputs: HTTP {code}")
@@ -161,15 +161,15 @@ class HttpCrewApi:
                 return Health(ok=False, detail=f"GET /inputs: {why}")
 
     async def inputs(self) -> tuple[str, ...] | None:
-        """The names that `GET /inputs` lists."""
+        """Return the names that `GET /inputs` lists; None if it fails."""
         reply = await self._request("GET", "/inputs", self._limits.inputs)
         return responses.read_inputs(reply) if isinstance(reply, Reply) else None
 
     async def _request(self, method: str, path: str, seconds: float | None = None) -> Reply | NoResponse:
-        """One call that starts nothing: its answer, or what there is instead. `seconds`: its own limit."""
+        """Make one call that starts no execution. `seconds`: its timeout, by default that of a poll."""
         started = time.monotonic()
         timeout = self._polls.timeout if seconds is None else aiohttp.ClientTimeout(total=seconds)
-        with seen_status() as seen:
+        with capture_status() as captured:
             try:
                 request = self._polls.request(
                     method, self._url + path, headers=self._headers, allow_redirects=False, timeout=timeout
@@ -177,43 +177,45 @@ class HttpCrewApi:
                 async with request as response:
                     return await self._read(response, started)
             except _TRANSIENT_ERRORS as error:
-                return _cut_reply(seen.code, started, error) or NoResponse(_describe(error))
+                return _truncated_reply(captured.code, started, error) or NoResponse(_describe(error))
 
     async def _post(
         self, session: aiohttp.ClientSession, url: str, body: dict[str, Any], headers: dict[str, str]
     ) -> Reply | NotStarted | InDoubt | Refused:
-        """One POST: its answer, or what is known of whether it left."""
-        wire = _Wire()
+        """Make one POST: return its reply, or whether it may have reached the server."""
+        transmission = _Transmission()
         started, sent_at = time.monotonic(), self._clock()
-        with seen_status() as seen:
+        with capture_status() as captured:
             try:
                 request = session.post(
                     url,
                     data=compact(body),
                     headers=headers | {"Content-Type": "application/json"},
                     allow_redirects=False,
-                    trace_request_ctx=wire,
+                    trace_request_ctx=transmission,
                 )
                 async with request as response:
                     reply = await self._read(response, started)
             except _TRANSIENT_ERRORS as error:
-                if cut := _cut_reply(seen.code, started, error):
-                    reply = cut
-                else:
-                    return self._unanswered_post(error, wire, sent_at)
-        self._read_response(reply, sent_at, posted=True)
+                truncated = _truncated_reply(captured.code, started, error)
+                if truncated is None:
+                    return self._unanswered_post(error, transmission, sent_at)
+                reply = truncated
+        self._update_rate_limiter(reply, sent_at, posted=True)
         return reply
 
-    def _unanswered_post(self, error: Exception, wire: _Wire, sent_at: float) -> NotStarted | InDoubt | Refused:
-        """What is known of a POST that got not even a status."""
+    def _unanswered_post(
+        self, error: Exception, transmission: _Transmission, sent_at: float
+    ) -> NotStarted | InDoubt | Refused:
+        """Classify a POST for which not even a status line arrived."""
         if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ForbiddenAddress):
             self._rate_limiter.on_no_response(sent_at, self._clock(), counts=False)
-            return Refused("the address may not be called")
-        self._rate_limiter.on_no_response(sent_at, self._clock(), counts=not wire.touched)
-        return InDoubt(_describe(error)) if wire.touched else NotStarted(_describe(error))
+            return Refused("address not permitted")
+        self._rate_limiter.on_no_response(sent_at, self._clock(), counts=not transmission.started)
+        return InDoubt(_describe(error)) if transmission.started else NotStarted(_describe(error))
 
-    def _read_response(self, reply: Reply | NoResponse, sent_at: float, *, posted: bool = False) -> None:
-        """Tell the pace what an answer says about it; anything but "not now" says that a call was not too much."""
+    def _update_rate_limiter(self, reply: Reply | NoResponse, sent_at: float, *, posted: bool = False) -> None:
+        """Report the outcome of a call to the rate limiter: 429 and 503 slow it down, other responses speed it up."""
         if isinstance(reply, NoResponse):
             self._rate_limiter.on_no_response(sent_at, self._clock())
         elif reply.code in {429, 503}:
@@ -227,7 +229,7 @@ class HttpCrewApi:
             self._rate_limiter.on_response(self._clock())
 
     async def _read(self, response: aiohttp.ClientResponse, started: float) -> Reply:
-        """The response; `cut` says why its body is not whole, which changes nothing about its status."""
+        """Read the response; `cut` says why its body is incomplete, which does not affect its status."""
         body, cut = bytearray(), None
         try:
             async for chunk in response.content.iter_chunked(65536):
@@ -245,33 +247,33 @@ class HttpCrewApi:
 
 
 class CrewSessions(NamedTuple):
-    """Clients for what is posted (fresh connections) and for looks (kept ones), so that neither waits for the other.
+    """Client sessions for kickoffs (new connections) and polls (reused ones), so that neither waits for the other.
 
-    `unverified`: for what is posted to other hosts than a crew's own, which must be public.
+    `external`: for POSTs to hosts other than the crew's own, which must have public addresses.
     """
 
     kickoffs: aiohttp.ClientSession
     polls: aiohttp.ClientSession
-    unverified: aiohttp.ClientSession
+    external: aiohttp.ClientSession
 
 
 @asynccontextmanager
 async def crew_sessions(limits: Limits = LIMITS) -> AsyncIterator[CrewSessions]:
-    """The clients that all crews share."""
+    """Open the client sessions that all crews share."""
     posts = aiohttp.TCPConnector(limit=0, force_close=True)
     guarded = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=guarded_sockets(allow_private=False))
     async with (
         _session(limits.kickoff, limits.connect, posts) as kickoffs,
         _session(limits.status, limits.connect, aiohttp.TCPConnector(limit=0), traced=False) as polls,
-        _session(limits.kickoff, limits.connect, guarded) as unverified,
+        _session(limits.kickoff, limits.connect, guarded) as external,
     ):
-        yield CrewSessions(kickoffs, polls, unverified)
+        yield CrewSessions(kickoffs, polls, external)
 
 
 def _session(
     timeout: float, connect: float, connector: aiohttp.TCPConnector, *, traced: bool = True
 ) -> aiohttp.ClientSession:
-    """`traced`: what is written to the socket is noted, which costs a quarter of a bare GET."""
+    """Open a session. `traced`: record whether the request was written; costs a quarter of the time of a bare GET."""
     return aiohttp.ClientSession(
         connector=connector,
         timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=connect),
@@ -283,21 +285,21 @@ def _session(
 
 
 def _tracing() -> aiohttp.TraceConfig:
-    async def touched(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
-        if isinstance(context.trace_request_ctx, _Wire):
-            context.trace_request_ctx.touched = True
+    async def started(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
+        if isinstance(context.trace_request_ctx, _Transmission):
+            context.trace_request_ctx.started = True
 
     tracing = aiohttp.TraceConfig()
-    tracing.on_request_headers_sent.append(touched)
-    tracing.on_request_chunk_sent.append(touched)
+    tracing.on_request_headers_sent.append(started)
+    tracing.on_request_chunk_sent.append(started)
     return tracing
 
 
-def _cut_reply(status: int | None, started: float, error: Exception) -> Reply | None:
-    """A response of which nothing but the status could be read, if that."""
+def _truncated_reply(status: int | None, started: float, error: Exception) -> Reply | None:
+    """Return a reply with only the captured status; None if no status line arrived."""
     return None if status is None else Reply(status, b"", time.monotonic() - started, cut=_describe(error))
 
 
 def _describe(error: Exception) -> str:
-    """What went wrong, without addresses or headers (an aiohttp error's repr holds the token)."""
+    """Return the kind of error, without addresses or headers (the repr of an aiohttp error contains the token)."""
     return type(error).__name__

@@ -1,7 +1,7 @@
-"""HTTP clients for peers that break the protocol: the status is known once its line is read, whatever follows.
+"""HTTP client requests that tolerate protocol violations: the status is known once the status line has arrived.
 
-Between the connection and aiohttp's parser stands a reader of response heads. It hands on what `core.response_head`
-makes of them, and the body separately, so that a fault behind the head cannot take the head with it.
+A reader of response heads precedes aiohttp's parser. It passes on the head as repaired by `core.http.response_head`,
+and the body separately, so that an error in the body does not lose the head.
 """
 
 import asyncio
@@ -17,64 +17,64 @@ from bridge.core.http import response_head
 
 
 @dataclass(slots=True)
-class SeenStatus:
-    """The status that a response began with; None: no complete status line."""
+class CapturedStatus:
+    """The status of a response; None: no complete status line arrived."""
 
     code: int | None = None
 
 
-_seen = ContextVar[SeenStatus | None]("seen_status", default=None)
+_captured = ContextVar[CapturedStatus | None]("captured_status", default=None)
 
 
 @contextmanager
-def seen_status() -> Iterator[SeenStatus]:
-    """Note the status of the request that is made inside, also if it ends with an exception."""
-    seen = SeenStatus()
-    token = _seen.set(seen)
+def capture_status() -> Iterator[CapturedStatus]:
+    """Capture the response status of the request made inside, even if the request ends with an exception."""
+    captured = CapturedStatus()
+    token = _captured.set(captured)
     try:
-        yield seen
+        yield captured
     finally:
-        _seen.reset(token)
+        _captured.reset(token)
 
 
 class LenientRequest(aiohttp.ClientRequest):
-    """The `request_class` of sessions whose peers are not ours."""
+    """The `request_class` of sessions with servers that may violate the protocol."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Put a reader of heads before the parser, then send."""
+        """Insert the head reader before the parser, then send."""
         if conn.transport is not None and conn.protocol is not None:
-            conn.transport.set_protocol(_HeadReader(conn.protocol, _seen.get() or SeenStatus()))
+            conn.transport.set_protocol(_HeadReader(conn.protocol, _captured.get() or CapturedStatus()))
         return await super().send(conn)
 
 
 class _HeadReader(asyncio.Protocol):
-    """One response: holds its head back until that is complete, then passes everything through."""
+    """Buffers the head of one response until it is complete, then passes everything through."""
 
-    def __init__(self, parser: asyncio.Protocol, seen: SeenStatus) -> None:
+    def __init__(self, parser: asyncio.Protocol, captured: CapturedStatus) -> None:
         self._parser = parser
-        self._seen = seen
-        self._held = bytearray()
-        self._passing = False
+        self._captured = captured
+        self._buffer = bytearray()
+        self._head_passed = False
 
     def data_received(self, data: bytes) -> None:
-        if self._passing:
+        if self._head_passed:
             self._parser.data_received(data)
             return
-        searched = max(0, len(self._held) - 3)
-        self._held += data if self._held else data.lstrip(b"\r\n")
-        end = response_head.end_of_head(self._held, searched)
-        while end is not None and response_head.is_interim(self._held):
-            del self._held[:end]
-            end = response_head.end_of_head(self._held)
-        if b"\n" in data and not response_head.is_interim(self._held):
-            self._seen.code = response_head.status_of(self._held)
+        searched = max(0, len(self._buffer) - 3)
+        self._buffer += data if self._buffer else data.lstrip(b"\r\n")
+        end = response_head.end_of_head(self._buffer, searched)
+        while end is not None and response_head.is_interim(self._buffer):
+            del self._buffer[:end]
+            end = response_head.end_of_head(self._buffer)
+        if b"\n" in data and not response_head.is_interim(self._buffer):
+            self._captured.code = response_head.status_of(self._buffer)
         if end is not None:
-            self._pass_on(response_head.mended(bytes(self._held[:end])), bytes(self._held[end:]))
-        elif len(self._held) > response_head.MAX_HEAD:
-            self._pass_on(bytes(self._held), b"")  # for the parser to refuse
+            self._forward(response_head.mended(bytes(self._buffer[:end])), bytes(self._buffer[end:]))
+        elif len(self._buffer) > response_head.MAX_HEAD:
+            self._forward(bytes(self._buffer), b"")  # for the parser to refuse
 
-    def _pass_on(self, head: bytes, rest: bytes) -> None:
-        self._passing, self._held = True, bytearray()
+    def _forward(self, head: bytes, rest: bytes) -> None:
+        self._head_passed, self._buffer = True, bytearray()
         self._parser.data_received(head)
         if rest:
             self._parser.data_received(rest)

@@ -1,4 +1,4 @@
-"""The command line: one file per kind of verb; what goes wrong becomes one line and an exit code.
+"""The command line: registers the commands, and turns failures into messages and exit codes.
 
 Results go to standard output, everything else to standard error.
 """
@@ -13,24 +13,24 @@ from rich.console import Console
 from bridge import __version__
 from bridge.cli import daemon, deliveries, demo, documents, sandbox, store
 from bridge.cli import dead_letters as dead_letter_commands
-from bridge.cli import hooks as hooks_verbs
-from bridge.cli import runs as runs_verbs
+from bridge.cli import hooks as hook_commands
+from bridge.cli import runs as run_commands
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli.send import send
 from bridge.observability import logging as logs
 
 app = typer.Typer(
     name="kickoff-bridge",
-    help="Takes kickoff requests from RabbitMQ or HTTP, runs them on a deployed crew, tells you when they are over.",
+    help="Accept kickoff requests from RabbitMQ or HTTP, run them on deployed crews, and publish an event at the end.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-dead_letters = typer.Typer(help="Look at the messages in the dead queue, and send them back.", no_args_is_help=True)
-runs = typer.Typer(help="Look at runs of a running bridge, and steer them.", no_args_is_help=True)
-hooks = typer.Typer(help="Try inbound webhooks out.", no_args_is_help=True)
-deliveries_ = typer.Typer(help="Look at deliveries of a running bridge, send them again.", no_args_is_help=True)
-stores = typer.Typer(help="Move to another store.", no_args_is_help=True)
+dead_letters = typer.Typer(help="List, show, and replay the messages in the dead queue.", no_args_is_help=True)
+runs = typer.Typer(help="List and show runs, and send them commands.", no_args_is_help=True)
+hooks = typer.Typer(help="Test the settings of inbound webhooks.", no_args_is_help=True)
+deliveries_ = typer.Typer(help="List, show, and redeliver deliveries.", no_args_is_help=True)
+stores = typer.Typer(help="Copy the bridge's data to another store.", no_args_is_help=True)
 
 app.command()(daemon.run)
 app.command()(demo.demo)
@@ -46,13 +46,13 @@ app.add_typer(deliveries_, name="deliveries")
 deliveries_.command("list")(deliveries.list_deliveries)
 deliveries_.command("show")(deliveries.show_delivery)
 deliveries_.command("redeliver")(deliveries.redeliver)
-runs.command("list")(runs_verbs.list_runs)
-runs.command("show")(runs_verbs.show_run)
-runs.command("cancel")(runs_verbs.cancel_run)
-runs.command("resume")(runs_verbs.resume_run)
-runs.command("resolve")(runs_verbs.resolve_run)
+runs.command("list")(run_commands.list_runs)
+runs.command("show")(run_commands.show_run)
+runs.command("cancel")(run_commands.cancel_run)
+runs.command("resume")(run_commands.resume_run)
+runs.command("resolve")(run_commands.resolve_run)
 app.add_typer(hooks, name="hooks")
-hooks.command("test")(hooks_verbs.try_hook)
+hooks.command("test")(hook_commands.preview_hook)
 app.add_typer(stores, name="store")
 stores.command("copy")(store.copy)
 app.command()(daemon.migrate)
@@ -64,36 +64,36 @@ log = structlog.get_logger()
 
 @app.callback(invoke_without_command=True)
 def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
-    """Options that stand before the verb."""
+    """Options that precede the command."""
     if version:
         print(__version__)
         raise typer.Exit
 
 
 def main() -> None:
-    """Run the command line and exit with one of the documented codes."""
-    _print_anything()
-    logs.configure("info", "auto")  # for what goes wrong before a verb has read the settings
+    """Run the command line; exit with one of the documented codes."""
+    _escape_unprintable()
+    logs.configure("info", "auto")  # until a command has read the settings
     try:
         app()
     except CommandFailed as failure:
-        _end(failure)
+        _exit(failure)
     except SystemExit as exit_:
         raise SystemExit(Exit.USAGE if exit_.code == 2 else exit_.code) from None  # noqa: PLR2004 - the parser's code
     except Exception:
         log.exception("crashed")
-        _end(CommandFailed(Exit.BUG, "ended because of a bug; the log says where"))
+        _exit(CommandFailed(Exit.BUG, "internal error; see the log for the traceback"))
 
 
-def _end(failure: CommandFailed) -> None:
+def _exit(failure: CommandFailed) -> None:
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     for line in failure.lines:
         console.print(line, style="red", markup=False)
     raise SystemExit(failure.code) from None
 
 
-def _print_anything() -> None:
-    """A character that the locale cannot print is escaped; it is no reason to print nothing."""
+def _escape_unprintable() -> None:
+    """Escape characters that the locale cannot print instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

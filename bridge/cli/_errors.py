@@ -1,10 +1,10 @@
-"""Exit codes, and the one exception that a verb ends with."""
+"""Exit codes, and the exception that ends a command with one."""
 
 from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """The codes that scripts may rely on; those from 64 on are the customary ones of sysexits."""
+    """The exit codes, a stable interface for scripts; those from 64 follow sysexits.h."""
 
     DONE = 0
     RUN_NOT_SUCCESSFUL = 1
@@ -14,11 +14,11 @@ class Exit(IntEnum):
     STORE_IN_USE = 73
     STORE_DAMAGED = 74
     CONFIGURATION = 78
-    INTERRUPTED = 130  # 128 and the number of SIGINT, as a shell says it
+    INTERRUPTED = 130  # 128 plus the number of SIGINT, as in shells
 
 
 class CommandFailed(Exception):
-    """Ends the command with a code; each line is one problem, told to the user as it is."""
+    """Ends the command with a code; each line is one problem, printed to standard error."""
 
     def __init__(self, code: Exit, *lines: str) -> None:
         super().__init__(*lines)

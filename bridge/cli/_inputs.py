@@ -1,4 +1,4 @@
-"""Inputs and meta as a user types them: name=value, JSON, or a file; read as strictly as the bridge will read them."""
+"""Parse inputs and meta from options: name=value, JSON, or a file; as strictly as the bridge does."""
 
 import os
 from collections.abc import Iterable
@@ -11,22 +11,22 @@ from bridge.core.json import parse_object
 
 
 def from_pairs(texts: Iterable[str]) -> dict[str, Any]:
-    """Values given as name=value; they are text."""
+    """Parse name=value arguments; values are strings."""
     pairs = [text.partition("=") for text in texts]
     for name, equals, _ in pairs:
         if not equals or not name:
-            raise CommandFailed(Exit.USAGE, f"{name!r} is not name=value")
+            raise CommandFailed(Exit.USAGE, f"'{name}': must have the form name=value")
     return {name: value for name, _, value in pairs}
 
 
 def from_json(option: str, text: str | None) -> dict[str, Any]:
-    """A JSON object given in place, or in a file after an @."""
+    """Parse a JSON object given inline, or as @FILE."""
     if text is None:
         return {}
     try:
         return parse_object(Path(text[1:]).read_bytes() if text.startswith("@") else os.fsencode(text))
     except OSError as error:
-        raise CommandFailed(Exit.USAGE, f"{option}: {error}") from None
+        raise CommandFailed(Exit.USAGE, f"{option}: cannot read {text[1:]}: {error.strerror}") from None
     except RequestRefused as refused:
-        # The sentence is made for a request's body; here the option's name stands in its place.
+        # The detail is about a request's body; here the option's name takes its place.
         raise CommandFailed(Exit.USAGE, f"{option}: {refused.detail.removeprefix('the body ')}") from None

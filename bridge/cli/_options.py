@@ -1,4 +1,4 @@
-"""Options that several verbs share, and what they lead to."""
+"""Options that several commands share, and how they resolve to settings, address, and token."""
 
 import os
 from pathlib import Path
@@ -14,28 +14,26 @@ from bridge.config.urls import check_base_url
 
 Config = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="The settings file; $BRIDGE_CONFIG, else bridge.yaml."),
+    typer.Option("--config", metavar="FILE", help="Settings file. Default: $BRIDGE_CONFIG, or bridge.yaml."),
 ]
 Url = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="Where the bridge listens; $BRIDGE_URL, else from the settings file."),
+    typer.Option("--url", metavar="URL", help="Bridge address. Default: $BRIDGE_URL, or from the settings file."),
 ]
 Token = Annotated[
     str | None,
-    typer.Option(
-        "--token", metavar="TOKEN", help="The client's token; better in $BRIDGE_TOKEN, where `ps` cannot see it."
-    ),
+    typer.Option("--token", metavar="TOKEN", help="Client token. Prefer $BRIDGE_TOKEN, which `ps` does not show."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs to read.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def load_settings(config: Path | None) -> Settings:
-    """The settings; a problem with them ends the command with 78, all of them at once."""
+    """Return the settings; if they are invalid, report all problems and exit with 78."""
     return load_renewable_settings(config)[0]
 
 
 def load_renewable_settings(config: Path | None) -> tuple[Settings, Renewable]:
-    """As `load_settings`, and what keeps an eye on the secrets that came from files."""
+    """Return the settings like `load_settings`, and an object that rereads secrets from files."""
     try:
         return load_renewable(config or default_path())
     except SettingsError as error:
@@ -43,7 +41,7 @@ def load_renewable_settings(config: Path | None) -> tuple[Settings, Renewable]:
 
 
 def daemon_address(url: str | None, config: Path | None) -> str:
-    """Where the bridge listens."""
+    """Return the bridge's address from `--url`, BRIDGE_URL, or the settings file."""
     named = url or os.environ.get("BRIDGE_URL")
     if not named:
         http = load_settings(config).http
@@ -56,7 +54,7 @@ def daemon_address(url: str | None, config: Path | None) -> str:
 
 
 def client_token(token: str | None) -> str | None:
-    """The client's token; None: the bridge is asked without one."""
+    """Return the client's token from `--token` or BRIDGE_TOKEN; None: send no token."""
     named = token or os.environ.get("BRIDGE_TOKEN")
     if not named:
         return None

@@ -1,4 +1,4 @@
-"""How runs and deliveries are printed: for people, or as JSON for programs."""
+"""Print runs and deliveries as text or JSON."""
 
 import json
 from typing import Any
@@ -18,13 +18,13 @@ STYLES = {
 }
 
 _COLUMNS = ("run_id", "crew", "state", "accepted_at", "finished_at")
-_OF_DELIVERIES = ("id", "type", "destination", "state", "attempts", "next_attempt_at", "last_error")
+_DELIVERY_COLUMNS = ("id", "type", "destination", "state", "attempts", "next_attempt_at", "last_error")
 _FACTS = ("kickoff_id", "accepted_at", "started_at", "finished_at", "error", "result")
-_WIDEST = 1000  # columns; a table that is fitted into 80 cuts the ids off, and those are what it is printed for
+_MAX_WIDTH = 1000  # columns; fitting a table into 80 would truncate the ids
 
 
 def print_run(run: dict[str, Any], *, as_json: bool) -> None:
-    """One run with its deliveries."""
+    """Print one run with its deliveries."""
     if as_json:
         print_json(run)
         return
@@ -42,7 +42,7 @@ def print_run(run: dict[str, Any], *, as_json: bool) -> None:
 
 
 def print_page(page: dict[str, Any], *, as_json: bool) -> None:
-    """A page of runs, one per line, and how to get the next one."""
+    """Print a page of runs, one per line, and the option for the next page."""
     if as_json:
         print_json(page)
         return
@@ -50,13 +50,13 @@ def print_page(page: dict[str, Any], *, as_json: bool) -> None:
     for run in page["runs"]:
         cells = {name: Text(str(run.get(name) or "")) for name in _COLUMNS}
         table.add_row(*(cells | {"state": Text(*_state(run))}).values())
-    Console(soft_wrap=True, width=_WIDEST).print(table)
+    Console(soft_wrap=True, width=_MAX_WIDTH).print(table)
     if page.get("next_cursor"):
         print(f"more: --cursor {page['next_cursor']}")
 
 
 def print_delivery(delivery: dict[str, Any], *, as_json: bool) -> None:
-    """One delivery with its last attempts."""
+    """Print one delivery with its last attempts."""
     if as_json:
         print_json(delivery)
         return
@@ -65,14 +65,15 @@ def print_delivery(delivery: dict[str, Any], *, as_json: bool) -> None:
     for name in ("type", "destination", "attempts", "next_attempt_at", "last_error", "delivered_at"):
         out.print(f"  {name}: {delivery.get(name)}", markup=False)
     for attempt in delivery["history"]:
-        said = " ".join(str(attempt[name]) for name in ("code", "error", "answer") if attempt.get(name))
+        result = " ".join(str(attempt[name]) for name in ("code", "error", "answer") if attempt.get(name))
         out.print(
-            f"  {attempt.get('number')}. {attempt.get('at')}, {attempt.get('ms')} ms: {said or 'taken'}", markup=False
+            f"  {attempt.get('number')}. {attempt.get('at')}, {attempt.get('ms')} ms: {result or 'confirmed'}",
+            markup=False,
         )
 
 
 def print_deliveries(page: dict[str, Any], *, as_json: bool) -> None:
-    """A page of deliveries, one per line, and how to get the next one."""
+    """Print a page of deliveries, one per line, and the option for the next page."""
     if as_json:
         print_json(page)
         return
@@ -80,25 +81,25 @@ def print_deliveries(page: dict[str, Any], *, as_json: bool) -> None:
         "delivery", "type", "destination", "state", "attempts", "next", "error", box=None, header_style="bold"
     )
     for delivery in page["deliveries"]:
-        cells = {name: Text(str(delivery.get(name) or "")) for name in _OF_DELIVERIES}
+        cells = {name: Text(str(delivery.get(name) or "")) for name in _DELIVERY_COLUMNS}
         table.add_row(*(cells | {"state": Text(*_state(delivery))}).values())
-    Console(soft_wrap=True, width=_WIDEST).print(table)
+    Console(soft_wrap=True, width=_MAX_WIDTH).print(table)
     if page.get("next_cursor"):
         print(f"more: --cursor {page['next_cursor']}")
 
 
-def progress_key(run: dict[str, Any]) -> Text:
-    """One line that says where a run stands."""
+def progress_line(run: dict[str, Any]) -> Text:
+    """Return one line with a run's state and progress."""
     progress = run.get("progress") or {}
     tasks = f"  {progress.get('completed')} of {progress['total']} tasks" if progress.get("total") else ""
     return Text(f"{run['run_id']}  {run['state']}{tasks}")
 
 
 def _state(run: dict[str, Any]) -> tuple[str, str]:
-    """The state and its style."""
+    """Return the state and its style."""
     return run["state"], STYLES.get(run["state"], "")
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """In one line of ASCII, which is the same JSON in every locale."""
+    """Print a value as one line of ASCII JSON, which is valid in every locale."""
     print(json.dumps(value))

@@ -1,4 +1,4 @@
-"""Verbs that work on this machine's own bridge: run, check, migrate."""
+"""The commands `run`, `check`, and `migrate`."""
 
 import resource
 from collections.abc import Coroutine
@@ -27,21 +27,21 @@ T = TypeVar("T")
 
 OPEN_FILES = 16_384
 
-NoMigrate = Annotated[bool, typer.Option("--no-migrate", help="Do not bring the store's schema up to date.")]
-Connect = Annotated[bool, typer.Option("--connect", help="Also try the broker, the store and each crew.")]
+NoMigrate = Annotated[bool, typer.Option("--no-migrate", help="Do not migrate the store's schema.")]
+Connect = Annotated[bool, typer.Option("--connect", help="Also connect to the broker, the store, and each crew.")]
 
 
 def run(config: Config = None, no_migrate: NoMigrate = False) -> None:
-    """Run the bridge until SIGTERM, SIGINT or SIGHUP; a second signal skips waiting for what is in hand."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold every token and secret
+    """Run the bridge until SIGTERM, SIGINT, or SIGHUP; a second signal skips waiting for work in progress."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would contain every token and secret
     _raise_file_limit()
     settings, renewable = load_renewable_settings(config)
     _set_up_logs(settings)
-    with_exit_code(daemon.run(settings, renewable, migrate=not no_migrate))
+    run_or_fail(daemon.run(settings, renewable, migrate=not no_migrate))
 
 
 def _raise_file_limit() -> None:
-    """Permit as many open files as the system does: each connection is one, and shells start with 1,024."""
+    """Raise the limit of open files: each connection needs one, and shells default to 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -49,7 +49,7 @@ def _raise_file_limit() -> None:
 
 
 def check(config: Config = None, connect: Connect = False) -> None:
-    """Read the settings and report every problem at once."""
+    """Validate the settings and report every problem at once."""
     settings = _settings(config)
     out = Console(soft_wrap=True, highlight=False)
     out.print(f"settings: {len(settings.crews)} crews, {'RabbitMQ' if settings.amqp else 'no RabbitMQ'}: all valid")
@@ -58,14 +58,14 @@ def check(config: Config = None, connect: Connect = False) -> None:
 
 
 def migrate(config: Config = None) -> None:
-    """Bring the store's schema up to date; `run` does so too unless told not to."""
+    """Bring the store's schema up to date; `run` also does this, unless --no-migrate is given."""
     settings = _settings(config)
-    revision = with_exit_code(daemon.migrate(settings))
+    revision = run_or_fail(daemon.migrate(settings))
     print(f"the store's schema is at revision {revision}")
 
 
-def with_exit_code(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end; an error of the store or the network ends the command with its code."""
+def run_or_fail(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine; an error of the store or the network ends the command with its exit code."""
     try:
         return uvloop.run(work)
     except StoreInUse as error:
@@ -74,7 +74,7 @@ def with_exit_code(work: Coroutine[Any, Any, T]) -> T:
         raise CommandFailed(Exit.STORE_DAMAGED, str(error)) from None
     except StoreDamaged as error:
         raise CommandFailed(
-            Exit.STORE_DAMAGED, str(error), "restore the store from a backup; it was left as it is"
+            Exit.STORE_DAMAGED, str(error), "the store was not changed; restore it from a backup"
         ) from None
     except StoreMisconfigured as error:
         raise CommandFailed(Exit.CONFIGURATION, str(error)) from None
@@ -83,7 +83,7 @@ def with_exit_code(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _settings(config: Path | None) -> Settings:
-    """The settings, with the logs as they want them: no traceback may show a secret."""
+    """Load the settings and configure logging first, so that no traceback reveals a secret."""
     settings = load_settings(config)
     _set_up_logs(settings)
     return settings
@@ -94,9 +94,9 @@ def _set_up_logs(settings: Settings) -> None:
 
 
 def _connect(settings: Settings, out: Console) -> None:
-    found = with_exit_code(daemon.try_connections(settings))
+    found = run_or_fail(daemon.try_connections(settings))
     for name, health in found.items():
         mark, style = ("ok", "green") if health.ok else ("failed", "red")
         out.print(f"{name}: {mark}: {health.detail}", style=style, markup=False)
     if not all(health.ok for health in found.values()):
-        raise CommandFailed(Exit.UNAVAILABLE, "not everything that is needed is there")
+        raise CommandFailed(Exit.UNAVAILABLE, "some dependencies are unavailable")

@@ -1,4 +1,4 @@
-"""Verbs for the queue of dead messages: dead list, show, replay."""
+"""The commands `dead list`, `dead show`, and `dead replay`."""
 
 import asyncio
 import json
@@ -25,30 +25,32 @@ T = TypeVar("T")
 Json = dict[str, Any]
 
 _COLUMNS = ("id", "time", "reason", "routing_key", "size")
-_WIDEST = 1000  # columns, as in the list of runs
+_MAX_WIDTH = 1000  # columns, as in the list of runs
 
 
 def list_dead(
-    limit: Annotated[int, typer.Option(help="How many.", min=1)] = 100, as_json: AsJson = False, config: Config = None
+    limit: Annotated[int, typer.Option(help="Maximum number.", min=1)] = 100,
+    as_json: AsJson = False,
+    config: Config = None,
 ) -> None:
-    """List the messages in the dead queue, the oldest first."""
-    found = _with(config, lambda queue: _first(queue, limit))
+    """List the messages in the dead queue, oldest first."""
+    found = _use_dead_queue(config, lambda queue: _first(queue, limit))
     if as_json:
         print(json.dumps({"messages": found}))
         return
     table = Table("id", "time", "reason", "routing key", "bytes", box=None, header_style="bold")
     for message in found:
         table.add_row(*(Text(str(message[name] or "")) for name in _COLUMNS))
-    Console(soft_wrap=True, width=_WIDEST).print(table)
+    Console(soft_wrap=True, width=_MAX_WIDTH).print(table)
 
 
 def show_dead(
-    message_id: Annotated[str, typer.Argument(metavar="ID", help="The message's id, as listed.")],
+    message_id: Annotated[str, typer.Argument(metavar="ID", help="Message id, as in the list.")],
     as_json: AsJson = False,
     config: Config = None,
 ) -> None:
-    """Show one dead message: why it is there, and the first KiB of its body."""
-    message = _with(config, lambda queue: _find(queue, message_id))
+    """Show one dead message: the reason, its properties, and the first KiB of its body."""
+    message = _use_dead_queue(config, lambda queue: _find(queue, message_id))
     if as_json:
         print(json.dumps(message))
         return
@@ -59,16 +61,16 @@ def show_dead(
 
 
 def replay_dead(
-    message_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID…]", help="Which messages.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All that are in the queue now.")] = False,
+    message_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID…]", help="Message ids.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Replay all messages now in the queue.")] = False,
     as_json: AsJson = False,
     config: Config = None,
 ) -> None:
-    """Send dead messages back to where they came from; the same id is still the same run."""
+    """Send dead messages back to the queue they came from; the idempotency key still refers to the same run."""
     if bool(message_ids) == every:
-        raise CommandFailed(Exit.USAGE, "give either ids or --all")
+        raise CommandFailed(Exit.USAGE, "give either message ids or --all")
     wanted = None if every else frozenset(message_ids or ())
-    replayed = _with(config, lambda queue: queue.replay(wanted))
+    replayed = _use_dead_queue(config, lambda queue: queue.replay(wanted))
     sent, failed = replayed.sent, replayed.failed
     if as_json:
         print(json.dumps({"replayed": sent} | ({"failed": failed} if failed else {})))
@@ -97,11 +99,11 @@ async def _find(queue: DeadQueue, message_id: str) -> Json:
     raise CommandFailed(Exit.USAGE, f"{message_id}: no such message in the queue")
 
 
-def _with(config: Path | None, use: Callable[[DeadQueue], Awaitable[T]]) -> T:
-    """Open the queue that the settings name, and use it; the broker's trouble ends the command with 69."""
+def _use_dead_queue(config: Path | None, use: Callable[[DeadQueue], Awaitable[T]]) -> T:
+    """Open the dead queue named in the settings and use it; a broker error ends the command with 69."""
 
     async def work() -> T:
-        async with _opened(config) as queue:
+        async with _open(config) as queue:
             return await use(queue)
 
     try:
@@ -111,14 +113,14 @@ def _with(config: Path | None, use: Callable[[DeadQueue], Awaitable[T]]) -> T:
         remedy = [problem.remedy] if problem.remedy else []
         raise CommandFailed(Exit.UNAVAILABLE, f"{problem.summary}: {problem.reason}", *remedy) from None
     except KeyboardInterrupt:
-        raise CommandFailed(Exit.INTERRUPTED, "stopped; what was not sent back is still in the queue") from None
+        raise CommandFailed(Exit.INTERRUPTED, "interrupted; messages not sent back are still in the queue") from None
 
 
 @asynccontextmanager
-async def _opened(config: Path | None) -> AsyncIterator[DeadQueue]:
+async def _open(config: Path | None) -> AsyncIterator[DeadQueue]:
     settings = load_settings(config)
     logs.configure("warning", settings.log.format, secrets=secret_values(settings))
     if settings.amqp is None:
-        raise CommandFailed(Exit.CONFIGURATION, "amqp: is not set, so there is no dead queue")
+        raise CommandFailed(Exit.CONFIGURATION, "amqp: not set; the dead queue requires RabbitMQ")
     async with daemon.dead_queue(settings.amqp) as queue:
         yield queue

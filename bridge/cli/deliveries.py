@@ -1,15 +1,15 @@
-"""Verbs about the deliveries of a running bridge: list, show, redeliver."""
+"""The commands `deliveries list`, `deliveries show`, and `deliveries redeliver`."""
 
 from typing import Annotated
 
 import typer
 
-from bridge.cli._client_session import ask
+from bridge.cli._client import call_bridge
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli._options import AsJson, Config, Token, Url
 from bridge.cli._output import print_deliveries, print_delivery, print_json
 
-State = Annotated[str | None, typer.Option(help="Only deliveries in this state: pending, delivered, dead.")]
+State = Annotated[str | None, typer.Option(help="Only deliveries in this state: pending, delivered, or dead.")]
 Crew = Annotated[str | None, typer.Option(help="Only deliveries of this crew.")]
 
 
@@ -17,60 +17,62 @@ def list_deliveries(
     state: State = None,
     crew: Crew = None,
     run: Annotated[str | None, typer.Option(metavar="RUN_ID", help="Only deliveries of this run.")] = None,
-    limit: Annotated[int, typer.Option(help="How many.", min=1, max=200)] = 20,
-    cursor: Annotated[str | None, typer.Option(help="Go on where a page ended.")] = None,
+    limit: Annotated[int, typer.Option(help="Page size.", min=1, max=200)] = 20,
+    cursor: Annotated[str | None, typer.Option(help="Continue after a page; printed at its end.")] = None,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     config: Config = None,
 ) -> None:
     """List deliveries, newest first."""
-    query = _given(state=state, crew=crew, run_id=run, limit=str(limit), cursor=cursor)
-    page = ask(url, token, config, lambda bridge: bridge.deliveries(query))
+    query = _without_none(state=state, crew=crew, run_id=run, limit=str(limit), cursor=cursor)
+    page = call_bridge(url, token, config, lambda bridge: bridge.deliveries(query))
     print_deliveries(page, as_json=as_json)
 
 
 def show_delivery(
-    delivery_id: Annotated[str, typer.Argument(help="The delivery's id.")],
+    delivery_id: Annotated[str, typer.Argument(help="Delivery id.")],
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     config: Config = None,
 ) -> None:
     """Show one delivery with its last attempts."""
-    print_delivery(ask(url, token, config, lambda bridge: bridge.delivery(delivery_id)), as_json=as_json)
+    print_delivery(call_bridge(url, token, config, lambda bridge: bridge.delivery(delivery_id)), as_json=as_json)
 
 
 def redeliver(
-    delivery_id: Annotated[str | None, typer.Argument(help="The delivery's id; or choose by the options.")] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="Events made at this time or later.")] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Events made before this time.")] = None,
-    state: Annotated[str | None, typer.Option(help="In this state; dead unless told.")] = None,
+    delivery_id: Annotated[str | None, typer.Argument(help="Delivery id; or select by options.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Events created at this time or later.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Events created before this time.")] = None,
+    state: Annotated[str | None, typer.Option(help="Deliveries in this state; default: dead.")] = None,
     crew: Crew = None,
-    reason: Annotated[str | None, typer.Option(help="Why; kept in the bridge's log.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Reason, for the bridge's audit log.")] = None,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     config: Config = None,
 ) -> None:
-    """Send events again, at once and with a whole schedule; resumes their receivers if those were paused.
+    """Send events again, immediately and with a new retry schedule; resume their receivers if they were paused.
 
-    One by its id, or all that the options choose; at least one option must be given.
+    Redelivers one by its id, or all that the options select; at least one option is required.
     """
-    chosen, why = _given(since=since, until=until, state=state, crew=crew), _given(reason=reason)
-    if bool(delivery_id) == bool(chosen):
+    selected, why = _without_none(since=since, until=until, state=state, crew=crew), _without_none(reason=reason)
+    if bool(delivery_id) == bool(selected):
         raise CommandFailed(
-            Exit.USAGE, "give either a delivery's id, or at least one of --since, --until, --state, --crew"
+            Exit.USAGE, "give either a delivery id, or at least one of --since, --until, --state, --crew"
         )
     if delivery_id:
-        print_delivery(ask(url, token, config, lambda bridge: bridge.redeliver(delivery_id, why)), as_json=as_json)
+        print_delivery(
+            call_bridge(url, token, config, lambda bridge: bridge.redeliver(delivery_id, why)), as_json=as_json
+        )
         return
-    answer = ask(url, token, config, lambda bridge: bridge.redeliver_many(chosen | why))
+    answer = call_bridge(url, token, config, lambda bridge: bridge.redeliver_many(selected | why))
     if as_json:
         print_json(answer)
     else:
-        print(f"{answer['redelivered']} sent again")
+        print(f"{answer['redelivered']} redelivered")
 
 
-def _given(**options: str | None) -> dict[str, str]:
+def _without_none(**options: str | None) -> dict[str, str]:
     return {name: value for name, value in options.items() if value is not None}

@@ -1,4 +1,4 @@
-"""The verb `demo`: the whole way in one process, with a stand-in for the crew API and a receiver for the events."""
+"""The command `demo`: a complete round trip in one process, with a sandbox crew API and a callback receiver."""
 
 import asyncio
 import base64
@@ -18,7 +18,7 @@ from rich.table import Table
 from standardwebhooks import Webhook
 
 from bridge import daemon
-from bridge.cli._client import BridgeClient, Json, connected
+from bridge.cli._client import BridgeClient, Json, connect
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli._output import STYLES
 from bridge.config import Settings
@@ -27,17 +27,17 @@ from bridge.observability import logging as logs
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 
 TOPICS = ("tidal power", "the history of tea", "quiet trains", "urban bees", "a run that fails")
-PATIENCE = 60.0  # seconds for everything
+TIMEOUT = 60.0  # seconds, for the whole demo
 POLL_INTERVAL = 0.1
 
 
 def demo() -> None:
-    """Start a sandbox crew and a bridge, send a few kickoffs, show them live, print each completion event."""
+    """Start a sandbox crew and a bridge, send a few kickoffs, show them live, and print each completion event."""
     logs.configure("error", "auto")
     try:
-        uvloop.run(asyncio.wait_for(_demo(), PATIENCE))
+        uvloop.run(asyncio.wait_for(_demo(), TIMEOUT))
     except TimeoutError:
-        raise CommandFailed(Exit.BUG, f"the demo was not over after {PATIENCE:g} s") from None
+        raise CommandFailed(Exit.BUG, f"the demo did not finish within {TIMEOUT:g} s") from None
 
 
 async def _demo() -> None:
@@ -51,7 +51,7 @@ async def _demo() -> None:
             settings = _settings(crew_url, crew.token, secret, Path(folder) / "demo.db")
             bridge_url = await stack.enter_async_context(daemon.serving(settings))
             console.print(f"crew API (sandbox) at {crew_url}, bridge at {bridge_url}, events to {callback_url}\n")
-            bridge = await stack.enter_async_context(connected(bridge_url, None))
+            bridge = await stack.enter_async_context(connect(bridge_url, None))
             await _show_runs(bridge, [await _submit(bridge, topic, callback_url) for topic in TOPICS], console)
             console.print("\ncompletion events, signed and delivered to the callback URL:")
             for _ in TOPICS:
@@ -66,7 +66,7 @@ async def _submit(bridge: BridgeClient, topic: str, callback_url: str) -> Json:
 
 
 async def _show_runs(bridge: BridgeClient, runs: list[Json], console: Console) -> None:
-    """A table that follows the runs until all of them are over."""
+    """Show the runs in a live table until all have ended."""
     with Live(_table(runs), console=console, refresh_per_second=10) as live:
         while any(run["state"] not in FINAL_STATES for run in runs):
             await asyncio.sleep(POLL_INTERVAL)
@@ -87,7 +87,13 @@ def _settings(crew_url: str, crew_token: str, secret: str, store: Path) -> Setti
         {
             "http": {"port": 0},
             "store": {"url": f"sqlite:///{store}"},
-            "crews": {"research": {"url": crew_url, "token": crew_token, "poll": {"min": "200ms", "max": "500ms"}}},
+            "crews": {
+                "research": {
+                    "url": crew_url,
+                    "token": crew_token,
+                    "poll": {"min_interval": "200ms", "max_interval": "500ms"},
+                }
+            },
             "callbacks": {"secret": secret, "allow_private": True},
         }
     )
@@ -95,7 +101,7 @@ def _settings(crew_url: str, crew_token: str, secret: str, store: Path) -> Setti
 
 @asynccontextmanager
 async def _receiver(secret: str) -> AsyncIterator[tuple[asyncio.Queue[Any], str]]:
-    """A webhook receiver as a user would write it: verify the signature, take the event, answer 204."""
+    """Run a webhook receiver as a user would write it: verify the signature, process the event, return 204."""
     events: asyncio.Queue[Any] = asyncio.Queue()
 
     async def take(request: web.Request) -> web.Response:

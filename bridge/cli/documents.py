@@ -1,4 +1,4 @@
-"""Verbs that print the documents: openapi, asyncapi."""
+"""The commands `openapi` and `asyncapi`."""
 
 import json
 
@@ -6,10 +6,10 @@ from bridge import documents
 
 
 def print_openapi() -> None:
-    """Print what HTTP clients may call (OpenAPI 3.1, JSON)."""
+    """Print the OpenAPI 3.1 document of the HTTP API as JSON."""
     print(json.dumps(documents.openapi(), indent=2))
 
 
 def print_asyncapi() -> None:
-    """Print what goes over RabbitMQ and to callback URLs (AsyncAPI 3, JSON)."""
+    """Print the AsyncAPI 3 document of the messages over RabbitMQ and to callback URLs as JSON."""
     print(json.dumps(documents.asyncapi(), indent=2))

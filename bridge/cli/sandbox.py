@@ -1,4 +1,4 @@
-"""The verb `sandbox`: the crew API's stand-in, for trying out and for tests."""
+"""The command `sandbox`: a stand-in for the crew API, for tests and experiments."""
 
 import asyncio
 import contextlib
@@ -26,54 +26,54 @@ def _options(panel: str) -> Callable[..., typer.models.OptionInfo]:
     return option
 
 
-_listen = _options("Where it listens")
-_crew = _options("The deployment it plays")
+_listen = _options("Listening")
+_crew = _options("Simulated deployment")
 _runs = _options("Executions")
-_humans = _options("Humans")
+_humans = _options("Human input")
 _webhooks = _options("Webhooks")
 _faults = _options("Faults")
 
 
 def sandbox(
-    host: Annotated[str, _listen("The address to listen on.")] = _DEFAULTS.host,
-    port: Annotated[int, _listen("The port to listen on; 0: any free one.")] = DEFAULT_PORT,
-    public_url: Annotated[str | None, _listen("Its address as others see it, for callback URLs.")] = None,
-    token: Annotated[str, _listen("The bearer token that callers must send.")] = _DEFAULTS.token,
-    ledger_file: Annotated[
-        Path | None, _listen("Keep the ledger in this file and go on from it after a start.")
-    ] = None,
+    host: Annotated[str, _listen("Address to listen on.")] = _DEFAULTS.host,
+    port: Annotated[int, _listen("Port to listen on; 0: any free port.")] = DEFAULT_PORT,
+    public_url: Annotated[str | None, _listen("Externally visible URL, for callback URLs.")] = None,
+    token: Annotated[str, _listen("Bearer token that callers must send.")] = _DEFAULTS.token,
+    ledger_file: Annotated[Path | None, _listen("Keep the ledger in this file and reload it at startup.")] = None,
     kind: Annotated[Kind, _crew("crew: every input is required; flow: none is.")] = "crew",
-    inputs: Annotated[str, _crew("The names of the inputs, separated by commas.")] = "topic",
-    dialect: Annotated[Dialect, _crew("How /status speaks; live is what real deployments say.")] = "live",
-    inputs_shape: Annotated[InputsShape, _crew("How /inputs lists the names; list is what was seen live.")] = "list",
-    quota: Annotated[int | None, _crew("Refuse kickoffs with 403 after so many executions.")] = None,
-    stop: Annotated[bool, _crew("Offer POST /stop/{kickoff_id}; without it that is a 404.", "--stop")] = False,
-    run_time: Annotated[str, _runs(f"How long a run takes, in seconds: {RUN_TIME_FORMS}.")] = "uniform:2:6",
-    failure_rate: Annotated[float, _runs("The share of runs that fail, from 0 to 1.")] = 0.0,
-    workers: Annotated[int | None, _runs("How many run at once; the others wait as PENDING.")] = None,
-    seed: Annotated[int, _runs("The same seed gives the same run times, failures and faults.")] = 0,
-    human_questions: Annotated[int, _humans("How often each run waits for a human.")] = 0,
+    inputs: Annotated[str, _crew("Names of the inputs, comma-separated.")] = "topic",
+    dialect: Annotated[Dialect, _crew("Response format of /status; live matches real deployments.")] = "live",
+    inputs_shape: Annotated[InputsShape, _crew("Response format of /inputs; list matches real deployments.")] = "list",
+    quota: Annotated[int | None, _crew("Refuse kickoffs with 403 after this many executions.")] = None,
+    stop: Annotated[bool, _crew("Support POST /stop/{kickoff_id}; otherwise it returns 404.", "--stop")] = False,
+    run_time: Annotated[str, _runs(f"Run time in seconds: {RUN_TIME_FORMS}.")] = "uniform:2:6",
+    failure_rate: Annotated[float, _runs("Fraction of runs that fail, from 0 to 1.")] = 0.0,
+    workers: Annotated[int | None, _runs("Concurrent executions; others wait as PENDING.")] = None,
+    seed: Annotated[int, _runs("Seed of run times, failures, and faults.")] = 0,
+    human_questions: Annotated[int, _humans("How many times each run waits for human input.")] = 0,
     human_status: Annotated[
-        HumanStatus, _humans("What /status says meanwhile; not_found was seen live.")
+        HumanStatus, _humans("What /status returns meanwhile; not_found matches real deployments.")
     ] = "not_found",
-    resumed_status: Annotated[ResumedStatus, _humans("What the id that /resume gives leads to.")] = "not_found",
-    flow_hitl_url: Annotated[str | None, _humans("Where the questions of a flow go.")] = None,
-    flow_hitl_secret: Annotated[str, _humans("What signs the questions of a flow.")] = _DEFAULTS.flow_hitl_secret,
-    flow_hitl_shape: Annotated[FlowHitlShape, _humans("flat: as in the server; nested: as documented.")] = "flat",
-    webhook_loss: Annotated[float, _webhooks("The share of webhooks that is never sent, from 0 to 1.")] = 0.0,
-    webhook_delay: Annotated[float, _webhooks("Webhooks come up to so many seconds late.")] = 0.0,
-    webhook_doubling: Annotated[float, _webhooks("The share of webhooks that is sent twice, from 0 to 1.")] = 0.0,
-    webhook_shuffle: Annotated[bool, _webhooks("Let webhooks overtake each other.", "--webhook-shuffle")] = False,
-    webhook_timeout: Annotated[float, _webhooks("Seconds that a receiver has to answer.")] = _DEFAULTS.webhook_timeout,
-    stream_nested: Annotated[bool, _webhooks("Stream the events of inner flows, too.", "--stream-nested")] = False,
-    kickoff_delay: Annotated[float, _faults("Seconds between the start of a run and the answer.")] = 0.0,
-    kickoff_fault_rate: Annotated[float, _faults("The share of kickoffs answered 503, from 0 to 1.")] = 0.0,
-    status_fault_rate: Annotated[float, _faults("The share of looks answered 503, from 0 to 1.")] = 0.0,
-    resume_fault_rate: Annotated[float, _faults("The share of resumes answered 503, from 0 to 1.")] = 0.0,
-    stop_fault_rate: Annotated[float, _faults("The share of stops answered 503, from 0 to 1.")] = 0.0,
-    fault: Annotated[list[str] | None, _faults("A fault rule in JSON, as /_faults takes it; may be repeated.")] = None,
+    resumed_status: Annotated[
+        ResumedStatus, _humans("What /status returns for the new id after /resume.")
+    ] = "not_found",
+    flow_hitl_url: Annotated[str | None, _humans("URL that receives a flow's questions.")] = None,
+    flow_hitl_secret: Annotated[str, _humans("Secret that signs a flow's questions.")] = _DEFAULTS.flow_hitl_secret,
+    flow_hitl_shape: Annotated[FlowHitlShape, _humans("flat: as the server sends it; nested: as documented.")] = "flat",
+    webhook_loss: Annotated[float, _webhooks("Fraction of webhooks that are never sent, from 0 to 1.")] = 0.0,
+    webhook_delay: Annotated[float, _webhooks("Maximum delay of webhooks, in seconds.")] = 0.0,
+    webhook_doubling: Annotated[float, _webhooks("Fraction of webhooks that are sent twice, from 0 to 1.")] = 0.0,
+    webhook_shuffle: Annotated[bool, _webhooks("Send webhooks out of order.", "--webhook-shuffle")] = False,
+    webhook_timeout: Annotated[float, _webhooks("Timeout for receivers, in seconds.")] = _DEFAULTS.webhook_timeout,
+    stream_nested: Annotated[bool, _webhooks("Also stream the events of nested flows.", "--stream-nested")] = False,
+    kickoff_delay: Annotated[float, _faults("Seconds between the start of an execution and the response.")] = 0.0,
+    kickoff_fault_rate: Annotated[float, _faults("Fraction of kickoffs that return 503, from 0 to 1.")] = 0.0,
+    status_fault_rate: Annotated[float, _faults("Fraction of polls that return 503, from 0 to 1.")] = 0.0,
+    resume_fault_rate: Annotated[float, _faults("Fraction of resumes that return 503, from 0 to 1.")] = 0.0,
+    stop_fault_rate: Annotated[float, _faults("Fraction of stops that return 503, from 0 to 1.")] = 0.0,
+    fault: Annotated[list[str] | None, _faults("A fault rule as JSON, as /_faults accepts it; repeatable.")] = None,
 ) -> None:
-    """Stand in for a deployed crew: the crew API with webhooks, humans and faults; what it saw is at /_ledger."""
+    """Run a stand-in for a deployed crew: webhooks, human input, and faults; /_ledger shows all received calls."""
     try:
         settings = SandboxSettings(
             host=host,
@@ -117,10 +117,10 @@ def sandbox(
 
 
 def _serve(settings: SandboxSettings) -> None:
-    def signal_completion(url: str) -> None:
+    def print_address(url: str) -> None:
         print(f"sandbox crew API at {url}, token {settings.token}; ledger at {url}/_ledger", flush=True)
 
     try:
-        uvloop.run(serve(settings, signal_completion))
+        uvloop.run(serve(settings, print_address))
     except OSError as error:
         raise CommandFailed(Exit.UNAVAILABLE, f"cannot listen: {error.strerror}") from None

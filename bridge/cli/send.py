@@ -1,4 +1,4 @@
-"""The verb `send`: one request to a running bridge, followed to its end."""
+"""The command `send`: submit one kickoff request to a running bridge and wait for its end."""
 
 import asyncio
 from functools import partial
@@ -7,39 +7,38 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bridge.cli._client import BridgeClient, Json
-from bridge.cli._client_session import ask
+from bridge.cli._client import BridgeClient, Json, call_bridge
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli._inputs import from_json, from_pairs
 from bridge.cli._options import AsJson, Config, Token, Url
-from bridge.cli._output import print_run, progress_key
+from bridge.cli._output import print_run, progress_line
 from bridge.core.runs.model import FINAL_STATES, State
 
 POLL_INTERVAL = 0.5
-FOLLOWED_TO = FINAL_STATES | {State.IN_DOUBT}
-"""Where `send` stops looking. A run in doubt may stay so for ever: by the policy `hold` only a person ends that."""
+STOP_STATES = FINAL_STATES | {State.IN_DOUBT}
+"""States in which `send` stops waiting. Under the policy `hold`, only an operator resolves a run in doubt."""
 
 
 def send(
-    crew: Annotated[str, typer.Argument(help="The crew to run.")],
-    inputs: Annotated[list[str] | None, typer.Argument(help="Inputs as name=value; values are text.")] = None,
-    inputs_json: Annotated[str | None, typer.Option("--inputs", help="Inputs as JSON, or @FILE.")] = None,
+    crew: Annotated[str, typer.Argument(help="Crew to run.")],
+    inputs: Annotated[list[str] | None, typer.Argument(help="Inputs as name=value; values are strings.")] = None,
+    inputs_json: Annotated[str | None, typer.Option("--inputs", help="Inputs as a JSON object, or @FILE.")] = None,
     meta: Annotated[
-        str | None, typer.Option(help="Your own data as JSON, or @FILE; it comes back in every event.")
+        str | None, typer.Option(help="Your own data as a JSON object, or @FILE; returned in every event.")
     ] = None,
-    key: Annotated[str | None, typer.Option(help="The idempotency key: the same key is the same run.")] = None,
-    callback_url: Annotated[str | None, typer.Option(help="Where to post the run's events.")] = None,
-    deadline: Annotated[str | None, typer.Option(help="A duration such as 30s, 5m or 1h.")] = None,
-    priority: Annotated[int | None, typer.Option(help="From 0 to 255; higher goes first.")] = None,
-    wait: Annotated[bool, typer.Option(help="Follow the run to its end, or until it is in doubt.")] = True,
+    key: Annotated[str | None, typer.Option(help="Idempotency key: the same key refers to the same run.")] = None,
+    callback_url: Annotated[str | None, typer.Option(help="URL that receives the run's events.")] = None,
+    deadline: Annotated[str | None, typer.Option(help="Maximum duration, such as 30s, 5m, or 1h.")] = None,
+    priority: Annotated[int | None, typer.Option(help="From 0 to 255; higher starts first.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until the run ends or is in doubt.")] = True,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     config: Config = None,
 ) -> None:
-    """Send one kickoff request to a running bridge, follow it, and print the outcome.
+    """Send one kickoff request to a running bridge, show its progress, and print the outcome.
 
-    Ends with 1 if the run is over and did not succeed, or is in doubt.
+    Exits with 1 if the run ends without success or is in doubt.
     """
     request = {
         "crew": crew,
@@ -51,7 +50,7 @@ def send(
         "idempotency_key": key,
     }
     body = {name: value for name, value in request.items() if value is not None}
-    run = ask(url, token, config, partial(_send, body, wait))
+    run = call_bridge(url, token, config, partial(_send, body, wait))
     print_run(run, as_json=as_json)
     if wait and run["state"] != State.SUCCEEDED:
         raise CommandFailed(Exit.RUN_NOT_SUCCESSFUL, *_in_doubt(run))
@@ -59,31 +58,31 @@ def send(
 
 async def _send(request: Json, wait: bool, bridge: BridgeClient) -> Json:
     run = await bridge.submit(request)
-    return await _track(bridge, run["run_id"]) if wait else run
+    return await _wait_until_ended(bridge, run["run_id"]) if wait else run
 
 
-async def _track(bridge: BridgeClient, run_id: str) -> Json:
-    """The run as it is when nothing more can be expected; whoever stops us before is told how to find it."""
+async def _wait_until_ended(bridge: BridgeClient, run_id: str) -> Json:
+    """Poll the run until it ends or is in doubt. When interrupted, print how to find the run."""
     try:
         with Console(stderr=True).status("") as status:
             while True:
                 run = await bridge.run(run_id)
-                if run["state"] in FOLLOWED_TO:
+                if run["state"] in STOP_STATES:
                     return run
-                status.update(progress_key(run))
+                status.update(progress_line(run))
                 await asyncio.sleep(POLL_INTERVAL)
-    except asyncio.CancelledError:  # only SIGINT cancels us, and the process ends
-        raise CommandFailed(Exit.INTERRUPTED, f"stopped looking; run {run_id} goes on") from None
+    except asyncio.CancelledError:  # only SIGINT cancels this task
+        raise CommandFailed(Exit.INTERRUPTED, f"interrupted; run {run_id} continues: `runs show {run_id}`") from None
     except CommandFailed as failure:
         raise CommandFailed(failure.code, *failure.lines, f"run {run_id} is stored: `runs show {run_id}`") from None
 
 
 def _in_doubt(run: Json) -> list[str]:
-    """What to do about a run in doubt; nothing for any other."""
+    """Return what to do about a run in doubt; no lines for any other run."""
     if run["state"] != State.IN_DOUBT:
         return []
     run_id = run["run_id"]
     return [
-        f"run {run_id} is in doubt: whether its execution was started is not known, and may never be",
-        f"look again: `runs show {run_id}`; decide: `runs resolve {run_id}`",
+        f"run {run_id} is in doubt: it is unknown whether its execution was started",
+        f"check again with `runs show {run_id}`, or decide with `runs resolve {run_id}`",
     ]

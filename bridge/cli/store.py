@@ -1,4 +1,4 @@
-"""The verb `store copy`: move to another store."""
+"""The command `store copy`: copy the bridge's data to another store."""
 
 from typing import Annotated
 
@@ -8,15 +8,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from bridge.adapters.store.copy import copy_store
 from bridge.cli._errors import CommandFailed, Exit
-from bridge.cli.daemon import with_exit_code
+from bridge.cli.daemon import run_or_fail
 from bridge.config.urls import check_store_url, store_location
 
-From = Annotated[str, typer.Option("--from", help="The store to copy, such as sqlite:///kickoff-bridge.db.")]
+From = Annotated[str, typer.Option("--from", help="Store to copy, such as sqlite:///kickoff-bridge.db.")]
 To = Annotated[str, typer.Option("--to", help="An empty store, such as postgresql://user:password@host/database.")]
 
 
 def copy(source: From, target: To) -> None:
-    """Copy everything into another, empty store, while no bridge uses either; run it again if it was interrupted."""
+    """Copy all data into an empty store, while no bridge uses either store; if interrupted, run it again."""
     for option, url in (("--from", source), ("--to", target)):
         _check(option, url)
     console = Console(stderr=True)
@@ -28,7 +28,7 @@ def copy(source: From, target: To) -> None:
                 tasks[table] = bars.add_task(table)
             bars.update(tasks[table], completed=done, total=total)
 
-        counts = with_exit_code(copy_store(source, target, show))
+        counts = run_or_fail(copy_store(source, target, show))
     rows = ", ".join(f"{count} {name}" for name, count in counts.items())
     print(f"copied to {store_location(target)}: {rows}; counts and hashes agree")
 

@@ -20,7 +20,7 @@ from bridge import __version__, documents
 from bridge.adapters.amqp.consumer import AmqpConsumer
 from bridge.adapters.amqp.messages import MessageRules
 from bridge.adapters.amqp.publisher import AmqpPublisher
-from bridge.adapters.callbacks.resolver import NameLookup
+from bridge.adapters.callbacks.resolver import SystemResolver
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.clock import SteadyClock, steady_clock, wall_clock
 from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
@@ -31,8 +31,8 @@ from bridge.adapters.http.api.events import EventsApi
 from bridge.adapters.http.api.runs import RunsApi
 from bridge.adapters.http.auth import Clients
 from bridge.adapters.http.ops import OpsApi
-from bridge.adapters.http.server import HttpServer, servers
-from bridge.adapters.http.webhooks.crew import AmpApi
+from bridge.adapters.http.server import HttpServer, build_servers
+from bridge.adapters.http.webhooks.crew import CrewWebhooksApi
 from bridge.adapters.http.webhooks.flow import FlowQuestionsApi
 from bridge.adapters.http.webhooks.hooks import HooksApi
 from bridge.adapters.kickoff_journal import KickoffJournal, NullJournal, open_journal
@@ -218,13 +218,13 @@ def _renew_token(api: HttpCrewApi, name: str, renewed: Settings) -> None:
 
 async def _callback_sender(site: Site, stack: AsyncExitStack) -> Sender:
     settings = site.settings
-    stack.push_async_callback((names := NameLookup()).close)
+    stack.push_async_callback((names := SystemResolver()).close)
     sessions = await stack.enter_async_context(
         callback_sessions(allow_private=settings.callbacks.allow_private, resolver=names, own_ports=site.own_ports)
     )
     own = crew_callback_secrets(settings)
     sender = CallbackSender(sessions, callback_secrets(settings), __version__, wall_clock, own)
-    site.renewals.append(lambda renewed: sender.sign_with(callback_secrets(renewed), crew_callback_secrets(renewed)))
+    site.renewals.append(lambda renewed: sender.use_secrets(callback_secrets(renewed), crew_callback_secrets(renewed)))
     return CountedSender(sender, site.counters, site.redactor)
 
 
@@ -282,7 +282,7 @@ def _put_together(site: Site, callbacks: Sender) -> Bridge:
     site.renewals.append(lambda renewed: clients.renew(build_clients(renewed)))
     routes = _routes(site, clients, accept, apply_command, webhook, inputs)
     report = site.counters.report
-    public, *private = bridge.servers = servers(listen, routes, ops.routes(), clients, report)
+    public, *private = bridge.servers = build_servers(listen, routes, ops.routes(), clients, report)
     deliver = DeliverEvents(
         "deliver-callbacks", lambda room, now: store.claim_callbacks(room, CALLS, now), callbacks, store, clock,
         signals.deliver, results_exchange=broker is not None,
@@ -338,7 +338,7 @@ def _routes(
         DeliveriesApi(store, clients, clock, deliver),
         CrewsApi(partial(_crew_infos, settings, site.crews), inputs, clients),
         EventsApi(store, clients),
-        AmpApi(webhook, site.redactor),
+        CrewWebhooksApi(webhook, site.redactor),
         flows,
         hooks,
     )

@@ -2,7 +2,7 @@
 
 from bridge.adapters.amqp.connection import LinkOptions
 from bridge.adapters.amqp.topology import Topology
-from bridge.adapters.callbacks.signing import checker
+from bridge.adapters.callbacks.signing import build_checker
 from bridge.adapters.http.auth import Client, Role, client_source, digest
 from bridge.adapters.http.server import Listen
 from bridge.adapters.http.webhooks.flow import FlowSource
@@ -121,7 +121,7 @@ def build_hooks(settings: Settings) -> dict[str, Hook]:
     """The hooks, ready to judge webhooks."""
     return {
         name: Hook(
-            name, hook.crew, hook.verify.scheme, hook.verify.verifier(checker), hook.rule(settings.http.max_body)
+            name, hook.crew, hook.verify.scheme, hook.verify.verifier(build_checker), hook.rule(settings.http.max_body)
         )
         for name, hook in settings.hooks.items()
     }

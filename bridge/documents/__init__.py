@@ -1,4 +1,4 @@
-"""The documents that describe us to programs: OpenAPI for HTTP, AsyncAPI for messages; written by hand beside this."""
+"""The OpenAPI document of the HTTP API and the AsyncAPI document of the messages; both are written by hand."""
 
 from functools import cache
 from importlib import resources
@@ -9,18 +9,18 @@ import yaml
 from bridge import __version__
 
 SHARED = ("Text", "Value", "Run", "State", "RunId", "CrewName", "Time", "TimeOrNull")
-"""Schemas of the one document that the other refers to."""
+"""Schemas of the OpenAPI document that the AsyncAPI document also uses."""
 
 
 @cache
 def openapi() -> dict[str, Any]:
-    """What HTTP clients may call (OpenAPI 3.1)."""
+    """Return the HTTP API (OpenAPI 3.1)."""
     return _document("openapi.yaml")
 
 
 @cache
 def asyncapi() -> dict[str, Any]:
-    """What goes over RabbitMQ and to callback URLs (AsyncAPI 3)."""
+    """Return the messages over RabbitMQ and to callback URLs (AsyncAPI 3)."""
     document = _document("asyncapi.yaml")
     schemas = openapi()["components"]["schemas"]
     document["components"]["schemas"] |= {name: schemas[name] for name in SHARED} | {"RoutedRequest": _routed(schemas)}
@@ -28,7 +28,7 @@ def asyncapi() -> dict[str, Any]:
 
 
 def _routed(schemas: dict[str, Any]) -> dict[str, Any]:
-    """A request over RabbitMQ: the routing key may name the crew instead."""
+    """Return the schema of a request over RabbitMQ, in which `crew` is optional: the routing key may name it."""
     return {name: value for name, value in schemas["KickoffRequest"].items() if name != "required"}
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from typing import cast
 
-from bridge.adapters.http.api.event_feed import EventFeed, Tail
+from bridge.adapters.http.api.event_feed import EventFeed, StreamCursor
 from bridge.adapters.http.auth import Client, Role
 from bridge.ports.queries import StoredEvent
 from bridge.ports.store import Store
@@ -30,7 +30,7 @@ async def test_a_stream_that_catches_up_ends_when_the_bridge_stops():
     """It went on past the events of others until the store was closed under it."""
     store = EndlessStore()
     client = Client("stranger", b"", frozenset({Role.SUBMIT}))
-    tail = Tail(cast("Store", store), EventFeed(cast("Store", store), 0.5), client)
-    assert await tail.begin("e-1")
-    assert await tail.more(store.stopping) == []
+    cursor = StreamCursor(cast("Store", store), EventFeed(cast("Store", store), 0.5), client)
+    assert await cursor.seek("e-1")
+    assert await cursor.next_events(store.stopping) == []
     assert 100 <= store.pages < 200

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bridge.adapters.callbacks.signing import checker
+from bridge.adapters.callbacks.signing import build_checker
 from bridge.core.inbound import signatures
 from bridge.core.inbound.mapping import scope
 from bridge.core.inbound.signatures import AllowAll, Basic, Bearer, Hmac, StandardWebhooks, Stripe
@@ -52,7 +52,7 @@ VERIFIERS: list[tuple[dict[str, Any], signatures.Verifier]] = [
 class TestVerify:
     @pytest.mark.parametrize(("verify", "verifier"), VERIFIERS)
     def test_each_scheme_gives_its_verifier(self, desk: Desk, verify: dict[str, Any], verifier: Any):
-        assert desk.load(hooks(verify)).hooks["shop"].verify.verifier(checker) == verifier
+        assert desk.load(hooks(verify)).hooks["shop"].verify.verifier(build_checker) == verifier
 
     @pytest.mark.parametrize(
         ("verify", "start"),
@@ -93,7 +93,7 @@ class TestVerify:
         named = desk.load(hooks({"scheme": "github"}), {"BRIDGE_HOOKS__SHOP__VERIFY__SECRET": "s"})
         listed = desk.load(hooks({"scheme": "github"}), {"BRIDGE_HOOKS__SHOP__VERIFY__SECRET__0": "s"})
         for settings in (filed, named, listed):
-            assert settings.hooks["shop"].verify.verifier(checker) == signatures.github((b"s",))
+            assert settings.hooks["shop"].verify.verifier(build_checker) == signatures.github((b"s",))
 
 
 class TestHook:

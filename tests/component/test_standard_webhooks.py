@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from bridge.adapters.callbacks.signing import checker, signer
+from bridge.adapters.callbacks.signing import build_checker, build_signer
 from bridge.core.inbound.signatures import ed25519_public
 
 PUBLIC_KEY = "whpk_A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="
@@ -23,11 +23,11 @@ SIGNATURE = base64.b64decode(BY_PAIR.removeprefix("v1a,"))
     [(f"whsk_{SEED}", BY_PAIR), (f"whsec_{SEED}", "v1,I0wYlrnpZHp6FYRPEtuUfydN9An9Ect6WXJHii1cv7o=")],
 )
 def test_a_secret_signs_as_the_vector_says(secret: str, signature: str):
-    assert signer(secret)("evt_01", 1_700_000_000, BODY) == signature
+    assert build_signer(secret)("evt_01", 1_700_000_000, BODY) == signature
 
 
 def test_a_public_key_takes_what_its_pair_signed():
-    assert checker(ed25519_public(PUBLIC_KEY))(SIGNATURE, SIGNED)
+    assert build_checker(ed25519_public(PUBLIC_KEY))(SIGNATURE, SIGNED)
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def test_a_public_key_takes_what_its_pair_signed():
     ],
 )
 def test_a_public_key_takes_nothing_else(signature: bytes, signed: bytes):
-    assert not checker(ed25519_public(PUBLIC_KEY))(signature, signed)
+    assert not build_checker(ed25519_public(PUBLIC_KEY))(signature, signed)
 
 
 def test_another_public_key_does_not_take_it():
-    assert not checker(bytes(32))(SIGNATURE, SIGNED)
+    assert not build_checker(bytes(32))(SIGNATURE, SIGNED)

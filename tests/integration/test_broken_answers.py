@@ -37,7 +37,7 @@ from tests.fakes import NOW, HandClock, Signals, a_run
 REPEATS = int(os.environ.get("BRIDGE_TEST_REPEATS", "3"))
 AT_ONCE = 10
 FAST = replace(LIMITS, kickoff=1.5, status=1.5, fast_refusal=0.7, response=1024 * 1024)
-"""Patience short enough for a test, and long enough for a busy machine."""
+"""LongPollOptions short enough for a test, and long enough for a busy machine."""
 
 TRIED_AGAIN = (NotStarted, CrewUnavailable)
 STATES: dict[type[KickoffResponse], State] = {

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from bridge.adapters.callbacks.resolver import NameLookup
+from bridge.adapters.callbacks.resolver import SystemResolver
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination
@@ -94,7 +94,7 @@ def time_limit() -> float:
 async def life(tmp_path: Path, time_limit: float) -> AsyncIterator[Life]:
     clock = HandClock()
     async with AsyncExitStack() as stack:
-        stack.push_async_callback((names := NameLookup()).close)
+        stack.push_async_callback((names := SystemResolver()).close)
         store = await stack.enter_async_context(open_store(f"sqlite:///{tmp_path}/s.db", "me", NOW))
         sessions = await stack.enter_async_context(
             callback_sessions(allow_private=True, resolver=names, own_ports={9}, time_limit=time_limit)
@@ -151,19 +151,19 @@ async def test_no_answer_is_tried_again_by_the_whole_schedule(life: Life) -> Non
 async def test_a_closed_port_is_tried_again_by_the_whole_schedule(life: Life) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        await assert_whole_schedule(life, f"http://127.0.0.1:{closed.getsockname()[1]}/", "no connection")
+        await assert_whole_schedule(life, f"http://127.0.0.1:{closed.getsockname()[1]}/", "connection failed")
 
 
 async def test_without_tls_where_it_is_wanted_it_is_tried_again_by_the_whole_schedule(life: Life) -> None:
     async with receiver(says(200)) as url:
-        await assert_whole_schedule(life, url.replace("http:", "https:"), "no TLS connection")
+        await assert_whole_schedule(life, url.replace("http:", "https:"), "TLS handshake failed")
 
 
 @pytest.mark.parametrize("host", ["169.254.169.254", "127.0.0.1:9", "8.8.8.8"])
 async def test_a_forbidden_address_ends_it_at_once(life: Life, host: str) -> None:
     """A metadata service, a port of our own, and a public address without TLS."""
     delivery, [attempt] = await life.attempts(f"http://{host}/")
-    assert (delivery.state, attempt.error) == (DeliveryState.DEAD, "the address may not be called")
+    assert (delivery.state, attempt.error) == (DeliveryState.DEAD, "address not permitted")
 
 
 @pytest.mark.parametrize(

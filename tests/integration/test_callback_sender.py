@@ -13,7 +13,7 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from bridge.adapters.callbacks import sender as callback_sender
-from bridge.adapters.callbacks.resolver import NameLookup
+from bridge.adapters.callbacks.resolver import SystemResolver
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event
 from bridge.core.delivery.outcome import CallbackReply, Confirmed, Retryable, SendResult, Undeliverable
@@ -74,7 +74,7 @@ Make = Callable[..., Awaitable[CallbackSender]]
 @pytest.fixture
 async def sender() -> AsyncIterator[Make]:
     async with AsyncExitStack() as stack:
-        stack.push_async_callback((names := NameLookup()).close)
+        stack.push_async_callback((names := SystemResolver()).close)
 
         async def make(
             *secrets: str,
@@ -183,7 +183,7 @@ async def test_the_trace_goes_along(sender: Make, receiver: Receiver):
         (200, {}, Confirmed()),
         (202, {}, Confirmed()),
         (299, {}, Confirmed()),
-        (410, {}, Undeliverable("HTTP 410: the receiver wants no more")),
+        (410, {}, Undeliverable("HTTP 410: the receiver is gone")),
         (400, {}, Retryable("HTTP 400")),
         (401, {}, Retryable("HTTP 401")),
         (404, {}, Retryable("HTTP 404")),
@@ -221,7 +221,7 @@ async def test_a_long_answer_is_not_read_to_its_end(sender: Make, receiver: Rece
 async def test_a_receiver_that_is_away_is_tried_again(sender: Make):
     async with listening() as gone:
         url = gone.url
-    assert await (await sender(NEW)).send(delivery(url)) == Retryable("no connection")
+    assert await (await sender(NEW)).send(delivery(url)) == Retryable("connection failed")
 
 
 async def test_a_receiver_that_says_nothing_is_tried_again(sender: Make, receiver: Receiver):
@@ -261,7 +261,7 @@ async def test_an_event_that_was_taken_is_delivered_even_if_the_answer_never_end
 async def test_a_private_address_is_never_dialled_however_it_is_written(sender: Make, receiver: Receiver, host: str):
     url = receiver.url.replace("127.0.0.1", host)
     posting = await sender(NEW, allow_private=False)
-    assert await posting.send(delivery(url)) == Undeliverable("the address may not be called")
+    assert await posting.send(delivery(url)) == Undeliverable("address not permitted")
     assert receiver.got == []
 
 
@@ -272,7 +272,7 @@ async def test_a_private_address_is_never_dialled_however_it_is_written(sender: 
 async def test_metadata_services_are_never_dialled(sender: Make, host: str, allow_private: bool):
     posting = await sender(NEW, allow_private=allow_private)
     answer = await posting.send(delivery(f"http://{host}/latest/meta-data/"))
-    assert answer == Undeliverable("the address may not be called")
+    assert answer == Undeliverable("address not permitted")
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "http:///x", "not a url", "http://a b/", "gopher://a.example/"])

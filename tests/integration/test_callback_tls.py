@@ -166,25 +166,25 @@ async def test_a_receiver_that_can_be_trusted_gets_the_event(tmp_path: Path):
 @pytest.mark.parametrize("certificate", BAD)
 async def test_a_certificate_that_is_not_good_gets_nothing(tmp_path: Path, certificate: str):
     async with receiving(tmp_path, BAD[certificate]) as (receiver, webhook_reliability):
-        assert await send(f"https://{HOST}:{receiver.port}/", webhook_reliability) == Retryable("no TLS connection")
+        assert await send(f"https://{HOST}:{receiver.port}/", webhook_reliability) == Retryable("TLS handshake failed")
     assert receiver.got == b""
 
 
 async def test_by_default_the_systems_authorities_are_trusted_and_no_others(tmp_path: Path):
     async with receiving(tmp_path, lambda authority, key: authority.sign(HOST, key, DAY)) as (receiver, _):
-        assert await send(f"https://{HOST}:{receiver.port}/") == Retryable("no TLS connection")
+        assert await send(f"https://{HOST}:{receiver.port}/") == Retryable("TLS handshake failed")
     assert receiver.got == b""
 
 
 async def test_a_receiver_that_knows_no_tls_gets_nothing_in_the_clear():
     async with serving(Receiver()) as receiver:
-        assert await send(f"https://{HOST}:{receiver.port}/") == Retryable("no TLS connection")
+        assert await send(f"https://{HOST}:{receiver.port}/") == Retryable("TLS handshake failed")
     assert receiver.got
     assert b"POST" not in receiver.got
 
 
 async def test_a_name_that_nobody_knows_is_tried_again():
-    assert await send(f"https://{HOST}/", names=Broken()) == Retryable("no connection")
+    assert await send(f"https://{HOST}/", names=Broken()) == Retryable("connection failed")
 
 
 async def test_a_name_server_that_does_not_answer_costs_one_attempt():

@@ -79,8 +79,8 @@ def test_a_proof_that_fails_is_explained_and_the_content_shown_all_the_same(fold
 @pytest.mark.parametrize(
     ("body", "arguments", "answer", "becomes"),
     [
-        ({"action": "closed"}, [], 204, "nothing: `when` does not hold"),
-        ({"zen": "…"}, ["--header", "X-GitHub-Event: ping"], 204, "a greeting's answer"),
+        ({"action": "closed"}, [], 204, "nothing: `when` is false"),
+        ({"zen": "…"}, ["--header", "X-GitHub-Event: ping"], 204, "the response to a challenge"),
         ({"action": "opened"}, [], 422, "invalid_request at inputs.title: issue.title gives nothing"),
         (b"{", [], 400, "invalid_json: the body is not JSON"),
         (BODY, ["--query", "tell=https://a.example.com/x"], 202, "a run"),
@@ -105,14 +105,14 @@ def test_the_body_may_come_from_standard_input(folder: Path):
 def test_slacks_question_shows_that_it_would_be_answered(folder: Path):
     body = {"type": "url_verification", "challenge": "c"}
     shown = json.loads(tried(folder, "--json", body=body, hook="chat", signed=False).output)
-    assert (shown["becomes"], shown["answer"]) == ("a greeting's answer", 401)
+    assert (shown["becomes"], shown["answer"]) == ("the response to a challenge", 401)
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--header", "nonsense"], "--header: 'nonsense' is not name:value"),
-        (["--query", "=x"], "--query: '' is not name=value"),
+        (["--header", "nonsense"], "--header: 'nonsense': must have the form name:value"),
+        (["--query", "=x"], "--query: '': must have the form name=value"),
         (["--body", "/nowhere"], "--body: "),
     ],
 )
@@ -126,4 +126,4 @@ def test_wrong_usage_is_told_in_a_line(folder: Path, arguments: list[str], line:
 def test_an_unknown_hook_is_told_with_those_that_there_are(folder: Path):
     result = tried(folder, hook="nope")
     assert isinstance(result.exception, CommandFailed)
-    assert result.exception.lines == ("there is no hook 'nope'; there are: chat, git",)
+    assert result.exception.lines == ("unknown hook 'nope'; configured: chat, git",)

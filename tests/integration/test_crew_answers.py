@@ -67,7 +67,7 @@ async def test_a_flows_answer_never_goes_into_a_private_network_but_to_the_crews
     """The address came from outside; our network is not for it to reach."""
     async with raw_server(http("200 OK", b"{}")) as inside:
         answer = await (await api(ELSEWHERE)).answer_flow(inside.url + CALLBACK, "approved")
-        assert answer == Refused("the address may not be called")
+        assert answer == Refused("address not permitted")
         assert inside.connections == 0
 
 

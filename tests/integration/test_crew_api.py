@@ -319,7 +319,7 @@ async def test_an_answer_that_may_not_be_sent_lets_the_others_go_on_too():
     async with crew_sessions() as sessions:
         crew = HttpCrewApi("http://crew.example", TOKEN, rate_limiter, sessions, clock=lambda: now[0])
         await crew.acquire()
-        assert await crew.answer_flow("http://127.0.0.1:9/", "yes") == Refused("the address may not be called")
+        assert await crew.answer_flow("http://127.0.0.1:9/", "yes") == Refused("address not permitted")
     assert rate_limiter.acquire(now[0] + MAX_BACKOFF) == 0.0
 
 

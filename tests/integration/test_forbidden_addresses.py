@@ -32,7 +32,7 @@ IPV6 = (
 )  # fmt: skip
 TABLE = IPV4 + IPV6
 PUBLIC = "8.8.8.8"
-REFUSED = Undeliverable("the address may not be called")
+REFUSED = Undeliverable("address not permitted")
 
 
 def embeddings(address: str) -> Iterator[str]:
@@ -142,7 +142,7 @@ async def test_behind_a_name_that_also_leads_to_a_public_address():
     with WIRE.tapped() as dialled:
         async with sending(names) as sender:
             responses = await answers_to(sender, [f"https://{name}/" for name in names])
-    assert responses <= {Retryable("no connection"), REFUSED}  # the public one is stopped by the test
+    assert responses <= {Retryable("connection failed"), REFUSED}  # the public one is stopped by the test
     assert (set(dialled), len(dialled) >= 122) == ({PUBLIC}, True)
 
 
@@ -151,7 +151,7 @@ async def test_behind_a_name_that_changes_its_address():
     for address in TABLE:
         names = Names({"changing.example": [[PUBLIC], [address]]})
         with WIRE.tapped() as dialled:
-            for answer in (Retryable("no connection"), REFUSED):
+            for answer in (Retryable("connection failed"), REFUSED):
                 async with callback_sessions(allow_private=False, resolver=names) as sessions:
                     sender = CallbackSender(sessions, [], "0", HandClock(0.0))
                     assert await sender.send(to("https://changing.example/")) == answer
@@ -221,7 +221,7 @@ async def test_without_tls_a_name_is_dialled_only_at_its_private_addresses(allow
         async with sending(names, allow_private=allow_private) as sender:
             answer = await sender.send(to("http://both.example:9/"))
     assert (answer, set(dialled)) == (
-        (Retryable("no connection"), {"127.0.0.1"}) if allow_private else (REFUSED, set())
+        (Retryable("connection failed"), {"127.0.0.1"}) if allow_private else (REFUSED, set())
     )
 
 

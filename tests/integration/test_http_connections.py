@@ -113,7 +113,7 @@ async def test_one_client_cannot_have_every_connection_busy() -> None:
     """Each request under way holds a connection; a client may have half of those that the others do not hold."""
     slow = b"POST /v1/runs HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n" + TOKEN
     slow += b"Content-Length: 100\r\n\r\n{"
-    async with calling(clients=Clients(CLIENTS, at_once=4)) as callers:
+    async with calling(clients=Clients(CLIENTS, max_concurrent=4)) as callers:
         bridge = callers.bridge
         held = [await callers.connect(slow) for _ in range(2)]
         while (refused := await bridge.get("/v1/runs", "submitter")).status == 200:

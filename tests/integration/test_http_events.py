@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from bridge.adapters.http.api.event_feed import PAGE
-from bridge.adapters.http.api.events import EventsApi, Streaming
+from bridge.adapters.http.api.events import EventsApi, StreamOptions
 from bridge.adapters.http.auth import Clients
 from bridge.adapters.http.server import HttpServer
 from bridge.adapters.store import SqlStore, open_store
@@ -25,7 +25,7 @@ from tests.fakes import a_run
 from tests.http_client import CLIENTS, LISTEN, bearer, problem
 from tests.patience import PATIENCE
 
-QUICK = Streaming(interval=0.01)
+QUICK = StreamOptions(poll_interval=0.01)
 _numbers = count(1)
 
 
@@ -84,13 +84,13 @@ FROM events, numbers WHERE event_id = :id
 
 
 @asynccontextmanager
-async def served(path: Path, streaming: Streaming = QUICK, clients: Clients | None = None) -> AsyncIterator[Streams]:
+async def served(path: Path, options: StreamOptions = QUICK, clients: Clients | None = None) -> AsyncIterator[Streams]:
     clients = clients or Clients(CLIENTS)
     async with AsyncExitStack() as stack:
         file = path / "s.db"
         store = await stack.enter_async_context(open_store(f"sqlite:///{file}", "me", time.time()))
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        server = HttpServer(LISTEN, EventsApi(store, clients, streaming).routes(), clients)
+        server = HttpServer(LISTEN, EventsApi(store, clients, options).routes(), clients)
         await server.start()
         running = asyncio.create_task(server.run())
         try:
@@ -222,7 +222,7 @@ async def test_what_cannot_be_an_event_s_id_is_as_good_as_forgotten(streams: Str
 
 
 async def test_a_quiet_stream_shows_that_it_lives_and_ends_after_a_while(tmp_path: Path) -> None:
-    async with served(tmp_path, Streaming(interval=0.01, quiet=0.05, longest=0.3)) as streams:
+    async with served(tmp_path, StreamOptions(poll_interval=0.01, keepalive=0.05, max_duration=0.3)) as streams:
         stream = await streams.open()
         rest = await asyncio.wait_for(stream.content.read(), PATIENCE)
     assert rest.startswith(b"retry: 2000\n\n:\n\n")
@@ -230,7 +230,7 @@ async def test_a_quiet_stream_shows_that_it_lives_and_ends_after_a_while(tmp_pat
 
 async def test_a_client_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
     """Its events would fill the memory; what is in the sockets of both sides is all that it may hold."""
-    async with served(tmp_path, Streaming(interval=0.01, slow=0.2, slots=1)) as streams:
+    async with served(tmp_path, StreamOptions(poll_interval=0.01, write_timeout=0.2, slots=1)) as streams:
         reader, writer = await asyncio.open_connection("127.0.0.1", streams.server.port, limit=1024)
         lines = ["GET /v1/events HTTP/1.1", "Host: x", f"Authorization: {bearer('reader')['Authorization']}", "", ""]
         writer.write("\r\n".join(lines).encode())
@@ -245,7 +245,7 @@ async def test_a_client_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
 
 
 async def test_there_are_only_so_many_streams(tmp_path: Path) -> None:
-    async with served(tmp_path, Streaming(interval=0.01, slots=2)) as streams:
+    async with served(tmp_path, StreamOptions(poll_interval=0.01, slots=2)) as streams:
         first, _ = await streams.open(), await streams.open("operator")
         refused = await streams.open("narrow")
         assert "Retry-After" in refused.headers
@@ -256,14 +256,14 @@ async def test_there_are_only_so_many_streams(tmp_path: Path) -> None:
 
 async def test_one_client_cannot_take_every_stream(tmp_path: Path) -> None:
     """It may have half of those that the others do not have; it could have all 100, and the others got 429."""
-    async with served(tmp_path, Streaming(interval=0.01, slots=4)) as streams:
+    async with served(tmp_path, StreamOptions(poll_interval=0.01, slots=4)) as streams:
         statuses = [(await streams.open(client)).status for client in ("reader", "reader", "reader", "operator")]
         assert statuses == [200, 200, 429, 200]
         assert (await streams.open("narrow")).status == 200
 
 
 async def test_without_clients_everyone_on_the_machine_shares_all_streams(tmp_path: Path) -> None:
-    async with served(tmp_path, Streaming(interval=0.01, slots=2), Clients()) as streams:
+    async with served(tmp_path, StreamOptions(poll_interval=0.01, slots=2), Clients()) as streams:
         assert [(await streams.open()).status for _ in range(3)] == [200, 200, 429]
 
 

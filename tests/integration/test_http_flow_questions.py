@@ -12,8 +12,8 @@ import pytest
 import structlog
 
 from bridge.adapters.http.auth import Clients
-from bridge.adapters.http.failed_logins import FAILED_LOGINS
-from bridge.adapters.http.server import HttpServer, servers
+from bridge.adapters.http.failed_logins import FAILED_LOGIN_RATE
+from bridge.adapters.http.server import HttpServer, build_servers
 from bridge.adapters.http.webhooks.flow import FlowQuestionsApi, FlowSource
 from bridge.core.crew.flow_questions import FlowQuestion
 from bridge.core.errors import Stale
@@ -49,7 +49,7 @@ def taken() -> Taken:
 @pytest.fixture
 async def server(taken: Taken) -> AsyncIterator[HttpServer]:
     api = FlowQuestionsApi({"triage": FlowSource("https://crew.example", False, [SECRET])}, taken, lambda: NOW)
-    [built] = servers(LISTEN, api.routes(), [], Clients())
+    [built] = build_servers(LISTEN, api.routes(), [], Clients())
     await built.start()
     serving = asyncio.create_task(built.run())
     yield built
@@ -92,7 +92,7 @@ async def test_the_log_says_whose_question_was_not_signed_rightly_and_where_it_c
 
 
 async def test_who_goes_on_without_a_signature_is_slowed_down_and_the_deployment_is_not(server: HttpServer):
-    statuses = [(await send(server, b"{}", secret="wrong")).status for _ in range(int(FAILED_LOGINS.burst) + 2)]
+    statuses = [(await send(server, b"{}", secret="wrong")).status for _ in range(int(FAILED_LOGIN_RATE.burst) + 2)]
     assert (statuses[0], statuses[-1]) == (401, 429)
     assert (await send(server, json.dumps(QUESTION).encode())).status == 204
 

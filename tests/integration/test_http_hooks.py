@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 import structlog
 
-from bridge.adapters.http.failed_logins import FAILED_LOGINS
+from bridge.adapters.http.failed_logins import FAILED_LOGIN_RATE
 from bridge.core.inbound import signatures
 from bridge.core.inbound.hook import Hook
 from bridge.core.inbound.mapping import Rule, compiled
@@ -221,6 +221,6 @@ async def test_while_the_store_is_away_the_sender_is_asked_to_come_again():
 async def test_strangers_are_slowed_down_and_the_right_sender_is_not():
     async with serving(hooks=HOOKS) as bridge:
         url = bridge.url("/hooks/github")
-        statuses = [(await bridge.http.post(url, data=b"{}")).status for _ in range(int(FAILED_LOGINS.burst) + 2)]
+        statuses = [(await bridge.http.post(url, data=b"{}")).status for _ in range(int(FAILED_LOGIN_RATE.burst) + 2)]
         assert (statuses[0], statuses[-1]) == (401, 429)
         assert (await from_github(bridge)).status == 202

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.adapters.http.read_limits import AT_ONCE
+from bridge.adapters.http.read_limits import MAX_CONCURRENT
 from bridge.core.runs.model import Outcome, State
 from tests.http_client import BODY, LISTEN, Bridge, bearer, serving
 
@@ -72,7 +72,7 @@ def large_run(bridge: Bridge) -> str:
 async def test_a_client_that_reads_nothing_loses_its_connection(bridge: Bridge) -> None:
     """It held its response for ever; here its server has only a moment's patience."""
     path = large_run(bridge)
-    connections = [await unread(bridge, path) for _ in range(2 * AT_ONCE)]
+    connections = [await unread(bridge, path) for _ in range(2 * MAX_CONCURRENT)]
     responses = bridge.servers[0].memory.responses
     while not responses.held:  # noqa: ASYNC110 - nothing tells
         await asyncio.sleep(0)

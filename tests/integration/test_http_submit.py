@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.adapters.http.long_poll import Patience
+from bridge.adapters.http.long_poll import LongPollOptions
 from bridge.core.errors import RequestRefused
 from bridge.core.runs.model import State
 from tests.http_client import BODY, STORE_AWAY, Bridge, bearer, problem, run_id, serving
@@ -17,7 +17,7 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.fixture
 async def bridge() -> AsyncIterator[Bridge]:
-    async with serving(patience=Patience(interval=0.005, slots=2)) as served:
+    async with serving(patience=LongPollOptions(interval=0.005, slots=2)) as served:
         yield served
 
 
@@ -148,7 +148,7 @@ async def test_waiting_ends_when_the_server_stops(bridge: Bridge) -> None:
 
 async def test_nobody_looks_for_a_client_that_is_gone() -> None:
     """Else a client could leave and come again, and each time leave somebody behind who asks the store."""
-    async with serving(patience=Patience(interval=0.005, slots=1)) as bridge, asyncio.timeout(PATIENCE):
+    async with serving(patience=LongPollOptions(interval=0.005, slots=1)) as bridge, asyncio.timeout(PATIENCE):
         gone = asyncio.create_task(bridge.submit(Prefer="wait=60"))
         await bridge.store.poll_finished.wait()
         gone.cancel()
@@ -172,7 +172,7 @@ async def test_too_many_who_wait_are_answered_at_once(bridge: Bridge) -> None:
 
 async def test_one_client_cannot_take_every_wait() -> None:
     """It may have half of those that the others do not have; it could have all 200, and nobody else could wait."""
-    async with serving(patience=Patience(interval=0.005, slots=4)) as bridge, asyncio.timeout(60):
+    async with serving(patience=LongPollOptions(interval=0.005, slots=4)) as bridge, asyncio.timeout(60):
         first = [asyncio.create_task(bridge.submit(Prefer="wait=60")) for _ in range(2)]
         while len(bridge.accept.seen) < 2:
             await bridge.store.poll_finished.wait()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from bridge.adapters.callbacks.resolver import NameLookup
+from bridge.adapters.callbacks.resolver import SystemResolver
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.delivery.model import Channel, Delivery, Destination
@@ -94,7 +94,7 @@ async def dead_receivers() -> AsyncIterator[Dead]:
 async def delivering(path: Path) -> AsyncIterator[tuple[SqlStore, Callable[[], None]]]:
     """The step that delivers callbacks, running; gives its store and how to wake it."""
     async with AsyncExitStack() as stack:
-        stack.push_async_callback((names := NameLookup()).close)
+        stack.push_async_callback((names := SystemResolver()).close)
         store = await stack.enter_async_context(open_store(f"sqlite:///{path}", "me", time.time()))
         sessions = await stack.enter_async_context(
             callback_sessions(allow_private=True, resolver=names, time_limit=TIME_LIMIT)

@@ -66,7 +66,7 @@ MUTANTS = (
     Mutant(
         "retry after a timeout",
         "bridge/adapters/crew_api.py",
-        "InDoubt(_describe(error)) if wire.touched else NotStarted(_describe(error))",
+        "InDoubt(_describe(error)) if transmission.started else NotStarted(_describe(error))",
         "NotStarted(_describe(error))",
         pytest("tests/integration/test_crew_api.py"),
     ),

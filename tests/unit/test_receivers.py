@@ -69,7 +69,7 @@ def test_one_failure_more_is_no_news_until_five_days_are_over():
 
 
 def test_an_address_that_may_not_be_called_says_nothing_about_its_receiver():
-    answer = Undeliverable("the address may not be called")
+    answer = Undeliverable("address not permitted")
     assert outcome_of_attempt(to_shop(Receiver(NAME, NOW - 9 * DAY)), answer, NOW).receiver is None
 
 

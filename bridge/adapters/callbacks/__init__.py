@@ -1,1 +1,1 @@
-"""Callback URLs: signed POSTs to addresses that may be called."""
+"""Callback URLs: signed POSTs to permitted addresses."""

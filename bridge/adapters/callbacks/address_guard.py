@@ -1,7 +1,7 @@
-"""The last check of an address, at the socket that is about to dial it.
+"""Address check at the socket, before it connects.
 
-It is made on the very address, after name resolution and for literals alike, so that neither a changing DNS answer nor
-an address written as a number gets around it. A resolver of our own would never be asked about literals.
+The check applies to the address that is connected to, after name resolution and for literals alike, so that neither a
+changing DNS answer nor a numeric address circumvents it. A custom resolver would never see literals.
 """
 
 import errno
@@ -17,29 +17,29 @@ SocketFactory = Callable[[AddressInfo], socket.socket]
 
 
 class ForbiddenAddress(OSError):
-    """The address may not be dialled."""
+    """The address is not permitted."""
 
 
 def guarded_sockets(*, allow_private: bool, own_ports: Container[int] = (), plain: bool = False) -> SocketFactory:
-    """A socket factory that raises `ForbiddenAddress` before anything is dialled.
+    """Return a socket factory that raises `ForbiddenAddress` instead of connecting to a forbidden address.
 
-    `plain`: for connections without TLS, which are for closed networks only. `own_ports`: on these this process
-    listens, so no address of this machine is dialled there, private or not.
+    `plain`: for connections without TLS, which are permitted in closed networks only. `own_ports`: the ports on which
+    this process listens; they are never called on any address of this machine.
     """
 
     def open_socket(info: AddressInfo) -> socket.socket:
         family, kind, protocol, _, target = info
         address = ipaddress.ip_address(str(target[0]).partition("%")[0])
-        ourselves = target[1] in own_ports and _is_ours(family, target)
-        if ourselves or not may_be_called(address, allow_private=allow_private, plain=plain):
-            raise ForbiddenAddress(errno.EACCES, "this address may not be called")
+        is_self = target[1] in own_ports and _is_local(family, target)
+        if is_self or not may_be_called(address, allow_private=allow_private, plain=plain):
+            raise ForbiddenAddress(errno.EACCES, "address not permitted")
         return socket.socket(family, kind, protocol)
 
     return open_socket
 
 
-def _is_ours(family: int, target: tuple[Any, ...]) -> bool:
-    """Whether an address is one of this machine's: only those can be bound."""
+def _is_local(family: int, target: tuple[Any, ...]) -> bool:
+    """Return whether the address belongs to this machine: only such addresses can be bound."""
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind((target[0], 0, *target[2:]))

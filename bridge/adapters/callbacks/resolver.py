@@ -1,7 +1,7 @@
-"""Looking up the hosts of callback URLs, in threads of their own.
+"""Name resolution for callback URLs, in a dedicated thread pool.
 
-The system's lookup blocks a thread, for half a minute where a name server does not answer, and the loop has only a few
-threads for it. With those, the names of a few dead receivers would keep everybody else's waiting.
+The system's lookup blocks a thread, for half a minute if a name server does not respond, and the event loop has only a
+few threads. With those, the names of a few dead receivers would delay every other lookup.
 """
 
 import asyncio
@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-MAX_LOOKUPS = 256  # at once; more than the calls that may wait for one, because a lookup outlives an attempt given up
+MAX_LOOKUPS = 256  # concurrent; more than the concurrent calls, because a lookup outlives an abandoned attempt
 
 
-class NameLookup(AbstractResolver):
-    """The system's name lookup."""
+class SystemResolver(AbstractResolver):
+    """Resolves names with the system's lookup in its own threads."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(MAX_LOOKUPS, thread_name_prefix="callback-names")
@@ -23,16 +23,16 @@ class NameLookup(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """The addresses of a host; raises `OSError` for a name that has none."""
+        """Return the addresses of a host. Raise `OSError` for a name without addresses."""
         loop = asyncio.get_running_loop()
         try:
             infos = await loop.run_in_executor(self._threads, _resolve_host, host, port, family)
-        except UnicodeError as error:  # a name that cannot be asked for, such as one with an empty label
+        except UnicodeError as error:  # a name that cannot be encoded, such as one with an empty label
             raise OSError(None, "not a host name") from error
         return [_result(host, found, protocol, target) for found, _, protocol, _, target in infos]
 
     async def close(self) -> None:
-        """Wait for nobody."""
+        """Cancel queued lookups without waiting for running ones."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

@@ -1,4 +1,4 @@
-"""Events to callback URLs: signed POSTs by Standard Webhooks, never following a redirect."""
+"""Send events to callback URLs: POSTs signed according to Standard Webhooks, without following redirects."""
 
 import asyncio
 import ssl
@@ -10,8 +10,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 
 from bridge.adapters.callbacks.address_guard import ForbiddenAddress, guarded_sockets
-from bridge.adapters.callbacks.signing import signer
-from bridge.adapters.http_client import LenientRequest, seen_status
+from bridge.adapters.callbacks.signing import build_signer
+from bridge.adapters.http_client import LenientRequest, capture_status
 from bridge.core.callback_url import is_plain_host
 from bridge.core.delivery.model import Delivery
 from bridge.core.delivery.outcome import MAX_EXCERPT, CallbackReply, Confirmed, Retryable, SendResult, Undeliverable
@@ -19,20 +19,19 @@ from bridge.core.http.retry_after import parse_retry_after
 from bridge.ports.lifecycle import Clock
 
 TIMEOUT = 15.0  # seconds; Standard Webhooks recommends 15 to 30
-RESPONSE_TIMEOUT = 2.0  # seconds for the body, which decides nothing
+RESPONSE_TIMEOUT = 2.0  # seconds for the body, which does not affect the outcome
 MAX_READ = 16 * 1024  # bytes
-_FORBIDDEN = "the address may not be called"
-
+_FORBIDDEN = "address not permitted"
 
 Sessions = Mapping[str, aiohttp.ClientSession]
-"""A client for each scheme of URLs."""
+"""URL scheme → client session."""
 
 
 class CallbackSender:
-    """Posts events to the URL that a request or a crew named; `ports.Sender`.
+    """Posts events to callback URLs; implements `ports.Sender`.
 
-    `secrets`: signing secrets (`whsec_…`, `whsk_…`), newest first; every one signs, so that receivers can change over.
-    Without any the POST is unsigned. Events of a crew in `crew_secrets` are signed with its own instead.
+    `secrets`: signing secrets (`whsec_…`, `whsk_…`), newest first. Each adds a signature, so that receivers can rotate
+    secrets. Without secrets the POST is unsigned. Crews in `crew_secrets` use their own secrets instead.
     """
 
     ready = True
@@ -46,25 +45,25 @@ class CallbackSender:
         crew_secrets: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._sessions = sessions
-        self.sign_with(secrets, crew_secrets or {})
+        self.use_secrets(secrets, crew_secrets or {})
         self._user_agent = f"kickoff-bridge/{version}"
         self._clock = clock
 
-    def sign_with(self, secrets: Sequence[str], crew_secrets: Mapping[str, Sequence[str]]) -> None:
-        """Use these from now on."""
-        self._signers = [signer(secret) for secret in secrets]
-        self._crew_signers = {crew: [signer(one) for one in own] for crew, own in crew_secrets.items()}
+    def use_secrets(self, secrets: Sequence[str], crew_secrets: Mapping[str, Sequence[str]]) -> None:
+        """Replace the signing secrets."""
+        self._signers = [build_signer(secret) for secret in secrets]
+        self._crew_signers = {crew: [build_signer(one) for one in own] for crew, own in crew_secrets.items()}
 
     async def send(self, delivery: Delivery) -> SendResult:
-        """One attempt; the body is the stored one, only timestamp and signature are new.
+        """Make one attempt with the stored body; only timestamp and signature are new.
 
-        A response that breaks off or breaks the protocol is judged by its status, if that arrived.
+        A truncated or malformed response counts by its status, if the status line arrived.
         """
-        with seen_status() as seen:
-            answer = await self._attempt(delivery)
-        if isinstance(answer, Retryable) and answer.reply is None and seen.code is not None:
-            return _judged(CallbackReply(seen.code))
-        return answer
+        with capture_status() as captured:
+            result = await self._attempt(delivery)
+        if isinstance(result, Retryable) and result.reply is None and captured.code is not None:
+            return _outcome(CallbackReply(captured.code))
+        return result
 
     async def _attempt(self, delivery: Delivery) -> SendResult:
         url, headers = delivery.destination.target, self._headers(delivery)
@@ -76,13 +75,13 @@ class CallbackSender:
                 url, data=delivery.event.body, headers=headers, allow_redirects=False
             ) as response:
                 after = parse_retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
-                return _judged(CallbackReply(response.status, await _body(response)), after)
+                return _outcome(CallbackReply(response.status, await _body(response)), after)
         except aiohttp.ClientSSLError:
-            return Retryable("no TLS connection")
+            return Retryable("TLS handshake failed")
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, ForbiddenAddress):
                 return Undeliverable(_FORBIDDEN)
-            return Retryable("no connection")
+            return Retryable("connection failed")
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             return Retryable(type(error).__name__)
 
@@ -110,21 +109,21 @@ async def callback_sessions(
     time_limit: float = TIMEOUT,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Sessions]:
-    """Clients of their own for strangers' URLs: no proxy, no cookies, no kept connections, every address checked.
+    """Open the client sessions for callback URLs: no proxy, no cookies, no connection reuse, every address checked.
 
-    One for each scheme, because what is not encrypted may go to fewer addresses; only the connection knows them.
+    There is one session per scheme, because plain `http` is permitted to fewer addresses.
 
-    Without limits of its own: how many calls there are at once is decided before an attempt begins, because waiting
-    for a place would use up the attempt's time. `own_ports`: see `guarded_sockets`. `time_limit` in seconds, for a
-    whole attempt. `tls`: whom to trust; the system's authorities by default.
+    The sessions do not limit concurrency: that happens before an attempt begins, because waiting for a connection would
+    consume the attempt's time. `own_ports`: see `guarded_sockets`. `time_limit`: seconds for a whole attempt. `tls`:
+    the trusted authorities; the system's by default.
     """
-    webhook_reliability = tls or _strict_tls()
+    context = tls or _strict_tls()
     async with AsyncExitStack() as stack:
         sessions = dict[str, aiohttp.ClientSession]()
         for scheme in ("https", "http"):
             guard = guarded_sockets(allow_private=allow_private, own_ports=own_ports, plain=scheme == "http")
             connector = aiohttp.TCPConnector(
-                limit=0, force_close=True, resolver=resolver, socket_factory=guard, ssl=webhook_reliability
+                limit=0, force_close=True, resolver=resolver, socket_factory=guard, ssl=context
             )
             sessions[scheme] = await stack.enter_async_context(_client(connector, time_limit))
         yield sessions
@@ -142,27 +141,27 @@ def _client(connector: aiohttp.TCPConnector, time_limit: float) -> aiohttp.Clien
 
 
 def _strict_tls() -> ssl.SSLContext:
-    """Certificates and host names are checked, whatever the machine's own configuration of OpenSSL allows."""
+    """Return a context that verifies certificates and host names, regardless of the machine's OpenSSL configuration."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
-    """The start of the body; whatever goes wrong with it changes nothing about the status that came before."""
-    got = bytearray()
+    """Return the start of the body; an error while reading it does not change the outcome."""
+    body = bytearray()
     try:
         async with asyncio.timeout(RESPONSE_TIMEOUT):
-            while len(got) < MAX_READ and (part := await response.content.read(MAX_READ - len(got))):
-                got += part
+            while len(body) < MAX_READ and (chunk := await response.content.read(MAX_READ - len(body))):
+                body += chunk
     except (aiohttp.ClientError, OSError, TimeoutError):
         pass
-    return bytes(got[:MAX_EXCERPT])
+    return bytes(body[:MAX_EXCERPT])
 
 
-def _judged(reply: CallbackReply, after: float | None = None) -> SendResult:
+def _outcome(reply: CallbackReply, after: float | None = None) -> SendResult:
     if 200 <= reply.code < 300:
         return Confirmed(reply)
     if reply.code == 410:
-        return Undeliverable("HTTP 410: the receiver wants no more", reply)
+        return Undeliverable("HTTP 410: the receiver is gone", reply)
     return Retryable(f"HTTP {reply.code}", after, reply)

@@ -1,4 +1,4 @@
-"""The keys of Standard Webhooks: signing with `whsec_` (HMAC) and `whsk_` (Ed25519), and checking with `whpk_`."""
+"""Standard Webhooks signatures: sign with `whsec_` (HMAC) and `whsk_` (Ed25519), verify with `whpk_`."""
 
 import base64
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from standardwebhooks import Webhook
 from bridge.core.inbound.signatures import PRIVATE, Check, ed25519_seed
 
 Signer = Callable[[str, int, bytes], str]
-"""(id, seconds since the epoch, body) → one value of the header `webhook-signature`."""
+"""(event id, Unix time in seconds, body) → one value of the header `webhook-signature`."""
 
 
-def signer(secret: str) -> Signer:
-    """What signs with a secret; raises `ValueError` for one that is not sound."""
+def build_signer(secret: str) -> Signer:
+    """Return a function that signs with the secret. Raise `ValueError` for a malformed secret."""
     if not secret.startswith(PRIVATE):
         webhook = Webhook(secret)
         return lambda event_id, at, body: webhook.sign(event_id, datetime.fromtimestamp(at, UTC), body.decode())
@@ -23,8 +23,8 @@ def signer(secret: str) -> Signer:
     return lambda event_id, at, body: f"v1a,{base64.b64encode(key.sign(f'{event_id}.{at}.'.encode() + body)).decode()}"
 
 
-def checker(key: bytes) -> Check:
-    """What checks signatures made with the other half of this public key (32 bytes)."""
+def build_checker(key: bytes) -> Check:
+    """Return a function that verifies signatures with an Ed25519 public key (32 bytes)."""
     public = Ed25519PublicKey.from_public_bytes(key)
 
     def check(signature: bytes, signed: bytes) -> bool:

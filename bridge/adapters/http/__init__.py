@@ -1,1 +1,1 @@
-"""The HTTP server: listening, authentication, bodies, problems, and the operators' endpoints."""
+"""The HTTP server: connections, authentication, bodies, problems, the client API, webhooks, and the ops endpoints."""

@@ -1,4 +1,4 @@
-"""JSON over HTTP: read a request's body within its limits, write an answer."""
+"""JSON bodies over HTTP: read a request's body within its limits, build a JSON response."""
 
 import json
 from collections.abc import Mapping
@@ -9,51 +9,51 @@ from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from bridge.adapters.http import problems
-from bridge.adapters.http.memory import receive, room_to_parse
+from bridge.adapters.http.memory import receive, reserve_for_parsing
 from bridge.core import json as strict_json
 from bridge.core.errors import RequestRefused
 from bridge.core.http.content_coding import inflate
 
 BODY_SECONDS = web.AppKey("BODY_SECONDS", float)
-"""How long a body may take to arrive, in seconds; the server says so."""
+"""How long a body may take to arrive, in seconds; set by the server."""
 
 _CODINGS = frozenset({"gzip", "deflate"})
-_BROKEN = "the body is incomplete, or not encoded as its headers say"
+_MALFORMED = "the body is incomplete or not encoded as its headers declare"
 
 
 async def read_object(request: web.Request) -> dict[str, Any]:
-    """The JSON object in a request's body. Raises `Problem` or `RequestRefused`."""
+    """Return the JSON object in a request's body. Raise `Problem` or `RequestRefused`."""
     media_type = request.content_type
     if media_type != "application/json" and not media_type.endswith("+json"):
-        raise problems.plain(415, "the body must be application/json", {hdrs.ACCEPT: "application/json"})
+        raise problems.from_status(415, "the body must be application/json", {hdrs.ACCEPT: "application/json"})
     return strict_json.parse_object(await read_body(request))
 
 
 async def read_body(request: web.Request) -> bytes:
     """Return the whole body of an authenticated caller, decompressed.
 
-    Raises `Problem` or `RequestRefused` if it is too large, too slow or broken. The size is limited before and after
-    decompression; a body that announces too much is refused before it is read.
+    Raise `Problem` or `RequestRefused` if the body is too large, too slow, or malformed. The size is limited before and
+    after decompression; a body whose Content-Length is too large is refused before it is read.
     """
     codings = _codings(request)
     if len(codings) > 1 or not _CODINGS.issuperset(codings):
-        detail = "the body must not be compressed, or only once, by gzip or deflate"
-        raise problems.plain(415, detail, {hdrs.ACCEPT_ENCODING: "gzip, deflate"})
+        detail = "the body must be uncompressed, or compressed once with gzip or deflate"
+        raise problems.from_status(415, detail, {hdrs.ACCEPT_ENCODING: "gzip, deflate"})
     body = await _read_raw(request)
-    content = _inflated(request, body, codings[0]) if codings else body
-    await room_to_parse(request, content)
+    content = _decompressed(request, body, codings[0]) if codings else body
+    await reserve_for_parsing(request, content)
     return content
 
 
-async def read_plain_body(request: web.Request) -> bytes:
-    """Return the whole body of a caller that only the body itself can authenticate; a compressed one is refused unread.
+async def read_uncompressed_body(request: web.Request) -> bytes:
+    """Return the whole body of a caller that is authenticated by a signature over it; refuse a compressed body unread.
 
-    What was signed would not be what is read, and nothing is decompressed for unauthenticated callers.
+    The signature covers the bytes as sent, and nothing is decompressed for unauthenticated callers.
     """
     if _codings(request):
-        raise problems.plain(415, "the body must not be compressed", {hdrs.ACCEPT_ENCODING: "identity"})
+        raise problems.from_status(415, "the body must not be compressed", {hdrs.ACCEPT_ENCODING: "identity"})
     body = await _read_raw(request)
-    await room_to_parse(request, body)
+    await reserve_for_parsing(request, body)
     return body
 
 
@@ -62,11 +62,11 @@ def _codings(request: web.Request) -> list[str]:
     return [coding.strip() for coding in named if coding.strip() not in ("", "identity")]
 
 
-def _inflated(request: web.Request, body: bytes, coding: str) -> bytes:
+def _decompressed(request: web.Request, body: bytes, coding: str) -> bytes:
     try:
         content = inflate(body, coding, request.client_max_size)
     except ValueError:
-        raise problems.plain(400, _BROKEN) from None
+        raise problems.from_status(400, _MALFORMED) from None
     if content is None:
         raise _too_large(request)
     return content
@@ -78,29 +78,29 @@ async def _read_raw(request: web.Request) -> bytes:
     try:
         return await receive(request, request.app[BODY_SECONDS])
     except TimeoutError:
-        raise problems.plain(408, "the body took too long to arrive") from None
+        raise problems.from_status(408, "the body took too long to arrive") from None
     except web.HTTPRequestEntityTooLarge:
         raise _too_large(request) from None
     except (RequestPayloadError, ConnectionError):
-        raise problems.plain(400, _BROKEN) from None
+        raise problems.from_status(400, _MALFORMED) from None
 
 
 def respond(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """An answer in JSON that no cache keeps."""
+    """Return a JSON response that must not be cached."""
     return web.Response(
         status=status,
-        body=_dump(value),
+        body=_encode(value),
         content_type="application/json",
         headers={hdrs.CACHE_CONTROL: "no-store", **(headers or {})},
     )
 
 
-def _dump(value: Any) -> bytes:
+def _encode(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
-    except TypeError:  # orjson stops at 64 bits and at lone surrogates; JSON, a crew and a producer do not
+    except TypeError:  # orjson rejects integers beyond 64 bits and lone surrogates, which JSON allows
         return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _too_large(request: web.Request) -> RequestRefused:
-    return RequestRefused("too_large", f"the body may have at most {request.client_max_size} bytes")
+    return RequestRefused("too_large", f"the body must not exceed {request.client_max_size} bytes (http.max_body)")

@@ -1,7 +1,8 @@
-"""One HTTP connection: the time a request's head may take, the rest of a refused body, an answer to what is not HTTP.
+"""One HTTP connection: deadlines for request heads and for writing, unread bodies, and responses to malformed HTTP.
 
-aiohttp bounds an idle connection but not the head itself: a client that sends a byte now and then would hold its place
-for as long as an idle one may. The deadline starts with the connection, and later with the first byte of a new head.
+aiohttp limits how long a connection may be idle, but not how long a head may take: a client that sends one byte at a
+time would occupy its connection indefinitely. The deadline starts with the connection, and later with the first byte of
+each new head.
 """
 
 from __future__ import annotations
@@ -19,29 +20,36 @@ from bridge.adapters.http import memory, problems
 from bridge.core.addresses import client_network
 from bridge.core.http.connections import Connections
 
-_LINGER_SECONDS = 2.0  # for the rest of a refused body, so that the client reads the response and no reset
-_LINGER_BYTES = 1024 * 1024  # of it at most
-_LEAST_SENT = 64 * 1024  # bytes that a client has to read of its responses while `write_seconds` pass
+_LINGER_SECONDS = 2.0  # to read the rest of a refused body, so that the client sees the response and not a reset
+_LINGER_BYTES = 1024 * 1024  # at most that much of it
+_MIN_SENT = 64 * 1024  # bytes of responses that a client must read within `write_seconds`
 
 log = structlog.get_logger()
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's connection with a deadline for heads; `head_seconds` and `keepalive_seconds` in seconds.
+    """aiohttp's connection with deadlines for reading heads and for writing responses.
 
-    `others`: the open connections of its listener, which it enters and leaves. A client that reads nothing of its
-    `responses` for `write_seconds` loses it.
+    The connection registers itself in `open_connections`, those of its listener. It is aborted if the client reads none
+    of its responses for `write_seconds`. `responses` counts the memory of responses that are not sent yet.
     """
 
     __slots__ = (
-        "_discarded", "_given", "_head_seconds", "_head_timer", "_others", "_responses", "_wire", "_write_seconds",
+        "_discarded",
+        "_head_seconds",
+        "_head_timer",
+        "_open_connections",
+        "_responses",
+        "_write_seconds",
         "_write_timer",
+        "_write_transport",
+        "_written",
     )  # fmt: skip
 
     def __init__(
         self,
         server: web.Server,
-        others: Connections[Connection],
+        open_connections: Connections[Connection],
         head_seconds: float,
         keepalive_seconds: float,
         write_seconds: float,
@@ -51,68 +59,68 @@ class Connection(web.RequestHandler):
             server,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=keepalive_seconds,
-            access_log=None,  # type: ignore[arg-type]  # aiohttp asks whether there is one; its annotation does not
+            access_log=None,  # type: ignore[arg-type]  # aiohttp accepts None, against its annotation
             lingering_time=_LINGER_SECONDS,
-            auto_decompress=False,  # it would inflate any body on any path; `http_json` does it, after authentication
+            auto_decompress=False,  # `body` decompresses, after authentication
         )
-        self._others = others
+        self._open_connections = open_connections
         self._discarded: int | None = None
         self._head_seconds = head_seconds
         self._head_timer: asyncio.TimerHandle | None = None
         self._responses = responses
         self._write_seconds = write_seconds
         self._write_timer: asyncio.TimerHandle | None = None
-        self._wire: asyncio.Transport | None = None
-        self._given = 0  # bytes of responses that were written to the transport, which keeps what is not sent yet
+        self._write_transport: asyncio.Transport | None = None
+        self._written = 0  # bytes of responses written to the transport, including those still in its buffer
 
     @property
     def idle(self) -> bool:
-        """Whether it waits for a request, or for the rest of a head."""
+        """Whether the connection waits for a request or for the rest of a head."""
         return self._waiter is not None and not self._waiter.done()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the deadline of the first head, and close the connection that yields to this one, if there is one."""
+        """Start the deadline of the first head; close the idle connection that this one displaces, if any."""
         super().connection_made(transport)
-        self._wire = transport if isinstance(transport, asyncio.Transport) else None
-        self._await_head()
+        self._write_transport = transport if isinstance(transport, asyncio.Transport) else None
+        self._start_head_deadline()
         address = client_network(transport.get_extra_info("peername", ("",))[0])
-        yielding = self._others.add(self, address)
-        if yielding is not None:
+        evicted = self._open_connections.add(self, address)
+        if evicted is not None:
             log.debug("http_connection_dropped", address=address)
-            yielding.drop()
+            evicted.drop()
 
     def authenticate(self) -> None:
-        """Keep this connection when anonymous ones are closed for new ones."""
-        self._others.authenticate(self)
+        """Exempt this connection from being displaced by new ones."""
+        self._open_connections.authenticate(self)
 
     def drop(self) -> None:
-        """Close at once, even if the peer reads nothing."""
+        """Close at once, even if the peer does not read."""
         transport = self.transport
         self.force_close()
         if transport is not None:
             transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget the deadlines, and leave the others."""
-        self._others.remove(self)
-        self._head_is_here()
+        """Cancel the deadlines and unregister the connection."""
+        self._open_connections.remove(self)
+        self._cancel_head_deadline()
         if self._write_timer is not None:
             self._write_timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Start, keep or end the deadline by what the parser made of the bytes; cut off the rest of a refused body."""
+        """Update the head deadline after the parser has seen the bytes; limit what is read of a refused body."""
         if self._discarded is not None:
             self._discarded += len(data)
             if self._discarded > _LINGER_BYTES:
                 self.force_close()
         super().data_received(data)
-        # The parser tells nobody that it is inside a head. But bytes that leave the connection still waiting for a
-        # request can only be the beginning of one.
+        # The parser does not report that it is inside a head. But if the connection still waits for a request after
+        # receiving bytes, they can only be the beginning of one.
         if not self.idle:
-            self._head_is_here()
+            self._cancel_head_deadline()
         elif data:
-            self._await_head()
+            self._start_head_deadline()
 
     def handle_error(
         self,
@@ -121,74 +129,74 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer a head that is not HTTP. Its text stays out of log and answer: it may hold a token."""
+        """Respond to a malformed head. Its text is neither logged nor returned: it may contain a token."""
         if request.writer.output_size > 0:
             raise ConnectionError(message)
         if isinstance(exc, UnicodeEncodeError) and hdrs.EXPECT in request.headers:
-            status = 417  # the library quotes what is expected, and fails over what is no text
+            status = 417  # aiohttp quotes the header in its response and fails if it is not encodable
         log.debug("http_head_refused", status=status, error=type(exc).__name__)
-        response = problems.plain(431 if isinstance(exc, LineTooLong) else status).response()
+        response = problems.from_status(431 if isinstance(exc, LineTooLong) else status).response()
         response.force_close()
         return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log a bug; what is left of a refused body and is malformed is none."""
+        """Log an unexpected exception, but not a malformed remainder of a refused body."""
         if not isinstance(kw.get("exc_info"), RequestPayloadError):
             super().log_exception(*args, **kw)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer; those that aiohttp made before any middleware ran (417) become problems here.
+        """Send a response; those that aiohttp creates before any middleware runs (417) become problems here.
 
-        A body that was not read to its end is not worth reading now: the connection closes after the response.
+        If the request's body was not read to its end, the connection closes after the response.
         """
         if isinstance(resp, web.HTTPException):
-            problem = problems.of(resp)
+            problem = problems.from_exception(resp)
             resp = resp if problem is None else problem.response()
         unread = not request.content.is_eof()
         if unread:
             resp.force_close()
-        resp.headers[hdrs.SERVER] = "kickoff-bridge"  # not which version of which library
+        resp.headers[hdrs.SERVER] = "kickoff-bridge"  # do not reveal library versions
         with memory.response_hold(request, resp, self._responses) as hold:
-            self._given += hold.size
-            self._watch_writing()
+            self._written += hold.size
+            self._start_write_deadline()
             sent = await super().finish_response(request, resp, start_time)
         if unread:
             self._discarded = 0
         return sent
 
-    def _watch_writing(self) -> None:
-        """See to it that what is written is read: a connection whose client reads nothing is lost."""
-        if self._write_timer is None and self._wire is not None:
+    def _start_write_deadline(self) -> None:
+        """Start the deadline by which the client must have read part of what was written."""
+        if self._write_timer is None and self._write_transport is not None:
             self._write_timer = asyncio.get_running_loop().call_later(
-                self._write_seconds, self._check_writing, self._sent()
+                self._write_seconds, self._check_write_progress, self._sent()
             )
 
-    def _check_writing(self, sent_before: int) -> None:
+    def _check_write_progress(self, sent_before: int) -> None:
         self._write_timer = None
-        if self._wire is None or not self._wire.get_write_buffer_size():
+        if self._write_transport is None or not self._write_transport.get_write_buffer_size():
             return
-        if self._sent() - sent_before < _LEAST_SENT:
-            log.info("http_client_stalled", unsent=self._wire.get_write_buffer_size())
-            self._wire.abort()
+        if self._sent() - sent_before < _MIN_SENT:
+            log.info("http_client_stalled", unsent=self._write_transport.get_write_buffer_size())
+            self._write_transport.abort()
         else:
-            self._watch_writing()
+            self._start_write_deadline()
 
     def _sent(self) -> int:
-        return self._given - (0 if self._wire is None else self._wire.get_write_buffer_size())
+        return self._written - (0 if self._write_transport is None else self._write_transport.get_write_buffer_size())
 
-    def _await_head(self) -> None:
+    def _start_head_deadline(self) -> None:
         if self._head_timer is None:
             self._head_timer = asyncio.get_running_loop().call_later(self._head_seconds, self.force_close)
 
-    def _head_is_here(self) -> None:
+    def _cancel_head_deadline(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
 
-def authenticated(request: web.Request) -> None:
-    """Note that this request's caller is known, so that its connection outlives those of unauthenticated callers."""
+def mark_authenticated(request: web.Request) -> None:
+    """Mark the request's connection as authenticated, so that new connections do not displace it."""
     if isinstance(request.protocol, Connection):
         request.protocol.authenticate()

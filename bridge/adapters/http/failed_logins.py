@@ -1,4 +1,4 @@
-"""Strangers at a door: those whose token, password or signature is wrong, counted by where they come from."""
+"""Rate limit of failed logins (wrong token, password, or signature) per address of the caller."""
 
 import asyncio
 
@@ -8,20 +8,20 @@ from bridge.adapters.http import problems
 from bridge.core.addresses import client_network
 from bridge.core.token_bucket import Buckets, Rate
 
-FAILED_LOGINS = Rate(per_second=1.0, burst=200.0)  # of one address; beyond it strangers are answered 429, unlogged
-MOST_ADDRESSES = 10_000
+FAILED_LOGIN_RATE = Rate(per_second=1.0, burst=200.0)  # per address; beyond it the response is 429, and not logged
+MAX_ADDRESSES = 10_000
 
 
 class FailedLogins:
-    """Who could not prove itself at one door; `proof` is what that door asks for."""
+    """The failed logins of one endpoint; `credential` names what it requires, for the error message."""
 
-    def __init__(self, proof: str) -> None:
-        self._proof = proof
-        self._failures = Buckets(FAILED_LOGINS, MOST_ADDRESSES)
+    def __init__(self, credential: str) -> None:
+        self._credential = credential
+        self._failures = Buckets(FAILED_LOGIN_RATE, MAX_ADDRESSES)
 
-    def count(self, request: web.Request) -> str:
-        """One more; gives back where it comes from. Raises `Problem` (`429`) for one that comes too often."""
+    def record(self, request: web.Request) -> str:
+        """Count one failed login and return the caller's address. Raise `Problem` (`429`) above the rate limit."""
         address = client_network(request.remote)
         if wait := self._failures.take(address, asyncio.get_running_loop().time()):
-            raise problems.too_often(f"too many requests without a valid {self._proof}", wait)
+            raise problems.too_many_requests(f"too many requests without a valid {self._credential}", wait)
         return address

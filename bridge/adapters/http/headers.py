@@ -1,4 +1,4 @@
-"""What a request's headers say: who asks, under which key, how long to wait for the end, in which trace."""
+"""Request headers: bearer token, idempotency key, preferred wait, and trace context."""
 
 import re
 
@@ -11,34 +11,34 @@ from bridge.core import trace_context
 Headers = CIMultiDictProxy[str]
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
-MAX_WAIT = 60.0  # seconds; proxies give up on silent connections soon after
+MAX_WAIT = 60.0  # seconds; many proxies close silent connections soon after
 
 _QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 _WAIT = re.compile(r'wait\s*=\s*(?:([0-9]{1,9})|"([0-9]{1,9})")\s*(?:;.*)?', re.IGNORECASE)
 
 
 def idempotency_key(headers: Headers) -> str | None:
-    """The key, the same with quotes (as the draft has it) and without (as most clients write it).
+    """Return the idempotency key, quoted (as the IETF draft specifies) or not (as most clients send it).
 
-    Raises `Problem` if the quotes are wrong or there is more than one key.
+    Raise `Problem` if the quotes do not match or there is more than one key.
     """
     keys = headers.getall(IDEMPOTENCY_KEY, [])
     if len(keys) > 1:
-        raise problems.parameter(IDEMPOTENCY_KEY, "must not be given twice")
+        raise problems.invalid_parameter(IDEMPOTENCY_KEY, "must be given only once")
     if not keys:
         return None
     if not keys[0].startswith('"'):
         return keys[0]
     quoted = _QUOTED.fullmatch(keys[0])
     if quoted is None:
-        raise problems.parameter(IDEMPOTENCY_KEY, "the quotation marks do not match")
+        raise problems.invalid_parameter(IDEMPOTENCY_KEY, "the quotation marks do not match")
     return re.sub(r"\\(.)", r"\1", quoted[1])
 
 
 def preferred_wait(headers: Headers) -> float:
-    """Seconds that the client would wait for the run's end (`Prefer: wait=30`, RFC 7240); 0: answer at once.
+    """Return how many seconds the client wants to wait for the run's end (`Prefer: wait=30`, RFC 7240); 0: not at all.
 
-    A preference is no demand: what cannot be read is passed over.
+    A preference is optional by definition: a malformed one is ignored.
     """
     preferences = ",".join(headers.getall("Prefer", [])).split(",")
     waits = (_WAIT.fullmatch(preference.strip()) for preference in preferences)
@@ -47,12 +47,12 @@ def preferred_wait(headers: Headers) -> float:
 
 
 def traceparent(headers: Headers) -> str | None:
-    """The W3C trace context, if it is well-formed; anything else is as good as none."""
+    """Return the W3C trace context; None if it is missing or malformed."""
     return trace_context.traceparent(headers.get("traceparent"))
 
 
 def bearer_token(headers: Headers) -> str | None:
-    """The one bearer token; None if there is none, or more than one."""
+    """Return the bearer token; None if there is none or more than one."""
     values = headers.getall(hdrs.AUTHORIZATION, [])
     scheme, _, token = values[0].partition(" ") if len(values) == 1 else ("", "", "")
     return token.strip() or None if scheme.lower() == "bearer" else None

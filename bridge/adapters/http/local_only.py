@@ -1,4 +1,4 @@
-"""An API without clients is for this machine only: refuse what a website sends through a browser on it."""
+"""Restrict an API without clients to this machine; refuse requests that a website sends through a local browser."""
 
 from collections.abc import Callable
 
@@ -11,11 +11,11 @@ from bridge.core.http.local_request import comes_from_other_site, names_loopback
 
 FETCH_SITE = "Sec-Fetch-Site"
 
-_WEBHOOKS = ("/hooks/", "/amp/")  # other machines send these under the public name; each has a proof of its own
+_WEBHOOKS = ("/hooks/", "/amp/")  # sent by other machines to the public name; authenticated by token or signature
 
 
 def local_only(anonymous: Callable[[], bool]) -> Middleware:
-    """Return a middleware that refuses other hosts and sites (403) on every path, while the API has no clients."""
+    """Return a middleware that, while the API has no clients, refuses other hosts and sites (403) on every path."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -27,19 +27,19 @@ def local_only(anonymous: Callable[[], bool]) -> Middleware:
 
 
 def _check(request: web.Request) -> None:
-    if not (_is_webhook(request) or _is_addressed_here(request)):
-        detail = "without clients, only requests to a loopback name such as localhost are accepted: set http.clients"
-        raise problems.plain(403, detail)
+    if not (_is_webhook(request) or _targets_loopback(request)):
+        detail = "without clients, only requests to a loopback name such as localhost are accepted; set http.clients"
+        raise problems.from_status(403, detail)
     if comes_from_other_site(request.headers.getall(hdrs.ORIGIN, []), request.headers.getall(FETCH_SITE, [])):
-        raise problems.plain(403, "without clients, no requests of other sites are accepted: set http.clients")
+        raise problems.from_status(403, "without clients, requests from other sites are refused; set http.clients")
 
 
 def _is_webhook(request: web.Request) -> bool:
     return problems.route_pattern(request).startswith(_WEBHOOKS)
 
 
-def _is_addressed_here(request: web.Request) -> bool:
-    """Return whether the request names this machine; an absolute request target may name another host than `Host`."""
+def _targets_loopback(request: web.Request) -> bool:
+    """Return whether the request names this machine, in `Host` and in an absolute request target alike."""
     if not names_loopback(request.headers.getall(hdrs.HOST, [])):
         return False
     target = request.url.raw_host

@@ -1,6 +1,6 @@
-"""Wait for a run to end while its client holds the line.
+"""Long polling: wait for a run to end while the client keeps its request open.
 
-The store is looked at again and again, because the process that follows the run may be another one.
+The store is polled, because another process may be tracking the run.
 """
 
 import asyncio
@@ -13,32 +13,32 @@ from bridge.core.http.slots import Slots
 from bridge.core.runs.model import Run
 from bridge.ports.store import Store
 
-STOPPING = web.AppKey("STOPPING", asyncio.Event)
-"""Set when the server stops; whoever waits for long answers then."""
+SHUTTING_DOWN = web.AppKey("SHUTTING_DOWN", asyncio.Event)
+"""Set when the server stops; requests that wait are then answered."""
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds between two looks, and how many requests may wait at once; beyond that they are answered at once."""
+class LongPollOptions:
+    """Seconds between two reads of the store, and how many requests may wait; others are answered immediately."""
 
     interval: float = 0.25
     slots: int = 200
 
 
-class Waiting:
-    """The requests that wait."""
+class LongPoll:
+    """The requests that wait for the end of a run."""
 
-    def __init__(self, store: Store, patience: Patience) -> None:
+    def __init__(self, store: Store, options: LongPollOptions) -> None:
         self._store = store
-        self._patience = patience
-        self._slots = Slots(patience.slots)
+        self._options = options
+        self._slots = Slots(options.slots)
 
-    async def until_final(
+    async def wait_until_final(
         self, run: Run, seconds: float, request: web.Request, client: str, *, fairly: bool
     ) -> Run | None:
-        """Return the run when it has ended, or as last seen when time is up, the client is gone or the server stops.
+        """Return the run once it has ended, or as last seen on timeout, disconnect, or shutdown.
 
-        None if this client, or all together, have too many requests waiting; see `Slots` about `fairly`.
+        Return None if this client, or all clients together, have too many requests waiting. `fairly`: see `Slots`.
         """
         if not self._slots.take(client, fairly=fairly):
             return None
@@ -48,23 +48,23 @@ class Waiting:
             self._slots.release(client)
 
     async def _poll_until_final(self, run: Run, until: float, request: web.Request) -> Run:
-        # No timeout around all of it: it would cancel a read of the store midway, and cost its connection.
-        clock, stopping = asyncio.get_running_loop().time, request.app[STOPPING]
+        # No timeout around the loop: it could cancel a read of the store midway, which costs a connection.
+        clock, stopping = asyncio.get_running_loop().time, request.app[SHUTTING_DOWN]
         while not run.final and request.transport is not None and (left := until - clock()) > 0:
-            if await happens(stopping, min(left, self._patience.interval)):
+            if await is_set_within(stopping, min(left, self._options.interval)):
                 break
-            run = await self._look(run)
+            run = await self._peek(run)
         return run
 
-    async def _look(self, run: Run) -> Run:
+    async def _peek(self, run: Run) -> Run:
         try:
             return await self._store.peek(run.run_id) or run
         except StoreUnavailable:
-            return run  # the run is stored already: what remains is to say so
+            return run  # the run is stored, so the response must not be an error
 
 
-async def happens(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event is set within that time."""
+async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait up to `seconds` for the event; return whether it is set."""
     try:
         async with asyncio.timeout(seconds):
             return await event.wait()

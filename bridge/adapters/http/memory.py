@@ -1,7 +1,7 @@
-"""Memory that requests and responses hold: bodies as they arrive, their parsed values, responses until they are sent.
+"""Limit the memory of requests and responses: bodies as they arrive, parsed values, responses until they are sent.
 
-All are counted by caller. A body under way makes room for others when there are too many; a complete one waits before
-it is parsed, and a response before it is read from the store.
+Memory is counted per caller. When the limit is reached, an arriving body may be evicted in favor of others, a complete
+body waits before it is parsed, and a response waits before it is read from the store.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from bridge.core.addresses import client_network
 
 @dataclass(frozen=True, slots=True)
 class HttpMemory:
-    """What all ports together may hold."""
+    """The memory budgets shared by all ports."""
 
     bodies: ByteBudget = field(default_factory=lambda: ByteBudget(BODIES))
     values: ByteBudget = field(default_factory=lambda: ByteBudget(VALUES, share=0.5))
@@ -25,23 +25,23 @@ class HttpMemory:
 
 MEMORY = web.AppKey("MEMORY", HttpMemory)
 CALLER = web.RequestKey("CALLER", str)
-"""The client's name, once it is known."""
+"""The client's name, once it is authenticated."""
 _BODY = web.RequestKey("BODY", Hold)
 _VALUE = web.RequestKey("VALUE", Hold)
 _RESPONSE = web.RequestKey("RESPONSE", Hold)
-_COPIES = 4  # of a body's text: as read, as parsed, as stored, as fingerprinted
-_VALUE_BYTES = 80  # in memory of a small value or key; in a body it can have two bytes
+_COPIES = 4  # of a body's text: read, parsed, stored, fingerprinted
+_VALUE_BYTES = 80  # memory of a small value or key, which may take only two bytes in the body
 
 
 def caller_of(request: web.BaseRequest) -> str:
-    """Return by whom memory is held: the client, or the address that a request comes from."""
+    """Return the caller to whom memory is attributed: the client's name, or the address of the request."""
     return request.get(CALLER) or client_network(request.remote)
 
 
 async def receive(request: web.Request, seconds: float) -> bytes:
-    """Return a request's whole body within that time; it is counted until the request has been handled.
+    """Return a request's whole body; its memory is counted until the request has been handled.
 
-    Raises `TimeoutError`, `HTTPRequestEntityTooLarge`, and `Problem` (503) if it had to make room for others.
+    Raise `TimeoutError` after `seconds`, `HTTPRequestEntityTooLarge`, or `Problem` (503) if the body was evicted.
     """
     evicted, body = False, bytearray()
     async with asyncio.timeout(seconds) as deadline:
@@ -60,14 +60,14 @@ async def receive(request: web.Request, seconds: float) -> bytes:
                 hold.grow(len(chunk))
         except asyncio.CancelledError:
             if evicted:
-                raise problems.plain(503, "too many bodies arrive at once", {"Retry-After": "1"}) from None
+                raise problems.from_status(503, "too many bodies in flight; retry", {"Retry-After": "1"}) from None
             raise
         hold.evict = None
     return bytes(body)
 
 
-async def room_to_parse(request: web.Request, body: bytes) -> None:
-    """Wait until a body may be parsed; its value is counted until the request has been handled."""
+async def reserve_for_parsing(request: web.Request, body: bytes) -> None:
+    """Wait until there is memory to parse a body; its value is counted until the request has been handled."""
     values = request.app[MEMORY].values
     await values.room(caller_of(request))
     hold = request[_VALUE] = values.hold(caller_of(request))
@@ -75,7 +75,7 @@ async def room_to_parse(request: web.Request, body: bytes) -> None:
 
 
 def release(request: web.Request) -> None:
-    """Count a request's body and its value no more."""
+    """Release the memory of a request's body and of its parsed value."""
     for key in (_BODY, _VALUE):
         if (hold := request.get(key)) is not None:
             hold.release()
@@ -83,22 +83,22 @@ def release(request: web.Request) -> None:
 
 @web.middleware
 async def release_body(request: web.Request, handler: problems.Handler) -> web.StreamResponse:
-    """Count a body no more when its request has been handled."""
+    """Release the memory of a body when its request has been handled."""
     try:
         return await handler(request)
     finally:
         release(request)
 
 
-def held(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
-    """Return a response, counted from now on until it is sent."""
+def hold_response(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """Count a response's memory until it is sent, and return the response."""
     hold = request[_RESPONSE] = request.app[MEMORY].responses.hold(caller_of(request))
     hold.grow(size_of(response))
     return response
 
 
 def response_hold(request: web.BaseRequest, response: web.StreamResponse, responses: ByteBudget) -> Hold:
-    """Return the hold of a response that is about to be sent."""
+    """Return the hold of a response that is about to be sent, creating it if necessary."""
     hold = request.get(_RESPONSE)
     if hold is None:
         hold = responses.hold(caller_of(request))
@@ -107,6 +107,6 @@ def response_hold(request: web.BaseRequest, response: web.StreamResponse, respon
 
 
 def size_of(response: web.StreamResponse) -> int:
-    """Return how many bytes a response holds in memory."""
+    """Return how many bytes of memory a response's body takes."""
     body = response.body if isinstance(response, web.Response) else None
     return len(body) if isinstance(body, bytes | bytearray) else 0

@@ -1,4 +1,4 @@
-"""For operators' machines: alive, ready, metrics, documents; no token needed, so no host, secret or payload is told."""
+"""Operations endpoints: liveness, readiness, metrics, documents. No token is required, so they reveal no secret."""
 
 import asyncio
 import math
@@ -18,17 +18,17 @@ from bridge.core.runs.model import State
 from bridge.ports.lifecycle import Health, HealthCheck
 from bridge.ports.store import Store
 
-CHECK_SECONDS = 2.0  # shorter than the patience of those who probe
-COUNTS_KEPT = 5.0  # seconds for which what was counted in the store is shown to all who ask
+CHECK_TIMEOUT = 2.0  # seconds; shorter than the timeouts of common probes
+COUNTS_TTL = 5.0  # seconds for which counts from the store serve all scrapers
 
 log = structlog.get_logger()
 
 
 class OpsApi:
-    """Health, metrics, documents.
+    """Health, metrics, and documents.
 
-    `draining` says that the process takes nothing new, `stalled` that its loop stands still; `documents` are `openapi`
-    and `asyncapi`; `check_seconds` is what a check may take.
+    `draining` returns whether the process accepts no new work, `stalled` whether its event loop is blocked. `documents`
+    contains `openapi` and `asyncapi`. `check_timeout` and `counts_ttl` are in seconds.
     """
 
     def __init__(
@@ -39,21 +39,21 @@ class OpsApi:
         registry: CollectorRegistry,
         stalled: Callable[[], bool],
         documents: Mapping[str, Any],
-        check_seconds: float = CHECK_SECONDS,
-        counts_kept: float = COUNTS_KEPT,
+        check_timeout: float = CHECK_TIMEOUT,
+        counts_ttl: float = COUNTS_TTL,
     ) -> None:
         self._checks = checks
         self._stalled = stalled
         self._documents = documents
         self._draining = draining
         self._registry = registry
-        self._counts = _Counts(store, registry, check_seconds, counts_kept)
-        self._check_seconds = check_seconds
-        build = Gauge("kickoff_bridge_build_info", "Always 1; the label says which.", ["version"], registry=registry)
+        self._store_gauges = _StoreGauges(store, registry, check_timeout, counts_ttl)
+        self._check_timeout = check_timeout
+        build = Gauge("kickoff_bridge_build_info", "Always 1; labeled by version.", ["version"], registry=registry)
         build.labels(__version__).set(1)
 
     def routes(self) -> list[web.RouteDef]:
-        """Every route."""
+        """Return the routes."""
         return [
             web.get("/healthz", self._alive),
             web.get("/readyz", self._ready),
@@ -62,11 +62,11 @@ class OpsApi:
             web.get("/asyncapi.json", self._asyncapi),
         ]
 
-    async def _alive(self, _http: web.Request) -> web.Response:
+    async def _alive(self, _request: web.Request) -> web.Response:
         stalled = self._stalled()
         return respond({"status": "stalled" if stalled else "alive"}, 503 if stalled else 200)
 
-    async def _ready(self, _http: web.Request) -> web.Response:
+    async def _ready(self, _request: web.Request) -> web.Response:
         results = await asyncio.gather(*(self._check(name, check) for name, check in self._checks.items()))
         parts, draining = dict(zip(self._checks, results, strict=True)), self._draining()
         status = readiness({name: health.ok for name, health in parts.items()}, draining=draining)
@@ -79,32 +79,32 @@ class OpsApi:
 
     async def _check(self, name: str, check: HealthCheck) -> Health:
         try:
-            async with asyncio.timeout(self._check_seconds):
+            async with asyncio.timeout(self._check_timeout):
                 return await check()
         except TimeoutError:
-            return Health(ok=False, detail="no answer in time")
-        except Exception:  # a broken check must not hide what the others say
+            return Health(ok=False, detail="no response in time")
+        except Exception:  # a broken check must not hide the results of the others
             log.warning("health_check_failed", part=name, exc_info=True)
-            return Health(ok=False, detail="the check failed")
+            return Health(ok=False, detail="the check failed; see the log")
 
-    async def _openapi(self, _http: web.Request) -> web.Response:
+    async def _openapi(self, _request: web.Request) -> web.Response:
         return respond(self._documents["openapi"])
 
-    async def _asyncapi(self, _http: web.Request) -> web.Response:
+    async def _asyncapi(self, _request: web.Request) -> web.Response:
         return respond(self._documents["asyncapi"])
 
-    async def _metrics(self, _http: web.Request) -> web.Response:
-        await self._counts.refresh()
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        await self._store_gauges.refresh()
         return web.Response(body=generate_latest(self._registry), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST})
 
 
-class _Counts:
-    """Gauges of what is in the store, counted once for all who ask within seconds; left out while it is unavailable."""
+class _StoreGauges:
+    """Gauges over the store, computed at most once per `ttl` seconds; absent while the store is unavailable."""
 
-    def __init__(self, store: Store, registry: CollectorRegistry, seconds: float, kept: float) -> None:
+    def __init__(self, store: Store, registry: CollectorRegistry, timeout: float, ttl: float) -> None:
         self._store = store
-        self._seconds = seconds
-        self._kept = kept
+        self._timeout = timeout
+        self._ttl = ttl
         self._counted_at = -math.inf
         self._counting = asyncio.Lock()
         runs = Gauge("kickoff_bridge_runs", "Runs in the store.", ["state"], registry=registry)
@@ -112,23 +112,23 @@ class _Counts:
         self._gauges = {"runs": (runs, State), "deliveries": (deliveries, DeliveryState)}
 
     async def refresh(self) -> None:
-        """Count again if it was long ago; a state without rows is 0, so that its series does not end."""
+        """Update the gauges if they are older than the TTL; a state without rows is 0, so that its series continues."""
         clock = asyncio.get_running_loop().time
         async with self._counting:
-            if clock() - self._counted_at >= self._kept:
-                self._show(await self._count())
+            if clock() - self._counted_at >= self._ttl:
+                self._set(await self._query_counts())
                 self._counted_at = clock()
 
-    def _show(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+    def _set(self, counts: Mapping[str, Mapping[str, int]]) -> None:
         for kind, (gauge, states) in self._gauges.items():
             gauge.clear()
             for state in states if counts else ():
                 gauge.labels(state.value).set(counts.get(kind, {}).get(state.value, 0))
 
-    async def _count(self) -> dict[str, dict[str, int]]:
+    async def _query_counts(self) -> dict[str, dict[str, int]]:
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._timeout):
                 return await self._store.counts()
-        except Exception as error:  # noqa: BLE001  # the other metrics matter most when the store is broken
+        except Exception as error:  # noqa: BLE001  # a broken store must not hide the other metrics
             log.debug("counts_unavailable", error=type(error).__name__)
             return {}

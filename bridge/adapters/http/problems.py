@@ -1,4 +1,4 @@
-"""Errors as HTTP tells them: `application/problem+json` (RFC 9457) with a stable `code`."""
+"""Errors as HTTP responses: `application/problem+json` (RFC 9457) with a stable `code`."""
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,90 +22,91 @@ from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.processing import ReportFault
 
 REPORT: web.AppKey[ReportFault] = web.AppKey("report", ReportFault)
-"""What hears of bugs in handlers."""
+"""Reports unexpected exceptions in handlers."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_SECONDS = 5  # asked for while the store is away; long enough for a database to fail over
-_TYPE = "urn:kickoff-bridge:problem:"  # stable and without a host, because every installation has its own
-_MAX_TEXT = 500  # characters; a sentence may quote the request, and a request may be large
+RETRY_AFTER_SECONDS = 5  # sent while storage is unavailable; long enough for a database to fail over
+_RETRY_AFTER: Mapping[str, str] = {hdrs.RETRY_AFTER: str(RETRY_AFTER_SECONDS)}
+_TYPE = "urn:kickoff-bridge:problem:"  # stable, without a host, because every installation has a different one
+_MAX_TEXT = 500  # characters; a detail may quote the request, which may be large
 
-_FAILED = "The bridge failed; its log says why"
+_INTERNAL = "Internal error; see the bridge's log"
 _REFUSALS = {
-    "invalid_json": (400, "The body is not acceptable JSON"),
+    "invalid_json": (400, "The body is not valid JSON"),
     "invalid_request": (422, "The request is not valid"),
-    "unknown_crew": (404, "There is no such crew"),
-    "missing_inputs": (422, "The crew needs inputs that are missing"),
+    "unknown_crew": (404, "Unknown crew"),
+    "missing_inputs": (422, "Required inputs of the crew are missing"),
     "too_large": (413, "The body is too large"),
-    "idempotency_conflict": (422, "The idempotency key was used for another request"),
+    "idempotency_conflict": (422, "The idempotency key was used for a different request"),
     "reply_to_not_allowed": (422, "The reply queue is not allowed"),
     "callback_not_allowed": (422, "The callback URL is not allowed"),
-    "unknown_run": (404, "There is no such run"),
-    "unknown_delivery": (404, "There is no such delivery"),
-    "not_waiting": (409, "The run does not wait for an answer"),
+    "unknown_run": (404, "Unknown run"),
+    "unknown_delivery": (404, "Unknown delivery"),
+    "not_waiting": (409, "The run is not waiting for human input"),
     "not_in_doubt": (409, "The run is not in doubt"),
     "unknown_execution": (409, "The crew API does not know the execution"),
-    "internal": (500, _FAILED),
+    "internal": (500, _INTERNAL),
     "run_is_over": (409, "The run has ended"),
 }
 
 
 @dataclass(eq=False)
 class Problem(Exception):
-    """An answer that is an error. `about`: the field, header or query parameter that is wrong.
+    """An error response. `field_name`: the invalid field, header, or query parameter.
 
-    `pointer`: where a field is in the body (JSON Pointer).
+    `pointer`: the location of the field in the body (JSON Pointer).
     """
 
     status: int
     code: str
     title: str
     detail: str | None = None
-    about: str | None = None
+    field_name: str | None = None
     pointer: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def response(self) -> web.Response:
-        """The problem, ready to send."""
+        """Return the problem as a response."""
         headers = {**self.headers, hdrs.CACHE_CONTROL: "no-store"}
         return web.Response(
             status=self.status, body=orjson.dumps(self._members()), content_type=MEDIA_TYPE, headers=headers
         )
 
     def _members(self) -> dict[str, Any]:
-        detail, about, pointer = _printable(self.detail), _printable(self.about), _printable(self.pointer)
+        detail, field_name, pointer = _printable(self.detail), _printable(self.field_name), _printable(self.pointer)
         members = {
             "type": _TYPE + self.code,
             "title": self.title,
             "status": self.status,
             "detail": detail,
             "code": self.code,
-            "field": about,
+            "field": field_name,
             "errors": None if pointer is None else [{"pointer": pointer, "detail": detail}],
         }
         return {name: value for name, value in members.items() if value is not None}
 
 
-def plain(status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> Problem:
-    """A problem that says no more than its HTTP status; 403 is `forbidden`, 405 is `method_not_allowed`."""
+def from_status(status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> Problem:
+    """Return a problem whose code and title are those of the status: 403 is `forbidden`, 405 `method_not_allowed`."""
     known = HTTPStatus(status)
     return Problem(status, known.name.lower(), known.phrase, detail, headers=headers or {})
 
 
-def too_often(detail: str, wait: float) -> Problem:
-    """Somebody must slow down; `wait` in seconds."""
-    return plain(429, detail, {hdrs.RETRY_AFTER: str(max(1, math.ceil(wait)))})
+def too_many_requests(detail: str, wait: float) -> Problem:
+    """Return a 429 problem with `Retry-After`; `wait` in seconds."""
+    return from_status(429, detail, {hdrs.RETRY_AFTER: str(max(1, math.ceil(wait)))})
 
 
-def parameter(name: str, detail: str) -> Problem:
-    """A query parameter or header that is not valid."""
+def invalid_parameter(name: str, detail: str) -> Problem:
+    """Return the problem of an invalid query parameter or header."""
     status, title = _REFUSALS["invalid_request"]
     return Problem(status, "invalid_request", title, detail, name)
 
 
-def of(error: Exception) -> Problem | None:
-    """What to tell the client about this error; None if it is a bug."""
+def from_exception(error: Exception) -> Problem | None:
+    """Return the problem that reports an exception to the client; None for an unexpected exception."""
     match error:
         case Problem():
             return error
@@ -113,40 +114,35 @@ def of(error: Exception) -> Problem | None:
             return _refused(error)
         case PostUnderWay():
             return Problem(
-                409, "post_under_way", "A POST is under way", str(error), headers={hdrs.RETRY_AFTER: str(RETRY_SECONDS)}
+                409, "post_under_way", "A POST to the crew API is in progress", str(error), headers=_RETRY_AFTER
             )
         case CrewUnreachable():
-            return plain(503, str(error), {hdrs.RETRY_AFTER: str(RETRY_SECONDS)})
+            return from_status(503, str(error), _RETRY_AFTER)
         case StoreUnavailable() | StoreBroken() | StoreDamaged():
-            unknown = (
-                "the store is away; nothing was stored, or its confirmation was lost: come again with the same key"
-            )
-            return plain(503, unknown, {hdrs.RETRY_AFTER: str(RETRY_SECONDS)})
+            return from_status(503, "storage is unavailable; retry with the same idempotency key", _RETRY_AFTER)
         case Stale():
-            return plain(
-                503, "others are writing this run; nothing was changed", {hdrs.RETRY_AFTER: str(RETRY_SECONDS)}
-            )
+            return from_status(503, "the run is being modified concurrently; retry", _RETRY_AFTER)
         case web.HTTPException():
-            return plain(error.status, headers={k: v for k, v in error.headers.items() if k == hdrs.ALLOW})
+            return from_status(error.status, headers={k: v for k, v in error.headers.items() if k == hdrs.ALLOW})
         case _:
             return None
 
 
 @web.middleware
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every exception of the handlers into a problem; a bug is logged and tells nothing."""
+    """Turn every exception of a handler into a problem; report an unexpected one and reveal nothing of it."""
     try:
         return await handler(request)
-    except Exception as error:  # noqa: BLE001 - the last place where a bug can still be answered
-        problem = of(error)
+    except Exception as error:  # noqa: BLE001 - the last place where a response is still possible
+        problem = from_exception(error)
         if problem is None:
             request.app[REPORT](Quarantined.REQUEST, error, method=request.method, route=route_pattern(request))
-            problem = Problem(500, "internal", _FAILED)
+            problem = Problem(500, "internal", _INTERNAL)
         return problem.response()
 
 
 def route_pattern(request: web.Request) -> str:
-    """The path as the route writes it: unlike the real one it has no secrets and few values."""
+    """Return the route's path pattern, which unlike the path contains no secrets and has few distinct values."""
     resource = request.match_info.route.resource
     return "unknown" if resource is None else resource.canonical
 
@@ -163,5 +159,5 @@ def _pointer(path: str | None) -> str | None:
 
 
 def _printable(text: str | None) -> str | None:
-    """The text at a sane length and in Unicode; a repeated key may be a lone surrogate."""
+    """Return the text truncated and without lone surrogates, which a quoted key may contain."""
     return None if text is None else text[:_MAX_TEXT].encode("utf-8", "replace").decode()

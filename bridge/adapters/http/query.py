@@ -1,4 +1,4 @@
-"""Query parameters of lists: each once, none unknown, every value checked; what is wrong is a `Problem` naming it."""
+"""Query parameters of lists: each at most once, none unknown, every value validated. Errors are a `Problem`."""
 
 import re
 from collections.abc import Collection
@@ -16,37 +16,38 @@ MAX_LIMIT = 200
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
-def parameters(http: web.Request, known: Collection[str]) -> dict[str, str]:
-    """Each parameter once; an unknown one is refused, since a misspelt filter would show everything."""
-    for name in http.query:
-        if name not in known:
-            raise problems.parameter(name, f"there is no such parameter, only {', '.join(sorted(known))}")
-        if len(http.query.getall(name)) > 1:
-            raise problems.parameter(name, "must not be given twice")
-    return dict(http.query)
+def read_parameters(request: web.Request, allowed: Collection[str]) -> dict[str, str]:
+    """Return the parameters; refuse repeated ones, and unknown ones, because a misspelled filter would match all."""
+    for name in request.query:
+        if name not in allowed:
+            allowed_names = ", ".join(sorted(allowed)) or "none"
+            raise problems.invalid_parameter(name, f"unknown parameter; allowed: {allowed_names}")
+        if len(request.query.getall(name)) > 1:
+            raise problems.invalid_parameter(name, "must be given only once")
+    return dict(request.query)
 
 
 def choice(name: str, kind: type[Choice], text: str | None) -> Choice | None:
-    """One of the values of `kind`."""
+    """Return the member of `kind` that the text names."""
     if text is None:
         return None
     try:
         return kind(text)
     except ValueError:
-        raise problems.parameter(name, f"must be one of {', '.join(kind)}") from None
+        raise problems.invalid_parameter(name, f"must be one of {', '.join(kind)}") from None
 
 
 def crew(text: str | None) -> str | None:
-    """A name that a crew may have, whether there is one or not."""
+    """Return a well-formed crew name, whether the crew exists or not."""
     if text is not None and not CREW_NAME.fullmatch(text):
-        raise problems.parameter("crew", "must be the name of a crew")
+        raise problems.invalid_parameter("crew", "must be a crew name")
     return text
 
 
 def limit(text: str | None) -> int:
-    """How long a page may be."""
+    """Return the page size."""
     if text is None:
         return DEFAULT_LIMIT
     if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_LIMIT:
-        raise problems.parameter("limit", f"must be a whole number from 1 to {MAX_LIMIT}")
+        raise problems.invalid_parameter("limit", f"must be an integer from 1 to {MAX_LIMIT}")
     return int(text)

@@ -1,4 +1,4 @@
-"""Requests that read large things from the store: few at once of each client, none while its responses pile up."""
+"""Limit expensive reads: a few concurrent ones per client, none while the client's responses accumulate unsent."""
 
 import asyncio
 from collections import defaultdict
@@ -9,24 +9,24 @@ from aiohttp import web
 
 from bridge.adapters.http import problems
 from bridge.adapters.http.auth import Client, ClientHandler
-from bridge.adapters.http.memory import MEMORY, caller_of, held
+from bridge.adapters.http.memory import MEMORY, caller_of, hold_response
 
-AT_ONCE = 4  # of one client
-LONGEST_WAIT = 20.0  # seconds
+MAX_CONCURRENT = 4  # per client
+MAX_WAIT = 20.0  # seconds
 
 
-class Reads:
-    """Bounds how many requests of one client read at the same time; the others of it wait."""
+class ReadLimit:
+    """The permits of each client for concurrent reads; further requests of the client wait."""
 
     def __init__(self) -> None:
-        self._permits: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
+        self._permits: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MAX_CONCURRENT))
 
     def bounded(self, handler: ClientHandler) -> ClientHandler:
-        """Wrap a handler; a request that waits for too long gets `503`. Its response counts until it is sent."""
+        """Wrap a handler: `503` after waiting too long; the response's memory is counted until it is sent."""
 
         async def bounded(request: web.Request, client: Client) -> web.StreamResponse:
             async with self._permit(request):
-                return held(request, await handler(request, client))
+                return hold_response(request, await handler(request, client))
 
         return bounded
 
@@ -35,12 +35,12 @@ class Reads:
         caller = caller_of(request)
         permit = self._permits[caller]
         try:
-            async with asyncio.timeout(LONGEST_WAIT) as waiting, permit:
+            async with asyncio.timeout(MAX_WAIT) as waiting, permit:
                 await request.app[MEMORY].responses.room(caller)
                 waiting.reschedule(None)
                 yield
         except TimeoutError:
             if not waiting.expired():
                 raise
-            detail = "too many responses of this client are under way"
-            raise problems.plain(503, detail, {"Retry-After": "5"}) from None
+            detail = "this client has too many responses in flight; read them, then retry"
+            raise problems.from_status(503, detail, {"Retry-After": "5"}) from None

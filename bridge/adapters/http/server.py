@@ -1,4 +1,4 @@
-"""The HTTP server: bind, serve routes within limits, stop without dropping what is in hand."""
+"""The HTTP server: bind, serve routes within limits, and finish requests in flight before stopping."""
 
 import asyncio
 from collections.abc import Iterable
@@ -12,24 +12,24 @@ from bridge.adapters.http.auth import Clients
 from bridge.adapters.http.body import BODY_SECONDS
 from bridge.adapters.http.connection import Connection
 from bridge.adapters.http.local_only import local_only
-from bridge.adapters.http.long_poll import STOPPING
+from bridge.adapters.http.long_poll import SHUTTING_DOWN
 from bridge.adapters.http.memory import MEMORY, HttpMemory, release_body
 from bridge.core.http.connections import Connections
 from bridge.observability.faults import log_fault
 from bridge.ports.processing import ReportFault
 
-_BACKLOG = 128  # connections that the kernel keeps until they are accepted
+_BACKLOG = 128  # connections that the kernel queues until they are accepted
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to listen and what one client may take. Sizes in bytes, times in seconds; port 0: any free one.
+    """Listening address and limits. Sizes in bytes, times in seconds; port 0: any free port.
 
-    At `max_connections`, the oldest idle connection of an unauthenticated caller is closed for a new one; those of one
-    address may be half of them. `keepalive_seconds` is longer than the 60 s for which proxies keep a connection, so
-    that they close first. `drain_seconds`: how long requests in hand may take when the server stops.
+    At `max_connections`, a new connection displaces the oldest idle connection of an unauthenticated caller; one
+    address may have half of them. `keepalive_seconds` exceeds the 60 s for which proxies keep idle connections, so that
+    proxies close first. `drain_seconds`: how long requests in flight may take when the server stops.
     """
 
     host: str = "127.0.0.1"
@@ -45,7 +45,7 @@ class Listen:
 
 
 class HttpServer:
-    """One port and its routes; a `processing.Service` that must be started before it runs."""
+    """One port and its routes; a `processing.Service` that must be started before `run`."""
 
     def __init__(
         self,
@@ -70,18 +70,18 @@ class HttpServer:
 
     @property
     def port(self) -> int:
-        """The port that is bound."""
+        """The bound port."""
         assert self._listener is not None, "not started"
         port: int = self._listener.sockets[0].getsockname()[1]
         return port
 
     @property
     def memory(self) -> HttpMemory:
-        """What its requests and responses hold."""
+        """The memory budgets of its requests and responses."""
         return self._memory
 
     async def start(self) -> None:
-        """Bind. Raises `OSError` if the port is in use or the host is not ours."""
+        """Bind. Raise `OSError` if the port is in use or the host is not a local address."""
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         try:
@@ -101,13 +101,13 @@ class HttpServer:
             await self.close()
 
     def stop(self) -> None:
-        """Take no new connection; requests in hand are finished, those that wait are answered."""
+        """Accept no new connections; finish requests in flight and answer long polls."""
         self._stopping.set()
         if self._listener is not None:
             self._listener.close()
 
     async def close(self) -> None:
-        """Stop, and wait until nothing is in hand any more; also for a server that never ran."""
+        """Stop, and wait for requests in flight; allowed for a server that never ran."""
         self.stop()
         await self._runner.cleanup()
 
@@ -122,7 +122,7 @@ class HttpServer:
             client_max_size=self._listen.max_body,
         )
         app[BODY_SECONDS] = self._listen.body_seconds
-        app[STOPPING] = self._stopping
+        app[SHUTTING_DOWN] = self._stopping
         app[problems.REPORT] = self._report
         app[MEMORY] = self._memory
         app.add_routes(routes)
@@ -141,16 +141,16 @@ class HttpServer:
         )
 
 
-def servers(
+def build_servers(
     listen: Listen,
     api: Iterable[web.RouteDef],
     ops: Iterable[web.RouteDef],
     clients: Clients,
     report: ReportFault = log_fault,
 ) -> tuple[HttpServer, ...]:
-    """The server, and a second one if the operators' routes have a port of their own; that one stops last.
+    """Return the API server, and a second one if the ops routes have a separate port; the second stops last.
 
-    Raises `ValueError` if the API would be open to other machines without asking who calls.
+    Raise `ValueError` if the API would be open to other machines without authentication.
     """
     clients.check_host(listen.host)
     if listen.ops_port is None:

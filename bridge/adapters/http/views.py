@@ -1,4 +1,4 @@
-"""How runs and deliveries look in answers, and who may see them."""
+"""JSON representations of runs and deliveries, and the visibility check."""
 
 import re
 from collections.abc import Iterable
@@ -16,16 +16,16 @@ from bridge.ports.store import Store
 RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-async def visible_run(store: Store, client: Client, run_id: str) -> Run:
-    """The run, if this client may see it; one that it may not see does not exist for it (`unknown_run`)."""
+async def load_visible_run(store: Store, client: Client, run_id: str) -> Run:
+    """Return the run. Raise `RequestRefused` (`unknown_run`) if it does not exist or the client may not see it."""
     run = await store.show(run_id) if RUN_ID.fullmatch(run_id) else None
     if run is None or not client.may_see(run):
-        raise RequestRefused("unknown_run", "no run has this id")
+        raise RequestRefused("unknown_run", "no run with this id")
     return run
 
 
 def accepted(run: Run) -> dict[str, Any]:
-    """The answer to a new run; the same for every replay, wherever the run stands by then."""
+    """Return the response to a new run; replays return the same, whatever the run's state is by then."""
     return {
         "run_id": run.run_id,
         "state": State.ACCEPTED.value,
@@ -36,12 +36,12 @@ def accepted(run: Run) -> dict[str, Any]:
 
 
 async def is_served(store: Store, run: Run) -> bool:
-    """Whether any bridge has the crew of a run that has not ended; asked only for crews that this one does not have."""
+    """Return whether any bridge process has configured the run's crew; always true for a run that has ended."""
     return run.final or await store.is_served(run.crew)
 
 
-def run_as_listed(run: Run, *, served: bool) -> dict[str, Any]:
-    """Return one run as lists show it: an event's data, and what the run waits for."""
+def run_summary(run: Run, *, served: bool) -> dict[str, Any]:
+    """Return one run as in lists: an event's data, and what the run waits for."""
     waiting = why_waiting(run, served=served)
     shown = waiting and {
         "reason": waiting.reason.value,
@@ -52,18 +52,18 @@ def run_as_listed(run: Run, *, served: bool) -> dict[str, Any]:
     return {**cloudevents.run_document(run), "waiting": shown}
 
 
-async def run_in_full(store: Store, run: Run) -> dict[str, Any]:
-    """One run with its deliveries, from the store."""
-    return run_with_deliveries(run, await store.deliveries_for_run(run.run_id), served=await is_served(store, run))
+async def load_run_detail(store: Store, run: Run) -> dict[str, Any]:
+    """Return one run with its deliveries, which are read from the store."""
+    return run_detail(run, await store.deliveries_for_run(run.run_id), served=await is_served(store, run))
 
 
-def run_with_deliveries(run: Run, deliveries: Iterable[Delivery], *, served: bool) -> dict[str, Any]:
-    """One run in full."""
-    return {**run_as_listed(run, served=served), "deliveries": [delivery(one) for one in deliveries]}
+def run_detail(run: Run, deliveries: Iterable[Delivery], *, served: bool) -> dict[str, Any]:
+    """Return one run with its deliveries."""
+    return {**run_summary(run, served=served), "deliveries": [delivery(one) for one in deliveries]}
 
 
 def delivery(one: Delivery) -> dict[str, Any]:
-    """One delivery, without the event itself."""
+    """Return one delivery, without the event."""
     pending = one.state is DeliveryState.PENDING
     return {
         "id": one.delivery_id,
@@ -80,7 +80,7 @@ def delivery(one: Delivery) -> dict[str, Any]:
 
 
 def attempt(one: Attempt) -> dict[str, Any]:
-    """One attempt; what the receiver answered as text, whatever bytes it was."""
+    """Return one attempt; the receiver's response is decoded leniently."""
     return {
         "number": one.number,
         "at": cloudevents.timestamp(one.at),
@@ -92,7 +92,7 @@ def attempt(one: Attempt) -> dict[str, Any]:
 
 
 def _destination(where: Destination) -> str:
-    """`exchange:…`, `queue:…` or a URL without user, query and fragment, which are often secrets."""
+    """Return `exchange:…`, `queue:…`, or a URL without user, query, and fragment, which often contain secrets."""
     if where.channel is not Channel.CALLBACK:
         return f"{where.channel.value}:{where.target}"
     parts = urlsplit(where.target)

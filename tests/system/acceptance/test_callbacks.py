@@ -88,7 +88,7 @@ async def test_the_bridge_does_not_call_itself(closed_network: Daemon) -> None:
     for host in ("127.0.0.1", "localhost", "127.9.9.9"):
         run_id = await submit(closed_network, f"http://{host}:{closed_network.port}/hooks/again")
         delivery = await ended(closed_network, run_id)
-        assert (delivery["state"], delivery["last_error"]) == ("dead", "the address may not be called")
+        assert (delivery["state"], delivery["last_error"]) == ("dead", "address not permitted")
 
 
 async def test_a_large_result_is_linked_and_the_link_leads_to_it(closed_network: Daemon, receiver: Receiver) -> None:

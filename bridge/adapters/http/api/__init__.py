@@ -1,1 +1,1 @@
-"""The API for clients, a file for each resource."""
+"""The client API, one module per resource."""

@@ -1,8 +1,7 @@
-"""Reading the store's events for the streams: once for all that are up to date, page by page for one that catches up.
+"""Read the store's events for streams: one shared read for up-to-date streams, paged reads for one that catches up.
 
-A cursor moves with the store, also past events that its stream may not show: a stream without events of its own costs
-no more than one with many. An event may be committed some time after it was stored, so the last seconds are always
-read again.
+A cursor advances past events that its stream may not show, so a stream without visible events costs no more than one
+with many. An event may be committed some time after its timestamp, so the last seconds are always read again.
 """
 
 import asyncio
@@ -19,13 +18,13 @@ from bridge.ports.queries import StoredEvent
 from bridge.ports.store import Store
 
 LOOKBACK = 5.0  # seconds; longer than a commit takes
-PAGE = 1000  # entries that are read at once
-RECENT = 20_000  # entries that are kept for all; beyond that, streams read for themselves
-AT_ONCE = 8  # events in memory per stream
+PAGE = 1000  # entries per read
+MAX_RECENT = 20_000  # entries in the shared cache; beyond that, each stream reads the store itself
+EVENTS_PER_READ = 8  # events in memory per stream
 
 
 class EventFeed:
-    """What was stored lately, read at most once in `interval` seconds however many streams ask."""
+    """The recently stored events, read at most once in `interval` seconds regardless of the number of streams."""
 
     def __init__(self, store: Store, interval: float) -> None:
         self._store = store
@@ -35,15 +34,15 @@ class EventFeed:
         self._read_at = 0.0
         self._reading = asyncio.Lock()
 
-    async def since(self, moment: float) -> list[StoredEvent]:
-        """The first events stored since then; fewer than `PAGE` only if there are no more. Raises `StoreUnavailable`.
+    async def events_since(self, timestamp: float) -> list[StoredEvent]:
+        """Return the first events stored since `timestamp`; fewer than `PAGE` only if there are no more.
 
-        Those of the last interval may be missing.
+        Events of the last interval may be missing. Raise `StoreUnavailable`.
         """
         await self._refresh()
-        if self._complete_since is None or moment < self._complete_since:
-            return await self._store.find_events(moment, PAGE)
-        first = bisect_left(self._recent, moment, key=lambda one: one.stored_at)
+        if self._complete_since is None or timestamp < self._complete_since:
+            return await self._store.find_events(timestamp, PAGE)
+        first = bisect_left(self._recent, timestamp, key=lambda one: one.stored_at)
         return self._recent[first:]
 
     async def _refresh(self) -> None:
@@ -56,24 +55,24 @@ class EventFeed:
             await self._read_since(min(newest, known) - LOOKBACK)
             self._read_at = clock()
 
-    async def _read_since(self, moment: float) -> None:
+    async def _read_since(self, timestamp: float) -> None:
         found: list[StoredEvent] = []
-        at = moment
+        at = timestamp
         while True:
             page = await self._store.find_events(at, PAGE)
             known = {one.event_id for one in found if one.stored_at >= at}
             found += [one for one in page if one.event_id not in known]
-            if len(page) < PAGE or len(found) > RECENT:
+            if len(page) < PAGE or len(found) > MAX_RECENT:
                 break
-            at = _after(page, at)
-        if len(found) > RECENT:  # the newest are missing
+            at = _next_page_start(page, at)
+        if len(found) > MAX_RECENT:  # the loop stopped before the newest
             self._recent, self._complete_since = [], None
         else:
-            self._recent, self._complete_since = found, moment
+            self._recent, self._complete_since = found, timestamp
 
 
-class Tail:
-    """What of the store's events one stream has shown."""
+class StreamCursor:
+    """The position of one stream in the store's events, and the events it has sent within the lookback."""
 
     def __init__(self, store: Store, feed: EventFeed, client: Client) -> None:
         self._store = store
@@ -83,10 +82,10 @@ class Tail:
         self._seen: dict[str, float] = {}
         self._waiting = deque[StoredEvent]()
 
-    async def begin(self, last: str | None) -> bool:
-        """Begin after the event with the id `last`, else now; whether that event is known, or none was asked for.
+    async def seek(self, last: str | None) -> bool:
+        """Position after the event with the id `last`, or after the newest; return False if that event is unknown.
 
-        Raises `StoreUnavailable`.
+        Raise `StoreUnavailable`.
         """
         if last and (at := await self._store.stored_at(last)) is not None:
             self._cursor, self._seen = at, {last: at}
@@ -98,33 +97,33 @@ class Tail:
             self._seen |= {one.event_id: one.stored_at for one in page}
             if not page:
                 break
-            since = _after(page, since)
+            since = _next_page_start(page, since)
         return not last
 
-    async def more(self, stopping: asyncio.Event) -> list[Event]:
-        """Return the next few events; none while there are none, the store is unavailable, or the bridge stops."""
+    async def next_events(self, stopping: asyncio.Event) -> list[Event]:
+        """Return the next few events; none if there are none, storage is unavailable, or the bridge stops."""
         try:
-            while not self._waiting and not stopping.is_set() and await self._look():
-                pass  # the page held only what others may see
-            some = [one.event_id for one in islice(self._waiting, AT_ONCE)]
-            events = await self._store.load_events(some) if some else []
+            while not self._waiting and not stopping.is_set() and await self._read_new():
+                pass  # every event of the page belongs to other clients
+            batch = [one.event_id for one in islice(self._waiting, EVENTS_PER_READ)]
+            events = await self._store.load_events(batch) if batch else []
         except StoreUnavailable:
             return []
-        # The last that fitted, and before it what was forgotten meanwhile; if none came, all of them were.
-        done = some.index(events[-1].event_id) + 1 if events else len(some)
+        # `load_events` stops at its size limit and skips events that were deleted in the meantime.
+        done = batch.index(events[-1].event_id) + 1 if events else len(batch)
         for _ in range(done):
             self._waiting.popleft()
         return events
 
-    async def _look(self) -> bool:
-        """Read the first page of what follows that holds anything new; whether there was any."""
+    async def _read_new(self) -> bool:
+        """Read the next page that contains new events; return whether there was one."""
         since = self._cursor - LOOKBACK
         while True:
-            page = await self._feed.since(since)
+            page = await self._feed.events_since(since)
             new = [one for one in page if one.event_id not in self._seen]
             if new or len(page) < PAGE:
                 break
-            since = _after(page, since)
+            since = _next_page_start(page, since)
         if new:
             self._cursor = max(self._cursor, page[-1].stored_at)
             self._seen |= {one.event_id: one.stored_at for one in new}
@@ -137,6 +136,6 @@ class Tail:
         return client.may_use(one.crew or "") and (client.sees_all or one.source == client.source)
 
 
-def _after(page: Sequence[StoredEvent], since: float) -> float:
-    """Where the next page begins."""
+def _next_page_start(page: Sequence[StoredEvent], since: float) -> float:
+    """Return the timestamp at which the next page begins."""
     return max(page[-1].stored_at, math.nextafter(since, math.inf))

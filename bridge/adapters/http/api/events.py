@@ -1,6 +1,6 @@
-"""The stream of events: server-sent events of all runs that a client may see.
+"""Server-sent events: stream the events of all runs that a client may see.
 
-Streams read the store, so they show what any process on it does, and each holds a few events in memory at most.
+Streams read the store, so they include the events of all processes. Each holds at most a few events in memory.
 """
 
 import asyncio
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from aiohttp import hdrs, web
 
 from bridge.adapters.http import problems, query
-from bridge.adapters.http.api.event_feed import EventFeed, Tail
+from bridge.adapters.http.api.event_feed import EventFeed, StreamCursor
 from bridge.adapters.http.auth import Client, Clients, Role
-from bridge.adapters.http.long_poll import STOPPING, happens
+from bridge.adapters.http.long_poll import SHUTTING_DOWN, is_set_within
 from bridge.core.delivery.model import Event
 from bridge.core.http.slots import Slots
 from bridge.core.runs.quarantine import Quarantined
@@ -26,79 +26,80 @@ _GAP = b"event: stream.gap\ndata: {}\n\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Streaming:
-    """How many streams there may be at once, and how long they last; all else in seconds.
+class StreamOptions:
+    """`slots` limits concurrent streams; all other values are in seconds.
 
-    `interval` is between two looks. After `quiet` an empty line shows that the stream lives. `slow`: how long a client
-    may read nothing. After `longest` it has to come again, with a token that is still good.
+    `poll_interval`: between two reads of the store. `keepalive`: without events, a comment line is sent this often.
+    `write_timeout`: how long a client may read nothing. `max_duration`: the stream then ends, and the client has to
+    reconnect with a token that is still valid.
     """
 
     slots: int = 100
-    interval: float = 0.5
-    quiet: float = 15.0
-    slow: float = 10.0
-    longest: float = 900.0
+    poll_interval: float = 0.5
+    keepalive: float = 15.0
+    write_timeout: float = 10.0
+    max_duration: float = 900.0
 
 
 class EventsApi:
-    """Events over HTTP, as they happen."""
+    """The event stream over HTTP."""
 
-    def __init__(self, store: Store, clients: Clients, streaming: Streaming | None = None) -> None:
+    def __init__(self, store: Store, clients: Clients, options: StreamOptions | None = None) -> None:
         self._store = store
         self._clients = clients
-        self._streaming = streaming or Streaming()
-        self._open = Slots(self._streaming.slots)
-        self._feed = EventFeed(store, self._streaming.interval)
+        self._options = options or StreamOptions()
+        self._open = Slots(self._options.slots)
+        self._feed = EventFeed(store, self._options.poll_interval)
 
     def routes(self) -> list[web.RouteDef]:
-        """The one route, and who may use it."""
-        handler = self._clients.only(Role.SUBMIT, Role.READ)(self._stream)
+        """Return the route with its required roles."""
+        handler = self._clients.require(Role.SUBMIT, Role.READ)(self._stream)
         return [web.get("/v1/events", handler, allow_head=False)]
 
-    async def _stream(self, http: web.Request, client: Client) -> web.StreamResponse:
-        query.parameters(http, ())
+    async def _stream(self, request: web.Request, client: Client) -> web.StreamResponse:
+        query.read_parameters(request, ())
         if not self._open.take(client.name, fairly=not self._clients.anonymous):
-            raise problems.too_often("too many streams are open", self._streaming.quiet)
+            raise problems.too_many_requests("too many streams are open", self._options.keepalive)
         try:
-            return await self._tell(http, client)
+            return await self._open_stream(request, client)
         finally:
             self._open.release(client.name)
 
-    async def _tell(self, http: web.Request, client: Client) -> web.StreamResponse:
-        tail = Tail(self._store, self._feed, client)
-        last = http.headers.get(LAST_EVENT_ID)
+    async def _open_stream(self, request: web.Request, client: Client) -> web.StreamResponse:
+        cursor = StreamCursor(self._store, self._feed, client)
+        last = request.headers.get(LAST_EVENT_ID)
         readable = last if last and _EVENT_ID.fullmatch(last) else None
-        known = await tail.begin(readable) and readable == (last or None)
+        known = await cursor.seek(readable) and readable == (last or None)
         response = web.StreamResponse(headers=_HEADERS)
-        await response.prepare(http)
+        await response.prepare(request)
         try:
             await self._send(response, b"retry: 2000\n\n" + (b"" if known else _GAP))
-            await self._track(http, response, tail)
-        except Exception as error:  # noqa: BLE001 - too late for an error response: it would land inside the stream
-            if not isinstance(error, TimeoutError | ConnectionError):  # it reads nothing, or is gone
-                http.app[problems.REPORT](Quarantined.REQUEST, error, method=http.method, route="/v1/events")
-            if http.transport is not None:
-                http.transport.abort()
+            await self._send_events(request, response, cursor)
+        except Exception as error:  # noqa: BLE001 - an error response would appear inside the stream
+            if not isinstance(error, TimeoutError | ConnectionError):  # the client does not read, or disconnected
+                request.app[problems.REPORT](Quarantined.REQUEST, error, method=request.method, route="/v1/events")
+            if request.transport is not None:
+                request.transport.abort()
         return response
 
-    async def _track(self, http: web.Request, response: web.StreamResponse, tail: Tail) -> None:
-        clock, stopping = asyncio.get_running_loop().time, http.app[STOPPING]
-        over, spoke = clock() + self._streaming.longest, clock()
-        while clock() < over and not stopping.is_set() and http.transport is not None:
-            if found := await tail.more(stopping):
+    async def _send_events(self, request: web.Request, response: web.StreamResponse, cursor: StreamCursor) -> None:
+        clock, stopping = asyncio.get_running_loop().time, request.app[SHUTTING_DOWN]
+        ends_at, sent_at = clock() + self._options.max_duration, clock()
+        while clock() < ends_at and not stopping.is_set() and request.transport is not None:
+            if found := await cursor.next_events(stopping):
                 for event in found:
-                    await self._send(response, _line(event))
-                spoke = clock()
+                    await self._send(response, _encode(event))
+                sent_at = clock()
                 continue
-            if clock() - spoke >= self._streaming.quiet:
+            if clock() - sent_at >= self._options.keepalive:
                 await self._send(response, b":\n\n")
-                spoke = clock()
-            await happens(stopping, self._streaming.interval)
+                sent_at = clock()
+            await is_set_within(stopping, self._options.poll_interval)
 
     async def _send(self, response: web.StreamResponse, part: bytes) -> None:
-        async with asyncio.timeout(self._streaming.slow):
+        async with asyncio.timeout(self._options.write_timeout):
             await response.write(part)
 
 
-def _line(event: Event) -> bytes:
+def _encode(event: Event) -> bytes:
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (event.event_id.encode(), event.type.encode(), event.body)

@@ -1,1 +1,1 @@
-"""Inbound webhooks: the crew API's own, those of flows, and those of other systems."""
+"""Inbound webhooks: from the crew API, from flows, and from other systems."""

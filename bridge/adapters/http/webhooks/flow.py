@@ -1,4 +1,4 @@
-"""The door for the questions of flows: one webhook per deployment, signed, sent once and never again."""
+"""Flow questions: receive the signed webhook that a flow deployment sends exactly once per question."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,8 +7,8 @@ import structlog
 from aiohttp import web
 
 from bridge.adapters.http import problems
-from bridge.adapters.http.body import read_plain_body
-from bridge.adapters.http.connection import authenticated
+from bridge.adapters.http.body import read_uncompressed_body
+from bridge.adapters.http.connection import mark_authenticated
 from bridge.adapters.http.failed_logins import FailedLogins
 from bridge.core.crew import flow_questions
 from bridge.core.crew.api_json import read_webhook
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class FlowSource:
-    """A crew whose deployment sends questions: the secrets that may sign them, and where its answers may go."""
+    """A crew whose deployment sends questions. `secrets` verify them; human input is sent to the host of `url`."""
 
     url: str
     insecure: bool
@@ -30,7 +30,7 @@ class FlowSource:
 
 
 class FlowQuestionsApi:
-    """Answers as soon as the question is stored; whoever cannot sign learns nothing but 401."""
+    """The endpoint for flow questions. It responds once the question is stored; without a valid signature, with 401."""
 
     def __init__(
         self, sources: Mapping[str, FlowSource], take: TakeFlowQuestion, clock: Clock, redactor: Redactor | None = None
@@ -39,25 +39,25 @@ class FlowQuestionsApi:
         self._sources = sources
         self._take_question = take
         self._clock = clock
-        self._failed_logins = FailedLogins("proof")
+        self._failed_logins = FailedLogins("signature")
 
     def renew(self, sources: Mapping[str, FlowSource]) -> None:
-        """The same crews with other secrets."""
+        """Replace the crews' secrets."""
         self._sources = sources
 
     def routes(self) -> list[web.RouteDef]:
-        """The one route; the signature is the permission."""
-        return [web.post("/amp/crews/{crew}/human", self._take)]
+        """Return the route; requests are authenticated by their signature."""
+        return [web.post("/amp/crews/{crew}/human", self._receive)]
 
-    async def _take(self, http: web.Request) -> web.Response:
-        crew = http.match_info["crew"]
+    async def _receive(self, request: web.Request) -> web.Response:
+        crew = request.match_info["crew"]
         source = self._sources.get(crew)
         if source is None:
-            raise problems.plain(404)
-        body = await read_plain_body(http)
-        if not flow_questions.verified(http.headers, body, source.secrets, self._clock()):
-            raise self._unauthenticated(http, crew)
-        authenticated(http)
+            raise problems.from_status(404)
+        body = await read_uncompressed_body(request)
+        if not flow_questions.verified(request.headers, body, source.secrets, self._clock()):
+            raise self._unauthenticated(request, crew)
+        mark_authenticated(request)
         content = self._redactor.value(read_webhook(body)[0])
         question = flow_questions.read(content, crew_url=source.url, insecure=source.insecure)
         if question is None:
@@ -66,10 +66,10 @@ class FlowQuestionsApi:
         try:
             await self._take_question(crew, question)
         except Stale:
-            raise problems.plain(503) from None
+            raise problems.from_status(503, "the run is being modified concurrently; retry") from None
         return web.Response(status=204)
 
-    def _unauthenticated(self, http: web.Request, crew: str) -> problems.Problem:
-        address = self._failed_logins.count(http)
+    def _unauthenticated(self, request: web.Request, crew: str) -> problems.Problem:
+        address = self._failed_logins.record(request)
         log.warning("flow_question_not_verified", crew=crew, address=address)
-        return problems.plain(401)
+        return problems.from_status(401)

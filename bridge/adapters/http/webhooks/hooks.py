@@ -1,4 +1,4 @@
-"""The door for webhooks of other systems: each hook knows its senders and what their content becomes."""
+"""Hooks: verify webhooks of other systems and turn them into kickoff requests."""
 
 from collections.abc import Mapping
 
@@ -7,8 +7,8 @@ from aiohttp import hdrs, web
 
 from bridge.adapters.http import headers as request_headers
 from bridge.adapters.http import problems, views
-from bridge.adapters.http.body import read_plain_body, respond
-from bridge.adapters.http.connection import authenticated
+from bridge.adapters.http.body import read_uncompressed_body, respond
+from bridge.adapters.http.connection import mark_authenticated
 from bridge.adapters.http.failed_logins import FailedLogins
 from bridge.core.errors import NotVerified
 from bridge.core.inbound import hook
@@ -23,51 +23,51 @@ log = structlog.get_logger()
 
 
 class HooksApi:
-    """Takes webhooks; asks for no client, since each hook has its own proof."""
+    """The endpoint for hooks. It requires no client token: each hook verifies its own credential."""
 
     def __init__(self, accept: Accept, hooks: Mapping[str, Hook], clock: Clock) -> None:
         self._accept = accept
         self._hooks = hooks
         self._clock = clock
-        self._failed_logins = FailedLogins("proof")
+        self._failed_logins = FailedLogins("credential")
 
     def renew(self, hooks: Mapping[str, Hook]) -> None:
-        """The same hooks with other secrets."""
+        """Replace the hooks' secrets."""
         self._hooks = hooks
 
     def routes(self) -> list[web.RouteDef]:
-        """The one route."""
-        return [web.post("/hooks/{name}", self._take)]
+        """Return the route."""
+        return [web.post("/hooks/{name}", self._receive)]
 
-    async def _take(self, http: web.Request) -> web.Response:
-        found = self._hooks.get(http.match_info["name"])
+    async def _receive(self, request: web.Request) -> web.Response:
+        found = self._hooks.get(request.match_info["name"])
         if found is None:
-            raise problems.plain(404)
-        webhook = await _inbound_webhook(http)
+            raise problems.from_status(404)
+        webhook = await _inbound_webhook(request)
         try:
             outcome = hook.take(found, webhook, self._clock())
         except NotVerified as error:
-            raise self._unauthenticated(http, found, str(error)) from None
+            raise self._unauthenticated(request, found, str(error)) from None
         if found.scheme != "none":
-            authenticated(http)
+            mark_authenticated(request)
         match outcome:
             case Kickoff():
-                return await self._submit(http, found, outcome)
+                return await self._submit(request, found, outcome)
             case Challenge(None) | Ignored():
                 return web.Response(status=204)
             case Challenge(answer):
                 return respond(answer)
 
-    def _unauthenticated(self, http: web.Request, found: Hook, reason: str) -> problems.Problem:
-        """The sender learns nothing of what is wrong with its proof, whatever it is."""
-        address = self._failed_logins.count(http)
+    def _unauthenticated(self, request: web.Request, found: Hook, reason: str) -> problems.Problem:
+        """Log why verification failed, and return a problem that does not reveal it."""
+        address = self._failed_logins.record(request)
         log.warning("hook_not_verified", hook=found.name, address=address, reason=reason)
-        return problems.plain(401, headers={hdrs.WWW_AUTHENTICATE: _CHALLENGES.get(found.scheme, "Signature")})
+        return problems.from_status(401, headers={hdrs.WWW_AUTHENTICATE: _CHALLENGES.get(found.scheme, "Signature")})
 
-    async def _submit(self, http: web.Request, found: Hook, kickoff: Kickoff) -> web.Response:
+    async def _submit(self, request: web.Request, found: Hook, kickoff: Kickoff) -> web.Response:
         envelope = Envelope(
             found.source,
-            traceparent=request_headers.traceparent(http.headers),
+            traceparent=request_headers.traceparent(request.headers),
             signature_digest=kickoff.signature_digest,
         )
         accepted = await self._accept(kickoff.request, envelope)
@@ -77,8 +77,8 @@ class HooksApi:
         return respond(views.accepted(accepted.run), 202, headers)
 
 
-async def _inbound_webhook(http: web.Request) -> InboundWebhook:
-    """The webhook with its raw body."""
-    body = await read_plain_body(http)
-    headers = {name.lower(): http.headers.getall(name) for name in http.headers}
-    return InboundWebhook(headers, {name: http.query.getall(name) for name in http.query}, body)
+async def _inbound_webhook(request: web.Request) -> InboundWebhook:
+    """Return the webhook with its raw body."""
+    body = await read_uncompressed_body(request)
+    headers = {name.lower(): request.headers.getall(name) for name in request.headers}
+    return InboundWebhook(headers, {name: request.query.getall(name) for name in request.query}, body)
