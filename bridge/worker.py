@@ -12,7 +12,7 @@ from typing import Generic
 import structlog
 
 from bridge.core.errors import Stale, StoreBroken, StoreDamaged, StoreUnavailable
-from bridge.core.runs.deferral import pause_after
+from bridge.core.runs.deferral import delay_after
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.processing import Item, ReportFault, Step
 
@@ -94,7 +94,7 @@ class Worker(Generic[Item]):
     def _after_failed_claim(self, error: Exception) -> float:
         self._report(Quarantined.TASK, error, step=self.name, task="claim")
         self._failed_claims += 1
-        pause = pause_after(self._failed_claims)
+        pause = delay_after(self._failed_claims)
         self._claim_after = asyncio.get_running_loop().time() + pause
         return pause
 

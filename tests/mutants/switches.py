@@ -161,7 +161,7 @@ MUTANTS = (
     Mutant(
         "the clock alone ends a run",
         "bridge/core/runs/state_machine.py",
-        "return passed and not isinstance(answer, responses.NoResponse | responses.CrewUnavailable)",
+        "return passed and not isinstance(response, responses.NoResponse | responses.CrewUnavailable)",
         "return passed",
         pytest("tests/unit/test_lifecycle.py"),
     ),

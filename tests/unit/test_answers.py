@@ -546,6 +546,6 @@ def test_a_run_time_that_is_no_usable_number_is_none(told: str) -> None:
 
 
 def test_a_response_of_little_but_brackets_says_nothing():
-    assert read_status(Reply(200, b"[" + b"{}," * 300_000 + b"{}]")) == Unknown("the answer is not a JSON object")
+    assert read_status(Reply(200, b"[" + b"{}," * 300_000 + b"{}]")) == Unknown("the response is not a JSON object")
     many = b'{"state": "SUCCESS", "result": "r", "x": [' + b"{}," * 100_000 + b"{}]}"
     assert isinstance(read_status(Reply(200, many)), Succeeded)

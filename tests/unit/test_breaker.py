@@ -1,6 +1,6 @@
 """A crew's circuit breaker: opened by what no request is to blame for, closed by a probe and one kickoff that works."""
 
-from bridge.core.crew.circuit_breaker import PROBE_EVERY, Breaker
+from bridge.core.crew.circuit_breaker import PROBE_INTERVAL, Breaker
 
 NOW = 1_800_000_000.0
 
@@ -20,19 +20,19 @@ def test_a_closed_breaker_lets_everything_pass():
 
 def test_an_open_breaker_lets_nothing_pass_and_the_crew_is_probed_after_a_minute():
     breaker = opened()
-    assert (breaker.is_open, breaker.capacity(7), breaker.probe_at) == (True, 0, NOW + PROBE_EVERY)
+    assert (breaker.is_open, breaker.capacity(7), breaker.probe_at) == (True, 0, NOW + PROBE_INTERVAL)
 
 
 def test_opening_again_is_no_news_and_keeps_the_time_of_the_first():
     breaker = opened()
     assert not breaker.trip("HTTP 403", NOW + 10)
-    assert (breaker.reason, breaker.opened_at, breaker.probe_at) == ("HTTP 403", NOW, NOW + 10 + PROBE_EVERY)
+    assert (breaker.reason, breaker.opened_at, breaker.probe_at) == ("HTTP 403", NOW, NOW + 10 + PROBE_INTERVAL)
 
 
 def test_a_probe_that_fails_is_repeated_a_minute_later():
     breaker = opened()
     assert breaker.on_probe(ok=False, now=NOW + 60) == 0
-    assert (breaker.is_open, breaker.probe_at) == (True, NOW + 60 + PROBE_EVERY)
+    assert (breaker.is_open, breaker.probe_at) == (True, NOW + 60 + PROBE_INTERVAL)
 
 
 def test_after_a_probe_that_works_one_kickoff_tries():

@@ -50,7 +50,7 @@ def test_the_event_itself_never_changes():
 
 
 HOUR = 3600.0
-PAUSES = [5.0, 300.0, 1800.0, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR]
+DELAYS = [5.0, 300.0, 1800.0, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR]
 
 
 @pytest.mark.parametrize("answer", [Retryable("HTTP 302"), Retryable("HTTP 500"), Retryable("TimeoutError")])
@@ -60,7 +60,7 @@ def test_the_times_of_all_ten_attempts_are_exact(answer: Retryable):
     while delivery.state is DeliveryState.PENDING:
         moments.append(delivery.due_at)
         delivery = outcome_of_attempt(delivery, answer, delivery.due_at).delivery
-    for attempt, (moment, pause) in enumerate(zip(moments, [*PAUSES, 0.0], strict=True), start=1):
+    for attempt, (moment, pause) in enumerate(zip(moments, [*DELAYS, 0.0], strict=True), start=1):
         assert moment == expected
         digest = hashlib.blake2b(f"{delivery.delivery_id}:{attempt}".encode(), digest_size=8).digest()
         expected += pause * (0.8 + 0.4 * (int.from_bytes(digest, "big") / 2**64))

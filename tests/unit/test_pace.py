@@ -2,7 +2,7 @@
 
 from bridge.core.crew.fair_share import FairShare, Membership
 from bridge.core.crew.rate_limiter import (
-    FAILURES_UNTIL_REST,
+    FAILURES_UNTIL_BACKOFF,
     MAX_BACKOFF,
     MAX_RETRY_AFTER,
     POLL_RESERVE,
@@ -94,7 +94,7 @@ def test_one_refusal_halves_the_rate_and_answers_raise_it_again():
 
 def test_what_was_under_way_together_is_one_trouble():
     rate_limiter = RateLimiter(20.0)
-    for _ in range(FAILURES_UNTIL_REST - 1):
+    for _ in range(FAILURES_UNTIL_BACKOFF - 1):
         rate_limiter.on_throttled(START, START + 0.1, None)
     assert rate_limiter.per_second == 10.0
     rate_limiter.on_throttled(START + 0.2, START + 0.3, None)
@@ -142,13 +142,13 @@ def test_a_crew_that_does_not_answer_is_left_alone_for_longer_and_longer():
         rate_limiter.on_no_response(now, now)
         rests.append(rate_limiter.backing_off(now))
         now = next(now + 0.5 * step for step in range(20) if not rate_limiter.backing_off(now + 0.5 * step))
-    assert rests == [False] * (FAILURES_UNTIL_REST - 1) + [True] * (13 - FAILURES_UNTIL_REST)
-    assert now - START < (13 - FAILURES_UNTIL_REST) * MAX_BACKOFF
+    assert rests == [False] * (FAILURES_UNTIL_BACKOFF - 1) + [True] * (13 - FAILURES_UNTIL_BACKOFF)
+    assert now - START < (13 - FAILURES_UNTIL_BACKOFF) * MAX_BACKOFF
 
 
 def test_a_post_in_doubt_slows_nothing_down_but_is_no_proof_that_all_is_well_either():
     rate_limiter = RateLimiter(20.0)
-    for _ in range(2 * FAILURES_UNTIL_REST):
+    for _ in range(2 * FAILURES_UNTIL_BACKOFF):
         rate_limiter.on_no_response(START, START, counts=False)
     assert (rate_limiter.per_second, rate_limiter.backing_off(START)) == (20.0, False)
     rate_limiter.on_throttled(START, START, 1.0)

@@ -10,7 +10,7 @@ from bridge.core.delivery.outcome import on_internal_error
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import HumanInput, Question, QuestionStage
 from bridge.core.runs import quarantine, state_machine
-from bridge.core.runs.deferral import PAUSES
+from bridge.core.runs.deferral import DELAYS
 from bridge.core.runs.model import CrewPolicy, Decision, Run, State
 from tests.fakes import NOW, a_delivery, a_run
 
@@ -33,10 +33,10 @@ def deferred(run: Run, now: float = NOW) -> Run:
 def test_it_is_due_again_after_a_pause_that_grows_and_nobody_owns_it_meanwhile(state: State) -> None:
     first = deferred(in_state(state))
     again = deferred(first, NOW + 60.0)
-    assert (first.state, first.owner, first.due_at) == (state, None, NOW + PAUSES[0])
+    assert (first.state, first.owner, first.due_at) == (state, None, NOW + DELAYS[0])
     assert first.deferral is not None
     assert "internal error" in first.deferral.detail
-    assert again.due_at == NOW + 60.0 + PAUSES[1]
+    assert again.due_at == NOW + 60.0 + DELAYS[1]
 
 
 def test_a_post_that_may_have_left_is_never_repeated() -> None:

@@ -39,7 +39,7 @@ def test_what_is_cancelled_already_is_as_wished():
 
 @pytest.mark.parametrize("state", sorted(FINAL_STATES - {State.CANCELLED}))
 def test_what_has_ended_otherwise_cannot_be_cancelled_any_more(state: State):
-    with pytest.raises(RequestRefused, match=f"ended already: {state}") as refused:
+    with pytest.raises(RequestRefused, match=f"already ended: {state}") as refused:
         apply_command(standing(state, finished_at=NOW), Cancel(), POLICY, LATER)
     assert refused.value.code == "run_is_over"
 

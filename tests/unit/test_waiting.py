@@ -56,5 +56,7 @@ def test_a_run_waits_for_a_human_while_its_question_is_open() -> None:
 @pytest.mark.parametrize("state", [State.ACCEPTED, State.STARTING, State.RUNNING, State.IN_DOUBT])
 def test_a_run_whose_crew_no_bridge_has_waits_for_that_whatever_else_holds_it_up(state: State) -> None:
     waiting = why_waiting(replace(in_state(state), deferral=DEFERRAL), served=False)
-    assert waiting == Waiting(Reason.CREW_NOT_CONFIGURED, "no bridge has the crew research in its settings", NOW)
+    assert waiting == Waiting(
+        Reason.CREW_NOT_CONFIGURED, "no replica has the crew research in its settings; add it, or cancel the run", NOW
+    )
     assert why_waiting(in_state(State.CANCELLED), served=False) is None

@@ -18,7 +18,7 @@ from bridge.adapters.amqp.errors import TRANSIENT_ERRORS
 from bridge.adapters.amqp.memory import MessageMemory
 from bridge.core.errors import StoreUnavailable
 
-PROBE_EVERY = 1.0  # seconds between two probes of a store that is unavailable
+PROBE_INTERVAL = 1.0  # seconds between two probes of a store that is unavailable
 LONGEST_PAUSE = 60.0  # seconds before a store that passed its probe, and then failed again, is probed once more
 LARGEST_PROBE = 4 * 1024 * 1024  # bytes
 DRAIN_LIMIT = 10.0  # seconds for the callbacks in hand, which take milliseconds
@@ -48,7 +48,7 @@ class Caution:
     @property
     def pause(self) -> float:
         """Seconds until the store is probed."""
-        return min(PROBE_EVERY * 2.0 ** min(self.failures - 1, 10), LONGEST_PAUSE) if self.failures else 0.0
+        return min(PROBE_INTERVAL * 2.0 ** min(self.failures - 1, 10), LONGEST_PAUSE) if self.failures else 0.0
 
     def suspect_store(self) -> None:
         """Messages were in hand and could not be stored in time."""
@@ -173,7 +173,7 @@ class Intake:
                 if reason is None:
                     log.warning("consuming_paused", reason=str(error))
                 reason = str(error)
-                await asyncio.sleep(PROBE_EVERY)
+                await asyncio.sleep(PROBE_INTERVAL)
             else:
                 break
         caution.store_in_doubt = False

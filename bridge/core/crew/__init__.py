@@ -1,1 +1,1 @@
-"""The crew API: what it says, what is sent to it, and how often it may be called."""
+"""The crew API: requests, responses, webhooks, and the rate at which it is called."""

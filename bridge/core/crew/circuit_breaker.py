@@ -1,18 +1,17 @@
-"""Whether a crew may be called at all: a circuit breaker, whose being open the outside sees as a paused crew.
+"""A circuit breaker per crew; an open breaker is reported as a paused crew.
 
-A wrong token, a wrong address or a used-up quota is no request's fault: the breaker opens, nothing is failed, and a
-probe finds out when the crew can be used again. Then one kickoff is tried before the others follow, because a probe
-cannot see a quota.
+A wrong token, a wrong address, or an exhausted quota is not the fault of a request: the breaker opens, no run fails,
+and a probe detects when the crew works again. Then one kickoff goes first, because a probe cannot see a quota.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-PROBE_EVERY = 60.0  # seconds
+PROBE_INTERVAL = 60.0  # seconds
 
 
 class BreakerState(StrEnum):
-    """Closed: calls pass. Open: none do. Half-open: looks pass, and one kickoff may try. Trying: it is under way."""
+    """Closed: calls pass. Open: none do. Half-open: polls and a trial kickoff pass. Trying: a trial is running."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -31,43 +30,43 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether kickoffs, looks and humans' answers wait; probes, looks after the end and `GET /inputs` do not."""
+        """Whether kickoffs, polls, and human input wait; probes, polls of ended runs, and `GET /inputs` do not."""
         return self.state is BreakerState.OPEN
 
     def capacity(self, wanted: int) -> int:
-        """How many kickoffs may be started."""
+        """Return how many of `wanted` kickoffs may be started."""
         if self.state is BreakerState.CLOSED:
             return wanted
         return min(wanted, 1) if self.state is BreakerState.HALF_OPEN else 0
 
     def begin_trial(self, started: int) -> None:
-        """So many kickoffs are about to be sent."""
+        """Record that kickoffs are about to be sent; in the half-open state, this is the trial."""
         if started and self.state is BreakerState.HALF_OPEN:
             self.state = BreakerState.TRYING
 
     def cancel_trial(self) -> None:
-        """The kickoff that was to try is not sent after all."""
+        """Record that the trial kickoff is not sent after all."""
         if self.state is BreakerState.TRYING:
             self.state = BreakerState.HALF_OPEN
 
     def trip(self, reason: str, now: float) -> bool:
-        """The crew cannot be used; gives back whether that is news."""
-        news = self.state is BreakerState.CLOSED
+        """Open the breaker; return whether it was closed."""
+        opened = self.state is BreakerState.CLOSED
         if not self.is_open:
             self.opened_at = now
-        self.state, self.reason, self.probe_at = BreakerState.OPEN, reason, now + PROBE_EVERY
-        return news
+        self.state, self.reason, self.probe_at = BreakerState.OPEN, reason, now + PROBE_INTERVAL
+        return opened
 
     def on_kickoff_answered(self) -> bool:
-        """A kickoff was not turned away; gives back whether it was the one that tried."""
-        news = self.state is BreakerState.TRYING
-        if news:
+        """Record a kickoff that found the crew available; return whether it was the trial, which closes the breaker."""
+        trial = self.state is BreakerState.TRYING
+        if trial:
             self.state, self.reason = BreakerState.CLOSED, ""
-        return news
+        return trial
 
     def on_probe(self, *, ok: bool, now: float) -> float:
-        """What a probe found; gives back for how many seconds deadlines stood still, 0 while they still do."""
-        self.probe_at = now + PROBE_EVERY
+        """Record the result of a probe; return the seconds by which deadlines move, 0 while the breaker stays open."""
+        self.probe_at = now + PROBE_INTERVAL
         if not ok or not self.is_open:
             return 0.0
         self.state = BreakerState.HALF_OPEN

@@ -1,14 +1,14 @@
-"""How much of the common work on one crew is this process's own: runs to follow, calls to the crew."""
+"""The fair share of one process in the work on a crew: runs to track, calls to the crew API."""
 
 import math
 from dataclasses import dataclass
 
-SLACK = 20  # runs, or a tenth of a share: less than that is not worth handing over
+SLACK = 20  # runs, or a tenth of a share; a smaller excess is not worth a handover
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Of one crew: how many processes serve it, how many runs are under way, and how many of those this one owns."""
+    """Of one crew: the processes that serve it, its runs in progress, and how many of those this process owns."""
 
     processes: int
     runs_in_progress: int
@@ -17,10 +17,10 @@ class Membership:
 
 @dataclass(slots=True)
 class FairShare:
-    """One crew's share. What this process goes by until the next census; at first it is alone.
+    """The share of this process in one crew, as of the last membership update; before the first, it is alone.
 
-    `processes` processes serve the crew and use its rate limit together. `allowed`: how many of its runs this process
-    may follow. `slack`: how far that may be above an even share.
+    `processes`: the number that serve the crew and divide its rate limit. `allowed`: how many of its runs this process
+    may track. `slack`: by how many runs that may exceed an even share.
     """
 
     processes: int = 1
@@ -28,7 +28,7 @@ class FairShare:
     slack: int = SLACK
 
     def update(self, membership: Membership) -> int:
-        """Take note of a census; gives back how many runs are to be given to others."""
+        """Apply a membership; return how many runs to release to other processes."""
         self.processes = max(1, membership.processes)
         if self.processes == 1:
             self.allowed = math.inf
@@ -38,5 +38,5 @@ class FairShare:
         return membership.own_runs - even if membership.own_runs > self.allowed else 0
 
     def capacity(self, wanted: int, tracked: int) -> int:
-        """How many of `wanted` runs may be taken up when so many are followed already."""
+        """Return how many of `wanted` runs may be claimed while `tracked` runs are tracked."""
         return int(min(wanted, max(0, self.allowed - tracked)))

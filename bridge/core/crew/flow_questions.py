@@ -1,4 +1,4 @@
-"""A flow's question to a human, as its deployment's signed webhook brings it (crew API contract, section 6.6)."""
+"""Read a flow's question from the signed webhook of its deployment (crew API contract, section 6.6)."""
 
 import hashlib
 import hmac
@@ -13,23 +13,23 @@ from bridge.core.crew.webhooks import MAX_OUTPUT
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.numbers import read_number
 
-TOLERANCE = 300.0  # seconds that a signature may be old, or ahead of our clock
+TOLERANCE = 300.0  # seconds by which a timestamp may differ from our clock
 _HEADERS = (("X-CrewAI-Signature", "X-CrewAI-Timestamp"), ("X-Signature", "X-Timestamp"))
 _MAX_OPTIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class FlowQuestion:
-    """The question and the execution that asks it."""
+    """A question and the execution that asks it."""
 
     kickoff_id: str
     content: QuestionContent
 
 
 def verified(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now: float) -> bool:
-    """Whether one of the secrets signed `timestamp.body`, not long ago; compared in constant time.
+    """Return whether one of the secrets signed `timestamp.body` recently; compares in constant time.
 
-    Both pairs of header names are in use, with and without `sha256=` before the digest.
+    Both pairs of header names occur, with and without `sha256=` before the digest.
     """
     for signature_name, timestamp_name in _HEADERS:
         timestamp, signature = headers.get(timestamp_name, ""), headers.get(signature_name, "")
@@ -41,9 +41,9 @@ def verified(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], no
 
 
 def read(body: Any, *, crew_url: str, insecure: bool) -> FlowQuestion | None:
-    """The question in a webhook's body, flat or nested; None for anything else.
+    """Read the question from the body of a webhook, flat or nested; return None for anything else.
 
-    An address for the answer that must not be called is left out, as if it had not been told.
+    A callback URL that must not be called is treated as absent.
     """
     if not isinstance(body, dict):
         return None
@@ -64,15 +64,15 @@ def read(body: Any, *, crew_url: str, insecure: bool) -> FlowQuestion | None:
 
 
 def same_host(url: str, crew_url: str) -> bool:
-    """Whether an answer goes to the host of the crew itself, which may be a private one."""
+    """Return whether a URL is on the host of the crew itself, which may be private."""
     return urlsplit(url).hostname == urlsplit(crew_url).hostname
 
 
 def _may_be_called(url: str, crew_url: str, *, insecure: bool) -> bool:
-    """`https`; plain `http` only to this machine, or to the host of a crew that may be called so."""
+    """Return whether an answer may be sent here: by https, or by http to the host of a crew that permits it."""
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port  # raises for a port that is no number
+        host, _ = parts.hostname or "", parts.port  # raises for an invalid port
     except ValueError:
         return False
     if not host or not url.isascii() or not url.isprintable() or " " in url or parts.username is not None:

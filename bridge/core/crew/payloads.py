@@ -1,4 +1,4 @@
-"""A run → the bodies of `POST /kickoff` and `POST /resume`."""
+"""Build the bodies of `POST /kickoff` and `POST /resume` from a run."""
 
 import json
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ from bridge.core.runs.model import CrewPolicy, Run
 
 @dataclass(frozen=True, slots=True)
 class Webhooks:
-    """Where the crew API can reach us: our public URL, and the key that makes the paths unguessable."""
+    """Where the crew API can reach the bridge: the public URL, and the key that makes the paths unguessable."""
 
     public_url: str
     key: bytes
 
     def members(self, run: Run) -> dict[str, Any]:
-        """The members of a kickoff's body that ask for webhooks (crew API contract, section 6).
+        """Return the members of a body that request webhooks (crew API contract, section 6).
 
-        The URL-only form for human input is the one that was seen to work; the token in the path is what authenticates.
+        For human input, only the form with a bare URL was seen to work; the token in the path authenticates.
         """
         base = (
             f"{self.public_url}/amp/{webhook_tokens.issue(self.key, webhook_tokens.Attempt(run.run_id, run.attempt))}"
@@ -34,9 +34,9 @@ class Webhooks:
 
 
 def kickoff_body(run: Run, policy: CrewPolicy, webhooks: Webhooks | None = None) -> dict[str, Any]:
-    """The body to send. Inputs are always wrapped: a flow takes a bare body with 200 and runs on defaults.
+    """Return the kickoff body. Inputs are always wrapped: a flow accepts a bare body with 200 and runs on defaults.
 
-    `meta` carries our ids beside the producer's own, because it is the only thing that the API gives back.
+    `meta` carries the bridge's ids beside the producer's, because it is the only thing that the API returns.
     """
     inputs = dict(run.request.inputs) if policy.is_flow else _as_text(run.request.inputs)
     meta = {**run.request.meta, "bridge_run_id": run.run_id, "bridge_attempt": run.attempt}
@@ -44,9 +44,9 @@ def kickoff_body(run: Run, policy: CrewPolicy, webhooks: Webhooks | None = None)
 
 
 def resume_body(run: Run, webhooks: Webhooks | None = None) -> dict[str, Any]:
-    """The body with a human's answer: the names that the API reads and, beside them, those that are documented.
+    """Return the body with an answer, under the names that the API reads and those that are documented.
 
-    Always with the id of the kickoff, however often it was resumed; webhooks are not inherited and named again.
+    It always has the id of the kickoff, even after earlier answers; webhooks are not inherited, so they are repeated.
     """
     question = run.human_input.question
     assert question is not None
@@ -61,7 +61,7 @@ def resume_body(run: Run, webhooks: Webhooks | None = None) -> dict[str, Any]:
 
 
 def _as_text(inputs: Mapping[str, Any]) -> dict[str, str]:
-    """Make every value text: crews do so by Python's `str`, which spoils true, null and objects."""
+    """Convert every value to text: crews use Python's `str`, which corrupts true, null, and objects."""
     return {name: _text(value) for name, value in inputs.items()}
 
 

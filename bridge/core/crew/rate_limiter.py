@@ -1,154 +1,154 @@
-"""How often one crew is called: one rate for all calls, lowered when it is too much for the crew, raised again after.
+"""An adaptive rate limiter per crew: one rate for all calls, halved when the crew is overloaded, then raised again.
 
-Kickoffs and humans' answers go first. While looks are overdue a part of the turns is theirs all the same: a run whose
-end nobody sees holds its place, and nothing more could be started.
+Kickoffs and human input take precedence. While polls are overdue, a part of the permits is reserved for them: a run
+whose end is not seen keeps its slot, and no other run could start.
 
-A crew that refuses or does not answer several times in a row is left alone for a moment; then one call is made, and
-the others follow when that was answered.
+After several refusals or failures in a row, the limiter backs off; then one call is made, and the others follow once
+it gets a response.
 """
 
 import math
 
 from bridge.core.crew.fair_share import FairShare
 
-BURST_SECONDS = 0.02  # seconds' worth of turns that may be taken at once after a pause
-POLL_RESERVE = 0.25  # of a turn is put by for looks with each kickoff while looks are overdue
-RECOVERY_SECONDS = 20.0  # seconds of answers that take the rate from nothing to all
-MIN_RATE_FRACTION = 1 / 16  # of the rate,
-MIN_RATE = 0.2  # but not rarer than this per second, or one could not find out that all is well again
-FAILURES_UNTIL_REST = 5  # calls without an answer, or refused
-FIRST_BACKOFF, MAX_BACKOFF = 0.5, 5.0  # seconds, doubled from the one to the other
-MAX_RETRY_AFTER = 300.0  # seconds for which one answer's Retry-After can silence a whole crew
-PROBE_TIMEOUT = 60.0  # seconds after which the answer to a lone call is not waited for any more
-_ASK_AGAIN = 0.1  # seconds
-_ROUNDING = 1e-6  # of a turn
+BURST_SECONDS = 0.02  # seconds' worth of permits that may be acquired at once after a pause
+POLL_RESERVE = 0.25  # of a permit, reserved for polls with each kickoff while polls are overdue
+RECOVERY_SECONDS = 20.0  # seconds of responses that raise the rate from zero to the full rate
+MIN_RATE_FRACTION = 1 / 16  # of the full rate,
+MIN_RATE = 0.2  # but at least this many calls per second, so that recovery is detected
+FAILURES_UNTIL_BACKOFF = 5  # calls in a row without a response, or refused
+FIRST_BACKOFF, MAX_BACKOFF = 0.5, 5.0  # seconds; doubled from first to max
+MAX_RETRY_AFTER = 300.0  # seconds; longest Retry-After that is honored for a whole crew
+PROBE_TIMEOUT = 60.0  # seconds to wait for the response to a probing call
+_RETRY_INTERVAL = 0.1  # seconds
+_ROUNDING = 1e-6  # of a permit
 
 
 class RateLimiter:
-    """One crew's turns. Times in seconds of one clock; `share`: the processes that use the rate together."""
+    """The permits of one crew. Times in seconds of one clock; `share`: the processes that divide the rate."""
 
     def __init__(self, per_second: float = 1e9, share: FairShare | None = None) -> None:
         self.waiting = 0
-        """Kickoffs and answers that wait for their turn."""
-        self._full = per_second
+        """Kickoffs and human input that wait for a permit."""
+        self._full_rate = per_second
         self._share = share or FairShare()
-        self._part = 1.0
+        self._fraction = 1.0
         self._permits = max(1.0, BURST_SECONDS * per_second)
         self._poll_permits = 0.0
         self._polls_waiting = False
         self._at = -math.inf
         self._lowered_at = -math.inf
         self._raised_at = -math.inf
-        self._rests_until = -math.inf
-        self._in_a_row = 0
-        self._rests = 0
-        self._lone_call: float | None = None
+        self._suspended_until = -math.inf
+        self._failures = 0
+        self._backoffs = 0
+        self._probe_sent_at: float | None = None
 
     @property
     def per_second(self) -> float:
-        """How many calls this process may make now."""
-        return self._part * self._full / self._share.processes
+        """The calls per second that this process may make now."""
+        return self._fraction * self._full_rate / self._share.processes
 
     def backing_off(self, now: float) -> bool:
-        """Whether the crew is left alone."""
-        return now < self._rests_until
+        """Return whether calls to the crew are suspended."""
+        return now < self._suspended_until
 
     def acquire(self, now: float) -> float:
-        """Take a turn for a kickoff or an answer: 0.0 if there is one, else the seconds until it is worth asking."""
+        """Acquire a permit for a kickoff or human input: 0.0 if there is one, otherwise the seconds to wait."""
         self._refill(now)
         if (wait := self._pause(now)) > 0.0:
             return wait
-        put_by = POLL_RESERVE if self._polls_waiting else 0.0
-        self._permits -= 1.0 + put_by
-        self._poll_permits = min(self._poll_permits + put_by, self._most)
-        self._left(now, 1)
+        reserved = POLL_RESERVE if self._polls_waiting else 0.0
+        self._permits -= 1.0 + reserved
+        self._poll_permits = min(self._poll_permits + reserved, self._max_permits)
+        self._sent(now, 1)
         return 0.0
 
     def acquire_for_polls(self, now: float, wanted: int) -> int:
-        """Take turns for looks that are due, as many as there are beside those who go first; how many that is."""
+        """Acquire permits for due polls; return how many. Kickoffs and human input that wait take precedence."""
         self._refill(now)
-        if now < self._rests_until or self._waits_for_answer(now):
+        if now < self._suspended_until or self._awaits_probe(now):
             free = 0.0
         else:
             free = self._poll_permits + max(self._permits - self.waiting, 0.0)
-        given = min(wanted, math.floor(free + _ROUNDING), 1 if self._rests else wanted)
+        given = min(wanted, math.floor(free + _ROUNDING), 1 if self._backoffs else wanted)
         from_others = max(given - self._poll_permits, 0.0)
         self._poll_permits -= given - from_others
         self._permits -= from_others
         self._polls_waiting = given < wanted
-        self._left(now, given)
+        self._sent(now, given)
         return given
 
     def seconds_until_polls(self, now: float) -> float:
-        """Seconds until it is worth asking for looks again."""
+        """Return the seconds until permits for polls may be available."""
         return max(self._pause(now), 1.0 / self.per_second)
 
     def on_response(self, now: float) -> None:
-        """The crew answered a call; whatever it said, the call was not too much for it."""
+        """Record a response, whatever its content: the crew was able to handle the call."""
         raised_for = min(now - self._raised_at, max(1.0, 1.0 / self.per_second))
-        self._part = min(1.0, self._part + raised_for / RECOVERY_SECONDS)
+        self._fraction = min(1.0, self._fraction + raised_for / RECOVERY_SECONDS)
         self._raised_at = now
-        self._in_a_row, self._rests, self._lone_call = 0, 0, None
+        self._failures, self._backoffs, self._probe_sent_at = 0, 0, None
 
     def return_permit(self) -> None:
-        """A turn was taken, and there was nothing to call for after all."""
-        self._lone_call = None
+        """Record that no call follows an acquired permit."""
+        self._probe_sent_at = None
 
     def on_throttled(self, sent_at: float, now: float, after: float | None) -> None:
-        """The crew said that a call was too much for it; `after`: for how many seconds it asked us to stay away."""
-        self._trouble(sent_at, now)
+        """Record that the crew refused a call as one too many; `after`: the seconds of its Retry-After."""
+        self._slow_down(sent_at, now)
         if after is not None:
-            self._rest(now, min(after, MAX_RETRY_AFTER))
-            self._rests = max(self._rests, 1)
+            self._suspend(now, min(after, MAX_RETRY_AFTER))
+            self._backoffs = max(self._backoffs, 1)
 
     def on_no_response(self, sent_at: float, now: float, *, counts: bool = True) -> None:
-        """A call got no answer; only if it `counts` does that alone make us slower."""
+        """Record a call without a response; it lowers the rate only if it `counts`."""
         if counts:
-            self._trouble(sent_at, now, at_once=False)
-        elif self._rests:
-            self._rest_longer(now)
+            self._slow_down(sent_at, now, at_once=False)
+        elif self._backoffs:
+            self._back_off(now)
 
     @property
-    def _most(self) -> float:
+    def _max_permits(self) -> float:
         return 1.0 + BURST_SECONDS * self.per_second
 
     def _refill(self, now: float) -> None:
         if now > self._at > -math.inf:
-            self._permits = min(self._most, self._permits + (now - self._at) * self.per_second)
+            self._permits = min(self._max_permits, self._permits + (now - self._at) * self.per_second)
         self._at = now
 
     def _pause(self, now: float) -> float:
-        if now < self._rests_until:
-            return self._rests_until - now
-        if self._waits_for_answer(now):
-            return _ASK_AGAIN
+        if now < self._suspended_until:
+            return self._suspended_until - now
+        if self._awaits_probe(now):
+            return _RETRY_INTERVAL
         lacking = 1.0 - self._permits
         return lacking / self.per_second if lacking > _ROUNDING else 0.0
 
-    def _waits_for_answer(self, now: float) -> bool:
-        return self._lone_call is not None and now < self._lone_call + PROBE_TIMEOUT
+    def _awaits_probe(self, now: float) -> bool:
+        return self._probe_sent_at is not None and now < self._probe_sent_at + PROBE_TIMEOUT
 
-    def _left(self, now: float, calls: int) -> None:
-        """After a rest the first call is alone until it is answered."""
-        if calls and self._rests:
-            self._lone_call = now
+    def _sent(self, now: float, calls: int) -> None:
+        """Make the first call after a backoff a probe: no other call until it gets a response."""
+        if calls and self._backoffs:
+            self._probe_sent_at = now
 
-    def _trouble(self, sent_at: float, now: float, *, at_once: bool = True) -> None:
-        """Slower, unless this call had left before we became so: what is under way together is one trouble."""
-        self._in_a_row += 1
-        enough = self._in_a_row >= FAILURES_UNTIL_REST or self._rests > 0
+    def _slow_down(self, sent_at: float, now: float, *, at_once: bool = True) -> None:
+        """Lower the rate, unless the call was sent before the last decrease: calls in flight together count once."""
+        self._failures += 1
+        enough = self._failures >= FAILURES_UNTIL_BACKOFF or self._backoffs > 0
         if sent_at >= self._lowered_at and (at_once or enough):
-            lowest = min(1.0, max(MIN_RATE_FRACTION, MIN_RATE / self._full))
-            self._part = max(self._part / 2, lowest)
+            lowest = min(1.0, max(MIN_RATE_FRACTION, MIN_RATE / self._full_rate))
+            self._fraction = max(self._fraction / 2, lowest)
             self._lowered_at = self._raised_at = now
             self._permits, self._at = 0.0, now
             if enough:
-                self._rest_longer(now)
+                self._back_off(now)
 
-    def _rest_longer(self, now: float) -> None:
-        self._rest(now, min(FIRST_BACKOFF * 2.0**self._rests, MAX_BACKOFF))
-        self._rests += 1
+    def _back_off(self, now: float) -> None:
+        self._suspend(now, min(FIRST_BACKOFF * 2.0**self._backoffs, MAX_BACKOFF))
+        self._backoffs += 1
 
-    def _rest(self, now: float, seconds: float) -> None:
-        self._rests_until = max(self._rests_until, now + seconds)
-        self._lone_call = None
+    def _suspend(self, now: float, seconds: float) -> None:
+        self._suspended_until = max(self._suspended_until, now + seconds)
+        self._probe_sent_at = None

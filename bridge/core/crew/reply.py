@@ -1,15 +1,15 @@
-"""One HTTP response of the crew API, as it was read, before it means anything."""
+"""An HTTP response of the crew API as read, not yet interpreted."""
 
 from dataclasses import dataclass
 
-TOO_LARGE = "the answer is too large"
+TOO_LARGE = "the response is too large"
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP answer: code, at most the permitted number of body bytes, and how long it took in seconds.
+    """One HTTP response: code, at most the permitted number of body bytes, and how long it took in seconds.
 
-    `cut`: why the body is not whole; what there is of it may still be a whole JSON object.
+    `cut`: why the body is incomplete; what was read of it may still be a complete JSON object.
     """
 
     code: int

@@ -1,11 +1,11 @@
-"""What the crew API can say, read from HTTP into values.
+"""Convert HTTP responses of the crew API into values.
 
-The published documentation and the live API speak different dialects; the rules here follow what was seen live and
-take the others too. Three of them carry the most weight:
+The published documentation and the live API use different dialects; the rules here follow the live API and accept the
+others as well. Three of them matter most:
 
-* `state` is the state and `status` is prose; `status` counts only where there is no `state`, and never as a sentence;
-* a POST is "refused" or "not sent" only where that is certain; everything else is in doubt, because it may be paid for;
-* what is not understood is `Unknown`, which never ends a run.
+* `state` is the state and `status` is prose; `status` counts only without a `state`, and never as a sentence;
+* a POST is "refused" or "not sent" only if that is certain; everything else is in doubt, because it may be paid for;
+* a response that is not understood is `Unknown`, which never ends a run.
 """
 
 import json
@@ -37,14 +37,14 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The API refused for good; nothing was started and the same request would be refused again."""
+    """The API refused permanently: nothing was started, and the same request would be refused again."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class NotStarted:
-    """Nothing was started and the same request may well work later; `after`: not sooner than that many seconds."""
+    """Nothing was started, and the same request may succeed later; `after`: the seconds to wait at least."""
 
     reason: str
     after: float | None = None
@@ -52,7 +52,7 @@ class NotStarted:
 
 @dataclass(frozen=True, slots=True)
 class CrewUnavailable:
-    """The crew itself cannot be used: token, address or quota. No request is to blame; nothing was started."""
+    """The crew itself is unavailable: token, address, or quota. The request is not the cause; nothing was started."""
 
     reason: str
 
@@ -72,7 +72,7 @@ KickoffResponse = Started | Refused | NotStarted | CrewUnavailable | InDoubt
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The answer was taken, which proves nothing; `alias` is one more id that the execution may go by now."""
+    """The API accepted the answer, which proves nothing; `alias` is another id that the execution may have now."""
 
     alias: str | None = None
 
@@ -85,12 +85,12 @@ ResumeResponse = Resumed | Refused | NotStarted | CrewUnavailable | InDoubt
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The execution waits in the API's own queue; it has not started."""
+    """The execution waits in the API's queue; it has not started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The execution is under way; `progress` as the API gives it."""
+    """The execution is in progress; `progress` as the API reports it."""
 
     progress: Any = None
 
@@ -102,7 +102,7 @@ class WaitingForHuman:
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The execution is over and succeeded; `dropped` names the members that are too deep to be kept, or ambiguous."""
+    """The execution succeeded; `dropped` names the members that are nested too deep to be kept, or ambiguous."""
 
     result: str | None
     result_json: Any = None
@@ -112,13 +112,13 @@ class Succeeded:
 
     @property
     def has_result(self) -> bool:
-        """Whether anything was found that an execution can leave."""
+        """Whether the response contained a result."""
         return self.result is not None or self.result_json is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The execution is over and failed; `message` is the API's own text."""
+    """The execution failed; `message` is the API's text."""
 
     message: str
 
@@ -130,14 +130,14 @@ class NotFound:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The API answered something that means nothing to us; never an end."""
+    """The response is not understood; never an end."""
 
     what: str
 
 
 @dataclass(frozen=True, slots=True)
 class NoResponse:
-    """No statement about the execution at all: connection, rate limit, server error. `after`: seconds to wait."""
+    """No statement about the execution: connection error, rate limit, server error. `after`: seconds to wait."""
 
     reason: str
     after: float | None = None
@@ -171,9 +171,9 @@ _DEFINITE_REFUSALS = frozenset({400, 405, 409, 413, 415, 422})
 
 
 def read_kickoff(reply: Reply, fast_refusal: float = FAST_REFUSAL) -> KickoffResponse:
-    """Class one answer to `POST /kickoff` (crew API contract, section 9 and the rule for ambiguous POSTs).
+    """Classify a response to `POST /kickoff` (crew API contract, section 9 and the rule for ambiguous POSTs).
 
-    `fast_refusal`: seconds that a 503 may take which refuses for certain.
+    `fast_refusal`: the seconds within which a 503 is certain to be a refusal.
     """
     text = _message(reply.body)
     if 200 <= reply.code < 300:
@@ -189,9 +189,9 @@ def read_kickoff(reply: Reply, fast_refusal: float = FAST_REFUSAL) -> KickoffRes
 
 
 def read_resume(reply: Reply) -> ResumeResponse:
-    """Class one answer to `POST /resume`; 200 comes for invented ids, too, so it proves nothing (contract, 5.2)."""
-    answer = read_kickoff(reply)
-    match answer:
+    """Classify a response to `POST /resume`; even invented ids get 200, so it proves nothing (contract, 5.2)."""
+    response = read_kickoff(reply)
+    match response:
         case Started(kickoff_id):
             return Resumed(kickoff_id)
         case CrewUnavailable(reason) if reply.code == 404:
@@ -199,22 +199,22 @@ def read_resume(reply: Reply) -> ResumeResponse:
         case InDoubt() if 200 <= reply.code < 300:
             return Resumed()
         case _:
-            return answer
+            return response
 
 
 def read_flow_answer(reply: Reply) -> ResumeResponse:
-    """Class one answer to a flow's callback. Its text is passed over: it may repeat the address, which is a secret."""
-    told = f"HTTP {reply.code}"
+    """Classify a response to a flow's callback. Its text is ignored: it may repeat the URL, which is a secret."""
+    reason = f"HTTP {reply.code}"
     if 200 <= reply.code < 300:
         return Resumed()
     after = parse_retry_after(reply.retry_after, reply.date)
     if reply.code == 429 or (reply.code == 503 and (after is not None or reply.elapsed < FAST_REFUSAL)):
-        return NotStarted(told, after)
-    return InDoubt(told) if reply.code >= 500 else Refused(told)
+        return NotStarted(reason, after)
+    return InDoubt(reason) if reply.code >= 500 else Refused(reason)
 
 
 def read_status(reply: Reply) -> StatusResponse:
-    """Class one answer to `GET /status/{kickoff_id}` (crew API contract, sections 4.2 to 4.5)."""
+    """Classify a response to `GET /status/{kickoff_id}` (crew API contract, sections 4.2 to 4.5)."""
     if reply.code == 404:
         return NotFound()
     if not 200 <= reply.code < 300:
@@ -223,12 +223,12 @@ def read_status(reply: Reply) -> StatusResponse:
     if body is None and reply.cut not in (None, TOO_LARGE):
         return NoResponse(str(reply.cut))
     if body is None:
-        return Unknown(reply.cut or "the answer is not a JSON object")
+        return Unknown(reply.cut or "the response is not a JSON object")
     return _read_state(body)
 
 
 def read_inputs(reply: Reply) -> tuple[str, ...] | None:
-    """The names that `GET /inputs` lists, in any of the three shapes that are known (crew API contract, section 2)."""
+    """Return the names that `GET /inputs` lists, in any of the three known shapes (crew API contract, section 2)."""
     listed = (_json_object(reply.body) or {}).get("inputs") if reply.code == 200 else None
     if isinstance(listed, dict):
         return tuple(listed)
@@ -239,31 +239,31 @@ def read_inputs(reply: Reply) -> tuple[str, ...] | None:
 
 
 def read_crew_webhook(body: Mapping[str, Any]) -> Succeeded | None:
-    """The result in a crew webhook, which is only sent for success (crew API contract, section 6.3)."""
+    """Return the result in a crew webhook, which is sent only on success (crew API contract, section 6.3)."""
     succeeded = _succeeded(body, wrapped=not _has_state(body))
     return succeeded if succeeded.has_result or succeeded.dropped else None
 
 
-def reported_run_time(answer: StatusResponse) -> float | None:
-    """The seconds that an execution took by the API's own account, if it gives one."""
-    progress = answer.progress if isinstance(answer, Succeeded) else None
-    told = progress.get("duration_seconds") if isinstance(progress, dict) else None
-    seconds = None if isinstance(told, str) else read_number(told)
+def reported_run_time(response: StatusResponse) -> float | None:
+    """Return the seconds that an execution took, if the API reports them."""
+    progress = response.progress if isinstance(response, Succeeded) else None
+    reported = progress.get("duration_seconds") if isinstance(progress, dict) else None
+    seconds = None if isinstance(reported, str) else read_number(reported)
     return None if seconds is None or seconds < 0 else float(seconds)
 
 
 def usable_kickoff_id(value: Any) -> bool:
-    """Whether this can be an execution's id: it goes into a path, so nothing but `[A-Za-z0-9_-]{1,128}`."""
+    """Return whether this can be an execution's id: it goes into a path, so only `[A-Za-z0-9_-]{1,128}`."""
     return isinstance(value, str) and KICKOFF_ID.fullmatch(value) is not None
 
 
 def _read_kickoff_id(reply: Reply) -> KickoffResponse:
     parsed = _json_object(reply.body)
     if parsed is None:
-        return InDoubt(f"accepted, but {reply.cut or 'the answer is not a JSON object'}")
+        return InDoubt(f"accepted, but {reply.cut or 'the response is not a JSON object'}")
     kickoff_id = parsed.get("kickoff_id")
     if not usable_kickoff_id(kickoff_id):
-        return InDoubt("accepted, but the answer holds no usable kickoff_id")
+        return InDoubt("accepted, but the response has no usable kickoff_id")
     return Started(str(kickoff_id))
 
 
@@ -275,16 +275,14 @@ def _no_status(reply: Reply) -> StatusResponse:
 
 
 def _is_unavailable(code: int, text: str) -> bool:
-    """A wrong token, or the plan's quota, whose code was never seen.
+    """Return whether the response means a wrong token, or the plan's quota, whose code is not known.
 
-    Codes that are about the request itself must say it outright: their texts quote inputs, and one may say "quota".
+    With codes about the request itself, only explicit phrases count: their texts quote inputs, which may say "quota".
     """
     said = text.lower()
     if code in _DEFINITE_REFUSALS:
         return code != 422 and any(phrase in said for phrase in _QUOTA)
-    mentions_limit = "quota" in said or (
-        "limit reached" in said and "rate" not in said
-    )  # a rate limit passes by itself
+    mentions_limit = "quota" in said or ("limit reached" in said and "rate" not in said)  # a rate limit is transient
     return code in {401, 403} or (400 <= code < 500 and mentions_limit) or any(phrase in said for phrase in _QUOTA)
 
 
@@ -314,7 +312,7 @@ def _token(body: Mapping[str, Any]) -> str | None:
 
 
 def _flow_waits(body: Mapping[str, Any]) -> bool:
-    """A flow that waits for feedback names itself in `flow_id` and has no result yet (contract 4.5, override 2)."""
+    """Return whether a flow waits for feedback: it has a `flow_id` and no result yet (contract 4.5, override 2)."""
     flow_id = body.get("flow_id")
     return isinstance(flow_id, str) and flow_id != "" and body.get("result") is None
 
@@ -326,9 +324,9 @@ def _progress(body: Mapping[str, Any]) -> Any:
 
 def _succeeded(body: Mapping[str, Any], *, wrapped: bool) -> Succeeded:
     found = results.read_result(body, wrapped=wrapped)
-    told = next((body[name] for name in ("usage_metrics", "token_usage") if body.get(name) is not None), None)
-    usage = results.portable(told)
-    dropped = found.dropped if usage is not None or told is None else (*found.dropped, "usage")
+    reported = next((body[name] for name in ("usage_metrics", "token_usage") if body.get(name) is not None), None)
+    usage = results.portable(reported)
+    dropped = found.dropped if usage is not None or reported is None else (*found.dropped, "usage")
     return Succeeded(found.text, found.parsed, usage, dropped=dropped)
 
 
@@ -340,13 +338,13 @@ def _has_state(body: Mapping[str, Any]) -> bool:
 def _failure(body: Mapping[str, Any]) -> str:
     names = ["error", "error_message", "result", "detail", "message"]
     if body.get("state"):
-        names.insert(2, "status")  # beside a state, the prose is the exception's text
+        names.insert(2, "status")  # with a state, the prose is the exception's text
     texts = (body.get(name) for name in names)
     return next((clean_text(text) for text in texts if isinstance(text, str) and text), "no reason given")
 
 
 def _message(body: bytes) -> str:
-    """The API's own words, from any of its error shapes, shortened."""
+    """Return the API's message, shortened, from any of its error shapes."""
     parsed = _json_object(body)
     if parsed is None:
         return clean_text(body[:MAX_MESSAGE].decode("utf-8", "replace").strip()) or "no text"
@@ -366,5 +364,5 @@ def _json_object(body: bytes) -> dict[str, Any] | None:
 
 
 def clean_text(text: str, most: int = MAX_MESSAGE) -> str:
-    """Text fit for every store, queue and log: no NUL, no lone surrogates, not long."""
+    """Return text that is safe for every store, queue, and log: no NUL, no lone surrogates, bounded in length."""
     return results.clean(text[:most]).replace("\x00", "")

@@ -1,8 +1,8 @@
-"""Find the result of an execution in what the crew API says, whatever its shape (crew API contract, section 4.5).
+"""Find the result of an execution in a response of the crew API, whatever its shape (crew API contract, section 4.5).
 
-Text is a `result`; an object, list, number or boolean is a `result_json`. Where the API speaks of a `state`, an object
-is the answer itself, also one with a member `output`. Elsewhere an object may be a wrapper around the answer; if it
-holds more than that, it is kept as well.
+Text is a `result`; an object, list, number, or boolean is a `result_json`. In a response with a `state`, an object is
+the result itself, also one with a member `output`. Elsewhere an object may be a wrapper around the result; if it
+contains more than that, it is kept as well.
 """
 
 import json
@@ -21,7 +21,7 @@ _WRAPPER = frozenset({*_NAMES, *_PARSED, *_PER_TASK, "token_usage", "usage_metri
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an execution has left: text, parsed JSON, or both. `dropped` names the members that cannot be kept."""
+    """The result of an execution: text, parsed JSON, or both. `dropped` names the members that could not be kept."""
 
     text: str | None = None
     parsed: Any = None
@@ -29,7 +29,7 @@ class Result:
 
 
 def read_result(body: Mapping[str, Any], *, wrapped: bool) -> Result:
-    """The result in a status or a crew webhook; `wrapped`: whether an object may be a wrapper around it."""
+    """Return the result in a status or a crew webhook; `wrapped`: whether an object may be a wrapper around it."""
     place, value = next(_candidates(body, wrapped=wrapped), ("", None))
     beside = body.get("result_json")
     if wrapped and isinstance(value, dict) and place in _WRAPPED_PLACES:
@@ -47,14 +47,14 @@ def read_result(body: Mapping[str, Any], *, wrapped: bool) -> Result:
 
 
 def _is_kept(value: Any, *kept: Any) -> bool:
-    """Whether a value says no more than what is kept; empty text says nothing, and `True` is not `1`."""
+    """Return whether a value adds nothing to what is kept; empty text adds nothing, and `True` is not `1`."""
     return value is None or value == "" or any(type(value) is type(other) and value == other for other in kept)
 
 
 def portable(value: Any) -> Any:
-    """The value as every JSON parser takes it; None for one that is nested too deep to be stored.
+    """Return the value in a form that every JSON parser accepts; None if it is nested too deep to be stored.
 
-    Written and read once here, where a failure costs a value, instead of in the store, where it would cost the process.
+    It is encoded and parsed once here, where a failure costs a value; in the store, it would end the process.
     """
     if isinstance(value, str):
         return clean(value)
@@ -64,26 +64,26 @@ def portable(value: Any) -> Any:
 
 
 def clean(text: str) -> str:
-    """Text without lone surrogates, which JSON can spell but UTF-8 cannot hold."""
+    """Return text without lone surrogates, which JSON can express but UTF-8 cannot."""
     return text.encode("utf-8", "replace").decode()
 
 
 def _candidates(body: Mapping[str, Any], *, wrapped: bool) -> Iterator[tuple[str, Any]]:
-    """Where the result may be, the likeliest place first; null is nothing, and so is empty text beside an answer."""
+    """Yield where the result may be, likeliest first; null does not count, nor does empty text beside another value."""
     result = body.get("result")
     if result == "" and not all(body.get(name) in (None, "") for name in _NAMES):
         result = None
     inner = result if wrapped and isinstance(result, dict) else {}
-    holds_tasks_at_most = inner is result and inner.keys() <= _WRAPPER and not any(_answers_in(inner))
+    holds_tasks_at_most = inner is result and inner.keys() <= _WRAPPER and not any(_values_in(inner))
     places = [("result", None if holds_tasks_at_most else result), ("result_json", body.get("result_json"))]
     places += [(name, body.get(name)) for name in _NAMES]
-    places += [(name, _of_last_task(where.get(name))) for where in (inner, body) for name in _PER_TASK]
-    places += [("last_executed_task", _of_last_task([body.get("last_executed_task")])), ("result", result)]
+    places += [(name, _last_task_result(where.get(name))) for where in (inner, body) for name in _PER_TASK]
+    places += [("last_executed_task", _last_task_result([body.get("last_executed_task")])), ("result", result)]
     yield from (place for place in places if place[1] is not None)
 
 
 def _unwrapped(value: Mapping[str, Any]) -> tuple[Any, Any]:
-    """What an object wraps, and what is to be kept beside it: the object itself, if it holds more than that."""
+    """Return what an object wraps, and what to keep beside it: the object itself, if it contains more than that."""
     inner = next((value[name] for name in (*_NAMES, *_PARSED) if value.get(name) is not None), None)
     ambiguous = not value.keys() <= _WRAPPER or all(value.get(name) is not None for name in _NAMES)
     if inner is None or (ambiguous and not isinstance(inner, str)):
@@ -91,11 +91,11 @@ def _unwrapped(value: Mapping[str, Any]) -> tuple[Any, Any]:
     return inner, value if ambiguous else next((value[name] for name in _PARSED if value.get(name) is not None), None)
 
 
-def _answers_in(value: Mapping[str, Any]) -> Iterator[bool]:
+def _values_in(value: Mapping[str, Any]) -> Iterator[bool]:
     yield from (value.get(name) is not None for name in (*_NAMES, *_PARSED))
 
 
-def _of_last_task(tasks: Any) -> Any:
+def _last_task_result(tasks: Any) -> Any:
     task = tasks[-1] if isinstance(tasks, list) and tasks else None
     if not isinstance(task, dict):
         return None

@@ -1,8 +1,8 @@
-"""What the crew API's own webhooks say: hints, never the truth.
+"""Read crew webhooks, which trigger polls and never decide the outcome of a run.
 
-They come late, twice, out of order or not at all, and whoever knows the URL can send them. So a hint may bring an
-execution's id to a run that lost it, and make us look at the status now; what the status then says decides. The one
-exception is the crew webhook, which exists only for success: its result is taken where the status says NOT FOUND.
+They arrive late, twice, out of order, or not at all, and anyone who knows the URL can send them. So a webhook can give
+a run the id of its execution, and trigger a poll; the status then decides. The one exception is the webhook of kind
+`crew`, which is sent only on success: its result counts where the status says NOT FOUND.
 """
 
 import math
@@ -15,18 +15,18 @@ from bridge.core.crew import responses
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.numbers import read_number
 
-_INNER_FLOW = "AgentExecutor"  # every agent's run is wrapped in a flow of this name, whose end is not the run's
+_INNER_FLOW = "AgentExecutor"  # each agent runs in a flow of this name, whose end is not the end of the run
 _STARTS = frozenset({"crew_kickoff_started", "flow_started"})
 _ENDS = frozenset({"crew_kickoff_completed", "crew_kickoff_failed", "flow_finished", "flow_failed"})
 _EXECUTION = ("kickoff_id", "execution_id", "executionId", "kickoffId")
 _NESTS = ("data", "body", "payload", "callback_info", "inputs", "meta")
-MAX_OUTPUT = 65_536  # characters of what a human is to look at
-MAX_TASK_NAME = 200  # characters; kept for each run under way
+MAX_OUTPUT = 65_536  # characters shown to a human
+MAX_TASK_NAME = 200  # characters; stored for each run in progress
 STREAMED = ("crew_kickoff_started", "crew_kickoff_completed", "crew_kickoff_failed", "flow_started", "flow_finished")
 
 
 class Kind(StrEnum):
-    """The last part of a webhook's URL."""
+    """The kind of a webhook: the last segment of its URL."""
 
     CREW = "crew"
     TASK = "task"
@@ -37,26 +37,26 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CrewWebhook:
-    """What a webhook may tell: the execution's id, that a look is worth it now, and a crew webhook's result."""
+    """The content of a webhook: the execution's id, whether to poll now, a result, a question, or a task."""
 
     kickoff_id: str | None = None
     poll_now: bool = False
     webhook_result: responses.Succeeded | None = None
     question: QuestionContent | None = None
     task: str | None = None
-    """The name of a task that is done."""
+    """The name of a completed task."""
 
     @property
     def concerns_tracked_run(self) -> bool:
-        """Whether there is anything in it for a run that is being followed."""
+        """Whether the webhook matters to a tracked run."""
         return self.poll_now or self.question is not None or self.task is not None
 
 
 @dataclass(frozen=True, slots=True)
 class TasksDone:
-    """How many webhooks told of a run that a task is done, and the task that the last of them named.
+    """The number of task webhooks of a run, and the task that the last of them named.
 
-    They carry nothing to tell one that comes twice from two tasks of one name, so every one counts.
+    Nothing distinguishes a repeated webhook from two tasks of one name, so each one counts.
     """
 
     count: int
@@ -64,7 +64,7 @@ class TasksDone:
 
 
 def read(kind: Kind, body: Any) -> CrewWebhook:
-    """Read one webhook's body, which may be anything."""
+    """Read the body of a webhook, which may be anything."""
     if kind is Kind.STREAM:
         return _read_stream(list(_envelopes(body)))
     content = body if isinstance(body, dict) else {}
@@ -83,47 +83,47 @@ def read(kind: Kind, body: Any) -> CrewWebhook:
 
 
 def with_webhook_result(
-    answer: responses.StatusResponse, webhook_result: responses.Succeeded | None, *, long_missing: bool
+    response: responses.StatusResponse, webhook_result: responses.Succeeded | None, *, long_missing: bool
 ) -> responses.StatusResponse:
-    """The status; where it has said NOT FOUND for so long that the execution counts as lost, the crew webhook's result.
+    """Return the status, or the webhook result once the execution was NOT FOUND for so long that it counts as lost.
 
-    Nothing less is enough: anyone who knows the URL could end a run by the first poll that times out, or that comes
-    before the API knows the execution.
+    Nothing less is sufficient: anyone who knows the URL could end a run at the first poll that times out, or that is
+    made before the API knows the execution.
     """
     return (
         webhook_result
-        if long_missing and isinstance(answer, responses.NotFound) and webhook_result is not None
-        else answer
+        if long_missing and isinstance(response, responses.NotFound) and webhook_result is not None
+        else response
     )
 
 
 def add_task(before: TasksDone | None, name: str) -> TasksDone:
-    """After a webhook that told of one more task."""
+    """Count one more task webhook."""
     return TasksDone(1 if before is None else before.count + 1, name)
 
 
-def with_task_progress(answer: responses.StatusResponse, done: TasksDone | None) -> responses.StatusResponse:
-    """The status, with the progress that task webhooks told where it tells none itself."""
-    if done is None or not isinstance(answer, responses.Running) or answer.progress is not None:
-        return answer
+def with_task_progress(response: responses.StatusResponse, done: TasksDone | None) -> responses.StatusResponse:
+    """Return the status, with progress from task webhooks if it reports none itself."""
+    if done is None or not isinstance(response, responses.Running) or response.progress is not None:
+        return response
     return responses.Running(
         {"unit": "task", "completed": done.count, "total": None, "current": None, "last": done.last}
     )
 
 
 def _read_question(content: Mapping[str, Any]) -> CrewWebhook:
-    """Members in snake or camel case, at the top or nested: only their meaning is known for sure (contract, 6.4)."""
+    """Read a question from members in snake or camel case, at the top or nested (contract, 6.4)."""
     nested = [content, *(inner for name in _NESTS if isinstance(inner := content.get(name), dict))]
     kickoff_id = _first(_id_in(place, *_EXECUTION) for place in nested)
     output = _first(_text_in(place, "task_output", "taskOutput", "output") for place in nested)
     task_id = _first(_id_in(place, "task_id", "taskId") for place in nested)
     if task_id == kickoff_id:
-        task_id = None  # old webhooks call the execution so
+        task_id = None  # old webhooks put the execution's id here
     return CrewWebhook(kickoff_id, poll_now=True, question=QuestionContent(task_id, output))
 
 
 def _read_stream(streamed: list[Mapping[str, Any]]) -> CrewWebhook:
-    """The first event names the top-level execution, if it is a start; inner executions have ids of their own."""
+    """Read streamed events. The first names the top-level execution, if it is a start; inner ones have other ids."""
     outer = [event for event in streamed if not _is_inner(event)]
     poll_now = any(_type(event) in _ENDS for event in outer)
     if not outer:
@@ -134,7 +134,7 @@ def _read_stream(streamed: list[Mapping[str, Any]]) -> CrewWebhook:
 
 
 def _envelopes(body: Any) -> Iterator[Mapping[str, Any]]:
-    """Events come in an envelope, in a bare list, or alone."""
+    """Yield the events of an envelope, a bare list, or a single event."""
     inside = body.get("events", [body]) if isinstance(body, dict) else body
     yield from (event for event in inside if isinstance(event, dict)) if isinstance(inside, list) else ()
 

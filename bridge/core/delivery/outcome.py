@@ -84,7 +84,7 @@ def outcome_of_attempt(delivery: Delivery, answer: SendResult, now: float, secon
 
 def on_internal_error(delivery: Delivery, now: float) -> DeliveryOutcome:
     """What to write after an attempt that raised an unexpected exception; it says nothing of the receiver."""
-    why = "internal error; item_quarantined in the log says more"
+    why = "internal error; see item_quarantined in the log"
     dead = replace(delivery, state=DeliveryState.DEAD, attempts=delivery.attempts + 1, last_error=why)
     return DeliveryOutcome(dead, Attempt(dead.attempts, now, 0.0, why))
 

@@ -1,1 +1,1 @@
-"""Human input: questions of executions, and their answers."""
+"""Human input: the questions of executions, and their answers."""

@@ -1,4 +1,4 @@
-"""What a human says to an execution's question: whether it was said before, where it goes, and in which words."""
+"""The answer to a question: detection of repeats, whether it can be sent, and the text to send."""
 
 import hashlib
 from collections.abc import Iterable
@@ -9,16 +9,16 @@ from bridge.core.human_input.model import QuestionContent
 from bridge.core.json import canonical
 from bridge.core.runs.model import CrewPolicy
 
-APPROVED = "Approved."  # the crew API reads the text, not the flag; with any remark it would take it for instructions
+APPROVED = "Approved."  # the crew API reads the text, not the flag; any remark would count as instructions
 
 _APPROVALS = ("approved", "approve", "approved.", "yes", "ok", "accept", "accepted")
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Somebody's answer. `approve` without any remark lets the execution go on; `task_id` says to which question.
+    """An answer to a question. `approve` without feedback lets the execution continue; `task_id` names the question.
 
-    `key` is the sender's own name for this answer; `redelivered`: a broker may have brought it before.
+    `key` is the sender's idempotency key; `redelivered`: the broker may have delivered this message before.
     """
 
     feedback: str | None = None
@@ -29,46 +29,50 @@ class Resume:
 
 
 def digest(command: Resume) -> str:
-    """What tells one answer from another, whoever brings it."""
+    """Return a hash that identifies the content of an answer, regardless of its sender."""
     return hashlib.sha256(canonical([command.feedback, command.approve, command.task_id])).hexdigest()
 
 
-def taken_before(taken: Iterable[tuple[str | None, str]], command: Resume, content: str) -> bool:
-    """Whether this is a message that was taken already, by its key, or by its content if a broker brings it again."""
+def is_repeat(accepted: Iterable[tuple[str | None, str]], command: Resume, content: str) -> bool:
+    """Return whether this message was accepted already, by its key, or by its content if the broker redelivered it."""
     if command.key is not None:
-        return (command.key, content) in taken
-    return command.redelivered and any(content == earlier for _, earlier in taken)
+        return (command.key, content) in accepted
+    return command.redelivered and any(content == earlier for _, earlier in accepted)
 
 
 def has_address(content: QuestionContent, policy: CrewPolicy) -> bool:
-    """Whether an answer can be sent: flows say where, crews need the question's name."""
+    """Return whether an answer can be sent: a flow must have named a callback URL, a crew's question an id."""
     return (content.callback_url if policy.is_flow else content.task_id) is not None
 
 
 def check_address(content: QuestionContent, policy: CrewPolicy) -> None:
-    """Raises `RequestRefused`, with what to do about it, where an answer cannot be sent."""
+    """Raise `RequestRefused` if an answer cannot be sent; the message says what to do."""
     if policy.is_flow and content.callback_url is None:
-        raise RequestRefused("not_waiting", "the flow has not said where its answer goes; answer in the dashboard")
+        raise RequestRefused("not_waiting", "the flow has not provided a callback URL; answer in the dashboard")
     if not policy.is_flow and content.task_id is None:
-        raise RequestRefused("invalid_request", "the crew API has not told the question's task_id; name it", "task_id")
+        raise RequestRefused(
+            "invalid_request",
+            "the crew API has not reported the task_id of the question; add it to the answer",
+            "task_id",
+        )
 
 
 def feedback_text(feedback: str | None, approve: bool | None, content: QuestionContent, policy: CrewPolicy) -> str:  # noqa: FBT001 - as sent
-    """What is sent. A crew that gets an approval with a remark works once more; a flow may know only its options.
+    """Return the text to send. An approval with a remark makes a crew work again; a flow may accept only its options.
 
-    Raises `RequestRefused` where nothing is said.
+    Raises `RequestRefused` if the answer is empty.
     """
-    said = (feedback or "").strip()
-    if not said and not approve:
-        raise RequestRefused("invalid_request", "must say something, unless approve is true", "feedback")
+    remark = (feedback or "").strip()
+    if not remark and not approve:
+        raise RequestRefused("invalid_request", "must not be empty unless `approve` is true", "feedback")
     if not policy.is_flow:
-        return APPROVED if approve else said
-    wanted = [said.casefold()] if said else []
+        return APPROVED if approve else remark
+    wanted = [remark.casefold()] if remark else []
     option = _option(content.options, [*wanted, *(_APPROVALS if approve else ())])
-    return option or said or APPROVED
+    return option or remark or APPROVED
 
 
 def _option(options: Iterable[str], wanted: Iterable[str]) -> str | None:
-    """The flow's own option that is meant: text that it cannot place would be an error there."""
+    """Return the option of the flow that matches; other text would be an error there."""
     by_name = {option.casefold(): option for option in options}
     return next((by_name[name] for name in wanted if name in by_name), None)

@@ -1,11 +1,11 @@
-"""Values of human input: a question of an execution, and what was answered."""
+"""Values of human input: the questions of an execution, and their answers."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 
 class QuestionStage(StrEnum):
-    """Where the answer to a question stands; what was about to be sent is never sent again."""
+    """The stage of a question. From `SENT` on, its answer is not sent again, unless it is certain that nothing left."""
 
     OPEN = "open"
     ACCEPTED = "given"
@@ -16,9 +16,9 @@ class QuestionStage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class QuestionContent:
-    """What a paused execution asks a human. `task_id`: the API's name for this question; None: not told.
+    """What a paused execution asks a human. `task_id`: the API's id of this question; None: not reported.
 
-    `callback_url` is where a flow wants the answer, and a secret.
+    `callback_url` is where a flow expects the answer; it is a secret.
     """
 
     task_id: str | None = None
@@ -30,10 +30,10 @@ class QuestionContent:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question of a run and what became of it; `number` counts the run's questions from 1.
+    """One question of a run and its answer; `number` counts the run's questions from 1.
 
-    After `answer_by` humans have had their time. `feedback` is the text to send, `sent_at` when its POST was about to
-    leave, `problem` why it may have had no effect.
+    `answer_by` is the deadline for an answer, `feedback` the text to send, `sent_at` when its POST was about to leave,
+    `problem` why it may have had no effect.
     """
 
     number: int
@@ -49,10 +49,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class HumanInput:
-    """What passed between a run's execution and humans.
+    """The human input of a run.
 
-    `known` are the task ids of all questions, `taken` the key and the content of all answers, `aliases` the ids that
-    the API gave when it was answered. `paused_seconds` is by how many seconds open questions move the run's deadline.
+    `known_task_ids` are the ids of its questions, `accepted_answers` the key and digest of each answer, `aliases` the
+    ids that the API returned for answers. `paused_seconds` is the time by which open questions move the deadline.
     """
 
     question: Question | None = None

@@ -155,7 +155,7 @@ def accept_answer(run: Run, command: Resume, policy: CrewPolicy, now: float) -> 
     Raises `RequestRefused`: `not_waiting` for a second, late, or misdirected answer, otherwise `invalid_request`.
     """
     digest = feedback.digest(command)
-    if feedback.taken_before(run.human_input.accepted_answers, command, digest):
+    if feedback.is_repeat(run.human_input.accepted_answers, command, digest):
         return None
     question = run.human_input.question
     if run.state is not State.WAITING_FOR_HUMAN or question is None or question.stage is not QuestionStage.OPEN:

@@ -1,4 +1,4 @@
-"""How many runs may be started in how much time: of a crew, and on behalf of a sender. Beyond it runs wait."""
+"""Budgets: how many runs of a crew, or of a sender, may start within a period. Further runs wait."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ class Budget:
     per: float
 
     def next_start(self, waiting: int) -> tuple[int, float]:
-        """When a run starts that comes after so many others.
+        """Return when a run can start that has `waiting` others before it.
 
-        Gives the start that it waits for, counted back from the latest one (0: the latest itself), and for how many
-        seconds it waits from that start on, or from now if there were not so many.
+        The result is the past start to count from (0: the latest, 1: the one before it, …), and the seconds to wait
+        after that start, or from now if there were fewer starts.
         """
         rounds, rest = divmod(waiting, self.runs)
         return self.runs - 1 - rest, rounds * self.per
@@ -23,13 +23,13 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """What limits the starts of one crew's runs. `senders`: by `Envelope.source`, over all crews together."""
+    """The budgets that apply to one crew's runs. `senders`: by `Envelope.source`, over all crews together."""
 
     crew: Budget | None = None
     senders: Mapping[str, Budget] = field(default_factory=dict)
 
     def apply_to(self, sender: str) -> bool:
-        """Whether anything limits the runs of this sender."""
+        """Return whether a budget limits the runs of this sender."""
         return self.crew is not None or sender in self.senders
 
 

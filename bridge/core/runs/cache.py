@@ -1,33 +1,32 @@
-"""Runs as they were written last, so that the end of a run need not read it from the store first.
+"""A cache of runs as last written, so that the end of a run needs no read.
 
-Whatever is kept here may be out of date: every write is guarded by the run's version, and who is told that it came too
-late reads the run anew.
+Entries may be out of date: the run's version guards every write, and a writer that gets `Stale` reads the run again.
 """
 
 from dataclasses import replace
 
 from bridge.core.runs.model import Run
 
-MOST = 10_000  # runs, about a KiB each
-MUCH = 1000  # characters of what others told of a run, as Python shows it; a run with more is read again
+MAX_RUNS = 10_000  # about a KiB each
+MAX_VARIABLE_CHARS = 1000  # of `repr(meta, progress, question)`; a run with more is not cached
 
 
 class RunCache:
-    """The runs kept last, without their inputs, which nobody needs any more and which may be large."""
+    """The most recently written runs, without their inputs, which may be large and are not needed after the kickoff."""
 
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
 
     def put(self, run: Run) -> None:
-        """Keep a run as it was written just now."""
-        told = (run.request.meta, run.progress, run.human_input.question)
-        if any(told) and len(str(told)) > MUCH:
+        """Store a run as it was just written."""
+        variable = (run.request.meta, run.progress, run.human_input.question)
+        if any(variable) and len(str(variable)) > MAX_VARIABLE_CHARS:
             self._runs.pop(run.run_id, None)
             return
         self._runs[run.run_id] = replace(run, request=replace(run.request, inputs={}))
-        if len(self._runs) > MOST:
+        if len(self._runs) > MAX_RUNS:
             del self._runs[next(iter(self._runs))]
 
     def pop(self, run_id: str) -> Run | None:
-        """The run as it was kept, which it is no more from now on."""
+        """Remove a run from the cache and return it, if present."""
         return self._runs.pop(run_id, None)

@@ -1,6 +1,6 @@
-"""What a producer or an operator may do to a run, and what is too late or too early for it.
+"""Commands of producers and operators: what each does to a run, and when it is refused.
 
-A run whose POST is under way is left alone: whatever is decided now could be overtaken by the answer.
+No command changes a run while its POST is in progress, because the response could overtake the command.
 """
 
 from collections.abc import Mapping
@@ -23,12 +23,12 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A run in doubt: start it again; the operator answers for a second execution."""
+    """Start a run in doubt again; the operator accepts the risk of a second execution."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """A run in doubt: this is its execution.
+    """Name the execution of a run in doubt.
 
     `force`: also if the API does not know it. `verified`: whether the API knew it when it was polled for this command.
     """
@@ -40,17 +40,17 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """A run in doubt: give it up."""
+    """Give up a run in doubt."""
 
 
 RunCommand = Cancel | Retry | Adopt | Abandon | Resume
 
 
 def apply_command(run: Run, command: RunCommand, policy: CrewPolicy, now: float) -> Decision | None:
-    """What becomes of the run; None: it is as wished already.
+    """Apply a command to a run; return None if it changes nothing.
 
-    Raises `PostUnderWay` (try again in a moment), or `RequestRefused` when the run is over, not in doubt, or
-    has no question without an answer.
+    Raises `PostUnderWay` (retry in a moment), or `RequestRefused` if the run has ended, is not in doubt, or has no
+    open question.
     """
     if isinstance(command, Resume):
         return rules.accept_answer(run, command, policy, now)
@@ -70,13 +70,13 @@ def _decide(run: Run, command: Cancel | Retry | Adopt | Abandon, policy: CrewPol
         case Adopt():
             return _adopt(run, command, policy, now)
         case Abandon():
-            return state_machine.on_abandoned(_require_in_doubt(run), "given up by an operator", policy, now)
+            return state_machine.on_abandoned(_require_in_doubt(run), "abandoned by an operator", policy, now)
         case _:
             assert_never(command)
 
 
 def read_resume(body: Mapping[str, Any], key: str | None, *, redelivered: bool = False) -> Resume:
-    """Somebody's answer, from untrusted JSON; raises `RequestRefused` naming the field."""
+    """Read an answer from untrusted JSON; raises `RequestRefused` naming the field."""
     fields.only(body, {"feedback", "approve", "task_id"})
     approve = body.get("approve")
     if approve is not None and not isinstance(approve, bool):
@@ -86,13 +86,15 @@ def read_resume(body: Mapping[str, Any], key: str | None, *, redelivered: bool =
 
 def _cancel(run: Run, policy: CrewPolicy, now: float) -> Decision:
     if run.final:
-        raise RequestRefused("run_is_over", f"the run has ended already: {run.state}")
+        raise RequestRefused("run_is_over", f"the run has already ended: {run.state}")
     return state_machine.on_cancelled(run, policy, now)
 
 
 def _adopt(run: Run, command: Adopt, policy: CrewPolicy, now: float) -> Decision | None:
     if not responses.usable_kickoff_id(command.kickoff_id):
-        raise RequestRefused("invalid_request", "must be an execution's id", "kickoff_id")
+        raise RequestRefused(
+            "invalid_request", "must be the id of an execution: 1 to 128 letters, digits, - or _", "kickoff_id"
+        )
     if run.unverified and run.state in rules.TRACKED_STATES:
         return rules.on_corrected(run, command.kickoff_id, verified=command.verified, now=now)
     evidence = state_machine.on_evidence(_require_in_doubt(run), command.kickoff_id, policy, now)

@@ -1,4 +1,4 @@
-"""Values of runs: the request, the run and its states, the policy of a crew; changed only by `dataclasses.replace`."""
+"""Values of runs: requests, runs and their states, crew policies. They change only by `dataclasses.replace`."""
 
 import re
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from bridge.core.human_input.model import NO_HUMAN_INPUT, HumanInput
 from bridge.core.runs.deferral import Deferral
 
 CREW_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What a crew may be called: half of a routing key `<crew>.<event>`, so it holds no dot."""
+"""Valid crew names. They are half of a routing key `<crew>.<event>`, so they contain no dot."""
 
 
 class State(StrEnum):
-    """Where a run stands; the arrows between states are in `core.lifecycle`."""
+    """The state of a run; `core.runs.state_machine` defines the transitions."""
 
     ACCEPTED = "accepted"
     STARTING = "starting"
@@ -29,13 +29,13 @@ class State(StrEnum):
 
 
 Progress = tuple[Any, Any, Any]
-"""The part of an execution's progress whose change is news: completed, total, current."""
+"""The part of an execution's progress whose change is emitted: completed, total, current."""
 
 FINAL_STATES = frozenset({State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED})
 
 
 class DoubtPolicy(StrEnum):
-    """What becomes of a run whose POST may or may not have started an execution."""
+    """What to do with a run whose POST may or may not have started an execution."""
 
     HOLD = "hold"
     RETRY = "retry"
@@ -44,7 +44,7 @@ class DoubtPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CrewPolicy:
-    """What the operator decided for one crew; durations in seconds."""
+    """The settings of one crew; durations in seconds."""
 
     deadline: float = 3600.0
     in_doubt: DoubtPolicy = DoubtPolicy.HOLD
@@ -54,24 +54,24 @@ class CrewPolicy:
     callback_url: str | None = None
     results_exchange: bool = False
     max_event_bytes: int = 256 * 1024
-    """A final event that would be larger carries a link to the result, below `api_url`."""
+    """A larger final event contains a link to the result, below `api_url`, instead of the result."""
     api_url: str = ""
     poll_per_run: float = 5.0
     poll_min_interval: float = 1.0
     poll_max_interval: float = 60.0
     is_flow: bool = False
-    """Whether this is a flow: it takes any values, where a crew takes text, and asks humans by a webhook of its own."""
+    """A flow accepts any values as inputs, a crew only text; a flow asks for human input by its own webhook."""
     questions_announced: bool = False
-    """Whether webhooks bring the questions to humans, so that a status alone is believed only the second time."""
+    """Whether webhooks report questions. If so, a status alone counts only when a second poll confirms it."""
     human_deadline: float | None = None
     human_default: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class KickoffRequest:
-    """What a producer asks for: run this crew with these inputs and tell me there.
+    """What a producer asks for: run this crew with these inputs and send the outcome to this destination.
 
-    `deadline` in seconds; None: the crew's own.
+    `deadline` in seconds; None: the crew's deadline.
     """
 
     crew: str
@@ -85,10 +85,10 @@ class KickoffRequest:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """How a request came in. `source` is the authenticated sender; idempotency keys are scoped by it.
+    """How a request arrived. `source` is the authenticated sender; it scopes idempotency keys.
 
-    `redelivered`: the broker says that this message may have been seen before. `signature_digest`: a hash of what the
-    sender signed; the same seal from the same source is the same request, sent again by whomever.
+    `redelivered`: the broker may have delivered this message before. `signature_digest`: a hash of what the sender
+    signed; the same digest from the same source identifies the same request, regardless of who sends it again.
     """
 
     source: str
@@ -101,7 +101,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class RunError:
-    """Why a run did not succeed: a stable code and a sentence."""
+    """Why a run did not succeed: a stable code and a message."""
 
     code: str
     message: str
@@ -109,7 +109,7 @@ class RunError:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an execution left behind: raw text and parsed JSON are kept apart, neither replaces the other."""
+    """The outcome of an execution. Raw text and parsed JSON are separate; neither replaces the other."""
 
     result: str | None = None
     result_json: Any = None
@@ -121,13 +121,13 @@ class Outcome:
 class Run:
     """The durable record of one accepted kickoff request.
 
-    `version` grows with every write and guards it. `owner` is the process that works on the run. `due_at` is when the
-    store should hand an unowned run out again; None: never by itself. `sent_at` is when the last POST was about to
-    leave, unless that proved to have started nothing; `started_at` when the execution was first seen started, from
-    which the deadline counts.
+    `version` grows with every write and guards it. `owner` is the process that works on the run. `due_at` is when an
+    unowned run can be claimed again; None: never by itself. `sent_at` is when the last POST was about to leave, unless
+    it is certain that it started nothing; `started_at` is when the execution was first seen started, from which the
+    deadline counts.
 
-    `auto_retries` counts the POSTs that `in_doubt: retry` has repeated; `in_doubt_emitted` is the last attempt of which
-    `run.in_doubt` was emitted. `unverified`: the kickoff id is a claim that the API has not confirmed yet.
+    `auto_retries` counts the POSTs that `in_doubt: retry` has repeated; `in_doubt_emitted` is the last attempt for
+    which `run.in_doubt` was emitted. `unverified`: the API has not confirmed the kickoff id yet.
     """
 
     run_id: str
@@ -155,28 +155,28 @@ class Run:
 
     @property
     def crew(self) -> str:
-        """The crew that the run belongs to."""
+        """The name of the run's crew."""
         return self.request.crew
 
     @property
     def final(self) -> bool:
-        """Whether the run is over for good."""
+        """Whether the run has ended."""
         return self.state in FINAL_STATES
 
 
 @dataclass(slots=True)
 class TrackedRun:
-    """What is kept in memory of a run that is being followed: enough to look at its status, small enough for many.
+    """What memory holds of a run that is polled: enough to poll its status, small enough for many runs.
 
-    `missing` counts looks in a row that did not find the execution, `errors` looks in a row that got no statement at
-    all, `pauses` looks in a row that found it waiting for a human. `alive_at` is the last time that the execution was
-    known to exist, at first the kickoff itself. `progress` is what was last told of it, at `progress_at`.
+    `missing` counts polls in a row that did not find the execution, `errors` polls in a row without a statement about
+    it, `pauses` polls in a row that found it waiting for a human. `alive_at` is the last time that the execution was
+    known to exist, at first the kickoff itself. `progress` is what was last reported, at `progress_at`.
 
-    `began_at` is what its age counts from: the last time that it was known not to have started; None once it waited
-    for a human. `seen_at` is the last time that it was known not to be over; None while this process does not know.
-    `task_marks` tells since when so many tasks were done.
+    `began_at` is where its age starts: the last time that it was known not to have started; None once it has waited
+    for a human. `seen_at` is the last time that it was known not to have ended; None until this process has seen it.
+    `task_marks` is the time at which each number of tasks was done.
 
-    Changed by `replace` like everything here; only not frozen, because that costs twice as much at every look.
+    Changed by `replace` like all values here; not frozen, because that would double the cost of every poll.
     """
 
     run_id: str
@@ -203,15 +203,15 @@ class TrackedRun:
 
     @property
     def deadline_at(self) -> float | None:
-        """When the deadline passes; None while the execution has not been seen started."""
+        """When the deadline passes; None until the execution was seen started."""
         return None if self.started_at is None else self.started_at + self.deadline
 
 
 @dataclass(frozen=True, slots=True)
 class RunTime:
-    """How long one run took: it ended between two ages in seconds, `earliest` and `latest`, equal if that is known.
+    """How long one run took: it ended between the ages `earliest` and `latest` in seconds, equal if known exactly.
 
-    `task_marks`: from which age on so many of its tasks were done.
+    `task_marks`: the age at which each number of tasks was done.
     """
 
     run_id: str
@@ -224,9 +224,9 @@ class RunTime:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the store must look like next: the run's next row and the deliveries to add, in one transaction.
+    """The next content of the store: the run's next row and the deliveries to add, written in one transaction.
 
-    `unaddressed`: events that nobody asked to be sent, kept for those who watch the stream.
+    `unaddressed`: events without a destination, stored for readers of the event stream.
     """
 
     run: Run
@@ -234,5 +234,5 @@ class Decision:
     unaddressed: tuple[Event, ...] = ()
 
     def after(self, earlier: "Decision") -> "Decision":
-        """The run of this one, and what both tell, the earlier one first."""
+        """Return this decision with the events of an earlier one put first."""
         return Decision(self.run, earlier.deliveries + self.deliveries, earlier.unaddressed + self.unaddressed)

@@ -1,4 +1,4 @@
-"""What counts of the progress that the crew API reports: a change of it is stored and emitted."""
+"""The part of the reported progress whose change is stored and emitted."""
 
 from typing import Any
 

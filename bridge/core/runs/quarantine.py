@@ -1,4 +1,4 @@
-"""What becomes of one item whose processing raised an unexpected exception: it is set aside, and nothing else stops.
+"""Quarantine: defer an item whose processing raised an unexpected exception, while everything else continues.
 
 A POST that may have left is never repeated: a run that was being started becomes `in_doubt`, never `accepted`.
 """
@@ -10,11 +10,11 @@ from bridge.core.runs import state_machine, timing
 from bridge.core.runs.deferral import deferred_again
 from bridge.core.runs.model import CrewPolicy, Decision, Run, State
 
-DETAIL = "internal error; item_quarantined in the log says more"
+DETAIL = "internal error; see item_quarantined in the log"
 
 
 class Quarantined(StrEnum):
-    """What was set aside, or what kind of work was given up for the moment."""
+    """The kind of item, or of work, that was quarantined."""
 
     RUN = "run"
     DELIVERY = "delivery"
@@ -25,16 +25,16 @@ class Quarantined(StrEnum):
 
 
 def defer(run: Run, policy: CrewPolicy, now: float) -> Decision | None:
-    """Defer the run as it is stored, with growing pauses; None: nothing is due for it.
+    """Defer the stored run, with growing delays; return None if nothing is due for it.
 
-    No process owns it meanwhile, so that it survives the end of this one, and any process may go on with it.
+    The run loses its owner, so that any process can continue it, also after this one ends.
     """
     deferral = deferred_again(run.deferral, DETAIL, now)
     if run.state is State.STARTING:
         return state_machine.on_interrupted_kickoff(run, policy, now)
     if run.final:
-        later = None if run.due_at is None else timing.next_late_poll_at(run, now)
-        return None if run.due_at is None else Decision(replace(run, owner=None, due_at=later))
+        next_due = None if run.due_at is None else timing.next_late_poll_at(run, now)
+        return None if run.due_at is None else Decision(replace(run, owner=None, due_at=next_due))
     if run.state is State.IN_DOUBT and run.due_at is None:
         return None
     return Decision(replace(run, owner=None, due_at=deferral.until, deferral=deferral))

@@ -1,4 +1,4 @@
-"""Untrusted mapping → `KickoffRequest`, or `RequestRefused` naming the field."""
+"""Parse an untrusted body into a `KickoffRequest`, or raise `RequestRefused` naming the field."""
 
 import hashlib
 import math
@@ -20,13 +20,12 @@ _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 
 
 def parse(body: Mapping[str, Any], crew: str | None = None, idempotency_key: str | None = None) -> KickoffRequest:
-    """Check a request's body.
+    """Parse the body of a request; raises `RequestRefused`.
 
-    `crew` is the one that the routing key names, used when the body names none. `idempotency_key` is the one that
-    came beside the body; the body's own wins. Raises `RequestRefused`.
+    `crew` comes from the routing key, `idempotency_key` from a header or property; the body takes precedence.
     """
     fields.only(body, FIELDS)
-    own_key = fields.text(body, "idempotency_key")
+    body_key = fields.text(body, "idempotency_key")
     return KickoffRequest(
         crew=_crew(body.get("crew"), crew),
         inputs=_object(body, "inputs"),
@@ -34,12 +33,12 @@ def parse(body: Mapping[str, Any], crew: str | None = None, idempotency_key: str
         callback_url=fields.text(body, "callback_url"),
         deadline=_deadline(body.get("deadline")),
         priority=_priority(body.get("priority")),
-        idempotency_key=check_key(idempotency_key if own_key is None else own_key),
+        idempotency_key=check_key(idempotency_key if body_key is None else body_key),
     )
 
 
 def fingerprint(request: KickoffRequest) -> str:
-    """SHA-256 over the content without the key: equal for requests that ask for the same thing."""
+    """Return the SHA-256 of the content without the key: equal for equal requests."""
     content = {
         "crew": request.crew,
         "inputs": request.inputs,
@@ -52,7 +51,7 @@ def fingerprint(request: KickoffRequest) -> str:
 
 
 def check_key(key: str | None) -> str | None:
-    """Give back a usable idempotency key; raises `RequestRefused` for one that is empty, too long or not printable."""
+    """Return an idempotency key unchanged; raises `RequestRefused` if it is empty, too long, or not printable."""
     if key is None:
         return None
     if not key.strip() or not key.isprintable():
@@ -63,7 +62,7 @@ def check_key(key: str | None) -> str | None:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration such as `500ms`, `30s`, `5m`, `1h`, `14d`; raises `ValueError`."""
+    """Return the seconds of a duration such as `500ms`, `30s`, `5m`, `1h`, `14d`; raises `ValueError`."""
     match = _DURATION.fullmatch(text)
     if match is None:
         raise ValueError("must be a duration such as 500ms, 30s, 5m, 1h or 14d")

@@ -1,16 +1,16 @@
-"""The state machine of a run: every arrow, and every move but those around a question, which `core.humans` makes.
+"""The state machine of a run: every transition, except those of questions, which `core.human_input.rules` makes.
 
 Rules:
 
-1. A run moves only along an arrow of `TRANSITIONS`; anything else raises `IllegalTransition` and moves nothing.
+1. A run moves only along an entry of `TRANSITIONS`; anything else raises `IllegalTransition` and changes nothing.
 2. A final state never changes. It is reached together with the run's one final event, in one `Decision`.
-3. No arrow leads from `starting` or `in_doubt` back to `accepted` without proof that nothing was started, or an
+3. A run returns from `starting` or `in_doubt` to `accepted` only with proof that nothing was started, or by an
    explicit policy or operator. A paid execution is never started twice by mistake. The policy repeats a POST at most
-   once per run; evidence that comes before the repeated POST leaves (`accepted` -> `running`) makes it unnecessary.
+   once per run; evidence that arrives before the repeated POST leaves (`accepted` -> `running`) makes it unnecessary.
 4. A run returns to `in_doubt` only from an execution that an operator named and that the API has never known.
-5. Time comes in as an argument. A clock alone never ends a run: only a look made after the deadline does.
+5. Time is an argument. A clock alone never ends a run: only a poll made after the deadline does.
 
-The functions are named for what happened (`on_kickoff`, `on_cancelled` …) and give back what the store must hold next.
+Functions are named for what happened (`on_kickoff`, `on_cancelled` …) and return what the store must hold next.
 """
 
 from dataclasses import replace
@@ -37,7 +37,7 @@ from bridge.core.runs.model import (
 from bridge.core.runs.progress import progress_key, tasks_done
 from bridge.core.runs.request import fingerprint
 
-_MOMENT = 0.002  # seconds; events are listed by their times, which are told in milliseconds
+_EVENT_SPACING = 0.002  # seconds; events are ordered by their times, which have millisecond resolution
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.ACCEPTED: frozenset({State.STARTING, State.RUNNING, State.CANCELLED}),
@@ -55,19 +55,18 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.CANCELLED: frozenset(),
 }
 
-LOST_POLLS = 5  # looks in a row that must not find the execution,
-LOST_AFTER = 60.0  # and seconds since it was last known to exist, before it counts as lost
-PROGRESS_EVERY = 1.0  # seconds between two events of progress about one run, at least
-
+LOST_POLLS = 5  # polls in a row that did not find the execution,
+LOST_AFTER = 60.0  # and seconds since it was last known to exist, until it counts as lost
+MIN_PROGRESS_INTERVAL = 1.0  # seconds between two progress events of a run
 
 MAX_AUTO_RETRIES = 1  # POSTs per run that `in_doubt: retry` repeats
 
 MAY_STILL_END = frozenset({State.TIMED_OUT, State.CANCELLED, State.FAILED})
-"""Final states whose execution may go on, and end, after all; a failed run's only if evidence of it came later."""
+"""Final states whose execution may still end; of a failed run, only if evidence of the execution arrived later."""
 
 
 def accept(request: KickoffRequest, envelope: Envelope, run_id: str, now: float) -> Run:
-    """A new run for a request that passed every check."""
+    """Return a new run for a request that passed every check."""
     return Run(
         run_id=run_id,
         request=request,
@@ -80,13 +79,13 @@ def accept(request: KickoffRequest, envelope: Envelope, run_id: str, now: float)
 
 
 def begin(run: Run, now: float) -> Decision:
-    """The POST is about to leave; to be stored before its first byte does."""
+    """Mark the POST as about to leave; store this before its first byte does."""
     return Decision(move(run, State.STARTING, attempt=run.attempt + 1, sent_at=now, due_at=None))
 
 
-def on_kickoff(run: Run, answer: responses.KickoffResponse, policy: CrewPolicy, now: float) -> Decision:
-    """The kickoff was answered, or could not be sent."""
-    match answer:
+def on_kickoff(run: Run, response: responses.KickoffResponse, policy: CrewPolicy, now: float) -> Decision:
+    """Apply the response to a kickoff, or the failure to send it."""
+    match response:
         case responses.Started(kickoff_id):
             running = move(run, State.RUNNING, kickoff_id=kickoff_id)
             return _with_extra_event(running, "started", policy, now)
@@ -100,40 +99,40 @@ def on_kickoff(run: Run, answer: responses.KickoffResponse, policy: CrewPolicy, 
         case responses.InDoubt():
             return _into_doubt(run, policy, now)
         case _:
-            assert_never(answer)
+            assert_never(response)
 
 
 def on_interrupted_kickoff(run: Run, policy: CrewPolicy, now: float) -> Decision:
-    """A process died between `starting` and the answer: whether the POST left is not known."""
+    """Put a run in doubt whose process died during the POST: whether the POST left is not known."""
     return _into_doubt(run, policy, now)
 
 
 def on_evidence_overdue(run: Run, policy: CrewPolicy, now: float) -> Decision:
-    """No evidence came in time: say so and do what the crew's policy wants. A run that is held is due no more.
+    """Emit `run.in_doubt` and apply the crew's policy, because evidence is overdue. A held run is not due again.
 
     A run that is in doubt again after its automatic retry is held, however often operators have retried it.
     """
-    told = cloudevents.with_event(run, cloudevents.IN_DOUBT, policy, now - _MOMENT, sequence=run.attempt)
+    doubted = cloudevents.with_event(run, cloudevents.IN_DOUBT, policy, now - _EVENT_SPACING, sequence=run.attempt)
     run = replace(run, in_doubt_emitted=run.attempt)
     match policy.in_doubt:
         case DoubtPolicy.RETRY if run.auto_retries < MAX_AUTO_RETRIES:
-            return replace(told, run=requeue(replace(run, auto_retries=run.auto_retries + 1), now))
+            return replace(doubted, run=requeue(replace(run, auto_retries=run.auto_retries + 1), now))
         case DoubtPolicy.HOLD | DoubtPolicy.RETRY:
-            return replace(told, run=replace(run, due_at=None, owner=None, deferral=None))
+            return replace(doubted, run=replace(run, due_at=None, owner=None, deferral=None))
         case DoubtPolicy.FAIL:
-            why = "whether the execution was started could not be found out"
-            return on_abandoned(run, why, policy, now).after(told)
+            why = "no evidence showed whether the execution was started"
+            return on_abandoned(run, why, policy, now).after(doubted)
         case _:
             assert_never(policy.in_doubt)
 
 
 def requeue(run: Run, now: float) -> Run:
-    """A run in doubt is to be started once more: by its crew's policy, or by an operator."""
+    """Return a run in doubt to `accepted`, to be started again by its crew's policy or an operator."""
     return move(run, State.ACCEPTED, due_at=now, owner=None)
 
 
 def on_abandoned(run: Run, why: str, policy: CrewPolicy, now: float) -> Decision:
-    """A run in doubt is given up."""
+    """Give up a run in doubt."""
     return _finish(run, State.FAILED, Outcome(error=RunError("abandoned", why)), policy, now)
 
 
@@ -143,8 +142,8 @@ def on_evidence(
     """Reconcile a run with the execution that one of its attempts has started; None: the run needs no such evidence.
 
     A run in doubt, or one that waits for its POST to be repeated, continues as if the POST had been answered. It has
-    no owner, so that the recover step tracks it. A run that has ended without an execution keeps its state; its
-    execution is to be stopped and watched.
+    no owner, so that the recover step tracks it. A run that ended without an execution keeps its state; its execution
+    is to be stopped and polled.
     """
     if attempt is not None and attempt > run.attempt:
         return None
@@ -157,84 +156,87 @@ def on_evidence(
 
 
 def on_late_response(
-    run: Run, attempt: int, answer: responses.KickoffResponse, policy: CrewPolicy, now: float
+    run: Run, attempt: int, response: responses.KickoffResponse, policy: CrewPolicy, now: float
 ) -> Decision | None:
-    """Reconcile a run with the answer to an attempt that came after another process had taken over the run."""
-    if isinstance(answer, responses.Started):
-        return on_evidence(run, answer.kickoff_id, policy, now, attempt=attempt)
-    if run.state is not State.IN_DOUBT or run.attempt != attempt or isinstance(answer, responses.InDoubt):
+    """Reconcile a run with a response that arrived after another process took over the run."""
+    if isinstance(response, responses.Started):
+        return on_evidence(run, response.kickoff_id, policy, now, attempt=attempt)
+    if run.state is not State.IN_DOUBT or run.attempt != attempt or isinstance(response, responses.InDoubt):
         return None
-    return on_kickoff(run, answer, policy, now)
+    return on_kickoff(run, response, policy, now)
 
 
 def on_cancelled(run: Run, policy: CrewPolicy, now: float) -> Decision:
-    """The producer or an operator wants no more of it."""
+    """Cancel the run for its producer or an operator."""
     return _finish(run, State.CANCELLED, Outcome(error=RunError("cancelled", "cancelled on request")), policy, now)
 
 
 def should_be_stopped(run: Run) -> bool:
-    """Whether to ask the API to stop the execution of a run that was cancelled or given up, before the first poll."""
+    """Return whether to stop the execution of a cancelled or abandoned run before it is polled for a late result."""
     return run.state in {State.CANCELLED, State.FAILED} and run.due_at == run.finished_at
 
 
-def on_late_poll(run: Run, answer: responses.StatusResponse, policy: CrewPolicy, now: float) -> Decision:
-    """A run that was given up on is looked at once more: tell if its execution has ended after all, once."""
-    match answer:
+def on_late_poll(run: Run, response: responses.StatusResponse, policy: CrewPolicy, now: float) -> Decision:
+    """Emit `run.late_result` once if the execution of an ended run has ended; otherwise schedule the next poll."""
+    match response:
         case responses.Succeeded(result, result_json, usage, _):
             late = Outcome(result, result_json, usage)
         case responses.Failed(message):
             late = Outcome(error=RunError("execution_failed", message))
         case _:
             return Decision(replace(run, owner=None, due_at=timing.next_late_poll_at(run, now)))
-    told = cloudevents.with_event(replace(run, outcome=late), cloudevents.LATE_RESULT, policy, now)
-    return replace(told, run=replace(run, owner=None, due_at=None))
+    emitted = cloudevents.with_event(replace(run, outcome=late), cloudevents.LATE_RESULT, policy, now)
+    return replace(emitted, run=replace(run, owner=None, due_at=None))
 
 
 def observe_execution(
-    tracked: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float
+    tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
 ) -> tuple[TrackedRun, bool]:
-    """What a look at the status taught, and whether it is news that the store must hear of; the part without humans.
+    """Update a tracked run from a poll, without human input; return whether the change must be stored, as well.
 
-    `asked_at` is when the look was made; a deadline that passed while the answer was under way does not count.
+    `asked_at` is when the poll was sent; a deadline that passed while the response was on its way does not count.
     """
-    seen = _remember(tracked, answer, policy, asked_at)
-    ended = isinstance(answer, responses.Succeeded | responses.Failed)
-    first_seen = tracked.started_at is None and seen.started_at is not None
-    return seen, (
-        ended or first_seen or tracked.deferred or seen.progress != tracked.progress
-        or _lost(seen, answer, policy, asked_at) or _overdue(seen, answer, asked_at)
-        or seen.unverified != tracked.unverified
+    observed = _updated(tracked, response, policy, asked_at)
+    ended = isinstance(response, responses.Succeeded | responses.Failed)
+    first_seen = tracked.started_at is None and observed.started_at is not None
+    return observed, (
+        ended or first_seen or tracked.deferred or observed.progress != tracked.progress
+        or _lost(observed, response, policy, asked_at) or _overdue(observed, response, asked_at)
+        or observed.unverified != tracked.unverified
     )  # fmt: skip
 
 
 def apply_execution_status(
-    run: Run, seen: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float
+    run: Run, observed: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
 ) -> Decision:
-    """Write down what `observe_execution` found worth it; `humans.on_status` is the whole."""
-    polls = max(seen.polls, run.polls + 1)  # another poll may have been stored since `seen` was last refreshed
-    run = replace(clear_deferral(run), polls=polls, started_at=seen.started_at, unverified=seen.unverified)
-    match answer:
+    """Apply a change that `observe_execution` reported, without human input; see `rules.apply_status`."""
+    polls = max(observed.polls, run.polls + 1)  # another poll may have been stored since `observed` was refreshed
+    run = replace(clear_deferral(run), polls=polls, started_at=observed.started_at, unverified=observed.unverified)
+    match response:
         case responses.Succeeded(result, result_json, usage, progress):
             ended = replace(run, progress=progress or run.progress)
             return _finish(ended, State.SUCCEEDED, Outcome(result, result_json, usage), policy, asked_at)
         case responses.Failed(message):
             return _finish(run, State.FAILED, Outcome(error=RunError("execution_failed", message)), policy, asked_at)
-        case _ if seen.unverified and (_lost(seen, answer, policy, asked_at) or _overdue(seen, answer, asked_at)):
+        case _ if observed.unverified and (
+            _lost(observed, response, policy, asked_at) or _overdue(observed, response, asked_at)
+        ):
             return _to_doubt_again(run, policy, asked_at)
-        case _ if _lost(seen, answer, policy, asked_at):
+        case _ if _lost(observed, response, policy, asked_at):
             error = RunError("lost", "the crew API no longer knows the execution")
             return _finish(run, State.FAILED, Outcome(error=error), policy, asked_at)
-        case _ if _overdue(seen, answer, asked_at):
-            error = RunError("deadline_exceeded", f"not over {seen.deadline:g} s after it was first seen started")
+        case _ if _overdue(observed, response, asked_at):
+            detail = f"the execution had not ended {observed.deadline:g} s after it was first seen started"
+            error = RunError("deadline_exceeded", detail)
             return _finish(run, State.TIMED_OUT, Outcome(error=error), policy, asked_at)
-        case responses.Running(progress) if _is_new(progress_key(progress), seen, run):
+        case responses.Running(progress) if _is_new(progress_key(progress), observed, run):
             return _with_extra_event(replace(run, progress=progress), "progress", policy, asked_at, polls)
         case _:
             return Decision(run)
 
 
 def tracked_from_run(run: Run, policy: CrewPolicy, now: float) -> TrackedRun:
-    """What must be kept in memory to follow a running run."""
+    """Return what memory must hold to track a running run."""
     assert run.kickoff_id is not None
     deadline = policy.deadline if run.request.deadline is None else run.request.deadline
     deadline += run.human_input.paused_seconds
@@ -259,36 +261,36 @@ def tracked_from_run(run: Run, policy: CrewPolicy, now: float) -> TrackedRun:
 
 
 def move(run: Run, state: State, **changes: Any) -> Run:
-    """The run in another state, if an arrow leads there; raises `IllegalTransition`."""
+    """Return the run in another state; raises `IllegalTransition` if `TRANSITIONS` does not permit it."""
     if state not in TRANSITIONS[run.state]:
         raise IllegalTransition(f"run {run.run_id}: {run.state} -> {state}")
     return replace(run, state=state, **{"deferral": None} | changes)
 
 
 def clear_deferral(run: Run) -> Run:
-    """Return a run whose status is polled again: one that was deferred is due no more by that."""
+    """Return a run whose polling resumes: without its deferral, if it has one."""
     return replace(run, due_at=None, deferral=None) if is_poll_deferred(run) else run
 
 
 def is_poll_deferred(run: Run) -> bool:
-    """Whether the run was deferred; one with an answer to carry stays due for that instead."""
+    """Return whether polling of the run is deferred; a run with an answer to submit is due for that instead."""
     question = run.human_input.question
     return run.deferral is not None and (question is None or question.stage is not QuestionStage.ACCEPTED)
 
 
 def _not_started(run: Run, due_at: float) -> Run:
-    """Back to where any process may claim it; the caller has proof that nothing was started."""
+    """Return the run to `accepted`, where any process can claim it; the caller has proof that nothing was started."""
     return move(run, State.ACCEPTED, due_at=due_at, owner=None, sent_at=None)
 
 
 def _into_doubt(run: Run, policy: CrewPolicy, now: float) -> Decision:
     if run.state is not State.STARTING:
-        raise IllegalTransition(f"run {run.run_id}: no POST is under way, the run is {run.state}")
+        raise IllegalTransition(f"run {run.run_id}: no POST is in progress, the run is {run.state}")
     return Decision(move(run, State.IN_DOUBT, due_at=timing.evidence_due_at(policy, now), owner=None))
 
 
 def _to_doubt_again(run: Run, policy: CrewPolicy, now: float) -> Decision:
-    """The API has never known the execution that an operator named: hold the run, so that the id can be corrected."""
+    """Hold the run whose execution, named by an operator, the API has never known, so that the id can be corrected."""
     question = run.human_input.question and replace(run.human_input.question, stage=QuestionStage.CONFIRMED)
     doubted = move(
         run, State.IN_DOUBT, kickoff_id=None, unverified=False, started_at=None, progress=None, due_at=None, owner=None,
@@ -300,21 +302,23 @@ def _to_doubt_again(run: Run, policy: CrewPolicy, now: float) -> Decision:
 
 
 def _finish(run: Run, state: State, outcome: Outcome, policy: CrewPolicy, now: float) -> Decision:
-    goes_on = state in {State.TIMED_OUT, State.CANCELLED} and run.kickoff_id is not None
-    late = now if goes_on else None
-    ended = move(run, state, outcome=outcome, finished_at=now, due_at=late, owner=None)
+    may_still_end = state in {State.TIMED_OUT, State.CANCELLED} and run.kickoff_id is not None
+    late_poll_at = now if may_still_end else None
+    ended = move(run, state, outcome=outcome, finished_at=now, due_at=late_poll_at, owner=None)
     return cloudevents.with_event(ended, f"run.{state}", policy, now)
 
 
 def _with_extra_event(run: Run, kind: str, policy: CrewPolicy, now: float, sequence: int = 1) -> Decision:
-    wanted = kind in policy.extra_events
-    return cloudevents.with_event(run, f"run.{kind}", policy, now, sequence) if wanted else Decision(run)
+    enabled = kind in policy.extra_events
+    return cloudevents.with_event(run, f"run.{kind}", policy, now, sequence) if enabled else Decision(run)
 
 
-def _remember(tracked: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, asked_at: float) -> TrackedRun:
-    """The watch after this answer."""
+def _updated(
+    tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
+) -> TrackedRun:
+    """Return the tracked run after this response."""
     polls = tracked.polls + 1
-    match answer:
+    match response:
         case responses.NoResponse():
             return replace(tracked, polls=polls, errors=tracked.errors + 1)
         case responses.CrewUnavailable():
@@ -328,7 +332,9 @@ def _remember(tracked: TrackedRun, answer: responses.StatusResponse, policy: Cre
                 unverified=False,
             )  # fmt: skip
         case responses.WaitingForHuman():
-            return replace(_alive(tracked, asked_at), began_at=None)  # a human's time says nothing about the crew's
+            return replace(
+                _alive(tracked, asked_at), began_at=None
+            )  # human time says nothing about the crew's run times
         case responses.Running(progress):
             alive = _with_tasks(_alive(tracked, asked_at), tracked.seen_at, progress_key(progress), asked_at)
             return _with_progress(alive, progress_key(progress), asked_at)
@@ -339,8 +345,8 @@ def _remember(tracked: TrackedRun, answer: responses.StatusResponse, policy: Cre
 
 
 def _with_progress(tracked: TrackedRun, progress: Progress | None, asked_at: float) -> TrackedRun:
-    """News of progress that comes too soon after the last is left for the next look to find."""
-    if progress in (None, tracked.progress) or asked_at - tracked.progress_at < PROGRESS_EVERY:
+    """Record new progress; progress that follows the last too soon is left to the next poll."""
+    if progress in (None, tracked.progress) or asked_at - tracked.progress_at < MIN_PROGRESS_INTERVAL:
         return tracked
     return replace(tracked, progress=progress, progress_at=asked_at)
 
@@ -351,7 +357,7 @@ def _is_new(progress: Progress | None, seen: TrackedRun, run: Run) -> bool:
 
 
 def _alive(tracked: TrackedRun, now: float) -> TrackedRun:
-    """The execution exists and is not queued any more; the deadline counts from the first time this was seen."""
+    """Record that the execution exists and is no longer queued; the deadline counts from the first such poll."""
     return replace(
         tracked,
         polls=tracked.polls + 1,
@@ -366,7 +372,7 @@ def _alive(tracked: TrackedRun, now: float) -> TrackedRun:
 
 
 def _with_tasks(tracked: TrackedRun, seen_before: float | None, progress: Progress | None, now: float) -> TrackedRun:
-    """A new number of tasks done was reached somewhere between the look before and now; halfway is the best guess."""
+    """Record when a new number of tasks was done: between the previous poll and now, so halfway is the best guess."""
     done = tasks_done(progress)
     if done is None or done == tracked.tasks_done:
         return tracked
@@ -375,20 +381,20 @@ def _with_tasks(tracked: TrackedRun, seen_before: float | None, progress: Progre
     return replace(tracked, tasks_done=done, task_marks=task_marks)
 
 
-def _lost(seen: TrackedRun, answer: responses.StatusResponse, policy: CrewPolicy, now: float) -> bool:
-    """Five looks and a minute without a trace; where NOT FOUND may mean a waiting human, only the deadline decides."""
-    may_wait = policy.human_input or seen.human_input.question is not None
-    if may_wait or not isinstance(answer, responses.NotFound):
+def _lost(observed: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, now: float) -> bool:
+    """Return whether the execution is lost; where NOT FOUND can mean a waiting human, only the deadline decides."""
+    may_wait = policy.human_input or observed.human_input.question is not None
+    if may_wait or not isinstance(response, responses.NotFound):
         return False
-    return long_missing(seen, now)
+    return long_missing(observed, now)
 
 
-def long_missing(seen: TrackedRun, now: float) -> bool:
-    """Whether the execution was not found for so long that it may be lost."""
-    return seen.missing >= LOST_POLLS and now - seen.alive_at >= LOST_AFTER
+def long_missing(observed: TrackedRun, now: float) -> bool:
+    """Return whether the execution has been missing for so long that it may be lost."""
+    return observed.missing >= LOST_POLLS and now - observed.alive_at >= LOST_AFTER
 
 
-def _overdue(seen: TrackedRun, answer: responses.StatusResponse, asked_at: float) -> bool:
-    """A look made after the deadline said "not over"; no statement at all does not count."""
-    passed = seen.deadline_at is not None and asked_at >= seen.deadline_at
-    return passed and not isinstance(answer, responses.NoResponse | responses.CrewUnavailable)
+def _overdue(observed: TrackedRun, response: responses.StatusResponse, asked_at: float) -> bool:
+    """Return whether a poll made after the deadline reports an execution that has not ended; errors do not count."""
+    passed = observed.deadline_at is not None and asked_at >= observed.deadline_at
+    return passed and not isinstance(response, responses.NoResponse | responses.CrewUnavailable)

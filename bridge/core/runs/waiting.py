@@ -1,4 +1,4 @@
-"""Why a run that has not ended is not being processed at the moment."""
+"""Explain why a run that has not ended is not being processed."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +8,7 @@ from bridge.core.runs.model import Run, State
 
 
 class Reason(StrEnum):
-    """What a run waits for."""
+    """What a run is waiting for."""
 
     RETRY = "retry"
     IN_DOUBT = "in_doubt"
@@ -18,7 +18,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A reason with a sentence for a person; `until`: when the run goes on by itself, None if nothing says when."""
+    """A reason with a detail for people; `until`: when the run continues by itself, None if that is not known."""
 
     reason: Reason
     detail: str
@@ -27,14 +27,14 @@ class Waiting:
 
 
 def why_waiting(run: Run, *, served: bool = True) -> Waiting | None:
-    """Return what the stored run waits for; None if it has ended, or nothing stored holds it up.
+    """Return what the stored run is waiting for; None if it has ended, or nothing stored delays it.
 
-    `served`: whether any bridge has the run's crew in its settings.
+    `served`: whether any replica has the run's crew in its settings.
     """
     if run.final:
         return None
     if not served:
-        detail = f"no bridge has the crew {run.crew} in its settings"
+        detail = f"no replica has the crew {run.crew} in its settings; add it, or cancel the run"
         return Waiting(Reason.CREW_NOT_CONFIGURED, detail, run.accepted_at)
     if run.deferral is not None:
         return Waiting(Reason.RETRY, run.deferral.detail, run.deferral.since, run.deferral.until)

@@ -23,7 +23,7 @@ from bridge.core.delivery.model import Channel, DeliveryState
 from bridge.core.human_input.feedback import Resume
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.runs.commands import Cancel
-from bridge.core.runs.deferral import PAUSES
+from bridge.core.runs.deferral import DELAYS
 from bridge.core.runs.model import Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.core.runs.waiting import Reason, why_waiting
@@ -289,7 +289,7 @@ async def test_a_run_that_was_not_posted_is_deferred_and_says_why(bench: Bench):
     waiting = why_waiting(deferred)
     assert waiting is not None
     assert (deferred.state, deferred.owner, waiting.reason) == (State.ACCEPTED, None, Reason.RETRY)
-    assert waiting.until == deferred.due_at == bench.clock() + PAUSES[0]
+    assert waiting.until == deferred.due_at == bench.clock() + DELAYS[0]
     assert faults.reported[0][2] == {"step": "kickoff-research", "run_id": run.run_id, "crew": "research"}
 
 
@@ -313,7 +313,7 @@ async def test_a_request_of_which_no_body_can_be_made_is_not_marked_as_posted(
 
 async def test_a_run_under_way_is_deferred_for_longer_each_time_while_others_are_polled(bench: Bench):
     run, other = await bench.started(), await bench.started()
-    for pause in PAUSES[:3]:
+    for pause in DELAYS[:3]:
         bench.clock.forward(60.0)
         await bench.round(bench.recover)
         tracked_runs = {tracked.run_id: tracked for tracked in await bench.poll.claim(99)}
@@ -340,7 +340,7 @@ async def test_a_deferred_run_is_not_taken_up_early_by_the_next_process(bench: B
         await handled(bench.poll, tracked_runs)
     await bench.abandon()
     assert await bench.round(bench.recover) == []
-    bench.clock.forward(PAUSES[0])
+    bench.clock.forward(DELAYS[0])
     assert [taken.run_id for taken in await bench.round(bench.recover)] == [tracked.run_id for tracked in tracked_runs]
 
 
@@ -351,7 +351,7 @@ async def test_a_delivery_is_dead_with_its_reason(bench: Bench):
         await handled(bench.deliver, await bench.deliver.claim(99))
     [dead] = await bench.store.find_deliveries(DeliveryFilter())
     assert (dead.state, dead.attempts) == (DeliveryState.DEAD, 1)
-    assert dead.last_error == "internal error; item_quarantined in the log says more"
+    assert dead.last_error == "internal error; see item_quarantined in the log"
     assert len(await bench.store.attempts_for_delivery(dead.delivery_id)) == 1
     assert await bench.store.redeliver(DeliveryFilter(delivery_id=dead.delivery_id), bench.clock()) == 1
 

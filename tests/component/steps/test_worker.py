@@ -282,7 +282,7 @@ async def test_only_a_store_that_cannot_be_relied_on_ends_it_after_the_others_ar
 
 async def test_a_bug_in_claiming_delays_the_next_claim_however_often_it_is_woken(monkeypatch: pytest.MonkeyPatch):
     pauses = [0.05, 0.0]
-    monkeypatch.setattr(worker_module, "pause_after", lambda failures: pauses[failures - 1])
+    monkeypatch.setattr(worker_module, "delay_after", lambda failures: pauses[failures - 1])
     step = Script(["a"], failures=[ZeroDivisionError("a bug"), ZeroDivisionError("a bug")])
     running = start(step)
     await step.until(lambda: len(step.rooms) == 1)
