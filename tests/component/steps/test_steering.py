@@ -134,7 +134,7 @@ async def test_cancelling_twice_is_the_same_and_what_is_over_stays_so(bench: Ben
     bench.api.status_answers = [Succeeded("done")]
     bench.clock.forward(6)
     await bench.round(bench.poll)
-    with pytest.raises(RequestRefused, match="has ended") as refused:
+    with pytest.raises(RequestRefused, match="has already ended") as refused:
         await bench.apply_command(other.run_id, Cancel(), "client/orders")
     assert refused.value.code == "run_is_over"
 
