@@ -4,7 +4,6 @@ A part that ends by itself, because of a bug, ends all of them.
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 import structlog
@@ -48,7 +47,7 @@ class Supervisor:
         """
         ended_early = [] if self._asked else self.ended
         hurried = asyncio.create_task(hurry.wait())
-        deadline = time.monotonic() + grace
+        deadline = asyncio.get_running_loop().time() + grace
         for phase in self._phases:
             for service in phase:
                 service.stop()
@@ -63,7 +62,7 @@ class Supervisor:
 
     async def _ended(self, phase: Sequence[Service], hurried: asyncio.Task[bool], deadline: float) -> None:
         left = {task for task, service in self._tasks.items() if service in phase and not task.done()}
-        while left and not hurried.done() and (time_left := deadline - time.monotonic()) > 0:
+        while left and not hurried.done() and (time_left := deadline - asyncio.get_running_loop().time()) > 0:
             await asyncio.wait([*left, hurried], timeout=time_left, return_when=asyncio.FIRST_COMPLETED)
             left = {task for task in left if not task.done()}
 

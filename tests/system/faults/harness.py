@@ -4,11 +4,12 @@ import asyncio
 import json
 import random
 import signal
+import sqlite3
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ class Victim(Daemon):
         (folder / "order").write_text(json.dumps(order))
         self.send(signal.SIGUSR1)
         async with asyncio.timeout(PATIENCE):
-            while not obeyed.exists():  # noqa: ASYNC110 - another process writes it
+            while not obeyed.exists():
+                assert self._process is None or self._process.returncode is None, f"died of an order: {self.log_tail()}"
                 await asyncio.sleep(0.01)
         told: dict[str, Any] = json.loads(obeyed.read_text())
         return told
@@ -221,6 +223,12 @@ class Scene:
 
     async def all_started(self) -> bool:
         return await self.victim.count("running", "succeeded", "in_doubt") >= self.tally.requests
+
+    def runs_under_way(self) -> int:
+        """How many runs have an owner, read from the store of a bridge that is not running."""
+        with closing(sqlite3.connect(self.victim.store)) as store:
+            [(number,)] = store.execute("SELECT count(*) FROM runs WHERE state = 'running' AND owner IS NOT NULL")
+        return int(number)
 
     async def recover(self) -> None:
         """Start after a death, and note how long it takes until it is ready."""
