@@ -1,4 +1,4 @@
-"""Settings → the rules and values that parts are built from; nothing here opens or runs anything."""
+"""Convert settings to the rules and values that parts are built from, without opening or running anything."""
 
 from bridge.adapters.amqp.connection import LinkOptions
 from bridge.adapters.amqp.topology import Topology
@@ -16,37 +16,37 @@ from bridge.core.inbound.hook import Hook
 from bridge.core.runs.budget import Budget, Budgets
 from bridge.core.runs.model import CrewPolicy, DoubtPolicy
 from bridge.core.token_bucket import Rate
-from bridge.ports.processing import ReportFault
+from bridge.ports.lifecycle import ReportFault
 
-CONNECTIONS = 1000  # per port of the HTTP API
-FEWEST_CONNECTIONS = 50  # per port, however few files may be open
-OTHER_FILES = 400  # what all other parts have open: store, broker, crews, receivers
-POSTS_AT_ONCE = 64  # per crew; so many runs at most are in doubt after a crash
+MAX_CONNECTIONS = 1000  # per port of the HTTP API
+MIN_CONNECTIONS = 50  # per port, whatever the limit on open files
+OTHER_FILES = 400  # files and sockets of all other parts: store, broker, crews, receivers
+MAX_CONCURRENT_KICKOFFS = 64  # per crew; after a crash, at most so many runs are in doubt
 
 
 def link_options(amqp: AmqpSettings, process: str, report: ReportFault) -> LinkOptions:
-    """Where the broker is, and who this process is there."""
+    """Return where the broker is, and the name of this process there."""
     return LinkOptions(amqp.url.get_secret_value(), process, report=report)
 
 
 def build_topology(amqp: AmqpSettings) -> Topology:
-    """What must exist on the broker."""
+    """Return the exchanges and queues that must exist on the broker."""
     return Topology(amqp.requests, amqp.results, amqp.dead, amqp.declare)
 
 
-def posts_at_once(crew: CrewSettings) -> int:
-    """No more than a second's worth: a run that waits for its turn is claimed, and would still be sent when we stop."""
-    return max(1, min(POSTS_AT_ONCE, int(crew.requests_per_second)))
+def kickoff_capacity(crew: CrewSettings) -> int:
+    """Return how many kickoffs may be in progress: at most one second of permits, since a stop waits for all."""
+    return max(1, min(MAX_CONCURRENT_KICKOFFS, int(crew.requests_per_second)))
 
 
 def api_url(settings: Settings) -> str:
-    """Where receivers of events find the API: the public address, else where it listens."""
+    """Return the API's URL for receivers of events: the public URL, or where it listens."""
     host = settings.http.host
     return settings.public_url or f"http://{f'[{host}]' if ':' in host else host}:{settings.http.port}"
 
 
 def crew_policy(settings: Settings, name: str) -> CrewPolicy:
-    """What the operator decided for a crew."""
+    """Return the policy that the settings define for a crew."""
     crew = settings.crews[name]
     human = crew.human or HumanSettings()
     return CrewPolicy(
@@ -70,7 +70,7 @@ def crew_policy(settings: Settings, name: str) -> CrewPolicy:
 
 
 def orphaned_policy(settings: Settings) -> CrewPolicy:
-    """What applies to runs whose crew is no longer in the settings: their events still go where they are wanted."""
+    """Return the policy for runs whose crew is no longer configured, so that their events still reach destinations."""
     return CrewPolicy(
         results_exchange=settings.amqp is not None,
         max_event_bytes=settings.callbacks.max_event_bytes,
@@ -79,7 +79,7 @@ def orphaned_policy(settings: Settings) -> CrewPolicy:
 
 
 def build_budgets(settings: Settings, name: str) -> Budgets:
-    """What limits how many runs of a crew are started."""
+    """Return the budgets of a crew and of its senders."""
     senders = {client_source(client.name): _budget(client.budget) for client in settings.http.clients if client.budget}
     crew = settings.crews[name].budget
     return Budgets(None if crew is None else _budget(crew), senders)
@@ -90,7 +90,7 @@ def _budget(budget: BudgetSettings) -> Budget:
 
 
 def flow_sources(settings: Settings) -> dict[str, FlowSource]:
-    """Crews whose deployment signs questions."""
+    """Return the crews whose deployment signs its questions."""
     return {
         name: FlowSource(crew.url, crew.insecure, [secret.get_secret_value() for secret in crew.human.secret])
         for name, crew in settings.crews.items()
@@ -99,17 +99,17 @@ def flow_sources(settings: Settings) -> dict[str, FlowSource]:
 
 
 def callback_rules(settings: Settings) -> CallbackRules:
-    """Which callback URLs a request may name."""
+    """Return which callback URLs a request may name."""
     return CallbackRules(settings.callbacks.allow, settings.callbacks.allow_private)
 
 
 def callback_secrets(settings: Settings) -> list[str]:
-    """What signs callbacks, newest first."""
+    """Return the secrets that sign callbacks, newest first."""
     return [secret.get_secret_value() for secret in settings.callbacks.secret]
 
 
 def crew_callback_secrets(settings: Settings) -> dict[str, list[str]]:
-    """What signs the callbacks of crews that have secrets of their own."""
+    """Return the signing secrets of crews that define their own."""
     return {
         name: [secret.get_secret_value() for secret in crew.callback_secret]
         for name, crew in settings.crews.items()
@@ -118,7 +118,7 @@ def crew_callback_secrets(settings: Settings) -> dict[str, list[str]]:
 
 
 def build_hooks(settings: Settings) -> dict[str, Hook]:
-    """The hooks, ready to judge webhooks."""
+    """Return the hooks with their verifiers and rules."""
     return {
         name: Hook(
             name, hook.crew, hook.verify.scheme, hook.verify.verifier(build_checker), hook.rule(settings.http.max_body)
@@ -128,7 +128,7 @@ def build_hooks(settings: Settings) -> dict[str, Hook]:
 
 
 def build_clients(settings: Settings) -> list[Client]:
-    """Who may use the HTTP API."""
+    """Return the clients of the HTTP API."""
     return [
         Client(
             client.name,
@@ -141,12 +141,12 @@ def build_clients(settings: Settings) -> list[Client]:
 
 
 def client_rate(settings: Settings) -> Rate:
-    """How often each client may use it."""
+    """Return the rate limit of each client."""
     return Rate(settings.http.requests_per_second, max(1.0, 2 * settings.http.requests_per_second))
 
 
 def listen_on(settings: Settings, open_files: float) -> Listen:
-    """Where the HTTP API listens; `open_files`: how many files and sockets the process may have open."""
+    """Return where the HTTP API listens; `open_files`: how many files and sockets the process may have open."""
     http = settings.http
-    connections = min(CONNECTIONS, max(FEWEST_CONNECTIONS, (open_files - OTHER_FILES) // 2))
+    connections = min(MAX_CONNECTIONS, max(MIN_CONNECTIONS, (open_files - OTHER_FILES) // 2))
     return Listen(http.host, http.port, http.ops_port, http.max_body, int(connections))

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 import yaml
 
-from bridge.composition.build import assembled
+from bridge.composition.build import open_bridge
 from bridge.config import load
 from bridge.sandbox import SandboxSettings, running
 
@@ -91,7 +91,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
             "hooks": {"x": {"crew": "research", "verify": {"scheme": "github", "secret": "s"}}},
         }
         (tmp_path / "bridge.yaml").write_text(yaml.safe_dump(document))
-        async with assembled(load(tmp_path / "bridge.yaml", environ={}), migrate=True) as bridge:
+        async with open_bridge(load(tmp_path / "bridge.yaml", environ={}), migrate=True) as bridge:
             supervisor = await bridge.start()
             try:
                 served = Served(f"http://127.0.0.1:{bridge.servers[0].port}", _routes(bridge.servers), http)

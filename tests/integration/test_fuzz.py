@@ -24,7 +24,7 @@ from structlog.testing import capture_logs
 from bridge.adapters.amqp.frames import _PROPERTIES, sanitized_header
 from bridge.adapters.amqp.messages import MessageRules, read_refused, read_request
 from bridge.adapters.amqp.outbound import invalid_reason, to_message
-from bridge.composition.build import assembled
+from bridge.composition.build import open_bridge
 from bridge.config import load
 from bridge.core.delivery.cloudevents import dead_letter, rejected
 from bridge.core.errors import RequestRefused
@@ -147,7 +147,7 @@ async def port(tmp_path: Path) -> AsyncIterator[int]:
         "hooks": {"any": {"crew": "research", "verify": {"scheme": "none", "allow_unverified": True}, **rule}},
     }
     (tmp_path / "bridge.yaml").write_text(yaml.safe_dump(document))
-    async with assembled(load(tmp_path / "bridge.yaml", environ={}), migrate=True) as bridge:
+    async with open_bridge(load(tmp_path / "bridge.yaml", environ={}), migrate=True) as bridge:
         supervisor = await bridge.start()
         yield bridge.servers[0].port
         await supervisor.stop(asyncio.Event())

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 import yaml
 
-from bridge.composition.build import assembled
+from bridge.composition.build import open_bridge
 from bridge.config import load
 from bridge.sandbox import SandboxSettings, running
 
@@ -48,7 +48,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
             "hooks": {"open": hook},
         }
         (tmp_path / "bridge.yaml").write_text(yaml.safe_dump(document))
-        async with assembled(load(tmp_path / "bridge.yaml", environ={}), migrate=True) as bridge:
+        async with open_bridge(load(tmp_path / "bridge.yaml", environ={}), migrate=True) as bridge:
             supervisor = await bridge.start()
             try:
                 url = f"http://127.0.0.1:{bridge.servers[0].port}"

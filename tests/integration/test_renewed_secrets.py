@@ -1,4 +1,4 @@
-"""Secrets that are changed in their files while the assembled bridge runs: every part goes over to the new ones."""
+"""Secrets that are changed in their files while an assembled bridge runs: every part goes over to the new ones."""
 
 import asyncio
 import hashlib
@@ -16,7 +16,7 @@ import pytest
 import structlog
 import yaml
 
-from bridge.composition.build import assembled
+from bridge.composition.build import open_bridge
 from bridge.config import load_renewable
 from bridge.observability import redaction
 from bridge.sandbox import SandboxSettings, running
@@ -79,7 +79,7 @@ async def serving(folder: Path, crew_token: str) -> AsyncIterator[Served]:
         }
         (folder / "bridge.yaml").write_text(yaml.safe_dump(document))
         settings, renewable = load_renewable(folder / "bridge.yaml", environ={})
-        async with assembled(settings, renewable, migrate=True) as bridge:
+        async with open_bridge(settings, renewable, migrate=True) as bridge:
             supervisor = await bridge.start()
             try:
                 yield Served(f"http://127.0.0.1:{bridge.servers[0].port}", folder, http)

@@ -1,0 +1,70 @@
+"""Build the crews: their API clients, limits, and planners."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+
+from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
+from bridge.composition.policies import build_budgets, crew_policy
+from bridge.composition.runtime import Runtime
+from bridge.config import Settings
+from bridge.core.crew.fair_share import FairShare
+from bridge.core.crew.payloads import Webhooks
+from bridge.core.crew.rate_limiter import RateLimiter
+from bridge.core.polling.planner import PollPlanner
+from bridge.observability.metrics import CountedCrewApi
+from bridge.ports.crew_api import CrewInfo
+from bridge.ports.lifecycle import Health, HealthCheck
+from bridge.ports.store import Store
+from bridge.steps._crew import Crew
+
+
+async def add_crews(runtime: Runtime, stack: AsyncExitStack) -> None:
+    """Build every configured crew into `runtime.crews`; `stack` closes their sessions."""
+    settings = runtime.settings
+    webhooks = None if settings.public_url is None else Webhooks(settings.public_url, runtime.store.key)
+    sessions = await stack.enter_async_context(crew_sessions())
+    for name, crew in settings.crews.items():
+        share = FairShare()
+        rate_limiter = RateLimiter(crew.requests_per_second, share)
+        api = HttpCrewApi(
+            crew.url, crew.token.get_secret_value(), rate_limiter, sessions, runtime.clock, redactor=runtime.redactor
+        )
+        runtime.renewals.append(partial(_renew_token, api, name))
+        policy = crew_policy(settings, name)
+        runtime.crews[name] = Crew(
+            name,
+            CountedCrewApi(api, name, runtime.counters),
+            policy,
+            crew.max_running,
+            PollPlanner(policy),
+            rate_limiter=rate_limiter,
+            share=share,
+            budgets=build_budgets(settings, name),
+            webhooks=webhooks,
+        )
+        runtime.counters.show_crew(name, partial(runtime.crews[name].figures, runtime.clock))
+
+
+def _renew_token(api: HttpCrewApi, name: str, renewed: Settings) -> None:
+    api.use_token(renewed.crews[name].token.get_secret_value())
+
+
+def crews_check(crews: Mapping[str, Crew], store: Store) -> HealthCheck:
+    """Build the check that names paused crews, and crews with runs that no process serves."""
+
+    async def check() -> Health:
+        problems = [f"{name} paused: {crew.paused}" for name, crew in crews.items() if crew.paused]
+        unserved = sorted((await store.unserved()).items())
+        problems += [f"{name} is in no bridge's settings, runs waiting: {runs}" for name, runs in unserved]
+        return Health(ok=not problems, detail="; ".join(problems) or "all usable")
+
+    return check
+
+
+def crew_infos(settings: Settings, crews: Mapping[str, Crew]) -> list[CrewInfo]:
+    """Return what the HTTP API shows about the crews."""
+    return [
+        CrewInfo(name, settings.crews[name].kind, crew.paused, crew.planner.run_time_stats())
+        for name, crew in crews.items()
+    ]

@@ -1,0 +1,105 @@
+"""Build the HTTP servers with their routes, and the sender of callbacks."""
+
+import math
+import resource
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+
+from aiohttp import web
+
+from bridge import __version__, documents
+from bridge.adapters.callbacks.resolver import SystemResolver
+from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
+from bridge.adapters.clock import wall_clock
+from bridge.adapters.http.api.commands import CommandsApi
+from bridge.adapters.http.api.crews import CrewsApi
+from bridge.adapters.http.api.deliveries import DeliveriesApi
+from bridge.adapters.http.api.events import EventsApi
+from bridge.adapters.http.api.runs import RunsApi
+from bridge.adapters.http.auth import Clients
+from bridge.adapters.http.ops import OpsApi
+from bridge.adapters.http.server import HttpServer, build_servers
+from bridge.adapters.http.webhooks.crew import CrewWebhooksApi
+from bridge.adapters.http.webhooks.flow import FlowQuestionsApi
+from bridge.adapters.http.webhooks.hooks import HooksApi
+from bridge.composition.crews import crew_infos
+from bridge.composition.policies import (
+    build_clients,
+    build_hooks,
+    callback_secrets,
+    client_rate,
+    crew_callback_secrets,
+    flow_sources,
+    listen_on,
+)
+from bridge.composition.runtime import Runtime
+from bridge.composition.workers import build_accept
+from bridge.observability.metrics import CountedSender
+from bridge.ports.deliveries import Sender
+from bridge.ports.inbound import ApplyCommand
+from bridge.ports.lifecycle import HealthCheck
+from bridge.steps.crew_webhooks import HandleCrewWebhook
+from bridge.steps.runs.accept import BudgetWait
+from bridge.steps.runs.input_check import CrewInputs
+
+
+async def build_callback_sender(runtime: Runtime, stack: AsyncExitStack) -> Sender:
+    """Build the sender of callbacks; `stack` closes its sessions and its resolver."""
+    settings = runtime.settings
+    stack.push_async_callback((names := SystemResolver()).close)
+    sessions = await stack.enter_async_context(
+        callback_sessions(allow_private=settings.callbacks.allow_private, resolver=names, own_ports=runtime.own_ports)
+    )
+    per_crew = crew_callback_secrets(settings)
+    sender = CallbackSender(sessions, callback_secrets(settings), __version__, wall_clock, per_crew)
+    runtime.renewals.append(lambda renewed: sender.use_secrets(callback_secrets(renewed), crew_callback_secrets(renewed)))
+    return CountedSender(sender, runtime.counters, runtime.redactor)
+
+
+def build_http_servers(
+    runtime: Runtime,
+    checks: Mapping[str, HealthCheck],
+    draining: Callable[[], bool],
+    stalled: Callable[[], bool],
+    apply_command: ApplyCommand,
+    webhook: HandleCrewWebhook,
+    inputs: CrewInputs,
+) -> Sequence[HttpServer]:
+    """Build the servers: the public one first, then, with `ops_port`, the one for operators."""
+    settings, counters = runtime.settings, runtime.counters
+    published = {"openapi": documents.openapi(), "asyncapi": documents.asyncapi()}
+    ops = OpsApi(checks, draining, runtime.store, counters.registry, stalled, published)
+    listen = listen_on(settings, _max_open_files())
+    clients = Clients(build_clients(settings), client_rate(settings), listen.max_connections)
+    runtime.renewals.append(lambda renewed: clients.renew(build_clients(renewed)))
+    routes = _routes(runtime, clients, apply_command, webhook, inputs)
+    return build_servers(listen, routes, ops.routes(), clients, counters.report)
+
+
+def _max_open_files() -> float:
+    """Return how many files and sockets this process may have open."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if limit == resource.RLIM_INFINITY else limit
+
+
+def _routes(
+    runtime: Runtime, clients: Clients, apply_command: ApplyCommand, webhook: HandleCrewWebhook, inputs: CrewInputs
+) -> list[web.RouteDef]:
+    settings, clock, store, crews = runtime.settings, runtime.clock, runtime.store, runtime.crews
+    accept = build_accept(runtime, inputs.check)
+    hooks = HooksApi(accept, build_hooks(settings), wall_clock)
+    flows = FlowQuestionsApi(flow_sources(settings), webhook.handle_flow_question, wall_clock, runtime.redactor)
+    runtime.renewals.append(lambda renewed: hooks.renew(build_hooks(renewed)))
+    runtime.renewals.append(lambda renewed: flows.renew(flow_sources(renewed)))
+    apis = (
+        RunsApi(accept, BudgetWait(crews, store, clock), store, clients),
+        CommandsApi(apply_command, store, clients),
+        DeliveriesApi(store, clients, clock, runtime.signals.deliver),
+        CrewsApi(partial(crew_infos, settings, crews), inputs, clients),
+        EventsApi(store, clients),
+        CrewWebhooksApi(webhook, runtime.redactor),
+        flows,
+        hooks,
+    )
+    return [route for api in apis for route in api.routes()]

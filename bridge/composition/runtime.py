@@ -1,0 +1,68 @@
+"""What every part is built on: the settings, the store, the clock, the counters, and the signals."""
+
+import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import uuid_utils
+from prometheus_client import CollectorRegistry
+
+from bridge.adapters.clock import SteadyClock, steady_clock
+from bridge.adapters.kickoff_journal import KickoffJournal, NullJournal, open_journal
+from bridge.adapters.store import SqlStore, open_store
+from bridge.config import Renewal, Settings
+from bridge.core.redaction import Redactor
+from bridge.observability.metrics import Counters
+from bridge.ports.lifecycle import Service, Step
+from bridge.signals import Signals
+from bridge.steps._crew import Crew
+from bridge.worker import Worker
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Holds what the parts of one process share; `crews`, `own_ports`, and `renewals` are filled while it is built."""
+
+    settings: Settings
+    process: str
+    clock: SteadyClock
+    counters: Counters
+    store: SqlStore
+    journal: KickoffJournal | NullJournal
+    signals: Signals = field(default_factory=Signals)
+    crews: dict[str, Crew] = field(default_factory=dict)
+    own_ports: set[int] = field(default_factory=set)
+    redactor: Redactor = field(default_factory=Redactor)
+    renewals: list[Renewal] = field(default_factory=list)
+    """Called with the new settings when a secret file has changed."""
+
+    def worker(self, step: Step[Any], capacity: int) -> Service:
+        """Build the worker that runs a step."""
+        return Worker(step, capacity, self.signals[step.name], self.counters.report)
+
+
+async def open_runtime(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> Runtime:
+    """Open the store and the kickoff journal; `stack` closes them."""
+    process = f"{os.uname().nodename}-{os.getpid()}-{str(uuid_utils.uuid4())[:8]}"
+    counters, url, clock = Counters(CollectorRegistry()), settings.store.url.get_secret_value(), steady_clock()
+    on_stale: Callable[[], None] = counters.stale_writes.inc
+    opening = open_store(
+        url,
+        process,
+        clock(),
+        migrate=migrate,
+        pooler=settings.store.pooler,
+        on_stale=on_stale,
+        crews=settings.crews,
+        report=counters.report,
+    )
+    store = await stack.enter_async_context(opening)
+    journal = await stack.enter_async_context(open_journal(url))
+    return Runtime(settings, process, clock, counters, store, journal)
+
+
+def new_id() -> str:
+    """Return a new UUIDv7."""
+    return str(uuid_utils.uuid7())
