@@ -1,3 +1,3 @@
-"""Kickoff Bridge: kickoff requests in from queues and HTTP, completion events out, each run started at most once."""
+"""Kickoff Bridge: accepts kickoff requests from RabbitMQ and HTTP, starts each at most once, and publishes events."""
 
 __version__ = "0.1.0"

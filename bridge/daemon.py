@@ -1,7 +1,7 @@
-"""The life of the process: parts are put together, run until a signal or the death of one of them, and stop in order.
+"""The life of the process: build the parts, run them until a signal or until one ends, and stop them in order.
 
-They stop by phases: doors first, then the steps (a POST under way is finished, never cancelled), then deliveries, then
-the connections to the broker, the store last.
+They stop by phases: listeners first, then the steps (a POST in progress finishes and is never cancelled), then
+deliveries, then the connections to the broker, and the store last.
 """
 
 import asyncio
@@ -20,22 +20,22 @@ from bridge.adapters.amqp.probe import probe_broker
 from bridge.adapters.clock import steady_clock
 from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.adapters.store import migrate_store, probe_store
-from bridge.composition.build import assembled
+from bridge.composition.build import open_bridge
 from bridge.composition.policies import build_topology
 from bridge.config import Amqp as AmqpSettings
 from bridge.config import Renewable, Settings
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.ports.lifecycle import Health
 
-COLLECT_AFTER = 20_000  # objects more than were freed, where 700 is the default
+GC_THRESHOLD = 20_000  # allocations minus deallocations; the default is 700
 
 log = structlog.get_logger()
 
 
 async def run(settings: Settings, renewable: Renewable | None = None, *, migrate: bool = True) -> None:
-    """The daemon: until a signal to stop, or until a part dies; a second signal skips waiting for what is in hand.
+    """Run the daemon until a signal stops it or a part ends; a second signal skips waiting for work in progress.
 
-    SIGHUP is one of them: by itself it would end the process in the middle of a POST.
+    SIGHUP is handled, because its default action would end the process in the middle of a POST.
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
 
@@ -45,9 +45,9 @@ async def run(settings: Settings, renewable: Renewable | None = None, *, migrate
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal)
-    async with assembled(settings, renewable, migrate=migrate) as bridge:
+    async with open_bridge(settings, renewable, migrate=migrate) as bridge:
         supervisor = await bridge.start()
-        _spare_collector()
+        _tune_garbage_collection()
         log.info("started", version=__version__, crews=sorted(settings.crews), **_locations(settings), pid=os.getpid())
         await supervisor.wait(stop)
         bridge.draining = True
@@ -56,25 +56,25 @@ async def run(settings: Settings, renewable: Renewable | None = None, *, migrate
     log.info("stopped")
 
 
-def _spare_collector() -> None:
-    """Leave out of garbage collection what lives as long as the process, and collect more rarely.
+def _tune_garbage_collection() -> None:
+    """Exclude objects that live as long as the process from garbage collection, and collect less often.
 
-    Hardly anything here is a cycle, and each pass over the young objects finds thousands that wait for an answer.
+    Cycles are rare here, and each pass over the youngest generation finds thousands of objects that await a response.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(COLLECT_AFTER, 20, 20)
+    gc.set_threshold(GC_THRESHOLD, 20, 20)
 
 
 def _locations(settings: Settings) -> dict[str, str | None]:
-    """Where the store and the broker are, fit to be logged."""
+    """Return where the store and the broker are, without secrets."""
     return {"store": settings.store.location, "broker": None if settings.amqp is None else settings.amqp.location}
 
 
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[str]:
-    """A bridge inside this process; gives its URL."""
-    async with assembled(settings, migrate=True) as bridge:
+    """Run a bridge inside this process; yield its URL."""
+    async with open_bridge(settings, migrate=True) as bridge:
         supervisor = await bridge.start()
         try:
             yield f"http://{settings.http.host}:{bridge.servers[0].port}"
@@ -83,22 +83,22 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
 
 
 async def migrate(settings: Settings) -> str:
-    """Bring the store's schema up to date; gives back its revision."""
+    """Bring the store's schema up to date; return its revision."""
     return await migrate_store(settings.store.url.get_secret_value(), pooler=settings.store.pooler)
 
 
 def dead_queue(amqp: AmqpSettings) -> AbstractAsyncContextManager[DeadQueue]:
-    """The queue of dead messages, opened for a person to look at; entering raises what the broker says."""
+    """Open the dead queue for an operator. Entering raises the broker's error."""
     return open_dead_queue(amqp.url.get_secret_value(), build_topology(amqp))
 
 
 async def try_connections(settings: Settings) -> dict[str, Health]:
-    """Try everything that the bridge needs, by name; changes nothing anywhere."""
-    found = {"store": await probe_store(settings.store.url.get_secret_value(), pooler=settings.store.pooler)}
+    """Try to reach each dependency; return its health by name. Changes nothing."""
+    health = {"store": await probe_store(settings.store.url.get_secret_value(), pooler=settings.store.pooler)}
     if settings.amqp is not None:
-        found["broker"] = await probe_broker(settings.amqp.url.get_secret_value())
+        health["broker"] = await probe_broker(settings.amqp.url.get_secret_value())
     async with crew_sessions() as sessions:
         for name, crew in settings.crews.items():
             api = HttpCrewApi(crew.url, crew.token.get_secret_value(), RateLimiter(), sessions, steady_clock())
-            found[f"crew {name}"] = await api.probe()
-    return found
+            health[f"crew {name}"] = await api.probe()
+    return health

@@ -1,6 +1,6 @@
-"""Running the long-lived parts and stopping them by phases, so that what is in hand finishes.
+"""Run the services and stop them by phases, so that work in progress finishes.
 
-A part that ends by itself, because of a bug, ends all of them.
+A service that ends by itself, because of a bug, stops all of them.
 """
 
 import asyncio
@@ -8,65 +8,65 @@ from collections.abc import Sequence
 
 import structlog
 
-from bridge.ports.processing import Service
+from bridge.ports.lifecycle import Service
 
-GRACE = 75.0  # seconds to finish what is in hand; more than a POST to a crew may take
+GRACE = 75.0  # seconds for work in progress; longer than a POST to a crew may take
 
 log = structlog.get_logger()
 
 
 class Supervisor:
-    """Runs services, given in the phases in which they stop."""
+    """Keeps the tasks of the services; `phases` is the order in which they stop."""
 
     def __init__(self, phases: Sequence[Sequence[Service]]) -> None:
         self._phases = phases
         self._tasks: dict[asyncio.Task[None], Service] = {}
-        self._asked = False
+        self._stop_requested = False
 
     def start(self) -> None:
-        """Run every part in a task of its own."""
+        """Run each service in its own task."""
         for service in (service for phase in self._phases for service in phase):
             self._tasks[asyncio.create_task(service.run(), name=service.name)] = service
 
     @property
     def ended(self) -> list[str]:
-        """The parts that have ended."""
+        """The names of the services that have ended."""
         return [service.name for task, service in self._tasks.items() if task.done()]
 
     async def wait(self, stop: asyncio.Event) -> None:
-        """Return when `stop` is set, or when a part has ended by itself."""
+        """Return when `stop` is set or a service has ended by itself."""
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([stopped, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
-        self._asked = stop.is_set()
+        self._stop_requested = stop.is_set()
 
     async def stop(self, hurry: asyncio.Event, grace: float = GRACE) -> None:
-        """Stop phase by phase; cut short when `hurry` is set or the grace time is over.
+        """Stop phase by phase; when `hurry` is set or `grace` has passed, cancel what is left.
 
-        Raises what a part died of, and `RuntimeError` when one ended without a reason before anybody asked it to.
+        Raise the error of a service that failed, and `RuntimeError` if one ended without an error before the stop.
         """
-        ended_early = [] if self._asked else self.ended
+        ended_early = [] if self._stop_requested else self.ended
         hurried = asyncio.create_task(hurry.wait())
         deadline = asyncio.get_running_loop().time() + grace
         for phase in self._phases:
             for service in phase:
                 service.stop()
-            await self._ended(phase, hurried, deadline)
+            await self._wait_for(phase, hurried, deadline)
         hurried.cancel()
-        await self._cut_off()
+        await self._cancel_rest()
         for task in self._tasks:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
         if ended_early:
-            raise RuntimeError(f"ended without being asked to: {', '.join(ended_early)}")
+            raise RuntimeError(f"services ended without being stopped: {', '.join(ended_early)}")
 
-    async def _ended(self, phase: Sequence[Service], hurried: asyncio.Task[bool], deadline: float) -> None:
+    async def _wait_for(self, phase: Sequence[Service], hurried: asyncio.Task[bool], deadline: float) -> None:
         left = {task for task, service in self._tasks.items() if service in phase and not task.done()}
         while left and not hurried.done() and (time_left := deadline - asyncio.get_running_loop().time()) > 0:
             await asyncio.wait([*left, hurried], timeout=time_left, return_when=asyncio.FIRST_COMPLETED)
             left = {task for task in left if not task.done()}
 
-    async def _cut_off(self) -> None:
+    async def _cancel_rest(self) -> None:
         left = [task for task in self._tasks if not task.done()]
         for task in left:
             log.warning("part_cancelled", part=self._tasks[task].name)

@@ -1,8 +1,8 @@
-"""The one loop that every step runs in: claim, handle, wait for tick or wake, drain.
+"""The loop that runs every step: claim items, handle each in a task, wait for a signal or the pause, drain on stop.
 
-Items are handled in tasks of their own, which nobody cancels: a POST that is under way may already be paid for.
-An unexpected exception costs its item alone, which the step sets aside (`quarantine`); one in a claim delays the next
-claim. Only a store that cannot be relied on ends the worker, after the others are done, and with it the process.
+Item tasks are never cancelled: a POST in progress may already be paid for. An unexpected exception affects its item
+alone, which the step quarantines; one in a claim delays the next claim. Only an unreliable store ends the worker,
+after its other items are done, and with it the process.
 """
 
 import asyncio
@@ -14,71 +14,71 @@ import structlog
 from bridge.core.errors import Stale, StoreBroken, StoreDamaged, StoreUnavailable
 from bridge.core.runs.deferral import delay_after
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.processing import Item, ReportFault, Step
+from bridge.ports.lifecycle import Item, ReportFault, Step
 
-STORE_PAUSE = 1.0  # seconds until claiming is tried again while the store is away
+STORE_RETRY_INTERVAL = 1.0  # seconds between attempts during a store outage
 FATAL = (StoreBroken, StoreDamaged)
 
 log = structlog.get_logger()
 
 
 class Worker(Generic[Item]):
-    """Runs one step, at most `capacity` items at a time. `wake` says that there may be something to claim."""
+    """Runs one step, with at most `capacity` items in progress; `signal` says that there may be items to claim."""
 
-    def __init__(self, step: Step[Item], capacity: int, wake: asyncio.Event, report: ReportFault) -> None:
+    def __init__(self, step: Step[Item], capacity: int, signal: asyncio.Event, report: ReportFault) -> None:
         self.name = step.name
         self._step = step
         self._capacity = capacity
-        self._wake = wake
+        self._signal = signal
         self._report = report
         self._stopping = asyncio.Event()
-        self._in_hand: set[asyncio.Task[None]] = set()
+        self._in_progress: set[asyncio.Task[None]] = set()
         self._failed_claims = 0
         self._claim_after = 0.0  # by the loop's clock
         self._fatal: BaseException | None = None
 
     def __repr__(self) -> str:
-        return f"<Worker {self.name}: {len(self._in_hand)} of {self._capacity} in hand>"
+        return f"<Worker {self.name}: {len(self._in_progress)} of {self._capacity} in progress>"
 
     async def run(self) -> None:
-        """Work until stopped and everything in hand is done; raises what the whole process must end of."""
+        """Work until stopped and every item is done. Raise an error that must end the process."""
         while not self._done():
-            self._wake.clear()
+            self._signal.clear()
             pause = await self._claim()
             if not self._done():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), pause)
-        while self._in_hand:
-            await asyncio.wait(self._in_hand)
+                    await asyncio.wait_for(self._signal.wait(), pause)
+        while self._in_progress:
+            await asyncio.wait(self._in_progress)
         if self._fatal is not None:
             raise self._fatal
 
     def stop(self) -> None:
-        """Claim nothing more."""
+        """Stop claiming."""
         self._stopping.set()
-        self._wake.set()
+        self._signal.set()
 
     def _done(self) -> bool:
         return self._stopping.is_set() or self._fatal is not None
 
     def _full(self) -> bool:
-        return len(self._in_hand) >= self._capacity
+        return len(self._in_progress) >= self._capacity
 
     async def _claim(self) -> float | None:
-        """Fill the free places; gives back for how long waiting for a wake makes sense, None: until one comes."""
+        """Claim up to the free capacity; return how long to wait for a signal, None: without limit."""
         if self._full():
-            return None  # a finished item wakes us
+            return None  # a finished item sets the signal
         if (pause := self._claim_after - asyncio.get_running_loop().time()) > 0.0:
-            return pause  # however many wakes come
+            return pause  # whatever signals arrive
         try:
-            return await self._fill(self._capacity - len(self._in_hand))
+            return await self._fill(self._capacity - len(self._in_progress))
         except StoreUnavailable as error:
             log.warning("claim_failed", step=self.name, reason=str(error))
-            return STORE_PAUSE
+            return STORE_RETRY_INTERVAL
         except FATAL as error:
             self._fatal = self._fatal or error
             return None
-        except Exception as error:  # noqa: BLE001 - whatever it is must not keep the other steps from working
+        except Exception as error:  # noqa: BLE001 - must not affect other steps
             return self._after_failed_claim(error)
 
     async def _fill(self, room: int) -> float | None:
@@ -89,7 +89,7 @@ class Worker(Generic[Item]):
         self._failed_claims = 0
         if len(items) < room:
             return pause
-        return None if self._full() else 0.0  # there may be more, and places came free while we claimed
+        return None if self._full() else 0.0  # there may be more, and items have finished during the claim
 
     def _after_failed_claim(self, error: Exception) -> float:
         self._report(Quarantined.TASK, error, step=self.name, task="claim")
@@ -100,7 +100,7 @@ class Worker(Generic[Item]):
 
     def _start(self, item: Item) -> None:
         task = asyncio.create_task(self._handle(item), name=f"{self.name}-item")
-        self._in_hand.add(task)
+        self._in_progress.add(task)
         task.add_done_callback(self._finished)
 
     async def _handle(self, item: Item) -> None:
@@ -115,27 +115,27 @@ class Worker(Generic[Item]):
         except asyncio.CancelledError as error:
             if _being_cancelled():
                 raise
-            await self._quarantine(item, error)  # a library did that, and the item would be forgotten without a word
-        except Exception as error:  # noqa: BLE001 - whatever it is costs this item alone
+            await self._quarantine(item, error)  # raised by a library; otherwise the item would be lost silently
+        except Exception as error:  # noqa: BLE001 - affects this item alone
             await self._quarantine(item, error)
 
     async def _quarantine(self, item: Item, error: BaseException) -> None:
-        """Report once, then have the step set the item aside, however long the store is away."""
+        """Report the exception once, then quarantine the item, retrying during a store outage."""
         self._report(self._step.kind, error, step=self.name, **self._about(item))
         while True:
             try:
                 await self._step.quarantine(item)
             except StoreUnavailable:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), STORE_PAUSE)
+                    await asyncio.wait_for(self._stopping.wait(), STORE_RETRY_INTERVAL)
                 if self._stopping.is_set():
-                    return  # the next process takes up what this one owned
+                    return  # the next process takes over its rows
             except Stale as stale:
                 log.info("stale_write_discarded", step=self.name, reason=str(stale))
                 return
             except FATAL:
                 raise
-            except Exception as second:  # noqa: BLE001 - as above; the item stays with this process
+            except Exception as second:  # noqa: BLE001 - affects this item alone, which stays owned
                 self._report(Quarantined.TASK, second, step=self.name, task="quarantine", **self._about(item))
                 return
             else:
@@ -144,19 +144,19 @@ class Worker(Generic[Item]):
     def _about(self, item: Item) -> dict[str, object]:
         try:
             return self._step.about(item)
-        except Exception:  # noqa: BLE001 - the item may be the very thing that is broken
+        except Exception:  # noqa: BLE001 - the item itself may be broken
             return {}
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         was_full = self._full()
-        self._in_hand.discard(task)
+        self._in_progress.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fatal = self._fatal or error
         if was_full or self._fatal is not None:
-            self._wake.set()
+            self._signal.set()
 
 
 def _being_cancelled() -> bool:
-    """Whether this task is asked to end; libraries raise `CancelledError` without that."""
+    """Return whether this task is being cancelled; libraries raise `CancelledError` by themselves."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

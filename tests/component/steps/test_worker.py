@@ -120,7 +120,7 @@ async def test_no_more_is_in_hand_than_the_capacity_and_a_free_place_is_filled()
     step = Script(list("abc"), gate)
     running = start(step)
     await step.until(lambda: step.in_hand == {"a", "b"})
-    assert repr(running.worker) == "<Worker script: 2 of 2 in hand>"
+    assert repr(running.worker) == "<Worker script: 2 of 2 in progress>"
     gate.let_through("a")
     await step.until(lambda: step.in_hand == {"b", "c"})
     gate.let_through("b", "c")
@@ -218,7 +218,7 @@ async def broken(_: str) -> None:
 
 
 async def test_setting_aside_waits_for_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(worker_module, "STORE_PAUSE", 0.001)
+    monkeypatch.setattr(worker_module, "STORE_RETRY_INTERVAL", 0.001)
     step = Script(["bad"], broken, problem=[StoreUnavailable("disk full"), StoreUnavailable("disk full")])
     running = start(step)
     await step.until(lambda: step.set_aside == ["bad"])
@@ -297,7 +297,7 @@ async def test_a_bug_in_claiming_delays_the_next_claim_however_often_it_is_woken
 
 
 async def test_a_store_that_is_away_is_weather_for_a_claim(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(worker_module, "STORE_PAUSE", 0.001)
+    monkeypatch.setattr(worker_module, "STORE_RETRY_INTERVAL", 0.001)
     step = Script(["a"], failures=[StoreUnavailable("disk full"), StoreUnavailable("disk full")])
     running = start(step)
     await step.until(lambda: step.done == ["a"])
