@@ -18,7 +18,7 @@ import aiohttp
 import uvloop
 
 from bench.daemon import bridge_process, cpu, figures, fill, memory, peak, process, responses, value, write_settings
-from bridge.steps.runs.poll import TOGETHER
+from bridge.steps.runs.poll import BATCH_WINDOW
 from tests.broker import free_ports
 
 WATCHED = 30  # seconds
@@ -112,7 +112,7 @@ async def _cpu_of_a_get(http: aiohttp.ClientSession, crew: str, per_second: floa
     At once as many as the bridge makes together; as fast as they can, they cost half as much, since the loop then finds
     many answers each time that it wakes up.
     """
-    at_once = max(1, round(per_second * TOGETHER))
+    at_once = max(1, round(per_second * BATCH_WINDOW))
 
     async def get(number: int) -> None:
         async with http.get(f"{crew}/status/k-{number}") as response:

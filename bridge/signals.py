@@ -5,7 +5,7 @@ from collections import defaultdict
 
 
 class Signals:
-    """One event per worker, by name; setting it says "look now"."""
+    """Keeps one event per worker, by name; a set event makes the worker claim now."""
 
     def __init__(self) -> None:
         self._events: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -14,20 +14,20 @@ class Signals:
         return self._events[worker]
 
     def kickoff(self, crew: str) -> None:
-        """There may be a run to start, or a place to start it in."""
+        """Signal that a run may be due to start, or that a slot may be free."""
         self._events[f"kickoff-{crew}"].set()
 
     def poll(self, crew: str) -> None:
-        """The timetable has changed."""
+        """Signal that the poll queue has changed."""
         self._events[f"poll-{crew}"].set()
 
     def recover(self) -> None:
-        """There may be a run without an owner: to be followed, to be looked at after its end, or with an answer."""
+        """Signal that a run may have lost its owner, may need a late poll, or may have an answer to submit."""
         for name, event in self._events.items():
-            if name.startswith(("recover", "late-", "resume-")):
+            if name.startswith(("recover", "late-results-", "human-input-")):
                 event.set()
 
     def deliver(self) -> None:
-        """There may be something to deliver."""
+        """Signal that a delivery may be due."""
         for name in ("deliver-broker", "deliver-callbacks"):
             self._events[name].set()

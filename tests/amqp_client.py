@@ -17,8 +17,8 @@ from bridge.core.delivery.model import Channel, Delivery, Destination, Event
 from bridge.core.errors import StoreUnavailable
 from bridge.core.runs.commands import RunCommand
 from bridge.core.runs.model import Envelope, KickoffRequest
-from bridge.ports.inbound import Accepted, KeyOfRun, RefusedMessage
-from bridge.ports.processing import Service
+from bridge.ports.inbound import Accepted, RefusedMessage, RunKey
+from bridge.ports.lifecycle import Service
 from tests.patience import PATIENCE
 
 MAX_MESSAGE = 64 * 1024
@@ -58,7 +58,7 @@ class FakeDoor:
 
     accepted: list[tuple[KickoffRequest, Envelope]] = field(default_factory=list)
     refused: list[RefusedMessage] = field(default_factory=list)
-    steered: list[tuple[str | KeyOfRun, RunCommand, str]] = field(default_factory=list)
+    steered: list[tuple[str | RunKey, RunCommand, str]] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -77,7 +77,7 @@ class FakeDoor:
         self.accepted.append((request, envelope))
         return cast("Accepted", None)  # the door has no use for it
 
-    async def apply_command(self, wanted: str | KeyOfRun, command: RunCommand, by: str) -> None:
+    async def apply_command(self, wanted: str | RunKey, command: RunCommand, by: str) -> None:
         if self.errors:
             raise self.errors.pop(0)
         self.steered.append((wanted, command, by))

@@ -167,13 +167,13 @@ def event_types(deliveries: Iterable[Delivery]) -> list[str]:
 
 
 def raise_fault(_kind: Quarantined, error: BaseException, /, **_about: object) -> None:
-    """`processing.ReportFault` of a test in which nothing unexpected may happen."""
+    """`ports.ReportFault` of a test in which nothing unexpected may happen."""
     raise AssertionError("an unexpected exception") from error
 
 
 @dataclass(slots=True)
 class Faults:
-    """`processing.ReportFault` of a test that expects some."""
+    """`ports.ReportFault` of a test that expects some."""
 
     reported: list[tuple[Quarantined, BaseException, dict[str, object]]] = field(default_factory=list)
 

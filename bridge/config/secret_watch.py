@@ -9,7 +9,7 @@ import structlog
 from bridge.config.loading import Renewable
 from bridge.config.model import Settings
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.processing import ReportFault
+from bridge.ports.lifecycle import ReportFault
 
 PAUSE = 1.0  # seconds between two looks
 
@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 
 class SecretWatch:
-    """`processing.Service`: `renewals` are called, in order, whenever a file brings a new secret that is good."""
+    """`ports.Service`: `renewals` are called, in order, whenever a file brings a new secret that is good."""
 
     name = "secret-watch"
 

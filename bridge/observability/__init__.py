@@ -1,1 +1,1 @@
-"""What operators see of the process: logs, metrics, faults, and the watchdog."""
+"""What operators see of the process: logs, metrics, and the watchdog."""

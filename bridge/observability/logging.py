@@ -13,12 +13,16 @@ from typing import Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from bridge.core.runs.quarantine import Quarantined
 from bridge.observability.redaction import Redaction, _escaped, _exception_text
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
 
 LIBRARY_EVENT = "library_message"
+
+log = structlog.get_logger()
+
 _FRAME_LOGGERS = ("aiormq", "aio_pika")  # at DEBUG they print frames: bodies and credentials
 # Of every end of a broker connection, and every vain attempt to open one, our own line tells, once and with a remedy.
 _TOLD_ALREADY = (
@@ -56,6 +60,11 @@ def learn(secrets: Iterable[str]) -> None:
     for processor in structlog.get_config()["processors"]:
         if isinstance(processor, Redaction):
             processor.learn(secrets)
+
+
+def log_fault(kind: Quarantined, error: BaseException, /, **about: object) -> None:
+    """Log an unexpected exception with its traceback; `ports.ReportFault` for parts without metrics."""
+    log.error("item_quarantined", kind=kind.value, **about, exc_info=error)
 
 
 def _first_processors() -> list[Processor]:

@@ -12,7 +12,7 @@ from bridge.core.delivery.model import Delivery
 from bridge.core.delivery.outcome import SendResult
 from bridge.core.redaction import Redactor
 from bridge.core.runs.quarantine import Quarantined
-from bridge.observability.faults import log_fault
+from bridge.observability.logging import log_fault
 from bridge.ports.crew_api import CrewApi, CrewFigures
 from bridge.ports.deliveries import Sender
 from bridge.ports.lifecycle import Health
@@ -77,14 +77,14 @@ class Counters:
         )
 
     def report(self, kind: Quarantined, error: BaseException, /, **about: object) -> None:
-        """Log an unexpected exception with its traceback, and count it; `processing.ReportFault`."""
+        """Log an unexpected exception with its traceback, and count it; `ports.ReportFault`."""
         self.quarantined.labels(kind.value).inc()
         log_fault(kind, error, **about)
 
     def show_crew(self, crew: str, figures: Callable[[], CrewFigures]) -> None:
         """Show how things stand with a crew whenever somebody asks."""
         self.paused.labels(crew).set_function(self._safely(lambda: figures().paused))
-        self.rate_limiter.labels(crew).set_function(self._safely(lambda: figures().rate_limiter))
+        self.rate_limiter.labels(crew).set_function(self._safely(lambda: figures().request_rate))
         self.tracked_runs.labels(crew).set_function(self._safely(lambda: figures().tracked_runs))
         self.overdue.labels(crew).set_function(self._safely(lambda: figures().overdue))
 

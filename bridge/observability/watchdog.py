@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class Watchdog:
-    """`processing.Service`. `stalled_after`: seconds without a turn of the loop; then its stack is logged, once."""
+    """`ports.Service`. `stalled_after`: seconds without a turn of the loop; then its stack is logged, once."""
 
     name = "watchdog"
 

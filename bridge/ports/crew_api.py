@@ -1,4 +1,4 @@
-"""What the steps need from a crew's API, and what is shown of a crew."""
+"""What the steps need from a crew's API, and what the HTTP API and the metrics show about a crew."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from bridge.ports.lifecycle import Health
 
 @dataclass(frozen=True, slots=True)
 class CrewInfo:
-    """What is told of a crew; `paused`: why it cannot be used now, None: it can."""
+    """A crew as the HTTP API shows it; `paused`: why it cannot be used now, None if it can."""
 
     name: str
     kind: str
@@ -21,25 +21,25 @@ class CrewInfo:
 
 @dataclass(frozen=True, slots=True)
 class CrewFigures:
-    """How things stand with a crew in this process.
+    """A crew's gauges in this process.
 
-    `paused`: it cannot be used; `rate_limiter`: how many calls per second it may get now; `tracked_runs`: runs that
-    are looked at; `overdue`: looks that wait for their turn.
+    `paused`: it cannot be used; `request_rate`: calls per second permitted now; `tracked_runs`: runs being polled;
+    `overdue`: due polls that wait for a permit.
     """
 
     paused: bool
-    rate_limiter: float
+    request_rate: float
     tracked_runs: int
     overdue: int
 
 
 ListCrews = Callable[[], Sequence[CrewInfo]]
-InputsOf = Callable[[str], Awaitable[tuple[str, ...] | None]]
-"""The names of a crew's inputs; None while it does not tell."""
+ListInputs = Callable[[str], Awaitable[tuple[str, ...] | None]]
+"""Returns the names of a crew's inputs; None while they are unknown."""
 
 
 class CrewApi(Protocol):
-    """One deployed crew's HTTP API. Every outcome is a value; nothing is raised for what the network does."""
+    """One deployed crew's HTTP API. Every outcome is a value; network errors are never raised."""
 
     async def acquire(self) -> None:
         """Wait until the crew's rate limit permits one more call."""
@@ -48,19 +48,19 @@ class CrewApi(Protocol):
         """Start an execution. Must not be cancelled: the POST may already be paid for."""
 
     async def resume(self, body: dict[str, Any]) -> ResumeResponse:
-        """Carry a human's answer to a crew. Must not be cancelled."""
+        """Submit a human's answer to a crew. Must not be cancelled."""
 
     async def answer_flow(self, callback_url: str, feedback: str) -> ResumeResponse:
-        """Carry a human's answer to the address that a flow named. Must not be cancelled."""
+        """Submit a human's answer to the URL that a flow named. Must not be cancelled."""
 
     async def status(self, kickoff_id: str) -> StatusResponse:
-        """Look at an execution."""
+        """Request the status of an execution."""
 
     async def probe(self) -> Health:
-        """Whether the crew can be used, found out without cost."""
+        """Check whether the crew can be used, at no cost."""
 
     async def inputs(self) -> tuple[str, ...] | None:
-        """The names of the inputs that the crew takes; None if it does not tell."""
+        """Return the names of the crew's inputs; None if the API does not list them."""
 
     async def stop(self, kickoff_id: str) -> bool:
-        """Ask for an execution to be stopped, which not every deployment can; whether it was."""
+        """Ask the API to stop an execution; return whether it did. Not every deployment can."""

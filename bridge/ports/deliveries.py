@@ -1,4 +1,4 @@
-"""What the delivery step needs from a way out of the bridge."""
+"""What the delivery step needs from a sender."""
 
 from typing import Protocol
 
@@ -7,11 +7,11 @@ from bridge.core.delivery.outcome import SendResult
 
 
 class Sender(Protocol):
-    """One way out of the bridge."""
+    """Sends events over one kind of channel: the broker, or callbacks."""
 
     @property
     def ready(self) -> bool:
-        """Whether sending makes sense now; deliveries wait in the store while it does not."""
+        """Whether it can send now; until then, deliveries wait in the store."""
 
     async def send(self, delivery: Delivery) -> SendResult:
-        """Hand one event over."""
+        """Make one attempt at a delivery."""

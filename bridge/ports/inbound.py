@@ -12,24 +12,24 @@ from bridge.core.runs.model import Envelope, KickoffRequest, Run
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A stored request; `replayed`: the same request had been stored before, and `run` is that one's."""
+    """The run of a stored request; `replayed`: an equal request had been stored before and led to this run."""
 
     run: Run
     replayed: bool
 
 
 Accept = Callable[[KickoffRequest, Envelope], Awaitable[Accepted]]
-"""Stores a request once. Raises `RequestRefused`, or `StoreUnavailable` when nobody confirmed it."""
+"""Stores a request once. Raises `RequestRefused`, or `StoreUnavailable` if the commit was not confirmed."""
 
-WaitOf = Callable[[Run], Awaitable[float]]
-"""For how many seconds an accepted run has to wait for its budgets. Raises `StoreUnavailable`."""
+SecondsUntilBudget = Callable[[Run], Awaitable[float]]
+"""Returns the seconds until the budgets permit an accepted run to start. Raises `StoreUnavailable`."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedMessage:
     """A message that cannot be accepted, as far as it could be read.
 
-    `headers`: its own, safe to send on. `reply_to`: only one that the settings allow.
+    `headers`: the message's own, safe to forward. `reply_to`: set only if the settings allow it.
     """
 
     body: bytes
@@ -44,29 +44,32 @@ class RefusedMessage:
 
 
 Refuse = Callable[[RefusedMessage], Awaitable[None]]
-"""Stores a refused message for the dead queue, and the notice to its sender. Raises `StoreUnavailable`."""
+"""Stores a refused message for the dead queue, with a notice to its sender. Raises `StoreUnavailable`."""
 
 
 @dataclass(frozen=True, slots=True)
-class KeyOfRun:
-    """A run by the idempotency key that its sender used."""
+class RunKey:
+    """Identifies a run by the idempotency key that its sender used."""
 
     source: str
     crew: str
     key: str
 
 
-CommandRun = Callable[[str | KeyOfRun, RunCommand, str], Awaitable[Run]]
-"""Cancels a run, answers its question, or decides about one in doubt, for a named somebody; gives back the run then.
+ApplyCommand = Callable[[str | RunKey, RunCommand, str], Awaitable[Run]]
+"""Applies a command (cancel, resume, resolve …) for a named sender; returns the run as stored.
 
 Raises `RequestRefused`, `PostUnderWay`, `StoreUnavailable`.
 """
 
-TakeCommand = Callable[[str | KeyOfRun, RunCommand, str], Awaitable[None]]
-"""The same for a listener that crews share: stores what cannot be applied yet. Raises no `PostUnderWay`."""
+AcceptCommand = Callable[[str | RunKey, RunCommand, str], Awaitable[None]]
+"""As `ApplyCommand`, for a listener that crews share: a command that must wait for a POST is stored instead."""
 
-TakeFlowQuestion = Callable[[str, FlowQuestion], Awaitable[None]]
-"""Takes a question that a crew's deployment signed."""
+HandleFlowQuestion = Callable[[str, FlowQuestion], Awaitable[None]]
+"""Handles a question of a flow, signed by its deployment."""
 
 HandleCrewWebhook = Callable[[str, Kind, Callable[[], Awaitable[Any]]], Awaitable[bool]]
-"""Takes a webhook: its URL's token, its kind, how to read it, which is not done for a forged token. False: unknown."""
+"""Handles a crew webhook: the token of its URL, its kind, and a reader of its body.
+
+The body is read only if the token is authentic. Returns False if the token or its run is unknown.
+"""

@@ -9,7 +9,7 @@ from bridge.core.runs.model import Run
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """A kickoff id that was in hand when the store could not be written."""
+    """A kickoff id received while the store could not be written."""
 
     run_id: str
     attempt: int
@@ -17,16 +17,16 @@ class JournalEntry:
 
 
 class Journal(Protocol):
-    """Keeps kickoff ids while the store does not take them, across the death of the process."""
+    """Keeps kickoff ids that the store has not taken yet; entries survive the death of the process."""
 
     async def append(self, run: Run) -> None:
-        """Keep the kickoff id of this run's present attempt; durable when it returns."""
+        """Append the kickoff id of the run's current attempt; durable on return."""
 
     async def drop(self, run: Run) -> None:
-        """The store has it after all: what was noted of this attempt is needed no more, though it may come back."""
+        """Drop the entry of the run's current attempt, which the store has taken; after a crash it may reappear."""
 
     def entries(self) -> Sequence[JournalEntry]:
-        """Everything that was noted since the last `clear` and not dropped."""
+        """Return the entries appended since the last `clear` and not dropped."""
 
     def clear(self) -> None:
-        """Forget it all."""
+        """Delete all entries."""

@@ -1,4 +1,4 @@
-"""What lists are made of: filters, pages, and entries of the stream of events."""
+"""The filters and pages of lists, and the entries of the event stream."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event about a run without its content: when it was stored, and what decides who may see it."""
+    """An event about a run, without its body: when it was stored, and the fields that decide who may read it."""
 
     event_id: str
     stored_at: float
@@ -21,7 +21,7 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
-    """The first items of a list; `more`: others follow."""
+    """One page of a list; `more`: further items follow."""
 
     items: list[Item]
     more: bool
@@ -29,7 +29,7 @@ class Page(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs to list, newest first: older than `before`. `crews`, `source`: what the asker may see; None: all."""
+    """Selects runs, newest first; `before`: only older ones. `crews`, `source`: what the caller may see; None: all."""
 
     state: State | None = None
     crew: str | None = None
@@ -41,9 +41,9 @@ class RunFilter:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
-    """Which deliveries, the newest ids first. `crews`: what the asker may see; None: all.
+    """Selects deliveries, newest ids first. `crews`: what the caller may see; None: all.
 
-    `since` (inclusive) and `until` are about when the event was made. `before`: only ids that sort before this one.
+    `since` (inclusive) and `until` refer to the creation time of the event. `before`: only ids that sort before it.
     """
 
     delivery_id: str | None = None

@@ -1,1 +1,1 @@
-"""What happens to one run, a step a file: one I/O through a port, one decision of the core, one write."""
+"""What happens to one run, one step per file: one I/O through a port, one decision of the core, one write."""

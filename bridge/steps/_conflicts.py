@@ -1,24 +1,27 @@
-"""Writing a run that others may write at the same time."""
+"""Writes to a run that other steps or processes may write concurrently."""
 
 from collections.abc import Awaitable, Callable
 
 import structlog
 
 from bridge.core.errors import ExecutionTaken, Stale
-from bridge.core.runs import state_machine
+from bridge.core.runs import quarantine, state_machine
 from bridge.core.runs.model import CrewPolicy, Decision, Run, State
 from bridge.ports.lifecycle import Clock
 from bridge.ports.store import Store
+from bridge.steps._crew import Crew
 
 TRIES = 5
+
+log = structlog.get_logger()
 
 
 async def retry_on_conflict(
     store: Store, run: Run, decide: Callable[[Run], Decision | None], *, retry: bool = True
 ) -> Run | None:
-    """Decide and write, on the run as it is by then: whoever writes it meanwhile goes first; `retry`: as `apply`.
+    """Decide and write; after a concurrent write, decide again on the run as stored by then. `retry`: as for `apply`.
 
-    None: there is nothing to write, or the run is gone. Raises `Stale` if others write it all the time.
+    Return None if there is nothing to write or the run is gone. Raise `Stale` after `TRIES` conflicts.
     """
     latest: Run | None = run
     for _ in range(TRIES):
@@ -29,31 +32,28 @@ async def retry_on_conflict(
             return await store.apply(decision, retry=retry)
         except Stale:
             latest = await store.load(run.run_id)
-    raise Stale(f"run {run.run_id} is being written by others all the time")
-
-
-log = structlog.get_logger()
+    raise Stale(f"run {run.run_id} is being modified concurrently")
 
 
 async def adopt(run: Run, attempt: int, kickoff_id: str, policy: CrewPolicy, store: Store, clock: Clock) -> Run | None:
-    """Reconcile a run, as it is by now, with the execution that this attempt has started.
+    """Reconcile a run, as stored by now, with the execution that this attempt has started.
 
-    None: the run needs no such evidence, or the execution belongs to another run.
+    Return None if the run does not need the evidence, or if the execution belongs to another run.
     """
-    found = await unless_taken(
+    adopted = await unless_taken(
         run,
         kickoff_id,
         retry_on_conflict(
             store, run, lambda latest: state_machine.on_evidence(latest, kickoff_id, policy, clock(), attempt=attempt)
         ),
     )
-    if found is not None:
-        log_found(found)
-    return found
+    if adopted is not None:
+        log_adoption(adopted)
+    return adopted
 
 
-def log_found(run: Run) -> None:
-    """Log the execution that was found for a run; one of a run that has ended may still cost money."""
+def log_adoption(run: Run) -> None:
+    """Log the execution found for a run; if the run has already ended, the execution may still cost money."""
     if run.state is State.RUNNING:
         log.info("execution_adopted", run_id=run.run_id, crew=run.crew)
     else:
@@ -61,12 +61,31 @@ def log_found(run: Run) -> None:
 
 
 async def unless_taken(run: Run, kickoff_id: str | None, write: Awaitable[Run | None]) -> Run | None:
-    """What `write` made of the run, to which it gives an execution; None if that one belongs to another run.
+    """Await a write that gives a run its execution; return None if that execution belongs to another run.
 
-    No crew should name an execution twice; one that does must not stop us.
+    A crew API should never return one id twice; if it does, the bridge logs it and goes on.
     """
     try:
         return await write
     except ExecutionTaken:
         log.error("kickoff_id_taken", run_id=run.run_id, crew=run.crew, kickoff_id=kickoff_id)  # noqa: TRY400 - no bug
         return None
+
+
+async def quarantine_run(run_id: str, crew: Crew, store: Store, clock: Clock) -> None:
+    """Defer a run whose step raised an unexpected exception, unless another process owns it.
+
+    A run that becomes in doubt adopts its execution at once if a webhook has named it. Raise `StoreUnavailable` or
+    `Stale`.
+    """
+    run = await store.load(run_id)
+    if run is None or store.owned_elsewhere(run):
+        return
+    written = await retry_on_conflict(
+        store,
+        run,
+        lambda latest: None if store.owned_elsewhere(latest) else quarantine.defer(latest, crew.policy, clock()),
+    )
+    kickoff_id = crew.tracker.take_evidence(run_id)
+    if written is not None and written.state is State.IN_DOUBT and kickoff_id is not None:
+        await adopt(written, written.attempt, kickoff_id, crew.policy, store, clock)

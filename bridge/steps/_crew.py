@@ -1,4 +1,4 @@
-"""One configured crew, as the steps see it."""
+"""One configured crew as the steps use it: its API, its policy, and what this process knows about it."""
 
 from dataclasses import dataclass, field
 
@@ -24,15 +24,14 @@ from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import CrewPolicy, Run, TrackedRun
 from bridge.ports.crew_api import CrewApi, CrewFigures
 from bridge.ports.lifecycle import Clock
-from bridge.steps._pending_questions import PendingQuestions
-from bridge.steps._tracker import RunTracker
+from bridge.steps._tracker import PendingQuestions, RunTracker
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """A crew's API, what the operator decided for it, what was learned of it, and what is kept in mind of its runs."""
+    """A crew's API and policy, with the long-lived objects that keep its limits, run times, and tracked runs."""
 
     name: str
     api: CrewApi
@@ -48,23 +47,24 @@ class Crew:
     tracker: RunTracker = field(default_factory=RunTracker)
     questions: PendingQuestions = field(default_factory=PendingQuestions)
 
-    def pause_if_unavailable(self, answer: KickoffResponse | ResumeResponse | StatusResponse, now: float) -> bool:
-        """Whether an answer says that the crew itself cannot be used; then it is left alone until a probe works."""
-        if not isinstance(answer, CrewUnavailable):
+    def pause_if_unavailable(self, response: KickoffResponse | ResumeResponse | StatusResponse, now: float) -> bool:
+        """Pause the crew until a probe succeeds if a response says that it cannot be used; return whether it does."""
+        if not isinstance(response, CrewUnavailable):
             return False
-        if self.breaker.trip(reason := _without_api_text(answer.reason), now):
+        if self.breaker.trip(reason := _without_api_text(response.reason), now):
             log.error("crew_paused", crew=self.name, reason=reason)
         return True
 
     def track(self, run: Run, now: float, first_poll: float | None = None) -> None:
-        """Look at a run that is under way from now on; `first_poll`: when, if not as for one that has just begun."""
+        """Track a run from now on; `first_poll`: when, if not at the time planned for a run that has just started."""
         tracked = state_machine.tracked_from_run(run, self.policy, now)
         self.tracker.track(tracked, self.next_poll_at(tracked, now) if first_poll is None else first_poll)
 
     def next_poll_at(self, tracked: TrackedRun, now: float, after: float | None = None) -> float:
-        """When to look at a run again; `after`: how long the API asked us to wait, in seconds.
+        """Return the time of a run's next poll; `after`: seconds that the API asked the bridge to wait.
 
-        Rarely, if a webhook will most likely tell us when; one that has done so was too early, and will not come again.
+        While webhooks are reliable, polls use the fallback interval, unless a webhook has already signalled the
+        completion of this run: it came too early and will not come again.
         """
         at_fallback_interval = self.webhook_reliability.reliable and not self.tracker.completion_signalled(
             tracked.run_id
@@ -73,25 +73,24 @@ class Crew:
         return rules.next_poll_at(tracked, self.policy, now, pause, after, at_fallback_interval=at_fallback_interval)
 
     def figures(self, clock: Clock) -> CrewFigures:
-        """How things stand, for the metrics."""
-        rate_limiter = (
-            0.0 if self.breaker.is_open or self.rate_limiter.backing_off(clock()) else self.rate_limiter.per_second
-        )
-        return CrewFigures(self.breaker.is_open, rate_limiter, len(self.tracker), self.tracker.queue.overdue)
+        """Return the crew's gauges."""
+        stopped = self.breaker.is_open or self.rate_limiter.backing_off(clock())
+        request_rate = 0.0 if stopped else self.rate_limiter.per_second
+        return CrewFigures(self.breaker.is_open, request_rate, len(self.tracker), self.tracker.queue.overdue)
 
     @property
     def paused(self) -> str | None:
-        """Why the crew cannot be used now, as the HTTP code that said so."""
+        """Why the crew cannot be used now (`HTTP 401`); None if it can."""
         return self.breaker.reason if self.breaker.is_open else None
 
 
-def failure_reason(answer: KickoffResponse) -> str | None:
-    """Why an answer names no execution, as everybody may read it."""
-    if isinstance(answer, Started):
+def failure_reason(response: KickoffResponse) -> str | None:
+    """Return why a response names no execution, without text of the API; None if it names one."""
+    if isinstance(response, Started):
         return None
-    return _without_api_text(answer.message if isinstance(answer, Refused) else answer.reason)
+    return _without_api_text(response.message if isinstance(response, Refused) else response.reason)
 
 
 def _without_api_text(reason: str) -> str:
-    """Our words of a reason, like `HTTP 422`; after a colon come the API's, which may quote inputs."""
+    """Return the bridge's part of a reason, such as `HTTP 422`; the API's part, after a colon, may quote inputs."""
     return reason.partition(":")[0]

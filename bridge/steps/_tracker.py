@@ -1,26 +1,33 @@
-"""What this process keeps in mind of one crew's runs between their looks, and between the steps."""
+"""What this process keeps in memory of one crew's runs and questions between steps."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from sys import getsizeof
 
 from bridge.core.crew.responses import StatusResponse, Succeeded
 from bridge.core.crew.webhooks import TasksDone, add_task, with_task_progress, with_webhook_result
 from bridge.core.human_input import rules
+from bridge.core.human_input.model import QuestionContent
 from bridge.core.polling.queue import PollQueue
 from bridge.core.runs import state_machine
 from bridge.core.runs.cache import RunCache
 from bridge.core.runs.model import Run, TrackedRun
 
+RETRY_INTERVAL = 1.0  # seconds until the run of a pending question is looked up again
+MAX_QUESTIONS = 1000
+MAX_QUESTION_BYTES = 16 * 1024 * 1024  # of their texts in memory; one question may exceed a megabyte
+KEEP_QUESTION_FOR = 3600.0  # seconds
+
 
 class RunTracker:
-    """The runs that are followed, when each is looked at next, and what webhooks have told of them.
+    """Keeps the tracked runs, the time of each one's next poll, and what crew webhooks said about them.
 
-    * All of it may be lost at any moment: the store is the truth, and what webhooks told were only hints.
-    * A run is followed while it is in the timetable or being looked at. Whoever takes it out to look at it puts it
-      back, or it is followed no more.
-    * `forget` leaves nothing of a run, also while it is being looked at: then it cannot be put back.
-    * A run that is written by others than those who look at it is outdated: the next look reads it first.
-    * A hint may come before its run is followed here, and counts from then on.
+    * All of it may be lost at any moment: the store is authoritative, and webhooks only speed polls up.
+    * A run is tracked while it is in the poll queue or being polled. A poll takes it out of the queue and puts it
+      back, or tracking ends.
+    * `forget` removes everything about a run, even during its poll; the poll then cannot put it back.
+    * A run written by anything but its poll is outdated: the next poll loads it first.
+    * A crew webhook may arrive before its run is tracked here, and counts from then on.
     """
 
     def __init__(self) -> None:
@@ -39,52 +46,55 @@ class RunTracker:
     def __contains__(self, run_id: str) -> bool:
         return run_id in self.queue or run_id in self._being_polled
 
-    # From look to look --------------------------------------------------------------------------------------------
+    # Polls --------------------------------------------------------------------------------------------------------
 
     def track(self, tracked: TrackedRun, due: float) -> None:
-        """Look at a run from now on; a look that is under way with an older watch is its last."""
+        """Track a run from now on; a poll in progress with an older `TrackedRun` cannot put that one back."""
         self._being_polled.discard(tracked.run_id)
         self.queue.put(tracked, due)
 
     def take_due(self, now: float, room: int, chance: Callable[[TrackedRun], float]) -> list[TrackedRun]:
-        """Take out at most `room` runs whose time has come, to be looked at now."""
+        """Take at most `room` due runs out of the queue, to be polled now."""
         taken = self.queue.take_due(now, room, chance)
         self._being_polled.update(tracked.run_id for tracked in taken)
         return taken
 
     def resume_polling(self, tracked: TrackedRun, due: float, *, outdated: bool = False) -> None:
-        """Go on with a run that was looked at, unless it was forgotten meanwhile; `outdated`: read it first."""
+        """Put a polled run back, unless it has been forgotten; `outdated`: its next poll loads it first."""
         if tracked.run_id in self._being_polled:
             self.queue.put(tracked, due)
             if outdated:
                 self._outdated.add(tracked.run_id)
 
     def poll_finished(self, run_id: str) -> None:
-        """The look is over."""
+        """Mark a run as no longer being polled."""
         self._being_polled.discard(run_id)
 
     def forget(self, run_id: str) -> None:
-        """A run is over, or another process's: nothing of it is kept in mind, and a look under way is the last."""
+        """Remove everything about a run that has ended or belongs to another process; a poll in progress is its last.
+
+        Evidence stays: the response to its POST may still be awaited.
+        """
         self.queue.drop(run_id)
         self._written.pop(run_id)
-        for noted in (self._completion_signalled, self._tasks):
-            noted.pop(run_id, None)
-        for noticed in (self._webhook_seen, self._outdated, self._being_polled):
-            noticed.discard(run_id)
+        for by_run in (self._completion_signalled, self._tasks):
+            by_run.pop(run_id, None)
+        for run_ids in (self._webhook_seen, self._outdated, self._being_polled):
+            run_ids.discard(run_id)
 
     def forget_everything(self) -> None:
-        """All that was followed is no longer ours; looks under way are the last. Answers to POSTs are still awaited."""
+        """Remove all tracked runs, because this process owns none of them any more; evidence stays, as in `forget`."""
         self.queue.clear()
         self._written = RunCache()
-        for noted in (self._being_polled, self._outdated, self._webhook_seen, self._completion_signalled, self._tasks):
-            noted.clear()
+        for kept in (self._being_polled, self._outdated, self._webhook_seen, self._completion_signalled, self._tasks):
+            kept.clear()
 
-    # What is written of a run -------------------------------------------------------------------------------------
+    # Writes -------------------------------------------------------------------------------------------------------
 
     def mark_changed(self, run: Run) -> None:
-        """A run was written while it is, or may be, followed: look now, with what is new in mind.
+        """Poll a run now, and load it first, because a step other than its poll has written it.
 
-        One that has no owner and is not followed here begins with what is written by then, wherever that will be.
+        A run without an owner that is not tracked here needs no mark: the process that claims it loads it.
         """
         if run.state in rules.TRACKED_STATES and (run.owner is not None or run.run_id in self):
             self._outdated.add(run.run_id)
@@ -92,56 +102,115 @@ class RunTracker:
             self.queue.expedite(run.run_id)
 
     def take_outdated(self, run_id: str) -> bool:
-        """Whether to read a run before the look; that will be done now, so what is written from here on counts anew."""
+        """Return whether a run must be loaded before its poll, and clear the mark: later writes set it again."""
         if run_id not in self._outdated:
             return False
         self._outdated.remove(run_id)
         return True
 
     def cache_written(self, run: Run) -> None:
-        """Keep a run as it was written just now."""
+        """Cache a run as it has just been written."""
         self._written.put(run)
 
     def take_cached(self, run_id: str) -> Run | None:
-        """A run as it was written here last, if it is still known; at most once, since it is to be written anew."""
+        """Return a run as this process last wrote it, if cached, and remove it, because it is about to be written."""
         return self._written.pop(run_id)
 
-    # What webhooks told -------------------------------------------------------------------------------------------
+    # Crew webhooks ------------------------------------------------------------------------------------------------
 
     def mark_webhook_seen(self, run_id: str) -> None:
-        """A webhook came of a run."""
+        """Record that a webhook about a run has arrived."""
         self._webhook_seen.add(run_id)
 
     def webhook_seen(self, run_id: str) -> bool:
-        """Whether a webhook has come of a run."""
+        """Return whether a webhook about a run has arrived."""
         return run_id in self._webhook_seen
 
     def signal_completion(self, run_id: str, webhook_result: Succeeded | None) -> None:
-        """A webhook said that a run is over, or may be, perhaps with its result."""
+        """Record a webhook that says that an execution has, or may have, ended; perhaps with its result."""
         self._completion_signalled[run_id] = webhook_result or self._completion_signalled.get(run_id)
 
     def completion_signalled(self, run_id: str) -> bool:
-        """Whether a webhook has said so."""
+        """Return whether a webhook has signalled completion."""
         return run_id in self._completion_signalled
 
     def count_task(self, run_id: str, name: str) -> None:
-        """A webhook said that one more task is done."""
+        """Record a webhook that says that one more task is done."""
         self._tasks[run_id] = add_task(self._tasks.get(run_id), name)
 
     def webhook_result(self, run_id: str) -> Succeeded | None:
-        """The result that a crew webhook reported, which the status has not confirmed."""
+        """Return the result that a crew webhook reported and no status has confirmed."""
         return self._completion_signalled.get(run_id)
 
-    def complete(self, tracked: TrackedRun, answer: StatusResponse, asked_at: float) -> StatusResponse:
-        """A status, with what webhooks told where it tells nothing; `tracked` does not count this poll yet."""
+    def complete(self, tracked: TrackedRun, response: StatusResponse, asked_at: float) -> StatusResponse:
+        """Complete a status with what webhooks said where it says nothing; `tracked` does not count this poll yet."""
         missing = state_machine.long_missing(replace(tracked, missing=tracked.missing + 1), asked_at)
-        believed = with_webhook_result(answer, self.webhook_result(tracked.run_id), long_missing=missing)
-        return with_task_progress(believed, self._tasks.get(tracked.run_id))
+        reconciled = with_webhook_result(response, self.webhook_result(tracked.run_id), long_missing=missing)
+        return with_task_progress(reconciled, self._tasks.get(tracked.run_id))
 
     def keep_evidence(self, run_id: str, kickoff_id: str) -> None:
-        """A webhook named the execution of a run whose POST is still awaited."""
+        """Keep the kickoff id that a webhook named while the response to the run's POST is awaited."""
         self._evidence[run_id] = kickoff_id
 
     def take_evidence(self, run_id: str) -> str | None:
-        """The execution that a webhook named."""
+        """Return and remove the kickoff id that a webhook named."""
         return self._evidence.pop(run_id, None)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingQuestion:
+    """A question, when to look its run up next, and until when."""
+
+    content: QuestionContent
+    due_at: float
+    until: float
+    size: int
+
+
+class PendingQuestions:
+    """Keeps one crew's questions whose run is not known yet, by kickoff id, because they are not sent again.
+
+    Beyond `MAX_QUESTIONS` or `MAX_QUESTION_BYTES`, it drops the oldest.
+    """
+
+    def __init__(self) -> None:
+        self._by_kickoff_id: dict[str, PendingQuestion] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._by_kickoff_id)
+
+    def add(self, kickoff_id: str, content: QuestionContent, now: float) -> list[str]:
+        """Keep a question in place of an older one of the same execution; return the kickoff ids of those dropped."""
+        self.remove(kickoff_id)
+        size, dropped = _size(content), list[str]()
+        while self._by_kickoff_id and (len(self) >= MAX_QUESTIONS or self._bytes + size > MAX_QUESTION_BYTES):
+            dropped.append(next(iter(self._by_kickoff_id)))
+            self.remove(dropped[-1])
+        self._by_kickoff_id[kickoff_id] = PendingQuestion(content, now, now + KEEP_QUESTION_FOR, size)
+        self._bytes += size
+        return dropped
+
+    def due(self, now: float) -> list[str]:
+        """Return the kickoff ids whose runs are due to be looked up."""
+        return [kickoff_id for kickoff_id, pending in self._by_kickoff_id.items() if pending.due_at <= now]
+
+    def postpone(self, kickoff_id: str, now: float, pause: float = RETRY_INTERVAL) -> None:
+        """Make the next lookup due in `pause` seconds, if the question is still kept."""
+        if (pending := self._by_kickoff_id.get(kickoff_id)) is not None:
+            self._by_kickoff_id[kickoff_id] = replace(pending, due_at=now + pause)
+
+    def get(self, kickoff_id: str) -> PendingQuestion | None:
+        """Return the question, if it is still kept."""
+        return self._by_kickoff_id.get(kickoff_id)
+
+    def remove(self, kickoff_id: str) -> None:
+        """Remove a question that has been asked or has expired."""
+        removed = self._by_kickoff_id.pop(kickoff_id, None)
+        if removed is not None:
+            self._bytes -= removed.size
+
+
+def _size(content: QuestionContent) -> int:
+    texts = (content.task_id, content.output, content.message, content.callback_url, *content.options)
+    return sum(map(getsizeof, texts))

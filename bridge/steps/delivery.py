@@ -1,4 +1,4 @@
-"""Hand an event to whoever asked for it, until it is confirmed."""
+"""Send events to their destinations until each delivery is confirmed."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -14,19 +14,19 @@ from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
 
 TICK = 1.0
-IN_HAND_BYTES = 32 * 1024 * 1024  # of events, beyond which none are claimed; a claim has a limit of its own
-MANY_BYTES = 4 * 1024 * 1024  # in one claim, after which there may be more than fitted into it
+MAX_BYTES_IN_PROGRESS = 32 * 1024 * 1024  # of events, beyond which none are claimed; a single claim has its own limit
+LARGE_CLAIM_BYTES = 4 * 1024 * 1024  # a claim of this size may have left due deliveries behind
 
 Claim = Callable[[int, float], Awaitable[list[Delivery]]]
-"""Takes at most so many deliveries that are due at this moment."""
+"""Claims at most so many deliveries that are due at the given time."""
 
 log = structlog.get_logger()
 
 
 class DeliverEvents:
-    """Sends the due deliveries of one way out through its sender.
+    """Sends the due deliveries of one group of channels through their sender.
 
-    `notify`: whoever delivers may look again; a place of a receiver came free, or there is a notice to send.
+    `notify` signals the delivery workers: a receiver has a free slot, or there is a notice to send.
     `results_exchange`: whether notices can be published.
     """
 
@@ -50,36 +50,36 @@ class DeliverEvents:
         self._clock = clock
         self._notify = notify
         self._results_exchange = results_exchange
-        self._in_hand = 0
-        self._held_up = False
+        self._bytes_in_progress = 0
+        self._memory_full = False
         self._pause = TICK
 
     async def claim(self, room: int) -> Sequence[Delivery]:
-        """Due deliveries; none while the way out is closed, so that waiting costs no attempts, or memory is short."""
-        self._pause, self._held_up = TICK, self._in_hand >= IN_HAND_BYTES
-        if self._held_up or not self._sender.ready:
+        """Claim due deliveries; none while the sender is not ready, which costs no attempts, or memory is full."""
+        self._pause, self._memory_full = TICK, self._bytes_in_progress >= MAX_BYTES_IN_PROGRESS
+        if self._memory_full or not self._sender.ready:
             return []
         claimed = await self._claim(room, self._clock())
         size = sum(len(delivery.event.body) for delivery in claimed)
-        self._in_hand += size
-        self._pause = 0.0 if size >= MANY_BYTES else TICK
+        self._bytes_in_progress += size
+        self._pause = 0.0 if size >= LARGE_CLAIM_BYTES else TICK
         return claimed
 
     async def handle(self, delivery: Delivery) -> None:
-        """Send once and write down what came of it."""
+        """Make one attempt and record its outcome."""
         try:
             await self._send(delivery)
         finally:
-            self._in_hand -= len(delivery.event.body)
-            if self._held_up:
+            self._bytes_in_progress -= len(delivery.event.body)
+            if self._memory_full:
                 self._notify()
 
     async def _send(self, delivery: Delivery) -> None:
         began = self._clock()
-        answer = await self._sender.send(delivery)
+        result = await self._sender.send(delivery)
         now = self._clock()
-        outcome = outcome_of_attempt(delivery, answer, now, max(now - began, 0.0))
-        _tell(outcome)
+        outcome = outcome_of_attempt(delivery, result, now, max(now - began, 0.0))
+        _log(outcome)
         if not self._results_exchange:
             outcome = replace(outcome, notices=())
         await self._store.record_outcome(outcome)
@@ -87,11 +87,11 @@ class DeliverEvents:
             self._notify()
 
     def about(self, delivery: Delivery) -> dict[str, object]:
-        """Which delivery it is."""
+        """Identify the delivery."""
         return {"delivery_id": delivery.delivery_id, "run_id": delivery.event.run_id}
 
     async def quarantine(self, delivery: Delivery) -> None:
-        """Make it dead: it is kept, shown, and can be sent again."""
+        """Make the delivery dead: it is kept, listed, and can be redelivered."""
         await self._store.record_outcome(on_internal_error(delivery, self._clock()))
         self._notify()
 
@@ -100,7 +100,7 @@ class DeliverEvents:
         return self._pause
 
 
-def _tell(outcome: DeliveryOutcome) -> None:
+def _log(outcome: DeliveryOutcome) -> None:
     delivery, receiver = outcome.delivery, outcome.receiver
     if delivery.state is not DeliveryState.DELIVERED:
         log.warning(

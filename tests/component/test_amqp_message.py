@@ -20,7 +20,7 @@ from bridge.core.errors import RequestRefused
 from bridge.core.human_input.feedback import Resume
 from bridge.core.runs.commands import Cancel
 from bridge.core.runs.model import Envelope, KickoffRequest
-from bridge.ports.inbound import KeyOfRun
+from bridge.ports.inbound import RunKey
 
 RULES = MessageRules("kickoff.requests", 1000, ("amq.gen-*", "reply.*"))
 BODY = {"crew": "research", "inputs": {"topic": "otters"}}
@@ -392,7 +392,7 @@ def test_a_run_may_be_named_by_its_key_and_crew(crew: dict[str, str]):
     """The crew stands in the body or is the routing key."""
     by_exchange = {"exchange": "kickoff.requests", "routing_key": "research"}
     wanted, _ = commands({"idempotency_key": "order-1", **crew}, message_type="cancel", **by_exchange)
-    assert wanted == KeyOfRun(SOURCE, "research", "order-1")
+    assert wanted == RunKey(SOURCE, "research", "order-1")
 
 
 @pytest.mark.parametrize(

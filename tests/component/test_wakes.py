@@ -1,11 +1,17 @@
-"""Who is woken by what."""
+"""Signals reach the workers that they concern."""
 
 from bridge.signals import Signals
 
 
-def test_a_run_without_an_owner_wakes_all_who_take_such_up():
+def test_recover_signals_every_worker_that_claims_ownerless_runs():
     signals = Signals()
-    for_it = ["recover", "late-research", "late-triage", "resume-research", "resume-triage"]
-    workers = [signals[name] for name in [*for_it, "kickoff-research", "poll-research"]]
+    claim_ownerless = [
+        "recover",
+        "late-results-research",
+        "late-results-triage",
+        "human-input-research",
+        "human-input-triage",
+    ]
+    workers = [signals[name] for name in [*claim_ownerless, "kickoff-research", "poll-research"]]
     signals.recover()
-    assert [worker.is_set() for worker in workers] == [True] * len(for_it) + [False, False]
+    assert [worker.is_set() for worker in workers] == [True] * len(claim_ownerless) + [False, False]

@@ -16,8 +16,8 @@ async def test_a_kept_command_waits_for_the_answer_and_holds_the_run(store: SqlS
     starting = await store.apply(state_machine.begin(first, NOW))
     await store.apply(state_machine.begin(second, NOW))
 
-    assert await store.commands.keep(first.run_id, "queue/requests", NOW)
-    assert await store.commands.keep(first.run_id, "queue/other", NOW), "it is kept already"
+    assert await store.commands.defer(first.run_id, "queue/requests", NOW)
+    assert await store.commands.defer(first.run_id, "queue/other", NOW), "it is kept already"
     assert await store.commands.applicable(9) == []
 
     again = state_machine.on_kickoff(starting, NotStarted("503"), CrewPolicy(), NOW)
@@ -25,10 +25,10 @@ async def test_a_kept_command_waits_for_the_answer_and_holds_the_run(store: SqlS
     assert await store.commands.applicable(9) == [(first.run_id, "queue/requests")]
     assert await store.claim_accepted("research", 9, 9, NOW) == []
 
-    await store.commands.drop(first.run_id)
+    await store.commands.remove(first.run_id)
     assert await store.commands.applicable(9) == []
     assert [run.run_id for run in await store.claim_accepted("research", 9, 9, NOW)] == [first.run_id]
 
 
 async def test_nothing_is_kept_for_an_unknown_run(store: SqlStore):
-    assert not await store.commands.keep("nobody", "queue/requests", NOW)
+    assert not await store.commands.defer("nobody", "queue/requests", NOW)

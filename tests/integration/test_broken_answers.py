@@ -27,7 +27,7 @@ from bridge.core.polling.planner import PollPlanner
 from bridge.core.runs.model import Envelope, Run, State
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 from bridge.steps._crew import Crew
-from bridge.steps.maintenance.crew_probe import Probe
+from bridge.steps.maintenance.crew_probe import ProbeCrew
 from bridge.steps.runs.kickoff import Kickoff
 from bridge.steps.runs.poll import Poll
 from tests.broken_answers import CASES, ONLY_ON_LOOKS, TRACKED, Case
@@ -123,7 +123,7 @@ class Bench:
         """A long time passes, in which everything is well: whatever is to be tried again has been."""
         for _ in range(count + 2):
             self.clock.forward(3600)
-            await Probe(self.crew, self.clock, Signals(), Signals()).handle(self.crew)
+            await ProbeCrew(self.crew, self.clock, Signals(), Signals()).handle(self.crew)
             await self.round(self.kickoff, count)
 
 

@@ -72,7 +72,7 @@ async def letters(link: LinkOptions, topology: Topology, verbs: Verbs) -> Sequen
                 "tenant": "a",
                 "x-share": 0.5,
                 "x-bridge-reason": "unknown_crew",
-                "x-bridge-detail": "there is no crew 'research' here",
+                "x-bridge-detail": "no crew named research is configured; check the name",
                 "x-bridge-original-message_id": f"order-{number}",
                 "x-bridge-original-correlation_id": "c",
                 "x-bridge-original-routing_key": "research",
@@ -92,7 +92,10 @@ async def test_looking_changes_nothing(verbs: Verbs, letters: Sequence[str], cli
         assert [message["id"] for message in found] == letters
     assert (found[0]["reason"], found[0]["time"]) == ("unknown_crew", "2026-11-18T11:06:40.000Z")
     shown = await verbs.json("show", "order-1")
-    assert (shown["detail"], shown["body"]) == ("there is no crew 'research' here", '{"inputs": {}}')
+    assert (shown["detail"], shown["body"]) == (
+        "no crew named research is configured; check the name",
+        '{"inputs": {}}',
+    )
     _, out, _ = await verbs.run("list", "--limit", "1")
     assert len([line for line in out.splitlines() if "order-" in line]) == 1
     await client.until_count(topology.dead, 3)

@@ -96,10 +96,10 @@ MUTANTS = (
     Mutant(
         "delivered before it is sent",
         "bridge/steps/delivery.py",
-        "        answer = await self._sender.send(delivery)\n",
+        "        result = await self._sender.send(delivery)\n",
         "        from bridge.core.delivery.outcome import Confirmed\n"
         "        await self._store.record_outcome(outcome_of_attempt(delivery, Confirmed(), self._clock()))\n"
-        "        answer = await self._sender.send(delivery)\n",
+        "        result = await self._sender.send(delivery)\n",
         SIMULATION,
     ),
     Mutant(
@@ -117,14 +117,14 @@ MUTANTS = (
         pytest("tests/integration/test_amqp_publisher.py"),
     ),
     Mutant(
-        "kickoff ids are not set aside",
+        "kickoff ids are not journaled",
         "bridge/steps/runs/kickoff.py",
         "            await self._journal.append(decision.run)",
         "            pass",
         pytest("tests/component/steps/test_replay.py"),
     ),
     Mutant(
-        "the side journal is not taken up",
+        "the kickoff journal is not replayed",
         "bridge/steps/recovery/journal.py",
         "    entries = journal.entries()",
         "    entries = []",
@@ -217,9 +217,9 @@ MUTANTS = (
     Mutant(
         "a run is forgotten before it is handed over",
         "bridge/steps/maintenance/rebalance.py",
-        "freed = await self._store.release_runs(given)  # first",
-        "[crew.tracker.forget(one) for crew in self._crews.values() for one in given]\n            "
-        "freed = await self._store.release_runs(given)  # first",
+        "released = await self._store.release_runs(excess)  # first",
+        "[crew.tracker.forget(one) for crew in self._crews.values() for one in excess]\n            "
+        "released = await self._store.release_runs(excess)  # first",
         pytest("tests/component/steps/test_replicas.py"),
     ),
 )

@@ -16,10 +16,10 @@ from bridge.core.crew.webhooks import Kind
 from bridge.core.runs.commands import RunCommand
 from bridge.core.runs.model import CrewPolicy, Envelope, KickoffRequest, Run
 from bridge.ports.inbound import Accepted
-from bridge.ports.processing import ReportFault, Service
+from bridge.ports.lifecycle import ReportFault, Service
+from bridge.steps.crew_webhooks import ProcessRelayedWebhooks
 from bridge.steps.maintenance.rebalance import Rebalance
 from bridge.steps.recovery.journal import replay_journal
-from bridge.steps.webhook_relay import ProcessRelayedWebhooks
 from bridge.supervisor import Supervisor
 from bridge.worker import Worker
 from tests.component.steps.conftest import Bench
@@ -157,10 +157,16 @@ class Life:
             Worker(bench.poll, 8, bells["poll"].rung, report),
             *(
                 Worker(step, 5, asyncio.Event(), report)
-                for step in (bench.probe, bench.doubt, bench.early, bench.late, bench.sweep)
+                for step in (
+                    bench.probe,
+                    bench.in_doubt,
+                    bench.pending_questions,
+                    bench.late_results,
+                    bench.housekeeping,
+                )
             ),
             Worker(bench.recover, 50, bells["recover"].rung, report),
-            Worker(bench.resume, 5, bells["resume"].rung, report),
+            Worker(bench.human_input, 5, bells["resume"].rung, report),
             *(_steps_of_several(bench, report) if store.shared else ()),
         ]
         self._store = store

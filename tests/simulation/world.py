@@ -79,7 +79,7 @@ class World:
         return hit
 
     def report(self, _kind: Quarantined, error: BaseException, /, **_about: object) -> None:
-        """`processing.ReportFault`."""
+        """`ports.ReportFault`."""
         self.bugs.append(error)
 
     def raise_bug(self) -> None:

@@ -20,9 +20,8 @@ from bridge.adapters.amqp.frames import mending_connection
 from bridge.adapters.amqp.memory import MessageMemory
 from bridge.core.jitter import spread
 from bridge.core.runs.quarantine import Quarantined
-from bridge.observability.faults import log_fault
-from bridge.ports.lifecycle import Health
-from bridge.ports.processing import ReportFault
+from bridge.observability.logging import log_fault
+from bridge.ports.lifecycle import Health, ReportFault
 
 HEARTBEAT = 10  # seconds, for every connection of ours; a broker that fell silent is given up after three times as long
 CLOSE_LIMIT = 5.0  # seconds for saying goodbye
@@ -97,7 +96,7 @@ Use = Callable[[Session], AbstractAsyncContextManager[None]]
 
 
 class AmqpLink:
-    """One supervised connection; `processing.Service`."""
+    """One supervised connection; `ports.Service`."""
 
     def __init__(self, options: LinkOptions, name: str, use: Use) -> None:
         self.name = f"amqp-{name}"

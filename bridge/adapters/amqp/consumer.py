@@ -19,7 +19,7 @@ from bridge.adapters.amqp.messages import MessageRules, is_command, read_command
 from bridge.adapters.amqp.topology import Topology, ensure_inbound, keep_bound
 from bridge.core.errors import RequestRefused, Stale, StoreBroken, StoreDamaged, StoreUnavailable
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.inbound import Accept, Refuse, TakeCommand
+from bridge.ports.inbound import Accept, AcceptCommand, Refuse
 from bridge.ports.lifecycle import Health
 
 STORE_PAUSE = 1.0  # seconds until storing is tried again
@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 
 class AmqpConsumer:
-    """Consumes the requests queue; `processing.Service`."""
+    """Consumes the requests queue; `ports.Service`."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class AmqpConsumer:
         prefetch: int,
         accept: Accept,
         refuse: Refuse,
-        take_command: TakeCommand,
+        take_command: AcceptCommand,
         probe_store: ProbeStore,
     ) -> None:
         self._link = AmqpLink(link, "consume", self._consuming)

@@ -24,7 +24,7 @@ from bridge.core.runs import request
 from bridge.core.runs.commands import Cancel, RunCommand, read_resume
 from bridge.core.runs.model import CREW_NAME, Envelope, KickoffRequest
 from bridge.core.trace_context import traceparent
-from bridge.ports.inbound import KeyOfRun, RefusedMessage
+from bridge.ports.inbound import RefusedMessage, RunKey
 
 KICKOFF = "kickoff"
 COMMANDS = frozenset({"resume", "cancel"})
@@ -75,7 +75,7 @@ def is_command(message: AbstractIncomingMessage) -> bool:
     return message.type in COMMANDS
 
 
-def read_command(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | KeyOfRun, RunCommand]:
+def read_command(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | RunKey, RunCommand]:
     """Read which run is meant and what is to become of it; raises `RequestRefused`."""
     _check_readable(message, rules)
     event = read_event(message)
@@ -125,7 +125,7 @@ def routed_crew(message: AbstractIncomingMessage, rules: MessageRules) -> str | 
     return message.routing_key or None if message.exchange == rules.requests else None
 
 
-def _wanted_run(body: dict[str, Any], message: AbstractIncomingMessage, rules: MessageRules) -> str | KeyOfRun:
+def _wanted_run(body: dict[str, Any], message: AbstractIncomingMessage, rules: MessageRules) -> str | RunKey:
     """The run by its id, or by the crew and key of its request; taken out of the body."""
     run_id, key, crew = (body.pop(name, None) for name in ("run_id", "idempotency_key", "crew"))
     if (run_id is None) == (key is None):
@@ -139,7 +139,7 @@ def _wanted_run(body: dict[str, Any], message: AbstractIncomingMessage, rules: M
         raise RequestRefused("invalid_request", "must be text", "idempotency_key")
     if not isinstance(crew, str) or not CREW_NAME.fullmatch(crew):  # a routing key may hold what no database takes
         raise RequestRefused("invalid_request", "must be the name of a crew", "crew")
-    return KeyOfRun(rules.source, crew, key)
+    return RunKey(rules.source, crew, key)
 
 
 def _check_readable(message: AbstractIncomingMessage, rules: MessageRules) -> None:

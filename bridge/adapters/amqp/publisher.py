@@ -73,7 +73,7 @@ class ConfirmChannel:
 
 
 class AmqpPublisher:
-    """Publishes events; `ports.Sender` for every channel but CALLBACK, and `processing.Service`.
+    """Publishes events; `ports.Sender` for every channel but CALLBACK, and `ports.Service`.
 
     `confirm_limit`: seconds to wait for a confirm.
     """

@@ -19,7 +19,7 @@ from bridge.core.errors import (
     StoreUnavailable,
 )
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.processing import ReportFault
+from bridge.ports.lifecycle import ReportFault
 
 REPORT: web.AppKey[ReportFault] = web.AppKey("report", ReportFault)
 """Reports unexpected exceptions in handlers."""

@@ -15,8 +15,8 @@ from bridge.adapters.http.local_only import local_only
 from bridge.adapters.http.long_poll import SHUTTING_DOWN
 from bridge.adapters.http.memory import MEMORY, HttpMemory, release_body
 from bridge.core.http.connections import Connections
-from bridge.observability.faults import log_fault
-from bridge.ports.processing import ReportFault
+from bridge.observability.logging import log_fault
+from bridge.ports.lifecycle import ReportFault
 
 _BACKLOG = 128  # connections that the kernel queues until they are accepted
 
@@ -45,7 +45,7 @@ class Listen:
 
 
 class HttpServer:
-    """One port and its routes; a `processing.Service` that must be started before `run`."""
+    """One port and its routes; a `ports.Service` that must be started before `run`."""
 
     def __init__(
         self,

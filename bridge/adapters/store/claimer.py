@@ -9,7 +9,7 @@ from bridge.adapters.store.decoding import report_unreadable
 from bridge.adapters.store.group_commit import Batches, WriteAll
 from bridge.adapters.store.queries import claims
 from bridge.core.errors import StoreUnavailable
-from bridge.ports.processing import ReportFault
+from bridge.ports.lifecycle import ReportFault
 
 C = TypeVar("C", bound=claims.Claim)
 T = TypeVar("T")

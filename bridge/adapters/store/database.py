@@ -24,9 +24,8 @@ from bridge.adapters.store.schema import store_metadata
 from bridge.adapters.store.sqlite import Sqlite
 from bridge.adapters.store.store import SqlStore
 from bridge.core.errors import BridgeError, StoreDamaged, StoreInUse, StoreUnavailable
-from bridge.observability.faults import log_fault
-from bridge.ports.lifecycle import Health
-from bridge.ports.processing import ReportFault
+from bridge.observability.logging import log_fault
+from bridge.ports.lifecycle import Health, ReportFault
 
 log = structlog.get_logger()
 

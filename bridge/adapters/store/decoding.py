@@ -11,7 +11,7 @@ from bridge.adapters.store.schema import deliveries, runs
 from bridge.core.delivery.model import Delivery, DeliveryState
 from bridge.core.runs.model import Run
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.processing import ReportFault
+from bridge.ports.lifecycle import ReportFault
 
 T = TypeVar("T")
 IdColumn = Literal["run_id", "delivery_id", "event_id"]

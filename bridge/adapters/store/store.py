@@ -36,10 +36,9 @@ from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.core.errors import ExecutionTaken, ProcessExpired, Stale, StoreBroken, StoreDamaged, StoreUnavailable
 from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import Decision, Run, RunTime, State
-from bridge.observability.faults import log_fault
+from bridge.observability.logging import log_fault
 from bridge.ports.inbound import Accepted
-from bridge.ports.lifecycle import Health
-from bridge.ports.processing import ReportFault
+from bridge.ports.lifecycle import Health, ReportFault
 from bridge.ports.queries import DeliveryFilter, Page, RunFilter, StoredEvent
 from bridge.ports.store import RelayedWebhook
 

@@ -1,1 +1,1 @@
-"""Steps that look after the process, the store, and the crews."""
+"""Steps that maintain the process, the store, and the crews."""

@@ -1,4 +1,4 @@
-"""The pace of steps that look after everything at once: one round every so many seconds."""
+"""Schedules rounds for steps that work on everything at once."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from bridge.ports.lifecycle import Clock
 
 
 class Interval:
-    """Rounds at most `every` seconds apart, by this clock; a step's item is the time of its round."""
+    """Keeps when the next round is due, `every` seconds after the last; a step's item is the time of its round."""
 
     def __init__(self, every: float, clock: Clock) -> None:
         self._every = every
@@ -14,7 +14,7 @@ class Interval:
         self._due = 0.0
 
     def claim(self, room: int) -> Sequence[float]:
-        """The time of one round, when that is due."""
+        """Return the time of one round if it is due."""
         now = self._clock()
         if not room or now < self._due:
             return []
@@ -22,7 +22,7 @@ class Interval:
         return [now]
 
     def expedite(self) -> None:
-        """The next round is due at once."""
+        """Make the next round due now."""
         self._due = 0.0
 
     def pause(self) -> float:

@@ -1,4 +1,4 @@
-"""Say that this process lives, give up those that are silent, forget what is old."""
+"""Send this process's heartbeat, expire silent processes, and delete runs past their retention."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ from bridge.steps._crew import Crew
 from bridge.steps.maintenance._interval import Interval
 
 HEARTBEAT_INTERVAL = 2.0
-SILENT_AFTER = 9.0  # seconds without a sign of life, more than four times what a living process takes
-FORGOTTEN_AT_ONCE = 2000  # runs; nobody else can write while they are deleted
+EXPIRE_AFTER = 9.0  # seconds without a heartbeat, more than four intervals
+DELETE_BATCH = 2000  # runs; no other write proceeds while they are deleted
 
 log = structlog.get_logger()
 
 
 class Housekeeping:
-    """The housekeeping of ownership and retention; `retention` in seconds after a run's end."""
+    """Keeps ownership and retention up to date; `retention` in seconds after a run's end."""
 
-    name = "sweep"
+    name = "housekeeping"
     kind = Quarantined.TASK
 
     def __init__(
@@ -34,25 +34,25 @@ class Housekeeping:
         self._notify_recover = notify_recover
         self._rounds = Interval(HEARTBEAT_INTERVAL, clock)
         self._last_heartbeat_at = -math.inf
-        self._steady_since = 0.0
+        self._alive_since = 0.0
         self._unserved: frozenset[str] = frozenset()
 
     async def claim(self, room: int) -> Sequence[float]:
-        """The time of one round, when that is due."""
+        """Return the time of one round if it is due."""
         return self._rounds.claim(room)
 
     async def handle(self, now: float) -> None:
-        """One round of housekeeping."""
+        """Do one round."""
         await self._heartbeat(now)
-        expired = await self._store.expire_processes(now, SILENT_AFTER) if self._may_expire_others(now) else 0
-        forgotten = await self._store.forget(now - self._retention, FORGOTTEN_AT_ONCE)
-        if forgotten == FORGOTTEN_AT_ONCE:
-            self._rounds.expedite()  # a round of its own, so that a long series of them does not keep us from beating
-        if expired or forgotten:
-            log.info("maintenance_done", processes_given_up=expired, runs_forgotten=forgotten)
+        expired = await self._store.expire_processes(now, EXPIRE_AFTER) if self._may_expire_others(now) else 0
+        deleted = await self._store.forget(now - self._retention, DELETE_BATCH)
+        if deleted == DELETE_BATCH:
+            self._rounds.expedite()  # in another round, so that a long series of batches does not delay the heartbeat
+        if expired or deleted:
+            log.info("maintenance_done", processes_expired=expired, runs_deleted=deleted)
         if expired:
             self._notify_recover()
-        await self._look_for_unserved()
+        await self._report_unserved()
 
     def about(self, _: float) -> dict[str, object]:
         """Return nothing: all rounds are alike."""
@@ -65,17 +65,17 @@ class Housekeeping:
         """Seconds until the next round."""
         return self._rounds.pause()
 
-    async def _look_for_unserved(self) -> None:
-        """Log each crew once when runs of it wait and no process serves it."""
+    async def _report_unserved(self) -> None:
+        """Log a crew once when it has unfinished runs and no process serves it."""
         unserved = await self._store.unserved()
         for crew in sorted(unserved.keys() - self._unserved):
             log.warning("crew_not_configured", crew=crew, runs=unserved[crew])
         self._unserved = frozenset(unserved)
 
     async def _heartbeat(self, now: float) -> None:
-        """A process that was given up has lost everything that it followed, and begins anew under another name."""
-        if not 0 <= now - self._last_heartbeat_at <= SILENT_AFTER / 2:
-            self._steady_since = now
+        """Record the heartbeat; after an expiry, drop all tracked runs and rejoin under a new name."""
+        if not 0 <= now - self._last_heartbeat_at <= EXPIRE_AFTER / 2:
+            self._alive_since = now
         try:
             await self._store.heartbeat(now)
         except ProcessExpired:
@@ -85,5 +85,5 @@ class Housekeeping:
         self._last_heartbeat_at = now
 
     def _may_expire_others(self, now: float) -> bool:
-        """Whoever was silent itself, because the store was away, first gives the others time to be heard."""
-        return now - self._steady_since >= SILENT_AFTER
+        """Return whether the others have had time for a heartbeat since this process last resumed its own."""
+        return now - self._alive_since >= EXPIRE_AFTER

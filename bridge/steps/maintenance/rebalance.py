@@ -1,4 +1,4 @@
-"""Where several processes share a store, keep to a fair share of the runs under way."""
+"""Where processes share a store, keep the runs that this one tracks within its fair share."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -11,39 +11,41 @@ from bridge.ports.store import Store
 from bridge.steps._crew import Crew
 from bridge.steps.maintenance._interval import Interval
 
-EVERY = 3.0  # seconds
+INTERVAL = 3.0  # seconds
 
 log = structlog.get_logger()
 
 
 class Rebalance:
-    """Counts processes and runs; whoever follows more than its share gives the others some at once."""
+    """Counts processes and runs, and releases runs beyond the fair share at once."""
 
-    name = "share"
+    name = "rebalance"
     kind = Quarantined.TASK
 
     def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, notify_recover: Notify) -> None:
         self._crews = crews
         self._store = store
         self._notify_recover = notify_recover
-        self._rounds = Interval(EVERY, clock)
+        self._rounds = Interval(INTERVAL, clock)
 
     async def claim(self, room: int) -> Sequence[float]:
-        """The time of one count, when that is due."""
+        """Return the time of one round if it is due."""
         return self._rounds.claim(room)
 
     async def handle(self, _: float) -> None:
-        """One count, and what follows from it."""
-        given: list[str] = []
+        """Read the membership and release the excess."""
+        excess: list[str] = []
         for name, membership in (await self._store.membership()).items():
             crew = self._crews[name]
-            given += crew.tracker.queue.some(crew.share.update(membership))
-        if given:
-            freed = await self._store.release_runs(given)  # first, or nobody would follow them if this fails
-            for crew, run_id in product(self._crews.values(), given):
+            excess += crew.tracker.queue.some(crew.share.update(membership))
+        if excess:
+            released = await self._store.release_runs(
+                excess
+            )  # first: if this fails, this process must keep tracking them
+            for crew, run_id in product(self._crews.values(), excess):
                 crew.tracker.forget(run_id)
-            log.info("runs_released", runs=freed)
-        self._notify_recover()  # what others gave back may be ours now
+            log.info("runs_released", runs=released)
+        self._notify_recover()  # this process may claim what others have released
 
     def about(self, _: float) -> dict[str, object]:
         """Return nothing: all rounds are alike."""
@@ -53,5 +55,5 @@ class Rebalance:
         """Leave it to the next round."""
 
     def pause(self) -> float:
-        """Seconds until the next count."""
+        """Seconds until the next round."""
         return self._rounds.pause()

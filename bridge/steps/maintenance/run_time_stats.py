@@ -1,4 +1,4 @@
-"""Keep run times in the store, so that they survive a restart and every process learns from all of them."""
+"""Synchronize run times with the store, so that they survive restarts and all processes learn from all of them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from bridge.ports.store import Store
 from bridge.steps._crew import Crew
 from bridge.steps.maintenance._interval import Interval
 
-EVERY = 10.0  # seconds
-_OVERLAP = 60.0  # seconds that clocks may differ by, and that another process may take to write
+INTERVAL = 10.0  # seconds
+_OVERLAP = 60.0  # seconds of clock difference and write delay between processes that a read covers
 
 
 class SyncRunTimes:
-    """Writes what was learned meanwhile; reads what a process before, or another one, has learned."""
+    """Writes the run times observed here; reads those of earlier and other processes."""
 
-    name = "remember"
+    name = "run-time-stats"
     kind = Quarantined.TASK
 
     def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, *, shared: bool) -> None:
@@ -25,14 +25,14 @@ class SyncRunTimes:
         self._store = store
         self._shared = shared
         self._read_until: dict[str, float] = {}
-        self._rounds = Interval(EVERY, clock)
+        self._rounds = Interval(INTERVAL, clock)
 
     async def claim(self, room: int) -> Sequence[float]:
-        """The time of one round, when that is due."""
+        """Return the time of one round if it is due."""
         return self._rounds.claim(room)
 
     async def handle(self, now: float) -> None:
-        """One round over all crews."""
+        """Synchronize all crews."""
         for crew in self._crews.values():
             await self._write(crew)
             if self._shared or crew.name not in self._read_until:
@@ -50,7 +50,7 @@ class SyncRunTimes:
         return self._rounds.pause()
 
     async def _write(self, crew: Crew) -> None:
-        new = crew.planner.unsaved()  # if the store does not take them, this process still knows them
+        new = crew.planner.unsaved()  # if the write fails, they stay in this process's planner
         if new:
             await self._store.store_run_times(crew.name, new, crew.planner.changed_at, MAX_RUN_TIMES)
 

@@ -1,1 +1,1 @@
-"""Steps that pick up what a process or a POST left open."""
+"""Steps that resume what a process or a POST left unfinished."""

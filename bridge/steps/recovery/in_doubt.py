@@ -1,4 +1,4 @@
-"""A run in doubt for which no evidence came in time."""
+"""Apply the crew's policy to runs in doubt for which no evidence arrived in time."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,8 +9,8 @@ from bridge.core.runs.model import Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
+from bridge.steps._conflicts import quarantine_run
 from bridge.steps._crew import Crew
-from bridge.steps._quarantine import set_aside
 
 TICK = 1.0
 
@@ -18,9 +18,9 @@ log = structlog.get_logger()
 
 
 class ResolveInDoubt:
-    """Says that a run is in doubt, and does what its crew's policy wants."""
+    """Reports that a run is in doubt, and holds, retries, or fails it by its crew's policy."""
 
-    name = "doubt"
+    name = "in-doubt"
     kind = Quarantined.RUN
 
     def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, notify_deliveries: Notify) -> None:
@@ -30,7 +30,7 @@ class ResolveInDoubt:
         self._notify_deliveries = notify_deliveries
 
     async def claim(self, room: int) -> Sequence[Run]:
-        """Runs in doubt whose waiting time is over."""
+        """Claim runs in doubt whose `in_doubt_after` has passed."""
         return await self._store.claim({State.IN_DOUBT}, room, self._clock(), self._crews)
 
     async def handle(self, run: Run) -> None:
@@ -42,12 +42,12 @@ class ResolveInDoubt:
         self._notify_deliveries()
 
     def about(self, run: Run) -> dict[str, object]:
-        """Which run it is."""
+        """Identify the run."""
         return {"run_id": run.run_id, "crew": run.crew}
 
     async def quarantine(self, run: Run) -> None:
-        """Decide about it later."""
-        await set_aside(run.run_id, self._crews[run.crew], self._store, self._clock)
+        """Defer the run; its policy applies later."""
+        await quarantine_run(run.run_id, self._crews[run.crew], self._store, self._clock)
 
     def pause(self) -> float:
         """Seconds until the next claim."""

@@ -1,4 +1,4 @@
-"""At the start: give runs back the kickoff ids that the store did not take before the process died."""
+"""Replay the kickoff journal at startup: give runs the kickoff ids that the store did not take in time."""
 
 from collections.abc import Mapping
 
@@ -9,8 +9,7 @@ from bridge.core.runs import state_machine
 from bridge.core.runs.model import State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.journal import Journal, JournalEntry
-from bridge.ports.lifecycle import Clock
-from bridge.ports.processing import ReportFault
+from bridge.ports.lifecycle import Clock, ReportFault
 from bridge.ports.store import Store
 from bridge.steps._conflicts import adopt
 from bridge.steps._crew import Crew
@@ -21,34 +20,34 @@ log = structlog.get_logger()
 async def replay_journal(
     journal: Journal, crews: Mapping[str, Crew], store: Store, clock: Clock, report: ReportFault
 ) -> None:
-    """Take up every note, then clear the journal; before anything else works on the store.
+    """Apply every entry, then clear the journal; runs before anything else uses the store.
 
-    A note of a crew that is not configured keeps the journal as it is. Doing it twice does nothing the second time.
+    An entry of a crew that is not configured keeps the whole journal. Replaying is idempotent.
     """
     entries = journal.entries()
-    taken = [await _taken(entry, crews, store, clock, report) for entry in entries]
-    if entries and all(taken):
+    done = [await _apply_safely(entry, crews, store, clock, report) for entry in entries]
+    if entries and all(done):
         journal.clear()
 
 
-async def _taken(
+async def _apply_safely(
     entry: JournalEntry, crews: Mapping[str, Crew], store: Store, clock: Clock, report: ReportFault
 ) -> bool:
-    """Whether the note is done with; one that raises an unexpected exception is kept for the next start."""
+    """Apply an entry; report an unexpected exception, which keeps the entry for the next start."""
     try:
-        return await _take(entry, crews, store, clock)
+        return await _apply(entry, crews, store, clock)
     except (StoreUnavailable, StoreBroken, StoreDamaged):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is must not keep the bridge from starting
+    except Exception as error:  # noqa: BLE001 - no entry may keep the bridge from starting
         report(Quarantined.RUN, error, run_id=entry.run_id, kickoff_id=entry.kickoff_id, task="journal")
         return False
 
 
-async def _take(entry: JournalEntry, crews: Mapping[str, Crew], store: Store, clock: Clock) -> bool:
-    """Whether the note is done with."""
+async def _apply(entry: JournalEntry, crews: Mapping[str, Crew], store: Store, clock: Clock) -> bool:
+    """Apply an entry; return whether the journal no longer needs it."""
     run = await store.load(entry.run_id)
     if run is None or run.kickoff_id == entry.kickoff_id:
-        return True  # it was stored after all
+        return True  # already stored, or its run is gone
     if run.crew not in crews:
         return False
     policy = crews[run.crew].policy

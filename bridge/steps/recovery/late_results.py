@@ -1,4 +1,4 @@
-"""The execution of a run that was cancelled or has timed out may still end; its producer may want to know."""
+"""Poll executions that continue after their run was cancelled or timed out, and report how they end."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,8 @@ from bridge.core.runs.model import Decision, Run
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
-from bridge.steps._conflicts import retry_on_conflict
+from bridge.steps._conflicts import quarantine_run, retry_on_conflict
 from bridge.steps._crew import Crew
-from bridge.steps._quarantine import set_aside
 
 TICK = 5.0
 
@@ -20,23 +19,23 @@ log = structlog.get_logger()
 
 
 class PollLateResults:
-    """Looks at such executions rarely, for a day; asks the API to stop a cancelled one first, where it can."""
+    """Polls such executions rarely, for a day; first asks the API to stop those of cancelled runs."""
 
     kind = Quarantined.RUN
 
     def __init__(self, crew: Crew, store: Store, clock: Clock, notify_deliveries: Notify) -> None:
-        self.name = f"late-{crew.name}"
+        self.name = f"late-results-{crew.name}"
         self._crew = crew
         self._store = store
         self._clock = clock
         self._notify_deliveries = notify_deliveries
 
     async def claim(self, room: int) -> Sequence[Run]:
-        """Runs of the crew whose execution is to be looked at once more."""
+        """Claim ended runs of the crew whose execution is due to be polled."""
         return await self._store.claim(state_machine.MAY_STILL_END, room, self._clock(), {self._crew.name})
 
     async def handle(self, run: Run) -> None:
-        """One look, and before the first one a try to stop what nobody waits for any more."""
+        """Poll once; before the first poll of a cancelled run, ask the API to stop its execution."""
         crew = self._crew
         assert run.kickoff_id is not None
         await crew.api.acquire()
@@ -48,25 +47,25 @@ class PollLateResults:
                 stopped=await crew.api.stop(run.kickoff_id),
             )
             await crew.api.acquire()
-        answer = await crew.api.status(run.kickoff_id)
-        crew.pause_if_unavailable(answer, self._clock())
-        if await retry_on_conflict(self._store, run, lambda latest: self._decide(latest, answer)) is not None:
+        response = await crew.api.status(run.kickoff_id)
+        crew.pause_if_unavailable(response, self._clock())
+        if await retry_on_conflict(self._store, run, lambda latest: self._decide(latest, response)) is not None:
             self._notify_deliveries()
 
     def about(self, run: Run) -> dict[str, object]:
-        """Which run it is."""
+        """Identify the run."""
         return {"run_id": run.run_id, "crew": run.crew}
 
     async def quarantine(self, run: Run) -> None:
-        """Look at it later."""
-        await set_aside(run.run_id, self._crew, self._store, self._clock)
+        """Defer the run; it is polled later."""
+        await quarantine_run(run.run_id, self._crew, self._store, self._clock)
 
     def pause(self) -> float:
         """Seconds until the next claim."""
         return TICK
 
-    def _decide(self, run: Run, answer: StatusResponse) -> Decision | None:
-        """On the run as it is by then: what became of a human's answer may be noted of one that is over."""
+    def _decide(self, run: Run, response: StatusResponse) -> Decision | None:
+        """Decide on the run as stored by then: the outcome of a human's answer may have been written to it."""
         if self._store.owned_elsewhere(run) or run.owner is None:
-            return None  # this process was given up meanwhile: another look tells it, or has done so
-        return state_machine.on_late_poll(run, answer, self._crew.policy, self._clock())
+            return None  # this process has expired: the run's next owner polls again
+        return state_machine.on_late_poll(run, response, self._crew.policy, self._clock())

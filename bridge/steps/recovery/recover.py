@@ -1,4 +1,4 @@
-"""Take up what a process that is no more has left behind."""
+"""Take over runs without an owner after their process died, expired, or released them."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -12,9 +12,8 @@ from bridge.core.runs.model import Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock
 from bridge.ports.store import Store
-from bridge.steps._conflicts import adopt
+from bridge.steps._conflicts import adopt, quarantine_run
 from bridge.steps._crew import Crew
-from bridge.steps._quarantine import set_aside
 
 TICK = 5.0
 
@@ -22,7 +21,7 @@ log = structlog.get_logger()
 
 
 class Recover:
-    """Runs without an owner: those that were being started are in doubt, those under way are followed again."""
+    """Puts interrupted kickoffs in doubt, and tracks runs in progress again."""
 
     name = "recover"
     kind = Quarantined.RUN
@@ -36,14 +35,14 @@ class Recover:
         self._notify_poll = notify_poll
 
     async def claim(self, room: int) -> Sequence[Run]:
-        """Ownerless runs of our crews; those to be followed only as far as this process's share of the crew goes.
+        """Claim ownerless runs of the configured crews, tracking no more than this process's fair share of each crew.
 
-        Nothing is limited for crews that no other process serves: who else would take their runs up?
+        Crews that no other process serves have no such limit, because only this process can track their runs.
         """
-        limited = [crew for crew in self._crews.values() if crew.share.processes > 1]
-        alone = self._crews.keys() - {crew.name for crew in limited}
-        claimed = list(await self._claim(alone, room, room)) if alone else []
-        for crew in limited:
+        shared = [crew for crew in self._crews.values() if crew.share.processes > 1]
+        unshared = self._crews.keys() - {crew.name for crew in shared}
+        claimed = list(await self._claim(unshared, room, room)) if unshared else []
+        for crew in shared:
             left = room - len(claimed)
             room_to_track = crew.share.capacity(left, len(crew.tracker.queue))
             try:
@@ -51,18 +50,18 @@ class Recover:
             except StoreUnavailable:
                 if not claimed:
                     raise
-                break  # what was claimed must not be forgotten
+                break  # keep what has been claimed
         return claimed
 
     async def _claim(self, crews: Collection[str], room_to_track: int, room: int) -> Sequence[Run]:
         states = {State.STARTING, State.RUNNING, State.WAITING_FOR_HUMAN} if room_to_track else {State.STARTING}
         claimed = await self._store.claim(states, room_to_track or room, None, crews)
-        if not claimed and room_to_track:  # only then, so that none is taken and forgotten if the second claim fails
+        if not claimed and room_to_track:  # only then: if the second claim fails, no claimed run is lost
             claimed = await self._store.claim({State.RUNNING}, room_to_track, self._clock(), crews)
         return claimed
 
     async def handle(self, run: Run) -> None:
-        """Put a run where it goes on from."""
+        """Put an interrupted kickoff in doubt; track any other run."""
         crew = self._crews[run.crew]
         now = self._clock()
         if run.state is State.STARTING:
@@ -74,19 +73,19 @@ class Recover:
         self._notify_poll(run.crew)
 
     async def _mark_in_doubt(self, crew: Crew, run: Run, now: float) -> None:
-        """In doubt, unless a webhook has brought its execution meanwhile."""
-        doubted = await self._store.apply(state_machine.on_interrupted_kickoff(run, crew.policy, now))
+        """Put a run in doubt; adopt its execution if a webhook has named it."""
+        in_doubt = await self._store.apply(state_machine.on_interrupted_kickoff(run, crew.policy, now))
         if (kickoff_id := crew.tracker.take_evidence(run.run_id)) is not None:
-            await adopt(doubted, run.attempt, kickoff_id, crew.policy, self._store, self._clock)
+            await adopt(in_doubt, run.attempt, kickoff_id, crew.policy, self._store, self._clock)
 
     def about(self, run: Run) -> dict[str, object]:
-        """Which run it is."""
+        """Identify the run."""
         return {"run_id": run.run_id, "crew": run.crew}
 
     async def quarantine(self, run: Run) -> None:
-        """Defer it; in doubt if its POST may have left."""
+        """Defer the run; put it in doubt if its POST may have been sent."""
         crew = self._crews[run.crew]
-        await set_aside(run.run_id, crew, self._store, self._clock)
+        await quarantine_run(run.run_id, crew, self._store, self._clock)
         crew.tracker.forget(run.run_id)
 
     def pause(self) -> float:
@@ -95,5 +94,5 @@ class Recover:
 
 
 def _spread(crew: Crew, run: Run, now: float) -> float:
-    """After a restart not all runs at once."""
+    """Return a first poll time that spreads all runs over one interval, so that a restart causes no burst."""
     return jitter.spread(run.run_id, now, intervals.steady_interval(crew.policy))

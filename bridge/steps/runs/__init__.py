@@ -1,1 +1,1 @@
-"""Steps in the life of one run."""
+"""Steps in the life of a run, from the request to its final state."""

@@ -1,4 +1,4 @@
-"""Put a request into the store, once; or a refused message, for a person to look at."""
+"""Store each kickoff request once, and refused messages for the dead queue."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
@@ -20,7 +20,7 @@ CheckInputs = Callable[[KickoffRequest], Awaitable[None]]
 
 
 class AcceptRequest:
-    """What every door calls with a request that it could read; `ports.Accept`."""
+    """`ports.Accept`: every listener calls it with a request that it could parse."""
 
     def __init__(
         self,
@@ -43,21 +43,21 @@ class AcceptRequest:
         self._notify_crew = notify_crew
 
     async def __call__(self, request: KickoffRequest, envelope: Envelope) -> Accepted:
-        """Store the request; raises `RequestRefused` or `StoreUnavailable`. When it returns, the run is durable.
+        """Store the request; the run is durable on return. Raise `RequestRefused` or `StoreUnavailable`.
 
-        Inputs and meta are stored, and sent to the crew, without the secrets of our settings.
+        Inputs and meta are stored, and sent to the crew, with the bridge's own secrets redacted.
         """
         inputs, meta = self._redactor.value(request.inputs), self._redactor.value(request.meta)
         request = replace(request, inputs=inputs, meta=meta)
         if request.crew not in self._crews and not await self._store.is_served(request.crew):
-            raise RequestRefused("unknown_crew", f"there is no crew {request.crew!r} here", "crew")
+            raise RequestRefused("unknown_crew", f"no crew named {request.crew} is configured; check the name", "crew")
         run = state_machine.accept(request, envelope, self._new_id(), self._clock())
         try:
             await self._check(request)
         except RequestRefused:
-            if (made_before := await self._made_before(run)) is None:
+            if (earlier := await self._find_earlier(run)) is None:
                 raise
-            return Accepted(made_before, replayed=True)
+            return Accepted(earlier, replayed=True)
         accepted = await self._store.accept(run)
         self._notify_crew(request.crew)
         return accepted
@@ -65,11 +65,11 @@ class AcceptRequest:
     async def _check(self, request: KickoffRequest) -> None:
         if request.callback_url is not None:
             callback_url.check(request.callback_url, self._callbacks)
-        if request.crew in self._crews:  # else that of another process, as while a new crew is rolled out
+        if request.crew in self._crews:  # otherwise another process serves it, as during the rollout of a new crew
             await self._check_inputs(request)
 
-    async def _made_before(self, run: Run) -> Run | None:
-        """The run that the same request led to when it was still permitted: rules and inputs change."""
+    async def _find_earlier(self, run: Run) -> Run | None:
+        """Return the run of the same request from when it was permitted, because rules and inputs change."""
         if (key := run.request.idempotency_key) is None:
             return None
         found = await self._store.find_key(run.envelope.source, run.crew, key)
@@ -77,7 +77,7 @@ class AcceptRequest:
 
 
 class BudgetWait:
-    """`ports.WaitOf`; the store is only asked where something limits the run."""
+    """`ports.SecondsUntilBudget`; queries the store only if a budget limits the run."""
 
     def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock) -> None:
         self._crews = crews
@@ -85,7 +85,7 @@ class BudgetWait:
         self._clock = clock
 
     async def __call__(self, run: Run) -> float:
-        """The seconds; 0: nothing holds it."""
+        """Return the seconds; 0 if no budget delays the run."""
         if run.crew not in self._crews:
             return 0.0
         limits = self._crews[run.crew].budgets
@@ -97,10 +97,10 @@ class BudgetWait:
 
 
 class RefuseMessage:
-    """What the queue's door calls with a message that cannot be accepted; `ports.Refuse`.
+    """`ports.Refuse`: the consumer calls it with a message that cannot be accepted.
 
-    The message goes to the dead queue by way of the store, like every event: nothing waits behind it while the
-    publishing side is away.
+    The message reaches the dead queue through the store, like every event, so that no other message waits while the
+    publisher is unavailable.
     """
 
     def __init__(self, store: Store, dead_queue: str, clock: Clock, new_id: NewId, notify_deliveries: Notify) -> None:
@@ -111,7 +111,7 @@ class RefuseMessage:
         self._notify_deliveries = notify_deliveries
 
     async def __call__(self, message: RefusedMessage) -> None:
-        """Store the message for the dead queue, and a notice for its `reply_to`; raises `StoreUnavailable`."""
+        """Store the message for the dead queue, and a notice for its `reply_to`. Raise `StoreUnavailable`."""
         deliveries = [self._dead_letter(message)]
         if message.reply_to is not None:
             deliveries.append(self._notice(message, message.reply_to))

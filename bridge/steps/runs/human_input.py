@@ -1,4 +1,4 @@
-"""Carry a human's answer to the crew API, once."""
+"""Submit each human's answer to the crew API at most once."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +15,8 @@ from bridge.core.runs.model import Decision, Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
-from bridge.steps._conflicts import retry_on_conflict
+from bridge.steps._conflicts import quarantine_run, retry_on_conflict
 from bridge.steps._crew import Crew
-from bridge.steps._quarantine import set_aside
 
 TICK = 1.0
 
@@ -25,25 +24,25 @@ log = structlog.get_logger()
 
 
 class SubmitHumanInput:
-    """A run is only marked as answered when nothing but the POST is left to do; after that it is never sent again."""
+    """Marks an answer as sent immediately before its POST; a marked answer is never sent again."""
 
     kind = Quarantined.RUN
 
     def __init__(self, crew: Crew, store: Store, clock: Clock, notify_deliveries: Notify) -> None:
-        self.name = f"resume-{crew.name}"
+        self.name = f"human-input-{crew.name}"
         self._crew = crew
         self._store = store
         self._clock = clock
         self._notify_deliveries = notify_deliveries
 
     async def claim(self, room: int) -> Sequence[Run]:
-        """Runs of the crew whose question has an answer to carry."""
+        """Claim runs of the crew whose question has an answer to submit."""
         return await self._store.claim({State.WAITING_FOR_HUMAN}, room, self._clock(), {self._crew.name})
 
     async def handle(self, run: Run) -> None:
-        """Mark, POST, write down what came of it. The mark is durable before the first byte can leave."""
+        """Mark, POST, and store the outcome. The mark is durable before the first byte of the POST."""
         crew = self._crew
-        if not rules.has_pending_answer(run):  # it was deferred, and its status is due to be polled again
+        if not rules.has_pending_answer(run):  # it was deferred, and its next poll is due
             self._track(await self._apply(run, Decision(state_machine.clear_deferral(run))))
             return
         if crew.breaker.is_open:
@@ -51,7 +50,7 @@ class SubmitHumanInput:
             return
         await crew.api.acquire()
         beginning = rules.begin_submission(run, self._clock())
-        body = resume_body(beginning.run, crew.webhooks)  # before anything is said to have left
+        body = resume_body(beginning.run, crew.webhooks)  # before the mark, because it may raise
         try:
             sending = await self._apply(run, beginning)
         except Stale:
@@ -66,12 +65,12 @@ class SubmitHumanInput:
         await self._store_change(sending, question.number, response)
 
     def about(self, run: Run) -> dict[str, object]:
-        """Which run it is."""
+        """Identify the run."""
         return {"run_id": run.run_id, "crew": run.crew}
 
     async def quarantine(self, run: Run) -> None:
-        """Defer it; an answer that may have left is never sent again."""
-        await set_aside(run.run_id, self._crew, self._store, self._clock)
+        """Defer the run; an answer that may have been sent is never sent again."""
+        await quarantine_run(run.run_id, self._crew, self._store, self._clock)
         self._crew.tracker.forget(run.run_id)
 
     def pause(self) -> float:
@@ -79,11 +78,11 @@ class SubmitHumanInput:
         return TICK
 
     async def _apply(self, run: Run, decision: Decision) -> Run:
-        """Write; a run that others have written meanwhile is ours since the claim, and perhaps followed by nobody."""
+        """Write; after a conflict, track the run, because this process has owned it since the claim."""
         try:
             return await self._store.apply(decision)
         except Stale:
-            if not self._store.owned_elsewhere(run):  # by the name that this process had then
+            if not self._store.owned_elsewhere(run):  # by the name of this process at the time of the claim
                 self._track(run)
                 self._crew.tracker.mark_changed(run)
             raise
@@ -95,7 +94,7 @@ class SubmitHumanInput:
         return await self._crew.api.resume(body)
 
     async def _store_change(self, run: Run, number: int, response: ResumeResponse) -> None:
-        """On the run as it is by then: webhooks of the execution that goes on may have been faster."""
+        """Store the outcome on the run as stored by then: a webhook of the resumed execution may have come first."""
         try:
             written = await retry_on_conflict(
                 self._store,
@@ -110,6 +109,6 @@ class SubmitHumanInput:
             self._notify_deliveries()
 
     def _track(self, run: Run) -> None:
-        """Look at the run from now on, even if another process did before."""
+        """Track the run from now on, even if another process tracked it before."""
         if run.run_id not in self._crew.tracker.queue:
             self._crew.track(run, self._clock())

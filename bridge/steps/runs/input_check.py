@@ -1,4 +1,4 @@
-"""What a crew takes: asked once in a while, so that a request that lacks something is refused before it costs."""
+"""Check requests against the crew's inputs, so that an incomplete one is refused before it costs anything."""
 
 import asyncio
 from collections import defaultdict
@@ -10,68 +10,68 @@ from bridge.core.runs.model import KickoffRequest
 from bridge.ports.lifecycle import Clock
 from bridge.steps._crew import Crew
 
-KEEP = 600.0  # seconds for which a crew's inputs are taken as known
-ASK_AGAIN = (
-    10.0  # seconds after which a refusal makes us ask again (the crew may have been deployed anew), or no answer
+CACHE_FOR = 600.0  # seconds
+REFRESH_AFTER = (
+    10.0  # seconds until inputs are requested again after a refusal (the crew may be redeployed) or a failure
 )
 
 
 class CrewInputs:
-    """The inputs of all crews, as last heard."""
+    """Keeps the inputs of all crews as last requested; `ports.ListInputs`."""
 
     def __init__(self, crews: Mapping[str, Crew], clock: Clock) -> None:
         self._crews = crews
         self._clock = clock
-        self._heard: dict[str, tuple[float, tuple[str, ...] | None]] = {}
-        self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._cached: dict[str, tuple[float, tuple[str, ...] | None]] = {}
+        self._requesting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def __call__(self, crew: str) -> tuple[str, ...] | None:
-        """The names of a crew's inputs; None while it does not tell."""
-        return await self._names(crew, KEEP)
+        """Return the names of a crew's inputs; None while they are unknown."""
+        return await self._names(crew, CACHE_FOR)
 
     async def check(self, request: KickoffRequest) -> None:
-        """Raise `RequestRefused` (`missing_inputs`) if the crew is known to need more; a flow needs nothing."""
+        """Raise `RequestRefused` (`missing_inputs`) if the request lacks an input of its crew; a flow requires none."""
         if self._crews[request.crew].policy.is_flow:
             return
-        for max_age in (KEEP, ASK_AGAIN):
+        for max_age in (CACHE_FOR, REFRESH_AFTER):
             lacking = missing(await self._names(request.crew, max_age) or (), request.inputs)
             if not lacking:
                 return
-        raise RequestRefused("missing_inputs", f"the crew needs {', '.join(lacking)}", f"inputs.{lacking[0]}")
+        raise RequestRefused("missing_inputs", f"the crew requires {', '.join(lacking)}", f"inputs.{lacking[0]}")
 
     async def _names(self, crew: str, max_age: float) -> tuple[str, ...] | None:
-        """At most `max_age` seconds old; asked by one caller at a time, the others wait for its answer."""
+        """Return names at most `max_age` seconds old; concurrent callers share one request."""
         if self.known(crew, max_age):
-            return self._heard[crew][1]
-        async with self._asking[crew]:
+            return self._cached[crew][1]
+        async with self._requesting[crew]:
             if not self.known(crew, max_age):
                 names = await self._crews[crew].api.inputs()
-                self._heard[crew] = (self._clock(), names)
-            return self._heard[crew][1]
+                self._cached[crew] = (self._clock(), names)
+            return self._cached[crew][1]
 
-    def known(self, crew: str, max_age: float = KEEP) -> bool:
-        """Whether the crew need not be asked: it has told, or has failed to tell, not long ago."""
-        heard_at, names = self._heard.get(crew, (float("-inf"), None))
-        return self._clock() - heard_at <= (max_age if names is not None else ASK_AGAIN)
+    def known(self, crew: str, max_age: float = CACHE_FOR) -> bool:
+        """Return whether the inputs, or a recent failure to get them, are cached."""
+        requested_at, names = self._cached.get(crew, (float("-inf"), None))
+        return self._clock() - requested_at <= (max_age if names is not None else REFRESH_AFTER)
 
 
-class SharedCheck:
-    """`CrewInputs.check` for a listener that crews share, of whose messages at most `places` wait for crews' answers.
+class BoundedInputCheck:
+    """`CrewInputs.check` for a listener that crews share: at most `slots` messages wait for a crew's inputs.
 
-    What comes while they all wait is not checked, as if its crew did not tell; the crew refuses it then, at no cost.
+    While all slots are taken, other messages are accepted unchecked; the crew API refuses incomplete ones at no cost.
     """
 
-    def __init__(self, inputs: CrewInputs, places: int) -> None:
+    def __init__(self, inputs: CrewInputs, slots: int) -> None:
         self._inputs = inputs
-        self._places = places
+        self._slots = slots
 
     async def __call__(self, request: KickoffRequest) -> None:
-        """Raise `RequestRefused` (`missing_inputs`) if the crew is known to need more."""
-        if self._places:
-            self._places -= 1
+        """Raise `RequestRefused` (`missing_inputs`) if the request lacks an input of its crew."""
+        if self._slots:
+            self._slots -= 1
             try:
                 await self._inputs.check(request)
             finally:
-                self._places += 1
-        elif self._inputs.known(request.crew, ASK_AGAIN):
-            await self._inputs.check(request)  # which asks nobody
+                self._slots += 1
+        elif self._inputs.known(request.crew, REFRESH_AFTER):
+            await self._inputs.check(request)  # answered from the cache

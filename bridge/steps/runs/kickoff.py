@@ -1,4 +1,4 @@
-"""Start an execution at the crew API."""
+"""Start executions at the crew API, each at most once."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,18 +14,17 @@ from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.journal import Journal
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
-from bridge.steps._conflicts import adopt, log_found, retry_on_conflict, unless_taken
+from bridge.steps._conflicts import adopt, log_adoption, quarantine_run, retry_on_conflict, unless_taken
 from bridge.steps._crew import Crew, failure_reason
-from bridge.steps._quarantine import set_aside
 
-TICK = 1.0  # seconds between claims that nobody asked for
-PATIENCE = 2.0  # seconds that the store may take before a kickoff id is kept elsewhere as well
+TICK = 1.0  # seconds between claims without a signal
+JOURNAL_AFTER = 2.0  # seconds that the store may take before a kickoff id is also appended to the journal
 
 log = structlog.get_logger()
 
 
 class Kickoff:
-    """Starts the runs of one crew. A run is only marked `starting` when nothing but the POST is left to do."""
+    """Starts the runs of one crew. It marks a run `starting` immediately before its POST."""
 
     kind = Quarantined.RUN
 
@@ -41,7 +40,7 @@ class Kickoff:
         self._journal = journal
 
     async def claim(self, room: int) -> Sequence[Run]:
-        """Accepted runs that the crew has a free place for, and their budgets something left."""
+        """Claim accepted runs within the crew's free slots and the budgets."""
         room = self._crew.breaker.capacity(room)
         if not room:
             return []
@@ -51,76 +50,74 @@ class Kickoff:
         return claimed
 
     async def handle(self, run: Run) -> None:
-        """Mark, POST, write down the answer. The mark is durable before the first byte can leave."""
+        """Mark, POST, and store the response. The mark is durable before the first byte of the POST."""
         await self._crew.api.acquire()
         beginning = state_machine.begin(run, self._clock())
-        body = kickoff_body(
-            beginning.run, self._crew.policy, self._crew.webhooks
-        )  # before anything is said to have left
+        body = kickoff_body(beginning.run, self._crew.policy, self._crew.webhooks)  # before the mark: it may raise
         try:
             starting = await self._store.apply(beginning)
         except Stale:
             self._crew.breaker.cancel_trial()
             self._crew.rate_limiter.return_permit()
             raise
-        answer = await self._crew.api.kickoff(body)
-        decision = state_machine.on_kickoff(starting, answer, self._crew.policy, self._clock())
-        said, reason = type(answer).__name__, failure_reason(answer)
-        log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, answer=said, reason=reason)
-        self._update_breaker(answer)
+        response = await self._crew.api.kickoff(body)
+        decision = state_machine.on_kickoff(starting, response, self._crew.policy, self._clock())
+        answer, reason = type(response).__name__, failure_reason(response)
+        log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, answer=answer, reason=reason)
+        self._update_breaker(response)
         try:
             self._track(await self._with_evidence(await self._apply(starting, decision)))
         except Stale:
-            await self._apply_late_response(starting, answer)
+            await self._apply_late_response(starting, response)
         finally:
-            self._crew.tracker.take_evidence(run.run_id)  # the run has an execution or an end by now
+            self._crew.tracker.take_evidence(run.run_id)  # the run has an execution or has ended by now
         if decision.deliveries:
             self._notify_deliveries()
 
     def about(self, run: Run) -> dict[str, object]:
-        """Which run it is."""
+        """Identify the run."""
         return {"run_id": run.run_id, "crew": run.crew}
 
     async def quarantine(self, run: Run) -> None:
-        """Defer it; in doubt if its POST may have left."""
+        """Defer the run; put it in doubt if its POST may have been sent."""
         self._crew.breaker.cancel_trial()
-        await set_aside(run.run_id, self._crew, self._store, self._clock)
+        await quarantine_run(run.run_id, self._crew, self._store, self._clock)
 
     def pause(self) -> float:
         """Seconds until the next claim."""
         return TICK
 
     async def _apply(self, starting: Run, decision: Decision) -> Run:
-        """Write it down; an id that belongs to another run says that something was started, and not what."""
+        """Write the decision; if its kickoff id belongs to another run, the run is in doubt instead."""
         if (written := await unless_taken(starting, decision.run.kickoff_id, self._write(decision))) is not None:
             return written
-        doubt = InDoubt("the API named the execution of another run")
-        return await self._store.apply(state_machine.on_kickoff(starting, doubt, self._crew.policy, self._clock()))
+        in_doubt = InDoubt("the API named the execution of another run")
+        return await self._store.apply(state_machine.on_kickoff(starting, in_doubt, self._crew.policy, self._clock()))
 
     async def _write(self, decision: Decision) -> Run:
-        """Write it down. A kickoff id is paid for: if the store does not take it soon, the journal keeps it, too."""
+        """Write the decision. A kickoff id is paid for, so if the store is slow, the journal keeps it as well."""
         if decision.run.kickoff_id is None:
             return await self._store.apply(decision)
         write = asyncio.ensure_future(self._store.apply(decision))
-        done, _ = await asyncio.wait({write}, timeout=PATIENCE)
+        done, _ = await asyncio.wait({write}, timeout=JOURNAL_AFTER)
         if not done or isinstance(write.exception(), StoreBroken | StoreDamaged):
             await self._journal.append(decision.run)
             await write
             await self._journal.drop(decision.run)
         return await write
 
-    async def _apply_late_response(self, starting: Run, answer: KickoffResponse) -> None:
-        """Another process took over the run while the POST was under way; the answer may still settle its doubt.
+    async def _apply_late_response(self, starting: Run, response: KickoffResponse) -> None:
+        """Apply a response whose run another process has taken over during the POST: it may still resolve the doubt.
 
-        An execution whose answer was lost may be known by a webhook.
+        If the response was lost, a webhook may have named the execution.
         """
         named = self._crew.tracker.take_evidence(starting.run_id)
-        if isinstance(answer, InDoubt) and named is not None:
-            answer = Started(named)
-        kickoff_id = answer.kickoff_id if isinstance(answer, Started) else None
+        if isinstance(response, InDoubt) and named is not None:
+            response = Started(named)
+        kickoff_id = response.kickoff_id if isinstance(response, Started) else None
 
         def decide(latest: Run) -> Decision | None:
-            return state_machine.on_late_response(latest, starting.attempt, answer, self._crew.policy, self._clock())
+            return state_machine.on_late_response(latest, starting.attempt, response, self._crew.policy, self._clock())
 
         run = await self._store.load(starting.run_id)
         written = run and await unless_taken(starting, kickoff_id, retry_on_conflict(self._store, run, decide))
@@ -130,20 +127,20 @@ class Kickoff:
             )
             return
         if kickoff_id is not None and written.final:
-            log_found(written)
+            log_adoption(written)
         else:
             log.info("in_doubt_resolved_by_late_response", run_id=starting.run_id, crew=starting.crew)
         self._notify_deliveries()
 
     async def _with_evidence(self, run: Run) -> Run:
-        """The run, or if it is in doubt and a webhook brought its execution meanwhile, the run with that execution."""
+        """Return the run; if it is in doubt and a webhook has named its execution, adopt that first."""
         kickoff_id = self._crew.tracker.take_evidence(run.run_id)
         if run.state is not State.IN_DOUBT or kickoff_id is None:
             return run
         return await adopt(run, run.attempt, kickoff_id, self._crew.policy, self._store, self._clock) or run
 
-    def _update_breaker(self, answer: KickoffResponse) -> None:
-        if not self._crew.pause_if_unavailable(answer, self._clock()) and self._crew.breaker.on_kickoff_answered():
+    def _update_breaker(self, response: KickoffResponse) -> None:
+        if not self._crew.pause_if_unavailable(response, self._clock()) and self._crew.breaker.on_kickoff_answered():
             log.info("crew_resumed", crew=self._crew.name)
 
     def _track(self, run: Run) -> None:

@@ -1,4 +1,4 @@
-"""A whole bridge without its doors: a real store, a scripted crew, a hand-turned clock, every step."""
+"""A bridge without listeners: every step on a real store, a scripted crew API, and a manual clock."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ from bridge.core.runs.model import CrewPolicy, Envelope, Run
 from bridge.steps._crew import Crew
 from bridge.steps.crew_webhooks import HandleCrewWebhook
 from bridge.steps.delivery import DeliverEvents
-from bridge.steps.maintenance.crew_probe import Probe
+from bridge.steps.maintenance.crew_probe import ProbeCrew
 from bridge.steps.maintenance.housekeeping import Housekeeping
 from bridge.steps.pending_questions import AskPendingQuestions
 from bridge.steps.recovery.in_doubt import ResolveInDoubt
@@ -114,15 +114,15 @@ class Bench:
         return Poll(self.crew, self.store, self.clock, signals["kickoff"], signals["deliver"], signals["resume"])
 
     @property
-    def resume(self) -> SubmitHumanInput:
+    def human_input(self) -> SubmitHumanInput:
         return SubmitHumanInput(self.crew, self.store, self.clock, self.signals["deliver"])
 
     @property
-    def probe(self) -> Probe:
-        return Probe(self.crew, self.clock, self.signals["kickoff"], self.signals["poll"])
+    def probe(self) -> ProbeCrew:
+        return ProbeCrew(self.crew, self.clock, self.signals["kickoff"], self.signals["poll"])
 
     @property
-    def late(self) -> PollLateResults:
+    def late_results(self) -> PollLateResults:
         return PollLateResults(self.crew, self.store, self.clock, self.signals["deliver"])
 
     @property
@@ -133,7 +133,7 @@ class Bench:
         )
 
     @property
-    def early(self) -> AskPendingQuestions:
+    def pending_questions(self) -> AskPendingQuestions:
         return AskPendingQuestions(self.crews, self.store, self.clock, self.webhook.ask)
 
     @property
@@ -143,7 +143,7 @@ class Bench:
         return ApplyCommand(self.crews, self.store, self.clock, *doors, CrewPolicy(results_exchange=True))
 
     @property
-    def doubt(self) -> ResolveInDoubt:
+    def in_doubt(self) -> ResolveInDoubt:
         return ResolveInDoubt(self.crews, self.store, self.clock, self.signals["deliver"])
 
     @property
@@ -158,7 +158,7 @@ class Bench:
         )  # fmt: skip
 
     @property
-    def sweep(self) -> Housekeeping:
+    def housekeeping(self) -> Housekeeping:
         return Housekeeping(self.crews, self.store, self.clock, 86_400.0, self.signals["recover"])
 
     def spy(self) -> Spy:

@@ -8,20 +8,20 @@ from bridge.core.crew.responses import NotStarted, Started, Succeeded
 from bridge.core.errors import RequestRefused
 from bridge.core.runs.commands import Cancel
 from bridge.core.runs.model import State
-from bridge.steps.runs.deferred_commands import ApplyCommands, TakeCommand
-from bridge.steps.runs.input_check import SharedCheck
+from bridge.steps.runs.deferred_commands import AcceptCommand, ApplyDeferredCommands
+from bridge.steps.runs.input_check import BoundedInputCheck
 from tests.component.steps.conftest import Bench
 from tests.fakes import a_request
 
 BY = "queue/kickoff.requests"
 
 
-def take(bench: Bench) -> TakeCommand:
-    return TakeCommand(bench.apply_command, bench.store.commands, bench.clock)
+def take(bench: Bench) -> AcceptCommand:
+    return AcceptCommand(bench.apply_command, bench.store.commands, bench.clock)
 
 
-def apply(bench: Bench) -> ApplyCommands:
-    return ApplyCommands(bench.apply_command, bench.store.commands, bench.clock)
+def apply(bench: Bench) -> ApplyDeferredCommands:
+    return ApplyDeferredCommands(bench.apply_command, bench.store.commands, bench.clock)
 
 
 @pytest.mark.parametrize("answer", [Started("k-1"), NotStarted("503")])
@@ -68,7 +68,7 @@ async def test_a_command_for_a_run_that_has_ended_is_refused(bench: Bench):
     with pytest.raises(RequestRefused) as refused:
         await take(bench)(run.run_id, Cancel(), BY)
     assert refused.value.code == "run_is_over"
-    assert not await bench.store.commands.keep(run.run_id, BY, 0.0)
+    assert not await bench.store.commands.defer(run.run_id, BY, 0.0)
 
 
 async def test_a_command_that_cannot_be_applied_is_tried_again_later(bench: Bench):
@@ -95,7 +95,7 @@ async def test_at_most_so_many_messages_wait_for_crews_to_tell_their_inputs(
         return ("topic",)
 
     monkeypatch.setattr(bench.api, "inputs", hang)
-    check = SharedCheck(bench.inputs, 2)
+    check = BoundedInputCheck(bench.inputs, 2)
     lacking = a_request(inputs={})
     waiting = [asyncio.create_task(check(lacking)) for _ in range(2)]
     await asked.wait()

@@ -128,7 +128,7 @@ async def test_every_attempt_is_kept_with_its_time_and_how_long_it_took(bench: B
 
 
 async def test_one_round_beats_buries_and_forgets(bench: Bench):
-    sweep = bench.sweep
+    sweep = bench.housekeeping
     assert await bench.round(sweep) == [NOW]
     assert await bench.round(sweep) == []
     assert sweep.pause() == 2.0
@@ -139,7 +139,7 @@ async def test_one_round_beats_buries_and_forgets(bench: Bench):
 
 async def test_old_runs_are_forgotten_once_nothing_is_left_to_deliver(bench: Bench):
     run = await ended(bench)
-    sweep = bench.sweep
+    sweep = bench.housekeeping
     bench.clock.forward(86_401)
     await bench.round(sweep)
     assert await bench.store.load(run.run_id) is not None
@@ -152,11 +152,11 @@ async def test_old_runs_are_forgotten_once_nothing_is_left_to_deliver(bench: Ben
 async def test_as_long_as_there_are_many_old_runs_the_next_portion_follows_at_once(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(sweep_module, "FORGOTTEN_AT_ONCE", 2)
+    monkeypatch.setattr(sweep_module, "DELETE_BATCH", 2)
     runs = [await ended(bench) for _ in range(3)]
     await bench.round(bench.deliver)
     bench.clock.forward(86_401)
-    sweep, left = bench.sweep, []
+    sweep, left = bench.housekeeping, []
     while await bench.round(sweep):
         left.append(len([run for run in runs if await bench.store.load(run.run_id) is not None]))
     assert left == [1, 0]
@@ -167,7 +167,7 @@ async def test_a_process_that_was_given_up_begins_anew_and_owns_nothing(bench: B
     run = await bench.started()
     await bench.store.expire_processes(NOW, -1.0)
     with capture_logs() as logs:
-        await bench.round(bench.sweep)
+        await bench.round(bench.housekeeping)
     assert [entry for entry in logs if entry["event"] == "process_rejoined"] != []
     assert run.run_id not in bench.crew.tracker.queue
     await bench.round(bench.recover)
@@ -176,7 +176,7 @@ async def test_a_process_that_was_given_up_begins_anew_and_owns_nothing(bench: B
 
 
 async def test_silent_processes_are_given_up_and_their_runs_looked_for(bench: Bench):
-    sweep = bench.sweep
+    sweep = bench.housekeeping
     await bench.rounds(sweep, seconds=20.0)
     await bench.another_process().join(bench.clock())
     await bench.rounds(sweep, seconds=9.0)
@@ -187,7 +187,7 @@ async def test_silent_processes_are_given_up_and_their_runs_looked_for(bench: Be
 
 async def test_after_a_silence_of_its_own_a_process_first_listens(bench: Bench):
     """The database was away; the first one to be back must not take the others for dead."""
-    sweep = bench.sweep
+    sweep = bench.housekeeping
     await bench.rounds(sweep, seconds=20.0)
     other = bench.another_process()
     await other.join(bench.clock())

@@ -29,8 +29,8 @@ from bridge.core.human_input.model import QuestionContent, QuestionStage
 from bridge.core.human_input.rules import CONFIRM_WITHIN
 from bridge.core.runs.commands import Cancel
 from bridge.core.runs.model import Run, State
-from bridge.ports.inbound import KeyOfRun
-from bridge.steps import _pending_questions
+from bridge.ports.inbound import RunKey
+from bridge.steps import _tracker
 from bridge.steps.runs.human_input import SubmitHumanInput
 from tests.component.steps.conftest import KEY, Bench, with_policy
 from tests.fakes import NOW
@@ -58,7 +58,7 @@ async def waiting(bench: Bench) -> Run:
 
 async def answered(bench: Bench, run: Run, command: Resume = YES) -> Run:
     await bench.apply_command(run.run_id, command, "somebody")
-    await bench.round(bench.resume)
+    await bench.round(bench.human_input)
     return await bench.now(run)
 
 
@@ -210,7 +210,7 @@ async def test_a_question_that_is_faster_than_the_kickoffs_answer_is_kept(bench:
 
     bench.api.meanwhile = meanwhile
     await bench.round(bench.kickoff)
-    await bench.round(bench.early)
+    await bench.round(bench.pending_questions)
     assert await told(bench, run) == ["waiting_for_human"]
     assert len(bench.crew.questions) == 0
 
@@ -261,9 +261,9 @@ async def test_a_second_answer_is_refused_and_never_sent(bench: Bench, command: 
     run = await waiting(bench)
     await bench.apply_command(run.run_id, YES, "somebody")
     assert await refused(bench, run.run_id, command) == "not_waiting"
-    await bench.round(bench.resume)
+    await bench.round(bench.human_input)
     assert await refused(bench, run.run_id, command) == "not_waiting"
-    await bench.round(bench.resume)
+    await bench.round(bench.human_input)
     assert len(bench.api.resumes) == 1
 
 
@@ -272,7 +272,7 @@ async def test_of_three_answers_at_once_one_is_sent(bench: Bench):
     results = await asyncio.gather(
         *(bench.apply_command(run.run_id, Resume(f"Answer {n}"), "somebody") for n in range(3)), return_exceptions=True
     )
-    await bench.round(bench.resume)
+    await bench.round(bench.human_input)
     assert [getattr(result, "code", None) for result in results].count("not_waiting") == 2
     assert len(bench.api.resumes) == 1
 
@@ -316,11 +316,11 @@ async def test_an_answer_that_says_nothing_is_refused(bench: Bench, command: Res
 async def test_a_run_is_found_by_the_key_of_its_request(bench: Bench):
     run = await bench.started(idempotency_key="order-1")
     await ask(bench, run)
-    await bench.apply_command(KeyOfRun("queue", "research", "order-1"), YES, "queue")
-    await bench.round(bench.resume)
+    await bench.apply_command(RunKey("queue", "research", "order-1"), YES, "queue")
+    await bench.round(bench.human_input)
     assert len(bench.api.resumes) == 1
-    assert await refused(bench, KeyOfRun("queue", "research", "order-2"), YES) == "unknown_run"
-    assert await refused(bench, KeyOfRun("another", "research", "order-1"), YES) == "unknown_run"
+    assert await refused(bench, RunKey("queue", "research", "order-2"), YES) == "unknown_run"
+    assert await refused(bench, RunKey("another", "research", "order-1"), YES) == "unknown_run"
 
 
 # What comes of an answer ------------------------------------------------------------------------------------------
@@ -331,10 +331,10 @@ async def test_what_provably_never_left_is_sent_later(bench: Bench, answer: Any)
     bench.api.resume_answers = [answer]
     run = await answered(bench, await waiting(bench))
     assert run.state is State.WAITING_FOR_HUMAN
-    assert await bench.round(bench.resume) == []
+    assert await bench.round(bench.human_input) == []
     bench.clock.forward(400)
     bench.crew.breaker.on_probe(ok=True, now=bench.clock())
-    await bench.round(bench.resume)
+    await bench.round(bench.human_input)
     assert ((await bench.now(run)).state, len(bench.api.resumes)) == (State.RUNNING, 2)
 
 
@@ -344,7 +344,7 @@ async def test_an_answer_in_doubt_is_never_sent_again_and_said_to_be_unconfirmed
     run = await answered(bench, await waiting(bench))
     while bench.clock() < NOW + 3 * CONFIRM_WITHIN:
         await look(bench, NotFound())
-        await bench.round(bench.resume)
+        await bench.round(bench.human_input)
     assert len(bench.api.resumes) == 1
     assert await told(bench, run) == ["waiting_for_human", "resume_unconfirmed"]
     assert (await data(bench, run, "run.resume_unconfirmed"))["question"]["task_id"] == TASK
@@ -399,11 +399,11 @@ async def test_a_process_that_dies_with_the_answer_under_way_never_sends_it_agai
 
     bench.api.meanwhile = die
     with pytest.raises(KeyboardInterrupt):
-        await bench.round(bench.resume)
+        await bench.round(bench.human_input)
     await bench.abandon()
     bench.crew.tracker.queue.drop(run.run_id)
     await bench.round(bench.recover)
-    assert await bench.round(bench.resume) == []
+    assert await bench.round(bench.human_input) == []
     while bench.clock() < NOW + 3 * CONFIRM_WITHIN:
         await look(bench, NotFound())
     assert (len(bench.api.resumes), await told(bench, run)) == (1, ["waiting_for_human", "resume_unconfirmed"])
@@ -415,7 +415,7 @@ async def test_an_answer_that_was_taken_survives_the_process(bench: Bench):
     await bench.abandon()
     bench.crew.tracker.queue.drop(run.run_id)
     await bench.round(bench.recover)
-    await bench.round(bench.resume)
+    await bench.round(bench.human_input)
     assert len(bench.api.resumes) == 1
     await look(bench, Succeeded("done"))
     assert (await bench.now(run)).state is State.SUCCEEDED
@@ -432,7 +432,7 @@ async def test_a_run_is_followed_from_the_moment_that_its_answer_leaves(bench: B
         tracked_runs.append(run.run_id in bench.crew.tracker.queue)
 
     bench.api.meanwhile = meanwhile
-    await bench.round(bench.resume)
+    await bench.round(bench.human_input)
     assert tracked_runs == [True]
 
 
@@ -445,12 +445,12 @@ async def test_a_question_that_comes_before_its_forerunners_answer_leaves_is_fol
     await bench.apply_command(run.run_id, YES, "somebody")
     await bench.abandon()
     bench.crew.tracker.forget_everything()
-    [claimed] = await bench.resume.claim(1)
+    [claimed] = await bench.human_input.claim(1)
     await ask(bench, run, "another-task")
     if paused:
         bench.crew.breaker.trip("HTTP 401", bench.clock())
     with pytest.raises(Stale):
-        await bench.resume.handle(claimed)
+        await bench.human_input.handle(claimed)
     bench.crew.breaker.on_probe(ok=True, now=bench.clock())
     await look(bench, Succeeded("done"))
     assert ((await bench.now(run)).state, bench.api.resumes) == (State.SUCCEEDED, [])
@@ -461,10 +461,10 @@ async def test_a_run_that_was_cancelled_before_its_answer_leaves_is_not_followed
     await bench.apply_command(run.run_id, YES, "somebody")
     await bench.abandon()
     bench.crew.tracker.forget_everything()
-    [claimed] = await bench.resume.claim(1)
+    [claimed] = await bench.human_input.claim(1)
     await bench.apply_command(run.run_id, Cancel(), "somebody")
     with pytest.raises(Stale):
-        await bench.resume.handle(claimed)
+        await bench.human_input.handle(claimed)
     await bench.round(bench.poll)
     assert (len(bench.crew.tracker), bench.api.polls) == (0, [])
 
@@ -489,7 +489,7 @@ async def test_an_answer_is_left_to_the_worker_of_its_own_crew(bench: Bench):
         replace(bench.crew, name="triage"), bench.store, bench.clock, bench.signals["deliver"]
     )
     assert await of_another.claim(9) == []
-    assert len(await bench.resume.claim(9)) == 1
+    assert len(await bench.human_input.claim(9)) == 1
 
 
 async def test_a_paused_crews_answers_wait(bench: Bench):
@@ -499,7 +499,7 @@ async def test_a_paused_crews_answers_wait(bench: Bench):
     assert bench.api.resumes == []
     bench.crew.breaker.on_probe(ok=True, now=bench.clock())
     bench.clock.forward(100)
-    await bench.round(bench.resume)
+    await bench.round(bench.human_input)
     assert len(bench.api.resumes) == 1
 
 
@@ -559,7 +559,7 @@ async def test_without_an_answer_in_time_the_default_is_given(bench: Bench):
     while bench.clock() < NOW + 100:
         assert bench.api.resumes == []
         await look(bench, NotFound())
-        await bench.round(bench.resume)
+        await bench.round(bench.human_input)
     assert bench.clock() == NOW + 100
     assert bench.api.resumes[0]["humanFeedback"] == "Go on."
     assert await refused(bench, run.run_id, YES) == "not_waiting"
@@ -583,7 +583,7 @@ def a_question(kickoff_id: str = "execution-1", **changes: Any) -> FlowQuestion:
 
 async def flow(bench: Bench) -> Run:
     run = await with_policy(bench, is_flow=True).started()
-    await bench.webhook.take_flow_question("research", a_question())
+    await bench.webhook.handle_flow_question("research", a_question())
     return run
 
 
@@ -611,40 +611,40 @@ async def test_a_flow_gets_its_own_option_where_one_is_meant(bench: Bench, comma
 
 async def test_a_flows_question_that_is_faster_than_the_kickoffs_answer_is_kept(bench: Bench):
     run = await with_policy(bench, is_flow=True).accepted()
-    await bench.webhook.take_flow_question("research", a_question())
-    await bench.round(bench.early)
+    await bench.webhook.handle_flow_question("research", a_question())
+    await bench.round(bench.pending_questions)
     await bench.round(bench.kickoff)
-    assert await bench.round(bench.early) == [], "the store is asked once a second"
-    await bench.rounds(bench.early, seconds=1)
+    assert await bench.round(bench.pending_questions) == [], "the store is asked once a second"
+    await bench.rounds(bench.pending_questions, seconds=1)
     assert await told(bench, run) == ["waiting_for_human"]
-    assert bench.early.pause() == 1.0
+    assert bench.pending_questions.pause() == 1.0
 
 
 async def test_a_question_of_an_execution_that_no_run_gets_is_dropped_after_an_hour(bench: Bench):
-    await bench.webhook.take_flow_question("research", a_question())
-    await bench.rounds(bench.early, seconds=3)
+    await bench.webhook.handle_flow_question("research", a_question())
+    await bench.rounds(bench.pending_questions, seconds=3)
     bench.clock.forward(3600)
     with capture_logs() as logs:
-        await bench.round(bench.early)
+        await bench.round(bench.pending_questions)
     assert [entry["event"] for entry in logs] == ["human_input_unmatched"]
     assert len(bench.crew.questions) == 0
 
 
-@pytest.mark.parametrize(("name", "most"), [("MOST", 2), ("MOST_BYTES", 700_000)])
+@pytest.mark.parametrize(("name", "most"), [("MAX_QUESTIONS", 2), ("MAX_QUESTION_BYTES", 700_000)])
 async def test_of_too_many_or_too_large_questions_of_nobody_the_oldest_make_way(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, most: int
 ):
     """A thousand were kept, however large: a gigabyte."""
-    monkeypatch.setattr(_pending_questions, name, most)
+    monkeypatch.setattr(_tracker, name, most)
     output = "🦉" * 65_536  # four bytes each
     with capture_logs() as logs:
         for number in (1, 1, 1, 2, 3, 4):
-            await bench.webhook.take_flow_question("research", a_question(f"unknown-{number}", output=output))
+            await bench.webhook.handle_flow_question("research", a_question(f"unknown-{number}", output=output))
     told = [(entry["event"], entry["kickoff_id"]) for entry in logs]
     assert told == [("human_input_unmatched", f"unknown-{number}") for number in (1, 2)]
-    assert [kickoff_id for _, kickoff_id in await bench.round(bench.early)] == ["unknown-3", "unknown-4"]
-    bench.crew.questions.drop("unknown-3")
-    assert bench.crew.questions.keep("unknown-5", QuestionContent(output=output), NOW) == []
+    assert [kickoff_id for _, kickoff_id in await bench.round(bench.pending_questions)] == ["unknown-3", "unknown-4"]
+    bench.crew.questions.remove("unknown-3")
+    assert bench.crew.questions.add("unknown-5", QuestionContent(output=output), NOW) == []
 
 
 async def test_a_flow_that_told_no_address_cannot_be_answered_here(bench: Bench):

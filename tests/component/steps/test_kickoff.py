@@ -69,7 +69,7 @@ async def test_an_answer_that_settles_nothing_is_never_followed_by_a_second_post
     assert run.state is State.IN_DOUBT
     for _ in range(5):
         bench.clock.forward(10_000)
-        for step in (bench.kickoff, bench.recover, bench.doubt, bench.sweep, bench.poll):
+        for step in (bench.kickoff, bench.recover, bench.in_doubt, bench.housekeeping, bench.poll):
             await bench.round(step)
     assert len(bench.api.bodies) == 1
     assert (await bench.now(run)).state is State.IN_DOUBT

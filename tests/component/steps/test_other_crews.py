@@ -11,8 +11,8 @@ from bridge.core.polling.planner import PollPlanner
 from bridge.core.runs.model import Envelope, State
 from bridge.ports.inbound import Accepted
 from bridge.steps._crew import Crew
+from bridge.steps.crew_webhooks import ProcessRelayedWebhooks
 from bridge.steps.maintenance.rebalance import Rebalance
-from bridge.steps.webhook_relay import ProcessRelayedWebhooks
 from tests.component.steps.conftest import KEY, Bench
 from tests.fakes import a_request
 
@@ -47,8 +47,8 @@ async def test_a_process_takes_up_no_runs_of_a_crew_that_it_does_not_know(bench:
     assert [(await bench.now(one)).owner for one in (run, doubtful)] == [None, None]
     assert len(await bench.round(bench.recover)) == 2
     bench.clock.forward(bench.policy.in_doubt_after + 1)
-    assert await other.round(other.doubt) == []
-    assert [run.run_id for run in await bench.round(bench.doubt)] == [doubtful.run_id]
+    assert await other.round(other.in_doubt) == []
+    assert [run.run_id for run in await bench.round(bench.in_doubt)] == [doubtful.run_id]
 
 
 async def test_runs_are_not_handed_over_to_a_process_that_does_not_know_their_crew(bench: Bench):
@@ -113,7 +113,7 @@ async def test_a_crew_that_nobody_serves_any_more_is_logged_once(bench: Bench):
     other = await another(bench)
     await bench.store.close()
     with capture_logs() as logs:
-        await other.rounds(other.sweep, seconds=6)
+        await other.rounds(other.housekeeping, seconds=6)
     told = [entry for entry in logs if entry["event"] == "crew_not_configured"]
     assert [(entry["crew"], entry["runs"]) for entry in told] == [("research", 1)]
     await bench.store.join(bench.clock())

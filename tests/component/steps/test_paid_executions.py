@@ -28,9 +28,9 @@ from bridge.core.human_input.feedback import Resume
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand
 from bridge.core.runs.model import DoubtPolicy, Run, State
 from bridge.ports.journal import JournalEntry
+from bridge.steps.crew_webhooks import ProcessRelayedWebhooks
 from bridge.steps.recovery.journal import replay_journal
 from bridge.steps.runs import commands
-from bridge.steps.webhook_relay import ProcessRelayedWebhooks
 from tests.component.steps.conftest import KEY, Bench, with_policy
 from tests.component.steps.test_replay import Notes
 from tests.fakes import raise_fault
@@ -65,7 +65,7 @@ async def seconds(bench: Bench, count: int) -> None:
     """Let the steps that decide about doubts and start runs work for a while."""
     for _ in range(count):
         bench.clock.forward(1.0)
-        await bench.round(bench.doubt)
+        await bench.round(bench.in_doubt)
         await bench.round(bench.kickoff)
 
 
@@ -111,7 +111,7 @@ async def test_two_replicas_share_one_automatic_retry(bench: Bench):
 async def test_evidence_that_comes_before_the_repeated_post_spares_it(bench: Bench):
     run = await doubted(retrying(bench))
     bench.clock.forward(1.0)
-    await bench.round(bench.doubt)
+    await bench.round(bench.in_doubt)
     assert (await bench.now(run)).state is State.ACCEPTED
     await webhook(bench, run, {"kickoff_id": "k-1"})
     await seconds(bench, 5)
@@ -178,12 +178,12 @@ async def test_late_evidence_of_a_run_that_has_ended_stops_its_execution_and_tel
         await bench.abandon()
     await bring(bench, run)
     bench.api.standing_status = Succeeded("paid for")
-    await bench.round(bench.late)
+    await bench.round(bench.late_results)
     ended = await bench.now(run)
     assert (bench.api.stopped, bench.api.polls) == (["k-1"], ["k-1"])
     assert (ended.state, ended.kickoff_id, ended.due_at) == (state, "k-1", None)
     assert await bench.events(run) == [f"run.{state}", "run.late_result"]
-    assert await bench.round(bench.late) == []
+    assert await bench.round(bench.late_results) == []
 
 
 async def test_an_answer_to_a_post_whose_run_was_cancelled_meanwhile_stops_the_execution(bench: Bench):
@@ -201,7 +201,7 @@ async def test_an_answer_to_a_post_whose_run_was_cancelled_meanwhile_stops_the_e
     with capture_logs() as logs:
         await bench.round(bench.kickoff)
     assert "execution_found_late" in [line["event"] for line in logs]
-    await other.round(other.late)
+    await other.round(other.late_results)
     assert (bench.api.stopped, (await bench.now(run)).state) == (["k-late"], State.CANCELLED)
 
 
@@ -228,7 +228,7 @@ async def test_evidence_that_was_left_for_a_dead_process_reaches_a_run_that_was_
     await bench.round(bench.recover)
     await bench.apply_command(run.run_id, Cancel(), "client/ops")
     assert len(await other.round(ProcessRelayedWebhooks(other.store, other.webhook.handle_relayed))) == 1
-    await bench.round(bench.late)
+    await bench.round(bench.late_results)
     assert bench.api.stopped == ["k-1"]
 
 
@@ -238,7 +238,7 @@ async def test_evidence_of_a_run_that_was_refused_has_its_execution_stopped_and_
     run = await bench.started()
     await webhook(bench, run, {"kickoff_id": "k-1"})
     bench.api.standing_status = Failed("stopped")
-    await bench.round(bench.late)
+    await bench.round(bench.late_results)
     assert (bench.api.stopped, await bench.events(run)) == (["k-1"], ["run.failed", "run.late_result"])
 
 
@@ -247,9 +247,9 @@ async def test_a_run_that_failed_by_itself_is_neither_stopped_nor_watched(bench:
     bench.api.standing_status = Failed("by itself")
     bench.clock.forward(6)
     await bench.round(bench.poll)
-    assert ((await bench.now(run)).state, await bench.round(bench.late)) == (State.FAILED, [])
+    assert ((await bench.now(run)).state, await bench.round(bench.late_results)) == (State.FAILED, [])
     await webhook(bench, run, {"kickoff_id": "another"})
-    assert await bench.round(bench.late) == []
+    assert await bench.round(bench.late_results) == []
 
 
 # Adopting an execution --------------------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ async def minutes(bench: Bench, count: int) -> None:
             bench.clock.forward(5.0)
             await bench.round(bench.recover)
             await bench.round(bench.poll)
-            await bench.round(bench.doubt)
+            await bench.round(bench.in_doubt)
 
 
 async def test_an_id_that_the_api_does_not_know_is_not_adopted(bench: Bench):
@@ -288,7 +288,7 @@ async def test_while_the_crew_cannot_be_asked_nothing_is_adopted_but_by_force(be
 
 async def test_a_crew_that_hangs_does_not_hold_up_the_operator(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     run = await doubted(bench)
-    monkeypatch.setattr(commands, "POLL_WITHIN", 0.01)
+    monkeypatch.setattr(commands, "POLL_TIMEOUT", 0.01)
 
     async def hang() -> None:
         await asyncio.Event().wait()
@@ -422,6 +422,6 @@ async def test_a_run_of_a_removed_crew_can_be_cancelled(bench: Bench, state: Sta
 async def test_what_needs_the_crews_api_is_refused_for_a_removed_crew(bench: Bench, command: RunCommand):
     run = await doubted(bench)
     bench.made = {"other": bench.crew}
-    with pytest.raises(RequestRefused, match="research is not in the settings") as refused:
+    with pytest.raises(RequestRefused, match="research is not configured") as refused:
         await bench.apply_command(run.run_id, command, "client/ops")
     assert refused.value.code == "unknown_crew"

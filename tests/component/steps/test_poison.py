@@ -29,10 +29,10 @@ from bridge.core.runs.quarantine import Quarantined
 from bridge.core.runs.waiting import Reason, why_waiting
 from bridge.ports.queries import DeliveryFilter, RunFilter
 from bridge.ports.store import RelayedWebhook
+from bridge.steps.crew_webhooks import ProcessRelayedWebhooks
 from bridge.steps.maintenance.rebalance import Rebalance
 from bridge.steps.maintenance.run_time_stats import SyncRunTimes
-from bridge.steps.runs.deferred_commands import ApplyCommands
-from bridge.steps.webhook_relay import ProcessRelayedWebhooks
+from bridge.steps.runs.deferred_commands import ApplyDeferredCommands
 from bridge.worker import Worker
 from tests.component.steps.conftest import Bench, with_policy
 from tests.fakes import FakeSender, Faults, a_delivery
@@ -139,7 +139,7 @@ async def cancelled(bench: Bench) -> None:
 
 async def to_cancel(bench: Bench) -> None:
     run = await bench.left_starting()
-    assert await bench.store.commands.keep(run.run_id, "somebody", bench.clock())
+    assert await bench.store.commands.defer(run.run_id, "somebody", bench.clock())
     await bench.round(bench.recover)
 
 
@@ -157,7 +157,7 @@ async def to_deliver(bench: Bench) -> None:
 
 async def early_question(bench: Bench) -> None:
     run = await bench.started()
-    bench.crew.questions.keep(run.kickoff_id or "", QuestionContent("task-1", "a draft"), bench.clock())
+    bench.crew.questions.add(run.kickoff_id or "", QuestionContent("task-1", "a draft"), bench.clock())
 
 
 async def passed_hint(bench: Bench) -> None:
@@ -177,19 +177,19 @@ async def nothing(_: Bench) -> None:
 SCENES: dict[str, tuple[Callable[[Bench], Any], Callable[[Bench], Awaitable[Any]]]] = {
     "kickoff": (lambda bench: bench.kickoff, accepted),
     "poll": (lambda bench: bench.poll, running),
-    "human_input": (lambda bench: bench.resume, answered),
-    "in_doubt": (lambda bench: bench.doubt, in_doubt),
-    "late_results": (lambda bench: bench.late, cancelled),
+    "human_input": (lambda bench: bench.human_input, answered),
+    "in_doubt": (lambda bench: bench.in_doubt, in_doubt),
+    "late_results": (lambda bench: bench.late_results, cancelled),
     "recover": (lambda bench: bench.recover, interrupted),
     "deferred_commands": (
-        lambda bench: ApplyCommands(bench.apply_command, bench.store.commands, bench.clock),
+        lambda bench: ApplyDeferredCommands(bench.apply_command, bench.store.commands, bench.clock),
         to_cancel,
     ),
     "delivery": (lambda bench: bench.deliver, to_deliver),
-    "pending_questions": (lambda bench: bench.early, early_question),
-    "webhook_relay": (lambda bench: ProcessRelayedWebhooks(bench.store, bench.webhook.handle_relayed), passed_hint),
+    "pending_questions": (lambda bench: bench.pending_questions, early_question),
+    "crew_webhooks": (lambda bench: ProcessRelayedWebhooks(bench.store, bench.webhook.handle_relayed), passed_hint),
     "crew_probe": (lambda bench: bench.probe, paused),
-    "housekeeping": (lambda bench: bench.sweep, nothing),
+    "housekeeping": (lambda bench: bench.housekeeping, nothing),
     "rebalance": (
         lambda bench: Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"]),
         nothing,
@@ -255,7 +255,15 @@ async def comes_to_rest(bench: Bench) -> None:
     for _ in range(30):
         bench.clock.forward(120.0)
         await bench.store.heartbeat(bench.clock())
-        for step in (bench.recover, bench.probe, bench.kickoff, bench.resume, bench.poll, bench.doubt, bench.deliver):
+        for step in (
+            bench.recover,
+            bench.probe,
+            bench.kickoff,
+            bench.human_input,
+            bench.poll,
+            bench.in_doubt,
+            bench.deliver,
+        ):
             await bench.round(step)
         runs = (await bench.store.find_runs(RunFilter(limit=1000))).items
         pending = await bench.store.find_deliveries(DeliveryFilter(state=DeliveryState.PENDING))

@@ -20,7 +20,7 @@ from bridge.core.crew.responses import (
 from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.runs.commands import Cancel
 from bridge.core.runs.model import Decision, Run, State, TrackedRun
-from bridge.steps.runs.poll import TOGETHER
+from bridge.steps.runs.poll import BATCH_WINDOW
 from tests.component.steps.conftest import Bench, with_policy
 from tests.fakes import NOW
 
@@ -42,7 +42,7 @@ async def test_nothing_is_looked_at_before_it_is_due(bench: Bench):
     assert await bench.poll.claim(9) == []
     assert 4 < bench.poll.pause() < 6
     bench.clock.forward(6)
-    assert bench.poll.pause() <= TOGETHER
+    assert bench.poll.pause() <= BATCH_WINDOW
     assert len(await bench.poll.claim(9)) == 1
 
 
@@ -187,7 +187,7 @@ async def test_what_was_being_looked_at_when_the_process_lost_its_name_is_not_fo
     bench.crew.tracker.queue.expedite(tracked.run_id)
     bench.crew.tracker.mark_webhook_seen(tracked.run_id)
     await bench.store.expire_processes(bench.clock(), -1.0)
-    await bench.round(bench.sweep)
+    await bench.round(bench.housekeeping)
     await bench.poll.handle(tracked)
     assert (len(bench.crew.tracker), bench.crew.tracker._webhook_seen) == (0, set())
 

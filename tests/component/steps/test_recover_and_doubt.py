@@ -67,7 +67,7 @@ async def doubted(bench: Bench) -> str:
 async def test_before_its_time_a_doubt_is_left_alone(bench: Bench):
     await doubted(bench)
     bench.clock.forward(899)
-    assert await bench.doubt.claim(9) == []
+    assert await bench.in_doubt.claim(9) == []
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ async def test_when_no_evidence_came_the_policy_decides(
 ):
     run_id = await doubted(with_policy(bench, in_doubt=policy))
     bench.clock.forward(900)
-    assert len(await bench.round(bench.doubt)) == 1
+    assert len(await bench.round(bench.in_doubt)) == 1
     run = await bench.store.load(run_id)
     assert (run.state, run.owner) == (state, None)
     assert sorted(await bench.events(run)) == sorted(events)
@@ -94,16 +94,16 @@ async def test_hold_says_so_once(bench: Bench):
     run = await bench.store.load(await doubted(bench))
     for _ in range(4):
         bench.clock.forward(900)
-        await bench.round(bench.doubt)
+        await bench.round(bench.in_doubt)
     assert len(await bench.store.deliveries_for_run(run.run_id)) == 2  # one event, two destinations
 
 
 async def test_retry_waits_for_evidence_and_then_posts_once_more(bench: Bench):
     run_id = await doubted(with_policy(bench, in_doubt=DoubtPolicy.RETRY, in_doubt_after=600.0))
     bench.clock.forward(599)
-    assert await bench.round(bench.doubt) == []
+    assert await bench.round(bench.in_doubt) == []
     bench.clock.forward(1)
-    await bench.round(bench.doubt)
+    await bench.round(bench.in_doubt)
     await bench.round(bench.kickoff)
     run = await bench.store.load(run_id)
     assert (run.state, run.attempt, len(bench.api.bodies)) == (State.RUNNING, 2, 2)
@@ -113,9 +113,9 @@ async def test_runs_in_doubt_of_a_crew_that_is_not_configured_any_more_wait(benc
     await doubted(bench)
     bench.made = {"other": bench.crew}
     bench.clock.forward(900)
-    assert await bench.doubt.claim(9) == []
+    assert await bench.in_doubt.claim(9) == []
 
 
 def test_both_look_around_every_few_seconds(bench: Bench):
     """A doubt is said within a second, as short as `in_doubt_after` may be."""
-    assert (bench.recover.pause(), bench.doubt.pause()) == (5.0, 1.0)
+    assert (bench.recover.pause(), bench.in_doubt.pause()) == (5.0, 1.0)

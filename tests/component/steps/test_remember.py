@@ -1,7 +1,7 @@
 """What is learned of run times outlives the process, and reaches the others on the same store."""
 
 from bridge.core.runs.model import TrackedRun
-from bridge.steps.maintenance.run_time_stats import EVERY, SyncRunTimes
+from bridge.steps.maintenance.run_time_stats import INTERVAL, SyncRunTimes
 from tests.component.steps.conftest import Bench
 
 
@@ -44,10 +44,10 @@ async def test_processes_on_one_store_learn_from_each_other(bench: Bench):
     for number in range(3):
         learn(bench, number)
         learn(other, 10 + number)
-        bench.clock.forward(EVERY)
+        bench.clock.forward(INTERVAL)
         await bench.round(ours)
         await other.round(theirs)
-    bench.clock.forward(EVERY)
+    bench.clock.forward(INTERVAL)
     await bench.round(ours)
     assert (count(bench), count(other)) == (6, 6)
 
@@ -56,7 +56,7 @@ async def test_alone_on_its_store_it_reads_once(bench: Bench):
     step = add(bench)
     await bench.round(step)
     learn(process(bench), 1)
-    bench.clock.forward(EVERY)
+    bench.clock.forward(INTERVAL)
     await bench.round(step)
     assert count(bench) == 0
 
@@ -66,5 +66,5 @@ async def test_nothing_is_written_between_the_rounds(bench: Bench):
     await bench.round(step)
     learn(bench, 1)
     assert await step.claim(1) == []
-    assert step.pause() == EVERY
+    assert step.pause() == INTERVAL
     assert await bench.store.run_times("research", 0.0, 9) == []

@@ -64,7 +64,7 @@ def entries(bench: Bench) -> Notes:
 async def test_an_id_that_the_store_does_not_take_soon_is_noted_until_it_does(
     bench: Bench, entries: Notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kickoff, "PATIENCE", 0.01)
+    monkeypatch.setattr(kickoff, "JOURNAL_AFTER", 0.01)
     run = await bench.accepted()
     store = bench.store = FullDisk(bench.store)
     starting = asyncio.create_task(bench.round(bench.kickoff))

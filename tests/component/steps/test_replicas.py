@@ -17,8 +17,8 @@ from bridge.core.human_input.feedback import Resume
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Run, State
+from bridge.steps.crew_webhooks import ProcessRelayedWebhooks
 from bridge.steps.maintenance.rebalance import Rebalance
-from bridge.steps.webhook_relay import ProcessRelayedWebhooks
 from tests.component.steps.conftest import KEY, Bench
 from tests.fakes import NOW
 
@@ -156,7 +156,7 @@ async def test_a_process_that_takes_a_flows_question_to_another_s_run_keeps_noth
     question = FlowQuestion(
         run.kickoff_id or "", QuestionContent("q-1", callback_url="https://amp.example.com/respond")
     )
-    await other.webhook.take_flow_question("research", question)
+    await other.webhook.handle_flow_question("research", question)
     assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
     assert other.crew.tracker._outdated == set()
     assert other.crew.tracker.queue._expedited == set()
@@ -225,10 +225,10 @@ async def test_a_question_that_reaches_another_process_before_its_run_is_known_i
     bench.api.kickoff_answers = [Started("k-1")]
     asked = read(Kind.HUMAN, {"kickoff_id": "k-1", "task_id": "t", "task_output": "Approve?"}).question
     assert asked is not None
-    await other.webhook.take_flow_question("research", FlowQuestion("k-1", asked))
-    await other.round(other.early)
+    await other.webhook.handle_flow_question("research", FlowQuestion("k-1", asked))
+    await other.round(other.pending_questions)
     await bench.round(bench.kickoff)
-    await other.rounds(other.early, seconds=1)
+    await other.rounds(other.pending_questions, seconds=1)
     assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
 
 

@@ -29,7 +29,7 @@ async def test_an_accepted_run_is_cancelled_and_never_posted(bench: Bench):
     cancelled = await bench.apply_command(run.run_id, Cancel(), "client/orders")
     assert (cancelled.state, await bench.events(run)) == (State.CANCELLED, ["run.cancelled"])
     assert await bench.round(bench.kickoff) == []
-    assert await bench.round(bench.late) == []
+    assert await bench.round(bench.late_results) == []
 
 
 async def test_a_run_under_way_is_cancelled_at_once_its_execution_is_asked_to_stop_and_watched(bench: Bench):
@@ -38,9 +38,9 @@ async def test_a_run_under_way_is_cancelled_at_once_its_execution_is_asked_to_st
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
     assert await bench.events(run) == ["run.cancelled"]
     assert run.run_id not in bench.crew.tracker.queue
-    await bench.round(bench.late)
+    await bench.round(bench.late_results)
     bench.clock.forward(3_600)
-    await bench.round(bench.late)
+    await bench.round(bench.late_results)
     assert bench.api.stopped == [run.kickoff_id]
     assert len(bench.api.polls) == 2
 
@@ -51,7 +51,7 @@ async def test_an_execution_that_ends_after_all_is_told_once(bench: Bench, answe
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
     bench.api.status_answers = [Running(), answer]
     for _ in range(5):
-        await bench.round(bench.late)
+        await bench.round(bench.late_results)
         bench.clock.forward(7_200)
     assert await bench.events(run) == ["run.cancelled", "run.late_result"]
     assert len(bench.api.polls) == 2
@@ -68,14 +68,14 @@ async def test_a_late_result_is_told_although_something_is_noted_of_its_run_duri
     async def meanwhile(_: Any) -> None:
         bench.clock.forward(1)
         await bench.apply_command(run.run_id, Cancel(), "client/orders")
-        polled.extend(await bench.late.claim(1))
+        polled.extend(await bench.late_results.claim(1))
 
     bench.api.meanwhile = meanwhile
-    await bench.round(bench.resume)
+    await bench.round(bench.human_input)
     assert (await bench.now(run)).human_input.aliases == ("alias-1",)
     bench.api.standing_status = Succeeded("late")
     bench.clock.forward(1)
-    await bench.late.handle(polled[0])
+    await bench.late_results.handle(polled[0])
     assert await bench.events(run) == ["run.waiting_for_human", "run.cancelled", "run.late_result"]
     assert (await bench.now(run)).human_input.aliases == ("alias-1",)
 
@@ -84,13 +84,13 @@ async def test_a_process_that_was_given_up_during_a_late_look_leaves_it_to_other
     run = await bench.started()
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
     bench.api.standing_status = Succeeded("late")
-    [polled] = await bench.late.claim(1)
+    [polled] = await bench.late_results.claim(1)
     await bench.abandon()
-    await bench.late.handle(polled)
+    await bench.late_results.handle(polled)
     assert await bench.events(run) == ["run.cancelled"]
-    await bench.round(bench.late)
+    await bench.round(bench.late_results)
     assert await bench.events(run) == ["run.cancelled", "run.late_result"]
-    assert await bench.round(bench.late) == []
+    assert await bench.round(bench.late_results) == []
 
 
 async def test_a_stop_is_left_to_the_worker_of_its_own_crew(bench: Bench):
@@ -99,7 +99,7 @@ async def test_a_stop_is_left_to_the_worker_of_its_own_crew(bench: Bench):
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
     of_another = PollLateResults(replace(bench.crew, name="triage"), bench.store, bench.clock, bench.signals["deliver"])
     assert await of_another.claim(9) == []
-    assert len(await bench.late.claim(9)) == 1
+    assert len(await bench.late_results.claim(9)) == 1
 
 
 async def test_a_late_execution_is_watched_for_a_day(bench: Bench):
@@ -107,7 +107,7 @@ async def test_a_late_execution_is_watched_for_a_day(bench: Bench):
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
     bench.api.standing_status = NoResponse("HTTP 500")
     for _ in range(200):
-        await bench.round(bench.late)
+        await bench.round(bench.late_results)
         bench.clock.forward(600)
     assert (await bench.now(run)).due_at is None
     assert len(bench.api.polls) < 40
@@ -120,7 +120,7 @@ async def test_a_run_that_timed_out_is_watched_too_and_not_stopped(bench: Bench)
         await bench.round(bench.poll)
     assert (await bench.now(run)).state is State.TIMED_OUT
     bench.api.standing_status = Succeeded("late")
-    await bench.round(bench.late)
+    await bench.round(bench.late_results)
     assert await bench.events(run) == ["run.timed_out", "run.late_result"]
     assert bench.api.stopped == []
 

@@ -14,14 +14,14 @@ from bridge.core import fields
 from bridge.core.errors import RequestRefused
 from bridge.core.runs import request as kickoff_request
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand, read_resume
-from bridge.ports.inbound import CommandRun
+from bridge.ports.inbound import ApplyCommand
 from bridge.ports.store import Store
 
 
 class CommandsApi:
     """Commands over HTTP. A client may cancel and resume the runs it submitted; everything else requires `operate`."""
 
-    def __init__(self, apply_command: CommandRun, store: Store, clients: Clients) -> None:
+    def __init__(self, apply_command: ApplyCommand, store: Store, clients: Clients) -> None:
         self._apply_command = apply_command
         self._store = store
         self._clients = clients

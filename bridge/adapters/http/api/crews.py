@@ -9,13 +9,13 @@ from bridge.adapters.http import problems
 from bridge.adapters.http.auth import Client, Clients, Role
 from bridge.adapters.http.body import respond
 from bridge.core.errors import RequestRefused
-from bridge.ports.crew_api import CrewInfo, InputsOf, ListCrews
+from bridge.ports.crew_api import CrewInfo, ListCrews, ListInputs
 
 
 class CrewsApi:
     """Crews over HTTP. A crew that the client may not use is reported as unknown."""
 
-    def __init__(self, list_crews: ListCrews, crew_inputs: InputsOf, clients: Clients) -> None:
+    def __init__(self, list_crews: ListCrews, crew_inputs: ListInputs, clients: Clients) -> None:
         self._list_crews = list_crews
         self._crew_inputs = crew_inputs
         self._clients = clients

@@ -17,7 +17,7 @@ from bridge.core.delivery import cloudevents
 from bridge.core.errors import RequestRefused, StoreUnavailable
 from bridge.core.runs import request as kickoff_request
 from bridge.core.runs.model import Envelope, KickoffRequest, Run, State
-from bridge.ports.inbound import Accept, Accepted, WaitOf
+from bridge.ports.inbound import Accept, Accepted, SecondsUntilBudget
 from bridge.ports.queries import RunFilter
 from bridge.ports.store import Store
 
@@ -33,7 +33,7 @@ class RunsApi:
     def __init__(
         self,
         accept: Accept,
-        seconds_until_budget: WaitOf,
+        seconds_until_budget: SecondsUntilBudget,
         store: Store,
         clients: Clients,
         options: LongPollOptions | None = None,

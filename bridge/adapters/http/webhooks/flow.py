@@ -14,7 +14,7 @@ from bridge.core.crew import flow_questions
 from bridge.core.crew.api_json import read_webhook
 from bridge.core.errors import Stale
 from bridge.core.redaction import Redactor
-from bridge.ports.inbound import TakeFlowQuestion
+from bridge.ports.inbound import HandleFlowQuestion
 from bridge.ports.lifecycle import Clock
 
 log = structlog.get_logger()
@@ -33,7 +33,11 @@ class FlowQuestionsApi:
     """The endpoint for flow questions. It responds once the question is stored; without a valid signature, with 401."""
 
     def __init__(
-        self, sources: Mapping[str, FlowSource], take: TakeFlowQuestion, clock: Clock, redactor: Redactor | None = None
+        self,
+        sources: Mapping[str, FlowSource],
+        take: HandleFlowQuestion,
+        clock: Clock,
+        redactor: Redactor | None = None,
     ) -> None:
         self._redactor = redactor or Redactor()
         self._sources = sources

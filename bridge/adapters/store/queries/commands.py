@@ -1,4 +1,4 @@
-"""Commands to cancel a run whose POST is under way: kept apart from its row, whose version belongs to the answer."""
+"""Commands for runs with a POST in progress, stored apart from the run's row, whose version guards the response."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -18,28 +18,28 @@ Do = Callable[[Work[Any]], Awaitable[Any]]
 
 
 class SqlCommands:
-    """The kept commands of one store."""
+    """Stores the commands that wait for a POST; `ports.DeferredCommands`."""
 
     def __init__(self, write: Do, read: Do) -> None:
         self._write = write
         self._read = read
 
-    async def keep(self, run_id: str, sender: str, now: float) -> bool:
-        """Keep a command for a run, once; False if the run has ended and there is nothing to keep it for."""
-        kept: bool = await self._write(partial(_keep, run_id=run_id, sender=sender, now=now))
-        return kept
+    async def defer(self, run_id: str, sender: str, now: float) -> bool:
+        """Store a command for a run, once; return False if the run has ended."""
+        deferred: bool = await self._write(partial(_defer, run_id=run_id, sender=sender, now=now))
+        return deferred
 
     async def applicable(self, most: int) -> list[tuple[str, str]]:
-        """Runs that no POST is under way for, each with who sent the command; the oldest first."""
+        """Return runs that have a command and no POST in progress, each with the command's sender; oldest first."""
         found: list[tuple[str, str]] = await self._read(partial(_applicable, most=most))
         return found
 
-    async def drop(self, run_id: str) -> None:
-        """The command is applied, or there is nothing left to apply it to."""
-        await self._write(partial(_drop, run_id=run_id))
+    async def remove(self, run_id: str) -> None:
+        """Remove a command that has been applied, or whose run has ended."""
+        await self._write(partial(_remove, run_id=run_id))
 
 
-def _keep(connection: Connection, run_id: str, sender: str, now: float) -> bool:
+def _defer(connection: Connection, run_id: str, sender: str, now: float) -> bool:
     open_run = select(runs.c.run_id, literal(sender), literal(now)).where(runs.c.run_id == run_id, _OPEN)
     insert = dialect.insert_new(connection, pending_commands)
     connection.execute(insert.from_select(["run_id", "sender", "requested_at"], open_run))
@@ -54,5 +54,5 @@ def _applicable(connection: Connection, most: int) -> list[tuple[str, str]]:
     return [(row.run_id, row.sender) for row in connection.execute(due.limit(most))]
 
 
-def _drop(connection: Connection, run_id: str) -> None:
+def _remove(connection: Connection, run_id: str) -> None:
     connection.execute(delete(pending_commands).where(pending_commands.c.run_id == run_id))

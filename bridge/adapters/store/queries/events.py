@@ -9,7 +9,7 @@ from bridge.adapters.store.queries.run_lists import within
 from bridge.adapters.store.rows import event_from_row
 from bridge.adapters.store.schema import events, runs
 from bridge.core.delivery.model import Event
-from bridge.ports.processing import ReportFault
+from bridge.ports.lifecycle import ReportFault
 from bridge.ports.queries import StoredEvent
 
 BODIES_BYTES = 512 * 1024  # of events that are loaded together; one at least

@@ -16,7 +16,7 @@ from bridge.adapters.store.rows import attempt_from_row, run_from_row
 from bridge.adapters.store.schema import OF_CLIENT, deliveries, delivery_attempts, events, receivers, runs
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState
 from bridge.core.runs.model import Run, State
-from bridge.ports.processing import ReportFault
+from bridge.ports.lifecycle import ReportFault
 from bridge.ports.queries import DeliveryFilter, Page, RunFilter
 
 LARGEST = 256 * 1024  # bytes of a result that is listed; what an event carries unless told otherwise
