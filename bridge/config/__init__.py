@@ -1,9 +1,9 @@
-"""Every knob of the bridge: read once from one YAML file and the environment, typed, checked, frozen.
+"""The settings of the bridge: read once from a YAML file and the environment, typed, validated, and frozen.
 
-    settings = load(default_path())        # or SettingsError, which tells every problem at once
+    settings = load(default_path())        # or SettingsError, which lists every problem
 
-The way of a value: `yaml_file` reads, `environment` lays BRIDGE_… over it and expands ${NAME}, `secret_files` fetches
-what a `…_file` points to, `model` checks, `problems` puts into words what is wrong. `load` holds them together.
+A value passes through these modules: `yaml_file` reads the file, `environment` applies BRIDGE_… and expands ${NAME},
+`secrets` reads the files that `…_file` names, `model` validates, `errors` describes the problems; `loading` calls them.
 """
 
 from bridge.config.errors import SettingsError

@@ -1,4 +1,4 @@
-"""What is wrong with the settings, in plain words and never with a value: the value may be a secret."""
+"""Describe what is wrong with the settings, without ever showing a value: it may be a secret."""
 
 import re
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from bridge.config.names import siblings
 
 UNREADABLE = object()
-"""Stands where a value could not be had. That was told already, so what the model says about it is left out."""
+"""Replaces a value that could not be read. That problem is already reported, so the model's findings are omitted."""
 
 UNKNOWN = "unknown setting"
 
@@ -21,7 +21,7 @@ _PRINTABLE_NAME = re.compile(r"[\w.-]{1,64}")
 _SENTENCES = {
     "extra_forbidden": UNKNOWN,
     "invalid_key": UNKNOWN,
-    "string_type": "must be text (a number that is meant as text goes in quotes)",
+    "string_type": "must be text; put a number that is meant as text in quotes",
     "string_too_short": "must not be empty",
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
@@ -45,7 +45,7 @@ _SENTENCES = {
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; `problems` tells each reason in one line, `dotted.name: sentence`."""
+    """The settings are not valid; `problems` has one line per problem, `dotted.name: sentence`."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -54,41 +54,41 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, and where."""
+    """One problem, and the path of the setting that has it."""
 
-    place: SettingPath
+    path: SettingPath
     sentence: str
 
     def line(self, variable: str | None) -> str:
-        """The problem as it is shown; `variable`: the environment variable that the value came from."""
-        name = ".".join(map(shown, self.place)) or "settings"
+        """Return the problem as one line; `variable`: the environment variable that the value came from."""
+        name = ".".join(map(shown, self.path)) or "settings"
         return f"{name}: {self.sentence}" + (f" (from {variable})" if variable else "")
 
 
 def shown(name: str) -> str:
-    """A name fit to be printed; whatever does not look like one may be anything, even a password."""
+    """Return a name if it is safe to print; text that does not look like a name may be a password."""
     return name if _PRINTABLE_NAME.fullmatch(name) else "?"
 
 
-def in_words(error: ValidationError) -> list[Problem]:
-    """What the model has found, without values and without what was told already."""
+def describe(error: ValidationError) -> list[Problem]:
+    """Return the model's findings as problems, without values and without those reported before."""
     found = error.errors(include_url=False)
     return [_problem(one["type"], one["loc"], one.get("ctx", {})) for one in found if one["input"] is not UNREADABLE]
 
 
 def _problem(kind: str, loc: tuple[int | str, ...], context: dict[str, Any]) -> Problem:
-    place = tuple(str(step) for step in loc if step != "[key]")  # pydantic's mark for the key, not the value, of a map
+    path = tuple(str(step) for step in loc if step != "[key]")  # pydantic marks a mapping's key this way
     if kind == "missing":
-        return Problem(place, _missing(place))
+        return Problem(path, _missing(path))
     sentence = _SENTENCES.get(kind, "is not valid").format(**context)
-    return Problem(place, sentence + _hint(place) if kind == "extra_forbidden" else sentence)
+    return Problem(path, sentence + _hint(path) if kind == "extra_forbidden" else sentence)
 
 
-def _missing(place: SettingPath) -> str:
-    by_file = f"{place[-1]}_file"
-    return f"is required (or {by_file})" if by_file in siblings(place) else "is required"
+def _missing(path: SettingPath) -> str:
+    by_file = f"{path[-1]}_file"
+    return f"is required (or {by_file})" if by_file in siblings(path) else "is required"
 
 
-def _hint(place: SettingPath) -> str:
-    close = get_close_matches(place[-1].lower(), siblings(place), n=1)
+def _hint(path: SettingPath) -> str:
+    close = get_close_matches(path[-1].lower(), siblings(path), n=1)
     return f"; did you mean {close[0]}?" if close else ""

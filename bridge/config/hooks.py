@@ -1,4 +1,4 @@
-"""The settings of inbound webhooks: who may call, and what becomes of a call."""
+"""The settings of hooks: how senders are verified, and the rule that turns a webhook into a request."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
@@ -11,7 +11,7 @@ from bridge.core.inbound import mapping, signatures
 
 Scheme = Literal["standard-webhooks", "github", "slack", "stripe", "hmac", "basic", "bearer", "none"]
 
-_NEEDED: dict[str, frozenset[str]] = {
+_REQUIRED: dict[str, frozenset[str]] = {
     "standard-webhooks": frozenset({"secret"}),
     "github": frozenset({"secret"}),
     "slack": frozenset({"secret"}),
@@ -29,14 +29,14 @@ _KEYS = {
     "slack": "body.event_id",
     "stripe": "body.id",
 }
-"""Where a scheme's senders put an id that stays the same when they try again."""
+"""Where the senders of a scheme put an id that stays the same across retries."""
 
 Expression = Annotated[str, AfterValidator(check_expression)]
 ONE_OR_MANY = BeforeValidator(one_or_many)
 
 
 class Verify(Section):
-    """How a hook's senders prove who they are; which settings go with which `scheme` is in the tables above."""
+    """How a hook's senders are verified; the tables above list the settings of each `scheme`."""
 
     scheme: Scheme
     secret: Annotated[tuple[SecretStr, ...], ONE_OR_MANY, Field(validate_default=True)] = ()
@@ -56,20 +56,20 @@ class Verify(Section):
         *("username", "password", "token", "allow_unverified"),
     )
     @classmethod
-    def _fits_the_scheme(cls, value: Any, info: ValidationInfo) -> Any:
+    def _matches_scheme(cls, value: Any, info: ValidationInfo) -> Any:
         scheme, name = info.data.get("scheme"), info.field_name
         if scheme is None:
             return value
-        if name in _NEEDED[scheme]:
+        if name in _REQUIRED[scheme]:
             if not value:
-                raise ValueError(_lack(scheme, str(name)))
+                raise ValueError(_missing_for_scheme(scheme, str(name)))
         elif value and name not in _OPTIONAL.get(scheme, ()):
-            raise ValueError(f"does not go with the scheme {scheme}")
+            raise ValueError(f"does not apply to the scheme {scheme}; remove it")
         return value
 
     @rule("secret")
     @classmethod
-    def _secrets_are_usable(cls, secrets: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
+    def _secrets_are_valid(cls, secrets: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
         for secret in secrets:
             if not secret.get_secret_value():
                 raise ValueError("must not be empty")
@@ -79,13 +79,13 @@ class Verify(Section):
 
     @rule("username")
     @classmethod
-    def _username_ends_somewhere(cls, username: str | None) -> str | None:
+    def _username_has_no_colon(cls, username: str | None) -> str | None:
         if username and ":" in username:
-            raise ValueError("must not hold a colon, which ends it on the wire")
+            raise ValueError("must not contain a colon, which separates it from the password on the wire")
         return username
 
     def verifier(self, ed25519: Callable[[bytes], signatures.Check]) -> signatures.Verifier:
-        """What checks a request; `ed25519`: what checks with a public key, of which it is given the 32 bytes."""
+        """Build the verifier of requests; `ed25519` builds a check from the 32 bytes of a public key."""
         match self.scheme:
             case "standard-webhooks":
                 return self._standard_webhooks(ed25519)
@@ -98,16 +98,16 @@ class Verify(Section):
             case "hmac":
                 return self._hmac(self._keys())
             case _:
-                return self._by_password()
+                return self._by_credentials()
 
     @property
     def window(self) -> float:
-        """For how many seconds what was signed once is good: its time may be off both ways. 0: no time is signed."""
+        """Seconds for which a signed request stays valid: twice the tolerance. 0: the scheme signs no time."""
         if self.scheme in {"standard-webhooks", "slack", "stripe"} or self.timestamp_header is not None:
             return 2 * self.tolerance
         return 0.0
 
-    def _by_password(self) -> signatures.Verifier:
+    def _by_credentials(self) -> signatures.Verifier:
         if self.token:
             return signatures.Bearer(tuple(token.get_secret_value() for token in self.token))
         if self.username and self.password:
@@ -141,7 +141,7 @@ class Verify(Section):
 
 
 class Hook(Section):
-    """One inbound webhook, `POST /hooks/{name}`. Expressions are JMESPath on the body, the headers and the query."""
+    """One hook, `POST /hooks/{name}`. Expressions are JMESPath over the body, the headers, and the query."""
 
     crew: Text
     verify: Verify
@@ -160,7 +160,7 @@ class Hook(Section):
         return crew
 
     def rule(self, max_bytes: int) -> mapping.Rule:
-        """What makes a request of a call; `max_bytes`: how large inputs and meta may come out."""
+        """Build the rule that turns a webhook into a request; `max_bytes` limits the size of inputs and meta."""
         return mapping.Rule(
             when=_compiled(self.when),
             inputs={name: mapping.compiled(text) for name, text in self.inputs.items()},
@@ -183,8 +183,8 @@ def _check_standard_webhooks(secret: str) -> None:
         signatures.standard_webhooks_key(secret)
 
 
-def _lack(scheme: str, name: str) -> str:
+def _missing_for_scheme(scheme: str, name: str) -> str:
     if name == "allow_unverified":
-        return "must be true for the scheme none: everybody who can reach the bridge may then start the crew"
+        return "must be true for the scheme none, which lets anyone who can reach the bridge start the crew"
     by_file = f" (or {name}_file)" if name in ("secret", "password", "token") else ""
     return f"is required for the scheme {scheme}{by_file}"

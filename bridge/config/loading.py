@@ -1,4 +1,4 @@
-"""From a file and the environment to `Settings`, or to every problem at once. The only reader of the environment."""
+"""Load `Settings` from a file and the environment, or report every problem. The only reader of the environment."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,27 +9,27 @@ from typing import Any
 from pydantic import ValidationError
 
 from bridge.config.environment import expand, overlay
-from bridge.config.errors import UNKNOWN, Problem, SettingPath, SettingsError, in_words
+from bridge.config.errors import UNKNOWN, Problem, SettingPath, SettingsError, describe
 from bridge.config.model import Settings
 from bridge.config.secrets import SecretFile, file_stamp, read_secret, read_secret_files, with_secret
 from bridge.config.yaml_file import read_yaml
 
 DEFAULT_FILE = "bridge.yaml"
-_FOR_EVER = (("amqp", "url"), ("store", "url"))  # where we are connected does not change while we run
+_FIXED = (("amqp", "url"), ("store", "url"))  # connections do not move while the bridge runs
 
 
 def default_path(environ: Mapping[str, str] | None = None) -> Path:
-    """The settings file to read when the command line names none: `$BRIDGE_CONFIG`, else `bridge.yaml`."""
+    """Return the settings file to use when the command line names none: `$BRIDGE_CONFIG`, else `bridge.yaml`."""
     return Path(_environment(environ).get("BRIDGE_CONFIG") or DEFAULT_FILE)
 
 
 def load(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of this file and environment (default: the process's own); raises `SettingsError`."""
+    """Load the settings of this file and environment (default: the process's own). Raise `SettingsError`."""
     return load_renewable(path, environ)[0]
 
 
 def load_renewable(path: Path, environ: Mapping[str, str] | None = None) -> tuple[Settings, "Renewable"]:
-    """As `load`, and what keeps an eye on the secrets that came from files."""
+    """As `load`, with the object that reloads the secrets that came from files."""
     environ = _environment(environ)
     merged, origins = overlay(read_yaml(path), environ)
     tree, problems = expand(merged, environ)
@@ -43,16 +43,16 @@ def load_renewable(path: Path, environ: Mapping[str, str] | None = None) -> tupl
 
 
 class Renewable:
-    """Loaded settings, and what they would be with the secrets that their files hold by now."""
+    """Keeps the loaded settings, and updates them when a secret's file changes."""
 
     def __init__(self, tree: dict[str, Any], files: Sequence[SecretFile]) -> None:
         self._tree = tree
-        self.files = tuple(file for file in files if file.place not in _FOR_EVER)
+        self.files = tuple(file for file in files if file.setting not in _FIXED)
 
     def renewed(self) -> tuple[Settings | None, list[str]]:
-        """The settings with what the files say now, None if that is nothing new; and what cannot be used.
+        """Return the settings with the files' current secrets, None if unchanged; and the problems found.
 
-        A file whose text is not good keeps its former one, and is told once for each change of the file.
+        A file whose text is not valid leaves its former secret in use, and is reported once per change of the file.
         """
         settings, problems, files = None, [], []
         for file in self.files:
@@ -70,27 +70,27 @@ class Renewable:
 
     def _changed(self, file: SecretFile) -> tuple[dict[str, Any], str | None]:
         text, fault = read_secret(file.path)
-        return with_secret(self._tree, file.place, text), fault
+        return with_secret(self._tree, file.setting, text), fault
 
 
 def _environment(environ: Mapping[str, str] | None) -> Mapping[str, str]:
-    return os.environ if environ is None else environ  # noqa: TID251  (the one place)
+    return os.environ if environ is None else environ  # noqa: TID251  (the only path)
 
 
 def _validated(tree: Mapping[Any, Any]) -> tuple[Settings | None, list[Problem]]:
-    """The settings or what is wrong; pydantic's error ends here, for it holds the values."""
+    """Return the settings or the problems; pydantic's error goes no further, because it contains the values."""
     usable = {name: value for name, value in tree.items() if isinstance(name, str) and not name.startswith("_")}
     problems = [Problem((str(name),), UNKNOWN) for name in tree if name not in usable]
     try:
         return Settings(**usable), problems
     except ValidationError as error:
-        return None, problems + in_words(error)
+        return None, problems + describe(error)
 
 
 def _origin(problem: Problem, origins: Mapping[SettingPath, str]) -> str | None:
-    """The variable that a value came from, or the variables below an unknown name."""
-    place = problem.place
-    of_value = next((origins[place[:size]] for size in range(len(place), 0, -1) if place[:size] in origins), None)
+    """Return the variable that a value came from, or the variables below an unknown name."""
+    path = problem.path
+    of_value = next((origins[path[:size]] for size in range(len(path), 0, -1) if path[:size] in origins), None)
     if of_value is None and problem.sentence.startswith(UNKNOWN):
-        return ", ".join(variable for at, variable in origins.items() if at[: len(place)] == place)
+        return ", ".join(variable for at, variable in origins.items() if at[: len(path)] == path)
     return of_value

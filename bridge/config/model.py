@@ -1,7 +1,7 @@
-"""The settings and their rules: names, kinds, defaults, and what does not go together.
+"""The settings and their rules: names, types, defaults, and combinations that are not valid.
 
-Times are seconds, sizes are bytes. Rules that look at two settings are field validators, with the field that they
-look at declared first: unlike model validators they also run when another field is wrong, so nothing is told late.
+Times are seconds, sizes are bytes. Rules about two settings are field validators, with the other field declared
+first: unlike model validators, they also run when another field is invalid, so that all problems are reported at once.
 """
 
 from collections.abc import Mapping
@@ -31,6 +31,7 @@ from bridge.config.types import (
     Pattern,
     Port,
     Rate,
+    Root,
     Seconds,
     Secret,
     SecretHttpUrl,
@@ -38,7 +39,6 @@ from bridge.config.types import (
     Text,
     Token,
     WebhookSecret,
-    Whole,
 )
 from bridge.core.addresses import is_loopback
 
@@ -46,14 +46,14 @@ Role = Literal["submit", "read", "operate"]
 
 
 class Budget(Section):
-    """At most so many runs are started in so much time; the others wait."""
+    """At most `runs` runs are started per `per`; the others wait."""
 
     runs: Count
     per: Seconds
 
 
 class Client(Section):
-    """Somebody who may use the HTTP API."""
+    """A client of the HTTP API."""
 
     name: Text
     token: Token
@@ -61,38 +61,38 @@ class Client(Section):
     crews: Annotated[frozenset[str] | None, AS_LIST] = None
     """The crews that this client may see and use; None: all."""
     budget: Budget | None = None
-    """For its runs of all crews together."""
+    """Applies to its runs of all crews together."""
 
     @rule("crews")
     @classmethod
     def _crews_exist(cls, crews: frozenset[str] | None, info: ValidationInfo) -> frozenset[str] | None:
         known: frozenset[str] | None = info.context
         if crews is not None and known is not None and not crews <= known:
-            raise ValueError("must name crews that are configured under `crews`")
+            raise ValueError("must name only crews that are configured under `crews`")
         return crews
 
 
 class Http(Section):
-    """The HTTP door. A port of 0 takes any free one; `ops_port` None: everything is on `port`."""
+    """The HTTP API. Port 0: any free port; `ops_port` None: everything is on `port`."""
 
     host: Host = "127.0.0.1"
     port: Port = 8080
     ops_port: Port | None = None
     max_body: Bytes = MIB
     requests_per_second: Rate = 1000.0
-    """Of one client, on the average; twice as many at once after a pause. Not for an API that is open."""
+    """The average rate of one client, with bursts of twice as many. Does not apply to an open API."""
     clients: Annotated[tuple[Client, ...], AS_LIST, Field(validate_default=True)] = ()
 
     @rule("ops_port")
     @classmethod
     def _ports_differ(cls, ops_port: int | None, info: ValidationInfo) -> int | None:
         if ops_port and ops_port == info.data.get("port"):
-            raise ValueError("must differ from http.port; leave it out to have everything there")
+            raise ValueError("must differ from http.port; omit it to serve everything on http.port")
         return ops_port
 
     @rule("clients")
     @classmethod
-    def _open_only_on_this_machine(cls, clients: tuple[Client, ...], info: ValidationInfo) -> tuple[Client, ...]:
+    def _open_api_is_local(cls, clients: tuple[Client, ...], info: ValidationInfo) -> tuple[Client, ...]:
         host = info.data.get("host")
         if not clients and host is not None and not is_loopback(host):
             raise ValueError("must name at least one client, because http.host is reachable from other machines")
@@ -100,7 +100,7 @@ class Http(Section):
 
     @rule("clients")
     @classmethod
-    def _clients_differ(cls, clients: tuple[Client, ...]) -> tuple[Client, ...]:
+    def _clients_are_unique(cls, clients: tuple[Client, ...]) -> tuple[Client, ...]:
         if len({client.name for client in clients}) < len(clients):
             raise ValueError("must not use one name twice")
         if len({client.token.get_secret_value() for client in clients}) < len(clients):
@@ -109,7 +109,7 @@ class Http(Section):
 
 
 class Amqp(Section):
-    """RabbitMQ, and our names there: `requests` is an exchange and a queue, `results` an exchange, `dead` a queue."""
+    """RabbitMQ and the names there: `requests` is an exchange and a queue, `results` an exchange, `dead` a queue."""
 
     url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/")
     requests: AmqpName = "kickoff.requests"
@@ -124,28 +124,28 @@ class Amqp(Section):
 
     @property
     def location(self) -> str:
-        """`host:port/vhost`, fit to be logged."""
+        """`host:port/vhost`, without secrets."""
         return urls.amqp_location(self.url.get_secret_value())
 
     @rule("url")
     @classmethod
-    def _url_is_sound(cls, url: SecretStr) -> SecretStr:
+    def _url_is_valid(cls, url: SecretStr) -> SecretStr:
         urls.check_amqp_url(url.get_secret_value())
         return url
 
     @rule("results", "dead")
     @classmethod
-    def _names_differ(cls, name: str, info: ValidationInfo) -> str:
-        """With one name for two, every result would come back as a request."""
+    def _names_are_unique(cls, name: str, info: ValidationInfo) -> str:
+        """Reject equal names, with which every result would return as a request."""
         if name in (info.data.get("requests"), info.data.get("results")):
             raise ValueError("must differ from the other names of queues and exchanges")
         return name
 
 
 class Store(Section):
-    """Where runs are kept, and how long after their end (`retention`).
+    """Where runs are stored, and for how long after their end (`retention`).
 
-    `pooler`: between the bridge and PostgreSQL stands a connection pooler in transaction mode.
+    `pooler`: a connection pooler in transaction mode is between the bridge and PostgreSQL.
     """
 
     url: SecretStr = SecretStr("sqlite:///kickoff-bridge.db")
@@ -154,20 +154,20 @@ class Store(Section):
 
     @property
     def location(self) -> str:
-        """The file, or host and database, fit to be logged."""
+        """The file, or the host and database, without secrets."""
         return urls.store_location(self.url.get_secret_value())
 
     @rule("url")
     @classmethod
-    def _url_is_sound(cls, url: SecretStr) -> SecretStr:
+    def _url_is_valid(cls, url: SecretStr) -> SecretStr:
         urls.check_store_url(url.get_secret_value())
         return url
 
 
 class Human(Section):
-    """How long a question to a human stays open, and the answer given then; None: the run's deadline decides.
+    """How long a question stays open, and the answer used after that; None: the run's deadline decides.
 
-    `secret` signs the webhook by which the deployment of a flow tells its questions; a list while it is being changed.
+    `secret` verifies the webhook with which a flow's deployment sends its questions; a list during rotation.
     """
 
     deadline: Seconds | None = None
@@ -176,14 +176,14 @@ class Human(Section):
 
     @rule("default")
     @classmethod
-    def _default_has_its_time(cls, default: str | None, info: ValidationInfo) -> str | None:
+    def _default_requires_deadline(cls, default: str | None, info: ValidationInfo) -> str | None:
         if default is not None and info.data.get("deadline", 0) is None:
-            raise ValueError("needs a deadline beside it")
+            raise ValueError("requires `deadline` beside it")
         return default
 
 
 class Poll(Section):
-    """How often to look at one run: `polls` is meant, `min` and `max` are the shortest and longest pause."""
+    """How often to poll a run: about `per_run` polls, at intervals from `min_interval` to `max_interval`."""
 
     per_run: Count = 5
     min_interval: Seconds = 1.0
@@ -214,7 +214,7 @@ class Crew(Section):
     budget: Budget | None = None
     events: Annotated[frozenset[Literal["started", "progress"]], AS_LIST] = frozenset()
     callback_url: SecretHttpUrl | None = None
-    """Hidden, because it may carry a token. `callbacks.allow` does not limit it: that is for what producers name."""
+    """Secret, because it may contain a token. Not subject to `callbacks.allow`, which limits URLs from requests."""
     callback_secret: Annotated[tuple[WebhookSecret, ...], AS_LIST] = ()
     """Signs this crew's callbacks instead of `callbacks.secret`."""
     poll: Poll = Poll()
@@ -226,13 +226,13 @@ class Crew(Section):
 
 
 class Callbacks(Section):
-    """How callback URLs are signed, and which a request may name (`allow` None: any public https address)."""
+    """How callbacks are signed, and which URLs a request may name (`allow` None: any public https address)."""
 
     secret: Annotated[tuple[WebhookSecret, ...], AS_LIST] = ()
     allow: Annotated[tuple[Pattern, ...] | None, AS_LIST] = None
     allow_private: bool = False
     max_event_bytes: Bytes = 256 * KIB
-    """A result that would make its event larger is linked; for all destinations."""
+    """If an event would be larger, its result is linked instead; applies to all destinations."""
 
 
 class Log(Section):
@@ -242,7 +242,7 @@ class Log(Section):
     format: Annotated[Literal["auto", "json", "console"], LOWER] = "auto"
 
 
-class Settings(BaseSettings, Whole):
+class Settings(BaseSettings, Root):
     """All settings of one bridge."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -264,26 +264,24 @@ class Settings(BaseSettings, Whole):
 
     @rule("crews")
     @classmethod
-    def _budgets_can_be_counted(cls, crews: Mapping[str, Crew], info: ValidationInfo) -> Mapping[str, Crew]:
+    def _budgets_are_within_retention(cls, crews: Mapping[str, Crew], info: ValidationInfo) -> Mapping[str, Crew]:
         http, store = info.data.get("http"), info.data.get("store")
         budgets = [(f"crews.{name}", crew.budget) for name, crew in crews.items()]
         budgets += [(f"http.clients {client.name}", client.budget) for client in http.clients] if http else []
         for name, budget in budgets:
             if budget is not None and store is not None and budget.per > store.retention:
-                raise ValueError(
-                    f"must have budgets within store.retention, which counts runs; {name} has a longer one"
-                )
+                raise ValueError(f"must not have a budget period longer than store.retention; shorten that of {name}")
         return crews
 
     @rule("hooks")
     @classmethod
-    def _replays_are_remembered(cls, hooks: Mapping[str, Hook], info: ValidationInfo) -> Mapping[str, Hook]:
-        """A run remembers what its sender signed; it must not be forgotten while that would still be taken."""
+    def _replays_are_detectable(cls, hooks: Mapping[str, Hook], info: ValidationInfo) -> Mapping[str, Hook]:
+        """A run keeps the digest of its signature; it must be retained while the signature is still valid."""
         store = info.data.get("store")
         for name, hook in hooks.items():
             if store is not None and hook.verify.window > store.retention:
                 raise ValueError(
-                    f"must be safe from replays: store.retention must be at least twice the time window of {name}"
+                    f"must be protected from replays: set store.retention to at least twice the tolerance of {name}"
                 )
         return hooks
 
@@ -293,16 +291,18 @@ class Settings(BaseSettings, Whole):
         for name, crew in info.data.get("crews", {}).items():
             url = crew.callback_url
             if url is not None and url.get_secret_value().lower().startswith("http:") and not callbacks.allow_private:
-                raise ValueError(f"must allow_private, because crews.{name}.callback_url is plain http")
+                raise ValueError(
+                    f"must set allow_private, because crews.{name}.callback_url is plain http; or use https there"
+                )
         return callbacks
 
     @classmethod
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load` has put together.
+        """Use only the values that `load` passes.
 
-        The library's own sources pass over unknown names in the environment, lower-case the names of crews, and quote
+        The library's own sources ignore unknown names in the environment, convert crew names to lower case, and quote
         values in their errors.
         """
         del settings_cls

@@ -1,4 +1,4 @@
-"""The names of all settings, taken from the model; `*` stands for a crew, a hook or a place in a list."""
+"""List the names of all settings, from the model; `*` stands for a crew, a hook, or a list index."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -20,24 +20,24 @@ SECRETS = (
     ("hooks", "*", "verify", "token"),
     ("callbacks", "secret"),
 )
-"""The settings that may also be given as `…_file`."""
+"""The settings that can also be given as `…_file`."""
 
 
 @cache
 def setting_names() -> tuple[str, ...]:
-    """Dotted names such as `http.port` and `crews.*.url`, in the model's order, without the `…_file` forms."""
+    """Return dotted names such as `http.port` and `crews.*.url`, in the model's order, without the `…_file` forms."""
     return tuple(".".join(path) for path in _paths(Settings))
 
 
-def siblings(place: tuple[str, ...]) -> list[str]:
-    """The names that are known where this one stands."""
+def siblings(setting: tuple[str, ...]) -> list[str]:
+    """Return the names that are valid at the level of this path."""
     paths = [*_paths(Settings), *((*path[:-1], f"{path[-1]}_file") for path in SECRETS)]
-    return sorted({path[len(place) - 1] for path in paths if _shares_parent(path, place)})
+    return sorted({path[len(setting) - 1] for path in paths if _shares_parent(path, setting)})
 
 
-def _shares_parent(path: tuple[str, ...], place: tuple[str, ...]) -> bool:
-    parent = place[:-1]
-    return len(path) >= len(place) and all(known in ("*", name) for known, name in zip(path, parent, strict=False))
+def _shares_parent(path: tuple[str, ...], setting: tuple[str, ...]) -> bool:
+    parent = setting[:-1]
+    return len(path) >= len(setting) and all(known in ("*", name) for known, name in zip(path, parent, strict=False))
 
 
 def _paths(section: type[Section]) -> Iterator[tuple[str, ...]]:
@@ -51,7 +51,7 @@ def _paths(section: type[Section]) -> Iterator[tuple[str, ...]]:
 
 
 def _section_in(annotation: Any) -> tuple[type[Section] | None, bool]:
-    """The section that an annotation holds, and whether it holds many of them."""
+    """Return the section that an annotation contains, if any, and whether it contains many."""
     if isclass(annotation) and issubclass(annotation, Section):
         return annotation, False
     for argument in get_args(annotation):

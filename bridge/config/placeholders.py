@@ -1,13 +1,13 @@
-"""Values that stand in the documentation for a secret: everybody can read them, so none of them is one."""
+"""Recognize placeholders that the documentation uses in place of secrets; they are public and must be replaced."""
 
 import base64
 import re
 from collections.abc import Iterator
 
-SANDBOX_TOKEN = "sandbox-token"  # noqa: S105  (of the sandbox, which listens on this machine alone)
+SANDBOX_TOKEN = "sandbox-token"  # noqa: S105  (the sandbox listens only on this machine)
 
 PUBLIC = (
-    "is a placeholder from the documentation and no secret; replace it with the value that the other side issued, "
+    "is a placeholder from the documentation, not a secret; replace it with the value that the other side issued, "
     "or with a random one (`openssl rand -hex 32`; for a signing secret, `whsec_` and `openssl rand -base64 32`)"
 )
 
@@ -16,7 +16,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]{8,}")
 
 
 def is_placeholder(secret: str) -> bool:
-    """Whether a value says that it is to be replaced, as it is or inside its base64."""
+    """Return whether a value contains a placeholder, as plain text or in base64."""
     return any(_MARKS.search(text) for text in (secret, *_decoded(secret)))
 
 

@@ -1,4 +1,4 @@
-"""Looking at the files of secrets while the bridge runs, and handing new ones to the parts that use them."""
+"""Watch secret files while the bridge runs, and pass new secrets to the parts that use them."""
 
 import asyncio
 import contextlib
@@ -11,16 +11,16 @@ from bridge.config.model import Settings
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import ReportFault
 
-PAUSE = 1.0  # seconds between two looks
+CHECK_INTERVAL = 1.0  # seconds
 
 Renewal = Callable[[Settings], None]
-"""Has a part use the secrets of these settings from now on."""
+"""Makes a part use the secrets of these settings from now on."""
 
 log = structlog.get_logger()
 
 
 class SecretWatch:
-    """`ports.Service`: `renewals` are called, in order, whenever a file brings a new secret that is good."""
+    """`ports.Service`: calls the `renewals`, in order, whenever a file has a new valid secret."""
 
     name = "secret-watch"
 
@@ -31,20 +31,20 @@ class SecretWatch:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Look again and again, until stopped; without a file there is nothing to look at."""
+        """Check until stopped; without secret files, do nothing."""
         while not self._stopping.is_set():
             if self._renewable.files:
-                await self.look()
+                await self.check()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PAUSE):
+                async with asyncio.timeout(CHECK_INTERVAL):
                     await self._stopping.wait()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         self._stopping.set()
 
-    async def look(self) -> None:
-        """Once. Files may lie on a network, so a thread reads them."""
+    async def check(self) -> None:
+        """Check once. A thread reads the files, because they may be on a network."""
         try:
             settings, problems = await asyncio.to_thread(self._renewable.renewed)
         except Exception as error:  # noqa: BLE001 - the secrets in use stay in use
@@ -60,5 +60,5 @@ class SecretWatch:
     def _renew(self, renew: Renewal, settings: Settings) -> None:
         try:
             renew(settings)
-        except Exception as error:  # noqa: BLE001 - the other parts get their new secrets all the same
+        except Exception as error:  # noqa: BLE001 - the other parts still get their new secrets
             self._report(Quarantined.TASK, error, task="secrets")

@@ -1,4 +1,4 @@
-"""Secrets of the settings: read from files, and listed for redaction."""
+"""Read secrets from files, and list all secrets for redaction."""
 
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,33 +15,33 @@ from bridge.config.names import SECRETS
 
 @dataclass(frozen=True, slots=True)
 class SecretFile:
-    """A setting whose value came from a file; `stamp` changes whenever the file does."""
+    """A setting whose value came from a file; `stamp` changes with the file."""
 
-    place: SettingPath
+    setting: SettingPath
     path: str
     stamp: Hashable
 
     @property
     def name(self) -> str:
-        """As the settings call it, fit to be shown."""
-        return f"{'.'.join(self.place)}_file"
+        """The dotted name of the `…_file` setting."""
+        return f"{'.'.join(self.setting)}_file"
 
 
 def read_secret_files(tree: dict[str, Any]) -> tuple[list[SecretFile], list[Problem]]:
-    """Put each file's text in the place of its `…_file` setting, in the tree itself; gives back what went wrong."""
+    """Replace each `…_file` setting in `tree` by the file's text; return the files read and the problems."""
     files, problems = [], []
     for *parents, name in SECRETS:
-        for place, section in _sections(tree, parents, ()):
+        for setting, section in _sections(tree, parents, ()):
             path = section.get(f"{name}_file")
             if isinstance(path, str):
-                files.append(SecretFile((*place, name), path, file_stamp(path)))
+                files.append(SecretFile((*setting, name), path, file_stamp(path)))
             if fault := _fetch(section, name):
-                problems.append(Problem((*place, f"{name}_file"), fault))
+                problems.append(Problem((*setting, f"{name}_file"), fault))
     return files, problems
 
 
 def file_stamp(path: str) -> Hashable:
-    """What tells one content of a file from the next without reading it; None: it is not there."""
+    """Return a value that changes with the file's content, without reading it; None if the file does not exist."""
     try:
         found = Path(path).stat()
     except (OSError, ValueError):
@@ -49,25 +49,25 @@ def file_stamp(path: str) -> Hashable:
     return (found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev)
 
 
-def with_secret(tree: Any, place: SettingPath, text: str) -> Any:
-    """A copy of the tree with another text at one place."""
-    if not place:
+def with_secret(tree: Any, setting: SettingPath, text: str) -> Any:
+    """A copy of the tree with another text at one setting."""
+    if not setting:
         return text
-    step, *rest = place
+    step, *rest = setting
     if isinstance(tree, list):
         return [with_secret(one, tuple(rest), text) if str(at) == step else one for at, one in enumerate(tree)]
     return {name: with_secret(one, tuple(rest), text) if str(name) == step else one for name, one in tree.items()}
 
 
-def _sections(node: Any, path: list[str], place: SettingPath) -> Iterator[tuple[SettingPath, dict[str, Any]]]:
-    """The sections that a path leads to, `*` standing for any step."""
+def _sections(node: Any, path: list[str], setting: SettingPath) -> Iterator[tuple[SettingPath, dict[str, Any]]]:
+    """Yield the sections that a path matches; `*` matches any key."""
     if not path:
         if isinstance(node, dict):
-            yield place, node
+            yield setting, node
         return
     for key, child in _children(node):
         if path[0] in ("*", key):
-            yield from _sections(child, path[1:], (*place, key))
+            yield from _sections(child, path[1:], (*setting, key))
 
 
 def _children(node: Any) -> list[tuple[str, Any]]:
@@ -77,12 +77,12 @@ def _children(node: Any) -> list[tuple[str, Any]]:
 
 
 def _fetch(section: dict[str, Any], name: str) -> str | None:
-    """Replace one `…_file` setting by its file's text; gives back what is wrong with it."""
+    """Replace one `…_file` setting by its file's text; return the problem, if any."""
     file = section.pop(f"{name}_file", None)
     if file is None:
         return None
     if section.get(name) is not None:
-        return f"is given beside {name}; keep one of the two"
+        return f"conflicts with {name}; keep only one of them"
     section[name] = UNREADABLE
     if file is UNREADABLE:
         return None
@@ -94,7 +94,7 @@ def _fetch(section: dict[str, Any], name: str) -> str | None:
 
 
 def read_secret(file: str) -> tuple[str, str | None]:
-    """The file's text, and what is wrong with it."""
+    """Return the file's text, and the problem, if any."""
     try:
         text = Path(file).read_text("utf-8").removesuffix("\n")
     except OSError as error:
@@ -105,7 +105,7 @@ def read_secret(file: str) -> tuple[str, str | None]:
 
 
 def secret_values(settings: Settings) -> frozenset[str]:
-    """Every secret text that the settings hold, passwords inside URLs too: what log lines are searched for."""
+    """Return every secret of the settings, including passwords inside URLs, in each form that a log might show."""
     return frozenset(form for secret in _secrets(settings) for form in _forms(secret))
 
 
@@ -132,7 +132,7 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _password(secret: str) -> str | None:
-    """The password of a URL; a token may look like one and be none, such as `a://[b`."""
+    """Return the password of a URL; a token may resemble a URL without being one, such as `a://[b`."""
     try:
         return urlsplit(secret).password if "://" in secret else None
     except ValueError:

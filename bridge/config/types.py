@@ -1,4 +1,4 @@
-"""Types that several settings share: durations, sizes, counts, names, lists, tokens."""
+"""The types that settings share: durations, sizes, counts, names, lists, tokens."""
 
 import base64
 import binascii
@@ -29,22 +29,22 @@ from bridge.core.runs.model import CREW_NAME
 from bridge.core.runs.request import parse_duration
 
 _WEBHOOK_PREFIX = "whsec_"
-_SHORTEST_KEY, _LONGEST_KEY = 24, 64  # bytes; Standard Webhooks, "Signature scheme"
+_MIN_KEY_BYTES, _MAX_KEY_BYTES = 24, 64  # Standard Webhooks, "Signature scheme"
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
-_LONGEST_AMQP_NAME = 255  # bytes; a short string on the wire
+_MAX_AMQP_NAME_BYTES = 255  # a short string on the wire
 
 
 def refuse_bool(value: Any) -> Any:
-    """`yes` is no number, although Python would take it for 1."""
+    """Reject a bool where a number is expected; Python would read `yes` as 1."""
     if isinstance(value, bool):
         raise ValueError("must be a number")  # noqa: TRY004  (pydantic reads ValueError)
     return value
 
 
 def as_list(value: Any) -> Any:
-    """A list that the environment had to write in another way.
+    """Return a list from the forms in which the environment can write one.
 
-    JSON; or words between commas or white space; or one variable per place, which arrives as {"0": …, "1": …}.
+    JSON; words separated by commas or white space; or one variable per index, which arrives as {"0": …, "1": …}.
     """
     if isinstance(value, dict) and value and all(str(key).isdecimal() for key in value):
         return [value[key] for key in sorted(value, key=int)]
@@ -59,55 +59,55 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise ValueError("must be a list: JSON, or words between commas") from None
+        raise ValueError("must be a list, as JSON or as words separated by commas") from None
 
 
 def one_or_many(value: Any) -> Any:
-    """One text or a list of them. A secret may hold commas and spaces, so a text is never taken apart."""
+    """Return a list of one text or several. A secret may contain commas and spaces, so a text is never split."""
     return as_list(value) if isinstance(value, dict) else [value] if isinstance(value, str) else value
 
 
 def lower(value: Any) -> Any:
-    """Text in lower case, for words that people write in either."""
+    """Return text in lower case, for words that are accepted in any case."""
     return value.lower() if isinstance(value, str) else value
 
 
 def check_crew_name(name: str) -> str:
-    """The name of a crew; raises `ValueError`."""
+    """Return a crew's name. Raise `ValueError` if it is not valid."""
     if not CREW_NAME.fullmatch(name):
         raise ValueError("a crew's name is 1 to 64 letters, digits, `-` or `_`")
     return name
 
 
 def check_hook_name(name: str) -> str:
-    """A hook's name is the end of a path; raises `ValueError`."""
+    """Return a hook's name, the last segment of its path. Raise `ValueError` if it is not valid."""
     if not CREW_NAME.fullmatch(name):
         raise ValueError("a hook's name is 1 to 64 letters, digits, `-` or `_`")
     return name
 
 
 def check_header(name: str) -> str:
-    """The name of an HTTP header; raises `ValueError`."""
+    """Return the name of an HTTP header. Raise `ValueError` if it is not valid."""
     if not _HEADER.fullmatch(name):
         raise ValueError("must be the name of an HTTP header")
     return name
 
 
 def check_expression(text: str) -> str:
-    """A JMESPath expression with functions that exist; raises `ValueError`."""
+    """Return a JMESPath expression. Raise `ValueError` if it does not compile or uses an unknown function."""
     compiled(text)
     return text
 
 
 def check_amqp_name(name: str) -> str:
-    """The name of a queue or exchange; raises `ValueError`."""
-    if not name or not name.isprintable() or len(name.encode()) > _LONGEST_AMQP_NAME:
-        raise ValueError(f"must be printable, not empty and at most {_LONGEST_AMQP_NAME} bytes long")
+    """Return the name of a queue or an exchange. Raise `ValueError` if it is not valid."""
+    if not name or not name.isprintable() or len(name.encode()) > _MAX_AMQP_NAME_BYTES:
+        raise ValueError(f"must be printable, not empty, and at most {_MAX_AMQP_NAME_BYTES} bytes long")
     return name
 
 
 def check_token(token: SecretStr) -> SecretStr:
-    """A token travels in a header, which takes no more than this; raises `ValueError`."""
+    """Return a token. Raise `ValueError` if it does not fit into an HTTP header."""
     text = token.get_secret_value()
     if not text or not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("must be printable ASCII without spaces, and not empty")
@@ -115,17 +115,15 @@ def check_token(token: SecretStr) -> SecretStr:
 
 
 def check_webhook_secret(secret: SecretStr) -> SecretStr:
-    """A Standard Webhooks secret, with the padding that libraries insist on and people lose; raises `ValueError`."""
+    """Return a Standard Webhooks secret, with the padding that libraries require restored. Raise `ValueError`."""
     text = secret.get_secret_value()
     if text.startswith(PRIVATE):
         ed25519_seed(text)
         return secret
     key = text.removeprefix(_WEBHOOK_PREFIX)
     padded = key.rstrip("=") + "=" * (-len(key.rstrip("=")) % 4)
-    if key == text or not _SHORTEST_KEY <= _decoded_size(padded) <= _LONGEST_KEY:
-        raise ValueError(
-            f"must be whsec_ and the base64 of {_SHORTEST_KEY} to {_LONGEST_KEY} bytes, or whsk_ and that of 32 or 64"
-        )
+    if key == text or not _MIN_KEY_BYTES <= _decoded_size(padded) <= _MAX_KEY_BYTES:
+        raise ValueError("must be whsec_ and the base64 of 24 to 64 bytes, or whsk_ and that of 32 or 64")
     return SecretStr(_WEBHOOK_PREFIX + padded)
 
 
@@ -137,7 +135,7 @@ def _decoded_size(text: str) -> int:
 
 
 def check_secret_http_url(url: SecretStr) -> SecretStr:
-    """An http or https URL that may carry a token in its query; raises `ValueError`."""
+    """Return an http or https URL, which may contain a token in its query. Raise `ValueError`."""
     check_http_url(url.get_secret_value())
     return url
 
@@ -166,29 +164,29 @@ DAY = 24 * HOUR
 KIB = 1024  # bytes
 MIB = 1024 * KIB
 
-LONGEST = 3650 * DAY
-"""A date that far away still fits every calendar and every column."""
+MAX_DURATION = 3650 * DAY
+"""A date this far in the future still fits every calendar and every column."""
 
 _FACTORS = {"": 1, "B": 1, "KiB": KIB, "MiB": MIB, "GiB": 1024 * MIB}
 _SIZE = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB|)")
 
 
 def read_duration(value: Any) -> float:
-    """Seconds of a duration with its unit; raises `ValueError` for anything else, a bare number too."""
+    """Return the seconds of a duration with a unit. Raise `ValueError` for anything else, including a bare number."""
     if not isinstance(value, str):
-        raise ValueError("must be a duration with its unit, such as 500ms, 30s, 5m, 1h or 14d")  # noqa: TRY004  (pydantic reads ValueError)
+        raise ValueError("must be a duration with a unit, such as 500ms, 30s, 5m, 1h, or 14d")  # noqa: TRY004  (pydantic reads ValueError)
     seconds = parse_duration(value)
-    if not 0 < seconds <= LONGEST:
-        raise ValueError("must be longer than nothing and at most 3650d")
+    if not 0 < seconds <= MAX_DURATION:
+        raise ValueError("must be longer than zero and at most 3650d")
     return seconds
 
 
 def read_size(value: Any) -> int:
-    """Bytes of a size such as `64KiB`, `8MiB` or `512`; raises `ValueError`."""
+    """Return the bytes of a size such as `64KiB`, `8MiB`, or `512`. Raise `ValueError` for anything else."""
     match = None if isinstance(value, bool) else _SIZE.fullmatch(str(value))
     size = 0 if match is None else int(match[1]) * _FACTORS[match[2]]
     if not size:
-        raise ValueError("must be a size above zero, such as 64KiB, 8MiB or a number of bytes")
+        raise ValueError("must be a size above zero, such as 64KiB, 8MiB, or a number of bytes")
     return size
 
 
@@ -197,14 +195,14 @@ Bytes = Annotated[int, BeforeValidator(read_size)]
 
 
 class Section(BaseModel):
-    """One block of settings: frozen, strict about names, silent about values."""
+    """A section of settings: frozen, without unknown names, and without values in its errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _nothing_is_absent(cls, data: Any) -> Any:
-        """A name with nothing behind it (`ops_port:`) counts as left out."""
+    def _null_means_absent(cls, data: Any) -> Any:
+        """Treat a name without a value (`ops_port:`) as absent."""
         if not isinstance(data, dict):
             return data
         return {name: value for name, value in data.items() if value is not None or name not in cls.model_fields}
@@ -212,36 +210,33 @@ class Section(BaseModel):
     @field_validator("*")
     @classmethod
     def _secrets_are_not_public(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse placeholders in every field that holds secrets, whatever its name."""
+        """Reject placeholders in every secret field."""
         for secret in value if isinstance(value, tuple) else (value,):
             if not isinstance(secret, SecretStr):
                 continue
             text = secret.get_secret_value()
             if is_placeholder(text):
                 raise ValueError(PUBLIC)
-            if SANDBOX_TOKEN in text and not cls._is_for_this_machine(info):
-                raise ValueError(
-                    "is the token of the sandbox, and public; only a crew on a loopback address may have it"
-                )
+            if SANDBOX_TOKEN in text and not cls._is_local(info):
+                raise ValueError("is the public token of the sandbox; use it only for a crew on a loopback address")
         return value
 
     @classmethod
-    def _is_for_this_machine(cls, info: ValidationInfo) -> bool:
-        """Whether the section's `url` leads to this machine; one that is wrong is reported by itself."""
+    def _is_local(cls, info: ValidationInfo) -> bool:
+        """Return whether the section's `url` is on this machine; an invalid URL is reported separately."""
         if "url" not in cls.model_fields or info.field_name == "url":
             return False
         url = info.data.get("url")
         return not isinstance(url, str) or is_loopback(urlsplit(url).hostname or "")
 
 
-class Whole(Section):
-    """All sections together: while they are validated, `info.context` is what `crews` names, sound or not.
+class Root(Section):
+    """The root of all sections: during validation, `info.context` has the names under `crews`, valid or not.
 
-    It is None where that is not known. To be inherited behind `BaseSettings`, which takes no context and hands its
-    values on to here.
+    It is None if they are unknown. Inherit it after `BaseSettings`, which takes no context and passes its values here.
     """
 
-    def __init__(self, /, **values: Any) -> None:  # a setting may be called `self`, and is unknown then
+    def __init__(self, /, **values: Any) -> None:  # so that a setting named `self` is reported as unknown
         crews = values.get("crews")
         names = frozenset(map(str, crews)) if isinstance(crews, Mapping) else None
         self.__pydantic_validator__.validate_python(values, self_instance=self, context=names)

@@ -1,6 +1,6 @@
-"""The rules for addresses: what a URL of each kind may say, and how to show one without its password.
+"""Validate URLs of each kind, and show them without their passwords.
 
-No message here repeats the address: it may hold a password.
+No message here repeats a URL, because it may contain a password.
 """
 
 import ipaddress
@@ -19,9 +19,9 @@ _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full
 
 
 def check_host(host: str) -> str:
-    """A host name or an IP address; raises `ValueError`.
+    """Return a host name or IP address. Raise `ValueError` if it is neither.
 
-    A name with an empty or too long label cannot be asked for: the attempt is an error in every library on the way.
+    A name with an empty or an overlong label cannot be resolved: libraries raise an error instead of a lookup failure.
     """
     if not _is_address(host) and not _HOST_NAME.fullmatch(_in_ascii(host)):
         raise ValueError(
@@ -31,33 +31,33 @@ def check_host(host: str) -> str:
 
 
 def check_http_url(url: str) -> str:
-    """An absolute http or https URL; raises `ValueError`."""
+    """Return an absolute http or https URL. Raise `ValueError` if it is not one."""
     parts = _split(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an absolute URL such as https://example.com")
     check_host(parts.hostname)
     if "@" in parts.netloc:
-        raise ValueError("must not hold a user name or password")
+        raise ValueError("must not contain a user name or password")
     return url
 
 
 def check_base_url(url: str) -> str:
-    """An http or https URL that paths can be put behind, without a slash at its end; raises `ValueError`."""
+    """Return an http or https URL to which paths can be appended, without its trailing slash. Raise `ValueError`."""
     if "?" in url or "#" in url:
-        raise ValueError("must not hold a query or a fragment")
+        raise ValueError("must not contain a query or a fragment")
     return check_http_url(url).rstrip("/")
 
 
 def check_encrypted(url: str, *, insecure: bool) -> str:
-    """Plain http is for this machine, or for those who ask for it; raises `ValueError`."""
+    """Return the URL. Raise `ValueError` for plain http to another machine without `insecure`."""
     parts = urlsplit(url)
     if parts.scheme == "http" and not insecure and not is_loopback(parts.hostname or ""):
-        raise ValueError("must be https (plain http beyond this machine needs `insecure: true` beside it)")
+        raise ValueError("must be https; for plain http to another machine, set `insecure: true` beside it")
     return url
 
 
 def check_pattern(pattern: str) -> str:
-    """A pattern `scheme://host[:port]`, where `*.` stands for one or more labels; raises `ValueError`."""
+    """Return a pattern `scheme://host[:port]`, in which `*.` matches one or more labels. Raise `ValueError`."""
     if not _PATTERN.fullmatch(pattern):
         raise ValueError("must look like https://host, https://host:port or https://*.example.com")
     check_host(_split(pattern.replace("*.", "", 1)).hostname or "")
@@ -65,7 +65,7 @@ def check_pattern(pattern: str) -> str:
 
 
 def check_amqp_url(url: str) -> str:
-    """A broker's URL; raises `ValueError`, also for options that the AMQP library would quietly take amiss."""
+    """Return a broker's URL. Raise `ValueError`, also for options that the AMQP library would silently misread."""
     parts = _split(url)
     if parts.scheme not in _AMQP_PORTS or not parts.hostname:
         raise ValueError(
@@ -75,18 +75,18 @@ def check_amqp_url(url: str) -> str:
     check_host(parts.hostname)
     options = parse_qs(parts.query, keep_blank_values=True)
     if "no_verify_ssl" in options:
-        raise ValueError("must not switch off the verification of certificates (no_verify_ssl)")
+        raise ValueError("must not disable the verification of certificates; remove no_verify_ssl")
     return url
 
 
 def amqp_location(url: str) -> str:
-    """`host:port/vhost` of a broker's URL, fit to be shown."""
+    """Return `host:port/vhost` of a broker's URL, without secrets."""
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port or _AMQP_PORTS[parts.scheme]}{parts.path or '/'}"
 
 
 def check_store_url(url: str) -> str:
-    """The URL of a SQLite file or a PostgreSQL database; raises `ValueError`."""
+    """Return the URL of a SQLite file or a PostgreSQL database. Raise `ValueError` if it is neither."""
     if url.startswith(_POSTGRESQL):
         return _check_postgresql_url(url)
     file = url.removeprefix(_SQLITE)
@@ -98,7 +98,7 @@ def check_store_url(url: str) -> str:
 
 
 def store_location(url: str) -> str:
-    """The file, or `host:port/database`, that a store's URL names, fit to be shown."""
+    """Return the file or `host:port/database` of a store's URL, without secrets."""
     if not url.startswith(_POSTGRESQL):
         return url.removeprefix(_SQLITE)
     parts = urlsplit(url)
@@ -118,7 +118,7 @@ def _check_postgresql_url(url: str) -> str:
         )
     unknown = sorted(set(options) - _POSTGRESQL_OPTIONS)
     if unknown:
-        raise ValueError(f"takes only these options: {', '.join(sorted(_POSTGRESQL_OPTIONS))}")
+        raise ValueError(f"accepts only these options: {', '.join(sorted(_POSTGRESQL_OPTIONS))}")
     if options.get("sslmode", ["disable"])[0] not in _SSL_MODES:
         raise ValueError(f"sslmode must be one of {', '.join(_SSL_MODES)}")
     return url
@@ -133,7 +133,7 @@ def _is_address(host: str) -> bool:
 
 
 def _in_ascii(host: str) -> str:
-    """The name as DNS knows it (IDNA); nothing for one that DNS cannot know."""
+    """Return the name in IDNA form; an empty string if it has none."""
     try:
         return host.encode("idna").decode("ascii")
     except UnicodeError:
@@ -143,7 +143,7 @@ def _in_ascii(host: str) -> str:
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises for a port that is no number
+        _ = parts.port  # raises if the port is not a number
     except ValueError:
         raise ValueError("is not a URL; special characters in user and password are percent-encoded") from None
     if not url.isascii() or not url.isprintable() or " " in url:

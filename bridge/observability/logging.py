@@ -1,7 +1,7 @@
-"""How log lines look, and what is never in them.
+"""Configure logging: one event per line, without secrets.
 
-One event per line: a snake_case name and the ids bound to it. JSON for machines, colours on a terminal. Whatever
-is rendered passes `Redaction` last, so that no caller and no library can put a secret into a line.
+An event has a snake_case name and the ids that identify its subject. It is JSON, or colored text on a terminal.
+`Redaction` is the last processor before the renderer, so that no caller and no library can log a secret.
 """
 
 import json
@@ -24,8 +24,8 @@ LIBRARY_EVENT = "library_message"
 log = structlog.get_logger()
 
 _FRAME_LOGGERS = ("aiormq", "aio_pika")  # at DEBUG they print frames: bodies and credentials
-# Of every end of a broker connection, and every vain attempt to open one, our own line tells, once and with a remedy.
-_TOLD_ALREADY = (
+# The bridge logs each lost broker connection and failed attempt itself, once and with a remedy.
+_LOGGED_BY_BRIDGE = (
     "Unexpected connection close from remote",
     "Cancelling cause reader exited abnormally",
     "error when creating transport",
@@ -38,10 +38,10 @@ def configure(
     stream: TextIO | None = None,
     secrets: Iterable[str] = (),
 ) -> None:
-    """Set up all logging of this process; `stream` is standard error by default.
+    """Configure all logging of this process; `stream` is standard error by default.
 
-    `level` is for our own lines; libraries are heard from WARNING on. `secrets` are live secret values: wherever one of
-    at least `SHORTEST_SECRET` characters would appear, a mask does.
+    `level` applies to the bridge; libraries log from WARNING on. `secrets` are live values: those of at least
+    `SHORTEST_SECRET` characters are masked wherever they appear.
     """
     stream = sys.stderr if stream is None else stream
     as_json = format == "json" or (format == "auto" and not stream.isatty())
@@ -56,7 +56,7 @@ def configure(
 
 
 def learn(secrets: Iterable[str]) -> None:
-    """From now on mask these secret values, too; the former ones stay masked."""
+    """Mask these values as well from now on; earlier secrets stay masked."""
     for processor in structlog.get_config()["processors"]:
         if isinstance(processor, Redaction):
             processor.learn(secrets)
@@ -72,7 +72,7 @@ def _first_processors() -> list[Processor]:
 
 
 def _last_processors(redaction: "Redaction", *, as_json: bool, colors: bool) -> list[Processor]:
-    """Tracebacks become text before they are redacted; that text never holds local variables."""
+    """Build the last processors. Tracebacks become text, without local variables, before they are redacted."""
     shared: list[Processor] = [structlog.processors.format_exc_info, redaction]
     if as_json:
         return [*shared, _leading_first, structlog.processors.JSONRenderer(serializer=json.dumps)]
@@ -81,10 +81,10 @@ def _last_processors(redaction: "Redaction", *, as_json: bool, colors: bool) -> 
 
 
 def _route_libraries(stream: TextIO, last: list[Processor]) -> None:
-    """Standard logging goes through the same chain, and nothing below WARNING gets in, whatever a logger's level."""
+    """Send standard logging through the same processors, from WARNING on, whatever a logger's level."""
     handler = logging.StreamHandler(stream)
     handler.setLevel(logging.WARNING)
-    handler.addFilter(_is_news)
+    handler.addFilter(_is_not_duplicate)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, _one_line, _name_event, *_first_processors()],
@@ -94,35 +94,35 @@ def _route_libraries(stream: TextIO, last: list[Processor]) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.raiseExceptions = False  # what logging prints of a malformed call has not been redacted
+    logging.raiseExceptions = False  # what logging prints for a malformed call is not redacted
     for name in _FRAME_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    return not (record.name.startswith(_FRAME_LOGGERS) and str(record.msg).startswith(_TOLD_ALREADY))
+def _is_not_duplicate(record: logging.LogRecord) -> bool:
+    return not (record.name.startswith(_FRAME_LOGGERS) and str(record.msg).startswith(_LOGGED_BY_BRIDGE))
 
 
 def _one_line(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Broker connections break as a matter of course: the AMQP library's tracebacks of it shrink to the exception."""
+    """Reduce the AMQP library's tracebacks to the exception, because lost broker connections are expected."""
     if event["logger"].startswith(_FRAME_LOGGERS) and "exc_info" in event:
         event["error"] = _exception_text(event.pop("exc_info")[1])
     return event
 
 
 def _name_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """A library's sentence is no event name; it becomes the `message` of one."""
+    """Move a library's text to `message`, because it is not an event name."""
     event["message"] = event["event"]
     event["event"] = LIBRARY_EVENT
     return event
 
 
 def _leading_first(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """When, how grave and what at the start of each line, where eyes look."""
+    """Put the timestamp, level, and event name first."""
     leading = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
     return {**leading, **event}
 
 
 def _escape_controls(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Nobody's text may start a line of its own or steer the terminal; a traceback keeps its line breaks."""
+    """Escape control characters, which could forge a line or control the terminal; a traceback keeps line breaks."""
     return {name: _escaped(value, keep="\n" if name == "exception" else "") for name, value in event.items()}

@@ -1,4 +1,4 @@
-"""What the outside answered, counted for Prometheus: thin wrappers around ports, so that the steps need not know."""
+"""Prometheus metrics, counted by wrappers around the ports, so that steps do not know about metrics."""
 
 import math
 import re
@@ -24,46 +24,49 @@ def outcome_label(kind: type) -> str:
 
 
 class Counters:
-    """The counters of one registry."""
+    """Keeps the metrics of one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self.kickoffs = Counter(
-            "kickoff_bridge_kickoffs", "POSTs to a crew by what they came to", ["crew", "outcome"], registry=registry
+            "kickoff_bridge_kickoffs", "Kickoff requests to a crew, by outcome", ["crew", "outcome"], registry=registry
         )
         self.polls = Counter(
-            "kickoff_bridge_polls", "Looks at a status by what they came to", ["crew", "outcome"], registry=registry
+            "kickoff_bridge_polls", "Polls of a crew, by outcome", ["crew", "outcome"], registry=registry
         )
         self.resumes = Counter(
             "kickoff_bridge_human_inputs",
-            "Answers carried to a crew by what they came to",
+            "Human answers submitted to a crew, by outcome",
             ["crew", "outcome"],
             registry=registry,
         )
         self.paused = Gauge(
-            "kickoff_bridge_crew_paused", "1 while a crew cannot be used and is probed", ["crew"], registry=registry
+            "kickoff_bridge_crew_paused", "1 while a crew is paused and probed", ["crew"], registry=registry
         )
         self.tracked_runs = Gauge(
-            "kickoff_bridge_tracked_runs", "Runs whose status this process looks at", ["crew"], registry=registry
+            "kickoff_bridge_tracked_runs", "Runs that this process polls", ["crew"], registry=registry
         )
         self.overdue = Gauge(
-            "kickoff_bridge_polls_overdue", "Looks that are due and wait for their turn", ["crew"], registry=registry
+            "kickoff_bridge_polls_overdue", "Due polls that wait for a permit", ["crew"], registry=registry
         )
-        self.rate_limiter = Gauge(
+        self.request_rate = Gauge(
             "kickoff_bridge_crew_request_rate",
-            "Calls per second that this process may make to a crew now; 0 while it is left alone",
+            "Calls per second that this process may make to a crew now; 0 while the crew is paused",
             ["crew"],
             registry=registry,
         )
         self.connected = Gauge(
-            "kickoff_bridge_broker_connected", "1 while a link to the broker is usable", ["link"], registry=registry
+            "kickoff_bridge_broker_connected",
+            "1 while a connection to the broker is usable",
+            ["link"],
+            registry=registry,
         )
         self.stale_writes = Counter(
-            "kickoff_bridge_stale_writes", "Writes that were refused because the row had moved on", registry=registry
+            "kickoff_bridge_stale_writes", "Writes discarded because the row had a newer version", registry=registry
         )
         self.quarantined = Counter(
             "kickoff_bridge_quarantined",
-            "Items set aside, and work given up for the moment, after an unexpected exception",
+            "Items quarantined, and background work postponed, after an unexpected exception",
             ["kind"],
             registry=registry,
         )
@@ -71,7 +74,7 @@ class Counters:
             self.quarantined.labels(kind.value)
         self.attempts = Counter(
             "kickoff_bridge_delivery_attempts",
-            "Attempts to deliver an event by what they came to",
+            "Attempts to deliver an event, by outcome",
             ["channel", "outcome"],
             registry=registry,
         )
@@ -82,31 +85,31 @@ class Counters:
         log_fault(kind, error, **about)
 
     def show_crew(self, crew: str, figures: Callable[[], CrewFigures]) -> None:
-        """Show how things stand with a crew whenever somebody asks."""
+        """Register a crew's gauges, which are read on every scrape."""
         self.paused.labels(crew).set_function(self._safely(lambda: figures().paused))
-        self.rate_limiter.labels(crew).set_function(self._safely(lambda: figures().request_rate))
+        self.request_rate.labels(crew).set_function(self._safely(lambda: figures().request_rate))
         self.tracked_runs.labels(crew).set_function(self._safely(lambda: figures().tracked_runs))
         self.overdue.labels(crew).set_function(self._safely(lambda: figures().overdue))
 
     def _safely(self, read: Callable[[], float]) -> Callable[[], float]:
-        """One value that cannot be read must not cost all the others."""
+        """Return a reader that reports an exception and yields NaN, so that the other metrics stay readable."""
 
         def value() -> float:
             try:
                 return read()
-            except Exception as error:  # noqa: BLE001 - whatever it is
+            except Exception as error:  # noqa: BLE001 - affects this value alone
                 self.report(Quarantined.TASK, error, task="metrics")
                 return math.nan
 
         return value
 
     def show_link(self, link: str, usable: Callable[[], bool]) -> None:
-        """Show whether a link to the broker can be used."""
+        """Register the gauge of a broker connection."""
         self.connected.labels(link).set_function(self._safely(lambda: float(usable())))
 
 
 class CountedCrewApi:
-    """A crew API whose answers are counted; `ports.CrewApi`."""
+    """Counts the responses of a crew API; `ports.CrewApi`."""
 
     def __init__(self, api: CrewApi, crew: str, counters: Counters) -> None:
         self._api = api
@@ -115,7 +118,7 @@ class CountedCrewApi:
         self._poll_counters: dict[type, Counter] = {}
 
     async def acquire(self) -> None:
-        """Wait until one more call is permitted."""
+        """Wait for a permit."""
         await self._api.acquire()
 
     async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
@@ -125,41 +128,41 @@ class CountedCrewApi:
         return response
 
     async def resume(self, body: dict[str, Any]) -> ResumeResponse:
-        """Carry a human's response to a crew."""
-        return self._resumed(await self._api.resume(body))
+        """Submit a human's answer to a crew."""
+        return self._count_resume(await self._api.resume(body))
 
     async def answer_flow(self, callback_url: str, feedback: str) -> ResumeResponse:
-        """Carry a human's response to a flow."""
-        return self._resumed(await self._api.answer_flow(callback_url, feedback))
+        """Submit a human's answer to a flow."""
+        return self._count_resume(await self._api.answer_flow(callback_url, feedback))
 
-    def _resumed(self, response: ResumeResponse) -> ResumeResponse:
+    def _count_resume(self, response: ResumeResponse) -> ResumeResponse:
         self._counters.resumes.labels(self._crew, outcome_label(type(response))).inc()
         return response
 
     async def status(self, kickoff_id: str) -> StatusResponse:
-        """Look at an execution."""
+        """Request the status of an execution."""
         response = await self._api.status(kickoff_id)
         kind = type(response)
-        if kind not in self._poll_counters:  # looking the series up costs more than counting
+        if kind not in self._poll_counters:  # a lookup costs more than the increment
             self._poll_counters[kind] = self._counters.polls.labels(self._crew, outcome_label(kind))
         self._poll_counters[kind].inc()
         return response
 
     async def inputs(self) -> tuple[str, ...] | None:
-        """The names of the inputs that the crew takes."""
+        """Return the names of the crew's inputs."""
         return await self._api.inputs()
 
     async def stop(self, kickoff_id: str) -> bool:
-        """Ask for an execution to be stopped."""
+        """Ask the API to stop an execution."""
         return await self._api.stop(kickoff_id)
 
     async def probe(self) -> Health:
-        """Whether the crew can be used."""
+        """Check whether the crew can be used."""
         return await self._api.probe()
 
 
 class CountedSender:
-    """A sender whose attempts are counted, and whose answers hold no known secret; `ports.Sender`."""
+    """Counts the attempts of a sender, and redacts known secrets in its results; `ports.Sender`."""
 
     def __init__(self, sender: Sender, counters: Counters, redactor: Redactor) -> None:
         self._redactor = redactor
@@ -168,11 +171,11 @@ class CountedSender:
 
     @property
     def ready(self) -> bool:
-        """Whether sending makes sense now."""
+        """Whether the sender can send now."""
         return self._sender.ready
 
     async def send(self, delivery: Delivery) -> SendResult:
-        """Hand one event over."""
-        response = self._redactor.fields(await self._sender.send(delivery))
-        self._counters.attempts.labels(delivery.destination.channel.value, outcome_label(type(response))).inc()
-        return response
+        """Make one attempt at a delivery."""
+        result = self._redactor.fields(await self._sender.send(delivery))
+        self._counters.attempts.labels(delivery.destination.channel.value, outcome_label(type(result))).inc()
+        return result

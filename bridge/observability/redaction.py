@@ -1,4 +1,4 @@
-"""Removing secrets from log lines."""
+"""Remove secrets from log events."""
 
 import math
 import re
@@ -17,25 +17,25 @@ _SECRET_SHAPES = (
     (re.compile(r"\b(bearer)\s+[^\s\"',;]+", re.IGNORECASE), rf"\1 {MASK}"),
     (re.compile(r"\b(Basic) [A-Za-z0-9+/]{8,}={0,2}"), rf"\1 {MASK}"),
     (re.compile(r"(wh(?:sec|sk)_)[A-Za-z0-9+/=_-]+"), rf"\1{MASK}"),
-    (re.compile(r"(://)[^\s\"'<>]*@"), rf"\1{MASK}@"),  # up to the last @: unquoted passwords hold them, too
-    (re.compile(r"(/amp/)[^/\s\"'<>]+"), rf"\1{MASK}"),  # the path is the permission
+    (re.compile(r"(://)[^\s\"'<>]*@"), rf"\1{MASK}@"),  # up to the last @: unquoted passwords may contain one
+    (re.compile(r"(/amp/)[^/\s\"'<>]+"), rf"\1{MASK}"),  # the path is the credential
     (re.compile(r"([?&][\w-]*(?:token|secret|signature|password|key)=)[^&\s\"'<>]+", re.IGNORECASE), rf"\1{MASK}"),
 )
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_NAMES_REMEMBERED = 512  # the names in log calls are few; those in logged mappings may be anybody's
+_MAX_CACHED_NAMES = 512  # log calls use few names; logged mappings may contain any
 
 
 def _escaped(value: Any, keep: str = "") -> Any:
     if not isinstance(value, str):
-        return value  # shown by repr, which escapes
+        return value  # rendered by repr, which escapes
     return _CONTROLS.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], value)
 
 
 class Redaction:
-    """Replaces secrets by a mask: by the name they go under, by their shape, and by their exact value.
+    """Keeps the known secrets, and masks secrets in log events by name, by shape, and by exact value.
 
-    Gives back plain values only (text, numbers, lists, dicts), so that rendering finds nothing that it must print by
-    `repr`, where a secret could hide.
+    Redacted events contain only plain values (text, numbers, lists, dicts), so that the renderer never uses a `repr`,
+    which could contain a secret.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -43,28 +43,28 @@ class Redaction:
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[str]) -> None:
-        """Replace these values, too."""
+        """Mask these values as well."""
         self._secret_forms |= {form for one in secrets if len(one) >= SHORTEST_SECRET for form in forms(one)}
         longest_first = sorted(self._secret_forms, key=lambda form: (-len(form), form))
         values = [(re.compile("|".join(map(re.escape, longest_first))), MASK)] if longest_first else []
         self._shapes = (*values, *_SECRET_SHAPES)
-        self._name = lru_cache(_NAMES_REMEMBERED)(self._read_name)
+        self._name = lru_cache(_MAX_CACHED_NAMES)(self._read_name)
 
     def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
-        """The structlog processor."""
+        """Redact an event; the structlog processor."""
         return self.mapping(event)
 
     def mapping(self, content: Mapping[Any, Any]) -> dict[str, Any]:
-        """A copy with text keys, where the values under a secret's name are masked."""
+        """Return a redacted copy with text keys; values under the name of a secret are masked."""
         redacted = {}
         for name, value in content.items():
             shown, is_secret = self._name(str(name))
-            redacted[shown] = MASK if is_secret and not _says_nothing(value) else self.value(value)
+            redacted[shown] = MASK if is_secret and not _is_trivial(value) else self.value(value)
         return redacted
 
     def value(self, value: Any) -> Any:
-        """A redacted copy of any value."""
-        if _says_nothing(value):
+        """Return a redacted copy of any value."""
+        if _is_trivial(value):
             return value
         if isinstance(value, str):
             return self.text(value)
@@ -75,28 +75,28 @@ class Redaction:
         return self._other(value)
 
     def text(self, text: str) -> str:
-        """Text without known secrets and without what looks like one."""
+        """Return text without known secrets and without text that looks like one."""
         for shape, replacement in self._shapes:
-            if shape.search(text):  # most text is clean, and to find that out costs a third of a `sub`
+            if shape.search(text):  # most text is clean, and `search` costs a third of `sub`
                 text = shape.sub(replacement, text)
         return text
 
     def _read_name(self, name: str) -> tuple[str, bool]:
-        """The name as it may be shown, and whether it says that its value is a secret."""
+        """Return the name redacted, and whether it marks its value as a secret."""
         return self.text(name), bool(_SECRET_NAME.search(name))
 
     def _other(self, value: Any) -> Any:
-        """A number stays one unless it is a secret; everything else is shown as text."""
+        """Return a number unchanged unless it is a secret, and anything else as redacted text."""
         shown = _exception_text(value) if isinstance(value, BaseException) else str(value)
         redacted = self.text(shown)
         is_number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
         return value if is_number and redacted == shown else redacted
 
 
-def _says_nothing(value: Any) -> bool:
+def _is_trivial(value: Any) -> bool:
     return value is None or isinstance(value, bool)
 
 
 def _exception_text(error: BaseException | None) -> str:
-    """Never the `repr`: that of an HTTP client's error holds the headers it sent."""
+    """Return type and message, never the `repr`: an HTTP client's error shows its request headers there."""
     return f"{type(error).__name__}: {error}" if error else "no exception"

@@ -1,4 +1,4 @@
-"""Notices an event loop that stands still, from a thread of its own, because nothing on the loop could."""
+"""Detect a stalled event loop from a separate thread."""
 
 import asyncio
 import sys
@@ -15,47 +15,47 @@ log = structlog.get_logger()
 
 
 class Watchdog:
-    """`ports.Service`. `stalled_after`: seconds without a turn of the loop; then its stack is logged, once."""
+    """`ports.Service`. After `stalled_after` seconds without an iteration of the loop, logs its stack once."""
 
     name = "watchdog"
 
     def __init__(self, stalled_after: float = STALLED_AFTER, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._stalled_after = stalled_after
         self._monotonic = monotonic
-        self._turn_at = monotonic()
+        self._last_iteration = monotonic()
         self._stopping = asyncio.Event()
         self._ended = threading.Event()
 
     @property
     def stalled(self) -> bool:
-        """Whether the loop has not turned for too long."""
-        return self._monotonic() - self._turn_at > self._stalled_after
+        """Whether the loop has been stalled for too long."""
+        return self._monotonic() - self._last_iteration > self._stalled_after
 
     async def run(self) -> None:
-        """Show that the loop turns, until stopped."""
+        """Record the loop's iterations until stopped."""
         watcher = threading.Thread(target=self._watch, args=(threading.get_ident(),), name=self.name, daemon=True)
-        self._turn_at = self._monotonic()
+        self._last_iteration = self._monotonic()
         watcher.start()
         try:
             while not self._stopping.is_set():
-                self._turn_at = self._monotonic()
+                self._last_iteration = self._monotonic()
                 await asyncio.wait([stop := asyncio.ensure_future(self._stopping.wait())], timeout=self._pause())
                 stop.cancel()
         finally:
             self._ended.set()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._stopping.set()
 
     def _pause(self) -> float:
         return self._stalled_after / 30
 
-    def _watch(self, loops_thread: int) -> None:
-        told = False
+    def _watch(self, loop_thread: int) -> None:
+        reported = False
         while not self._ended.wait(self._pause()):
-            if self.stalled and not told:
-                frame = sys._current_frames().get(loops_thread)  # noqa: SLF001 - the documented way to another thread
+            if self.stalled and not reported:
+                frame = sys._current_frames().get(loop_thread)  # noqa: SLF001 - the documented way to reach another thread
                 stack = [] if frame is None else traceback.format_stack(frame)
-                log.error("event_loop_stalled", for_s=round(self._monotonic() - self._turn_at), stack=stack)
-            told = self.stalled
+                log.error("event_loop_stalled", for_s=round(self._monotonic() - self._last_iteration), stack=stack)
+            reported = self.stalled

@@ -83,7 +83,11 @@ def desk(tmp_path: Path) -> Desk:
 def test_a_placeholder_is_refused_with_what_to_do(desk: Desk, path: tuple[str, ...], secret: str) -> None:
     problems = desk.problems(with_secret(path, secret))
     name = ".".join(path).replace("*", r"\w+")
-    assert [line for line in problems if re.match(rf"{name}\b.*(replace it|sandbox, and public|must be whsec_)", line)]
+    assert [
+        line
+        for line in problems
+        if re.match(rf"{name}\b.*(replace it|public token of the sandbox|must be whsec_)", line)
+    ]
     assert secret not in "".join(problems)
 
 

@@ -28,7 +28,7 @@ async def test_one_part_that_fails_does_not_keep_the_others_from_their_secrets()
 
     renewable: Any = Renewable()
     tracked = SecretWatch(renewable, [fails, renewed.append], faults)
-    await tracked.look()
+    await tracked.check()
     assert renewed == ["new settings"]
     assert faults.kinds == [Quarantined.TASK]
 
@@ -39,8 +39,8 @@ async def test_files_that_cannot_be_read_for_whatever_reason_are_read_again() ->
     renewable: Any = Renewable()
     renewable.bug = ZeroDivisionError()
     tracked = SecretWatch(renewable, [renewed.append], faults)
-    await tracked.look()
+    await tracked.check()
     renewable.bug = None
-    await tracked.look()
+    await tracked.check()
     assert renewed == ["new settings"]
     assert faults.kinds == [Quarantined.TASK]

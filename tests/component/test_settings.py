@@ -152,19 +152,19 @@ class TestTheFile:
 
     def test_a_name_given_twice_is_told(self, desk: Desk) -> None:
         (problem,) = desk.problems("crews:\n  a: {}\n  a: {}\n")
-        assert "line 3: a is given twice" in problem
+        assert "line 3: a is defined twice" in problem
 
     def test_a_name_that_is_a_list_is_told(self, desk: Desk) -> None:
         (problem,) = desk.problems("? [a]\n: 1\n")
         assert "is not valid YAML" in problem
 
     def test_a_section_that_contains_itself_is_told(self, desk: Desk) -> None:
-        assert "crews: is nested too deeply" in desk.problems("crews: &a {b: *a}")
+        assert "crews: is nested more than 16 levels deep" in desk.problems("crews: &a {b: *a}")
 
     @pytest.mark.parametrize("text", ["- a\n- b\n", "just words"])
     def test_a_file_must_hold_names_and_values(self, desk: Desk, text: str) -> None:
         (problem,) = desk.problems(text)
-        assert "must hold settings" in problem
+        assert "must contain settings" in problem
 
     def test_an_empty_file_lacks_crews(self, desk: Desk) -> None:
         assert desk.problems("") == ["crews: is required"]
@@ -207,7 +207,7 @@ class TestExpansion:
     @pytest.mark.parametrize("text", ["${", "${}", "${1A}", "${A", "${A-b}"])
     def test_a_malformed_reference_is_told(self, desk: Desk, text: str) -> None:
         (problem,) = desk.problems(with_crew(token=text), {"A": "x"})
-        assert problem.startswith("crews.research.token: has a ${ that is not")
+        assert problem.startswith("crews.research.token: contains a ${ that is not")
 
     @pytest.mark.parametrize(
         ("written", "read"),
@@ -303,7 +303,9 @@ class TestTheEnvironment:
 
     def test_broken_json_is_told_without_its_text(self, desk: Desk) -> None:
         (problem,) = desk.problems(SMALLEST, {"BRIDGE_HTTP__CLIENTS": '[{"token": "canary-7f3a9"'})
-        assert problem == ("http.clients: must be a list: JSON, or words between commas (from BRIDGE_HTTP__CLIENTS)")
+        assert problem == (
+            "http.clients: must be a list, as JSON or as words separated by commas (from BRIDGE_HTTP__CLIENTS)"
+        )
 
     def test_an_unknown_variable_is_told_with_its_name(self, desk: Desk) -> None:
         assert desk.problems(SMALLEST, {"BRIDGE_HTTP__PROT": "1", "BRIDGE_SELF": "1", "BRIDGE_": "1"}) == [
@@ -410,7 +412,7 @@ class TestSecretFiles:
 
     def test_secret_and_file_together_are_one_too_many(self, desk: Desk) -> None:
         (problem,) = desk.problems(with_crew(token_file=desk.file("token", "x")))
-        assert problem == "crews.research.token_file: is given beside token; keep one of the two"
+        assert problem == "crews.research.token_file: conflicts with token; keep only one of them"
 
     def test_a_path_that_is_no_text_is_told(self, desk: Desk) -> None:
         assert desk.problems(crew_by_file(7)) == ["crews.r.token_file: must be the path of a file"]
@@ -427,7 +429,7 @@ class TestSecretFiles:
     def test_both_in_the_environment_are_one_too_many(self, desk: Desk) -> None:
         environ = {"BRIDGE_CREWS__research__TOKEN_FILE": desk.file("t", "x"), "BRIDGE_CREWS__research__TOKEN": "y"}
         (problem,) = desk.problems(SMALLEST, environ)
-        assert problem.startswith("crews.research.token_file: is given beside token")
+        assert problem.startswith("crews.research.token_file: conflicts with token")
 
     def test_what_is_no_secret_has_no_file_form(self, desk: Desk) -> None:
         (problem,) = desk.problems(with_crew(kind_file="x"))

@@ -63,20 +63,20 @@ RULES = [
     (with_crew(budget={"runs": 1}), "crews.research.budget.per: is required"),
     (
         {**with_crew(budget={"runs": 1, "per": "15d"}), "store": {"retention": "14d"}},
-        "crews: must have budgets within store.retention, which counts runs; crews.research has a longer one",
+        "crews: must not have a budget period longer than store.retention; shorten that of crews.research",
     ),
     (
         {**with_crew(), "http": {"clients": [{"name": "a", "token": "t", "budget": {"runs": 1, "per": "15d"}}]}},
-        "crews: must have budgets within store.retention, which counts runs; http.clients a has a longer one",
+        "crews: must not have a budget period longer than store.retention; shorten that of http.clients a",
     ),
     (with_crew(deadline=30), "crews.research.deadline: must be a duration"),
     (
         with_settings(store={"retention": "9m"}, hooks={"pay": {"crew": "research", "verify": STRIPE}}),
-        "hooks: must be safe from replays: store.retention must be at least twice the time window of pay",
+        "hooks: must be protected from replays: set store.retention to at least twice the tolerance of pay",
     ),
     (
         with_settings(store={"retention": "1h"}, hooks={"any": {"crew": "research", "verify": SLOW_HMAC}}),
-        "hooks: must be safe from replays: store.retention must be at least twice the time window of any",
+        "hooks: must be protected from replays: set store.retention to at least twice the tolerance of any",
     ),
     (with_settings(store={"retention": "0d"}), "store.retention: must be longer"),
     (with_settings(http={"max_body": "1MB"}), "http.max_body: must be a size"),
@@ -90,7 +90,7 @@ RULES = [
     (with_settings(log={"format": 1}), "log.format: must be 'auto', 'json' or 'console'"),
     (
         with_crew(callback_url="HTTP://shop.example/done"),
-        "callbacks: must allow_private, because crews.research.callback_url is plain http",
+        "callbacks: must set allow_private, because crews.research.callback_url is plain http",
     ),
     # shapes
     (with_settings(http=[]), "http: must be a section of settings"),
@@ -108,15 +108,15 @@ RULES = [
     (with_settings(**{"what is this": 1}), "?: unknown setting"),
     # addresses
     (with_crew(url="research"), "crews.research.url: must be an absolute URL"),
-    (with_crew(url="https://u:p@r.crewai.com"), "crews.research.url: must not hold a user name or password"),
-    (with_crew(url="https://r.crewai.com?x=1"), "crews.research.url: must not hold a query"),
+    (with_crew(url="https://u:p@r.crewai.com"), "crews.research.url: must not contain a user name or password"),
+    (with_crew(url="https://r.crewai.com?x=1"), "crews.research.url: must not contain a query"),
     (with_crew(url="https://r.crewai.com:port"), "crews.research.url: is not a URL"),
     (with_crew(url="https://…"), "crews.research.url: must be ASCII"),
     (with_crew(url="http://r.crewai.com"), "crews.research.url: must be https"),
     (with_settings(public_url="http://bridge.example.com"), "public_url: must be https"),
     (with_crew(callback_url="ftp://x"), "crews.research.callback_url: must be an absolute URL"),
     (with_settings(amqp={"url": "http://broker"}), "amqp.url: must look like amqp://"),
-    (with_settings(amqp={"url": "amqps://b/?no_verify_ssl=1"}), "amqp.url: must not switch off"),
+    (with_settings(amqp={"url": "amqps://b/?no_verify_ssl=1"}), "amqp.url: must not disable"),
     (with_settings(amqp={"url": "amqp://u:p/w@b/"}), "amqp.url: is not a URL"),
     (with_settings(amqp={"dead": ""}), "amqp.dead: must be printable"),
     (with_settings(amqp={"results": "kickoff.requests"}), "amqp.results: must differ"),
@@ -150,7 +150,7 @@ RULES = [
     ),
     (
         with_settings(http={"clients": [{"name": "a", "token": "1x", "crews": ["none"]}]}),
-        "http.clients.0.crews: must name crews that are configured",
+        "http.clients.0.crews: must name only crews that are configured",
     ),
     (
         with_settings(http={"clients": [{"name": "a", "token": "1x", "roles": ["boss"]}]}),
@@ -159,7 +159,7 @@ RULES = [
     # reserved for later
     (with_settings(store={"url": "postgresql://u:p@db"}), "store.url: must name a database"),
     (with_settings(store={"url": "postgresql:///x"}), "store.url: must name a host"),
-    (with_settings(store={"url": "postgresql://u:p@db/x?options=-c"}), "store.url: takes only these options"),
+    (with_settings(store={"url": "postgresql://u:p@db/x?options=-c"}), "store.url: accepts only these options"),
     (with_settings(store={"url": "postgresql://u:p@db/x?sslmode=maybe"}), "store.url: sslmode must be one of"),
     (with_settings(store={"url": "sqlite:///:memory:"}), "store.url: must be sqlite:///"),
     (with_settings(callbacks={"max_event_bytes": "0KiB"}), "callbacks.max_event_bytes: must be a size"),
