@@ -53,7 +53,9 @@ async def build_callback_sender(runtime: Runtime, stack: AsyncExitStack) -> Send
     )
     per_crew = crew_callback_secrets(settings)
     sender = CallbackSender(sessions, callback_secrets(settings), __version__, wall_clock, per_crew)
-    runtime.renewals.append(lambda renewed: sender.use_secrets(callback_secrets(renewed), crew_callback_secrets(renewed)))
+    runtime.renewals.append(
+        lambda renewed: sender.use_secrets(callback_secrets(renewed), crew_callback_secrets(renewed))
+    )
     return CountedSender(sender, runtime.counters, runtime.redactor)
 
 
