@@ -1,7 +1,7 @@
-"""How many bytes one use may hold in memory: bodies of requests, and responses on their way out.
+"""Limits how many bytes one use may hold in memory: request bodies, and responses being sent.
 
-Counts are limited elsewhere; a count of large things is no limit. Each use has a budget of its own, so that none takes
-the memory of another one, and within it each holder is limited by what it holds itself.
+Counts are limited elsewhere; a count of large things is no limit. Each use has a separate budget, so that none takes
+the memory of another, and within it each holder is limited by what it holds itself.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class Hold:
         self._budget.grow(self, size)
 
     def release(self) -> None:
-        """Hold nothing any more."""
+        """Release all bytes."""
         self._budget.release(self)
 
     def __enter__(self) -> Self:
@@ -71,7 +71,7 @@ class ByteBudget:
         """Count so many bytes more of a hold.
 
         If that is too much, the oldest hold of the holder with most bytes is evicted, as often as it takes: a holder
-        that takes everything pays for it itself, and what has been under way for long makes room for what is quick.
+        that takes everything pays for it, and what has been under way for long makes room for what is quick.
         """
         hold.size += size
         self.held += size
@@ -82,7 +82,7 @@ class ByteBudget:
                 victim.evict()
 
     def release(self, hold: Hold) -> None:
-        """Count nothing of a hold any more, and let those go on that wait."""
+        """Release a hold and wake those that wait for room."""
         if hold not in self._holds:
             return
         del self._holds[hold]

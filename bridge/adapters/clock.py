@@ -1,4 +1,4 @@
-"""The two clocks of the process: one for schedules, which never leaps or runs back, and the machine's wall clock.
+"""The process's two clocks: a steady one for schedules, which never jumps or runs back, and the wall clock.
 
 A wall clock may be set by hours, in either direction. A due time in the store or in memory would then stand far off, a
 deadline pass at once. So the difference is made up slowly, as time services do with small ones.
@@ -14,7 +14,7 @@ import structlog
 from bridge.ports.lifecycle import Health
 
 SLEW = 0.05  # seconds that may be made up in a second
-LEAP = 5.0  # seconds of difference that are told
+LEAP = 5.0  # seconds of difference that are logged
 
 log = structlog.get_logger()
 
@@ -38,13 +38,13 @@ class SteadyClock:
         self._started, self._started_at = wall(), monotonic()
         self._made_up = 0.0  # kept apart from the large number, in whose last digits it would be lost
         self._made_up_at = self._started_at
-        self._told = False
+        self._jump_logged = False
 
     def __call__(self) -> float:
-        """Seconds since the epoch."""
+        """Return seconds since the epoch."""
         at = self._monotonic()
         difference = self._wall() - self._shown(at)
-        self._tell(difference)
+        self._log_jump(difference)
         most = SLEW * (at - self._made_up_at)
         self._made_up += min(max(difference, -most), most)
         self._made_up_at = at
@@ -61,8 +61,8 @@ class SteadyClock:
     def _shown(self, at: float) -> float:
         return self._started + (at - self._started_at + self._made_up)
 
-    def _tell(self, difference: float) -> None:
-        leapt = abs(difference) > LEAP
-        if leapt and not self._told:
+    def _log_jump(self, difference: float) -> None:
+        jumped = abs(difference) > LEAP
+        if jumped and not self._jump_logged:
             log.warning("clock_jumped", difference_s=round(difference, 1))
-        self._told = leapt
+        self._jump_logged = jumped

@@ -1,8 +1,8 @@
-"""Kickoff ids that the store did not take, in a file beside it: the one thing that no restart could find out again.
+"""Appends kickoff ids that the store could not take to a file beside it, because no restart could recover them.
 
 The room is taken in advance, so that a full disk does not stand in the way; every line is on the disk when `append`
-returns. Each stands in a place of its own, which is free again when the store has the id, so that the room is for what
-is outstanding. A line that was cut off by a crash is passed over, and keeps its place until the journal is cleared.
+returns. Each entry has a slot, which is free again when the store has the id, so that the room is for outstanding
+entries. A line that a crash cut off is skipped and keeps its slot until the journal is cleared.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from pathlib import Path
 
 import structlog
 
-from bridge.adapters.store.files import Watched, open_private
+from bridge.adapters.store.files import WatchedFiles, open_private
 from bridge.core.errors import StoreUnavailable
 from bridge.core.runs.model import Run
 from bridge.ports.journal import JournalEntry
 
-ROOM = 1024 * 1024  # bytes; two thousand ids. Those beyond are kept, too, while the disk has room
+ROOM = 1024 * 1024  # bytes; two thousand ids. Further ones are kept while the disk has room
 ENTRY_SIZE = 512  # bytes; twice the longest line
 
 log = structlog.get_logger()
@@ -30,18 +30,18 @@ class KickoffJournal:
 
     def __init__(self, file: int, path: Path) -> None:
         self._file = file
-        self._watched = Watched()
+        self._watched = WatchedFiles()
         self._watched.add(path)
         self._slots: dict[tuple[str, int], int] = {}
         self._find_free_slots()
         self._turn = asyncio.Lock()
 
     def verify(self) -> None:
-        """Raise `StoreReplaced` if the file was removed or replaced, so that no start would find what is noted."""
+        """Raise `StoreReplaced` if the file was removed or replaced, so that no restart would find its entries."""
         self._watched.verify()
 
     async def append(self, run: Run) -> None:
-        """Keep the kickoff id of this run's present attempt."""
+        """Append the kickoff id of this run's present attempt."""
         log.error("kickoff_id_journaled", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
         line = json.dumps({"run_id": run.run_id, "attempt": run.attempt, "kickoff_id": run.kickoff_id})
         async with self._turn:
@@ -50,7 +50,7 @@ class KickoffJournal:
             await asyncio.to_thread(self._write, slot, b"\n" + line.encode() + b"\n")
 
     async def drop(self, run: Run) -> None:
-        """Free the place of what was noted; need not be durable: what the next start finds again does no harm."""
+        """Free the slot of an entry; need not be durable, because an entry found again does no harm."""
         async with self._turn:
             slot = self._slots.pop((run.run_id, run.attempt), None)
             if slot is not None:
@@ -58,12 +58,12 @@ class KickoffJournal:
                 self._free.append(slot)
 
     def entries(self) -> list[JournalEntry]:
-        """Everything that was noted since the last `clear` and not dropped, from the whole file."""
+        """Return every entry appended since the last `clear` and not dropped."""
         lines = self._content().split(b"\n")
-        return [append for line in lines if (append := _read(line.strip(b"\0"))) is not None]
+        return [entry for line in lines if (entry := _read(line.strip(b"\0"))) is not None]
 
     def clear(self) -> None:
-        """Forget it all; the room stays taken."""
+        """Remove all entries; the room stays reserved."""
         os.ftruncate(self._file, ROOM)
         os.pwrite(self._file, bytes(ROOM), 0)
         os.fsync(self._file)
@@ -142,7 +142,7 @@ def _reserve(file: int) -> None:
         os.pwrite(file, bytes(missing), ROOM - missing)
         os.fsync(file)
     except OSError as error:
-        raise StoreUnavailable(f"the side journal cannot be written: {error.strerror}") from None
+        raise StoreUnavailable(f"the kickoff journal cannot be written: {error.strerror}") from None
 
 
 def _read(line: bytes) -> JournalEntry | None:

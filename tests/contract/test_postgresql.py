@@ -119,7 +119,7 @@ async def test_a_process_that_stopped_in_the_middle_of_a_transaction_keeps_no_lo
     postgresql: PostgresqlAdapter, store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ):
     """To the server it is active and not idle, so it kept its locks, and the others waited, for as long as it slept."""
-    monkeypatch.setattr(dialect, "STOPPED_AFTER", 0.0)
+    monkeypatch.setattr(dialect, "IDLE_TRANSACTION_LIMIT", 0.0)
     with pytest.raises(psycopg.OperationalError):
         await stop_while_others_beat(postgresql, store)
 

@@ -73,7 +73,7 @@ async def test_prefetch_bounds_what_is_in_hand(link: LinkOptions, client: Client
         await eventually(lambda: consumer.ready)
         for number in range(5):
             await client.send(message_id=f"order-{number}")
-        await eventually(lambda: consumer.in_hand == 2)
+        await eventually(lambda: consumer.in_progress == 2)
         assert await client.count(topology.requests) == 3
         door.gate.set()
         await eventually(lambda: len(door.accepted) == 5)

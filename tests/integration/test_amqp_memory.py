@@ -40,7 +40,7 @@ async def test_messages_beyond_the_bytes_stay_with_the_broker_and_come_later(
     for key in sorted(KEYS):
         await client.send(LARGE, message_id=key)
     await client.until_count(topology.requests, 0)
-    await eventually(lambda: consumer.in_hand == 2)
+    await eventually(lambda: consumer.in_progress == 2)
     door.gate.set()
     await eventually(lambda: set(door.keys) == KEYS)
     assert len(door.accepted) == len(KEYS)
@@ -54,13 +54,13 @@ async def test_a_connection_lost_during_the_wait_leaves_nothing_counted(
     for key in sorted(KEYS):
         await client.send(LARGE, message_id=key)
     await client.until_count(topology.requests, 0)
-    await eventually(lambda: consumer.in_hand == 2)
+    await eventually(lambda: consumer.in_progress == 2)
     connections = await asyncio.to_thread(broker.ctl, "list_connections", "pid", "client_properties")
     [ours] = [line.split("\t")[0] for line in connections.splitlines() if "kickoff-bridge:test:consume" in line]
     await asyncio.to_thread(broker.ctl, "close_connection", ours, "test")
     door.gate.set()
     await eventually(lambda: set(door.keys) == KEYS)
-    await eventually(lambda: consumer.ready and not consumer.in_hand)
+    await eventually(lambda: consumer.ready and not consumer.in_progress)
     door.accepted.clear()
     for key in sorted(KEYS):
         await client.send(LARGE, message_id=key)

@@ -126,7 +126,7 @@ async def test_no_number_of_lost_connections_counts_while_the_store_hangs(
     async with running(consumer):
         await eventually(lambda: consumer.ready)
         await send_all(client)
-        await eventually(lambda: consumer.in_hand == PREFETCH)
+        await eventually(lambda: consumer.in_progress == PREFETCH)
         for _ in range(LOSSES):
             await lose_link(proxy)
         await client.until_count(topology.requests, MESSAGES)

@@ -262,7 +262,7 @@ async def test_an_alarm_stops_the_way_out(link: LinkOptions, topology: Topology,
         try:
             assert await publisher.send(delivery(Channel.QUEUE, "reply.orders")) == Retryable("no confirm in time")
             await eventually(lambda: not publisher.ready)
-            await eventually(lambda: publisher._link._trouble and "answer" in publisher._link._trouble.summary)
+            await eventually(lambda: publisher._link._problem and "answer" in publisher._link._problem.summary)
         finally:
             await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "0.9")
         await eventually(lambda: publisher.ready)
@@ -273,4 +273,4 @@ async def test_not_connected_yet(link: LinkOptions, topology: Topology):
     """Nothing is lost and no attempt is made."""
     publisher = AmqpPublisher(link, topology)
     assert not publisher.ready
-    assert await publisher.send(delivery(Channel.QUEUE, "reply.a")) == Retryable("the broker is away")
+    assert await publisher.send(delivery(Channel.QUEUE, "reply.a")) == Retryable("the broker is unavailable")

@@ -8,7 +8,13 @@ import pytest
 from aio_pika import ExchangeType
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed, PublishError
 
-from bridge.adapters.amqp.topology import Topology, ensure_inbound, ensure_outbound, keep_bound, requests_arguments
+from bridge.adapters.amqp.topology import (
+    Topology,
+    ensure_inbound,
+    ensure_outbound,
+    rebind_periodically,
+    requests_arguments,
+)
 from tests.amqp_client import Client, eventually
 from tests.patience import PATIENCE
 
@@ -28,7 +34,7 @@ async def test_declares_everything(client: Client, topology: Topology):
 async def test_a_binding_that_was_removed_comes_back(client: Client, topology: Topology):
     """The broker tells nobody, and would drop whatever is published to the exchange."""
     queue = await ensure_inbound(client.channel, topology)
-    keeping = asyncio.create_task(keep_bound(queue, topology, every=0.01))
+    keeping = asyncio.create_task(rebind_periodically(queue, topology, every=0.01))
 
     async def arrives() -> bool:
         with suppress(PublishError):  # returned, as long as nothing is bound
@@ -47,7 +53,7 @@ async def test_a_binding_is_the_operators_business_where_nothing_may_be_declared
     queue = await ensure_inbound(client.channel, topology)
     await queue.unbind(topology.requests, "#")
     async with asyncio.timeout(PATIENCE):
-        await keep_bound(queue, replace(topology, declare=False), every=0.01)
+        await rebind_periodically(queue, replace(topology, declare=False), every=0.01)
     with pytest.raises(PublishError):
         await client.send({}, "research", exchange=topology.requests)
 

@@ -101,7 +101,7 @@ async def test_looking_changes_nothing(verbs: Verbs, letters: Sequence[str], cli
     await client.until_count(topology.dead, 3)
 
 
-async def test_one_is_sent_back_as_it_came(verbs: Verbs, letters: Sequence[str], client: Client, topology: Topology):
+async def test_one_is_replayed_as_it_came(verbs: Verbs, letters: Sequence[str], client: Client, topology: Topology):
     """By its own routing key, with its own properties, and with nothing of what was added."""
     assert await verbs.json("replay", letters[1]) == {"replayed": ["order-1"]}
     sent = (await client.receive(topology.requests))[0]
@@ -182,14 +182,14 @@ async def test_one_that_cannot_be_sent_back_is_reported_and_leaves_the_others(
     monkeypatch: pytest.MonkeyPatch, broker: Broker, letters: Sequence[str], client: Client, topology: Topology
 ):
     """`dead replay --all` exited with 70 at the first such message, and left all that came after it."""
-    as_it_came = dead_letters._as_it_came
+    as_it_came = dead_letters._original_message
 
     def poisoned(dead: dead_letters.DeadMessage) -> Message:
         if dead.message_id == letters[1]:
             raise OverflowError("float too large to pack with f format")
         return as_it_came(dead)
 
-    monkeypatch.setattr(dead_letters, "_as_it_came", poisoned)
+    monkeypatch.setattr(dead_letters, "_original_message", poisoned)
     async with opened(broker.url, topology) as queue:
         replayed = await queue.replay(None)
     assert replayed.sent == [letters[0], letters[2]]

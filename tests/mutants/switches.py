@@ -23,9 +23,9 @@ def pytest(*selection: str) -> tuple[str, ...]:
 MUTANTS = (
     Mutant(
         "ack before commit",
-        "bridge/adapters/amqp/intake.py",
-        "            await self._unless_in_doubt(message)\n",
-        "            await message.ack()\n            await self._unless_in_doubt(message)\n",
+        "bridge/adapters/amqp/channel_consumer.py",
+        "            await self._take_unless_in_doubt(message)\n",
+        "            await message.ack()\n            await self._take_unless_in_doubt(message)\n",
         pytest("tests/system/faults/test_kills.py", "-k", "K01"),
     ),
     Mutant(
@@ -89,8 +89,8 @@ MUTANTS = (
     Mutant(
         "a process that was given up owns what it writes",
         "bridge/adapters/store/queries/runs.py",
-        "in {one.process for one in write_requests if one.own} if lives(connection, process)}",
-        "in {one.process for one in write_requests}}",
+        "alive = {process for process in owning if is_alive(connection, process)}",
+        "alive = owning",
         pytest("tests/contract/test_fresh.py"),
     ),
     Mutant(
@@ -176,7 +176,7 @@ MUTANTS = (
         "places are not counted",
         "bridge/adapters/store/queries/claims.py",
         "    if free <= 0:",
-        "    free = command.room\n    if free <= 0:",
+        "    free = request.room\n    if free <= 0:",
         SIMULATION,
     ),
     Mutant(

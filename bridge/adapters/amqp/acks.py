@@ -1,7 +1,7 @@
-"""Acks for many messages with one frame: a batch of requests becomes durable at the same moment.
+"""Acks many messages with one frame, because a batch of requests becomes durable at once.
 
-An ack may speak for all messages up to one, so it names the last of those before which nothing is open; what is done
-beyond that is acked alone, and nothing waits for what came before it.
+A multiple ack covers all messages up to a tag, so it names the last tag before the first open message. Messages
+stored beyond that are acked individually, and no ack waits for an earlier message.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ class Acks:
         self._writing: asyncio.Task[None] | None = None
 
     def came(self, message: AbstractIncomingMessage) -> None:
-        """A message came; until it is done no ack may speak for it."""
+        """Register a message; no ack covers it until it is done."""
         self._open[_tag(message)] = message.channel
 
     def done(self, message: AbstractIncomingMessage) -> None:
-        """A message is stored: ack it, together with all that are stored at the same moment."""
+        """Ack a stored message, together with all others stored at the same moment."""
         del self._open[_tag(message)]
         self._done.append(_tag(message))
         if self._writing is None or self._writing.done():
@@ -40,7 +40,7 @@ class Acks:
         return bool(self._open)
 
     async def return_open(self) -> None:
-        """Return every message that is not done to the queue; on a channel that died the broker does so itself."""
+        """Requeue every message that is not done; on a closed channel the broker does so itself."""
         returned, self._open = list(self._open.items()), {}
         for tag, channel in returned:
             try:
@@ -49,18 +49,18 @@ class Acks:
                 return
 
     async def reject(self, message: AbstractIncomingMessage) -> None:
-        """Have the broker move a message to where the queue's dead letters go."""
+        """Have the broker dead-letter a message."""
         with suppress(ChannelInvalidStateError, AMQPError):  # then the broker delivers it again
             await message.channel.basic_reject(_tag(message), requeue=False, wait=False)
         self._open.pop(_tag(message), None)
 
     async def written(self) -> None:
-        """Wait until all that is done is acked."""
+        """Wait until every finished message is acked."""
         if self._writing is not None:
             await self._writing
 
     async def _write(self, channel: AbstractChannel) -> None:
-        """On a channel that died acks are not possible, and never on another one (406)."""
+        """Write pending acks; acks are impossible on a closed channel, and on another channel an error (406)."""
         while self._done:
             done, self._done = sorted(self._done), []
             first_open = next(iter(self._open), done[-1] + 1)

@@ -96,7 +96,7 @@ def _data(content: dict[str, Any]) -> dict[str, Any]:
 
 def _structured(body: bytes, media_type: str) -> InboundEvent:
     if media_type not in (_MEDIA_TYPE, f"{_MEDIA_TYPE}+json"):
-        raise RequestRefused("invalid_request", "of CloudEvents only single ones in the JSON format are taken")
+        raise RequestRefused("invalid_request", "only single CloudEvents in the JSON format are accepted")
     attributes = parse_object(body)  # strict, which the SDK is not
     _check_required(attributes)
     return _inbound(amqp.AMQPMessage({}, {}, body), structured=True)
@@ -152,4 +152,4 @@ def _key(source: str, id_: str) -> str:
 
 
 def _refuse(problem: str) -> NoReturn:
-    raise RequestRefused("invalid_request", f"not a CloudEvent as version 1.0 wants it: {problem}")
+    raise RequestRefused("invalid_request", f"not a valid CloudEvent 1.0: {problem}")

@@ -1,8 +1,8 @@
-"""Keeps one connection to the broker open: connect, set up, wait for its end, close, again.
+"""Keeps one connection to the broker open: connects, sets up, waits for its end, and reconnects.
 
 The library's robust connection is not used. It hides errors that only an operator can end (a queue with other
 arguments), re-creates deleted queues whether that is wanted or not, and reports neither. Here every end has a reason,
-is told once, and leads to a complete new start.
+is logged once, and leads to a complete reconnect.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
 
 from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, BrokerProblem, ConnectionLost, explain, is_unreadable
-from bridge.adapters.amqp.frames import mending_connection
+from bridge.adapters.amqp.frames import sanitizing_connection
 from bridge.adapters.amqp.memory import MessageMemory
 from bridge.core.jitter import spread
 from bridge.core.runs.quarantine import Quarantined
@@ -24,7 +24,7 @@ from bridge.observability.logging import log_fault
 from bridge.ports.lifecycle import Health, ReportFault
 
 HEARTBEAT = 10  # seconds, for every connection of ours; a broker that fell silent is given up after three times as long
-CLOSE_LIMIT = 5.0  # seconds for saying goodbye
+CLOSE_LIMIT = 5.0  # seconds for closing a connection
 SHORTEST_PAUSE = 0.5
 INTERNAL = "internal error; item_quarantined in the log says more"
 
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class LinkOptions:
-    """Where the broker is, and who we are there.
+    """Where the broker is, and the name of this instance.
 
     `timeout`: seconds for connecting and for setting up. `longest_pause`: seconds between two attempts at most.
     """
@@ -56,13 +56,13 @@ class Session:
         connection.close_callbacks.add(self._on_close)
 
     def end(self, reason: ConnectionLost) -> None:
-        """Give the connection up; only the first reason counts."""
+        """End the session; only the first reason counts."""
         if not self._over.is_set():
             self._reason = reason
             self._over.set()
 
     async def ended(self) -> ConnectionLost:
-        """Wait for the end; gives back its reason."""
+        """Wait for the end and return its reason."""
         await self._over.wait()
         return self._reason
 
@@ -108,8 +108,8 @@ class AmqpLink:
         self._stopping = False
         self._bug: BaseException | None = None
         self._attempts = 0
-        self._trouble: BrokerProblem | None = BrokerProblem("not connected yet", "")  # what is wrong now
-        self._told: BrokerProblem | None = None  # what has been logged about this outage
+        self._problem: BrokerProblem | None = BrokerProblem("not connected yet", "")  # the present problem
+        self._logged_problem: BrokerProblem | None = None  # the problem logged for this outage
         self._unreadable = False
         place = urlsplit(options.url)
         vhost = unquote(place.path[1:]) or "/"
@@ -129,12 +129,12 @@ class AmqpLink:
         return self._unreadable
 
     async def health(self) -> Health:
-        """For the readiness check."""
-        problem = self._trouble
+        """Return the state of the connection, for `/readyz`."""
+        problem = self._problem
         return Health(ok=self.ready, detail="connected" if problem is None else problem.summary)
 
     async def run(self) -> None:
-        """Keep the connection until stopped; raises what `fail` was given."""
+        """Keep the connection open until stopped; raise what `fail` was given."""
         if self._stopping:
             return
         self._supervisor = asyncio.create_task(self._supervise(), name=self.name)
@@ -145,13 +145,13 @@ class AmqpLink:
                 raise
 
     def stop(self) -> None:
-        """Leave what the connection is used for, close it, let `run` return."""
+        """Leave the use of the connection, close it, and let `run` return."""
         self._stopping = True
         if self._supervisor is not None:
             self._supervisor.cancel()
 
     def fail(self, bug: BaseException) -> None:
-        """Let `run` raise this: for callbacks, which belong to the library and cannot raise to anybody."""
+        """Let `run` raise this error, for callbacks, whose exceptions the library swallows."""
         self._bug = self._bug or bug
         if self._session is not None:
             self._session.end(ConnectionLost("a bug in a callback"))
@@ -165,12 +165,12 @@ class AmqpLink:
             reason = await self._once()
             if self._bug is not None:
                 raise self._bug
-            self._tell(reason)
+            self._log_outage(reason)
             self._unreadable = is_unreadable(reason)
             await asyncio.sleep(self._pause())
 
     async def _once(self) -> BaseException:
-        """One connection from its opening to its end; gives back what ended it, or kept it from opening."""
+        """Open a connection and wait for its end; return what ended it or kept it from opening."""
         try:
             async with self._opened() as session:
                 self._connected(session)
@@ -191,7 +191,7 @@ class AmqpLink:
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Session]:
         async with AsyncExitStack() as stack:
-            memory = MessageMemory()  # a new one each time: what the last connection had in hand is lost with it
+            memory = MessageMemory()  # a new one each time: what the last connection had in progress is lost with it
             connection = await self._connect(self._connection_name, memory)
             stack.push_async_callback(_close, connection)
             session = Session(connection, memory)
@@ -205,33 +205,33 @@ class AmqpLink:
             timeout=self._options.timeout,
             heartbeat=HEARTBEAT,  # wins over the URL's: a heartbeat that cannot be read would be none at all
             client_properties={"connection_name": name},
-            connection_class=mending_connection(memory),
+            connection_class=sanitizing_connection(memory),
         )
 
     def _connected(self, session: Session) -> None:
         self._session, self._attempts = session, 0
-        self._trouble = self._told = None
+        self._problem = self._logged_problem = None
         self._log.info("broker_connected")
 
-    def _tell(self, reason: BaseException) -> None:
-        """One line per outage, and one more if it turns out that only the operator can end it."""
-        was_connected, self._trouble = self._trouble is None, explain(reason)
-        problem, told = self._trouble, self._told
+    def _log_outage(self, reason: BaseException) -> None:
+        """Log one line per outage, and a second one if only the operator can end it."""
+        was_connected, self._problem = self._problem is None, explain(reason)
+        problem, told = self._problem, self._logged_problem
         if told is None or problem.remedy not in (None, told.remedy):
-            self._told = problem
+            self._logged_problem = problem
             write = self._log.warning if problem.remedy is None else self._log.error
             event = "broker_lost" if was_connected else "broker_unreachable"
             write(event, reason=problem.reason, remedy=problem.remedy)
 
     def _pause(self) -> float:
-        """Full jitter over a growing span, so that many bridges do not come back at the same moment."""
+        """Full jitter over a growing span, so that many bridges do not reconnect at the same moment."""
         span = min(SHORTEST_PAUSE * 2.0 ** min(self._attempts, 16), self._options.longest_pause)
         self._attempts += 1
         return spread(f"{self._connection_name}:{self._attempts}", 0.0, span)
 
 
 def being_cancelled() -> bool:
-    """Whether somebody asked this task to end; the library raises `CancelledError` without that, too."""
+    """Whether this task was cancelled; the library also raises `CancelledError` without that."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

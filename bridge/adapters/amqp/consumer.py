@@ -1,8 +1,8 @@
-"""The door for messages: takes requests from the queue, and acks each as soon as it is durably stored.
+"""Consumes kickoff requests from the queue and acks each one as soon as it is durably stored.
 
-While the store is unavailable nothing is taken, and the messages stay in the queue (`amqp_intake`).
+While the store is unavailable nothing is consumed, and messages stay in the queue (`channel_consumer`).
 The library cancels callbacks when their channel dies. That does no harm: the broker delivers the message again, and
-the store knows it by its key, or by its content.
+the store recognizes it by its key or its content.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager, suppress
 import structlog
 from aio_pika.abc import AbstractIncomingMessage
 
+from bridge.adapters.amqp.channel_consumer import Backpressure, ChannelConsumer, ProbeStore
 from bridge.adapters.amqp.connection import INTERNAL, AmqpLink, LinkOptions, Session
 from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, ConnectionLost
-from bridge.adapters.amqp.intake import Caution, Intake, ProbeStore
 from bridge.adapters.amqp.messages import MessageRules, is_command, read_command, read_refused, read_request
-from bridge.adapters.amqp.topology import Topology, ensure_inbound, keep_bound
+from bridge.adapters.amqp.topology import Topology, ensure_inbound, rebind_periodically
 from bridge.core.errors import RequestRefused, Stale, StoreBroken, StoreDamaged, StoreUnavailable
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.inbound import Accept, AcceptCommand, Refuse
@@ -53,28 +53,28 @@ class AmqpConsumer:
         self._refuse = refuse
         self._take_command = take_command
         self._probe_store = probe_store
-        self._caution = Caution()
-        self._intake: Intake | None = None
+        self._backpressure = Backpressure()
+        self._channel_consumer: ChannelConsumer | None = None
         self._stopping = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<AmqpConsumer: {self.in_hand} messages in hand, {self._link!r}>"
+        return f"<AmqpConsumer: {self.in_progress} messages in progress, {self._link!r}>"
 
     @property
     def ready(self) -> bool:
-        """Whether messages are being taken."""
-        return self._link.ready and self._intake is not None and self._intake.consuming
+        """Whether messages are being consumed."""
+        return self._link.ready and self._channel_consumer is not None and self._channel_consumer.consuming
 
     @property
-    def in_hand(self) -> int:
+    def in_progress(self) -> int:
         """How many messages are being stored."""
-        return 0 if self._intake is None else self._intake.in_hand
+        return 0 if self._channel_consumer is None else self._channel_consumer.in_progress
 
     async def health(self) -> Health:
-        """For the readiness check."""
+        """Return the state of the consumer, for `/readyz`."""
         health = await self._link.health()
-        if health.ok and self._caution.store_in_doubt:
-            return Health(ok=True, detail="connected; takes no messages while storage is unavailable")
+        if health.ok and self._backpressure.store_in_doubt:
+            return Health(ok=True, detail="connected; consumes no messages while storage is unavailable")
         return health
 
     async def run(self) -> None:
@@ -82,7 +82,7 @@ class AmqpConsumer:
         await self._link.run()
 
     def stop(self) -> None:
-        """Take no more messages, finish those in hand, close."""
+        """Stop consuming, finish the messages in progress, and close."""
         self._stopping.set()
         self._link.stop()
 
@@ -90,53 +90,53 @@ class AmqpConsumer:
     async def _consuming(self, session: Session) -> AsyncIterator[None]:
         channel = await session.open_channel()
         queue = await ensure_inbound(channel, self._topology)
-        # A message that cannot be decoded takes the whole connection down, again and again until the broker gives it
-        # up. One message at a time, so that no other one's delivery count grows with it.
+        # A message that cannot be decoded closes the connection on each delivery until the broker dead-letters it.
+        # Consume one at a time, so that no other message's delivery count grows with it.
         if self._link.met_unreadable_frame:
-            self._caution.one_by_one = GOOD_IN_A_ROW
-        intake = Intake(
+            self._backpressure.one_by_one = GOOD_IN_A_ROW
+        consumer = ChannelConsumer(
             channel,
             queue,
             self._prefetch,
-            self._caution,
+            self._backpressure,
             self._take,
             self._probe_store,
             self._failed,
             session.memory,
         )
-        await intake.start()  # nothing that may fail follows: what is delivered by then would come back
-        self._intake = intake
-        keeping = [
-            asyncio.create_task(self._keep(session, intake.run())),
-            asyncio.create_task(self._keep(session, keep_bound(queue, self._topology))),
+        await consumer.start()  # nothing that may fail follows: what is delivered by then would come back
+        self._channel_consumer = consumer
+        tasks = [
+            asyncio.create_task(self._supervise(session, consumer.run())),
+            asyncio.create_task(self._supervise(session, rebind_periodically(queue, self._topology))),
         ]
         try:
             yield
         finally:
-            for task in keeping:
+            for task in tasks:
                 task.cancel()
             if self._stopping.is_set():
-                await intake.finish()
-            self._intake = None
-            intake.lost()
+                await consumer.finish()
+            self._channel_consumer = None
+            consumer.lost()
 
-    async def _keep(self, session: Session, work: Awaitable[None]) -> None:
+    async def _supervise(self, session: Session, work: Awaitable[None]) -> None:
         try:
-            with suppress(*TRANSIENT_ERRORS):  # ends the session, too
+            with suppress(*TRANSIENT_ERRORS):  # these also end the session
                 await work
         except Exception as error:  # noqa: BLE001 - nothing else watches the task
             self._report(Quarantined.TASK, error, link=self.name)
             session.end(ConnectionLost(INTERNAL))
 
     def _failed(self, error: Exception) -> None:
-        """Of a message that could not even be refused; a store that cannot be relied on ends the process."""
+        """Handle a message that could not even be refused; an unreliable store ends the process."""
         if isinstance(error, FATAL):
             self._link.fail(error)
         else:
             self._report(Quarantined.MESSAGE, error, task="quarantine")
 
     async def _take(self, message: AbstractIncomingMessage) -> None:
-        """Store a message; one that raises an unexpected exception goes to the dead queue, as it came."""
+        """Store a message; one that raises an unexpected exception goes to the dead queue unchanged."""
         try:
             await self._until_stored(message)
         except (StoreUnavailable, *FATAL):

@@ -1,8 +1,8 @@
-"""The queue of dead messages, for a person: look at them, and send them back where they came from.
+"""Lists the messages in the dead queue and replays them to where they came from.
 
-Looking takes messages without acking them; in the end the broker puts them back. All of them keep their order; some of
-them may come to stand behind those that were not looked at.
-Frames that the library cannot read are mended on the way (`amqp_frames`), so nothing in the queue can hide.
+Listing takes messages without acking them, and at the end the broker requeues them. They keep their order, but some
+may end up behind messages that were not listed.
+Frames that the library cannot decode are sanitized (`frames`), so every message in the queue can be listed.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import DeliveryError, PublishError
 
 from bridge.adapters.amqp.connection import HEARTBEAT
-from bridge.adapters.amqp.frames import UNREADABLE, mending_connection
+from bridge.adapters.amqp.frames import UNREADABLE, sanitizing_connection
 from bridge.adapters.amqp.memory import MessageMemory
 from bridge.adapters.amqp.messages import ORIGINAL, is_reserved
 from bridge.adapters.amqp.topology import Topology
@@ -30,7 +30,7 @@ from bridge.core.delivery.cloudevents import timestamp
 TIMEOUT = 30.0  # seconds for one answer of the broker
 SHOWN = 1024  # bytes of a body
 
-_GIVEN_BACK = (
+_RESTORED_PROPERTIES = (
     "content_type",
     "content_encoding",
     "priority",
@@ -50,7 +50,7 @@ class DeadMessage:
     message_id: str
 
     def describe(self) -> dict[str, Any]:
-        """What is told of it, fit for JSON; of the body the first KiB."""
+        """Return the message as JSON values, with the first KiB of the body."""
         headers, body = self.message.headers, self.message.body
         return {
             "id": self.message_id,
@@ -74,7 +74,7 @@ class Replayed:
 
 
 class DeadQueue:
-    """An open look at the queue; what it took and did not send back is put back when it is left."""
+    """An open listing of the queue; messages that were not replayed are requeued at the end."""
 
     def __init__(self, channel: AbstractChannel, queue: AbstractQueue, topology: Topology) -> None:
         self._channel = channel
@@ -83,10 +83,10 @@ class DeadQueue:
         self._last: AbstractIncomingMessage | None = None
 
     async def messages(self) -> AsyncIterator[DeadMessage]:
-        """Everything that was in the queue when the look began, the oldest first."""
+        """Yield everything that was in the queue when it was opened, oldest first."""
         for _ in range(self._queue.declaration_result.message_count or 0):
             message = await self._queue.get(fail=False, timeout=TIMEOUT)
-            if message is None:  # somebody else was here, too
+            if message is None:  # another consumer took it
                 return
             self._last = message
             yield DeadMessage(message, message.message_id or _fingerprint(message))
@@ -113,7 +113,7 @@ class DeadQueue:
         return Replayed(list(sent.values()), failed)
 
     async def _refusal(self, dead: DeadMessage) -> str | None:
-        """Publish; why that cannot be done, None: it is done."""
+        """Publish the message; return why that failed, or None."""
         try:
             await self._publish(dead)
         except PublishError:
@@ -125,7 +125,7 @@ class DeadQueue:
         return None
 
     async def put_back(self) -> None:
-        """Let the next one to look find everything: returns when the broker has it in the queue again."""
+        """Requeue what was taken; return when the broker has it in the queue again."""
         if self._last is not None:
             if self._last.processed:
                 await self._channel.close()  # nothing names what was taken before and not sent back
@@ -134,17 +134,17 @@ class DeadQueue:
             await self._channel.declare_queue(self._topology.dead, passive=True)  # answered after the return is done
 
     async def _publish(self, dead: DeadMessage) -> None:
-        exchange, routing_key = _way(dead.message, self._topology.requests)
+        exchange, routing_key = _route(dead.message, self._topology.requests)
         by_name = self._channel.default_exchange
         to = await self._channel.get_exchange(exchange, ensure=False) if exchange else by_name
-        await to.publish(_as_it_came(dead), routing_key, mandatory=True, timeout=TIMEOUT)
+        await to.publish(_original_message(dead), routing_key, mandatory=True, timeout=TIMEOUT)
 
 
 @asynccontextmanager
 async def opened(url: str, topology: Topology) -> AsyncIterator[DeadQueue]:
     """Connect and find the queue; raises what the library raises."""
     connection = await aio_pika.connect(
-        url, timeout=TIMEOUT, heartbeat=HEARTBEAT, connection_class=mending_connection(MessageMemory())
+        url, timeout=TIMEOUT, heartbeat=HEARTBEAT, connection_class=sanitizing_connection(MessageMemory())
     )
     async with connection, connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
         queue = await channel.declare_queue(topology.dead, passive=True)
@@ -153,20 +153,20 @@ async def opened(url: str, topology: Topology) -> AsyncIterator[DeadQueue]:
         await dead.put_back()
 
 
-def _as_it_came(dead: DeadMessage) -> Message:
+def _original_message(dead: DeadMessage) -> Message:
     """The message without what was added on its way here, and without what routes."""
     message = dead.message
-    kept = {name: value for name in _GIVEN_BACK if (value := getattr(message, name)) is not None}
+    kept = {name: value for name in _RESTORED_PROPERTIES if (value := getattr(message, name)) is not None}
     headers: dict[str, Any] = {name: value for name, value in message.headers.items() if not is_reserved(name)}
     return ExactMessage(
         message.body, headers=headers, delivery_mode=DeliveryMode.PERSISTENT, message_id=dead.message_id, **kept
     )
 
 
-def _way(message: AbstractIncomingMessage, requests: str) -> tuple[str, str]:
+def _route(message: AbstractIncomingMessage, requests: str) -> tuple[str, str]:
     """Exchange and routing key by which it first came, as our header or the broker's tells; else straight to the queue.
 
-    Only ever the exchange for requests: what stands in a header may be a stranger's.
+    Only the requests exchange is used, because headers are untrusted.
     """
     original = _text(message.headers.get(f"{ORIGINAL}routing_key"))
     death = _death(message.headers)
@@ -177,7 +177,7 @@ def _way(message: AbstractIncomingMessage, requests: str) -> tuple[str, str]:
 
 
 def _death(headers: Any) -> dict[str, Any]:
-    """The broker's first note of dead-lettering, if it made one."""
+    """Return the broker's first `x-death` entry, if any."""
     deaths = headers.get("x-death")
     first = deaths[-1] if isinstance(deaths, list) and deaths else None
     return first if isinstance(first, dict) else {}

@@ -1,4 +1,4 @@
-"""What an error of the broker means to the operator: a few words, the broker's own sentence, and what helps."""
+"""Explains broker errors to the operator: a summary, the broker's own sentence, and a remedy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ _NO_VHOST = "Connection.OpenOk"  # all that the library tells when the broker an
 
 
 class ConnectionLost(AMQPError):
-    """A connection that can be used no longer, and why."""
+    """A connection is no longer usable."""
 
     def __init__(self, reason: str, cause: BaseException | None = None) -> None:
         """`cause` is what the library reported, if it did."""
@@ -41,9 +41,9 @@ class ConnectionLost(AMQPError):
 
 @dataclass(frozen=True, slots=True)
 class BrokerProblem:
-    """`summary` names no host, entity or secret and may be shown to anybody; `reason` is for the log.
+    """`summary` names no host, entity or secret and may be shown to anyone; `reason` is for the log.
 
-    `remedy` is what the operator can do; None: wait, it is weather.
+    `remedy` is what the operator can do; None for an outage that ends without action.
     """
 
     summary: str
@@ -106,12 +106,12 @@ _REFUSALS = (
 
 
 def is_refusal(error: BaseException | None) -> bool:
-    """Whether the broker closed a channel or connection because of what one of the messages on it is."""
+    """Whether the broker closed the channel or connection over one of the messages published on it."""
     return isinstance(error, _REFUSALS)
 
 
 def explain(error: BaseException) -> BrokerProblem:
-    """Read an error of connecting or of a connection's end."""
+    """Explain an error of connecting, or one that ended a connection."""
     cause = error.__cause__ if isinstance(error, ConnectionLost) and error.__cause__ is not None else error
     if isinstance(cause, InvalidFrameError) and _NO_VHOST in str(cause):
         cause = ConnectionNotAllowed("the broker closed the connection when the virtual host was to be opened")

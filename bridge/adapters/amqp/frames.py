@@ -1,9 +1,9 @@
-"""What strangers' clients write into a frame and the AMQP library cannot read is taken out of it, and noted.
+"""Removes what the AMQP library cannot decode from incoming frames, and records it in a header.
 
 The library decodes properties inside the connection's reader, and strictly: one short string that is not UTF-8, or one
 time beyond the year 9999, ends the connection before any code of ours sees the message, and again at each redelivery.
 So the reader below stands between the socket and the library. It passes on what can be read; of the rest it leaves out
-what cannot, and says so in a header of the message, by which the door refuses it.
+what cannot, and says so in a header of the message, by which the consumer refuses it.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ _LONGEST_NOTE = 500  # bytes
 
 
 class SanitizingReader:
-    """What the library needs of a stream reader, one mended frame after the other.
+    """The stream reader that the library reads from: one sanitized frame after the other.
 
     It stops at the content header of a message for which there is no room. Nothing that makes room waits for frames.
     """
@@ -128,8 +128,8 @@ class SanitizingTransport(TransportFactory):
         )
 
 
-def mending_connection(memory: MessageMemory) -> type[Connection]:
-    """Return the library's connection, with a transport of one's own: of its parameters, only classes can give it."""
+def sanitizing_connection(memory: MessageMemory) -> type[Connection]:
+    """Return the library's connection, with our transport; it can only be set on the class."""
 
     class SanitizingConnection(Connection):
         PARAMETERS = (
@@ -162,7 +162,7 @@ def sanitized_header(payload: bytes, lost: list[str]) -> bytes:
         return payload
     try:
         kept = _readable_properties(payload, lost)
-    except Exception:  # noqa: BLE001  # bytes of strangers: whatever goes wrong, the message must come through
+    except Exception:  # noqa: BLE001  # untrusted bytes: whatever goes wrong, the message must come through
         kept, lost = {}, ["all properties"]
     mended = payload[:_FIXED] + _written(kept, "; ".join(lost))
     return mended if _can_be_read(mended) else payload[:_FIXED] + _written({}, "all properties")
@@ -269,6 +269,6 @@ def _is_time(raw: bytes) -> bool:
 
 
 def _note(name: str, raw: bytes) -> str:
-    """What is told of bytes that are no text, in ASCII."""
+    """Describe bytes that are not text, in ASCII."""
     shown = raw[:40].decode("ascii", "backslashreplace")
     return f"{name} {shown}"

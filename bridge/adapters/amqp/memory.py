@@ -1,4 +1,4 @@
-"""Bounds the bytes of messages in hand: the connection reads a message only while there is room for its body.
+"""Bounds the bytes of messages in progress: the connection reads a message only while there is room for its body.
 
 A broker delivers as many messages as the prefetch count permits, whatever their size. What is not read stays in the
 socket and at the broker.
@@ -22,7 +22,7 @@ class MessageMemory:
         self._released = asyncio.Event()
 
     async def arriving(self, tag: int, size: int) -> None:
-        """Wait until there is room, then count a message. One that is larger than the limit comes alone."""
+        """Wait until there is room, then count a message. A message larger than the limit is admitted alone."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._longest_stall):
                 while self.held and self.held + size > self._limit:

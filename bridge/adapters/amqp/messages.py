@@ -1,7 +1,7 @@
 """A message from the requests queue → a kickoff request and its envelope, or what to keep of a message that is refused.
 
-Pure: nothing here talks to the broker. Everything in a message is a stranger's, so names that would steer something
-(`reply_to`, headers that route) count only where the settings allow them.
+Pure: nothing here uses the broker. Messages are untrusted, so names with an effect (`reply_to`, headers that route)
+count only where the settings allow them.
 """
 
 import math
@@ -71,12 +71,12 @@ def read_request(message: AbstractIncomingMessage, rules: MessageRules) -> tuple
 
 
 def is_command(message: AbstractIncomingMessage) -> bool:
-    """Whether the message steers an existing run, instead of asking for a new one."""
+    """Whether the message is a command for an existing run."""
     return message.type in COMMANDS
 
 
 def read_command(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | RunKey, RunCommand]:
-    """Read which run is meant and what is to become of it; raises `RequestRefused`."""
+    """Read the run that the command names and the command; raise `RequestRefused`."""
     _check_readable(message, rules)
     event = read_event(message)
     body = strict_json.parse_object(message.body) if event is None else dict(event.body)
@@ -212,7 +212,7 @@ def _is_plain(name: str, value: Any) -> bool:
 
 
 def is_reserved(header: str) -> bool:
-    """Whether the broker or the bridge gives this header a meaning: such a one is no producer's to keep."""
+    """Whether the broker or the bridge gives this header a meaning: producers cannot set it."""
     return header.lower() in RESERVED or header.lower().startswith(RESERVED_PREFIX)
 
 

@@ -1,4 +1,4 @@
-"""One try to reach the broker, for the command line."""
+"""Tries once to connect to the broker, for the command line."""
 
 import aio_pika
 
@@ -10,7 +10,7 @@ TIMEOUT = 10.0
 
 
 async def probe_broker(url: str) -> Health:
-    """Whether the broker lets us in; declares nothing."""
+    """Whether the broker accepts the connection; declare nothing."""
     try:
         connection = await aio_pika.connect(url, timeout=TIMEOUT, heartbeat=HEARTBEAT)
     except TRANSIENT_ERRORS as error:
@@ -18,4 +18,4 @@ async def probe_broker(url: str) -> Health:
         remedy = f"; {problem.remedy}" if problem.remedy else ""
         return Health(ok=False, detail=f"{problem.summary} ({problem.reason}){remedy}")
     await connection.close()
-    return Health(ok=True, detail="lets us in")
+    return Health(ok=True, detail="accepts the connection")

@@ -1,10 +1,10 @@
-"""The way out for messages: events to the results exchange and to queues, each until the broker has confirmed it.
+"""Publishes events to the results exchange and to reply queues, each until the broker confirms it.
 
-The broker answers publishes on a channel in its own time, so many are under way at once; nobody waits for another's
-confirm. Whatever is not confirmed counts as not delivered and comes again, with the same id and the same bytes.
+The broker confirms publishes asynchronously, so many are in progress at once and none waits for another's confirm.
+An unconfirmed message counts as not delivered and is published again, with the same id and the same bytes.
 
-A message that the broker refuses closes the channel without a word on which one it is. So all that were under way are
-published once more, one at a time on a connection of their own (`amqp_side_line`); the others go on over a new channel.
+A refused message closes the channel, and the broker does not say which message it was. All that were in progress are
+published again, one at a time on a separate connection (`isolated_channel`); the others continue on a new channel.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from aio_pika.exceptions import DeliveryError, PublishError
 
 from bridge.adapters.amqp.connection import CLOSE_LIMIT, AmqpLink, LinkOptions, Session, being_cancelled
 from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, ConnectionLost, is_refusal
-from bridge.adapters.amqp.isolated import Publication, SideLine
+from bridge.adapters.amqp.isolated_channel import IsolatedChannel, Publication
 from bridge.adapters.amqp.outbound import EventMode, invalid_reason, to_message
 from bridge.adapters.amqp.refusals import Refusals
 from bridge.adapters.amqp.topology import Topology, ensure_outbound
@@ -34,12 +34,12 @@ NO_QUEUE = "kickoff-bridge.no-such-queue"
 
 FAILURES: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, asyncio.CancelledError)
 
-BROKER_UNAVAILABLE = Retryable("the broker is away")
+BROKER_UNAVAILABLE = Retryable("the broker is unavailable")
 BUSY = Retryable("many messages are being published one at a time, because the broker may refuse them")
 
 
 class ConfirmChannel:
-    """What one session publishes on: one channel, and another one after the broker refused a message on it."""
+    """The channel that one session publishes on, replaced after the broker closes it over a refused message."""
 
     def __init__(self, session: Session, channel: AbstractChannel, results: str) -> None:
         self.session = session
@@ -48,14 +48,14 @@ class ConfirmChannel:
         self._opening = asyncio.Lock()
 
     async def channel(self) -> aiormq.Channel:
-        """The channel to publish on; raises what opening it raises."""
+        """Return the channel to publish on; raise what opening it raises."""
         async with self._opening:
             if self._channel is None:
                 self._channel = await self.session.open_channel(confirms=True, survives=is_refusal)
             return cast("aiormq.Channel", await self._channel.get_underlay_channel())
 
-    async def goes_on_without(self, broken: aiormq.Channel) -> bool:
-        """Whether only this channel is closed, and another one can be opened on the connection."""
+    async def survives_close_of(self, broken: aiormq.Channel) -> bool:
+        """Whether only this channel is closed and the connection can open another one."""
         async with self._opening:
             if self._channel is not None and await self._channel.get_underlay_channel() is broken:
                 self._channel = None
@@ -66,7 +66,7 @@ class ConfirmChannel:
             return False
 
     def publication(self, message: Message, destination: Destination) -> Publication:
-        """The results exchange takes a routing key, the default exchange, which has no name, a queue's name."""
+        """Address the results exchange by routing key, or a queue by its name through the default exchange."""
         exchange = self._results if destination.channel is Channel.EXCHANGE else ""
         # Direct reply-to counts as "no queue", so it would always be returned.
         return Publication(message, exchange, destination.target, mandatory=not _is_waiting_client(destination))
@@ -91,8 +91,8 @@ class AmqpPublisher:
         self._event_mode = event_mode
         self._confirm_limit = confirm_limit
         self._confirm_channel: ConfirmChannel | None = None
-        self._suspects = SideLine(lambda: self._link.connect("suspects"))
-        self._clients = SideLine(lambda: self._link.connect("clients"))
+        self._suspects = IsolatedChannel(lambda: self._link.connect("suspects"))
+        self._clients = IsolatedChannel(lambda: self._link.connect("clients"))
         self._refusals = Refusals()
         self._permits: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -101,15 +101,15 @@ class AmqpPublisher:
 
     @property
     def ready(self) -> bool:
-        """Whether the broker takes messages now."""
+        """Whether the broker accepts messages now."""
         return self._link.ready and self._confirm_channel is not None
 
     async def health(self) -> Health:
-        """For the readiness check."""
+        """Return the state of the connection, for `/readyz`."""
         return await self._link.health()
 
     async def run(self) -> None:
-        """Keep the connection until stopped."""
+        """Keep the connection open until stopped."""
         try:
             await self._link.run()
         finally:
@@ -117,7 +117,7 @@ class AmqpPublisher:
             await _closed(self._clients)
 
     def stop(self) -> None:
-        """Close the connection; to be called when nothing is being sent any more."""
+        """Close the connection; call it once nothing is being sent."""
         self._link.stop()
 
     async def send(self, delivery: Delivery) -> SendResult:
@@ -132,10 +132,12 @@ class AmqpPublisher:
             if (known := self._refusals.of(publication)) is not None:
                 return known
             if self._refusals.may_refuse(publication):
-                return BUSY if self._suspects.full else await self._alone(publication)
-            if _is_waiting_client(delivery.destination) and (gone := await self._unless_waiting(publication)):
+                return BUSY if self._suspects.full else await self._publish_isolated(publication)
+            if _is_waiting_client(delivery.destination) and (gone := await self._check_waiting(publication)):
                 return gone
-            return await self._with_others(self._confirm_channel, publication) or await self._alone(publication)
+            return await self._publish_shared(self._confirm_channel, publication) or await self._publish_isolated(
+                publication
+            )
 
     @asynccontextmanager
     async def _publishing(self, session: Session) -> AsyncIterator[None]:
@@ -149,7 +151,7 @@ class AmqpPublisher:
             self._confirm_channel = None
 
     async def _probe(self, channel: AbstractChannel) -> None:
-        """Publish to nobody. While a memory or disk alarm lasts, no answer comes, and the setting up times out.
+        """Publish to a queue that does not exist. During a memory or disk alarm no answer comes and setup times out.
 
         So an alarm costs the events under way one attempt each. Without the probe every attempt would leave a copy in
         the broker's buffers, all to be delivered when the alarm is over. Twice, because the broker still answers the
@@ -171,8 +173,8 @@ class AmqpPublisher:
         async with lock:
             yield
 
-    async def _with_others(self, confirm_channel: ConfirmChannel, publication: Publication) -> SendResult | None:
-        """Publish on the channel that all share; None: the broker refused a message there, and it may be this one."""
+    async def _publish_shared(self, confirm_channel: ConfirmChannel, publication: Publication) -> SendResult | None:
+        """Publish on the shared channel; None if the broker refused a message there, possibly this one."""
         try:
             channel = await confirm_channel.channel()
         except FAILURES as error:
@@ -187,12 +189,12 @@ class AmqpPublisher:
             return Retryable("no confirm in time")
         except FAILURES as error:
             raise_if_cancelled(error)
-            suspect = is_refusal(error) or await confirm_channel.goes_on_without(channel)
+            suspect = is_refusal(error) or await confirm_channel.survives_close_of(channel)
             return None if suspect else BROKER_UNAVAILABLE
         return Confirmed()
 
-    async def _alone(self, publication: Publication) -> SendResult:
-        """Publish where a refusal is about this message, and is remembered."""
+    async def _publish_isolated(self, publication: Publication) -> SendResult:
+        """Publish on the isolated channel, where a refusal can only concern this message, and remember the refusal."""
         try:
             async with asyncio.timeout(self._confirm_limit):
                 await self._suspects.publish(publication)
@@ -201,11 +203,11 @@ class AmqpPublisher:
             return Retryable("no confirm in time")
         except FAILURES as error:
             return self._refusals.refused(publication, error) if is_refusal(error) else _answer(publication, error)
-        self._refusals.taken(publication)
+        self._refusals.accepted(publication)
         return Confirmed()
 
-    async def _unless_waiting(self, publication: Publication) -> SendResult | None:
-        """None while the client waits that this reply is for."""
+    async def _check_waiting(self, publication: Publication) -> SendResult | None:
+        """Return None while the client that this reply is for still waits."""
         if self._clients.full:
             return BUSY
         try:
@@ -225,7 +227,7 @@ def raise_if_cancelled(error: BaseException) -> None:
         raise error
 
 
-async def _closed(line: SideLine) -> None:
+async def _closed(line: IsolatedChannel) -> None:
     with suppress(*TRANSIENT_ERRORS):
         async with asyncio.timeout(CLOSE_LIMIT):
             await line.close()
@@ -236,7 +238,7 @@ def _is_waiting_client(destination: Destination) -> bool:
 
 
 def _answer(publication: Publication, error: BaseException) -> SendResult:
-    """What an error of publishing says; raises it if it is no answer of the broker but the end of this task."""
+    """Return the outcome that a publish error means; raise the error if this task is being cancelled."""
     raise_if_cancelled(error)
     if isinstance(error, PublishError):
         return Unroutable(f"unroutable: no queue takes {publication.routing_key!r}")

@@ -1,4 +1,4 @@
-"""What the broker has refused, so that the next message of that kind does not close the channel that others use."""
+"""Remembers what the broker refused, so that similar messages do not close the shared channel."""
 
 import time
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from aio_pika.exceptions import ChannelPreconditionFailed
 from aiormq.exceptions import ChannelAccessRefused
 
-from bridge.adapters.amqp.isolated import Publication
+from bridge.adapters.amqp.isolated_channel import Publication
 from bridge.core.delivery.outcome import Retryable, SendResult, Undeliverable
 
 PAUSE = 3600.0  # seconds until a refused message is tried again, which only helps if an operator did something
@@ -23,7 +23,7 @@ class Refusals:
     _size: int = LARGE
 
     def of(self, publication: Publication) -> SendResult | None:
-        """What the broker has just answered to another message for the same routing key."""
+        """Return the broker's recent refusal of the same routing key, if any."""
         until, answer = self._keys.get(_key(publication), (0.0, None))
         return answer if time.monotonic() < until else None
 
@@ -32,7 +32,7 @@ class Refusals:
         return _key(publication) in self._keys or len(publication.message.body) >= self._size
 
     def refused(self, publication: Publication, error: BaseException) -> SendResult:
-        """Note a refusal; the answer for the message: the same bytes never pass, while permissions may be given."""
+        """Record a refusal and return the outcome: content never becomes acceptable, but permissions may be granted."""
         reason = f"the broker refuses the message: {error}"
         if isinstance(error, ChannelPreconditionFailed):
             if "size" in str(error):
@@ -45,8 +45,8 @@ class Refusals:
             self._keys[_key(publication)] = (time.monotonic() + REFUSED_SECONDS, answer)
         return answer
 
-    def taken(self, publication: Publication) -> None:
-        """The broker has confirmed a message: what was refused before is permitted now."""
+    def accepted(self, publication: Publication) -> None:
+        """Record a confirm: what was refused before is permitted now."""
         self._keys.pop(_key(publication), None)
         if len(publication.message.body) >= self._size:
             self._size = LARGE

@@ -43,7 +43,7 @@ def requests_arguments(dead: str) -> dict[str, Any]:
 
 
 async def ensure_inbound(channel: AbstractChannel, topology: Topology) -> AbstractQueue:
-    """Declare or check what requests come in by; gives back the queue to consume from. Raises what the broker says."""
+    """Declare or check the inbound exchange and queue; return the queue. Raise what the broker reports."""
     await _ensure_dead(channel, topology)  # first: dead letters need somewhere to go
     exchange = await _ensure_exchange(channel, topology.requests, declare=topology.declare)
     if not topology.declare:
@@ -54,10 +54,10 @@ async def ensure_inbound(channel: AbstractChannel, topology: Topology) -> Abstra
     return queue
 
 
-async def keep_bound(queue: AbstractQueue, topology: Topology, every: float = BOUND_EVERY) -> None:
-    """Bind the queue again every so many seconds, because the broker tells nobody that a binding was removed.
+async def rebind_periodically(queue: AbstractQueue, topology: Topology, every: float = BOUND_EVERY) -> None:
+    """Bind the queue again every so many seconds, because the broker does not report removed bindings.
 
-    For ever; returns at once where nothing may be declared.
+    Run forever; return at once if `declare` is false.
     """
     while topology.declare:
         await asyncio.sleep(every)
@@ -65,7 +65,7 @@ async def keep_bound(queue: AbstractQueue, topology: Topology, every: float = BO
 
 
 async def ensure_outbound(channel: AbstractChannel, topology: Topology) -> AbstractExchange:
-    """Declare or check what events go out by; gives back the results exchange. Raises what the broker says."""
+    """Declare or check the results exchange and return it. Raise what the broker reports."""
     await _ensure_dead(channel, topology)
     return await _ensure_exchange(channel, topology.results, declare=topology.declare)
 

@@ -1,4 +1,4 @@
-"""Reading runs one by one, together: what is asked for while one query is under way becomes the next one.
+"""Combines reads of single runs: what is requested while a query is in progress forms the next query.
 
 A run is read at each of its ends, and one query for fifty runs costs a small part of fifty queries.
 """

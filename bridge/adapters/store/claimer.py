@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TypeVar
 
-from bridge.adapters.store.decoding import report_unreadable
+from bridge.adapters.store.decoding import report_undecodable
 from bridge.adapters.store.group_commit import Batches, WriteAll
 from bridge.adapters.store.queries import claims
 from bridge.core.errors import StoreUnavailable
 from bridge.ports.lifecycle import ReportFault
 
-C = TypeVar("C", bound=claims.Claim)
+C = TypeVar("C", bound=claims.ClaimRequest)
 T = TypeVar("T")
 
 
@@ -21,7 +21,7 @@ class Claimer:
     def __init__(self, batches: Batches, report: ReportFault) -> None:
         self._batches = batches
         self._report = report
-        self._unconfirmed: list[claims.Taken] = []
+        self._unconfirmed: list[claims.ClaimedRows] = []
         self._releasing = asyncio.Lock()
 
     async def claim(self, claim_all: WriteAll[C, T], wanted: C) -> T:
@@ -33,23 +33,23 @@ class Claimer:
         try:
             taken = await self._batches.write(claim_all, wanted)
         except StoreUnavailable:
-            if wanted.attempted:
-                self._unconfirmed.append(claims.taken_by(wanted))
+            if wanted.claimed:
+                self._unconfirmed.append(claims.claimed_rows(wanted))
             raise
-        report_unreadable(wanted.unreadable, self._report)
+        report_undecodable(wanted.undecodable, self._report)
         return taken
 
-    def unconfirmed(self, taken: claims.Taken) -> None:
+    def unconfirmed(self, taken: claims.ClaimedRows) -> None:
         """Release these rows before the next claim."""
         self._unconfirmed.append(taken)
 
-    async def release(self, taken: claims.Taken) -> None:
+    async def release(self, taken: claims.ClaimedRows) -> None:
         """Release these rows now; raises `StoreUnavailable`."""
         await self._batches.write_one(partial(claims.release_claim, taken=taken))
 
     async def release_or_keep(self, delivery_ids: Sequence[str], process: str) -> None:
         """Release deliveries now, or if that raises `StoreUnavailable`, before the next claim."""
-        taken = claims.Taken(process, deliveries=delivery_ids)
+        taken = claims.ClaimedRows(process, deliveries=delivery_ids)
         try:
             await self.release(taken)
         except StoreUnavailable:

@@ -17,7 +17,7 @@ Work = Callable[[Connection], T]
 
 
 class Connections:
-    """So many connections to one database, and as many threads, so that nobody waits for a connection in a thread."""
+    """So many connections to one database, and as many threads, so that no thread waits for a connection."""
 
     def __init__(self, engine: Engine, number: int, verify: Callable[[], None] | None = None) -> None:
         """`verify` raises if what was written in a transaction cannot be relied on."""
@@ -26,7 +26,7 @@ class Connections:
         self._threads = ThreadPoolExecutor(number, thread_name_prefix="store")
 
     async def run(self, work: Work[T]) -> T:
-        """Do it in a transaction of its own, committed when this returns; whoever is cancelled here does not stop it.
+        """Do it in a transaction of its own, committed when this returns; cancelling the caller does not stop it.
 
         Raises what `work` raises, after rolling back, and the library's errors.
         """

@@ -1,4 +1,4 @@
-"""Copying a store into another one that nobody uses meanwhile: in batches, resumable, checked by counts and hashes."""
+"""Copies a store into another, unused one: in batches, resumable, checked by counts and hashes."""
 
 import asyncio
 import hashlib
@@ -13,12 +13,12 @@ from sqlalchemy.exc import DBAPIError
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.database import COPYING, Database, database, prepared
-from bridge.adapters.store.errors import words
+from bridge.adapters.store.errors import driver_message
 from bridge.adapters.store.schema import metadata, processes, served_crews, store_metadata
 from bridge.core.errors import StoreInUse, StoreUnavailable
 
 BATCH = 500  # rows
-HEARD_LATELY = 30.0  # seconds; a process that was heard within them lives
+ALIVE_WITHIN = 30.0  # seconds; a process that was heard within them lives
 
 _TABLES = [table for table in metadata.sorted_tables if table not in (store_metadata, processes, served_crews)]
 """Tables copied in batches. `store_metadata` is copied first; processes and their crews belong to the source alone."""
@@ -38,7 +38,7 @@ class _Copy:
 
 
 async def copy_store(source_url: str, target_url: str, progress: Progress) -> dict[str, int]:
-    """Copy everything; gives back the number of rows of each table. `progress` is called in a thread.
+    """Copy everything and return the number of rows of each table. `progress` is called in a thread.
 
     Called again after it was interrupted it goes on where it was. Raises `StoreInUse` while a bridge uses either, and
     `StoreUnavailable` if the source does not exist, the target holds something else, or the two differ at the end.
@@ -52,7 +52,7 @@ async def copy_store(source_url: str, target_url: str, progress: Progress) -> di
             to_engine = await _alone(stack, target, migrate=True)
             return await asyncio.to_thread(_copy_all, from_engine, to_engine, progress)
     except DBAPIError as error:
-        raise StoreUnavailable(f"the copy was interrupted, run it again: {words(error)}") from None
+        raise StoreUnavailable(f"the copy was interrupted, run it again: {driver_message(error)}") from None
 
 
 async def _alone(stack: AsyncExitStack, base: Database, *, migrate: bool) -> Engine:
@@ -64,7 +64,7 @@ async def _alone(stack: AsyncExitStack, base: Database, *, migrate: bool) -> Eng
 
 
 def _is_in_use(connection: Connection) -> bool:
-    lately = processes.c.heartbeat_at >= dialect.clock(connection, 0.0) - HEARD_LATELY
+    lately = processes.c.heartbeat_at >= dialect.clock(connection, 0.0) - ALIVE_WITHIN
     return connection.execute(select(processes.c.name).where(lately)).first() is not None
 
 
@@ -97,7 +97,7 @@ def _begin(source: Engine, target: Engine) -> dict[str, list[Any]]:
                 raise StoreUnavailable("the store to copy to is not empty")
         connection.execute(delete(store_metadata))
         rows = [{"name": name, "value": value} for name, value in found.items()]
-        connection.execute(store_metadata.insert(), [*rows, {"name": COPYING, "value": _mark(identity, {})}])
+        connection.execute(store_metadata.insert(), [*rows, {"name": COPYING, "value": _progress_value(identity, {})}])
     return {}
 
 
@@ -115,7 +115,7 @@ def _copy_table(copy: _Copy, table: Table) -> int:
             moved = (
                 update(store_metadata)
                 .where(store_metadata.c.name == COPYING)
-                .values(value=_mark(identity, copy.reached))
+                .values(value=_progress_value(identity, copy.reached))
             )
             connection.execute(moved)
         done += len(rows)
@@ -124,7 +124,7 @@ def _copy_table(copy: _Copy, table: Table) -> int:
 
 
 def _batches(engine: Engine, table: Table, after: Sequence[Any] | None = None) -> Iterator[list[dict[str, Any]]]:
-    """All rows in the order of their keys; nobody owns any of them."""
+    """All rows in the order of their keys; all unowned."""
     key = tuple_(*table.primary_key)
     while True:
         query = select(table).order_by(*table.primary_key).limit(BATCH)
@@ -159,5 +159,5 @@ def _digest(engine: Engine, table: Table) -> tuple[int, int]:
     return count, total
 
 
-def _mark(identity: str, reached: dict[str, list[Any]]) -> bytes:
+def _progress_value(identity: str, reached: dict[str, list[Any]]) -> bytes:
     return json.dumps({"source": identity, "reached": reached}).encode()

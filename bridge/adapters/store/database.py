@@ -1,4 +1,4 @@
-"""Opening and closing the store: which database, its schema, this process's place among the others."""
+"""Opens and closes the store: the database, its schema, and the membership of this process."""
 
 import math
 import secrets
@@ -77,7 +77,7 @@ def database(url: str, *, pooler: bool = False) -> Database:
 
 
 def _nothing() -> None:
-    """Nobody counts."""
+    """Ignore stale writes."""
 
 
 @asynccontextmanager
@@ -92,7 +92,7 @@ async def open_store(
     crews: Collection[str] = (),
     report: ReportFault = log_fault,
 ) -> AsyncIterator[SqlStore]:
-    """The store, ready for use; closing gives back every claim. `on_stale` hears of every write that came too late.
+    """The store, ready for use; closing releases every claim. `on_stale` is called for each discarded stale write.
 
     `crews`: those that this process serves. A SQLite store belongs to this process alone while it is open, so whatever
     another process owned is freed at once.
@@ -123,14 +123,14 @@ async def open_store(
         )
         if not base.shared:
             await _follow_clock(writer, now)
-            await store.expire_processes(now, -math.inf)  # nobody else lives
+            await store.expire_processes(now, -math.inf)  # no other process uses it
         await store.join(now)
         yield store
         await store.close()
 
 
 async def migrate_store(url: str, *, pooler: bool = False) -> str:
-    """Bring the schema up to date; gives back its revision. Raises as `open_store` does."""
+    """Bring the schema up to date; return its revision. Raises as `open_store` does."""
     async with prepared(database(url, pooler=pooler), migrate=True):
         return _newest_revision()
 

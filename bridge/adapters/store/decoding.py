@@ -21,7 +21,7 @@ LAST_ERROR = "internal error: the stored delivery cannot be decoded; item_quaran
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UndecodableRow:
     """The id of a row, the column that it is from, and what decoding the row raised."""
 
     id_column: IdColumn
@@ -29,15 +29,15 @@ class Unreadable:
     error: Exception
 
 
-def decoded(rows: Iterable[Any], read: Callable[[Any], T], id_column: IdColumn) -> tuple[list[T], list[Unreadable]]:
+def decoded(rows: Iterable[Any], read: Callable[[Any], T], id_column: IdColumn) -> tuple[list[T], list[UndecodableRow]]:
     """Return what can be decoded, and what cannot."""
-    found, unreadable = [], []
+    found, undecodable = [], []
     for row in rows:
         try:
             found.append(read(row))
         except Exception as error:  # noqa: BLE001 - whatever it is must not hide the other rows
-            unreadable.append(Unreadable(id_column, getattr(row, id_column), error))
-    return found, unreadable
+            undecodable.append(UndecodableRow(id_column, getattr(row, id_column), error))
+    return found, undecodable
 
 
 def readable_runs(rows: Iterable[Any], report: ReportFault) -> list[Run]:
@@ -52,33 +52,33 @@ def readable_deliveries(rows: Iterable[Any], report: ReportFault) -> list[Delive
 
 def runs_by_id(rows: Iterable[Any]) -> dict[str, Run | Exception]:
     """Return the runs by their ids; in place of one that cannot be decoded, what decoding it raised."""
-    found, unreadable = decoded(rows, run_from_row, "run_id")
-    return {run.run_id: run for run in found} | {one.id: one.error for one in unreadable}
+    found, undecodable = decoded(rows, run_from_row, "run_id")
+    return {run.run_id: run for run in found} | {one.id: one.error for one in undecodable}
 
 
 def readable(rows: Iterable[Any], read: Callable[[Any], T], id_column: IdColumn, report: ReportFault) -> list[T]:
     """Return what can be decoded, and report the rest."""
-    found, unreadable = decoded(rows, read, id_column)
-    report_unreadable(unreadable, report)
+    found, undecodable = decoded(rows, read, id_column)
+    report_undecodable(undecodable, report)
     return found
 
 
-def report_unreadable(unreadable: Iterable[Unreadable], report: ReportFault) -> None:
+def report_undecodable(undecodable: Iterable[UndecodableRow], report: ReportFault) -> None:
     """Report each row."""
-    for one in unreadable:
+    for one in undecodable:
         kind = Quarantined.RUN if one.id_column == "run_id" else Quarantined.DELIVERY
         report(kind, one.error, **{one.id_column: one.id}, task="decode")
 
 
-def postpone(connection: Connection, unreadable: Sequence[Unreadable], now: float) -> None:
+def postpone(connection: Connection, undecodable: Sequence[UndecodableRow], now: float) -> None:
     """Release claimed runs, due later."""
-    ids = [one.id for one in unreadable]
+    ids = [one.id for one in undecodable]
     later = update(runs).where(runs.c.run_id.in_(ids)).values(owner=None, due_at=now + POSTPONED_FOR)
     connection.execute(later.values(version=runs.c.version + 1))
 
 
-def mark_dead(connection: Connection, unreadable: Sequence[Unreadable]) -> None:
+def mark_dead(connection: Connection, undecodable: Sequence[UndecodableRow]) -> None:
     """Release claimed deliveries as dead ones."""
     dead = {"owner": None, "state": DeliveryState.DEAD.value, "last_error": LAST_ERROR}
-    ids = [one.id for one in unreadable]
+    ids = [one.id for one in undecodable]
     connection.execute(update(deliveries).where(deliveries.c.delivery_id.in_(ids)).values(dead))

@@ -1,4 +1,4 @@
-"""The few places where a statement must be said in another way to SQLite than to PostgreSQL."""
+"""The expressions that SQLite and PostgreSQL write differently."""
 
 from typing import Any
 
@@ -8,8 +8,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 APPLICATION = "kickoff-bridge"
 """What our sessions are called in the database."""
 
-STOPPED_AFTER = 5.0  # seconds that a transaction waits for its next command, which takes a living process a moment
-_END_STOPPED = text(
+IDLE_TRANSACTION_LIMIT = (
+    5.0  # seconds that a transaction waits for its next command, which takes a living process a moment
+)
+_END_IDLE = text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND usename = current_user AND application_name = :application"
     " AND state <> 'idle' AND wait_event = 'ClientRead'"
@@ -57,7 +59,7 @@ def moment_of_storing(
 
 
 def serialize(connection: Connection, *names: str) -> None:
-    """Until this transaction ends, nobody else gets past this point with the same names.
+    """Keep other transactions with the same names from passing this point until this one ends.
 
     SQLite has one writer anyway. The lock belongs to the transaction, which is all that a pooler in transaction mode
     permits; two names that share a hash only wait for each other.
@@ -74,7 +76,7 @@ def end_idle_sessions(connection: Connection) -> None:
     with one stopped process after the other.
     """
     if _is_postgresql(connection):
-        connection.execute(_END_STOPPED, {"application": APPLICATION, "after": STOPPED_AFTER})
+        connection.execute(_END_IDLE, {"application": APPLICATION, "after": IDLE_TRANSACTION_LIMIT})
 
 
 def _is_postgresql(connection: Connection) -> bool:

@@ -1,4 +1,4 @@
-"""Errors of the databases: which are transient, which end the process, and what may be said of them."""
+"""Classifies database errors: which are transient, which end the process, and what may be shown."""
 
 import sqlite3
 
@@ -8,31 +8,33 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from bridge.core.errors import StoreBroken, StoreDamaged, StoreUnavailable
 
-_AGAIN = frozenset({"40001", "40P01", "23505"})
+_CONFLICTS = frozenset({"40001", "40P01", "23505"})
 """PostgreSQL gave this transaction up in favour of another one: a conflict, a deadlock, or a value that must be unique
 and that the other one has committed since we looked."""
-_AWAY = frozenset({"25006", "25P03", "25P04"})
+_UNAVAILABLE = frozenset({"25006", "25P03", "25P04"})
 """PostgreSQL: it has become a standby, or has ended a transaction or session that took too long."""
 
 
 def is_transient(error: BaseException) -> bool:
-    """The database as a whole cannot be used now: busy, full, read-only, gone."""
+    """Whether the database is unavailable as a whole: busy, full, read-only, or unreachable."""
     if isinstance(error, OperationalError | PoolTimeout):
         return True
-    return isinstance(error, DBAPIError) and (error.connection_invalidated or _state(error) in _AWAY)
+    return isinstance(error, DBAPIError) and (error.connection_invalidated or _state(error) in _UNAVAILABLE)
 
 
 def is_retryable(error: BaseException) -> bool:
-    """The same transaction may well succeed at once."""
-    return isinstance(error, DBAPIError) and _state(error) in _AGAIN
+    """Whether the same transaction may succeed if repeated at once."""
+    return isinstance(error, DBAPIError) and _state(error) in _CONFLICTS
 
 
 def unavailable(error: BaseException) -> StoreUnavailable:
-    """The same in our words."""
-    return StoreUnavailable(words(error) if isinstance(error, DBAPIError) else "no free connection to the store")
+    """Return the error to raise for a transient one."""
+    return StoreUnavailable(
+        driver_message(error) if isinstance(error, DBAPIError) else "no free connection to the store"
+    )
 
 
-def words(error: DBAPIError) -> str:
+def driver_message(error: DBAPIError) -> str:
     """The first line of the driver's own words; SQLAlchemy's quote the statement with its values."""
     said = getattr(getattr(error.orig, "diag", None), "message_primary", None) or str(error.orig)
     first, *_ = said.strip().splitlines() or [type(error.orig).__name__]
@@ -45,7 +47,7 @@ def _state(error: DBAPIError) -> str | None:
 
 
 def end_if_broken(context: ExceptionContext) -> None:
-    """For the engine's `handle_error`: raises `StoreBroken` or `StoreDamaged`, which nobody takes for weather."""
+    """For the engine's `handle_error`: raise `StoreBroken` or `StoreDamaged`, which end the process."""
     error = context.original_exception
     if not isinstance(error, sqlite3.Error) or not hasattr(error, "sqlite_errorcode"):
         return  # raised by the module itself, not by the library

@@ -1,4 +1,4 @@
-"""The files of a SQLite store: private to the bridge's user, never reached through planted links, and watched.
+"""Keeps the files of a SQLite store private, refuses foreign links, and detects replaced files.
 
 SQLite goes on with a file that was removed or replaced: it writes to what no name leads to any more, and everything
 that was confirmed is gone with the process. So the files' identities are compared before anything is confirmed.
@@ -18,7 +18,7 @@ _OTHERS = 0o077
 log = structlog.get_logger()
 
 
-class Watched:
+class WatchedFiles:
     """Files that are in use, by their paths and identities."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Watched:
         self._identities |= {path: _identity(path.stat()) for path in paths}
 
     def clear(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._identities.clear()
 
     def verify(self) -> None:
@@ -48,7 +48,7 @@ class Watched:
                 )
 
 
-def refuse_planted(path: Path) -> None:
+def refuse_foreign_link(path: Path) -> None:
     """Raise `StoreMisconfigured` for a store behind a link of another user, or one that leads to no file."""
     if not path.is_symlink():
         return

@@ -1,7 +1,7 @@
-"""Places of crews that are free for sure, so that runs under way, which may be a hundred thousand, are rarely counted.
+"""Slots of crews that are certainly free, so that runs under way, which may be a hundred thousand, are rarely counted.
 
-Only a claim takes a place. So what was free when they were counted, less what was claimed since, is free now, however
-many have become free meanwhile; as long as nobody else claims from the same store.
+Only a claim takes a slot. So what was free when they were counted, less what was claimed since, is free now, however
+many have become free meanwhile; as long as no other process claims from the same store.
 """
 
 
@@ -12,7 +12,7 @@ class FreeSlots:
         self._free: dict[str, tuple[int, int]] = {}
 
     def of(self, crew: str, max_running: int) -> int:
-        """How many places are free at least."""
+        """Return how many slots are free at least."""
         limit, free = self._free.get(crew, (max_running, 0))
         return free if limit == max_running else 0
 

@@ -1,7 +1,7 @@
 """Group commit: callers await their own write; what arrives while one commit is under way becomes the next one.
 
-Nobody waits for a timer, and a durable commit is paid once for many rows. Writes of one kind are handed over together,
-because one statement for fifty rows costs a small part of fifty statements.
+No write waits for a timer, and a durable commit is paid once for many rows. Writes of one kind go together, because
+one statement for fifty rows costs a small part of fifty statements.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from bridge.adapters.store.connections import Work
 from bridge.adapters.store.errors import is_retryable, is_transient, unavailable
 
 MAX_BATCH = 256
-TRIES = 5  # of a transaction that the database gave up in favour of another one
+TRIES = 5  # of a transaction that lost a conflict with another one
 
 Item = TypeVar("Item")
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class Batches:
         return await done
 
     async def write_one(self, work: Work[T]) -> T:
-        """Write what never comes in numbers, in the same commit as whatever else is waiting."""
+        """Write a single item in the same commit as whatever else is waiting."""
 
         def write_all(connection: Connection, _: Sequence[None]) -> list[T]:
             return [work(connection)]
@@ -91,7 +91,7 @@ class Batches:
         return None
 
     async def _commit(self, batch: Sequence[_Write]) -> None:
-        """One transaction for all; answers nobody before the commit is durable."""
+        """Write all in one transaction; resolve no caller before the commit is durable."""
         kinds = _by_kind(batch)
 
         def write(connection: Connection) -> list[Sequence[Any]]:

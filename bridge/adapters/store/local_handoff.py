@@ -1,8 +1,8 @@
-"""Deliveries that go from the one who writes them to the one who sends them without being claimed.
+"""Hands new deliveries to this process's senders without a claim.
 
-Both are in one process, so a new delivery may be its own from the moment that it is written: a claim would be one more
-transaction between an end and its event. That is only done for ways out that somebody has just asked for, and for no
-more than are soon sent; everything else waits in the store for whoever claims it.
+A delivery can belong to the process from the moment it is written; a claim would add a transaction between the end of
+a run and its event. This applies only to channels that a sender asked for recently, and to no more deliveries than are
+soon sent; everything else waits in the store to be claimed.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -17,14 +17,14 @@ ASK_STORE_INTERVAL = 0.5  # seconds, for what others left, while there is always
 
 
 class LocalHandoff:
-    """What this process has written, owns, and has not begun to send; and when the store is to be asked for more."""
+    """Keeps deliveries that this process wrote and has not begun to send, and when to ask the store for more."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, Delivery] = {}
         self._asked_at: dict[Channel, float] = {}
         self._store_asked_at = 0.0
         self._more_in_store = True
-        self._odd_place_is_theirs = False
+        self._odd_slot_for_store = False
 
     def ids_to_own(self, new: Sequence[Delivery]) -> frozenset[str]:
         """The ids of those new deliveries that this process should own when it writes them."""
@@ -34,11 +34,11 @@ class LocalHandoff:
         return frozenset(one.delivery_id for one in new if self._is_asked_for(one))
 
     def add(self, written: Sequence[Delivery]) -> None:
-        """These are written, and this process's own."""
+        """Add deliveries that were written and belong to this process."""
         self._waiting |= {one.delivery_id: one for one in written}
 
     def take(self, channels: Collection[Channel], room: int, now: float) -> list[Delivery]:
-        """At most so many, to be sent now, the first written first."""
+        """Take at most `room` due deliveries, in the order written."""
         self._asked_at |= dict.fromkeys(channels, now)
         due = (one for one in self._waiting.values() if one.destination.channel in channels and one.due_at <= now)
         wanted = list(islice(due, room))
@@ -47,14 +47,14 @@ class LocalHandoff:
         return wanted
 
     def store_share(self, room: int, now: float) -> int:
-        """How many of so many places are kept for what is in the store, however much there is of our own.
+        """Return how many of `room` slots are reserved for deliveries in the store.
 
         Half of them, and a single one by turns.
         """
         if 0 <= now - self._store_asked_at < ASK_STORE_INTERVAL and not self._more_in_store:
             return 0
-        self._odd_place_is_theirs = not self._odd_place_is_theirs
-        return (room + self._odd_place_is_theirs) // 2
+        self._odd_slot_for_store = not self._odd_slot_for_store
+        return (room + self._odd_slot_for_store) // 2
 
     def store_returned(self, number: int, room: int, now: float) -> None:
         """The store was asked for `room` deliveries and gave so many."""
@@ -62,14 +62,14 @@ class LocalHandoff:
         self._store_asked_at = now
 
     def take_unclaimed(self, now: float) -> list[Delivery]:
-        """What nobody has taken for so long that others should have it; it is no longer here then."""
+        """Remove and return deliveries not taken for so long that other processes should send them."""
         unclaimed = [one for one in self._waiting.values() if now - one.due_at > 2 * REQUESTED_WITHIN]
         for one in unclaimed:
             del self._waiting[one.delivery_id]
         return unclaimed
 
     def clear(self) -> None:
-        """Nothing of it is this process's own any more."""
+        """Forget everything; the process owns none of it any more."""
         self._waiting.clear()
 
     @staticmethod

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DatabaseError
 
 from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.dialect import APPLICATION
-from bridge.adapters.store.errors import words
+from bridge.adapters.store.errors import driver_message
 from bridge.core.addresses import is_loopback
 from bridge.core.errors import BridgeError, StoreDamaged, StoreMisconfigured, StoreUnavailable
 from bridge.ports.lifecycle import Health
@@ -95,8 +95,8 @@ class Postgresql:
     def refusal(self, error: DatabaseError) -> BridgeError:
         """What an error at opening means."""
         if getattr(error.orig, "sqlstate", None) in _DATA_CORRUPTED:
-            return StoreDamaged(f"the store is damaged: {words(error)}")
-        return StoreUnavailable(f"the store cannot be opened: {words(error)}")
+            return StoreDamaged(f"the store is damaged: {driver_message(error)}")
+        return StoreUnavailable(f"the store cannot be opened: {driver_message(error)}")
 
     def _connections(self, number: int) -> Connections:
         engine = create_engine(

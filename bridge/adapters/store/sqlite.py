@@ -12,8 +12,8 @@ from sqlalchemy import Connection, create_engine, event, make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from bridge.adapters.store.connections import Connections
-from bridge.adapters.store.errors import end_if_broken, words
-from bridge.adapters.store.files import Watched, is_at, make_private, open_private, refuse_planted
+from bridge.adapters.store.errors import driver_message, end_if_broken
+from bridge.adapters.store.files import WatchedFiles, is_at, make_private, open_private, refuse_foreign_link
 from bridge.core.errors import BridgeError, StoreDamaged, StoreInUse, StoreMisconfigured, StoreUnavailable
 from bridge.ports.lifecycle import Health
 
@@ -34,7 +34,7 @@ class Sqlite:
         """As the settings have it, perhaps with links."""
         self._path = self._named and self._named.resolve()
         """The file that it leads to, so that a store has one lock and one journal by whatever name."""
-        self._watched = Watched()
+        self._watched = WatchedFiles()
 
     def writer(self) -> Connections:
         """The one writer. It takes the write lock at once: a transaction that read first could only fail later."""
@@ -50,7 +50,7 @@ class Sqlite:
         if self._named is None or self._path is None:
             yield
             return
-        refuse_planted(self._named)
+        refuse_foreign_link(self._named)
         lock = _locked(self._path.with_name(f"{self._path.name}.lock"))
         try:
             for suffix in _SUFFIXES:
@@ -97,8 +97,8 @@ class Sqlite:
     def refusal(self, error: DatabaseError) -> BridgeError:
         """What an error at opening means; the driver has one kind for a file that it cannot make sense of."""
         if isinstance(error, OperationalError):
-            return StoreUnavailable(f"the store cannot be opened: {words(error)}")
-        return StoreDamaged(f"the store is damaged: {words(error)}")
+            return StoreUnavailable(f"the store cannot be opened: {driver_message(error)}")
+        return StoreDamaged(f"the store is damaged: {driver_message(error)}")
 
     def _connections(self, number: int, begin: str) -> Connections:
         engine = create_engine(

@@ -52,8 +52,8 @@ log = structlog.get_logger()
 class SqlStore:
     """Runs, events and deliveries in one SQL database.
 
-    `process` is this process's name in it, `key` the store's own secret; `on_stale` hears of every write that came too
-    late. `shared`: other processes may be on it, too. `api_reader`: connections for what callers of the API ask.
+    `process` is this process's name in it, `key` the store's own secret; `on_stale` is called for each discarded stale
+    write. `shared`: other processes may use it. `api_reader`: connections for queries of the API.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class SqlStore:
         self._claimer = Claimer(self._batches, report)
         self._handoff = LocalHandoff()
         self.commands = SqlCommands(self._batches.write_one, self._reading)
-        self._sure = None if shared else FreeSlots()
+        self._free_slots = None if shared else FreeSlots()
         self._name, self._process, self._lives = process, process, 1
 
     async def accept(self, run: Run) -> Accepted:
@@ -97,7 +97,7 @@ class SqlStore:
         self, crew: str, room: int, max_running: int, now: float, limits: Budgets = UNLIMITED
     ) -> list[Run]:
         """Take due accepted runs of a crew, by priority and age, as far as `max_running` and the budgets permit."""
-        wanted = claims.OfCrew(self._process, crew, room, max_running, now, limits, self._sure)
+        wanted = claims.ClaimAccepted(self._process, crew, room, max_running, now, limits, self._free_slots)
         return await self._claimer.claim(claims.claim_runs, wanted)
 
     async def seconds_until_budget(self, run: Run, limits: Budgets, now: float) -> float:
@@ -107,15 +107,15 @@ class SqlStore:
     async def claim(
         self, states: Collection[State], room: int, now: float | None = None, crews: Collection[str] | None = None
     ) -> list[Run]:
-        """Take runs that nobody owns, of these crews or all: due by `now`, or never, then without inputs and meta."""
+        """Claim unowned runs, of these crews or all: due by `now`, or never, then without inputs and meta."""
         return await self._claimer.claim(
-            claims.claim_runs, claims.InStates(self._process, frozenset(states), room, now, crews)
+            claims.claim_runs, claims.ClaimInStates(self._process, frozenset(states), room, now, crews)
         )
 
     async def apply(self, decision: Decision, *, retry: bool = True) -> Run:
-        """Write a decision, if `retry` trying for as long as it takes; raises `Stale`, `ExecutionTaken`.
+        """Write a decision, with `retry` until the store is available; raise `Stale` or `ExecutionTaken`.
 
-        Of what an impatient caller writes nothing is owned: he may be told that it failed, and write it anew.
+        Without `retry`, new deliveries stay unclaimed, because the caller may repeat the write.
         """
         own = self._handoff.ids_to_own(decision.deliveries) if retry else frozenset[str]()
         request = run_queries.WriteRequest(decision, self._process, own)
@@ -123,7 +123,7 @@ class SqlStore:
             written_run = await self._apply(request, retry=retry)
         except asyncio.CancelledError:  # it may be written all the same
             if own:
-                self._claimer.unconfirmed(request.taken())
+                self._claimer.unconfirmed(request.claimed_rows())
             raise
         self._handoff.add([delivery for delivery in decision.deliveries if delivery.delivery_id in own])
         return written_run
@@ -143,7 +143,7 @@ class SqlStore:
                 if tried_before and (written := await self._find_written(request.decision)) is not None:
                     return written
                 if tried_before and request.own:  # before whoever decides anew writes deliveries of the same ids
-                    await self._until_available(partial(self._claimer.release, request.taken()))
+                    await self._until_available(partial(self._claimer.release, request.claimed_rows()))
                 self._on_stale()
                 raise
             else:
@@ -181,12 +181,12 @@ class SqlStore:
         own = self._handoff.take(channels, room - for_others, now)
         if own and not for_others:
             return own
-        wanted = claims.DueDeliveries(self._process, tuple(channels), room - len(own), now)
+        wanted = claims.ClaimDeliveries(self._process, tuple(channels), room - len(own), now)
         try:
             claimed = await self._claimer.claim(claims.claim_deliveries, wanted)
         except StoreUnavailable:
             if own:
-                return own  # nobody else would know of them
+                return own  # no other process would send them
             raise
         self._handoff.store_returned(len(claimed), wanted.room, now)
         return own + claimed + self._handoff.take(channels, wanted.room - len(claimed), now)
@@ -194,7 +194,7 @@ class SqlStore:
     async def claim_callbacks(self, room: int, shares: ConcurrencyLimits, now: float) -> list[Delivery]:
         """Take due deliveries to callback URLs, the longest due first within the shares of their receivers."""
         return await self._claimer.claim(
-            callbacks.claim_callbacks, claims.DueCallbacks(self._process, room, shares, now)
+            callbacks.claim_callbacks, claims.ClaimCallbacks(self._process, room, shares, now)
         )
 
     async def record_outcome(self, outcome: DeliveryOutcome) -> None:
@@ -235,7 +235,7 @@ class SqlStore:
         return await self._querying(partial(event_queries.whole, event_ids=event_ids, report=self._report))
 
     async def heartbeat(self, now: float) -> None:
-        """Say that this process lives; raises `ProcessExpired` if the others have given it up.
+        """Record a heartbeat; raise `ProcessExpired` if other processes expired this one.
 
         First, and beside the writer, which may wait for their locks, the sessions of stopped processes are ended.
         """
@@ -246,11 +246,11 @@ class SqlStore:
             await self._claimer.release_or_keep([delivery.delivery_id for delivery in unclaimed], self._process)
 
     async def expire_processes(self, now: float, silent_for: float) -> int:
-        """Free what belongs to processes without a sign of life for so long."""
+        """Release what belongs to processes without a heartbeat for so long."""
         return await self._batches.write_one(partial(claims.expire_processes, now=now, silent_for=silent_for))
 
     async def rejoin(self, now: float) -> str:
-        """After `ProcessExpired`: live on under another name, which is given back, owning nothing."""
+        """After `ProcessExpired`: join under another name, which is returned, owning nothing."""
         self._lives += 1
         self._process = f"{self._name}-{self._lives}"
         self._handoff.clear()
@@ -274,17 +274,17 @@ class SqlStore:
         return await self._reading(cluster.unserved)
 
     async def release_runs(self, run_ids: Collection[str]) -> int:
-        """Give back runs under way that this process follows no more; how many those were."""
+        """Release running runs that this process no longer tracks; return how many."""
         return await self._batches.write_one(
             partial(cluster.release_runs, process=self._process, run_ids=list(run_ids))
         )
 
     async def relay_webhook(self, webhook: RelayedWebhook) -> None:
-        """Leave a hint for the process that owns its run."""
+        """Store a crew webhook for the process that owns its run."""
         await self._batches.write(cluster.relay_webhook, webhook)
 
     async def collect_webhooks(self, room: int) -> list[RelayedWebhook]:
-        """Take at most `room` hints that were left for runs of this process."""
+        """Take at most `room` relayed webhooks for runs of this process."""
         return await self._batches.write_one(
             partial(cluster.collect, process=self._process, crews=self._crews, room=room)
         )
@@ -322,7 +322,7 @@ class SqlStore:
         return await self._querying(run_lists.counts)
 
     async def close(self) -> None:
-        """Commit what was handed in, give back every claim, and forget this process."""
+        """Commit pending writes, release every claim, and remove this process."""
         await self._batches.drain()
         try:
             await self._batches.write_one(partial(claims.release, names=[self._process]))
@@ -343,7 +343,7 @@ class SqlStore:
             raise ExecutionTaken(f"execution {run.kickoff_id} belongs to another run of {run.crew}")
 
     async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What the call gives, once the store can be used: there is nobody to give the failure back to."""
+        """Repeat the call until the store is available, because no caller could handle the failure."""
         while True:
             try:
                 return await call()
@@ -351,7 +351,7 @@ class SqlStore:
                 await self._wait(error)
 
     async def _wait(self, error: StoreUnavailable, *, retry: bool = True) -> None:
-        """Until the next try; raises the error for a caller who has somebody to tell it to."""
+        """Wait before the next try; without `retry`, raise the error."""
         if not retry:
             raise error
         log.warning("store_unavailable", reason=str(error), retry_in_s=RETRY_EVERY)

@@ -1,4 +1,4 @@
-"""Putting requests into the store, each once."""
+"""Stores requests, each exactly once."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -6,7 +6,7 @@ from types import MappingProxyType
 from sqlalchemy import Connection, Float, Insert, bindparam, func, select, tuple_
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.bulk import Bulk
+from bridge.adapters.store.bulk_statement import BulkStatement
 from bridge.adapters.store.queries import run_lists
 from bridge.adapters.store.rows import new_delivery, new_event, new_run, run_from_row
 from bridge.adapters.store.schema import deliveries, events, runs
@@ -26,13 +26,13 @@ def _insert_event(connection: Connection) -> Insert:
     return events.insert().values(stored_at=dialect.moment_of_storing(connection, made_at, newest + STEP))
 
 
-_INSERT_RUN = Bulk(lambda connection: dialect.insert_new(connection, runs))
-_INSERT_EVENT = Bulk(_insert_event)
-_INSERT_DELIVERY = Bulk(lambda _: deliveries.insert())
+_INSERT_RUN = BulkStatement(lambda connection: dialect.insert_new(connection, runs))
+_INSERT_EVENT = BulkStatement(_insert_event)
+_INSERT_DELIVERY = BulkStatement(lambda _: deliveries.insert())
 
 
 def accept_all(connection: Connection, new: Sequence[Run]) -> list[Accepted | RequestRefused]:
-    """Insert runs; a key or a seal that is taken leads to the run that took it.
+    """Insert runs; a key or signature digest that is taken leads to the run that holds it.
 
     Messages that may be copies of one another come after the others and one at a time, so that each sees the last.
     """
@@ -117,7 +117,7 @@ def _holders_of_keys(connection: Connection, new_runs: Sequence[Run]) -> dict[tu
 
 
 def _holders_of_digests(connection: Connection, new_runs: Sequence[Run]) -> dict[tuple[str | None, ...], Run]:
-    """Who holds each seal now."""
+    """Return the run that holds each signature digest."""
     signature_digests = [_signature_digest(run) for run in new_runs if run.envelope.signature_digest is not None]
     taken = tuple_(runs.c.source, runs.c.signature_digest).in_(signature_digests)
     found = connection.execute(select(*run_lists.WITHOUT_RESULT).where(taken)) if signature_digests else ()
@@ -133,5 +133,5 @@ def _signature_digest(run: Run) -> tuple[str | None, ...]:
 
 
 def _insert(connection: Connection, new_runs: Sequence[Run]) -> int:
-    """How many of these runs were new."""
+    """Insert the runs and return how many were new."""
     return _INSERT_RUN.execute(connection, [new_run(run) for run in new_runs])

@@ -1,4 +1,4 @@
-"""What is left of run budgets: counted from the runs themselves, so that it holds for all processes and after a crash.
+"""Remaining run budgets, counted from the runs themselves, so that they hold across processes and crashes.
 
 A run counts from the moment that its POST was about to leave, unless that proved to have started nothing; one that is
 claimed and not sent yet counts as well.
@@ -18,17 +18,17 @@ from bridge.core.runs.model import Run, State
 _CLAIMED = (runs.c.state == State.ACCEPTED.value) & runs.c.owner.is_not(None)
 _IN_OPEN = text(OPEN)
 """The condition of the index `runs_open`; by the one for lists, every run that waits would be read."""
-MOST_COUNTED = 100_000  # waiting runs; nobody is told more exactly how long a longer queue takes
+MOST_COUNTED = 100_000  # waiting runs; the wait behind a longer queue is not computed exactly
 
 
-def left_of_crew(connection: Connection, crew: str, budget: Budget | None, now: float) -> float:
+def remaining_for_crew(connection: Connection, crew: str, budget: Budget | None, now: float) -> float:
     """How many runs of a crew may be started now."""
     of_crew = runs.c.crew == crew
     return math.inf if budget is None else _left(connection, [of_crew, _IN_OPEN], [of_crew], budget, now)
 
 
-def left_of_senders(connection: Connection, budgets: Mapping[str, Budget], now: float) -> dict[str, int]:
-    """How many runs of each sender may be started now. Until the transaction ends nobody else is told."""
+def remaining_for_senders(connection: Connection, budgets: Mapping[str, Budget], now: float) -> dict[str, int]:
+    """How many runs of each sender may be started now. Other transactions wait for this one to end."""
     if budgets:
         dialect.serialize(connection, "budgets")  # counting and taking are one act among all processes
     return {
@@ -37,7 +37,7 @@ def left_of_senders(connection: Connection, budgets: Mapping[str, Budget], now: 
     }
 
 
-def take_within(found: Iterable[tuple[str, str]], left: dict[str, int]) -> list[str]:
+def pick_within_budgets(found: Iterable[tuple[str, str]], left: dict[str, int]) -> list[str]:
     """The runs of those found (id and sender), in their order, that their senders' budgets permit.
 
     What is `left` for a sender is less by those afterwards.

@@ -1,7 +1,7 @@
 """Claiming callbacks so that one receiver cannot keep the others waiting.
 
-A receiver that has its share of the places in hand is passed over, and so are paused ones. All that are new or failing
-share half of the places, so that there is always one for a receiver that works.
+Receivers at their concurrency limit and paused ones are skipped. New and failing receivers together get half of the
+slots, so that a slot is always available for a working receiver.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Row, bindparam, exists, func, select
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.queries.claims import DueCallbacks, lives, take_deliveries
+from bridge.adapters.store.queries.claims import ClaimCallbacks, is_alive, own_deliveries
 from bridge.adapters.store.schema import deliveries, receivers
 from bridge.core.delivery.model import Channel, Delivery, DeliveryState
 from bridge.core.delivery.receivers import ConcurrencyLimits
@@ -30,9 +30,9 @@ _DUE = (
 _FIRST_DUE = select(deliveries.c.due_at).where(*_DUE).order_by(deliveries.c.due_at).limit(1)
 
 
-def claim_callbacks(connection: Connection, requests: Sequence[DueCallbacks]) -> list[list[Delivery]]:
-    """Take the deliveries that each wish asks for; none for a process that was given up."""
-    if not _any_due(connection, requests[-1].now) or not lives(connection, requests[0].process):
+def claim_callbacks(connection: Connection, requests: Sequence[ClaimCallbacks]) -> list[list[Delivery]]:
+    """Claim the deliveries of each request; none for an expired process."""
+    if not _any_due(connection, requests[-1].now) or not is_alive(connection, requests[0].process):
         return [[] for _ in requests]
     return [_claim(connection, request) for request in requests]
 
@@ -43,15 +43,15 @@ def _any_due(connection: Connection, now: float) -> bool:
 
 
 @dataclass(slots=True)
-class _InHand:
-    """The calls that each receiver has in hand, and those that it is about to get."""
+class _CallsInProgress:
+    """Counts of calls in progress by receiver, including those being claimed."""
 
     shares: ConcurrencyLimits
     calls: Counter[str]
     proven: dict[str, bool]
 
     def full(self) -> list[str]:
-        """Receivers that have their share."""
+        """Return the receivers at their concurrency limit."""
         return [receiver for receiver, calls in self.calls.items() if calls >= self._share(receiver)]
 
     def proven_only(self) -> bool:
@@ -60,7 +60,7 @@ class _InHand:
         return unproven >= self.shares.unproven_together
 
     def take(self, receiver: str, *, proven: bool) -> bool:
-        """One call more for this receiver, if that is within its share."""
+        """Count one more call for this receiver if its limit permits."""
         self.proven[receiver] = proven
         if self.calls[receiver] >= self._share(receiver) or (not proven and self.proven_only()):
             return False
@@ -71,42 +71,42 @@ class _InHand:
         return self.shares.of(proven=self.proven[receiver])
 
 
-def _claim(connection: Connection, request: DueCallbacks) -> list[Delivery]:
-    request.attempted.clear()
-    request.unreadable.clear()
+def _claim(connection: Connection, request: ClaimCallbacks) -> list[Delivery]:
+    request.claimed.clear()
+    request.undecodable.clear()
     dialect.serialize(connection, "callbacks")  # counting and taking are one act among all processes
-    in_hand, found = _in_hand(connection, request.shares), list[str]()
+    in_progress, found = _count_in_progress(connection, request.shares), list[str]()
     while len(found) < request.room:
-        head = _head(connection, request.now, in_hand, found)
+        head = _head(connection, request.now, in_progress, found)
         for row in head:
-            if len(found) < request.room and in_hand.take(row.receiver, proven=row.proven):
+            if len(found) < request.room and in_progress.take(row.receiver, proven=row.proven):
                 found.append(row.delivery_id)
         if len(head) < _HEAD:
             break
     if found:
-        request.attempted.extend(take_deliveries(connection, found, request))
-    return list(request.attempted)
+        request.claimed.extend(own_deliveries(connection, found, request))
+    return list(request.claimed)
 
 
-def _in_hand(connection: Connection, shares: ConcurrencyLimits) -> _InHand:
+def _count_in_progress(connection: Connection, shares: ConcurrencyLimits) -> _CallsInProgress:
     query = select(deliveries.c.receiver, _PROVEN.label("proven"), func.count().label("calls"))
     owned = query.where(deliveries.c.owner.is_not(None), deliveries.c.receiver.is_not(None))
     rows = connection.execute(owned.group_by(deliveries.c.receiver)).all()
     calls = Counter({row.receiver: row.calls for row in rows})
-    return _InHand(shares, calls, {row.receiver: row.proven for row in rows})
+    return _CallsInProgress(shares, calls, {row.receiver: row.proven for row in rows})
 
 
 def _head(
-    connection: Connection, now: float, in_hand: _InHand, found: Sequence[str]
+    connection: Connection, now: float, in_progress: _CallsInProgress, found: Sequence[str]
 ) -> Sequence[Row[tuple[str, str, bool]]]:
     """The first due deliveries of receivers that still have room, without those that were found already."""
     due = (
         select(deliveries.c.delivery_id, deliveries.c.receiver, _PROVEN.label("proven"))
         .where(
             *_DUE,
-            deliveries.c.receiver.not_in(in_hand.full()),
+            deliveries.c.receiver.not_in(in_progress.full()),
             deliveries.c.delivery_id.not_in(found),
-            _PROVEN if in_hand.proven_only() else ~_PAUSED,
+            _PROVEN if in_progress.proven_only() else ~_PAUSED,
         )
         .order_by(deliveries.c.due_at)
         .limit(_HEAD)

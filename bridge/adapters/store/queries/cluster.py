@@ -1,4 +1,4 @@
-"""What processes on one store tell each other: how many they are, which runs they give up, hints for others' runs."""
+"""Shared state of the processes on one store: membership, released runs, and relayed webhooks."""
 
 import hashlib
 import json
@@ -59,19 +59,18 @@ def release_runs(connection: Connection, process: str, run_ids: Sequence[str]) -
 
 
 def relay_webhook(connection: Connection, passed: Sequence[RelayedWebhook]) -> list[None]:
-    """Leave hints; one that says the same as one that still lies there is not needed."""
+    """Store webhooks for the owners of their runs; skip one that equals a stored one."""
     rows = [_row_from(webhook) for webhook in passed]
     connection.execute(dialect.insert_new(connection, relayed_webhooks), rows)
     return [None] * len(passed)
 
 
 def collect(connection: Connection, process: str, crews: Collection[str], room: int) -> list[RelayedWebhook]:
-    """Take the hints for a process's runs, and for those without an owner that nothing is under way for.
+    """Take the relayed webhooks for the process's runs, and for unowned runs that are not under way.
 
-    A hint may settle a doubt, or name the execution of a run that has ended.
-
-    The latter only of crews that the process serves: it could do nothing with the others.
-    One that cannot be read goes, too: it would come again and again, and end whoever takes it.
+    A webhook may resolve a doubt, or name the execution of a run that has ended.
+    Unowned runs count only for crews that the process serves.
+    A webhook that cannot be decoded is deleted, because it would fail on every read.
     """
     backing_off = runs.c.owner.is_(None) & runs.c.state.not_in(_UNDER_WAY) & runs.c.crew.in_(crews)
     own_runs = exists().where(runs.c.run_id == relayed_webhooks.c.run_id, (runs.c.owner == process) | backing_off)

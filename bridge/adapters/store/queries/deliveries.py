@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, update
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.bulk import Bulk
+from bridge.adapters.store.bulk_statement import BulkStatement
 from bridge.adapters.store.queries.accept import insert_deliveries
 from bridge.adapters.store.rows import Values, new_attempt
 from bridge.adapters.store.schema import deliveries, delivery_attempts, events, receivers
@@ -15,7 +15,7 @@ from bridge.core.delivery.model import Delivery, DeliveryState, Receiver
 from bridge.core.delivery.outcome import DeliveryOutcome
 from bridge.ports.queries import DeliveryFilter
 
-MAX_ATTEMPTS = 50  # kept of each delivery; what is the operator's own is tried for ever
+MAX_ATTEMPTS = 50  # kept of each delivery; operator destinations are retried forever
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +27,17 @@ class OwnedOutcome:
 
 
 def write_outcomes(connection: Connection, written: Sequence[OwnedOutcome]) -> list[None]:
-    """Write what became of deliveries, and give them back; one that the process has lost meanwhile is left alone."""
+    """Write what became of deliveries, and release them; skip those that the process no longer owns."""
     _UPDATE_DELIVERY.execute(connection, [_delivery_values(item) for item in written])
     outcomes = [item.outcome for item in written]
     _add_attempts(connection, outcomes)
-    run_time_stats = {one.receiver.name: one.receiver for one in outcomes if one.receiver is not None}
+    changed_receivers = {one.receiver.name: one.receiver for one in outcomes if one.receiver is not None}
     _add_notices(connection, [notice for one in outcomes for notice in one.notices])
-    _know_receivers(connection, list(run_time_stats.values()))
+    _store_receivers(connection, list(changed_receivers.values()))
     return [None] * len(written)
 
 
-_UPDATE_DELIVERY = Bulk(
+_UPDATE_DELIVERY = BulkStatement(
     lambda _: (
         update(deliveries)
         .where(deliveries.c.delivery_id == bindparam("of_delivery"), deliveries.c.owner == bindparam("by_process"))
@@ -49,7 +49,7 @@ _UPDATE_DELIVERY = Bulk(
 )
 
 
-_INSERT_ATTEMPT = Bulk(lambda connection: dialect.insert_new(connection, delivery_attempts))
+_INSERT_ATTEMPT = BulkStatement(lambda connection: dialect.insert_new(connection, delivery_attempts))
 
 
 def _delivery_values(written: OwnedOutcome) -> Values:
@@ -76,7 +76,7 @@ def _add_attempts(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -
             connection.execute(delete(delivery_attempts).where(of_delivery, old))
 
 
-def _know_receivers(connection: Connection, known: Sequence[Receiver]) -> None:
+def _store_receivers(connection: Connection, known: Sequence[Receiver]) -> None:
     if not known:
         return
     rows = [

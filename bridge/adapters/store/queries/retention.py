@@ -9,8 +9,8 @@ from bridge.core.delivery.model import DeliveryState
 def forget(connection: Connection, ended_before: float, most: int) -> int:
     """Delete what ended before then; how many runs that were.
 
-    At most so many runs, the oldest first, and so many events of no run: meanwhile nobody else can write, and a
-    database with a time limit would undo a larger portion each time.
+    At most so many runs, the oldest first, and so many events of no run: meanwhile no other transaction can write, and
+    a database with a time limit would undo a larger portion each time.
     """
     pending = (deliveries.c.event_id == events.c.event_id) & (deliveries.c.state == DeliveryState.PENDING.value)
     waiting = exists().where(events.c.run_id == runs.c.run_id, pending)

@@ -156,7 +156,7 @@ def delivery_ranges(which: DeliveryFilter) -> _Ranges:
     """Of one delivery or one run, else of the index by crew or by state."""
     ids = deliveries.c.delivery_id
     rest = [] if which.before is None else [ids < which.before]
-    rest += (made := _madewithin(which))
+    rest += (made := _created_within(which))
     crews = _crews(which.crew, which.crews)
     of_crews = [] if crews is None else [deliveries.c.crew.in_(crews)]
     of_states = [
@@ -174,7 +174,7 @@ def delivery_ranges(which: DeliveryFilter) -> _Ranges:
     return _Ranges(ids, [[one] for one in of_states] if made or of_state else [[]], rest)
 
 
-def _madewithin(which: DeliveryFilter) -> list[ColumnElement[bool]]:
+def _created_within(which: DeliveryFilter) -> list[ColumnElement[bool]]:
     """Asked of one event after the other, as ids are in the order of time, and the page is soon full."""
     times = []
     if which.since is not None:

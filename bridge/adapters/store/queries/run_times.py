@@ -30,7 +30,7 @@ def keep(connection: Connection, crew: str, new: Sequence[RunTime], since: float
 
 
 def run_time_from_row(row: Any) -> RunTime:
-    """A run time as the core knows it."""
+    """Return the run time that a row holds."""
     task_marks = tuple((done, since) for done, since in json.loads(row.task_marks))
     return RunTime(row.run_id, row.crew, row.ended_at, row.earliest, row.latest, task_marks)
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, bindparam, update
 
-from bridge.adapters.store.bulk import Bulk
+from bridge.adapters.store.bulk_statement import BulkStatement
 from bridge.adapters.store.group_commit import BatchConflict
 from bridge.adapters.store.queries.accept import insert_deliveries
-from bridge.adapters.store.queries.claims import Taken, lives
+from bridge.adapters.store.queries.claims import ClaimedRows, is_alive
 from bridge.adapters.store.rows import CHANGING, Values, changing_columns
 from bridge.adapters.store.schema import runs
 from bridge.core.errors import Stale
@@ -17,19 +17,19 @@ from bridge.core.runs.model import Decision, Run
 
 @dataclass(frozen=True, slots=True)
 class WriteRequest:
-    """A decision to be written, and which of its deliveries are to be this process's own from the start."""
+    """A decision to write, and which of its new deliveries this process owns from the start."""
 
     decision: Decision
     process: str
     own: frozenset[str] = frozenset()
 
-    def taken(self) -> Taken:
-        """What the process owns if this is written."""
-        return Taken(self.process, deliveries=list(self.own))
+    def claimed_rows(self) -> ClaimedRows:
+        """Return what the process owns once this is written."""
+        return ClaimedRows(self.process, deliveries=list(self.own))
 
 
 def write_decisions(connection: Connection, write_requests: Sequence[WriteRequest]) -> list[Run | Stale]:
-    """Write decisions; one whose run has moved on gives that as an error.
+    """Write decisions; return `Stale` for each whose run has changed since it was read.
 
     Nearly always nothing speaks against any of them, and then two or three statements write them all. If something
     does, the number of rows tells that, but not which one it is: raises `BatchConflict`. A kickoff id that another
@@ -40,8 +40,8 @@ def write_decisions(connection: Connection, write_requests: Sequence[WriteReques
     if _write(connection, in_order, owners) == len(write_requests):
         return [_settled(one.decision.run) for one in write_requests]
     if len(write_requests) > 1:
-        raise BatchConflict("a run has moved on")
-    return [Stale(f"run {write_requests[0].decision.run.run_id} has moved on")]
+        raise BatchConflict("a run has changed")
+    return [Stale(f"run {write_requests[0].decision.run.run_id} has changed since it was read")]
 
 
 def is_written(decision: Decision, stored: Run | None) -> bool:
@@ -52,7 +52,7 @@ def is_written(decision: Decision, stored: Run | None) -> bool:
     return stored is not None and replace(stored, request=decision.run.request) == _settled(decision.run)
 
 
-_UPDATE_RUN = Bulk(
+_UPDATE_RUN = BulkStatement(
     lambda _: (
         update(runs)
         .where(runs.c.run_id == bindparam("of_run"), runs.c.version == bindparam("at_version"))
@@ -62,14 +62,15 @@ _UPDATE_RUN = Bulk(
 
 
 def _owners(connection: Connection, write_requests: Sequence[WriteRequest]) -> dict[str, str]:
-    """Whose each delivery is, by its id; nobody's if its process was given up, as nobody would free it again.
+    """Return the owner of each delivery by id; none for an expired process, because no other one would release it.
 
     Decisions of one batch may be of two processes: this one under the name that it had before it was given up, and now.
 
-    Asked before any run is locked: who gives a process up locks its row first, and its runs after that.
+    Asked before any run is locked: expiring a process locks its row first and then its runs.
     """
-    living = {process for process in {one.process for one in write_requests if one.own} if lives(connection, process)}
-    return {delivery_id: one.process for one in write_requests if one.process in living for delivery_id in one.own}
+    owning = {one.process for one in write_requests if one.own}
+    alive = {process for process in owning if is_alive(connection, process)}
+    return {delivery_id: one.process for one in write_requests if one.process in alive for delivery_id in one.own}
 
 
 def _write(connection: Connection, decisions: Sequence[Decision], owners: Mapping[str, str]) -> int:

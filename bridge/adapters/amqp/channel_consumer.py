@@ -1,4 +1,4 @@
-"""Takes messages over one channel, pauses while the store is unavailable, and returns what is not stored.
+"""Consumes from one channel, pauses while the store is unavailable, and requeues messages that were not stored.
 
 Every return to the broker raises a message's delivery count, on RabbitMQ before 4.3 also one by `basic.nack`. So no
 message is held while it cannot be stored: the consumer is cancelled first and everything is returned once. Consuming
@@ -33,8 +33,8 @@ log = structlog.get_logger()
 
 
 @dataclass
-class Caution:
-    """What the losses so far teach about the next messages; outlives connections.
+class Backpressure:
+    """How carefully to consume after messages could not be stored. Outlives connections.
 
     `store_in_doubt`: take nothing before the store has passed a probe of `size` bytes. `one_by_one`: so many messages
     are to be stored one at a time. `failures`: how often in a row a store failed that had passed its probe.
@@ -47,35 +47,35 @@ class Caution:
 
     @property
     def pause(self) -> float:
-        """Seconds until the store is probed."""
+        """Seconds to wait before the store is probed."""
         return min(PROBE_INTERVAL * 2.0 ** min(self.failures - 1, 10), LONGEST_PAUSE) if self.failures else 0.0
 
     def suspect_store(self) -> None:
-        """Messages were in hand and could not be stored in time."""
+        """Record that messages in progress could not be stored in time."""
         self.store_in_doubt = True
         self.one_by_one = max(self.one_by_one, 1)
 
     def store_failed(self) -> None:
-        """The store could not be written."""
+        """Record that a write to the store failed."""
         self.failures += 1
         self.suspect_store()
 
     def stored(self) -> bool:
-        """A message is stored; whether this was the last one to be taken alone."""
+        """Record a stored message; return whether it was the last one to be taken alone."""
         self.failures = self.size = 0
         alone, self.one_by_one = self.one_by_one > 0, max(self.one_by_one - 1, 0)
         return alone and self.one_by_one == 0
 
 
-class Intake:
-    """The messages of one channel. `fail` gets what a bug raised."""
+class ChannelConsumer:
+    """Consumes the messages of one channel. `fail` receives unexpected exceptions."""
 
     def __init__(
         self,
         channel: AbstractChannel,
         queue: AbstractQueue,
         prefetch: int,
-        caution: Caution,
+        backpressure: Backpressure,
         take: Take,
         probe: ProbeStore,
         fail: Callable[[Exception], None],
@@ -84,7 +84,7 @@ class Intake:
         self._channel = channel
         self._queue = queue
         self._prefetch = prefetch
-        self._caution = caution
+        self._backpressure = backpressure
         self._take = take
         self._probe = probe
         self._fail = fail
@@ -93,7 +93,7 @@ class Intake:
         self._tags: list[str] = []
         self._widened = False
         self._changed = asyncio.Event()
-        self._in_hand: set[asyncio.Task[None]] = set()
+        self._in_progress: set[asyncio.Task[None]] = set()
 
     @property
     def consuming(self) -> bool:
@@ -101,47 +101,47 @@ class Intake:
         return bool(self._tags)
 
     @property
-    def in_hand(self) -> int:
+    def in_progress(self) -> int:
         """How many messages are being stored."""
-        return len(self._in_hand)
+        return len(self._in_progress)
 
     async def start(self) -> None:
-        """Consume, unless the store is in doubt."""
-        if self._caution.store_in_doubt:
+        """Start consuming, unless the store is in doubt."""
+        if self._backpressure.store_in_doubt:
             return
-        self._widened = not self._caution.one_by_one
+        self._widened = not self._backpressure.one_by_one
         await self._consume(self._prefetch if self._widened else 1)
 
     async def run(self) -> None:
-        """Pause and start again as the store demands, for ever."""
+        """Pause and resume as the store permits, forever."""
         while True:
             if not self._tags:
                 await self._until_store_works()
                 await self.start()
             await self._changed.wait()
             self._changed.clear()
-            if self._caution.store_in_doubt:
+            if self._backpressure.store_in_doubt:
                 await self._halt()
-            elif not self._widened and not self._caution.one_by_one:
+            elif not self._widened and not self._backpressure.one_by_one:
                 await self._widen()
 
     async def finish(self) -> None:
-        """Take no more messages, finish those in hand."""
+        """Stop consuming and finish the messages in progress."""
         with suppress(*TRANSIENT_ERRORS):
             async with asyncio.timeout(DRAIN_LIMIT):
                 await self._halt()
 
     def lost(self) -> None:
-        """The channel is gone, and what was in hand with it."""
+        """Record that the channel closed with messages in progress."""
         if self._acks.open:
-            self._caution.suspect_store()
+            self._backpressure.suspect_store()
 
     async def _consume(self, prefetch: int) -> None:
         await self._channel.set_qos(prefetch_count=prefetch, global_=False)
         self._tags.append(await self._queue.consume(self._on_message))
 
     async def _widen(self) -> None:
-        """Go on with the usual prefetch count, which a consumer cannot change, by a second consumer.
+        """Restore the usual prefetch count with a second consumer, since a consumer cannot change its own.
 
         Canceling the first would return the message that is on its way to it, and raise its count.
         """
@@ -150,25 +150,25 @@ class Intake:
             await self._consume(self._prefetch - 1)
 
     async def _halt(self) -> None:
-        """Stop consuming; messages that are not stored by then go back, all of them at once."""
+        """Stop consuming and requeue all messages that are not stored by then at once."""
         while self._tags:
             await self._queue.cancel(self._tags.pop())
         # The library starts the callbacks of what was delivered a few steps late; by the answer all have begun.
         await self._channel.set_qos(prefetch_count=1, global_=False)
-        while self._in_hand:
-            await asyncio.wait(self._in_hand)
+        while self._in_progress:
+            await asyncio.wait(self._in_progress)
         await self._acks.written()
         await self._acks.return_open()
 
     async def _until_store_works(self) -> None:
-        caution = self._caution
-        if not caution.store_in_doubt:
+        backpressure = self._backpressure
+        if not backpressure.store_in_doubt:
             return
-        await asyncio.sleep(caution.pause)
+        await asyncio.sleep(backpressure.pause)
         reason = None
         while True:
             try:
-                await self._probe(min(caution.size, LARGEST_PROBE))
+                await self._probe(min(backpressure.size, LARGEST_PROBE))
             except StoreUnavailable as error:
                 if reason is None:
                     log.warning("consuming_paused", reason=str(error))
@@ -176,34 +176,34 @@ class Intake:
                 await asyncio.sleep(PROBE_INTERVAL)
             else:
                 break
-        caution.store_in_doubt = False
+        backpressure.store_in_doubt = False
         log.info("consuming_resumed")
 
     async def _on_message(self, message: AbstractIncomingMessage) -> None:
         self._acks.came(message)
         task = asyncio.current_task()
         assert task is not None
-        self._in_hand.add(task)
-        task.add_done_callback(self._in_hand.discard)
+        self._in_progress.add(task)
+        task.add_done_callback(self._in_progress.discard)
         try:
-            await self._unless_in_doubt(message)
+            await self._take_unless_in_doubt(message)
         except StoreUnavailable as error:
             log.debug("message_returned", message_id=message.message_id, reason=str(error))
-            self._caution.size += len(message.body)
-            if not self._caution.store_in_doubt:
-                self._caution.store_failed()
+            self._backpressure.size += len(message.body)
+            if not self._backpressure.store_in_doubt:
+                self._backpressure.store_failed()
             self._changed.set()
-        except Exception as error:  # noqa: BLE001 - the library would only log it, and keep the message unacked for ever
+        except Exception as error:  # noqa: BLE001 - the library would only log it, and keep the message unacked forever
             self._fail(error)
             await self._acks.reject(message)
         else:
             self._acks.done(message)
-            if self._caution.stored():
+            if self._backpressure.stored():
                 self._changed.set()
         finally:
             self._memory.done(message.delivery_tag)
 
-    async def _unless_in_doubt(self, message: AbstractIncomingMessage) -> None:
-        if self._caution.store_in_doubt:  # came before the broker heard that we pause
+    async def _take_unless_in_doubt(self, message: AbstractIncomingMessage) -> None:
+        if self._backpressure.store_in_doubt:  # delivered before the broker processed the cancel
             raise StoreUnavailable("storage is unavailable")
         await self._take(message)

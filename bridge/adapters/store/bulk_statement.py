@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Dialect, Insert, Update
 Row = Mapping[str, Any]
 
 
-class Bulk:
+class BulkStatement:
     """One INSERT or UPDATE for many rows, each a mapping of the same names: columns, or the statement's parameters.
 
     `statement` may differ by database. Values go to the driver as they are: text, bytes, numbers, None.
@@ -22,7 +22,7 @@ class Bulk:
         self._texts: dict[str, _Text] = {}
 
     def execute(self, connection: Connection, rows: Sequence[Row]) -> int:
-        """Write the rows; how many rows of the table that changed."""
+        """Write the rows; return how many rows of the table changed."""
         if not rows:
             return 0
         text = self._text(connection, rows[0])

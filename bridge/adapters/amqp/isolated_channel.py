@@ -1,6 +1,6 @@
-"""A connection for what the broker may refuse, one thing at a time: a refusal closes the channel, or the connection.
+"""A separate connection for operations that the broker may refuse by closing the channel or the connection.
 
-The connection is opened when it is needed first, and again after the broker closed it.
+It carries one operation at a time, is opened on first use, and is reopened after the broker closes it.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from pamqp import commands as spec
 from bridge.adapters.amqp.connection import CLOSE_LIMIT, being_cancelled
 from bridge.adapters.amqp.errors import TRANSIENT_ERRORS
 
-MOST_WAITING = 20  # further callers are turned away, so that they do not take up the places of others
-GONE_KEPT = 1000  # names of clients that are known to be gone
+MOST_WAITING = 20  # further callers are refused, so that they do not take the slots of other deliveries
+GONE_KEPT = 1000  # names of reply-to clients known to have disconnected
 
 Connect = Callable[[], Awaitable[AbstractConnection]]
 
@@ -35,7 +35,7 @@ class Publication:
     mandatory: bool
 
     async def publish(self, channel: aiormq.Channel) -> None:
-        """Return when the broker has confirmed it; raises what the library raises of everything else."""
+        """Return when the broker confirms the message; raise what the library raises otherwise."""
         await channel.basic_publish(
             self.message.body,
             exchange=self.exchange,
@@ -50,10 +50,10 @@ class _AnyQueue(spec.Queue.Declare):
     """A declaration without the library's check of names, which those of waiting clients (`…==`) do not pass."""
 
     def validate(self) -> None:
-        """Leave it to the broker."""
+        """Leave validation to the broker."""
 
 
-class SideLine:
+class IsolatedChannel:
     """One connection and one channel, for one caller at a time."""
 
     def __init__(self, connect: Connect) -> None:
@@ -66,18 +66,18 @@ class SideLine:
 
     @property
     def full(self) -> bool:
-        """Whether so many wait that another one had better come again later."""
+        """Whether so many callers wait that another one should retry later."""
         return self._waiting >= MOST_WAITING
 
     async def publish(self, publication: Publication) -> None:
-        """Publish alone; whatever the broker refuses by closing the channel is about this message."""
+        """Publish alone, so that a refusal can only concern this message."""
         async with self._own_channel() as channel:
             await publication.publish(channel)
 
     async def has_client(self, name: str) -> bool:
-        """Whether a client still waits for replies under this name of direct reply-to; one that is gone never returns.
+        """Whether a client still waits under this direct reply-to name; one that has disconnected never returns.
 
-        To a made-up name the broker answers by closing the connection.
+        The broker closes the connection for a name that it did not issue.
         """
         if name in self._gone:
             return False
