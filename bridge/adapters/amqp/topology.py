@@ -12,7 +12,7 @@ BOUND_EVERY = 10.0  # seconds
 # A queue's arguments cannot be changed later (406), so only those are set that no operator would want otherwise.
 # Policies can add the rest, such as a maximum length.
 # RabbitMQ counts every return, those by a lost connection too, and takes no other number for "none" (4.x: 20). So
-# valid messages must never come near; one that cannot be decoded is refused on its first delivery (`amqp_frames`).
+# valid messages must never come near; one that cannot be decoded is refused on its first delivery (`frames`).
 DELIVERY_LIMIT = 1_000_000
 DEAD_ARGUMENTS: dict[str, Any] = {
     "x-queue-type": "quorum",
