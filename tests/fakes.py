@@ -4,7 +4,15 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bridge.core.crew.responses import KickoffResponse, Resumed, ResumeResponse, Running, Started, StatusResponse
+from bridge.core.crew.responses import (
+    KickoffResponse,
+    Resumed,
+    ResumeResponse,
+    Running,
+    Started,
+    StatusResponse,
+    StopResponse,
+)
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event
 from bridge.core.delivery.outcome import Confirmed, SendResult
 from bridge.core.runs import state_machine
@@ -81,6 +89,7 @@ class FakeCrewApi:
     permits: int = 0
     usable: bool = True
     stopped: list[str] = field(default_factory=list)
+    stop_response: StopResponse = StopResponse.NOT_STOPPED
     needed: tuple[str, ...] | None = None
     asked_for_inputs: int = 0
 
@@ -88,9 +97,9 @@ class FakeCrewApi:
         self.asked_for_inputs += 1
         return self.needed
 
-    async def stop(self, kickoff_id: str) -> bool:
+    async def stop(self, kickoff_id: str) -> StopResponse:
         self.stopped.append(kickoff_id)
-        return False
+        return self.stop_response
 
     async def probe(self) -> Health:
         return Health(ok=self.usable, detail="asked")

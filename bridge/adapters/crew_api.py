@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 
@@ -31,6 +32,7 @@ from bridge.core.crew.responses import (
     ResumeResponse,
     Started,
     StatusResponse,
+    StopResponse,
 )
 from bridge.core.http.retry_after import parse_retry_after
 from bridge.core.json import compact
@@ -140,17 +142,17 @@ class HttpCrewApi:
         """Call `GET /status/{kickoff_id}`."""
         assert responses.usable_kickoff_id(kickoff_id)  # it becomes part of a path
         sent_at = self._clock()
-        reply = await self._request("GET", f"/status/{kickoff_id}")
+        reply = await self._request("GET", f"/status/{quote(kickoff_id, safe='')}")
         self._update_rate_limiter(reply, sent_at)
         return self._redacted(responses.read_status(reply)) if isinstance(reply, Reply) else reply
 
-    async def stop(self, kickoff_id: str) -> bool:
-        """Call `POST /stop/{kickoff_id}`, which only some deployments support; return whether it succeeded."""
+    async def stop(self, kickoff_id: str) -> StopResponse:
+        """Call `POST /stop/{kickoff_id}`, which only some deployments support; return what came of it."""
         assert responses.usable_kickoff_id(kickoff_id)
         sent_at = self._clock()
-        reply = await self._request("POST", f"/stop/{kickoff_id}")
+        reply = await self._request("POST", f"/stop/{quote(kickoff_id, safe='')}")
         self._update_rate_limiter(reply, sent_at)
-        return isinstance(reply, Reply) and reply.code == 200
+        return responses.read_stop(reply) if isinstance(reply, Reply) else StopResponse.NOT_STOPPED
 
     async def probe(self) -> Health:
         """Return whether `GET /inputs` succeeds with this token; the root path returns 404 even for a healthy crew."""

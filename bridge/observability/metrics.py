@@ -7,7 +7,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from bridge.core.crew.responses import KickoffResponse, ResumeResponse, StatusResponse
+from bridge.core.crew.responses import KickoffResponse, ResumeResponse, StatusResponse, StopResponse
 from bridge.core.delivery.model import Delivery
 from bridge.core.delivery.outcome import SendResult
 from bridge.core.redaction import Redactor
@@ -152,7 +152,7 @@ class CountedCrewApi:
         """Return the names of the crew's inputs."""
         return await self._api.inputs()
 
-    async def stop(self, kickoff_id: str) -> bool:
+    async def stop(self, kickoff_id: str) -> StopResponse:
         """Ask the API to stop an execution."""
         return await self._api.stop(kickoff_id)
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bridge.core.crew.responses import KickoffResponse, ResumeResponse, StatusResponse
+from bridge.core.crew.responses import KickoffResponse, ResumeResponse, StatusResponse, StopResponse
 from bridge.core.polling.planner import RunTimeStats
 from bridge.ports.lifecycle import Health
 
@@ -62,5 +62,5 @@ class CrewApi(Protocol):
     async def inputs(self) -> tuple[str, ...] | None:
         """Return the names of the crew's inputs; None if the API does not list them."""
 
-    async def stop(self, kickoff_id: str) -> bool:
-        """Ask the API to stop an execution; return whether it did. Not every deployment can."""
+    async def stop(self, kickoff_id: str) -> StopResponse:
+        """Ask the API to stop an execution; return what came of it. Not every deployment can."""

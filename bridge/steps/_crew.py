@@ -19,7 +19,7 @@ from bridge.core.crew.responses import (
 from bridge.core.crew.webhook_reliability import WebhookReliability
 from bridge.core.human_input import rules
 from bridge.core.polling.planner import PollPlanner
-from bridge.core.runs import state_machine
+from bridge.core.runs import state_machine, timing
 from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import CrewPolicy, Run, TrackedRun
 from bridge.ports.crew_api import CrewApi, CrewFigures
@@ -70,7 +70,9 @@ class Crew:
             tracked.run_id
         )
         pause = self.planner.pause(tracked, now)
-        return rules.next_poll_at(tracked, self.policy, now, pause, after, at_fallback_interval=at_fallback_interval)
+        due = rules.next_poll_at(tracked, self.policy, now, pause, after, at_fallback_interval=at_fallback_interval)
+        again = timing.after_announced_end(self.tracker.end_announced_at(tracked.run_id), now)
+        return due if again is None else min(due, max(again, now + (after or 0.0)))
 
     def figures(self, clock: Clock) -> CrewFigures:
         """Return the crew's gauges."""

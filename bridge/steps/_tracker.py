@@ -9,7 +9,7 @@ from bridge.core.crew.webhooks import TasksDone, add_task, with_task_progress, w
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.polling.queue import PollQueue
-from bridge.core.runs import state_machine
+from bridge.core.runs import state_machine, timing
 from bridge.core.runs.cache import RunCache
 from bridge.core.runs.model import Run, TrackedRun
 
@@ -17,6 +17,7 @@ RETRY_INTERVAL = 1.0  # seconds until the run of a pending question is looked up
 MAX_QUESTIONS = 1000
 MAX_QUESTION_BYTES = 16 * 1024 * 1024  # of their texts in memory; one question may exceed a megabyte
 KEEP_QUESTION_FOR = 3600.0  # seconds
+TICK_OF_LATE_POLLS = 0.3  # seconds between claims while executions of ended runs are polled at short intervals
 
 
 class RunTracker:
@@ -37,6 +38,8 @@ class RunTracker:
         self._written = RunCache()
         self._webhook_seen: set[str] = set()
         self._completion_signalled: dict[str, Succeeded | None] = {}
+        self._end_announced_at: dict[str, float] = {}
+        self._late_end_announced_at: dict[str, float] = {}
         self._tasks: dict[str, TasksDone] = {}
         self._evidence: dict[str, str] = {}
 
@@ -77,7 +80,7 @@ class RunTracker:
         """
         self.queue.drop(run_id)
         self._written.pop(run_id)
-        for by_run in (self._completion_signalled, self._tasks):
+        for by_run in (self._completion_signalled, self._end_announced_at, self._tasks):
             by_run.pop(run_id, None)
         for run_ids in (self._webhook_seen, self._outdated, self._being_polled):
             run_ids.discard(run_id)
@@ -86,7 +89,15 @@ class RunTracker:
         """Remove all tracked runs, because this process owns none of them any more; evidence stays, as in `forget`."""
         self.queue.clear()
         self._written = RunCache()
-        for kept in (self._being_polled, self._outdated, self._webhook_seen, self._completion_signalled, self._tasks):
+        for kept in (
+            self._being_polled,
+            self._outdated,
+            self._webhook_seen,
+            self._completion_signalled,
+            self._end_announced_at,
+            self._late_end_announced_at,
+            self._tasks,
+        ):
             kept.clear()
 
     # Writes -------------------------------------------------------------------------------------------------------
@@ -126,9 +137,29 @@ class RunTracker:
         """Return whether a webhook about a run has arrived."""
         return run_id in self._webhook_seen
 
-    def signal_completion(self, run_id: str, webhook_result: Succeeded | None) -> None:
+    def signal_completion(self, run_id: str, webhook_result: Succeeded | None, now: float) -> None:
         """Record a webhook that says that an execution has, or may have, ended; perhaps with its result."""
+        self._end_announced_at[run_id] = now
         self._completion_signalled[run_id] = webhook_result or self._completion_signalled.get(run_id)
+
+    def end_announced_at(self, run_id: str) -> float | None:
+        """Return when a webhook last signalled completion."""
+        return self._end_announced_at.get(run_id)
+
+    def announce_late_end(self, run_id: str, now: float) -> None:
+        """Record that the execution of an ended run has ended, by a webhook or by the response to a stop."""
+        self._late_end_announced_at[run_id] = now
+
+    def late_end_announced_at(self, run_id: str) -> float | None:
+        """Return when that was last recorded."""
+        return self._late_end_announced_at.get(run_id)
+
+    def awaits_late_end(self, now: float) -> bool:
+        """Return whether the execution of an ended run is polled at short intervals now."""
+        for run_id, at in list(self._late_end_announced_at.items()):
+            if timing.after_announced_end(at, now - TICK_OF_LATE_POLLS) is None:
+                del self._late_end_announced_at[run_id]
+        return bool(self._late_end_announced_at)
 
     def completion_signalled(self, run_id: str) -> bool:
         """Return whether a webhook has signalled completion."""

@@ -10,6 +10,7 @@ from bridge.core.crew import webhooks as crew_webhooks
 from bridge.core.crew.flow_questions import FlowQuestion
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import QuestionContent
+from bridge.core.runs import state_machine
 from bridge.core.runs.model import Decision, Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Notify
@@ -95,12 +96,26 @@ class HandleCrewWebhook:
         if run.state in rules.TRACKED_STATES:
             await self._apply_to_tracked(crew, run, kind, webhook)
             await self._forget_if_ended(crew, run)
+        elif run.final and webhook.poll_now and webhook.kickoff_id in {None, run.kickoff_id}:
+            await self._expect_late_end(crew, run)
         elif webhook.kickoff_id is None:
             return
         elif run.state is State.STARTING:
             await self._keep_evidence(crew, run, attempt, webhook.kickoff_id, webhook.question)
         else:
+            if run.final and webhook.poll_now:
+                crew.tracker.announce_late_end(run.run_id, self._clock())
             await self._adopt(run, attempt, webhook.kickoff_id, webhook.question)
+
+    async def _expect_late_end(self, crew: Crew, run: Run) -> None:
+        """The execution of a run that has ended is over as well: poll it soon, until the status says so."""
+        if run.kickoff_id is None or run.due_at is None:
+            return
+        crew.tracker.announce_late_end(run.run_id, self._clock())
+        await retry_on_conflict(
+            self._store, run, lambda latest: state_machine.on_announced_late_end(latest, self._clock())
+        )
+        self._notify_recover()
 
     async def _keep_evidence(
         self, crew: Crew, run: Run, attempt: webhook_tokens.Attempt, kickoff_id: str, content: QuestionContent | None
@@ -152,7 +167,7 @@ class HandleCrewWebhook:
             crew.tracker.count_task(run.run_id, webhook.task)
         if webhook.poll_now or (webhook.task is not None and "progress" in crew.policy.extra_events):
             if kind is not crew_webhooks.Kind.HUMAN and webhook.poll_now:
-                crew.tracker.signal_completion(run.run_id, webhook.webhook_result)
+                crew.tracker.signal_completion(run.run_id, webhook.webhook_result, self._clock())
             crew.tracker.queue.expedite(run.run_id)
             self._notify_poll(run.crew)
 

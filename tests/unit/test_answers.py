@@ -21,6 +21,7 @@ from bridge.core.crew.responses import (
     Resumed,
     Running,
     Started,
+    StopResponse,
     Succeeded,
     Unknown,
     WaitingForHuman,
@@ -549,3 +550,27 @@ def test_a_response_of_little_but_brackets_says_nothing():
     assert read_status(Reply(200, b"[" + b"{}," * 300_000 + b"{}]")) == Unknown("the response is not a JSON object")
     many = b'{"state": "SUCCESS", "result": "r", "x": [' + b"{}," * 100_000 + b"{}]}"
     assert isinstance(read_status(Reply(200, many)), Succeeded)
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "expected"),
+    [
+        (200, b"{}", StopResponse.STOPPED),
+        (400, b'{"detail":"Cannot stop execution. Current state: SUCCESS"}', StopResponse.ENDED),
+        (400, b'{"detail":"Cannot stop execution. Current state: RUNNING"}', StopResponse.NOT_STOPPED),
+        (400, b'{"detail":"no"}', StopResponse.NOT_STOPPED),
+        (404, b"", StopResponse.NOT_STOPPED),
+    ],
+)
+def test_what_a_stop_can_mean(code: int, body: bytes, expected: StopResponse):
+    assert responses.read_stop(Reply(code, body)) is expected
+
+
+@pytest.mark.parametrize("kickoff_id", ["k-1.33", "a:b", "execution~7", "x" * 128, "+=@,;!"])
+def test_any_printable_segment_of_a_path_can_be_an_id(kickoff_id: str):
+    assert read_kickoff(said({"kickoff_id": kickoff_id})) == Started(kickoff_id)
+
+
+@pytest.mark.parametrize("value", [".", "..", "a/b", "a?b", "a#b", "a%2Fb", "a b", "a\n", "a\x00", "", "a\\b"])
+def test_what_could_change_the_path_cannot_be_an_id(value: str):
+    assert not responses.usable_kickoff_id(value)

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any
 
 from bridge.core.crew import results
@@ -20,7 +21,7 @@ from bridge.core.crew.reply import TOO_LARGE, Reply
 from bridge.core.http.retry_after import parse_retry_after
 from bridge.core.numbers import read_number
 
-KICKOFF_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+KICKOFF_ID = re.compile(r"(?!\.{1,2}\Z)(?:(?![/?#%\\])[!-~]){1,128}")  # a UUID in general, but any string may come
 MAX_MESSAGE = 2048
 FAST_REFUSAL = 10.0  # seconds; a slower 503 may be a router that gave up while the application went on
 
@@ -78,6 +79,17 @@ class Resumed:
 
 
 ResumeResponse = Resumed | Refused | NotStarted | CrewUnavailable | InDoubt
+
+
+# What POST /stop can mean -----------------------------------------------------------------------------------------
+
+
+class StopResponse(StrEnum):
+    """Whether an execution was stopped, or had ended before; else nothing is known of it."""
+
+    STOPPED = "stopped"
+    ENDED = "ended"
+    NOT_STOPPED = "not_stopped"
 
 
 # What GET /status can mean ----------------------------------------------------------------------------------------
@@ -227,6 +239,15 @@ def read_status(reply: Reply) -> StatusResponse:
     return _read_state(body)
 
 
+def read_stop(reply: Reply) -> StopResponse:
+    """Class one answer to `POST /stop/{kickoff_id}`: 400 names the state of an execution that cannot be stopped."""
+    if reply.code == 200:
+        return StopResponse.STOPPED
+    named = re.search(r"current state: *([a-z_]+)", _message(reply.body).lower()) if reply.code == 400 else None
+    over = named is not None and named[1] in _SUCCEEDED | _FAILED | _STOPPED
+    return StopResponse.ENDED if over else StopResponse.NOT_STOPPED
+
+
 def read_inputs(reply: Reply) -> tuple[str, ...] | None:
     """Return the names that `GET /inputs` lists, in any of the three known shapes (crew API contract, section 2)."""
     listed = (_json_object(reply.body) or {}).get("inputs") if reply.code == 200 else None
@@ -253,7 +274,7 @@ def reported_run_time(response: StatusResponse) -> float | None:
 
 
 def usable_kickoff_id(value: Any) -> bool:
-    """Return whether this can be an execution's id: it goes into a path, so only `[A-Za-z0-9_-]{1,128}`."""
+    """Return whether this can be an execution's id: one printable segment of a path, of at most 128 characters."""
     return isinstance(value, str) and KICKOFF_ID.fullmatch(value) is not None
 
 

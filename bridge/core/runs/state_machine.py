@@ -176,7 +176,16 @@ def should_be_stopped(run: Run) -> bool:
     return run.state in {State.CANCELLED, State.FAILED} and run.due_at == run.finished_at
 
 
-def on_late_poll(run: Run, response: responses.StatusResponse, policy: CrewPolicy, now: float) -> Decision:
+def on_announced_late_end(run: Run, now: float) -> Decision | None:
+    """Poll the execution of an ended run now; None if its end is known, or it is polled or stopped now in any case."""
+    if run.state not in MAY_STILL_END or run.due_at is None or run.due_at <= now or run.owner is not None:
+        return None
+    return Decision(replace(run, due_at=now))
+
+
+def on_late_poll(
+    run: Run, response: responses.StatusResponse, policy: CrewPolicy, now: float, announced_at: float | None = None
+) -> Decision:
     """Emit `run.late_result` once if the execution of an ended run has ended; otherwise schedule the next poll."""
     match response:
         case responses.Succeeded(result, result_json, usage, _):
@@ -184,7 +193,8 @@ def on_late_poll(run: Run, response: responses.StatusResponse, policy: CrewPolic
         case responses.Failed(message):
             late = Outcome(error=RunError("execution_failed", message))
         case _:
-            return Decision(replace(run, owner=None, due_at=timing.next_late_poll_at(run, now)))
+            soon = timing.after_announced_end(announced_at, now)
+            return Decision(replace(run, owner=None, due_at=soon or timing.next_late_poll_at(run, now)))
     emitted = cloudevents.with_event(replace(run, outcome=late), cloudevents.LATE_RESULT, policy, now)
     return replace(emitted, run=replace(run, owner=None, due_at=None))
 

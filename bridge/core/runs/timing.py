@@ -6,6 +6,7 @@ from bridge.core.runs.model import CrewPolicy, Run
 
 MAX_KICKOFF_DELAY = 60.0
 UNAVAILABLE_DELAY = 90.0  # longer than the probe interval of a paused crew
+AFTER_ANNOUNCED_END = (0.3, 1.0, 2.0, 4.0)  # seconds since a webhook announced an end that the status did not confirm
 FIRST_LATE_POLL, LATE_POLLS_FOR = MINUTE, 24 * HOUR
 
 
@@ -30,3 +31,10 @@ def next_late_poll_at(run: Run, now: float) -> float | None:
     assert run.finished_at is not None
     age = now - run.finished_at
     return None if age > LATE_POLLS_FOR else now + min(max(age, FIRST_LATE_POLL), HOUR)
+
+
+def after_announced_end(announced_at: float | None, now: float) -> float | None:
+    """Return when to poll an execution whose announced end is not confirmed; None: as usual."""
+    if announced_at is None:
+        return None
+    return next((announced_at + after for after in AFTER_ANNOUNCED_END if announced_at + after > now), None)

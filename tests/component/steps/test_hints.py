@@ -361,3 +361,15 @@ async def test_a_task_webhook_costs_no_look_where_nobody_wants_progress(bench: B
     await send(bench, run, Kind.TASK, {"kickoff_id": "execution-1", "name": "collect"})
     await bench.round(bench.poll)
     assert bench.api.polls == []
+
+
+async def test_after_an_announced_end_the_status_is_polled_again_soon_until_it_confirms_it(bench: Bench):
+    run = await bench.started()
+    bench.api.standing_status = Running()
+    announced_at = bench.clock()
+    await send(bench, run, Kind.CREW, CREW_DONE)
+    polled = []
+    for _ in range(50):
+        polled += [round(bench.clock() - announced_at, 1) for _ in await bench.round(bench.poll)]
+        bench.clock.forward(0.1)
+    assert polled[:5] == pytest.approx([0.0, 0.3, 1.0, 2.0, 4.0], abs=0.11)

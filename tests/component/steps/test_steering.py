@@ -5,14 +5,18 @@ from typing import Any
 
 import pytest
 
-from bridge.core.crew.responses import Failed, InDoubt, NoResponse, Running, Succeeded
+from bridge.core.crew import webhook_tokens
+from bridge.core.crew.responses import Failed, InDoubt, NoResponse, Running, StopResponse, Succeeded
+from bridge.core.crew.webhooks import Kind
 from bridge.core.errors import PostUnderWay, RequestRefused, StoreUnavailable
 from bridge.core.human_input.feedback import Resume
 from bridge.core.human_input.model import QuestionContent
+from bridge.core.runs import timing
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand
 from bridge.core.runs.model import Run, State
 from bridge.steps.recovery.late_results import PollLateResults
-from tests.component.steps.conftest import Bench
+from tests.component.steps.conftest import KEY, Bench
+from tests.fakes import NOW
 
 OVER = {State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED}
 
@@ -224,3 +228,40 @@ async def test_an_unknown_run_is_told_apart(bench: Bench):
     with pytest.raises(RequestRefused) as refused:
         await bench.apply_command("00000000-0000-7000-8000-000000000999", Cancel(), "client/ops")
     assert refused.value.code == "unknown_run"
+
+
+@pytest.mark.parametrize("content", [{"kickoff_id": "execution-1", "result": "late"}, {"result": "late"}])
+async def test_a_webhook_makes_the_execution_of_an_ended_run_polled_until_the_status_confirms_it(
+    bench: Bench, content: dict[str, str]
+):
+    """The status may lag behind the webhook by some seconds."""
+    run = await bench.started()
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
+    await bench.round(bench.late)
+    bench.clock.forward(10)
+    assert await bench.round(bench.late) == []
+    token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, 1))
+
+    async def read() -> Any:
+        return content
+
+    await bench.webhook(token, Kind.CREW, read)
+    polled = []
+    for _ in range(50):
+        polled += [bench.clock() - NOW for _ in await bench.round(bench.late)]
+        bench.clock.forward(bench.late.pause() if bench.late.pause() < 1 else 0.3)
+    assert len(polled) == 1 + len(timing.AFTER_ANNOUNCED_END)
+    bench.api.standing_status = Succeeded("late")
+    await bench.webhook(token, Kind.CREW, read)
+    await bench.round(bench.late)
+    assert await bench.events(run) == ["run.cancelled", "run.late_result"]
+    await bench.webhook(token, Kind.CREW, read)
+    assert await bench.round(bench.late) == []
+
+
+async def test_an_execution_that_cannot_be_stopped_because_it_has_ended_is_polled_soon(bench: Bench):
+    run = await bench.started()
+    bench.api.stop_response = StopResponse.ENDED
+    await bench.apply_command(run.run_id, Cancel(), "client/orders")
+    await bench.round(bench.late)
+    assert (await bench.now(run)).due_at == bench.clock() + timing.AFTER_ANNOUNCED_END[0]

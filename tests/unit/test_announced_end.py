@@ -1,0 +1,43 @@
+"""When to poll after a webhook announced an end that the status does not confirm."""
+
+from dataclasses import replace
+
+import pytest
+
+from bridge.core.crew.responses import Running
+from bridge.core.runs import state_machine, timing
+from bridge.core.runs.model import CrewPolicy, Run, State
+from tests.fakes import NOW, a_run
+
+
+@pytest.mark.parametrize(
+    ("passed", "soon"), [(0.0, 0.3), (0.3, 1.0), (0.5, 1.0), (1.0, 2.0), (3.0, 4.0), (4.0, None), (90.0, None)]
+)
+def test_the_polls_after_an_announced_end(passed: float, soon: float | None):
+    assert timing.after_announced_end(NOW, NOW + passed) == (None if soon is None else NOW + soon)
+
+
+def test_without_an_announcement_polls_are_as_usual():
+    assert timing.after_announced_end(None, NOW) is None
+
+
+def cancelled(due_at: float | None) -> Run:
+    return replace(a_run(), state=State.CANCELLED, kickoff_id="k-1", finished_at=NOW, due_at=due_at)
+
+
+def test_an_ended_run_that_is_due_later_is_due_now():
+    decision = state_machine.on_announced_late_end(cancelled(NOW + 60), NOW + 1)
+    assert decision is not None
+    assert decision.run.due_at == NOW + 1
+
+
+@pytest.mark.parametrize(
+    "run", [cancelled(None), cancelled(NOW), replace(cancelled(NOW + 60), owner="p"), replace(a_run(), due_at=NOW + 60)]
+)
+def test_one_whose_end_is_known_or_that_is_polled_in_any_case_stays_as_it_is(run: Run):
+    assert state_machine.on_announced_late_end(run, NOW + 1) is None
+
+
+def test_a_poll_that_does_not_confirm_the_end_is_repeated_soon():
+    late = state_machine.on_late_poll(cancelled(NOW), Running(), CrewPolicy(), NOW + 1, announced_at=NOW + 1)
+    assert late.run.due_at == NOW + 1.3
