@@ -6,6 +6,7 @@ The library's asynchronous engines hop for every statement, which costs three ti
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -16,6 +17,16 @@ Work = Callable[[Connection], T]
 """What is done in one transaction; it blocks, and touches nothing that the event loop may change meanwhile."""
 
 
+def _started_threads(number: int) -> ThreadPoolExecutor:
+    """All threads up front: one that cannot start ends the start of the process, and never fails a request."""
+    threads = ThreadPoolExecutor(number, thread_name_prefix="store")
+    all_there = Barrier(number + 1)
+    for _ in range(number):
+        threads.submit(all_there.wait)
+    all_there.wait()
+    return threads
+
+
 class Connections:
     """So many connections to one database, and as many threads, so that no thread waits for a connection."""
 
@@ -23,7 +34,7 @@ class Connections:
         """`verify` raises if what was written in a transaction cannot be relied on."""
         self.engine = engine
         self._verify = verify
-        self._threads = ThreadPoolExecutor(number, thread_name_prefix="store")
+        self._threads = _started_threads(number)
 
     async def run(self, work: Work[T]) -> T:
         """Do it in a transaction of its own, committed when this returns; cancelling the caller does not stop it.
