@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bridge.core.crew.responses import Running
-from bridge.core.runs import state_machine, timing
+from bridge.core.runs import late_end, state_machine, timing
 from bridge.core.runs.model import CrewPolicy, Run, State
 from tests.fakes import NOW, a_run
 
@@ -26,7 +26,7 @@ def cancelled(due_at: float | None) -> Run:
 
 
 def test_an_ended_run_that_is_due_later_is_due_now():
-    decision = state_machine.on_announced_late_end(cancelled(NOW + 60), NOW + 1)
+    decision = late_end.on_announced_late_end(cancelled(NOW + 60), NOW + 1)
     assert decision is not None
     assert decision.run.due_at == NOW + 1
 
@@ -35,7 +35,7 @@ def test_an_ended_run_that_is_due_later_is_due_now():
     "run", [cancelled(None), cancelled(NOW), replace(cancelled(NOW + 60), owner="p"), replace(a_run(), due_at=NOW + 60)]
 )
 def test_one_whose_end_is_known_or_that_is_polled_in_any_case_stays_as_it_is(run: Run):
-    assert state_machine.on_announced_late_end(run, NOW + 1) is None
+    assert late_end.on_announced_late_end(run, NOW + 1) is None
 
 
 def test_a_poll_that_does_not_confirm_the_end_is_repeated_soon():

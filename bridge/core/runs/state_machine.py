@@ -176,13 +176,6 @@ def should_be_stopped(run: Run) -> bool:
     return run.state in {State.CANCELLED, State.FAILED} and run.due_at == run.finished_at
 
 
-def on_announced_late_end(run: Run, now: float) -> Decision | None:
-    """Poll the execution of an ended run now; None if its end is known, or it is polled or stopped now in any case."""
-    if run.state not in MAY_STILL_END or run.due_at is None or run.due_at <= now or run.owner is not None:
-        return None
-    return Decision(replace(run, due_at=now))
-
-
 def on_late_poll(
     run: Run, response: responses.StatusResponse, policy: CrewPolicy, now: float, announced_at: float | None = None
 ) -> Decision:
