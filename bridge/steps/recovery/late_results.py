@@ -12,11 +12,7 @@ from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
 from bridge.steps._conflicts import quarantine_run, retry_on_conflict
 from bridge.steps._crew import Crew
-<<<<<<< HEAD
-=======
-from bridge.steps._quarantine import set_aside
 from bridge.steps._tracker import TICK_OF_LATE_POLLS
->>>>>>> 171ae7a (Poll soon after an announced end, take any printable kickoff id)
 
 TICK = 5.0
 
@@ -45,10 +41,10 @@ class PollLateResults:
         assert run.kickoff_id is not None
         await crew.api.acquire()
         if state_machine.should_be_stopped(run):
-            response = await crew.api.stop(run.kickoff_id)
-            stopped = response is StopResponse.STOPPED
+            outcome = await crew.api.stop(run.kickoff_id)
+            stopped = outcome is StopResponse.STOPPED
             log.info("execution_stop_requested", run_id=run.run_id, crew=run.crew, stopped=stopped)
-            if response is StopResponse.ENDED:
+            if outcome is StopResponse.ENDED:
                 crew.tracker.announce_late_end(run.run_id, self._clock())
             await crew.api.acquire()
         response = await crew.api.status(run.kickoff_id)
@@ -71,11 +67,6 @@ class PollLateResults:
     def _decide(self, run: Run, response: StatusResponse) -> Decision | None:
         """Decide on the run as stored by then: the outcome of a human's answer may have been written to it."""
         if self._store.owned_elsewhere(run) or run.owner is None:
-<<<<<<< HEAD
             return None  # this process has expired: the run's next owner polls again
-        return state_machine.on_late_poll(run, response, self._crew.policy, self._clock())
-=======
-            return None  # this process was given up meanwhile: another look tells it, or has done so
         announced_at = self._crew.tracker.late_end_announced_at(run.run_id)
-        return state_machine.on_late_poll(run, answer, self._crew.policy, self._clock(), announced_at)
->>>>>>> 171ae7a (Poll soon after an announced end, take any printable kickoff id)
+        return state_machine.on_late_poll(run, response, self._crew.policy, self._clock(), announced_at)

@@ -237,9 +237,9 @@ async def test_a_webhook_makes_the_execution_of_an_ended_run_polled_until_the_st
     """The status may lag behind the webhook by some seconds."""
     run = await bench.started()
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
-    await bench.round(bench.late)
+    await bench.round(bench.late_results)
     bench.clock.forward(10)
-    assert await bench.round(bench.late) == []
+    assert await bench.round(bench.late_results) == []
     token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, 1))
 
     async def read() -> Any:
@@ -248,20 +248,20 @@ async def test_a_webhook_makes_the_execution_of_an_ended_run_polled_until_the_st
     await bench.webhook(token, Kind.CREW, read)
     polled = []
     for _ in range(50):
-        polled += [bench.clock() - NOW for _ in await bench.round(bench.late)]
-        bench.clock.forward(bench.late.pause() if bench.late.pause() < 1 else 0.3)
+        polled += [bench.clock() - NOW for _ in await bench.round(bench.late_results)]
+        bench.clock.forward(bench.late_results.pause() if bench.late_results.pause() < 1 else 0.3)
     assert len(polled) == 1 + len(timing.AFTER_ANNOUNCED_END)
     bench.api.standing_status = Succeeded("late")
     await bench.webhook(token, Kind.CREW, read)
-    await bench.round(bench.late)
+    await bench.round(bench.late_results)
     assert await bench.events(run) == ["run.cancelled", "run.late_result"]
     await bench.webhook(token, Kind.CREW, read)
-    assert await bench.round(bench.late) == []
+    assert await bench.round(bench.late_results) == []
 
 
 async def test_an_execution_that_cannot_be_stopped_because_it_has_ended_is_polled_soon(bench: Bench):
     run = await bench.started()
     bench.api.stop_response = StopResponse.ENDED
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
-    await bench.round(bench.late)
+    await bench.round(bench.late_results)
     assert (await bench.now(run)).due_at == bench.clock() + timing.AFTER_ANNOUNCED_END[0]
