@@ -20,7 +20,7 @@ class Execution:
     """One execution. Times are epoch seconds; `failure` is the exception text of a failed execution, else None.
 
     `ends_at` moves later with every pause. The execution pauses `questions` times, of which `questions_answered` are
-    over; `repeats` counts how often a human asked for more work, `lost` is the time spent waiting and repeating, `place`
+    over; `repeats` counts how often a human asked for more work, `lost` is the time of waiting and repeating, `place`
     the fraction of the work done when it last resumed. A `revoked` execution neither succeeds nor fails.
     """
 
