@@ -2,7 +2,7 @@
 
 `python -m bench.crew --port 8099 --run-time 0.3`. It speaks just enough: `GET /inputs`, `POST /kickoff`,
 `GET /status/ID`, and `GET /_figures` with what it saw. Executions that it did not start are
-running for ever, or with `--takes-any` as if it had started them when it came.
+running forever, or with `--takes-any` as if it had started them when it came.
 """
 
 import argparse
@@ -32,7 +32,7 @@ class Crew:
     told: dict[str, float] = field(default_factory=dict)
     """When each end was first told."""
     polls: int = 0
-    looks_by_second: Counter[int] = field(default_factory=Counter)
+    polls_by_second: Counter[int] = field(default_factory=Counter)
 
     def answer(self, method: bytes, path: bytes) -> bytes:
         """The body of the answer, which is always a 200."""
@@ -49,7 +49,7 @@ class Crew:
         return b'{"kickoff_id":"%b"}' % kickoff_id.encode()
 
     def _status(self, kickoff_id: str, now: float) -> bytes:
-        self.looks_by_second[int(now)] += 1
+        self.polls_by_second[int(now)] += 1
         if now < self.started.get(kickoff_id, self.others) + self.run_time:
             return RUNNING
         self.told.setdefault(kickoff_id, now)
@@ -61,7 +61,7 @@ class Crew:
             "told": self.told,
             "run_time": self.run_time,
             "polls": self.polls,
-            "looks_by_second": self.looks_by_second,
+            "polls_by_second": self.polls_by_second,
         }
 
 

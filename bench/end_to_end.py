@@ -1,4 +1,4 @@
-"""The whole way over HTTP: requests per second, detection lag, looks per run; sandbox and bridge as processes.
+"""The whole way over HTTP: requests per second, detection lag, polls per run; sandbox and bridge as processes.
 
 `make bench`, or `python -m bench.end_to_end --requests 2000 --rounds 3`. Prints one line per round and the medians.
 """
@@ -32,12 +32,12 @@ class Figures:
     started_per_second: float
     lag_mean: float
     lag_p95: float
-    looks_per_run: float
+    polls_per_run: float
 
     def __str__(self) -> str:
         return (
             f"accepted {self.accepted_per_second:7.0f}/s   started {self.started_per_second:7.0f}/s   "
-            f"lag mean {self.lag_mean:5.2f} s, p95 {self.lag_p95:5.2f} s   looks per run {self.looks_per_run:4.1f}"
+            f"lag mean {self.lag_mean:5.2f} s, p95 {self.lag_p95:5.2f} s   polls per run {self.polls_per_run:4.1f}"
         )
 
 
@@ -100,7 +100,7 @@ def _figures(requests: int, accepted: float, runs: list[dict[str, Any]], ledger:
         started_per_second=requests / (received[-1] - received[0]),
         lag_mean=statistics.mean(lags),
         lag_p95=lags[int(len(lags) * 0.95)],
-        looks_per_run=ledger["polls"] / requests,
+        polls_per_run=ledger["polls"] / requests,
     )
 
 

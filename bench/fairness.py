@@ -1,7 +1,7 @@
 """A crew with few runs beside one with very many in the same process: how long it takes to see the ends of the few.
 
 `python -m bench.fairness --runs 50000`. Both crews are stand-ins of `bench.crew` in processes of their own; the many
-runs go on for ever. Looks at the few come every second, so half a second of lag is what that alone costs.
+runs go on forever. Polls of the few come every second, so half a second of lag is what that alone costs.
 """
 
 import argparse
@@ -17,16 +17,16 @@ from bench.daemon import bridge_process, ended, epoch, figures, fill, process, r
 from tests.broker import free_ports
 
 FEW = 10
-RUN_TIME = 3.5  # halfway between two looks, or a hair would decide about a whole second
+RUN_TIME = 3.5  # halfway between two polls, or a hair would decide about a whole second
 
 
 async def main() -> None:
     options = _options()
     alone = await _lags(0, options.rounds)
     beside = await _lags(options.runs, options.rounds)
-    print(f"alone                {_told(alone)}")
+    print(f"alone                {_summary(alone)}")
     times = statistics.mean(beside) / statistics.mean(alone)
-    print(f"beside {options.runs:6} runs   {_told(beside)}: {times:.2f} times")
+    print(f"beside {options.runs:6} runs   {_summary(beside)}: {times:.2f} times")
 
 
 async def _lags(many: int, rounds: int) -> list[float]:
@@ -64,7 +64,7 @@ async def _round(http: aiohttp.ClientSession, crew: str, bridge: str, number: in
     return [epoch(run["finished_at"]) - started[run["kickoff_id"]] - RUN_TIME for run in runs]
 
 
-def _told(lags: list[float]) -> str:
+def _summary(lags: list[float]) -> str:
     return f"mean lag {statistics.mean(lags):.3f} s, p95 {sorted(lags)[int(0.95 * len(lags))]:.3f} s"
 
 

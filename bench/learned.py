@@ -1,7 +1,7 @@
 """What learning gains end to end: a real daemon follows runs of the sandbox, once by what it learns, once evenly.
 
 `python -m bench.learned --runs 200 --run-time lognormal:5:0.15` (two minutes). Both start with nothing known; measured
-is the second half of the runs. The even interval is the one that costs as many looks as the learned ones did.
+is the second half of the runs. The even interval is the one that costs as many polls as the learned ones did.
 """
 
 import argparse
@@ -22,15 +22,15 @@ PACE = 6.0  # runs started per second: those learn for the later ones
 async def main() -> None:
     options = _options()
     polls, lag = await _track(options, {"polls": 5, "min": "100ms", "max": "60s"})
-    print(f"learned: {polls:.2f} looks per run, mean lag {lag:.3f} s", flush=True)
+    print(f"learned: {polls:.2f} polls per run, mean lag {lag:.3f} s", flush=True)
     interval = f"{round(1000 * options.mean / (polls - 0.5))}ms"
-    even_looks, even_lag = await _track(options, {"min": interval, "max": interval})
-    print(f"every {interval}: {even_looks:.2f} looks per run, mean lag {even_lag:.3f} s")
-    print(f"sooner by a factor of {even_lag * even_looks / (lag * polls):.2f} at equal looks")
+    even_polls, even_lag = await _track(options, {"min": interval, "max": interval})
+    print(f"every {interval}: {even_polls:.2f} polls per run, mean lag {even_lag:.3f} s")
+    print(f"sooner by a factor of {even_lag * even_polls / (lag * polls):.2f} at equal polls")
 
 
 async def _track(options: argparse.Namespace, poll: dict[str, Any]) -> tuple[float, float]:
-    """Looks per run and mean lag in seconds, of the second half of the runs."""
+    """Polls per run and mean lag in seconds, of the second half of the runs."""
     with tempfile.TemporaryDirectory() as folder:
         crew_port, port = free_ports(2)
         crew, bridge = f"http://127.0.0.1:{crew_port}", f"http://127.0.0.1:{port}"

@@ -1,6 +1,6 @@
-"""Many runs under way in one process: memory of each, CPU of a look beside a bare GET, writes, and how a restart goes.
+"""Many runs under way in one process: memory of each, CPU of a poll beside a bare GET, writes, and how a restart goes.
 
-`python -m bench.outstanding --runs 100000`. A store is filled with runs whose executions go on for ever, a daemon is
+`python -m bench.outstanding --runs 100000`. A store is filled with runs whose executions go on forever, a daemon is
 started on it with the stand-in crew of `bench.crew`, and watched from outside.
 """
 
@@ -21,7 +21,7 @@ from bench.daemon import bridge_process, cpu, figures, fill, memory, peak, proce
 from bridge.steps.runs.poll import BATCH_WINDOW
 from tests.broker import free_ports
 
-WATCHED = 30  # seconds
+MEASURED_SECONDS = 30  # seconds
 TRACKED_STATES = 'kickoff_bridge_tracked_runs{crew="bench"}'
 
 
@@ -48,7 +48,7 @@ class Restart:
     began: float
     tracked_runs: Seen
     later: Seen
-    looks_by_second: Sequence[int]
+    polls_by_second: Sequence[int]
 
 
 async def main() -> None:
@@ -57,11 +57,11 @@ async def main() -> None:
         folder = Path(name)
         crew_port, bridge_port = free_ports(2)
         crew, bridge = f"http://127.0.0.1:{crew_port}", f"http://127.0.0.1:{bridge_port}"
-        of_crew = {"url": crew, "requests_per_second": options.looks_per_second, "poll": {"max_interval": "60s"}}
+        of_crew = {"url": crew, "requests_per_second": options.polls_per_second, "poll": {"max_interval": "60s"}}
         settings = write_settings(folder, bridge_port, {"bench": of_crew})
         async with process("-m", "bench.crew", "--port", str(crew_port)), aiohttp.ClientSession() as http:
             await responses(http, f"{crew}/inputs")
-            get = await _cpu_of_a_get(http, crew, options.looks_per_second)
+            get = await _cpu_of_a_get(http, crew, options.polls_per_second)
             async with bridge_process(settings) as daemon:
                 await value(http, bridge, TRACKED_STATES)
                 await asyncio.sleep(2)
@@ -72,10 +72,10 @@ async def main() -> None:
                 while await value(http, bridge, TRACKED_STATES) < options.runs:  # noqa: ASYNC110 - another process counts
                     await asyncio.sleep(0.5)  # each question counts all runs of the store
                 tracked_runs = await _see(http, crew, folder, daemon.pid)
-                await asyncio.sleep(WATCHED)
+                await asyncio.sleep(MEASURED_SECONDS)
                 later = await _see(http, crew, folder, daemon.pid)
-            looks_by_second = await _looks_by_second(http, crew, began, later.at)
-    _print(options.runs, get, Restart(idle, began, tracked_runs, later, looks_by_second))
+            polls_by_second = await _polls_by_second(http, crew, began, later.at)
+    _print(options.runs, get, Restart(idle, began, tracked_runs, later, polls_by_second))
 
 
 async def _see(http: aiohttp.ClientSession, crew: str, folder: Path, pid: int) -> Seen:
@@ -83,8 +83,8 @@ async def _see(http: aiohttp.ClientSession, crew: str, folder: Path, pid: int) -
     return Seen(time.time(), cpu(pid), memory(pid), peak(pid), polls, _versions(folder))
 
 
-async def _looks_by_second(http: aiohttp.ClientSession, crew: str, began: float, until: float) -> Sequence[int]:
-    seconds = {int(second): count for second, count in (await figures(http, crew))["looks_by_second"].items()}
+async def _polls_by_second(http: aiohttp.ClientSession, crew: str, began: float, until: float) -> Sequence[int]:
+    seconds = {int(second): count for second, count in (await figures(http, crew))["polls_by_second"].items()}
     return [seconds.get(second, 0) for second in range(int(began), int(until))]
 
 
@@ -98,12 +98,12 @@ def _print(runs: int, get: float, restart: Restart) -> None:
         f"restart        all {runs} runs tracked {took:.1f} s after the process started, CPU {tracked_runs.cpu:.1f} s"
     )
     print(f"memory         {each_run(tracked_runs.memory):.2f} KiB per run, peak {each_run(tracked_runs.peak):.2f}")
-    print(f"first looks    per second from the start on: {' '.join(map(str, restart.looks_by_second))}")
+    print(f"first polls    per second from the start on: {' '.join(map(str, restart.polls_by_second))}")
     each = (later.cpu - tracked_runs.cpu) * 1e6 / polls
     of_a_get = f"{each / get:.2f} times a bare GET at this pace ({get:.0f} µs)"
     print(f"polls          {polls / (later.at - tracked_runs.at):.0f} a second, {each:.0f} µs of CPU each: {of_a_get}")
     print(f"writes         {later.versions - tracked_runs.versions} rows of runs changed by {polls} polls")
-    print(f"memory         {each_run(later.memory):.2f} KiB per run after these looks")
+    print(f"memory         {each_run(later.memory):.2f} KiB per run after these polls")
 
 
 async def _cpu_of_a_get(http: aiohttp.ClientSession, crew: str, per_second: float, count: int = 10_000) -> float:
@@ -134,7 +134,7 @@ def _versions(folder: Path) -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=100_000)
-    parser.add_argument("--looks-per-second", type=float, default=1000.0)
+    parser.add_argument("--polls-per-second", type=float, default=1000.0)
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
 """Many runs under way over several bridges on one PostgreSQL: until all are owned, memory, statements at rest.
 
 `python -m bench.outstanding_shared --runs 200000 --bridges 2`. The database is filled with runs whose executions go on
-for ever and that nobody owns; then the bridges are started.
+forever and that nobody owns; then the bridges are started.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from bench.daemon import (
 from tests.broker import free_ports
 from tests.postgres import PostgresServer, running_postgres
 
-WATCHED = 30  # seconds
+MEASURED_SECONDS = 30  # seconds
 TRACKED_STATES = 'kickoff_bridge_tracked_runs{crew="bench"}'
 STATEMENTS = "SELECT sum(calls) FROM pg_stat_statements"
 SHARES = "SELECT count(*) FROM runs WHERE state = 'running' AND owner IS NOT NULL GROUP BY owner"
@@ -45,7 +45,7 @@ async def main() -> None:
         postgres.execute("CREATE EXTENSION pg_stat_statements")
         postgres.execute("CREATE DATABASE bench")
         store = postgres.url("bench")
-        of_crew = {"url": crew, "requests_per_second": options.looks_per_second, "poll": {"max_interval": "60s"}}
+        of_crew = {"url": crew, "requests_per_second": options.polls_per_second, "poll": {"max_interval": "60s"}}
         settings = [write_settings(Path(name), port, {"bench": of_crew}, store={"url": store}) for port in ports]
         async with process("-m", "bench.crew", "--port", str(crew_port)), aiohttp.ClientSession() as http:
             await responses(http, f"{crew}/inputs")
@@ -64,18 +64,18 @@ async def _report(
     bridges = [f"http://127.0.0.1:{port}" for port in ports]
     while sum([await value(http, bridge, TRACKED_STATES) for bridge in bridges]) < runs:  # noqa: ASYNC110 - others count
         await asyncio.sleep(0.2)
-    print(f"start      all {runs} runs followed {time.time() - began:.1f} s after the start of the processes")
-    await asyncio.sleep(WATCHED)
+    print(f"start      all {runs} runs tracked {time.time() - began:.1f} s after the start of the processes")
+    await asyncio.sleep(MEASURED_SECONDS)
     print(f"shares     {[row[0] for row in postgres.execute(SHARES, database='bench')]}")
     print(f"memory     {(sum(memory(pid) for pid in pids) - idle) / 1024 / runs:.2f} KiB per run")
     polls, [(calls,)] = (await figures(http, crew))["polls"], postgres.execute(STATEMENTS)
     busy, database = sum(map(cpu, pids)), cpu_of_tree(postgres.pid)
-    await asyncio.sleep(WATCHED)
+    await asyncio.sleep(MEASURED_SECONDS)
     observe_poll, [(called,)] = (await figures(http, crew))["polls"] - polls, postgres.execute(STATEMENTS)
-    print(f"looks      {observe_poll / WATCHED:.0f} a second")
-    print(f"statements {(called - calls) / WATCHED:.1f} a second")
-    print(f"CPU        bridges {(sum(map(cpu, pids)) - busy) / WATCHED:.2f} cores", end=", ")
-    print(f"PostgreSQL {(cpu_of_tree(postgres.pid) - database) / WATCHED:.3f} cores")
+    print(f"polls      {observe_poll / MEASURED_SECONDS:.0f} a second")
+    print(f"statements {(called - calls) / MEASURED_SECONDS:.1f} a second")
+    print(f"CPU        bridges {(sum(map(cpu, pids)) - busy) / MEASURED_SECONDS:.2f} cores", end=", ")
+    print(f"PostgreSQL {(cpu_of_tree(postgres.pid) - database) / MEASURED_SECONDS:.3f} cores")
 
 
 @asynccontextmanager
@@ -94,7 +94,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=200_000)
     parser.add_argument("--bridges", type=int, default=2)
-    parser.add_argument("--looks-per-second", type=float, default=1000.0)
+    parser.add_argument("--polls-per-second", type=float, default=1000.0)
     return parser.parse_args()
 
 

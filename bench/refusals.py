@@ -62,7 +62,7 @@ async def _watch(http: aiohttp.ClientSession, bridge: str, how: str, seconds: in
 
 
 async def _polls(http: aiohttp.ClientSession, bridge: str) -> tuple[float, float]:
-    """How many looks were answered so far, and how many were refused."""
+    """How many polls were answered so far, and how many were refused."""
     found = {"Running": 0.0, "NoAnswer": 0.0}
     async with http.get(f"{bridge}/metrics") as response:
         for line in (await response.text()).splitlines():

@@ -69,7 +69,7 @@ async def _round(folder: Path, bridges: int, requests: int) -> str:
             seen = await figures(http, crew)
     assert len(seen["started"]) == requests, "each request is POSTed once"
     each = ", ".join(f"{part} {seconds * 1000 / requests:.2f}" for part, seconds in spent.items())
-    return f"{requests / took:.0f} runs/s; ms of CPU per run: {each}; {seen['polls'] / requests:.2f} looks per run"
+    return f"{requests / took:.0f} runs/s; ms of CPU per run: {each}; {seen['polls'] / requests:.2f} polls per run"
 
 
 async def _measure(parts: Parts, broker: str, requests: int) -> tuple[float, dict[str, float]]:

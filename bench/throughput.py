@@ -40,12 +40,12 @@ class Figures:
     runs_per_second: float
     cpu_ms_per_run: float
     kib_per_run: float
-    looks_per_run: float
+    polls_per_run: float
 
     def __str__(self) -> str:
         return (
             f"{self.runs_per_second:7.0f} runs/s   CPU {self.cpu_ms_per_run:5.2f} ms per run   "
-            f"{self.kib_per_run:6.1f} KiB per run   {self.looks_per_run:4.2f} looks per run"
+            f"{self.kib_per_run:6.1f} KiB per run   {self.polls_per_run:4.2f} polls per run"
         )
 
 

@@ -54,7 +54,7 @@ CASES = [
     Case("reset after the body", {"do": "reset_after"}, InDoubt, NoResponse),
     Case("closed before anything", {"do": "hang_up_before"}, InDoubt, NoResponse),
     Case("closed after the body", {"do": "hang_up_after"}, InDoubt, NoResponse),
-    Case("closed in the answer", {"do": "part_cancelled"}, InDoubt, NoResponse),
+    Case("closed in the answer", {"do": "cut_off"}, InDoubt, NoResponse),
     Case("truncated JSON", {"do": "truncated"}, InDoubt, Unknown),
     Case("200 HTML", {"do": "garbage"}, InDoubt, Unknown),
     Case("20 MiB", {"do": "huge"}, InDoubt, Unknown),

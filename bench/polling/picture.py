@@ -1,4 +1,4 @@
-"""Draws small charts of mean lag over looks per run, one for each crew, as SVG; both axes are logarithmic."""
+"""Draws small charts of mean lag over polls per run, one for each crew, as SVG; both axes are logarithmic."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ TICKS = (2, 3, 5, 7, 10)
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A name, and points of looks per run and mean lag in seconds."""
+    """A name, and points of polls per run and mean lag in seconds."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -51,7 +51,7 @@ def _chart(title: str, curves: Sequence[Curve]) -> str:
     parts = [
         f'<text x="{left}" y="16" font-weight="bold">{title}</text>',
         f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="#333"/>',
-        f'<text x="{(left + right) / 2}" y="{bottom + 30}" text-anchor="middle">looks per run</text>',
+        f'<text x="{(left + right) / 2}" y="{bottom + 30}" text-anchor="middle">polls per run</text>',
         f'<text transform="translate(12 {(top + bottom) / 2}) rotate(-90)" text-anchor="middle">mean lag, s</text>',
     ]
     for polls in TICKS:

@@ -1,4 +1,4 @@
-"""The ways to poll that are compared: each says at which ages it looks at a run, for as many looks as are wanted."""
+"""The ways to poll that are compared: each says at which ages it looks at a run, for as many polls as are wanted."""
 
 import math
 from collections.abc import Callable
@@ -84,7 +84,7 @@ def cost_as_learned(follower: Follower, run_times: list[float]) -> Cost:
 
 
 def _tuned(policy: Callable[[float], Cost], low: float, high: float, polls: float) -> Cost:
-    """The policy with the number, between two, that makes it cost so many looks; the greater, the fewer."""
+    """The policy with the number, between two, that makes it cost so many polls; the greater, the fewer."""
     for _ in range(30):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if policy(middle).polls > polls else (low, middle)

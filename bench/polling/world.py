@@ -108,7 +108,7 @@ def _answer(age: float, tasks: int, done_at: tuple[float, ...]) -> StatusRespons
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Looks per run, and mean lag in seconds."""
+    """Polls per run, and mean lag in seconds."""
 
     polls: float
     lag: float
@@ -133,7 +133,7 @@ def even(interval: float, run_times: list[float]) -> Cost:
 
 
 def even_lag(run_times: list[float], polls: float) -> float:
-    """The mean lag in seconds of even looks that cost so many looks per run."""
+    """The mean lag in seconds of even looks that cost so many polls per run."""
     low, high = 1e-3, max(run_times) * 2
     for _ in range(40):
         interval = math.sqrt(low * high)
@@ -145,5 +145,5 @@ def even_lag(run_times: list[float], polls: float) -> float:
 
 
 def gain(paid: Cost, run_times: list[float]) -> float:
-    """How many times later even looks see ends that cost as many looks; above 1 it is better than them."""
+    """How many times later even looks see ends that cost as many polls; above 1 it is better than them."""
     return even_lag(run_times, paid.polls) / paid.lag

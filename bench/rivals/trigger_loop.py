@@ -44,7 +44,7 @@ class Loop:
         self._http = http
 
     async def run(self, results: AbstractExchange) -> None:
-        """Move whatever can be moved, for ever."""
+        """Move whatever can be moved, forever."""
         while True:
             busy = [await self._store(), await self._start(), await self._look(results)]
             await asyncio.sleep(0 if any(busy) else PAUSE)

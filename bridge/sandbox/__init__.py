@@ -1,4 +1,4 @@
-"""A stand-in for the crew API, for tests and for trying things out; it knows nothing of the bridge."""
+"""Simulate the crew API for tests and trials, without importing anything else from the bridge."""
 
 from bridge.sandbox.server import running, serve
 from bridge.sandbox.settings import SandboxSettings

@@ -1,36 +1,36 @@
-"""The sandbox's own routes, which begin with `/_` and need no token.
+"""Serve the sandbox's own routes, which begin with `/_` and need no token.
 
-`/_ledger` (GET, DELETE) tells what reached the sandbox and what it sent, `/_faults` (GET, POST, DELETE) spoils what
-comes next.
+`/_ledger` (GET, DELETE) reports the requests received and the webhooks sent; `/_faults` (GET, POST, DELETE) injects
+faults into the next calls.
 """
 
 from collections.abc import Callable
 
 from aiohttp import web
 
-from bridge.sandbox.answers import detail, json_response
 from bridge.sandbox.faults import Faults
 from bridge.sandbox.humans import Humans
 from bridge.sandbox.ledger import Ledger
-from bridge.sandbox.notes import Notes
-from bridge.sandbox.replies import respond
+from bridge.sandbox.responses import detail, json_response
 from bridge.sandbox.rules import read_rules
+from bridge.sandbox.traffic import Traffic
+from bridge.sandbox.transmission import respond
 
 
 class ControlApi:
-    """The handlers for those who run the sandbox."""
+    """Handle requests to the ledger and to the fault rules."""
 
     def __init__(
-        self, clock: Callable[[], float], ledger: Ledger, notes: Notes, faults: Faults, humans: Humans
+        self, clock: Callable[[], float], ledger: Ledger, traffic: Traffic, faults: Faults, humans: Humans
     ) -> None:
         self._clock = clock
         self._ledger = ledger
-        self._notes = notes
+        self._traffic = traffic
         self._faults = faults
         self._humans = humans
 
     def routes(self) -> list[web.RouteDef]:
-        """Return the sandbox's own routes."""
+        """Return the control routes."""
         return [
             web.get("/_ledger", self._show_ledger),
             web.delete("/_ledger", self._clear_ledger),
@@ -41,11 +41,11 @@ class ControlApi:
 
     async def _show_ledger(self, _request: web.Request) -> web.Response:
         now = self._clock()
-        report = {**self._ledger.report(now), "waiting": self._humans.waiting(now), **self._notes.report()}
+        report = {**self._ledger.report(now), "waiting": self._humans.waiting(now), **self._traffic.report()}
         return respond(json_response(200, report))
 
     async def _clear_ledger(self, _request: web.Request) -> web.Response:
-        self._notes.clear()
+        self._traffic.clear()
         await self._ledger.clear(self._clock())
         return web.Response(status=204)
 

@@ -1,7 +1,7 @@
-"""The inputs by which a caller says how one execution shall go.
+"""Read the inputs with which a caller controls one execution.
 
-Extra inputs are ignored by crews, so these may be sent through any client that knows nothing of the sandbox. A client
-may turn every input into text on the way, so text that holds the value is as good as the value.
+Crews ignore extra inputs, so any client can send these without knowing about the sandbox. A client may convert every
+input to text, so text that contains the value is accepted in place of the value.
 """
 
 import math
@@ -14,14 +14,14 @@ import orjson
 
 PREFIX = "sandbox_"
 MOST_QUESTIONS = 100
-"""No execution asks more often than this."""
+"""The maximum number of questions per execution."""
 
 Outcome = Literal["success", "failure", "revoked"]
 
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What the caller fixed; None is left to the settings and the dice. `seconds` is the run time."""
+    """The values set by the caller; None leaves the choice to the settings and the RNG. `seconds` is the run time."""
 
     seconds: float | None = None
     outcome: Outcome | None = None
@@ -31,7 +31,7 @@ class Controls:
 
 
 def read_controls(inputs: Mapping[str, object]) -> Controls:
-    """Read the inputs that begin with `sandbox_`; raise ValueError naming the first that makes no sense."""
+    """Read the inputs that begin with `sandbox_`; raise ValueError naming the first invalid one."""
     return Controls(
         seconds=_seconds(inputs.get("sandbox_seconds")),
         outcome=_outcome(inputs.get("sandbox_outcome")),
@@ -81,7 +81,7 @@ def _object(value: object) -> dict[str, object] | None:
 
 
 def _any_json(value: object) -> object:
-    """Return a value of any JSON type; text that is JSON stands for what it spells, because crews take only text."""
+    """Return a value of any JSON type; decode text that is valid JSON, because crews accept only text."""
     if isinstance(value, str):
         with suppress(orjson.JSONDecodeError):
             return orjson.loads(value)

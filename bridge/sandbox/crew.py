@@ -1,4 +1,4 @@
-"""The deployment behind the API: which answer each call gets, as values and without a network."""
+"""Decide the response to each call of the crew API, without a network."""
 
 import uuid
 from collections.abc import Mapping
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import orjson
 
-from bridge.sandbox.answers import INTERNAL_SERVER_ERROR, INVALID_TOKEN, NO_TOKEN, Response, detail, json_response
 from bridge.sandbox.controls import read_controls
 from bridge.sandbox.dialects import Body, inputs_response, is_terminal, status_response
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.hooks import Hooks, read_hooks
 from bridge.sandbox.planner import Planner
+from bridge.sandbox.responses import INTERNAL_SERVER_ERROR, INVALID_TOKEN, NO_TOKEN, Response, detail, json_response
 from bridge.sandbox.settings import SandboxSettings
 from bridge.sandbox.status import failed, live_status
 
@@ -20,7 +20,7 @@ _LOST_CONTINUATION = "'NoneType' object is not subscriptable"  # what every resu
 
 @dataclass(frozen=True, slots=True)
 class KickoffBody:
-    """What a kickoff asks for; `inputs` is empty when the body has no such member."""
+    """The content of a kickoff; `inputs` is empty when the body has no such member."""
 
     inputs: Mapping[str, object]
     meta: object
@@ -28,9 +28,9 @@ class KickoffBody:
 
 
 def read_body(raw: bytes) -> KickoffBody | Response:
-    """Read the body of a kickoff, or return the refusal of what cannot be read (crew API contract 3.3).
+    """Read the body of a kickoff, or return the error response if it is invalid (crew API contract 3.3).
 
-    Only what is under `inputs` counts: a bare body is a kickoff without inputs.
+    Only the member `inputs` is read: a bare body is a kickoff without inputs.
     """
     try:
         body = orjson.loads(raw)
@@ -45,7 +45,7 @@ def read_body(raw: bytes) -> KickoffBody | Response:
 
 
 class Crew:
-    """A deployed crew or flow, as its callers see it; `started` is how many executions it has had before."""
+    """A deployed crew or flow; keeps the number of `started` executions and the IDs that resumes returned."""
 
     def __init__(self, settings: SandboxSettings, planner: Planner, started: int = 0) -> None:
         self._settings = settings
@@ -55,7 +55,7 @@ class Crew:
         self._resumed: dict[str, Execution | None] = {}
 
     def refuse(self, authorization: str | None) -> Response | None:
-        """Return the 401 for a header that does not open the door, None for one that does (contract 1, seen live)."""
+        """Return a 401 response unless the header holds the token (contract 1, observed live)."""
         if authorization == self._bearer:
             return None
         if self._settings.dialect == "reference":
@@ -67,7 +67,7 @@ class Crew:
         return inputs_response(self._settings.inputs_shape, self._settings.inputs)
 
     def kickoff(self, number: int, body: KickoffBody, now: float) -> tuple[Response, Execution | None]:
-        """Start the execution of the kickoff with this number, or refuse; return the answer and what was started."""
+        """Start an execution for the kickoff with this number, or refuse it; return the response and the execution."""
         if refusal := self._missing(body) or self._over_quota():
             return refusal, None
         try:
@@ -79,20 +79,20 @@ class Crew:
         return json_response(200, {"kickoff_id": execution.kickoff_id}), execution
 
     def status(self, kickoff_id: str, execution: Execution | None, now: float) -> Response:
-        """Say how an execution is doing; live, an unknown one is a 200 as well."""
+        """Return the status of an execution; the live API responds 200 even for an unknown ID."""
         if execution is None and kickoff_id in self._resumed:
             return self._resumed_status(kickoff_id, now)
         return status_response(self._settings.dialect, kickoff_id, self._live(execution, now), execution)
 
     def resumed(self, execution: Execution | None) -> Response:
-        """Answer a resume, whatever came of it: with a new id and 200, also for an invented one (seen live)."""
+        """Return 200 with a new ID whatever the resume did, even for an invented ID (observed live)."""
         new_id = str(uuid.uuid4())
         if self._settings.resumed_status != "not_found":
             self._resumed[new_id] = execution
         return json_response(200, {"kickoff_id": new_id})
 
     def stop(self, kickoff_id: str, execution: Execution | None, now: float) -> Response:
-        """End an execution, or say why not (contract 3.5, from an unmerged page; the 404 is an assumption)."""
+        """Stop an execution, or return why it cannot (contract 3.5, from an unmerged page; the 404 is assumed)."""
         if not self._settings.stop:
             return detail(404, "Not Found")
         if execution is None:
@@ -104,12 +104,12 @@ class Crew:
         return json_response(200, {"status": "stopped", "kickoffId": kickoff_id})
 
     def _live(self, execution: Execution | None, now: float) -> Body:
-        # The reference has no word for waiting; it is told of the work under way.
+        # The reference has no state for waiting; render it as running.
         human_status = "paused" if self._settings.dialect == "reference" else self._settings.human_status
         return live_status(execution, self._settings.kind, now, human_status)
 
     def _resumed_status(self, kickoff_id: str, now: float) -> Response:
-        # Which of the two the real thing does is not attested; the origin is documented only.
+        # Which of the two the real API does is unknown; the origin is documented only.
         execution = self._resumed[kickoff_id]
         body = self._live(execution, now)
         if self._settings.resumed_status == "failed" or execution is None:

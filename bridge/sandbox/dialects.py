@@ -1,19 +1,19 @@
-"""The other ways in which `/status` and `/inputs` are said to speak (crew API contract 4.3, 4.4).
+"""Render `/status` and `/inputs` in the dialects other than the live one (crew API contract 4.3, 4.4).
 
-Each is told from what the live dialect says:
+Each is derived from the live dialect:
 
 reference: the published reference; `status` is the state, an unknown id is a 404 (documented only).
-celery: the words of the task queue below, such as FAILURE and REVOKED, and few members (from the field).
-old: crewai up to 1.15.21, or an answer from the second store; neither progress nor tasks (documented only).
+celery: the states of the underlying task queue, such as FAILURE and REVOKED, and few members (from the field).
+old: crewai up to 1.15.21, or a response from the second store; neither progress nor tasks (documented only).
 status_upper: `status` in capitals, and `output` (from one old client).
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from bridge.sandbox.answers import Response, detail, json_response
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.outputs import output_of
+from bridge.sandbox.responses import Response, detail, json_response
 from bridge.sandbox.settings import Dialect, InputsShape
 from bridge.sandbox.tasks import TASKS
 
@@ -26,12 +26,12 @@ Body = Mapping[str, Any]
 
 
 def status_response(dialect: Dialect, kickoff_id: str, body: Body, execution: Execution | None) -> Response:
-    """Say in this dialect what `body` says in the live one."""
+    """Render the live `body` in this dialect."""
     return _DIALECTS[dialect](kickoff_id, body, execution)
 
 
 def inputs_response(shape: InputsShape, names: Iterable[str]) -> Response:
-    """List the inputs: by name (seen live), as an object, or in detail (both from other people's clients)."""
+    """List the inputs: by name (seen live), as an object, or in detail (both from third-party clients)."""
     match shape:
         case "list":
             listed: object = list(names)
@@ -43,7 +43,7 @@ def inputs_response(shape: InputsShape, names: Iterable[str]) -> Response:
 
 
 def is_terminal(body: Body) -> bool:
-    """Say whether a live body tells of an end."""
+    """Return whether a live body shows a terminal state."""
     return body["state"] in _TERMINAL
 
 
@@ -65,12 +65,12 @@ def _status_upper(kickoff_id: str, body: Body, _execution: Execution | None) -> 
     if body["state"] == "NOT FOUND":
         return detail(404, body["status"])
     status = _UPPER.get(body["state"], "RUNNING")
-    told = {"kickoff_id": kickoff_id, "status": status}
+    reported = {"kickoff_id": kickoff_id, "status": status}
     if status == "COMPLETE":
-        told["output"] = body["result"]
+        reported["output"] = body["result"]
     if status == "ERROR":
-        told["error"] = body["status"]
-    return json_response(200, told)
+        reported["error"] = body["status"]
+    return json_response(200, reported)
 
 
 def _reference(kickoff_id: str, body: Body, execution: Execution | None) -> Response:
@@ -78,7 +78,7 @@ def _reference(kickoff_id: str, body: Body, execution: Execution | None) -> Resp
         message = f"No execution found with ID: {kickoff_id}"
         return json_response(404, {"error": "Execution not found", "message": message})
     if not is_terminal(body):
-        return json_response(200, _reference_running(body))  # it has no word for a pause or a queue
+        return json_response(200, _reference_running(body))  # it has no state for paused or queued
     seconds = round(execution.ends_at - execution.starts_at, 1)
     if body["state"] == "SUCCESS":
         result = {"output": body["result"], "tasks": _reference_tasks(execution)}

@@ -1,7 +1,7 @@
-"""One execution: when it starts, waits for a human and ends, computed from the clock when somebody looks.
+"""Model one execution: when it starts, waits for a human, and ends, computed from the clock on each read.
 
-Its whole life is known from its first moment, but for what people do: an answer lets it go on after a pause, and a stop
-ends it. Only these two change it; no timer does.
+Its schedule is fixed at the kickoff except for human actions: an answer resumes it after a pause, and a stop ends it.
+Only these two change it; no timer does.
 """
 
 import uuid
@@ -12,17 +12,16 @@ from bridge.sandbox.controls import PREFIX
 from bridge.sandbox.tasks import TASKS
 
 _MENTIONED = 200  # characters of an input that the result repeats
-_IDS = uuid.UUID("8c1f5d0e-52c6-4bb4-9d3c-0c8f1f7f6a11")  # ids are made from names, so that a restart gives the same
+_IDS = uuid.UUID("8c1f5d0e-52c6-4bb4-9d3c-0c8f1f7f6a11")  # IDs are derived from names, so that they survive a restart
 
 
 @dataclass(slots=True)
 class Execution:
-    """One execution. Moments are epoch seconds; `failure` is the exception text of one that ends badly, else None.
+    """One execution. Times are epoch seconds; `failure` is the exception text of a failed execution, else None.
 
-    `ends_at` holds as long as nobody keeps it waiting: every pause moves it. It pauses `questions` times, of which
-    `questions_answered` are over; `repeats` counts how often a human asked for more work, `lost` is the time that
-    waiting and repeating have cost, `place` the part of the work after which it went on last. One that is `revoked`
-    ends neither well nor badly.
+    `ends_at` moves later with every pause. The execution pauses `questions` times, of which `questions_answered` are
+    over; `repeats` counts how often a human asked for more work, `lost` is the time of waiting and repeating, `place`
+    the fraction of the work done when it last resumed. A `revoked` execution neither succeeds nor fails.
     """
 
     kickoff_id: str
@@ -42,14 +41,14 @@ class Execution:
 
     @property
     def seconds(self) -> float:
-        """Its run time without waiting and repeating."""
+        """Return the run time without waiting and repeating."""
         return self.ends_at - self.starts_at - self.lost
 
     @property
     def pauses_at(self) -> float | None:
-        """The moment of the next pause, which may be long past; None without any question left.
+        """Return the time of the next pause, which may be in the past; None if no question is left.
 
-        Questions are spread evenly: the first of three falls into the middle of the first task.
+        Questions are spread evenly: the first of three falls in the middle of the first task.
         """
         if self.questions_answered >= self.questions:
             return None
@@ -57,33 +56,33 @@ class Execution:
 
     @property
     def pause_share(self) -> float:
-        """The part of the work that is done at the next pause; 1 without any question left."""
+        """Return the fraction of the work done at the next pause; 1 if no question is left."""
         return (self.questions_answered + 0.5) / self.questions if self.questions_answered < self.questions else 1.0
 
     @property
     def question_id(self) -> str:
-        """The id of the question that is open or comes next; another one for every time it is asked."""
+        """Return the ID of the open or next question; each time it is asked, the ID is new."""
         return self.derived_id(f"question {self.questions_answered + self.repeats}")
 
     def at(self, share: float) -> float:
-        """Return the moment when this part of the work is done, if nothing more is asked on the way."""
+        """Return the time when this fraction of the work is done, if no question intervenes."""
         return self.starts_at + self.lost + share * self.seconds
 
     def derived_id(self, name: str) -> str:
-        """Return an id that belongs to this execution and this name."""
+        """Return the ID derived from this execution and this name."""
         return str(uuid.uuid5(_IDS, f"{self.kickoff_id} {name}"))
 
     def waiting(self, now: float) -> bool:
-        """Say whether it waits for a human."""
+        """Return whether it waits for a human."""
         pauses_at = self.pauses_at
         return pauses_at is not None and now >= pauses_at
 
     def over(self, now: float) -> bool:
-        """Say whether it has ended."""
+        """Return whether it has ended."""
         return self.pauses_at is None and now >= self.ends_at
 
     def share(self, now: float) -> float:
-        """Return the part of its work that is done, from 0 to 1; it stands still while it waits."""
+        """Return the fraction of the work done, from 0 to 1; it is constant while the execution waits."""
         if self.over(now):
             return 1.0
         moment = now if self.pauses_at is None else min(now, self.pauses_at)
@@ -91,28 +90,28 @@ class Execution:
         return max(0.0, worked / self.seconds) if self.seconds else 0.0
 
     def topic(self) -> str | None:
-        """Return `name: value` of the first input that is the caller's own, or None without any.
+        """Return `name: value` of the first input that is not a sandbox control, or None.
 
         A crew writes inputs of any type into its prompts with `str()` (crew API contract 3.4).
         """
         own = (f"{name}: {value}" for name, value in self.inputs.items() if not name.startswith(PREFIX))
         return next(own, "")[:_MENTIONED] or None
 
-    def go_on(self, now: float) -> None:
-        """Let it continue where it waits."""
+    def resume(self, now: float) -> None:
+        """Continue from the current pause."""
         assert self.pauses_at is not None
         self._lose(now - self.pauses_at)
         self.place = self.pause_share
         self.questions_answered += 1
 
     def repeat(self, now: float) -> None:
-        """Let it work again at the task it waits in, and then ask again (contract 5.3, seen in the field)."""
+        """Repeat the current task, then ask again (contract 5.3, observed in the field)."""
         self.place = int(self.pause_share * len(TASKS)) / len(TASKS)
         self._lose(now - self.at(self.place))
         self.repeats += 1
 
     def stop(self, now: float) -> None:
-        """End it at once, whatever it was doing."""
+        """End the execution immediately."""
         self.questions = self.questions_answered
         self.revoked = True
         self.ends_at = now

@@ -1,6 +1,6 @@
-"""A flow's question to a human: the signed webhook of the deployment (crew API contract 6.6).
+"""Build and sign a flow's question to a human: the webhook of the deployment (crew API contract 6.6).
 
-The flat body and the `X-CrewAI-` headers are what an unmerged correction says of the server; the nested body and the
+The flat body and the `X-CrewAI-` headers come from an unmerged correction of the documentation; the nested body and the
 plain headers are documented only.
 """
 

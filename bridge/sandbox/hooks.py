@@ -1,6 +1,6 @@
-"""Where a kickoff or a resume wants its webhooks (crew API contract 3.1): read from the top level of the body.
+"""Read the webhook addresses of a kickoff or a resume from the top level of its body (crew API contract 3.1).
 
-Empty text and null count as not given, as real clients send them.
+Empty text and null count as absent, because real clients send them.
 """
 
 import base64
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """One address, and the Authorization header that goes there, if any."""
+    """A webhook address and its Authorization header, if any."""
 
     url: str
     authorization: str | None = None
@@ -19,7 +19,7 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """The streaming webhook: which events, and whether each comes alone (`realtime`)."""
+    """The streaming webhook: its events, and whether each is sent alone (`realtime`)."""
 
     hook: Hook
     events: frozenset[str]
@@ -28,7 +28,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """All webhooks that one body asks for."""
+    """All webhooks requested by one body."""
 
     task: Hook | None = None
     step: Hook | None = None
@@ -38,10 +38,10 @@ class Hooks:
 
 
 def read_hooks(body: Mapping[str, Any]) -> Hooks:
-    """Return what the body asks for; what cannot be understood counts as not asked for.
+    """Return the webhooks the body requests; ignore invalid members.
 
-    The URL members come without any authentication (seen live); only `humanInputWebhook` and `webhooks` have a place
-    for it. Of the two ways to name the human-input webhook the one with authentication counts (an assumption).
+    The URL members carry no authentication (observed live); only `humanInputWebhook` and `webhooks` support it.
+    If both forms of the human-input webhook are present, the one with authentication wins (an assumption).
     """
     return Hooks(
         task=_plain(body.get("taskWebhookUrl")),

@@ -1,7 +1,7 @@
-"""Lines in a file that survive the death of the process, written in batches.
+"""Append lines durably to a file, with group commit.
 
-Whoever comes while a write is under way waits for it, and then one of them writes for all: one fsync serves a crowd,
-and nobody waits for a timer.
+Appends that arrive during a write wait for it; then one of them writes the whole batch. One fsync covers many appends,
+without waiting for a timer.
 """
 
 import asyncio
@@ -11,33 +11,33 @@ from pathlib import Path
 
 
 class Journal:
-    """An append-only file of lines. Opening it repairs a last line that was cut off by a crash."""
+    """An append-only file of lines. Opening it removes a last line truncated by a crash."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.lines = _whole_lines(path)
-        """What the file held when it was opened, without line ends."""
+        """The content of the file when it was opened, without line endings."""
         self._file = path.open("ab", buffering=0)
-        self._turn = asyncio.Lock()
+        self._write_lock = asyncio.Lock()
         self._pending: list[bytes] = []
         self._appended = 0
         self._durable = 0
 
     async def append(self, line: bytes) -> None:
-        """Add one line (without line end); returns when it is on the disk."""
+        """Append one line (without line ending); return once it is on disk."""
         self._pending.append(line)
         self._appended += 1
         ticket = self._appended
-        async with self._turn:
+        async with self._write_lock:
             if self._durable < ticket:
                 await self._flush()
 
     async def replace(self, lines: Callable[[], Iterable[bytes]]) -> None:
-        """Let the file hold these lines and nothing else.
+        """Replace the content of the file with these lines.
 
-        They are asked for when it is their turn, and must then include those still waiting that are to be kept.
+        `lines` is called under the write lock; it must include the pending lines that are to be kept.
         """
-        async with self._turn:
+        async with self._write_lock:
             content, upto = _joined(lines()), self._appended
             self._pending = []
             await asyncio.to_thread(self._rewrite, content)
@@ -58,9 +58,9 @@ class Journal:
         os.fsync(self._file.fileno())
 
     def _rewrite(self, content: bytes) -> None:
-        beside = self._path.with_suffix(f"{self._path.suffix}.new")
-        beside.write_bytes(content)
-        beside.replace(self._path)
+        temporary = self._path.with_suffix(f"{self._path.suffix}.new")
+        temporary.write_bytes(content)
+        temporary.replace(self._path)
         self._file.close()
         self._file = self._path.open("ab", buffering=0)
         os.fsync(self._file.fileno())

@@ -1,7 +1,7 @@
-"""The ledger: every kickoff that reached the sandbox, and how often each execution was looked at.
+"""Record every kickoff that reached the sandbox, and count the polls of each execution.
 
-It is the witness of tests: a kickoff is in it before its caller can know of an answer, so a client that crashed, timed
-out or sent twice is found out here.
+Tests use the ledger as evidence: a kickoff is recorded before its caller can see a response, so it exposes clients that
+crashed, timed out, or sent twice.
 """
 
 from collections import Counter
@@ -15,12 +15,12 @@ import orjson
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.journal import Journal
 
-_OF_THE_EXECUTION = tuple(field.name for field in fields(Execution) if field.name not in ("inputs", "meta"))
+_EXECUTION_FIELDS = tuple(field.name for field in fields(Execution) if field.name not in ("inputs", "meta"))
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One POST. `answered` is its HTTP code, None if the sandbox hung up; `received_at` is in epoch seconds.
+    """One POST. `answered` is the HTTP code sent, None if no response was sent; `received_at` is in epoch seconds.
 
     `inputs` is None when the body could not be read, `execution` is None when nothing was started.
     """
@@ -33,12 +33,12 @@ class Entry:
     execution: Execution | None
 
     def over(self, now: float) -> bool:
-        """Say whether nothing of it is still going on."""
+        """Return whether its execution, if any, has ended."""
         return self.execution is None or self.execution.over(now)
 
 
 class Ledger:
-    """Entries and looks in memory; entries also in a file, if there is one, and read back from it at the start."""
+    """Keeps entries and poll counts in memory; with a file, entries are also written to it and restored at startup."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._journal = Journal(path) if path else None
@@ -49,45 +49,45 @@ class Ledger:
         self._end_seen_at: dict[str, float] = {}
 
     def next_number(self) -> int:
-        """Return the number for the next entry, counting from 1, never given twice."""
+        """Return the number for the next entry, counting from 1, never reused."""
         self._last_number += 1
         return self._last_number
 
     async def record(self, entry: Entry) -> None:
-        """Add an entry; it is known at once, and durable when this returns."""
+        """Add an entry; it is visible immediately, and durable when this returns."""
         self._entries.append(entry)
         if entry.execution is not None:
             self._by_id[entry.execution.kickoff_id] = entry
         await self._write(entry)
 
-    async def changed(self, execution: Execution) -> None:
-        """Make durable what has become of this execution; of several lines with one number the last counts."""
+    async def update(self, execution: Execution) -> None:
+        """Persist the current state of this execution; the last line with a given number wins."""
         await self._write(self._by_id[execution.kickoff_id])
 
     def execution(self, kickoff_id: str) -> Execution | None:
-        """Return the execution with this id, if it is known."""
+        """Return the execution with this ID, or None if it is unknown."""
         entry = self._by_id.get(kickoff_id)
         return entry.execution if entry else None
 
     def executions(self) -> Iterator[Execution]:
-        """Iterate over all executions that are known, in the order of their kickoffs."""
+        """Iterate over all known executions in the order of their kickoffs."""
         return (entry.execution for entry in self._by_id.values() if entry.execution)
 
     def latest_id(self) -> str | None:
-        """Return the id that was given last, if any was."""
+        """Return the ID assigned last, or None."""
         return next(reversed(self._by_id), None)
 
-    def look(self, kickoff_id: str) -> None:
-        """Count one look at the status of this id, known or not."""
+    def count_poll(self, kickoff_id: str) -> None:
+        """Count one status poll of this ID, known or not."""
         self._polls[kickoff_id] += 1
 
-    def saw(self, execution: Execution, now: float) -> None:
-        """Note that somebody is being told of this execution; the first time after its end is kept."""
+    def mark_reported(self, execution: Execution, now: float) -> None:
+        """Record that a status is being reported; keep the time of the first one after the end."""
         if execution.over(now):
             self._end_seen_at.setdefault(execution.kickoff_id, now)
 
     async def clear(self, now: float) -> None:
-        """Forget all that is over, and all looks; executions under way stay known."""
+        """Remove ended executions and all poll counts; keep running executions."""
         self._entries = [entry for entry in self._entries if not entry.over(now)]
         self._by_id = _by_id(self._entries)
         self._polls.clear()
@@ -96,10 +96,10 @@ class Ledger:
             await self._journal.replace(lambda: [_to_line(entry) for entry in self._entries])
 
     def report(self, now: float) -> dict[str, object]:
-        """Return all of it as a JSON document.
+        """Return the ledger as a JSON document.
 
         `count` is the number of POSTs, `started` how many of them began an execution. Each entry carries `ended_at`
-        (when its execution really ended, None before) and `end_seen_at` (the first look after that).
+        (when its execution really ended, None before) and `end_seen_at` (the first poll after that).
         """
         return {
             "count": len(self._entries),
@@ -138,7 +138,7 @@ def _to_dict(entry: Entry) -> dict[str, object]:
         "answered": entry.answered,
         "inputs": entry.inputs,
         "meta": entry.meta,
-        **{name: getattr(execution, name) if execution else None for name in _OF_THE_EXECUTION},
+        **{name: getattr(execution, name) if execution else None for name in _EXECUTION_FIELDS},
     }
 
 
@@ -155,6 +155,6 @@ def _from_line(line: bytes) -> Entry:
     row: dict[str, Any] = orjson.loads(line)
     execution = None
     if row["kickoff_id"] is not None:
-        names = ("inputs", "meta", *_OF_THE_EXECUTION)
+        names = ("inputs", "meta", *_EXECUTION_FIELDS)
         execution = Execution(**{name: row[name] for name in names if name in row})
     return Entry(row["number"], row["received_at"], row["answered"], row["inputs"], row["meta"], execution)

@@ -1,4 +1,4 @@
-"""What happens in the life of an execution, moment by moment, from where it is now to its next pause or its end."""
+"""List the milestones of an execution, from its current position to its next pause or its end."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,39 +7,39 @@ from typing import Literal
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.tasks import TASKS
 
-Happening = Literal["begin", "task_started", "step", "task_done", "task_failed", "pause", "end"]
+MilestoneKind = Literal["begin", "task_started", "step", "task_done", "task_failed", "pause", "end"]
 
-_STEP = 0.25  # this part into its task an agent with a tool reports a step
-_A_HAIR = 1e-9  # shares of the run time are computed, and may be off by this much
+_STEP = 0.25  # an agent with a tool reports a step at this fraction of its task
+_EPSILON = 1e-9  # tolerance for rounding of computed fractions
 
 
 @dataclass(frozen=True, slots=True)
 class Milestone:
-    """One thing that happens at a moment, to the task with this index."""
+    """One milestone: its time, its kind, and the index of its task."""
 
     at: float
-    what: Happening
+    what: MilestoneKind
     task: int = 0
 
 
 def milestones(execution: Execution) -> list[Milestone]:
-    """Return what comes next, in order; what lies behind its present place in the work is left out."""
+    """Return the upcoming milestones in order; skip those before the current position."""
     coming = [
         Milestone(execution.at(share), what, task)
         for share, what, task in _work()
-        if share <= execution.pause_share + _A_HAIR and _lies_ahead(share, what, execution.place)
+        if share <= execution.pause_share + _EPSILON and _lies_ahead(share, what, execution.place)
     ]
-    fresh = execution.questions_answered + execution.repeats == 0
-    first = [Milestone(execution.starts_at, "begin")] if fresh else []
+    untouched = execution.questions_answered + execution.repeats == 0
+    first = [Milestone(execution.starts_at, "begin")] if untouched else []
     return [*first, *coming, *_last(execution)]
 
 
-def _lies_ahead(share: float, what: Happening, place: float) -> bool:
-    # A task that is done again starts where the work stands now; nothing else may happen twice at one place.
-    return share >= place - _A_HAIR if what == "task_started" else share > place + _A_HAIR
+def _lies_ahead(share: float, what: MilestoneKind, place: float) -> bool:
+    # A repeated task starts at the current position; no other milestone may occur twice at one position.
+    return share >= place - _EPSILON if what == "task_started" else share > place + _EPSILON
 
 
-def _work() -> Iterator[tuple[float, Happening, int]]:
+def _work() -> Iterator[tuple[float, MilestoneKind, int]]:
     for index, task in enumerate(TASKS):
         yield index / len(TASKS), "task_started", index
         if task.tool is not None:
@@ -54,5 +54,5 @@ def _last(execution: Execution) -> list[Milestone]:
         return [Milestone(execution.pauses_at, "pause", int(execution.pause_share * len(TASKS)))]
     if execution.revoked:
         return []
-    done: Happening = "task_failed" if execution.failure is not None else "task_done"
+    done: MilestoneKind = "task_failed" if execution.failure is not None else "task_done"
     return [Milestone(execution.ends_at, done, last), Milestone(execution.ends_at, "end")]

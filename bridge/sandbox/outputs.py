@@ -1,4 +1,4 @@
-"""What an execution and its tasks leave behind."""
+"""Build the outputs of an execution and its tasks."""
 
 import orjson
 
@@ -6,18 +6,18 @@ from bridge.sandbox.execution import Execution
 from bridge.sandbox.tasks import TASKS
 
 TOKENS = {"total_tokens": 1500, "prompt_tokens": 1200, "completion_tokens": 300}
-"""What every execution uses of its model."""
+"""The token usage of every execution."""
 
 
 def result_text(execution: Execution, kind: str) -> str:
-    """Return the final output of a success: the asked-for JSON as text, or a sentence about the first input."""
+    """Return the final output of a success: the requested JSON as text, or a sentence about the first input."""
     if execution.result_json is not None:
         return orjson.dumps(execution.result_json).decode()
     return f"The sandbox {kind} has dealt with {execution.topic() or 'nothing in particular'}."
 
 
 def results_of(execution: Execution, kind: str) -> dict[str, object]:
-    """Return the members that tell a success its result: of any JSON type, if the caller asked for it."""
+    """Return the result members of a success: of any JSON type, if the caller requested one."""
     if execution.result is None:
         return {"result": result_text(execution, kind), "result_json": execution.result_json}
     is_object = isinstance(execution.result, dict)
@@ -25,14 +25,14 @@ def results_of(execution: Execution, kind: str) -> dict[str, object]:
 
 
 def output_of(execution: Execution, index: int) -> str:
-    """Return what this task of a crew has to say; the last one's output is the result."""
+    """Return the output of this task; that of the last task is the result."""
     if index == len(TASKS) - 1:
         return result_text(execution, "crew")
     return f"Notes on {execution.topic()}"
 
 
 def describe(execution: Execution, index: int) -> dict[str, object]:
-    """Return a task that is done, as `/status` and the task webhook tell it (crew API contract 4.2 and 6.1)."""
+    """Return a completed task as `/status` and the task webhook render it (crew API contract 4.2 and 6.1)."""
     task = TASKS[index]
     return {
         "name": task.name,

@@ -1,6 +1,6 @@
-"""The plan of each new execution: when it starts and ends and how, all settled at the kickoff.
+"""Plan each execution at its kickoff: when it starts, when it ends, and its outcome.
 
-Because the whole life of an execution is known from its first moment, nothing has to happen later: no timer, no task.
+Because the schedule is fixed at the kickoff, an execution needs no timer and no task.
 """
 
 import heapq
@@ -14,10 +14,10 @@ from bridge.sandbox.settings import SandboxSettings
 FAILURE = "ValueError: the sandbox let this execution fail"
 
 
-class Places:
-    """The workers of a deployment: who is free when. Excess executions queue in order (crew API contract 8).
+class Slots:
+    """The workers of a deployment; keeps when each is free. Excess executions queue in order (crew API contract 8).
 
-    Places are given by the plan: one that waits for a human or is stopped neither keeps its place longer nor frees it
+    Slots follow the plan: an execution that waits for a human or is stopped neither holds its slot longer nor frees it
     earlier.
     """
 
@@ -26,8 +26,8 @@ class Places:
         self._free_at = heapq.nlargest(workers, busy_until) if workers else []
         heapq.heapify(self._free_at)
 
-    def take(self, now: float, seconds: float) -> float:
-        """Take the place that is free first, for so many seconds, and return the moment when the work starts."""
+    def reserve(self, now: float, seconds: float) -> float:
+        """Reserve the first free slot for `seconds`, and return the time when the work starts."""
         if self._workers is None:
             return now
         all_busy = len(self._free_at) == self._workers
@@ -37,25 +37,25 @@ class Places:
 
 
 class Planner:
-    """Settles the life of new executions from the settings, the caller's controls and seeded dice."""
+    """Plans executions from the settings, the caller's controls, and a seeded RNG; keeps the slots."""
 
     def __init__(self, settings: SandboxSettings, busy_until: Iterable[float] = ()) -> None:
         self._settings = settings
-        self._places = Places(settings.workers, busy_until)
+        self._slots = Slots(settings.workers, busy_until)
 
     def plan(
         self, kickoff_id: str, number: int, inputs: Mapping[str, object], meta: object, controls: Controls, now: float
     ) -> Execution:
-        """Return the execution of the kickoff with this number; its dice depend on the seed and the number alone."""
-        dice = Random(f"{self._settings.seed}:{number}")
-        # Both are drawn always, so that fixing one leaves the other as it was.
-        seconds, fails = self._settings.run_time.draw(dice), dice.random() < self._settings.failure_rate
+        """Return the execution of the kickoff with this number; its RNG depends only on the seed and the number."""
+        rng = Random(f"{self._settings.seed}:{number}")
+        # Always draw both, so that fixing one does not change the other.
+        seconds, fails = self._settings.run_time.draw(rng), rng.random() < self._settings.failure_rate
         if controls.seconds is not None:
             seconds = controls.seconds
         if controls.outcome is not None:
             fails = controls.outcome == "failure"
         asked = controls.human_questions
-        starts_at = self._places.take(now, seconds)
+        starts_at = self._slots.reserve(now, seconds)
         return Execution(
             kickoff_id,
             inputs,

@@ -1,4 +1,4 @@
-"""What a resume asks for and what comes of it (crew API contract 5)."""
+"""Read and apply a resume (crew API contract 5)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import orjson
 
-from bridge.sandbox.answers import INTERNAL_SERVER_ERROR, Response, detail
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.hooks import Hooks, read_hooks
+from bridge.sandbox.responses import INTERNAL_SERVER_ERROR, Response, detail
 
 Effect = Literal["continued", "asked_again", "no_effect"]
 
@@ -20,7 +20,7 @@ _APPROVALS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ResumeBody:
-    """What a resume says. The documented `is_approve` is not here: the text alone decides (seen in the field)."""
+    """The content of a resume. The documented `is_approve` is ignored: only the text decides (seen in the field)."""
 
     execution_id: str
     task_id: str
@@ -29,7 +29,7 @@ class ResumeBody:
 
 
 def read_resume(raw: bytes) -> ResumeBody | Response:
-    """Read the body, or return the refusal. Only camelCase counts; the documented snake_case is missing (seen live)."""
+    """Read the body, or return the error. Only camelCase counts; documented snake_case is missing (observed live)."""
     body = parsed(raw)
     if not isinstance(body, dict):
         return INTERNAL_SERVER_ERROR if body is None else detail(422, [_error("dict_type", "Not an object", "body")])
@@ -49,18 +49,18 @@ def parsed(raw: bytes) -> Any:
 
 
 def resume(execution: Execution | None, body: ResumeBody, now: float) -> Effect:
-    """Let the execution go on or ask again; only the newest question of one that waits can be answered."""
+    """Continue the execution or ask again; only the current question of a waiting execution can be answered."""
     if execution is None or not execution.waiting(now) or body.task_id != execution.question_id:
         return "no_effect"
     if approves(body.feedback):
-        execution.go_on(now)
+        execution.resume(now)
         return "continued"
     execution.repeat(now)
     return "asked_again"
 
 
 def approves(feedback: str) -> bool:
-    """Say whether a text is nothing but an approval; with any remark it counts as instructions."""
+    """Return whether a text is only an approval; any further remark makes it an instruction."""
     return feedback.strip().rstrip(".!").casefold() in _APPROVALS
 
 

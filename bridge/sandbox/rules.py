@@ -1,4 +1,4 @@
-"""Reads the rules that spoil calls; what each kind does stands in `bridge.sandbox.faults`."""
+"""Read fault rules from JSON; `bridge.sandbox.faults` describes each kind."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import orjson
 
-from bridge.sandbox.answers import HTML, JSON, TEXT, Response, detail
+from bridge.sandbox.responses import HTML, JSON, TEXT, Response, detail
 
 Call = Literal["kickoff", "status", "inputs", "resume", "stop"]
 FaultKind = Literal[
@@ -23,7 +23,7 @@ FaultKind = Literal[
     "reset_during",
     "reset_after",
     "truncated",
-    "part_cancelled",
+    "cut_off",
     "huge",
     "same_id",
     "wrong_id",
@@ -49,16 +49,16 @@ _ONLY_ON: Mapping[str, Call] = {"same_id": "kickoff", "wrong_id": "kickoff", "no
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens to one call: an answer `instead` of the work, a wait of `seconds`, a `kind` on the way out.
+    """What happens to one call: a `response` in place of the work, a delay of `seconds`, a `kind` for the transmission.
 
-    `rate_limiter` is the time that a slow answer takes for a byte, `size` what a huge one weighs, `wrong_id` what is
-    told for an id.
+    `byte_interval` is the time a slow response takes per byte, `size` the padding of a huge one, `wrong_id` the value
+    returned as an ID.
     """
 
     kind: FaultKind | None = None
-    instead: Response | None = None
+    response: Response | None = None
     seconds: float = 0.0
-    rate_limiter: float = 1.0
+    byte_interval: float = 1.0
     size: int = 20 * MEBIBYTE
     wrong_id: object = "../not/an id?"
 
@@ -75,19 +75,19 @@ class Rule:
 
 
 def read_rules(raw: bytes) -> list[Rule]:
-    """Read one rule or a list of rules from JSON; raise ValueError saying what is wrong with which."""
+    """Read one rule or a list of rules from JSON; raise ValueError naming the invalid rule and the reason."""
     value = orjson.loads(raw)
     return rules_from(value if isinstance(value, list) else [value])
 
 
 def rules_from(sources: Sequence[object]) -> list[Rule]:
-    """Read rules from JSON values; raise ValueError saying what is wrong with which."""
-    return [_rule(source, f"rule {place}") for place, source in enumerate(sources, start=1)]
+    """Read rules from JSON values; raise ValueError naming the invalid rule and the reason."""
+    return [_rule(source, f"rule {number}") for number, source in enumerate(sources, start=1)]
 
 
 def _rule(source: object, name: str) -> Rule:
     if not isinstance(source, dict):
-        raise ValueError(f"{name}: must be an object")  # noqa: TRY004  (a caller's mistake, like all others here)
+        raise ValueError(f"{name}: must be an object")  # noqa: TRY004  (a mistake of the caller, like all others here)
     _known(source.get("on"), get_args(Call), f"{name}: on")
     _known(source.get("do"), get_args(FaultKind), f"{name}: do")
     if source["on"] != _ONLY_ON.get(source["do"], source["on"]):
@@ -106,17 +106,17 @@ def _rule(source: object, name: str) -> Rule:
 def _fault(source: Mapping[str, object], name: str) -> Fault:
     match source["do"]:
         case "http":
-            return Fault("http", instead=_answer(source, name))
+            return Fault("http", response=_http_response(source, name))
         case "garbage":
-            return Fault("garbage", instead=_GARBAGE)
+            return Fault("garbage", response=_GARBAGE)
         case "reset_during":
-            return Fault("reset_during", instead=_NEVER_READ)
+            return Fault("reset_during", response=_NEVER_READ)
         case "slow_503":
-            return Fault("slow_503", instead=UNAVAILABLE, seconds=_number(source.get("seconds"), f"{name}: seconds"))
+            return Fault("slow_503", response=UNAVAILABLE, seconds=_number(source.get("seconds"), f"{name}: seconds"))
         case "delay":
             return Fault("delay", seconds=_number(source.get("seconds"), f"{name}: seconds"))
         case "slow":
-            return Fault("slow", rate_limiter=_number(source.get("seconds", 1), f"{name}: seconds"))
+            return Fault("slow", byte_interval=_number(source.get("seconds", 1), f"{name}: seconds"))
         case "huge":
             return Fault("huge", size=int(_number(source.get("bytes", 20 * MEBIBYTE), f"{name}: bytes")))
         case kind:
@@ -128,12 +128,12 @@ def _plain(kind: object, source: Mapping[str, object]) -> Fault:
     return Fault(known, wrong_id=source["id"]) if "id" in source else Fault(known)
 
 
-def _answer(source: Mapping[str, object], name: str) -> Response:
+def _http_response(source: Mapping[str, object], name: str) -> Response:
     code, body, headers = source.get("code", 500), source.get("body", ""), source.get("headers", {})
     if not (type(code) is int and 200 <= code <= 599):  # noqa: PLR2004  (the final codes of HTTP)
         raise ValueError(f"{name}: code must be an HTTP code from 200 to 599")
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
-        raise ValueError(f"{name}: headers must be an object of texts")
+        raise ValueError(f"{name}: headers must be an object whose values are text")
     is_text = isinstance(body, str)
     content_type = str(source.get("content_type", TEXT if is_text else JSON))
     return Response(code, body.encode() if isinstance(body, str) else orjson.dumps(body), content_type, headers)

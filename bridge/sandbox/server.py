@@ -1,4 +1,4 @@
-"""The sandbox on the network: its parts put together, start and stop."""
+"""Assemble, start, and stop a sandbox."""
 
 import asyncio
 import time
@@ -7,32 +7,32 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from bridge.sandbox.answers import detail
 from bridge.sandbox.calls import CrewCalls, Parts
 from bridge.sandbox.control_api import ControlApi
 from bridge.sandbox.crew import Crew
 from bridge.sandbox.faults import Faults
 from bridge.sandbox.humans import Humans
 from bridge.sandbox.ledger import Ledger
-from bridge.sandbox.notes import Notes
 from bridge.sandbox.planner import Planner
-from bridge.sandbox.replies import respond
+from bridge.sandbox.responses import detail
 from bridge.sandbox.rules import Call, rules_from
 from bridge.sandbox.sender import Sender
 from bridge.sandbox.settings import SandboxSettings
+from bridge.sandbox.traffic import Traffic
+from bridge.sandbox.transmission import respond
 from bridge.sandbox.webhooks import Writer
 
 Clock = Callable[[], float]
-"""Returns the present moment in epoch seconds."""
+"""Return the current time in epoch seconds."""
 
 _MAX_BODY = 64 * 1024 * 1024
-_STOP_SECONDS = 0.1  # long enough for what is being answered, too short for who waits for a delay
+_STOP_SECONDS = 0.1  # long enough to finish sending a response, too short to sit out a delay
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Sandbox:
-    """All parts of one sandbox."""
+    """Keeps the parts of one sandbox."""
 
     def __init__(self, settings: SandboxSettings, clock: Clock) -> None:
         rates: dict[Call, float] = {
@@ -45,26 +45,26 @@ class Sandbox:
         faults.add(rules_from(settings.faults))
         self._settings = settings
         self._ledger = ledger = Ledger(settings.ledger_file)
-        notes = Notes()
+        traffic = Traffic()
         known = list(ledger.executions())
         crew = Crew(settings, Planner(settings, (execution.ends_at for execution in known)), len(known))
         self._writer = writer = Writer(settings)
-        self._sender = sender = Sender(settings, clock, notes.webhooks)
-        humans = Humans(settings.kind, clock, crew, ledger, notes, writer, sender)
-        calls = CrewCalls(Parts(clock, crew, faults, humans, ledger, notes, settings.kickoff_delay))
-        self._rooms = (calls, humans, ControlApi(clock, ledger, notes, faults, humans))
+        self._sender = sender = Sender(settings, clock, traffic.webhooks)
+        humans = Humans(settings.kind, clock, crew, ledger, traffic, writer, sender)
+        calls = CrewCalls(Parts(clock, crew, faults, humans, ledger, traffic, settings.kickoff_delay))
+        self._route_sources = (calls, humans, ControlApi(clock, ledger, traffic, faults, humans))
 
     def application(self) -> web.Application:
-        """Return it as an application, ready to be started."""
-        app = web.Application(middlewares=[_errors_as_detail, self._nudging], client_max_size=_MAX_BODY)
-        for room in self._rooms:
-            app.add_routes(room.routes())
+        """Return the aiohttp application."""
+        app = web.Application(middlewares=[_errors_as_detail, self._send_due_webhooks], client_max_size=_MAX_BODY)
+        for source in self._route_sources:
+            app.add_routes(source.routes())
         app.on_startup.append(self._start)
         app.on_cleanup.append(self._close)
         return app
 
-    def listens_at(self, url: str) -> None:
-        """Tell it the address under which it is reached."""
+    def set_base_url(self, url: str) -> None:
+        """Set the base URL under which callers reach the sandbox."""
         self._writer.base_url = (self._settings.public_url or url).rstrip("/")
 
     async def _start(self, _app: web.Application) -> None:
@@ -75,15 +75,15 @@ class Sandbox:
         self._ledger.close()
 
     @web.middleware
-    async def _nudging(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        # Nobody shall see what happened before the webhooks of it are on their way, also by a clock turned by hand.
-        self._sender.nudge()
+    async def _send_due_webhooks(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        # No response may report an event before its webhook is on its way, even with a manual clock.
+        self._sender.send_due()
         return await handler(request)
 
 
 @asynccontextmanager
 async def running(settings: SandboxSettings, clock: Clock = time.time) -> AsyncIterator[str]:
-    """Keep a sandbox running for the length of the `async with`; gives its base URL."""
+    """Run a sandbox for the duration of the `async with`; yield its base URL."""
     sandbox = Sandbox(settings, clock)
     runner = web.AppRunner(sandbox.application(), access_log=None, shutdown_timeout=_STOP_SECONDS)
     await runner.setup()
@@ -91,22 +91,22 @@ async def running(settings: SandboxSettings, clock: Clock = time.time) -> AsyncI
         await web.TCPSite(runner, settings.host, settings.port).start()
         port: int = runner.addresses[0][1]
         url = f"http://{settings.host}:{port}"
-        sandbox.listens_at(url)
+        sandbox.set_base_url(url)
         yield url
     finally:
         await runner.cleanup()
 
 
-async def serve(settings: SandboxSettings, signal_completion: Callable[[str], None]) -> None:
-    """Run a sandbox until cancelled; `signal_completion` is told the base URL as soon as it answers."""
+async def serve(settings: SandboxSettings, on_ready: Callable[[str], None]) -> None:
+    """Run a sandbox until cancelled; call `on_ready` with the base URL once it accepts requests."""
     async with running(settings) as url:
-        signal_completion(url)
+        on_ready(url)
         await asyncio.Event().wait()
 
 
 @web.middleware
 async def _errors_as_detail(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    # Unknown paths and wrong methods are told in the crew API's own shape; `GET /` is a 404 (contract 1, seen live).
+    # Unknown paths and wrong methods use the error shape of the crew API; `GET /` is a 404 (contract 1, observed live).
     try:
         return await handler(request)
     except web.HTTPException as error:

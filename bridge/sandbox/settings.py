@@ -1,4 +1,4 @@
-"""Every knob of the sandbox, checked when it is built."""
+"""Define and validate the settings of the sandbox."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ ResumedStatus = Literal["not_found", "follows", "failed"]
 FlowHitlShape = Literal["flat", "nested"]
 
 DEFAULT_PORT = 8090
-"""The port a user finds the sandbox on; the settings themselves take any free one."""
+"""The default port of the CLI; `SandboxSettings` defaults to any free port."""
 
 DEFAULT_RUN_TIME = Fixed(2.0)
 
@@ -42,33 +42,33 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class SandboxSettings:
-    """What kind of deployment the sandbox plays, and how well it behaves.
+    """The deployment to simulate, and how reliably it behaves.
 
     Times are seconds, rates are fractions from 0 to 1. A `port` of 0 takes any free port; `public_url` is the address
-    under which others reach it, where that is not the one it listens on.
-    `workers` is how many executions run at the same time; more wait and read PENDING; None is no limit.
-    `kickoff_delay` passes between the start of an execution and the answer that tells its id.
-    `failure_rate` is the share of executions that end FAILED; the fault rates are the share of calls answered 503.
-    `faults` are rules in force from the start, in the form that `/_faults` takes.
-    With a `ledger_file` the ledger outlives the process, and a sandbox started on it again knows its old executions.
+    under which callers reach it, if it differs from the one it listens on.
+    `workers` is how many executions run at the same time; others wait as PENDING; None means no limit.
+    `kickoff_delay` passes between the start of an execution and the response with its ID.
+    `failure_rate` is the fraction of executions that end FAILED; the fault rates are fractions of calls that get a 503.
+    `faults` are rules active from the start, in the form that `/_faults` accepts.
+    With a `ledger_file` the ledger outlives the process, and a sandbox restarted on it restores its executions.
     The same `seed` gives the same run times and failures, kickoff by kickoff.
 
-    `dialect` is how `/status` speaks, `inputs_shape` how `/inputs` does. `quota` is how many executions it starts
+    `dialect` is the format of `/status`, `inputs_shape` that of `/inputs`. `quota` is how many executions it starts
     before it refuses, `stop` whether there is a `/stop`.
 
-    An execution waits `human_questions` times for a human and meanwhile reads as `human_status` says;
-    `resumed_status` is what the ids that `/resume` gives away lead to. The questions of a flow go to `flow_hitl_url`,
+    An execution waits `human_questions` times for a human and meanwhile has the status `human_status`;
+    `resumed_status` is the status of the IDs that `/resume` returns. The questions of a flow go to `flow_hitl_url`,
     signed with `flow_hitl_secret`, in `flow_hitl_shape`.
 
-    Of the webhooks, the share `webhook_loss` is never sent and `webhook_doubling` is sent twice; each comes up to
-    `webhook_delay` late; with `webhook_shuffle` they overtake each other. One that is not answered in
-    `webhook_timeout` is given up. `stream_nested` adds the events of inner flows to the streaming webhook.
+    The fraction `webhook_loss` of the webhooks is never sent, `webhook_doubling` is sent twice; each is up to
+    `webhook_delay` late; with `webhook_shuffle` they overtake each other. A webhook without a response within
+    `webhook_timeout` is abandoned. `stream_nested` adds the events of inner flows to the streaming webhook.
     """
 
     host: str = "127.0.0.1"
     port: int = 0
     public_url: str | None = None
-    token: str = "sandbox-token"  # noqa: S105  (not a secret: it guards nothing but play money)
+    token: str = "sandbox-token"  # noqa: S105  (not a secret: it protects only the sandbox)
     kind: Kind = "crew"
     inputs: tuple[str, ...] = ("topic",)
     run_time: RunTime = DEFAULT_RUN_TIME
@@ -90,7 +90,7 @@ class SandboxSettings:
     human_status: HumanStatus = "not_found"
     resumed_status: ResumedStatus = "not_found"
     flow_hitl_url: str | None = None
-    flow_hitl_secret: str = "sandbox-hitl-secret"  # noqa: S105  (play money, too)
+    flow_hitl_secret: str = "sandbox-hitl-secret"  # noqa: S105  (not a secret either)
     flow_hitl_shape: FlowHitlShape = "flat"
     webhook_loss: float = 0.0
     webhook_delay: float = 0.0
@@ -100,7 +100,7 @@ class SandboxSettings:
     stream_nested: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ValueError naming the first setting that makes no sense."""
+        """Raise ValueError naming the first invalid setting."""
         for name in _FRACTIONS:
             _require(0 <= getattr(self, name) <= 1, f"{name} must be between 0 and 1")
         for name, choices in _CHOICES.items():

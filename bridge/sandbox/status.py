@@ -1,6 +1,6 @@
-"""What `GET /status` says of an execution at a moment, in the dialect that is seen live (crew API contract 4.2).
+"""Build the body of `GET /status` in the live dialect (crew API contract 4.2).
 
-`state` is the state, `status` is a sentence for people; an id nobody knows is a state too, not an HTTP error.
+`state` is the state, `status` is a sentence for people; an unknown ID is a state, not an HTTP error.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from bridge.sandbox.settings import HumanStatus, Kind
 from bridge.sandbox.tasks import TASKS
 
 STARTED_SHARE = 0.1
-"""Up to this part of its run time an execution reads STARTED, then RUNNING."""
+"""Up to this fraction of its run time an execution is STARTED, then RUNNING."""
 
 NOT_FOUND: Mapping[str, object] = {
     "state": "NOT FOUND",
@@ -30,7 +30,7 @@ _USAGE = {**TOKENS, "cached_prompt_tokens": 0, "successful_requests": len(TASKS)
 def live_status(
     execution: Execution | None, kind: Kind, now: float, human_status: HumanStatus = "not_found"
 ) -> Mapping[str, object]:
-    """Return the body of the answer; `execution` is None for an id that is not known."""
+    """Return the body of the response; `execution` is None for an unknown ID."""
     if execution is None:
         return NOT_FOUND
     if execution.over(now):
@@ -43,7 +43,7 @@ def live_status(
 
 
 def failed(sentence: str) -> dict[str, object]:
-    """Return the body of a failure: neither result nor progress, the sentence is all there is (seen live)."""
+    """Return the body of a failure: only the sentence, without result or progress (observed live)."""
     return _body("FAILED", sentence)
 
 
@@ -56,8 +56,8 @@ def _ended(execution: Execution, kind: Kind) -> dict[str, object]:
 
 
 def _waiting(execution: Execution, kind: Kind, now: float, human_status: HumanStatus) -> Mapping[str, object]:
-    # A crew that waits looks like an id that nobody knows (seen live); a flow names itself in `flow_id` (documented).
-    # The state PAUSED is documented and was never seen.
+    # A waiting crew looks like an unknown ID (observed live); a flow adds `flow_id` (documented).
+    # The state PAUSED is documented and was never observed.
     paused = human_status == "paused"
     if kind == "crew" and not paused:
         return NOT_FOUND
@@ -110,7 +110,7 @@ def _progress(execution: Execution, kind: Kind, completed: int, at: float) -> di
     return {
         "unit": "task" if is_crew else "step",
         "completed": completed,
-        "total": len(TASKS) if is_crew else None,  # nobody knows how many steps a flow will take
+        "total": len(TASKS) if is_crew else None,  # the number of steps of a flow is unknown
         "remaining": len(TASKS) - completed if is_crew else None,
         "current": current.name if current else None,
         "current_agent": current.agent if current and is_crew else None,

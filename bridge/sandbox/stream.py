@@ -1,8 +1,8 @@
-"""The streaming webhook: its events and its envelope (crew API contract 6.5).
+"""Build the events and the envelope of the streaming webhook (crew API contract 6.5).
 
-Events carry no `meta`; those of an inner flow carry an execution id of their own. A crew's end is told with
-`crew_kickoff_completed` or `crew_kickoff_failed` (both seen live), a flow's with `flow_finished`. A flow that fails
-tells only of its failed method: `flow_failed` is not in the documented list.
+Events carry no `meta`; those of an inner flow carry their own execution ID. A crew ends with `crew_kickoff_completed`
+or `crew_kickoff_failed` (both observed live), a flow with `flow_finished`. A failed flow emits only its failed
+method event: `flow_failed` is not in the documented list.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,20 +19,20 @@ from bridge.sandbox.tasks import TASKS
 NAME = "SandboxCrew"
 FLOW_NAME = "SandboxFlow"
 INNER_FLOW = "AgentExecutor"
-"""Every agent is wrapped in a flow of this name, whose end is not the end of the run (from CrewAI's engineers)."""
+"""The flow that wraps every agent; its end is not the end of the run (from CrewAI's engineers)."""
 
 BATCH = 4
-"""So many events at most come in one POST without `realtime` (as many were seen live)."""
+"""The maximum number of events per POST without `realtime` (the number observed live)."""
 
-_LEG = 1000  # each part of a run between two pauses numbers its events from a multiple of this
+_LEG = 1000  # each segment of a run between two pauses numbers its events from a multiple of this
 
 _Event = Mapping[str, object]
-_Told = tuple[str, Mapping[str, object]]
+_Emitted = tuple[str, Mapping[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The body of one POST, and the moment of its last event."""
+    """The body of one POST, and the time of its last event."""
 
     at: float
     body: Mapping[str, list[_Event]]
@@ -41,10 +41,10 @@ class Batch:
 def batches(
     execution: Execution, kind: Kind, stream: Stream, path: Iterable[Milestone], *, nested: bool
 ) -> list[Batch]:
-    """Return the POSTs that tell of these milestones, holding what is subscribed to."""
+    """Return the POSTs for these milestones, with the subscribed events."""
     wanted = [event for event in _events(execution, kind, path, nested=nested) if event[1]["type"] in stream.events]
     size = 1 if stream.realtime else BATCH
-    groups = [wanted[place : place + size] for place in range(0, len(wanted), size)]
+    groups = [wanted[index : index + size] for index in range(0, len(wanted), size)]
     return [Batch(group[-1][0], {"events": [event for _, event in group]}) for group in groups]
 
 
@@ -53,10 +53,10 @@ def _events(
 ) -> Iterator[tuple[float, _Event]]:
     number = _LEG * (execution.questions_answered + execution.repeats)
     for milestone in path:
-        told = [(execution.kickoff_id, event) for event in _TELL[kind](execution, milestone)]
+        emitted = [(execution.kickoff_id, event) for event in _EMITTERS[kind](execution, milestone)]
         if nested:
-            told = _inner(execution, kind, milestone) + told
-        for execution_id, (type_, data) in told:
+            emitted = _inner(execution, kind, milestone) + emitted
+        for execution_id, (type_, data) in emitted:
             number += 1
             yield milestone.at, _event(execution, execution_id, milestone.at, number, type_, data)
 
@@ -76,7 +76,7 @@ def _event(
     }
 
 
-def _tell_crew(execution: Execution, milestone: Milestone) -> list[_Told]:
+def _emit_crew(execution: Execution, milestone: Milestone) -> list[_Emitted]:
     name = {"crew_name": NAME}
     match milestone.what:
         case "begin":
@@ -96,7 +96,7 @@ def _tell_crew(execution: Execution, milestone: Milestone) -> list[_Told]:
             return []
 
 
-def _tell_flow(execution: Execution, milestone: Milestone) -> list[_Told]:
+def _emit_flow(execution: Execution, milestone: Milestone) -> list[_Emitted]:
     method = {"flow_name": FLOW_NAME, "method_name": TASKS[milestone.task].name}
     match milestone.what:
         case "begin":
@@ -115,23 +115,24 @@ def _tell_flow(execution: Execution, milestone: Milestone) -> list[_Told]:
             return []
 
 
-_TELL = {"crew": _tell_crew, "flow": _tell_flow}
+_EMITTERS = {"crew": _emit_crew, "flow": _emit_flow}
 
 
-def _inner(execution: Execution, kind: Kind, milestone: Milestone) -> list[tuple[str, _Told]]:
-    """The traps: the flow around each agent, and in a flow the crew that each method runs."""
+def _inner(execution: Execution, kind: Kind, milestone: Milestone) -> list[tuple[str, _Emitted]]:
+    """Return misleading events: of the flow around each agent, and of the crew that each method of a flow runs."""
     inner_id = execution.derived_id(f"inner {milestone.task}")
     flow = {"flow_name": INNER_FLOW}
     match milestone.what:
         case "task_started":
-            told: list[_Told] = [("flow_started", {**flow, "inputs": {}})]
+            emitted: list[_Emitted] = [("flow_started", {**flow, "inputs": {}})]
         case "task_done":
-            told = [("flow_finished", {**flow, "result": "completed", "state": {}})]
+            emitted = [("flow_finished", {**flow, "result": "completed", "state": {}})]
             if kind == "flow":
-                told.append(("crew_kickoff_completed", {"crew_name": "InnerCrew", "output": "part", "total_tokens": 1}))
+                completed = {"crew_name": "InnerCrew", "output": "part", "total_tokens": 1}
+                emitted.append(("crew_kickoff_completed", completed))
         case _:
-            told = []
-    return [(inner_id, event) for event in told]
+            emitted = []
+    return [(inner_id, event) for event in emitted]
 
 
 def _task(execution: Execution, index: int) -> dict[str, object]:
@@ -140,7 +141,7 @@ def _task(execution: Execution, index: int) -> dict[str, object]:
 
 
 def _output(execution: Execution, milestone: Milestone) -> dict[str, object]:
-    told = describe(execution, milestone.task)
-    shared = {name: told[name] for name in ("description", "name", "expected_output", "agent")}
+    emitted = describe(execution, milestone.task)
+    shared = {name: emitted[name] for name in ("description", "name", "expected_output", "agent")}
     rest = {"pydantic": None, "json_dict": None, "output_format": "raw"}
-    return {**shared, "summary": f"{told['description']}...", "raw": told["output"], **rest}
+    return {**shared, "summary": f"{emitted['description']}...", "raw": emitted["output"], **rest}

@@ -1,11 +1,11 @@
-"""The three tasks that every execution goes through, all of the same length."""
+"""Define the three tasks of every execution, all of the same length."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task and the agent that does it; an agent without a `tool` reports no steps."""
+    """One task and its agent; an agent without a `tool` reports no steps."""
 
     name: str
     agent: str

@@ -1,4 +1,4 @@
-"""Things to do at their moments: one heap and one task for all of them, asleep while there is nothing to do."""
+"""Run actions at their times, with one heap and one task that sleeps until the next is due."""
 
 import asyncio
 import heapq
@@ -10,35 +10,35 @@ Action = Callable[[], None]
 
 
 class Timers:
-    """What is to be done when. Actions must be short; what takes time they hand over to a task of its own."""
+    """Keeps scheduled actions. Actions must be short; longer work belongs in a separate task."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._heap: list[tuple[float, int, Action]] = []
         self._order = itertools.count()
-        self._look = asyncio.Event()
+        self._wake = asyncio.Event()
 
     def at(self, moment: float, action: Action) -> None:
-        """Do this at that moment, or at once if it is past."""
+        """Run the action at that time, or immediately if it is past."""
         heapq.heappush(self._heap, (moment, next(self._order), action))
         if self._heap[0][0] == moment:
-            self._look.set()
+            self._wake.set()
 
-    def nudge(self) -> None:
-        """Do now what is due, whatever the sleep was meant for: the clock may have been put forward."""
+    def send_due(self) -> None:
+        """Run due actions now, because a manual clock may have moved past the end of the sleep."""
         if self._heap and self._heap[0][0] <= self._clock():
-            self._look.set()
+            self._wake.set()
 
     async def run(self) -> None:
-        """Do everything at its moment, until cancelled."""
+        """Run each action at its time, until cancelled."""
         while True:
-            self._look.clear()
-            self._do_what_is_due()
+            self._wake.clear()
+            self._run_due()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause()):
-                    await self._look.wait()
+                    await self._wake.wait()
 
-    def _do_what_is_due(self) -> None:
+    def _run_due(self) -> None:
         while self._heap and self._heap[0][0] <= self._clock():
             _, _, action = heapq.heappop(self._heap)
             action()

@@ -1,4 +1,4 @@
-"""How long executions take: distributions, and the text a user writes them in."""
+"""Define the distributions of run times, and parse their text form."""
 
 import math
 from dataclasses import dataclass
@@ -9,35 +9,35 @@ from typing import Protocol
 class RunTime(Protocol):
     """A distribution of run times."""
 
-    def draw(self, dice: Random) -> float:
+    def draw(self, rng: Random) -> float:
         """Return one run time in seconds, never negative."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """Always the same time."""
+    """A constant run time."""
 
     seconds: float
 
-    def draw(self, dice: Random) -> float:  # noqa: ARG002  (the other distributions need it)
+    def draw(self, rng: Random) -> float:  # noqa: ARG002  (the other distributions need it)
         """Return the fixed time."""
         return self.seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
-    """Any time between two bounds, all equally likely."""
+    """A run time uniformly distributed between two bounds."""
 
     low: float
     high: float
 
     def __post_init__(self) -> None:
         if self.low > self.high:
-            raise ValueError("the lower bound comes first")
+            raise ValueError("the lower bound must come first")
 
-    def draw(self, dice: Random) -> float:
+    def draw(self, rng: Random) -> float:
         """Return a time between the bounds."""
-        return dice.uniform(self.low, self.high)
+        return rng.uniform(self.low, self.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +47,20 @@ class Lognormal:
     median: float
     sigma: float
 
-    def draw(self, dice: Random) -> float:
+    def draw(self, rng: Random) -> float:
         """Return a time around the median."""
-        return self.median * math.exp(dice.gauss(0.0, self.sigma))
+        return self.median * math.exp(rng.gauss(0.0, self.sigma))
 
 
 @dataclass(frozen=True, slots=True)
 class Exponential:
-    """Run times without memory, `mean` seconds on average."""
+    """Exponentially distributed run times, `mean` seconds on average."""
 
     mean: float
 
-    def draw(self, dice: Random) -> float:
+    def draw(self, rng: Random) -> float:
         """Return a time; short ones are the most frequent."""
-        return dice.expovariate(1.0) * self.mean
+        return rng.expovariate(1.0) * self.mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,9 @@ class Bimodal:
         if self.share > 1:
             raise ValueError("the share must be between 0 and 1")
 
-    def draw(self, dice: Random) -> float:
+    def draw(self, rng: Random) -> float:
         """Return one of the two times."""
-        return self.first if dice.random() < self.share else self.second
+        return self.first if rng.random() < self.share else self.second
 
 
 _FORMS: dict[str, tuple[type[Fixed | Uniform | Lognormal | Exponential | Bimodal], int, str]] = {
@@ -89,11 +89,11 @@ _FORMS: dict[str, tuple[type[Fixed | Uniform | Lognormal | Exponential | Bimodal
 }
 
 RUN_TIME_FORMS = ", ".join(form for _, _, form in _FORMS.values())
-"""Every form `parse_run_time` reads, for help texts and errors."""
+"""The forms that `parse_run_time` accepts, for help texts and errors."""
 
 
 def parse_run_time(text: str) -> RunTime:
-    """Read a run time such as `fixed:2` or `bimodal:10:300:0.6`; raise ValueError saying what is wrong with it."""
+    """Read a run time such as `fixed:2` or `bimodal:10:300:0.6`; raise ValueError with the reason if it is invalid."""
     name, *fields = text.strip().split(":")
     if name not in _FORMS:
         raise ValueError(f"run time {text!r}: unknown distribution {name!r}; known are {RUN_TIME_FORMS}")

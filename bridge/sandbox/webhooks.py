@@ -1,7 +1,7 @@
-"""Webhooks before they are sent: what an execution writes from now to its next pause or its end.
+"""Build the webhooks of an execution from its current position to its next pause or its end.
 
-The live shapes are in crew API contract 6.1 to 6.4. A crew writes task, step, crew and human-input webhooks; that a
-flow does is not known, so it writes only what is streamed and its questions. Success has a webhook, failure has none.
+The live shapes are in crew API contract 6.1 to 6.4. A crew sends task, step, crew, and human-input webhooks.
+Whether a flow does is unknown, so it sends only stream events and its questions. A failure sends no crew webhook.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,12 +17,12 @@ from bridge.sandbox.stream import batches
 from bridge.sandbox.tasks import TASKS
 
 Sign = Callable[[bytes, float], Mapping[str, str]]
-"""Makes headers of the bytes that are sent and the moment when they are."""
+"""Return the signature headers for a body and the time of sending."""
 
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """One webhook, written for a moment; `kind` is what the ledger calls it."""
+    """A webhook due at `at`; `kind` is its name in the ledger."""
 
     at: float
     kind: str
@@ -32,16 +32,16 @@ class Webhook:
 
 
 class Writer:
-    """Writes all webhooks of a deployment with these settings."""
+    """Builds the webhooks of a deployment; keeps its base URL."""
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._settings = settings
         self._flow_hitl = settings.flow_hitl_url, settings.flow_hitl_shape, settings.flow_hitl_secret
         self.base_url = ""
-        """Where answers to a flow's questions go; known when the sandbox listens."""
+        """The base URL for answers to a flow's questions; set once the sandbox listens."""
 
     def webhooks(self, execution: Execution, hooks: Hooks) -> list[Webhook]:
-        """Return what will be sent until the next pause or the end, in the order in which it happens."""
+        """Return the webhooks until the next pause or the end, in chronological order."""
         asks = self._settings.kind == "flow" and self._settings.flow_hitl_url and execution.questions
         if hooks == Hooks() and not asks:
             return []
@@ -93,7 +93,7 @@ def _task(execution: Execution, index: int) -> dict[str, object]:
 
 
 def _step(execution: Execution, index: int) -> dict[str, object]:
-    # Documented only; an agent without a tool sends none (seen live).
+    # Documented only; an agent without a tool sends none (observed live).
     return {
         "prompt": f"The {TASKS[index].name} of the sandbox.",
         "thought": "There may be more to find.",

@@ -87,7 +87,7 @@ async def test_truncated_is_half_of_the_json_as_if_it_were_all(start: Start) -> 
 
 
 async def test_cut_off_ends_the_connection_in_the_middle_of_the_body(start: Start) -> None:
-    human_input = await spoiled(start, do="part_cancelled")
+    human_input = await spoiled(start, do="cut_off")
     async with human_input.call("POST", "/kickoff", json=BODY) as response:
         assert response.status == 200
         with pytest.raises(aiohttp.ClientPayloadError):
@@ -149,7 +149,7 @@ async def test_not_found_knows_nothing_of_an_execution_once(start: Start) -> Non
     assert await human_input.states(kickoff_id, kickoff_id) == ["NOT FOUND", "STARTED"]
 
 
-@pytest.mark.parametrize("do", ["slow", "never", "truncated", "part_cancelled", "reset_after", "hang_up_after"])
+@pytest.mark.parametrize("do", ["slow", "never", "truncated", "cut_off", "reset_after", "hang_up_after"])
 async def test_a_spoiled_look_does_not_touch_the_execution(start: Start, do: str) -> None:
     human_input = await start()
     kickoff_id = await human_input.kickoff()

@@ -5,7 +5,7 @@ from typing import Any
 from bridge.sandbox import SandboxSettings, parse_run_time
 from bridge.sandbox.controls import Controls
 from bridge.sandbox.execution import Execution
-from bridge.sandbox.planner import FAILURE, Places, Planner
+from bridge.sandbox.planner import FAILURE, Planner, Slots
 
 AS_THE_DICE_SAY = Controls()
 
@@ -44,24 +44,24 @@ def test_about_the_given_rate_of_executions_fails() -> None:
 
 
 def test_without_a_limit_of_workers_everything_starts_at_once() -> None:
-    places = Places(None)
-    assert [places.take(10.0, 5.0) for _ in range(50)] == [10.0] * 50
+    slots = Slots(None)
+    assert [slots.reserve(10.0, 5.0) for _ in range(50)] == [10.0] * 50
 
 
 def test_excess_executions_start_in_order_when_a_worker_is_free() -> None:
-    places = Places(2)
-    assert [places.take(0.0, seconds) for seconds in (10.0, 4.0, 3.0, 1.0)] == [0.0, 0.0, 4.0, 7.0]
+    slots = Slots(2)
+    assert [slots.reserve(0.0, seconds) for seconds in (10.0, 4.0, 3.0, 1.0)] == [0.0, 0.0, 4.0, 7.0]
 
 
 def test_a_worker_that_is_free_again_starts_at_once() -> None:
-    places = Places(1)
-    places.take(0.0, 5.0)
-    assert places.take(20.0, 5.0) == 20.0
+    slots = Slots(1)
+    slots.reserve(0.0, 5.0)
+    assert slots.reserve(20.0, 5.0) == 20.0
 
 
 def test_workers_known_to_be_busy_are_waited_for() -> None:
-    places = Places(2, busy_until=[3.0, 50.0, 40.0])
-    assert [places.take(10.0, 100.0) for _ in range(2)] == [40.0, 50.0]
+    slots = Slots(2, busy_until=[3.0, 50.0, 40.0])
+    assert [slots.reserve(10.0, 100.0) for _ in range(2)] == [40.0, 50.0]
 
 
 def test_an_execution_of_no_length_is_over_at_once() -> None:

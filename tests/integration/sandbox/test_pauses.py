@@ -27,7 +27,7 @@ def test_the_questions_are_spread_evenly_over_the_run_time() -> None:
     moments = []
     while (moment := execution.pauses_at) is not None:
         moments.append(moment - START)
-        execution.go_on(moment)
+        execution.resume(moment)
     assert moments == pytest.approx([5, 15, 25])
 
 
@@ -38,7 +38,7 @@ def test_the_clock_of_an_execution_stands_still_while_it_waits() -> None:
         assert execution.waiting(START + later)
         assert not execution.over(START + later)
         assert execution.share(START + later) == pytest.approx(0.5)
-    execution.go_on(START + 500)
+    execution.resume(START + 500)
     assert (execution.ends_at, execution.seconds) == (START + 515, 30)
     assert execution.over(START + 515)
 
@@ -57,7 +57,7 @@ def test_every_question_has_its_own_id_and_a_restart_gives_the_same() -> None:
     ids = [execution.question_id]
     execution.repeat(START + 10)
     ids.append(execution.question_id)
-    execution.go_on(START + 20)
+    execution.resume(START + 20)
     ids.append(execution.question_id)
     assert len(set(ids)) == 3
     assert twin.question_id == ids[0]
@@ -75,7 +75,7 @@ def test_an_execution_of_no_length_can_wait_too() -> None:
     execution = asked(1, seconds=0)
     assert execution.waiting(START)
     assert execution.share(START + 10) == 0
-    execution.go_on(START + 10)
+    execution.resume(START + 10)
     assert execution.over(START + 10)
 
 
@@ -107,7 +107,7 @@ def test_a_failure_leaves_the_last_task_undone() -> None:
 def test_the_milestones_stop_at_a_pause_and_go_on_behind_it() -> None:
     execution = asked(1)
     assert told(execution)[-2:] == [(12.5, "step", 1), (15, "pause", 1)]
-    execution.go_on(START + 115)
+    execution.resume(START + 115)
     assert told(execution) == [
         (120, "task_done", 1),
         (120, "task_started", 2),
@@ -127,7 +127,7 @@ def test_however_many_questions_every_task_is_done_exactly_once(questions: int) 
     execution = asked(questions)
     path = milestones(execution)
     while execution.pauses_at is not None:
-        execution.go_on(execution.pauses_at + 7)
+        execution.resume(execution.pauses_at + 7)
         path += milestones(execution)
     assert [stone.task for stone in path if stone.what == "task_done"] == [0, 1, 2]
     assert [stone.task for stone in path if stone.what == "task_started"] == [0, 1, 2]

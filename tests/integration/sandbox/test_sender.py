@@ -1,4 +1,4 @@
-"""What goes wrong on the way of a webhook is drawn from dice; nothing is tried twice."""
+"""What goes wrong on the way of a webhook is drawn from rng; nothing is tried twice."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -38,11 +38,11 @@ async def test_a_nudge_does_what_has_become_due(clock: HandClock) -> None:
     async with ticking(timers):
         timers.at(START + 3600, lambda: done.append("late"))
         timers.at(START + 60, lambda: done.append("soon"))
-        timers.nudge()
+        timers.send_due()
         await apply()
         assert done == []
         clock.forward(60)
-        timers.nudge()
+        timers.send_due()
         await apply()
         assert done == ["soon"]
 

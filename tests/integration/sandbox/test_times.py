@@ -1,4 +1,4 @@
-"""Run times are written as text and drawn from seeded dice."""
+"""Run times are written as text and drawn from seeded rng."""
 
 from random import Random
 from statistics import mean, median
@@ -33,7 +33,7 @@ def test_each_form_of_run_time_is_read(text: str, run_time: RunTime) -> None:
         ("fixed:soon", "'soon' is not a number"),
         ("fixed:-1", "'-1' is not a finite number of at least 0"),
         ("fixed:inf", "'inf' is not a finite number"),
-        ("uniform:5:1", "the lower bound comes first"),
+        ("uniform:5:1", "the lower bound must come first"),
         ("bimodal:1:2:3", "the share must be between 0 and 1"),
     ],
 )
@@ -44,9 +44,9 @@ def test_a_wrong_run_time_is_refused_with_its_reason(text: str, complaint: str) 
 
 
 def draws(text: str) -> list[float]:
-    dice = Random(7)
+    rng = Random(7)
     run_time = parse_run_time(text)
-    return [run_time.draw(dice) for _ in range(4000)]
+    return [run_time.draw(rng) for _ in range(4000)]
 
 
 def test_a_fixed_run_time_never_varies() -> None:

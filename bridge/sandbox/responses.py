@@ -1,4 +1,4 @@
-"""What goes back over the wire, as values: a code, bytes and their type."""
+"""Represent HTTP responses as values: a status code, a body, and its content type."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ HTML = "text/html; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One HTTP answer; `headers` come on top of the content type."""
+    """One HTTP response; `headers` are sent in addition to the content type."""
 
     code: int
     body: bytes
@@ -21,17 +21,17 @@ class Response:
 
 
 def json_response(code: int, value: object) -> Response:
-    """Answer with a JSON document."""
+    """Return a response with a JSON body."""
     return Response(code, orjson.dumps(value))
 
 
-def detail(code: int, what: object) -> Response:
-    """Answer with an error in the shape the crew API uses, `{"detail": sentence or list}` (crew API contract 1)."""
-    return json_response(code, {"detail": what})
+def detail(code: int, problem: object) -> Response:
+    """Return an error in the shape of the crew API, `{"detail": sentence or list}` (crew API contract 1)."""
+    return json_response(code, {"detail": problem})
 
 
 INTERNAL_SERVER_ERROR = Response(500, b"Internal Server Error", TEXT)
-"""Plain text, not JSON, also for a body that the server could not read (crew API contract 3.3, seen live)."""
+"""Plain text, not JSON, even for a body that the server could not read (crew API contract 3.3, observed live)."""
 
 INVALID_TOKEN = detail(401, "Invalid or missing authentication credentials")
 NO_TOKEN = detail(401, "Not authenticated")
