@@ -58,7 +58,6 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 LOST_POLLS = 5  # polls in a row that did not find the execution,
 LOST_AFTER = 60.0  # and seconds since it was last known to exist, until it counts as lost
 MIN_PROGRESS_INTERVAL = 1.0  # seconds between two progress events of a run
-
 MAX_AUTO_RETRIES = 1  # POSTs per run that `in_doubt: retry` repeats
 
 MAY_STILL_END = frozenset({State.TIMED_OUT, State.CANCELLED, State.FAILED})
@@ -186,8 +185,8 @@ def on_late_poll(
         case responses.Failed(message):
             late = Outcome(error=RunError("execution_failed", message))
         case _:
-            soon = timing.after_announced_end(announced_at, now)
-            return Decision(replace(run, owner=None, due_at=soon or timing.next_late_poll_at(run, now)))
+            due_at = timing.after_announced_end(announced_at, now) or timing.next_late_poll_at(run, now)
+            return Decision(replace(run, owner=None, due_at=due_at))
     emitted = cloudevents.with_event(replace(run, outcome=late), cloudevents.LATE_RESULT, policy, now)
     return replace(emitted, run=replace(run, owner=None, due_at=None))
 
@@ -214,6 +213,7 @@ def apply_execution_status(
 ) -> Decision:
     """Apply a change that `observe_execution` reported, without human input; see `rules.apply_status`."""
     polls = max(observed.polls, run.polls + 1)  # another poll may have been stored since `observed` was refreshed
+    lost, overdue = _lost(observed, response, policy, asked_at), _overdue(observed, response, asked_at)
     run = replace(clear_deferral(run), polls=polls, started_at=observed.started_at, unverified=observed.unverified)
     match response:
         case responses.Succeeded(result, result_json, usage, progress):
@@ -221,16 +221,13 @@ def apply_execution_status(
             return _finish(ended, State.SUCCEEDED, Outcome(result, result_json, usage), policy, asked_at)
         case responses.Failed(message):
             return _finish(run, State.FAILED, Outcome(error=RunError("execution_failed", message)), policy, asked_at)
-        case _ if observed.unverified and (
-            _lost(observed, response, policy, asked_at) or _overdue(observed, response, asked_at)
-        ):
+        case _ if observed.unverified and (lost or overdue):
             return _to_doubt_again(run, policy, asked_at)
-        case _ if _lost(observed, response, policy, asked_at):
+        case _ if lost:
             error = RunError("lost", "the crew API no longer knows the execution")
             return _finish(run, State.FAILED, Outcome(error=error), policy, asked_at)
-        case _ if _overdue(observed, response, asked_at):
-            detail = f"the execution had not ended {observed.deadline:g} s after it was first seen started"
-            error = RunError("deadline_exceeded", detail)
+        case _ if overdue:
+            error = RunError("deadline_exceeded", f"not ended {observed.deadline:g} s after it was first seen started")
             return _finish(run, State.TIMED_OUT, Outcome(error=error), policy, asked_at)
         case responses.Running(progress) if _is_new(progress_key(progress), observed, run):
             return _with_extra_event(replace(run, progress=progress), "progress", policy, asked_at, polls)
