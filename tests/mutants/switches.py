@@ -215,11 +215,11 @@ MUTANTS = (
         pytest("tests/contract/test_postgresql.py", "-k", "stopped"),
     ),
     Mutant(
-        "a run is forgotten before it is handed over",
+        "a run is forgotten before it is released",
         "bridge/steps/maintenance/rebalance.py",
-        "released = await self._store.release_runs(excess)  # first",
+        "released = await self._store.release_runs(excess)\n",
         "[crew.tracker.forget(one) for crew in self._crews.values() for one in excess]\n            "
-        "released = await self._store.release_runs(excess)  # first",
+        "released = await self._store.release_runs(excess)\n",
         pytest("tests/component/steps/test_replicas.py"),
     ),
 )

@@ -39,9 +39,8 @@ class Rebalance:
             crew = self._crews[name]
             excess += crew.tracker.queue.some(crew.share.update(membership))
         if excess:
-            released = await self._store.release_runs(
-                excess
-            )  # first: if this fails, this process must keep tracking them
+            # First, because this process must keep tracking them if this fails.
+            released = await self._store.release_runs(excess)
             for crew, run_id in product(self._crews.values(), excess):
                 crew.tracker.forget(run_id)
             log.info("runs_released", runs=released)
