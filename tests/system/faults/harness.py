@@ -82,6 +82,16 @@ class Victim(Daemon):
         url: str = self._document["store"]["url"]
         return url.removeprefix("sqlite:///")
 
+    async def count(self, *states: str) -> int:
+        """How many runs are in these states, from the store: the metrics may be seconds old."""
+        marks = ", ".join("?" * len(states))
+        return self.ask(f"SELECT count(*) FROM runs WHERE state IN ({marks})", *states)
+
+    def ask(self, query: str, *values: str) -> int:
+        """The one number that a query finds in the store."""
+        with closing(sqlite3.connect(f"file:{self.store}?mode=ro", uri=True, timeout=PATIENCE)) as store:
+            return int(store.execute(query, values).fetchone()[0])
+
     async def died(self) -> None:
         """Wait for the process to kill itself; a fault that did not happen fails the test."""
         await self.ended()
@@ -224,11 +234,9 @@ class Scene:
     async def all_started(self) -> bool:
         return await self.victim.count("running", "succeeded", "in_doubt") >= self.tally.requests
 
-    def runs_under_way(self) -> int:
-        """How many runs have an owner, read from the store of a bridge that is not running."""
-        with closing(sqlite3.connect(self.victim.store)) as store:
-            [(number,)] = store.execute("SELECT count(*) FROM runs WHERE state = 'running' AND owner IS NOT NULL")
-        return int(number)
+    async def one_under_way(self) -> bool:
+        """Whether the bridge follows a run, which a kill would leave behind."""
+        return self.victim.ask("SELECT count(*) FROM runs WHERE state = 'running' AND owner IS NOT NULL") > 0
 
     async def recover(self) -> None:
         """Start after a death, and note how long it takes until it is ready."""
@@ -284,9 +292,7 @@ class Scene:
 
     async def nothing_pending(self) -> bool:
         """Every delivery is done."""
-        _, text = await self.victim.get("/metrics")
-        line = next((line for line in text.splitlines() if 'deliveries{state="pending"}' in line), None)
-        return line is not None and float(line.rpartition(" ")[2]) == 0
+        return self.victim.ask("SELECT count(*) FROM deliveries WHERE state = 'pending'") == 0
 
     async def _events(self) -> int:
         """How many events the exchange was told of: one per run that is over."""

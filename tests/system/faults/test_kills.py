@@ -77,7 +77,7 @@ async def kill_with_a_run_under_way(now: Scene, wanted: list[dict[str, Any]]) ->
     while True:
         await eventually(now.all_started, "the run is under way")
         await now.victim.kill()
-        if now.runs_under_way():
+        if await now.one_under_way():
             return
         await now.victim.start()
         await now.publish_one()
