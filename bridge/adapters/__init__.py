@@ -1,1 +1,1 @@
-"""Doors and ways out: one file per technology and direction, strangers to each other."""
+"""Adapters: one file for each technology and direction; packages do not import each other."""

@@ -67,7 +67,7 @@ def _is_address(text: str) -> bool:
 
 
 def _literal_may_be_called(parts: SplitResult, rules: CallbackRules) -> bool:
-    """Addresses written as numbers are told at once; names are only known when they are dialled."""
+    """Check an address written as a number at once; a name is checked when it is resolved."""
     host, plain = parts.hostname or "", parts.scheme == "http"
     if not _is_address(host):
         return True

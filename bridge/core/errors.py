@@ -5,14 +5,14 @@ BridgeError
 ├── NotVerified         prove who you are; the reason is for the operator alone
 ├── PostUnderWay        try again in a moment; nothing can be decided about the run just now
 ├── CrewUnreachable     try again later; the crew API did not answer a question that the decision depends on
-├── StoreUnavailable    try again later; nothing was stored, or nobody confirmed it
+├── StoreUnavailable    try again later; nothing was stored, or the write is unconfirmed
 │   └── StoreMisconfigured  change the database's settings; until then it cannot be used
 ├── StoreBroken         end this process at once; a fresh one finds out what the store still holds
 ├── StoreDamaged        stop and restore the store; going on could start a paid run twice
 │   └── StoreReplaced   put the store's file back; what was written since may be gone with this process
 ├── StoreInUse          another process holds the store; only one may
 ├── ProcessBuried       let go of all that you follow and go on under another name; others work on it already
-├── Stale               somebody else decided about this row; drop your answer
+├── Stale               another process or an operator wrote this row; discard your decision
 ├── ExecutionTaken      this execution belongs to another run; yours is not known
 └── IllegalTransition   a bug: this arrow is not in the table
 

@@ -1,4 +1,4 @@
-"""The members of a JSON object that somebody sent: which may be there, and what kind they are."""
+"""Check the members of a JSON object from outside: which are allowed, and of which type."""
 
 from collections.abc import Collection, Mapping
 from typing import Any

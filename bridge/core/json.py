@@ -1,7 +1,7 @@
-"""JSON from strangers, read strictly, and JSON of ours, written canonically.
+"""JSON from outside, read strictly, and JSON of the bridge, written canonically.
 
 The standard parser takes NaN, repeated keys, lone surrogates, NUL and any encoding it can guess. Each of them would be
-stored happily and fail much later, in somebody else's parser or database, so they are refused at the door.
+stored happily and fail much later, in another parser or database, so the listeners refuse them.
 """
 
 import json

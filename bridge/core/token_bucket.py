@@ -13,7 +13,7 @@ class Rate:
 
 @dataclass(slots=True)
 class Bucket:
-    """What is left of one somebody's rate; `at` is in seconds of any clock that never goes back."""
+    """What is left of one holder's rate; `at` is in seconds of any clock that never goes back."""
 
     tokens: float
     at: float

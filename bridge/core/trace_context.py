@@ -1,4 +1,4 @@
-"""W3C trace contexts (level 1): what may be kept of one and given back, the same at every door."""
+"""W3C trace contexts (level 1): which ones are stored and sent with events, for every listener."""
 
 import re
 
@@ -8,7 +8,7 @@ _TRACEPARENT = re.compile(
 
 
 def traceparent(value: object) -> str | None:
-    """The trace context if it is well-formed text, or bytes of it; anything else is as good as none.
+    """The trace context if it is well-formed text, or bytes of it; anything else counts as absent.
 
     What later versions may put behind it is kept, as far as it is short: it goes out again with every event.
     """

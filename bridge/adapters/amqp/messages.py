@@ -37,7 +37,9 @@ RESERVED = frozenset({*ROUTING_HEADERS, *BROKERS_HEADERS, *PLUGINS_HEADERS})
 RESERVED_PREFIX = ("x-bridge-", "x-first-death-", "x-last-death-", "x-opt-")
 MAX_HEADERS = 64  # of a refused message's own; the rest is left out, so that its dead letter always fits a frame
 MAX_HEADERS_SIZE = 16 * 1024  # bytes of their names and values together; a frame holds 128 KiB unless told otherwise
-ORIGINAL = "x-bridge-original-"  # headers under which a refused message keeps what its dead letter is given back
+ORIGINAL = (
+    "x-bridge-original-"  # headers under which a refused message keeps the properties that its dead letter restores
+)
 PACKED = f"{ORIGINAL}headers"  # on the way to the dead queue, all headers of kinds that JSON does not know
 
 

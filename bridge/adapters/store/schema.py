@@ -119,7 +119,7 @@ Index(
 )  # fmt: skip
 _sent = text("sent_at IS NOT NULL")
 Index("runs_crew_budget", runs.c.crew, runs.c.sent_at, sqlite_where=_sent, postgresql_where=_sent)
-OF_CLIENT = "source LIKE 'client/%'"  # nobody else's runs are counted, so nobody else pays for it
+OF_CLIENT = "source LIKE 'client/%'"  # only clients' runs are counted, so only they are indexed
 Index(
     "runs_client_budget", runs.c.source, runs.c.sent_at,
     sqlite_where=text(OF_CLIENT), postgresql_where=text(OF_CLIENT),

@@ -128,7 +128,7 @@ def _locked(path: Path) -> int:
             raise StoreInUse(f"another process uses the store {path.with_suffix('')}") from None
         if is_at(path, lock):
             return lock
-        os.close(lock)  # removed between opening and locking, so it keeps out nobody
+        os.close(lock)  # removed between opening and locking, so it excludes no process
 
 
 def _set_up_connection(dbapi_connection: Any, _: Any) -> None:

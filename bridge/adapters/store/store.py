@@ -142,7 +142,9 @@ class SqlStore:
             except Stale:
                 if tried_before and (written := await self._find_written(request.decision)) is not None:
                     return written
-                if tried_before and request.own:  # before whoever decides anew writes deliveries of the same ids
+                if (
+                    tried_before and request.own
+                ):  # before the caller decides again and writes deliveries of the same ids
                     await self._until_available(partial(self._claimer.release, request.claimed_rows()))
                 self._on_stale()
                 raise

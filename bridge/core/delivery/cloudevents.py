@@ -62,13 +62,13 @@ def result_document(run: Run) -> dict[str, Any]:
 
 
 def rejected(event_id: str, refusal: Mapping[str, str | None], correlation_id: str | None, now: float) -> Event:
-    """What the `reply_to` of a refused message is told: `code`, `message`, `crew`, `idempotency_key`.
+    """Return the event for the `reply_to` of a refused message: `code`, `message`, `crew`, `idempotency_key`.
 
     Correlated as the message asked for, else by its key.
     """
     crew = refusal["crew"]
     if crew is not None and not CREW_NAME.fullmatch(crew):
-        crew = None  # a stranger's text, which is neither a URI nor fit for every database; `data` tells it as it is
+        crew = None  # text from outside, neither a URI nor safe in every database; `data` has it as it is
     source = "/requests" if crew is None else f"/crews/{crew}"
     body = _cloud_event(event_id, source, REJECTED, event_id, now, refusal)
     correlation_id = correlation_id or refusal["idempotency_key"]

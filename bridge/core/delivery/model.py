@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Channel(StrEnum):
-    """The ways out of the bridge; the dead queue is the operator's, other queues belong to whoever asked."""
+    """How an event leaves the bridge; the dead queue is the operator's, other queues belong to the requester."""
 
     EXCHANGE = "exchange"
     QUEUE = "queue"
@@ -27,7 +27,7 @@ class Receiver:
     """Who answers at some callback URLs: all those with the same scheme, host and port (`name`).
 
     `failing_since`: nothing but failures since then; None: it took the last event that it was sent. `paused_at`: it
-    failed for days and is left alone until somebody sends to it again.
+    failed for days and receives nothing until an operator resumes it.
     """
 
     name: str
@@ -66,7 +66,7 @@ class DeliveryState(StrEnum):
 class Delivery:
     """One event for one destination, kept until confirmed. `due_at`: when to try (again).
 
-    `attempts` were made in all, `earlier_attempts` of them before somebody had it sent again and its schedule began
+    `attempts` were made in all, `earlier_attempts` of them before it was redelivered and its schedule began
     anew. `receiver` is what is known of the one that a callback goes to; None: nothing yet.
     """
 

@@ -1,7 +1,7 @@
 """Receivers of callbacks: whose trouble is whose, how many calls each may have under way, when one is left alone.
 
 A receiver is a scheme, host and port. One that does not answer holds each call until its time is up; so it may hold few
-of the places for calls, and all those that nobody has seen working hold at most half of them together.
+of the places for calls, and all those that have never worked hold at most half of them together.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ def receiver_name(destination: Destination) -> str | None:
     try:
         parts = urlsplit(destination.target)
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
-    except ValueError:  # nothing that could be dialled: it shares its trouble with nobody
+    except ValueError:  # nothing that could be dialled: it is a receiver of its own
         return destination.target
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}:{port}"

@@ -24,7 +24,7 @@ def deliver_again(delivery_id: str, channel: Channel, attempts: int, now: float,
     """When to try a delivery again after `attempts` failures; None: never, it is dead.
 
     Callback URLs follow the schedule that Standard Webhooks proposes. The results exchange and the dead queue are ours
-    and are tried for ever; a reply queue belongs to its consumer and is given up after about a day.
+    and are retried without limit; a reply queue belongs to its consumer and is given up after about a day.
     """
     delay = _delivery_delay(channel, attempts)
     if delay is None:

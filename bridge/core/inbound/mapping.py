@@ -2,7 +2,7 @@
 
 An expression sees the members of the body, and beside them `body`, `headers` and `query`, which always win: so both
 `action` and `body.action` say the same, and no body can pass for a header. The expressions are the operator's, the
-content is a stranger's, and the bounds hold for whatever a stranger may send.
+content comes from outside, and the bounds hold for whatever arrives.
 """
 
 import math

@@ -1,11 +1,11 @@
 """Who sent a webhook: signatures and passwords, checked over the raw body and strictly where libraries are lax.
 
-Every secret is compared with every offered signature, in constant time and whichever matches. A time is looked at only
-after the signature, so that an expired request takes as long as a forged one. What is wrong is said for the operator;
-the sender hears no more than 401.
+Every secret is compared with every offered signature, in constant time and whichever matches. A timestamp is checked
+only after the signature, so that an expired request takes as long as a forged one. The reason is for the operator;
+the sender only sees 401.
 
-A verifier gives back the request's seal: the hash of everything that was signed. Equal seals are one and the same
-signed request, sent again by whomever. Passwords sign nothing, so they give no seal.
+A verifier returns the signature digest: the hash of everything that was signed. Equal digests are the same signed
+request, replayed. Passwords sign nothing, so they have no digest.
 """
 
 import base64
@@ -29,7 +29,7 @@ Check = Callable[[bytes, bytes], bool]
 """(signature, signed) → whether it is right: a public key, which the standard library cannot use."""
 
 TOLERANCE = 300.0  # seconds, both ways
-MAX_SIGNATURES = 8  # in one request; the rest is not looked at
+MAX_SIGNATURES = 8  # in one request; the rest is ignored
 
 PRIVATE, PUBLIC = "whsk_", "whpk_"
 _SEED, _PAIR, _PUBLIC = 32, 64, 32  # bytes; a private key is written with or without its public half
@@ -46,7 +46,7 @@ class StandardWebhooks:
     checks: tuple[Check, ...] = field(default=(), repr=False)
 
     def __call__(self, headers: Headers, body: bytes, now: float) -> str:
-        """The seal; raises `NotVerified`."""
+        """Return the signature digest; raise `NotVerified`."""
         message_id = _only(headers, "webhook-id")
         if not _ID.fullmatch(message_id):
             raise NotVerified("webhook-id is not 1 to 128 letters, digits, - or _")
@@ -69,7 +69,7 @@ class Stripe:
     tolerance: float = TOLERANCE
 
     def __call__(self, headers: Headers, body: bytes, now: float) -> str:
-        """The seal; raises `NotVerified`."""
+        """Return the signature digest; raise `NotVerified`."""
         pairs = [part.partition("=") for part in _only(headers, "stripe-signature").split(",")]
         times = [value for name, _, value in pairs if name == "t"]
         if len(times) != 1:
@@ -99,7 +99,7 @@ class Hmac:
     separator: bytes = b"."
 
     def __call__(self, headers: Headers, body: bytes, now: float) -> str:
-        """The seal; raises `NotVerified`."""
+        """Return the signature digest; raise `NotVerified`."""
         text = _only(headers, self.header)
         if not text.startswith(self.prefix):
             raise NotVerified(f"{self.header.lower()} does not begin with {self.prefix}")
@@ -112,7 +112,7 @@ class Hmac:
 
 
 def github(keys: tuple[bytes, ...]) -> Hmac:
-    """GitHub signs the body alone, with no time: what was once sent stays valid, and only its seal tells a replay."""
+    """GitHub signs the body alone, without a time: a request stays valid, and only its digest reveals a replay."""
     return Hmac(keys, "x-hub-signature-256", prefix="sha256=")
 
 

@@ -1,6 +1,6 @@
 """How long a crew's runs take, estimated from those already seen: the share of runs still under way, by age.
 
-A run's end is seen by a look, so all that is known is a span: it was under way at the last look before. Where within
+A run's end is seen by a poll, so all that is known is a span: it was in progress at the poll before. Where within
 its span a run ended is estimated from all the others, and that from it, in turns; each turn starts from what the turn
 before found and smooths it, and two turns are enough (expectation, maximisation, smoothing: Silverman et al., 1990).
 

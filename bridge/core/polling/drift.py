@@ -1,9 +1,9 @@
-"""Whether a crew still behaves as its past runs say: each look is a small bet on it.
+"""Whether a crew still behaves as its past runs say: each poll is a small bet on it.
 
-A look at a run that was under way before finds it over with a known chance, if nothing has changed. Other beliefs bet
-against that: that at every age runs now end twice or eight times as readily, or half or an eighth as readily. Whoever
-wins more than luck explains is believed (the cumulative sum test of Page, 1954, on the likelihood ratio). Counted look
-by look, because then neither the order in which runs end nor those still under way can mislead it.
+A poll of a run that was in progress before finds it over with a known chance, if nothing has changed. Other beliefs bet
+against that: that at every age runs now end twice or eight times as readily, or half or an eighth as readily. The
+belief that wins more than luck explains is accepted (the cumulative sum test of Page, 1954, on the likelihood ratio).
+Counted poll by poll, because then neither the order in which runs end nor those still under way can mislead it.
 """
 
 import math
@@ -23,7 +23,7 @@ class Drift:
     began_at: float = math.inf
 
     def saw(self, chance: float, at: float, *, over: bool) -> bool:
-        """A look at time `at` found a run over, or not, where `chance` was expected; whether that proves a change."""
+        """Record whether a poll found a run over, where `chance` was expected; return whether that proves a change."""
         expected = min(max(chance, _SURE), 1.0 - _SURE)
         for index, readier in enumerate(_READIER):
             gain = self.gains[index] + _gain(expected, readier, over=over)

@@ -3,9 +3,9 @@
 from bridge.core.jitter import _jitter
 from bridge.core.runs.model import CrewPolicy, TrackedRun
 
-STEADY_INTERVAL = 5.0  # seconds between looks while nothing is known of a crew's run times
+STEADY_INTERVAL = 5.0  # seconds between polls while a crew's run times are unknown
 _OF_THE_DEADLINE = 0.1
-_APART = 0.05  # of a pause, so that runs started together are not looked at together for ever
+_APART = 0.05  # of a pause, so that runs started together are not polled together forever
 
 
 def execution_poll_at(
@@ -17,10 +17,10 @@ def execution_poll_at(
     *,
     at_fallback_interval: bool = False,
 ) -> float:
-    """When to look at a status again, as far as no human is asked; `humans.next_poll_at` is the whole.
+    """Return when to poll again, without regard to human input; `rules.next_poll_at` adds that.
 
     `pause` is what the crew's past runs advise, in seconds (`core.planner`), `after` how long the API asked us to
-    wait. `at_fallback_interval`: webhooks will most likely tell us when, so that looks are only there for those that
+    wait. `at_fallback_interval`: webhooks will most likely report the end, so that polls only cover those that
     get lost.
     """
     interval = _fallback_interval(tracked, policy) if at_fallback_interval else within_limits(policy, pause)
@@ -28,12 +28,12 @@ def execution_poll_at(
         interval = min(interval * 2.0 ** min(tracked.errors, 10), max(policy.poll_max_interval, interval))
     due = now + max(interval * _jitter(tracked.run_id, tracked.polls, _APART), after or 0.0)
     if tracked.deadline_at is not None and now < tracked.deadline_at < due:
-        return tracked.deadline_at  # the last look is made when the deadline passes, not an interval later
+        return tracked.deadline_at  # the last poll is made when the deadline passes, not an interval later
     return due
 
 
 def steady_interval(policy: CrewPolicy, mean: float | None = None) -> float:
-    """Seconds between even looks that cost `poll.polls` of them, if the mean run time in seconds is known."""
+    """Return the interval of even polls that costs `poll.per_run` polls, if the mean run time in seconds is known."""
     known = (
         None if mean is None else mean / max(policy.poll_per_run - 0.5, 0.5)
     )  # the last pause is half over, on average

@@ -1,11 +1,11 @@
-"""Where to place the looks at a run, given the estimate of how long runs take: the least mean lag for the looks paid.
+"""Where to place the polls of a run, given the estimate of how long runs take: the least mean lag for the polls paid.
 
-The price c of one look, in seconds of lag that it is worth, makes one sum of "few looks" and "little lag". With many
-looks, that sum is least where the pause at age t is sqrt(2c / h(t)), h being the hazard: the share of the runs still
-under way that end per second. So one look belongs wherever the integral of sqrt(h / 2c) reaches 1, 2, 3 …
+The price c of one poll, in seconds of lag that it is worth, makes one sum of "few polls" and "little lag". With many
+polls, that sum is least where the pause at age t is sqrt(2c / h(t)), h being the hazard: the share of the runs still
+under way that end per second. So one poll belongs wherever the integral of sqrt(h / 2c) reaches 1, 2, 3 …
 
-With few looks that rule wastes a little, mostly where runs begin to end suddenly. So it only spreads a grid of
-candidates, a few between each two of its looks, and the best of these are chosen exactly: the best next look b for a
+With few polls that rule wastes a little, mostly where runs begin to end suddenly. So it only spreads a grid of
+candidates, a few between each two of its polls, and the best of these are chosen exactly: the best next poll b for a
 run that is under way at age a follows from what comes after it,
 
     W(a) = min over b > a of  c·S(a) + ∫ (b - t) dF(t) from a to b + W(b)
@@ -24,20 +24,20 @@ from itertools import pairwise
 
 from bridge.core.polling.distribution import Estimate, between
 
-_PER_POLL = 6  # candidates between two looks of the rule,
-_ENOUGH = 500  # and no more than that in all: where looks are many, the rule alone is as good
-_RARE = 1e-3  # runs older than all but this share are looked at by the rule alone
-_TRIES = 12  # of the price, each closer to the looks wanted
-_DEAREST = 4.0  # times the price without limits: looks that the longest pause forces are not saved on lag
-_CLOSE = 0.01  # relative; near enough to the looks wanted
+_PER_POLL = 6  # candidates between two polls of the rule,
+_ENOUGH = 500  # and no more than that in all: where polls are many, the rule alone is as good
+_RARE = 1e-3  # runs older than all but this share are polled by the rule alone
+_TRIES = 12  # of the price, each closer to the polls wanted
+_DEAREST = 4.0  # times the price without limits: polls that the longest pause forces are not saved on lag
+_CLOSE = 0.01  # relative; near enough to the polls wanted
 _HALVINGS = 30  # of the range in which the rule's step is searched
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """For each of some ages in seconds, the age of the best next look.
+    """For each of some ages in seconds, the age of the best next poll.
 
-    `price`: the seconds of lag that one look is worth.
+    `price`: the seconds of lag that one poll is worth.
     """
 
     ages: list[float]
@@ -45,7 +45,7 @@ class Plan:
     price: float
 
     def next_age(self, age: float) -> float:
-        """The age at which to look next at a run that is under way at `age`."""
+        """Return the age at which to poll next a run in progress at `age`."""
         oldest = self.ages[-1]
         if age >= oldest:  # what is left is the prior's tail, where pauses grow with the root of the age
             growth = math.sqrt(age / oldest) if oldest else 1.0
@@ -54,7 +54,7 @@ class Plan:
 
 
 def plan_polls(estimate: Estimate, polls: float, shortest: float, longest: float) -> Plan:
-    """The plan with the least mean lag among those that cost `polls` looks per run.
+    """The plan with the least mean lag among those that cost `polls` polls per run.
 
     Pauses are held between `shortest` and `longest` seconds, as far as the candidates permit.
     """
@@ -74,14 +74,14 @@ def plan_polls(estimate: Estimate, polls: float, shortest: float, longest: float
 
 
 def plan_polls_at_price(estimate: Estimate, price: float, shortest: float, longest: float) -> Plan:
-    """The plan with the least sum of lag and looks, at `price` seconds of lag for a look."""
+    """Return the plan with the least sum of lag and polls, at `price` seconds of lag for a poll."""
     candidates = _Candidates(_between_polls(estimate, math.sqrt(price), longest), shortest, longest)
     candidates.choose(price)
     return candidates.plan(price)
 
 
 def _effort(estimate: Estimate) -> list[float]:
-    """The integral of sqrt(h / 2) up to each age: the looks that the rule makes by then, times the root of c."""
+    """The integral of sqrt(h / 2) up to each age: the polls that the rule makes by then, times the root of c."""
     found, total, ages, over = [0.0], 0.0, estimate.ages, estimate.over
     for index in range(1, len(ages)):
         ended = max(over[index] - over[index - 1], 0.0)  # rounding may have it end backwards
@@ -92,7 +92,7 @@ def _effort(estimate: Estimate) -> list[float]:
 
 
 def _rule_step(estimate: Estimate, polls: float) -> float:
-    """The effort between two looks with which the rule makes as many looks as wanted."""
+    """The effort between two polls with which the rule makes as many polls as wanted."""
     effort = _effort(estimate)
     low, high = effort[-1] * 1e-4, effort[-1]
     for _ in range(_HALVINGS):
@@ -105,7 +105,7 @@ def _rule_step(estimate: Estimate, polls: float) -> float:
 
 
 def _polls_of_rule(estimate: Estimate, effort: list[float], step: float, enough: float) -> float:
-    """How many looks a run costs under the rule, as far as `enough` is not exceeded."""
+    """How many polls a run costs under the rule, as far as `enough` is not exceeded."""
     expected, spent = 1.0, step
     while spent < effort[-1] and expected <= enough:
         expected += 1.0 - between(effort, estimate.over, spent)
@@ -114,9 +114,9 @@ def _polls_of_rule(estimate: Estimate, effort: list[float], step: float, enough:
 
 
 def _between_polls(estimate: Estimate, step: float, longest: float) -> Estimate:
-    """The estimate on candidates for looks, up to ages that are rare.
+    """The estimate on candidates for polls, up to ages that are rare.
 
-    Some are between each two looks of the rule, and where it makes none, between each two that `longest` forces.
+    Some are between each two polls of the rule, and where it makes none, between each two that `longest` forces.
     """
     effort = _effort(estimate)
     end = effort[min(bisect_left(estimate.over, 1.0 - _RARE), len(effort) - 1)]
@@ -137,7 +137,7 @@ def _filled(ages: list[float], gap: float) -> list[float]:
 
 
 class _Candidates:
-    """Ages at which a look is possible; the best of them are chosen anew for each price that is tried."""
+    """Ages at which a poll is possible; the best of them are chosen anew for each price that is tried."""
 
     def __init__(self, estimate: Estimate, shortest: float, longest: float) -> None:
         self._ages = ages = estimate.ages
@@ -149,7 +149,7 @@ class _Candidates:
         self._chosen = [last] * len(ages)
 
     def choose(self, price: float) -> float:
-        """Choose what follows each candidate; gives back how many looks that would have cost each of the runs seen."""
+        """Choose what follows each candidate; return how many polls that would have cost each of the runs seen."""
         ages, over, moments = self._ages, self._over, self._moments
         costs = [0.0] * len(ages)
         lines, ready = _LowestLine(), len(ages)
@@ -165,7 +165,7 @@ class _Candidates:
         return self._expected_polls()
 
     def _expected_polls(self) -> float:
-        """Mean looks at the runs seen, of which no estimate has smeared the latest ends out."""
+        """Mean polls of the runs seen, of which no estimate has smeared the latest ends out."""
         index, polls = 0, 0.0
         while index < self._last:
             polls += 1.0 - self._seen[index]

@@ -1,6 +1,6 @@
-"""What a crew's past run times say about the next look at one of its runs.
+"""Keeps a crew's past run times, and plans the next poll of each of its runs from them.
 
-A run's age counts from its POST, or from the last look that found it still queued. Once it waited for a human it has
+A run's age counts from its POST, or from the last poll that found it still queued. Once it waited for a human it has
 none, and nothing is learned from it. Where the API tells how many tasks are done, each task done is a new beginning:
 then the time that runs take from there on is what counts.
 """
@@ -25,7 +25,7 @@ _ENOUGH_TO_DOUBT = 20  # runs; with fewer, a crew cannot be said to have changed
 _FORMER_WORTH = 50.0  # runs that the times from before a change are worth, stretched to fit; fading as new ones come
 _TOLD_APART = 12  # numbers of tasks done, each with a plan of its own
 _ROUNDED = 0.1  # seconds to which the API rounds run times
-_STALE = 0.1  # of the age of a run of which nothing is known: its looks may be so far apart
+_STALE = 0.1  # of the age of a run of which nothing is known: its polls may be so far apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class RunTimeStats:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """How long runs take from one point on, and where looks belong from there."""
+    """How long runs take from one point on, and where polls belong from there."""
 
     estimate: Estimate
     plan: Plan
@@ -65,7 +65,7 @@ class PollPlanner:
         self._drift = Drift()
 
     def pause(self, tracked: TrackedRun, now: float) -> float:
-        """Seconds from now until the next look at a healthy run."""
+        """Return the seconds from now until the next poll of a healthy run."""
         self._renew(now)
         if tracked.began_at is None or not self._known:
             return self._steady_pause(tracked, now)
@@ -73,7 +73,7 @@ class PollPlanner:
         due = since + self._known[done].plan.next_age(max(now - since, 0.0))
         ahead = self._known.get(done + 1)
         if ahead is not None and tracked.tasks_done == done and tracked.seen_at is not None:
-            # one more task must be done before it can be over, and that was not so when we looked
+            # one more task must be done before it can be over, and that was not so at the last poll
             due = max(due, tracked.seen_at + ahead.plan.next_age(0.0))
         return due - now
 
@@ -88,7 +88,7 @@ class PollPlanner:
         return (over - then) / (1.0 - then)
 
     def observe_poll(self, before: TrackedRun, asked_at: float, *, over: bool) -> bool:
-        """A look found a run over, or not; whether that makes us believe that the crew has changed."""
+        """Record that a poll found a run over, or not; return whether the crew appears to have changed."""
         if before.began_at is None or before.seen_at is None or not self._known:
             return False
         if len(self._sample) < _ENOUGH_TO_DOUBT:
@@ -104,10 +104,10 @@ class PollPlanner:
     def on_run_ended(
         self, tracked: TrackedRun, asked_at: float, *, reported: float | None = None, completion_signalled: bool = False
     ) -> None:
-        """A look at `asked_at` found this run over; `tracked` is what was known before it.
+        """Record that a poll at `asked_at` found this run over; `tracked` is what was known before it.
 
-        `reported`: the run time in seconds by the API's own account. `completion_signalled`: a webhook made us look at
-        once.
+        `reported`: the run time in seconds by the API's own account. `completion_signalled`: a webhook triggered the
+        poll at once.
         """
         if tracked.began_at is None or tracked.seen_at is None:
             return
@@ -147,7 +147,7 @@ class PollPlanner:
         return RunTimeStats(len(times), times[len(times) // 2], times[len(times) * 9 // 10])
 
     def _steady_pause(self, tracked: TrackedRun, now: float) -> float:
-        """Before enough is known: even looks, rarer for a run that is older than they were meant for."""
+        """Before enough is known: even polls, rarer for a run that is older than they were meant for."""
         age = 0.0 if tracked.began_at is None else now - tracked.began_at
         return max(self._interval, _STALE * age)
 
@@ -171,7 +171,7 @@ class PollPlanner:
             self._known = self._all_known(spans)
 
     def _all_known(self, spans: list[Span]) -> dict[int, _Known]:
-        """What is known from a run's start on, and from each number of tasks done; a look has one price in all."""
+        """What is known from a run's start on, and from each number of tasks done; a poll has one price in all."""
         shortest, longest = self._policy.poll_min_interval, self._policy.poll_max_interval
         whole = self._whole(spans)
         plan = plan_polls(whole, self._policy.poll_per_run, shortest, longest)

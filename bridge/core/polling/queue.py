@@ -1,10 +1,10 @@
-"""Which followed run is looked at next: a heap of small entries, without a clock of its own.
+"""Keeps which tracked run is polled next: a heap of small entries, without a clock.
 
 A run has at most one valid entry. Moving it leaves the old entry behind, which is skipped when it comes up: cheaper
 than searching for it.
 
-When more looks are due than can be made, those go first that most likely find an end. To rank all of them each time
-would cost too much; so of each eight, in turn, the likeliest is taken. One of eight looks is for the one that has
+When more polls are due than can be made, those go first that most likely find an end. To rank all of them each time
+would cost too much; so of each eight, in turn, the likeliest is taken. One of eight polls is for the one that has
 waited longest: a run that is far older than any before it has hardly a chance, but its deadline must be seen.
 """
 
@@ -25,7 +25,7 @@ _Entry = tuple[float, int, TrackedRun]
 
 
 class PollQueue:
-    """Watches by the time of their next look."""
+    """Keeps tracked runs by the time of their next poll."""
 
     def __init__(self) -> None:
         self._numbers = count()
@@ -47,7 +47,7 @@ class PollQueue:
         return len(self._overdue)
 
     def put(self, tracked: TrackedRun, due: float) -> None:
-        """Look at this run at `due`, instead of whenever it was to be looked at before."""
+        """Poll this run at `due`, instead of when it was scheduled before."""
         if tracked.run_id in self._expedited:
             self._expedited.remove(tracked.run_id)
             due = _AT_ONCE
@@ -55,7 +55,7 @@ class PollQueue:
         heapq.heappush(self._heap, entry)
 
     def expedite(self, run_id: str) -> None:
-        """Look at this run now; if it is being looked at, once more after that, because that look may be too early."""
+        """Poll this run now; if a poll is in progress, once more after it, because that poll may be too early."""
         entry = self._entries.get(run_id)
         if entry is None:
             self._expedited.add(run_id)
@@ -63,21 +63,21 @@ class PollQueue:
             self.put(entry[2], _AT_ONCE)
 
     def reschedule(self, now: float, when: Callable[[TrackedRun], float]) -> None:
-        """Think anew about every look that is not due yet."""
+        """Reschedule every poll that is not due yet."""
         for tracked in [tracked for due, _, tracked in self._entries.values() if due > now]:
             self.put(tracked, when(tracked))
 
     def drop(self, run_id: str) -> None:
-        """Look at this run no more."""
+        """Stop polling this run."""
         self._entries.pop(run_id, None)
         self._expedited.discard(run_id)
 
     def some(self, most: int) -> list[str]:
-        """At most `most` runs that are not being looked at, those last followed first."""
+        """Return at most `most` runs that are not being polled, those tracked last first."""
         return list(islice(reversed(self._entries), most))
 
     def clear(self) -> None:
-        """Look at nothing any more."""
+        """Remove every run."""
         self._entries.clear()
         self._expedited.clear()
 
@@ -87,7 +87,7 @@ class PollQueue:
             self.put(replace(tracked, deadline=tracked.deadline + seconds), due)
 
     def next_due(self) -> float | None:
-        """When the next look is due; in the past if some are overdue; None while nothing is followed."""
+        """Return when the next poll is due; in the past if some are overdue; None while no run is tracked."""
         for waiting in (self._overdue, self._heap):
             while waiting and not self._valid(waiting[0]):
                 heapq.heappop(self._heap) if waiting is self._heap else self._overdue.popleft()
@@ -108,7 +108,7 @@ class PollQueue:
     def take_due(self, now: float, room: int, chance: Callable[[TrackedRun], float] | None = None) -> list[TrackedRun]:
         """Take out at most `room` runs whose time has come, the longest overdue first.
 
-        Where there is not room for all: first those that were hastened, then by `chance`, how likely a look finds an
+        Where there is not room for all: first those that were hastened, then by `chance`, how likely a poll finds an
         end, but now and then the one that is overdue for longest.
         """
         waiting = self.due(now)
@@ -136,7 +136,7 @@ class PollQueue:
     def _next(self, most: int) -> list[_Entry]:
         """Take at most `most` valid entries from the front of those overdue."""
         found: list[_Entry] = []
-        overdue, valid = self._overdue, self._entries.get  # eight turns for each look, where looks are overdue
+        overdue, valid = self._overdue, self._entries.get  # eight entries for each poll, where polls are overdue
         while overdue and len(found) < most:
             entry = overdue.popleft()
             if valid(entry[2].run_id) is entry:

@@ -38,7 +38,7 @@ def claim_callbacks(connection: Connection, requests: Sequence[ClaimCallbacks]) 
 
 
 def _any_due(connection: Connection, now: float) -> bool:
-    """Mostly there is none: whoever ends a run wakes this claim, wherever the run's events go."""
+    """Return whether any callback is due; mostly none is, because the end of every run triggers this claim."""
     return connection.execute(_FIRST_DUE, {"now": now}).first() is not None
 
 

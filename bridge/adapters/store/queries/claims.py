@@ -121,7 +121,7 @@ class ClaimAccepted:
 
 @dataclass(frozen=True, slots=True)
 class ClaimInStates:
-    """Runs in some states that nobody owns: those due by `now`, or if that is None, those never due."""
+    """Runs in some states without an owner: those due by `now`, or if that is None, those never due."""
 
     process: str
     states: frozenset[State]

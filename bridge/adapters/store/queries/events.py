@@ -16,7 +16,7 @@ BODIES_BYTES = 512 * 1024  # of events that are loaded together; one at least
 
 
 def entries(connection: Connection, since: float, limit: int) -> list[StoredEvent]:
-    """Events about runs, the oldest first, whoever may see them: so that a reader passes over those of others."""
+    """Select events about runs, oldest first, of all clients, so that a stream's cursor moves past those of others."""
     entry = select(events.c.event_id, events.c.stored_at, events.c.crew, runs.c.source)
     of_runs = entry.outerjoin(runs, runs.c.run_id == events.c.run_id)  # outer: events come first in any plan
     found = of_runs.where(events.c.stored_at >= since, events.c.run_id.is_not(None))

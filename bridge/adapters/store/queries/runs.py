@@ -47,7 +47,7 @@ def write_decisions(connection: Connection, write_requests: Sequence[WriteReques
 def is_written(decision: Decision, stored: Run | None) -> bool:
     """Whether the stored run is what this decision made of it.
 
-    A request never changes, and whoever decided may know it without its inputs: it does not count.
+    A request never changes, and the caller may hold it without its inputs, so it is not compared.
     """
     return stored is not None and replace(stored, request=decision.run.request) == _settled(decision.run)
 
