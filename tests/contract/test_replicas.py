@@ -78,13 +78,13 @@ async def test_a_hint_that_cannot_be_read_goes_and_takes_no_other_with_it(
     run = await started(store)
     other = await adapter.twin(store, "other")
     await other.relay_webhook(RelayedWebhook(run.run_id, 1, Kind.HUMAN, None))
-    adapter.execute("UPDATE webhooks SET content = %s", content)
+    adapter.execute("UPDATE relayed_webhooks SET content = %s", content)
     webhook = RelayedWebhook(run.run_id, 1, Kind.CREW, {"result": "done"})
     await other.relay_webhook(webhook)
     with capture_logs() as logs:
         assert await store.collect_webhooks(9) == [webhook]
     assert [(entry["event"], entry["run_id"]) for entry in logs] == [("crew_webhook_discarded", run.run_id)]
-    assert adapter.execute("SELECT count(*) FROM webhooks") == [(0,)]
+    assert adapter.execute("SELECT count(*) FROM relayed_webhooks") == [(0,)]
 
 
 async def test_hints_go_with_their_run(adapter: Adapter, store: SqlStore):
@@ -93,7 +93,7 @@ async def test_hints_go_with_their_run(adapter: Adapter, store: SqlStore):
     assert await store.forget(NOW + 1, 9) == 0  # its event is not delivered yet
     adapter.execute("DELETE FROM deliveries")
     assert await store.forget(NOW + 1, 9) == 1
-    assert adapter.execute("SELECT count(*) FROM webhooks") == [(0,)]
+    assert adapter.execute("SELECT count(*) FROM relayed_webhooks") == [(0,)]
 
 
 async def test_three_processes_never_hold_more_places_than_there_are(adapter: Adapter, store: SqlStore):

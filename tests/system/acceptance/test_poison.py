@@ -15,18 +15,18 @@ from tests.system.acceptance.replicas import new_database
 
 BUGGY = """
 import sys
-from bridge.core import humans
+from bridge.core.human_input import rules
 
-look = humans.look
+observe_status = rules.observe_status
 
 
-def buggy(watch, *args):
-    if watch.crew == "poisoned":
+def buggy(tracked, *args):
+    if tracked.crew == "poisoned":
         raise ZeroDivisionError("a bug")
-    return look(watch, *args)
+    return observe_status(tracked, *args)
 
 
-humans.look = buggy
+rules.observe_status = buggy
 from bridge.cli import main
 
 main()

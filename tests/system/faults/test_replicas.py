@@ -246,10 +246,14 @@ async def _under_way(replicas: Replicas) -> bool:
     return bool(found >= 3)
 
 
+async def _connections_ended(replicas: Replicas) -> bool:
+    return await asyncio.to_thread(replicas.server.end_connections, replicas.database) > 0
+
+
 async def _cut(replicas: Replicas) -> None:
     """Three times, so that also what has just been opened again is hit."""
     for _ in range(3):
-        assert await asyncio.to_thread(replicas.server.end_connections, replicas.database) > 0
+        await eventually(lambda: _connections_ended(replicas), "connections to end")
         await asyncio.sleep(0.3)
 
 
