@@ -14,12 +14,16 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from tests.patience import PATIENCE
 
 PLACES = f"/usr/lib/rabbitmq/bin:{os.environ['PATH']}:/usr/local/sbin:/opt/homebrew/sbin"
+PORTS_PER_WORKER = 5000
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+_PORTS = (10_000 + _WORKER * PORTS_PER_WORKER + number % PORTS_PER_WORKER for number in count(os.getpid()))
 ERLANG = (
     "-kernel inet_dist_use_interface {127,0,0,1} "  # the distribution port listens everywhere otherwise
     "-start_epmd false +S 2:2 +sbwt none"
@@ -202,15 +206,19 @@ def find(program: str) -> str:
 
 
 def free_ports(count: int) -> Sequence[int]:
-    """Ports that nobody listens on at this moment; asked for together, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Return ports on which nothing listens, each at most once, from a range that parallel workers do not share.
+
+    The range lies below those that the system gives to clients and to servers on port 0, so that nothing takes a port
+    between this call and the server's start.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 def is_open(port: int) -> bool:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import signal
-import socket
 import sys
 import time
 from collections import Counter, defaultdict
@@ -18,6 +17,7 @@ import aio_pika
 import aiohttp
 import yaml
 
+from tests.broker import free_ports
 from tests.patience import PATIENCE, patience_with
 
 RESULTS = "acceptance.results"
@@ -26,10 +26,8 @@ NEEDED = ("store", "broker_in", "broker_out")
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port on which nothing listens."""
+    return free_ports(1)[0]
 
 
 async def eventually(met: Callable[[], Awaitable[bool]], what: str, within: float = PATIENCE) -> None:
