@@ -47,7 +47,7 @@ faults: $(VENV)/dev ## the whole fault suite at full numbers (an hour); SEED=17 
 replicas: $(VENV)/dev ## several bridges at full numbers: kills, sleeps, copies, a failing database, moving (half an hour)
 	sh tests/need-servers.sh
 	FAULTS=full $(BIN)/pytest -q -s tests/system/faults/test_replicas.py
-	RUNS=50000 $(BIN)/pytest -q -s tests/system/acceptance/test_moving.py
+	RUNS=50000 $(BIN)/pytest -q -s tests/system/acceptance/test_store_copy.py
 
 MINUTES ?= 30
 soak: $(VENV)/dev ## load and faults for so many minutes: MINUTES=30
@@ -63,7 +63,7 @@ simulate: $(VENV)/dev ## many simulated lives with crashes and faults; SEEDS=100
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 proofs: $(VENV)/dev ## every broken answer of the crew API, 50 times each (a minute or two)
-	BRIDGE_TEST_REPEATS=50 $(BIN)/pytest -q -n 2 tests/integration/test_broken_answers.py
+	BRIDGE_TEST_REPEATS=50 $(BIN)/pytest -q -n 2 tests/integration/test_crew_api_faults.py
 
 fuzz: $(VENV)/dev ## 20,000 bodies and header sets for each door (minutes)
 	BRIDGE_FUZZ=20000 $(BIN)/pytest -q -s tests/integration/test_fuzz.py

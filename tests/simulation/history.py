@@ -17,9 +17,9 @@ from bridge.core.runs.model import CrewPolicy, DoubtPolicy, Envelope, Run
 from bridge.ports.inbound import Accepted
 from tests.component.steps.conftest import POLICY
 from tests.fakes import NOW, Ids, a_request
-from tests.simulation.life import Crash, Life, Site
+from tests.simulation.bridge_process import Crash, Life, Site
 from tests.simulation.questions import DEFAULT
-from tests.simulation.virtual import run_virtually
+from tests.simulation.virtual_time import run_virtually
 from tests.simulation.world import World
 
 REQUESTS = 6

@@ -224,7 +224,7 @@ class Bench:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All on one event loop, because the engines of the one store belong to it."""
     for item in items:
-        if item.path.parent == Path(__file__).parent and pytest_asyncio.is_async_test(item):
+        if Path(__file__).parent in item.path.parents and pytest_asyncio.is_async_test(item):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 

@@ -32,7 +32,7 @@ from bridge.steps.crew_webhooks import ProcessRelayedWebhooks
 from bridge.steps.recovery.journal import replay_journal
 from bridge.steps.runs import commands
 from tests.component.steps.conftest import KEY, Bench, with_policy
-from tests.component.steps.test_replay import Notes
+from tests.component.steps.recovery.test_journal import Notes
 from tests.fakes import raise_fault
 
 RESET = InDoubt("reset")

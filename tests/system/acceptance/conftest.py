@@ -6,10 +6,7 @@ from pathlib import Path
 import pytest
 
 from bridge.sandbox import SandboxSettings, parse_run_time, running
-from tests.broker_fixtures import amqp, node
 from tests.system.acceptance.harness import Daemon
-
-__all__ = ["amqp", "node"]
 
 
 @pytest.fixture

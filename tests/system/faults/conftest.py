@@ -9,10 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridge.sandbox import SandboxSettings, parse_run_time, running
-from tests.broker_fixtures import amqp, node
 from tests.system.faults.harness import HEAD, RULE, Scene, Tally, Victim, receiver
-
-__all__ = ["amqp", "node"]
 
 SetScene = Callable[..., AbstractAsyncContextManager[Scene]]
 

@@ -1,6 +1,6 @@
 """A crew API that answers as no API should (M10), with a whole daemon before it.
 
-How each answer is classed is tested one by one in `tests/integration/test_broken_answers.py`, and with `make proofs`
+How each answer is classed is tested one by one in `tests/integration/test_crew_api_faults.py`, and with `make proofs`
 fifty times each.
 """
 
@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffResponse, Refused
-from tests.broken_answers import CASES, ONLY_ON_LOOKS, TRACKED, Case
+from tests.crew_api_faults import CASES, ONLY_ON_LOOKS, TRACKED, Case
 from tests.patience import PATIENCE
 from tests.system.faults.conftest import SetScene
 from tests.system.faults.harness import requests

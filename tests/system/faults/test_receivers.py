@@ -1,7 +1,7 @@
 """Receivers of callbacks in every mood (M15), with a whole daemon before them.
 
-What is not called at all is tested by `tests/integration/test_forbidden_addresses.py`, bad certificates by
-`tests/integration/test_callback_tls.py`, the whole schedule by `tests/unit`: here there is time for two attempts.
+What is not called at all is tested by `tests/integration/callbacks/test_forbidden_addresses.py`, bad certificates by
+`tests/integration/callbacks/test_tls.py`, the whole schedule by `tests/unit`: here there is time for two attempts.
 """
 
 from urllib.parse import quote
@@ -10,8 +10,8 @@ import pytest
 
 from tests.patience import PATIENCE
 from tests.system.faults.conftest import SetScene
+from tests.system.faults.faulty_receiver import GONE, MOODS, TAKEN, moody
 from tests.system.faults.harness import requests
-from tests.system.faults.moody import GONE, MOODS, TAKEN, moody
 
 pytestmark = pytest.mark.timeout(1800)
 

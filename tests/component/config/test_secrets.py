@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.config import secret_values, setting_names
-from tests.component.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
+from tests.component.config.settings_files import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
 
 CANARY = "canary-7f3a9"
 MISTAKES: list[Any] = [

@@ -24,7 +24,7 @@ from bridge.supervisor import Supervisor
 from bridge.worker import Worker
 from tests.component.steps.conftest import Bench
 from tests.fakes import Ids
-from tests.simulation.process import Process
+from tests.simulation.process_tasks import Process
 from tests.simulation.stores import ShakyStore, make_writes_fail, one_of_several
 from tests.simulation.world import World
 

@@ -7,7 +7,7 @@ import pytest
 
 from bridge.adapters.http.auth import Clients
 from tests.http_client import BODY, LISTEN, Bridge, bearer, problem, run_id, serving
-from tests.integration.test_http_hooks import HOOKS
+from tests.integration.http.test_hooks import HOOKS
 
 EVIL = {"Origin": "https://evil.example"}
 REQUESTS: list[tuple[str, str, object]] = [

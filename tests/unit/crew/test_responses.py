@@ -31,7 +31,7 @@ from bridge.core.crew.responses import (
     read_status,
 )
 from tests.fakes import KICKOFF_ID
-from tests.unit.test_strict_json import JSON
+from tests.unit.test_json import JSON
 
 HTML = b"<html><head><title>502 Bad Gateway</title></head></html>"
 

@@ -30,8 +30,8 @@ from bridge.steps._crew import Crew
 from bridge.steps.maintenance.crew_probe import ProbeCrew
 from bridge.steps.runs.kickoff import Kickoff
 from bridge.steps.runs.poll import Poll
-from tests.broken_answers import CASES, ONLY_ON_LOOKS, TRACKED, Case
 from tests.component.steps.conftest import POLICY
+from tests.crew_api_faults import CASES, ONLY_ON_LOOKS, TRACKED, Case
 from tests.fakes import NOW, HandClock, Signals, a_run
 
 REPEATS = int(os.environ.get("BRIDGE_TEST_REPEATS", "3"))

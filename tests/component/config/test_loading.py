@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from bridge.config import SettingsError, default_path, load
-from tests.component.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
+from tests.component.config.settings_files import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
 
 ENVIRON = {
     "ORDERS_TOKEN": "orders-token",

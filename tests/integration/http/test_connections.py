@@ -11,7 +11,7 @@ import pytest
 from bridge.adapters.http.auth import Clients
 from bridge.adapters.http.server import Listen
 from tests.http_client import CLIENTS, LISTEN, Bridge, bearer, problem, serving
-from tests.integration.test_http_hooks import HOOKS
+from tests.integration.http.test_hooks import HOOKS
 
 MOST = 10
 CROWDED = replace(LISTEN, max_connections=MOST, head_seconds=600, body_seconds=600)

@@ -11,7 +11,7 @@ from contextvars import Context
 from functools import partial
 from typing import Any, TypeVar
 
-from tests.simulation.process import Turn, owner
+from tests.simulation.process_tasks import Turn, owner
 
 T = TypeVar("T")
 H = TypeVar("H", bound=asyncio.Handle)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from bridge.config import Settings
 from bridge.config.types import read_duration, read_size
-from tests.component.settings_desk import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
+from tests.component.config.settings_files import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
 
 STRIPE = {"scheme": "stripe", "secret": "s"}
 SLOW_HMAC = {"scheme": "hmac", "secret": "s", "header": "X-Sign", "timestamp_header": "X-Time", "tolerance": "31m"}

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.fast_folder import fast_folder
+from tests.simulation.bridge_process import Life
 from tests.simulation.history import LONG, History
-from tests.simulation.life import Life
 from tests.simulation.run import empty_store
-from tests.simulation.virtual import run_virtually
+from tests.simulation.virtual_time import run_virtually
 
 RUNS = 30
 SLACK = 2  # runs, a tenth of a share up and down

@@ -10,7 +10,7 @@ from bridge.core.errors import RequestRefused
 from bridge.core.runs.model import KickoffRequest
 from bridge.core.runs.request import MAX_KEY, check_key, fingerprint, parse, parse_duration
 from tests.fakes import a_request
-from tests.unit.test_strict_json import JSON, TEXT
+from tests.unit.test_json import JSON, TEXT
 
 
 def refusal(body: dict[str, Any], **beside: Any) -> tuple[str, str | None]:

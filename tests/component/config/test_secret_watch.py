@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from bridge.config import Renewable, Settings, load_renewable
-from tests.component.settings_desk import WEBHOOK_SECRET, Desk, with_crew, with_settings
+from tests.component.config.settings_files import WEBHOOK_SECRET, Desk, with_crew, with_settings
 
 OTHER_SECRET = "whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="
 CANARY = "canary 7f3a9"

@@ -18,7 +18,7 @@ from bridge.core.inbound.hook import Hook
 from bridge.core.inbound.mapping import Rule, compiled
 from bridge.core.inbound.signatures import AllowAll, Basic, Bearer, Hmac
 from tests.http_client import LISTEN, STORE_AWAY, Bridge, problem, serving
-from tests.unit.test_signatures import GITHUB_SECRET
+from tests.unit.inbound.test_signatures import GITHUB_SECRET
 
 TITLE = Rule(
     when=compiled("action == 'opened'"),

@@ -9,7 +9,7 @@ from bridge.adapters.callbacks.signing import build_checker
 from bridge.core.inbound import signatures
 from bridge.core.inbound.mapping import scope
 from bridge.core.inbound.signatures import AllowAll, Basic, Bearer, Hmac, StandardWebhooks, Stripe
-from tests.component.settings_desk import WEBHOOK_SECRET, Desk, with_settings
+from tests.component.config.settings_files import WEBHOOK_SECRET, Desk, with_settings
 
 GITHUB = {"scheme": "github", "secret": "s"}
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from bridge.config.names import SECRETS
-from tests.component.settings_desk import Desk
+from tests.component.config.settings_files import Desk
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES += [path for path in sorted((ROOT / "deploy").rglob("*")) if path.is_file()]
 SHOWN = (

@@ -14,7 +14,7 @@ from bridge.adapters.amqp.outbound import to_message
 from bridge.adapters.amqp.values import ExactMessage, pack, unpack
 from bridge.core.delivery.cloudevents import dead_letter
 from bridge.core.errors import RequestRefused
-from tests.component.test_amqp_message import message
+from tests.component.amqp.test_messages import message
 from tests.fakes import NOW
 
 RULES = MessageRules("kickoff.requests", 1000, ())
