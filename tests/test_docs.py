@@ -8,9 +8,11 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 
 import yaml
+from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
 
 from bridge.config import Crew, Settings, load, setting_names
 from bridge.config.names import SECRETS
@@ -77,16 +79,21 @@ _LABEL_VALUES: dict[str, Sequence[str]] = {
 }
 
 
-def test_every_setting_has_its_row() -> None:
-    undocumented = [name for name in setting_names() if not _has_row(CONFIGURE, name)]
+def test_every_setting_has_one_row_in_the_table_of_its_section() -> None:
+    rows = re.findall(r"^\| `([a-z_.*]+)` \|", _text(CONFIGURE), re.MULTILINE)
+    sections = sorted({name.partition(".")[0] for name in setting_names() if "." in name})
 
-    assert undocumented == []
+    assert sorted(rows) == sorted(setting_names())
+    for section in sections:
+        wanted = [name for name in setting_names() if name.startswith(f"{section}.")]
+        assert sorted(re.findall(r"^\| `([a-z_.*]+)` \|", _section(CONFIGURE, section), re.MULTILINE)) == sorted(wanted)
 
 
-def test_no_setting_is_documented_that_does_not_exist() -> None:
-    documented = re.findall(r"^\| `([a-z_.*]+)` \|", _text(CONFIGURE), re.MULTILINE)
+def test_documented_defaults_are_those_of_the_settings() -> None:
+    """The default column, read as the settings file is read, gives the default; where there is none it says so."""
+    wrong = [name for name in setting_names() if not _states_default((_row(CONFIGURE, name) or "").split("|")[2], name)]
 
-    assert sorted(set(documented) - set(setting_names())) == []
+    assert wrong == []
 
 
 def test_every_secret_names_its_file_form() -> None:
@@ -338,6 +345,30 @@ def _anchors(page: Path) -> set[str]:
     without_blocks = re.sub(r"^```.*?^```$", "", _text(page), flags=re.DOTALL | re.MULTILINE)
     titles = re.findall(r"^#+ (.+)$", without_blocks, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def _states_default(cell: str, name: str) -> bool:
+    stated, field = cell.strip().replace("\\", ""), _field(Settings, name.split("."))
+    if field.is_required():
+        return stated == "required"
+    if field.default is None or field.default in ((), frozenset(), {}, ""):
+        return re.search(r"\d", stated) is None
+    kind: Any = Annotated[field.annotation, *field.metadata, "any"]
+    reader = TypeAdapter[Any](kind)
+    default = reader.validate_python(field.default) if isinstance(field.default, str) else field.default
+    return bool(reader.validate_python(stated) == default)
+
+
+def _field(section: type[BaseModel], path: list[str]) -> FieldInfo:
+    """The field of a setting, such as `crews.*.poll.per_run`."""
+    field, rest = section.model_fields[path[0]], path[1:]
+    return _field(_model_in(field.annotation), rest[1:] if rest[0] == "*" else rest) if rest else field
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for argument in get_args(annotation) if (model := _model_in(argument))), None)
 
 
 # The code ---------------------------------------------------------------------------------------------------------
