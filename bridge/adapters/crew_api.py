@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import aiohttp
@@ -40,8 +40,7 @@ from bridge.core.redaction import Redactor
 from bridge.ports.lifecycle import Clock, Health
 
 SOURCE = "kickoff-bridge"  # the `source` of human input sent to a flow
-
-Answer = TypeVar("Answer", KickoffResponse, ResumeResponse, StatusResponse)
+UNUSABLE_ID = "accepted, but the kickoff_id contains a secret of the bridge and cannot be used"
 
 _TRANSIENT_ERRORS = (
     aiohttp.ClientError,
@@ -113,21 +112,33 @@ class HttpCrewApi:
         finally:
             self._rate_limiter.waiting -= 1
 
-    def _redacted(self, answer: Answer) -> Answer:
-        """Redact secrets that the crew API quotes; a kickoff id stays as it is."""
-        return answer if isinstance(answer, Started | Resumed) else self._redactor.fields(answer)
+    def _contains_secret(self, kickoff_id: str) -> bool:
+        """Return whether an id contains a known secret; it would be stored, published and logged with the run."""
+        return self._redactor.text(kickoff_id) != kickoff_id
 
     async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
         """Call `POST /kickoff` once, without following redirects. Must not be cancelled."""
         reply = await self._post(self._kickoffs, f"{self._url}/kickoff", body, self._headers)
         if not isinstance(reply, Reply):
             return reply
-        return self._redacted(responses.read_kickoff(reply, self._limits.fast_refusal))
+        match responses.read_kickoff(reply, self._limits.fast_refusal):
+            case Started(kickoff_id) as started:
+                return InDoubt(UNUSABLE_ID) if self._contains_secret(kickoff_id) else started
+            case other:
+                return self._redactor.fields(other)
 
     async def resume(self, body: dict[str, Any]) -> ResumeResponse:
         """Call `POST /resume`, with the same guarantees as `kickoff`."""
         reply = await self._post(self._kickoffs, f"{self._url}/resume", body, self._headers)
-        return self._redacted(responses.read_resume(reply)) if isinstance(reply, Reply) else reply
+        if not isinstance(reply, Reply):
+            return reply
+        match responses.read_resume(reply):
+            case Resumed(alias) if alias is None or self._contains_secret(alias):
+                return Resumed()
+            case Resumed() as resumed:
+                return resumed
+            case other:
+                return self._redactor.fields(other)
 
     async def answer_flow(self, callback_url: str, feedback: str) -> ResumeResponse:
         """POST human input to a flow's callback URL, without the crew's token: the URL itself grants the permission.
@@ -136,7 +147,7 @@ class HttpCrewApi:
         """
         session = self._kickoffs if same_host(callback_url, self._url) else self._external
         reply = await self._post(session, callback_url, {"feedback": feedback, "source": SOURCE}, {})
-        return self._redacted(responses.read_flow_answer(reply)) if isinstance(reply, Reply) else reply
+        return self._redactor.fields(responses.read_flow_answer(reply)) if isinstance(reply, Reply) else reply
 
     async def status(self, kickoff_id: str) -> StatusResponse:
         """Call `GET /status/{kickoff_id}`."""
@@ -144,7 +155,7 @@ class HttpCrewApi:
         sent_at = self._clock()
         reply = await self._request("GET", f"/status/{quote(kickoff_id, safe='')}")
         self._update_rate_limiter(reply, sent_at)
-        return self._redacted(responses.read_status(reply)) if isinstance(reply, Reply) else reply
+        return self._redactor.fields(responses.read_status(reply)) if isinstance(reply, Reply) else reply
 
     async def stop(self, kickoff_id: str) -> StopResponse:
         """Call `POST /stop/{kickoff_id}`, which only some deployments support; return what came of it."""

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
+from bridge.adapters.crew_api import LIMITS, UNUSABLE_ID, HttpCrewApi, crew_sessions
 from bridge.core.crew.rate_limiter import MAX_BACKOFF, RateLimiter
 from bridge.core.crew.responses import (
     CrewUnavailable,
@@ -21,11 +21,13 @@ from bridge.core.crew.responses import (
     NotStarted,
     Pending,
     Refused,
+    Resumed,
     Running,
     Started,
     Succeeded,
     Unknown,
 )
+from bridge.core.redaction import Redactor
 from bridge.sandbox import SandboxSettings, running
 
 TOKEN = "a-token-that-nobody-may-see"
@@ -95,7 +97,7 @@ async def api() -> AsyncIterator[Api]:
         async def make(url: str, token: str = TOKEN, rate: float = 1e6, **limits: float) -> HttpCrewApi:
             within = replace(LIMITS, **limits)  # type: ignore[arg-type]
             sessions = await stack.enter_async_context(crew_sessions(within))
-            return HttpCrewApi(url, token, RateLimiter(rate), sessions, time.time, within)
+            return HttpCrewApi(url, token, RateLimiter(rate), sessions, time.time, within, Redactor([token]))
 
         yield make
 
@@ -281,6 +283,13 @@ async def test_the_token_is_in_no_answer(api: Api):
             said += [repr(await crew.kickoff(BODY)), repr(crew)]
     said.append(repr(await (await api(f"http://127.0.0.1:{await closed_port()}")).kickoff(BODY)))
     assert not [text for text in said if TOKEN in text or "127.0.0.1" in text]
+
+
+async def test_an_id_that_contains_the_token_is_not_used(api: Api):
+    async with raw_server(http("200 OK", b'{"kickoff_id": "run-%s"}' % TOKEN.encode())) as crew:
+        bridge = await api(crew.url)
+        assert await bridge.kickoff(BODY) == InDoubt(UNUSABLE_ID)
+        assert await bridge.resume(BODY) == Resumed()
 
 
 async def test_calls_are_spaced_evenly_whoever_asks(api: Api):

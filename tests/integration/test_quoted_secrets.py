@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 import yaml
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from bridge import daemon
 from bridge.config import load
@@ -47,7 +48,8 @@ class Peer:
         self.quote = quoting(request, body)
         if content["inputs"]["how"] == "refuse":
             return web.json_response({"detail": self.quote}, status=422)
-        return web.json_response({"kickoff_id": content["inputs"]["how"]})
+        how = content["inputs"]["how"]
+        return web.json_response({"kickoff_id": f"run-{CREW}" if how == "id" else how})
 
     async def status(self, request: web.Request) -> web.Response:
         if request.match_info["id"] == "fail":
@@ -137,3 +139,31 @@ async def test_a_secret_that_comes_back_from_outside_is_not_kept(tmp_path: Path)
             for form in (secret, secret.encode().hex(), base64.b64encode(f"user:{secret}".encode()).decode()[8:-4]):
                 assert form.encode() not in text, (name, secret)
     assert b"401 for" in stored
+
+
+@pytest.mark.timeout(600)
+async def test_a_kickoff_id_that_contains_a_secret_is_not_used(tmp_path: Path) -> None:
+    """It went into the run, its events and the log; redacted, it would name no execution."""
+    async with listening() as peer, aiohttp.ClientSession(headers={"Authorization": f"Bearer {CLIENT}"}) as http:
+        file, url = settings_file(tmp_path, peer)
+        with capture_logs() as logs:
+            async with daemon.serving(load(file, {})):
+                async with http.post(f"{url}/v1/runs", json={"crew": "research", "inputs": {"how": "id"}}) as response:
+                    run_id = (await response.json())["run_id"]
+
+                async def run() -> dict[str, Any]:
+                    async with http.get(f"{url}/v1/runs/{run_id}") as response:
+                        return dict(await response.json())
+
+                async def in_doubt() -> bool:
+                    return bool((await run())["state"] == "in_doubt")
+
+                await eventually(in_doubt, "the run is in doubt")
+                async with http.post(peer.webhooks[0], json={"kickoff_id": f"run-{CREW}", "result": "x"}) as response:
+                    assert response.status == 204
+                shown = await run()
+    assert (shown["state"], shown.get("kickoff_id")) == ("in_doubt", None)
+    assert "the kickoff_id contains a secret of the bridge" in repr(logs)
+    stored = await asyncio.to_thread(lambda: b"".join(path.read_bytes() for path in tmp_path.glob("bridge.db*")))
+    for text in (stored, repr(logs).encode(), json.dumps(shown).encode()):
+        assert CREW.encode() not in text

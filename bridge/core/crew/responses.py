@@ -20,6 +20,7 @@ from bridge.core.crew.api_json import read_json
 from bridge.core.crew.reply import TOO_LARGE, Reply
 from bridge.core.http.retry_after import parse_retry_after
 from bridge.core.numbers import read_number
+from bridge.core.redaction import MASK
 
 KICKOFF_ID = re.compile(r"(?!\.{1,2}\Z)(?:(?![/?#%\\])[!-~]){1,128}")  # a UUID in general, but any string may come
 MAX_MESSAGE = 2048
@@ -274,8 +275,11 @@ def reported_run_time(response: StatusResponse) -> float | None:
 
 
 def usable_kickoff_id(value: Any) -> bool:
-    """Return whether this can be an execution's id: one printable segment of a path, of at most 128 characters."""
-    return isinstance(value, str) and KICKOFF_ID.fullmatch(value) is not None
+    """Return whether this can be an execution's id: one printable segment of a path, of at most 128 characters.
+
+    A redacted id is not usable: it names no execution.
+    """
+    return isinstance(value, str) and KICKOFF_ID.fullmatch(value) is not None and MASK not in value
 
 
 def _read_kickoff_id(reply: Reply) -> KickoffResponse:

@@ -30,6 +30,7 @@ from bridge.core.crew.responses import (
     read_resume,
     read_status,
 )
+from bridge.core.redaction import MASK
 from tests.fakes import KICKOFF_ID
 from tests.unit.test_json import JSON
 
@@ -574,3 +575,8 @@ def test_any_printable_segment_of_a_path_can_be_an_id(kickoff_id: str):
 @pytest.mark.parametrize("value", [".", "..", "a/b", "a?b", "a#b", "a%2Fb", "a b", "a\n", "a\x00", "", "a\\b"])
 def test_what_could_change_the_path_cannot_be_an_id(value: str):
     assert not responses.usable_kickoff_id(value)
+
+
+def test_a_redacted_id_is_no_id():
+    """A webhook is redacted before it is read; its `run-***` became the run's execution and was polled."""
+    assert not responses.usable_kickoff_id(f"run-{MASK}")
