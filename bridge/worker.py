@@ -121,7 +121,7 @@ class Worker(Generic[Item]):
 
     async def _quarantine(self, item: Item, error: BaseException) -> None:
         """Report the exception once, then quarantine the item, retrying during a store outage."""
-        self._report(self._step.kind, error, step=self.name, **self._about(item))
+        self._report(self._step.kind, error, step=self.name, repeated=False, **self._about(item))
         while True:
             try:
                 await self._step.quarantine(item)
@@ -136,7 +136,9 @@ class Worker(Generic[Item]):
             except FATAL:
                 raise
             except Exception as second:  # noqa: BLE001 - affects this item alone, which stays owned
-                self._report(Quarantined.TASK, second, step=self.name, task="quarantine", **self._about(item))
+                self._report(
+                    Quarantined.TASK, second, step=self.name, task="quarantine", repeated=False, **self._about(item)
+                )
                 return
             else:
                 return

@@ -175,7 +175,7 @@ def event_types(deliveries: Iterable[Delivery]) -> list[str]:
     return [delivery.event.type for delivery in deliveries]
 
 
-def raise_fault(_kind: Quarantined, error: BaseException, /, **_about: object) -> None:
+def raise_fault(_kind: Quarantined, error: BaseException, /, *, repeated: bool = False, **_about: object) -> None:
     """`ports.ReportFault` of a test in which nothing unexpected may happen."""
     raise AssertionError("an unexpected exception") from error
 
@@ -186,7 +186,7 @@ class Faults:
 
     reported: list[tuple[Quarantined, BaseException, dict[str, object]]] = field(default_factory=list)
 
-    def __call__(self, kind: Quarantined, error: BaseException, /, **about: object) -> None:
+    def __call__(self, kind: Quarantined, error: BaseException, /, *, repeated: bool = False, **about: object) -> None:
         self.reported.append((kind, error, about))
 
     @property

@@ -62,9 +62,10 @@ def learn(secrets: Iterable[str]) -> None:
             processor.learn(secrets)
 
 
-def log_fault(kind: Quarantined, error: BaseException, /, **about: object) -> None:
+def log_fault(kind: Quarantined, error: BaseException, /, *, repeated: bool = False, **about: object) -> None:
     """Log an unexpected exception with its traceback; `ports.ReportFault` for parts without metrics."""
-    log.error("item_quarantined", kind=kind.value, **about, exc_info=error)
+    if not repeated:
+        log.error("item_quarantined", kind=kind.value, **about, exc_info=error)
 
 
 def _first_processors() -> list[Processor]:

@@ -79,10 +79,10 @@ class Counters:
             registry=registry,
         )
 
-    def report(self, kind: Quarantined, error: BaseException, /, **about: object) -> None:
+    def report(self, kind: Quarantined, error: BaseException, /, *, repeated: bool = False, **about: object) -> None:
         """Log an unexpected exception with its traceback, and count it; `ports.ReportFault`."""
         self.quarantined.labels(kind.value).inc()
-        log_fault(kind, error, **about)
+        log_fault(kind, error, repeated=repeated, **about)
 
     def show_crew(self, crew: str, figures: Callable[[], CrewFigures]) -> None:
         """Register a crew's gauges, which are read on every scrape."""

@@ -32,8 +32,8 @@ HealthCheck = Callable[[], Awaitable[Health]]
 class ReportFault(Protocol):
     """Logs an unexpected exception once, with its traceback, and counts it by kind; callable from any thread."""
 
-    def __call__(self, kind: Quarantined, error: BaseException, /, **about: object) -> None:
-        """`about`: the fields that identify the item in the log."""
+    def __call__(self, kind: Quarantined, error: BaseException, /, *, repeated: bool = False, **about: object) -> None:
+        """`about`: the fields that identify the item in the log; `repeated`: it is there already, so only count."""
 
 
 class Step(Protocol, Generic[Item]):

@@ -6,15 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy import update
+from structlog.testing import capture_logs
 
 from bridge.adapters.store import SqlStore
-from bridge.adapters.store.decoding import POSTPONED_FOR
+from bridge.adapters.store.decoding import MAX_REMEMBERED, POSTPONED_FOR, UndecodableReports, UndecodableRow
 from bridge.adapters.store.queries import events as event_queries
 from bridge.adapters.store.schema import deliveries, events, run_times, runs
 from bridge.core.delivery.model import Channel, DeliveryState
 from bridge.core.runs.model import RunTime, State
 from bridge.core.runs.quarantine import Quarantined
+from bridge.observability.metrics import Counters
 from bridge.ports.queries import DeliveryFilter, RunFilter
 from tests.contract.conftest import Adapter
 from tests.contract.histories import accepted
@@ -121,3 +124,36 @@ async def test_run_times_are_read_without_it(store: SqlStore, faults: Faults):
     await spoil(store, run_times, "task_marks", "run_id", run_id(1))
     assert await store.run_times("research", 0.0, 9) == [new[1]]
     assert faults.kinds == [Quarantined.RUN]
+
+
+async def test_each_row_is_logged_once_and_counted_every_time(adapter: Adapter):
+    """Each list wrote one traceback for each such row, so that a page that is reloaded filled the log."""
+    counters = Counters(CollectorRegistry())
+    async with adapter.open(report=counters.report) as store:
+        poisoned, again = [await accepted(store, number) for number in (1, 2)]
+        await store.file([a_delivery(1, Channel.QUEUE)])
+        await spoil(store, deliveries, "channel", "event_id", "event-0001", "pigeon")
+        await spoil(store, runs, "meta", "run_id", poisoned.run_id)
+        with capture_logs() as logs:
+            for _ in range(3):
+                await store.find_runs(RunFilter())
+                await store.find_deliveries(DeliveryFilter())
+            await spoil(store, runs, "meta", "run_id", again.run_id)
+            await store.find_runs(RunFilter())
+    named = [one.get("run_id") or one["delivery_id"] for one in logs if one["event"] == "item_quarantined"]
+    assert sorted(named) == sorted([poisoned.run_id, a_delivery(1, Channel.QUEUE).delivery_id, again.run_id])
+    found = {kind: counters.quarantined.labels(kind.value)._value.get() for kind in Quarantined}
+    assert (found[Quarantined.RUN], found[Quarantined.DELIVERY]) == (5, 3)
+
+
+def test_only_so_many_rows_are_remembered():
+    reported: list[tuple[object, bool]] = []
+
+    def report(_: Quarantined, __: BaseException, /, *, repeated: bool = False, **about: object) -> None:
+        reported.append((about["run_id"], repeated))
+
+    reports = UndecodableReports(report)
+    rows = [UndecodableRow("run_id", run_id(number), ValueError()) for number in range(MAX_REMEMBERED + 1)]
+    reports(rows)
+    reports([rows[-1], rows[0]])
+    assert reported[-2:] == [(rows[-1].id, True), (rows[0].id, False)]

@@ -78,7 +78,7 @@ class World:
         self.seen[fault] += hit
         return hit
 
-    def report(self, _kind: Quarantined, error: BaseException, /, **_about: object) -> None:
+    def report(self, _kind: Quarantined, error: BaseException, /, *, repeated: bool = False, **_about: object) -> None:
         """`ports.ReportFault`."""
         self.bugs.append(error)
 

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TypeVar
 
-from bridge.adapters.store.decoding import report_undecodable
+from bridge.adapters.store.decoding import ReportUndecodable
 from bridge.adapters.store.group_commit import Batches, WriteAll
 from bridge.adapters.store.queries import claims
 from bridge.core.errors import StoreUnavailable
-from bridge.ports.lifecycle import ReportFault
 
 C = TypeVar("C", bound=claims.ClaimRequest)
 T = TypeVar("T")
@@ -18,7 +17,7 @@ T = TypeVar("T")
 class Claimer:
     """Claims rows for one process, and remembers the claims whose commit was not confirmed."""
 
-    def __init__(self, batches: Batches, report: ReportFault) -> None:
+    def __init__(self, batches: Batches, report: ReportUndecodable) -> None:
         self._batches = batches
         self._report = report
         self._unconfirmed: list[claims.ClaimedRows] = []
@@ -36,7 +35,7 @@ class Claimer:
             if wanted.claimed:
                 self._unconfirmed.append(claims.claimed_rows(wanted))
             raise
-        report_undecodable(wanted.undecodable, self._report)
+        self._report(wanted.undecodable)
         return taken
 
     def unconfirmed(self, taken: claims.ClaimedRows) -> None:

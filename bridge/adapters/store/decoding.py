@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection, update
@@ -16,6 +17,7 @@ from bridge.ports.lifecycle import ReportFault
 T = TypeVar("T")
 IdColumn = Literal["run_id", "delivery_id", "event_id"]
 
+MAX_REMEMBERED = 10_000  # undecodable rows
 POSTPONED_FOR = 3600.0  # seconds until a run that cannot be decoded is claimed again
 LAST_ERROR = "internal error: the stored delivery cannot be decoded; item_quarantined in the log says more"
 
@@ -40,12 +42,43 @@ def decoded(rows: Iterable[Any], read: Callable[[Any], T], id_column: IdColumn) 
     return found, undecodable
 
 
-def readable_runs(rows: Iterable[Any], report: ReportFault) -> list[Run]:
+ReportUndecodable = Callable[[Iterable[UndecodableRow]], None]
+
+
+class UndecodableReports:
+    """Long-lived: reports undecodable rows, and marks those reported before, which every list and claim finds again.
+
+    Callable from any thread. Beyond `MAX_REMEMBERED` rows, the one first reported is forgotten.
+    """
+
+    def __init__(self, report: ReportFault) -> None:
+        self._report = report
+        self._reported: dict[tuple[IdColumn, str], None] = {}
+        self._lock = Lock()
+
+    def __call__(self, undecodable: Iterable[UndecodableRow]) -> None:
+        """Report each row."""
+        for one in undecodable:
+            kind = Quarantined.RUN if one.id_column == "run_id" else Quarantined.DELIVERY
+            self._report(kind, one.error, repeated=self._repeated(one), **{one.id_column: one.id}, task="decode")
+
+    def _repeated(self, one: UndecodableRow) -> bool:
+        key = (one.id_column, one.id)
+        with self._lock:
+            if key in self._reported:
+                return True
+            if len(self._reported) >= MAX_REMEMBERED:
+                del self._reported[next(iter(self._reported))]
+            self._reported[key] = None
+            return False
+
+
+def readable_runs(rows: Iterable[Any], report: ReportUndecodable) -> list[Run]:
     """Return the runs that can be decoded, and report the others."""
     return readable(rows, run_from_row, "run_id", report)
 
 
-def readable_deliveries(rows: Iterable[Any], report: ReportFault) -> list[Delivery]:
+def readable_deliveries(rows: Iterable[Any], report: ReportUndecodable) -> list[Delivery]:
     """Return the deliveries that can be decoded, and report the others."""
     return readable(rows, delivery_from_row, "delivery_id", report)
 
@@ -56,18 +89,11 @@ def runs_by_id(rows: Iterable[Any]) -> dict[str, Run | Exception]:
     return {run.run_id: run for run in found} | {one.id: one.error for one in undecodable}
 
 
-def readable(rows: Iterable[Any], read: Callable[[Any], T], id_column: IdColumn, report: ReportFault) -> list[T]:
+def readable(rows: Iterable[Any], read: Callable[[Any], T], id_column: IdColumn, report: ReportUndecodable) -> list[T]:
     """Return what can be decoded, and report the rest."""
     found, undecodable = decoded(rows, read, id_column)
-    report_undecodable(undecodable, report)
+    report(undecodable)
     return found
-
-
-def report_undecodable(undecodable: Iterable[UndecodableRow], report: ReportFault) -> None:
-    """Report each row."""
-    for one in undecodable:
-        kind = Quarantined.RUN if one.id_column == "run_id" else Quarantined.DELIVERY
-        report(kind, one.error, **{one.id_column: one.id}, task="decode")
 
 
 def postpone(connection: Connection, undecodable: Sequence[UndecodableRow], now: float) -> None:

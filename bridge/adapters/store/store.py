@@ -17,7 +17,7 @@ from bridge.adapters.store import dialect, probing
 from bridge.adapters.store.batch_loader import BatchLoader
 from bridge.adapters.store.claimer import Claimer
 from bridge.adapters.store.connections import Connections, Work
-from bridge.adapters.store.decoding import readable
+from bridge.adapters.store.decoding import UndecodableReports, readable
 from bridge.adapters.store.errors import is_transient, unavailable
 from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.group_commit import Batches, Transaction
@@ -70,7 +70,7 @@ class SqlStore:
         api_reader: Connections | None = None,
         report: ReportFault = log_fault,
     ) -> None:
-        self.key, self._crews, self._report = key, frozenset(crews), report
+        self.key, self._crews, self._report = key, frozenset(crews), UndecodableReports(report)
         self.shared = shared
         self.verify = verify  # raises `StoreReplaced`
         self._on_stale = on_stale
@@ -79,7 +79,7 @@ class SqlStore:
         self._loads = BatchLoader(lambda run_ids: self._reading(partial(run_lists.whole_runs, run_ids=run_ids)))
         self._peeks = BatchLoader(lambda run_ids: self._querying(partial(run_lists.peeked, run_ids=run_ids)))
         self._batches = Batches(transaction)
-        self._claimer = Claimer(self._batches, report)
+        self._claimer = Claimer(self._batches, self._report)
         self._handoff = LocalHandoff()
         self.commands = SqlCommands(self._batches.write_one, self._reading)
         self._free_slots = None if shared else FreeSlots()

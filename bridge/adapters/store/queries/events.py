@@ -4,12 +4,11 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection, func, select
 
-from bridge.adapters.store.decoding import readable
+from bridge.adapters.store.decoding import ReportUndecodable, readable
 from bridge.adapters.store.queries.run_lists import within
 from bridge.adapters.store.rows import event_from_row
 from bridge.adapters.store.schema import events, runs
 from bridge.core.delivery.model import Event
-from bridge.ports.lifecycle import ReportFault
 from bridge.ports.queries import StoredEvent
 
 BODIES_BYTES = 512 * 1024  # of events that are loaded together; one at least
@@ -24,7 +23,7 @@ def entries(connection: Connection, since: float, limit: int) -> list[StoredEven
     return [StoredEvent(row.event_id, row.stored_at, row.crew, row.source) for row in rows]
 
 
-def whole(connection: Connection, event_ids: Collection[str], report: ReportFault) -> list[Event]:
+def whole(connection: Connection, event_ids: Collection[str], report: ReportUndecodable) -> list[Event]:
     """The first of these events, the oldest first, as many as fit into memory that a slow reader may hold.
 
     None only if none of them can be read.

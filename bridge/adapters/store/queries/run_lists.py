@@ -11,12 +11,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, case, exists, func, literal, null, select, text, union_all
 
-from bridge.adapters.store.decoding import readable_deliveries, readable_runs, runs_by_id
+from bridge.adapters.store.decoding import ReportUndecodable, readable_deliveries, readable_runs, runs_by_id
 from bridge.adapters.store.rows import attempt_from_row, run_from_row
 from bridge.adapters.store.schema import OF_CLIENT, deliveries, delivery_attempts, events, receivers, runs
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState
 from bridge.core.runs.model import Run, State
-from bridge.ports.lifecycle import ReportFault
 from bridge.ports.queries import DeliveryFilter, Page, RunFilter
 
 LARGEST = 256 * 1024  # bytes of a result that is listed; what an event carries unless told otherwise
@@ -82,7 +81,7 @@ class _Ranges:
                 yield select(together.c.id).order_by(together.c.id.desc()).limit(limit)
 
 
-def runs_page(connection: Connection, which: RunFilter, report: ReportFault) -> Page[Run]:
+def runs_page(connection: Connection, which: RunFilter, report: ReportUndecodable) -> Page[Run]:
     """The newest runs that match, without their inputs and large results; at least one if others follow."""
     while True:
         page, next_before = _runs_page(connection, which, report)
@@ -91,7 +90,7 @@ def runs_page(connection: Connection, which: RunFilter, report: ReportFault) -> 
         which = replace(which, before=next_before)
 
 
-def _runs_page(connection: Connection, which: RunFilter, report: ReportFault) -> tuple[Page[Run], str | None]:
+def _runs_page(connection: Connection, which: RunFilter, report: ReportUndecodable) -> tuple[Page[Run], str | None]:
     """Also return the id after which others follow, as none of the page's runs may be readable."""
     ids = _newest(connection, run_ranges(which), which.limit + 1)
     sizes = dict(connection.execute(select(runs.c.run_id, _LISTED_BYTES).where(runs.c.run_id.in_(ids))).all())
@@ -136,7 +135,7 @@ def peeked(connection: Connection, run_ids: Sequence[str]) -> dict[str, Run | Ex
     return runs_by_id(connection.execute(select(*_PEEKED).where(runs.c.run_id.in_(run_ids))))
 
 
-def deliveries_page(connection: Connection, which: DeliveryFilter, report: ReportFault) -> list[Delivery]:
+def deliveries_page(connection: Connection, which: DeliveryFilter, report: ReportUndecodable) -> list[Delivery]:
     """The newest deliveries that match, without the events' bodies, which may be large and are not shown.
 
     Fewer than `limit` only if no others follow, however many cannot be decoded.
@@ -184,7 +183,7 @@ def _created_within(which: DeliveryFilter) -> list[ColumnElement[bool]]:
     return [exists().where(events.c.event_id == deliveries.c.event_id, *times)] if times else []
 
 
-def deliveries_of_run(connection: Connection, run_id: str, report: ReportFault) -> list[Delivery]:
+def deliveries_of_run(connection: Connection, run_id: str, report: ReportUndecodable) -> list[Delivery]:
     """The deliveries of one run, the oldest first, without the events' bodies."""
     query = _BODILESS.where(events.c.run_id == run_id).order_by(events.c.created_at, deliveries.c.delivery_id)
     return readable_deliveries(connection.execute(query), report)
