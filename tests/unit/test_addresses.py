@@ -1,4 +1,4 @@
-"""Which addresses a callback may be sent to."""
+"""Addresses that a callback may connect to."""
 
 import ipaddress
 import socket
@@ -26,7 +26,7 @@ METADATA_IN_DISGUISE = [
     "64:ff9b::a9fe:a9fe", "::ffff:0:a9fe:a9fe",
     "64:ff9b:1::a9fe:a9fe", "64:ff9b:1:a9fe:a9:fe00::", "64:ff9b:1:a9:fe:a9fe::", "64:ff9b:1:0:a9:fea9:fe00:0",
     "2002:a9fe:a9fe::", "::169.254.169.254",
-    "2001:0:a9fe:a9fe::1", "2001:0:1:1:0:0:5601:5601",  # Teredo: server, and client with its bits turned over
+    "2001:0:a9fe:a9fe::1", "2001:0:1:1:0:0:5601:5601",  # Teredo: the server, and the client with inverted bits
     "2a00:1450::5efe:a9fe:a9fe", "fe80::200:5efe:a9fe:a9fe",  # ISATAP
 ]  # fmt: skip
 
@@ -38,34 +38,34 @@ def dial(address: str, *, allow_private: bool) -> None:
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_public_addresses_may_be_dialled(address: str):
+def test_public_addresses_are_allowed(address: str):
     assert is_public(ipaddress.ip_address(address))
     dial(address, allow_private=False)
 
 
 @pytest.mark.parametrize("address", CLOSED)
-def test_closed_networks_and_whatever_embeds_them_may_not(address: str):
+def test_private_networks_are_forbidden_in_every_embedding(address: str):
     assert not is_public(ipaddress.ip_address(address))
     with pytest.raises(ForbiddenAddress):
         dial(address, allow_private=False)
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "127.0.0.1", "192.168.7.7", "::1", "fd00::1", "fe80::1%lo"])
-def test_closed_networks_may_be_dialled_where_the_operator_says_so(address: str):
+def test_private_networks_are_allowed_where_configured(address: str):
     dial(address, allow_private=True)
 
 
 @pytest.mark.parametrize("allow_private", [False, True])
 @pytest.mark.parametrize("address", METADATA)
-def test_metadata_services_stay_closed_always(address: str, allow_private: bool):
+def test_metadata_services_are_always_forbidden(address: str, allow_private: bool):
     assert is_metadata(ipaddress.ip_address(address))
     with pytest.raises(ForbiddenAddress):
         dial(address, allow_private=allow_private)
 
 
 @pytest.mark.parametrize("address", METADATA_IN_DISGUISE)
-def test_metadata_services_stay_closed_inside_other_addresses_too(address: str):
-    """NAT64, 6to4, Teredo, ISATAP … reach the IPv4 address that they embed (reliability C.4)."""
+def test_metadata_services_are_forbidden_inside_other_addresses(address: str):
+    """NAT64, 6to4, Teredo, and ISATAP reach the IPv4 address that they embed."""
     assert is_metadata(ipaddress.ip_address(address))
     assert not may_be_called(ipaddress.ip_address(address), allow_private=True)
     with pytest.raises(ForbiddenAddress):
@@ -76,13 +76,13 @@ PLAIN = [("10.0.0.1", True), ("::1", True), ("fd00::1", True), ("8.8.8.8", False
 
 
 @pytest.mark.parametrize(("address", "inside"), [*PLAIN, ("::ffff:8.8.8.8", False), ("::ffff:10.0.0.1", True)])
-def test_without_tls_only_closed_networks_may_be_dialled(address: str, inside: bool):
+def test_plain_http_is_allowed_only_to_private_networks(address: str, inside: bool):
     assert may_be_called(ipaddress.ip_address(address), allow_private=True, plain=True) is inside
     assert not may_be_called(ipaddress.ip_address(address), allow_private=False, plain=True)
 
 
-def test_our_own_ports_are_not_dialled_at_any_address_of_this_machine():
-    """A callback to our own hook would make a run, which has a callback …"""
+def test_own_ports_are_forbidden_at_every_address_of_this_machine():
+    """A callback to one of the bridge's own hooks would create a run, which has a callback …"""
     ours = guarded_sockets(allow_private=True, own_ports={8080})
     for address in ("127.0.0.1", "127.8.8.8", "0.0.0.0"):
         with pytest.raises(ForbiddenAddress):
@@ -91,24 +91,24 @@ def test_our_own_ports_are_not_dialled_at_any_address_of_this_machine():
     ours((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.99.98.97", 8080))).close()
 
 
-def test_what_is_no_address_is_not_dialled():
+def test_text_that_is_not_an_address_is_forbidden():
     with pytest.raises(ValueError, match="does not appear"):
         dial("metadata.internal", allow_private=True)
 
 
-def test_a_refusal_is_a_connection_error_that_tells_nothing():
+def test_a_refusal_is_a_connection_error_without_details():
     with pytest.raises(OSError, match="not permitted") as caught:
         dial("10.20.30.40", allow_private=False)
     assert "10.20" not in str(caught.value)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.3.2.1", "::1", "[::1]"])
-def test_what_never_leaves_the_machine_is_loopback(host: str):
+def test_addresses_that_never_leave_the_machine_are_loopback(host: str):
     assert is_loopback(host)
 
 
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "192.0.2.7", "localhost.example.com", "127.1"])
-def test_whatever_else_is_not_loopback(host: str):
+def test_other_addresses_are_not_loopback(host: str):
     assert not is_loopback(host)
 
 
@@ -122,6 +122,6 @@ def test_whatever_else_is_not_loopback(host: str):
         ("/run/bridge.sock", "unknown"),
     ],
 )
-def test_strangers_are_counted_by_their_network(remote: str | None, counted: str) -> None:
-    """A host with an IPv6 network has more addresses than could be remembered."""
+def test_unauthenticated_callers_are_counted_by_network(remote: str | None, counted: str) -> None:
+    """A host with an IPv6 network has more addresses than could be counted one by one."""
     assert client_network(remote) == counted

@@ -1,4 +1,4 @@
-"""Which callback URLs a request may name."""
+"""Callback URLs that a request may contain."""
 
 import pytest
 
@@ -29,7 +29,7 @@ NONE = CallbackRules(allow=[])
         ("https://exact.example:8443/", LISTED),
     ],
 )
-def test_an_allowed_url_passes(url: str, rules: CallbackRules):
+def test_an_allowed_url_is_accepted(url: str, rules: CallbackRules):
     check(url, rules)
 
 
@@ -77,15 +77,15 @@ def test_any_other_url_is_refused(url: str, rules: CallbackRules):
 
 
 @pytest.mark.parametrize("url", ["https://shop example/", " https://shop.example/", "https://shop.example/a b"])
-def test_a_url_with_a_space_is_refused_at_the_door(url: str):
-    """It can never be dialled; accepted, its event would be tried for days."""
+def test_a_url_with_a_space_is_refused(url: str):
+    """It can never be called; if it were accepted, its event would be retried for days."""
     with pytest.raises(RequestRefused):
         check(url, ANY)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.8", "[::1]", "[::ffff:169.254.169.254]", "169.254.169.254"])
-def test_a_private_address_written_as_a_number_is_refused_at_the_door(host: str):
-    """Interface 6 and 8: such a URL is refused "not only at the door", and nothing is started for it."""
+def test_a_private_address_in_numeric_form_is_refused(host: str):
+    """The request is refused and no execution starts; the check at the socket alone would come too late."""
     with pytest.raises(RequestRefused):
         check(f"https://{host}/", ANY)
 
@@ -99,8 +99,8 @@ def test_a_private_address_written_as_a_number_is_refused_at_the_door(host: str)
         "[fe80::1%25lo]", "[v1.x]", "a.example\\.b.example", "a*b", "x" * 64 + ".example", "x." * 127 + "x",
     ],
 )  # fmt: skip
-def test_a_host_that_could_be_read_in_two_ways_is_refused_at_the_door(host: str, rules: CallbackRules):
-    """Reliability S33: what the door takes for a name, the system's lookup took for 127.0.0.1."""
+def test_an_ambiguous_host_is_refused(host: str, rules: CallbackRules):
+    """The URL check took such a host for a name, and the system resolver took it for 127.0.0.1."""
     with pytest.raises(RequestRefused):
         check(f"https://{host}/", rules)
 

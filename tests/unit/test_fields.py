@@ -1,4 +1,4 @@
-"""What a JSON object may hold, and what its sender is told of the rest."""
+"""Fields of a JSON object: known and unknown ones, and types."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from bridge.core.errors import RequestRefused
 
 
 @pytest.mark.parametrize(("body", "known"), [({}, ()), ({"crew": 7}, {"crew", "inputs"})])
-def test_known_fields_pass_whatever_they_hold(body: dict[str, Any], known: set[str]):
+def test_known_fields_are_accepted_with_any_value(body: dict[str, Any], known: set[str]):
     fields.only(body, known)
 
 
@@ -20,7 +20,7 @@ def test_an_unknown_field_is_named(known: set[str]):
     assert (refused.value.code, refused.value.field) == ("invalid_request", "deadlin")
 
 
-def test_text_may_be_absent_or_null_and_nothing_else():
+def test_text_may_be_absent_or_null_but_no_other_type():
     assert [fields.text(body, "feedback") for body in ({}, {"feedback": None}, {"feedback": ""})] == [None, None, ""]
     with pytest.raises(RequestRefused, match=r"^must be text$") as refused:
         fields.text({"feedback": 7}, "feedback")

@@ -1,4 +1,4 @@
-"""Whatever a stranger calls a number becomes one that every later step can hold, or none."""
+"""Untrusted numbers: each becomes a number that every later step can process, or none."""
 
 import math
 from typing import Any
@@ -16,7 +16,7 @@ NO_NUMBERS: list[Any] = [
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: type(value).__name__)
-def test_what_is_no_number_or_too_large_for_one_is_none(value: Any) -> None:
+def test_an_invalid_or_too_large_number_is_none(value: Any) -> None:
     assert read_number(value) is None
 
 
@@ -25,7 +25,7 @@ def test_what_is_no_number_or_too_large_for_one_is_none(value: Any) -> None:
     [(0, 0), (-5, -5), (MOST, MOST), (LEAST, LEAST), (0.1, 0.1), (1e308, 1e308), (" 7 ", 7), ("-7", -7), ("+7", 7),
      ("1.5", 1.5), ("1e3", 1000.0), (str(MOST), MOST)],
 )  # fmt: skip
-def test_a_number_stays_what_it_is(value: Any, number: float) -> None:
+def test_a_valid_number_is_unchanged(value: Any, number: float) -> None:
     found = read_number(value)
     assert (found, type(found)) == (number, type(number))
 

@@ -1,4 +1,4 @@
-"""Readiness: the store decides whether HTTP requests can be accepted, everything else only degrades."""
+"""Readiness: HTTP requests can be accepted if the store is available; any other outage only degrades."""
 
 import pytest
 
@@ -15,7 +15,5 @@ from bridge.core.readiness import Readiness, readiness
         (True, True, True, Readiness.UNAVAILABLE),
     ],
 )
-def test_the_store_decides_and_the_rest_degrades(
-    store: bool, broker: bool, draining: bool, expected: Readiness
-) -> None:
+def test_only_the_store_decides_readiness(store: bool, broker: bool, draining: bool, expected: Readiness) -> None:
     assert readiness({"store": store, "broker_in": broker}, draining=draining) is expected

@@ -1,4 +1,4 @@
-"""Known secrets in outside content: found in every way in which they are written, and nothing else is touched."""
+"""Redaction of known secrets in external content: every encoding is found, and other text is unchanged."""
 
 import base64
 import json
@@ -33,7 +33,7 @@ def redactor() -> Redactor:
         PLAIN,
     ],
 )
-def test_a_secret_is_found_however_it_is_written(redactor: Redactor, written: str, around: str) -> None:
+def test_a_secret_is_found_in_every_encoding(redactor: Redactor, written: str, around: str) -> None:
     assert redactor.text(f"{around}401 for Bearer {written}, sorry") == f"{around}401 for Bearer {MASK}, sorry"
 
 
@@ -45,40 +45,40 @@ def test_basic_credentials_are_found_at_every_offset(redactor: Redactor, user: s
     assert PLAIN.encode() not in base64.b64decode(redacted.split(MASK)[0].removeprefix("Basic ") + "====")
 
 
-def test_a_short_secret_and_other_text_stay(redactor: Redactor) -> None:
+def test_short_secrets_and_other_text_are_unchanged(redactor: Redactor) -> None:
     text = "short plain-token-01234 Bearer abc /amp/x/crew"
     assert redactor.text(text) == text
     assert Redactor().text(PLAIN) == PLAIN
 
 
-def test_former_secrets_are_still_known(redactor: Redactor) -> None:
+def test_former_secrets_are_redacted(redactor: Redactor) -> None:
     redactor.learn(["a-newer-token-9876"])
     assert redactor.text(f"{PLAIN} and a-newer-token-9876") == f"{MASK} and {MASK}"
 
 
-def test_the_token_in_a_webhook_url_of_a_run_is_a_secret() -> None:
+def test_the_token_in_a_webhook_url_is_redacted() -> None:
     token = webhook_tokens.issue(b"k" * 32, webhook_tokens.Attempt("01920000-0000-7000-8000-000000000001", 1))
     assert (
         Redactor().text(f"bad URL https://b.example/amp/{token}/crew") == f"bad URL https://b.example/amp/{MASK}/crew"
     )
 
 
-def test_json_is_redacted_in_texts_and_keys_and_stays_itself_otherwise(redactor: Redactor) -> None:
+def test_json_is_redacted_in_texts_and_keys_only(redactor: Redactor) -> None:
     clean = {"a": [1, 2.5, None, True, "text"], "b": {"c": "d"}}
     assert redactor.value(clean) is clean
     assert redactor.value(None) is None
     assert redactor.value({PLAIN: [PLAIN, 7, {"x": f"<{PLAIN}>"}]}) == {MASK: [MASK, 7, {"x": f"<{MASK}>"}]}
 
 
-def test_a_secret_that_was_cut_off_at_the_end_of_a_text_is_found(redactor: Redactor) -> None:
+def test_a_secret_cut_off_at_the_end_of_a_text_is_found(redactor: Redactor) -> None:
     assert redactor.fields(Failed(f"401 for {PLAIN[:12]}")) == Failed(f"401 for {MASK}")
     assert redactor.fields(Failed(f"401 for {PLAIN[:6]}")) == Failed(f"401 for {PLAIN[:6]}")
     assert redactor.fields(Failed(f"{PLAIN[:12]} 401")) == Failed(f"{PLAIN[:12]} 401")
 
 
-def test_answers_are_redacted_in_every_field(redactor: Redactor) -> None:
+def test_responses_are_redacted_in_every_field(redactor: Redactor) -> None:
     assert redactor.fields(Running({"log": PLAIN})) == Running({"log": MASK})
-    answer = redactor.fields(Retryable(f"HTTP 500 {PLAIN}", 5.0, CallbackReply(500, b"\xff" + PLAIN.encode())))
-    assert answer == Retryable(f"HTTP 500 {MASK}", 5.0)
-    assert answer.reply == CallbackReply(500, b"\xff***")
+    response = redactor.fields(Retryable(f"HTTP 500 {PLAIN}", 5.0, CallbackReply(500, b"\xff" + PLAIN.encode())))
+    assert response == Retryable(f"HTTP 500 {MASK}", 5.0)
+    assert response.reply == CallbackReply(500, b"\xff***")
     assert redactor.fields(Confirmed()) == Confirmed()

@@ -1,4 +1,4 @@
-"""Which trace contexts are kept, whatever door they come by."""
+"""Trace contexts that are kept, from any protocol."""
 
 import pytest
 
@@ -8,7 +8,7 @@ TRACE = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
 
 
 @pytest.mark.parametrize("trace", [f"00-{TRACE}-01", f"cc-{TRACE}-01", f"cc-{TRACE}-01-what-comes-later"])
-def test_a_trace_is_kept_as_text_and_as_bytes(trace: str):
+def test_a_trace_is_read_from_text_and_bytes(trace: str):
     assert traceparent(trace) == traceparent(trace.encode()) == trace
 
 
@@ -29,5 +29,5 @@ def test_a_trace_is_kept_as_text_and_as_bytes(trace: str):
         f"cc-{TRACE}-01-no\udcffunicode",
     ],
 )
-def test_what_is_no_trace_is_dropped(trace: object):
+def test_an_invalid_trace_is_dropped(trace: object):
     assert traceparent(trace) is None

@@ -1,4 +1,4 @@
-"""JSON of the crew API: an odd value costs only itself, and what cannot be read at all is said to be so."""
+"""JSON of the crew API: an invalid value is dropped alone, and an unreadable body is reported as such."""
 
 import json
 
@@ -23,14 +23,14 @@ from bridge.core.json import MAX_DEPTH, deeper_than
         ('["ä"]'.encode("utf-16"), ["ä"]),
     ],
 )
-def test_an_odd_value_costs_only_itself(written: bytes, read: object):
+def test_an_invalid_value_is_dropped_alone(written: bytes, read: object):
     assert read_json(written) == read
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[1] 2", b"[" * 100_000 + b"]" * 100_000, b"[" + b"[]," * MOST_DENSE + b"1]"]
 )
-def test_what_cannot_be_read_raises_and_as_a_webhook_is_nothing(body: bytes):
+def test_an_unreadable_status_raises_and_an_unreadable_webhook_is_none(body: bytes):
     with pytest.raises(ValueError, match=r"."):
         read_json(body)
     assert read_webhook(body) == (None, False)
@@ -44,7 +44,7 @@ def deep(levels: int) -> object:
 
 
 @pytest.mark.parametrize("content", [deep(MAX_DEPTH - 1), {"a": deep(MAX_DEPTH - 2)}, "text", None])
-def test_a_webhook_that_is_not_nested_too_deep_is_read_whole(content: object):
+def test_a_webhook_within_the_nesting_limit_is_read_in_full(content: object):
     assert read_webhook(json.dumps(content).encode()) == (content, True)
 
 
@@ -59,17 +59,17 @@ def test_a_webhook_that_is_not_nested_too_deep_is_read_whole(content: object):
         (deep(90), [[[None]]]),
     ],
 )
-def test_of_a_webhook_only_the_member_that_is_nested_too_deep_is_dropped(content: object, read: object):
+def test_a_webhook_loses_only_the_member_nested_too_deep(content: object, read: object):
     assert read_webhook(json.dumps(content).encode()) == (read, False)
 
 
 @pytest.mark.parametrize("result", [deep(90), [{"a": 1}, deep(90)], {"a": 1, "b": deep(90)}])
-def test_a_result_that_is_nested_too_deep_is_not_kept_in_part(result: object):
+def test_a_result_nested_too_deep_is_dropped_in_full(result: object):
     body = json.dumps({"kickoff_id": "k", "result": result}).encode()
     assert read_webhook(body, enveloped=False) == ({"kickoff_id": "k", "result": None}, False)
 
 
 @pytest.mark.parametrize("levels", range(MAX_DEPTH - 3, MAX_DEPTH + 6))
-def test_what_is_left_of_a_webhook_is_never_nested_too_deep(levels: int):
+def test_no_webhook_is_returned_nested_too_deep(levels: int):
     content, _ = read_webhook(json.dumps({"a": {"b": [{"c": deep(levels)}]}}).encode())
     assert not deeper_than(MAX_DEPTH, content)

@@ -1,4 +1,4 @@
-"""Flows' questions: who may send them, what is read, and where an answer may go."""
+"""Questions of flows: verification, parsing, and the host that may receive the answer."""
 
 import hashlib
 import hmac
@@ -26,12 +26,12 @@ def signed(
 
 @pytest.mark.parametrize("name", ["X-CrewAI-", "X-", "x-crewai-"])
 @pytest.mark.parametrize("prefix", ["sha256=", ""])
-def test_both_pairs_of_headers_with_and_without_prefix_are_taken(name: str, prefix: str):
+def test_both_header_pairs_are_accepted_with_and_without_a_prefix(name: str, prefix: str):
     assert verified(signed(prefix=prefix, name=name), BODY, [SECRET], NOW)
 
 
 @pytest.mark.parametrize("secrets", [[SECRET, "new"], ["new", SECRET]])
-def test_any_of_the_secrets_may_sign(secrets: list[str]):
+def test_any_configured_secret_verifies(secrets: list[str]):
     assert verified(signed(), BODY, secrets, NOW)
 
 
@@ -50,7 +50,7 @@ def test_any_of_the_secrets_may_sign(secrets: list[str]):
         ({}, BODY),
     ],
 )
-def test_anything_else_is_not_verified(headers: Any, body: bytes):
+def test_an_invalid_signature_is_not_verified(headers: Any, body: bytes):
     assert not verified(headers, body, [SECRET], NOW)
 
 
@@ -65,7 +65,7 @@ NESTED = {
 }
 
 
-def test_both_shapes_are_read():
+def test_both_payload_shapes_are_read():
     assert read(FLAT, crew_url=CREW, insecure=False) == FlowQuestion(
         "k-1", QuestionContent("q-1", "A or B?", "Please review.", ("a", "b"), CALLBACK)
     )
@@ -75,11 +75,11 @@ def test_both_shapes_are_read():
 
 
 @pytest.mark.parametrize("body", [None, [], "text", {}, {"flow_id": "../x"}, {"flow_id": 7}, {"request": {}}])
-def test_what_names_no_execution_is_no_question(body: Any):
+def test_a_payload_without_an_execution_is_not_a_question(body: Any):
     assert read(body, crew_url=CREW, insecure=False) is None
 
 
-def test_odd_members_are_left_out():
+def test_invalid_members_are_dropped():
     odd = {"flow_id": "k-1", "id": True, "output": ["?"], "emit": [1, "a"], "message": ""}
     assert read(odd, crew_url=CREW, insecure=False) == FlowQuestion("k-1", QuestionContent(options=("a",)))
     assert read({**odd, "emit": "a"}, crew_url=CREW, insecure=False) == FlowQuestion("k-1", QuestionContent())
@@ -106,16 +106,16 @@ def test_odd_members_are_left_out():
         ("https://amp.example.com/\n", CREW, False, False),
     ],
 )
-def test_an_answer_goes_only_where_it_may(url: str, crew: str, insecure: bool, usable: bool):
+def test_an_answer_is_sent_only_to_an_allowed_host(url: str, crew: str, insecure: bool, usable: bool):
     question = read({**FLAT, "callback_url": url}, crew_url=crew, insecure=insecure)
     assert question is not None
     assert question.content.callback_url == (url if usable else None)
 
 
-def test_the_address_is_not_shown():
+def test_the_callback_url_is_not_in_the_repr():
     assert "token" not in repr(read(FLAT, crew_url=CREW, insecure=False))
 
 
-def test_the_crews_own_host_is_known_whatever_the_port():
+def test_the_host_of_the_crew_is_recognized_on_any_port():
     assert same_host("https://crew.example.com/a", "https://crew.example.com:8443")
     assert not same_host("https://crew.example.com.evil.example/a", "https://crew.example.com")

@@ -1,31 +1,55 @@
-"""What a crew needs and a request lacks, as far as that can be told at the door."""
+"""Inputs of a crew: how the API lists them, and which of them a request lacks."""
 
+import json
 from typing import Any
 
 import pytest
 
 from bridge.core.crew.inputs import missing
+from bridge.core.crew.reply import Reply
+from bridge.core.crew.responses import read_inputs
 
 
-def test_what_is_missing_is_named_in_the_crews_order():
+def test_missing_inputs_are_listed_in_the_order_of_the_crew():
     assert missing(["topic", "audience", "tone"], {"audience": "all"}) == ["topic", "tone"]
 
 
-def test_nothing_is_missing_where_more_is_given_than_needed():
+def test_additional_inputs_are_allowed():
     assert missing(["topic"], {"topic": "peat", "colour": "brown"}) == []
 
 
 @pytest.mark.parametrize("value", [None, "", 0, False, []])
-def test_an_empty_value_is_given_nonetheless(value: Any):
+def test_an_empty_value_is_not_missing(value: Any):
     assert missing(["topic"], {"topic": value}) == []
 
 
 @pytest.mark.parametrize("name", ["topic", "_topic", "Topic2", "target-group", "x"])
-def test_what_can_be_a_name_is_needed(name: str):
+def test_a_valid_name_is_required(name: str):
     assert missing([name], {}) == [name]
 
 
 @pytest.mark.parametrize("text", ["", '"approved": true', "a b", "2nd", "-x", "größe", "topic\n", "a.b", "a,b"])
-def test_what_cannot_be_a_name_is_left_for_the_api_to_judge(text: str):
-    """A sample of JSON in a prompt is listed as an input; refusing for it would shut the crew for good."""
+def test_a_listed_input_that_cannot_be_a_name_is_not_required(text: str):
+    """The API lists JSON samples of a prompt as inputs; requiring them would reject every request to the crew."""
     assert missing([text, "topic"], {}) == ["topic"]
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [["audience", "topic"], {"audience": "string", "topic": "string"}, [{"name": "audience"}, {"name": "topic"}]],
+)
+def test_three_formats_of_the_list_are_read(listed: Any):
+    assert read_inputs(Reply(200, json.dumps({"inputs": listed}).encode())) == ("audience", "topic")
+
+
+def test_an_empty_list_means_no_inputs():
+    assert read_inputs(Reply(200, b'{"inputs": []}')) == ()
+
+
+@pytest.mark.parametrize("body", [b"", b"Healthy", b"[]", b"{}", b'{"inputs": "topic"}'])
+def test_an_unknown_format_is_none(body: bytes):
+    assert read_inputs(Reply(200, body)) is None
+
+
+def test_an_error_response_is_none():
+    assert read_inputs(Reply(401, b'{"inputs": ["topic"]}')) is None

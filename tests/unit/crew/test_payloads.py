@@ -1,4 +1,4 @@
-"""The body of `POST /kickoff`."""
+"""Bodies of `POST /kickoff` and of answers."""
 
 from dataclasses import replace
 from typing import Any
@@ -32,40 +32,40 @@ WEBHOOKS = Webhooks("https://bridge.example", b"k" * 32)
         (2**70, str(2**70)),
     ],
 )
-def test_a_crew_gets_text_in_json_spelling_and_a_flow_the_values_themselves(value: Any, text: str):
+def test_a_crew_receives_inputs_as_text_and_a_flow_receives_json_values(value: Any, text: str):
     run = a_run(inputs={"x": value})
     assert kickoff_body(run, CREW)["inputs"] == {"x": text}
     assert kickoff_body(run, FLOW)["inputs"] == {"x": value}
 
 
 @pytest.mark.parametrize("policy", [CREW, FLOW])
-def test_inputs_are_wrapped_even_when_there_are_none(policy: CrewPolicy):
+def test_inputs_are_wrapped_even_when_empty(policy: CrewPolicy):
     assert kickoff_body(a_run(inputs={}), policy)["inputs"] == {}
 
 
-def test_our_ids_travel_in_meta_beside_the_producers_own_and_win():
+def test_bridge_ids_are_added_to_meta_and_override_the_producers_values():
     run = replace(a_run(meta={"order": 17, "bridge_run_id": "forged"}), attempt=2)
     assert kickoff_body(run, CREW)["meta"] == {"order": 17, "bridge_run_id": run_id(1), "bridge_attempt": 2}
 
 
-def test_nothing_but_inputs_and_meta_is_sent():
+def test_only_inputs_and_meta_are_sent():
     body = kickoff_body(a_run(inputs={"topic": "peat"}), CREW)
     assert set(body) == {"inputs", "meta"}
     assert body["inputs"] == {"topic": "peat"}
 
 
-def test_each_webhook_has_a_path_of_its_kind_that_names_this_attempt():
+def test_each_webhook_url_names_its_kind_and_attempt():
     run = replace(a_run(), attempt=2)
     body = kickoff_body(run, CREW, WEBHOOKS)
-    asked = {"crew": body["crewWebhookUrl"], "task": body["taskWebhookUrl"], "human": body["humanInputWebhookUrl"]}
-    asked["stream"] = body["webhooks"]["url"]
-    for kind, url in asked.items():
+    urls = {"crew": body["crewWebhookUrl"], "task": body["taskWebhookUrl"], "human": body["humanInputWebhookUrl"]}
+    urls["stream"] = body["webhooks"]["url"]
+    for kind, url in urls.items():
         *base, token, last = url.split("/")
         assert ("/".join(base), last) == ("https://bridge.example/amp", kind)
         assert webhook_tokens.read(WEBHOOKS.key, token) == webhook_tokens.Attempt(run.run_id, 2)
 
 
-def test_only_such_events_are_streamed_as_a_hint_can_be_read_from():
+def test_only_stream_events_that_the_bridge_reads_are_requested():
     events = kickoff_body(a_run(), CREW, WEBHOOKS)["webhooks"]["events"]
     assert events
     for event in events:
@@ -75,17 +75,17 @@ def test_only_such_events_are_streamed_as_a_hint_can_be_read_from():
         )
 
 
-def test_events_are_streamed_one_by_one_so_that_the_first_tells_the_execution_at_once():
-    """In batches the start came together with the end: too late to find a lost execution by."""
+def test_stream_events_are_requested_one_by_one():
+    """In a batch, the start event arrives together with the end: too late to find a lost execution."""
     assert kickoff_body(a_run(), CREW, WEBHOOKS)["webhooks"]["realtime"] is True
 
 
 def test_webhooks_change_neither_inputs_nor_meta():
-    plain, asking = kickoff_body(a_run(), CREW), kickoff_body(a_run(), CREW, WEBHOOKS)
-    assert {name: asking[name] for name in plain} == plain
+    plain, with_webhooks = kickoff_body(a_run(), CREW), kickoff_body(a_run(), CREW, WEBHOOKS)
+    assert {name: with_webhooks[name] for name in plain} == plain
 
 
-def test_an_answer_names_the_first_execution_and_the_question_in_both_spellings():
+def test_an_answer_names_the_first_execution_and_the_task_in_both_spellings():
     question = Question(
         1, NOW, content=QuestionContent("t-1"), stage=QuestionStage.SENT, feedback="Approved.", approve=True
     )
@@ -96,7 +96,7 @@ def test_an_answer_names_the_first_execution_and_the_question_in_both_spellings(
     }  # fmt: skip
 
 
-def test_an_answer_asks_for_every_webhook_again():
+def test_an_answer_registers_every_webhook_again():
     run = replace(a_run(), kickoff_id="k-1", attempt=1, human_input=HumanInput(Question(1, NOW, feedback="x")))
     webhooks = Webhooks("https://bridge.example.com", b"k" * 32)
     asked_for = kickoff_body(run, CrewPolicy(), webhooks).keys() - {"inputs", "meta"}

@@ -1,4 +1,4 @@
-"""How often a crew is called: one rate for all, kickoffs first, lowered by refusals, raised by answers."""
+"""The rate of calls to a crew: one limit for all calls, kickoffs first, lowered by refusals, raised by successes."""
 
 from bridge.core.crew.fair_share import FairShare, Membership
 from bridge.core.crew.rate_limiter import (
@@ -14,7 +14,7 @@ START = 1_000.0
 
 
 class Caller:
-    """Calls as often as the pace permits, a hundred times a second it asks; `answer` says what the crew answers."""
+    """Calls whenever the limiter permits, tried a hundred times a second; `answer` is the response of the crew."""
 
     def __init__(self, per_second: float) -> None:
         self.rate_limiter = RateLimiter(per_second)
@@ -22,7 +22,7 @@ class Caller:
         self.calls: list[float] = []
 
     def call_for(self, seconds: float, *, refused: bool) -> int:
-        """How many calls there were."""
+        """Call for this many seconds; return the number of calls."""
         before, end = len(self.calls), self.now + seconds
         while self.now < end:
             if self.rate_limiter.acquire_for_polls(self.now, 1):
@@ -36,11 +36,11 @@ class Caller:
 
 
 def taken(rate_limiter: RateLimiter, now: float, most: int = 1000) -> int:
-    """How many kickoffs may leave at this moment."""
+    """The number of kickoffs permitted at this moment."""
     return next(count for count in range(most) if rate_limiter.acquire(now) > 0.0)
 
 
-def test_calls_are_spaced_evenly_and_few_turns_that_were_not_taken_are_saved_up():
+def test_calls_are_spaced_evenly_and_few_unused_permits_are_saved():
     rate_limiter = RateLimiter(20.0)
     assert rate_limiter.acquire(START) == 0.0
     assert rate_limiter.acquire(START) == 0.05
@@ -48,21 +48,21 @@ def test_calls_are_spaced_evenly_and_few_turns_that_were_not_taken_are_saved_up(
     assert taken(rate_limiter, START + 100.0) == 1
 
 
-def test_at_a_high_rate_some_turns_are_taken_together():
+def test_at_a_high_rate_several_permits_are_granted_at_once():
     rate_limiter = RateLimiter(1000.0)
     assert taken(rate_limiter, START) == 20
     assert taken(rate_limiter, START + 100.0) == 21
 
 
-def test_processes_divide_the_rate():
+def test_the_rate_is_divided_among_processes():
     share = FairShare()
     share.update(Membership(4, 0, 0))
     assert RateLimiter(20.0, share).per_second == 5.0
 
 
-def test_looks_wait_while_kickoffs_do_and_get_a_part_of_the_turns_all_the_same():
+def test_polls_yield_to_kickoffs_but_keep_a_fraction_of_the_rate():
     rate_limiter, now, kickoffs, polls = RateLimiter(20.0), START, 0, 0
-    rate_limiter.waiting = 1  # always one more
+    rate_limiter.waiting = 1  # at least one
     for _ in range(1000):
         now += 0.01
         polls += rate_limiter.acquire_for_polls(now, 3)
@@ -71,19 +71,19 @@ def test_looks_wait_while_kickoffs_do_and_get_a_part_of_the_turns_all_the_same()
     assert POLL_RESERVE * 0.9 <= polls / kickoffs <= POLL_RESERVE * 1.1
 
 
-def test_without_overdue_looks_kickoffs_have_all_turns():
+def test_without_overdue_polls_kickoffs_use_the_whole_rate():
     rate_limiter = RateLimiter(20.0)
     assert rate_limiter.acquire_for_polls(START, 0) == 0
     assert sum(rate_limiter.acquire(START + 0.05 * step) == 0.0 for step in range(1, 101)) == 100
 
 
-def test_looks_have_all_turns_that_nobody_else_wants():
+def test_without_kickoffs_polls_use_the_whole_rate():
     rate_limiter = RateLimiter(20.0)
     assert sum(rate_limiter.acquire_for_polls(START + 0.05 * step, 9) for step in range(100)) == 100
     assert 0.049 < rate_limiter.seconds_until_polls(START + 0.05 * 99) < 0.051
 
 
-def test_one_refusal_halves_the_rate_and_answers_raise_it_again():
+def test_a_refusal_halves_the_rate_and_successes_raise_it_again():
     rate_limiter = RateLimiter(20.0)
     rate_limiter.on_throttled(START, START, None)
     assert (rate_limiter.per_second, rate_limiter.backing_off(START)) == (10.0, False)
@@ -92,7 +92,7 @@ def test_one_refusal_halves_the_rate_and_answers_raise_it_again():
     assert rate_limiter.per_second == 20.0
 
 
-def test_what_was_under_way_together_is_one_trouble():
+def test_concurrent_refusals_lower_the_rate_once():
     rate_limiter = RateLimiter(20.0)
     for _ in range(FAILURES_UNTIL_BACKOFF - 1):
         rate_limiter.on_throttled(START, START + 0.1, None)
@@ -101,7 +101,7 @@ def test_what_was_under_way_together_is_one_trouble():
     assert rate_limiter.per_second == 5.0
 
 
-def test_nothing_is_sent_for_as_long_as_the_crew_asks_and_then_one_call_alone():
+def test_after_retry_after_a_single_call_tests_the_crew():
     rate_limiter = RateLimiter(1000.0)
     rate_limiter.on_throttled(START, START, 30.0)
     assert rate_limiter.backing_off(START + 29.0)
@@ -114,7 +114,7 @@ def test_nothing_is_sent_for_as_long_as_the_crew_asks_and_then_one_call_alone():
     assert taken(rate_limiter, START + 31.5) > 1
 
 
-def test_a_lone_call_that_was_not_needed_leaves_its_place_to_another():
+def test_an_unused_test_call_is_passed_on():
     rate_limiter = RateLimiter(1000.0)
     rate_limiter.on_throttled(START, START, 1.0)
     assert rate_limiter.acquire(START + 1.0) == 0.0
@@ -122,7 +122,7 @@ def test_a_lone_call_that_was_not_needed_leaves_its_place_to_another():
     assert rate_limiter.acquire(START + 2.0) == 0.0
 
 
-def test_a_lone_call_that_is_never_answered_is_not_waited_for_for_ever():
+def test_a_test_call_without_a_response_does_not_block_forever():
     rate_limiter = RateLimiter(1000.0)
     rate_limiter.on_throttled(START, START, 1.0)
     assert rate_limiter.acquire(START + 1.0) == 0.0
@@ -130,13 +130,13 @@ def test_a_lone_call_that_is_never_answered_is_not_waited_for_for_ever():
     assert rate_limiter.acquire(START + 1.0 + PROBE_TIMEOUT) == 0.0
 
 
-def test_no_single_answer_silences_a_crew_for_long():
+def test_one_long_retry_after_is_capped():
     rate_limiter = RateLimiter(20.0)
     rate_limiter.on_throttled(START, START, 86_400.0)
     assert not rate_limiter.backing_off(START + MAX_RETRY_AFTER)
 
 
-def test_a_crew_that_does_not_answer_is_left_alone_for_longer_and_longer():
+def test_pauses_grow_while_the_crew_does_not_respond():
     rate_limiter, now, rests = RateLimiter(20.0), START, []
     for _ in range(12):
         rate_limiter.on_no_response(now, now)
@@ -146,7 +146,7 @@ def test_a_crew_that_does_not_answer_is_left_alone_for_longer_and_longer():
     assert now - START < (13 - FAILURES_UNTIL_BACKOFF) * MAX_BACKOFF
 
 
-def test_a_post_in_doubt_slows_nothing_down_but_is_no_proof_that_all_is_well_either():
+def test_a_kickoff_in_doubt_neither_lowers_nor_raises_the_rate():
     rate_limiter = RateLimiter(20.0)
     for _ in range(2 * FAILURES_UNTIL_BACKOFF):
         rate_limiter.on_no_response(START, START, counts=False)
@@ -157,17 +157,17 @@ def test_a_post_in_doubt_slows_nothing_down_but_is_no_proof_that_all_is_well_eit
     assert rate_limiter.backing_off(START + 1.6)
 
 
-def test_a_slow_rate_is_not_lowered_to_where_nobody_would_notice_that_all_is_well():
+def test_a_low_rate_is_not_lowered_below_the_rate_of_recovery():
     rate_limiter = RateLimiter(0.1)
     for step in range(20):
         rate_limiter.on_throttled(START + step, START + step, None)
     assert rate_limiter.per_second == 0.1
 
 
-def test_a_crew_that_refuses_for_a_minute_has_its_full_rate_within_a_minute_after():
+def test_the_full_rate_returns_within_a_minute_of_the_last_refusal():
     caller = Caller(20.0)
     assert 195 < caller.call_for(10.0, refused=False) < 203
-    assert caller.call_for(60.0, refused=True) < 40  # 1,200 would have been made in vain
+    assert caller.call_for(60.0, refused=True) < 40  # at the full rate, 1,200 calls would have failed
     caller.call_for(30.0, refused=False)
     assert caller.rate_limiter.per_second == 20.0
     assert 195 < caller.call_for(10.0, refused=False) < 203

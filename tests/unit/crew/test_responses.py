@@ -1,4 +1,4 @@
-"""What the crew API can say: every code, every dialect, and never an exception."""
+"""Responses of the crew API: every status code, every dialect, and no exception for any content."""
 
 import json
 from typing import Any
@@ -45,11 +45,11 @@ def status_of(**body: Any) -> responses.StatusResponse:
     return read_status(said(body))
 
 
-# POST /kickoff: the rule for ambiguous POSTs, row by row ----------------------------------------------------------
+# POST /kickoff: the rule for ambiguous POSTs, row by row ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", [200, 201, 202, 299])
-def test_an_id_means_started(code: int):
+def test_a_response_with_an_id_means_started(code: int):
     assert read_kickoff(said({"kickoff_id": KICKOFF_ID}, code)) == Started(KICKOFF_ID)
 
 
@@ -84,18 +84,18 @@ def test_an_id_need_not_be_a_uuid(kickoff_id: str):
         {"kickoff_id": "x" * 129},
     ],
 )
-def test_accepted_without_a_usable_id_is_in_doubt(body: Any):
+def test_success_without_a_usable_id_is_in_doubt(body: Any):
     assert isinstance(read_kickoff(said(body)), InDoubt)
 
 
 @pytest.mark.parametrize("code", [300, 301, 302, 303, 307, 308, 400, 405, 409, 413, 415, 422])
-def test_a_definite_refusal_names_the_code_and_the_apis_own_words(code: int):
-    answer = read_kickoff(said({"detail": "Missing inputs: season, region"}, code))
-    assert answer == Refused(f"HTTP {code}: Missing inputs: season, region")
+def test_a_definite_refusal_reports_the_code_and_the_message_of_the_api(code: int):
+    response = read_kickoff(said({"detail": "Missing inputs: season, region"}, code))
+    assert response == Refused(f"HTTP {code}: Missing inputs: season, region")
 
 
 @pytest.mark.parametrize("code", [401, 403, 404])
-def test_a_wrong_token_or_address_is_the_crews_trouble_not_the_requests(code: int):
+def test_a_wrong_token_or_url_makes_the_crew_unavailable(code: int):
     assert read_kickoff(said({"detail": "Not authenticated"}, code)) == CrewUnavailable(
         f"HTTP {code}: Not authenticated"
     )
@@ -103,13 +103,13 @@ def test_a_wrong_token_or_address_is_the_crews_trouble_not_the_requests(code: in
 
 @pytest.mark.parametrize("code", [400, 402, 403, 409, 429, 503])
 @pytest.mark.parametrize("text", ["Monthly execution limit of 50 exceeded", "Execution limit reached"])
-def test_a_plain_quota_text_pauses_the_crew_whatever_the_code(code: int, text: str):
+def test_a_quota_message_pauses_the_crew_for_any_code(code: int, text: str):
     assert isinstance(read_kickoff(said({"error": text}, code, retry_after="5")), CrewUnavailable)
 
 
 @pytest.mark.parametrize("text", ["QUOTA exceeded", "Plan limit reached"])
-def test_a_text_that_may_mean_the_quota_does_so_only_where_the_request_is_not_to_blame(text: str):
-    """A 400 that quoted an input called "sales quota" closed its crew for everybody."""
+def test_an_ambiguous_quota_message_counts_only_for_codes_that_do_not_blame_the_request(text: str):
+    """A 400 that quoted an input named "sales quota" paused its crew for all requests."""
     assert isinstance(read_kickoff(said({"error": text}, 402)), CrewUnavailable)
     assert isinstance(read_kickoff(said({"error": text}, 429)), CrewUnavailable)
     assert isinstance(read_kickoff(said({"error": text}, 400)), Refused)
@@ -122,8 +122,8 @@ def test_a_text_that_may_mean_the_quota_does_so_only_where_the_request_is_not_to
         {"detail": [{"type": "missing", "loc": ["body", "inputs", "sales_quota"], "msg": "Field required"}]},
     ],
 )
-def test_an_input_that_is_called_quota_does_not_pause_the_crew(body: Any):
-    """Taken for a quota, a request with a missing input would be POSTed again every minute for ever."""
+def test_an_input_named_quota_does_not_pause_the_crew(body: Any):
+    """Mistaken for a quota error, a request with a missing input would be posted again every minute without limit."""
     assert isinstance(read_kickoff(said(body, 422)), Refused)
 
 
@@ -131,7 +131,7 @@ def test_an_input_that_is_called_quota_does_not_pause_the_crew(body: Any):
     ("more", "after"),
     [({}, None), ({"retry_after": "30"}, 30.0), ({"retry_after": "x"}, None), ({"elapsed": 40.0}, None)],
 )
-def test_a_rate_limit_started_nothing(more: dict[str, Any], after: float | None):
+def test_a_rate_limit_means_not_started(more: dict[str, Any], after: float | None):
     assert read_kickoff(said(b"slow down", 429, **more)) == NotStarted("HTTP 429: slow down", after)
 
 
@@ -152,12 +152,12 @@ def test_a_rate_limit_started_nothing(more: dict[str, Any], after: float | None)
         ),
     ],
 )
-def test_a_fast_503_or_one_that_says_when_started_nothing(more: dict[str, Any], after: float | None):
+def test_a_fast_503_or_one_with_retry_after_means_not_started(more: dict[str, Any], after: float | None):
     assert read_kickoff(said(b"", 503, **more)) == NotStarted("HTTP 503: no text", after)
 
 
 @pytest.mark.parametrize("more", [{"elapsed": 10.0}, {"elapsed": 25.0}, {"elapsed": 60.0, "retry_after": "later"}])
-def test_a_slow_503_may_be_a_router_that_gave_up(more: dict[str, Any]):
+def test_a_slow_503_is_in_doubt(more: dict[str, Any]):
     assert isinstance(read_kickoff(said(HTML, 503, **more)), InDoubt)
 
 
@@ -168,7 +168,7 @@ def test_a_server_error_is_in_doubt(code: int, body: bytes):
 
 
 @pytest.mark.parametrize("code", [402, 406, 408, 410, 418, 421, 425, 100, 600])
-def test_a_code_without_a_rule_is_in_doubt_because_it_may_be_paid_for(code: int):
+def test_an_unexpected_code_is_in_doubt(code: int):
     assert isinstance(read_kickoff(said({"detail": "?"}, code)), InDoubt)
 
 
@@ -191,18 +191,18 @@ def test_a_code_without_a_rule_is_in_doubt_because_it_may_be_paid_for(code: int)
         (b'"a string"', '"a string"'),
     ],
 )
-def test_the_apis_own_words_are_found_in_any_of_its_error_shapes(body: Any, text: str):
+def test_the_message_is_read_from_every_error_format(body: Any, text: str):
     assert read_kickoff(said(body, 400)) == Refused(f"HTTP 400: {text}")
 
 
 @pytest.mark.parametrize("body", [b"x" * 100_000, {"detail": "x" * 100_000}, {"detail": ["x" * 100_000]}])
-def test_the_apis_own_words_are_shortened(body: Any):
-    answer = read_kickoff(said(body, 400))
-    assert isinstance(answer, Refused)
-    assert len(answer.message) <= responses.MAX_MESSAGE + 10
+def test_a_long_message_is_shortened(body: Any):
+    response = read_kickoff(said(body, 400))
+    assert isinstance(response, Refused)
+    assert len(response.message) <= responses.MAX_MESSAGE + 10
 
 
-# GET /status: normalisation, row by row --------------------------------------------------------------------------
+# GET /status: normalization, row by row -----------------------------------------------------------------------------
 
 TOKENS = {
     Pending: ["pending", "queued", "received", "scheduled", "task_is_pending"],
@@ -222,7 +222,7 @@ ROWS = [(token, kind) for kind, tokens in TOKENS.items() for token in tokens] + 
 
 
 @pytest.mark.parametrize(("token", "kind"), ROWS)
-def test_every_token_of_the_table_in_every_spelling(token: str, kind: type):
+def test_every_state_of_the_table_is_read_in_every_spelling(token: str, kind: type):
     for spelling in (
         token,
         token.upper(),
@@ -261,12 +261,12 @@ def test_every_token_of_the_table_in_every_spelling(token: str, kind: type):
         (9, ["?"], Unknown),
     ],
 )
-def test_state_is_the_state_and_status_is_prose(state: Any, status: Any, kind: type):
+def test_state_takes_precedence_over_status(state: Any, status: Any, kind: type):
     assert type(status_of(state=state, status=status)) is kind
 
 
 @pytest.mark.parametrize("body", [b"", b"OK", HTML, b"[]", b"null", b"7", b"\xff\xfe", b"{", b"[" * 100_000, b"{}"])
-def test_a_body_that_means_nothing_is_unknown(body: bytes):
+def test_a_body_without_a_known_state_is_unknown(body: bytes):
     assert isinstance(read_status(Reply(200, body)), Unknown)
 
 
@@ -280,17 +280,17 @@ def test_404_is_not_found(body: Any):
 
 
 @pytest.mark.parametrize("code", [100, 301, 302, 400, 405, 409, 422, 429, 500, 502, 503, 504])
-def test_any_other_code_says_nothing_about_the_execution(code: int):
+def test_any_other_code_is_no_response(code: int):
     body = {"state": "SUCCESS", "detail": "not now"}
     assert read_status(said(body, code, retry_after="40")) == NoResponse(f"HTTP {code}: not now", 40.0)
 
 
-def test_a_rate_limit_is_no_quota():
+def test_a_rate_limit_is_not_a_quota_error():
     assert read_kickoff(said({"detail": "Rate limit reached"}, 429)) == NotStarted("HTTP 429: Rate limit reached", None)
 
 
 @pytest.mark.parametrize(("code", "text"), [(401, "Not authenticated"), (403, "no"), (429, "Monthly execution limit")])
-def test_a_look_that_is_turned_away_is_the_crews_trouble(code: int, text: str):
+def test_a_rejected_poll_makes_the_crew_unavailable(code: int, text: str):
     assert read_status(said({"detail": text}, code)) == CrewUnavailable(f"HTTP {code}: {text}")
 
 
@@ -305,7 +305,7 @@ PROGRESS = {"unit": "task", "completed": 2, "total": 4, "remaining": 2, "current
 @pytest.mark.parametrize(
     ("progress", "kept"), [(PROGRESS, PROGRESS), (None, None), ([1], None), ("half", None), ({}, {})]
 )
-def test_progress_is_kept_as_the_api_gives_it(progress: Any, kept: Any):
+def test_progress_is_returned_as_the_api_reports_it(progress: Any, kept: Any):
     assert status_of(state="RUNNING", progress=progress, source="memory") == Running(kept)
 
 
@@ -326,7 +326,7 @@ def test_progress_is_kept_as_the_api_gives_it(progress: Any, kept: Any):
         ({"state": "REVOKED", "flow_id": "f-1"}, Failed),
     ],
 )
-def test_a_flow_that_names_itself_and_has_no_result_waits_for_a_human(body: Any, kind: type):
+def test_a_flow_without_a_result_that_names_itself_waits_for_a_human(body: Any, kind: type):
     assert type(read_status(said(body))) is kind
 
 
@@ -344,14 +344,14 @@ def test_a_flow_that_names_itself_and_has_no_result_waits_for_a_human(body: Any,
         ({}, None),
     ],
 )
-def test_the_results_text_is_found_in_every_dialect(body: dict[str, Any], result: str | None):
+def test_the_text_of_the_result_is_found_in_every_dialect(body: dict[str, Any], result: str | None):
     assert read_status(said({"state": "SUCCESS", **body})) == Succeeded(result, None, None)
 
 
-def test_text_and_parsed_result_are_kept_apart():
+def test_text_and_parsed_result_are_separate():
     text, parsed, usage = '{"depth": 3}', {"depth": 3}, {"total_tokens": 777}
-    answer = status_of(state="SUCCESS", status=None, result=text, result_json=parsed, usage_metrics=usage)
-    assert answer == Succeeded(text, parsed, usage)
+    response = status_of(state="SUCCESS", status=None, result=text, result_json=parsed, usage_metrics=usage)
+    assert response == Succeeded(text, parsed, usage)
     assert status_of(state="SUCCESS", result=text, result_json=None) == Succeeded(text, None, None)
 
 
@@ -391,9 +391,9 @@ def test_the_reason_of_a_failure_is_shortened():
     assert status_of(state="FAILED", error="x" * 100_000) == Failed("x" * responses.MAX_MESSAGE)
 
 
-def encodable(answer: Any) -> bool:
-    """Whether every text of the answer can be written as UTF-8, and every number as JSON."""
-    fields = [getattr(answer, name) for name in answer.__dataclass_fields__]
+def encodable(response: Any) -> bool:
+    """Whether every text of the response can be encoded as UTF-8, and every number as JSON."""
+    fields = [getattr(response, name) for name in response.__dataclass_fields__]
     try:
         json.dumps(fields, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:
@@ -412,20 +412,20 @@ def encodable(answer: Any) -> bool:
         rb'{"state": "RUNNING", "progress": {"current": "\ud83e"}}',
     ],
 )
-def test_what_a_status_says_can_be_stored_and_sent_on(body: bytes):
-    """Event bytes are UTF-8 JSON; a lone surrogate or NaN of a crew would end the bridge's process, for ever again."""
+def test_every_part_of_a_status_can_be_stored_and_published(body: bytes):
+    """Event bytes are UTF-8 JSON; a lone surrogate or NaN from a crew crashed the bridge at every restart."""
     assert encodable(read_status(Reply(200, body)))
 
 
 @pytest.mark.parametrize("member", ["result_json", "usage_metrics", "progress"])
-def test_what_is_nested_deeper_than_anybody_needs_is_left_out(member: str):
-    """What could be read here, but not be written in the store, once ended the process at every restart."""
+def test_deeply_nested_values_are_dropped(member: str):
+    """A value that could be read but not stored crashed the process at every restart."""
     deep = b'{"a":' * 500 + b"1" + b"}" * 500
-    answer = read_status(Reply(200, b'{"state": "SUCCESS", "result": "text", "%s": %s}' % (member.encode(), deep)))
-    assert answer == Succeeded("text")
+    response = read_status(Reply(200, b'{"state": "SUCCESS", "result": "text", "%s": %s}' % (member.encode(), deep)))
+    assert response == Succeeded("text")
 
 
-def test_what_a_refusal_says_can_be_stored_and_sent_on():
+def test_every_part_of_a_refusal_can_be_stored_and_published():
     assert encodable(read_kickoff(Reply(422, rb'{"detail": "bad: \ud83e"}')))
 
 
@@ -443,7 +443,7 @@ REPLIES = st.builds(Reply, st.integers(100, 700), BODIES, st.floats(0, 100), st.
 
 @settings(max_examples=80)
 @given(REPLIES)
-def test_any_reply_gives_an_answer_and_only_a_2xx_with_an_id_means_started(reply: Reply):
+def test_any_reply_is_classified_and_only_a_2xx_with_an_id_means_started(reply: Reply):
     kickoff = read_kickoff(reply)
     assert isinstance(kickoff, responses.KickoffResponse)
     assert not isinstance(kickoff, Started) or 200 <= reply.code < 300
@@ -453,7 +453,7 @@ def test_any_reply_gives_an_answer_and_only_a_2xx_with_an_id_means_started(reply
 
 
 @pytest.mark.parametrize(
-    ("answer", "seconds"),
+    ("response", "seconds"),
     [
         (Succeeded("text", progress={"duration_seconds": 47.2}), 47.2),
         (Succeeded("text", progress={"duration_seconds": "long"}), None),
@@ -462,15 +462,15 @@ def test_any_reply_gives_an_answer_and_only_a_2xx_with_an_id_means_started(reply
         (Failed("boom"), None),
     ],
 )
-def test_the_run_time_by_the_apis_own_account(answer: responses.StatusResponse, seconds: float | None):
-    assert responses.reported_run_time(answer) == seconds
+def test_the_run_time_reported_by_the_api_is_read(response: responses.StatusResponse, seconds: float | None):
+    assert responses.reported_run_time(response) == seconds
 
 
-# Answers to humans' answers ---------------------------------------------------------------------------------------
+# Responses to human input -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("reply", "answer"),
+    ("reply", "response"),
     [
         (Reply(200, b'{"kickoff_id": "a-1"}'), Resumed("a-1")),
         (Reply(200, b'{"status": "resumed", "message": "ok"}'), Resumed()),
@@ -484,12 +484,12 @@ def test_the_run_time_by_the_apis_own_account(answer: responses.StatusResponse, 
         (Reply(500, b"Internal Server Error"), InDoubt("HTTP 500: Internal Server Error")),
     ],
 )
-def test_what_the_api_says_to_a_resume(reply: Reply, answer: Any):
-    assert read_resume(reply) == answer
+def test_responses_to_resume(reply: Reply, response: Any):
+    assert read_resume(reply) == response
 
 
 @pytest.mark.parametrize(
-    ("reply", "answer"),
+    ("reply", "response"),
     [
         (Reply(200, b""), Resumed()),
         (Reply(404, b"secret"), Refused("HTTP 404")),
@@ -501,8 +501,8 @@ def test_what_the_api_says_to_a_resume(reply: Reply, answer: Any):
         (Reply(502, b"secret"), InDoubt("HTTP 502")),
     ],
 )
-def test_what_a_flows_callback_says_is_told_by_its_code_alone(reply: Reply, answer: Any):
-    assert read_flow_answer(reply) == answer
+def test_responses_of_a_flow_callback_are_classified_by_code_alone(reply: Reply, response: Any):
+    assert read_flow_answer(reply) == response
 
 
 WHOLE_ID = b'{"kickoff_id": "k-1"}'
@@ -520,7 +520,7 @@ WHOLE_ID = b'{"kickoff_id": "k-1"}'
         (Reply(500, b"", cut="TimeoutError"), InDoubt("HTTP 500: no text")),
     ],
 )
-def test_a_kickoff_whose_answer_broke_off_is_judged_by_its_status(reply: Reply, expected: object) -> None:
+def test_a_truncated_kickoff_response_is_classified_by_its_code(reply: Reply, expected: object) -> None:
     assert read_kickoff(reply) == expected
 
 
@@ -533,21 +533,21 @@ def test_a_kickoff_whose_answer_broke_off_is_judged_by_its_status(reply: Reply, 
         (Reply(404, b"", cut="TimeoutError"), NotFound()),
     ],
 )
-def test_a_status_that_broke_off_is_judged_by_what_arrived(reply: Reply, expected: object) -> None:
+def test_a_truncated_status_is_classified_by_the_received_part(reply: Reply, expected: object) -> None:
     assert read_status(reply) == expected
 
 
-@pytest.mark.parametrize("told", ["1" * 400, "-1", "true", '"12"', "[12]", "1" * 4400, "1e999", "NaN"])
-def test_a_run_time_that_is_no_usable_number_is_none(told: str) -> None:
-    """`float()` of 400 digits ended the process, and left the POSTs of other crews in doubt."""
-    body = f'{{"state": "SUCCESS", "result": "done", "progress": {{"duration_seconds": {told}}}}}'
-    answer = read_status(Reply(200, body.encode()))
-    assert isinstance(answer, Succeeded)
-    assert answer.result == "done"
-    assert responses.reported_run_time(answer) is None
+@pytest.mark.parametrize("reported", ["1" * 400, "-1", "true", '"12"', "[12]", "1" * 4400, "1e999", "NaN"])
+def test_an_unusable_run_time_is_none(reported: str) -> None:
+    """`float()` of 400 digits crashed the process and left the POSTs of other crews in doubt."""
+    body = f'{{"state": "SUCCESS", "result": "done", "progress": {{"duration_seconds": {reported}}}}}'
+    response = read_status(Reply(200, body.encode()))
+    assert isinstance(response, Succeeded)
+    assert response.result == "done"
+    assert responses.reported_run_time(response) is None
 
 
-def test_a_response_of_little_but_brackets_says_nothing():
+def test_a_response_of_mostly_brackets_is_no_response():
     assert read_status(Reply(200, b"[" + b"{}," * 300_000 + b"{}]")) == Unknown("the response is not a JSON object")
     many = b'{"state": "SUCCESS", "result": "r", "x": [' + b"{}," * 100_000 + b"{}]}"
     assert isinstance(read_status(Reply(200, many)), Succeeded)
@@ -563,17 +563,17 @@ def test_a_response_of_little_but_brackets_says_nothing():
         (404, b"", StopResponse.NOT_STOPPED),
     ],
 )
-def test_what_a_stop_can_mean(code: int, body: bytes, expected: StopResponse):
+def test_responses_to_stop(code: int, body: bytes, expected: StopResponse):
     assert responses.read_stop(Reply(code, body)) is expected
 
 
 @pytest.mark.parametrize("kickoff_id", ["k-1.33", "a:b", "execution~7", "x" * 128, "+=@,;!"])
-def test_any_printable_segment_of_a_path_can_be_an_id(kickoff_id: str):
+def test_any_printable_path_segment_can_be_an_id(kickoff_id: str):
     assert read_kickoff(said({"kickoff_id": kickoff_id})) == Started(kickoff_id)
 
 
 @pytest.mark.parametrize("value", [".", "..", "a/b", "a?b", "a#b", "a%2Fb", "a b", "a\n", "a\x00", "", "a\\b"])
-def test_what_could_change_the_path_cannot_be_an_id(value: str):
+def test_text_that_could_change_the_path_is_not_an_id(value: str):
     assert not responses.usable_kickoff_id(value)
 
 

@@ -1,4 +1,4 @@
-"""Where the result of an execution is, in every shape that the API, its documents and other clients know."""
+"""Results of executions, in every format of the API, its documentation, and other clients."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -23,9 +23,9 @@ for _ in range(80):
 
 
 def status(body: Mapping[str, Any]) -> Succeeded:
-    answer = read_status(Reply(200, orjson.dumps(body)))
-    assert isinstance(answer, Succeeded)
-    return answer
+    response = read_status(Reply(200, orjson.dumps(body)))
+    assert isinstance(response, Succeeded)
+    return response
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,7 @@ def status(body: Mapping[str, Any]) -> Succeeded:
         ({"result": None}, None, None),
     ],
 )
-def test_where_there_is_a_state_the_value_is_the_answer_whatever_it_is(
-    body: dict[str, Any], result: str | None, result_json: Any
-):
+def test_with_a_state_the_value_is_the_result(body: dict[str, Any], result: str | None, result_json: Any):
     found = status({"state": "SUCCESS", **body})
     assert (found.result, found.result_json, found.dropped) == (result, result_json, ())
     assert type(found.result_json) is type(result_json)
@@ -98,13 +96,11 @@ def test_where_there_is_a_state_the_value_is_the_answer_whatever_it_is(
         ({}, None, None),
     ],
 )
-def test_where_there_is_no_state_an_object_may_wrap_the_answer(
-    body: dict[str, Any], result: str | None, result_json: Any
-):
+def test_without_a_state_an_object_may_wrap_the_result(body: dict[str, Any], result: str | None, result_json: Any):
     found = status({"status": "completed", **body})
     assert (found.result, found.result_json, found.dropped) == (result, result_json, ())
-    told = read_crew_webhook(body)
-    assert (told.result, told.result_json) == (result, result_json) if told else not found.has_result
+    reported = read_crew_webhook(body)
+    assert (reported.result, reported.result_json) == (result, result_json) if reported else not found.has_result
 
 
 @pytest.mark.parametrize(
@@ -122,40 +118,44 @@ def test_where_there_is_no_state_an_object_may_wrap_the_answer(
         ({"output": "text", "raw": DEEP}, "text", None, ("raw",)),
     ],
 )
-def test_what_cannot_be_kept_is_named(body: dict[str, Any], result: Any, result_json: Any, dropped: tuple[str, ...]):
+def test_an_unstorable_result_is_reported(
+    body: dict[str, Any], result: Any, result_json: Any, dropped: tuple[str, ...]
+):
     found = status({"state": "SUCCESS", **body})
     assert (found.result, found.result_json, found.dropped) == (result, result_json, dropped)
 
 
-def test_usage_is_found_by_either_name():
+def test_token_usage_is_read_by_either_name():
     assert status({"state": "SUCCESS", "token_usage": {"total_tokens": 9}}).usage == {"total_tokens": 9}
 
 
-# The sandbox's dialects -------------------------------------------------------------------------------------------
+# The sandbox's dialects ---------------------------------------------------------------------------------------------
 
 SHAPES = ["text", "", {"score": 8}, {"output": "draft.md", "score": 8}, ["a"], 42, 0, 0.5, True, False]
 
 
 def in_dialect(dialect: Dialect) -> Callable[[Execution], Succeeded | None]:
-    def told(execution: Execution) -> Succeeded:
+    def reported(execution: Execution) -> Succeeded:
         said = status_response(dialect, "k-1", live_status(execution, "flow", now=9.0), execution)
-        answer = read_status(Reply(said.code, said.body))
-        assert isinstance(answer, Succeeded)
-        return answer
+        response = read_status(Reply(said.code, said.body))
+        assert isinstance(response, Succeeded)
+        return response
 
-    return told
+    return reported
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
-    "told",
+    "reported",
     [*map(in_dialect, get_args(Dialect)), lambda execution: read_crew_webhook(crew_webhook(execution))],
     ids=[*get_args(Dialect), "crew_webhook"],
 )
-def test_every_shape_of_result_is_found_in_every_dialect(shape: Any, told: Callable[[Execution], Succeeded | None]):
-    """`kickoff-bridge sandbox --dialect status_upper` answered with results that the bridge showed as null."""
+def test_every_format_of_result_is_found_in_every_dialect(
+    shape: Any, reported: Callable[[Execution], Succeeded | None]
+):
+    """The bridge showed results of `kickoff-bridge sandbox --dialect status_upper` as null."""
     execution = Execution("k-1", {}, None, 0.0, 1.0, result=shape)
-    found = told(execution)
+    found = reported(execution)
     assert found is not None
     if isinstance(shape, str):
         assert (found.result, found.result_json) == (shape, None)
@@ -163,9 +163,9 @@ def test_every_shape_of_result_is_found_in_every_dialect(shape: Any, told: Calla
         assert (found.result_json, type(found.result_json)) == (shape, type(shape))
 
 
-@pytest.mark.parametrize("told", [*map(in_dialect, get_args(Dialect))], ids=get_args(Dialect))
-def test_a_result_in_plain_text_is_found_in_every_dialect(told: Callable[[Execution], Succeeded]):
+@pytest.mark.parametrize("reported", [*map(in_dialect, get_args(Dialect))], ids=get_args(Dialect))
+def test_a_plain_text_result_is_found_in_every_dialect(reported: Callable[[Execution], Succeeded]):
     plain = Execution("k-1", {"topic": "tea"}, None, 0.0, 1.0)
-    assert "tea" in (told(plain).result or "")
-    with_json = told(replace(plain, result_json={"score": 8}))
+    assert "tea" in (reported(plain).result or "")
+    with_json = reported(replace(plain, result_json={"score": 8}))
     assert with_json.result == '{"score":8}'

@@ -1,4 +1,4 @@
-"""A crew's webhooks are relied on once they were heard, and no longer once ends come in silence."""
+"""A crew's webhooks count as reliable after enough runs that they announced, and no longer after silent ends."""
 
 from bridge.core.crew.webhook_reliability import WebhookReliability
 
@@ -12,34 +12,34 @@ def after(*webhook_seen: bool, ends: list[bool] | None = None) -> WebhookReliabi
     return webhook_reliability
 
 
-def test_nothing_is_relied_on_before_it_was_seen():
+def test_webhooks_are_unreliable_at_first():
     assert not after().reliable
 
 
-def test_it_takes_sixteen_runs_in_a_row_that_were_heard_of():
+def test_sixteen_announced_runs_in_a_row_make_webhooks_reliable():
     assert not after(*[True] * 15).reliable
     assert after(*[True] * 16).reliable
 
 
-def test_announced_ends_alone_show_nothing_of_runs_to_come():
+def test_announced_ends_alone_do_not_make_webhooks_reliable():
     assert not after(ends=[True] * 99).reliable
 
 
-def test_trust_that_is_just_earned_is_lost_with_the_first_silent_run():
+def test_at_the_threshold_one_silent_end_makes_webhooks_unreliable():
     assert not after(*[True] * 16, False).reliable
 
 
-def test_a_long_record_forgives_two_silent_ends_in_a_row_and_not_a_third():
+def test_a_long_record_tolerates_two_silent_ends_in_a_row():
     assert after(*[True] * 200, ends=[False] * 2).reliable
     assert not after(*[True] * 200, ends=[False] * 3).reliable
 
 
-def test_lost_trust_can_be_earned_again():
+def test_webhooks_can_become_reliable_again():
     assert after(*[True] * 200, ends=[False] * 200 + [True] * 16).reliable
     assert after(*[True] * 200, *[False] * 200, *[True] * 16).reliable
 
 
-def test_every_other_webhook_is_never_enough():
+def test_every_other_webhook_is_not_reliable():
     webhook_reliability = after()
     for number in range(400):
         webhook_reliability.on_first_poll(webhook_seen=number % 2 == 0)

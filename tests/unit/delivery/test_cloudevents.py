@@ -1,4 +1,4 @@
-"""A fact about a run becomes an event's bytes, and one delivery per destination."""
+"""Events of runs: the bytes of the CloudEvent, and one delivery per destination."""
 
 import json
 from dataclasses import replace
@@ -30,7 +30,7 @@ def the_event(run: Run, type_: str = "run.succeeded", **more: Any) -> Any:
     return json.loads(cloudevents.with_event(run, type_, EXCHANGE, NOW + 62, **more).deliveries[0].event.body)
 
 
-def test_the_event_is_a_cloud_event_in_the_promised_shape():
+def test_the_event_is_a_cloudevent_in_the_documented_format():
     assert the_event(ended()) == {
         "specversion": "1.0",
         "id": f"{run_id(1)}-succeeded",
@@ -60,13 +60,13 @@ def test_the_event_is_a_cloud_event_in_the_promised_shape():
 
 
 def linking(run: Run, limit: int, type_: str = "run.succeeded") -> tuple[Any, int]:
-    """The event under this limit, and its size in bytes."""
+    """The event under this size limit, and its size in bytes."""
     policy = replace(EXCHANGE, max_event_bytes=limit, api_url="https://bridge.example.com")
     body = cloudevents.with_event(run, type_, policy, NOW + 62).deliveries[0].event.body
     return json.loads(body), len(body)
 
 
-def test_a_result_that_is_too_large_is_linked():
+def test_a_large_result_is_linked():
     large = replace(ended(), outcome=Outcome("ä" * 500, {"text": "ä" * 500}, {"total_tokens": 9}))
     whole, size = linking(large, 10_000)
     assert (whole["data"]["result"], "dataref" in whole) == ("ä" * 500, False)
@@ -80,27 +80,27 @@ def test_a_result_that_is_too_large_is_linked():
     }
 
 
-def test_a_json_result_alone_is_linked_too():
+def test_a_large_json_result_is_linked():
     large = replace(ended(), outcome=Outcome(None, {"text": "a" * 500}))
     assert "dataref" in linking(large, 900)[0]
 
 
-def test_what_is_large_without_a_result_is_carried():
+def test_large_content_without_a_result_is_included():
     """There would be nothing behind the link."""
     assert "dataref" not in linking(a_run(meta={"text": "a" * 500}), 100, "run.failed")[0]
 
 
-def test_a_late_result_is_carried_however_large():
-    """It is in no row of the store: a run that timed out stays as it is."""
+def test_a_late_result_is_included_at_any_size():
+    """It is in no row of the store: a run that timed out stays unchanged."""
     assert "dataref" not in linking(ended(), 100, "run.late_result")[0]
 
 
-def test_an_error_is_a_code_and_a_message():
+def test_an_error_has_a_code_and_a_message():
     failed = replace(a_run(), outcome=Outcome(error=RunError("lost", "gone")))
     assert cloudevents.run_document(failed)["error"] == {"code": "lost", "message": "gone"}
 
 
-def test_the_same_fact_gives_the_same_id_and_the_same_bytes():
+def test_the_same_fact_has_the_same_id_and_bytes():
     one, two = (cloudevents.with_event(ended(), "run.succeeded", EVERYWHERE, NOW).deliveries for _ in range(2))
     assert one == two
 
@@ -109,11 +109,11 @@ def test_the_same_fact_gives_the_same_id_and_the_same_bytes():
     ("type_", "sequence", "end"),
     [("run.failed", 1, "-failed"), ("run.in_doubt", 1, "-in_doubt"), ("run.in_doubt", 2, "-in_doubt-2")],
 )
-def test_ids_name_the_run_and_the_kind_and_tell_repeats_apart(type_: str, sequence: int, end: str):
+def test_ids_contain_the_run_and_the_kind_and_distinguish_repeats(type_: str, sequence: int, end: str):
     assert the_event(a_run(), type_, sequence=sequence)["id"] == run_id(1) + end
 
 
-def test_the_events_envelope_carries_what_a_message_needs():
+def test_the_envelope_of_an_event_has_the_properties_of_a_message():
     event = cloudevents.with_event(ended(), "run.succeeded", EXCHANGE, NOW).deliveries[0].event
     assert (event.content_type, event.type, event.run_id) == (
         "application/cloudevents+json",
@@ -124,13 +124,13 @@ def test_the_events_envelope_carries_what_a_message_needs():
     assert event.headers == {"run_id": run_id(1), "crew": "research", "kickoff_id": "k-1", "traceparent": TRACE}
 
 
-def test_without_a_correlation_id_the_key_stands_in_and_unknown_headers_are_left_out():
+def test_the_key_is_the_default_correlation_id_and_unknown_headers_are_dropped():
     event = cloudevents.with_event(a_run(idempotency_key="k-9"), "run.cancelled", EXCHANGE, NOW).deliveries[0].event
     assert event.correlation_id == "k-9"
     assert event.headers == {"run_id": run_id(1), "crew": "research"}
 
 
-def test_every_destination_gets_its_own_delivery_of_the_very_same_event():
+def test_every_destination_has_a_delivery_of_the_same_event():
     found = cloudevents.with_event(
         ended(callback_url="https://shop.example/17"), "run.succeeded", EVERYWHERE, NOW + 3
     ).deliveries
@@ -145,7 +145,7 @@ def test_every_destination_gets_its_own_delivery_of_the_very_same_event():
     assert {delivery.due_at for delivery in found} == {NOW + 3}
 
 
-def test_a_url_that_is_named_twice_is_called_once():
+def test_a_url_that_occurs_twice_is_called_once():
     run = a_run(callback_url="https://crew.example/all")
     assert (
         len(
@@ -157,7 +157,7 @@ def test_a_url_that_is_named_twice_is_called_once():
     )
 
 
-def test_a_run_that_nobody_asked_about_has_no_deliveries():
+def test_a_run_without_destinations_has_no_deliveries():
     decision = cloudevents.with_event(a_run(), "run.failed", CrewPolicy(), NOW)
     assert decision.deliveries == ()
     assert [event.type for event in decision.unaddressed] == ["run.failed"]
@@ -174,7 +174,7 @@ def test_a_run_that_nobody_asked_about_has_no_deliveries():
         ("nul\0", "/requests", None, None, None),
     ],
 )
-def test_a_refusal_is_told_with_code_and_sentence(
+def test_a_refusal_has_a_code_and_a_message(
     crew: str | None, source: str, key: str | None, correlation_id: str | None, correlated: str | None
 ):
     refusal = {"code": "unknown_crew", "message": "there is no such crew", "crew": crew, "idempotency_key": key}
@@ -182,8 +182,8 @@ def test_a_refusal_is_told_with_code_and_sentence(
     body = json.loads(event.body)
     assert (body["id"], body["subject"], body["source"], body["type"]) == ("id-1", "id-1", source, "request.rejected")
     assert body["data"] == refusal
-    told = crew if source != "/requests" else None
-    assert (event.event_id, event.crew, event.correlation_id, event.run_id) == ("id-1", told, correlated, None)
+    reported = crew if source != "/requests" else None
+    assert (event.event_id, event.crew, event.correlation_id, event.run_id) == ("id-1", reported, correlated, None)
 
 
 @pytest.mark.parametrize(
@@ -209,9 +209,9 @@ def test_times_are_utc_with_milliseconds(at: float | None, text: str | None):
     assert cloudevents.timestamp(at) == text
 
 
-def test_a_question_is_shown_while_it_is_not_settled_and_its_address_never():
-    asked = QuestionContent("t-1", "A or B?", "Please review.", ("a", "b"), "https://amp.example.com/?token=secret")
-    waiting = replace(a_run(), human_input=HumanInput(Question(2, NOW, content=asked)))
+def test_an_open_question_is_shown_without_its_callback_url():
+    question = QuestionContent("t-1", "A or B?", "Please review.", ("a", "b"), "https://amp.example.com/?token=secret")
+    waiting = replace(a_run(), human_input=HumanInput(Question(2, NOW, content=question)))
     assert run_document(waiting)["question"] == {
         "number": 2, "task_id": "t-1", "output": "A or B?", "message": "Please review.", "options": ["a", "b"],
         "asked_at": "2027-01-15T08:00:00.000Z", "answer": "open", "trouble": None,

@@ -1,4 +1,4 @@
-"""What becomes of a delivery after an attempt."""
+"""The outcome of a delivery attempt."""
 
 import hashlib
 from dataclasses import replace
@@ -10,7 +10,7 @@ from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, Un
 from tests.fakes import NOW, a_delivery
 
 
-def test_a_confirmed_delivery_is_delivered_and_its_old_trouble_forgotten():
+def test_a_confirmed_delivery_is_delivered_without_its_earlier_error():
     written = outcome_of_attempt(
         replace(a_delivery(), attempts=2, last_error="HTTP 500"), Confirmed(), NOW + 5
     ).delivery
@@ -18,18 +18,18 @@ def test_a_confirmed_delivery_is_delivered_and_its_old_trouble_forgotten():
     assert (written.delivered_at, written.last_error) == (NOW + 5, None)
 
 
-def test_a_receiver_that_is_gone_ends_it_at_once():
+def test_a_receiver_that_is_gone_ends_the_delivery_at_once():
     written = outcome_of_attempt(a_delivery(), Undeliverable("HTTP 410"), NOW).delivery
     assert (written.state, written.attempts, written.last_error) == (DeliveryState.DEAD, 1, "HTTP 410")
 
 
-def test_a_failure_is_tried_again_later():
+def test_a_failed_delivery_is_retried_later():
     written = outcome_of_attempt(a_delivery(), Retryable("HTTP 503", after=77.0), NOW).delivery
     assert (written.state, written.attempts, written.last_error) == (DeliveryState.PENDING, 1, "HTTP 503")
     assert written.due_at == NOW + 77.0
 
 
-def test_the_tenth_failure_of_a_callback_kills_it():
+def test_a_callback_is_dead_after_ten_failures():
     delivery, moments = a_delivery(), []
     while delivery.state is DeliveryState.PENDING:
         moments.append(delivery.due_at)
@@ -38,28 +38,28 @@ def test_the_tenth_failure_of_a_callback_kills_it():
     assert delivery.last_error == "no connection"
 
 
-def test_the_results_exchange_is_never_given_up():
+def test_deliveries_to_the_results_exchange_never_expire():
     delivery = replace(a_delivery(channel=Channel.EXCHANGE), attempts=10_000)
     assert outcome_of_attempt(delivery, Unroutable("no queue"), NOW).delivery.state is DeliveryState.PENDING
 
 
-def test_the_event_itself_never_changes():
+def test_the_event_never_changes():
     delivery = a_delivery()
-    for answer in (Confirmed(), Undeliverable("x"), Retryable("y")):
-        assert outcome_of_attempt(delivery, answer, NOW).delivery.event is delivery.event
+    for response in (Confirmed(), Undeliverable("x"), Retryable("y")):
+        assert outcome_of_attempt(delivery, response, NOW).delivery.event is delivery.event
 
 
 HOUR = 3600.0
 DELAYS = [5.0, 300.0, 1800.0, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR]
 
 
-@pytest.mark.parametrize("answer", [Retryable("HTTP 302"), Retryable("HTTP 500"), Retryable("TimeoutError")])
-def test_the_times_of_all_ten_attempts_are_exact(answer: Retryable):
-    """The promised pauses, each moved by up to a fifth; the share is computed from the delivery and the attempt."""
+@pytest.mark.parametrize("response", [Retryable("HTTP 302"), Retryable("HTTP 500"), Retryable("TimeoutError")])
+def test_the_times_of_all_ten_attempts_are_exact(response: Retryable):
+    """The documented delays with a jitter of up to a fifth, computed from the delivery and the attempt."""
     delivery, expected, moments = a_delivery(), NOW, list[float]()
     while delivery.state is DeliveryState.PENDING:
         moments.append(delivery.due_at)
-        delivery = outcome_of_attempt(delivery, answer, delivery.due_at).delivery
+        delivery = outcome_of_attempt(delivery, response, delivery.due_at).delivery
     for attempt, (moment, pause) in enumerate(zip(moments, [*DELAYS, 0.0], strict=True), start=1):
         assert moment == expected
         digest = hashlib.blake2b(f"{delivery.delivery_id}:{attempt}".encode(), digest_size=8).digest()
@@ -68,7 +68,7 @@ def test_the_times_of_all_ten_attempts_are_exact(answer: Retryable):
     assert moments[-1] - NOW == pytest.approx(75.6 * HOUR, rel=0.2)
 
 
-def test_what_is_sent_again_on_request_has_its_whole_schedule_again():
+def test_a_redelivery_restarts_the_schedule():
     delivery = replace(a_delivery(), attempts=10, earlier_attempts=10)
     for attempt in range(11, 20):
         delivery = outcome_of_attempt(delivery, Retryable("HTTP 500"), NOW).delivery

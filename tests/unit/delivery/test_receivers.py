@@ -1,4 +1,4 @@
-"""Receivers of callbacks: who shares whose trouble, how many places they have, when they are left alone."""
+"""Receivers of callbacks: identity, concurrency limits, and pauses."""
 
 import json
 
@@ -34,33 +34,33 @@ def test_urls_with_one_scheme_host_and_port_have_one_receiver(url: str, name: st
 
 
 @pytest.mark.parametrize("channel", [Channel.EXCHANGE, Channel.QUEUE, Channel.DEAD_LETTER])
-def test_what_goes_by_the_broker_has_no_receiver(channel: Channel):
+def test_broker_deliveries_have_no_receiver(channel: Channel):
     assert receiver_name(Destination(channel, "https://shop.example")) is None
 
 
-def test_half_of_the_places_are_kept_for_receivers_that_work():
+def test_half_of_the_slots_are_reserved_for_working_receivers():
     assert [ConcurrencyLimits(slots).unproven_together for slots in (200, 3, 1)] == [100, 1, 1]
     assert [ConcurrencyLimits(200).of(proven=proven) for proven in (True, False)] == [8, 1]
 
 
-def test_a_first_success_proves_a_receiver():
+def test_the_first_success_marks_a_receiver_as_working():
     assert outcome_of_attempt(to_shop(), Confirmed(), NOW).receiver == Receiver(NAME)
 
 
-def test_a_success_ends_a_row_of_failures_and_a_pause():
+def test_a_success_ends_a_series_of_failures_and_a_pause():
     assert outcome_of_attempt(to_shop(Receiver(NAME, NOW - DAY, NOW)), Confirmed(), NOW).receiver == Receiver(NAME)
 
 
-def test_one_success_more_is_no_news():
+def test_another_success_changes_nothing():
     assert outcome_of_attempt(to_shop(Receiver(NAME)), Confirmed(), NOW).receiver is None
 
 
 @pytest.mark.parametrize("known", [None, Receiver(NAME)])
-def test_the_first_failure_is_remembered(known: Receiver | None):
+def test_the_first_failure_is_recorded(known: Receiver | None):
     assert outcome_of_attempt(to_shop(known), Retryable("HTTP 500"), NOW).receiver == Receiver(NAME, failing_since=NOW)
 
 
-def test_one_failure_more_is_no_news_until_five_days_are_over():
+def test_another_failure_changes_nothing_within_five_days():
     failing = Receiver(NAME, failing_since=NOW)
     assert outcome_of_attempt(to_shop(failing), Retryable("HTTP 500"), NOW + PAUSE_AFTER - 1).receiver is None
     written = outcome_of_attempt(to_shop(failing), Retryable("HTTP 500"), NOW + PAUSE_AFTER)
@@ -68,12 +68,12 @@ def test_one_failure_more_is_no_news_until_five_days_are_over():
     assert written.delivery.paused
 
 
-def test_an_address_that_may_not_be_called_says_nothing_about_its_receiver():
-    answer = Undeliverable("address not permitted")
-    assert outcome_of_attempt(to_shop(Receiver(NAME, NOW - 9 * DAY)), answer, NOW).receiver is None
+def test_a_forbidden_address_does_not_count_against_its_receiver():
+    response = Undeliverable("address not permitted")
+    assert outcome_of_attempt(to_shop(Receiver(NAME, NOW - 9 * DAY)), response, NOW).receiver is None
 
 
-def test_one_that_wants_no_more_is_alive():
+def test_a_receiver_that_answers_gone_is_alive():
     """A failure days later was its first one since, and paused it."""
     gone = Undeliverable("HTTP 410", CallbackReply(410))
     assert outcome_of_attempt(to_shop(Receiver(NAME, NOW - DAY)), gone, NOW).receiver == Receiver(NAME)
@@ -96,7 +96,7 @@ def test_a_pause_is_announced_on_the_results_exchange():
 
 
 def test_two_attempts_that_find_the_same_pause_announce_one_event():
-    """Its id is made of the receiver and the beginning of its failures."""
+    """Its id is made of the receiver and the time of its first failure."""
     found = [
         outcome_of_attempt(to_shop(Receiver(NAME, NOW), crew), Retryable("x"), NOW + PAUSE_AFTER + late)
         for late, crew in enumerate(["research", None])
@@ -106,14 +106,14 @@ def test_two_attempts_that_find_the_same_pause_announce_one_event():
     assert "." not in ids.pop()
 
 
-def test_an_attempt_keeps_what_was_answered_up_to_a_kilobyte():
+def test_an_attempt_keeps_up_to_a_kilobyte_of_the_response():
     written = outcome_of_attempt(
         to_shop(), Retryable("HTTP 500", reply=CallbackReply(500, b"x" * 5000)), NOW, seconds=2.5
     )
     assert written.attempt == Attempt(1, NOW - 2.5, 2.5, "HTTP 500", 500, b"x" * 1024)
 
 
-def test_an_attempt_that_was_not_answered_keeps_its_error():
+def test_an_attempt_without_a_response_keeps_its_error():
     assert outcome_of_attempt(to_shop(), Retryable("no connection"), NOW).attempt == Attempt(
         1, NOW, 0.0, "no connection"
     )

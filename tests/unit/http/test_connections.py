@@ -1,10 +1,10 @@
-"""Which connection yields to a new one."""
+"""The connection that is closed in favor of a new one."""
 
 from bridge.core.http.connections import Connections
 
 
 class Listener:
-    """Connections by name; those in `busy` have a request under way."""
+    """Connections by name; those in `busy` have a request in progress."""
 
     def __init__(self, most: int, most_per_address: int | None = None) -> None:
         self.busy: set[str] = set()
@@ -18,21 +18,21 @@ def test_nothing_is_closed_below_the_limits() -> None:
     assert Listener(2).add("a", "b") == [None, None]
 
 
-def test_the_oldest_idle_anonymous_connection_yields() -> None:
+def test_the_oldest_idle_anonymous_connection_is_closed_first() -> None:
     listener = Listener(3)
     listener.busy.add("a")
     assert listener.add("a", "b", "c", "d", "e") == [None, None, None, "b", "c"]
     assert len(listener.open) == 3
 
 
-def test_an_anonymous_request_under_way_yields_if_none_is_idle() -> None:
-    """Else bodies that never end would lock everyone out."""
+def test_an_anonymous_request_in_progress_is_closed_if_none_is_idle() -> None:
+    """Otherwise endless request bodies would lock all clients out."""
     listener = Listener(2)
     listener.busy |= {"a", "b"}
     assert listener.add("a", "b", "c") == [None, None, "a"]
 
 
-def test_an_authenticated_connection_yields_last_and_only_while_idle() -> None:
+def test_an_authenticated_connection_is_closed_last_and_only_while_idle() -> None:
     listener = Listener(2)
     listener.add("a", "b")
     listener.open.authenticate("a")
@@ -46,15 +46,15 @@ def test_an_authenticated_connection_yields_last_and_only_while_idle() -> None:
     assert len(listener.open) == 2
 
 
-def test_an_address_over_its_limit_pays_for_it_itself() -> None:
+def test_an_address_over_its_limit_loses_its_own_connection() -> None:
     listener = Listener(10, 2)
     assert listener.add("x", address="198.51.100.1") == [None]
     assert listener.add("a", "b", "c", "d") == [None, None, "a", "b"]
     assert listener.add("y", address="198.51.100.1") == [None]
 
 
-def test_authenticated_connections_do_not_count_for_their_address() -> None:
-    """A reverse proxy has one address for all."""
+def test_authenticated_connections_do_not_count_toward_the_limit_of_their_address() -> None:
+    """All clients behind a reverse proxy have one address."""
     listener = Listener(10, 2)
     for name in ("a", "b", "c"):
         assert listener.add(name) == [None]
@@ -63,7 +63,7 @@ def test_authenticated_connections_do_not_count_for_their_address() -> None:
     assert listener.add("d", "e", "f") == [None, None, "d"]
 
 
-def test_a_connection_that_ends_makes_room() -> None:
+def test_a_closed_connection_makes_room() -> None:
     listener = Listener(2)
     listener.add("a", "b")
     listener.open.authenticate("b")

@@ -1,4 +1,4 @@
-"""Requests to an open API: from this machine they are accepted, from a website in its browser they are not."""
+"""Requests to an open API: accepted from this machine, refused from a website in its browser."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The head of a response, as a parser gets it: whatever a peer does wrong, its status and its body stay readable."""
+"""The repaired head of a malformed response: its status and its body stay readable."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_the_head_ends_with_an_empty_line() -> None:
     assert end_of_head(b"HTTP/1.1 200 OK\n\nbody") == 17
 
 
-def test_what_is_not_the_final_response() -> None:
+def test_interim_responses_are_recognized() -> None:
     assert [is_interim(head(status=f"HTTP/1.1 {code} x")) for code in (100, 103, 101, 200)] == [
         True,
         True,
@@ -47,7 +47,7 @@ def test_what_is_not_the_final_response() -> None:
     assert not is_interim(b"HTTP/1.1 10")
 
 
-def test_only_headers_that_matter_are_kept() -> None:
+def test_only_relevant_headers_are_kept() -> None:
     lines = [f"X-{number}: {'v' * 9000}" for number in range(200)]
     lines += ["Content-Type: text/plain", "RETRY-AFTER : 7", "Set-Cookie: a=b", "no header", " folded: line"]
     assert read(mended(head(*lines, "Content-Length: 5"))) == (
@@ -57,7 +57,7 @@ def test_only_headers_that_matter_are_kept() -> None:
 
 
 @pytest.mark.parametrize("value", ["v" * 2000, "a\x00b", "a\rb"])
-def test_a_header_that_no_parser_takes_is_left_out(value: str) -> None:
+def test_an_invalid_header_is_dropped(value: str) -> None:
     assert read(mended(head(f"Content-Type: {value}"))) == ("HTTP/1.1 200 -", set())
 
 
@@ -81,12 +81,12 @@ def test_a_header_that_no_parser_takes_is_left_out(value: str) -> None:
         (["Transfer-Encoding: identity"], {"connection: close"}),
     ],
 )
-def test_the_body_has_one_sound_frame(lines: list[str], expected: set[str]) -> None:
+def test_the_body_has_one_valid_framing(lines: list[str], expected: set[str]) -> None:
     assert read(mended(head(*lines))) == ("HTTP/1.1 200 -", expected)
 
 
 @pytest.mark.parametrize("status", ["HTTP/1.1 204 No Content", "HTTP/1.1 304 Not Modified"])
-def test_what_follows_a_response_without_a_body_is_not_read_as_the_next_one(status: str) -> None:
+def test_bytes_after_a_response_without_a_body_are_not_the_next_response(status: str) -> None:
     assert read(mended(head(status=status)))[1] == set()
     assert read(mended(head("Content-Length: 0", status=status)))[1] == set()
     assert read(mended(head("Content-Length: 5", status=status)))[1] == {"connection: close"}

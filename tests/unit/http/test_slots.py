@@ -1,4 +1,4 @@
-"""Slots: one greedy holder leaves as many as it takes, and several still leave one for the next."""
+"""Slots: one holder takes at most half of the free ones, and several holders leave one for a newcomer."""
 
 from bridge.core.http.slots import Slots
 
@@ -23,12 +23,12 @@ def test_the_last_slot_goes_to_a_holder_that_has_none() -> None:
     assert not slots.take("c")
 
 
-def test_a_holder_without_rivals_may_take_all() -> None:
+def test_a_single_holder_without_competition_may_take_all() -> None:
     slots = Slots(3)
     assert taken(slots, "anonymous", fairly=False) == 3
 
 
-def test_what_is_released_can_be_taken_again() -> None:
+def test_a_released_slot_can_be_taken_again() -> None:
     slots = Slots(2)
     assert slots.take("a")
     assert not slots.take("a")

@@ -1,4 +1,4 @@
-"""The rules of questions and answers, without a store: every branch, and what holds for any history."""
+"""The rules of human input: every branch, and the promises that hold for any history."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -37,7 +37,7 @@ from tests.fakes import NOW, a_run, event_types
 
 POLICY = CrewPolicy(deadline=600.0, results_exchange=True)
 HITL = replace(POLICY, human_input=True)
-PATIENT = replace(POLICY, human_deadline=100.0, human_default="Go on.")
+WITH_DEADLINE = replace(POLICY, human_deadline=100.0, human_default="Go on.")
 FLOW = replace(POLICY, is_flow=True)
 CALLBACK = "https://amp.example.com/respond?token=x"
 YES = Resume(approve=True)
@@ -48,20 +48,20 @@ def running() -> Run:
     return state_machine.on_kickoff(begun, Started("k-1"), POLICY, NOW).run
 
 
-def asking(policy: CrewPolicy = POLICY, **asked: Any) -> Run:
-    decision = rules.on_question(running(), QuestionContent(**{"task_id": "t-1", **asked}), policy, NOW)
+def with_question(policy: CrewPolicy = POLICY, **content: Any) -> Run:
+    decision = rules.on_question(running(), QuestionContent(**{"task_id": "t-1", **content}), policy, NOW)
     assert decision is not None
     return decision.run
 
 
-def given_(run: Run | None = None, command: Resume = YES, policy: CrewPolicy = POLICY) -> Run:
-    decision = rules.accept_answer(run or asking(), command, policy, NOW + 1)
+def submitted(run: Run | None = None, command: Resume = YES, policy: CrewPolicy = POLICY) -> Run:
+    decision = rules.accept_answer(run or with_question(), command, policy, NOW + 1)
     assert decision is not None
     return decision.run
 
 
 def sent() -> Run:
-    return rules.begin_submission(given_(), NOW + 2).run
+    return rules.begin_submission(submitted(), NOW + 2).run
 
 
 def answered() -> Run:
@@ -80,35 +80,35 @@ def stage(run: Run) -> QuestionStage:
 
 
 def seen(
-    run: Run, answer: StatusResponse, at: float, policy: CrewPolicy = POLICY, **tracked: Any
+    run: Run, response: StatusResponse, at: float, policy: CrewPolicy = POLICY, **tracked: Any
 ) -> tuple[TrackedRun, Decision | None]:
-    """What the polling step does with an answer."""
+    """Apply a status as the polling step does."""
     before = replace(state_machine.tracked_from_run(run, policy, NOW), **{"started_at": NOW, **tracked})
-    after, news = rules.observe_status(before, answer, policy, at)
-    return after, rules.apply_status(run, after, answer, policy, at) if news else None
+    after, changed = rules.observe_status(before, response, policy, at)
+    return after, rules.apply_status(run, after, response, policy, at) if changed else None
 
 
 # Questions --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - rules.TRACKED_STATES))
-def test_only_a_run_that_is_followed_can_be_asked_about(state: State):
+def test_only_a_tracked_run_can_have_a_question(state: State):
     assert rules.on_question(replace(running(), state=state), QuestionContent("t-1"), POLICY, NOW) is None
 
 
-def test_a_question_starts_the_deadline_and_is_told():
+def test_a_question_starts_its_deadline_and_is_reported():
     decision = rules.on_question(running(), QuestionContent("t-1", "Approve?"), POLICY, NOW + 9)
     assert decision is not None
     assert (decision.run.state, decision.run.started_at) == (State.WAITING_FOR_HUMAN, NOW + 9)
     assert event_types(decision.deliveries) == ["run.waiting_for_human"]
 
 
-@pytest.mark.parametrize("run", [asking(), sent()])
-def test_a_question_without_a_name_is_the_one_that_is_known(run: Run):
+@pytest.mark.parametrize("run", [with_question(), sent()])
+def test_a_question_without_a_task_id_is_the_open_one(run: Run):
     assert rules.on_question(run, QuestionContent(None, "?"), POLICY, NOW) is None
 
 
-def test_a_question_without_a_name_after_a_settled_one_is_new():
+def test_a_question_without_a_task_id_after_an_answered_one_is_new():
     written = rules.on_activity(sent())
     assert written is not None
     decision = rules.on_question(written.run, QuestionContent(None, "?"), POLICY, NOW)
@@ -116,17 +116,17 @@ def test_a_question_without_a_name_after_a_settled_one_is_new():
     assert question_of(decision.run).number == 2
 
 
-def test_a_new_question_ends_one_that_was_answered_elsewhere():
-    decision = rules.on_question(given_(), QuestionContent("t-2"), POLICY, NOW + 5)
+def test_a_new_question_replaces_one_that_was_answered_elsewhere():
+    decision = rules.on_question(submitted(), QuestionContent("t-2"), POLICY, NOW + 5)
     assert decision is not None
     assert (question_of(decision.run).number, stage(decision.run), decision.run.due_at) == (2, QuestionStage.OPEN, None)
     assert decision.deliveries[0].event.event_id.endswith("-waiting_for_human-2")
 
 
-def test_the_name_of_a_question_that_the_status_told_may_come_later_and_is_no_news():
-    _, told = seen(running(), WaitingForHuman(), NOW + 5)
-    assert told is not None
-    named = rules.on_question(told.run, QuestionContent("t-1", "Approve?", callback_url=CALLBACK), POLICY, NOW + 6)
+def test_a_task_id_that_arrives_later_is_added_without_an_event():
+    _, reported = seen(running(), WaitingForHuman(), NOW + 5)
+    assert reported is not None
+    named = rules.on_question(reported.run, QuestionContent("t-1", "Approve?", callback_url=CALLBACK), POLICY, NOW + 6)
     assert named is not None
     assert (named.deliveries, question_of(named.run).content.output, named.run.human_input.known_task_ids) == (
         (),
@@ -135,7 +135,7 @@ def test_the_name_of_a_question_that_the_status_told_may_come_later_and_is_no_ne
     )
 
 
-def test_only_a_hundred_names_are_remembered():
+def test_at_most_a_hundred_task_ids_are_kept():
     run = running()
     for number in range(120):
         decision = rules.on_question(run, QuestionContent(f"t-{number}"), POLICY, NOW)
@@ -144,21 +144,21 @@ def test_only_a_hundred_names_are_remembered():
     assert (len(run.human_input.known_task_ids), run.human_input.known_task_ids[-1]) == (rules.MAX_KEPT, "t-119")
 
 
-@pytest.mark.parametrize("run", [running(), asking(), replace(sent(), state=State.CANCELLED)])
-def test_a_sign_means_nothing_where_nobody_waits_for_one(run: Run):
+@pytest.mark.parametrize("run", [running(), with_question(), replace(sent(), state=State.CANCELLED)])
+def test_work_without_a_pending_answer_confirms_nothing(run: Run):
     assert rules.on_activity(run) is None
 
 
-# Looks ------------------------------------------------------------------------------------------------------------
+# Polls --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_status_that_says_so_is_a_question():
+def test_a_status_that_waits_for_a_human_is_a_question():
     _, decision = seen(running(), WaitingForHuman(), NOW + 5)
     assert decision is not None
     assert event_types(decision.deliveries) == ["run.waiting_for_human"]
 
 
-def test_where_webhooks_bring_questions_it_takes_two_in_a_row():
+def test_with_webhooks_two_such_statuses_in_a_row_are_a_question():
     policy = replace(HITL, questions_announced=True)
     tracked, decision = seen(running(), WaitingForHuman(), NOW + 5, policy)
     assert (tracked.pauses, decision) == (1, None)
@@ -172,7 +172,7 @@ def test_where_webhooks_bring_questions_it_takes_two_in_a_row():
 
 
 @pytest.mark.parametrize(
-    ("policy", "tracked", "asked"),
+    ("policy", "tracked", "is_question"),
     [
         (HITL, {"seen_alive": True}, True),
         (HITL, {"seen_alive": False}, False),
@@ -180,23 +180,23 @@ def test_where_webhooks_bring_questions_it_takes_two_in_a_row():
         (POLICY, {"seen_alive": True}, False),
     ],
 )
-def test_not_found_is_a_question_where_humans_are_asked_and_the_execution_was_seen(
-    policy: CrewPolicy, tracked: dict[str, Any], asked: bool
+def test_not_found_after_a_seen_execution_is_a_question_where_humans_are_asked(
+    policy: CrewPolicy, tracked: dict[str, Any], is_question: bool
 ):
     _, decision = seen(running(), NotFound(), NOW + 61, policy, **tracked)
-    assert (decision is not None) is asked
+    assert (decision is not None) is is_question
 
 
 @pytest.mark.parametrize(
-    "answer", [NotFound(), Pending(), WaitingForHuman(), Unknown("?"), NoResponse("x"), CrewUnavailable("401")]
+    "response", [NotFound(), Pending(), WaitingForHuman(), Unknown("?"), NoResponse("x"), CrewUnavailable("401")]
 )
-def test_what_may_be_said_of_a_waiting_execution_is_no_news(answer: StatusResponse):
-    assert seen(asking(), answer, NOW + 90)[1] is None
+def test_the_possible_statuses_of_a_waiting_execution_change_nothing(response: StatusResponse):
+    assert seen(with_question(), response, NOW + 90)[1] is None
 
 
 @pytest.mark.parametrize(("seconds", "closed"), [(MOVED_ON_AFTER, True), (MOVED_ON_AFTER - 1, False)])
-def test_work_that_is_seen_a_while_after_a_question_means_that_somebody_else_answered(seconds: float, closed: bool):
-    _, decision = seen(asking(), Running(), NOW + seconds)
+def test_work_seen_some_time_after_a_question_means_that_it_was_answered_elsewhere(seconds: float, closed: bool):
+    _, decision = seen(with_question(), Running(), NOW + seconds)
     assert (decision is not None) is closed
     if decision is not None:
         assert (decision.run.state, stage(decision.run), decision.deliveries) == (
@@ -206,35 +206,35 @@ def test_work_that_is_seen_a_while_after_a_question_means_that_somebody_else_ans
         )
 
 
-@pytest.mark.parametrize("answer", [Succeeded("r"), Failed("boom")])
-def test_an_end_while_it_waits_is_the_end_and_nothing_else(answer: StatusResponse):
-    _, decision = seen(asking(), answer, NOW + 30)
+@pytest.mark.parametrize("response", [Succeeded("r"), Failed("boom")])
+def test_an_end_during_a_question_ends_the_run_with_one_event(response: StatusResponse):
+    _, decision = seen(with_question(), response, NOW + 30)
     assert decision is not None
     assert decision.run.final
     assert len(decision.deliveries) == 1
 
 
-def test_the_deadline_ends_a_run_that_waits():
-    _, decision = seen(asking(), NotFound(), NOW + 600)
+def test_the_deadline_ends_a_waiting_run():
+    _, decision = seen(with_question(), NotFound(), NOW + 600)
     assert decision is not None
     assert decision.run.state is State.TIMED_OUT
 
 
-def test_the_deadline_stands_still_while_humans_have_their_time():
-    run = asking(PATIENT)
-    assert state_machine.tracked_from_run(run, PATIENT, NOW).deadline == 700
-    answered = rules.begin_submission(given_(run, policy=PATIENT), NOW + 40).run
-    assert state_machine.tracked_from_run(answered, PATIENT, NOW).deadline == 640
-    late = rules.begin_submission(given_(run, policy=PATIENT), NOW + 400).run
-    assert state_machine.tracked_from_run(late, PATIENT, NOW).deadline == 700
+def test_the_deadline_is_extended_by_the_time_for_human_input():
+    run = with_question(WITH_DEADLINE)
+    assert state_machine.tracked_from_run(run, WITH_DEADLINE, NOW).deadline == 700
+    answered = rules.begin_submission(submitted(run, policy=WITH_DEADLINE), NOW + 40).run
+    assert state_machine.tracked_from_run(answered, WITH_DEADLINE, NOW).deadline == 640
+    late = rules.begin_submission(submitted(run, policy=WITH_DEADLINE), NOW + 400).run
+    assert state_machine.tracked_from_run(late, WITH_DEADLINE, NOW).deadline == 700
 
 
 @pytest.mark.parametrize(
-    ("answer", "given"), [(NotFound(), True), (NoResponse("x"), False), (CrewUnavailable("x"), False)]
+    ("response", "value"), [(NotFound(), True), (NoResponse("x"), False), (CrewUnavailable("x"), False)]
 )
-def test_without_an_answer_in_time_the_default_is_given(answer: StatusResponse, given: bool):
-    _, decision = seen(asking(PATIENT), answer, NOW + 100, PATIENT)
-    assert (decision is not None) is given
+def test_without_an_answer_in_time_the_default_is_sent(response: StatusResponse, value: bool):
+    _, decision = seen(with_question(WITH_DEADLINE), response, NOW + 100, WITH_DEADLINE)
+    assert (decision is not None) is value
     if decision is not None:
         question = question_of(decision.run)
         assert (question.stage, question.feedback, question.approve) == (QuestionStage.ACCEPTED, "Go on.", False)
@@ -248,69 +248,73 @@ def test_without_an_answer_in_time_the_default_is_given(answer: StatusResponse, 
 @pytest.mark.parametrize(
     ("run", "policy", "at"),
     [
-        (asking(PATIENT), PATIENT, NOW + 99),
-        (asking(), replace(PATIENT, human_deadline=None), NOW + 500),
-        (asking(PATIENT), replace(PATIENT, human_default=None), NOW + 500),
-        (asking(PATIENT, task_id=None), PATIENT, NOW + 500),
-        (asking(PATIENT), replace(PATIENT, is_flow=True), NOW + 500),
+        (with_question(WITH_DEADLINE), WITH_DEADLINE, NOW + 99),
+        (with_question(), replace(WITH_DEADLINE, human_deadline=None), NOW + 500),
+        (with_question(WITH_DEADLINE), replace(WITH_DEADLINE, human_default=None), NOW + 500),
+        (with_question(WITH_DEADLINE, task_id=None), WITH_DEADLINE, NOW + 500),
+        (with_question(WITH_DEADLINE), replace(WITH_DEADLINE, is_flow=True), NOW + 500),
     ],
 )
-def test_no_default_before_its_time_or_where_it_could_not_be_sent(run: Run, policy: CrewPolicy, at: float):
+def test_no_default_is_sent_early_or_without_an_address(run: Run, policy: CrewPolicy, at: float):
     assert seen(run, NotFound(), at, policy)[1] is None
 
 
-@pytest.mark.parametrize("answer", [Running(), Pending()])
-def test_work_confirms_an_answer_once(answer: StatusResponse):
-    _, decision = seen(sent(), answer, NOW + 3)
+@pytest.mark.parametrize("response", [Running(), Pending()])
+def test_work_confirms_an_answer_once(response: StatusResponse):
+    _, decision = seen(sent(), response, NOW + 3)
     assert decision is not None
     assert (stage(decision.run), decision.deliveries) == (QuestionStage.CONFIRMED, ())
-    assert seen(decision.run, answer, NOW + 4)[1] is None
-    assert seen(sent(), answer, NOW + 2)[1] is None  # asked before the answer left
+    assert seen(decision.run, response, NOW + 4)[1] is None
+    assert seen(sent(), response, NOW + 2)[1] is None  # polled before the answer was sent
 
 
-@pytest.mark.parametrize("answer", [NotFound(), WaitingForHuman(), Unknown("?"), NoResponse("x")])
-def test_without_any_sign_the_answer_is_unconfirmed_once(answer: StatusResponse):
-    assert seen(sent(), answer, NOW + 1 + CONFIRM_WITHIN)[1] is None
-    _, decision = seen(sent(), answer, NOW + 2 + CONFIRM_WITHIN)
+@pytest.mark.parametrize("response", [NotFound(), WaitingForHuman(), Unknown("?"), NoResponse("x")])
+def test_without_evidence_an_answer_is_reported_as_unconfirmed_once(response: StatusResponse):
+    assert seen(sent(), response, NOW + 1 + CONFIRM_WITHIN)[1] is None
+    _, decision = seen(sent(), response, NOW + 2 + CONFIRM_WITHIN)
     assert decision is not None
     assert (decision.run.state, event_types(decision.deliveries)) == (State.RUNNING, ["run.resume_unconfirmed"])
-    assert seen(decision.run, answer, NOW + 9 + 2 * CONFIRM_WITHIN)[1] is None
+    assert seen(decision.run, response, NOW + 9 + 2 * CONFIRM_WITHIN)[1] is None
     _, confirmed = seen(decision.run, Running(), NOW + 500)
     assert confirmed is not None
     assert stage(confirmed.run) is QuestionStage.CONFIRMED
 
 
-def test_a_watch_learns_what_others_wrote():
+def test_a_tracked_run_takes_over_changes_of_other_processes():
     tracked = replace(
-        state_machine.tracked_from_run(asking(PATIENT), PATIENT, NOW), pauses=3, seen_alive=True, deadline=900.0
+        state_machine.tracked_from_run(with_question(WITH_DEADLINE), WITH_DEADLINE, NOW),
+        pauses=3,
+        seen_alive=True,
+        deadline=900.0,
     )
-    answered = rules.begin_submission(given_(asking(PATIENT), policy=PATIENT), NOW + 40).run
+    answered = rules.begin_submission(submitted(with_question(WITH_DEADLINE), policy=WITH_DEADLINE), NOW + 40).run
     after = rules.sync_with_run(tracked, answered)
     assert (after.waiting, after.pauses, after.seen_alive, after.deadline) == (False, 0, False, 840.0)
-    assert rules.sync_with_run(tracked, asking(PATIENT)) == tracked
+    assert rules.sync_with_run(tracked, with_question(WITH_DEADLINE)) == tracked
     later = replace(answered, polls=4)
     assert [rules.sync_with_run(replace(tracked, polls=polls), later).polls for polls in (2, 9)] == [4, 9]
 
 
-def test_a_stale_watch_loses_nothing_that_another_process_wrote():
-    """Another process took the question; this one still counts looks that do not find the execution."""
+def test_a_stale_tracked_run_keeps_the_changes_of_another_process():
+    """Another process stored the question; this one still counts polls with NOT FOUND."""
     stale = replace(state_machine.tracked_from_run(running(), POLICY, NOW), missing=4)
-    after, news = rules.observe_status(stale, NotFound(), POLICY, NOW + 100)
-    assert news
-    decision = rules.apply_status(asking(), after, NotFound(), POLICY, NOW + 100)
+    after, changed = rules.observe_status(stale, NotFound(), POLICY, NOW + 100)
+    assert changed
+    decision = rules.apply_status(with_question(), after, NotFound(), POLICY, NOW + 100)
     assert decision.run.state is State.WAITING_FOR_HUMAN
 
 
 @pytest.mark.parametrize(
-    ("run", "due"), [(asking(PATIENT), 100.0), (sent(), 2 + CONFIRM_WITHIN), (given_(), None), (running(), None)]
+    ("run", "due"),
+    [(with_question(WITH_DEADLINE), 100.0), (sent(), 2 + CONFIRM_WITHIN), (submitted(), None), (running(), None)],
 )
-def test_looks_are_rare_while_humans_think_but_not_later_than_something_is_due(run: Run, due: float | None):
-    slow = replace(PATIENT, poll_min_interval=200.0, poll_max_interval=1000.0)
+def test_polls_are_rare_while_humans_decide_but_not_later_than_the_next_due_time(run: Run, due: float | None):
+    slow = replace(WITH_DEADLINE, poll_min_interval=200.0, poll_max_interval=1000.0)
     found = rules.next_poll_at(state_machine.tracked_from_run(run, slow, NOW), slow, NOW, pause=200.0)
     assert found == NOW + due if due else found > NOW + 170
 
 
-def test_another_name_is_asked_only_where_there_is_one_and_the_first_is_unknown():
+def test_an_alias_is_polled_only_if_one_exists_and_the_first_id_is_not_found():
     tracked = state_machine.tracked_from_run(running(), POLICY, NOW)
     named = replace(tracked, human_input=replace(tracked.human_input, aliases=("a-1", "a-2")))
     assert rules.alias_to_poll(tracked, NotFound()) is None
@@ -318,7 +322,7 @@ def test_another_name_is_asked_only_where_there_is_one_and_the_first_is_unknown(
     assert rules.alias_to_poll(named, NotFound()) == "a-2"
 
 
-def test_a_failure_under_another_name_counts_when_nothing_else_came():
+def test_a_failure_of_an_alias_counts_without_other_evidence():
     tracked = state_machine.tracked_from_run(sent(), POLICY, NOW)
     _, decision = seen(sent(), NotFound(), NOW + 100)
     assert decision is not None
@@ -337,34 +341,34 @@ def code(run: Run, command: Resume, policy: CrewPolicy = POLICY) -> str:
     return caught.value.code
 
 
-@pytest.mark.parametrize("run", [running(), given_(), sent(), replace(asking(), state=State.SUCCEEDED)])
+@pytest.mark.parametrize("run", [running(), submitted(), sent(), replace(with_question(), state=State.SUCCEEDED)])
 def test_an_answer_without_an_open_question_is_refused(run: Run):
     assert code(run, Resume("No.")) == "not_waiting"
 
 
 def test_an_answer_to_another_question_is_refused():
-    assert code(asking(), Resume("No.", task_id="t-0")) == "not_waiting"
+    assert code(with_question(), Resume("No.", task_id="t-0")) == "not_waiting"
 
 
-def test_an_answer_to_the_question_before_is_not_taken_for_one_that_has_no_name_yet():
-    """A second human was slow; meanwhile the status told of a pause, and nothing more."""
+def test_an_answer_to_the_previous_question_is_refused_while_the_open_one_has_no_task_id():
+    """A second human was slow; meanwhile the status reported a pause without a task id."""
     before = answered()
     asked_again = rules.on_question(before, QuestionContent(), POLICY, NOW + 30)
     assert asked_again is not None
     assert question_of(asked_again.run).number == 2
     assert code(asked_again.run, Resume("No.", task_id="t-1")) == "not_waiting"
-    assert given_(asked_again.run, Resume("No.", task_id="t-2")).state is State.WAITING_FOR_HUMAN
+    assert submitted(asked_again.run, Resume("No.", task_id="t-2")).state is State.WAITING_FOR_HUMAN
 
 
-def test_a_crews_question_needs_its_name_and_a_flows_its_address():
-    assert code(asking(task_id=None), YES) == "invalid_request"
-    assert code(asking(), YES, FLOW) == "not_waiting"
-    assert question_of(given_(asking(task_id=None), Resume("x", task_id="t-9"))).content.task_id == "t-9"
+def test_a_crew_question_needs_its_task_id_and_a_flow_question_its_callback():
+    assert code(with_question(task_id=None), YES) == "invalid_request"
+    assert code(with_question(), YES, FLOW) == "not_waiting"
+    assert question_of(submitted(with_question(task_id=None), Resume("x", task_id="t-9"))).content.task_id == "t-9"
 
 
 @pytest.mark.parametrize("command", [Resume(), Resume(" "), Resume(None, approve=False)])
-def test_an_answer_must_say_something(command: Resume):
-    assert code(asking(), command) == "invalid_request"
+def test_an_empty_answer_is_refused(command: Resume):
+    assert code(with_question(), command) == "invalid_request"
 
 
 @pytest.mark.parametrize(
@@ -379,19 +383,19 @@ def test_an_answer_must_say_something(command: Resume):
         (Resume("whatever"), FLOW, "whatever"),
     ],
 )
-def test_what_is_sent(command: Resume, policy: CrewPolicy, sent_text: str):
-    run = asking(options=("Approved", "rejected"), callback_url=CALLBACK)
-    assert question_of(given_(run, command, policy)).feedback == sent_text
+def test_the_text_that_is_sent(command: Resume, policy: CrewPolicy, sent_text: str):
+    run = with_question(options=("Approved", "rejected"), callback_url=CALLBACK)
+    assert question_of(submitted(run, command, policy)).feedback == sent_text
 
 
-def test_a_flow_without_options_gets_the_text_or_the_fixed_one():
-    run = asking(callback_url=CALLBACK)
-    assert question_of(given_(run, Resume("Well.", approve=True), FLOW)).feedback == "Well."
-    assert question_of(given_(run, YES, FLOW)).feedback == "Approved."
+def test_a_flow_without_options_receives_the_text_or_the_default_text():
+    run = with_question(callback_url=CALLBACK)
+    assert question_of(submitted(run, Resume("Well.", approve=True), FLOW)).feedback == "Well."
+    assert question_of(submitted(run, YES, FLOW)).feedback == "Approved."
 
 
 def test_the_same_message_is_the_same_answer():
-    run = given_(command=Resume("Yes.", key="m-1"))
+    run = submitted(command=Resume("Yes.", key="m-1"))
     assert rules.accept_answer(run, Resume("Yes.", key="m-1"), POLICY, NOW) is None
     assert code(run, Resume("No.", key="m-1")) == "not_waiting"
     assert code(run, Resume("Yes.", key="m-2")) == "not_waiting"
@@ -400,54 +404,54 @@ def test_the_same_message_is_the_same_answer():
     assert code(run, Resume("No.", redelivered=True)) == "not_waiting"
 
 
-def test_steering_takes_answers_whatever_the_run_is_at():
-    assert apply_command(asking(), YES, POLICY, NOW) == rules.accept_answer(asking(), YES, POLICY, NOW)
+def test_resume_is_accepted_in_every_state():
+    assert apply_command(with_question(), YES, POLICY, NOW) == rules.accept_answer(with_question(), YES, POLICY, NOW)
     with pytest.raises(RequestRefused, match="no open question"):
         apply_command(state_machine.begin(a_run(), NOW).run, YES, POLICY, NOW)
 
 
-def test_an_answer_is_marked_before_it_leaves():
-    run = rules.begin_submission(replace(given_(), owner="me"), NOW + 2).run
+def test_an_answer_is_marked_before_it_is_sent():
+    run = rules.begin_submission(replace(submitted(), owner="me"), NOW + 2).run
     assert (run.state, stage(run), question_of(run).sent_at) == (State.RUNNING, QuestionStage.SENT, NOW + 2)
     assert (run.due_at, run.owner) == (None, "me")
     with pytest.raises(IllegalTransition):
         rules.begin_submission(run, NOW + 3)
 
 
-@pytest.mark.parametrize("said", [Resumed(), InDoubt("reset")])
-def test_what_may_have_had_an_effect_is_waited_for(said: ResumeResponse):
-    assert rules.on_submitted(sent(), 1, said, POLICY, NOW + 3) == Decision(sent())
+@pytest.mark.parametrize("response", [Resumed(), InDoubt("reset")])
+def test_an_answer_that_may_have_arrived_is_waited_for(response: ResumeResponse):
+    assert rules.on_submitted(sent(), 1, response, POLICY, NOW + 3) == Decision(sent())
 
 
-def test_another_name_is_kept_whatever_happened_meanwhile():
+def test_an_alias_is_kept_whatever_happened_meanwhile():
     for run in (sent(), replace(sent(), state=State.SUCCEEDED)):
         assert rules.on_submitted(run, 1, Resumed("a-1"), POLICY, NOW).run.human_input.aliases == ("a-1",)
 
 
-@pytest.mark.parametrize("said", [NotStarted("x"), NotStarted("x", 500.0), CrewUnavailable("HTTP 401")])
-def test_only_what_provably_never_left_is_carried_once_more(said: ResumeResponse):
-    run = rules.on_submitted(replace(sent(), owner="me"), 1, said, POLICY, NOW + 3).run
+@pytest.mark.parametrize("response", [NotStarted("x"), NotStarted("x", 500.0), CrewUnavailable("HTTP 401")])
+def test_only_an_answer_that_was_certainly_not_sent_is_sent_once_more(response: ResumeResponse):
+    run = rules.on_submitted(replace(sent(), owner="me"), 1, response, POLICY, NOW + 3).run
     assert (run.state, stage(run), run.owner) == (State.WAITING_FOR_HUMAN, QuestionStage.ACCEPTED, None)
     assert run.due_at is not None
     assert run.due_at > NOW + 3
 
 
-def test_a_refusal_is_said_at_once():
+def test_a_refusal_is_reported_at_once():
     decision = rules.on_submitted(sent(), 1, Refused("HTTP 422"), POLICY, NOW + 3)
     assert (question_of(decision.run).problem, stage(decision.run)) == ("HTTP 422", QuestionStage.UNCONFIRMED)
     assert event_types(decision.deliveries) == ["run.resume_unconfirmed"]
 
 
-@pytest.mark.parametrize("said", [Refused("x"), NotStarted("x"), CrewUnavailable("x"), InDoubt("x"), Resumed()])
-def test_where_the_run_has_gone_on_the_answers_fate_changes_nothing(said: ResumeResponse):
+@pytest.mark.parametrize("response", [Refused("x"), NotStarted("x"), CrewUnavailable("x"), InDoubt("x"), Resumed()])
+def test_the_outcome_of_an_answer_does_not_change_a_run_that_has_moved_on(response: ResumeResponse):
     written = rules.on_activity(sent())
     assert written is not None
     for run, number in ((written.run, 1), (sent(), 7), (replace(sent(), state=State.CANCELLED), 1)):
-        assert rules.on_submitted(run, number, said, POLICY, NOW) == Decision(run)
+        assert rules.on_submitted(run, number, response, POLICY, NOW) == Decision(run)
 
 
-def test_an_answer_that_cannot_be_carried_now_waits():
-    run = rules.postpone_submission(replace(given_(), owner="me"), NOW).run
+def test_an_answer_that_cannot_be_sent_now_waits():
+    run = rules.postpone_submission(replace(submitted(), owner="me"), NOW).run
     assert (run.state, run.owner) == (State.WAITING_FOR_HUMAN, None)
     assert run.due_at is not None
     assert run.due_at > NOW
@@ -466,7 +470,7 @@ def test_an_answer_is_read_from_json():
 @pytest.mark.parametrize(
     "body", [{"feedback": 7}, {"approve": "yes"}, {"approve": 1}, {"task_id": []}, {"answer": "x"}]
 )
-def test_an_answer_that_cannot_be_read_names_the_field(body: dict[str, Any]):
+def test_an_invalid_answer_names_the_field(body: dict[str, Any]):
     with pytest.raises(RequestRefused) as caught:
         read_resume(body, None)
     assert (caught.value.code, caught.value.field) == ("invalid_request", next(iter(body)))
@@ -474,7 +478,7 @@ def test_an_answer_that_cannot_be_read_names_the_field(body: dict[str, Any]):
 
 # Histories --------------------------------------------------------------------------------------------------------
 
-SAID: st.SearchStrategy[ResumeResponse] = st.sampled_from(
+RESPONSES: st.SearchStrategy[ResumeResponse] = st.sampled_from(
     [Resumed("a-1"), Resumed(), Refused("x"), NotStarted("x"), CrewUnavailable("x"), InDoubt("x")]
 )
 HAPPENINGS = st.one_of(
@@ -483,10 +487,10 @@ HAPPENINGS = st.one_of(
         st.sampled_from([QuestionContent("t-1"), QuestionContent("t-2"), QuestionContent("t-3"), QuestionContent()]),
     ),
     st.tuples(st.just("answer"), st.sampled_from([YES, Resume("No.", key="k"), Resume("x", redelivered=True)])),
-    st.tuples(st.just("carry"), SAID),
+    st.tuples(st.just("submit"), RESPONSES),
     st.tuples(st.just("sign"), st.none()),
     st.tuples(
-        st.just("look"),
+        st.just("poll"),
         st.sampled_from([Running(), NotFound(), WaitingForHuman(), NoResponse("x"), Pending(), Unknown("?")]),
     ),
 )
@@ -494,66 +498,66 @@ HAPPENINGS = st.one_of(
 
 @dataclass
 class History:
-    """A run, what happened to it, what was told, and which questions' answers may have left."""
+    """A run and its history: the reported events, and the questions whose answers may have been sent."""
 
     policy: CrewPolicy
     now: float = NOW
     run: Run = field(default_factory=running)
     tracked: TrackedRun = field(default_factory=lambda: state_machine.tracked_from_run(running(), POLICY, NOW))
-    told: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
     may_have_left: list[int] = field(default_factory=list)
 
-    def apply(self, what: str, given: Any, seconds: float) -> None:
+    def apply(self, what: str, value: Any, seconds: float) -> None:
         self.now += seconds
         try:
-            decision = self._decide(what, given)
+            decision = self._decide(what, value)
         except RequestRefused:
             return
         if decision is not None:
             self.run = decision.run
-            self.told += [delivery.event.event_id for delivery in decision.deliveries]
+            self.reported += [delivery.event.event_id for delivery in decision.deliveries]
 
-    def _decide(self, what: str, given: Any) -> Decision | None:
+    def _decide(self, what: str, value: Any) -> Decision | None:
         match what:
             case "question":
-                return rules.on_question(self.run, given, self.policy, self.now)
+                return rules.on_question(self.run, value, self.policy, self.now)
             case "answer":
-                return rules.accept_answer(self.run, given, self.policy, self.now)
+                return rules.accept_answer(self.run, value, self.policy, self.now)
             case "sign":
                 return rules.on_activity(self.run)
-            case "carry":
-                return self._submit_answer(given) if self.run.due_at is not None else None
+            case "submit":
+                return self._submit_answer(value) if self.run.due_at is not None else None
             case _:
-                return self._look(given)
+                return self._poll(value)
 
-    def _submit_answer(self, said: ResumeResponse) -> Decision:
+    def _submit_answer(self, response: ResumeResponse) -> Decision:
         begun = rules.begin_submission(self.run, self.now).run
         number = question_of(begun).number
-        if not isinstance(said, NotStarted | CrewUnavailable):
+        if not isinstance(response, NotStarted | CrewUnavailable):
             self.may_have_left.append(number)
-        return rules.on_submitted(begun, number, said, self.policy, self.now)
+        return rules.on_submitted(begun, number, response, self.policy, self.now)
 
-    def _look(self, answer: StatusResponse) -> Decision | None:
-        self.tracked, news = rules.observe_status(
-            rules.sync_with_run(self.tracked, self.run), answer, self.policy, self.now
+    def _poll(self, response: StatusResponse) -> Decision | None:
+        self.tracked, changed = rules.observe_status(
+            rules.sync_with_run(self.tracked, self.run), response, self.policy, self.now
         )
-        return rules.apply_status(self.run, self.tracked, answer, self.policy, self.now) if news else None
+        return rules.apply_status(self.run, self.tracked, response, self.policy, self.now) if changed else None
 
 
 @settings(max_examples=100)
 @given(
     st.lists(st.tuples(HAPPENINGS, st.sampled_from([0.0, 1.0, 20.0, 70.0])), max_size=30),
-    st.sampled_from([POLICY, HITL, PATIENT, replace(HITL, questions_announced=True)]),
+    st.sampled_from([POLICY, HITL, WITH_DEADLINE, replace(HITL, questions_announced=True)]),
 )
-def test_in_any_history_a_question_is_told_once_and_posted_at_most_once(
+def test_in_any_history_a_question_is_reported_once_and_its_answer_posted_at_most_once(
     happenings: list[tuple[tuple[str, Any], float]], policy: CrewPolicy
 ):
     history = History(replace(policy, deadline=1e9))
     history.tracked = replace(history.tracked, deadline=1e9)
-    for (what, said), seconds in happenings:
-        history.apply(what, said, seconds)
+    for (what, response), seconds in happenings:
+        history.apply(what, response, seconds)
     run = history.run
-    assert len(set(history.told)) == len(history.told)
+    assert len(set(history.reported)) == len(history.reported)
     assert len(set(history.may_have_left)) == len(history.may_have_left)
     on_no_response = run.human_input.question is not None and stage(run) in {QuestionStage.OPEN, QuestionStage.ACCEPTED}
     assert (run.state is State.WAITING_FOR_HUMAN) == on_no_response

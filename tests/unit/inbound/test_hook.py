@@ -1,4 +1,4 @@
-"""What a webhook becomes: its sender first, then its content, whatever form that has."""
+"""Inbound webhooks: authentication first, then the content, in any format."""
 
 import json
 from contextlib import suppress
@@ -34,36 +34,36 @@ def webhook(body: Any = b"{}", headers: Any = None, query: Any = None) -> Inboun
 
 
 class TestTake:
-    def test_a_stranger_is_refused_before_anything_is_read(self):
+    def test_an_unauthenticated_caller_is_refused_before_the_body_is_read(self):
         with pytest.raises(NotVerified):
             take(a_hook(verifier=Bearer(("t",))), webhook(b"not json"), 0.0)
 
-    def test_a_signed_request_keeps_its_seal(self):
+    def test_a_signed_request_keeps_its_signature_digest(self):
         secret, body = b"It's a Secret to Everybody", b"Hello, World!"
         headers = {"x-hub-signature-256": ["sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"]}
-        with pytest.raises(RequestRefused) as caught:  # the documentation's example is signed, and no JSON
+        with pytest.raises(RequestRefused) as caught:  # the signed example of the documentation is not JSON
             take(a_hook(verifier=github((secret,))), webhook(body, headers), 0.0)
         assert caught.value.code == "invalid_json"
 
         outcome = read(a_hook(rule=Rule()), webhook(), "the-seal")
         assert outcome == Kickoff(KickoffRequest("triage", {}), "the-seal")
 
-    def test_what_is_not_wanted_becomes_nothing(self):
+    def test_a_webhook_that_no_rule_matches_is_ignored(self):
         assert take(a_hook(rule=Rule(when=compiled("`false`"))), webhook(), 0.0) == Ignored()
 
-    def test_a_hooks_runs_are_its_own(self):
+    def test_the_runs_of_a_hook_have_their_own_keys(self):
         assert a_hook().source == "hook/shop"
 
     @settings(max_examples=40)
     @given(st.binary(max_size=60), st.sampled_from([{}, FORM]))
-    def test_any_body_is_taken_or_refused(self, body: bytes, headers: Any):
+    def test_any_body_is_accepted_or_refused(self, body: bytes, headers: Any):
         with suppress(RequestRefused):
             assert isinstance(read(a_hook(), webhook(body, headers), None), Kickoff)
 
 
 class TestContent:
     @pytest.mark.parametrize("media", [None, "application/json", "text/plain", "application/vnd.api+json"])
-    def test_json_is_read_whatever_it_is_called(self, media: str | None):
+    def test_json_is_read_with_any_content_type(self, media: str | None):
         headers = {} if media is None else {"content-type": [media]}
         assert seen(webhook({"a": 1}, headers))["body"] == [{"a": 1}]
 
@@ -77,13 +77,13 @@ class TestContent:
         body = b"command=%2Ffind&text=two+words&empty="
         assert seen(webhook(body, FORM))["body"] == [{"command": "/find", "text": "two words", "empty": ""}]
 
-    def test_a_form_with_nothing_but_a_payload_is_the_json_in_it(self):
+    def test_a_form_with_only_a_payload_field_is_the_json_in_it(self):
         body = b"payload=%7B%22action%22%3A%22opened%22%7D"
         assert seen(webhook(body, FORM))["body"] == [{"action": "opened"}]
         with pytest.raises(RequestRefused, match="not JSON"):
             read(a_hook(), webhook(b"payload=x", FORM), None)
 
-    def test_json_that_a_client_calls_a_form_is_json(self):
+    def test_json_with_a_form_content_type_is_json(self):
         assert seen(webhook(b'{"a": 1}', FORM))["body"] == [{"a": 1}]
 
     @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ class TestContent:
         with pytest.raises(RequestRefused, match=detail):
             read(a_hook(), webhook(body, FORM), None)
 
-    def test_headers_and_query_are_text_and_what_comes_twice_is_not_lost(self):
+    def test_headers_and_query_are_text_and_repeated_values_are_kept(self):
         headers = {"x-one": ["a"], "x-two": ["a", "b"], "x-odd": ["\udcff"]}
         found = seen(webhook({}, headers, {"one": ["a"], "two": ["a", "b"], "odd\udcff": ["\udcff"]}))
         assert found["headers"] == {"x-one": "a", "x-two": "a, b", "x-odd": "\N{REPLACEMENT CHARACTER}"}
@@ -110,23 +110,23 @@ class TestContent:
         }
 
     @pytest.mark.parametrize("name", ["authorization", "proxy-authorization", "cookie"])
-    def test_headers_that_hold_secrets_are_seen_by_no_expression(self, name: str):
+    def test_headers_with_secrets_are_hidden_from_expressions(self, name: str):
         assert seen(webhook({}, {name: ["secret"], "x": ["y"]}))["headers"] == {"x": "y"}
 
 
-class TestGreetings:
-    def test_githubs_ping_needs_no_answer(self):
+class TestChallenges:
+    def test_a_github_ping_needs_no_response_body(self):
         ping = webhook({"zen": "Keep it logically awesome."}, {"x-github-event": ["ping"]})
         assert read(a_hook("github"), ping, None) == Challenge()
         assert isinstance(read(a_hook("none"), ping, None), Kickoff)
 
-    def test_slacks_question_is_answered_with_its_challenge(self):
-        asked = webhook({"type": "url_verification", "challenge": "3eZbrw1a", "token": "t"})
-        assert read(a_hook("slack"), asked, None) == Challenge({"challenge": "3eZbrw1a"})
-        assert isinstance(read(a_hook("none"), asked, None), Kickoff)
+    def test_a_slack_challenge_is_answered(self):
+        challenge = webhook({"type": "url_verification", "challenge": "3eZbrw1a", "token": "t"})
+        assert read(a_hook("slack"), challenge, None) == Challenge({"challenge": "3eZbrw1a"})
+        assert isinstance(read(a_hook("none"), challenge, None), Kickoff)
 
     @pytest.mark.parametrize("body", [{"type": "url_verification"}, {"type": "event_callback", "challenge": "x"}, [1]])
-    def test_anything_else_is_no_greeting(self, body: Any):
+    def test_other_content_is_not_a_challenge(self, body: Any):
         assert isinstance(read(a_hook("slack"), webhook(body), None), Kickoff)
         events = replace(webhook(body), headers={"x-github-event": ["issues"]})
         assert isinstance(read(a_hook("github"), events, None), Kickoff)

@@ -1,4 +1,4 @@
-"""Rules of hooks: what JMESPath makes of a webhook, and that no content can make it run away."""
+"""Mapping rules of hooks: the JMESPath expressions of a webhook, and limits on their cost for any content."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ HEADERS = {"x-github-delivery": "d-1", "x-github-event": "issues"}
 
 
 def a_rule(**expressions: Any) -> Rule:
-    """A rule from texts, in the way of the settings."""
+    """A rule from texts, as in the settings."""
     built: dict[str, Any] = {
         name: {key: compiled(text) for key, text in value.items()} if isinstance(value, dict) else compiled(value)
         for name, value in expressions.items()
@@ -41,7 +41,7 @@ def refused(rule: Rule, body: Any = ISSUE) -> RequestRefused:
     return caught.value
 
 
-class TestWhatExpressionsSee:
+class TestScope:
     def test_the_example_of_the_documentation(self):
         rule = a_rule(
             when="action == 'opened'",
@@ -52,40 +52,40 @@ class TestWhatExpressionsSee:
         assert mapped(rule, {**ISSUE, "action": "closed"}) is None
 
     @pytest.mark.parametrize("when", ["action == 'opened'", "body.action == 'opened'", "@.body.action == 'opened'"])
-    def test_members_of_the_body_are_seen_with_and_without_its_name(self, when: str):
+    def test_members_of_the_body_are_visible_with_and_without_a_prefix(self, when: str):
         assert mapped(a_rule(when=when)) is not None
 
-    def test_a_body_cannot_pass_for_a_header_or_the_query(self):
+    def test_a_body_cannot_replace_headers_or_the_query(self):
         body = {"headers": {"x": "forged"}, "query": {"x": "forged"}, "body": {"x": "forged"}}
         rule = a_rule(inputs={"seen": "[headers.x, query.x, body.x, body.headers.x]"})
         assert made(rule, body, headers={"x": "h"}, query={"x": "q"}).inputs["seen"] == ["h", "q", None, "forged"]
 
     @pytest.mark.parametrize("body", [[1, 2], "text", 5, None, True])
-    def test_a_body_of_any_shape_can_be_mapped(self, body: Any):
+    def test_a_body_of_any_type_can_be_mapped(self, body: Any):
         assert made(a_rule(inputs={"all": "[body]"}), body).inputs == {"all": [body]}
 
     @pytest.mark.parametrize(
         ("when", "holds"),
         [("`0`", True), ("'x'", True), ("`false`", False), ("nothing", False), ("''", False), ("`[]`", False)],
     )
-    def test_what_is_true_is_jmespaths_own_rule(self, when: str, holds: bool):
+    def test_truth_follows_the_rules_of_jmespath(self, when: str, holds: bool):
         assert (mapped(a_rule(when=when)) is not None) is holds
 
 
-class TestWhatIsMapped:
-    def test_without_expressions_there_is_an_empty_request(self):
+class TestRequest:
+    def test_without_expressions_the_request_is_empty(self):
         assert made(Rule()) == KickoffRequest("triage", {})
 
-    def test_an_input_that_gives_nothing_is_refused_by_its_name(self):
+    def test_an_input_without_a_value_is_refused_by_name(self):
         found = refused(a_rule(inputs={"title": "issue.titel"}))
         assert (found.code, found.field) == ("invalid_request", "inputs.title")
         assert "issue.titel" in found.detail
 
     @pytest.mark.parametrize("value", ["", 0, False, [], {}])
-    def test_an_empty_value_is_something(self, value: Any):
+    def test_an_empty_value_is_a_value(self, value: Any):
         assert made(a_rule(inputs={"x": "body.x"}), {"x": value}).inputs == {"x": value}
 
-    def test_meta_keeps_what_gives_nothing_as_null(self):
+    def test_meta_without_a_value_is_null(self):
         assert made(a_rule(meta={"number": "issue.number", "no": "issue.no"})).meta == {"number": 7, "no": None}
 
     @pytest.mark.parametrize(("value", "key"), [("d-1", "d-1"), (42, "42"), (1.5, "1.5")])
@@ -93,10 +93,10 @@ class TestWhatIsMapped:
         assert made(a_rule(idempotency_key="body.id"), {"id": value}).idempotency_key == key
 
     @pytest.mark.parametrize("value", [None, True, {}, ["a"], "", "x" * 256, "a\nb"])
-    def test_any_other_key_is_refused_and_none_too(self, value: Any):
+    def test_any_other_key_is_refused(self, value: Any):
         assert refused(a_rule(idempotency_key="body.id"), {"id": value}).field == "idempotency_key"
 
-    def test_a_schemes_own_key_may_be_missing_and_gives_way_to_a_named_one(self):
+    def test_the_key_of_a_scheme_is_optional_and_an_expression_overrides_it(self):
         rule = a_rule(default_key="body.id")
         assert made(rule, {}).idempotency_key is None
         assert made(rule, {"id": "evt_1"}).idempotency_key == "evt_1"
@@ -104,7 +104,7 @@ class TestWhatIsMapped:
         assert made(both, {"id": "evt_1", "order": "o-1"}).idempotency_key == "o-1"
         assert refused(rule, {"id": []}).field == "idempotency_key"
 
-    def test_a_callback_url_is_text_or_nothing(self):
+    def test_a_callback_url_is_text_or_absent(self):
         rule = a_rule(callback_url="query.tell")
         assert made(rule, query={"tell": "https://a.example"}).callback_url == "https://a.example"
         assert made(rule).callback_url is None
@@ -117,31 +117,31 @@ class TestBounds:
         assert (found.code, found.field) == ("invalid_request", "when")
         assert "too much" in found.detail
 
-    def test_the_steps_are_counted_for_all_expressions_together(self):
+    def test_the_steps_of_all_expressions_count_together(self):
         body = [0] * (MAX_STEPS // 3)
         assert made(a_rule(inputs={"a": "body[*] | length(@)"}), body).inputs == {"a": len(body)}
         assert refused(a_rule(inputs={str(n): "body[*] | length(@)" for n in range(3)}), body).field == "inputs.2"
 
-    def test_a_list_that_grows_on_the_way_is_refused(self):
+    def test_a_list_that_grows_during_evaluation_is_refused(self):
         doubling = " | ".join(["[@, @][]"] * 60)
         assert "too much" in refused(a_rule(inputs={"x": f"body | {doubling}"}), [1]).detail
 
-    def test_a_value_that_holds_itself_often_is_refused_without_being_written_down(self):
+    def test_a_value_that_repeats_itself_is_refused_before_it_is_serialized(self):
         doubling = " | ".join(["[@, @]"] * 60)
         assert refused(a_rule(inputs={"x": f"body | {doubling}"})).code == "too_large"
 
-    def test_nul_is_refused_wherever_it_comes_from(self):
+    def test_nul_is_refused_from_any_source(self):
         with pytest.raises(RequestRefused, match="NUL"):
             mapped(a_rule(inputs={"x": "query.x"}), query={"x": "a\0"})
 
     @pytest.mark.parametrize("name", ["inputs", "meta"])
-    def test_what_comes_out_too_large_is_refused(self, name: str):
+    def test_a_large_result_is_refused(self, name: str):
         rule = Rule(**{name: {"x": compiled("body.x")}}, max_bytes=1000)  # type: ignore[arg-type]
         assert made(rule, {"x": "a" * 800}).crew == "triage"
         for value in ("a" * 1000, ["a"] * 500, {str(n): n for n in range(100)}):
             assert refused(rule, {"x": value}).code == "too_large"
 
-    def test_the_deepest_body_can_be_mapped_and_a_deeper_value_cannot(self):
+    def test_the_deepest_permitted_body_can_be_mapped(self):
         body: Any = 1
         for _ in range(MAX_DEPTH - 1):
             body = [body]
@@ -209,11 +209,11 @@ class TestChecking:
             ("[" * 490 + "a" + "]" * 490, "nested too deeply"),
         ],
     )
-    def test_a_wrong_expression_is_told_before_it_is_used(self, text: str, sentence: str):
+    def test_an_invalid_expression_is_reported_when_compiled(self, text: str, sentence: str):
         with pytest.raises(ValueError, match=sentence) as caught:
             compiled(text)
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize("text", ["a[1:2]", "sort_by(a, &b)", "not_null(a, b, c)", "a.*.b", '`{"a": 1}`', "'x'"])
-    def test_a_sound_one_is_kept(self, text: str):
+    def test_a_valid_expression_is_compiled(self, text: str):
         assert compiled(text).text == text

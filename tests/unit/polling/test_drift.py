@@ -1,4 +1,4 @@
-"""Noticing that a crew's run times have changed, from single looks."""
+"""Drift detection: a change of a crew's run times, noticed from single polls."""
 
 import math
 from random import Random
@@ -9,34 +9,34 @@ from bridge.core.polling.drift import Drift
 
 
 def feed(drift: Drift, hazard: float, runs: int) -> int | None:
-    """Looks at memoryless runs every half of their expected length; how many runs until a change is believed."""
-    dice, expected = Random(7), 1.0 - math.exp(-0.5)
+    """Poll memoryless runs every half of their expected length; return the number of runs until drift is reported."""
+    rng, expected = Random(7), 1.0 - math.exp(-0.5)
     really = 1.0 - math.exp(-0.5 * hazard)
     for run in range(runs):
         over = False
         while not over:
-            over = dice.random() < really
+            over = rng.random() < really
             if drift.saw(expected, float(run), over=over):
                 return run
     return None
 
 
-def test_a_crew_that_stays_as_it_is_is_seldom_suspected():
+def test_a_stable_crew_is_rarely_reported():
     drift, alarms = Drift(), 0
-    dice, chance = Random(7), 1.0 - math.exp(-0.5)
-    for look in range(10_000):
-        if drift.saw(chance, float(look), over=dice.random() < chance):
+    rng, chance = Random(7), 1.0 - math.exp(-0.5)
+    for poll_number in range(10_000):
+        if drift.saw(chance, float(poll_number), over=rng.random() < chance):
             drift, alarms = Drift(), alarms + 1
     assert alarms <= 5
 
 
 @pytest.mark.parametrize("hazard", [0.4, 3.0])
-def test_a_crew_that_has_become_slower_or_faster_is_noticed(hazard: float):
+def test_a_slower_or_faster_crew_is_noticed(hazard: float):
     noticed = feed(Drift(), hazard, 100)
     assert noticed is not None
 
 
-def test_the_moment_of_the_change_is_told():
+def test_the_time_of_the_change_is_reported():
     drift = Drift()
     for run in range(50):
         drift.saw(0.9, float(run), over=True)
@@ -48,7 +48,7 @@ def test_the_moment_of_the_change_is_told():
 
 
 @pytest.mark.parametrize("chance", [-0.1, 0.0, 1.0, 1.1])
-def test_certainties_are_no_bets(chance: float):
+def test_certain_outcomes_are_ignored(chance: float):
     drift = Drift()
     for over in (True, False):
         drift.saw(chance, 0.0, over=over)

@@ -1,4 +1,4 @@
-"""Learning from a crew's runs when to look at the next one."""
+"""The poll planner: learning from a crew's run times when to poll."""
 
 from dataclasses import replace
 from random import Random
@@ -33,31 +33,31 @@ def taught(
 SIXTY = [55.0 + n / 10 for n in range(100)]
 
 
-def test_of_an_unknown_crew_looks_are_steady_and_rarer_for_old_runs():
+def test_for_an_unknown_crew_polls_are_steady_and_rarer_for_old_runs():
     planner = PollPlanner(CREW)
     assert planner.pause(tracked(), NOW) == 5.0
     assert planner.pause(tracked(age=600.0), NOW) == 60.0
 
 
-def test_a_few_runs_give_a_steady_interval_that_costs_the_looks_wanted():
+def test_after_a_few_runs_the_interval_is_steady_and_costs_the_polls_per_run():
     planner = taught([90.0] * (FEW - 1))
     assert planner.pause(tracked(), NOW) == 90.0 / 4.5
 
 
-def test_looks_are_planned_for_when_runs_end():
+def test_polls_are_planned_around_the_ends_of_runs():
     planner = taught(SIXTY)
     assert 20.0 < planner.pause(tracked(), NOW) < 60.0
     assert planner.pause(tracked(age=58.0), NOW) < 10.0
 
 
-def test_how_likely_a_run_is_over_grows_fastest_where_runs_end():
+def test_the_likelihood_of_an_end_grows_fastest_where_runs_end():
     run_time_stats = taught([60.0, 61.0, 59.0, 60.5, 59.5, 60.0, 62.0, 58.0])
     run_time_stats.pause(tracked(), NOW)
     early, late, over = (run_time_stats.chance_over(tracked(), NOW + age) for age in (30.0, 59.9, 70.0))
     assert early < 0.2 < late < 0.8 < over < 1.0
 
 
-def test_of_an_unknown_crew_the_run_that_was_not_seen_for_longest_is_likeliest_over():
+def test_for_an_unknown_crew_the_run_polled_longest_ago_is_likeliest_to_have_ended():
     chances = [PollPlanner(CREW).chance_over(tracked(), NOW + age) for age in (0.0, 1.0, 5.0, 500.0)]
     assert chances == sorted(chances)
     assert (chances[0], chances[2], chances[3] < 1.0) == (0.0, 0.5, True)
@@ -67,7 +67,7 @@ def test_a_run_that_waited_for_a_human_has_no_age():
     assert taught(SIXTY).pause(tracked(began_at=None), NOW) == 5.0
 
 
-def test_what_was_learned_is_told():
+def test_the_learned_statistics_are_reported():
     assert PollPlanner(CREW).run_time_stats() is None
     assert taught([float(n) for n in range(1, 11)]).run_time_stats() == RunTimeStats(10, 6.0, 10.0)
 
@@ -76,11 +76,11 @@ def test_the_oldest_runs_are_forgotten_and_none_counts_twice():
     planner = taught([1.0] * MAX_RUN_TIMES)
     planner.add([*run_times([1.0]), RunTime("new", "crew", 1e6, 99.0, 99.0)])
     assert planner.run_time_stats() == RunTimeStats(MAX_RUN_TIMES, 1.0, 1.0)
-    planner.add(run_times([1.0]))  # forgotten, and older than all that is remembered
+    planner.add(run_times([1.0]))  # forgotten, and older than everything kept
     assert planner.run_time_stats() == RunTimeStats(MAX_RUN_TIMES, 1.0, 1.0)
 
 
-def test_plans_are_made_anew_only_for_enough_news_and_not_at_once():
+def test_plans_are_recomputed_only_after_enough_changes_and_some_time():
     planner = taught(SIXTY)
     old = tracked(age=70.0)
     before = planner.pause(old, NOW)
@@ -90,40 +90,40 @@ def test_plans_are_made_anew_only_for_enough_news_and_not_at_once():
 
 
 class TestRunTimes:
-    """What one ended run teaches."""
+    """The lesson of one ended run."""
 
-    def test_it_lies_between_the_last_look_and_this_one(self):
+    def test_the_end_lies_between_the_last_two_polls(self):
         planner = PollPlanner(CREW)
         planner.on_run_ended(tracked(age=20.0), NOW + 10.0)
         assert planner.unsaved() == [RunTime("run", "crew", NOW + 10.0, 20.0, 30.0)]
         assert planner.unsaved() == []
 
-    def test_no_more_are_kept_to_be_saved_than_are_worth_it(self):
+    def test_few_run_times_are_kept_for_storage(self):
         planner = PollPlanner(CREW)
         for number in range(MAX_RUN_TIMES + 5):
             planner.on_run_ended(tracked(age=20.0, run_id=str(number)), NOW + 10.0)
         assert len(planner.unsaved()) == MAX_RUN_TIMES
 
-    @pytest.mark.parametrize(("told", "believed"), [(22.5, True), (20.0, True), (31.0, False), (0.0, False)])
-    def test_the_apis_own_account_is_believed_if_it_fits_what_was_seen(self, told: float, believed: bool):
+    @pytest.mark.parametrize(("reported", "believed"), [(22.5, True), (20.0, True), (31.0, False), (0.0, False)])
+    def test_the_run_time_reported_by_the_api_is_used_if_it_fits_the_polls(self, reported: float, believed: bool):
         planner = PollPlanner(CREW)
-        planner.on_run_ended(tracked(age=20.0), NOW + 10.0, reported=told)
+        planner.on_run_ended(tracked(age=20.0), NOW + 10.0, reported=reported)
         [run_time_stats] = planner.unsaved()
-        assert ((run_time_stats.earliest, run_time_stats.latest) == (told, told)) is believed
+        assert ((run_time_stats.earliest, run_time_stats.latest) == (reported, reported)) is believed
 
-    def test_an_end_that_a_webhook_announced_was_just_now(self):
+    def test_the_end_announced_by_a_webhook_is_now(self):
         planner = PollPlanner(CREW)
         planner.on_run_ended(tracked(age=20.0), NOW + 10.0, completion_signalled=True)
         [run_time_stats] = planner.unsaved()
         assert (run_time_stats.earliest, run_time_stats.latest) == (30.0, 30.0)
 
     @pytest.mark.parametrize("unknown", ["began_at", "seen_at"])
-    def test_nothing_is_learned_from_a_run_whose_time_is_not_known(self, unknown: str):
+    def test_a_run_of_unknown_age_teaches_nothing(self, unknown: str):
         planner = PollPlanner(CREW)
         planner.on_run_ended(replace(tracked(), **{unknown: None}), NOW)  # type: ignore[arg-type]  # one of its two clocks
         assert planner.unsaved() == []
 
-    def test_at_which_age_each_task_was_done(self):
+    def test_the_age_at_which_each_task_ended_is_recorded(self):
         planner = PollPlanner(CREW)
         planner.on_run_ended(
             tracked(age=20.0, task_marks=((1, NOW - 12.0), (2, NOW - 4.0))), NOW, completion_signalled=True
@@ -132,32 +132,32 @@ class TestRunTimes:
 
 
 class TestTasks:
-    """Where the API tells how many tasks are done, each is a new beginning."""
+    """Where the API reports finished tasks, each one is a new start."""
 
     def three(self) -> PollPlanner:
-        dice = Random(3)
+        rng = Random(3)
         planner = PollPlanner(CREW)
         for number in range(100):
-            first, second, third = (dice.uniform(10.0, 50.0) for _ in range(3))
+            first, second, third = (rng.uniform(10.0, 50.0) for _ in range(3))
             took, task_marks = first + second + third, ((1, first), (2, first + second))
             planner.add([RunTime(str(number), "crew", float(number), took, took, task_marks)])
         return planner
 
-    def test_the_last_task_is_planned_by_what_it_takes(self):
+    def test_after_the_second_to_last_task_the_last_one_determines_the_end(self):
         done = tracked(age=100.0, tasks_done=2, task_marks=((1, NOW - 60.0), (2, NOW)))
         assert 5.0 < self.three().pause(done, NOW) < 30.0
 
-    def test_a_task_that_is_not_done_puts_the_end_off(self):
+    def test_an_unfinished_task_postpones_the_end(self):
         planner = self.three()
         on_its_way = tracked(age=120.0, task_marks=((1, NOW - 90.0),), tasks_done=1)
         assert planner.pause(on_its_way, NOW) > 8.0
         assert planner.pause(replace(on_its_way, seen_at=None), NOW) < 8.0
 
-    def test_a_number_that_was_seldom_seen_is_passed_over(self):
+    def test_a_rare_task_count_is_ignored(self):
         planner = self.three()
         assert planner.pause(tracked(task_marks=((7, NOW),), tasks_done=7), NOW) == planner.pause(tracked(), NOW)
 
-    def test_too_few_runs_with_tasks_teach_nothing_about_them(self):
+    def test_too_few_runs_with_tasks_teach_nothing_about_tasks(self):
         planner = taught(SIXTY)
         planner.add([RunTime("one", "crew", 1e3, 60.0, 60.0, ((1, 30.0),))])
         plain = planner.pause(tracked(), NOW)
@@ -167,7 +167,7 @@ class TestTasks:
 class TestChange:
     """A crew whose run times have changed."""
 
-    def test_runs_that_outlive_all_others_make_the_past_count_less(self):
+    def test_runs_that_outlive_all_others_reduce_the_weight_of_the_past(self):
         planner = taught(SIXTY)
         planner.pause(tracked(), NOW)
         polls = [planner.observe_poll(tracked(age=58.0), NOW + 10.0, over=False) for _ in range(40)]
@@ -175,23 +175,23 @@ class TestChange:
         assert planner.run_time_stats() is None
         assert planner.pause(tracked(), NOW) > 0.0
 
-    def test_run_times_from_before_the_change_are_not_taken_in_again(self):
+    def test_run_times_before_the_change_are_not_added_again(self):
         planner = self.changed()
         planner.add(run_times(SIXTY))
         assert planner.run_time_stats() is None
 
-    def test_afterwards_the_times_from_before_are_stretched_to_fit(self):
+    def test_after_a_change_earlier_run_times_are_scaled_to_fit(self):
         planner = self.changed()
         planner.add(RunTime(f"new-{n}", "crew", NOW + n, 115.0 + 2 * n, 115.0 + 2 * n) for n in range(FEW))
         assert 80.0 < planner.pause(tracked(), NOW + 100.0) + 100.0 < 125.0
 
-    def test_one_run_far_later_than_all_does_not_put_off_the_looks_at_the_others(self):
+    def test_one_very_late_run_does_not_postpone_the_polls_of_others(self):
         planner = self.changed()
         planner.add([RunTime("new", "crew", NOW + 1800.0, 1780.0, 1800.0)])
         late = NOW + 1900.0
         assert planner.pause(tracked(began_at=late, seen_at=late), late) < 70.0
 
-    def test_once_enough_is_known_anew_the_times_from_before_are_done_with(self):
+    def test_with_enough_new_runs_earlier_run_times_are_dropped(self):
         planner = self.changed()
         planner.add(RunTime(f"new-{n}", "crew", NOW + n, 30.0 + n / 10, 30.0 + n / 10) for n in range(120))
         late = NOW + 200.0
@@ -212,13 +212,13 @@ class TestChange:
             pass
         assert len(planner._former) == len(SIXTY)
 
-    def test_a_crew_of_which_little_is_known_is_not_suspected(self):
+    def test_no_drift_is_reported_for_a_crew_with_few_runs(self):
         planner = taught([60.0] * 10)
         assert not planner.observe_poll(tracked(age=60.0), NOW + 100.0, over=False)
         planner.pause(tracked(), NOW)
         assert not any(planner.observe_poll(tracked(age=60.0), NOW + 100.0, over=False) for _ in range(100))
 
-    def test_a_run_without_an_age_says_nothing(self):
+    def test_a_run_without_an_age_is_ignored(self):
         planner = taught(SIXTY)
         planner.pause(tracked(), NOW)
         assert not planner.observe_poll(tracked(began_at=None), NOW, over=False)

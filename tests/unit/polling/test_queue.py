@@ -1,4 +1,4 @@
-"""The timetable behaves like a plain sorted list of the newest entry of each run."""
+"""The poll queue behaves like a sorted list of the newest entry of each run."""
 
 from dataclasses import replace
 
@@ -13,12 +13,12 @@ def tracked(run_id: str, polls: int = 0) -> TrackedRun:
     return TrackedRun(run_id, "research", f"k-{run_id}", deadline=60.0, alive_at=0.0, polls=polls)
 
 
-def test_an_empty_timetable_has_nothing_due():
+def test_an_empty_queue_has_nothing_due():
     queue = PollQueue()
     assert (len(queue), queue.next_due(), queue.take_due(1e12, 10)) == (0, None, [])
 
 
-def test_the_longest_overdue_comes_first_and_no_more_than_there_is_room_for():
+def test_the_longest_overdue_entry_comes_first_within_the_limit():
     queue = PollQueue()
     for run_id, due in (("c", 3.0), ("a", 1.0), ("b", 2.0), ("later", 9.0)):
         queue.put(tracked(run_id), due)
@@ -28,7 +28,7 @@ def test_the_longest_overdue_comes_first_and_no_more_than_there_is_room_for():
     assert "a" not in queue
 
 
-def test_a_new_plan_moves_what_is_not_due_and_leaves_what_is():
+def test_a_new_plan_moves_only_entries_that_are_not_due():
     queue = PollQueue()
     for run_id, due in (("due", 5.0), ("soon", 6.0), ("late", 60.0)):
         queue.put(tracked(run_id), due)
@@ -38,7 +38,7 @@ def test_a_new_plan_moves_what_is_not_due_and_leaves_what_is():
     assert [taken.run_id for taken in queue.take_due(7.0, 9)] == ["soon"]
 
 
-def test_a_run_that_is_moved_comes_up_once_at_its_new_time_with_its_new_entry():
+def test_a_moved_run_is_due_once_at_its_new_time_with_its_new_entry():
     queue = PollQueue()
     queue.put(tracked("a"), 1.0)
     queue.put(tracked("a", polls=4), 7.0)
@@ -48,7 +48,7 @@ def test_a_run_that_is_moved_comes_up_once_at_its_new_time_with_its_new_entry():
     assert queue.take_due(99.0, 9) == []
 
 
-def test_a_run_that_is_put_back_at_the_very_same_time_comes_up_once():
+def test_a_run_put_back_at_the_same_time_is_due_once():
     queue = PollQueue()
     for _ in range(3):
         queue.put(tracked("a"), 1.0)
@@ -58,7 +58,7 @@ def test_a_run_that_is_put_back_at_the_very_same_time_comes_up_once():
     assert queue.next_due() is None
 
 
-def test_deadlines_are_put_off_for_every_followed_run_and_nothing_else_changes():
+def test_extending_deadlines_changes_nothing_else():
     queue = PollQueue()
     queue.put(tracked("a"), 1.0)
     queue.put(tracked("b", polls=3), 2.0)
@@ -69,7 +69,7 @@ def test_deadlines_are_put_off_for_every_followed_run_and_nothing_else_changes()
     ]
 
 
-def test_a_hastened_run_comes_up_now_and_only_once():
+def test_an_expedited_run_is_due_now_and_only_once():
     queue = PollQueue()
     queue.put(tracked("a", polls=2), 50.0)
     queue.expedite("a")
@@ -77,8 +77,8 @@ def test_a_hastened_run_comes_up_now_and_only_once():
     assert queue.take_due(99.0, 9) == []
 
 
-def test_a_run_that_is_hastened_while_it_is_looked_at_is_looked_at_once_more_at_once():
-    """The look under way may have been answered before what the webhook tells of."""
+def test_a_run_expedited_during_its_poll_is_polled_once_more_at_once():
+    """The poll in flight may have been answered before the event that the webhook reports."""
     queue = PollQueue()
     queue.put(tracked("a"), 1.0)
     queue.take_due(1.0, 9)
@@ -89,7 +89,7 @@ def test_a_run_that_is_hastened_while_it_is_looked_at_is_looked_at_once_more_at_
     assert queue.take_due(5.9, 9) == []
 
 
-def test_a_dropped_run_is_not_looked_at():
+def test_a_dropped_run_is_not_polled():
     queue = PollQueue()
     queue.put(tracked("a"), 1.0)
     queue.put(tracked("b"), 2.0)
@@ -99,7 +99,7 @@ def test_a_dropped_run_is_not_looked_at():
     assert queue.take_due(9.0, 9) == [tracked("b")]
 
 
-def test_what_was_hastened_before_a_run_was_dropped_is_forgotten():
+def test_dropping_a_run_forgets_that_it_was_expedited():
     queue = PollQueue()
     queue.expedite("a")
     queue.drop("a")
@@ -117,7 +117,7 @@ OPERATIONS = st.lists(
 
 @settings(max_examples=80)
 @given(OPERATIONS)
-def test_it_behaves_like_a_sorted_list(operations: list[tuple[str, str, int]]):
+def test_the_queue_behaves_like_a_sorted_list(operations: list[tuple[str, str, int]]):
     queue, now = PollQueue(), 0
     model: dict[str, int] = {}
     hastened: set[str] = set()
@@ -149,7 +149,7 @@ def test_it_behaves_like_a_sorted_list(operations: list[tuple[str, str, int]]):
 
 
 def overdue(count: int) -> PollQueue:
-    """Runs that are all due; a larger number in the name is more likely over."""
+    """Runs that are all due; a larger number in the name is more likely to have ended."""
     queue = PollQueue()
     for number in range(count):
         queue.put(tracked(f"{number * 7 % count:03}"), 100.0 + number)
@@ -160,7 +160,7 @@ def likeliness(seen: TrackedRun) -> float:
     return float(seen.run_id)
 
 
-def test_where_there_is_no_room_for_all_the_likeliest_of_each_eight_goes_first():
+def test_without_room_for_all_the_likeliest_of_each_eight_comes_first():
     queue = overdue(80)
     assert queue.due(200.0) == queue.overdue == 80
     first = [taken.run_id for taken in queue.take_due(200.0, 7, likeliness)]
@@ -169,15 +169,15 @@ def test_where_there_is_no_room_for_all_the_likeliest_of_each_eight_goes_first()
     assert queue.overdue == 73
 
 
-def test_every_run_has_its_turn_although_others_are_likelier():
+def test_every_run_is_polled_although_others_are_likelier():
     queue = overdue(40)
     seen = [taken.run_id for _ in range(40) for taken in queue.take_due(200.0, 1, likeliness)]
     assert len(set(seen)) == 40
     assert queue.next_due() is None
 
 
-def test_a_run_with_hardly_a_chance_has_its_turn_although_likelier_ones_keep_coming():
-    """Else nobody would ever see the deadline of a run that is older than any before it."""
+def test_an_unlikely_run_is_polled_although_likelier_ones_keep_coming():
+    """Otherwise the deadline of a run older than all before it would never be checked."""
     queue = overdue(100)
     queue.put(tracked("-1"), 50.0)
     seen = []
@@ -187,13 +187,13 @@ def test_a_run_with_hardly_a_chance_has_its_turn_although_likelier_ones_keep_com
     assert "-1" in seen
 
 
-def test_what_was_hastened_goes_before_the_likeliest():
+def test_an_expedited_run_precedes_the_likeliest():
     queue = overdue(8)
     queue.expedite("000")
     assert [taken.run_id for taken in queue.take_due(200.0, 1, likeliness)] == ["000"]
 
 
-def test_an_overdue_run_that_was_moved_or_dropped_is_passed_over():
+def test_an_overdue_run_that_was_moved_or_dropped_is_skipped():
     queue = overdue(4)
     assert queue.due(200.0) == 4
     queue.put(tracked("003"), 300.0)
@@ -203,14 +203,14 @@ def test_an_overdue_run_that_was_moved_or_dropped_is_passed_over():
     assert queue.next_due() == 300.0
 
 
-def test_what_comes_due_later_is_considered_at_once():
+def test_entries_that_become_due_later_are_considered_at_once():
     queue = overdue(80)
     queue.take_due(200.0, 1, likeliness)
     queue.put(tracked("999"), 250.0)
     assert [taken.run_id for taken in queue.take_due(250.0, 1, likeliness)] == ["999"]
 
 
-def test_some_runs_are_named_without_being_taken_out():
+def test_peeking_does_not_remove_entries():
     queue = PollQueue()
     for number in range(5):
         queue.put(tracked(str(number)), 10.0)
@@ -218,7 +218,7 @@ def test_some_runs_are_named_without_being_taken_out():
     assert len(queue) == 5
 
 
-def test_several_runs_can_be_dropped_and_all_of_them():
+def test_several_runs_can_be_dropped_at_once():
     queue = PollQueue()
     for number in range(5):
         queue.put(tracked(str(number)), float(number))

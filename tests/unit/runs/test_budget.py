@@ -1,4 +1,4 @@
-"""How many runs may be started in how much time."""
+"""Budgets: the number of runs that may start in a period."""
 
 import pytest
 
@@ -9,13 +9,11 @@ from bridge.core.runs.budget import Budget, Budgets
     ("waiting", "acquire"),
     [(0, (2, 0.0)), (1, (1, 0.0)), (2, (0, 0.0)), (3, (2, 60.0)), (7, (1, 120.0))],
 )
-def test_a_run_takes_its_turn_when_as_many_starts_as_are_before_it_count_no_more(
-    waiting: int, acquire: tuple[int, float]
-) -> None:
+def test_a_run_waits_until_enough_starts_have_left_the_period(waiting: int, acquire: tuple[int, float]) -> None:
     assert Budget(3, 60.0).next_start(waiting) == acquire
 
 
-def test_a_sender_is_limited_by_its_own_budget_or_the_crew_s() -> None:
+def test_the_budget_of_the_sender_or_of_the_crew_limits() -> None:
     assert not Budgets().apply_to("client/orders")
     assert Budgets(Budget(1, 1.0)).apply_to("queue")
     assert Budgets(senders={"client/orders": Budget(1, 1.0)}).apply_to("client/orders")

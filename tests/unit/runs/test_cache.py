@@ -1,4 +1,4 @@
-"""What is known of runs without asking the store is little, and only of the latest."""
+"""The cache of runs: small, and limited to the latest runs."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from bridge.core.runs.cache import MAX_RUNS, MAX_VARIABLE_CHARS, RunCache
 from tests.fakes import a_run, run_id
 
 
-def test_a_run_is_taken_once_and_without_its_inputs() -> None:
+def test_a_cached_run_is_returned_once_and_without_its_inputs() -> None:
     recent, run = RunCache(), a_run(1, meta={"order": 7})
     recent.put(run)
     taken = recent.pop(run.run_id)
@@ -15,7 +15,7 @@ def test_a_run_is_taken_once_and_without_its_inputs() -> None:
     assert recent.pop(run.run_id) is None
 
 
-def test_the_oldest_makes_way() -> None:
+def test_the_oldest_run_is_evicted() -> None:
     recent = RunCache()
     for number in range(MAX_RUNS + 1):
         recent.put(a_run(number))
@@ -23,13 +23,13 @@ def test_the_oldest_makes_way() -> None:
     assert recent.pop(run_id(1)) is not None
 
 
-def test_a_run_with_much_meta_is_not_kept() -> None:
+def test_a_run_with_large_meta_is_not_cached() -> None:
     recent = RunCache()
     recent.put(a_run(1, meta={"note": "x" * MAX_VARIABLE_CHARS}))
     assert recent.pop(run_id(1)) is None
 
 
-def test_nor_is_one_whose_progress_has_become_much() -> None:
+def test_a_run_with_large_progress_is_not_cached() -> None:
     recent, run = RunCache(), a_run(1)
     recent.put(run)
     recent.put(replace(run, progress={"current": "x" * MAX_VARIABLE_CHARS}))

@@ -1,4 +1,4 @@
-"""What may be done to a run, and what is too early or too late for it."""
+"""Commands: the states in which each is accepted, and its effect."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,25 +20,25 @@ def standing(state: State, **changes: Any) -> Run:
 
 
 @pytest.mark.parametrize("command", [Cancel(), Retry(), Adopt("k-1"), Adopt("no id"), Abandon()])
-def test_while_a_post_is_under_way_nothing_is_decided(command: RunCommand):
+def test_no_command_is_accepted_while_a_post_is_in_flight(command: RunCommand):
     with pytest.raises(PostUnderWay):
         apply_command(standing(State.STARTING), command, POLICY, LATER)
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - FINAL_STATES - {State.STARTING}))
-def test_whatever_is_not_over_can_be_cancelled(state: State):
+def test_any_run_that_has_not_ended_can_be_cancelled(state: State):
     decision = apply_command(standing(state), Cancel(), POLICY, LATER)
     assert decision is not None
     assert (decision.run.state, decision.run.finished_at) == (State.CANCELLED, LATER)
     assert event_types(decision.deliveries) == ["run.cancelled"]
 
 
-def test_what_is_cancelled_already_is_as_wished():
+def test_cancelling_a_cancelled_run_changes_nothing():
     assert apply_command(standing(State.CANCELLED, finished_at=NOW), Cancel(), POLICY, LATER) is None
 
 
 @pytest.mark.parametrize("state", sorted(FINAL_STATES - {State.CANCELLED}))
-def test_what_has_ended_otherwise_cannot_be_cancelled_any_more(state: State):
+def test_a_run_that_ended_otherwise_cannot_be_cancelled(state: State):
     with pytest.raises(RequestRefused, match=f"already ended: {state}") as refused:
         apply_command(standing(state, finished_at=NOW), Cancel(), POLICY, LATER)
     assert refused.value.code == "run_is_over"
@@ -52,28 +52,28 @@ def test_only_a_run_in_doubt_can_be_resolved(state: State, command: RunCommand):
     assert refused.value.code == "not_in_doubt"
 
 
-def test_a_retried_run_is_due_at_once_for_anybody_and_nothing_is_told():
+def test_a_retried_run_is_due_at_once_without_an_owner_or_event():
     decision = apply_command(standing(State.IN_DOUBT, due_at=None, owner="me"), Retry(), POLICY, LATER)
     assert decision is not None
     assert (decision.run.state, decision.run.due_at, decision.run.owner) == (State.ACCEPTED, LATER, None)
     assert decision.deliveries == ()
 
 
-def test_an_adopted_execution_is_followed_and_not_posted_again():
+def test_an_adopted_execution_is_tracked_and_not_posted_again():
     decision = apply_command(standing(State.IN_DOUBT, due_at=NOW), Adopt("k-77"), POLICY, LATER)
     assert decision is not None
     assert (decision.run.state, decision.run.kickoff_id, decision.run.attempt) == (State.RUNNING, "k-77", 1)
 
 
 @pytest.mark.parametrize("kickoff_id", ["", "../kickoff", "a b", "x" * 129])
-def test_what_cannot_be_an_executions_id_is_not_adopted(kickoff_id: str):
-    """It would go into the path of every look."""
+def test_an_invalid_execution_id_is_not_adopted(kickoff_id: str):
+    """The id becomes part of the path of each poll."""
     with pytest.raises(RequestRefused) as refused:
         apply_command(standing(State.IN_DOUBT), Adopt(kickoff_id), POLICY, LATER)
     assert (refused.value.code, refused.value.field) == ("invalid_request", "kickoff_id")
 
 
-def test_an_abandoned_run_has_failed_by_an_operators_word():
+def test_an_abandoned_run_fails():
     decision = apply_command(standing(State.IN_DOUBT), Abandon(), POLICY, LATER)
     assert decision is not None
     assert decision.run.outcome.error is not None
@@ -91,7 +91,7 @@ def unverified(state: State) -> Run:
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.WAITING_FOR_HUMAN])
 @pytest.mark.parametrize("verified", [True, False])
-def test_an_adopted_id_that_was_never_known_can_be_corrected(state: State, verified: bool):
+def test_an_adopted_id_that_was_never_found_can_be_corrected(state: State, verified: bool):
     decision = apply_command(unverified(state), Adopt("k-right", verified=verified), POLICY, LATER)
     assert decision is not None
     run = decision.run
@@ -102,7 +102,7 @@ def test_an_adopted_id_that_was_never_known_can_be_corrected(state: State, verif
         assert (run.human_input.question.stage, run.human_input.paused_seconds) == (QuestionStage.CONFIRMED, 60.0)
 
 
-def test_an_id_that_the_api_does_not_know_is_remembered_as_such():
+def test_an_adopted_id_that_is_not_found_stays_unverified():
     decision = apply_command(standing(State.IN_DOUBT), Adopt("k-1", force=True, verified=False), POLICY, LATER)
     assert decision is not None
     assert decision.run.unverified

@@ -1,4 +1,4 @@
-"""When to poll after a webhook announced an end that the status does not confirm."""
+"""The times of polls after a webhook announced an end that the status does not confirm."""
 
 from dataclasses import replace
 
@@ -13,11 +13,11 @@ from tests.fakes import NOW, a_run
 @pytest.mark.parametrize(
     ("passed", "soon"), [(0.0, 0.3), (0.3, 1.0), (0.5, 1.0), (1.0, 2.0), (3.0, 4.0), (4.0, None), (90.0, None)]
 )
-def test_the_polls_after_an_announced_end(passed: float, soon: float | None):
+def test_polls_follow_a_schedule_after_an_announced_end(passed: float, soon: float | None):
     assert timing.after_announced_end(NOW, NOW + passed) == (None if soon is None else NOW + soon)
 
 
-def test_without_an_announcement_polls_are_as_usual():
+def test_without_an_announced_end_polls_keep_their_schedule():
     assert timing.after_announced_end(None, NOW) is None
 
 
@@ -25,7 +25,7 @@ def cancelled(due_at: float | None) -> Run:
     return replace(a_run(), state=State.CANCELLED, kickoff_id="k-1", finished_at=NOW, due_at=due_at)
 
 
-def test_an_ended_run_that_is_due_later_is_due_now():
+def test_an_ended_run_that_is_due_later_becomes_due_now():
     decision = late_end.on_announced_late_end(cancelled(NOW + 60), NOW + 1)
     assert decision is not None
     assert decision.run.due_at == NOW + 1
@@ -34,7 +34,7 @@ def test_an_ended_run_that_is_due_later_is_due_now():
 @pytest.mark.parametrize(
     "run", [cancelled(None), cancelled(NOW), replace(cancelled(NOW + 60), owner="p"), replace(a_run(), due_at=NOW + 60)]
 )
-def test_one_whose_end_is_known_or_that_is_polled_in_any_case_stays_as_it_is(run: Run):
+def test_a_run_with_a_known_end_or_a_pending_poll_stays_unchanged(run: Run):
     assert late_end.on_announced_late_end(run, NOW + 1) is None
 
 

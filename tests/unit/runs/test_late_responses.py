@@ -1,4 +1,4 @@
-"""An answer to a POST that comes when others have given up its process: the proof that the doubt lacked."""
+"""A response to a POST that arrives after the process has expired: evidence for a run in doubt."""
 
 from bridge.core.crew.responses import InDoubt, NotStarted, Refused, Started
 from bridge.core.runs import state_machine
@@ -8,38 +8,38 @@ from tests.fakes import NOW, a_run
 POLICY = CrewPolicy(results_exchange=True)
 
 
-def doubted() -> Run:
+def in_doubt() -> Run:
     return state_machine.on_interrupted_kickoff(state_machine.begin(a_run(), NOW).run, POLICY, NOW).run
 
 
-def test_a_started_execution_is_followed():
-    decision = state_machine.on_late_response(doubted(), 1, Started("k-1"), POLICY, NOW)
+def test_a_started_execution_is_tracked():
+    decision = state_machine.on_late_response(in_doubt(), 1, Started("k-1"), POLICY, NOW)
     assert decision is not None
     assert (decision.run.state, decision.run.kickoff_id, decision.run.owner) == (State.RUNNING, "k-1", None)
 
 
 def test_a_refusal_ends_the_run():
-    decision = state_machine.on_late_response(doubted(), 1, Refused("no"), POLICY, NOW)
+    decision = state_machine.on_late_response(in_doubt(), 1, Refused("no"), POLICY, NOW)
     assert decision is not None
     assert decision.run.state is State.FAILED
 
 
-def test_proof_that_nothing_was_started_lets_it_start_again():
-    decision = state_machine.on_late_response(doubted(), 1, NotStarted("no connection"), POLICY, NOW)
+def test_evidence_that_nothing_started_permits_another_start():
+    decision = state_machine.on_late_response(in_doubt(), 1, NotStarted("no connection"), POLICY, NOW)
     assert decision is not None
     assert decision.run.state is State.ACCEPTED
 
 
-def test_an_answer_that_proves_nothing_changes_nothing():
-    assert state_machine.on_late_response(doubted(), 1, InDoubt("502"), POLICY, NOW) is None
+def test_an_ambiguous_response_changes_nothing():
+    assert state_machine.on_late_response(in_doubt(), 1, InDoubt("502"), POLICY, NOW) is None
 
 
-def test_an_answer_to_another_attempt_changes_nothing():
-    assert state_machine.on_late_response(doubted(), 2, Started("k-1"), POLICY, NOW) is None
+def test_a_response_to_another_attempt_changes_nothing():
+    assert state_machine.on_late_response(in_doubt(), 2, Started("k-1"), POLICY, NOW) is None
 
 
-def test_what_was_decided_meanwhile_stands_and_an_execution_that_nobody_waits_for_is_stopped():
-    ended = state_machine.on_abandoned(doubted(), "no", POLICY, NOW).run
+def test_an_earlier_decision_stands_and_the_unneeded_execution_is_stopped():
+    ended = state_machine.on_abandoned(in_doubt(), "no", POLICY, NOW).run
     assert state_machine.on_late_response(ended, 1, Refused("no"), POLICY, NOW) is None
     late = state_machine.on_late_response(ended, 1, Started("k-1"), POLICY, NOW)
     assert late is not None
@@ -50,8 +50,8 @@ def test_what_was_decided_meanwhile_stands_and_an_execution_that_nobody_waits_fo
     )
 
 
-def test_an_execution_that_is_known_before_the_repeated_post_leaves_is_followed():
-    again = state_machine.requeue(doubted(), NOW)
+def test_an_execution_found_before_the_repeated_post_is_tracked():
+    again = state_machine.requeue(in_doubt(), NOW)
     decision = state_machine.on_late_response(again, 1, Started("k-1"), POLICY, NOW)
     assert decision is not None
     assert (decision.run.state, decision.run.kickoff_id) == (State.RUNNING, "k-1")

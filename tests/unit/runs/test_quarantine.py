@@ -1,4 +1,4 @@
-"""What becomes of a run whose step raised an unexpected exception."""
+"""Handling of a run whose step raised an unexpected exception."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ def deferred(run: Run, now: float = NOW) -> Run:
 
 
 @pytest.mark.parametrize("state", [State.ACCEPTED, State.RUNNING, State.WAITING_FOR_HUMAN, State.IN_DOUBT])
-def test_it_is_due_again_after_a_pause_that_grows_and_nobody_owns_it_meanwhile(state: State) -> None:
+def test_a_run_is_released_and_due_again_after_a_growing_delay(state: State) -> None:
     first = deferred(in_state(state))
     again = deferred(first, NOW + 60.0)
     assert (first.state, first.owner, first.due_at) == (state, None, NOW + DELAYS[0])
@@ -39,45 +39,45 @@ def test_it_is_due_again_after_a_pause_that_grows_and_nobody_owns_it_meanwhile(s
     assert again.due_at == NOW + 60.0 + DELAYS[1]
 
 
-def test_a_post_that_may_have_left_is_never_repeated() -> None:
+def test_a_post_that_may_have_been_sent_is_never_repeated() -> None:
     doubted = deferred(in_state(State.STARTING, sent_at=NOW))
     assert (doubted.state, doubted.due_at, doubted.deferral) == (State.IN_DOUBT, NOW + 900.0, None)
 
 
-def test_nothing_is_due_for_a_run_that_is_held_in_doubt() -> None:
+def test_a_run_held_in_doubt_has_no_due_time() -> None:
     assert quarantine.defer(in_state(State.IN_DOUBT, due_at=None), POLICY, NOW) is None
 
 
-def test_an_execution_that_is_looked_at_after_the_end_of_its_run_is_looked_at_later() -> None:
+def test_the_late_poll_of_an_ended_run_is_deferred() -> None:
     late = in_state(State.CANCELLED, finished_at=NOW, due_at=NOW)
     assert deferred(late).due_at == NOW + 60.0
     assert deferred(late, NOW + 90_000.0).due_at is None
     assert quarantine.defer(replace(late, due_at=None), POLICY, NOW) is None
 
 
-def test_any_move_ends_the_deferral() -> None:
+def test_any_transition_ends_the_deferral() -> None:
     assert state_machine.begin(deferred(in_state(State.ACCEPTED)), NOW).run.deferral is None
     held = state_machine.on_evidence_overdue(deferred(in_state(State.IN_DOUBT)), POLICY, NOW)
     assert held.run.deferral is None
 
 
-@pytest.mark.parametrize("answer", [Running(), NoResponse("HTTP 502")])
-def test_the_next_poll_ends_the_deferral_of_a_run(answer: StatusResponse) -> None:
+@pytest.mark.parametrize("response", [Running(), NoResponse("HTTP 502")])
+def test_the_next_poll_ends_the_deferral_of_a_run(response: StatusResponse) -> None:
     run = deferred(in_state(State.RUNNING))
     tracked = state_machine.tracked_from_run(run, POLICY, NOW)
-    seen, news = rules.observe_status(tracked, answer, POLICY, NOW)
-    polled = rules.apply_status(run, seen, answer, POLICY, NOW).run
-    assert news
+    seen, changed = rules.observe_status(tracked, response, POLICY, NOW)
+    polled = rules.apply_status(run, seen, response, POLICY, NOW).run
+    assert changed
     assert (polled.deferral, polled.due_at) == (None, None)
     assert not rules.sync_with_run(seen, polled).deferred
 
 
-def test_a_run_that_was_not_deferred_stays_as_it_is() -> None:
+def test_a_run_without_a_deferral_stays_unchanged() -> None:
     run = in_state(State.RUNNING, due_at=NOW)
     assert state_machine.clear_deferral(run) is run
 
 
-def test_an_answer_to_carry_stays_due_whatever_polls_find() -> None:
+def test_pending_human_input_stays_due_after_polls() -> None:
     waiting = in_state(
         State.WAITING_FOR_HUMAN, human_input=HumanInput(Question(1, NOW, stage=QuestionStage.ACCEPTED, feedback="yes"))
     )
@@ -87,14 +87,14 @@ def test_an_answer_to_carry_stays_due_whatever_polls_find() -> None:
     assert not state_machine.tracked_from_run(run, POLICY, NOW).deferred
 
 
-def test_a_deferred_run_with_an_open_question_has_no_answer_to_carry() -> None:
+def test_a_deferred_run_with_an_open_question_has_no_pending_human_input() -> None:
     run = deferred(in_state(State.WAITING_FOR_HUMAN, human_input=HumanInput(Question(1, NOW))))
     assert not rules.has_pending_answer(run)
     assert state_machine.clear_deferral(run).due_at is None
     assert not rules.has_pending_answer(in_state(State.WAITING_FOR_HUMAN))
 
 
-def test_a_delivery_is_dead_and_says_why() -> None:
+def test_a_delivery_becomes_dead_with_the_reason() -> None:
     outcome = on_internal_error(a_delivery(), NOW)
     dead = outcome.delivery
     assert (dead.state, dead.attempts, outcome.receiver) == (DeliveryState.DEAD, 1, None)

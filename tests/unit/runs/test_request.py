@@ -1,4 +1,4 @@
-"""Kickoff requests from strangers: every field, every refusal, and the fingerprint."""
+"""Parsing of kickoff requests: every field, every refusal, and the fingerprint."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def refusal(body: dict[str, Any], **beside: Any) -> tuple[str, str | None]:
     return caught.value.code, caught.value.field
 
 
-def test_every_field_arrives():
+def test_every_field_is_read():
     body = {
         "crew": "research",
         "inputs": {"topic": "peat", "pages": 3},
@@ -34,12 +34,12 @@ def test_every_field_arrives():
     )
 
 
-def test_what_is_left_out_has_its_default():
+def test_omitted_fields_have_defaults():
     assert parse({"crew": "research"}) == KickoffRequest("research", {}, {}, None, None, 0, None)
 
 
 @pytest.mark.parametrize("name", ["inputs", "meta", "callback_url", "deadline", "priority", "idempotency_key"])
-def test_null_is_as_good_as_left_out(name: str):
+def test_null_equals_an_omitted_field(name: str):
     assert parse({"crew": "research", name: None}) == parse({"crew": "research"})
 
 
@@ -48,7 +48,7 @@ def test_the_routing_key_names_the_crew_when_the_body_does_not():
     assert parse({"crew": "named"}, crew="routed").crew == "named"
 
 
-def test_the_bodys_own_key_wins_over_the_one_beside_it():
+def test_the_key_of_the_body_takes_precedence():
     assert parse({"crew": "c"}, idempotency_key="beside").idempotency_key == "beside"
     assert parse({"crew": "c", "idempotency_key": "own"}, idempotency_key="beside").idempotency_key == "own"
 
@@ -85,26 +85,26 @@ def test_the_bodys_own_key_wins_over_the_one_beside_it():
         ({"crew": "c", "webhooks": {}}, "webhooks"),
     ],
 )
-def test_a_wrong_field_is_named(body: dict[str, Any], field: str):
+def test_an_invalid_field_is_named(body: dict[str, Any], field: str):
     assert refusal(body) == ("invalid_request", field)
 
 
-def test_an_empty_key_is_refused_and_not_taken_for_none():
-    """Taken for none, a producer that believes itself protected would start a paid run with each repeat."""
+def test_an_empty_key_is_refused():
+    """If an empty key counted as none, a producer that expects protection would start a paid run with each repeat."""
     assert refusal({"crew": "c", "idempotency_key": ""}) == ("invalid_request", "idempotency_key")
 
 
-def test_a_bad_key_beside_the_body_is_refused():
+def test_an_invalid_key_outside_the_body_is_refused():
     assert refusal({"crew": "c"}, idempotency_key="\x00") == ("invalid_request", "idempotency_key")
 
 
 @pytest.mark.parametrize("key", [None, "k", "k" * MAX_KEY, "order 17", "é" * 127, "🦉"])
-def test_a_usable_key_comes_back_unchanged(key: str | None):
+def test_a_valid_key_is_returned_unchanged(key: str | None):
     assert check_key(key) == key
 
 
 @pytest.mark.parametrize("priority", [0, 255, 5.0])
-def test_the_ends_of_the_priority_range_are_inside(priority: int):
+def test_the_bounds_of_the_priority_range_are_valid(priority: int):
     assert parse({"crew": "c", "priority": priority}).priority == priority
 
 
@@ -117,7 +117,7 @@ def test_durations(text: str, seconds: float):
 
 
 @pytest.mark.parametrize("text", ["", "s", "5", "5 s", "5S", ".5s", "5.s", "-5s", "+5s", "1e3s", "5s ", "1h30m", "٣s"])
-def test_what_is_no_duration(text: str):
+def test_invalid_durations(text: str):
     with pytest.raises(ValueError, match="must be a duration"):
         parse_duration(text)
 
@@ -137,7 +137,7 @@ def test_other_content_has_another_fingerprint(change: dict[str, Any]):
     assert fingerprint(a_request(**change)) != fingerprint(a_request())
 
 
-def test_the_fingerprint_does_not_see_the_key_or_the_order():
+def test_the_fingerprint_ignores_the_key_and_the_order():
     one = a_request(inputs={"a": 1, "b": {"c": 2, "d": 3}}, idempotency_key="one")
     two = a_request(inputs={"b": {"d": 3, "c": 2}, "a": 1}, idempotency_key="two")
     assert fingerprint(one) == fingerprint(two)

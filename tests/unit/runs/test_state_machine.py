@@ -1,4 +1,4 @@
-"""The state machine: every arrow, every end, and the promises that hold for any history."""
+"""The state machine: every transition, every end, and the promises that hold for any history."""
 
 import json
 import math
@@ -49,31 +49,31 @@ def running(policy: CrewPolicy = POLICY, **changes: Any) -> Run:
     return replace(state_machine.on_kickoff(starting(), Started("k-1"), policy, NOW).run, **changes)
 
 
-def doubted(policy: CrewPolicy = POLICY) -> Run:
+def in_doubt(policy: CrewPolicy = POLICY) -> Run:
     return state_machine.on_kickoff(starting(), InDoubt("HTTP 502"), policy, NOW).run
 
 
-def watching(policy: CrewPolicy = POLICY, **changes: Any) -> TrackedRun:
+def tracking(policy: CrewPolicy = POLICY, **changes: Any) -> TrackedRun:
     return replace(state_machine.tracked_from_run(running(), policy, NOW), **changes)
 
 
-def look_and_write(
-    run: Run, tracked: TrackedRun, answer: StatusResponse, policy: CrewPolicy, at: float
+def poll_and_apply(
+    run: Run, tracked: TrackedRun, response: StatusResponse, policy: CrewPolicy, at: float
 ) -> tuple[TrackedRun, Decision | None]:
-    """What the polling step does with an answer."""
-    seen, news = state_machine.observe_execution(tracked, answer, policy, at)
-    return seen, state_machine.apply_execution_status(run, seen, answer, policy, at) if news else None
+    """Apply a status as the polling step does."""
+    seen, changed = state_machine.observe_execution(tracked, response, policy, at)
+    return seen, state_machine.apply_execution_status(run, seen, response, policy, at) if changed else None
 
 
 # The table --------------------------------------------------------------------------------------------------------
 
 
-def test_the_table_knows_every_state_and_lets_none_out_of_a_final_one():
+def test_the_table_has_every_state_and_no_transition_out_of_a_final_one():
     assert set(TRANSITIONS) == set(State)
     assert {state for state, targets in TRANSITIONS.items() if not targets} == FINAL_STATES
 
 
-def test_every_state_can_be_reached_and_every_open_one_leads_to_an_end():
+def test_every_state_is_reachable_and_every_open_state_leads_to_an_end():
     assert {target for targets in TRANSITIONS.values() for target in targets} | {State.ACCEPTED} == set(State)
     for state in set(State) - FINAL_STATES:
         reached, more = {state}, {state}
@@ -85,7 +85,7 @@ def test_every_state_can_be_reached_and_every_open_one_leads_to_an_end():
 # Accept and begin -------------------------------------------------------------------------------------------------
 
 
-def test_an_accepted_run_is_due_at_once_and_knows_its_fingerprint():
+def test_an_accepted_run_is_due_at_once_and_has_its_fingerprint():
     envelope = Envelope("queue", reply_to="reply.a")
     run = state_machine.accept(a_request(), envelope, run_id(7), NOW)
     assert (run.run_id, run.state, run.accepted_at, run.due_at) == (run_id(7), State.ACCEPTED, NOW, NOW)
@@ -93,7 +93,7 @@ def test_an_accepted_run_is_due_at_once_and_knows_its_fingerprint():
     assert not run.final
 
 
-def test_begin_marks_the_attempt_before_anything_is_sent():
+def test_begin_records_the_attempt_before_the_post():
     decision = state_machine.begin(replace(a_run(), owner="me", attempt=2), NOW + 9)
     run = decision.run
     assert (run.state, run.attempt, run.sent_at, run.due_at, run.owner) == (State.STARTING, 3, NOW + 9, None, "me")
@@ -106,19 +106,19 @@ def test_only_an_accepted_run_can_begin(state: State):
         state_machine.begin(replace(a_run(), state=state), NOW)
 
 
-# The kickoff's answer ---------------------------------------------------------------------------------------------
+# The response to the kickoff ----------------------------------------------------------------------------------------
 
 
-def test_started_runs_and_stays_ours_and_keeps_the_id():
+def test_a_started_run_keeps_its_owner_and_its_execution_id():
     decision = state_machine.on_kickoff(starting(), Started("k-9"), POLICY, NOW + 2)
     assert (decision.run.state, decision.run.kickoff_id, decision.run.owner) == (State.RUNNING, "k-9", "me")
-    assert decision.run.started_at is None  # the deadline counts from the first look that sees it started
+    assert decision.run.started_at is None  # the deadline counts from the first poll that sees the execution started
     assert decision.deliveries == ()
 
 
-def test_the_started_event_is_told_to_those_who_want_it():
-    wanted = replace(POLICY, extra_events=frozenset({"started"}))
-    decision = state_machine.on_kickoff(starting(), Started("k-9"), wanted, NOW)
+def test_the_started_event_is_sent_where_requested():
+    with_event = replace(POLICY, extra_events=frozenset({"started"}))
+    decision = state_machine.on_kickoff(starting(), Started("k-9"), with_event, NOW)
     assert event_types(decision.deliveries) == ["run.started"]
 
 
@@ -132,30 +132,30 @@ def test_a_refusal_ends_the_run():
 
 
 @pytest.mark.parametrize("after", [None, 500.0])
-def test_what_was_not_started_goes_back_for_anybody_to_take_later(after: float | None):
+def test_a_run_that_was_not_started_is_released_and_due_later(after: float | None):
     decision = state_machine.on_kickoff(starting(), NotStarted("refused", after), POLICY, NOW)
     run = decision.run
     assert (run.state, run.owner, decision.deliveries) == (State.ACCEPTED, None, ())
     assert run.due_at == timing.kickoff_again(run.run_id, 1, NOW, after)
 
 
-def test_a_crew_that_cannot_be_used_lets_its_runs_wait():
+def test_an_unavailable_crew_delays_its_runs():
     run = state_machine.on_kickoff(starting(), CrewUnavailable("HTTP 401"), POLICY, NOW).run
     assert (run.state, run.due_at, run.owner) == (State.ACCEPTED, NOW + timing.UNAVAILABLE_DELAY, None)
 
 
-def test_an_answer_that_settles_nothing_puts_the_run_in_doubt():
+def test_an_ambiguous_response_puts_the_run_in_doubt():
     decision = state_machine.on_kickoff(starting(), InDoubt("reset"), POLICY, NOW)
     run = decision.run
     assert (run.state, run.owner, run.due_at) == (State.IN_DOUBT, None, NOW + POLICY.in_doubt_after)
     assert decision.deliveries == ()
 
 
-@pytest.mark.parametrize("answer", [Started("k"), NotStarted("x"), CrewUnavailable("x"), InDoubt("x")])
+@pytest.mark.parametrize("response", [Started("k"), NotStarted("x"), CrewUnavailable("x"), InDoubt("x")])
 @pytest.mark.parametrize("state", [State.RUNNING, *sorted(FINAL_STATES)])
-def test_an_answer_to_a_kickoff_that_is_not_under_way_moves_nothing(state: State, answer: KickoffResponse):
+def test_a_response_to_a_kickoff_that_is_not_in_flight_changes_nothing(state: State, response: KickoffResponse):
     with pytest.raises(IllegalTransition):
-        state_machine.on_kickoff(replace(running(), state=state), answer, POLICY, NOW)
+        state_machine.on_kickoff(replace(running(), state=state), response, POLICY, NOW)
 
 
 # In doubt ---------------------------------------------------------------------------------------------------------
@@ -167,53 +167,55 @@ def test_a_run_whose_process_died_while_starting_is_in_doubt():
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - {State.STARTING}))
-def test_only_a_starting_run_can_be_an_orphan(state: State):
+def test_only_a_starting_run_can_be_orphaned(state: State):
     with pytest.raises(IllegalTransition):
         state_machine.on_interrupted_kickoff(replace(running(), state=state), POLICY, NOW)
 
 
-def test_hold_says_so_once_and_waits_for_a_person():
-    decision = state_machine.on_evidence_overdue(doubted(), POLICY, NOW + 900)
+def test_hold_reports_once_and_waits_for_an_operator():
+    decision = state_machine.on_evidence_overdue(in_doubt(), POLICY, NOW + 900)
     assert (decision.run.state, decision.run.due_at, decision.run.owner) == (State.IN_DOUBT, None, None)
     assert event_types(decision.deliveries) == ["run.in_doubt"]
 
 
-def test_retry_says_so_and_starts_again():
+def test_retry_reports_and_starts_again():
     policy = replace(POLICY, in_doubt=DoubtPolicy.RETRY)
-    decision = state_machine.on_evidence_overdue(doubted(policy), policy, NOW + 900)
+    decision = state_machine.on_evidence_overdue(in_doubt(policy), policy, NOW + 900)
     assert (decision.run.state, decision.run.due_at, decision.run.owner) == (State.ACCEPTED, NOW + 900, None)
     assert event_types(decision.deliveries) == ["run.in_doubt"]
 
 
-def test_fail_says_so_and_gives_up():
+def test_fail_reports_and_ends_the_run():
     policy = replace(POLICY, in_doubt=DoubtPolicy.FAIL)
-    decision = state_machine.on_evidence_overdue(doubted(policy), policy, NOW + 900)
+    decision = state_machine.on_evidence_overdue(in_doubt(policy), policy, NOW + 900)
     assert decision.run.state is State.FAILED
     assert decision.run.outcome.error is not None
     assert decision.run.outcome.error.code == "abandoned"
     assert event_types(decision.deliveries) == ["run.in_doubt", "run.failed"]
 
 
-def test_the_doubt_comes_before_what_it_leads_to():
-    """By their times, in which events are listed and tell their order: both had the same one."""
+def test_the_in_doubt_event_precedes_its_consequence():
+    """Events are listed by time; both had the same one."""
     policy = replace(POLICY, in_doubt=DoubtPolicy.FAIL)
-    doubt, end = state_machine.on_evidence_overdue(doubted(policy), policy, NOW + 900).deliveries
+    doubt, end = state_machine.on_evidence_overdue(in_doubt(policy), policy, NOW + 900).deliveries
     assert doubt.event.created_at < end.event.created_at == NOW + 900
     assert json.loads(doubt.event.body)["time"] < json.loads(end.event.body)["time"]
 
 
 def test_a_second_doubt_is_another_event():
     ids = [
-        state_machine.on_evidence_overdue(replace(doubted(), attempt=attempt), POLICY, NOW).deliveries[0].event.event_id
+        state_machine.on_evidence_overdue(replace(in_doubt(), attempt=attempt), POLICY, NOW)
+        .deliveries[0]
+        .event.event_id
         for attempt in (1, 2)
     ]
     assert len(set(ids)) == 2
 
 
-# Looking ----------------------------------------------------------------------------------------------------------
+# Polling ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_watch_knows_what_it_takes_to_look():
+def test_a_tracked_run_has_everything_that_a_poll_needs():
     run = running(polls=7, started_at=NOW + 3, progress={"completed": 2})
     tracked = state_machine.tracked_from_run(run, POLICY, NOW + 5)
     assert tracked == TrackedRun(
@@ -230,23 +232,23 @@ def test_a_watch_knows_what_it_takes_to_look():
         progress=(2, None, None),
     )
     assert tracked.deadline_at == NOW + 603
-    assert watching().deadline_at is None
+    assert tracking().deadline_at is None
 
 
-def test_the_requests_own_deadline_wins():
+def test_the_deadline_of_the_request_takes_precedence():
     run = replace(running(), request=a_request(deadline=5.0))
     assert state_machine.tracked_from_run(run, POLICY, NOW).deadline == 5.0
 
 
-@pytest.mark.parametrize("answer", [Running(), Running({"completed": 0}), WaitingForHuman(), Unknown("?")])
-def test_the_first_sight_of_a_started_execution_is_news_and_starts_the_deadline(answer: StatusResponse):
-    seen, news = state_machine.observe_execution(watching(), answer, POLICY, NOW + 4)
-    assert news
+@pytest.mark.parametrize("response", [Running(), Running({"completed": 0}), WaitingForHuman(), Unknown("?")])
+def test_the_first_poll_that_sees_the_execution_started_starts_the_deadline(response: StatusResponse):
+    seen, changed = state_machine.observe_execution(tracking(), response, POLICY, NOW + 4)
+    assert changed
     assert (seen.started_at, seen.alive_at, seen.polls) == (NOW + 4, NOW + 4, 1)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         Running(),
         Running({"completed": 1}),
@@ -256,57 +258,57 @@ def test_the_first_sight_of_a_started_execution_is_news_and_starts_the_deadline(
         NoResponse("x"),
     ],
 )
-def test_a_look_that_teaches_nothing_is_no_news(answer: StatusResponse):
-    tracked = watching(started_at=NOW, progress=(1, None, None))
-    seen, news = state_machine.observe_execution(tracked, answer, POLICY, NOW + 4)
-    assert not news
+def test_a_poll_without_a_change_writes_nothing(response: StatusResponse):
+    tracked = tracking(started_at=NOW, progress=(1, None, None))
+    seen, changed = state_machine.observe_execution(tracked, response, POLICY, NOW + 4)
+    assert not changed
     assert (seen.started_at, seen.progress, seen.polls) == (NOW, (1, None, None), 1)
 
 
 def test_a_queued_execution_does_not_start_the_deadline():
-    seen, news = state_machine.observe_execution(watching(), Pending(), POLICY, NOW + 10_000)
-    assert not news
+    seen, changed = state_machine.observe_execution(tracking(), Pending(), POLICY, NOW + 10_000)
+    assert not changed
     assert (seen.started_at, seen.alive_at) == (None, NOW + 10_000)
 
 
-def test_progress_is_news_and_is_written_and_told_if_wanted():
-    tracked, run = watching(started_at=NOW, progress=(1, None, None), polls=8), running()
-    seen, silent = look_and_write(run, tracked, Running({"completed": 2}), POLICY, NOW + 4)
+def test_progress_is_written_and_reported_where_requested():
+    tracked, run = tracking(started_at=NOW, progress=(1, None, None), polls=8), running()
+    seen, silent = poll_and_apply(run, tracked, Running({"completed": 2}), POLICY, NOW + 4)
     assert silent == Decision(replace(run, polls=9, started_at=NOW, progress={"completed": 2}))
     assert seen.progress == (2, None, None)
-    _, told = look_and_write(
+    _, reported = poll_and_apply(
         run, tracked, Running({"completed": 2}), replace(POLICY, extra_events=frozenset({"progress"})), NOW + 4
     )
-    assert told is not None
-    assert [delivery.event.event_id for delivery in told.deliveries] == [f"{run_id(1)}-progress-9"]
+    assert reported is not None
+    assert [delivery.event.event_id for delivery in reported.deliveries] == [f"{run_id(1)}-progress-9"]
 
 
-def test_progress_is_told_once_for_each_change_and_not_twice_in_a_second():
+def test_progress_is_reported_once_per_change_and_at_most_once_a_second():
     policy = replace(POLICY, extra_events=frozenset({"progress"}))
-    run, tracked, told = running(), watching(started_at=NOW), []
+    run, tracked, reported = running(), tracking(started_at=NOW), []
     for seconds, completed in [(10.0, 1), (10.5, 2), (10.9, 2), (11.0, 2), (13.0, 2), (15.0, 3)]:
-        tracked, decision = look_and_write(run, tracked, Running({"completed": completed}), policy, NOW + seconds)
+        tracked, decision = poll_and_apply(run, tracked, Running({"completed": completed}), policy, NOW + seconds)
         if decision is not None:
             run = decision.run
-            told += [(seconds, completed)] * len(decision.deliveries)
-    assert told == [(10.0, 1), (11.0, 2), (15.0, 3)]
+            reported += [(seconds, completed)] * len(decision.deliveries)
+    assert reported == [(10.0, 1), (11.0, 2), (15.0, 3)]
 
 
-@pytest.mark.parametrize("answer", [Running(), Running({"total": 3})])
-def test_a_status_without_progress_leaves_what_is_stored(answer: StatusResponse):
+@pytest.mark.parametrize("response", [Running(), Running({"total": 3})])
+def test_a_status_without_progress_keeps_the_stored_progress(response: StatusResponse):
     policy = replace(POLICY, extra_events=frozenset({"progress"}))
     run = running(progress={"completed": 3}, polls=2)
-    _, decision = look_and_write(run, watching(), answer, policy, NOW + 4)
+    _, decision = poll_and_apply(run, tracking(), response, policy, NOW + 4)
     assert decision == Decision(replace(run, polls=3, started_at=NOW + 4))
 
 
-def test_an_outdated_watch_gives_no_event_an_id_that_exists():
-    """Two polls may begin with the same count; the one that is stored second must not repeat the other's number."""
+def test_a_stale_tracked_run_never_reuses_an_event_id():
+    """Two polls may begin with the same count; the one stored second must not reuse the number of the first."""
     policy = replace(POLICY, extra_events=frozenset({"progress"}))
-    tracked, ids = watching(started_at=NOW), list[str]()
+    tracked, ids = tracking(started_at=NOW), list[str]()
     run = running()
     for completed in (1, 2):
-        _, decision = look_and_write(run, tracked, Running({"completed": completed}), policy, NOW + 4)
+        _, decision = poll_and_apply(run, tracked, Running({"completed": completed}), policy, NOW + 4)
         assert decision is not None
         run = decision.run
         ids += [delivery.event.event_id for delivery in decision.deliveries]
@@ -314,16 +316,16 @@ def test_an_outdated_watch_gives_no_event_an_id_that_exists():
     assert run.polls == 2
 
 
-def test_another_current_task_is_progress_too():
-    """Flows count no tasks; they name their step."""
-    tracked = watching(started_at=NOW, progress=(None, None, "collect"))
-    seen, news = state_machine.observe_execution(tracked, Running({"current": "review"}), POLICY, NOW + 5)
-    assert (seen.progress, news) == ((None, None, "review"), True)
+def test_another_current_task_is_progress():
+    """Flows count no tasks; they name the current step."""
+    tracked = tracking(started_at=NOW, progress=(None, None, "collect"))
+    seen, changed = state_machine.observe_execution(tracked, Running({"current": "review"}), POLICY, NOW + 5)
+    assert (seen.progress, changed) == ((None, None, "review"), True)
 
 
 def test_success_ends_the_run_with_its_result():
-    answer = Succeeded("text", {"a": 1}, {"total_tokens": 5})
-    seen, decision = look_and_write(running(), watching(polls=3), answer, POLICY, NOW + 50)
+    response = Succeeded("text", {"a": 1}, {"total_tokens": 5})
+    seen, decision = poll_and_apply(running(), tracking(polls=3), response, POLICY, NOW + 50)
     assert decision is not None
     run = decision.run
     assert (run.state, run.polls, run.started_at, run.finished_at) == (State.SUCCEEDED, 4, NOW + 50, NOW + 50)
@@ -333,8 +335,8 @@ def test_success_ends_the_run_with_its_result():
     assert seen.polls == 4
 
 
-def test_failure_ends_the_run_with_the_apis_words():
-    _, decision = look_and_write(running(), watching(), Failed("KeyError: 'x'"), POLICY, NOW + 50)
+def test_failure_ends_the_run_with_the_message_of_the_api():
+    _, decision = poll_and_apply(running(), tracking(), Failed("KeyError: 'x'"), POLICY, NOW + 50)
     assert decision is not None
     assert decision.run.outcome.error is not None
     assert (decision.run.state, decision.run.outcome.error.code) == (State.FAILED, "execution_failed")
@@ -342,21 +344,21 @@ def test_failure_ends_the_run_with_the_apis_words():
     assert event_types(decision.deliveries) == ["run.failed"]
 
 
-def test_an_end_that_is_seen_after_the_deadline_is_still_that_end():
-    _, decision = look_and_write(running(), watching(started_at=NOW), Succeeded("x", None, None), POLICY, NOW + 9999)
+def test_an_end_seen_after_the_deadline_counts_as_that_end():
+    _, decision = poll_and_apply(running(), tracking(started_at=NOW), Succeeded("x", None, None), POLICY, NOW + 9999)
     assert decision is not None
     assert decision.run.state is State.SUCCEEDED
 
 
-# Deadlines and losses ---------------------------------------------------------------------------------------------
+# Deadlines and lost runs --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "answer", [Running(), Running({"completed": 1}), WaitingForHuman(), Unknown("?"), Pending(), NotFound()]
+    "response", [Running(), Running({"completed": 1}), WaitingForHuman(), Unknown("?"), Pending(), NotFound()]
 )
-def test_a_look_made_after_the_deadline_that_says_not_over_times_the_run_out(answer: StatusResponse):
-    tracked = watching(started_at=NOW, alive_at=NOW + 599)
-    _, decision = look_and_write(running(), tracked, answer, POLICY, NOW + 600)
+def test_a_poll_sent_after_the_deadline_that_finds_no_end_times_the_run_out(response: StatusResponse):
+    tracked = tracking(started_at=NOW, alive_at=NOW + 599)
+    _, decision = poll_and_apply(running(), tracked, response, POLICY, NOW + 600)
     assert decision is not None
     assert decision.run.state is State.TIMED_OUT
     assert decision.run.outcome.error is not None
@@ -364,20 +366,20 @@ def test_a_look_made_after_the_deadline_that_says_not_over_times_the_run_out(ans
     assert event_types(decision.deliveries) == ["run.timed_out"]
 
 
-@pytest.mark.parametrize(("answer", "errors"), [(NoResponse("HTTP 500"), 1), (CrewUnavailable("HTTP 401"), 0)])
-def test_no_statement_after_the_deadline_ends_nothing(answer: StatusResponse, errors: int):
-    seen, news = state_machine.observe_execution(watching(started_at=NOW), answer, POLICY, NOW + 9999)
-    assert not news
+@pytest.mark.parametrize(("response", "errors"), [(NoResponse("HTTP 500"), 1), (CrewUnavailable("HTTP 401"), 0)])
+def test_a_poll_without_a_response_never_times_a_run_out(response: StatusResponse, errors: int):
+    seen, changed = state_machine.observe_execution(tracking(started_at=NOW), response, POLICY, NOW + 9999)
+    assert not changed
     assert seen.errors == errors
 
 
-def test_a_look_asked_before_the_deadline_ends_nothing():
-    _, news = state_machine.observe_execution(watching(started_at=NOW), Running(), POLICY, NOW + 599.9)
-    assert not news
+def test_a_poll_sent_before_the_deadline_never_times_a_run_out():
+    _, changed = state_machine.observe_execution(tracking(started_at=NOW), Running(), POLICY, NOW + 599.9)
+    assert not changed
 
 
-def test_errors_are_counted_in_a_row():
-    tracked = watching(started_at=NOW)
+def test_consecutive_errors_are_counted():
+    tracked = tracking(started_at=NOW)
     for expected in (1, 2, 3):
         tracked, _ = state_machine.observe_execution(tracked, NoResponse("HTTP 500"), POLICY, NOW + 1)
         assert tracked.errors == expected
@@ -388,9 +390,9 @@ def test_errors_are_counted_in_a_row():
 @pytest.mark.parametrize(
     ("polls", "seconds", "lost"), [(5, 60.0, True), (9, 300.0, True), (4, 300.0, False), (50, 59.9, False)]
 )
-def test_lost_takes_five_looks_and_a_minute(polls: int, seconds: float, lost: bool):
-    tracked = watching(missing=polls - 1)
-    _, decision = look_and_write(running(), tracked, NotFound(), POLICY, NOW + seconds)
+def test_a_run_is_lost_after_five_polls_and_a_minute_of_not_found(polls: int, seconds: float, lost: bool):
+    tracked = tracking(missing=polls - 1)
+    _, decision = poll_and_apply(running(), tracked, NotFound(), POLICY, NOW + seconds)
     assert (decision is not None) is lost
     if decision is not None:
         assert decision.run.outcome.error is not None
@@ -398,43 +400,43 @@ def test_lost_takes_five_looks_and_a_minute(polls: int, seconds: float, lost: bo
         assert event_types(decision.deliveries) == ["run.failed"]
 
 
-@pytest.mark.parametrize("answer", [Pending(), Running(), WaitingForHuman(), Unknown("?")])
-def test_any_sign_of_life_starts_the_count_anew(answer: StatusResponse):
-    seen, _ = state_machine.observe_execution(watching(missing=4), answer, POLICY, NOW + 500)
+@pytest.mark.parametrize("response", [Pending(), Running(), WaitingForHuman(), Unknown("?")])
+def test_any_other_status_restarts_the_count(response: StatusResponse):
+    seen, _ = state_machine.observe_execution(tracking(missing=4), response, POLICY, NOW + 500)
     assert (seen.missing, seen.alive_at) == (0, NOW + 500)
 
 
-def test_a_look_without_a_statement_neither_counts_as_missing_nor_as_alive():
-    seen, _ = state_machine.observe_execution(watching(missing=3), NoResponse("HTTP 502"), POLICY, NOW + 30)
+def test_a_poll_without_a_response_does_not_change_the_count():
+    seen, _ = state_machine.observe_execution(tracking(missing=3), NoResponse("HTTP 502"), POLICY, NOW + 30)
     assert (seen.missing, seen.alive_at) == (3, NOW)
 
 
-def test_a_look_without_a_statement_loses_nothing():
-    """Five quick looks did not find it, then the API was away for a while: only a look that sees may say "lost"."""
-    seen, news = state_machine.observe_execution(watching(missing=5), NoResponse("HTTP 502"), POLICY, NOW + 61)
-    assert not news
+def test_a_poll_without_a_response_never_loses_a_run():
+    """Five quick polls did not find it, then the API was unavailable: only a poll with a response may lose a run."""
+    seen, changed = state_machine.observe_execution(tracking(missing=5), NoResponse("HTTP 502"), POLICY, NOW + 61)
+    assert not changed
     assert state_machine.observe_execution(seen, NotFound(), POLICY, NOW + 62)[1]
 
 
-def test_where_a_human_may_be_asked_not_found_is_held_until_the_deadline():
-    tracked, run = watching(HITL), running()
-    tracked, first = look_and_write(run, tracked, NotFound(), HITL, NOW + 1)
+def test_with_human_input_not_found_is_tolerated_until_the_deadline():
+    tracked, run = tracking(HITL), running()
+    tracked, first = poll_and_apply(run, tracked, NotFound(), HITL, NOW + 1)
     assert first is not None
     assert (first.run.state, tracked.started_at) == (State.RUNNING, NOW + 1)
     for moment in range(2, 600, 20):
-        tracked, decision = look_and_write(run, tracked, NotFound(), HITL, NOW + moment)
+        tracked, decision = poll_and_apply(run, tracked, NotFound(), HITL, NOW + moment)
         assert decision is None
-    _, decision = look_and_write(run, tracked, NotFound(), HITL, NOW + 601)
+    _, decision = poll_and_apply(run, tracked, NotFound(), HITL, NOW + 601)
     assert decision is not None
     assert decision.run.state is State.TIMED_OUT
 
 
 @pytest.mark.parametrize("state", sorted(FINAL_STATES))
-@pytest.mark.parametrize("answer", [Succeeded("late", None, None), Failed("late")])
-def test_a_late_end_cannot_change_a_final_state(state: State, answer: StatusResponse):
+@pytest.mark.parametrize("response", [Succeeded("late", None, None), Failed("late")])
+def test_a_late_end_cannot_change_a_final_state(state: State, response: StatusResponse):
     ended = replace(running(), state=state)
     with pytest.raises(IllegalTransition):
-        state_machine.apply_execution_status(ended, watching(), answer, POLICY, NOW)
+        state_machine.apply_execution_status(ended, tracking(), response, POLICY, NOW)
 
 
 # Evidence, cancelling, late ends -----------------------------------------------------------------------------------
@@ -444,17 +446,17 @@ def cancelled(run: Run | None = None) -> Run:
     return state_machine.on_cancelled(run or running(), POLICY, NOW + 100).run
 
 
-def test_evidence_brings_a_run_back_for_anybody_to_follow_without_a_second_post():
-    decision = state_machine.on_evidence(replace(doubted(), owner="me"), "k-7", POLICY, NOW + 30)
+def test_evidence_releases_the_run_for_tracking_without_a_second_post():
+    decision = state_machine.on_evidence(replace(in_doubt(), owner="me"), "k-7", POLICY, NOW + 30)
     assert decision is not None
     run = decision.run
     assert (run.state, run.kickoff_id, run.attempt) == (State.RUNNING, "k-7", 1)
     assert (run.due_at, run.owner, run.started_at, decision.deliveries) == (None, None, None, ())
 
 
-def test_a_run_that_evidence_brought_back_is_told_as_started_to_those_who_want_it():
-    wanted = replace(POLICY, extra_events=frozenset({"started"}))
-    decision = state_machine.on_evidence(doubted(), "k-7", wanted, NOW)
+def test_a_run_found_by_evidence_reports_started_where_requested():
+    with_event = replace(POLICY, extra_events=frozenset({"started"}))
+    decision = state_machine.on_evidence(in_doubt(), "k-7", with_event, NOW)
     assert decision is not None
     assert event_types(decision.deliveries) == ["run.started"]
 
@@ -462,18 +464,18 @@ def test_a_run_that_evidence_brought_back_is_told_as_started_to_those_who_want_i
 @pytest.mark.parametrize(
     "run", [a_run(), starting(), running(), state_machine.on_cancelled(running(), POLICY, NOW).run]
 )
-def test_evidence_changes_nothing_of_a_run_that_has_an_execution_or_awaits_its_first(run: Run):
+def test_evidence_for_a_run_with_an_execution_or_before_its_first_post_changes_nothing(run: Run):
     assert state_machine.on_evidence(run, "k-7", POLICY, NOW) is None
 
 
-def test_evidence_that_comes_before_the_repeated_post_makes_it_unnecessary():
-    decision = state_machine.on_evidence(state_machine.requeue(doubted(), NOW), "k-7", POLICY, NOW, attempt=1)
+def test_evidence_before_a_repeated_post_makes_it_unnecessary():
+    decision = state_machine.on_evidence(state_machine.requeue(in_doubt(), NOW), "k-7", POLICY, NOW, attempt=1)
     assert decision is not None
     assert (decision.run.state, decision.run.kickoff_id, decision.run.attempt) == (State.RUNNING, "k-7", 1)
 
 
-def test_evidence_of_an_attempt_that_was_never_made_is_none():
-    assert state_machine.on_evidence(doubted(), "k-7", POLICY, NOW, attempt=2) is None
+def test_evidence_of_an_attempt_that_was_never_made_is_ignored():
+    assert state_machine.on_evidence(in_doubt(), "k-7", POLICY, NOW, attempt=2) is None
 
 
 @pytest.mark.parametrize(
@@ -483,9 +485,9 @@ def test_evidence_of_an_attempt_that_was_never_made_is_none():
         lambda run: state_machine.on_abandoned(run, "given up", POLICY, NOW + 5).run,
     ],
 )
-def test_evidence_of_a_run_that_has_ended_has_its_execution_stopped_and_watched(ended: Callable[[Run], Run]):
-    """A cancelled run in doubt left a paid execution running that nobody stopped and nobody heard of."""
-    run = ended(doubted())
+def test_evidence_for_an_ended_run_stops_its_execution_and_keeps_polling_it(ended: Callable[[Run], Run]):
+    """The paid execution of a run that was cancelled in doubt went on, neither stopped nor reported."""
+    run = ended(in_doubt())
     decision = state_machine.on_evidence(run, "k-7", POLICY, NOW + 60, attempt=1)
     assert decision is not None
     late = decision.run
@@ -493,19 +495,19 @@ def test_evidence_of_a_run_that_has_ended_has_its_execution_stopped_and_watched(
     assert late.due_at is not None
     assert late.due_at <= NOW + 60
     assert state_machine.should_be_stopped(late)
-    told = state_machine.on_late_poll(late, Succeeded("paid"), POLICY, NOW + 61)
-    assert event_types(told.deliveries) == ["run.late_result"]
+    reported = state_machine.on_late_poll(late, Succeeded("paid"), POLICY, NOW + 61)
+    assert event_types(reported.deliveries) == ["run.late_result"]
 
 
-def test_a_post_is_repeated_by_the_policy_once_and_by_operators_as_often_as_they_like():
+def test_the_policy_repeats_a_post_once_and_operators_without_limit():
     """Ten executions were paid for in twenty seconds."""
     policy = replace(POLICY, in_doubt=DoubtPolicy.RETRY)
-    run = doubted(policy)
+    run = in_doubt(policy)
     states = []
     for by_operator in (False, True, True, False, True, False):
-        told = state_machine.on_evidence_overdue(run, policy, NOW + 900)
-        assert event_types(told.deliveries) == ["run.in_doubt"]
-        again = state_machine.requeue(run, NOW) if by_operator else told.run
+        reported = state_machine.on_evidence_overdue(run, policy, NOW + 900)
+        assert event_types(reported.deliveries) == ["run.in_doubt"]
+        again = state_machine.requeue(run, NOW) if by_operator else reported.run
         states.append((by_operator, again.state, again.auto_retries))
         again = again if again.state is State.ACCEPTED else state_machine.requeue(again, NOW)
         run = state_machine.on_interrupted_kickoff(state_machine.begin(again, NOW).run, policy, NOW).run
@@ -516,15 +518,15 @@ def test_a_post_is_repeated_by_the_policy_once_and_by_operators_as_often_as_they
     assert run.attempt == 7
 
 
-def test_a_policy_that_changes_to_retry_repeats_a_post_that_operators_have_repeated_before():
+def test_a_changed_policy_repeats_a_post_that_an_operator_repeated_before():
     policy = replace(POLICY, in_doubt=DoubtPolicy.RETRY)
-    again = state_machine.requeue(doubted(), NOW)
+    again = state_machine.requeue(in_doubt(), NOW)
     run = state_machine.on_interrupted_kickoff(state_machine.begin(again, NOW).run, policy, NOW).run
     assert state_machine.on_evidence_overdue(run, policy, NOW + 900).run.state is State.ACCEPTED
 
 
-@pytest.mark.parametrize("run", [a_run(), running(), replace(running(), state=State.WAITING_FOR_HUMAN), doubted()])
-def test_cancelling_ends_a_run_at_once_and_tells_so(run: Run):
+@pytest.mark.parametrize("run", [a_run(), running(), replace(running(), state=State.WAITING_FOR_HUMAN), in_doubt()])
+def test_cancelling_ends_a_run_at_once_with_an_event(run: Run):
     decision = state_machine.on_cancelled(replace(run, owner="me"), POLICY, NOW + 100)
     ended = decision.run
     assert (ended.state, ended.finished_at, ended.owner) == (State.CANCELLED, NOW + 100, None)
@@ -534,55 +536,55 @@ def test_cancelling_ends_a_run_at_once_and_tells_so(run: Run):
 
 
 @pytest.mark.parametrize("state", [State.STARTING, *sorted(FINAL_STATES)])
-def test_neither_a_post_under_way_nor_an_end_can_be_cancelled(state: State):
+def test_a_run_with_a_post_in_flight_or_an_ended_run_cannot_be_cancelled(state: State):
     with pytest.raises(IllegalTransition, match=f"{state} -> cancelled"):
         state_machine.on_cancelled(replace(running(), state=state), POLICY, NOW)
 
 
-def test_a_cancelled_execution_is_to_be_stopped_before_its_first_look_and_not_again():
+def test_the_execution_of_a_cancelled_run_is_stopped_once_before_its_first_late_poll():
     run = cancelled()
     assert state_machine.should_be_stopped(run)
     assert not state_machine.should_be_stopped(state_machine.on_late_poll(run, Running(), POLICY, NOW + 101).run)
 
 
-def test_where_nothing_was_started_nothing_is_to_be_stopped_or_watched():
+def test_without_an_execution_nothing_is_stopped_or_polled():
     run = cancelled(a_run())
     assert not state_machine.should_be_stopped(run)
     assert run.due_at is None
 
 
-def test_an_execution_that_timed_out_is_watched_and_not_stopped():
-    _, decision = look_and_write(running(), watching(started_at=NOW), Running(), POLICY, NOW + 600)
+def test_the_execution_of_a_timed_out_run_is_polled_and_not_stopped():
+    _, decision = poll_and_apply(running(), tracking(started_at=NOW), Running(), POLICY, NOW + 600)
     assert decision is not None
     assert (decision.run.state, decision.run.due_at) == (State.TIMED_OUT, NOW + 600)
     assert not state_machine.should_be_stopped(decision.run)
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("response", "reported"),
     [
         (Succeeded("late", {"n": 1}, {"total_tokens": 5}), ("late", {"n": 1}, {"total_tokens": 5}, None)),
         (Failed("boom"), (None, None, None, {"code": "execution_failed", "message": "boom"})),
     ],
 )
-def test_a_late_end_is_told_and_changes_nothing_of_the_run(answer: StatusResponse, told: tuple[Any, ...]):
+def test_a_late_end_is_reported_and_does_not_change_the_run(response: StatusResponse, reported: tuple[Any, ...]):
     run = cancelled()
-    decision = state_machine.on_late_poll(replace(run, owner="me"), answer, POLICY, NOW + 500)
-    assert decision.run == replace(run, due_at=None)  # and is not looked at again
+    decision = state_machine.on_late_poll(replace(run, owner="me"), response, POLICY, NOW + 500)
+    assert decision.run == replace(run, due_at=None)  # and is not polled again
     assert event_types(decision.deliveries) == ["run.late_result"]
     data = json.loads(decision.deliveries[0].event.body)["data"]
-    assert tuple(data[name] for name in ("result", "result_json", "usage", "error")) == told
+    assert tuple(data[name] for name in ("result", "result_json", "usage", "error")) == reported
     assert data["state"] == "cancelled"
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [Pending(), Running({"completed": 1}), WaitingForHuman(), NotFound(), NoResponse("x"), CrewUnavailable("x")],
 )
 @pytest.mark.parametrize(("seconds", "due_at"), [(0, NOW + 160), (500, NOW + 1100), (86_401, None)])
-def test_until_a_late_end_comes_looks_go_on_for_a_day(answer: StatusResponse, seconds: float, due_at: float | None):
+def test_late_polls_continue_for_a_day(response: StatusResponse, seconds: float, due_at: float | None):
     run = cancelled()
-    decision = state_machine.on_late_poll(replace(run, owner="me"), answer, POLICY, NOW + 100 + seconds)
+    decision = state_machine.on_late_poll(replace(run, owner="me"), response, POLICY, NOW + 100 + seconds)
     assert decision == Decision(replace(run, due_at=due_at))
 
 
@@ -600,7 +602,7 @@ STEPS = st.one_of(
     st.tuples(st.just("kickoff"), KICKOFFS),
     st.tuples(st.just("orphan"), st.none()),
     st.tuples(st.just("doubt"), st.none()),
-    st.tuples(st.just("look"), STATUSES),
+    st.tuples(st.just("poll"), STATUSES),
     st.tuples(st.just("restart"), st.none()),
 )
 POLICIES = st.builds(
@@ -615,53 +617,53 @@ POLICIES = st.builds(
 
 @dataclass
 class History:
-    """A run and everything that happened to it, driven as the steps would drive it."""
+    """A run and its history, driven as the steps drive it."""
 
     policy: CrewPolicy
     run: Run = field(default_factory=a_run)
     tracked: TrackedRun | None = None
     now: float = NOW
     path: list[tuple[State, str, Any]] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
 
-    def apply(self, what: str, answer: Any, seconds: float) -> None:
+    def apply(self, what: str, response: Any, seconds: float) -> None:
         self.now += seconds
         before = self.run
         try:
-            decision = self._decide(what, answer)
+            decision = self._decide(what, response)
         except IllegalTransition:
-            assert self.run is before  # nothing moved
+            assert self.run is before  # no transition
             return
         if decision is not None:
             self.run = decision.run
-            self.told += [delivery.event.event_id for delivery in decision.deliveries]
-            self.path.append((before.state, what, answer))
+            self.reported += [delivery.event.event_id for delivery in decision.deliveries]
+            self.path.append((before.state, what, response))
 
-    def _decide(self, what: str, answer: Any) -> Decision | None:
+    def _decide(self, what: str, response: Any) -> Decision | None:
         match what:
             case "begin":
                 return state_machine.begin(self.run, self.now)
             case "kickoff":
-                return state_machine.on_kickoff(self.run, answer, self.policy, self.now)
+                return state_machine.on_kickoff(self.run, response, self.policy, self.now)
             case "orphan":
                 return state_machine.on_interrupted_kickoff(self.run, self.policy, self.now)
             case "doubt" if self.run.state is State.IN_DOUBT and self.run.due_at is not None:
                 return state_machine.on_evidence_overdue(self.run, self.policy, self.now)
             case "restart":
                 self.tracked = None
-            case "look" if self.run.kickoff_id is not None:
-                return self._look(answer)
+            case "poll" if self.run.kickoff_id is not None:
+                return self._poll(response)
         return None
 
-    def _look(self, answer: Any) -> Decision | None:
+    def _poll(self, response: Any) -> Decision | None:
         tracked = self.tracked or state_machine.tracked_from_run(self.run, self.policy, self.now)
-        self.tracked, decision = look_and_write(self.run, tracked, answer, self.policy, self.now)
+        self.tracked, decision = poll_and_apply(self.run, tracked, response, self.policy, self.now)
         return decision if decision is None or self.run.state is State.RUNNING or decision.run.final else None
 
 
-def final_events(told: Sequence[str]) -> list[str]:
+def final_events(reported: Sequence[str]) -> list[str]:
     ends = tuple(f"-{state}" for state in FINAL_STATES)
-    return [event_id for event_id in told if event_id.endswith(ends)]
+    return [event_id for event_id in reported if event_id.endswith(ends)]
 
 
 @settings(max_examples=100)
@@ -669,68 +671,68 @@ def final_events(told: Sequence[str]) -> list[str]:
 def test_the_promises_hold_for_any_history(policy: CrewPolicy, steps: list[tuple[tuple[str, Any], float]]):
     history = History(policy)
     states = [history.run.state]
-    for (what, answer), seconds in steps:
-        history.apply(what, answer, seconds)
+    for (what, response), seconds in steps:
+        history.apply(what, response, seconds)
         states.append(history.run.state)
-        assert len(final_events(history.told)) == int(history.run.final)  # exactly one, with the end and not before
+        assert len(final_events(history.reported)) == int(history.run.final)  # exactly one, together with the end
     for before, after in pairwise(states):
-        assert before == after or after in TRANSITIONS[before]  # and so never out of a final state
-    assert len(set(history.told)) == len(history.told)  # no id is used for two facts
+        assert before == after or after in TRANSITIONS[before]  # so never a transition out of a final state
+    assert len(set(history.reported)) == len(history.reported)  # no id is used for two events
     assert history.run.final == (history.run.finished_at is not None)
 
 
 @settings(max_examples=100)
 @given(POLICIES, st.lists(STEPS, min_size=4, max_size=25))
-def test_only_proof_or_policy_leads_back_to_a_second_post(policy: CrewPolicy, steps: list[tuple[str, Any]]):
+def test_only_proof_or_policy_permits_a_second_post(policy: CrewPolicy, steps: list[tuple[str, Any]]):
     history = History(policy)
-    for what, answer in steps:
+    for what, response in steps:
         before = history.run.state
-        history.apply(what, answer, 1.0)
+        history.apply(what, response, 1.0)
         if before in {State.STARTING, State.IN_DOUBT} and history.run.state is State.ACCEPTED:
-            proof = what == "kickoff" and isinstance(answer, NotStarted | CrewUnavailable)
+            proof = what == "kickoff" and isinstance(response, NotStarted | CrewUnavailable)
             assert proof or (what == "doubt" and policy.in_doubt is DoubtPolicy.RETRY)
     begun = [state for state, what, _ in history.path if what == "begin"]
     assert len(begun) == history.run.attempt
 
 
-def after(tracked: TrackedRun, answer: StatusResponse, at: float) -> TrackedRun:
-    return state_machine.observe_execution(tracked, answer, POLICY, at)[0]
+def after(tracked: TrackedRun, response: StatusResponse, at: float) -> TrackedRun:
+    return state_machine.observe_execution(tracked, response, POLICY, at)[0]
 
 
-def test_the_age_counts_from_the_last_look_that_found_it_queued():
-    queued = after(watching(began_at=NOW), Pending(), NOW + 30)
+def test_the_age_counts_from_the_last_poll_that_found_the_run_queued():
+    queued = after(tracking(began_at=NOW), Pending(), NOW + 30)
     started = after(queued, Running(), NOW + 40)
     assert (started.began_at, started.seen_at) == (NOW + 30, NOW + 40)
 
 
-def test_a_run_that_waited_for_a_human_has_no_age_any_more():
-    waited = after(watching(began_at=NOW), WaitingForHuman(), NOW + 30)
+def test_a_run_that_waited_for_a_human_has_no_age():
+    waited = after(tracking(began_at=NOW), WaitingForHuman(), NOW + 30)
     assert after(waited, Running(), NOW + 40).began_at is None
 
 
-def test_a_task_was_done_halfway_between_two_looks():
-    seen = after(watching(seen_at=NOW), Running({"completed": 0}), NOW + 10)
+def test_a_task_ended_halfway_between_two_polls():
+    seen = after(tracking(seen_at=NOW), Running({"completed": 0}), NOW + 10)
     first = after(seen, Running({"completed": 1}), NOW + 20)
     same = after(first, Running({"completed": 1}), NOW + 30)
     assert after(same, Running({"completed": 3}), NOW + 50).task_marks == ((1, NOW + 15), (3, NOW + 40))
 
 
-def test_of_a_run_taken_over_only_the_first_look_tells_how_many_tasks_are_done():
-    assert after(watching(seen_at=None), Running({"completed": 2}), NOW + 10).task_marks == ((2, NOW + 10),)
+def test_the_first_poll_of_a_recovered_run_only_sets_the_task_count():
+    assert after(tracking(seen_at=None), Running({"completed": 2}), NOW + 10).task_marks == ((2, NOW + 10),)
 
 
-def test_a_run_taken_over_is_known_to_be_under_way_only_from_its_first_look_on():
+def test_a_recovered_run_is_known_to_run_from_its_first_poll():
     started = replace(running(), started_at=NOW + 5)
     assert state_machine.tracked_from_run(started, POLICY, NOW + 99).seen_at is None
     assert state_machine.tracked_from_run(running(), POLICY, NOW + 99).seen_at == running().sent_at
 
 
-# An execution that an operator named ------------------------------------------------------------------------------
+# Adopted executions -------------------------------------------------------------------------------------------------
 
 
-def forced(policy: CrewPolicy = POLICY, **changes: Any) -> Run:
-    """A run whose operator insists on an execution that the API does not know."""
-    decision = state_machine.on_evidence(doubted(policy), "k-wrong", policy, NOW)
+def adopted(policy: CrewPolicy = POLICY, **changes: Any) -> Run:
+    """A run with an adopted execution that the API does not know."""
+    decision = state_machine.on_evidence(in_doubt(policy), "k-wrong", policy, NOW)
     assert decision is not None
     return replace(decision.run, unverified=True, **changes)
 
@@ -742,36 +744,36 @@ def seen_missing(run: Run, policy: CrewPolicy = POLICY, polls: int = 5) -> Track
     return tracked
 
 
-@pytest.mark.parametrize("told", [0, 1])
-def test_a_run_whose_named_execution_was_never_known_is_held_in_doubt_and_not_lost(told: int):
-    run = forced(in_doubt_emitted=told)
+@pytest.mark.parametrize("reported", [0, 1])
+def test_a_run_whose_adopted_execution_was_never_found_returns_to_in_doubt(reported: int):
+    run = adopted(in_doubt_emitted=reported)
     decision = state_machine.apply_execution_status(run, seen_missing(run), NotFound(), POLICY, NOW + 75)
     held = decision.run
     assert (held.state, held.kickoff_id, held.unverified, held.due_at) == (State.IN_DOUBT, None, False, None)
     assert (held.in_doubt_emitted, held.outcome) == (1, run.outcome)
-    assert event_types(decision.deliveries) == ([] if told else ["run.in_doubt"])
+    assert event_types(decision.deliveries) == ([] if reported else ["run.in_doubt"])
 
 
-def test_a_run_whose_named_execution_was_never_known_does_not_time_out_either():
+def test_a_run_whose_adopted_execution_was_never_found_does_not_time_out():
     policy = replace(POLICY, human_input=True, deadline=60.0)
-    run = forced(policy)
+    run = adopted(policy)
     tracked = seen_missing(run, policy)
     assert state_machine.apply_execution_status(run, tracked, NotFound(), policy, NOW + 90).run.state is State.IN_DOUBT
 
 
 @pytest.mark.parametrize(
-    ("answer", "unverified"),
+    ("response", "unverified"),
     [(Pending(), False), (Running(), False), (Unknown("?"), True), (NotFound(), True), (NoResponse("x"), True)],
 )
-def test_whatever_shows_that_the_api_knows_the_execution_is_written_down(answer: StatusResponse, unverified: bool):
-    run = replace(forced(), started_at=NOW)
-    seen, news = state_machine.observe_execution(
-        state_machine.tracked_from_run(run, POLICY, NOW), answer, POLICY, NOW + 5
+def test_any_status_other_than_not_found_verifies_an_adopted_execution(response: StatusResponse, unverified: bool):
+    run = replace(adopted(), started_at=NOW)
+    seen, changed = state_machine.observe_execution(
+        state_machine.tracked_from_run(run, POLICY, NOW), response, POLICY, NOW + 5
     )
-    assert (seen.unverified, news) == (unverified, not unverified)
-    assert state_machine.apply_execution_status(run, seen, answer, POLICY, NOW + 5).run.unverified is unverified
+    assert (seen.unverified, changed) == (unverified, not unverified)
+    assert state_machine.apply_execution_status(run, seen, response, POLICY, NOW + 5).run.unverified is unverified
 
 
 @pytest.mark.parametrize("completed", [10**400, -1, True, math.nan, math.inf, 1.5, "3", None])
-def test_a_count_of_tasks_that_is_no_usable_number_is_none(completed: object) -> None:
+def test_an_invalid_task_count_is_none(completed: object) -> None:
     assert progress_key({"completed": completed, "current": "writing"}) == (None, None, "writing")

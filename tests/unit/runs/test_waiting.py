@@ -1,4 +1,4 @@
-"""Every run that has not ended and is not being processed says why."""
+"""Each run that has not ended and is not being processed has a reason to wait."""
 
 from dataclasses import replace
 
@@ -19,17 +19,17 @@ def in_state(state: State, stage: QuestionStage = QuestionStage.OPEN) -> Run:
 
 
 @pytest.mark.parametrize("state", [State.ACCEPTED, State.STARTING, State.RUNNING])
-def test_nothing_that_is_stored_holds_it_up(state: State) -> None:
+def test_a_run_without_an_obstacle_waits_for_its_turn(state: State) -> None:
     assert why_waiting(in_state(state)) is None
 
 
 @pytest.mark.parametrize("state", [State.ACCEPTED, State.RUNNING, State.IN_DOUBT, State.WAITING_FOR_HUMAN])
-def test_a_deferred_run_is_tried_again(state: State) -> None:
+def test_a_deferred_run_waits_for_its_retry(state: State) -> None:
     deferred = replace(in_state(state), deferral=DEFERRAL)
     assert why_waiting(deferred) == Waiting(Reason.RETRY, "internal error", NOW, NOW + 5.0)
 
 
-def test_a_run_that_has_ended_waits_for_nothing() -> None:
+def test_an_ended_run_waits_for_nothing() -> None:
     assert why_waiting(replace(in_state(State.CANCELLED), deferral=DEFERRAL)) is None
 
 
@@ -45,7 +45,7 @@ def test_a_run_in_doubt_without_a_post_waits_since_it_was_accepted() -> None:
     assert (waiting.since, waiting.until) == (NOW, None)
 
 
-def test_a_run_waits_for_a_human_while_its_question_is_open() -> None:
+def test_a_run_with_an_open_question_waits_for_a_human() -> None:
     waiting = why_waiting(in_state(State.WAITING_FOR_HUMAN))
     assert waiting is not None
     assert (waiting.reason, waiting.since, waiting.until) == (Reason.HUMAN, NOW + 3.0, NOW + 9.0)
@@ -54,7 +54,7 @@ def test_a_run_waits_for_a_human_while_its_question_is_open() -> None:
 
 
 @pytest.mark.parametrize("state", [State.ACCEPTED, State.STARTING, State.RUNNING, State.IN_DOUBT])
-def test_a_run_whose_crew_no_bridge_has_waits_for_that_whatever_else_holds_it_up(state: State) -> None:
+def test_a_missing_crew_takes_precedence_over_other_reasons(state: State) -> None:
     waiting = why_waiting(replace(in_state(state), deferral=DEFERRAL), served=False)
     assert waiting == Waiting(
         Reason.CREW_NOT_CONFIGURED, "no replica has the crew research in its settings; add it, or cancel the run", NOW

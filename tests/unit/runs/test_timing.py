@@ -1,0 +1,45 @@
+"""Times of a run: repeated kickoffs, evidence for runs in doubt, and late polls of ended runs."""
+
+from dataclasses import replace
+
+import pytest
+
+from bridge.core import jitter
+from bridge.core.runs import timing
+from bridge.core.runs.model import CrewPolicy, DoubtPolicy
+from tests.fakes import a_run
+
+NOW = 10_000.0
+
+
+@pytest.mark.parametrize(("attempt", "delay"), [(1, 2), (2, 4), (5, 32), (6, 60), (7, 60), (5000, 60)])
+def test_refused_kickoffs_are_repeated_ever_more_slowly(attempt: int, delay: float):
+    wait = timing.kickoff_again("run", attempt, NOW, None) - NOW
+    assert 0.8 * delay <= wait <= 1.2 * delay
+
+
+def test_a_kickoff_is_not_repeated_sooner_than_the_api_asked():
+    assert timing.kickoff_again("run", 1, NOW, 300.0) == NOW + 300.0
+    assert timing.kickoff_again("run", 9, NOW, 1.0) > NOW + 40.0
+
+
+@pytest.mark.parametrize("policy", DoubtPolicy)
+def test_every_policy_acts_when_evidence_was_waited_for_as_long_as_was_set(policy: DoubtPolicy):
+    assert timing.evidence_due_at(CrewPolicy(in_doubt=policy, in_doubt_after=5.0), NOW) == NOW + 5.0
+
+
+@pytest.mark.parametrize(
+    ("age", "wait"), [(0, 60), (59, 60), (61, 61), (600, 600), (3600, 3600), (7200, 3600), (86_400, 3600)]
+)
+def test_the_longer_a_run_is_over_the_rarer_its_execution_is_looked_at(age: float, wait: float):
+    assert timing.next_late_poll_at(replace(a_run(), finished_at=NOW), NOW + age) == NOW + age + wait
+
+
+def test_after_a_day_an_execution_is_left_to_itself():
+    assert timing.next_late_poll_at(replace(a_run(), finished_at=NOW), NOW + 86_401) is None
+
+
+def test_many_runs_that_are_taken_up_at_once_are_spread_out():
+    moments = [jitter.spread(f"run-{number}", NOW, 10.0) for number in range(200)]
+    assert all(NOW <= moment < NOW + 10.0 for moment in moments)
+    assert len({int(moment) for moment in moments}) == 10
