@@ -71,7 +71,7 @@ fuzz: $(VENV)/dev ## 20,000 bodies and header sets for each door (minutes)
 schemathesis: $(VENV)/dev ## 200 made-up calls of each operation of openapi.json, and rows of them (minutes)
 	BRIDGE_SCHEMATHESIS=200 $(BIN)/pytest -q tests/integration/test_published_openapi.py
 
-bench: $(VENV)/dev ## requests per second, lag and looks per run; then the bridge beside other ways (ten minutes)
+bench: $(VENV)/dev ## requests per second, lag and polls per run; then the bridge compared with other approaches (ten minutes)
 	sh tests/need-servers.sh
 	$(BIN)/python -m bench.end_to_end
 	$(BIN)/python -m bench.throughput --picture docs/throughput.svg
@@ -81,7 +81,7 @@ scale: $(VENV)/dev ## 100,000 runs in one process, few runs beside many, a crew 
 	$(BIN)/python -m bench.fairness
 	$(BIN)/python -m bench.refusals
 
-bench-polling: $(VENV)/dev ## what looks cost and gain, beside other ways to poll (many minutes)
+bench-polling: $(VENV)/dev ## what polls cost and gain, compared with other policies (many minutes)
 	$(BIN)/python -m bench.polling --picture docs/polling.svg
 	$(BIN)/python -m bench.learned
 

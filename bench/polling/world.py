@@ -22,15 +22,15 @@ LONGEST = 3600.0  # seconds; the crews' deadline
 _NORMAL = NormalDist().inv_cdf
 
 
-def _two_humps(share: float) -> float:
+def _bimodal(share: float) -> float:
     low, within = (10.0, share / 0.6) if share < 0.6 else (300.0, (share - 0.6) / 0.4)
     return low * math.exp(0.25 * _NORMAL(max(within, 1e-9)))
 
 
 CREWS: dict[str, Quantile] = {
     "lognormal": lambda share: min(60.0 * math.exp(0.8 * _NORMAL(share)), LONGEST),
-    "two humps": _two_humps,
-    "pareto": lambda share: min(20.0 * (1.0 - share) ** (-1 / 1.5), LONGEST),
+    "bimodal": _bimodal,
+    "Pareto": lambda share: min(20.0 * (1.0 - share) ** (-1 / 1.5), LONGEST),
     "uniform": lambda share: 10.0 + 110.0 * share,
     "tight": lambda share: 60.0 * math.exp(0.15 * _NORMAL(share)),
     "exponential": lambda share: min(-60.0 * math.log1p(-share), LONGEST),
