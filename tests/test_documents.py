@@ -18,8 +18,7 @@ from bridge.core.delivery import cloudevents
 from bridge.core.delivery.model import Attempt, Channel, DeliveryState
 from bridge.core.errors import RefusalCode
 from bridge.core.runs import request, state_machine
-from bridge.core.runs.deferral import Deferral
-from bridge.core.runs.model import CrewPolicy, Envelope, KickoffRequest, RunError, State
+from bridge.core.runs.model import CrewPolicy, Deferral, Envelope, KickoffRequest, RunError, State
 from bridge.core.runs.waiting import Reason
 from bridge.documents import asyncapi, openapi
 from tests.fakes import NOW, a_delivery, a_run

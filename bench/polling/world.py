@@ -77,7 +77,7 @@ class Follower:
         while True:
             asked_at = self._next_look(tracked)
             self._now, over = asked_at, asked_at - began >= run_time
-            self.changes += self.planner.observe_poll(tracked, asked_at, over=over)
+            self.changes += self.planner.observe_poll(tracked, asked_at, ended=over)
             if over:
                 self.planner.on_run_ended(tracked, asked_at)
                 return Followed(tracked.polls + 1, asked_at - began - run_time)

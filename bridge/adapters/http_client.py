@@ -67,9 +67,9 @@ class _HeadReader(asyncio.Protocol):
             del self._buffer[:end]
             end = response_head.end_of_head(self._buffer)
         if b"\n" in data and not response_head.is_interim(self._buffer):
-            self._captured.code = response_head.status_of(self._buffer)
+            self._captured.code = response_head.status_code(self._buffer)
         if end is not None:
-            self._forward(response_head.mended(bytes(self._buffer[:end])), bytes(self._buffer[end:]))
+            self._forward(response_head.sanitized(bytes(self._buffer[:end])), bytes(self._buffer[end:]))
         elif len(self._buffer) > response_head.MAX_HEAD:
             self._forward(bytes(self._buffer), b"")  # for the parser to refuse
 

@@ -65,7 +65,7 @@ def print_delivery(delivery: dict[str, Any], *, as_json: bool) -> None:
     for name in ("type", "destination", "attempts", "next_attempt_at", "last_error", "delivered_at"):
         out.print(f"  {name}: {delivery.get(name)}", markup=False)
     for attempt in delivery["history"]:
-        result = " ".join(str(attempt[name]) for name in ("code", "error", "answer") if attempt.get(name))
+        result = " ".join(str(attempt[name]) for name in ("code", "error", "response") if attempt.get(name))
         out.print(
             f"  {attempt.get('number')}. {attempt.get('at')}, {attempt.get('ms')} ms: {result or 'confirmed'}",
             markup=False,

@@ -163,8 +163,8 @@ class Hook(Section):
         """Build the rule that turns a webhook into a request; `max_bytes` limits the size of inputs and meta."""
         return mapping.Rule(
             when=_compiled(self.when),
-            inputs={name: mapping.compiled(text) for name, text in self.inputs.items()},
-            meta={name: mapping.compiled(text) for name, text in self.meta.items()},
+            inputs={name: mapping.compile_expression(text) for name, text in self.inputs.items()},
+            meta={name: mapping.compile_expression(text) for name, text in self.meta.items()},
             idempotency_key=_compiled(self.idempotency_key),
             callback_url=_compiled(self.callback_url),
             default_key=_compiled(_KEYS.get(self.verify.scheme)),
@@ -173,7 +173,7 @@ class Hook(Section):
 
 
 def _compiled(text: str | None) -> mapping.Expression | None:
-    return None if text is None else mapping.compiled(text)
+    return None if text is None else mapping.compile_expression(text)
 
 
 def _check_standard_webhooks(secret: str) -> None:

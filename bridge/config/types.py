@@ -23,7 +23,7 @@ from pydantic import (
 from bridge.config.placeholders import PUBLIC, SANDBOX_TOKEN, is_placeholder
 from bridge.config.urls import check_base_url, check_host, check_http_url, check_pattern
 from bridge.core.addresses import is_loopback
-from bridge.core.inbound.mapping import compiled
+from bridge.core.inbound.mapping import compile_expression
 from bridge.core.inbound.signatures import PRIVATE, ed25519_seed
 from bridge.core.runs.model import CREW_NAME
 from bridge.core.runs.request import parse_duration
@@ -95,7 +95,7 @@ def check_header(name: str) -> str:
 
 def check_expression(text: str) -> str:
     """Return a JMESPath expression. Raise `ValueError` if it does not compile or uses an unknown function."""
-    compiled(text)
+    compile_expression(text)
     return text
 
 

@@ -1,6 +1,6 @@
-"""Which network addresses are public, and which never leave the machine: pure arithmetic on numbers.
+"""Classify network addresses: public, loopback, or cloud metadata.
 
-`is_global` alone is not enough: Python counts multicast, NAT64 and other embeddings of private addresses as global.
+`is_global` alone is not enough: Python counts multicast, NAT64, and other embeddings of private addresses as global.
 """
 
 import ipaddress
@@ -42,7 +42,7 @@ _DENIED = tuple(
         "ff00::/8",
     )
 )
-_UNICAST = ipaddress.IPv6Network("2000::/3")  # all of IPv6 that was ever given out for the public internet
+_UNICAST = ipaddress.IPv6Network("2000::/3")  # the only IPv6 space allocated for global unicast
 _METADATA = frozenset(
     ipaddress.ip_address(address)
     for address in (
@@ -59,7 +59,7 @@ _METADATA = frozenset(
         "fd20:ce::254",
     )
 )
-_EMBEDS_AT_THE_END = tuple(
+_EMBEDS_IN_LAST_BITS = tuple(
     ipaddress.ip_network(network)
     for network in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
 )
@@ -68,7 +68,7 @@ _ISATAP = (0x00005EFE, 0x02005EFE)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this host name or address, with or without brackets, never leaves the machine."""
+    """Return whether a host name or address, with or without brackets, is loopback."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -76,7 +76,7 @@ def is_loopback(host: str) -> bool:
 
 
 def client_network(remote: str | None) -> str:
-    """Return what an unauthenticated caller is counted by: its address, or the /64 of it, as IPv6 hosts have many."""
+    """Return the key for limits per caller: its IPv4 address or IPv6 /64, because an IPv6 host has many addresses."""
     try:
         address = ipaddress.ip_address((remote or "").partition("%")[0])
     except ValueError:
@@ -87,8 +87,8 @@ def client_network(remote: str | None) -> str:
 
 
 def is_public(address: Address) -> bool:
-    """Whether this is an address of the public internet and embeds no other."""
-    if isinstance(address, ipaddress.IPv6Address) and (address not in _UNICAST or _middle(address) in _ISATAP):
+    """Return whether an address is on the public internet and embeds no other address."""
+    if isinstance(address, ipaddress.IPv6Address) and (address not in _UNICAST or _isatap_marker(address) in _ISATAP):
         return False
     return address.is_global and not any(
         address in network for network in _DENIED if network.version == address.version
@@ -96,28 +96,28 @@ def is_public(address: Address) -> bool:
 
 
 def is_metadata(address: Address) -> bool:
-    """Whether this is, or leads to, a cloud's metadata service, which stays closed even in closed networks."""
+    """Return whether an address is, or embeds, a cloud metadata service; `allow_private` does not permit them."""
     return address in _METADATA or any(embedded in _METADATA for embedded in _embedded(address))
 
 
 def may_be_called(address: Address, *, allow_private: bool, plain: bool = False) -> bool:
-    """Whether a callback may be sent to this address; `plain`: by http without TLS, which stays in closed networks."""
-    if is_metadata(address) or (plain and _leads_outside(address)):
+    """Return whether a callback may be sent to an address; `plain`: over plain http, only to private ones."""
+    if is_metadata(address) or (plain and _reaches_public(address)):
         return False
     return allow_private or (is_public(address) and not plain)
 
 
-def _leads_outside(address: Address) -> bool:
-    """Whether this is, or is a way of writing, an address of the public internet."""
-    return any(is_public(one) for one in (address, *_embedded(address)))
+def _reaches_public(address: Address) -> bool:
+    """Return whether an address is, or embeds, a public one."""
+    return any(is_public(candidate) for candidate in (address, *_embedded(address)))
 
 
 def _embedded(address: Address) -> list[ipaddress.IPv4Address]:
-    """The IPv4 addresses that an IPv6 address may be a way of writing."""
+    """Return the IPv4 addresses that an IPv6 address may embed."""
     if isinstance(address, ipaddress.IPv4Address):
         return []
     found = [address.sixtofour, *(address.teredo or ())]
-    if any(address in network for network in _EMBEDS_AT_THE_END) or _middle(address) in _ISATAP:
+    if any(address in network for network in _EMBEDS_IN_LAST_BITS) or _isatap_marker(address) in _ISATAP:
         found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     if address in _LOCAL_NAT64:
         found += _around_bit_64(address)
@@ -125,12 +125,12 @@ def _embedded(address: Address) -> list[ipaddress.IPv4Address]:
 
 
 def _around_bit_64(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
-    """The IPv4 address behind a NAT64 prefix of 48, 56 or 64 bits, which leaves out bits 64 to 71 (RFC 6052)."""
+    """Return the IPv4 addresses after a NAT64 prefix of 48, 56, or 64 bits; bits 64 to 71 are skipped (RFC 6052)."""
     bits = f"{int(address):0128b}"
     without = bits[:64] + bits[72:]
     return [ipaddress.IPv4Address(int(without[start : start + 32], 2)) for start in (48, 56, 64)]
 
 
-def _middle(address: ipaddress.IPv6Address) -> int:
-    """Bits 64 to 95, where ISATAP says that the last 32 are an IPv4 address."""
+def _isatap_marker(address: ipaddress.IPv6Address) -> int:
+    """Return bits 64 to 95, which mark an ISATAP address: one whose last 32 bits are an IPv4 address."""
     return (int(address) >> 32) & 0xFFFFFFFF

@@ -1,4 +1,4 @@
-"""Which callback URLs a request may name; the address behind the name is checked again when it is dialled."""
+"""Check which callback URLs a request may name. The resolved address is checked again when the connection is made."""
 
 import ipaddress
 import re
@@ -13,15 +13,15 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 _USUAL_PORTS = (443, 8443)
 _HOST_NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_LONGEST_NAME = 253  # characters
+_MAX_HOST_NAME = 253  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackRules:
-    """What the operator allows.
+    """The callback URLs that the settings allow.
 
-    `allow`: patterns `scheme://host[:port]`, where `*.` stands for one or more labels; None: any public https address,
-    on one of the usual ports. `allow_private` permits addresses of closed networks, plain http to them, and any port.
+    `allow`: patterns `scheme://host[:port]`, where `*.` matches one or more labels; None: any public https address on
+    port 443 or 8443. `allow_private` also permits private addresses, plain http to them, and any port.
     """
 
     allow: Sequence[str] | None = None
@@ -29,7 +29,7 @@ class CallbackRules:
 
 
 def check(url: str, rules: CallbackRules) -> None:
-    """Raise `RequestRefused` (`callback_not_allowed`) unless the rules let this URL be called."""
+    """Raise `RequestRefused` (`callback_not_allowed`) unless the rules permit calls to this URL."""
     parts = _split(url)
     if parts.scheme == "http" and not rules.allow_private:
         raise _refusal("plain http is not allowed")
@@ -38,7 +38,7 @@ def check(url: str, rules: CallbackRules) -> None:
     if not _literal_may_be_called(parts, rules):
         raise _refusal("the address may not be called")
     if parts.username is not None or parts.password is not None:
-        raise _refusal("the URL must not hold a user name or password")
+        raise _refusal("the URL must not contain a user name or password")
     if rules.allow is not None and not any(_matches(parts, pattern) for pattern in rules.allow):
         raise _refusal("the address is not on the list of allowed callbacks")
     if rules.allow is None and not rules.allow_private and _port(parts) not in _USUAL_PORTS:
@@ -46,16 +46,16 @@ def check(url: str, rules: CallbackRules) -> None:
 
 
 def is_plain_host(host: str) -> bool:
-    """Whether this is a name, or an address in its canonical form; `host` as `urlsplit` gives it, in lower case.
+    """Return whether a host is a name, or an address in canonical form; `host` as `urlsplit` returns it, in lower case.
 
-    `0x7f.1` and `127.1` are names for some libraries and addresses for others, a dot at the end makes another text of
-    the same name, and an address with a zone means an interface of this machine.
+    Refused are `0x7f.1` and `127.1`, which only some libraries treat as addresses, a trailing dot, which makes another
+    spelling of the same name, and an address with a zone, which names an interface of this machine.
     """
     if ":" in host:
         return "%" not in host and _is_address(host)
     if _NUMBER.fullmatch(host.rpartition(".")[2]):
         return _is_address(host)
-    return len(host) <= _LONGEST_NAME and _HOST_NAME.fullmatch(host) is not None
+    return len(host) <= _MAX_HOST_NAME and _HOST_NAME.fullmatch(host) is not None
 
 
 def _is_address(text: str) -> bool:
@@ -67,7 +67,7 @@ def _is_address(text: str) -> bool:
 
 
 def _literal_may_be_called(parts: SplitResult, rules: CallbackRules) -> bool:
-    """Check an address written as a number at once; a name is checked when it is resolved."""
+    """Check a literal address; a name is checked when it is resolved."""
     host, plain = parts.hostname or "", parts.scheme == "http"
     if not _is_address(host):
         return True
@@ -77,7 +77,7 @@ def _literal_may_be_called(parts: SplitResult, rules: CallbackRules) -> bool:
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises for a port that is no number
+        _ = parts.port  # raises for an invalid port
     except ValueError:
         raise _refusal("not a URL") from None
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or not _visible_ascii(url):
@@ -92,10 +92,10 @@ def _visible_ascii(text: str) -> bool:
 
 
 def _matches(parts: SplitResult, pattern: str) -> bool:
-    wanted = urlsplit(pattern)
-    host, wanted_host = parts.hostname or "", wanted.hostname or ""
-    same_host = host.endswith(wanted_host[1:]) if wanted_host.startswith("*.") else host == wanted_host
-    return same_host and parts.scheme == wanted.scheme and _port(parts) == _port(wanted)
+    allowed = urlsplit(pattern)
+    host, allowed_host = parts.hostname or "", allowed.hostname or ""
+    same_host = host.endswith(allowed_host[1:]) if allowed_host.startswith("*.") else host == allowed_host
+    return same_host and parts.scheme == allowed.scheme and _port(parts) == _port(allowed)
 
 
 def _port(parts: SplitResult) -> int | None:

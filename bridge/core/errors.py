@@ -1,22 +1,22 @@
 """The error tree, named for what the caller must do.
 
 BridgeError
-├── RequestRefused      change the request; sending it again as it is will not help
-├── NotVerified         prove who you are; the reason is for the operator alone
-├── PostUnderWay        try again in a moment; nothing can be decided about the run just now
-├── CrewUnreachable     try again later; the crew API did not answer a question that the decision depends on
-├── StoreUnavailable    try again later; nothing was stored, or the write is unconfirmed
-│   └── StoreMisconfigured  change the database's settings; until then it cannot be used
-├── StoreBroken         end this process at once; a fresh one finds out what the store still holds
-├── StoreDamaged        stop and restore the store; going on could start a paid run twice
-│   └── StoreReplaced   put the store's file back; what was written since may be gone with this process
-├── StoreInUse          another process holds the store; only one may
-├── ProcessBuried       let go of all that you follow and go on under another name; others work on it already
-├── Stale               another process or an operator wrote this row; discard your decision
-├── ExecutionTaken      this execution belongs to another run; yours is not known
-└── IllegalTransition   a bug: this arrow is not in the table
+├── RequestRefused      change the request; the same request will be refused again
+├── NotVerified         authenticate the sender; the reason is for the operator only
+├── PostInProgress      retry in a moment; the run cannot be changed while its POST is in progress
+├── CrewUnreachable     retry later; the crew API did not answer a query that the decision depends on
+├── StoreUnavailable    retry later; nothing was stored, or the write is unconfirmed
+│   └── StoreMisconfigured  change the settings of the database; it cannot be used as it is
+├── StoreBroken         end this process at once; a new one rereads the store
+├── StoreDamaged        stop and restore the store; continuing could start a paid run twice
+│   └── StoreReplaced   put the file of the store back; writes since then may be lost with this process
+├── StoreInUse          stop the other process, or use another store
+├── ProcessExpired      stop tracking all runs and rejoin under a new name; others have claimed them
+├── Stale               discard the decision; another process or an operator has written the row
+├── ExecutionTaken      treat the execution as unknown; it belongs to another run
+└── IllegalTransition   fix the bug: the state machine has no such transition
 
-The world's answers (an HTTP code, a broken connection) are not errors but values: see `core.responses`.
+Responses of other systems (an HTTP status, a broken connection) are not errors but values: see `core.crew.responses`.
 """
 
 from typing import Literal
@@ -41,11 +41,11 @@ RefusalCode = Literal[
 
 
 class BridgeError(Exception):
-    """Anything that the bridge itself raises."""
+    """The base class of all errors that the bridge raises."""
 
 
 class RequestRefused(BridgeError):
-    """A request that cannot be accepted: a stable `code`, a sentence for a person, and the `field` it is about."""
+    """A request cannot be accepted: a stable `code`, a sentence for people, and the `field` at fault."""
 
     def __init__(self, code: RefusalCode, detail: str, field: str | None = None) -> None:
         """`field` is a dotted path into the request's body, such as `inputs` or `meta.order`."""
@@ -56,36 +56,36 @@ class RequestRefused(BridgeError):
 
 
 class NotVerified(BridgeError):
-    """A webhook whose sender is not proved; the text says why, and is not for the sender."""
+    """The sender of a webhook is not authenticated; the message says why, and is not for the sender."""
 
 
-class PostUnderWay(BridgeError):
-    """A POST to the crew is under way for this run, and its answer must be waited for."""
+class PostInProgress(BridgeError):
+    """A POST to the crew is in progress for this run, and its response must be awaited."""
 
     def __init__(self, run_id: str) -> None:
-        """`run_id`: of the run."""
-        super().__init__("a POST to the crew is under way for this run")
+        """Name the run."""
+        super().__init__("a POST to the crew is in progress for this run; retry in a moment")
         self.run_id = run_id
 
 
 class CrewUnreachable(BridgeError):
-    """The crew API did not answer a question that the decision depends on; nothing was changed."""
+    """The crew API did not answer a query that the decision depends on; nothing was changed."""
 
 
 class StoreUnavailable(BridgeError):
-    """The store cannot be written or read at this moment; nothing was changed."""
+    """The store cannot be written or read at the moment; nothing was changed, or the write is unconfirmed."""
 
 
 class StoreMisconfigured(StoreUnavailable):
-    """The database has properties that the bridge cannot work with; the text says which, and what to change."""
+    """The database is configured in a way that the bridge cannot use; the message says what to change."""
 
 
 class StoreBroken(BridgeError):
-    """The database reported an I/O error; what this process believes of it can no longer be trusted."""
+    """The database reported an I/O error; this process can no longer rely on what it knows of the content."""
 
 
 class StoreDamaged(BridgeError):
-    """The store's content is not sound; it must be restored before the bridge may run."""
+    """The content of the store is inconsistent; restore it before the bridge runs again."""
 
 
 class StoreReplaced(StoreDamaged):
@@ -93,20 +93,20 @@ class StoreReplaced(StoreDamaged):
 
 
 class StoreInUse(BridgeError):
-    """Another process holds this store; a SQLite store belongs to one process at a time."""
+    """Another process uses this store; a SQLite store belongs to one process at a time."""
 
 
 class ProcessExpired(BridgeError):
-    """The process was silent for so long that its rows were given to others."""
+    """Another process has expired this one, which sent no heartbeat for too long, and released its rows."""
 
 
 class Stale(BridgeError):
-    """The row changed since it was read: another process or an operator owns the decision now."""
+    """The row was written by another process or an operator since it was read."""
 
 
 class ExecutionTaken(BridgeError):
-    """Another run of the crew has this kickoff id already, so it cannot be this run's execution."""
+    """Another run of the crew already has this kickoff id."""
 
 
 class IllegalTransition(BridgeError):
-    """A run was asked to move along an arrow that the table does not have."""
+    """The state machine has no such transition."""

@@ -1,28 +1,29 @@
-"""JSON from outside, read strictly, and JSON of the bridge, written canonically.
+"""Parse untrusted JSON strictly, and write JSON canonically.
 
-The standard parser takes NaN, repeated keys, lone surrogates, NUL and any encoding it can guess. Each of them would be
-stored happily and fail much later, in another parser or database, so the listeners refuse them.
+The standard parser accepts NaN, repeated keys, lone surrogates, NUL, and any encoding it can guess. Each of them could
+be stored and would fail later, in another parser or database, so the listeners refuse them.
 """
 
 import json
 import re
+from collections.abc import Collection, Mapping
 from typing import Any, NoReturn
 
 from bridge.core.errors import RequestRefused
 from bridge.core.numbers import json_float, json_int
 
 MAX_DEPTH = 64
-MANY = 20_000  # arrays and objects, up to which it does not matter how dense they are
-_DENSE = 6  # bytes of a body for each array or object; below that there is little but brackets
-_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # an unclosed one matches, so that this stays linear
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # as written in JSON: its backslash is not itself escaped
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # or what looks like one; half of a pair may be missing
+MAX_CONTAINERS = 20_000  # arrays and objects that any body may contain, however dense
+_MIN_BYTES_PER_CONTAINER = 6  # of a body that contains more
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # linear, as it also matches an unclosed one
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # escaped in JSON; the backslash itself is not escaped
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # escaped; possibly half of a pair
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Read a JSON object; raises `RequestRefused` (`invalid_json`, or `invalid_request` for JSON of another shape)."""
+    """Parse a JSON object; raises `RequestRefused` (`invalid_json`, or `invalid_request` for JSON of another shape)."""
     value = parse(body)
     if not isinstance(value, dict):
         raise RequestRefused("invalid_request", "the body must be a JSON object")
@@ -30,10 +31,10 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def parse(body: bytes) -> Any:
-    """Read JSON of any shape; raises `RequestRefused` (`invalid_json`)."""
+    """Parse any JSON value; raises `RequestRefused` (`invalid_json`)."""
     if too_dense(body):
         raise RequestRefused(
-            "invalid_json", f"the body is nested deeper than {MAX_DEPTH} levels, or consists of little but brackets"
+            "invalid_json", f"the body is nested deeper than {MAX_DEPTH} levels, or contains little but brackets"
         )
     try:
         text = body.decode("utf-8")
@@ -46,7 +47,7 @@ def parse(body: bytes) -> Any:
     except UnicodeDecodeError:
         raise RequestRefused("invalid_json", "the body is not UTF-8") from None
     except UnicodeEncodeError:
-        raise RequestRefused("invalid_json", "the body holds a lone surrogate, which is no character") from None
+        raise RequestRefused("invalid_json", "the body contains a lone surrogate, which is not a character") from None
     except RecursionError:
         raise _too_deep() from None
     except json.JSONDecodeError as error:
@@ -55,34 +56,49 @@ def parse(body: bytes) -> Any:
     return value
 
 
+def check_members(body: Mapping[str, Any], known: Collection[str] = ()) -> None:
+    """Raise `RequestRefused` for an unknown member, because a mistyped name must not count as absent."""
+    for name in body:
+        if name not in known:
+            raise RequestRefused("invalid_request", f"unknown field {name!r}", name)
+
+
+def text_member(body: Mapping[str, Any], name: str) -> str | None:
+    """Return a text member, which may be absent or null; raises `RequestRefused` for another type."""
+    value = body.get(name)
+    if value is not None and not isinstance(value, str):
+        raise RequestRefused("invalid_request", "must be text", name)
+    return value
+
+
 def canonical(value: Any) -> bytes:
-    """Write JSON so that equal content gives equal bytes: sorted keys, no white space, UTF-8."""
+    """Encode JSON so that equal content has equal bytes: sorted keys, no white space, UTF-8."""
     return _CANONICAL.encode(value).encode()
 
 
 def compact(value: Any) -> bytes:
-    """Write JSON without white space, UTF-8; raises `UnicodeEncodeError` for a lone surrogate.
+    """Encode JSON without white space, in UTF-8; raises `UnicodeEncodeError` for a lone surrogate.
 
-    By the standard library: faster writers refuse integers beyond 64 bits.
+    Uses the standard library, because faster encoders refuse integers beyond 64 bits.
     """
     return _COMPACT.encode(value).encode()
 
 
-def too_dense(body: bytes, many: int = MANY) -> bool:
-    """Whether a body is mostly brackets: each costs a hundred times what another byte does, to parse and to walk.
+def too_dense(body: bytes, max_containers: int = MAX_CONTAINERS) -> bool:
+    """Return whether a body is mostly brackets, which cost a hundred times as much as other bytes to parse and walk.
 
-    Counting takes a millisecond; strings are left out only where it matters.
+    Counting takes about a millisecond; strings are removed only if the count exceeds the limit.
     """
-    most = max(many, len(body) // _DENSE)
-    return _openings(body) > most and _openings(_STRINGS.sub(b"", body)) > most
+    limit = max(max_containers, len(body) // _MIN_BYTES_PER_CONTAINER)
+    return _opening_brackets(body) > limit and _opening_brackets(_STRINGS.sub(b"", body)) > limit
 
 
-def _openings(body: bytes) -> int:
+def _opening_brackets(body: bytes) -> int:
     return body.count(b"[") + body.count(b"{")
 
 
 def deeper_than(levels: int, value: Any) -> bool:
-    """Whether arrays and objects are nested deeper than so many levels; level by level, so without recursion."""
+    """Return whether arrays and objects are nested deeper than `levels`; not recursive."""
     level = [value]
     for _ in range(levels):
         level = [
@@ -97,11 +113,11 @@ def deeper_than(levels: int, value: Any) -> bool:
 
 
 def _check_escapes(text: str, value: Any) -> None:
-    """Escapes are the only way by which valid UTF-8 can hold what is no character, or NUL."""
+    """Refuse NUL and lone surrogates, which valid UTF-8 can contain only as escapes."""
     if _SURROGATE.search(text):
-        compact(value)  # fails for a lone one
+        compact(value)  # raises for a lone surrogate
     if _NUL.search(text):
-        raise RequestRefused("invalid_json", "the body holds the character NUL, which many databases cannot keep")
+        raise RequestRefused("invalid_json", "the body contains the character NUL, which many databases cannot store")
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -119,13 +135,13 @@ def _no_constant(name: str) -> NoReturn:
 
 def _finite(digits: str) -> float:
     if (number := json_float(digits)) is None:
-        raise RequestRefused("invalid_json", f"{digits[:20]} is a number that no parser can hold")
+        raise RequestRefused("invalid_json", f"{digits[:20]} is out of range")
     return number
 
 
 def _whole(digits: str) -> int:
     if (number := json_int(digits)) is None:
-        raise RequestRefused("invalid_json", "the body is not acceptable JSON: an integer has thousands of digits")
+        raise RequestRefused("invalid_json", "an integer has thousands of digits")
     return number
 
 

@@ -59,7 +59,7 @@ class RunKey:
 ApplyCommand = Callable[[str | RunKey, RunCommand, str], Awaitable[Run]]
 """Applies a command (cancel, resume, resolve …) for a named sender; returns the run as stored.
 
-Raises `RequestRefused`, `PostUnderWay`, `StoreUnavailable`.
+Raises `RequestRefused`, `PostInProgress`, `StoreUnavailable`.
 """
 
 AcceptCommand = Callable[[str | RunKey, RunCommand, str], Awaitable[None]]

@@ -71,7 +71,7 @@ class Crew:
         )
         pause = self.planner.pause(tracked, now)
         due = rules.next_poll_at(tracked, self.policy, now, pause, after, at_fallback_interval=at_fallback_interval)
-        again = timing.after_announced_end(self.tracker.end_announced_at(tracked.run_id), now)
+        again = timing.announced_end_poll_at(self.tracker.end_announced_at(tracked.run_id), now)
         return due if again is None else min(due, max(again, now + (after or 0.0)))
 
     def figures(self, clock: Clock) -> CrewFigures:

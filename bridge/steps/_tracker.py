@@ -157,7 +157,7 @@ class RunTracker:
     def awaits_late_end(self, now: float) -> bool:
         """Return whether the execution of an ended run is polled at short intervals now."""
         for run_id, at in list(self._late_end_announced_at.items()):
-            if timing.after_announced_end(at, now - TICK_OF_LATE_POLLS) is None:
+            if timing.announced_end_poll_at(at, now - TICK_OF_LATE_POLLS) is None:
                 del self._late_end_announced_at[run_id]
         return bool(self._late_end_announced_at)
 

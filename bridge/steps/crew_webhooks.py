@@ -10,7 +10,7 @@ from bridge.core.crew import webhooks as crew_webhooks
 from bridge.core.crew.flow_questions import FlowQuestion
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import QuestionContent
-from bridge.core.runs import late_end
+from bridge.core.runs import late_results
 from bridge.core.runs.model import Decision, Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Notify
@@ -112,7 +112,7 @@ class HandleCrewWebhook:
         if run.kickoff_id is None or run.due_at is None:
             return
         crew.tracker.announce_late_end(run.run_id, self._clock())
-        await retry_on_conflict(self._store, run, lambda latest: late_end.on_announced_late_end(latest, self._clock()))
+        await retry_on_conflict(self._store, run, lambda latest: late_results.on_announced_end(latest, self._clock()))
         self._notify_recover()
 
     async def _keep_evidence(

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, event
 
 from bridge.adapters.store import SqlStore
 from bridge.core.crew.responses import InDoubt, NotStarted, Refused, Started
-from bridge.core.runs import state_machine
+from bridge.core.runs import late_results, state_machine
 from bridge.core.runs.budget import Budget, Budgets
 from bridge.core.runs.model import Envelope, State
 from tests.contract.conftest import Adapter, readers
@@ -182,7 +182,7 @@ async def test_what_is_due_of_one_crew_is_found_by_an_index(adapter: Adapter, st
     """Each crew's workers ask for it every few seconds, and most runs that there ever were are over."""
     with statements() as seen:
         await store.claim({State.WAITING_FOR_HUMAN}, 9, NOW, {"research"})
-        await store.claim(state_machine.MAY_STILL_END, 9, NOW, {"research"})
+        await store.claim(late_results.MAY_STILL_END, 9, NOW, {"research"})
     plans = [await _plan(adapter, sql, parameters) for sql, parameters in seen if "FROM runs" in sql]
     assert len(plans) == 2
     if store.shared:

@@ -18,8 +18,7 @@ from bridge.core.errors import ExecutionTaken, ProcessExpired, RequestRefused, S
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.runs import state_machine
-from bridge.core.runs.deferral import Deferral
-from bridge.core.runs.model import CrewPolicy, Decision, Envelope, Outcome, State
+from bridge.core.runs.model import CrewPolicy, Decision, Deferral, Envelope, Outcome, State
 from bridge.ports.inbound import Accepted
 from bridge.ports.queries import RunFilter
 from tests.contract.conftest import Adapter, Line, silence

@@ -69,7 +69,7 @@ def test_a_webhook_that_would_be_taken_is_shown_as_its_run(folder: Path):
 def test_a_proof_that_fails_is_explained_and_the_content_shown_all_the_same(folder: Path):
     told = tried(folder, "--json", "--header", f"X-Hub-Signature-256: sha256={'0' * 64}", signed=False)
     shown = json.loads(told.output)
-    assert (shown["verified"], shown["reason"], shown["answer"]) == (False, "no signature is right", 401)
+    assert (shown["verified"], shown["reason"], shown["answer"]) == (False, "no signature matches", 401)
     assert (shown["becomes"], shown["inputs"]) == ("a run", {"title": "It breaks"})
     assert code(told) == 1
     assert "canary" not in told.output

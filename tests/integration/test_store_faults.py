@@ -113,7 +113,7 @@ async def test_after_a_clock_was_set_back_events_are_stored_at_the_new_time(url:
 async def test_a_clock_set_back_leaves_humans_their_time_and_takes_none_from_the_run(url: str, asked: bool) -> None:
     """Answered then, a question gave the day back that it had never been given, and the run timed out at once."""
     question = Question(1, NOW - 1.0, NOW + 8.0, stage=QuestionStage.SENT, sent_at=NOW)
-    human_input = HumanInput(question if asked else None, known_task_ids=("t-1",), paused_seconds=8.0)
+    human_input = HumanInput(question if asked else None, known_task_ids=("t-1",), deadline_extension=8.0)
     async with open_store(url, "me", NOW) as store:
         stored = (await store.accept(a_run(1))).run
         [claimed] = await store.claim_accepted("research", 9, 9, NOW)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bridge.core.errors import PostUnderWay, RequestRefused, Stale, StoreUnavailable
+from bridge.core.errors import PostInProgress, RequestRefused, Stale, StoreUnavailable
 from bridge.core.human_input.feedback import Resume
 from bridge.core.runs.commands import Abandon, Cancel, Retry, RunCommand
 from bridge.core.runs.model import CrewPolicy, DoubtPolicy, Envelope, Run
@@ -28,7 +28,7 @@ PLACES = 4
 CALM_LIMIT = 1800.0
 LONG = 200.0
 """A deadline that only an execution exceeds which waits for ever."""
-REFUSALS = (StoreUnavailable, RequestRefused, PostUnderWay, Stale)
+REFUSALS = (StoreUnavailable, RequestRefused, PostInProgress, Stale)
 PLACES_HELD = """
     SELECT count(*) FROM runs WHERE state IN ('starting', 'running', 'waiting_for_human')
     AND run_id NOT IN (SELECT run_id FROM events WHERE type = 'run.in_doubt')

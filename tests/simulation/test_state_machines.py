@@ -15,7 +15,7 @@ from bridge.core.addresses import is_public, may_be_called
 from bridge.core.crew import responses
 from bridge.core.delivery.model import Channel, Delivery, DeliveryState
 from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, outcome_of_attempt
-from bridge.core.errors import PostUnderWay, RequestRefused
+from bridge.core.errors import PostInProgress, RequestRefused
 from bridge.core.human_input import rules
 from bridge.core.runs import state_machine
 from bridge.core.runs.commands import Abandon, Cancel, Retry, apply_command
@@ -155,7 +155,7 @@ class RunMachine(RuleBasedStateMachine):
     def somebody_steers(self, command: Cancel | Retry | Abandon) -> None:
         try:
             decision = apply_command(self.run, command, self.policy, self.now)
-        except (RequestRefused, PostUnderWay):
+        except (RequestRefused, PostInProgress):
             return
         if decision is not None and self.runs_in_progress is None:
             self.proven += isinstance(command, Retry)

@@ -62,7 +62,7 @@ def test_a_valid_object_is_read(body: bytes, value: Any):
         (rb'{"a": ["x\\\u0000"]}', "NUL"),
         (rb'{"k\u0000": 1}', "NUL"),
         (b'{"a": "\x00"}', "not JSON"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "not acceptable"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "thousands of digits"),
         (nested(MAX_DEPTH + 1), "nested deeper"),
         (b'{"a":' + b"[" * 100_000, "nested deeper"),
     ],

@@ -17,13 +17,13 @@ from aio_pika.abc import AbstractIncomingMessage
 from bridge.adapters.amqp import values
 from bridge.adapters.amqp.cloudevents import InboundEvent, peek, read_event
 from bridge.adapters.amqp.frames import UNREADABLE
-from bridge.core import fields
 from bridge.core import json as strict_json
 from bridge.core.errors import RequestRefused
+from bridge.core.json import check_members
 from bridge.core.runs import request
 from bridge.core.runs.commands import Cancel, RunCommand, read_resume
 from bridge.core.runs.model import CREW_NAME, Envelope, KickoffRequest
-from bridge.core.trace_context import traceparent
+from bridge.core.runs.request import parse_traceparent
 from bridge.ports.inbound import RefusedMessage, RunKey
 
 KICKOFF = "kickoff"
@@ -84,7 +84,7 @@ def read_command(message: AbstractIncomingMessage, rules: MessageRules) -> tuple
     body = strict_json.parse_object(message.body) if event is None else dict(event.body)
     wanted = _wanted_run(body, message, rules)
     if message.type == "cancel":
-        fields.only(body)
+        check_members(body)
         return wanted, Cancel()
     key = request.check_key((message.message_id or None) if event is None else event.key)
     scoped = key and f"{rules.source} {key}"
@@ -172,7 +172,8 @@ def _envelope(message: AbstractIncomingMessage, rules: MessageRules, event: Inbo
         source=rules.source,
         reply_to=reply_to,
         correlation_id=correlation_id,
-        traceparent=traceparent(message.headers.get("traceparent")) or traceparent(event and event.traceparent),
+        traceparent=parse_traceparent(message.headers.get("traceparent"))
+        or parse_traceparent(event and event.traceparent),
         redelivered=bool(message.redelivered),
     )
 

@@ -24,9 +24,8 @@ from bridge.adapters.http.failed_logins import FailedLogins
 from bridge.adapters.http.memory import CALLER
 from bridge.adapters.http.problems import Handler
 from bridge.core.addresses import is_loopback
-from bridge.core.http.slots import Slots
+from bridge.core.http.limits import Buckets, Rate, Slots
 from bridge.core.runs.model import Run
-from bridge.core.token_bucket import Buckets, Rate
 
 CLIENT_RATE = Rate(per_second=1000.0, burst=2000.0)
 MAX_CONCURRENT_REQUESTS = 1000

@@ -18,7 +18,7 @@ from aiohttp.web_protocol import RequestPayloadError
 from bridge.adapters.byte_budget import ByteBudget
 from bridge.adapters.http import memory, problems
 from bridge.core.addresses import client_network
-from bridge.core.http.connections import Connections
+from bridge.core.http.limits import Connections
 
 _LINGER_SECONDS = 2.0  # to read the rest of a refused body, so that the client sees the response and not a reset
 _LINGER_BYTES = 1024 * 1024  # at most that much of it

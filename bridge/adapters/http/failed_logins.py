@@ -6,7 +6,7 @@ from aiohttp import web
 
 from bridge.adapters.http import problems
 from bridge.core.addresses import client_network
-from bridge.core.token_bucket import Buckets, Rate
+from bridge.core.http.limits import Buckets, Rate
 
 FAILED_LOGIN_RATE = Rate(per_second=1.0, burst=200.0)  # per address; beyond it the response is 429, and not logged
 MAX_ADDRESSES = 10_000

@@ -6,7 +6,7 @@ from aiohttp import hdrs
 from multidict import CIMultiDictProxy
 
 from bridge.adapters.http import problems
-from bridge.core import trace_context
+from bridge.core.runs.request import parse_traceparent
 
 Headers = CIMultiDictProxy[str]
 
@@ -48,7 +48,7 @@ def preferred_wait(headers: Headers) -> float:
 
 def traceparent(headers: Headers) -> str | None:
     """Return the W3C trace context; None if it is missing or malformed."""
-    return trace_context.traceparent(headers.get("traceparent"))
+    return parse_traceparent(headers.get("traceparent"))
 
 
 def bearer_token(headers: Headers) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from bridge.core.errors import StoreUnavailable
-from bridge.core.http.slots import Slots
+from bridge.core.http.limits import Slots
 from bridge.core.runs.model import Run
 from bridge.ports.store import Store
 

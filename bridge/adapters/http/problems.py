@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 
 from bridge.core.errors import (
     CrewUnreachable,
-    PostUnderWay,
+    PostInProgress,
     RequestRefused,
     Stale,
     StoreBroken,
@@ -112,9 +112,9 @@ def from_exception(error: Exception) -> Problem | None:
             return error
         case RequestRefused():
             return _refused(error)
-        case PostUnderWay():
+        case PostInProgress():
             return Problem(
-                409, "post_under_way", "A POST to the crew API is in progress", str(error), headers=_RETRY_AFTER
+                409, "post_in_progress", "A POST to the crew API is in progress", str(error), headers=_RETRY_AFTER
             )
         case CrewUnreachable():
             return from_status(503, str(error), _RETRY_AFTER)

@@ -14,7 +14,7 @@ from bridge.adapters.http.connection import Connection
 from bridge.adapters.http.local_only import local_only
 from bridge.adapters.http.long_poll import SHUTTING_DOWN
 from bridge.adapters.http.memory import MEMORY, HttpMemory, release_body
-from bridge.core.http.connections import Connections
+from bridge.core.http.limits import Connections
 from bridge.observability.logging import log_fault
 from bridge.ports.lifecycle import ReportFault
 

@@ -87,7 +87,7 @@ def attempt(one: Attempt) -> dict[str, Any]:
         "ms": round(one.seconds * 1000),
         "code": one.code,
         "error": one.error,
-        "answer": None if one.answer is None else one.answer.decode("utf-8", "replace"),
+        "response": None if one.response is None else one.response.decode("utf-8", "replace"),
     }
 
 

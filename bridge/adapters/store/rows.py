@@ -12,8 +12,7 @@ from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState
 from bridge.core.delivery.receivers import receiver_name
 from bridge.core.human_input.model import NO_HUMAN_INPUT, HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.json import compact
-from bridge.core.runs.deferral import Deferral
-from bridge.core.runs.model import Envelope, KickoffRequest, Outcome, Run, RunError, State
+from bridge.core.runs.model import Deferral, Envelope, KickoffRequest, Outcome, Run, RunError, State
 
 Values = dict[str, Any]
 
@@ -191,7 +190,7 @@ def new_attempt(delivery_id: str, attempt: Attempt) -> Values:
         "seconds": attempt.seconds,
         "error": attempt.error,
         "code": attempt.code,
-        "response": attempt.answer,
+        "response": attempt.response,
     }
 
 
@@ -241,7 +240,7 @@ def _human_input_from_row(stored: Values | None) -> HumanInput:
         known_task_ids=tuple(stored["known_task_ids"]),
         accepted_answers=tuple((key, content) for key, content in stored["accepted_answers"]),
         aliases=tuple(stored["aliases"]),
-        paused_seconds=stored["paused_seconds"],
+        deadline_extension=stored["deadline_extension"],
     )
 
 

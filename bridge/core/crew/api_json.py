@@ -1,8 +1,8 @@
-"""Read the JSON that the crew API sends, in responses and in webhooks: an odd value costs only itself.
+"""Parse the JSON of the crew API, in responses and webhooks, leniently: an invalid value is dropped alone.
 
-NaN, Infinity, and numbers too large to hold read as null; bytes that are not UTF-8 are replaced; of a repeated key, the
-last value counts. Lone surrogates stay for the reader of a text to replace. Size is bounded by the reader of the body,
-density and nesting here.
+NaN, Infinity, and numbers out of range become null; bytes that are not UTF-8 are replaced; of a repeated key, the last
+value counts. Lone surrogates stay, for `results.clean` to replace. The caller bounds the size of the body; density and
+nesting are bounded here.
 """
 
 import json
@@ -11,41 +11,41 @@ from typing import Any
 from bridge.core.json import MAX_DEPTH, deeper_than, too_dense
 from bridge.core.numbers import json_float, json_int
 
-MOST_DENSE = 200_000  # arrays and objects in a body that is little else; more would stall every other run
-_ENVELOPE = 3  # levels at which what is nested too deep is dropped alone: an envelope, its events, their data
+MAX_CONTAINERS = 200_000  # arrays and objects in a body that contains little else; more would block the event loop
+_ENVELOPE_LEVELS = 3  # an envelope, its events, their data: a member nested too deep is dropped alone
 
-# made once: that costs as much as reading
-_JSON = json.JSONDecoder(parse_constant=lambda _: None, parse_float=json_float, parse_int=json_int)
+# built once, because building it costs as much as decoding
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=json_float, parse_int=json_int)
 
 
 def read_json(body: bytes) -> Any:
-    """Return any JSON value; raise `ValueError` for what is not JSON, is nested too deep to parse, or is too dense."""
-    if too_dense(body, MOST_DENSE):
+    """Parse any JSON value. Raise `ValueError` for invalid JSON, or if it is nested too deep or too dense to parse."""
+    if too_dense(body, MAX_CONTAINERS):
         raise ValueError("little but brackets")
     try:
-        return _JSON.decode(body.decode(json.detect_encoding(body), "replace"))
+        return _DECODER.decode(body.decode(json.detect_encoding(body), "replace"))
     except RecursionError:
         raise ValueError("nested too deep") from None
 
 
 def read_webhook(body: bytes, *, enveloped: bool = True) -> tuple[Any, bool]:
-    """Return the content of a webhook, fit to be stored and read again, and whether that is all of it.
+    """Parse a webhook into content that can be stored and parsed again; return whether it is complete, as well.
 
-    Members that are nested too deep read as null, and so does a body that cannot be read. Without an envelope, a member
-    of the body is kept whole or not at all: it may be a result.
+    Members that are nested too deep become null, and so does an invalid body. Without an envelope, a member of the body
+    is kept completely or not at all, because it may be a result.
     """
     try:
         content = read_json(body)
     except ValueError:
         return None, False
-    kept = _pruned(content, _ENVELOPE if enveloped else 1)
+    kept = _pruned(content, _ENVELOPE_LEVELS if enveloped else 1)
     return kept, kept is content
 
 
-def _pruned(value: Any, levels: int, deepest: int = MAX_DEPTH) -> Any:
-    """The same object if nothing in it is nested too deep."""
-    if not deeper_than(deepest, value):
+def _pruned(value: Any, levels: int, max_depth: int = MAX_DEPTH) -> Any:
+    """Drop what is nested too deep, within the first `levels`; return the same object if there is nothing to drop."""
+    if not deeper_than(max_depth, value):
         return value
     if levels and isinstance(value, dict):
-        return {name: _pruned(item, levels - 1, deepest - 1) for name, item in value.items()}
-    return [_pruned(item, levels - 1, deepest - 1) for item in value] if levels and isinstance(value, list) else None
+        return {name: _pruned(item, levels - 1, max_depth - 1) for name, item in value.items()}
+    return [_pruned(item, levels - 1, max_depth - 1) for item in value] if levels and isinstance(value, list) else None

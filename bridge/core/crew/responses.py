@@ -86,7 +86,7 @@ ResumeResponse = Resumed | Refused | NotStarted | CrewUnavailable | InDoubt
 
 
 class StopResponse(StrEnum):
-    """Whether an execution was stopped, or had ended before; else nothing is known of it."""
+    """Whether an execution was stopped, had already ended, or may still be running."""
 
     STOPPED = "stopped"
     ENDED = "ended"
@@ -241,12 +241,12 @@ def read_status(reply: Reply) -> StatusResponse:
 
 
 def read_stop(reply: Reply) -> StopResponse:
-    """Class one answer to `POST /stop/{kickoff_id}`: 400 names the state of an execution that cannot be stopped."""
+    """Classify a response to `POST /stop/{kickoff_id}`; a 400 names the state if it cannot be stopped."""
     if reply.code == 200:
         return StopResponse.STOPPED
     named = re.search(r"current state: *([a-z_]+)", _message(reply.body).lower()) if reply.code == 400 else None
-    over = named is not None and named[1] in _SUCCEEDED | _FAILED | _STOPPED
-    return StopResponse.ENDED if over else StopResponse.NOT_STOPPED
+    ended = named is not None and named[1] in _SUCCEEDED | _FAILED | _STOPPED
+    return StopResponse.ENDED if ended else StopResponse.NOT_STOPPED
 
 
 def read_inputs(reply: Reply) -> tuple[str, ...] | None:
@@ -304,11 +304,13 @@ def _is_unavailable(code: int, text: str) -> bool:
 
     With codes about the request itself, only explicit phrases count: their texts quote inputs, which may say "quota".
     """
-    said = text.lower()
+    lowered = text.lower()
     if code in _DEFINITE_REFUSALS:
-        return code != 422 and any(phrase in said for phrase in _QUOTA)
-    mentions_limit = "quota" in said or ("limit reached" in said and "rate" not in said)  # a rate limit is transient
-    return code in {401, 403} or (400 <= code < 500 and mentions_limit) or any(phrase in said for phrase in _QUOTA)
+        return code != 422 and any(phrase in lowered for phrase in _QUOTA)
+    mentions_limit = "quota" in lowered or (
+        "limit reached" in lowered and "rate" not in lowered
+    )  # a rate limit is transient
+    return code in {401, 403} or (400 <= code < 500 and mentions_limit) or any(phrase in lowered for phrase in _QUOTA)
 
 
 def _read_state(body: Mapping[str, Any]) -> StatusResponse:

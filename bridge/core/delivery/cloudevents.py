@@ -1,7 +1,7 @@
-"""A fact about a run → the event's bytes, and one delivery per destination.
+"""Build CloudEvents 1.0 in structured mode, and one delivery per destination.
 
-Ids are derived from the run and the kind of event, so that the same fact has the same id after any crash. The bytes
-are made once, here, and stored; every attempt sends those very bytes (CloudEvents 1.0, structured mode).
+Ids are derived from the run and the kind of event, so that an event has the same id after any crash. The bytes are
+built once and stored; every attempt sends the stored bytes.
 """
 
 import hashlib
@@ -26,15 +26,15 @@ _RESULT = ("result", "result_json")
 
 
 def with_event(run: Run, type_: str, policy: CrewPolicy, now: float, sequence: int = 1) -> Decision:
-    """The run as it is, and one event about it; `sequence` tells apart events of one kind that may come again."""
-    event = _event_of(run, type_, policy, now, sequence)
+    """Return the run unchanged, with an event about it; `sequence` numbers events of a kind that may be repeated."""
+    event = _run_event(run, type_, policy, now, sequence)
     targets = _destinations(run, type_, policy)
     deliveries = tuple(_delivery(event, index, target, now) for index, target in enumerate(targets, start=1))
     return Decision(run, deliveries, () if deliveries else (event,))
 
 
 def run_document(run: Run) -> dict[str, Any]:
-    """A run as the outside sees it: an event's `data`, and what `GET /v1/runs/{run_id}` shows."""
+    """Return the public view of a run: the `data` of its events, and part of `GET /v1/runs/{run_id}`."""
     outcome = run.outcome
     return {
         "run_id": run.run_id,
@@ -56,19 +56,20 @@ def run_document(run: Run) -> dict[str, Any]:
 
 
 def result_document(run: Run) -> dict[str, Any]:
-    """What the link in an event leads to: the result alone, whole."""
-    told = run_document(run)
-    return {name: told[name] for name in ("run_id", "state", *_RESULT)}
+    """Return the complete result alone, to which the `dataref` of an event links."""
+    document = run_document(run)
+    return {name: document[name] for name in ("run_id", "state", *_RESULT)}
 
 
 def rejected(event_id: str, refusal: Mapping[str, str | None], correlation_id: str | None, now: float) -> Event:
-    """Return the event for the `reply_to` of a refused message: `code`, `message`, `crew`, `idempotency_key`.
+    """Return the event for the `reply_to` of a refused message.
 
-    Correlated as the message asked for, else by its key.
+    `refusal` becomes its `data`: `code`, `message`, `crew`, `idempotency_key`. Without a `correlation_id`, the
+    idempotency key is the correlation id.
     """
     crew = refusal["crew"]
     if crew is not None and not CREW_NAME.fullmatch(crew):
-        crew = None  # text from outside, neither a URI nor safe in every database; `data` has it as it is
+        crew = None  # untrusted text, neither a URI nor safe in every database; `data` keeps it unchanged
     source = "/requests" if crew is None else f"/crews/{crew}"
     body = _cloud_event(event_id, source, REJECTED, event_id, now, refusal)
     correlation_id = correlation_id or refusal["idempotency_key"]
@@ -78,42 +79,42 @@ def rejected(event_id: str, refusal: Mapping[str, str | None], correlation_id: s
 def dead_letter(
     event_id: str, body: bytes, content_type: str | None, headers: Mapping[str, str | int | float | bool], now: float
 ) -> Event:
-    """A refused message on its way to the dead queue, body untouched."""
+    """Return the event that sends a refused message to the dead queue, with its body unchanged."""
     return Event(event_id, DEAD_LETTER, body, content_type or "", now, headers=headers)
 
 
-def paused(delivery: Delivery, receiver: Receiver, now: float) -> Delivery:
-    """The notice that a receiver is left alone from now on; its id is that of this receiver's one pause."""
+def receiver_paused(delivery: Delivery, receiver: Receiver, now: float) -> Delivery:
+    """Return the notice that a receiver has been paused; its id is derived from the receiver and the pause."""
     digest = hashlib.sha256(receiver.name.encode()).hexdigest()[:16]
     event_id = f"paused-{digest}-{int(receiver.failing_since or now)}"
     crew = delivery.event.crew or "requests"
-    told = {
+    data = {
         "receiver": receiver.name,
         "crew": delivery.event.crew,
         "failing_since": timestamp(receiver.failing_since),
         "paused_at": timestamp(receiver.paused_at),
         "last_error": delivery.last_error,
     }
-    body = _cloud_event(event_id, f"/crews/{crew}", PAUSED, receiver.name, now, told)
+    body = _cloud_event(event_id, f"/crews/{crew}", PAUSED, receiver.name, now, data)
     event = Event(event_id, PAUSED, body, CONTENT_TYPE, now, crew=delivery.event.crew)
     return _delivery(event, 1, Destination(Channel.EXCHANGE, f"{crew}.{PAUSED}"), now)
 
 
 def timestamp(at: float | None) -> str | None:
-    """RFC 3339 in UTC with milliseconds."""
+    """Format seconds since the epoch as RFC 3339 in UTC with milliseconds."""
     if at is None:
         return None
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _event_of(run: Run, type_: str, policy: CrewPolicy, now: float, sequence: int) -> Event:
+def _run_event(run: Run, type_: str, policy: CrewPolicy, now: float, sequence: int) -> Event:
     event_id = f"{run.run_id}-{type_.removeprefix('run.')}" + (f"-{sequence}" if sequence > 1 else "")
     headers = {"run_id": run.run_id, "crew": run.crew, "kickoff_id": run.kickoff_id}
     headers["traceparent"] = run.envelope.traceparent
     return Event(
         event_id=event_id,
         type=type_,
-        body=_run_event(event_id, run, type_, policy, now),
+        body=_body(event_id, run, type_, policy, now),
         content_type=CONTENT_TYPE,
         created_at=now,
         run_id=run.run_id,
@@ -123,10 +124,10 @@ def _event_of(run: Run, type_: str, policy: CrewPolicy, now: float, sequence: in
     )
 
 
-def _run_event(event_id: str, run: Run, type_: str, policy: CrewPolicy, now: float) -> bytes:
-    """The whole event, or one with a link to a result that is too large to be carried.
+def _body(event_id: str, run: Run, type_: str, policy: CrewPolicy, now: float) -> bytes:
+    """Return the event's bytes; a result that would exceed `max_event_bytes` is replaced by a link.
 
-    A late result is always carried: it is nowhere else, because a run that is over does not change.
+    A late result is always embedded: it is stored nowhere else, because an ended run does not change.
     """
     source, data = f"/crews/{run.crew}", run_document(run)
     body = _cloud_event(event_id, source, type_, run.run_id, now, data)
@@ -161,7 +162,7 @@ def _cloud_event(
 
 
 def _destinations(run: Run, type_: str, policy: CrewPolicy) -> list[Destination]:
-    """The results exchange, the reply queue, and each callback URL once."""
+    """Return the results exchange, the reply queue, and each callback URL once."""
     found = []
     if policy.results_exchange:
         found.append(Destination(Channel.EXCHANGE, f"{run.crew}.{type_.removeprefix('run.')}"))
@@ -176,10 +177,10 @@ def _delivery(event: Event, index: int, destination: Destination, now: float) ->
 
 
 def _open_question(run: Run) -> dict[str, Any]:
-    """The member `question` while there is one that is not settled; where its answer goes is a secret and left out."""
+    """Return the member `question` until its answer is confirmed; the callback URL is a secret and omitted."""
     question = run.human_input.question
-    awaiting_answer = question is not None and question.stage is not QuestionStage.CONFIRMED and not run.final
-    return {"question": _question(question)} if question is not None and awaiting_answer else {}
+    unconfirmed = question is not None and question.stage is not QuestionStage.CONFIRMED and not run.final
+    return {"question": _question(question)} if question is not None and unconfirmed else {}
 
 
 def _question(question: Question) -> dict[str, Any]:
@@ -191,8 +192,8 @@ def _question(question: Question) -> dict[str, Any]:
         "message": content.message,
         "options": list(content.options),
         "asked_at": timestamp(question.asked_at),
-        "answer": question.stage.value,
-        "trouble": question.problem,
+        "stage": question.stage.value,
+        "problem": question.problem,
     }
 
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Channel(StrEnum):
-    """How an event leaves the bridge; the dead queue is the operator's, other queues belong to the requester."""
+    """How an event is sent; `QUEUE`: the reply queue of a requester."""
 
     EXCHANGE = "exchange"
     QUEUE = "queue"
@@ -24,10 +24,10 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Who answers at some callback URLs: all those with the same scheme, host and port (`name`).
+    """All callback URLs with the same scheme, host, and port (`name`).
 
-    `failing_since`: nothing but failures since then; None: it took the last event that it was sent. `paused_at`: it
-    failed for days and receives nothing until an operator resumes it.
+    `failing_since`: every attempt has failed since then; None: it accepted the last event. `paused_at`: after days of
+    failures, it receives nothing until an operator resumes it.
     """
 
     name: str
@@ -37,10 +37,10 @@ class Receiver:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One message to hand over, byte for byte the same on every attempt.
+    """One message to deliver, with the same bytes on every attempt.
 
-    Mostly a CloudEvent about a run; also a refused message on its way to the dead queue (`type` "dead_letter").
-    `headers` become message headers on RabbitMQ.
+    A CloudEvent, or a refused message for the dead queue (`type` "dead_letter"). `headers` become message headers on
+    RabbitMQ.
     """
 
     event_id: str
@@ -55,7 +55,7 @@ class Event:
 
 
 class DeliveryState(StrEnum):
-    """Where a delivery stands; dead means given up, kept for a human."""
+    """The state of a delivery; `DEAD`: no longer retried, kept for an operator."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -64,10 +64,10 @@ class DeliveryState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event for one destination, kept until confirmed. `due_at`: when to try (again).
+    """One event for one destination, kept until confirmed. `due_at`: when the next attempt is due.
 
-    `attempts` were made in all, `earlier_attempts` of them before it was redelivered and its schedule began
-    anew. `receiver` is what is known of the one that a callback goes to; None: nothing yet.
+    `attempts` counts all attempts, `earlier_attempts` those before the last redelivery, which restarts the retry
+    schedule. `receiver`: the stored state of a callback's receiver; None: not stored yet.
     """
 
     delivery_id: str
@@ -83,16 +83,15 @@ class Delivery:
 
     @property
     def paused(self) -> bool:
-        """Whether it waits for its receiver to be resumed."""
+        """Whether the delivery waits for its receiver to be resumed."""
         return self.state is DeliveryState.PENDING and self.receiver is not None and self.receiver.paused_at is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try to hand a delivery over; `number` counts from 1, `seconds` is how long it took.
+    """One attempt at a delivery; `number` counts from 1, `seconds` is its duration, `error` is None on success.
 
-    `code` and `answer` are what a receiver of callbacks said, as far as it did: HTTP status, and the start of the body.
-    `error` None: it was taken.
+    `code` and `response`: the HTTP status and the start of the body, if a callback was answered.
     """
 
     number: int
@@ -100,4 +99,4 @@ class Attempt:
     seconds: float
     error: str | None = None
     code: int | None = None
-    answer: bytes | None = None
+    response: bytes | None = None

@@ -1,4 +1,4 @@
-"""What becomes of a delivery after an attempt, and what the attempt tells of its receiver."""
+"""Decide what to store after an attempt at a delivery: the delivery, the attempt, and the state of its receiver."""
 
 from dataclasses import dataclass, field, replace
 from typing import assert_never
@@ -6,12 +6,12 @@ from typing import assert_never
 from bridge.core.delivery import cloudevents, receivers, retry
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState, Receiver
 
-MAX_EXCERPT = 1024  # bytes of an answer that are kept
+MAX_EXCERPT = 1024  # bytes of a response body that are stored
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackReply:
-    """What a receiver of callbacks said: the HTTP status, and the start of the body."""
+    """The HTTP response to a callback: the status, and the start of the body."""
 
     code: int
     body: bytes = b""
@@ -19,14 +19,14 @@ class CallbackReply:
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """The receiver has it: a publisher confirm without a return, or a 2xx."""
+    """The event was delivered: a publisher confirm without a return, or a 2xx."""
 
     reply: CallbackReply | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Undeliverable:
-    """The receiver wants no more of it (410), or may never be called (a forbidden address)."""
+    """The event will never be accepted (410), or its destination must not be called (a forbidden address)."""
 
     reason: str
     reply: CallbackReply | None = field(default=None, compare=False)
@@ -34,7 +34,7 @@ class Undeliverable:
 
 @dataclass(frozen=True, slots=True)
 class Retryable:
-    """It may or may not have arrived, or was refused for now; `after`: seconds asked for by the receiver."""
+    """The event may not have arrived, or was refused temporarily; `after`: the seconds of a `Retry-After`."""
 
     reason: str
     after: float | None = None
@@ -43,7 +43,7 @@ class Retryable:
 
 @dataclass(frozen=True, slots=True)
 class Unroutable(Retryable):
-    """The broker gave it back, because no queue takes it; counted apart, since only a person can mend that."""
+    """The broker returned the message because no queue is bound; counted separately, because an operator must act."""
 
 
 SendResult = Confirmed | Undeliverable | Retryable
@@ -51,10 +51,10 @@ SendResult = Confirmed | Undeliverable | Retryable
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOutcome:
-    """What the store must hold after an attempt.
+    """What to store after an attempt.
 
-    `receiver`: what is now known of the receiver, None: nothing new. `notices`: deliveries to add, if the receiver is
-    paused by this and was not before.
+    `receiver`: the new state of the receiver; None: unchanged. `notices`: deliveries to add if this attempt pauses the
+    receiver.
     """
 
     delivery: Delivery
@@ -63,58 +63,58 @@ class DeliveryOutcome:
     notices: tuple[Delivery, ...] = ()
 
 
-def outcome_of_attempt(delivery: Delivery, answer: SendResult, now: float, seconds: float = 0.0) -> DeliveryOutcome:
-    """What to write after an attempt that ended now and took `seconds`."""
-    attempted = _next_row(delivery, answer, now)
-    reply = answer.reply
+def outcome_of_attempt(delivery: Delivery, result: SendResult, now: float, seconds: float = 0.0) -> DeliveryOutcome:
+    """Return the outcome of an attempt that ended now and took `seconds`."""
+    attempted = _after_attempt(delivery, result, now)
+    reply = result.reply
     attempt = Attempt(
         number=attempted.attempts,
         at=now - seconds,
         seconds=seconds,
         error=attempted.last_error,
         code=None if reply is None else reply.code,
-        answer=None if reply is None else reply.body[:MAX_EXCERPT],
+        response=None if reply is None else reply.body[:MAX_EXCERPT],
     )
-    receiver = _learned(delivery, answer, now)
+    receiver = _receiver_after(delivery, result, now)
     if receiver is None:
         return DeliveryOutcome(attempted, attempt)
-    notices = (cloudevents.paused(attempted, receiver, now),) if receiver.paused_at is not None else ()
+    notices = (cloudevents.receiver_paused(attempted, receiver, now),) if receiver.paused_at is not None else ()
     return DeliveryOutcome(replace(attempted, receiver=receiver), attempt, receiver, notices)
 
 
 def on_internal_error(delivery: Delivery, now: float) -> DeliveryOutcome:
-    """What to write after an attempt that raised an unexpected exception; it says nothing of the receiver."""
+    """Return the outcome of an attempt that raised an unexpected exception; the receiver is unchanged."""
     why = "internal error; see item_quarantined in the log"
     dead = replace(delivery, state=DeliveryState.DEAD, attempts=delivery.attempts + 1, last_error=why)
     return DeliveryOutcome(dead, Attempt(dead.attempts, now, 0.0, why))
 
 
-def _next_row(delivery: Delivery, answer: SendResult, now: float) -> Delivery:
+def _after_attempt(delivery: Delivery, result: SendResult, now: float) -> Delivery:
     attempted = replace(delivery, attempts=delivery.attempts + 1)
-    match answer:
+    match result:
         case Confirmed():
             return replace(attempted, state=DeliveryState.DELIVERED, delivered_at=now, last_error=None)
         case Undeliverable(reason):
             return replace(attempted, state=DeliveryState.DEAD, last_error=reason)
         case Retryable(reason, after):
-            return _later(replace(attempted, last_error=reason), now, after)
+            return _rescheduled(replace(attempted, last_error=reason), now, after)
         case _:
-            assert_never(answer)
+            assert_never(result)
 
 
-def _later(delivery: Delivery, now: float, after: float | None) -> Delivery:
+def _rescheduled(delivery: Delivery, now: float, after: float | None) -> Delivery:
     channel, failures = delivery.destination.channel, delivery.attempts - delivery.earlier_attempts
-    due_at = retry.deliver_again(delivery.delivery_id, channel, failures, now, after)
+    due_at = retry.next_attempt_at(delivery.delivery_id, channel, failures, now, after)
     if due_at is None:
         return replace(delivery, state=DeliveryState.DEAD)
     return replace(delivery, due_at=due_at)
 
 
-def _learned(delivery: Delivery, answer: SendResult, now: float) -> Receiver | None:
-    """What is news about the receiver; one that says that it wants no more is alive, one never called tells nothing."""
+def _receiver_after(delivery: Delivery, result: SendResult, now: float) -> Receiver | None:
+    """Return the new state of the receiver; None: unchanged. A 410 is a sign of life, a call not made is none."""
     name = receivers.receiver_name(delivery.destination)
-    if name is None or (isinstance(answer, Undeliverable) and answer.reply is None):
+    if name is None or (isinstance(result, Undeliverable) and result.reply is None):
         return None
-    if isinstance(answer, Retryable):
+    if isinstance(result, Retryable):
         return receivers.after_failure(name, delivery.receiver, now)
     return receivers.after_success(name, delivery.receiver)

@@ -1,8 +1,8 @@
-"""When to retry a delivery, by its channel and the attempts made."""
+"""The retry schedules of deliveries, by channel."""
 
+from bridge.core import jitter
 from bridge.core.delivery.model import Channel
 from bridge.core.http.retry_after import MAX_RETRY_AFTER
-from bridge.core.jitter import _jitter
 
 MINUTE, HOUR = 60.0, 3600.0
 _CALLBACK_DELAYS = (
@@ -17,22 +17,22 @@ _CALLBACK_DELAYS = (
     24 * HOUR,
 )
 _BROKER_MAX_DELAY = HOUR
-_REPLY_QUEUE_ATTEMPTS = 34  # about a day; a reply queue that is gone for that long does not come back
+_REPLY_QUEUE_ATTEMPTS = 34  # about a day; a reply queue missing for longer will not be declared again
 
 
-def deliver_again(delivery_id: str, channel: Channel, attempts: int, now: float, after: float | None) -> float | None:
-    """When to try a delivery again after `attempts` failures; None: never, it is dead.
+def next_attempt_at(delivery_id: str, channel: Channel, attempts: int, now: float, after: float | None) -> float | None:
+    """Return when the next attempt is due after `attempts` failures; None: the delivery is dead.
 
-    Callback URLs follow the schedule that Standard Webhooks proposes. The results exchange and the dead queue are ours
-    and are retried without limit; a reply queue belongs to its consumer and is given up after about a day.
+    Callbacks follow the schedule of Standard Webhooks. Publishing to the results exchange and the dead queue is retried
+    without limit; a reply queue, which belongs to its consumer, for about a day.
     """
-    delay = _delivery_delay(channel, attempts)
+    delay = _delay(channel, attempts)
     if delay is None:
         return None
-    return now + max(delay * _jitter(delivery_id, attempts, 0.2), min(after or 0.0, MAX_RETRY_AFTER))
+    return now + max(delay * jitter.factor(delivery_id, attempts, 0.2), min(after or 0.0, MAX_RETRY_AFTER))
 
 
-def _delivery_delay(channel: Channel, attempts: int) -> float | None:
+def _delay(channel: Channel, attempts: int) -> float | None:
     if channel is Channel.CALLBACK:
         return _CALLBACK_DELAYS[attempts - 1] if attempts <= len(_CALLBACK_DELAYS) else None
     if channel is Channel.QUEUE and attempts >= _REPLY_QUEUE_ATTEMPTS:

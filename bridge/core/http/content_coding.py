@@ -1,15 +1,15 @@
-"""Decode a compressed HTTP body, never to more bytes than the caller permits."""
+"""Decompress HTTP bodies up to a size limit."""
 
 import zlib
 
-_ZLIB_METHOD = 8  # in the low bits of the first byte of a zlib stream; some senders omit that header in `deflate`
+_ZLIB_METHOD = 8  # low bits of the first byte of a zlib header, which some senders omit in `deflate`
 
 
 def inflate(body: bytes, coding: str, limit: int) -> bytes | None:
-    """Decode a body of the coding `gzip` or `deflate`; None if the content is larger than `limit` bytes.
+    """Decompress a `gzip` or `deflate` body; return None if the content exceeds `limit` bytes.
 
-    Raises `ValueError` if the body is not one complete stream. Further members are refused: each costs the same however
-    short it is.
+    Raises `ValueError` unless the body is exactly one complete stream: further gzip members are refused, because even
+    an empty one costs time.
     """
     stream = zlib.decompressobj(_window(body, coding))
     try:
@@ -24,7 +24,7 @@ def inflate(body: bytes, coding: str, limit: int) -> bytes | None:
 
 
 def _window(body: bytes, coding: str) -> int:
-    """Return what zlib calls `wbits`: which header it expects."""
+    """Return the `wbits` argument of zlib, which selects the expected header."""
     if coding == "gzip":
         return 16 + zlib.MAX_WBITS
     return zlib.MAX_WBITS if body[:1] and body[0] & 0xF == _ZLIB_METHOD else -zlib.MAX_WBITS

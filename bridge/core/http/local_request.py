@@ -1,6 +1,6 @@
-"""Whether a request to an API without clients comes from this machine, and not from a website in its browser.
+"""Detect requests that a website in a local browser sends to an API without clients.
 
-A browser sends a website's requests to loopback addresses as well. DNS rebinding shows in `Host`, which then holds the
+Browsers send a website's requests to loopback addresses as well. DNS rebinding shows in `Host`, which contains the
 website's name; anything else shows in `Origin` or `Sec-Fetch-Site`, which browsers set and scripts cannot.
 """
 
@@ -15,14 +15,14 @@ _SAME_SITE = frozenset({"same-origin", "same-site", "none"})
 
 
 def names_loopback(hosts: Sequence[str]) -> bool:
-    """Return whether there is a `Host`, and each one is a loopback name or address, with or without a port."""
+    """Return whether there is a `Host` header and each is a loopback name or address, with or without a port."""
     return bool(hosts) and all(_is_loopback_host(host) for host in hosts)
 
 
 def comes_from_other_site(origins: Sequence[str], fetch_sites: Sequence[str]) -> bool:
     """Return whether a browser sent this for another site, by the headers `Origin` and `Sec-Fetch-Site`.
 
-    Without either, it was no browser, or a page of this bridge. An opaque `Origin: null` may be any site.
+    Without either, the caller is not a browser, or is a page of this bridge. `Origin: null` may be any site.
     """
     return not (all(map(_is_loopback_origin, origins)) and _SAME_SITE.issuperset(fetch_sites))
 

@@ -1,7 +1,7 @@
-"""The head of an HTTP response, read leniently: what a peer does wrong there must not hide what it said.
+"""Sanitize the head of an HTTP response, so that a strict parser accepts responses that break HTTP's rules.
 
-A strict parser refuses a whole response for one header that is too long, or given twice. Of all headers few mean
-anything to a client, so only those are kept, in a form that every parser accepts.
+A strict parser rejects a response for one header that is too long or repeated, and its status would be lost. Only the
+headers that matter to a client are kept, in a form that every parser accepts.
 """
 
 import re
@@ -17,8 +17,8 @@ _KEPT = frozenset({b"content-type", b"content-encoding", b"connection", b"date",
 _WITHOUT_BODY = frozenset({204, 304})
 
 
-def status_of(data: bytes | bytearray) -> int | None:
-    """Return the status code as soon as the status line is complete."""
+def status_code(data: bytes | bytearray) -> int | None:
+    """Return the status code; None while the status line is incomplete or invalid."""
     found = _STATUS_LINE.match(data, 0, _MAX_LINE)
     return int(found[2]) if found else None
 
@@ -30,16 +30,16 @@ def end_of_head(data: bytes | bytearray, start: int = 0) -> int | None:
 
 
 def is_interim(head: bytes | bytearray) -> bool:
-    """Tell whether the final response is still to come (100 Continue, 103 Early Hints)."""
-    status = status_of(head)
+    """Return whether a final response follows (after 100 Continue or 103 Early Hints)."""
+    status = status_code(head)
     return status is not None and 100 <= status < 200 and status != 101  # noqa: PLR2004  (HTTP codes)
 
 
-def mended(head: bytes) -> bytes:
-    """Return the head with the headers that matter and one valid framing; unchanged if it is not HTTP.
+def sanitized(head: bytes) -> bytes:
+    """Return the head with the kept headers and one valid framing; unchanged if it is not HTTP.
 
-    Equal lengths count once, chunks win over a length (RFC 9112, 6.3). A body of unknown length ends with the
-    connection, and so does whatever follows a response that may not have a body.
+    Equal lengths count once, chunked coding overrides a length (RFC 9112, 6.3). A body of unknown length ends with the
+    connection; so does unexpected data after a response without a body.
     """
     found = _STATUS_LINE.match(head)
     if found is None:
@@ -47,15 +47,15 @@ def mended(head: bytes) -> bytes:
     version, status = found[1], int(found[2])
     headers = list(_headers(head[found.end() :]))
     kept = [(name, value) for name, value in headers if name in _KEPT]
-    framing, sound = _framing(headers, status)
-    if not sound or not version.startswith(b"1."):
+    framing, valid = _framing(headers, status)
+    if not valid or not version.startswith(b"1."):
         kept = [(name, value) for name, value in kept if name != b"connection"] + [(b"connection", b"close")]
     first = b"HTTP/%b %d -\r\n" % (b"1.0" if version == b"1.0" else b"1.1", status)
     return first + b"".join(b"%b: %b\r\n" % header for header in [*kept, *framing]) + b"\r\n"
 
 
 def _framing(headers: Sequence[tuple[bytes, bytes]], status: int) -> tuple[list[tuple[bytes, bytes]], bool]:
-    """What says where the body ends, and whether that was said as it should be."""
+    """Return the header that delimits the body, and whether the original framing was valid."""
     lengths = {word.strip() for name, value in headers if name == b"content-length" for word in value.split(b",")}
     codings = [
         word.strip().lower() for name, value in headers if name == b"transfer-encoding" for word in value.split(b",")
@@ -71,7 +71,7 @@ def _framing(headers: Sequence[tuple[bytes, bytes]], status: int) -> tuple[list[
 
 
 def _headers(lines: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Every line that is a header of sane length; names in lower case."""
+    """Yield the valid header lines of acceptable length; names in lower case."""
     for line in lines.split(b"\n"):
         name, colon, value = line.partition(b":")
         value = value.strip(b" \t\r")

@@ -8,10 +8,10 @@ class QuestionStage(StrEnum):
     """The stage of a question. From `SENT` on, its answer is not sent again, unless it is certain that nothing left."""
 
     OPEN = "open"
-    ACCEPTED = "given"
+    ACCEPTED = "accepted"
     SENT = "sent"
     UNCONFIRMED = "unconfirmed"
-    CONFIRMED = "settled"
+    CONFIRMED = "confirmed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,14 @@ class HumanInput:
     """The human input of a run.
 
     `known_task_ids` are the ids of its questions, `accepted_answers` the key and digest of each answer, `aliases` the
-    ids that the API returned for answers. `paused_seconds` is the time by which open questions move the deadline.
+    ids that the API returned for answers, `deadline_extension` the seconds by which its questions move the deadline.
     """
 
     question: Question | None = None
     known_task_ids: tuple[str, ...] = ()
     accepted_answers: tuple[tuple[str | None, str], ...] = ()
     aliases: tuple[str, ...] = ()
-    paused_seconds: float = 0.0
+    deadline_extension: float = 0.0
 
 
 NO_HUMAN_INPUT = HumanInput()

@@ -99,7 +99,7 @@ def sync_with_run(tracked: TrackedRun, run: Run) -> TrackedRun:
     answering = question is not None and question.stage is QuestionStage.SENT
     return replace(
         tracked,
-        deadline=tracked.deadline + run.human_input.paused_seconds - tracked.human_input.paused_seconds,
+        deadline=tracked.deadline + run.human_input.deadline_extension - tracked.human_input.deadline_extension,
         started_at=run.started_at or tracked.started_at,
         polls=max(tracked.polls, run.polls),
         waiting=run.state is State.WAITING_FOR_HUMAN,
@@ -196,9 +196,9 @@ def on_submitted(run: Run, number: int, response: responses.ResumeResponse, poli
         case responses.Refused(why) if awaited:
             return _unconfirmed(run, why, policy, now)
         case responses.NotStarted(_, after) if awaited:
-            return Decision(_return_to_accepted(run, question, timing.kickoff_again(run.run_id, 1, now, after), now))
+            return Decision(_return_to_accepted(run, question, timing.next_kickoff_at(run.run_id, 1, now, after), now))
         case responses.CrewUnavailable() if awaited:
-            return Decision(_return_to_accepted(run, question, timing.after_unavailable(1, now), now))
+            return Decision(_return_to_accepted(run, question, timing.unavailable_retry_at(1, now), now))
         case (
             responses.Resumed() | responses.Refused() | responses.NotStarted() | responses.CrewUnavailable()
             | responses.InDoubt()
@@ -221,7 +221,7 @@ def on_corrected(run: Run, kickoff_id: str, *, verified: bool, now: float) -> De
 
 def postpone_submission(run: Run, now: float) -> Decision:
     """Postpone the submission of an answer, because the crew is paused."""
-    return Decision(replace(run, owner=None, due_at=timing.after_unavailable(1, now), deferral=None))
+    return Decision(replace(run, owner=None, due_at=timing.unavailable_retry_at(1, now), deferral=None))
 
 
 def has_pending_answer(run: Run) -> bool:
@@ -344,14 +344,16 @@ def _return_to_accepted(run: Run, question: Question, due_at: float, now: float)
 def _opened(human_input: HumanInput, question: Question, now: float) -> HumanInput:
     """Move the run's deadline by the time that the question allows for an answer."""
     return replace(
-        human_input, question=question, paused_seconds=human_input.paused_seconds + _time_left(question, now)
+        human_input, question=question, deadline_extension=human_input.deadline_extension + _time_left(question, now)
     )
 
 
 def _closed(human_input: HumanInput, now: float) -> HumanInput:
     """Move the run's deadline back by the time that was left for an answer."""
     assert human_input.question is not None
-    return replace(human_input, paused_seconds=human_input.paused_seconds - _time_left(human_input.question, now))
+    return replace(
+        human_input, deadline_extension=human_input.deadline_extension - _time_left(human_input.question, now)
+    )
 
 
 def _time_left(question: Question, now: float) -> float:

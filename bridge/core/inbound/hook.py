@@ -1,4 +1,4 @@
-"""A hook: what the webhook of another system becomes. A request, the answer to a greeting, or nothing."""
+"""Turn an inbound webhook into a kickoff request, the response to a challenge, or nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from bridge.core.runs.model import KickoffRequest
 FORM = "application/x-www-form-urlencoded"
 MAX_FIELDS = 1000  # of a form
 
-_NOT_SHOWN = frozenset({"authorization", "proxy-authorization", "cookie"})
-"""Headers that no expression sees: what is mapped is stored, and a stored request holds no secret."""
+_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie"})
+"""Headers hidden from expressions, because mapped values are stored, and a stored request must contain no secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class InboundWebhook:
-    """A webhook as it came: every value of each header (by lower-case name) and query parameter, the raw body."""
+    """A webhook as received: every value of each header (by lower-case name) and query parameter, and the raw body."""
 
     headers: Headers
     query: Mapping[str, Sequence[str]]
@@ -30,7 +30,7 @@ class InboundWebhook:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """One hook of the settings; `scheme` is how its senders prove themselves, and whose customs they have."""
+    """One configured hook; `scheme` determines the verification, and which challenges are recognized."""
 
     name: str
     crew: str
@@ -40,13 +40,13 @@ class Hook:
 
     @property
     def source(self) -> str:
-        """The sender that this hook's runs carry; idempotency keys are scoped by it."""
+        """The source of the runs that this hook starts, which scopes their idempotency keys."""
         return f"hook/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Kickoff:
-    """A run is wanted. `signature_digest` is the same for the same signed request; None where nothing was signed."""
+    """Start a run. `signature_digest` identifies the signed request; None if nothing was signed."""
 
     request: KickoffRequest
     signature_digest: str | None
@@ -54,32 +54,34 @@ class Kickoff:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """The other system only asks whether we are here; `answer` is what it wants to hear, None: nothing."""
+    """The sender checks that the endpoint exists; `response` is the JSON that it expects, None: an empty response."""
 
-    answer: Mapping[str, Any] | None = None
+    response: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """`when` does not hold."""
+    """`when` is false."""
 
 
 HookOutcome = Kickoff | Challenge | Ignored
 
 
-def take(hook: Hook, webhook: InboundWebhook, now: float) -> HookOutcome:
-    """What becomes of a webhook; raises `NotVerified` before anything is read, then `RequestRefused`."""
+def receive(hook: Hook, webhook: InboundWebhook, now: float) -> HookOutcome:
+    """Verify a webhook, then read it. Raises `NotVerified` before anything is parsed, then `RequestRefused`."""
     signature_digest = hook.verifier(webhook.headers, webhook.body, now)
     return read(hook, webhook, signature_digest)
 
 
 def read(hook: Hook, webhook: InboundWebhook, signature_digest: str | None) -> HookOutcome:
-    """What becomes of a webhook whose sender is known; raises `RequestRefused`."""
+    """Read a webhook whose sender is verified; raises `RequestRefused`."""
     body = _content(webhook)
     if (challenge := _challenge(hook.scheme, webhook.headers, body)) is not None:
         return challenge
-    headers = {name: _clean(", ".join(values)) for name, values in webhook.headers.items() if name not in _NOT_SHOWN}
-    query = {_clean(name): _query(values) for name, values in webhook.query.items()}
+    headers = {
+        name: _clean(", ".join(values)) for name, values in webhook.headers.items() if name not in _SECRET_HEADERS
+    }
+    query = {_clean(name): _parameter(values) for name, values in webhook.query.items()}
     request = hook.rule.request(mapping.scope(body, headers, query), hook.crew)
     return Ignored() if request is None else Kickoff(request, signature_digest)
 
@@ -87,20 +89,20 @@ def read(hook: Hook, webhook: InboundWebhook, signature_digest: str | None) -> H
 def _challenge(scheme: str, headers: Headers, body: Any) -> Challenge | None:
     if scheme == "github" and list(headers.get("x-github-event", ())) == ["ping"]:
         return Challenge()
-    asked = body if scheme == "slack" and isinstance(body, dict) else {}
-    challenge = asked.get("challenge")
-    if asked.get("type") == "url_verification" and isinstance(challenge, str):
+    event = body if scheme == "slack" and isinstance(body, dict) else {}
+    challenge = event.get("challenge")
+    if event.get("type") == "url_verification" and isinstance(challenge, str):
         return Challenge({"challenge": challenge})
     return None
 
 
 def _content(webhook: InboundWebhook) -> Any:
-    """The body's JSON; of a form its fields, or the JSON in its only field `payload`.
+    """Parse the body: JSON, or a form, whose only field `payload` may contain JSON.
 
-    Some clients call everything a form unless told; but no form begins with a brace, which forms must encode.
+    Some clients send JSON with the content type of a form; a form cannot begin with a brace, which it must encode.
     """
-    named = next(iter(webhook.headers.get("content-type", ())), "")
-    if named.partition(";")[0].strip().lower() != FORM or webhook.body.startswith((b"{", b"[")):
+    content_type = next(iter(webhook.headers.get("content-type", ())), "")
+    if content_type.partition(";")[0].strip().lower() != FORM or webhook.body.startswith((b"{", b"[")):
         return strict_json.parse(webhook.body)
     fields = _form(webhook.body)
     return strict_json.parse(fields["payload"].encode()) if fields.keys() == {"payload"} else fields
@@ -113,16 +115,16 @@ def _form(body: bytes) -> dict[str, str]:
         raise RequestRefused("invalid_request", "the body is not a form in UTF-8") from None
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise RequestRefused("invalid_request", "the form has a field twice")
+        raise RequestRefused("invalid_request", "the form contains a field twice")
     return fields
 
 
-def _query(values: Sequence[str]) -> str | list[str]:
-    """One text, or a list where the parameter is given more than once."""
+def _parameter(values: Sequence[str]) -> str | list[str]:
+    """Return the value of a query parameter, or a list if it occurs repeatedly."""
     cleaned = [_clean(value) for value in values]
     return cleaned[0] if len(cleaned) == 1 else cleaned
 
 
 def _clean(text: str) -> str:
-    """The text in Unicode; bytes that are no UTF-8 arrive as surrogates."""
+    """Replace bytes that are not UTF-8, which arrive as surrogates."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,8 +1,8 @@
-"""A hook's rule: whether a webhook is wanted, and what its content becomes. JMESPath, bounded in time and size.
+"""Map an inbound webhook or message to a kickoff request with JMESPath expressions, bounded in time and size.
 
-An expression sees the members of the body, and beside them `body`, `headers` and `query`, which always win: so both
-`action` and `body.action` say the same, and no body can pass for a header. The expressions are the operator's, the
-content comes from outside, and the bounds hold for whatever arrives.
+The scope of an expression is the members of the body, and `body`, `headers`, and `query`, which take precedence: so
+`action` and `body.action` are equivalent, and no body can pose as a header. The expressions are trusted, the content
+is not.
 """
 
 import math
@@ -22,13 +22,13 @@ from bridge.core.runs.model import KickoffRequest
 
 Scope = Mapping[str, Any]
 
-LONGEST = 1000  # characters of an expression
-MAX_STEPS = 50_000  # for all expressions of one webhook together; below a tenth of a second
+MAX_EXPRESSION = 1000  # characters
+MAX_STEPS = 50_000  # of evaluation, for all expressions of one webhook together; less than 0.1 s
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A JMESPath expression that was checked."""
+    """A checked JMESPath expression."""
 
     text: str
     tree: Any = field(repr=False, compare=False)
@@ -36,10 +36,9 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a hook makes of a webhook.
+    """The expressions of one hook or source.
 
-    `default_key`: an idempotency key that may be there, unlike `idempotency_key`, which must. `max_bytes`: how large
-    inputs and meta may come out together.
+    `idempotency_key` must yield a value, `default_key` may. `max_bytes` bounds the result: inputs and meta together.
     """
 
     when: Expression | None = None
@@ -51,37 +50,41 @@ class Rule:
     max_bytes: int = 1024 * 1024
 
     def request(self, scope: Scope, crew: str) -> KickoffRequest | None:
-        """The kickoff request, or None if `when` does not hold; raises `RequestRefused` naming the expression."""
+        """Return the kickoff request, or None if `when` is false; raises `RequestRefused` naming the expression."""
         evaluator = Evaluator(scope)
-        if self.when is not None and not evaluator.true(self.when):
+        if self.when is not None and not evaluator.is_true(self.when):
             return None
         mapped = {
             "crew": crew,
-            "inputs": {name: _something(evaluator, f"inputs.{name}", what) for name, what in self.inputs.items()},
-            "meta": {name: evaluator.of(f"meta.{name}", what) for name, what in self.meta.items()},
+            "inputs": {
+                name: _required(evaluator, f"inputs.{name}", expression) for name, expression in self.inputs.items()
+            },
+            "meta": {name: evaluator.evaluate(f"meta.{name}", value) for name, value in self.meta.items()},
             "idempotency_key": self._key(evaluator),
-            "callback_url": None if self.callback_url is None else evaluator.of("callback_url", self.callback_url),
+            "callback_url": None
+            if self.callback_url is None
+            else evaluator.evaluate("callback_url", self.callback_url),
         }
         _require_json(mapped, self.max_bytes)
         return request.parse(mapped)
 
     def _key(self, evaluator: "Evaluator") -> str | None:
         if self.idempotency_key is not None:
-            return _key_text(_something(evaluator, "idempotency_key", self.idempotency_key))
-        found = None if self.default_key is None else evaluator.of("idempotency_key", self.default_key)
+            return _key_text(_required(evaluator, "idempotency_key", self.idempotency_key))
+        found = None if self.default_key is None else evaluator.evaluate("idempotency_key", self.default_key)
         return None if found is None else _key_text(found)
 
 
 def scope(body: Any, headers: Mapping[str, str], query: Mapping[str, Any]) -> Scope:
-    """What expressions see."""
+    """Build the scope in which expressions are evaluated."""
     members = body if isinstance(body, dict) else {}
     return {**members, "body": body, "headers": headers, "query": query}
 
 
-def compiled(text: str) -> Expression:
-    """Check an expression as far as that is possible without content; raises `ValueError` in plain words."""
-    if len(text) > LONGEST:
-        raise ValueError(f"must be at most {LONGEST} characters long")
+def compile_expression(text: str) -> Expression:
+    """Parse and check an expression as far as possible without content; raises `ValueError`, worded for users."""
+    if len(text) > MAX_EXPRESSION:
+        raise ValueError(f"must be at most {MAX_EXPRESSION} characters long")
     try:
         tree = jmespath.compile(text).parsed
         for node in _nodes({"type": "expression", "children": [tree]}):
@@ -95,48 +98,48 @@ def compiled(text: str) -> Expression:
     return Expression(text, tree)
 
 
-class _Interpreter(TreeInterpreter):
-    """The library's, with an account of its steps."""
+class _BoundedInterpreter(TreeInterpreter):
+    """The library's interpreter, limited to `MAX_STEPS`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._left = MAX_STEPS
+        self._steps_left = MAX_STEPS
 
     def visit(self, node: Any, *args: Any, **kwargs: Any) -> Any:
-        """One step."""
-        self._left -= 1
-        if self._left < 0:
+        """Evaluate one node; raises `OverflowError` beyond the limit."""
+        self._steps_left -= 1
+        if self._steps_left < 0:
             raise OverflowError
         return super().visit(node, *args, **kwargs)
 
 
 class Evaluator:
-    """The expressions of one rule, looking at one webhook."""
+    """Evaluates the expressions of one rule on one webhook."""
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._interpreter = _Interpreter()
+        self._interpreter = _BoundedInterpreter()
 
-    def of(self, name: str, expression: Expression) -> Any:
-        """What an expression gives. The library's own words are not repeated: they quote the content."""
+    def evaluate(self, name: str, expression: Expression) -> Any:
+        """Return the value; raises `RequestRefused` without the library's message, which quotes the content."""
         try:
             return self._interpreter.visit(expression.tree, self._scope)
         except OverflowError:
-            raise RequestRefused("invalid_request", "the content is too much for this expression", name) from None
+            raise RequestRefused("invalid_request", "evaluating this expression takes too many steps", name) from None
         except (ValueError, TypeError, ArithmeticError, RecursionError):
             raise RequestRefused("invalid_request", "this expression fails on the content", name) from None
 
-    def true(self, expression: Expression) -> bool:
-        """By JMESPath's own rule: false, null and whatever is empty are not true; a 0 is."""
-        found = self.of("when", expression)
-        return not (found is None or found is False or found in ("", [], {}))
+    def is_true(self, expression: Expression) -> bool:
+        """Return whether the value is true in JMESPath: false, null, and empty values are not, 0 is."""
+        value = self.evaluate("when", expression)
+        return not (value is None or value is False or value in ("", [], {}))
 
 
-def _something(evaluator: Evaluator, name: str, expression: Expression) -> Any:
-    found = evaluator.of(name, expression)
-    if found is None:
-        raise RequestRefused("invalid_request", f"{expression.text} gives nothing for {name}", name)
-    return found
+def _required(evaluator: Evaluator, name: str, expression: Expression) -> Any:
+    value = evaluator.evaluate(name, expression)
+    if value is None:
+        raise RequestRefused("invalid_request", f"{expression.text} yields nothing for {name}", name)
+    return value
 
 
 def _key_text(found: Any) -> str:
@@ -146,7 +149,7 @@ def _key_text(found: Any) -> str:
 
 
 def _nodes(node: Any) -> Iterator[Any]:
-    """Every node of a tree; a slice's children are numbers, and no nodes."""
+    """Yield every node of a tree; the children of a slice are numbers, not nodes."""
     yield node
     for child in node["children"]:
         if isinstance(child, dict):
@@ -154,7 +157,7 @@ def _nodes(node: Any) -> Iterator[Any]:
 
 
 def _check_node(node: Any) -> None:
-    """What the library tells only when it comes to it: functions, their arguments, references that lead nowhere."""
+    """Check what the library checks only on evaluation: function names, argument counts, misplaced references."""
     called = node["type"] == "function_expression"
     if not called and any(isinstance(child, dict) and child["type"] == "expref" for child in node["children"]):
         raise ValueError("uses & outside of a function's arguments")
@@ -166,32 +169,34 @@ def _check_call(name: str, given: int) -> None:
     function = Functions.FUNCTION_TABLE.get(name)
     if function is None:
         raise ValueError(f"calls {name}(), which JMESPath does not have")
-    wanted = function["signature"]
-    variadic = bool(wanted) and wanted[-1].get("variadic", False)
-    if given < len(wanted) or (given > len(wanted) and not variadic):
-        raise ValueError(f"gives {name}() {given} arguments instead of {len(wanted)}{' or more' if variadic else ''}")
+    signature = function["signature"]
+    variadic = bool(signature) and signature[-1].get("variadic", False)
+    if given < len(signature) or (given > len(signature) and not variadic):
+        raise ValueError(
+            f"passes {given} arguments to {name}() instead of {len(signature)}{' or more' if variadic else ''}"
+        )
 
 
-def _require_json(value: Any, room: int) -> None:
-    """Raise unless this is JSON of at most so many bytes; stops at the first byte too many, however large it is."""
-    waiting = [(value, 0)]
-    while waiting:
-        item, depth = waiting.pop()
-        room -= _size(item)
-        if room < 0 or depth > MAX_DEPTH + 2:  # the two levels above an input
-            raise RequestRefused("too_large", "inputs and meta come out too large, or too deep")
+def _require_json(value: Any, max_bytes: int) -> None:
+    """Raise `RequestRefused` unless a value is JSON of at most `max_bytes`; stop as soon as it exceeds them."""
+    pending, bytes_left = [(value, 0)], max_bytes
+    while pending:
+        item, depth = pending.pop()
+        bytes_left -= _size(item)
+        if bytes_left < 0 or depth > MAX_DEPTH + 2:  # the two levels above an input
+            raise RequestRefused("too_large", "the mapped inputs and meta are too large, or nested too deep")
         if isinstance(item, dict):
-            waiting += [(part, depth + 1) for pair in item.items() for part in pair]
+            pending += [(part, depth + 1) for pair in item.items() for part in pair]
         elif isinstance(item, list):
-            waiting += [(part, depth + 1) for part in item]
+            pending += [(part, depth + 1) for part in item]
 
 
 def _size(item: Any) -> int:
-    """Bytes of one item without what it holds, about."""
+    """Return the approximate bytes of one item without its children."""
     if isinstance(item, str):
-        if "\0" in item:  # out of a form or the query; JSON with it is refused before
-            raise RequestRefused("invalid_request", "the content holds the character NUL")
+        if "\0" in item:  # from a form or the query; JSON with it is refused earlier
+            raise RequestRefused("invalid_request", "the content contains the character NUL")
         return len(item.encode("utf-8", "surrogatepass")) + 3
     if isinstance(item, float) and not math.isfinite(item):
-        raise RequestRefused("invalid_request", "the content leads to a number that is no JSON")
+        raise RequestRefused("invalid_request", "the content leads to a number that JSON cannot express")
     return 8

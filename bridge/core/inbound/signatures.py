@@ -1,11 +1,11 @@
-"""Who sent a webhook: signatures and passwords, checked over the raw body and strictly where libraries are lax.
+"""Verify the senders of webhooks, by signatures over the raw body or by passwords, more strictly than most libraries.
 
-Every secret is compared with every offered signature, in constant time and whichever matches. A timestamp is checked
-only after the signature, so that an expired request takes as long as a forged one. The reason is for the operator;
-the sender only sees 401.
+Every secret is compared with every offered signature in constant time. A timestamp is checked only after the signature,
+so that an expired request takes as long as a forged one. The reason of a failure is for the operator; the sender only
+receives 401.
 
-A verifier returns the signature digest: the hash of everything that was signed. Equal digests are the same signed
-request, replayed. Passwords sign nothing, so they have no digest.
+A verifier returns the signature digest: the hash of everything that was signed. Equal digests identify a replay of the
+same request. Passwords sign nothing, so they have no digest.
 """
 
 import base64
@@ -26,20 +26,20 @@ Algorithm = Literal["sha1", "sha256", "sha512"]
 Encoding = Literal["hex", "base64"]
 
 Check = Callable[[bytes, bytes], bool]
-"""(signature, signed) → whether it is right: a public key, which the standard library cannot use."""
+"""Verifies a signature of signed bytes with a public key, which the standard library cannot do."""
 
-TOLERANCE = 300.0  # seconds, both ways
+TOLERANCE = 300.0  # seconds, into the past and the future
 MAX_SIGNATURES = 8  # in one request; the rest is ignored
 
 PRIVATE, PUBLIC = "whsk_", "whpk_"
-_SEED, _PAIR, _PUBLIC = 32, 64, 32  # bytes; a private key is written with or without its public half
-_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")  # a dot would shift the frame id.timestamp.body
+_SEED, _PAIR, _PUBLIC = 32, 64, 32  # bytes; a private key may be followed by its public key
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")  # without dots, which would make `id.timestamp.body` ambiguous
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 
 
 @dataclass(frozen=True, slots=True)
 class StandardWebhooks:
-    """Standard Webhooks 1.0.0: `keys` are the bytes behind `whsec_` (`v1`), `checks` stand for each `whpk_` (`v1a`)."""
+    """Standard Webhooks 1.0.0: `keys` are decoded `whsec_` secrets (`v1`), `checks` stand for `whpk_` keys (`v1a`)."""
 
     keys: tuple[bytes, ...] = field(repr=False)
     tolerance: float = TOLERANCE
@@ -53,17 +53,17 @@ class StandardWebhooks:
         timestamp = _timestamp(_only(headers, "webhook-timestamp"))
         versions = [part.partition(",") for part in _only(headers, "webhook-signature").split(" ")]
         offered = [text for version, _, text in versions if version == "v1" and text]
-        by_pair = [text for version, _, text in versions if version == "v1a" and text]
+        asymmetric = [text for version, _, text in versions if version == "v1a" and text]
         signed = f"{message_id}.{timestamp}.".encode() + body
-        found = _matches(self.keys, signed, "sha256", "base64", offered) | _checked(self.checks, signed, by_pair)
-        _require(found=found, offered=offered + by_pair)
+        found = _matches(self.keys, signed, "sha256", "base64", offered) | _checked(self.checks, signed, asymmetric)
+        _require(found=found, offered=offered + asymmetric)
         _require_recent(timestamp, now, self.tolerance)
         return _signature_digest(signed)
 
 
 @dataclass(frozen=True, slots=True)
 class Stripe:
-    """The header `Stripe-Signature: t=…,v1=…`; a secret is used as it is written, `whsec_` and all."""
+    """The header `Stripe-Signature: t=…,v1=…`; a secret is used as written, including `whsec_`."""
 
     keys: tuple[bytes, ...] = field(repr=False)
     tolerance: float = TOLERANCE
@@ -73,7 +73,7 @@ class Stripe:
         pairs = [part.partition("=") for part in _only(headers, "stripe-signature").split(",")]
         times = [value for name, _, value in pairs if name == "t"]
         if len(times) != 1:
-            raise NotVerified("stripe-signature does not hold exactly one t=")
+            raise NotVerified("stripe-signature does not contain exactly one t=")
         timestamp = _timestamp(times[0])
         signed = f"{timestamp}.".encode() + body
         _require_match(self.keys, signed, "sha256", "hex", [text for name, _, text in pairs if name == "v1" and text])
@@ -85,7 +85,7 @@ class Stripe:
 class Hmac:
     """One signature in one header, over the body, or over a timestamp from another header and the body.
 
-    With a timestamp the signed text is `start`, timestamp, `separator`, body. `tolerance` in seconds.
+    With a timestamp, the signed text is `start`, timestamp, `separator`, body. `tolerance` in seconds.
     """
 
     keys: tuple[bytes, ...] = field(repr=False)
@@ -112,12 +112,12 @@ class Hmac:
 
 
 def github(keys: tuple[bytes, ...]) -> Hmac:
-    """GitHub signs the body alone, without a time: a request stays valid, and only its digest reveals a replay."""
+    """Verify GitHub's signature of the body. It has no timestamp, so only the digest reveals a replay."""
     return Hmac(keys, "x-hub-signature-256", prefix="sha256=")
 
 
 def slack(keys: tuple[bytes, ...]) -> Hmac:
-    """Slack signs `v0:timestamp:body`."""
+    """Verify Slack's signature of `v0:timestamp:body`."""
     return Hmac(
         keys,
         "x-slack-signature",
@@ -130,7 +130,7 @@ def slack(keys: tuple[bytes, ...]) -> Hmac:
 
 @dataclass(frozen=True, slots=True)
 class Basic:
-    """A user name and a password (RFC 7617)."""
+    """Basic authentication (RFC 7617)."""
 
     username: str
     password: str = field(repr=False)
@@ -148,7 +148,7 @@ class Basic:
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """A bearer token, or one of several."""
+    """A bearer token out of one or more."""
 
     tokens: tuple[str, ...] = field(repr=False)
 
@@ -156,16 +156,16 @@ class Bearer:
         """Raises `NotVerified`."""
         del body, now
         offered = _bytes(_credentials(headers, "bearer"))
-        if not any([_same(offered, token.encode()) for token in self.tokens]):  # noqa: C419  (all, whichever matches)
+        if not any([_same(offered, token.encode()) for token in self.tokens]):  # noqa: C419  (constant time)
             raise NotVerified("wrong token")
 
 
 @dataclass(frozen=True, slots=True)
 class AllowAll:
-    """Whoever can reach the bridge; the settings asked for it in so many words."""
+    """No verification, as the settings explicitly permit."""
 
     def __call__(self, headers: Headers, body: bytes, now: float) -> None:
-        """Takes everything."""
+        """Accept every request."""
         del headers, body, now
 
 
@@ -173,36 +173,36 @@ Verifier = StandardWebhooks | Stripe | Hmac | Basic | Bearer | AllowAll
 
 
 def standard_webhooks_key(secret: str) -> bytes:
-    """The key in a Standard Webhooks secret, with or without `whsec_` and padding; raises `ValueError`."""
+    """Decode a Standard Webhooks secret, with or without `whsec_` and padding; raises `ValueError`."""
     text = secret.removeprefix("whsec_")
     try:
         key = base64.b64decode(_padded(text), validate=True)
     except (binascii.Error, ValueError):
         key = b""
     if not key:
-        raise ValueError("must be whsec_ and base64")
+        raise ValueError("must be whsec_ followed by base64")
     return key
 
 
 def ed25519_seed(secret: str) -> bytes:
-    """The 32 bytes in a `whsk_` secret that everything else follows from; raises `ValueError`."""
+    """Return the 32-byte seed in a `whsk_` secret; raises `ValueError`."""
     return _ed25519(secret, PRIVATE, (_SEED, _PAIR))[:_SEED]
 
 
 def ed25519_public(key: str) -> bytes:
-    """The 32 bytes in a `whpk_` key; raises `ValueError`."""
+    """Return the 32 bytes of a `whpk_` key; raises `ValueError`."""
     return _ed25519(key, PUBLIC, (_PUBLIC,))
 
 
 def _ed25519(text: str, prefix: str, sizes: Sequence[int]) -> bytes:
     key = _canonical(text.removeprefix(prefix)) if text.startswith(prefix) else b""
     if len(key) not in sizes:
-        raise ValueError(f"must be {prefix} and the base64 of {' or '.join(map(str, sizes))} bytes")
+        raise ValueError(f"must be {prefix} followed by the base64 of {' or '.join(map(str, sizes))} bytes")
     return key
 
 
 def _canonical(text: str) -> bytes:
-    """What base64 stands for, with or without padding; empty for a text that is not the one spelling of its bytes."""
+    """Decode base64, with or without padding; return no bytes for anything but the canonical encoding."""
     try:
         decoded = base64.b64decode(_padded(text), validate=True)
     except (binascii.Error, ValueError):
@@ -218,7 +218,7 @@ def _only(headers: Headers, name: str) -> str:
 
 
 def _timestamp(text: str) -> str:
-    """The text as it was sent, since that is what was signed."""
+    """Check a timestamp and return it as sent, because the text is what was signed."""
     if not _TIMESTAMP.fullmatch(text):
         raise NotVerified("the timestamp is not a whole number of seconds")
     return text
@@ -240,18 +240,18 @@ def _require_match(
 
 def _require(*, found: bool, offered: Sequence[str]) -> None:
     if not found:
-        raise NotVerified("no signature is right" if offered else "there is no signature")
+        raise NotVerified("no signature matches" if offered else "there is no signature")
 
 
 def _checked(checks: Iterable[Check], signed: bytes, offered: Sequence[str]) -> bool:
     considered = [_canonical(text) for text in offered[:MAX_SIGNATURES]]
-    return any([check(signature, signed) for check in checks for signature in considered])  # noqa: C419  (all, whichever matches)
+    return any([check(signature, signed) for check in checks for signature in considered])  # noqa: C419  (constant time)
 
 
 def _matches(
     keys: Iterable[bytes], signed: bytes, algorithm: Algorithm, encoding: Encoding, offered: Sequence[str]
 ) -> bool:
-    """Text is compared, not what it decodes to: several texts decode to the same bytes."""
+    """Compare encoded text, because several texts decode to the same bytes."""
     considered = [_bytes(text.lower() if encoding == "hex" else _padded(text)) for text in offered[:MAX_SIGNATURES]]
     found = False
     for key in keys:
@@ -270,7 +270,7 @@ def _credentials(headers: Headers, scheme: str) -> str:
 
 
 def _same(offered: bytes, expected: bytes) -> bool:
-    """Compared by hash, so that the time tells nothing of the length either."""
+    """Compare hashes, so that the time does not depend on the length either."""
     return hmac.compare_digest(hashlib.sha256(offered).digest(), hashlib.sha256(expected).digest())
 
 
@@ -279,7 +279,7 @@ def _padded(text: str) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    """A header's bytes; those that are no UTF-8 arrive as surrogates."""
+    """Return the bytes of a header; those that are not UTF-8 arrive as surrogates."""
     return text.encode("utf-8", "surrogateescape")
 
 

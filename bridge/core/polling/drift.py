@@ -1,43 +1,43 @@
-"""Whether a crew still behaves as its past runs say: each poll is a small bet on it.
+"""Detect that a crew's run times have changed: a CUSUM test (Page, 1954) on the likelihood ratio of every poll.
 
-A poll of a run that was in progress before finds it over with a known chance, if nothing has changed. Other beliefs bet
-against that: that at every age runs now end twice or eight times as readily, or half or an eighth as readily. The
-belief that wins more than luck explains is accepted (the cumulative sum test of Page, 1954, on the likelihood ratio).
-Counted poll by poll, because then neither the order in which runs end nor those still under way can mislead it.
+If nothing has changed, a poll of a run finds it ended with a known probability. The alternative hypotheses are that at
+every age, runs end 8 or 2 times as often, or half or an eighth as often. A hypothesis is accepted once its cumulative
+log likelihood ratio exceeds a threshold. Polls are counted, not ends, so that neither the order in which runs end nor
+the runs still in progress bias the test.
 """
 
 import math
 from dataclasses import dataclass, field
 
-_READIER = (8.0, 2.0, 0.5, 0.125)
-_LUCK = 8.0  # natural logarithm of the odds that count as proof; a false alarm in some nine hundred runs
-_SURE = 1e-6  # no bet is on a certainty
+_HAZARD_RATIOS = (8.0, 2.0, 0.5, 0.125)
+_THRESHOLD = 8.0  # log likelihood ratio; about one false alarm in 900 runs
+_MIN_PROBABILITY = 1e-6  # expected probabilities are clamped, because the ratio of a certainty is infinite
 
 
 @dataclass(slots=True)
 class Drift:
-    """The gains of all beliefs since they last had nothing; `began_at`: when the winner's began to grow."""
+    """The cumulative sums of all hypotheses; `began_at`: when the sum of the accepted one began to grow."""
 
-    gains: list[float] = field(default_factory=lambda: [0.0] * len(_READIER))
-    grow_from: list[float] = field(default_factory=lambda: [math.inf] * len(_READIER))
+    sums: list[float] = field(default_factory=lambda: [0.0] * len(_HAZARD_RATIOS))
+    positive_since: list[float] = field(default_factory=lambda: [math.inf] * len(_HAZARD_RATIOS))
     began_at: float = math.inf
 
-    def saw(self, chance: float, at: float, *, over: bool) -> bool:
-        """Record whether a poll found a run over, where `chance` was expected; return whether that proves a change."""
-        expected = min(max(chance, _SURE), 1.0 - _SURE)
-        for index, readier in enumerate(_READIER):
-            gain = self.gains[index] + _gain(expected, readier, over=over)
-            if gain <= 0.0:
-                self.gains[index], self.grow_from[index] = 0.0, math.inf
+    def observe(self, probability: float, at: float, *, ended: bool) -> bool:
+        """Record a poll that should find a run ended with `probability`; return whether a change is detected."""
+        expected = min(max(probability, _MIN_PROBABILITY), 1.0 - _MIN_PROBABILITY)
+        for index, hazard_ratio in enumerate(_HAZARD_RATIOS):
+            total = self.sums[index] + _log_likelihood_ratio(expected, hazard_ratio, ended=ended)
+            if total <= 0.0:
+                self.sums[index], self.positive_since[index] = 0.0, math.inf
                 continue
-            self.gains[index], self.grow_from[index] = gain, min(self.grow_from[index], at)
-            if gain > _LUCK:
-                self.began_at = self.grow_from[index]
+            self.sums[index], self.positive_since[index] = total, min(self.positive_since[index], at)
+            if total > _THRESHOLD:
+                self.began_at = self.positive_since[index]
                 return True
         return False
 
 
-def _gain(chance: float, readier: float, *, over: bool) -> float:
-    """The log likelihood ratio of what was seen, for a hazard that is `readier` times the one thought."""
-    still = math.log1p(-chance) * readier
-    return math.log(-math.expm1(still) / chance) if over else still - math.log1p(-chance)
+def _log_likelihood_ratio(probability: float, hazard_ratio: float, *, ended: bool) -> float:
+    """Return the log likelihood ratio of one poll, for `hazard_ratio` times the expected hazard."""
+    in_progress = math.log1p(-probability) * hazard_ratio
+    return math.log(-math.expm1(in_progress) / probability) if ended else in_progress - math.log1p(-probability)

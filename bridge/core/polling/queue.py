@@ -1,11 +1,11 @@
-"""Keeps which tracked run is polled next: a heap of small entries, without a clock.
+"""A priority queue of tracked runs by the time of their next poll.
 
-A run has at most one valid entry. Moving it leaves the old entry behind, which is skipped when it comes up: cheaper
-than searching for it.
+A run has at most one valid entry in the heap. Rescheduling leaves the old entry in place, to be skipped when it is
+popped, which is cheaper than searching for it.
 
-When more polls are due than can be made, those go first that most likely find an end. To rank all of them each time
-would cost too much; so of each eight, in turn, the likeliest is taken. One of eight polls is for the one that has
-waited longest: a run that is far older than any before it has hardly a chance, but its deadline must be seen.
+If more polls are due than can be made, those that most likely find an end go first. Ranking all of them each time would
+cost too much, so the most likely of every eight is taken. Every eighth poll is for the run that is overdue longest: a
+run much older than all others is unlikely to have ended, but its deadline must be detected.
 """
 
 import heapq
@@ -17,15 +17,15 @@ from itertools import count, islice
 
 from bridge.core.runs.model import TrackedRun
 
-OF_SO_MANY = 8
-_AT_ONCE = 0.0  # the due time of what was hastened, and of nothing else: seconds since the epoch
+CANDIDATES_PER_POLL = 8
+_EXPEDITED = 0.0  # the due time of expedited entries only, in seconds since the epoch
 
 _Entry = tuple[float, int, TrackedRun]
-"""When, a number that orders what is due at the same moment, and what."""
+"""Due time, sequence number as a tie-breaker, and run."""
 
 
 class PollQueue:
-    """Keeps tracked runs by the time of their next poll."""
+    """The tracked runs of one crew, ordered by the time of their next poll; it reads no clock."""
 
     def __init__(self) -> None:
         self._numbers = count()
@@ -33,7 +33,7 @@ class PollQueue:
         self._overdue: deque[_Entry] = deque()
         self._entries: dict[str, _Entry] = {}
         self._expedited: set[str] = set()
-        self._polls_by_chance = 0
+        self._polls_since_longest_overdue = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -43,38 +43,38 @@ class PollQueue:
 
     @property
     def overdue(self) -> int:
-        """About how many runs are due and were not taken yet."""
+        """The approximate number of due runs that have not been taken."""
         return len(self._overdue)
 
     def put(self, tracked: TrackedRun, due: float) -> None:
-        """Poll this run at `due`, instead of when it was scheduled before."""
+        """Schedule the next poll of a run, replacing its previous entry."""
         if tracked.run_id in self._expedited:
             self._expedited.remove(tracked.run_id)
-            due = _AT_ONCE
+            due = _EXPEDITED
         entry = self._entries[tracked.run_id] = (due, next(self._numbers), tracked)
         heapq.heappush(self._heap, entry)
 
     def expedite(self, run_id: str) -> None:
-        """Poll this run now; if a poll is in progress, once more after it, because that poll may be too early."""
+        """Poll a run now; during a poll, poll once more after it, because that one may be too early."""
         entry = self._entries.get(run_id)
         if entry is None:
             self._expedited.add(run_id)
         else:
-            self.put(entry[2], _AT_ONCE)
+            self.put(entry[2], _EXPEDITED)
 
     def reschedule(self, now: float, when: Callable[[TrackedRun], float]) -> None:
-        """Reschedule every poll that is not due yet."""
+        """Reschedule every run that is not due yet; `when` returns the new time."""
         for tracked in [tracked for due, _, tracked in self._entries.values() if due > now]:
             self.put(tracked, when(tracked))
 
     def drop(self, run_id: str) -> None:
-        """Stop polling this run."""
+        """Remove a run."""
         self._entries.pop(run_id, None)
         self._expedited.discard(run_id)
 
-    def some(self, most: int) -> list[str]:
-        """Return at most `most` runs that are not being polled, those tracked last first."""
-        return list(islice(reversed(self._entries), most))
+    def newest(self, limit: int) -> list[str]:
+        """Return the ids of at most `limit` queued runs, most recently added first."""
+        return list(islice(reversed(self._entries), limit))
 
     def clear(self) -> None:
         """Remove every run."""
@@ -82,7 +82,7 @@ class PollQueue:
         self._expedited.clear()
 
     def extend_deadlines(self, seconds: float) -> None:
-        """Every followed run gets so much more time, because nothing could be seen for so long."""
+        """Extend the deadline of every queued run, because the crew could not be polled for so many seconds."""
         for due, _, tracked in list(self._entries.values()):
             self.put(replace(tracked, deadline=tracked.deadline + seconds), due)
 
@@ -96,48 +96,50 @@ class PollQueue:
         return None
 
     def due(self, now: float) -> int:
-        """About how many runs' time has come."""
-        come = []
+        """Return the approximate number of due runs."""
+        due_entries = []
         while self._heap and (self._heap[0][0] <= now or not self._valid(self._heap[0])):
             entry = heapq.heappop(self._heap)
             if self._valid(entry):
-                come.append(entry)
-        self._overdue.extendleft(reversed(come))
+                due_entries.append(entry)
+        self._overdue.extendleft(reversed(due_entries))
         return len(self._overdue)
 
     def take_due(self, now: float, room: int, chance: Callable[[TrackedRun], float] | None = None) -> list[TrackedRun]:
-        """Take out at most `room` runs whose time has come, the longest overdue first.
+        """Remove and return at most `room` due runs, the longest overdue first.
 
-        Where there is not room for all: first those that were hastened, then by `chance`, how likely a poll finds an
-        end, but now and then the one that is overdue for longest.
+        If more are due: first the expedited ones, then by `chance`, the probability that a poll finds an end, and
+        regularly the one that is overdue longest.
         """
-        waiting = self.due(now)
-        if waiting <= room or chance is None:
+        if self.due(now) <= room or chance is None:
             return self._taken(self._next(room))
-        some = self._next(OF_SO_MANY * room)
-        longest = self._longest_overdue(some, room)
+        candidates = self._next(CANDIDATES_PER_POLL * room)
+        longest = self._longest_overdue(candidates, room)
         best = heapq.nlargest(
             room,
-            some,
-            key=lambda entry: math.inf if entry[0] == _AT_ONCE or entry is longest else chance(entry[2]),
+            candidates,
+            key=lambda entry: math.inf if entry[0] == _EXPEDITED or entry is longest else chance(entry[2]),
         )
         chosen = {entry[1] for entry in best}
-        self._overdue.extend(entry for entry in some if entry[1] not in chosen)
+        self._overdue.extend(entry for entry in candidates if entry[1] not in chosen)
         return self._taken(best)
 
-    def _longest_overdue(self, some: Iterable[_Entry], room: int) -> _Entry | None:
-        """The longest overdue of these, if it is its turn now."""
-        self._polls_by_chance += room
-        if self._polls_by_chance < OF_SO_MANY:
+    def _longest_overdue(self, candidates: Iterable[_Entry], room: int) -> _Entry | None:
+        """Return the longest overdue candidate on every eighth poll, otherwise None."""
+        self._polls_since_longest_overdue += room
+        if self._polls_since_longest_overdue < CANDIDATES_PER_POLL:
             return None
-        self._polls_by_chance %= OF_SO_MANY
-        return min((entry for entry in some if entry[0] != _AT_ONCE), default=None)
+        self._polls_since_longest_overdue %= CANDIDATES_PER_POLL
+        return min((entry for entry in candidates if entry[0] != _EXPEDITED), default=None)
 
-    def _next(self, most: int) -> list[_Entry]:
-        """Take at most `most` valid entries from the front of those overdue."""
+    def _next(self, limit: int) -> list[_Entry]:
+        """Remove at most `limit` valid entries from the front of the overdue ones."""
         found: list[_Entry] = []
-        overdue, valid = self._overdue, self._entries.get  # eight entries for each poll, where polls are overdue
-        while overdue and len(found) < most:
+        overdue, valid = (
+            self._overdue,
+            self._entries.get,
+        )  # a hot loop while polls are overdue
+        while overdue and len(found) < limit:
             entry = overdue.popleft()
             if valid(entry[2].run_id) is entry:
                 found.append(entry)

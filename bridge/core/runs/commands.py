@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
-from bridge.core import fields
 from bridge.core.crew import responses
-from bridge.core.errors import PostUnderWay, RequestRefused
+from bridge.core.errors import PostInProgress, RequestRefused
 from bridge.core.human_input import rules
 from bridge.core.human_input.feedback import Resume
+from bridge.core.json import check_members, text_member
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import CrewPolicy, Decision, Run, State
 
@@ -49,7 +49,7 @@ RunCommand = Cancel | Retry | Adopt | Abandon | Resume
 def apply_command(run: Run, command: RunCommand, policy: CrewPolicy, now: float) -> Decision | None:
     """Apply a command to a run; return None if it changes nothing.
 
-    Raises `PostUnderWay` (retry in a moment), or `RequestRefused` if the run has ended, is not in doubt, or has no
+    Raises `PostInProgress` (retry in a moment), or `RequestRefused` if the run has ended, is not in doubt, or has no
     open question.
     """
     if isinstance(command, Resume):
@@ -59,7 +59,7 @@ def apply_command(run: Run, command: RunCommand, policy: CrewPolicy, now: float)
 
 def _decide(run: Run, command: Cancel | Retry | Adopt | Abandon, policy: CrewPolicy, now: float) -> Decision | None:
     if run.state is State.STARTING:
-        raise PostUnderWay(run.run_id)
+        raise PostInProgress(run.run_id)
     match command:
         case Cancel() if run.state is State.CANCELLED:
             return None
@@ -77,11 +77,11 @@ def _decide(run: Run, command: Cancel | Retry | Adopt | Abandon, policy: CrewPol
 
 def read_resume(body: Mapping[str, Any], key: str | None, *, redelivered: bool = False) -> Resume:
     """Read an answer from untrusted JSON; raises `RequestRefused` naming the field."""
-    fields.only(body, {"feedback", "approve", "task_id"})
+    check_members(body, {"feedback", "approve", "task_id"})
     approve = body.get("approve")
     if approve is not None and not isinstance(approve, bool):
         raise RequestRefused("invalid_request", "must be true or false", "approve")
-    return Resume(fields.text(body, "feedback"), approve, fields.text(body, "task_id"), key, redelivered)
+    return Resume(text_member(body, "feedback"), approve, text_member(body, "task_id"), key, redelivered)
 
 
 def _cancel(run: Run, policy: CrewPolicy, now: float) -> Decision:

@@ -8,7 +8,6 @@ from typing import Any
 
 from bridge.core.delivery.model import Delivery, Event
 from bridge.core.human_input.model import NO_HUMAN_INPUT, HumanInput
-from bridge.core.runs.deferral import Deferral
 
 CREW_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """Valid crew names. They are half of a routing key `<crew>.<event>`, so they contain no dot."""
@@ -115,6 +114,16 @@ class Outcome:
     result_json: Any = None
     usage: Any = None
     error: RunError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """A postponed run: why (`detail`), since when, until when, and after how many failures in a row."""
+
+    detail: str
+    since: float
+    until: float
+    failures: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from enum import StrEnum
 
 from bridge.core.runs import state_machine, timing
-from bridge.core.runs.deferral import deferred_again
 from bridge.core.runs.model import CrewPolicy, Decision, Run, State
 
 DETAIL = "internal error; see item_quarantined in the log"
@@ -29,7 +28,7 @@ def defer(run: Run, policy: CrewPolicy, now: float) -> Decision | None:
 
     The run loses its owner, so that any process can continue it, also after this one ends.
     """
-    deferral = deferred_again(run.deferral, DETAIL, now)
+    deferral = timing.deferred_again(run.deferral, DETAIL, now)
     if run.state is State.STARTING:
         return state_machine.on_interrupted_kickoff(run, policy, now)
     if run.final:

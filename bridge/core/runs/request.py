@@ -1,14 +1,13 @@
-"""Parse an untrusted body into a `KickoffRequest`, or raise `RequestRefused` naming the field."""
+"""Parse an untrusted kickoff request, its duration values, and its trace context."""
 
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bridge.core import fields
 from bridge.core.errors import RequestRefused
-from bridge.core.json import canonical
+from bridge.core.json import canonical, check_members, text_member
 from bridge.core.numbers import read_number
 from bridge.core.runs.model import KickoffRequest
 
@@ -17,6 +16,10 @@ MAX_KEY = 255  # bytes; an AMQP short string holds no more, and the key travels 
 MAX_PRIORITY = 255  # an octet on the wire
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_INPUT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_TRACEPARENT = re.compile(
+    r"(?!ff)([0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{0,256})?"
+)
 
 
 def parse(body: Mapping[str, Any], crew: str | None = None, idempotency_key: str | None = None) -> KickoffRequest:
@@ -24,13 +27,13 @@ def parse(body: Mapping[str, Any], crew: str | None = None, idempotency_key: str
 
     `crew` comes from the routing key, `idempotency_key` from a header or property; the body takes precedence.
     """
-    fields.only(body, FIELDS)
-    body_key = fields.text(body, "idempotency_key")
+    check_members(body, FIELDS)
+    body_key = text_member(body, "idempotency_key")
     return KickoffRequest(
         crew=_crew(body.get("crew"), crew),
         inputs=_object(body, "inputs"),
         meta=_object(body, "meta"),
-        callback_url=fields.text(body, "callback_url"),
+        callback_url=text_member(body, "callback_url"),
         deadline=_deadline(body.get("deadline")),
         priority=_priority(body.get("priority")),
         idempotency_key=check_key(idempotency_key if body_key is None else body_key),
@@ -68,6 +71,27 @@ def parse_duration(text: str) -> float:
         raise ValueError("must be a duration such as 500ms, 30s, 5m, 1h or 14d")
     number = read_number(match[1])
     return math.inf if number is None else float(number) * _UNITS[match[2]]
+
+
+def missing_inputs(required: Sequence[str], given: Mapping[str, Any]) -> list[str]:
+    """Return the inputs that a crew requires and a request lacks.
+
+    If a prompt contains a JSON sample, the crew API lists the text between its braces as an input; names that cannot be
+    those of an input are therefore ignored.
+    """
+    return [name for name in required if name not in given and _INPUT_NAME.fullmatch(name)]
+
+
+def parse_traceparent(value: object) -> str | None:
+    """Return a W3C trace context (level 1) given as text or bytes; None if it is not well-formed.
+
+    What later versions may append is kept if it is short, because it is sent again with every event.
+    """
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else value
+    match = _TRACEPARENT.fullmatch(text) if isinstance(text, str) else None
+    if match is None or (match[1] == "00" and match[2] is not None):
+        return None
+    return match[0]
 
 
 def _crew(named: Any, routed: str | None) -> str:

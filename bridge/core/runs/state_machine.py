@@ -20,6 +20,7 @@ from bridge.core.crew import responses
 from bridge.core.delivery import cloudevents
 from bridge.core.errors import IllegalTransition
 from bridge.core.human_input.model import QuestionStage
+from bridge.core.numbers import read_number
 from bridge.core.runs import timing
 from bridge.core.runs.model import (
     CrewPolicy,
@@ -34,7 +35,6 @@ from bridge.core.runs.model import (
     State,
     TrackedRun,
 )
-from bridge.core.runs.progress import progress_key, tasks_done
 from bridge.core.runs.request import fingerprint
 
 _EVENT_SPACING = 0.002  # seconds; events are ordered by their times, which have millisecond resolution
@@ -59,9 +59,6 @@ LOST_POLLS = 5  # polls in a row that did not find the execution,
 LOST_AFTER = 60.0  # and seconds since it was last known to exist, until it counts as lost
 MIN_PROGRESS_INTERVAL = 1.0  # seconds between two progress events of a run
 MAX_AUTO_RETRIES = 1  # POSTs per run that `in_doubt: retry` repeats
-
-MAY_STILL_END = frozenset({State.TIMED_OUT, State.CANCELLED, State.FAILED})
-"""Final states whose execution may still end; of a failed run, only if evidence of the execution arrived later."""
 
 
 def accept(request: KickoffRequest, envelope: Envelope, run_id: str, now: float) -> Run:
@@ -92,9 +89,9 @@ def on_kickoff(run: Run, response: responses.KickoffResponse, policy: CrewPolicy
             unspent = replace(run, sent_at=None)
             return _finish(unspent, State.FAILED, Outcome(error=RunError("refused", message)), policy, now)
         case responses.NotStarted(_, after):
-            return Decision(_not_started(run, timing.kickoff_again(run.run_id, run.attempt, now, after)))
+            return Decision(_not_started(run, timing.next_kickoff_at(run.run_id, run.attempt, now, after)))
         case responses.CrewUnavailable():
-            return Decision(_not_started(run, timing.after_unavailable(run.attempt, now)))
+            return Decision(_not_started(run, timing.unavailable_retry_at(run.attempt, now)))
         case responses.InDoubt():
             return _into_doubt(run, policy, now)
         case _:
@@ -170,27 +167,6 @@ def on_cancelled(run: Run, policy: CrewPolicy, now: float) -> Decision:
     return _finish(run, State.CANCELLED, Outcome(error=RunError("cancelled", "cancelled on request")), policy, now)
 
 
-def should_be_stopped(run: Run) -> bool:
-    """Return whether to stop the execution of a cancelled or abandoned run before it is polled for a late result."""
-    return run.state in {State.CANCELLED, State.FAILED} and run.due_at == run.finished_at
-
-
-def on_late_poll(
-    run: Run, response: responses.StatusResponse, policy: CrewPolicy, now: float, announced_at: float | None = None
-) -> Decision:
-    """Emit `run.late_result` once if the execution of an ended run has ended; otherwise schedule the next poll."""
-    match response:
-        case responses.Succeeded(result, result_json, usage, _):
-            late = Outcome(result, result_json, usage)
-        case responses.Failed(message):
-            late = Outcome(error=RunError("execution_failed", message))
-        case _:
-            due_at = timing.after_announced_end(announced_at, now) or timing.next_late_poll_at(run, now)
-            return Decision(replace(run, owner=None, due_at=due_at))
-    emitted = cloudevents.with_event(replace(run, outcome=late), cloudevents.LATE_RESULT, policy, now)
-    return replace(emitted, run=replace(run, owner=None, due_at=None))
-
-
 def observe_execution(
     tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
 ) -> tuple[TrackedRun, bool]:
@@ -239,7 +215,7 @@ def tracked_from_run(run: Run, policy: CrewPolicy, now: float) -> TrackedRun:
     """Return what memory must hold to track a running run."""
     assert run.kickoff_id is not None
     deadline = policy.deadline if run.request.deadline is None else run.request.deadline
-    deadline += run.human_input.paused_seconds
+    deadline += run.human_input.deadline_extension
     return TrackedRun(
         run_id=run.run_id,
         crew=run.crew,
@@ -276,6 +252,22 @@ def is_poll_deferred(run: Run) -> bool:
     """Return whether polling of the run is deferred; a run with an answer to submit is due for that instead."""
     question = run.human_input.question
     return run.deferral is not None and (question is None or question.stage is not QuestionStage.ACCEPTED)
+
+
+def progress_key(progress: Any) -> Progress | None:
+    """Return the part of a progress whose change counts; None where the API reports none."""
+    if not isinstance(progress, dict):
+        return None
+    current, count = progress.get("current"), progress.get("completed")
+    completed = None if isinstance(count, str) else read_number(count)
+    completed = completed if isinstance(completed, int) and completed >= 0 else None
+    current = current if isinstance(current, str) else None
+    return None if completed is None and current is None else (completed, progress.get("total"), current)
+
+
+def tasks_done(progress: Progress | None) -> int | None:
+    """Return how many tasks are done; None where the API does not report it."""
+    return progress[0] if progress is not None and isinstance(progress[0], int) else None
 
 
 def _not_started(run: Run, due_at: float) -> Run:
@@ -332,9 +324,8 @@ def _updated(
                 unverified=False,
             )  # fmt: skip
         case responses.WaitingForHuman():
-            return replace(
-                _alive(tracked, asked_at), began_at=None
-            )  # human time says nothing about the crew's run times
+            # time spent on human input says nothing about the crew's run times
+            return replace(_alive(tracked, asked_at), began_at=None)
         case responses.Running(progress):
             alive = _with_tasks(_alive(tracked, asked_at), tracked.seen_at, progress_key(progress), asked_at)
             return _with_progress(alive, progress_key(progress), asked_at)
@@ -352,7 +343,7 @@ def _with_progress(tracked: TrackedRun, progress: Progress | None, asked_at: flo
 
 
 def _is_new(progress: Progress | None, seen: TrackedRun, run: Run) -> bool:
-    """Whether the status reports progress that is due to be stored and is not stored yet."""
+    """Return whether the status reports progress that must be stored and is not stored yet."""
     return progress is not None and seen.progress == progress != progress_key(run.progress)
 
 

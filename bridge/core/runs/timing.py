@@ -1,22 +1,37 @@
-"""Delays of runs: before another kickoff, until evidence is overdue, and between polls for a late result."""
+"""Delays of runs: after failures, before another kickoff, until evidence is overdue, between polls for late results."""
 
+from bridge.core import jitter
 from bridge.core.delivery.retry import HOUR, MINUTE
-from bridge.core.jitter import _jitter
-from bridge.core.runs.model import CrewPolicy, Run
+from bridge.core.runs.model import CrewPolicy, Deferral, Run
 
-MAX_KICKOFF_DELAY = 60.0
-UNAVAILABLE_DELAY = 90.0  # longer than the probe interval of a paused crew
+DELAYS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0)
+"""Seconds after the first failure in a row, the second, and so on; the last one repeats."""
+
+MAX_KICKOFF_DELAY = 60.0  # seconds
+UNAVAILABLE_DELAY = 90.0  # seconds; longer than the probe interval of a paused crew
 AFTER_ANNOUNCED_END = (0.3, 1.0, 2.0, 4.0)  # seconds since a webhook announced an end that the status did not confirm
 FIRST_LATE_POLL, LATE_POLLS_FOR = MINUTE, 24 * HOUR
 
 
-def kickoff_again(run_id: str, attempt: int, now: float, after: float | None) -> float:
+def delay_after(failures: int) -> float:
+    """Return the seconds to wait after so many failures in a row."""
+    return DELAYS[min(max(failures, 1), len(DELAYS)) - 1]
+
+
+def deferred_again(before: Deferral | None, detail: str, now: float) -> Deferral:
+    """Return the deferral after one more failure; `since` stays that of the first."""
+    failures = 1 if before is None else before.failures + 1
+    since = now if before is None else before.since
+    return Deferral(detail, since, now + delay_after(failures), failures)
+
+
+def next_kickoff_at(run_id: str, attempt: int, now: float, after: float | None) -> float:
     """Return when to POST again after a response that started nothing."""
-    delay = min(2.0 ** min(attempt, 10), MAX_KICKOFF_DELAY) * _jitter(run_id, attempt, 0.2)
+    delay = min(2.0 ** min(attempt, 10), MAX_KICKOFF_DELAY) * jitter.factor(run_id, attempt, 0.2)
     return now + max(delay, after or 0.0)
 
 
-def after_unavailable(attempt: int, now: float) -> float:
+def unavailable_retry_at(attempt: int, now: float) -> float:
     """Return when to try an unavailable crew again: other runs go first, as this one may be the cause."""
     return now + min(attempt * UNAVAILABLE_DELAY, HOUR)
 
@@ -33,7 +48,7 @@ def next_late_poll_at(run: Run, now: float) -> float | None:
     return None if age > LATE_POLLS_FOR else now + min(max(age, FIRST_LATE_POLL), HOUR)
 
 
-def after_announced_end(announced_at: float | None, now: float) -> float | None:
+def announced_end_poll_at(announced_at: float | None, now: float) -> float | None:
     """Return when to poll an execution whose announced end is not confirmed; None: as usual."""
     if announced_at is None:
         return None

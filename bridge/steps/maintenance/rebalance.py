@@ -37,7 +37,7 @@ class Rebalance:
         excess: list[str] = []
         for name, membership in (await self._store.membership()).items():
             crew = self._crews[name]
-            excess += crew.tracker.queue.some(crew.share.update(membership))
+            excess += crew.tracker.queue.newest(crew.share.update(membership))
         if excess:
             # First, because this process must keep tracking them if this fails.
             released = await self._store.release_runs(excess)

@@ -50,7 +50,7 @@ class SyncRunTimes:
         return self._rounds.pause()
 
     async def _write(self, crew: Crew) -> None:
-        new = crew.planner.unsaved()  # if the write fails, they stay in this process's planner
+        new = crew.planner.take_unsaved()  # if the write fails, they stay in this process's planner
         if new:
             await self._store.store_run_times(crew.name, new, crew.planner.changed_at, MAX_RUN_TIMES)
 

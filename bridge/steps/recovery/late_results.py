@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import structlog
 
 from bridge.core.crew.responses import StatusResponse, StopResponse
-from bridge.core.runs import state_machine
+from bridge.core.runs import late_results
 from bridge.core.runs.model import Decision, Run
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Notify
@@ -33,14 +33,14 @@ class PollLateResults:
 
     async def claim(self, room: int) -> Sequence[Run]:
         """Claim ended runs of the crew whose execution is due to be polled."""
-        return await self._store.claim(state_machine.MAY_STILL_END, room, self._clock(), {self._crew.name})
+        return await self._store.claim(late_results.MAY_STILL_END, room, self._clock(), {self._crew.name})
 
     async def handle(self, run: Run) -> None:
         """Poll once; before the first poll of a cancelled run, ask the API to stop its execution."""
         crew = self._crew
         assert run.kickoff_id is not None
         await crew.api.acquire()
-        if state_machine.should_be_stopped(run):
+        if late_results.should_be_stopped(run):
             outcome = await crew.api.stop(run.kickoff_id)
             stopped = outcome is StopResponse.STOPPED
             log.info("execution_stop_requested", run_id=run.run_id, crew=run.crew, stopped=stopped)
@@ -69,4 +69,4 @@ class PollLateResults:
         if self._store.owned_elsewhere(run) or run.owner is None:
             return None  # this process has expired: the run's next owner polls again
         announced_at = self._crew.tracker.late_end_announced_at(run.run_id)
-        return state_machine.on_late_poll(run, response, self._crew.policy, self._clock(), announced_at)
+        return late_results.on_poll(run, response, self._crew.policy, self._clock(), announced_at)

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import structlog
 
-from bridge.core.errors import PostUnderWay, RequestRefused
+from bridge.core.errors import PostInProgress, RequestRefused
 from bridge.core.runs.commands import Cancel, RunCommand
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.inbound import ApplyCommand, RunKey
@@ -47,7 +47,7 @@ class AcceptCommand:
         while True:
             try:
                 await self._apply(wanted, command, by)
-            except PostUnderWay as error:
+            except PostInProgress as error:
                 if not await self._deferred.defer(error.run_id, by, self._clock()):
                     continue  # the POST has finished or the run has ended: apply it now
                 log.info("command_deferred", run_id=error.run_id, command=type(command).__name__, by=by)
@@ -78,7 +78,7 @@ class ApplyDeferredCommands:
         run_id, by = item
         try:
             await self._apply(run_id, Cancel(), by)
-        except PostUnderWay:
+        except PostInProgress:
             return  # it is being started again; the command stays
         except RequestRefused as refusal:
             log.info("command_dropped", run_id=run_id, code=refusal.code)

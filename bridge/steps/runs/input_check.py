@@ -4,16 +4,14 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 
-from bridge.core.crew.inputs import missing
 from bridge.core.errors import RequestRefused
 from bridge.core.runs.model import KickoffRequest
+from bridge.core.runs.request import missing_inputs
 from bridge.ports.lifecycle import Clock
 from bridge.steps._crew import Crew
 
 CACHE_FOR = 600.0  # seconds
-REFRESH_AFTER = (
-    10.0  # seconds until inputs are requested again after a refusal (the crew may be redeployed) or a failure
-)
+REFRESH_AFTER = 10.0  # seconds until inputs are requested again after a refusal (of a redeployed crew) or a failure
 
 
 class CrewInputs:
@@ -34,7 +32,7 @@ class CrewInputs:
         if self._crews[request.crew].policy.is_flow:
             return
         for max_age in (CACHE_FOR, REFRESH_AFTER):
-            lacking = missing(await self._names(request.crew, max_age) or (), request.inputs)
+            lacking = missing_inputs(await self._names(request.crew, max_age) or (), request.inputs)
             if not lacking:
                 return
         raise RequestRefused("missing_inputs", f"the crew requires {', '.join(lacking)}", f"inputs.{lacking[0]}")

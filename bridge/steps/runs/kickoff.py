@@ -62,8 +62,8 @@ class Kickoff:
             raise
         response = await self._crew.api.kickoff(body)
         decision = state_machine.on_kickoff(starting, response, self._crew.policy, self._clock())
-        answer, reason = type(response).__name__, failure_reason(response)
-        log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, answer=answer, reason=reason)
+        name, reason = type(response).__name__, failure_reason(response)
+        log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, response=name, reason=reason)
         self._update_breaker(response)
         try:
             self._track(await self._with_evidence(await self._apply(starting, decision)))

@@ -59,7 +59,7 @@ class Poll:
         if crew.breaker.is_open:
             return []
         permits = crew.rate_limiter.acquire_for_polls(now, min(room, crew.tracker.queue.due(now)))
-        return crew.tracker.take_due(now, permits, partial(crew.planner.chance_over, now=now))
+        return crew.tracker.take_due(now, permits, partial(crew.planner.chance_ended, now=now))
 
     async def handle(self, tracked: TrackedRun) -> None:
         """Poll once, write any change, and schedule the next poll."""
@@ -72,9 +72,8 @@ class Poll:
             if (current := await self._refresh(tracked)) is not None:
                 await self._poll(current, asked_at)
         except (StoreUnavailable, Stale):
-            tracker.resume_polling(
-                tracked, asked_at + RETRY_AFTER, outdated=True
-            )  # unchanged: the next poll finds the change again
+            # as tracked before: the next poll finds the change again
+            tracker.resume_polling(tracked, asked_at + RETRY_AFTER, outdated=True)
             raise
         finally:
             tracker.poll_finished(tracked.run_id)
@@ -189,18 +188,18 @@ class Poll:
         """Update the crew's run times with a poll's response; `before`: the run as tracked until this poll."""
         if isinstance(response, NoResponse | CrewUnavailable | NotFound):
             return
-        over = isinstance(response, Succeeded | Failed)
-        if self._crew.planner.observe_poll(before, asked_at, over=over):
+        ended = isinstance(response, Succeeded | Failed)
+        if self._crew.planner.observe_poll(before, asked_at, ended=ended):
             log.info("run_times_changed", crew=self._crew.name)
-        if over:
+        if ended:
             self._crew.planner.on_run_ended(
                 before, asked_at, reported=reported_run_time(response), completion_signalled=completion_signalled
             )
 
-    def _update_webhook_reliability(self, by: Callable[[], None]) -> None:
-        """Apply an update to the webhook reliability; if it changes, reschedule all polls."""
+    def _update_webhook_reliability(self, update: Callable[[], None]) -> None:
+        """Update the webhook reliability; if it is gained or lost, reschedule all polls."""
         before = self._crew.webhook_reliability.reliable
-        by()
+        update()
         if self._crew.webhook_reliability.reliable is not before:
             log.info(
                 "webhook_reliability_gained" if self._crew.webhook_reliability.reliable else "webhook_reliability_lost",

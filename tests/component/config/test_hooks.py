@@ -69,7 +69,7 @@ class TestVerify:
             ({"scheme": "bearer", "token": ["t", "a b"]}, "hooks.shop.verify.token.1: must be printable ASCII"),
             (
                 {"scheme": "standard-webhooks", "secret": ["whpk_AAAA"]},
-                "hooks.shop.verify.secret: must be whpk_ and the base64 of 32 bytes",
+                "hooks.shop.verify.secret: must be whpk_ followed by the base64 of 32 bytes",
             ),
             ({"scheme": "none"}, "hooks.shop.verify.allow_unverified: must be true for the scheme none"),
             ({**GITHUB, "allow_unverified": True}, "hooks.shop.verify.allow_unverified: does not apply"),

@@ -124,7 +124,10 @@ RULES = [
     (with_settings(callbacks={"allow": ["*.example.com"]}), "callbacks.allow.0: must look like"),
     # secrets
     (with_settings(callbacks={"secret": "whsec_c2hvcnQ="}), "callbacks.secret.0: must be whsec_"),
-    (with_settings(callbacks={"secret": "whsk_c2hvcnQ="}), "callbacks.secret.0: must be whsk_ and the base64 of 32"),
+    (
+        with_settings(callbacks={"secret": "whsk_c2hvcnQ="}),
+        "callbacks.secret.0: must be whsk_ followed by the base64 of 32",
+    ),
     (with_settings(callbacks={"secret": f"whpk_{WEBHOOK_SECRET[6:]}"}), "callbacks.secret.0: must be whsec_"),
     (with_crew(callback_secret="x"), "crews.research.callback_secret.0: must be whsec_"),
     (with_settings(callbacks={"secret": WEBHOOK_SECRET[6:]}), "callbacks.secret.0: must be whsec_"),

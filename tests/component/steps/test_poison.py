@@ -23,9 +23,9 @@ from bridge.core.delivery.model import Channel, DeliveryState
 from bridge.core.human_input.feedback import Resume
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.runs.commands import Cancel
-from bridge.core.runs.deferral import DELAYS
 from bridge.core.runs.model import Run, State
 from bridge.core.runs.quarantine import Quarantined
+from bridge.core.runs.timing import DELAYS
 from bridge.core.runs.waiting import Reason, why_waiting
 from bridge.ports.queries import DeliveryFilter, RunFilter
 from bridge.ports.store import RelayedWebhook

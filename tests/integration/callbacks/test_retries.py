@@ -139,7 +139,7 @@ async def test_any_other_answer_is_tried_again_by_the_whole_schedule(life: Life,
     async with receiver(says(status, Location="http://127.0.0.1:9/")) as url:
         attempts = await assert_whole_schedule(life, url, f"HTTP {status}")
     assert {attempt.code for attempt in attempts} == {status}
-    assert {attempt.answer for attempt in attempts} == {b"x" * 1024}
+    assert {attempt.response for attempt in attempts} == {b"x" * 1024}
 
 
 @pytest.mark.parametrize("time_limit", [0.3])

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from bridge.adapters.http.auth import Clients
 from bridge.adapters.http.server import Listen
-from bridge.core.token_bucket import Rate
+from bridge.core.http.limits import Rate
 from tests.http_client import BODY, CLIENTS, TOKENS, Bridge, bearer, problem, run_id, serving
 
 ROUTES = [("POST", "/v1/runs"), ("GET", "/v1/runs"), ("GET", f"/v1/runs/{run_id(1)}")]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.core.errors import CrewUnreachable, PostUnderWay, RequestRefused
+from bridge.core.errors import CrewUnreachable, PostInProgress, RequestRefused
 from bridge.core.human_input.feedback import Resume
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand
 from tests.http_client import bearer, problem, serving
@@ -81,9 +81,9 @@ async def test_a_decision_that_cannot_be_understood_names_the_field(body: dict[s
 async def test_while_a_post_is_under_way_the_client_is_asked_to_come_back():
     async with serving() as bridge:
         run = bridge.store.add()
-        bridge.others.fail = PostUnderWay("run-1")
+        bridge.others.fail = PostInProgress("run-1")
         response = await bridge.post(f"/v1/runs/{run.run_id}/cancel")
-        await problem(response, 409, "post_under_way")
+        await problem(response, 409, "post_in_progress")
         assert response.headers["Retry-After"] == "5"
 
 

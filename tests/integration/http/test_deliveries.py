@@ -60,8 +60,8 @@ async def test_one_delivery_is_shown_with_its_attempts():
         assert (shown["id"], shown["state"]) == (one.delivery_id, "dead")
         at = "2023-11-14T22:13:20.000Z"
         assert shown["history"] == [
-            {"number": 1, "at": at, "ms": 123, "code": 500, "error": "HTTP 500", "answer": "\ufffd busy"},
-            {"number": 2, "at": at, "ms": 15000, "code": None, "error": "TimeoutError", "answer": None},
+            {"number": 1, "at": at, "ms": 123, "code": 500, "error": "HTTP 500", "response": "\ufffd busy"},
+            {"number": 2, "at": at, "ms": 15000, "code": None, "error": "TimeoutError", "response": None},
         ]
 
 

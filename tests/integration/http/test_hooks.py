@@ -15,24 +15,26 @@ import structlog
 from bridge.adapters.http.failed_logins import FAILED_LOGIN_RATE
 from bridge.core.inbound import signatures
 from bridge.core.inbound.hook import Hook
-from bridge.core.inbound.mapping import Rule, compiled
+from bridge.core.inbound.mapping import Rule, compile_expression
 from bridge.core.inbound.signatures import AllowAll, Basic, Bearer, Hmac
 from tests.http_client import LISTEN, STORE_AWAY, Bridge, problem, serving
 from tests.unit.inbound.test_signatures import GITHUB_SECRET
 
 TITLE = Rule(
-    when=compiled("action == 'opened'"),
-    inputs={"title": compiled("body.issue.title")},
-    idempotency_key=compiled('headers."x-github-delivery"'),
+    when=compile_expression("action == 'opened'"),
+    inputs={"title": compile_expression("body.issue.title")},
+    idempotency_key=compile_expression('headers."x-github-delivery"'),
 )
 SIGNED = Hmac((b"swordfish",), "X-Signature", prefix="sha256=", timestamp_header="X-Timestamp")
 HOOKS = {
     "github": Hook("github", "triage", "github", signatures.github((GITHUB_SECRET,)), TITLE),
-    "slack": Hook("slack", "triage", "slack", signatures.slack((b"s",)), Rule(inputs={"text": compiled("text")})),
+    "slack": Hook(
+        "slack", "triage", "slack", signatures.slack((b"s",)), Rule(inputs={"text": compile_expression("text")})
+    ),
     "signed": Hook("signed", "triage", "hmac", SIGNED, Rule()),
     "basic": Hook("basic", "triage", "basic", Basic("u", "p"), Rule()),
     "bearer": Hook("bearer", "triage", "bearer", Bearer(("t",)), Rule()),
-    "open": Hook("open", "triage", "none", AllowAll(), Rule(meta={"who": compiled("query.who")})),
+    "open": Hook("open", "triage", "none", AllowAll(), Rule(meta={"who": compile_expression("query.who")})),
 }
 ISSUE = {"action": "opened", "issue": {"title": "It breaks"}}
 
@@ -96,7 +98,7 @@ async def test_the_log_says_what_was_wrong_and_no_more_than_that():
             "event": "hook_not_verified",
             "hook": "github",
             "address": "127.0.0.1",
-            "reason": "no signature is right",
+            "reason": "no signature matches",
             "log_level": "warning",
         }
 

@@ -42,7 +42,7 @@ class Crew:
             self.queue.put(tracked, began + self.planner.pause(tracked, began))
 
     def step(self, now: float) -> None:
-        chance = partial(self.planner.chance_over, now=now) if self.ranked else None
+        chance = partial(self.planner.chance_ended, now=now) if self.ranked else None
         room = self.rate_limiter.acquire_for_polls(now, min(128, self.queue.due(now)))
         for tracked in self.queue.take_due(now, room, chance):
             self.polls.append(now)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bridge.core.crew.api_json import MOST_DENSE, read_json, read_webhook
+from bridge.core.crew.api_json import MAX_CONTAINERS, read_json, read_webhook
 from bridge.core.json import MAX_DEPTH, deeper_than
 
 
@@ -28,7 +28,7 @@ def test_an_invalid_value_is_dropped_alone(written: bytes, read: object):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[1] 2", b"[" * 100_000 + b"]" * 100_000, b"[" + b"[]," * MOST_DENSE + b"1]"]
+    "body", [b"", b"{", b"[1] 2", b"[" * 100_000 + b"]" * 100_000, b"[" + b"[]," * MAX_CONTAINERS + b"1]"]
 )
 def test_an_unreadable_status_raises_and_an_unreadable_webhook_is_none(body: bytes):
     with pytest.raises(ValueError, match=r"."):

@@ -214,7 +214,7 @@ def test_an_open_question_is_shown_without_its_callback_url():
     waiting = replace(a_run(), human_input=HumanInput(Question(2, NOW, content=question)))
     assert run_document(waiting)["question"] == {
         "number": 2, "task_id": "t-1", "output": "A or B?", "message": "Please review.", "options": ["a", "b"],
-        "asked_at": "2027-01-15T08:00:00.000Z", "answer": "open", "trouble": None,
+        "asked_at": "2027-01-15T08:00:00.000Z", "stage": "open", "problem": None,
     }  # fmt: skip
     assert "question" not in run_document(a_run())
     assert "question" not in run_document(

@@ -39,8 +39,8 @@ def test_broker_deliveries_have_no_receiver(channel: Channel):
 
 
 def test_half_of_the_slots_are_reserved_for_working_receivers():
-    assert [ConcurrencyLimits(slots).unproven_together for slots in (200, 3, 1)] == [100, 1, 1]
-    assert [ConcurrencyLimits(200).of(proven=proven) for proven in (True, False)] == [8, 1]
+    assert [ConcurrencyLimits(slots).unproven_total for slots in (200, 3, 1)] == [100, 1, 1]
+    assert [ConcurrencyLimits(200).per_receiver(proven=proven) for proven in (True, False)] == [8, 1]
 
 
 def test_the_first_success_marks_a_receiver_as_working():

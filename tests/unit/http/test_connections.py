@@ -1,6 +1,6 @@
 """The connection that is closed in favor of a new one."""
 
-from bridge.core.http.connections import Connections
+from bridge.core.http.limits import Connections
 
 
 class Listener:

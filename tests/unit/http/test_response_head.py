@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.core.http.response_head import end_of_head, is_interim, mended, status_of
+from bridge.core.http.response_head import end_of_head, is_interim, sanitized, status_code
 
 
 def head(*lines: str, status: str = "HTTP/1.1 200 OK") -> bytes:
@@ -28,7 +28,7 @@ def read(mended_head: bytes) -> tuple[str, set[str]]:
     ],
 )
 def test_the_status_is_known_once_its_line_is_complete(data: bytes, expected: int | None) -> None:
-    assert status_of(data) == expected
+    assert status_code(data) == expected
 
 
 def test_the_head_ends_with_an_empty_line() -> None:
@@ -50,7 +50,7 @@ def test_interim_responses_are_recognized() -> None:
 def test_only_relevant_headers_are_kept() -> None:
     lines = [f"X-{number}: {'v' * 9000}" for number in range(200)]
     lines += ["Content-Type: text/plain", "RETRY-AFTER : 7", "Set-Cookie: a=b", "no header", " folded: line"]
-    assert read(mended(head(*lines, "Content-Length: 5"))) == (
+    assert read(sanitized(head(*lines, "Content-Length: 5"))) == (
         "HTTP/1.1 200 -",
         {"content-type: text/plain", "retry-after: 7", "content-length: 5"},
     )
@@ -58,7 +58,7 @@ def test_only_relevant_headers_are_kept() -> None:
 
 @pytest.mark.parametrize("value", ["v" * 2000, "a\x00b", "a\rb"])
 def test_an_invalid_header_is_dropped(value: str) -> None:
-    assert read(mended(head(f"Content-Type: {value}"))) == ("HTTP/1.1 200 -", set())
+    assert read(sanitized(head(f"Content-Type: {value}"))) == ("HTTP/1.1 200 -", set())
 
 
 @pytest.mark.parametrize(
@@ -82,18 +82,18 @@ def test_an_invalid_header_is_dropped(value: str) -> None:
     ],
 )
 def test_the_body_has_one_valid_framing(lines: list[str], expected: set[str]) -> None:
-    assert read(mended(head(*lines))) == ("HTTP/1.1 200 -", expected)
+    assert read(sanitized(head(*lines))) == ("HTTP/1.1 200 -", expected)
 
 
 @pytest.mark.parametrize("status", ["HTTP/1.1 204 No Content", "HTTP/1.1 304 Not Modified"])
 def test_bytes_after_a_response_without_a_body_are_not_the_next_response(status: str) -> None:
-    assert read(mended(head(status=status)))[1] == set()
-    assert read(mended(head("Content-Length: 0", status=status)))[1] == set()
-    assert read(mended(head("Content-Length: 5", status=status)))[1] == {"connection: close"}
-    assert read(mended(head("Transfer-Encoding: chunked", status=status)))[1] == {"connection: close"}
+    assert read(sanitized(head(status=status)))[1] == set()
+    assert read(sanitized(head("Content-Length: 0", status=status)))[1] == set()
+    assert read(sanitized(head("Content-Length: 5", status=status)))[1] == {"connection: close"}
+    assert read(sanitized(head("Transfer-Encoding: chunked", status=status)))[1] == {"connection: close"}
 
 
 def test_versions() -> None:
-    assert read(mended(head(status="HTTP/1.0 200 OK"))) == ("HTTP/1.0 200 -", set())
-    assert read(mended(head(status="HTTP/2 200"))) == ("HTTP/1.1 200 -", {"connection: close"})
-    assert mended(b"220 smtp.example ESMTP\r\n\r\n") == b"220 smtp.example ESMTP\r\n\r\n"
+    assert read(sanitized(head(status="HTTP/1.0 200 OK"))) == ("HTTP/1.0 200 -", set())
+    assert read(sanitized(head(status="HTTP/2 200"))) == ("HTTP/1.1 200 -", {"connection: close"})
+    assert sanitized(b"220 smtp.example ESMTP\r\n\r\n") == b"220 smtp.example ESMTP\r\n\r\n"

@@ -1,6 +1,6 @@
 """Slots: one holder takes at most half of the free ones, and several holders leave one for a newcomer."""
 
-from bridge.core.http.slots import Slots
+from bridge.core.http.limits import Slots
 
 
 def taken(slots: Slots, holder: str, *, fairly: bool = True) -> int:

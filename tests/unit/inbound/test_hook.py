@@ -10,13 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.core.errors import NotVerified, RequestRefused
-from bridge.core.inbound.hook import MAX_FIELDS, Challenge, Hook, Ignored, InboundWebhook, Kickoff, read, take
-from bridge.core.inbound.mapping import Rule, compiled
+from bridge.core.inbound.hook import MAX_FIELDS, Challenge, Hook, Ignored, InboundWebhook, Kickoff, read, receive
+from bridge.core.inbound.mapping import Rule, compile_expression
 from bridge.core.inbound.signatures import AllowAll, Bearer, github
 from bridge.core.runs.model import KickoffRequest
 
 FORM = {"content-type": ["application/x-www-form-urlencoded; charset=utf-8"]}
-SEEN = Rule(inputs={"body": compiled("[body]"), "headers": compiled("headers"), "query": compiled("query")})
+SEEN = Rule(
+    inputs={
+        "body": compile_expression("[body]"),
+        "headers": compile_expression("headers"),
+        "query": compile_expression("query"),
+    }
+)
 
 
 def a_hook(scheme: str = "none", **more: Any) -> Hook:
@@ -36,20 +42,20 @@ def webhook(body: Any = b"{}", headers: Any = None, query: Any = None) -> Inboun
 class TestTake:
     def test_an_unauthenticated_caller_is_refused_before_the_body_is_read(self):
         with pytest.raises(NotVerified):
-            take(a_hook(verifier=Bearer(("t",))), webhook(b"not json"), 0.0)
+            receive(a_hook(verifier=Bearer(("t",))), webhook(b"not json"), 0.0)
 
     def test_a_signed_request_keeps_its_signature_digest(self):
         secret, body = b"It's a Secret to Everybody", b"Hello, World!"
         headers = {"x-hub-signature-256": ["sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"]}
         with pytest.raises(RequestRefused) as caught:  # the signed example of the documentation is not JSON
-            take(a_hook(verifier=github((secret,))), webhook(body, headers), 0.0)
+            receive(a_hook(verifier=github((secret,))), webhook(body, headers), 0.0)
         assert caught.value.code == "invalid_json"
 
         outcome = read(a_hook(rule=Rule()), webhook(), "the-seal")
         assert outcome == Kickoff(KickoffRequest("triage", {}), "the-seal")
 
     def test_a_webhook_that_no_rule_matches_is_ignored(self):
-        assert take(a_hook(rule=Rule(when=compiled("`false`"))), webhook(), 0.0) == Ignored()
+        assert receive(a_hook(rule=Rule(when=compile_expression("`false`"))), webhook(), 0.0) == Ignored()
 
     def test_the_runs_of_a_hook_have_their_own_keys(self):
         assert a_hook().source == "hook/shop"

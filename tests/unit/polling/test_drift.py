@@ -16,7 +16,7 @@ def feed(drift: Drift, hazard: float, runs: int) -> int | None:
         over = False
         while not over:
             over = rng.random() < really
-            if drift.saw(expected, float(run), over=over):
+            if drift.observe(expected, float(run), ended=over):
                 return run
     return None
 
@@ -25,7 +25,7 @@ def test_a_stable_crew_is_rarely_reported():
     drift, alarms = Drift(), 0
     rng, chance = Random(7), 1.0 - math.exp(-0.5)
     for poll_number in range(10_000):
-        if drift.saw(chance, float(poll_number), over=rng.random() < chance):
+        if drift.observe(chance, float(poll_number), ended=rng.random() < chance):
             drift, alarms = Drift(), alarms + 1
     assert alarms <= 5
 
@@ -39,9 +39,9 @@ def test_a_slower_or_faster_crew_is_noticed(hazard: float):
 def test_the_time_of_the_change_is_reported():
     drift = Drift()
     for run in range(50):
-        drift.saw(0.9, float(run), over=True)
+        drift.observe(0.9, float(run), ended=True)
     run = 50
-    while not drift.saw(0.9, float(run), over=False):
+    while not drift.observe(0.9, float(run), ended=False):
         run += 1
     assert drift.began_at == 50.0
     assert run < 60
@@ -51,5 +51,5 @@ def test_the_time_of_the_change_is_reported():
 def test_certain_outcomes_are_ignored(chance: float):
     drift = Drift()
     for over in (True, False):
-        drift.saw(chance, 0.0, over=over)
-    assert all(math.isfinite(gain) for gain in drift.gains)
+        drift.observe(chance, 0.0, ended=over)
+    assert all(math.isfinite(gain) for gain in drift.sums)

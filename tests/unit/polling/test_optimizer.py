@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bridge.core.polling.distribution import Estimate, between, estimate
+from bridge.core.polling.distribution import Estimate, estimate, interpolate
 from bridge.core.polling.optimizer import Plan, plan_polls, plan_polls_at_price
 
 TIGHT = estimate([(50.0 + step / 10, 50.0 + step / 10) for step in range(200)])
@@ -21,7 +21,7 @@ def polls_of(plan: Plan, until: float) -> list[float]:
 
 def cost(plan: Plan) -> float:
     """The mean number of polls for the runs of the estimate."""
-    return 1.0 + sum(1.0 - TIGHT.seen_over_at(age) for age in polls_of(plan, 1e4))
+    return 1.0 + sum(1.0 - TIGHT.observed_share_at(age) for age in polls_of(plan, 1e4))
 
 
 @pytest.mark.parametrize("polls", [2.0, 5.0, 10.0, 40.0])
@@ -63,7 +63,7 @@ def test_a_higher_price_makes_polls_rarer():
 def lag(estimated: Estimate, ages: list[float]) -> float:
     """The mean lag in seconds, summed over thin slices."""
     slices = [step / 500 for step in range(1, 500)]
-    ends = [between(estimated.over, estimated.ages, share) for share in slices]
+    ends = [interpolate(estimated.ended, estimated.ages, share) for share in slices]
     return sum(min(age for age in [*ages, 1e9] if age >= end) - end for end in ends) / len(ends)
 
 
@@ -73,7 +73,7 @@ def test_moving_any_single_poll_does_not_improve_the_plan():
     ages = polls_of(plan, 1e4)
 
     def cost(placed: list[float]) -> float:
-        count = 1.0 + sum(1.0 - TIGHT.over_at(age) for age in placed)
+        count = 1.0 + sum(1.0 - TIGHT.ended_share_at(age) for age in placed)
         return lag(TIGHT, placed) + plan.price * count
 
     best = cost(ages)

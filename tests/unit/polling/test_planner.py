@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.polling.planner import FEW, MAX_RUN_TIMES, PollPlanner, RunTimeStats
+from bridge.core.polling.planner import MAX_RUN_TIMES, MIN_RUNS, PollPlanner, RunTimeStats
 from bridge.core.runs.model import CrewPolicy, RunTime, TrackedRun
 
 NOW = 10_000.0
@@ -40,7 +40,7 @@ def test_for_an_unknown_crew_polls_are_steady_and_rarer_for_old_runs():
 
 
 def test_after_a_few_runs_the_interval_is_steady_and_costs_the_polls_per_run():
-    planner = taught([90.0] * (FEW - 1))
+    planner = taught([90.0] * (MIN_RUNS - 1))
     assert planner.pause(tracked(), NOW) == 90.0 / 4.5
 
 
@@ -53,12 +53,12 @@ def test_polls_are_planned_around_the_ends_of_runs():
 def test_the_likelihood_of_an_end_grows_fastest_where_runs_end():
     run_time_stats = taught([60.0, 61.0, 59.0, 60.5, 59.5, 60.0, 62.0, 58.0])
     run_time_stats.pause(tracked(), NOW)
-    early, late, over = (run_time_stats.chance_over(tracked(), NOW + age) for age in (30.0, 59.9, 70.0))
+    early, late, over = (run_time_stats.chance_ended(tracked(), NOW + age) for age in (30.0, 59.9, 70.0))
     assert early < 0.2 < late < 0.8 < over < 1.0
 
 
 def test_for_an_unknown_crew_the_run_polled_longest_ago_is_likeliest_to_have_ended():
-    chances = [PollPlanner(CREW).chance_over(tracked(), NOW + age) for age in (0.0, 1.0, 5.0, 500.0)]
+    chances = [PollPlanner(CREW).chance_ended(tracked(), NOW + age) for age in (0.0, 1.0, 5.0, 500.0)]
     assert chances == sorted(chances)
     assert (chances[0], chances[2], chances[3] < 1.0) == (0.0, 0.5, True)
 
@@ -95,40 +95,40 @@ class TestRunTimes:
     def test_the_end_lies_between_the_last_two_polls(self):
         planner = PollPlanner(CREW)
         planner.on_run_ended(tracked(age=20.0), NOW + 10.0)
-        assert planner.unsaved() == [RunTime("run", "crew", NOW + 10.0, 20.0, 30.0)]
-        assert planner.unsaved() == []
+        assert planner.take_unsaved() == [RunTime("run", "crew", NOW + 10.0, 20.0, 30.0)]
+        assert planner.take_unsaved() == []
 
     def test_few_run_times_are_kept_for_storage(self):
         planner = PollPlanner(CREW)
         for number in range(MAX_RUN_TIMES + 5):
             planner.on_run_ended(tracked(age=20.0, run_id=str(number)), NOW + 10.0)
-        assert len(planner.unsaved()) == MAX_RUN_TIMES
+        assert len(planner.take_unsaved()) == MAX_RUN_TIMES
 
     @pytest.mark.parametrize(("reported", "believed"), [(22.5, True), (20.0, True), (31.0, False), (0.0, False)])
     def test_the_run_time_reported_by_the_api_is_used_if_it_fits_the_polls(self, reported: float, believed: bool):
         planner = PollPlanner(CREW)
         planner.on_run_ended(tracked(age=20.0), NOW + 10.0, reported=reported)
-        [run_time_stats] = planner.unsaved()
+        [run_time_stats] = planner.take_unsaved()
         assert ((run_time_stats.earliest, run_time_stats.latest) == (reported, reported)) is believed
 
     def test_the_end_announced_by_a_webhook_is_now(self):
         planner = PollPlanner(CREW)
         planner.on_run_ended(tracked(age=20.0), NOW + 10.0, completion_signalled=True)
-        [run_time_stats] = planner.unsaved()
+        [run_time_stats] = planner.take_unsaved()
         assert (run_time_stats.earliest, run_time_stats.latest) == (30.0, 30.0)
 
     @pytest.mark.parametrize("unknown", ["began_at", "seen_at"])
     def test_a_run_of_unknown_age_teaches_nothing(self, unknown: str):
         planner = PollPlanner(CREW)
         planner.on_run_ended(replace(tracked(), **{unknown: None}), NOW)  # type: ignore[arg-type]  # one of its two clocks
-        assert planner.unsaved() == []
+        assert planner.take_unsaved() == []
 
     def test_the_age_at_which_each_task_ended_is_recorded(self):
         planner = PollPlanner(CREW)
         planner.on_run_ended(
             tracked(age=20.0, task_marks=((1, NOW - 12.0), (2, NOW - 4.0))), NOW, completion_signalled=True
         )
-        assert planner.unsaved()[0].task_marks == ((1, 8.0), (2, 16.0))
+        assert planner.take_unsaved()[0].task_marks == ((1, 8.0), (2, 16.0))
 
 
 class TestTasks:
@@ -170,7 +170,7 @@ class TestChange:
     def test_runs_that_outlive_all_others_reduce_the_weight_of_the_past(self):
         planner = taught(SIXTY)
         planner.pause(tracked(), NOW)
-        polls = [planner.observe_poll(tracked(age=58.0), NOW + 10.0, over=False) for _ in range(40)]
+        polls = [planner.observe_poll(tracked(age=58.0), NOW + 10.0, ended=False) for _ in range(40)]
         assert polls.count(True) == 1
         assert planner.run_time_stats() is None
         assert planner.pause(tracked(), NOW) > 0.0
@@ -182,7 +182,7 @@ class TestChange:
 
     def test_after_a_change_earlier_run_times_are_scaled_to_fit(self):
         planner = self.changed()
-        planner.add(RunTime(f"new-{n}", "crew", NOW + n, 115.0 + 2 * n, 115.0 + 2 * n) for n in range(FEW))
+        planner.add(RunTime(f"new-{n}", "crew", NOW + n, 115.0 + 2 * n, 115.0 + 2 * n) for n in range(MIN_RUNS))
         assert 80.0 < planner.pause(tracked(), NOW + 100.0) + 100.0 < 125.0
 
     def test_one_very_late_run_does_not_postpone_the_polls_of_others(self):
@@ -200,7 +200,7 @@ class TestChange:
     def changed(self) -> PollPlanner:
         planner = taught(SIXTY)
         planner.pause(tracked(), NOW)
-        while not planner.observe_poll(tracked(age=100.0), NOW + 20.0, over=False):
+        while not planner.observe_poll(tracked(age=100.0), NOW + 20.0, ended=False):
             pass
         return planner
 
@@ -208,17 +208,17 @@ class TestChange:
         planner = self.changed()
         planner.add(RunTime(f"new-{n}", "crew", NOW + 30 + n, 120.0 + n / 10, 120.0 + n / 10) for n in range(30))
         planner.pause(tracked(), NOW + 100.0)
-        while not planner.observe_poll(tracked(age=300.0), NOW + 200.0, over=False):
+        while not planner.observe_poll(tracked(age=300.0), NOW + 200.0, ended=False):
             pass
         assert len(planner._former) == len(SIXTY)
 
     def test_no_drift_is_reported_for_a_crew_with_few_runs(self):
         planner = taught([60.0] * 10)
-        assert not planner.observe_poll(tracked(age=60.0), NOW + 100.0, over=False)
+        assert not planner.observe_poll(tracked(age=60.0), NOW + 100.0, ended=False)
         planner.pause(tracked(), NOW)
-        assert not any(planner.observe_poll(tracked(age=60.0), NOW + 100.0, over=False) for _ in range(100))
+        assert not any(planner.observe_poll(tracked(age=60.0), NOW + 100.0, ended=False) for _ in range(100))
 
     def test_a_run_without_an_age_is_ignored(self):
         planner = taught(SIXTY)
         planner.pause(tracked(), NOW)
-        assert not planner.observe_poll(tracked(began_at=None), NOW, over=False)
+        assert not planner.observe_poll(tracked(began_at=None), NOW, ended=False)

@@ -214,7 +214,7 @@ def test_peeking_does_not_remove_entries():
     queue = PollQueue()
     for number in range(5):
         queue.put(tracked(str(number)), 10.0)
-    assert queue.some(2) == ["4", "3"]
+    assert queue.newest(2) == ["4", "3"]
     assert len(queue) == 5
 
 

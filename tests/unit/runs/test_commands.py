@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.errors import PostUnderWay, RequestRefused
+from bridge.core.errors import PostInProgress, RequestRefused
 from bridge.core.human_input.model import HumanInput, Question, QuestionStage
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand, apply_command
 from bridge.core.runs.model import FINAL_STATES, CrewPolicy, Run, State
@@ -21,7 +21,7 @@ def standing(state: State, **changes: Any) -> Run:
 
 @pytest.mark.parametrize("command", [Cancel(), Retry(), Adopt("k-1"), Adopt("no id"), Abandon()])
 def test_no_command_is_accepted_while_a_post_is_in_flight(command: RunCommand):
-    with pytest.raises(PostUnderWay):
+    with pytest.raises(PostInProgress):
         apply_command(standing(State.STARTING), command, POLICY, LATER)
 
 
@@ -85,7 +85,11 @@ def test_an_abandoned_run_fails():
 def unverified(state: State) -> Run:
     question = Question(1, NOW, NOW + 600) if state is State.WAITING_FOR_HUMAN else None
     return standing(
-        state, kickoff_id="k-wrong", unverified=True, owner="me", human_input=HumanInput(question, paused_seconds=600.0)
+        state,
+        kickoff_id="k-wrong",
+        unverified=True,
+        owner="me",
+        human_input=HumanInput(question, deadline_extension=600.0),
     )
 
 
@@ -99,7 +103,7 @@ def test_an_adopted_id_that_was_never_found_can_be_corrected(state: State, verif
     assert decision.deliveries == ()
     if state is State.WAITING_FOR_HUMAN:
         assert run.human_input.question is not None
-        assert (run.human_input.question.stage, run.human_input.paused_seconds) == (QuestionStage.CONFIRMED, 60.0)
+        assert (run.human_input.question.stage, run.human_input.deadline_extension) == (QuestionStage.CONFIRMED, 60.0)
 
 
 def test_an_adopted_id_that_is_not_found_stays_unverified():

@@ -1,6 +1,7 @@
 """Deferrals: the delay grows each time the same error repeats."""
 
-from bridge.core.runs.deferral import DELAYS, Deferral, deferred_again, delay_after
+from bridge.core.runs.model import Deferral
+from bridge.core.runs.timing import DELAYS, deferred_again, delay_after
 from tests.fakes import NOW
 
 

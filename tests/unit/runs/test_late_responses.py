@@ -1,7 +1,7 @@
 """A response to a POST that arrives after the process has expired: evidence for a run in doubt."""
 
 from bridge.core.crew.responses import InDoubt, NotStarted, Refused, Started
-from bridge.core.runs import state_machine
+from bridge.core.runs import late_results, state_machine
 from bridge.core.runs.model import CrewPolicy, Run, State
 from tests.fakes import NOW, a_run
 
@@ -43,7 +43,7 @@ def test_an_earlier_decision_stands_and_the_unneeded_execution_is_stopped():
     assert state_machine.on_late_response(ended, 1, Refused("no"), POLICY, NOW) is None
     late = state_machine.on_late_response(ended, 1, Started("k-1"), POLICY, NOW)
     assert late is not None
-    assert (late.run.state, late.run.kickoff_id, state_machine.should_be_stopped(late.run)) == (
+    assert (late.run.state, late.run.kickoff_id, late_results.should_be_stopped(late.run)) == (
         State.FAILED,
         "k-1",
         True,

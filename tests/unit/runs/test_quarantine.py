@@ -10,8 +10,8 @@ from bridge.core.delivery.outcome import on_internal_error
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import HumanInput, Question, QuestionStage
 from bridge.core.runs import quarantine, state_machine
-from bridge.core.runs.deferral import DELAYS
 from bridge.core.runs.model import CrewPolicy, Decision, Run, State
+from bridge.core.runs.timing import DELAYS
 from tests.fakes import NOW, a_delivery, a_run
 
 POLICY = CrewPolicy(in_doubt_after=900.0)

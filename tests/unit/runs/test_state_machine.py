@@ -29,11 +29,10 @@ from bridge.core.crew.responses import (
     WaitingForHuman,
 )
 from bridge.core.errors import IllegalTransition
-from bridge.core.runs import state_machine, timing
+from bridge.core.runs import late_results, state_machine, timing
 from bridge.core.runs.model import FINAL_STATES, CrewPolicy, Decision, DoubtPolicy, Envelope, Run, State, TrackedRun
-from bridge.core.runs.progress import progress_key
 from bridge.core.runs.request import fingerprint
-from bridge.core.runs.state_machine import TRANSITIONS
+from bridge.core.runs.state_machine import TRANSITIONS, progress_key
 from tests.fakes import NOW, a_request, a_run, event_types, run_id
 
 POLICY = CrewPolicy(deadline=600.0, results_exchange=True)
@@ -136,7 +135,7 @@ def test_a_run_that_was_not_started_is_released_and_due_later(after: float | Non
     decision = state_machine.on_kickoff(starting(), NotStarted("refused", after), POLICY, NOW)
     run = decision.run
     assert (run.state, run.owner, decision.deliveries) == (State.ACCEPTED, None, ())
-    assert run.due_at == timing.kickoff_again(run.run_id, 1, NOW, after)
+    assert run.due_at == timing.next_kickoff_at(run.run_id, 1, NOW, after)
 
 
 def test_an_unavailable_crew_delays_its_runs():
@@ -494,8 +493,8 @@ def test_evidence_for_an_ended_run_stops_its_execution_and_keeps_polling_it(ende
     assert (late.state, late.kickoff_id, late.outcome, decision.deliveries) == (run.state, "k-7", run.outcome, ())
     assert late.due_at is not None
     assert late.due_at <= NOW + 60
-    assert state_machine.should_be_stopped(late)
-    reported = state_machine.on_late_poll(late, Succeeded("paid"), POLICY, NOW + 61)
+    assert late_results.should_be_stopped(late)
+    reported = late_results.on_poll(late, Succeeded("paid"), POLICY, NOW + 61)
     assert event_types(reported.deliveries) == ["run.late_result"]
 
 
@@ -543,13 +542,13 @@ def test_a_run_with_a_post_in_flight_or_an_ended_run_cannot_be_cancelled(state: 
 
 def test_the_execution_of_a_cancelled_run_is_stopped_once_before_its_first_late_poll():
     run = cancelled()
-    assert state_machine.should_be_stopped(run)
-    assert not state_machine.should_be_stopped(state_machine.on_late_poll(run, Running(), POLICY, NOW + 101).run)
+    assert late_results.should_be_stopped(run)
+    assert not late_results.should_be_stopped(late_results.on_poll(run, Running(), POLICY, NOW + 101).run)
 
 
 def test_without_an_execution_nothing_is_stopped_or_polled():
     run = cancelled(a_run())
-    assert not state_machine.should_be_stopped(run)
+    assert not late_results.should_be_stopped(run)
     assert run.due_at is None
 
 
@@ -557,7 +556,7 @@ def test_the_execution_of_a_timed_out_run_is_polled_and_not_stopped():
     _, decision = poll_and_apply(running(), tracking(started_at=NOW), Running(), POLICY, NOW + 600)
     assert decision is not None
     assert (decision.run.state, decision.run.due_at) == (State.TIMED_OUT, NOW + 600)
-    assert not state_machine.should_be_stopped(decision.run)
+    assert not late_results.should_be_stopped(decision.run)
 
 
 @pytest.mark.parametrize(
@@ -569,7 +568,7 @@ def test_the_execution_of_a_timed_out_run_is_polled_and_not_stopped():
 )
 def test_a_late_end_is_reported_and_does_not_change_the_run(response: StatusResponse, reported: tuple[Any, ...]):
     run = cancelled()
-    decision = state_machine.on_late_poll(replace(run, owner="me"), response, POLICY, NOW + 500)
+    decision = late_results.on_poll(replace(run, owner="me"), response, POLICY, NOW + 500)
     assert decision.run == replace(run, due_at=None)  # and is not polled again
     assert event_types(decision.deliveries) == ["run.late_result"]
     data = json.loads(decision.deliveries[0].event.body)["data"]
@@ -584,7 +583,7 @@ def test_a_late_end_is_reported_and_does_not_change_the_run(response: StatusResp
 @pytest.mark.parametrize(("seconds", "due_at"), [(0, NOW + 160), (500, NOW + 1100), (86_401, None)])
 def test_late_polls_continue_for_a_day(response: StatusResponse, seconds: float, due_at: float | None):
     run = cancelled()
-    decision = state_machine.on_late_poll(replace(run, owner="me"), response, POLICY, NOW + 100 + seconds)
+    decision = late_results.on_poll(replace(run, owner="me"), response, POLICY, NOW + 100 + seconds)
     assert decision == Decision(replace(run, due_at=due_at))
 
 

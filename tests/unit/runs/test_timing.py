@@ -14,13 +14,13 @@ NOW = 10_000.0
 
 @pytest.mark.parametrize(("attempt", "delay"), [(1, 2), (2, 4), (5, 32), (6, 60), (7, 60), (5000, 60)])
 def test_refused_kickoffs_are_repeated_ever_more_slowly(attempt: int, delay: float):
-    wait = timing.kickoff_again("run", attempt, NOW, None) - NOW
+    wait = timing.next_kickoff_at("run", attempt, NOW, None) - NOW
     assert 0.8 * delay <= wait <= 1.2 * delay
 
 
 def test_a_kickoff_is_not_repeated_sooner_than_the_api_asked():
-    assert timing.kickoff_again("run", 1, NOW, 300.0) == NOW + 300.0
-    assert timing.kickoff_again("run", 9, NOW, 1.0) > NOW + 40.0
+    assert timing.next_kickoff_at("run", 1, NOW, 300.0) == NOW + 300.0
+    assert timing.next_kickoff_at("run", 9, NOW, 1.0) > NOW + 40.0
 
 
 @pytest.mark.parametrize("policy", DoubtPolicy)

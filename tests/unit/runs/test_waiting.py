@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bridge.core.human_input.model import HumanInput, Question, QuestionStage
-from bridge.core.runs.deferral import Deferral
-from bridge.core.runs.model import Run, State
+from bridge.core.runs.model import Deferral, Run, State
 from bridge.core.runs.waiting import Reason, Waiting, why_waiting
 from tests.fakes import NOW, a_run
 

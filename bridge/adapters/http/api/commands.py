@@ -10,8 +10,8 @@ from bridge.adapters.http import problems, views
 from bridge.adapters.http.api.command_body import read_command_body
 from bridge.adapters.http.auth import Client, Clients, Role
 from bridge.adapters.http.body import respond
-from bridge.core import fields
 from bridge.core.errors import RequestRefused
+from bridge.core.json import check_members
 from bridge.core.runs import request as kickoff_request
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand, read_resume
 from bridge.ports.inbound import ApplyCommand
@@ -35,7 +35,7 @@ class CommandsApi:
         ]
 
     async def _cancel(self, request: web.Request, client: Client) -> web.Response:
-        fields.only(await read_command_body(request))
+        check_members(await read_command_body(request))
         return await self._apply(request, client, Cancel())
 
     async def _resume(self, request: web.Request, client: Client) -> web.Response:
@@ -55,7 +55,7 @@ class CommandsApi:
 
 
 def _resolution(body: Mapping[str, Any]) -> RunCommand:
-    fields.only(body, {"action", "kickoff_id", "force"})
+    check_members(body, {"action", "kickoff_id", "force"})
     force = body.get("force", False)
     if not isinstance(force, bool):
         raise RequestRefused("invalid_request", "must be true or false", "force")

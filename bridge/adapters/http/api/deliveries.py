@@ -13,9 +13,9 @@ from bridge.adapters.http.auth import Client, Clients, Role
 from bridge.adapters.http.body import respond
 from bridge.adapters.http.problems import invalid_parameter
 from bridge.adapters.http.read_limits import ReadLimit
-from bridge.core import fields
 from bridge.core.delivery.model import Delivery, DeliveryState
 from bridge.core.errors import RequestRefused
+from bridge.core.json import check_members
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.queries import DeliveryFilter
 from bridge.ports.store import Store
@@ -67,7 +67,7 @@ class DeliveriesApi:
         return await self._respond(await self._load_visible(request, client))
 
     async def _redeliver_one(self, request: web.Request, client: Client) -> web.Response:
-        fields.only(await read_command_body(request))
+        check_members(await read_command_body(request))
         one = await self._load_visible(request, client)
         await self._store.redeliver(DeliveryFilter(one.delivery_id, crews=client.crews), self._clock())
         self._notify_deliveries()
@@ -99,7 +99,7 @@ def _id(name: str, shape: re.Pattern[str], text: str | None) -> str | None:
 
 def _read_filter(body: Mapping[str, Any], client: Client) -> DeliveryFilter:
     """Return which deliveries to send again: dead ones, unless `state` names another state."""
-    fields.only(body, _REDELIVER_FIELDS)
+    check_members(body, _REDELIVER_FIELDS)
     state, crew = body.get("state"), body.get("crew")
     if state is not None and state not in list(DeliveryState):
         raise RequestRefused("invalid_request", f"must be one of {', '.join(DeliveryState)}", "state")

@@ -14,7 +14,7 @@ from bridge.adapters.http.api.event_feed import EventFeed, StreamCursor
 from bridge.adapters.http.auth import Client, Clients, Role
 from bridge.adapters.http.long_poll import SHUTTING_DOWN, is_set_within
 from bridge.core.delivery.model import Event
-from bridge.core.http.slots import Slots
+from bridge.core.http.limits import Slots
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.store import Store
 

@@ -45,7 +45,7 @@ class HooksApi:
             raise problems.from_status(404)
         webhook = await _inbound_webhook(request)
         try:
-            outcome = hook.take(found, webhook, self._clock())
+            outcome = hook.receive(found, webhook, self._clock())
         except NotVerified as error:
             raise self._unauthenticated(request, found, str(error)) from None
         if found.scheme != "none":

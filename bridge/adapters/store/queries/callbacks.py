@@ -57,7 +57,7 @@ class _CallsInProgress:
     def proven_only(self) -> bool:
         """Whether those that are new or failing have all that they may have together."""
         unproven = sum(calls for receiver, calls in self.calls.items() if not self.proven[receiver])
-        return unproven >= self.shares.unproven_together
+        return unproven >= self.shares.unproven_total
 
     def take(self, receiver: str, *, proven: bool) -> bool:
         """Count one more call for this receiver if its limit permits."""
@@ -68,7 +68,7 @@ class _CallsInProgress:
         return True
 
     def _share(self, receiver: str) -> int:
-        return self.shares.of(proven=self.proven[receiver])
+        return self.shares.per_receiver(proven=self.proven[receiver])
 
 
 def _claim(connection: Connection, request: ClaimCallbacks) -> list[Delivery]:

@@ -33,7 +33,7 @@ async def test_what_was_learned_survives_a_restart(bench: Bench):
     restarted = process(bench)
     await restarted.round(add(restarted))
     assert restarted.crew.planner.run_time_stats() == bench.crew.planner.run_time_stats()
-    assert restarted.crew.planner.unsaved() == []
+    assert restarted.crew.planner.take_unsaved() == []
 
 
 async def test_processes_on_one_store_learn_from_each_other(bench: Bench):

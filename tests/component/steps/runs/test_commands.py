@@ -8,7 +8,7 @@ import pytest
 from bridge.core.crew import webhook_tokens
 from bridge.core.crew.responses import Failed, InDoubt, NoResponse, Running, StopResponse, Succeeded
 from bridge.core.crew.webhooks import Kind
-from bridge.core.errors import PostUnderWay, RequestRefused, StoreUnavailable
+from bridge.core.errors import PostInProgress, RequestRefused, StoreUnavailable
 from bridge.core.human_input.feedback import Resume
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.runs import timing
@@ -162,7 +162,7 @@ async def test_whoever_steers_is_told_at_once_that_the_disk_is_full(bench: Bench
 async def test_while_a_post_is_under_way_nothing_can_be_decided(bench: Bench):
     run = await bench.left_starting()
     for command in (Cancel(), Retry(), Adopt("k-1"), Abandon()):
-        with pytest.raises(PostUnderWay):
+        with pytest.raises(PostInProgress):
             await bench.apply_command(run.run_id, command, "client/ops")
 
 

@@ -356,7 +356,7 @@ async def test_an_answer_that_was_refused_is_said_so_at_once(bench: Bench):
     bench.clock.forward(1)
     await answered(bench, run)
     assert await told(bench, run) == ["waiting_for_human", "resume_unconfirmed"]
-    assert (await data(bench, run, "run.resume_unconfirmed"))["question"]["trouble"] == "HTTP 422: Field required"
+    assert (await data(bench, run, "run.resume_unconfirmed"))["question"]["problem"] == "HTTP 422: Field required"
 
 
 async def test_a_status_that_shows_work_confirms_the_answer(bench: Bench):

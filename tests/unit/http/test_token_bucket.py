@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.core.token_bucket import Buckets, Rate
+from bridge.core.http.limits import Buckets, Rate
 
 
 def test_after_a_burst_the_rate_applies():

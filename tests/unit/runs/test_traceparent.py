@@ -2,14 +2,14 @@
 
 import pytest
 
-from bridge.core.trace_context import traceparent
+from bridge.core.runs.request import parse_traceparent
 
 TRACE = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
 
 
 @pytest.mark.parametrize("trace", [f"00-{TRACE}-01", f"cc-{TRACE}-01", f"cc-{TRACE}-01-what-comes-later"])
 def test_a_trace_is_read_from_text_and_bytes(trace: str):
-    assert traceparent(trace) == traceparent(trace.encode()) == trace
+    assert parse_traceparent(trace) == parse_traceparent(trace.encode()) == trace
 
 
 @pytest.mark.parametrize(
@@ -30,4 +30,4 @@ def test_a_trace_is_read_from_text_and_bytes(trace: str):
     ],
 )
 def test_an_invalid_trace_is_dropped(trace: object):
-    assert traceparent(trace) is None
+    assert parse_traceparent(trace) is None

@@ -1,0 +1,42 @@
+"""Late results: the executions of runs that have already ended are polled until they end, too rarely to cost much."""
+
+from dataclasses import replace
+
+from bridge.core.crew import responses
+from bridge.core.delivery import cloudevents
+from bridge.core.runs import timing
+from bridge.core.runs.model import CrewPolicy, Decision, Outcome, Run, RunError, State
+
+MAY_STILL_END = frozenset({State.TIMED_OUT, State.CANCELLED, State.FAILED})
+"""Final states whose execution may still end; of a failed run, only if evidence of the execution arrived later."""
+
+
+def should_be_stopped(run: Run) -> bool:
+    """Return whether to stop the execution of a cancelled or abandoned run before it is polled for a late result."""
+    return run.state in {State.CANCELLED, State.FAILED} and run.due_at == run.finished_at
+
+
+def on_announced_end(run: Run, now: float) -> Decision | None:
+    """Make the poll of an ended run's execution due now, because a webhook announced its end.
+
+    Return None if the end is already known, or if the execution is being polled or stopped.
+    """
+    if run.state not in MAY_STILL_END or run.due_at is None or run.due_at <= now or run.owner is not None:
+        return None
+    return Decision(replace(run, due_at=now))
+
+
+def on_poll(
+    run: Run, response: responses.StatusResponse, policy: CrewPolicy, now: float, announced_at: float | None = None
+) -> Decision:
+    """Emit `run.late_result` once if the execution of an ended run has ended; otherwise schedule the next poll."""
+    match response:
+        case responses.Succeeded(result, result_json, usage, _):
+            late = Outcome(result, result_json, usage)
+        case responses.Failed(message):
+            late = Outcome(error=RunError("execution_failed", message))
+        case _:
+            due_at = timing.announced_end_poll_at(announced_at, now) or timing.next_late_poll_at(run, now)
+            return Decision(replace(run, owner=None, due_at=due_at))
+    emitted = cloudevents.with_event(replace(run, outcome=late), cloudevents.LATE_RESULT, policy, now)
+    return replace(emitted, run=replace(run, owner=None, due_at=None))
