@@ -52,7 +52,8 @@ def check(config: Config = None, connect: Connect = False) -> None:
     """Validate the settings and report every problem at once."""
     settings = _settings(config)
     out = Console(soft_wrap=True, highlight=False)
-    out.print(f"settings: {len(settings.crews)} crews, {'RabbitMQ' if settings.amqp else 'no RabbitMQ'}: all valid")
+    crews = "1 crew" if len(settings.crews) == 1 else f"{len(settings.crews)} crews"
+    out.print(f"settings are valid: {crews}, {'RabbitMQ' if settings.amqp else 'no RabbitMQ'}")
     if connect:
         _connect(settings, out)
 

@@ -53,10 +53,10 @@ async def _demo() -> None:
             console.print(f"crew API (sandbox) at {crew_url}, bridge at {bridge_url}, events to {callback_url}\n")
             bridge = await stack.enter_async_context(connect(bridge_url, None))
             await _show_runs(bridge, [await _submit(bridge, topic, callback_url) for topic in TOPICS], console)
-            console.print("\ncompletion events, signed and delivered to the callback URL:")
+            console.print("\nCompletion events, signed and delivered to the callback URL:")
             for _ in TOPICS:
                 console.print(orjson.dumps(await events.get()).decode(), soft_wrap=True, markup=False)
-    console.print("\nNext: README.md, or write a bridge.yaml and `kickoff-bridge run`.", style="bold")
+    console.print('\nNext: "Try it" in README.md starts a sandbox and a bridge of your own.', style="bold")
 
 
 async def _submit(bridge: BridgeClient, topic: str, callback_url: str) -> Json:
