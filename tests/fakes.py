@@ -1,7 +1,9 @@
 """Small stand-ins for the world, a clock to turn by hand, and builders of the nouns that tests start from."""
 
+import tempfile
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from bridge.core.crew.responses import (
@@ -192,3 +194,9 @@ class Faults:
     @property
     def kinds(self) -> list[Quarantined]:
         return [kind for kind, _, _ in self.reported]
+
+
+def memory_folder() -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder, in memory where the system has one; for tests in which no disk fails."""
+    memory = Path("/dev/shm")
+    return tempfile.TemporaryDirectory(prefix="bridge-test-", dir=memory if memory.is_dir() else None)

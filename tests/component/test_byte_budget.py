@@ -1,11 +1,11 @@
-"""The budget of bytes in memory: who has to make room, who waits, who goes on."""
+"""The byte budget for requests: eviction, waiting, and fairness among holders."""
 
 import asyncio
 
 from bridge.adapters.byte_budget import ByteBudget
 
 
-def test_what_fits_is_held_until_it_is_released() -> None:
+def test_bytes_within_the_budget_are_held_until_released() -> None:
     budget = ByteBudget(10)
     with budget.hold() as hold:
         hold.grow(4)
@@ -15,7 +15,7 @@ def test_what_fits_is_held_until_it_is_released() -> None:
     assert (budget.held, budget.left) == (0, 10)
 
 
-def test_the_holder_with_most_bytes_makes_room_and_the_oldest_of_its_holds_first() -> None:
+def test_the_largest_holder_is_evicted_oldest_hold_first() -> None:
     budget, evicted = ByteBudget(10), list[str]()
     holds = {
         name: budget.hold(name[0], lambda name=name: evicted.append(name))  # type: ignore[misc]
@@ -29,14 +29,14 @@ def test_the_holder_with_most_bytes_makes_room_and_the_oldest_of_its_holds_first
     assert (evicted, budget.held) == (["b1"], 7)
 
 
-def test_one_that_does_not_fit_beside_what_cannot_be_evicted_is_evicted_itself() -> None:
+def test_a_hold_that_does_not_fit_beside_unevictable_ones_is_evicted_itself() -> None:
     budget, evicted = ByteBudget(10), list[str]()
     budget.hold("a").grow(9)
     budget.hold("b", lambda: evicted.append("b")).grow(2)
     assert (evicted, budget.held) == (["b"], 9)
 
 
-async def test_whoever_holds_its_share_waits_and_others_do_not() -> None:
+async def test_a_holder_at_its_share_waits_and_others_do_not() -> None:
     budget = ByteBudget(10, share=0.5)
     first = budget.hold("a")
     first.grow(5)
@@ -48,7 +48,7 @@ async def test_whoever_holds_its_share_waits_and_others_do_not() -> None:
     await waiting
 
 
-async def test_all_wait_while_nothing_is_left_and_one_that_is_cancelled_is_forgotten() -> None:
+async def test_all_wait_while_the_budget_is_used_up_and_a_cancelled_one_is_dropped() -> None:
     budget = ByteBudget(10)
     full = budget.hold("a")
     full.grow(11)

@@ -1,4 +1,4 @@
-"""Keys of Standard Webhooks: both kinds sign as the vectors say, and a public key takes that and nothing else."""
+"""Standard Webhooks keys: both kinds produce the published signatures, and a public key accepts only its own."""
 
 import base64
 
@@ -22,11 +22,11 @@ SIGNATURE = base64.b64decode(BY_PAIR.removeprefix("v1a,"))
     ("secret", "signature"),
     [(f"whsk_{SEED}", BY_PAIR), (f"whsec_{SEED}", "v1,I0wYlrnpZHp6FYRPEtuUfydN9An9Ect6WXJHii1cv7o=")],
 )
-def test_a_secret_signs_as_the_vector_says(secret: str, signature: str):
+def test_a_secret_produces_the_published_signature(secret: str, signature: str):
     assert build_signer(secret)("evt_01", 1_700_000_000, BODY) == signature
 
 
-def test_a_public_key_takes_what_its_pair_signed():
+def test_a_public_key_accepts_the_signature_of_its_pair():
     assert build_checker(ed25519_public(PUBLIC_KEY))(SIGNATURE, SIGNED)
 
 
@@ -41,9 +41,9 @@ def test_a_public_key_takes_what_its_pair_signed():
         (bytes(64), SIGNED),
     ],
 )
-def test_a_public_key_takes_nothing_else(signature: bytes, signed: bytes):
+def test_a_public_key_refuses_any_other_signature(signature: bytes, signed: bytes):
     assert not build_checker(ed25519_public(PUBLIC_KEY))(signature, signed)
 
 
-def test_another_public_key_does_not_take_it():
+def test_another_public_key_refuses_the_signature():
     assert not build_checker(bytes(32))(SIGNATURE, SIGNED)

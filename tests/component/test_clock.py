@@ -1,4 +1,4 @@
-"""The process's time: it follows the wall clock without ever leaping or running back."""
+"""The steady clock: it follows the wall clock without jumps, and never runs backward."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class Clocks:
         return SteadyClock(lambda: self.wall, lambda: self.monotonic)
 
 
-def test_it_shows_the_wall_time_while_that_is_steady() -> None:
+def test_it_equals_the_wall_clock_while_that_is_steady() -> None:
     clocks = Clocks()
     clock = clocks.steady()
 
@@ -45,7 +45,7 @@ def test_a_wall_clock_set_by_a_day_moves_it_by_little() -> None:
         assert 10.0 * (1 - SLEW) <= clock() - before <= 10.0 * (1 + SLEW)
 
 
-def test_a_difference_is_made_up_in_time() -> None:
+def test_a_difference_is_corrected_gradually() -> None:
     clocks = Clocks()
     clock = clocks.steady()
     clocks.wall += 4.0
@@ -70,7 +70,7 @@ def test_steps_of_five_seconds_every_second_never_turn_it_back() -> None:
     assert shown[-1] - shown[0] <= 60 * (1 + SLEW)
 
 
-def test_a_leap_is_told_once() -> None:
+def test_a_jump_is_reported_once() -> None:
     clocks = Clocks()
     clock = clocks.steady()
     clocks.wall += DAY
@@ -82,7 +82,7 @@ def test_a_leap_is_told_once() -> None:
     assert [(line["event"], line["difference_s"]) for line in logs] == [("clock_jumped", DAY)]
 
 
-async def test_a_clock_that_differs_from_the_machines_is_a_problem_that_readiness_shows() -> None:
+async def test_a_difference_from_the_wall_clock_is_a_problem_in_readiness() -> None:
     for leap, side in ((3600.0, "behind"), (-3600.0, "ahead of")):
         clocks = Clocks()
         clock = clocks.steady()

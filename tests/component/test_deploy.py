@@ -1,4 +1,4 @@
-"""What deploy/ offers holds together: settings that are accepted, names that lead somewhere, time enough to stop."""
+"""The files in deploy/ are consistent: settings are accepted, names resolve, and shutdown has enough time."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ SECRETS = {
 
 
 def documents(folder: Path) -> dict[str, Any]:
-    """Every document that the folder's kustomization names, by its kind."""
+    """Every document that the kustomization of this folder lists, by kind."""
     [kustomization] = read(folder / "kustomization.yaml")
     files = [name for name in kustomization["resources"] if name.endswith(".yaml")]
     return {document["kind"]: document for name in files for document in read(folder / name)}
@@ -47,7 +47,7 @@ def containers() -> list[Any]:
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Path:
-    """The folder that stands for /run/secrets, with both Secrets as the kustomization says to make them."""
+    """The folder that replaces /run/secrets, with both Secrets as the kustomization describes them."""
     comment = (BASE / "kustomization.yaml").read_text(encoding="utf-8").partition("apiVersion")[0]
     for secret, arguments in re.findall(r"create secret generic (\S+)((?:[\s\\#]+--from-file=\S+)+)", comment):
         (tmp_path / secret).mkdir()
@@ -58,7 +58,7 @@ def mounted(tmp_path: Path) -> Path:
 
 
 def load_settings(container: Mapping[str, Any], mounted: Path) -> Settings:
-    """What the settings file and this container's environment come to, with the secrets in another folder."""
+    """The settings from the file and the environment of this container, with the secrets in another folder."""
     moved = mounted / "bridge.yaml"
     text = (BASE / "bridge.yaml").read_text(encoding="utf-8")
     moved.write_text(text.replace("/run/secrets", str(mounted)))
@@ -66,7 +66,7 @@ def load_settings(container: Mapping[str, Any], mounted: Path) -> Settings:
     return load(moved, environ)
 
 
-def test_the_pods_settings_are_accepted_and_each_container_has_its_own_role(mounted: Path) -> None:
+def test_the_settings_of_the_pods_are_accepted_and_each_container_has_its_role(mounted: Path) -> None:
     [migrate], [bridge] = pod()["initContainers"], pod()["containers"]
 
     assert load_settings(migrate, mounted).store.url.get_secret_value() == OWNER_URL
@@ -87,7 +87,7 @@ def test_every_file_of_a_secret_is_mounted_where_it_is_read() -> None:
     assert "migration" not in {mount["name"] for mount in pod()["containers"][0]["volumeMounts"]}
 
 
-def test_all_manifests_are_listed_and_speak_of_the_same_pods() -> None:
+def test_all_manifests_are_listed_and_refer_to_the_same_pods() -> None:
     found = documents(BASE)
 
     assert set(found) == {"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"}
@@ -103,7 +103,7 @@ def test_all_manifests_are_listed_and_speak_of_the_same_pods() -> None:
     assert found["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == LABELS
 
 
-def test_ports_and_probes_lead_to_what_the_bridge_serves(mounted: Path) -> None:
+def test_ports_and_probes_match_the_bridge(mounted: Path) -> None:
     [bridge] = pod()["containers"]
     ports = {port["name"]: port["containerPort"] for port in bridge["ports"]}
     settings = load_settings(bridge, mounted)
@@ -120,7 +120,7 @@ def test_ports_and_probes_lead_to_what_the_bridge_serves(mounted: Path) -> None:
     assert [port["port"] for rule in ingress for port in rule["ports"]] == ["http", "ops"]
 
 
-def test_whoever_stops_a_bridge_waits_longer_than_a_post_may_take() -> None:
+def test_the_shutdown_timeout_exceeds_that_of_a_post() -> None:
     wait = int(pod()["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
 
     assert LIMITS.kickoff < GRACE
@@ -130,7 +130,7 @@ def test_whoever_stops_a_bridge_waits_longer_than_a_post_may_take() -> None:
         assert int(compose["services"]["bridge"]["stop_grace_period"].removesuffix("s")) > GRACE
 
 
-def test_pods_have_no_rights_that_they_do_not_need() -> None:
+def test_pods_have_minimal_rights() -> None:
     user = re.search(r"^USER (\d+):(\d+)$", (DEPLOY.parent / "Dockerfile").read_text(), re.MULTILINE)
 
     assert user is not None
@@ -166,7 +166,7 @@ def test_the_overlay_scales_the_base_by_the_requests_queue(mounted: Path) -> Non
 
 
 @pytest.mark.parametrize("service", ["bridge", "migrate"])
-def test_the_composed_bridges_are_set_up_with_what_is_accepted(service: str) -> None:
+def test_the_settings_of_the_composed_bridges_are_accepted(service: str) -> None:
     [compose] = read(DEPLOY / "compose.scale.yaml")
     values = dict.fromkeys(variables(compose), SECRETS["callback-secret"]) | {"RESEARCH_URL": "https://c.example.com"}
     environment = compose["services"][service]["environment"]
@@ -178,7 +178,7 @@ def test_the_composed_bridges_are_set_up_with_what_is_accepted(service: str) -> 
     assert settings.store.location == "postgres:5432/bridge"
 
 
-def test_only_what_knows_the_port_asks_a_bridge_for_its_health() -> None:
+def test_health_checks_use_the_configured_port() -> None:
     assert "HEALTHCHECK" not in (DEPLOY.parent / "Dockerfile").read_text()
     example = yaml.safe_load((DEPLOY / "bridge.example.yaml").read_text())["http"]
     for name in ("compose.yaml", "compose.scale.yaml"):
@@ -189,7 +189,7 @@ def test_only_what_knows_the_port_asks_a_bridge_for_its_health() -> None:
         assert (example["port"], "ops_port" in example) == (int(port), False)
 
 
-def test_the_composed_parts_find_each_other() -> None:
+def test_composed_services_refer_to_each_other_by_name() -> None:
     [compose] = read(DEPLOY / "compose.scale.yaml")
     services = compose["services"]
     nodes = re.findall(r"= rabbit@(\S+)", (DEPLOY / "scale" / "rabbitmq.conf").read_text())
@@ -213,5 +213,5 @@ def variables(tree: Any) -> Iterator[str]:
 
 
 def filled(text: str, values: Mapping[str, str]) -> str:
-    """A text as compose would hand it to a container."""
+    """A text as compose passes it to a container."""
     return re.sub(r"\$\{(\w+)[^}]*\}", lambda found: values[found[1]], text)

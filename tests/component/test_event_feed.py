@@ -1,4 +1,4 @@
-"""Streams of events that catch up."""
+"""Event streams that catch up with stored events."""
 
 import asyncio
 from typing import cast
@@ -10,7 +10,7 @@ from bridge.ports.store import Store
 
 
 class EndlessStore:
-    """Each page holds events of others, newer than the one before; the bridge stops after a hundred pages."""
+    """Each page holds newer events of other clients; the bridge stops after a hundred pages."""
 
     def __init__(self) -> None:
         self.stopping = asyncio.Event()
@@ -27,9 +27,9 @@ class EndlessStore:
 
 
 async def test_a_stream_that_catches_up_ends_when_the_bridge_stops():
-    """It went on past the events of others until the store was closed under it."""
+    """It kept reading events of other clients until the store was closed."""
     store = EndlessStore()
-    client = Client("stranger", b"", frozenset({Role.SUBMIT}))
+    client = Client("orders", b"", frozenset({Role.SUBMIT}))
     cursor = StreamCursor(cast("Store", store), EventFeed(cast("Store", store), 0.5), client)
     assert await cursor.seek("e-1")
     assert await cursor.next_events(store.stopping) == []

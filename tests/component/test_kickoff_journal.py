@@ -1,4 +1,4 @@
-"""The side journal: kickoff ids outlive the process, whatever state the file was left in."""
+"""The kickoff journal: ids survive the process, whatever state the file was left in."""
 
 import json
 from dataclasses import asdict, replace
@@ -23,7 +23,7 @@ def append(number: int) -> JournalEntry:
     return JournalEntry(run.run_id, 1, f"k-{number}")
 
 
-async def test_what_was_noted_is_there_after_a_restart(tmp_path: Path) -> None:
+async def test_entries_are_there_after_a_restart(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/bridge.db"
     async with open_journal(url) as journal:
         await journal.append(started(1))
@@ -35,14 +35,14 @@ async def test_what_was_noted_is_there_after_a_restart(tmp_path: Path) -> None:
         assert journal.entries() == [append(1), append(2), append(3)]
 
 
-async def test_it_takes_its_room_before_the_disk_is_full(tmp_path: Path) -> None:
+async def test_disk_space_is_reserved_in_advance(tmp_path: Path) -> None:
     async with open_journal(f"sqlite:///{tmp_path}/bridge.db") as journal:
         await journal.append(started(1))
 
     assert (tmp_path / "bridge.db.kickoffs").stat().st_size == ROOM
 
 
-async def test_a_line_that_a_crash_cut_off_hides_no_other(tmp_path: Path) -> None:
+async def test_a_line_truncated_by_a_crash_hides_no_other(tmp_path: Path) -> None:
     file = tmp_path / "bridge.db.kickoffs"
     async with open_journal(f"sqlite:///{tmp_path}/bridge.db") as journal:
         await journal.append(started(1))
@@ -55,7 +55,7 @@ async def test_a_line_that_a_crash_cut_off_hides_no_other(tmp_path: Path) -> Non
         assert journal.entries() == [append(1), append(2)]
 
 
-async def test_a_cleared_journal_is_empty_and_goes_on(tmp_path: Path) -> None:
+async def test_a_cleared_journal_is_empty_and_usable(tmp_path: Path) -> None:
     async with open_journal(f"sqlite:///{tmp_path}/bridge.db") as journal:
         await journal.append(started(1))
         journal.clear()
@@ -63,14 +63,14 @@ async def test_a_cleared_journal_is_empty_and_goes_on(tmp_path: Path) -> None:
         assert journal.entries() == [append(2)]
 
 
-async def test_what_the_store_has_taken_frees_its_place_and_nothing_else_is_touched(tmp_path: Path) -> None:
+async def test_a_dropped_entry_frees_its_space_and_no_other_entry_changes(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/bridge.db"
     async with open_journal(url) as journal:
         await journal.append(started(1))
         for number in range(2, 2 * ROOM // ENTRY_SIZE):
             await journal.append(started(number))
             await journal.drop(started(number))
-        await journal.drop(started(9))  # never noted, or dropped before
+        await journal.drop(started(9))  # never appended, or dropped before
         await journal.append(started(3))
 
     assert (tmp_path / "bridge.db.kickoffs").stat().st_size == ROOM
@@ -78,7 +78,7 @@ async def test_what_the_store_has_taken_frees_its_place_and_nothing_else_is_touc
         assert journal.entries() == [append(1), append(3)]
 
 
-async def test_a_restart_reads_all_notes_also_those_beyond_the_room(
+async def test_a_restart_reads_all_entries_beyond_the_reserved_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kickoff_journal, "ROOM", 3 * ENTRY_SIZE)
@@ -95,7 +95,7 @@ async def test_a_restart_reads_all_notes_also_those_beyond_the_room(
     assert (tmp_path / "bridge.db.kickoffs").stat().st_size == 3 * ENTRY_SIZE
 
 
-async def test_notes_that_stand_one_after_the_other_are_read_and_kept(tmp_path: Path) -> None:
+async def test_adjacent_entries_are_read_and_kept(tmp_path: Path) -> None:
     """As an earlier version wrote them."""
     lines = "".join(f"\n{json.dumps(asdict(append(number)))}\n" for number in range(1, 9))
     (tmp_path / "bridge.db.kickoffs").write_bytes(lines.encode())
@@ -104,7 +104,7 @@ async def test_notes_that_stand_one_after_the_other_are_read_and_kept(tmp_path: 
         assert journal.entries() == [append(number) for number in range(1, 10)]
 
 
-async def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+async def test_an_unwritable_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="kickoffs"):
         async with open_journal(f"sqlite:///{tmp_path}/missing/bridge.db"):
             pass

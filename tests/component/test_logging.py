@@ -1,4 +1,4 @@
-"""Log lines: their form, and that no secret is ever in one."""
+"""Log lines: their format, and the redaction of secrets."""
 
 import io
 import json
@@ -55,7 +55,7 @@ def fail(error: Exception) -> NoReturn:
     raise error
 
 
-class TestForm:
+class TestFormat:
     def test_a_line_starts_with_time_level_and_event(self) -> None:
         line = line_with(run_id="r1")
 
@@ -70,52 +70,52 @@ class TestForm:
 
         assert lines(stream)[0]["crew"] == "research"
 
-    def test_lines_below_the_level_are_left_out(self) -> None:
+    def test_lines_below_the_level_are_dropped(self) -> None:
         stream = configured(level="warning")
         structlog.get_logger().info("too_quiet")
 
         assert stream.getvalue() == ""
 
-    def test_auto_is_json_when_the_stream_is_no_terminal(self) -> None:
+    def test_auto_is_json_without_a_terminal(self) -> None:
         stream = configured(form="auto")
         structlog.get_logger().info("run_started")
 
         assert lines(stream)[0]["event"] == "run_started"
 
-    def test_auto_is_coloured_text_on_a_terminal(self) -> None:
+    def test_auto_is_colored_text_on_a_terminal(self) -> None:
         stream = Terminal()
         logs.configure("info", "auto", stream)
         structlog.get_logger().info("run_started")
 
         assert "\x1b[" in stream.getvalue()
 
-    def test_standard_error_is_where_lines_go_by_default(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_the_default_stream_is_standard_error(self, capsys: pytest.CaptureFixture[str]) -> None:
         logs.configure("info", "json")
         structlog.get_logger().info("run_started")
 
         assert "run_started" in capsys.readouterr().err
 
-    def test_text_cannot_start_a_line_of_its_own_on_the_console(self) -> None:
+    def test_text_cannot_start_a_new_line_on_the_console(self) -> None:
         stream = configured(form="console")
         structlog.get_logger().info("refused", detail="x\n2026-01-01 [error] forged\x1b[31m")
 
         assert stream.getvalue().count("\n") == 1
         assert "\x1b" not in stream.getvalue()
 
-    def test_values_that_json_does_not_know_are_shown_as_text(self) -> None:
+    def test_values_that_json_does_not_support_are_logged_as_text(self) -> None:
         assert line_with(what={1, 1.5, None, b"x".__class__})["what"]
         assert line_with(number=float("nan"))["number"] == "nan"
 
 
 class TestTracebacks:
-    def test_local_variables_are_not_shown(self) -> None:
+    def test_local_variables_are_not_logged(self) -> None:
         stream = configured()
         self.log_a_failure(hidden="a-local-value")
 
         assert "RuntimeError: it broke" in lines(stream)[0]["exception"]
         assert "a-local-value" not in stream.getvalue()
 
-    def test_the_console_keeps_a_tracebacks_line_breaks(self) -> None:
+    def test_the_console_keeps_line_breaks_of_tracebacks(self) -> None:
         stream = configured(form="console")
         self.log_a_failure(hidden="a-local-value")
 
@@ -138,7 +138,7 @@ class TestTracebacks:
 
         assert "hunter2" not in stream.getvalue()
 
-    def test_an_exception_as_a_value_is_shown_without_its_repr(self) -> None:
+    def test_an_exception_as_a_value_is_logged_without_its_repr(self) -> None:
         class Chatty(Exception):
             def __repr__(self) -> str:
                 return "request headers and all"
@@ -147,28 +147,28 @@ class TestTracebacks:
 
 
 class TestLibraries:
-    def test_a_librarys_warning_becomes_one_event_with_its_message(self) -> None:
+    def test_a_warning_of_a_library_is_one_event_with_its_message(self) -> None:
         stream = configured()
         logging.getLogger("aiohttp.server").warning("bad %s", "request")
 
         line = lines(stream)[0]
         assert (line["event"], line["logger"], line["message"]) == ("library_message", "aiohttp.server", "bad request")
 
-    def test_a_librarys_info_is_left_out(self) -> None:
+    def test_info_lines_of_libraries_are_dropped(self) -> None:
         stream = configured(level="debug")
         logging.getLogger("aiohttp.access").info("GET /")
 
         assert stream.getvalue() == ""
 
     @pytest.mark.parametrize("name", ["aiormq.connection", "aio_pika.queue"])
-    def test_broker_frames_are_never_shown(self, name: str) -> None:
-        """At DEBUG these loggers print bodies and credentials."""
+    def test_broker_frames_are_never_logged(self, name: str) -> None:
+        """At DEBUG level these loggers print bodies and credentials."""
         stream = configured(level="debug")
         logging.getLogger(name).debug("Sending frame with everything in it")
 
         assert stream.getvalue() == ""
 
-    def test_frames_stay_out_even_when_their_logger_is_opened_by_hand(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_frames_are_not_logged_even_if_their_logger_is_enabled(self, monkeypatch: pytest.MonkeyPatch) -> None:
         stream = configured(level="debug")
         monkeypatch.setattr(logging.getLogger("aiormq.connection"), "level", logging.DEBUG)
         logging.getLogger("aiormq.connection").debug("Sending frame with everything in it")
@@ -203,20 +203,20 @@ class TestLibraries:
             "error when creating transport: ConnectionRefusedError()",
         ],
     )
-    def test_what_our_own_line_about_the_broker_tells_is_not_said_again(self, message: str) -> None:
-        """Every loss of the broker cost three lines, and every vain attempt one more for as long as it was away."""
+    def test_library_lines_that_repeat_a_line_of_the_bridge_are_dropped(self, message: str) -> None:
+        """Every loss of the broker logged three lines, and every failed reconnect one more."""
         stream = configured()
         logging.getLogger("aiormq.connection").error(message)
         logging.getLogger("aiohttp.server").error(message)
         assert [line["logger"] for line in lines(stream)] == ["aiohttp.server"]
 
-    def test_secrets_are_kept_out_of_library_lines(self) -> None:
+    def test_library_lines_are_redacted(self) -> None:
         stream = configured(secrets=("s3cret-value",))
         logging.getLogger("anything").error("sent %r to %s", "s3cret-value", "amqp://guest:hunter2@host/")
 
         assert lines(stream)[0]["message"] == "sent '***' to amqp://***@host/"
 
-    def test_a_malformed_call_prints_nothing_raw(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_malformed_call_logs_nothing_unredacted(self, capsys: pytest.CaptureFixture[str]) -> None:
         configured(secrets=("s3cret-value",))
         logging.getLogger("anything").error("one %s", "s3cret-value", "too many")  # noqa: PLE1205
 
@@ -241,7 +241,7 @@ class TestRedaction:
             "callback_url",
         ],
     )
-    def test_a_value_under_a_secrets_name_is_masked_at_any_depth(self, name: str) -> None:
+    def test_a_value_under_a_secret_name_is_masked_at_any_depth(self, name: str) -> None:
         assert line_with(headers={name: ["x", 1]})["headers"] == {name: "***"}
 
     @pytest.mark.parametrize(
@@ -256,20 +256,20 @@ class TestRedaction:
             ("https://x.example/cb?a=1&response_token=t0k&b=2", "https://x.example/cb?a=1&response_token=***&b=2"),
         ],
     )
-    def test_what_looks_like_a_secret_is_masked(self, text: str, shown: str) -> None:
+    def test_text_that_looks_like_a_secret_is_masked(self, text: str, shown: str) -> None:
         assert line_with(detail=text)["detail"] == shown
 
-    def test_a_known_secret_is_masked_wherever_it_stands(self) -> None:
+    def test_a_known_secret_is_masked_in_any_position(self) -> None:
         stream = configured(secrets=("s3cret-value",))
         structlog.get_logger().info("x", path="/a/s3cret-value/b", **{"s3cret-value": 1})
 
         assert "s3cret-value" not in stream.getvalue()
         assert lines(stream)[0]["path"] == "/a/***/b"
 
-    def test_a_secret_that_is_learned_later_is_masked_in_every_line_and_the_former_one_stays_masked(self) -> None:
+    def test_a_renewed_secret_and_the_former_one_are_masked(self) -> None:
         stream = configured(secrets=("former-secret",))
         log = structlog.get_logger()
-        log.info("first", text="former-secret later-secret", **{"later-secret": 1})  # the name is remembered by then
+        log.info("first", text="former-secret later-secret", **{"later-secret": 1})  # the name is cached by then
         logs.learn(["later-secret"])
         log.info("second", text="former-secret later-secret", **{"later-secret": 1})
         logging.getLogger("library").warning("later-secret")
@@ -283,26 +283,26 @@ class TestRedaction:
 
         assert lines(stream)[0]["ids"] == ["***", 7]
 
-    def test_the_longer_of_two_secrets_is_masked_whole(self) -> None:
+    def test_the_longer_of_two_secrets_is_masked_in_full(self) -> None:
         stream = configured(secrets=("12345678", "12345678-and-more"))
         structlog.get_logger().info("x", text="12345678-and-more")
 
         assert lines(stream)[0]["text"] == "***"
 
-    def test_short_secrets_do_not_blot_out_ordinary_words(self) -> None:
+    def test_short_secrets_do_not_mask_ordinary_words(self) -> None:
         stream = configured(secrets=("guest",))
         structlog.get_logger().info("guest_arrived")
 
         assert lines(stream)[0]["event"] == "guest_arrived"
 
-    def test_flags_and_absences_under_a_secrets_name_stay_readable(self) -> None:
+    def test_booleans_and_null_under_a_secret_name_stay_readable(self) -> None:
         line = line_with(token=None, has_token=True)
 
         assert (line["token"], line["has_token"]) == (None, True)
 
 
 class Opaque:
-    """Something that shows what it holds when it is printed."""
+    """An object whose repr contains its value."""
 
     def __init__(self, held: object) -> None:
         self._held = held
@@ -329,7 +329,7 @@ NESTED = st.recursive(LEAVES, wrapped, max_leaves=8)
 @pytest.mark.parametrize("form", ["json", "console"])
 @settings(deadline=None)
 @given(content=NESTED)
-def test_no_structure_brings_a_known_secret_into_a_line(form: logs.Format, content: Any) -> None:
+def test_no_data_structure_reveals_a_known_secret(form: logs.Format, content: Any) -> None:
     stream = configured(form=form, secrets=(CANARY,))
     structlog.get_logger().info("something_happened", content=content)
 

@@ -1,4 +1,4 @@
-"""Threads of the store: all are there before the first transaction needs one."""
+"""Threads of the store start before the first transaction needs one."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""The watchdog: a loop that stands still is noticed from outside of it."""
+"""The watchdog: a blocked event loop is noticed from another thread."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ from tests.patience import PATIENCE
 
 
 class Clock:
-    """Turned by hand, so that a slow machine is no stall; knows how often each thread has read it."""
+    """Set by hand, so that a slow machine is not a stall; counts the reads of each thread."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -25,7 +25,7 @@ class Clock:
         return self.now
 
     async def acquire(self, seconds: float) -> None:
-        """Return when both the loop and its watcher have seen the new time."""
+        """Return when both the loop and its watchdog have read the new time."""
         self.now += seconds
         seen = self.reads.copy()
         both = (threading.main_thread().name, Watchdog.name)
@@ -34,7 +34,7 @@ class Clock:
 
 
 def stand_still(clock: Clock, logs: list[MutableMapping[str, Any]]) -> None:
-    """Hold the loop until the watcher has seen it stand, and has looked again."""
+    """Block the loop until the watchdog has noticed it and has read the time again."""
     clock.now += 1.0
     while not logs:
         time.sleep(0.001)
@@ -43,7 +43,7 @@ def stand_still(clock: Clock, logs: list[MutableMapping[str, Any]]) -> None:
         time.sleep(0.001)
 
 
-async def test_a_stalled_loop_is_told_once_with_the_place_where_it_stands() -> None:
+async def test_a_blocked_loop_is_reported_once_with_its_stack() -> None:
     clock = Clock()
     watchdog = Watchdog(stalled_after=0.1, monotonic=clock)
     running = asyncio.create_task(watchdog.run())
@@ -63,8 +63,8 @@ async def test_a_stalled_loop_is_told_once_with_the_place_where_it_stands() -> N
     assert not watchdog.stalled
 
 
-async def test_a_loop_that_turns_is_left_in_peace() -> None:
-    """However long: each turn counts from the one before."""
+async def test_a_responsive_loop_is_not_reported() -> None:
+    """However long it runs: each iteration counts from the one before."""
     clock = Clock()
     watchdog = Watchdog(stalled_after=0.1, monotonic=clock)
     running = asyncio.create_task(watchdog.run())

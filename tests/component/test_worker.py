@@ -1,4 +1,4 @@
-"""The loop that every step runs in, with steps of the test's own."""
+"""The worker loop that every step runs in, with scripted steps."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,12 +15,12 @@ from tests.patience import PATIENCE
 
 
 async def at_once(_: str) -> None:
-    """An item that is done at once."""
+    """An item that needs no work."""
 
 
 @dataclass
 class Script:
-    """A step that hands out the waiting items; `changed` is set whenever something happened."""
+    """A step that returns the waiting items; `changed` is set after every change."""
 
     waiting: list[str] = field(default_factory=list)
     work: Callable[[str], Awaitable[None]] = at_once
@@ -31,9 +31,9 @@ class Script:
     in_hand: set[str] = field(default_factory=set)
     done: list[str] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
-    set_aside: list[str] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)
     problem: list[Exception] = field(default_factory=list)
-    """What setting aside raises."""
+    """Raised by `quarantine`."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def claim(self, room: int) -> Sequence[str]:
@@ -61,7 +61,7 @@ class Script:
         self.changed.set()
         if self.problem:
             raise self.problem.pop(0)
-        self.set_aside.append(item)
+        self.quarantined.append(item)
 
     def pause(self) -> float:
         return self.wait
@@ -74,7 +74,7 @@ class Script:
 
 
 class Gate:
-    """Work that takes until the test lets it through."""
+    """Work that blocks until the test releases it."""
 
     def __init__(self) -> None:
         self._open: dict[str, asyncio.Event] = {}
@@ -82,7 +82,7 @@ class Gate:
     async def __call__(self, item: str) -> None:
         await self._open.setdefault(item, asyncio.Event()).wait()
 
-    def let_through(self, *items: str) -> None:
+    def release(self, *items: str) -> None:
         for item in items:
             self._open.setdefault(item, asyncio.Event()).set()
 
@@ -107,7 +107,7 @@ def start(step: Script, capacity: int = 2) -> Running:
     return Running(worker, wake, asyncio.create_task(worker.run()), faults)
 
 
-async def test_what_is_waiting_is_handled():
+async def test_waiting_items_are_handled():
     step = Script(list("abcde"))
     running = start(step)
     await step.until(lambda: len(step.done) == 5)
@@ -115,21 +115,21 @@ async def test_what_is_waiting_is_handled():
     assert sorted(step.done) == list("abcde")
 
 
-async def test_no_more_is_in_hand_than_the_capacity_and_a_free_place_is_filled():
+async def test_items_in_progress_never_exceed_the_capacity_and_free_slots_are_filled():
     gate = Gate()
     step = Script(list("abc"), gate)
     running = start(step)
     await step.until(lambda: step.in_hand == {"a", "b"})
     assert repr(running.worker) == "<Worker script: 2 of 2 in progress>"
-    gate.let_through("a")
+    gate.release("a")
     await step.until(lambda: step.in_hand == {"b", "c"})
-    gate.let_through("b", "c")
+    gate.release("b", "c")
     await running.stopped()
     assert max(step.rooms) <= 2
     assert 0 not in step.rooms
 
 
-async def test_a_wake_makes_it_look_at_once():
+async def test_a_signal_causes_a_claim_at_once():
     step = Script()
     running = start(step)
     await step.until(lambda: len(step.rooms) == 1)
@@ -139,11 +139,11 @@ async def test_a_wake_makes_it_look_at_once():
     await running.stopped()
 
 
-async def test_a_wake_that_comes_while_it_claims_is_not_lost():
+async def test_a_signal_during_a_claim_is_not_lost():
     step = Script()
     wake = asyncio.Event()
 
-    class WokenWhileClaiming(Script):
+    class SignalledWhileClaiming(Script):
         async def claim(self, room: int) -> Sequence[str]:
             found = await super().claim(room)
             if len(self.rooms) == 1:
@@ -151,7 +151,7 @@ async def test_a_wake_that_comes_while_it_claims_is_not_lost():
                 wake.set()
             return found
 
-    step = WokenWhileClaiming()
+    step = SignalledWhileClaiming()
     worker = Worker[str](step, 2, wake, Faults())
     task = asyncio.create_task(worker.run())
     await step.until(lambda: step.done == ["just in time"])
@@ -159,28 +159,28 @@ async def test_a_wake_that_comes_while_it_claims_is_not_lost():
 
 
 @pytest.mark.parametrize("wait", [0.001, 0.0, -5.0])
-async def test_without_a_wake_it_looks_again_after_the_steps_pause(wait: float):
+async def test_without_a_signal_the_next_claim_follows_after_the_pause(wait: float):
     step = Script(wait=wait)
     running = start(step)
     await step.until(lambda: len(step.rooms) > 3)
     await running.stopped()
 
 
-async def test_stopping_claims_nothing_more_and_finishes_what_is_in_hand():
+async def test_stopping_claims_nothing_more_and_finishes_items_in_progress():
     gate = Gate()
     step = Script(list("abcd"), gate)
     running = start(step)
     await step.until(lambda: len(step.in_hand) == 2)
     running.worker.stop()
-    gate.let_through("a")
+    gate.release("a")
     await step.until(lambda: step.done == ["a"])
     assert not running.task.done()
-    gate.let_through("b")
+    gate.release("b")
     await running.stopped()
     assert (sorted(step.done), step.waiting) == (["a", "b"], ["c", "d"])
 
 
-async def test_stopping_before_it_runs_claims_nothing():
+async def test_stopping_before_the_start_claims_nothing():
     step = Script(list("ab"))
     worker = Worker[str](step, 2, asyncio.Event(), Faults())
     worker.stop()
@@ -188,7 +188,7 @@ async def test_stopping_before_it_runs_claims_nothing():
     assert step.rooms == []
 
 
-async def test_an_unexpected_exception_costs_its_item_alone():
+async def test_an_unexpected_exception_costs_only_its_item():
     async def work(item: str) -> None:
         if item == "bad":
             raise ZeroDivisionError("a bug")
@@ -197,18 +197,18 @@ async def test_an_unexpected_exception_costs_its_item_alone():
     running = start(step)
     await step.until(lambda: len(step.done) == 2)
     await running.stopped()
-    assert (sorted(step.done), step.set_aside) == (["another", "good"], ["bad"])
+    assert (sorted(step.done), step.quarantined) == (["another", "good"], ["bad"])
     [(kind, error, about)] = running.faults.reported
     assert (kind, type(error), about) == (Quarantined.RUN, ZeroDivisionError, {"step": "script", "item": "bad"})
 
 
-async def test_an_item_that_something_cancels_is_set_aside_and_not_forgotten():
+async def test_a_cancelled_item_is_quarantined():
     async def work(_: str) -> None:
         raise asyncio.CancelledError
 
     step = Script(["cancelled"], work)
     running = start(step)
-    await step.until(lambda: step.set_aside == ["cancelled"])
+    await step.until(lambda: step.quarantined == ["cancelled"])
     await running.stopped()
     assert running.faults.kinds == [Quarantined.RUN]
 
@@ -217,47 +217,47 @@ async def broken(_: str) -> None:
     raise ZeroDivisionError("a bug")
 
 
-async def test_setting_aside_waits_for_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch):
+async def test_quarantine_waits_for_an_unavailable_store(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(worker_module, "STORE_RETRY_INTERVAL", 0.001)
     step = Script(["bad"], broken, problem=[StoreUnavailable("disk full"), StoreUnavailable("disk full")])
     running = start(step)
-    await step.until(lambda: step.set_aside == ["bad"])
+    await step.until(lambda: step.quarantined == ["bad"])
     await running.stopped()
     assert running.faults.kinds == [Quarantined.RUN]
 
 
-async def test_while_the_store_is_away_stopping_leaves_the_item_to_the_next_process():
+async def test_stopping_during_an_outage_of_the_store_leaves_the_item_to_the_next_process():
     step = Script(["bad"], broken, problem=[StoreUnavailable("disk full")] * 9)
     running = start(step)
     await step.until(lambda: len(step.problem) < 9)
     await running.stopped()
-    assert step.set_aside == []
+    assert step.quarantined == []
 
 
-async def test_setting_aside_that_comes_too_late_or_fails_stops_nothing():
+async def test_a_stale_or_failing_quarantine_stops_nothing():
     step = Script(["late", "worse", "bad"], broken, problem=[Stale("moved on"), ZeroDivisionError("another bug")])
     running = start(step, capacity=1)
-    await step.until(lambda: step.set_aside == ["bad"])
+    await step.until(lambda: step.quarantined == ["bad"])
     await running.stopped()
     assert running.faults.kinds == [Quarantined.RUN] * 2 + [Quarantined.TASK] + [Quarantined.RUN]
 
 
-async def test_an_item_that_cannot_even_be_named_is_set_aside():
+async def test_an_item_without_a_description_is_quarantined():
     class Nameless(Script):
         def about(self, item: str) -> dict[str, object]:
             raise AttributeError(item)
 
     step = Nameless(["bad"], broken)
     running = start(step)
-    await step.until(lambda: step.set_aside == ["bad"])
+    await step.until(lambda: step.quarantined == ["bad"])
     await running.stopped()
     assert [about for _, _, about in running.faults.reported] == [{"step": "script"}]
 
 
 @pytest.mark.parametrize("where", ["claim", "handle", "quarantine"])
 @pytest.mark.parametrize("error", [StoreBroken("disk I/O error"), StoreDamaged("malformed")])
-async def test_only_a_store_that_cannot_be_relied_on_ends_it_after_the_others_are_done(where: str, error: Exception):
-    """A POST under way may be paid for; left behind as a loose task, it would be cancelled with the loop."""
+async def test_only_a_broken_store_ends_the_worker_after_its_other_items(where: str, error: Exception):
+    """A POST in flight may be paid for; left behind as a loose task, it would be cancelled with the loop."""
     gate = Gate()
 
     async def work(item: str) -> None:
@@ -273,14 +273,14 @@ async def test_only_a_store_that_cannot_be_relied_on_ends_it_after_the_others_ar
     await step.until(lambda: not (step.failures or step.waiting or "bad" in step.in_hand))
     await asyncio.wait([running.task], timeout=0.01)
     finished_early = running.task.done()
-    gate.let_through("good")
+    gate.release("good")
     with pytest.raises(type(error)):
         await running.stopped()
     assert not finished_early
     assert step.done == ["good"]
 
 
-async def test_a_bug_in_claiming_delays_the_next_claim_however_often_it_is_woken(monkeypatch: pytest.MonkeyPatch):
+async def test_after_a_bug_in_claim_the_next_claim_is_delayed_despite_signals(monkeypatch: pytest.MonkeyPatch):
     pauses = [0.05, 0.0]
     monkeypatch.setattr(worker_module, "delay_after", lambda failures: pauses[failures - 1])
     step = Script(["a"], failures=[ZeroDivisionError("a bug"), ZeroDivisionError("a bug")])
@@ -296,7 +296,7 @@ async def test_a_bug_in_claiming_delays_the_next_claim_however_often_it_is_woken
     assert running.faults.reported[0][2] == {"step": "script", "task": "claim"}
 
 
-async def test_a_store_that_is_away_is_weather_for_a_claim(monkeypatch: pytest.MonkeyPatch):
+async def test_an_unavailable_store_is_a_transient_error_of_a_claim(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(worker_module, "STORE_RETRY_INTERVAL", 0.001)
     step = Script(["a"], failures=[StoreUnavailable("disk full"), StoreUnavailable("disk full")])
     running = start(step)
@@ -305,7 +305,7 @@ async def test_a_store_that_is_away_is_weather_for_a_claim(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("transient_errors", [StoreUnavailable("disk full"), Stale("moved on")])
-async def test_weather_in_one_item_disturbs_nobody(transient_errors: Exception):
+async def test_a_transient_error_in_one_item_does_not_affect_others(transient_errors: Exception):
     async def work(item: str) -> None:
         if item == "unlucky":
             raise transient_errors

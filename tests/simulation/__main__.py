@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from tests.fast_folder import fast_folder
+from tests.fakes import memory_folder
 from tests.simulation.run import empty_store, play
 
 
@@ -22,7 +22,7 @@ def main() -> int:
     options.add_argument("--seed", type=int)
     options.add_argument("--fail-fast", action="store_true")
     given = options.parse_args()
-    with fast_folder() as folder:
+    with memory_folder() as folder:
         empty = empty_store(Path(folder))
         if given.seed is not None:
             history = play(given.seed, empty)

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from tests.fast_folder import fast_folder
+from tests.fakes import memory_folder
 from tests.simulation.bridge_process import Life
 from tests.simulation.history import LONG, History
 from tests.simulation.run import empty_store
@@ -18,7 +18,7 @@ TRACKED_STATES = "SELECT owner FROM runs WHERE state = 'running'"
 
 
 def test_who_joins_follows_as_much_as_the_others_and_who_leaves_leaves_it_to_them() -> None:
-    with fast_folder() as folder:
+    with memory_folder() as folder:
         file = Path(folder) / "bridge.db"
         shutil.copy(empty_store(Path(folder)), file)
         history = History(0, file, bridges=3, slots=RUNS)

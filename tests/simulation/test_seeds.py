@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fast_folder import fast_folder
+from tests.fakes import memory_folder
 from tests.simulation.run import bridges, empty_store, play
 
 SEEDS = range(300)
@@ -42,7 +42,7 @@ def shares(seeds: list[int]) -> list[list[int]]:
 def seen_in(seeds: Sequence[int]) -> set[str]:
     """Play the histories; the faults that happened in any of them."""
     seen = Counter[str]()
-    with fast_folder() as folder:
+    with memory_folder() as folder:
         empty = empty_store(Path(folder))
         for seed in seeds:
             history = play(seed, empty)
@@ -62,7 +62,7 @@ def test_the_promises_hold_among_several_processes_that_die(seeds: Sequence[int]
 
 @pytest.mark.parametrize("seed", [4, 8, 9])
 def test_a_seed_tells_the_same_story_again(seed: int) -> None:
-    with fast_folder() as folder:
+    with memory_folder() as folder:
         empty = empty_store(Path(folder))
         first, again = play(seed, empty), play(seed, empty)
 

@@ -1,4 +1,4 @@
-"""Acks say of every stored message that it is, and of no other."""
+"""Acknowledgments: every stored message is acknowledged, and no other."""
 
 import asyncio
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from bridge.adapters.amqp.acks import Acks
 
 
 class Broker:
-    """Keeps what is unacked on one channel, as a broker does; `dead`: the channel is."""
+    """Keeps the unacknowledged messages of one channel, as a broker does; `dead`: the channel is closed."""
 
     def __init__(self, messages: int, *, dead: bool = False) -> None:
         self.unacked = set(range(1, messages + 1))
@@ -21,7 +21,7 @@ class Broker:
         self._dead = dead
 
     async def basic_ack(self, tag: int, *, multiple: bool = False, wait: bool = True) -> None:
-        """Raises as a channel does that is closed, or whose broker knows no such message."""
+        """Raise as a closed channel does, or a broker that does not know the message."""
         assert not wait
         self.frames += 1
         if self._dead:
@@ -42,7 +42,7 @@ def _all_come(broker: Broker) -> tuple[Acks, dict[int, Any]]:
     return acks, messages
 
 
-async def test_what_is_stored_at_one_moment_is_acked_with_one_frame():
+async def test_messages_stored_together_are_acked_with_one_frame():
     broker = Broker(40)
     acks, messages = _all_come(broker)
     for message in messages.values():
@@ -52,14 +52,14 @@ async def test_what_is_stored_at_one_moment_is_acked_with_one_frame():
 
 
 @given(st.permutations(range(1, 9)), st.sets(st.integers(1, 8)), st.sets(st.integers(0, 7)))
-def test_only_what_is_stored_is_acked_in_whatever_order(order: list[int], stored: set[int], pauses: set[int]):
+def test_only_stored_messages_are_acked_in_any_order(order: list[int], stored: set[int], pauses: set[int]):
     async def play() -> set[int]:
         broker = Broker(8)
         acks, messages = _all_come(broker)
-        for place, tag in enumerate(order):
+        for position, tag in enumerate(order):
             if tag in stored:
                 acks.done(messages[tag])
-            if place in pauses:
+            if position in pauses:
                 await acks.written()
         await acks.written()
         return broker.unacked
@@ -68,7 +68,7 @@ def test_only_what_is_stored_is_acked_in_whatever_order(order: list[int], stored
 
 
 @pytest.mark.parametrize("left_open", [False, True])
-async def test_a_dead_channel_takes_no_acks_and_harms_nobody(left_open: bool):
+async def test_a_closed_channel_sends_no_acks_and_raises_nothing(left_open: bool):
     broker = Broker(3, dead=True)
     acks, messages = _all_come(broker)
     for message in list(messages.values())[left_open:]:

@@ -1,4 +1,4 @@
-"""What an operator is told of the broker's errors."""
+"""Explanations of broker errors for operators."""
 
 import inspect
 
@@ -18,14 +18,14 @@ OTHER_ARGUMENTS = (
 )
 
 
-@pytest.mark.parametrize(("said", "remedy"), [(TIMED_OUT, "consumer_timeout"), (OTHER_ARGUMENTS, "amqp.declare")])
-def test_each_failed_precondition_has_its_own_remedy(said: str, remedy: str):
-    """The ack timeout was told as a queue with other arguments, to be deleted."""
-    problem = explain(ConnectionLost("the channel was closed", ChannelPreconditionFailed(said)))
+@pytest.mark.parametrize(("reason", "remedy"), [(TIMED_OUT, "consumer_timeout"), (OTHER_ARGUMENTS, "amqp.declare")])
+def test_each_failed_precondition_has_its_own_remedy(reason: str, remedy: str):
+    """The acknowledgment timeout was explained as a queue with other arguments, to be deleted."""
+    problem = explain(ConnectionLost("the channel was closed", ChannelPreconditionFailed(reason)))
     assert problem.remedy is not None
     assert remedy in problem.remedy
-    assert problem.reason == said
+    assert problem.reason == reason
 
 
-def test_no_remedy_costs_a_queue_its_messages():
+def test_no_remedy_deletes_a_queue_with_messages():
     assert "delete" not in inspect.getsource(errors)

@@ -1,4 +1,4 @@
-"""Frames that the AMQP library cannot read, before it reads them."""
+"""Frames that the AMQP library cannot decode are repaired before it reads them."""
 
 import asyncio
 import struct
@@ -15,14 +15,14 @@ from tests.raw_frames import ODD, POISON, entry, header, short, table, text
 
 
 def read(payload: bytes) -> ContentHeader:
-    """What the library makes of it; raises what it raises."""
+    """Decode with the library; raise what it raises."""
     found = ContentHeader()
     found.unmarshal(payload)
     return found
 
 
 @pytest.mark.parametrize("name", POISON)
-def test_what_cannot_be_read_is_left_out_and_noted(name: str):
+def test_an_unreadable_property_is_removed_and_noted(name: str):
     payload = header({"user_id": short(b"u"), **POISON[name]}, size=7)
     with pytest.raises(Exception):  # noqa: B017, PT011  # all kinds
         read(payload)
@@ -33,8 +33,8 @@ def test_what_cannot_be_read_is_left_out_and_noted(name: str):
     assert mended.properties.headers[UNREADABLE]
 
 
-def test_what_is_mended_badly_loses_all_properties_and_not_the_connection(monkeypatch: pytest.MonkeyPatch):
-    """The delivery limit does not end what breaks the connection at every delivery, so nothing may."""
+def test_a_frame_that_cannot_be_repaired_loses_all_properties_but_not_the_connection(monkeypatch: pytest.MonkeyPatch):
+    """The delivery limit does not stop a message that breaks the connection at each delivery."""
     monkeypatch.setattr(frames, "_readable_properties", lambda payload, _: {"content_type": b"\x02\xff\xff"})
     mended = read(sanitized_header(header(POISON["content_type"]), []))
     assert mended.properties.content_type is None
@@ -42,12 +42,12 @@ def test_what_is_mended_badly_loses_all_properties_and_not_the_connection(monkey
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_what_can_be_read_is_left_alone(name: str):
+def test_a_readable_frame_is_unchanged(name: str):
     payload = header(ODD[name])
     assert sanitized_header(payload, []) == payload
 
 
-def test_what_is_readable_beside_it_is_kept():
+def test_readable_properties_beside_unreadable_ones_are_kept():
     headers = table(
         entry(b"a", b"S", text(b"x")),
         entry(b"\xff", b"t", b"\x01"),
@@ -78,12 +78,12 @@ def test_what_is_readable_beside_it_is_kept():
         header({})[:12],
     ],
 )
-def test_broken_properties_cost_no_message(payload: bytes):
+def test_invalid_properties_cost_no_message(payload: bytes):
     read(sanitized_header(payload, []))
 
 
-def test_a_routing_key_that_is_no_text():
-    """It stands in the frame before the content header, which then carries the note."""
+def test_an_invalid_routing_key_is_removed():
+    """It precedes the content header, which then contains the note."""
     deliver = b"\x00\x3c\x00\x3c" + short(b"tag") + b"\x00" * 9 + short(b"kickoff.requests") + short(b"re\xffsearch")
     body, lost = sanitized_method(deliver)
     assert body == deliver.replace(b"\xff", b"?")
@@ -100,8 +100,8 @@ def test_any_bytes_become_readable(properties: bytes, flags: int):
     read(sanitized_header(struct.pack(">HHQH", 60, 0, 1, flags) + properties, []))
 
 
-async def test_the_reader_passes_frames_on_in_pieces():
-    """As the library takes them: one byte, six, the rest; and everything but bad frames byte for byte."""
+async def test_the_reader_passes_on_frames_in_pieces():
+    """As the library reads them: one byte, six, the rest; every valid frame byte for byte."""
     source = asyncio.StreamReader()
     bad = header({"type": short(b"\xff")})
     frames = [
@@ -126,7 +126,7 @@ async def test_the_reader_passes_frames_on_in_pieces():
         await reader.readexactly(1)
 
 
-async def test_another_version_of_the_protocol_is_left_to_the_library():
+async def test_another_protocol_version_is_left_to_the_library():
     source = asyncio.StreamReader()
     source.feed_data(b"AMQP\x00\x01\x00\x00")
     source.feed_eof()
@@ -135,8 +135,8 @@ async def test_another_version_of_the_protocol_is_left_to_the_library():
     assert await reader.read() == b"\x00"
 
 
-async def test_a_body_is_not_read_until_there_is_room_for_it():
-    """Of the message before it, which is in hand, the content header told the size."""
+async def test_a_body_is_not_read_until_memory_is_free():
+    """The content header announced the size of the message before it, which is in memory."""
     source, memory = asyncio.StreamReader(), MessageMemory(limit=100)
     reader = SanitizingReader(source, memory)
     frames = [delivery(7), content(70), delivery(8), content(80)]

@@ -1,4 +1,4 @@
-"""The bytes of messages in hand."""
+"""The memory budget for received messages."""
 
 import asyncio
 
@@ -6,14 +6,14 @@ from bridge.adapters.amqp.memory import MessageMemory
 from tests.patience import PATIENCE
 
 
-async def test_what_fits_comes_at_once():
+async def test_messages_within_the_limit_are_read_at_once():
     memory = MessageMemory(limit=100, longest_stall=PATIENCE)
     for tag in range(10):
         await memory.arriving(tag, 10)
     assert memory.held == 100
 
 
-async def test_a_message_waits_until_there_is_room_for_all_of_it():
+async def test_a_message_waits_until_all_of_it_fits():
     memory = MessageMemory(limit=100, longest_stall=PATIENCE)
     for tag in (1, 2, 3):
         await memory.arriving(tag, 30)
@@ -26,7 +26,7 @@ async def test_a_message_waits_until_there_is_room_for_all_of_it():
     assert memory.held == 90
 
 
-async def test_a_message_larger_than_the_limit_comes_alone():
+async def test_a_message_larger_than_the_limit_is_read_alone():
     memory = MessageMemory(limit=100, longest_stall=PATIENCE)
     await memory.arriving(1, 500)
     waiting = asyncio.create_task(memory.arriving(2, 500))
@@ -38,8 +38,8 @@ async def test_a_message_larger_than_the_limit_comes_alone():
     assert memory.held == 500
 
 
-async def test_a_connection_never_stalls_until_it_counts_as_lost():
-    """A message too many is cheaper than all that are in hand delivered again."""
+async def test_a_connection_never_waits_until_it_counts_as_lost():
+    """One message over the limit costs less than a redelivery of all messages in memory."""
     memory = MessageMemory(limit=100, longest_stall=0.01)
     await memory.arriving(1, 100)
     await memory.arriving(2, 100)
@@ -47,7 +47,7 @@ async def test_a_connection_never_stalls_until_it_counts_as_lost():
 
 
 async def test_a_message_is_counted_once():
-    """Of one that came another way there is nothing to release."""
+    """Releasing a message from another source changes nothing."""
     memory = MessageMemory(limit=100)
     await memory.arriving(1, 60)
     for tag in (1, 1, 2, None):

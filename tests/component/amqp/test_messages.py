@@ -1,4 +1,4 @@
-"""Reading messages: requests, envelopes, CloudEvents, and what is kept of refused ones."""
+"""Parsing of messages: requests, envelopes, CloudEvents, and dead letters of refused messages."""
 
 import json
 import math
@@ -36,7 +36,7 @@ def message(
     redelivered: bool = False,
     **properties: Any,
 ) -> IncomingMessage:
-    """A message as the library hands it over."""
+    """A message as the library delivers it."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     deliver = spec.Basic.Deliver("tag", 1, redelivered, exchange, routing_key)
     header = ContentHeader(properties=spec.Basic.Properties(**properties), body_size=len(raw))
@@ -57,15 +57,15 @@ def structured(**changes: Any) -> dict[str, Any]:
     return {**ATTRIBUTES, "data": BODY, **changes}
 
 
-def test_a_plain_message():
-    """Nothing but a body: no key, no reply, no correlation."""
+def test_a_plain_message_is_a_request():
+    """A body only: no key, no reply queue, no correlation id."""
     request, envelope = read()
     assert request == KickoffRequest("research", {"topic": "otters"})
     assert envelope == Envelope("queue/kickoff.requests")
 
 
 def test_the_routing_key_names_the_crew_if_the_body_does_not():
-    """And only if it led through the requests exchange: straight to the queue it is the queue's name."""
+    """Only through the requests exchange: of a message sent directly to the queue, it is the name of the queue."""
     assert read({}, exchange="kickoff.requests", routing_key="research")[0].crew == "research"
     assert read(exchange="kickoff.requests", routing_key="other")[0].crew == "research"
     assert refusal({}).field == "crew"
@@ -73,40 +73,40 @@ def test_the_routing_key_names_the_crew_if_the_body_does_not():
     assert refusal({}, exchange="kickoff.requests", routing_key="").field == "crew"
 
 
-def test_the_bodys_key_wins_over_the_message_id():
-    """Some clients invent a message id for each publish."""
+def test_the_key_of_the_body_takes_precedence_over_the_message_id():
+    """Some clients generate a message id for each publish."""
     assert read(message_id="m")[0].idempotency_key == "m"
     assert read({**BODY, "idempotency_key": "b"}, message_id="m")[0].idempotency_key == "b"
 
 
-def test_an_empty_property_is_an_absent_one():
-    """Some clients send empty text where they mean none; it was refused as a key that is not printable."""
+def test_an_empty_property_equals_an_absent_one():
+    """Some clients send empty text for an absent property; it was refused as an unprintable key."""
     request, envelope = read(message_id="", correlation_id="", reply_to="", message_type="", content_type="")
     assert request.idempotency_key is None
     assert (envelope.correlation_id, envelope.reply_to) == (None, None)
 
 
-def test_the_bodys_priority_wins():
-    """The property is used when the body names none."""
+def test_the_priority_of_the_body_takes_precedence():
+    """The property applies if the body has no priority."""
     assert read(priority=4)[0].priority == 4
     assert read({**BODY, "priority": 0}, priority=4)[0].priority == 0
     assert read({**BODY, "priority": None}, priority=4)[0].priority == 4
 
 
-def test_the_envelope():
-    """Correlation, an allowed reply queue and the broker's warning are kept."""
+def test_the_envelope_is_read():
+    """The correlation id, an allowed reply queue, and the redelivery flag of the broker are kept."""
     envelope = read(correlation_id="c", reply_to="reply.a", redelivered=True)[1]
     assert (envelope.correlation_id, envelope.reply_to, envelope.redelivered) == ("c", "reply.a", True)
 
 
 @pytest.mark.parametrize("queue", ["kickoff.results", "xreply.a", "Reply.a", "reply.\n"])
 def test_other_reply_queues_are_refused(queue: str):
-    """A message may not make the bridge write to any queue it likes."""
+    """A message must not make the bridge write to any queue."""
     assert refusal(reply_to=queue).code == "reply_to_not_allowed"
 
 
 def test_unprintable_correlation_ids_are_refused():
-    """They would come back in every event."""
+    """They would be part of every event."""
     assert refusal(correlation_id="a\nb").code == "invalid_request"
 
 
@@ -123,38 +123,38 @@ def test_unprintable_correlation_ids_are_refused():
         (7, None),
     ],
 )
-def test_traceparent(header: Any, kept: str | None):
-    """A W3C trace context is kept; anything else is left out, not refused."""
+def test_an_invalid_traceparent_is_ignored(header: Any, kept: str | None):
+    """A W3C trace context is kept; anything else is dropped without a refusal."""
     assert read(headers={"traceparent": header})[1].traceparent == kept
 
 
 @pytest.mark.parametrize("kind", [None, "", "kickoff"])
-def test_kinds_that_are_kickoffs(kind: str | None):
-    """The property may be left out."""
+def test_types_of_kickoffs(kind: str | None):
+    """The property is optional."""
     assert read(message_type=kind)[0].crew == "research"
 
 
 @pytest.mark.parametrize("kind", ["resume", "cancel", "order.created", "Kickoff"])
-def test_other_kinds_are_refused(kind: str):
-    """Better than to start something that was not asked for."""
+def test_other_types_are_refused(kind: str):
+    """Nothing starts that was not requested."""
     assert refusal(message_type=kind).code == "invalid_request"
 
 
-def test_size_and_encoding_come_first():
-    """A body that is too large or compressed is not even looked at."""
+def test_size_and_encoding_are_checked_first():
+    """A body that is too large or compressed is never parsed."""
     assert refusal(b"x" * 1001).code == "too_large"
     assert refusal(content_encoding="gzip").code == "invalid_request"
     assert read(content_encoding="UTF-8")[0].crew == "research"
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"a": NaN}', b'{"crew": "a", "crew": "b"}'])
-def test_not_json(body: bytes):
-    """Read as strictly as over HTTP."""
+def test_invalid_json_is_refused(body: bytes):
+    """Parsed as strictly as over HTTP."""
     assert refusal(body).code == "invalid_json"
 
 
-def test_a_structured_cloudevent():
-    """Its data is the body, source and id are the key; the message id, often random, is not."""
+def test_a_structured_cloudevent_is_read():
+    """Its data is the body, source and id are the key; the message id, which is often random, is not used."""
     sent = amqp.to_structured_event(CloudEvent(dict(ATTRIBUTES), BODY))
     for content_type in ("application/cloudevents+json", "Application/CloudEvents+JSON; charset=utf-8"):
         request, _ = read(sent.application_data, content_type=content_type, message_id="random")
@@ -162,15 +162,15 @@ def test_a_structured_cloudevent():
 
 
 @pytest.mark.parametrize("prefix", ["cloudEvents_", "cloudEvents:", "ce-", "ce_", "CE-"])
-def test_a_binary_cloudevent(prefix: str):
-    """In the header names of both conventions; a type property that repeats the event's type is fine."""
+def test_a_binary_cloudevent_is_read(prefix: str):
+    """With the header names of both conventions; a type property that repeats the type of the event is valid."""
     headers = {prefix + name: value for name, value in ATTRIBUTES.items()}
     request, _ = read(headers=headers, content_type="application/json", message_type="order.created")
     assert (request.crew, request.idempotency_key) == ("research", "/shop/orders 7")
 
 
-def test_binary_cloudevents_of_the_sdk():
-    """Native times and text times; the trace context may be an attribute."""
+def test_binary_cloudevents_of_the_sdk_are_read():
+    """With native times and times as text; the trace context may be an attribute."""
     event = CloudEvent({**ATTRIBUTES, "traceparent": TRACE}, BODY)
     first, second = amqp.to_binary_event(event), rabbitmq.to_binary_event(event)
     for headers, body in ((first.application_properties, first.application_data), (second.headers, second.body)):
@@ -178,14 +178,14 @@ def test_binary_cloudevents_of_the_sdk():
         assert (request.idempotency_key, envelope.traceparent) == ("/shop/orders 7", TRACE)
 
 
-def test_the_bodys_key_wins_over_the_cloudevents():
-    """The order of keys is body, event, message."""
+def test_the_key_of_the_body_takes_precedence_over_the_cloudevent():
+    """The order of precedence: body, event, message."""
     body = structured(data={**BODY, "idempotency_key": "b"})
     assert read(body, content_type="application/cloudevents+json")[0].idempotency_key == "b"
 
 
-def test_a_long_source_and_id_still_make_a_key():
-    """A key is limited to 255 bytes, a CloudEvent's source is not."""
+def test_a_long_source_and_id_are_shortened_to_a_key():
+    """A key is limited to 255 bytes, the source of a CloudEvent is not."""
     key = read(structured(source="/" + "s" * 300), content_type="application/cloudevents+json")[0].idempotency_key
     assert key is not None
     assert key.startswith("sha256:")
@@ -208,32 +208,32 @@ def test_a_long_source_and_id_still_make_a_key():
     ],
     ids=str,
 )
-def test_bad_cloudevents_are_refused(changes: dict[str, Any]):
-    """With a sentence, never with a crash."""
+def test_invalid_cloudevents_are_refused(changes: dict[str, Any]):
+    """With a message, never with an unexpected exception."""
     assert refusal(structured(**changes), content_type="application/cloudevents+json").code == "invalid_request"
 
 
 @pytest.mark.parametrize("missing", ["specversion", "id", "source", "type"])
-def test_attributes_are_not_made_up(missing: str):
-    """The SDK would invent an id, and every redelivery would be a new request."""
+def test_missing_attributes_are_not_generated(missing: str):
+    """The SDK would generate an id, and every redelivery would be a new request."""
     body = {name: value for name, value in structured().items() if name != missing}
     assert missing in refusal(body, content_type="application/cloudevents+json").detail
 
 
 @pytest.mark.parametrize("content_type", ["application/cloudevents-batch+json", "application/cloudevents+avro"])
 def test_other_formats_are_refused(content_type: str):
-    """One request per message."""
+    """A message contains one request."""
     assert refusal(structured(), content_type=content_type).code == "invalid_request"
 
 
-def test_a_cloudevent_with_data_as_bytes():
-    """`data_base64` holds the body, too."""
+def test_a_cloudevent_with_binary_data_is_read():
+    """`data_base64` contains the body."""
     sent = amqp.to_structured_event(CloudEvent(dict(ATTRIBUTES), json.dumps(BODY).encode()))
     assert read(sent.application_data, content_type=JSONFormat.CONTENT_TYPE)[0].crew == "research"
 
 
-def test_a_refused_message_keeps_what_is_safe():
-    """Nothing that routes, nothing that a broker gives a meaning to, nothing that cannot be stored."""
+def test_a_refused_message_keeps_harmless_headers():
+    """No header that routes, that the broker interprets, or that cannot be stored."""
     headers = {
         "tenant": "a",
         "retry": 3,
@@ -297,8 +297,8 @@ def test_a_refused_message_keeps_what_is_safe():
         UNREADABLE,
     ],
 )
-def test_a_refused_message_keeps_no_header_that_means_something(header: str):
-    """Whoever sent it could have it routed, delayed or swallowed when it is sent on, or have it look like another."""
+def test_a_refused_message_drops_headers_with_a_meaning(header: str):
+    """The sender could have it routed, delayed, or dropped when it is published again, or make it look like another."""
     refused = read_refused(message(b"{", headers={header: "x"}), RULES, RequestRefused("invalid_json", "no"))
     assert refused.headers == {}
 
@@ -313,14 +313,14 @@ def test_a_refused_message_keeps_no_header_that_means_something(header: str):
     ],
 )
 def test_a_refused_message_keeps_as_many_headers_as_fit(headers: dict[str, Any], kept: int):
-    """Headers that nearly filled a frame came back with ours added: every publish broke the connection, for ever."""
+    """Headers that nearly filled a frame were published with the bridge's own: every publish broke the connection."""
     refused = read_refused(message(b"{", headers=headers), RULES, RequestRefused("invalid_json", "no"))
     assert len(refused.headers) == kept
     assert sum(len(f"{name}{value}".encode()) for name, value in refused.headers.items()) <= 16 * 1024
 
 
-def test_a_refused_message_answers_only_where_it_may():
-    """The notice of a refusal goes to no forbidden queue either."""
+def test_a_refusal_is_sent_only_to_an_allowed_reply_queue():
+    """The refusal event never goes to a forbidden queue."""
     sent = message(reply_to="kickoff.results", exchange="kickoff.requests", routing_key="research", correlation_id="c")
     kept = read_refused(sent, RULES, RequestRefused("reply_to_not_allowed", "no"))
     assert (kept.reply_to, kept.crew, kept.correlation_id) == (None, "research", "c")
@@ -356,10 +356,10 @@ BY_HEADERS = {"headers": {f"ce-{name}": value for name, value in ATTRIBUTES.item
     ],
 )
 @pytest.mark.parametrize("kind", [None, "resume", "cancel"])
-def test_a_refused_message_names_its_crew_and_key_as_far_as_they_can_be_read(
+def test_a_refused_message_names_its_crew_and_key_if_readable(
     body: Any, properties: dict[str, Any], crew: str, key: str | None, kind: str | None
 ):
-    """The message id stood there, by which the sender of a body that is refused may not know its request again."""
+    """The message id was reported instead, by which the sender of a refused body could not identify its request."""
     sent = message(body, exchange="kickoff.requests", routing_key="routed", message_type=kind, **properties)
     kept = read_refused(sent, RULES, RequestRefused("invalid_request", "no"))
     assert (kept.crew, kept.idempotency_key) == (crew, key)
@@ -372,16 +372,18 @@ def commands(body: dict[str, Any], **kwargs: Any) -> Any:
     return read_command(message(json.dumps(body).encode(), **kwargs), RULES)
 
 
-@pytest.mark.parametrize(("kind", "steers"), [("resume", True), ("cancel", True), ("kickoff", False), (None, False)])
-def test_what_steers(kind: str | None, steers: bool):
-    assert is_command(message(message_type=kind)) is steers
+@pytest.mark.parametrize(
+    ("kind", "is_a_command"), [("resume", True), ("cancel", True), ("kickoff", False), (None, False)]
+)
+def test_types_of_commands(kind: str | None, is_a_command: bool):
+    assert is_command(message(message_type=kind)) is is_a_command
 
 
-def test_a_cancel_names_its_run():
+def test_a_cancel_command_names_its_run():
     assert commands({"run_id": "r-1"}, message_type="cancel") == ("r-1", Cancel())
 
 
-def test_an_answer_is_known_by_its_message():
+def test_an_answer_is_identified_by_its_message_id():
     wanted, command = commands({"run_id": "r-1", "approve": True}, message_type="resume", message_id="m-1")
     assert (wanted, command) == ("r-1", Resume(approve=True, key=f"{SOURCE} m-1"))
     assert commands({"run_id": "r-1", "feedback": "x"}, message_type="resume")[1] == Resume("x")
@@ -389,7 +391,7 @@ def test_an_answer_is_known_by_its_message():
 
 @pytest.mark.parametrize("crew", [{"crew": "research"}, {}])
 def test_a_run_may_be_named_by_its_key_and_crew(crew: dict[str, str]):
-    """The crew stands in the body or is the routing key."""
+    """The crew is in the body or is the routing key."""
     by_exchange = {"exchange": "kickoff.requests", "routing_key": "research"}
     wanted, _ = commands({"idempotency_key": "order-1", **crew}, message_type="cancel", **by_exchange)
     assert wanted == RunKey(SOURCE, "research", "order-1")
@@ -407,7 +409,7 @@ def test_a_run_may_be_named_by_its_key_and_crew(crew: dict[str, str]):
     ],
 )
 @pytest.mark.parametrize("kind", ["resume", "cancel"])
-def test_steering_that_cannot_be_read_names_the_field(body: dict[str, Any], field: str, kind: str):
+def test_an_invalid_command_names_the_field(body: dict[str, Any], field: str, kind: str):
     with pytest.raises(RequestRefused) as caught:
         commands(body, message_type=kind)
     assert (caught.value.code, caught.value.field) == ("invalid_request", field)
@@ -415,21 +417,21 @@ def test_steering_that_cannot_be_read_names_the_field(body: dict[str, Any], fiel
 
 @pytest.mark.parametrize("properties", [{"headers": {UNREADABLE: "message_id \\xff"}}, {"content_encoding": "gzip"}])
 @pytest.mark.parametrize("kind", ["resume", "cancel"])
-def test_steering_is_read_as_strictly_as_a_request(properties: dict[str, Any], kind: str):
-    """An answer whose message id was unreadable was taken without the key by which a second copy of it is known."""
+def test_commands_are_parsed_as_strictly_as_requests(properties: dict[str, Any], kind: str):
+    """An answer with an unreadable message id was accepted without the key that identifies a second copy."""
     with pytest.raises(RequestRefused) as caught:
         commands({"run_id": "r-1"}, message_type=kind, **properties)
     assert caught.value.code == "invalid_request"
 
 
-def test_a_routing_key_that_can_be_no_crews_name_is_refused():
-    """It may hold a NUL, over which a database would fail, and with it the process."""
+def test_a_routing_key_that_cannot_be_a_crew_name_is_refused():
+    """With a NUL in it, the database failed, and the process with it."""
     with pytest.raises(RequestRefused) as caught:
         commands({"idempotency_key": "k"}, message_type="cancel", exchange="kickoff.requests", routing_key="a\x00b")
     assert caught.value.field == "crew"
 
 
-def test_a_cloudevent_may_steer_and_is_known_by_its_source_and_id():
+def test_a_cloudevent_may_be_a_command_and_is_identified_by_source_and_id():
     event = structured(data={"run_id": "r-1", "approve": True})
     kind = {"message_type": "resume", "content_type": "application/cloudevents+json"}
     wanted, command = commands(event, **kind)

@@ -1,4 +1,4 @@
-"""Headers of every type that AMQP knows come out of a refused message as they went in; nothing of them can raise."""
+"""AMQP headers of every type survive in dead letters unchanged, and none raises."""
 
 import json
 import math
@@ -43,8 +43,8 @@ HEADERS: dict[str, Any] = {
 }
 
 
-def came_out(headers: dict[str, Any]) -> dict[str, Any]:
-    """The headers of the dead letter on the wire, after they were in the store."""
+def published(headers: dict[str, Any]) -> dict[str, Any]:
+    """The headers of the dead letter on the wire, after storage."""
     refused = read_refused(message(b"{", headers=headers), RULES, RequestRefused("invalid_json", "no"))
     stored = json.loads(json.dumps(dict(refused.headers), allow_nan=False))
     sent = to_message(dead_letter("e-1", refused.body, None, stored, NOW), "structured")
@@ -57,35 +57,35 @@ def came_out(headers: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", HEADERS)
 def test_a_header_of_a_refused_message_is_unchanged(name: str) -> None:
-    """Each double was rounded to a single; one of 1e300 ended the publisher, and the next process as well."""
-    assert came_out({name: HEADERS[name]}) == {name: HEADERS[name]}
+    """Each double was rounded to a single; one of 1e300 ended the publisher, and the next process too."""
+    assert published({name: HEADERS[name]}) == {name: HEADERS[name]}
 
 
-def test_all_of_them_together() -> None:
-    assert came_out(HEADERS) == HEADERS
+def test_all_headers_together_are_unchanged() -> None:
+    assert published(HEADERS) == HEADERS
 
 
-def test_nan_stays_what_it_is() -> None:
-    assert math.isnan(came_out({"nan": math.nan})["nan"])
+def test_nan_is_unchanged() -> None:
+    assert math.isnan(published({"nan": math.nan})["nan"])
 
 
 @pytest.mark.parametrize("value", [2**63, 10**400, Decimal("1e300"), Decimal("NaN"), object(), {"n" * 256: 1}])
-def test_what_amqp_cannot_hold_is_left_out(value: Any) -> None:
-    assert came_out({"odd": value, "kept": 1}) == {"kept": 1}
+def test_values_that_amqp_cannot_encode_are_dropped(value: Any) -> None:
+    assert published({"odd": value, "kept": 1}) == {"kept": 1}
 
 
-def test_what_is_nested_too_deeply_to_be_encoded_is_left_out() -> None:
+def test_values_nested_too_deep_to_encode_are_dropped() -> None:
     deep: Any = None
     for _ in range(5000):
         deep = [deep]
-    assert came_out({"deep": deep, "kept": 1}) == {"kept": 1}
+    assert published({"deep": deep, "kept": 1}) == {"kept": 1}
 
 
 def test_the_order_of_headers_is_kept() -> None:
     assert list(unpack(pack({"z": 1, "a": 2}))) == ["z", "a"]
 
 
-def test_a_message_encodes_its_other_properties_as_the_library_does() -> None:
+def test_other_properties_are_encoded_as_by_the_library() -> None:
     sent = ExactMessage(b"x", headers={"share": 0.1}, message_id="m", priority=3, content_type="text/plain")
     raw = ContentHeader(properties=sent.properties, body_size=1).marshal()
     received = ContentHeader()

@@ -1,4 +1,4 @@
-"""Frames for a channel that the broker has closed do not leave: the broker would close the connection over them."""
+"""Frames for a channel that the broker has closed are not sent: the broker would close the connection."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class Socket:
         self.written.append(data)
 
 
-def test_nothing_leaves_between_the_end_of_a_channel_and_its_next_opening():
+def test_no_frame_is_sent_between_the_close_of_a_channel_and_its_next_open():
     socket: Any = Socket()
     writer = OpenChannelsWriter(socket)
     publish, other = (marshal(spec.Basic.Publish(routing_key="q"), number) for number in (1, 2))

@@ -1,4 +1,4 @@
-"""What the tests of the settings share: the smallest sound settings, and a desk to write and load them at."""
+"""Shared by tests of settings: minimal valid settings, and a helper that writes and loads files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ def with_crew(**settings: Any) -> dict[str, Any]:
     return {"crews": {"research": {**SMALLEST["crews"]["research"], **settings}}}
 
 
-class Desk:
+class SettingsFiles:
     """Writes settings files and loads them."""
 
     def __init__(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The settings of hooks: what goes with which scheme, and expressions that are tried before the first webhook comes."""
+"""Settings of hooks: fields per scheme, and expressions that are checked at load time."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from bridge.adapters.callbacks.signing import build_checker
 from bridge.core.inbound import signatures
 from bridge.core.inbound.mapping import scope
 from bridge.core.inbound.signatures import AllowAll, Basic, Bearer, Hmac, StandardWebhooks, Stripe
-from tests.component.config.settings_files import WEBHOOK_SECRET, Desk, with_settings
+from tests.component.config.settings_files import WEBHOOK_SECRET, SettingsFiles, with_settings
 
 GITHUB = {"scheme": "github", "secret": "s"}
 
@@ -19,8 +19,8 @@ def hooks(verify: Any = GITHUB, name: str = "shop", **more: Any) -> dict[str, An
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def files(tmp_path: Path) -> SettingsFiles:
+    return SettingsFiles(tmp_path)
 
 
 VERIFIERS: list[tuple[dict[str, Any], signatures.Verifier]] = [
@@ -51,8 +51,8 @@ VERIFIERS: list[tuple[dict[str, Any], signatures.Verifier]] = [
 
 class TestVerify:
     @pytest.mark.parametrize(("verify", "verifier"), VERIFIERS)
-    def test_each_scheme_gives_its_verifier(self, desk: Desk, verify: dict[str, Any], verifier: Any):
-        assert desk.load(hooks(verify)).hooks["shop"].verify.verifier(build_checker) == verifier
+    def test_each_scheme_has_its_verifier(self, files: SettingsFiles, verify: dict[str, Any], verifier: Any):
+        assert files.load(hooks(verify)).hooks["shop"].verify.verifier(build_checker) == verifier
 
     @pytest.mark.parametrize(
         ("verify", "start"),
@@ -84,14 +84,16 @@ class TestVerify:
             ({**GITHUB, "secrets": "s"}, "hooks.shop.verify.secrets: unknown setting; did you mean secret?"),
         ],
     )
-    def test_what_does_not_go_with_a_scheme_is_told_by_its_name_and_alone(self, desk: Desk, verify: Any, start: str):
-        (problem,) = desk.problems(hooks(verify))
+    def test_a_setting_that_does_not_fit_the_scheme_is_the_only_problem_reported(
+        self, files: SettingsFiles, verify: Any, start: str
+    ):
+        (problem,) = files.problems(hooks(verify))
         assert problem.startswith(start)
 
-    def test_a_secret_may_come_from_a_file_or_the_environment(self, desk: Desk):
-        filed = desk.load(hooks({"scheme": "github", "secret_file": desk.file("secret", "s\n")}))
-        named = desk.load(hooks({"scheme": "github"}), {"BRIDGE_HOOKS__SHOP__VERIFY__SECRET": "s"})
-        listed = desk.load(hooks({"scheme": "github"}), {"BRIDGE_HOOKS__SHOP__VERIFY__SECRET__0": "s"})
+    def test_a_secret_may_come_from_a_file_or_the_environment(self, files: SettingsFiles):
+        filed = files.load(hooks({"scheme": "github", "secret_file": files.file("secret", "s\n")}))
+        named = files.load(hooks({"scheme": "github"}), {"BRIDGE_HOOKS__SHOP__VERIFY__SECRET": "s"})
+        listed = files.load(hooks({"scheme": "github"}), {"BRIDGE_HOOKS__SHOP__VERIFY__SECRET__0": "s"})
         for settings in (filed, named, listed):
             assert settings.hooks["shop"].verify.verifier(build_checker) == signatures.github((b"s",))
 
@@ -111,18 +113,18 @@ class TestHook:
             ({"input": {}}, "hooks.shop.input: unknown setting; did you mean inputs?"),
         ],
     )
-    def test_a_wrong_rule_is_told_by_its_name_and_alone(self, desk: Desk, more: dict[str, Any], start: str):
-        (problem,) = desk.problems(hooks(**more))
+    def test_an_invalid_rule_is_the_only_problem_reported(self, files: SettingsFiles, more: dict[str, Any], start: str):
+        (problem,) = files.problems(hooks(**more))
         assert problem.startswith(start)
 
     @pytest.mark.parametrize("name", ["a/b", "a.b", "", "x" * 65])
-    def test_a_hooks_name_can_stand_in_a_path(self, desk: Desk, name: str):
-        (problem,) = desk.problems(hooks(name=name))
+    def test_the_name_of_a_hook_is_a_valid_path_segment(self, files: SettingsFiles, name: str):
+        (problem,) = files.problems(hooks(name=name))
         assert "a hook's name is 1 to 64 letters" in problem
 
-    def test_names_of_inputs_keep_their_case_in_the_environment(self, desk: Desk):
+    def test_names_of_inputs_keep_their_case_in_the_environment(self, files: SettingsFiles):
         environ = {"BRIDGE_HOOKS__SHOP__INPUTS__Order": "body.o", "BRIDGE_HOOKS__SHOP__META__Who": "body.w"}
-        hook = desk.load(hooks(inputs={"text": "body.t"}), environ).hooks["shop"]
+        hook = files.load(hooks(inputs={"text": "body.t"}), environ).hooks["shop"]
         assert (hook.inputs, hook.meta) == ({"text": "body.t", "Order": "body.o"}, {"Who": "body.w"})
 
     @pytest.mark.parametrize(
@@ -134,13 +136,15 @@ class TestHook:
             ("slack", {}, {"event_id": "Ev1"}, "Ev1"),
         ],
     )
-    def test_a_scheme_with_ids_brings_its_own_key(self, desk: Desk, scheme: str, headers: Any, body: Any, key: str):
-        hook = desk.load(hooks({"scheme": scheme, "secret": WEBHOOK_SECRET})).hooks["shop"]
+    def test_a_scheme_with_ids_has_a_key_of_its_own(
+        self, files: SettingsFiles, scheme: str, headers: Any, body: Any, key: str
+    ):
+        hook = files.load(hooks({"scheme": scheme, "secret": WEBHOOK_SECRET})).hooks["shop"]
         request = hook.rule(1000).request(scope(body, headers, {}), "research")
         assert request is not None
         assert request.idempotency_key == key
 
-    def test_a_hook_maps_what_its_settings_say(self, desk: Desk):
+    def test_a_hook_maps_as_configured(self, files: SettingsFiles):
         more: dict[str, Any] = {
             "when": "a",
             "inputs": {"x": "a"},
@@ -148,7 +152,7 @@ class TestHook:
             "idempotency_key": "b",
             "callback_url": "c",
         }
-        rule = desk.load(hooks(**more)).hooks["shop"].rule(1000)
+        rule = files.load(hooks(**more)).hooks["shop"].rule(1000)
         request = rule.request(scope({"a": 1, "b": "k", "c": "https://c.example"}, {}, {}), "research")
         assert request is not None
         found = (request.inputs, request.meta, request.idempotency_key, request.callback_url)

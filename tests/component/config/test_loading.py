@@ -1,4 +1,4 @@
-"""Settings: the file, `${NAME}`, the environment, and secrets in files."""
+"""Loading of settings: the file, `${NAME}`, the environment, and secrets in files."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from bridge.config import SettingsError, default_path, load
-from tests.component.config.settings_files import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
+from tests.component.config.settings_files import SMALLEST, WEBHOOK_SECRET, SettingsFiles, with_crew, with_settings
 
 ENVIRON = {
     "ORDERS_TOKEN": "orders-token",
@@ -77,13 +77,13 @@ log: {level: info, format: auto}          # auto | json | console
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def files(tmp_path: Path) -> SettingsFiles:
+    return SettingsFiles(tmp_path)
 
 
 class TestTheFile:
-    def test_the_documented_example_loads(self, desk: Desk) -> None:
-        settings = desk.load(EXAMPLE, ENVIRON)
+    def test_the_documented_example_loads(self, files: SettingsFiles) -> None:
+        settings = files.load(EXAMPLE, ENVIRON)
 
         crew = settings.crews["research"]
         assert settings.amqp is not None
@@ -100,9 +100,9 @@ class TestTheFile:
             "github-secret"
         ]
 
-    def test_what_the_example_shows_are_the_defaults(self, desk: Desk) -> None:
-        shown = desk.load(EXAMPLE, ENVIRON)
-        left_out = desk.load({**SMALLEST, "amqp": {}})
+    def test_the_example_shows_the_defaults(self, files: SettingsFiles) -> None:
+        shown = files.load(EXAMPLE, ENVIRON)
+        left_out = files.load({**SMALLEST, "amqp": {}})
 
         assert left_out.amqp == shown.amqp
         assert left_out.store == shown.store
@@ -110,17 +110,17 @@ class TestTheFile:
         same = {"human", "budget", "callback_url", "token", "url"}
         assert left_out.crews["research"].model_dump(exclude=same) == shown.crews["research"].model_dump(exclude=same)
 
-    def test_without_a_section_for_it_there_is_no_rabbitmq(self, desk: Desk) -> None:
-        assert desk.load(SMALLEST).amqp is None
+    def test_without_an_amqp_section_rabbitmq_is_off(self, files: SettingsFiles) -> None:
+        assert files.load(SMALLEST).amqp is None
 
-    def test_a_name_with_nothing_behind_it_counts_as_left_out(self, desk: Desk) -> None:
-        assert desk.load(with_settings(http={"ops_port": None}, amqp=None)).http.ops_port is None
+    def test_an_empty_value_counts_as_omitted(self, files: SettingsFiles) -> None:
+        assert files.load(with_settings(http={"ops_port": None}, amqp=None)).http.ops_port is None
 
-    def test_settings_cannot_be_changed(self, desk: Desk) -> None:
+    def test_settings_are_immutable(self, files: SettingsFiles) -> None:
         with pytest.raises(ValueError, match="frozen"):
-            desk.load(SMALLEST).http.port = 1
+            files.load(SMALLEST).http.port = 1
 
-    def test_a_missing_file_is_told_with_its_path_and_a_way_out(self, tmp_path: Path) -> None:
+    def test_a_missing_file_is_reported_with_its_path_and_a_remedy(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError) as caught:
             load(tmp_path / "none.yaml", {})
 
@@ -128,56 +128,56 @@ class TestTheFile:
         assert "--config" in str(caught.value)
         assert "$BRIDGE_CONFIG" in str(caught.value)
 
-    def test_a_folder_is_no_settings_file(self, tmp_path: Path) -> None:
+    def test_a_folder_is_not_a_settings_file(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="cannot be read"):
             load(tmp_path, {})
 
-    def test_a_file_that_is_not_text_is_told(self, tmp_path: Path) -> None:
+    def test_a_file_that_is_not_text_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / "bridge.yaml").write_bytes(b"\xff\xfe\x00")
         with pytest.raises(SettingsError, match="not UTF-8"):
             load(tmp_path / "bridge.yaml", {})
 
-    def test_broken_yaml_is_told_by_line_and_without_its_text(self, desk: Desk) -> None:
-        (problem,) = desk.problems("crews:\n  research:\n    token: *canary-7f3a9\n")
+    def test_invalid_yaml_is_reported_by_line_without_its_text(self, files: SettingsFiles) -> None:
+        (problem,) = files.problems("crews:\n  research:\n    token: *canary-7f3a9\n")
         assert "line 3, column 12: is not valid YAML" in problem
         assert "canary" not in problem
 
-    def test_a_character_that_yaml_forbids_is_told(self, desk: Desk) -> None:
-        (problem,) = desk.problems("crews: \x00")
+    def test_a_character_that_yaml_forbids_is_reported(self, files: SettingsFiles) -> None:
+        (problem,) = files.problems("crews: \x00")
         assert problem.endswith("is not valid YAML")
 
-    def test_a_date_that_is_none_is_told(self, desk: Desk) -> None:
-        (problem,) = desk.problems("crews: 2026-99-99")
+    def test_an_invalid_date_is_reported(self, files: SettingsFiles) -> None:
+        (problem,) = files.problems("crews: 2026-99-99")
         assert problem.endswith("is not valid YAML")
 
-    def test_a_name_given_twice_is_told(self, desk: Desk) -> None:
-        (problem,) = desk.problems("crews:\n  a: {}\n  a: {}\n")
+    def test_a_duplicate_name_is_reported(self, files: SettingsFiles) -> None:
+        (problem,) = files.problems("crews:\n  a: {}\n  a: {}\n")
         assert "line 3: a is defined twice" in problem
 
-    def test_a_name_that_is_a_list_is_told(self, desk: Desk) -> None:
-        (problem,) = desk.problems("? [a]\n: 1\n")
+    def test_a_name_that_is_a_list_is_reported(self, files: SettingsFiles) -> None:
+        (problem,) = files.problems("? [a]\n: 1\n")
         assert "is not valid YAML" in problem
 
-    def test_a_section_that_contains_itself_is_told(self, desk: Desk) -> None:
-        assert "crews: is nested more than 16 levels deep" in desk.problems("crews: &a {b: *a}")
+    def test_a_section_that_contains_itself_is_reported(self, files: SettingsFiles) -> None:
+        assert "crews: is nested more than 16 levels deep" in files.problems("crews: &a {b: *a}")
 
     @pytest.mark.parametrize("text", ["- a\n- b\n", "just words"])
-    def test_a_file_must_hold_names_and_values(self, desk: Desk, text: str) -> None:
-        (problem,) = desk.problems(text)
+    def test_a_file_must_contain_a_mapping(self, files: SettingsFiles, text: str) -> None:
+        (problem,) = files.problems(text)
         assert "must contain settings" in problem
 
-    def test_an_empty_file_lacks_crews(self, desk: Desk) -> None:
-        assert desk.problems("") == ["crews: is required"]
+    def test_an_empty_file_lacks_crews(self, files: SettingsFiles) -> None:
+        assert files.problems("") == ["crews: is required"]
 
     def test_the_default_path_can_be_set_in_the_environment(self) -> None:
         assert default_path({}) == Path("bridge.yaml")
         assert default_path({"BRIDGE_CONFIG": "/etc/b.yaml"}) == Path("/etc/b.yaml")
 
-    def test_the_process_environment_is_used_when_none_is_given(
-        self, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    def test_the_process_environment_is_the_default(
+        self, files: SettingsFiles, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("BRIDGE_HTTP__PORT", "9999")
-        assert load(Path(desk.file("b.yaml", yaml.safe_dump(SMALLEST)))).http.port == 9999
+        assert load(Path(files.file("b.yaml", yaml.safe_dump(SMALLEST)))).http.port == 9999
 
 
 class TestExpansion:
@@ -195,18 +195,20 @@ class TestExpansion:
             ("${REFERENCE}", "${NAME}"),
         ],
     )
-    def test_a_reference_becomes_the_variables_value(self, desk: Desk, written: str, read: str) -> None:
+    def test_a_reference_is_replaced_by_the_value_of_the_variable(
+        self, files: SettingsFiles, written: str, read: str
+    ) -> None:
         environ = {"NAME": "value", "EMPTY": "", "REFERENCE": "${NAME}"}
-        assert desk.load(with_crew(token=written), environ).crews["research"].token.get_secret_value() == read
+        assert files.load(with_crew(token=written), environ).crews["research"].token.get_secret_value() == read
 
-    def test_an_unset_variable_is_told_by_name_and_place_and_once(self, desk: Desk) -> None:
-        assert desk.problems(with_crew(token="${NOT_SET}")) == [
+    def test_an_unset_variable_is_reported_once_by_name_and_setting(self, files: SettingsFiles) -> None:
+        assert files.problems(with_crew(token="${NOT_SET}")) == [
             "crews.research.token: the environment variable NOT_SET is not set"
         ]
 
     @pytest.mark.parametrize("text", ["${", "${}", "${1A}", "${A", "${A-b}"])
-    def test_a_malformed_reference_is_told(self, desk: Desk, text: str) -> None:
-        (problem,) = desk.problems(with_crew(token=text), {"A": "x"})
+    def test_a_malformed_reference_is_reported(self, files: SettingsFiles, text: str) -> None:
+        (problem,) = files.problems(with_crew(token=text), {"A": "x"})
         assert problem.startswith("crews.research.token: contains a ${ that is not")
 
     @pytest.mark.parametrize(
@@ -219,8 +221,8 @@ class TestExpansion:
             ('"${NONE:-{\\x41,}"', "{A,"),
         ],
     )
-    def test_a_reference_can_stand_in_braces_and_brackets(self, desk: Desk, written: str, read: str) -> None:
-        settings = desk.load(
+    def test_a_reference_may_be_inside_braces_and_brackets(self, files: SettingsFiles, written: str, read: str) -> None:
+        settings = files.load(
             f"callbacks: {{allow: [https://${{HOST}}, 'https://b.c']}}\n"
             f"crews: {{research: {{token: {written}, url: 'https://a.b'}}}}\n",
             {"NAME": "value", "HOST": "a.b"},
@@ -229,94 +231,96 @@ class TestExpansion:
         assert settings.crews["research"].token.get_secret_value() == read
         assert settings.callbacks.allow == ("https://a.b", "https://b.c")
 
-    def test_what_is_wrong_behind_a_reference_is_told_at_its_column(self, desk: Desk) -> None:
-        (problem,) = desk.problems('crews: {a: {token: "${NAME:-x,y}", url: ${NAME}, kind: *none}}', {"NAME": "x"})
+    def test_an_error_after_a_reference_is_reported_at_its_column(self, files: SettingsFiles) -> None:
+        (problem,) = files.problems('crews: {a: {token: "${NAME:-x,y}", url: ${NAME}, kind: *none}}', {"NAME": "x"})
         assert "line 1, column 56: is not valid YAML" in problem
 
     @pytest.mark.parametrize("comment", ["# ${NONE}", "# ${", "# ${NONE:-"])
-    def test_a_comments_reference_is_none(self, desk: Desk, comment: str) -> None:
+    def test_a_reference_in_a_comment_is_ignored(self, files: SettingsFiles, comment: str) -> None:
         crew = "{url: https://a.b, token: ${NAME}}"
-        settings = desk.load(f"{comment}\nhttp: {{port: 1}}  {comment}\ncrews:\n  a: {crew}\n", {"NAME": "x"})
+        settings = files.load(f"{comment}\nhttp: {{port: 1}}  {comment}\ncrews:\n  a: {crew}\n", {"NAME": "x"})
         assert settings.http.port == 1
 
     @pytest.mark.parametrize("text", ["x, max_running: 1", "x}", "[x]", "{x: 1}", "# x", "&x y"])
-    def test_a_variables_content_stays_one_text_in_braces(self, desk: Desk, text: str) -> None:
+    def test_the_value_of_a_variable_is_one_text_inside_braces(self, files: SettingsFiles, text: str) -> None:
         tree = "crews: {a: {url: https://a.b, token: t, callback_secret: [], human: {deadline: 1h, default: ${NAME}}}}"
-        crew = desk.load(tree, {"NAME": text}).crews["a"]
+        crew = files.load(tree, {"NAME": text}).crews["a"]
 
         assert crew.human is not None
         assert (crew.human.default, crew.max_running) == (text, 16)
 
-    def test_a_variable_can_hold_a_number_or_a_flag(self, desk: Desk) -> None:
+    def test_a_variable_may_hold_a_number_or_a_boolean(self, files: SettingsFiles) -> None:
         tree = with_settings(http={"port": "${PORT}"}, amqp={"declare": "${DECLARE}"})
-        settings = desk.load(tree, {"PORT": "9000", "DECLARE": "false"})
+        settings = files.load(tree, {"PORT": "9000", "DECLARE": "false"})
 
         assert settings.amqp is not None
         assert (settings.http.port, settings.amqp.declare) == (9000, False)
 
-    def test_a_variables_content_cannot_add_settings(self, desk: Desk) -> None:
-        settings = desk.load(with_settings(http={"host": "${HOST}"}), {"HOST": "localhost"})
+    def test_the_value_of_a_variable_cannot_add_settings(self, files: SettingsFiles) -> None:
+        settings = files.load(with_settings(http={"host": "${HOST}"}), {"HOST": "localhost"})
         assert settings.http.host == "localhost"
-        (problem,) = desk.problems(with_settings(http={"port": "${PORT}"}), {"PORT": "1\n  host: 0.0.0.0"})
+        (problem,) = files.problems(with_settings(http={"port": "${PORT}"}), {"PORT": "1\n  host: 0.0.0.0"})
         assert problem == "http.port: must be a whole number"
 
 
 class TestTheEnvironment:
-    def test_a_variable_wins_over_the_file(self, desk: Desk) -> None:
-        settings = desk.load(with_crew(deadline="1h"), {"BRIDGE_CREWS__research__DEADLINE": "2h"})
+    def test_a_variable_takes_precedence_over_the_file(self, files: SettingsFiles) -> None:
+        settings = files.load(with_crew(deadline="1h"), {"BRIDGE_CREWS__research__DEADLINE": "2h"})
         assert settings.crews["research"].deadline == 7200
 
-    def test_a_variable_can_make_a_section(self, desk: Desk) -> None:
-        settings = desk.load(SMALLEST, {"BRIDGE_AMQP__URL": "amqps://u:p%40@broker/v"})
+    def test_a_variable_can_create_a_section(self, files: SettingsFiles) -> None:
+        settings = files.load(SMALLEST, {"BRIDGE_AMQP__URL": "amqps://u:p%40@broker/v"})
         assert settings.amqp is not None
         assert settings.amqp.location == "broker:5671/v"
 
     @pytest.mark.parametrize("written", ["My-Crew", "MY_CREW", "my_crew"])
-    def test_a_variable_finds_a_crew_as_far_as_a_shell_can_write_its_name(self, desk: Desk, written: str) -> None:
+    def test_a_variable_names_a_crew_with_the_characters_that_a_shell_permits(
+        self, files: SettingsFiles, written: str
+    ) -> None:
         tree = {"crews": {"My-Crew": SMALLEST["crews"]["research"]}}
-        settings = desk.load(tree, {f"BRIDGE_CREWS__{written}__TOKEN": "new"})
+        settings = files.load(tree, {f"BRIDGE_CREWS__{written}__TOKEN": "new"})
         assert settings.crews["My-Crew"].token.get_secret_value() == "new"
 
-    def test_an_exact_name_is_preferred(self, desk: Desk) -> None:
+    def test_an_exact_name_is_preferred(self, files: SettingsFiles) -> None:
         crew = SMALLEST["crews"]["research"]
-        settings = desk.load({"crews": {"A": crew, "a": crew}}, {"BRIDGE_CREWS__a__TOKEN": "new"})
+        settings = files.load({"crews": {"A": crew, "a": crew}}, {"BRIDGE_CREWS__a__TOKEN": "new"})
         assert [crew.token.get_secret_value() for crew in settings.crews.values()] == ["t", "new"]
 
-    def test_an_unknown_crew_is_added_under_the_name_as_written(self, desk: Desk) -> None:
+    def test_an_unknown_crew_is_added_under_the_name_of_the_variable(self, files: SettingsFiles) -> None:
         environ = {"BRIDGE_CREWS__Triage__URL": "https://t.crewai.com", "BRIDGE_CREWS__Triage__TOKEN": "t"}
-        assert set(desk.load(SMALLEST, environ).crews) == {"research", "Triage"}
+        assert set(files.load(SMALLEST, environ).crews) == {"research", "Triage"}
 
     @pytest.mark.parametrize("text", ["a.*,b.*", '["a.*", "b.*"]', "a.* b.*"])
-    def test_a_list_is_json_or_words_between_commas(self, desk: Desk, text: str) -> None:
-        settings = desk.load(SMALLEST, {"BRIDGE_AMQP__REPLY_TO": text})
+    def test_a_list_is_json_or_comma_separated(self, files: SettingsFiles, text: str) -> None:
+        settings = files.load(SMALLEST, {"BRIDGE_AMQP__REPLY_TO": text})
         assert settings.amqp is not None
         assert settings.amqp.reply_to == ("a.*", "b.*")
 
-    def test_a_list_of_sections_is_json(self, desk: Desk) -> None:
+    def test_a_list_of_sections_is_json(self, files: SettingsFiles) -> None:
         clients = json.dumps([{"name": "orders", "token": "o"}])
-        assert desk.load(SMALLEST, {"BRIDGE_HTTP__CLIENTS": clients}).http.clients[0].name == "orders"
+        assert files.load(SMALLEST, {"BRIDGE_HTTP__CLIENTS": clients}).http.clients[0].name == "orders"
 
-    def test_one_place_of_a_list_can_be_named_by_its_number(self, desk: Desk) -> None:
+    def test_one_item_of_a_list_can_be_set_by_its_index(self, files: SettingsFiles) -> None:
         tree = with_settings(http={"clients": [{"name": "a", "token": "a"}, {"name": "b", "token": "b"}]})
-        clients = desk.load(tree, {"BRIDGE_HTTP__CLIENTS__1__TOKEN": "new"}).http.clients
+        clients = files.load(tree, {"BRIDGE_HTTP__CLIENTS__1__TOKEN": "new"}).http.clients
         assert [client.token.get_secret_value() for client in clients] == ["a", "new"]
 
-    def test_broken_json_is_told_without_its_text(self, desk: Desk) -> None:
-        (problem,) = desk.problems(SMALLEST, {"BRIDGE_HTTP__CLIENTS": '[{"token": "canary-7f3a9"'})
+    def test_invalid_json_is_reported_without_its_text(self, files: SettingsFiles) -> None:
+        (problem,) = files.problems(SMALLEST, {"BRIDGE_HTTP__CLIENTS": '[{"token": "canary-7f3a9"'})
         assert problem == (
             "http.clients: must be a list, as JSON or as words separated by commas (from BRIDGE_HTTP__CLIENTS)"
         )
 
-    def test_an_unknown_variable_is_told_with_its_name(self, desk: Desk) -> None:
-        assert desk.problems(SMALLEST, {"BRIDGE_HTTP__PROT": "1", "BRIDGE_SELF": "1", "BRIDGE_": "1"}) == [
+    def test_an_unknown_variable_is_reported_by_name(self, files: SettingsFiles) -> None:
+        assert files.problems(SMALLEST, {"BRIDGE_HTTP__PROT": "1", "BRIDGE_SELF": "1", "BRIDGE_": "1"}) == [
             "http.prot: unknown setting; did you mean port? (from BRIDGE_HTTP__PROT)",
             "?: unknown setting (from BRIDGE_)",
             "self: unknown setting (from BRIDGE_SELF)",
         ]
 
-    def test_variables_in_an_unknown_section_are_told_with_their_names(self, desk: Desk) -> None:
+    def test_variables_in_an_unknown_section_are_reported_by_name(self, files: SettingsFiles) -> None:
         environ = {"BRIDGE_NOPE__DEEP": "1", "BRIDGE_NOPE__DEEPER__STILL": "1", "BRIDGE_LOG__MORE__OF_IT": "1"}
-        assert desk.problems({**SMALLEST, "noper": {}}, environ) == [
+        assert files.problems({**SMALLEST, "noper": {}}, environ) == [
             "log.more: unknown setting (from BRIDGE_LOG__MORE__OF_IT)",
             "noper: unknown setting",
             "nope: unknown setting (from BRIDGE_NOPE__DEEP, BRIDGE_NOPE__DEEPER__STILL)",
@@ -324,7 +328,9 @@ class TestTheEnvironment:
 
     @pytest.mark.parametrize("service", ["BRIDGE", "BRIDGE_POSTGRES", "BRIDGE_2"])
     @pytest.mark.parametrize("ip", ["10.96.0.7", "fd00::7"])
-    def test_what_kubernetes_sets_for_a_service_is_ignored(self, desk: Desk, service: str, ip: str) -> None:
+    def test_variables_that_kubernetes_sets_for_a_service_are_ignored(
+        self, files: SettingsFiles, service: str, ip: str
+    ) -> None:
         """A service named `bridge` made every pod fail at its next start."""
         host = f"[{ip}]" if ":" in ip else ip
         environ = {
@@ -338,7 +344,7 @@ class TestTheEnvironment:
             link = f"{service}_PORT_8080_{protocol}"
             environ[link] = f"{protocol.lower()}://{host}:8080"
             environ |= {f"{link}_PROTO": protocol.lower(), f"{link}_PORT": "8080", f"{link}_ADDR": ip}
-        assert desk.load(SMALLEST, environ).http.port == 8080
+        assert files.load(SMALLEST, environ).http.port == 8080
 
     @pytest.mark.parametrize(
         ("variable", "value"),
@@ -353,39 +359,39 @@ class TestTheEnvironment:
             ("BRIDGE_AMQP_URL", "amqp://localhost"),
         ],
     )
-    def test_a_misspelled_setting_is_still_an_error(self, desk: Desk, variable: str, value: str) -> None:
-        (problem,) = desk.problems(SMALLEST, {variable: value})
+    def test_a_misspelled_setting_is_an_error(self, files: SettingsFiles, variable: str, value: str) -> None:
+        (problem,) = files.problems(SMALLEST, {variable: value})
         assert variable in problem
         assert "unknown setting" in problem
 
-    def test_variables_of_the_command_line_are_not_settings(self, desk: Desk) -> None:
+    def test_variables_of_the_command_line_are_not_settings(self, files: SettingsFiles) -> None:
         environ = {"BRIDGE_CONFIG": "x", "BRIDGE_URL": "x", "BRIDGE_TOKEN": "x", "BRIDGEHEAD": "x", "HOME": "x"}
-        assert set(desk.load(SMALLEST, environ).crews) == {"research"}
+        assert set(files.load(SMALLEST, environ).crews) == {"research"}
 
-    def test_a_variables_dollars_are_its_own(self, desk: Desk) -> None:
-        settings = desk.load(SMALLEST, {"BRIDGE_CREWS__research__TOKEN": "a$$b${C}"})
+    def test_dollar_signs_in_a_variable_are_literal(self, files: SettingsFiles) -> None:
+        settings = files.load(SMALLEST, {"BRIDGE_CREWS__research__TOKEN": "a$$b${C}"})
         assert settings.crews["research"].token.get_secret_value() == "a$$b${C}"
 
-    def test_a_reference_that_a_variable_replaces_need_not_be_set(self, desk: Desk) -> None:
-        settings = desk.load(with_crew(token="${NOT_SET}"), {"BRIDGE_CREWS__research__TOKEN": "new"})
+    def test_a_reference_that_a_variable_overrides_may_be_unset(self, files: SettingsFiles) -> None:
+        settings = files.load(with_crew(token="${NOT_SET}"), {"BRIDGE_CREWS__research__TOKEN": "new"})
         assert settings.crews["research"].token.get_secret_value() == "new"
 
-    def test_a_variable_changes_only_one_of_two_crews_that_share_a_yaml_anchor(self, desk: Desk) -> None:
+    def test_a_variable_changes_only_one_of_two_crews_that_share_a_yaml_anchor(self, files: SettingsFiles) -> None:
         tree = "crews:\n  a: &a {url: https://a.example.com, token: t}\n  b: *a\n"
-        crews = desk.load(tree, {"BRIDGE_CREWS__a__TOKEN": "new"}).crews
+        crews = files.load(tree, {"BRIDGE_CREWS__a__TOKEN": "new"}).crews
         assert (crews["a"].token.get_secret_value(), crews["b"].token.get_secret_value()) == ("new", "t")
 
 
 class TestSecretFiles:
-    def test_every_secret_can_come_from_a_file(self, desk: Desk) -> None:
+    def test_every_secret_can_come_from_a_file(self, files: SettingsFiles) -> None:
         tree = {
-            "http": {"clients": [{"name": "a", "token_file": desk.file("client", "client-token\n")}]},
-            "amqp": {"url_file": desk.file("amqp", "amqp://u:p@broker/\n")},
-            "store": {"url_file": desk.file("store", "sqlite:////var/lib/b.db")},
-            "crews": {"r": {"url": "https://r.crewai.com", "token_file": desk.file("crew", "crew-token\r\n")}},
-            "callbacks": {"secret_file": desk.file("callback", f"{WEBHOOK_SECRET}\n{WEBHOOK_SECRET}\n")},
+            "http": {"clients": [{"name": "a", "token_file": files.file("client", "client-token\n")}]},
+            "amqp": {"url_file": files.file("amqp", "amqp://u:p@broker/\n")},
+            "store": {"url_file": files.file("store", "sqlite:////var/lib/b.db")},
+            "crews": {"r": {"url": "https://r.crewai.com", "token_file": files.file("crew", "crew-token\r\n")}},
+            "callbacks": {"secret_file": files.file("callback", f"{WEBHOOK_SECRET}\n{WEBHOOK_SECRET}\n")},
         }
-        settings = desk.load(tree)
+        settings = files.load(tree)
 
         assert settings.amqp is not None
         assert settings.http.clients[0].token.get_secret_value() == "client-token"
@@ -394,47 +400,49 @@ class TestSecretFiles:
         assert settings.crews["r"].token.get_secret_value() == "crew-token"
         assert len(settings.callbacks.secret) == 2
 
-    def test_only_one_newline_is_taken_off(self, desk: Desk) -> None:
-        (problem,) = desk.problems(crew_by_file(desk.file("token", "crew-token\n\n")))
+    def test_only_one_trailing_newline_is_removed(self, files: SettingsFiles) -> None:
+        (problem,) = files.problems(crew_with_files(files.file("token", "crew-token\n\n")))
         assert problem.startswith("crews.r.token: must be printable ASCII")
 
-    def test_a_missing_file_is_told_by_the_settings_name_alone(self, desk: Desk) -> None:
-        assert desk.problems(crew_by_file("/nowhere/canary-7f3a9")) == [
+    def test_a_missing_file_is_reported_by_the_name_of_the_setting_only(self, files: SettingsFiles) -> None:
+        assert files.problems(crew_with_files("/nowhere/canary-7f3a9")) == [
             "crews.r.token_file: the file cannot be read (No such file or directory)"
         ]
 
     @pytest.mark.parametrize(
         ("content", "fault"), [(b"", "is empty"), (b"\n", "is empty"), (b"\xff", "is not UTF-8 text")]
     )
-    def test_a_file_without_a_secret_is_told(self, desk: Desk, content: bytes, fault: str) -> None:
-        (desk.folder / "token").write_bytes(content)
-        assert desk.problems(crew_by_file(str(desk.folder / "token"))) == [f"crews.r.token_file: the file {fault}"]
+    def test_a_file_without_a_secret_is_reported(self, files: SettingsFiles, content: bytes, fault: str) -> None:
+        (files.folder / "token").write_bytes(content)
+        assert files.problems(crew_with_files(str(files.folder / "token"))) == [f"crews.r.token_file: the file {fault}"]
 
-    def test_secret_and_file_together_are_one_too_many(self, desk: Desk) -> None:
-        (problem,) = desk.problems(with_crew(token_file=desk.file("token", "x")))
+    def test_a_secret_and_its_file_conflict(self, files: SettingsFiles) -> None:
+        (problem,) = files.problems(with_crew(token_file=files.file("token", "x")))
         assert problem == "crews.research.token_file: conflicts with token; keep only one of them"
 
-    def test_a_path_that_is_no_text_is_told(self, desk: Desk) -> None:
-        assert desk.problems(crew_by_file(7)) == ["crews.r.token_file: must be the path of a file"]
+    def test_a_path_that_is_not_text_is_reported(self, files: SettingsFiles) -> None:
+        assert files.problems(crew_with_files(7)) == ["crews.r.token_file: must be the path of a file"]
 
-    def test_an_unset_variable_in_a_path_is_told_once(self, desk: Desk) -> None:
-        assert desk.problems(crew_by_file("${NOT_SET}")) == [
+    def test_an_unset_variable_in_a_path_is_reported_once(self, files: SettingsFiles) -> None:
+        assert files.problems(crew_with_files("${NOT_SET}")) == [
             "crews.r.token_file: the environment variable NOT_SET is not set"
         ]
 
-    def test_a_file_named_in_the_environment_wins_over_the_settings_files_secret(self, desk: Desk) -> None:
-        environ = {"BRIDGE_CREWS__research__TOKEN_FILE": desk.file("token", "new")}
-        assert desk.load(SMALLEST, environ).crews["research"].token.get_secret_value() == "new"
+    def test_a_file_named_in_the_environment_takes_precedence_over_the_secret_in_the_file(
+        self, files: SettingsFiles
+    ) -> None:
+        environ = {"BRIDGE_CREWS__research__TOKEN_FILE": files.file("token", "new")}
+        assert files.load(SMALLEST, environ).crews["research"].token.get_secret_value() == "new"
 
-    def test_both_in_the_environment_are_one_too_many(self, desk: Desk) -> None:
-        environ = {"BRIDGE_CREWS__research__TOKEN_FILE": desk.file("t", "x"), "BRIDGE_CREWS__research__TOKEN": "y"}
-        (problem,) = desk.problems(SMALLEST, environ)
+    def test_a_secret_and_its_file_in_the_environment_conflict(self, files: SettingsFiles) -> None:
+        environ = {"BRIDGE_CREWS__research__TOKEN_FILE": files.file("t", "x"), "BRIDGE_CREWS__research__TOKEN": "y"}
+        (problem,) = files.problems(SMALLEST, environ)
         assert problem.startswith("crews.research.token_file: conflicts with token")
 
-    def test_what_is_no_secret_has_no_file_form(self, desk: Desk) -> None:
-        (problem,) = desk.problems(with_crew(kind_file="x"))
+    def test_settings_that_are_not_secrets_have_no_file_form(self, files: SettingsFiles) -> None:
+        (problem,) = files.problems(with_crew(kind_file="x"))
         assert problem.startswith("crews.research.kind_file: unknown setting")
 
 
-def crew_by_file(path: object) -> dict[str, Any]:
+def crew_with_files(path: object) -> dict[str, Any]:
     return {"crews": {"r": {"url": "https://r.crewai.com", "token_file": path}}}

@@ -1,4 +1,4 @@
-"""Settings: what each may be, what does not go together, and that all problems are told at once."""
+"""Bounds and combinations of settings; all problems are reported at once."""
 
 import math
 from pathlib import Path
@@ -11,15 +11,15 @@ from pydantic import ValidationError
 
 from bridge.config import Settings
 from bridge.config.types import read_duration, read_size
-from tests.component.config.settings_files import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
+from tests.component.config.settings_files import SMALLEST, WEBHOOK_SECRET, SettingsFiles, with_crew, with_settings
 
 STRIPE = {"scheme": "stripe", "secret": "s"}
 SLOW_HMAC = {"scheme": "hmac", "secret": "s", "header": "X-Sign", "timestamp_header": "X-Time", "tolerance": "31m"}
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def files(tmp_path: Path) -> SettingsFiles:
+    return SettingsFiles(tmp_path)
 
 
 class TestUnits:
@@ -39,12 +39,12 @@ class TestUnits:
     @pytest.mark.parametrize(
         "value", [30, "30", "0s", "-1s", "1 h", "1w", "", "9999999d", "9" * 400 + "d", True, None, []]
     )
-    def test_what_is_no_duration_is_refused(self, value: object) -> None:
+    def test_an_invalid_duration_is_refused(self, value: object) -> None:
         with pytest.raises(ValueError, match=r"^must be "):
             read_duration(value)
 
     @pytest.mark.parametrize("value", [0, -1, 1.5, "1.5MiB", "1MB", "1kb", "", "9" * 400, True, None, []])
-    def test_what_is_no_size_is_refused(self, value: object) -> None:
+    def test_an_invalid_size_is_refused(self, value: object) -> None:
         with pytest.raises(ValueError, match=r"^must be a size"):
             read_size(value)
 
@@ -92,7 +92,7 @@ RULES = [
         with_crew(callback_url="HTTP://shop.example/done"),
         "callbacks: must set allow_private, because crews.research.callback_url is plain http",
     ),
-    # shapes
+    # types
     (with_settings(http=[]), "http: must be a section of settings"),
     (with_settings(crews=[]), "crews: must be a section of settings"),
     (with_settings(crews={}), "crews: must not be empty"),
@@ -132,7 +132,7 @@ RULES = [
     (with_crew(callback_secret="x"), "crews.research.callback_secret.0: must be whsec_"),
     (with_settings(callbacks={"secret": WEBHOOK_SECRET[6:]}), "callbacks.secret.0: must be whsec_"),
     (with_settings(callbacks={"secret": [WEBHOOK_SECRET, "whsec_!"]}), "callbacks.secret.1: must be whsec_"),
-    # what does not go together
+    # combinations
     (with_settings(http={"host": "0.0.0.0"}), "http.clients: must name at least one client"),
     (with_settings(http={"port": 80, "ops_port": 80}), "http.ops_port: must differ from http.port"),
     (
@@ -159,7 +159,7 @@ RULES = [
         with_settings(http={"clients": [{"name": "a", "token": "1x", "roles": ["boss"]}]}),
         "http.clients.0.roles.0: must be 'submit', 'read' or 'operate'",
     ),
-    # reserved for later
+    # reserved names
     (with_settings(store={"url": "postgresql://u:p@db"}), "store.url: must name a database"),
     (with_settings(store={"url": "postgresql:///x"}), "store.url: must name a host"),
     (with_settings(store={"url": "postgresql://u:p@db/x?options=-c"}), "store.url: accepts only these options"),
@@ -171,34 +171,36 @@ RULES = [
 
 class TestRules:
     @pytest.mark.parametrize(("tree", "start"), RULES, ids=[start for _, start in RULES])
-    def test_a_wrong_setting_is_told_by_its_name_and_alone(self, desk: Desk, tree: dict[str, Any], start: str) -> None:
-        (problem,) = desk.problems(tree)
+    def test_an_invalid_setting_is_the_only_problem_reported(
+        self, files: SettingsFiles, tree: dict[str, Any], start: str
+    ) -> None:
+        (problem,) = files.problems(tree)
         assert problem.startswith(start)
 
     @pytest.mark.parametrize(
         "url", ["http://127.0.0.1:8090", "http://localhost/", "http://[::1]:1", "https://x.example.com/"]
     )
-    def test_plain_http_is_for_this_machine(self, desk: Desk, url: str) -> None:
-        settings = desk.load({**with_crew(url=url), "public_url": url})
+    def test_plain_http_is_allowed_for_this_machine(self, files: SettingsFiles, url: str) -> None:
+        settings = files.load({**with_crew(url=url), "public_url": url})
         assert settings.crews["research"].url == settings.public_url == url.rstrip("/")
 
-    def test_plain_http_beyond_this_machine_can_be_asked_for(self, desk: Desk) -> None:
+    def test_plain_http_beyond_this_machine_can_be_allowed(self, files: SettingsFiles) -> None:
         tree = {**with_crew(url="http://crew", insecure=True), "public_url": "http://bridge", "insecure": True}
-        assert desk.load(tree).crews["research"].url == "http://crew"
+        assert files.load(tree).crews["research"].url == "http://crew"
 
-    def test_a_reachable_host_with_clients_is_accepted(self, desk: Desk) -> None:
+    def test_a_reachable_host_with_clients_is_accepted(self, files: SettingsFiles) -> None:
         tree = with_settings(http={"host": "0.0.0.0", "clients": [{"name": "a", "token": "a"}]})
-        assert desk.load(tree).http.clients[0].crews is None
+        assert files.load(tree).http.clients[0].crews is None
 
-    def test_a_webhook_secret_gets_its_padding_back(self, desk: Desk) -> None:
-        (secret,) = desk.load(with_settings(callbacks={"secret": WEBHOOK_SECRET.rstrip("=")})).callbacks.secret
+    def test_the_padding_of_a_webhook_secret_is_restored(self, files: SettingsFiles) -> None:
+        (secret,) = files.load(with_settings(callbacks={"secret": WEBHOOK_SECRET.rstrip("=")})).callbacks.secret
         assert secret.get_secret_value() == WEBHOOK_SECRET
 
     @pytest.mark.parametrize("pattern", ["https://*.example.com", "http://10.0.0.1:8080", "https://[::1]:9"])
-    def test_a_callback_pattern_names_scheme_host_and_port(self, desk: Desk, pattern: str) -> None:
-        assert desk.load(with_settings(callbacks={"allow": [pattern]})).callbacks.allow == (pattern,)
+    def test_a_callback_pattern_consists_of_scheme_host_and_port(self, files: SettingsFiles, pattern: str) -> None:
+        assert files.load(with_settings(callbacks={"allow": [pattern]})).callbacks.allow == (pattern,)
 
-    def test_all_problems_are_told_at_once(self, desk: Desk) -> None:
+    def test_all_problems_are_reported_at_once(self, files: SettingsFiles) -> None:
         tree = {
             "http": {
                 "host": "0.0.0.0",
@@ -217,7 +219,7 @@ class TestRules:
             },
             "hooks": {"github": {"crew": "none", "verify": {"scheme": "hmac"}, "inputs": {"x": "a b"}}},
         }
-        problems = desk.problems(tree, {"BRIDGE_LOG__LEVEL": "loud"})
+        problems = files.problems(tree, {"BRIDGE_LOG__LEVEL": "loud"})
 
         assert {problem.split(":")[0] for problem in problems} == {
             "http.port",
@@ -240,22 +242,22 @@ class TestRules:
         assert len(problems) == 16
 
 
-class TestCrewsOfOneReading:
-    """Which crews there are is known from the settings being read, whatever was read before."""
+class TestCrewNames:
+    """References to crews are checked against the settings being loaded, not against earlier ones."""
 
     OTHER: ClassVar[Any] = with_settings(crews={"other": SMALLEST["crews"]["research"]})
     HOOKS: ClassVar[Any] = {"shop": {"crew": "research", "verify": {"scheme": "github", "secret": "s"}}}
     CLIENTS: ClassVar[Any] = {"clients": [{"name": "a", "token": "t", "crews": ["research"]}]}
 
     @pytest.mark.parametrize("sections", [{"hooks": HOOKS}, {"http": CLIENTS}])
-    def test_its_own_crews_can_be_named(self, desk: Desk, sections: dict[str, Any]) -> None:
-        desk.load(self.OTHER)
+    def test_crews_of_the_same_settings_can_be_named(self, files: SettingsFiles, sections: dict[str, Any]) -> None:
+        files.load(self.OTHER)
 
         assert Settings.model_validate(with_settings(**sections)).crews.keys() == {"research"}
 
     @pytest.mark.parametrize("sections", [{"hooks": HOOKS}, {"http": CLIENTS}])
-    def test_crews_of_an_earlier_reading_cannot(self, desk: Desk, sections: dict[str, Any]) -> None:
-        desk.load(SMALLEST)
+    def test_crews_of_earlier_settings_cannot_be_named(self, files: SettingsFiles, sections: dict[str, Any]) -> None:
+        files.load(SMALLEST)
 
         with pytest.raises(ValidationError, match="configured under `crews`"):
             Settings.model_validate({**self.OTHER, **sections})

@@ -1,4 +1,4 @@
-"""Placeholders that deploy/ and the docs show are refused as secrets, in every field that holds one."""
+"""Placeholders in deploy/ and the docs are refused as secrets, in every secret field."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.config.names import SECRETS
-from tests.component.config.settings_files import Desk
+from tests.component.config.settings_files import SettingsFiles
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -22,9 +22,9 @@ SHOWN = (
     re.compile(r"\b(wh(?:sec|sk)_[\w+/=-]{16,})"),
     re.compile(r"(postgresql://\w+:\w+@\w+/\w+)"),
 )
-"""Where an example shows a secret's value: in a setting, as a variable's default, in a header, in a URL."""
+"""Where an example shows a secret: in a setting, as the default of a variable, in a header, in a URL."""
 
-WORDS = {"printable"}  # of sentences, not values
+WORDS = {"printable"}  # placeholders in prose, not in values
 SANDBOX = "sandbox-token"
 
 
@@ -33,14 +33,14 @@ def placeholders() -> set[str]:
     return {found for text in texts for shape in SHOWN for found in shape.findall(text)} - WORDS
 
 
-def test_the_examples_show_placeholders() -> None:
-    """Else the next test proves nothing."""
+def test_the_examples_contain_placeholders() -> None:
+    """Otherwise the next test would prove nothing."""
     assert {"replace-me-orders-token", "replace-me-research-token", SANDBOX} < placeholders()
     assert any(one.startswith("whsec_") for one in placeholders())
 
 
 def with_secret(path: tuple[str, ...], secret: str) -> dict[str, Any]:
-    """Sound settings with this value in one secret field."""
+    """Valid settings with this value in one secret field."""
     crew = {"url": "https://crew.example.com", "token": "a-token"}
     verify: dict[str, Any] = {"scheme": "github", "secret": "a-secret-of-ours"}
     if path[-1] == "password":
@@ -75,13 +75,13 @@ def cases() -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def files(tmp_path: Path) -> SettingsFiles:
+    return SettingsFiles(tmp_path)
 
 
 @pytest.mark.parametrize(("path", "secret"), [*cases()], ids=lambda one: one if isinstance(one, str) else ".".join(one))
-def test_a_placeholder_is_refused_with_what_to_do(desk: Desk, path: tuple[str, ...], secret: str) -> None:
-    problems = desk.problems(with_secret(path, secret))
+def test_a_placeholder_is_refused_with_a_remedy(files: SettingsFiles, path: tuple[str, ...], secret: str) -> None:
+    problems = files.problems(with_secret(path, secret))
     name = ".".join(path).replace("*", r"\w+")
     assert [
         line
@@ -92,26 +92,26 @@ def test_a_placeholder_is_refused_with_what_to_do(desk: Desk, path: tuple[str, .
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8090", "http://localhost:8090", "http://[::1]:8090"])
-def test_the_sandbox_token_is_for_crews_on_this_machine(desk: Desk, url: str) -> None:
-    desk.load({"crews": {"research": {"url": url, "token": SANDBOX}}})
+def test_the_sandbox_token_is_for_crews_on_this_machine(files: SettingsFiles, url: str) -> None:
+    files.load({"crews": {"research": {"url": url, "token": SANDBOX}}})
 
 
 @pytest.mark.parametrize(
     "secret", ["CHANGEME-please", "change_me", "my-Placeholder", "cmVwbGFjZS1tZS1ub3c", "changeit"]
 )
-def test_other_ways_to_say_that_a_value_is_to_be_replaced(desk: Desk, secret: str) -> None:
-    [problem] = desk.problems({"crews": {"research": {"url": "https://c.example.com", "token": secret}}})
+def test_other_common_placeholders_are_refused(files: SettingsFiles, secret: str) -> None:
+    [problem] = files.problems({"crews": {"research": {"url": "https://c.example.com", "token": secret}}})
     assert problem.startswith("crews.research.token: is a placeholder")
 
 
 @pytest.mark.parametrize(
     "secret", ["exchange-meeting-9", "a" * 40, "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="]
 )
-def test_secrets_are_not_taken_for_placeholders(desk: Desk, secret: str) -> None:
-    desk.load({"crews": {"research": {"url": "https://c.example.com", "token": secret}}})
+def test_secrets_are_not_mistaken_for_placeholders(files: SettingsFiles, secret: str) -> None:
+    files.load({"crews": {"research": {"url": "https://c.example.com", "token": secret}}})
 
 
-def test_a_file_that_holds_a_placeholder_is_refused(desk: Desk) -> None:
-    file = desk.file("token", "replace-me-research-token\n")
-    [problem] = desk.problems({"crews": {"research": {"url": "https://c.example.com", "token_file": file}}})
+def test_a_file_that_contains_a_placeholder_is_refused(files: SettingsFiles) -> None:
+    file = files.file("token", "replace-me-research-token\n")
+    [problem] = files.problems({"crews": {"research": {"url": "https://c.example.com", "token_file": file}}})
     assert "is a placeholder" in problem

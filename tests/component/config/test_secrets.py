@@ -1,4 +1,4 @@
-"""Settings: no message and no print shows a secret; what loaded settings tell about themselves."""
+"""Secrets in settings: no message and no repr contains one; names and values of loaded settings."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.config import secret_values, setting_names
-from tests.component.config.settings_files import SMALLEST, WEBHOOK_SECRET, Desk, with_crew, with_settings
+from tests.component.config.settings_files import SMALLEST, WEBHOOK_SECRET, SettingsFiles, with_crew, with_settings
 
 CANARY = "canary-7f3a9"
 MISTAKES: list[Any] = [
@@ -56,7 +56,7 @@ SECRET_PLACES = [
 
 
 def planted(location: str, value: Any) -> dict[str, Any]:
-    """The smallest settings with this value at this place, and one sure mistake elsewhere."""
+    """Minimal settings with this value at this path, and one certain mistake elsewhere."""
     tree: dict[str, Any] = json.loads(json.dumps({**SMALLEST, "http": {"port": "x", "clients": [{"name": "a"}]}}))
     *parents, name = location.split(".")
     node: Any = tree
@@ -67,35 +67,35 @@ def planted(location: str, value: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def files(tmp_path: Path) -> SettingsFiles:
+    return SettingsFiles(tmp_path)
 
 
-class TestSecretsAreNotShown:
+class TestSecretsAreHidden:
     @pytest.mark.parametrize("location", SECRET_PLACES)
-    def test_no_mistake_in_the_file_shows_the_value(self, desk: Desk, location: str) -> None:
-        told = [desk.problems(planted(location, mistake)) for mistake in MISTAKES]
-        assert CANARY not in str(told)
+    def test_no_mistake_in_the_file_reveals_the_value(self, files: SettingsFiles, location: str) -> None:
+        problems = [files.problems(planted(location, mistake)) for mistake in MISTAKES]
+        assert CANARY not in str(problems)
 
     @pytest.mark.parametrize("location", SECRET_PLACES)
-    def test_no_mistake_in_the_environment_shows_the_value(self, desk: Desk, location: str) -> None:
+    def test_no_mistake_in_the_environment_reveals_the_value(self, files: SettingsFiles, location: str) -> None:
         variable = "BRIDGE_" + location.upper().replace(".", "__")
         texts = [mistake for mistake in MISTAKES if isinstance(mistake, str)]
-        told = [desk.problems(with_settings(http={"port": "x"}), {variable: text}) for text in texts]
-        assert CANARY not in str(told)
+        problems = [files.problems(with_settings(http={"port": "x"}), {variable: text}) for text in texts]
+        assert CANARY not in str(problems)
 
-    def test_printing_the_settings_shows_no_secret(self, desk: Desk) -> None:
-        settings = desk.load(everything_secret(desk))
+    def test_the_repr_of_settings_contains_no_secret(self, files: SettingsFiles) -> None:
+        settings = files.load(everything_secret(files))
         shown = repr(settings) + str(settings) + settings.model_dump_json()
         assert not [secret for secret in PLANTED if secret in shown]
 
-    def test_the_places_to_log_hold_no_password(self, desk: Desk) -> None:
-        settings = desk.load(everything_secret(desk))
+    def test_logged_urls_contain_no_password(self, files: SettingsFiles) -> None:
+        settings = files.load(everything_secret(files))
         assert settings.amqp is not None
         assert (settings.amqp.location, settings.store.location) == ("broker:5672/", "kickoff-bridge.db")
 
-    def test_secret_values_tells_every_secret_text(self, desk: Desk) -> None:
-        assert secret_values(desk.load(everything_secret(desk))) >= PLANTED
+    def test_secret_values_returns_every_secret(self, files: SettingsFiles) -> None:
+        assert secret_values(files.load(everything_secret(files))) >= PLANTED
 
 
 PLANTED = {
@@ -112,7 +112,7 @@ PLANTED = {
 }
 
 
-def everything_secret(desk: Desk) -> dict[str, Any]:
+def everything_secret(files: SettingsFiles) -> dict[str, Any]:
     return {
         "http": {"clients": [{"name": "a", "token": "client-token"}]},
         "amqp": {"url": "amqp://user:broker%40password@broker"},
@@ -121,12 +121,12 @@ def everything_secret(desk: Desk) -> dict[str, Any]:
             "a": {"crew": "research", "verify": {"scheme": "github", "secret": ["hook-secret-1", "hook-secret-2"]}},
             "b": {
                 "crew": "research",
-                "verify": {"scheme": "basic", "username": "u", "password_file": desk.file("pass", "hook-password")},
+                "verify": {"scheme": "basic", "username": "u", "password_file": files.file("pass", "hook-password")},
             },
             "c": {"crew": "research", "verify": {"scheme": "bearer", "token": "hook-token"}},
         },
         **with_crew(
-            token_file=desk.file("token", "crew-token"), token=None, callback_url="https://cb.example.com/?t=q"
+            token_file=files.file("token", "crew-token"), token=None, callback_url="https://cb.example.com/?t=q"
         ),
     }
 

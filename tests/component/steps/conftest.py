@@ -1,4 +1,4 @@
-"""A bridge without listeners: every step on a real store, a scripted crew API, and a manual clock."""
+"""A test bench for steps: every step on a real store, a scripted crew API, and a manual clock."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ from bridge.adapters.store.schema import metadata, store_metadata
 from bridge.core.callback_url import CallbackRules
 from bridge.core.crew.fair_share import FairShare
 from bridge.core.crew.payloads import Webhooks
-from bridge.core.crew.responses import Started
+from bridge.core.crew.responses import Refused, Started
 from bridge.core.delivery.model import Channel
 from bridge.core.polling.planner import PollPlanner
 from bridge.core.runs import state_machine
@@ -38,8 +38,7 @@ from bridge.steps.runs.human_input import SubmitHumanInput
 from bridge.steps.runs.input_check import CrewInputs
 from bridge.steps.runs.kickoff import Kickoff
 from bridge.steps.runs.poll import Poll
-from tests.fakes import NOW, FakeCrewApi, FakeSender, HandClock, Ids, Signals, Spy, a_request
-from tests.fast_folder import fast_folder
+from tests.fakes import NOW, FakeCrewApi, FakeSender, HandClock, Ids, Signals, Spy, a_request, memory_folder
 
 POLICY = CrewPolicy(deadline=600.0, results_exchange=True, callback_url="https://shop.example/done")
 
@@ -50,7 +49,7 @@ WEBHOOKS = Webhooks("https://bridge.example.com", KEY)
 
 @dataclass
 class Bench:
-    """One process. `policy` and `max_running` may be changed until the first step is asked for."""
+    """One process. `policy` and `max_running` may be changed before the first step is built."""
 
     store: Any
     policy: CrewPolicy = POLICY
@@ -66,7 +65,7 @@ class Bench:
     made: dict[str, Crew] = field(default_factory=dict)
     journal: Any = field(default_factory=NullJournal)
     another_process: Any = None
-    """Makes the store of a second process on the same database."""
+    """Opens the store of a second process on the same database."""
 
     @cached_property
     def inputs(self) -> CrewInputs:
@@ -139,8 +138,8 @@ class Bench:
     @property
     def apply_command(self) -> ApplyCommand:
         signals = self.signals
-        doors = (signals["kickoff"], signals["deliver"], signals["recover"])
-        return ApplyCommand(self.crews, self.store, self.clock, *doors, CrewPolicy(results_exchange=True))
+        notify = (signals["kickoff"], signals["deliver"], signals["recover"])
+        return ApplyCommand(self.crews, self.store, self.clock, *notify, CrewPolicy(results_exchange=True))
 
     @property
     def in_doubt(self) -> ResolveInDoubt:
@@ -162,19 +161,19 @@ class Bench:
         return Housekeeping(self.crews, self.store, self.clock, 86_400.0, self.signals["recover"])
 
     def spy(self) -> Spy:
-        """From now on, note what is asked of the store."""
+        """Record the store's calls from now on."""
         self.store = spy = Spy(self.store)
         return spy
 
     async def round(self, step: Any, room: int = 99) -> Sequence[Any]:
-        """Claim once and handle what came, one after the other."""
+        """Claim once and handle the items one by one."""
         items: Sequence[Any] = await step.claim(room)
         for item in items:
             await step.handle(item)
         return items
 
     async def rounds(self, step: Any, seconds: float) -> None:
-        """A round every second."""
+        """One round per second."""
         for _ in range(int(seconds)):
             self.clock.forward(1.0)
             await self.round(step)
@@ -183,19 +182,24 @@ class Bench:
         return (await self.accept(a_request(**request), Envelope("queue"))).run
 
     async def started(self, **request: Any) -> Run:
-        """A run that is under way and in the timetable."""
+        """A run that is running and in the poll queue."""
         run = await self.accepted(**request)
         await self.round(self.kickoff)
         return await self.now(run)
 
+    async def ended(self) -> Run:
+        """A run whose final event waits for two destinations."""
+        self.api.kickoff_answers = [Refused("no")]
+        return await self.started()
+
     async def now(self, run: Run) -> Run:
-        """The run as it is stored."""
+        """The run as stored."""
         stored: Run | None = await self.store.load(run.run_id)
         assert stored is not None
         return stored
 
     async def left_starting(self) -> Run:
-        """A run whose process died with its POST under way."""
+        """A run whose process died during its POST."""
         run = await self.accepted()
         [claimed] = await self.kickoff.claim(1)
         await self.store.apply(state_machine.begin(claimed, self.clock()))
@@ -203,7 +207,7 @@ class Bench:
         return await self.now(run)
 
     async def left_running(self) -> Run:
-        """A run whose process died while following it."""
+        """A run whose process died while tracking it."""
         run = await self.accepted()
         [claimed] = await self.kickoff.claim(1)
         starting = await self.store.apply(state_machine.begin(claimed, self.clock()))
@@ -212,7 +216,7 @@ class Bench:
         return await self.now(run)
 
     async def abandon(self) -> None:
-        """This process was silent for too long: its rows are free, and it starts again under its old name."""
+        """Expire this process, so that its rows are free, and rejoin under its former name."""
         await self.store.expire_processes(self.clock(), -1.0)
         await self.store.join(self.clock())
 
@@ -222,27 +226,27 @@ class Bench:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All on one event loop, because the engines of the one store belong to it."""
+    """Run all tests on one event loop, because the engines of the shared store belong to it."""
     for item in items:
         if Path(__file__).parent in item.path.parents and pytest_asyncio.is_async_test(item):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 class OneDatabase(NamedTuple):
-    """One for all tests."""
+    """One database for all tests."""
 
     writer: Connections
     reader: Connections
 
     def store_of(self, process: str, *, shared: bool, crews: Collection[str] = ("research",)) -> SqlStore:
-        """A store with nothing in memory yet; several on one database are what PostgreSQL permits."""
+        """A store without cached state; several stores on one database are otherwise possible only on PostgreSQL."""
         return SqlStore(self.reader, self.writer.run, process, KEY, lambda: None, shared=shared, crews=crews)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def one_database() -> AsyncIterator[OneDatabase]:
-    """Opened once: that, and the first use of each statement, cost more than most tests."""
-    with fast_folder() as folder:
+    """Open the database once: opening it and preparing statements take longer than most tests."""
+    with memory_folder() as folder:
         base = database(f"sqlite:///{folder}/bridge.db")
         async with prepared(base, migrate=True) as writer, opened(base.readers()) as reader:
             yield OneDatabase(writer, reader)
@@ -250,7 +254,7 @@ async def one_database() -> AsyncIterator[OneDatabase]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def store(one_database: OneDatabase) -> AsyncIterator[SqlStore]:
-    """An empty one."""
+    """An empty store."""
     await one_database.writer.run(_empty)
     store = one_database.store_of("me", shared=False)
     await store.join(NOW)

@@ -1,4 +1,4 @@
-"""Processes with different crews on one store, as while a new crew is rolled out."""
+"""Processes with different crews on one store, as during the rollout of a new crew."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from tests.fakes import a_request
 
 
 async def another(bench: Bench, crews: Sequence[str] = ("writers",)) -> Bench:
-    """A second process, which serves other crews."""
+    """A second process, with other crews."""
     other = Bench(bench.another_process(crews=crews), bench.policy, bench.max_running, bench.clock, bench.ids)
     for name in crews:
         other.made[name] = Crew(name, other.api, other.policy, other.max_running, PollPlanner(other.policy))
@@ -26,7 +26,7 @@ async def another(bench: Bench, crews: Sequence[str] = ("writers",)) -> Bench:
     return other
 
 
-def keep_to_share(bench: Bench) -> Rebalance:
+def rebalance(bench: Bench) -> Rebalance:
     return Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"])
 
 
@@ -38,8 +38,8 @@ async def started(bench: Bench, number: int) -> None:
         pass
 
 
-async def test_a_process_takes_up_no_runs_of_a_crew_that_it_does_not_know(bench: Bench):
-    """It claimed them and sat on them for as long as it lived."""
+async def test_a_process_does_not_claim_runs_of_an_unknown_crew(bench: Bench):
+    """It claimed such runs and kept them until its end."""
     run = await bench.left_running()
     doubtful = await bench.left_starting()
     other = await another(bench)
@@ -51,39 +51,39 @@ async def test_a_process_takes_up_no_runs_of_a_crew_that_it_does_not_know(bench:
     assert [run.run_id for run in await bench.round(bench.in_doubt)] == [doubtful.run_id]
 
 
-async def test_runs_are_not_handed_over_to_a_process_that_does_not_know_their_crew(bench: Bench):
-    """Half of them would have been followed by nobody."""
+async def test_runs_are_not_released_to_a_process_without_their_crew(bench: Bench):
+    """Half of them would not have been tracked."""
     await started(bench, 60)
     other = await another(bench)
-    await bench.round(keep_to_share(bench))
-    await other.round(keep_to_share(other))
+    await bench.round(rebalance(bench))
+    await other.round(rebalance(other))
     assert len(bench.crew.tracker.queue) == 60
     assert bench.crew.share.processes == 1  # and the whole rate is its own
 
 
-async def test_a_process_takes_up_all_runs_of_a_crew_that_no_other_serves(bench: Bench):
+async def test_a_process_claims_all_runs_of_a_crew_that_no_other_has(bench: Bench):
     await started(bench, 60)
     other = await another(bench, ("research", "writers"))
-    await bench.round(keep_to_share(bench))
+    await bench.round(rebalance(bench))
     await bench.abandon()
     bench.crew.tracker.forget_everything()
     third = await another(bench, ("writers",))
     await other.store.expire_processes(bench.clock(), -1.0)
     await other.store.join(bench.clock())
-    await other.round(keep_to_share(other))
+    await other.round(rebalance(other))
     assert (other.crew.share.processes, other.made["writers"].share.processes) == (1, 1)
     assert len(await other.round(other.recover)) == 60
     assert await third.round(third.recover) == []
 
 
-async def test_a_request_for_a_crew_of_another_process_is_stored_for_it(bench: Bench):
-    """The old version refused it for good, into the dead queue, while the new one was there already."""
+async def test_a_request_for_a_crew_of_another_process_is_stored(bench: Bench):
+    """The old version refused it permanently, into the dead-letter queue, although the new version was running."""
     other = await another(bench)
     accepted: Accepted = await other.accept(a_request("research"), Envelope("queue"))
     assert [run.run_id for run in await bench.round(bench.kickoff)] == [accepted.run.run_id]
 
 
-async def test_a_webhook_that_reaches_a_process_without_its_crew_reaches_the_owner(bench: Bench):
+async def test_a_webhook_that_reaches_a_process_without_its_crew_is_relayed_to_the_owner(bench: Bench):
     run = await bench.started()
     other = await another(bench)
 
@@ -96,7 +96,7 @@ async def test_a_webhook_that_reaches_a_process_without_its_crew_reaches_the_own
     assert bench.crew.tracker.completion_signalled(run.run_id)
 
 
-async def test_where_no_other_process_can_be_a_webhook_of_an_unknown_crew_is_refused(bench: Bench):
+async def test_a_webhook_of_an_unknown_crew_is_refused_if_no_other_process_is_possible(bench: Bench):
     run = await bench.started()
     bench.made["writers"] = bench.made.pop("research")
 
@@ -108,13 +108,13 @@ async def test_where_no_other_process_can_be_a_webhook_of_an_unknown_crew_is_ref
     )
 
 
-async def test_a_crew_that_nobody_serves_any_more_is_logged_once(bench: Bench):
+async def test_a_crew_without_a_process_is_logged_once(bench: Bench):
     await bench.left_running()
     other = await another(bench)
     await bench.store.close()
     with capture_logs() as logs:
         await other.rounds(other.housekeeping, seconds=6)
-    told = [entry for entry in logs if entry["event"] == "crew_not_configured"]
-    assert [(entry["crew"], entry["runs"]) for entry in told] == [("research", 1)]
+    logged = [entry for entry in logs if entry["event"] == "crew_not_configured"]
+    assert [(entry["crew"], entry["runs"]) for entry in logged] == [("research", 1)]
     await bench.store.join(bench.clock())
     assert (await bench.store.counts())["runs"] == {State.RUNNING.value: 1}

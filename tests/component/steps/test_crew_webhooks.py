@@ -1,4 +1,4 @@
-"""The crew API's webhooks: they bring lost executions back and make us look, and nothing depends on them."""
+"""The crew API's webhooks: they cause polls and find lost executions, and nothing depends on them."""
 
 import asyncio
 from typing import Any
@@ -27,14 +27,14 @@ async def send(bench: Bench, run: Run, kind: Kind, body: Any, attempt: int = 1) 
     return await bench.webhook(client_token(run, attempt), kind, read)
 
 
-async def test_every_kickoff_names_webhooks_of_its_own(bench: Bench):
+async def test_every_kickoff_registers_webhooks_of_its_own(bench: Bench):
     first, second = await bench.started(), await bench.started(inputs={"topic": "another"})
     bodies = [body["crewWebhookUrl"] for body in bench.api.bodies]
     assert bodies == [f"https://bridge.example.com/amp/{client_token(run)}/crew" for run in (first, second)]
     assert bench.api.bodies[0]["webhooks"]["url"].endswith("/stream")
 
 
-async def test_a_webhook_of_the_crew_makes_us_look_now(bench: Bench):
+async def test_a_crew_webhook_causes_a_poll(bench: Bench):
     run = await bench.started()
     bench.api.status_answers = [Succeeded("All about peat.")]
     assert await bench.round(bench.poll) == []
@@ -43,7 +43,7 @@ async def test_a_webhook_of_the_crew_makes_us_look_now(bench: Bench):
     assert (await bench.now(run)).state is State.SUCCEEDED
 
 
-async def test_the_status_decides_even_if_a_webhook_says_otherwise(bench: Bench):
+async def test_the_status_takes_precedence_over_a_webhook(bench: Bench):
     run = await bench.started()
     bench.api.status_answers = [Running(), Succeeded("The truth.")]
     await send(bench, run, Kind.CREW, {"kickoff_id": "execution-1", "result": "Forged."})
@@ -54,8 +54,8 @@ async def test_the_status_decides_even_if_a_webhook_says_otherwise(bench: Bench)
     assert (await bench.now(run)).outcome.result == "The truth."
 
 
-async def test_a_status_without_an_answer_lets_no_webhook_end_a_run(bench: Bench):
-    """Whoever knew the URL could end a run with a result of their own at the first time-out of a look."""
+async def test_without_a_status_no_webhook_ends_a_run(bench: Bench):
+    """Any holder of the URL could end a run with a forged result at the first time-out of a poll."""
     run = await bench.started()
     bench.api.status_answers = [NoResponse("HTTP 502"), NoResponse("timeout"), Succeeded("The truth.")]
     await send(bench, run, Kind.CREW, {"kickoff_id": "execution-1", "result": "Forged."})
@@ -66,7 +66,7 @@ async def test_a_status_without_an_answer_lets_no_webhook_end_a_run(bench: Bench
     assert await bench.events(run) == ["run.succeeded"]
 
 
-async def test_where_the_status_is_not_found_the_crews_own_webhook_is_believed(bench: Bench):
+async def test_where_the_status_is_not_found_the_crew_webhook_is_accepted(bench: Bench):
     run = await bench.started()
     bench.api.standing_status = NotFound()
     await send(bench, run, Kind.CREW, CREW_DONE)
@@ -75,7 +75,7 @@ async def test_where_the_status_is_not_found_the_crews_own_webhook_is_believed(b
     assert (ended.state, ended.outcome.result, ended.outcome.usage) == (State.SUCCEEDED, "All about peat.", {"n": 1})
 
 
-async def test_webhooks_that_come_twice_or_too_late_change_nothing(bench: Bench):
+async def test_repeated_and_late_webhooks_change_nothing(bench: Bench):
     run = await bench.started()
     bench.api.status_answers = [Succeeded("Once.")]
     for _ in range(3):
@@ -87,7 +87,7 @@ async def test_webhooks_that_come_twice_or_too_late_change_nothing(bench: Bench)
     assert len(bench.api.polls) == 1
 
 
-async def test_a_webhook_during_a_look_leads_to_one_more(bench: Bench):
+async def test_a_webhook_during_a_poll_causes_another_poll(bench: Bench):
     run = await bench.started()
     bench.clock.forward(6)
     [tracked] = await bench.poll.claim(9)
@@ -97,7 +97,7 @@ async def test_a_webhook_during_a_look_leads_to_one_more(bench: Bench):
 
 
 @pytest.mark.parametrize("kind", [Kind.TASK, Kind.CREW, Kind.HUMAN])
-async def test_a_webhook_brings_a_run_in_doubt_its_execution(bench: Bench, kind: Kind):
+async def test_a_webhook_gives_a_run_in_doubt_its_execution(bench: Bench, kind: Kind):
     bench.api.kickoff_answers = [InDoubt("reset")]
     run = await bench.started()
     await send(bench, run, kind, {"kickoff_id": "execution-9", "name": "collect"})
@@ -110,7 +110,7 @@ async def test_a_webhook_brings_a_run_in_doubt_its_execution(bench: Bench, kind:
     assert len(bench.api.bodies) == 1
 
 
-async def test_a_webhook_that_names_another_runs_execution_brings_nothing(bench: Bench):
+async def test_a_webhook_with_the_execution_of_another_run_is_ignored(bench: Bench):
     await bench.started()
     bench.api.kickoff_answers = [InDoubt("reset")]
     second = await bench.started(inputs={"topic": "another"})
@@ -118,7 +118,7 @@ async def test_a_webhook_that_names_another_runs_execution_brings_nothing(bench:
     assert (await bench.now(second)).state is State.IN_DOUBT
 
 
-async def test_a_webhook_that_is_faster_than_the_answer_settles_the_doubt(bench: Bench):
+async def test_a_webhook_before_the_kickoff_response_avoids_the_doubt(bench: Bench):
     run = await bench.accepted()
 
     async def webhook_meanwhile(_: Any) -> None:
@@ -131,7 +131,7 @@ async def test_a_webhook_that_is_faster_than_the_answer_settles_the_doubt(bench:
     assert (found.state, found.kickoff_id, bench.crew.tracker._evidence) == (State.RUNNING, "execution-5", {})
 
 
-async def test_where_the_answer_came_the_webhook_is_not_needed(bench: Bench):
+async def test_with_a_kickoff_response_the_webhook_is_not_needed(bench: Bench):
     run = await bench.accepted()
 
     async def webhook_meanwhile(_: Any) -> None:
@@ -149,7 +149,7 @@ async def test_a_webhook_of_an_earlier_attempt_is_no_evidence_for_this_one(bench
     assert (await bench.now(run)).state is State.IN_DOUBT
 
 
-async def test_a_forged_token_is_refused_unread(bench: Bench):
+async def test_a_forged_token_is_refused_without_reading_the_body(bench: Bench):
     run = await bench.started()
 
     async def never() -> Any:
@@ -160,7 +160,7 @@ async def test_a_forged_token_is_refused_unread(bench: Bench):
     assert not await bench.webhook("", Kind.CREW, never)
 
 
-async def test_a_token_of_a_run_that_is_forgotten_is_unknown(bench: Bench):
+async def test_the_token_of_a_deleted_run_is_unknown(bench: Bench):
     async def nothing() -> Any:
         return None
 
@@ -172,15 +172,15 @@ STARTED_EVENT = {"type": "crew_kickoff_started", "execution_id": "execution-1", 
 
 
 async def webhook_seen(bench: Bench, count: int) -> list[Run]:
-    """Runs under way whose start a webhook told."""
+    """Running runs whose start a webhook reported."""
     runs = [await bench.started(inputs={"topic": str(number)}) for number in range(count)]
     for run in runs:
         await send(bench, run, Kind.STREAM, {"events": [STARTED_EVENT]})
     return runs
 
 
-async def test_looks_are_stretched_as_soon_as_webhooks_have_proved_to_reach_us(bench: Bench):
-    """Also those that were planned before: of many runs started at once, few need a look before their end."""
+async def test_polls_move_to_the_fallback_interval_once_webhooks_are_reliable(bench: Bench):
+    """This includes polls planned earlier: of many runs started at once, few are polled before their end."""
     bench.max_running = 99
     await webhook_seen(bench, 40)
     bench.clock.forward(6)
@@ -196,14 +196,14 @@ async def test_looks_are_stretched_as_soon_as_webhooks_have_proved_to_reach_us(b
     assert (polls, len(bench.api.polls)) == (40, 80)
 
 
-async def test_the_first_look_at_a_trusted_crews_run_is_stretched_too(bench: Bench):
+async def test_the_first_poll_of_a_crew_with_reliable_webhooks_is_at_the_fallback_interval(bench: Bench):
     bench.crew.webhook_reliability.webhook_seen = 1.0
     await bench.started()
     bench.clock.forward(40)
     assert await bench.round(bench.poll) == []
 
 
-async def test_runs_that_nothing_was_heard_of_cost_the_crew_its_trust_and_are_looked_at_again_soon(bench: Bench):
+async def test_runs_without_webhooks_make_a_crew_unreliable_and_are_polled_soon(bench: Bench):
     bench.max_running = 99
     bench.crew.webhook_reliability.webhook_seen = 0.8
     await webhook_seen(bench, 3)
@@ -220,7 +220,7 @@ async def test_runs_that_nothing_was_heard_of_cost_the_crew_its_trust_and_are_lo
     assert len(await bench.round(bench.poll)) == 3
 
 
-async def test_an_end_that_nobody_announced_costs_the_crew_its_trust(bench: Bench):
+async def test_a_silent_end_makes_a_crew_unreliable(bench: Bench):
     bench.crew.webhook_reliability.webhook_seen, bench.crew.webhook_reliability.completion_signalled = 1.0, 0.85
     run = await bench.started()
     await send(bench, run, Kind.STREAM, {"events": [STARTED_EVENT]})
@@ -230,7 +230,7 @@ async def test_an_end_that_nobody_announced_costs_the_crew_its_trust(bench: Benc
     assert not bench.crew.webhook_reliability.reliable
 
 
-async def test_an_announced_end_that_the_status_does_not_know_yet_is_looked_for_soon(bench: Bench):
+async def test_after_an_announced_end_that_the_status_does_not_confirm_polls_are_frequent(bench: Bench):
     bench.crew.webhook_reliability.webhook_seen = 1.0
     run = await bench.started()
     await send(bench, run, Kind.CREW, {"kickoff_id": "execution-1", "result": "Early."})
@@ -241,7 +241,7 @@ async def test_an_announced_end_that_the_status_does_not_know_yet_is_looked_for_
     assert (await bench.now(run)).state is State.SUCCEEDED
 
 
-async def test_nothing_is_kept_in_mind_of_a_run_that_is_over(bench: Bench):
+async def test_no_state_is_kept_for_an_ended_run(bench: Bench):
     first, second = await webhook_seen(bench, 2)
     await send(bench, first, Kind.CREW, CREW_DONE)
     await bench.apply_command(first.run_id, Cancel(), "client/orders")
@@ -260,7 +260,7 @@ async def test_nothing_is_kept_in_mind_of_a_run_that_is_over(bench: Bench):
     )
 
 
-async def test_a_webhook_whose_body_comes_slowly_leaves_nothing_of_a_run_that_ended_meanwhile(bench: Bench):
+async def test_a_slow_webhook_body_leaves_no_state_of_a_run_that_ended_meanwhile(bench: Bench):
     run = await bench.started()
 
     async def read_slowly() -> Any:
@@ -271,8 +271,8 @@ async def test_a_webhook_whose_body_comes_slowly_leaves_nothing_of_a_run_that_en
     assert (bench.crew.tracker._webhook_seen, bench.crew.tracker._completion_signalled) == (set(), {})
 
 
-class ReadsEarly:
-    """A store whose reader has its run, and hears of it only when `go` is set; what was written since is unknown."""
+class StaleReads:
+    """A store whose reader returns a run only when `go` is set; later writes are not in the result."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
@@ -289,16 +289,16 @@ class ReadsEarly:
 
 
 async def sent_early(bench: Bench, run: Run, kind: Kind, body: Any) -> tuple["asyncio.Task[bool]", asyncio.Event]:
-    """A webhook that has read its run and not gone on; setting the event lets it."""
+    """A webhook that has read its run and stopped there; setting the event lets it continue."""
     store = bench.store
-    bench.store = early = ReadsEarly(store)
+    bench.store = early = StaleReads(store)
     sending = asyncio.create_task(send(bench, run, kind, body))
     await early.came.wait()
     bench.store = store
     return sending, early.go
 
 
-async def test_a_webhook_that_read_its_run_before_the_end_leaves_nothing_of_it(bench: Bench):
+async def test_a_webhook_that_read_its_run_before_the_end_leaves_no_state(bench: Bench):
     run = await bench.started()
     sending, go = await sent_early(bench, run, Kind.CREW, CREW_DONE)
     bench.api.status_answers = [Succeeded("All about peat.")]
@@ -310,15 +310,15 @@ async def test_a_webhook_that_read_its_run_before_the_end_leaves_nothing_of_it(b
     assert (tracker.webhook_seen(run.run_id), tracker.completion_signalled(run.run_id)) == (False, False)
 
 
-async def answered_meanwhile(bench: Bench, answer: InDoubt | Started) -> Run:
-    """A run whose webhook has read it while the POST was under way, and goes on after the answer is written."""
+async def answered_meanwhile(bench: Bench, response: InDoubt | Started) -> Run:
+    """A run whose webhook read it during the POST, and continues after the response is written."""
     run = await bench.accepted()
     begun = []
 
     async def webhook_meanwhile(_: Any) -> None:
         begun.append(await sent_early(bench, run, Kind.TASK, {"kickoff_id": "execution-5"}))
 
-    bench.api.kickoff_answers, bench.api.meanwhile = [answer], webhook_meanwhile
+    bench.api.kickoff_answers, bench.api.meanwhile = [response], webhook_meanwhile
     await bench.round(bench.kickoff)
     [(sending, go)] = begun
     go.set()
@@ -326,17 +326,17 @@ async def answered_meanwhile(bench: Bench, answer: InDoubt | Started) -> Run:
     return await bench.now(run)
 
 
-async def test_a_webhook_that_read_its_run_before_the_answer_was_lost_settles_the_doubt(bench: Bench):
+async def test_a_webhook_that_read_its_run_before_the_response_was_lost_avoids_the_doubt(bench: Bench):
     found = await answered_meanwhile(bench, InDoubt("reset"))
     assert (found.state, found.kickoff_id) == (State.RUNNING, "execution-5")
 
 
-async def test_a_webhook_that_read_its_run_before_its_answer_leaves_nothing(bench: Bench):
+async def test_a_webhook_that_read_its_run_before_the_response_leaves_no_state(bench: Bench):
     run = await answered_meanwhile(bench, Started("execution-5"))
     assert bench.crew.tracker.take_evidence(run.run_id) is None
 
 
-async def test_where_the_status_tells_no_progress_task_webhooks_do(bench: Bench):
+async def test_without_progress_in_the_status_task_webhooks_report_it(bench: Bench):
     run = await with_policy(bench, extra_events=frozenset({"progress"})).started()
     for name in ("collect", "draft"):
         bench.clock.forward(2)
@@ -349,21 +349,21 @@ async def test_where_the_status_tells_no_progress_task_webhooks_do(bench: Bench)
     assert len({one.event.event_id for one in deliveries if one.event.type == "run.progress"}) == 2
 
 
-async def test_of_however_many_task_webhooks_one_number_and_one_name_are_kept(bench: Bench):
+async def test_of_any_number_of_task_webhooks_one_count_and_one_name_are_kept(bench: Bench):
     run = await bench.started()
     for _ in range(50):
         await send(bench, run, Kind.TASK, {"kickoff_id": "execution-1", "name": "collect"})
     assert bench.crew.tracker._tasks == {run.run_id: TasksDone(50, "collect")}
 
 
-async def test_a_task_webhook_costs_no_look_where_nobody_wants_progress(bench: Bench):
+async def test_a_task_webhook_causes_no_poll_if_progress_is_not_requested(bench: Bench):
     run = await bench.started()
     await send(bench, run, Kind.TASK, {"kickoff_id": "execution-1", "name": "collect"})
     await bench.round(bench.poll)
     assert bench.api.polls == []
 
 
-async def test_after_an_announced_end_the_status_is_polled_again_soon_until_it_confirms_it(bench: Bench):
+async def test_after_an_announced_end_the_status_is_polled_soon_until_it_confirms_it(bench: Bench):
     run = await bench.started()
     bench.api.standing_status = Running()
     announced_at = bench.clock()

@@ -1,30 +1,19 @@
-"""Handing events over until they are confirmed, and keeping the store tidy."""
+"""Delivery of events until they are confirmed."""
 
-import pytest
-from structlog.testing import capture_logs
-
-from bridge.core.crew.responses import Refused
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState
 from bridge.core.delivery.outcome import CallbackReply, Retryable, SendResult, Undeliverable
 from bridge.core.runs.model import Run
 from bridge.steps.delivery import DeliverEvents
-from bridge.steps.maintenance import housekeeping as sweep_module
 from tests.component.steps.conftest import Bench
 from tests.fakes import NOW, FakeSender
-
-
-async def ended(bench: Bench) -> Run:
-    """A run whose final event waits for two destinations."""
-    bench.api.kickoff_answers = [Refused("no")]
-    return await bench.started()
 
 
 async def states(bench: Bench, run: Run) -> list[DeliveryState]:
     return [delivery.state for delivery in await bench.store.deliveries_for_run(run.run_id)]
 
 
-async def test_everyone_who_asked_gets_the_same_bytes(bench: Bench):
-    run = await ended(bench)
+async def test_every_destination_receives_the_same_bytes(bench: Bench):
+    run = await bench.ended()
     await bench.round(bench.deliver)
     assert len({delivery.destination for delivery in bench.sender.sent}) == 2
     assert len({delivery.event.body for delivery in bench.sender.sent}) == 1
@@ -32,8 +21,8 @@ async def test_everyone_who_asked_gets_the_same_bytes(bench: Bench):
     assert await bench.round(bench.deliver) == []
 
 
-async def test_when_a_delivery_was_confirmed_is_kept(bench: Bench):
-    run = await ended(bench)
+async def test_the_time_of_the_confirmation_is_stored(bench: Bench):
+    run = await bench.ended()
     bench.clock.forward(3)
     await bench.round(bench.deliver)
     bench.clock.forward(60)
@@ -41,8 +30,8 @@ async def test_when_a_delivery_was_confirmed_is_kept(bench: Bench):
     assert kept == [bench.clock() - 60] * 2
 
 
-async def test_what_failed_is_sent_again_with_the_same_id_and_bytes(bench: Bench):
-    run = await ended(bench)
+async def test_a_failed_delivery_is_repeated_with_the_same_id_and_bytes(bench: Bench):
+    run = await bench.ended()
     bench.sender.responses = [Retryable("HTTP 500"), Retryable("HTTP 500")]
     await bench.round(bench.deliver)
     assert await bench.round(bench.deliver) == []
@@ -53,8 +42,8 @@ async def test_what_failed_is_sent_again_with_the_same_id_and_bytes(bench: Bench
     assert await states(bench, run) == [DeliveryState.DELIVERED] * 2
 
 
-async def test_while_the_way_out_is_closed_nothing_is_claimed_and_no_attempt_is_lost(bench: Bench):
-    run = await ended(bench)
+async def test_while_the_sender_is_not_ready_no_delivery_is_claimed(bench: Bench):
+    run = await bench.ended()
     bench.sender.ready = False
     spy = bench.spy()
     assert await bench.round(bench.deliver) == []
@@ -64,8 +53,8 @@ async def test_while_the_way_out_is_closed_nothing_is_claimed_and_no_attempt_is_
     assert [delivery.attempts for delivery in await bench.store.deliveries_for_run(run.run_id)] == [1, 1]
 
 
-async def test_what_is_given_up_is_kept(bench: Bench):
-    run = await ended(bench)
+async def test_a_dead_delivery_is_kept(bench: Bench):
+    run = await bench.ended()
     bench.sender.responses = [Undeliverable("HTTP 410"), Undeliverable("HTTP 410")]
     await bench.round(bench.deliver)
     dead = await bench.store.deliveries_for_run(run.run_id)
@@ -74,7 +63,7 @@ async def test_what_is_given_up_is_kept(bench: Bench):
 
 async def failing_for_days(bench: Bench) -> Run:
     """A run whose callback fails; five days later everything is due and fails once more."""
-    run = await ended(bench)
+    run = await bench.ended()
     for _ in range(2):
         bench.sender.responses = [Retryable("HTTP 500"), Retryable("HTTP 500")]
         await bench.round(bench.deliver)
@@ -89,12 +78,12 @@ async def test_a_receiver_that_failed_for_five_days_is_announced_once(bench: Ben
     assert sent.count("delivery.paused") == 1
 
 
-async def test_without_a_results_exchange_nobody_is_told_but_the_log(bench: Bench):
+async def test_without_a_results_exchange_a_paused_receiver_is_only_logged(bench: Bench):
     claim = bench.deliver._claim
     step = DeliverEvents(
         "d", claim, bench.sender, bench.store, bench.clock, bench.signals["deliver"], results_exchange=False
     )
-    await ended(bench)
+    await bench.ended()
     for _ in range(3):
         bench.sender.responses = [Retryable("HTTP 500"), Retryable("HTTP 500")]
         await bench.round(step)
@@ -102,15 +91,15 @@ async def test_without_a_results_exchange_nobody_is_told_but_the_log(bench: Benc
     assert "delivery.paused" not in {delivery.event.type for delivery in bench.sender.sent}
 
 
-async def test_a_finished_callback_makes_its_place_free_at_once(bench: Bench):
-    await ended(bench)
+async def test_a_finished_callback_frees_its_slot_at_once(bench: Bench):
+    await bench.ended()
     before = len(bench.signals["deliver"].calls)
     await bench.round(bench.deliver)
     assert len(bench.signals["deliver"].calls) == before + 1
 
 
-async def test_every_attempt_is_kept_with_its_time_and_how_long_it_took(bench: Bench):
-    run = await ended(bench)
+async def test_every_attempt_is_stored_with_its_time_and_duration(bench: Bench):
+    run = await bench.ended()
 
     class Slow(FakeSender):
         async def send(self, delivery: Delivery) -> SendResult:
@@ -127,74 +116,5 @@ async def test_every_attempt_is_kept_with_its_time_and_how_long_it_took(bench: B
     assert attempt == Attempt(1, NOW, 1.5, "HTTP 500", 500, b"no")
 
 
-async def test_one_round_beats_buries_and_forgets(bench: Bench):
-    sweep = bench.housekeeping
-    assert await bench.round(sweep) == [NOW]
-    assert await bench.round(sweep) == []
-    assert sweep.pause() == 2.0
-    bench.clock.forward(2)
-    assert await sweep.claim(0) == []
-    assert await bench.round(sweep) == [NOW + 2]
-
-
-async def test_old_runs_are_forgotten_once_nothing_is_left_to_deliver(bench: Bench):
-    run = await ended(bench)
-    sweep = bench.housekeeping
-    bench.clock.forward(86_401)
-    await bench.round(sweep)
-    assert await bench.store.load(run.run_id) is not None
-    await bench.round(bench.deliver)
-    bench.clock.forward(3)
-    await bench.round(sweep)
-    assert await bench.store.load(run.run_id) is None
-
-
-async def test_as_long_as_there_are_many_old_runs_the_next_portion_follows_at_once(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(sweep_module, "DELETE_BATCH", 2)
-    runs = [await ended(bench) for _ in range(3)]
-    await bench.round(bench.deliver)
-    bench.clock.forward(86_401)
-    sweep, left = bench.housekeeping, []
-    while await bench.round(sweep):
-        left.append(len([run for run in runs if await bench.store.load(run.run_id) is not None]))
-    assert left == [1, 0]
-    assert sweep.pause() == 2.0
-
-
-async def test_a_process_that_was_given_up_begins_anew_and_owns_nothing(bench: Bench):
-    run = await bench.started()
-    await bench.store.expire_processes(NOW, -1.0)
-    with capture_logs() as logs:
-        await bench.round(bench.housekeeping)
-    assert [entry for entry in logs if entry["event"] == "process_rejoined"] != []
-    assert run.run_id not in bench.crew.tracker.queue
-    await bench.round(bench.recover)
-    assert (await bench.now(run)).owner == "me-2"
-    assert run.run_id in bench.crew.tracker.queue
-
-
-async def test_silent_processes_are_given_up_and_their_runs_looked_for(bench: Bench):
-    sweep = bench.housekeeping
-    await bench.rounds(sweep, seconds=20.0)
-    await bench.another_process().join(bench.clock())
-    await bench.rounds(sweep, seconds=9.0)
-    assert bench.signals["recover"].calls == []
-    await bench.rounds(sweep, seconds=2.0)
-    assert bench.signals["recover"].calls == [""]
-
-
-async def test_after_a_silence_of_its_own_a_process_first_listens(bench: Bench):
-    """The database was away; the first one to be back must not take the others for dead."""
-    sweep = bench.housekeeping
-    await bench.rounds(sweep, seconds=20.0)
-    other = bench.another_process()
-    await other.join(bench.clock())
-    bench.clock.forward(30.0)
-    await bench.round(sweep)
-    await other.heartbeat(bench.clock())  # and does not raise
-
-
-def test_deliveries_are_looked_for_every_second(bench: Bench):
+def test_deliveries_are_claimed_every_second(bench: Bench):
     assert bench.deliver.pause() == 1.0

@@ -1,4 +1,4 @@
-"""What a POST may have started is paid for: it is not started again, and not left running when nobody waits for it."""
+"""A POST may start a paid execution: it is never repeated by mistake, and an unneeded execution is stopped."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -32,14 +32,14 @@ from bridge.steps.crew_webhooks import ProcessRelayedWebhooks
 from bridge.steps.recovery.journal import replay_journal
 from bridge.steps.runs import commands
 from tests.component.steps.conftest import KEY, Bench, with_policy
-from tests.component.steps.recovery.test_journal import Notes
+from tests.component.steps.recovery.test_journal import MemoryJournal
 from tests.fakes import raise_fault
 
 RESET = InDoubt("reset")
 
 
 async def another(bench: Bench) -> Bench:
-    """A second process on the same store and the same crew."""
+    """A second process on the same store with the same crew."""
     other = Bench(bench.another_process(), bench.policy, bench.max_running, bench.clock, bench.ids, bench.api)
     await other.store.join(bench.clock())
     return other
@@ -52,7 +52,7 @@ async def webhook(bench: Bench, run: Run, body: Any, attempt: int = 1, kind: Kin
     return await bench.webhook(webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, attempt)), kind, read)
 
 
-async def doubted(bench: Bench) -> Run:
+async def in_doubt(bench: Bench) -> Run:
     bench.api.kickoff_answers = [RESET]
     return await bench.started()
 
@@ -62,7 +62,7 @@ def retrying(bench: Bench) -> Bench:
 
 
 async def seconds(bench: Bench, count: int) -> None:
-    """Let the steps that decide about doubts and start runs work for a while."""
+    """Run the steps that resolve doubts and start runs for this many seconds."""
     for _ in range(count):
         bench.clock.forward(1.0)
         await bench.round(bench.in_doubt)
@@ -80,19 +80,19 @@ async def test_a_post_that_is_always_in_doubt_is_sent_twice_and_then_held(bench:
     assert len({one.event.event_id for one in await bench.store.deliveries_for_run(run.run_id)}) == 2
 
 
-async def test_refusals_that_started_nothing_do_not_renew_the_automatic_retry(bench: Bench):
+async def test_refusals_do_not_renew_the_automatic_retry(bench: Bench):
     retrying(bench).api.kickoff_answers = [RESET, NotStarted("HTTP 503"), NotStarted("HTTP 503"), *[RESET] * 9]
     run = await bench.started()
     await seconds(bench, 60)
     assert (len(bench.api.bodies), (await bench.now(run)).state) == (4, State.IN_DOUBT)
 
 
-async def test_an_operators_retry_neither_uses_nor_renews_the_automatic_one(bench: Bench):
+async def test_a_manual_retry_neither_uses_nor_renews_the_automatic_one(bench: Bench):
     retrying(bench).api.kickoff_answers = [RESET] * 99
     run = await bench.started()
     await bench.apply_command(run.run_id, Retry(), "client/ops")
     await seconds(bench, 30)
-    assert len(bench.api.bodies) == 3  # the first, the operator's, the automatic one
+    assert len(bench.api.bodies) == 3  # the first, the manual, and the automatic one
     await bench.apply_command(run.run_id, Retry(), "client/ops")
     await seconds(bench, 30)
     assert (len(bench.api.bodies), (await bench.now(run)).auto_retries) == (4, 1)
@@ -108,8 +108,8 @@ async def test_two_replicas_share_one_automatic_retry(bench: Bench):
     assert (len(bench.api.bodies), (await bench.now(run)).state) == (2, State.IN_DOUBT)
 
 
-async def test_evidence_that_comes_before_the_repeated_post_spares_it(bench: Bench):
-    run = await doubted(retrying(bench))
+async def test_evidence_before_the_repeated_post_avoids_it(bench: Bench):
+    run = await in_doubt(retrying(bench))
     bench.clock.forward(1.0)
     await bench.round(bench.in_doubt)
     assert (await bench.now(run)).state is State.ACCEPTED
@@ -119,7 +119,7 @@ async def test_evidence_that_comes_before_the_repeated_post_spares_it(bench: Ben
     assert (found.state, found.kickoff_id, len(bench.api.bodies)) == (State.RUNNING, "k-1", 1)
 
 
-async def test_evidence_of_the_first_post_settles_a_doubt_about_the_second(bench: Bench):
+async def test_evidence_of_the_first_post_resolves_a_doubt_about_the_second(bench: Bench):
     retrying(bench).api.kickoff_answers = [RESET] * 2
     run = await bench.started()
     await seconds(bench, 5)
@@ -129,8 +129,8 @@ async def test_evidence_of_the_first_post_settles_a_doubt_about_the_second(bench
 
 
 @pytest.mark.parametrize("meanwhile", [True, False])
-async def test_an_execution_beside_the_runs_own_is_logged_and_asks_no_questions(bench: Bench, meanwhile: bool):
-    run = await doubted(retrying(bench))
+async def test_a_second_execution_of_a_run_is_logged_and_its_questions_are_ignored(bench: Bench, meanwhile: bool):
+    run = await in_doubt(retrying(bench))
     question = {"kickoff_id": "k-1", "task_id": "t-1", "task_output": "Approve?"}
 
     async def late(_: Any = None) -> None:
@@ -159,7 +159,7 @@ async def by_another_replica(bench: Bench, run: Run) -> None:
 
 
 async def by_journal(bench: Bench, run: Run) -> None:
-    entries = Notes(kept=[JournalEntry(run.run_id, 1, "k-1")])
+    entries = MemoryJournal(kept=[JournalEntry(run.run_id, 1, "k-1")])
     await replay_journal(entries, bench.crews, bench.store, bench.clock, raise_fault)
     assert entries.kept == []
 
@@ -167,10 +167,10 @@ async def by_journal(bench: Bench, run: Run) -> None:
 @pytest.mark.parametrize("bring", [by_webhook, by_another_replica, by_journal])
 @pytest.mark.parametrize(("command", "state"), [(Cancel(), State.CANCELLED), (Abandon(), State.FAILED)])
 @pytest.mark.parametrize("restarted", [False, True])
-async def test_late_evidence_of_a_run_that_has_ended_stops_its_execution_and_tells_its_result(
+async def test_late_evidence_for_an_ended_run_stops_its_execution_and_reports_its_result(
     bench: Bench, command: RunCommand, state: State, bring: Bring, restarted: bool
 ):
-    run = await doubted(bench)
+    run = await in_doubt(bench)
     await bench.apply_command(run.run_id, command, "client/ops")
     bench.clock.forward(3600)
     if restarted:
@@ -186,7 +186,7 @@ async def test_late_evidence_of_a_run_that_has_ended_stops_its_execution_and_tel
     assert await bench.round(bench.late_results) == []
 
 
-async def test_an_answer_to_a_post_whose_run_was_cancelled_meanwhile_stops_the_execution(bench: Bench):
+async def test_the_response_to_a_post_whose_run_was_cancelled_meanwhile_stops_the_execution(bench: Bench):
     """Another replica had taken over the run, and an operator had cancelled it."""
     run = await bench.accepted()
     other = await another(bench)
@@ -205,7 +205,7 @@ async def test_an_answer_to_a_post_whose_run_was_cancelled_meanwhile_stops_the_e
     assert (bench.api.stopped, (await bench.now(run)).state) == (["k-late"], State.CANCELLED)
 
 
-async def test_a_webhook_saves_what_a_late_answer_in_doubt_does_not_name(bench: Bench):
+async def test_a_webhook_names_the_execution_that_a_late_ambiguous_response_does_not(bench: Bench):
     run = await bench.accepted()
     other = await another(bench)
 
@@ -221,7 +221,7 @@ async def test_a_webhook_saves_what_a_late_answer_in_doubt_does_not_name(bench: 
     assert (found.state, found.kickoff_id) == (State.RUNNING, "k-1")
 
 
-async def test_evidence_that_was_left_for_a_dead_process_reaches_a_run_that_was_cancelled_since(bench: Bench):
+async def test_evidence_stored_for_a_dead_process_reaches_a_run_that_was_cancelled_since(bench: Bench):
     run = await bench.left_starting()
     other = await another(bench)
     await webhook(other, run, {"kickoff_id": "k-1"})
@@ -232,8 +232,8 @@ async def test_evidence_that_was_left_for_a_dead_process_reaches_a_run_that_was_
     assert bench.api.stopped == ["k-1"]
 
 
-async def test_evidence_of_a_run_that_was_refused_has_its_execution_stopped_and_told(bench: Bench):
-    """The API refused, and started an execution all the same."""
+async def test_evidence_for_a_refused_run_stops_and_reports_its_execution(bench: Bench):
+    """The API refused the kickoff and started an execution nevertheless."""
     bench.api.kickoff_answers = [Refused("HTTP 400")]
     run = await bench.started()
     await webhook(bench, run, {"kickoff_id": "k-1"})
@@ -242,7 +242,7 @@ async def test_evidence_of_a_run_that_was_refused_has_its_execution_stopped_and_
     assert (bench.api.stopped, await bench.events(run)) == (["k-1"], ["run.failed", "run.late_result"])
 
 
-async def test_a_run_that_failed_by_itself_is_neither_stopped_nor_watched(bench: Bench):
+async def test_the_execution_of_a_failed_run_is_neither_stopped_nor_polled(bench: Bench):
     run = await bench.started()
     bench.api.standing_status = Failed("by itself")
     bench.clock.forward(6)
@@ -265,8 +265,8 @@ async def minutes(bench: Bench, count: int) -> None:
 
 
 async def test_an_id_that_the_api_does_not_know_is_not_adopted(bench: Bench):
-    """A wrong id turned a run that had succeeded into failed/lost, for good."""
-    run = await doubted(bench)
+    """A wrong id turned a successful run into failed/lost permanently."""
+    run = await in_doubt(bench)
     bench.api.status_answers = [NotFound()]
     with pytest.raises(RequestRefused) as refused:
         await bench.apply_command(run.run_id, Adopt("wrong"), "client/ops")
@@ -276,18 +276,18 @@ async def test_an_id_that_the_api_does_not_know_is_not_adopted(bench: Bench):
     assert (adopted.state, adopted.kickoff_id, adopted.unverified) == (State.RUNNING, "right", False)
 
 
-@pytest.mark.parametrize("answer", [NoResponse("HTTP 500"), CrewUnavailable("HTTP 401"), Unknown("HTML")])
-async def test_while_the_crew_cannot_be_asked_nothing_is_adopted_but_by_force(bench: Bench, answer: StatusResponse):
-    run = await doubted(bench)
-    bench.api.status_answers = [answer, answer]
+@pytest.mark.parametrize("response", [NoResponse("HTTP 500"), CrewUnavailable("HTTP 401"), Unknown("HTML")])
+async def test_while_the_crew_is_unavailable_only_a_forced_id_is_adopted(bench: Bench, response: StatusResponse):
+    run = await in_doubt(bench)
+    bench.api.status_answers = [response, response]
     with pytest.raises(CrewUnreachable):
         await bench.apply_command(run.run_id, Adopt("k-1"), "client/ops")
     assert (await bench.now(run)).state is State.IN_DOUBT
     assert (await bench.apply_command(run.run_id, Adopt("k-1", force=True), "client/ops")).unverified
 
 
-async def test_a_crew_that_hangs_does_not_hold_up_the_operator(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    run = await doubted(bench)
+async def test_a_hanging_crew_does_not_delay_the_operator(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    run = await in_doubt(bench)
     monkeypatch.setattr(commands, "POLL_TIMEOUT", 0.01)
 
     async def hang() -> None:
@@ -298,8 +298,8 @@ async def test_a_crew_that_hangs_does_not_hold_up_the_operator(bench: Bench, mon
         await bench.apply_command(run.run_id, Adopt("k-1"), "client/ops")
 
 
-async def test_a_wrong_id_that_was_forced_can_be_corrected_while_it_is_polled(bench: Bench):
-    run = await doubted(bench)
+async def test_a_wrong_forced_id_can_be_corrected_while_it_is_polled(bench: Bench):
+    run = await in_doubt(bench)
     bench.api.standing_status = NotFound()
     await bench.apply_command(run.run_id, Adopt("wrong", force=True), "client/ops")
     bench.clock.forward(6)
@@ -314,8 +314,8 @@ async def test_a_wrong_id_that_was_forced_can_be_corrected_while_it_is_polled(be
     assert (ended.state, ended.kickoff_id, ended.outcome.result) == (State.SUCCEEDED, "right", "paid for")
 
 
-async def test_a_wrong_id_that_was_forced_never_makes_the_run_lost(bench: Bench):
-    run = await doubted(bench)
+async def test_a_wrong_forced_id_never_makes_the_run_lost(bench: Bench):
+    run = await in_doubt(bench)
     bench.api.standing_status = NotFound()
     await bench.apply_command(run.run_id, Adopt("wrong", force=True), "client/ops")
     with capture_logs() as logs:
@@ -330,8 +330,8 @@ async def test_a_wrong_id_that_was_forced_never_makes_the_run_lost(bench: Bench)
     assert (await bench.now(run)).state is State.SUCCEEDED
 
 
-async def test_a_poll_of_a_wrong_id_that_is_under_way_does_not_decide_about_the_right_one(bench: Bench):
-    run = await doubted(bench)
+async def test_a_poll_of_a_wrong_id_in_flight_does_not_decide_about_the_right_one(bench: Bench):
+    run = await in_doubt(bench)
     other = await another(bench)
     bench.api.status_answers = [NotFound()]
     await bench.apply_command(run.run_id, Adopt("wrong", force=True), "client/ops")
@@ -344,8 +344,8 @@ async def test_a_poll_of_a_wrong_id_that_is_under_way_does_not_decide_about_the_
     assert ((await bench.now(run)).state, run.run_id in bench.crew.tracker) == (State.RUNNING, False)
 
 
-async def test_an_id_that_was_seen_alive_stays(bench: Bench):
-    run = await doubted(bench)
+async def test_an_id_that_was_seen_running_stays(bench: Bench):
+    run = await in_doubt(bench)
     bench.api.status_answers = [NotFound(), Pending()]
     await bench.apply_command(run.run_id, Adopt("k-1", force=True), "client/ops")
     await bench.round(bench.recover)
@@ -356,11 +356,11 @@ async def test_an_id_that_was_seen_alive_stays(bench: Bench):
         await bench.apply_command(run.run_id, Adopt("k-2"), "client/ops")
 
 
-# A crew webhook's result -------------------------------------------------------------------------------------------
+# The result in a crew webhook ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("human_input", [False, True])
-async def test_a_forged_result_is_not_believed_at_a_not_found(bench: Bench, human_input: bool):
+async def test_a_forged_result_is_not_accepted_at_the_first_not_found(bench: Bench, human_input: bool):
     """The holder of the URL sent a result right after the kickoff, before the API knew the execution."""
     with_policy(bench, human_input=human_input)
     run = await bench.started()
@@ -376,7 +376,7 @@ async def test_a_forged_result_is_not_believed_at_a_not_found(bench: Bench, huma
 
 
 @pytest.mark.parametrize("human_input", [False, True])
-async def test_a_webhooks_result_is_believed_after_five_polls_and_a_minute(bench: Bench, human_input: bool):
+async def test_the_result_of_a_webhook_is_accepted_after_five_polls_and_a_minute(bench: Bench, human_input: bool):
     with_policy(bench, human_input=human_input)
     run = await bench.started()
     await webhook(bench, run, {"kickoff_id": "execution-1", "output": {"a": 1}}, kind=Kind.CREW)
@@ -390,7 +390,7 @@ async def test_a_webhooks_result_is_believed_after_five_polls_and_a_minute(bench
     assert (ended.state, ended.outcome.result_json) == (State.SUCCEEDED, {"a": 1})
 
 
-async def test_a_webhooks_result_that_the_status_contradicts_is_logged(bench: Bench):
+async def test_the_result_of_a_webhook_that_the_status_contradicts_is_logged(bench: Bench):
     run = await bench.started()
     await webhook(bench, run, {"kickoff_id": "execution-1", "result": "done"}, kind=Kind.CREW)
     bench.api.standing_status = Failed("no")
@@ -399,14 +399,14 @@ async def test_a_webhooks_result_that_the_status_contradicts_is_logged(bench: Be
     assert "webhook_result_discarded" in [line["event"] for line in logs]
 
 
-# Runs of a crew that is no longer in the settings ------------------------------------------------------------------
+# Runs of a removed crew ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", [State.ACCEPTED, State.STARTING, State.IN_DOUBT, State.RUNNING])
 async def test_a_run_of_a_removed_crew_can_be_cancelled(bench: Bench, state: State):
     make: dict[State, Callable[[], Awaitable[Run]]] = {
         State.ACCEPTED: bench.accepted, State.STARTING: bench.left_starting, State.RUNNING: bench.left_running,
-        State.IN_DOUBT: lambda: doubted(bench),
+        State.IN_DOUBT: lambda: in_doubt(bench),
     }  # fmt: skip
     run = await make[state]()
     assert run.state is state
@@ -419,8 +419,8 @@ async def test_a_run_of_a_removed_crew_can_be_cancelled(bench: Bench, state: Sta
 
 
 @pytest.mark.parametrize("command", [Retry(), Adopt("k-1"), Resume(approve=True)])
-async def test_what_needs_the_crews_api_is_refused_for_a_removed_crew(bench: Bench, command: RunCommand):
-    run = await doubted(bench)
+async def test_commands_that_call_the_crew_api_are_refused_for_a_removed_crew(bench: Bench, command: RunCommand):
+    run = await in_doubt(bench)
     bench.made = {"other": bench.crew}
     with pytest.raises(RequestRefused, match="research is not configured") as refused:
         await bench.apply_command(run.run_id, command, "client/ops")

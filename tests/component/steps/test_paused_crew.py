@@ -1,4 +1,4 @@
-"""A crew that cannot be used: nothing is failed, deadlines stand still, and it goes on by itself."""
+"""A paused crew: no run fails, deadlines are extended, and it resumes automatically."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.component.steps.conftest import Bench
 WRONG_TOKEN = CrewUnavailable("HTTP 401: Not authenticated")
 
 
-async def test_a_kickoff_that_is_turned_away_pauses_its_crew_and_fails_nothing(bench: Bench):
+async def test_a_rejected_kickoff_pauses_its_crew_and_fails_no_run(bench: Bench):
     bench.api.kickoff_answers = [WRONG_TOKEN]
     run = await bench.started()
     assert run.state is State.ACCEPTED
@@ -29,8 +29,8 @@ async def test_a_paused_crew_is_probed_once_a_minute(bench: Bench):
     assert bench.crew.breaker.is_open
 
 
-async def test_when_the_probe_works_another_kickoff_tries_and_the_rest_follows(bench: Bench):
-    """Not the one that was turned away: were its own content to blame, it would close the crew for ever."""
+async def test_after_a_successful_probe_another_kickoff_is_tried_first(bench: Bench):
+    """Not the rejected one: if its own content were the cause, the crew would stay paused."""
     bench.api.kickoff_answers = [WRONG_TOKEN]
     first = await bench.started()
     second = await bench.accepted(inputs={"topic": "another"})
@@ -44,7 +44,7 @@ async def test_when_the_probe_works_another_kickoff_tries_and_the_rest_follows(b
     assert bench.signals["kickoff"].calls
 
 
-async def test_a_quota_lets_one_kickoff_a_minute_try(bench: Bench):
+async def test_a_quota_permits_one_kickoff_a_minute(bench: Bench):
     bench.api.kickoff_answers = [CrewUnavailable("HTTP 403: quota")] * 9
     for number in range(3):
         await bench.accepted(inputs={"topic": str(number)})
@@ -57,7 +57,7 @@ async def test_a_quota_lets_one_kickoff_a_minute_try(bench: Bench):
     assert len(bench.api.bodies) == 5
 
 
-async def test_a_look_that_is_turned_away_pauses_too_and_the_deadline_stands_still(bench: Bench):
+async def test_a_rejected_poll_pauses_the_crew_and_extends_deadlines(bench: Bench):
     run = await bench.started()
     bench.clock.forward(5)
     await bench.round(bench.poll)  # seen started; the deadline is 600 s from here
@@ -74,7 +74,7 @@ async def test_a_look_that_is_turned_away_pauses_too_and_the_deadline_stands_sti
     assert (await bench.now(run)).state is State.TIMED_OUT
 
 
-async def test_a_run_that_was_cancelled_before_its_try_leaves_the_try_to_another(bench: Bench):
+async def test_a_run_cancelled_before_its_trial_leaves_the_trial_to_another(bench: Bench):
     bench.api.kickoff_answers = [WRONG_TOKEN]
     await bench.started()
     bench.clock.forward(120)
@@ -86,8 +86,8 @@ async def test_a_run_that_was_cancelled_before_its_try_leaves_the_try_to_another
     assert len(await bench.round(bench.kickoff)) == 1
 
 
-async def test_a_turn_for_a_run_that_others_have_in_hand_makes_nobody_wait_for_an_answer(bench: Bench):
-    """After a rest one call goes alone; when it is not made, nothing would come of it for a minute."""
+async def test_a_run_owned_elsewhere_returns_its_permit(bench: Bench):
+    """After a pause one call goes alone; if it is not sent, the next would wait for a minute."""
     rate_limiter, now = bench.crew.rate_limiter, bench.clock()
     await bench.accepted()
     [claimed] = await bench.kickoff.claim(9)
@@ -99,7 +99,7 @@ async def test_a_turn_for_a_run_that_others_have_in_hand_makes_nobody_wait_for_a
     assert rate_limiter.acquire(now + 1) == 0.0
 
 
-async def test_not_found_pauses_nobody(bench: Bench):
+async def test_not_found_does_not_pause_the_crew(bench: Bench):
     bench.api.status_answers = [NotFound(), Running()]
     await bench.started()
     for _ in range(2):

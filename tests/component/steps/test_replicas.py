@@ -1,4 +1,4 @@
-"""Several processes on one store: shares, runs handed over, hints that reach the wrong one, answers that come late."""
+"""Several processes on one store: rebalancing, misdirected webhooks, and late responses."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -24,14 +24,14 @@ from tests.fakes import NOW
 
 
 async def another(bench: Bench) -> Bench:
-    """A second process, which has joined, with its own memory, on the same store and clock."""
+    """A second process that has joined, with its own memory, on the same store and clock."""
     other = Bench(bench.another_process(), bench.policy, bench.max_running, bench.clock, bench.ids)
     await other.store.join(bench.clock())
     return other
 
 
-def given_up_meanwhile(bench: Bench, other: Bench) -> Callable[[Any], Awaitable[None]]:
-    """While a POST is under way, the other process takes this one for dead, and its runs for doubtful."""
+def expired_meanwhile(bench: Bench, other: Bench) -> Callable[[Any], Awaitable[None]]:
+    """During a POST, the other process expires this one, and its runs are in doubt."""
 
     async def sleep(_: Any) -> None:
         await other.store.expire_processes(bench.clock(), -1.0)
@@ -42,7 +42,7 @@ def given_up_meanwhile(bench: Bench, other: Bench) -> Callable[[Any], Awaitable[
 
 
 async def sixty_started(bench: Bench) -> list[Run]:
-    """Runs that all are under way."""
+    """Sixty running runs."""
     bench.max_running = 100
     runs = [await bench.accepted() for _ in range(60)]
     while len(await bench.round(bench.kickoff)):
@@ -50,16 +50,16 @@ async def sixty_started(bench: Bench) -> list[Run]:
     return runs
 
 
-def keep_to_share(bench: Bench) -> Rebalance:
+def rebalance(bench: Bench) -> Rebalance:
     return Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"])
 
 
-async def test_a_new_process_gets_its_share_without_waiting_for_ends(bench: Bench):
+async def test_a_new_process_receives_its_fair_share_without_waiting_for_ends(bench: Bench):
     runs = await sixty_started(bench)
     other = await another(bench)
-    await bench.round(keep_to_share(bench))
+    await bench.round(rebalance(bench))
     assert len(bench.crew.tracker.queue) == 30
-    await other.round(keep_to_share(other))
+    await other.round(rebalance(other))
     await other.round(other.recover)
     assert len(other.crew.tracker.queue) == 30
     assert not {
@@ -67,26 +67,26 @@ async def test_a_new_process_gets_its_share_without_waiting_for_ends(bench: Benc
     }
 
 
-async def test_what_was_handed_over_is_not_taken_back(bench: Bench):
+async def test_released_runs_are_not_claimed_back(bench: Bench):
     await sixty_started(bench)
     await another(bench)
-    await bench.round(keep_to_share(bench))
+    await bench.round(rebalance(bench))
     await bench.round(bench.recover)
-    assert len(bench.crew.tracker.queue) == 30 + 20  # as far as a share may go beyond even
+    assert len(bench.crew.tracker.queue) == 30 + 20  # the tolerance above the fair share
 
 
 async def waiting_for_human(bench: Bench) -> Run:
     run = await bench.started()
-    asked = read(Kind.HUMAN, {"kickoff_id": run.kickoff_id, "task_id": "t", "task_output": "Approve?"}).question
-    assert asked is not None
-    decision = rules.on_question(run, asked, bench.policy, bench.clock())
+    question = read(Kind.HUMAN, {"kickoff_id": run.kickoff_id, "task_id": "t", "task_output": "Approve?"}).question
+    assert question is not None
+    decision = rules.on_question(run, question, bench.policy, bench.clock())
     assert decision is not None
     written: Run = await bench.store.apply(decision)
     return written
 
 
-async def test_a_run_that_waits_for_a_human_is_followed_by_whoever_gets_it(bench: Bench):
-    """It left the timetable of the one and stayed its own, so that nobody looked at it until its process ended."""
+async def test_a_run_that_waits_for_a_human_is_tracked_by_its_new_owner(bench: Bench):
+    """It left the poll queue of the first process but stayed its own, and was not polled until that process ended."""
     run = await waiting_for_human(bench)
     other = await another(bench)
     assert await bench.store.release_runs([run.run_id]) == 1
@@ -94,7 +94,7 @@ async def test_a_run_that_waits_for_a_human_is_followed_by_whoever_gets_it(bench
     assert run.run_id in other.crew.tracker.queue
 
 
-async def test_while_the_store_is_away_nothing_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+async def test_during_an_outage_of_the_store_nothing_is_released(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     await sixty_started(bench)
     await another(bench)
 
@@ -103,19 +103,19 @@ async def test_while_the_store_is_away_nothing_is_given_up(bench: Bench, monkeyp
 
     monkeypatch.setattr(bench.store, "release_runs", away)
     with pytest.raises(StoreUnavailable):
-        await bench.round(keep_to_share(bench))
+        await bench.round(rebalance(bench))
     assert len(bench.crew.tracker.queue) == 60
 
 
-async def test_a_count_is_made_every_three_seconds(bench: Bench):
-    keep = keep_to_share(bench)
+async def test_the_membership_is_read_every_three_seconds(bench: Bench):
+    keep = rebalance(bench)
     assert len(await bench.round(keep)) == 1
     assert await bench.round(keep) == []
     assert keep.pause() == 3.0
 
 
-async def test_a_run_that_another_process_follows_now_is_looked_at_no_more(bench: Bench):
-    """A process that was asleep for long does not know yet that it was given up."""
+async def test_a_run_with_another_owner_is_no_longer_polled(bench: Bench):
+    """A process that was suspended for long does not know yet that it has expired."""
     run = await bench.started()
     other = await another(bench)
     await bench.store.release_runs([run.run_id])
@@ -130,7 +130,7 @@ async def test_a_run_that_another_process_follows_now_is_looked_at_no_more(bench
     assert (await bench.now(run)).state is State.SUCCEEDED
 
 
-async def test_a_hint_that_reaches_the_wrong_process_reaches_the_owner(bench: Bench):
+async def test_a_webhook_that_reaches_another_process_is_relayed_to_the_owner(bench: Bench):
     run = await bench.started()
     other = await another(bench)
     token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, run.attempt))
@@ -148,8 +148,8 @@ async def test_a_hint_that_reaches_the_wrong_process_reaches_the_owner(bench: Be
     assert relay.pause() == 1.0
 
 
-async def test_a_process_that_takes_a_flows_question_to_another_s_run_keeps_nothing_of_it_in_mind(bench: Bench):
-    """That would have stayed there for as long as the process lives."""
+async def test_a_process_keeps_no_state_of_a_flow_question_for_a_run_of_another(bench: Bench):
+    """The state would have stayed for the lifetime of the process."""
     bench.be_a_flow()
     run = await bench.started()
     other = await another(bench)
@@ -162,7 +162,7 @@ async def test_a_process_that_takes_a_flows_question_to_another_s_run_keeps_noth
     assert other.crew.tracker.queue._expedited == set()
 
 
-async def test_a_process_that_takes_the_answer_for_another_s_run_keeps_nothing_of_it_in_mind(bench: Bench):
+async def test_a_process_keeps_no_state_of_an_answer_for_a_run_of_another(bench: Bench):
     bench.policy = replace(bench.policy, human_input=True)
     run = await bench.started()
     bench.api.status_answers = [WaitingForHuman()]
@@ -172,10 +172,10 @@ async def test_a_process_that_takes_the_answer_for_another_s_run_keeps_nothing_o
     await other.apply_command(run.run_id, Resume(approve=True, task_id="t-1"), "client/orders")
     assert other.crew.tracker._outdated == set()
     other.crew.tracker.queue.put(state_machine.tracked_from_run(run, bench.policy, NOW), NOW)
-    assert other.crew.tracker.queue.next_due() == NOW  # not hastened
+    assert other.crew.tracker.queue.next_due() == NOW  # not expedited
 
 
-async def test_a_hint_that_says_nothing_new_of_anothers_run_is_not_passed_on(bench: Bench):
+async def test_a_webhook_without_news_for_a_run_of_another_process_is_not_relayed(bench: Bench):
     run = await bench.started()
     other = await another(bench)
     token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, run.attempt))
@@ -187,8 +187,8 @@ async def test_a_hint_that_says_nothing_new_of_anothers_run_is_not_passed_on(ben
     assert await bench.store.collect_webhooks(9) == []
 
 
-async def test_evidence_of_a_run_whose_owner_is_dead_settles_its_doubt(bench: Bench):
-    """It came between the death and the take-over, reached another process, and lay in the store for a dead one."""
+async def test_evidence_for_a_run_of_a_dead_process_resolves_its_doubt(bench: Bench):
+    """It arrived at another process between death and takeover, and stayed in the store for the dead one."""
     run = await bench.left_starting()
     other = await another(bench)
     token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, run.attempt))
@@ -204,12 +204,12 @@ async def test_evidence_of_a_run_whose_owner_is_dead_settles_its_doubt(bench: Be
     assert (now.state, now.kickoff_id) == (State.RUNNING, "k-1")
 
 
-async def test_a_late_answer_that_names_anothers_execution_leaves_the_doubt(bench: Bench):
-    """It ended the process: a crew that names one execution twice must not be able to."""
+async def test_a_late_response_with_the_execution_of_another_run_leaves_the_doubt(bench: Bench):
+    """It ended the process: a crew that returns one execution twice must not be able to."""
     first = await bench.started()
     run = await bench.accepted()
     other = await another(bench)
-    bench.api.meanwhile = given_up_meanwhile(bench, other)
+    bench.api.meanwhile = expired_meanwhile(bench, other)
     assert first.kickoff_id is not None
     bench.api.kickoff_answers = [Started(first.kickoff_id)]
     with capture_logs() as logs:
@@ -218,25 +218,25 @@ async def test_a_late_answer_that_names_anothers_execution_leaves_the_doubt(benc
     assert "kickoff_id_taken" in [entry["event"] for entry in logs]
 
 
-async def test_a_question_that_reaches_another_process_before_its_run_is_known_is_asked_all_the_same(bench: Bench):
-    """It lay in the memory of that process, and the one that followed the run never heard of it."""
+async def test_a_question_that_reaches_another_process_before_its_run_is_known_is_reported(bench: Bench):
+    """It stayed in the memory of that process, and the owner of the run never received it."""
     run = await bench.accepted()
     other = await another(bench)
     bench.api.kickoff_answers = [Started("k-1")]
-    asked = read(Kind.HUMAN, {"kickoff_id": "k-1", "task_id": "t", "task_output": "Approve?"}).question
-    assert asked is not None
-    await other.webhook.handle_flow_question("research", FlowQuestion("k-1", asked))
+    question = read(Kind.HUMAN, {"kickoff_id": "k-1", "task_id": "t", "task_output": "Approve?"}).question
+    assert question is not None
+    await other.webhook.handle_flow_question("research", FlowQuestion("k-1", question))
     await other.round(other.pending_questions)
     await bench.round(bench.kickoff)
     await other.rounds(other.pending_questions, seconds=1)
     assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
 
 
-async def test_a_process_that_slept_through_its_answer_settles_the_doubt_with_it(bench: Bench):
-    """It was given up while its POST was under way; nobody sends a second one, and its answer is the proof."""
+async def test_a_process_suspended_during_its_post_resolves_the_doubt_with_the_response(bench: Bench):
+    """It expired during its POST; no process sends a second one, and the response is the evidence."""
     run = await bench.accepted()
     other = await another(bench)
-    bench.api.meanwhile = given_up_meanwhile(bench, other)
+    bench.api.meanwhile = expired_meanwhile(bench, other)
     bench.api.kickoff_answers = [Started("k-late")]
     with capture_logs() as logs:
         await bench.round(bench.kickoff)
@@ -246,7 +246,7 @@ async def test_a_process_that_slept_through_its_answer_settles_the_doubt_with_it
     assert len(await other.round(other.recover)) == 1
 
 
-async def test_a_process_that_slept_before_its_post_sends_nothing(bench: Bench):
+async def test_a_process_suspended_before_its_post_sends_nothing(bench: Bench):
     run = await bench.accepted()
     [claimed] = await bench.kickoff.claim(1)
     other = await another(bench)

@@ -1,4 +1,4 @@
-"""What is learned of run times outlives the process, and reaches the others on the same store."""
+"""Run time statistics survive the process and reach other processes on the same store."""
 
 from bridge.core.runs.model import TrackedRun
 from bridge.steps.maintenance.run_time_stats import INTERVAL, SyncRunTimes
@@ -26,7 +26,7 @@ def count(bench: Bench) -> int:
     return 0 if run_time_stats is None else run_time_stats.count
 
 
-async def test_what_was_learned_survives_a_restart(bench: Bench):
+async def test_learned_run_times_survive_a_restart(bench: Bench):
     for number in range(20):
         learn(bench, number)
     await bench.round(add(bench))
@@ -52,7 +52,7 @@ async def test_processes_on_one_store_learn_from_each_other(bench: Bench):
     assert (count(bench), count(other)) == (6, 6)
 
 
-async def test_alone_on_its_store_it_reads_once(bench: Bench):
+async def test_a_single_process_reads_once(bench: Bench):
     step = add(bench)
     await bench.round(step)
     learn(process(bench), 1)
@@ -61,7 +61,7 @@ async def test_alone_on_its_store_it_reads_once(bench: Bench):
     assert count(bench) == 0
 
 
-async def test_nothing_is_written_between_the_rounds(bench: Bench):
+async def test_nothing_is_written_between_rounds(bench: Bench):
     step = add(bench)
     await bench.round(step)
     learn(bench, 1)

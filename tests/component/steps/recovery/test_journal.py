@@ -1,4 +1,4 @@
-"""Kickoff ids that the store did not take are not lost: the journal keeps them, and the next start takes them up."""
+"""The kickoff journal: ids that the store could not take are kept, and applied at the next start."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from tests.fakes import raise_fault
 
 
 @dataclass
-class Notes:
+class MemoryJournal:
     """A journal in memory."""
 
     kept: list[JournalEntry] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Notes:
 
 
 class FullDisk:
-    """A store that takes no decision about a run that has an execution, until there is room again."""
+    """A store that rejects decisions about runs with an execution until its disk has space again."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
@@ -56,13 +56,13 @@ class FullDisk:
 
 
 @pytest.fixture
-def entries(bench: Bench) -> Notes:
-    entries = bench.journal = Notes()
+def entries(bench: Bench) -> MemoryJournal:
+    entries = bench.journal = MemoryJournal()
     return entries
 
 
-async def test_an_id_that_the_store_does_not_take_soon_is_noted_until_it_does(
-    bench: Bench, entries: Notes, monkeypatch: pytest.MonkeyPatch
+async def test_an_id_is_journaled_until_the_store_accepts_it(
+    bench: Bench, entries: MemoryJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kickoff, "JOURNAL_AFTER", 0.01)
     run = await bench.accepted()
@@ -78,7 +78,7 @@ async def test_an_id_that_the_store_does_not_take_soon_is_noted_until_it_does(
     assert (await bench.now(run)).kickoff_id == "execution-1"
 
 
-async def test_an_id_in_hand_is_noted_when_the_disk_fails_for_good(bench: Bench, entries: Notes) -> None:
+async def test_an_id_is_journaled_when_the_disk_fails_permanently(bench: Bench, entries: MemoryJournal) -> None:
     run = await bench.accepted()
 
     class BrokenDisk(FullDisk):
@@ -94,8 +94,8 @@ async def test_an_id_in_hand_is_noted_when_the_disk_fails_for_good(bench: Bench,
     assert (entries.kept, entries.dropped) == ([JournalEntry(run.run_id, 1, "execution-1")], [])
 
 
-async def test_a_run_left_starting_goes_on_with_the_noted_id_and_is_not_in_doubt(bench: Bench, entries: Notes) -> None:
-    """Without the journal this run would wait for a human, who could not find out what it had cost."""
+async def test_a_starting_run_continues_with_the_journaled_id(bench: Bench, entries: MemoryJournal) -> None:
+    """Without the journal, this run would be held for an operator, who could not find its execution."""
     run = await bench.left_starting()
     entries.kept.append(JournalEntry(run.run_id, 1, "k-7"))
 
@@ -106,7 +106,7 @@ async def test_a_run_left_starting_goes_on_with_the_noted_id_and_is_not_in_doubt
     assert entries.kept == []
 
 
-async def test_a_run_in_doubt_goes_on_with_the_noted_id(bench: Bench, entries: Notes) -> None:
+async def test_a_run_in_doubt_continues_with_the_journaled_id(bench: Bench, entries: MemoryJournal) -> None:
     run = await bench.left_starting()
     await bench.round(bench.recover)
     entries.kept.append(JournalEntry(run.run_id, 1, "k-7"))
@@ -116,7 +116,7 @@ async def test_a_run_in_doubt_goes_on_with_the_noted_id(bench: Bench, entries: N
     assert (await bench.now(run)).kickoff_id == "k-7"
 
 
-async def test_a_note_that_was_overtaken_changes_nothing(bench: Bench, entries: Notes) -> None:
+async def test_an_outdated_entry_changes_nothing(bench: Bench, entries: MemoryJournal) -> None:
     run = await bench.left_running()
     entries.kept += [JournalEntry(run.run_id, 1, "k-7"), JournalEntry("no such run", 1, "k-8")]
 
@@ -126,7 +126,7 @@ async def test_a_note_that_was_overtaken_changes_nothing(bench: Bench, entries: 
     assert entries.kept == []
 
 
-async def test_a_note_about_another_attempt_is_not_taken(bench: Bench, entries: Notes) -> None:
+async def test_an_entry_for_another_attempt_is_ignored(bench: Bench, entries: MemoryJournal) -> None:
     run = await bench.left_starting()
     entries.kept.append(JournalEntry(run.run_id, 2, "k-7"))
 
@@ -135,7 +135,7 @@ async def test_a_note_about_another_attempt_is_not_taken(bench: Bench, entries: 
     assert (await bench.now(run)).state is State.STARTING
 
 
-async def test_an_execution_of_another_run_is_not_given_away_twice(bench: Bench, entries: Notes) -> None:
+async def test_the_execution_of_another_run_is_not_assigned_again(bench: Bench, entries: MemoryJournal) -> None:
     await bench.left_running()
     run = await bench.left_starting()
     entries.kept.append(JournalEntry(run.run_id, 1, "k-1"))
@@ -145,7 +145,7 @@ async def test_an_execution_of_another_run_is_not_given_away_twice(bench: Bench,
     assert (await bench.now(run)).state is State.IN_DOUBT
 
 
-async def test_notes_of_a_crew_that_is_not_configured_are_kept(bench: Bench, entries: Notes) -> None:
+async def test_entries_of_a_crew_that_is_not_configured_are_kept(bench: Bench, entries: MemoryJournal) -> None:
     run = await bench.left_starting()
     entries.kept.append(JournalEntry(run.run_id, 1, "k-7"))
 

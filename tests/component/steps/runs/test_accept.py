@@ -1,4 +1,4 @@
-"""Requests go into the store once; refused messages go to the dead queue by way of the store."""
+"""Requests are stored once; refused messages go to the dead-letter queue through the store."""
 
 import json
 
@@ -13,20 +13,20 @@ from tests.component.steps.conftest import Bench
 from tests.fakes import a_request, run_id
 
 
-async def test_a_request_is_durable_when_the_call_returns_and_wakes_its_crew(bench: Bench):
+async def test_an_accepted_request_is_durable_and_signals_its_crew(bench: Bench):
     accepted = await bench.accept(a_request(), Envelope("queue"))
     assert (accepted.run.state, accepted.run.run_id, accepted.replayed) == (State.ACCEPTED, run_id(1), False)
     assert await bench.store.load(run_id(1)) == accepted.run
     assert bench.signals["kickoff"].calls == ["research"]
 
 
-async def test_a_repeat_finds_the_first_run(bench: Bench):
+async def test_a_repeated_request_returns_the_first_run(bench: Bench):
     first, second = [await bench.accept(a_request(idempotency_key="k"), Envelope("queue")) for _ in range(2)]
     assert (second.run, second.replayed) == (first.run, True)
 
 
-async def test_a_repeat_finds_its_run_even_when_it_would_not_be_permitted_any_more(bench: Bench):
-    """A message that was stored, and not acked before a crash, must not be told that its request was refused."""
+async def test_a_repeated_request_returns_its_run_even_if_it_would_be_refused_now(bench: Bench):
+    """The sender of a message that was stored but not acked before a crash must not receive a refusal."""
     url = "https://shop.example/done"
     command = a_request(idempotency_key="k", callback_url=url)
     first = await bench.accept(command, Envelope("queue"))
@@ -48,7 +48,7 @@ async def test_a_repeat_finds_its_run_even_when_it_would_not_be_permitted_any_mo
         ({"callback_url": "ftp://shop.example"}, "callback_not_allowed"),
     ],
 )
-async def test_what_may_not_be_is_refused_and_nothing_is_stored(bench: Bench, change: dict[str, str], code: str):
+async def test_a_forbidden_request_is_refused_and_not_stored(bench: Bench, change: dict[str, str], code: str):
     spy = bench.spy()
     with pytest.raises(RequestRefused) as caught:
         await bench.accept(a_request(**change), Envelope("queue"))
@@ -68,7 +68,7 @@ REFUSED = RefusedMessage(
 )  # fmt: skip
 
 
-async def test_a_refused_message_goes_to_the_dead_queue_as_it_came(bench: Bench):
+async def test_a_refused_message_goes_to_the_dead_letter_queue_unchanged(bench: Bench):
     await bench.refuse(REFUSED)
     [dead] = await bench.deliver.claim(9)
     assert (dead.destination.channel, dead.destination.target) == (Channel.DEAD_LETTER, "kickoff.dead")
@@ -77,12 +77,12 @@ async def test_a_refused_message_goes_to_the_dead_queue_as_it_came(bench: Bench)
     assert bench.signals["deliver"].calls == [""]
 
 
-async def test_its_sender_is_told_if_it_named_a_reply_queue(bench: Bench):
+async def test_the_sender_is_notified_through_its_reply_queue(bench: Bench):
     await bench.refuse(RefusedMessage(b"{", None, {}, "invalid_json", "not JSON", "triage", "reply.shop", "c-1", "k-1"))
     found = {delivery.destination.target: delivery.event for delivery in await bench.deliver.claim(9)}
     assert set(found) == {"kickoff.dead", "reply.shop"}
     assert found["kickoff.dead"].content_type == ""
     notice = json.loads(found["reply.shop"].body)
-    said = {"code": "invalid_json", "message": "not JSON", "crew": "triage", "idempotency_key": "k-1"}
-    assert (notice["type"], notice["data"]) == ("request.rejected", said)
+    data = {"code": "invalid_json", "message": "not JSON", "crew": "triage", "idempotency_key": "k-1"}
+    assert (notice["type"], notice["data"]) == ("request.rejected", data)
     assert found["reply.shop"].correlation_id == "c-1"

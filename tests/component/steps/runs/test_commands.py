@@ -1,4 +1,4 @@
-"""Cancelling, resolving what is in doubt, and results that come too late."""
+"""Commands: cancelling runs, resolving runs in doubt, and late results."""
 
 from dataclasses import replace
 from typing import Any
@@ -21,7 +21,7 @@ from tests.fakes import NOW
 OVER = {State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED}
 
 
-async def doubted(bench: Bench) -> Run:
+async def in_doubt(bench: Bench) -> Run:
     bench.api.kickoff_answers = [InDoubt("reset")]
     run = await bench.started()
     assert run.state is State.IN_DOUBT
@@ -36,7 +36,7 @@ async def test_an_accepted_run_is_cancelled_and_never_posted(bench: Bench):
     assert await bench.round(bench.late_results) == []
 
 
-async def test_a_run_under_way_is_cancelled_at_once_its_execution_is_asked_to_stop_and_watched(bench: Bench):
+async def test_a_running_run_is_cancelled_at_once_and_its_execution_is_stopped_and_polled(bench: Bench):
     run = await bench.started()
     assert run.kickoff_id is not None
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
@@ -49,11 +49,11 @@ async def test_a_run_under_way_is_cancelled_at_once_its_execution_is_asked_to_st
     assert len(bench.api.polls) == 2
 
 
-@pytest.mark.parametrize("answer", [Succeeded("late", {"n": 1}), Failed("late, too")])
-async def test_an_execution_that_ends_after_all_is_told_once(bench: Bench, answer: Succeeded | Failed):
+@pytest.mark.parametrize("response", [Succeeded("late", {"n": 1}), Failed("late, too")])
+async def test_a_late_end_is_reported_once(bench: Bench, response: Succeeded | Failed):
     run = await bench.started()
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
-    bench.api.status_answers = [Running(), answer]
+    bench.api.status_answers = [Running(), response]
     for _ in range(5):
         await bench.round(bench.late_results)
         bench.clock.forward(7_200)
@@ -62,8 +62,8 @@ async def test_an_execution_that_ends_after_all_is_told_once(bench: Bench, answe
     assert (await bench.now(run)).state is State.CANCELLED
 
 
-async def test_a_late_result_is_told_although_something_is_noted_of_its_run_during_the_look(bench: Bench):
-    """A human's answer was under way when its run was cancelled; nobody would have looked at the execution again."""
+async def test_a_late_result_is_reported_although_its_run_changes_during_the_poll(bench: Bench):
+    """An answer was being sent when its run was cancelled; without this, the execution would not be polled again."""
     run = await bench.started()
     await bench.webhook.ask(run, QuestionContent("t-1"))
     await bench.apply_command(run.run_id, Resume(approve=True), "client/orders")
@@ -84,7 +84,7 @@ async def test_a_late_result_is_told_although_something_is_noted_of_its_run_duri
     assert (await bench.now(run)).human_input.aliases == ("alias-1",)
 
 
-async def test_a_process_that_was_given_up_during_a_late_look_leaves_it_to_others(bench: Bench):
+async def test_a_process_that_expired_during_a_late_poll_leaves_it_to_others(bench: Bench):
     run = await bench.started()
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
     bench.api.standing_status = Succeeded("late")
@@ -97,8 +97,8 @@ async def test_a_process_that_was_given_up_during_a_late_look_leaves_it_to_other
     assert await bench.round(bench.late_results) == []
 
 
-async def test_a_stop_is_left_to_the_worker_of_its_own_crew(bench: Bench):
-    """A crew that did not answer had all places of the one worker that there was."""
+async def test_a_stop_is_left_to_the_worker_of_its_crew(bench: Bench):
+    """A crew that did not respond occupied all slots of the shared worker."""
     run = await bench.started()
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
     of_another = PollLateResults(replace(bench.crew, name="triage"), bench.store, bench.clock, bench.signals["deliver"])
@@ -106,7 +106,7 @@ async def test_a_stop_is_left_to_the_worker_of_its_own_crew(bench: Bench):
     assert len(await bench.late_results.claim(9)) == 1
 
 
-async def test_a_late_execution_is_watched_for_a_day(bench: Bench):
+async def test_a_late_execution_is_polled_for_a_day(bench: Bench):
     run = await bench.started()
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
     bench.api.standing_status = NoResponse("HTTP 500")
@@ -117,7 +117,7 @@ async def test_a_late_execution_is_watched_for_a_day(bench: Bench):
     assert len(bench.api.polls) < 40
 
 
-async def test_a_run_that_timed_out_is_watched_too_and_not_stopped(bench: Bench):
+async def test_a_timed_out_run_is_polled_and_not_stopped(bench: Bench):
     run = await bench.started()
     for _ in range(130):
         bench.clock.forward(5.6)
@@ -129,7 +129,7 @@ async def test_a_run_that_timed_out_is_watched_too_and_not_stopped(bench: Bench)
     assert bench.api.stopped == []
 
 
-async def test_cancelling_twice_is_the_same_and_what_is_over_stays_so(bench: Bench):
+async def test_cancelling_twice_changes_nothing_and_an_ended_run_cannot_be_cancelled(bench: Bench):
     run = await bench.accepted()
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
@@ -143,8 +143,8 @@ async def test_cancelling_twice_is_the_same_and_what_is_over_stays_so(bench: Ben
     assert refused.value.code == "run_is_over"
 
 
-async def test_whoever_steers_is_told_at_once_that_the_disk_is_full(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    """He waited for as long as it was; now he comes again, and is told once more, or the run is cancelled."""
+async def test_a_full_disk_is_reported_to_the_caller_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """The caller waited until the disk had space; now the command fails, and the caller can repeat it."""
     run = await bench.started()
 
     async def full(*_: object) -> None:
@@ -159,7 +159,7 @@ async def test_whoever_steers_is_told_at_once_that_the_disk_is_full(bench: Bench
     assert len(await bench.round(bench.deliver)) == len(await bench.store.deliveries_for_run(run.run_id)) == 2
 
 
-async def test_while_a_post_is_under_way_nothing_can_be_decided(bench: Bench):
+async def test_commands_are_refused_during_a_post(bench: Bench):
     run = await bench.left_starting()
     for command in (Cancel(), Retry(), Adopt("k-1"), Abandon()):
         with pytest.raises(PostInProgress):
@@ -167,23 +167,23 @@ async def test_while_a_post_is_under_way_nothing_can_be_decided(bench: Bench):
 
 
 @pytest.mark.parametrize("command", [Retry(), Adopt("k-1"), Abandon()])
-async def test_only_a_run_in_doubt_is_resolved(bench: Bench, command: RunCommand):
+async def test_only_a_run_in_doubt_can_be_resolved(bench: Bench, command: RunCommand):
     run = await bench.accepted()
     with pytest.raises(RequestRefused) as refused:
         await bench.apply_command(run.run_id, command, "client/ops")
     assert refused.value.code == "not_in_doubt"
 
 
-async def test_an_operator_may_start_a_run_in_doubt_again_at_once(bench: Bench):
-    run = await doubted(bench)
+async def test_an_operator_may_retry_a_run_in_doubt_at_once(bench: Bench):
+    run = await in_doubt(bench)
     await bench.apply_command(run.run_id, Retry(), "client/ops")
     await bench.round(bench.kickoff)
     again = await bench.now(run)
     assert (again.state, again.attempt, len(bench.api.bodies)) == (State.RUNNING, 2, 2)
 
 
-async def test_an_operator_may_name_the_execution_and_the_run_goes_on(bench: Bench):
-    run = await doubted(bench)
+async def test_an_operator_may_adopt_an_execution_for_a_run_in_doubt(bench: Bench):
+    run = await in_doubt(bench)
     await bench.apply_command(run.run_id, Adopt("k-77"), "client/ops")
     await bench.round(bench.recover)
     bench.api.status_answers = [Succeeded("found")]
@@ -193,8 +193,8 @@ async def test_an_operator_may_name_the_execution_and_the_run_goes_on(bench: Ben
     assert len(bench.api.bodies) == 1
 
 
-async def test_an_operator_may_give_a_run_in_doubt_up(bench: Bench):
-    run = await doubted(bench)
+async def test_an_operator_may_abandon_a_run_in_doubt(bench: Bench):
+    run = await in_doubt(bench)
     await bench.apply_command(run.run_id, Abandon(), "client/ops")
     ended = await bench.now(run)
     assert ended.outcome.error is not None
@@ -203,20 +203,20 @@ async def test_an_operator_may_give_a_run_in_doubt_up(bench: Bench):
 
 
 async def test_a_run_in_doubt_may_be_cancelled(bench: Bench):
-    run = await doubted(bench)
+    run = await in_doubt(bench)
     assert (await bench.apply_command(run.run_id, Cancel(), "client/orders")).state is State.CANCELLED
 
 
-async def test_an_adopted_id_must_be_one(bench: Bench):
-    run = await doubted(bench)
+async def test_an_adopted_id_must_be_valid(bench: Bench):
+    run = await in_doubt(bench)
     with pytest.raises(RequestRefused) as refused:
         await bench.apply_command(run.run_id, Adopt("../kickoff"), "client/ops")
     assert refused.value.field == "kickoff_id"
 
 
-async def test_an_execution_that_another_run_has_cannot_be_adopted(bench: Bench):
+async def test_the_execution_of_another_run_cannot_be_adopted(bench: Bench):
     first = await bench.started(inputs={"topic": "another"})
-    run = await doubted(bench)
+    run = await in_doubt(bench)
     assert first.kickoff_id is not None
     with pytest.raises(RequestRefused) as refused:
         await bench.apply_command(run.run_id, Adopt(first.kickoff_id), "client/ops")
@@ -224,14 +224,14 @@ async def test_an_execution_that_another_run_has_cannot_be_adopted(bench: Bench)
     assert (await bench.now(run)).state is State.IN_DOUBT
 
 
-async def test_an_unknown_run_is_told_apart(bench: Bench):
+async def test_an_unknown_run_has_a_code_of_its_own(bench: Bench):
     with pytest.raises(RequestRefused) as refused:
         await bench.apply_command("00000000-0000-7000-8000-000000000999", Cancel(), "client/ops")
     assert refused.value.code == "unknown_run"
 
 
 @pytest.mark.parametrize("content", [{"kickoff_id": "execution-1", "result": "late"}, {"result": "late"}])
-async def test_a_webhook_makes_the_execution_of_an_ended_run_polled_until_the_status_confirms_it(
+async def test_after_a_webhook_the_execution_of_an_ended_run_is_polled_until_the_status_confirms_the_end(
     bench: Bench, content: dict[str, str]
 ):
     """The status may lag behind the webhook by some seconds."""

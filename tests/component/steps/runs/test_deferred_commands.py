@@ -1,4 +1,4 @@
-"""Commands from the queue: durable at once, whatever a crew is doing; each is applied when its run can be decided."""
+"""Commands from the queue: stored at once, and applied when the state of the run permits."""
 
 import asyncio
 
@@ -24,13 +24,11 @@ def apply(bench: Bench) -> ApplyDeferredCommands:
     return ApplyDeferredCommands(bench.apply_command, bench.store.commands, bench.clock)
 
 
-@pytest.mark.parametrize("answer", [Started("k-1"), NotStarted("503")])
-async def test_a_run_whose_post_is_under_way_is_cancelled_when_that_is_answered(
-    bench: Bench, answer: Started | NotStarted
-):
-    """The message was held until then; fifty such messages kept every other request out for 42 s."""
+@pytest.mark.parametrize("response", [Started("k-1"), NotStarted("503")])
+async def test_a_command_during_a_post_is_applied_after_the_response(bench: Bench, response: Started | NotStarted):
+    """The message was held until then; fifty such messages delayed every other request by 42 s."""
     run = await bench.accepted()
-    bench.api.kickoff_answers = [answer]
+    bench.api.kickoff_answers = [response]
 
     async def cancel(_: object) -> None:
         for _ in range(2):
@@ -47,8 +45,8 @@ async def test_a_run_whose_post_is_under_way_is_cancelled_when_that_is_answered(
     assert await bench.round(apply(bench)) == []
 
 
-async def test_a_run_whose_process_died_with_its_post_is_cancelled_when_it_is_in_doubt(bench: Bench):
-    """Applied twice, as by two processes, the command changes nothing more."""
+async def test_a_command_for_a_run_whose_process_died_during_its_post_is_applied_when_the_run_is_in_doubt(bench: Bench):
+    """A second application, as by another process, changes nothing."""
     run = await bench.left_starting()
     await take(bench)(run.run_id, Cancel(), BY)
     assert await bench.store.commands.applicable(9) == []
@@ -60,7 +58,7 @@ async def test_a_run_whose_process_died_with_its_post_is_cancelled_when_it_is_in
     assert await bench.store.commands.applicable(9) == []
 
 
-async def test_a_command_for_a_run_that_has_ended_is_refused(bench: Bench):
+async def test_a_command_for_an_ended_run_is_refused(bench: Bench):
     run = await bench.started()
     bench.api.status_answers = [Succeeded("done")]
     bench.clock.forward(6)
@@ -71,7 +69,7 @@ async def test_a_command_for_a_run_that_has_ended_is_refused(bench: Bench):
     assert not await bench.store.commands.defer(run.run_id, BY, 0.0)
 
 
-async def test_a_command_that_cannot_be_applied_is_tried_again_later(bench: Bench):
+async def test_a_command_that_cannot_be_applied_is_retried_later(bench: Bench):
     run = await bench.left_starting()
     await take(bench)(run.run_id, Cancel(), BY)
     await bench.round(bench.recover)
@@ -83,26 +81,26 @@ async def test_a_command_that_cannot_be_applied_is_tried_again_later(bench: Benc
     assert step.about((run.run_id, BY)) == {"run_id": run.run_id}
 
 
-async def test_at_most_so_many_messages_wait_for_crews_to_tell_their_inputs(
+async def test_a_limited_number_of_messages_waits_for_the_inputs_of_a_crew(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ):
-    """Fifty messages for a crew whose `GET /inputs` hung kept those for others waiting for 3 s."""
-    asked, told = asyncio.Event(), asyncio.Event()
+    """Fifty messages for a crew whose `GET /inputs` hung delayed those for other crews by 3 s."""
+    requested, released = asyncio.Event(), asyncio.Event()
 
     async def hang() -> tuple[str, ...]:
-        asked.set()
-        await told.wait()
+        requested.set()
+        await released.wait()
         return ("topic",)
 
     monkeypatch.setattr(bench.api, "inputs", hang)
     check = BoundedInputCheck(bench.inputs, 2)
     lacking = a_request(inputs={})
     waiting = [asyncio.create_task(check(lacking)) for _ in range(2)]
-    await asked.wait()
+    await requested.wait()
     for _ in range(50):
         await check(lacking)
     assert not any(task.done() for task in waiting)
-    told.set()
+    released.set()
     for task in waiting:
         with pytest.raises(RequestRefused):
             await task

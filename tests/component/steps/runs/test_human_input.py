@@ -1,4 +1,4 @@
-"""Questions to humans: told once each, answered at most once each, and followed through whatever webhooks do."""
+"""Human input: each question is reported once, answered at most once, and tracked despite unreliable webhooks."""
 
 import asyncio
 import json
@@ -57,23 +57,23 @@ async def waiting(bench: Bench) -> Run:
 
 
 async def answered(bench: Bench, run: Run, command: Resume = YES) -> Run:
-    await bench.apply_command(run.run_id, command, "somebody")
+    await bench.apply_command(run.run_id, command, "client")
     await bench.round(bench.human_input)
     return await bench.now(run)
 
 
-async def look(bench: Bench, *responses: StatusResponse) -> None:
-    """Make the next looks when they are due, with these answers."""
-    for answer in responses:
+async def poll(bench: Bench, *responses: StatusResponse) -> None:
+    """Make the next polls when they are due, with these responses."""
+    for response in responses:
         due = bench.crew.tracker.queue.next_due()
         assert due is not None
         bench.clock.moment = max(bench.clock(), due)
-        bench.api.status_answers = [answer]
+        bench.api.status_answers = [response]
         await bench.round(bench.poll)
 
 
-async def told(bench: Bench, run: Run) -> list[str]:
-    """The ids of the run's events, each once, without the run's own id."""
+async def event_ids(bench: Bench, run: Run) -> list[str]:
+    """The ids of the run's events, each once, without the run id."""
     deliveries = await bench.store.deliveries_for_run(run.run_id)
     return list(dict.fromkeys(one.event.event_id.removeprefix(f"{run.run_id}-") for one in deliveries))
 
@@ -87,46 +87,46 @@ async def data(bench: Bench, run: Run, type_: str) -> dict[str, Any]:
     raise AssertionError(type_)
 
 
-async def refused(bench: Bench, wanted: Any, command: Resume) -> str:
+async def refused(bench: Bench, target: Any, command: Resume) -> str:
     with pytest.raises(RequestRefused) as caught:
-        await bench.apply_command(wanted, command, "somebody")
+        await bench.apply_command(target, command, "client")
     return caught.value.code
 
 
 # Questions --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_question_is_told_with_what_a_human_is_to_look_at(bench: Bench):
+async def test_a_question_is_reported_with_its_content(bench: Bench):
     run = await waiting(bench)
-    assert (run.state, await told(bench, run)) == (State.WAITING_FOR_HUMAN, ["waiting_for_human"])
+    assert (run.state, await event_ids(bench, run)) == (State.WAITING_FOR_HUMAN, ["waiting_for_human"])
     event = await data(bench, run, "run.waiting_for_human")
     assert event["state"] == "waiting_for_human"
     assert event["question"]["task_id"] == TASK
     assert event["question"]["output"] == "Two turbines. Approve?"
 
 
-async def test_a_question_that_comes_twice_or_after_its_answer_is_told_once(bench: Bench):
+async def test_a_repeated_question_is_reported_once_even_after_its_answer(bench: Bench):
     run = await waiting(bench)
     await ask(bench, run)
     await answered(bench, run)
     await ask(bench, run)
-    assert ((await bench.now(run)).state, await told(bench, run)) == (State.RUNNING, ["waiting_for_human"])
+    assert ((await bench.now(run)).state, await event_ids(bench, run)) == (State.RUNNING, ["waiting_for_human"])
 
 
-async def test_a_question_that_the_status_repeats_is_told_once(bench: Bench):
+async def test_a_question_that_the_status_repeats_is_reported_once(bench: Bench):
     run = await waiting(with_policy(bench, human_input=True))
-    await look(bench, NotFound(), WaitingForHuman(), NotFound(), WaitingForHuman())
-    assert await told(bench, run) == ["waiting_for_human"]
+    await poll(bench, NotFound(), WaitingForHuman(), NotFound(), WaitingForHuman())
+    assert await event_ids(bench, run) == ["waiting_for_human"]
 
 
 async def test_the_next_question_is_another_event(bench: Bench):
     run = await waiting(bench)
     await answered(bench, run)
     await ask(bench, run, "another-task")
-    assert await told(bench, run) == ["waiting_for_human", "waiting_for_human-2"]
+    assert await event_ids(bench, run) == ["waiting_for_human", "waiting_for_human-2"]
 
 
-async def test_an_old_question_that_comes_after_a_new_one_does_not_replace_it(bench: Bench):
+async def test_a_late_old_question_does_not_replace_a_newer_one(bench: Bench):
     run = await waiting(bench)
     await answered(bench, run)
     await ask(bench, run, "another-task")
@@ -136,65 +136,65 @@ async def test_an_old_question_that_comes_after_a_new_one_does_not_replace_it(be
     assert question.content.task_id == "another-task"
 
 
-async def test_a_question_that_only_the_status_tells_is_told_without_content(bench: Bench):
+async def test_a_question_known_only_from_the_status_is_reported_without_content(bench: Bench):
     run = await bench.started()
-    await look(bench, WaitingForHuman())
+    await poll(bench, WaitingForHuman())
     assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
     assert (await data(bench, run, "run.waiting_for_human"))["question"]["output"] is None
 
 
-async def test_its_webhook_may_still_come_and_names_it(bench: Bench):
+async def test_its_later_webhook_adds_the_content(bench: Bench):
     run = await bench.started()
-    await look(bench, WaitingForHuman())
+    await poll(bench, WaitingForHuman())
     await ask(bench, run)
     question = (await bench.now(run)).human_input.question
     assert question is not None
-    assert (question.number, question.content.task_id, await told(bench, run)) == (1, TASK, ["waiting_for_human"])
+    assert (question.number, question.content.task_id, await event_ids(bench, run)) == (1, TASK, ["waiting_for_human"])
 
 
-async def test_where_webhooks_bring_questions_the_status_is_believed_the_second_time(bench: Bench):
+async def test_with_webhooks_the_status_must_report_a_question_twice(bench: Bench):
     run = await with_policy(bench, questions_announced=True).started()
-    await look(bench, WaitingForHuman())
+    await poll(bench, WaitingForHuman())
     assert (await bench.now(run)).state is State.RUNNING
-    await look(bench, WaitingForHuman())
+    await poll(bench, WaitingForHuman())
     assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
 
 
-async def test_a_crew_with_humans_that_was_seen_alive_and_is_not_found_waits(bench: Bench):
+async def test_not_found_after_a_seen_execution_means_waiting_where_humans_are_asked(bench: Bench):
     run = await with_policy(bench, human_input=True).started()
-    await look(bench, NotFound())
-    assert (await bench.now(run)).state is State.RUNNING  # too new to be known
-    await look(bench, Running(), NotFound())
+    await poll(bench, NotFound())
+    assert (await bench.now(run)).state is State.RUNNING  # too recent to be known
+    await poll(bench, Running(), NotFound())
     assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
 
 
-async def test_a_crew_that_nobody_declared_to_have_humans_is_not_lost_while_it_waits(bench: Bench):
+async def test_a_crew_that_is_not_configured_for_human_input_is_not_lost_while_it_waits(bench: Bench):
     run = await waiting(bench)
     for _ in range(8):
-        await look(bench, NotFound())
+        await poll(bench, NotFound())
     assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
 
 
-async def test_the_runs_deadline_holds_while_it_waits(bench: Bench):
+async def test_the_deadline_of_the_run_applies_while_it_waits(bench: Bench):
     run = await waiting(bench)
     while not (await bench.now(run)).final:
-        await look(bench, NotFound())
+        await poll(bench, NotFound())
     assert (await bench.now(run)).state is State.TIMED_OUT
     assert bench.clock() == NOW + 600
     assert await refused(bench, run.run_id, YES) == "not_waiting"
 
 
-async def test_where_humans_have_their_own_deadline_the_runs_stands_still_so_long(bench: Bench):
+async def test_a_deadline_for_human_input_extends_that_of_the_run(bench: Bench):
     run = await waiting(with_policy(bench, human_deadline=5000.0))
     while bench.clock() < NOW + 4000:
-        await look(bench, NotFound())
+        await poll(bench, NotFound())
     await answered(bench, run)
     while not (await bench.now(run)).final:
-        await look(bench, Running())
+        await poll(bench, Running())
     assert bench.clock() == pytest.approx(NOW + 4600, abs=80)
 
 
-async def test_a_question_brings_a_run_in_doubt_its_execution(bench: Bench):
+async def test_a_question_gives_a_run_in_doubt_its_execution(bench: Bench):
     bench.api.kickoff_answers = [InDoubt("reset")]
     run = await bench.started()
     await ask(bench, run)
@@ -202,7 +202,7 @@ async def test_a_question_brings_a_run_in_doubt_its_execution(bench: Bench):
     assert (found.state, found.kickoff_id) == (State.WAITING_FOR_HUMAN, "execution-1")
 
 
-async def test_a_question_that_is_faster_than_the_kickoffs_answer_is_kept(bench: Bench):
+async def test_a_question_before_the_kickoff_response_is_kept(bench: Bench):
     run = await bench.accepted()
 
     async def meanwhile(_: Any) -> None:
@@ -211,14 +211,14 @@ async def test_a_question_that_is_faster_than_the_kickoffs_answer_is_kept(bench:
     bench.api.meanwhile = meanwhile
     await bench.round(bench.kickoff)
     await bench.round(bench.pending_questions)
-    assert await told(bench, run) == ["waiting_for_human"]
+    assert await event_ids(bench, run) == ["waiting_for_human"]
     assert len(bench.crew.questions) == 0
 
 
 # Answers ----------------------------------------------------------------------------------------------------------
 
 
-async def test_an_answer_is_carried_in_both_spellings_with_all_webhooks(bench: Bench):
+async def test_an_answer_is_sent_in_both_spellings_with_all_webhooks(bench: Bench):
     run = await answered(bench, await waiting(bench))
     [body] = bench.api.resumes
     for name in ("executionId", "execution_id"):
@@ -235,13 +235,13 @@ async def test_an_answer_is_carried_in_both_spellings_with_all_webhooks(bench: B
     assert (run.state, run.human_input.aliases) == (State.RUNNING, ("alias-1",))
 
 
-async def test_an_approval_with_a_remark_is_sent_without_it(bench: Bench):
+async def test_an_approval_is_sent_without_its_remark(bench: Bench):
     """The crew API would take the remark for instructions, and ask again."""
     await answered(bench, await waiting(bench), Resume("Approved, but mind the budget", approve=True))
     assert bench.api.resumes[0]["humanFeedback"] == "Approved."
 
 
-async def test_instructions_are_sent_as_they_are(bench: Bench):
+async def test_instructions_are_sent_unchanged(bench: Bench):
     await answered(bench, await waiting(bench), Resume("  Three turbines. ", approve=False))
     assert (bench.api.resumes[0]["humanFeedback"], bench.api.resumes[0]["isApprove"]) == ("Three turbines.", False)
 
@@ -259,7 +259,7 @@ async def test_the_second_answer_names_the_first_execution_and_the_latest_task(b
 @pytest.mark.parametrize("command", [YES, Resume("No."), Resume("No.", key="k")])
 async def test_a_second_answer_is_refused_and_never_sent(bench: Bench, command: Resume):
     run = await waiting(bench)
-    await bench.apply_command(run.run_id, YES, "somebody")
+    await bench.apply_command(run.run_id, YES, "client")
     assert await refused(bench, run.run_id, command) == "not_waiting"
     await bench.round(bench.human_input)
     assert await refused(bench, run.run_id, command) == "not_waiting"
@@ -267,10 +267,10 @@ async def test_a_second_answer_is_refused_and_never_sent(bench: Bench, command: 
     assert len(bench.api.resumes) == 1
 
 
-async def test_of_three_answers_at_once_one_is_sent(bench: Bench):
+async def test_of_three_concurrent_answers_one_is_sent(bench: Bench):
     run = await waiting(bench)
     results = await asyncio.gather(
-        *(bench.apply_command(run.run_id, Resume(f"Answer {n}"), "somebody") for n in range(3)), return_exceptions=True
+        *(bench.apply_command(run.run_id, Resume(f"Answer {n}"), "client") for n in range(3)), return_exceptions=True
     )
     await bench.round(bench.human_input)
     assert [getattr(result, "code", None) for result in results].count("not_waiting") == 2
@@ -278,8 +278,8 @@ async def test_of_three_answers_at_once_one_is_sent(bench: Bench):
 
 
 @pytest.mark.parametrize("again", [Resume("Yes.", key="m-1"), Resume("Yes.", key="m-1", redelivered=True)])
-async def test_a_message_that_comes_again_was_taken_even_when_the_next_question_waits(bench: Bench, again: Resume):
-    """A broker delivers again what was not acked; that must neither be refused nor answer another question."""
+async def test_a_redelivered_answer_is_accepted_even_when_the_next_question_is_open(bench: Bench, again: Resume):
+    """A broker redelivers unacked messages; such a message must neither be refused nor answer another question."""
     run = await answered(bench, await waiting(bench), Resume("Yes.", key="m-1"))
     await bench.apply_command(run.run_id, again, "queue")
     await ask(bench, run, "another-task")
@@ -288,7 +288,7 @@ async def test_a_message_that_comes_again_was_taken_even_when_the_next_question_
     assert len(bench.api.resumes) == 1
 
 
-async def test_a_redelivered_message_without_a_key_is_known_by_its_content(bench: Bench):
+async def test_a_redelivered_message_without_a_key_is_identified_by_its_content(bench: Bench):
     run = await answered(bench, await waiting(bench), Resume("Yes."))
     await bench.apply_command(run.run_id, Resume("Yes.", redelivered=True), "queue")
     assert await refused(bench, run.run_id, Resume("No.", redelivered=True)) == "not_waiting"
@@ -299,16 +299,16 @@ async def test_an_answer_to_another_question_is_refused(bench: Bench):
     assert await refused(bench, run.run_id, Resume("Yes.", task_id="an-old-task")) == "not_waiting"
 
 
-async def test_where_the_status_told_no_name_the_answer_must(bench: Bench):
+async def test_without_a_task_id_from_the_status_the_answer_needs_one(bench: Bench):
     run = await bench.started()
-    await look(bench, WaitingForHuman())
+    await poll(bench, WaitingForHuman())
     assert await refused(bench, run.run_id, YES) == "invalid_request"
     await answered(bench, run, Resume(approve=True, task_id="from-the-dashboard"))
     assert bench.api.resumes[0]["taskId"] == "from-the-dashboard"
 
 
 @pytest.mark.parametrize("command", [Resume(), Resume("  ", approve=False)])
-async def test_an_answer_that_says_nothing_is_refused(bench: Bench, command: Resume):
+async def test_an_empty_answer_is_refused(bench: Bench, command: Resume):
     run = await waiting(bench)
     assert await refused(bench, run.run_id, command) == "invalid_request"
 
@@ -323,12 +323,12 @@ async def test_a_run_is_found_by_the_key_of_its_request(bench: Bench):
     assert await refused(bench, RunKey("another", "research", "order-1"), YES) == "unknown_run"
 
 
-# What comes of an answer ------------------------------------------------------------------------------------------
+# Outcomes of answers ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("answer", [NotStarted("refused"), CrewUnavailable("HTTP 401")])
-async def test_what_provably_never_left_is_sent_later(bench: Bench, answer: Any):
-    bench.api.resume_answers = [answer]
+@pytest.mark.parametrize("response", [NotStarted("refused"), CrewUnavailable("HTTP 401")])
+async def test_an_unsent_answer_is_sent_later(bench: Bench, response: Any):
+    bench.api.resume_answers = [response]
     run = await answered(bench, await waiting(bench))
     assert run.state is State.WAITING_FOR_HUMAN
     assert await bench.round(bench.human_input) == []
@@ -338,34 +338,34 @@ async def test_what_provably_never_left_is_sent_later(bench: Bench, answer: Any)
     assert ((await bench.now(run)).state, len(bench.api.resumes)) == (State.RUNNING, 2)
 
 
-@pytest.mark.parametrize("answer", [InDoubt("reset"), InDoubt("HTTP 500")])
-async def test_an_answer_in_doubt_is_never_sent_again_and_said_to_be_unconfirmed_once(bench: Bench, answer: Any):
-    bench.api.resume_answers = [answer]
+@pytest.mark.parametrize("response", [InDoubt("reset"), InDoubt("HTTP 500")])
+async def test_an_answer_in_doubt_is_never_sent_again_and_reported_as_unconfirmed_once(bench: Bench, response: Any):
+    bench.api.resume_answers = [response]
     run = await answered(bench, await waiting(bench))
     while bench.clock() < NOW + 3 * CONFIRM_WITHIN:
-        await look(bench, NotFound())
+        await poll(bench, NotFound())
         await bench.round(bench.human_input)
     assert len(bench.api.resumes) == 1
-    assert await told(bench, run) == ["waiting_for_human", "resume_unconfirmed"]
+    assert await event_ids(bench, run) == ["waiting_for_human", "resume_unconfirmed"]
     assert (await data(bench, run, "run.resume_unconfirmed"))["question"]["task_id"] == TASK
 
 
-async def test_an_answer_that_was_refused_is_said_so_at_once(bench: Bench):
+async def test_a_refused_answer_is_reported_at_once(bench: Bench):
     bench.api.resume_answers = [Refused("HTTP 422: Field required")]
     run = await waiting(bench)
     bench.clock.forward(1)
     await answered(bench, run)
-    assert await told(bench, run) == ["waiting_for_human", "resume_unconfirmed"]
+    assert await event_ids(bench, run) == ["waiting_for_human", "resume_unconfirmed"]
     assert (await data(bench, run, "run.resume_unconfirmed"))["question"]["problem"] == "HTTP 422: Field required"
 
 
 async def test_a_status_that_shows_work_confirms_the_answer(bench: Bench):
     run = await answered(bench, await waiting(bench))
     bench.clock.forward(5)
-    await look(bench, Running())
+    await poll(bench, Running())
     bench.clock.forward(CONFIRM_WITHIN)
-    await look(bench, NotFound())
-    assert await told(bench, run) == ["waiting_for_human"]
+    await poll(bench, NotFound())
+    assert await event_ids(bench, run) == ["waiting_for_human"]
 
 
 @pytest.mark.parametrize("kind", [Kind.TASK, Kind.CREW])
@@ -373,11 +373,11 @@ async def test_a_webhook_confirms_the_answer(bench: Bench, kind: Kind):
     run = await answered(bench, await waiting(bench))
     await webhook(bench, run, kind, kickoff_id="alias-1", name="draft")
     bench.clock.forward(CONFIRM_WITHIN)
-    await look(bench, NotFound())
-    assert await told(bench, run) == ["waiting_for_human"]
+    await poll(bench, NotFound())
+    assert await event_ids(bench, run) == ["waiting_for_human"]
 
 
-async def test_a_question_that_comes_while_its_forerunners_answer_is_under_way_is_kept(bench: Bench):
+async def test_a_question_during_the_submission_of_the_previous_answer_is_kept(bench: Bench):
     run = await waiting(bench)
 
     async def meanwhile(_: Any) -> None:
@@ -390,9 +390,9 @@ async def test_a_question_that_comes_while_its_forerunners_answer_is_under_way_i
     assert (now.human_input.question.number, now.human_input.question.stage) == (2, QuestionStage.OPEN)
 
 
-async def test_a_process_that_dies_with_the_answer_under_way_never_sends_it_again(bench: Bench):
+async def test_an_answer_is_not_sent_again_after_its_process_died_during_the_request(bench: Bench):
     run = await waiting(bench)
-    await bench.apply_command(run.run_id, YES, "somebody")
+    await bench.apply_command(run.run_id, YES, "client")
 
     async def die(_: Any) -> None:
         raise KeyboardInterrupt
@@ -405,26 +405,26 @@ async def test_a_process_that_dies_with_the_answer_under_way_never_sends_it_agai
     await bench.round(bench.recover)
     assert await bench.round(bench.human_input) == []
     while bench.clock() < NOW + 3 * CONFIRM_WITHIN:
-        await look(bench, NotFound())
-    assert (len(bench.api.resumes), await told(bench, run)) == (1, ["waiting_for_human", "resume_unconfirmed"])
+        await poll(bench, NotFound())
+    assert (len(bench.api.resumes), await event_ids(bench, run)) == (1, ["waiting_for_human", "resume_unconfirmed"])
 
 
-async def test_an_answer_that_was_taken_survives_the_process(bench: Bench):
+async def test_an_accepted_answer_survives_the_process(bench: Bench):
     run = await waiting(bench)
-    await bench.apply_command(run.run_id, YES, "somebody")
+    await bench.apply_command(run.run_id, YES, "client")
     await bench.abandon()
     bench.crew.tracker.queue.drop(run.run_id)
     await bench.round(bench.recover)
     await bench.round(bench.human_input)
     assert len(bench.api.resumes) == 1
-    await look(bench, Succeeded("done"))
+    await poll(bench, Succeeded("done"))
     assert (await bench.now(run)).state is State.SUCCEEDED
 
 
-async def test_a_run_is_followed_from_the_moment_that_its_answer_leaves(bench: Bench):
-    """Whatever becomes of the note of it, somebody looks at the run."""
+async def test_a_run_is_tracked_as_soon_as_its_answer_is_sent(bench: Bench):
+    """The run is polled whatever becomes of the record of the answer."""
     run = await waiting(bench)
-    await bench.apply_command(run.run_id, YES, "somebody")
+    await bench.apply_command(run.run_id, YES, "client")
     bench.crew.tracker.queue.drop(run.run_id)  # as in a process that has just started
     tracked_runs = []
 
@@ -437,12 +437,10 @@ async def test_a_run_is_followed_from_the_moment_that_its_answer_leaves(bench: B
 
 
 @pytest.mark.parametrize("paused", [False, True])
-async def test_a_question_that_comes_before_its_forerunners_answer_leaves_is_followed_to_the_end(
-    bench: Bench, paused: bool
-):
-    """After a restart the answer is claimed and waits for its turn; then nobody was left to look at the run."""
+async def test_a_question_before_the_previous_answer_is_sent_is_tracked_to_the_end(bench: Bench, paused: bool):
+    """After a restart, the claimed answer waits for its permit; no process polled the run any longer."""
     run = await waiting(bench)
-    await bench.apply_command(run.run_id, YES, "somebody")
+    await bench.apply_command(run.run_id, YES, "client")
     await bench.abandon()
     bench.crew.tracker.forget_everything()
     [claimed] = await bench.human_input.claim(1)
@@ -452,39 +450,39 @@ async def test_a_question_that_comes_before_its_forerunners_answer_leaves_is_fol
     with pytest.raises(Stale):
         await bench.human_input.handle(claimed)
     bench.crew.breaker.on_probe(ok=True, now=bench.clock())
-    await look(bench, Succeeded("done"))
+    await poll(bench, Succeeded("done"))
     assert ((await bench.now(run)).state, bench.api.resumes) == (State.SUCCEEDED, [])
 
 
-async def test_a_run_that_was_cancelled_before_its_answer_leaves_is_not_followed_again(bench: Bench):
+async def test_a_run_cancelled_before_its_answer_is_sent_is_not_tracked_again(bench: Bench):
     run = await waiting(bench)
-    await bench.apply_command(run.run_id, YES, "somebody")
+    await bench.apply_command(run.run_id, YES, "client")
     await bench.abandon()
     bench.crew.tracker.forget_everything()
     [claimed] = await bench.human_input.claim(1)
-    await bench.apply_command(run.run_id, Cancel(), "somebody")
+    await bench.apply_command(run.run_id, Cancel(), "client")
     with pytest.raises(Stale):
         await bench.human_input.handle(claimed)
     await bench.round(bench.poll)
     assert (len(bench.crew.tracker), bench.api.polls) == (0, [])
 
 
-async def test_a_run_that_waits_is_followed_by_the_next_process(bench: Bench):
+async def test_a_waiting_run_is_tracked_by_the_next_process(bench: Bench):
     run = await waiting(bench)
     await bench.abandon()
     bench.crew.tracker.queue.drop(run.run_id)
     await bench.round(bench.recover)
-    await look(bench, NotFound())
+    await poll(bench, NotFound())
     await answered(bench, run)
     assert len(bench.api.resumes) == 1
-    await look(bench, Succeeded("done"))
-    assert sorted(await told(bench, run)) == ["succeeded", "waiting_for_human"]
+    await poll(bench, Succeeded("done"))
+    assert sorted(await event_ids(bench, run)) == ["succeeded", "waiting_for_human"]
 
 
-async def test_an_answer_is_left_to_the_worker_of_its_own_crew(bench: Bench):
-    """A crew that did not answer its own had all places of the one worker that there was."""
+async def test_an_answer_is_left_to_the_worker_of_its_crew(bench: Bench):
+    """A crew that did not respond occupied all slots of the shared worker."""
     run = await waiting(bench)
-    await bench.apply_command(run.run_id, YES, "somebody")
+    await bench.apply_command(run.run_id, YES, "client")
     of_another = SubmitHumanInput(
         replace(bench.crew, name="triage"), bench.store, bench.clock, bench.signals["deliver"]
     )
@@ -492,7 +490,7 @@ async def test_an_answer_is_left_to_the_worker_of_its_own_crew(bench: Bench):
     assert len(await bench.human_input.claim(9)) == 1
 
 
-async def test_a_paused_crews_answers_wait(bench: Bench):
+async def test_answers_for_a_paused_crew_wait(bench: Bench):
     run = await waiting(bench)
     bench.crew.breaker.trip("HTTP 401", bench.clock())
     await answered(bench, run)
@@ -503,7 +501,7 @@ async def test_a_paused_crews_answers_wait(bench: Bench):
     assert len(bench.api.resumes) == 1
 
 
-async def test_where_the_original_stays_unknown_the_other_name_is_looked_at(bench: Bench):
+async def test_an_alias_is_polled_while_the_first_id_is_not_found(bench: Bench):
     run = await answered(bench, await waiting(bench))
     bench.clock.moment = bench.crew.tracker.queue.next_due() or bench.clock()
     bench.api.status_answers = [NotFound(), Succeeded("by the other name")]
@@ -512,8 +510,8 @@ async def test_where_the_original_stays_unknown_the_other_name_is_looked_at(benc
     assert (await bench.now(run)).outcome.result == "by the other name"
 
 
-async def test_a_failure_under_the_other_name_counts_only_when_nothing_else_came(bench: Bench):
-    """Such names were seen to fail at once although the execution went on under its own."""
+async def test_a_failure_of_an_alias_counts_only_without_other_evidence(bench: Bench):
+    """Aliases were seen to fail at once although the execution continued under its first id."""
     run = await answered(bench, await waiting(bench))
     while not (await bench.now(run)).final:
         due = bench.crew.tracker.queue.next_due()
@@ -521,17 +519,17 @@ async def test_a_failure_under_the_other_name_counts_only_when_nothing_else_came
         bench.clock.moment = max(bench.clock(), due)
         bench.api.status_answers = [NotFound(), Failed("'NoneType' object is not subscriptable")]
         await bench.round(bench.poll)
-    assert await told(bench, run) == ["waiting_for_human", "resume_unconfirmed", "failed"]
+    assert await event_ids(bench, run) == ["waiting_for_human", "resume_unconfirmed", "failed"]
     assert bench.clock() >= NOW + CONFIRM_WITHIN
 
 
-# Others -----------------------------------------------------------------------------------------------------------
+# Answers from elsewhere ---------------------------------------------------------------------------------------------
 
 
-async def test_a_question_answered_in_the_dashboard_is_over(bench: Bench):
+async def test_a_question_answered_in_the_dashboard_is_closed(bench: Bench):
     run = await waiting(bench)
     bench.clock.forward(20)
-    await look(bench, Running())
+    await poll(bench, Running())
     assert (await bench.now(run)).state is State.RUNNING
     assert await refused(bench, run.run_id, YES) == "not_waiting"
     assert bench.api.resumes == []
@@ -540,30 +538,30 @@ async def test_a_question_answered_in_the_dashboard_is_over(bench: Bench):
 async def test_a_status_that_lags_behind_the_question_does_not_close_it(bench: Bench):
     run = await waiting(bench)
     bench.clock.forward(2)
-    await look(bench, Running())
+    await poll(bench, Running())
     assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
 
 
-async def test_a_run_that_ends_while_it_waits_is_over(bench: Bench):
+async def test_a_run_that_ends_while_it_waits_has_ended(bench: Bench):
     run = await waiting(bench)
     bench.clock.forward(1)
-    await look(bench, Succeeded("without us"))
-    assert ((await bench.now(run)).state, await told(bench, run)) == (
+    await poll(bench, Succeeded("without us"))
+    assert ((await bench.now(run)).state, await event_ids(bench, run)) == (
         State.SUCCEEDED,
         ["waiting_for_human", "succeeded"],
     )
 
 
-async def test_without_an_answer_in_time_the_default_is_given(bench: Bench):
+async def test_without_an_answer_in_time_the_default_is_sent(bench: Bench):
     run = await waiting(with_policy(bench, human_deadline=100.0, human_default="Go on."))
     while bench.clock() < NOW + 100:
         assert bench.api.resumes == []
-        await look(bench, NotFound())
+        await poll(bench, NotFound())
         await bench.round(bench.human_input)
     assert bench.clock() == NOW + 100
     assert bench.api.resumes[0]["humanFeedback"] == "Go on."
     assert await refused(bench, run.run_id, YES) == "not_waiting"
-    assert await told(bench, run) == ["waiting_for_human"]
+    assert await event_ids(bench, run) == ["waiting_for_human"]
 
 
 # Flows ------------------------------------------------------------------------------------------------------------
@@ -572,13 +570,13 @@ CALLBACK = "https://amp.example.com/respond?token=secret-of-the-callback"
 
 
 def a_question(kickoff_id: str = "execution-1", **changes: Any) -> FlowQuestion:
-    asked = {
+    content = {
         "task_id": "q-1",
         "output": "A is cheapest.",
         "options": ("approved", "rejected"),
         "callback_url": CALLBACK,
     }
-    return FlowQuestion(kickoff_id, QuestionContent(**asked | changes))
+    return FlowQuestion(kickoff_id, QuestionContent(**content | changes))
 
 
 async def flow(bench: Bench) -> Run:
@@ -587,11 +585,11 @@ async def flow(bench: Bench) -> Run:
     return run
 
 
-async def test_a_flows_question_offers_its_options_and_tells_no_address(bench: Bench):
+async def test_a_flow_question_has_its_options_and_no_callback_url(bench: Bench):
     run = await flow(bench)
     deliveries = await bench.store.deliveries_for_run(run.run_id)
-    told = await bench.store.load_events([one.event.event_id for one in deliveries])
-    assert "secret-of-the-callback" not in str([event.body for event in told]) + repr(await bench.now(run))
+    events = await bench.store.load_events([one.event.event_id for one in deliveries])
+    assert "secret-of-the-callback" not in str([event.body for event in events]) + repr(await bench.now(run))
     assert (await data(bench, run, "run.waiting_for_human"))["question"]["options"] == ["approved", "rejected"]
 
 
@@ -604,23 +602,23 @@ async def test_a_flows_question_offers_its_options_and_tells_no_address(bench: B
         (Resume("Ask once more."), "Ask once more."),
     ],
 )
-async def test_a_flow_gets_its_own_option_where_one_is_meant(bench: Bench, command: Resume, sent: str):
+async def test_a_flow_receives_the_spelling_of_its_own_option(bench: Bench, command: Resume, sent: str):
     await answered(bench, await flow(bench), command)
     assert (bench.api.flow_answers, bench.api.resumes) == ([(CALLBACK, sent)], [])
 
 
-async def test_a_flows_question_that_is_faster_than_the_kickoffs_answer_is_kept(bench: Bench):
+async def test_a_flow_question_before_the_kickoff_response_is_kept(bench: Bench):
     run = await with_policy(bench, is_flow=True).accepted()
     await bench.webhook.handle_flow_question("research", a_question())
     await bench.round(bench.pending_questions)
     await bench.round(bench.kickoff)
     assert await bench.round(bench.pending_questions) == [], "the store is asked once a second"
     await bench.rounds(bench.pending_questions, seconds=1)
-    assert await told(bench, run) == ["waiting_for_human"]
+    assert await event_ids(bench, run) == ["waiting_for_human"]
     assert bench.pending_questions.pause() == 1.0
 
 
-async def test_a_question_of_an_execution_that_no_run_gets_is_dropped_after_an_hour(bench: Bench):
+async def test_a_question_without_a_run_is_dropped_after_an_hour(bench: Bench):
     await bench.webhook.handle_flow_question("research", a_question())
     await bench.rounds(bench.pending_questions, seconds=3)
     bench.clock.forward(3600)
@@ -631,23 +629,23 @@ async def test_a_question_of_an_execution_that_no_run_gets_is_dropped_after_an_h
 
 
 @pytest.mark.parametrize(("name", "most"), [("MAX_QUESTIONS", 2), ("MAX_QUESTION_BYTES", 700_000)])
-async def test_of_too_many_or_too_large_questions_of_nobody_the_oldest_make_way(
+async def test_the_oldest_questions_without_a_run_are_dropped_at_the_limit(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, most: int
 ):
-    """A thousand were kept, however large: a gigabyte."""
+    """A thousand of any size were kept: a gigabyte."""
     monkeypatch.setattr(_tracker, name, most)
     output = "🦉" * 65_536  # four bytes each
     with capture_logs() as logs:
         for number in (1, 1, 1, 2, 3, 4):
             await bench.webhook.handle_flow_question("research", a_question(f"unknown-{number}", output=output))
-    told = [(entry["event"], entry["kickoff_id"]) for entry in logs]
-    assert told == [("human_input_unmatched", f"unknown-{number}") for number in (1, 2)]
+    entries = [(entry["event"], entry["kickoff_id"]) for entry in logs]
+    assert entries == [("human_input_unmatched", f"unknown-{number}") for number in (1, 2)]
     assert [kickoff_id for _, kickoff_id in await bench.round(bench.pending_questions)] == ["unknown-3", "unknown-4"]
     bench.crew.questions.remove("unknown-3")
     assert bench.crew.questions.add("unknown-5", QuestionContent(output=output), NOW) == []
 
 
-async def test_a_flow_that_told_no_address_cannot_be_answered_here(bench: Bench):
+async def test_a_flow_question_without_a_callback_url_cannot_be_answered_here(bench: Bench):
     run = await with_policy(bench, is_flow=True).started()
-    await look(bench, WaitingForHuman())
+    await poll(bench, WaitingForHuman())
     assert await refused(bench, run.run_id, YES) == "not_waiting"

@@ -1,4 +1,4 @@
-"""A request that lacks an input is refused at the door, before it costs anything."""
+"""A request that lacks an input is refused before it is stored."""
 
 import asyncio
 
@@ -16,24 +16,24 @@ async def test_a_missing_input_is_refused_by_name_and_nothing_is_stored(bench: B
     assert await bench.round(bench.kickoff) == []
 
 
-async def test_more_than_is_needed_is_fine(bench: Bench):
+async def test_additional_inputs_are_accepted(bench: Bench):
     bench.api.needed = ("topic",)
     await bench.accepted(inputs={"topic": "peat", "colour": "brown"})
 
 
-async def test_a_flow_needs_nothing(bench: Bench):
+async def test_a_flow_has_no_required_inputs(bench: Bench):
     bench.be_a_flow()
     bench.api.needed = ("topic",)
     await bench.accepted(inputs={})
     assert bench.api.asked_for_inputs == 0
 
 
-async def test_a_crew_that_does_not_tell_refuses_nothing(bench: Bench):
+async def test_without_a_list_of_inputs_every_request_is_accepted(bench: Bench):
     bench.api.needed = None
     await bench.accepted(inputs={})
 
 
-async def test_a_crew_that_did_not_tell_is_asked_again_soon(bench: Bench):
+async def test_after_a_failure_the_inputs_are_requested_again_soon(bench: Bench):
     bench.api.needed = None
     await bench.accepted(inputs={"topic": "1"})
     await bench.accepted(inputs={"topic": "2"})
@@ -44,12 +44,12 @@ async def test_a_crew_that_did_not_tell_is_asked_again_soon(bench: Bench):
         await bench.accepted(inputs={})
 
 
-async def test_what_cannot_be_a_name_is_left_for_the_api_to_judge(bench: Bench):
+async def test_a_listed_input_that_cannot_be_a_name_is_not_required(bench: Bench):
     bench.api.needed = ('"approved: boolean, feedback: string"', "topic")
     await bench.accepted(inputs={"topic": "peat"})
 
 
-async def test_the_inputs_are_asked_for_once_in_a_while(bench: Bench):
+async def test_the_inputs_are_cached(bench: Bench):
     bench.api.needed = ("topic",)
     await asyncio.gather(*(bench.accepted(inputs={"topic": str(number)}) for number in range(20)))
     assert bench.api.asked_for_inputs == 1
@@ -58,7 +58,7 @@ async def test_the_inputs_are_asked_for_once_in_a_while(bench: Bench):
     assert bench.api.asked_for_inputs == 2
 
 
-async def test_before_it_refuses_the_bridge_asks_again_since_the_crew_may_be_new(bench: Bench):
+async def test_the_inputs_are_requested_again_before_a_refusal(bench: Bench):
     bench.api.needed = ("topic", "audience")
     await bench.accepted(inputs={"topic": "peat", "audience": "all"})
     bench.clock.forward(11)

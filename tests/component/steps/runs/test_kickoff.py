@@ -1,4 +1,4 @@
-"""Starting executions: the mark comes before the POST, and only what surely did not start comes back."""
+"""Kickoffs: the run is marked before the POST, and repeated only if nothing can have started."""
 
 import asyncio
 from typing import Any
@@ -16,16 +16,16 @@ async def test_starting_is_durable_before_the_api_is_called(bench: Bench):
     run = await bench.accepted()
     seen = []
 
-    async def look_into_the_store(_: Any) -> None:
+    async def read_store(_: Any) -> None:
         seen.append(await bench.now(run))
 
-    bench.api.meanwhile = look_into_the_store
+    bench.api.meanwhile = read_store
     await bench.round(bench.kickoff)
     [during] = seen
     assert (during.state, during.attempt, during.sent_at, during.owner) == (State.STARTING, 1, NOW, "me")
 
 
-async def test_the_body_carries_the_inputs_and_our_ids(bench: Bench):
+async def test_the_body_has_the_inputs_and_the_bridge_ids(bench: Bench):
     run = await bench.accepted(inputs={"pages": 3}, meta={"order": 17})
     await bench.round(bench.kickoff)
     meta = {"order": 17, "bridge_run_id": run.run_id, "bridge_attempt": 1}
@@ -33,7 +33,7 @@ async def test_the_body_carries_the_inputs_and_our_ids(bench: Bench):
     assert (body["inputs"], body["meta"]) == ({"pages": "3"}, meta)
 
 
-async def test_a_started_run_is_followed(bench: Bench):
+async def test_a_started_run_is_tracked(bench: Bench):
     run = await bench.started()
     assert (run.state, run.kickoff_id, run.owner) == (State.RUNNING, "execution-1", "me")
     assert run.run_id in bench.crew.tracker.queue
@@ -41,7 +41,7 @@ async def test_a_started_run_is_followed(bench: Bench):
     assert await bench.events(run) == []
 
 
-async def test_a_refused_run_fails_and_its_event_is_on_its_way(bench: Bench):
+async def test_a_refused_run_fails_and_its_event_is_due(bench: Bench):
     bench.api.kickoff_answers = [Refused("HTTP 422: Missing inputs: region")]
     run = await bench.started()
     assert run.state is State.FAILED
@@ -50,7 +50,7 @@ async def test_a_refused_run_fails_and_its_event_is_on_its_way(bench: Bench):
     assert bench.signals["deliver"].calls == [""]
 
 
-async def test_what_was_not_started_is_tried_again_when_it_is_due(bench: Bench):
+async def test_a_kickoff_that_did_not_start_is_retried_when_due(bench: Bench):
     bench.api.kickoff_answers = [NotStarted("HTTP 503", after=30.0)]
     run = await bench.started()
     assert (run.state, run.owner) == (State.ACCEPTED, None)
@@ -63,7 +63,7 @@ async def test_what_was_not_started_is_tried_again_when_it_is_due(bench: Bench):
     assert (again.state, again.attempt, len(bench.api.bodies)) == (State.RUNNING, 2, 2)
 
 
-async def test_an_answer_that_settles_nothing_is_never_followed_by_a_second_post(bench: Bench):
+async def test_an_ambiguous_response_is_never_followed_by_a_second_post(bench: Bench):
     bench.api.kickoff_answers = [InDoubt("TimeoutError")]
     run = await bench.started()
     assert run.state is State.IN_DOUBT
@@ -75,7 +75,7 @@ async def test_an_answer_that_settles_nothing_is_never_followed_by_a_second_post
     assert (await bench.now(run)).state is State.IN_DOUBT
 
 
-async def test_no_more_are_claimed_than_the_crew_may_run(bench: Bench):
+async def test_no_more_runs_are_claimed_than_max_running_permits(bench: Bench):
     bench.max_running = 2
     for _ in range(5):
         await bench.accepted()
@@ -83,7 +83,7 @@ async def test_no_more_are_claimed_than_the_crew_may_run(bench: Bench):
     assert await bench.round(bench.kickoff) == []
 
 
-async def test_every_call_waits_for_its_turn_before_the_run_is_marked(bench: Bench):
+async def test_every_call_waits_for_its_permit_before_the_run_is_marked(bench: Bench):
     run = await bench.accepted()
     [claimed] = await bench.kickoff.claim(1)
     held = asyncio.Event()
@@ -94,14 +94,14 @@ async def test_every_call_waits_for_its_turn_before_the_run_is_marked(bench: Ben
     bench.api.acquire = wait  # type: ignore[method-assign]
     handling = asyncio.create_task(bench.kickoff.handle(claimed))
     await asyncio.wait([handling], timeout=0.01)
-    assert (await bench.now(run)).state is State.ACCEPTED  # a crash now puts nothing in doubt
+    assert (await bench.now(run)).state is State.ACCEPTED  # a crash now would leave nothing in doubt
     held.set()
     await handling
     assert (await bench.now(run)).state is State.RUNNING
 
 
-async def test_an_answer_for_a_run_that_was_taken_away_is_dropped_and_not_followed(bench: Bench):
-    """The process was asleep for so long that others took its rows; they decide, it must not."""
+async def test_the_response_for_a_run_with_another_owner_is_dropped(bench: Bench):
+    """The process was suspended so long that others own its rows; they decide."""
     run = await bench.accepted()
 
     async def taken_away(_: Any) -> None:
@@ -114,7 +114,7 @@ async def test_an_answer_for_a_run_that_was_taken_away_is_dropped_and_not_follow
     assert run.run_id not in bench.crew.tracker.queue
 
 
-async def test_an_answer_that_is_dropped_wakes_nobody_for_its_deliveries(bench: Bench):
+async def test_a_dropped_response_does_not_signal_deliveries(bench: Bench):
     run = await bench.accepted()
 
     async def taken_away(_: Any) -> None:
@@ -126,8 +126,8 @@ async def test_an_answer_that_is_dropped_wakes_nobody_for_its_deliveries(bench: 
     assert await bench.events(run) == []
 
 
-async def test_an_id_that_another_run_has_is_in_doubt_and_said_aloud(bench: Bench):
-    """Both would follow one execution, and the one that was really started would be lost without a word."""
+async def test_the_id_of_another_run_is_in_doubt_and_logged(bench: Bench):
+    """Two runs would track one execution, and the one that was really started would be lost silently."""
     first = await bench.started()
     bench.api.kickoff_answers = [Started("execution-1")]
     with capture_logs() as logs:
@@ -142,7 +142,7 @@ async def test_an_id_that_another_run_has_is_in_doubt_and_said_aloud(bench: Benc
     ]
 
 
-async def test_evidence_that_names_another_runs_execution_leaves_the_doubt(bench: Bench):
+async def test_evidence_with_the_execution_of_another_run_leaves_the_run_in_doubt(bench: Bench):
     await bench.started()
     second = await bench.accepted(inputs={"topic": "another"})
 
@@ -155,7 +155,7 @@ async def test_evidence_that_names_another_runs_execution_leaves_the_doubt(bench
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("response", "reason"),
     [
         (Started("execution-1"), None),
         (Refused("HTTP 422: inputs.card 4111: not a number"), "HTTP 422"),
@@ -164,18 +164,18 @@ async def test_evidence_that_names_another_runs_execution_leaves_the_doubt(bench
         (InDoubt("ServerDisconnectedError"), "ServerDisconnectedError"),
     ],
 )
-async def test_why_nothing_was_started_is_logged_without_the_apis_own_words(
-    bench: Bench, answer: KickoffResponse, reason: str | None
+async def test_the_reason_of_a_failed_kickoff_is_logged_without_the_message_of_the_api(
+    bench: Bench, response: KickoffResponse, reason: str | None
 ):
-    """They may quote inputs, which are never logged."""
-    bench.api.kickoff_answers = [answer]
+    """The message may quote inputs, which are never logged."""
+    bench.api.kickoff_answers = [response]
     with capture_logs() as logs:
         await bench.started()
-    told = [(line["event"], line["reason"]) for line in logs if line["event"] in {"kickoff_answered", "crew_paused"}]
-    assert told == [("kickoff_answered", reason)] + [("crew_paused", reason)] * isinstance(answer, CrewUnavailable)
+    logged = [(line["event"], line["reason"]) for line in logs if line["event"] in {"kickoff_answered", "crew_paused"}]
+    assert logged == [("kickoff_answered", reason)] + [("crew_paused", reason)] * isinstance(response, CrewUnavailable)
     assert "4111" not in str(logs)
 
 
-def test_claims_that_nobody_asked_for_come_every_second(bench: Bench):
+def test_without_signals_runs_are_claimed_every_second(bench: Bench):
     assert bench.kickoff.pause() == 1.0
     assert bench.kickoff.name == "kickoff-research"

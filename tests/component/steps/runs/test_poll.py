@@ -1,4 +1,4 @@
-"""Following executions: look, write only what is news, and never end a run without a look."""
+"""Polling of executions: only changes are written, and no run ends without a poll."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -27,17 +27,17 @@ from tests.fakes import NOW
 DONE = Succeeded("text", {"a": 1}, None)
 
 
-async def look(bench: Bench, *responses: StatusResponse) -> None:
-    """Make the next looks when they are due, with these answers."""
-    for answer in responses:
+async def poll(bench: Bench, *responses: StatusResponse) -> None:
+    """Make the next polls when they are due, with these responses."""
+    for response in responses:
         due = bench.crew.tracker.queue.next_due()
         assert due is not None
         bench.clock.moment = max(bench.clock.moment, due)
-        bench.api.status_answers = [answer]
+        bench.api.status_answers = [response]
         assert len(await bench.round(bench.poll)) == 1
 
 
-async def test_nothing_is_looked_at_before_it_is_due(bench: Bench):
+async def test_no_run_is_polled_before_it_is_due(bench: Bench):
     await bench.started()
     assert await bench.poll.claim(9) == []
     assert 4 < bench.poll.pause() < 6
@@ -46,115 +46,115 @@ async def test_nothing_is_looked_at_before_it_is_due(bench: Bench):
     assert len(await bench.poll.claim(9)) == 1
 
 
-def test_without_anything_to_follow_it_waits_to_be_woken(bench: Bench):
+def test_without_tracked_runs_the_step_waits_for_a_signal(bench: Bench):
     assert bench.poll.pause() == 1.0
 
 
-async def test_a_look_that_changes_nothing_writes_nothing_and_does_not_even_read(bench: Bench):
+async def test_a_poll_without_a_change_neither_writes_nor_reads(bench: Bench):
     await bench.started()
-    await look(bench, Running({"completed": 1}))
+    await poll(bench, Running({"completed": 1}))
     spy = bench.spy()
-    await look(bench, Running({"completed": 1}), NoResponse("HTTP 502"), Pending(), Running(None), Unknown("?"))
+    await poll(bench, Running({"completed": 1}), NoResponse("HTTP 502"), Pending(), Running(None), Unknown("?"))
     assert spy.calls == []
     assert len(bench.api.polls) == 6
 
 
-async def test_the_first_sight_is_written_because_the_deadline_counts_from_it(bench: Bench):
+async def test_the_first_status_is_written_because_the_deadline_counts_from_it(bench: Bench):
     run = await bench.started()
-    await look(bench, Pending(), Running())
+    await poll(bench, Pending(), Running())
     stored = await bench.now(run)
     assert (stored.started_at, stored.polls) == (bench.clock(), 2)
 
 
 async def test_progress_is_written(bench: Bench):
     run = await bench.started()
-    await look(bench, Running({"completed": 0}), Running({"completed": 2, "total": 3}))
+    await poll(bench, Running({"completed": 0}), Running({"completed": 2, "total": 3}))
     assert (await bench.now(run)).progress == {"completed": 2, "total": 3}
 
 
-async def test_an_end_is_written_with_its_event_and_the_run_is_let_go(bench: Bench):
+async def test_an_end_is_written_with_its_event_and_tracking_stops(bench: Bench):
     run = await bench.started()
-    await look(bench, Running(), DONE)
+    await poll(bench, Running(), DONE)
     ended = await bench.now(run)
     assert (ended.state, ended.outcome.result, ended.polls) == (State.SUCCEEDED, "text", 2)
     assert await bench.events(run) == ["run.succeeded"]
     assert run.run_id not in bench.crew.tracker.queue
     assert bench.signals["deliver"].calls == [""]
-    assert len(bench.signals["kickoff"].calls) == 2  # once for the request, once for the place that is free
+    assert len(bench.signals["kickoff"].calls) == 2  # once for the request, once for the free slot
 
 
-async def test_a_place_that_is_free_again_is_taken(bench: Bench):
+async def test_a_free_slot_is_used(bench: Bench):
     bench.max_running = 1
     await bench.started()
     second = await bench.started()
     assert second.state is State.ACCEPTED
-    await look(bench, Failed("boom"))
+    await poll(bench, Failed("boom"))
     await bench.round(bench.kickoff)
     assert (await bench.now(second)).state is State.RUNNING
 
 
-async def test_the_last_look_is_made_at_the_deadline_and_ends_the_run(bench: Bench):
+async def test_the_last_poll_is_sent_at_the_deadline_and_ends_the_run(bench: Bench):
     run = await bench.started(deadline=60.0)
-    await look(bench, Running())
+    await poll(bench, Running())
     first_seen = bench.clock()
     while (await bench.now(run)).state is State.RUNNING:
-        await look(bench, Running())
+        await poll(bench, Running())
     ended = await bench.now(run)
     assert (ended.state, bench.clock()) == (State.TIMED_OUT, first_seen + 60)
     assert await bench.events(run) == ["run.timed_out"]
 
 
-async def test_a_deadline_without_a_look_that_was_answered_ends_nothing(bench: Bench):
+async def test_a_deadline_without_a_successful_poll_ends_nothing(bench: Bench):
     run = await bench.started(deadline=60.0)
-    await look(bench, Running())
+    await poll(bench, Running())
     for _ in range(30):
-        await look(bench, NoResponse("ServerDisconnectedError"))
+        await poll(bench, NoResponse("ServerDisconnectedError"))
     assert bench.clock() > NOW + 600
     assert (await bench.now(run)).state is State.RUNNING
-    await look(bench, DONE)
+    await poll(bench, DONE)
     assert (await bench.now(run)).state is State.SUCCEEDED
 
 
-async def test_waiting_in_the_apis_queue_does_not_count_towards_the_deadline(bench: Bench):
+async def test_time_in_the_queue_of_the_api_does_not_count_toward_the_deadline(bench: Bench):
     run = await bench.started(deadline=60.0)
     for _ in range(40):
-        await look(bench, Pending())
+        await poll(bench, Pending())
     assert bench.clock() > NOW + 120
     assert (await bench.now(run)).state is State.RUNNING
 
 
-async def test_an_execution_that_nobody_knows_any_more_is_lost(bench: Bench):
+async def test_an_execution_that_is_no_longer_found_is_lost(bench: Bench):
     run = await bench.started()
-    await look(bench, Running())
+    await poll(bench, Running())
     for _ in range(40):
         if (await bench.now(run)).final:
             break
-        await look(bench, NotFound())
+        await poll(bench, NotFound())
     lost = await bench.now(run)
     assert lost.outcome.error is not None
     assert (lost.state, lost.outcome.error.code) == (State.FAILED, "lost")
     assert bench.clock() >= NOW + 60
 
 
-async def test_a_crew_with_humans_may_be_not_found_for_long(bench: Bench):
+async def test_a_crew_with_human_input_may_be_not_found_for_long(bench: Bench):
     run = await with_policy(bench, human_input=True).started(deadline=600.0)
     while bench.clock() < NOW + 500:
-        await look(bench, NotFound())
+        await poll(bench, NotFound())
     assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
     assert await bench.events(run) == ["run.waiting_for_human"]
 
 
-async def test_the_apis_wish_to_wait_is_obeyed(bench: Bench):
+async def test_retry_after_is_obeyed(bench: Bench):
     await bench.started()
-    await look(bench, NoResponse("HTTP 429", after=120.0))
+    await poll(bench, NoResponse("HTTP 429", after=120.0))
     assert bench.crew.tracker.queue.next_due() == bench.clock() + 120
 
 
-async def test_errors_in_a_row_make_looks_rarer(bench: Bench):
+async def test_consecutive_errors_make_polls_rarer(bench: Bench):
     await bench.started()
     waits = []
     for _ in range(4):
-        await look(bench, NoResponse("HTTP 500"))
+        await poll(bench, NoResponse("HTTP 500"))
         due = bench.crew.tracker.queue.next_due()
         assert due is not None
         waits.append(due - bench.clock())
@@ -162,9 +162,9 @@ async def test_errors_in_a_row_make_looks_rarer(bench: Bench):
     assert waits[-1] > 50
 
 
-async def test_a_run_that_is_cancelled_while_it_is_looked_at_is_not_followed_on(bench: Bench):
+async def test_a_run_cancelled_during_its_poll_is_not_tracked_further(bench: Bench):
     run = await bench.started()
-    await look(bench, Running())
+    await poll(bench, Running())
     bench.clock.forward(60)
     [tracked] = await bench.poll.claim(9)
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
@@ -180,7 +180,7 @@ async def test_a_run_that_is_cancelled_while_it_is_looked_at_is_not_followed_on(
     )
 
 
-async def test_what_was_being_looked_at_when_the_process_lost_its_name_is_not_followed_on(bench: Bench):
+async def test_runs_polled_while_the_process_expires_are_not_tracked_further(bench: Bench):
     await bench.started()
     bench.clock.forward(6)
     [tracked] = await bench.poll.claim(9)
@@ -192,16 +192,16 @@ async def test_what_was_being_looked_at_when_the_process_lost_its_name_is_not_fo
     assert (len(bench.crew.tracker), bench.crew.tracker._webhook_seen) == (0, set())
 
 
-async def test_nothing_is_kept_in_mind_of_a_run_that_another_process_ended(bench: Bench):
+async def test_tracking_ends_for_a_run_that_another_process_ended(bench: Bench):
     run = await bench.started()
     bench.crew.tracker.mark_webhook_seen(run.run_id)
     await bench.store.apply(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
-    await look(bench, DONE)
+    await poll(bench, DONE)
     assert bench.crew.tracker._webhook_seen == set()
 
 
-class Away:
-    """A store that cannot be read at the moment; what is written there is written in the end."""
+class ReadFailingStore:
+    """A store that fails to read for a time; writes succeed."""
 
     def __init__(self, store: object) -> None:
         self._store = store
@@ -213,52 +213,52 @@ class Away:
         return await self._store.apply(decision)  # type: ignore[attr-defined]
 
 
-async def test_the_end_of_a_run_that_was_started_here_is_written_without_reading_it(bench: Bench):
+async def test_the_end_of_a_run_started_by_this_process_is_written_without_a_read(bench: Bench):
     run = await bench.started(inputs={"topic": "x" * 2000}, meta={"order": 17})
-    bench.store = Away(bench.store)
-    await look(bench, Running({"completed": 1}), DONE)
+    bench.store = ReadFailingStore(bench.store)
+    await poll(bench, Running({"completed": 1}), DONE)
     bench.store = bench.store._store
     ended = await bench.now(run)
     assert (ended.state, ended.request) == (State.SUCCEEDED, run.request)
 
 
-async def test_news_that_cannot_be_written_is_found_again(bench: Bench):
+async def test_a_change_that_cannot_be_written_is_found_again(bench: Bench):
     run = await bench.started()
     bench.crew.tracker.take_cached(run.run_id)
-    store, bench.store = bench.store, Away(bench.store)
+    store, bench.store = bench.store, ReadFailingStore(bench.store)
     with pytest.raises(StoreUnavailable):
-        await look(bench, DONE)
+        await poll(bench, DONE)
     assert run.run_id in bench.crew.tracker.queue
     bench.store = store
-    await look(bench, DONE)
+    await poll(bench, DONE)
     assert (await bench.now(run)).state is State.SUCCEEDED
 
 
 @pytest.mark.parametrize("away", [True, False])
-async def test_a_look_that_is_not_made_makes_nobody_wait_for_its_answer(bench: Bench, *, away: bool):
-    """After a rest one call goes alone. Here it is none: the store is away, or the run is over."""
+async def test_a_poll_that_is_not_sent_returns_its_permit(bench: Bench, *, away: bool):
+    """After a pause one call goes alone. Here it is not sent: the store is unavailable, or the run has ended."""
     run = await bench.started()
     bench.crew.tracker.mark_changed(await bench.now(run))
     await bench.store.apply(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
     bench.crew.rate_limiter.on_throttled(bench.clock(), bench.clock(), 1.0)
     bench.clock.forward(10)
-    bench.store = Away(bench.store) if away else bench.store
+    bench.store = ReadFailingStore(bench.store) if away else bench.store
     with pytest.raises(StoreUnavailable) if away else nullcontext():
         assert await bench.round(bench.poll) != []
     bench.clock.forward(1)
     assert (bench.api.polls, bench.crew.rate_limiter.acquire(bench.clock())) == ([], 0.0)
 
 
-async def test_a_run_that_somebody_ended_meanwhile_is_let_go(bench: Bench):
+async def test_a_run_that_ended_meanwhile_is_not_tracked_further(bench: Bench):
     run = await bench.started()
     await bench.store.apply(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
-    await look(bench, DONE)
+    await poll(bench, DONE)
     assert (await bench.now(run)).state is State.CANCELLED
     assert run.run_id not in bench.crew.tracker.queue
 
 
 class WrittenWhileRead:
-    """A store in which somebody else writes a run just after we have read it."""
+    """A store in which another process writes a run just after it was read."""
 
     def __init__(self, bench: Bench) -> None:
         self._bench, self._store = bench, bench.store
@@ -269,21 +269,21 @@ class WrittenWhileRead:
         return run
 
 
-async def test_what_others_write_while_a_run_is_read_is_read_by_the_next_look(bench: Bench):
-    """The mark was struck out after the reading, and the second writing with it."""
+async def test_a_change_during_a_read_is_read_by_the_next_poll(bench: Bench):
+    """The mark was removed after the read, and the second change with it."""
     run = await bench.started()
-    await look(bench, Running())
+    await poll(bench, Running())
     store, bench.store = bench.store, WrittenWhileRead(bench)
     bench.crew.tracker.mark_changed(await store.load(run.run_id))
-    await look(bench, Running())
+    await poll(bench, Running())
     bench.store = store
     spy = bench.spy()
-    await look(bench, Running())
+    await poll(bench, Running())
     assert spy.calls == ["load"]
 
 
 class Overtaken:
-    """A store in which somebody else always writes between our reading and our writing."""
+    """A store in which another process always writes between read and write."""
 
     def __init__(self, store: object) -> None:
         self._store = store
@@ -298,20 +298,20 @@ class Overtaken:
         raise Stale(f"run {decision.run.run_id} has moved on")
 
 
-async def test_a_run_that_somebody_only_wrote_to_is_followed_further(bench: Bench):
-    """It is still ours and still running; dropped from the timetable, nobody would look again until a restart."""
+async def test_a_run_that_another_process_changed_is_tracked_further(bench: Bench):
+    """It is still owned and running; without its entry in the poll queue, it would not be polled until a restart."""
     run = await bench.started()
     store, bench.store = bench.store, Overtaken(bench.store)
     with pytest.raises(Stale):
-        await look(bench, DONE)
+        await poll(bench, DONE)
     bench.store = store
     assert run.run_id in bench.crew.tracker.queue
-    await look(bench, DONE)
+    await poll(bench, DONE)
     assert (await bench.now(run)).state is State.SUCCEEDED
 
 
-async def test_looks_keep_to_the_crew_s_pace_and_the_likeliest_ends_are_looked_for_first(bench: Bench):
-    """All are due; the one that nobody has seen for longest is likeliest over, and one turn is all there is."""
+async def test_polls_respect_the_request_rate_and_prefer_the_likeliest_ends(bench: Bench):
+    """All are due; the run polled longest ago is the likeliest to have ended, and there is one permit."""
     bench.max_running = 9
     for _ in range(3):
         await bench.started()
@@ -324,10 +324,10 @@ async def test_looks_keep_to_the_crew_s_pace_and_the_likeliest_ends_are_looked_f
     bench.clock.forward(1.0)
     assert len(await bench.poll.claim(9)) == 1
     await bench.poll.handle(first)
-    assert (bench.api.permits, bench.api.polls) == (3, [first.kickoff_id])  # only kickoffs ask the API for their turn
+    assert (bench.api.permits, bench.api.polls) == (3, [first.kickoff_id])  # only kickoffs wait for a permit of the API
 
 
-async def test_a_run_in_hand_is_not_handed_out_twice(bench: Bench):
+async def test_a_run_that_is_being_polled_is_not_claimed_twice(bench: Bench):
     await bench.started()
     bench.clock.forward(99)
     [tracked] = await bench.poll.claim(9)
@@ -336,19 +336,19 @@ async def test_a_run_in_hand_is_not_handed_out_twice(bench: Bench):
 
 
 @pytest.mark.parametrize(
-    ("answer", "logged"),
+    ("response", "logged"),
     [
         (Succeeded(None), ["result_missing", "run_ended"]),
         (Succeeded(None, 0), ["run_ended"]),
         (Succeeded("text", dropped=("result_json",)), ["result_incomplete", "run_ended"]),
     ],
 )
-async def test_no_result_is_dropped_without_a_log_line(bench: Bench, answer: Succeeded, logged: list[str]):
+async def test_no_result_is_dropped_without_a_log_line(bench: Bench, response: Succeeded, logged: list[str]):
     run = await bench.started()
-    bench.api.status_answers = [answer]
+    bench.api.status_answers = [response]
     bench.clock.forward(6)
     with capture_logs() as logs:
         await bench.round(bench.poll)
     assert [line["event"] for line in logs if line["event"] != "run_times_changed"] == logged
     ended = await bench.now(run)
-    assert (ended.outcome.result, ended.outcome.result_json) == (answer.result, answer.result_json)
+    assert (ended.outcome.result, ended.outcome.result_json) == (response.result, response.result_json)
