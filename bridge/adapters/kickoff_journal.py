@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from bridge.adapters.store.files import WatchedFiles, open_private
-from bridge.core.errors import StoreUnavailable
+from bridge.core.errors import StoreReplaced, StoreUnavailable
 from bridge.core.runs.model import Run
 from bridge.ports.journal import JournalEntry
 
@@ -32,13 +32,19 @@ class KickoffJournal:
         self._file = file
         self._watched = WatchedFiles()
         self._watched.add(path)
+        self._path = path
         self._slots: dict[tuple[str, int], int] = {}
         self._find_free_slots()
         self._turn = asyncio.Lock()
 
     def verify(self) -> None:
-        """Raise `StoreReplaced` if the file was removed or replaced, so that no restart would find its entries."""
+        """Raise `StoreReplaced` if the file was removed, replaced, or truncated: no restart would find its entries."""
         self._watched.verify()
+        if os.fstat(self._file).st_size < ROOM:
+            raise StoreReplaced(
+                f"the kickoff journal {self._path} was truncated while the bridge used it; kickoff ids that it held "
+                "are in the log (kickoff_id_journaled)"
+            )
 
     async def append(self, run: Run) -> None:
         """Append the kickoff id of this run's present attempt."""

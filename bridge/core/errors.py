@@ -89,7 +89,7 @@ class StoreDamaged(BridgeError):
 
 
 class StoreReplaced(StoreDamaged):
-    """A file of the store was removed or replaced while this process used it."""
+    """A file of the store was removed, replaced, truncated, or overwritten while this process used it."""
 
 
 class StoreInUse(BridgeError):

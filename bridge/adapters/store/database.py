@@ -50,10 +50,10 @@ class Database(Protocol):
         """Keeps others out where only one process may be in. Raises `StoreInUse`, `StoreUnavailable`."""
 
     def tracked(self) -> None:
-        """From now on, transactions raise `StoreReplaced` once a file of the database was removed or replaced."""
+        """From now on, transactions raise `StoreReplaced` once a file of the database is not what it was."""
 
     def verify(self) -> None:
-        """Raise `StoreReplaced` if a file that is watched was removed or replaced."""
+        """Raise `StoreReplaced` if a file that is watched was removed, replaced, truncated, or overwritten."""
 
     def absent(self) -> Health | None:
         """What to say of a database that does not exist yet; None: it may exist."""

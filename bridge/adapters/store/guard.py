@@ -8,7 +8,7 @@ EVERY = 1.0  # seconds
 
 
 class StoreGuard:
-    """End the process by `StoreReplaced` once a file of the store was removed or replaced; `ports.Service`."""
+    """End the process by `StoreReplaced` once a file of the store is not what it was; `ports.Service`."""
 
     name = "store-guard"
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.errors import driver_message, end_if_broken
 from bridge.adapters.store.files import WatchedFiles, is_at, make_private, open_private, refuse_foreign_link
+from bridge.adapters.store.truncation import OpenFiles
 from bridge.core.errors import BridgeError, StoreDamaged, StoreInUse, StoreMisconfigured, StoreUnavailable
 from bridge.ports.lifecycle import Health
 
@@ -35,6 +36,7 @@ class Sqlite:
         self._path = self._named and self._named.resolve()
         """The file that it leads to, so that a store has one lock and one journal by whatever name."""
         self._watched = WatchedFiles()
+        self._open_files: OpenFiles | None = None
 
     def writer(self) -> Connections:
         """The one writer. It takes the write lock at once: a transaction that read first could only fail later."""
@@ -58,16 +60,21 @@ class Sqlite:
             yield
         finally:
             self._watched.clear()
+            if self._open_files is not None:
+                self._open_files.close()
             os.close(lock)
 
     def tracked(self) -> None:
-        """From now on, every transaction raises `StoreReplaced` once one of the open files is another one or gone."""
+        """From now on, every transaction raises `StoreReplaced` once one of the open files is not what it was."""
         if self._path is not None:
             self._watched.add(*(self._beside(suffix) for suffix in (*_SUFFIXES, ".lock")))
+            self._open_files = OpenFiles(self._path)
 
     def verify(self) -> None:
-        """Raise `StoreReplaced` if a file that is watched was removed or replaced."""
+        """Raise `StoreReplaced` if a file that is watched was removed, replaced, truncated, or overwritten."""
         self._watched.verify()
+        if self._open_files is not None:
+            self._open_files.verify()
 
     def absent(self) -> Health | None:
         """What to say of a file that does not exist yet."""
@@ -110,7 +117,7 @@ class Sqlite:
         event.listen(engine, "connect", _set_up_connection)
         event.listen(engine, "handle_error", end_if_broken)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
-        return Connections(engine, number, self._watched.verify)
+        return Connections(engine, number, self.verify)
 
     def _beside(self, suffix: str) -> Path:
         assert self._path is not None

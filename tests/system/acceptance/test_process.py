@@ -1,12 +1,16 @@
 """What the process is to the machine that it runs on: signals, core dumps."""
 
 import json
+import os
 import resource
 import signal
-from contextlib import suppress
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from tests.system.acceptance.harness import Daemon, eventually, free_port
 
@@ -24,12 +28,26 @@ async def test_a_hangup_stops_it_as_any_signal_to_stop_and_no_core_is_dumped(tmp
     assert (core, daemon.log_events()["stopped"]) == ((0, 0), 1)
 
 
-async def test_it_ends_and_confirms_nothing_more_once_its_store_was_removed(tmp_path: Path, crew_url: str) -> None:
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (Path.unlink, "bridge.db was removed or replaced"),
+        (lambda path: os.truncate(path, 0), "bridge.db was truncated or overwritten"),
+        (lambda path: os.truncate(path, 4096), "bridge.db was truncated or overwritten"),
+    ],
+    ids=["removed", "emptied", "truncated"],
+)
+async def test_it_ends_and_confirms_nothing_more_once_its_store_was_lost(
+    tmp_path: Path, crew_url: str, loss: Callable[[Path], None], said: str
+) -> None:
     """It answered 202 and said that the store was readable; after a restart, the same keys were POSTed again."""
     daemon = Daemon(tmp_path, crew_url)
     await daemon.start()
     try:
-        (tmp_path / "bridge.db").unlink()
+        with closing(sqlite3.connect(tmp_path / "bridge.db")) as other:
+            other.execute("PRAGMA wal_checkpoint").fetchall()  # before that, the file has one page
+        assert await daemon.is_ready()  # it has seen the file grow
+        loss(tmp_path / "bridge.db")
         with suppress(aiohttp.ClientError):  # it may have ended already
             async with aiohttp.ClientSession() as session:
                 request = {"crew": "research", "inputs": {"n": 1}}
@@ -38,7 +56,7 @@ async def test_it_ends_and_confirms_nothing_more_once_its_store_was_removed(tmp_
         assert await daemon.ended() == 74
     finally:
         await daemon.close()
-    assert f"{tmp_path}/bridge.db was removed or replaced" in daemon.log().splitlines()[-1]
+    assert said in daemon.log().splitlines()[-1]
     assert "Traceback" not in daemon.log()
 
 
