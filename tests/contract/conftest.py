@@ -1,4 +1,4 @@
-"""Every adapter of `ports.Store`, opened for one test; another adapter is one more entry in `ADAPTERS`."""
+"""Fixtures that open every adapter of `ports.Store`; a new adapter is one more entry in `ADAPTERS`."""
 
 import asyncio
 import shutil
@@ -20,7 +20,7 @@ from tests.fakes import NOW
 from tests.postgres import PostgresServer, running_postgres
 
 CREWS = ("research",)
-"""What a process serves unless a test says otherwise."""
+"""The crews of a process, unless the test sets others."""
 _numbers = count(1)
 
 
@@ -35,30 +35,30 @@ class Adapter(Protocol):
         """A second process on the same database."""
 
     def execute(self, statement: str, *values: Any) -> list[Any]:
-        """Run a statement past the store, with `%s` for values."""
+        """Run a statement outside the store, with `%s` for values."""
 
     def plan(self, statement: str, parameters: Any) -> list[str]:
-        """The steps by which a statement would be carried out on a large store."""
+        """The steps of the plan of a statement on a large store."""
 
-    def away(self) -> AbstractAsyncContextManager[None]:
-        """While the database cannot be used."""
+    def unavailable(self) -> AbstractAsyncContextManager[None]:
+        """Make the database unavailable."""
 
     def empty(self) -> None:
-        """Take the schema away."""
+        """Remove the schema."""
 
 
 def readers(adapter: Adapter, **options: Any) -> AbstractAsyncContextManager[Connections]:
-    """Connections like those on which a store reads."""
+    """Connections like those with which a store reads."""
     return opened(database(adapter.url, **options).readers())
 
 
 def silence(adapter: Adapter, process: str, seconds: float) -> None:
-    """A process has given no sign of life for so long."""
+    """The process has sent no heartbeat for this long."""
     adapter.execute("UPDATE processes SET heartbeat_at = heartbeat_at - %s WHERE name = %s", seconds, process)
 
 
 class SqliteAdapter:
-    """Stores in one SQLite file of the test's own."""
+    """Stores in a SQLite file of the test's own."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "bridge.db"
@@ -69,7 +69,7 @@ class SqliteAdapter:
         return open_store(self.url, process, now, **{"crews": CREWS, **options})
 
     async def twin(self, store: SqlStore, process: str, now: float = NOW, crews: Collection[str] = CREWS) -> SqlStore:
-        """PostgreSQL permits it; here it passes by the lock."""
+        """A second store on one file: PostgreSQL permits it; here it bypasses the lock."""
         base = database(self.url)
         writer = await self._twins.enter_async_context(opened(base.writer()))
         reader = await self._twins.enter_async_context(opened(base.readers()))
@@ -78,7 +78,7 @@ class SqliteAdapter:
         return twin
 
     def as_after_a_kill(self, folder: Path) -> "SqliteAdapter":
-        """What a power cut would leave: the files as they are at this moment, and no lock."""
+        """The state after a power cut: the files as they are now, and no lock."""
         folder.mkdir()
         for file in self.path.parent.glob("bridge.db*"):
             if not file.name.endswith(".lock"):
@@ -96,11 +96,11 @@ class SqliteAdapter:
             return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
 
     @asynccontextmanager
-    async def away(self) -> AsyncIterator[None]:
+    async def unavailable(self) -> AsyncIterator[None]:
         await asyncio.to_thread(self.execute, "ALTER TABLE runs RENAME TO gone")
         try:
             yield
-        finally:  # in a thread: the store may be holding the write lock, and must be able to let go
+        finally:  # in a thread: the store may hold the write lock, and must be able to release it
             await asyncio.to_thread(self.execute, "ALTER TABLE gone RENAME TO runs")
 
     def empty(self) -> None:
@@ -111,7 +111,7 @@ class SqliteAdapter:
 
 
 class PostgresqlAdapter:
-    """Stores in one database of the test's own."""
+    """Stores in a database of the test's own."""
 
     def __init__(self, server: PostgresServer, database: str) -> None:
         self.server = server
@@ -129,7 +129,7 @@ class PostgresqlAdapter:
         return self.server.execute(statement, *values, database=self.database)
 
     def plan(self, statement: str, parameters: Any) -> list[str]:
-        """Without scans as far as there is another way: on a few rows, reading them all is the best plan."""
+        """Without sequential scans where possible: on a few rows, a sequential scan is the best plan."""
         with psycopg.connect(self.server.url(self.database), autocommit=True) as connection:
             connection.execute("SET enable_seqscan = off")
             explained = connection.execute(f"EXPLAIN (FORMAT JSON) {statement}".encode(), parameters).fetchone()
@@ -137,7 +137,7 @@ class PostgresqlAdapter:
         return list(_steps(explained[0][0]["Plan"]))
 
     @asynccontextmanager
-    async def away(self) -> AsyncIterator[None]:
+    async def unavailable(self) -> AsyncIterator[None]:
         self.server.execute(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS false")
         self.server.end_connections(self.database)
         try:
@@ -155,7 +155,7 @@ class PostgresqlAdapter:
 
 
 def _steps(node: dict[str, Any]) -> Iterator[str]:
-    """The steps of a plan of PostgreSQL, in the words of SQLite."""
+    """The steps of a plan of PostgreSQL, in the terms of SQLite."""
     kind, table, index = (node.get(name, "") for name in ("Node Type", "Relation Name", "Index Name"))
     if "Index Cond" in node or "Recheck Cond" in node:
         yield f"SEARCH {table} USING INDEX {index}"
@@ -169,7 +169,7 @@ def _steps(node: dict[str, Any]) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A server with one empty, migrated database to copy."""
+    """A server with an empty, migrated database that serves as a template."""
     with running_postgres() as server:
         server.execute("CREATE DATABASE migrated")
         asyncio.run(migrate_store(server.url("migrated")))
@@ -216,8 +216,8 @@ async def store(adapter: Adapter) -> AsyncIterator[SqlStore]:
         yield store
 
 
-class Line:
-    """The way to the database, on which a transaction may get lost, or its confirmation."""
+class LossyConnection:
+    """A connection to the database that can lose a transaction or its confirmation."""
 
     def __init__(self, writer: Connections) -> None:
         self._writer = writer
@@ -225,7 +225,7 @@ class Line:
         self._written = True
 
     def lose(self, which: int = 1, *, written: bool = True) -> None:
-        """Say of the next transaction, or of a later one, that it failed; with `written` it did not."""
+        """Report the failure of the next transaction, or of a later one; with `written`, it was committed."""
         self._until_lost, self._written = which, written
 
     async def run(self, work: Work[Any]) -> Any:
@@ -238,17 +238,17 @@ class Line:
 
 
 @pytest.fixture
-async def line(adapter: Adapter) -> AsyncIterator[Line]:
+async def connection(adapter: Adapter) -> AsyncIterator[LossyConnection]:
     async with prepared(database(adapter.url), migrate=False) as writer:
-        yield Line(writer)
+        yield LossyConnection(writer)
 
 
 @pytest.fixture
-async def lossy(adapter: Adapter, line: Line) -> AsyncIterator[SqlStore]:
-    """A store that writes over the line."""
+async def lossy(adapter: Adapter, connection: LossyConnection) -> AsyncIterator[SqlStore]:
+    """A store that writes through the connection."""
     async with readers(adapter) as reader:
         shared = database(adapter.url).shared
-        store = SqlStore(reader, line.run, "me", b"k" * 32, lambda: None, shared=shared)
+        store = SqlStore(reader, connection.run, "me", b"k" * 32, lambda: None, shared=shared)
         await store.join(NOW)
         yield store
         await store.close()

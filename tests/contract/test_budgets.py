@@ -1,4 +1,4 @@
-"""What a store promises about starting runs within budgets, and about how it finds them, on every database."""
+"""Contract of budgets: how many runs a store lets start, and how it finds them, on every database."""
 
 import asyncio
 import re
@@ -16,7 +16,7 @@ from bridge.core.runs import late_results, state_machine
 from bridge.core.runs.budget import Budget, Budgets
 from bridge.core.runs.model import Envelope, State
 from tests.contract.conftest import Adapter, readers
-from tests.contract.histories import POLICY, accepted, ids
+from tests.contract.run_states import POLICY, accepted, ids
 from tests.fakes import NOW, run_id
 
 DAY = 86_400.0
@@ -26,21 +26,21 @@ OF_ORDERS = Budgets(senders={"client/orders": Budget(2, DAY)})
 
 
 async def begun(store: SqlStore, limits: Budgets, now: float = NOW, room: int = 9) -> list[str]:
-    """The runs that are started now: claimed, and their POSTs about to leave."""
+    """The runs that start now: claimed, with their POSTs about to be sent."""
     claimed = await store.claim_accepted("research", room, 99, now, limits)
     for run in claimed:
         await store.apply(state_machine.begin(run, now))
     return ids(claimed)
 
 
-async def answered(store: SqlStore, number: int, answer: Any, now: float = NOW) -> None:
-    """The POST of a run is answered."""
+async def respond(store: SqlStore, number: int, response: Any, now: float = NOW) -> None:
+    """The POST of a run has its response."""
     run = await store.load(run_id(number))
     assert run is not None
-    await store.apply(state_machine.on_kickoff(run, answer, POLICY, now))
+    await store.apply(state_machine.on_kickoff(run, response, POLICY, now))
 
 
-async def test_no_more_runs_are_started_than_the_crew_s_budget_permits(store: SqlStore):
+async def test_no_more_runs_start_than_the_budget_of_the_crew_permits(store: SqlStore):
     for number in range(1, 6):
         await accepted(store, number)
     assert await begun(store, OF_CREW) == [run_id(1), run_id(2)]
@@ -49,7 +49,7 @@ async def test_no_more_runs_are_started_than_the_crew_s_budget_permits(store: Sq
     assert await begun(store, OF_CREW, NOW + 2 * DAY - 1) == []
 
 
-async def test_what_is_claimed_and_not_sent_yet_counts(store: SqlStore):
+async def test_claimed_runs_count_before_their_post(store: SqlStore):
     for number in (1, 2, 3):
         await accepted(store, number)
     assert len(await store.claim_accepted("research", 1, 99, NOW, OF_CREW)) == 1
@@ -57,18 +57,18 @@ async def test_what_is_claimed_and_not_sent_yet_counts(store: SqlStore):
     assert await store.claim_accepted("research", 9, 99, NOW, OF_CREW) == []
 
 
-async def test_what_ended_counts_and_what_never_started_does_not(store: SqlStore):
+async def test_ended_runs_count_and_runs_that_never_started_do_not(store: SqlStore):
     for number in range(1, 7):
         await accepted(store, number)
-    for number, answer in ((1, Started("k-1")), (2, Refused("no")), (3, NotStarted("429", 2 * DAY))):
+    for number, response in ((1, Started("k-1")), (2, Refused("no")), (3, NotStarted("429", 2 * DAY))):
         assert await begun(store, OF_CREW, room=1) == [run_id(number)]
-        await answered(store, number, answer)
+        await respond(store, number, response)
     assert await begun(store, OF_CREW, room=1) == [run_id(4)]
-    await answered(store, 4, InDoubt("reset"))
-    assert await begun(store, OF_CREW) == []  # the execution that may have been started may have been paid for
+    await respond(store, 4, InDoubt("reset"))
+    assert await begun(store, OF_CREW) == []  # the execution may have started and may have to be paid for
 
 
-async def test_a_client_s_budget_holds_over_all_crews_and_stands_in_nobody_else_s_way(store: SqlStore):
+async def test_the_budget_of_a_client_applies_across_crews_and_limits_no_other_client(store: SqlStore):
     for number in (1, 2, 3):
         await accepted(store, number, envelope=ORDERS, priority=9, crew="research" if number < 3 else "triage")
     await accepted(store, 4, envelope=ORDERS, priority=9)
@@ -81,8 +81,8 @@ async def test_a_client_s_budget_holds_over_all_crews_and_stands_in_nobody_else_
     assert await begun(store, OF_ORDERS, NOW + DAY) == [run_id(2), run_id(4)]
 
 
-async def test_a_budget_holds_for_all_processes_at_the_same_moment(adapter: Adapter, store: SqlStore):
-    """Each process counts before it takes; two that count at once must not both see the last one left."""
+async def test_a_budget_applies_to_concurrent_processes(adapter: Adapter, store: SqlStore):
+    """Each process counts before it claims; two that count at the same time must not both see the last start."""
     for number in range(1, 41):
         await accepted(store, number, envelope=ORDERS, crew="research" if number % 2 else "triage")
     stores = [store, *[await adapter.twin(store, f"other-{number}") for number in range(3)]]
@@ -95,7 +95,7 @@ async def test_a_budget_holds_for_all_processes_at_the_same_moment(adapter: Adap
     assert sum(taken) == 10
 
 
-async def test_a_run_is_told_how_long_it_will_wait(store: SqlStore):
+async def test_the_waiting_time_of_a_run_is_computed(store: SqlStore):
     first, second = await accepted(store, 1), await accepted(store, 2)
     assert await store.seconds_until_budget(second, OF_CREW, NOW) == 0.0
     await begun(store, OF_CREW, NOW, room=1)
@@ -110,7 +110,7 @@ async def test_a_run_is_told_how_long_it_will_wait(store: SqlStore):
     assert await store.seconds_until_budget(first, OF_ORDERS, NOW + 100) == 0.0
 
 
-async def test_a_client_s_run_is_told_how_long_it_will_wait(store: SqlStore):
+async def test_the_waiting_time_of_a_run_of_a_client_is_computed(store: SqlStore):
     for number in (1, 2):
         await accepted(store, number, envelope=ORDERS)
     await begun(store, OF_ORDERS)
@@ -118,7 +118,7 @@ async def test_a_client_s_run_is_told_how_long_it_will_wait(store: SqlStore):
     assert await store.seconds_until_budget(waiting, OF_ORDERS, NOW + 1) == DAY - 1
 
 
-async def test_one_sender_s_backlog_takes_nobody_else_s_turn(store: SqlStore):
+async def test_the_backlog_of_one_sender_does_not_delay_others(store: SqlStore):
     """However many of its runs wait before the others', and whatever is left of its budget."""
     for number in range(1, 9):
         await accepted(store, number, envelope=ORDERS)
@@ -128,8 +128,8 @@ async def test_one_sender_s_backlog_takes_nobody_else_s_turn(store: SqlStore):
 
 @pytest.mark.parametrize("started", [0, 1, 2])
 @pytest.mark.parametrize("limits", [OF_CREW, OF_ORDERS])
-async def test_runs_that_are_claimed_and_not_sent_yet_are_waited_for(store: SqlStore, limits: Budgets, started: int):
-    """Where requests came quickly, those that had to wait were told that they need not: no start was to be seen."""
+async def test_claimed_runs_count_toward_the_waiting_time(store: SqlStore, limits: Budgets, started: int):
+    """When requests arrived quickly, the waiting time was reported as zero, because no start was recorded yet."""
     first = [await accepted(store, number, envelope=ORDERS) for number in (1, 2)]
     waits = [await store.seconds_until_budget(run, limits, NOW) for run in first]
     claimed = await store.claim_accepted("research", 9, 99, NOW, limits)
@@ -143,7 +143,7 @@ async def test_runs_that_are_claimed_and_not_sent_yet_are_waited_for(store: SqlS
 
 @contextmanager
 def statements() -> Iterator[list[tuple[str, Any]]]:
-    """What is executed meanwhile."""
+    """The statements executed meanwhile."""
     seen: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -156,8 +156,8 @@ def statements() -> Iterator[list[tuple[str, Any]]]:
         event.remove(Engine, "before_cursor_execute", note)
 
 
-async def test_waiting_runs_places_and_starts_are_found_by_their_indexes(adapter: Adapter, store: SqlStore):
-    """Without them each claim reads every run that there ever was, and 100,000 that wait stop the bridge."""
+async def test_waiting_runs_slots_and_starts_are_found_by_their_indexes(adapter: Adapter, store: SqlStore):
+    """Without indexes each claim reads every stored run, and 100,000 waiting runs stop the bridge."""
     limits = Budgets(Budget(5, DAY), {"client/orders": Budget(1, DAY)})
     await accepted(store, 1, envelope=ORDERS)
     await begun(store, limits)
@@ -171,15 +171,15 @@ async def test_waiting_runs_places_and_starts_are_found_by_their_indexes(adapter
     wanted += [{"runs_kickoff_queue"}, {"runs_1"}, {"runs_kickoff_queue"}, {"runs_open"}, {"runs_crew_budget"}]
     wanted += [{"runs_kickoff_queue"}, {"runs_due"}, {"runs_client_budget"}]
     used = [set(re.findall(r"runs_\w+", plan)) for plan in plans]
-    if store.shared:  # PostgreSQL chooses among indexes by what is in the table, which is next to nothing here
+    if store.shared:  # PostgreSQL chooses indexes by the content of the table, which is almost empty here
         assert [plan for plan in plans if "Seq Scan" in plan] == []
     else:
         assert used == wanted
         assert [plan for plan in plans if "SCAN runs" in plan or "TEMP B-TREE" in plan] == []
 
 
-async def test_what_is_due_of_one_crew_is_found_by_an_index(adapter: Adapter, store: SqlStore):
-    """Each crew's workers ask for it every few seconds, and most runs that there ever were are over."""
+async def test_due_runs_of_one_crew_are_found_by_an_index(adapter: Adapter, store: SqlStore):
+    """The workers of each crew ask every few seconds, and most stored runs have ended."""
     with statements() as seen:
         await store.claim({State.WAITING_FOR_HUMAN}, 9, NOW, {"research"})
         await store.claim(late_results.MAY_STILL_END, 9, NOW, {"research"})
@@ -191,8 +191,8 @@ async def test_what_is_due_of_one_crew_is_found_by_an_index(adapter: Adapter, st
         assert [set(re.findall(r"runs_\w+", plan)) for plan in plans] == [{"runs_open"}, {"runs_due"}]
 
 
-async def test_runs_under_way_are_counted_only_where_it_matters(store: SqlStore):
-    """Counting 100,000 takes 10 ms at each claim; alone on a store one knows what is free at least."""
+async def test_running_runs_are_counted_only_where_necessary(store: SqlStore):
+    """Counting 100,000 takes 10 ms per claim; a single process knows a lower bound of the free slots."""
     for number in range(1, 13):
         await accepted(store, number)
     counted = list[bool]()
@@ -207,7 +207,7 @@ async def _plan(adapter: Adapter, sql: str, parameters: Any) -> str:
     def explain(connection: Connection) -> str:
         if connection.dialect.name == "sqlite":
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters)
-        else:  # a table this small is read as a whole, unless that is made dear
+        else:  # PostgreSQL scans such a small table sequentially, unless that is made expensive
             connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
             plan = connection.exec_driver_sql(f"EXPLAIN {sql}", parameters)
         return "\n".join(str(tuple(row)) for row in plan)

@@ -1,4 +1,4 @@
-"""What `ports.Store` promises about callbacks: shares of the places, receivers, attempts."""
+"""Contract of callbacks: concurrency limits, receivers, and attempts."""
 
 import asyncio
 from dataclasses import replace
@@ -21,7 +21,7 @@ from bridge.ports.queries import DeliveryFilter
 from tests.contract.conftest import Adapter, silence
 from tests.fakes import NOW, a_delivery
 
-SHARES = ConcurrencyLimits(slots=12, proven=3, unproven=1)
+LIMITS = ConcurrencyLimits(slots=12, proven=3, unproven=1)
 DEAD, LIVE = "https://dead.example:443", "https://live.example:443"
 
 
@@ -30,60 +30,60 @@ def to(host: str, number: int, due_at: float = NOW) -> Delivery:
 
 
 async def claim(
-    store: SqlStore, room: int = 99, now: float = NOW, shares: ConcurrencyLimits = SHARES
+    store: SqlStore, room: int = 99, now: float = NOW, limits: ConcurrencyLimits = LIMITS
 ) -> list[Delivery]:
-    return await store.claim_callbacks(room, shares, now)
+    return await store.claim_callbacks(room, limits, now)
 
 
-async def answered(store: SqlStore, delivery: Delivery, answer: SendResult, now: float = NOW) -> Delivery:
-    outcome = outcome_of_attempt(delivery, answer, now)
+async def record(store: SqlStore, delivery: Delivery, result: SendResult, now: float = NOW) -> Delivery:
+    outcome = outcome_of_attempt(delivery, result, now)
     await store.record_outcome(outcome)
     return outcome.delivery
 
 
 async def prove(store: SqlStore, host: str, number: int = 9000) -> None:
-    """Let a receiver take an event."""
+    """Let a receiver accept an event."""
     await store.file([to(host, number, due_at=NOW - 1e6)])
     [first] = await claim(store, now=NOW - 1e6)
-    await answered(store, first, Confirmed(), NOW - 1e6)
+    await record(store, first, Confirmed(), NOW - 1e6)
 
 
 def hosts(deliveries: list[Delivery]) -> list[str]:
     return [delivery.destination.target.split("/")[2].split(".")[0] for delivery in deliveries]
 
 
-class TestShares:
+class TestConcurrencyLimits:
     async def test_a_new_receiver_is_tried_with_one_call(self, store: SqlStore):
         await store.file([to("new.example", number) for number in range(5)])
         assert hosts(await claim(store)) == ["new"]
         assert await claim(store) == []
 
-    async def test_one_that_works_has_its_share_and_no_more(self, store: SqlStore):
+    async def test_a_working_receiver_is_limited(self, store: SqlStore):
         await prove(store, "live.example")
         await store.file([to("live.example", number) for number in range(9)])
         taken = await claim(store)
         assert hosts(taken) == ["live"] * 3
         assert taken[0].receiver == Receiver(LIVE)
-        await answered(store, taken[0], Confirmed())
+        await record(store, taken[0], Confirmed())
         assert hosts(await claim(store)) == ["live"]
 
-    async def test_a_failure_takes_the_share_away_and_a_success_gives_it_back(self, store: SqlStore):
+    async def test_a_failure_lowers_the_limit_and_a_success_restores_it(self, store: SqlStore):
         await prove(store, "live.example")
         await store.file([to("live.example", number) for number in range(9)])
         [one, two, three] = await claim(store)
-        await answered(store, one, Retryable("HTTP 500"))
+        await record(store, one, Retryable("HTTP 500"))
         assert await claim(store) == []
-        await answered(store, two, Retryable("HTTP 500"))
-        await answered(store, three, Retryable("HTTP 500"))
+        await record(store, two, Retryable("HTTP 500"))
+        await record(store, three, Retryable("HTTP 500"))
         [four] = await claim(store)
         assert four.receiver == Receiver(LIVE, failing_since=NOW)
-        await answered(store, four, Confirmed())
+        await record(store, four, Confirmed())
         assert hosts(await claim(store)) == ["live"] * 3
 
-    async def test_a_pile_for_one_receiver_does_not_hide_what_is_due_for_others(
+    async def test_a_backlog_for_one_receiver_does_not_hide_due_deliveries_for_others(
         self, store: SqlStore, monkeypatch: pytest.MonkeyPatch
     ):
-        """Claims took the longest due first, whoever it was for."""
+        """Claims took the longest due first, whatever their receiver."""
         monkeypatch.setattr(callbacks, "_HEAD", 4)
         await store.file([to("dead.example", number, due_at=NOW - 99) for number in range(40)])
         await store.file([to(f"{name}.example", 100 + number) for number, name in enumerate("abc")])
@@ -93,7 +93,7 @@ class TestShares:
         await store.file([to(f"h{number}.example", number, due_at=NOW - number) for number in range(6)])
         assert hosts(await claim(store, room=3)) == ["h5", "h4", "h3"]
 
-    async def test_those_that_nobody_saw_working_have_half_of_the_places_between_them(self, store: SqlStore):
+    async def test_unproven_receivers_share_half_of_the_slots(self, store: SqlStore):
         await prove(store, "live.example")
         await store.file([to(f"dead{number}.example", number, due_at=NOW - 60) for number in range(50)])
         await store.file([to("live.example", 100)])
@@ -102,13 +102,13 @@ class TestShares:
         assert "live" in hosts(first)
         assert await claim(store, room=5) == []
 
-    async def test_only_what_is_due_is_taken_and_nothing_twice(self, store: SqlStore):
+    async def test_only_due_deliveries_are_claimed_and_none_twice(self, store: SqlStore):
         await store.file([to("a.example", 1), to("b.example", 2, due_at=NOW + 5), a_delivery(3, Channel.QUEUE)])
         assert hosts(await claim(store)) == ["a"]
         assert await claim(store, now=NOW + 4) == []
         assert hosts(await claim(store, now=NOW + 5)) == ["b"]
 
-    async def test_claims_of_another_process_count_too(self, adapter: Adapter, store: SqlStore):
+    async def test_claims_of_another_process_count(self, adapter: Adapter, store: SqlStore):
         other = await adapter.twin(store, "other")
         await store.file([to("new.example", number) for number in range(5)])
         assert len(await claim(store)) == 1
@@ -119,36 +119,36 @@ class TestReceivers:
     async def failing(self, store: SqlStore, number: int = 1, since: float = NOW) -> Delivery:
         await store.file([to("dead.example", number, due_at=since)])
         [first] = await claim(store, now=since)
-        return await answered(store, first, Retryable("HTTP 500"), since)
+        return await record(store, first, Retryable("HTTP 500"), since)
 
-    async def test_one_that_failed_for_days_is_paused_and_its_deliveries_wait(self, store: SqlStore):
+    async def test_a_receiver_that_failed_for_days_is_paused_and_its_deliveries_wait(self, store: SqlStore):
         await self.failing(store)
         later = NOW + PAUSE_AFTER
         [again] = await claim(store, now=later)
-        paused = await answered(store, again, Retryable("HTTP 500"), later)
+        paused = await record(store, again, Retryable("HTTP 500"), later)
         assert paused.receiver == Receiver(DEAD, NOW, paused_at=later)
         await store.file([to("dead.example", 2, due_at=later)])
         assert await claim(store, now=later + 99 * 86_400) == []
 
-    async def test_the_pause_is_announced_once_even_if_two_attempts_find_it(self, store: SqlStore):
+    async def test_a_pause_found_by_two_attempts_is_announced_once(self, store: SqlStore):
         for number in (1, 2):
             await self.failing(store, number)
         later = NOW + PAUSE_AFTER
         both = await store.claim_deliveries([Channel.CALLBACK], 9, later)
         for delivery in both:
-            await answered(store, delivery, Retryable("HTTP 500"), later)
+            await record(store, delivery, Retryable("HTTP 500"), later)
         [notice] = await store.claim_deliveries([Channel.EXCHANGE], 9, later)
         assert notice.event.type == "delivery.paused"
 
-    async def test_two_attempts_of_one_batch_announce_it_once_too(self, store: SqlStore):
+    async def test_a_pause_found_by_two_attempts_of_one_batch_is_announced_once(self, store: SqlStore):
         for number in (1, 2):
             await self.failing(store, number)
         later = NOW + PAUSE_AFTER
         both = await store.claim_deliveries([Channel.CALLBACK], 9, later)
-        await asyncio.gather(*(answered(store, delivery, Retryable("x"), later) for delivery in both))
+        await asyncio.gather(*(record(store, delivery, Retryable("x"), later) for delivery in both))
         assert len(await store.claim_deliveries([Channel.EXCHANGE], 9, later)) == 1
 
-    async def test_one_that_nothing_is_left_for_is_forgotten(self, adapter: Adapter, store: SqlStore):
+    async def test_a_receiver_without_deliveries_is_deleted(self, adapter: Adapter, store: SqlStore):
         await prove(store, "live.example")
         await self.failing(store)
         assert adapter.execute("SELECT count(*) FROM receivers") == [(2,)]
@@ -157,38 +157,36 @@ class TestReceivers:
 
 
 class TestAttempts:
-    async def test_every_attempt_is_kept(self, store: SqlStore):
+    async def test_every_attempt_is_stored(self, store: SqlStore):
         await store.file([to("a.example", 1)])
-        for answer in (
+        for result in (
             Retryable("HTTP 500", reply=CallbackReply(500, b"\xff\x00 busy")),
             Confirmed(CallbackReply(204)),
         ):
             [delivery] = await claim(store, now=NOW + 3600)
-            await store.record_outcome(outcome_of_attempt(delivery, answer, NOW, seconds=0.25))
+            await store.record_outcome(outcome_of_attempt(delivery, result, NOW, seconds=0.25))
         assert await store.attempts_for_delivery(delivery.delivery_id) == [
             Attempt(1, NOW - 0.25, 0.25, "HTTP 500", 500, b"\xff\x00 busy"),
             Attempt(2, NOW - 0.25, 0.25, None, 204, b""),
         ]
 
-    async def test_of_a_delivery_that_is_tried_for_ever_the_last_fifty_are_kept(self, store: SqlStore):
+    async def test_the_last_fifty_attempts_of_a_delivery_are_kept(self, store: SqlStore):
         await store.file([a_delivery(1, Channel.EXCHANGE)])
         for _ in range(55):
             [delivery] = await store.claim_deliveries([Channel.EXCHANGE], 1, NOW + 1e9)
-            await answered(store, delivery, Retryable("unroutable"))
+            await record(store, delivery, Retryable("unroutable"))
         kept = await store.attempts_for_delivery(delivery.delivery_id)
         assert [attempt.number for attempt in kept] == list(range(6, 56))
 
-    async def test_an_attempt_of_a_process_that_lost_the_delivery_disturbs_nobody(
-        self, adapter: Adapter, store: SqlStore
-    ):
+    async def test_an_attempt_of_a_process_that_lost_the_delivery_is_ignored(self, adapter: Adapter, store: SqlStore):
         await store.file([to("a.example", 1)])
         [slow] = await claim(store)
         other = await adapter.twin(store, "other", NOW + 1)
         silence(adapter, "me", 60.0)
         await other.expire_processes(NOW, 30.0)
         [again] = await claim(other)
-        await answered(other, again, Confirmed())
-        await answered(store, slow, Undeliverable("HTTP 410"))
+        await record(other, again, Confirmed())
+        await record(store, slow, Undeliverable("HTTP 410"))
         assert [attempt.error for attempt in await store.attempts_for_delivery(slow.delivery_id)] == [None]
 
 
@@ -196,17 +194,17 @@ class TestRedelivering:
     async def dead(self, store: SqlStore, number: int = 1, crew: str | None = "research", at: float = NOW) -> Delivery:
         await store.file([to_crew(number, crew, at)])
         [delivery] = await claim(store, now=NOW)
-        return await answered(store, delivery, Undeliverable("HTTP 410"))
+        return await record(store, delivery, Undeliverable("HTTP 410"))
 
-    async def test_a_dead_one_is_pending_again_with_a_whole_schedule_and_the_same_event(self, store: SqlStore):
+    async def test_a_dead_delivery_is_pending_again_with_a_new_schedule_and_the_same_event(self, store: SqlStore):
         dead = await self.dead(store)
         assert await store.redeliver(DeliveryFilter(dead.delivery_id), NOW + 5) == 1
         [again] = await claim(store, now=NOW + 5)
         assert (again.event, again.delivery_id) == (dead.event, dead.delivery_id)
         assert (again.attempts, again.earlier_attempts, again.due_at) == (1, 1, NOW + 5)
-        assert (await answered(store, again, Retryable("HTTP 500"))).due_at == pytest.approx(NOW + 5, abs=1.1)
+        assert (await record(store, again, Retryable("HTTP 500"))).due_at == pytest.approx(NOW + 5, abs=1.1)
 
-    async def test_every_filter_counts(self, store: SqlStore):
+    async def test_every_filter_applies(self, store: SqlStore):
         await self.dead(store, 1, "research", NOW)
         await self.dead(store, 2, "triage", NOW + 10)
         await self.dead(store, 3, None, NOW + 20)
@@ -229,24 +227,24 @@ class TestRedelivering:
         assert await store.redeliver(DeliveryFilter(state=DeliveryState.DEAD, until=NOW + 20), NOW) == 2
         assert (await store.counts())["deliveries"] == {"dead": 1, "pending": 3}
 
-    async def test_one_that_is_being_sent_is_left_alone(self, store: SqlStore):
+    async def test_a_delivery_being_sent_is_left_unchanged(self, store: SqlStore):
         await store.file([to_crew(1, "research", NOW)])
         [sending] = await claim(store)
         assert await store.redeliver(DeliveryFilter(sending.delivery_id), NOW) == 0
-        assert (await answered(store, sending, Confirmed())).state is DeliveryState.DELIVERED
+        assert (await record(store, sending, Confirmed())).state is DeliveryState.DELIVERED
 
-    async def test_sending_to_a_paused_receiver_resumes_it(self, store: SqlStore):
+    async def test_a_redelivery_to_a_paused_receiver_resumes_it(self, store: SqlStore):
         await store.file([to("dead.example", number) for number in (1, 2)])
         [first] = await claim(store)
-        await answered(store, first, Retryable("HTTP 500"))
+        await record(store, first, Retryable("HTTP 500"))
         later = NOW + PAUSE_AFTER
         [again] = await claim(store, now=later)
-        await answered(store, again, Retryable("HTTP 500"), later)
+        await record(store, again, Retryable("HTTP 500"), later)
         waiting = await store.find_deliveries(DeliveryFilter(state=DeliveryState.PENDING))
         assert [one.paused for one in waiting if one.destination.channel is Channel.CALLBACK] == [True, True]
         assert await store.redeliver(DeliveryFilter(again.delivery_id), later) == 1
         [tried] = await claim(store, now=later)
-        await answered(store, tried, Confirmed(), later)
+        await record(store, tried, Confirmed(), later)
         assert len(await claim(store, now=later + 86_400)) == 1
 
 

@@ -1,4 +1,4 @@
-"""A command for a run whose POST is under way: kept once, hidden until the answer, and in the way of another POST."""
+"""Commands for a run with a POST in flight: stored once, hidden until the response, and a bar to another POST."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from bridge.core.runs.model import CrewPolicy
 from tests.fakes import NOW, a_run
 
 
-async def test_a_kept_command_waits_for_the_answer_and_holds_the_run(store: SqlStore):
+async def test_a_deferred_command_waits_for_the_response_and_holds_the_run(store: SqlStore):
     await store.accept(a_run(1))
     await store.accept(a_run(2))
     first, second = await store.claim_accepted("research", 2, 9, NOW)
@@ -17,7 +17,7 @@ async def test_a_kept_command_waits_for_the_answer_and_holds_the_run(store: SqlS
     await store.apply(state_machine.begin(second, NOW))
 
     assert await store.commands.defer(first.run_id, "queue/requests", NOW)
-    assert await store.commands.defer(first.run_id, "queue/other", NOW), "it is kept already"
+    assert await store.commands.defer(first.run_id, "queue/other", NOW), "it is stored already"
     assert await store.commands.applicable(9) == []
 
     again = state_machine.on_kickoff(starting, NotStarted("503"), CrewPolicy(), NOW)
@@ -30,5 +30,5 @@ async def test_a_kept_command_waits_for_the_answer_and_holds_the_run(store: SqlS
     assert [run.run_id for run in await store.claim_accepted("research", 9, 9, NOW)] == [first.run_id]
 
 
-async def test_nothing_is_kept_for_an_unknown_run(store: SqlStore):
+async def test_no_command_is_stored_for_an_unknown_run(store: SqlStore):
     assert not await store.commands.defer("nobody", "queue/requests", NOW)

@@ -1,4 +1,4 @@
-"""Moving to another store: whole, resumable, checked, and only while nobody uses either."""
+"""Copying a store: complete, resumable, verified, and refused while either store is in use."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from bridge.core.errors import StoreInUse, StoreUnavailable
 from bridge.core.runs.model import State
 from bridge.ports.queries import RunFilter
 from tests.contract.conftest import PostgresqlAdapter, SqliteAdapter
-from tests.contract.histories import CALLBACK, accepted, ids, refused, started
+from tests.contract.run_states import CALLBACK, accepted, ids, refused, started
 from tests.fakes import NOW, run_id
 
 
 def unseen(_table: str, _done: int, _total: int) -> None:
-    """Nobody watches."""
+    """Ignore progress."""
 
 
 async def filled(sqlite: SqliteAdapter) -> None:
@@ -26,7 +26,7 @@ async def filled(sqlite: SqliteAdapter) -> None:
             await accepted(store, number, idempotency_key=f"k-{number}")
 
 
-async def test_a_bridge_goes_on_from_the_copy(sqlite: SqliteAdapter, postgresql: PostgresqlAdapter):
+async def test_a_bridge_continues_from_the_copy(sqlite: SqliteAdapter, postgresql: PostgresqlAdapter):
     await filled(sqlite)
     counts = await copy_store(sqlite.url, postgresql.url, unseen)
     assert (counts["runs"], counts["deliveries"]) == (29, 2)
@@ -40,14 +40,14 @@ async def test_a_bridge_goes_on_from_the_copy(sqlite: SqliteAdapter, postgresql:
         assert ids(await new.claim({State.RUNNING}, 9)) == [run_id(1)]
 
 
-async def test_and_back(sqlite: SqliteAdapter, postgresql: PostgresqlAdapter, tmp_path: Path):
+async def test_a_copy_can_be_copied_back(sqlite: SqliteAdapter, postgresql: PostgresqlAdapter, tmp_path: Path):
     await filled(sqlite)
     await copy_store(sqlite.url, postgresql.url, unseen)
     counts = await copy_store(postgresql.url, f"sqlite:///{tmp_path}/back.db", unseen)
     assert counts["runs"] == 29
 
 
-async def test_an_interrupted_copy_goes_on_where_it_was(
+async def test_an_interrupted_copy_is_resumed(
     sqlite: SqliteAdapter, postgresql: PostgresqlAdapter, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(copy, "BATCH", 4)
@@ -72,7 +72,7 @@ async def test_an_interrupted_copy_goes_on_where_it_was(
         assert len((await store.find_runs(RunFilter(limit=99))).items) == 29
 
 
-async def test_a_target_that_holds_something_else_is_refused(sqlite: SqliteAdapter, postgresql: PostgresqlAdapter):
+async def test_a_target_with_other_content_is_refused(sqlite: SqliteAdapter, postgresql: PostgresqlAdapter):
     async with postgresql.open() as store:
         await accepted(store)
     with pytest.raises(StoreUnavailable, match="not empty"):
@@ -105,7 +105,7 @@ async def test_a_store_in_use_is_not_copied(sqlite: SqliteAdapter, postgresql: P
             await copy_store(sqlite.url, postgresql.url, unseen)
 
 
-async def test_a_copy_that_differs_is_told(sqlite: SqliteAdapter, postgresql: PostgresqlAdapter):
+async def test_a_copy_that_differs_is_reported(sqlite: SqliteAdapter, postgresql: PostgresqlAdapter):
     await filled(sqlite)
 
     def spoil(table: str, done: int, total: int) -> None:
@@ -116,7 +116,7 @@ async def test_a_copy_that_differs_is_told(sqlite: SqliteAdapter, postgresql: Po
         await copy_store(sqlite.url, postgresql.url, spoil)
 
 
-async def test_a_source_that_does_not_exist_is_not_made(postgresql: PostgresqlAdapter, tmp_path: Path):
+async def test_a_missing_source_is_not_created(postgresql: PostgresqlAdapter, tmp_path: Path):
     with pytest.raises(StoreUnavailable, match="does not exist"):
         await copy_store(f"sqlite:///{tmp_path}/none.db", postgresql.url, unseen)
     assert not (tmp_path / "none.db").exists()

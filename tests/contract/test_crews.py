@@ -1,4 +1,4 @@
-"""Which process serves which crews: nobody touches a run of a crew that it does not know."""
+"""Contract of crews: a process never claims a run of a crew that it does not have."""
 
 from bridge.adapters.store import SqlStore
 from bridge.core.crew.fair_share import Membership
@@ -7,20 +7,20 @@ from bridge.core.runs import state_machine
 from bridge.core.runs.model import State
 from bridge.ports.store import RelayedWebhook
 from tests.contract.conftest import Adapter, silence
-from tests.contract.histories import POLICY, accepted, ids, in_doubt, started
+from tests.contract.run_states import POLICY, accepted, ids, in_doubt, started
 from tests.fakes import NOW, a_run
 
 ANY = {State.STARTING, State.RUNNING, State.WAITING_FOR_HUMAN}
 
 
 async def freed(adapter: Adapter, store: SqlStore) -> None:
-    """Its process is given up."""
+    """Its process expires."""
     silence(adapter, "me", 20)
     await store.expire_processes(NOW, 9)
 
 
 async def test_a_claim_names_crews(adapter: Adapter, store: SqlStore):
-    """A process that did not know the crew claimed its runs and sat on them."""
+    """A process without the crew claimed its runs and kept them."""
     run = await started(store)
     other = await adapter.twin(store, "other", crews=["writers"])
     await freed(adapter, store)
@@ -29,7 +29,7 @@ async def test_a_claim_names_crews(adapter: Adapter, store: SqlStore):
     assert ids(await other.claim(ANY, 9, None, ["writers", "research"])) == [run.run_id]
 
 
-async def test_runs_of_a_crew_that_nobody_serves_are_counted(adapter: Adapter, store: SqlStore):
+async def test_runs_of_a_crew_without_a_process_are_counted(adapter: Adapter, store: SqlStore):
     await accepted(store, 1)
     await started(store, 2)
     for number, crew in ((3, "writers"), (4, "writers"), (5, "editors"), (6, "a")):
@@ -44,13 +44,13 @@ async def test_runs_of_a_crew_that_nobody_serves_are_counted(adapter: Adapter, s
     assert await other.unserved() == {"a": 1}
 
 
-async def test_a_run_that_has_ended_waits_for_no_crew(store: SqlStore):
+async def test_an_ended_run_waits_for_no_crew(store: SqlStore):
     run = (await store.accept(a_run(crew="writers"))).run
     await store.apply(state_machine.on_cancelled(run, POLICY, NOW))
     assert await store.unserved() == {}
 
 
-async def test_a_census_counts_for_each_crew_the_processes_that_serve_it(adapter: Adapter, store: SqlStore):
+async def test_the_membership_counts_the_processes_of_each_crew(adapter: Adapter, store: SqlStore):
     await started(store, 1)
     await adapter.twin(store, "same")
     other = await adapter.twin(store, "other", crews=["research", "writers"])
@@ -61,8 +61,8 @@ async def test_a_census_counts_for_each_crew_the_processes_that_serve_it(adapter
     }
 
 
-async def test_a_hint_for_a_run_in_doubt_waits_for_a_process_that_knows_its_crew(adapter: Adapter, store: SqlStore):
-    """Another one took it, could do nothing with it, and it was gone."""
+async def test_a_webhook_for_a_run_in_doubt_waits_for_a_process_with_its_crew(adapter: Adapter, store: SqlStore):
+    """Another process claimed it, could not apply it, and lost it."""
     run = await in_doubt(store)
     other = await adapter.twin(store, "other", crews=["writers"])
     webhook = RelayedWebhook(run.run_id, 1, Kind.CREW, {"kickoff_id": "k-1"})

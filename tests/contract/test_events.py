@@ -1,4 +1,4 @@
-"""What `ports.Store` promises about events: their order, who may see them, kept also if nobody is sent them."""
+"""Contract of events: their order, their visibility, and events without a destination."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ NOWHERE, EXCHANGE = CrewPolicy(), CrewPolicy(results_exchange=True)
 
 
 def ids(found: list[StoredEvent]) -> dict[str, float]:
-    """Which events, and when each was stored, in their order."""
+    """The ids of the events and the times at which they were stored, in order."""
     return {one.event_id: one.stored_at for one in found}
 
 
@@ -29,8 +29,8 @@ async def happened(
     return (*decision.unaddressed, *(delivery.event for delivery in decision.deliveries))[0]
 
 
-async def test_events_are_found_in_the_order_in_which_they_are_stored_wherever_they_are_sent(store: SqlStore):
-    """Whenever they were made: a look takes its time, and the store may be away."""
+async def test_events_are_listed_in_the_order_in_which_they_were_stored(store: SqlStore):
+    """Not in the order of their own times: a poll takes time, and the store may be unavailable."""
     stored = [
         await happened(store, 1, NOW + 9),
         await happened(store, 2, NOW + 5, policy=EXCHANGE),
@@ -45,8 +45,8 @@ async def test_events_are_found_in_the_order_in_which_they_are_stored_wherever_t
     assert list(ids(await store.find_events(since, 99))) == [event.event_id for event in stored[1:]]
 
 
-async def test_what_is_stored_at_once_is_found_in_the_order_of_its_times(store: SqlStore):
-    """A doubt, say, and the end that it leads to."""
+async def test_events_stored_together_are_listed_in_the_order_of_their_times(store: SqlStore):
+    """For example in_doubt and the end that follows from it."""
     await happened(store, 1, NOW + 60)
     run = a_run(2)
     await store.accept(run)
@@ -56,7 +56,7 @@ async def test_what_is_stored_at_once_is_found_in_the_order_of_its_times(store: 
     assert list(ids(await store.find_events(0.0, 99)))[1:] == [f"{run.run_id}-in_doubt", f"{run.run_id}-failed"]
 
 
-async def test_when_an_event_was_stored_can_be_asked(store: SqlStore):
+async def test_the_time_at_which_an_event_was_stored_is_available(store: SqlStore):
     assert await store.stored_at() is None
     first, second = await happened(store, 1, NOW), await happened(store, 2, NOW)
     found = ids(await store.find_events(0.0, 99))
@@ -65,7 +65,7 @@ async def test_when_an_event_was_stored_can_be_asked(store: SqlStore):
     assert await store.stored_at("forgotten") is None
 
 
-async def test_events_are_found_with_what_decides_who_may_see_them(store: SqlStore):
+async def test_events_are_listed_with_what_determines_their_visibility(store: SqlStore):
     mine = await happened(store, 1, NOW, "research", "client/a")
     others = await happened(store, 2, NOW + 1, "research", "client/b")
     elsewhere = await happened(store, 3, NOW + 2, "triage", "client/a")
@@ -76,8 +76,8 @@ async def test_events_are_found_with_what_decides_who_may_see_them(store: SqlSto
     ]
 
 
-async def test_as_many_events_are_loaded_as_fit(store: SqlStore):
-    """A stream holds them while its client reads; a large one comes alone."""
+async def test_loaded_events_are_limited_in_bytes(store: SqlStore):
+    """A stream holds them while its client reads; a large event is loaded alone."""
     sizes = [event_queries.BODIES_BYTES, 10, event_queries.BODIES_BYTES - 10, 10]
     made = [a_delivery(number).event for number in range(4)]
     stored = [replace(event, body=b"x" * size) for event, size in zip(made, sizes, strict=True)]
@@ -91,12 +91,12 @@ async def test_as_many_events_are_loaded_as_fit(store: SqlStore):
     assert [len(some) for some in loaded] == [1, 2, 1]
 
 
-async def test_what_belongs_to_no_run_is_not_among_them(store: SqlStore):
+async def test_events_without_a_run_are_not_listed(store: SqlStore):
     await store.file([a_delivery()])
     assert await store.find_events(0.0, 99) == []
 
 
-async def test_an_event_without_a_destination_is_forgotten_with_its_run(store: SqlStore):
+async def test_an_event_without_a_destination_is_deleted_with_its_run(store: SqlStore):
     event = await happened(store, 1, NOW)
     run = await store.load(event.run_id or "")
     assert run is not None

@@ -1,4 +1,4 @@
-"""A delivery that this process has written is its own at once, wherever somebody waits to send it."""
+"""Local handoff: a delivery written by this process is handed to its own sender without a claim."""
 
 import asyncio
 
@@ -17,41 +17,41 @@ from bridge.core.runs import state_machine
 from bridge.core.runs.cache import RunCache
 from bridge.core.runs.model import Decision
 from bridge.ports.queries import RunFilter
-from tests.contract.conftest import Adapter, Line, silence
-from tests.contract.histories import POLICY, accepted, end_of, in_doubt, refused, started
+from tests.contract.conftest import Adapter, LossyConnection, silence
+from tests.contract.run_states import POLICY, accepted, end_of, in_doubt, refused, started
 from tests.fakes import NOW, a_delivery, without_body
 
 TO_BROKER = (Channel.EXCHANGE, Channel.QUEUE)
 
 
 @pytest.fixture
-async def asked(lossy: SqlStore) -> SqlStore:
-    """A store whose deliveries somebody waits for."""
+async def with_sender(lossy: SqlStore) -> SqlStore:
+    """A store with a sender that waits for deliveries."""
     assert await lossy.claim_deliveries(TO_BROKER, 100, NOW) == []
     return lossy
 
 
-async def test_it_is_sent_without_being_claimed(adapter: Adapter, asked: SqlStore):
-    run = await refused(asked)
+async def test_a_delivery_is_sent_without_a_claim(adapter: Adapter, with_sender: SqlStore):
+    run = await refused(with_sender)
     assert adapter.execute("SELECT owner FROM deliveries") == [("me",)]
-    [sent] = await asked.claim_deliveries(TO_BROKER, 100, NOW)
-    await asked.record_outcome(outcome_of_attempt(sent, Confirmed(), NOW))
-    assert await asked.deliveries_for_run(run.run_id) == [
+    [sent] = await with_sender.claim_deliveries(TO_BROKER, 100, NOW)
+    await with_sender.record_outcome(outcome_of_attempt(sent, Confirmed(), NOW))
+    assert await with_sender.deliveries_for_run(run.run_id) == [
         without_body(outcome_of_attempt(sent, Confirmed(), NOW).delivery)
     ]
 
 
-async def test_it_is_handed_out_once(adapter: Adapter, asked: SqlStore):
-    other = await adapter.twin(asked, "other")
+async def test_a_delivery_is_handed_off_once(adapter: Adapter, with_sender: SqlStore):
+    other = await adapter.twin(with_sender, "other")
     for number in range(9):
-        await refused(asked, number)
+        await refused(with_sender, number)
     assert await other.claim_deliveries(TO_BROKER, 100, NOW) == []
-    parts = [await asked.claim_deliveries(TO_BROKER, 4, NOW) for _ in range(4)]
+    parts = [await with_sender.claim_deliveries(TO_BROKER, 4, NOW) for _ in range(4)]
     assert [len(part) for part in parts] == [4, 4, 1, 0]
     assert len({one.delivery_id for part in parts for one in part}) == 9
 
 
-async def test_nobody_waits_so_anybody_may_have_it(adapter: Adapter, store: SqlStore):
+async def test_without_a_waiting_sender_a_delivery_stays_unclaimed(adapter: Adapter, store: SqlStore):
     await refused(store, 1)
     await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
     await refused(store, 2)
@@ -61,171 +61,177 @@ async def test_nobody_waits_so_anybody_may_have_it(adapter: Adapter, store: SqlS
     assert len(await other.claim_deliveries(TO_BROKER, 9, NOW + REQUESTED_WITHIN)) == 3
 
 
-async def test_what_others_left_is_not_forgotten_for_it(asked: SqlStore):
-    await asked.file([a_delivery(1, Channel.QUEUE)])
-    await refused(asked)
-    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW)) == 1
-    await refused(asked, 2)
-    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL)) == 2
+async def test_deliveries_of_other_processes_are_claimed_as_well(with_sender: SqlStore):
+    await with_sender.file([a_delivery(1, Channel.QUEUE)])
+    await refused(with_sender)
+    assert len(await with_sender.claim_deliveries(TO_BROKER, 9, NOW)) == 1
+    await refused(with_sender, 2)
+    assert len(await with_sender.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL)) == 2
 
 
-async def test_a_backlog_is_worked_off_at_full_pace_beside_it(asked: SqlStore):
-    await asked.file([a_delivery(number, Channel.QUEUE) for number in range(20)])
-    assert len(await asked.claim_deliveries(TO_BROKER, 5, NOW)) == 5
-    await refused(asked)
-    assert len(await asked.claim_deliveries(TO_BROKER, 5, NOW)) == 5
-    await refused(asked, 2)
-    assert len(await asked.claim_deliveries(TO_BROKER, 5, NOW)) == 5
+async def test_a_backlog_is_processed_at_full_rate_beside_handoffs(with_sender: SqlStore):
+    await with_sender.file([a_delivery(number, Channel.QUEUE) for number in range(20)])
+    assert len(await with_sender.claim_deliveries(TO_BROKER, 5, NOW)) == 5
+    await refused(with_sender)
+    assert len(await with_sender.claim_deliveries(TO_BROKER, 5, NOW)) == 5
+    await refused(with_sender, 2)
+    assert len(await with_sender.claim_deliveries(TO_BROKER, 5, NOW)) == 5
 
 
-async def test_what_others_left_has_its_turn_however_much_there_is_of_our_own(asked: SqlStore):
-    await asked.file([a_delivery(1, Channel.QUEUE)])
+async def test_deliveries_of_other_processes_have_their_turn_beside_many_handoffs(with_sender: SqlStore):
+    await with_sender.file([a_delivery(1, Channel.QUEUE)])
     for number in range(9):
-        await refused(asked, number)
+        await refused(with_sender, number)
     later = NOW + ASK_STORE_INTERVAL
-    taken = [one.destination.channel for one in await asked.claim_deliveries(TO_BROKER, 5, later)]
+    taken = [one.destination.channel for one in await with_sender.claim_deliveries(TO_BROKER, 5, later)]
     assert (len(taken), taken.count(Channel.QUEUE)) == (5, 1)
 
 
-async def test_a_single_place_is_for_both_by_turns(asked: SqlStore):
-    await asked.file([a_delivery(number, Channel.QUEUE) for number in range(9)])
-    assert len(await asked.claim_deliveries(TO_BROKER, 1, NOW)) == 1
+async def test_a_single_slot_alternates_between_both(with_sender: SqlStore):
+    await with_sender.file([a_delivery(number, Channel.QUEUE) for number in range(9)])
+    assert len(await with_sender.claim_deliveries(TO_BROKER, 1, NOW)) == 1
     for number in range(9):
-        await refused(asked, number)
-    taken = [one.destination.channel for _ in range(4) for one in await asked.claim_deliveries(TO_BROKER, 1, NOW)]
+        await refused(with_sender, number)
+    taken = [one.destination.channel for _ in range(4) for one in await with_sender.claim_deliveries(TO_BROKER, 1, NOW)]
     assert (len(taken), taken.count(Channel.QUEUE)) == (4, 2)
 
 
-async def test_what_is_taken_survives_a_store_that_cannot_be_asked_for_more(asked: SqlStore, line: Line):
-    await refused(asked)
-    await asked.file([a_delivery(2, Channel.QUEUE)])
+async def test_a_handed_off_delivery_survives_a_failing_claim(with_sender: SqlStore, connection: LossyConnection):
+    await refused(with_sender)
+    await with_sender.file([a_delivery(2, Channel.QUEUE)])
     later = NOW + ASK_STORE_INTERVAL
-    line.lose()
-    assert [one.destination.channel for one in await asked.claim_deliveries(TO_BROKER, 9, later)] == [Channel.EXCHANGE]
-    assert [one.destination.channel for one in await asked.claim_deliveries(TO_BROKER, 9, later)] == [Channel.QUEUE]
+    connection.lose()
+    assert [one.destination.channel for one in await with_sender.claim_deliveries(TO_BROKER, 9, later)] == [
+        Channel.EXCHANGE
+    ]
+    assert [one.destination.channel for one in await with_sender.claim_deliveries(TO_BROKER, 9, later)] == [
+        Channel.QUEUE
+    ]
 
 
-async def test_a_lost_confirmation_leaves_it_to_its_writer(
-    asked: SqlStore, line: Line, monkeypatch: pytest.MonkeyPatch
+async def test_a_lost_confirmation_leaves_the_delivery_with_its_writer(
+    with_sender: SqlStore, connection: LossyConnection, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(store_module, "RETRY_EVERY", 0.01)
-    run = await started(asked)
-    line.lose()
-    await asked.apply(end_of(run))
-    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW)) == 1
-    assert await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL) == []
+    run = await started(with_sender)
+    connection.lose()
+    await with_sender.apply(end_of(run))
+    assert len(await with_sender.claim_deliveries(TO_BROKER, 9, NOW)) == 1
+    assert await with_sender.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL) == []
 
 
-async def test_a_lost_confirmation_of_an_end_that_was_decided_without_the_inputs(
-    asked: SqlStore, line: Line, monkeypatch: pytest.MonkeyPatch
+async def test_a_lost_confirmation_of_an_end_decided_without_the_inputs(
+    with_sender: SqlStore, connection: LossyConnection, monkeypatch: pytest.MonkeyPatch
 ):
-    """The run as `core.recent` keeps it is still known for what was written."""
+    """The cached run is still known for what was written."""
     monkeypatch.setattr(store_module, "RETRY_EVERY", 0.01)
-    run = await started(asked)
+    run = await started(with_sender)
     recent = RunCache()
     recent.put(run)
-    line.lose()
+    connection.lose()
     in_mind = recent.pop(run.run_id)
     assert in_mind is not None
-    await asked.apply(end_of(in_mind))
-    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW)) == 1
+    await with_sender.apply(end_of(in_mind))
+    assert len(await with_sender.claim_deliveries(TO_BROKER, 9, NOW)) == 1
 
 
-async def test_what_is_decided_anew_because_it_came_too_late_is_sent_once(asked: SqlStore):
-    """It has the same ids: nobody may free by them what is being sent."""
-    run = await started(asked)
-    newer = await asked.apply(Decision(run))
+async def test_a_decision_repeated_after_a_conflict_is_sent_once(with_sender: SqlStore):
+    """It has the same ids: releasing by them must not release what is being sent."""
+    run = await started(with_sender)
+    newer = await with_sender.apply(Decision(run))
     with pytest.raises(Stale):
-        await asked.apply(end_of(run))
-    await asked.apply(end_of(newer))
-    assert len(await asked.claim_deliveries(TO_BROKER, 1, NOW)) == 1
-    assert await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL) == []
+        await with_sender.apply(end_of(run))
+    await with_sender.apply(end_of(newer))
+    assert len(await with_sender.claim_deliveries(TO_BROKER, 1, NOW)) == 1
+    assert await with_sender.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL) == []
 
 
-async def test_nor_is_it_freed_for_a_first_try_that_was_lost(
-    asked: SqlStore, line: Line, monkeypatch: pytest.MonkeyPatch
+async def test_a_decision_repeated_after_a_conflict_is_not_released_for_its_lost_first_attempt(
+    with_sender: SqlStore, connection: LossyConnection, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(store_module, "RETRY_EVERY", 0.3)
-    run = await started(asked)
-    line.lose(written=False)
-    writing = asyncio.create_task(asked.apply(end_of(run)))
+    run = await started(with_sender)
+    connection.lose(written=False)
+    writing = asyncio.create_task(with_sender.apply(end_of(run)))
     await asyncio.sleep(0)
-    await asked.heartbeat(NOW)  # after the first try, and before the second
-    newer = await asked.apply(Decision(run))
+    await with_sender.heartbeat(NOW)  # after the first attempt, before the second
+    newer = await with_sender.apply(Decision(run))
     with pytest.raises(Stale):
         await writing
-    await asked.apply(end_of(newer))
-    assert len(await asked.claim_deliveries(TO_BROKER, 1, NOW)) == 1
-    assert await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL) == []
+    await with_sender.apply(end_of(newer))
+    assert len(await with_sender.claim_deliveries(TO_BROKER, 1, NOW)) == 1
+    assert await with_sender.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL) == []
 
 
-async def test_a_writer_who_is_cancelled_leaves_it_to_others(asked: SqlStore):
-    """The write stands, and nobody here has it in hand."""
-    run = await started(asked)
-    writing = asyncio.create_task(asked.apply(end_of(run)))
-    await asyncio.sleep(0)  # it is handed in
+async def test_a_cancelled_writer_leaves_the_delivery_to_others(with_sender: SqlStore):
+    """The write is committed, and no worker of this process has the delivery."""
+    run = await started(with_sender)
+    writing = asyncio.create_task(with_sender.apply(end_of(run)))
+    await asyncio.sleep(0)  # the write is submitted
     writing.cancel()
     await asyncio.wait([writing])
-    await asked.heartbeat(NOW)
-    stored = await asked.load(run.run_id)
+    await with_sender.heartbeat(NOW)
+    stored = await with_sender.load(run.run_id)
     assert stored is not None
     assert stored.final
-    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL)) == 1
+    assert len(await with_sender.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL)) == 1
 
 
-async def test_a_writer_who_does_not_wait_for_the_store_leaves_it_to_others(asked: SqlStore, line: Line):
-    """The write stands, although he was told that it might not."""
-    run = await started(asked)
-    line.lose()
-    with pytest.raises(StoreUnavailable):
-        await asked.apply(end_of(run), retry=False)
-    stored = await asked.load(run.run_id)
-    assert stored is not None
-    assert stored.final
-    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL)) == 1
-
-
-async def test_a_writer_who_comes_too_late_after_all_leaves_it_to_others(
-    asked: SqlStore, line: Line, monkeypatch: pytest.MonkeyPatch
+async def test_a_writer_that_does_not_retry_leaves_the_delivery_to_others(
+    with_sender: SqlStore, connection: LossyConnection
 ):
-    """Its first try was written, but not confirmed, and somebody has written since."""
+    """The write is committed, although its caller received an error."""
+    run = await started(with_sender)
+    connection.lose()
+    with pytest.raises(StoreUnavailable):
+        await with_sender.apply(end_of(run), retry=False)
+    stored = await with_sender.load(run.run_id)
+    assert stored is not None
+    assert stored.final
+    assert len(await with_sender.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL)) == 1
+
+
+async def test_a_writer_that_becomes_stale_leaves_the_delivery_to_others(
+    with_sender: SqlStore, connection: LossyConnection, monkeypatch: pytest.MonkeyPatch
+):
+    """Its first attempt was committed without a confirmation, and another process has written since."""
     monkeypatch.setattr(store_module, "RETRY_EVERY", 0.3)
-    run = await started(asked)
-    line.lose()
+    run = await started(with_sender)
+    connection.lose()
     question = cloudevents.with_event(run, cloudevents.WAITING_FOR_HUMAN, POLICY, NOW)
-    writing = asyncio.create_task(asked.apply(question))
+    writing = asyncio.create_task(with_sender.apply(question))
     await asyncio.sleep(0)
-    await asked.heartbeat(NOW)  # after the first try, and before the second
-    written = await asked.load(run.run_id)
+    await with_sender.heartbeat(NOW)  # after the first attempt, before the second
+    written = await with_sender.load(run.run_id)
     assert written is not None
-    await asked.apply(Decision(written))
+    await with_sender.apply(Decision(written))
     with pytest.raises(Stale):
         await writing
-    assert len(await asked.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL)) == 1
+    assert len(await with_sender.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL)) == 1
 
 
-async def test_a_process_that_was_given_up_owns_nothing_that_it_writes(adapter: Adapter, asked: SqlStore):
-    """Nobody would ever free it again."""
-    run = await in_doubt(asked)
-    for one in await asked.claim_deliveries(TO_BROKER, 9, NOW):
-        await asked.record_outcome(outcome_of_attempt(one, Confirmed(), NOW))
-    other = await adapter.twin(asked, "other")
+async def test_an_expired_process_owns_nothing_that_it_writes(adapter: Adapter, with_sender: SqlStore):
+    """No process would ever release it."""
+    run = await in_doubt(with_sender)
+    for one in await with_sender.claim_deliveries(TO_BROKER, 9, NOW):
+        await with_sender.record_outcome(outcome_of_attempt(one, Confirmed(), NOW))
+    other = await adapter.twin(with_sender, "other")
     silence(adapter, "me", 20)
     await other.expire_processes(NOW, 9)
     [freed] = (await other.find_runs(RunFilter())).items
     assert freed.run_id == run.run_id
-    await asked.apply(cloudevents.with_event(freed, cloudevents.IN_DOUBT, POLICY, NOW, sequence=2))
+    await with_sender.apply(cloudevents.with_event(freed, cloudevents.IN_DOUBT, POLICY, NOW, sequence=2))
     assert len(await other.claim_deliveries(TO_BROKER, 9, NOW)) == 1
 
 
-async def test_nor_does_it_beside_a_write_of_its_next_life(adapter: Adapter, asked: SqlStore):
-    """Both are in one batch: what was decided before it was given up, and what it decides under its new name."""
-    old, new = await accepted(asked, 1), await accepted(asked, 2)
+async def test_an_expired_process_owns_nothing_beside_a_write_after_its_rejoin(adapter: Adapter, with_sender: SqlStore):
+    """Both are in one batch: a decision from before the expiry, and one under the new name."""
+    old, new = await accepted(with_sender, 1), await accepted(with_sender, 2)
     before = run_queries.WriteRequest(
         state_machine.on_cancelled(old, POLICY, NOW), "me", frozenset({f"{old.run_id}-cancelled-1"})
     )
     adapter.execute("DELETE FROM processes")
-    await asked.rejoin(NOW)
+    await with_sender.rejoin(NOW)
     after = run_queries.WriteRequest(
         state_machine.on_cancelled(new, POLICY, NOW), "me-2", frozenset({f"{new.run_id}-cancelled-1"})
     )
@@ -234,33 +240,33 @@ async def test_nor_does_it_beside_a_write_of_its_next_life(adapter: Adapter, ask
     assert adapter.execute("SELECT owner FROM deliveries ORDER BY delivery_id") == [(None,), ("me-2",)]
 
 
-async def test_what_lies_because_the_way_out_closed_is_given_back(adapter: Adapter, asked: SqlStore):
-    await refused(asked)
-    other = await adapter.twin(asked, "other")
+async def test_unsent_handoffs_are_released_when_the_sender_is_not_ready(adapter: Adapter, with_sender: SqlStore):
+    await refused(with_sender)
+    other = await adapter.twin(with_sender, "other")
     later = NOW + 2 * REQUESTED_WITHIN + 1
-    await asked.heartbeat(later)
+    await with_sender.heartbeat(later)
     assert len(await other.claim_deliveries(TO_BROKER, 9, later)) == 1
-    assert await asked.claim_deliveries(TO_BROKER, 9, later) == []
+    assert await with_sender.claim_deliveries(TO_BROKER, 9, later) == []
 
 
-async def test_what_could_not_be_given_back_is_still_known(asked: SqlStore, line: Line):
-    await refused(asked)
+async def test_a_failed_release_is_repeated(with_sender: SqlStore, connection: LossyConnection):
+    await refused(with_sender)
     later = NOW + 2 * REQUESTED_WITHIN + 1
-    line.lose(2, written=False)  # the first one is the sign of life
+    connection.lose(2, written=False)  # the first one is the heartbeat
     with pytest.raises(StoreUnavailable):
-        await asked.heartbeat(later)
-    assert len(await asked.claim_deliveries(TO_BROKER, 9, later)) == 1
+        await with_sender.heartbeat(later)
+    assert len(await with_sender.claim_deliveries(TO_BROKER, 9, later)) == 1
 
 
-async def test_no_more_is_kept_than_is_soon_sent(adapter: Adapter, asked: SqlStore):
+async def test_only_as_many_handoffs_are_kept_as_are_soon_sent(adapter: Adapter, with_sender: SqlStore):
     for number in range(MOST + 3):
-        await refused(asked, number)
+        await refused(with_sender, number)
     assert adapter.execute("SELECT COUNT(*) FROM deliveries WHERE owner IS NULL") == [(3,)]
-    taken = [await asked.claim_deliveries(TO_BROKER, 100, NOW) for _ in range(3)]
+    taken = [await with_sender.claim_deliveries(TO_BROKER, 100, NOW) for _ in range(3)]
     assert sum(map(len, taken)) == MOST + 3
 
 
-async def test_closing_gives_back_what_was_not_sent(adapter: Adapter):
+async def test_closing_releases_unsent_handoffs(adapter: Adapter):
     async with adapter.open() as store:
         await store.claim_deliveries(TO_BROKER, 9, NOW)
         await refused(store)

@@ -1,4 +1,4 @@
-"""What holds for PostgreSQL only: limits, poolers, TLS, connections that are cut, several processes at once."""
+"""PostgreSQL only: limits, poolers, TLS, broken connections, and concurrent processes."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ from bridge.core.runs import state_machine
 from bridge.core.runs.model import State
 from tests.amqp_client import eventually
 from tests.contract.conftest import PostgresqlAdapter, readers
-from tests.contract.histories import accepted, claimed
+from tests.contract.run_states import accepted, claimed
 from tests.contract.test_budgets import statements
 from tests.fakes import NOW, a_run, run_id
 from tests.patience import PATIENCE
@@ -47,10 +47,12 @@ async def test_every_transaction_has_its_limits(postgresql: PostgresqlAdapter, p
             assert await connections.run(limits) == LIMITS
 
 
-async def test_behind_a_pooler_nothing_is_prepared_and_nothing_outlives_its_transaction(postgresql: PostgresqlAdapter):
-    """The next transaction may come by another connection, which knows nothing of the last one."""
+async def test_behind_a_pooler_no_statement_is_prepared_and_no_setting_outlives_its_transaction(
+    postgresql: PostgresqlAdapter,
+):
+    """The next transaction may use another connection, which has no state of the last one."""
     async with readers(postgresql, pooler=True) as reader:
-        for _ in range(12):  # the driver prepares what comes often
+        for _ in range(12):  # the driver prepares repeated statements
             await reader.run(lambda connection: connection.execute(text("SELECT count(*) FROM runs")))
         with reader.engine.connect() as connection:
             assert connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one() == 0
@@ -71,17 +73,17 @@ async def test_behind_a_pooler_nothing_is_prepared_and_nothing_outlives_its_tran
         ("postgresql:///x?host=/run/postgresql", {"host": "/run/postgresql"}),
     ],
 )
-def test_beyond_this_machine_the_server_must_prove_who_it_is(url: str, asked_for: dict[str, str]):
+def test_a_remote_server_must_prove_its_identity(url: str, asked_for: dict[str, str]):
     assert dict(Postgresql(url)._url.query) == asked_for
 
 
-async def test_a_server_without_tls_is_refused_if_tls_is_asked_for(postgresql: PostgresqlAdapter):
+async def test_a_server_without_tls_is_refused_if_tls_is_required(postgresql: PostgresqlAdapter):
     with pytest.raises(StoreUnavailable, match="SSL"):
         async with open_store(f"{postgresql.url}?sslmode=verify-full&sslrootcert=system", "me", NOW):
             pass
 
 
-async def test_a_server_that_is_not_there_is_told_in_one_line_without_the_password():
+async def test_an_unreachable_server_is_reported_in_one_line_without_the_password():
     with pytest.raises(StoreUnavailable) as caught:
         async with open_store("postgresql://bridge:hunter2@127.0.0.1:1/x", "me", NOW):
             pass
@@ -89,8 +91,8 @@ async def test_a_server_that_is_not_there_is_told_in_one_line_without_the_passwo
     assert "\n" not in str(caught.value)
 
 
-async def test_connections_that_are_cut_under_load_lose_nothing(postgresql: PostgresqlAdapter, store: SqlStore):
-    async def insist(number: int) -> None:
+async def test_broken_connections_under_load_lose_nothing(postgresql: PostgresqlAdapter, store: SqlStore):
+    async def retry_until_available(number: int) -> None:
         while True:
             try:
                 await store.accept(a_run(number, idempotency_key=f"k-{number}"))
@@ -99,7 +101,7 @@ async def test_connections_that_are_cut_under_load_lose_nothing(postgresql: Post
             else:
                 return
 
-    writing = [asyncio.create_task(insist(number)) for number in range(1, 301)]
+    writing = [asyncio.create_task(retry_until_available(number)) for number in range(1, 301)]
     for _ in range(5):
         await asyncio.wait(writing, timeout=0.02, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.to_thread(postgresql.server.end_connections, postgresql.database)
@@ -115,17 +117,17 @@ async def _patiently(store: SqlStore) -> dict[str, dict[str, int]]:
             await asyncio.sleep(0.01)
 
 
-async def test_a_process_that_stopped_in_the_middle_of_a_transaction_keeps_no_locks_from_those_that_live(
+async def test_a_process_suspended_in_a_transaction_holds_no_locks_against_live_ones(
     postgresql: PostgresqlAdapter, store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ):
-    """To the server it is active and not idle, so it kept its locks, and the others waited, for as long as it slept."""
+    """To the server it is active and not idle, so it kept its locks as long as it was suspended."""
     monkeypatch.setattr(dialect, "IDLE_TRANSACTION_LIMIT", 0.0)
     with pytest.raises(psycopg.OperationalError):
-        await stop_while_others_beat(postgresql, store)
+        await suspend_while_others_send_heartbeats(postgresql, store)
 
 
-async def stop_while_others_beat(postgresql: PostgresqlAdapter, store: SqlStore) -> None:
-    """Hold a lock without saying that the row of commands is over."""
+async def suspend_while_others_send_heartbeats(postgresql: PostgresqlAdapter, store: SqlStore) -> None:
+    """Hold a lock without announcing the end of the sequence of commands."""
     stopped = await psycopg.AsyncConnection.connect(postgresql.url, application_name=dialect.APPLICATION)
     async with stopped, stopped.pipeline():
         await stopped.execute("UPDATE processes SET heartbeat_at = 0 WHERE name = 'me'")
@@ -135,21 +137,19 @@ async def stop_while_others_beat(postgresql: PostgresqlAdapter, store: SqlStore)
         await store.heartbeat(NOW)
 
 
-async def test_a_statement_that_waits_for_a_lock_too_long_is_weather(
-    postgresql: PostgresqlAdapter, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_lock_timeout_is_a_transient_error(postgresql: PostgresqlAdapter, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(LIMITS, "lock_timeout", "50ms")
     async with postgresql.open() as store, readers(postgresql) as others:
         run = await accepted(store)
-        with others.engine.begin() as somebody:
-            somebody.execute(text("LOCK TABLE runs"))
+        with others.engine.begin() as other:
+            other.execute(text("LOCK TABLE runs"))
             with pytest.raises(StoreUnavailable, match="lock timeout"):
                 await store.accept(a_run(2))
         assert (await store.load(run.run_id)) == run
 
 
-async def test_transactions_that_wait_for_each_other_are_repeated(postgresql: PostgresqlAdapter, store: SqlStore):
-    """PostgreSQL ends one of the two; nobody is told of it."""
+async def test_deadlocked_transactions_are_repeated(postgresql: PostgresqlAdapter, store: SqlStore):
+    """PostgreSQL aborts one of the two; no caller receives an error."""
     await accepted(store, 1)
     await accepted(store, 2)
     met, tries = threading.Barrier(2, timeout=PATIENCE), 0
@@ -173,7 +173,7 @@ async def test_transactions_that_wait_for_each_other_are_repeated(postgresql: Po
     assert postgresql.execute("SELECT polls FROM runs") == [(2,), (2,)]
 
 
-async def test_two_processes_may_open_an_empty_database_at_the_same_moment(postgresql: PostgresqlAdapter):
+async def test_two_processes_may_open_an_empty_database_at_the_same_time(postgresql: PostgresqlAdapter):
     postgresql.empty()
 
     async def key(name: str) -> bytes:
@@ -184,10 +184,10 @@ async def test_two_processes_may_open_an_empty_database_at_the_same_moment(postg
     assert first == second
 
 
-async def test_who_starts_during_a_long_migration_waits_for_it(
+async def test_a_process_that_starts_during_a_long_migration_waits_for_it(
     postgresql: PostgresqlAdapter, monkeypatch: pytest.MonkeyPatch
 ):
-    """The limit of locks held for this one, too: after 5 s a process was refused, and its pod failed."""
+    """Its lock timeout does not apply: after 5 s the process was refused, and its pod failed."""
     monkeypatch.setitem(LIMITS, "lock_timeout", "50ms")
     async with readers(postgresql) as others:
         migrating = others.engine.connect()
@@ -201,7 +201,7 @@ async def test_who_starts_during_a_long_migration_waits_for_it(
         await starting
 
 
-async def test_the_limit_of_locks_holds_again_for_a_migration(postgresql: PostgresqlAdapter):
+async def test_the_lock_timeout_applies_again_during_a_migration(postgresql: PostgresqlAdapter):
     def limit(connection: Connection) -> str:
         Postgresql(postgresql.url).check(connection)
         return str(connection.execute(text("SHOW lock_timeout")).scalar_one())
@@ -210,14 +210,14 @@ async def test_the_limit_of_locks_holds_again_for_a_migration(postgresql: Postgr
         assert await reader.run(limit) == LIMITS["lock_timeout"]
 
 
-async def test_a_probe_tells_what_is_missing(postgresql: PostgresqlAdapter):
+async def test_a_probe_reports_a_missing_schema(postgresql: PostgresqlAdapter):
     assert (await probe_store(postgresql.url)).ok
     postgresql.empty()
     assert "migrate" in (await probe_store(postgresql.url)).detail
 
 
-async def test_a_role_that_may_only_change_rows_is_enough_once_the_schema_is_there(postgresql: PostgresqlAdapter):
-    """As the manual's grants have it."""
+async def test_a_role_that_may_only_change_rows_is_enough_after_the_migration(postgresql: PostgresqlAdapter):
+    """With the grants of the manual."""
     name = f"app_{postgresql.database}"
     for statement in (
         f"CREATE ROLE {name} LOGIN",
@@ -232,7 +232,7 @@ async def test_a_role_that_may_only_change_rows_is_enough_once_the_schema_is_the
 
 
 async def test_the_roles_of_the_composed_database_are_enough(postgres: PostgresServer):
-    """deploy/scale/roles.sh as the image runs it: one role makes the tables, the other cannot, but may change rows."""
+    """deploy/scale/roles.sh as the image runs it: one role creates the tables, the other may only change rows."""
     environment = {
         "PATH": f"{Path(find('psql')).parent}:/usr/bin:/bin",
         "PGHOST": "127.0.0.1",
@@ -250,7 +250,7 @@ async def test_the_roles_of_the_composed_database_are_enough(postgres: PostgresS
         await store.apply(state_machine.begin(await claimed(store), NOW))
 
 
-async def test_while_the_database_restarts_what_has_happened_waits(
+async def test_writes_wait_while_the_database_restarts(
     postgresql: PostgresqlAdapter, store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(store_module, "RETRY_EVERY", 0.02)
@@ -262,7 +262,7 @@ async def test_while_the_database_restarts_what_has_happened_waits(
 
 
 async def test_the_crews_of_one_transaction_are_locked_in_one_order(store: SqlStore):
-    """Two processes that claim for two crews at once would else wait for each other."""
+    """Otherwise two processes that claim for two crews would wait for each other."""
     with statements() as seen:
         crews = ("writers", "research", "writers")
         await asyncio.gather(*(store.claim_accepted(crew, 9, 9, NOW) for crew in crews))

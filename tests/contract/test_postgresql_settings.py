@@ -1,4 +1,4 @@
-"""Settings of a PostgreSQL database, role, or environment that would break promises: overridden, or refused by name."""
+"""PostgreSQL settings of a database, role, or environment that would break promises: overridden, or refused by name."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from bridge.adapters.store.postgresql import Postgresql
 from bridge.core.errors import StoreMisconfigured, StoreUnavailable
 from bridge.core.runs.model import State
 from tests.contract.conftest import PostgresqlAdapter
-from tests.contract.histories import accepted, started
+from tests.contract.run_states import accepted, started
 from tests.fakes import NOW, a_run
 from tests.postgres import PostgresServer
 
@@ -64,7 +64,7 @@ def hostile(postgresql: PostgresqlAdapter) -> PostgresqlAdapter:
 
 @pytest.fixture(params=ENCODINGS)
 def encoded(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterator[PostgresqlAdapter]:
-    """An empty database in another encoding than UTF-8."""
+    """An empty database in an encoding other than UTF-8."""
     name = f"encoded_{request.param.lower()}"
     encoding = f"ENCODING '{request.param}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
     postgres.execute(f"CREATE DATABASE {name} {encoding}")
@@ -73,8 +73,10 @@ def encoded(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterato
 
 
 @pytest.mark.parametrize("pooler", [False, True])
-async def test_settings_of_the_database_do_not_reach_our_transactions(hostile: PostgresqlAdapter, pooler: bool):
-    needed = NEEDED if pooler else NEEDED | {"idle_session_timeout": "0"}  # behind a pooler, sessions are the pooler's
+async def test_settings_of_the_database_do_not_reach_transactions(hostile: PostgresqlAdapter, pooler: bool):
+    needed = (
+        NEEDED if pooler else NEEDED | {"idle_session_timeout": "0"}
+    )  # behind a pooler, sessions belong to the pooler
 
     def found(connection: Connection) -> dict[str, str]:
         return {name: connection.execute(text(f"SHOW {name}")).scalar_one() for name in needed}
@@ -86,10 +88,10 @@ async def test_settings_of_the_database_do_not_reach_our_transactions(hostile: P
 
 
 @pytest.mark.parametrize("pooler", [False, True])
-async def test_settings_in_the_url_do_not_weaken_ours_and_are_kept_otherwise(
+async def test_settings_in_the_url_do_not_weaken_those_of_the_bridge_and_are_kept_otherwise(
     postgresql: PostgresqlAdapter, pooler: bool
 ):
-    """The options of a session replaced those of the URL, so a schema that was named there was not used."""
+    """The options of a session replaced those of the URL, so that a schema named there was ignored."""
     postgresql.execute("CREATE SCHEMA elsewhere")
     options = "-c%20synchronous_commit%3Doff%20-c%20search_path%3Delsewhere"
     base = Postgresql(f"{postgresql.url}?client_encoding=latin1&options={options}", pooler=pooler)
@@ -100,7 +102,7 @@ async def test_settings_in_the_url_do_not_weaken_ours_and_are_kept_otherwise(
 
 
 @pytest.mark.parametrize("pooler", [False, True])
-async def test_a_store_works_whatever_is_set_for_its_database(
+async def test_a_store_works_with_any_settings_of_its_database(
     hostile: PostgresqlAdapter, monkeypatch: pytest.MonkeyPatch, pooler: bool
 ):
     monkeypatch.setenv("PGCLIENTENCODING", "latin1")
@@ -117,8 +119,8 @@ async def test_a_store_works_whatever_is_set_for_its_database(
 
 
 @pytest.fixture
-async def forgetful() -> AsyncIterator[PostgresServer]:
-    """A server that writes asynchronous commits down long after they were confirmed."""
+async def delayed_commits() -> AsyncIterator[PostgresServer]:
+    """A server that writes asynchronous commits to disk long after their confirmation."""
     server = PostgresServer(wal_writer_delay="10s", bgwriter_delay="10s", max_connections="20")
     await asyncio.to_thread(server.start)
     server.execute("CREATE DATABASE store")
@@ -128,21 +130,21 @@ async def forgetful() -> AsyncIterator[PostgresServer]:
 
 
 @pytest.mark.parametrize("pooler", [False, True])
-async def test_what_was_confirmed_survives_a_crash_although_the_database_commits_asynchronously(
-    forgetful: PostgresServer, pooler: bool
+async def test_confirmed_writes_survive_a_crash_although_the_database_commits_asynchronously(
+    delayed_commits: PostgresServer, pooler: bool
 ):
     """One of 145 executions was started twice: the server crashed after it had confirmed `starting`."""
-    url = forgetful.url("store")
+    url = delayed_commits.url("store")
     with suppress(StoreUnavailable):  # its claims cannot be released at the end: the server is gone
         async with open_store(url, "me", NOW, pooler=pooler) as store:
             for number in range(1, 21):
                 await accepted(store, number)
-            await asyncio.to_thread(forgetful.kill)
-    await asyncio.to_thread(forgetful.start)
-    assert forgetful.execute("SELECT count(*) FROM runs", database="store") == [(20,)]
+            await asyncio.to_thread(delayed_commits.kill)
+    await asyncio.to_thread(delayed_commits.start)
+    assert delayed_commits.execute("SELECT count(*) FROM runs", database="store") == [(20,)]
 
 
-async def test_another_encoding_than_utf8_is_refused_in_one_sentence(
+async def test_an_encoding_other_than_utf8_is_refused_in_one_sentence(
     encoded: PostgresqlAdapter, postgresql: PostgresqlAdapter
 ):
     async def opening() -> None:
@@ -161,31 +163,31 @@ async def test_another_encoding_than_utf8_is_refused_in_one_sentence(
 
 
 @pytest.mark.parametrize(
-    ("verb", "code", "told"),
+    ("command_line", "code", "message"),
     [
         (["migrate"], 78, r"^the database's encoding is \w+, UTF8 is needed: create .*$"),
         (["run"], 78, r"^the database's encoding is \w+, UTF8 is needed: create .*$"),
         (["check", "--connect"], 69, r"^store: failed: the database's encoding is \w+, UTF8 is needed: create .*$"),
     ],
 )
-def test_the_commands_refuse_another_encoding(
-    encoded: PostgresqlAdapter, tmp_path: Path, verb: list[str], code: int, told: str
+def test_the_commands_refuse_other_encodings(
+    encoded: PostgresqlAdapter, tmp_path: Path, command_line: list[str], code: int, message: str
 ):
     """`check --connect` ended with a `TypeError`."""
     crews = {"research": {"url": "http://127.0.0.1:1", "token": "t"}}
     config = tmp_path / "bridge.yaml"
     config.write_text(json.dumps({"http": {"port": 0}, "store": {"url": encoded.url}, "crews": crews}))
-    command = [sys.executable, "-m", "bridge", *verb, "--config", str(config)]
+    command = [sys.executable, "-m", "bridge", *command_line, "--config", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
-    assert re.search(told, done.stdout + done.stderr, re.MULTILINE), done.stderr
+    assert re.search(message, done.stdout + done.stderr, re.MULTILINE), done.stderr
     assert "Traceback" not in done.stderr
 
 
-async def test_texts_of_any_script_are_stored_although_the_environment_names_an_encoding(
+async def test_texts_in_any_script_are_stored_although_the_environment_names_an_encoding(
     postgresql: PostgresqlAdapter, monkeypatch: pytest.MonkeyPatch
 ):
-    """A Cyrillic error text ended the process, again after each start."""
+    """A Cyrillic error message ended the process, again after each start."""
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
     async with postgresql.open() as store:
         run = a_run(1, crew="Исследование")
@@ -193,8 +195,8 @@ async def test_texts_of_any_script_are_stored_although_the_environment_names_an_
         assert (await store.load(run.run_id)) == run
 
 
-async def test_a_server_that_does_not_sync_is_used_with_a_warning(postgresql: PostgresqlAdapter):
-    """The tests' own server has `fsync` and `full_page_writes` off; a session cannot change that."""
+async def test_a_server_without_fsync_is_used_with_a_warning(postgresql: PostgresqlAdapter):
+    """The server of these tests has `fsync` and `full_page_writes` off; a session cannot change that."""
     with capture_logs() as logs:
         async with postgresql.open():
             pass
@@ -208,7 +210,7 @@ async def test_a_server_that_does_not_sync_is_used_with_a_warning(postgresql: Po
 
 @contextmanager
 def without_options(server: PostgresServer) -> Iterator[int]:
-    """A proxy that drops the options of a session, as poolers can be told to; its port."""
+    """The port of a proxy that drops the session options, as poolers can be configured to do."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=_serve, args=(listening, server.port), daemon=True).start()
         yield listening.getsockname()[1]
@@ -256,8 +258,10 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
         target.shutdown(socket.SHUT_WR)
 
 
-async def test_a_session_without_our_settings_is_refused(postgres: PostgresServer, postgresql: PostgresqlAdapter):
-    """A pooler may be told to ignore them; then nothing would say that commits are not durable."""
+async def test_a_session_without_the_required_settings_is_refused(
+    postgres: PostgresServer, postgresql: PostgresqlAdapter
+):
+    """A pooler may ignore them; then nothing would report that commits are not durable."""
     with without_options(postgres) as port:
         url = f"postgresql://bridge@127.0.0.1:{port}/{postgresql.database}"
         with pytest.raises(StoreMisconfigured, match="set `store"):

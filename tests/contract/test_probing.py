@@ -1,4 +1,4 @@
-"""A probe of the store is a write as large as what is about to be stored, and leaves nothing behind."""
+"""Store probes: a write as large as the one to come, without a trace."""
 
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,17 @@ from tests.contract.conftest import Adapter
 from tests.fakes import NOW
 
 
-async def test_a_probe_leaves_nothing_behind(store: SqlStore, adapter: Adapter):
+async def test_a_probe_leaves_no_trace(store: SqlStore, adapter: Adapter):
     before = adapter.execute("SELECT name FROM store_metadata")
     await store.probe(0)
     await store.probe(100_000)
     assert adapter.execute("SELECT name FROM store_metadata") == before
 
 
-async def test_a_full_store_takes_a_small_probe_and_no_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Small updates still work on a full disk, so that only a probe of the right size tells."""
+async def test_a_full_store_accepts_a_small_probe_and_refuses_a_large_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Small updates still succeed on a full disk, so only a probe of the right size is conclusive."""
     set_up = sqlite._set_up_connection
 
     def limited(connection: Any, record: Any) -> None:

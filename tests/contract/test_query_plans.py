@@ -1,6 +1,6 @@
-"""How the databases carry out what the store asks of them: no list, claim, count or look at events reads a whole table.
+"""Query plans of the store: no list, claim, count, or event query reads a whole table.
 
-Statements are caught on their way to the driver, so whatever the store asks is judged, and not a copy of it.
+Statements are recorded on their way to the driver, so the test judges the real statements, not copies.
 """
 
 import re
@@ -26,7 +26,7 @@ from tests.fakes import NOW, a_delivery, a_run, run_id
 CREWS = (None, frozenset({"research"}), frozenset({"research", "triage"}))
 GROWING = {"runs", "events", "deliveries", "delivery_attempts", "run_times"}
 SHORT = {"deliveries_due", "deliveries_claimed", "runs_kickoff_queue", "runs_open"}
-"""Indexes of what is not done yet."""
+"""Indexes of unfinished rows."""
 RUN_FILTERS = [
     RunFilter(state, crew, crews, source, before)
     for state, crew, crews, source, before in product(
@@ -43,7 +43,7 @@ DELIVERY_FILTERS = [
 
 @dataclass
 class Plans:
-    """Every statement that was carried out, and how."""
+    """Every executed statement with its plan."""
 
     adapter: Adapter
     statements: dict[str, Any] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Plans:
             event.remove(Engine, "before_cursor_execute", catch)
 
     def scans(self) -> list[str]:
-        """The steps that read a whole table which grows, each with its statement."""
+        """The steps that read all of a table that grows, each with its statement."""
         return [
             f"{step} <- {statement}"
             for statement, parameters in self.statements.items()
@@ -73,7 +73,7 @@ class Plans:
 def _is_scan(step: str, statement: str) -> bool:
     """Whether a step reads every row of a table that grows.
 
-    Without a condition an index may be read in its order, until the page is full or all are counted.
+    Without a condition, an index may be read in its order until the page is full or all rows are counted.
     """
     found = re.match(r"SCAN (\w+)(?: USING (COVERING )?INDEX (\w+))?", step)
     if found is None or found[1] not in GROWING or found[3] in SHORT:
@@ -83,14 +83,14 @@ def _is_scan(step: str, statement: str) -> bool:
 
 @pytest.fixture
 async def plans(adapter: Adapter, store: SqlStore) -> Plans:
-    """A store with a few rows of every kind; PostgreSQL takes no table for so small that reading it all is best."""
+    """A store with a few rows of every kind; PostgreSQL considers no table small enough to scan."""
     for number in range(1, 4):
         await store.accept(a_run(number, envelope=Envelope("client/shop")))
     await store.file([a_delivery(1)])
     return Plans(adapter)
 
 
-async def test_no_list_of_runs_reads_all_of_them(plans: Plans, store: SqlStore) -> None:
+async def test_lists_of_runs_use_indexes(plans: Plans, store: SqlStore) -> None:
     with plans.caught():
         for which in RUN_FILTERS:
             await store.find_runs(which)
@@ -98,7 +98,7 @@ async def test_no_list_of_runs_reads_all_of_them(plans: Plans, store: SqlStore) 
     assert plans.scans() == []
 
 
-async def test_no_list_of_deliveries_reads_all_of_them(plans: Plans, store: SqlStore) -> None:
+async def test_lists_of_deliveries_use_indexes(plans: Plans, store: SqlStore) -> None:
     with plans.caught():
         for which in [*DELIVERY_FILTERS, DeliveryFilter("event-0001-1", crews=frozenset({"research"}))]:
             await store.find_deliveries(which)
@@ -107,7 +107,7 @@ async def test_no_list_of_deliveries_reads_all_of_them(plans: Plans, store: SqlS
     assert plans.scans() == []
 
 
-async def test_sending_again_reads_those_that_are_meant(plans: Plans, store: SqlStore) -> None:
+async def test_redelivery_reads_only_the_selected_deliveries(plans: Plans, store: SqlStore) -> None:
     with plans.caught():
         for crews, since in product(CREWS, (None, NOW)):
             which = DeliveryFilter(state=DeliveryState.DEAD, crews=crews, since=since)
@@ -115,7 +115,7 @@ async def test_sending_again_reads_those_that_are_meant(plans: Plans, store: Sql
     assert plans.scans() == []
 
 
-async def test_no_look_at_events_reads_all_of_them(plans: Plans, store: SqlStore) -> None:
+async def test_event_queries_use_indexes(plans: Plans, store: SqlStore) -> None:
     with plans.caught():
         await store.stored_at()
         await store.stored_at("event-0001")
@@ -124,7 +124,7 @@ async def test_no_look_at_events_reads_all_of_them(plans: Plans, store: SqlStore
     assert plans.scans() == []
 
 
-async def test_no_step_of_the_bridge_itself_reads_all_runs_or_deliveries(plans: Plans, store: SqlStore) -> None:
+async def test_no_step_of_the_bridge_reads_all_runs_or_deliveries(plans: Plans, store: SqlStore) -> None:
     limits = Budgets(Budget(5, 60.0), {"client/shop": Budget(5, 60.0)})
     with plans.caught():
         await store.claim_accepted("research", 2, 9, NOW, limits)

@@ -1,4 +1,4 @@
-"""What processes on one store promise each other, on every database."""
+"""Contract of processes on one store: membership, release, expiry, and relayed webhooks."""
 
 import asyncio
 
@@ -13,11 +13,11 @@ from bridge.core.runs import state_machine
 from bridge.core.runs.model import State
 from bridge.ports.store import RelayedWebhook
 from tests.contract.conftest import Adapter, silence
-from tests.contract.histories import POLICY, accepted, claimed, end_of, ids, refused, started
+from tests.contract.run_states import POLICY, accepted, claimed, end_of, ids, refused, started
 from tests.fakes import NOW
 
 
-async def test_a_census_counts_processes_and_runs_under_way(adapter: Adapter, store: SqlStore):
+async def test_the_membership_counts_processes_and_running_runs(adapter: Adapter, store: SqlStore):
     await accepted(store, 1)
     await refused(store, 2)
     await started(store, 3)
@@ -26,7 +26,7 @@ async def test_a_census_counts_processes_and_runs_under_way(adapter: Adapter, st
     assert await store.membership() == {"research": Membership(processes=2, runs_in_progress=2, own_runs=1)}
 
 
-async def test_a_run_that_is_handed_over_is_free_and_its_old_owner_is_stale(adapter: Adapter, store: SqlStore):
+async def test_a_released_run_has_no_owner_and_its_former_owner_is_stale(adapter: Adapter, store: SqlStore):
     run = await started(store, 1)
     kept = await started(store, 2)
     other = await adapter.twin(store, "other")
@@ -37,7 +37,7 @@ async def test_a_run_that_is_handed_over_is_free_and_its_old_owner_is_stale(adap
     await store.apply(end_of(kept))
 
 
-async def test_only_what_this_process_follows_can_be_handed_over(adapter: Adapter, store: SqlStore):
+async def test_only_runs_owned_by_this_process_can_be_released(adapter: Adapter, store: SqlStore):
     starting = await store.apply(state_machine.begin(await claimed(store, 1), NOW))
     run = await started(store, 2)
     other = await adapter.twin(store, "other")
@@ -45,7 +45,7 @@ async def test_only_what_this_process_follows_can_be_handed_over(adapter: Adapte
     assert await store.release_runs([run.run_id, starting.run_id]) == 1
 
 
-async def test_a_buried_process_lives_on_under_another_name(adapter: Adapter, store: SqlStore):
+async def test_an_expired_process_rejoins_under_another_name(adapter: Adapter, store: SqlStore):
     run = await started(store)
     other = await adapter.twin(store, "other")
     silence(adapter, "me", 20)
@@ -59,7 +59,7 @@ async def test_a_buried_process_lives_on_under_another_name(adapter: Adapter, st
     assert (store.owned_elsewhere(loaded), other.owned_elsewhere(loaded)) == (False, True)
 
 
-async def test_a_hint_reaches_the_owner_once_whoever_got_it(adapter: Adapter, store: SqlStore):
+async def test_a_webhook_reaches_the_owner_once_whichever_process_received_it(adapter: Adapter, store: SqlStore):
     run = await started(store)
     other = await adapter.twin(store, "other")
     webhook = RelayedWebhook(run.run_id, 1, Kind.CREW, {"result": "größe 🦉 \x00", "n": 2**70})
@@ -71,10 +71,8 @@ async def test_a_hint_reaches_the_owner_once_whoever_got_it(adapter: Adapter, st
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000 + b"]" * 100_000, b"{", b"\xff"], ids=["deep", "torn", "bytes"])
-async def test_a_hint_that_cannot_be_read_goes_and_takes_no_other_with_it(
-    adapter: Adapter, store: SqlStore, content: bytes
-):
-    """It stayed, and ended the process that was to take it, at every start."""
+async def test_an_undecodable_webhook_is_dropped_and_costs_no_other(adapter: Adapter, store: SqlStore, content: bytes):
+    """It stayed, and ended the process that was to apply it at every start."""
     run = await started(store)
     other = await adapter.twin(store, "other")
     await other.relay_webhook(RelayedWebhook(run.run_id, 1, Kind.HUMAN, None))
@@ -87,7 +85,7 @@ async def test_a_hint_that_cannot_be_read_goes_and_takes_no_other_with_it(
     assert adapter.execute("SELECT count(*) FROM relayed_webhooks") == [(0,)]
 
 
-async def test_hints_go_with_their_run(adapter: Adapter, store: SqlStore):
+async def test_webhooks_are_deleted_with_their_run(adapter: Adapter, store: SqlStore):
     run = await refused(store)
     await store.relay_webhook(RelayedWebhook(run.run_id, 1, Kind.CREW, None))
     assert await store.forget(NOW + 1, 9) == 0  # its event is not delivered yet
@@ -96,8 +94,8 @@ async def test_hints_go_with_their_run(adapter: Adapter, store: SqlStore):
     assert adapter.execute("SELECT count(*) FROM relayed_webhooks") == [(0,)]
 
 
-async def test_three_processes_never_hold_more_places_than_there_are(adapter: Adapter, store: SqlStore):
-    """Each claims and ends runs as fast as it can; counting and taking must be one act among them all."""
+async def test_three_processes_never_exceed_the_slots_together(adapter: Adapter, store: SqlStore):
+    """Each claims and ends runs as fast as it can; counting and claiming must be atomic among all of them."""
     await asyncio.gather(*(accepted(store, number) for number in range(1, 61)))
     processes = [store, await adapter.twin(store, "second"), await adapter.twin(store, "third")]
     held, most = 0, 0

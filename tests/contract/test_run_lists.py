@@ -1,11 +1,11 @@
-"""Pages of lists: bounded in bytes, and in one order however many crews they are about."""
+"""Pages of run lists: limited in bytes, and in one order for any number of crews."""
 
 from bridge.adapters.store import SqlStore
 from bridge.adapters.store.queries import run_lists
 from bridge.core.runs.model import Run
 from bridge.ports.queries import Page, RunFilter
 from tests.contract.conftest import Adapter
-from tests.contract.histories import accepted
+from tests.contract.run_states import accepted
 from tests.fakes import run_id
 
 
@@ -13,8 +13,8 @@ def ids(page: Page[Run]) -> list[str]:
     return [run.run_id for run in page.items]
 
 
-async def test_a_page_ends_before_it_has_too_many_bytes(adapter: Adapter, store: SqlStore) -> None:
-    """Whatever column they are in; a run that is larger than a page by itself has one of its own."""
+async def test_a_page_is_limited_in_bytes(adapter: Adapter, store: SqlStore) -> None:
+    """Whichever column they are in; a run that is larger than a page has one of its own."""
     third = run_lists.PAGE_BYTES // 3
     for number in range(1, 7):
         await accepted(store, number, meta={"text": "x" * third})
@@ -32,7 +32,7 @@ async def test_a_page_ends_before_it_has_too_many_bytes(adapter: Adapter, store:
     ]
 
 
-async def test_many_crews_are_listed_in_the_order_of_all_runs(store: SqlStore) -> None:
+async def test_runs_of_many_crews_are_listed_in_one_order(store: SqlStore) -> None:
     crews = [f"crew{number % 60}" for number in range(90)]
     for number, crew in enumerate(crews, start=1):
         await accepted(store, number, crew=crew)

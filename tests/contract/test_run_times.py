@@ -1,4 +1,4 @@
-"""The run times that the bridge learns from, kept for all processes, on every database."""
+"""Contract of run times: the statistics are shared by all processes, on every database."""
 
 import math
 
@@ -11,7 +11,7 @@ def run_time(number: int, crew: str = "research") -> RunTime:
     return RunTime(f"{crew}-{number}", crew, float(number), 20.5, 30.25, ((1, 8.0), (2, 16.5)))
 
 
-async def test_run_times_are_read_by_every_process_as_they_were_written(adapter: Adapter, store: SqlStore):
+async def test_run_times_are_read_by_every_process_as_written(adapter: Adapter, store: SqlStore):
     other = await adapter.twin(store, "other")
     await store.store_run_times("research", [run_time(1), run_time(2)], -math.inf, 9)
     await store.store_run_times("writing", [run_time(3, "writing")], -math.inf, 9)
@@ -20,7 +20,7 @@ async def test_run_times_are_read_by_every_process_as_they_were_written(adapter:
     assert await other.run_times("research", -math.inf, 1) == [run_time(2)]
 
 
-async def test_only_the_last_ones_of_each_crew_are_kept(store: SqlStore):
+async def test_only_the_last_run_times_of_each_crew_are_kept(store: SqlStore):
     await store.store_run_times("writing", [run_time(0, "writing")], -math.inf, 3)
     await store.store_run_times("research", [run_time(number) for number in range(5)], -math.inf, 3)
     await store.store_run_times("research", [run_time(5)], -math.inf, 3)
@@ -28,12 +28,12 @@ async def test_only_the_last_ones_of_each_crew_are_kept(store: SqlStore):
     assert await store.run_times("writing", -math.inf, 9) == [run_time(0, "writing")]
 
 
-async def test_those_from_before_a_change_are_dropped(store: SqlStore):
+async def test_run_times_before_a_change_are_deleted(store: SqlStore):
     await store.store_run_times("research", [run_time(number) for number in range(5)], 3.0, 9)
     assert await store.run_times("research", -math.inf, 9) == [run_time(4), run_time(3)]
 
 
-async def test_the_same_run_is_kept_once(store: SqlStore):
+async def test_the_same_run_is_stored_once(store: SqlStore):
     await store.store_run_times("research", [run_time(1)], -math.inf, 9)
     await store.store_run_times("research", [run_time(1)], -math.inf, 9)
     await store.store_run_times("research", [], -math.inf, 9)

@@ -1,4 +1,4 @@
-"""What holds for a SQLite file only: one process at a time, kills, power cuts, damage, durability."""
+"""SQLite only: one process at a time, kills, power cuts, damage, and durability."""
 
 import asyncio
 import random
@@ -20,7 +20,7 @@ from bridge.core.runs.model import State
 from bridge.ports.lifecycle import Health
 from bridge.ports.queries import RunFilter
 from tests.contract.conftest import SqliteAdapter
-from tests.contract.histories import accepted, claimed, ids, started
+from tests.contract.run_states import accepted, claimed, ids, started
 from tests.fakes import NOW, a_run, run_id
 
 
@@ -31,10 +31,10 @@ async def store(sqlite: SqliteAdapter) -> AsyncIterator[SqlStore]:
 
 
 @pytest.mark.parametrize("seconds", [60.0, 0.0, -60.0])
-async def test_what_was_answered_survives_a_kill_and_is_free_at_once(
+async def test_confirmed_writes_survive_a_kill_and_are_free_at_once(
     sqlite: SqliteAdapter, store: SqlStore, tmp_path: Path, seconds: float
 ):
-    """Also when the clock was set back meanwhile: a SQLite store has one owner, so the dead one's rows are free."""
+    """Also if the clock was set back meanwhile: a SQLite store has one owner, so dead rows are free."""
     run = await started(store, 1)
     await accepted(store, 2)
     await store.apply(state_machine.begin(await claimed(store, 3, priority=1), NOW))
@@ -44,7 +44,7 @@ async def test_what_was_answered_survives_a_kill_and_is_free_at_once(
         assert ids(await after.claim_accepted("research", 9, 9, NOW)) == [run_id(2)]
 
 
-async def test_a_process_may_come_back_under_its_old_name_after_a_kill(
+async def test_a_process_may_return_under_its_former_name_after_a_kill(
     sqlite: SqliteAdapter, store: SqlStore, tmp_path: Path
 ):
     """In a container the host name and the process id are often the same again."""
@@ -53,18 +53,18 @@ async def test_a_process_may_come_back_under_its_old_name_after_a_kill(
         assert ids(await after.claim({State.RUNNING}, 9)) == [run.run_id]
 
 
-async def test_a_kill_at_any_moment_keeps_all_that_was_answered(sqlite: SqliteAdapter, store: SqlStore, tmp_path: Path):
-    dice, answered = random.Random(7), set[int]()
+async def test_a_kill_at_any_moment_keeps_all_confirmed_writes(sqlite: SqliteAdapter, store: SqlStore, tmp_path: Path):
+    rng, confirmed = random.Random(7), set[int]()
 
     async def accept(number: int) -> None:
         await accepted(store, number)
-        answered.add(number)
+        confirmed.add(number)
 
     tasks = [asyncio.create_task(accept(number)) for number in range(1, 61)]
     for copy in range(3):
-        for _ in range(dice.randrange(2, 12)):
+        for _ in range(rng.randrange(2, 12)):
             await asyncio.wait(tasks, timeout=0.0005, return_when=asyncio.FIRST_COMPLETED)
-        known = set(answered)
+        known = set(confirmed)
         async with sqlite.as_after_a_kill(tmp_path / f"copy-{copy}").open("next", NOW + 1) as after:
             found = {run.run_id for run in (await after.find_runs(RunFilter(limit=99))).items}
         assert {run_id(number) for number in known} <= found
@@ -80,7 +80,7 @@ async def test_a_second_process_is_refused(sqlite: SqliteAdapter, store: SqlStor
     assert await store.load(run_id(1)) is None
 
 
-async def test_a_file_that_is_no_database_is_damaged(sqlite: SqliteAdapter):
+async def test_a_file_that_is_not_a_database_is_damaged(sqlite: SqliteAdapter):
     sqlite.path.write_bytes(b"certainly no database" * 1000)
     with pytest.raises(StoreDamaged):
         async with sqlite.open():
@@ -109,7 +109,7 @@ async def test_a_database_with_holes_is_damaged(sqlite: SqliteAdapter):
             pass
 
 
-async def test_a_missing_folder_is_not_made(sqlite: SqliteAdapter):
+async def test_a_missing_folder_is_not_created(sqlite: SqliteAdapter):
     sqlite.url = f"sqlite:///{sqlite.path.parent}/missing/bridge.db"
     with pytest.raises(StoreUnavailable):
         async with sqlite.open():
@@ -131,7 +131,7 @@ async def test_every_connection_of_the_pool_is_durable(
                 assert found == [2, "wal", 1]
 
 
-async def test_a_bug_while_it_is_open_does_not_lock_it_for_ever(sqlite: SqliteAdapter):
+async def test_an_exception_while_the_store_is_open_does_not_leave_it_locked(sqlite: SqliteAdapter):
     async def go_wrong() -> None:
         async with sqlite.open("one") as store:
             await started(store)
@@ -143,8 +143,8 @@ async def test_a_bug_while_it_is_open_does_not_lock_it_for_ever(sqlite: SqliteAd
         assert len(await store.claim({State.RUNNING}, 9)) == 1
 
 
-async def test_a_store_that_cannot_be_written_is_not_healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each request would be answered 503; `/readyz` only read, and said that the store works."""
+async def test_an_unwritable_store_is_not_healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request was answered with 503 while `/readyz`, which only read, reported that the store works."""
     monkeypatch.setattr(sqlite_module, "BUSY_TIMEOUT_MS", 50)
     path = tmp_path / "bridge.db"
     async with open_store(f"sqlite:///{path}", "me", NOW) as store:

@@ -1,4 +1,4 @@
-"""The files of a SQLite store: private, not reached through planted links, one lock a store, and not to be replaced."""
+"""The files of a SQLite store: private, not opened through planted links, one lock per store, and never replaced."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from bridge.adapters.store import SqlStore, open_store, probe_store
 from bridge.core.errors import StoreInUse, StoreMisconfigured, StoreReplaced, StoreUnavailable
 from bridge.core.runs import state_machine
 from tests.contract.conftest import SqliteAdapter
-from tests.contract.histories import accepted, claimed
+from tests.contract.run_states import accepted, claimed
 from tests.fakes import NOW, a_run, run_id
 
 BESIDE = ["-wal", "-shm", ".lock"]
@@ -36,7 +36,7 @@ def remove(path: Path) -> None:
 
 
 def replace(path: Path) -> None:
-    """Put a copy in its place, as an editor or a restored backup would."""
+    """Put a copy in place of the file, as an editor or a restored backup does."""
     shutil.copy(path, f"{path}.new")
     Path(f"{path}.new").replace(path)
 
@@ -49,7 +49,7 @@ def move_folder(path: Path) -> None:
 async def test_nothing_is_confirmed_after_the_file_was_removed_or_replaced(
     sqlite: SqliteAdapter, store: SqlStore, loss: Callable[[Path], None]
 ):
-    """The bridge went on answering 202; after a restart everything was gone, and the same keys were POSTed again."""
+    """The bridge continued to answer 202; after a restart everything was lost, and the same keys were posted again."""
     run = await claimed(store)
     loss(sqlite.path)
     for attempt in (store.accept(a_run(2)), store.apply(state_machine.begin(run, NOW)), store.load(run_id(1))):
@@ -60,17 +60,17 @@ async def test_nothing_is_confirmed_after_the_file_was_removed_or_replaced(
 
 @pytest.mark.parametrize("suffix", BESIDE)
 @pytest.mark.parametrize("loss", [remove, replace])
-async def test_nothing_is_confirmed_after_a_file_beside_it_was_removed_or_replaced(
+async def test_nothing_is_confirmed_after_a_related_file_was_removed_or_replaced(
     sqlite: SqliteAdapter, store: SqlStore, loss: Callable[[Path], None], suffix: str
 ):
-    """Without its log the file has not what was confirmed; without the lock's file another process may come in."""
+    """Without its log the file lacks confirmed writes; without the lock file another process may open it."""
     await accepted(store)
     loss(sqlite.path.with_name(f"bridge.db{suffix}"))
     with pytest.raises(StoreReplaced, match="was removed or replaced"):
         await store.accept(a_run(2))
 
 
-async def test_a_store_has_one_lock_by_whatever_name_it_is_reached(sqlite: SqliteAdapter, store: SqlStore):
+async def test_a_store_has_one_lock_for_all_its_paths(sqlite: SqliteAdapter, store: SqlStore):
     await accepted(store)
     link = sqlite.path.with_name("link.db")
     link.symlink_to(sqlite.path)
@@ -82,8 +82,8 @@ async def test_a_store_has_one_lock_by_whatever_name_it_is_reached(sqlite: Sqlit
                 pass
 
 
-async def test_the_journal_is_beside_the_real_file(sqlite: SqliteAdapter):
-    """Through a link it was another one, and the notes in the first were not taken up."""
+async def test_the_journal_is_next_to_the_real_file(sqlite: SqliteAdapter):
+    """Through a link it was another file, and the entries of the first one were not applied."""
     folder = sqlite.path.parent / "elsewhere"
     folder.mkdir()
     (folder / "link.db").symlink_to(sqlite.path)
@@ -94,7 +94,7 @@ async def test_the_journal_is_beside_the_real_file(sqlite: SqliteAdapter):
 
 
 @pytest.mark.parametrize("loss", [remove, replace])
-async def test_a_journal_that_was_removed_or_replaced_keeps_nothing_and_says_so(
+async def test_a_removed_or_replaced_journal_keeps_nothing_and_reports_it(
     sqlite: SqliteAdapter, loss: Callable[[Path], None]
 ):
     async with open_journal(sqlite.url) as journal:
@@ -104,8 +104,8 @@ async def test_a_journal_that_was_removed_or_replaced_keeps_nothing_and_says_so(
             journal.verify()
 
 
-async def test_a_file_with_a_second_name_is_refused(sqlite: SqliteAdapter):
-    """By each name SQLite has another log, and neither lock keeps the other process out."""
+async def test_a_file_with_a_second_hard_link_is_refused(sqlite: SqliteAdapter):
+    """SQLite has another log per name, and neither lock keeps the other process out."""
     other = sqlite.path.with_name("other.db")
     other.hardlink_to(sqlite.path)
     with pytest.raises(StoreMisconfigured, match="hard link"):
@@ -144,8 +144,8 @@ async def test_files_that_others_may_read_are_made_private(sqlite: SqliteAdapter
 
 
 @pytest.mark.parametrize("suffix", BESIDE)
-async def test_files_are_not_made_through_a_link(sqlite: SqliteAdapter, suffix: str):
-    """The file that a planted `.lock` led to was emptied."""
+async def test_files_are_not_created_through_a_link(sqlite: SqliteAdapter, suffix: str):
+    """The file that a planted `.lock` linked to was emptied."""
     victim = sqlite.path.with_name("victim")
     victim.write_text("precious")
     sqlite.path.with_name(f"bridge.db{suffix}").symlink_to(victim)
@@ -155,7 +155,7 @@ async def test_files_are_not_made_through_a_link(sqlite: SqliteAdapter, suffix: 
     assert victim.read_text() == "precious"
 
 
-async def test_the_journal_is_not_made_through_a_link(sqlite: SqliteAdapter):
+async def test_the_journal_is_not_created_through_a_link(sqlite: SqliteAdapter):
     victim = sqlite.path.with_name("victim")
     sqlite.path.with_name("bridge.db.kickoffs").symlink_to(victim)
     with pytest.raises(StoreMisconfigured, match="symbolic link"):
@@ -164,7 +164,7 @@ async def test_the_journal_is_not_made_through_a_link(sqlite: SqliteAdapter):
     assert not victim.exists()
 
 
-async def test_a_store_is_not_made_through_a_link(sqlite: SqliteAdapter):
+async def test_a_store_is_not_created_through_a_link(sqlite: SqliteAdapter):
     victim = sqlite.path.with_name("victim.db")
     link = sqlite.path.with_name("link.db")
     link.symlink_to(victim)

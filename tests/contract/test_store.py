@@ -1,4 +1,4 @@
-"""What `ports.Store` promises, checked against every adapter."""
+"""Contract of `ports.Store`, for every adapter."""
 
 import asyncio
 import json
@@ -21,24 +21,24 @@ from bridge.core.runs import state_machine
 from bridge.core.runs.model import CrewPolicy, Decision, Deferral, Envelope, Outcome, State
 from bridge.ports.inbound import Accepted
 from bridge.ports.queries import RunFilter
-from tests.contract.conftest import Adapter, Line, silence
-from tests.contract.histories import CALLBACK, POLICY, accepted, claimed, end_of, ids, in_doubt, refused, started
+from tests.contract.conftest import Adapter, LossyConnection, silence
+from tests.contract.run_states import CALLBACK, POLICY, accepted, claimed, end_of, ids, in_doubt, refused, started
 from tests.fakes import NOW, a_delivery, a_run, event_types, run_id, without_body
 
 HOUR = 3600.0
 AGAIN = Envelope("queue", redelivered=True)
 
 
-class TestAccepting:
-    async def test_a_request_without_a_key_is_not_taken_for_one_that_came_beside_it(self, store: SqlStore):
-        """In one commit with a request that came again, it was refused as a conflict, and started all the same."""
+class TestAccept:
+    async def test_a_request_without_a_key_is_not_confused_with_one_in_the_same_batch(self, store: SqlStore):
+        """In one commit with a repeated request, it was refused as a conflict and started nevertheless."""
         await store.accept(a_run(1, idempotency_key="k-1"))
         others = [a_run(2, idempotency_key="k-2"), a_run(3, idempotency_key="k-1"), a_run(4, inputs={"topic": "moss"})]
         _, again, alone = await asyncio.gather(*map(store.accept, others))
         assert (again.run.run_id, again.replayed) == (a_run(1).run_id, True)
         assert (alone.run.run_id, alone.replayed) == (a_run(4).run_id, False)
 
-    async def test_a_new_run_is_stored_as_it_is(self, store: SqlStore):
+    async def test_a_new_run_is_stored_unchanged(self, store: SqlStore):
         envelope = Envelope("queue", reply_to="reply.a", correlation_id="c", traceparent="00-1-2-3")
         run = a_run(envelope=envelope, deadline=9.5, priority=3, callback_url="https://a.example", meta={"a": [1]})
         assert await store.accept(run) == Accepted(run, replayed=False)
@@ -47,13 +47,13 @@ class TestAccepting:
     async def test_an_unknown_run_is_none(self, store: SqlStore):
         assert await store.load(run_id(404)) is None
 
-    async def test_the_same_key_finds_the_first_run(self, store: SqlStore):
+    async def test_the_same_key_returns_the_first_run(self, store: SqlStore):
         await accepted(store, 1, idempotency_key="k")
         again = await store.accept(a_run(2, idempotency_key="k", now=NOW + 99 * HOUR))
         assert (again.run.run_id, again.replayed) == (run_id(1), True)
         assert await store.load(run_id(2)) is None
 
-    async def test_a_replay_shows_the_run_as_it_is_now(self, store: SqlStore):
+    async def test_a_replay_returns_the_current_run(self, store: SqlStore):
         await started(store, 1, idempotency_key="k")
         again = await store.accept(a_run(2, idempotency_key="k"))
         assert (again.run.state, again.run.kickoff_id) == (State.RUNNING, "k-1")
@@ -65,7 +65,7 @@ class TestAccepting:
         assert (caught.value.code, caught.value.field) == ("idempotency_conflict", "idempotency_key")
         assert await store.load(run_id(2)) is None
 
-    async def test_keys_belong_to_their_source_and_crew(self, store: SqlStore):
+    async def test_keys_are_scoped_by_source_and_crew(self, store: SqlStore):
         runs = [
             a_run(1, idempotency_key="k"),
             a_run(2, idempotency_key="k", envelope=Envelope("other")),
@@ -73,7 +73,7 @@ class TestAccepting:
         ]
         assert [(await store.accept(run)).replayed for run in runs] == [False, False, False]
 
-    async def test_two_of_one_key_at_the_same_moment_are_one_run(self, store: SqlStore):
+    async def test_two_concurrent_requests_with_one_key_are_one_run(self, store: SqlStore):
         both = await asyncio.gather(*(store.accept(a_run(number, idempotency_key="k")) for number in (1, 2)))
         assert [one.run.run_id for one in both] == [run_id(1), run_id(1)]
         assert sorted(one.replayed for one in both) == [False, True]
@@ -82,7 +82,7 @@ class TestAccepting:
         await accepted(store, 1)
         assert not (await store.accept(a_run(2))).replayed
 
-    async def test_a_redelivered_message_without_a_key_is_known_for_an_hour(self, store: SqlStore):
+    async def test_a_redelivered_message_without_a_key_is_recognized_for_an_hour(self, store: SqlStore):
         await accepted(store, 1)
         again = await store.accept(a_run(2, envelope=AGAIN, now=NOW + HOUR))
         assert (again.run.run_id, again.replayed) == (run_id(1), True)
@@ -97,38 +97,38 @@ class TestAccepting:
             {"idempotency_key": "k"},
         ],
     )
-    async def test_another_message_is_not_taken_for_a_redelivered_one(self, store: SqlStore, other: dict[str, Any]):
+    async def test_another_message_is_not_mistaken_for_a_redelivered_one(self, store: SqlStore, other: dict[str, Any]):
         await accepted(store, 1)
         assert not (await store.accept(a_run(2, **({"envelope": AGAIN} | other)))).replayed
 
-    async def test_a_redelivered_message_does_not_find_a_run_that_had_a_key(self, store: SqlStore):
+    async def test_a_redelivered_message_does_not_match_a_run_with_a_key(self, store: SqlStore):
         await accepted(store, 1, idempotency_key="k")
         assert not (await store.accept(a_run(2, envelope=AGAIN))).replayed
 
-    async def test_a_message_and_its_redelivery_at_the_same_moment_are_one_run(self, store: SqlStore):
+    async def test_a_message_and_its_concurrent_redelivery_are_one_run(self, store: SqlStore):
         """The connection broke while the first copy waited for its commit; two runs would be two paid executions."""
         both = await asyncio.gather(store.accept(a_run(1)), store.accept(a_run(2, envelope=AGAIN)))
         assert {one.run.run_id for one in both} == {run_id(1)}
 
-    async def test_two_hundred_at_once_get_one_answer_each(self, store: SqlStore):
+    async def test_two_hundred_concurrent_requests_have_one_response_each(self, store: SqlStore):
         runs = [a_run(number, idempotency_key=f"k-{number % 100}") for number in range(1, 201)]
         responses = await asyncio.gather(*(store.accept(run) for run in runs))
-        assert sum(not answer.replayed for answer in responses) == 100
+        assert sum(not response.replayed for response in responses) == 100
         assert all(
             a.run.request.idempotency_key == r.request.idempotency_key for a, r in zip(responses, runs, strict=True)
         )
         assert (await store.counts())["runs"] == {"accepted": 100}
 
-    async def test_a_refused_one_does_not_take_the_others_of_its_batch_with_it(self, store: SqlStore):
+    async def test_a_refused_request_does_not_affect_the_others_of_its_batch(self, store: SqlStore):
         await accepted(store, 1, idempotency_key="k")
         conflict = a_run(2, idempotency_key="k", inputs={})
         responses = await asyncio.gather(
             *(store.accept(run) for run in (a_run(3), conflict, a_run(4))), return_exceptions=True
         )
-        assert [type(answer) for answer in responses] == [Accepted, RequestRefused, Accepted]
+        assert [type(response) for response in responses] == [Accepted, RequestRefused, Accepted]
 
-    async def test_a_row_that_the_database_refuses_does_not_take_the_others_with_it(self, store: SqlStore):
-        """The CHECKs are the third net: a final run without an end would be a bug of ours."""
+    async def test_a_row_that_the_database_rejects_does_not_affect_the_others(self, store: SqlStore):
+        """The CHECKs are a last safeguard: a final run without an end would be a bug of the bridge."""
         broken = replace(a_run(2), state=State.FAILED)
         responses = await asyncio.gather(
             *(store.accept(run) for run in (a_run(1), broken, a_run(3))), return_exceptions=True
@@ -136,13 +136,13 @@ class TestAccepting:
         assert isinstance(responses[1], IntegrityError)
         assert (await store.counts())["runs"] == {"accepted": 2}
 
-    async def test_a_caller_that_went_away_does_not_disturb_the_others(self, store: SqlStore):
+    async def test_a_cancelled_caller_does_not_affect_the_others(self, store: SqlStore):
         gone = asyncio.create_task(store.accept(a_run(1)))
         stays = asyncio.create_task(store.accept(a_run(2)))
-        await asyncio.sleep(0)  # both have handed in their write
+        await asyncio.sleep(0)  # both writes are submitted
         gone.cancel()
         assert not (await stays).replayed
-        assert await store.load(run_id(1)) is not None  # the write stands
+        assert await store.load(run_id(1)) is not None  # the write is committed
 
     async def test_more_than_one_batch_can_wait(self, store: SqlStore, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(group_commit, "MAX_BATCH", 3)
@@ -161,8 +161,8 @@ ODD_VALUES = [
 
 class TestRoundTrips:
     @pytest.mark.parametrize("value", ODD_VALUES, ids=["unicode", "floats", "64 bit", "big", "long"])
-    async def test_inputs_and_meta_come_back_unchanged(self, store: SqlStore, value: dict[str, Any]):
-        """Strict JSON lets any whole number in, so the store must hold any."""
+    async def test_inputs_and_meta_are_read_back_unchanged(self, store: SqlStore, value: dict[str, Any]):
+        """Strict JSON permits any integer, so the store must hold any."""
         await accepted(store, inputs=value, meta=value)
         run = await store.load(run_id(1))
         assert run is not None
@@ -170,25 +170,25 @@ class TestRoundTrips:
         assert json.dumps(run.request.meta) == json.dumps(value)
 
     @pytest.mark.parametrize("value", ODD_VALUES, ids=["unicode", "floats", "64 bit", "big", "long"])
-    async def test_outcomes_come_back_unchanged(self, store: SqlStore, value: dict[str, Any]):
-        """A crew may answer any JSON; a store that chokes on it would stop the bridge."""
+    async def test_outcomes_are_read_back_unchanged(self, store: SqlStore, value: dict[str, Any]):
+        """A crew may return any JSON; a store that fails on it would stop the bridge."""
         run = await started(store)
         outcome = Outcome("🦉 \x00", value, value)
         run = replace(run, progress=value, outcome=outcome, polls=3, started_at=NOW + 0.123456)
         assert await store.apply(Decision(run)) == replace(run, version=run.version + 1)
         assert await store.load(run.run_id) == replace(run, version=run.version + 1)
 
-    async def test_what_passed_between_execution_and_humans_comes_back_unchanged(self, store: SqlStore):
+    async def test_human_input_is_read_back_unchanged(self, store: SqlStore):
         run = await started(store)
-        asked = QuestionContent("t-1", "Wärme?", "Please review.", ("a", "b"), "https://amp.example.com/?token=x")
-        question = Question(2, NOW, NOW + 9, asked, QuestionStage.UNCONFIRMED, "a", True, NOW + 1, "HTTP 422")
+        content = QuestionContent("t-1", "Wärme?", "Please review.", ("a", "b"), "https://amp.example.com/?token=x")
+        question = Question(2, NOW, NOW + 9, content, QuestionStage.UNCONFIRMED, "a", True, NOW + 1, "HTTP 422")
         deferral = Deferral("internal error", 1.5, 6.5, 2)
         human_input = HumanInput(question, ("t-0", "t-1"), ((None, "c"), ("k", "d")), ("alias",), 9.5)
         written = await store.apply(Decision(replace(run, human_input=human_input, deferral=deferral)))
         assert await store.load(run.run_id) == written
         assert (written.human_input, written.deferral) == (human_input, deferral)
 
-    async def test_event_bytes_and_headers_come_back_unchanged(self, store: SqlStore):
+    async def test_event_bytes_and_headers_are_read_back_unchanged(self, store: SqlStore):
         headers: dict[str, str | int | float | bool] = {
             "x-bridge-reason": "größe 🦉",
             "n": 2**63 - 1,
@@ -201,9 +201,9 @@ class TestRoundTrips:
         assert await store.claim_deliveries([Channel.QUEUE], 9, NOW) == [sent]
 
 
-class TestTakingUpRuns:
-    async def test_what_is_taken_up_to_be_followed_comes_without_its_inputs_and_keeps_them(self, store: SqlStore):
-        """After a restart all runs under way are taken up, and their inputs may be a mebibyte each."""
+class TestRecoveringRuns:
+    async def test_recovered_runs_are_loaded_without_their_inputs_and_keep_them(self, store: SqlStore):
+        """After a restart all running runs are recovered, and their inputs may be a mebibyte each."""
         run = await started(store, 1, inputs={"topic": "a" * 1000}, meta={"order": 1})
         await store.release_runs([run.run_id])
         [taken] = await store.claim({State.RUNNING}, 9)
@@ -222,13 +222,13 @@ class TestClaimingRuns:
         then = await store.claim_accepted("research", 9, 99, NOW)
         assert (ids(first), ids(then)) == ([run_id(4), run_id(2), run_id(5)], [run_id(1), run_id(3)])
 
-    async def test_a_claim_owns_the_run_and_raises_its_version(self, store: SqlStore):
+    async def test_a_claim_owns_the_run_and_increments_its_version(self, store: SqlStore):
         before = await accepted(store)
         [run] = await store.claim_accepted("research", 9, 9, NOW)
         assert run == replace(before, owner="me", version=before.version + 1)
         assert await store.load(run.run_id) == run
 
-    async def test_only_due_runs_of_the_crew_that_nobody_owns_are_claimed(self, store: SqlStore):
+    async def test_only_due_runs_of_the_crew_without_an_owner_are_claimed(self, store: SqlStore):
         await accepted(store, 1, crew="triage")
         await accepted(store, 2, now=NOW + 10)
         await accepted(store, 3)
@@ -236,14 +236,14 @@ class TestClaimingRuns:
         assert await store.claim_accepted("research", 9, 9, NOW + 9) == []
         assert ids(await store.claim_accepted("research", 9, 9, NOW + 10)) == [run_id(2)]
 
-    async def test_no_more_are_claimed_than_there_is_room_for(self, store: SqlStore):
+    async def test_no_more_are_claimed_than_the_limit(self, store: SqlStore):
         for number in range(1, 6):
             await accepted(store, number)
         assert len(await store.claim_accepted("research", 2, 99, NOW)) == 2
         assert len(await store.claim_accepted("research", 99, 4, NOW)) == 2
         assert await store.claim_accepted("research", 99, 4, NOW) == []
 
-    async def test_what_is_claimed_starting_running_or_waiting_holds_a_place(self, store: SqlStore):
+    async def test_claimed_starting_running_and_waiting_runs_occupy_a_slot(self, store: SqlStore):
         await store.apply(state_machine.begin(await claimed(store, 1), NOW))
         running = await started(store, 2)
         await store.apply(Decision(replace(running, state=State.WAITING_FOR_HUMAN)))
@@ -253,19 +253,19 @@ class TestClaimingRuns:
         assert await store.claim_accepted("research", 9, 4, NOW) == []
         assert ids(await store.claim_accepted("research", 9, 5, NOW)) == [run_id(5)]
 
-    async def test_a_run_in_doubt_holds_its_place_until_that_is_told(self, store: SqlStore):
-        """Evidence that comes when it is overdue, and nobody has said so, finds the place still there."""
-        doubted = await in_doubt(store, 1)
+    async def test_a_run_in_doubt_occupies_its_slot_until_that_is_reported(self, store: SqlStore):
+        """Evidence that arrives late, before the report, finds the slot still occupied."""
+        overdue = await in_doubt(store, 1)
         await accepted(store, 2)
-        assert doubted.due_at is not None
-        assert await store.claim_accepted("research", 9, 1, doubted.due_at + 1) == []
-        evidence = state_machine.on_evidence(doubted, "k-1", POLICY, doubted.due_at + 1)
+        assert overdue.due_at is not None
+        assert await store.claim_accepted("research", 9, 1, overdue.due_at + 1) == []
+        evidence = state_machine.on_evidence(overdue, "k-1", POLICY, overdue.due_at + 1)
         assert evidence is not None
         await store.apply(evidence)
-        assert await store.claim_accepted("research", 9, 1, doubted.due_at + 2) == []
-        assert ids(await store.claim_accepted("research", 9, 2, doubted.due_at + 2)) == [run_id(2)]
+        assert await store.claim_accepted("research", 9, 1, overdue.due_at + 2) == []
+        assert ids(await store.claim_accepted("research", 9, 2, overdue.due_at + 2)) == [run_id(2)]
 
-    async def test_a_run_that_is_held_in_doubt_holds_no_place(self, store: SqlStore):
+    async def test_a_run_held_in_doubt_occupies_no_slot(self, store: SqlStore):
         await in_doubt(store, 1)
         [run] = await store.claim({State.IN_DOUBT}, 9, NOW + HOUR)
         await store.apply(state_machine.on_evidence_overdue(run, POLICY, NOW + HOUR))
@@ -273,17 +273,17 @@ class TestClaimingRuns:
         assert len(await store.claim_accepted("research", 9, 1, NOW + HOUR)) == 1
         assert await store.claim({State.IN_DOUBT}, 9, NOW + 99 * HOUR) == []
 
-    async def test_an_ended_run_frees_its_place(self, store: SqlStore):
+    async def test_an_ended_run_frees_its_slot(self, store: SqlStore):
         await refused(store, 1)
         await accepted(store, 2)
         assert len(await store.claim_accepted("research", 9, 1, NOW)) == 1
 
-    async def test_places_are_counted_by_crew(self, store: SqlStore):
+    async def test_slots_are_counted_by_crew(self, store: SqlStore):
         await started(store, 1)
         await accepted(store, 2, crew="triage")
         assert len(await store.claim_accepted("triage", 9, 1, NOW)) == 1
 
-    async def test_claims_at_the_same_moment_never_share_a_row_or_a_place(self, adapter: Adapter, store: SqlStore):
+    async def test_concurrent_claims_never_share_a_row_or_a_slot(self, adapter: Adapter, store: SqlStore):
         other = await adapter.twin(store, "other")
         await asyncio.gather(*(accepted(store, number) for number in range(1, 41)))
         rounds = await asyncio.gather(
@@ -292,7 +292,7 @@ class TestClaimingRuns:
         taken = [run.run_id for part in rounds for run in part]
         assert len(taken) == len(set(taken)) == 30
 
-    async def test_claims_by_state_take_what_nobody_owns(self, adapter: Adapter, store: SqlStore):
+    async def test_claims_by_state_take_runs_without_an_owner(self, adapter: Adapter, store: SqlStore):
         run = await started(store)
         assert await store.claim({State.RUNNING}, 9) == []
         other = await adapter.twin(store, "other")
@@ -302,44 +302,44 @@ class TestClaimingRuns:
         assert (taken.run_id, taken.owner) == (run.run_id, "other")
         assert await other.claim({State.RUNNING}, 9) == []
 
-    async def test_claims_by_state_can_ask_for_what_is_due(self, store: SqlStore):
-        doubted = await in_doubt(store)
-        assert doubted.due_at is not None
-        assert await store.claim({State.IN_DOUBT}, 9, doubted.due_at - 1) == []
-        assert ids(await store.claim({State.IN_DOUBT}, 9, doubted.due_at)) == [run_id(1)]
+    async def test_claims_by_state_can_be_limited_to_due_runs(self, store: SqlStore):
+        overdue = await in_doubt(store)
+        assert overdue.due_at is not None
+        assert await store.claim({State.IN_DOUBT}, 9, overdue.due_at - 1) == []
+        assert ids(await store.claim({State.IN_DOUBT}, 9, overdue.due_at)) == [run_id(1)]
 
-    async def test_claims_by_state_can_ask_for_one_crew(self, store: SqlStore):
+    async def test_claims_by_state_can_be_limited_to_one_crew(self, store: SqlStore):
         await in_doubt(store)
         assert await store.claim({State.IN_DOUBT}, 9, NOW + HOUR, {"triage"}) == []
         assert ids(await store.claim({State.IN_DOUBT}, 9, NOW + HOUR, {"research"})) == [run_id(1)]
 
-    async def test_claims_by_state_without_a_time_leave_alone_what_is_due_at_one(self, store: SqlStore):
-        """A run that waits with an answer to carry is for whoever carries it, not for whoever only looks."""
+    async def test_claims_by_state_without_a_time_skip_runs_with_a_due_time(self, store: SqlStore):
+        """A waiting run with an answer to submit belongs to the step that submits it, not to the one that polls."""
         run = await started(store)
-        asked = rules.on_question(run, QuestionContent("t-1"), POLICY, NOW)
-        assert asked is not None
-        waiting = await store.apply(replace(asked, run=replace(asked.run, owner=None, due_at=NOW + 5)))
+        decision = rules.on_question(run, QuestionContent("t-1"), POLICY, NOW)
+        assert decision is not None
+        waiting = await store.apply(replace(decision, run=replace(decision.run, owner=None, due_at=NOW + 5)))
         assert await store.claim({State.WAITING_FOR_HUMAN}, 9) == []
         assert ids(await store.claim({State.WAITING_FOR_HUMAN}, 9, NOW + 5)) == [waiting.run_id]
 
 
-class TestFinding:
-    async def test_a_run_by_its_execution(self, store: SqlStore):
+class TestLookup:
+    async def test_a_run_is_found_by_its_execution(self, store: SqlStore):
         run = await started(store)
         assert run.kickoff_id is not None
         assert await store.find_execution("research", run.kickoff_id) == run
         assert await store.find_execution("another", run.kickoff_id) is None
         assert await store.find_execution("research", "nobody") is None
 
-    async def test_a_run_by_the_key_of_its_request(self, store: SqlStore):
+    async def test_a_run_is_found_by_the_key_of_its_request(self, store: SqlStore):
         run = (await store.accept(a_run(idempotency_key="order-1"))).run
         assert await store.find_key("queue", "research", "order-1") == run
         for other in (("client/shop", "research", "order-1"), ("queue", "x", "order-1"), ("queue", "research", "x")):
             assert await store.find_key(*other) is None
 
 
-class TestSettling:
-    async def test_a_decision_is_written_and_raises_the_version(self, store: SqlStore):
+class TestApply:
+    async def test_a_decision_is_written_and_increments_the_version(self, store: SqlStore):
         run = await claimed(store)
         written = await store.apply(state_machine.begin(run, NOW + 5))
         assert (written.state, written.attempt, written.version) == (State.STARTING, 1, run.version + 1)
@@ -353,17 +353,17 @@ class TestSettling:
         assert await store.load(run.run_id) == newer
         assert await store.deliveries_for_run(run.run_id) == []
 
-    async def test_two_ends_at_the_same_moment_are_one_end_and_one_stale(self, store: SqlStore):
+    async def test_two_concurrent_ends_are_one_end_and_one_stale_decision(self, store: SqlStore):
         run = await started(store)
         responses = await asyncio.gather(*(store.apply(end_of(run)) for _ in range(2)), return_exceptions=True)
-        assert sorted(type(answer).__name__ for answer in responses) == ["Run", "Stale"]
+        assert sorted(type(response).__name__ for response in responses) == ["Run", "Stale"]
         assert event_types(await store.deliveries_for_run(run.run_id)) == ["run.failed"]
 
     async def test_a_decision_about_an_unknown_run_is_stale(self, store: SqlStore):
         with pytest.raises(Stale):
             await store.apply(state_machine.begin(a_run(), NOW))
 
-    async def test_an_end_and_its_deliveries_come_together(self, store: SqlStore):
+    async def test_an_end_and_its_deliveries_are_written_together(self, store: SqlStore):
         run = await refused(store, policy=CALLBACK)
         assert (run.state, run.owner, run.finished_at) == (State.FAILED, None, NOW)
         found = await store.deliveries_for_run(run.run_id)
@@ -378,7 +378,7 @@ class TestSettling:
             await store.apply(end_of(run))
         assert await store.load(run.run_id) == run
 
-    async def test_a_final_run_without_an_end_is_refused_by_the_database(self, store: SqlStore):
+    async def test_a_final_run_without_an_end_is_rejected_by_the_database(self, store: SqlStore):
         run = await started(store)
         with pytest.raises(IntegrityError):
             await store.apply(Decision(replace(run, state=State.SUCCEEDED)))
@@ -390,20 +390,20 @@ class TestSettling:
             await store.apply(state_machine.on_kickoff(second, Started("k-1"), POLICY, NOW))
         assert [await store.load(run.run_id) for run in (first, second)] == [first, second]
 
-    async def test_of_two_runs_that_get_one_execution_at_the_same_moment_one_has_it(self, store: SqlStore):
+    async def test_of_two_runs_that_claim_one_execution_concurrently_one_has_it(self, store: SqlStore):
         begun = [await store.apply(state_machine.begin(await claimed(store, number), NOW)) for number in (1, 2)]
         decisions = [state_machine.on_kickoff(run, Started("k-1"), POLICY, NOW) for run in begun]
         responses = await asyncio.gather(*map(store.apply, decisions), return_exceptions=True)
-        assert [type(answer).__name__ for answer in responses] == ["Run", "ExecutionTaken"]
+        assert [type(response).__name__ for response in responses] == ["Run", "ExecutionTaken"]
 
-    async def test_crews_do_not_share_their_executions_ids(self, store: SqlStore):
+    async def test_execution_ids_are_scoped_by_crew(self, store: SqlStore):
         await started(store, 1)
         await store.accept(a_run(2, crew="triage"))
         [other] = await store.claim_accepted("triage", 1, 1, NOW)
         begun = await store.apply(state_machine.begin(other, NOW))
         assert (await store.apply(state_machine.on_kickoff(begun, Started("k-1"), POLICY, NOW))).kickoff_id == "k-1"
 
-    async def test_of_two_processes_that_get_one_execution_at_the_same_moment_one_has_it(
+    async def test_of_two_processes_that_claim_one_execution_concurrently_one_has_it(
         self, adapter: Adapter, store: SqlStore
     ):
         both = [store, await adapter.twin(store, "other")]
@@ -413,16 +413,16 @@ class TestSettling:
         decisions = [state_machine.on_kickoff(run, Started("k-1"), POLICY, NOW) for run in begun]
         writes = (one.apply(decision) for one, decision in zip(both, decisions, strict=True))
         responses = await asyncio.gather(*writes, return_exceptions=True)
-        assert sorted(type(answer).__name__ for answer in responses) == ["ExecutionTaken", "Run"]
+        assert sorted(type(response).__name__ for response in responses) == ["ExecutionTaken", "Run"]
 
-    async def test_one_that_has_moved_on_keeps_no_other_from_being_written(self, store: SqlStore):
+    async def test_a_stale_decision_does_not_affect_the_others_of_its_batch(self, store: SqlStore):
         runs = [await started(store, number) for number in range(1, 10)]
         await store.apply(end_of(runs[4]))
         responses = await asyncio.gather(*(store.apply(end_of(run)) for run in runs), return_exceptions=True)
-        assert [type(answer).__name__ for answer in responses] == ["Run"] * 4 + ["Stale"] + ["Run"] * 4
+        assert [type(response).__name__ for response in responses] == ["Run"] * 4 + ["Stale"] + ["Run"] * 4
         assert await store.counts() == {"runs": {"failed": 9}, "deliveries": {"pending": 9}}
 
-    async def test_hundreds_of_decisions_at_once_are_all_written(self, store: SqlStore):
+    async def test_hundreds_of_concurrent_decisions_are_all_written(self, store: SqlStore):
         await asyncio.gather(*(accepted(store, number) for number in range(1, 201)))
         runs = await store.claim_accepted("research", 200, 200, NOW)
         begun = await asyncio.gather(*(store.apply(state_machine.begin(run, NOW)) for run in runs))
@@ -431,7 +431,7 @@ class TestSettling:
 
 
 class TestDeliveries:
-    async def test_they_are_claimed_by_channel(self, store: SqlStore):
+    async def test_deliveries_are_claimed_by_channel(self, store: SqlStore):
         for number, channel in enumerate(Channel):
             await store.file([a_delivery(number, channel)])
         found = await store.claim_deliveries([Channel.QUEUE, Channel.EXCHANGE], 9, NOW)
@@ -444,13 +444,13 @@ class TestDeliveries:
         found = await store.claim_deliveries([Channel.CALLBACK], 3, NOW)
         assert [delivery.due_at for delivery in found] == sorted(dues.values())[:3]
 
-    async def test_only_what_is_due_and_free_is_claimed(self, store: SqlStore):
+    async def test_only_due_and_free_deliveries_are_claimed(self, store: SqlStore):
         await store.file([a_delivery(1, due_at=NOW + 5), a_delivery(2)])
         assert len(await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 4)) == 1
         assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 4) == []
         assert len(await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 5)) == 1
 
-    async def test_a_failed_one_is_given_back_for_later(self, store: SqlStore):
+    async def test_a_failed_delivery_is_released_for_later(self, store: SqlStore):
         await store.file([a_delivery()])
         [delivery] = await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
         written = outcome_of_attempt(delivery, Retryable("HTTP 500", after=60.0), NOW)
@@ -458,16 +458,16 @@ class TestDeliveries:
         assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 59) == []
         assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 60) == [written.delivery]
 
-    @pytest.mark.parametrize("answer", [Confirmed(), Undeliverable("HTTP 410")])
-    async def test_a_delivered_or_dead_one_is_kept_and_not_claimed_again(self, store: SqlStore, answer: Any):
+    @pytest.mark.parametrize("response", [Confirmed(), Undeliverable("HTTP 410")])
+    async def test_a_delivered_or_dead_delivery_is_kept_and_not_claimed_again(self, store: SqlStore, response: Any):
         run = await refused(store)
         [delivery] = await store.claim_deliveries([Channel.EXCHANGE], 9, NOW)
-        written = outcome_of_attempt(delivery, answer, NOW)
+        written = outcome_of_attempt(delivery, response, NOW)
         await store.record_outcome(written)
         assert await store.claim_deliveries(list(Channel), 9, NOW + 99 * HOUR) == []
         assert await store.deliveries_for_run(run.run_id) == [without_body(written.delivery)]
 
-    async def test_claims_at_the_same_moment_never_share_one(self, adapter: Adapter, store: SqlStore):
+    async def test_concurrent_claims_never_share_a_delivery(self, adapter: Adapter, store: SqlStore):
         other = await adapter.twin(store, "other")
         await store.file([a_delivery(number) for number in range(30)])
         rounds = await asyncio.gather(
@@ -476,10 +476,10 @@ class TestDeliveries:
         taken = [delivery.delivery_id for part in rounds for delivery in part]
         assert len(taken) == len(set(taken)) == 30
 
-    async def test_a_late_failure_does_not_reopen_what_another_process_delivered(
+    async def test_a_late_failure_does_not_reopen_a_delivery_that_another_process_completed(
         self, adapter: Adapter, store: SqlStore
     ):
-        """Every write is guarded; the process was taken for dead while its attempt was under way."""
+        """Every write is guarded; the process had expired during its attempt."""
         await store.file([a_delivery()])
         [slow] = await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
         other = await adapter.twin(store, "other")
@@ -500,7 +500,7 @@ class TestListing:
         assert (page.more, rest.more) == (True, False)
         assert (ids(page.items), ids(rest.items)) == ([run_id(5), run_id(4)], [run_id(3), run_id(2), run_id(1)])
 
-    async def test_every_filter_counts(self, store: SqlStore):
+    async def test_every_filter_applies(self, store: SqlStore):
         await started(store, 1)
         await accepted(store, 2, crew="triage")
         await accepted(store, 3, envelope=Envelope("shop"))
@@ -531,7 +531,7 @@ class TestListing:
 
 
 class TestOwnership:
-    async def test_a_silent_process_loses_its_rows_and_their_versions_move_on(self, adapter: Adapter, store: SqlStore):
+    async def test_a_silent_process_loses_its_rows_and_their_versions_increase(self, adapter: Adapter, store: SqlStore):
         run = await started(store)
         await store.file([a_delivery()])
         await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
@@ -545,7 +545,7 @@ class TestOwnership:
             await store.apply(end_of(run))
         assert await other.expire_processes(NOW, 12) == 0
 
-    async def test_a_process_that_beats_is_not_buried(self, adapter: Adapter, store: SqlStore):
+    async def test_a_process_that_sends_heartbeats_does_not_expire(self, adapter: Adapter, store: SqlStore):
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
         await store.heartbeat(NOW)
@@ -553,15 +553,15 @@ class TestOwnership:
         silence(adapter, "me", 20)
         assert await other.expire_processes(NOW, 12) == 1
 
-    async def test_a_buried_process_is_told_so(self, adapter: Adapter, store: SqlStore):
+    async def test_an_expired_process_is_notified(self, adapter: Adapter, store: SqlStore):
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
         await other.expire_processes(NOW, 12)
         with pytest.raises(ProcessExpired):
             await store.heartbeat(NOW)
 
-    async def test_nothing_is_claimed_in_the_name_of_a_buried_process(self, adapter: Adapter, store: SqlStore):
-        """Its rows would belong to nobody that anybody could ever bury."""
+    async def test_nothing_is_claimed_in_the_name_of_an_expired_process(self, adapter: Adapter, store: SqlStore):
+        """Its rows would belong to a process that can never expire."""
         await accepted(store, 1)
         await store.apply(replace(end_of(await started(store, 2)), deliveries=(a_delivery(),)))
         other = await adapter.twin(store, "other")
@@ -572,7 +572,7 @@ class TestOwnership:
         assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW) == []
         assert len(await other.claim_accepted("research", 9, 9, NOW)) == 1
 
-    async def test_closing_gives_everything_back(self, adapter: Adapter):
+    async def test_closing_releases_everything(self, adapter: Adapter):
         async with adapter.open() as store:
             run = await started(store, 1)
             await claimed(store, 2)
@@ -584,7 +584,7 @@ class TestOwnership:
             assert ids(await store.claim_accepted("research", 9, 9, NOW)) == [run_id(2)]
             assert len(await store.claim_deliveries([Channel.CALLBACK], 9, NOW)) == 1
 
-    async def test_what_was_handed_in_before_closing_is_committed(self, adapter: Adapter):
+    async def test_writes_submitted_before_closing_are_committed(self, adapter: Adapter):
         async with adapter.open() as store:
             handed_in = [asyncio.ensure_future(store.accept(a_run(number))) for number in range(1, 51)]
             await asyncio.sleep(0)
@@ -592,8 +592,8 @@ class TestOwnership:
         assert adapter.execute("SELECT count(*) FROM runs") == [(50,)]
 
 
-class TestForgetting:
-    async def test_old_ended_runs_go_with_their_events_and_deliveries(self, adapter: Adapter, store: SqlStore):
+class TestRetention:
+    async def test_old_ended_runs_are_deleted_with_their_events_and_deliveries(self, adapter: Adapter, store: SqlStore):
         await refused(store, 1, CrewPolicy(), at=NOW)
         await refused(store, 2, at=NOW)
         [delivery] = await store.claim_deliveries([Channel.EXCHANGE], 9, NOW)
@@ -603,8 +603,8 @@ class TestForgetting:
         for table in ("runs", "events", "deliveries"):
             assert adapter.execute(f"SELECT count(*) FROM {table}") == [(0,)]
 
-    async def test_many_go_in_portions_the_oldest_first(self, store: SqlStore):
-        """Half a million in one transaction were more than PostgreSQL's time limit: each try was undone."""
+    async def test_many_old_runs_are_deleted_in_batches_oldest_first(self, store: SqlStore):
+        """Half a million in one transaction exceeded PostgreSQL's time limit: each attempt was rolled back."""
         for number, age in enumerate((1, 3, 2), start=1):
             await refused(store, number, CrewPolicy(), at=NOW - age)
         assert await store.forget(NOW, 2) == 2
@@ -612,7 +612,7 @@ class TestForgetting:
         assert await store.forget(NOW, 2) == 1
         assert await store.forget(NOW, 2) == 0
 
-    async def test_many_events_of_no_run_go_in_portions(self, adapter: Adapter, store: SqlStore):
+    async def test_many_events_without_a_run_are_deleted_in_batches(self, adapter: Adapter, store: SqlStore):
         await store.file([a_delivery(number) for number in range(1, 4)])
         for delivery in await store.claim_deliveries([Channel.CALLBACK], 9, NOW):
             await store.record_outcome(outcome_of_attempt(delivery, Confirmed(), NOW))
@@ -622,27 +622,27 @@ class TestForgetting:
             left += adapter.execute("SELECT count(*) FROM events")
         assert left == [(1,), (0,)]
 
-    async def test_runs_with_something_left_to_deliver_stay(self, store: SqlStore):
+    async def test_runs_with_pending_deliveries_are_kept(self, store: SqlStore):
         run = await refused(store, policy=CALLBACK)
         [first, _] = await store.claim_deliveries(list(Channel), 9, NOW)
         await store.record_outcome(outcome_of_attempt(first, Confirmed(), NOW))
         assert await store.forget(NOW + 99 * HOUR, 9) == 0
         assert len(await store.deliveries_for_run(run.run_id)) == 2
 
-    async def test_open_runs_stay_however_old(self, store: SqlStore):
+    async def test_open_runs_are_kept_at_any_age(self, store: SqlStore):
         await accepted(store, 1)
         await in_doubt(store, 2)
         await started(store, 3)
         assert await store.forget(NOW + 10_000 * HOUR, 9) == 0
 
-    async def test_old_deliveries_of_no_run_go_when_they_are_done(self, store: SqlStore):
+    async def test_old_deliveries_without_a_run_are_deleted_when_they_are_done(self, store: SqlStore):
         await store.file([a_delivery(1), a_delivery(2)])
         [one, _] = await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
         await store.record_outcome(outcome_of_attempt(one, Undeliverable("410"), NOW))
         await store.forget(NOW + 1, 9)
         assert (await store.counts())["deliveries"] == {DeliveryState.PENDING.value: 1}
 
-    async def test_a_forgotten_key_may_be_used_again(self, store: SqlStore):
+    async def test_the_key_of_a_deleted_run_may_be_used_again(self, store: SqlStore):
         run = await store.apply(state_machine.begin(await claimed(store, 1, idempotency_key="k"), NOW))
         await store.apply(state_machine.on_kickoff(run, Refused("no"), CrewPolicy(), NOW))
         await store.forget(NOW + 1, 9)
@@ -659,12 +659,12 @@ class TestReopening:
             assert (await store.find_runs(RunFilter()), await store.deliveries_for_run(run_id(1))) == before
             assert (await store.accept(a_run(3, idempotency_key="k"))).replayed
 
-    async def test_after_closing_another_process_may_open_it(self, adapter: Adapter):
+    async def test_after_closing_another_process_may_open_the_store(self, adapter: Adapter):
         for name in ("one", "two"):
             async with adapter.open(name):
                 pass
 
-    async def test_without_migrating_an_empty_store_cannot_be_used(self, adapter: Adapter):
+    async def test_without_migration_an_empty_store_cannot_be_used(self, adapter: Adapter):
         adapter.empty()
         with pytest.raises(StoreUnavailable, match="migrate"):
             async with adapter.open(migrate=False):
@@ -678,22 +678,22 @@ class TestReopening:
 
 
 class TestDatabase:
-    async def test_a_store_that_is_away_says_so_and_shows_no_content(self, adapter: Adapter, store: SqlStore):
-        """The reason is logged, and callback URLs often carry a secret."""
+    async def test_an_unavailable_store_is_reported_without_its_content(self, adapter: Adapter, store: SqlStore):
+        """The reason is logged, and callback URLs often contain a secret."""
         secret = a_run(inputs={"password": "hunter2"}, callback_url="https://hooks.example/hunter2")
-        async with adapter.away():
+        async with adapter.unavailable():
             for call in (store.accept(secret), store.load(run_id(1)), store.counts()):
                 with pytest.raises(StoreUnavailable) as caught:
                     await call
                 assert "hunter2" not in str(caught.value)
                 assert "INSERT" not in str(caught.value)
 
-    async def test_what_has_happened_is_written_as_soon_as_the_store_is_back(
+    async def test_pending_writes_are_written_as_soon_as_the_store_is_available(
         self, adapter: Adapter, store: SqlStore, monkeypatch: pytest.MonkeyPatch
     ):
         monkeypatch.setattr(store_module, "RETRY_EVERY", 0.02)
         run = await claimed(store)
-        async with adapter.away():
+        async with adapter.unavailable():
             writing = asyncio.create_task(store.apply(state_machine.begin(run, NOW)))
             await asyncio.wait([writing], timeout=0.03)
             assert not writing.done()
@@ -701,30 +701,30 @@ class TestDatabase:
 
 
 class TestUnconfirmedCommits:
-    """The connection broke while the commit was under way: it happened, and nobody was told."""
+    """The connection broke during the commit: it was committed without a confirmation."""
 
-    async def test_a_decision_that_was_written_is_not_taken_for_somebody_elses(
-        self, lossy: SqlStore, line: Line, monkeypatch: pytest.MonkeyPatch
+    async def test_a_committed_decision_is_not_mistaken_for_that_of_another_process(
+        self, lossy: SqlStore, connection: LossyConnection, monkeypatch: pytest.MonkeyPatch
     ):
-        """Else the run would stay in `starting`, owned by a process that believes it has lost it."""
+        """Otherwise the run would stay in `starting`, owned by a process that believes it has lost it."""
         monkeypatch.setattr(store_module, "RETRY_EVERY", 0.01)
         run = await claimed(lossy)
-        line.lose()
+        connection.lose()
         written = await lossy.apply(state_machine.begin(run, NOW))
         assert written == await lossy.load(run.run_id)
         assert written.state is State.STARTING
 
-    async def test_what_a_claim_took_is_given_back_before_the_next_one(self, lossy: SqlStore, line: Line):
+    async def test_claimed_rows_are_released_before_the_next_claim(self, lossy: SqlStore, connection: LossyConnection):
         await accepted(lossy)
-        line.lose()
+        connection.lose()
         with pytest.raises(StoreUnavailable):
             await lossy.claim_accepted("research", 9, 9, NOW)
         assert ids(await lossy.claim_accepted("research", 9, 9, NOW)) == [run_id(1)]
 
-    async def test_several_workers_give_it_back_once(self, lossy: SqlStore, line: Line):
-        """Two did it at once, each struck it off the list, and the second ended the process."""
+    async def test_several_workers_release_them_once(self, lossy: SqlStore, connection: LossyConnection):
+        """Two workers released them at once, each removed them from the list, and the second ended the process."""
         await accepted(lossy)
-        line.lose()
+        connection.lose()
         with pytest.raises(StoreUnavailable):
             await lossy.claim_accepted("research", 9, 9, NOW)
         of_another_crew, of_this_one = await asyncio.gather(
@@ -732,48 +732,50 @@ class TestUnconfirmedCommits:
         )
         assert (of_another_crew, ids(of_this_one)) == ([], [run_id(1)])
 
-    async def test_so_are_deliveries(self, lossy: SqlStore, line: Line):
+    async def test_claimed_deliveries_are_released_before_the_next_claim(
+        self, lossy: SqlStore, connection: LossyConnection
+    ):
         await lossy.file([a_delivery()])
-        line.lose()
+        connection.lose()
         with pytest.raises(StoreUnavailable):
             await lossy.claim_deliveries([Channel.CALLBACK], 9, NOW)
         assert len(await lossy.claim_deliveries([Channel.CALLBACK], 9, NOW)) == 1
 
 
-class TestSeals:
-    """A signed request is one request, whoever sends it again and whatever stands around what was signed."""
+class TestSignatureDigests:
+    """A signed request is one request, whatever sends it again and whatever surrounds the signed part."""
 
-    SEALED = Envelope("hook/shop", signature_digest="s" * 64)
+    WITH_DIGEST = Envelope("hook/shop", signature_digest="s" * 64)
 
-    async def test_the_same_seal_is_the_same_run_without_any_key(self, store: SqlStore):
-        first = await store.accept(a_run(1, envelope=self.SEALED))
-        again = await store.accept(a_run(2, envelope=self.SEALED, now=NOW + 99 * HOUR))
+    async def test_the_same_digest_is_the_same_run_without_a_key(self, store: SqlStore):
+        first = await store.accept(a_run(1, envelope=self.WITH_DIGEST))
+        again = await store.accept(a_run(2, envelope=self.WITH_DIGEST, now=NOW + 99 * HOUR))
         assert (first.replayed, again.replayed, again.run.run_id) == (False, True, run_id(1))
-        assert again.run.envelope == self.SEALED
+        assert again.run.envelope == self.WITH_DIGEST
 
     async def test_a_replay_under_another_key_starts_nothing(self, store: SqlStore):
-        await accepted(store, 1, envelope=self.SEALED, idempotency_key="d-1")
-        again = await store.accept(a_run(2, envelope=self.SEALED, idempotency_key="d-2"))
+        await accepted(store, 1, envelope=self.WITH_DIGEST, idempotency_key="d-1")
+        again = await store.accept(a_run(2, envelope=self.WITH_DIGEST, idempotency_key="d-2"))
         assert (again.replayed, ids((await store.find_runs(RunFilter())).items)) == (True, [run_id(1)])
 
     async def test_a_replay_with_other_content_is_refused(self, store: SqlStore):
-        await accepted(store, 1, envelope=self.SEALED)
+        await accepted(store, 1, envelope=self.WITH_DIGEST)
         with pytest.raises(RequestRefused) as caught:
-            await store.accept(a_run(2, envelope=self.SEALED, inputs={"topic": "other"}))
+            await store.accept(a_run(2, envelope=self.WITH_DIGEST, inputs={"topic": "other"}))
         assert caught.value.code == "idempotency_conflict"
         assert ids((await store.find_runs(RunFilter())).items) == [run_id(1)]
 
     async def test_another_attempt_with_the_same_key_is_the_same_run(self, store: SqlStore):
-        await accepted(store, 1, envelope=self.SEALED, idempotency_key="d-1")
-        retry = replace(self.SEALED, signature_digest="t" * 64)
+        await accepted(store, 1, envelope=self.WITH_DIGEST, idempotency_key="d-1")
+        retry = replace(self.WITH_DIGEST, signature_digest="t" * 64)
         assert (await store.accept(a_run(2, envelope=retry, idempotency_key="d-1"))).run.run_id == run_id(1)
 
-    async def test_seals_belong_to_their_hook(self, store: SqlStore):
-        await accepted(store, 1, envelope=self.SEALED)
-        other = await store.accept(a_run(2, envelope=replace(self.SEALED, source="hook/other")))
+    async def test_digests_are_scoped_by_hook(self, store: SqlStore):
+        await accepted(store, 1, envelope=self.WITH_DIGEST)
+        other = await store.accept(a_run(2, envelope=replace(self.WITH_DIGEST, source="hook/other")))
         assert not other.replayed
 
-    async def test_two_copies_at_once_are_one_run(self, store: SqlStore):
-        both = await asyncio.gather(*(store.accept(a_run(number, envelope=self.SEALED)) for number in (1, 2)))
-        assert sorted(answer.replayed for answer in both) == [False, True]
-        assert len({answer.run.run_id for answer in both}) == 1
+    async def test_two_concurrent_copies_are_one_run(self, store: SqlStore):
+        both = await asyncio.gather(*(store.accept(a_run(number, envelope=self.WITH_DIGEST)) for number in (1, 2)))
+        assert sorted(response.replayed for response in both) == [False, True]
+        assert len({response.run.run_id for response in both}) == 1

@@ -15,7 +15,7 @@ from bridge.adapters.store import SqlStore
 from bridge.core.errors import StoreReplaced
 from bridge.core.runs import state_machine
 from tests.contract.conftest import SqliteAdapter
-from tests.contract.histories import accepted, claimed
+from tests.contract.run_states import accepted, claimed
 from tests.fakes import NOW, a_run
 
 

@@ -1,4 +1,4 @@
-"""A stored row that cannot be decoded costs only itself: claims, lists and batched reads skip and report it."""
+"""A row that cannot be decoded costs only itself: claims, lists, and batched reads skip and report it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ from bridge.core.runs.quarantine import Quarantined
 from bridge.observability.metrics import Counters
 from bridge.ports.queries import DeliveryFilter, RunFilter
 from tests.contract.conftest import Adapter
-from tests.contract.histories import accepted
+from tests.contract.run_states import accepted
 from tests.fakes import NOW, Faults, a_delivery, run_id
 
 
@@ -40,7 +40,7 @@ async def store(adapter: Adapter, faults: Faults) -> AsyncIterator[SqlStore]:
         yield opened
 
 
-async def test_a_waiting_run_is_put_off_and_the_others_start(store: SqlStore, faults: Faults):
+async def test_a_waiting_run_is_deferred_and_the_others_start(store: SqlStore, faults: Faults):
     poisoned, good = await accepted(store, 1), await accepted(store, 2)
     await spoil(store, runs, "inputs", "run_id", poisoned.run_id)
     assert [run.run_id for run in await store.claim_accepted("research", 9, 9, NOW)] == [good.run_id]
@@ -60,7 +60,7 @@ async def test_runs_are_listed_and_loaded_without_it(store: SqlStore, faults: Fa
     assert faults.kinds == [Quarantined.RUN]
 
 
-async def test_a_page_that_others_follow_is_never_empty(store: SqlStore, faults: Faults):
+async def test_a_page_followed_by_others_is_never_empty(store: SqlStore, faults: Faults):
     good, *poisoned = [await accepted(store, number) for number in (1, 2, 3)]
     for run in poisoned:
         await spoil(store, runs, "meta", "run_id", run.run_id)
@@ -78,7 +78,7 @@ async def test_reads_of_several_runs_fail_for_that_one(store: SqlStore):
         assert getattr(found, "run_id", None) == good.run_id
 
 
-async def test_one_that_is_never_due_is_not_claimed_again_and_again(store: SqlStore, faults: Faults):
+async def test_a_row_that_is_never_due_is_not_claimed_repeatedly(store: SqlStore, faults: Faults):
     poisoned, good = await accepted(store, 1), await accepted(store, 2)
     for run in (poisoned, good):
         await spoil(store, runs, "due_at", "run_id", run.run_id, None)
@@ -108,7 +108,7 @@ async def test_deliveries_fill_a_page_without_it(store: SqlStore, faults: Faults
     assert faults.kinds == [Quarantined.DELIVERY] * 2
 
 
-async def test_a_stream_passes_over_it(store: SqlStore, faults: Faults):
+async def test_a_stream_skips_it(store: SqlStore, faults: Faults):
     large = b"x" * event_queries.BODIES_BYTES
     new = [a_delivery(number, Channel.QUEUE) for number in (1, 2)]
     await store.file([replace(one, event=replace(one.event, body=large)) for one in new])
@@ -146,7 +146,7 @@ async def test_each_row_is_logged_once_and_counted_every_time(adapter: Adapter):
     assert (found[Quarantined.RUN], found[Quarantined.DELIVERY]) == (5, 3)
 
 
-def test_only_so_many_rows_are_remembered():
+def test_the_number_of_remembered_rows_is_limited():
     reported: list[tuple[object, bool]] = []
 
     def report(_: Quarantined, __: BaseException, /, *, repeated: bool = False, **about: object) -> None:

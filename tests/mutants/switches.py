@@ -184,7 +184,7 @@ MUTANTS = (
         "bridge/adapters/store/queries/accept.py",
         " or by_signature_digest.get(_signature_digest(run))",
         "",
-        pytest("tests/contract/test_store.py", "-k", "TestSeals and sqlite"),
+        pytest("tests/contract/test_store.py", "-k", "TestSignatureDigests and sqlite"),
     ),
     Mutant(
         "questions do not move with the clock",
@@ -212,7 +212,7 @@ MUTANTS = (
         "bridge/adapters/store/store.py",
         "        await self._reading(dialect.end_idle_sessions)\n",
         "",
-        pytest("tests/contract/test_postgresql.py", "-k", "stopped"),
+        pytest("tests/contract/test_postgresql.py", "-k", "suspended"),
     ),
     Mutant(
         "a run is forgotten before it is released",

@@ -1,4 +1,4 @@
-"""Runs that have come so far in their lives, in whatever store."""
+"""Builders of stored runs in various states."""
 
 from dataclasses import replace
 from typing import Any
