@@ -18,8 +18,7 @@ from bridge.adapters.store import SqlStore, open_store
 from bridge.core.crew.responses import Started, Succeeded
 from bridge.core.delivery.model import Channel
 from bridge.core.delivery.outcome import Confirmed, outcome_of_attempt
-from bridge.core.human_input import rules
-from bridge.core.runs import state_machine
+from bridge.core.runs import state_machine, status, tracking
 from bridge.core.runs.model import CrewPolicy, Envelope, KickoffRequest, Run
 
 POLICY = CrewPolicy(results_exchange=True)
@@ -85,8 +84,8 @@ async def _apply(store: SqlStore, decision: Any, into: list[Run]) -> None:
 async def _finish(store: SqlStore, run: Run) -> None:
     loaded = await store.load(run.run_id)
     assert loaded is not None
-    tracked = replace(state_machine.tracked_from_run(loaded, POLICY, 1.0), started_at=1.0)
-    await store.apply(rules.apply_status(loaded, tracked, Succeeded("done"), POLICY, 2.0))
+    tracked = replace(tracking.tracked_from_run(loaded, POLICY, 1.0), started_at=1.0)
+    await store.apply(status.apply(loaded, status.observe(tracked, Succeeded("done"), POLICY, 2.0), POLICY))
 
 
 async def _claim_deliveries(store: SqlStore, into: list[Any]) -> None:

@@ -11,8 +11,9 @@ from random import Random
 from statistics import NormalDist
 
 from bridge.core.crew.responses import Running, StatusResponse
-from bridge.core.human_input import rules
+from bridge.core.polling import intervals
 from bridge.core.polling.planner import PollPlanner
+from bridge.core.runs import status
 from bridge.core.runs.model import CrewPolicy, TrackedRun
 
 Quantile = Callable[[float], float]
@@ -81,7 +82,8 @@ class Follower:
             if over:
                 self.planner.on_run_ended(tracked, asked_at)
                 return Followed(tracked.polls + 1, asked_at - began - run_time)
-            tracked, _ = rules.observe_status(tracked, _answer(asked_at - began, tasks, done_at), self.policy, asked_at)
+            response = _answer(asked_at - began, tasks, done_at)
+            tracked = status.observe(tracked, response, self.policy, asked_at).tracked
 
     def would_look(self, until: float, done_at: tuple[float, ...] = (), tasks: int = 0) -> list[float]:
         """The ages at which a run would be looked at that does not end before `until`; nothing is learned from it."""
@@ -90,7 +92,8 @@ class Follower:
         while not ages or ages[-1] < until:
             self._now = self._next_look(tracked)
             ages.append(self._now - began)
-            tracked, _ = rules.observe_status(tracked, _answer(ages[-1], tasks, done_at), self.policy, self._now)
+            response = _answer(ages[-1], tasks, done_at)
+            tracked = status.observe(tracked, response, self.policy, self._now).tracked
         self._now = began
         return ages
 
@@ -99,7 +102,7 @@ class Follower:
         return TrackedRun(f"run-{next(self._ids)}", "crew", "k", self.policy.deadline, now, began_at=now, seen_at=now)
 
     def _next_look(self, tracked: TrackedRun) -> float:
-        return rules.next_poll_at(tracked, self.policy, self._now, self.planner.pause(tracked, self._now))
+        return intervals.next_poll_at(tracked, self.policy, self._now, self.planner.pause(tracked, self._now))
 
 
 def _answer(age: float, tasks: int, done_at: tuple[float, ...]) -> StatusResponse:

@@ -18,8 +18,9 @@ from bridge.core.crew.responses import (
 )
 from bridge.core.crew.webhook_reliability import WebhookReliability
 from bridge.core.human_input import rules
+from bridge.core.polling import intervals
 from bridge.core.polling.planner import PollPlanner
-from bridge.core.runs import state_machine, timing
+from bridge.core.runs import timing, tracking
 from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import CrewPolicy, Run, TrackedRun
 from bridge.ports.crew_api import CrewApi, CrewFigures
@@ -57,20 +58,21 @@ class Crew:
 
     def track(self, run: Run, now: float, first_poll: float | None = None) -> None:
         """Track a run from now on; `first_poll`: when, if not at the time planned for a run that has just started."""
-        tracked = state_machine.tracked_from_run(run, self.policy, now)
+        tracked = tracking.tracked_from_run(run, self.policy, now)
         self.tracker.track(tracked, self.next_poll_at(tracked, now) if first_poll is None else first_poll)
 
     def next_poll_at(self, tracked: TrackedRun, now: float, after: float | None = None) -> float:
         """Return the time of a run's next poll; `after`: seconds that the API asked the bridge to wait.
 
         While webhooks are reliable, polls use the fallback interval, unless a webhook has already signalled the
-        completion of this run: it came too early and will not come again.
+        completion of this run: it came too early and will not come again. Polls are rare while a question is open, and
+        one is made when an answer or its effect is due.
         """
-        at_fallback_interval = self.webhook_reliability.reliable and not self.tracker.completion_signalled(
-            tracked.run_id
-        )
+        completion_signalled = self.tracker.completion_signalled(tracked.run_id)
+        at_fallback_interval = tracked.waiting or (self.webhook_reliability.reliable and not completion_signalled)
         pause = self.planner.pause(tracked, now)
-        due = rules.next_poll_at(tracked, self.policy, now, pause, after, at_fallback_interval=at_fallback_interval)
+        due = intervals.next_poll_at(tracked, self.policy, now, pause, after, at_fallback_interval=at_fallback_interval)
+        due = min([due, *(at for at in rules.deadlines(tracked.human_input.question) if at > now)])
         again = timing.announced_end_poll_at(self.tracker.end_announced_at(tracked.run_id), now)
         return due if again is None else min(due, max(again, now + (after or 0.0)))
 

@@ -6,12 +6,11 @@ from sys import getsizeof
 
 from bridge.core.crew.responses import StatusResponse, Succeeded
 from bridge.core.crew.webhooks import TasksDone, add_task, with_task_progress, with_webhook_result
-from bridge.core.human_input import rules
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.polling.queue import PollQueue
-from bridge.core.runs import state_machine, timing
+from bridge.core.runs import timing, tracking
 from bridge.core.runs.cache import RunCache
-from bridge.core.runs.model import Run, TrackedRun
+from bridge.core.runs.model import TRACKED_STATES, Run, TrackedRun
 
 RETRY_INTERVAL = 1.0  # seconds until the run of a pending question is looked up again
 MAX_QUESTIONS = 1000
@@ -107,7 +106,7 @@ class RunTracker:
 
         A run without an owner that is not tracked here needs no mark: the process that claims it loads it.
         """
-        if run.state in rules.TRACKED_STATES and (run.owner is not None or run.run_id in self):
+        if run.state in TRACKED_STATES and (run.owner is not None or run.run_id in self):
             self._outdated.add(run.run_id)
             self._written.pop(run.run_id)
             self.queue.expedite(run.run_id)
@@ -175,7 +174,7 @@ class RunTracker:
 
     def complete(self, tracked: TrackedRun, response: StatusResponse, asked_at: float) -> StatusResponse:
         """Complete a status with what webhooks said where it says nothing; `tracked` does not count this poll yet."""
-        missing = state_machine.long_missing(replace(tracked, missing=tracked.missing + 1), asked_at)
+        missing = tracking.long_missing(replace(tracked, missing=tracked.missing + 1), asked_at)
         reconciled = with_webhook_result(response, self.webhook_result(tracked.run_id), long_missing=missing)
         return with_task_progress(reconciled, self._tasks.get(tracked.run_id))
 

@@ -11,7 +11,7 @@ from bridge.core.crew.flow_questions import FlowQuestion
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.runs import late_results
-from bridge.core.runs.model import Decision, Run, State
+from bridge.core.runs.model import TRACKED_STATES, Decision, Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import RelayedWebhook, Store
@@ -93,7 +93,7 @@ class HandleCrewWebhook:
             return
         if not run.final:
             crew.tracker.mark_webhook_seen(run.run_id)
-        if run.state in rules.TRACKED_STATES:
+        if run.state in TRACKED_STATES:
             await self._apply_to_tracked(crew, run, kind, webhook)
             await self._forget_if_ended(crew, run)
         elif run.final and webhook.poll_now and webhook.kickoff_id in {None, run.kickoff_id}:

@@ -5,8 +5,7 @@ from typing import Any
 
 from bridge.adapters.store import SqlStore
 from bridge.core.crew.responses import Failed, InDoubt, Refused, Started
-from bridge.core.human_input import rules
-from bridge.core.runs import state_machine
+from bridge.core.runs import state_machine, status, tracking
 from bridge.core.runs.model import CrewPolicy, Decision, Run
 from tests.fakes import NOW, a_run
 
@@ -44,5 +43,5 @@ def ids(runs: list[Run]) -> list[str]:
 
 
 def end_of(run: Run) -> Decision:
-    tracked = replace(state_machine.tracked_from_run(run, POLICY, NOW), polls=1)
-    return rules.apply_status(run, tracked, Failed("boom"), POLICY, NOW)
+    tracked = replace(tracking.tracked_from_run(run, POLICY, NOW), polls=1)
+    return status.apply(run, status.observe(tracked, Failed("boom"), POLICY, NOW), POLICY)

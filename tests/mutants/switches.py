@@ -160,7 +160,7 @@ MUTANTS = (
     ),
     Mutant(
         "the clock alone ends a run",
-        "bridge/core/runs/state_machine.py",
+        "bridge/core/runs/status.py",
         "return passed and not isinstance(response, responses.NoResponse | responses.CrewUnavailable)",
         "return passed",
         pytest("tests/unit/runs/test_state_machine.py"),

@@ -16,10 +16,9 @@ from bridge.core.crew import responses
 from bridge.core.delivery.model import Channel, Delivery, DeliveryState
 from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, outcome_of_attempt
 from bridge.core.errors import PostInProgress, RequestRefused
-from bridge.core.human_input import rules
-from bridge.core.runs import state_machine
+from bridge.core.runs import state_machine, status, tracking
 from bridge.core.runs.commands import Abandon, Cancel, Retry, apply_command
-from bridge.core.runs.model import FINAL_STATES, CrewPolicy, Decision, DoubtPolicy, Run, State
+from bridge.core.runs.model import FINAL_STATES, TRACKED_STATES, CrewPolicy, Decision, DoubtPolicy, Run, State
 from tests.fakes import NOW, a_delivery, a_run
 
 EXAMPLES = settings(max_examples=120, stateful_step_count=40)
@@ -62,7 +61,7 @@ class RunMachine(RuleBasedStateMachine):
         self.finals: list[str] = []
         self.runs_in_progress: Run | None = None
         self.tracked = (
-            None if self.run.kickoff_id is None else state_machine.tracked_from_run(self.run, self.policy, self.now)
+            None if self.run.kickoff_id is None else tracking.tracked_from_run(self.run, self.policy, self.now)
         )
         self.posts = 0
         self.proven = 0
@@ -131,17 +130,17 @@ class RunMachine(RuleBasedStateMachine):
             self.commit(state_machine.on_evidence_overdue(self.run, self.policy, self.now))
             self.proven += self.run.state is State.ACCEPTED
 
-    @precondition(lambda self: self.run.state in rules.TRACKED_STATES)
+    @precondition(lambda self: self.run.state in TRACKED_STATES)
     @rule(answer=status_answers, old=st.booleans())
     def look(self, answer: responses.StatusResponse, old: bool) -> None:
-        tracked = rules.sync_with_run(
-            self.tracked or state_machine.tracked_from_run(self.run, self.policy, self.now), self.run
+        tracked = tracking.sync_with_run(
+            self.tracked or tracking.tracked_from_run(self.run, self.policy, self.now), self.run
         )
-        seen, news = rules.observe_status(tracked, answer, self.policy, self.now)
-        self.tracked = seen
-        if not news:
+        observation = status.observe(tracked, answer, self.policy, self.now)
+        self.tracked = seen = observation.tracked
+        if not observation.changes:
             return
-        decision = rules.apply_status(self.run, seen, answer, self.policy, self.now)
+        decision = status.apply(self.run, observation, self.policy)
         if decision.run.state is State.TIMED_OUT:
             assert seen.deadline_at is not None, "I15"
             assert self.now >= seen.deadline_at, "I15"

@@ -7,9 +7,8 @@ response does not.
 A question known from the status alone has no name and no text, and may be one that is known already.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import replace
-from enum import StrEnum
 from typing import assert_never
 
 from bridge.core.crew import responses
@@ -18,24 +17,12 @@ from bridge.core.errors import RequestRefused
 from bridge.core.human_input import feedback
 from bridge.core.human_input.feedback import APPROVED, Resume
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
-from bridge.core.polling import intervals
-from bridge.core.runs import state_machine, timing
-from bridge.core.runs.model import CrewPolicy, Decision, Run, State, TrackedRun
+from bridge.core.runs import changes, state_machine, timing, tracking
+from bridge.core.runs.model import TRACKED_STATES, CrewPolicy, Decision, Run, State, TrackedRun
 
-TRACKED_STATES = frozenset({State.RUNNING, State.WAITING_FOR_HUMAN})
 MOVED_ON_AFTER = 10.0  # seconds after a question arrives, until "running" means that it was answered elsewhere
 CONFIRM_WITHIN = 60.0  # seconds within which an answer must show an effect
 MAX_KEPT = 100  # task ids, answers, and aliases stored per run
-
-
-class _QuestionChange(StrEnum):
-    """What a poll can reveal about a question."""
-
-    ASKED = "asked"
-    MOVED_ON = "moved_on"
-    EXPIRED = "expired"
-    CONFIRMED = "confirmed"
-    UNCONFIRMED = "unconfirmed"
 
 
 # Questions --------------------------------------------------------------------------------------------------------
@@ -69,61 +56,57 @@ def on_activity(run: Run) -> Decision | None:
 # Polls ------------------------------------------------------------------------------------------------------------
 
 
-def observe_status(
+def count_pauses(
     tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
-) -> tuple[TrackedRun, bool]:
-    """`state_machine.observe_execution`, including what the status says about questions."""
-    observed, changed = state_machine.observe_execution(tracked, response, policy, asked_at)
-    if not isinstance(response, responses.NoResponse | responses.CrewUnavailable):
-        pauses = tracked.pauses + 1 if _pausing(observed, response, policy, asked_at) else 0
-        observed = observed if observed.pauses == pauses else replace(observed, pauses=pauses)
-    return observed, changed or _question_change(
-        observed.waiting, observed.human_input.question, observed, response, policy, asked_at
-    ) is not None
+) -> TrackedRun:
+    """Count the polls in a row that found the execution waiting; polls without a statement do not count."""
+    if isinstance(response, responses.NoResponse | responses.CrewUnavailable):
+        return tracked
+    pauses = tracked.pauses + 1 if _pausing(tracked, response, policy, asked_at) else 0
+    return tracked if tracked.pauses == pauses else replace(tracked, pauses=pauses)
 
 
-def apply_status(
-    run: Run, observed: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
-) -> Decision:
-    """`state_machine.apply_execution_status`, including questions unless the run ends."""
-    observed = sync_with_run(observed, run)
-    applied = state_machine.apply_execution_status(run, observed, response, policy, asked_at)
-    if applied.run.state not in TRACKED_STATES:
-        return applied
-    return _apply_question_change(applied.run, observed, response, policy, asked_at).after(applied)
+def question_change(
+    tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
+) -> changes.QuestionChange | None:
+    """Return what a poll reveals about the questions of a run that has not ended; `tracked` includes the poll."""
+    question = tracked.human_input.question
+    if question is not None and tracked.waiting:
+        return _change_while_open(question, response, policy, asked_at)
+    if question is not None and _awaits_confirmation(question):
+        return _change_after_answer(question, response, asked_at)
+    enough = 2 if policy.questions_announced else 1
+    pausing = _pausing(tracked, response, policy, asked_at) and tracked.pauses >= enough
+    return changes.Asked() if pausing else None
 
 
-def sync_with_run(tracked: TrackedRun, run: Run) -> TrackedRun:
-    """Update a tracked run from the stored run; counts from before an answer say nothing about the time after it."""
-    question = run.human_input.question
-    answering = question is not None and question.stage is QuestionStage.SENT
-    return replace(
-        tracked,
-        deadline=tracked.deadline + run.human_input.deadline_extension - tracked.human_input.deadline_extension,
-        started_at=run.started_at or tracked.started_at,
-        polls=max(tracked.polls, run.polls),
-        waiting=run.state is State.WAITING_FOR_HUMAN,
-        deferred=state_machine.is_poll_deferred(run),
-        human_input=run.human_input,
-        pauses=tracked.pauses if run.human_input == tracked.human_input else 0,
-        seen_alive=tracked.seen_alive and not answering,
-    )
+def apply_question_change(run: Run, change: changes.QuestionChange, policy: CrewPolicy, now: float) -> Decision:
+    """Apply what a poll revealed about the questions of a run as stored."""
+    match change:
+        case changes.Asked():
+            return _ask(run, QuestionContent(), policy, now)
+        case changes.AnsweredElsewhere():
+            human_input = _closed(run.human_input, now)
+            return Decision(_confirmed(state_machine.move(run, State.RUNNING, human_input=human_input, due_at=None)))
+        case changes.AnswerOverdue():
+            question = run.human_input.question
+            assert question is not None
+            text = feedback.feedback_text(policy.human_default, None, question.content, policy)
+            return Decision(_with_answer(run, question, text, approve=text == APPROVED, now=now))
+        case changes.AnswerConfirmed():
+            return Decision(_confirmed(run))
+        case changes.AnswerUnconfirmed():
+            return _unconfirmed(run, "nothing has happened since the answer was sent", policy, now)
+        case _:
+            assert_never(change)
 
 
-def next_poll_at(
-    tracked: TrackedRun,
-    policy: CrewPolicy,
-    now: float,
-    pause: float,
-    after: float | None = None,
-    *,
-    at_fallback_interval: bool = False,
-) -> float:
-    """`intervals.execution_poll_at`, but seldom while a question is open, and when an answer or its effect is due."""
-    due = intervals.execution_poll_at(
-        tracked, policy, now, pause, after, at_fallback_interval=at_fallback_interval or tracked.waiting
-    )
-    return min([due, *(at for at in _question_deadlines(tracked.human_input.question) if now < at < due)])
+def deadlines(question: Question | None) -> Iterator[float]:
+    """Yield the times at which a poll is due regardless of the interval: for an answer, and for its effect."""
+    if question is not None and question.stage is QuestionStage.OPEN and question.answer_by is not None:
+        yield question.answer_by
+    if question is not None and question.stage is QuestionStage.SENT and question.sent_at is not None:
+        yield question.sent_at + CONFIRM_WITHIN
 
 
 def alias_to_poll(tracked: TrackedRun, response: responses.StatusResponse) -> str | None:
@@ -232,28 +215,11 @@ def has_pending_answer(run: Run) -> bool:
 # Private ----------------------------------------------------------------------------------------------------------
 
 
-def _question_change(
-    waiting: bool,  # noqa: FBT001 - of the stored run, or of the tracked one
-    question: Question | None,
-    observed: TrackedRun,
-    response: responses.StatusResponse,
-    policy: CrewPolicy,
-    asked_at: float,
-) -> _QuestionChange | None:
-    if question is not None and waiting:
-        return _change_while_open(question, response, policy, asked_at)
-    if question is not None and _awaits_confirmation(question):
-        return _change_after_answer(question, response, asked_at)
-    enough = 2 if policy.questions_announced else 1
-    pausing = _pausing(observed, response, policy, asked_at) and observed.pauses >= enough
-    return _QuestionChange.ASKED if pausing else None
-
-
 def _change_while_open(
     question: Question, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
-) -> _QuestionChange | None:
+) -> changes.QuestionChange | None:
     if isinstance(response, responses.Running) and asked_at >= question.asked_at + MOVED_ON_AFTER:
-        return _QuestionChange.MOVED_ON
+        return changes.AnsweredElsewhere()
     answerable = (
         question.stage is QuestionStage.OPEN
         and policy.human_default is not None
@@ -261,41 +227,17 @@ def _change_while_open(
     )
     expired = question.answer_by is not None and asked_at >= question.answer_by
     answered = not isinstance(response, responses.NoResponse | responses.CrewUnavailable)
-    return _QuestionChange.EXPIRED if answerable and expired and answered else None
+    return changes.AnswerOverdue() if answerable and expired and answered else None
 
 
 def _change_after_answer(
     question: Question, response: responses.StatusResponse, asked_at: float
-) -> _QuestionChange | None:
+) -> changes.QuestionChange | None:
     assert question.sent_at is not None
     if isinstance(response, responses.Running | responses.Pending) and asked_at > question.sent_at:
-        return _QuestionChange.CONFIRMED
+        return changes.AnswerConfirmed()
     overdue = question.stage is QuestionStage.SENT and asked_at >= question.sent_at + CONFIRM_WITHIN
-    return _QuestionChange.UNCONFIRMED if overdue else None
-
-
-def _apply_question_change(
-    run: Run, observed: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
-) -> Decision:
-    waiting, question = run.state is State.WAITING_FOR_HUMAN, run.human_input.question
-    match _question_change(waiting, question, observed, response, policy, asked_at):
-        case None:
-            return Decision(run)
-        case _QuestionChange.ASKED:
-            return _ask(run, QuestionContent(), policy, asked_at)
-        case _QuestionChange.MOVED_ON:
-            human_input = _closed(run.human_input, asked_at)
-            return Decision(_confirmed(state_machine.move(run, State.RUNNING, human_input=human_input, due_at=None)))
-        case _QuestionChange.EXPIRED:
-            assert question is not None
-            text = feedback.feedback_text(policy.human_default, None, question.content, policy)
-            return Decision(_with_answer(run, question, text, approve=text == APPROVED, now=asked_at))
-        case _QuestionChange.CONFIRMED:
-            return Decision(_confirmed(run))
-        case _QuestionChange.UNCONFIRMED:
-            return _unconfirmed(run, "nothing has happened since the answer was sent", policy, asked_at)
-        case impossible:
-            assert_never(impossible)
+    return changes.AnswerUnconfirmed() if overdue else None
 
 
 def _pausing(observed: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float) -> bool:
@@ -304,15 +246,7 @@ def _pausing(observed: TrackedRun, response: responses.StatusResponse, policy: C
         return True
     if not policy.human_input or not isinstance(response, responses.NotFound):
         return False
-    return state_machine.long_missing(observed, asked_at) or (observed.seen_alive and not policy.questions_announced)
-
-
-def _question_deadlines(question: Question | None) -> Iterable[float]:
-    """The times at which a poll is due regardless of the interval."""
-    if question is not None and question.stage is QuestionStage.OPEN and question.answer_by is not None:
-        yield question.answer_by
-    if question is not None and question.stage is QuestionStage.SENT and question.sent_at is not None:
-        yield question.sent_at + CONFIRM_WITHIN
+    return tracking.long_missing(observed, asked_at) or (observed.seen_alive and not policy.questions_announced)
 
 
 def _ask(run: Run, content: QuestionContent, policy: CrewPolicy, now: float) -> Decision:

@@ -8,7 +8,7 @@ _DEADLINE_FRACTION = 0.1  # longest fallback interval, as a fraction of the dead
 _JITTER = 0.05  # of an interval, so that runs started together are not always polled together
 
 
-def execution_poll_at(
+def next_poll_at(
     tracked: TrackedRun,
     policy: CrewPolicy,
     now: float,
@@ -17,7 +17,7 @@ def execution_poll_at(
     *,
     at_fallback_interval: bool = False,
 ) -> float:
-    """Return when to poll again, without regard to human input; `rules.next_poll_at` adds that.
+    """Return when to poll again, without regard to questions and webhooks.
 
     `pause` is the planner's recommendation and `after` the wait that the API asked for, both in seconds.
     `at_fallback_interval`: webhooks will most likely report the end, so polls only cover lost webhooks.

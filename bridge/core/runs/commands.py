@@ -13,7 +13,7 @@ from bridge.core.human_input import rules
 from bridge.core.human_input.feedback import Resume
 from bridge.core.json import check_members, text_member
 from bridge.core.runs import state_machine
-from bridge.core.runs.model import CrewPolicy, Decision, Run, State
+from bridge.core.runs.model import TRACKED_STATES, CrewPolicy, Decision, Run, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def _adopt(run: Run, command: Adopt, policy: CrewPolicy, now: float) -> Decision
         raise RequestRefused(
             "invalid_request", "must be the id of an execution: 1 to 128 letters, digits, - or _", "kickoff_id"
         )
-    if run.unverified and run.state in rules.TRACKED_STATES:
+    if run.unverified and run.state in TRACKED_STATES:
         return rules.on_corrected(run, command.kickoff_id, verified=command.verified, now=now)
     evidence = state_machine.on_evidence(_require_in_doubt(run), command.kickoff_id, policy, now)
     return evidence and replace(evidence, run=replace(evidence.run, unverified=not command.verified))

@@ -31,6 +31,8 @@ Progress = tuple[Any, Any, Any]
 """The part of an execution's progress whose change is emitted: completed, total, current."""
 
 FINAL_STATES = frozenset({State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED})
+TRACKED_STATES = frozenset({State.RUNNING, State.WAITING_FOR_HUMAN})
+"""The states in which the execution of a run is polled."""
 
 
 class DoubtPolicy(StrEnum):

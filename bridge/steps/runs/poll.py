@@ -17,8 +17,10 @@ from bridge.core.crew.responses import (
 )
 from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.human_input import rules
-from bridge.core.runs.model import Run, State, TrackedRun
+from bridge.core.runs import status, tracking
+from bridge.core.runs.model import TRACKED_STATES, Run, State, TrackedRun
 from bridge.core.runs.quarantine import Quarantined
+from bridge.core.runs.status import Observation
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
 from bridge.steps._conflicts import quarantine_run
@@ -108,18 +110,18 @@ class Poll:
         except StoreUnavailable:
             self._crew.rate_limiter.return_permit()
             raise
-        if run is None or run.state not in rules.TRACKED_STATES or run.kickoff_id != tracked.kickoff_id:
+        if run is None or run.state not in TRACKED_STATES or run.kickoff_id != tracked.kickoff_id:
             self._crew.rate_limiter.return_permit()
             self._crew.tracker.forget(tracked.run_id)
             return None
-        return rules.sync_with_run(tracked, run)
+        return tracking.sync_with_run(tracked, run)
 
     async def _poll(self, tracked: TrackedRun, asked_at: float) -> None:
         response = await self._request_status(tracked, asked_at)
         self._crew.pause_if_unavailable(response, asked_at)
         completion_signalled = self._crew.tracker.completion_signalled(tracked.run_id)
-        observed, changed = rules.observe_status(tracked, response, self._crew.policy, asked_at)
-        still_tracked = await self._store_change(observed, response, asked_at) if changed else observed
+        observation = status.observe(tracked, response, self._crew.policy, asked_at)
+        still_tracked = await self._store_changes(observation) if observation.changes else observation.tracked
         self._learn_run_times(tracked, response, asked_at, completion_signalled=completion_signalled)
         if still_tracked is not None:
             after = response.after if isinstance(response, NoResponse) else None
@@ -134,24 +136,23 @@ class Poll:
             response = rules.judge_alias_status(tracked, await self._crew.api.status(alias))
         return self._crew.tracker.complete(tracked, response, asked_at)
 
-    async def _store_change(self, observed: TrackedRun, response: StatusResponse, asked_at: float) -> TrackedRun | None:
-        """Write a change. Return the run to track from now on; None if it is no longer tracked here."""
-        if (cached := self._crew.tracker.take_cached(observed.run_id)) is not None:
+    async def _store_changes(self, observation: Observation) -> TrackedRun | None:
+        """Write what a poll revealed. Return the run to track from now on; None if it is no longer tracked here."""
+        run_id = observation.before.run_id
+        if (cached := self._crew.tracker.take_cached(run_id)) is not None:
             with suppress(Stale):  # written concurrently
-                return await self._apply(cached, observed, response, asked_at)
-        run = await self._store.load(observed.run_id)
-        ended = run is None or run.state not in rules.TRACKED_STATES
-        if run is None or ended or self._store.owned_elsewhere(run) or run.kickoff_id != observed.kickoff_id:
-            self._crew.tracker.forget(observed.run_id)  # it ended, has another execution, or is tracked elsewhere
+                return await self._apply(cached, observation)
+        run = await self._store.load(run_id)
+        ended = run is None or run.state not in TRACKED_STATES
+        if run is None or ended or self._store.owned_elsewhere(run) or run.kickoff_id != observation.before.kickoff_id:
+            self._crew.tracker.forget(run_id)  # it ended, has another execution, or is tracked elsewhere
             return None
-        return await self._apply(run, observed, response, asked_at)
+        return await self._apply(run, observation)
 
-    async def _apply(
-        self, run: Run, observed: TrackedRun, response: StatusResponse, asked_at: float
-    ) -> TrackedRun | None:
-        decision = rules.apply_status(run, observed, response, self._crew.policy, asked_at)
+    async def _apply(self, run: Run, observation: Observation) -> TrackedRun | None:
+        decision = status.apply(run, observation, self._crew.policy)
         written = await self._store.apply(decision)
-        if written.final and isinstance(response, Succeeded) and response.dropped:
+        if written.final and isinstance(response := observation.response, Succeeded) and response.dropped:
             dropped = ", ".join(response.dropped)
             log.error("result_incomplete", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id, dropped=dropped)
         if decision.deliveries:
@@ -167,7 +168,7 @@ class Poll:
         if written.due_at is not None:
             self._notify_recover()
         self._crew.tracker.cache_written(written)
-        return rules.sync_with_run(observed, written)
+        return tracking.sync_with_run(observation.tracked, written)
 
     def _stop_tracking(self, ended: Run) -> None:
         if ended.state is State.SUCCEEDED and ended.outcome.result is None and ended.outcome.result_json is None:

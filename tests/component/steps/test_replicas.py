@@ -15,7 +15,7 @@ from bridge.core.errors import StoreUnavailable
 from bridge.core.human_input import rules
 from bridge.core.human_input.feedback import Resume
 from bridge.core.human_input.model import QuestionContent
-from bridge.core.runs import state_machine
+from bridge.core.runs import tracking
 from bridge.core.runs.model import Run, State
 from bridge.steps.crew_webhooks import ProcessRelayedWebhooks
 from bridge.steps.maintenance.rebalance import Rebalance
@@ -171,7 +171,7 @@ async def test_a_process_keeps_no_state_of_an_answer_for_a_run_of_another(bench:
     other = await another(bench)
     await other.apply_command(run.run_id, Resume(approve=True, task_id="t-1"), "client/orders")
     assert other.crew.tracker._outdated == set()
-    other.crew.tracker.queue.put(state_machine.tracked_from_run(run, bench.policy, NOW), NOW)
+    other.crew.tracker.queue.put(tracking.tracked_from_run(run, bench.policy, NOW), NOW)
     assert other.crew.tracker.queue.next_due() == NOW  # not expedited
 
 

@@ -9,7 +9,7 @@ from random import Random
 from statistics import mean
 
 from bridge.core.crew.rate_limiter import RateLimiter
-from bridge.core.human_input import rules
+from bridge.core.polling import intervals
 from bridge.core.polling.planner import PollPlanner
 from bridge.core.polling.queue import PollQueue
 from bridge.core.runs.model import CrewPolicy, RunTime, TrackedRun
@@ -50,7 +50,7 @@ class Crew:
                 self.lags.append(now - self.ends[tracked.run_id])
             else:
                 seen = replace(tracked, polls=tracked.polls + 1, alive_at=now, seen_at=now, started_at=tracked.began_at)
-                self.queue.put(seen, rules.next_poll_at(seen, POLICY, now, self.planner.pause(seen, now)))
+                self.queue.put(seen, intervals.next_poll_at(seen, POLICY, now, self.planner.pause(seen, now)))
         self.rate_limiter.on_response(now)
 
     def until_all_are_over(self) -> float:

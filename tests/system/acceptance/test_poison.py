@@ -15,18 +15,18 @@ from tests.system.acceptance.replicas import new_database
 
 BUGGY = """
 import sys
-from bridge.core.human_input import rules
+from bridge.core.runs import status
 
-observe_status = rules.observe_status
+observe = status.observe
 
 
 def buggy(tracked, *args):
     if tracked.crew == "poisoned":
         raise ZeroDivisionError("a bug")
-    return observe_status(tracked, *args)
+    return observe(tracked, *args)
 
 
-rules.observe_status = buggy
+status.observe = buggy
 from bridge.cli import main
 
 main()

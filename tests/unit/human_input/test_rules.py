@@ -30,9 +30,10 @@ from bridge.core.human_input import rules
 from bridge.core.human_input.feedback import Resume
 from bridge.core.human_input.model import Question, QuestionContent, QuestionStage
 from bridge.core.human_input.rules import CONFIRM_WITHIN, MOVED_ON_AFTER
-from bridge.core.runs import state_machine
+from bridge.core.runs import state_machine, status, tracking
+from bridge.core.runs.changes import Lost
 from bridge.core.runs.commands import apply_command, read_resume
-from bridge.core.runs.model import CrewPolicy, Decision, Run, State, TrackedRun
+from bridge.core.runs.model import TRACKED_STATES, CrewPolicy, Decision, Run, State, TrackedRun
 from tests.fakes import NOW, a_run, event_types
 
 POLICY = CrewPolicy(deadline=600.0, results_exchange=True)
@@ -83,15 +84,15 @@ def seen(
     run: Run, response: StatusResponse, at: float, policy: CrewPolicy = POLICY, **tracked: Any
 ) -> tuple[TrackedRun, Decision | None]:
     """Apply a status as the polling step does."""
-    before = replace(state_machine.tracked_from_run(run, policy, NOW), **{"started_at": NOW, **tracked})
-    after, changed = rules.observe_status(before, response, policy, at)
-    return after, rules.apply_status(run, after, response, policy, at) if changed else None
+    before = replace(tracking.tracked_from_run(run, policy, NOW), **{"started_at": NOW, **tracked})
+    observation = status.observe(before, response, policy, at)
+    return observation.tracked, status.apply(run, observation, policy) if observation.changes else None
 
 
 # Questions --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", sorted(set(State) - rules.TRACKED_STATES))
+@pytest.mark.parametrize("state", sorted(set(State) - TRACKED_STATES))
 def test_only_a_tracked_run_can_have_a_question(state: State):
     assert rules.on_question(replace(running(), state=state), QuestionContent("t-1"), POLICY, NOW) is None
 
@@ -222,11 +223,11 @@ def test_the_deadline_ends_a_waiting_run():
 
 def test_the_deadline_is_extended_by_the_time_for_human_input():
     run = with_question(WITH_DEADLINE)
-    assert state_machine.tracked_from_run(run, WITH_DEADLINE, NOW).deadline == 700
+    assert tracking.tracked_from_run(run, WITH_DEADLINE, NOW).deadline == 700
     answered = rules.begin_submission(submitted(run, policy=WITH_DEADLINE), NOW + 40).run
-    assert state_machine.tracked_from_run(answered, WITH_DEADLINE, NOW).deadline == 640
+    assert tracking.tracked_from_run(answered, WITH_DEADLINE, NOW).deadline == 640
     late = rules.begin_submission(submitted(run, policy=WITH_DEADLINE), NOW + 400).run
-    assert state_machine.tracked_from_run(late, WITH_DEADLINE, NOW).deadline == 700
+    assert tracking.tracked_from_run(late, WITH_DEADLINE, NOW).deadline == 700
 
 
 @pytest.mark.parametrize(
@@ -282,40 +283,38 @@ def test_without_evidence_an_answer_is_reported_as_unconfirmed_once(response: St
 
 def test_a_tracked_run_takes_over_changes_of_other_processes():
     tracked = replace(
-        state_machine.tracked_from_run(with_question(WITH_DEADLINE), WITH_DEADLINE, NOW),
+        tracking.tracked_from_run(with_question(WITH_DEADLINE), WITH_DEADLINE, NOW),
         pauses=3,
         seen_alive=True,
         deadline=900.0,
     )
     answered = rules.begin_submission(submitted(with_question(WITH_DEADLINE), policy=WITH_DEADLINE), NOW + 40).run
-    after = rules.sync_with_run(tracked, answered)
+    after = tracking.sync_with_run(tracked, answered)
     assert (after.waiting, after.pauses, after.seen_alive, after.deadline) == (False, 0, False, 840.0)
-    assert rules.sync_with_run(tracked, with_question(WITH_DEADLINE)) == tracked
+    assert tracking.sync_with_run(tracked, with_question(WITH_DEADLINE)) == tracked
     later = replace(answered, polls=4)
-    assert [rules.sync_with_run(replace(tracked, polls=polls), later).polls for polls in (2, 9)] == [4, 9]
+    assert [tracking.sync_with_run(replace(tracked, polls=polls), later).polls for polls in (2, 9)] == [4, 9]
 
 
 def test_a_stale_tracked_run_keeps_the_changes_of_another_process():
     """Another process stored the question; this one still counts polls with NOT FOUND."""
-    stale = replace(state_machine.tracked_from_run(running(), POLICY, NOW), missing=4)
-    after, changed = rules.observe_status(stale, NotFound(), POLICY, NOW + 100)
-    assert changed
-    decision = rules.apply_status(with_question(), after, NotFound(), POLICY, NOW + 100)
+    stale = replace(tracking.tracked_from_run(running(), POLICY, NOW), missing=4)
+    observation = status.observe(stale, NotFound(), POLICY, NOW + 100)
+    assert observation.changes == (Lost(),)
+    decision = status.apply(with_question(), observation, POLICY)
     assert decision.run.state is State.WAITING_FOR_HUMAN
 
 
 @pytest.mark.parametrize(
     ("run", "due"),
-    [(with_question(WITH_DEADLINE), 100.0), (sent(), 2 + CONFIRM_WITHIN), (submitted(), None), (running(), None)],
+    [(with_question(WITH_DEADLINE), [100.0]), (sent(), [2 + CONFIRM_WITHIN]), (submitted(), []), (running(), [])],
 )
-def test_polls_are_rare_while_humans_decide_but_not_later_than_the_next_due_time(run: Run, due: float | None):
-    slow = replace(WITH_DEADLINE, poll_min_interval=200.0, poll_max_interval=1000.0)
-    found = rules.next_poll_at(state_machine.tracked_from_run(run, slow, NOW), slow, NOW, pause=200.0)
-    assert found == NOW + due if due else found > NOW + 170
+def test_a_poll_is_due_when_an_answer_or_its_effect_is(run: Run, due: list[float]):
+    assert [at - NOW for at in rules.deadlines(run.human_input.question)] == due
 
 
 def test_an_alias_is_polled_only_if_one_exists_and_the_first_id_is_not_found():
-    tracked = state_machine.tracked_from_run(running(), POLICY, NOW)
+    tracked = tracking.tracked_from_run(running(), POLICY, NOW)
     named = replace(tracked, human_input=replace(tracked.human_input, aliases=("a-1", "a-2")))
     assert rules.alias_to_poll(tracked, NotFound()) is None
     assert rules.alias_to_poll(named, Running()) is None
@@ -323,13 +322,13 @@ def test_an_alias_is_polled_only_if_one_exists_and_the_first_id_is_not_found():
 
 
 def test_a_failure_of_an_alias_counts_without_other_evidence():
-    tracked = state_machine.tracked_from_run(sent(), POLICY, NOW)
+    tracked = tracking.tracked_from_run(sent(), POLICY, NOW)
     _, decision = seen(sent(), NotFound(), NOW + 100)
     assert decision is not None
     assert rules.judge_alias_status(tracked, Failed("x")) == NotFound()
     assert rules.judge_alias_status(tracked, Running()) == Running()
-    assert rules.judge_alias_status(rules.sync_with_run(tracked, decision.run), Failed("x")) == Failed("x")
-    assert rules.judge_alias_status(state_machine.tracked_from_run(running(), POLICY, NOW), Failed("x")) == NotFound()
+    assert rules.judge_alias_status(tracking.sync_with_run(tracked, decision.run), Failed("x")) == Failed("x")
+    assert rules.judge_alias_status(tracking.tracked_from_run(running(), POLICY, NOW), Failed("x")) == NotFound()
 
 
 # Answers ----------------------------------------------------------------------------------------------------------
@@ -503,7 +502,7 @@ class History:
     policy: CrewPolicy
     now: float = NOW
     run: Run = field(default_factory=running)
-    tracked: TrackedRun = field(default_factory=lambda: state_machine.tracked_from_run(running(), POLICY, NOW))
+    tracked: TrackedRun = field(default_factory=lambda: tracking.tracked_from_run(running(), POLICY, NOW))
     reported: list[str] = field(default_factory=list)
     may_have_left: list[int] = field(default_factory=list)
 
@@ -538,10 +537,10 @@ class History:
         return rules.on_submitted(begun, number, response, self.policy, self.now)
 
     def _poll(self, response: StatusResponse) -> Decision | None:
-        self.tracked, changed = rules.observe_status(
-            rules.sync_with_run(self.tracked, self.run), response, self.policy, self.now
-        )
-        return rules.apply_status(self.run, self.tracked, response, self.policy, self.now) if changed else None
+        synced = tracking.sync_with_run(self.tracked, self.run)
+        observation = status.observe(synced, response, self.policy, self.now)
+        self.tracked = observation.tracked
+        return status.apply(self.run, observation, self.policy) if observation.changes else None
 
 
 @settings(max_examples=100)

@@ -33,33 +33,32 @@ def test_the_steady_interval_respects_the_limits_of_the_crew(
 
 @pytest.mark.parametrize("polls", range(0, 50, 7))
 def test_the_interval_of_a_healthy_execution_does_not_depend_on_the_number_of_polls(polls: int):
-    assert 4.5 <= intervals.execution_poll_at(tracked(polls=polls), POLICY, NOW, 5.0) - NOW <= 5.5
+    assert 4.5 <= intervals.next_poll_at(tracked(polls=polls), POLICY, NOW, 5.0) - NOW <= 5.5
 
 
 @pytest.mark.parametrize(("errors", "interval"), [(1, 10), (2, 20), (3, 40), (4, 60), (9, 60), (10_000, 60)])
 def test_errors_increase_the_interval_up_to_the_limit_of_the_crew(errors: int, interval: float):
-    wait = intervals.execution_poll_at(tracked(errors=errors), POLICY, NOW, 5.0) - NOW
+    wait = intervals.next_poll_at(tracked(errors=errors), POLICY, NOW, 5.0) - NOW
     assert 0.9 * interval <= wait <= 1.1 * interval
 
 
 @pytest.mark.parametrize(("deadline", "interval"), [(3600.0, 60), (600.0, 60), (300.0, 30), (20.0, 5)])
 def test_the_fallback_interval_is_the_maximum_of_the_crew_or_a_tenth_of_the_deadline(deadline: float, interval: float):
     wait = (
-        intervals.execution_poll_at(replace(tracked(), deadline=deadline), POLICY, NOW, 5.0, at_fallback_interval=True)
-        - NOW
+        intervals.next_poll_at(replace(tracked(), deadline=deadline), POLICY, NOW, 5.0, at_fallback_interval=True) - NOW
     )
     assert 0.9 * interval <= wait <= 1.1 * interval
 
 
 def test_retry_after_is_obeyed_and_never_shortens_the_interval():
-    assert intervals.execution_poll_at(tracked(), POLICY, NOW, 5.0, after=120.0) == NOW + 120.0
-    assert intervals.execution_poll_at(tracked(), POLICY, NOW, 5.0, after=0.1) > NOW + 4
+    assert intervals.next_poll_at(tracked(), POLICY, NOW, 5.0, after=120.0) == NOW + 120.0
+    assert intervals.next_poll_at(tracked(), POLICY, NOW, 5.0, after=0.1) > NOW + 4
 
 
 def test_the_last_poll_is_due_at_the_deadline():
-    assert intervals.execution_poll_at(tracked(started_at=NOW - 597.0), POLICY, NOW, 5.0) == NOW + 3.0
+    assert intervals.next_poll_at(tracked(started_at=NOW - 597.0), POLICY, NOW, 5.0) == NOW + 3.0
 
 
 def test_after_the_deadline_polls_continue_at_their_interval():
     """The poll at the deadline got no response; only a poll with one may end the run."""
-    assert intervals.execution_poll_at(tracked(started_at=NOW - 600.0), POLICY, NOW, 5.0) > NOW + 4
+    assert intervals.next_poll_at(tracked(started_at=NOW - 600.0), POLICY, NOW, 5.0) > NOW + 4

@@ -9,7 +9,8 @@ from bridge.core.delivery.model import DeliveryState
 from bridge.core.delivery.outcome import on_internal_error
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import HumanInput, Question, QuestionStage
-from bridge.core.runs import quarantine, state_machine
+from bridge.core.runs import quarantine, state_machine, status, tracking
+from bridge.core.runs.changes import PollingResumed
 from bridge.core.runs.model import CrewPolicy, Decision, Run, State
 from bridge.core.runs.timing import DELAYS
 from tests.fakes import NOW, a_delivery, a_run
@@ -64,12 +65,12 @@ def test_any_transition_ends_the_deferral() -> None:
 @pytest.mark.parametrize("response", [Running(), NoResponse("HTTP 502")])
 def test_the_next_poll_ends_the_deferral_of_a_run(response: StatusResponse) -> None:
     run = deferred(in_state(State.RUNNING))
-    tracked = state_machine.tracked_from_run(run, POLICY, NOW)
-    seen, changed = rules.observe_status(tracked, response, POLICY, NOW)
-    polled = rules.apply_status(run, seen, response, POLICY, NOW).run
-    assert changed
+    tracked = tracking.tracked_from_run(run, POLICY, NOW)
+    observation = status.observe(tracked, response, POLICY, NOW)
+    assert PollingResumed() in observation.changes
+    polled = status.apply(run, observation, POLICY).run
     assert (polled.deferral, polled.due_at) == (None, None)
-    assert not rules.sync_with_run(seen, polled).deferred
+    assert not tracking.sync_with_run(observation.tracked, polled).deferred
 
 
 def test_a_run_without_a_deferral_stays_unchanged() -> None:
@@ -84,7 +85,7 @@ def test_pending_human_input_stays_due_after_polls() -> None:
     run = deferred(waiting)
     assert rules.has_pending_answer(run)
     assert state_machine.clear_deferral(run) == run
-    assert not state_machine.tracked_from_run(run, POLICY, NOW).deferred
+    assert not tracking.tracked_from_run(run, POLICY, NOW).deferred
 
 
 def test_a_deferred_run_with_an_open_question_has_no_pending_human_input() -> None:

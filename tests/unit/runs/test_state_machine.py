@@ -29,10 +29,12 @@ from bridge.core.crew.responses import (
     WaitingForHuman,
 )
 from bridge.core.errors import IllegalTransition
-from bridge.core.runs import late_results, state_machine, timing
+from bridge.core.runs import late_results, state_machine, status, timing, tracking
+from bridge.core.runs.changes import FirstSeen, Lost, NeverKnown, Progressed, Verified
 from bridge.core.runs.model import FINAL_STATES, CrewPolicy, Decision, DoubtPolicy, Envelope, Run, State, TrackedRun
 from bridge.core.runs.request import fingerprint
-from bridge.core.runs.state_machine import TRANSITIONS, progress_key
+from bridge.core.runs.state_machine import TRANSITIONS
+from bridge.core.runs.tracking import progress_key
 from tests.fakes import NOW, a_request, a_run, event_types, run_id
 
 POLICY = CrewPolicy(deadline=600.0, results_exchange=True)
@@ -52,16 +54,16 @@ def in_doubt(policy: CrewPolicy = POLICY) -> Run:
     return state_machine.on_kickoff(starting(), InDoubt("HTTP 502"), policy, NOW).run
 
 
-def tracking(policy: CrewPolicy = POLICY, **changes: Any) -> TrackedRun:
-    return replace(state_machine.tracked_from_run(running(), policy, NOW), **changes)
+def a_tracked_run(policy: CrewPolicy = POLICY, **changes: Any) -> TrackedRun:
+    return replace(tracking.tracked_from_run(running(), policy, NOW), **changes)
 
 
 def poll_and_apply(
     run: Run, tracked: TrackedRun, response: StatusResponse, policy: CrewPolicy, at: float
 ) -> tuple[TrackedRun, Decision | None]:
     """Apply a status as the polling step does."""
-    seen, changed = state_machine.observe_execution(tracked, response, policy, at)
-    return seen, state_machine.apply_execution_status(run, seen, response, policy, at) if changed else None
+    observation = status.observe(tracked, response, policy, at)
+    return observation.tracked, status.apply(run, observation, policy) if observation.changes else None
 
 
 # The table --------------------------------------------------------------------------------------------------------
@@ -216,7 +218,7 @@ def test_a_second_doubt_is_another_event():
 
 def test_a_tracked_run_has_everything_that_a_poll_needs():
     run = running(polls=7, started_at=NOW + 3, progress={"completed": 2})
-    tracked = state_machine.tracked_from_run(run, POLICY, NOW + 5)
+    tracked = tracking.tracked_from_run(run, POLICY, NOW + 5)
     assert tracked == TrackedRun(
         run_id(1),
         "research",
@@ -231,18 +233,19 @@ def test_a_tracked_run_has_everything_that_a_poll_needs():
         progress=(2, None, None),
     )
     assert tracked.deadline_at == NOW + 603
-    assert tracking().deadline_at is None
+    assert a_tracked_run().deadline_at is None
 
 
 def test_the_deadline_of_the_request_takes_precedence():
     run = replace(running(), request=a_request(deadline=5.0))
-    assert state_machine.tracked_from_run(run, POLICY, NOW).deadline == 5.0
+    assert tracking.tracked_from_run(run, POLICY, NOW).deadline == 5.0
 
 
 @pytest.mark.parametrize("response", [Running(), Running({"completed": 0}), WaitingForHuman(), Unknown("?")])
 def test_the_first_poll_that_sees_the_execution_started_starts_the_deadline(response: StatusResponse):
-    seen, changed = state_machine.observe_execution(tracking(), response, POLICY, NOW + 4)
-    assert changed
+    observation = status.observe(a_tracked_run(), response, POLICY, NOW + 4)
+    assert FirstSeen() in observation.changes
+    seen = observation.tracked
     assert (seen.started_at, seen.alive_at, seen.polls) == (NOW + 4, NOW + 4, 1)
 
 
@@ -258,20 +261,22 @@ def test_the_first_poll_that_sees_the_execution_started_starts_the_deadline(resp
     ],
 )
 def test_a_poll_without_a_change_writes_nothing(response: StatusResponse):
-    tracked = tracking(started_at=NOW, progress=(1, None, None))
-    seen, changed = state_machine.observe_execution(tracked, response, POLICY, NOW + 4)
-    assert not changed
+    tracked = a_tracked_run(started_at=NOW, progress=(1, None, None))
+    observation = status.observe(tracked, response, POLICY, NOW + 4)
+    seen, changes = observation.tracked, observation.changes
+    assert not changes
     assert (seen.started_at, seen.progress, seen.polls) == (NOW, (1, None, None), 1)
 
 
 def test_a_queued_execution_does_not_start_the_deadline():
-    seen, changed = state_machine.observe_execution(tracking(), Pending(), POLICY, NOW + 10_000)
-    assert not changed
+    observation = status.observe(a_tracked_run(), Pending(), POLICY, NOW + 10_000)
+    seen, changes = observation.tracked, observation.changes
+    assert not changes
     assert (seen.started_at, seen.alive_at) == (None, NOW + 10_000)
 
 
 def test_progress_is_written_and_reported_where_requested():
-    tracked, run = tracking(started_at=NOW, progress=(1, None, None), polls=8), running()
+    tracked, run = a_tracked_run(started_at=NOW, progress=(1, None, None), polls=8), running()
     seen, silent = poll_and_apply(run, tracked, Running({"completed": 2}), POLICY, NOW + 4)
     assert silent == Decision(replace(run, polls=9, started_at=NOW, progress={"completed": 2}))
     assert seen.progress == (2, None, None)
@@ -284,7 +289,7 @@ def test_progress_is_written_and_reported_where_requested():
 
 def test_progress_is_reported_once_per_change_and_at_most_once_a_second():
     policy = replace(POLICY, extra_events=frozenset({"progress"}))
-    run, tracked, reported = running(), tracking(started_at=NOW), []
+    run, tracked, reported = running(), a_tracked_run(started_at=NOW), []
     for seconds, completed in [(10.0, 1), (10.5, 2), (10.9, 2), (11.0, 2), (13.0, 2), (15.0, 3)]:
         tracked, decision = poll_and_apply(run, tracked, Running({"completed": completed}), policy, NOW + seconds)
         if decision is not None:
@@ -297,14 +302,14 @@ def test_progress_is_reported_once_per_change_and_at_most_once_a_second():
 def test_a_status_without_progress_keeps_the_stored_progress(response: StatusResponse):
     policy = replace(POLICY, extra_events=frozenset({"progress"}))
     run = running(progress={"completed": 3}, polls=2)
-    _, decision = poll_and_apply(run, tracking(), response, policy, NOW + 4)
+    _, decision = poll_and_apply(run, a_tracked_run(), response, policy, NOW + 4)
     assert decision == Decision(replace(run, polls=3, started_at=NOW + 4))
 
 
 def test_a_stale_tracked_run_never_reuses_an_event_id():
     """Two polls may begin with the same count; the one stored second must not reuse the number of the first."""
     policy = replace(POLICY, extra_events=frozenset({"progress"}))
-    tracked, ids = tracking(started_at=NOW), list[str]()
+    tracked, ids = a_tracked_run(started_at=NOW), list[str]()
     run = running()
     for completed in (1, 2):
         _, decision = poll_and_apply(run, tracked, Running({"completed": completed}), policy, NOW + 4)
@@ -315,16 +320,24 @@ def test_a_stale_tracked_run_never_reuses_an_event_id():
     assert run.polls == 2
 
 
+def test_progress_stored_by_another_poll_is_not_reported_again():
+    policy = replace(POLICY, extra_events=frozenset({"progress"}))
+    observation = status.observe(a_tracked_run(started_at=NOW), Running({"completed": 2}), policy, NOW + 4)
+    decision = status.apply(running(started_at=NOW, progress={"completed": 2}), observation, policy)
+    assert event_types(decision.deliveries) == []
+
+
 def test_another_current_task_is_progress():
     """Flows count no tasks; they name the current step."""
-    tracked = tracking(started_at=NOW, progress=(None, None, "collect"))
-    seen, changed = state_machine.observe_execution(tracked, Running({"current": "review"}), POLICY, NOW + 5)
-    assert (seen.progress, changed) == ((None, None, "review"), True)
+    tracked = a_tracked_run(started_at=NOW, progress=(None, None, "collect"))
+    observation = status.observe(tracked, Running({"current": "review"}), POLICY, NOW + 5)
+    seen, changes = observation.tracked, observation.changes
+    assert (seen.progress, changes) == ((None, None, "review"), (Progressed({"current": "review"}),))
 
 
 def test_success_ends_the_run_with_its_result():
     response = Succeeded("text", {"a": 1}, {"total_tokens": 5})
-    seen, decision = poll_and_apply(running(), tracking(polls=3), response, POLICY, NOW + 50)
+    seen, decision = poll_and_apply(running(), a_tracked_run(polls=3), response, POLICY, NOW + 50)
     assert decision is not None
     run = decision.run
     assert (run.state, run.polls, run.started_at, run.finished_at) == (State.SUCCEEDED, 4, NOW + 50, NOW + 50)
@@ -335,7 +348,7 @@ def test_success_ends_the_run_with_its_result():
 
 
 def test_failure_ends_the_run_with_the_message_of_the_api():
-    _, decision = poll_and_apply(running(), tracking(), Failed("KeyError: 'x'"), POLICY, NOW + 50)
+    _, decision = poll_and_apply(running(), a_tracked_run(), Failed("KeyError: 'x'"), POLICY, NOW + 50)
     assert decision is not None
     assert decision.run.outcome.error is not None
     assert (decision.run.state, decision.run.outcome.error.code) == (State.FAILED, "execution_failed")
@@ -344,7 +357,9 @@ def test_failure_ends_the_run_with_the_message_of_the_api():
 
 
 def test_an_end_seen_after_the_deadline_counts_as_that_end():
-    _, decision = poll_and_apply(running(), tracking(started_at=NOW), Succeeded("x", None, None), POLICY, NOW + 9999)
+    _, decision = poll_and_apply(
+        running(), a_tracked_run(started_at=NOW), Succeeded("x", None, None), POLICY, NOW + 9999
+    )
     assert decision is not None
     assert decision.run.state is State.SUCCEEDED
 
@@ -356,7 +371,7 @@ def test_an_end_seen_after_the_deadline_counts_as_that_end():
     "response", [Running(), Running({"completed": 1}), WaitingForHuman(), Unknown("?"), Pending(), NotFound()]
 )
 def test_a_poll_sent_after_the_deadline_that_finds_no_end_times_the_run_out(response: StatusResponse):
-    tracked = tracking(started_at=NOW, alive_at=NOW + 599)
+    tracked = a_tracked_run(started_at=NOW, alive_at=NOW + 599)
     _, decision = poll_and_apply(running(), tracked, response, POLICY, NOW + 600)
     assert decision is not None
     assert decision.run.state is State.TIMED_OUT
@@ -367,22 +382,23 @@ def test_a_poll_sent_after_the_deadline_that_finds_no_end_times_the_run_out(resp
 
 @pytest.mark.parametrize(("response", "errors"), [(NoResponse("HTTP 500"), 1), (CrewUnavailable("HTTP 401"), 0)])
 def test_a_poll_without_a_response_never_times_a_run_out(response: StatusResponse, errors: int):
-    seen, changed = state_machine.observe_execution(tracking(started_at=NOW), response, POLICY, NOW + 9999)
-    assert not changed
+    observation = status.observe(a_tracked_run(started_at=NOW), response, POLICY, NOW + 9999)
+    seen, changes = observation.tracked, observation.changes
+    assert not changes
     assert seen.errors == errors
 
 
 def test_a_poll_sent_before_the_deadline_never_times_a_run_out():
-    _, changed = state_machine.observe_execution(tracking(started_at=NOW), Running(), POLICY, NOW + 599.9)
-    assert not changed
+    changes = status.observe(a_tracked_run(started_at=NOW), Running(), POLICY, NOW + 599.9).changes
+    assert not changes
 
 
 def test_consecutive_errors_are_counted():
-    tracked = tracking(started_at=NOW)
+    tracked = a_tracked_run(started_at=NOW)
     for expected in (1, 2, 3):
-        tracked, _ = state_machine.observe_execution(tracked, NoResponse("HTTP 500"), POLICY, NOW + 1)
+        tracked = status.observe(tracked, NoResponse("HTTP 500"), POLICY, NOW + 1).tracked
         assert tracked.errors == expected
-    tracked, _ = state_machine.observe_execution(tracked, Running(), POLICY, NOW + 1)
+    tracked = status.observe(tracked, Running(), POLICY, NOW + 1).tracked
     assert tracked.errors == 0
 
 
@@ -390,7 +406,7 @@ def test_consecutive_errors_are_counted():
     ("polls", "seconds", "lost"), [(5, 60.0, True), (9, 300.0, True), (4, 300.0, False), (50, 59.9, False)]
 )
 def test_a_run_is_lost_after_five_polls_and_a_minute_of_not_found(polls: int, seconds: float, lost: bool):
-    tracked = tracking(missing=polls - 1)
+    tracked = a_tracked_run(missing=polls - 1)
     _, decision = poll_and_apply(running(), tracked, NotFound(), POLICY, NOW + seconds)
     assert (decision is not None) is lost
     if decision is not None:
@@ -401,30 +417,31 @@ def test_a_run_is_lost_after_five_polls_and_a_minute_of_not_found(polls: int, se
 
 @pytest.mark.parametrize("response", [Pending(), Running(), WaitingForHuman(), Unknown("?")])
 def test_any_other_status_restarts_the_count(response: StatusResponse):
-    seen, _ = state_machine.observe_execution(tracking(missing=4), response, POLICY, NOW + 500)
+    seen = status.observe(a_tracked_run(missing=4), response, POLICY, NOW + 500).tracked
     assert (seen.missing, seen.alive_at) == (0, NOW + 500)
 
 
 def test_a_poll_without_a_response_does_not_change_the_count():
-    seen, _ = state_machine.observe_execution(tracking(missing=3), NoResponse("HTTP 502"), POLICY, NOW + 30)
+    seen = status.observe(a_tracked_run(missing=3), NoResponse("HTTP 502"), POLICY, NOW + 30).tracked
     assert (seen.missing, seen.alive_at) == (3, NOW)
 
 
 def test_a_poll_without_a_response_never_loses_a_run():
     """Five quick polls did not find it, then the API was unavailable: only a poll with a response may lose a run."""
-    seen, changed = state_machine.observe_execution(tracking(missing=5), NoResponse("HTTP 502"), POLICY, NOW + 61)
-    assert not changed
-    assert state_machine.observe_execution(seen, NotFound(), POLICY, NOW + 62)[1]
+    observation = status.observe(a_tracked_run(missing=5), NoResponse("HTTP 502"), POLICY, NOW + 61)
+    seen, changes = observation.tracked, observation.changes
+    assert not changes
+    assert status.observe(seen, NotFound(), POLICY, NOW + 62).changes == (Lost(),)
 
 
 def test_with_human_input_not_found_is_tolerated_until_the_deadline():
-    tracked, run = tracking(HITL), running()
+    tracked, run = a_tracked_run(HITL), running()
     tracked, first = poll_and_apply(run, tracked, NotFound(), HITL, NOW + 1)
     assert first is not None
     assert (first.run.state, tracked.started_at) == (State.RUNNING, NOW + 1)
     for moment in range(2, 600, 20):
         tracked, decision = poll_and_apply(run, tracked, NotFound(), HITL, NOW + moment)
-        assert decision is None
+        assert decision is None or decision.run.state is State.WAITING_FOR_HUMAN
     _, decision = poll_and_apply(run, tracked, NotFound(), HITL, NOW + 601)
     assert decision is not None
     assert decision.run.state is State.TIMED_OUT
@@ -435,7 +452,7 @@ def test_with_human_input_not_found_is_tolerated_until_the_deadline():
 def test_a_late_end_cannot_change_a_final_state(state: State, response: StatusResponse):
     ended = replace(running(), state=state)
     with pytest.raises(IllegalTransition):
-        state_machine.apply_execution_status(ended, tracking(), response, POLICY, NOW)
+        status.apply(ended, status.observe(a_tracked_run(), response, POLICY, NOW), POLICY)
 
 
 # Evidence, cancelling, late ends -----------------------------------------------------------------------------------
@@ -553,7 +570,7 @@ def test_without_an_execution_nothing_is_stopped_or_polled():
 
 
 def test_the_execution_of_a_timed_out_run_is_polled_and_not_stopped():
-    _, decision = poll_and_apply(running(), tracking(started_at=NOW), Running(), POLICY, NOW + 600)
+    _, decision = poll_and_apply(running(), a_tracked_run(started_at=NOW), Running(), POLICY, NOW + 600)
     assert decision is not None
     assert (decision.run.state, decision.run.due_at) == (State.TIMED_OUT, NOW + 600)
     assert not late_results.should_be_stopped(decision.run)
@@ -655,7 +672,7 @@ class History:
         return None
 
     def _poll(self, response: Any) -> Decision | None:
-        tracked = self.tracked or state_machine.tracked_from_run(self.run, self.policy, self.now)
+        tracked = self.tracked or tracking.tracked_from_run(self.run, self.policy, self.now)
         self.tracked, decision = poll_and_apply(self.run, tracked, response, self.policy, self.now)
         return decision if decision is None or self.run.state is State.RUNNING or decision.run.final else None
 
@@ -695,35 +712,35 @@ def test_only_proof_or_policy_permits_a_second_post(policy: CrewPolicy, steps: l
 
 
 def after(tracked: TrackedRun, response: StatusResponse, at: float) -> TrackedRun:
-    return state_machine.observe_execution(tracked, response, POLICY, at)[0]
+    return status.observe(tracked, response, POLICY, at).tracked
 
 
 def test_the_age_counts_from_the_last_poll_that_found_the_run_queued():
-    queued = after(tracking(began_at=NOW), Pending(), NOW + 30)
+    queued = after(a_tracked_run(began_at=NOW), Pending(), NOW + 30)
     started = after(queued, Running(), NOW + 40)
     assert (started.began_at, started.seen_at) == (NOW + 30, NOW + 40)
 
 
 def test_a_run_that_waited_for_a_human_has_no_age():
-    waited = after(tracking(began_at=NOW), WaitingForHuman(), NOW + 30)
+    waited = after(a_tracked_run(began_at=NOW), WaitingForHuman(), NOW + 30)
     assert after(waited, Running(), NOW + 40).began_at is None
 
 
 def test_a_task_ended_halfway_between_two_polls():
-    seen = after(tracking(seen_at=NOW), Running({"completed": 0}), NOW + 10)
+    seen = after(a_tracked_run(seen_at=NOW), Running({"completed": 0}), NOW + 10)
     first = after(seen, Running({"completed": 1}), NOW + 20)
     same = after(first, Running({"completed": 1}), NOW + 30)
     assert after(same, Running({"completed": 3}), NOW + 50).task_marks == ((1, NOW + 15), (3, NOW + 40))
 
 
 def test_the_first_poll_of_a_recovered_run_only_sets_the_task_count():
-    assert after(tracking(seen_at=None), Running({"completed": 2}), NOW + 10).task_marks == ((2, NOW + 10),)
+    assert after(a_tracked_run(seen_at=None), Running({"completed": 2}), NOW + 10).task_marks == ((2, NOW + 10),)
 
 
 def test_a_recovered_run_is_known_to_run_from_its_first_poll():
     started = replace(running(), started_at=NOW + 5)
-    assert state_machine.tracked_from_run(started, POLICY, NOW + 99).seen_at is None
-    assert state_machine.tracked_from_run(running(), POLICY, NOW + 99).seen_at == running().sent_at
+    assert tracking.tracked_from_run(started, POLICY, NOW + 99).seen_at is None
+    assert tracking.tracked_from_run(running(), POLICY, NOW + 99).seen_at == running().sent_at
 
 
 # Adopted executions -------------------------------------------------------------------------------------------------
@@ -737,16 +754,16 @@ def adopted(policy: CrewPolicy = POLICY, **changes: Any) -> Run:
 
 
 def seen_missing(run: Run, policy: CrewPolicy = POLICY, polls: int = 5) -> TrackedRun:
-    tracked = state_machine.tracked_from_run(run, policy, NOW)
+    tracked = tracking.tracked_from_run(run, policy, NOW)
     for number in range(polls):
-        tracked, _ = state_machine.observe_execution(tracked, NotFound(), policy, NOW + 15 * (number + 1))
+        tracked = status.observe(tracked, NotFound(), policy, NOW + 15 * (number + 1)).tracked
     return tracked
 
 
 @pytest.mark.parametrize("reported", [0, 1])
 def test_a_run_whose_adopted_execution_was_never_found_returns_to_in_doubt(reported: int):
     run = adopted(in_doubt_emitted=reported)
-    decision = state_machine.apply_execution_status(run, seen_missing(run), NotFound(), POLICY, NOW + 75)
+    decision = status.apply(run, status.observe(seen_missing(run), NotFound(), POLICY, NOW + 75), POLICY)
     held = decision.run
     assert (held.state, held.kickoff_id, held.unverified, held.due_at) == (State.IN_DOUBT, None, False, None)
     assert (held.in_doubt_emitted, held.outcome) == (1, run.outcome)
@@ -757,7 +774,9 @@ def test_a_run_whose_adopted_execution_was_never_found_does_not_time_out():
     policy = replace(POLICY, human_input=True, deadline=60.0)
     run = adopted(policy)
     tracked = seen_missing(run, policy)
-    assert state_machine.apply_execution_status(run, tracked, NotFound(), policy, NOW + 90).run.state is State.IN_DOUBT
+    observation = status.observe(tracked, NotFound(), policy, NOW + 90)
+    assert observation.changes == (NeverKnown(),)
+    assert status.apply(run, observation, policy).run.state is State.IN_DOUBT
 
 
 @pytest.mark.parametrize(
@@ -766,11 +785,9 @@ def test_a_run_whose_adopted_execution_was_never_found_does_not_time_out():
 )
 def test_any_status_other_than_not_found_verifies_an_adopted_execution(response: StatusResponse, unverified: bool):
     run = replace(adopted(), started_at=NOW)
-    seen, changed = state_machine.observe_execution(
-        state_machine.tracked_from_run(run, POLICY, NOW), response, POLICY, NOW + 5
-    )
-    assert (seen.unverified, changed) == (unverified, not unverified)
-    assert state_machine.apply_execution_status(run, seen, response, POLICY, NOW + 5).run.unverified is unverified
+    observation = status.observe(tracking.tracked_from_run(run, POLICY, NOW), response, POLICY, NOW + 5)
+    assert observation.changes == (() if unverified else (Verified(),))
+    assert status.apply(run, observation, POLICY).run.unverified is unverified
 
 
 @pytest.mark.parametrize("completed", [10**400, -1, True, math.nan, math.inf, 1.5, "3", None])

@@ -1,0 +1,85 @@
+"""What a poll can reveal about a tracked run: the values between `status.observe` and `status.apply`."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.core.runs.model import Outcome, State
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The execution succeeded or failed. `progress` is the last one reported, if any."""
+
+    state: State
+    outcome: Outcome
+    progress: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The API no longer knows the execution."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeverKnown:
+    """The API has never known the execution that an operator named."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineExceeded:
+    """A poll made after the deadline found that the execution has not ended; `deadline` in seconds."""
+
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class FirstSeen:
+    """The execution was seen started for the first time; its deadline counts from here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The API knows the execution that an operator named."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollingResumed:
+    """The run was polled again after its polling had been deferred."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """The execution reported new progress."""
+
+    progress: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The execution waits for human input, and no question of it is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredElsewhere:
+    """The execution continued although its question is open here."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerOverdue:
+    """No answer arrived in time, and the crew has a default answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerConfirmed:
+    """The execution continued after the answer was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerUnconfirmed:
+    """The answer had no visible effect for too long."""
+
+
+QuestionChange = Asked | AnsweredElsewhere | AnswerOverdue | AnswerConfirmed | AnswerUnconfirmed
+Change = (
+    Ended | Lost | NeverKnown | DeadlineExceeded | FirstSeen | Verified | PollingResumed | Progressed | QuestionChange
+)

@@ -1,0 +1,131 @@
+"""What the status of an execution means for its run.
+
+`observe` names, once per poll, what a response means for a tracked run; most responses mean nothing. `apply` turns what
+it named into the run's next row and events. Everything about questions is in `human_input.rules`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, assert_never
+
+from bridge.core.crew import responses
+from bridge.core.human_input import rules
+from bridge.core.runs import changes, state_machine, tracking
+from bridge.core.runs.model import CrewPolicy, Decision, Outcome, Run, RunError, State, TrackedRun
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A poll sent at `asked_at` and what it revealed; `before` and `tracked`: the run as tracked before and after it.
+
+    A deadline that passed while the response was on its way does not count.
+    """
+
+    before: TrackedRun
+    response: responses.StatusResponse
+    asked_at: float
+    tracked: TrackedRun
+    changes: tuple[changes.Change, ...]
+
+
+def observe(before: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float) -> Observation:
+    """Return what a response means for a tracked run. Without `changes`, there is nothing to store."""
+    tracked = tracking.record_response(before, response, policy, asked_at)
+    if (end := _end(tracked, response, policy, asked_at)) is not None:
+        return Observation(before, response, asked_at, tracked, (end,))
+    tracked = rules.count_pauses(tracked, response, policy, asked_at)
+    found = tuple(_changes(before, tracked, response, policy, asked_at))
+    return Observation(before, response, asked_at, tracked, found)
+
+
+def apply(run: Run, observation: Observation, policy: CrewPolicy) -> Decision:
+    """Apply an observation to the run as stored; if it was written since it was tracked, observe it as stored first."""
+    if (before := tracking.sync_with_run(observation.before, run)) != observation.before:
+        observation = observe(before, observation.response, policy, observation.asked_at)
+    tracked, asked_at = observation.tracked, observation.asked_at
+    run = state_machine.clear_deferral(run)
+    polled = replace(run, polls=tracked.polls, started_at=tracked.started_at, unverified=tracked.unverified)
+    decision = Decision(polled)
+    for change in observation.changes:
+        decision = _apply_change(decision.run, change, policy, asked_at).after(decision)
+    return decision
+
+
+def _end(
+    tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
+) -> changes.Change | None:
+    """Return the change that ends the tracking of the run, if any."""
+    if isinstance(response, responses.Succeeded):
+        outcome = Outcome(response.result, response.result_json, response.usage)
+        return changes.Ended(State.SUCCEEDED, outcome, response.progress)
+    if isinstance(response, responses.Failed):
+        return changes.Ended(State.FAILED, Outcome(error=RunError("execution_failed", response.message)))
+    lost, overdue = _lost(tracked, response, policy, asked_at), _overdue(tracked, response, asked_at)
+    if tracked.unverified and (lost or overdue):
+        return changes.NeverKnown()
+    if lost:
+        return changes.Lost()
+    return changes.DeadlineExceeded(tracked.deadline) if overdue else None
+
+
+def _changes(
+    before: TrackedRun,
+    tracked: TrackedRun,
+    response: responses.StatusResponse,
+    policy: CrewPolicy,
+    asked_at: float,
+) -> Iterator[changes.Change]:
+    if before.started_at is None and tracked.started_at is not None:
+        yield changes.FirstSeen()
+    if tracked.unverified is not before.unverified:
+        yield changes.Verified()
+    if before.deferred:
+        yield changes.PollingResumed()
+    if isinstance(response, responses.Running) and tracked.progress != before.progress:
+        yield changes.Progressed(response.progress)
+    if (question_change := rules.question_change(tracked, response, policy, asked_at)) is not None:
+        yield question_change
+
+
+def _lost(tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, now: float) -> bool:
+    """Return whether the execution is lost; where NOT FOUND can mean a waiting human, only the deadline decides."""
+    may_wait = policy.human_input or tracked.human_input.question is not None
+    return not may_wait and isinstance(response, responses.NotFound) and tracking.long_missing(tracked, now)
+
+
+def _overdue(tracked: TrackedRun, response: responses.StatusResponse, asked_at: float) -> bool:
+    """Return whether a poll made after the deadline reports an execution that has not ended; errors do not count."""
+    passed = tracked.deadline_at is not None and asked_at >= tracked.deadline_at
+    return passed and not isinstance(response, responses.NoResponse | responses.CrewUnavailable)
+
+
+def _apply_change(run: Run, change: changes.Change, policy: CrewPolicy, now: float) -> Decision:
+    match change:
+        case changes.Ended(state, outcome, progress):
+            return state_machine.finish(replace(run, progress=progress or run.progress), state, outcome, policy, now)
+        case changes.NeverKnown():
+            return state_machine.on_never_known(run, policy, now)
+        case changes.Lost():
+            error = RunError("lost", "the crew API no longer knows the execution")
+            return state_machine.finish(run, State.FAILED, Outcome(error=error), policy, now)
+        case changes.DeadlineExceeded(deadline):
+            error = RunError("deadline_exceeded", f"not ended {deadline:g} s after it was first seen started")
+            return state_machine.finish(run, State.TIMED_OUT, Outcome(error=error), policy, now)
+        case changes.Progressed(progress):
+            return _on_progress(run, progress, policy, now)
+        case changes.FirstSeen() | changes.Verified() | changes.PollingResumed():
+            return Decision(run)  # `apply` has written it to the row
+        case (
+            changes.Asked() | changes.AnsweredElsewhere() | changes.AnswerOverdue() | changes.AnswerConfirmed()
+            | changes.AnswerUnconfirmed()
+        ):  # fmt: skip
+            return rules.apply_question_change(run, change, policy, now)
+        case _:
+            assert_never(change)
+
+
+def _on_progress(run: Run, progress: Any, policy: CrewPolicy, now: float) -> Decision:
+    if tracking.progress_key(progress) == tracking.progress_key(run.progress):
+        return Decision(run)  # stored by another poll
+    progressed = replace(run, progress=progress)
+    return state_machine.with_extra_event(progressed, "progress", policy, now, sequence=run.polls)

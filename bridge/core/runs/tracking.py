@@ -1,0 +1,139 @@
+"""A tracked run: what memory keeps of a run that is polled, and how each response to a poll updates it."""
+
+from dataclasses import replace
+from typing import Any
+
+from bridge.core.crew import responses
+from bridge.core.human_input.model import QuestionStage
+from bridge.core.numbers import read_number
+from bridge.core.runs.model import CrewPolicy, Progress, Run, State, TrackedRun
+from bridge.core.runs.state_machine import is_poll_deferred
+
+LOST_POLLS = 5  # polls in a row that did not find the execution,
+LOST_AFTER = 60.0  # and seconds since it was last known to exist, until it counts as lost
+MIN_PROGRESS_INTERVAL = 1.0  # seconds between two progress events of a run
+
+
+def tracked_from_run(run: Run, policy: CrewPolicy, now: float) -> TrackedRun:
+    """Return what memory must hold to track a running run."""
+    assert run.kickoff_id is not None
+    deadline = policy.deadline if run.request.deadline is None else run.request.deadline
+    return TrackedRun(
+        run_id=run.run_id,
+        crew=run.crew,
+        kickoff_id=run.kickoff_id,
+        deadline=deadline + run.human_input.deadline_extension,
+        alive_at=now,
+        started_at=run.started_at,
+        polls=run.polls,
+        tasks_done=tasks_done(progress_key(run.progress)),
+        began_at=run.sent_at,
+        seen_at=run.sent_at if run.started_at is None else None,
+        progress=progress_key(run.progress),
+        seen_alive=run.started_at is not None,
+        waiting=run.state is State.WAITING_FOR_HUMAN,
+        unverified=run.unverified,
+        deferred=is_poll_deferred(run),
+        human_input=run.human_input,
+    )
+
+
+def sync_with_run(tracked: TrackedRun, run: Run) -> TrackedRun:
+    """Update a tracked run from the stored run; counts from before an answer say nothing about the time after it."""
+    question = run.human_input.question
+    answering = question is not None and question.stage is QuestionStage.SENT
+    return replace(
+        tracked,
+        deadline=tracked.deadline + run.human_input.deadline_extension - tracked.human_input.deadline_extension,
+        started_at=run.started_at or tracked.started_at,
+        polls=max(tracked.polls, run.polls),
+        waiting=run.state is State.WAITING_FOR_HUMAN,
+        unverified=run.unverified,
+        deferred=is_poll_deferred(run),
+        human_input=run.human_input,
+        pauses=tracked.pauses if run.human_input == tracked.human_input else 0,
+        seen_alive=tracked.seen_alive and not answering,
+    )
+
+
+def record_response(
+    tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
+) -> TrackedRun:
+    """Return the tracked run after this response to a poll sent at `asked_at`."""
+    polls = tracked.polls + 1
+    match response:
+        case responses.NoResponse():
+            return replace(tracked, polls=polls, errors=tracked.errors + 1)
+        case responses.CrewUnavailable():
+            return replace(tracked, polls=polls, errors=0)
+        case responses.NotFound():
+            started_at = tracked.started_at or (asked_at if policy.human_input else None)
+            return replace(tracked, polls=polls, errors=0, missing=tracked.missing + 1, started_at=started_at)
+        case responses.Pending():
+            return replace(
+                tracked, polls=polls, errors=0, missing=0, alive_at=asked_at, began_at=asked_at, seen_at=asked_at,
+                unverified=False,
+            )  # fmt: skip
+        case responses.WaitingForHuman():
+            waiting = _alive(tracked, asked_at)
+            return replace(waiting, began_at=None)  # human time says nothing about the crew's run times
+        case responses.Running(progress):
+            alive = _with_tasks(_alive(tracked, asked_at), tracked.seen_at, progress_key(progress), asked_at)
+            return _with_progress(alive, progress_key(progress), asked_at)
+        case responses.Unknown():
+            return replace(_alive(tracked, asked_at), unverified=tracked.unverified)
+        case _:
+            return _alive(tracked, asked_at)
+
+
+def long_missing(tracked: TrackedRun, now: float) -> bool:
+    """Return whether the execution has been missing for so long that it may be lost."""
+    return tracked.missing >= LOST_POLLS and now - tracked.alive_at >= LOST_AFTER
+
+
+def progress_key(progress: Any) -> Progress | None:
+    """Return the part of a progress whose change counts; None where the API reports none."""
+    if not isinstance(progress, dict):
+        return None
+    current, count = progress.get("current"), progress.get("completed")
+    completed = None if isinstance(count, str) else read_number(count)
+    completed = completed if isinstance(completed, int) and completed >= 0 else None
+    current = current if isinstance(current, str) else None
+    return None if completed is None and current is None else (completed, progress.get("total"), current)
+
+
+def tasks_done(progress: Progress | None) -> int | None:
+    """Return how many tasks are done; None where the API does not report it."""
+    return progress[0] if progress is not None and isinstance(progress[0], int) else None
+
+
+def _alive(tracked: TrackedRun, now: float) -> TrackedRun:
+    """Record that the execution exists and is no longer queued; the deadline counts from the first such poll."""
+    return replace(
+        tracked,
+        polls=tracked.polls + 1,
+        errors=0,
+        missing=0,
+        alive_at=now,
+        seen_at=now,
+        seen_alive=True,
+        unverified=False,
+        started_at=tracked.started_at or now,
+    )
+
+
+def _with_progress(tracked: TrackedRun, progress: Progress | None, asked_at: float) -> TrackedRun:
+    """Record new progress; progress that follows the last too soon is left to the next poll."""
+    if progress in (None, tracked.progress) or asked_at - tracked.progress_at < MIN_PROGRESS_INTERVAL:
+        return tracked
+    return replace(tracked, progress=progress, progress_at=asked_at)
+
+
+def _with_tasks(tracked: TrackedRun, seen_before: float | None, progress: Progress | None, now: float) -> TrackedRun:
+    """Record when a new number of tasks was done: between the previous poll and now, so halfway is the best guess."""
+    done = tasks_done(progress)
+    if done is None or done == tracked.tasks_done:
+        return tracked
+    since = now if seen_before is None else (seen_before + now) / 2
+    task_marks = (*tracked.task_marks, (done, since)) if done > 0 else tracked.task_marks
+    return replace(tracked, tasks_done=done, task_marks=task_marks)
