@@ -19,7 +19,7 @@ STYLES = {
 
 _COLUMNS = ("run_id", "crew", "state", "accepted_at", "finished_at")
 _DELIVERY_COLUMNS = ("id", "type", "destination", "state", "attempts", "next_attempt_at", "last_error")
-_FACTS = ("kickoff_id", "accepted_at", "started_at", "finished_at", "error", "result")
+_FACTS = ("kickoff_id", "accepted_at", "started_at", "finished_at", "error", "result", "result_json")
 _MAX_WIDTH = 1000  # columns; fitting a table into 80 would truncate the ids
 
 
@@ -31,14 +31,23 @@ def print_run(run: dict[str, Any], *, as_json: bool) -> None:
     out = Console(soft_wrap=True, highlight=False)
     out.print(Text.assemble((run["run_id"], "bold"), "  ", run["crew"], "  ", _state(run)))
     for name in _FACTS:
-        if run.get(name):
-            out.print(f"  {name}: {run[name]}", markup=False)
+        if run.get(name) is not None:
+            out.print(f"  {name}: {_fact(run[name])}", markup=False)
     if waiting := run.get("waiting"):
         until = f" (until {waiting['until']})" if waiting["until"] else ""
         out.print(f"  waiting: {waiting['reason']} since {waiting['since']}{until}: {waiting['detail']}", markup=False)
     for delivery in run.get("deliveries", []):
         problem = f": {delivery['last_error']}" if delivery["last_error"] else ""
         out.print(f"  {delivery['type']} to {delivery['destination']}: {delivery['state']}{problem}", markup=False)
+
+
+def _fact(value: Any) -> str:
+    """Return text as it is, an error as `code: message`, and any other value as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict) and value.keys() == {"code", "message"}:
+        return f"{value['code']}: {value['message']}"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def print_page(page: dict[str, Any], *, as_json: bool) -> None:
