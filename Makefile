@@ -12,13 +12,13 @@ SLOW_TESTS := tests/test_documents.py tests/contract tests/integration tests/sim
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(VENV)/runtime ## the whole way in one process, nothing to install: kickoffs, live progress, completion events
+demo: $(VENV)/runtime ## sandbox crew, bridge, and receiver in one process: kickoffs, live progress, completion events
 	$(BIN)/kickoff-bridge demo
 
-run: $(VENV)/runtime ## the daemon, with bridge.yaml
+run: $(VENV)/runtime ## run the daemon with bridge.yaml
 	$(BIN)/kickoff-bridge run
 
-check: $(VENV)/dev ## format, lint, types, import rule, unit and step tests (seconds)
+check: $(VENV)/dev ## format, lint, types, import contracts, unit and component tests (a minute, no servers)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/lint-imports --no-logo --no-cache | tail -n 1
@@ -32,43 +32,43 @@ check-core: # every branch of the core
 check-steps:
 	$(BIN)/pytest -q tests/component tests/test_house.py tests/test_docs.py tests/test_vocabulary.py
 
-fix: $(VENV)/dev ## format and mend what can be mended by itself
+fix: $(VENV)/dev ## format the code and apply automatic fixes
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
 
-test: check ## everything, with a real RabbitMQ and PostgreSQL (installed if that is possible)
+test: check ## everything, with a real RabbitMQ and PostgreSQL (as root, installs their packages if missing)
 	sh tests/need-servers.sh
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(SLOW_TESTS)
 
-faults: $(VENV)/dev ## the whole fault suite at full numbers (an hour); SEED=17 to see a run again
+faults: $(VENV)/dev ## the whole fault suite at full numbers (an hour); SEED=17 repeats a run
 	sh tests/need-servers.sh
 	FAULTS=full $(BIN)/pytest -q -n 2 --dist worksteal tests/system/faults
 
-replicas: $(VENV)/dev ## several bridges at full numbers: kills, sleeps, copies, a failing database, moving (half an hour)
+replicas: $(VENV)/dev ## several bridges at full numbers: kills, suspension, duplicates, a failing database, moving (half an hour)
 	sh tests/need-servers.sh
 	FAULTS=full $(BIN)/pytest -q -s tests/system/faults/test_replicas.py
 	RUNS=50000 $(BIN)/pytest -q -s tests/system/acceptance/test_store_copy.py
 
 MINUTES ?= 30
-soak: $(VENV)/dev ## load and faults for so many minutes: MINUTES=30
+soak: $(VENV)/dev ## load and faults for MINUTES=30
 	sh tests/need-servers.sh
 	SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -q -s tests/system/faults/test_soak.py
 
-mutants: $(VENV)/dev ## break each promise on purpose and see a test turn red
+mutants: $(VENV)/dev ## break each promise on purpose and require a test to fail
 	sh tests/need-servers.sh
 	$(BIN)/python -m tests.mutants
 
 SEEDS ?= 10000
-simulate: $(VENV)/dev ## many simulated lives with crashes and faults; SEEDS=10000, or SEED=17 to see one again
+simulate: $(VENV)/dev ## simulated histories with crashes and faults; SEEDS=10000, or SEED=17 to repeat one
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
-proofs: $(VENV)/dev ## every broken answer of the crew API, 50 times each (a minute or two)
+proofs: $(VENV)/dev ## every broken response of the crew API, 50 times each (a minute or two)
 	BRIDGE_TEST_REPEATS=50 $(BIN)/pytest -q -n 2 tests/integration/test_crew_api_faults.py
 
-fuzz: $(VENV)/dev ## 20,000 bodies and header sets for each door (minutes)
+fuzz: $(VENV)/dev ## 20,000 bodies and header sets for each entry point (minutes)
 	BRIDGE_FUZZ=20000 $(BIN)/pytest -q -s tests/integration/test_fuzz.py
 
-schemathesis: $(VENV)/dev ## 200 made-up calls of each operation of openapi.json, and rows of them (minutes)
+schemathesis: $(VENV)/dev ## 200 generated calls of each operation of openapi.json, and sequences of them (minutes)
 	BRIDGE_SCHEMATHESIS=200 $(BIN)/pytest -q tests/integration/test_published_openapi.py
 
 bench: $(VENV)/dev ## requests per second, lag and polls per run; then the bridge compared with other approaches (ten minutes)
@@ -76,7 +76,7 @@ bench: $(VENV)/dev ## requests per second, lag and polls per run; then the bridg
 	$(BIN)/python -m bench.end_to_end
 	$(BIN)/python -m bench.throughput --picture docs/throughput.svg
 
-scale: $(VENV)/dev ## 100,000 runs in one process, few runs beside many, a crew that refuses for a minute (six minutes)
+scale: $(VENV)/dev ## 100,000 runs in one process, few runs next to many, a crew that refuses for a minute (six minutes)
 	$(BIN)/python -m bench.outstanding
 	$(BIN)/python -m bench.fairness
 	$(BIN)/python -m bench.refusals
@@ -87,16 +87,16 @@ bench-polling: $(VENV)/dev ## what polls cost and gain, compared with other poli
 
 RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
     --python-version 3.11
-lock: $(VENV)/dev ## resolve the dependencies anew into requirements*.txt
+lock: $(VENV)/dev ## resolve the dependencies into requirements*.txt
 	$(RESOLVE) --upgrade pyproject.toml -o requirements.txt
 	$(RESOLVE) --upgrade --constraints requirements.txt requirements-build.in -o requirements-build.txt
 	$(RESOLVE) --upgrade --constraints requirements.txt --constraints requirements-build.txt --no-strip-extras --extra dev \
 	    pyproject.toml -o requirements-dev.txt
 
-image: ## the container image (needs a Docker engine)
+image: ## build the container image (needs a Docker engine)
 	docker build --tag kickoff-bridge .
 
-clean: ## remove what these targets made
+clean: ## remove what these targets created
 	rm -rf $(VENV) build dist bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/system/interop/node_modules
 
 $(VENV)/runtime: requirements.txt pyproject.toml
