@@ -94,7 +94,7 @@ class FakeStore:
     async def peek(self, wanted: str) -> Run | None:
         return await self.load(wanted)
 
-    async def show(self, wanted: str) -> Run | None:
+    async def load_for_api(self, wanted: str) -> Run | None:
         self._check()
         return self.runs.get(wanted)
 

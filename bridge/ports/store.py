@@ -37,7 +37,7 @@ class Store(Protocol):
     async def accept(self, run: Run) -> Accepted:
         """Store a new run, or return the run that the same key or the same redelivered message had created."""
 
-    async def file(self, deliveries: Sequence[Delivery]) -> None:
+    async def add_deliveries(self, deliveries: Sequence[Delivery]) -> None:
         """Store deliveries that belong to no run, such as dead letters and notices."""
 
     async def claim_accepted(
@@ -69,11 +69,11 @@ class Store(Protocol):
     async def load(self, run_id: str) -> Run | None:
         """Load a run, with everything that is stored of it."""
 
-    async def show(self, run_id: str) -> Run | None:
-        """Load a run for an API caller, in a queue apart from the steps' reads."""
+    async def load_for_api(self, run_id: str) -> Run | None:
+        """Load a run for an API caller, over other connections than the steps' reads."""
 
     async def peek(self, run_id: str) -> Run | None:
-        """As `show`, without inputs, meta, progress, and result."""
+        """Load a run for an API caller, without inputs, meta, progress, and result."""
 
     async def find_execution(self, crew: str, kickoff_id: str) -> Run | None:
         """Return the newest run of a crew whose execution has this id."""
@@ -81,7 +81,7 @@ class Store(Protocol):
     async def find_key(self, source: str, crew: str, key: str) -> Run | None:
         """Return the run that a sender's idempotency key led to."""
 
-    async def find_runs(self, which: RunFilter) -> Page[Run]:
+    async def find_runs(self, filter_: RunFilter) -> Page[Run]:
         """Return runs, newest first, without inputs and large results; a page is also limited in bytes."""
 
     async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
@@ -96,10 +96,10 @@ class Store(Protocol):
     async def deliveries_for_run(self, run_id: str) -> list[Delivery]:
         """Return the deliveries of a run, without the bodies of their events."""
 
-    async def find_deliveries(self, which: DeliveryFilter) -> list[Delivery]:
+    async def find_deliveries(self, filter_: DeliveryFilter) -> list[Delivery]:
         """Return deliveries, newest first, without the bodies of their events."""
 
-    async def redeliver(self, which: DeliveryFilter, now: float) -> int:
+    async def redeliver(self, filter_: DeliveryFilter, now: float) -> int:
         """Make deliveries due now, with a new retry schedule, and resume their receivers; return how many.
 
         Deliveries whose attempt is in progress are skipped. The filter's `limit` is ignored.
@@ -147,14 +147,14 @@ class Store(Protocol):
     async def collect_webhooks(self, room: int) -> list[RelayedWebhook]:
         """Take at most `room` relayed webhooks for runs of this process."""
 
-    async def store_run_times(self, crew: str, new: Sequence[RunTime], since: float, most: int) -> None:
-        """Add run times of a crew; keep only the last `most` of those that ended since then."""
+    async def store_run_times(self, crew: str, new: Sequence[RunTime], since: float, limit: int) -> None:
+        """Add run times of a crew; keep only the last `limit` of those that ended since then."""
 
-    async def run_times(self, crew: str, after: float, most: int) -> list[RunTime]:
-        """Return the last `most` run times of a crew that ended after then, newest first."""
+    async def run_times(self, crew: str, after: float, limit: int) -> list[RunTime]:
+        """Return the last `limit` run times of a crew that ended after then, newest first."""
 
-    async def forget(self, ended_before: float, most: int) -> int:
-        """Delete at most `most` runs that ended before then and have no pending delivery; return how many."""
+    async def delete_ended_runs(self, ended_before: float, limit: int) -> int:
+        """Delete at most `limit` runs that ended before then and have no pending delivery; return how many."""
 
     async def counts(self) -> dict[str, dict[str, int]]:
         """Return the number of runs and of deliveries per state, under `runs` and `deliveries`."""

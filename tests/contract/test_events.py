@@ -82,7 +82,7 @@ async def test_loaded_events_are_limited_in_bytes(store: SqlStore):
     made = [a_delivery(number).event for number in range(4)]
     stored = [replace(event, body=b"x" * size) for event, size in zip(made, sizes, strict=True)]
     for number, event in enumerate(stored):
-        await store.file([replace(a_delivery(number), event=event)])
+        await store.add_deliveries([replace(a_delivery(number), event=event)])
     left = [event.event_id for event in stored]
     loaded = []
     while left:
@@ -92,7 +92,7 @@ async def test_loaded_events_are_limited_in_bytes(store: SqlStore):
 
 
 async def test_events_without_a_run_are_not_listed(store: SqlStore):
-    await store.file([a_delivery()])
+    await store.add_deliveries([a_delivery()])
     assert await store.find_events(0.0, 99) == []
 
 
@@ -103,5 +103,5 @@ async def test_an_event_without_a_destination_is_deleted_with_its_run(store: Sql
     await store.apply(
         cloudevents.with_event(replace(run, finished_at=NOW, state=State.CANCELLED), "run.cancelled", NOWHERE, NOW)
     )
-    assert await store.forget(NOW + 1, 9) == 1
+    assert await store.delete_ended_runs(NOW + 1, 9) == 1
     assert await store.find_events(0.0, 99) == []

@@ -7,7 +7,7 @@ import pytest
 from bridge.adapters.store import SqlStore
 from bridge.adapters.store import store as store_module
 from bridge.adapters.store.database import database, opened
-from bridge.adapters.store.local_handoff import ASK_STORE_INTERVAL, MOST, REQUESTED_WITHIN
+from bridge.adapters.store.local_handoff import ASK_STORE_INTERVAL, MAX_DELIVERIES, REQUESTED_WITHIN
 from bridge.adapters.store.queries import runs as run_queries
 from bridge.core.delivery import cloudevents
 from bridge.core.delivery.model import Channel
@@ -62,7 +62,7 @@ async def test_without_a_waiting_sender_a_delivery_stays_unclaimed(adapter: Adap
 
 
 async def test_deliveries_of_other_processes_are_claimed_as_well(with_sender: SqlStore):
-    await with_sender.file([a_delivery(1, Channel.QUEUE)])
+    await with_sender.add_deliveries([a_delivery(1, Channel.QUEUE)])
     await refused(with_sender)
     assert len(await with_sender.claim_deliveries(TO_BROKER, 9, NOW)) == 1
     await refused(with_sender, 2)
@@ -70,7 +70,7 @@ async def test_deliveries_of_other_processes_are_claimed_as_well(with_sender: Sq
 
 
 async def test_a_backlog_is_processed_at_full_rate_beside_handoffs(with_sender: SqlStore):
-    await with_sender.file([a_delivery(number, Channel.QUEUE) for number in range(20)])
+    await with_sender.add_deliveries([a_delivery(number, Channel.QUEUE) for number in range(20)])
     assert len(await with_sender.claim_deliveries(TO_BROKER, 5, NOW)) == 5
     await refused(with_sender)
     assert len(await with_sender.claim_deliveries(TO_BROKER, 5, NOW)) == 5
@@ -79,7 +79,7 @@ async def test_a_backlog_is_processed_at_full_rate_beside_handoffs(with_sender: 
 
 
 async def test_deliveries_of_other_processes_have_their_turn_beside_many_handoffs(with_sender: SqlStore):
-    await with_sender.file([a_delivery(1, Channel.QUEUE)])
+    await with_sender.add_deliveries([a_delivery(1, Channel.QUEUE)])
     for number in range(9):
         await refused(with_sender, number)
     later = NOW + ASK_STORE_INTERVAL
@@ -88,7 +88,7 @@ async def test_deliveries_of_other_processes_have_their_turn_beside_many_handoff
 
 
 async def test_a_single_slot_alternates_between_both(with_sender: SqlStore):
-    await with_sender.file([a_delivery(number, Channel.QUEUE) for number in range(9)])
+    await with_sender.add_deliveries([a_delivery(number, Channel.QUEUE) for number in range(9)])
     assert len(await with_sender.claim_deliveries(TO_BROKER, 1, NOW)) == 1
     for number in range(9):
         await refused(with_sender, number)
@@ -98,7 +98,7 @@ async def test_a_single_slot_alternates_between_both(with_sender: SqlStore):
 
 async def test_a_handed_off_delivery_survives_a_failing_claim(with_sender: SqlStore, connection: LossyConnection):
     await refused(with_sender)
-    await with_sender.file([a_delivery(2, Channel.QUEUE)])
+    await with_sender.add_deliveries([a_delivery(2, Channel.QUEUE)])
     later = NOW + ASK_STORE_INTERVAL
     connection.lose()
     assert [one.destination.channel for one in await with_sender.claim_deliveries(TO_BROKER, 9, later)] == [
@@ -112,7 +112,7 @@ async def test_a_handed_off_delivery_survives_a_failing_claim(with_sender: SqlSt
 async def test_a_lost_confirmation_leaves_the_delivery_with_its_writer(
     with_sender: SqlStore, connection: LossyConnection, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(store_module, "RETRY_EVERY", 0.01)
+    monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.01)
     run = await started(with_sender)
     connection.lose()
     await with_sender.apply(end_of(run))
@@ -124,7 +124,7 @@ async def test_a_lost_confirmation_of_an_end_decided_without_the_inputs(
     with_sender: SqlStore, connection: LossyConnection, monkeypatch: pytest.MonkeyPatch
 ):
     """The cached run is still known for what was written."""
-    monkeypatch.setattr(store_module, "RETRY_EVERY", 0.01)
+    monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.01)
     run = await started(with_sender)
     recent = RunCache()
     recent.put(run)
@@ -149,7 +149,7 @@ async def test_a_decision_repeated_after_a_conflict_is_sent_once(with_sender: Sq
 async def test_a_decision_repeated_after_a_conflict_is_not_released_for_its_lost_first_attempt(
     with_sender: SqlStore, connection: LossyConnection, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(store_module, "RETRY_EVERY", 0.3)
+    monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.3)
     run = await started(with_sender)
     connection.lose(written=False)
     writing = asyncio.create_task(with_sender.apply(end_of(run)))
@@ -195,7 +195,7 @@ async def test_a_writer_that_becomes_stale_leaves_the_delivery_to_others(
     with_sender: SqlStore, connection: LossyConnection, monkeypatch: pytest.MonkeyPatch
 ):
     """Its first attempt was committed without a confirmation, and another process has written since."""
-    monkeypatch.setattr(store_module, "RETRY_EVERY", 0.3)
+    monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.3)
     run = await started(with_sender)
     connection.lose()
     question = cloudevents.with_event(run, cloudevents.WAITING_FOR_HUMAN, POLICY, NOW)
@@ -259,11 +259,11 @@ async def test_a_failed_release_is_repeated(with_sender: SqlStore, connection: L
 
 
 async def test_only_as_many_handoffs_are_kept_as_are_soon_sent(adapter: Adapter, with_sender: SqlStore):
-    for number in range(MOST + 3):
+    for number in range(MAX_DELIVERIES + 3):
         await refused(with_sender, number)
     assert adapter.execute("SELECT COUNT(*) FROM deliveries WHERE owner IS NULL") == [(3,)]
     taken = [await with_sender.claim_deliveries(TO_BROKER, 100, NOW) for _ in range(3)]
-    assert sum(map(len, taken)) == MOST + 3
+    assert sum(map(len, taken)) == MAX_DELIVERIES + 3
 
 
 async def test_closing_releases_unsent_handoffs(adapter: Adapter):

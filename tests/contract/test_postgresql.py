@@ -253,7 +253,7 @@ async def test_the_roles_of_the_composed_database_are_enough(postgres: PostgresS
 async def test_writes_wait_while_the_database_restarts(
     postgresql: PostgresqlAdapter, store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(store_module, "RETRY_EVERY", 0.02)
+    monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.02)
     run = await claimed(store)
     await asyncio.to_thread(postgresql.server.stop)
     writing = asyncio.create_task(store.apply(state_machine.begin(run, NOW)))

@@ -86,7 +86,7 @@ async def plans(adapter: Adapter, store: SqlStore) -> Plans:
     """A store with a few rows of every kind; PostgreSQL considers no table small enough to scan."""
     for number in range(1, 4):
         await store.accept(a_run(number, envelope=Envelope("client/shop")))
-    await store.file([a_delivery(1)])
+    await store.add_deliveries([a_delivery(1)])
     return Plans(adapter)
 
 
@@ -144,7 +144,7 @@ async def test_no_step_of_the_bridge_reads_all_runs_or_deliveries(plans: Plans, 
         await store.collect_webhooks(9)
         await store.store_run_times("research", [], NOW, 9)
         await store.run_times("research", NOW, 9)
-        await store.forget(NOW, 9)
+        await store.delete_ended_runs(NOW, 9)
         await store.counts()
         await store.health()
     assert plans.scans() == []

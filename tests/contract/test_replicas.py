@@ -88,9 +88,9 @@ async def test_an_undecodable_webhook_is_dropped_and_costs_no_other(adapter: Ada
 async def test_webhooks_are_deleted_with_their_run(adapter: Adapter, store: SqlStore):
     run = await refused(store)
     await store.relay_webhook(RelayedWebhook(run.run_id, 1, Kind.CREW, None))
-    assert await store.forget(NOW + 1, 9) == 0  # its event is not delivered yet
+    assert await store.delete_ended_runs(NOW + 1, 9) == 0  # its event is not delivered yet
     adapter.execute("DELETE FROM deliveries")
-    assert await store.forget(NOW + 1, 9) == 1
+    assert await store.delete_ended_runs(NOW + 1, 9) == 1
     assert adapter.execute("SELECT count(*) FROM relayed_webhooks") == [(0,)]
 
 

@@ -19,7 +19,7 @@ async def test_a_page_is_limited_in_bytes(adapter: Adapter, store: SqlStore) -> 
     for number in range(1, 7):
         await accepted(store, number, meta={"text": "x" * third})
     for column, number in (("result", 5), ("progress", 4)):
-        size = run_lists.LARGEST if column == "result" else run_lists.PAGE_BYTES
+        size = run_lists.MAX_LISTED_RESULT if column == "result" else run_lists.PAGE_BYTES
         adapter.execute(
             f"UPDATE runs SET {column} = %s WHERE run_id = %s", b'"%b"' % (b"1" * (size - 2)), run_id(number)
         )

@@ -197,7 +197,7 @@ class TestRoundTrips:
         }
         body = bytes(range(256)) + "🦉".encode()
         sent = a_delivery(channel=Channel.QUEUE, body=body, headers=headers, content_type="text/plain; charset=x")
-        await store.file([sent])
+        await store.add_deliveries([sent])
         assert await store.claim_deliveries([Channel.QUEUE], 9, NOW) == [sent]
 
 
@@ -373,7 +373,7 @@ class TestApply:
     async def test_an_end_whose_deliveries_cannot_be_written_is_not_written(self, store: SqlStore):
         run = await started(store)
         taken = end_of(run).deliveries[0]
-        await store.file([replace(taken, event=replace(taken.event, run_id=None))])
+        await store.add_deliveries([replace(taken, event=replace(taken.event, run_id=None))])
         with pytest.raises(IntegrityError):
             await store.apply(end_of(run))
         assert await store.load(run.run_id) == run
@@ -433,25 +433,25 @@ class TestApply:
 class TestDeliveries:
     async def test_deliveries_are_claimed_by_channel(self, store: SqlStore):
         for number, channel in enumerate(Channel):
-            await store.file([a_delivery(number, channel)])
+            await store.add_deliveries([a_delivery(number, channel)])
         found = await store.claim_deliveries([Channel.QUEUE, Channel.EXCHANGE], 9, NOW)
         assert {delivery.destination.channel for delivery in found} == {Channel.QUEUE, Channel.EXCHANGE}
 
     async def test_the_longest_due_comes_first(self, store: SqlStore):
         dues = {number: NOW - age for number, age in enumerate([5, 50, 1, 99, 20])}
         for number, due in dues.items():
-            await store.file([a_delivery(number, due_at=due)])
+            await store.add_deliveries([a_delivery(number, due_at=due)])
         found = await store.claim_deliveries([Channel.CALLBACK], 3, NOW)
         assert [delivery.due_at for delivery in found] == sorted(dues.values())[:3]
 
     async def test_only_due_and_free_deliveries_are_claimed(self, store: SqlStore):
-        await store.file([a_delivery(1, due_at=NOW + 5), a_delivery(2)])
+        await store.add_deliveries([a_delivery(1, due_at=NOW + 5), a_delivery(2)])
         assert len(await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 4)) == 1
         assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 4) == []
         assert len(await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 5)) == 1
 
     async def test_a_failed_delivery_is_released_for_later(self, store: SqlStore):
-        await store.file([a_delivery()])
+        await store.add_deliveries([a_delivery()])
         [delivery] = await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
         written = outcome_of_attempt(delivery, Retryable("HTTP 500", after=60.0), NOW)
         await store.record_outcome(written)
@@ -469,7 +469,7 @@ class TestDeliveries:
 
     async def test_concurrent_claims_never_share_a_delivery(self, adapter: Adapter, store: SqlStore):
         other = await adapter.twin(store, "other")
-        await store.file([a_delivery(number) for number in range(30)])
+        await store.add_deliveries([a_delivery(number) for number in range(30)])
         rounds = await asyncio.gather(
             *(one.claim_deliveries([Channel.CALLBACK], 4, NOW) for one in (store, other) for _ in range(5))
         )
@@ -480,7 +480,7 @@ class TestDeliveries:
         self, adapter: Adapter, store: SqlStore
     ):
         """Every write is guarded; the process had expired during its attempt."""
-        await store.file([a_delivery()])
+        await store.add_deliveries([a_delivery()])
         [slow] = await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
@@ -517,13 +517,15 @@ class TestListing:
 
     async def test_neither_inputs_nor_large_results_are_read_for_a_list(self, adapter: Adapter, store: SqlStore):
         """A page of them would be gigabytes."""
-        for number, (size, of_json) in enumerate([(run_lists.LARGEST, 0), (run_lists.LARGEST, 1), (0, 5)], start=1):
+        for number, (size, of_json) in enumerate(
+            [(run_lists.MAX_LISTED_RESULT, 0), (run_lists.MAX_LISTED_RESULT, 1), (0, 5)], start=1
+        ):
             await accepted(store, number)
             columns = b"x" * size or None, b"1" * of_json or None
             adapter.execute("UPDATE runs SET result = %s, result_json = %s WHERE run_id = %s", *columns, run_id(number))
         found = (await store.find_runs(RunFilter())).items
         sizes = [(len(run.outcome.result or ""), run.outcome.result_json) for run in found]
-        assert sizes == [(0, 11111), (0, None), (run_lists.LARGEST, None)]
+        assert sizes == [(0, 11111), (0, None), (run_lists.MAX_LISTED_RESULT, None)]
         assert [run.request.inputs for run in found] == [{}, {}, {}]
 
     async def test_an_empty_store_counts_nothing(self, store: SqlStore):
@@ -533,7 +535,7 @@ class TestListing:
 class TestOwnership:
     async def test_a_silent_process_loses_its_rows_and_their_versions_increase(self, adapter: Adapter, store: SqlStore):
         run = await started(store)
-        await store.file([a_delivery()])
+        await store.add_deliveries([a_delivery()])
         await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
@@ -576,7 +578,7 @@ class TestOwnership:
         async with adapter.open() as store:
             run = await started(store, 1)
             await claimed(store, 2)
-            await store.file([a_delivery()])
+            await store.add_deliveries([a_delivery()])
             await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
         assert adapter.execute("SELECT count(*) FROM processes") == [(0,)]
         async with adapter.open("next") as store:
@@ -598,8 +600,8 @@ class TestRetention:
         await refused(store, 2, at=NOW)
         [delivery] = await store.claim_deliveries([Channel.EXCHANGE], 9, NOW)
         await store.record_outcome(outcome_of_attempt(delivery, Confirmed(), NOW))
-        assert await store.forget(NOW, 9) == 0
-        assert await store.forget(NOW + 1, 9) == 2
+        assert await store.delete_ended_runs(NOW, 9) == 0
+        assert await store.delete_ended_runs(NOW + 1, 9) == 2
         for table in ("runs", "events", "deliveries"):
             assert adapter.execute(f"SELECT count(*) FROM {table}") == [(0,)]
 
@@ -607,18 +609,18 @@ class TestRetention:
         """Half a million in one transaction exceeded PostgreSQL's time limit: each attempt was rolled back."""
         for number, age in enumerate((1, 3, 2), start=1):
             await refused(store, number, CrewPolicy(), at=NOW - age)
-        assert await store.forget(NOW, 2) == 2
+        assert await store.delete_ended_runs(NOW, 2) == 2
         assert ids((await store.find_runs(RunFilter())).items) == [run_id(1)]
-        assert await store.forget(NOW, 2) == 1
-        assert await store.forget(NOW, 2) == 0
+        assert await store.delete_ended_runs(NOW, 2) == 1
+        assert await store.delete_ended_runs(NOW, 2) == 0
 
     async def test_many_events_without_a_run_are_deleted_in_batches(self, adapter: Adapter, store: SqlStore):
-        await store.file([a_delivery(number) for number in range(1, 4)])
+        await store.add_deliveries([a_delivery(number) for number in range(1, 4)])
         for delivery in await store.claim_deliveries([Channel.CALLBACK], 9, NOW):
             await store.record_outcome(outcome_of_attempt(delivery, Confirmed(), NOW))
         left = []
         for _ in range(2):
-            await store.forget(NOW + 1, 2)
+            await store.delete_ended_runs(NOW + 1, 2)
             left += adapter.execute("SELECT count(*) FROM events")
         assert left == [(1,), (0,)]
 
@@ -626,26 +628,26 @@ class TestRetention:
         run = await refused(store, policy=CALLBACK)
         [first, _] = await store.claim_deliveries(list(Channel), 9, NOW)
         await store.record_outcome(outcome_of_attempt(first, Confirmed(), NOW))
-        assert await store.forget(NOW + 99 * HOUR, 9) == 0
+        assert await store.delete_ended_runs(NOW + 99 * HOUR, 9) == 0
         assert len(await store.deliveries_for_run(run.run_id)) == 2
 
     async def test_open_runs_are_kept_at_any_age(self, store: SqlStore):
         await accepted(store, 1)
         await in_doubt(store, 2)
         await started(store, 3)
-        assert await store.forget(NOW + 10_000 * HOUR, 9) == 0
+        assert await store.delete_ended_runs(NOW + 10_000 * HOUR, 9) == 0
 
     async def test_old_deliveries_without_a_run_are_deleted_when_they_are_done(self, store: SqlStore):
-        await store.file([a_delivery(1), a_delivery(2)])
+        await store.add_deliveries([a_delivery(1), a_delivery(2)])
         [one, _] = await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
         await store.record_outcome(outcome_of_attempt(one, Undeliverable("410"), NOW))
-        await store.forget(NOW + 1, 9)
+        await store.delete_ended_runs(NOW + 1, 9)
         assert (await store.counts())["deliveries"] == {DeliveryState.PENDING.value: 1}
 
     async def test_the_key_of_a_deleted_run_may_be_used_again(self, store: SqlStore):
         run = await store.apply(state_machine.begin(await claimed(store, 1, idempotency_key="k"), NOW))
         await store.apply(state_machine.on_kickoff(run, Refused("no"), CrewPolicy(), NOW))
-        await store.forget(NOW + 1, 9)
+        await store.delete_ended_runs(NOW + 1, 9)
         assert not (await store.accept(a_run(2, idempotency_key="k"))).replayed
 
 
@@ -691,7 +693,7 @@ class TestDatabase:
     async def test_pending_writes_are_written_as_soon_as_the_store_is_available(
         self, adapter: Adapter, store: SqlStore, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr(store_module, "RETRY_EVERY", 0.02)
+        monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.02)
         run = await claimed(store)
         async with adapter.unavailable():
             writing = asyncio.create_task(store.apply(state_machine.begin(run, NOW)))
@@ -707,7 +709,7 @@ class TestUnconfirmedCommits:
         self, lossy: SqlStore, connection: LossyConnection, monkeypatch: pytest.MonkeyPatch
     ):
         """Otherwise the run would stay in `starting`, owned by a process that believes it has lost it."""
-        monkeypatch.setattr(store_module, "RETRY_EVERY", 0.01)
+        monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.01)
         run = await claimed(lossy)
         connection.lose()
         written = await lossy.apply(state_machine.begin(run, NOW))
@@ -735,7 +737,7 @@ class TestUnconfirmedCommits:
     async def test_claimed_deliveries_are_released_before_the_next_claim(
         self, lossy: SqlStore, connection: LossyConnection
     ):
-        await lossy.file([a_delivery()])
+        await lossy.add_deliveries([a_delivery()])
         connection.lose()
         with pytest.raises(StoreUnavailable):
             await lossy.claim_deliveries([Channel.CALLBACK], 9, NOW)

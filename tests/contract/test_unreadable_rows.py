@@ -89,7 +89,7 @@ async def test_a_row_that_is_never_due_is_not_claimed_repeatedly(store: SqlStore
 
 
 async def test_a_delivery_is_dead_and_the_others_are_sent(store: SqlStore, faults: Faults):
-    await store.file([a_delivery(1, Channel.QUEUE), a_delivery(2, Channel.QUEUE)])
+    await store.add_deliveries([a_delivery(1, Channel.QUEUE), a_delivery(2, Channel.QUEUE)])
     await spoil(store, events, "headers", "event_id", "event-0001")
     claimed = await store.claim_deliveries([Channel.QUEUE], 9, NOW)
     assert [delivery.event.event_id for delivery in claimed] == ["event-0002"]
@@ -100,7 +100,7 @@ async def test_a_delivery_is_dead_and_the_others_are_sent(store: SqlStore, fault
 
 
 async def test_deliveries_fill_a_page_without_it(store: SqlStore, faults: Faults):
-    await store.file([a_delivery(number, Channel.QUEUE) for number in (1, 2, 3)])
+    await store.add_deliveries([a_delivery(number, Channel.QUEUE) for number in (1, 2, 3)])
     await spoil(store, deliveries, "channel", "event_id", "event-0002", "pigeon")
     for limit in (2, 9):
         page = await store.find_deliveries(DeliveryFilter(limit=limit))
@@ -111,7 +111,7 @@ async def test_deliveries_fill_a_page_without_it(store: SqlStore, faults: Faults
 async def test_a_stream_skips_it(store: SqlStore, faults: Faults):
     large = b"x" * event_queries.BODIES_BYTES
     new = [a_delivery(number, Channel.QUEUE) for number in (1, 2)]
-    await store.file([replace(one, event=replace(one.event, body=large)) for one in new])
+    await store.add_deliveries([replace(one, event=replace(one.event, body=large)) for one in new])
     await spoil(store, events, "headers", "event_id", "event-0001")
     [event] = await store.load_events(["event-0001", "event-0002"])
     assert event.event_id == "event-0002"
@@ -131,7 +131,7 @@ async def test_each_row_is_logged_once_and_counted_every_time(adapter: Adapter):
     counters = Counters(CollectorRegistry())
     async with adapter.open(report=counters.report) as store:
         poisoned, again = [await accepted(store, number) for number in (1, 2)]
-        await store.file([a_delivery(1, Channel.QUEUE)])
+        await store.add_deliveries([a_delivery(1, Channel.QUEUE)])
         await spoil(store, deliveries, "channel", "event_id", "event-0001", "pigeon")
         await spoil(store, runs, "meta", "run_id", poisoned.run_id)
         with capture_logs() as logs:

@@ -74,7 +74,7 @@ async def test_a_file_that_was_overwritten_is_damaged_and_no_weather(url: str, t
 async def test_a_clock_set_back_by_a_day_makes_nothing_wait_for_a_day(url: str) -> None:
     async with open_store(url, "me", NOW) as store:
         await store.accept(a_run(1))
-        await store.file([a_delivery()])
+        await store.add_deliveries([a_delivery()])
 
     async with open_store(url, "me", NOW - DAY) as store:
         [run] = await store.claim_accepted("research", 9, 9, NOW - DAY)
@@ -103,9 +103,9 @@ async def test_after_a_clock_was_set_back_events_are_stored_at_the_new_time(url:
     """Not all of them just after the last one of the old time, for as long as it lies ahead."""
     async with open_store(url, "me", NOW) as store:
         await store.accept(a_run(1))
-        await store.file([a_delivery(created_at=NOW)])
+        await store.add_deliveries([a_delivery(created_at=NOW)])
     async with open_store(url, "me", NOW - DAY) as store:
-        await store.file([a_delivery(2, created_at=NOW - DAY + 1)])
+        await store.add_deliveries([a_delivery(2, created_at=NOW - DAY + 1)])
         assert await store.stored_at() == NOW - DAY + 1
 
 

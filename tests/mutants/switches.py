@@ -83,7 +83,7 @@ MUTANTS = (
         "written_run = await self._batches.write(run_queries.write_decisions, request)",
         "bare = run_queries.WriteRequest(Decision(request.decision.run), request.process)\n"
         "                written_run = await self._batches.write(run_queries.write_decisions, bare)\n"
-        "                await self.file(request.decision.deliveries)",
+        "                await self.add_deliveries(request.decision.deliveries)",
         SIMULATION,
     ),
     Mutant(
@@ -210,7 +210,7 @@ MUTANTS = (
     Mutant(
         "a stopped process keeps its locks",
         "bridge/adapters/store/store.py",
-        "        await self._reading(dialect.end_idle_sessions)\n",
+        "        await self._read(dialect.end_idle_sessions)\n",
         "",
         pytest("tests/contract/test_postgresql.py", "-k", "suspended"),
     ),

@@ -18,7 +18,7 @@ RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 async def load_visible_run(store: Store, client: Client, run_id: str) -> Run:
     """Return the run. Raise `RequestRefused` (`unknown_run`) if it does not exist or the client may not see it."""
-    run = await store.show(run_id) if RUN_ID.fullmatch(run_id) else None
+    run = await store.load_for_api(run_id) if RUN_ID.fullmatch(run_id) else None
     if run is None or not client.may_see(run):
         raise RequestRefused("unknown_run", "no run with this id")
     return run

@@ -1,4 +1,4 @@
-"""One store for SQLite and PostgreSQL: SQLAlchemy Core, differences in `dialect` and beside it."""
+"""The store on SQLite or PostgreSQL: SQLAlchemy Core, with the differences in `dialect`, `sqlite`, and `postgresql`."""
 
 from bridge.adapters.store.database import migrate_store, open_store, probe_store
 from bridge.adapters.store.store import SqlStore

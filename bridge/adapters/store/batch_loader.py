@@ -1,6 +1,6 @@
-"""Combines reads of single runs: what is requested while a query is in progress forms the next query.
+"""Batches reads of single runs: requests that arrive while a query is in progress form the next query.
 
-A run is read at each of its ends, and one query for fifty runs costs a small part of fifty queries.
+One query for fifty runs costs a fraction of fifty queries.
 """
 
 import asyncio
@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from bridge.core.runs.model import Run
 
-MAX_AT_ONCE = 256
+MAX_BATCH = 256
 
 ReadAll = Callable[[Sequence[str]], Awaitable[Mapping[str, Run | Exception]]]
-"""Reads the runs with these ids; those that do not exist are left out."""
+"""Reads the runs with these ids, without those that do not exist."""
 
 
 class BatchLoader:
-    """Reads runs by their ids."""
+    """Reads runs by id, in batches."""
 
     def __init__(self, read_all: ReadAll) -> None:
         self._read_all = read_all
@@ -23,7 +23,7 @@ class BatchLoader:
         self._reading: asyncio.Task[None] | None = None
 
     async def load(self, run_id: str) -> Run | None:
-        """One run, as it is after this call began; raises `StoreUnavailable`."""
+        """Return the run as stored after this call began; raises `StoreUnavailable`."""
         found: asyncio.Future[Run | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(run_id, []).append(found)
         if self._reading is None or self._reading.done():
@@ -32,16 +32,16 @@ class BatchLoader:
 
     async def _read(self) -> None:
         while self._waiting:
-            batch = {run_id: self._waiting.pop(run_id) for run_id in list(self._waiting)[:MAX_AT_ONCE]}
+            batch = {run_id: self._waiting.pop(run_id) for run_id in list(self._waiting)[:MAX_BATCH]}
             try:
                 found: Mapping[str, Run | Exception] | Exception = await self._read_all(list(batch))
-            except Exception as error:  # noqa: BLE001 - it belongs to the callers
+            except Exception as error:  # noqa: BLE001 - raised to each caller
                 found = error
             for run_id, waiting in batch.items():
-                _answer(waiting, found if isinstance(found, Exception) else found.get(run_id))
+                _resolve(waiting, found if isinstance(found, Exception) else found.get(run_id))
 
 
-def _answer(waiting: Sequence[asyncio.Future[Run | None]], found: Run | Exception | None) -> None:
+def _resolve(waiting: Sequence[asyncio.Future[Run | None]], found: Run | Exception | None) -> None:
     for future in waiting:
         if future.done():  # the caller was cancelled
             continue

@@ -1,6 +1,6 @@
-"""Writing many rows at once: the statement becomes text once, and rows go straight to the driver.
+"""Bulk writes: a statement is compiled once, and its rows are passed directly to the driver.
 
-Handing each row to the library's own way of executing costs several times what the database does with it.
+SQLAlchemy's own processing of each row costs several times as much as the database's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,32 +12,32 @@ Row = Mapping[str, Any]
 
 
 class BulkStatement:
-    """One INSERT or UPDATE for many rows, each a mapping of the same names: columns, or the statement's parameters.
+    """One INSERT or UPDATE for many rows, each a mapping with the same names: columns, or parameters of the statement.
 
-    `statement` may differ by database. Values go to the driver as they are: text, bytes, numbers, None.
+    `statement` may depend on the database. Values are passed to the driver unchanged: text, bytes, numbers, None.
     """
 
     def __init__(self, statement: Callable[[Connection], Insert | Update]) -> None:
         self._statement = statement
-        self._texts: dict[str, _Text] = {}
+        self._compiled: dict[str, _Compiled] = {}
 
     def execute(self, connection: Connection, rows: Sequence[Row]) -> int:
         """Write the rows; return how many rows of the table changed."""
         if not rows:
             return 0
-        text = self._text(connection, rows[0])
-        result = connection.exec_driver_sql(text.sql, [text.parameters(row) for row in rows])
+        compiled = self._compile(connection, rows[0])
+        result = connection.exec_driver_sql(compiled.sql, [compiled.parameters(row) for row in rows])
         return result.rowcount
 
-    def _text(self, connection: Connection, row: Row) -> "_Text":
+    def _compile(self, connection: Connection, row: Row) -> "_Compiled":
         dialect = connection.dialect
-        if dialect.name not in self._texts:
-            self._texts[dialect.name] = _Text(self._statement(connection), dialect, row)
-        return self._texts[dialect.name]
+        if dialect.name not in self._compiled:
+            self._compiled[dialect.name] = _Compiled(self._statement(connection), dialect, row)
+        return self._compiled[dialect.name]
 
 
-class _Text:
-    """A statement as one driver wants it: by position (SQLite) or by name (PostgreSQL)."""
+class _Compiled:
+    """A statement for one driver, with positional (SQLite) or named (PostgreSQL) parameters."""
 
     def __init__(self, statement: Insert | Update, dialect: Dialect, row: Row) -> None:
         keys = list(row) if isinstance(statement, Insert) else None
@@ -47,6 +47,6 @@ class _Text:
         self._positions: Sequence[str] | None = compiled.positiontup if compiled.positional else None
 
     def parameters(self, row: Row) -> Any:
-        """One row's values."""
+        """Return the parameters of one row."""
         values = {**self._constants, **row} if self._constants else row
         return values if self._positions is None else tuple(values[name] for name in self._positions)

@@ -1,4 +1,4 @@
-"""Claiming rows over connections that may fail: what an unconfirmed commit may have taken is released first."""
+"""Claims rows, and releases what a claim with an unconfirmed commit may have taken before the next claim."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Claimer:
-    """Claims rows for one process, and remembers the claims whose commit was not confirmed."""
+    """Claims rows for one process, and keeps the claims whose commit was not confirmed."""
 
     def __init__(self, batches: Batches, report: ReportUndecodable) -> None:
         self._batches = batches
@@ -23,34 +23,34 @@ class Claimer:
         self._unconfirmed: list[claims.ClaimedRows] = []
         self._releasing = asyncio.Lock()
 
-    async def claim(self, claim_all: WriteAll[C, T], wanted: C) -> T:
+    async def claim(self, claim_all: WriteAll[C, T], request: C) -> T:
         """Return the rows claimed, after the release of unconfirmed ones; report those that cannot be decoded."""
-        async with self._releasing:  # by one worker at a time, and no other claims before it is done
+        async with self._releasing:  # no worker claims while another one releases
             while self._unconfirmed:
                 await self.release(self._unconfirmed[0])
                 del self._unconfirmed[0]
         try:
-            taken = await self._batches.write(claim_all, wanted)
+            taken = await self._batches.write(claim_all, request)
         except StoreUnavailable:
-            if wanted.claimed:
-                self._unconfirmed.append(claims.claimed_rows(wanted))
+            if request.claimed:
+                self._unconfirmed.append(claims.claimed_rows(request))
             raise
-        self._report(wanted.undecodable)
+        self._report(request.undecodable)
         return taken
 
-    def unconfirmed(self, taken: claims.ClaimedRows) -> None:
+    def add_unconfirmed(self, taken: claims.ClaimedRows) -> None:
         """Release these rows before the next claim."""
         self._unconfirmed.append(taken)
 
     async def release(self, taken: claims.ClaimedRows) -> None:
-        """Release these rows now; raises `StoreUnavailable`."""
+        """Release these rows; raises `StoreUnavailable`."""
         await self._batches.write_one(partial(claims.release_claim, taken=taken))
 
     async def release_or_keep(self, delivery_ids: Sequence[str], process: str) -> None:
-        """Release deliveries now, or if that raises `StoreUnavailable`, before the next claim."""
+        """Release deliveries; if that raises `StoreUnavailable`, release them before the next claim."""
         taken = claims.ClaimedRows(process, deliveries=delivery_ids)
         try:
             await self.release(taken)
         except StoreUnavailable:
-            self.unconfirmed(taken)
+            self.add_unconfirmed(taken)
             raise

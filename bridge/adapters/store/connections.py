@@ -1,6 +1,6 @@
-"""Connections and the threads on which their drivers block: a whole transaction is one hop away from the event loop.
+"""Runs whole transactions of blocking drivers in threads.
 
-The library's asynchronous engines hop for every statement, which costs three times what the statements cost.
+SQLAlchemy's asynchronous engines switch threads for every statement, which costs three times as much as the statements.
 """
 
 import asyncio
@@ -14,37 +14,37 @@ from sqlalchemy import Connection, Engine
 T = TypeVar("T")
 
 Work = Callable[[Connection], T]
-"""What is done in one transaction; it blocks, and touches nothing that the event loop may change meanwhile."""
+"""The body of a transaction. It runs in a thread, so it must not use what the event loop may change concurrently."""
 
 
 def _started_threads(number: int) -> ThreadPoolExecutor:
-    """All threads up front: one that cannot start ends the start of the process, and never fails a request."""
+    """Start all threads at once, so that a thread that cannot start fails the startup, not a request."""
     threads = ThreadPoolExecutor(number, thread_name_prefix="store")
-    all_there = Barrier(number + 1)
+    started = Barrier(number + 1)
     for _ in range(number):
-        threads.submit(all_there.wait)
-    all_there.wait()
+        threads.submit(started.wait)
+    started.wait()
     return threads
 
 
 class Connections:
-    """So many connections to one database, and as many threads, so that no thread waits for a connection."""
+    """Connections to one database, and as many threads, so that no thread waits for a connection."""
 
     def __init__(self, engine: Engine, number: int, verify: Callable[[], None] | None = None) -> None:
-        """`verify` raises if what was written in a transaction cannot be relied on."""
+        """`verify` raises an error if the files of the database are no longer the ones that were opened."""
         self.engine = engine
         self._verify = verify
         self._threads = _started_threads(number)
 
     async def run(self, work: Work[T]) -> T:
-        """Do it in a transaction of its own, committed when this returns; cancelling the caller does not stop it.
+        """Run `work` in a transaction, committed on return; canceling the caller does not stop it.
 
-        Raises what `work` raises, after rolling back, and the library's errors.
+        Raises what `work` raises, after a rollback, and SQLAlchemy's errors.
         """
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._in_transaction, work)
 
     async def close(self) -> None:
-        """Let what was begun come to its end, and disconnect."""
+        """Wait for transactions in progress, then disconnect."""
         await asyncio.to_thread(self._threads.shutdown)
         self.engine.dispose()
 
@@ -55,5 +55,5 @@ class Connections:
         self._verify()
         with self.engine.begin() as connection:
             result = work(connection)
-        self._verify()  # after the commit: only now nothing can happen that would undo what is confirmed
+        self._verify()  # after the commit, so that a replaced file is detected before the caller relies on the write
         return result

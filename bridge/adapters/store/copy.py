@@ -1,4 +1,4 @@
-"""Copies a store into another, unused one: in batches, resumable, checked by counts and hashes."""
+"""Copies a store into an unused one: in batches, resumable, verified by counts and hashes."""
 
 import asyncio
 import hashlib
@@ -18,18 +18,18 @@ from bridge.adapters.store.schema import metadata, processes, served_crews, stor
 from bridge.core.errors import StoreInUse, StoreUnavailable
 
 BATCH = 500  # rows
-ALIVE_WITHIN = 30.0  # seconds; a process that was heard within them lives
+ALIVE_WITHIN = 30.0  # seconds since the last heartbeat of a process that counts as alive
 
 _TABLES = [table for table in metadata.sorted_tables if table not in (store_metadata, processes, served_crews)]
 """Tables copied in batches. `store_metadata` is copied first; processes and their crews belong to the source alone."""
 
 Progress = Callable[[str, int, int], None]
-"""A table's name, the rows of it that are done, and how many there are."""
+"""The name of a table, how many of its rows are copied, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """One copy under way; `reached`: the last key of each table that is in the target."""
+    """A copy in progress; `reached`: the last copied key of each table."""
 
     source: Engine
     target: Engine
@@ -40,8 +40,8 @@ class _Copy:
 async def copy_store(source_url: str, target_url: str, progress: Progress) -> dict[str, int]:
     """Copy everything and return the number of rows of each table. `progress` is called in a thread.
 
-    Called again after it was interrupted it goes on where it was. Raises `StoreInUse` while a bridge uses either, and
-    `StoreUnavailable` if the source does not exist, the target holds something else, or the two differ at the end.
+    After an interruption, another call resumes the copy. Raises `StoreInUse` while a bridge uses either store, and
+    `StoreUnavailable` if the source does not exist, the target is not empty, or the stores differ at the end.
     """
     source, target = database(source_url), database(target_url)
     if source.absent() is not None:
@@ -56,7 +56,7 @@ async def copy_store(source_url: str, target_url: str, progress: Progress) -> di
 
 
 async def _alone(stack: AsyncExitStack, base: Database, *, migrate: bool) -> Engine:
-    """An engine on a database that no bridge uses."""
+    """Open a database that no bridge uses; return its engine."""
     writer = await stack.enter_async_context(prepared(base, migrate=migrate))
     if base.shared and await writer.run(_is_in_use):
         raise StoreInUse("a bridge uses the store: stop it first")
@@ -64,8 +64,8 @@ async def _alone(stack: AsyncExitStack, base: Database, *, migrate: bool) -> Eng
 
 
 def _is_in_use(connection: Connection) -> bool:
-    lately = processes.c.heartbeat_at >= dialect.clock(connection, 0.0) - ALIVE_WITHIN
-    return connection.execute(select(processes.c.name).where(lately)).first() is not None
+    recent = processes.c.heartbeat_at >= dialect.clock(connection, 0.0) - ALIVE_WITHIN
+    return connection.execute(select(processes.c.name).where(recent)).first() is not None
 
 
 def _copy_all(source: Engine, target: Engine, progress: Progress) -> dict[str, int]:
@@ -78,7 +78,7 @@ def _copy_all(source: Engine, target: Engine, progress: Progress) -> dict[str, i
 
 
 def _begin(source: Engine, target: Engine) -> dict[str, list[Any]]:
-    """Mark the target as a copy of this source, or find how far an earlier try came."""
+    """Mark the target as a copy of this source, or return how far an interrupted copy came."""
     with source.begin() as connection:
         found = {row.name: row.value for row in connection.execute(select(store_metadata))}
     if COPYING in found:
@@ -124,7 +124,7 @@ def _copy_table(copy: _Copy, table: Table) -> int:
 
 
 def _batches(engine: Engine, table: Table, after: Sequence[Any] | None = None) -> Iterator[list[dict[str, Any]]]:
-    """All rows in the order of their keys; all unowned."""
+    """Yield all rows in the order of their keys, without owners."""
     key = tuple_(*table.primary_key)
     while True:
         query = select(table).order_by(*table.primary_key).limit(BATCH)
@@ -142,14 +142,14 @@ def _rows(connection: Connection, query: Any) -> list[dict[str, Any]]:
 
 
 def _check(copy: _Copy) -> None:
-    """The same number of rows with the same content in both, whatever order each keeps them in."""
+    """Raise `StoreUnavailable` unless both stores have the same rows, in any order."""
     for table in _TABLES:
         if _digest(copy.source, table) != _digest(copy.target, table):
             raise StoreUnavailable(f"the copy of the table {table.name} differs: empty the target and copy again")
 
 
 def _digest(engine: Engine, table: Table) -> tuple[int, int]:
-    """The number of rows, and the sum of their hashes."""
+    """Return the number of rows, and the sum of their hashes."""
     count = total = 0
     for rows in _batches(engine, table):
         for row in rows:

@@ -230,7 +230,9 @@ def _refuse_unfinished_copy(connection: Connection) -> None:
 
 def _key(connection: Connection) -> bytes:
     """The store's own secret, made once: tokens that were issued stay good after a restart, and in every process."""
-    connection.execute(dialect.insert_new(connection, store_metadata).values(name="amp", value=secrets.token_bytes(32)))
+    connection.execute(
+        dialect.insert_or_ignore(connection, store_metadata).values(name="amp", value=secrets.token_bytes(32))
+    )
     found: bytes = connection.execute(select(store_metadata.c.value).where(store_metadata.c.name == "amp")).scalar_one()
     return found
 

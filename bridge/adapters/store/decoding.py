@@ -1,4 +1,4 @@
-"""Rows that cannot be decoded, left by a bug or an edit of the database: each costs only itself."""
+"""Decodes rows so that an undecodable one, left by a bug or a manual edit, affects no other row."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,27 +17,29 @@ from bridge.ports.lifecycle import ReportFault
 T = TypeVar("T")
 IdColumn = Literal["run_id", "delivery_id", "event_id"]
 
-MAX_REMEMBERED = 10_000  # undecodable rows
+MAX_REMEMBERED = 10_000  # undecodable rows whose report is remembered
 POSTPONED_FOR = 3600.0  # seconds until a run that cannot be decoded is claimed again
-LAST_ERROR = "internal error: the stored delivery cannot be decoded; item_quarantined in the log says more"
+LAST_ERROR = "internal error: the stored delivery cannot be decoded; see item_quarantined in the log"
 
 
 @dataclass(frozen=True, slots=True)
 class UndecodableRow:
-    """The id of a row, the column that it is from, and what decoding the row raised."""
+    """The id of a row, the column of the id, and the exception that decoding raised."""
 
     id_column: IdColumn
     id: str
     error: Exception
 
 
-def decoded(rows: Iterable[Any], read: Callable[[Any], T], id_column: IdColumn) -> tuple[list[T], list[UndecodableRow]]:
-    """Return what can be decoded, and what cannot."""
+def decode_rows(
+    rows: Iterable[Any], read: Callable[[Any], T], id_column: IdColumn
+) -> tuple[list[T], list[UndecodableRow]]:
+    """Decode rows; return the items, and the rows that cannot be decoded."""
     found, undecodable = [], []
     for row in rows:
         try:
             found.append(read(row))
-        except Exception as error:  # noqa: BLE001 - whatever it is must not hide the other rows
+        except Exception as error:  # noqa: BLE001 - must not affect the other rows
             undecodable.append(UndecodableRow(id_column, getattr(row, id_column), error))
     return found, undecodable
 
@@ -46,9 +48,9 @@ ReportUndecodable = Callable[[Iterable[UndecodableRow]], None]
 
 
 class UndecodableReports:
-    """Long-lived: reports undecodable rows, and marks those reported before, which every list and claim finds again.
+    """Reports undecodable rows, and marks those reported before, because every list and claim finds them again.
 
-    Callable from any thread. Beyond `MAX_REMEMBERED` rows, the one first reported is forgotten.
+    Long-lived, callable from any thread. Beyond `MAX_REMEMBERED` rows, the first one reported is forgotten.
     """
 
     def __init__(self, report: ReportFault) -> None:
@@ -58,12 +60,12 @@ class UndecodableReports:
 
     def __call__(self, undecodable: Iterable[UndecodableRow]) -> None:
         """Report each row."""
-        for one in undecodable:
-            kind = Quarantined.RUN if one.id_column == "run_id" else Quarantined.DELIVERY
-            self._report(kind, one.error, repeated=self._repeated(one), **{one.id_column: one.id}, task="decode")
+        for row in undecodable:
+            kind = Quarantined.RUN if row.id_column == "run_id" else Quarantined.DELIVERY
+            self._report(kind, row.error, repeated=self._repeated(row), **{row.id_column: row.id}, task="decode")
 
-    def _repeated(self, one: UndecodableRow) -> bool:
-        key = (one.id_column, one.id)
+    def _repeated(self, row: UndecodableRow) -> bool:
+        key = (row.id_column, row.id)
         with self._lock:
             if key in self._reported:
                 return True
@@ -73,38 +75,40 @@ class UndecodableReports:
             return False
 
 
-def readable_runs(rows: Iterable[Any], report: ReportUndecodable) -> list[Run]:
+def runs_from_rows(rows: Iterable[Any], report: ReportUndecodable) -> list[Run]:
     """Return the runs that can be decoded, and report the others."""
-    return readable(rows, run_from_row, "run_id", report)
+    return decode_and_report(rows, run_from_row, "run_id", report)
 
 
-def readable_deliveries(rows: Iterable[Any], report: ReportUndecodable) -> list[Delivery]:
+def deliveries_from_rows(rows: Iterable[Any], report: ReportUndecodable) -> list[Delivery]:
     """Return the deliveries that can be decoded, and report the others."""
-    return readable(rows, delivery_from_row, "delivery_id", report)
+    return decode_and_report(rows, delivery_from_row, "delivery_id", report)
 
 
 def runs_by_id(rows: Iterable[Any]) -> dict[str, Run | Exception]:
-    """Return the runs by their ids; in place of one that cannot be decoded, what decoding it raised."""
-    found, undecodable = decoded(rows, run_from_row, "run_id")
-    return {run.run_id: run for run in found} | {one.id: one.error for one in undecodable}
+    """Return the runs by id; for one that cannot be decoded, the exception that decoding raised."""
+    found, undecodable = decode_rows(rows, run_from_row, "run_id")
+    return {run.run_id: run for run in found} | {row.id: row.error for row in undecodable}
 
 
-def readable(rows: Iterable[Any], read: Callable[[Any], T], id_column: IdColumn, report: ReportUndecodable) -> list[T]:
-    """Return what can be decoded, and report the rest."""
-    found, undecodable = decoded(rows, read, id_column)
+def decode_and_report(
+    rows: Iterable[Any], read: Callable[[Any], T], id_column: IdColumn, report: ReportUndecodable
+) -> list[T]:
+    """Return the items that can be decoded, and report the other rows."""
+    found, undecodable = decode_rows(rows, read, id_column)
     report(undecodable)
     return found
 
 
 def postpone(connection: Connection, undecodable: Sequence[UndecodableRow], now: float) -> None:
-    """Release claimed runs, due later."""
-    ids = [one.id for one in undecodable]
+    """Release claimed runs, and make them due later."""
+    ids = [row.id for row in undecodable]
     later = update(runs).where(runs.c.run_id.in_(ids)).values(owner=None, due_at=now + POSTPONED_FOR)
     connection.execute(later.values(version=runs.c.version + 1))
 
 
 def mark_dead(connection: Connection, undecodable: Sequence[UndecodableRow]) -> None:
-    """Release claimed deliveries as dead ones."""
+    """Release claimed deliveries as dead."""
     dead = {"owner": None, "state": DeliveryState.DEAD.value, "last_error": LAST_ERROR}
-    ids = [one.id for one in undecodable]
+    ids = [row.id for row in undecodable]
     connection.execute(update(deliveries).where(deliveries.c.delivery_id.in_(ids)).values(dead))

@@ -1,4 +1,4 @@
-"""The expressions that SQLite and PostgreSQL write differently."""
+"""Statements and expressions that differ between SQLite and PostgreSQL."""
 
 from typing import Any
 
@@ -6,11 +6,9 @@ from sqlalchemy import ColumnElement, Connection, Float, Insert, Table, cast, fu
 from sqlalchemy.dialects import postgresql, sqlite
 
 APPLICATION = "kickoff-bridge"
-"""What our sessions are called in the database."""
+"""The `application_name` of the bridge's sessions."""
 
-IDLE_TRANSACTION_LIMIT = (
-    5.0  # seconds that a transaction waits for its next command, which takes a living process a moment
-)
+IDLE_TRANSACTION_LIMIT = 5.0  # seconds between two commands of a transaction; a live process needs milliseconds
 _END_IDLE = text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND usename = current_user AND application_name = :application"
@@ -19,15 +17,15 @@ _END_IDLE = text(
 )
 
 
-def insert_new(connection: Connection, table: Table) -> Insert:
-    """INSERT … ON CONFLICT DO NOTHING, which both have, each under its own name."""
+def insert_or_ignore(connection: Connection, table: Table) -> Insert:
+    """Return an INSERT … ON CONFLICT DO NOTHING."""
     dialect: Any = postgresql if _is_postgresql(connection) else sqlite
     statement: Insert = dialect.insert(table).on_conflict_do_nothing()
     return statement
 
 
 def insert_or_replace(connection: Connection, table: Table) -> Insert:
-    """INSERT, and where the primary key is there already, every other column takes the new value."""
+    """Return an INSERT that replaces all other columns if the primary key exists."""
     dialect: Any = postgresql if _is_postgresql(connection) else sqlite
     insert = dialect.insert(table)
     key = list(table.primary_key.columns)
@@ -37,21 +35,21 @@ def insert_or_replace(connection: Connection, table: Table) -> Insert:
 
 
 def clock(connection: Connection, now: float) -> ColumnElement[float]:
-    """The time that signs of life are measured by: with many processes the database's own, else this process's `now`.
+    """Return the clock for heartbeats: the database's where processes share it, otherwise this process's `now`.
 
-    Not the time at which the transaction began, which may have waited for locks since.
+    It is not the start time of the transaction, which may have waited for locks since.
     """
     if _is_postgresql(connection):
         return cast(func.extract("epoch", func.clock_timestamp()), Float)
     return literal(now)
 
 
-def moment_of_storing(
+def storage_time(
     connection: Connection, made_at: ColumnElement[float], earliest: ColumnElement[float]
 ) -> ColumnElement[float]:
-    """When a row is stored, `earliest` at the earliest: with many processes by the database's clock.
+    """Return the time at which a row is stored, at least `earliest`; by the database's clock where processes share it.
 
-    SQLite has one writer, so there the order is all that counts, and the moment at which its content was made will do.
+    SQLite has a single writer, so the time at which the content was created is sufficient for the order.
     """
     if _is_postgresql(connection):
         return func.greatest(clock(connection, 0.0), earliest)
@@ -59,10 +57,10 @@ def moment_of_storing(
 
 
 def serialize(connection: Connection, *names: str) -> None:
-    """Keep other transactions with the same names from passing this point until this one ends.
+    """Lock these names until the transaction ends, so that transactions with the same names are serialized.
 
-    SQLite has one writer anyway. The lock belongs to the transaction, which is all that a pooler in transaction mode
-    permits; two names that share a hash only wait for each other.
+    SQLite has a single writer and needs no lock. The lock belongs to the transaction, because a pooler in transaction
+    mode permits no other; names with the same hash merely wait for each other.
     """
     if _is_postgresql(connection):
         key = func.hashtextextended(":".join(names), 0)
@@ -70,10 +68,9 @@ def serialize(connection: Connection, *names: str) -> None:
 
 
 def end_idle_sessions(connection: Connection) -> None:
-    """End our sessions whose process stopped in the middle of a transaction: they hold locks.
+    """Terminate sessions of bridge processes that were stopped in the middle of a transaction, because they hold locks.
 
-    The server's own limit for idle transactions does not see those that it expects more commands of, and leaves locks
-    with one stopped process after the other.
+    The server's timeout for idle transactions does not apply while it waits for the rest of a pipeline of commands.
     """
     if _is_postgresql(connection):
         connection.execute(_END_IDLE, {"application": APPLICATION, "after": IDLE_TRANSACTION_LIMIT})

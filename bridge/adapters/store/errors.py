@@ -1,4 +1,4 @@
-"""Classifies database errors: which are transient, which end the process, and what may be shown."""
+"""Classifies database errors: transient, retryable, or fatal; and extracts messages that may be shown."""
 
 import sqlite3
 
@@ -9,35 +9,34 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from bridge.core.errors import StoreBroken, StoreDamaged, StoreUnavailable
 
 _CONFLICTS = frozenset({"40001", "40P01", "23505"})
-"""PostgreSQL gave this transaction up in favour of another one: a conflict, a deadlock, or a value that must be unique
-and that the other one has committed since we looked."""
+"""PostgreSQL aborted the transaction because of a concurrent one: serialization failure, deadlock, unique violation."""
 _UNAVAILABLE = frozenset({"25006", "25P03", "25P04"})
-"""PostgreSQL: it has become a standby, or has ended a transaction or session that took too long."""
+"""PostgreSQL has become a standby, or has ended a transaction or session that took too long."""
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the database is unavailable as a whole: busy, full, read-only, or unreachable."""
+    """Return whether the whole database is unavailable: busy, full, read-only, or unreachable."""
     if isinstance(error, OperationalError | PoolTimeout):
         return True
     return isinstance(error, DBAPIError) and (error.connection_invalidated or _state(error) in _UNAVAILABLE)
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Whether the same transaction may succeed if repeated at once."""
+    """Return whether the same transaction may succeed if it is retried at once."""
     return isinstance(error, DBAPIError) and _state(error) in _CONFLICTS
 
 
 def unavailable(error: BaseException) -> StoreUnavailable:
-    """Return the error to raise for a transient one."""
+    """Convert a transient error."""
     return StoreUnavailable(
         driver_message(error) if isinstance(error, DBAPIError) else "no free connection to the store"
     )
 
 
 def driver_message(error: DBAPIError) -> str:
-    """The first line of the driver's own words; SQLAlchemy's quote the statement with its values."""
-    said = getattr(getattr(error.orig, "diag", None), "message_primary", None) or str(error.orig)
-    first, *_ = said.strip().splitlines() or [type(error.orig).__name__]
+    """Return the first line of the driver's message; SQLAlchemy's includes the statement and its values."""
+    message = getattr(getattr(error.orig, "diag", None), "message_primary", None) or str(error.orig)
+    first, *_ = message.strip().splitlines() or [type(error.orig).__name__]
     return str(first)
 
 
@@ -47,10 +46,10 @@ def _state(error: DBAPIError) -> str | None:
 
 
 def end_if_broken(context: ExceptionContext) -> None:
-    """For the engine's `handle_error`: raise `StoreBroken` or `StoreDamaged`, which end the process."""
+    """Raise `StoreBroken` or `StoreDamaged` for a fatal error of SQLite; a listener for the event `handle_error`."""
     error = context.original_exception
     if not isinstance(error, sqlite3.Error) or not hasattr(error, "sqlite_errorcode"):
-        return  # raised by the module itself, not by the library
+        return  # raised by Python's module, not by SQLite
     code = error.sqlite_errorcode & 0xFF
     if code == sqlite3.SQLITE_IOERR:
         raise StoreBroken(f"the store cannot be relied on: {error}") from None

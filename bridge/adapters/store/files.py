@@ -1,7 +1,7 @@
-"""Keeps the files of a SQLite store private, refuses foreign links, and detects replaced files.
+"""Keeps the files of a SQLite store private, refuses links of other users, and detects replaced files.
 
-SQLite goes on with a file that was removed or replaced: it writes to what no name leads to any more, and everything
-that was confirmed is gone with the process. So the files' identities are compared before anything is confirmed.
+SQLite continues to write to a file that was removed or replaced, so confirmed writes would be lost with the process.
+Therefore the identities of the files are compared before a write is confirmed.
 """
 
 import os
@@ -19,13 +19,13 @@ log = structlog.get_logger()
 
 
 class WatchedFiles:
-    """Files that are in use, by their paths and identities."""
+    """The files in use, by path and identity (device and inode)."""
 
     def __init__(self) -> None:
         self._identities: dict[Path, tuple[int, int]] = {}
 
     def add(self, *paths: Path) -> None:
-        """Remember which files have these names now."""
+        """Watch the files that have these paths now."""
         self._identities |= {path: _identity(path.stat()) for path in paths}
 
     def clear(self) -> None:
@@ -33,7 +33,7 @@ class WatchedFiles:
         self._identities.clear()
 
     def verify(self) -> None:
-        """Raise `StoreReplaced` if a name leads to another file, or to none."""
+        """Raise `StoreReplaced` if a path leads to another file, or to none."""
         for path, identity in tuple(self._identities.items()):
             try:
                 found = _identity(path.stat())
@@ -49,17 +49,17 @@ class WatchedFiles:
 
 
 def refuse_foreign_link(path: Path) -> None:
-    """Raise `StoreMisconfigured` for a store behind a link of another user, or one that leads to no file."""
+    """Raise `StoreMisconfigured` if the store is a symbolic link of another user, or a dangling one."""
     if not path.is_symlink():
         return
     if path.lstat().st_uid not in {0, os.geteuid()}:
         raise StoreMisconfigured(f"the store {path} is a symbolic link of another user: name the file itself")
     if not path.exists():
-        raise StoreMisconfigured(f"the store {path} is a symbolic link that leads to no file: name the file itself")
+        raise StoreMisconfigured(f"the store {path} is a dangling symbolic link: name the file itself")
 
 
 def make_private(path: Path, *, create: bool) -> None:
-    """Have a file that only the bridge's user may read, if it exists or may be created. Raises as `open_private`."""
+    """Make an existing file private; with `create`, create it if it does not exist. Raises as `open_private`."""
     if create and not os.path.lexists(path):
         os.close(open_private(path))
         return
@@ -75,7 +75,7 @@ def make_private(path: Path, *, create: bool) -> None:
 
 
 def open_private(path: Path) -> int:
-    """Open a file for reading and writing, created private; raises `StoreMisconfigured`, `StoreUnavailable`."""
+    """Open a file for reading and writing, created private; raises `StoreMisconfigured` or `StoreUnavailable`."""
     if path.is_symlink():
         raise StoreMisconfigured(f"{path} is a symbolic link: remove it")
     try:
@@ -87,7 +87,7 @@ def open_private(path: Path) -> int:
 
 
 def is_at(path: Path, file: int) -> bool:
-    """Whether an open file still has this name."""
+    """Return whether an open file still has this path."""
     try:
         return _identity(path.stat()) == _identity(os.fstat(file))
     except FileNotFoundError:
@@ -95,7 +95,7 @@ def is_at(path: Path, file: int) -> bool:
 
 
 def _tighten(path: Path, found: os.stat_result) -> None:
-    """Take others' permissions away: the store holds what users send, and the key of its webhook URLs."""
+    """Remove the permissions of group and others: the store contains requests, and the key of its webhook URLs."""
     mode = stat.S_IMODE(found.st_mode)
     if not mode & _OTHERS:
         return

@@ -1,26 +1,26 @@
-"""Slots of crews that are certainly free, so that runs under way, which may be a hundred thousand, are rarely counted.
+"""A lower bound of each crew's free slots, so that runs in progress, perhaps 100,000, are rarely counted.
 
-Only a claim takes a slot. So what was free when they were counted, less what was claimed since, is free now, however
-many have become free meanwhile; as long as no other process claims from the same store.
+Only a claim takes a slot. So the slots that were free at the last count, less those claimed since, are still free, as
+long as no other process claims from the same store.
 """
 
 
 class FreeSlots:
-    """By crew and its `max_running`; to be used by the one who writes."""
+    """The lower bounds, by crew and its `max_running`; used by the writer thread only."""
 
     def __init__(self) -> None:
         self._free: dict[str, tuple[int, int]] = {}
 
-    def of(self, crew: str, max_running: int) -> int:
-        """Return how many slots are free at least."""
+    def at_least(self, crew: str, max_running: int) -> int:
+        """Return a number of slots that are certainly free."""
         limit, free = self._free.get(crew, (max_running, 0))
         return free if limit == max_running else 0
 
     def counted(self, crew: str, max_running: int, free: int) -> None:
-        """So many are free now."""
+        """Record a count."""
         self._free[crew] = (max_running, free)
 
     def taken(self, crew: str, number: int) -> None:
-        """So many were claimed, or may have been."""
+        """Record a claim, whether or not its commit is confirmed."""
         limit, free = self._free[crew]
         self._free[crew] = (limit, free - number)

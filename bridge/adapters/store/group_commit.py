@@ -1,7 +1,7 @@
-"""Group commit: callers await their own write; what arrives while one commit is under way becomes the next one.
+"""Group commit: callers await their own write; writes that arrive while a commit is in progress form the next batch.
 
-No write waits for a timer, and a durable commit is paid once for many rows. Writes of one kind go together, because
-one statement for fifty rows costs a small part of fifty statements.
+No write waits for a timer, and many rows share one durable commit. Writes of one kind are combined, because one
+statement for fifty rows costs a fraction of fifty statements.
 """
 
 import asyncio
@@ -15,20 +15,20 @@ from bridge.adapters.store.connections import Work
 from bridge.adapters.store.errors import is_retryable, is_transient, unavailable
 
 MAX_BATCH = 256
-TRIES = 5  # of a transaction that lost a conflict with another one
+TRIES = 5  # of a transaction that conflicts with others
 
 Item = TypeVar("Item")
 T = TypeVar("T")
 
 WriteAll = Callable[[Connection, Sequence[Item]], Sequence[T | Exception]]
-"""Writes all items in the open transaction; gives one result per item, an exception for an item that is refused."""
+"""Writes all items in the open transaction; returns one result per item, an exception for an item that is refused."""
 
 Transaction = Callable[[Work[Any]], Awaitable[Any]]
-"""Does work in a transaction, which is committed when this returns."""
+"""Runs work in a transaction, committed on return."""
 
 
 class BatchConflict(Exception):
-    """Raised by a `WriteAll` whose items cannot be written together: each is to get a transaction of its own."""
+    """Raised by a `WriteAll` whose items cannot be written together; each is then written in a separate transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +39,19 @@ class _Write:
 
 
 class Batches:
-    """The only way to write to the store."""
+    """Commits all writes to the store."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
         self._waiting: list[_Write] = []
         self._committing: asyncio.Task[None] | None = None
         self.failing = False
-        """Whether the latest transaction failed because the store was unavailable."""
+        """Whether the last transaction failed because the store was unavailable."""
 
     async def write(self, write_all: WriteAll[Item, T], item: Item) -> T:
-        """Write one item together with whatever else is waiting; returns after the commit.
+        """Write one item together with all others that are waiting; return after the commit.
 
-        Raises what `write_all` gave for this item, or `StoreUnavailable` when the commit failed.
+        Raises what `write_all` returned for this item, or `StoreUnavailable` if the commit failed.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Write(write_all, item, done))
@@ -60,7 +60,7 @@ class Batches:
         return await done
 
     async def write_one(self, work: Work[T]) -> T:
-        """Write a single item in the same commit as whatever else is waiting."""
+        """Run `work` in the same commit as all writes that are waiting."""
 
         def write_all(connection: Connection, _: Sequence[None]) -> list[T]:
             return [work(connection)]
@@ -68,7 +68,7 @@ class Batches:
         return await self.write(write_all, None)
 
     async def drain(self) -> None:
-        """Wait until everything that was handed in is committed."""
+        """Wait until all writes are committed."""
         while self._committing is not None and not self._committing.done():
             await asyncio.shield(self._committing)
 
@@ -77,11 +77,11 @@ class Batches:
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             try:
                 await self._commit_with_retries(batch)
-            except Exception as error:  # noqa: BLE001 - every failure belongs to the callers, none may go unseen
+            except Exception as error:  # noqa: BLE001 - raised to the callers
                 await self._commit_one_by_one(batch, error)
 
     async def _commit_with_retries(self, batch: Sequence[_Write]) -> None:
-        """Again, as long as only another process's transaction was in the way."""
+        """Commit; retry after a conflict with a transaction of another process."""
         for left in reversed(range(TRIES)):
             try:
                 return await self._commit(batch)
@@ -97,24 +97,24 @@ class Batches:
         def write(connection: Connection) -> list[Sequence[Any]]:
             return [write_all(connection, [one.item for one in writes]) for write_all, writes in kinds]
 
-        answers = await self._transaction(write)
+        results_by_kind = await self._transaction(write)
         self.failing = False
-        for (_, writes), results in zip(kinds, answers, strict=True):
+        for (_, writes), results in zip(kinds, results_by_kind, strict=True):
             for one, result in zip(writes, results, strict=True):
-                _answer(one, result)
+                _resolve(one, result)
 
     async def _commit_one_by_one(self, batch: Sequence[_Write], error: Exception) -> None:
-        """A batch failed: one bad row must not take the others with it, so each gets a transaction of its own."""
+        """Commit the writes of a failed batch separately, so that one invalid row does not affect the others."""
         self.failing = is_transient(error)
         if len(batch) == 1 or self.failing:
             for write in batch:
-                _answer(write, _translated(error))
+                _resolve(write, _translated(error))
             return
         for write in batch:
             try:
                 await self._commit_with_retries([write])
             except Exception as own_error:  # noqa: BLE001 - as above
-                _answer(write, _translated(own_error))
+                _resolve(write, _translated(own_error))
 
 
 def _by_kind(batch: Sequence[_Write]) -> list[tuple[WriteAll[Any, Any], list[_Write]]]:
@@ -124,7 +124,7 @@ def _by_kind(batch: Sequence[_Write]) -> list[tuple[WriteAll[Any, Any], list[_Wr
     return list(kinds.items())
 
 
-def _answer(write: _Write, result: Any) -> None:
+def _resolve(write: _Write, result: Any) -> None:
     if write.done.done():  # the caller was cancelled; the write stands
         return
     if isinstance(result, BaseException):

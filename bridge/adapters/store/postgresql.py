@@ -1,4 +1,4 @@
-"""A PostgreSQL database: pools, time limits, TLS by default, and the switch for poolers in transaction mode."""
+"""A PostgreSQL database: connections, timeouts, TLS by default, and support for poolers in transaction mode."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,34 +16,34 @@ from bridge.core.errors import BridgeError, StoreDamaged, StoreMisconfigured, St
 from bridge.ports.lifecycle import Health
 
 CONNECT_TIMEOUT = 5  # seconds
-READERS = 4  # connections, beside the one that writes
+READERS = 4  # connections, in addition to the writer
 LIMITS = {
     "statement_timeout": "10s",
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "15s",
 }
-"""So that nothing of ours, not even a process that was stopped in the middle of a transaction, holds up the others.
+"""Timeouts that keep one process, even one stopped in the middle of a transaction, from blocking the others.
 
-The others do not wait that long while one of them lives: `dialect.end_idle_sessions`.
+While another process lives, it terminates such sessions earlier: `dialect.end_idle_sessions`.
 """
 SESSION = LIMITS | {
     "synchronous_commit": "on",
     "extra_float_digits": "1",
 }
-"""What every session needs, whatever is set for the database, the role, or in the URL.
+"""Settings that every session requires, regardless of those of the database, the role, or the URL.
 
-Without synchronous commits, a crash of the server takes back what was confirmed, such as a `starting`: the execution
-would be paid twice. With fewer digits, times come back as other times than those that were stored.
+Without synchronous commits, a crash of the server can undo confirmed writes, such as a `starting`: the execution would
+be paid for twice. With fewer digits, times are not read as they were stored.
 """
 _UNLIMITED = {"idle_session_timeout": 14, "transaction_timeout": 17}
-"""Limits that end sessions which are in order, and the major version that has them first."""
+"""Timeouts that would end healthy sessions, and the major versions that introduced them; they are disabled."""
 _DURABILITY = ("fsync", "full_page_writes")
-"""What only the server's operator can change."""
+"""Durability settings that only the operator of the server can change."""
 _DATA_CORRUPTED = frozenset({"XX001", "XX002"})
 
 
 class Postgresql:
-    """`engine.Database` for many processes. `pooler`: between us and it stands one that hands out transactions."""
+    """Implements `database.Database` for many processes. `pooler`: a pooler in transaction mode is in between."""
 
     shared = True
 
@@ -52,32 +52,32 @@ class Postgresql:
         self._pooler = pooler
 
     def writer(self) -> Connections:
-        """One connection: writes are committed in batches, one after the other."""
+        """Return one connection: batches are committed one after another."""
         return self._connections(1)
 
     def readers(self) -> Connections:
-        """Apart from the writer, so that no number of readers keeps it waiting."""
+        """Return connections other than the writer, so that readers never delay it."""
         return self._connections(READERS)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Nothing to hold: processes share the database."""
+        """Do nothing: processes share the database."""
         yield
 
     def tracked(self) -> None:
-        """Nothing to watch: files are the server's."""
+        """Do nothing: the files belong to the server."""
 
     def verify(self) -> None:
-        """Nothing is watched."""
+        """Do nothing: no file is watched."""
 
     def absent(self) -> Health | None:
-        """Only asking tells."""
+        """Return None: only connecting shows whether the database exists."""
         return None
 
     def check(self, connection: Connection) -> None:
-        """Let one process at a time look at the schema, and give a migration the time it needs.
+        """Serialize access to the schema among processes, and disable the statement timeout for a migration.
 
-        The others wait for it, so until then no limit of locks holds; a migration itself has one for those of tables.
+        Others wait without a lock timeout; the migration itself has one for locks on tables.
         """
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
@@ -93,7 +93,7 @@ class Postgresql:
         return f"the server runs with {' and '.join(off)} off: a power failure can lose or damage confirmed writes"
 
     def refusal(self, error: DatabaseError) -> BridgeError:
-        """What an error at opening means."""
+        """Convert an error at opening."""
         if getattr(error.orig, "sqlstate", None) in _DATA_CORRUPTED:
             return StoreDamaged(f"the store is damaged: {driver_message(error)}")
         return StoreUnavailable(f"the store cannot be opened: {driver_message(error)}")
@@ -104,7 +104,7 @@ class Postgresql:
             pool_size=number,
             max_overflow=0,
             hide_parameters=True,
-            isolation_level="READ COMMITTED",  # counting behind a lock must see what was committed before
+            isolation_level="READ COMMITTED",  # a count behind a lock must see what was committed before
             connect_args=self._connect_args(),
         )
         event.listen(engine, "connect", self._check_session)
@@ -113,7 +113,7 @@ class Postgresql:
         return Connections(engine, number)
 
     def _connect_args(self) -> dict[str, Any]:
-        """A pooler knows neither named statements nor options of a session; then both go with each transaction."""
+        """Return connection parameters; a pooler supports neither prepared statements nor session options."""
         args: dict[str, Any] = {
             "connect_timeout": CONNECT_TIMEOUT,
             "client_encoding": "utf8",
@@ -124,13 +124,13 @@ class Postgresql:
         }
         if self._pooler:
             return args | {"prepare_threshold": None}
-        wanted = self._url.query.get("options", "")
-        options = [wanted if isinstance(wanted, str) else " ".join(wanted)]
+        given = self._url.query.get("options", "")
+        options = [given if isinstance(given, str) else " ".join(given)]
         options += [f"-c {name}={value}" for name, value in SESSION.items()]
         return args | {"options": " ".join(options), "application_name": APPLICATION}
 
     def _check_session(self, session: psycopg.Connection[Any], _: Any) -> None:
-        """Refuse a new session that lacks what we need; raises `StoreMisconfigured`."""
+        """Check and configure a new session; raises `StoreMisconfigured`."""
         session.autocommit = True
         try:
             _check_encoding(session)
@@ -144,7 +144,7 @@ class Postgresql:
 
 
 def _set_for_transaction(connection: Connection) -> None:
-    """What a session cannot keep behind a pooler, where the next transaction may use another one."""
+    """Configure a transaction behind a pooler, where the next one may use another session."""
     version = int((connection.dialect.server_version_info or (0,))[0])
     unlimited = {name: "0" for name, since in _UNLIMITED.items() if version >= since}
     settings = SESSION | unlimited | {"client_encoding": "UTF8", "application_name": APPLICATION}
@@ -161,17 +161,17 @@ def _check_encoding(session: psycopg.Connection[Any]) -> None:
 
 
 def _check_settings(session: psycopg.Connection[Any]) -> None:
-    for name, wanted in SESSION.items():
+    for name, required in SESSION.items():
         found = session.execute("SELECT current_setting(%s)", (name,)).fetchone()
-        if found is None or found[0] != wanted:
+        if found is None or found[0] != required:
             raise StoreMisconfigured(
-                f"sessions have {name}={found and found[0]}, {wanted} is needed, and something on the way to the "
-                "database drops the options of a session: if that is a connection pooler, set `store.pooler: true`"
+                f"sessions have {name}={found and found[0]}, {required} is needed: something between the bridge "
+                "and the database drops session options; if it is a connection pooler, set `store.pooler: true`"
             )
 
 
 def _with_tls(url: URL) -> URL:
-    """Beyond this machine the server must prove who it is, unless the URL says otherwise."""
+    """Require a verified server certificate for remote hosts, unless the URL sets `sslmode`."""
     if "sslmode" in url.query or _is_local(url):
         return url
     roots = {} if "sslrootcert" in url.query else {"sslrootcert": "system"}

@@ -1,4 +1,4 @@
-"""Proving that the store can be written: reads and small updates still work on a disk that is full."""
+"""Checks that the store can be written, by writing many bytes: small updates still succeed on a full disk."""
 
 import secrets
 
@@ -11,7 +11,7 @@ _PROBE = "probe"
 
 
 def fill(connection: Connection, size: int) -> None:
-    """Write so many bytes that do not compress."""
+    """Write `size` incompressible bytes."""
     probe = {"name": _PROBE, "value": secrets.token_bytes(size)}
     connection.execute(dialect.insert_or_replace(connection, store_metadata).values(probe))
 

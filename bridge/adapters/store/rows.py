@@ -1,4 +1,4 @@
-"""Runs and deliveries to rows and back."""
+"""Converts runs, events, deliveries, and attempts to rows, and back."""
 
 import json
 from dataclasses import asdict
@@ -16,7 +16,7 @@ from bridge.core.runs.model import Deferral, Envelope, KickoffRequest, Outcome, 
 
 Values = dict[str, Any]
 
-CHANGING = (
+MUTABLE_COLUMNS = (
     "state",
     "owner",
     "due_at",
@@ -42,9 +42,9 @@ CHANGING = (
 
 
 def new_run(run: Run) -> Values:
-    """Every column of a run that is stored for the first time."""
+    """Return all columns of a new run."""
     request, envelope = run.request, run.envelope
-    return changing_columns(run) | {
+    return mutable_values(run) | {
         "run_id": run.run_id,
         "version": run.version,
         "crew": request.crew,
@@ -64,8 +64,8 @@ def new_run(run: Run) -> Values:
     }
 
 
-def changing_columns(run: Run) -> Values:
-    """The columns named in `CHANGING`."""
+def mutable_values(run: Run) -> Values:
+    """Return the columns in `MUTABLE_COLUMNS`."""
     outcome = run.outcome
     return {
         "state": run.state.value,
@@ -92,7 +92,7 @@ def changing_columns(run: Run) -> Values:
 
 
 def run_from_row(row: Row[Any]) -> Run:
-    """The run that a full row of `runs` holds."""
+    """Convert a complete row of `runs`."""
     return Run(
         run_id=row.run_id,
         request=_request_from_row(row),
@@ -122,7 +122,7 @@ def run_from_row(row: Row[Any]) -> Run:
 
 
 def new_event(event: Event) -> Values:
-    """Every column of an event; the statement that stores it makes of `stored_at` what it is."""
+    """Return all columns of an event; the INSERT adjusts `stored_at`."""
     return {
         "event_id": event.event_id,
         "type": event.type,
@@ -138,7 +138,7 @@ def new_event(event: Event) -> Values:
 
 
 def new_delivery(delivery: Delivery, owner: str | None) -> Values:
-    """Every column of a delivery."""
+    """Return all columns of a delivery."""
     return {
         "delivery_id": delivery.delivery_id,
         "event_id": delivery.event.event_id,
@@ -156,8 +156,8 @@ def new_delivery(delivery: Delivery, owner: str | None) -> Values:
     }
 
 
-def whole_deliveries() -> Select[Any]:
-    """Deliveries with their events and what is known of their receivers, as `delivery_from_row` reads them."""
+def select_deliveries() -> Select[Any]:
+    """Select deliveries with their events and receivers, for `delivery_from_row`."""
     known = (receivers.c.receiver.label("known"), receivers.c.failing_since, receivers.c.paused_at)
     return select(deliveries, events, *known).join(events).outerjoin(receivers, _same_receiver)
 
@@ -166,7 +166,7 @@ _same_receiver = deliveries.c.receiver == receivers.c.receiver
 
 
 def delivery_from_row(row: Row[Any]) -> Delivery:
-    """The delivery that a row of `whole_deliveries` holds."""
+    """Convert a row of `select_deliveries`."""
     return Delivery(
         delivery_id=row.delivery_id,
         event=event_from_row(row),
@@ -182,7 +182,7 @@ def delivery_from_row(row: Row[Any]) -> Delivery:
 
 
 def new_attempt(delivery_id: str, attempt: Attempt) -> Values:
-    """Every column of an attempt."""
+    """Return all columns of an attempt."""
     return {
         "delivery_id": delivery_id,
         "number": attempt.number,
@@ -195,12 +195,12 @@ def new_attempt(delivery_id: str, attempt: Attempt) -> Values:
 
 
 def attempt_from_row(row: Row[Any]) -> Attempt:
-    """The attempt that a row of `delivery_attempts` holds."""
+    """Convert a row of `delivery_attempts`."""
     return Attempt(row.number, row.at, row.seconds, row.error, row.code, row.response)
 
 
 def event_from_row(row: Row[Any]) -> Event:
-    """The event that a row holds, of `events` or of what is joined with it."""
+    """Convert a row of `events`, or of a join with it."""
     return Event(
         event_id=row.event_id,
         type=row.type,
@@ -216,7 +216,7 @@ def event_from_row(row: Row[Any]) -> Event:
 
 def _request_from_row(row: Row[Any]) -> KickoffRequest:
     return KickoffRequest(
-        crew=intern(row.crew),  # there are few crews and many runs
+        crew=intern(row.crew),  # few crews, many runs
         inputs=_load(row.inputs),
         meta=_load(row.meta),
         callback_url=row.callback_url,
@@ -249,8 +249,8 @@ def _question_from_row(stored: Values) -> Question:
     return Question(**stored | {"content": QuestionContent(**asked), "stage": QuestionStage(stored["stage"])})
 
 
-def human_input_set_back(stored: bytes, seconds: float) -> bytes | None:
-    """The column `human_input` with its question's times moved, as a clock was that was set back."""
+def shift_question_times(stored: bytes, seconds: float) -> bytes | None:
+    """Return the column `human_input` with the times of its question moved back by `seconds`."""
     human_input = _load(stored)
     if human_input["question"] is not None:
         times = {name: human_input["question"][name] for name in ("asked_at", "answer_by", "sent_at")}
@@ -263,5 +263,5 @@ def _dump(value: Any) -> bytes | None:
 
 
 def _load(value: bytes | None) -> Any:
-    """By the standard library: faster readers round integers beyond 64 bits."""
+    """Use the standard library, because faster parsers round integers beyond 64 bits."""
     return None if value is None else json.loads(value)

@@ -1,7 +1,7 @@
-"""The tables. The database repeats the core's rules as CHECKs: a third net below the table of arrows and the version.
+"""The tables. CHECK constraints repeat rules of the core, in addition to the state machine and the versions.
 
-Bodies are bytes, never the database's own JSON type: that would rewrite numbers and refuse some text. Times are seconds
-since the epoch.
+JSON is stored as bytes, not as the database's JSON type, which would change numbers and refuse some text. Times are
+seconds since the epoch.
 """
 
 from sqlalchemy import (
@@ -41,7 +41,7 @@ runs = Table(
     Column("version", Integer, nullable=False),
     Column("owner", Text),
     Column("due_at", Float),
-    # the request, written once
+    # the request; never changes
     Column("source", Text, nullable=False),
     Column("idempotency_key", Text),
     Column("fingerprint", String(64), nullable=False),
@@ -106,7 +106,7 @@ Index(
     postgresql_where=runs.c.idempotency_key.is_(None),
 )
 Index("runs_due", runs.c.state, runs.c.owner, runs.c.due_at)
-# A partial index serves only what repeats its condition, or implies it by an equation: SQLite tries nothing cleverer.
+# SQLite uses a partial index only for queries that repeat its condition, or imply it by an equality.
 OPEN = _one_of("state", [state.value for state in State if state not in FINAL_STATES])
 Index(
     "runs_open", runs.c.crew, runs.c.state, runs.c.owner, runs.c.due_at,
@@ -119,13 +119,13 @@ Index(
 )  # fmt: skip
 _sent = text("sent_at IS NOT NULL")
 Index("runs_crew_budget", runs.c.crew, runs.c.sent_at, sqlite_where=_sent, postgresql_where=_sent)
-OF_CLIENT = "source LIKE 'client/%'"  # only clients' runs are counted, so only they are indexed
+OF_CLIENT = "source LIKE 'client/%'"  # budgets apply only to clients, so only their runs are indexed
 Index(
     "runs_client_budget", runs.c.source, runs.c.sent_at,
     sqlite_where=text(OF_CLIENT), postgresql_where=text(OF_CLIENT),
 )  # fmt: skip
 Index("runs_finished_at", runs.c.finished_at)
-# For lists, which end with the newest: each is read from the end of one range (`listing`).
+# For lists, newest first: each is read from the end of a range (`queries.run_lists`).
 Index("runs_by_state", runs.c.state, runs.c.run_id)
 Index("runs_by_crew", runs.c.crew, runs.c.state, runs.c.run_id)
 Index(
@@ -157,7 +157,7 @@ deliveries = Table(
     metadata,
     Column("delivery_id", Text, primary_key=True),
     Column("event_id", Text, ForeignKey("events.event_id", ondelete="CASCADE"), nullable=False),
-    Column("crew", Text),  # the event's, for lists of a crew
+    Column("crew", Text),  # copied from the event, for lists of a crew
     Column("channel", Text, nullable=False),
     Column("target", Text, nullable=False),
     Column("receiver", Text),

@@ -1,7 +1,7 @@
-"""The store behind `ports.Store`: which statements each operation consists of.
+"""Implements `ports.Store`, which documents the operations, on a SQL database.
 
-Every write goes through `Batches`. A run's row is guarded by its version: an update that finds another version changes
-nothing and its caller gets `Stale`.
+Every write goes through `Batches`. The version guards a run's row: an update that finds another version changes
+nothing, and its caller gets `Stale`.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from bridge.adapters.store import dialect, probing
 from bridge.adapters.store.batch_loader import BatchLoader
 from bridge.adapters.store.claimer import Claimer
 from bridge.adapters.store.connections import Connections, Work
-from bridge.adapters.store.decoding import UndecodableReports, readable
+from bridge.adapters.store.decoding import UndecodableReports, decode_and_report
 from bridge.adapters.store.errors import is_transient, unavailable
 from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.group_commit import Batches, Transaction
@@ -42,7 +42,7 @@ from bridge.ports.lifecycle import Health, ReportFault
 from bridge.ports.queries import DeliveryFilter, Page, RunFilter, StoredEvent
 from bridge.ports.store import RelayedWebhook
 
-RETRY_EVERY = 1.0  # seconds between tries of a write that must not be lost
+RETRY_INTERVAL = 1.0  # seconds between attempts of a write that must not be lost
 
 T = TypeVar("T")
 
@@ -50,10 +50,11 @@ log = structlog.get_logger()
 
 
 class SqlStore:
-    """Runs, events and deliveries in one SQL database.
+    """Stores runs, events, and deliveries in one SQL database.
 
-    `process` is this process's name in it, `key` the store's own secret; `on_stale` is called for each discarded stale
-    write. `shared`: other processes may use it. `api_reader`: connections for queries of the API.
+    `process`: the name of this process; `key`: the store's secret, from which webhook tokens are derived; `on_stale` is
+    called for each stale write that is discarded; `shared`: other processes may use the store; `api_reader`:
+    connections for queries of API callers.
     """
 
     def __init__(
@@ -76,38 +77,40 @@ class SqlStore:
         self._on_stale = on_stale
         self._reader = reader
         self._api_reader = api_reader or reader
-        self._loads = BatchLoader(lambda run_ids: self._reading(partial(run_lists.whole_runs, run_ids=run_ids)))
-        self._peeks = BatchLoader(lambda run_ids: self._querying(partial(run_lists.peeked, run_ids=run_ids)))
+        self._loads = BatchLoader(lambda run_ids: self._read(partial(run_lists.load_runs, run_ids=run_ids)))
+        self._peeks = BatchLoader(
+            lambda run_ids: self._read_for_api(partial(run_lists.load_summaries, run_ids=run_ids))
+        )
         self._batches = Batches(transaction)
         self._claimer = Claimer(self._batches, self._report)
         self._handoff = LocalHandoff()
-        self.commands = SqlCommands(self._batches.write_one, self._reading)
+        self.commands = SqlCommands(self._batches.write_one, self._read)
         self._free_slots = None if shared else FreeSlots()
-        self._name, self._process, self._lives = process, process, 1
+        self._name, self._process, self._incarnation = process, process, 1
 
     async def accept(self, run: Run) -> Accepted:
-        """Store a new run, or find the one made before; raises `RequestRefused` for a key used with other content."""
+        """Store a new run, or return the earlier one; raises `RequestRefused` for a key used with other content."""
         return await self._batches.write(accept.accept_all, run)
 
-    async def file(self, new: Sequence[Delivery]) -> None:
+    async def add_deliveries(self, deliveries: Sequence[Delivery]) -> None:
         """Store deliveries that belong to no run."""
-        await self._batches.write(accept.file_all, new)
+        await self._batches.write(accept.add_deliveries, deliveries)
 
     async def claim_accepted(
         self, crew: str, room: int, max_running: int, now: float, limits: Budgets = UNLIMITED
     ) -> list[Run]:
-        """Take due accepted runs of a crew, by priority and age, as far as `max_running` and the budgets permit."""
-        wanted = claims.ClaimAccepted(self._process, crew, room, max_running, now, limits, self._free_slots)
-        return await self._claimer.claim(claims.claim_runs, wanted)
+        """Claim due accepted runs of a crew, by priority and age, within `max_running` and the budgets."""
+        request = claims.ClaimAccepted(self._process, crew, room, max_running, now, limits, self._free_slots)
+        return await self._claimer.claim(claims.claim_runs, request)
 
     async def seconds_until_budget(self, run: Run, limits: Budgets, now: float) -> float:
-        """For how many seconds a waiting run has to wait for its budgets, as far as can be foreseen."""
-        return await self._reading(lambda connection: budgets.seconds_until_budget(connection, run, limits, now))
+        """Return the estimated seconds until the budgets permit a waiting run to start."""
+        return await self._read(lambda connection: budgets.seconds_until_budget(connection, run, limits, now))
 
     async def claim(
         self, states: Collection[State], room: int, now: float | None = None, crews: Collection[str] | None = None
     ) -> list[Run]:
-        """Claim unowned runs, of these crews or all: due by `now`, or never, then without inputs and meta."""
+        """Claim unowned runs: those due by `now`, or without it those with no due time, without inputs and meta."""
         return await self._claimer.claim(
             claims.claim_runs, claims.ClaimInStates(self._process, frozenset(states), room, now, crews)
         )
@@ -121,9 +124,9 @@ class SqlStore:
         request = run_queries.WriteRequest(decision, self._process, own)
         try:
             written_run = await self._apply(request, retry=retry)
-        except asyncio.CancelledError:  # it may be written all the same
+        except asyncio.CancelledError:  # the write may be committed nevertheless
             if own:
-                self._claimer.unconfirmed(request.claimed_rows())
+                self._claimer.add_unconfirmed(request.claimed_rows())
             raise
         self._handoff.add([delivery for delivery in decision.deliveries if delivery.delivery_id in own])
         return written_run
@@ -142,9 +145,7 @@ class SqlStore:
             except Stale:
                 if tried_before and (written := await self._find_written(request.decision)) is not None:
                     return written
-                if (
-                    tried_before and request.own
-                ):  # before the caller decides again and writes deliveries of the same ids
+                if tried_before and request.own:  # before the caller decides again on deliveries with the same ids
                     await self._until_available(partial(self._claimer.release, request.claimed_rows()))
                 self._on_stale()
                 raise
@@ -152,192 +153,193 @@ class SqlStore:
                 return written_run
 
     async def load(self, run_id: str) -> Run | None:
-        """One run."""
+        """Load a run, in a batch with others."""
         return await self._loads.load(run_id)
 
-    async def show(self, run_id: str) -> Run | None:
-        """One run for a caller of the API, read by itself, as its result may be large."""
-        return await self._querying(partial(run_lists.whole_run, run_id=run_id))
+    async def load_for_api(self, run_id: str) -> Run | None:
+        """Load a run for an API caller, separately, because its result may be large."""
+        return await self._read_for_api(partial(run_lists.load_run, run_id=run_id))
 
     async def peek(self, run_id: str) -> Run | None:
-        """How a run stands, without its inputs, meta, progress and result."""
+        """Load a run for an API caller, without inputs, meta, progress, and result."""
         return await self._peeks.load(run_id)
 
     async def find_execution(self, crew: str, kickoff_id: str) -> Run | None:
-        """The newest run of a crew whose execution has this id."""
+        """Return the newest run of a crew whose execution has this id."""
         query = select(runs).where(runs.c.crew == crew, runs.c.kickoff_id == kickoff_id)
-        return next(map(run_from_row, await self._read(query.order_by(runs.c.run_id.desc()).limit(1))), None)
+        return next(map(run_from_row, await self._select(query.order_by(runs.c.run_id.desc()).limit(1))), None)
 
     async def find_key(self, source: str, crew: str, key: str) -> Run | None:
-        """The run that a sender's idempotency key led to."""
-        of = (runs.c.source == source, runs.c.crew == crew, runs.c.idempotency_key == key)
-        return next(map(run_from_row, await self._read(select(runs).where(*of))), None)
+        """Return the run that has a sender's idempotency key."""
+        matches = (runs.c.source == source, runs.c.crew == crew, runs.c.idempotency_key == key)
+        return next(map(run_from_row, await self._select(select(runs).where(*matches))), None)
 
-    async def find_runs(self, which: RunFilter) -> Page[Run]:
-        """Runs, newest first, without their inputs and large results; a page is bounded in bytes as well."""
-        return await self._querying(partial(run_lists.runs_page, which=which, report=self._report))
+    async def find_runs(self, filter_: RunFilter) -> Page[Run]:
+        """Return a page of runs, newest first, without inputs and large results."""
+        return await self._read_for_api(partial(run_lists.runs_page, filter_=filter_, report=self._report))
 
     async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
-        """Take due deliveries of these channels: this process's own, then the longest due of the others."""
-        for_others = self._handoff.store_share(room, now)
-        own = self._handoff.take(channels, room - for_others, now)
-        if own and not for_others:
+        """Claim due deliveries of these channels: those handed off, then the longest due in the store."""
+        for_store = self._handoff.slots_for_store(room, now)
+        own = self._handoff.take(channels, room - for_store, now)
+        if own and not for_store:
             return own
-        wanted = claims.ClaimDeliveries(self._process, tuple(channels), room - len(own), now)
+        request = claims.ClaimDeliveries(self._process, tuple(channels), room - len(own), now)
         try:
-            claimed = await self._claimer.claim(claims.claim_deliveries, wanted)
+            claimed = await self._claimer.claim(claims.claim_deliveries, request)
         except StoreUnavailable:
             if own:
                 return own  # no other process would send them
             raise
-        self._handoff.store_returned(len(claimed), wanted.room, now)
-        return own + claimed + self._handoff.take(channels, wanted.room - len(claimed), now)
+        self._handoff.claimed_from_store(len(claimed), request.room, now)
+        return own + claimed + self._handoff.take(channels, request.room - len(claimed), now)
 
-    async def claim_callbacks(self, room: int, shares: ConcurrencyLimits, now: float) -> list[Delivery]:
-        """Take due deliveries to callback URLs, the longest due first within the shares of their receivers."""
+    async def claim_callbacks(self, room: int, limits: ConcurrencyLimits, now: float) -> list[Delivery]:
+        """Claim due callbacks, the longest due first, within the concurrency limits of their receivers."""
         return await self._claimer.claim(
-            callbacks.claim_callbacks, claims.ClaimCallbacks(self._process, room, shares, now)
+            callbacks.claim_callbacks, claims.ClaimCallbacks(self._process, room, limits, now)
         )
 
     async def record_outcome(self, outcome: DeliveryOutcome) -> None:
-        """Write what became of a claimed delivery, trying for as long as it takes."""
-        written_run = delivery_queries.OwnedOutcome(self._process, outcome)
-        await self._until_available(partial(self._batches.write, delivery_queries.write_outcomes, written_run))
+        """Write the outcome of an attempt, and retry until the store is available."""
+        owned = delivery_queries.OwnedOutcome(self._process, outcome)
+        await self._until_available(partial(self._batches.write, delivery_queries.write_outcomes, owned))
 
     async def deliveries_for_run(self, run_id: str) -> list[Delivery]:
-        """The deliveries of one run, without the bodies of their events."""
-        return await self._querying(partial(run_lists.deliveries_of_run, run_id=run_id, report=self._report))
+        """Return the deliveries of a run, without the bodies of their events."""
+        return await self._read_for_api(partial(run_lists.deliveries_of_run, run_id=run_id, report=self._report))
 
     async def join(self, now: float) -> None:
-        """Become one of the processes that may own rows."""
+        """Register this process as one that may own rows."""
         await self._batches.write_one(partial(claims.join, process=self._process, crews=self._crews, now=now))
 
-    async def find_deliveries(self, which: DeliveryFilter) -> list[Delivery]:
-        """Deliveries, the newest first, without the bodies of their events."""
-        return await self._querying(partial(run_lists.deliveries_page, which=which, report=self._report))
+    async def find_deliveries(self, filter_: DeliveryFilter) -> list[Delivery]:
+        """Return deliveries, newest first, without the bodies of their events."""
+        return await self._read_for_api(partial(run_lists.deliveries_page, filter_=filter_, report=self._report))
 
-    async def redeliver(self, which: DeliveryFilter, now: float) -> int:
-        """Have deliveries sent again, at once and with a whole schedule; how many."""
-        return await self._batches.write_one(partial(delivery_queries.redeliver, which=which, now=now))
+    async def redeliver(self, filter_: DeliveryFilter, now: float) -> int:
+        """Make deliveries due now, with a new retry schedule; return how many."""
+        return await self._batches.write_one(partial(delivery_queries.redeliver, filter_=filter_, now=now))
 
     async def attempts_for_delivery(self, delivery_id: str) -> list[Attempt]:
-        """The attempts of one delivery that are kept, the first one first."""
-        return await self._querying(partial(run_lists.attempts_for_delivery, delivery_id=delivery_id))
+        """Return the stored attempts of a delivery, oldest first."""
+        return await self._read_for_api(partial(run_lists.attempts_for_delivery, delivery_id=delivery_id))
 
     async def find_events(self, since: float, limit: int) -> list[StoredEvent]:
-        """The first events about runs that were stored since then, in the order in which they were stored."""
-        return await self._querying(partial(event_queries.entries, since=since, limit=limit))
+        """Return the first `limit` events about runs stored since then, in the order of storage."""
+        return await self._read_for_api(partial(event_queries.find_events, since=since, limit=limit))
 
     async def stored_at(self, event_id: str | None = None) -> float | None:
-        """When an event was stored, or without an id the newest one; None if there is none."""
-        return await self._querying(partial(event_queries.stored_at, event_id=event_id))
+        """Return when an event was stored, or without an id the newest event; None if there is none."""
+        return await self._read_for_api(partial(event_queries.stored_at, event_id=event_id))
 
     async def load_events(self, event_ids: Collection[str]) -> list[Event]:
-        """The first of these events, as many as fit; the oldest first."""
-        return await self._querying(partial(event_queries.whole, event_ids=event_ids, report=self._report))
+        """Return the oldest of these events, as many as fit in memory, oldest first."""
+        return await self._read_for_api(partial(event_queries.load_events, event_ids=event_ids, report=self._report))
 
     async def heartbeat(self, now: float) -> None:
-        """Record a heartbeat; raise `ProcessExpired` if other processes expired this one.
+        """Record a heartbeat; raise `ProcessExpired` if another process has expired this one.
 
-        First, and beside the writer, which may wait for their locks, the sessions of stopped processes are ended.
+        First terminates the sessions of stopped processes, over a reader, because the writer may wait for their locks.
         """
-        await self._reading(dialect.end_idle_sessions)
+        await self._read(dialect.end_idle_sessions)
         if not await self._batches.write_one(partial(claims.heartbeat, process=self._process, now=now)):
             raise ProcessExpired("this process was silent for too long")
         if unclaimed := self._handoff.take_unclaimed(now):
             await self._claimer.release_or_keep([delivery.delivery_id for delivery in unclaimed], self._process)
 
     async def expire_processes(self, now: float, silent_for: float) -> int:
-        """Release what belongs to processes without a heartbeat for so long."""
+        """Expire processes without a heartbeat for so many seconds, and release their rows; return how many."""
         return await self._batches.write_one(partial(claims.expire_processes, now=now, silent_for=silent_for))
 
     async def rejoin(self, now: float) -> str:
-        """After `ProcessExpired`: join under another name, which is returned, owning nothing."""
-        self._lives += 1
-        self._process = f"{self._name}-{self._lives}"
+        """After `ProcessExpired`, register under a new name, which owns nothing; return the name."""
+        self._incarnation += 1
+        self._process = f"{self._name}-{self._incarnation}"
         self._handoff.clear()
         await self.join(now)
         return self._process
 
     def owned_elsewhere(self, run: Run) -> bool:
-        """Whether another process owns this run."""
+        """Return whether another process owns this run."""
         return run.owner not in {None, self._process}
 
     async def membership(self) -> dict[str, Membership]:
-        """For each crew that this process serves: how many processes do so, and how many runs are under way."""
-        return await self._reading(partial(cluster.count, process=self._process, crews=self._crews))
+        """Return, per crew served here, how many processes serve it and how many of its runs are tracked."""
+        return await self._read(partial(cluster.count_membership, process=self._process, crews=self._crews))
 
     async def is_served(self, crew: str) -> bool:
-        """Whether this process or another one serves the crew."""
-        return crew in self._crews or crew in await self._reading(cluster.served)
+        """Return whether any process serves the crew."""
+        return crew in self._crews or crew in await self._read(cluster.crews_served)
 
     async def unserved(self) -> dict[str, int]:
-        """How many runs that have not ended there are of each crew that no process serves."""
-        return await self._reading(cluster.unserved)
+        """Return the number of unfinished runs of each crew that no process serves."""
+        return await self._read(cluster.unserved)
 
     async def release_runs(self, run_ids: Collection[str]) -> int:
-        """Release running runs that this process no longer tracks; return how many."""
+        """Release runs that this process no longer tracks; return how many."""
         return await self._batches.write_one(
             partial(cluster.release_runs, process=self._process, run_ids=list(run_ids))
         )
 
     async def relay_webhook(self, webhook: RelayedWebhook) -> None:
         """Store a crew webhook for the process that owns its run."""
-        await self._batches.write(cluster.relay_webhook, webhook)
+        await self._batches.write(cluster.relay_webhooks, webhook)
 
     async def collect_webhooks(self, room: int) -> list[RelayedWebhook]:
         """Take at most `room` relayed webhooks for runs of this process."""
         return await self._batches.write_one(
-            partial(cluster.collect, process=self._process, crews=self._crews, room=room)
+            partial(cluster.take_webhooks, process=self._process, crews=self._crews, room=room)
         )
 
-    async def store_run_times(self, crew: str, new: Sequence[RunTime], since: float, most: int) -> None:
-        """Add run times of a crew; of all that it has, only the last `most` are kept that ended since then."""
-        await self._batches.write_one(partial(run_times.keep, crew=crew, new=new, since=since, most=most))
+    async def store_run_times(self, crew: str, new: Sequence[RunTime], since: float, limit: int) -> None:
+        """Add run times of a crew; keep only the last `limit` of those that ended since then."""
+        await self._batches.write_one(partial(run_times.add, crew=crew, new=new, since=since, limit=limit))
 
-    async def run_times(self, crew: str, after: float, most: int) -> list[RunTime]:
-        """The last `most` run times of a crew that ended after then, the newest first."""
-        found = await self._read(run_times.ended_after(crew, after, most))
-        return readable(found, run_times.run_time_from_row, "run_id", self._report)
+    async def run_times(self, crew: str, after: float, limit: int) -> list[RunTime]:
+        """Return the last `limit` run times of a crew that ended after then, newest first."""
+        found = await self._select(run_times.select_newest(crew, after, limit))
+        return decode_and_report(found, run_times.run_time_from_row, "run_id", self._report)
 
-    async def forget(self, ended_before: float, most: int) -> int:
-        """Delete at most so many runs that ended before then and have nothing left to deliver."""
-        return await self._batches.write_one(partial(retention.forget, ended_before=ended_before, most=most))
+    async def delete_ended_runs(self, ended_before: float, limit: int) -> int:
+        """Delete at most `limit` runs that ended before then and have no pending delivery; return how many."""
+        delete = partial(retention.delete_ended_runs, ended_before=ended_before, limit=limit)
+        return await self._batches.write_one(delete)
 
     async def health(self) -> Health:
-        """Return whether the store can be read and, as far as its latest transaction tells, written."""
+        """Return whether the store can be read and, judging by its last transaction, written."""
         try:
-            await self._read(select(1))
+            await self._select(select(1))
         except (StoreUnavailable, StoreBroken, StoreDamaged):
             return Health(ok=False, detail="cannot be read")
-        if self._batches.failing:  # at the latest, the next heartbeat shows that it recovered
+        if self._batches.failing:  # until the next write succeeds, at the latest a heartbeat
             return Health(ok=False, detail="cannot be written")
         return Health(ok=True, detail="readable and writable")
 
     async def probe(self, size: int) -> None:
-        """Write so many bytes and remove them; raises `StoreUnavailable` if that is not possible now."""
+        """Check that `size` bytes can be written, and remove them; raises `StoreUnavailable`."""
         await self._batches.write_one(partial(probing.fill, size=size))
         await self._batches.write_one(probing.clear)
 
     async def counts(self) -> dict[str, dict[str, int]]:
-        """How many runs per state and deliveries per state."""
-        return await self._querying(run_lists.counts)
+        """Return the number of runs and of deliveries per state."""
+        return await self._read_for_api(run_lists.counts)
 
     async def close(self) -> None:
         """Commit pending writes, release every claim, and remove this process."""
         await self._batches.drain()
         try:
             await self._batches.write_one(partial(claims.release, names=[self._process]))
-        except StoreUnavailable as error:  # the next process frees them
+        except StoreUnavailable as error:  # the next heartbeat of another process releases them
             log.warning("claims_not_released", reason=str(error))
 
     async def _find_written(self, decision: Decision) -> Run | None:
-        """The run, if it is what an earlier try has made of it, whose commit was not confirmed."""
+        """Return the stored run if an earlier attempt, whose commit was not confirmed, has written the decision."""
         stored = await self._until_available(partial(self.load, decision.run.run_id))
         return stored if run_queries.is_written(decision, stored) else None
 
     async def _raise_if_taken(self, run: Run) -> None:
-        """Raises `ExecutionTaken` if another run of the crew has the run's execution."""
+        """Raise `ExecutionTaken` if another run of the crew has this kickoff id."""
         if run.kickoff_id is None:
             return
         holder = await self._until_available(partial(self.find_execution, run.crew, run.kickoff_id))
@@ -353,20 +355,20 @@ class SqlStore:
                 await self._wait(error)
 
     async def _wait(self, error: StoreUnavailable, *, retry: bool = True) -> None:
-        """Wait before the next try; without `retry`, raise the error."""
+        """Wait before the next attempt; without `retry`, raise the error."""
         if not retry:
             raise error
-        log.warning("store_unavailable", reason=str(error), retry_in_s=RETRY_EVERY)
-        await asyncio.sleep(RETRY_EVERY)
+        log.warning("store_unavailable", reason=str(error), retry_in_s=RETRY_INTERVAL)
+        await asyncio.sleep(RETRY_INTERVAL)
 
-    async def _read(self, query: Select[Any]) -> Sequence[Any]:
-        return await self._reading(lambda connection: connection.execute(query).all())
+    async def _select(self, query: Select[Any]) -> Sequence[Any]:
+        return await self._read(lambda connection: connection.execute(query).all())
 
-    async def _querying(self, read: Work[T]) -> T:
-        """Read for the API, whose callers wait for one another, and never the bridge's own steps for them."""
-        return await self._reading(read, self._api_reader)
+    async def _read_for_api(self, read: Work[T]) -> T:
+        """Read for an API caller, over separate connections, so that API callers never delay the steps."""
+        return await self._read(read, self._api_reader)
 
-    async def _reading(self, read: Work[T], reader: Connections | None = None) -> T:
+    async def _read(self, read: Work[T], reader: Connections | None = None) -> T:
         try:
             found: T = await (reader or self._reader).run(read)
         except SQLAlchemyError as error:

@@ -45,7 +45,7 @@ class Housekeeping:
         """Do one round."""
         await self._heartbeat(now)
         expired = await self._store.expire_processes(now, EXPIRE_AFTER) if self._may_expire_others(now) else 0
-        deleted = await self._store.forget(now - self._retention, DELETE_BATCH)
+        deleted = await self._store.delete_ended_runs(now - self._retention, DELETE_BATCH)
         if deleted == DELETE_BATCH:
             self._rounds.expedite()  # in another round, so that a long series of batches does not delay the heartbeat
         if expired or deleted:

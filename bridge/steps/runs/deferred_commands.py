@@ -23,7 +23,7 @@ class DeferredCommands(Protocol):
     async def defer(self, run_id: str, sender: str, now: float) -> bool:
         """Store a command to cancel a run; durable on return. Return False if the run has ended."""
 
-    async def applicable(self, most: int) -> list[tuple[str, str]]:
+    async def applicable(self, limit: int) -> list[tuple[str, str]]:
         """Return runs that have a command and no POST in progress, each with the command's sender."""
 
     async def remove(self, run_id: str) -> None:

@@ -152,7 +152,7 @@ async def left_running(bench: Bench) -> None:
 
 
 async def to_deliver(bench: Bench) -> None:
-    await bench.store.file([a_delivery(int(bench.ids()[:8], 16), Channel.EXCHANGE, due_at=bench.clock())])
+    await bench.store.add_deliveries([a_delivery(int(bench.ids()[:8], 16), Channel.EXCHANGE, due_at=bench.clock())])
 
 
 async def early_question(bench: Bench) -> None:

@@ -124,7 +124,7 @@ async def waits(live: Live, store: SqlStore, wake: Callable[[], None], first: in
     filed = dict[str, float]()
     for number in range(first, first + EVENTS):
         delivery = to(live.url, number)
-        await store.file([delivery])
+        await store.add_deliveries([delivery])
         filed[delivery.event.event_id] = time.monotonic()
         wake()
         await asyncio.sleep(0.01)  # the stream's pace, not a wait for something
@@ -141,7 +141,7 @@ async def p99_beside(path: Path) -> float:
     """Measured while the silent ones hold all the connections that they can get."""
     async with live_receiver() as live, dead_receivers() as dead, delivering(path) as (store, wake):
         backlog = [*dead.silent * SILENT_BACKLOG, *dead.refusing * 2]
-        await store.file([to(url, number, late=9 - number / 1000) for number, url in enumerate(backlog)])
+        await store.add_deliveries([to(url, number, late=9 - number / 1000) for number, url in enumerate(backlog)])
         wake()
         await asyncio.wait_for(dead.all_called.wait(), PATIENCE)
         try:

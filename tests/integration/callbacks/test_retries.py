@@ -72,7 +72,7 @@ class Life:
     async def attempts(self, url: str) -> tuple[Delivery, list[Attempt]]:
         """Let time pass until it is over; gives back how it stands then, and its attempts."""
         first = replace(a_delivery(due_at=self._clock()), destination=Destination(Channel.CALLBACK, url))
-        await self._store.file([first])
+        await self._store.add_deliveries([first])
         while True:
             [now] = await self._store.find_deliveries(DeliveryFilter(first.delivery_id))
             if now.state is not DeliveryState.PENDING or now.paused:

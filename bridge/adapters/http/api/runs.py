@@ -99,7 +99,9 @@ class RunsApi:
     async def _detail(self, run: Run) -> dict[str, Any] | None:
         """Return the run in full; None if storage is unavailable, which must not turn the response into an error."""
         try:
-            complete = await self._store.show(run.run_id) or run  # the long poll reads runs without their results
+            complete = (
+                await self._store.load_for_api(run.run_id) or run
+            )  # the long poll reads runs without their results
             return await views.load_run_detail(self._store, complete)
         except StoreUnavailable:
             return None

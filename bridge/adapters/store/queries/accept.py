@@ -1,4 +1,4 @@
-"""Stores requests, each exactly once."""
+"""Inserts runs, each request exactly once, and deliveries with their events."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -15,46 +15,47 @@ from bridge.core.errors import RequestRefused
 from bridge.core.runs.model import Run
 from bridge.ports.inbound import Accepted
 
-REMEMBER_UNKEYED = 3600.0  # seconds for which a redelivered message without a key is recognised by its content
-STEP = 1e-6  # seconds between events that are stored one after the other, at least
+REMEMBER_UNKEYED = 3600.0  # seconds in which a redelivered message without a key is recognized by its content
+STEP = 1e-6  # minimum seconds between the `stored_at` of two events
 
 
 def _insert_event(connection: Connection) -> Insert:
-    """Each is stored later than all that are there: a stream would miss one that came before what it has told."""
+    """Give an event a later `stored_at` than all others, because streams read in this order and never go back."""
     newest = select(func.coalesce(func.max(events.c.stored_at), 0.0)).scalar_subquery()
-    made_at = bindparam("stored_at", type_=Float)
-    return events.insert().values(stored_at=dialect.moment_of_storing(connection, made_at, newest + STEP))
+    created_at = bindparam("stored_at", type_=Float)
+    return events.insert().values(stored_at=dialect.storage_time(connection, created_at, newest + STEP))
 
 
-_INSERT_RUN = BulkStatement(lambda connection: dialect.insert_new(connection, runs))
+_INSERT_RUN = BulkStatement(lambda connection: dialect.insert_or_ignore(connection, runs))
 _INSERT_EVENT = BulkStatement(_insert_event)
 _INSERT_DELIVERY = BulkStatement(lambda _: deliveries.insert())
 
 
 def accept_all(connection: Connection, new: Sequence[Run]) -> list[Accepted | RequestRefused]:
-    """Insert runs; a key or signature digest that is taken leads to the run that holds it.
+    """Insert runs; for a key or signature digest that is taken, return the run that has it.
 
-    Messages that may be copies of one another come after the others and one at a time, so that each sees the last.
+    Messages that may be copies of one another are inserted last and one at a time, so that each finds the previous one.
     """
-    seen_before: dict[str, Run] = {}
-    certain = [run for run in new if not _may_be_a_copy(run)]
-    all_new = _insert(connection, certain) == len(certain)
+    earlier_copies: dict[str, Run] = {}
+    identified = [run for run in new if not _may_be_a_copy(run)]
+    all_new = _insert(connection, identified) == len(identified)
     for run in filter(_may_be_a_copy, new):
         if (found := _earlier_copy(connection, run)) is None:
             _insert(connection, [run])
         else:
-            seen_before[run.run_id] = found
-    unsure = [] if all_new else certain
-    by_key, by_signature_digest = _holders_of_keys(connection, unsure), _holders_of_digests(connection, unsure)
+            earlier_copies[run.run_id] = found
+    to_find = [] if all_new else identified
+    by_key, by_signature_digest = _runs_by_key(connection, to_find), _runs_by_digest(connection, to_find)
     return [
-        _answer(
-            run, seen_before.get(run.run_id) or by_key.get(_key(run)) or by_signature_digest.get(_signature_digest(run))
+        _result(
+            run,
+            earlier_copies.get(run.run_id) or by_key.get(_key(run)) or by_signature_digest.get(_signature_digest(run)),
         )
         for run in new
     ]
 
 
-def file_all(connection: Connection, groups: Sequence[Sequence[Delivery]]) -> list[None]:
+def add_deliveries(connection: Connection, groups: Sequence[Sequence[Delivery]]) -> list[None]:
     """Insert deliveries with their events."""
     insert_deliveries(connection, [delivery for group in groups for delivery in group])
     return [None] * len(groups)
@@ -66,20 +67,20 @@ def insert_deliveries(
     unaddressed: Iterable[Event] = (),
     owners: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Insert deliveries and, once each and in the order of their times, their events, and those that none carries.
+    """Insert deliveries, and in the order of their creation their events and the unaddressed ones, each once.
 
-    `owners`: the processes that own some of the deliveries, by their ids; the others wait to be claimed.
+    `owners`: the processes that own some of the deliveries, by delivery id; the others are unowned.
     """
-    wanted = list(new)
-    told = {event.event_id: event for event in (*(delivery.event for delivery in wanted), *unaddressed)}
-    if told:
-        in_order = sorted(told.values(), key=lambda event: event.created_at)
+    new = list(new)
+    by_id = {event.event_id: event for event in (*(delivery.event for delivery in new), *unaddressed)}
+    if by_id:
+        in_order = sorted(by_id.values(), key=lambda event: event.created_at)
         _INSERT_EVENT.execute(connection, [new_event(event) for event in in_order])
-    if wanted:
-        _INSERT_DELIVERY.execute(connection, [new_delivery(one, owners.get(one.delivery_id)) for one in wanted])
+    if new:
+        _INSERT_DELIVERY.execute(connection, [new_delivery(one, owners.get(one.delivery_id)) for one in new])
 
 
-def _answer(run: Run, holder: Run | None) -> Accepted | RequestRefused:
+def _result(run: Run, holder: Run | None) -> Accepted | RequestRefused:
     if holder is None or holder.run_id == run.run_id:
         return Accepted(run, replayed=False)
     if holder.fingerprint == run.fingerprint:
@@ -92,12 +93,12 @@ def _answer(run: Run, holder: Run | None) -> Accepted | RequestRefused:
 
 
 def _may_be_a_copy(run: Run) -> bool:
-    """Whether it may have come before, with nothing but its content to tell by."""
+    """Return whether the request may be a copy that only its content identifies."""
     return run.envelope.redelivered and run.request.idempotency_key is None and run.envelope.signature_digest is None
 
 
 def _earlier_copy(connection: Connection, run: Run) -> Run | None:
-    """The run that an earlier delivery of the same keyless message made."""
+    """Return the run of an earlier delivery of the same message without a key."""
     query = select(runs).where(
         runs.c.idempotency_key.is_(None),
         runs.c.fingerprint == run.fingerprint,
@@ -108,16 +109,16 @@ def _earlier_copy(connection: Connection, run: Run) -> Run | None:
     return None if row is None else run_from_row(row)
 
 
-def _holders_of_keys(connection: Connection, new_runs: Sequence[Run]) -> dict[tuple[str | None, ...], Run]:
-    """Who holds each idempotency key now: the new run itself, or the one that was there before."""
+def _runs_by_key(connection: Connection, new_runs: Sequence[Run]) -> dict[tuple[str | None, ...], Run]:
+    """Return the run that has each idempotency key: the new run, or an earlier one."""
     keys = [_key(run) for run in new_runs if run.request.idempotency_key is not None]
     taken = tuple_(runs.c.source, runs.c.crew, runs.c.idempotency_key).in_(keys)
     found = connection.execute(select(*run_lists.WITHOUT_RESULT).where(taken)) if keys else ()
     return {_key(run): run for run in map(run_from_row, found)}
 
 
-def _holders_of_digests(connection: Connection, new_runs: Sequence[Run]) -> dict[tuple[str | None, ...], Run]:
-    """Return the run that holds each signature digest."""
+def _runs_by_digest(connection: Connection, new_runs: Sequence[Run]) -> dict[tuple[str | None, ...], Run]:
+    """Return the run that has each signature digest: the new run, or an earlier one."""
     signature_digests = [_signature_digest(run) for run in new_runs if run.envelope.signature_digest is not None]
     taken = tuple_(runs.c.source, runs.c.signature_digest).in_(signature_digests)
     found = connection.execute(select(*run_lists.WITHOUT_RESULT).where(taken)) if signature_digests else ()
@@ -133,5 +134,5 @@ def _signature_digest(run: Run) -> tuple[str | None, ...]:
 
 
 def _insert(connection: Connection, new_runs: Sequence[Run]) -> int:
-    """Insert the runs and return how many were new."""
+    """Insert the runs; return how many were new."""
     return _INSERT_RUN.execute(connection, [new_run(run) for run in new_runs])

@@ -1,7 +1,7 @@
-"""Remaining run budgets, counted from the runs themselves, so that they hold across processes and crashes.
+"""Remaining budgets, counted from the stored runs, so that they hold across processes and crashes.
 
-A run counts from the moment that its POST was about to leave, unless that proved to have started nothing; one that is
-claimed and not sent yet counts as well.
+A run counts from the time at which its POST was about to leave, unless it is certain that nothing was started; a run
+that is claimed and not sent yet counts as well.
 """
 
 import math
@@ -17,31 +17,28 @@ from bridge.core.runs.model import Run, State
 
 _CLAIMED = (runs.c.state == State.ACCEPTED.value) & runs.c.owner.is_not(None)
 _IN_OPEN = text(OPEN)
-"""The condition of the index `runs_open`; by the one for lists, every run that waits would be read."""
-MOST_COUNTED = 100_000  # waiting runs; the wait behind a longer queue is not computed exactly
+"""The condition of the index `runs_open`; by the index for lists, every waiting run would be read."""
+MAX_COUNTED = 100_000  # waiting runs; the wait in a longer queue is underestimated
 
 
 def remaining_for_crew(connection: Connection, crew: str, budget: Budget | None, now: float) -> float:
-    """How many runs of a crew may be started now."""
+    """Return how many runs of a crew may be started now."""
     of_crew = runs.c.crew == crew
-    return math.inf if budget is None else _left(connection, [of_crew, _IN_OPEN], [of_crew], budget, now)
+    return math.inf if budget is None else _remaining(connection, [of_crew, _IN_OPEN], [of_crew], budget, now)
 
 
 def remaining_for_senders(connection: Connection, budgets: Mapping[str, Budget], now: float) -> dict[str, int]:
-    """How many runs of each sender may be started now. Other transactions wait for this one to end."""
+    """Return how many runs of each sender may be started now; lock the budgets until the transaction ends."""
     if budgets:
-        dialect.serialize(connection, "budgets")  # counting and taking are one act among all processes
+        dialect.serialize(connection, "budgets")  # counting and claiming must be atomic across processes
     return {
-        sender: _left(connection, [runs.c.source == sender], _sent_by(sender), budget, now)
+        sender: _remaining(connection, [runs.c.source == sender], _sent_by(sender), budget, now)
         for sender, budget in budgets.items()
     }
 
 
 def pick_within_budgets(found: Iterable[tuple[str, str]], left: dict[str, int]) -> list[str]:
-    """The runs of those found (id and sender), in their order, that their senders' budgets permit.
-
-    What is `left` for a sender is less by those afterwards.
-    """
+    """Return the runs that their senders' budgets permit, in order, and reduce `left`. `found`: ids and senders."""
     taken = []
     for run_id, sender in found:
         if sender in left:
@@ -53,16 +50,16 @@ def pick_within_budgets(found: Iterable[tuple[str, str]], left: dict[str, int]) 
 
 
 def seconds_until_budget(connection: Connection, run: Run, budgets: Budgets, now: float) -> float:
-    """For how many seconds a waiting run has to wait for its budgets, as far as can be foreseen."""
+    """Return the estimated seconds until the budgets permit a waiting run to start."""
     of_crew, of_sender, sender = runs.c.crew == run.crew, runs.c.source == run.envelope.source, run.envelope.source
     if connection.execute(select(runs.c.run_id).where(runs.c.run_id == run.run_id, _CLAIMED)).first():
-        return 0.0  # it starts in a moment
+        return 0.0  # claimed: about to start
     wait = 0.0
     if budgets.crew is not None:
-        wait = _wait(connection, [of_crew], [of_crew, _IN_OPEN], [of_crew], budgets.crew, now)
+        wait = _seconds_to_wait(connection, [of_crew], [of_crew, _IN_OPEN], [of_crew], budgets.crew, now)
     if sender in budgets.senders:
         budget, sent_by = budgets.senders[sender], _sent_by(sender)
-        wait = max(wait, _wait(connection, [of_crew, of_sender], [of_sender], sent_by, budget, now))
+        wait = max(wait, _seconds_to_wait(connection, [of_crew, of_sender], [of_sender], sent_by, budget, now))
     return wait
 
 
@@ -70,7 +67,9 @@ def _sent_by(sender: str) -> list[ColumnElement[bool]]:
     return [runs.c.source == sender, text(OF_CLIENT)]  # type: ignore[list-item]  # the index's own condition
 
 
-def _left(connection: Connection, claimed_by: Sequence[Any], sent_by: Sequence[Any], budget: Budget, now: float) -> int:
+def _remaining(
+    connection: Connection, claimed_by: Sequence[Any], sent_by: Sequence[Any], budget: Budget, now: float
+) -> int:
     sent = select(func.count()).where(*sent_by, runs.c.sent_at > now - budget.per)
     claimed = select(func.count()).where(*claimed_by, _CLAIMED)
     both = select(sent.scalar_subquery() + claimed.scalar_subquery())
@@ -78,7 +77,7 @@ def _left(connection: Connection, claimed_by: Sequence[Any], sent_by: Sequence[A
     return budget.runs - spent
 
 
-def _wait(
+def _seconds_to_wait(
     connection: Connection,
     waiting_of: Sequence[Any],
     claimed_by: Sequence[Any],
@@ -86,14 +85,12 @@ def _wait(
     budget: Budget,
     now: float,
 ) -> float:
-    queued = select(runs.c.run_id).where(*waiting_of, text(WAITING)).limit(MOST_COUNTED)
-    ahead = queued.order_by(
-        runs.c.priority.desc(), runs.c.run_id
-    ).subquery()  # the order of the index, or it is not used
+    queued = select(runs.c.run_id).where(*waiting_of, text(WAITING)).limit(MAX_COUNTED)
+    ahead = queued.order_by(runs.c.priority.desc(), runs.c.run_id).subquery()  # ordered, so that the index is used
     waiting = connection.execute(select(func.count()).select_from(ahead)).scalar_one()
     claimed = connection.execute(select(func.count()).where(*claimed_by, _CLAIMED)).scalar_one()
     back, more = budget.next_start(max(waiting - 1, 0))
-    if back < claimed:  # the latest starts are those of runs that are claimed: now
+    if back < claimed:  # the latest starts are those of claimed runs: now
         return budget.per + more
     sent = select(runs.c.sent_at).where(*sent_by, runs.c.sent_at > now - budget.per).order_by(runs.c.sent_at.desc())
     start = connection.execute(sent.offset(back - claimed).limit(1)).scalar_one_or_none()

@@ -1,4 +1,4 @@
-"""Claiming callbacks so that one receiver cannot keep the others waiting.
+"""Claims callbacks so that no receiver delays the others.
 
 Receivers at their concurrency limit and paused ones are skipped. New and failing receivers together get half of the
 slots, so that a slot is always available for a working receiver.
@@ -16,7 +16,7 @@ from bridge.adapters.store.schema import deliveries, receivers
 from bridge.core.delivery.model import Channel, Delivery, DeliveryState
 from bridge.core.delivery.receivers import ConcurrencyLimits
 
-_HEAD = 500  # due deliveries that are looked at before those of full receivers are left out
+_PAGE = 500  # due deliveries that are read before those of receivers at their limit are excluded
 
 _KNOWN = exists().where(receivers.c.receiver == deliveries.c.receiver)
 _PROVEN = _KNOWN.where(receivers.c.failing_since.is_(None))
@@ -38,7 +38,7 @@ def claim_callbacks(connection: Connection, requests: Sequence[ClaimCallbacks]) 
 
 
 def _any_due(connection: Connection, now: float) -> bool:
-    """Return whether any callback is due; mostly none is, because the end of every run triggers this claim."""
+    """Return whether any callback is due; usually none is, because the end of every run triggers this claim."""
     return connection.execute(_FIRST_DUE, {"now": now}).first() is not None
 
 
@@ -46,69 +46,69 @@ def _any_due(connection: Connection, now: float) -> bool:
 class _CallsInProgress:
     """Counts of calls in progress by receiver, including those being claimed."""
 
-    shares: ConcurrencyLimits
+    limits: ConcurrencyLimits
     calls: Counter[str]
     proven: dict[str, bool]
 
-    def full(self) -> list[str]:
+    def at_limit(self) -> list[str]:
         """Return the receivers at their concurrency limit."""
-        return [receiver for receiver, calls in self.calls.items() if calls >= self._share(receiver)]
+        return [receiver for receiver, calls in self.calls.items() if calls >= self._limit(receiver)]
 
     def proven_only(self) -> bool:
-        """Whether those that are new or failing have all that they may have together."""
+        """Return whether new and failing receivers together are at their limit."""
         unproven = sum(calls for receiver, calls in self.calls.items() if not self.proven[receiver])
-        return unproven >= self.shares.unproven_total
+        return unproven >= self.limits.unproven_total
 
     def take(self, receiver: str, *, proven: bool) -> bool:
-        """Count one more call for this receiver if its limit permits."""
+        """Count one more call of a receiver if the limits permit it; return whether they do."""
         self.proven[receiver] = proven
-        if self.calls[receiver] >= self._share(receiver) or (not proven and self.proven_only()):
+        if self.calls[receiver] >= self._limit(receiver) or (not proven and self.proven_only()):
             return False
         self.calls[receiver] += 1
         return True
 
-    def _share(self, receiver: str) -> int:
-        return self.shares.per_receiver(proven=self.proven[receiver])
+    def _limit(self, receiver: str) -> int:
+        return self.limits.per_receiver(proven=self.proven[receiver])
 
 
 def _claim(connection: Connection, request: ClaimCallbacks) -> list[Delivery]:
     request.claimed.clear()
     request.undecodable.clear()
-    dialect.serialize(connection, "callbacks")  # counting and taking are one act among all processes
-    in_progress, found = _count_in_progress(connection, request.shares), list[str]()
+    dialect.serialize(connection, "callbacks")  # counting and claiming must be atomic across processes
+    in_progress, found = _count_in_progress(connection, request.limits), list[str]()
     while len(found) < request.room:
         head = _head(connection, request.now, in_progress, found)
         for row in head:
             if len(found) < request.room and in_progress.take(row.receiver, proven=row.proven):
                 found.append(row.delivery_id)
-        if len(head) < _HEAD:
+        if len(head) < _PAGE:
             break
     if found:
         request.claimed.extend(own_deliveries(connection, found, request))
     return list(request.claimed)
 
 
-def _count_in_progress(connection: Connection, shares: ConcurrencyLimits) -> _CallsInProgress:
+def _count_in_progress(connection: Connection, limits: ConcurrencyLimits) -> _CallsInProgress:
     query = select(deliveries.c.receiver, _PROVEN.label("proven"), func.count().label("calls"))
     owned = query.where(deliveries.c.owner.is_not(None), deliveries.c.receiver.is_not(None))
     rows = connection.execute(owned.group_by(deliveries.c.receiver)).all()
     calls = Counter({row.receiver: row.calls for row in rows})
-    return _CallsInProgress(shares, calls, {row.receiver: row.proven for row in rows})
+    return _CallsInProgress(limits, calls, {row.receiver: row.proven for row in rows})
 
 
 def _head(
     connection: Connection, now: float, in_progress: _CallsInProgress, found: Sequence[str]
 ) -> Sequence[Row[tuple[str, str, bool]]]:
-    """The first due deliveries of receivers that still have room, without those that were found already."""
+    """Return the first due deliveries of receivers below their limit, without those already found."""
     due = (
         select(deliveries.c.delivery_id, deliveries.c.receiver, _PROVEN.label("proven"))
         .where(
             *_DUE,
-            deliveries.c.receiver.not_in(in_progress.full()),
+            deliveries.c.receiver.not_in(in_progress.at_limit()),
             deliveries.c.delivery_id.not_in(found),
             _PROVEN if in_progress.proven_only() else ~_PAUSED,
         )
         .order_by(deliveries.c.due_at)
-        .limit(_HEAD)
+        .limit(_PAGE)
     )
     return connection.execute(due.with_for_update(skip_locked=True), {"now": now}).all()

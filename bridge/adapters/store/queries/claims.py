@@ -1,10 +1,10 @@
-"""Ownership: who works on which rows.
+"""Claims: ownership of rows.
 
-A process owns rows, not moments: it claims them and owns them while its heartbeat is_alive. Freeing a row raises its
-version, so that a process that was only asleep finds out and drops its answer. Who frees rows locks the process's own
-row, and who claims holds on to it, so that nothing is claimed in the name of a process that was given up.
+A process claims rows, and owns them while its heartbeat lives. Releasing a row increments its version, so that a
+process that was merely suspended discards its answer. Expiring a process locks its row in `processes`, and claiming
+locks it as well, so that no row is claimed in the name of an expired process.
 
-Statements that are needed all the time are built once: building one costs several times what the database does with it.
+Frequent statements are built once, because building one costs several times as much as executing it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, Select, bindparam, delete, func, literal, select, text, tuple_, update
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.decoding import UndecodableRow, decoded, mark_dead, postpone
+from bridge.adapters.store.decoding import UndecodableRow, decode_rows, mark_dead, postpone
 from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.queries import budgets
-from bridge.adapters.store.queries.run_lists import within
-from bridge.adapters.store.rows import delivery_from_row, run_from_row, whole_deliveries
+from bridge.adapters.store.queries.run_lists import ids_within
+from bridge.adapters.store.rows import delivery_from_row, run_from_row, select_deliveries
 from bridge.adapters.store.schema import (
     OPEN,
     WAITING,
@@ -33,24 +33,24 @@ from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import FINAL_STATES, Run, State
 
-_UNDER_WAY = (State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value)
+_IN_PROGRESS = (State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value)
 _OPEN_STATES = frozenset(State) - FINAL_STATES
 _EMPTY = {name: literal(b"{}").label(name) for name in ("inputs", "meta")}
 _TRACKING_COLUMNS = [_EMPTY.get(column.name, column) for column in runs.c]
-"""What it takes to follow a run; its inputs may be large, and many runs are taken up at once."""
+"""The columns needed to track a run; inputs may be large, and many runs are claimed at once."""
 
 _THIS_PROCESS = select(processes.c.name).where(processes.c.name == bindparam("process"))
 _LOCK_PROCESS = _THIS_PROCESS.with_for_update(read=True, key_share=True)
 
 
 def _slots_held() -> Select[int]:
-    """Runs that are under way, or claimed to be; a run in doubt holds its slot until `run.in_doubt` is emitted.
+    """Count the runs in progress, the claimed ones, and those in doubt whose `run.in_doubt` is not yet emitted.
 
-    Not only until its evidence is overdue: some may arrive before the event, and then the run is under way.
-    Counted apart, so that each is a range of the index: runs that only wait, however many, are not read.
+    A run in doubt keeps its slot until the event, because evidence that arrives before it makes the run continue. Each
+    state is counted by a separate range of the index, so that waiting runs, however many, are not read.
     """
     of_crew = select(func.count()).where(text(OPEN), runs.c.crew == bindparam("crew"))
-    in_progress = of_crew.where(runs.c.state.in_(_UNDER_WAY))
+    in_progress = of_crew.where(runs.c.state.in_(_IN_PROGRESS))
     claimed = of_crew.where(runs.c.state == State.ACCEPTED.value, runs.c.owner.is_not(None))
     doubted = of_crew.where(runs.c.state == State.IN_DOUBT.value, runs.c.due_at.is_not(None))
     return select(in_progress.scalar_subquery() + claimed.scalar_subquery() + doubted.scalar_subquery())
@@ -65,7 +65,7 @@ _WAITING = (
         runs.c.due_at <= bindparam("now"),
         runs.c.source.not_in(bindparam("spent", expanding=True)),
         runs.c.run_id.not_in(bindparam("taken", expanding=True)),
-        runs.c.run_id.not_in(select(pending_commands.c.run_id)),  # to be cancelled: must not be started once more
+        runs.c.run_id.not_in(select(pending_commands.c.run_id)),  # to be cancelled: must not be started again
     )
     .order_by(runs.c.priority.desc(), runs.c.run_id)
     .limit(bindparam("room"))
@@ -76,7 +76,7 @@ _OWN_RUNS = (
     .where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
     .values(owner=bindparam("process"), version=runs.c.version + 1)
 )
-_OWN_WHOLE, _OWN_FOR_TRACKING = _OWN_RUNS.returning(*runs.c), _OWN_RUNS.returning(*_TRACKING_COLUMNS)
+_OWN_COMPLETE, _OWN_FOR_TRACKING = _OWN_RUNS.returning(*runs.c), _OWN_RUNS.returning(*_TRACKING_COLUMNS)
 
 _DUE = (
     select(deliveries.c.delivery_id)
@@ -90,7 +90,7 @@ _DUE = (
     .limit(bindparam("room"))
     .with_for_update(skip_locked=True)
 )
-CLAIM_BYTES = 16 * 1024 * 1024  # of events in one claim, which holds one delivery at least
+CLAIM_BYTES = 16 * 1024 * 1024  # of events in one claim; at least one delivery is claimed
 _OF_THESE = deliveries.c.delivery_id.in_(bindparam("ids", expanding=True))
 _OWN_DELIVERIES = update(deliveries).where(_OF_THESE).values(owner=bindparam("process"))
 _SIZES = (
@@ -99,12 +99,12 @@ _SIZES = (
     .where(_OF_THESE)
     .order_by(deliveries.c.due_at)
 )
-_OWNED_DELIVERIES = whole_deliveries().where(_OF_THESE).order_by(deliveries.c.due_at)
+_OWNED_DELIVERIES = select_deliveries().where(_OF_THESE).order_by(deliveries.c.due_at)
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimAccepted:
-    """Due accepted runs of one crew, no more than keep it within `max_running` and what is left of the budgets."""
+    """Claim due accepted runs of one crew, within `max_running` and the budgets."""
 
     process: str
     crew: str
@@ -115,27 +115,27 @@ class ClaimAccepted:
     free_slots: FreeSlots | None = None
     """None if other processes claim from the same store."""
     claimed: list[Run] = field(default_factory=list)
-    """What the last transaction claimed, whether or not its commit was confirmed."""
+    """The runs that the last transaction claimed, whether or not its commit was confirmed."""
     undecodable: list[UndecodableRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimInStates:
-    """Runs in some states without an owner: those due by `now`, or if that is None, those never due."""
+    """Claim unowned runs in some states: those due by `now`, or if that is None, those with no due time."""
 
     process: str
     states: frozenset[State]
     room: int
     now: float | None
     crews: Collection[str] | None = None
-    """None: of all crews."""
+    """None: all crews."""
     claimed: list[Run] = field(default_factory=list)
     undecodable: list[UndecodableRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimDeliveries:
-    """Due deliveries of some channels."""
+    """Claim due deliveries of some channels."""
 
     process: str
     channels: tuple[Channel, ...]
@@ -147,11 +147,11 @@ class ClaimDeliveries:
 
 @dataclass(frozen=True, slots=True)
 class ClaimCallbacks:
-    """Due deliveries to callback URLs, within the shares of their receivers."""
+    """Claim due callbacks, within the concurrency limits of their receivers."""
 
     process: str
     room: int
-    shares: ConcurrencyLimits
+    limits: ConcurrencyLimits
     now: float
     claimed: list[Delivery] = field(default_factory=list)
     undecodable: list[UndecodableRow] = field(default_factory=list)
@@ -174,7 +174,7 @@ def claim_runs(connection: Connection, requests: Sequence[ClaimAccepted | ClaimI
     if not is_alive(connection, requests[0].process):
         return [[] for _ in requests]
     for crew in sorted({request.crew for request in requests if isinstance(request, ClaimAccepted)}):
-        # Counting and taking are one act among all processes; in order, or two could wait for each other.
+        # Counting and claiming must be atomic across processes; locked in order, so that there is no deadlock.
         dialect.serialize(connection, "slots", crew)
     return [_claim_runs(connection, request) for request in requests]
 
@@ -196,16 +196,16 @@ def claimed_rows(claim: ClaimRequest) -> ClaimedRows:
 def release_claim(connection: Connection, taken: ClaimedRows) -> None:
     """Release claimed rows that have not changed since they were claimed."""
     if taken.runs:
-        as_taken = tuple_(runs.c.run_id, runs.c.version).in_(list(taken.runs.items()))
-        freed = update(runs).where(as_taken, runs.c.owner == taken.process)
-        connection.execute(freed.values(owner=None, version=runs.c.version + 1))
+        unchanged = tuple_(runs.c.run_id, runs.c.version).in_(list(taken.runs.items()))
+        released = update(runs).where(unchanged, runs.c.owner == taken.process)
+        connection.execute(released.values(owner=None, version=runs.c.version + 1))
     if taken.deliveries:
         own_rows = deliveries.c.delivery_id.in_(taken.deliveries) & (deliveries.c.owner == taken.process)
         connection.execute(update(deliveries).where(own_rows).values(owner=None))
 
 
 def join(connection: Connection, process: str, crews: Collection[str], now: float) -> None:
-    """Make a process one of those that may own rows, and name the crews that it serves."""
+    """Register a process that may own rows, and the crews that it serves."""
     connection.execute(processes.insert().values(name=process, heartbeat_at=dialect.clock(connection, now)))
     if crews:
         connection.execute(served_crews.insert(), [{"crew": crew, "process": process} for crew in sorted(crews)])
@@ -228,7 +228,7 @@ def expire_processes(connection: Connection, now: float, silent_for: float) -> i
 
 def release(connection: Connection, names: Sequence[str]) -> None:
     """Release every row of these processes and remove them."""
-    # The states are named because the index of owners begins with them; without them, all runs would be read.
+    # With the states, which the index of owners begins with; otherwise all runs would be read.
     own_rows = runs.c.state.in_(list(State)) & runs.c.owner.in_(names)
     connection.execute(update(runs).where(own_rows).values(owner=None, version=runs.c.version + 1))
     connection.execute(update(deliveries).where(deliveries.c.owner.in_(names)).values(owner=None))
@@ -236,7 +236,7 @@ def release(connection: Connection, names: Sequence[str]) -> None:
 
 
 def is_alive(connection: Connection, process: str) -> bool:
-    """Whether this process is registered; it cannot expire before the transaction ends."""
+    """Return whether a process is registered; if so, it cannot expire before the transaction ends."""
     return connection.execute(_LOCK_PROCESS, {"process": process}).first() is not None
 
 
@@ -246,12 +246,10 @@ def _claim_runs(connection: Connection, request: ClaimAccepted | ClaimInStates) 
     ids = _next_accepted(connection, request) if isinstance(request, ClaimAccepted) else _in_states(connection, request)
     if not ids:
         return []
-    take = _OWN_FOR_TRACKING if isinstance(request, ClaimInStates) and request.now is None else _OWN_WHOLE
+    take = _OWN_FOR_TRACKING if isinstance(request, ClaimInStates) and request.now is None else _OWN_COMPLETE
     rows = {row.run_id: row for row in connection.execute(take, {"ids": ids, "process": request.process})}
-    found, request.undecodable[:] = decoded((rows[run_id] for run_id in ids), run_from_row, "run_id")
-    if (
-        request.undecodable and request.now is not None
-    ):  # others stay with this process, so that they are not claimed again
+    found, request.undecodable[:] = decode_rows((rows[run_id] for run_id in ids), run_from_row, "run_id")
+    if request.undecodable and request.now is not None:  # others stay owned, so that they are not claimed again
         postpone(connection, request.undecodable, request.now)
     request.claimed.extend(found)
     return list(request.claimed)
@@ -260,16 +258,16 @@ def _claim_runs(connection: Connection, request: ClaimAccepted | ClaimInStates) 
 def _in_states(connection: Connection, request: ClaimInStates) -> Sequence[str]:
     query = select(runs.c.run_id).where(runs.c.state.in_(sorted(request.states)), runs.c.owner.is_(None))
     if request.crews is not None and all(state in _OPEN_STATES for state in request.states):
-        # By the index that begins with the crew: runs of crews that no process serves, however many, are not read.
+        # By the index that begins with the crew, so that runs of crews that no process serves are not read.
         query = query.where(text(OPEN), runs.c.crew.in_(sorted(request.crews)))
     elif request.crews is not None:
-        # As an expression, or SQLite takes an index that begins with the crew and reads all its runs that ever were.
+        # As an expression; otherwise SQLite uses an index that begins with the crew, and reads all runs of the crew.
         query = query.where(runs.c.crew.concat("").in_(sorted(request.crews)))
-    if request.now is None:  # in no order: after a restart all that were under way are among them
-        some = query.where(runs.c.due_at.is_(None)).limit(request.room)
+    if request.now is None:  # unordered, because after a restart these are all runs in progress
+        matching = query.where(runs.c.due_at.is_(None)).limit(request.room)
     else:
-        some = query.where(runs.c.due_at <= request.now).order_by(runs.c.due_at, runs.c.run_id).limit(request.room)
-    return connection.execute(some.with_for_update(skip_locked=True)).scalars().all()
+        matching = query.where(runs.c.due_at <= request.now).order_by(runs.c.due_at, runs.c.run_id).limit(request.room)
+    return connection.execute(matching.with_for_update(skip_locked=True)).scalars().all()
 
 
 def _next_accepted(connection: Connection, request: ClaimAccepted) -> Sequence[str]:
@@ -289,26 +287,32 @@ def _next_accepted(connection: Connection, request: ClaimAccepted) -> Sequence[s
 def _within_budgets(connection: Connection, request: ClaimAccepted, room: int) -> list[str]:
     """Return up to `room` waiting runs, as many of each sender as its budget permits.
 
-    Read again while a sender's budget ended within what was read, so that a backlog does not block other senders.
+    Reads again while some were excluded by a budget, so that the backlog of one sender does not block the others.
     """
     left = budgets.remaining_for_senders(connection, request.budgets.senders, request.now)
     taken: list[str] = []
     while len(taken) < room:
         spent = [sender for sender, count in left.items() if count <= 0]
-        wanted = {"crew": request.crew, "now": request.now, "spent": spent, "taken": taken, "room": room - len(taken)}
-        found = connection.execute(_WAITING, wanted).all()
-        within = budgets.pick_within_budgets(found, left)
-        taken += within
-        if len(within) == len(found):
+        parameters = {
+            "crew": request.crew,
+            "now": request.now,
+            "spent": spent,
+            "taken": taken,
+            "room": room - len(taken),
+        }
+        found = connection.execute(_WAITING, parameters).all()
+        permitted = budgets.pick_within_budgets(found, left)
+        taken += permitted
+        if len(permitted) == len(found):
             break
     return taken
 
 
 def _free_slots(connection: Connection, request: ClaimAccepted) -> int:
-    """Return the number of free slots of the crew, counted only if needed."""
+    """Return the number of free slots of the crew, counted only if necessary."""
     if (
         request.free_slots is not None
-        and (free_slots := request.free_slots.of(request.crew, request.max_running)) >= request.room
+        and (free_slots := request.free_slots.at_least(request.crew, request.max_running)) >= request.room
     ):
         return free_slots
     free = request.max_running - connection.execute(_SLOTS_HELD, {"crew": request.crew}).scalar_one()
@@ -332,12 +336,12 @@ def _claim_deliveries(connection: Connection, request: ClaimDeliveries) -> list[
 def own_deliveries(
     connection: Connection, ids: Sequence[str], request: ClaimDeliveries | ClaimCallbacks
 ) -> list[Delivery]:
-    """Own the longest due of these deliveries, as many as fit in memory, and return them in this order."""
+    """Own the longest due of these deliveries, up to `CLAIM_BYTES`, and return them in this order."""
     sizes = connection.execute(_SIZES, {"ids": ids}).all()
-    taken = list(within([(delivery_id, size) for delivery_id, size in sizes], CLAIM_BYTES))
+    taken = list(ids_within([(delivery_id, size) for delivery_id, size in sizes], CLAIM_BYTES))
     connection.execute(_OWN_DELIVERIES, {"ids": taken, "process": request.process})
     rows = connection.execute(_OWNED_DELIVERIES, {"ids": taken})
-    found, request.undecodable[:] = decoded(rows, delivery_from_row, "delivery_id")
+    found, request.undecodable[:] = decode_rows(rows, delivery_from_row, "delivery_id")
     if request.undecodable:
         mark_dead(connection, request.undecodable)
     return found

@@ -17,14 +17,14 @@ from bridge.ports.store import RelayedWebhook
 
 log = structlog.get_logger()
 
-_UNDER_WAY = [State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value]
+_IN_PROGRESS = [State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value]
 _NEXT_CREW = select(func.min(runs.c.crew)).where(text(OPEN), runs.c.crew > bindparam("after"))
 _COUNT_OPEN = select(func.count()).where(text(OPEN), runs.c.crew == bindparam("crew"))
 _TRACKED = runs.c.state.in_([State.RUNNING.value, State.WAITING_FOR_HUMAN.value])
 
 
-def count(connection: Connection, process: str, crews: Collection[str]) -> dict[str, Membership]:
-    """For each of these crews, count the processes that serve it and the runs that are followed."""
+def count_membership(connection: Connection, process: str, crews: Collection[str]) -> dict[str, Membership]:
+    """Count, per crew, the processes that serve it and the tracked runs."""
     serving = select(served_crews.c.crew, func.count()).where(served_crews.c.crew.in_(crews))
     alive = {row[0]: row[1] for row in connection.execute(serving.group_by(served_crews.c.crew))}
     own_runs = func.count().filter(runs.c.owner == process)
@@ -33,17 +33,17 @@ def count(connection: Connection, process: str, crews: Collection[str]) -> dict[
     return {crew: Membership(alive.get(crew, 0), *counts.get(crew, (0, 0))) for crew in crews}
 
 
-def served(connection: Connection) -> frozenset[str]:
-    """The crews that at least one process serves."""
+def crews_served(connection: Connection) -> frozenset[str]:
+    """Return the crews that at least one process serves."""
     return frozenset(connection.execute(select(served_crews.c.crew).distinct()).scalars())
 
 
 def unserved(connection: Connection) -> dict[str, int]:
-    """How many runs that have not ended there are of each crew that no process serves.
+    """Count the unfinished runs of each crew that no process serves.
 
-    From one crew to the next by the index, so that the runs of served crews are not read.
+    Skips from one crew to the next by the index, so that the runs of served crews are not read.
     """
-    alive, counts = served(connection), dict[str, int]()
+    alive, counts = crews_served(connection), dict[str, int]()
     after = ""
     while (crew := connection.execute(_NEXT_CREW, {"after": after}).scalar_one()) is not None:
         if crew not in alive:
@@ -53,27 +53,26 @@ def unserved(connection: Connection) -> dict[str, int]:
 
 
 def release_runs(connection: Connection, process: str, run_ids: Sequence[str]) -> int:
-    """Free runs; their versions move on, so that an answer that is still under way is dropped. How many those were."""
+    """Release tracked runs and return how many; their new versions discard responses that are still in progress."""
     own_runs = runs.c.run_id.in_(run_ids) & (runs.c.owner == process) & _TRACKED
     return connection.execute(update(runs).where(own_runs).values(owner=None, version=runs.c.version + 1)).rowcount
 
 
-def relay_webhook(connection: Connection, passed: Sequence[RelayedWebhook]) -> list[None]:
+def relay_webhooks(connection: Connection, webhooks: Sequence[RelayedWebhook]) -> list[None]:
     """Store webhooks for the owners of their runs; skip one that equals a stored one."""
-    rows = [_row_from(webhook) for webhook in passed]
-    connection.execute(dialect.insert_new(connection, relayed_webhooks), rows)
-    return [None] * len(passed)
+    rows = [_row_from(webhook) for webhook in webhooks]
+    connection.execute(dialect.insert_or_ignore(connection, relayed_webhooks), rows)
+    return [None] * len(webhooks)
 
 
-def collect(connection: Connection, process: str, crews: Collection[str], room: int) -> list[RelayedWebhook]:
-    """Take the relayed webhooks for the process's runs, and for unowned runs that are not under way.
+def take_webhooks(connection: Connection, process: str, crews: Collection[str], room: int) -> list[RelayedWebhook]:
+    """Take the relayed webhooks for the process's runs, and for unowned runs of its crews that are not in progress.
 
-    A webhook may resolve a doubt, or name the execution of a run that has ended.
-    Unowned runs count only for crews that the process serves.
-    A webhook that cannot be decoded is deleted, because it would fail on every read.
+    The latter may resolve a doubt, or name the execution of a run that has ended. A webhook that cannot be decoded is
+    deleted, because it would fail on every read.
     """
-    backing_off = runs.c.owner.is_(None) & runs.c.state.not_in(_UNDER_WAY) & runs.c.crew.in_(crews)
-    own_runs = exists().where(runs.c.run_id == relayed_webhooks.c.run_id, (runs.c.owner == process) | backing_off)
+    waiting = runs.c.owner.is_(None) & runs.c.state.not_in(_IN_PROGRESS) & runs.c.crew.in_(crews)
+    own_runs = exists().where(runs.c.run_id == relayed_webhooks.c.run_id, (runs.c.owner == process) | waiting)
     ids = connection.execute(select(relayed_webhooks.c.webhook_id).where(own_runs).limit(room)).scalars().all()
     if not ids:
         return []

@@ -13,14 +13,14 @@ from bridge.core.runs.model import FINAL_STATES, State
 
 _OPEN = runs.c.state.not_in(sorted(state.value for state in FINAL_STATES))
 
-Do = Callable[[Work[Any]], Awaitable[Any]]
-"""Does work in a transaction; raises `StoreUnavailable`."""
+RunWork = Callable[[Work[Any]], Awaitable[Any]]
+"""Runs work in a transaction; raises `StoreUnavailable`."""
 
 
 class SqlCommands:
     """Stores the commands that wait for a POST; `ports.DeferredCommands`."""
 
-    def __init__(self, write: Do, read: Do) -> None:
+    def __init__(self, write: RunWork, read: RunWork) -> None:
         self._write = write
         self._read = read
 
@@ -29,9 +29,9 @@ class SqlCommands:
         deferred: bool = await self._write(partial(_defer, run_id=run_id, sender=sender, now=now))
         return deferred
 
-    async def applicable(self, most: int) -> list[tuple[str, str]]:
+    async def applicable(self, limit: int) -> list[tuple[str, str]]:
         """Return runs that have a command and no POST in progress, each with the command's sender; oldest first."""
-        found: list[tuple[str, str]] = await self._read(partial(_applicable, most=most))
+        found: list[tuple[str, str]] = await self._read(partial(_applicable, limit=limit))
         return found
 
     async def remove(self, run_id: str) -> None:
@@ -41,17 +41,17 @@ class SqlCommands:
 
 def _defer(connection: Connection, run_id: str, sender: str, now: float) -> bool:
     open_run = select(runs.c.run_id, literal(sender), literal(now)).where(runs.c.run_id == run_id, _OPEN)
-    insert = dialect.insert_new(connection, pending_commands)
+    insert = dialect.insert_or_ignore(connection, pending_commands)
     connection.execute(insert.from_select(["run_id", "sender", "requested_at"], open_run))
     stored = select(pending_commands.c.run_id).where(pending_commands.c.run_id == run_id)
     return connection.execute(stored).first() is not None
 
 
-def _applicable(connection: Connection, most: int) -> list[tuple[str, str]]:
+def _applicable(connection: Connection, limit: int) -> list[tuple[str, str]]:
     command = pending_commands.c
     query = select(command.run_id, command.sender).join(runs, runs.c.run_id == command.run_id)
     due = query.where(runs.c.state != State.STARTING.value).order_by(command.requested_at, command.run_id)
-    return [(row.run_id, row.sender) for row in connection.execute(due.limit(most))]
+    return [(row.run_id, row.sender) for row in connection.execute(due.limit(limit))]
 
 
 def _remove(connection: Connection, run_id: str) -> None:

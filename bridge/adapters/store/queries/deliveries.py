@@ -1,4 +1,4 @@
-"""Deliveries: what became of attempts, lists, and sending again."""
+"""Writes the outcomes of delivery attempts, and redelivers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from bridge.core.delivery.model import Delivery, DeliveryState, Receiver
 from bridge.core.delivery.outcome import DeliveryOutcome
 from bridge.ports.queries import DeliveryFilter
 
-MAX_ATTEMPTS = 50  # kept of each delivery; operator destinations are retried forever
+MAX_ATTEMPTS = 50  # kept per delivery, because some deliveries are retried without limit
 
 
 @dataclass(frozen=True, slots=True)
 class OwnedOutcome:
-    """What became of a delivery, according to the process that claimed it."""
+    """The outcome of an attempt, and the process that owns the delivery."""
 
     process: str
     outcome: DeliveryOutcome
 
 
 def write_outcomes(connection: Connection, written: Sequence[OwnedOutcome]) -> list[None]:
-    """Write what became of deliveries, and release them; skip those that the process no longer owns."""
+    """Write outcomes and release the deliveries; skip those that the process no longer owns."""
     _UPDATE_DELIVERY.execute(connection, [_delivery_values(item) for item in written])
     outcomes = [item.outcome for item in written]
     _add_attempts(connection, outcomes)
@@ -49,7 +49,7 @@ _UPDATE_DELIVERY = BulkStatement(
 )
 
 
-_INSERT_ATTEMPT = BulkStatement(lambda connection: dialect.insert_new(connection, delivery_attempts))
+_INSERT_ATTEMPT = BulkStatement(lambda connection: dialect.insert_or_ignore(connection, delivery_attempts))
 
 
 def _delivery_values(written: OwnedOutcome) -> Values:
@@ -66,7 +66,7 @@ def _delivery_values(written: OwnedOutcome) -> Values:
 
 
 def _add_attempts(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
-    """Of two processes that tried the same delivery, one does not know that it has lost it: the first one stays."""
+    """Insert attempts. Of two with the same number, one is by a former owner of the delivery; the first is kept."""
     rows = [new_attempt(one.delivery.delivery_id, one.attempt) for one in outcomes]
     _INSERT_ATTEMPT.execute(connection, rows)
     for one in outcomes:
@@ -76,33 +76,33 @@ def _add_attempts(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -
             connection.execute(delete(delivery_attempts).where(of_delivery, old))
 
 
-def _store_receivers(connection: Connection, known: Sequence[Receiver]) -> None:
-    if not known:
+def _store_receivers(connection: Connection, changed: Sequence[Receiver]) -> None:
+    if not changed:
         return
     rows = [
         {"receiver": one.name, "failing_since": one.failing_since, "paused_at": one.paused_at}
-        for one in sorted(known, key=lambda one: one.name)  # in order, or two processes could wait for each other
+        for one in sorted(changed, key=lambda one: one.name)  # in order, so that there is no deadlock
     ]
     connection.execute(dialect.insert_or_replace(connection, receivers), rows)
 
 
 def _add_notices(connection: Connection, notices: Sequence[Delivery]) -> None:
-    """Each once: several attempts may find at the same moment that their receiver is to be paused."""
+    """Insert each notice once, because several concurrent attempts may pause the same receiver."""
     if not notices:
         return
     by_id = {notice.event.event_id: notice for notice in notices}
     query = select(events.c.event_id).where(events.c.event_id.in_(list(by_id)))
-    told = set(connection.execute(query).scalars())
-    insert_deliveries(connection, [notice for event_id, notice in by_id.items() if event_id not in told])
+    stored = set(connection.execute(query).scalars())
+    insert_deliveries(connection, [notice for event_id, notice in by_id.items() if event_id not in stored])
 
 
-def redeliver(connection: Connection, which: DeliveryFilter, now: float) -> int:
-    """Make deliveries pending again, due at once, and forget that their receivers were paused; how many."""
-    free = (*_conditions(which), deliveries.c.owner.is_(None))
-    named = select(deliveries.c.receiver).join(events).where(*free, deliveries.c.receiver.is_not(None))
+def redeliver(connection: Connection, filter_: DeliveryFilter, now: float) -> int:
+    """Make deliveries pending and due now, and resume their receivers; return how many deliveries."""
+    unowned = (*_conditions(filter_), deliveries.c.owner.is_(None))
+    named = select(deliveries.c.receiver).join(events).where(*unowned, deliveries.c.receiver.is_not(None))
     paused = receivers.c.paused_at.is_not(None)
     connection.execute(delete(receivers).where(paused, receivers.c.receiver.in_(named)))
-    wanted = select(deliveries.c.delivery_id).join(events).where(*free)
+    wanted = select(deliveries.c.delivery_id).join(events).where(*unowned)
     again = {
         "state": DeliveryState.PENDING.value,
         "earlier_attempts": deliveries.c.attempts,
@@ -113,15 +113,15 @@ def redeliver(connection: Connection, which: DeliveryFilter, now: float) -> int:
     return changed.rowcount
 
 
-def _conditions(which: DeliveryFilter) -> list[ColumnElement[bool]]:
+def _conditions(filter_: DeliveryFilter) -> list[ColumnElement[bool]]:
     matches: list[tuple[Any, Callable[[Any], ColumnElement[bool]]]] = [
-        (which.delivery_id, deliveries.c.delivery_id.__eq__),
-        (which.state, deliveries.c.state.__eq__),
-        (which.crew, deliveries.c.crew.__eq__),
-        (which.crews, deliveries.c.crew.in_),
-        (which.run_id, events.c.run_id.__eq__),
-        (which.since, events.c.created_at.__ge__),
-        (which.until, events.c.created_at.__lt__),
-        (which.before, deliveries.c.delivery_id.__lt__),
+        (filter_.delivery_id, deliveries.c.delivery_id.__eq__),
+        (filter_.state, deliveries.c.state.__eq__),
+        (filter_.crew, deliveries.c.crew.__eq__),
+        (filter_.crews, deliveries.c.crew.in_),
+        (filter_.run_id, events.c.run_id.__eq__),
+        (filter_.since, events.c.created_at.__ge__),
+        (filter_.until, events.c.created_at.__lt__),
+        (filter_.before, deliveries.c.delivery_id.__lt__),
     ]
     return [matching(value) for value, matching in matches if value is not None]

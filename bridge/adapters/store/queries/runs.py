@@ -1,4 +1,4 @@
-"""Writing decisions: a run's next row and its new deliveries in one transaction."""
+"""Writes decisions: a run's next row and its new deliveries in one transaction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from bridge.adapters.store.bulk_statement import BulkStatement
 from bridge.adapters.store.group_commit import BatchConflict
 from bridge.adapters.store.queries.accept import insert_deliveries
 from bridge.adapters.store.queries.claims import ClaimedRows, is_alive
-from bridge.adapters.store.rows import CHANGING, Values, changing_columns
+from bridge.adapters.store.rows import MUTABLE_COLUMNS, Values, mutable_values
 from bridge.adapters.store.schema import runs
 from bridge.core.errors import Stale
 from bridge.core.runs.model import Decision, Run
@@ -17,46 +17,45 @@ from bridge.core.runs.model import Decision, Run
 
 @dataclass(frozen=True, slots=True)
 class WriteRequest:
-    """A decision to write, and which of its new deliveries this process owns from the start."""
+    """A decision to write, and the ids of its new deliveries that this process owns from the start."""
 
     decision: Decision
     process: str
     own: frozenset[str] = frozenset()
 
     def claimed_rows(self) -> ClaimedRows:
-        """Return what the process owns once this is written."""
+        """Return the rows that the process owns once this is written."""
         return ClaimedRows(self.process, deliveries=list(self.own))
 
 
 def write_decisions(connection: Connection, write_requests: Sequence[WriteRequest]) -> list[Run | Stale]:
     """Write decisions; return `Stale` for each whose run has changed since it was read.
 
-    Nearly always nothing speaks against any of them, and then two or three statements write them all. If something
-    does, the number of rows tells that, but not which one it is: raises `BatchConflict`. A kickoff id that another
-    run of the crew has breaks a constraint.
+    Almost always, two or three statements write all of them. If a run has changed, the number of updated rows shows
+    it, but not which run it is: then raise `BatchConflict`. The kickoff id of another run violates a constraint.
     """
     owners = _owners(connection, write_requests)
     in_order = sorted((one.decision for one in write_requests), key=lambda decision: decision.run.run_id)
     if _write(connection, in_order, owners) == len(write_requests):
-        return [_settled(one.decision.run) for one in write_requests]
+        return [_with_next_version(one.decision.run) for one in write_requests]
     if len(write_requests) > 1:
         raise BatchConflict("a run has changed")
     return [Stale(f"run {write_requests[0].decision.run.run_id} has changed since it was read")]
 
 
 def is_written(decision: Decision, stored: Run | None) -> bool:
-    """Whether the stored run is what this decision made of it.
+    """Return whether the stored run is the result of this decision.
 
-    A request never changes, and the caller may hold it without its inputs, so it is not compared.
+    Requests are not compared: they never change, and the caller may hold one without its inputs.
     """
-    return stored is not None and replace(stored, request=decision.run.request) == _settled(decision.run)
+    return stored is not None and replace(stored, request=decision.run.request) == _with_next_version(decision.run)
 
 
 _UPDATE_RUN = BulkStatement(
     lambda _: (
         update(runs)
         .where(runs.c.run_id == bindparam("of_run"), runs.c.version == bindparam("at_version"))
-        .values({name: bindparam(name) for name in CHANGING} | {"version": runs.c.version + 1})
+        .values({name: bindparam(name) for name in MUTABLE_COLUMNS} | {"version": runs.c.version + 1})
     )
 )
 
@@ -64,9 +63,8 @@ _UPDATE_RUN = BulkStatement(
 def _owners(connection: Connection, write_requests: Sequence[WriteRequest]) -> dict[str, str]:
     """Return the owner of each delivery by id; none for an expired process, because no other one would release it.
 
-    Decisions of one batch may be of two processes: this one under the name that it had before it was given up, and now.
-
-    Asked before any run is locked: expiring a process locks its row first and then its runs.
+    One batch may contain two names of this process: the one before it expired, and the present one. The check comes
+    before any run is locked, because expiring a process locks its row first and then its runs.
     """
     owning = {one.process for one in write_requests if one.own}
     alive = {process for process in owning if is_alive(connection, process)}
@@ -74,9 +72,9 @@ def _owners(connection: Connection, write_requests: Sequence[WriteRequest]) -> d
 
 
 def _write(connection: Connection, decisions: Sequence[Decision], owners: Mapping[str, str]) -> int:
-    """How many runs were still as they had been read; what goes with them is only written if all were.
+    """Update runs, and insert their deliveries if all versions matched; return how many did.
 
-    In the order of their ids, or two processes could wait for each other's rows.
+    Runs are locked in the order of their ids, so that there is no deadlock.
     """
     changed = _UPDATE_RUN.execute(connection, [_run_values(decision.run) for decision in decisions])
     if changed == len(decisions):
@@ -86,9 +84,9 @@ def _write(connection: Connection, decisions: Sequence[Decision], owners: Mappin
     return changed
 
 
-def _settled(run: Run) -> Run:
+def _with_next_version(run: Run) -> Run:
     return replace(run, version=run.version + 1)
 
 
 def _run_values(run: Run) -> Values:
-    return changing_columns(run) | {"of_run": run.run_id, "at_version": run.version}
+    return mutable_values(run) | {"of_run": run.run_id, "at_version": run.version}

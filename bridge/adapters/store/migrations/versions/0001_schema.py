@@ -75,7 +75,7 @@ def _create_runs() -> None:
     _create_index("runs_idempotency_key", "runs", ["source", "crew", "idempotency_key"], keyed, unique=True)
     _create_index("runs_signature_digest", "runs", ["source", "signature_digest"], signed, unique=True)
     _create_index("runs_fingerprint", "runs", ["fingerprint", "accepted_at"], "idempotency_key IS NULL")
-    # Before those for claims: among indexes that serve equally well, SQLite takes the one created last.
+    # Before those for claims, because among equivalent indexes SQLite uses the one created last.
     _create_index("runs_by_state", "runs", ["state", "run_id"])
     _create_index("runs_by_crew", "runs", ["crew", "state", "run_id"])
     _create_index("runs_by_source", "runs", ["source", "state", "run_id", "crew"], _OF_CLIENT)
