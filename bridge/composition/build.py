@@ -71,7 +71,7 @@ def _build(runtime: Runtime, callbacks: Sender) -> Bridge:
     )
     webhook = HandleCrewWebhook(store.key, crews, store, clock, signals.poll, signals.recover, signals.deliver)
     broker = None if settings.amqp is None else build_broker(runtime, settings.amqp, inputs, apply_command)
-    watchdog, guard = Watchdog(), StoreGuard([store.verify, runtime.journal.verify])
+    watchdog, guard = Watchdog(), StoreGuard([store.verify, runtime.journal.verify], runtime.counters.report)
     bridge = Bridge(phases=[], servers=[], own_ports=runtime.own_ports)
     public, *private = bridge.servers = build_http_servers(
         runtime, _checks(runtime, broker), lambda: bridge.draining, lambda: watchdog.stalled, apply_command, webhook,

@@ -33,8 +33,11 @@ class SecretWatch:
     async def run(self) -> None:
         """Check until stopped; without secret files, do nothing."""
         while not self._stopping.is_set():
-            if self._renewable.files:
-                await self.check()
+            try:
+                if self._renewable.files:
+                    await self.check()
+            except Exception as error:  # noqa: BLE001 - the secrets in use stay in use
+                self._report(Quarantined.TASK, error, task="secrets")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_INTERVAL):
                     await self._stopping.wait()
@@ -45,11 +48,7 @@ class SecretWatch:
 
     async def check(self) -> None:
         """Check once. A thread reads the files, because they may be on a network."""
-        try:
-            settings, problems = await asyncio.to_thread(self._renewable.renewed)
-        except Exception as error:  # noqa: BLE001 - the secrets in use stay in use
-            self._report(Quarantined.TASK, error, task="secrets")
-            return
+        settings, problems = await asyncio.to_thread(self._renewable.renewed)
         for problem in problems:
             log.error("secret_file_unusable", reason=problem)
         if settings is not None:

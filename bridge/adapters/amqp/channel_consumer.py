@@ -180,12 +180,12 @@ class ChannelConsumer:
         log.info("consuming_resumed")
 
     async def _on_message(self, message: AbstractIncomingMessage) -> None:
-        self._acks.came(message)
         task = asyncio.current_task()
         assert task is not None
         self._in_progress.add(task)
         task.add_done_callback(self._in_progress.discard)
         try:
+            self._acks.came(message)
             await self._take_unless_in_doubt(message)
         except StoreUnavailable as error:
             log.debug("message_returned", message_id=message.message_id, reason=str(error))

@@ -4,6 +4,11 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
+from bridge.core.errors import StoreBroken, StoreDamaged
+from bridge.core.runs.quarantine import Quarantined
+from bridge.observability.logging import log_fault
+from bridge.ports.lifecycle import ReportFault
+
 EVERY = 1.0  # seconds
 
 
@@ -12,13 +17,16 @@ class StoreGuard:
 
     name = "store-guard"
 
-    def __init__(self, verifications: Sequence[Callable[[], None]], every: float = EVERY) -> None:
+    def __init__(
+        self, verifications: Sequence[Callable[[], None]], report: ReportFault = log_fault, every: float = EVERY
+    ) -> None:
         self._verifications = verifications
+        self._report = report
         self._every = every
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Verify again and again, until stopped; raises what a verification raises."""
+        """Verify again and again, until stopped; raise `StoreReplaced` or `StoreBroken`."""
         while not self._stopping.is_set():
             await asyncio.to_thread(self._verify)
             with contextlib.suppress(TimeoutError):
@@ -30,4 +38,9 @@ class StoreGuard:
 
     def _verify(self) -> None:
         for verify in self._verifications:
-            verify()
+            try:
+                verify()
+            except (StoreBroken, StoreDamaged):
+                raise
+            except Exception as error:  # noqa: BLE001 - says nothing about the files
+                self._report(Quarantined.TASK, error, task="verify")

@@ -1,5 +1,6 @@
 """Renewal of secrets from files: a valid secret replaces the former one, an invalid one does not."""
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from bridge.config import Renewable, SecretWatch, Settings, load_renewable
+from bridge.config import Renewable, SecretWatch, Settings, load_renewable, secret_watch
 from bridge.core.runs.quarantine import Quarantined
 from tests.component.config.settings_files import WEBHOOK_SECRET, SettingsFiles, with_crew, with_settings
 from tests.fakes import Faults
+from tests.patience import PATIENCE
 
 OTHER_SECRET = "whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="
 CANARY = "canary 7f3a9"
@@ -144,11 +146,11 @@ class FakeRenewable:
     files = ("token",)
 
     def __init__(self) -> None:
-        self.bug: Exception | None = None
+        self.bugs: list[Exception] = []
 
     def renewed(self) -> tuple[Any, list[str]]:
-        if self.bug is not None:
-            raise self.bug
+        if self.bugs:
+            raise self.bugs.pop()
         return "new settings", []
 
 
@@ -166,14 +168,15 @@ async def test_one_failing_listener_does_not_keep_the_others_from_new_secrets() 
     assert faults.kinds == [Quarantined.TASK]
 
 
-async def test_files_are_read_again_after_an_unexpected_error() -> None:
-    renewed: list[Any] = []
-    faults = Faults()
+async def test_files_are_read_again_after_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret_watch, "CHECK_INTERVAL", 0.0)
+    renewed, faults = asyncio.Event(), Faults()
     renewable: Any = FakeRenewable()
-    renewable.bug = ZeroDivisionError()
-    tracked = SecretWatch(renewable, [renewed.append], faults)
-    await tracked.check()
-    renewable.bug = None
-    await tracked.check()
-    assert renewed == ["new settings"]
-    assert faults.kinds == [Quarantined.TASK]
+    renewable.bugs = [ZeroDivisionError(), ZeroDivisionError()]
+    tracked = SecretWatch(renewable, [lambda _: renewed.set()], faults)
+    running = asyncio.create_task(tracked.run())
+    async with asyncio.timeout(PATIENCE):
+        await renewed.wait()
+    tracked.stop()
+    await running
+    assert faults.kinds == [Quarantined.TASK] * 2

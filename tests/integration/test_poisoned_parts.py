@@ -1,0 +1,556 @@
+"""An arbitrary exception in any listener or adapter costs one item at most: others go on, and the process lives.
+
+Every public function and method of the adapters raises once, in turn, inside an assembled bridge with a real broker,
+while every route is called and every kind of message comes in. Then further runs must end and be delivered everywhere.
+What is poisoned is found by the import graph and the routers, so a new route or adapter that nothing here reaches
+fails the test of the coverage.
+"""
+
+import asyncio
+import base64
+import contextlib
+import functools
+import hashlib
+import hmac
+import importlib
+import inspect
+import itertools
+import json
+import pkgutil
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import aio_pika
+import aiohttp
+import pytest
+import yaml
+from aiohttp import web
+
+from bridge import adapters
+from bridge.adapters.http import server
+from bridge.adapters.store import SqlStore
+from bridge.adapters.store.queries.commands import SqlCommands
+from bridge.composition import http as http_composition
+from bridge.composition.build import open_bridge
+from bridge.config import load_renewable, secret_watch
+from bridge.config.loading import Renewable
+from bridge.core.crew import webhook_tokens
+from bridge.observability import metrics
+from bridge.sandbox import SandboxSettings, running
+from bridge.sandbox.times import parse_run_time
+from bridge.supervisor import Supervisor
+from tests.broker import Broker
+from tests.patience import PATIENCE
+from tests.system.acceptance.harness import eventually, free_port, works
+
+ROUNDS = 60  # of a second and more; names that were looked up are remembered for ten
+SERVED = {200, 202, 204, 409}
+TOKEN = "client-token-" + "x" * 32
+REPLY = "reply.poisoned"
+HOOK, FLOW = "hook-secret-5b1c", "flow-secret-7d2e"
+
+
+class Poison(Exception):
+    """What nothing expects; the libraries for RabbitMQ and HTTP also raise `RuntimeError` at a lost connection."""
+
+
+@dataclass
+class Fuse:
+    """Makes one call of the function that it is armed for raise, and keeps the names of all that were called."""
+
+    kind: type[Exception] = RuntimeError
+    armed: str | None = None
+    burned: asyncio.Event = field(default_factory=asyncio.Event)
+    reached: set[str] = field(default_factory=set)
+    loop: asyncio.AbstractEventLoop | None = None
+
+    def arm(self, name: str) -> None:
+        self.armed = name
+        self.burned = asyncio.Event()
+
+    def burn(self, name: str) -> None:
+        self.reached.add(name)
+        if self.armed == name:
+            self.armed = None
+            assert self.loop is not None
+            self.loop.call_soon_threadsafe(self.burned.set)  # the store calls from threads
+            raise self.kind(name)
+
+
+def wrapped(function: Callable[..., Any], name: str, fuse: Fuse) -> Callable[..., Any]:
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def poisoned(*args: Any, **kwargs: Any) -> Any:
+            fuse.burn(name)
+            return await function(*args, **kwargs)
+    else:
+
+        @functools.wraps(function)
+        def poisoned(*args: Any, **kwargs: Any) -> Any:
+            fuse.burn(name)
+            return function(*args, **kwargs)
+
+    return poisoned
+
+
+def adapter_modules() -> list[ModuleType]:
+    """The adapters, without the inside of the store; and the parts beside them that are called like adapters."""
+    found = [
+        importlib.import_module(one.name)
+        for one in pkgutil.walk_packages(adapters.__path__, "bridge.adapters.")
+        if not one.name.startswith("bridge.adapters.store")
+    ]
+    return [*found, metrics, secret_watch]
+
+
+def targets() -> Iterator[tuple[str, Any, str]]:
+    """Each public function or method: its name, and where it is found."""
+    for module in adapter_modules():
+        short = module.__name__.removeprefix("bridge.").removeprefix("adapters.")
+        for name, part in list(vars(module).items()):
+            if getattr(part, "__module__", None) != module.__name__ or name.startswith("_"):
+                continue
+            if inspect.isclass(part):
+                yield from ((f"{short}.{name}.{method}", part, method) for method in public_methods(part))
+            elif isinstance(part, FunctionType):
+                yield f"{short}.{name}", module, name
+    for part in (SqlStore, SqlCommands, Renewable):
+        yield from ((f"store.{part.__name__}.{method}", part, method) for method in public_methods(part))
+
+
+def public_methods(part: type) -> list[str]:
+    return [
+        name
+        for name, value in vars(part).items()
+        if (not name.startswith("_") or name == "__call__")
+        and isinstance(value, FunctionType | property)
+        and not (inspect.isabstract(part) or getattr(part, "_is_protocol", False))
+    ]
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, fuse: Fuse) -> list[str]:
+    """Wrap everything; the names of what was wrapped."""
+    names = []
+    loaded = [module for name, module in list(sys.modules.items()) if name.startswith("bridge.")]
+    for name, owner, attribute in targets():
+        found = vars(owner)[attribute]
+        names.append(name)
+        if isinstance(found, property):
+            assert found.fget
+            monkeypatch.setattr(owner, attribute, property(wrapped(found.fget, name, fuse), found.fset))
+        elif inspect.isclass(owner):
+            monkeypatch.setattr(owner, attribute, wrapped(found, name, fuse))
+        else:
+            function = wrapped(found, name, fuse)
+            for module in loaded:
+                for used, value in list(vars(module).items()):
+                    if value is found:
+                        monkeypatch.setattr(module, used, function)
+    return names
+
+
+@dataclass
+class Scene:
+    """An assembled bridge and what is around it; `heard`: the numbers of the runs whose success came to each place."""
+
+    url: str
+    folder: Path
+    supervisor: Supervisor
+    http: aiohttp.ClientSession
+    exchange: aio_pika.abc.AbstractExchange
+    callback: str
+    webhook_key: bytes
+    routes: list[web.RouteDef]
+    heard: Mapping[str, set[int]]
+    count: int = 0
+
+    def webhook(self, run_id: str) -> str:
+        return f"/amp/{webhook_tokens.issue(self.webhook_key, webhook_tokens.Attempt(run_id, 1))}/crew"
+
+    def request(self, **more: Any) -> dict[str, Any]:
+        self.count += 1
+        return {"crew": "research", "inputs": {"topic": str(self.count)}, "meta": {"number": self.count}, **more}
+
+    async def call(self, method: str, path: str, **more: Any) -> tuple[int, bytes]:
+        async with self.http.request(method, self.url + path, **more) as response:
+            return response.status, await response.content.read(100_000)
+
+    async def publish(self, body: Any, **properties: Any) -> None:
+        message = aio_pika.Message(
+            body if isinstance(body, bytes) else json.dumps(body).encode(),
+            delivery_mode=2,
+            reply_to=REPLY,
+            **properties,
+        )
+        await self.exchange.publish(message, "research", timeout=PATIENCE)
+
+    async def submit(self) -> str:
+        body = self.request(callback_url=self.callback)
+        status, answer = await self.call("POST", "/v1/runs", json=body)
+        assert status == 202, answer
+        return str(json.loads(answer)["run_id"])
+
+    def signed_hook(self) -> dict[str, Any]:
+        body = json.dumps({"topic": "peat", "n": self.count}).encode()
+        digest = hmac.new(HOOK.encode(), body, hashlib.sha256).hexdigest()
+        return {"data": body, "headers": {"X-Hub-Signature-256": f"sha256={digest}"}}
+
+    def signed_question(self) -> dict[str, Any]:
+        body, timestamp = json.dumps({"flow_id": f"none-{self.count}"}).encode(), str(int(time.time()))
+        digest = hmac.new(FLOW.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
+        return {"data": body, "headers": {"X-CrewAI-Signature": digest, "X-CrewAI-Timestamp": timestamp}}
+
+
+async def call_every_route(scene: Scene, run_id: str, delivery_id: str) -> dict[tuple[str, str], int]:
+    """The status of each route's answer."""
+    run, delivery = f"/v1/runs/{run_id}", f"/v1/deliveries/{delivery_id}"
+    calls: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
+        ("GET", "/healthz"): ("/healthz", {}),
+        ("GET", "/readyz"): ("/readyz", {}),
+        ("GET", "/metrics"): ("/metrics", {}),
+        ("GET", "/openapi.json"): ("/openapi.json", {}),
+        ("GET", "/asyncapi.json"): ("/asyncapi.json", {}),
+        ("POST", "/v1/runs"): ("/v1/runs", {"json": scene.request(callback_url=scene.callback)}),
+        ("GET", "/v1/runs"): ("/v1/runs", {}),
+        ("GET", "/v1/runs/{run_id}"): (f"{run}?wait=1", {}),
+        ("GET", "/v1/runs/{run_id}/result"): (f"{run}/result", {}),
+        ("POST", "/v1/runs/{run_id}/resume"): (f"{run}/resume", {"json": {"feedback": "go on"}}),
+        ("POST", "/v1/runs/{run_id}/resolve"): (f"{run}/resolve", {"json": {"action": "retry"}}),
+        ("POST", "/v1/runs/{run_id}/cancel"): (f"{run}/cancel", {}),
+        ("GET", "/v1/events"): ("/v1/events", {}),
+        ("GET", "/v1/crews"): ("/v1/crews", {}),
+        ("GET", "/v1/crews/{crew}/inputs"): ("/v1/crews/research/inputs", {}),
+        ("GET", "/v1/deliveries"): ("/v1/deliveries", {}),
+        ("GET", "/v1/deliveries/{id}"): (delivery, {}),
+        ("POST", "/v1/deliveries/{id}/redeliver"): (f"{delivery}/redeliver", {}),
+        ("POST", "/v1/deliveries/redeliver"): (
+            "/v1/deliveries/redeliver", {"json": {"since": "2020-01-01T00:00:00Z", "until": "2020-01-02T00:00:00Z"}},
+        ),
+        ("POST", "/amp/{token}/{kind}"): (scene.webhook(run_id), {"json": {"kickoff_id": "unknown"}}),
+        ("POST", "/amp/crews/{crew}/human"): ("/amp/crews/research/human", scene.signed_question()),
+        ("POST", "/hooks/{name}"): ("/hooks/shop", scene.signed_hook()),
+    }  # fmt: skip
+    assert set(calls) == {(route.method, route.path) for route in scene.routes}, "a route that nothing here calls"
+    answers = {}
+    for (method, route), (path, more) in calls.items():
+        if route == "/v1/events":
+            answers[method, route] = await read_stream(scene, path)
+        else:
+            answers[method, route], _ = await attempt(scene.call(method, path, **more)) or (0, b"")
+    return answers
+
+
+async def read_stream(scene: Scene, path: str) -> int:
+    """The first bytes of a stream."""
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+        async with asyncio.timeout(0.3), scene.http.get(scene.url + path, headers={"Last-Event-ID": "0"}) as response:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await response.content.read(1)
+            return response.status
+    return 0
+
+
+async def attempt(call: Any) -> Any:
+    """What a call returns that may be the poisoned one."""
+    try:
+        async with asyncio.timeout(10.0):
+            return await call
+    except (aiohttp.ClientError, TimeoutError):
+        return None
+
+
+@asynccontextmanager
+async def receiver(heard: set[int]) -> AsyncIterator[str]:
+    async def take(request: web.Request) -> web.Response:
+        remember(heard, await request.json())
+        return web.Response()
+
+    site = web.Application()
+    site.router.add_post("/done", take)
+    runner = web.AppRunner(site)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://localhost:{runner.addresses[0][1]}/done"
+    finally:
+        await runner.cleanup()
+
+
+def document(folder: Path, port: int, broker_url: str, crew_url: str) -> dict[str, Any]:
+    return {
+        "public_url": f"http://127.0.0.1:{port}",
+        "http": {"port": port, "clients": [{"name": "a", "token": TOKEN, "roles": ["operate"]}]},
+        "amqp": {"url": broker_url},
+        "store": {"url": f"sqlite:///{folder}/bridge.db"},
+        "callbacks": {"allow_private": True, "secret_file": f"{folder}/callback"},
+        "crews": {
+            "research": {
+                "url": crew_url,
+                "token_file": f"{folder}/crew",
+                "max_running": 1000,
+                "requests_per_second": 2000,
+                "human": {"secret": FLOW},
+                "poll": {"min_interval": "100ms", "max_interval": "100ms"},
+            }
+        },
+        "hooks": {
+            "shop": {
+                "crew": "research",
+                "verify": {"scheme": "github", "secret": HOOK},
+                "inputs": {"topic": "topic"},
+            }
+        },
+    }
+
+
+@asynccontextmanager
+async def scene_of(folder: Path, broker_url: str, monkeypatch: pytest.MonkeyPatch, fuse: Fuse) -> AsyncIterator[Scene]:
+    fuse.loop = asyncio.get_running_loop()
+    routes: list[web.RouteDef] = []
+    build = server.build_servers
+
+    def poisoned_servers(listen: Any, public: Any, ops: Any, *more: Any) -> Any:
+        def kept(found: Any) -> list[web.RouteDef]:
+            mine = [
+                web.RouteDef(
+                    one.method, one.path, wrapped(one.handler, f"route {one.method} {one.path}", fuse), one.kwargs
+                )
+                for one in found
+            ]
+            routes.extend(mine)
+            return mine
+
+        return build(listen, kept(public), kept(ops), *more)
+
+    monkeypatch.setattr(http_composition, "build_servers", poisoned_servers)
+    monkeypatch.setattr(secret_watch, "CHECK_INTERVAL", 0.05)
+    monkeypatch.setattr("bridge.worker.delay_after", lambda _: 0.1)
+    heard: dict[str, set[int]] = {"exchange": set(), "reply": set(), "callback": set()}
+    (folder / "crew").write_text("sandbox-token")
+    (folder / "callback").write_text(f"whsec_{base64.b64encode(bytes(range(32))).decode()}")
+    async with AsyncExitStack() as stack:
+        crew_url = await stack.enter_async_context(
+            running(SandboxSettings(inputs=("topic",), run_time=parse_run_time("fixed:0.1")))
+        )
+        callback = await stack.enter_async_context(receiver(heard["callback"]))
+        port = free_port()
+        (folder / "bridge.yaml").write_text(yaml.safe_dump(document(folder, port, broker_url, crew_url)))
+        settings, renewable = load_renewable(folder / "bridge.yaml", environ={})
+        assembled = await stack.enter_async_context(open_bridge(settings, renewable, migrate=True))
+        supervisor = await assembled.start()
+        stack.push_async_callback(supervisor.stop, asyncio.Event())
+        connection = await aio_pika.connect(broker_url)
+        stack.push_async_callback(connection.close)
+        channel = await connection.channel()
+        await eventually(lambda: ready(port), "the bridge is ready")
+        exchange = await channel.get_exchange("kickoff.requests")
+        results, replies = [await channel.declare_queue(name, exclusive=True) for name in ("results", REPLY)]
+        await results.bind("kickoff.results", "#")
+        await results.consume(functools.partial(hear, heard["exchange"]), no_ack=True)
+        await replies.consume(functools.partial(hear, heard["reply"]), no_ack=True)
+        http = await stack.enter_async_context(aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}))
+        with contextlib.closing(sqlite3.connect(folder / "bridge.db")) as store:
+            [[key]] = store.execute("SELECT value FROM store_metadata WHERE name = 'amp'").fetchall()
+        yield Scene(
+            f"http://127.0.0.1:{port}",
+            folder,
+            supervisor,
+            http,
+            exchange,
+            callback,
+            key,
+            routes,
+            heard,
+        )
+
+
+async def hear(heard: set[int], message: aio_pika.abc.AbstractIncomingMessage) -> None:
+    remember(heard, json.loads(message.body))
+
+
+def remember(heard: set[int], event: dict[str, Any]) -> None:
+    if event["type"] == "run.succeeded":
+        heard.add((event["data"]["meta"] or {}).get("number", 0))
+
+
+async def ready(port: int) -> bool:
+    with contextlib.suppress(aiohttp.ClientError):
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/readyz") as response:
+            return works((response.status, await response.json()))
+    return False
+
+
+async def work(scene: Scene, done: str) -> dict[tuple[str, str], int]:
+    """Everything that comes in, once; what of it is poisoned may fail."""
+    _, shown = await attempt(scene.call("GET", f"/v1/runs/{done}")) or (0, b"{}")
+    deliveries = json.loads(shown).get("deliveries") or [{}]
+    await scene.publish(scene.request())
+    await scene.publish({"run_id": done}, type="cancel")
+    await scene.publish(b"nonsense")
+    new = scene.folder / "callback.new"
+    new.write_text(f"whsec_{base64.b64encode(str(scene.count).zfill(32).encode()).decode()}")
+    new.rename(scene.folder / "callback")
+    return await call_every_route(scene, done, deliveries[0].get("id", "none"))
+
+
+async def prove(scene: Scene) -> str:
+    """Others go on: a run over HTTP, and one over RabbitMQ, end and are delivered to every place; the HTTP one's id."""
+    run_id = await scene.submit()
+    over_http = scene.count
+    await scene.publish(scene.request())
+    over_amqp = scene.count
+
+    async def delivered() -> bool:
+        heard = scene.heard
+        return (
+            {over_http, over_amqp} <= heard["exchange"]
+            and over_amqp in heard["reply"]
+            and over_http in heard["callback"]
+        )
+
+    await eventually(delivered, "two runs end and are delivered")
+    assert scene.supervisor.ended == []
+    return run_id
+
+
+GROUPS = {
+    "routes": ("route ",),
+    "rabbitmq": ("amqp.",),
+    "http": ("http.",),
+    "store": ("store.",),
+    "clients": ("callbacks.", "crew_api.", "http_client.", "observability."),
+    "others": ("byte_budget.", "clock.", "config.", "kickoff_journal."),
+}
+
+NOT_REACHED: dict[str, Sequence[str]] = {
+    "builds a part at the start, or ends one at the stop": (
+        *(f"http.{name}.routes" for name in (
+            "api.commands.CommandsApi", "api.crews.CrewsApi", "api.deliveries.DeliveriesApi", "api.events.EventsApi",
+            "api.runs.RunsApi", "ops.OpsApi", "webhooks.crew.CrewWebhooksApi", "webhooks.flow.FlowQuestionsApi",
+            "webhooks.hooks.HooksApi",
+        )),
+        *(f"http.auth.Clients.{name}" for name in ("require", "require_audited", "check_host")),
+        "http.local_only.local_only", "http.read_limits.ReadLimit.bounded", "http.server",
+        "http.connection.Connection.drop",
+        "amqp.consumer.AmqpConsumer.run", "amqp.consumer.AmqpConsumer.stop", "amqp.publisher.AmqpPublisher.run",
+        "amqp.publisher.AmqpPublisher.stop", "config.secret_watch.SecretWatch.run",
+        "config.secret_watch.SecretWatch.stop",
+        "callbacks.address_guard.guarded_sockets", "callbacks.resolver.SystemResolver.close",
+        "callbacks.sender.callback_sessions", "callbacks.signing.build_checker", "clock.steady_clock",
+        "crew_api.crew_sessions", "kickoff_journal.open_journal", "kickoff_journal.KickoffJournal.entries",
+        "kickoff_journal.KickoffJournal.clear", "observability.metrics.Counters.show_crew",
+        "observability.metrics.Counters.show_link", "store.SqlStore.join", "store.SqlStore.close",
+    ),
+    "reports the exception itself": ("observability.metrics.Counters.report",),
+    "connects to the broker, or answers its refusals: test_amqp_connection, test_amqp_outages, test_amqp_refusals": (
+        "amqp.acks.Acks.reject", "amqp.acks.Acks.open", "amqp.acks.Acks.return_open", "amqp.acks.Acks.written",
+        "amqp.channel_consumer.Backpressure.pause", "amqp.channel_consumer.Backpressure.suspect_store",
+        "amqp.channel_consumer.Backpressure.store_failed", "amqp.channel_consumer.ChannelConsumer.start",
+        "amqp.channel_consumer.ChannelConsumer.run", "amqp.channel_consumer.ChannelConsumer.finish",
+        "amqp.channel_consumer.ChannelConsumer.lost", "amqp.channel_consumer.ChannelConsumer.in_progress",
+        "amqp.consumer.AmqpConsumer.in_progress", "amqp.connection.Session",
+        "amqp.connection.AmqpLink.met_unreadable_frame",
+        "amqp.connection.AmqpLink.run", "amqp.connection.AmqpLink.stop", "amqp.connection.AmqpLink.fail",
+        "amqp.connection.AmqpLink.connect", "amqp.connection.being_cancelled", "amqp.errors",
+        "amqp.frames.SanitizingReader.read", "amqp.frames.SanitizingTransport.create",
+        "amqp.frames.sanitizing_connection",
+        "amqp.isolated_channel.IsolatedChannel", "amqp.publisher.ConfirmChannel.survives_close_of",
+        "amqp.publisher.raise_if_cancelled", "amqp.refusals.Refusals.refused", "amqp.refusals.Refusals.accepted",
+        "amqp.topology", "store.SqlStore.probe",
+    ),
+    "for an operator at the command line": ("amqp.dead_letters", "amqp.probe", "amqp.messages.is_reserved"),
+    "for other settings or messages: test_amqp_values, test_amqp_memory, test_http_ops": (
+        "amqp.cloudevents.to_binary", "amqp.values.pack", "amqp.values.unpack", "byte_budget.ByteBudget.left",
+        "kickoff_journal.NullJournal",
+    ),
+    "for bad requests and dead connections: test_http_problems, test_http_auth, test_http_connections": (
+        "http.connection.Connection.handle_error", "http.connection.Connection.log_exception",
+        "http.connection.Connection.connection_lost", "http.failed_logins.FailedLogins.record",
+        "http.problems.from_status", "http.problems.too_many_requests", "http.problems.invalid_parameter",
+        "http.long_poll.LongPoll.wait_until_final", "http.long_poll.is_set_within", "http.views.attempt",
+    ),
+    "called by steps alone: component/steps/test_poison": (
+        *(f"{part}.{name}" for part in ("crew_api.HttpCrewApi", "observability.metrics.CountedCrewApi") for name in (
+            "resume", "answer_flow", "stop", "probe", "inputs",
+        )),
+        "kickoff_journal.KickoffJournal.append", "kickoff_journal.KickoffJournal.drop",
+        *(f"store.SqlStore.{name}" for name in (
+            "seconds_until_budget", "peek", "find_key", "load_events",
+            "rejoin", "membership", "release_runs", "relay_webhook", "collect_webhooks", "run_times",
+
+        )),
+        "store.SqlCommands.defer", "store.SqlCommands.remove",
+    ),
+}  # fmt: skip
+"""By what calls them, or where an exception of theirs is tested."""
+
+
+def elsewhere(name: str) -> bool:
+    return any(name == known or name.startswith(f"{known}.") for known in itertools.chain(*NOT_REACHED.values()))
+
+
+async def poison_each(scene: Scene, fuse: Fuse, names: list[str]) -> None:
+    done = await prove(scene)
+    for name in names:
+        fuse.arm(name)
+        for _ in range(ROUNDS):
+            await work(scene, done)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await fuse.burned.wait()
+                    break
+        assert fuse.burned.is_set(), f"{name} was not called"
+        done = await prove(scene)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("group", "kind"), [*((group, Poison) for group in GROUPS), ("rabbitmq", RuntimeError), ("clients", RuntimeError)]
+)
+async def test_an_exception_in_any_part_costs_one_item_at_most(
+    tmp_path: Path, shared_broker: Broker, monkeypatch: pytest.MonkeyPatch, group: str, kind: type[Exception]
+) -> None:
+    fuse = Fuse(kind)
+    names = poison(monkeypatch, fuse)
+    async with scene_of(tmp_path, shared_broker.url, monkeypatch, fuse) as scene:
+        names += [f"route {route.method} {route.path}" for route in scene.routes]
+        chosen = [name for name in names if name.startswith(GROUPS[group]) and not elsewhere(name)]
+        await poison_each(scene, fuse, chosen)
+
+
+@pytest.mark.timeout(600)
+async def test_every_part_is_reached_here(
+    tmp_path: Path, shared_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new adapter or route that nothing here calls would not be poisoned."""
+    fuse = Fuse()
+    names = poison(monkeypatch, fuse)
+    async with scene_of(tmp_path, shared_broker.url, monkeypatch, fuse) as scene:
+        names += [f"route {route.method} {route.path}" for route in scene.routes]
+        wanted = {name for name in names if not elsewhere(name)}
+        done = await prove(scene)
+        fuse.reached.clear()
+        answers = await work(scene, done)
+        for _ in range(ROUNDS):
+            if wanted <= fuse.reached:
+                break
+            await work(scene, done)
+            await asyncio.sleep(1.0)  # some work is done once in so many seconds
+    assert sorted(wanted - fuse.reached) == []
+    assert {route: status for route, status in answers.items() if status not in SERVED} == {}
+    stale = [
+        known
+        for known in itertools.chain(*NOT_REACHED.values())
+        if not any(f"{name}.".startswith(f"{known}.") for name in names)
+    ]
+    assert stale == []
+    assert [name for name in names if not name.startswith(tuple(itertools.chain(*GROUPS.values())))] == []
