@@ -50,7 +50,7 @@ async def running(*services: Service) -> AsyncIterator[None]:
 
 
 @dataclass
-class FakeDoor:
+class FakeInbound:
     """Takes requests and refused messages; `gate` holds requests back, `errors` are raised first, one per call.
 
     `away`: the store behind it is unavailable.
@@ -58,11 +58,11 @@ class FakeDoor:
 
     accepted: list[tuple[KickoffRequest, Envelope]] = field(default_factory=list)
     refused: list[RefusedMessage] = field(default_factory=list)
-    steered: list[tuple[str | RunKey, RunCommand, str]] = field(default_factory=list)
+    commands: list[tuple[str | RunKey, RunCommand, str]] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
-    away: bool = False
+    unavailable: bool = False
     probes: int = 0
 
     def __post_init__(self) -> None:
@@ -80,7 +80,7 @@ class FakeDoor:
     async def apply_command(self, wanted: str | RunKey, command: RunCommand, by: str) -> None:
         if self.errors:
             raise self.errors.pop(0)
-        self.steered.append((wanted, command, by))
+        self.commands.append((wanted, command, by))
 
     async def refuse(self, message: RefusedMessage) -> None:
         self.refused.append(message)
@@ -92,7 +92,7 @@ class FakeDoor:
         self._raise_if_away()
 
     def _raise_if_away(self) -> None:
-        if self.away:
+        if self.unavailable:
             raise StoreUnavailable("disk full")
 
     @property

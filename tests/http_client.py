@@ -177,7 +177,7 @@ class FakeAccept:
 class FakeOthers:
     """What is behind the other doors: what was asked of them, and what they answer."""
 
-    steered: list[tuple[str, RunCommand, str]] = field(default_factory=list)
+    commands: list[tuple[str, RunCommand, str]] = field(default_factory=list)
     fail: Exception | None = None
     crews: list[CrewInfo] = field(
         default_factory=lambda: [CrewInfo("research", "crew", None), CrewInfo("triage", "flow", "HTTP 401")]
@@ -188,7 +188,7 @@ class FakeOthers:
     async def apply_command(self, store: FakeStore, wanted: str, command: RunCommand, by: str) -> Run:
         if self.fail is not None:
             raise self.fail
-        self.steered.append((wanted, command, by))
+        self.commands.append((wanted, command, by))
         return store.runs[wanted]
 
     async def crew_inputs(self, _: str) -> tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""The files of a SQLite store that are truncated or overwritten in place while the bridge uses them."""
+"""Files of a SQLite store that are truncated or overwritten in place while the bridge uses them."""
 
 import asyncio
 import os
@@ -39,14 +39,14 @@ def shorten(path: Path) -> None:
 
 
 def lengthen(path: Path) -> None:
-    """Empty it, and give it the size that it had, as SQLite does when it writes behind the end."""
+    """Empty the file, and restore its former size, as SQLite does when it writes beyond the end."""
     size = path.stat().st_size
     os.truncate(path, 0)
     os.truncate(path, size)
 
 
 def outside(path: Path, *statements: str) -> None:
-    """Another program that uses the store, as a backup tool does."""
+    """Another program that uses the store, for example a backup tool."""
     with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
         for statement in statements:
             connection.execute(statement).fetchall()
@@ -57,9 +57,9 @@ def outside(path: Path, *statements: str) -> None:
 async def test_nothing_is_confirmed_after_the_file_or_its_log_was_truncated(
     sqlite: SqliteAdapter, store: SqlStore, loss: Callable[[Path], None], suffix: str
 ):
-    """The bridge went on answering 202 out of its caches; the next start found a damaged store, or an empty one."""
+    """The bridge continued to answer 202 from its caches; the next start found a damaged or empty store."""
     run = await claimed(store)
-    if not suffix:  # else all of the log is needed
+    if not suffix:  # otherwise all of the log is needed
         outside(sqlite.path, "PRAGMA wal_checkpoint(TRUNCATE)")
         await accepted(store, 3)
     loss(sqlite.path.with_name(f"bridge.db{suffix}"))
@@ -69,7 +69,7 @@ async def test_nothing_is_confirmed_after_the_file_or_its_log_was_truncated(
     assert not (await store.health()).ok
 
 
-async def test_another_program_that_shortens_the_files_raises_no_alarm(sqlite: SqliteAdapter, store: SqlStore):
+async def test_another_program_that_shortens_the_files_is_not_an_error(sqlite: SqliteAdapter, store: SqlStore):
     """A checkpoint empties the log, and the first one after a VACUUM shortens the file."""
     outside(sqlite.path, "CREATE TABLE filler (content)", "INSERT INTO filler VALUES (zeroblob(9000000))")
     outside(sqlite.path, "PRAGMA wal_checkpoint(TRUNCATE)")
@@ -82,8 +82,8 @@ async def test_another_program_that_shortens_the_files_raises_no_alarm(sqlite: S
     assert (await store.health()).ok
 
 
-async def test_checkpoints_at_any_moment_raise_no_alarm(sqlite: SqliteAdapter, store: SqlStore):
-    """What is compared changes while it is read."""
+async def test_checkpoints_at_any_moment_are_not_an_error(sqlite: SqliteAdapter, store: SqlStore):
+    """The compared state changes during the comparison."""
     over = False
     dice = random.Random(7)
 
@@ -116,7 +116,7 @@ async def test_checkpoints_at_any_moment_raise_no_alarm(sqlite: SqliteAdapter, s
 
 
 @pytest.mark.parametrize("loss", [empty, cut])
-async def test_a_truncated_journal_keeps_nothing_and_says_so(sqlite: SqliteAdapter, loss: Callable[[Path], None]):
+async def test_a_truncated_journal_keeps_nothing_and_reports_it(sqlite: SqliteAdapter, loss: Callable[[Path], None]):
     async with open_journal(sqlite.url) as journal:
         await journal.append(a_run(1))
         journal.verify()

@@ -1,4 +1,4 @@
-"""Fixtures with a real RabbitMQ: one node for all tests, names of their own for each."""
+"""Fixtures with a real RabbitMQ: one node for all tests, with names of its own for each test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -8,7 +8,7 @@ import pytest
 
 from bridge.adapters.amqp.connection import LinkOptions
 from bridge.adapters.amqp.topology import Topology
-from tests.amqp_client import Client, FakeDoor, client_of
+from tests.amqp_client import Client, FakeInbound, client_of
 from tests.broker import Broker, running_broker
 
 _numbers = count(1)
@@ -48,5 +48,5 @@ async def client(broker: Broker, topology: Topology) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
-def door() -> FakeDoor:
-    return FakeDoor()
+def inbound() -> FakeInbound:
+    return FakeInbound()

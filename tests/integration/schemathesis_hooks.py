@@ -1,7 +1,7 @@
-"""What Schemathesis cannot know of `POST /v1/runs`: what fits the document and is refused all the same, and why.
+"""Rules of `POST /v1/runs` that Schemathesis cannot know: requests that fit the document and are refused nevertheless.
 
-A key belongs to one content: used again with another one, or beside another key in the header, it is refused (`422`).
-A callback URL has to be one that may be called (`422`).
+A key belongs to one content: with other content, or beside another key in the header, it is refused (`422`).
+A callback URL has to be an allowed one (`422`).
 """
 
 from itertools import count
@@ -14,7 +14,7 @@ _numbers = count(1)
 
 @schemathesis.hook
 def before_call(_: schemathesis.HookContext, case: "schemathesis.Case[Any]", kwargs: dict[str, Any]) -> None:
-    """Give requests that are to be accepted keys of their own, and callback URLs that may be called.
+    """Give requests that should be accepted keys of their own, and callback URLs that are allowed.
 
     `Prefer` is left out, because each call would wait for the end of a run.
     """

@@ -1,4 +1,4 @@
-"""The verb hooks test: shows what a webhook would become, tells the operator what is wrong, sends nothing."""
+"""`kickoff-bridge hooks test`: shows what a webhook would start, explains errors, and sends nothing."""
 
 import hmac
 import json
@@ -52,7 +52,7 @@ def code(result: Result) -> int:
     return result.exception.code if isinstance(result.exception, CommandFailed) else result.exit_code
 
 
-def test_a_webhook_that_would_be_taken_is_shown_as_its_run(folder: Path):
+def test_an_accepted_webhook_is_shown_as_its_run(folder: Path):
     result = tried(folder, "--header", "X-GitHub-Delivery: d-1", "--query", "who=me")
     assert result.output.splitlines() == [
         "verified: yes",
@@ -66,13 +66,13 @@ def test_a_webhook_that_would_be_taken_is_shown_as_its_run(folder: Path):
     assert code(result) == Exit.DONE
 
 
-def test_a_proof_that_fails_is_explained_and_the_content_shown_all_the_same(folder: Path):
-    told = tried(folder, "--json", "--header", f"X-Hub-Signature-256: sha256={'0' * 64}", signed=False)
-    shown = json.loads(told.output)
+def test_a_failed_verification_is_explained_and_the_content_shown(folder: Path):
+    failed = tried(folder, "--json", "--header", f"X-Hub-Signature-256: sha256={'0' * 64}", signed=False)
+    shown = json.loads(failed.output)
     assert (shown["verified"], shown["reason"], shown["answer"]) == (False, "no signature matches", 401)
     assert (shown["becomes"], shown["inputs"]) == ("a run", {"title": "It breaks"})
-    assert code(told) == 1
-    assert "canary" not in told.output
+    assert code(failed) == 1
+    assert "canary" not in failed.output
     assert "x-hub-signature-256 is missing" in tried(folder, signed=False).output
 
 
@@ -87,7 +87,9 @@ def test_a_proof_that_fails_is_explained_and_the_content_shown_all_the_same(fold
         (BODY, ["--query", "tell=https://evil.example/x"], 422, "callback_not_allowed"),
     ],
 )
-def test_the_answer_is_the_one_of_the_door(folder: Path, body: Any, arguments: list[str], answer: int, becomes: str):
+def test_the_outcome_equals_that_of_the_http_endpoint(
+    folder: Path, body: Any, arguments: list[str], answer: int, becomes: str
+):
     result = tried(folder, "--json", *arguments, body=body)
     shown = json.loads(result.output)
     assert (shown["verified"], shown["answer"]) == (True, answer)
@@ -102,7 +104,7 @@ def test_the_body_may_come_from_standard_input(folder: Path):
     assert "verified: yes" in result.output
 
 
-def test_slacks_question_shows_that_it_would_be_answered(folder: Path):
+def test_a_slack_challenge_is_shown_as_a_response(folder: Path):
     body = {"type": "url_verification", "challenge": "c"}
     shown = json.loads(tried(folder, "--json", body=body, hook="chat", signed=False).output)
     assert (shown["becomes"], shown["answer"]) == ("the response to a challenge", 401)
@@ -116,14 +118,14 @@ def test_slacks_question_shows_that_it_would_be_answered(folder: Path):
         (["--body", "/nowhere"], "--body: "),
     ],
 )
-def test_wrong_usage_is_told_in_a_line(folder: Path, arguments: list[str], line: str):
+def test_wrong_usage_is_reported_in_one_line(folder: Path, arguments: list[str], line: str):
     result = tried(folder, *arguments)
     assert isinstance(result.exception, CommandFailed)
     assert result.exception.lines[0].startswith(line)
     assert code(result) == Exit.USAGE
 
 
-def test_an_unknown_hook_is_told_with_those_that_there_are(folder: Path):
+def test_an_unknown_hook_is_reported_with_the_configured_ones(folder: Path):
     result = tried(folder, hook="nope")
     assert isinstance(result.exception, CommandFailed)
     assert result.exception.lines == ("unknown hook 'nope'; configured: chat, git",)

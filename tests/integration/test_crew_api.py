@@ -1,4 +1,4 @@
-"""The crew API over real HTTP: what was surely not sent, what is in doubt, and what the token never shows up in."""
+"""The crew API client over real HTTP: requests that were not sent, requests in doubt, and the secrecy of the token."""
 
 import asyncio
 import json
@@ -48,14 +48,14 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
 
 @dataclass
 class RawServer:
-    """A server that answers with prepared bytes; an empty answer hangs up, None says nothing and waits for the end."""
+    """A server that sends prepared bytes; an empty response closes the connection, None sends nothing and waits."""
 
     responses: list[bytes | None]
     read_first: bool = True
     url: str = ""
     connections: int = 0
     requests: list[bytes] = field(default_factory=list)
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -63,12 +63,12 @@ class RawServer:
             while True:
                 if self.read_first:
                     self.requests.append(await read_request(reader))
-                answer = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
-                if answer is None:
-                    await self.over.wait()
-                if not answer:
+                response = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
+                if response is None:
+                    await self.stopped.wait()
+                if not response:
                     return
-                writer.write(answer)
+                writer.write(response)
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
             pass
@@ -83,7 +83,7 @@ async def raw_server(*responses: bytes | None, read_first: bool = True) -> Async
     raw.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
         yield raw
-        raw.over.set()
+        raw.stopped.set()
 
 
 Api = Callable[..., Awaitable[HttpCrewApi]]
@@ -91,7 +91,7 @@ Api = Callable[..., Awaitable[HttpCrewApi]]
 
 @pytest.fixture
 async def api() -> AsyncIterator[Api]:
-    """Makes APIs with sessions of their own."""
+    """Builds clients with sessions of their own."""
     async with AsyncExitStack() as stack:
 
         async def make(url: str, token: str = TOKEN, rate: float = 1e6, **limits: float) -> HttpCrewApi:
@@ -108,7 +108,7 @@ async def sandbox() -> AsyncIterator[str]:
         yield url
 
 
-async def ask(url: str, method: str, path: str, **more: Any) -> Any:
+async def call(url: str, method: str, path: str, **more: Any) -> Any:
     async with aiohttp.ClientSession() as session, session.request(method, url + path, **more) as response:
         return await response.json()
 
@@ -121,7 +121,7 @@ async def closed_port() -> int:
     return port
 
 
-# Against the stand-in ---------------------------------------------------------------------------------------------
+# Against the sandbox ----------------------------------------------------------------------------------------------
 
 
 async def test_a_kickoff_and_a_poll(api: Api, sandbox: str):
@@ -130,11 +130,11 @@ async def test_a_kickoff_and_a_poll(api: Api, sandbox: str):
     assert isinstance(started, Started)
     status = await crew.status(started.kickoff_id)
     assert isinstance(status, Succeeded)
-    ledger = await ask(sandbox, "GET", "/_ledger")
+    ledger = await call(sandbox, "GET", "/_ledger")
     assert (ledger["count"], ledger["kickoffs"][0]["meta"]) == (1, {"a": 1})
 
 
-async def test_an_execution_under_way_and_one_that_nobody_knows(api: Api, sandbox: str):
+async def test_a_running_and_an_unknown_execution(api: Api, sandbox: str):
     crew = await api(sandbox)
     started = await crew.kickoff({"inputs": {"topic": "peat", "sandbox_seconds": "3600"}})
     assert isinstance(started, Started)
@@ -142,20 +142,21 @@ async def test_an_execution_under_way_and_one_that_nobody_knows(api: Api, sandbo
     assert await crew.status("never-seen") == NotFound()
 
 
-async def test_missing_inputs_are_refused_and_a_wrong_token_is_the_crews_trouble(api: Api, sandbox: str):
+async def test_missing_inputs_are_refused_and_a_wrong_token_makes_the_crew_unavailable(api: Api, sandbox: str):
     assert isinstance(await (await api(sandbox)).kickoff({"inputs": {}}), Refused)
     assert isinstance(await (await api(sandbox, "wrong")).kickoff(BODY), CrewUnavailable)
     assert isinstance(await (await api(sandbox, "wrong")).status("k-1"), CrewUnavailable)
 
 
-async def test_a_probe_finds_out_without_cost_and_tells_no_host(api: Api, sandbox: str):
-    away = f"http://127.0.0.1:{await closed_port()}"
+async def test_a_probe_costs_nothing_and_reveals_no_host(api: Api, sandbox: str):
+    unreachable = f"http://127.0.0.1:{await closed_port()}"
     found = [
-        await (await api(url, token)).probe() for url, token in ((sandbox, TOKEN), (sandbox, "wrong"), (away, TOKEN))
+        await (await api(url, token)).probe()
+        for url, token in ((sandbox, TOKEN), (sandbox, "wrong"), (unreachable, TOKEN))
     ]
     assert [health.ok for health in found] == [True, False, False]
     assert not [health for health in found if "127.0.0.1" in health.detail or TOKEN in health.detail]
-    assert (await ask(sandbox, "GET", "/_ledger"))["count"] == 0
+    assert (await call(sandbox, "GET", "/_ledger"))["count"] == 0
 
 
 @pytest.mark.parametrize(
@@ -174,16 +175,16 @@ async def test_a_probe_finds_out_without_cost_and_tells_no_host(api: Api, sandbo
         ({"do": "http", "code": 307, "headers": {"Location": "/kickoff"}}, Refused, 0),
     ],
 )
-async def test_every_fault_is_told_apart(api: Api, sandbox: str, fault: dict[str, Any], kind: type, started: int):
-    await ask(sandbox, "POST", "/_faults", json={"on": "kickoff", **fault})
-    answer = await (await api(sandbox)).kickoff(BODY)
-    assert type(answer) is kind
-    ledger = await ask(sandbox, "GET", "/_ledger")
+async def test_every_fault_is_classified(api: Api, sandbox: str, fault: dict[str, Any], kind: type, started: int):
+    await call(sandbox, "POST", "/_faults", json={"on": "kickoff", **fault})
+    response = await (await api(sandbox)).kickoff(BODY)
+    assert type(response) is kind
+    ledger = await call(sandbox, "GET", "/_ledger")
     assert ledger["started"] == started
     assert ledger["count"] <= 1  # never sent a second time
 
 
-# What was sent ----------------------------------------------------------------------------------------------------
+# Transmission -----------------------------------------------------------------------------------------------------
 
 
 async def test_a_refused_connection_sent_nothing(api: Api):
@@ -192,25 +193,25 @@ async def test_a_refused_connection_sent_nothing(api: Api):
     assert isinstance(await crew.status("k-1"), NoResponse)
 
 
-async def test_a_name_that_does_not_resolve_sent_nothing(api: Api):
+async def test_an_unresolvable_name_sent_nothing(api: Api):
     assert isinstance(await (await api("http://no-such-host.invalid")).kickoff(BODY), NotStarted)
 
 
-async def test_tls_that_fails_sent_nothing(api: Api):
+async def test_a_failed_tls_handshake_sent_nothing(api: Api):
     async with raw_server(b"this is not TLS\r\n\r\n", read_first=False) as server:
         crew = await api(server.url.replace("http:", "https:"))
         assert isinstance(await crew.kickoff(BODY), NotStarted)
 
 
 @pytest.mark.parametrize("read_first", [True, False])
-async def test_a_server_that_hangs_up_leaves_the_run_in_doubt(api: Api, read_first: bool):
+async def test_a_closed_connection_leaves_the_run_in_doubt(api: Api, read_first: bool):
     async with raw_server(b"", read_first=read_first) as server:
-        answer = await (await api(server.url)).kickoff(BODY)
-        assert isinstance(answer, InDoubt)
+        response = await (await api(server.url)).kickoff(BODY)
+        assert isinstance(response, InDoubt)
         assert server.connections == 1  # and it is not tried a second time
 
 
-async def test_a_black_hole_leaves_the_run_in_doubt_and_a_look_without_answer(api: Api):
+async def test_a_silent_server_leaves_the_run_in_doubt_and_a_poll_without_response(api: Api):
     async with raw_server(None) as server:
         crew = await api(server.url, kickoff=0.05, status=0.05)
         assert await crew.kickoff(BODY) == InDoubt("TimeoutError")
@@ -218,7 +219,7 @@ async def test_a_black_hole_leaves_the_run_in_doubt_and_a_look_without_answer(ap
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + OK[:-2],
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
@@ -227,12 +228,12 @@ async def test_a_black_hole_leaves_the_run_in_doubt_and_a_look_without_answer(ap
     ],
     ids=["cut off", "bad chunks", "bad gzip", "garbage"],
 )
-async def test_an_answer_that_cannot_be_read_leaves_the_run_in_doubt(api: Api, answer: bytes):
-    async with raw_server(answer, b"") as server:
+async def test_an_unreadable_response_leaves_the_run_in_doubt(api: Api, response: bytes):
+    async with raw_server(response, b"") as server:
         assert isinstance(await (await api(server.url, kickoff=0.3)).kickoff(BODY), InDoubt)
 
 
-async def test_a_body_over_the_limit_is_not_held(api: Api):
+async def test_a_body_over_the_limit_is_not_kept(api: Api):
     huge = json.dumps({"kickoff_id": "k-1", "state": "SUCCESS", "result": "x" * 200_000}).encode()
     async with raw_server(http("200 OK", huge)) as server:
         crew = await api(server.url, response=1000)
@@ -250,10 +251,10 @@ async def test_redirects_are_never_followed_with_the_token(api: Api, status: str
         assert elsewhere.connections == 0
 
 
-# How it is sent ---------------------------------------------------------------------------------------------------
+# Requests ---------------------------------------------------------------------------------------------------------
 
 
-async def test_every_kickoff_gets_a_fresh_connection_and_looks_keep_theirs(api: Api):
+async def test_every_kickoff_has_a_fresh_connection_and_polls_keep_theirs(api: Api):
     async with raw_server(http("200 OK", OK)) as server:
         crew = await api(server.url)
         for _ in range(3):
@@ -275,14 +276,14 @@ async def test_the_request_is_json_with_the_token_and_unchanged_values(api: Api)
     assert json.loads(sent) == body
 
 
-async def test_the_token_is_in_no_answer(api: Api):
-    said = []
-    for answer in (b"", None, b"garbage\r\n\r\n", http("500 Oops", b"boom"), http("401 No", b'{"detail": "no"}')):
-        async with raw_server(answer) as server:
+async def test_the_token_is_in_no_response(api: Api):
+    texts = []
+    for response in (b"", None, b"garbage\r\n\r\n", http("500 Oops", b"boom"), http("401 No", b'{"detail": "no"}')):
+        async with raw_server(response) as server:
             crew = await api(server.url, kickoff=0.1)
-            said += [repr(await crew.kickoff(BODY)), repr(crew)]
-    said.append(repr(await (await api(f"http://127.0.0.1:{await closed_port()}")).kickoff(BODY)))
-    assert not [text for text in said if TOKEN in text or "127.0.0.1" in text]
+            texts += [repr(await crew.kickoff(BODY)), repr(crew)]
+    texts.append(repr(await (await api(f"http://127.0.0.1:{await closed_port()}")).kickoff(BODY)))
+    assert not [text for text in texts if TOKEN in text or "127.0.0.1" in text]
 
 
 async def test_an_id_that_contains_the_token_is_not_used(api: Api):
@@ -292,7 +293,7 @@ async def test_an_id_that_contains_the_token_is_not_used(api: Api):
         assert await bridge.resume(BODY) == Resumed()
 
 
-async def test_calls_are_spaced_evenly_whoever_asks(api: Api):
+async def test_calls_of_all_kinds_are_spaced_evenly(api: Api):
     crew = await api("http://127.0.0.1:1", rate=50.0)
     loop = asyncio.get_running_loop()
     before, moments = loop.time(), []
@@ -304,24 +305,24 @@ async def test_calls_are_spaced_evenly_whoever_asks(api: Api):
     await asyncio.gather(*(take() for _ in range(6)))
     assert moments == sorted(moments)
     assert moments[0] < 0.02
-    assert all(moment >= 0.02 * place - 0.005 for place, moment in enumerate(moments))
+    assert all(moment >= 0.02 * position - 0.005 for position, moment in enumerate(moments))
 
 
-@pytest.mark.parametrize("answer", [http("200 OK", b"{}"), http("404 Not Found"), b""])
-async def test_a_stop_that_was_the_lone_call_after_a_rest_lets_the_others_go_on(answer: bytes):
-    """Whatever comes of it, the others need not wait until its answer is given up."""
+@pytest.mark.parametrize("response", [http("200 OK", b"{}"), http("404 Not Found"), b""])
+async def test_a_stop_as_the_test_call_after_a_pause_permits_the_next_calls(response: bytes):
+    """Whatever its outcome, the others need not wait until its response times out."""
     rate_limiter, now = RateLimiter(10.0), [1_000.0]
     rate_limiter.on_throttled(now[0], now[0], after=1.0)
     now[0] += 10.0
-    async with raw_server(answer) as server, crew_sessions() as sessions:
+    async with raw_server(response) as server, crew_sessions() as sessions:
         crew = HttpCrewApi(server.url, TOKEN, rate_limiter, sessions, clock=lambda: now[0])
         await crew.acquire()
         assert rate_limiter.acquire(now[0]) > 0.0
-        assert await crew.stop("k-1") == ("stopped" if answer.startswith(b"HTTP/1.1 200") else "not_stopped")
+        assert await crew.stop("k-1") == ("stopped" if response.startswith(b"HTTP/1.1 200") else "not_stopped")
     assert rate_limiter.acquire(now[0] + MAX_BACKOFF) == 0.0
 
 
-async def test_an_answer_that_may_not_be_sent_lets_the_others_go_on_too():
+async def test_an_answer_that_is_not_sent_permits_the_next_calls():
     rate_limiter, now = RateLimiter(10.0), [1_000.0]
     rate_limiter.on_throttled(now[0], now[0], after=1.0)
     now[0] += 10.0

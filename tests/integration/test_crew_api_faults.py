@@ -1,8 +1,10 @@
-"""Every way in which the crew API can answer wrongly, many times each, on kickoffs and on looks.
+"""Every fault of the crew API, many times each, on kickoffs and on polls.
 
-The real client, steps and store against the sandbox over real sockets. The sandbox's ledger is the witness: a run is
-POSTed once, and again only where the first POST surely started nothing. `BRIDGE_TEST_REPEATS` says how many runs meet
-each answer (`make proofs` takes 50).
+The real client, steps, and store against the sandbox over real sockets. The sandbox's ledger is the evidence: a run
+is
+POSTed once, and again only where the first POST certainly started nothing. `BRIDGE_TEST_REPEATS` sets how many runs
+meet
+each fault (`make proofs` uses 50).
 """
 
 import asyncio
@@ -37,7 +39,7 @@ from tests.fakes import NOW, HandClock, Signals, a_run
 REPEATS = int(os.environ.get("BRIDGE_TEST_REPEATS", "3"))
 AT_ONCE = 10
 FAST = replace(LIMITS, kickoff=1.5, status=1.5, fast_refusal=0.7, response=1024 * 1024)
-"""LongPollOptions short enough for a test, and long enough for a busy machine."""
+"""Short enough for a test, and long enough for a busy machine."""
 
 TRIED_AGAIN = (NotStarted, CrewUnavailable)
 STATES: dict[type[KickoffResponse], State] = {
@@ -48,37 +50,37 @@ STATES: dict[type[KickoffResponse], State] = {
 }
 
 
-class Noting:
-    """Before a crew API: notes the classes of its answers."""
+class RecordingApi:
+    """Wraps a crew API and records the classes of its responses."""
 
     def __init__(self, api: HttpCrewApi) -> None:
         self._api = api
-        self.said: Counter[str] = Counter()
+        self.seen: Counter[str] = Counter()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._api, name)
 
     async def acquire(self) -> None:
-        """At once: a crew that refuses or is silent slows us down in real seconds, which is tested elsewhere."""
+        """Return at once: pauses after refusals take real seconds, and are tested elsewhere."""
 
     async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
-        answer = await self._api.kickoff(body)
-        self.said[type(answer).__name__] += 1
-        return answer
+        response = await self._api.kickoff(body)
+        self.seen[type(response).__name__] += 1
+        return response
 
     async def status(self, kickoff_id: str) -> StatusResponse:
-        answer = await self._api.status(kickoff_id)
-        self.said[type(answer).__name__] += 1
-        return answer
+        response = await self._api.status(kickoff_id)
+        self.seen[type(response).__name__] += 1
+        return response
 
 
 @dataclass
 class Bench:
-    """One crew's steps on a real store and a real client, with a clock to turn by hand."""
+    """The steps of one crew on a real store and a real client, with a manual clock."""
 
     url: str
     crew: Crew
-    api: Noting
+    api: RecordingApi
     store: SqlStore
     clock: HandClock
     session: aiohttp.ClientSession
@@ -91,11 +93,11 @@ class Bench:
     def poll(self) -> Poll:
         return Poll(self.crew, self.store, self.clock, Signals(), Signals(), Signals())
 
-    async def spoil(self, on: str, rule: dict[str, Any]) -> None:
+    async def inject(self, on: str, rule: dict[str, Any]) -> None:
         async with self.session.post(f"{self.url}/_faults", json={"on": on, "times": None, **rule}) as response:
             assert response.status == 200, await response.text()
 
-    async def mend(self) -> None:
+    async def clear_faults(self) -> None:
         async with self.session.delete(f"{self.url}/_faults"):
             pass
 
@@ -120,7 +122,7 @@ class Bench:
             await asyncio.gather(*map(handle, items[start : start + AT_ONCE]))
 
     async def until_nothing_waits(self, count: int) -> None:
-        """A long time passes, in which everything is well: whatever is to be tried again has been."""
+        """Advance the clock far enough, without faults, that every retry has been made."""
         for _ in range(count + 2):
             self.clock.forward(3600)
             await ProbeCrew(self.crew, self.clock, Signals(), Signals()).handle(self.crew)
@@ -134,38 +136,38 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         url = await stack.enter_async_context(running(settings))
         store = await stack.enter_async_context(open_store(f"sqlite:///{tmp_path}/bridge.db", "me", NOW, migrate=True))
         sessions = await stack.enter_async_context(crew_sessions(FAST))
-        api = Noting(HttpCrewApi(url, settings.token, RateLimiter(), sessions, time.time, FAST))
+        api = RecordingApi(HttpCrewApi(url, settings.token, RateLimiter(), sessions, time.time, FAST))
         crew = Crew("research", api, POLICY, 2 * REPEATS + 2, PollPlanner(POLICY))
         yield Bench(url, crew, api, store, HandClock(), await stack.enter_async_context(aiohttp.ClientSession()))
 
 
 async def track(bench: Bench, kickoff_id: str) -> None:
-    """A run that has this execution."""
+    """A run with this execution."""
     await bench.store.accept(a_run(0))
-    await bench.spoil("kickoff", {"do": "wrong_id", "id": kickoff_id})
+    await bench.inject("kickoff", {"do": "wrong_id", "id": kickoff_id})
     await bench.round(bench.kickoff, 1)
-    await bench.mend()
-    bench.api.said.clear()
+    await bench.clear_faults()
+    bench.api.seen.clear()
 
 
-def test_there_are_28_ways_to_answer_wrongly() -> None:
+def test_there_are_28_faults() -> None:
     assert len({case.name for case in CASES}) == 28
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_a_kickoff_that_is_answered_wrongly_is_classed_right_and_never_posted_twice_by_mistake(
+async def test_a_faulty_kickoff_response_is_classified_and_never_posted_twice_by_mistake(
     bench: Bench, case: Case
 ) -> None:
     await track(bench, TRACKED)
     runs = await bench.accepted(REPEATS)
-    await bench.spoil("kickoff", case.rule)
+    await bench.inject("kickoff", case.rule)
     await bench.round(bench.kickoff, REPEATS)
     expected = "Started" if case.rule.get("id") == TRACKED else case.kickoff.__name__
-    assert bench.api.said == {expected: REPEATS}
+    assert bench.api.seen == {expected: REPEATS}
     assert await bench.states(runs) == {STATES[case.kickoff]: REPEATS}
 
-    await bench.mend()
+    await bench.clear_faults()
     await bench.until_nothing_waits(REPEATS)
     posts = await bench.posts()
     again = issubclass(case.kickoff, TRIED_AGAIN)
@@ -175,22 +177,22 @@ async def test_a_kickoff_that_is_answered_wrongly_is_classed_right_and_never_pos
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_a_look_that_is_answered_wrongly_is_classed_right_and_ends_no_run(bench: Bench, case: Case) -> None:
+async def test_a_faulty_poll_response_is_classified_and_ends_no_run(bench: Bench, case: Case) -> None:
     runs = await bench.accepted(REPEATS)
     await bench.round(bench.kickoff, REPEATS)
-    bench.api.said.clear()
-    await bench.spoil("status", ONLY_ON_LOOKS.get(case.name, case.rule))
+    bench.api.seen.clear()
+    await bench.inject("status", ONLY_ON_LOOKS.get(case.name, case.rule))
     bench.clock.forward(6)
     await bench.round(bench.poll, REPEATS)
-    assert bench.api.said == {case.look.__name__: REPEATS}
+    assert bench.api.seen == {case.look.__name__: REPEATS}
     assert await bench.states(runs) == {State.RUNNING: REPEATS}
     assert len(bench.crew.tracker.queue) == REPEATS
     assert bench.crew.breaker.is_open is (case.look is CrewUnavailable)
     assert set((await bench.posts()).values()) == {1}
 
 
-async def test_a_kickoff_that_could_not_be_sent_is_sent_later_and_once(bench: Bench) -> None:
-    """Nothing listens at the crew's address for a while."""
+async def test_an_unsent_kickoff_is_sent_later_and_once(bench: Bench) -> None:
+    """The address of the crew refuses connections for a while."""
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     server.close()
@@ -198,7 +200,7 @@ async def test_a_kickoff_that_could_not_be_sent_is_sent_later_and_once(bench: Be
     right, bench.api._api._url = bench.api._api._url, f"http://127.0.0.1:{port}"
     runs = await bench.accepted(REPEATS)
     await bench.round(bench.kickoff, REPEATS)
-    assert bench.api.said == {"NotStarted": REPEATS}
+    assert bench.api.seen == {"NotStarted": REPEATS}
     bench.api._api._url = right
     await bench.until_nothing_waits(REPEATS)
     assert await bench.posts() == {run.run_id: 1 for run in runs}

@@ -1,4 +1,4 @@
-"""Humans' answers over real HTTP: where they go, what goes with them, and what is known of those that went wrong."""
+"""Answers to questions over real HTTP: destinations, content, and the classification of failures."""
 
 import json
 
@@ -14,7 +14,7 @@ CALLBACK = "/human_feedback_requests/q-1/respond?token=secret-of-the-callback"
 ELSEWHERE = "https://crew.example.com"
 
 
-async def test_an_answer_goes_to_the_crew_with_its_token_on_a_fresh_connection(api: Api):
+async def test_an_answer_is_sent_to_the_crew_with_its_token_on_a_fresh_connection(api: Api):
     async with raw_server(http("200 OK", OK)) as crew:
         bridge = await api(crew.url)
         assert [await bridge.resume(BODY), await bridge.resume(BODY)] == [Resumed("k-1")] * 2
@@ -24,10 +24,10 @@ async def test_an_answer_goes_to_the_crew_with_its_token_on_a_fresh_connection(a
         assert (json.loads(body), crew.connections) == (BODY, 2)
 
 
-async def test_an_answer_that_never_left_is_told_from_one_in_doubt(api: Api):
-    nobody = await api(f"http://127.0.0.1:{await closed_port()}")
-    assert isinstance(await nobody.resume(BODY), NotStarted)
-    async with raw_server(b"") as crew:  # reads it, then hangs up
+async def test_an_unsent_answer_is_distinguished_from_one_in_doubt(api: Api):
+    unreachable = await api(f"http://127.0.0.1:{await closed_port()}")
+    assert isinstance(await unreachable.resume(BODY), NotStarted)
+    async with raw_server(b"") as crew:  # reads it, then closes the connection
         assert isinstance(await (await api(crew.url)).resume(BODY), InDoubt)
 
 
@@ -42,13 +42,13 @@ async def test_an_answer_that_never_left_is_told_from_one_in_doubt(api: Api):
         ("500 Internal Server Error", InDoubt),
     ],
 )
-async def test_what_the_crew_says_is_one_post_whatever_it_is(api: Api, status: str, kind: type):
+async def test_an_answer_is_posted_once_whatever_the_crew_responds(api: Api, status: str, kind: type):
     async with raw_server(http(status, b"{}", "Location: /elsewhere")) as crew:
         assert isinstance(await (await api(crew.url)).resume(BODY), kind)
         assert len(crew.requests) == 1
 
 
-async def test_a_flows_answer_goes_to_its_address_without_our_token(api: Api):
+async def test_an_answer_to_a_flow_is_sent_to_its_callback_without_the_token(api: Api):
     async with raw_server(http("200 OK", b"{}")) as crew:
         assert await (await api(crew.url)).answer_flow(crew.url + CALLBACK, "approved") == Resumed()
         head, _, body = crew.requests[0].partition(b"\r\n\r\n")
@@ -57,24 +57,26 @@ async def test_a_flows_answer_goes_to_its_address_without_our_token(api: Api):
         assert json.loads(body) == {"feedback": "approved", "source": "kickoff-bridge"}
 
 
-async def test_a_flows_answer_follows_no_redirect(api: Api):
+async def test_an_answer_to_a_flow_follows_no_redirect(api: Api):
     async with raw_server(http("302 Found", b"", "Location: /elsewhere")) as crew:
         assert await (await api(crew.url)).answer_flow(crew.url + CALLBACK, "approved") == Refused("HTTP 302")
         assert len(crew.requests) == 1
 
 
-async def test_a_flows_answer_never_goes_into_a_private_network_but_to_the_crews_own_host(api: Api):
-    """The address came from outside; our network is not for it to reach."""
+async def test_an_answer_to_a_flow_enters_a_private_network_only_for_the_host_of_the_crew(api: Api):
+    """The address came from outside; it must not reach the private network."""
     async with raw_server(http("200 OK", b"{}")) as inside:
-        answer = await (await api(ELSEWHERE)).answer_flow(inside.url + CALLBACK, "approved")
-        assert answer == Refused("address not permitted")
+        result = await (await api(ELSEWHERE)).answer_flow(inside.url + CALLBACK, "approved")
+        assert result == Refused("address not permitted")
         assert inside.connections == 0
 
 
-async def test_no_answer_repeats_the_secret_address(api: Api):
-    said = [await (await api(ELSEWHERE)).answer_flow(f"http://127.0.0.1:{await closed_port()}{CALLBACK}", "approved")]
+async def test_no_response_contains_the_secret_address(api: Api):
+    results = [
+        await (await api(ELSEWHERE)).answer_flow(f"http://127.0.0.1:{await closed_port()}{CALLBACK}", "approved")
+    ]
     async with raw_server(http("400 Bad Request", f'{{"detail": "{CALLBACK}"}}'.encode())) as crew:
-        said.append(await (await api(crew.url)).answer_flow(crew.url + CALLBACK, "approved"))
+        results.append(await (await api(crew.url)).answer_flow(crew.url + CALLBACK, "approved"))
     async with raw_server(b"HTTP/1.1 nonsense\r\n\r\n") as crew:
-        said.append(await (await api(crew.url)).answer_flow(crew.url + CALLBACK, "approved"))
-    assert "secret-of-the-callback" not in repr(said)
+        results.append(await (await api(crew.url)).answer_flow(crew.url + CALLBACK, "approved"))
+    assert "secret-of-the-callback" not in repr(results)

@@ -1,6 +1,6 @@
-"""Thousands of bodies and header sets at each door: every one is answered, none is a failure, memory stays flat.
+"""Thousands of bodies and header sets for each endpoint: no internal errors, and flat memory.
 
-By seed, so that a failure comes again. `BRIDGE_FUZZ` says how many for each door; `make fuzz` tries 20,000.
+Seeded, so that a failure can be repeated. `BRIDGE_FUZZ` sets the number per endpoint; `make fuzz` uses 20,000.
 """
 
 import asyncio
@@ -34,8 +34,8 @@ from tests.patience import PATIENCE
 from tests.raw_frames import entry, header, short, table, text
 
 TRIES = int(os.environ.get("BRIDGE_FUZZ", "400"))
-MOST_MEMORY = 64 * 1024 * 1024  # bytes that all of it may leave behind
-FRAME = 128 * 1024  # bytes; what a broker takes
+MOST_MEMORY = 64 * 1024 * 1024  # bytes that all requests together may leave behind
+FRAME = 128 * 1024  # bytes; what a broker accepts
 RULES = MessageRules("kickoff.requests", 4096, ("reply.*",))
 
 NAMES = [
@@ -77,23 +77,23 @@ PATHS = [
 ]
 
 
-def http_request(dice: random.Random, path: str) -> bytes:
-    """One whole request, mostly with sound framing."""
-    body = spoiled(dice, dice.choice(SEEDS))
-    lines = [f"{dice.choice(('POST', 'POST', 'POST', 'GET', 'PUT'))} {path} HTTP/1.1".encode(), b"Host: h"]
-    if dice.random() < 0.7:
+def http_request(rng: random.Random, path: str) -> bytes:
+    """A complete request, mostly with valid framing."""
+    body = spoiled(rng, rng.choice(SEEDS))
+    lines = [f"{rng.choice(('POST', 'POST', 'POST', 'GET', 'PUT'))} {path} HTTP/1.1".encode(), b"Host: h"]
+    if rng.random() < 0.7:
         lines.append(b"Content-Type: application/json")
-    lines += [_header_line(dice) for _ in range(dice.randrange(4))]
+    lines += [_header_line(rng) for _ in range(rng.randrange(4))]
     lines += [b"Content-Length: " + str(len(body)).encode(), b"Connection: close", b"", b""]
     return b"\r\n".join(lines) + body
 
 
-def _header_line(dice: random.Random) -> bytes:
-    return dice.choice(NAMES).encode() + b": " + spoiled(dice, dice.choice(VALUES)).replace(b"\r\n", b"")
+def _header_line(rng: random.Random) -> bytes:
+    return rng.choice(NAMES).encode() + b": " + spoiled(rng, rng.choice(VALUES)).replace(b"\r\n", b"")
 
 
-def amqp_header(dice: random.Random) -> bytes:
-    """A content header's payload, of properties that are sound, odd or broken."""
+def amqp_header(rng: random.Random) -> bytes:
+    """The payload of a content header, with properties that are valid, unusual, or broken."""
     strings = [
         "",
         "kickoff",
@@ -104,17 +104,17 @@ def amqp_header(dice: random.Random) -> bytes:
         "application/cloudevents+json",
     ]
     kinds: dict[str, Callable[[], bytes]] = {
-        "short": lambda: short(spoiled(dice, dice.choice(strings).encode())[:255]),
-        "octet": lambda: dice.randbytes(1),
-        "time": lambda: dice.choice((struct.pack(">Q", 1_795_000_000), dice.randbytes(8))),
-        "table": lambda: table(*(_entry(dice) for _ in range(dice.randrange(6)))),
+        "short": lambda: short(spoiled(rng, rng.choice(strings).encode())[:255]),
+        "octet": lambda: rng.randbytes(1),
+        "time": lambda: rng.choice((struct.pack(">Q", 1_795_000_000), rng.randbytes(8))),
+        "table": lambda: table(*(_entry(rng) for _ in range(rng.randrange(6)))),
     }
-    properties = {name: kinds[kind]() for name, kind in _PROPERTIES if dice.random() < 0.4}
+    properties = {name: kinds[kind]() for name, kind in _PROPERTIES if rng.random() < 0.4}
     checked_by_the_broker = {"expiration": short(b"60000"), "delivery_mode": b"\x02"}
     return header(properties | checked_by_the_broker)
 
 
-def _entry(dice: random.Random) -> bytes:
+def _entry(rng: random.Random) -> bytes:
     names = [
         b"traceparent",
         b"CC",
@@ -125,10 +125,10 @@ def _entry(dice: random.Random) -> bytes:
         b"ce_type",
         b"tenant",
     ]
-    name = spoiled(dice, dice.choice(names))[:255]
-    if dice.random() < 0.7:
-        return entry(name, b"S", text(spoiled(dice, dice.choice([b"1.0", b"a", b"/s", *VALUES]))))
-    return entry(name, bytes([dice.randrange(256)]), dice.randbytes(dice.randrange(12)))
+    name = spoiled(rng, rng.choice(names))[:255]
+    if rng.random() < 0.7:
+        return entry(name, b"S", text(spoiled(rng, rng.choice([b"1.0", b"a", b"/s", *VALUES]))))
+    return entry(name, bytes([rng.randrange(256)]), rng.randbytes(rng.randrange(12)))
 
 
 def memory() -> int:
@@ -138,7 +138,7 @@ def memory() -> int:
 
 @pytest.fixture
 async def port(tmp_path: Path) -> AsyncIterator[int]:
-    """A whole bridge, its crew out of reach; with a hook that takes anything."""
+    """A complete bridge with an unreachable crew, and a hook that accepts anything."""
     rule = {"inputs": {"topic": "body.topic || 'none'"}, "meta": {"all": "body"}, "when": "body.skip != `true`"}
     document = {
         "http": {"port": 0},
@@ -153,8 +153,8 @@ async def port(tmp_path: Path) -> AsyncIterator[int]:
         await supervisor.stop(asyncio.Event())
 
 
-async def ask(port: int, sent: bytes) -> int:
-    """The status of the answer; 0: the connection was closed without one."""
+async def request_status(port: int, sent: bytes) -> int:
+    """The status of the response; 0: the connection was closed without one."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(sent)
@@ -168,13 +168,13 @@ async def ask(port: int, sent: bytes) -> int:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("paths", [PATHS, ["/hooks/any"]], ids=["api", "hooks"])
 async def test_any_http_request_is_answered(port: int, paths: list[str]) -> None:
-    dice = random.Random(f"http {paths}")
-    await ask(port, http_request(dice, paths[0]))
+    rng = random.Random(f"http {paths}")
+    await request_status(port, http_request(rng, paths[0]))
     before, responses = memory(), Counter[int]()
     with capture_logs() as logs:
         for _ in range(TRIES):
-            sent = http_request(dice, dice.choice(paths))
-            status = await ask(port, sent)
+            sent = http_request(rng, rng.choice(paths))
+            status = await request_status(port, sent)
             responses[status] += 1
             assert 0 < status < 500, sent
             logs[:] = [line for line in logs if line["log_level"] in {"error", "critical"}]
@@ -185,12 +185,12 @@ async def test_any_http_request_is_answered(port: int, paths: list[str]) -> None
 
 
 @pytest.mark.timeout(600)
-def test_any_message_is_read_or_refused() -> None:
-    """And what is refused fits a frame again, so that nothing goes round for ever."""
-    dice = random.Random("amqp")
+def test_any_message_is_accepted_or_refused() -> None:
+    """A refused message fits a frame again, so that nothing is redelivered forever."""
+    rng = random.Random("amqp")
     before, outcomes = memory(), Counter[str]()
     for _ in range(TRIES):
-        message = _message(sanitized_header(amqp_header(dice), []), spoiled(dice, dice.choice(SEEDS)), dice)
+        message = _message(sanitized_header(amqp_header(rng), []), spoiled(rng, rng.choice(SEEDS)), rng)
         try:
             read_request(message, RULES)
         except RequestRefused as refusal:
@@ -203,20 +203,20 @@ def test_any_message_is_read_or_refused() -> None:
     print(f"\n{TRIES} messages, {dict(outcomes)}, {(memory() - before) >> 10} KiB more")
 
 
-def _message(payload: bytes, body: bytes, dice: random.Random) -> IncomingMessage:
+def _message(payload: bytes, body: bytes, rng: random.Random) -> IncomingMessage:
     found = ContentHeader()
     found.unmarshal(payload)
-    exchange, key = dice.choice(
+    exchange, key = rng.choice(
         [("", "kickoff.requests"), ("kickoff.requests", "research"), ("kickoff.requests", "ü\0")]
     )
-    deliver = spec.Basic.Deliver("tag", 1, bool(dice.randrange(2)), exchange, key)
+    deliver = spec.Basic.Deliver("tag", 1, bool(rng.randrange(2)), exchange, key)
     return IncomingMessage(DeliveredMessage(deliver, found, body, cast("AbstractChannel", None)))
 
 
 def _sent_on(message: IncomingMessage, refusal: RequestRefused) -> None:
     kept = read_refused(message, RULES, refusal)
     headers: dict[str, Any] = {**kept.headers, "x-bridge-reason": kept.code, "x-bridge-detail": kept.detail}
-    headers = json.loads(json.dumps(headers, ensure_ascii=False).encode())  # by way of the store
+    headers = json.loads(json.dumps(headers, ensure_ascii=False).encode())  # through the store
     letter = to_message(dead_letter("e", kept.body, kept.content_type, headers, NOW), "structured")
     assert invalid_reason(letter, "kickoff.dead") is None
     assert len(ContentHeader(properties=letter.properties).marshal()) < FRAME

@@ -1,4 +1,4 @@
-"""The examples of docs/hooks.md, as they stand there, against a bridge with the settings that stand there."""
+"""The examples of docs/hooks.md, run unchanged against a bridge with the settings of the page."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ async def url(tmp_path: Path) -> AsyncIterator[str]:
             "http": {"port": 0},
             "store": {"url": f"sqlite:///{tmp_path}/bridge.db"},
             "crews": {"triage": {"url": crew_url, "token": "sandbox-token"}},
-            # The first block is the section, the others go on with it.
+            # The first block is the section, the others extend it.
             **yaml.safe_load("".join(re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))),
         }
         file = tmp_path / "bridge.yaml"
@@ -46,7 +46,7 @@ async def url(tmp_path: Path) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda block: re.findall(r"/hooks/([\w-]+)", block)[0])
-async def test_what_the_page_shows_starts_a_run(url: str, command: str, tmp_path: Path):
+async def test_the_examples_of_the_page_start_runs(url: str, command: str, tmp_path: Path):
     script = command.replace("http://127.0.0.1:8080", url)
     process = await asyncio.create_subprocess_exec(
         *("bash", "-ec", script), cwd=tmp_path, env={**os.environ, **SECRETS}, stdout=asyncio.subprocess.PIPE
@@ -57,5 +57,5 @@ async def test_what_the_page_shows_starts_a_run(url: str, command: str, tmp_path
     assert json.loads(body)["crew"] == "triage"
 
 
-def test_the_page_has_an_example_of_each_kind():
+def test_the_page_has_an_example_of_each_scheme():
     assert len(COMMANDS) == 5

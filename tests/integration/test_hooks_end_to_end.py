@@ -1,4 +1,4 @@
-"""Hooks with everything behind them: settings, the real store, the sandbox; signed by the senders' own libraries."""
+"""Hooks end to end: settings, the real store, and the sandbox, with webhooks signed by the senders' own libraries."""
 
 import hmac
 import json
@@ -64,7 +64,7 @@ def from_github(delivery: str) -> dict[str, str]:
     return {"X-Hub-Signature-256": f"sha256={digest}", "X-GitHub-Delivery": delivery}
 
 
-async def test_what_the_python_library_signs_is_taken_and_its_id_is_the_key(settings: Settings):
+async def test_a_webhook_signed_by_the_python_library_is_accepted_and_its_id_is_the_key(settings: Settings):
     now = datetime.now(tz=UTC)
     signature = Webhook(SECRET).sign("msg_1", now, BODY)
     async with daemon.serving(settings) as url:
@@ -72,8 +72,8 @@ async def test_what_the_python_library_signs_is_taken_and_its_id_is_the_key(sett
     assert (status, run["idempotency_key"]) == (202, "msg_1")
 
 
-async def test_a_replay_after_a_restart_is_the_same_run_under_whatever_delivery_id(settings: Settings):
-    """GitHub signs the body alone. Whoever caught one delivery could send it again under ids of their own."""
+async def test_a_replay_after_a_restart_is_the_same_run_under_any_delivery_id(settings: Settings):
+    """GitHub signs only the body. A captured delivery could be sent again under other ids."""
     async with daemon.serving(settings) as url:
         _, first = await post(f"{url}/hooks/git", from_github("d-1"))
     async with daemon.serving(settings) as url:
@@ -93,12 +93,12 @@ async def test_a_retry_with_a_new_timestamp_is_the_same_run(settings: Settings):
     assert responses[0] == responses[1]
 
 
-async def test_an_input_that_the_crew_needs_and_the_hook_does_not_map_is_refused(settings: Settings):
+async def test_an_input_that_the_crew_requires_and_the_hook_does_not_map_is_refused(settings: Settings):
     body = json.dumps({"topic": None})
     digest = hmac.digest(b"s", body.encode(), "sha256").hex()
     async with daemon.serving(settings) as url:
-        status, told = await post(f"{url}/hooks/git", {"X-Hub-Signature-256": f"sha256={digest}"}, body)
-    assert (status, told["field"]) == (422, "inputs.topic")
+        status, document = await post(f"{url}/hooks/git", {"X-Hub-Signature-256": f"sha256={digest}"}, body)
+    assert (status, document["field"]) == (422, "inputs.topic")
 
 
 def _date(seconds: int) -> datetime:

@@ -1,6 +1,6 @@
-"""Responses that break HTTP's rules, byte for byte from a raw socket, to every client of crews and receivers.
+"""Responses that violate HTTP, byte for byte from a raw socket, to every client of crews and receivers.
 
-What counts is the status, as soon as its line is complete, and for a crew whatever of the body is a whole JSON object.
+The status counts as soon as its line is complete, and for a crew any part of the body that is a complete JSON object.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ FAST = replace(LIMITS, kickoff=2.0, status=2.0, inputs=2.0, response=64 * 1024)
 
 @dataclass
 class RawServer:
-    """Reads a request, then writes these segments; `hang`: leaves the connection open."""
+    """Reads a request, then sends these segments; `hang`: leaves the connection open."""
 
     segments: Sequence[bytes] = ()
     hang: bool = False
@@ -56,7 +56,7 @@ class RawServer:
             for segment in self.segments:
                 writer.write(segment)
                 await writer.drain()
-                await asyncio.sleep(0)  # so that the peer may get them one by one
+                await asyncio.sleep(0)  # so that the peer may receive them one by one
             if self.hang:
                 await reader.read()
         except (OSError, asyncio.IncompleteReadError):
@@ -77,8 +77,8 @@ async def raw_server() -> AsyncIterator[RawServer]:
 
 
 @dataclass(frozen=True)
-class Broken:
-    """One way to break a response: (status line, JSON body) → segments. `whole`: the body can be read all the same."""
+class Fault:
+    """One way to break a response: (status line, JSON body) → segments. `whole`: the body can still be read."""
 
     name: str
     segments: Callable[[bytes, bytes], Sequence[bytes]]
@@ -95,41 +95,41 @@ def at_once(*parts: bytes) -> Sequence[bytes]:
 
 
 BROKEN = [
-    Broken("a header of 9 KiB", lambda s, b: at_once(s, b"X-A: ", b"a" * 9216, b"\r\n", length(b), b"\r\n", b), True),
-    Broken("a header of 300 KiB", lambda s, b: at_once(s, b"X-A: ", b"a" * 300_000, b"\r\n", length(b), b"\r\n", b), True),  # noqa: E501
-    Broken("150 headers", lambda s, b: at_once(s, b"X-A: a\r\n" * 150, length(b), b"\r\n", b), True),
-    Broken("5000 headers", lambda s, b: at_once(s, b"X-A: a\r\n" * 5000, length(b), b"\r\n", b), True),
-    Broken("two equal lengths", lambda s, b: at_once(s, length(b) * 2, b"\r\n", b), True),
-    Broken("two different lengths", lambda s, b: at_once(s, length(b), length(b + b"x"), b"\r\n", b), True),
-    Broken("chunks and a length", lambda s, b: at_once(s, length(b), b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(b), b, b"\r\n0\r\n\r\n"), True),  # noqa: E501
-    Broken("a length that is no number", lambda s, b: at_once(s, b"Content-Length: many\r\n\r\n", b), True),
-    Broken("more than the length says", lambda s, b: at_once(s, length(b), b"\r\n", b, b"and more"), True),
-    Broken("less than the length says", lambda s, b: at_once(s, length(b + b"xyz"), b"\r\n", b), True),
-    Broken("less than the length, and silence", lambda s, b: at_once(s, length(b + b"xyz"), b"\r\n", b), True, hang=True),  # noqa: E501
-    Broken("no length, until the end", lambda s, b: at_once(s, b"\r\n", b), True),
-    Broken("a name with a space", lambda s, b: at_once(s, b"X A: b\r\n", length(b), b"\r\n", b), True),
-    Broken("a line without a colon", lambda s, b: at_once(s, b"oops\r\n", length(b), b"\r\n", b), True),
-    Broken("a folded header", lambda s, b: at_once(s, b"X-A: b\r\n c\r\n", length(b), b"\r\n", b), True),
-    Broken("control characters", lambda s, b: at_once(s, b"X-A: \x00\x01\r\n", length(b), b"\r\n", b), True),
-    Broken("bare line feeds", lambda s, b: at_once(s.replace(b"\r", b""), length(b).replace(b"\r", b""), b"\n", b), True),  # noqa: E501
-    Broken("empty lines first", lambda s, b: at_once(b"\r\n\r\n", s, length(b), b"\r\n", b), True),
-    Broken("an interim response first", lambda s, b: at_once(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", s, length(b), b"\r\n", b), True),  # noqa: E501
-    Broken("byte by byte", lambda s, b: [bytes([one]) for one in s + length(b) + b"\r\n" + b], True),
-    Broken("a bad chunk", lambda s, b: at_once(s, b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", b), False),
-    Broken("an unfinished chunk", lambda s, b: at_once(s, b"Transfer-Encoding: chunked\r\n\r\nfff\r\n", b[:5]), False),
-    Broken("half a body", lambda s, b: at_once(s, length(b), b"\r\n", b[:5]), False),
-    Broken("half a body, and silence", lambda s, b: at_once(s, length(b), b"\r\n", b[:5]), False, hang=True),
-    Broken("half the headers", lambda s, b: at_once(s, b"X-A: b\r\nX-"), False),
-    Broken("half the headers, and silence", lambda s, b: at_once(s, b"X-A: b\r\nX-"), False, hang=True),
-    Broken("nothing but the status line", lambda s, b: at_once(s), False),
-    Broken("headers without end", lambda s, b: at_once(s, b"X-A: aaaaaaaa\r\n" * 100_000), False),
-    Broken("no gzip, although it says so", lambda s, b: at_once(s, b"Content-Encoding: gzip\r\n", length(b), b"\r\n", b), False),  # noqa: E501
-    Broken("a body without end", lambda s, b: at_once(s, length(b"x" * 10**9), b"\r\n", b"x" * 200_000), False, hang=True),  # noqa: E501
+    Fault("a header of 9 KiB", lambda s, b: at_once(s, b"X-A: ", b"a" * 9216, b"\r\n", length(b), b"\r\n", b), True),
+    Fault("a header of 300 KiB", lambda s, b: at_once(s, b"X-A: ", b"a" * 300_000, b"\r\n", length(b), b"\r\n", b), True),  # noqa: E501
+    Fault("150 headers", lambda s, b: at_once(s, b"X-A: a\r\n" * 150, length(b), b"\r\n", b), True),
+    Fault("5000 headers", lambda s, b: at_once(s, b"X-A: a\r\n" * 5000, length(b), b"\r\n", b), True),
+    Fault("two equal lengths", lambda s, b: at_once(s, length(b) * 2, b"\r\n", b), True),
+    Fault("two different lengths", lambda s, b: at_once(s, length(b), length(b + b"x"), b"\r\n", b), True),
+    Fault("chunks and a length", lambda s, b: at_once(s, length(b), b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(b), b, b"\r\n0\r\n\r\n"), True),  # noqa: E501
+    Fault("a length that is not a number", lambda s, b: at_once(s, b"Content-Length: many\r\n\r\n", b), True),
+    Fault("more than the announced length", lambda s, b: at_once(s, length(b), b"\r\n", b, b"and more"), True),
+    Fault("less than the announced length", lambda s, b: at_once(s, length(b + b"xyz"), b"\r\n", b), True),
+    Fault("less than the length, and silence", lambda s, b: at_once(s, length(b + b"xyz"), b"\r\n", b), True, hang=True),  # noqa: E501
+    Fault("no length, until the end", lambda s, b: at_once(s, b"\r\n", b), True),
+    Fault("a name with a space", lambda s, b: at_once(s, b"X A: b\r\n", length(b), b"\r\n", b), True),
+    Fault("a line without a colon", lambda s, b: at_once(s, b"oops\r\n", length(b), b"\r\n", b), True),
+    Fault("a folded header", lambda s, b: at_once(s, b"X-A: b\r\n c\r\n", length(b), b"\r\n", b), True),
+    Fault("control characters", lambda s, b: at_once(s, b"X-A: \x00\x01\r\n", length(b), b"\r\n", b), True),
+    Fault("bare line feeds", lambda s, b: at_once(s.replace(b"\r", b""), length(b).replace(b"\r", b""), b"\n", b), True),  # noqa: E501
+    Fault("empty lines first", lambda s, b: at_once(b"\r\n\r\n", s, length(b), b"\r\n", b), True),
+    Fault("an interim response first", lambda s, b: at_once(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", s, length(b), b"\r\n", b), True),  # noqa: E501
+    Fault("byte by byte", lambda s, b: [bytes([one]) for one in s + length(b) + b"\r\n" + b], True),
+    Fault("a bad chunk", lambda s, b: at_once(s, b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", b), False),
+    Fault("an unfinished chunk", lambda s, b: at_once(s, b"Transfer-Encoding: chunked\r\n\r\nfff\r\n", b[:5]), False),
+    Fault("half a body", lambda s, b: at_once(s, length(b), b"\r\n", b[:5]), False),
+    Fault("half a body, and silence", lambda s, b: at_once(s, length(b), b"\r\n", b[:5]), False, hang=True),
+    Fault("half the headers", lambda s, b: at_once(s, b"X-A: b\r\nX-"), False),
+    Fault("half the headers, and silence", lambda s, b: at_once(s, b"X-A: b\r\nX-"), False, hang=True),
+    Fault("nothing but the status line", lambda s, b: at_once(s), False),
+    Fault("endless headers", lambda s, b: at_once(s, b"X-A: aaaaaaaa\r\n" * 100_000), False),
+    Fault("no gzip, although announced", lambda s, b: at_once(s, b"Content-Encoding: gzip\r\n", length(b), b"\r\n", b), False),  # noqa: E501
+    Fault("an endless body", lambda s, b: at_once(s, length(b"x" * 10**9), b"\r\n", b"x" * 200_000), False, hang=True),
 ]  # fmt: skip
 
 
-def first(broken: Broken, cases: dict[int, Any]) -> dict[int, Any]:
-    """The cases that are worth a time limit, where the peer falls silent."""
+def first(broken: Fault, cases: dict[int, Any]) -> dict[int, Any]:
+    """The cases that are worth a time-out, where the peer stops responding."""
     return dict(list(cases.items())[: 2 if broken.hang else None])
 
 
@@ -145,7 +145,7 @@ class Peer:
     crew: HttpCrewApi
     sender: CallbackSender
 
-    def responses(self, broken: Broken, code: int, body: object) -> None:
+    def responses(self, broken: Fault, code: int, body: object) -> None:
         self.server.segments = broken.segments(line(code), json.dumps(body).encode())
         self.server.hang = broken.hang
         self.server.requests = 0
@@ -180,17 +180,17 @@ every_fault = pytest.mark.parametrize("broken", BROKEN, ids=lambda one: one.name
 
 
 @every_fault
-async def test_a_callback_is_decided_by_its_status(peer: Peer, broken: Broken) -> None:
-    """A receiver that had answered 200 got the event again and again."""
+async def test_a_callback_is_classified_by_its_status(peer: Peer, broken: Fault) -> None:
+    """A receiver that had responded with 200 received the event again and again."""
     for code, expected in first(broken, {200: Confirmed, 410: Undeliverable, 500: Retryable}).items():
         peer.responses(broken, code, {"ok": True})
-        answer = await peer.callback()
-        assert (type(answer), answer.reply and answer.reply.code) == (expected, code)
+        result = await peer.callback()
+        assert (type(result), result.reply and result.reply.code) == (expected, code)
         assert peer.server.requests == 1
 
 
 @every_fault
-async def test_a_kickoff_is_read_or_decided_by_its_status(peer: Peer, broken: Broken) -> None:
+async def test_a_kickoff_response_is_read_or_classified_by_its_status(peer: Peer, broken: Fault) -> None:
     """The execution of a readable id was in doubt."""
     cases = {
         200: Started("k-1") if broken.whole else InDoubt,
@@ -201,13 +201,13 @@ async def test_a_kickoff_is_read_or_decided_by_its_status(peer: Peer, broken: Br
     }
     for code, expected in first(broken, cases).items():
         peer.responses(broken, code, {"kickoff_id": "k-1"})
-        answer = await peer.crew.kickoff({})
-        assert expected in (answer, type(answer)), code
+        result = await peer.crew.kickoff({})
+        assert expected in (result, type(result)), code
         assert peer.server.requests == 1
 
 
 @every_fault
-async def test_a_poll_is_read_or_decided_by_its_status(peer: Peer, broken: Broken) -> None:
+async def test_a_poll_response_is_read_or_classified_by_its_status(peer: Peer, broken: Fault) -> None:
     """A run whose status could not be read never ended."""
     peer.responses(broken, 404, {})
     assert await peer.crew.status("k-1") == NotFound()
@@ -220,7 +220,7 @@ async def test_a_poll_is_read_or_decided_by_its_status(peer: Peer, broken: Broke
 
 
 @every_fault
-async def test_an_answer_of_a_human_is_decided_by_its_status(peer: Peer, broken: Broken) -> None:
+async def test_the_response_to_an_answer_is_classified_by_its_status(peer: Peer, broken: Fault) -> None:
     send: Sequence[Callable[[], Awaitable[object]]] = (
         lambda: peer.crew.resume({}),
         lambda: peer.crew.answer_flow(f"{peer.server.url}/flow", "yes"),
@@ -241,13 +241,13 @@ async def test_a_204_with_a_body_is_a_204(peer: Peer, framing: bytes) -> None:
 
 
 @pytest.mark.parametrize("segments", [[], [b"HTTP/1.1 20"], [b"HTTP/1.1 200 OK"], [b"220 smtp\r\n\r\n"]])
-async def test_without_a_complete_status_line_nothing_is_known(peer: Peer, segments: list[bytes]) -> None:
+async def test_without_a_complete_status_line_there_is_no_response(peer: Peer, segments: list[bytes]) -> None:
     peer.server.segments = segments
     assert type(await peer.callback()) is Retryable
     assert type(await peer.crew.kickoff({})) is InDoubt
 
 
-async def test_a_kept_connection_goes_on_after_sound_responses_and_not_after_others(peer: Peer) -> None:
+async def test_a_connection_is_reused_only_after_valid_responses(peer: Peer) -> None:
     whole = b'{"state": "SUCCESS", "result": "r"}'
     peer.server.segments = [line(204) + b"Content-Length: 9\r\n\r\n" + line(404) + b"\r\n"]
     await peer.crew.status("k-1")

@@ -1,8 +1,9 @@
-"""What we send, held against the crew API's published OpenAPI document by a mock server that checks every request.
+"""Requests to the crew API, checked against its published OpenAPI document by a mock server.
 
-The document is not ours to carry along, so these run only where BRIDGE_TEST_CREW_MOCK names such a server, for example
-`prism mock -p 4010 enterprise-api.en.yaml` with BRIDGE_TEST_CREW_MOCK=http://127.0.0.1:4010. (Not with `--errors`: the
-document's own example of a kickoff id breaks its own schema.)
+The document cannot be distributed with the bridge, so these tests run only if BRIDGE_TEST_CREW_MOCK names such a
+server,
+for example `prism mock -p 4010 enterprise-api.en.yaml` with BRIDGE_TEST_CREW_MOCK=http://127.0.0.1:4010. (Without
+`--errors`: the document's own example of a kickoff id violates its schema.)
 """
 
 import os
@@ -36,34 +37,34 @@ async def crew() -> AsyncIterator[HttpCrewApi]:
 
 @pytest.mark.parametrize("webhooks", [None, WEBHOOKS], ids=["polling alone", "with webhooks"])
 @pytest.mark.parametrize("inputs", [{}, INPUTS], ids=["no inputs", "inputs of every type"])
-async def test_our_kickoff_is_a_valid_one(crew: HttpCrewApi, webhooks: Webhooks | None, inputs: dict[str, Any]):
+async def test_a_kickoff_is_valid(crew: HttpCrewApi, webhooks: Webhooks | None, inputs: dict[str, Any]):
     run = a_run(inputs=inputs, meta={"order": 7, "tags": ["x"]})
-    answer = await crew.kickoff(kickoff_body(run, CrewPolicy(), webhooks))
-    assert isinstance(answer, Started), answer
+    result = await crew.kickoff(kickoff_body(run, CrewPolicy(), webhooks))
+    assert isinstance(result, Started), result
 
 
 @pytest.mark.parametrize("webhooks", [None, WEBHOOKS], ids=["polling alone", "with webhooks"])
 @pytest.mark.parametrize("approve", [True, False])
-async def test_the_answer_of_a_human_is_a_valid_one(crew: HttpCrewApi, webhooks: Webhooks | None, approve: bool):
-    asked = QuestionContent("9d6d6a0e-1c6b-4f0a-8a34-2f5e7f1c4b90")
-    question = Question(1, NOW, content=asked, stage=QuestionStage.SENT, feedback="Approved.", approve=approve)
+async def test_an_answer_is_valid(crew: HttpCrewApi, webhooks: Webhooks | None, approve: bool):
+    content = QuestionContent("9d6d6a0e-1c6b-4f0a-8a34-2f5e7f1c4b90")
+    question = Question(1, NOW, content=content, stage=QuestionStage.SENT, feedback="Approved.", approve=approve)
     run = replace(
         a_run(), attempt=1, kickoff_id="3f0c2a52-7a0e-4d58-9a55-0d2c8e5b7c11", human_input=HumanInput(question)
     )
-    answer = await crew.resume(resume_body(run, webhooks))
-    assert isinstance(answer, Resumed), answer
+    result = await crew.resume(resume_body(run, webhooks))
+    assert isinstance(result, Resumed), result
 
 
-async def test_our_look_is_a_valid_one(crew: HttpCrewApi):
-    answer = await crew.status("3f0c2a52-7a0e-4d58-9a55-0d2c8e5b7c11")
-    assert answer == Running({"completed_tasks": 1, "total_tasks": 3})
+async def test_a_poll_is_valid(crew: HttpCrewApi):
+    result = await crew.status("3f0c2a52-7a0e-4d58-9a55-0d2c8e5b7c11")
+    assert result == Running({"completed_tasks": 1, "total_tasks": 3})
 
 
-async def test_our_probe_and_our_question_for_the_inputs_are_valid(crew: HttpCrewApi):
+async def test_the_probe_and_the_request_for_inputs_are_valid(crew: HttpCrewApi):
     assert (await crew.probe()).ok
     assert await crew.inputs()
 
 
-async def test_the_mock_does_check_what_it_is_sent(crew: HttpCrewApi):
-    """Else the tests above show nothing."""
+async def test_the_mock_checks_requests(crew: HttpCrewApi):
+    """Otherwise the tests above prove nothing."""
     assert isinstance(await crew.kickoff({"input": {"topic": "not wrapped"}}), Refused)

@@ -1,4 +1,4 @@
-"""Schemathesis sends a whole bridge what it makes of `/openapi.json`, and holds the answers against that document."""
+"""Schemathesis calls a complete bridge according to `/openapi.json`, and checks the responses against that document."""
 
 import asyncio
 import os
@@ -16,8 +16,8 @@ from bridge.composition.build import open_bridge
 from bridge.config import load
 from bridge.sandbox import SandboxSettings, running
 
-EXAMPLES = int(os.environ.get("BRIDGE_SCHEMATHESIS", "3"))  # of each operation, beside those that are always the same
-SEED = ("--seed", "1") if EXAMPLES == 3 else ()  # many examples are there to find what is new
+EXAMPLES = int(os.environ.get("BRIDGE_SCHEMATHESIS", "3"))  # per operation, beside the fixed ones
+SEED = ("--seed", "1") if EXAMPLES == 3 else ()  # many examples exist to find new cases
 ROOT = Path(__file__).parents[2]
 TOKEN = f"operator-token-{'x' * 32}"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -25,7 +25,7 @@ HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
 @dataclass
 class Served:
-    """A bridge, and a delivery that it has."""
+    """A bridge with a delivery."""
 
     url: str
     delivery_id: str
@@ -65,8 +65,8 @@ async def _delivery_of_a_run(http: aiohttp.ClientSession, url: str) -> str:
 
 
 @pytest.mark.timeout(120 + 60 * EXAMPLES)
-async def test_no_answer_contradicts_the_document(served: Served, tmp_path: Path) -> None:
-    """Every operation, with data that fits and data that does not, in rows of calls that lead to each other."""
+async def test_no_response_contradicts_the_document(served: Served, tmp_path: Path) -> None:
+    """Every operation, with valid and invalid data, in sequences of linked calls."""
     process = await asyncio.create_subprocess_exec(
         Path(sys.executable).with_name("st"),
         *("--config-file", str(ROOT / "tests/integration/schemathesis.toml"), "run", f"{served.url}/openapi.json"),
@@ -81,5 +81,5 @@ async def test_no_answer_contradicts_the_document(served: Served, tmp_path: Path
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
-    assert process.returncode == 0, said.decode()
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()

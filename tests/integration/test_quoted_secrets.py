@@ -1,4 +1,4 @@
-"""Crews, receivers and senders that quote our secrets: nothing of them is stored, published or answered."""
+"""Crews, receivers, and senders that quote secrets of the bridge: no part is stored, published, or returned."""
 
 import asyncio
 import base64
@@ -26,14 +26,17 @@ SECRETS = (CREW, CLIENT, HOOK, SIGNING, SIGNING.removeprefix("whsec_").rstrip("=
 
 
 def quoting(request: web.Request, body: bytes) -> str:
-    """Everything that the peer knows of us, in several forms."""
+    """Everything that the peer knows of the bridge, in several encodings."""
     basic = base64.b64encode(f"user:{CREW}".encode()).decode()
     return f"401 for {dict(request.headers)} {body.decode()} {basic} {SIGNING} {CREW.encode().hex()}"
 
 
 @dataclass
 class Peer:
-    """A crew that refuses, fails or succeeds by the input `how`, and a receiver; both quote what they got."""
+    """A crew that refuses, fails, or succeeds depending on the input `how`, and a receiver.
+
+    Both quote their requests.
+    """
 
     url: str = ""
     hows: list[str] = field(default_factory=list)
@@ -105,8 +108,8 @@ def settings_file(folder: Path, peer: Peer) -> tuple[Path, str]:
 
 
 @pytest.mark.timeout(600)
-async def test_a_secret_that_comes_back_from_outside_is_not_kept(tmp_path: Path) -> None:
-    """A crew that answered `401 for Authorization: Bearer …` put our token into runs, events and the store."""
+async def test_a_quoted_secret_is_not_kept(tmp_path: Path) -> None:
+    """A crew that responded with `401 for Authorization: Bearer …` put the token into runs, events, and the store."""
     async with listening() as peer, aiohttp.ClientSession(headers={"Authorization": f"Bearer {CLIENT}"}) as http:
         file, url = settings_file(tmp_path, peer)
         async with daemon.serving(load(file, {})):
@@ -119,7 +122,7 @@ async def test_a_secret_that_comes_back_from_outside_is_not_kept(tmp_path: Path)
             async with http.post(f"{url}/hooks/shop", data=raw, headers=proof) as response:
                 assert response.status == 202, await response.text()
 
-            async def over() -> bool:
+            async def finished() -> bool:
                 async with http.get(f"{url}/v1/runs") as response:
                     runs: list[dict[str, Any]] = (await response.json())["runs"]
                 async with http.get(f"{url}/v1/deliveries") as response:
@@ -127,7 +130,7 @@ async def test_a_secret_that_comes_back_from_outside_is_not_kept(tmp_path: Path)
                 ended = {run["state"] for run in runs} == {"succeeded", "failed"}
                 return len(runs) == 4 and ended and len(tried) >= 3 and all(tried)
 
-            await eventually(over, "four runs have ended and three callbacks were tried")
+            await eventually(finished, "four runs have ended and three callbacks were tried")
             responses = b""
             for path in ("/v1/runs", "/v1/deliveries", "/v1/crews"):
                 async with http.get(url + path) as response:

@@ -1,4 +1,4 @@
-"""Secrets that are changed in their files while an assembled bridge runs: every part goes over to the new ones."""
+"""Secrets that change in their files while an assembled bridge runs: every part uses the new ones."""
 
 import asyncio
 import hashlib
@@ -87,11 +87,11 @@ async def serving(folder: Path, crew_token: str) -> AsyncIterator[Served]:
                 await supervisor.stop(asyncio.Event())
 
 
-async def becomes(ask: Callable[[], Awaitable[int]], wanted: int) -> None:
+async def becomes(request: Callable[[], Awaitable[int]], expected: int) -> None:
     async def met() -> bool:
-        return await ask() == wanted
+        return await request() == expected
 
-    await eventually(met, f"the answer is {wanted}")
+    await eventually(met, f"the answer is {expected}")
 
 
 @pytest.fixture
@@ -100,28 +100,28 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         yield one
 
 
-async def test_a_clients_token(served: Served):
+async def test_the_token_of_a_client(served: Served):
     assert [await served.get("/v1/crews", token) for token in (TOKEN, OTHER)] == [200, 401]
     served.write("client", OTHER)
     await becomes(lambda: served.get("/v1/crews", OTHER), 200)
     assert await served.get("/v1/crews", TOKEN) == 401
 
 
-async def test_a_hooks_secret(served: Served):
+async def test_the_secret_of_a_hook(served: Served):
     assert [await served.hook(secret) for secret in ("first", "second")] == [202, 401]
     served.write("hook", "second")
     await becomes(lambda: served.hook("second"), 202)
     assert await served.hook("first") == 401
 
 
-async def test_the_secret_of_a_flows_questions(served: Served):
+async def test_the_secret_of_flow_questions(served: Served):
     assert [await served.question(secret) for secret in ("first", "second")] == [204, 401]
     served.write("human", "second")
     await becomes(lambda: served.question("second"), 204)
     assert await served.question("first") == 401
 
 
-async def test_a_new_secret_is_masked_in_the_log_by_the_time_it_is_used(served: Served):
+async def test_a_new_secret_is_redacted_in_the_log_before_it_is_used(served: Served):
     stream = io.StringIO()
     structlog.configure(
         processors=[redaction.Redaction(), structlog.processors.JSONRenderer()],
@@ -136,17 +136,17 @@ async def test_a_new_secret_is_masked_in_the_log_by_the_time_it_is_used(served: 
     assert '"text": "***"' in stream.getvalue()
 
 
-async def test_a_crews_token(tmp_path: Path):
-    """Kickoffs, looks and the probe of a paused crew go by the same client."""
+async def test_the_token_of_a_crew(tmp_path: Path):
+    """Kickoffs, polls, and the probe of a paused crew use the same client."""
     async with serving(tmp_path, "no-longer-valid") as served:
         served.write("crew", "sandbox-token")
-        served.write("hook", "second")  # read after it in the same look
+        served.write("hook", "second")  # read after it in the same check
         await becomes(lambda: served.hook("second"), 202)
         assert await served.get("/v1/crews/research/inputs", TOKEN) == 200
 
 
-async def test_what_is_not_good_changes_nothing(served: Served):
+async def test_an_invalid_secret_changes_nothing(served: Served):
     served.write("client", "not good")
-    served.write("hook", "second")  # read after it in the same look
+    served.write("hook", "second")  # read after it in the same check
     await becomes(lambda: served.hook("second"), 202)
     assert await served.get("/v1/crews", TOKEN) == 200

@@ -1,6 +1,6 @@
-"""Signed times against a machine's clock that was set: senders and receivers go by their own clocks, not by ours.
+"""Signed times and a changed system clock: senders and receivers use their own clocks.
 
-The wall clock and the monotonic clock of the whole bridge are turned by hand, as if the machine had slept, or NTP had
+The wall clock and the monotonic clock of the whole bridge are set by hand, as if the machine had slept, or NTP had
 corrected the clock after the start.
 """
 
@@ -35,7 +35,7 @@ HOUR = 3600.0
 
 @dataclass
 class Machine:
-    """A machine's clocks: both advance by themselves, the wall clock can be set (or go on while the machine sleeps)."""
+    """The clocks of a machine: both advance, and the wall clock can be set (or continue while the machine sleeps)."""
 
     offset: float = 0.0
 
@@ -82,7 +82,7 @@ async def post(url: str, body: str, headers: dict[str, str]) -> int:
 
 
 def signed(message_id: str, at: float) -> dict[str, str]:
-    """As the sender's own library signs at this time."""
+    """Signed by the sender's own library at this time."""
     then = datetime.fromtimestamp(int(at), UTC)
     signature = Webhook(SECRET).sign(message_id, then, BODY)
     return {"webhook-id": message_id, "webhook-timestamp": str(int(at)), "webhook-signature": signature}
@@ -98,7 +98,7 @@ def signed_question(at: float) -> dict[str, str]:
 async def test_signed_times_are_checked_against_the_wall_clock_after_it_was_set(
     machine: Machine, settings: Settings, leap: float
 ) -> None:
-    """After an hour of sleep every fresh webhook was refused for some 20 hours, and hour-old ones were accepted."""
+    """After an hour of sleep, fresh webhooks were refused for some 20 hours, and hour-old ones were accepted."""
     async with daemon.serving(settings) as url:
         assert await post(f"{url}/hooks/shop", BODY, signed("before", machine.time())) == 202
         stale = machine.time()
@@ -114,7 +114,7 @@ async def test_signed_times_are_checked_against_the_wall_clock_after_it_was_set(
 async def test_a_webhook_accepted_before_the_clock_was_set_back_is_not_accepted_again(
     machine: Machine, settings: Settings
 ) -> None:
-    """A clock that is set back makes old signatures recent; the stored request is what refuses their replay."""
+    """A clock that is set back makes old signatures recent; the stored request is what prevents their replay."""
     async with daemon.serving(settings) as url:
         headers = signed("once", machine.time())
         assert await post(f"{url}/hooks/shop", BODY, headers) == 202
@@ -126,7 +126,7 @@ async def test_a_webhook_accepted_before_the_clock_was_set_back_is_not_accepted_
             assert len((await response.json())["runs"]) == 1
 
 
-async def test_a_callback_is_signed_with_the_time_that_its_receiver_sees(machine: Machine, settings: Settings) -> None:
+async def test_a_callback_is_signed_with_the_time_of_its_receiver(machine: Machine, settings: Settings) -> None:
     got: list[web.Request] = []
 
     async def take(request: web.Request) -> web.Response:
@@ -155,9 +155,7 @@ async def test_a_callback_is_signed_with_the_time_that_its_receiver_sees(machine
     assert abs(float(got[0].headers["webhook-timestamp"]) - machine.time()) < 300
 
 
-async def test_hooks_test_judges_by_the_clock_of_the_daemon(
-    machine: Machine, settings: Settings, tmp_path: Path
-) -> None:
+async def test_hooks_test_uses_the_clock_of_the_daemon(machine: Machine, settings: Settings, tmp_path: Path) -> None:
     stale = machine.time()
     machine.offset += HOUR
     (tmp_path / "body").write_text(BODY)

@@ -1,4 +1,4 @@
-"""A disk that fails, a file that is not what it was, a clock that was set back: real SQLite, real errors."""
+"""A failing disk, a replaced file, and a clock set back: real SQLite, real errors."""
 
 import asyncio
 import resource
@@ -36,7 +36,7 @@ def url(tmp_path: Path, empty: Path) -> str:
 
 @contextmanager
 def no_byte_beyond(size: int) -> Iterator[None]:
-    """Writes past this place in any file fail with EFBIG, which SQLite reports as an I/O error."""
+    """Writes beyond this position in any file fail with EFBIG, which SQLite reports as an I/O error."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -50,15 +50,15 @@ async def fill(store: SqlStore) -> None:
         await store.accept(a_run(number))
 
 
-async def test_an_io_error_is_no_weather(url: str) -> None:
-    """A handle that reported one must not be used any more: what it says of the file may be untrue."""
+async def test_an_io_error_is_not_transient(url: str) -> None:
+    """A connection that reported one must not be used any more: its view of the file may be wrong."""
     with pytest.raises(StoreBroken, match="cannot be relied on"):  # noqa: PT012 - leaving the store may write, too
         async with open_store(url, "me", NOW) as store:
             with no_byte_beyond(64 * 1024):
                 await fill(store)
 
 
-async def test_a_file_that_was_overwritten_is_damaged_and_no_weather(url: str, tmp_path: Path) -> None:
+async def test_an_overwritten_file_is_damaged_and_not_transient(url: str, tmp_path: Path) -> None:
     with pytest.raises(StoreDamaged):  # noqa: PT012 - as above
         async with open_store(url, "me", NOW) as store:
             await fill(store)
@@ -67,11 +67,11 @@ async def test_a_file_that_was_overwritten_is_damaged_and_no_weather(url: str, t
             with (tmp_path / "bridge.db").open("r+b") as file:
                 file.seek(4096)
                 file.write(b"not a page" * 20_000)
-            store._reader.engine.dispose()  # a fresh connection looks at the file itself
+            store._reader.engine.dispose()  # a fresh connection reads the file itself
             await store.find_runs(RunFilter())
 
 
-async def test_a_clock_set_back_by_a_day_makes_nothing_wait_for_a_day(url: str) -> None:
+async def test_a_clock_set_back_by_a_day_delays_nothing_by_a_day(url: str) -> None:
     async with open_store(url, "me", NOW) as store:
         await store.accept(a_run(1))
         await store.add_deliveries([a_delivery()])
@@ -84,8 +84,8 @@ async def test_a_clock_set_back_by_a_day_makes_nothing_wait_for_a_day(url: str) 
     assert len(deliveries) == 1
 
 
-async def test_a_clock_set_back_moves_things_once_and_not_at_every_start(url: str) -> None:
-    """Left in the future, one old run moved the due times and deadlines of all others at each start (seed 1865)."""
+async def test_a_clock_set_back_shifts_times_once_and_not_at_every_start(url: str) -> None:
+    """One old run in the future shifted the due times and deadlines of all others at each start (seed 1865)."""
     async with open_store(url, "me", NOW) as store:
         await store.accept(a_run(1))
     async with open_store(url, "me", NOW - DAY) as store:
@@ -100,7 +100,7 @@ async def test_a_clock_set_back_moves_things_once_and_not_at_every_start(url: st
 
 
 async def test_after_a_clock_was_set_back_events_are_stored_at_the_new_time(url: str) -> None:
-    """Not all of them just after the last one of the old time, for as long as it lies ahead."""
+    """Not all of them just after the last one of the old time until the clock has caught up."""
     async with open_store(url, "me", NOW) as store:
         await store.accept(a_run(1))
         await store.add_deliveries([a_delivery(created_at=NOW)])
@@ -109,11 +109,13 @@ async def test_after_a_clock_was_set_back_events_are_stored_at_the_new_time(url:
         assert await store.stored_at() == NOW - DAY + 1
 
 
-@pytest.mark.parametrize("asked", [True, False])
-async def test_a_clock_set_back_leaves_humans_their_time_and_takes_none_from_the_run(url: str, asked: bool) -> None:
-    """Answered then, a question gave the day back that it had never been given, and the run timed out at once."""
+@pytest.mark.parametrize("with_question", [True, False])
+async def test_a_clock_set_back_extends_neither_the_time_for_human_input_nor_that_of_the_run(
+    url: str, with_question: bool
+) -> None:
+    """An answer then returned the day that its question had never been given, and the run timed out at once."""
     question = Question(1, NOW - 1.0, NOW + 8.0, stage=QuestionStage.SENT, sent_at=NOW)
-    human_input = HumanInput(question if asked else None, known_task_ids=("t-1",), deadline_extension=8.0)
+    human_input = HumanInput(question if with_question else None, known_task_ids=("t-1",), deadline_extension=8.0)
     async with open_store(url, "me", NOW) as store:
         stored = (await store.accept(a_run(1))).run
         [claimed] = await store.claim_accepted("research", 9, 9, NOW)
@@ -124,10 +126,10 @@ async def test_a_clock_set_back_leaves_humans_their_time_and_takes_none_from_the
 
     assert run is not None
     moved = replace(question, asked_at=NOW - DAY - 1.0, answer_by=NOW - DAY + 8.0, sent_at=NOW - DAY)
-    assert run.human_input == replace(human_input, question=moved if asked else None)
+    assert run.human_input == replace(human_input, question=moved if with_question else None)
 
 
-async def test_a_clock_that_is_right_moves_nothing(url: str) -> None:
+async def test_a_correct_clock_shifts_nothing(url: str) -> None:
     async with open_store(url, "me", NOW) as store:
         await store.accept(a_run(1, now=NOW))
 

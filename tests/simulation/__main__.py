@@ -1,4 +1,4 @@
-"""`python -m tests.simulation --seeds 10000`: many histories; `--seed N` plays one again, with its log."""
+"""`python -m tests.simulation --seeds 10000`: simulate many histories; `--seed N` repeats one, with its log."""
 
 import argparse
 import os
@@ -32,7 +32,7 @@ def main() -> int:
 
 
 def many(seeds: range, empty: Path, *, fail_fast: bool) -> int:
-    """All of them on every processor; the number of those that broke a promise, at most 1 as an exit code."""
+    """Simulate all of them on every processor; return the number of broken promises, at most 1 as an exit code."""
     began, seen, broken = time.monotonic(), Counter[str](), 0
     with Pool(os.cpu_count(), quiet) as pool:
         for failure, faults in pool.imap_unordered(partial(attempt, empty=empty), seeds, chunksize=1):

@@ -1,4 +1,4 @@
-"""One process of a simulated bridge: the real store, steps, workers and supervisor, from its start to its end."""
+"""One process of a simulated bridge: the real store, steps, workers, and supervisor, from start to end."""
 
 import asyncio
 import sqlite3
@@ -32,22 +32,22 @@ T = TypeVar("T")
 
 
 class Crash(BaseException):
-    """The process is gone."""
+    """The process has died."""
 
 
-class Bell:
-    """A worker's wake, with the signature of any wake."""
+class SignalFlag:
+    """A worker's signal, with the signature of any signal."""
 
     def __init__(self) -> None:
-        self.rung = asyncio.Event()
+        self.set_event = asyncio.Event()
 
     def __call__(self, _crew: str = "") -> None:
-        self.rung.set()
+        self.set_event.set()
 
 
 @dataclass(frozen=True)
-class Site:
-    """What the processes of one history have in common; `shared`: several of them are alive at once."""
+class Environment:
+    """Shared by the processes of one history; `shared`: several of them run at the same time."""
 
     world: World
     file: Path
@@ -57,12 +57,12 @@ class Site:
     shared: bool
 
 
-class Life:
-    """`wall` is the process's clock. Use with `alive`, in the context of its `process`."""
+class BridgeProcess:
+    """`wall` is the clock of the process. Use with `alive`, in the context of its `os_process`."""
 
-    def __init__(self, site: Site, name: str, wall: Callable[[], float]) -> None:
-        self.process = Process()
-        self._site = site
+    def __init__(self, environment: Environment, name: str, wall: Callable[[], float]) -> None:
+        self.os_process = Process()
+        self._environment = environment
         self._given_name = name
         self._wall = wall
         self._store: SqlStore | None = None
@@ -73,15 +73,15 @@ class Life:
 
     @property
     def name(self) -> str:
-        """By which the store knows this process; another one than it was given after it was taken for dead."""
+        """The name of this process in the store; it differs from the given one after an expiry."""
         return self._given_name if self._store is None else self._store._process
 
     @asynccontextmanager
-    async def alive(self) -> AsyncIterator["Life"]:
-        """Open the store and start everything; ends as the block ends, by `Crash` or by a stop in order."""
+    async def alive(self) -> AsyncIterator["BridgeProcess"]:
+        """Open the store and start everything; ends with the block, by `Crash`, or by an orderly stop."""
         clock = SteadyClock(self._wall, asyncio.get_running_loop().time)
         async with self._opened(clock()) as store, self._opened_journal() as journal:
-            make_writes_fail(store, self._site.world)
+            make_writes_fail(store, self._environment.world)
             await self._start(store, journal, clock)
             try:
                 yield self
@@ -93,68 +93,69 @@ class Life:
             assert self._supervisor is not None
             await self._supervisor.stop(asyncio.Event())
             if self._asked:
-                await asyncio.wait(self._asked)  # as a door does: what was asked is answered before the store closes
+                await asyncio.wait(self._asked)  # as a server does before the store closes
 
-    async def last(self, seconds: float) -> None:
-        """Live so long; raises at once what a part dies of."""
+    async def run_for(self, seconds: float) -> None:
+        """Run for this many seconds; raise the error of a part at once."""
         assert self._supervisor is not None
         until = asyncio.Event()
         timer = asyncio.get_running_loop().call_later(seconds, until.set)
         await self._supervisor.wait(until)
         timer.cancel()
-        self._site.world.raise_bug()
+        self._environment.world.raise_bug()
         if not until.is_set():
             await self._supervisor.stop(asyncio.Event())
 
-    async def ask(self, question: Callable[[Bench], Awaitable[T]]) -> T | None:
-        """A call from outside; None if the process dies over it, or does not live at all."""
+    async def call(self, question: Callable[[Bench], Awaitable[T]]) -> T | None:
+        """A call from outside; None if the process dies during it, or is not running."""
         if self._bench is None:
             return None
         work, loop = _within(question(self._bench)), asyncio.get_running_loop()
-        task: asyncio.Task[T] = loop.create_task(work, context=self.process.context())
+        task: asyncio.Task[T] = loop.create_task(work, context=self.os_process.context())
         self._asked.add(task)
         task.add_done_callback(self._asked.discard)
         await asyncio.wait([task])
         return None if task.cancelled() else task.result()
 
     async def accept(self, request: KickoffRequest, envelope: Envelope) -> Accepted | None:
-        return await self.ask(lambda bench: bench.accept(request, envelope))
+        return await self.call(lambda bench: bench.accept(request, envelope))
 
     async def apply_command(self, run_id: str, command: RunCommand) -> Run | None:
-        return await self.ask(lambda bench: bench.apply_command(run_id, command, "an operator"))
+        return await self.call(lambda bench: bench.apply_command(run_id, command, "an operator"))
 
     async def webhook(self, token: str, kind: Kind, body: dict[str, Any]) -> None:
         async def read() -> dict[str, Any]:
             return body
 
-        await self.ask(lambda bench: bench.webhook(token, kind, read))
+        await self.call(lambda bench: bench.webhook(token, kind, read))
 
     def _opened(self, now: float) -> AbstractAsyncContextManager[SqlStore]:
-        url, name = f"sqlite:///{self._site.file}", self._given_name
-        if self._site.shared:
+        url, name = f"sqlite:///{self._environment.file}", self._given_name
+        if self._environment.shared:
             return one_of_several(url, name, self._on_stale)
         return open_store(url, name, now, migrate=False, on_stale=self._on_stale, crews=("research",))
 
     def _on_stale(self) -> None:
-        self._site.world.seen["stale write"] += 1
+        self._environment.world.seen["stale write"] += 1
 
     def _opened_journal(self) -> AbstractAsyncContextManager[Any]:
-        """A database that is shared is no file that a journal could lie beside."""
-        return open_journal("postgresql:" if self._site.shared else f"sqlite:///{self._site.file}")
+        """A shared database is not a file, so it has no folder for a journal."""
+        return open_journal("postgresql:" if self._environment.shared else f"sqlite:///{self._environment.file}")
 
     async def _start(self, store: SqlStore, journal: Any, clock: Any) -> None:
-        api: Any = self._site.world
-        bells = {name: Bell() for name in ("kickoff", "poll", "deliver", "recover", "resume")}
+        env = self._environment
+        api: Any = env.world
+        bells = {name: SignalFlag() for name in ("kickoff", "poll", "deliver", "recover", "resume")}
         signals: Any = bells
         bench = Bench(
-            ShakyStore(store, self._site.world), self._site.policy, self._site.slots, clock, self._site.ids, api, api,
+            ShakyStore(store, env.world), env.policy, env.slots, clock, env.ids, api, api,
             signals, FairShare(slack=0), journal=journal,
         )  # fmt: skip
-        await replay_journal(journal, bench.crews, store, clock, self._site.world.report)
-        report = self._site.world.report
+        await replay_journal(journal, bench.crews, store, clock, self._environment.world.report)
+        report = self._environment.world.report
         steps: list[Service] = [
-            Worker(bench.kickoff, 3, bells["kickoff"].rung, report),
-            Worker(bench.poll, 8, bells["poll"].rung, report),
+            Worker(bench.kickoff, 3, bells["kickoff"].set_event, report),
+            Worker(bench.poll, 8, bells["poll"].set_event, report),
             *(
                 Worker(step, 5, asyncio.Event(), report)
                 for step in (
@@ -165,37 +166,37 @@ class Life:
                     bench.housekeeping,
                 )
             ),
-            Worker(bench.recover, 50, bells["recover"].rung, report),
-            Worker(bench.human_input, 5, bells["resume"].rung, report),
+            Worker(bench.recover, 50, bells["recover"].set_event, report),
+            Worker(bench.human_input, 5, bells["resume"].set_event, report),
             *(_steps_of_several(bench, report) if store.shared else ()),
         ]
         self._store = store
         self._bench = bench
         self._journal = journal
-        self._supervisor = Supervisor([steps, [Worker(bench.deliver, 10, bells["deliver"].rung, report)]])
+        self._supervisor = Supervisor([steps, [Worker(bench.deliver, 10, bells["deliver"].set_event, report)]])
         self._supervisor.start()
 
     async def _drop_dead(self) -> None:
-        """Whatever was under way is cut off where it stands; a transaction that was open is rolled back."""
+        """Cut off everything in progress; an open transaction is rolled back."""
         while left := self._under_way():
-            for task in left:  # again and again: `wait_for` forgets it when what it waited for came at the same moment
+            for task in left:  # repeatedly: `wait_for` drops the cancellation if its result arrived at the same moment
                 task.cancel()
             await asyncio.wait(left, timeout=0.0)
-        with closing(sqlite3.connect(self._site.file)) as reader:
+        with closing(sqlite3.connect(self._environment.file)) as reader:
             query = "SELECT run_id FROM runs WHERE state = 'starting' AND owner = ?"
             starting = {row[0] for row in reader.execute(query, [self.name])}
         noted = {append.run_id for append in self._journal.entries()}
-        self._site.world.seen["id saved by the journal"] += len(starting & noted)
-        self._site.world.doubtful |= starting - noted
+        self._environment.world.seen["id saved by the journal"] += len(starting & noted)
+        self._environment.world.doubtful |= starting - noted
 
     def _under_way(self) -> list[asyncio.Task[Any]]:
-        return [task for task in self.process.tasks if not task.done() and task is not asyncio.current_task()]
+        return [task for task in self.os_process.tasks if not task.done() and task is not asyncio.current_task()]
 
 
 def _steps_of_several(bench: Bench, report: ReportFault) -> list[Service]:
-    share = Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"])
+    rebalance = Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"])
     relay = ProcessRelayedWebhooks(bench.store, bench.webhook.handle_relayed)
-    return [Worker(share, 1, asyncio.Event(), report), Worker(relay, 50, asyncio.Event(), report)]
+    return [Worker(rebalance, 1, asyncio.Event(), report), Worker(relay, 50, asyncio.Event(), report)]
 
 
 async def _within(answer: Awaitable[T]) -> T:

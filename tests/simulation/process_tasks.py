@@ -1,4 +1,4 @@
-"""Which callbacks and tasks belong to which simulated process, so that one can stand still while others go on."""
+"""The callbacks and tasks of each simulated process, so that one can be suspended while others run."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from typing import Any
 
 
 class Process:
-    """Everything that begins in its `context` is its own, and what that begins in turn."""
+    """Everything started in its `context` belongs to it, and everything started by that."""
 
     def __init__(self) -> None:
-        self.tasks: list[asyncio.Task[Any]] = []  # in order, or a death would go another way each time
+        self.tasks: list[asyncio.Task[Any]] = []  # in order, or a death would take another course each time
         self.frozen = self.was_frozen = False
-        self._held: list[tuple[Turn, tuple[Any, ...], Context | None]] = []
+        self._held: list[tuple[Callback, tuple[Any, ...], Context | None]] = []
 
     def context(self) -> Context:
         context = Context()
@@ -20,17 +20,17 @@ class Process:
         return context
 
     def freeze(self) -> None:
-        """As SIGSTOP: nothing of it runs, wherever it is; its timers pass and are not heard."""
+        """Like SIGSTOP: none of its callbacks runs; its timers expire without effect for now."""
         self.frozen = self.was_frozen = True
 
     def thaw(self) -> None:
-        """As SIGCONT: everything that came up meanwhile runs, in the order in which it came."""
+        """Like SIGCONT: all pending callbacks run, in the order in which they became due."""
         self.frozen = False
         held, self._held = self._held, []
         for acquire, args, context in held:
             asyncio.get_running_loop().call_soon(acquire, *args, context=context)
 
-    def hold(self, acquire: "Turn", args: tuple[Any, ...], context: Context | None) -> None:
+    def hold(self, acquire: "Callback", args: tuple[Any, ...], context: Context | None) -> None:
         self._held.append((acquire, args, context))
 
 
@@ -38,12 +38,12 @@ _OWNER: ContextVar[Process | None] = ContextVar("owner", default=None)
 
 
 def owner(context: Context | None) -> Process | None:
-    """The process that a context, or else the present one, belongs to; None: the world."""
+    """The process that a context, or else the current one, belongs to; None: the environment."""
     return _OWNER.get() if context is None else context.get(_OWNER)
 
 
-class Turn:
-    """A callback of a process, which comes only while that is not frozen."""
+class Callback:
+    """A callback of a process; it runs only while the process is not frozen."""
 
     handle: asyncio.Handle
 
@@ -53,7 +53,7 @@ class Turn:
         self._context = context
 
     def __call__(self, *args: Any) -> None:
-        if self.handle.cancelled():  # by what came before it, when the process woke up
+        if self.handle.cancelled():  # by an earlier callback, when the process resumed
             return
         if self._process.frozen:
             self._process.hold(self, args, self._context)

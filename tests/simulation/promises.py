@@ -1,4 +1,4 @@
-"""What must be true when a simulated history has come to rest, whatever happened in it."""
+"""The promises that must hold at the end of a simulated history, whatever happened in it."""
 
 import math
 from collections import defaultdict
@@ -12,36 +12,36 @@ FINAL = ("run.succeeded", "run.failed", "run.timed_out", "run.cancelled")
 
 
 def check(history: History) -> None:
-    """Raise `AssertionError` for the first promise that was broken."""
+    """Raise `AssertionError` for the first broken promise."""
     history.world.raise_bug()
-    nothing_accepted_is_lost_or_doubled(history)
+    nothing_accepted_is_lost_or_duplicated(history)
     nothing_is_paid_for_twice(history)
-    every_run_comes_to_rest_with_one_final_event(history)
+    every_run_ends_with_one_final_event(history)
     every_event_arrives_with_the_same_bytes(history)
     only_a_post_that_may_have_left_is_in_doubt(history)
-    an_end_is_what_the_crew_said(history)
+    an_end_is_what_the_crew_reported(history)
     a_question_is_answered_once(history)
-    limits_are_held(history)
-    every_row_belongs_to_a_living_process_or_to_none(history)
+    limits_are_respected(history)
+    every_row_belongs_to_a_live_process_or_to_none(history)
 
 
-def nothing_accepted_is_lost_or_doubled(history: History) -> None:
+def nothing_accepted_is_lost_or_duplicated(history: History) -> None:
     """I1, I13."""
     stored = {row[0] for row in history.rows("SELECT run_id FROM runs")}
-    told = list(history.responses.values())
-    assert len(told) == history.requests
-    assert all(len(run_ids) == 1 for run_ids in told), "one key, one run"
-    assert {run_id for run_ids in told for run_id in run_ids} == stored
+    responses = list(history.responses.values())
+    assert len(responses) == history.requests
+    assert all(len(run_ids) == 1 for run_ids in responses), "one key, one run"
+    assert {run_id for run_ids in responses for run_id in run_ids} == stored
 
 
 def nothing_is_paid_for_twice(history: History) -> None:
     """I2, I3, I4."""
     permitted = 2 if history.policy.in_doubt is DoubtPolicy.RETRY else 1
     twice = {run_id for run_id, posts in history.world.posts.items() if posts > permitted}
-    assert twice <= history.retried, "a second POST without anybody's permission"
+    assert twice <= history.retried, "a second POST without permission"
 
 
-def every_run_comes_to_rest_with_one_final_event(history: History) -> None:
+def every_run_ends_with_one_final_event(history: History) -> None:
     """I7, I8, I14, L1."""
     events = defaultdict(list)
     for run_id, type_ in history.rows("SELECT run_id, type FROM events"):
@@ -74,13 +74,13 @@ def every_event_arrives_with_the_same_bytes(history: History) -> None:
 
 
 def only_a_post_that_may_have_left_is_in_doubt(history: History) -> None:
-    doubted = {row[0] for row in history.rows("SELECT run_id FROM events WHERE type = 'run.in_doubt'")}
+    in_doubt = {row[0] for row in history.rows("SELECT run_id FROM events WHERE type = 'run.in_doubt'")}
     given_up = {row[0] for row in history.rows("SELECT run_id FROM given_up")} if history.several else set()
-    assert doubted <= history.world.doubtful | given_up
+    assert in_doubt <= history.world.doubtful | given_up
 
 
-def an_end_is_what_the_crew_said(history: History) -> None:
-    """I15, and no run follows another one's execution."""
+def an_end_is_what_the_crew_reported(history: History) -> None:
+    """I15, and no run tracks the execution of another."""
     query = "SELECT run_id, state, kickoff_id, error_code FROM runs WHERE kickoff_id IS NOT NULL"
     for run_id, state, kickoff_id, code in history.rows(query):
         execution = history.world.executions[kickoff_id]
@@ -90,26 +90,26 @@ def an_end_is_what_the_crew_said(history: History) -> None:
         if code == "execution_failed":
             assert isinstance(execution.end, Failed)
         if state == "timed_out":
-            # A clock that was set forward before a restart cannot be told from a bridge that was away for so long.
+            # A clock set forward before a restart cannot be distinguished from a bridge that was down that long.
             waits = execution.ends_at == math.inf
             assert waits or history.policy.deadline < LONG or history.clock_is_off_by > 600
 
 
 def a_question_is_answered_once(history: History) -> None:
-    """I2 for answers: one POST for one question, with what one human was told that it would carry."""
+    """I2 for answers: one POST per question, with the answer that was confirmed to one human."""
     for execution in history.world.executions.values():
         assert execution.posts <= 1, "a question was answered twice"
-        assert len(execution.taken) <= 1, "two humans were told that theirs is the answer"
-        assert set(execution.carried) <= execution.taken | {DEFAULT}
+        assert len(execution.confirmed) <= 1, "two humans were confirmed the same question"
+        assert set(execution.sent) <= execution.confirmed | {DEFAULT}
 
 
-def limits_are_held(history: History) -> None:
-    """I18, as far as a crew's places go: they are the same ones for all processes together."""
+def limits_are_respected(history: History) -> None:
+    """I18 for the slots of a crew: they are shared by all processes."""
     assert history.most_places <= history.slots
 
 
-def every_row_belongs_to_a_living_process_or_to_none(history: History) -> None:
-    """At any time; and those that stopped in order have given everything back."""
+def every_row_belongs_to_a_live_process_or_to_none(history: History) -> None:
+    """At any time; and processes that stopped in order have released everything."""
     assert history.unverified == set()
     assert history.owners() == set()
     assert history.members() == set()

@@ -1,4 +1,4 @@
-"""What executions ask in a simulated world, and the humans who answer: late, twice, differently, or never."""
+"""Questions of executions in a simulated history, and humans who answer late, twice, differently, or never."""
 
 import asyncio
 import math
@@ -20,16 +20,19 @@ from bridge.core.runs.model import Run
 
 Happens = Callable[[str, float], bool]
 Answer = Callable[[str, Resume], Awaitable[Run | None]]
-"""Brings a run an answer; None: whoever was asked died over it."""
+"""Sends an answer to a run; None: the process died during the call."""
 
-DEFAULT = "nobody was there"
+DEFAULT = "no process was running"
 TRIES = 8
-ENOUGH = 4.0  # seconds after which a human asks again
+ENOUGH = 4.0  # seconds after which a human tries again
 
 
 @dataclass
 class Execution:
-    """What the crew API runs; times are the loop's. One that asks stands still from `asks_at` until it is answered."""
+    """An execution of the crew API;
+
+    times are those of the loop. With a question, it waits from `asks_at` for an answer.
+    """
 
     kickoff_id: str
     run_id: str
@@ -39,25 +42,25 @@ class Execution:
     asks_at: float = math.inf
     posts: int = 0
     """POSTs with an answer that may have had an effect."""
-    carried: list[str] = field(default_factory=list)
-    taken: set[str] = field(default_factory=set)
-    """Answers of which humans were told that they would be carried."""
+    sent: list[str] = field(default_factory=list)
+    confirmed: set[str] = field(default_factory=set)
+    """Answers that humans received a confirmation for."""
 
     @property
     def task_id(self) -> str:
         return f"task-of-{self.kickoff_id}"
 
     def waits(self) -> bool:
-        return asyncio.get_running_loop().time() >= self.asks_at and not self.carried
+        return asyncio.get_running_loop().time() >= self.asks_at and not self.sent
 
     def mark_webhook_seen(self, text: str) -> None:
-        """An answer has arrived: go on."""
+        """An answer has arrived: continue."""
         assert self.waits(), "an answer to no question"
-        self.carried.append(text)
+        self.sent.append(text)
         self.ends_at = asyncio.get_running_loop().time() + self.lasts
 
 
-async def carry(
+async def resume(
     execution: Execution, text: str, happens: Happens, wire: Callable[[], Awaitable[None]]
 ) -> ResumeResponse:
     """`POST /resume`."""
@@ -73,23 +76,23 @@ async def carry(
 
 
 def paused(*, outright: bool) -> StatusResponse:
-    """The status while a human is awaited, in the two ways that were seen."""
+    """The status while it waits for a human, in the two ways that were observed."""
     return WaitingForHuman() if outright else NotFound()
 
 
 async def human(name: str, execution: Execution, delay: float, answer: Answer) -> None:
-    """Looks at the question and answers after a while, as often as it takes to hear what became of that.
+    """Read the question and answer after a while, repeatedly until there is a response.
 
-    By then somebody else may have answered.
+    By then another human may have answered.
     """
-    command = Resume(f"{name} says so", task_id=execution.task_id, key=name)
+    command = Resume(f"{name} reports so", task_id=execution.task_id, key=name)
     assert command.feedback is not None
     if not execution.waits():
         return
     await asyncio.sleep(delay)
     for _ in range(TRIES):
         try:
-            told = await answer(execution.run_id, command)
+            response = await answer(execution.run_id, command)
         except RequestRefused:
             if execution.posts:
                 return
@@ -97,7 +100,7 @@ async def human(name: str, execution: Execution, delay: float, answer: Answer) -
         except (StoreUnavailable, Stale):
             await asyncio.sleep(1.0)
         else:
-            if told is not None:
-                execution.taken.add(command.feedback)
+            if response is not None:
+                execution.confirmed.add(command.feedback)
                 return
             await asyncio.sleep(1.0)

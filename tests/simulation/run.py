@@ -1,4 +1,4 @@
-"""Plays histories by seed, each on a fresh store in memory."""
+"""Simulates histories by seed, each on a fresh store in memory."""
 
 import asyncio
 import shutil
@@ -10,11 +10,11 @@ from tests.simulation.history import History
 from tests.simulation.promises import check
 
 BRIDGES = (1, 1, 1, 1, 1, 1, 1, 1, 2, 3)
-"""How many are alive at once, by the last digit of the seed."""
+"""The number of concurrent bridges, by the last digit of the seed."""
 
 
 def bridges(seed: int) -> int:
-    """How many bridges the history of this seed has."""
+    """The number of bridges in the history of this seed."""
     return BRIDGES[seed % len(BRIDGES)]
 
 
@@ -25,7 +25,7 @@ def empty_store(folder: Path) -> Path:
 
 
 def play(seed: int, empty: Path) -> History:
-    """One history with its checks; what is raised says how to see it again."""
+    """Run one history with its checks; an error contains the command that repeats it."""
     with tempfile.TemporaryDirectory(dir=empty.parent) as folder:
         file = Path(folder) / "bridge.db"
         shutil.copy(empty, file)
@@ -34,6 +34,6 @@ def play(seed: int, empty: Path) -> History:
             history.play()
             check(history)
         except BaseException as error:
-            error.add_note(f"to see it again: make simulate SEED={seed}")
+            error.add_note(f"to repeat it: make simulate SEED={seed}")
             raise
         return history

@@ -1,4 +1,4 @@
-"""How a simulated process comes to its store, alone or as one of several, and what goes wrong with it then."""
+"""The store of a simulated process, alone or shared, and its faults."""
 
 import asyncio
 import sqlite3
@@ -18,17 +18,17 @@ from tests.fakes import NOW
 from tests.simulation.world import World
 
 OF_SEVERAL = ("expire_processes", "rejoin", "release_runs", "relay_webhook", "collect_webhooks")
-"""Calls that are counted, if anything came of them."""
+"""Calls that are counted if they had a result."""
 
 
 def database_time() -> float:
-    """What the machine of a shared database says, whatever the clocks of the processes say."""
+    """The time of the machine of a shared database, whatever the clocks of the processes show."""
     return NOW + asyncio.get_running_loop().time()
 
 
 @asynccontextmanager
 async def one_of_several(url: str, name: str, on_stale: Callable[[], None]) -> AsyncIterator[SqlStore]:
-    """`open_store` for SQLite as if it were shared: in virtual time no two transactions are ever open at once."""
+    """`open_store` for SQLite as if it were shared: in virtual time no two transactions are ever open together."""
     base = database(url)
     async with opened(base.writer()) as writer, opened(base.readers()) as reader:
         store = SqlStore(reader, writer.run, name, KEY, on_stale, shared=True, crews=("research",))
@@ -38,9 +38,9 @@ async def one_of_several(url: str, name: str, on_stale: Callable[[], None]) -> A
 
 
 class ShakyStore:
-    """The real store, but reads fail now and then, and nothing that a process asks for happens after its end.
+    """The real store, but reads fail sometimes, and no call has an effect after the end of its process.
 
-    One that is shared measures signs of life by its own clock, as PostgreSQL does.
+    A shared one measures heartbeats by its own clock, as PostgreSQL does.
     """
 
     def __init__(self, store: SqlStore, world: World) -> None:
@@ -65,14 +65,14 @@ class ShakyStore:
             result = await method(*args, **kwargs)
             if name in OF_SEVERAL:
                 self._world.seen[name] += bool(result) or name == "relay_webhook"
-            await asyncio.sleep(0)  # a place to die at, after the commit and before the step knows
+            await asyncio.sleep(0)  # a point to die at, after the commit and before the step knows
             return result
 
         return call
 
 
 def make_writes_fail(store: SqlStore, world: World) -> None:
-    """Now and then a transaction cannot begin, as with a full disk, or is committed and nobody is told."""
+    """Sometimes a transaction cannot begin, as with a full disk, or is committed without a confirmation."""
     transaction = store._batches._transaction
     full_until = 0.0
 

@@ -1,4 +1,4 @@
-"""State machine by Hypothesis for idempotency keys: the real statements on SQLite against a dictionary."""
+"""Hypothesis state machine for idempotency keys: the real statements on SQLite against a dictionary."""
 
 from dataclasses import dataclass, replace
 from functools import cache
@@ -19,7 +19,7 @@ from tests.fakes import NOW, a_request, run_id
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What tells one request from another."""
+    """What distinguishes one request from another."""
 
     source: str
     crew: str
@@ -42,14 +42,17 @@ sent = st.builds(
 
 @cache
 def _one_store() -> Engine:
-    """Made once, emptied for each history."""
+    """Created once, emptied for each history."""
     engine = create_engine("sqlite://")
     metadata.create_all(engine)
     return engine
 
 
 class KeyMachine(RuleBasedStateMachine):
-    """Requests alone, and many without seals in one commit; the model knows who holds each key and each seal."""
+    """Requests alone, and many without signature digests in one commit;
+
+    the model knows the run of each key and digest.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,25 +70,25 @@ class KeyMachine(RuleBasedStateMachine):
 
     @rule(requests=st.lists(sent, min_size=1, max_size=6))
     def accept(self, requests: list[Sent]) -> None:
-        """I1: whatever is told as accepted is stored. I13: one key, one run; other content, an error."""
+        """I1: an accepted request is stored. I13: one key, one run; other content is an error."""
         alone = len(requests) == 1
         new = [self.a_run(one if alone else replace(one, signature_digest=None)) for one in requests]
         with self.engine.begin() as connection:
             responses = accept_all(connection, new)
-        in_turn = sorted(range(len(new)), key=lambda place: self.may_be_a_copy(new[place]))
-        for place in in_turn:
-            self.compare(new[place], responses[place])
+        in_turn = sorted(range(len(new)), key=lambda position: self.may_be_a_copy(new[position]))
+        for position in in_turn:
+            self.compare(new[position], responses[position])
 
     @precondition(lambda self: self.kept)
     @rule(data=st.data())
-    def the_very_same_comes_again(self, data: st.DataObject) -> None:
-        """I13: as after an answer, or an ack, that was lost."""
+    def a_request_is_repeated(self, data: st.DataObject) -> None:
+        """I13: as after a lost response or ack."""
         first = data.draw(st.sampled_from(sorted(self.kept.values(), key=lambda run: run.run_id)))
         self.made += 1
         again = replace(first, run_id=run_id(self.made), accepted_at=self.now)
         with self.engine.begin() as connection:
-            [answer] = accept_all(connection, [again])
-        self.compare(again, answer)
+            [response] = accept_all(connection, [again])
+        self.compare(again, response)
 
     def a_run(self, one: Sent) -> Run:
         self.made += 1
@@ -93,18 +96,18 @@ class KeyMachine(RuleBasedStateMachine):
         envelope = Envelope(one.source, redelivered=one.redelivered, signature_digest=one.signature_digest)
         return state_machine.accept(request, envelope, run_id(self.made), self.now)
 
-    def compare(self, run: Run, answer: Accepted | RequestRefused) -> None:
+    def compare(self, run: Run, response: Accepted | RequestRefused) -> None:
         holder = self.holder(run)
         if holder is None:
-            assert answer == Accepted(run, replayed=False), "I13: a request of its own"
+            assert response == Accepted(run, replayed=False), "I13: a request of its own"
             self.kept[run.run_id] = run
             self.named |= dict.fromkeys(self.names(run), run)
         elif holder.fingerprint == run.fingerprint:
-            assert isinstance(answer, Accepted)
-            assert (answer.run.run_id, answer.replayed) == (holder.run_id, True), "I13: the same request"
+            assert isinstance(response, Accepted)
+            assert (response.run.run_id, response.replayed) == (holder.run_id, True), "I13: the same request"
         else:
-            assert isinstance(answer, RequestRefused)
-            assert answer.code == "idempotency_conflict", "I13: never a second run, never dropped in silence"
+            assert isinstance(response, RequestRefused)
+            assert response.code == "idempotency_conflict", "I13: never a second run, never dropped in silence"
 
     def holder(self, run: Run) -> Run | None:
         if self.may_be_a_copy(run):
@@ -120,7 +123,7 @@ class KeyMachine(RuleBasedStateMachine):
         return next((self.named[name] for name in self.names(run) if name in self.named), None)
 
     def names(self, run: Run) -> list[tuple[str | None, ...]]:
-        """Scoped by who sent it; a key by the crew, too."""
+        """Scoped by the sender; a key also by the crew."""
         key = ("key", run.envelope.source, run.crew, run.request.idempotency_key)
         signature_digest = ("signature_digest", run.envelope.source, run.envelope.signature_digest)
         return [name for name in (key, signature_digest) if name[-1] is not None]
@@ -129,7 +132,7 @@ class KeyMachine(RuleBasedStateMachine):
         return run.envelope.redelivered and not self.names(run)
 
     @invariant()
-    def nothing_is_lost_and_nothing_is_doubled(self) -> None:
+    def nothing_is_lost_or_duplicated(self) -> None:
         with self.engine.connect() as connection:
             assert connection.execute(select(func.count()).select_from(runs)).scalar_one() == len(self.kept), "I1"
 

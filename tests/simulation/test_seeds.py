@@ -1,4 +1,4 @@
-"""The promises hold over 300 simulated histories, 60 of them of several bridges; `make simulate` plays more of them."""
+"""The promises hold in 300 simulated histories, 60 of them with several bridges; `make simulate` runs more."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from tests.simulation.run import bridges, empty_store, play
 SEEDS = range(300)
 ALONE = [seed for seed in SEEDS if bridges(seed) == 1]
 SEVERAL = [seed for seed in SEEDS if bridges(seed) > 1]
-SHARE = 30  # seeds of one test: few enough for any machine, enough to meet the faults below
+SLICE = 30  # seeds per test: few enough for any machine, enough to meet the faults below
 
 FAULTS = {
     "confirm lost",
@@ -23,7 +23,7 @@ FAULTS = {
     "webhook lost",
     "write refused",
 }
-"""Those that any share of the seeds must meet; the rarer ones are spread over all of them."""
+"""Faults that any slice of the seeds must meet; rarer ones are spread over all of them."""
 AMONG_SEVERAL = {
     "frozen",
     "expire_processes",
@@ -35,12 +35,12 @@ AMONG_SEVERAL = {
 }
 
 
-def shares(seeds: list[int]) -> list[list[int]]:
-    return [seeds[first : first + SHARE] for first in range(0, len(seeds), SHARE)]
+def slices(seeds: list[int]) -> list[list[int]]:
+    return [seeds[first : first + SLICE] for first in range(0, len(seeds), SLICE)]
 
 
 def seen_in(seeds: Sequence[int]) -> set[str]:
-    """Play the histories; the faults that happened in any of them."""
+    """Run the histories; return the faults that occurred in any of them."""
     seen = Counter[str]()
     with memory_folder() as folder:
         empty = empty_store(Path(folder))
@@ -50,18 +50,18 @@ def seen_in(seeds: Sequence[int]) -> set[str]:
     return set(seen)
 
 
-@pytest.mark.parametrize("seeds", shares(ALONE), ids=lambda seeds: f"{seeds[0]} to {seeds[-1]}")
+@pytest.mark.parametrize("seeds", slices(ALONE), ids=lambda seeds: f"{seeds[0]} to {seeds[-1]}")
 def test_the_promises_hold_wherever_a_process_dies(seeds: Sequence[int]) -> None:
     assert seen_in(seeds) >= FAULTS | {"crashes", "stops"}, "a fault that never happened proves nothing"
 
 
-@pytest.mark.parametrize("seeds", shares(SEVERAL), ids=lambda seeds: f"{seeds[0]} to {seeds[-1]}")
+@pytest.mark.parametrize("seeds", slices(SEVERAL), ids=lambda seeds: f"{seeds[0]} to {seeds[-1]}")
 def test_the_promises_hold_among_several_processes_that_die(seeds: Sequence[int]) -> None:
     assert seen_in(seeds) >= FAULTS | AMONG_SEVERAL | {"crashes"}, "a fault that never happened proves nothing"
 
 
 @pytest.mark.parametrize("seed", [4, 8, 9])
-def test_a_seed_tells_the_same_story_again(seed: int) -> None:
+def test_a_seed_repeats_the_same_history(seed: int) -> None:
     with memory_folder() as folder:
         empty = empty_store(Path(folder))
         first, again = play(seed, empty), play(seed, empty)

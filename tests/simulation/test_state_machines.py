@@ -1,7 +1,7 @@
-"""State machines by Hypothesis: any order of answers, deaths, wishes and repeats, with the invariants after each step.
+"""Hypothesis state machines: any order of responses, deaths, commands, and repeats.
 
-The invariants carry the names that `docs/reliability.md` explains: what is accepted is not lost, what may have been
-paid for is not paid for again, an end is an end.
+The invariants are named as in `docs/reliability.md`: accepted requests are not lost, possible executions are not paid
+for twice, and an end is final.
 """
 
 import ipaddress
@@ -68,7 +68,7 @@ class RunMachine(RuleBasedStateMachine):
         self.ended_as: Run | None = None
 
     def commit(self, decision: Decision) -> bool:
-        """What the store does: a decision on an old version changes nothing."""
+        """Like the store: a decision on an old version changes nothing."""
         if decision.run.version != self.run.version:
             return False
         assert (
@@ -94,31 +94,31 @@ class RunMachine(RuleBasedStateMachine):
         self.runs_in_progress = self.run
 
     @precondition(lambda self: self.runs_in_progress is not None)
-    @rule(answer=kickoff_answers)
-    def post_is_answered(self, answer: responses.KickoffResponse) -> None:
+    @rule(response=kickoff_answers)
+    def post_is_answered(self, response: responses.KickoffResponse) -> None:
         starting, self.runs_in_progress = self.runs_in_progress, None
         assert starting is not None
-        written = self.commit(state_machine.on_kickoff(starting, answer, self.policy, self.now))
-        if written and isinstance(answer, responses.NotStarted | responses.CrewUnavailable):
+        written = self.commit(state_machine.on_kickoff(starting, response, self.policy, self.now))
+        if written and isinstance(response, responses.NotStarted | responses.CrewUnavailable):
             self.proven += 1
 
     @precondition(lambda self: self.run.state is State.STARTING)
     @rule()
-    def process_dies_amid_the_post(self) -> None:
-        self.run = replace(self.run, version=self.run.version + 1)  # its rows are freed
+    def process_dies_during_the_post(self) -> None:
+        self.run = replace(self.run, version=self.run.version + 1)  # its rows are released
         self.runs_in_progress = None
         assert self.commit(state_machine.on_interrupted_kickoff(self.run, self.policy, self.now))
 
     @precondition(lambda self: self.run.state is State.STARTING)
     @rule()
-    def process_is_given_up_and_wakes_up_late(self) -> None:
-        """Its answer comes after others took the run: a POST that is still on its way."""
+    def process_expires_and_resumes_late(self) -> None:
+        """Its response arrives after other processes claimed the run: a POST still in flight."""
         self.run = replace(self.run, version=self.run.version + 1)
         assert self.commit(state_machine.on_interrupted_kickoff(self.run, self.policy, self.now))
 
     @precondition(lambda self: self.run.state is State.IN_DOUBT)
     @rule()
-    def evidence_comes(self) -> None:
+    def evidence_arrives(self) -> None:
         decision = state_machine.on_evidence(self.run, "k-2", self.policy, self.now)
         assert decision is not None
         self.commit(decision)
@@ -131,12 +131,12 @@ class RunMachine(RuleBasedStateMachine):
             self.proven += self.run.state is State.ACCEPTED
 
     @precondition(lambda self: self.run.state in TRACKED_STATES)
-    @rule(answer=status_answers, old=st.booleans())
-    def look(self, answer: responses.StatusResponse, old: bool) -> None:
+    @rule(response=status_answers, old=st.booleans())
+    def poll(self, response: responses.StatusResponse, old: bool) -> None:
         tracked = tracking.sync_with_run(
             self.tracked or tracking.tracked_from_run(self.run, self.policy, self.now), self.run
         )
-        observation = status.observe(tracked, answer, self.policy, self.now)
+        observation = status.observe(tracked, response, self.policy, self.now)
         self.tracked = seen = observation.tracked
         if not observation.changes:
             return
@@ -144,14 +144,14 @@ class RunMachine(RuleBasedStateMachine):
         if decision.run.state is State.TIMED_OUT:
             assert seen.deadline_at is not None, "I15"
             assert self.now >= seen.deadline_at, "I15"
-            assert not isinstance(answer, responses.NoResponse | responses.CrewUnavailable), (
+            assert not isinstance(response, responses.NoResponse | responses.CrewUnavailable), (
                 "I15: a clock alone ends no run"
             )
         stale = replace(decision, run=replace(decision.run, version=decision.run.version - 1)) if old else decision
         self.commit(stale)
 
     @rule(command=st.sampled_from([Cancel(), Retry(), Abandon()]))
-    def somebody_steers(self, command: Cancel | Retry | Abandon) -> None:
+    def command_arrives(self, command: Cancel | Retry | Abandon) -> None:
         try:
             decision = apply_command(self.run, command, self.policy, self.now)
         except (RequestRefused, PostInProgress):
@@ -165,7 +165,7 @@ class RunMachine(RuleBasedStateMachine):
         assert self.posts <= 1 + self.proven, "I2, I4: a POST more than proofs and permissions"
 
     @invariant()
-    def an_end_is_an_end(self) -> None:
+    def an_end_is_final(self) -> None:
         assert len(self.finals) == int(self.run.final), "I8, I14: exactly one final event"
         if self.ended_as is not None:
             assert (self.run.state, self.run.outcome) == (self.ended_as.state, self.ended_as.outcome), "I7"
@@ -178,7 +178,7 @@ class RunMachine(RuleBasedStateMachine):
 
 
 class DeliveryMachine(RuleBasedStateMachine):
-    """One delivery, however its receiver behaves: never forgotten, never early, never after its end."""
+    """One delivery with any behavior of its receiver: never forgotten, never early, never after its end."""
 
     @initialize(channel=st.sampled_from(list(Channel)))
     def begin(self, channel: Channel) -> None:
@@ -190,23 +190,23 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.delivery.state is DeliveryState.PENDING)
     @rule(
-        answer=st.one_of(
+        response=st.one_of(
             st.just(Confirmed()),
             st.just(Undeliverable("HTTP 410")),
             st.builds(Retryable, st.just("HTTP 503"), st.none() | st.floats(0.0, 1e7)),
         )
     )
-    def send(self, answer: Confirmed | Undeliverable | Retryable) -> None:
+    def send(self, response: Confirmed | Undeliverable | Retryable) -> None:
         self.now = max(self.now, self.delivery.due_at)
         self.sent.add(self.delivery.event.body)
-        before, self.delivery = self.delivery, outcome_of_attempt(self.delivery, answer, self.now).delivery
-        self.confirmed |= isinstance(answer, Confirmed)
-        self.refused |= isinstance(answer, Undeliverable)
+        before, self.delivery = self.delivery, outcome_of_attempt(self.delivery, response, self.now).delivery
+        self.confirmed |= isinstance(response, Confirmed)
+        self.refused |= isinstance(response, Undeliverable)
         assert self.delivery.attempts == before.attempts + 1
         if self.delivery.state is DeliveryState.PENDING:
-            assert isinstance(answer, Retryable)
-            asked = min(answer.after or 0.0, 86_400.0)
-            assert self.now + asked <= self.delivery.due_at <= self.now + 86_400.0 * 1.2, "Retry-After, up to a day"
+            assert isinstance(response, Retryable)
+            requested = min(response.after or 0.0, 86_400.0)
+            assert self.now + requested <= self.delivery.due_at <= self.now + 86_400.0 * 1.2, "Retry-After, up to a day"
 
     @rule(seconds=st.floats(0.0, 86_400.0))
     def time_passes(self, seconds: float) -> None:
@@ -218,19 +218,19 @@ class DeliveryMachine(RuleBasedStateMachine):
         assert len(self.sent) <= 1, "I10"
 
     @invariant()
-    def ours_are_never_given_up(self) -> None:
+    def exchange_deliveries_never_expire(self) -> None:
         ours = self.delivery.destination.channel in {Channel.EXCHANGE, Channel.DEAD_LETTER}
         assert not ours or self.delivery.state is not DeliveryState.DEAD or self.refused, "I12"
 
 
 class AddressMachine(RuleBasedStateMachine):
-    """Addresses against a list of our own, written another way than the policy is."""
+    """Addresses against an independent list, written differently from the policy."""
 
     PRIVATE = ("10.1.2.3", "127.0.0.1", "169.254.169.254", "172.31.255.1", "192.168.0.1", "100.64.0.1", "0.0.0.0")
     PUBLIC = ("1.1.1.1", "8.8.8.8", "93.184.215.14", "2606:4700::1111")
 
     @rule(host=st.sampled_from(PRIVATE))
-    def private_in_any_writing(self, host: str) -> None:
+    def private_in_any_spelling(self, host: str) -> None:
         number = int(ipaddress.IPv4Address(host))
         for written in (
             ipaddress.IPv4Address(number),
@@ -247,7 +247,7 @@ class AddressMachine(RuleBasedStateMachine):
         assert may_be_called(ipaddress.ip_address(host), allow_private=False)
 
     @rule(number=st.integers(0, 2**32 - 1))
-    def no_private_v4_passes(self, number: int) -> None:
+    def no_private_v4_is_allowed(self, number: int) -> None:
         address = ipaddress.IPv4Address(number)
         if address.is_private or address.is_multicast or address.is_reserved or address.is_link_local:
             assert not is_public(address), "I17"

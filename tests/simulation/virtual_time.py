@@ -1,6 +1,6 @@
-"""Time that costs nothing: an event loop whose clock leaps to the next timer, and that makes calls that block itself.
+"""Virtual time: an event loop whose clock jumps to the next timer, and that makes blocking calls itself.
 
-Nothing here waits and nothing runs in another thread, so a seed gives the same history every time.
+Nothing waits and nothing runs in another thread, so a seed gives the same history every time.
 """
 
 import asyncio
@@ -11,18 +11,18 @@ from contextvars import Context
 from functools import partial
 from typing import Any, TypeVar
 
-from tests.simulation.process_tasks import Turn, owner
+from tests.simulation.process_tasks import Callback, owner
 
 T = TypeVar("T")
 H = TypeVar("H", bound=asyncio.Handle)
 
 
 class Stuck(BaseException):
-    """Every task waits for something that will never come."""
+    """Every task waits for something that will never happen."""
 
 
-class _Leaping(selectors.SelectSelector):
-    """Does not wait for a timeout but moves the clock by it."""
+class _JumpingSelector(selectors.SelectSelector):
+    """Advances the clock by a timeout instead of waiting for it."""
 
     now = 0.0
 
@@ -37,19 +37,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """Runs a virtual hour in the time that its callbacks take."""
 
     def __init__(self) -> None:
-        self._leaping = _Leaping()
-        super().__init__(self._leaping)
+        self._selector_of_time = _JumpingSelector()
+        super().__init__(self._selector_of_time)
 
     def time(self) -> float:
-        return self._leaping.now
+        return self._selector_of_time.now
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:  # type: ignore[override]
-        return _in_turn(super().call_soon, callback, args, context)
+        return _callback(super().call_soon, callback, args, context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        return _in_turn(partial(super().call_at, when), callback, args, context)
+        return _callback(partial(super().call_at, when), callback, args, context)
 
     def create_task(self, coro: Coroutine[Any, Any, T], **options: Any) -> asyncio.Task[T]:  # type: ignore[override]
         task = super().create_task(coro, **options)
@@ -58,35 +58,35 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return task
 
     def run_in_executor(self, _: Any, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
-        """Make the call at once, and answer in the next turn: a thread would need real time."""
+        """Make the call at once, and deliver the result in the next iteration: a thread would need real time."""
         future = self.create_future()
         try:
             outcome = function(*args)
-        except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever waits for the future
+        except Exception as error:  # noqa: BLE001 - any error belongs to the caller that awaits the future
             self.call_soon(_deliver, future.set_exception, error)
         else:
             self.call_soon(_deliver, future.set_result, outcome)
         return future
 
 
-def _in_turn(
+def _callback(
     schedule: Callable[..., H], callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
 ) -> H:
-    """What belongs to a process waits while that is frozen."""
+    """Callbacks of a process wait while it is frozen."""
     process = owner(context)
-    if process is None or isinstance(callback, Turn):
+    if process is None or isinstance(callback, Callback):
         return schedule(callback, *args, context=context)
-    acquire = Turn(process, callback, context)
+    acquire = Callback(process, callback, context)
     handle = acquire.handle = schedule(acquire, *args, context=context)
     return handle
 
 
-def _deliver(answer: Callable[[Any], None], outcome: object) -> None:
-    with contextlib.suppress(asyncio.InvalidStateError):  # whoever asked was cancelled
-        answer(outcome)
+def _deliver(set_result: Callable[[Any], None], outcome: object) -> None:
+    with contextlib.suppress(asyncio.InvalidStateError):  # the caller was cancelled
+        set_result(outcome)
 
 
 def run_virtually(main: Coroutine[Any, Any, T]) -> T:
-    """Run to the end in virtual time; raises `Stuck` when nothing can happen any more."""
+    """Run to the end in virtual time; raise `Stuck` when nothing can happen any more."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)

@@ -1,4 +1,4 @@
-"""The outside of a simulated bridge: crew API, webhooks, receivers. It remembers everything, whatever dies."""
+"""The environment of a simulated bridge: crew API, webhooks, receivers. It keeps its records whatever dies."""
 
 import asyncio
 import json
@@ -33,10 +33,10 @@ from bridge.core.delivery.model import Channel, Delivery
 from bridge.core.delivery.outcome import Confirmed, Retryable, SendResult, Undeliverable
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Health
-from tests.simulation.questions import Answer, Execution, carry, human, paused
+from tests.simulation.questions import Answer, Execution, human, paused, resume
 
 Webhook = Callable[[str, Kind, dict[str, Any]], Awaitable[None]]
-"""Sends a webhook to whatever process lives now: token, kind, body."""
+"""Sends a webhook to any running process: token, kind, body."""
 
 
 NO_SENSE: list[StatusResponse] = [NoResponse("HTTP 502"), NoResponse("HTTP 429", 3.0), NotFound(), Unknown("HTML")]
@@ -44,37 +44,37 @@ NO_SENSE: list[StatusResponse] = [NoResponse("HTTP 502"), NoResponse("HTTP 429",
 
 @dataclass
 class World:
-    """Faults are drawn from the dice until `calm`."""
+    """Faults are drawn from `rng` until `calm`."""
 
-    dice: random.Random
+    rng: random.Random
     calm: bool = False
     seen: Counter[str] = field(default_factory=Counter)
     posts: Counter[str] = field(default_factory=Counter)
     executions: dict[str, Execution] = field(default_factory=dict)
     doubtful: set[str] = field(default_factory=set)
-    """Runs whose POST may have left without an answer that anybody could have kept."""
+    """Runs whose POST may have been sent without a response that any process could have stored."""
     received: list[tuple[str, str, bytes]] = field(default_factory=list)
     """Event id, target, body."""
     gone: set[str] = field(default_factory=set)
-    """Deliveries that were refused for good."""
+    """Deliveries that were refused permanently."""
     webhook: Webhook | None = None
     answer: Answer | None = None
     """How humans answer; None: executions ask nothing."""
     patience: float | None = None
-    """For how many seconds the bridge waits for them; None: for ever, and then each does answer in the end."""
+    """How many seconds the bridge waits for them; None: forever, and then each one answers in the end."""
     tracked: Callable[[], None] = lambda: None
-    """Called whenever a POST is about to leave."""
+    """Called before each POST."""
     lasting: Sequence[float] = (0.1, 1.0, 4.5)
-    """How long executions may take, in seconds."""
+    """Run times of executions, in seconds."""
     humans: int = 0
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     ready: bool = True
     bugs: list[BaseException] = field(default_factory=list)
-    """What steps raised: a daemon would set the item aside and go on, a history has failed."""
+    """Exceptions in steps: a daemon would quarantine the item and continue, a history has failed."""
 
-    def happens(self, fault: str, share: float) -> bool:
-        """Whether this fault happens now; counted, so that a fault that never happened is found out."""
-        hit = not self.calm and self.dice.random() < share
+    def happens(self, fault: str, probability: float) -> bool:
+        """Whether this fault happens now; counted, so that a fault that never happened is noticed."""
+        hit = not self.calm and self.rng.random() < probability
         self.seen[fault] += hit
         return hit
 
@@ -88,14 +88,14 @@ class World:
             raise self.bugs[0]
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Something that goes on whatever becomes of the bridge."""
+        """A task that continues whatever happens to the bridge."""
         task = asyncio.get_running_loop().create_task(work, context=Context())
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
     async def wire(self) -> None:
-        """The time that a message takes one way."""
-        await asyncio.sleep(self.dice.choice([0.001, 0.01, 0.2]) if not self.happens("slow wire", 0.05) else 4.0)
+        """The transit time of a message in one direction."""
+        await asyncio.sleep(self.rng.choice([0.001, 0.01, 0.2]) if not self.happens("slow wire", 0.05) else 4.0)
 
     # ports.CrewApi
 
@@ -121,26 +121,26 @@ class World:
         await self.wire()
         execution = self.executions[kickoff_id]
         if self.happens("no sense in the status", 0.3):
-            return self.dice.choice(NO_SENSE)
+            return self.rng.choice(NO_SENSE)
         await self.wire()
         if execution.waits():
-            return paused(outright=self.dice.random() < 0.5)
+            return paused(outright=self.rng.random() < 0.5)
         if asyncio.get_running_loop().time() >= execution.ends_at:
             return execution.end
-        runs_in_progress: list[StatusResponse] = [Pending(), Running(), Running({"completed": self.dice.randint(0, 3)})]
-        return self.dice.choice(runs_in_progress)
+        runs_in_progress: list[StatusResponse] = [Pending(), Running(), Running({"completed": self.rng.randint(0, 3)})]
+        return self.rng.choice(runs_in_progress)
 
     async def resume(self, body: dict[str, Any]) -> ResumeResponse:
         execution = self.executions[body["execution_id"]]
         assert body["task_id"] == execution.task_id
-        said = await carry(execution, body["human_feedback"], self.happens, self.wire)
-        if execution.carried:
+        response = await resume(execution, body["human_feedback"], self.happens, self.wire)
+        if execution.sent:
             self.seen["question answered"] += 1
-            self.spawn(self._tell_end(execution, body))
-        return said
+            self.spawn(self._announce_end(execution, body))
+        return response
 
     async def stop(self, kickoff_id: str) -> bool:
-        return self.dice.random() < 0.5
+        return self.rng.random() < 0.5
 
     async def inputs(self) -> tuple[str, ...] | None:
         return None
@@ -179,50 +179,50 @@ class World:
 
     def _start(self, run_id: str) -> Execution:
         self.posts[run_id] += 1
-        lasts = self.dice.choice(self.lasting)
-        end = Failed("boom") if self.dice.random() < 0.2 else Succeeded("🦉", {"n": 1}, None)
+        lasts = self.rng.choice(self.lasting)
+        end = Failed("boom") if self.rng.random() < 0.2 else Succeeded("🦉", {"n": 1}, None)
         kickoff_id = f"k-{run_id}-{self.posts[run_id]}"
         execution = Execution(kickoff_id, run_id, lasts, end, asyncio.get_running_loop().time() + lasts)
-        if self.answer is not None and self.dice.random() < 0.5:
+        if self.answer is not None and self.rng.random() < 0.5:
             execution.asks_at, execution.ends_at = execution.ends_at, math.inf
         self.executions[kickoff_id] = execution
         return execution
 
-    def ask_everybody(self) -> None:
-        """Whoever has forgotten to answer is reminded."""
+    def remind_humans(self) -> None:
+        """Humans who have forgotten to answer are reminded."""
         for execution in self.executions.values():
             self._ask(execution)
 
     def _ask_humans(self, delivery: Delivery) -> None:
-        """Those who read the events answer; an event that comes twice makes two of them answer."""
+        """Humans who read the events answer; for an event that arrives twice, two of them answer."""
         if delivery.event.type == "run.waiting_for_human":
             self._ask(self.executions[json.loads(delivery.event.body)["data"]["kickoff_id"]])
 
     def _ask(self, execution: Execution) -> None:
-        forgets = self.happens("human never answers", 0.2) or (self.patience is not None and self.dice.random() < 0.2)
+        forgets = self.happens("human never answers", 0.2) or (self.patience is not None and self.rng.random() < 0.2)
         if self.answer is not None and not forgets:
             self.humans += 1
-            delay = self.dice.choice([0.1, 1.0, 12.0])
+            delay = self.rng.choice([0.1, 1.0, 12.0])
             self.spawn(human(f"human-{self.humans}", execution, delay, self.answer))
 
     async def _send_webhooks(self, execution: Execution, body: dict[str, Any]) -> None:
         """A task webhook at once, then one with the question, or the end."""
         await self._send_webhook(body["taskWebhookUrl"], Kind.TASK, {"kickoff_id": execution.kickoff_id})
         if execution.asks_at == math.inf:
-            await self._tell_end(execution, body)
+            await self._announce_end(execution, body)
             return
         await asyncio.sleep(max(0.0, execution.asks_at - asyncio.get_running_loop().time()))
         question = {"execution_id": execution.kickoff_id, "task_id": execution.task_id, "task_output": "a draft"}
         await self._send_webhook(body["humanInputWebhookUrl"], Kind.HUMAN, question)
 
-    async def _tell_end(self, execution: Execution, body: dict[str, Any]) -> None:
-        """A crew webhook comes at the end of a success only."""
+    async def _announce_end(self, execution: Execution, body: dict[str, Any]) -> None:
+        """A crew webhook is sent only after a success."""
         await asyncio.sleep(max(0.0, execution.ends_at - asyncio.get_running_loop().time()))
         if isinstance(execution.end, Succeeded):
             await self._send_webhook(body["crewWebhookUrl"], Kind.CREW, {"kickoff_id": execution.kickoff_id})
 
     async def _send_webhook(self, url: str, kind: Kind, body: dict[str, Any]) -> None:
-        """It may be lost, late or doubled."""
+        """It may be lost, late, or duplicated."""
         if self.happens("webhook lost", 0.4):
             return
         token = urlsplit(url).path.split("/")[2]

@@ -1,4 +1,4 @@
-"""How the connections of both directions come back, against a real broker that goes away in several ways."""
+"""Reconnection of consumer and publisher to a real broker that fails in several ways."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,14 +14,14 @@ from bridge.adapters.amqp.topology import Topology
 from bridge.core.delivery.model import Channel
 from bridge.core.delivery.outcome import Confirmed
 from bridge.ports.lifecycle import Health
-from tests.amqp_client import Client, FakeDoor, client_of, delivery, eventually, rules_for, running
+from tests.amqp_client import Client, FakeInbound, client_of, delivery, eventually, rules_for, running
 from tests.broker import Broker
 from tests.patience import PATIENCE
 
 
 @dataclass
 class Pair:
-    """Both directions of one bridge."""
+    """Consumer and publisher of one bridge."""
 
     consumer: AmqpConsumer
     publisher: AmqpPublisher
@@ -31,43 +31,45 @@ class Pair:
         return self.consumer.ready and self.publisher.ready
 
     @property
-    def away(self) -> bool:
+    def unavailable(self) -> bool:
         return not self.consumer.ready and not self.publisher.ready
 
 
-def pair_for(link: LinkOptions, topology: Topology, door: FakeDoor) -> Pair:
+def pair_for(link: LinkOptions, topology: Topology, inbound: FakeInbound) -> Pair:
     consumer = AmqpConsumer(
-        link, topology, rules_for(topology), 50, door.accept, door.refuse, door.apply_command, door.probe
+        link, topology, rules_for(topology), 50, inbound.accept, inbound.refuse, inbound.apply_command, inbound.probe
     )
     return Pair(consumer, AmqpPublisher(link, topology))
 
 
 @pytest.fixture
-async def pair(link: LinkOptions, topology: Topology, door: FakeDoor) -> AsyncIterator[Pair]:
-    pair = pair_for(link, topology, door)
+async def pair(link: LinkOptions, topology: Topology, inbound: FakeInbound) -> AsyncIterator[Pair]:
+    pair = pair_for(link, topology, inbound)
     async with running(pair.consumer, pair.publisher):
         await eventually(lambda: pair.ready)
         yield pair
 
 
-async def both_ways(pair: Pair, url: str, topology: Topology, door: FakeDoor, key: str) -> None:
-    """A request comes in and an event goes out."""
+async def both_ways(pair: Pair, url: str, topology: Topology, inbound: FakeInbound, key: str) -> None:
+    """A request arrives and an event is published."""
     async with client_of(url, topology) as client:
         await client.send(message_id=key)
-        await eventually(lambda: key in door.keys)
+        await eventually(lambda: key in inbound.keys)
         assert await pair.publisher.send(delivery(Channel.QUEUE, topology.dead, f"{key}-event")) == Confirmed()
 
 
-async def test_says_who_it_is(pair: Pair, broker: Broker):
-    """Names for the operator's list of connections."""
+async def test_connections_have_names(pair: Pair, broker: Broker):
+    """The names are for the operator's list of connections."""
     listed = await asyncio.to_thread(broker.ctl, "list_connections", "client_properties")
     assert all(f"kickoff-bridge:test:{name}" in listed for name in ("consume", "publish"))
     assert await pair.consumer.health() == Health(ok=True, detail="connected")
 
 
 @pytest.mark.parametrize("heartbeat", ["0", "abc", "600"])
-async def test_the_urls_heartbeat_does_not_count(link: LinkOptions, topology: Topology, broker: Broker, heartbeat: str):
-    """The library takes one that it cannot read for none: a broker that fell silent would never be noticed."""
+async def test_the_heartbeat_of_the_url_is_ignored(
+    link: LinkOptions, topology: Topology, broker: Broker, heartbeat: str
+):
+    """The library reads an unparsable one as none: a silent broker would never be noticed."""
     instance = f"heartbeat-{heartbeat}"
     publisher = AmqpPublisher(replace(link, url=f"{link.url}?heartbeat={heartbeat}", instance=instance), topology)
     async with running(publisher):
@@ -77,55 +79,55 @@ async def test_the_urls_heartbeat_does_not_count(link: LinkOptions, topology: To
     assert agreed == [str(HEARTBEAT)]
 
 
-async def test_resumes_when_connections_are_cut(pair: Pair, broker: Broker, topology: Topology, door: FakeDoor):
-    """One line for each loss, one for each return."""
+async def test_resumes_after_closed_connections(pair: Pair, broker: Broker, topology: Topology, inbound: FakeInbound):
+    """One log line per loss and per return."""
     with capture_logs() as logs:
         await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
         await eventually(lambda: sum(line["event"] == "broker_connected" for line in logs) == 2)
     await eventually(lambda: pair.ready)
-    await both_ways(pair, broker.url, topology, door, "after")
+    await both_ways(pair, broker.url, topology, inbound, "after")
     assert [line["event"] for line in logs].count("broker_lost") == 2
 
 
-async def test_resumes_when_the_broker_comes_back(
-    pair: Pair, broker: Broker, link: LinkOptions, topology: Topology, door: FakeDoor
+async def test_resumes_when_the_broker_returns(
+    pair: Pair, broker: Broker, link: LinkOptions, topology: Topology, inbound: FakeInbound
 ):
-    """Both a bridge that lost the broker and one that was started without it; queues and messages are still there."""
+    """Both a bridge that lost the broker and one started without it; queues and messages are kept."""
     async with client_of(broker.url, topology) as client:
         pair.consumer.stop()
         await eventually(lambda: not pair.consumer.ready)
         await client.send(message_id="before")
-    other_door = FakeDoor()
-    late = pair_for(link, replace(topology, results=f"{topology.results}-late"), other_door)
+    other_inbound = FakeInbound()
+    late = pair_for(link, replace(topology, results=f"{topology.results}-late"), other_inbound)
     with capture_logs() as logs:
         await asyncio.to_thread(broker.stop)
         async with running(late.consumer, late.publisher):
-            await eventually(lambda: pair.away)
+            await eventually(lambda: pair.unavailable)
             await eventually(lambda: sum(line["event"] == "broker_unreachable" for line in logs) == 2)
             assert await late.consumer.health() == Health(ok=False, detail="not connected")
             await asyncio.to_thread(broker.start)
             await eventually(lambda: late.ready and pair.publisher.ready)
-            await eventually(lambda: other_door.keys == ["before"])
-            await both_ways(late, broker.url, topology, other_door, "after")
+            await eventually(lambda: other_inbound.keys == ["before"])
+            await both_ways(late, broker.url, topology, other_inbound, "after")
     assert [line["event"] for line in logs].count("broker_unreachable") == 2
 
 
-async def test_makes_a_deleted_queue_again(pair: Pair, client: Client, topology: Topology, door: FakeDoor):
-    """The broker cancels the consumer, which the library does not tell; with `declare` the queue is made again."""
+async def test_a_deleted_queue_is_declared_again(pair: Pair, client: Client, topology: Topology, inbound: FakeInbound):
+    """The broker cancels the consumer, which the library does not report; with `declare` the queue is created again."""
     with capture_logs() as logs:
         await client.channel.queue_delete(topology.requests)
         await eventually(lambda: any(line["event"] == "broker_connected" for line in logs))
     assert "cancelled the consumer" in logs[0]["reason"]
     await eventually(lambda: pair.ready)
     await client.send(message_id="after")
-    await eventually(lambda: door.keys == ["after"])
+    await eventually(lambda: inbound.keys == ["after"])
 
 
-async def test_does_not_make_a_queue_of_its_own_accord(
-    link: LinkOptions, client: Client, topology: Topology, door: FakeDoor
+async def test_without_declare_no_queue_is_created(
+    link: LinkOptions, client: Client, topology: Topology, inbound: FakeInbound
 ):
-    """With `declare` off the operator is told what is missing, once, and nothing is created."""
-    pair = pair_for(link, replace(topology, declare=False), door)
+    """With `declare` off, missing queues are reported once, and nothing is created."""
+    pair = pair_for(link, replace(topology, declare=False), inbound)
     with capture_logs() as logs:
         async with running(pair.consumer):
             await eventually(lambda: pair.consumer._link._attempts > 2)
@@ -136,10 +138,12 @@ async def test_does_not_make_a_queue_of_its_own_accord(
     assert "amqp.declare" in logs[0]["remedy"]
 
 
-async def test_tells_of_other_arguments(link: LinkOptions, client: Client, topology: Topology, door: FakeDoor):
-    """A queue that exists with other arguments is named; only the operator can end this."""
+async def test_other_arguments_are_reported(
+    link: LinkOptions, client: Client, topology: Topology, inbound: FakeInbound
+):
+    """A queue that exists with other arguments is named; only the operator can resolve this."""
     await client.channel.declare_queue(topology.requests, durable=True)
-    pair = pair_for(link, topology, door)
+    pair = pair_for(link, topology, inbound)
     with capture_logs() as logs:
         async with running(pair.consumer):
             await eventually(lambda: logs)
@@ -151,12 +155,12 @@ async def test_tells_of_other_arguments(link: LinkOptions, client: Client, topol
     ("user", "password", "vhost", "named"),
     [("guest", "s3cret-pw", "", "user name or the password"), ("guest", "guest", "nowhere", "virtual host")],
 )
-async def test_tells_of_wrong_credentials(
-    broker: Broker, topology: Topology, door: FakeDoor, user: str, password: str, vhost: str, named: str
+async def test_wrong_credentials_are_reported(
+    broker: Broker, topology: Topology, inbound: FakeInbound, user: str, password: str, vhost: str, named: str
 ):
-    """The remedy names the setting; the URL's secret is in neither line nor health."""
+    """The remedy names the setting; the secret of the URL is neither in the log nor in the health report."""
     options = LinkOptions(broker.url_for(user, password, vhost), "test", longest_pause=0.5)
-    pair = pair_for(options, topology, door)
+    pair = pair_for(options, topology, inbound)
     with capture_logs() as logs:
         async with running(pair.consumer):
             await eventually(lambda: pair.consumer._link._attempts > 2)
@@ -167,8 +171,10 @@ async def test_tells_of_wrong_credentials(
     assert "s3cret-pw" not in f"{logs}{options}{health}"
 
 
-async def test_a_silent_broker_is_given_up(link: LinkOptions, topology: Topology, broker: Broker, door: FakeDoor):
-    """A frozen broker keeps the connection and answers nothing: publishing finds out by the missing confirm."""
+async def test_a_silent_broker_is_disconnected(
+    link: LinkOptions, topology: Topology, broker: Broker, inbound: FakeInbound
+):
+    """A frozen broker keeps the connection open without a response: the publisher notices the missing confirm."""
     publisher = AmqpPublisher(replace(link, timeout=1.0), topology, confirm_limit=0.5)
     async with running(publisher):
         await eventually(lambda: publisher.ready)
@@ -182,8 +188,8 @@ async def test_a_silent_broker_is_given_up(link: LinkOptions, topology: Topology
         assert await publisher.send(delivery(Channel.QUEUE, topology.dead)) == Confirmed()
 
 
-async def test_stops_while_the_broker_is_away(link: LinkOptions, topology: Topology, door: FakeDoor):
-    """Neither the attempt under way nor the pause is waited for."""
-    pair = pair_for(replace(link, url="amqp://guest:guest@127.0.0.1:1/"), topology, door)
+async def test_stops_while_the_broker_is_unavailable(link: LinkOptions, topology: Topology, inbound: FakeInbound):
+    """Stopping waits neither for the attempt in progress nor for the pause."""
+    pair = pair_for(replace(link, url="amqp://guest:guest@127.0.0.1:1/"), topology, inbound)
     async with asyncio.timeout(PATIENCE), running(pair.consumer, pair.publisher):
         await eventually(lambda: pair.consumer._link._attempts > 0)

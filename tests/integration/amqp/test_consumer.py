@@ -1,4 +1,4 @@
-"""The door for messages, against a real broker."""
+"""The consumer against a real broker."""
 
 import asyncio
 import json
@@ -14,163 +14,174 @@ from bridge.adapters.amqp.topology import Topology, ensure_inbound
 from bridge.core.errors import RequestRefused, StoreBroken
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.inbound import RefusedMessage
-from tests.amqp_client import BODY, Client, FakeDoor, client_of, eventually, rules_for, running
+from tests.amqp_client import BODY, Client, FakeInbound, client_of, eventually, rules_for, running
 from tests.broker import Broker
 from tests.fakes import Faults
 from tests.raw_frames import POISON, publish_raw, short
 
 
-def consumer_for(link: LinkOptions, topology: Topology, door: FakeDoor, prefetch: int = 50) -> AmqpConsumer:
+def consumer_for(link: LinkOptions, topology: Topology, inbound: FakeInbound, prefetch: int = 50) -> AmqpConsumer:
     return AmqpConsumer(
-        link, topology, rules_for(topology), prefetch, door.accept, door.refuse, door.apply_command, door.probe
+        link,
+        topology,
+        rules_for(topology),
+        prefetch,
+        inbound.accept,
+        inbound.refuse,
+        inbound.apply_command,
+        inbound.probe,
     )
 
 
 @pytest.fixture
-async def consumer(link: LinkOptions, topology: Topology, door: FakeDoor) -> AsyncIterator[AmqpConsumer]:
-    consumer = consumer_for(link, topology, door)
+async def consumer(link: LinkOptions, topology: Topology, inbound: FakeInbound) -> AsyncIterator[AmqpConsumer]:
+    consumer = consumer_for(link, topology, inbound)
     async with running(consumer):
         await eventually(lambda: consumer.ready)
         yield consumer
 
 
 @pytest.mark.usefixtures("consumer")
-async def test_takes_a_request_by_routing_key(client: Client, topology: Topology, door: FakeDoor):
-    """The routing key names the crew, the message id is the key, the rest of the envelope is kept."""
+async def test_a_request_is_accepted_by_routing_key(client: Client, topology: Topology, inbound: FakeInbound):
+    """The routing key names the crew, the message id is the key, and the rest of the envelope is kept."""
     properties = {"message_id": "order-7", "correlation_id": "c-1", "reply_to": "reply.orders", "priority": 3}
     await client.send({"inputs": {}}, "research", exchange=topology.requests, **properties)
-    await eventually(lambda: door.accepted)
-    request, envelope = door.accepted[0]
+    await eventually(lambda: inbound.accepted)
+    request, envelope = inbound.accepted[0]
     assert (request.crew, request.idempotency_key, request.priority) == ("research", "order-7", 3)
     assert (envelope.source, envelope.correlation_id) == (f"queue/{topology.requests}", "c-1")
     assert (envelope.reply_to, envelope.redelivered) == ("reply.orders", False)
     assert await client.count(topology.requests) == 0
 
 
-async def test_acks_only_what_is_stored(link: LinkOptions, client: Client, topology: Topology, door: FakeDoor):
-    """While the store works the broker holds the message: if the process dies now, it comes again."""
-    door.gate.clear()
-    consumer = consumer_for(link, topology, door)
+async def test_only_stored_messages_are_acked(
+    link: LinkOptions, client: Client, topology: Topology, inbound: FakeInbound
+):
+    """The broker holds the message while the store writes: if the process dies now, the message is redelivered."""
+    inbound.gate.clear()
+    consumer = consumer_for(link, topology, inbound)
     dying = asyncio.create_task(consumer.run())
     await eventually(lambda: consumer.ready)
     await client.send(message_id="order-7")
-    await door.entered.wait()
+    await inbound.entered.wait()
     dying.cancel()
     await asyncio.wait([dying])
-    assert door.accepted == []
-    door.gate.set()
-    async with running(consumer_for(link, topology, door)):
-        await eventually(lambda: door.accepted)
-    assert door.accepted[0][1].redelivered
-    assert door.keys == ["order-7"]
+    assert inbound.accepted == []
+    inbound.gate.set()
+    async with running(consumer_for(link, topology, inbound)):
+        await eventually(lambda: inbound.accepted)
+    assert inbound.accepted[0][1].redelivered
+    assert inbound.keys == ["order-7"]
 
 
-async def test_prefetch_bounds_what_is_in_hand(link: LinkOptions, client: Client, topology: Topology, door: FakeDoor):
-    """A store that is slow leaves the rest in the queue."""
-    door.gate.clear()
-    consumer = consumer_for(link, topology, door, prefetch=2)
+async def test_prefetch_limits_messages_in_progress(
+    link: LinkOptions, client: Client, topology: Topology, inbound: FakeInbound
+):
+    """A slow store leaves the other messages in the queue."""
+    inbound.gate.clear()
+    consumer = consumer_for(link, topology, inbound, prefetch=2)
     async with running(consumer):
         await eventually(lambda: consumer.ready)
         for number in range(5):
             await client.send(message_id=f"order-{number}")
         await eventually(lambda: consumer.in_progress == 2)
         assert await client.count(topology.requests) == 3
-        door.gate.set()
-        await eventually(lambda: len(door.accepted) == 5)
+        inbound.gate.set()
+        await eventually(lambda: len(inbound.accepted) == 5)
 
 
-async def test_finishes_what_is_in_hand_when_stopped(
-    link: LinkOptions, client: Client, topology: Topology, door: FakeDoor
+async def test_stopping_finishes_messages_in_progress(
+    link: LinkOptions, client: Client, topology: Topology, inbound: FakeInbound
 ):
-    """A request whose storing is under way is stored and acked before the connection closes."""
-    door.gate.clear()
-    consumer = consumer_for(link, topology, door)
+    """A request that is being stored is acked before the connection closes."""
+    inbound.gate.clear()
+    consumer = consumer_for(link, topology, inbound)
     async with running(consumer):
         await eventually(lambda: consumer.ready)
         await client.send(message_id="order-7")
-        await door.entered.wait()
+        await inbound.entered.wait()
         consumer.stop()
-        asyncio.get_running_loop().call_later(0.1, door.gate.set)
-    assert door.keys == ["order-7"]
+        asyncio.get_running_loop().call_later(0.1, inbound.gate.set)
+    assert inbound.keys == ["order-7"]
     assert await client.count(topology.requests) == 0
 
 
 @pytest.mark.usefixtures("consumer")
-async def test_refuses_what_cannot_be_read(client: Client, topology: Topology, door: FakeDoor):
-    """The body is kept unchanged, headers that route are dropped, the message is acked."""
+async def test_an_unreadable_message_is_refused(client: Client, topology: Topology, inbound: FakeInbound):
+    """The body is kept unchanged, headers that route are dropped, and the message is acked."""
     await client.send(b"{oops", headers={"tenant": "a", "CC": ["other"], "x-death": "1"}, message_id="order-7")
-    await eventually(lambda: door.refused)
-    refused = door.refused[0]
+    await eventually(lambda: inbound.refused)
+    refused = inbound.refused[0]
     assert (refused.code, refused.body) == ("invalid_json", b"{oops")
     assert refused.headers == {"tenant": "a", "x-bridge-original-message_id": "order-7"}
     assert await client.count(topology.requests) == 0
 
 
 @pytest.mark.usefixtures("consumer")
-async def test_refuses_an_answer_whose_key_cannot_be_read(broker: Broker, topology: Topology, door: FakeDoor):
-    """It was taken without its key, so that a second copy of it could have answered the next question."""
-    answer = json.dumps({"run_id": "r-1", "approve": True}).encode()
+async def test_an_answer_with_an_unreadable_key_is_refused(broker: Broker, topology: Topology, inbound: FakeInbound):
+    """It was accepted without its key, so that a second copy could have answered the next question."""
+    result = json.dumps({"run_id": "r-1", "approve": True}).encode()
     async with client_of(broker.url, topology) as client:
         properties = {"type": short(b"resume"), **POISON["message_id"]}
-        await publish_raw(client.channel, properties, answer, key=topology.requests.encode())
-        await eventually(lambda: door.refused or door.steered)
-    assert not door.steered
-    assert (door.refused[0].code, door.refused[0].body) == ("invalid_request", answer)
+        await publish_raw(client.channel, properties, result, key=topology.requests.encode())
+        await eventually(lambda: inbound.refused or inbound.commands)
+    assert not inbound.commands
+    assert (inbound.refused[0].code, inbound.refused[0].body) == ("invalid_request", result)
 
 
 @pytest.mark.usefixtures("consumer")
-async def test_refuses_what_the_store_refuses(client: Client, door: FakeDoor):
-    """A request that could be read and is refused later still names its crew."""
-    door.errors = [RequestRefused("unknown_crew", "there is no such crew", "crew")]
+async def test_a_request_that_the_store_refuses_is_refused(client: Client, inbound: FakeInbound):
+    """A readable request that is refused later still names its crew."""
+    inbound.errors = [RequestRefused("unknown_crew", "there is no such crew", "crew")]
     await client.send(reply_to="reply.orders")
-    await eventually(lambda: door.refused)
-    assert (door.refused[0].crew, door.refused[0].reply_to) == ("research", "reply.orders")
+    await eventually(lambda: inbound.refused)
+    assert (inbound.refused[0].crew, inbound.refused[0].reply_to) == ("research", "reply.orders")
 
 
-async def test_an_unexpected_exception_costs_its_message_alone(
-    link: LinkOptions, client: Client, topology: Topology, door: FakeDoor
+async def test_an_unexpected_exception_costs_only_its_message(
+    link: LinkOptions, client: Client, topology: Topology, inbound: FakeInbound
 ):
-    """It ended the process; the message came again, and ended the next one."""
+    """It ended the process; the message was redelivered, and ended the next one."""
     faults = Faults()
-    door.errors = [ZeroDivisionError("a bug")]
-    consumer = consumer_for(replace(link, report=faults), topology, door)
+    inbound.errors = [ZeroDivisionError("a bug")]
+    consumer = consumer_for(replace(link, report=faults), topology, inbound)
     async with running(consumer):
         await eventually(lambda: consumer.ready)
         await client.send(message_id="poison")
-        await eventually(lambda: door.refused)
+        await eventually(lambda: inbound.refused)
         await client.send(message_id="order-7")
-        await eventually(lambda: door.keys == ["order-7"])
-    [refused] = door.refused
+        await eventually(lambda: inbound.keys == ["order-7"])
+    [refused] = inbound.refused
     assert (refused.code, refused.body, refused.idempotency_key) == ("internal", json.dumps(BODY).encode(), "poison")
     assert faults.kinds == [Quarantined.MESSAGE]
     await client.until_count(topology.requests, 0)
 
 
-async def test_a_message_that_cannot_even_be_refused_goes_to_the_dead_queue_by_the_brokers_way(
-    monkeypatch: pytest.MonkeyPatch, link: LinkOptions, client: Client, topology: Topology, door: FakeDoor
+async def test_a_message_that_cannot_be_refused_is_dead_lettered_by_the_broker(
+    monkeypatch: pytest.MonkeyPatch, link: LinkOptions, client: Client, topology: Topology, inbound: FakeInbound
 ):
     async def refuse(_: RefusedMessage) -> None:
         raise OverflowError("another bug")
 
     faults = Faults()
-    door.errors = [ZeroDivisionError("a bug")]
-    monkeypatch.setattr(door, "refuse", refuse)
-    consumer = consumer_for(replace(link, report=faults), topology, door)
+    inbound.errors = [ZeroDivisionError("a bug")]
+    monkeypatch.setattr(inbound, "refuse", refuse)
+    consumer = consumer_for(replace(link, report=faults), topology, inbound)
     async with running(consumer):
         await eventually(lambda: consumer.ready)
         await client.send(message_id="poison")
         await client.until_count(topology.dead, 1)
         await client.send(message_id="order-7")
-        await eventually(lambda: door.keys == ["order-7"])
+        await eventually(lambda: inbound.keys == ["order-7"])
     assert faults.kinds == [Quarantined.MESSAGE] * 2
     await client.until_count(topology.requests, 0)
 
 
-async def test_only_a_store_that_cannot_be_relied_on_ends_the_part(
-    link: LinkOptions, client: Client, topology: Topology, door: FakeDoor
+async def test_only_a_broken_store_ends_the_consumer(
+    link: LinkOptions, client: Client, topology: Topology, inbound: FakeInbound
 ):
-    door.errors = [StoreBroken("disk I/O error")]
-    consumer = consumer_for(link, topology, door)
+    inbound.errors = [StoreBroken("disk I/O error")]
+    consumer = consumer_for(link, topology, inbound)
     consuming = asyncio.create_task(consumer.run())
     await eventually(lambda: consumer.ready)
     await client.send(message_id="order-7")
@@ -178,8 +189,8 @@ async def test_only_a_store_that_cannot_be_relied_on_ends_the_part(
         await consuming
 
 
-async def test_a_bug_while_connecting_is_reported_and_the_connection_made_anew(
-    monkeypatch: pytest.MonkeyPatch, link: LinkOptions, topology: Topology, door: FakeDoor
+async def test_after_a_bug_while_connecting_the_connection_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, link: LinkOptions, topology: Topology, inbound: FakeInbound
 ):
     faults, bugs = Faults(), [ZeroDivisionError("a bug")]
 
@@ -189,14 +200,16 @@ async def test_a_bug_while_connecting_is_reported_and_the_connection_made_anew(
         return await ensure_inbound(*args)
 
     monkeypatch.setattr("bridge.adapters.amqp.consumer.ensure_inbound", buggy)
-    consumer = consumer_for(replace(link, report=faults), topology, door)
+    consumer = consumer_for(replace(link, report=faults), topology, inbound)
     async with running(consumer):
         await eventually(lambda: consumer.ready)
     assert faults.kinds == [Quarantined.TASK]
 
 
-async def test_a_rejected_message_reaches_the_dead_queue(client: Client, topology: Topology, consumer: AmqpConsumer):
-    """What the broker itself gives up goes through the default exchange to the dead queue."""
+async def test_a_rejected_message_reaches_the_dead_letter_queue(
+    client: Client, topology: Topology, consumer: AmqpConsumer
+):
+    """Messages dead-lettered by the broker go through the default exchange to the dead-letter queue."""
     consumer.stop()
     await eventually(lambda: not consumer.ready)
     await client.send(message_id="order-7")

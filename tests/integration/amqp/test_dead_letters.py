@@ -1,4 +1,4 @@
-"""Dead messages are looked at and sent back, whatever is in them, by the real commands against a real broker."""
+"""Dead letters are listed and replayed by the real commands against a real broker, whatever they contain."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from tests.broker import Broker
 from tests.raw_frames import POISON, publish_raw
 
 
-class Verbs:
+class DeadLetterCommands:
     """`kickoff-bridge dead …` in processes of its own."""
 
     def __init__(self, folder: Path, url: str, topology: Topology) -> None:
@@ -56,14 +56,14 @@ class Verbs:
 
 
 @pytest.fixture
-async def verbs(tmp_path: Path, broker: Broker, client: Client, topology: Topology) -> Verbs:
+async def commands(tmp_path: Path, broker: Broker, client: Client, topology: Topology) -> DeadLetterCommands:
     await ensure_inbound(client.channel, topology)
-    return Verbs(tmp_path, broker.url, topology)
+    return DeadLetterCommands(tmp_path, broker.url, topology)
 
 
 @pytest.fixture
-async def letters(link: LinkOptions, topology: Topology, verbs: Verbs) -> Sequence[str]:
-    """Three refused messages in the dead queue, as the bridge puts them there."""
+async def letters(link: LinkOptions, topology: Topology, commands: DeadLetterCommands) -> Sequence[str]:
+    """Three refused messages in the dead-letter queue, as the bridge puts them there."""
     publisher = AmqpPublisher(link, topology)
     async with running(publisher):
         await eventually(lambda: publisher.ready)
@@ -82,28 +82,32 @@ async def letters(link: LinkOptions, topology: Topology, verbs: Verbs) -> Sequen
     return [f"order-{number}" for number in range(3)]
 
 
-async def test_looking_changes_nothing(verbs: Verbs, letters: Sequence[str], client: Client, topology: Topology):
-    """Listed in their order, and all still there, in the same order, for the next look.
+async def test_listing_changes_nothing(
+    commands: DeadLetterCommands, letters: Sequence[str], client: Client, topology: Topology
+):
+    """Listed in order, and still there in the same order for the next command.
 
-    A look at some of them may leave these behind the others; that is the broker's way with what is returned.
+    Listing only some may leave these behind the others; this is how the broker requeues messages.
     """
     for _ in range(2):
-        found = (await verbs.json("list"))["messages"]
+        found = (await commands.json("list"))["messages"]
         assert [message["id"] for message in found] == letters
     assert (found[0]["reason"], found[0]["time"]) == ("unknown_crew", "2026-11-18T11:06:40.000Z")
-    shown = await verbs.json("show", "order-1")
+    shown = await commands.json("show", "order-1")
     assert (shown["detail"], shown["body"]) == (
         "no crew named research is configured; check the name",
         '{"inputs": {}}',
     )
-    _, out, _ = await verbs.run("list", "--limit", "1")
+    _, out, _ = await commands.run("list", "--limit", "1")
     assert len([line for line in out.splitlines() if "order-" in line]) == 1
     await client.until_count(topology.dead, 3)
 
 
-async def test_one_is_replayed_as_it_came(verbs: Verbs, letters: Sequence[str], client: Client, topology: Topology):
-    """By its own routing key, with its own properties, and with nothing of what was added."""
-    assert await verbs.json("replay", letters[1]) == {"replayed": ["order-1"]}
+async def test_one_message_is_replayed_unchanged(
+    commands: DeadLetterCommands, letters: Sequence[str], client: Client, topology: Topology
+):
+    """With its own routing key and properties, and without any added header."""
+    assert await commands.json("replay", letters[1]) == {"replayed": ["order-1"]}
     sent = (await client.receive(topology.requests))[0]
     assert (sent.exchange, sent.routing_key) == (topology.requests, "research")
     assert (sent.message_id, sent.correlation_id, sent.content_type) == ("order-1", "c", "application/json")
@@ -112,53 +116,60 @@ async def test_one_is_replayed_as_it_came(verbs: Verbs, letters: Sequence[str], 
     await client.until_count(topology.dead, 2)
 
 
-async def test_all_are_sent_back_once(verbs: Verbs, letters: Sequence[str], client: Client, topology: Topology):
-    """A copy that a crash left behind is not sent a second time; another message under the same id is."""
+async def test_all_messages_are_replayed_once(
+    commands: DeadLetterCommands, letters: Sequence[str], client: Client, topology: Topology
+):
+    """A copy left by a crash is not sent a second time; another message with the same id is."""
     queue = client.channel.default_exchange
     copy = Message(b'{"inputs": {}}', message_id="order-0", headers={"x-bridge-original-routing_key": "research"})
     await queue.publish(copy, topology.dead)
     await queue.publish(Message(b"other", message_id="order-0"), topology.dead)
-    assert await verbs.json("replay", "--all") == {"replayed": [*letters, "order-0"]}
+    assert await commands.json("replay", "--all") == {"replayed": [*letters, "order-0"]}
     assert [message.body for message in await client.receive(topology.requests, 4)][3] == b"other"
     await client.until_count(topology.requests, 0)
     await client.until_count(topology.dead, 0)
 
 
-async def test_what_the_broker_gave_up_goes_back_too(verbs: Verbs, client: Client, topology: Topology):
-    """It has no header of ours; the broker's own tells where it came from, and a key is made that stays the same."""
+async def test_messages_dead_lettered_by_the_broker_are_replayed(
+    commands: DeadLetterCommands, client: Client, topology: Topology
+):
+    """It has no header of the bridge.
+
+    That of the broker names its origin, and a key is computed that stays the same.
+    """
     await client.send({"inputs": {}}, "research", exchange=topology.requests)
     queue = await client.channel.get_queue(topology.requests, ensure=False)
     message = await queue.get()
     assert message is not None
     await message.reject(requeue=False)
     await client.until_count(topology.dead, 1)
-    (listed,) = (await verbs.json("list"))["messages"]
+    (listed,) = (await commands.json("list"))["messages"]
     assert (listed["reason"], listed["x_death"][0]["queue"]) == ("rejected", topology.requests)
-    assert await verbs.json("replay", listed["id"]) == {"replayed": [listed["id"]]}
+    assert await commands.json("replay", listed["id"]) == {"replayed": [listed["id"]]}
     sent = (await client.receive(topology.requests))[0]
     assert (sent.routing_key, sent.message_id) == ("research", listed["id"])
     assert "x-death" not in sent.headers
 
 
-async def test_frames_that_cannot_be_read_are_shown_and_sent_back(
-    verbs: Verbs, broker: Broker, client: Client, topology: Topology
+async def test_unreadable_messages_are_listed_and_replayed(
+    commands: DeadLetterCommands, broker: Broker, client: Client, topology: Topology
 ):
-    """What the broker put there after it broke the consumer: the library would break the inspector as well."""
+    """The broker dead-lettered them after they broke the consumer: the library would fail in the command as well."""
     async with client_of(broker.url, topology) as other:
         for properties in POISON.values():
             await publish_raw(other.channel, properties, key=topology.dead.encode())
         await client.until_count(topology.dead, len(POISON))
-    found = (await verbs.json("list"))["messages"]
+    found = (await commands.json("list"))["messages"]
     assert len(found) == len(POISON)
     assert all(message["detail"] for message in found)
-    await verbs.json("replay", "--all")
+    await commands.json("replay", "--all")
     await client.until_count(topology.dead, 0)
     assert await client.count(topology.requests) > 0
     await client.receive(topology.requests)
 
 
-async def test_a_silent_broker_is_noticed_whatever_the_url_says(broker: Broker, client: Client, topology: Topology):
-    """Without a heartbeat whoever looks at the queue would wait for ever."""
+async def test_a_silent_broker_is_noticed_whatever_the_url_contains(broker: Broker, client: Client, topology: Topology):
+    """Without a heartbeat the command would wait forever."""
     await ensure_inbound(client.channel, topology)
     async with opened(f"{broker.url}?heartbeat=0", topology):
         listed = await asyncio.to_thread(broker.ctl, "list_connections", "timeout")
@@ -167,21 +178,21 @@ async def test_a_silent_broker_is_noticed_whatever_the_url_says(broker: Broker, 
 
 
 @pytest.mark.usefixtures("letters")
-async def test_wrong_usage_is_told(verbs: Verbs):
+async def test_wrong_usage_is_reported(commands: DeadLetterCommands):
     for args in (("replay",), ("replay", "order-1", "--all"), ("show", "nobody"), ("replay", "nobody")):
-        code, _, err = await verbs.run(*args)
+        code, _, err = await commands.run(*args)
         assert (code, "Traceback" in err) == (64, False), (args, err)
 
 
-async def test_a_broker_that_is_away_is_told(tmp_path: Path):
-    code, _, err = await Verbs(tmp_path, "amqp://guest:s3cret-pw@127.0.0.1:9/", Topology()).run("list")
+async def test_an_unreachable_broker_is_reported(tmp_path: Path):
+    code, _, err = await DeadLetterCommands(tmp_path, "amqp://guest:s3cret-pw@127.0.0.1:9/", Topology()).run("list")
     assert (code, "Traceback" in err, "s3cret-pw" in err) == (69, False, False)
 
 
-async def test_one_that_cannot_be_sent_back_is_reported_and_leaves_the_others(
+async def test_a_message_that_cannot_be_replayed_is_reported_and_skipped(
     monkeypatch: pytest.MonkeyPatch, broker: Broker, letters: Sequence[str], client: Client, topology: Topology
 ):
-    """`dead replay --all` exited with 70 at the first such message, and left all that came after it."""
+    """`dead replay --all` exited with 70 at the first such message, and skipped all that followed."""
     as_it_came = dead_letters._original_message
 
     def poisoned(dead: dead_letters.DeadMessage) -> Message:
@@ -198,11 +209,13 @@ async def test_one_that_cannot_be_sent_back_is_reported_and_leaves_the_others(
     await client.until_count(topology.dead, 1)
 
 
-async def test_headers_of_every_type_are_sent_back_as_they_came(verbs: Verbs, client: Client, topology: Topology):
-    """Doubles came back as singles; one that no single can hold could not be sent back at all."""
+async def test_headers_of_every_type_are_replayed_unchanged(
+    commands: DeadLetterCommands, client: Client, topology: Topology
+):
+    """Doubles became singles; a value too large for a single could not be replayed at all."""
     headers: dict[str, Any] = {"x-ratio": 1e300, "share": 0.1, "deep": {"doubles": [0.1, None]}}
     message = ExactMessage(b"{", headers=headers, message_id="order-1")
     await client.channel.default_exchange.publish(message, topology.dead)
-    assert await verbs.json("replay", "--all") == {"replayed": ["order-1"]}
+    assert await commands.json("replay", "--all") == {"replayed": ["order-1"]}
     sent = (await client.receive(topology.requests))[0]
     assert {name: value for name, value in sent.headers.items() if name in headers} == headers

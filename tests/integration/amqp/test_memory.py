@@ -1,4 +1,4 @@
-"""The bytes of the messages in hand, against a real broker."""
+"""The memory budget of the consumer, against a real broker."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from bridge.adapters.amqp.connection import LinkOptions
 from bridge.adapters.amqp.consumer import AmqpConsumer
 from bridge.adapters.amqp.memory import MessageMemory
 from bridge.adapters.amqp.topology import Topology
-from tests.amqp_client import BODY, Client, FakeDoor, eventually, rules_for, running
+from tests.amqp_client import BODY, Client, FakeInbound, eventually, rules_for, running
 from tests.broker import Broker
 from tests.patience import PATIENCE
 
@@ -20,37 +20,37 @@ KEYS = {f"order-{number}" for number in range(6)}
 
 @pytest.fixture
 async def consumer(
-    link: LinkOptions, topology: Topology, door: FakeDoor, monkeypatch: pytest.MonkeyPatch
+    link: LinkOptions, topology: Topology, inbound: FakeInbound, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[AmqpConsumer]:
-    """With room for two large messages."""
+    """With memory for two large messages."""
     monkeypatch.setattr(connection, "MessageMemory", lambda: MessageMemory(100_000, PATIENCE))
     consumer = AmqpConsumer(
-        link, topology, rules_for(topology), 50, door.accept, door.refuse, door.apply_command, door.probe
+        link, topology, rules_for(topology), 50, inbound.accept, inbound.refuse, inbound.apply_command, inbound.probe
     )
     async with running(consumer):
         await eventually(lambda: consumer.ready)
         yield consumer
 
 
-async def test_messages_beyond_the_bytes_stay_with_the_broker_and_come_later(
-    consumer: AmqpConsumer, client: Client, topology: Topology, door: FakeDoor
+async def test_messages_beyond_the_budget_stay_with_the_broker_for_the_moment(
+    consumer: AmqpConsumer, client: Client, topology: Topology, inbound: FakeInbound
 ):
     """The prefetch count would permit all of them."""
-    door.gate.clear()
+    inbound.gate.clear()
     for key in sorted(KEYS):
         await client.send(LARGE, message_id=key)
     await client.until_count(topology.requests, 0)
     await eventually(lambda: consumer.in_progress == 2)
-    door.gate.set()
-    await eventually(lambda: set(door.keys) == KEYS)
-    assert len(door.accepted) == len(KEYS)
-    assert not any(envelope.redelivered for _, envelope in door.accepted)
+    inbound.gate.set()
+    await eventually(lambda: set(inbound.keys) == KEYS)
+    assert len(inbound.accepted) == len(KEYS)
+    assert not any(envelope.redelivered for _, envelope in inbound.accepted)
 
 
-async def test_a_connection_lost_during_the_wait_leaves_nothing_counted(
-    consumer: AmqpConsumer, client: Client, topology: Topology, door: FakeDoor, broker: Broker
+async def test_a_connection_lost_during_the_wait_releases_its_memory(
+    consumer: AmqpConsumer, client: Client, topology: Topology, inbound: FakeInbound, broker: Broker
 ):
-    door.gate.clear()
+    inbound.gate.clear()
     for key in sorted(KEYS):
         await client.send(LARGE, message_id=key)
     await client.until_count(topology.requests, 0)
@@ -58,10 +58,10 @@ async def test_a_connection_lost_during_the_wait_leaves_nothing_counted(
     connections = await asyncio.to_thread(broker.ctl, "list_connections", "pid", "client_properties")
     [ours] = [line.split("\t")[0] for line in connections.splitlines() if "kickoff-bridge:test:consume" in line]
     await asyncio.to_thread(broker.ctl, "close_connection", ours, "test")
-    door.gate.set()
-    await eventually(lambda: set(door.keys) == KEYS)
+    inbound.gate.set()
+    await eventually(lambda: set(inbound.keys) == KEYS)
     await eventually(lambda: consumer.ready and not consumer.in_progress)
-    door.accepted.clear()
+    inbound.accepted.clear()
     for key in sorted(KEYS):
         await client.send(LARGE, message_id=key)
-    await eventually(lambda: set(door.keys) == KEYS)
+    await eventually(lambda: set(inbound.keys) == KEYS)

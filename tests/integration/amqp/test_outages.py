@@ -1,4 +1,4 @@
-"""Trouble of the store and of the link is no message's fault: its delivery count says so, and none becomes dead."""
+"""Outages of the store and of the connection are no fault of a message: its delivery count stays low."""
 
 import asyncio
 from collections import Counter
@@ -15,7 +15,7 @@ from bridge.adapters.amqp.connection import LinkOptions
 from bridge.adapters.amqp.consumer import GOOD_IN_A_ROW, AmqpConsumer
 from bridge.adapters.amqp.messages import MessageRules
 from bridge.adapters.amqp.topology import DELIVERY_LIMIT, Topology, requests_arguments
-from tests.amqp_client import Client, FakeDoor, client_of, eventually, rules_for, running
+from tests.amqp_client import Client, FakeInbound, client_of, eventually, rules_for, running
 from tests.broker import Broker
 from tests.raw_frames import POISON, publish_raw
 from tests.system.faults.proxy import Proxy, proxy_to
@@ -24,15 +24,22 @@ MESSAGES, PREFETCH = 30, 10
 LOSSES = 11
 
 
-def consumer_for(link: LinkOptions, topology: Topology, door: FakeDoor) -> AmqpConsumer:
+def consumer_for(link: LinkOptions, topology: Topology, inbound: FakeInbound) -> AmqpConsumer:
     return AmqpConsumer(
-        link, topology, rules_for(topology), PREFETCH, door.accept, door.refuse, door.apply_command, door.probe
+        link,
+        topology,
+        rules_for(topology),
+        PREFETCH,
+        inbound.accept,
+        inbound.refuse,
+        inbound.apply_command,
+        inbound.probe,
     )
 
 
 @pytest.fixture
 def returns(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each message had been returned to the queue when it was delivered last, by its id."""
+    """Per message id, how often the message had been returned to the queue at its last delivery."""
     counts: Counter[str] = Counter()
     read = messages.read_request
 
@@ -64,65 +71,68 @@ async def send_all(client: Client, count: int = MESSAGES) -> None:
 
 
 async def lose_link(proxy: Proxy) -> None:
-    """Cut, and wait until the bridge has connected again."""
+    """Cut the connection, and wait until the bridge has connected again."""
     with capture_logs() as logs:
         proxy.cut()
         await eventually(lambda: any(line["event"] == "broker_connected" for line in logs))
 
 
-async def all_stored(door: FakeDoor, client: Client, topology: Topology, count: int = MESSAGES) -> None:
-    """Each once, and nothing is left anywhere."""
-    await eventually(lambda: len(set(door.keys)) == count)
+async def all_stored(inbound: FakeInbound, client: Client, topology: Topology, count: int = MESSAGES) -> None:
+    """Each once, and nothing is left in any queue."""
+    await eventually(lambda: len(set(inbound.keys)) == count)
     await client.until_count(topology.requests, 0)
     assert await client.count(topology.dead) == 0
 
 
-async def test_nothing_is_held_while_the_store_is_unavailable(
-    link: LinkOptions, client: Client, topology: Topology, door: FakeDoor, returns: Counter[str]
+async def test_no_message_is_held_while_the_store_is_unavailable(
+    link: LinkOptions, client: Client, topology: Topology, inbound: FakeInbound, returns: Counter[str]
 ):
-    """Messages go back once and wait in the queue; the store is polled, not tried with message after message."""
-    door.away = True
-    consumer = consumer_for(link, topology, door)
+    """Messages are returned once and wait in the queue; the store is polled instead of tried with each message."""
+    inbound.unavailable = True
+    consumer = consumer_for(link, topology, inbound)
     async with running(consumer):
         await eventually(lambda: consumer.ready)
         await send_all(client)
-        await eventually(lambda: door.probes >= 2)
+        await eventually(lambda: inbound.probes >= 2)
         assert (await consumer.health()).ok
         assert await client.count(topology.requests) == MESSAGES
-        door.away = False
-        await all_stored(door, client, topology)
+        inbound.unavailable = False
+        await all_stored(inbound, client, topology)
     assert max(returns.values()) <= 1
-    assert len(door.keys) == MESSAGES
+    assert len(inbound.keys) == MESSAGES
 
 
-async def test_a_store_that_only_passes_its_probe_raises_no_count_beyond_one(
-    link: LinkOptions, client: Client, topology: Topology, door: FakeDoor, returns: Counter[str]
+async def test_a_store_that_passes_only_its_probe_raises_no_count_beyond_one(
+    link: LinkOptions, client: Client, topology: Topology, inbound: FakeInbound, returns: Counter[str]
 ):
-    """Each new try costs one message, and comes later than the one before."""
-    door.away = True
+    """Each attempt costs one message, with growing delays."""
+    inbound.unavailable = True
     probed = asyncio.Event()
 
     async def pass_probe(_: int) -> None:
         probed.set()
 
     consumer = AmqpConsumer(
-        link, topology, rules_for(topology), PREFETCH, door.accept, door.refuse, door.apply_command, pass_probe
+        link, topology, rules_for(topology), PREFETCH, inbound.accept, inbound.refuse, inbound.apply_command, pass_probe
     )
     async with running(consumer):
         await eventually(lambda: consumer.ready)
         await send_all(client)
         await eventually(lambda: max(returns.values(), default=0) == 2)
         assert sum(count == 2 for count in returns.values()) == 1, "only the first in the queue"
-        door.away = False
-        await all_stored(door, client, topology)
+        inbound.unavailable = False
+        await all_stored(inbound, client, topology)
 
 
-async def test_no_number_of_lost_connections_counts_while_the_store_hangs(
-    through: LinkOptions, client: Client, topology: Topology, door: FakeDoor, returns: Counter[str], proxy: Proxy
+async def test_lost_connections_do_not_count_while_the_store_hangs(
+    through: LinkOptions, client: Client, topology: Topology, inbound: FakeInbound, returns: Counter[str], proxy: Proxy
 ):
-    """What was in hand at the first loss goes back once; nothing more is taken before the store answers."""
-    door.gate.clear()
-    consumer = consumer_for(through, topology, door)
+    """The messages in progress at the first loss are returned once.
+
+    Nothing more is consumed before the store responds.
+    """
+    inbound.gate.clear()
+    consumer = consumer_for(through, topology, inbound)
     async with running(consumer):
         await eventually(lambda: consumer.ready)
         await send_all(client)
@@ -130,47 +140,47 @@ async def test_no_number_of_lost_connections_counts_while_the_store_hangs(
         for _ in range(LOSSES):
             await lose_link(proxy)
         await client.until_count(topology.requests, MESSAGES)
-        door.gate.set()
-        await all_stored(door, client, topology)
+        inbound.gate.set()
+        await all_stored(inbound, client, topology)
     assert max(returns.values()) <= 1
 
 
-async def test_lost_connections_never_make_a_valid_message_dead(
+async def test_lost_connections_never_dead_letter_a_valid_message(
     through: LinkOptions,
     client: Client,
     topology: Topology,
-    door: FakeDoor,
+    inbound: FakeInbound,
     returns: Counter[str],
     proxy: Proxy,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """Each is lost at the worst moment: with a message in hand, which is then stored in vain."""
-    stored = door.accept
+    """Each is lost at the worst moment: with a message in progress, which is then stored without an ack."""
+    stored = inbound.accept
 
     async def cut_off(*request: Any) -> Any:
         if proxy.cuts <= LOSSES:
             proxy.cut()
-            await asyncio.Event().wait()  # the library cancels what a dead channel delivered
+            await asyncio.Event().wait()  # the library cancels the callbacks of a dead channel
         return await stored(*request)
 
-    monkeypatch.setattr(door, "accept", cut_off)
-    consumer = consumer_for(through, topology, door)
+    monkeypatch.setattr(inbound, "accept", cut_off)
+    consumer = consumer_for(through, topology, inbound)
     async with running(consumer):
         await eventually(lambda: consumer.ready)
         await send_all(client)
-        await all_stored(door, client, topology)
+        await all_stored(inbound, client, topology)
     assert sum(returns.values()) <= PREFETCH + proxy.cuts, "after the first loss, one message at a time"
 
 
 async def test_one_unreadable_message_costs_no_other(
-    link: LinkOptions, broker: Broker, topology: Topology, door: FakeDoor, monkeypatch: pytest.MonkeyPatch
+    link: LinkOptions, broker: Broker, topology: Topology, inbound: FakeInbound, monkeypatch: pytest.MonkeyPatch
 ):
-    """A frame that got past the first net, in a queue of the operator's with a limit: only that message reaches it.
+    """A frame that passed the first filter, in a queue with a delivery limit: only that message reaches it.
 
     The library decodes properties while it reads the connection, so no callback can refuse such a message.
     """
     monkeypatch.setattr(frames, "sanitized_header", lambda payload, _: payload)
-    wanted = {f"order-{number}" for number in range(GOOD_IN_A_ROW + 20)}
+    expected = {f"order-{number}" for number in range(GOOD_IN_A_ROW + 20)}
     async with client_of(broker.url, topology) as client, client_of(broker.url, topology) as other:
         await client.channel.declare_queue(topology.dead, durable=True)
         limited = requests_arguments(topology.dead) | {"x-delivery-limit": 10}
@@ -179,13 +189,13 @@ async def test_one_unreadable_message_costs_no_other(
             await client.channel.declare_exchange(exchange, "topic", durable=True)
         await publish_raw(other.channel, POISON["content_type"], key=topology.requests.encode())
         await other.count(topology.requests)  # answered after the message, so it has arrived
-        await send_all(client, len(wanted))
-        consumer = consumer_for(link, replace(topology, declare=False), door)
+        await send_all(client, len(expected))
+        consumer = consumer_for(link, replace(topology, declare=False), inbound)
         async with running(consumer):
-            await eventually(lambda: set(door.keys) >= wanted)
+            await eventually(lambda: set(inbound.keys) >= expected)
             await client.until_count(topology.dead, 1)
 
 
-def test_the_queue_gives_no_message_up():
-    """RabbitMQ counts every lost connection; a limit of its own would make valid messages dead."""
+def test_the_queue_has_no_delivery_limit():
+    """RabbitMQ counts every lost connection; its default limit would dead-letter valid messages."""
     assert requests_arguments("dead")["x-delivery-limit"] == DELIVERY_LIMIT >= 1_000_000

@@ -1,4 +1,4 @@
-"""The way out for messages, against a real broker."""
+"""The publisher against a real broker."""
 
 import asyncio
 import json
@@ -36,14 +36,16 @@ async def publisher(link: LinkOptions, topology: Topology) -> AsyncIterator[Amqp
 
 
 async def bind(client: Client, queue: str, exchange: str, key: str = "#") -> str:
-    """A queue of the test's own that is bound to the results exchange; gives back its name."""
+    """Bind a new queue to the results exchange; return its name."""
     declared = await client.channel.declare_queue(queue, exclusive=True)
     await declared.bind(exchange, key)
     return queue
 
 
-async def test_publishes_to_the_results_exchange(publisher: AmqpPublisher, client: Client, topology: Topology):
-    """Body as stored; id, type, correlation id, time and headers as properties; persistent."""
+async def test_events_are_published_to_the_results_exchange(
+    publisher: AmqpPublisher, client: Client, topology: Topology
+):
+    """With the stored body; id, type, correlation id, time, and headers as properties; persistent."""
     queue = await bind(client, "taker", topology.results, "research.*")
     sent = delivery(Channel.EXCHANGE, "research.succeeded")
     assert await publisher.send(sent) == Confirmed()
@@ -60,14 +62,14 @@ async def test_publishes_to_the_results_exchange(publisher: AmqpPublisher, clien
     assert (message.headers, message.delivery_mode) == ({"run_id": "run-1", "crew": "research"}, 2)
 
 
-async def test_an_event_without_a_taker_is_tried_again(publisher: AmqpPublisher):
-    """A returned message counts as not delivered, though the broker acks it."""
-    answer = await publisher.send(delivery(Channel.EXCHANGE, "research.succeeded"))
-    assert answer == Unroutable("unroutable: no queue takes 'research.succeeded'")
+async def test_an_unroutable_event_is_retried(publisher: AmqpPublisher):
+    """A returned message counts as undelivered, although the broker acks it."""
+    result = await publisher.send(delivery(Channel.EXCHANGE, "research.succeeded"))
+    assert result == Unroutable("unroutable: no queue takes 'research.succeeded'")
 
 
-async def test_one_event_to_two_places_at_once(publisher: AmqpPublisher, client: Client, topology: Topology):
-    """With one id twice in flight the library mixes the answers up, and the unroutable event would count as taken."""
+async def test_one_event_to_two_destinations_at_once(publisher: AmqpPublisher, client: Client, topology: Topology):
+    """With one id twice in flight the library confuses the confirms: the unroutable event would count as delivered."""
     await client.channel.declare_queue("reply.orders", exclusive=True)
     for number in range(20):
         event_id = f"run-{number}-succeeded"
@@ -80,20 +82,20 @@ async def test_one_event_to_two_places_at_once(publisher: AmqpPublisher, client:
     assert await client.count("reply.orders") == 20
 
 
-async def test_many_at_once(publisher: AmqpPublisher, client: Client):
-    """A window of unconfirmed messages; the unroutable ones among them hurt no other."""
+async def test_many_events_are_published_concurrently(publisher: AmqpPublisher, client: Client):
+    """In a window of unconfirmed messages; unroutable ones do not affect the others."""
     await client.channel.declare_queue("reply.many", exclusive=True)
     targets = ["reply.gone" if number % 10 == 0 else "reply.many" for number in range(300)]
     sends = (publisher.send(delivery(Channel.QUEUE, target, f"event-{n}")) for n, target in enumerate(targets))
     responses = await asyncio.gather(*sends)
-    assert [type(answer) for answer in responses] == [
+    assert [type(result) for result in responses] == [
         Unroutable if target == "reply.gone" else Confirmed for target in targets
     ]
     assert await client.count("reply.many") == 270
 
 
-async def test_a_full_queue_is_tried_again(publisher: AmqpPublisher, client: Client):
-    """`reject-publish` answers with a nack."""
+async def test_an_event_for_a_full_queue_is_retried(publisher: AmqpPublisher, client: Client):
+    """`reject-publish` responds with a nack."""
     arguments: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"}
     await client.channel.declare_queue("reply.small", exclusive=True, arguments=arguments)
     responses = [await publisher.send(delivery(Channel.QUEUE, "reply.small", f"event-{n}")) for n in range(3)]
@@ -101,8 +103,13 @@ async def test_a_full_queue_is_tried_again(publisher: AmqpPublisher, client: Cli
     assert "nack" in str(responses[-1])
 
 
-async def test_a_missing_exchange_hurts_for_a_moment(publisher: AmqpPublisher, client: Client, topology: Topology):
-    """The broker closes the channel and fails all that is in flight; a new one is open at once, exchange included."""
+async def test_a_missing_exchange_fails_events_in_flight_only(
+    publisher: AmqpPublisher, client: Client, topology: Topology
+):
+    """The broker closes the channel and fails everything in flight.
+
+    A new channel opens at once and declares the exchange.
+    """
     await client.channel.declare_queue("reply.orders", exclusive=True)
     await client.channel.exchange_delete(topology.results)
     responses = await asyncio.gather(
@@ -118,7 +125,7 @@ async def test_a_missing_exchange_hurts_for_a_moment(publisher: AmqpPublisher, c
 
 
 async def test_direct_reply_to(publisher: AmqpPublisher, broker: Broker, client: Client, topology: Topology):
-    """A waiting client gets its answer; once it has gone, the answer is given up instead of being confirmed."""
+    """A waiting client receives its event; after it has disconnected, the delivery is dead instead of confirmed."""
     await client.channel.declare_queue("requests", exclusive=True)
     connection = await connect(broker.url)
     async with connection.channel() as channel:
@@ -140,26 +147,26 @@ async def test_direct_reply_to(publisher: AmqpPublisher, broker: Broker, client:
     assert isinstance(await publisher.send(sent), Undeliverable)
 
 
-async def test_a_made_up_reply_address_hurts_nobody(publisher: AmqpPublisher):
-    """The broker closes the connection over such a name; it is not the one that others are using."""
+async def test_an_invalid_reply_address_affects_no_other_delivery(publisher: AmqpPublisher):
+    """The broker closes the connection for such a name; it is not the connection that others use."""
     confirm_channel = publisher._confirm_channel
     sent = delivery(Channel.QUEUE, "amq.rabbitmq.reply-to.g1h2AA5yZXBseUA.abc")
     assert isinstance(await publisher.send(sent), Undeliverable)
     assert publisher._confirm_channel is confirm_channel
 
 
-async def test_many_made_up_reply_addresses_are_all_given_up(publisher: AmqpPublisher):
-    """After the first, the closed connection was asked again and again: no client got an answer any more."""
+async def test_many_invalid_reply_addresses_all_fail(publisher: AmqpPublisher):
+    """After the first, the closed connection was used again and again: no client received an event any more."""
     names = [f"amq.rabbitmq.reply-to.g1h2AA5yZXBseUA{number}.abc" for number in range(10)]
     responses = await asyncio.gather(*(publisher.send(delivery(Channel.QUEUE, name, name)) for name in names))
-    assert [type(answer) for answer in responses] == [Undeliverable] * 10
+    assert [type(result) for result in responses] == [Undeliverable] * 10
 
 
-async def test_a_link_to_a_large_result_is_an_attribute_in_binary_mode_too(
+async def test_a_link_to_a_large_result_is_an_attribute_in_binary_mode(
     link: LinkOptions, topology: Topology, client: Client
 ):
     publisher = AmqpPublisher(link, topology, "binary")
-    run = replace(a_run(), outcome=Outcome("x" * 20_000_000))  # more than RabbitMQ would take
+    run = replace(a_run(), outcome=Outcome("x" * 20_000_000))  # more than RabbitMQ would accept
     policy = CrewPolicy(results_exchange=True, api_url="https://bridge.example")
     [large] = with_event(run, "run.succeeded", policy, 0.0).deliveries
     async with running(publisher):
@@ -172,7 +179,7 @@ async def test_a_link_to_a_large_result_is_an_attribute_in_binary_mode_too(
 
 
 async def test_binary_mode(link: LinkOptions, topology: Topology, client: Client):
-    """The CloudEvents SDK reads the event back; each attribute is the text that it is in structured mode."""
+    """The CloudEvents SDK reads the event; each attribute is the same text as in structured mode."""
     publisher = AmqpPublisher(link, topology, "binary")
     async with running(publisher):
         await eventually(lambda: publisher.ready)
@@ -187,12 +194,12 @@ async def test_binary_mode(link: LinkOptions, topology: Topology, client: Client
     assert (event.get_id(), event.get_source()) == ("run-1-succeeded", "/crews/research")
     structured = json.loads(delivery(Channel.EXCHANGE, "x").event.body)
     assert event.get_data() == structured["data"]
-    told = {name.removeprefix("cloudEvents_"): value for name, value in headers.items() if "cloudEvents_" in name}
-    assert told == {name: text for name, text in structured.items() if name not in ("data", "datacontenttype")}
+    attributes = {name.removeprefix("cloudEvents_"): value for name, value in headers.items() if "cloudEvents_" in name}
+    assert attributes == {name: text for name, text in structured.items() if name not in ("data", "datacontenttype")}
 
 
-async def test_a_dead_letter_is_the_message_as_it_came(publisher: AmqpPublisher, client: Client, topology: Topology):
-    """Its properties are given back, so that it can be sent again; the reason goes along."""
+async def test_a_dead_letter_is_the_unchanged_message(publisher: AmqpPublisher, client: Client, topology: Topology):
+    """Its properties are restored so that it can be replayed; the reason is added."""
     headers: dict[str, str | int | float | bool] = {
         "tenant": "a",
         "x-share": 0.5,
@@ -212,17 +219,17 @@ async def test_a_dead_letter_is_the_message_as_it_came(publisher: AmqpPublisher,
     assert message.headers["x-bridge-original-routing_key"] == "research"
 
 
-async def test_a_dead_letter_without_a_content_type_stays_so(
+async def test_a_dead_letter_without_a_content_type_has_none(
     publisher: AmqpPublisher, client: Client, topology: Topology
 ):
-    """It came with `application/octet-stream`, which its producer had not said."""
+    """It was published with `application/octet-stream`, which its producer had not set."""
     event = dead_letter("event-9", b"{oops", None, {}, 1_795_000_000.0)
     assert await publisher.send(Delivery("d", event, Destination(Channel.DEAD_LETTER, topology.dead))) == Confirmed()
     assert (await client.receive(topology.dead))[0].content_type is None
 
 
 async def test_the_largest_dead_letter_fits_a_frame(publisher: AmqpPublisher, client: Client, topology: Topology):
-    """A message whose headers filled a frame, refused with the longest sentence: it must not cost the connection."""
+    """A message whose headers filled a frame, refused with the longest message: it must not break the connection."""
     properties = {"message_id": "m" * 255, "correlation_id": "c" * 255, "type": "t" * 255, "reply_to": "r" * 255}
     huge = {"tenant": "a", "filling": "x" * 129_800}
     await client.channel.declare_queue("huge", exclusive=True)
@@ -247,13 +254,15 @@ async def test_the_largest_dead_letter_fits_a_frame(publisher: AmqpPublisher, cl
     ],
     ids=["target", "correlation_id", "header"],
 )
-async def test_what_no_message_can_hold_is_given_up(publisher: AmqpPublisher, sent: Delivery):
-    """It would close the channel, and fail all that is in flight, on every attempt."""
+async def test_an_unencodable_event_is_undeliverable(publisher: AmqpPublisher, sent: Delivery):
+    """It would close the channel and fail everything in flight at every attempt."""
     assert isinstance(await publisher.send(sent), Undeliverable)
 
 
-async def test_an_alarm_stops_the_way_out(link: LinkOptions, topology: Topology, broker: Broker, client: Client):
-    """While the broker takes no publishes, the sender is not ready, so that nothing piles up on the wire."""
+async def test_a_broker_alarm_pauses_the_publisher(
+    link: LinkOptions, topology: Topology, broker: Broker, client: Client
+):
+    """While the broker accepts no messages, the sender is not ready, so that nothing accumulates on the connection."""
     await client.channel.declare_queue("reply.orders", exclusive=True)
     publisher = AmqpPublisher(replace(link, timeout=1.0), topology, confirm_limit=0.5)
     async with running(publisher):
@@ -269,8 +278,8 @@ async def test_an_alarm_stops_the_way_out(link: LinkOptions, topology: Topology,
         assert await publisher.send(delivery(Channel.QUEUE, "reply.orders")) == Confirmed()
 
 
-async def test_not_connected_yet(link: LinkOptions, topology: Topology):
-    """Nothing is lost and no attempt is made."""
+async def test_without_a_connection_no_attempt_is_made(link: LinkOptions, topology: Topology):
+    """Nothing is lost, and no attempt counts."""
     publisher = AmqpPublisher(link, topology)
     assert not publisher.ready
     assert await publisher.send(delivery(Channel.QUEUE, "reply.a")) == Retryable("the broker is unavailable")

@@ -1,4 +1,4 @@
-"""What the broker refuses by closing the channel costs only the message that it is about."""
+"""A message that the broker refuses by closing the channel costs no other message."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ async def publisher(link: LinkOptions, topology: Topology) -> AsyncIterator[Amqp
 
 @asynccontextmanager
 async def small_messages_only(broker: Broker) -> AsyncIterator[None]:
-    """For channels that are opened meanwhile."""
+    """Applies to channels opened from now on."""
     setting = "application:set_env(rabbit, max_message_size, {})."
     await asyncio.to_thread(broker.ctl, "eval", setting.format(LIMIT))
     try:
@@ -42,17 +42,17 @@ async def small_messages_only(broker: Broker) -> AsyncIterator[None]:
 
 
 async def send_among_others(publisher: AmqpPublisher, refused: Delivery, queue: str) -> tuple[object, list[object]]:
-    """The answer to one delivery, and those to others that are under way at the same time."""
+    """The outcome of one delivery, and those of others in flight at the same time."""
     sent = [delivery(Channel.QUEUE, queue, f"{refused.delivery_id}-{number}") for number in range(OTHERS)]
     sent.insert(OTHERS // 2, refused)
     responses: list[object] = list(await asyncio.gather(*(publisher.send(one) for one in sent)))
     return responses.pop(OTHERS // 2), responses
 
 
-async def test_a_message_that_is_too_large_for_the_broker_costs_no_other(
+async def test_a_message_too_large_for_the_broker_costs_no_other(
     broker: Broker, link: LinkOptions, topology: Topology, client: Client
 ):
-    """It closed the channel that all share, at every attempt: copies of the others, and pauses of up to 8 s."""
+    """Each attempt closed the shared channel: copies of the other messages, and pauses of up to 8 s."""
     await client.channel.declare_queue("reply.orders", exclusive=True)
     publisher = AmqpPublisher(link, topology)
     async with small_messages_only(broker), running(publisher):
@@ -80,7 +80,7 @@ async def test_a_message_that_is_too_large_for_the_broker_costs_no_other(
 async def test_a_refused_routing_key_costs_no_other(
     publisher: AmqpPublisher, broker: Broker, topology: Topology, client: Client
 ):
-    """A topic permission that is missing may be given, so the event waits; the broker's words say for what."""
+    """A missing topic permission may be granted, so the event waits; the message of the broker names it."""
     await client.channel.declare_queue("reply.orders", exclusive=True)
     await asyncio.to_thread(broker.ctl, "set_topic_permissions", "guest", topology.results, "^allowed", ".*")
     confirm_channel = publisher._confirm_channel
@@ -99,7 +99,7 @@ async def test_a_refused_routing_key_costs_no_other(
     assert publisher._confirm_channel is confirm_channel
 
 
-async def test_a_permission_that_was_given_is_found_out(
+async def test_a_granted_permission_is_noticed(
     publisher: AmqpPublisher, broker: Broker, topology: Topology, client: Client, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(refusals, "REFUSED_SECONDS", 0.0)
@@ -112,19 +112,19 @@ async def test_a_permission_that_was_given_is_found_out(
     assert await publisher.send(event) == Confirmed()
 
 
-async def test_the_broker_decides_how_large_a_dead_letter_may_be(
+async def test_the_broker_decides_the_size_of_dead_letters(
     publisher: AmqpPublisher, topology: Topology, client: Client
 ):
-    """A number of our own kept a message of more than 16 MiB out of the dead queue, whatever the broker takes."""
+    """A fixed limit kept a message of more than 16 MiB out of the dead-letter queue, whatever the broker accepts."""
     event = dead_letter("large", b" " * (17 * 1024 * 1024), None, {}, 1_795_000_000.0)
     assert await publisher.send(Delivery("d", event, Destination(Channel.DEAD_LETTER, topology.dead))) == Confirmed()
     await client.until_count(topology.dead, 1)
 
 
-async def test_made_up_reply_addresses_share_one_connection(
+async def test_invalid_reply_addresses_share_one_connection(
     publisher: AmqpPublisher, client: Client, monkeypatch: pytest.MonkeyPatch
 ):
-    """Each took a connection of its own; those that wait too long come again later, and take up nobody's place."""
+    """Each took a connection of its own; those that wait too long are retried later, and occupy no slot of others."""
     await client.channel.declare_queue("reply.orders", exclusive=True)
     opened, most, connect = 0, 0, AmqpLink.connect
 
@@ -148,8 +148,8 @@ async def test_made_up_reply_addresses_share_one_connection(
     )
     assert other == Confirmed()
     assert most <= 1
-    assert {type(answer) for answer in responses} <= {Undeliverable, Retryable}
-    gone = names[[isinstance(answer, Undeliverable) for answer in responses].index(True)]
+    assert {type(result) for result in responses} <= {Undeliverable, Retryable}
+    gone = names[[isinstance(result, Undeliverable) for result in responses].index(True)]
     monkeypatch.delattr(AmqpLink, "connect")
     assert isinstance(await publisher.send(delivery(Channel.QUEUE, gone, "again")), Undeliverable), (
         "known without asking"

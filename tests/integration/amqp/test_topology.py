@@ -1,4 +1,4 @@
-"""What is declared on a real broker, and what is only looked at."""
+"""Declarations on a real broker, and checks without declarations."""
 
 import asyncio
 from contextlib import suppress
@@ -19,8 +19,8 @@ from tests.amqp_client import Client, eventually
 from tests.patience import PATIENCE
 
 
-async def test_declares_everything(client: Client, topology: Topology):
-    """Once and again; the requests exchange leads every routing key to the queue."""
+async def test_everything_is_declared(client: Client, topology: Topology):
+    """Repeatedly; the requests exchange routes every key to the queue."""
     for _ in range(2):
         await ensure_inbound(client.channel, topology)
         await ensure_outbound(client.channel, topology)
@@ -31,13 +31,13 @@ async def test_declares_everything(client: Client, topology: Topology):
     await ensure_outbound(client.channel, passive)
 
 
-async def test_a_binding_that_was_removed_comes_back(client: Client, topology: Topology):
-    """The broker tells nobody, and would drop whatever is published to the exchange."""
+async def test_a_removed_binding_is_restored(client: Client, topology: Topology):
+    """The broker reports nothing, and would drop every message published to the exchange."""
     queue = await ensure_inbound(client.channel, topology)
     keeping = asyncio.create_task(rebind_periodically(queue, topology, every=0.01))
 
     async def arrives() -> bool:
-        with suppress(PublishError):  # returned, as long as nothing is bound
+        with suppress(PublishError):  # returned while nothing is bound
             await client.send({}, "research", exchange=topology.requests)
         return await client.count(topology.requests) > 0
 
@@ -48,8 +48,8 @@ async def test_a_binding_that_was_removed_comes_back(client: Client, topology: T
     keeping.cancel()
 
 
-async def test_a_binding_is_the_operators_business_where_nothing_may_be_declared(client: Client, topology: Topology):
-    """Whoever removed it may have meant to."""
+async def test_without_declare_bindings_are_left_unchanged(client: Client, topology: Topology):
+    """The operator may have removed it on purpose."""
     queue = await ensure_inbound(client.channel, topology)
     await queue.unbind(topology.requests, "#")
     async with asyncio.timeout(PATIENCE):
@@ -58,22 +58,22 @@ async def test_a_binding_is_the_operators_business_where_nothing_may_be_declared
         await client.send({}, "research", exchange=topology.requests)
 
 
-async def test_declares_quorum_queues(client: Client, topology: Topology):
-    """A queue of another kind under the same name is refused, so these are what they should be."""
+async def test_quorum_queues_are_declared(client: Client, topology: Topology):
+    """A queue of another type with the same name is refused, so these are quorum queues."""
     await ensure_inbound(client.channel, topology)
     with pytest.raises(ChannelPreconditionFailed, match=topology.requests):
         await client.channel.declare_queue(topology.requests, durable=True)
 
 
-async def test_checks_only(client: Client, topology: Topology):
-    """With `declare` off nothing comes into being."""
+async def test_without_declare_the_topology_is_only_checked(client: Client, topology: Topology):
+    """With `declare` off nothing is created."""
     passive = Topology(topology.requests, topology.results, topology.dead, declare=False)
     with pytest.raises(ChannelNotFoundEntity, match=topology.dead):
         await ensure_inbound(client.channel, passive)
 
 
-async def test_takes_what_the_operator_made(client: Client, topology: Topology):
-    """With `declare` off the arguments are the operator's business."""
+async def test_without_declare_other_arguments_are_accepted(client: Client, topology: Topology):
+    """With `declare` off the operator chooses the arguments."""
     for queue in (topology.dead, topology.requests):
         await client.channel.declare_queue(queue, durable=True)
     await client.channel.declare_exchange(topology.requests, ExchangeType.FANOUT, durable=True)
@@ -82,7 +82,10 @@ async def test_takes_what_the_operator_made(client: Client, topology: Topology):
 
 
 def test_dead_letters_are_kept_until_they_arrive():
-    """At-least-once needs `reject-publish`; without it the broker silently does at-most-once."""
+    """At-least-once dead-lettering needs `reject-publish`.
+
+    Without it the broker silently falls back to at-most-once.
+    """
     arguments = requests_arguments("dead")
     assert arguments["x-dead-letter-strategy"] == "at-least-once"
     assert arguments["x-overflow"] == "reject-publish"

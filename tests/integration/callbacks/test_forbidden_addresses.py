@@ -1,4 +1,4 @@
-"""The table of addresses: however a forbidden one is reached for, nothing is connected to it, counted at the socket."""
+"""Forbidden addresses: none is connected to in any spelling or by any route, counted at the socket."""
 
 import ipaddress
 import socket
@@ -36,7 +36,7 @@ REFUSED = Undeliverable("address not permitted")
 
 
 def embeddings(address: str) -> Iterator[str]:
-    """The ways in which IPv6 writes an IPv4 address: mapped, compatible, translated, NAT64, 6to4, Teredo, ISATAP."""
+    """The ways in which IPv6 embeds an IPv4 address: mapped, compatible, translated, NAT64, 6to4, Teredo, ISATAP."""
     number = int(ipaddress.IPv4Address(address))
     high, low = number >> 16, number & 0xFFFF
     for prefix in ("::ffff:", "::", "::ffff:0:", "64:ff9b::", "64:ff9b:1::", "2a00:1450::5efe:"):
@@ -47,8 +47,8 @@ def embeddings(address: str) -> Iterator[str]:
     yield f"2001:0:808:808:0:0:{high ^ 0xFFFF:x}:{low ^ 0xFFFF:x}"
 
 
-class Names(AbstractResolver):
-    """A name server of the test's own: each lookup of a name takes the next of its answers, the last one for ever."""
+class FakeResolver(AbstractResolver):
+    """A resolver of the test: each lookup of a name returns the next of its answers, and the last one from then on."""
 
     def __init__(self, responses: Mapping[str, Sequence[Sequence[str]]]) -> None:
         self._answers = {name: list(lookups) for name, lookups in responses.items()}
@@ -69,15 +69,15 @@ def _result(host: str, port: int, address: str) -> ResolveResult:
     return ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST)
 
 
-class Wire:
-    """Every attempt of this process to connect a socket; those that would leave the machine are noted and stopped."""
+class ConnectionAttempts:
+    """Every connection attempt of this process; those that would leave the machine are recorded and stopped."""
 
     def __init__(self) -> None:
         self.dialled: list[str] | None = None
         sys.addaudithook(self._hear)
 
     @contextmanager
-    def tapped(self) -> Iterator[list[str]]:
+    def recorded(self) -> Iterator[list[str]]:
         self.dialled = []
         try:
             yield self.dialled
@@ -93,14 +93,14 @@ class Wire:
             raise OSError(101, "stopped by the test")
 
 
-WIRE = Wire()  # an audit hook stays for as long as the process lives, so there is one
+WIRE = ConnectionAttempts()  # an audit hook stays for the lifetime of the process, so there is only one
 
 
 @asynccontextmanager
 async def sending(
     responses: Mapping[str, Sequence[Sequence[str]]] | None = None, *, allow_private: bool = False
 ) -> AsyncIterator[CallbackSender]:
-    async with callback_sessions(allow_private=allow_private, resolver=Names(responses or {})) as sessions:
+    async with callback_sessions(allow_private=allow_private, resolver=FakeResolver(responses or {})) as sessions:
         yield CallbackSender(sessions, [], "0", HandClock(0.0))
 
 
@@ -116,50 +116,53 @@ async def answers_to(sender: CallbackSender, urls: Iterable[str]) -> set[SendRes
     return {await sender.send(to(url)) for url in urls}
 
 
-async def test_written_as_numbers():
+async def test_as_numbers():
     """61 addresses in the URL itself: 61 cases."""
     assert len(TABLE) == 61
-    with WIRE.tapped() as dialled:
+    with WIRE.recorded() as dialled:
         async with sending() as sender:
             assert await answers_to(sender, map(literal, TABLE)) == {REFUSED}
     assert dialled == []
 
 
-async def test_behind_a_name():
-    """61 names that lead to one of the addresses: 61 cases."""
+async def test_through_a_name():
+    """61 names that resolve to one of the addresses: 61 cases."""
     names = {f"n{number}.example": [[address]] for number, address in enumerate(TABLE)}
-    with WIRE.tapped() as dialled:
+    with WIRE.recorded() as dialled:
         async with sending(names) as sender:
             assert await answers_to(sender, [f"https://{name}/" for name in names]) == {REFUSED}
     assert dialled == []
 
 
-async def test_behind_a_name_that_also_leads_to_a_public_address():
-    """61 names with two addresses, the public one first or last: 122 cases. Only the public one is dialled."""
+async def test_through_a_name_that_also_resolves_to_a_public_address():
+    """61 names with two addresses, the public one first or last: 122 cases. Only the public one is connected to."""
     both = [[PUBLIC, address] for address in TABLE] + [[address, PUBLIC] for address in TABLE]
     names = {f"n{number}.example": [addresses] for number, addresses in enumerate(both)}
     assert len(names) == 122
-    with WIRE.tapped() as dialled:
+    with WIRE.recorded() as dialled:
         async with sending(names) as sender:
             responses = await answers_to(sender, [f"https://{name}/" for name in names])
-    assert responses <= {Retryable("connection failed"), REFUSED}  # the public one is stopped by the test
+    assert responses <= {Retryable("connection failed"), REFUSED}  # the test stops the public one
     assert (set(dialled), len(dialled) >= 122) == ({PUBLIC}, True)
 
 
-async def test_behind_a_name_that_changes_its_address():
+async def test_through_a_name_that_changes_its_address():
     """61 names that are public at the first lookup and forbidden at the second: 61 cases of rebinding."""
     for address in TABLE:
-        names = Names({"changing.example": [[PUBLIC], [address]]})
-        with WIRE.tapped() as dialled:
-            for answer in (Retryable("connection failed"), REFUSED):
+        names = FakeResolver({"changing.example": [[PUBLIC], [address]]})
+        with WIRE.recorded() as dialled:
+            for result in (Retryable("connection failed"), REFUSED):
                 async with callback_sessions(allow_private=False, resolver=names) as sessions:
                     sender = CallbackSender(sessions, [], "0", HandClock(0.0))
-                    assert await sender.send(to("https://changing.example/")) == answer
+                    assert await sender.send(to("https://changing.example/")) == result
         assert dialled == [PUBLIC]
 
 
-async def test_behind_a_redirect():
-    """61 addresses named by a receiver's redirect, by each of five codes: 305 cases. Only the receiver is dialled."""
+async def test_through_a_redirect():
+    """61 addresses in a redirect of a receiver, with each of five codes:
+
+    305 cases. Only the receiver is connected to.
+    """
 
     async def redirect(request: web.Request) -> web.Response:
         return web.Response(status=int(request.match_info["code"]), headers={"Location": request.query["to"]})
@@ -173,7 +176,7 @@ async def test_behind_a_redirect():
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         port = runner.addresses[0][1]
         urls = [f"http://receiver.example:{port}/{code}?to={literal(address)}" for code, address in cases]
-        with WIRE.tapped() as dialled:
+        with WIRE.recorded() as dialled:
             async with sending({"receiver.example": [["127.0.0.1"]]}, allow_private=True) as sender:
                 responses = await answers_to(sender, urls)
     finally:
@@ -182,13 +185,13 @@ async def test_behind_a_redirect():
     assert (len(cases), dialled) == (305, ["127.0.0.1"] * 305)
 
 
-async def test_inside_an_ipv6_address():
-    """31 IPv4 addresses in 10 embeddings each, as a number and behind a name: 620 cases."""
+async def test_embedded_in_an_ipv6_address():
+    """31 IPv4 addresses in 10 embeddings each, as a number and through a name: 620 cases."""
     addresses = [embedded for address in IPV4 for embedded in embeddings(address)]
     names = {f"n{number}.example": [[address]] for number, address in enumerate(addresses)}
     urls = [*map(literal, addresses), *(f"https://{name}/" for name in names)]
     assert len(urls) == 620
-    with WIRE.tapped() as dialled:
+    with WIRE.recorded() as dialled:
         async with sending(names) as sender:
             assert await answers_to(sender, urls) == {REFUSED}
     assert dialled == []
@@ -198,29 +201,29 @@ OUTSIDE = (PUBLIC, "1.1.1.1", "93.184.215.14")
 OUTSIDE_IPV6 = ("2606:4700:4700::1111", "2a00:1450:4001:80b::200e")
 
 
-async def test_public_addresses_without_tls_in_a_closed_network():
-    """5 public addresses, 3 of them in 10 embeddings each, as a number and behind a name: 70 cases.
+async def test_public_addresses_without_tls_in_a_private_network():
+    """5 public addresses, 3 of them in 10 embeddings each, as a number and through a name: 70 cases.
 
-    `allow_private` permits plain http to closed networks, and to nobody else: events held secrets in the open.
+    `allow_private` permits plain HTTP only to private networks; elsewhere, events would be readable in transit.
     """
     addresses = [form for address in OUTSIDE for form in (address, *embeddings(address))] + list(OUTSIDE_IPV6)
     names = {f"n{number}.example": [[address]] for number, address in enumerate(addresses)}
     urls = [*map(literal, addresses), *(f"http://{name}/" for name in names)]
     assert len(urls) == 70
-    with WIRE.tapped() as dialled:
+    with WIRE.recorded() as dialled:
         async with sending(names, allow_private=True) as sender:
             assert await answers_to(sender, urls) == {REFUSED}
     assert dialled == []
 
 
 @pytest.mark.parametrize("allow_private", [False, True])
-async def test_without_tls_a_name_is_dialled_only_at_its_private_addresses(allow_private: bool):
-    """A delivery may be older than the settings: what was allowed once is not dialled when it no longer is."""
+async def test_without_tls_only_private_addresses_of_a_name_are_connected_to(allow_private: bool):
+    """A delivery may be older than the settings: an address that is no longer allowed is not connected to."""
     names = {"both.example": [[PUBLIC, "127.0.0.1"]]}
-    with WIRE.tapped() as dialled:
+    with WIRE.recorded() as dialled:
         async with sending(names, allow_private=allow_private) as sender:
-            answer = await sender.send(to("http://both.example:9/"))
-    assert (answer, set(dialled)) == (
+            result = await sender.send(to("http://both.example:9/"))
+    assert (result, set(dialled)) == (
         (Retryable("connection failed"), {"127.0.0.1"}) if allow_private else (REFUSED, set())
     )
 
@@ -231,25 +234,25 @@ METADATA = (
 )  # fmt: skip
 
 
-async def test_metadata_services_in_a_closed_network():
-    """7 metadata addresses, plain and in 10 embeddings each, as a number and behind a name: 154 cases.
+async def test_metadata_services_in_a_private_network():
+    """7 metadata addresses, plain and in 10 embeddings each, as a number and through a name: 154 cases.
 
-    `allow_private` opens closed networks, but never these.
+    `allow_private` permits private networks, but never these.
     """
     addresses = [form for address in METADATA for form in (address, *embeddings(address))]
     names = {f"n{number}.example": [[address]] for number, address in enumerate(addresses)}
     urls = [*map(literal, addresses), *(f"http://{name}/" for name in names)]
     assert len(urls) == 154
-    with WIRE.tapped() as dialled:
+    with WIRE.recorded() as dialled:
         async with sending(names, allow_private=True) as sender:
             assert await answers_to(sender, urls) == {REFUSED}
     assert dialled == []
 
 
 @pytest.mark.parametrize("host", ["0x7f.1", "0x7f000001", "0x08.8.8.8", "%31%32%37.0.0.1", "localhost."])
-async def test_a_number_in_disguise_is_not_even_looked_up(host: str):
-    """The system's lookup takes `0x7f.1` for 127.0.0.1; a resolver that would answer is never asked."""
-    with WIRE.tapped() as dialled:
+async def test_an_obfuscated_number_is_not_resolved(host: str):
+    """The system resolver takes `0x7f.1` for 127.0.0.1; a resolver that would answer is never called."""
+    with WIRE.recorded() as dialled:
         async with sending({host: [["127.0.0.1"]]}, allow_private=True) as sender:
             assert await sender.send(to(f"http://{host}/")) == REFUSED
     assert dialled == []

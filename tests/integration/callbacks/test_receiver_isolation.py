@@ -1,4 +1,4 @@
-"""Callbacks to one receiver beside fifty that are dead: the real step, store and sockets, with short time limits."""
+"""Callbacks to one working receiver beside fifty dead ones: the real step, store, and sockets, with short time-outs."""
 
 import asyncio
 import socket
@@ -21,23 +21,23 @@ from bridge.worker import Worker
 from tests.fakes import a_delivery, raise_fault
 from tests.patience import PATIENCE
 
-EACH_KIND = 25  # of dead receivers
-SILENT_BACKLOG = 20  # events due for each silent one: more than all places together can hold
-EVENTS = 300  # the 99th percentile leaves out the first ones, which meet the first calls to all the dead
+EACH_KIND = 25  # dead receivers
+SILENT_BACKLOG = 20  # due events for each silent one: more than all slots together can hold
+EVENTS = 300  # the 99th percentile excludes the first ones, which coincide with the first calls to all dead receivers
 TIME_LIMIT = 5.0  # seconds; 15 outside of tests
 SHARES = ConcurrencyLimits(slots=120)
-PAIRS, ENOUGH = 9, 3  # of measurements alone and beside
+PAIRS, ENOUGH = 9, 3  # pairs of measurements, with and without dead receivers
 
 
-class Live:
-    """A receiver that takes everything at once and notes when."""
+class LiveReceiver:
+    """A receiver that accepts everything at once and records the time."""
 
     def __init__(self) -> None:
         self.url = ""
         self.came: dict[str, float] = {}
         self.all_came = asyncio.Event()
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def respond(self, request: web.Request) -> web.Response:
         self.came.setdefault(request.headers["webhook-id"], time.monotonic())
         if len(self.came) == EVENTS:
             self.all_came.set()
@@ -45,10 +45,10 @@ class Live:
 
 
 @asynccontextmanager
-async def live_receiver() -> AsyncIterator[Live]:
-    live = Live()
+async def live_receiver() -> AsyncIterator[LiveReceiver]:
+    live = LiveReceiver()
     app = web.Application()
-    app.router.add_post("/{anywhere:.*}", live.answer)
+    app.router.add_post("/{anywhere:.*}", live.respond)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
@@ -59,40 +59,40 @@ async def live_receiver() -> AsyncIterator[Live]:
         await runner.cleanup()
 
 
-class Dead:
-    """Receivers of which some accept connections and never say a word, and the others refuse them."""
+class DeadReceivers:
+    """Receivers of which some accept connections without a response, and the others refuse connections."""
 
     def __init__(self) -> None:
         self.silent: list[str] = []
         self.refusing: list[str] = []
         self.all_called = asyncio.Event()
-        self.over = asyncio.Event()
+        self.stopped = asyncio.Event()
         self._calls = 0
 
     async def swallow(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._calls += 1
         if self._calls == EACH_KIND:
             self.all_called.set()
-        await self.over.wait()
+        await self.stopped.wait()
         writer.close()
 
 
 @asynccontextmanager
-async def dead_receivers() -> AsyncIterator[Dead]:
-    dead = Dead()
+async def dead_receivers() -> AsyncIterator[DeadReceivers]:
+    dead = DeadReceivers()
     async with AsyncExitStack() as stack:
         for _ in range(EACH_KIND):
             server = await stack.enter_async_context(await asyncio.start_server(dead.swallow, "127.0.0.1", 0))
             dead.silent.append(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
             closed = stack.enter_context(socket.socket())
-            closed.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else can
+            closed.bind(("127.0.0.1", 0))  # this port is closed and stays closed
             dead.refusing.append(f"http://127.0.0.1:{closed.getsockname()[1]}/")
         yield dead
 
 
 @asynccontextmanager
 async def delivering(path: Path) -> AsyncIterator[tuple[SqlStore, Callable[[], None]]]:
-    """The step that delivers callbacks, running; gives its store and how to wake it."""
+    """The running step that delivers callbacks; returns its store and its signal."""
     async with AsyncExitStack() as stack:
         stack.push_async_callback((names := SystemResolver()).close)
         store = await stack.enter_async_context(open_store(f"sqlite:///{path}", "me", time.time()))
@@ -119,15 +119,15 @@ def to(url: str, number: int, late: float = 0.0) -> Delivery:
     return replace(a_delivery(number, due_at=time.time() - late), destination=Destination(Channel.CALLBACK, url))
 
 
-async def waits(live: Live, store: SqlStore, wake: Callable[[], None], first: int) -> list[float]:
-    """How long each of a steady stream of events took from its commit to the receiver."""
+async def waits(live: LiveReceiver, store: SqlStore, wake: Callable[[], None], first: int) -> list[float]:
+    """The time from commit to receiver for each of a steady stream of events."""
     filed = dict[str, float]()
     for number in range(first, first + EVENTS):
         delivery = to(live.url, number)
         await store.add_deliveries([delivery])
         filed[delivery.event.event_id] = time.monotonic()
         wake()
-        await asyncio.sleep(0.01)  # the stream's pace, not a wait for something
+        await asyncio.sleep(0.01)  # the rate of the stream, not a wait for an event
     await asyncio.wait_for(live.all_came.wait(), PATIENCE)
     return [max(live.came[event_id] - at, 0.0) for event_id, at in filed.items()]
 
@@ -138,7 +138,7 @@ async def p99_alone(path: Path) -> float:
 
 
 async def p99_beside(path: Path) -> float:
-    """Measured while the silent ones hold all the connections that they can get."""
+    """Measured while the silent receivers hold all connections that they can get."""
     async with live_receiver() as live, dead_receivers() as dead, delivering(path) as (store, wake):
         backlog = [*dead.silent * SILENT_BACKLOG, *dead.refusing * 2]
         await store.add_deliveries([to(url, number, late=9 - number / 1000) for number, url in enumerate(backlog)])
@@ -147,14 +147,15 @@ async def p99_beside(path: Path) -> float:
         try:
             return statistics.quantiles(await waits(live, store, wake, 50_000), n=100)[98]
         finally:
-            dead.over.set()
+            dead.stopped.set()
 
 
-async def test_fifty_dead_receivers_delay_nobody(tmp_path: Path):
-    """The dead ones' events are due for longer than the live one's.
+async def test_fifty_dead_receivers_delay_no_other(tmp_path: Path):
+    """The events for the dead receivers are due for longer than those for the live one.
 
-    Their connections used up the places, and the live one's attempts waited until a dead one's time limit was over.
-    Measured in turns, since a busy machine hiccups: the middle one of three pairs counts, or of more if that is much.
+    Their connections used all slots, and attempts for the live one waited for a time-out of a dead one.
+    Measured in turns, because a busy machine has outliers: the median of three pairs counts, or of more if it is
+    high.
     """
     alone, beside = list[float](), list[float]()
     for pair in range(PAIRS):

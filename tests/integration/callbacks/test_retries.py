@@ -1,6 +1,6 @@
-"""What becomes of a callback after each kind of answer: real step, store and sockets, under a clock of the test's own.
+"""Retries of callbacks after each kind of response: real step, store, and sockets, with a manual clock.
 
-Nothing is due a second before its time, everything is at its time, and the times are the promised ones within their
+Nothing is due a second before its time, everything is due at its time, and the times are the documented ones within a
 jitter of a fifth.
 """
 
@@ -24,7 +24,7 @@ from bridge.ports.queries import DeliveryFilter
 from bridge.steps.delivery import DeliverEvents
 from tests.fakes import NOW, HandClock, a_delivery
 
-PAUSES = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)  # seconds, between ten attempts
+PAUSES = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)  # seconds between ten attempts
 DAY = 86_400.0
 SHARES = ConcurrencyLimits(slots=8)
 
@@ -32,12 +32,12 @@ Answer = Callable[[], Awaitable[web.StreamResponse]]
 
 
 def says(status: int, **headers: str) -> Answer:
-    async def answer() -> web.StreamResponse:
+    async def response() -> web.StreamResponse:
         return web.Response(
             status=status, text="x" * 5000, headers={k.replace("_", "-"): v for k, v in headers.items()}
         )
 
-    return answer
+    return response
 
 
 async def says_nothing() -> web.StreamResponse:
@@ -46,9 +46,9 @@ async def says_nothing() -> web.StreamResponse:
 
 
 @asynccontextmanager
-async def receiver(answer: Answer) -> AsyncIterator[str]:
+async def receiver(response: Answer) -> AsyncIterator[str]:
     async def handle(_: web.Request) -> web.StreamResponse:
-        return await answer()
+        return await response()
 
     app = web.Application()
     app.router.add_post("/", handle)
@@ -61,7 +61,7 @@ async def receiver(answer: Answer) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-class Life:
+class DeliveryRun:
     """One delivery from its first attempt to its end."""
 
     def __init__(self, store: SqlStore, step: DeliverEvents, clock: HandClock) -> None:
@@ -70,7 +70,7 @@ class Life:
         self._clock = clock
 
     async def attempts(self, url: str) -> tuple[Delivery, list[Attempt]]:
-        """Let time pass until it is over; gives back how it stands then, and its attempts."""
+        """Advance the time until the delivery has ended; return its final state and its attempts."""
         first = replace(a_delivery(due_at=self._clock()), destination=Destination(Channel.CALLBACK, url))
         await self._store.add_deliveries([first])
         while True:
@@ -91,7 +91,7 @@ def time_limit() -> float:
 
 
 @pytest.fixture
-async def life(tmp_path: Path, time_limit: float) -> AsyncIterator[Life]:
+async def delivery_run(tmp_path: Path, time_limit: float) -> AsyncIterator[DeliveryRun]:
     clock = HandClock()
     async with AsyncExitStack() as stack:
         stack.push_async_callback((names := SystemResolver()).close)
@@ -104,15 +104,15 @@ async def life(tmp_path: Path, time_limit: float) -> AsyncIterator[Life]:
             return await store.claim_callbacks(room, SHARES, now)
 
         sender = CallbackSender(sessions, [], "0", clock)
-        yield Life(store, DeliverEvents("d", claim, sender, store, clock, lambda: None), clock)
+        yield DeliveryRun(store, DeliverEvents("d", claim, sender, store, clock, lambda: None), clock)
 
 
 def pauses(attempts: list[Attempt]) -> list[float]:
     return [later.at - earlier.at for earlier, later in pairwise(attempts)]
 
 
-async def assert_whole_schedule(life: Life, url: str, error: str) -> list[Attempt]:
-    delivery, attempts = await life.attempts(url)
+async def assert_whole_schedule(delivery_run: DeliveryRun, url: str, error: str) -> list[Attempt]:
+    delivery, attempts = await delivery_run.attempts(url)
     assert (delivery.state, len(attempts)) == (DeliveryState.DEAD, 10)
     assert {attempt.error for attempt in attempts} == {error}
     for found, promised in zip(pauses(attempts), PAUSES, strict=True):
@@ -121,48 +121,48 @@ async def assert_whole_schedule(life: Life, url: str, error: str) -> list[Attemp
 
 
 @pytest.mark.parametrize("status", [200, 299])
-async def test_any_2xx_is_delivered_at_the_first_attempt(life: Life, status: int) -> None:
+async def test_any_2xx_is_delivered_at_the_first_attempt(delivery_run: DeliveryRun, status: int) -> None:
     async with receiver(says(status)) as url:
-        delivery, [attempt] = await life.attempts(url)
+        delivery, [attempt] = await delivery_run.attempts(url)
     assert (delivery.state, attempt.at, attempt.code) == (DeliveryState.DELIVERED, NOW, status)
 
 
-async def test_410_ends_it_at_once(life: Life) -> None:
+async def test_410_ends_the_delivery_at_once(delivery_run: DeliveryRun) -> None:
     async with receiver(says(410)) as url:
-        delivery, [attempt] = await life.attempts(url)
+        delivery, [attempt] = await delivery_run.attempts(url)
     assert (delivery.state, attempt.code) == (DeliveryState.DEAD, 410)
 
 
 @pytest.mark.parametrize("status", [301, 307, 404, 429, 500, 503])
-async def test_any_other_answer_is_tried_again_by_the_whole_schedule(life: Life, status: int) -> None:
-    """Redirects are among them; of an answer the first KiB is kept."""
+async def test_any_other_response_is_retried_on_the_whole_schedule(delivery_run: DeliveryRun, status: int) -> None:
+    """Including redirects; the first KiB of a response is stored."""
     async with receiver(says(status, Location="http://127.0.0.1:9/")) as url:
-        attempts = await assert_whole_schedule(life, url, f"HTTP {status}")
+        attempts = await assert_whole_schedule(delivery_run, url, f"HTTP {status}")
     assert {attempt.code for attempt in attempts} == {status}
     assert {attempt.response for attempt in attempts} == {b"x" * 1024}
 
 
 @pytest.mark.parametrize("time_limit", [0.3])
-async def test_no_answer_is_tried_again_by_the_whole_schedule(life: Life) -> None:
+async def test_no_response_is_retried_on_the_whole_schedule(delivery_run: DeliveryRun) -> None:
     async with receiver(says_nothing) as url:
-        await assert_whole_schedule(life, url, "TimeoutError")
+        await assert_whole_schedule(delivery_run, url, "TimeoutError")
 
 
-async def test_a_closed_port_is_tried_again_by_the_whole_schedule(life: Life) -> None:
+async def test_a_closed_port_is_retried_on_the_whole_schedule(delivery_run: DeliveryRun) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        await assert_whole_schedule(life, f"http://127.0.0.1:{closed.getsockname()[1]}/", "connection failed")
+        await assert_whole_schedule(delivery_run, f"http://127.0.0.1:{closed.getsockname()[1]}/", "connection failed")
 
 
-async def test_without_tls_where_it_is_wanted_it_is_tried_again_by_the_whole_schedule(life: Life) -> None:
+async def test_a_failed_tls_handshake_is_retried_on_the_whole_schedule(delivery_run: DeliveryRun) -> None:
     async with receiver(says(200)) as url:
-        await assert_whole_schedule(life, url.replace("http:", "https:"), "TLS handshake failed")
+        await assert_whole_schedule(delivery_run, url.replace("http:", "https:"), "TLS handshake failed")
 
 
 @pytest.mark.parametrize("host", ["169.254.169.254", "127.0.0.1:9", "8.8.8.8"])
-async def test_a_forbidden_address_ends_it_at_once(life: Life, host: str) -> None:
-    """A metadata service, a port of our own, and a public address without TLS."""
-    delivery, [attempt] = await life.attempts(f"http://{host}/")
+async def test_a_forbidden_address_ends_the_delivery_at_once(delivery_run: DeliveryRun, host: str) -> None:
+    """A metadata service, a port of the bridge itself, and a public address without TLS."""
+    delivery, [attempt] = await delivery_run.attempts(f"http://{host}/")
     assert (delivery.state, attempt.error) == (DeliveryState.DEAD, "address not permitted")
 
 
@@ -170,12 +170,12 @@ async def test_a_forbidden_address_ends_it_at_once(life: Life, host: str) -> Non
     ("status", "command", "seconds", "pauses_seen"),
     [(429, "7200", 7200.0, 9), (503, "999999", DAY, 5), (429, "Thu, 01 Jan 2099 00:00:00 GMT", DAY, 5)],
 )
-async def test_a_receivers_wish_makes_pauses_longer_to_the_second(
-    life: Life, status: int, command: str, seconds: float, pauses_seen: int
+async def test_retry_after_extends_the_delays_to_the_second(
+    delivery_run: DeliveryRun, status: int, command: str, seconds: float, pauses_seen: int
 ) -> None:
-    """Up to a day, and never shorter than the schedule; after five days of nothing else the receiver is paused."""
+    """Up to a day, and never shorter than the schedule; after five days of failures the receiver is paused."""
     async with receiver(says(status, Retry_After=command)) as url:
-        _, attempts = await life.attempts(url)
+        _, attempts = await delivery_run.attempts(url)
     found = pauses(attempts)
     assert len(found) == pauses_seen
     for pause, promised in zip(found, PAUSES, strict=False):

@@ -1,4 +1,4 @@
-"""Callbacks over real HTTP: signed by Standard Webhooks, never redirected, never to a forbidden address."""
+"""Callbacks over real HTTP: signed with Standard Webhooks, without redirects, never to a forbidden address."""
 
 import asyncio
 import base64
@@ -19,7 +19,7 @@ from bridge.core.delivery.model import Channel, Delivery, Destination, Event
 from bridge.core.delivery.outcome import CallbackReply, Confirmed, Retryable, SendResult, Undeliverable
 from tests.fakes import HandClock
 
-# The vector that the test suites of all Standard Webhooks libraries share (reliability D.1).
+# The vector in the test suites of all Standard Webhooks libraries.
 VECTOR_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 VECTOR_ID = "msg_p5jXN8AQM9LWM0D4loKWxJek"
 VECTOR_TIME = 1614265330
@@ -31,17 +31,17 @@ OLD = "whsec_" + base64.b64encode(bytes(range(32, 64))).decode()
 
 @dataclass
 class Receiver:
-    """Keeps what it got and answers as it is told."""
+    """Records requests and responds as configured."""
 
     url: str = ""
     status: int = 204
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
-    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+    may_respond: asyncio.Event = field(default_factory=asyncio.Event)
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
 
-    async def answer(self, request: web.Request) -> web.Response:
-        await self.may_answer.wait()
+    async def respond(self, request: web.Request) -> web.Response:
+        await self.may_respond.wait()
         self.got.append(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
         return web.Response(status=self.status, headers=self.headers, body=self.body)
 
@@ -49,9 +49,9 @@ class Receiver:
 @asynccontextmanager
 async def listening() -> AsyncIterator[Receiver]:
     receiver = Receiver()
-    receiver.may_answer.set()
+    receiver.may_respond.set()
     app = web.Application()
-    app.router.add_route("*", "/{anywhere:.*}", receiver.answer)
+    app.router.add_route("*", "/{anywhere:.*}", receiver.respond)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
@@ -91,12 +91,12 @@ async def sender() -> AsyncIterator[Make]:
         yield make
 
 
-def delivery(url: str, **event: Any) -> Delivery:
-    told = Event(VECTOR_ID, "run.succeeded", VECTOR_BODY, "application/cloudevents+json", VECTOR_TIME)
-    return Delivery(f"{VECTOR_ID}-1", replace(told, **event), Destination(Channel.CALLBACK, url))
+def delivery(url: str, **changes: Any) -> Delivery:
+    event = Event(VECTOR_ID, "run.succeeded", VECTOR_BODY, "application/cloudevents+json", VECTOR_TIME)
+    return Delivery(f"{VECTOR_ID}-1", replace(event, **changes), Destination(Channel.CALLBACK, url))
 
 
-async def test_the_official_vector_is_signed_as_everywhere_else(sender: Make, receiver: Receiver):
+async def test_the_official_vector_has_the_official_signature(sender: Make, receiver: Receiver):
     assert await (await sender(VECTOR_SECRET)).send(delivery(receiver.url)) == Confirmed()
     [(headers, body)] = receiver.got
     assert body == VECTOR_BODY
@@ -107,7 +107,7 @@ async def test_the_official_vector_is_signed_as_everywhere_else(sender: Make, re
     assert headers["user-agent"] == "kickoff-bridge/1.2.3"
 
 
-async def test_while_a_secret_is_changed_both_sign_the_newest_first(
+async def test_during_a_rotation_both_secrets_sign_newest_first(
     sender: Make, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
     await (await sender(NEW, OLD)).send(delivery(receiver.url, body='{"größe":"🦉"}'.encode()))
@@ -126,8 +126,8 @@ def from_header(header: str) -> Any:
     return datetime.fromtimestamp(float(header), UTC)
 
 
-async def test_a_pair_of_keys_signs_beside_a_shared_secret(sender: Make, receiver: Receiver):
-    """The vector of reliability D.1: the seed 00 to 1f, and the shared secret of the same bytes."""
+async def test_a_key_pair_signs_beside_a_shared_secret(sender: Make, receiver: Receiver):
+    """The vector: the seed 00 to 1f, and the shared secret of the same bytes."""
     pair = "whsk_" + NEW.removeprefix("whsec_")
     body = (
         b'{"specversion":"1.0","id":"evt_01","source":"urn:example:bridge",'
@@ -156,7 +156,7 @@ async def test_without_a_secret_nothing_is_signed(sender: Make, receiver: Receiv
     assert receiver.got[0][0]["webhook-id"] == VECTOR_ID
 
 
-async def test_a_repeat_has_the_same_id_and_bytes_and_a_new_time_and_signature(sender: Make, receiver: Receiver):
+async def test_a_retry_has_the_same_id_and_bytes_and_a_new_time_and_signature(sender: Make, receiver: Receiver):
     clock = HandClock(VECTOR_TIME)
     posting = await sender(VECTOR_SECRET, clock=clock)
     receiver.status = 500
@@ -170,7 +170,7 @@ async def test_a_repeat_has_the_same_id_and_bytes_and_a_new_time_and_signature(s
     assert first["webhook-signature"] != second["webhook-signature"]
 
 
-async def test_the_trace_goes_along(sender: Make, receiver: Receiver):
+async def test_the_trace_context_is_sent(sender: Make, receiver: Receiver):
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     await (await sender()).send(delivery(receiver.url, headers={"traceparent": trace, "run_id": "r"}))
     assert receiver.got[0][0]["traceparent"] == trace
@@ -178,7 +178,7 @@ async def test_the_trace_goes_along(sender: Make, receiver: Receiver):
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "answer"),
+    ("status", "headers", "respond"),
     [
         (200, {}, Confirmed()),
         (202, {}, Confirmed()),
@@ -198,11 +198,11 @@ async def test_the_trace_goes_along(sender: Make, receiver: Receiver):
         (500, {}, Retryable("HTTP 500")),
     ],
 )
-async def test_what_the_receiver_answers(
-    sender: Make, receiver: Receiver, status: int, headers: dict[str, str], answer: SendResult
+async def test_outcomes_by_response(
+    sender: Make, receiver: Receiver, status: int, headers: dict[str, str], respond: SendResult
 ):
     receiver.status, receiver.headers = status, headers
-    assert await (await sender(NEW)).send(delivery(receiver.url)) == answer
+    assert await (await sender(NEW)).send(delivery(receiver.url)) == respond
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -213,34 +213,34 @@ async def test_redirects_are_not_followed(sender: Make, receiver: Receiver, stat
         assert elsewhere.got == []
 
 
-async def test_a_long_answer_is_not_read_to_its_end(sender: Make, receiver: Receiver):
+async def test_a_long_response_is_not_read_to_its_end(sender: Make, receiver: Receiver):
     receiver.status, receiver.body = 200, b"x" * 4_000_000
     assert await (await sender(NEW)).send(delivery(receiver.url)) == Confirmed()
 
 
-async def test_a_receiver_that_is_away_is_tried_again(sender: Make):
+async def test_an_unreachable_receiver_is_retried(sender: Make):
     async with listening() as gone:
         url = gone.url
     assert await (await sender(NEW)).send(delivery(url)) == Retryable("connection failed")
 
 
-async def test_a_receiver_that_says_nothing_is_tried_again(sender: Make, receiver: Receiver):
-    receiver.may_answer.clear()
-    answer = await (await sender(NEW, time_limit=0.05)).send(delivery(receiver.url))
-    assert answer == Retryable("TimeoutError")
-    assert answer.reply is None
+async def test_a_receiver_that_does_not_respond_is_retried(sender: Make, receiver: Receiver):
+    receiver.may_respond.clear()
+    respond = await (await sender(NEW, time_limit=0.05)).send(delivery(receiver.url))
+    assert respond == Retryable("TimeoutError")
+    assert respond.reply is None
 
 
-async def test_the_start_of_an_answer_is_kept(sender: Make, receiver: Receiver):
+async def test_the_start_of_a_response_is_kept(sender: Make, receiver: Receiver):
     receiver.status, receiver.body = 500, b"out of order " * 1000
-    answer = await (await sender(NEW)).send(delivery(receiver.url))
-    assert answer.reply == CallbackReply(500, receiver.body[:1024])
+    respond = await (await sender(NEW)).send(delivery(receiver.url))
+    assert respond.reply == CallbackReply(500, receiver.body[:1024])
 
 
-async def test_an_event_that_was_taken_is_delivered_even_if_the_answer_never_ends(
+async def test_an_accepted_event_is_delivered_even_if_the_response_never_ends(
     sender: Make, monkeypatch: pytest.MonkeyPatch
 ):
-    """A receiver that sent its 2xx has the event; waiting for the rest would count that as a failure."""
+    """A receiver that sent its 2xx has the event; waiting for the rest would count it as a failure."""
     monkeypatch.setattr(callback_sender, "RESPONSE_TIMEOUT", 0.05)
 
     async def human_input(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -252,13 +252,13 @@ async def test_an_event_that_was_taken_is_delivered_even_if_the_answer_never_end
     server = await asyncio.start_server(human_input, "127.0.0.1", 0)
     async with server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        answer = await (await sender(NEW)).send(delivery(url))
-    assert answer == Confirmed()
-    assert answer.reply == CallbackReply(200, b"thank")
+        respond = await (await sender(NEW)).send(delivery(url))
+    assert respond == Confirmed()
+    assert respond.reply == CallbackReply(200, b"thank")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"])
-async def test_a_private_address_is_never_dialled_however_it_is_written(sender: Make, receiver: Receiver, host: str):
+async def test_a_private_address_is_refused_in_every_spelling(sender: Make, receiver: Receiver, host: str):
     url = receiver.url.replace("127.0.0.1", host)
     posting = await sender(NEW, allow_private=False)
     assert await posting.send(delivery(url)) == Undeliverable("address not permitted")
@@ -269,18 +269,18 @@ async def test_a_private_address_is_never_dialled_however_it_is_written(sender: 
 @pytest.mark.parametrize(
     "host", ["169.254.169.254", "168.63.129.16", "[::ffff:169.254.169.254]", "[64:ff9b::a9fe:a9fe]"]
 )
-async def test_metadata_services_are_never_dialled(sender: Make, host: str, allow_private: bool):
+async def test_metadata_services_are_refused(sender: Make, host: str, allow_private: bool):
     posting = await sender(NEW, allow_private=allow_private)
-    answer = await posting.send(delivery(f"http://{host}/latest/meta-data/"))
-    assert answer == Undeliverable("address not permitted")
+    respond = await posting.send(delivery(f"http://{host}/latest/meta-data/"))
+    assert respond == Undeliverable("address not permitted")
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "http:///x", "not a url", "http://a b/", "gopher://a.example/"])
-async def test_a_url_that_cannot_be_dialled_is_an_answer_and_not_a_bug(sender: Make, url: str):
+async def test_an_invalid_url_is_undeliverable(sender: Make, url: str):
     assert isinstance(await (await sender(NEW)).send(delivery(url)), Retryable | Undeliverable)
 
 
-async def test_no_cookie_is_kept_and_no_connection(sender: Make, receiver: Receiver):
+async def test_neither_cookies_nor_connections_are_kept(sender: Make, receiver: Receiver):
     receiver.headers = {"Set-Cookie": "a=b"}
     posting = await sender(NEW)
     for _ in range(2):
@@ -289,5 +289,5 @@ async def test_no_cookie_is_kept_and_no_connection(sender: Make, receiver: Recei
     assert receiver.got[1][0].get("connection", "").lower() == "close"
 
 
-async def test_it_is_always_ready(sender: Make):
+async def test_the_sender_is_always_ready(sender: Make):
     assert (await sender()).ready

@@ -1,4 +1,4 @@
-"""Callbacks over TLS: whom the bridge cannot be sure of gets nothing, not even in the clear."""
+"""Callbacks over TLS: a receiver that cannot be verified receives nothing, not even in the clear."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ def named(name: str) -> x509.Name:
 
 
 class Authority:
-    """Whom the test's client trusts."""
+    """The certificate authority that the client of the test trusts."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -44,7 +44,7 @@ class Authority:
 def _certificate(
     host: str, key: Key, issuer_key: Key, issuer: str, *, since: dt.timedelta = DAY, is_authority: bool = False
 ) -> x509.Certificate:
-    """Valid for two days, of which `since` are over."""
+    """Valid for two days, of which `since` have passed."""
     begin = dt.datetime.now(dt.UTC) - since
     builder = (
         x509.CertificateBuilder()
@@ -61,7 +61,7 @@ def _certificate(
 
 
 class Receiver:
-    """A server for one connection, in a thread, that notes what it is sent; without `tls` it knows no TLS."""
+    """A server for one connection, in a thread, that records what it receives; without `tls` it has no TLS."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.got = b""
@@ -77,7 +77,7 @@ class Receiver:
             stream.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
 
     def _stream(self, connection: socket.socket) -> socket.socket:
-        """Raises `OSError` when the two cannot agree on TLS."""
+        """Raises `OSError` if the TLS handshake fails."""
         return self._tls.wrap_socket(connection, server_side=True) if self._tls else connection
 
 
@@ -89,7 +89,7 @@ async def serving(receiver: Receiver) -> AsyncIterator[Receiver]:
 
 
 class Everywhere(AbstractResolver):
-    """Every name leads to this machine."""
+    """Every name resolves to this machine."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -101,7 +101,7 @@ class Everywhere(AbstractResolver):
 
 
 class Broken(Everywhere):
-    """A name server that knows no name."""
+    """A resolver that knows no name."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -110,7 +110,7 @@ class Broken(Everywhere):
 
 
 class Silent(Everywhere):
-    """A name server that never answers."""
+    """A resolver that never responds."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -124,15 +124,15 @@ BAD: dict[str, Serve] = {
     "expired": lambda authority, key: authority.sign(HOST, key, 3 * DAY),
     "not valid yet": lambda authority, key: authority.sign(HOST, key, -DAY),
     "another host": lambda authority, key: authority.sign("other.example", key, DAY),
-    "a host that only ends alike": lambda authority, key: authority.sign(f"x{HOST}", key, DAY),
+    "a host with only the same suffix": lambda authority, key: authority.sign(f"x{HOST}", key, DAY),
     "self-signed": lambda _, key: _certificate(HOST, key, key, HOST),
-    "an authority that nobody knows": lambda _, key: Authority().sign(HOST, key, DAY),
+    "an unknown authority": lambda _, key: Authority().sign(HOST, key, DAY),
 }
 
 
 @asynccontextmanager
 async def receiving(folder: Path, serve: Serve) -> AsyncIterator[tuple[Receiver, ssl.SSLContext]]:
-    """The receiver, and what a client goes by that trusts its authority."""
+    """The receiver, and the TLS context of a client that trusts its authority."""
     authority, key = Authority(), ec.generate_private_key(ec.SECP256R1())
     (folder / "key.pem").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -154,7 +154,7 @@ async def send(
         return await sender.send(replace(a_delivery(1), destination=Destination(Channel.CALLBACK, url)))
 
 
-async def test_a_receiver_that_can_be_trusted_gets_the_event(tmp_path: Path):
+async def test_a_verified_receiver_receives_the_event(tmp_path: Path):
     async with receiving(tmp_path, lambda authority, key: authority.sign(HOST, key, DAY)) as (
         receiver,
         webhook_reliability,
@@ -164,28 +164,28 @@ async def test_a_receiver_that_can_be_trusted_gets_the_event(tmp_path: Path):
 
 
 @pytest.mark.parametrize("certificate", BAD)
-async def test_a_certificate_that_is_not_good_gets_nothing(tmp_path: Path, certificate: str):
+async def test_a_receiver_with_an_invalid_certificate_receives_nothing(tmp_path: Path, certificate: str):
     async with receiving(tmp_path, BAD[certificate]) as (receiver, webhook_reliability):
         assert await send(f"https://{HOST}:{receiver.port}/", webhook_reliability) == Retryable("TLS handshake failed")
     assert receiver.got == b""
 
 
-async def test_by_default_the_systems_authorities_are_trusted_and_no_others(tmp_path: Path):
+async def test_by_default_only_the_authorities_of_the_system_are_trusted(tmp_path: Path):
     async with receiving(tmp_path, lambda authority, key: authority.sign(HOST, key, DAY)) as (receiver, _):
         assert await send(f"https://{HOST}:{receiver.port}/") == Retryable("TLS handshake failed")
     assert receiver.got == b""
 
 
-async def test_a_receiver_that_knows_no_tls_gets_nothing_in_the_clear():
+async def test_a_receiver_without_tls_receives_nothing_in_the_clear():
     async with serving(Receiver()) as receiver:
         assert await send(f"https://{HOST}:{receiver.port}/") == Retryable("TLS handshake failed")
     assert receiver.got
     assert b"POST" not in receiver.got
 
 
-async def test_a_name_that_nobody_knows_is_tried_again():
+async def test_an_unknown_name_is_retried():
     assert await send(f"https://{HOST}/", names=Broken()) == Retryable("connection failed")
 
 
-async def test_a_name_server_that_does_not_answer_costs_one_attempt():
+async def test_a_silent_resolver_costs_one_attempt():
     assert await send(f"https://{HOST}/", names=Silent(), time_limit=0.05) == Retryable("TimeoutError")

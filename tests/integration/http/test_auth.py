@@ -1,4 +1,4 @@
-"""Who may do what: every route for every kind of client, and what clients see of each other."""
+"""Authentication and authorization: every route for every kind of client, and the visibility of runs."""
 
 from collections.abc import AsyncIterator
 
@@ -38,32 +38,32 @@ async def bridge() -> AsyncIterator[Bridge]:
         yield served
 
 
-async def ask(bridge: Bridge, method: str, path: str, headers: dict[str, str]) -> int:
+async def request(bridge: Bridge, method: str, path: str, headers: dict[str, str]) -> int:
     response = await bridge.http.request(
         method, bridge.url(path), json=BODY if method == "POST" else None, headers=headers
     )
     if response.status == 401:
-        told = await problem(response, 401, "unauthorized")
+        document = await problem(response, 401, "unauthorized")
         assert response.headers["WWW-Authenticate"] == "Bearer"
-        assert "detail" not in told, "which part was wrong is nobody's business"
+        assert "detail" not in document, "no response says which part was wrong"
     if response.status == 403:
         await problem(response, 403, "forbidden")
     return response.status
 
 
 @pytest.mark.parametrize("name", ALLOWED)
-async def test_each_role_opens_its_routes(bridge: Bridge, name: str) -> None:
-    assert [await ask(bridge, *route, bearer(name)) for route in ROUTES] == ALLOWED[name]
+async def test_each_role_permits_its_routes(bridge: Bridge, name: str) -> None:
+    assert [await request(bridge, *route, bearer(name)) for route in ROUTES] == ALLOWED[name]
 
 
 @pytest.mark.parametrize("credentials", BAD_CREDENTIALS)
-async def test_strangers_are_refused_everywhere(bridge: Bridge, credentials: str | None) -> None:
-    """No token, a wrong one, or a right one in the wrong clothes: one and the same answer."""
+async def test_unauthenticated_callers_are_refused_everywhere(bridge: Bridge, credentials: str | None) -> None:
+    """No token, a wrong one, or a right one in the wrong form: the same response."""
     headers = {} if credentials is None else {"Authorization": credentials}
-    assert [await ask(bridge, *route, headers) for route in ROUTES] == [401] * len(ROUTES)
+    assert [await request(bridge, *route, headers) for route in ROUTES] == [401] * len(ROUTES)
 
 
-async def test_two_tokens_are_none(bridge: Bridge) -> None:
+async def test_two_tokens_are_refused(bridge: Bridge) -> None:
     """A proxy and the server behind it must not differ about which one counts."""
     head = "GET /v1/runs HTTP/1.1\r\nHost: h\r\nConnection: close\r\n"
     both = "".join(f"Authorization: {bearer(name)['Authorization']}\r\n" for name in ("reader", "operator"))
@@ -71,9 +71,9 @@ async def test_two_tokens_are_none(bridge: Bridge) -> None:
     assert status in {b"400", b"401"}
 
 
-async def test_the_scheme_is_written_in_any_case(bridge: Bridge) -> None:
+async def test_the_scheme_is_case_insensitive(bridge: Bridge) -> None:
     token = bearer("reader")["Authorization"].removeprefix("Bearer ")
-    assert await ask(bridge, "GET", "/v1/runs", {"Authorization": f"bearer  {token}"}) == 200
+    assert await request(bridge, "GET", "/v1/runs", {"Authorization": f"bearer  {token}"}) == 200
 
 
 @pytest.mark.parametrize("path", OPEN)
@@ -81,13 +81,13 @@ async def test_health_and_metrics_need_no_token(bridge: Bridge, path: str) -> No
     assert (await bridge.get(path, None)).status == 200
 
 
-async def test_a_stranger_is_refused_before_the_body_is_read(bridge: Bridge) -> None:
-    """Nobody uploads anything without a token."""
+async def test_an_unauthenticated_caller_is_refused_before_the_body_is_read(bridge: Bridge) -> None:
+    """No upload is accepted without a token."""
     await problem(await bridge.http.post(bridge.url("/v1/runs"), data=b"not json"), 401, "unauthorized")
 
 
-async def test_a_submitter_sees_only_its_own(bridge: Bridge) -> None:
-    """Others' runs are not forbidden to it but unknown, so that it cannot tell which exist."""
+async def test_a_submitter_sees_only_its_own_runs(bridge: Bridge) -> None:
+    """Runs of others are unknown to it rather than forbidden, so that it cannot tell which exist."""
     other = bridge.store.add(source="client/orders")
     missing = await problem(await bridge.get(f"/v1/runs/{run_id(99)}", "submitter"), 404, "unknown_run")
     hidden = await problem(await bridge.get(f"/v1/runs/{other.run_id}", "submitter"), 404, "unknown_run")
@@ -106,15 +106,15 @@ async def test_a_client_of_one_crew_neither_uses_nor_sees_another(bridge: Bridge
     assert [run["crew"] for run in listed["runs"]] == ["research"]
 
 
-async def test_without_clients_everybody_on_this_machine_may_do_everything() -> None:
+async def test_without_clients_every_local_caller_has_every_role() -> None:
     async with serving(clients=Clients()) as bridge:
-        assert [await ask(bridge, *route, {}) for route in ROUTES] == [202, 200, 200]
+        assert [await request(bridge, *route, {}) for route in ROUTES] == [202, 200, 200]
         assert bridge.accept.seen[0][1].source == "client/anonymous"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.7", "bridge.example.com"])
-async def test_an_open_api_is_for_this_machine_only(host: str) -> None:
-    """The settings refuse this as well; a second look costs nothing and an open API would cost money."""
+async def test_an_open_api_serves_only_this_machine(host: str) -> None:
+    """The settings refuse other hosts too; a second check costs nothing, and an open API would cost money."""
     with pytest.raises(ValueError, match="loopback"):
         async with serving(Listen(host=host, port=0), Clients()):
             pass
@@ -125,29 +125,29 @@ def test_loopback_has_many_names(host: str) -> None:
     Clients().check_host(host)
 
 
-def test_no_token_is_shown_by_a_client() -> None:
-    """A client may end up in a log line; nothing of its token may."""
+def test_the_repr_of_a_client_contains_no_token() -> None:
+    """A client may be logged; no part of its token may."""
     assert "token" not in repr(Clients(CLIENTS).identify(TOKENS["reader"]))
 
 
-async def test_strangers_are_slowed_down_and_nobody_else(bridge: Bridge) -> None:
-    """Beyond so many failures an address is answered 429 and no longer logged; its valid tokens still work."""
+async def test_unauthenticated_callers_are_rate_limited_separately(bridge: Bridge) -> None:
+    """After too many failures an address receives 429 and is no longer logged; its valid tokens still work."""
     with capture_logs() as logs:
-        found = [await ask(bridge, "GET", "/v1/runs", {"Authorization": f"Bearer no-{n}"}) for n in range(205)]
+        found = [await request(bridge, "GET", "/v1/runs", {"Authorization": f"Bearer no-{n}"}) for n in range(205)]
     assert found == [401] * 200 + [429] * 5
     failed = [line for line in logs if line["event"] == "login_failed"]
     assert [(line["address"], line["route"]) for line in failed] == [("127.0.0.1", "/v1/runs")] * 200
     assert "no-1" not in str(logs)
     refused = await bridge.get("/v1/runs", None)
     assert (refused.status, int(refused.headers["Retry-After"])) == (429, 1)
-    assert await ask(bridge, "GET", "/v1/runs", bearer("reader")) == 200
+    assert await request(bridge, "GET", "/v1/runs", bearer("reader")) == 200
 
 
-async def test_one_client_cannot_take_the_others_share() -> None:
-    """Each has a rate of its own; whoever is too fast is told when to come again."""
+async def test_clients_have_separate_rate_limits() -> None:
+    """A client above its rate receives Retry-After."""
     async with serving(clients=Clients(CLIENTS, Rate(per_second=0.5, burst=3.0))) as bridge:
-        assert [await ask(bridge, "GET", "/v1/runs", bearer("reader")) for _ in range(4)] == [200, 200, 200, 429]
+        assert [await request(bridge, "GET", "/v1/runs", bearer("reader")) for _ in range(4)] == [200, 200, 200, 429]
         refused = await bridge.get("/v1/runs", "reader")
         assert (await problem(refused, 429, "too_many_requests"))["detail"]
         assert int(refused.headers["Retry-After"]) == 2
-        assert await ask(bridge, "GET", "/v1/runs", bearer("operator")) == 200
+        assert await request(bridge, "GET", "/v1/runs", bearer("operator")) == 200

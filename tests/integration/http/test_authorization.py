@@ -1,6 +1,6 @@
-"""Every route that the bridge serves, for every kind of caller; the routes are collected from the assembled bridge.
+"""Every route of the bridge, for every kind of caller; the routes are collected from the assembled bridge.
 
-A new route fails here until it has its row: nobody can forget to ask who may use it.
+A new route fails here until it has its row, so that its authorization cannot be forgotten.
 """
 
 import asyncio
@@ -28,8 +28,9 @@ CLIENTS = [
     {"name": "narrow", "token": TOKENS["narrow"], "roles": ["submit", "read", "operate"], "crews": ["triage"]},
 ]
 CALLERS = ("nobody", "wrong", "submit", "someone", "both", "read", "operate", "narrow")
-"""No token; a wrong one; who submitted the run; a submitter of another run; one who may submit and read, as clients may
-unless told; a reader; an operator; an operator of another crew only."""
+"""No token; a wrong one; the submitter of the run; a submitter of another run; a client with the default roles;
+a reader; an operator; an operator of another crew only.
+"""
 
 OPEN = [200] * 8
 MATRIX: dict[tuple[str, str], list[int]] = {
@@ -64,14 +65,14 @@ BODIES: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Served:
-    """A bridge, the routes that it serves, and a run of the client `submit`."""
+    """A bridge, its routes, and a run of the client `submit`."""
 
     url: str
     routes: set[tuple[str, str]]
     http: aiohttp.ClientSession
     run_id: str = ""
 
-    async def ask(self, method: str, route: str, caller: str) -> int:
+    async def request(self, method: str, route: str, caller: str) -> int:
         path = route.format(run_id=self.run_id, crew="research", token="forged", kind="crew", name="x", id="x")
         token = TOKENS.get(caller, "wrong" if caller == "wrong" else "")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -115,5 +116,5 @@ async def _submit(served: Served) -> str:
 async def test_every_route_for_every_caller(served: Served) -> None:
     assert served.routes == set(MATRIX), "a route without a row, or a row without a route"
     for (method, route), expected in MATRIX.items():
-        found = [await served.ask(method, route, caller) for caller in CALLERS]
+        found = [await served.request(method, route, caller) for caller in CALLERS]
         assert (method, route, found) == (method, route, expected)

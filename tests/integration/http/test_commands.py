@@ -1,4 +1,4 @@
-"""Cancelling and resolving over HTTP: who may, what is understood, what is answered."""
+"""Commands over HTTP: authorization, parsing, and responses."""
 
 from typing import Any
 
@@ -17,18 +17,18 @@ async def test_a_producer_cancels_its_own_run():
         response = await bridge.post(f"/v1/runs/{run.run_id}/cancel", name="submitter")
         assert response.status == 200
         assert (await response.json())["run_id"] == run.run_id
-        assert bridge.others.steered == [(run.run_id, Cancel(), "client/submitter")]
+        assert bridge.others.commands == [(run.run_id, Cancel(), "client/submitter")]
 
 
-async def test_a_run_that_the_client_may_not_see_does_not_exist_for_it():
+async def test_a_run_invisible_to_the_client_is_not_found():
     async with serving() as bridge:
         run = bridge.store.add(source="client/another")
         await problem(await bridge.post(f"/v1/runs/{run.run_id}/cancel", name="submitter"), 404, "unknown_run")
-        assert bridge.others.steered == []
+        assert bridge.others.commands == []
 
 
 @pytest.mark.parametrize(("name", "status", "code"), [(None, 401, "unauthorized"), ("reader", 403, "forbidden")])
-async def test_who_may_not_cancel(name: str | None, status: int, code: str):
+async def test_clients_that_may_not_cancel(name: str | None, status: int, code: str):
     async with serving() as bridge:
         run = bridge.store.add()
         await problem(await bridge.post(f"/v1/runs/{run.run_id}/cancel", name=name), status, code)
@@ -38,8 +38,8 @@ async def test_who_may_not_cancel(name: str | None, status: int, code: str):
 async def test_only_operators_resolve(name: str):
     async with serving() as bridge:
         run = bridge.store.add()
-        answer = await bridge.post(f"/v1/runs/{run.run_id}/resolve", {"action": "retry"}, name)
-        await problem(answer, 403, "forbidden")
+        response = await bridge.post(f"/v1/runs/{run.run_id}/resolve", {"action": "retry"}, name)
+        await problem(response, 403, "forbidden")
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ async def test_only_operators_resolve(name: str):
         ({"action": "adopt", "kickoff_id": "k-1", "force": True}, Adopt("k-1", force=True)),
     ],
 )
-async def test_what_an_operator_may_decide(body: dict[str, Any], command: RunCommand):
+async def test_decisions_of_an_operator(body: dict[str, Any], command: RunCommand):
     async with serving() as bridge:
         run = bridge.store.add()
         assert (await bridge.post(f"/v1/runs/{run.run_id}/resolve", body)).status == 200
-        assert bridge.others.steered == [(run.run_id, command, "client/operator")]
+        assert bridge.others.commands == [(run.run_id, command, "client/operator")]
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ async def test_what_an_operator_may_decide(body: dict[str, Any], command: RunCom
         ({"action": "adopt", "kickoff_id": "k-1", "force": "yes"}, "force"),
     ],
 )
-async def test_a_decision_that_cannot_be_understood_names_the_field(body: dict[str, Any], field: str):
+async def test_an_invalid_decision_names_the_field(body: dict[str, Any], field: str):
     async with serving() as bridge:
         run = bridge.store.add()
-        answer = await bridge.post(f"/v1/runs/{run.run_id}/resolve", body)
-        assert (await problem(answer, 422, "invalid_request"))["field"] == field
+        response = await bridge.post(f"/v1/runs/{run.run_id}/resolve", body)
+        assert (await problem(response, 422, "invalid_request"))["field"] == field
 
 
-async def test_while_a_post_is_under_way_the_client_is_asked_to_come_back():
+async def test_during_a_post_the_client_is_asked_to_retry():
     async with serving() as bridge:
         run = bridge.store.add()
         bridge.others.fail = PostInProgress("run-1")
@@ -87,7 +87,7 @@ async def test_while_a_post_is_under_way_the_client_is_asked_to_come_back():
         assert response.headers["Retry-After"] == "5"
 
 
-async def test_while_the_crew_cannot_be_asked_the_client_is_asked_to_come_back():
+async def test_while_the_crew_is_unavailable_the_client_is_asked_to_retry():
     async with serving() as bridge:
         run = bridge.store.add()
         bridge.others.fail = CrewUnreachable("the crew API does not say whether it knows this execution")
@@ -97,15 +97,15 @@ async def test_while_the_crew_cannot_be_asked_the_client_is_asked_to_come_back()
 
 
 @pytest.mark.parametrize("code", ["not_in_doubt", "unknown_execution", "run_is_over"])
-async def test_what_comes_too_late_is_a_conflict(code: Any):
+async def test_a_late_command_is_a_conflict(code: Any):
     async with serving() as bridge:
         run = bridge.store.add()
         bridge.others.fail = RequestRefused(code, "too late")
         await problem(await bridge.post(f"/v1/runs/{run.run_id}/cancel"), 409, code)
 
 
-async def test_who_steered_and_why_is_written_down():
-    """For whoever asks later; a refused attempt, too, and never the token."""
+async def test_commands_are_logged_with_client_and_reason():
+    """A refused attempt is logged as well, and never the token."""
     async with serving() as bridge:
         run = bridge.store.add()
         with capture_logs() as logs:
@@ -125,12 +125,12 @@ async def test_who_steered_and_why_is_written_down():
 @pytest.mark.parametrize(
     ("body", "field"), [({"reason": 7}, "reason"), ({"reason": "x" * 501}, "reason"), ({"a": 1}, "a")]
 )
-async def test_a_wish_to_cancel_is_read_strictly(body: dict[str, Any], field: str):
+async def test_a_cancel_command_is_parsed_strictly(body: dict[str, Any], field: str):
     async with serving() as bridge:
         run = bridge.store.add()
-        answer = await bridge.post(f"/v1/runs/{run.run_id}/cancel", body)
-        assert (await problem(answer, 422, "invalid_request"))["field"] == field
-        assert bridge.others.steered == []
+        response = await bridge.post(f"/v1/runs/{run.run_id}/cancel", body)
+        assert (await problem(response, 422, "invalid_request"))["field"] == field
+        assert bridge.others.commands == []
 
 
 async def test_a_producer_answers_the_question_of_its_own_run():
@@ -139,16 +139,16 @@ async def test_a_producer_answers_the_question_of_its_own_run():
         body = {"feedback": "Use the cheaper one.", "approve": False, "task_id": "t-1"}
         assert (await bridge.post(f"/v1/runs/{run.run_id}/resume", body, "submitter")).status == 200
         command = Resume("Use the cheaper one.", approve=False, task_id="t-1")
-        assert bridge.others.steered == [(run.run_id, command, "client/submitter")]
+        assert bridge.others.commands == [(run.run_id, command, "client/submitter")]
 
 
-async def test_a_key_makes_an_answer_that_is_sent_again_the_same():
+async def test_a_repeated_answer_with_the_same_key_is_the_same():
     async with serving() as bridge:
         run = bridge.store.add()
         url, headers = bridge.url(f"/v1/runs/{run.run_id}/resume"), {**bearer("operator"), "Idempotency-Key": "a-1"}
         async with bridge.http.post(url, json={"approve": True}, headers=headers) as response:
             assert response.status == 200
-        assert bridge.others.steered[0][1] == Resume(approve=True, key="client/operator a-1")
+        assert bridge.others.commands[0][1] == Resume(approve=True, key="client/operator a-1")
 
 
 @pytest.mark.parametrize(
@@ -159,14 +159,14 @@ async def test_a_key_makes_an_answer_that_is_sent_again_the_same():
         ("client/submitter", None, 401, "unauthorized"),
     ],
 )
-async def test_who_may_not_answer(source: str, name: str | None, status: int, code: str):
+async def test_clients_that_may_not_answer(source: str, name: str | None, status: int, code: str):
     async with serving() as bridge:
         run = bridge.store.add(source=source)
         await problem(await bridge.post(f"/v1/runs/{run.run_id}/resume", {"approve": True}, name), status, code)
-        assert bridge.others.steered == []
+        assert bridge.others.commands == []
 
 
-async def test_an_answer_that_comes_too_late_is_a_conflict():
+async def test_a_late_answer_is_a_conflict():
     async with serving() as bridge:
         run = bridge.store.add()
         bridge.others.fail = RequestRefused("not_waiting", "too late")

@@ -1,4 +1,4 @@
-"""Many connections at once: whoever is authenticated gets in, and whoever only holds connections loses them."""
+"""Many connections: authenticated clients are always accepted, and idle anonymous connections are closed."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ class Callers:
         return reader, writer
 
     async def crowd(self, sent: bytes, server: int = 0) -> list[Open]:
-        """More connections than there may be, which do no more than send this."""
+        """More connections than the limit, which only send this."""
         return [await self.connect(sent, server) for _ in range(2 * MOST)]
 
 
@@ -53,7 +53,7 @@ async def calling(listen: Listen = CROWDED, clients: Clients | None = None) -> A
             await asyncio.gather(*(writer.wait_closed() for writer in callers.writers), return_exceptions=True)
 
 
-async def answered(connection: Open, sent: bytes = b"") -> bytes:
+async def status_line(connection: Open, sent: bytes = b"") -> bytes:
     """The status of the next response, read to its end."""
     reader, writer = connection
     writer.write(sent)
@@ -67,50 +67,50 @@ LOAD = {"idle": b"", "kept": HEALTH, "head": b"GET / HTTP/1.1\r\nX-Long: ", "bod
 
 
 @pytest.mark.parametrize("load", LOAD)
-async def test_who_only_holds_connections_locks_nobody_out(load: str) -> None:
+async def test_idle_anonymous_connections_lock_no_client_out(load: str) -> None:
     """1,010 idle connections without a token made the bridge refuse every client, and the health check."""
     async with calling() as callers:
         known = await callers.connect()
-        assert await answered(known, LIST) == b"200"
+        assert await status_line(known, LIST) == b"200"
         await callers.crowd(LOAD[load])
-        assert await answered(await callers.connect(), HEALTH) == b"200"
-        assert await answered(await callers.connect(), LIST) == b"200"
-        assert await answered(known, LIST) == b"200", "the connection of a client was closed"
+        assert await status_line(await callers.connect(), HEALTH) == b"200"
+        assert await status_line(await callers.connect(), LIST) == b"200"
+        assert await status_line(known, LIST) == b"200", "the connection of a client was closed"
 
 
-async def test_the_health_check_on_its_own_port_always_gets_in() -> None:
+async def test_the_health_check_on_its_own_port_is_always_accepted() -> None:
     async with calling(replace(CROWDED, ops_port=0)) as callers:
         await callers.crowd(b"")
         await callers.crowd(b"GET /", server=1)
-        assert await answered(await callers.connect(server=1), HEALTH) == b"200"
+        assert await status_line(await callers.connect(server=1), HEALTH) == b"200"
 
 
-async def test_one_address_has_half_of_the_connections_at_most_and_its_oldest_yield() -> None:
-    """So those of other addresses are not closed for it."""
+async def test_one_address_has_at_most_half_of_the_connections() -> None:
+    """Its oldest are closed, not those of other addresses."""
     async with calling() as callers:
         held = await callers.crowd(b"")
         for reader, _ in held[: -MOST // 2]:
             with contextlib.suppress(ConnectionResetError):
                 assert await reader.read() == b""
         for connection in held[-MOST // 2 :]:
-            assert await answered(connection, HEALTH) == b"200"
+            assert await status_line(connection, HEALTH) == b"200"
 
 
-async def test_a_proven_webhook_keeps_its_connection() -> None:
-    """A sender, or the proxy before it, that keeps its connection is no unauthenticated caller."""
+async def test_a_verified_webhook_keeps_its_connection() -> None:
+    """A sender, or the proxy in front of it, that keeps its connection is not an unauthenticated caller."""
     amp = b"POST /amp/known/crew HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}"
     hook = b"POST /hooks/bearer HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer t\r\nContent-Length: 2\r\n\r\n{}"
     async with calling() as callers:
         crew, sender = await callers.connect(amp), await callers.connect()
         assert (await crew[0].readuntil(b"\r\n\r\n")).split(b" ")[1] == b"204"
-        assert await answered(sender, hook) == b"202"
+        assert await status_line(sender, hook) == b"202"
         await callers.crowd(b"")
-        assert await answered(sender, HEALTH) == b"200"
-        assert await answered(crew, HEALTH) == b"200"
+        assert await status_line(sender, HEALTH) == b"200"
+        assert await status_line(crew, HEALTH) == b"200"
 
 
-async def test_one_client_cannot_have_every_connection_busy() -> None:
-    """Each request under way holds a connection; a client may have half of those that the others do not hold."""
+async def test_one_client_cannot_occupy_every_connection() -> None:
+    """Each request in progress holds a connection; a client may have half of those that the others do not hold."""
     slow = b"POST /v1/runs HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n" + TOKEN
     slow += b"Content-Length: 100\r\n\r\n{"
     async with calling(clients=Clients(CLIENTS, max_concurrent=4)) as callers:
@@ -124,4 +124,4 @@ async def test_one_client_cannot_have_every_connection_busy() -> None:
         for _, writer in held:
             writer.transport.abort()
         while (await bridge.get("/v1/runs", "submitter")).status == 429:
-            pass  # the server has not seen yet that they are gone
+            pass  # the server has not noticed yet that they are closed

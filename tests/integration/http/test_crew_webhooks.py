@@ -1,4 +1,4 @@
-"""The crew API's webhooks over HTTP: no token of a client, any content, an answer at once."""
+"""The crew API's webhooks over HTTP: no client token, any content, and an immediate response."""
 
 import pytest
 import structlog
@@ -9,14 +9,14 @@ from tests.http_client import problem, serving
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-async def test_a_known_path_takes_a_webhook_without_a_client(kind: Kind):
+async def test_a_webhook_is_accepted_on_a_known_path_without_a_client(kind: Kind):
     async with serving() as bridge:
         response = await bridge.post(f"/amp/known/{kind}", {"kickoff_id": "k-1"}, name=None)
         assert (response.status, bridge.others.crew_webhooks) == (204, [("known", kind, {"kickoff_id": "k-1"})])
 
 
 @pytest.mark.parametrize("path", ["/amp/forged/crew", "/amp/known/other", "/amp/known", "/amp/known/crew/more"])
-async def test_any_other_path_does_not_exist(path: str):
+async def test_any_other_path_is_not_found(path: str):
     async with serving() as bridge:
         await problem(await bridge.post(path, {}, name=None), 404, "not_found")
         assert bridge.others.crew_webhooks == []
@@ -30,8 +30,8 @@ def nested(levels: int) -> bytes:
     ("content", "read"),
     [(b"\xff{", None), (b"", None), (nested(MAX_DEPTH + 1), {"x": None}), (nested(100_000), None)],
 )
-async def test_content_that_cannot_be_read_is_a_webhook_all_the_same_and_logged(content: bytes, read: object):
-    """Of JSON nested too deep, some could be read here and stored, but not read from the store."""
+async def test_an_unreadable_webhook_is_accepted_and_logged(content: bytes, read: object):
+    """JSON nested too deep could be parsed and stored, but not read from the store."""
     async with serving() as bridge:
         with structlog.testing.capture_logs() as logs:
             response = await bridge.http.post(bridge.url("/amp/known/crew"), data=content)
@@ -52,7 +52,7 @@ async def test_content_that_cannot_be_read_is_a_webhook_all_the_same_and_logged(
     ],
     ids=["501 digits", "4500 digits", "1e999", "NaN", "surrogate", "not UTF-8", "twice"],
 )
-async def test_an_odd_value_in_a_webhook_costs_only_itself(odd: bytes, read: object):
+async def test_an_invalid_value_in_a_webhook_is_dropped_alone(odd: bytes, read: object):
     async with serving() as bridge:
         response = await bridge.http.post(bridge.url("/amp/known/crew"), data=b'{"kickoff_id": "k-1", "odd": %s}' % odd)
         assert response.status == 204

@@ -1,12 +1,12 @@
-"""Crews over HTTP: names, whether they can be used, what they take."""
+"""Crews over HTTP: names, availability, and inputs."""
 
 from tests.http_client import problem, serving
 
 
-async def test_crews_are_listed_with_what_keeps_them_from_being_used():
+async def test_crews_are_listed_with_the_reason_of_a_pause():
     async with serving() as bridge:
-        answer = await (await bridge.get("/v1/crews")).json()
-    assert answer == {
+        response = await (await bridge.get("/v1/crews")).json()
+    assert response == {
         "crews": [
             {"name": "research", "kind": "crew", "paused": None, "run_times": None},
             {"name": "triage", "kind": "flow", "paused": "HTTP 401", "run_times": None},
@@ -14,20 +14,20 @@ async def test_crews_are_listed_with_what_keeps_them_from_being_used():
     }
 
 
-async def test_a_client_sees_only_the_crews_that_it_may_use():
+async def test_a_client_sees_only_its_crews():
     async with serving() as bridge:
-        answer = await (await bridge.get("/v1/crews", "narrow")).json()
+        response = await (await bridge.get("/v1/crews", "narrow")).json()
         await problem(await bridge.get("/v1/crews/triage/inputs", "narrow"), 404, "unknown_crew")
-    assert [crew["name"] for crew in answer["crews"]] == ["research"]
+    assert [crew["name"] for crew in response["crews"]] == ["research"]
 
 
-async def test_the_inputs_of_a_crew_are_told():
+async def test_the_inputs_of_a_crew_are_returned():
     async with serving() as bridge:
         response = await bridge.get("/v1/crews/research/inputs", "submitter")
         assert await response.json() == {"crew": "research", "inputs": ["topic"]}
 
 
-async def test_a_crew_that_does_not_tell_its_inputs_is_asked_for_later():
+async def test_without_a_response_of_the_crew_the_client_is_asked_to_retry():
     async with serving() as bridge:
         bridge.others.inputs = None
         response = await bridge.get("/v1/crews/research/inputs")
@@ -35,6 +35,6 @@ async def test_a_crew_that_does_not_tell_its_inputs_is_asked_for_later():
         assert response.headers["Retry-After"] == "10"
 
 
-async def test_an_unknown_crew_is_told_apart():
+async def test_an_unknown_crew_is_not_found():
     async with serving() as bridge:
         await problem(await bridge.get("/v1/crews/nobody/inputs"), 404, "unknown_crew")

@@ -1,4 +1,4 @@
-"""Deliveries over HTTP: list, look at one, send again."""
+"""Deliveries over HTTP: list, get, and redeliver."""
 
 from dataclasses import replace
 from typing import Any
@@ -32,7 +32,7 @@ async def test_deliveries_are_listed_page_by_page():
         ]
 
 
-async def test_the_last_page_says_so():
+async def test_the_last_page_is_marked():
     async with serving() as bridge:
         some(bridge, 2)
         page = await (await bridge.get("/v1/deliveries?limit=2")).json()
@@ -43,13 +43,13 @@ async def test_the_last_page_says_so():
     ("query", "name"),
     [("state=lost", "state"), ("limit=0", "limit"), ("cursor=a.b", "cursor"), ("run_id=7", "run_id"), ("x=1", "x")],
 )
-async def test_a_filter_that_cannot_be_understood_is_named(query: str, name: str):
+async def test_an_invalid_filter_is_named(query: str, name: str):
     async with serving() as bridge:
-        told = await problem(await bridge.get(f"/v1/deliveries?{query}"), 422, "invalid_request")
-        assert told["field"] == name
+        document = await problem(await bridge.get(f"/v1/deliveries?{query}"), 422, "invalid_request")
+        assert document["field"] == name
 
 
-async def test_one_delivery_is_shown_with_its_attempts():
+async def test_one_delivery_is_returned_with_its_attempts():
     async with serving() as bridge:
         [one] = some(bridge)
         bridge.store.attempts = [
@@ -65,14 +65,14 @@ async def test_one_delivery_is_shown_with_its_attempts():
         ]
 
 
-@pytest.mark.parametrize("wanted", ["event-0404-1", "a.b", "%00", "x" * 300])
-async def test_a_delivery_that_is_not_there(wanted: str):
+@pytest.mark.parametrize("delivery_id", ["event-0404-1", "a.b", "%00", "x" * 300])
+async def test_an_unknown_delivery_is_not_found(delivery_id: str):
     async with serving() as bridge:
-        await problem(await bridge.get(f"/v1/deliveries/{wanted}"), 404, "unknown_delivery")
-        await problem(await bridge.post(f"/v1/deliveries/{wanted}/redeliver"), 404, "unknown_delivery")
+        await problem(await bridge.get(f"/v1/deliveries/{delivery_id}"), 404, "unknown_delivery")
+        await problem(await bridge.post(f"/v1/deliveries/{delivery_id}/redeliver"), 404, "unknown_delivery")
 
 
-async def test_one_is_sent_again_at_once():
+async def test_one_delivery_is_redelivered_at_once():
     async with serving() as bridge:
         [one] = some(bridge)
         response = await bridge.post(f"/v1/deliveries/{one.delivery_id}/redeliver", {"reason": "receiver mended"})
@@ -81,7 +81,7 @@ async def test_one_is_sent_again_at_once():
         assert bridge.woken.is_set()
 
 
-async def test_many_are_sent_again_by_filter_dead_ones_unless_told():
+async def test_redelivery_by_filter_selects_dead_ones_by_default():
     async with serving() as bridge:
         body = {"since": "2026-11-24T08:00:00Z", "until": "2026-11-24T10:00:00+01:00", "crew": "research"}
         response = await bridge.post("/v1/deliveries/redeliver", body)
@@ -106,15 +106,15 @@ async def test_many_are_sent_again_by_filter_dead_ones_unless_told():
         ({"untill": "2026-11-24T08:00:00Z"}, "untill"),
     ],
 )
-async def test_a_wish_that_cannot_be_understood_names_the_field(body: dict[str, Any], field: str):
+async def test_an_invalid_redelivery_names_the_field(body: dict[str, Any], field: str):
     async with serving() as bridge:
-        told = await problem(await bridge.post("/v1/deliveries/redeliver", body), 422, "invalid_request")
-        assert told["field"] == field
+        document = await problem(await bridge.post("/v1/deliveries/redeliver", body), 422, "invalid_request")
+        assert document["field"] == field
         assert bridge.store.redelivered == []
 
 
-async def test_of_a_single_one_nothing_can_be_chosen():
+async def test_redelivery_of_one_delivery_has_no_options():
     async with serving() as bridge:
         [one] = some(bridge)
-        answer = await bridge.post(f"/v1/deliveries/{one.delivery_id}/redeliver", {"state": "dead"})
-        assert (await problem(answer, 422, "invalid_request"))["field"] == "state"
+        response = await bridge.post(f"/v1/deliveries/{one.delivery_id}/redeliver", {"state": "dead"})
+        assert (await problem(response, 422, "invalid_request"))["field"] == "state"

@@ -1,4 +1,4 @@
-"""The stream of events, over real HTTP and a real store: who sees what, going on after a break, limits."""
+"""The event stream over real HTTP and a real store: visibility, resumption, and limits."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ _numbers = count(1)
 
 
 @dataclass
-class Told:
+class SentEvent:
     """One event of a stream."""
 
     event_id: str
@@ -40,7 +40,7 @@ class Told:
 
 @dataclass
 class Streams:
-    """A server with the stream alone, and the store behind it."""
+    """A server with only the stream, and its store."""
 
     store: SqlStore
     file: Path
@@ -54,13 +54,13 @@ class Streams:
     async def happen(
         self, client: str = "submitter", crew: str = "research", made_at: float | None = None, meta: Any = None
     ) -> str:
-        """Have an event about a new run; gives its id."""
+        """Store an event about a new run; return its id."""
         number = next(_numbers)
         run = a_run(number, crew=crew, envelope=Envelope(f"client/{client}"), meta=meta or {})
         await self.store.accept(run)
-        return await self.tell(run, made_at)
+        return await self.publish(run, made_at)
 
-    async def tell(self, run: Run, made_at: float | None = None) -> str:
+    async def publish(self, run: Run, made_at: float | None = None) -> str:
         decision = cloudevents.with_event(
             run, "run.progress", CrewPolicy(), time.time() if made_at is None else made_at
         )
@@ -69,7 +69,7 @@ class Streams:
         return event.event_id
 
     def repeat(self, event_id: str, times: int, sooner: float) -> None:
-        """Put further events like this one past the store, spread over so many seconds before it."""
+        """Insert more events like this one directly, spread over the seconds before it."""
         with closing(sqlite3.connect(self.file)) as connection, connection:
             connection.execute(_REPEAT, {"id": event_id, "times": times, "sooner": sooner})
 
@@ -112,12 +112,12 @@ async def block(stream: aiohttp.ClientResponse) -> dict[str, str]:
     return {name: value for name, _, value in (line.partition(": ") for line in lines)}
 
 
-async def told(stream: aiohttp.ClientResponse) -> Told:
-    """The next event; passes over what only keeps the stream alive."""
+async def next_event(stream: aiohttp.ClientResponse) -> SentEvent:
+    """The next event; skips keep-alive comments."""
     async with asyncio.timeout(PATIENCE):
         while "id" not in (found := await block(stream)):
             pass
-    return Told(found["id"], found["event"], json.loads(found["data"]))
+    return SentEvent(found["id"], found["event"], json.loads(found["data"]))
 
 
 async def opened_when_free(streams: Streams) -> None:
@@ -127,18 +127,18 @@ async def opened_when_free(streams: Streams) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_an_event_that_is_sent_nowhere_is_told_with_its_id_and_type(streams: Streams) -> None:
+async def test_an_event_without_a_destination_is_streamed_with_its_id_and_type(streams: Streams) -> None:
     stream = await streams.open()
     assert (stream.status, stream.content_type) == (200, "text/event-stream")
     assert await block(stream) == {"retry": "2000"}
     event_id = await streams.happen(meta={"text": "two\nlines\r"})
-    event = await told(stream)
+    event = await next_event(stream)
     assert (event.event_id, event.kind) == (event_id, "run.progress")
     assert (event.data["id"], event.data["data"]["meta"]) == (event_id, {"text": "two\nlines\r"})
 
 
-async def test_each_client_is_told_of_the_runs_that_it_may_see(streams: Streams) -> None:
-    """A submitter of its own, a reader of all, a narrow one of its crew's."""
+async def test_each_client_receives_events_of_the_runs_that_it_may_see(streams: Streams) -> None:
+    """A submitter of its own, a reader of all, a restricted reader of its crew's."""
     opened = {name: await streams.open(name) for name in ("submitter", "reader", "operator", "narrow")}
     for stream in opened.values():
         await block(stream)
@@ -153,66 +153,66 @@ async def test_each_client_is_told_of_the_runs_that_it_may_see(streams: Streams)
         "narrow": [mine, others, last],
     }
     for name, stream in opened.items():
-        assert [(await told(stream)).event_id for _ in expected[name]] == expected[name], name
+        assert [(await next_event(stream)).event_id for _ in expected[name]] == expected[name], name
 
 
-async def test_a_stream_goes_on_after_the_last_event_that_came(streams: Streams) -> None:
+async def test_a_stream_resumes_after_the_last_event(streams: Streams) -> None:
     long_ago = time.time() - 3600
     ids = [await streams.happen(made_at=long_ago + 60 * number) for number in range(20)]
     stream = await streams.open(last=ids[9])
-    assert [(await told(stream)).event_id for _ in range(10)] == ids[10:]
+    assert [(await next_event(stream)).event_id for _ in range(10)] == ids[10:]
 
 
-async def test_a_stream_without_a_last_event_begins_with_now(streams: Streams) -> None:
+async def test_a_stream_without_a_last_event_starts_now(streams: Streams) -> None:
     await streams.happen()
     stream = await streams.open()
     await block(stream)
-    assert (await told_after(stream, streams)) is True
+    assert (await streamed_after(stream, streams)) is True
 
 
-async def told_after(stream: aiohttp.ClientResponse, streams: Streams) -> bool:
-    """Whether the next event that is told is the next one that happens."""
+async def streamed_after(stream: aiohttp.ClientResponse, streams: Streams) -> bool:
+    """Whether the next event of the stream is the next one that is stored."""
     event_id = await streams.happen()
-    return (await told(stream)).event_id == event_id
+    return (await next_event(stream)).event_id == event_id
 
 
-async def test_an_event_that_is_committed_late_is_told_all_the_same(streams: Streams) -> None:
+async def test_an_event_that_is_committed_late_is_streamed(streams: Streams) -> None:
     """Two processes write at the same time, or a commit takes a while: the order of times is not that of commits."""
     stream = await streams.open()
     await block(stream)
     first = await streams.happen()
-    assert (await told(stream)).event_id == first
+    assert (await next_event(stream)).event_id == first
     streams.repeat(first, 1, sooner=2.0)
-    assert (await told(stream)).event_id == f"{first}-1"
+    assert (await next_event(stream)).event_id == f"{first}-1"
 
 
-async def test_an_event_that_was_made_long_before_it_could_be_stored_is_told_all_the_same(streams: Streams) -> None:
-    """The look that found it took its time, or the store was away."""
+async def test_an_event_created_long_before_it_was_stored_is_streamed(streams: Streams) -> None:
+    """The poll took its time, or the store was unavailable."""
     await streams.happen()
     stream = await streams.open()
     await block(stream)
     late = await streams.happen(made_at=time.time() - 600)
-    assert (await told(stream)).event_id == late
-    assert await told_after(stream, streams)
+    assert (await next_event(stream)).event_id == late
+    assert await streamed_after(stream, streams)
 
 
-async def test_a_stream_goes_on_after_more_events_in_a_moment_than_it_lists_at_once(streams: Streams) -> None:
+async def test_a_stream_resumes_after_more_simultaneous_events_than_a_page(streams: Streams) -> None:
     last = await streams.happen()
     streams.repeat(last, PAGE * 21 + 50, sooner=4.0)
     stream = await streams.open()
     new = await streams.happen()
-    while (await told(stream)).event_id != new:
+    while (await next_event(stream)).event_id != new:
         pass
 
 
-async def test_where_the_last_event_is_forgotten_the_stream_says_that_there_is_a_gap(streams: Streams) -> None:
+async def test_if_the_last_event_was_deleted_the_stream_reports_a_gap(streams: Streams) -> None:
     stream = await streams.open(last="01920000-0000-7000-8000-000000000000-succeeded")
     assert await block(stream) == {"retry": "2000"}
     assert await block(stream) == {"event": "stream.gap", "data": "{}"}
-    assert await told_after(stream, streams)
+    assert await streamed_after(stream, streams)
 
 
-async def test_what_cannot_be_an_event_s_id_is_as_good_as_forgotten(streams: Streams) -> None:
+async def test_an_invalid_event_id_counts_as_deleted(streams: Streams) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", streams.server.port)
     head = f"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer('reader')['Authorization']}\r\n"
     with closing(writer):
@@ -221,15 +221,15 @@ async def test_what_cannot_be_an_event_s_id_is_as_good_as_forgotten(streams: Str
         await asyncio.wait_for(reader.readuntil(b"event: stream.gap\n"), PATIENCE)
 
 
-async def test_a_quiet_stream_shows_that_it_lives_and_ends_after_a_while(tmp_path: Path) -> None:
+async def test_an_idle_stream_sends_keep_alives_and_ends_after_a_while(tmp_path: Path) -> None:
     async with served(tmp_path, StreamOptions(poll_interval=0.01, keepalive=0.05, max_duration=0.3)) as streams:
         stream = await streams.open()
         rest = await asyncio.wait_for(stream.content.read(), PATIENCE)
     assert rest.startswith(b"retry: 2000\n\n:\n\n")
 
 
-async def test_a_client_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
-    """Its events would fill the memory; what is in the sockets of both sides is all that it may hold."""
+async def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path) -> None:
+    """Its events would fill the memory; it may hold only what fits the socket buffers of both sides."""
     async with served(tmp_path, StreamOptions(poll_interval=0.01, write_timeout=0.2, slots=1)) as streams:
         reader, writer = await asyncio.open_connection("127.0.0.1", streams.server.port, limit=1024)
         lines = ["GET /v1/events HTTP/1.1", "Host: x", f"Authorization: {bearer('reader')['Authorization']}", "", ""]
@@ -240,11 +240,11 @@ async def test_a_client_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
         for number in range(40):
             decision = cloudevents.with_event(run, "run.progress", CrewPolicy(), time.time(), number + 2)
             run = await streams.store.apply(replace(decision, run=run))
-        await opened_when_free(streams)  # its place is free once it is cut off
+        await opened_when_free(streams)  # its slot is free after the disconnect
         writer.close()
 
 
-async def test_there_are_only_so_many_streams(tmp_path: Path) -> None:
+async def test_the_number_of_streams_is_limited(tmp_path: Path) -> None:
     async with served(tmp_path, StreamOptions(poll_interval=0.01, slots=2)) as streams:
         first, _ = await streams.open(), await streams.open("operator")
         refused = await streams.open("narrow")
@@ -254,15 +254,15 @@ async def test_there_are_only_so_many_streams(tmp_path: Path) -> None:
         await opened_when_free(streams)
 
 
-async def test_one_client_cannot_take_every_stream(tmp_path: Path) -> None:
-    """It may have half of those that the others do not have; it could have all 100, and the others got 429."""
+async def test_one_client_cannot_occupy_every_stream(tmp_path: Path) -> None:
+    """It may have half of those that the others do not have; it could have all 100, and the others received 429."""
     async with served(tmp_path, StreamOptions(poll_interval=0.01, slots=4)) as streams:
         statuses = [(await streams.open(client)).status for client in ("reader", "reader", "reader", "operator")]
         assert statuses == [200, 200, 429, 200]
         assert (await streams.open("narrow")).status == 200
 
 
-async def test_without_clients_everyone_on_the_machine_shares_all_streams(tmp_path: Path) -> None:
+async def test_without_clients_all_local_callers_share_the_streams(tmp_path: Path) -> None:
     async with served(tmp_path, StreamOptions(poll_interval=0.01, slots=2), Clients()) as streams:
         assert [(await streams.open()).status for _ in range(3)] == [200, 200, 429]
 
@@ -271,7 +271,7 @@ async def test_an_unknown_parameter_is_refused(streams: Streams) -> None:
     await problem(await streams.open(query="?crew=research"), 422, "invalid_request")
 
 
-async def test_a_server_that_stops_ends_its_streams(tmp_path: Path) -> None:
+async def test_a_stopping_server_ends_its_streams(tmp_path: Path) -> None:
     async with served(tmp_path) as streams:
         stream = await streams.open()
         streams.server.stop()

@@ -1,4 +1,4 @@
-"""The door for flows' questions: who gets in, and that it answers at once."""
+"""Webhooks with questions of flows: verification, and an immediate response."""
 
 import asyncio
 import gzip
@@ -67,19 +67,21 @@ async def send(server: HttpServer, body: bytes, crew: str = "triage", secret: st
         return response
 
 
-async def test_a_question_is_taken_and_answered_at_once(server: HttpServer, taken: Taken):
+async def test_a_question_is_accepted_and_acknowledged_at_once(server: HttpServer, taken: Taken):
     assert (await send(server, json.dumps(QUESTION).encode())).status == 204
     [(crew, question)] = taken.questions
     assert (crew, question.kickoff_id, question.content.output) == ("triage", "k-1", "A or B?")
 
 
 @pytest.mark.parametrize(("crew", "secret", "status"), [("triage", "wrong", 401), ("research", SECRET, 404)])
-async def test_who_cannot_sign_gets_nothing_in(server: HttpServer, taken: Taken, crew: str, secret: str, status: int):
+async def test_without_a_signature_nothing_is_accepted(
+    server: HttpServer, taken: Taken, crew: str, secret: str, status: int
+):
     assert (await send(server, json.dumps(QUESTION).encode(), crew, secret)).status == status
     assert taken.questions == []
 
 
-async def test_the_log_says_whose_question_was_not_signed_rightly_and_where_it_came_from(server: HttpServer):
+async def test_a_wrong_signature_is_logged_with_crew_and_address(server: HttpServer):
     with structlog.testing.capture_logs() as lines:
         await send(server, json.dumps(QUESTION).encode(), secret="wrong")
     (line,) = [line for line in lines if line["log_level"] == "warning"]
@@ -91,19 +93,19 @@ async def test_the_log_says_whose_question_was_not_signed_rightly_and_where_it_c
     }
 
 
-async def test_who_goes_on_without_a_signature_is_slowed_down_and_the_deployment_is_not(server: HttpServer):
+async def test_callers_without_a_signature_are_rate_limited_and_the_deployment_is_not(server: HttpServer):
     statuses = [(await send(server, b"{}", secret="wrong")).status for _ in range(int(FAILED_LOGIN_RATE.burst) + 2)]
     assert (statuses[0], statuses[-1]) == (401, 429)
     assert (await send(server, json.dumps(QUESTION).encode())).status == 204
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"flow_id": "../x"}'])
-async def test_a_signed_body_that_is_no_question_is_acknowledged(server: HttpServer, taken: Taken, body: bytes):
+async def test_a_signed_body_that_is_not_a_question_is_acknowledged(server: HttpServer, taken: Taken, body: bytes):
     assert (await send(server, body)).status == 204
     assert taken.questions == []
 
 
-async def test_nothing_is_inflated_before_the_signature_is_checked(server: HttpServer, taken: Taken):
+async def test_nothing_is_decompressed_before_the_signature_is_verified(server: HttpServer, taken: Taken):
     url = f"http://127.0.0.1:{server.port}/amp/crews/triage/human"
     async with aiohttp.request(
         "POST", url, data=gzip.compress(b"{}"), headers={"Content-Encoding": "gzip"}

@@ -1,4 +1,4 @@
-"""Request headers, read one by one."""
+"""Parsing of request headers."""
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -33,7 +33,7 @@ def test_no_key() -> None:
 
 
 @pytest.mark.parametrize("written", ['"', '"abc', '"a"b"', '"a\\b"', '"abc";x=1'])
-def test_quotes_that_do_not_match(written: str) -> None:
+def test_unbalanced_quotes(written: str) -> None:
     with pytest.raises(Problem):
         request_headers.idempotency_key(headers("idempotency-key", written))
 
@@ -76,5 +76,5 @@ def test_a_trace_is_kept(trace: str) -> None:
         f"cc-{TRACE}-01-no\udcffunicode",
     ],
 )
-def test_what_is_no_trace_is_dropped(trace: str) -> None:
+def test_an_invalid_trace_is_dropped(trace: str) -> None:
     assert request_headers.traceparent(headers("traceparent", trace)) is None

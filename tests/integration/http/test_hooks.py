@@ -1,4 +1,4 @@
-"""Webhooks over HTTP: nothing without proof, an answer that says no more than it must, and one run per webhook."""
+"""Inbound webhooks over HTTP: verification, minimal responses, and one run per webhook."""
 
 import base64
 import gzip
@@ -62,34 +62,34 @@ def _hex(secret: bytes, content: bytes) -> str:
     return hmac.digest(secret, content, "sha256").hex()
 
 
-async def test_a_signed_webhook_becomes_a_run_and_its_answer_names_it():
+async def test_a_signed_webhook_starts_a_run_named_in_the_response():
     async with serving(hooks=HOOKS) as bridge:
         response = await from_github(bridge, traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01")
-        answer = await response.json()
-        ((asked, envelope),) = bridge.accept.seen
+        document = await response.json()
+        ((kickoff, envelope),) = bridge.accept.seen
 
-        assert (response.status, answer["state"], answer["idempotency_key"]) == (202, "accepted", "d-1")
-        assert response.headers["Location"] == f"/v1/runs/{answer['run_id']}"
-        assert (asked.crew, asked.inputs) == ("triage", {"title": "It breaks"})
+        assert (response.status, document["state"], document["idempotency_key"]) == (202, "accepted", "d-1")
+        assert response.headers["Location"] == f"/v1/runs/{document['run_id']}"
+        assert (kickoff.crew, kickoff.inputs) == ("triage", {"title": "It breaks"})
         assert (envelope.source, len(envelope.signature_digest or "")) == ("hook/github", 64)
         assert envelope.traceparent is not None
 
         again = await from_github(bridge)
-        assert (again.status, again.headers["Idempotency-Replayed"], await again.json()) == (202, "true", answer)
+        assert (again.status, again.headers["Idempotency-Replayed"], await again.json()) == (202, "true", response)
 
 
 @pytest.mark.parametrize("headers", [{}, {"X-Hub-Signature-256": "sha256=" + "0" * 64}, {"X-Hub-Signature": "sha1=0"}])
-async def test_without_proof_the_answer_is_the_same_whatever_is_wrong(headers: dict[str, str]):
+async def test_every_failed_verification_has_the_same_response(headers: dict[str, str]):
     async with serving(hooks=HOOKS) as bridge:
         for body in (json.dumps(ISSUE), "no json"):
             response = await bridge.http.post(bridge.url("/hooks/github"), data=body, headers=headers)
-            told = await problem(response, 401, "unauthorized")
-            assert "detail" not in told
+            document = await problem(response, 401, "unauthorized")
+            assert "detail" not in document
             assert response.headers["WWW-Authenticate"] == "Signature"
         assert bridge.accept.seen == []
 
 
-async def test_the_log_says_what_was_wrong_and_no_more_than_that():
+async def test_the_log_names_the_reason_of_a_failed_verification():
     async with serving(hooks=HOOKS) as bridge:
         with structlog.testing.capture_logs() as lines:
             await from_github(bridge, secret=b"other")
@@ -103,13 +103,13 @@ async def test_the_log_says_what_was_wrong_and_no_more_than_that():
         }
 
 
-async def test_a_signature_header_that_comes_twice_is_refused():
+async def test_a_repeated_signature_header_is_refused():
     async with serving(hooks=HOOKS) as bridge:
         raw = json.dumps(ISSUE).encode()
         header = f"X-Hub-Signature-256: sha256={_hex(GITHUB_SECRET, raw)}\r\n".encode()
         head = b"POST /hooks/github HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n" % len(raw)
         assert b" 401 " in await bridge.raw(head + header * 2 + b"\r\n" + raw)
-        assert b" 422 " in await bridge.raw(head + header + b"\r\n" + raw)  # it has no delivery id; but it is verified
+        assert b" 422 " in await bridge.raw(head + header + b"\r\n" + raw)  # it has no delivery id, but it is verified
 
 
 async def test_an_old_signature_is_refused():
@@ -133,27 +133,27 @@ async def test_passwords_and_tokens():
         assert [envelope.signature_digest for _, envelope in bridge.accept.seen] == [None, None]
 
 
-async def test_an_open_hook_takes_whatever_comes_and_sees_the_query():
+async def test_an_unverified_hook_accepts_anything_and_reads_the_query():
     async with serving(hooks=HOOKS) as bridge:
         response = await bridge.http.post(bridge.url("/hooks/open?who=me&who=you"), data=b"{}")
         assert response.status == 202
         assert bridge.accept.seen[0][0].meta == {"who": ["me", "you"]}
 
 
-async def test_what_is_not_wanted_is_answered_with_nothing_and_starts_nothing():
+async def test_an_ignored_webhook_is_answered_without_content_and_starts_nothing():
     async with serving(hooks=HOOKS) as bridge:
         response = await from_github(bridge, {**ISSUE, "action": "closed"})
         assert (response.status, await response.read(), bridge.accept.seen) == (204, b"", [])
 
 
-async def test_an_input_that_gives_nothing_is_named():
+async def test_an_input_without_a_value_is_named():
     async with serving(hooks=HOOKS) as bridge:
-        told = await problem(await from_github(bridge, {"action": "opened"}), 422, "invalid_request")
-        assert (told["field"], bridge.accept.seen) == ("inputs.title", [])
-        assert "inputs.title" in told["detail"]
+        document = await problem(await from_github(bridge, {"action": "opened"}), 422, "invalid_request")
+        assert (document["field"], bridge.accept.seen) == ("inputs.title", [])
+        assert "inputs.title" in document["detail"]
 
 
-async def test_a_signed_webhook_that_is_no_json_is_a_bad_request():
+async def test_a_signed_webhook_that_is_not_json_is_a_bad_request():
     async with serving(hooks=HOOKS) as bridge:
         raw = b'{"action": "opened", "action": "closed"}'
         headers = {"X-Hub-Signature-256": f"sha256={_hex(GITHUB_SECRET, raw)}"}
@@ -162,23 +162,23 @@ async def test_a_signed_webhook_that_is_no_json_is_a_bad_request():
         )
 
 
-async def test_githubs_ping_is_welcomed_only_with_its_signature():
+async def test_a_github_ping_is_accepted_only_with_its_signature():
     async with serving(hooks=HOOKS) as bridge:
         assert (await from_github(bridge, {"zen": "…"}, X_GitHub_Event="ping")).status == 204
         assert (await from_github(bridge, {"zen": "…"}, b"other", X_GitHub_Event="ping")).status == 401
         assert bridge.accept.seen == []
 
 
-async def test_slacks_challenge_is_echoed_and_its_forms_are_read():
+async def test_a_slack_challenge_is_returned_and_slack_forms_are_read():
     async with serving(hooks=HOOKS) as bridge:
-        asked = b'{"type": "url_verification", "challenge": "3eZbrw1a"}'
-        echoed = await from_slack(bridge, asked, "application/json")
+        kickoff = b'{"type": "url_verification", "challenge": "3eZbrw1a"}'
+        echoed = await from_slack(bridge, kickoff, "application/json")
         assert (echoed.status, await echoed.json()) == (200, {"challenge": "3eZbrw1a"})
         command = await from_slack(bridge, b"command=%2Ffind&text=otters", "application/x-www-form-urlencoded")
         assert (command.status, bridge.accept.seen[0][0].inputs) == (202, {"text": "otters"})
 
 
-async def test_a_compressed_body_is_refused_because_it_is_not_what_was_signed():
+async def test_a_compressed_body_is_refused_because_it_differs_from_the_signed_one():
     async with serving(hooks=HOOKS) as bridge:
         packed = gzip.compress(b"{}")
         headers = {"Content-Encoding": "gzip"}
@@ -189,8 +189,8 @@ async def test_a_compressed_body_is_refused_because_it_is_not_what_was_signed():
         )
 
 
-async def test_a_body_whose_compression_is_broken_is_no_bug(caplog: pytest.LogCaptureFixture):
-    """A fuzzer found it: the library decompressed a body that had been refused, and logged a traceback."""
+async def test_a_body_with_broken_compression_is_not_an_internal_error(caplog: pytest.LogCaptureFixture):
+    """Found by fuzzing: the library decompressed a body that had been refused, and logged a traceback."""
     async with serving(hooks=HOOKS) as bridge:
         head = b"POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
         head += b"Content-Encoding: gzip\r\nContent-Length: 9\r\n\r\nnot gzip!"
@@ -199,7 +199,7 @@ async def test_a_body_whose_compression_is_broken_is_no_bug(caplog: pytest.LogCa
     assert [record for record in caplog.records if record.name.startswith("aiohttp")] == []
 
 
-async def test_limits_hold_for_hooks_too():
+async def test_limits_apply_to_hooks():
     async with serving(replace(LISTEN, max_body=100), hooks=HOOKS) as bridge:
         url = bridge.url("/hooks/open")
         await problem(await bridge.http.post(url, data=b" " * 101), 413, "too_large")
@@ -207,12 +207,12 @@ async def test_limits_hold_for_hooks_too():
 
 
 @pytest.mark.parametrize("path", ["/hooks/nope", "/hooks/GITHUB", "/hooks/", "/hooks/open/more"])
-async def test_any_other_path_does_not_exist(path: str):
+async def test_any_other_path_is_not_found(path: str):
     async with serving(hooks=HOOKS) as bridge:
         await problem(await bridge.http.post(bridge.url(path), data=b"{}"), 404, "not_found")
 
 
-async def test_while_the_store_is_away_the_sender_is_asked_to_come_again():
+async def test_while_the_store_is_unavailable_the_sender_is_asked_to_retry():
     async with serving(hooks=HOOKS) as bridge:
         bridge.accept.fail = STORE_AWAY
         response = await bridge.http.post(bridge.url("/hooks/open"), data=b"{}")
@@ -220,7 +220,7 @@ async def test_while_the_store_is_away_the_sender_is_asked_to_come_again():
         assert response.headers["Retry-After"]
 
 
-async def test_strangers_are_slowed_down_and_the_right_sender_is_not():
+async def test_unauthenticated_callers_are_rate_limited_and_the_verified_sender_is_not():
     async with serving(hooks=HOOKS) as bridge:
         url = bridge.url("/hooks/github")
         statuses = [(await bridge.http.post(url, data=b"{}")).status for _ in range(int(FAILED_LOGIN_RATE.burst) + 2)]

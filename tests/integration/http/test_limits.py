@@ -1,4 +1,4 @@
-"""Clients that are slow, large, many or no HTTP clients at all; read from raw sockets."""
+"""Clients that are slow, large, numerous, or not HTTP clients at all; read from raw sockets."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from tests.patience import PATIENCE
 
 SMALL = replace(LISTEN, max_body=10_000, max_connections=3)
 TIGHT = replace(SMALL, head_seconds=0.2, body_seconds=0.2)
-"""For what never comes: what comes may be late on a busy machine."""
+"""For responses that never come; those that do may be late on a busy machine."""
 TOKEN = f"Authorization: {bearer('submitter')['Authorization']}\r\n".encode()
 POST = b"POST /v1/runs HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n" + TOKEN
 GET = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -33,18 +33,18 @@ async def bridge() -> AsyncIterator[Bridge]:
 
 @pytest.fixture
 async def hasty() -> AsyncIterator[Bridge]:
-    """A bridge that gives up a head or a body after a moment."""
+    """A bridge with short time-outs for heads and bodies."""
     async with serving(TIGHT) as served, asyncio.timeout(PATIENCE):
         yield served
 
 
 @pytest.mark.parametrize("head", [b"", b"G", b"GET /healthz HTTP/1.1\r\nHost: h\r\n", b"\r\n\r\n"])
-async def test_a_head_that_does_not_end_is_given_up(hasty: Bridge, head: bytes) -> None:
+async def test_an_endless_head_times_out(hasty: Bridge, head: bytes) -> None:
     assert await hasty.raw(head) == b""
 
 
-async def test_a_head_that_trickles_is_given_up_as_well(hasty: Bridge) -> None:
-    """The deadline is for the whole head: a byte now and then does not move it."""
+async def test_a_slowly_sent_head_times_out(hasty: Bridge) -> None:
+    """The deadline is for the whole head: single bytes do not extend it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", hasty.port)
     writer.write(b"GET /healthz HTTP/1.1\r\n")
     sent = 0
@@ -53,7 +53,7 @@ async def test_a_head_that_trickles_is_given_up_as_well(hasty: Bridge) -> None:
         writer.write(b"x")
         sent += 1
         await asyncio.wait({closed}, timeout=0.02)
-    with contextlib.suppress(ConnectionResetError):  # a byte that was under way when the server closed
+    with contextlib.suppress(ConnectionResetError):  # a byte in flight when the server closed
         assert closed.result() == b""
     assert sent > 2
     writer.close()
@@ -69,7 +69,7 @@ async def test_a_later_head_has_a_deadline_too(hasty: Bridge) -> None:
 
 
 async def test_an_idle_connection_outlives_the_deadline_for_heads(hasty: Bridge) -> None:
-    """Between two requests a client may think for as long as connections are kept."""
+    """Between two requests, a client may be idle for the keep-alive time."""
     reader, writer = await asyncio.open_connection("127.0.0.1", hasty.port)
     for _ in range(2):
         writer.write(GET)
@@ -87,18 +87,18 @@ async def test_an_idle_connection_is_closed_in_the_end() -> None:
         assert (await bridge.raw(GET)).endswith(b'"alive"}')
 
 
-async def test_requests_that_follow_at_once_are_all_answered(bridge: Bridge) -> None:
+async def test_pipelined_requests_are_all_answered(bridge: Bridge) -> None:
     responses = await bridge.raw(GET * 3 + GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
     assert responses.count(b'"alive"}') == 4
 
 
-async def test_a_body_that_does_not_come_is_408(hasty: Bridge) -> None:
-    answer = await hasty.raw(POST + b"Content-Length: 100\r\n\r\n{")
-    assert b" 408 " in answer.partition(b"\r\n")[0]
-    assert b'"code":"request_timeout"' in answer
+async def test_a_missing_body_is_408(hasty: Bridge) -> None:
+    response = await hasty.raw(POST + b"Content-Length: 100\r\n\r\n{")
+    assert b" 408 " in response.partition(b"\r\n")[0]
+    assert b'"code":"request_timeout"' in response
 
 
-async def test_a_body_that_trickles_is_408(hasty: Bridge) -> None:
+async def test_a_slowly_sent_body_is_408(hasty: Bridge) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", hasty.port)
     writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n")
     head = asyncio.create_task(reader.readline())
@@ -109,7 +109,7 @@ async def test_a_body_that_trickles_is_408(hasty: Bridge) -> None:
     writer.close()
 
 
-async def test_a_client_that_leaves_in_the_middle_is_no_failure(bridge: Bridge) -> None:
+async def test_a_client_that_disconnects_during_a_request_is_not_an_error(bridge: Bridge) -> None:
     with capture_logs() as logs:
         _, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
         writer.write(POST + b"Content-Length: 100\r\n\r\n{")
@@ -121,7 +121,7 @@ async def test_a_client_that_leaves_in_the_middle_is_no_failure(bridge: Bridge) 
     assert {line["log_level"] for line in logs} == {"debug"}
 
 
-async def test_the_largest_body_is_taken_and_one_more_byte_is_not(bridge: Bridge) -> None:
+async def test_the_largest_body_is_accepted_and_one_more_byte_is_not(bridge: Bridge) -> None:
     for size, status in ((SMALL.max_body, 202), (SMALL.max_body + 1, 413)):
         body = b'{"crew":"research"' + b" " * (size - 19) + b"}"
         assert len(body) == size
@@ -131,23 +131,23 @@ async def test_the_largest_body_is_taken_and_one_more_byte_is_not(bridge: Bridge
 
 
 async def test_a_body_that_announces_too_much_is_refused_unread(bridge: Bridge) -> None:
-    answer = await bridge.raw(POST + b"Connection: close\r\nContent-Length: 999999999\r\n\r\n")
-    assert b'"code":"too_large"' in answer
+    response = await bridge.raw(POST + b"Connection: close\r\nContent-Length: 999999999\r\n\r\n")
+    assert b'"code":"too_large"' in response
 
 
-async def test_a_body_without_a_length_is_counted_as_it_comes(bridge: Bridge) -> None:
+async def test_a_body_without_a_length_is_counted_while_it_is_read(bridge: Bridge) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(20):
             yield b" " * 1000
 
     headers = {"Content-Type": "application/json", **bearer("submitter")}
     response = await bridge.http.post(bridge.url("/v1/runs"), data=chunks(), headers=headers)
-    told = await problem(response, 413, "too_large")
-    assert "10000 bytes" in told["detail"]
+    document = await problem(response, 413, "too_large")
+    assert "10000 bytes" in document["detail"]
 
 
-async def test_a_gzip_bomb_is_measured_by_what_comes_out(bridge: Bridge) -> None:
-    """Ten megabytes of spaces are ten kilobytes on the wire, under the limit."""
+async def test_a_gzip_bomb_is_measured_by_its_decompressed_size(bridge: Bridge) -> None:
+    """Ten megabytes of spaces are ten kilobytes on the wire, below the limit."""
     bomb = gzip.compress(b" " * 9_000_000)
     assert len(bomb) < SMALL.max_body
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip", **bearer("submitter")}
@@ -156,7 +156,7 @@ async def test_a_gzip_bomb_is_measured_by_what_comes_out(bridge: Bridge) -> None
 
 
 class Inflated:
-    """zlib as the HTTP library uses it, with a count of the bytes that it has inflated."""
+    """zlib as the HTTP library uses it, with a count of the decompressed bytes."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -189,25 +189,25 @@ def inflated() -> Iterator[Inflated]:
     "line", ["POST /v1/runs", "PUT /v1/runs", "GET /nowhere", "POST /hooks/none", "POST /amp/none/crew", "GET /healthz"]
 )
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-async def test_nothing_is_inflated_for_unauthenticated_callers(inflated: Inflated, line: str, coding: str) -> None:
-    """0.6 MB on any path cost 0.6 s of the event loop: the library inflated 300 MiB after the 401 or 404 was sent."""
+async def test_nothing_is_decompressed_for_unauthenticated_callers(inflated: Inflated, line: str, coding: str) -> None:
+    """0.6 MB on any path blocked the event loop for 0.6 s: 300 MiB were inflated after the 401 or 404 was sent."""
     bomb = gzip.compress(b" " * 50_000_000) if coding == "gzip" else zlib.compress(b" " * 50_000_000)
     head = f"{line} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Encoding: {coding}\r\n"
     async with serving(LISTEN) as bridge, asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
         # One byte is missing, so that the rest would be read after the response.
         writer.write(f"{head}Content-Length: {len(bomb) + 1}\r\n\r\n".encode() + bomb)
-        answer = await reader.readuntil(b"\r\n\r\n")
+        response = await reader.readuntil(b"\r\n\r\n")
         writer.write(b"x")
         while await reader.read(4096):
             pass
         writer.close()
-    assert b"Connection: close" in answer
+    assert b"Connection: close" in response
     assert inflated.size == 0
 
 
-async def test_the_rest_of_a_refused_body_is_discarded_and_bounded() -> None:
-    """A client that still sends reads its 401; one that never stops is cut off."""
+async def test_the_rest_of_a_refused_body_is_discarded_and_limited() -> None:
+    """A client that is still sending reads its 401; one that never stops is disconnected."""
     async with serving(LISTEN) as bridge, asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
         writer.write(b"POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999\r\n\r\n")
@@ -226,16 +226,16 @@ async def test_the_rest_of_a_refused_body_is_discarded_and_bounded() -> None:
 async def test_unknown_and_nested_codings_are_415(bridge: Bridge, coding: str) -> None:
     headers = {"Content-Type": "application/json", "Content-Encoding": coding, **bearer("submitter")}
     response = await bridge.http.post(bridge.url("/v1/runs"), data=b"x", headers=headers)
-    told = await problem(response, 415, "unsupported_media_type")
-    assert "gzip" in told["detail"]
+    document = await problem(response, 415, "unsupported_media_type")
+    assert "gzip" in document["detail"]
     assert response.headers["Accept-Encoding"] == "gzip, deflate"
 
 
 async def test_two_coding_headers_are_nested_codings(bridge: Bridge) -> None:
-    answer = await bridge.raw(
+    response = await bridge.raw(
         POST + b"Content-Encoding: gzip\r\nContent-Encoding: gzip\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx"
     )
-    assert answer.split(b" ")[1] == b"415"
+    assert response.split(b" ")[1] == b"415"
 
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "deflate", "identity", "", "identity, gzip"])
@@ -253,7 +253,7 @@ async def test_a_compressed_body_is_read(bridge: Bridge, coding: str) -> None:
 @pytest.mark.parametrize(
     "body", [b"{}", gzip.compress(b"{}")[:-1], gzip.compress(b"{}") * 2], ids=["plain", "cut off", "two members"]
 )
-async def test_a_body_that_is_not_encoded_as_announced_is_400(bridge: Bridge, body: bytes) -> None:
+async def test_a_body_not_encoded_as_announced_is_400(bridge: Bridge, body: bytes) -> None:
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip", **bearer("submitter")}
     response = await bridge.http.post(bridge.url("/v1/runs"), data=body, headers=headers)
     await problem(response, 400, "bad_request")
@@ -270,25 +270,27 @@ async def test_a_body_that_is_not_encoded_as_announced_is_400(bridge: Bridge, bo
         (b"GET / HTTP/1.1\r\nHost: h\r\nX-Token: hush\x00\r\n\r\n", b"400"),
     ],
 )
-async def test_what_is_not_http_is_a_problem_too(bridge: Bridge, sent: bytes, status: bytes) -> None:
-    """Its text is neither told nor logged: a broken header may well be the one with the token."""
+async def test_invalid_http_is_answered_with_a_problem(bridge: Bridge, sent: bytes, status: bytes) -> None:
+    """Its text is neither returned nor logged: a broken header may be the one with the token."""
     with capture_logs() as logs:
-        answer = await bridge.raw(sent)
-    assert answer.split(b" ")[1] == status
-    assert b"application/problem+json" in answer
-    assert b"hush" not in answer
+        response = await bridge.raw(sent)
+    assert response.split(b" ")[1] == status
+    assert b"application/problem+json" in response
+    assert b"hush" not in response
     assert "hush" not in str(logs)
 
 
 @pytest.mark.parametrize("line", [b"POST /v1/runs", b"PUT /v1/runs", b"GET /nowhere"])
 @pytest.mark.parametrize("expected", [b"miracles", b"\xff\xfe"])
-async def test_what_is_expected_in_vain_is_told(bridge: Bridge, line: bytes, expected: bytes) -> None:
-    """Also where it is no text, over which the library failed (500)."""
-    answer = await bridge.raw(line + b" HTTP/1.1\r\nHost: h\r\nConnection: close\r\nExpect: " + expected + b"\r\n\r\n")
-    assert answer.split(b" ")[1] == b"417"
-    assert b"application/problem+json" in answer
+async def test_an_unsupported_expectation_is_reported(bridge: Bridge, line: bytes, expected: bytes) -> None:
+    """Including one that is not text, for which the library responded with 500."""
+    response = await bridge.raw(
+        line + b" HTTP/1.1\r\nHost: h\r\nConnection: close\r\nExpect: " + expected + b"\r\n\r\n"
+    )
+    assert response.split(b" ")[1] == b"417"
+    assert b"application/problem+json" in response
 
 
-async def test_an_upload_may_ask_first(bridge: Bridge) -> None:
+async def test_an_upload_may_expect_100_continue(bridge: Bridge) -> None:
     response = await bridge.http.post(bridge.url("/v1/runs"), json=BODY, headers=bearer("submitter"), expect100=True)
     assert response.status == 202

@@ -1,4 +1,4 @@
-"""A bridge without clients on a developer's machine, and the websites that its browser visits."""
+"""A bridge without clients on a developer's machine, and the websites open in its browser."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -40,7 +40,9 @@ async def bridge() -> AsyncIterator[Bridge]:
         yield served
 
 
-async def ask(bridge: Bridge, method: str, path: str, body: object, headers: dict[str, str], server: int = 0) -> int:
+async def request(
+    bridge: Bridge, method: str, path: str, body: object, headers: dict[str, str], server: int = 0
+) -> int:
     async with bridge.http.request(method, bridge.url(path, server), json=body, headers=headers) as response:
         return response.status
 
@@ -50,13 +52,13 @@ async def ask(bridge: Bridge, method: str, path: str, body: object, headers: dic
 async def test_no_website_can_use_a_bridge_without_clients(
     bridge: Bridge, method: str, path: str, body: object, headers: dict[str, str]
 ) -> None:
-    """A foreign `Host` (DNS rebinding) was answered 202, and a website could redeliver with an empty body."""
+    """A foreign `Host` (DNS rebinding) was answered with 202, and a website could redeliver with an empty body."""
     async with bridge.http.request(method, bridge.url(path), json=body, headers=headers) as response:
-        told = await problem(response, 403, "forbidden")
-    assert "http.clients" in told["detail"]
+        document = await problem(response, 403, "forbidden")
+    assert "http.clients" in document["detail"]
     assert not bridge.accept.seen
     assert not bridge.store.redelivered
-    assert not bridge.others.steered
+    assert not bridge.others.commands
 
 
 @pytest.mark.parametrize(
@@ -71,9 +73,9 @@ async def test_no_website_can_use_a_bridge_without_clients(
     ],
     ids=str,
 )
-async def test_programs_and_pages_of_this_machine_can(bridge: Bridge, headers: dict[str, str]) -> None:
-    assert await ask(bridge, "POST", "/v1/runs", BODY, headers) == 202
-    assert await ask(bridge, "GET", "/healthz", None, headers) == 200
+async def test_local_programs_and_pages_can(bridge: Bridge, headers: dict[str, str]) -> None:
+    assert await request(bridge, "POST", "/v1/runs", BODY, headers) == 202
+    assert await request(bridge, "GET", "/healthz", None, headers) == 200
 
 
 @pytest.mark.parametrize(
@@ -87,14 +89,14 @@ async def test_programs_and_pages_of_this_machine_can(bridge: Bridge, headers: d
         b"GET /v1/runs HTTP/1.1\r\nHost: \r\n",
     ],
 )
-async def test_every_name_in_a_request_is_looked_at(bridge: Bridge, head: bytes) -> None:
-    answer = await bridge.raw(head + b"Connection: close\r\n\r\n")
-    assert answer.split(b" ")[1] == b"403"
+async def test_every_name_in_a_request_is_checked(bridge: Bridge, head: bytes) -> None:
+    response = await bridge.raw(head + b"Connection: close\r\n\r\n")
+    assert response.split(b" ")[1] == b"403"
 
 
-async def test_two_hosts_are_none(bridge: Bridge) -> None:
-    answer = await bridge.raw(b"GET /v1/runs HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
-    assert answer.split(b" ")[1] in (b"400", b"403")
+async def test_two_hosts_are_refused(bridge: Bridge) -> None:
+    response = await bridge.raw(b"GET /v1/runs HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
+    assert response.split(b" ")[1] in (b"400", b"403")
 
 
 async def test_an_absolute_target_on_this_machine_is_accepted(bridge: Bridge) -> None:
@@ -103,27 +105,27 @@ async def test_an_absolute_target_on_this_machine_is_accepted(bridge: Bridge) ->
         assert (await bridge.raw(head)).split(b" ")[1] == b"200"
 
 
-async def test_webhooks_come_under_the_public_name_and_from_no_website(bridge: Bridge) -> None:
+async def test_webhooks_are_accepted_under_the_public_name_and_from_no_website(bridge: Bridge) -> None:
     """A tunnel to a developer's machine keeps the public name in `Host`; a browser always adds `Origin` to a POST."""
     public = {"Host": "bridge.example.com"}
-    assert await ask(bridge, "POST", "/hooks/open", {"text": "otters"}, public) == 202
-    assert await ask(bridge, "POST", "/amp/known/crew", {}, public) == 204
+    assert await request(bridge, "POST", "/hooks/open", {"text": "otters"}, public) == 202
+    assert await request(bridge, "POST", "/amp/known/crew", {}, public) == 204
     for headers in ({**public, "Origin": "http://bridge.example.com"}, EVIL, {"Sec-Fetch-Site": "cross-site"}):
-        assert await ask(bridge, "POST", "/hooks/open", {"text": "otters"}, headers) == 403
-        assert await ask(bridge, "POST", "/amp/known/crew", {}, headers) == 403
+        assert await request(bridge, "POST", "/hooks/open", {"text": "otters"}, headers) == 403
+        assert await request(bridge, "POST", "/amp/known/crew", {}, headers) == 403
     assert (len(bridge.accept.seen), len(bridge.others.crew_webhooks)) == (1, 1)
 
 
-async def test_the_operators_port_is_for_this_machine_only_as_well() -> None:
+async def test_the_operations_port_serves_only_this_machine() -> None:
     async with serving(replace(LISTEN, ops_port=0), Clients()) as bridge:
-        assert await ask(bridge, "GET", "/metrics", None, {}, server=1) == 200
-        assert await ask(bridge, "GET", "/metrics", None, {"Host": "evil.example"}, server=1) == 403
+        assert await request(bridge, "GET", "/metrics", None, {}, server=1) == 200
+        assert await request(bridge, "GET", "/metrics", None, {"Host": "evil.example"}, server=1) == 403
 
 
 @pytest.mark.parametrize("headers", OTHER_SITES, ids=str)
 async def test_with_clients_the_token_is_the_proof(headers: dict[str, str]) -> None:
-    """No browser adds it by itself, so a website's request is a request without a token."""
+    """No browser adds it by itself, so the request of a website has no token."""
     async with serving() as bridge:
         bridge.store.add()
-        assert await ask(bridge, "POST", "/v1/runs", BODY, {**headers, **bearer("submitter")}) == 202
-        assert await ask(bridge, "POST", f"/v1/deliveries/{run_id(1)}/redeliver", None, headers) == 401
+        assert await request(bridge, "POST", "/v1/runs", BODY, {**headers, **bearer("submitter")}) == 202
+        assert await request(bridge, "POST", f"/v1/deliveries/{run_id(1)}/redeliver", None, headers) == 401

@@ -1,4 +1,4 @@
-"""What requests and responses may hold, over real sockets: bodies that do not end, responses that nobody reads."""
+"""Memory of requests and responses, over real sockets: endless bodies, and responses that are not read."""
 
 import asyncio
 import json
@@ -13,13 +13,13 @@ from bridge.adapters.http.read_limits import MAX_CONCURRENT
 from bridge.core.runs.model import Outcome, State
 from tests.http_client import BODY, LISTEN, Bridge, bearer, serving
 
-PATIENT = replace(LISTEN, max_body=1_000_000, body_seconds=60.0, write_seconds=0.2)
+SLOW_BODIES = replace(LISTEN, max_body=1_000_000, body_seconds=60.0, write_seconds=0.2)
 TOKEN = f"Authorization: {bearer('submitter')['Authorization']}\r\n".encode()
 
 
 @pytest.fixture
 async def bridge() -> AsyncIterator[Bridge]:
-    async with serving(PATIENT) as served, asyncio.timeout(60):
+    async with serving(SLOW_BODIES) as served, asyncio.timeout(60):
         yield served
 
 
@@ -32,15 +32,15 @@ async def held_back(bridge: Bridge, size: int) -> tuple[asyncio.StreamReader, as
     return reader, writer
 
 
-async def test_bodies_that_do_not_end_make_room_for_others(bridge: Bridge) -> None:
-    """Nine hundred of a megabyte, the last byte held back, took 1.8 GB."""
+async def test_endless_bodies_make_room_for_others(bridge: Bridge) -> None:
+    """Nine hundred of a megabyte, each without its last byte, took 1.8 GB."""
     bodies = bridge.servers[0].memory.bodies
     bodies.limit = 3_000_000
     held = [await held_back(bridge, 900_000) for _ in range(6)]
     responses = [asyncio.create_task(reader.readline()) for reader, _ in held]
-    while sum(answer.done() for answer in responses) < 3:
+    while sum(response.done() for response in responses) < 3:
         await asyncio.wait(responses, return_when=asyncio.FIRST_COMPLETED)
-    assert {answer.result().split()[1] for answer in responses if answer.done()} == {b"503"}
+    assert {response.result().split()[1] for response in responses if response.done()} == {b"503"}
     assert bodies.held <= bodies.limit
     assert (await bridge.submit(BODY | {"inputs": {"text": "x" * 500_000}})).status == 202
     for _, writer in held:
@@ -48,13 +48,13 @@ async def test_bodies_that_do_not_end_make_room_for_others(bridge: Bridge) -> No
     await asyncio.gather(*responses, return_exceptions=True)
 
 
-async def test_a_body_is_not_counted_once_it_has_been_handled(bridge: Bridge) -> None:
+async def test_a_body_is_not_counted_after_it_was_handled(bridge: Bridge) -> None:
     assert (await bridge.submit()).status == 202
     assert bridge.servers[0].memory.bodies.held == 0
 
 
 async def unread(bridge: Bridge, path: str) -> socket.socket:
-    """A connection whose client asks and reads nothing."""
+    """A connection whose client sends requests and reads nothing."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.setblocking(False)
@@ -69,8 +69,8 @@ def large_run(bridge: Bridge) -> str:
     return f"/v1/runs/{run.run_id}"
 
 
-async def test_a_client_that_reads_nothing_loses_its_connection(bridge: Bridge) -> None:
-    """It held its response for ever; here its server has only a moment's patience."""
+async def test_a_client_that_does_not_read_is_disconnected(bridge: Bridge) -> None:
+    """Its response was held without limit; the time-out is short here."""
     path = large_run(bridge)
     connections = [await unread(bridge, path) for _ in range(2 * MAX_CONCURRENT)]
     responses = bridge.servers[0].memory.responses
@@ -79,14 +79,17 @@ async def test_a_client_that_reads_nothing_loses_its_connection(bridge: Bridge) 
     while responses.held:  # noqa: ASYNC110 - as above
         await asyncio.sleep(0.01)
     for connection in connections:
-        with closing(connection), suppress(ConnectionResetError):  # its end comes; what is in the kernel, before that
+        with (
+            closing(connection),
+            suppress(ConnectionResetError),
+        ):  # the end of the stream, after what is in the kernel's buffers
             while await asyncio.get_running_loop().sock_recv(connection, 1_000_000):
                 pass
 
 
-async def test_a_client_that_reads_slowly_gets_its_response() -> None:
-    """What counts is that it reads, not that it is done."""
-    async with serving(replace(PATIENT, write_seconds=2.0)) as bridge, asyncio.timeout(120):
+async def test_a_client_that_reads_slowly_receives_its_response() -> None:
+    """What counts is that it reads, not that it has finished."""
+    async with serving(replace(SLOW_BODIES, write_seconds=2.0)) as bridge, asyncio.timeout(120):
         with closing(await unread(bridge, large_run(bridge))) as connection:
             received = 0
             while received < 12_000_000:
@@ -95,8 +98,8 @@ async def test_a_client_that_reads_slowly_gets_its_response() -> None:
                 received += len(part)
 
 
-async def test_whose_responses_pile_up_waits_and_others_do_not(bridge: Bridge) -> None:
-    """What one client does not read costs only that client."""
+async def test_a_client_with_unread_responses_waits_and_others_do_not(bridge: Bridge) -> None:
+    """Unread responses of one client cost only that client."""
     path = large_run(bridge)
     memory = bridge.servers[0].memory
     full = memory.responses.hold("submitter")

@@ -1,4 +1,4 @@
-"""Health, readiness and metrics."""
+"""Health, readiness, and metrics."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,14 +25,14 @@ async def metrics(bridge: Bridge) -> dict[tuple[str, ...], float]:
     return {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
 
 
-async def test_alive_is_alive_whatever_else_is_not(bridge: Bridge) -> None:
+async def test_liveness_does_not_depend_on_dependencies(bridge: Bridge) -> None:
     bridge.store.fail = STORE_AWAY
     bridge.draining = True
     response = await bridge.get("/healthz", None)
     assert (response.status, await response.json()) == (200, {"status": "alive"})
 
 
-async def test_ready_tells_every_part(bridge: Bridge) -> None:
+async def test_readiness_reports_every_dependency(bridge: Bridge) -> None:
     response = await bridge.get("/readyz", None)
     assert response.status == 200
     assert await response.json() == {
@@ -42,34 +42,34 @@ async def test_ready_tells_every_part(bridge: Bridge) -> None:
     }
 
 
-async def test_a_broker_that_is_unavailable_degrades_and_keeps_http_traffic(bridge: Bridge) -> None:
-    """HTTP is then the one way in that still works; 503 made the manifest's probe close it in every replica."""
+async def test_an_unavailable_broker_degrades_and_keeps_http_traffic(bridge: Bridge) -> None:
+    """HTTP is then the only entry that works; with 503 the probe of the manifest closed it in every replica."""
 
-    async def away() -> Health:
+    async def unavailable() -> Health:
         return Health(ok=False, detail="no connection")
 
-    bridge.checks["broker"] = away
+    bridge.checks["broker"] = unavailable
     response = await bridge.get("/readyz", None)
     assert response.status == 200
-    told = await response.json()
-    assert told["status"] == "degraded"
-    assert told["parts"]["broker"] == {"ok": False, "detail": "no connection"}
-    assert told["parts"]["store"]["ok"]
+    document = await response.json()
+    assert document["status"] == "degraded"
+    assert document["parts"]["broker"] == {"ok": False, "detail": "no connection"}
+    assert document["parts"]["store"]["ok"]
 
 
-async def test_a_check_that_fails_tells_no_host(bridge: Bridge) -> None:
+async def test_a_failed_check_reveals_no_host(bridge: Bridge) -> None:
     async def broken() -> Health:
         raise STORE_AWAY
 
     bridge.checks["store"] = broken
     response = await bridge.get("/readyz", None)
     assert response.status == 503
-    told = await response.json()
-    assert told["status"] == "unavailable"
-    assert told["parts"]["store"] == {"ok": False, "detail": "the check failed; see the log"}
+    document = await response.json()
+    assert document["status"] == "unavailable"
+    assert document["parts"]["store"] == {"ok": False, "detail": "the check failed; see the log"}
 
 
-async def test_a_check_that_hangs_is_given_up(bridge: Bridge) -> None:
+async def test_a_hanging_check_times_out(bridge: Bridge) -> None:
     async def hanging() -> Health:
         await asyncio.Event().wait()
         raise AssertionError
@@ -80,16 +80,16 @@ async def test_a_check_that_hangs_is_given_up(bridge: Bridge) -> None:
     assert (await response.json())["parts"]["store"] == {"ok": False, "detail": "no response in time"}
 
 
-async def test_draining_is_not_ready_although_every_part_is(bridge: Bridge) -> None:
-    """A load balancer sends new requests elsewhere while the old ones are finished."""
+async def test_a_draining_bridge_is_not_ready(bridge: Bridge) -> None:
+    """A load balancer sends new requests elsewhere while the pending ones are finished."""
     bridge.draining = True
     response = await bridge.get("/readyz", None)
     assert response.status == 503
-    told = await response.json()
-    assert (told["status"], told["draining"], told["parts"]["store"]["ok"]) == ("unavailable", True, True)
+    document = await response.json()
+    assert (document["status"], document["draining"], document["parts"]["store"]["ok"]) == ("unavailable", True, True)
 
 
-async def test_metrics_count_what_is_in_the_store(bridge: Bridge) -> None:
+async def test_metrics_count_stored_rows(bridge: Bridge) -> None:
     found = await metrics(bridge)
     assert found["kickoff_bridge_runs", "running"] == 3
     assert found["kickoff_bridge_runs", "failed"] == 0
@@ -97,16 +97,16 @@ async def test_metrics_count_what_is_in_the_store(bridge: Bridge) -> None:
     assert found["kickoff_bridge_build_info", __version__] == 1
 
 
-async def test_the_store_is_counted_once_for_all_who_ask_within_seconds() -> None:
-    """Counting reads an index of every run, and whoever asks needs no token."""
+async def test_the_store_is_counted_once_for_all_requests_within_seconds() -> None:
+    """Counting reads an index of all runs, and callers of /metrics need no token."""
     async with serving(counts_kept=3600.0) as bridge:
         found = await asyncio.gather(*(metrics(bridge) for _ in range(20)))
     assert {one["kickoff_bridge_runs", "running"] for one in found} == {3}
     assert bridge.store.counted == 1
 
 
-async def test_counts_are_left_out_while_the_store_is_away(bridge: Bridge) -> None:
-    """Old numbers would look like new ones; the rest is told all the same."""
+async def test_counts_are_omitted_while_the_store_is_unavailable(bridge: Bridge) -> None:
+    """Old numbers would look current; all other metrics are returned."""
     await metrics(bridge)
     bridge.store.fail = STORE_AWAY
     found = await metrics(bridge)

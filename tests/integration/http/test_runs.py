@@ -1,4 +1,4 @@
-"""Looking at runs over HTTP: one with its deliveries, and lists page by page."""
+"""Reading runs over HTTP: one run with its deliveries, and lists page by page."""
 
 import json
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ def delivery(channel: Channel, target: str, state: DeliveryState = DeliveryState
     return Delivery("e-1-1", event, Destination(channel, target), state, 2, 1_700_000_000.5, "connection refused")
 
 
-async def test_a_run_is_shown_with_its_deliveries(bridge: Bridge) -> None:
+async def test_a_run_is_returned_with_its_deliveries(bridge: Bridge) -> None:
     run = bridge.store.add(state=State.SUCCEEDED, kickoff_id="k-1", outcome=Outcome(result="done"))
     bridge.store.deliveries[run.run_id] = [delivery(Channel.EXCHANGE, "research.succeeded")]
     shown = await (await bridge.get(f"/v1/runs/{run.run_id}")).json()
@@ -43,7 +43,7 @@ async def test_a_run_is_shown_with_its_deliveries(bridge: Bridge) -> None:
     ]
 
 
-async def test_a_delivery_tells_when_it_was_confirmed(bridge: Bridge) -> None:
+async def test_a_delivery_has_the_time_of_its_confirmation(bridge: Bridge) -> None:
     run = bridge.store.add(state=State.SUCCEEDED, kickoff_id="k-1", outcome=Outcome(result="done"))
     taken = delivery(Channel.EXCHANGE, "research.succeeded", DeliveryState.DELIVERED)
     bridge.store.deliveries[run.run_id] = [replace(taken, delivered_at=1_700_000_001.25)]
@@ -51,8 +51,8 @@ async def test_a_delivery_tells_when_it_was_confirmed(bridge: Bridge) -> None:
     assert shown["deliveries"][0]["delivered_at"] == "2023-11-14T22:13:21.250Z"
 
 
-async def test_the_result_alone_is_shown_whole(bridge: Bridge) -> None:
-    """What the `dataref` of an event leads to."""
+async def test_the_result_is_returned_in_full(bridge: Bridge) -> None:
+    """The target of the `dataref` of an event."""
     outcome = Outcome("x" * 3_000_000, {"big": 2**70})
     run = bridge.store.add(state=State.SUCCEEDED, outcome=outcome)
     shown = json.loads(await (await bridge.get(f"/v1/runs/{run.run_id}/result")).read())
@@ -60,33 +60,33 @@ async def test_the_result_alone_is_shown_whole(bridge: Bridge) -> None:
     assert shown == expected
 
 
-async def test_a_run_without_a_result_says_so(bridge: Bridge) -> None:
+async def test_a_run_without_a_result_has_a_code_of_its_own(bridge: Bridge) -> None:
     run = bridge.store.add(state=State.RUNNING)
     shown = await (await bridge.get(f"/v1/runs/{run.run_id}/result")).json()
     assert shown == {"run_id": run.run_id, "state": "running", "result": None, "result_json": None}
 
 
-async def test_the_result_of_a_run_that_is_not_there(bridge: Bridge) -> None:
+async def test_the_result_of_an_unknown_run_is_not_found(bridge: Bridge) -> None:
     assert (await bridge.get(f"/v1/runs/{run_id(404)}/result")).status == 404
 
 
 @pytest.mark.parametrize(
-    ("channel", "target", "told"),
+    ("channel", "target", "shown"),
     [
         (Channel.QUEUE, "reply.orders", "queue:reply.orders"),
         (Channel.CALLBACK, "https://me:pw@shop.example:8443/done?token=t#f", "https://shop.example:8443/done"),
         (Channel.CALLBACK, "https://[2001:db8::1]/done", "https://[2001:db8::1]/done"),
     ],
 )
-async def test_a_destination_tells_no_secret(bridge: Bridge, channel: Channel, target: str, told: str) -> None:
-    """Passwords and query strings of callback URLs let their owner in somewhere."""
+async def test_a_destination_contains_no_secret(bridge: Bridge, channel: Channel, target: str, shown: str) -> None:
+    """Passwords and query strings of callback URLs grant access elsewhere."""
     run = bridge.store.add()
     bridge.store.deliveries[run.run_id] = [delivery(channel, target)]
-    shown = await (await bridge.get(f"/v1/runs/{run.run_id}")).json()
-    assert shown["deliveries"][0]["destination"] == told
+    document = await (await bridge.get(f"/v1/runs/{run.run_id}")).json()
+    assert document["deliveries"][0]["destination"] == shown
 
 
-async def test_a_delivery_that_is_over_has_no_next_attempt(bridge: Bridge) -> None:
+async def test_a_completed_delivery_has_no_next_attempt(bridge: Bridge) -> None:
     run = bridge.store.add()
     bridge.store.deliveries[run.run_id] = [delivery(Channel.QUEUE, "q", state) for state in DeliveryState]
     shown = await (await bridge.get(f"/v1/runs/{run.run_id}")).json()
@@ -94,22 +94,22 @@ async def test_a_delivery_that_is_over_has_no_next_attempt(bridge: Bridge) -> No
 
 
 @pytest.mark.parametrize("strange", ["1", "..", "%00", "%2e%2e%2fx", "0" * 5000, run_id(1).replace("-", "_")])
-async def test_what_is_no_run_id_is_not_asked_for(bridge: Bridge, strange: str) -> None:
-    """A database would choke on some of these, and an answer of its own would tell which."""
+async def test_an_invalid_run_id_is_not_looked_up(bridge: Bridge, strange: str) -> None:
+    """A database would fail for some of these, and a response of its own would reveal which."""
     response = await bridge.get(f"/v1/runs/{strange}")
     assert response.status == 404
     assert bridge.store.polls == 0
 
 
-async def test_numbers_beyond_64_bits_are_shown(bridge: Bridge) -> None:
-    """The fast JSON writer refuses them; a run must not become invisible because of what its crew said."""
+async def test_integers_beyond_64_bits_are_returned(bridge: Bridge) -> None:
+    """The fast JSON serializer refuses them; a run must stay readable whatever its crew returned."""
     run = bridge.store.add(outcome=Outcome(result_json={"big": 2**70, "half": "\ud800"}))
     shown = json.loads(await (await bridge.get(f"/v1/runs/{run.run_id}")).read())
     assert shown["result_json"] == {"big": 2**70, "half": "\ud800"}
 
 
 async def test_pages_follow_each_other_to_the_end(bridge: Bridge) -> None:
-    """Newest first, no run twice, none left out, and the last page says that it is the last."""
+    """Newest first, no run twice, none missing, and the last page is marked as the last."""
     for _ in range(5):
         bridge.store.add()
     seen, cursor = [], ""
@@ -120,7 +120,7 @@ async def test_pages_follow_each_other_to_the_end(bridge: Bridge) -> None:
     assert seen == [[run_id(5), run_id(4)], [run_id(3), run_id(2)], [run_id(1)]]
 
 
-async def test_a_full_last_page_is_the_last(bridge: Bridge) -> None:
+async def test_a_full_last_page_is_marked_as_the_last(bridge: Bridge) -> None:
     bridge.store.add()
     bridge.store.add()
     page = await (await bridge.get("/v1/runs?limit=2")).json()
@@ -135,8 +135,8 @@ async def test_filters_reach_the_store(bridge: Bridge) -> None:
     bridge.store.add()
     page = await (await bridge.get("/v1/runs?state=failed&crew=triage")).json()
     assert [run["run_id"] for run in page["runs"]] == [run_id(1)]
-    asked = bridge.store.filters[0]
-    assert (asked.limit, asked.source, asked.crews) == (50, None, None)
+    filters = bridge.store.filters[0]
+    assert (filters.limit, filters.source, filters.crews) == (50, None, None)
 
 
 @pytest.mark.parametrize(
@@ -159,16 +159,16 @@ async def test_filters_reach_the_store(bridge: Bridge) -> None:
         ("state=failed&state=running", "state"),
     ],
 )
-async def test_a_wrong_parameter_is_named(bridge: Bridge, query: str, name: str) -> None:
-    told = await problem(await bridge.get(f"/v1/runs?{query}"), 422, "invalid_request")
-    assert told["field"] == name
+async def test_an_invalid_parameter_is_named(bridge: Bridge, query: str, name: str) -> None:
+    shown = await problem(await bridge.get(f"/v1/runs?{query}"), 422, "invalid_request")
+    assert shown["field"] == name
     assert not bridge.store.filters
 
 
 @pytest.mark.parametrize("path", ["/v1/runs", f"/v1/runs/{run_id(1)}"])
-async def test_a_store_that_is_away_is_503_with_a_time(bridge: Bridge, path: str) -> None:
+async def test_an_unavailable_store_is_503_with_retry_after(bridge: Bridge, path: str) -> None:
     bridge.store.fail = STORE_AWAY
     response = await bridge.get(path)
-    told = await problem(response, 503, "service_unavailable")
+    shown = await problem(response, 503, "service_unavailable")
     assert response.headers["Retry-After"] == "5"
-    assert "secret" not in str(told)
+    assert "secret" not in str(shown)

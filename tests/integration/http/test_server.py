@@ -1,4 +1,4 @@
-"""The server's life: bind, run, stop, and what happens to requests in hand."""
+"""The lifecycle of the server: bind, run, stop, and requests in progress."""
 
 import asyncio
 from dataclasses import replace
@@ -21,8 +21,8 @@ async def test_a_port_in_use_is_an_error_at_the_start() -> None:
         await second.close()
 
 
-async def test_a_request_in_hand_is_finished() -> None:
-    """A stop while a run is being stored must not leave the client without its answer."""
+async def test_a_request_in_progress_is_finished() -> None:
+    """A stop while a run is being stored must not leave the client without a response."""
     async with serving() as bridge:
         bridge.accept.go_on.clear()
         asking = asyncio.create_task(bridge.submit())
@@ -35,7 +35,7 @@ async def test_a_request_in_hand_is_finished() -> None:
         assert (await asking).status == 202
 
 
-async def test_a_request_that_never_ends_does_not_hold_the_stop() -> None:
+async def test_an_endless_request_does_not_delay_the_stop() -> None:
     async with asyncio.timeout(PATIENCE):
         async with serving(replace(LISTEN, drain_seconds=0.1)) as bridge:
             bridge.accept.go_on.clear()
@@ -45,7 +45,7 @@ async def test_a_request_that_never_ends_does_not_hold_the_stop() -> None:
             await asking
 
 
-async def test_connections_without_a_request_do_not_hold_the_stop() -> None:
+async def test_idle_connections_do_not_delay_the_stop() -> None:
     async with asyncio.timeout(PATIENCE):
         async with serving(Listen(port=0, drain_seconds=60)) as bridge:
             await (await bridge.get("/healthz")).read()
@@ -64,8 +64,8 @@ async def test_many_requests_share_one_connection() -> None:
         assert len(bridge.servers[0]._runner.server.connections) == 1  # type: ignore[union-attr]
 
 
-async def test_operators_routes_may_have_their_own_port() -> None:
-    """Then the port for clients does not have them, and the other one has nothing else."""
+async def test_operations_routes_may_have_their_own_port() -> None:
+    """The client port then lacks these routes, and the other one has no others."""
     async with serving(replace(LISTEN, ops_port=0)) as bridge:
         assert [server.name for server in bridge.servers] == ["http", "http-ops"]
         assert (await bridge.get("/healthz", server=1)).status == 200
@@ -85,12 +85,12 @@ async def test_a_server_that_never_ran_can_be_closed() -> None:
     await again.close()
 
 
-async def test_a_cancelled_server_lets_go_of_its_port() -> None:
-    """The task group cancels it when another part dies."""
+async def test_a_cancelled_server_releases_its_port() -> None:
+    """The task group cancels it when another part fails."""
     server = HttpServer(LISTEN, [], Clients(CLIENTS))
     await server.start()
     port, running = server.port, asyncio.create_task(server.run())
-    await asyncio.sleep(0)  # let it begin
+    await asyncio.sleep(0)  # let it start
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     with pytest.raises(ConnectionRefusedError):

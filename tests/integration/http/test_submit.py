@@ -1,4 +1,4 @@
-"""Submitting runs over real HTTP: the answer, keys, replays, waiting for the end."""
+"""Submitting runs over real HTTP: the response, keys, replays, and waiting for the end."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,8 +21,8 @@ async def bridge() -> AsyncIterator[Bridge]:
         yield served
 
 
-async def test_an_accepted_run_is_told_with_its_location(bridge: Bridge) -> None:
-    """202 comes with the run's id, its place, and no cache may keep it."""
+async def test_an_accepted_run_has_its_location(bridge: Bridge) -> None:
+    """202 has the run's id and location, and is not cacheable."""
     response = await bridge.submit(Idempotency_Key="order-1")
     assert response.status == 202
     assert response.headers["Location"] == f"/v1/runs/{run_id(1)}"
@@ -38,7 +38,7 @@ async def test_an_accepted_run_is_told_with_its_location(bridge: Bridge) -> None
 
 
 async def test_the_sender_is_the_client(bridge: Bridge) -> None:
-    """Keys and visibility are scoped by who sent a request."""
+    """Keys and visibility are scoped by the sender of a request."""
     await bridge.submit(traceparent=TRACE)
     request, envelope = bridge.accept.seen[0]
     assert request.inputs == {"topic": "otters"}
@@ -46,13 +46,13 @@ async def test_the_sender_is_the_client(bridge: Bridge) -> None:
 
 
 async def test_a_malformed_trace_is_dropped(bridge: Bridge) -> None:
-    """A bad trace is the tracer's trouble; the run goes on without."""
+    """An invalid trace is a fault of the tracer; the run starts without it."""
     await bridge.submit(traceparent=TRACE.upper())
     assert bridge.accept.seen[0][1].traceparent is None
 
 
-async def test_a_replay_gets_the_original_answer(bridge: Bridge) -> None:
-    """The same key and content: the same body, although the run has gone on, and a header that says so."""
+async def test_a_replay_has_the_original_response(bridge: Bridge) -> None:
+    """The same key and content: the same body, although the run has progressed, and a header that marks the replay."""
     first = await bridge.submit(Idempotency_Key="order-1")
     bridge.store.ends_after = 1
     await bridge.store.load(run_id(1))
@@ -65,21 +65,21 @@ async def test_a_replay_gets_the_original_answer(bridge: Bridge) -> None:
 async def test_a_key_with_other_content_is_a_conflict(bridge: Bridge) -> None:
     await bridge.submit(Idempotency_Key="order-1")
     response = await bridge.submit({**BODY, "inputs": {}}, Idempotency_Key="order-1")
-    told = await problem(response, 422, "idempotency_conflict")
-    assert told["errors"] == [{"pointer": "/idempotency_key", "detail": "other content"}]
+    document = await problem(response, 422, "idempotency_conflict")
+    assert document["errors"] == [{"pointer": "/idempotency_key", "detail": "other content"}]
 
 
-async def test_a_key_in_header_and_body_must_be_one(bridge: Bridge) -> None:
-    """Which of two keys was meant cannot be guessed."""
+async def test_a_key_in_header_and_body_must_be_equal(bridge: Bridge) -> None:
+    """Which of two keys was intended cannot be guessed."""
     body = {**BODY, "idempotency_key": "order-1"}
-    told = await problem(await bridge.submit(body, Idempotency_Key="order-2"), 422, "invalid_request")
-    assert told["field"] == "idempotency_key"
+    document = await problem(await bridge.submit(body, Idempotency_Key="order-2"), 422, "invalid_request")
+    assert document["field"] == "idempotency_key"
     assert (await bridge.submit(body, Idempotency_Key='"order-1"')).status == 202
 
 
-async def test_broken_quotes_are_refused(bridge: Bridge) -> None:
-    told = await problem(await bridge.submit(Idempotency_Key='"order'), 422, "invalid_request")
-    assert told["field"] == "Idempotency-Key"
+async def test_unbalanced_quotes_are_refused(bridge: Bridge) -> None:
+    document = await problem(await bridge.submit(Idempotency_Key='"order'), 422, "invalid_request")
+    assert document["field"] == "Idempotency-Key"
 
 
 async def test_two_keys_are_refused(bridge: Bridge) -> None:
@@ -95,18 +95,18 @@ async def test_two_keys_are_refused(bridge: Bridge) -> None:
     await problem(response, 422, "invalid_request")
 
 
-async def test_who_waits_gets_the_end(bridge: Bridge) -> None:
-    """`Prefer: wait` answers 200 with the run in full as soon as the store says that it is over."""
+async def test_a_waiting_client_receives_the_end(bridge: Bridge) -> None:
+    """`Prefer: wait` answers 200 with the whole run as soon as it has ended."""
     bridge.store.ends_after = 3
     response = await bridge.submit(Prefer="respond-async, wait=30")
     assert response.status == 200
     assert response.headers["Preference-Applied"] == "wait"
     assert response.headers["Location"] == f"/v1/runs/{run_id(1)}"
-    told = await response.json()
-    assert (told["state"], told["result"], told["deliveries"]) == ("succeeded", "done", [])
+    document = await response.json()
+    assert (document["state"], document["result"], document["deliveries"]) == ("succeeded", "done", [])
 
 
-async def test_waiting_in_vain_ends_in_202(bridge: Bridge) -> None:
+async def test_a_wait_without_an_end_is_202(bridge: Bridge) -> None:
     response = await bridge.submit(Prefer="wait=1")
     assert response.status == 202
     assert (await response.json())["state"] == "accepted"
@@ -114,14 +114,14 @@ async def test_waiting_in_vain_ends_in_202(bridge: Bridge) -> None:
 
 
 @pytest.mark.parametrize("prefer", ["wait", "wait=0", "wait=-1", "wait=soon", "return=minimal"])
-async def test_a_preference_that_says_nothing_is_passed_over(bridge: Bridge, prefer: str) -> None:
+async def test_an_invalid_preference_is_ignored(bridge: Bridge, prefer: str) -> None:
     response = await bridge.submit(Prefer=prefer)
     assert response.status == 202
     assert "Preference-Applied" not in response.headers
     assert bridge.store.polls == 0
 
 
-async def test_a_store_that_goes_away_does_not_spoil_an_accepted_run(bridge: Bridge) -> None:
+async def test_an_outage_of_the_store_after_the_accept_is_202(bridge: Bridge) -> None:
     """The run is stored; an error now would make the client believe that it is not."""
     waiting = asyncio.create_task(bridge.submit(Prefer="wait=1"))
     await bridge.store.poll_finished.wait()
@@ -130,7 +130,7 @@ async def test_a_store_that_goes_away_does_not_spoil_an_accepted_run(bridge: Bri
 
 
 async def test_a_final_run_without_its_deliveries_is_202(bridge: Bridge) -> None:
-    """The store went away between the last look and the deliveries."""
+    """The store became unavailable between reading the run and reading the deliveries."""
     await bridge.submit(Idempotency_Key="order-1")
     bridge.store.runs[run_id(1)] = replace(bridge.store.runs[run_id(1)], state=State.SUCCEEDED)
     bridge.store.fail = STORE_AWAY
@@ -138,26 +138,26 @@ async def test_a_final_run_without_its_deliveries_is_202(bridge: Bridge) -> None
 
 
 async def test_waiting_ends_when_the_server_stops(bridge: Bridge) -> None:
-    """A stop does not take as long as the most patient client."""
+    """A stop does not take as long as the longest wait."""
     waiting = asyncio.create_task(bridge.submit(Prefer="wait=60"))
     await bridge.store.poll_finished.wait()
     bridge.servers[0].stop()
-    async with asyncio.timeout(30):  # half of what the client would wait
+    async with asyncio.timeout(30):  # half of the requested wait
         assert (await waiting).status == 202
 
 
-async def test_nobody_looks_for_a_client_that_is_gone() -> None:
-    """Else a client could leave and come again, and each time leave somebody behind who asks the store."""
+async def test_the_store_is_not_polled_for_a_disconnected_client() -> None:
+    """Otherwise a client could disconnect and return, and leave another reader of the store behind each time."""
     async with serving(patience=LongPollOptions(interval=0.005, slots=1)) as bridge, asyncio.timeout(PATIENCE):
         gone = asyncio.create_task(bridge.submit(Prefer="wait=60"))
         await bridge.store.poll_finished.wait()
         gone.cancel()
         while "Preference-Applied" not in (await bridge.submit(Prefer="wait=1")).headers:
-            pass  # the only place is still taken
+            pass  # the only slot is still occupied
 
 
-async def test_too_many_who_wait_are_answered_at_once(bridge: Bridge) -> None:
-    """Looking at the store for hundreds of waiting clients would cost everybody."""
+async def test_too_many_waiting_clients_are_answered_at_once(bridge: Bridge) -> None:
+    """Polling the store for hundreds of waiting clients would delay all."""
     retry = [asyncio.create_task(bridge.submit(name=name, Prefer="wait=60")) for name in ("submitter", "operator")]
     while len(bridge.accept.seen) < 2:
         await bridge.store.poll_finished.wait()
@@ -167,11 +167,11 @@ async def test_too_many_who_wait_are_answered_at_once(bridge: Bridge) -> None:
     assert response.status == 202
     assert "Preference-Applied" not in response.headers
     bridge.servers[0].stop()
-    assert [answer.status for answer in await asyncio.gather(*retry)] == [202, 202]
+    assert [response.status for response in await asyncio.gather(*retry)] == [202, 202]
 
 
-async def test_one_client_cannot_take_every_wait() -> None:
-    """It may have half of those that the others do not have; it could have all 200, and nobody else could wait."""
+async def test_one_client_cannot_occupy_every_wait() -> None:
+    """It may have half of those that the others do not have; it could have all 200, and no other client could wait."""
     async with serving(patience=LongPollOptions(interval=0.005, slots=4)) as bridge, asyncio.timeout(60):
         first = [asyncio.create_task(bridge.submit(Prefer="wait=60")) for _ in range(2)]
         while len(bridge.accept.seen) < 2:
@@ -180,7 +180,7 @@ async def test_one_client_cannot_take_every_wait() -> None:
         assert "Preference-Applied" not in (await bridge.submit(Prefer="wait=60")).headers
         assert "Preference-Applied" in (await bridge.submit(name="operator", Prefer="wait=1")).headers
         bridge.servers[0].stop()
-        assert [answer.status for answer in await asyncio.gather(*first)] == [202, 202]
+        assert [response.status for response in await asyncio.gather(*first)] == [202, 202]
 
 
 @pytest.mark.parametrize(
@@ -200,18 +200,18 @@ async def test_one_client_cannot_take_every_wait() -> None:
 )
 async def test_every_refusal_has_its_status(bridge: Bridge, code: str, status: int) -> None:
     bridge.accept.fail = RequestRefused(code, "because", "meta.a/b")  # type: ignore[arg-type]
-    told = await problem(await bridge.submit(), status, code)
-    assert told["detail"] == "because"
-    assert told["field"] == "meta.a/b"
-    assert told["errors"] == [{"pointer": "/meta/a~1b", "detail": "because"}]
+    document = await problem(await bridge.submit(), status, code)
+    assert document["detail"] == "because"
+    assert document["field"] == "meta.a/b"
+    assert document["errors"] == [{"pointer": "/meta/a~1b", "detail": "because"}]
 
 
-async def test_a_run_beyond_its_budget_is_accepted_and_told_when_to_look_again(bridge: Bridge) -> None:
-    """Nothing is refused: the run waits, and its sender knows for how long at least."""
+async def test_a_run_beyond_its_budget_is_accepted_with_retry_after(bridge: Bridge) -> None:
+    """It is not refused: the run waits, and its sender learns for how long at least."""
     bridge.store.budget_wait = 3599.2
     response = await bridge.submit()
     assert (response.status, response.headers["Retry-After"]) == (202, "3600")
 
 
-async def test_a_run_within_its_budget_is_told_nothing(bridge: Bridge) -> None:
+async def test_a_run_within_its_budget_has_no_retry_after(bridge: Bridge) -> None:
     assert "Retry-After" not in (await bridge.submit()).headers

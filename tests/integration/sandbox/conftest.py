@@ -1,4 +1,4 @@
-"""A clock to turn by hand, a sandbox with a client to talk to it, and a receiver for its webhooks."""
+"""Fixtures of the sandbox: a manual clock, a sandbox with a client, and a receiver for its webhooks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -14,7 +14,7 @@ from aiohttp import web
 from bridge.sandbox import SandboxSettings, running
 
 START = 1_790_000_000.0
-AT_ONCE = 30.0  # seconds: half of what a server of the library waits for its callers unless told
+AT_ONCE = 30.0  # seconds: half of what a server of the library waits for its callers by default
 
 
 @dataclass(slots=True)
@@ -31,8 +31,8 @@ class HandClock:
 
 
 @dataclass(slots=True)
-class HumanInput:
-    """A running sandbox and what tests say to it."""
+class SandboxClient:
+    """A running sandbox with a client."""
 
     url: str
     clock: HandClock
@@ -56,7 +56,7 @@ class HumanInput:
         return kickoff_id
 
     async def kickoff_with(self, members: dict[str, Any], **inputs: Any) -> str:
-        """Start an execution with these members of the body, webhooks for example."""
+        """Start an execution with these members of the body, for example webhooks."""
         body = {"inputs": {"topic": "tides", **inputs}, "meta": {"job": 1}, **members}
         kickoff_id: str = (await self.json("POST", "/kickoff", json=body))["kickoff_id"]
         return kickoff_id
@@ -71,7 +71,7 @@ class HumanInput:
         return await self.json("GET", "/_ledger", headers={})
 
     async def later(self, seconds: float = 0.0) -> Any:
-        """Put the clock forward, let everything that is due be sent on its way, and return the ledger."""
+        """Advance the clock, wait until everything due has been sent, and return the ledger."""
         self.clock.forward(seconds)
         await self.ledger()
         return await self.ledger()
@@ -80,14 +80,14 @@ class HumanInput:
         """Return the kinds of all webhooks so far."""
         return [note["kind"] for note in (await self.later(seconds))["webhooks"]]
 
-    async def spoil(self, *rules: dict[str, Any]) -> None:
+    async def inject(self, *rules: dict[str, Any]) -> None:
         async with self.call("POST", "/_faults", json=list(rules), headers={}) as response:
             assert response.status == 200, await response.text()
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One webhook as it came in."""
+    """A received webhook."""
 
     path: str
     headers: Mapping[str, str]
@@ -100,7 +100,7 @@ class Delivery:
 
 @dataclass(slots=True)
 class Receiver:
-    """Takes webhooks on any path."""
+    """Accepts webhooks on any path."""
 
     url: str = ""
     arrived: asyncio.Queue[Delivery] = field(default_factory=asyncio.Queue)
@@ -129,9 +129,9 @@ async def start(clock: HandClock) -> AsyncIterator[Start]:
     """Start sandboxes with the given settings; they stop with the test."""
     async with AsyncExitStack() as stack:
 
-        async def start_one(**settings: Any) -> HumanInput:
+        async def start_one(**settings: Any) -> SandboxClient:
             url = await stack.enter_async_context(running(SandboxSettings(**settings), clock))
-            return HumanInput(url, clock, await stack.enter_async_context(aiohttp.ClientSession()))
+            return SandboxClient(url, clock, await stack.enter_async_context(aiohttp.ClientSession()))
 
         yield start_one
 

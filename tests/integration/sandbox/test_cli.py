@@ -1,4 +1,4 @@
-"""The verb `sandbox` turns its options into settings, all of them."""
+"""`kickoff-bridge sandbox`: every setting has an option."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bridge.cli import app
-from bridge.cli import sandbox as verb
+from bridge.cli import sandbox as command
 from bridge.sandbox import SandboxSettings
 
 PAGE = Path(__file__).parents[3] / "docs" / "sandbox.md"
@@ -17,7 +17,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "sandbox.md"
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[SandboxSettings]:
     settings: list[SandboxSettings] = []
-    monkeypatch.setattr(verb, "_serve", settings.append)
+    monkeypatch.setattr(command, "_serve", settings.append)
     return settings
 
 
@@ -56,7 +56,7 @@ def test_options_become_settings(built: list[SandboxSettings]) -> None:
         ("--human-questions", "-1"),
     ],
 )
-def test_a_wrong_option_is_refused(built: list[SandboxSettings], wrong: tuple[str, str]) -> None:
+def test_an_invalid_option_is_refused(built: list[SandboxSettings], wrong: tuple[str, str]) -> None:
     result = call(*wrong)
     assert result.exit_code != 0
     assert built == []

@@ -1,51 +1,53 @@
-"""`/status` and `/inputs` in the ways that others say they speak."""
+"""Dialects of `/status` and `/inputs` that others have documented."""
 
 from typing import Any
 
 import pytest
 
-from .conftest import HumanInput, Start
+from .conftest import SandboxClient, Start
 
 
-async def lives(human_input: HumanInput) -> list[Any]:
-    """What is said of one under way, a success, a failure, one revoked, and an unknown one."""
+async def statuses(sandbox_client: SandboxClient) -> list[Any]:
+    """The status of a running, a successful, a failed, a revoked, and an unknown execution."""
     outcomes = ("success", "failure", "revoked")
-    ended = [await human_input.kickoff(sandbox_outcome=outcome) for outcome in outcomes]
-    under_way = await human_input.kickoff(sandbox_seconds=4)
-    human_input.clock.forward(2)
-    return [await human_input.refusal("GET", f"/status/{kickoff_id}") for kickoff_id in (under_way, *ended, "unknown")]
+    ended = [await sandbox_client.kickoff(sandbox_outcome=outcome) for outcome in outcomes]
+    under_way = await sandbox_client.kickoff(sandbox_seconds=4)
+    sandbox_client.clock.forward(2)
+    return [
+        await sandbox_client.refusal("GET", f"/status/{kickoff_id}") for kickoff_id in (under_way, *ended, "unknown")
+    ]
 
 
-async def test_celery_says_failure_and_revoked(start: Start) -> None:
-    responses = await lives(await start(dialect="celery"))
+async def test_celery_has_failure_and_revoked(start: Start) -> None:
+    responses = await statuses(await start(dialect="celery"))
     assert {code for code, _ in responses} == {200}
     assert [body["state"] for _, body in responses] == ["RUNNING", "SUCCESS", "FAILURE", "REVOKED", "NOT FOUND"]
     assert all(set(body) == {"state", "status", "result"} for _, body in responses)
 
 
 async def test_old_has_neither_progress_nor_tasks(start: Start) -> None:
-    responses = await lives(await start(dialect="old"))
+    responses = await statuses(await start(dialect="old"))
     assert [body["state"] for _, body in responses] == ["RUNNING", "SUCCESS", "FAILED", "REVOKED", "NOT FOUND"]
     assert all(body["source"] == "application" for _, body in responses)
     assert all(body["progress"] is body["last_executed_task"] is None for _, body in responses)
     assert responses[1][1]["result"]
 
 
-async def test_status_upper_speaks_in_capitals(start: Start) -> None:
-    human_input = await start(dialect="status_upper", workers=4)
-    responses = await lives(human_input)
+async def test_status_upper_is_upper_case(start: Start) -> None:
+    sandbox_client = await start(dialect="status_upper", workers=4)
+    responses = await statuses(sandbox_client)
     assert [body.get("status") for _, body in responses] == ["RUNNING", "COMPLETE", "ERROR", "ERROR", None]
     assert responses[1][1]["output"].startswith("The sandbox crew")
     assert responses[2][1]["error"].startswith("ValueError")
     assert responses[4][0] == 404
     for _ in range(4):
-        queued = await human_input.kickoff()
-    assert (await human_input.status(queued))["status"] == "QUEUED"
+        queued = await sandbox_client.kickoff()
+    assert (await sandbox_client.status(queued))["status"] == "QUEUED"
 
 
-async def test_the_reference_is_answered_as_documented(start: Start) -> None:
-    human_input = await start(dialect="reference")
-    (_, running), (_, completed), (_, error), (_, revoked), (code, unknown) = await lives(human_input)
+async def test_the_reference_responds_as_documented(start: Start) -> None:
+    sandbox_client = await start(dialect="reference")
+    (_, running), (_, completed), (_, error), (_, revoked), (code, unknown) = await statuses(sandbox_client)
     assert running == {
         "status": "running",
         "current_task": "draft_task",
@@ -58,18 +60,18 @@ async def test_the_reference_is_answered_as_documented(start: Start) -> None:
     assert (code, unknown["error"]) == (404, "Execution not found")
 
 
-async def test_the_reference_has_no_word_for_a_queue_or_a_pause(start: Start) -> None:
-    human_input = await start(dialect="reference", workers=1, human_questions=1)
-    first, second = await human_input.kickoff(), await human_input.kickoff()
-    human_input.clock.forward(1)
-    assert [(await human_input.status(each))["status"] for each in (first, second)] == ["running", "running"]
+async def test_the_reference_has_no_state_for_a_queue_or_a_pause(start: Start) -> None:
+    sandbox_client = await start(dialect="reference", workers=1, human_questions=1)
+    first, second = await sandbox_client.kickoff(), await sandbox_client.kickoff()
+    sandbox_client.clock.forward(1)
+    assert [(await sandbox_client.status(each))["status"] for each in (first, second)] == ["running", "running"]
 
 
 async def test_the_reference_refuses_as_documented(start: Start) -> None:
-    human_input = await start(dialect="reference")
-    code, body = await human_input.refusal("GET", "/inputs", headers={})
+    sandbox_client = await start(dialect="reference")
+    code, body = await sandbox_client.refusal("GET", "/inputs", headers={})
     assert (code, body["error"]) == (401, "Unauthorized")
-    code, body = await human_input.refusal("POST", "/kickoff", json={"inputs": {}})
+    code, body = await sandbox_client.refusal("POST", "/kickoff", json={"inputs": {}})
     assert (code, body["details"]) == (422, {"missing_inputs": ["topic"]})
 
 
@@ -87,6 +89,6 @@ async def test_the_reference_refuses_as_documented(start: Start) -> None:
         ),
     ],
 )
-async def test_inputs_come_in_three_shapes(start: Start, shape: str, listed: Any) -> None:
-    human_input = await start(inputs=("audience", "topic"), inputs_shape=shape)
-    assert await human_input.json("GET", "/inputs") == {"inputs": listed}
+async def test_inputs_have_three_formats(start: Start, shape: str, listed: Any) -> None:
+    sandbox_client = await start(inputs=("audience", "topic"), inputs_shape=shape)
+    assert await sandbox_client.json("GET", "/inputs") == {"inputs": listed}

@@ -1,4 +1,4 @@
-"""A flow asks through a signed webhook and takes its answer at the callback URL, once."""
+"""A flow asks through a signed webhook and accepts its answer at the callback URL, once."""
 
 import hashlib
 import hmac
@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from .conftest import HumanInput, Receiver, Start
+from .conftest import Receiver, SandboxClient, Start
 
 
-async def asking(start: Start, receiver: Receiver, **settings: Any) -> tuple[HumanInput, str]:
+async def asking(start: Start, receiver: Receiver, **settings: Any) -> tuple[SandboxClient, str]:
     hitl = {"kind": "flow", "human_questions": 1, "flow_hitl_url": f"{receiver.url}/hitl", "flow_hitl_secret": "shh"}
-    human_input = await start(**{**hitl, **settings})
-    kickoff_id = await human_input.kickoff()
-    await human_input.later(1)
-    return human_input, kickoff_id
+    sandbox_client = await start(**{**hitl, **settings})
+    kickoff_id = await sandbox_client.kickoff()
+    await sandbox_client.later(1)
+    return sandbox_client, kickoff_id
 
 
 def digest(timestamp: str, raw: bytes) -> str:
@@ -22,7 +22,7 @@ def digest(timestamp: str, raw: bytes) -> str:
 
 
 async def test_the_question_is_flat_and_signed(start: Start, receiver: Receiver) -> None:
-    human_input, kickoff_id = await asking(start, receiver)
+    sandbox_client, kickoff_id = await asking(start, receiver)
     delivery = await receiver.one()
     assert set(delivery.body) == {
         "event_type", "id", "status", "flow_id", "method_name", "message", "output", "emit", "state", "metadata",
@@ -30,10 +30,10 @@ async def test_the_question_is_flat_and_signed(start: Start, receiver: Receiver)
         "assigned_to_email",
     }  # fmt: skip
     assert (delivery.body["flow_id"], delivery.body["emit"]) == (kickoff_id, ["approved", "rejected"])
-    assert delivery.body["callback_url"].startswith(human_input.url)
+    assert delivery.body["callback_url"].startswith(sandbox_client.url)
     assert delivery.body["callback_url"].endswith(f"?token={delivery.body['response_token']}")
     timestamp = delivery.headers["X-CrewAI-Timestamp"]
-    assert int(timestamp) == int(human_input.clock.moment)
+    assert int(timestamp) == int(sandbox_client.clock.moment)
     assert delivery.headers["X-CrewAI-Signature"] == digest(timestamp, delivery.raw)
 
 
@@ -45,79 +45,79 @@ async def test_by_setting_it_is_nested_with_the_documented_headers(start: Start,
     assert delivery.headers["X-Signature"] == digest(delivery.headers["X-Timestamp"], delivery.raw)
 
 
-async def test_a_flow_that_waits_names_itself_and_has_no_result(start: Start, receiver: Receiver) -> None:
-    human_input, kickoff_id = await asking(start, receiver)
-    human_input.clock.forward(3600)
-    status = await human_input.status(kickoff_id)
+async def test_a_waiting_flow_names_itself_and_has_no_result(start: Start, receiver: Receiver) -> None:
+    sandbox_client, kickoff_id = await asking(start, receiver)
+    sandbox_client.clock.forward(3600)
+    status = await sandbox_client.status(kickoff_id)
     assert (status["state"], status["flow_id"], status["result"]) == ("RUNNING", kickoff_id, None)
 
 
 async def test_by_setting_its_state_is_paused(start: Start, receiver: Receiver) -> None:
-    human_input, kickoff_id = await asking(start, receiver, human_status="paused")
-    status = await human_input.status(kickoff_id)
+    sandbox_client, kickoff_id = await asking(start, receiver, human_status="paused")
+    status = await sandbox_client.status(kickoff_id)
     assert (status["state"], status["flow_id"]) == ("PAUSED", kickoff_id)
 
 
-async def test_an_answer_without_any_other_token_lets_the_flow_go_on_once(start: Start, receiver: Receiver) -> None:
-    human_input, kickoff_id = await asking(start, receiver)
+async def test_an_answer_without_another_token_resumes_the_flow_once(start: Start, receiver: Receiver) -> None:
+    sandbox_client, kickoff_id = await asking(start, receiver)
     body = (await receiver.one()).body
-    path = body["callback_url"].removeprefix(human_input.url)
+    path = body["callback_url"].removeprefix(sandbox_client.url)
     answer = {"feedback": "approved", "source": "test"}
-    codes = [(await human_input.refusal("POST", path, json=answer, headers={}))[0] for _ in range(2)]
+    codes = [(await sandbox_client.refusal("POST", path, json=answer, headers={}))[0] for _ in range(2)]
     assert codes == [200, 404]
-    human_input.clock.forward(1)
-    assert await human_input.states(kickoff_id) == ["SUCCESS"]
-    notes = (await human_input.ledger())["flow_answers"]
+    sandbox_client.clock.forward(1)
+    assert await sandbox_client.states(kickoff_id) == ["SUCCESS"]
+    notes = (await sandbox_client.ledger())["flow_answers"]
     assert [(note["request_id"], note["body"], note["answered"]) for note in notes] == [
         (body["id"], answer, 200),
         (body["id"], answer, 404),
     ]
 
 
-async def test_wrong_answers_change_nothing(start: Start, receiver: Receiver) -> None:
-    human_input, kickoff_id = await asking(start, receiver)
-    url = (await receiver.one()).body["callback_url"].removeprefix(human_input.url)
+async def test_invalid_answers_change_nothing(start: Start, receiver: Receiver) -> None:
+    sandbox_client, kickoff_id = await asking(start, receiver)
+    url = (await receiver.one()).body["callback_url"].removeprefix(sandbox_client.url)
     path, _, _ = url.partition("?")
     good = {"feedback": "approved"}
-    assert (await human_input.refusal("POST", f"{path}?token=guess", json=good))[0] == 401
-    assert (await human_input.refusal("POST", path, json=good))[0] == 401
-    assert (await human_input.refusal("POST", url, json={"feedback": " "}))[0] == 422
-    assert (await human_input.refusal("POST", url, data=b"{"))[0] == 422
-    assert (await human_input.refusal("POST", "/human_feedback_requests/x/respond", json=good))[0] == 404
-    assert (await human_input.status(kickoff_id))["flow_id"] == kickoff_id
+    assert (await sandbox_client.refusal("POST", f"{path}?token=guess", json=good))[0] == 401
+    assert (await sandbox_client.refusal("POST", path, json=good))[0] == 401
+    assert (await sandbox_client.refusal("POST", url, json={"feedback": " "}))[0] == 422
+    assert (await sandbox_client.refusal("POST", url, data=b"{"))[0] == 422
+    assert (await sandbox_client.refusal("POST", "/human_feedback_requests/x/respond", json=good))[0] == 404
+    assert (await sandbox_client.status(kickoff_id))["flow_id"] == kickoff_id
 
 
-async def test_a_resume_is_for_crews(start: Start, receiver: Receiver) -> None:
-    human_input, kickoff_id = await asking(start, receiver)
-    (waiting,) = (await human_input.ledger())["waiting"]
+async def test_resume_is_for_crews(start: Start, receiver: Receiver) -> None:
+    sandbox_client, kickoff_id = await asking(start, receiver)
+    (waiting,) = (await sandbox_client.ledger())["waiting"]
     body = {"executionId": kickoff_id, "taskId": waiting["task_id"], "humanFeedback": "Approved."}
-    assert (await human_input.refusal("POST", "/resume", json=body))[0] == 200
-    assert (await human_input.ledger())["resumes"][0]["effect"] == "no_effect"
+    assert (await sandbox_client.refusal("POST", "/resume", json=body))[0] == 200
+    assert (await sandbox_client.ledger())["resumes"][0]["effect"] == "no_effect"
 
 
-async def test_a_callback_is_not_for_crews(start: Start) -> None:
-    human_input = await start(human_questions=1)
-    await human_input.kickoff()
-    human_input.clock.forward(1)
-    (waiting,) = (await human_input.ledger())["waiting"]
+async def test_the_callback_is_not_for_crews(start: Start) -> None:
+    sandbox_client = await start(human_questions=1)
+    await sandbox_client.kickoff()
+    sandbox_client.clock.forward(1)
+    (waiting,) = (await sandbox_client.ledger())["waiting"]
     path = f"/human_feedback_requests/{waiting['task_id']}/respond"
-    assert (await human_input.refusal("POST", path, json={"feedback": "yes"}))[0] == 404
+    assert (await sandbox_client.refusal("POST", path, json={"feedback": "yes"}))[0] == 404
 
 
-async def test_the_stream_goes_on_after_an_answer(start: Start, receiver: Receiver) -> None:
-    human_input = await start(kind="flow", human_questions=1)
+async def test_the_stream_continues_after_an_answer(start: Start, receiver: Receiver) -> None:
+    sandbox_client = await start(kind="flow", human_questions=1)
     events = {"events": ["flow_started", "flow_finished"], "url": f"{receiver.url}/stream", "realtime": True}
-    await human_input.kickoff_with({"webhooks": events})
-    (waiting,) = (await human_input.later(1))["waiting"]
-    path = waiting["callback_url"].removeprefix(human_input.url)
-    assert (await human_input.refusal("POST", path, json={"feedback": "rejected"}))[0] == 200
-    await human_input.later(1)
+    await sandbox_client.kickoff_with({"webhooks": events})
+    (waiting,) = (await sandbox_client.later(1))["waiting"]
+    path = waiting["callback_url"].removeprefix(sandbox_client.url)
+    assert (await sandbox_client.refusal("POST", path, json={"feedback": "rejected"}))[0] == 200
+    await sandbox_client.later(1)
     types = [delivery.body["events"][0]["type"] for delivery in await receiver.take(2)]
     assert types == ["flow_started", "flow_finished"]
 
 
 @pytest.mark.parametrize("public_url", ["https://crew.example.com", "https://crew.example.com/"])
-async def test_the_callback_url_can_be_a_public_one(start: Start, receiver: Receiver, public_url: str) -> None:
+async def test_the_callback_url_can_be_public(start: Start, receiver: Receiver, public_url: str) -> None:
     await asking(start, receiver, public_url=public_url)
     callback = (await receiver.one()).body["callback_url"]
     assert callback.startswith("https://crew.example.com/human_feedback_requests/")

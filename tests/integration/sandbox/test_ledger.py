@@ -1,4 +1,4 @@
-"""The ledger knows every kickoff before its caller does, and survives the process."""
+"""The ledger records every kickoff before its response, and survives the process."""
 
 import asyncio
 from pathlib import Path
@@ -11,13 +11,13 @@ import pytest
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 from bridge.sandbox.journal import Journal
 
-from .conftest import START, HandClock, HumanInput, Start
+from .conftest import START, HandClock, SandboxClient, Start
 
 
-async def test_a_kickoff_is_in_the_ledger_with_all_that_is_known_of_it(start: Start, clock: HandClock) -> None:
-    human_input = await start()
-    kickoff_id = await human_input.kickoff(meta={"requestId": "job-1"})
-    ledger = await human_input.ledger()
+async def test_a_kickoff_is_in_the_ledger_with_all_its_details(start: Start, clock: HandClock) -> None:
+    sandbox_client = await start()
+    kickoff_id = await sandbox_client.kickoff(meta={"requestId": "job-1"})
+    ledger = await sandbox_client.ledger()
     assert (ledger["count"], ledger["started"]) == (1, 1)
     assert ledger["kickoffs"] == [
         {
@@ -45,12 +45,12 @@ async def test_a_kickoff_is_in_the_ledger_with_all_that_is_known_of_it(start: St
 
 
 async def test_refused_kickoffs_are_in_the_ledger_with_their_code(start: Start) -> None:
-    human_input = await start()
-    await human_input.refusal("POST", "/kickoff", json={"inputs": {}})
-    await human_input.refusal("POST", "/kickoff", json={"inputs": {"topic": "x"}}, headers={})
-    async with human_input.call("POST", "/kickoff", data=b"{"):
+    sandbox_client = await start()
+    await sandbox_client.refusal("POST", "/kickoff", json={"inputs": {}})
+    await sandbox_client.refusal("POST", "/kickoff", json={"inputs": {"topic": "x"}}, headers={})
+    async with sandbox_client.call("POST", "/kickoff", data=b"{"):
         pass
-    ledger = await human_input.ledger()
+    ledger = await sandbox_client.ledger()
     assert [(entry["answered"], entry["kickoff_id"]) for entry in ledger["kickoffs"]] == [
         (422, None),
         (401, None),
@@ -60,37 +60,39 @@ async def test_refused_kickoffs_are_in_the_ledger_with_their_code(start: Start) 
     assert (ledger["count"], ledger["started"]) == (3, 0)
 
 
-async def test_looks_are_counted_in_total_and_by_id(start: Start) -> None:
-    human_input = await start()
-    kickoff_id = await human_input.kickoff()
-    await human_input.states(kickoff_id, kickoff_id, "unknown")
-    ledger = await human_input.ledger()
+async def test_polls_are_counted_in_total_and_by_id(start: Start) -> None:
+    sandbox_client = await start()
+    kickoff_id = await sandbox_client.kickoff()
+    await sandbox_client.states(kickoff_id, kickoff_id, "unknown")
+    ledger = await sandbox_client.ledger()
     assert ledger["polls"] == 3
     assert ledger["polls_by_id"] == {kickoff_id: 2, "unknown": 1}
 
 
-async def test_the_ledger_tells_when_a_run_ended_and_when_that_was_first_seen(start: Start, clock: HandClock) -> None:
-    human_input = await start()
-    kickoff_id = await human_input.kickoff()
-    await human_input.status(kickoff_id)
+async def test_the_ledger_records_when_a_run_ended_and_when_that_was_first_polled(
+    start: Start, clock: HandClock
+) -> None:
+    sandbox_client = await start()
+    kickoff_id = await sandbox_client.kickoff()
+    await sandbox_client.status(kickoff_id)
     for seconds in (5, 5):
         clock.forward(seconds)
-        await human_input.status(kickoff_id)
-    entry = (await human_input.ledger())["kickoffs"][0]
+        await sandbox_client.status(kickoff_id)
+    entry = (await sandbox_client.ledger())["kickoffs"][0]
     assert (entry["ended_at"], entry["end_seen_at"]) == (START + 2, START + 5)
 
 
-async def test_clearing_forgets_what_is_over_and_keeps_what_is_running(start: Start, clock: HandClock) -> None:
-    human_input = await start()
-    over, running_still = await human_input.kickoff(), await human_input.kickoff(sandbox_seconds=60)
+async def test_clearing_drops_ended_executions_and_keeps_running_ones(start: Start, clock: HandClock) -> None:
+    sandbox_client = await start()
+    ended, running_still = await sandbox_client.kickoff(), await sandbox_client.kickoff(sandbox_seconds=60)
     clock.forward(2)
-    await human_input.states(over)
-    async with human_input.call("DELETE", "/_ledger", headers={}) as response:
+    await sandbox_client.states(ended)
+    async with sandbox_client.call("DELETE", "/_ledger", headers={}) as response:
         assert response.status == 204
-    ledger = await human_input.ledger()
+    ledger = await sandbox_client.ledger()
     assert [entry["kickoff_id"] for entry in ledger["kickoffs"]] == [running_still]
     assert (ledger["polls"], ledger["polls_by_id"]) == (0, {})
-    assert await human_input.states(over, running_still) == ["NOT FOUND", "STARTED"]
+    assert await sandbox_client.states(ended, running_still) == ["NOT FOUND", "STARTED"]
 
 
 def file_ids(path: Path) -> list[Any]:
@@ -98,17 +100,17 @@ def file_ids(path: Path) -> list[Any]:
 
 
 async def test_an_answered_kickoff_is_in_the_file(start: Start, tmp_path: Path) -> None:
-    human_input = await start(ledger_file=tmp_path / "ledger")
+    sandbox_client = await start(ledger_file=tmp_path / "ledger")
     kickoff_ids = []
     for _ in range(3):
-        kickoff_ids.append(await human_input.kickoff())
+        kickoff_ids.append(await sandbox_client.kickoff())
         assert file_ids(tmp_path / "ledger") == kickoff_ids
 
 
-async def test_a_kickoff_is_not_answered_before_it_is_on_the_disk(
+async def test_a_kickoff_is_not_answered_before_it_is_on_disk(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    human_input = await start(ledger_file=tmp_path / "ledger")
+    sandbox_client = await start(ledger_file=tmp_path / "ledger")
     may_write = asyncio.Event()
     flush = Journal._flush
 
@@ -117,15 +119,15 @@ async def test_a_kickoff_is_not_answered_before_it_is_on_the_disk(
         await flush(journal)
 
     monkeypatch.setattr(Journal, "_flush", held_back)
-    asked = asyncio.create_task(human_input.kickoff())
-    while not (ledger := await human_input.ledger())["count"]:
+    kickoff = asyncio.create_task(sandbox_client.kickoff())
+    while not (ledger := await sandbox_client.ledger())["count"]:
         pass
-    assert not asked.done()
+    assert not kickoff.done()
     may_write.set()
-    assert await asked == ledger["kickoffs"][0]["kickoff_id"]
+    assert await kickoff == ledger["kickoffs"][0]["kickoff_id"]
 
 
-async def test_a_crowd_of_kickoffs_shares_few_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_concurrent_kickoffs_share_few_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(tmp_path / "ledger")
     writes: list[bytes] = []
     monkeypatch.setattr(journal, "_write", writes.append)
@@ -139,33 +141,33 @@ async def test_a_sandbox_started_on_an_old_file_knows_its_executions(clock: Hand
     settings = SandboxSettings(ledger_file=tmp_path / "ledger", workers=1, run_time=parse_run_time("fixed:10"))
     async with aiohttp.ClientSession() as session:
         async with running(settings, clock) as url:
-            first = await HumanInput(url, clock, session).kickoff(sandbox_outcome="failure")
+            first = await SandboxClient(url, clock, session).kickoff(sandbox_outcome="failure")
         async with running(settings, clock) as url:
-            human_input = HumanInput(url, clock, session)
-            second = await human_input.kickoff()
-            assert await human_input.states(first, second) == ["STARTED", "PENDING"]
+            sandbox_client = SandboxClient(url, clock, session)
+            second = await sandbox_client.kickoff()
+            assert await sandbox_client.states(first, second) == ["STARTED", "PENDING"]
             clock.forward(10)
-            assert await human_input.states(first, second) == ["FAILED", "STARTED"]
-            assert [entry["number"] for entry in (await human_input.ledger())["kickoffs"]] == [1, 2]
+            assert await sandbox_client.states(first, second) == ["FAILED", "STARTED"]
+            assert [entry["number"] for entry in (await sandbox_client.ledger())["kickoffs"]] == [1, 2]
 
 
-async def test_a_last_line_cut_off_by_a_crash_is_dropped(start: Start, tmp_path: Path) -> None:
+async def test_a_last_line_truncated_by_a_crash_is_dropped(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     path.write_bytes(b'{"number": 1, "receiv')
-    human_input = await start(ledger_file=path)
-    kickoff_id = await human_input.kickoff()
+    sandbox_client = await start(ledger_file=path)
+    kickoff_id = await sandbox_client.kickoff()
     assert file_ids(path) == [kickoff_id]
 
 
-async def test_clearing_empties_the_file_too_and_later_kickoffs_go_on_in_it(
+async def test_clearing_empties_the_file_and_later_kickoffs_are_appended(
     start: Start, clock: HandClock, tmp_path: Path
 ) -> None:
     path = tmp_path / "ledger"
-    human_input = await start(ledger_file=path)
-    await human_input.kickoff()
-    running_still = await human_input.kickoff(sandbox_seconds=60)
+    sandbox_client = await start(ledger_file=path)
+    await sandbox_client.kickoff()
+    running_still = await sandbox_client.kickoff(sandbox_seconds=60)
     clock.forward(2)
-    async with human_input.call("DELETE", "/_ledger"):
+    async with sandbox_client.call("DELETE", "/_ledger"):
         pass
-    later = await human_input.kickoff()
+    later = await sandbox_client.kickoff()
     assert file_ids(path) == [running_still, later]

@@ -1,4 +1,4 @@
-"""What goes wrong on the way of a webhook is drawn from rng; nothing is tried twice."""
+"""Faults of webhooks in transit are drawn from a seeded generator; no webhook is retried."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,57 +9,57 @@ import aiohttp
 
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 
-from .conftest import AT_ONCE, START, HandClock, HumanInput, Receiver, Start
+from .conftest import AT_ONCE, START, HandClock, Receiver, SandboxClient, Start
 
 
-async def kick_off(human_input: HumanInput, receiver: Receiver, count: int = 1) -> None:
+async def kick_off(sandbox_client: SandboxClient, receiver: Receiver, count: int = 1) -> None:
     for _ in range(count):
-        await human_input.kickoff_with({"taskWebhookUrl": f"{receiver.url}/task"})
+        await sandbox_client.kickoff_with({"taskWebhookUrl": f"{receiver.url}/task"})
 
 
 def sent_after(ledger: Any) -> list[float]:
     return [round(note["sent_at"] - START, 3) for note in ledger["webhooks"]]
 
 
-async def test_lost_webhooks_are_in_the_ledger_and_nowhere_else(start: Start, receiver: Receiver) -> None:
-    human_input = await start(webhook_loss=0.5)
-    await kick_off(human_input, receiver, 20)
-    notes = (await human_input.later(2))["webhooks"]
+async def test_lost_webhooks_are_only_in_the_ledger(start: Start, receiver: Receiver) -> None:
+    sandbox_client = await start(webhook_loss=0.5)
+    await kick_off(sandbox_client, receiver, 20)
+    notes = (await sandbox_client.later(2))["webhooks"]
     lost = [note for note in notes if note["error"] == "lost"]
     assert len(notes) == 60
     assert 15 < len(lost) < 45
     await receiver.take(60 - len(lost))
-    await human_input.later()
+    await sandbox_client.later()
     assert receiver.arrived.empty()
 
 
-async def test_a_share_is_sent_twice(start: Start, receiver: Receiver) -> None:
-    human_input = await start(webhook_doubling=0.5)
-    await kick_off(human_input, receiver, 20)
-    sent = await human_input.sent(2)
+async def test_a_fraction_is_sent_twice(start: Start, receiver: Receiver) -> None:
+    sandbox_client = await start(webhook_doubling=0.5)
+    await kick_off(sandbox_client, receiver, 20)
+    sent = await sandbox_client.sent(2)
     assert 75 < len(sent) < 105
     bodies = [delivery.raw for delivery in await receiver.take(len(sent))]
     assert len(set(bodies)) == 60
 
 
-async def test_webhooks_come_late_by_no_more_than_the_delay(start: Start, receiver: Receiver) -> None:
-    human_input = await start(webhook_delay=60.0)
-    await kick_off(human_input, receiver)
-    assert len(await human_input.sent(2)) < 3
+async def test_webhooks_are_late_by_no_more_than_the_delay(start: Start, receiver: Receiver) -> None:
+    sandbox_client = await start(webhook_delay=60.0)
+    await kick_off(sandbox_client, receiver)
+    assert len(await sandbox_client.sent(2)) < 3
     for _ in range(60):
-        ledger = await human_input.later(1)
+        ledger = await sandbox_client.later(1)
     assert len(ledger["webhooks"]) == 3
     assert sent_after(ledger) == sorted(sent_after(ledger))
 
 
 async def test_shuffled_webhooks_overtake_each_other(start: Start, receiver: Receiver) -> None:
-    human_input = await start(webhook_shuffle=True, run_time=parse_run_time("fixed:9"))
+    sandbox_client = await start(webhook_shuffle=True, run_time=parse_run_time("fixed:9"))
     hooks = {"taskWebhookUrl": f"{receiver.url}/task", "stepWebhookUrl": f"{receiver.url}/step"}
     for _ in range(5):
-        await human_input.kickoff_with(hooks)
+        await sandbox_client.kickoff_with(hooks)
     by_run: dict[str, list[str]] = {}
     for _ in range(130):
-        ledger = await human_input.later(0.1)
+        ledger = await sandbox_client.later(0.1)
     for note in ledger["webhooks"]:
         by_run.setdefault(note["kickoff_id"], []).append(note["kind"])
     in_order = ["step", "task", "step", "task", "task"]
@@ -69,7 +69,7 @@ async def test_shuffled_webhooks_overtake_each_other(start: Start, receiver: Rec
 
 @asynccontextmanager
 async def deaf() -> AsyncIterator[str]:
-    """A server that takes connections and never says a word."""
+    """A server that accepts connections and never responds."""
     end = asyncio.Event()
     open_connections = set[asyncio.StreamWriter]()
 
@@ -88,30 +88,30 @@ async def deaf() -> AsyncIterator[str]:
     await server.wait_closed()
 
 
-async def test_a_receiver_that_does_not_answer_is_given_up(start: Start) -> None:
-    human_input = await start(webhook_timeout=0.05)
+async def test_a_receiver_that_does_not_respond_times_out(start: Start) -> None:
+    sandbox_client = await start(webhook_timeout=0.05)
     async with deaf() as url:
-        await human_input.kickoff_with({"crewWebhookUrl": url})
-        await human_input.later(2)
-        while (note := (await human_input.ledger())["webhooks"][0])["error"] is None:
+        await sandbox_client.kickoff_with({"crewWebhookUrl": url})
+        await sandbox_client.later(2)
+        while (note := (await sandbox_client.ledger())["webhooks"][0])["error"] is None:
             pass
     assert note["error"] == "SocketTimeoutError"
 
 
-async def test_stopping_drops_what_is_under_way(clock: HandClock) -> None:
+async def test_stopping_drops_webhooks_in_flight(clock: HandClock) -> None:
     async with deaf() as url, aiohttp.ClientSession() as session:
         settings = SandboxSettings(webhook_timeout=3600.0)
         async with asyncio.timeout(AT_ONCE), running(settings, clock) as sandbox:
-            human_input = HumanInput(sandbox, clock, session)
-            await human_input.kickoff_with({"crewWebhookUrl": url})
-            assert await human_input.sent(2) == ["crew"]
+            sandbox_client = SandboxClient(sandbox, clock, session)
+            await sandbox_client.kickoff_with({"crewWebhookUrl": url})
+            assert await sandbox_client.sent(2) == ["crew"]
 
 
 async def test_the_same_seed_loses_the_same_webhooks(start: Start, receiver: Receiver) -> None:
     lost = []
     for _ in range(2):
-        human_input = await start(webhook_loss=0.5, seed=5)
-        await kick_off(human_input, receiver, 5)
-        lost.append([note["error"] == "lost" for note in (await human_input.later(2))["webhooks"]])
+        sandbox_client = await start(webhook_loss=0.5, seed=5)
+        await kick_off(sandbox_client, receiver, 5)
+        lost.append([note["error"] == "lost" for note in (await sandbox_client.later(2))["webhooks"]])
     assert lost[0] == lost[1]
     assert set(lost[0]) == {True, False}

@@ -1,4 +1,4 @@
-"""The sandbox starts on a free port, tells where, and stops at once."""
+"""The sandbox starts on a free port, announces it, and stops at once."""
 
 import asyncio
 
@@ -21,12 +21,12 @@ async def test_running_gives_the_url_of_a_free_port_and_closes_it_at_the_end() -
             await session.get(url)
 
 
-async def test_two_sandboxes_live_side_by_side() -> None:
+async def test_two_sandboxes_run_side_by_side() -> None:
     async with running(SandboxSettings()) as one, running(SandboxSettings()) as other:
         assert one != other
 
 
-async def test_stopping_does_not_wait_for_a_caller_who_is_kept_waiting() -> None:
+async def test_stopping_does_not_wait_for_a_delayed_response() -> None:
     settings = SandboxSettings(kickoff_delay=3600)
     headers = {"Authorization": f"Bearer {settings.token}"}
     async with aiohttp.ClientSession(headers=headers) as session:
@@ -54,7 +54,7 @@ async def test_serve_announces_the_url_and_runs_until_cancelled() -> None:
             await session.get(url)
 
 
-async def test_a_port_that_is_taken_is_an_error_at_the_start() -> None:
+async def test_a_port_in_use_is_an_error_at_the_start() -> None:
     async with running(SandboxSettings()) as url:
         taken = SandboxSettings(port=int(url.rsplit(":", 1)[1]))
         with pytest.raises(OSError, match="address already in use"):

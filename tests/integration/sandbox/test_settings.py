@@ -1,4 +1,4 @@
-"""Settings that make no sense are refused when they are built."""
+"""Invalid settings are refused when they are built."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ from bridge.sandbox import SandboxSettings
         {"kickoff_delay": -1},
     ],
 )
-def test_a_wrong_setting_is_refused_by_name(wrong: dict[str, Any]) -> None:
+def test_an_invalid_setting_is_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         SandboxSettings(**wrong)
 
 
-def test_the_defaults_are_a_small_well_behaved_crew_on_loopback() -> None:
+def test_the_defaults_are_a_small_reliable_crew_on_loopback() -> None:
     settings = SandboxSettings()
     assert (settings.host, settings.port, settings.kind, settings.inputs) == ("127.0.0.1", 0, "crew", ("topic",))
     assert (settings.failure_rate, settings.kickoff_fault_rate, settings.status_fault_rate) == (0, 0, 0)

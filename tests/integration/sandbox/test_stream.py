@@ -1,4 +1,4 @@
-"""The streaming webhook sends subscribed events, alone or in batches, with the traps of inner flows when asked."""
+"""The streaming webhook sends subscribed events, one by one or in batches, with inner flows on request."""
 
 from typing import Any
 
@@ -15,17 +15,17 @@ def stream(receiver: Receiver, events: list[str], *, realtime: bool = True) -> d
     return {"webhooks": {"events": events, "url": url, "realtime": realtime, "authentication": authentication}}
 
 
-async def events_of(human_input: Any, receiver: Receiver) -> list[Any]:
-    posts = len(await human_input.sent())
+async def events_of(sandbox_client: Any, receiver: Receiver) -> list[Any]:
+    posts = len(await sandbox_client.sent())
     events = [event for delivery in await receiver.take(posts) for event in delivery.body["events"]]
     return sorted(events, key=lambda event: event["data"]["emission_sequence"])
 
 
-async def test_a_crew_streams_its_life_in_the_envelope(start: Start, receiver: Receiver) -> None:
-    human_input = await start()
-    kickoff_id = await human_input.kickoff_with(stream(receiver, CREW + TASKS))
-    await human_input.later(2)
-    events = await events_of(human_input, receiver)
+async def test_a_crew_streams_its_events_in_the_envelope(start: Start, receiver: Receiver) -> None:
+    sandbox_client = await start()
+    kickoff_id = await sandbox_client.kickoff_with(stream(receiver, CREW + TASKS))
+    await sandbox_client.later(2)
+    events = await events_of(sandbox_client, receiver)
     task = ["task_started", "task_completed"]
     assert [event["type"] for event in events] == ["crew_kickoff_started", *task * 3, "crew_kickoff_completed"]
     assert all(set(event) == {"id", "execution_id", "timestamp", "type", "data"} for event in events)
@@ -38,60 +38,60 @@ async def test_a_crew_streams_its_life_in_the_envelope(start: Start, receiver: R
 
 
 async def test_the_stream_is_authenticated(start: Start, receiver: Receiver) -> None:
-    human_input = await start()
-    await human_input.kickoff_with(stream(receiver, CREW))
-    await human_input.later(2)
+    sandbox_client = await start()
+    await sandbox_client.kickoff_with(stream(receiver, CREW))
+    await sandbox_client.later(2)
     assert (await receiver.one()).headers["Authorization"] == "Bearer stream-token"
 
 
 async def test_a_failure_is_streamed(start: Start, receiver: Receiver) -> None:
-    human_input = await start()
-    await human_input.kickoff_with(stream(receiver, [*CREW, "task_failed"]), sandbox_outcome="failure")
-    await human_input.later(2)
-    events = await events_of(human_input, receiver)
+    sandbox_client = await start()
+    await sandbox_client.kickoff_with(stream(receiver, [*CREW, "task_failed"]), sandbox_outcome="failure")
+    await sandbox_client.later(2)
+    events = await events_of(sandbox_client, receiver)
     assert [event["type"] for event in events] == ["crew_kickoff_started", "task_failed", "crew_kickoff_failed"]
     assert events[-1]["data"]["error"].startswith("ValueError: ")
 
 
-async def test_only_subscribed_events_come(start: Start, receiver: Receiver) -> None:
-    human_input = await start()
-    await human_input.kickoff_with(stream(receiver, ["crew_kickoff_completed", "unheard_of"]))
-    assert await human_input.sent(2) == ["stream"]
+async def test_only_subscribed_events_are_sent(start: Start, receiver: Receiver) -> None:
+    sandbox_client = await start()
+    await sandbox_client.kickoff_with(stream(receiver, ["crew_kickoff_completed", "unheard_of"]))
+    assert await sandbox_client.sent(2) == ["stream"]
     events = (await receiver.one()).body["events"]
     assert [event["type"] for event in events] == ["crew_kickoff_completed"]
 
 
-async def test_without_realtime_events_come_in_batches(start: Start, receiver: Receiver) -> None:
-    human_input = await start()
-    await human_input.kickoff_with(stream(receiver, CREW + TASKS, realtime=False))
-    assert await human_input.sent(2) == ["stream", "stream"]
+async def test_without_realtime_events_are_sent_in_batches(start: Start, receiver: Receiver) -> None:
+    sandbox_client = await start()
+    await sandbox_client.kickoff_with(stream(receiver, CREW + TASKS, realtime=False))
+    assert await sandbox_client.sent(2) == ["stream", "stream"]
     assert [len(delivery.body["events"]) for delivery in await receiver.take(2)] == [4, 4]
 
 
 async def test_a_flow_streams_its_methods_and_its_end(start: Start, receiver: Receiver) -> None:
-    human_input = await start(kind="flow")
-    await human_input.kickoff_with(stream(receiver, FLOW))
-    await human_input.later(2)
-    events = await events_of(human_input, receiver)
+    sandbox_client = await start(kind="flow")
+    await sandbox_client.kickoff_with(stream(receiver, FLOW))
+    await sandbox_client.later(2)
+    events = await events_of(sandbox_client, receiver)
     assert [event["type"] for event in events] == ["flow_started", "flow_finished"]
     assert events[1]["data"]["result"] == "The sandbox flow has dealt with topic: tides."
 
 
-async def test_a_flow_that_fails_tells_only_of_its_method(start: Start, receiver: Receiver) -> None:
-    human_input = await start(kind="flow")
-    await human_input.kickoff_with(stream(receiver, [*FLOW, "flow_failed"]), sandbox_outcome="failure")
-    await human_input.later(2)
-    assert [event["type"] for event in await events_of(human_input, receiver)] == [
+async def test_a_failing_flow_reports_only_its_method(start: Start, receiver: Receiver) -> None:
+    sandbox_client = await start(kind="flow")
+    await sandbox_client.kickoff_with(stream(receiver, [*FLOW, "flow_failed"]), sandbox_outcome="failure")
+    await sandbox_client.later(2)
+    assert [event["type"] for event in await events_of(sandbox_client, receiver)] == [
         "flow_started",
         "method_execution_failed",
     ]
 
 
-async def test_inner_flows_set_traps_with_ids_of_their_own(start: Start, receiver: Receiver) -> None:
-    human_input = await start(kind="flow", stream_nested=True)
-    kickoff_id = await human_input.kickoff_with(stream(receiver, FLOW))
-    await human_input.later(2)
-    events = await events_of(human_input, receiver)
+async def test_inner_flows_have_ids_of_their_own(start: Start, receiver: Receiver) -> None:
+    sandbox_client = await start(kind="flow", stream_nested=True)
+    kickoff_id = await sandbox_client.kickoff_with(stream(receiver, FLOW))
+    await sandbox_client.later(2)
+    events = await events_of(sandbox_client, receiver)
     finished = [event for event in events if event["type"] == "flow_finished"]
     names = [event["data"]["flow_name"] for event in finished]
     assert names == ["AgentExecutor"] * 3 + ["SandboxFlow"]
@@ -101,8 +101,8 @@ async def test_inner_flows_set_traps_with_ids_of_their_own(start: Start, receive
 
 
 async def test_a_crew_has_inner_flows_too(start: Start, receiver: Receiver) -> None:
-    human_input = await start(stream_nested=True)
-    await human_input.kickoff_with(stream(receiver, ["flow_finished", "crew_kickoff_completed"]))
-    await human_input.later(2)
-    events = await events_of(human_input, receiver)
+    sandbox_client = await start(stream_nested=True)
+    await sandbox_client.kickoff_with(stream(receiver, ["flow_finished", "crew_kickoff_completed"]))
+    await sandbox_client.later(2)
+    events = await events_of(sandbox_client, receiver)
     assert [event["type"] for event in events] == ["flow_finished"] * 3 + ["crew_kickoff_completed"]

@@ -1,4 +1,4 @@
-"""Timers do things in order, at their moments, with one task for all."""
+"""Timers call functions in order at their times, with one task for all."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ async def apply() -> None:
         await asyncio.sleep(0)
 
 
-async def test_what_is_past_is_done_at_once_and_in_order(clock: HandClock) -> None:
+async def test_past_timers_fire_at_once_and_in_order(clock: HandClock) -> None:
     timers, done = Timers(clock), list[str]()
     async with ticking(timers):
         for moment, name in ((START - 1, "b"), (START - 2, "a"), (START, "c"), (START, "d")):
@@ -33,7 +33,7 @@ async def test_what_is_past_is_done_at_once_and_in_order(clock: HandClock) -> No
     assert done == ["a", "b", "c", "d"]
 
 
-async def test_a_nudge_does_what_has_become_due(clock: HandClock) -> None:
+async def test_a_nudge_fires_due_timers(clock: HandClock) -> None:
     timers, done = Timers(clock), list[str]()
     async with ticking(timers):
         timers.at(START + 3600, lambda: done.append("late"))
@@ -47,7 +47,7 @@ async def test_a_nudge_does_what_has_become_due(clock: HandClock) -> None:
         assert done == ["soon"]
 
 
-async def test_the_clock_on_the_wall_needs_no_nudge() -> None:
+async def test_the_wall_clock_needs_no_nudge() -> None:
     loop = asyncio.get_running_loop()
     timers, done = Timers(loop.time), loop.create_future()
     async with ticking(timers):

@@ -1,4 +1,4 @@
-"""Run times are written as text and drawn from seeded rng."""
+"""Run times are written as text and drawn from a seeded generator."""
 
 from random import Random
 from statistics import mean, median
@@ -19,7 +19,7 @@ from bridge.sandbox.times import Bimodal, Exponential, Fixed, Lognormal, RunTime
         (" fixed:0 ", Fixed(0)),
     ],
 )
-def test_each_form_of_run_time_is_read(text: str, run_time: RunTime) -> None:
+def test_each_format_of_run_time_is_read(text: str, run_time: RunTime) -> None:
     assert parse_run_time(text) == run_time
 
 
@@ -37,7 +37,7 @@ def test_each_form_of_run_time_is_read(text: str, run_time: RunTime) -> None:
         ("bimodal:1:2:3", "the share must be between 0 and 1"),
     ],
 )
-def test_a_wrong_run_time_is_refused_with_its_reason(text: str, complaint: str) -> None:
+def test_an_invalid_run_time_is_refused_with_its_reason(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=r"^run time ") as error:
         parse_run_time(text)
     assert complaint in str(error.value)
@@ -59,7 +59,7 @@ def test_uniform_run_times_lie_between_their_bounds() -> None:
     assert 4.9 < max(drawn) <= 5
 
 
-def test_half_of_lognormal_run_times_are_under_the_median() -> None:
+def test_half_of_lognormal_run_times_are_below_the_median() -> None:
     drawn = draws("lognormal:60:0.8")
     assert median(drawn) == pytest.approx(60, rel=0.1)
     assert min(drawn) > 0
@@ -72,7 +72,7 @@ def test_exponential_run_times_have_the_given_mean() -> None:
     assert min(drawn) >= 0
 
 
-def test_bimodal_run_times_take_the_first_value_by_its_share() -> None:
+def test_bimodal_run_times_take_the_first_value_with_its_probability() -> None:
     drawn = draws("bimodal:10:300:0.6")
     assert set(drawn) == {10.0, 300.0}
     assert drawn.count(10.0) / len(drawn) == pytest.approx(0.6, abs=0.05)

@@ -1,6 +1,6 @@
-"""What overload does to lag: looks that exceed the rate are spread, and go first to the runs that have likely ended.
+"""Lag under overload: polls beyond the request rate are spread, and the likeliest ends come first.
 
-Many runs of one crew in virtual time, by the product's own pace, timetable and learning.
+Many runs of one crew in virtual time, with the real rate limiter, poll queue, and planner.
 """
 
 from dataclasses import replace
@@ -26,16 +26,16 @@ def taught() -> PollPlanner:
 
 
 class Crew:
-    """`ends` by run; a look finds a run over from then on."""
+    """`ends` per run; a poll finds a run ended from then on."""
 
     def __init__(self, runs: int, per_second: float, *, ranked: bool = True) -> None:
-        dice = Random(7)
+        rng = Random(7)
         self.planner, self.rate_limiter, self.queue = taught(), RateLimiter(per_second), PollQueue()
         self.ranked, self.lags, self.polls = ranked, list[float](), list[float]()
         self.ends = {}
         for number in range(runs):
-            began = START + dice.uniform(0.0, 60.0)
-            self.ends[f"run-{number}"] = began + dice.choice(SECONDS)
+            began = START + rng.uniform(0.0, 60.0)
+            self.ends[f"run-{number}"] = began + rng.choice(SECONDS)
             tracked = TrackedRun(
                 f"run-{number}", "research", f"k-{number}", 3600.0, began, began_at=began, seen_at=began
             )
@@ -53,7 +53,7 @@ class Crew:
                 self.queue.put(seen, intervals.next_poll_at(seen, POLICY, now, self.planner.pause(seen, now)))
         self.rate_limiter.on_response(now)
 
-    def until_all_are_over(self) -> float:
+    def until_all_have_ended(self) -> float:
         now = START
         while self.queue:
             now += 0.05
@@ -61,13 +61,13 @@ class Crew:
         return mean(self.lags)
 
 
-def test_looks_that_exceed_the_rate_are_spread_and_none_is_lost():
+def test_polls_beyond_the_rate_are_spread_and_none_is_lost():
     crew = Crew(300, per_second=10.0)
-    crew.until_all_are_over()
+    crew.until_all_have_ended()
     assert len(crew.lags) == 300
-    busiest = max(sum(at <= look < at + 1.0 for look in crew.polls) for at in crew.polls)
+    busiest = max(sum(at <= poll < at + 1.0 for poll in crew.polls) for at in crew.polls)
     assert busiest <= 12
 
 
-def test_the_likeliest_ends_first_see_ends_sooner_than_the_longest_overdue_first():
-    assert Crew(300, 10.0).until_all_are_over() < 0.8 * Crew(300, 10.0, ranked=False).until_all_are_over()
+def test_likeliest_first_sees_ends_sooner_than_longest_overdue_first():
+    assert Crew(300, 10.0).until_all_have_ended() < 0.8 * Crew(300, 10.0, ranked=False).until_all_have_ended()

@@ -1,4 +1,4 @@
-"""A broker of the tests' own and a crew API's stand-in for every acceptance test."""
+"""Fixtures of acceptance tests: a sandbox crew and a daemon."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The real daemon as a process, producers and a consumer of results, and the checks on what they saw."""
+"""Harness of system tests: the real daemon as a process, producers and a consumer of events, and checks."""
 
 import asyncio
 import contextlib
@@ -26,12 +26,12 @@ NEEDED = ("store", "broker_in", "broker_out")
 
 
 def free_port() -> int:
-    """Return a port on which nothing listens."""
+    """Return an unused port."""
     return free_ports(1)[0]
 
 
 async def eventually(met: Callable[[], Awaitable[bool]], what: str, within: float = PATIENCE) -> None:
-    """Return as soon as the condition is met; fail, saying what was waited for, if it never is."""
+    """Return as soon as the condition holds; otherwise fail with the description."""
     deadline = time.monotonic() + within
     while not await met():
         assert time.monotonic() < deadline, f"not within {within:g} s: {what}"
@@ -39,7 +39,7 @@ async def eventually(met: Callable[[], Awaitable[bool]], what: str, within: floa
 
 
 class Daemon:
-    """`kickoff-bridge run` in a process of its own, with a folder that outlives it. `buggy`: a bug is expected."""
+    """`kickoff-bridge run` in a process of its own, with a persistent folder. `buggy`: a bug is expected."""
 
     buggy = False
 
@@ -79,7 +79,7 @@ class Daemon:
         return self._process.pid
 
     def change(self, **settings: Any) -> None:
-        """Have other settings from the next start on."""
+        """Use other settings from the next start on."""
         self._document |= settings
 
     def command(self) -> list[str]:
@@ -104,12 +104,12 @@ class Daemon:
         self._process.send_signal(number)
 
     async def terminate(self) -> int:
-        """Ask to stop; return the exit code."""
+        """Send SIGTERM; return the exit code."""
         self.ask_to_stop()
         return await self.ended()
 
     async def ended(self) -> int:
-        """Wait for its end; return the exit code."""
+        """Wait for the end of the process; return the exit code."""
         assert self._process is not None
         async with asyncio.timeout(PATIENCE):
             return await self._process.wait()
@@ -143,10 +143,10 @@ class Daemon:
             cursor = f"&cursor={page['next_cursor']}"
 
     async def count(self, *states: str) -> int:
-        """How many runs are in these states, from the metrics."""
+        """The number of runs in these states, from the metrics."""
         _, text = await self.get("/metrics")
-        wanted = [f'kickoff_bridge_runs{{state="{state}"}} ' for state in states]
-        lines = [line for line in text.splitlines() for start in wanted if line.startswith(start)]
+        prefixes = [f'kickoff_bridge_runs{{state="{state}"}} ' for state in states]
+        lines = [line for line in text.splitlines() for start in prefixes if line.startswith(start)]
         return sum(int(float(line.rpartition(" ")[2])) for line in lines)
 
     async def metric(self, name: str) -> float:
@@ -173,9 +173,9 @@ class Daemon:
 
 
 def works(ready: tuple[int, Any]) -> bool:
-    """Whether the store and every link to the broker work, by an answer of `/readyz`."""
-    status, told = ready
-    return status == 200 and all(part["ok"] for name, part in told["parts"].items() if name in NEEDED)
+    """Whether the store and every connection to the broker work, according to `/readyz`."""
+    status, document = ready
+    return status == 200 and all(part["ok"] for name, part in document["parts"].items() if name in NEEDED)
 
 
 @asynccontextmanager
@@ -189,7 +189,7 @@ async def channel(url: str) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
 
 
 async def bind_results(url: str) -> None:
-    """A durable queue that keeps every result until the test reads it."""
+    """A durable queue that keeps every event until the test reads it."""
     async with channel(url) as ch:
         exchange = await ch.declare_exchange("kickoff.results", "topic", durable=True)
         queue = await ch.declare_queue(RESULTS, durable=True)
@@ -197,7 +197,10 @@ async def bind_results(url: str) -> None:
 
 
 async def publish(url: str, requests: Iterable[dict[str, Any]], *, retry: bool = False) -> None:
-    """Publish kickoff requests with confirms, `message_id` from the key; a patient producer tries until confirmed."""
+    """Publish kickoff requests with confirms, `message_id` from the key;
+
+    a retrying producer repeats until confirmed.
+    """
     waiting = list(requests)
     while waiting:
         try:
@@ -217,7 +220,7 @@ async def publish(url: str, requests: Iterable[dict[str, Any]], *, retry: bool =
 
 @dataclass
 class Results:
-    """Every completion event that came out, by id."""
+    """Every received completion event, by id."""
 
     bodies: dict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
     copies: Counter[str] = field(default_factory=Counter)
@@ -238,7 +241,7 @@ class Results:
 
 
 async def drain(url: str, expected: int) -> Results:
-    """Read the results queue until so many distinct events have come and nothing more is waiting."""
+    """Read the results queue until this many distinct events have arrived and the queue is empty."""
     results = Results()
     deadline = time.monotonic() + patience_with(expected)
     async with channel(url) as ch:
@@ -266,7 +269,7 @@ REFUSALS = {400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 503, *range(300, 4
 
 
 def posts_per_request(found: dict[str, Any]) -> Counter[str]:
-    """How often each request was POSTed and not surely turned away, by the number in its inputs."""
+    """The number of POSTs per request that were not certainly refused, by the number in its inputs."""
     read = [entry for entry in found["kickoffs"] if entry["inputs"] is not None]
     return Counter(
         entry["inputs"]["n"] for entry in read if entry["kickoff_id"] is not None or entry["answered"] not in REFUSALS

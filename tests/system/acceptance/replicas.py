@@ -1,4 +1,4 @@
-"""Several real bridges with the same settings on one PostgreSQL, and what that database says about them."""
+"""Several real bridges with the same settings on one PostgreSQL, and queries of that database."""
 
 import asyncio
 import contextlib
@@ -19,14 +19,14 @@ _numbers = count(1)
 
 
 def new_database(server: PostgresServer) -> str:
-    """The name of a database of the test's own."""
+    """Create a database; return its name."""
     name = f"replicas_{next(_numbers)}"
     server.execute(f"CREATE DATABASE {name}")
     return name
 
 
 class Replicas:
-    """Bridges on one database; the crew API is a sandbox."""
+    """Bridges on one database; the crew is a sandbox."""
 
     def __init__(self, folder: Path, crew_url: str, amqp: str, server: PostgresServer, **settings: Any) -> None:
         self.crew_url, self.amqp, self.server = crew_url, amqp, server
@@ -35,10 +35,10 @@ class Replicas:
         self._settings = {"store": {"url": server.url(self.database)}, "amqp": {"url": amqp}} | settings
         self.all: list[Daemon] = []
 
-    async def start(self, number: int = 1) -> None:
+    async def start(self, count: int = 1) -> None:
         new: list[Daemon] = []
-        for place in range(len(self.all), len(self.all) + number):
-            folder = self._folder / f"{self.database}-{place}"
+        for number in range(len(self.all), len(self.all) + count):
+            folder = self._folder / f"{self.database}-{number}"
             new.append(Daemon(folder, self.crew_url, **self._settings))
         self.all += new
         await asyncio.gather(*(self.start_again(daemon) for daemon in new))
@@ -51,21 +51,21 @@ class Replicas:
     async def close(self) -> None:
         await asyncio.gather(*(daemon.close() for daemon in self.all))
 
-    async def over(self, expected: int) -> None:
-        """Return when so many runs have ended or are in doubt, as any of those that answer sees it."""
+    async def all_ended(self, expected: int) -> None:
+        """Return when this many runs have ended or are in doubt, according to any replica that responds."""
 
         async def met() -> bool:
             for daemon in self.all:
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                    async with asyncio.timeout(10):  # one that sleeps
+                    async with asyncio.timeout(10):  # a suspended one
                         return await daemon.count("succeeded", "failed", "in_doubt") >= expected
             return False
 
         await eventually(met, f"{expected} runs are over", patience_with(expected))
 
     async def judge(self, expected: int) -> Results:
-        """Every request became one run with at most one POST and one final event, or is in doubt."""
-        states = dict(await self.ask("SELECT state, count(*) FROM runs GROUP BY state"))
+        """Every request is one run with at most one POST and one final event, or is in doubt."""
+        states = dict(await self.query("SELECT state, count(*) FROM runs GROUP BY state"))
         in_doubt = states.get("in_doubt", 0)
         results = await drain(self.amqp, expected - in_doubt)
         posts = posts_per_request(await ledger(self.crew_url))
@@ -79,37 +79,37 @@ class Replicas:
         return results
 
     async def in_doubt(self) -> int:
-        [(found,)] = await self.ask("SELECT count(*) FROM runs WHERE state = 'in_doubt'")
+        [(found,)] = await self.query("SELECT count(*) FROM runs WHERE state = 'in_doubt'")
         return int(found)
 
     async def living(self, expected: int) -> bool:
-        return await self.ask("SELECT count(*) FROM processes") == [(expected,)]
+        return await self.query("SELECT count(*) FROM processes") == [(expected,)]
 
     async def given_up(self, bridge: Daemon) -> bool:
-        return await self.ask(f"SELECT count(*) FROM processes WHERE name LIKE '%-{bridge.pid}-%'") == [(0,)]
+        return await self.query(f"SELECT count(*) FROM processes WHERE name LIKE '%-{bridge.pid}-%'") == [(0,)]
 
     async def owned(self) -> list[int]:
-        """How many runs under way each process owns, of those that own any."""
+        """The number of running runs per owner."""
         query = "SELECT count(*) FROM runs WHERE state = 'running' AND owner IS NOT NULL GROUP BY owner"
-        return [row[0] for row in await self.ask(query)]
+        return [row[0] for row in await self.query(query)]
 
     async def owned_by(self, pid: int) -> int:
-        """How many runs the process with this id owns, in whatever state."""
-        [(found,)] = await self.ask(f"SELECT count(*) FROM runs WHERE owner LIKE '%-{pid}-%'")
+        """The number of runs of the process with this id, in any state."""
+        [(found,)] = await self.query(f"SELECT count(*) FROM runs WHERE owner LIKE '%-{pid}-%'")
         return int(found)
 
-    async def beat_of(self, pid: int) -> float:
-        """When the process with this id gave its last sign of life, by its own clock."""
-        [(at,)] = await self.ask(f"SELECT heartbeat_at FROM processes WHERE name LIKE '%-{pid}-%'")
+    async def heartbeat_of(self, pid: int) -> float:
+        """The time of the last heartbeat of the process with this id, by its own clock."""
+        [(at,)] = await self.query(f"SELECT heartbeat_at FROM processes WHERE name LIKE '%-{pid}-%'")
         return float(at)
 
     async def posting(self, bridge: Daemon, at_least: int) -> bool:
-        """Whether it has so many POSTs under way: what it writes of them after a sleep comes too late."""
+        """Whether it has this many POSTs in flight: it will write their results too late after a suspension."""
         query = f"SELECT count(*) FROM runs WHERE state = 'starting' AND owner LIKE '%-{bridge.pid}-%'"
-        [(found,)] = await self.ask(query)
+        [(found,)] = await self.query(query)
         return bool(found >= at_least)
 
-    async def ask(self, query: str) -> list[Any]:
+    async def query(self, query: str) -> list[Any]:
         return await asyncio.to_thread(self.server.execute, query, database=self.database)
 
 
@@ -123,7 +123,7 @@ async def replicas_of(
     *,
     crew: Mapping[str, Any],
 ) -> AsyncIterator[Replicas]:
-    """None running yet; `run_time` of the crew as the sandbox reads it, `crew`: settings of the crew."""
+    """None of them started; `run_time` in the format of the sandbox, `crew`: settings of the crew."""
     sandbox = SandboxSettings(run_time=parse_run_time(run_time), inputs=("n",), kickoff_delay=kickoff_delay)
     async with running(sandbox) as crew_url:
         settings = {"crews": {"research": {"url": crew_url, "token": "sandbox-token", **crew}}}

@@ -1,4 +1,4 @@
-"""Callbacks of the real process: what is never called, what is linked, who signs."""
+"""Callbacks of the real process: forbidden targets, linked results, and signatures."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from tests.system.acceptance.harness import Daemon, eventually
 
 
 @pytest.fixture
-async def closed_network(tmp_path: Path, crew_url: str) -> AsyncIterator[Daemon]:
+async def private_network_bridge(tmp_path: Path, crew_url: str) -> AsyncIterator[Daemon]:
     """A running bridge that may call private addresses."""
     bridge = Daemon(tmp_path, crew_url, callbacks={"allow_private": True})
     try:
@@ -33,7 +33,7 @@ Got = tuple[dict[str, str], bytes]
 
 @dataclass
 class Receiver:
-    """Takes callbacks: of each the headers, in lower case, and the body."""
+    """Accepts callbacks; keeps the headers, in lower case, and the body of each."""
 
     url: str = ""
     got: asyncio.Queue[Got] = field(default_factory=asyncio.Queue)
@@ -72,42 +72,44 @@ async def submit(daemon: Daemon, callback_url: str) -> str:
 
 
 async def ended(daemon: Daemon, run_id: str) -> dict[str, Any]:
-    """The run's one delivery once it is over."""
+    """The only delivery of the run, after it has ended."""
     found: list[dict[str, Any]] = []
 
     async def met() -> bool:
         found[:] = (await daemon.get(f"/v1/runs/{run_id}"))[1]["deliveries"]
         return [delivery["state"] for delivery in found] in (["dead"], ["delivered"])
 
-    await eventually(met, "the delivery is over")
+    await eventually(met, "the delivery has ended")
     return found[0]
 
 
-async def test_the_bridge_does_not_call_itself(closed_network: Daemon) -> None:
-    """A callback to one of our own hooks would start a run, whose callback starts another, for ever."""
+async def test_the_bridge_does_not_call_itself(private_network_bridge: Daemon) -> None:
+    """A callback to a hook of the bridge would start a run, whose callback starts another, without end."""
     for host in ("127.0.0.1", "localhost", "127.9.9.9"):
-        run_id = await submit(closed_network, f"http://{host}:{closed_network.port}/hooks/again")
-        delivery = await ended(closed_network, run_id)
+        run_id = await submit(private_network_bridge, f"http://{host}:{private_network_bridge.port}/hooks/again")
+        delivery = await ended(private_network_bridge, run_id)
         assert (delivery["state"], delivery["last_error"]) == ("dead", "address not permitted")
 
 
-async def test_a_large_result_is_linked_and_the_link_leads_to_it(closed_network: Daemon, receiver: Receiver) -> None:
-    closed_network.change(callbacks={"allow_private": True, "max_event_bytes": 100})
-    await closed_network.terminate()
-    await closed_network.start()
-    await submit(closed_network, receiver.url)
+async def test_a_large_result_is_linked_and_the_link_can_be_read(
+    private_network_bridge: Daemon, receiver: Receiver
+) -> None:
+    private_network_bridge.change(callbacks={"allow_private": True, "max_event_bytes": 100})
+    await private_network_bridge.terminate()
+    await private_network_bridge.start()
+    await submit(private_network_bridge, receiver.url)
     event = json.loads((await receiver.next())[1])
     assert (event["type"], event["data"]["result"]) == ("run.succeeded", None)
-    assert event["dataref"].startswith(closed_network.url)
-    status, found = await closed_network.get(event["dataref"].removeprefix(closed_network.url))
+    assert event["dataref"].startswith(private_network_bridge.url)
+    status, found = await private_network_bridge.get(event["dataref"].removeprefix(private_network_bridge.url))
     assert (status, found["state"]) == (200, "succeeded")
     assert found["result"]
 
 
-async def test_a_secret_that_is_changed_in_its_file_signs_without_a_restart(
+async def test_a_secret_changed_in_its_file_signs_without_a_restart(
     tmp_path: Path, crew_url: str, receiver: Receiver
 ) -> None:
-    """First a mistake, which is told and changes nothing, then a good one; neither is ever in the log."""
+    """First an invalid one, which is reported and changes nothing, then a valid one; neither is ever logged."""
     first, mistake, second = f"whsec_{'Zmlyc3Qx' * 4}", "mistake-9d1f", f"whsec_{'c2Vjb25k' * 4}"
     file = tmp_path / "secret"
     file.write_text(first)

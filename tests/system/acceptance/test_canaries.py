@@ -1,7 +1,8 @@
-"""A secret in every secret setting, a bridge run end to end, and no trace of one anywhere outside.
+"""A canary in every secret setting, one end-to-end use of a bridge, and no trace of a canary outside.
 
-Looked for in what is logged (at debug), stored, counted, published, called back and answered over HTTP, as it is and in
-the forms that JSON, URLs and base64 give it.
+The test searches everything that is logged (at debug level), stored, counted, published, called back, and returned
+over
+HTTP, in plain text and in the encodings of JSON, URLs, and base64.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ SECRETS = {CREW, CLIENT, BROKER, HOOK, SIGNING, SIGNING.removeprefix("whsec_"), 
 
 
 def forms(secret: str) -> set[bytes]:
-    """How a secret could be written."""
+    """The encodings in which a secret could occur."""
     raw = secret.encode()
     return {raw, quote(secret, safe="").encode(), base64.b64encode(raw).rstrip(b"="), raw.hex().encode()}
 
@@ -44,7 +45,7 @@ def test_a_canary_would_be_found() -> None:
     assert found_in(base64.b64encode(CLIENT.encode())) == {CLIENT}
 
 
-async def test_no_secret_gets_out(tmp_path: Path, node: Broker, amqp: str) -> None:
+async def test_no_secret_leaves_the_bridge(tmp_path: Path, node: Broker, amqp: str) -> None:
     vhost = amqp.rpartition("/")[2]
     node.ctl("add_user", BROKER_USER, BROKER)
     node.ctl("set_permissions", "-p", vhost, BROKER_USER, ".*", ".*", ".*")
@@ -71,13 +72,13 @@ async def test_no_secret_gets_out(tmp_path: Path, node: Broker, amqp: str) -> No
         )
         try:
             await daemon.start()
-            seen = await _live_a_little(daemon, node, amqp, called)
+            seen = await _use_everything(daemon, node, amqp, called)
         finally:
             await daemon.close()
     seen |= await asyncio.to_thread(_files, tmp_path)
     seen["callbacks"] = b"".join(called)
-    assert {name for name, text in seen.items() if not text} == set(), "nothing to look at"
-    # The crew's callback URL is stored, as the place to deliver to; its query is what the store cannot do without.
+    assert {name for name, text in seen.items() if not text} == set(), "nothing to search"
+    # The crew's callback URL is stored as the delivery target; the store cannot do without its query.
     allowed = {"store": {QUERY}}
     found = {name: found_in(text) - allowed.get(name, set()) for name, text in seen.items()}
     assert {name: secrets for name, secrets in found.items() if secrets} == {}
@@ -88,8 +89,11 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {"log": (folder / "bridge.log").read_bytes(), "store": stored}
 
 
-async def _live_a_little(daemon: Daemon, node: Broker, amqp: str, called: list[bytes]) -> dict[str, bytes]:
-    """A run over HTTP, one over RabbitMQ, refusals at each door, a broker that cuts us off; what was told meanwhile."""
+async def _use_everything(daemon: Daemon, node: Broker, amqp: str, called: list[bytes]) -> dict[str, bytes]:
+    """A run over HTTP, one over RabbitMQ, refusals of each kind, a closed broker connection;
+
+    return what was received.
+    """
     responses = []
     async with aiohttp.ClientSession() as http, channel(amqp) as ch:
         for path, token, body in (
@@ -119,8 +123,8 @@ async def _live_a_little(daemon: Daemon, node: Broker, amqp: str, called: list[b
     return {"answers": b"\n".join(responses), "events": events}
 
 
-async def _is(value: Awaitable[int], wanted: int) -> bool:
-    return await value >= wanted
+async def _is(value: Awaitable[int], expected: int) -> bool:
+    return await value >= expected
 
 
 async def _value(number: int) -> int:
@@ -129,7 +133,7 @@ async def _value(number: int) -> int:
 
 @asynccontextmanager
 async def _receiver(called: list[bytes]) -> AsyncIterator[str]:
-    """Takes callbacks; of each the headers and the body."""
+    """Accepts callbacks; keeps the headers and the body of each."""
 
     async def take(request: web.Request) -> web.Response:
         called.append(f"{dict(request.headers)}".encode() + await request.read())

@@ -1,4 +1,4 @@
-"""The verbs that talk to a running bridge, as a person uses them: each in a process of its own."""
+"""Commands that call a running bridge, each in a process of its own."""
 
 import asyncio
 import json
@@ -15,8 +15,8 @@ from tests.system.acceptance.harness import Daemon, eventually, free_port
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a verb said, and how it ended."""
+class Output:
+    """The output and the exit code of a command."""
 
     code: int
     out: str
@@ -28,24 +28,24 @@ class Said:
         return json.loads(self.out)
 
 
-class Person:
-    """Somebody at a command line."""
+class CommandLine:
+    """Runs commands."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
-    async def says(self, *arguments: str) -> Said:
+    async def says(self, *arguments: str) -> Output:
         command = [sys.executable, "-m", "bridge", *arguments, "--url", self.url]
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
         out, err = await process.communicate()
         assert process.returncode is not None
-        return Said(process.returncode, out.decode(), err.decode())
+        return Output(process.returncode, out.decode(), err.decode())
 
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
-    """A bridge without a broker, whose crew asks once whether it may go on."""
+    """A bridge without a broker, whose crew asks once for approval."""
     port = free_port()
     settings = SandboxSettings(run_time=parse_run_time("fixed:0.5"), inputs=("n",), human_questions=1)
     async with running(settings) as crew_url:
@@ -56,17 +56,17 @@ async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
 
 
 @pytest.fixture
-def person(daemon: Daemon) -> Person:
-    return Person(daemon.url)
+def command_line(daemon: Daemon) -> CommandLine:
+    return CommandLine(daemon.url)
 
 
-async def test_a_run_is_sent_answered_and_followed_to_its_end(daemon: Daemon, person: Person):
-    sent = asyncio.create_task(person.says("send", "research", "n=1", "--json"))
+async def test_a_run_is_sent_answered_and_followed_to_its_end(daemon: Daemon, command_line: CommandLine):
+    sent = asyncio.create_task(command_line.says("send", "research", "n=1", "--json"))
     waiting = await run_in(daemon, "waiting_for_human")
-    answered = await person.says("runs", "resume", waiting["run_id"], "--approve", "--json")
+    answered = await command_line.says("runs", "resume", waiting["run_id"], "--approve", "--json")
     done = (await sent).json
     shown, listed = await asyncio.gather(
-        person.says("runs", "show", done["run_id"], "--json"), person.says("runs", "list", "--json")
+        command_line.says("runs", "show", done["run_id"], "--json"), command_line.says("runs", "list", "--json")
     )
 
     assert answered.json["run_id"] == waiting["run_id"] == done["run_id"]
@@ -74,30 +74,30 @@ async def test_a_run_is_sent_answered_and_followed_to_its_end(daemon: Daemon, pe
     assert [run["run_id"] for run in listed.json["runs"]] == [done["run_id"]]
 
 
-async def test_a_run_that_is_cancelled_makes_its_sender_end_with_1(daemon: Daemon, person: Person):
-    tracker = asyncio.create_task(person.says("send", "research", "n=1"))
+async def test_cancelling_a_run_ends_the_command_of_its_sender_with_1(daemon: Daemon, command_line: CommandLine):
+    tracker = asyncio.create_task(command_line.says("send", "research", "n=1"))
     waiting = await run_in(daemon, "waiting_for_human")
-    cancelled = await person.says("runs", "cancel", waiting["run_id"], "--reason", "a mistake")
+    cancelled = await command_line.says("runs", "cancel", waiting["run_id"], "--reason", "a mistake")
 
     assert cancelled.code == 0
     assert "cancelled" in cancelled.out
     assert (await tracker).code == 1
 
 
-async def test_mistakes_are_told_in_a_line_with_the_promised_codes(person: Person):
-    nowhere = Person(f"http://127.0.0.1:{free_port()}")
+async def test_mistakes_are_reported_in_one_line_with_the_documented_codes(command_line: CommandLine):
+    nowhere = CommandLine(f"http://127.0.0.1:{free_port()}")
     unknown, undecided, missing, unreachable = await asyncio.gather(
-        person.says("runs", "show", "01a20bad-e9b3-7480-9cfa-e67aac85af9d"),
-        person.says("runs", "resume", "01a20bad-e9b3-7480-9cfa-e67aac85af9d"),
-        person.says("send", "research", "--json"),
+        command_line.says("runs", "show", "01a20bad-e9b3-7480-9cfa-e67aac85af9d"),
+        command_line.says("runs", "resume", "01a20bad-e9b3-7480-9cfa-e67aac85af9d"),
+        command_line.says("send", "research", "--json"),
         nowhere.says("runs", "list"),
     )
 
-    assert [said.code for said in (unknown, undecided, missing, unreachable)] == [64, 64, 64, 69]
-    for said in (unknown, undecided, missing, unreachable):
-        assert said.out == ""
-        assert len(said.err.strip().splitlines()) <= 2
-        assert "Traceback" not in said.err
+    assert [output.code for output in (unknown, undecided, missing, unreachable)] == [64, 64, 64, 69]
+    for output in (unknown, undecided, missing, unreachable):
+        assert output.out == ""
+        assert len(output.err.strip().splitlines()) <= 2
+        assert "Traceback" not in output.err
     assert "n" in missing.err
 
 

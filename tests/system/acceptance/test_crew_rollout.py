@@ -1,4 +1,4 @@
-"""Two real bridges on one PostgreSQL, of which only one has a crew, as while a new crew is rolled out."""
+"""Two real bridges on one PostgreSQL, of which only one has a crew, as during the rollout of a new crew."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -28,10 +28,10 @@ async def crew_url() -> AsyncIterator[str]:
         yield url
 
 
-async def test_a_bridge_leaves_runs_of_a_crew_alone_that_only_another_one_has(
+async def test_a_bridge_does_not_claim_runs_of_a_crew_that_only_another_one_has(
     tmp_path: Path, crew_url: str, postgres: PostgresServer
 ) -> None:
-    """It claimed them when the other one died and sat on them, and nothing said so."""
+    """It claimed them when the other one died and kept them, and nothing reported it."""
     store = {"url": postgres.url("crews")}
     crew = {"url": crew_url, "token": "sandbox-token", "poll": {"min_interval": "300ms", "max_interval": "300ms"}}
     old = Daemon(tmp_path / "old", crew_url, store=store)
@@ -57,7 +57,7 @@ async def test_a_bridge_leaves_runs_of_a_crew_alone_that_only_another_one_has(
         async with aiohttp.ClientSession() as session:
             request = {"crew": "writers", "inputs": {"n": 1}}
             async with session.post(f"{old.url}/v1/runs", json=request) as response:
-                assert response.status == 202  # for the other one
+                assert response.status == 202  # for the other bridge
                 run_id = (await response.json())["run_id"]
         await eventually(is_running, "the run is started by the bridge that has the crew")
         await new.kill()
@@ -67,7 +67,7 @@ async def test_a_bridge_leaves_runs_of_a_crew_alone_that_only_another_one_has(
         assert "writers" in ready["parts"]["crews"]["detail"]
         assert postgres.execute("SELECT owner FROM runs", database="crews") == [(None,)]
         await new.start()
-        await eventually(has_succeeded, "the run is followed to its end")
+        await eventually(has_succeeded, "the run is tracked to its end")
         _, ready = await old.get("/readyz")
         assert ready["status"] == "ready"
     finally:

@@ -1,4 +1,4 @@
-"""Humans in the loop, with the real process, a real broker and the sandbox that asks."""
+"""Human input, with the real process, a real broker, and a sandbox that asks."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ async def submit(daemon: Daemon) -> str:
 
 
 async def question(daemon: Daemon, run_id: str, number: int) -> dict[str, Any]:
-    """The run's question with this number, once it waits for an answer."""
+    """The run's question with this number, as soon as it waits for an answer."""
     found: dict[str, Any] = {}
 
     async def met() -> bool:
@@ -69,14 +69,14 @@ async def answer_by_queue(amqp: str, run_id: str, answer: dict[str, Any], copies
         await asyncio.gather(*(exchange.publish(message, "research") for _ in range(copies)))
 
 
-async def over(daemon: Daemon, run_id: str) -> dict[str, Any]:
+async def ended(daemon: Daemon, run_id: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     async def met() -> bool:
         found.update((await daemon.get(f"/v1/runs/{run_id}"))[1])
         return found["finished_at"] is not None
 
-    await eventually(met, "the run is over")
+    await eventually(met, "the run has ended")
     return found
 
 
@@ -89,7 +89,7 @@ async def dead_reasons(amqp: str) -> list[str]:
     return reasons
 
 
-async def test_two_questions_answered_three_times_at_once_over_both_doors_are_resumed_once_each(
+async def test_two_questions_answered_three_times_concurrently_over_http_and_amqp_are_resumed_once_each(
     tmp_path: Path, amqp: str, record_property: Callable[[str, object], None]
 ) -> None:
     async with bridge_and_crew(tmp_path, amqp, {"human_questions": 2}) as (daemon, crew_url):
@@ -101,7 +101,7 @@ async def test_two_questions_answered_three_times_at_once_over_both_doors_are_re
             *statuses, _ = await asyncio.gather(*by_http, answer_by_queue(amqp, run_id, answer, 3))
             record_property(f"http_{number}", statuses)
             assert set(statuses) <= {200, 409}
-        run = await over(daemon, run_id)
+        run = await ended(daemon, run_id)
         results = await drain(amqp, 3)
         found = await ledger(crew_url)
 
@@ -116,7 +116,7 @@ async def test_two_questions_answered_three_times_at_once_over_both_doors_are_re
         assert found["started"] == 1
 
 
-async def test_a_flows_question_is_answered_once_and_its_address_is_told_nowhere(tmp_path: Path, amqp: str) -> None:
+async def test_a_flow_question_is_answered_once_and_its_callback_url_is_secret(tmp_path: Path, amqp: str) -> None:
     sandbox: dict[str, Any] = {"kind": "flow", "human_questions": 1}
     async with bridge_and_crew(tmp_path, amqp, sandbox, kind="flow", human={"secret": SECRET}) as (daemon, crew_url):
         run_id = await submit(daemon)
@@ -124,7 +124,7 @@ async def test_a_flows_question_is_answered_once_and_its_address_is_told_nowhere
         answer = {"feedback": "Approved"}
         by_http = (answer_by_http(daemon, run_id, answer) for _ in range(3))
         await asyncio.gather(*by_http, answer_by_queue(amqp, run_id, answer, 3))
-        run = await over(daemon, run_id)
+        run = await ended(daemon, run_id)
         results = await drain(amqp, 2)
         found = await ledger(crew_url)
 
@@ -134,12 +134,12 @@ async def test_a_flows_question_is_answered_once_and_its_address_is_told_nowhere
         ]
         assert (run["state"], found["resumes"]) == ("succeeded", [])
         assert results.final_events() == {run_id: ["run.succeeded"]}
-        told = json.dumps(run) + daemon.log() + "".join(str(body) for body in results.bodies.values())
-        assert "token=" not in told
-        assert "human_feedback_requests" not in told
+        text = json.dumps(run) + daemon.log() + "".join(str(body) for body in results.bodies.values())
+        assert "token=" not in text
+        assert "human_feedback_requests" not in text
 
 
-async def test_a_message_steers_by_the_key_of_its_request(tmp_path: Path, amqp: str) -> None:
+async def test_a_message_commands_a_run_by_the_key_of_its_request(tmp_path: Path, amqp: str) -> None:
     async with bridge_and_crew(tmp_path, amqp, {"human_questions": 1}) as (daemon, _):
         async with channel(amqp) as ch:
             exchange = await ch.get_exchange("kickoff.requests")
@@ -156,7 +156,7 @@ async def test_a_message_steers_by_the_key_of_its_request(tmp_path: Path, amqp: 
             late = aio_pika.Message(b'{"idempotency_key": "order-1", "approve": true}', type="resume")
             unknown = aio_pika.Message(b'{"run_id": "nobody"}', type="cancel")
             await exchange.publish(cancel, "research")
-            assert (await over(daemon, run["run_id"]))["state"] == "cancelled"
+            assert (await ended(daemon, run["run_id"]))["state"] == "cancelled"
             for message in (late, unknown):
                 await exchange.publish(message, "research")
 

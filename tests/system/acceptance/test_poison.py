@@ -1,4 +1,4 @@
-"""A durable item on which the bridge has a bug: the process goes on, says so, and nothing is paid for twice."""
+"""A stored item that triggers a bug: the process continues and reports it, and nothing is paid for twice."""
 
 import sys
 from collections.abc import Iterator
@@ -34,14 +34,14 @@ main()
 
 
 class Buggy(Daemon):
-    """A daemon with a bug on which it meets every run of one crew; `mended`: it is gone at the next start."""
+    """A daemon with a bug that affects every run of one crew; `fixed`: it is fixed at the next start."""
 
     buggy = True
-    mended = False
+    fixed = False
 
     def command(self) -> list[str]:
         usual = super().command()
-        return usual if self.mended else [sys.executable, "-c", BUGGY, *usual[3:]]
+        return usual if self.fixed else [sys.executable, "-c", BUGGY, *usual[3:]]
 
     async def submit(self, crew: str) -> str:
         async with aiohttp.ClientSession() as session:
@@ -57,10 +57,10 @@ class Buggy(Daemon):
         return found
 
     async def ends(self, run_id: str) -> None:
-        async def over() -> bool:
+        async def has_succeeded() -> bool:
             return bool((await self.run(run_id))["state"] == "succeeded")
 
-        await eventually(over, "the run has succeeded")
+        await eventually(has_succeeded, "the run has succeeded")
 
     async def is_deferred(self, run_id: str) -> None:
         async def deferred() -> bool:
@@ -101,7 +101,7 @@ async def test_a_run_with_a_bug_costs_no_other_run_and_survives_restarts(
         assert await bridge.terminate() == 0
         assert bridge.log_events()["item_quarantined"] >= 1
 
-        bridge.mended = True
+        bridge.fixed = True
         await bridge.start()
         await bridge.ends(poisoned)
         assert (await bridge.run(poisoned))["waiting"] is None
@@ -111,8 +111,8 @@ async def test_a_run_with_a_bug_costs_no_other_run_and_survives_restarts(
 
 
 @pytest.mark.timeout(600)
-async def test_a_refused_message_with_a_double_that_no_single_holds(daemon: Daemon, amqp: str) -> None:
-    """The publisher ended of it at every start, and on PostgreSQL took all replicas with it in turn."""
+async def test_a_refused_message_with_a_double_too_large_for_a_single(daemon: Daemon, amqp: str) -> None:
+    """The publisher failed at every start, and on PostgreSQL took down all replicas in turn."""
     headers: dict[str, Any] = {"x-ratio": 1e300, "share": 0.1}
     async with channel(amqp) as ch:
         exchange = await ch.get_exchange("kickoff.requests")
@@ -121,7 +121,7 @@ async def test_a_refused_message_with_a_double_that_no_single_holds(daemon: Daem
         async def dead() -> bool:
             return (await ch.declare_queue(DEAD, passive=True)).declaration_result.message_count == 1
 
-        await eventually(dead, "the message is in the dead queue")
+        await eventually(dead, "the message is in the dead-letter queue")
         message = await (await ch.get_queue(DEAD, ensure=False)).get(no_ack=True)
     assert message is not None
     assert {name: message.headers[name] for name in headers} == headers

@@ -1,4 +1,4 @@
-"""What the process is to the machine that it runs on: signals, core dumps."""
+"""The process and its machine: signals, core dumps, lost files, and the first log lines."""
 
 import json
 import os
@@ -15,8 +15,8 @@ import pytest
 from tests.system.acceptance.harness import Daemon, eventually, free_port
 
 
-async def test_a_hangup_stops_it_as_any_signal_to_stop_and_no_core_is_dumped(tmp_path: Path, crew_url: str) -> None:
-    """SIGHUP ended the process in the middle of a POST; a core dump held every token."""
+async def test_sighup_stops_the_process_in_order_and_no_core_is_dumped(tmp_path: Path, crew_url: str) -> None:
+    """SIGHUP ended the process in the middle of a POST; a core dump contained every token."""
     daemon = Daemon(tmp_path, crew_url)
     await daemon.start()
     try:
@@ -29,7 +29,7 @@ async def test_a_hangup_stops_it_as_any_signal_to_stop_and_no_core_is_dumped(tmp
 
 
 @pytest.mark.parametrize(
-    ("loss", "said"),
+    ("loss", "message"),
     [
         (Path.unlink, "bridge.db was removed or replaced"),
         (lambda path: os.truncate(path, 0), "bridge.db was truncated or overwritten"),
@@ -37,10 +37,10 @@ async def test_a_hangup_stops_it_as_any_signal_to_stop_and_no_core_is_dumped(tmp
     ],
     ids=["removed", "emptied", "truncated"],
 )
-async def test_it_ends_and_confirms_nothing_more_once_its_store_was_lost(
-    tmp_path: Path, crew_url: str, loss: Callable[[Path], None], said: str
+async def test_the_process_ends_and_confirms_nothing_more_after_its_store_was_lost(
+    tmp_path: Path, crew_url: str, loss: Callable[[Path], None], message: str
 ) -> None:
-    """It answered 202 and said that the store was readable; after a restart, the same keys were POSTed again."""
+    """It responded with 202 and reported the store as readable; after a restart, the same keys were posted again."""
     daemon = Daemon(tmp_path, crew_url)
     await daemon.start()
     try:
@@ -56,11 +56,11 @@ async def test_it_ends_and_confirms_nothing_more_once_its_store_was_lost(
         assert await daemon.ended() == 74
     finally:
         await daemon.close()
-    assert said in daemon.log().splitlines()[-1]
+    assert message in daemon.log().splitlines()[-1]
     assert "Traceback" not in daemon.log()
 
 
-async def test_it_ends_within_seconds_although_nobody_asks_it_for_anything(tmp_path: Path, crew_url: str) -> None:
+async def test_the_process_ends_within_seconds_without_any_request(tmp_path: Path, crew_url: str) -> None:
     daemon = Daemon(tmp_path, crew_url)
     await daemon.start()
     try:
@@ -70,7 +70,7 @@ async def test_it_ends_within_seconds_although_nobody_asks_it_for_anything(tmp_p
         await daemon.close()
 
 
-async def test_its_first_words_say_where_it_is_connected_without_any_password(tmp_path: Path, crew_url: str) -> None:
+async def test_the_first_log_lines_name_the_connections_without_passwords(tmp_path: Path, crew_url: str) -> None:
     broker = f"127.0.0.1:{free_port()}/orders"
     daemon = Daemon(tmp_path, crew_url, amqp={"url": f"amqp://user:hush-hush@{broker}"})
 

@@ -1,4 +1,4 @@
-"""The promises, kept by the real process under load, kills, broker restarts and signals."""
+"""The promises hold for the real process under load, kills, broker restarts, and signals."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,28 +17,28 @@ def requests(count: int, start: int = 0) -> list[dict[str, Any]]:
     return [{"crew": "research", "inputs": {"n": str(number)}} for number in range(start, start + count)]
 
 
-async def submit(daemon: Daemon, wanted: list[dict[str, Any]]) -> None:
+async def submit(daemon: Daemon, requested: list[dict[str, Any]]) -> None:
     async with aiohttp.ClientSession() as session:
-        for request in wanted:
+        for request in requested:
             headers = {"Idempotency-Key": request["inputs"]["n"]}
             async with session.post(f"{daemon.url}/v1/runs", json=request, headers=headers) as response:
                 assert response.status == 202, await response.text()
 
 
-async def over(daemon: Daemon, count: int) -> None:
+async def all_ended(daemon: Daemon, count: int) -> None:
     async def met() -> bool:
         try:
             return await daemon.count("succeeded", "failed", "timed_out", "in_doubt") >= count
         except aiohttp.ClientError:
             return False
 
-    await eventually(met, f"{count} runs are over", patience_with(count))
+    await eventually(met, f"{count} runs have ended", patience_with(count))
 
 
-async def test_every_request_over_both_doors_is_run_once_and_ends_with_one_event(
+async def test_every_request_over_http_and_amqp_runs_once_and_ends_with_one_event(
     daemon: Daemon, amqp: str, crew_url: str
 ) -> None:
-    """2,000 requests by RabbitMQ, half of them sent twice, and 500 by HTTP."""
+    """2,000 requests all_ended RabbitMQ, half of them sent twice, and 500 all_ended HTTP."""
     by_queue, by_http = requests(2000), requests(500, start=2000)
     await asyncio.gather(
         publish(amqp, by_queue[:1000]),
@@ -46,7 +46,7 @@ async def test_every_request_over_both_doors_is_run_once_and_ends_with_one_event
         publish(amqp, by_queue[:1000]),
         submit(daemon, by_http),
     )
-    await over(daemon, 2500)
+    await all_ended(daemon, 2500)
     results = await drain(amqp, 2500)
 
     assert posts_per_request(await ledger(crew_url)) == dict.fromkeys((str(number) for number in range(2500)), 1)
@@ -60,14 +60,14 @@ async def test_every_request_over_both_doors_is_run_once_and_ends_with_one_event
 async def test_ten_kills_lose_nothing_and_post_nothing_twice(
     daemon: Daemon, amqp: str, crew_url: str, record_property: Callable[[str, object], None]
 ) -> None:
-    """Only runs whose POST was under way may be in doubt; repeated events have equal id and equal bytes."""
+    """Only runs with a POST in flight may be in doubt; repeated events have equal ids and bytes."""
     producing = asyncio.create_task(publish(amqp, requests(1000), retry=True))
     for number in range(1, 11):
-        await over_or_under_way(daemon, number * 80)
+        await ended_or_running(daemon, number * 80)
         await daemon.kill()
         await daemon.start()
     await producing
-    await over(daemon, 1000)
+    await all_ended(daemon, 1000)
     runs = await daemon.all_runs()
     in_doubt = [run for run in runs if run["state"] == "in_doubt"]
     results = await drain(amqp, 1000 - len(in_doubt))
@@ -75,7 +75,7 @@ async def test_ten_kills_lose_nothing_and_post_nothing_twice(
 
     assert len(runs) == 1000
     assert max(posts.values()) == 1
-    assert len(in_doubt) <= 10 * 64, "no more than could be under way at each kill"
+    assert len(in_doubt) <= 10 * 64, "no more than could be in flight at each kill"
     finals = results.final_events()
     assert set(finals) == {run["run_id"] for run in runs} - {run["run_id"] for run in in_doubt}
     assert all(len(types) == 1 for types in finals.values())
@@ -84,7 +84,7 @@ async def test_ten_kills_lose_nothing_and_post_nothing_twice(
     record_property("repeated_events", results.duplicates)
 
 
-async def over_or_under_way(daemon: Daemon, count: int) -> None:
+async def ended_or_running(daemon: Daemon, count: int) -> None:
     async def met() -> bool:
         return await daemon.count("starting", "running", "succeeded", "in_doubt") >= count
 
@@ -92,16 +92,16 @@ async def over_or_under_way(daemon: Daemon, count: int) -> None:
 
 
 async def test_three_broker_restarts_lose_nothing(daemon: Daemon, node: Broker, amqp: str, crew_url: str) -> None:
-    """The daemon goes on by itself; events wait in the store while the broker is away."""
+    """The daemon recovers by itself; events wait in the store while the broker is unavailable."""
     producing = asyncio.create_task(publish(amqp, requests(1000), retry=True))
     for number in range(1, 4):
-        await over_or_under_way(daemon, number * 200)
+        await ended_or_running(daemon, number * 200)
         await asyncio.to_thread(node.stop)
         status, body = await daemon.get("/healthz")
         assert status == 200, body
         await asyncio.to_thread(node.start)
     await producing
-    await over(daemon, 1000)
+    await all_ended(daemon, 1000)
     results = await drain(amqp, 1000)
 
     assert posts_per_request(await ledger(crew_url)) == dict.fromkeys((str(n) for n in range(1000)), 1)
@@ -110,22 +110,22 @@ async def test_three_broker_restarts_lose_nothing(daemon: Daemon, node: Broker, 
     assert daemon.log_events()["started"] == 1
 
 
-async def test_sigterm_under_load_ends_with_0_and_cuts_no_post(tmp_path: Path, amqp: str) -> None:
-    """Each POST takes half a second here, so several are under way when the signal comes."""
+async def test_sigterm_under_load_ends_with_0_and_aborts_no_post(tmp_path: Path, amqp: str) -> None:
+    """Each POST takes half a second, so several are in flight when the signal arrives."""
     slow = SandboxSettings(run_time=parse_run_time("uniform:0.1:1"), inputs=("n",), kickoff_delay=0.5)
     async with running(slow) as crew_url:
         daemon = Daemon(tmp_path, crew_url, amqp={"url": amqp})
         await daemon.start()
         try:
             await publish(amqp, requests(300))
-            await over_or_under_way(daemon, 60)
+            await ended_or_running(daemon, 60)
             code = await daemon.terminate()
             await daemon.start()
             in_doubt = await daemon.count("in_doubt")
-            await over(daemon, 300)
+            await all_ended(daemon, 300)
 
             assert code == 0
-            assert in_doubt == 0, "a POST that was cut off would be in doubt"
+            assert in_doubt == 0, "an aborted POST would be in doubt"
             assert posts_per_request(await ledger(crew_url)) == dict.fromkeys((str(n) for n in range(300)), 1)
         finally:
             await daemon.close()

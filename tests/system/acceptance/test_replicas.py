@@ -1,4 +1,4 @@
-"""Several real bridges on one PostgreSQL and one crew: sharing runs under way, limits for all together."""
+"""Several real bridges on one PostgreSQL and one crew: fair shares of running runs, and common limits."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-async def test_a_new_bridge_takes_its_share_of_runs_that_are_under_way(
+async def test_a_new_bridge_takes_its_share_of_running_runs(
     tmp_path: Path, amqp: str, postgres: PostgresServer, record_property: Note
 ) -> None:
     limits: dict[str, Any] = {"max_running": 400, "requests_per_second": 500}
@@ -31,14 +31,14 @@ async def test_a_new_bridge_takes_its_share_of_runs_that_are_under_way(
         await eventually(lambda: _running(replicas, 300), "all are running")
         await replicas.start(2)
         joined = time.monotonic()
-        await eventually(lambda: _even(replicas, 3, 100), "each follows about a third")
+        await eventually(lambda: _even(replicas, 3, 100), "each tracks about a third")
         record_property("even_after_s", round(time.monotonic() - joined, 1))
         record_property("runs_followed_by_each", await replicas.owned())
         posts = (await ledger(replicas.crew_url))["kickoffs"]
     assert len(posts) == 300
 
 
-async def test_max_running_holds_for_all_bridges_together(tmp_path: Path, amqp: str, postgres: PostgresServer) -> None:
+async def test_max_running_applies_to_all_bridges_together(tmp_path: Path, amqp: str, postgres: PostgresServer) -> None:
     limits: dict[str, Any] = {
         "max_running": 8,
         "requests_per_second": 2000,
@@ -47,14 +47,14 @@ async def test_max_running_holds_for_all_bridges_together(tmp_path: Path, amqp: 
     async with replicas_of(tmp_path, amqp, postgres, "uniform:0.1:0.4", crew=limits) as replicas:
         await replicas.start(3)
         await publish(amqp, requests(200))
-        await replicas.over(200)
+        await replicas.all_ended(200)
         await replicas.judge(200)
         found = await ledger(replicas.crew_url)
     assert 4 < most_at_once(found["kickoffs"]) <= 8
 
 
 def most_at_once(executions: Sequence[dict[str, Any]]) -> int:
-    """The largest number of executions under way at one moment."""
+    """The largest number of concurrent executions."""
     moments = sorted(
         [(entry["received_at"], 1) for entry in executions] + [(entry["ended_at"], -1) for entry in executions]
     )

@@ -1,4 +1,4 @@
-"""Moving a store full of runs under way from SQLite to PostgreSQL, and going on there: `RUNS=50000` for many."""
+"""Copying a store with running runs from SQLite to PostgreSQL, and continuing there: `RUNS=50000` for many."""
 
 import asyncio
 import os
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.timeout(3600)
 RUNS = int(os.environ.get("RUNS") or 400)
 
 
-async def test_runs_under_way_move_to_postgresql_and_end_there(tmp_path: Path, amqp: str) -> None:
-    """All of them end, each once, and nothing is started anew."""
+async def test_running_runs_are_copied_to_postgresql_and_end_there(tmp_path: Path, amqp: str) -> None:
+    """All of them end, each once, and nothing is started again."""
     old = f"sqlite:///{tmp_path}/bridge.db"
     await fill(old, "research", RUNS)
     (port,) = free_ports(1)
@@ -44,14 +44,14 @@ async def test_runs_under_way_move_to_postgresql_and_end_there(tmp_path: Path, a
         finally:
             await bridge.close()
     finals = results.final_events()
-    print(f"moved {RUNS} runs under way in {took:.0f} s; all ended {ended:.0f} s later, copies {results.duplicates}")
+    print(f"copied {RUNS} running runs in {took:.0f} s; all ended {ended:.0f} s later, copies {results.duplicates}")
     assert started == {}, "none was POSTed again"
     assert len(finals) == RUNS
     assert [types for types in finals.values() if types != ["run.succeeded"]] == []
 
 
 async def _copy(old: str, new: str) -> float:
-    """Seconds that it took."""
+    """Copy the store; return the seconds it took."""
     began = time.monotonic()
     copying = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bridge", "store", "copy", "--from", old, "--to", new, stderr=asyncio.subprocess.DEVNULL

@@ -1,6 +1,6 @@
-"""The crew API's webhooks and the real daemon: with all of them, with half of them, and where an answer got lost.
+"""The crew API's webhooks and the real daemon: with all of them, with half of them, and with lost responses.
 
-The sandbox is a process of its own, too, so that neither disturbs the other's clock.
+The sandbox runs in a process of its own, so that neither affects the timing of the other.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ Note = Callable[[str, object], None]
 
 @asynccontextmanager
 async def sandbox(*options: str) -> AsyncIterator[str]:
-    """`kickoff-bridge sandbox`; gives its URL."""
+    """`kickoff-bridge sandbox`; returns its URL."""
     port = free_port()
     command = [sys.executable, "-m", "bridge", "sandbox", "--port", str(port), "--inputs", "n", *options]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
@@ -44,21 +44,21 @@ async def sandbox(*options: str) -> AsyncIterator[str]:
 
 @dataclass
 class Receiver:
-    """Takes completion events as callbacks, with the moment of their arrival."""
+    """Accepts completion events as callbacks, with the time of their arrival."""
 
     url: str
     events: list[tuple[float, dict[str, Any]]]
 
     def arrived_at(self) -> dict[str, float]:
-        """Kickoff id → when the final event came."""
+        """Kickoff id → arrival of the final event."""
         return {event["data"]["kickoff_id"]: at for at, event in self.events}
 
     def finals(self) -> dict[str, tuple[str, str | None]]:
-        """What the consumer learnt of each request; one event per run, whatever happened on the way."""
-        told = [event for _, event in self.events if event["data"]["state"] not in {"in_doubt", "running"}]
-        runs = Counter(event["data"]["run_id"] for event in told)
+        """The consumer's view of each request; one event per run, whatever happened."""
+        events = [event for _, event in self.events if event["data"]["state"] not in {"in_doubt", "running"}]
+        runs = Counter(event["data"]["run_id"] for event in events)
         assert max(runs.values(), default=1) == 1
-        return {event["data"]["meta"]["n"]: (event["type"], event["data"]["result"]) for event in told}
+        return {event["data"]["meta"]["n"]: (event["type"], event["data"]["result"]) for event in events}
 
 
 @asynccontextmanager
@@ -83,7 +83,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one way of following cost and brought; lag is from the end at the sandbox to the event at the receiver."""
+    """Cost and result of one kind of tracking; lag is from the end in the sandbox to the event at the receiver."""
 
     finals: dict[str, tuple[str, str | None]]
     polls: int
@@ -91,7 +91,7 @@ class Outcome:
 
     def __str__(self) -> str:
         p95 = statistics.quantiles(self.lags, n=20)[-1]
-        return f"{self.polls} looks, lag mean {statistics.mean(self.lags):.2f} s, p95 {p95:.2f} s"
+        return f"{self.polls} polls, lag mean {statistics.mean(self.lags):.2f} s, p95 {p95:.2f} s"
 
 
 async def submit(bridge: Daemon, count: int) -> None:
@@ -104,7 +104,7 @@ async def submit(bridge: Daemon, count: int) -> None:
 
 @asynccontextmanager
 async def bridge(folder: Path, crew_url: str, taker: Receiver, *, webhooks: bool, **crew: Any) -> AsyncIterator[Daemon]:
-    """A daemon that delivers to the receiver; with webhooks the sandbox can reach it."""
+    """A daemon that delivers to the receiver; the sandbox can reach its webhooks."""
     daemon = Daemon(folder, crew_url, {"callback_url": taker.url, **crew}, callbacks={"allow_private": True})
     daemon.change(**({"public_url": daemon.url} if webhooks else {}))
     await daemon.start()
@@ -115,16 +115,16 @@ async def bridge(folder: Path, crew_url: str, taker: Receiver, *, webhooks: bool
 
 
 async def tracked_runs(folder: Path, *, webhooks: bool, options: Sequence[str] = ()) -> Outcome:
-    """Run all executions to their ends, looking as often as the defaults say."""
+    """Run all executions to their ends, with the default poll settings."""
     async with sandbox(*RUN_TIME, *options) as crew_url, receiver() as taker:
         poll = {"poll": {"min_interval": "1s", "max_interval": "60s"}}
         async with bridge(folder, crew_url, taker, webhooks=webhooks, **poll) as daemon:
             await submit(daemon, COUNT)
 
-            async def all_came() -> bool:
+            async def all_received() -> bool:
                 return len(taker.events) >= COUNT
 
-            await eventually(all_came, f"{COUNT} events")
+            await eventually(all_received, f"{COUNT} events")
             found = await ledger(crew_url)
             assert max(posts_per_request(found).values()) == 1
             ended = {entry["kickoff_id"]: entry["ends_at"] for entry in found["kickoffs"]}
@@ -132,10 +132,10 @@ async def tracked_runs(folder: Path, *, webhooks: bool, options: Sequence[str] =
             return Outcome(taker.finals(), found["polls"], lags)
 
 
-async def test_webhooks_spare_four_looks_in_five_at_no_more_lag_and_change_no_event_even_if_half_are_lost(
+async def test_webhooks_save_four_polls_in_five_without_more_lag_even_if_half_are_lost(
     tmp_path: Path, record_property: Note
 ) -> None:
-    """500 runs three times, side by side, with the same run times: polling, all webhooks, half of them in disorder."""
+    """500 runs three times, side by side, with the same run times: polling, all webhooks, half of them out of order."""
     disorder = ("--webhook-loss", "0.5", "--webhook-doubling", "1", "--webhook-shuffle")
     alone, intact, lossy = await asyncio.gather(
         tracked_runs(tmp_path / "alone", webhooks=False),
@@ -154,14 +154,14 @@ async def test_webhooks_spare_four_looks_in_five_at_no_more_lag_and_change_no_ev
     assert max(statistics.quantiles(intact.lags, n=20)) <= max(statistics.quantiles(alone.lags, n=20))
 
 
-# Answers that got lost --------------------------------------------------------------------------------------------
+# Lost responses -----------------------------------------------------------------------------------------------------
 
 LOST = 200
 CUT_OFF = ("--fault", json.dumps({"on": "kickoff", "do": "reset_after", "times": None}), "--run-time", "uniform:0.5:2")
 
 
 async def cli(bridge: Daemon, *arguments: str) -> None:
-    """A verb of the command line, in a process of its own."""
+    """A command in a process of its own."""
     command = [sys.executable, "-m", "bridge", *arguments, "--url", bridge.url]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
     assert await process.wait() == 0
@@ -182,7 +182,7 @@ async def executions(crew_url: str) -> dict[str, list[str]]:
     return found
 
 
-async def test_with_webhooks_every_kickoff_whose_answer_got_lost_finds_its_execution(tmp_path: Path) -> None:
+async def test_with_webhooks_every_kickoff_with_a_lost_response_finds_its_execution(tmp_path: Path) -> None:
     """The POST arrives, the execution starts, the connection is reset: 200 times."""
     async with (
         sandbox(*CUT_OFF) as crew_url,
@@ -194,24 +194,24 @@ async def test_with_webhooks_every_kickoff_whose_answer_got_lost_finds_its_execu
         runs = await daemon.all_runs()
         assert await executions(crew_url) == {run["run_id"]: [run["kickoff_id"]] for run in runs}
 
-        async def all_came() -> bool:
+        async def all_received() -> bool:
             return len(taker.finals()) == LOST
 
-        await eventually(all_came, "all events")
+        await eventually(all_received, "all events")
 
 
-async def test_without_webhooks_they_are_all_in_doubt_and_a_person_decides(tmp_path: Path) -> None:
-    """`hold`: none is lost and none is POSTed twice until somebody says so."""
+async def test_without_webhooks_they_are_all_in_doubt_and_an_operator_decides(tmp_path: Path) -> None:
+    """`hold`: none is lost, and none is posted twice until an operator decides."""
     async with sandbox(*CUT_OFF) as crew_url, receiver() as taker:
         folder = tmp_path / "bridge"
         async with bridge(folder, crew_url, taker, webhooks=False, in_doubt_after="1s") as daemon:
             await submit(daemon, LOST)
             await all_in(daemon, LOST, "in_doubt")
 
-            async def all_said() -> bool:
+            async def all_reported() -> bool:
                 return [event["type"] for _, event in taker.events] == ["run.in_doubt"] * LOST
 
-            await eventually(all_said, "every doubt is told, once")
+            await eventually(all_reported, "every doubt is reported once")
             before = await executions(crew_url)
             assert sorted(map(len, before.values())) == [1] * LOST
 
@@ -232,7 +232,7 @@ async def test_without_webhooks_they_are_all_in_doubt_and_a_person_decides(tmp_p
 
 
 async def test_the_policy_fail_ends_them_and_retry_posts_each_once_more(tmp_path: Path) -> None:
-    """The ten minutes of `retry` pass while the bridge is down: its times are moved back in the store."""
+    """The ten minutes of `retry` pass while the bridge is stopped: its times are moved back in the store."""
     async with sandbox(*CUT_OFF) as crew_url, receiver() as taker:
         async with bridge(
             tmp_path / "fail", crew_url, taker, webhooks=False, in_doubt="fail", in_doubt_after="1s"

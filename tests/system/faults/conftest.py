@@ -1,4 +1,4 @@
-"""The scene of every fault test, how much of it is played, and the table of what was seen."""
+"""Fixtures of fault tests: the scenario, its size, and the table of results."""
 
 import os
 import random
@@ -16,13 +16,13 @@ SetScene = Callable[..., AbstractAsyncContextManager[Scene]]
 
 @pytest.fixture(scope="session")
 def full() -> bool:
-    """Whether all of it is played (`make faults`), or the slice that belongs to `make test`."""
+    """Whether the test runs at full size (`make faults`), or at that of `make test`."""
     return os.environ.get("FAULTS") == "full"
 
 
 @pytest.fixture
 def seed() -> int:
-    """`SEED=…` plays a test again."""
+    """`SEED=…` repeats a test."""
     return int(os.environ.get("SEED") or random.SystemRandom().randrange(1_000_000))
 
 
@@ -33,10 +33,11 @@ def scene(
     seed: int,
     record_property: Callable[[str, object], None],
 ) -> SetScene:
-    """Builds a scene.
+    """Builds a scenario.
 
-    `kickoff_delay` in seconds; `bridge_amqp` is the broker's URL as the bridge sees it, `store` where its store's file
-    is, `run_time` how long executions take, in the sandbox's words.
+    `kickoff_delay` in seconds; `bridge_amqp` is the broker URL of the bridge, `store` the path of its store,
+    `run_time` the
+    duration of executions, in the format of the sandbox.
     """
 
     @asynccontextmanager
@@ -76,7 +77,7 @@ def scene(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The table; rows travel with the reports, because a test may have run in another process."""
+    """Print the table; rows travel with the reports, because a test may have run in another process."""
     reports = [report for found in terminalreporter.stats.values() for report in found]
     rows = [value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "row"]
     if rows:

@@ -1,8 +1,9 @@
-"""The real daemon that kills itself at a named point: `python -m tests.system.faults.daemon POINT NTH MARK ARGS…`.
+"""The real daemon, which kills itself at a named point: `python -m tests.system.faults.daemon POINT NTH MARK ARGS…`.
 
-The points are wrapped around the parts from here; the product knows nothing of them. `POINT` is one of `POINTS`, or
-`none`. The `NTH` passing of the point kills; `MARK` is a file that is written before, so that nobody takes a fault for
-granted that never happened. While it runs it takes orders from the test, see `Orders`.
+The points wrap the parts from here; the product does not know them. `POINT` is one of `POINTS`, or `none`. The `NTH`
+passing of the point kills; the file `MARK` is written before, so that a fault that never happened is noticed. While
+it
+runs it accepts orders from the test, see `Orders`.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ Kickoff = Callable[[tuple[Any, ...], Any], bool]
 
 
 class Death:
-    """Comes at the nth call."""
+    """Happens at the nth call."""
 
     def __init__(self, point: str, nth: int, mark: Path) -> None:
         self._point = point
@@ -52,7 +53,7 @@ def any_call(_args: tuple[Any, ...], _result: Any) -> bool:
 
 
 def before(death: Death, owner: Any, name: str) -> None:
-    """Die instead of making this call."""
+    """Die instead of this call."""
     method: Method = getattr(owner, name)
 
     async def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -62,13 +63,13 @@ def before(death: Death, owner: Any, name: str) -> None:
     setattr(owner, name, wrapped)
 
 
-def after(death: Death, owner: Any, name: str, wanted: Kickoff = any_call) -> None:
-    """Die when this call has done its work and nobody knows yet."""
+def after(death: Death, owner: Any, name: str, applies: Kickoff = any_call) -> None:
+    """Die after this call, before its caller continues."""
     method: Method = getattr(owner, name)
 
     async def wrapped(*args: Any, **kwargs: Any) -> Any:
         result = await method(*args, **kwargs)
-        if wanted(args, result):
+        if applies(args, result):
             death.pass_by()
         return result
 
@@ -76,7 +77,7 @@ def after(death: Death, owner: Any, name: str, wanted: Kickoff = any_call) -> No
 
 
 def amid(death: Death, owner: Any, name: str, seconds: float) -> None:
-    """Die so long after this call was begun."""
+    """Die this long after the start of this call."""
     method: Method = getattr(owner, name)
 
     async def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -94,8 +95,8 @@ def leads_to(*states: State) -> Kickoff:
     return lambda args, _: args[1].run.state in states
 
 
-def is_over(_args: tuple[Any, ...], answer: Any) -> bool:
-    return isinstance(answer, Succeeded | Failed)
+def is_over(_args: tuple[Any, ...], result: Any) -> bool:
+    return isinstance(result, Succeeded | Failed)
 
 
 def migrating(death: Death) -> None:
@@ -134,10 +135,10 @@ POINTS: dict[str, Callable[[Death], None]] = {
 
 
 class Orders:
-    """What a test wants of the running process: on SIGUSR1 the file `order` is obeyed, and `obeyed` written.
+    """Orders of a test to the running process: on SIGUSR1 it reads the file `order`, obeys, and writes `obeyed`.
 
-    `{"die_at": POINT, "nth": 1}`; `{"clock": SECONDS}`, by which the machine's clock is off from now on; `{}`. The
-    answer tells how many tasks there are.
+    `{"die_at": POINT, "nth": 1}`; `{"clock": SECONDS}`, the deviation of the machine's clock from now on; `{}`. The
+    response contains the number of tasks.
     """
 
     def __init__(self, folder: Path, mark: Path) -> None:

@@ -1,4 +1,4 @@
-"""Disks that are too small, and disks that became read-only: real ones, mounted for a test where that is permitted."""
+"""Small and read-only disks: real ones, mounted for a test where permitted."""
 
 import functools
 import os
@@ -39,7 +39,7 @@ def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
 
 @contextmanager
 def full(store: Path) -> Iterator[None]:
-    """Nothing more fits: the log of the store is emptied first, for it could take some commits more."""
+    """Fill the disk: the store's log is emptied first, because it would have space for some commits."""
     with closing(sqlite3.connect(store, isolation_level=None, timeout=PATIENCE)) as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         filler = store.with_name("filler")
@@ -62,7 +62,7 @@ def fill(filler: Path) -> None:
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """As after an error of the disk, when the kernel has mounted it again; nobody may be writing to it."""
+    """As after a disk error, when the kernel remounts it; no process may be writing to it."""
     subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
     try:
         yield

@@ -1,4 +1,4 @@
-"""A whole installation under attack: the real daemon, broker, sandbox, callback receiver; and what came of it all."""
+"""A complete installation under attack: the real daemon, broker, sandbox, and callback receiver, with its results."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ from tests.system.acceptance.harness import (
 
 
 class Victim(Daemon):
-    """A daemon that may be told where to die."""
+    """A daemon that can be told where to die."""
 
     def __init__(self, folder: Path, crew_url: str, crew_settings: dict[str, Any], **settings: Any) -> None:
         super().__init__(folder, crew_url, crew_settings, **settings)
@@ -54,7 +54,7 @@ class Victim(Daemon):
             await self.spawn()
 
     async def order(self, **order: Any) -> dict[str, Any]:
-        """Have the running process do something, see `daemon.Orders`; gives back what it says."""
+        """Give the running process an order, see `daemon.Orders`; return its response."""
         folder = self._mark.parent
         obeyed = folder / "obeyed"
         obeyed.unlink(missing_ok=True)
@@ -62,13 +62,15 @@ class Victim(Daemon):
         self.send(signal.SIGUSR1)
         async with asyncio.timeout(PATIENCE):
             while not obeyed.exists():
-                assert self._process is None or self._process.returncode is None, f"died of an order: {self.log_tail()}"
+                assert self._process is None or self._process.returncode is None, (
+                    f"died after an order: {self.log_tail()}"
+                )
                 await asyncio.sleep(0.01)
-        told: dict[str, Any] = json.loads(obeyed.read_text())
-        return told
+        response: dict[str, Any] = json.loads(obeyed.read_text())
+        return response
 
     async def tasks(self) -> int:
-        """How many asyncio tasks the process has."""
+        """The number of asyncio tasks of the process."""
         return int((await self.order())["tasks"])
 
     async def die_at(self, point: str, nth: int = 1) -> None:
@@ -83,12 +85,12 @@ class Victim(Daemon):
         return url.removeprefix("sqlite:///")
 
     async def count(self, *states: str) -> int:
-        """How many runs are in these states, from the store: the metrics may be seconds old."""
+        """The number of runs in these states, from the store: the metrics may be seconds old."""
         marks = ", ".join("?" * len(states))
-        return self.ask(f"SELECT count(*) FROM runs WHERE state IN ({marks})", *states)
+        return self.query(f"SELECT count(*) FROM runs WHERE state IN ({marks})", *states)
 
-    def ask(self, query: str, *values: str) -> int:
-        """The one number that a query finds in the store."""
+    def query(self, query: str, *values: str) -> int:
+        """The only number that a query returns."""
         with closing(sqlite3.connect(f"file:{self.store}?mode=ro", uri=True, timeout=PATIENCE)) as store:
             return int(store.execute(query, values).fetchone()[0])
 
@@ -100,7 +102,7 @@ class Victim(Daemon):
 
 @dataclass
 class Receiver:
-    """Takes callbacks and remembers their ids and bytes; while `down` it is as a server whose backend is away."""
+    """Accepts callbacks and keeps their ids and bytes; while `down` it responds like a server without its backend."""
 
     url: str = ""
     down: bool = False
@@ -163,18 +165,18 @@ def requests(count: int, start: int = 0) -> list[dict[str, Any]]:
     return [{"crew": "research", "inputs": {"n": str(number)}} for number in range(start, start + count)]
 
 
-async def submit(url: str, wanted: list[dict[str, Any]]) -> None:
-    """A patient producer over HTTP: each request until it is answered 202."""
+async def submit(url: str, requested: list[dict[str, Any]]) -> None:
+    """A retrying producer over HTTP: it repeats each request until the response is 202."""
     async with aiohttp.ClientSession() as session:
-        for request in wanted:
+        for request in requested:
             headers = {"Idempotency-Key": request["inputs"]["n"]}
             while True:
                 with suppress(aiohttp.ClientError, TimeoutError):
                     patience = aiohttp.ClientTimeout(total=30)
                     async with session.post(
                         f"{url}/v1/runs", json=request, headers=headers, timeout=patience
-                    ) as answer:
-                        if answer.status == 202:
+                    ) as response:
+                        if response.status == 202:
                             break
                 await asyncio.sleep(0.1)
 
@@ -191,34 +193,34 @@ class Scene:
     tally: Tally
     _producers: list[asyncio.Task[None]] = field(default_factory=list)
 
-    async def publish(self, wanted: list[dict[str, Any]]) -> None:
-        self.tally.requests += len(wanted)
-        await publish(self.amqp, wanted, retry=True)
+    async def publish(self, requested: list[dict[str, Any]]) -> None:
+        self.tally.requests += len(requested)
+        await publish(self.amqp, requested, retry=True)
 
-    def submit(self, wanted: list[dict[str, Any]]) -> None:
-        """Over HTTP, by a producer of its own that asks until it is answered, whoever dies meanwhile."""
-        self.tally.requests += len(wanted)
-        self._producers.append(asyncio.create_task(submit(self.victim.url, wanted)))
+    def submit(self, requested: list[dict[str, Any]]) -> None:
+        """Submit over HTTP, with a producer that repeats until it has a response, whatever dies meanwhile."""
+        self.tally.requests += len(requested)
+        self._producers.append(asyncio.create_task(submit(self.victim.url, requested)))
 
-    def submit_copies(self, wanted: list[dict[str, Any]]) -> None:
-        """The same once more, beside it."""
-        self._producers.append(asyncio.create_task(submit(self.victim.url, wanted)))
+    def submit_copies(self, requested: list[dict[str, Any]]) -> None:
+        """The same requests once more, concurrently."""
+        self._producers.append(asyncio.create_task(submit(self.victim.url, requested)))
 
     async def posts(self) -> int:
-        """How many POSTs have reached the crew."""
+        """The number of POSTs that have reached the crew."""
         return len((await ledger(self.crew_url))["kickoffs"])
 
     async def not_ready(self) -> bool:
         return not await self.victim.is_ready()
 
     async def ready_again(self) -> None:
-        """The bridge has come back by itself; note how long that took."""
+        """The bridge has recovered by itself; record how long it took."""
         began = time.monotonic()
         await eventually(self.victim.is_ready, "the bridge is ready again")
         self.tally.slowest_recovery = max(self.tally.slowest_recovery, time.monotonic() - began)
 
     async def publish_one(self) -> None:
-        """A request with a number that no other has."""
+        """Publish a request with an unused number."""
         await self.publish(requests(1, start=1_000_000 + self.tally.requests))
 
     async def publish_nonsense(self) -> None:
@@ -235,17 +237,17 @@ class Scene:
         return await self.victim.count("running", "succeeded", "in_doubt") >= self.tally.requests
 
     async def one_under_way(self) -> bool:
-        """Whether the bridge follows a run, which a kill would leave behind."""
-        return self.victim.ask("SELECT count(*) FROM runs WHERE state = 'running' AND owner IS NOT NULL") > 0
+        """Whether the bridge tracks a run, which a kill would leave behind."""
+        return self.victim.query("SELECT count(*) FROM runs WHERE state = 'running' AND owner IS NOT NULL") > 0
 
     async def recover(self) -> None:
-        """Start after a death, and note how long it takes until it is ready."""
+        """Start after a death, and record the time until it is ready."""
         began = time.monotonic()
         await self.victim.start()
         self.tally.slowest_recovery = max(self.tally.slowest_recovery, time.monotonic() - began)
 
     async def apply(self) -> None:
-        """Everything is healed by now: wait until it has come to rest, drain, and judge."""
+        """All faults are over: wait until everything has ended, drain the queue, and check."""
         count = self.tally.requests
         await self.come_to_rest()
         runs = await self.victim.all_runs()
@@ -262,7 +264,7 @@ class Scene:
         self._judge(runs, results, in_doubt)
 
     async def come_to_rest(self, within: float = PATIENCE) -> None:
-        """Every request has been taken, every run is over or in doubt, everything is delivered."""
+        """Every request is accepted, every run has ended or is in doubt, everything is delivered."""
         await asyncio.gather(*self._producers)
         count = self.tally.requests
         await eventually(lambda: self._at_rest(count), f"{count} runs at rest", within + count / 10)
@@ -275,25 +277,25 @@ class Scene:
         assert tally.most_posts <= 1, tally
         assert set(finals) == {run["run_id"] for run in runs} - in_doubt
         assert all(len(types) == 1 for types in finals.values())
-        heard = {json.loads(next(iter(bodies)))["data"]["run_id"] for bodies in self.receiver.bodies.values()}
-        assert set(finals) <= heard, "some callbacks never came"
+        called_back = {json.loads(next(iter(bodies)))["data"]["run_id"] for bodies in self.receiver.bodies.values()}
+        assert set(finals) <= called_back, "some callbacks never came"
 
     def _bodies(self, results: Results) -> dict[str, set[bytes]]:
-        """Every body that ever came under an event id, by whichever way."""
+        """Every body that was received for an event id, over any channel."""
         ids = results.bodies.keys() | self.receiver.bodies.keys()
         return {event_id: results.bodies[event_id] | self.receiver.bodies[event_id] for event_id in ids}
 
     async def _at_rest(self, count: int) -> bool:
         try:
-            over = await self.victim.count("succeeded", "failed", "timed_out", "cancelled", "in_doubt") >= count
-            return over and await self.nothing_pending()
+            finished = await self.victim.count("succeeded", "failed", "timed_out", "cancelled", "in_doubt") >= count
+            return finished and await self.nothing_pending()
         except aiohttp.ClientError:
             return False
 
     async def nothing_pending(self) -> bool:
         """Every delivery is done."""
-        return self.victim.ask("SELECT count(*) FROM deliveries WHERE state = 'pending'") == 0
+        return self.victim.query("SELECT count(*) FROM deliveries WHERE state = 'pending'") == 0
 
     async def _events(self) -> int:
-        """How many events the exchange was told of: one per run that is over."""
+        """The number of events published to the exchange: one per ended run."""
         return await self.victim.count("succeeded", "failed", "timed_out", "cancelled")

@@ -1,4 +1,4 @@
-"""A TCP proxy that spoils links: cuts, resets, delays, trickles, and goes silent without closing anything."""
+"""A TCP proxy with network faults: closed connections, resets, delays, small pieces, and silence."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Proxy:
-    """Passes everything on to `target`. `delay` in seconds per piece, `piece` in bytes; `silent`: nothing passes."""
+    """Forwards everything to `target`.
+
+    `delay` in seconds per piece, `piece` in bytes; `silent`: nothing is forwarded.
+    """
 
     target: tuple[str, int]
     delay: float = 0.0
@@ -30,14 +33,14 @@ class Proxy:
         return len(self._writers) // 2
 
     def go_silent(self) -> None:
-        """As a network that drops every packet: no byte passes, no connection closes."""
+        """Like a network that drops every packet: no byte passes, no connection closes."""
         self._passing.clear()
 
     def speak_again(self) -> None:
         self._passing.set()
 
     def cut(self) -> int:
-        """Reset every connection on both sides; gives back how many there were."""
+        """Reset every connection on both sides; return their number."""
         links = self.links
         self.cuts += links
         for writer in list(self._writers):

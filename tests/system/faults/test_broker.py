@@ -1,4 +1,4 @@
-"""A broker that is there but not as it was: under an alarm, with what it holds deleted or declared otherwise."""
+"""A broker under an alarm, and one whose queues and exchanges were deleted or declared otherwise."""
 
 import asyncio
 from contextlib import suppress
@@ -15,8 +15,8 @@ from tests.system.faults.harness import Scene, requests
 pytestmark = pytest.mark.timeout(3600)
 
 
-async def test_an_alarm_on_the_broker_piles_up_no_copies(scene: SetScene, node: Broker, full: bool) -> None:
-    """M6: while the alarm lasts nothing is confirmed, and whatever is published arrives when it is over."""
+async def test_an_alarm_of_the_broker_accumulates_no_copies(scene: SetScene, node: Broker, full: bool) -> None:
+    """M6: during the alarm nothing is confirmed, and everything published arrives after it."""
     times, count = (10, 200) if full else (1, 100)
     async with scene("M6") as now:
         await now.victim.start()
@@ -25,18 +25,18 @@ async def test_an_alarm_on_the_broker_piles_up_no_copies(scene: SetScene, node: 
             now.tally.faults += 1
             now.submit(requests(count, start=number * count))
             await eventually(now.not_ready, "the alarm is noticed")
-            await asyncio.sleep(20 if full else 5)  # in which every attempt would leave a copy
+            await asyncio.sleep(20 if full else 5)  # during which every attempt would leave a copy
             await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.6")
             await now.ready_again()
             await now.come_to_rest()
         await now.apply()
 
     assert now.tally.in_doubt == 0
-    assert now.tally.duplicates <= 2 * count * times, "each event costs one attempt more, not one per try"
+    assert now.tally.duplicates <= 2 * count * times, "each event costs one more attempt, not one per retry"
 
 
-async def test_what_an_operator_deletes_comes_back(scene: SetScene, amqp: str, full: bool) -> None:
-    """M7: queue and exchange deleted, bindings removed, the queue declared with other arguments until it is mended."""
+async def test_deleted_queues_exchanges_and_bindings_are_restored(scene: SetScene, amqp: str, full: bool) -> None:
+    """M7: queue and exchange deleted, bindings removed, the queue declared with other arguments."""
     times = 10 if full else 1
     async with scene("M7") as now:
         await now.victim.start()
@@ -61,7 +61,7 @@ async def delete_queue(now: Scene, amqp: str) -> None:
 
 
 async def delete_exchange(now: Scene, amqp: str) -> None:
-    """Noticed by the next event; the binding of the test's own queue goes with the exchange."""
+    """Noticed with the next event; the binding of the test's queue is deleted with the exchange."""
     lost = now.victim.log_events()["broker_lost"]
     async with channel(amqp) as ch:
         await ch.exchange_delete("kickoff.results")
@@ -74,7 +74,7 @@ async def declare_otherwise(now: Scene, amqp: str) -> None:
     async with channel(amqp) as ch:
         await ch.queue_delete("kickoff.requests")
     await eventually(lambda: _won(amqp), "the queue is there with other arguments")
-    await eventually(now.not_ready, "the bridge says that it cannot consume")
+    await eventually(now.not_ready, "the bridge reports that it cannot consume")
     now.tally.faults += 1
     async with channel(amqp) as ch:
         await ch.queue_delete("kickoff.requests")
@@ -82,7 +82,7 @@ async def declare_otherwise(now: Scene, amqp: str) -> None:
 
 
 async def remove_requests_binding(now: Scene, amqp: str) -> None:
-    """Nobody is told of it; producers who ask for returns see that nothing arrives, until the binding is back."""
+    """The broker reports nothing; producers with `mandatory` see returns until the binding is restored."""
     async with channel(amqp) as ch:
         queue = await ch.get_queue("kickoff.requests")
         await queue.unbind("kickoff.requests", "#")
@@ -91,7 +91,7 @@ async def remove_requests_binding(now: Scene, amqp: str) -> None:
 
 
 async def remove_results_binding(now: Scene, amqp: str) -> None:
-    """Whose business it is to bind a queue again; until then events wait, and are seen to wait."""
+    """Only the operator can restore a queue's binding; until then events wait, and are shown as waiting."""
     async with channel(amqp) as ch:
         queue = await ch.get_queue(RESULTS)
         await queue.unbind("kickoff.results", "#")
@@ -107,7 +107,7 @@ async def an_event_waits(now: Scene) -> bool:
 
 
 async def _won(amqp: str) -> bool:
-    """Whether the queue was declared by us; the bridge does so, too, and the first wins."""
+    """Whether this test declared the queue; the bridge declares it too, and the first one wins."""
     with suppress(AMQPError, ChannelInvalidStateError):
         async with channel(amqp) as ch:
             await ch.queue_delete("kickoff.requests")

@@ -1,4 +1,4 @@
-"""The machine's clock is set while runs are under way (M17)."""
+"""The machine's clock is set while runs are running (M17)."""
 
 import asyncio
 
@@ -18,27 +18,27 @@ JUMPS = {
     "slowly away": [0.05, 0.1, 0.15, 0.2],
 }
 AT_ONCE = 20
-LONGEST = 2.5  # seconds that a run takes
-MOST_LOOKS = AT_ONCE * (LONGEST / 0.3 + 1)  # when each run is looked at as often as it may be
+LONGEST = 2.5  # duration of a run in seconds
+MOST_LOOKS = AT_ONCE * (LONGEST / 0.3 + 1)  # if each run is polled at the minimum interval
 
 
-async def test_a_clock_that_is_set_neither_ends_nor_stalls_nor_hurries_a_run(scene: SetScene, full: bool) -> None:
-    """M17: each way of setting it, with runs of some seconds under way."""
+async def test_setting_the_clock_neither_ends_nor_delays_nor_expedites_a_run(scene: SetScene, full: bool) -> None:
+    """M17: each way to set it, with running runs of some seconds."""
     async with scene("M17", run_time=f"uniform:2:{LONGEST}") as now:
         await now.victim.start()
         clock = 0.0
         for offsets in [*JUMPS.values()] * (5 if full else 1):
-            polls = await looks_for(now, [clock + offset for offset in offsets])
+            polls = await polls_for(now, [clock + offset for offset in offsets])
             clock += offsets[-1]
-            assert polls <= 2 * MOST_LOOKS, "a storm of looks"
+            assert polls <= 2 * MOST_LOOKS, "too many polls"
         await now.apply()
         runs = await now.victim.all_runs()
 
     assert {run["state"] for run in runs} == {"succeeded"}
 
 
-async def looks_for(now: Scene, offsets: list[float]) -> int:
-    """Have some runs, set the clock in their midst; how often the crew was asked for a status."""
+async def polls_for(now: Scene, offsets: list[float]) -> int:
+    """Start some runs, set the clock during them, and return the number of polls."""
     before = int((await ledger(now.crew_url))["polls"])
     await now.publish(requests(AT_ONCE, start=now.tally.requests))
     for offset in offsets:

@@ -1,7 +1,7 @@
-"""A crew API that answers as no API should (M10), with a whole daemon before it.
+"""A crew API that violates its contract (M10), with a complete daemon.
 
-How each answer is classed is tested one by one in `tests/integration/test_crew_api_faults.py`, and with `make proofs`
-fifty times each.
+The classification of each response is tested one by one in `tests/integration/test_crew_api_faults.py`, and with
+`make proofs` fifty times each.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from tests.system.faults.harness import requests
 pytestmark = pytest.mark.timeout(1800)
 
 SLOW = {"503 slow": 16, "one byte a second": 60, "never": 60}  # seconds that the bridge waits for them
-AT_ONCE = 16  # POSTs that may be under way
+AT_ONCE = 16  # POSTs in flight
 
 
 def times(case: Case, *, full: bool) -> int:
-    """How often: what pauses the crew for a minute only once, what takes a minute not in the slice."""
+    """The number of repeats: once for faults that pause the crew for a minute; faults of a minute only at full size."""
     if case.kickoff is CrewUnavailable:
         return int(full)
     if case.name in SLOW:
@@ -31,11 +31,11 @@ def times(case: Case, *, full: bool) -> int:
     return 20 if full else 1
 
 
-async def test_whatever_the_crew_answers_is_paid_for_once(scene: SetScene, full: bool) -> None:
-    """M10: in doubt is what may have been started, refused what was refused; all else runs."""
+async def test_an_execution_is_paid_for_once_whatever_the_crew_responds(scene: SetScene, full: bool) -> None:
+    """M10: a possible start is in doubt, a refusal is refused; everything else runs."""
     async with scene("M10") as now:
         await now.victim.start()
-        await now.publish(requests(1, start=1_000_000))  # an execution whose id can be told again
+        await now.publish(requests(1, start=1_000_000))  # an execution whose id can be returned again
         await now.come_to_rest()
         taken = (await now.victim.all_runs())[0]["kickoff_id"]
         rules = [(case, rule(case, taken)) for case in CASES for _ in range(times(case, full=full))]
@@ -43,9 +43,9 @@ async def test_whatever_the_crew_answers_is_paid_for_once(scene: SetScene, full:
         now.tally.faults = 2 * len(rules)
         async with aiohttp.ClientSession() as session:
             for case, spoilt in rules:
-                await spoil(session, now.crew_url, "kickoff", spoilt)
+                await inject(session, now.crew_url, "kickoff", spoilt)
                 if case.kickoff is not CrewUnavailable and case.name not in SLOW:
-                    await spoil(session, now.crew_url, "status", ONLY_ON_LOOKS.get(case.name, spoilt))
+                    await inject(session, now.crew_url, "status", ONLY_ON_LOOKS.get(case.name, spoilt))
         await now.publish(requests(len(rules)))
         await now.come_to_rest(within=600 if full else PATIENCE)
         await now.apply()
@@ -60,9 +60,9 @@ async def test_whatever_the_crew_answers_is_paid_for_once(scene: SetScene, full:
 
 
 def rule(case: Case, taken: str) -> dict[str, Any]:
-    """How the sandbox does it; `taken` is the id of another run's execution."""
+    """The rule of the sandbox; `taken` is the id of another run's execution."""
     if case.name == "503 slow":
-        return {"do": "slow_503", "seconds": 11}  # seconds; faster ones are refusals
+        return {"do": "slow_503", "seconds": 11}  # seconds; faster ones count as refusals
     if case.name == "one byte a second":
         return {**case.rule, "seconds": 5}  # for each of some fifty bytes: longer than the bridge waits
     return {**case.rule, "id": taken} if case.rule.get("id") == TRACKED else case.rule
@@ -72,7 +72,7 @@ def of(kind: type[KickoffResponse], rules: list[tuple[Case, dict[str, Any]]]) ->
     return sum(issubclass(case.kickoff, kind) for case, _ in rules)
 
 
-async def spoil(session: aiohttp.ClientSession, crew_url: str, on: str, spoilt: dict[str, Any]) -> None:
+async def inject(session: aiohttp.ClientSession, crew_url: str, on: str, spoilt: dict[str, Any]) -> None:
     async with session.post(f"{crew_url}/_faults", json={"on": on, **spoilt}) as response:
         assert response.status == 200, await response.text()
         await asyncio.sleep(0)

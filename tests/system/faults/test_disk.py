@@ -1,4 +1,4 @@
-"""The store's disk: full, failing, locked by somebody, and the file damaged (M13)."""
+"""The disk of the store: full, failing, locked, and a damaged file (M13)."""
 
 import asyncio
 import resource
@@ -20,11 +20,11 @@ from tests.system.faults.harness import Scene, requests
 pytestmark = pytest.mark.timeout(600)
 
 MEBIBYTE = 1024 * 1024
-IN_HAND = 6.0  # seconds that a POST takes: enough to take the room away meanwhile
+IN_HAND = 6.0  # duration of a POST in seconds: enough to fill the disk meanwhile
 
 
 async def test_a_store_locked_for_ten_seconds_loses_nothing(scene: SetScene, full: bool) -> None:
-    """Somebody's backup holds the write lock: requests wait in RabbitMQ, no POST leaves, and all goes on by itself."""
+    """A backup holds the write lock: requests wait in RabbitMQ, no POST is sent, and everything continues by itself."""
     times = 5 if full else 1
     async with scene("M13 locked") as now:
         await now.victim.start()
@@ -35,8 +35,8 @@ async def test_a_store_locked_for_ten_seconds_loses_nothing(scene: SetScene, ful
                 before = await now.posts()
                 await now.publish(requests(30, start=number * 30))
                 await asyncio.sleep(10.0 if full else 6.5)  # longer than SQLite itself waits
-                assert await now.posts() - before == 0, "a POST left that the store knows nothing of"
-                assert stored(other) == number * 30, "the lock was never felt"
+                assert await now.posts() - before == 0, "a POST was sent that the store does not know"
+                assert stored(other) == number * 30, "the lock had no effect"
                 other.execute("ROLLBACK")
             await now.come_to_rest()
         await now.apply()
@@ -44,8 +44,11 @@ async def test_a_store_locked_for_ten_seconds_loses_nothing(scene: SetScene, ful
     assert now.tally.in_doubt == 0
 
 
-async def test_a_disk_that_fails_ends_the_process_and_the_next_one_goes_on(scene: SetScene, full: bool) -> None:
-    """Every write past a size fails with an I/O error. What SQLite says after that cannot be trusted: start afresh."""
+async def test_a_failing_disk_ends_the_process_and_the_next_one_continues(scene: SetScene, full: bool) -> None:
+    """Every write beyond a size fails with an I/O error.
+
+    SQLite's later results cannot be trusted: the process restarts.
+    """
     times = 5 if full else 1
     async with scene("M13 I/O error") as now:
         for number in range(times):
@@ -60,8 +63,8 @@ async def test_a_disk_that_fails_ends_the_process_and_the_next_one_goes_on(scene
     assert now.tally.in_doubt == 0
 
 
-async def test_a_damaged_store_is_left_alone_and_refused(scene: SetScene) -> None:
-    """Exit 74; the file is not replaced by an empty one, which would forget what was paid for."""
+async def test_a_damaged_store_is_refused_and_not_replaced(scene: SetScene) -> None:
+    """Exit code 74; an empty file in its place would forget paid executions."""
     async with scene("M13 damaged") as now:
         await now.victim.start()
         await now.publish(requests(20))
@@ -81,8 +84,10 @@ async def test_a_damaged_store_is_left_alone_and_refused(scene: SetScene) -> Non
 
 
 @needs_mount
-async def test_a_full_disk_stops_everything_but_what_is_in_hand(scene: SetScene, tmp_path: Path, full: bool) -> None:
-    """No room at all: requests wait or are answered 503, no POST leaves, and ids in hand outlive a kill."""
+async def test_a_full_disk_stops_everything_but_requests_in_progress(
+    scene: SetScene, tmp_path: Path, full: bool
+) -> None:
+    """No space at all: requests wait or receive 503, no POST is sent, and known execution ids survive a kill."""
     times = 5 if full else 1
     with disks.small_disk(tmp_path / "disk", 16) as disk:
         async with scene("M13 no room, killed", kickoff_delay=IN_HAND, store=disk / "bridge.db") as now:
@@ -95,8 +100,8 @@ async def test_a_full_disk_stops_everything_but_what_is_in_hand(scene: SetScene,
                     now.tally.faults += 1
                     await now.publish(requests(5, start=number * 10 + 3))
                     assert await submitted(now, number) == (503, True)
-                    await eventually(partial(_set_aside, now, 3 * (number + 1)), "the ids are in the side journal")
-                    assert await now.posts() == before + 3, "a POST left that the store knows nothing of"
+                    await eventually(partial(_journaled, now, 3 * (number + 1)), "the ids are in the kickoff journal")
+                    assert await now.posts() == before + 3, "a POST was sent that the store does not know"
                     await now.victim.kill()
                 await now.recover()
                 await now.come_to_rest()
@@ -106,8 +111,8 @@ async def test_a_full_disk_stops_everything_but_what_is_in_hand(scene: SetScene,
 
 
 @needs_mount
-async def test_a_full_disk_is_weather(scene: SetScene, tmp_path: Path, full: bool) -> None:
-    """Room comes back, and the same process goes on."""
+async def test_a_full_disk_is_a_transient_error(scene: SetScene, tmp_path: Path, full: bool) -> None:
+    """With space again, the same process continues."""
     times = 5 if full else 1
     with disks.small_disk(tmp_path / "disk", 16) as disk:
         async with scene("M13 no room", store=disk / "bridge.db") as now:
@@ -126,7 +131,7 @@ async def test_a_full_disk_is_weather(scene: SetScene, tmp_path: Path, full: boo
 
 @needs_mount
 async def test_a_disk_that_became_read_only_is_refused_at_the_start(scene: SetScene, tmp_path: Path) -> None:
-    """Exit 69 with a sentence, and no POST; when it can be written again, all goes on from there."""
+    """Exit code 69 with a message, and no POST; when it is writable again, everything continues."""
     with disks.small_disk(tmp_path / "disk", 16) as disk:
         async with scene("M13 read-only", store=disk / "bridge.db") as now:
             await now.victim.start()
@@ -148,18 +153,18 @@ async def test_a_disk_that_became_read_only_is_refused_at_the_start(scene: SetSc
 
 
 async def submitted(now: Scene, number: int) -> tuple[int, bool]:
-    """How one submission over HTTP is answered, and whether it is told when to come again."""
+    """The status of one submission over HTTP, and whether the response has Retry-After."""
     headers = {"Idempotency-Key": f"late-{number}"}
     async with (
         aiohttp.ClientSession() as session,
-        session.post(f"{now.victim.url}/v1/runs", json=requests(1)[0], headers=headers) as answer,
+        session.post(f"{now.victim.url}/v1/runs", json=requests(1)[0], headers=headers) as response,
     ):
-        return answer.status, "Retry-After" in answer.headers
+        return response.status, "Retry-After" in response.headers
 
 
 @pytest.mark.skipif(disks.may_mount(), reason="a disk that is really full is there to test with")
 async def test_a_full_disk_keeps_every_kickoff_id_through_a_kill(scene: SetScene, full: bool) -> None:
-    """The POST was answered, the store is full, the process is killed: the side journal knows the execution."""
+    """The POST has a response, the store is full, the process is killed: the kickoff journal has the execution."""
     times = 10 if full else 1
     async with scene("M13 full, killed", kickoff_delay=IN_HAND) as now:
         for number in range(times):
@@ -168,8 +173,8 @@ async def test_a_full_disk_keeps_every_kickoff_id_through_a_kill(scene: SetScene
             await now.publish(requests(3, start=number * 3))
             await _posted(now, before + 3)
             with closing(sqlite3.connect(now.victim.store, isolation_level=None, timeout=PATIENCE)) as other:
-                other.execute("BEGIN EXCLUSIVE")  # to the bridge, the same as a disk without room: nothing is committed
-                await eventually(partial(_set_aside, now, 3 * (number + 1)), "the ids are in the side journal")
+                other.execute("BEGIN EXCLUSIVE")  # for the bridge the same as a full disk: nothing is committed
+                await eventually(partial(_journaled, now, 3 * (number + 1)), "the ids are in the kickoff journal")
                 await now.victim.kill()
                 now.tally.faults += 1
                 other.execute("ROLLBACK")
@@ -188,7 +193,7 @@ def stored(connection: sqlite3.Connection) -> int:
 
 
 def damage(store: Path) -> tuple[bytes, bytes]:
-    """Overwrite all but the first page; gives back the content before and after."""
+    """Overwrite all but the first page; return the content before and after."""
     sound = store.read_bytes()
     damaged = sound[:4096] + b"not a page" * ((len(sound) - 4096) // 10)
     store.write_bytes(damaged)
@@ -208,5 +213,5 @@ async def _posted(now: Scene, count: int) -> None:
     await eventually(met, f"{count} POSTs have arrived")
 
 
-async def _set_aside(now: Scene, count: int) -> bool:
+async def _journaled(now: Scene, count: int) -> bool:
     return now.victim.log_events()["kickoff_id_journaled"] >= count

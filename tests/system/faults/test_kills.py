@@ -13,10 +13,10 @@ from tests.system.faults.harness import Scene, requests
 
 pytestmark = pytest.mark.timeout(3600)
 
-AT_THE_START = {"K18"}  # a schema is made once
+AT_THE_START = {"K18"}  # a schema is created once
 REPEATS = 25
 LEAVES_IN_DOUBT = {"K06", "K07", "K08"}
-MAY_LEAVE_IN_DOUBT = {"K03"}  # the ack is on its way when the POST may be, too
+MAY_LEAVE_IN_DOUBT = {"K03"}  # the ack may be in flight together with the POST
 ORDER = [*sorted(AT_THE_START), *sorted(POINTS.keys() - AT_THE_START)]
 STORIES = (
     [[point] * (1 if point in AT_THE_START else REPEATS) for point in ORDER]
@@ -27,7 +27,7 @@ STORIES = (
 
 @pytest.mark.parametrize("points", STORIES, ids="-".join)
 async def test_a_kill_at_any_point_loses_nothing_and_pays_nothing_twice(scene: SetScene, points: list[str]) -> None:
-    """M1: the process kills itself at the point, with one request in it, and is started again."""
+    """M1: the process kills itself at the point, with one request in progress, and is started again."""
     async with scene("M1 " + " ".join(dict.fromkeys(points)), kickoff_delay=0.3 if "K07" in points else 0.0) as now:
         if points[0] not in AT_THE_START:
             await now.victim.start()
@@ -38,44 +38,44 @@ async def test_a_kill_at_any_point_loses_nothing_and_pays_nothing_twice(scene: S
             await now.come_to_rest()
         await now.apply()
 
-        assert await now.dead_letters() >= points.count("K17"), "what cannot be read must be kept for a person"
+        assert await now.dead_letters() >= points.count("K17"), "an unreadable message must be kept"
 
     certain = sum(point in LEAVES_IN_DOUBT for point in points)
     assert certain <= now.tally.in_doubt <= certain + sum(point in MAY_LEAVE_IN_DOUBT for point in points), now.tally
 
 
-async def die_at(now: Scene, point: str, wanted: list[dict[str, Any]]) -> None:
-    """Bring the process to the point and see it die there."""
+async def die_at(now: Scene, point: str, requested: list[dict[str, Any]]) -> None:
+    """Bring the process to the point, and check that it dies there."""
     match point:
         case "K04":
             await now.victim.die_at(point)
-            now.submit(wanted)
+            now.submit(requested)
         case "K17":
             await now.victim.die_at(point)
             await now.publish_nonsense()
-            now.submit(wanted)
+            now.submit(requested)
         case "K18":
-            now.submit(wanted)
+            now.submit(requested)
             await now.victim.start(point, until_ready=False)
         case "K19":
-            await kill_with_a_run_under_way(now, wanted)
+            await kill_with_a_run_under_way(now, requested)
             await now.victim.start(point, until_ready=False)
         case "K20":
             await now.victim.die_at(point)
-            await now.publish(wanted)
-            await eventually(now.all_started, "the run is under way")
+            await now.publish(requested)
+            await eventually(now.all_started, "the run is running")
             now.victim.ask_to_stop()
         case _:
             await now.victim.die_at(point)
-            await now.publish(wanted)
+            await now.publish(requested)
     await now.victim.died()
 
 
-async def kill_with_a_run_under_way(now: Scene, wanted: list[dict[str, Any]]) -> None:
+async def kill_with_a_run_under_way(now: Scene, requested: list[dict[str, Any]]) -> None:
     """Another run is tried if this one ended before the kill: then nothing would be left to recover."""
-    await now.publish(wanted)
+    await now.publish(requested)
     while True:
-        await eventually(now.all_started, "the run is under way")
+        await eventually(now.all_started, "the run is running")
         await now.victim.kill()
         if await now.one_under_way():
             return
@@ -85,7 +85,7 @@ async def kill_with_a_run_under_way(now: Scene, wanted: list[dict[str, Any]]) ->
 
 @pytest.mark.parametrize("part", range(4))
 async def test_kills_at_random_moments_under_load(scene: SetScene, part: int, full: bool) -> None:
-    """M2: 200 kills within 10,000 requests, in four parts."""
+    """M2: 200 kills during 10,000 requests, in four parts."""
     if part and not full:
         pytest.skip("one part is enough")
     kills, count = (50, 2500) if full else (6, 300)
@@ -100,11 +100,11 @@ async def test_kills_at_random_moments_under_load(scene: SetScene, part: int, fu
         await producing
         await now.apply()
 
-    assert now.tally.in_doubt <= kills * 64, "no more than could be under way at each kill"
+    assert now.tally.in_doubt <= kills * 64, "no more than could be in flight at each kill"
 
 
 async def test_sigterm_at_random_moments_ends_in_order(scene: SetScene, full: bool) -> None:
-    """M16: every exit code is 0 and no part is cut off when the grace time is over, so nothing is in doubt."""
+    """M16: every exit code is 0 and no part is aborted at the end of the grace period, so nothing is in doubt."""
     stops, count = (100, 3000) if full else (4, 200)
     async with scene("M16", kickoff_delay=0.2) as now:
         await now.victim.start()

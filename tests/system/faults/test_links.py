@@ -1,4 +1,4 @@
-"""The broker and the links to it: killed, frozen, reset, silent; and producers who send everything several times."""
+"""The broker and its connections: killed, frozen, reset, silent; and producers that send everything several times."""
 
 import asyncio
 import time
@@ -14,8 +14,8 @@ from tests.system.faults.proxy import Proxy, proxy_to
 
 pytestmark = pytest.mark.timeout(3600)
 
-QUEUE_IS_SAFE_AFTER = 4.0  # seconds; RabbitMQ 3.10 killed sooner never answers again for a quorum queue that is so new
-NOTICED_WITHIN = 38.0  # three heartbeats of 10 s and a margin, on a quiet machine
+QUEUE_IS_SAFE_AFTER = 4.0  # seconds; RabbitMQ 3.10 killed earlier never responds again for such a new quorum queue
+NOTICED_WITHIN = 38.0  # three heartbeats of 10 s and a margin, on an idle machine
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ async def test_a_killed_broker_loses_nothing_confirmed(scene: SetScene, node: Br
     assert now.tally.in_doubt == 0, "a POST to the crew has nothing to do with the broker"
 
 
-async def test_a_link_that_goes_silent_is_noticed_and_replaced(
+async def test_a_silent_connection_is_noticed_and_replaced(
     scene: SetScene, link: Proxy, node: Broker, amqp: str, full: bool
 ) -> None:
     """M4: no byte passes and nothing closes, as with a frozen broker or a firewall that forgot the connection."""
@@ -63,14 +63,14 @@ async def test_a_link_that_goes_silent_is_noticed_and_replaced(
             await now.publish(requests(20, start=number * 20))
             link.speak_again()
             await now.ready_again()
-            await now.come_to_rest()  # events that met one silence after another would wait longer each time
+            await now.come_to_rest()  # events that met several silences would wait longer each time
         await now.apply()
 
 
-async def test_connections_reset_every_second_cut_no_post(
+async def test_connections_reset_every_second_abort_no_post(
     scene: SetScene, link: Proxy, node: Broker, amqp: str, full: bool
 ) -> None:
-    """M5: every connection is reset once a second; POSTs go on."""
+    """M5: every connection is reset once a second; POSTs continue."""
     cuts, count = (120, 3000) if full else (8, 300)
     async with scene("M5", kickoff_delay=0.3, bridge_amqp=through(link, amqp, node)) as now:
         await now.victim.start()
@@ -84,24 +84,24 @@ async def test_connections_reset_every_second_cut_no_post(
     assert now.tally.in_doubt == 0
 
 
-async def test_messages_sent_up_to_five_times_by_both_doors_make_one_run_each(
+async def test_messages_sent_up_to_five_times_over_http_and_amqp_are_one_run_each(
     scene: SetScene, amqp: str, full: bool
 ) -> None:
-    """M18: keys belong to the sender, so the copies of one request come by one door."""
+    """M18: keys belong to the sender, so the copies of one request use one protocol."""
     count = 2000 if full else 100
     async with scene("M18") as now:
         await now.victim.start()
-        wanted = requests(count)
-        copies = [one for one in wanted for _ in range(now.dice.randint(0, 4))]
+        requested = requests(count)
+        copies = [one for one in requested for _ in range(now.dice.randint(0, 4))]
         now.tally.faults = len(copies)
         now.dice.shuffle(copies)
-        await asyncio.gather(now.publish(wanted), publish(amqp, copies, retry=True))
+        await asyncio.gather(now.publish(requested), publish(amqp, copies, retry=True))
         await by_http(now, count)
         await now.apply()
 
 
 async def by_http(now: Scene, count: int) -> None:
-    wanted = requests(count, start=count)
-    now.submit(wanted)
-    now.submit_copies(wanted)
+    requested = requests(count, start=count)
+    now.submit(requested)
+    now.submit_copies(requested)
     await asyncio.gather(*now._producers)

@@ -1,4 +1,7 @@
-"""What cannot be read, between what can: frames that the AMQP library cannot decode (M8), payloads of any kind (M9)."""
+"""Unreadable messages between readable ones:
+
+frames that the AMQP library cannot decode (M8), payloads of any kind (M9).
+"""
 
 import asyncio
 import json
@@ -22,8 +25,11 @@ pytestmark = pytest.mark.timeout(1800)
 BAD = 20
 
 
-async def test_no_frame_that_cannot_be_decoded_costs_a_good_message(scene: SetScene, amqp: str, full: bool) -> None:
-    """M8: twenty of all kinds; each good one runs, each bad one is in the dead queue, no connection is lost."""
+async def test_an_undecodable_frame_costs_no_valid_message(scene: SetScene, amqp: str, full: bool) -> None:
+    """M8: twenty of each kind;
+
+    each valid one runs, each invalid one is in the dead-letter queue, no connection is lost.
+    """
     good = 2000 if full else 200
     async with scene("M8") as now:
         await now.victim.start()
@@ -44,7 +50,7 @@ async def test_no_frame_that_cannot_be_decoded_costs_a_good_message(scene: SetSc
 
 
 async def test_any_payload_is_a_run_or_a_dead_letter_exactly_once(scene: SetScene, amqp: str, full: bool) -> None:
-    """M9: bodies of every kind of nonsense between good ones; nothing comes twice, nothing is missing."""
+    """M9: invalid bodies of every kind between valid ones; nothing arrives twice, nothing is missing."""
     count, good = (5000, 500) if full else (250, 50)
     async with scene("M9") as now:
         await now.victim.start()
@@ -53,7 +59,7 @@ async def test_any_payload_is_a_run_or_a_dead_letter_exactly_once(scene: SetScen
         await eventually(partial(nothing_is_left, amqp), "every message has been taken", patience_with(count))
         dead = Counter([message.body for message in await take_dead(now, 1 + count // 2)])
         now.tally.faults = dead.total()
-        now.tally.requests = good + count - dead.total()  # whatever made sense has become a run
+        now.tally.requests = good + count - dead.total()  # valid bodies have become runs
         await now.come_to_rest()
         dead += Counter([message.body for message in await take_dead(now, 0)])
         await now.apply()
@@ -87,7 +93,7 @@ async def publish_bodies(amqp: str, bodies: list[bytes]) -> None:
 
 
 async def nothing_is_left(amqp: str) -> bool:
-    """Nothing waits, and what was delivered has been acked; asked twice, as the numbers lag behind."""
+    """Nothing waits, and all deliveries are acked; asked twice, because the numbers lag behind."""
     for _ in range(2):
         async with channel(amqp) as ch:
             queue = await ch.declare_queue("kickoff.requests", passive=True)
@@ -98,12 +104,12 @@ async def nothing_is_left(amqp: str) -> bool:
 
 
 async def take_dead(now: Scene, at_least: int) -> list[aio_pika.abc.AbstractIncomingMessage]:
-    """Everything that is in the dead queue by now."""
+    """All messages in the dead-letter queue."""
 
     async def enough() -> bool:
         return await now.dead_letters() >= at_least and await now.nothing_pending()
 
-    await eventually(enough, f"{at_least} messages in the dead queue")
+    await eventually(enough, f"{at_least} messages in the dead-letter queue")
     async with channel(now.amqp) as ch:
         queue = await ch.declare_queue(DEAD, passive=True)
         taken = []

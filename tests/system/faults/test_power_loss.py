@@ -1,12 +1,14 @@
-"""What a power cut leaves of the store (M14): every prefix of the log that the disk may hold, opened again.
+"""The store after a power cut (M14): every prefix of the log that the disk may hold is opened.
 
-With `synchronous=FULL` the log is synced at each commit, so a cut may take what came after the last sync, in part or
-as a whole: the file is copied, the log is cut off behind each of its frames, and the store is opened. A commit that
-was reported must be there from its last frame on, and nothing may be there of one that was not finished.
+With `synchronous=FULL` the log is synced at each commit, so a cut may lose what followed the last sync, in part or
+completely: the file is copied, the log is cut off after each of its frames, and the store is opened. A confirmed
+commit
+must be there from its last frame on, and no part of an unfinished one may be there.
 
-With NORMAL the log is synced only at checkpoints: then any of those prefixes may be what is left after a commit was
-reported. That is the negative control: it shows prefixes in which a run is `accepted` whose POST had left already.
-This replays cuts at the frames of the log. It does not reorder writes within the disk, and trusts `fsync`.
+With NORMAL the log is synced only at checkpoints: then any of these prefixes may be left after a commit was
+confirmed.
+That is the negative control: it shows prefixes in which a run is `accepted` although its POST had been sent. The test
+replays cuts at the frames of the log. It does not reorder writes within the disk, and trusts `fsync`.
 """
 
 import shutil
@@ -26,7 +28,7 @@ from tests.fakes import NOW, a_run
 
 HEADER, FRAME = 32, 24 + 4096
 RUNS = 12
-RUNS_IN_FULL = 60  # more of them, and SQLite would begin the log anew
+RUNS_IN_FULL = 60  # with more of them, SQLite would restart the log
 
 
 def frames(wal: Path) -> int:
@@ -34,7 +36,7 @@ def frames(wal: Path) -> int:
 
 
 def cut_off(store: Path, folder: Path, after: int) -> Path:
-    """The store as it is when the log's first frames reached the disk and no others."""
+    """The store when the first frames of its log have reached the disk and no others."""
     copy = folder / "bridge.db"
     shutil.copy(store, copy)
     log = Path(f"{store}-wal").read_bytes()[: HEADER + after * FRAME]
@@ -54,8 +56,8 @@ def synced_by(pragma: int) -> bool:
     return pragma >= 2
 
 
-class Story:
-    """A run of the store; remembers how long the log was when the POST of each run left."""
+class History:
+    """A history of the store; records the length of the log at each POST."""
 
     def __init__(self, store: SqlStore, file: Path) -> None:
         self._store = store
@@ -63,7 +65,7 @@ class Story:
         self.accepted_at: dict[str, int] = {}
         self.posted_at: dict[str, int] = {}
 
-    async def tell(self, runs: int) -> None:
+    async def run(self, runs: int) -> None:
         for number in range(1, runs + 1):
             run = (await self._store.accept(a_run(number))).run
             self.accepted_at[run.run_id] = frames(self._wal)
@@ -73,33 +75,36 @@ class Story:
             await self._store.apply(state_machine.on_kickoff(starting, Started(f"k-{number}"), CrewPolicy(), NOW))
 
     def lost(self, after: int, left: dict[str, str]) -> list[str]:
-        """Runs that had been acknowledged when the log had so many frames, and are not there."""
+        """Runs that had been acknowledged when the log had this many frames, and are missing."""
         return [run_id for run_id, at in self.accepted_at.items() if at <= after and run_id not in left]
 
     def forgotten_posts(self, posted_by: int, left: dict[str, str]) -> list[str]:
-        """Runs whose POST had left by then, and that the store takes for not started: they would be paid for twice."""
+        """Runs whose POST had been sent by then, and that the store shows as not started:
+
+        they would be paid for twice.
+        """
         return [run_id for run_id, at in self.posted_at.items() if at <= posted_by and left.get(run_id) == "accepted"]
 
 
 @pytest.fixture
-async def story(tmp_path: Path, full: bool) -> "Story":
-    file = tmp_path / "story" / "bridge.db"
+async def history(tmp_path: Path, full: bool) -> "History":
+    file = tmp_path / "history" / "bridge.db"
     file.parent.mkdir()
     await migrate_store(f"sqlite:///{file}")
     return await told(file, RUNS_IN_FULL if full else RUNS)
 
 
-async def told(file: Path, runs: int) -> Story:
+async def told(file: Path, runs: int) -> History:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(f"sqlite:///{file}", "me", NOW))
         writer = await stack.enter_async_context(opened(database(f"sqlite:///{file}").writer()))
         pragma = await writer.run(lambda connection: connection.exec_driver_sql("PRAGMA synchronous").scalar_one())
         assert synced_by(pragma), "the log must be on the disk when a commit returns"
-        story = Story(store, file)
-        await story.tell(runs)
+        history = History(store, file)
+        await history.run(runs)
         for suffix in ("", "-wal"):
             shutil.copy(f"{file}{suffix}", file.parent / f"left.db{suffix}")
-    return story
+    return history
 
 
 def cuts(folder: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -110,19 +115,19 @@ def cuts(folder: Path) -> Iterator[tuple[int, dict[str, str]]]:
         yield after, states(cut_off(left, there, after))
 
 
-async def test_no_cut_loses_what_was_acknowledged_or_forgets_a_post(story: Story, tmp_path: Path) -> None:
+async def test_no_cut_loses_an_acknowledged_request_or_forgets_a_post(history: History, tmp_path: Path) -> None:
     seen = 0
-    for after, left in cuts(tmp_path / "story"):
-        assert story.lost(after, left) == []
-        assert story.forgotten_posts(after, left) == []
+    for after, left in cuts(tmp_path / "history"):
+        assert history.lost(after, left) == []
+        assert history.forgotten_posts(after, left) == []
         seen += 1
 
     assert seen > RUNS * 3
 
 
-async def test_without_the_sync_at_each_commit_a_post_is_forgotten(story: Story, tmp_path: Path) -> None:
-    """The negative control: the log may then be shorter than what was reported, so any later POST is at stake."""
-    end = max(story.posted_at.values())
-    forgotten = [left for _, left in cuts(tmp_path / "story") if story.forgotten_posts(end, left)]
+async def test_without_a_sync_at_each_commit_a_post_is_forgotten(history: History, tmp_path: Path) -> None:
+    """The negative control: the log may then be shorter than reported, so any later POST is at risk."""
+    end = max(history.posted_at.values())
+    forgotten = [left for _, left in cuts(tmp_path / "history") if history.forgotten_posts(end, left)]
 
-    assert len(forgotten) > RUNS, "the check cannot see what it is there to see"
+    assert len(forgotten) > RUNS, "the check cannot find what it is meant to find"

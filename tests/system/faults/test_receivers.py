@@ -1,7 +1,7 @@
-"""Receivers of callbacks in every mood (M15), with a whole daemon before them.
+"""Receivers of callbacks with every fault (M15), with a complete daemon.
 
-What is not called at all is tested by `tests/integration/callbacks/test_forbidden_addresses.py`, bad certificates by
-`tests/integration/callbacks/test_tls.py`, the whole schedule by `tests/unit`: here there is time for two attempts.
+Forbidden addresses are tested in `tests/integration/callbacks/test_forbidden_addresses.py`, invalid certificates in
+`tests/integration/callbacks/test_tls.py`, the whole schedule in `tests/unit`: here there is time for two attempts.
 """
 
 from urllib.parse import quote
@@ -10,30 +10,30 @@ import pytest
 
 from tests.patience import PATIENCE
 from tests.system.faults.conftest import SetScene
-from tests.system.faults.faulty_receiver import GONE, MOODS, TAKEN, moody
+from tests.system.faults.faulty_receiver import GONE, RECEIVER_FAULTS, TAKEN, faulty_receiver
 from tests.system.faults.harness import requests
 
 pytestmark = pytest.mark.timeout(1800)
 
 
-async def test_an_event_reaches_a_receiver_in_any_mood(scene: SetScene, full: bool) -> None:
-    """M15: taken at the first attempt or the second one, always the same bytes, and no redirect is followed."""
+async def test_an_event_reaches_a_receiver_with_any_fault(scene: SetScene, full: bool) -> None:
+    """M15: accepted at the first or the second attempt, always the same bytes, and no redirect is followed."""
     each = 20 if full else 1
-    async with moody() as receiver, scene("M15") as now:
+    async with faulty_receiver() as receiver, scene("M15") as now:
         await now.victim.start()
-        moods = [mood for mood in MOODS if full or mood != "silent"] * each  # which takes fifteen seconds
-        wanted = requests(len(moods))
-        for request, mood in zip(wanted, moods, strict=True):
-            request["callback_url"] = f"{receiver.url}/{quote(mood)}"
-        now.tally.faults = len(moods)
-        await now.publish(wanted)
+        faults = [fault for fault in RECEIVER_FAULTS if full or fault != "silent"] * each  # which takes fifteen seconds
+        requested = requests(len(faults))
+        for request, fault in zip(requested, faults, strict=True):
+            request["callback_url"] = f"{receiver.url}/{quote(fault)}"
+        now.tally.faults = len(faults)
+        await now.publish(requested)
         await now.come_to_rest(within=1200 if full else PATIENCE)
         await now.apply()
         _, dead = await now.victim.get("/v1/deliveries?state=dead&limit=200")
 
     assert receiver.trapped == 0
     assert {len(bodies) for bodies in receiver.bodies.values()} == {1}
-    assert len(receiver.calls) == len(moods)
-    for (mood, _), calls in receiver.calls.items():
-        assert calls == (1 if mood in TAKEN + GONE else 2), mood
+    assert len(receiver.calls) == len(faults)
+    for (fault, _), calls in receiver.calls.items():
+        assert calls == (1 if fault in TAKEN + GONE else 2), fault
     assert len(dead["deliveries"]) == each * len(GONE)

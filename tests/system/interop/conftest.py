@@ -1,4 +1,4 @@
-"""One broker and one pass through the bridge for each event mode, which all tests look at."""
+"""Fixtures of interop tests: one broker, and one pass through the bridge for each event mode."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.broker import Broker, running_broker
 from tests.system.interop import javascript
-from tests.system.interop.scene import Harvest, gathered
+from tests.system.interop.scene import Results, collected
 
 
 @pytest.fixture(scope="session")
@@ -31,19 +31,19 @@ def broker() -> Iterator[Broker]:
 
 
 @pytest.fixture(scope="session")
-def structured(broker: Broker, tmp_path_factory: pytest.TempPathFactory, no_javascript: str | None) -> Harvest:
+def structured(broker: Broker, tmp_path_factory: pytest.TempPathFactory, no_javascript: str | None) -> Results:
     folder = tmp_path_factory.mktemp("structured")
-    return gathered(folder, broker.url, "structured", with_javascript=no_javascript is None)
+    return collected(folder, broker.url, "structured", with_javascript=no_javascript is None)
 
 
 @pytest.fixture(scope="session")
-def binary(broker: Broker, tmp_path_factory: pytest.TempPathFactory, no_javascript: str | None) -> Harvest:
+def binary(broker: Broker, tmp_path_factory: pytest.TempPathFactory, no_javascript: str | None) -> Results:
     folder = tmp_path_factory.mktemp("binary")
-    return gathered(folder, broker.url, "binary", with_javascript=no_javascript is None)
+    return collected(folder, broker.url, "binary", with_javascript=no_javascript is None)
 
 
 @pytest.fixture(params=["structured", "binary"])
-def harvest(request: pytest.FixtureRequest) -> Harvest:
+def results(request: pytest.FixtureRequest) -> Results:
     """Of each mode in turn."""
-    found: Harvest = request.getfixturevalue(request.param)
+    found: Results = request.getfixturevalue(request.param)
     return found

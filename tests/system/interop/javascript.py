@@ -1,4 +1,4 @@
-"""Node.js and the packages that the scripts of this folder use; why they cannot be had, if so."""
+"""Node.js and the packages of the scripts in this folder, or the reason why they are unavailable."""
 
 import asyncio
 import fcntl
@@ -15,17 +15,17 @@ from tests.patience import PATIENCE
 FOLDER = Path(__file__).parent
 LOCK, INSTALLED = FOLDER / "package-lock.json", FOLDER / "node_modules" / ".package-lock.json"
 INSTALL = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0", "--fetch-timeout=10000")
-OUR_FAULT = ("EUSAGE", "EINTEGRITY")  # the lock file does not fit; anything else says that a package cannot be had
+OUR_FAULT = ("EUSAGE", "EINTEGRITY")  # the lock file does not match; other errors mean that a package is unavailable
 OLDEST = 20
 
 
 def why_not() -> str | None:
-    """Make sure that the packages are installed; why the scripts cannot be run, None if they can."""
+    """Ensure that the packages are installed; return why the scripts cannot be run, or None."""
     if (version := _version()) < OLDEST:
         return f"needs Node.js {OLDEST}" + (f", here is {version}" if version else "")
     if shutil.which("npm") is None:
         return "needs npm"
-    with LOCK.open() as lock:  # so that several workers of pytest do not install at once
+    with LOCK.open() as lock:  # so that parallel pytest workers do not install at the same time
         fcntl.flock(lock, fcntl.LOCK_EX)
         if INSTALLED.exists() and INSTALLED.stat().st_mtime >= LOCK.stat().st_mtime:
             return None
@@ -33,11 +33,11 @@ def why_not() -> str | None:
 
 
 def _version() -> int:
-    """The major version of Node.js; 0 if there is none."""
+    """The major version of Node.js; 0 if it is not installed."""
     if shutil.which("node") is None:
         return 0
-    told = subprocess.run(("node", "--version"), capture_output=True, text=True, check=True).stdout
-    return int(told.removeprefix("v").partition(".")[0])
+    output = subprocess.run(("node", "--version"), capture_output=True, text=True, check=True).stdout
+    return int(output.removeprefix("v").partition(".")[0])
 
 
 def _install() -> str | None:
@@ -50,29 +50,29 @@ def _install() -> str | None:
 
 
 class Script:
-    """A script that runs; what it prints, a JSON value per line."""
+    """A running script; it prints one JSON value per line."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self.said: list[Any] = []
+        self.values: list[Any] = []
 
     async def first(self) -> Any:
-        """What it prints when it is ready."""
+        """The value that it prints when it is ready."""
         assert self._process.stdout is not None
         line = await self._process.stdout.readline()
         assert line, "the script ended at once; its error is above"
         return json.loads(line)
 
     async def listen(self) -> None:
-        """Keep what it prints, until it ends."""
+        """Keep its output until it ends."""
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
-            self.said.append(json.loads(line))
+            self.values.append(json.loads(line))
 
 
 @asynccontextmanager
 async def running(name: str, *arguments: str) -> AsyncIterator[tuple[Script, Any]]:
-    """The script in the background, and the first thing that it said; it ends when its input does."""
+    """Run the script in the background; return its first value. It ends when its input ends."""
     process = await asyncio.create_subprocess_exec(
         "node", name, *arguments, cwd=FOLDER, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
@@ -93,7 +93,7 @@ async def running(name: str, *arguments: str) -> AsyncIterator[tuple[Script, Any
 
 
 def run(name: str, *arguments: str) -> Any:
-    """What a script prints that ends by itself."""
+    """The output of a script that ends by itself."""
     done = subprocess.run(("node", name, *arguments), cwd=FOLDER, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

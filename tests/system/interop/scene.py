@@ -1,4 +1,4 @@
-"""A whole bridge with everything around it, and all that came out of it: the messages, the replies, the callbacks."""
+"""A complete bridge with its environment, and everything it sent: messages, replies, callbacks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -30,8 +30,8 @@ FINAL = ("run.succeeded", "run.failed")
 
 
 @dataclass
-class Harvest:
-    """What was seen; the end of the first run twice, because it was asked for again."""
+class Results:
+    """Everything received; the end of the first run twice, because a redelivery was requested."""
 
     messages: list[AbstractIncomingMessage] = field(default_factory=list)
     replies: list[AbstractIncomingMessage] = field(default_factory=list)
@@ -44,27 +44,27 @@ class Harvest:
         return next(message for message in self.messages if message.routing_key == key)
 
 
-async def gather(folder: Path, amqp_url: str, mode: str, *, with_javascript: bool) -> Harvest:
-    """Send three requests: one that succeeds, one that the crew refuses, one that is no request; see what is told."""
-    harvest, topology = Harvest(), Topology(f"{mode}.requests", f"{mode}.results", f"{mode}.dead")
+async def gather(folder: Path, amqp_url: str, mode: str, *, with_javascript: bool) -> Results:
+    """Send three requests: a successful one, one that the crew refuses, and an invalid one; return what is received."""
+    results, topology = Results(), Topology(f"{mode}.requests", f"{mode}.results", f"{mode}.dead")
     async with AsyncExitStack() as stack:
-        own_url = await stack.enter_async_context(_receiver(harvest))
+        own_url = await stack.enter_async_context(_receiver(results))
         request: dict[str, Any] = {"inputs": {"topic": "Füchse"}, "meta": META}
         if with_javascript:
             script, ready = await stack.enter_async_context(javascript.running("receiver.mjs", *SECRETS))
-            harvest.posted_to_javascript, request["callback_url"] = script.said, ready["url"]
+            results.posted_to_javascript, request["callback_url"] = script.values, ready["url"]
         bridge = await stack.enter_async_context(_bridge(folder, amqp_url, topology, mode, own_url))
         client = await stack.enter_async_context(client_of(amqp_url, topology))
-        await stack.enter_async_context(_consumer(amqp_url, topology.results, harvest.messages))
+        await stack.enter_async_context(_consumer(amqp_url, topology.results, results.messages))
         if with_javascript:
             script, _ = await stack.enter_async_context(javascript.running("consumer.mjs", amqp_url, topology.results))
-            harvest.read_by_javascript = script.said
+            results.read_by_javascript = script.values
         await client.channel.declare_queue("reply.shop", exclusive=True)
         await _send(client, topology, request)
-        await eventually(lambda: _finals(harvest, with_javascript=with_javascript))
-        harvest.replies = await client.receive("reply.shop", await client.count("reply.shop"))
-        await _redeliver(bridge, harvest)
-    return harvest
+        await eventually(lambda: _finals(results, with_javascript=with_javascript))
+        results.replies = await client.receive("reply.shop", await client.count("reply.shop"))
+        await _redeliver(bridge, results)
+    return results
 
 
 async def _send(client: Client, topology: Topology, request: Mapping[str, Any]) -> None:
@@ -75,21 +75,21 @@ async def _send(client: Client, topology: Topology, request: Mapping[str, Any]) 
     await client.send({"inputs": {"topic": "owls"}}, "closed", exchange=topology.requests, message_id="order-2")
 
 
-def _finals(harvest: Harvest, *, with_javascript: bool) -> bool:
-    """Whether the ends of both runs have come to everyone who waits for them."""
-    done = {message.type for message in harvest.messages} >= set(FINAL)
-    done = done and any(b'"run.succeeded"' in body for _, body in harvest.posts)
+def _finals(results: Results, *, with_javascript: bool) -> bool:
+    """Whether the ends of both runs have reached all their destinations."""
+    done = {message.type for message in results.messages} >= set(FINAL)
+    done = done and any(b'"run.succeeded"' in body for _, body in results.posts)
     if not with_javascript:
         return done
-    read = {line["event"]["type"] for line in harvest.read_by_javascript}
-    posted = {line["event"]["type"] for line in harvest.posted_to_javascript if "event" in line}
-    refused = any("refused" in line for line in harvest.posted_to_javascript)
+    read = {line["event"]["type"] for line in results.read_by_javascript}
+    posted = {line["event"]["type"] for line in results.posted_to_javascript if "event" in line}
+    refused = any("refused" in line for line in results.posted_to_javascript)
     return done and read >= set(FINAL) and (refused or "run.succeeded" in posted)
 
 
-async def _redeliver(bridge: str, harvest: Harvest) -> None:
-    """Have the first run's end sent once more everywhere; until it has come again by message and by callback."""
-    event_id = harvest.message("research.succeeded").message_id
+async def _redeliver(bridge: str, results: Results) -> None:
+    """Redeliver the end of the first run to all destinations; return when it has arrived by message and by callback."""
+    event_id = results.message("research.succeeded").message_id
     async with aiohttp.ClientSession(bridge) as session:
 
         async def delivered() -> list[str]:
@@ -98,20 +98,20 @@ async def _redeliver(bridge: str, harvest: Harvest) -> None:
             return [one["id"] for one in found if one["event_id"] == event_id]
 
         async def everywhere() -> bool:
-            return len(await delivered()) == 3 + bool(harvest.posted_to_javascript)
+            return len(await delivered()) == 3 + bool(results.posted_to_javascript)
 
-        await eventually(everywhere)  # what is being sent at the moment is not sent again
+        await eventually(everywhere)  # a delivery in progress is not redelivered
         for delivery_id in await delivered():
             async with session.post(f"/v1/deliveries/{delivery_id}/redeliver") as response:
                 assert response.status == 200
-    await eventually(lambda: [message.message_id for message in harvest.messages].count(event_id) == 2)
-    await eventually(lambda: [headers["webhook-id"] for headers, _ in harvest.posts].count(event_id or "") == 2)
+    await eventually(lambda: [message.message_id for message in results.messages].count(event_id) == 2)
+    await eventually(lambda: [headers["webhook-id"] for headers, _ in results.posts].count(event_id or "") == 2)
 
 
 @asynccontextmanager
-async def _receiver(harvest: Harvest) -> AsyncIterator[str]:
+async def _receiver(results: Results) -> AsyncIterator[str]:
     async def take(request: web.Request) -> web.Response:
-        harvest.posts.append(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
+        results.posts.append(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
         return web.Response(status=204)
 
     receiver = web.Application()
@@ -172,14 +172,14 @@ async def _bridge(folder: Path, amqp_url: str, topology: Topology, mode: str, ca
 
 async def _is_ready(session: aiohttp.ClientSession) -> bool:
     async with session.get("/readyz") as response:
-        told = await response.json()
-        return bool(told["status"] == "ready")
+        document = await response.json()
+        return bool(document["status"] == "ready")
 
 
-def gathered(folder: Path, amqp_url: str, mode: str, *, with_javascript: bool) -> Harvest:
-    """The same, in a loop of its own."""
+def collected(folder: Path, amqp_url: str, mode: str, *, with_javascript: bool) -> Results:
+    """The same, on an event loop of its own."""
 
-    async def in_time() -> Harvest:
+    async def in_time() -> Results:
         async with asyncio.timeout(PATIENCE):
             return await gather(folder, amqp_url, mode, with_javascript=with_javascript)
 

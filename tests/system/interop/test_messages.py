@@ -1,4 +1,4 @@
-"""Our messages, property by property, as a client of the broker sees them."""
+"""Messages of the bridge, property by property, as a client of the broker receives them."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from uuid import UUID
 
 from aio_pika.abc import AbstractIncomingMessage
 
-from tests.system.interop.scene import META, TRACE, Harvest
+from tests.system.interop.scene import META, TRACE, Results
 from tests.system.interop.test_cloudevents import read
 
 MEMBERS = {
@@ -22,8 +22,8 @@ def data_of(message: AbstractIncomingMessage) -> dict[str, Any]:
     return data
 
 
-def test_the_end_of_a_run_has_every_property(harvest: Harvest):
-    message = harvest.message("research.succeeded")
+def test_the_end_of_a_run_has_every_property(results: Results):
+    message = results.message("research.succeeded")
     data = data_of(message)
     assert message.exchange is not None
     assert message.exchange.endswith(".results")
@@ -38,12 +38,12 @@ def test_the_end_of_a_run_has_every_property(harvest: Harvest):
         "traceparent": TRACE,
     }
     assert all((data["run_id"], data["kickoff_id"]))
-    # What others write into messages, and the broker acts on, is not ours to set.
+    # Properties that producers set and the broker acts on are not set by the bridge.
     assert (message.reply_to, message.expiration, message.user_id, message.priority) == (None, None, None, 0)
 
 
-def test_a_run_that_never_began_has_no_kickoff_id_and_its_key_correlates(harvest: Harvest):
-    message = harvest.message("closed.failed")
+def test_a_run_that_never_started_has_no_kickoff_id_and_its_key_as_correlation_id(results: Results):
+    message = results.message("closed.failed")
     data = data_of(message)
     own = {name for name in message.headers if not name.startswith("cloudEvents_")}
     assert (own, data["kickoff_id"]) == ({"run_id", "crew"}, None)
@@ -52,9 +52,9 @@ def test_a_run_that_never_began_has_no_kickoff_id_and_its_key_correlates(harvest
     assert set(data["error"]) == {"code", "message"}
 
 
-def test_every_message_is_its_event(harvest: Harvest):
-    """Id, type and time stand in the properties, too; replies differ from what goes to the exchange in nothing."""
-    for message in (*harvest.messages, *harvest.replies):
+def test_every_message_is_its_event(results: Results):
+    """Id, type, and time are also in the properties; replies equal the messages of the exchange."""
+    for message in (*results.messages, *results.replies):
         event = read(message)
         assert (message.message_id, message.type) == (event.get_id(), event.get_type())
         time = event.get_time()
@@ -62,21 +62,21 @@ def test_every_message_is_its_event(harvest: Harvest):
         assert message.timestamp is not None
         assert int(message.timestamp.timestamp()) == int(time.timestamp())
         assert message.delivery_mode == 2
-    published = {message.message_id: message for message in harvest.messages}
-    for reply in harvest.replies:
+    published = {message.message_id: message for message in results.messages}
+    for reply in results.replies:
         if reply.type != "request.rejected":
             message = published[reply.message_id]
             assert (reply.body, reply.properties) == (message.body, message.properties)
 
 
-def test_the_content_type_tells_the_mode(structured: Harvest, binary: Harvest):
+def test_the_content_type_shows_the_mode(structured: Results, binary: Results):
     assert {message.content_type for message in (*structured.messages, *structured.replies)} == {
         "application/cloudevents+json"
     }
     assert {message.content_type for message in (*binary.messages, *binary.replies)} == {"application/json"}
 
 
-def test_the_event_has_every_member(structured: Harvest):
+def test_the_event_has_every_member(structured: Results):
     for message in structured.messages:
         event = json.loads(message.body)
         assert set(event) == ATTRIBUTES
@@ -88,7 +88,7 @@ def test_the_event_has_every_member(structured: Harvest):
         assert event["time"].endswith("Z")
 
 
-def test_the_end_tells_all_about_the_run(structured: Harvest):
+def test_the_end_contains_the_whole_run(structured: Results):
     data = data_of(structured.message("research.succeeded"))
     assert (data["state"], data["error"], data["meta"]) == ("succeeded", None, META)
     assert (data["crew"], data["idempotency_key"]) == ("research", "order-1")
@@ -97,7 +97,7 @@ def test_the_end_tells_all_about_the_run(structured: Harvest):
     assert data["accepted_at"] <= data["started_at"] <= data["finished_at"]
 
 
-def test_every_destination_gets_the_same_bytes(structured: Harvest):
+def test_every_destination_receives_the_same_bytes(structured: Results):
     published = {message.message_id: message.body for message in structured.messages}
     assert len(structured.posts) >= 3
     for headers, body in structured.posts:
@@ -105,8 +105,8 @@ def test_every_destination_gets_the_same_bytes(structured: Harvest):
         assert body == published[headers["webhook-id"]]
 
 
-def test_what_is_sent_again_is_the_same_to_the_byte(harvest: Harvest):
-    first, again = [message for message in harvest.messages if message.routing_key == "research.succeeded"]
+def test_a_redelivery_is_identical_to_the_byte(results: Results):
+    first, again = [message for message in results.messages if message.routing_key == "research.succeeded"]
     assert (first.body, first.properties) == (again.body, again.properties)
-    one, two = [body for headers, body in harvest.posts if headers["webhook-id"] == first.message_id]
+    one, two = [body for headers, body in results.posts if headers["webhook-id"] == first.message_id]
     assert one == two
