@@ -14,9 +14,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import structlog
 
 from bridge import __version__
-from bridge.adapters.amqp.dead_letters import DeadQueue
-from bridge.adapters.amqp.dead_letters import opened as open_dead_queue
-from bridge.adapters.amqp.probe import probe_broker
+from bridge.adapters.amqp.connection import probe_broker
+from bridge.adapters.amqp.dead_letters import DeadQueue, open_dead_queue
 from bridge.adapters.clock import steady_clock
 from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.adapters.store import migrate_store, probe_store

@@ -81,7 +81,7 @@ def test_a_failed_verification_is_explained_and_the_content_shown(folder: Path):
     [
         ({"action": "closed"}, [], 204, "nothing: `when` is false"),
         ({"zen": "…"}, ["--header", "X-GitHub-Event: ping"], 204, "the response to a challenge"),
-        ({"action": "opened"}, [], 422, "invalid_request at inputs.title: issue.title gives nothing"),
+        ({"action": "opened"}, [], 422, "invalid_request at inputs.title: issue.title yields nothing"),
         (b"{", [], 400, "invalid_json: the body is not JSON"),
         (BODY, ["--query", "tell=https://a.example.com/x"], 202, "a run"),
         (BODY, ["--query", "tell=https://evil.example/x"], 422, "callback_not_allowed"),

@@ -16,14 +16,14 @@ log = structlog.get_logger()
 
 
 class Acks:
-    """The acks of one channel's messages."""
+    """Acks the messages of one channel."""
 
     def __init__(self) -> None:
-        self._open: dict[int, AbstractChannel] = {}  # by delivery tag, in the order in which they came
+        self._open: dict[int, AbstractChannel] = {}  # by delivery tag, in the order of arrival
         self._done: list[int] = []
         self._writing: asyncio.Task[None] | None = None
 
-    def came(self, message: AbstractIncomingMessage) -> None:
+    def add(self, message: AbstractIncomingMessage) -> None:
         """Register a message; no ack covers it until it is done."""
         self._open[_tag(message)] = message.channel
 
@@ -75,5 +75,5 @@ class Acks:
 
 
 def _tag(message: AbstractIncomingMessage) -> int:
-    assert message.delivery_tag is not None, "only messages that are got by hand have none"
+    assert message.delivery_tag is not None, "only messages fetched with basic.get have none"
     return message.delivery_tag

@@ -185,7 +185,7 @@ class ChannelConsumer:
         self._in_progress.add(task)
         task.add_done_callback(self._in_progress.discard)
         try:
-            self._acks.came(message)
+            self._acks.add(message)
             await self._take_unless_in_doubt(message)
         except StoreUnavailable as error:
             log.debug("message_returned", message_id=message.message_id, reason=str(error))

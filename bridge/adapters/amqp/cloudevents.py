@@ -1,8 +1,8 @@
-"""CloudEvents on RabbitMQ: reading one that asks for a kickoff, and writing ours in binary mode.
+"""Reads CloudEvents that request a kickoff, and writes events in binary mode.
 
-RabbitMQ has two conventions for binary mode: the header names of the AMQP 1.0 binding (`cloudEvents_`, `cloudEvents:`)
-and those of Knative's binding (`ce-`). All are read; the first is written, because RabbitMQ hands such headers to AMQP
-1.0 consumers as that binding wants them. Values are written as text, which every client reads alike.
+There are two conventions for binary mode on RabbitMQ: the header names of the AMQP 1.0 binding (`cloudEvents_`,
+`cloudEvents:`) and those of Knative's binding (`ce-`). All are read; the first is written, because RabbitMQ converts it
+to the form that the binding specifies for AMQP 1.0 consumers. Values are written as text.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from bridge.core.json import compact, parse_object
 from bridge.core.runs.request import MAX_KEY
 
 PREFIX = "cloudEvents_"
-REQUIRED = ("specversion", "id", "source", "type")  # the SDK would make up the first two
+REQUIRED = ("specversion", "id", "source", "type")  # the SDK would generate the first two
 
 _MEDIA_TYPE = "application/cloudevents"
 _ANY_PREFIX = re.compile(r"(?:cloudEvents[_:]|ce[-_])(.+)", re.IGNORECASE)
@@ -34,7 +34,7 @@ _FORMAT = JSONFormat()
 
 @dataclass(frozen=True, slots=True)
 class InboundEvent:
-    """What a CloudEvent says about the request that it carries; `key` is its idempotency key."""
+    """A CloudEvent with a request in its `data` (`body`); `key` is its idempotency key."""
 
     body: dict[str, Any]
     type: str
@@ -43,7 +43,7 @@ class InboundEvent:
 
 
 def read_event(message: AbstractIncomingMessage) -> InboundEvent | None:
-    """The CloudEvent in a message, None if it is none; raises `RequestRefused`."""
+    """Return the CloudEvent in a message, None for any other message; raises `RequestRefused`."""
     media_type = _media_type(message)
     if media_type.startswith(_MEDIA_TYPE):
         return _structured(message.body, media_type)
@@ -52,7 +52,7 @@ def read_event(message: AbstractIncomingMessage) -> InboundEvent | None:
 
 
 def peek(message: AbstractIncomingMessage, body: bytes) -> tuple[dict[str, Any], str | None]:
-    """The request in a message that is refused, and the key of its CloudEvent, as far as both can be read."""
+    """Return the request in a refused message, and the key of its CloudEvent, as far as they can be read."""
     content = _readable(body)
     structured = _media_type(message).startswith(_MEDIA_TYPE)
     attributes = content if structured else _attributes(message)
@@ -62,7 +62,7 @@ def peek(message: AbstractIncomingMessage, body: bytes) -> tuple[dict[str, Any],
 
 
 def to_binary(body: bytes) -> tuple[bytes, str, dict[str, str]]:
-    """A structured event of ours in binary mode: body, content type, headers; the same bytes on every call."""
+    """Convert a structured event of the bridge to binary mode: body, content type, headers. Deterministic."""
     event = json.loads(body)
     data, content_type = event.pop("data"), event.pop("datacontenttype")
     return compact(data), content_type, {PREFIX + name: value for name, value in event.items()}
@@ -73,7 +73,7 @@ def _media_type(message: AbstractIncomingMessage) -> str:
 
 
 def _attributes(message: AbstractIncomingMessage) -> dict[str, Any]:
-    """The attributes in the headers; none if they are not those of a CloudEvent."""
+    """Return the CloudEvents attributes in the headers; none if there is no `specversion`."""
     found = ((_ANY_PREFIX.fullmatch(name), value) for name, value in message.headers.items())
     attributes = {match[1].lower(): value for match, value in found if match}
     return attributes if "specversion" in attributes else {}
@@ -97,7 +97,7 @@ def _data(content: dict[str, Any]) -> dict[str, Any]:
 def _structured(body: bytes, media_type: str) -> InboundEvent:
     if media_type not in (_MEDIA_TYPE, f"{_MEDIA_TYPE}+json"):
         raise RequestRefused("invalid_request", "only single CloudEvents in the JSON format are accepted")
-    attributes = parse_object(body)  # strict, which the SDK is not
+    attributes = parse_object(body)  # stricter than the SDK
     _check_required(attributes)
     return _inbound(amqp.AMQPMessage({}, {}, body), structured=True)
 
@@ -127,7 +127,7 @@ def _parsed(message: amqp.AMQPMessage, *, structured: bool) -> BaseCloudEvent:
         return read(message, _FORMAT, CloudEvent)
     except CloudEventValidationError as error:
         _refuse("; ".join(str(problem) for problems in error.errors.values() for problem in problems))
-    except (BaseCloudEventException, ValueError, TypeError, OverflowError, OSError) as error:  # a time, mostly
+    except (BaseCloudEventException, ValueError, TypeError, OverflowError, OSError) as error:  # mostly an invalid time
         _refuse(str(error))
 
 
@@ -146,7 +146,7 @@ def _object(data: Any) -> dict[str, Any]:
 
 
 def _key(source: str, id_: str) -> str:
-    """Source and id; a source holds no space, being a URI reference, so no two pairs give the same text."""
+    """Join source and id; a source, being a URI reference, contains no space, so the result is unambiguous."""
     key = f"{source} {id_}"
     return key if len(key.encode()) <= MAX_KEY else "sha256:" + hashlib.sha256(key.encode()).hexdigest()
 

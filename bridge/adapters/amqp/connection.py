@@ -23,19 +23,20 @@ from bridge.core.runs.quarantine import Quarantined
 from bridge.observability.logging import log_fault
 from bridge.ports.lifecycle import Health, ReportFault
 
-HEARTBEAT = 10  # seconds, for every connection of ours; a broker that fell silent is given up after three times as long
-CLOSE_LIMIT = 5.0  # seconds for closing a connection
-SHORTEST_PAUSE = 0.5
-INTERNAL = "internal error; item_quarantined in the log says more"
+HEARTBEAT = 10  # seconds, for every connection; a silent one is closed after three times as long
+CLOSE_TIMEOUT = 5.0  # seconds for closing a connection
+PROBE_TIMEOUT = 10.0  # seconds
+MIN_PAUSE = 0.5  # seconds
+INTERNAL = "internal error; see item_quarantined in the log"
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class LinkOptions:
-    """Where the broker is, and the name of this instance.
+    """The address of the broker, and the name of this process.
 
-    `timeout`: seconds for connecting and for setting up. `longest_pause`: seconds between two attempts at most.
+    `timeout`: seconds for connecting and for setup. `longest_pause`: maximum seconds between two attempts.
     """
 
     url: str = field(repr=False)
@@ -52,7 +53,7 @@ class Session:
         self.memory = memory
         self._connection = connection
         self._over = asyncio.Event()
-        self._reason = ConnectionLost("not over yet")
+        self._reason = ConnectionLost("not ended yet")
         connection.close_callbacks.add(self._on_close)
 
     def end(self, reason: ConnectionLost) -> None:
@@ -69,9 +70,9 @@ class Session:
     async def open_channel(
         self, *, confirms: bool = False, survives: Callable[[BaseException | None], bool] | None = None
     ) -> AbstractChannel:
-        """A channel whose end is the session's end, unless the session `survives` what ended it.
+        """Open a channel; its end ends the session, unless `survives` returns true for the error that closed it.
 
-        With `confirms` a returned message raises `PublishError`.
+        With `confirms`, a returned message raises `PublishError`.
         """
 
         def on_close(channel: object, error: BaseException | None) -> None:
@@ -92,7 +93,7 @@ class Session:
 
 
 Use = Callable[[Session], AbstractAsyncContextManager[None]]
-"""What a connection is for: entered to set up, left when the connection has ended or is about to be closed."""
+"""The use of a connection: entered to set it up, left when it has ended or is about to be closed."""
 
 
 class AmqpLink:
@@ -108,12 +109,12 @@ class AmqpLink:
         self._stopping = False
         self._bug: BaseException | None = None
         self._attempts = 0
-        self._problem: BrokerProblem | None = BrokerProblem("not connected yet", "")  # the present problem
+        self._problem: BrokerProblem | None = BrokerProblem("not connected yet", "")  # None while connected
         self._logged_problem: BrokerProblem | None = None  # the problem logged for this outage
         self._unreadable = False
-        place = urlsplit(options.url)
-        vhost = unquote(place.path[1:]) or "/"
-        self._log = log.bind(link=name, host=f"{place.hostname}:{place.port or 'default port'}", vhost=vhost)
+        parts = urlsplit(options.url)
+        vhost = unquote(parts.path[1:]) or "/"
+        self._log = log.bind(link=name, host=f"{parts.hostname}:{parts.port or 'default port'}", vhost=vhost)
 
     def __repr__(self) -> str:
         return f"<AmqpLink {self.name}: {'connected' if self.ready else 'not connected'}>"
@@ -151,7 +152,7 @@ class AmqpLink:
             self._supervisor.cancel()
 
     def fail(self, bug: BaseException) -> None:
-        """Let `run` raise this error, for callbacks, whose exceptions the library swallows."""
+        """Let `run` raise this error; for callbacks, whose exceptions the library only logs."""
         self._bug = self._bug or bug
         if self._session is not None:
             self._session.end(ConnectionLost("a bug in a callback"))
@@ -180,22 +181,24 @@ class AmqpLink:
                     self._session = None  # before the closing, which may take seconds
         except TRANSIENT_ERRORS as error:
             return error
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other parts work on and we connect anew
+        except Exception as error:  # noqa: BLE001 - must not end the process; the link reconnects
             self._options.report(Quarantined.TASK, error, link=self.name)
             return ConnectionLost(INTERNAL)
         except asyncio.CancelledError as error:
             if being_cancelled():
                 raise
-            return ConnectionLost("connection closed", error)  # the library cancels what waits for a channel that died
+            return ConnectionLost(
+                "connection closed", error
+            )  # the library cancels tasks that wait for a closed channel
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Session]:
         async with AsyncExitStack() as stack:
-            memory = MessageMemory()  # a new one each time: what the last connection had in progress is lost with it
+            memory = MessageMemory()  # a new one, because the messages in progress on the last connection are lost
             connection = await self._connect(self._connection_name, memory)
             stack.push_async_callback(_close, connection)
             session = Session(connection, memory)
-            async with asyncio.timeout(self._options.timeout):  # a broker under an alarm leaves requests unanswered
+            async with asyncio.timeout(self._options.timeout):  # during an alarm, the broker answers no request
                 await stack.enter_async_context(self._use(session))
             yield session
 
@@ -203,7 +206,7 @@ class AmqpLink:
         return await aio_pika.connect(
             self._options.url,
             timeout=self._options.timeout,
-            heartbeat=HEARTBEAT,  # wins over the URL's: a heartbeat that cannot be read would be none at all
+            heartbeat=HEARTBEAT,  # overrides the URL's, because an invalid value there would disable heartbeats
             client_properties={"connection_name": name},
             connection_class=sanitizing_connection(memory),
         )
@@ -216,27 +219,39 @@ class AmqpLink:
     def _log_outage(self, reason: BaseException) -> None:
         """Log one line per outage, and a second one if only the operator can end it."""
         was_connected, self._problem = self._problem is None, explain(reason)
-        problem, told = self._problem, self._logged_problem
-        if told is None or problem.remedy not in (None, told.remedy):
+        problem, logged = self._problem, self._logged_problem
+        if logged is None or problem.remedy not in (None, logged.remedy):
             self._logged_problem = problem
             write = self._log.warning if problem.remedy is None else self._log.error
             event = "broker_lost" if was_connected else "broker_unreachable"
             write(event, reason=problem.reason, remedy=problem.remedy)
 
     def _pause(self) -> float:
-        """Full jitter over a growing span, so that many bridges do not reconnect at the same moment."""
-        span = min(SHORTEST_PAUSE * 2.0 ** min(self._attempts, 16), self._options.longest_pause)
+        """Return the seconds until the next attempt: exponential backoff with full jitter."""
+        span = min(MIN_PAUSE * 2.0 ** min(self._attempts, 16), self._options.longest_pause)
         self._attempts += 1
         return spread(f"{self._connection_name}:{self._attempts}", 0.0, span)
 
 
+async def probe_broker(url: str) -> Health:
+    """Try once to connect to the broker; declare nothing."""
+    try:
+        connection = await aio_pika.connect(url, timeout=PROBE_TIMEOUT, heartbeat=HEARTBEAT)
+    except TRANSIENT_ERRORS as error:
+        problem = explain(error)
+        remedy = f"; {problem.remedy}" if problem.remedy else ""
+        return Health(ok=False, detail=f"{problem.summary} ({problem.reason}){remedy}")
+    await connection.close()
+    return Health(ok=True, detail="accepts the connection")
+
+
 def being_cancelled() -> bool:
-    """Whether this task was cancelled; the library also raises `CancelledError` without that."""
+    """Return whether this task is being cancelled; the library raises `CancelledError` by itself as well."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 async def _close(connection: AbstractConnection) -> None:
     with suppress(*TRANSIENT_ERRORS):
-        async with asyncio.timeout(CLOSE_LIMIT):
+        async with asyncio.timeout(CLOSE_TIMEOUT):
             await connection.close()

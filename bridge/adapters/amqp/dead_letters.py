@@ -1,8 +1,8 @@
-"""Lists the messages in the dead queue and replays them to where they came from.
+"""Lists the messages in the dead queue, and replays them to where they came from.
 
-Listing takes messages without acking them, and at the end the broker requeues them. They keep their order, but some
-may end up behind messages that were not listed.
-Frames that the library cannot decode are sanitized (`frames`), so every message in the queue can be listed.
+Listing gets messages without acking them, and at the end the broker requeues them. They keep their order, but some may
+end up behind messages that were not listed. Frames that the library cannot decode are sanitized (`frames`), so every
+message in the queue can be listed.
 """
 
 import hashlib
@@ -27,8 +27,8 @@ from bridge.adapters.amqp.topology import Topology
 from bridge.adapters.amqp.values import ExactMessage
 from bridge.core.delivery.cloudevents import timestamp
 
-TIMEOUT = 30.0  # seconds for one answer of the broker
-SHOWN = 1024  # bytes of a body
+TIMEOUT = 30.0  # seconds for one response of the broker
+MAX_SHOWN = 1024  # bytes of a body
 
 _RESTORED_PROPERTIES = (
     "content_type",
@@ -44,7 +44,7 @@ _RESTORED_PROPERTIES = (
 
 @dataclass(frozen=True, slots=True)
 class DeadMessage:
-    """One message in the queue. `message_id` is its own, or made from its content, so that it stays the same."""
+    """One message in the queue. `message_id` is its own, or derived from its content, so that it is stable."""
 
     message: AbstractIncomingMessage
     message_id: str
@@ -60,7 +60,7 @@ class DeadMessage:
             "routing_key": _text(headers.get(f"{ORIGINAL}routing_key")),
             "content_type": self.message.content_type or None,
             "size": len(body),
-            "body": body[:SHOWN].decode("utf-8", "backslashreplace"),
+            "body": body[:MAX_SHOWN].decode("utf-8", "backslashreplace"),
             "x_death": _plain(headers.get("x-death")),
         }
 
@@ -92,11 +92,11 @@ class DeadQueue:
             yield DeadMessage(message, message.message_id or _fingerprint(message))
 
     async def replay(self, wanted: Collection[str] | None) -> Replayed:
-        """Send messages back, those with these ids or all; one that cannot be sent back stays and is reported.
+        """Send messages back, those with these ids or all; one that cannot be sent back stays in the queue.
 
-        Each is published with its own properties and id, and acked when the broker has confirmed it. A second copy of
-        the same message is only acked; after a crash in between, the same id leads to the same run. Raises what the
-        library raises for a connection that is lost.
+        Each is published with its own properties and id, and acked once the broker has confirmed it. A second copy of
+        a message is only acked; after a crash in between, the same id leads to the same run. Raises the library's
+        error if the connection is lost.
         """
         sent: dict[str, str] = {}
         failed: dict[str, str] = {}
@@ -113,25 +113,25 @@ class DeadQueue:
         return Replayed(list(sent.values()), failed)
 
     async def _refusal(self, dead: DeadMessage) -> str | None:
-        """Publish the message; return why that failed, or None."""
+        """Publish the message; return why that failed, None if it succeeded."""
         try:
             await self._publish(dead)
         except PublishError:
-            return "no queue takes it; bind one, or replay it when there is one"
+            return "no queue is bound for it; bind one, then replay it"
         except DeliveryError:
-            return "the broker refused it (nack), as a full queue does; try again later"
+            return "the broker refused it (nack), for example because a queue is full; retry later"
         except (TypeError, ValueError, OverflowError, RecursionError, struct.error):
             return "a header or property cannot be encoded; send its body as a new message"
         return None
 
-    async def put_back(self) -> None:
-        """Requeue what was taken; return when the broker has it in the queue again."""
+    async def requeue(self) -> None:
+        """Requeue the messages that were not replayed; return when they are in the queue again."""
         if self._last is not None:
             if self._last.processed:
-                await self._channel.close()  # nothing names what was taken before and not sent back
+                await self._channel.close()  # the earlier messages have no tag to nack them by
                 return
             await self._last.nack(multiple=True, requeue=True)
-            await self._channel.declare_queue(self._topology.dead, passive=True)  # answered after the return is done
+            await self._channel.declare_queue(self._topology.dead, passive=True)  # the response follows the requeue
 
     async def _publish(self, dead: DeadMessage) -> None:
         exchange, routing_key = _route(dead.message, self._topology.requests)
@@ -141,8 +141,8 @@ class DeadQueue:
 
 
 @asynccontextmanager
-async def opened(url: str, topology: Topology) -> AsyncIterator[DeadQueue]:
-    """Connect and find the queue; raises what the library raises."""
+async def open_dead_queue(url: str, topology: Topology) -> AsyncIterator[DeadQueue]:
+    """Connect and open the queue; raises the library's errors."""
     connection = await aio_pika.connect(
         url, timeout=TIMEOUT, heartbeat=HEARTBEAT, connection_class=sanitizing_connection(MessageMemory())
     )
@@ -150,11 +150,11 @@ async def opened(url: str, topology: Topology) -> AsyncIterator[DeadQueue]:
         queue = await channel.declare_queue(topology.dead, passive=True)
         dead = DeadQueue(channel, queue, topology)
         yield dead
-        await dead.put_back()
+        await dead.requeue()
 
 
 def _original_message(dead: DeadMessage) -> Message:
-    """The message without what was added on its way here, and without what routes."""
+    """Return the message without reserved headers, which were added on its way here or would route it."""
     message = dead.message
     kept = {name: value for name in _RESTORED_PROPERTIES if (value := getattr(message, name)) is not None}
     headers: dict[str, Any] = {name: value for name, value in message.headers.items() if not is_reserved(name)}
@@ -164,9 +164,9 @@ def _original_message(dead: DeadMessage) -> Message:
 
 
 def _route(message: AbstractIncomingMessage, requests: str) -> tuple[str, str]:
-    """Exchange and routing key by which it first came, as our header or the broker's tells; else straight to the queue.
+    """Return the exchange and routing key by which the message first arrived; if unknown, those of the queue itself.
 
-    Only the requests exchange is used, because headers are untrusted.
+    They are in a header of the bridge or of the broker. Only the requests exchange is used, as headers are untrusted.
     """
     original = _text(message.headers.get(f"{ORIGINAL}routing_key"))
     death = _death(message.headers)
@@ -196,7 +196,7 @@ def _time(value: Any) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """A header's value for JSON."""
+    """Convert the value of a header to JSON values."""
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list):
@@ -204,7 +204,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return _time(value)
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # which is no JSON
+        return str(value)  # JSON has no NaN and no infinity
     return value if value is None or isinstance(value, str | int | float) else _text_of(value)
 
 

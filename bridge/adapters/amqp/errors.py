@@ -23,17 +23,17 @@ from aiormq.exceptions import (
 )
 from pamqp.exceptions import PAMQPException
 
-# What connecting and talking to a broker may raise. ValueError: bytes from the wire that are no text.
+# Errors that connecting to a broker and using it may raise; ValueError for bytes that are not text.
 TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (*CONNECTION_EXCEPTIONS, ValueError)
 
-_NO_VHOST = "Connection.OpenOk"  # all that the library tells when the broker answers with something else
+_NO_VHOST = "Connection.OpenOk"  # in the library's error if the broker answers with anything else
 
 
 class ConnectionLost(AMQPError):
     """A connection is no longer usable."""
 
     def __init__(self, reason: str, cause: BaseException | None = None) -> None:
-        """`cause` is what the library reported, if it did."""
+        """`cause`: the error that the library reported, if any."""
         super().__init__(reason)
         self.reason = reason
         self.__cause__ = cause
@@ -41,9 +41,9 @@ class ConnectionLost(AMQPError):
 
 @dataclass(frozen=True, slots=True)
 class BrokerProblem:
-    """`summary` names no host, entity or secret and may be shown to anyone; `reason` is for the log.
+    """A problem with the broker. `summary` names no host, entity, or secret; `reason` is for the log.
 
-    `remedy` is what the operator can do; None for an outage that ends without action.
+    `remedy`: what the operator can do; None for an outage that ends by itself.
     """
 
     summary: str
@@ -51,9 +51,8 @@ class BrokerProblem:
     remedy: str | None = None
 
 
-# What the library raises, words of the broker, what that means, what helps. A queue may hold requests: no remedy ever
-# costs one its messages.
-_MEANINGS: Sequence[tuple[type[BaseException], str, str, str]] = (
+# Error class, phrase in the broker's message, summary, remedy. No remedy removes a queue, which may contain requests.
+_EXPLANATIONS: Sequence[tuple[type[BaseException], str, str, str]] = (
     (
         ProbableAuthenticationError,
         "",
@@ -106,21 +105,21 @@ _REFUSALS = (
 
 
 def is_refusal(error: BaseException | None) -> bool:
-    """Whether the broker closed the channel or connection over one of the messages published on it."""
+    """Return whether the broker closed the channel or connection because of a message published on it."""
     return isinstance(error, _REFUSALS)
 
 
 def explain(error: BaseException) -> BrokerProblem:
-    """Explain an error of connecting, or one that ended a connection."""
+    """Explain an error that kept a connection from opening, or ended it."""
     cause = error.__cause__ if isinstance(error, ConnectionLost) and error.__cause__ is not None else error
     if isinstance(cause, InvalidFrameError) and _NO_VHOST in str(cause):
         cause = ConnectionNotAllowed("the broker closed the connection when the virtual host was to be opened")
-    for kind, said, summary, remedy in _MEANINGS:
-        if isinstance(cause, kind) and said in str(cause):
+    for kind, phrase, summary, remedy in _EXPLANATIONS:
+        if isinstance(cause, kind) and phrase in str(cause):
             return BrokerProblem(summary, _sentence(cause), remedy)
     if isinstance(cause, TimeoutError):
         return BrokerProblem(
-            "the broker does not answer", "no answer in time; it is frozen, or under a memory or disk alarm"
+            "the broker does not respond", "no response in time; it is frozen, or has a memory or disk alarm"
         )
     if is_unreadable(error):
         return BrokerProblem("not connected", "the broker sent a message whose properties cannot be decoded")
@@ -128,12 +127,12 @@ def explain(error: BaseException) -> BrokerProblem:
 
 
 def is_unreadable(error: BaseException) -> bool:
-    """Whether the connection died of a frame that the library cannot decode, such as a property that is not UTF-8."""
+    """Return whether a frame that the library cannot decode ended the connection, such as one with invalid UTF-8."""
     cause = error.__cause__ if isinstance(error, ConnectionLost) else None
     return isinstance(cause, ValueError | OverflowError | RecursionError | InvalidFrameError | PAMQPException)
 
 
 def _sentence(error: BaseException) -> str:
-    """The error's own text where it is the broker's or the system's; of others only the name: it may hold the URL."""
+    """Return the message of the broker or the system; of other errors only the class, because the URL may be in it."""
     text = str(error) if isinstance(error, AMQPError | OSError) else ""
     return text or type(error).__name__

@@ -1,9 +1,10 @@
-"""Removes what the AMQP library cannot decode from incoming frames, and records it in a header.
+"""Filters the frames between the socket and the AMQP library.
 
-The library decodes properties inside the connection's reader, and strictly: one short string that is not UTF-8, or one
-time beyond the year 9999, ends the connection before any code of ours sees the message, and again at each redelivery.
-So the reader below stands between the socket and the library. It passes on what can be read; of the rest it leaves out
-what cannot, and says so in a header of the message, by which the consumer refuses it.
+Incoming: the library decodes properties strictly inside the connection's reader, so one short string that is not UTF-8,
+or one time beyond the year 9999, ends the connection before the bridge sees the message, and again at each redelivery.
+The reader here removes what the library cannot decode and records it in a header, and the consumer refuses the message.
+
+Outgoing: no frame is sent on a channel that the broker has closed.
 """
 
 import asyncio
@@ -20,15 +21,16 @@ from pamqp.header import ContentHeader
 from yarl import URL
 
 from bridge.adapters.amqp.memory import MessageMemory
-from bridge.adapters.amqp.writes import OpenChannelsWriter
 
 UNREADABLE = "x-bridge-unreadable"
-"""The header that names what was left out, as far as it can be shown."""
+"""The header that names what was removed."""
 
 _FRAME = struct.Struct(">BHI")  # type, channel, size
+_METHOD_FRAME = struct.Struct(">BHI4s")  # followed by class and method
 _LONG = struct.Struct(">Q")  # a delivery tag, and the size of a body
 _METHOD, _HEADER = 1, 2
 _DELIVER, _GET_OK = b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x47"  # class 60, methods 60 and 71
+_OPEN, _CLOSE_OK = b"\x00\x14\x00\x0a", b"\x00\x14\x00\x29"  # class 20, methods 10 and 41
 _FIXED = 12  # bytes of a content header before the flags: class, weight, body size
 _PROPERTIES = (  # in the order of their flags, which begin at the highest bit
     ("content_type", "short"),
@@ -64,13 +66,13 @@ _SIZES = {
     "T": 8,
 }
 _COUNTED = "SxAF"  # four bytes of size, then so many bytes
-_LONGEST_NOTE = 500  # bytes
+_MAX_NOTE = 500  # bytes
 
 
 class SanitizingReader:
-    """The stream reader that the library reads from: one sanitized frame after the other.
+    """The stream reader that the library reads from: it yields sanitized frames.
 
-    It stops at the content header of a message for which there is no room. Nothing that makes room waits for frames.
+    It waits at the content header of a message until memory for it is free. Nothing that frees memory waits for frames.
     """
 
     def __init__(self, reader: asyncio.StreamReader, memory: MessageMemory) -> None:
@@ -81,15 +83,15 @@ class SanitizingReader:
         self._lost: dict[int, list[str]] = {}  # by channel: what was unreadable in the method before a content header
 
     def at_eof(self) -> bool:
-        """Whether nothing more will come."""
+        """Return whether the stream has ended."""
         return not self._frame and self._reader.at_eof()
 
     async def read(self) -> bytes:
-        """The rest; asked for by the library only when what it read is no frame."""
+        """Return the rest; the library calls it only if what it read is not a frame."""
         return self._frame + await self._reader.read()
 
     async def readexactly(self, size: int) -> bytes:
-        """The next bytes; raises what the stream raises."""
+        """Return the next bytes; raises the errors of the stream."""
         if not self._frame:
             self._frame = await self._next()
         taken, self._frame = self._frame[:size], self._frame[size:]
@@ -97,13 +99,13 @@ class SanitizingReader:
 
     async def _next(self) -> bytes:
         head = await self._reader.readexactly(_FRAME.size)
-        if head.startswith(b"AMQP"):  # the broker wants another version of the protocol
+        if head.startswith(b"AMQP"):  # the broker requires another version of the protocol
             return head
         kind, channel, size = _FRAME.unpack(head)
         body = await self._reader.readexactly(size + 1)
         if kind == _METHOD and body.startswith((_DELIVER, _GET_OK)):
             if body.startswith(_DELIVER):
-                self._tags[channel] = _long_at(body, 5 + body[4])  # behind the consumer's tag
+                self._tags[channel] = _long_at(body, 5 + body[4])  # after the consumer tag
             body, self._lost[channel] = sanitized_method(body)
         elif kind == _HEADER:
             if (tag := self._tags.pop(channel, None)) is not None:
@@ -112,14 +114,41 @@ class SanitizingReader:
         return _FRAME.pack(kind, channel, len(body) - 1) + body
 
 
+class OpenChannelsWriter:
+    """The stream writer that the library writes to: it drops frames for a channel that the broker has closed.
+
+    The library acknowledges the close of a channel before it fails the publishers, and the broker would close the whole
+    connection for a frame that arrives after that. All frames of one command are passed in one `write`.
+    """
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._closed: set[int] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
+
+    def write(self, data: bytes) -> None:
+        """Write frames, unless their channel is closed."""
+        if len(data) >= _METHOD_FRAME.size and not data.startswith(b"AMQP"):
+            kind, channel, _, method = _METHOD_FRAME.unpack_from(data)
+            if kind == _METHOD and method == _OPEN:
+                self._closed.discard(channel)
+            if channel in self._closed:
+                return
+            if kind == _METHOD and method == _CLOSE_OK:
+                self._closed.add(channel)
+        self._writer.write(data)
+
+
 class SanitizingTransport(TransportFactory):
-    """Connects as the library does, reads by a `SanitizingReader` and writes by an `OpenChannelsWriter`."""
+    """Connects as the library does, with a `SanitizingReader` and an `OpenChannelsWriter`."""
 
     def __init__(self, memory: MessageMemory) -> None:
         self._memory = memory
 
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect; raises what the library's own transports raise."""
+        """Connect; raises the errors of the library's transports."""
         transport = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
         reader, writer = await transport.create(url, **kwargs)
         return (
@@ -129,7 +158,7 @@ class SanitizingTransport(TransportFactory):
 
 
 def sanitizing_connection(memory: MessageMemory) -> type[Connection]:
-    """Return the library's connection, with our transport; it can only be set on the class."""
+    """Return a subclass of the library's connection with this transport, which can only be set on the class."""
 
     class SanitizingConnection(Connection):
         PARAMETERS = (
@@ -141,9 +170,9 @@ def sanitizing_connection(memory: MessageMemory) -> type[Connection]:
 
 
 def sanitized_method(body: bytes) -> tuple[bytes, list[str]]:
-    """A delivery whose exchange and routing key can be read, and what could not; question marks stand for that."""
-    at = 4 if body.startswith(_GET_OK) else 5 + body[4]  # behind the consumer's tag
-    at += 9  # behind the delivery tag and whether it was redelivered
+    """Return a delivery with a decodable exchange and routing key, and what was replaced by question marks in them."""
+    at = 4 if body.startswith(_GET_OK) else 5 + body[4]  # after the consumer tag
+    at += 9  # after the delivery tag and the flag `redelivered`
     lost = []
     for name in ("exchange", "routing_key"):
         text = body[at + 1 : at + 1 + body[at]]
@@ -157,32 +186,32 @@ def sanitized_method(body: bytes) -> tuple[bytes, list[str]]:
 
 
 def sanitized_header(payload: bytes, lost: list[str]) -> bytes:
-    """A content header that can be read; `lost`: what was unreadable before it."""
-    if not lost and _can_be_read(payload):
+    """Return a decodable content header; `lost`: what was removed from the method before it."""
+    if not lost and _is_decodable(payload):
         return payload
     try:
         kept = _readable_properties(payload, lost)
-    except Exception:  # noqa: BLE001  # untrusted bytes: whatever goes wrong, the message must come through
+    except Exception:  # noqa: BLE001  # untrusted bytes; the message must be passed on in any case
         kept, lost = {}, ["all properties"]
-    mended = payload[:_FIXED] + _written(kept, "; ".join(lost))
-    return mended if _can_be_read(mended) else payload[:_FIXED] + _written({}, "all properties")
+    sanitized = payload[:_FIXED] + _encode_properties(kept, "; ".join(lost))
+    return sanitized if _is_decodable(sanitized) else payload[:_FIXED] + _encode_properties({}, "all properties")
 
 
-def _can_be_read(payload: bytes) -> bool:
+def _is_decodable(payload: bytes) -> bool:
     try:
         ContentHeader().unmarshal(payload)
-    except Exception:  # noqa: BLE001  # the library raises errors of all kinds, a recursion that is too deep among them
+    except Exception:  # noqa: BLE001  # the library raises many kinds of errors, including RecursionError
         return False
     return True
 
 
 def _readable_properties(payload: bytes, lost: list[str]) -> dict[str, bytes]:
-    """Each property as its bytes, unless those cannot be read. Raises `ValueError` if they end too early."""
+    """Return the bytes of each decodable property. Raises `ValueError` if the payload ends too early."""
     (flags,) = struct.unpack_from(">H", payload, _FIXED)
     at = _FIXED + 2
     kept = {}
-    for place, (name, kind) in enumerate(_PROPERTIES):
-        if flags >> (15 - place) & 1:
+    for index, (name, kind) in enumerate(_PROPERTIES):
+        if flags >> (15 - index) & 1:
             raw = _cut(payload, at, _property_size(kind, payload, at))
             at += len(raw)
             if kind == "table":
@@ -197,7 +226,7 @@ def _readable_properties(payload: bytes, lost: list[str]) -> dict[str, bytes]:
 
 
 def _readable_entries(table: bytes, lost: list[str]) -> Iterator[bytes]:
-    """The entries of a table that can be read; a value of unknown size loses all that follow it."""
+    """Yield the decodable entries of a table; a value of unknown size makes the rest undecodable."""
     at = 4
     while at < len(table):
         name = _cut(table, at + 1, table[at])
@@ -224,7 +253,7 @@ def _property_size(kind: str, data: bytes, at: int) -> int:
 
 
 def _value_size(kind: str, data: bytes, at: int) -> int:
-    """How many bytes a value in a table takes; raises `KeyError` for a kind that AMQP does not know."""
+    """Return the bytes of a value in a table; raises `KeyError` for an unknown type."""
     return 4 + _long(data, at) if kind in _COUNTED else _SIZES[kind]
 
 
@@ -243,12 +272,12 @@ def _cut(data: bytes, at: int, size: int) -> bytes:
     return data[at : at + size]
 
 
-def _written(kept: dict[str, bytes], note: str) -> bytes:
-    """Flags and properties; the note goes into the table of headers."""
-    name, text = UNREADABLE.encode(), note.encode()[:_LONGEST_NOTE]
+def _encode_properties(kept: dict[str, bytes], note: str) -> bytes:
+    """Encode flags and properties, with the note as the header `UNREADABLE`."""
+    name, text = UNREADABLE.encode(), note.encode()[:_MAX_NOTE]
     table = kept.get("headers", b"") + bytes([len(name)]) + name + b"S" + struct.pack(">I", len(text)) + text
     kept = {**kept, "headers": struct.pack(">I", len(table)) + table}
-    flags = sum(1 << (15 - place) for place, (name, _) in enumerate(_PROPERTIES) if name in kept)
+    flags = sum(1 << (15 - index) for index, (name, _) in enumerate(_PROPERTIES) if name in kept)
     return struct.pack(">H", flags) + b"".join(kept[name] for name, _ in _PROPERTIES if name in kept)
 
 

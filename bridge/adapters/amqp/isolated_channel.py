@@ -16,11 +16,11 @@ from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError
 from aiormq.exceptions import ChannelClosed, ConnectionInternalError
 from pamqp import commands as spec
 
-from bridge.adapters.amqp.connection import CLOSE_LIMIT, being_cancelled
+from bridge.adapters.amqp.connection import CLOSE_TIMEOUT, being_cancelled
 from bridge.adapters.amqp.errors import TRANSIENT_ERRORS
 
-MOST_WAITING = 20  # further callers are refused, so that they do not take the slots of other deliveries
-GONE_KEPT = 1000  # names of reply-to clients known to have disconnected
+MAX_WAITING = 20  # callers; further ones are refused, so that they do not occupy the slots of other deliveries
+MAX_DISCONNECTED = 1000  # remembered names of direct reply-to clients
 
 Connect = Callable[[], Awaitable[AbstractConnection]]
 
@@ -47,7 +47,7 @@ class Publication:
 
 
 class _AnyQueue(spec.Queue.Declare):
-    """A declaration without the library's check of names, which those of waiting clients (`…==`) do not pass."""
+    """A declaration without the library's validation, which rejects the names of direct reply-to clients (`…==`)."""
 
     def validate(self) -> None:
         """Leave validation to the broker."""
@@ -62,12 +62,12 @@ class IsolatedChannel:
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._waiting = 0
-        self._gone: dict[str, None] = {}
+        self._disconnected: dict[str, None] = {}
 
     @property
     def full(self) -> bool:
-        """Whether so many callers wait that another one should retry later."""
-        return self._waiting >= MOST_WAITING
+        """Whether too many callers wait; another one should retry later."""
+        return self._waiting >= MAX_WAITING
 
     async def publish(self, publication: Publication) -> None:
         """Publish alone, so that a refusal can only concern this message."""
@@ -75,19 +75,19 @@ class IsolatedChannel:
             await publication.publish(channel)
 
     async def has_client(self, name: str) -> bool:
-        """Whether a client still waits under this direct reply-to name; one that has disconnected never returns.
+        """Return whether a client still waits under this direct reply-to name; a disconnected one never returns.
 
         The broker closes the connection for a name that it did not issue.
         """
-        if name in self._gone:
+        if name in self._disconnected:
             return False
         try:
             async with self._own_channel() as channel:
                 await channel.rpc(_AnyQueue(queue=name, passive=True))
         except (ChannelNotFoundEntity, ConnectionInternalError):
-            self._gone[name] = None
-            if len(self._gone) > GONE_KEPT:
-                del self._gone[next(iter(self._gone))]
+            self._disconnected[name] = None
+            if len(self._disconnected) > MAX_DISCONNECTED:
+                del self._disconnected[next(iter(self._disconnected))]
             return False
         return True
 
@@ -112,7 +112,7 @@ class IsolatedChannel:
                     raise
                 except BaseException:
                     self._channel = None  # closed, or about to be
-                    if not being_cancelled():  # the connection's end, of which it may learn only after us
+                    if not being_cancelled():  # the connection may have ended, too, which it may not know yet
                         await self._abandon()
                     raise
         finally:
@@ -120,7 +120,7 @@ class IsolatedChannel:
 
     async def _abandon(self) -> None:
         with suppress(*TRANSIENT_ERRORS):
-            async with asyncio.timeout(CLOSE_LIMIT):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self.close()
 
     async def _open(self) -> aiormq.Channel:

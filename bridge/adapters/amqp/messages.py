@@ -1,7 +1,7 @@
-"""A message from the requests queue → a kickoff request and its envelope, or what to keep of a message that is refused.
+"""Parses messages of the requests queue into requests and commands, and keeps what is needed of refused ones.
 
-Pure: nothing here uses the broker. Messages are untrusted, so names with an effect (`reply_to`, headers that route)
-count only where the settings allow them.
+Nothing here uses the broker. Messages are untrusted, so `reply_to` counts only where the settings allow it, and headers
+that route messages are dropped.
 """
 
 import math
@@ -29,25 +29,23 @@ from bridge.ports.inbound import RefusedMessage, RunKey
 KICKOFF = "kickoff"
 COMMANDS = frozenset({"resume", "cancel"})
 PLAIN_ENCODINGS = frozenset({"", "identity", "utf-8"})
-MAX_DETAIL = 256  # characters of a refusal's sentence; it may quote the message
-ROUTING_HEADERS = ("cc", "bcc")  # RabbitMQ sends copies to the queues that these name
-BROKERS_HEADERS = ("x-death", "x-delivery-count", "x-acquired-count", "x-received-from")
-PLUGINS_HEADERS = ("x-delay", "x-deduplication-header")  # by the latter what is sent back would vanish as a copy
-RESERVED = frozenset({*ROUTING_HEADERS, *BROKERS_HEADERS, *PLUGINS_HEADERS})
+MAX_DETAIL = 256  # characters of the detail of a refusal, which may quote the message
+ROUTING_HEADERS = ("cc", "bcc")  # RabbitMQ routes copies by them
+BROKER_HEADERS = ("x-death", "x-delivery-count", "x-acquired-count", "x-received-from")
+PLUGIN_HEADERS = ("x-delay", "x-deduplication-header")  # the latter would drop a replayed message as a duplicate
+RESERVED = frozenset({*ROUTING_HEADERS, *BROKER_HEADERS, *PLUGIN_HEADERS})
 RESERVED_PREFIX = ("x-bridge-", "x-first-death-", "x-last-death-", "x-opt-")
-MAX_HEADERS = 64  # of a refused message's own; the rest is left out, so that its dead letter always fits a frame
-MAX_HEADERS_SIZE = 16 * 1024  # bytes of their names and values together; a frame holds 128 KiB unless told otherwise
-ORIGINAL = (
-    "x-bridge-original-"  # headers under which a refused message keeps the properties that its dead letter restores
-)
-PACKED = f"{ORIGINAL}headers"  # on the way to the dead queue, all headers of kinds that JSON does not know
+MAX_HEADERS = 64  # kept of a refused message, so that its dead letter always fits in a frame
+MAX_HEADERS_SIZE = 16 * 1024  # bytes of their names and values; the default frame size is 128 KiB
+ORIGINAL = "x-bridge-original-"  # prefix of headers with the original properties, which a replay restores
+PACKED = f"{ORIGINAL}headers"  # in the store: all headers with types that JSON does not have
 
 
 @dataclass(frozen=True, slots=True)
 class MessageRules:
-    """What is taken. `requests` names the exchange and the queue, `reply_to` the reply queues that may be named.
+    """Which messages are accepted. `requests`: the name of the exchange and the queue; `max_message` in bytes.
 
-    `max_message` in bytes; `reply_to` are glob patterns.
+    `reply_to`: glob patterns of the reply queues that a message may name.
     """
 
     requests: str
@@ -56,7 +54,7 @@ class MessageRules:
 
     @property
     def source(self) -> str:
-        """The sender that runs from this queue carry; idempotency keys are scoped by it."""
+        """The source of the runs from this queue, which scopes their idempotency keys."""
         return f"queue/{self.requests}"
 
 
@@ -68,32 +66,32 @@ def read_request(message: AbstractIncomingMessage, rules: MessageRules) -> tuple
     body = strict_json.parse_object(message.body) if event is None else event.body
     if body.get("priority") is None:
         body = {**body, "priority": message.priority or 0}
-    key = (message.message_id or None) if event is None else event.key  # some clients send an empty one for "none"
+    key = (message.message_id or None) if event is None else event.key  # some clients send an empty id
     return request.parse(body, routed_crew(message, rules), key), _envelope(message, rules, event)
 
 
 def is_command(message: AbstractIncomingMessage) -> bool:
-    """Whether the message is a command for an existing run."""
+    """Return whether the message is a command for an existing run."""
     return message.type in COMMANDS
 
 
 def read_command(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | RunKey, RunCommand]:
-    """Read the run that the command names and the command; raise `RequestRefused`."""
+    """Read a command, and which run it is for; raises `RequestRefused`."""
     _check_readable(message, rules)
     event = read_event(message)
     body = strict_json.parse_object(message.body) if event is None else dict(event.body)
-    wanted = _wanted_run(body, message, rules)
+    target = _take_target(body, message, rules)
     if message.type == "cancel":
         check_members(body)
-        return wanted, Cancel()
+        return target, Cancel()
     key = request.check_key((message.message_id or None) if event is None else event.key)
     scoped = key and f"{rules.source} {key}"
-    return wanted, read_resume(body, scoped, redelivered=bool(message.redelivered))
+    return target, read_resume(body, scoped, redelivered=bool(message.redelivered))
 
 
 def read_refused(message: AbstractIncomingMessage, rules: MessageRules, refusal: RequestRefused) -> RefusedMessage:
-    """What to keep of a message that is refused."""
-    crew, key = _named(message, rules)
+    """Return what is kept of a refused message."""
+    crew, key = _crew_and_key(message, rules)
     reply_to = _printable(message.reply_to)
     return RefusedMessage(
         body=message.body,
@@ -108,30 +106,30 @@ def read_refused(message: AbstractIncomingMessage, rules: MessageRules, refusal:
     )
 
 
-def _named(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | None, str | None]:
-    """The crew and the key, as far as they can be read; in the order in which they count where nothing is refused."""
+def _crew_and_key(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | None, str | None]:
+    """Return the crew and the idempotency key of a refused message, as far as they can be read."""
     body, key = peek(message, message.body if len(message.body) <= rules.max_message else b"")
     crew = body.get("crew")
-    keys = filter(None, map(_usable, (body.get("idempotency_key"), key, message.message_id)))
+    keys = filter(None, map(_valid_key, (body.get("idempotency_key"), key, message.message_id)))
     return crew if crew and isinstance(crew, str) else routed_crew(message, rules), next(keys, None)
 
 
-def _usable(key: object) -> str | None:
+def _valid_key(key: object) -> str | None:
     with suppress(RequestRefused):
         return request.check_key(key) if isinstance(key, str) else None
     return None
 
 
 def routed_crew(message: AbstractIncomingMessage, rules: MessageRules) -> str | None:
-    """The crew that the routing key names; a key that led here through another exchange is the queue's name."""
+    """Return the crew that the routing key names; through another exchange, the routing key has another meaning."""
     return message.routing_key or None if message.exchange == rules.requests else None
 
 
-def _wanted_run(body: dict[str, Any], message: AbstractIncomingMessage, rules: MessageRules) -> str | RunKey:
-    """The run by its id, or by the crew and key of its request; taken out of the body."""
+def _take_target(body: dict[str, Any], message: AbstractIncomingMessage, rules: MessageRules) -> str | RunKey:
+    """Remove the target from the body and return it: a run id, or the crew and key of its request."""
     run_id, key, crew = (body.pop(name, None) for name in ("run_id", "idempotency_key", "crew"))
     if (run_id is None) == (key is None):
-        raise RequestRefused("invalid_request", "must name the run, by run_id or by idempotency_key", "run_id")
+        raise RequestRefused("invalid_request", "must name the run by either run_id or idempotency_key", "run_id")
     if isinstance(run_id, str):
         return run_id
     if run_id is not None:
@@ -139,24 +137,26 @@ def _wanted_run(body: dict[str, Any], message: AbstractIncomingMessage, rules: M
     crew = routed_crew(message, rules) if crew is None else crew
     if not isinstance(key, str):
         raise RequestRefused("invalid_request", "must be text", "idempotency_key")
-    if not isinstance(crew, str) or not CREW_NAME.fullmatch(crew):  # a routing key may hold what no database takes
+    if not isinstance(crew, str) or not CREW_NAME.fullmatch(
+        crew
+    ):  # a routing key may contain text that a database refuses
         raise RequestRefused("invalid_request", "must be the name of a crew", "crew")
     return RunKey(rules.source, crew, key)
 
 
 def _check_readable(message: AbstractIncomingMessage, rules: MessageRules) -> None:
-    """The same for every message; what was lost of one may be the key by which it is known again."""
+    """Check size, encoding, and properties. An undecodable property may be the idempotency key, so it is refused."""
     if len(message.body) > rules.max_message:
         raise RequestRefused("too_large", f"the message is larger than {rules.max_message} bytes")
     if (message.content_encoding or "").lower() not in PLAIN_ENCODINGS:
-        raise RequestRefused("invalid_request", "a content_encoding other than identity or utf-8 is not taken")
+        raise RequestRefused("invalid_request", "content_encoding must be absent, identity, or utf-8")
     if UNREADABLE in message.headers:
         lost = str(message.headers[UNREADABLE])
         raise RequestRefused("invalid_request", f"properties of the message cannot be decoded: {lost}")
 
 
 def _check_kind(kind: str | None, event: InboundEvent | None) -> None:
-    """Only kickoffs; producers of CloudEvents often repeat the event's own type in the property, which is fine."""
+    """Refuse other types; a CloudEvent may repeat its own type in the property."""
     if kind and kind != KICKOFF and (event is None or kind != event.type):
         raise RequestRefused("invalid_request", f"the message's type must be absent or {KICKOFF!r}")
 
@@ -183,23 +183,23 @@ def _may_reply_to(queue: str, rules: MessageRules) -> bool:
 
 
 def _safe_headers(headers: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
-    """Headers that can go out again, in their order, as many as are sure to fit.
+    """Return the headers to republish, in order, as many as fit.
 
-    Those that JSON cannot hold are encoded here, while the message can still be refused without them.
+    Those that JSON cannot express are encoded as AMQP here; those that cannot be encoded are dropped.
     """
     plain: dict[str, str | int | float | bool] = {}
-    odd: dict[str, Any] = {}
+    typed: dict[str, Any] = {}
     room = float(MAX_HEADERS_SIZE)
     for name, value in headers.items():
         size = _size(name, value)
-        if not is_reserved(name) and size <= room and len(plain) + len(odd) < MAX_HEADERS:
-            (plain if _is_plain(name, value) else odd)[name] = value
+        if not is_reserved(name) and size <= room and len(plain) + len(typed) < MAX_HEADERS:
+            (plain if _is_plain(name, value) else typed)[name] = value
             room -= size
-    return plain | ({PACKED: values.pack(odd)} if odd else {})
+    return plain | ({PACKED: values.pack(typed)} if typed else {})
 
 
 def _size(name: str, value: Any) -> float:
-    """How many bytes a header takes in a frame; infinitely many if it cannot be encoded."""
+    """Return the encoded size of a header in bytes; infinite if it cannot be encoded."""
     try:
         return len(values.table({name: value}))
     except (TypeError, ValueError, OverflowError, RecursionError, struct.error):
@@ -215,12 +215,12 @@ def _is_plain(name: str, value: Any) -> bool:
 
 
 def is_reserved(header: str) -> bool:
-    """Whether the broker or the bridge gives this header a meaning: producers cannot set it."""
+    """Return whether the broker or the bridge interprets this header, so that a producer must not set it."""
     return header.lower() in RESERVED or header.lower().startswith(RESERVED_PREFIX)
 
 
 def _original_properties(message: AbstractIncomingMessage, rules: MessageRules) -> dict[str, str | int | float | bool]:
-    """What a person needs to send the message again as it was, its routing key included."""
+    """Return headers with the original properties and routing key, from which a replay restores them."""
     kept = {
         "message_id": message.message_id,
         "correlation_id": message.correlation_id,

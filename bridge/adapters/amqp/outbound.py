@@ -1,6 +1,6 @@
-"""A stored event → the message that carries it, or the reason why no message can.
+"""Builds messages from stored events.
 
-Nothing of an event's headers is interpreted here; that they are harmless was decided when they came in.
+Headers are not interpreted here; they were checked when the message was received.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ RESTORED = (*SHORT_STRINGS, "priority")
 
 
 def to_message(event: Event, mode: EventMode) -> Message:
-    """The message for an event; the same on every attempt."""
+    """Return the message for an event; the same on every attempt."""
     if event.type == DEAD_LETTER:
         return _dead_letter(event)
     body, content_type, headers = event.body, event.content_type, dict(event.headers)
@@ -43,7 +43,7 @@ def to_message(event: Event, mode: EventMode) -> Message:
 
 
 def invalid_reason(message: Message, routing_key: str) -> str | None:
-    """Why the message can never be published; None if it can."""
+    """Return why the message can never be published; None if it can."""
     for name, text in _short_strings(message, routing_key):
         if len(text.encode()) > MAX_SHORT_STRING:
             return f"{name} is longer than {MAX_SHORT_STRING} bytes"
@@ -51,7 +51,7 @@ def invalid_reason(message: Message, routing_key: str) -> str | None:
 
 
 def _dead_letter(event: Event) -> Message:
-    """A refused message with the properties that it came with, so that it can be sent again as it was."""
+    """Return a refused message with its original properties, from which it can be replayed."""
     headers: dict[str, Any] = dict(event.headers)
     if isinstance(packed := headers.pop(PACKED, None), str):
         headers |= unpack(packed)

@@ -18,7 +18,7 @@ from aio_pika import Message
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import DeliveryError, PublishError
 
-from bridge.adapters.amqp.connection import CLOSE_LIMIT, AmqpLink, LinkOptions, Session, being_cancelled
+from bridge.adapters.amqp.connection import CLOSE_TIMEOUT, AmqpLink, LinkOptions, Session, being_cancelled
 from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, ConnectionLost, is_refusal
 from bridge.adapters.amqp.isolated_channel import IsolatedChannel, Publication
 from bridge.adapters.amqp.outbound import EventMode, invalid_reason, to_message
@@ -28,8 +28,8 @@ from bridge.core.delivery.model import Channel, Delivery, Destination
 from bridge.core.delivery.outcome import Confirmed, Retryable, SendResult, Undeliverable, Unroutable
 from bridge.ports.lifecycle import Health
 
-CONFIRM_LIMIT = 30.0  # seconds; not below the heartbeat
-DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."  # not a queue: the name of a client that waits for its answer
+CONFIRM_TIMEOUT = 30.0  # seconds; not below the heartbeat
+DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."  # prefix of the names of direct reply-to clients, which are not queues
 NO_QUEUE = "kickoff-bridge.no-such-queue"
 
 FAILURES: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, asyncio.CancelledError)
@@ -55,7 +55,7 @@ class ConfirmChannel:
             return cast("aiormq.Channel", await self._channel.get_underlay_channel())
 
     async def survives_close_of(self, broken: aiormq.Channel) -> bool:
-        """Whether only this channel is closed and the connection can open another one."""
+        """Return whether only this channel is closed, and the connection can open another one."""
         async with self._opening:
             if self._channel is not None and await self._channel.get_underlay_channel() is broken:
                 self._channel = None
@@ -68,8 +68,8 @@ class ConfirmChannel:
     def publication(self, message: Message, destination: Destination) -> Publication:
         """Address the results exchange by routing key, or a queue by its name through the default exchange."""
         exchange = self._results if destination.channel is Channel.EXCHANGE else ""
-        # Direct reply-to counts as "no queue", so it would always be returned.
-        return Publication(message, exchange, destination.target, mandatory=not _is_waiting_client(destination))
+        # A direct reply-to client is not a queue, so a mandatory message would always be returned.
+        return Publication(message, exchange, destination.target, mandatory=not _is_direct_reply(destination))
 
 
 class AmqpPublisher:
@@ -83,7 +83,7 @@ class AmqpPublisher:
         link: LinkOptions,
         topology: Topology,
         event_mode: EventMode = "structured",
-        confirm_limit: float = CONFIRM_LIMIT,
+        confirm_limit: float = CONFIRM_TIMEOUT,
     ) -> None:
         self._link = AmqpLink(link, "publish", self._publishing)
         self.name = self._link.name
@@ -94,10 +94,10 @@ class AmqpPublisher:
         self._suspects = IsolatedChannel(lambda: self._link.connect("suspects"))
         self._clients = IsolatedChannel(lambda: self._link.connect("clients"))
         self._refusals = Refusals()
-        self._permits: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def __repr__(self) -> str:
-        return f"<AmqpPublisher: {len(self._permits)} messages under way, {self._link!r}>"
+        return f"<AmqpPublisher: {len(self._locks)} messages in progress, {self._link!r}>"
 
     @property
     def ready(self) -> bool:
@@ -113,15 +113,15 @@ class AmqpPublisher:
         try:
             await self._link.run()
         finally:
-            await _closed(self._suspects)
-            await _closed(self._clients)
+            await _close(self._suspects)
+            await _close(self._clients)
 
     def stop(self) -> None:
         """Close the connection; call it once nothing is being sent."""
         self._link.stop()
 
     async def send(self, delivery: Delivery) -> SendResult:
-        """Publish once and wait for the broker's answer."""
+        """Publish once, and wait for the broker's confirm or return."""
         message = to_message(delivery.event, self._event_mode)
         if (problem := invalid_reason(message, delivery.destination.target)) is not None:
             return Undeliverable(problem)
@@ -129,11 +129,11 @@ class AmqpPublisher:
             if self._confirm_channel is None:
                 return BROKER_UNAVAILABLE
             publication = self._confirm_channel.publication(message, delivery.destination)
-            if (known := self._refusals.of(publication)) is not None:
+            if (known := self._refusals.recent(publication)) is not None:
                 return known
             if self._refusals.may_refuse(publication):
                 return BUSY if self._suspects.full else await self._publish_isolated(publication)
-            if _is_waiting_client(delivery.destination) and (gone := await self._check_waiting(publication)):
+            if _is_direct_reply(delivery.destination) and (gone := await self._check_client(publication)):
                 return gone
             return await self._publish_shared(self._confirm_channel, publication) or await self._publish_isolated(
                 publication
@@ -151,11 +151,11 @@ class AmqpPublisher:
             self._confirm_channel = None
 
     async def _probe(self, channel: AbstractChannel) -> None:
-        """Publish to a queue that does not exist. During a memory or disk alarm no answer comes and setup times out.
+        """Publish to a nonexistent queue; during a memory or disk alarm, nothing is returned and setup times out.
 
-        So an alarm costs the events under way one attempt each. Without the probe every attempt would leave a copy in
-        the broker's buffers, all to be delivered when the alarm is over. Twice, because the broker still answers the
-        publish that makes it block the connection.
+        So an alarm costs each event in progress one attempt. Without the probe, every attempt would leave a copy in the
+        broker's buffers, to be delivered after the alarm. Two publishes are needed, because the broker still responds
+        to the one that makes it block the connection.
         """
         for _ in range(2):
             with suppress(PublishError):
@@ -163,13 +163,13 @@ class AmqpPublisher:
 
     @asynccontextmanager
     async def _exclusive(self, message: Message) -> AsyncIterator[None]:
-        """Hold back a second message with the same id: the library tells returns apart by nothing else.
+        """Serialize messages with the same id, because the library matches returns only by the id.
 
-        One event often goes to the exchange and to a reply queue. Were both under way at once, a return of one could
-        be taken for an answer to the other, which is then lost (aio-pika issue 689).
+        One event often goes to the exchange and to a reply queue. If both were in progress at once, a return of one
+        could be assigned to the other, whose own outcome would be lost (aio-pika issue 689).
         """
         assert message.message_id is not None
-        lock = self._permits.setdefault(message.message_id, asyncio.Lock())
+        lock = self._locks.setdefault(message.message_id, asyncio.Lock())
         async with lock:
             yield
 
@@ -178,12 +178,12 @@ class AmqpPublisher:
         try:
             channel = await confirm_channel.channel()
         except FAILURES as error:
-            return _answer(publication, error)
+            return _result(publication, error)
         try:
             async with asyncio.timeout(self._confirm_limit):
                 await publication.publish(channel)
         except DeliveryError as error:
-            return _answer(publication, error)
+            return _result(publication, error)
         except TimeoutError:
             confirm_channel.session.end(ConnectionLost("the broker confirms nothing; a memory or disk alarm?"))
             return Retryable("no confirm in time")
@@ -194,54 +194,54 @@ class AmqpPublisher:
         return Confirmed()
 
     async def _publish_isolated(self, publication: Publication) -> SendResult:
-        """Publish on the isolated channel, where a refusal can only concern this message, and remember the refusal."""
+        """Publish on the isolated channel, where a refusal can only concern this message, and record the refusal."""
         try:
             async with asyncio.timeout(self._confirm_limit):
                 await self._suspects.publish(publication)
         except TimeoutError:
-            await _closed(self._suspects)
+            await _close(self._suspects)
             return Retryable("no confirm in time")
         except FAILURES as error:
-            return self._refusals.refused(publication, error) if is_refusal(error) else _answer(publication, error)
+            return self._refusals.refused(publication, error) if is_refusal(error) else _result(publication, error)
         self._refusals.accepted(publication)
         return Confirmed()
 
-    async def _check_waiting(self, publication: Publication) -> SendResult | None:
-        """Return None while the client that this reply is for still waits."""
+    async def _check_client(self, publication: Publication) -> SendResult | None:
+        """Return None if the direct reply-to client still waits, otherwise the outcome."""
         if self._clients.full:
             return BUSY
         try:
             async with asyncio.timeout(self._confirm_limit):
                 waits = await self._clients.has_client(publication.routing_key)
         except TimeoutError:
-            await _closed(self._clients)
-            return Retryable("no answer in time")
+            await _close(self._clients)
+            return Retryable("no response in time")
         except FAILURES as error:
-            return _answer(publication, error)
-        return None if waits else Undeliverable("the client that waited for this answer has gone")
+            return _result(publication, error)
+        return None if waits else Undeliverable("the client that waited for this reply has disconnected")
 
 
 def raise_if_cancelled(error: BaseException) -> None:
-    """Raise an error that is the end of this task; the library raises `CancelledError` without that as well."""
+    """Raise the error if this task is being cancelled; the library raises `CancelledError` by itself as well."""
     if isinstance(error, asyncio.CancelledError) and being_cancelled():
         raise error
 
 
-async def _closed(line: IsolatedChannel) -> None:
+async def _close(channel: IsolatedChannel) -> None:
     with suppress(*TRANSIENT_ERRORS):
-        async with asyncio.timeout(CLOSE_LIMIT):
-            await line.close()
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await channel.close()
 
 
-def _is_waiting_client(destination: Destination) -> bool:
+def _is_direct_reply(destination: Destination) -> bool:
     return destination.channel is Channel.QUEUE and destination.target.startswith(DIRECT_REPLY_TO)
 
 
-def _answer(publication: Publication, error: BaseException) -> SendResult:
+def _result(publication: Publication, error: BaseException) -> SendResult:
     """Return the outcome that a publish error means; raise the error if this task is being cancelled."""
     raise_if_cancelled(error)
     if isinstance(error, PublishError):
-        return Unroutable(f"unroutable: no queue takes {publication.routing_key!r}")
+        return Unroutable(f"unroutable: no queue is bound for {publication.routing_key!r}")
     if isinstance(error, DeliveryError):
-        return Retryable("the broker refused the message (nack), as a full queue does")
+        return Retryable("the broker refused the message (nack), for example because a queue is full")
     return BROKER_UNAVAILABLE

@@ -1,4 +1,4 @@
-"""What must exist on the broker: exchange and queue for requests, exchange for results, queue for dead messages."""
+"""The exchanges and queues that must exist on the broker: requests, results, and dead letters."""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,22 +7,22 @@ from typing import Any
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractQueue
 
-BOUND_EVERY = 10.0  # seconds
+REBIND_INTERVAL = 10.0  # seconds
 
-# A queue's arguments cannot be changed later (406), so only those are set that no operator would want otherwise.
-# Policies can add the rest, such as a maximum length.
-# RabbitMQ counts every return, those by a lost connection too, and takes no other number for "none" (4.x: 20). So
-# valid messages must never come near; one that cannot be decoded is refused on its first delivery (`frames`).
+# The arguments of a queue cannot be changed later (406), so only necessary ones are set; policies can add others, such
+# as a maximum length. RabbitMQ counts every requeue, also after a lost connection, and 4.x has a default limit of 20
+# that cannot be disabled. So the limit must be out of reach of valid messages; an undecodable one is refused on its
+# first delivery (`frames`).
 DELIVERY_LIMIT = 1_000_000
 DEAD_ARGUMENTS: dict[str, Any] = {
     "x-queue-type": "quorum",
-    "x-delivery-limit": DELIVERY_LIMIT,  # else RabbitMQ 4 deletes a message that was looked at 20 times
+    "x-delivery-limit": DELIVERY_LIMIT,  # otherwise RabbitMQ 4 deletes a message that was listed 20 times
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Names. `requests` is an exchange and a queue; `declare` False: everything must exist already."""
+    """The names. `requests` is an exchange and a queue; with `declare` false, all must exist already."""
 
     requests: str = "kickoff.requests"
     results: str = "kickoff.results"
@@ -31,14 +31,14 @@ class Topology:
 
 
 def requests_arguments(dead: str) -> dict[str, Any]:
-    """The requests queue: what the broker gives up goes to the dead queue, and is kept here until it has arrived."""
+    """Return the arguments of the requests queue: the broker dead-letters to the dead queue, at least once."""
     return {
         "x-queue-type": "quorum",
         "x-delivery-limit": DELIVERY_LIMIT,
-        "x-dead-letter-exchange": "",  # the default exchange leads to any queue by name; no exchange of our own needed
+        "x-dead-letter-exchange": "",  # the default exchange, which routes to queues by name
         "x-dead-letter-routing-key": dead,
-        "x-dead-letter-strategy": "at-least-once",  # the default may lose a message on its way
-        "x-overflow": "reject-publish",  # without it the broker falls back to at-most-once
+        "x-dead-letter-strategy": "at-least-once",  # the default strategy may lose messages
+        "x-overflow": "reject-publish",  # required by at-least-once
     }
 
 
@@ -54,7 +54,7 @@ async def ensure_inbound(channel: AbstractChannel, topology: Topology) -> Abstra
     return queue
 
 
-async def rebind_periodically(queue: AbstractQueue, topology: Topology, every: float = BOUND_EVERY) -> None:
+async def rebind_periodically(queue: AbstractQueue, topology: Topology, every: float = REBIND_INTERVAL) -> None:
     """Bind the queue again every so many seconds, because the broker does not report removed bindings.
 
     Run forever; return at once if `declare` is false.

@@ -1,7 +1,7 @@
-"""Headers as AMQP writes them: messages that keep doubles, and refused headers of every type in a form for the store.
+"""Encodes AMQP headers exactly, for messages and for the store.
 
-The library encodes each float as a single, which rounds it, or fails: 1e300 has no single. Of long strings that are no
-text it makes bytes, which it cannot encode at all.
+The library encodes each float in single precision, which rounds it or fails (1e300). It decodes long strings that are
+not text as bytes, which it cannot encode.
 """
 
 import base64
@@ -14,7 +14,7 @@ from pamqp import common, decode, encode
 
 
 class _Properties(spec.Basic.Properties):
-    """The library's properties, with headers by `table`."""
+    """The library's properties, with headers encoded by `table`."""
 
     def encode_property(self, name: str, value: Any) -> bytes:
         """Encode one property."""
@@ -22,7 +22,7 @@ class _Properties(spec.Basic.Properties):
 
 
 class ExactMessage(Message):
-    """The library's message, with every header as it is."""
+    """The library's message, with headers encoded exactly."""
 
     @property
     def properties(self) -> spec.Basic.Properties:
@@ -32,18 +32,18 @@ class ExactMessage(Message):
 
 
 def table(entries: Mapping[str, Any]) -> bytes:
-    """Encode a table; raises `TypeError`, `ValueError` or `RecursionError` for what AMQP cannot hold."""
+    """Encode a table; raises `TypeError`, `ValueError`, or `RecursionError` for a value that AMQP cannot express."""
     joined = b"".join(encode.short_string(name) + _value(item) for name, item in entries.items())
     return common.Struct.integer.pack(len(joined)) + joined
 
 
 def pack(headers: Mapping[str, Any]) -> str:
-    """Return headers as text for the store; raises as `table` does."""
+    """Encode headers as text for the store; raises as `table` does."""
     return base64.b64encode(table(headers)).decode()
 
 
 def unpack(text: str) -> dict[str, Any]:
-    """Return the headers that `pack` made this text of."""
+    """Decode the result of `pack`."""
     return dict(decode.field_table(base64.b64decode(text))[1])
 
 

@@ -38,7 +38,7 @@ def _message(broker: Broker, tag: int) -> Any:
 def _all_come(broker: Broker) -> tuple[Acks, dict[int, Any]]:
     acks, messages = Acks(), {tag: _message(broker, tag) for tag in sorted(broker.unacked)}
     for message in messages.values():
-        acks.came(message)
+        acks.add(message)
     return acks, messages
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from pamqp import commands as spec
 from pamqp.frame import marshal
 
-from bridge.adapters.amqp.writes import OpenChannelsWriter
+from bridge.adapters.amqp.frames import OpenChannelsWriter
 
 
 class Socket:

@@ -13,7 +13,7 @@ from aio_pika import DeliveryMode, Message
 
 from bridge.adapters.amqp import dead_letters
 from bridge.adapters.amqp.connection import HEARTBEAT, LinkOptions
-from bridge.adapters.amqp.dead_letters import opened
+from bridge.adapters.amqp.dead_letters import open_dead_queue
 from bridge.adapters.amqp.publisher import AmqpPublisher
 from bridge.adapters.amqp.topology import Topology, ensure_inbound
 from bridge.adapters.amqp.values import ExactMessage
@@ -171,7 +171,7 @@ async def test_unreadable_messages_are_listed_and_replayed(
 async def test_a_silent_broker_is_noticed_whatever_the_url_contains(broker: Broker, client: Client, topology: Topology):
     """Without a heartbeat the command would wait forever."""
     await ensure_inbound(client.channel, topology)
-    async with opened(f"{broker.url}?heartbeat=0", topology):
+    async with open_dead_queue(f"{broker.url}?heartbeat=0", topology):
         listed = await asyncio.to_thread(broker.ctl, "list_connections", "timeout")
     assert str(HEARTBEAT) in listed.split()
     assert "0" not in listed.split()
@@ -201,7 +201,7 @@ async def test_a_message_that_cannot_be_replayed_is_reported_and_skipped(
         return as_it_came(dead)
 
     monkeypatch.setattr(dead_letters, "_original_message", poisoned)
-    async with opened(broker.url, topology) as queue:
+    async with open_dead_queue(broker.url, topology) as queue:
         replayed = await queue.replay(None)
     assert replayed.sent == [letters[0], letters[2]]
     assert replayed.failed == {letters[1]: "a header or property cannot be encoded; send its body as a new message"}

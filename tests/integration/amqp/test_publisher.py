@@ -65,7 +65,7 @@ async def test_events_are_published_to_the_results_exchange(
 async def test_an_unroutable_event_is_retried(publisher: AmqpPublisher):
     """A returned message counts as undelivered, although the broker acks it."""
     result = await publisher.send(delivery(Channel.EXCHANGE, "research.succeeded"))
-    assert result == Unroutable("unroutable: no queue takes 'research.succeeded'")
+    assert result == Unroutable("unroutable: no queue is bound for 'research.succeeded'")
 
 
 async def test_one_event_to_two_destinations_at_once(publisher: AmqpPublisher, client: Client, topology: Topology):
@@ -271,7 +271,7 @@ async def test_a_broker_alarm_pauses_the_publisher(
         try:
             assert await publisher.send(delivery(Channel.QUEUE, "reply.orders")) == Retryable("no confirm in time")
             await eventually(lambda: not publisher.ready)
-            await eventually(lambda: publisher._link._problem and "answer" in publisher._link._problem.summary)
+            await eventually(lambda: publisher._link._problem and "respond" in publisher._link._problem.summary)
         finally:
             await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "0.9")
         await eventually(lambda: publisher.ready)
