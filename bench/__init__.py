@@ -1,1 +1,1 @@
-"""Benchmarks: figures for docs/performance.md, repeatable by `make bench`."""
+"""Benchmarks: figures for docs/performance.md, reproducible with `make bench`."""

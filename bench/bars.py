@@ -8,7 +8,7 @@ WIDTH, BAR, GAP, LEFT, RIGHT = 720, 22, 10, 150, 190
 
 
 def draw_bars(title: str, bars: Mapping[str, tuple[float, str]]) -> str:
-    """The whole picture; each bar is a length and what is written behind it."""
+    """Return the chart; each bar has a length and a label."""
     height = 40 + len(bars) * (BAR + GAP)
     longest = max(length for length, _ in bars.values())
     parts = [

@@ -1,8 +1,9 @@
-"""A crew API that costs next to nothing, so that a benchmark measures those who call it and not the stand-in.
+"""A crew API that needs almost no CPU, so that a benchmark measures its callers.
 
-`python -m bench.crew --port 8099 --run-time 0.3`. It speaks just enough: `GET /inputs`, `POST /kickoff`,
-`GET /status/ID`, and `GET /_figures` with what it saw. Executions that it did not start are
-running forever, or with `--takes-any` as if it had started them when it came.
+`python -m bench.crew --port 8099 --run-time 0.3`. It implements only `GET /inputs`, `POST /kickoff`, `GET
+/status/ID`, and
+`GET /_figures` with its records. Unknown executions run forever, or, with `--takes-any`, as if it had started them at
+its own start.
 """
 
 import argparse
@@ -27,15 +28,15 @@ class Crew:
 
     run_time: float
     others: float = math.inf
-    """When those began that it did not start."""
+    """The start of executions that it did not start itself."""
     started: dict[str, float] = field(default_factory=dict)
-    told: dict[str, float] = field(default_factory=dict)
-    """When each end was first told."""
+    reported_ends: dict[str, float] = field(default_factory=dict)
+    """The time at which each end was first reported."""
     polls: int = 0
     polls_by_second: Counter[int] = field(default_factory=Counter)
 
-    def answer(self, method: bytes, path: bytes) -> bytes:
-        """The body of the answer, which is always a 200."""
+    def respond(self, method: bytes, path: bytes) -> bytes:
+        """The body of the response, which is always a 200."""
         if method == b"POST":
             return self._kickoff()
         if path.startswith(b"/status/"):
@@ -52,13 +53,13 @@ class Crew:
         self.polls_by_second[int(now)] += 1
         if now < self.started.get(kickoff_id, self.others) + self.run_time:
             return RUNNING
-        self.told.setdefault(kickoff_id, now)
+        self.reported_ends.setdefault(kickoff_id, now)
         return DONE
 
     def _figures(self) -> dict[str, object]:
         return {
             "started": self.started,
-            "told": self.told,
+            "reported_ends": self.reported_ends,
             "run_time": self.run_time,
             "polls": self.polls,
             "polls_by_second": self.polls_by_second,
@@ -66,18 +67,18 @@ class Crew:
 
 
 class Conversation(asyncio.Protocol):
-    """One connection; requests come whole or in pieces, one after the other."""
+    """One connection; requests arrive in full or in pieces, one after the other."""
 
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember where to answer."""
+        """Keep the transport for responses."""
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Answer every request that has come whole."""
+        """Respond to every complete request."""
         self._received += data
         while (end := self._received.find(b"\r\n\r\n")) >= 0:
             head = self._received[:end]
@@ -86,7 +87,7 @@ class Conversation(asyncio.Protocol):
                 return
             self._received = self._received[whole:]
             method, path, _ = head.split(b" ", 2)
-            self._send(self._crew.answer(method, path))
+            self._send(self._crew.respond(method, path))
 
     def _send(self, body: bytes) -> None:
         head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)

@@ -1,4 +1,4 @@
-"""A daemon in a process of its own: its settings, a store full of runs for it, and what it shows from outside."""
+"""A daemon in a process of its own: its settings, a store filled with runs, and its figures from outside."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @asynccontextmanager
 async def process(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A Python that runs so long; what it prints is not shown, what it logs is."""
+    """A Python process for the duration of the block; its output is discarded, its log is shown."""
     started = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.DEVNULL)
     try:
         yield started
@@ -36,7 +36,7 @@ async def process(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
 
 
 def sandbox_process(port: int, run_time: str) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
-    """The sandbox's crew."""
+    """The crew of the sandbox."""
     return process("-m", "bridge", "sandbox", "--port", str(port), "--run-time", run_time)
 
 
@@ -46,7 +46,7 @@ def bridge_process(settings: Path) -> AbstractAsyncContextManager[asyncio.subpro
 
 
 def write_settings(folder: Path, port: int, crews: Mapping[str, dict[str, Any]], **sections: Any) -> Path:
-    """The settings of a bridge; those that are not given: a SQLite store, and no limit that a crew could reach."""
+    """The settings of a bridge; defaults: a SQLite store, and no limit that a crew could reach."""
     plenty = {"token": "sandbox-token", "max_running": 1_000_000, "requests_per_second": 100_000}
     usual = {
         "http": {"port": port},
@@ -60,7 +60,7 @@ def write_settings(folder: Path, port: int, crews: Mapping[str, dict[str, Any]],
 
 
 async def fill(store_url: str, crew: str, runs: int) -> None:
-    """Runs under way that nobody owns, as a process leaves them that was killed."""
+    """Running runs without an owner, as a killed process leaves them."""
     async with open_store(store_url, "filler", time.time()) as store:
         for start in range(0, runs, 250):
             await asyncio.gather(*(store.accept(_running(crew, n)) for n in range(start, min(start + 250, runs))))
@@ -77,14 +77,14 @@ def _running(crew: str, number: int) -> Run:
 
 
 async def submit(http: aiohttp.ClientSession, bridge: str, crew: str, topic: str) -> str:
-    """Send a request; gives the run's id."""
+    """Send a request; return the run's id."""
     async with http.post(f"{bridge}/v1/runs", json={"crew": crew, "inputs": {"topic": topic}}) as response:
         response.raise_for_status()
         return str((await response.json())["run_id"])
 
 
 async def ended(http: aiohttp.ClientSession, bridge: str, run_id: str) -> dict[str, Any]:
-    """The run, once it is over."""
+    """The run, as soon as it has ended."""
     while True:
         async with http.get(f"{bridge}/v1/runs/{run_id}") as response:
             run: dict[str, Any] = await response.json()
@@ -94,12 +94,12 @@ async def ended(http: aiohttp.ClientSession, bridge: str, run_id: str) -> dict[s
 
 
 def epoch(text: str) -> float:
-    """A time as the bridge tells it, in seconds."""
+    """A time of the bridge's API, in seconds."""
     return datetime.fromisoformat(text).timestamp()
 
 
 async def value(http: aiohttp.ClientSession, bridge: str, name: str) -> float:
-    """A figure from the bridge's metrics, as soon as there is one."""
+    """A figure from the bridge's metrics, as soon as it exists."""
     while True:
         with contextlib.suppress(aiohttp.ClientError):
             async with http.get(f"{bridge}/metrics") as response:
@@ -130,7 +130,7 @@ def cpu(pid: int) -> float:
 
 
 def cpu_of_tree(pid: int) -> float:
-    """The same of a process and all that it started, also of what has ended."""
+    """The same for a process and all its children, including ended ones."""
     return sum(int(ticks) for pid in _tree(pid) for ticks in _stat(pid)[11:15]) / TICKS
 
 
@@ -142,7 +142,7 @@ def _tree(pid: int) -> list[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields behind the name, none of a process that has ended meanwhile: its parent counts it then."""
+    """The fields after the name; none for a process that has ended: its parent counts it then."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return []

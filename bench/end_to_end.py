@@ -1,4 +1,4 @@
-"""The whole way over HTTP: requests per second, detection lag, polls per run; sandbox and bridge as processes.
+"""End to end over HTTP: requests per second, detection lag, polls per run; sandbox and bridge as processes.
 
 `make bench`, or `python -m bench.end_to_end --requests 2000 --rounds 3`. Prints one line per round and the medians.
 """
@@ -26,7 +26,7 @@ INTERVAL = "1s"
 
 @dataclass(frozen=True)
 class Figures:
-    """What one round showed; times in seconds."""
+    """The result of one round; times in seconds."""
 
     accepted_per_second: float
     started_per_second: float
@@ -74,7 +74,7 @@ async def _submit_all(session: aiohttp.ClientSession, bridge: str, requests: int
 
 
 async def _all_ended(session: aiohttp.ClientSession, bridge: str, requests: int) -> list[dict[str, Any]]:
-    """Wait until all runs have succeeded, and give them back."""
+    """Wait until all runs have succeeded, and return them."""
     while True:
         async with session.get(f"{bridge}/metrics") as response:
             if f'kickoff_bridge_runs{{state="succeeded"}} {requests:.1f}' in await response.text():
@@ -106,7 +106,7 @@ def _figures(requests: int, accepted: float, runs: list[dict[str, Any]], ledger:
 
 @asynccontextmanager
 async def _processes(session: aiohttp.ClientSession, folder: Path) -> AsyncIterator[tuple[str, str]]:
-    """A sandbox and a bridge; gives their URLs."""
+    """A sandbox and a bridge; returns their URLs."""
     crew_port, port = free_ports(2)
     crew, bridge = f"http://127.0.0.1:{crew_port}", f"http://127.0.0.1:{port}"
     settings = write_settings(

@@ -1,7 +1,7 @@
-"""A crew with few runs beside one with very many in the same process: how long it takes to see the ends of the few.
+"""A crew with few runs beside one with very many in the same process: the lag of the few.
 
-`python -m bench.fairness --runs 50000`. Both crews are stand-ins of `bench.crew` in processes of their own; the many
-runs go on forever. Polls of the few come every second, so half a second of lag is what that alone costs.
+`python -m bench.fairness --runs 50000`. Both crews are those of `bench.crew` in processes of their own; the many
+runs go on forever. Polls of the few come every second, so half a second of lag is the minimum.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from bench.daemon import bridge_process, ended, epoch, figures, fill, process, r
 from tests.broker import free_ports
 
 FEW = 10
-RUN_TIME = 3.5  # halfway between two polls, or a hair would decide about a whole second
+RUN_TIME = 3.5  # halfway between two polls, so that small deviations do not add a second
 
 
 async def main() -> None:
@@ -30,7 +30,7 @@ async def main() -> None:
 
 
 async def _lags(many: int, rounds: int) -> list[float]:
-    """Seconds from the end of each of the few executions to when the bridge saw it."""
+    """Seconds from the end of each of the few executions until the bridge noticed it."""
     with tempfile.TemporaryDirectory() as name:
         folder, ports = Path(name), free_ports(3)
         crews = {"many": f"http://127.0.0.1:{ports[0]}", "few": f"http://127.0.0.1:{ports[1]}"}
@@ -58,7 +58,7 @@ async def _lags(many: int, rounds: int) -> list[float]:
 
 
 async def _round(http: aiohttp.ClientSession, crew: str, bridge: str, number: int) -> list[float]:
-    ids = [await submit(http, bridge, "few", f"{number}-{place}") for place in range(FEW)]
+    ids = [await submit(http, bridge, "few", f"{number}-{index}") for index in range(FEW)]
     runs = [await ended(http, bridge, run_id) for run_id in ids]
     started = (await figures(http, crew))["started"]
     return [epoch(run["finished_at"]) - started[run["kickoff_id"]] - RUN_TIME for run in runs]

@@ -1,10 +1,10 @@
-"""How long a request and a result take on their way at a steady pace, over RabbitMQ and at the HTTP door.
+"""Latency of a request and a result at a steady rate, over RabbitMQ and over HTTP.
 
-`python -m bench.latency --seconds 30`. Broker, crew, bridge and load share the machine. Printed in milliseconds:
+`python -m bench.latency --seconds 30`. Broker, crew, bridge, and load share the machine. Printed in milliseconds:
 
 - *to the crew*: from the publish of a request to its POST at the crew API;
-- *to the queue*: from the crew's answer that tells the end to the event in a queue of the results exchange;
-- *at the door*: from `POST /v1/runs` to its answer, whose request is stored by then.
+- *to the queue*: from the crew's response with the end to the event in a queue of the results exchange;
+- *HTTP response*: from `POST /v1/runs` to its response, by which the request is stored.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import orjson
 import uvloop
 
 from bench.daemon import figures, process, responses
-from bench.throughput import SettingPath, consumed, declare, request
+from bench.throughput import Setup, consumed, declare, request
 from tests.broker import free_ports, running_broker
 
 RUN_TIME = 0.3
@@ -31,7 +31,7 @@ BY_BROKER, BY_HTTP = 40, 200  # requests per second
 
 @dataclass
 class Times:
-    """Moments in seconds since the epoch, by the id of the message."""
+    """Times in seconds since the epoch, by message id."""
 
     published: dict[str, float] = field(default_factory=dict)
     arrived: dict[str, float] = field(default_factory=dict)
@@ -42,21 +42,21 @@ async def main() -> None:
     seconds = _options().seconds
     with tempfile.TemporaryDirectory() as folder, running_broker() as broker:
         crew_port, bridge_port = free_ports(2)
-        place = SettingPath(Path(folder), broker, f"http://127.0.0.1:{crew_port}", bridge_port)
+        setup = Setup(Path(folder), broker, f"http://127.0.0.1:{crew_port}", bridge_port)
         await declare(broker.url)
         async with (
             process("-m", "bench.crew", "--port", str(crew_port), "--run-time", str(RUN_TIME)),
-            process(*place.command("bridge")),
+            process(*setup.command("bridge")),
             aiohttp.ClientSession() as http,
         ):
             await responses(http, f"http://127.0.0.1:{bridge_port}/healthz")
-            await _by_broker(place, http, seconds)
+            await _by_broker(setup, http, seconds)
             await _by_http(f"http://127.0.0.1:{bridge_port}/v1/runs", http, seconds)
 
 
-async def _by_broker(place: SettingPath, http: aiohttp.ClientSession, seconds: int) -> None:
+async def _by_broker(setup: Setup, http: aiohttp.ClientSession, seconds: int) -> None:
     times, requests = Times(), seconds * BY_BROKER
-    connection = await aio_pika.connect(place.broker.url)
+    connection = await aio_pika.connect(setup.broker.url)
     async with connection:
         await consumed(connection, "kickoff.requests")
         channel = await connection.channel()
@@ -69,14 +69,14 @@ async def _by_broker(place: SettingPath, http: aiohttp.ClientSession, seconds: i
 
         await _steadily(requests, BY_BROKER, publish)
         await all_arrived
-    crew = await figures(http, place.crew)
+    crew = await figures(http, setup.crew)
     kickoffs = times.kickoff_ids
     _print("to the crew", (crew["started"][kickoffs[one]] - at for one, at in times.published.items()))
-    _print("to the queue", (at - crew["told"][kickoffs[one]] for one, at in times.arrived.items()))
+    _print("to the queue", (at - crew["reported_ends"][kickoffs[one]] for one, at in times.arrived.items()))
 
 
 async def _results(channel: aio_pika.abc.AbstractChannel, times: Times, requests: int) -> asyncio.Future[None]:
-    """Notes each result; done when so many have come."""
+    """Record each result; done when this many have arrived."""
     queue = await channel.declare_queue("bench.results", durable=True)
     await queue.bind("kickoff.results", "#")
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -102,11 +102,11 @@ async def _by_http(url: str, http: aiohttp.ClientSession, seconds: int) -> None:
         took.append(time.perf_counter() - began)
 
     await _steadily(seconds * BY_HTTP, BY_HTTP, post)
-    _print("at the door", took)
+    _print("HTTP response", took)
 
 
 async def _steadily(calls: int, per_second: int, call: Callable[[int], Awaitable[None]]) -> None:
-    """Begin so many calls at even distances, whether or not the earlier ones are over."""
+    """Start this many calls at even intervals, whether or not the earlier ones have ended."""
     began, under_way = time.perf_counter(), []
     for number in range(calls):
         await asyncio.sleep(max(began + number / per_second - time.perf_counter(), 0))

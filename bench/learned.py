@@ -1,7 +1,8 @@
-"""What learning gains end to end: a real daemon follows runs of the sandbox, once by what it learns, once evenly.
+"""Gain from learning, end to end: a real daemon tracks sandbox runs, once with learned and once with even polls.
 
-`python -m bench.learned --runs 200 --run-time lognormal:5:0.15` (two minutes). Both start with nothing known; measured
-is the second half of the runs. The even interval is the one that costs as many polls as the learned ones did.
+`python -m bench.learned --runs 200 --run-time lognormal:5:0.15` (two minutes). Both start without statistics; the
+second
+half of the runs is measured. The even interval costs as many polls as the learned ones did.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import aiohttp
 from bench.daemon import bridge_process, ended, epoch, responses, sandbox_process, submit, write_settings
 from tests.broker import free_ports
 
-PACE = 6.0  # runs started per second: those learn for the later ones
+RATE = 6.0  # runs started per second: early ones provide statistics for later ones
 
 
 async def main() -> None:
@@ -52,7 +53,7 @@ async def _track(options: argparse.Namespace, poll: dict[str, Any]) -> tuple[flo
 
 async def _submit(http: aiohttp.ClientSession, bridge: str, number: int) -> str:
     run_id = await submit(http, bridge, "bench", str(number))
-    await asyncio.sleep(1 / PACE)
+    await asyncio.sleep(1 / RATE)
     return run_id
 
 

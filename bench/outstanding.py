@@ -1,7 +1,7 @@
-"""Many runs under way in one process: memory of each, CPU of a poll beside a bare GET, writes, and how a restart goes.
+"""Many running runs in one process: memory per run, CPU per poll compared with a bare GET, writes, and a restart.
 
-`python -m bench.outstanding --runs 100000`. A store is filled with runs whose executions go on forever, a daemon is
-started on it with the stand-in crew of `bench.crew`, and watched from outside.
+`python -m bench.outstanding --runs 100000`. A store is filled with runs whose executions go on forever; a daemon is
+started on it with the crew of `bench.crew`, and measured from outside.
 """
 
 import argparse
@@ -29,7 +29,7 @@ TRACKED_STATES = 'kickoff_bridge_tracked_runs{crew="bench"}'
 class Seen:
     """A daemon at one moment; `memory` and `peak` in bytes, `cpu` in seconds, `polls` so far.
 
-    `versions` are those of all runs together: every write of a run raises its own.
+    `versions` is the sum over all runs: every write of a run increments its version.
     """
 
     at: float
@@ -42,7 +42,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Restart:
-    """A process without runs, and one that began at `began` with very many: once it follows all, and after a while."""
+    """A process without runs, and one started at `began` with very many, when it tracks all and later."""
 
     idle: int
     began: float
@@ -70,7 +70,7 @@ async def main() -> None:
             began = time.time()
             async with bridge_process(settings) as daemon:
                 while await value(http, bridge, TRACKED_STATES) < options.runs:  # noqa: ASYNC110 - another process counts
-                    await asyncio.sleep(0.5)  # each question counts all runs of the store
+                    await asyncio.sleep(0.5)  # each query counts all runs of the store
                 tracked_runs = await _see(http, crew, folder, daemon.pid)
                 await asyncio.sleep(MEASURED_SECONDS)
                 later = await _see(http, crew, folder, daemon.pid)
@@ -100,17 +100,17 @@ def _print(runs: int, get: float, restart: Restart) -> None:
     print(f"memory         {each_run(tracked_runs.memory):.2f} KiB per run, peak {each_run(tracked_runs.peak):.2f}")
     print(f"first polls    per second from the start on: {' '.join(map(str, restart.polls_by_second))}")
     each = (later.cpu - tracked_runs.cpu) * 1e6 / polls
-    of_a_get = f"{each / get:.2f} times a bare GET at this pace ({get:.0f} µs)"
+    of_a_get = f"{each / get:.2f} times a bare GET at this rate ({get:.0f} µs)"
     print(f"polls          {polls / (later.at - tracked_runs.at):.0f} a second, {each:.0f} µs of CPU each: {of_a_get}")
     print(f"writes         {later.versions - tracked_runs.versions} rows of runs changed by {polls} polls")
     print(f"memory         {each_run(later.memory):.2f} KiB per run after these polls")
 
 
 async def _cpu_of_a_get(http: aiohttp.ClientSession, crew: str, per_second: float, count: int = 10_000) -> float:
-    """Microseconds of CPU of the plainest GET that the same client can do, over kept connections, at the same pace.
+    """Microseconds of CPU of the simplest GET with the same client, over kept connections, at the same rate.
 
-    At once as many as the bridge makes together; as fast as they can, they cost half as much, since the loop then finds
-    many answers each time that it wakes up.
+    As many in parallel as the bridge makes; at full speed they cost half as much, because the loop then finds several
+    responses each time that it wakes up.
     """
     at_once = max(1, round(per_second * BATCH_WINDOW))
 

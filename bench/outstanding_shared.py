@@ -1,7 +1,8 @@
-"""Many runs under way over several bridges on one PostgreSQL: until all are owned, memory, statements at rest.
+"""Many running runs over several bridges on one PostgreSQL: time until all are owned, memory, statements when idle.
 
-`python -m bench.outstanding_shared --runs 200000 --bridges 2`. The database is filled with runs whose executions go on
-forever and that nobody owns; then the bridges are started.
+`python -m bench.outstanding_shared --runs 200000 --bridges 2`. The database is filled with runs without an owner
+whose
+executions go on forever; then the bridges are started.
 """
 
 import argparse
@@ -82,7 +83,7 @@ async def _report(
 async def _bridges(
     http: aiohttp.ClientSession, ports: Sequence[int], settings: Sequence[Path]
 ) -> AsyncIterator[list[int]]:
-    """As many processes as settings; gives their ids once all answer."""
+    """As many processes as settings; returns their ids as soon as all respond."""
     async with AsyncExitStack() as stack:
         started = [await stack.enter_async_context(bridge_process(path)) for path in settings]
         for port in ports:

@@ -1,6 +1,6 @@
 """Reads beside callers that see none of many runs: 200,000 runs, and streams, lists, or metrics 20 times in parallel.
 
-Prints how long the reads of another client and `/readyz` take meanwhile. Takes about four minutes.
+Prints the duration of reads of another client and of `/readyz` meanwhile. Takes about four minutes.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ RUNS = 200_000
 CALLERS = 20
 SECONDS = 10.0
 OWNER = "owner-token-of-this-bench"
-STRANGER = "stranger-token-of-this-bench"
+OTHER_TOKEN = "token-of-the-other-client"
 CREWS = {"research": {"url": "http://127.0.0.1:9"}}
 CLIENTS = [
     {"name": "owner", "token": OWNER, "roles": ["submit", "read"]},
-    {"name": "stranger", "token": STRANGER, "roles": ["submit"]},
+    {"name": "other", "token": OTHER_TOKEN, "roles": ["submit"]},
 ]
 NUMBERS = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {RUNS}) "
 
@@ -59,7 +59,7 @@ async def nothing(_http: aiohttp.ClientSession, _url: str, _seen: Counter[int]) 
 
 
 async def stream(http: aiohttp.ClientSession, url: str, seen: Counter[int]) -> None:
-    headers = {"Authorization": f"Bearer {STRANGER}", "Last-Event-ID": "e-000000000001"}
+    headers = {"Authorization": f"Bearer {OTHER_TOKEN}", "Last-Event-ID": "e-000000000001"}
     async with http.get(f"{url}/v1/events", headers=headers) as response:
         seen[response.status] += 1
         async for _ in response.content:
@@ -68,7 +68,7 @@ async def stream(http: aiohttp.ClientSession, url: str, seen: Counter[int]) -> N
 
 async def lists(http: aiohttp.ClientSession, url: str, seen: Counter[int]) -> None:
     while True:
-        async with http.get(f"{url}/v1/runs?limit=200", headers={"Authorization": f"Bearer {STRANGER}"}) as response:
+        async with http.get(f"{url}/v1/runs?limit=200", headers={"Authorization": f"Bearer {OTHER_TOKEN}"}) as response:
             await response.read()
             seen[response.status] += 1
 
@@ -81,7 +81,7 @@ async def metrics(http: aiohttp.ClientSession, url: str, seen: Counter[int]) -> 
 
 
 async def timed(http: aiohttp.ClientSession, url: str, took: list[float], seen: Counter[int]) -> None:
-    """Ask again and again; a request that the end cuts off counts with the time that it has taken."""
+    """Repeat a request; one that is cut off at the end counts with the time it has taken."""
     while True:
         began = time.monotonic()
         try:
@@ -93,7 +93,7 @@ async def timed(http: aiohttp.ClientSession, url: str, took: list[float], seen: 
         await asyncio.sleep(0.05)
 
 
-def told(took: list[float], seen: Counter[int]) -> str:
+def summary(took: list[float], seen: Counter[int]) -> str:
     statuses = ", ".join(f"{count} x {status}" for status, count in sorted(seen.items()))
     return f"median {statistics.median(took) * 1000:.0f} ms, longest {max(took) * 1000:.0f} ms ({statuses})"
 
@@ -113,7 +113,7 @@ async def measure(name: str, load: Load, url: str, warm: float) -> None:
         await asyncio.wait(tasks)
     print(f"{name}: {json.dumps(dict(loaded))}")
     for (what, times), seen in zip(took.items(), (run, page, ready), strict=True):
-        print(f"    {what}: {told(times, seen)}")
+        print(f"    {what}: {summary(times, seen)}")
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""A crew that answers 429 for a while: how often it is called, how soon it has its full rate, and what was lost.
+"""A crew that responds with 429 for a while: call rate, time until the full rate, and lost requests.
 
 `python -m bench.refusals`. Bridge and sandbox crew in processes of their own; printed every five seconds.
 """
@@ -62,14 +62,14 @@ async def _watch(http: aiohttp.ClientSession, bridge: str, how: str, seconds: in
 
 
 async def _polls(http: aiohttp.ClientSession, bridge: str) -> tuple[float, float]:
-    """How many polls were answered so far, and how many were refused."""
-    found = {"Running": 0.0, "NoAnswer": 0.0}
+    """The number of polls answered so far, and the number refused."""
+    found = {"running": 0.0, "no_response": 0.0}
     async with http.get(f"{bridge}/metrics") as response:
         for line in (await response.text()).splitlines():
-            for answer in found:
-                if line.startswith(f'kickoff_bridge_polls_total{{{CREW},outcome="{answer}"}}'):
-                    found[answer] = float(line.rpartition(" ")[2])
-    return found["Running"], found["NoAnswer"]
+            for outcome in found:
+                if line.startswith(f'kickoff_bridge_polls_total{{{CREW},outcome="{outcome}"}}'):
+                    found[outcome] = float(line.rpartition(" ")[2])
+    return found["running"], found["no_response"]
 
 
 def _options() -> argparse.Namespace:

@@ -1,7 +1,8 @@
 """One and two bridges on one PostgreSQL and one RabbitMQ, with the CPU of each part, in one run.
 
-`python -m bench.several --requests 3000 --rounds 2`. Everything shares the machine, so what counts is the CPU of each
-part per run: it says how many runs per second a core of that part carries.
+`python -m bench.several --requests 3000 --rounds 2`. Everything shares the machine, so the figure that counts is the
+CPU
+of each part per run: it shows how many runs per second one core of that part supports.
 """
 
 import argparse
@@ -73,7 +74,7 @@ async def _round(folder: Path, bridges: int, requests: int) -> str:
 
 
 async def _measure(parts: Parts, broker: str, requests: int) -> tuple[float, dict[str, float]]:
-    """Seconds from the first message to the last result, and the CPU that each part took meanwhile."""
+    """Seconds from the first message to the last result, and the CPU of each part meanwhile."""
     connection = await aio_pika.connect(broker)
     async with connection:
         channel = await connection.channel(publisher_confirms=False)

@@ -1,4 +1,4 @@
-"""What the store costs: CPU per run of each write that a run needs, with as many callers at once as the daemon has.
+"""Cost of the store: CPU per run of each write that a run needs, with as many concurrent callers as in the daemon.
 
 `python -m bench.store --runs 5000 --at-once 64`.
 """

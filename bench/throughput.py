@@ -1,8 +1,9 @@
-"""Thousands of requests at once over RabbitMQ, by the bridge and by what a user would otherwise write, in one run.
+"""Thousands of concurrent requests over RabbitMQ, with the bridge and with alternatives, in one run.
 
-`python -m bench.throughput --requests 5000 --rounds 3`. Broker, crew, contender and load share the machine; compare
-ratios within one run. Printed per contender: runs per second from the first publish to the last result, CPU per run of
-the contender's process (without that of the database of the one that has one), and its memory per outstanding run.
+`python -m bench.throughput --requests 5000 --rounds 3`. Broker, crew, contender, and load share the machine; compare
+ratios within one run. Printed per contender: runs per second from the first publish to the last result, CPU per run
+of
+the contender's process (without that of a database), and its memory per outstanding run.
 The Celery worker takes part where Celery is installed.
 """
 
@@ -35,7 +36,7 @@ CONTENDERS = ["bridge", "script", "bare", "trigger_loop", *(["celery_worker"] if
 
 @dataclass(frozen=True)
 class Figures:
-    """What one round showed."""
+    """The result of one round."""
 
     runs_per_second: float
     cpu_ms_per_run: float
@@ -50,8 +51,8 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class SettingPath:
-    """Where one round takes place."""
+class Setup:
+    """The setup of one round."""
 
     folder: Path
     broker: Broker
@@ -60,7 +61,7 @@ class SettingPath:
     database: str | None = None
 
     def command(self, contender: str) -> Sequence[str]:
-        """What Python is to run."""
+        """The arguments of Python."""
         if contender == "bridge":
             return ("-m", "bridge", "run", "--config", str(self._settings()))
         database = () if self.database is None else (self.database,)
@@ -89,18 +90,18 @@ async def main() -> None:
 async def _round(contender: str, requests: int) -> Figures:
     with tempfile.TemporaryDirectory() as folder, running_broker() as broker, _database(contender) as database:
         crew_port, bridge_port = free_ports(2)
-        place = SettingPath(Path(folder), broker, f"http://127.0.0.1:{crew_port}", bridge_port, database)
+        setup = Setup(Path(folder), broker, f"http://127.0.0.1:{crew_port}", bridge_port, database)
         await declare(broker.url)
         async with (
             process("-m", "bench.crew", "--port", str(crew_port), "--run-time", str(RUN_TIME)),
-            process(*place.command(contender)) as started,
+            process(*setup.command(contender)) as started,
         ):
-            return await _measure(contender, place, started.pid, requests)
+            return await _measure(contender, setup, started.pid, requests)
 
 
 @contextlib.contextmanager
 def _database(contender: str) -> Iterator[str | None]:
-    """For the one that needs it: an empty PostgreSQL, as durable as it is by itself."""
+    """For contenders that need it: an empty PostgreSQL with default durability."""
     if contender != "trigger_loop":
         yield None
         return
@@ -108,8 +109,8 @@ def _database(contender: str) -> Iterator[str | None]:
         yield server.url("postgres")
 
 
-async def _measure(contender: str, place: SettingPath, pid: int, requests: int) -> Figures:
-    connection = await aio_pika.connect(place.broker.url)
+async def _measure(contender: str, setup: Setup, pid: int, requests: int) -> Figures:
+    connection = await aio_pika.connect(setup.broker.url)
     async with connection:
         channel = await connection.channel(publisher_confirms=False)
         await channel.set_qos(prefetch_count=1000)
@@ -123,14 +124,14 @@ async def _measure(contender: str, place: SettingPath, pid: int, requests: int) 
         await arrivals
         took, spent = time.perf_counter() - began, cpu(pid) - before
         grown = peak(pid) - idle
-        async with aiohttp.ClientSession() as http, http.get(f"{place.crew}/_figures") as response:
+        async with aiohttp.ClientSession() as http, http.get(f"{setup.crew}/_figures") as response:
             seen = await response.json()
     assert len(seen["started"]) == requests, "each request is POSTed once"
     return Figures(requests / took, spent * 1000 / requests, grown / 1024 / requests, seen["polls"] / requests)
 
 
 async def count_results(channel: aio_pika.abc.AbstractChannel, requests: int) -> asyncio.Future[None]:
-    """Done when so many results have come."""
+    """Done when this many results have arrived."""
     queue = await channel.declare_queue("bench.results", durable=True)
     await queue.bind("kickoff.results", "#")
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -147,7 +148,7 @@ async def count_results(channel: aio_pika.abc.AbstractChannel, requests: int) ->
 
 
 async def declare(url: str) -> None:
-    """What the bridge declares by itself, for those that do not."""
+    """The topology that the bridge declares itself, for the other contenders."""
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
         await ensure_inbound(channel, Topology())
@@ -155,7 +156,7 @@ async def declare(url: str) -> None:
 
 
 async def consumed(connection: aio_pika.abc.AbstractConnection, queue: str, by: int = 1) -> None:
-    """Wait until so many consume."""
+    """Wait until there are this many consumers."""
     while True:
         channel = await connection.channel()
         with contextlib.suppress(aio_pika.exceptions.ChannelNotFoundEntity):
@@ -165,13 +166,13 @@ async def consumed(connection: aio_pika.abc.AbstractConnection, queue: str, by: 
 
 
 def request(contender: str, number: int) -> aio_pika.Message:
-    """One request as this contender wants it."""
-    wanted = {"crew": "bench", "inputs": {"topic": str(number)}}
+    """A request in the format of this contender."""
+    request_body = {"crew": "bench", "inputs": {"topic": str(number)}}
     message_id = f"m-{number}"
     if contender != "celery_worker":
-        return aio_pika.Message(orjson.dumps(wanted), message_id=message_id, delivery_mode=2)
+        return aio_pika.Message(orjson.dumps(request_body), message_id=message_id, delivery_mode=2)
     headers: aio_pika.abc.HeadersType = {"task": "bench.kickoff", "id": message_id, "lang": "py"}
-    body = orjson.dumps([[wanted], {}, {}])  # version 2 of Celery's messages: positional, named, embedded
+    body = orjson.dumps([[request_body], {}, {}])  # version 2 of Celery's messages: positional, named, embedded
     return aio_pika.Message(
         body,
         headers=headers,

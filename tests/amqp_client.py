@@ -1,4 +1,4 @@
-"""For tests with RabbitMQ: a producer and consumer of the tests' own, and fakes of what is behind the door."""
+"""Helpers for tests with RabbitMQ: a producer and consumer, and fakes of the ports behind the consumer."""
 
 import asyncio
 import inspect
@@ -26,7 +26,7 @@ BODY = {"crew": "research", "inputs": {"topic": "otters"}}
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    """Wait until a condition, plain or awaitable, is true that nobody gives a signal for."""
+    """Wait until a condition, plain or awaitable, holds that no event signals."""
     async with asyncio.timeout(PATIENCE):
         while not await _value(condition()):  # noqa: ASYNC110 - the broker's counts, and states without a signal
             await asyncio.sleep(0.01)
@@ -38,7 +38,7 @@ async def _value(result: object) -> object:
 
 @asynccontextmanager
 async def running(*services: Service) -> AsyncIterator[None]:
-    """The services run meanwhile; a bug in one of them is raised at the end."""
+    """Run the services for the duration of the block; a bug in one of them is raised at the end."""
     tasks = [asyncio.create_task(service.run()) for service in services]
     try:
         yield
@@ -51,9 +51,9 @@ async def running(*services: Service) -> AsyncIterator[None]:
 
 @dataclass
 class FakeInbound:
-    """Takes requests and refused messages; `gate` holds requests back, `errors` are raised first, one per call.
+    """Accepts requests and refused messages; `gate` holds requests, `errors` are raised first, one per call.
 
-    `away`: the store behind it is unavailable.
+    `unavailable`: its store is unavailable.
     """
 
     accepted: list[tuple[KickoffRequest, Envelope]] = field(default_factory=list)
@@ -75,7 +75,7 @@ class FakeInbound:
         if self.errors:
             raise self.errors.pop(0)
         self.accepted.append((request, envelope))
-        return cast("Accepted", None)  # the door has no use for it
+        return cast("Accepted", None)  # this fake has no use for it
 
     async def apply_command(self, wanted: str | RunKey, command: RunCommand, by: str) -> None:
         if self.errors:
@@ -86,7 +86,7 @@ class FakeInbound:
         self.refused.append(message)
 
     async def probe(self, size: int) -> None:
-        """As the store does; `size` is what the messages took that it could not store."""
+        """Like that of the store; `size` is the size of the messages that it could not store."""
         self.probes += 1
         await self.gate.wait()
         self._raise_if_away()
@@ -101,7 +101,7 @@ class FakeInbound:
 
 
 class Client:
-    """A producer and consumer of the tests' own."""
+    """A producer and consumer."""
 
     def __init__(self, channel: AbstractChannel, topology: Topology) -> None:
         self.channel = channel
@@ -110,7 +110,7 @@ class Client:
     async def send(
         self, body: Any = BODY, key: str | None = None, *, exchange: str | None = None, **properties: Any
     ) -> None:
-        """Publish a request: to the exchange with a routing key, or straight to the queue."""
+        """Publish a request: to the exchange with a routing key, or directly to the queue."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         message = Message(raw, **properties)
         if exchange is None:
@@ -120,12 +120,12 @@ class Client:
             await to.publish(message, key or "")
 
     async def count(self, queue: str) -> int:
-        """Messages in the queue that nobody holds."""
+        """The number of ready messages in the queue."""
         declared = await self.channel.declare_queue(queue, passive=True)
         return declared.declaration_result.message_count or 0
 
     async def until_count(self, queue: str, wanted: int) -> None:
-        """Wait until the queue holds this many messages; what was given back or dead-lettered comes a little later."""
+        """Wait until the queue holds this many messages; requeued and dead-lettered ones arrive a little later."""
 
         async def reached() -> bool:
             return await self.count(queue) == wanted
@@ -133,7 +133,7 @@ class Client:
         await eventually(reached)
 
     async def receive(self, queue: str, count: int = 1) -> list[AbstractIncomingMessage]:
-        """Take this many messages from a queue."""
+        """Consume this many messages from a queue."""
         source = await self.channel.get_queue(queue, ensure=False)
         found: list[AbstractIncomingMessage] = []
         async with asyncio.timeout(PATIENCE):
@@ -164,7 +164,7 @@ def delivery(
     headers: Mapping[str, str | int | float | bool] | None = None,
     **changes: Any,
 ) -> Delivery:
-    """An event as the store gives it out."""
+    """An event as the store returns it."""
     body = {
         "specversion": "1.0",
         "id": event_id,

@@ -1,7 +1,7 @@
-"""A RabbitMQ node of the tests' own: private folder, private ports, private epmd, loopback only.
+"""A private RabbitMQ node: its own folder, ports, and epmd, on loopback only.
 
-It is started from the installed program's own scripts, not from the distribution's wrapper, which would switch the
-user and take the machine's settings. Only processes that were started here are signalled, by their ids.
+It is started with the scripts of the installed program instead of the distribution's wrapper, which would switch the
+user and use the machine's settings. Only processes started here are signalled, by their ids.
 """
 
 import json
@@ -25,13 +25,13 @@ PORTS_PER_WORKER = 5000
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
 _PORTS = (10_000 + _WORKER * PORTS_PER_WORKER + number % PORTS_PER_WORKER for number in count(os.getpid()))
 ERLANG = (
-    "-kernel inet_dist_use_interface {127,0,0,1} "  # the distribution port listens everywhere otherwise
+    "-kernel inet_dist_use_interface {127,0,0,1} "  # the distribution port listens on all interfaces otherwise
     "-start_epmd false +S 2:2 +sbwt none"
 )
 
 
 class Broker:
-    """One node; its data folder survives `stop`, `kill` and the next `start`, and ends with `remove`."""
+    """One node; its data folder survives `stop`, `kill`, and the next `start`, and is deleted by `remove`."""
 
     def __init__(self) -> None:
         self.name = f"bridge-{uuid.uuid4().hex[:12]}@localhost"
@@ -54,7 +54,7 @@ class Broker:
         return self._node.pid
 
     def start(self) -> None:
-        """Return when the node takes connections."""
+        """Return when the node accepts connections."""
         if self._epmd is None:
             self._epmd = self._spawn("epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port))
             self._wait_for_port(self._epmd_port, self._epmd)
@@ -62,27 +62,27 @@ class Broker:
         self._wait_for_port(self.port, self._node)
 
     def start_again(self) -> None:
-        """Start the node if it does not run."""
+        """Start the node if it is not running."""
         if self._node is None:
             self.start()
 
     def stop(self) -> None:
-        """End the node as an operator would: queues are closed, clients are told."""
+        """Stop the node in order: queues are closed, clients are notified."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the node as a power cut would."""
+        """End the node like a power cut."""
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """The node stays connected and says nothing any more."""
+        """Suspend the node: it stays connected and sends nothing."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
 
     def remove(self) -> None:
-        """End whatever still runs, and delete the data."""
+        """Stop the node and delete its data."""
         if self._node is not None:
             self.kill()
         if self._epmd is not None:
@@ -98,7 +98,7 @@ class Broker:
         self.ctl("import_definitions", str(definitions))
 
     def ctl(self, *args: str) -> str:
-        """What `rabbitmqctl` prints about this node (a call takes about a second)."""
+        """The output of `rabbitmqctl` about this node (a call takes about a second)."""
         command = ["rabbitmqctl", "--quiet", "--node", self.name, *args]
         done = subprocess.run(
             command,
@@ -116,7 +116,7 @@ class Broker:
             f"listeners.tcp.default = 127.0.0.1:{self.port}\n"
             "log.file.level = info\n"
             "disk_free_limit.absolute = 50MB\n"
-            "raft.wal_max_size_bytes = 16777216\n"  # the log is written out in full at every stop
+            "raft.wal_max_size_bytes = 16777216\n"  # the log is written in full at every stop
         )
         self._file("enabled_plugins").write_text("[].\n")
         self._file("rabbitmq-env.conf").write_text("")
@@ -147,7 +147,7 @@ class Broker:
             "RABBITMQ_PID_FILE": str(self._file("pid")),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG,
             "RABBITMQ_CTL_ERL_ARGS": "-start_epmd false +S 1:1",
-            "RUNNING_UNDER_SYSTEMD": "1",  # the script becomes the node, so that our process id is the node's
+            "RUNNING_UNDER_SYSTEMD": "1",  # the script becomes the node, so that the process id is that of the node
         }
 
     def _spawn(self, *command: str) -> subprocess.Popen[bytes]:
@@ -186,7 +186,7 @@ class Broker:
 
 @contextmanager
 def running_broker() -> Iterator[Broker]:
-    """A node of one's own, removed at the end."""
+    """A private node, removed at the end."""
     broker = Broker()
     try:
         broker.start()
@@ -206,9 +206,10 @@ def find(program: str) -> str:
 
 
 def free_ports(count: int) -> Sequence[int]:
-    """Return ports on which nothing listens, each at most once, from a range that parallel workers do not share.
+    """Return unused ports, each at most once, from a range that parallel workers do not share.
 
-    The range lies below those that the system gives to clients and to servers on port 0, so that nothing takes a port
+    The range lies below those that the system assigns to clients and to servers on port 0, so that no process takes
+    a port
     between this call and the server's start.
     """
     found: list[int] = []

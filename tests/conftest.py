@@ -1,4 +1,4 @@
-"""What holds for every test: Hypothesis sets no time limit for an example, because a busy machine may take any time."""
+"""Settings for all tests: Hypothesis has no time limit per example, because a busy machine may take any time."""
 
 from hypothesis import settings
 

@@ -1,4 +1,4 @@
-"""Bodies that no producer should send, and ways to spoil them further."""
+"""Bodies that no producer should send, and ways to corrupt them further."""
 
 import random
 
@@ -26,17 +26,17 @@ SEEDS = [
 ]
 
 
-def spoiled(dice: random.Random, raw: bytes) -> bytes:
-    """The bytes with a few of them changed, cut, doubled or followed by others."""
-    for _ in range(dice.randrange(4)):
-        at = dice.randrange(len(raw) + 1)
-        match dice.randrange(4):
+def corrupted(rng: random.Random, raw: bytes) -> bytes:
+    """The bytes with a few of them changed, cut off, duplicated, or followed by others."""
+    for _ in range(rng.randrange(4)):
+        at = rng.randrange(len(raw) + 1)
+        match rng.randrange(4):
             case 0:
-                raw = raw[:at] + dice.randbytes(1) + raw[at + 1 :]
+                raw = raw[:at] + rng.randbytes(1) + raw[at + 1 :]
             case 1:
                 raw = raw[:at]
             case 2:
-                raw = raw[:at] + dice.choice(SEEDS) + raw[at:]
+                raw = raw[:at] + rng.choice(SEEDS) + raw[at:]
             case _:
                 raw = raw[:at] + raw[at : at + 9] + raw[at:]
     return raw

@@ -1,4 +1,4 @@
-"""Every way in which the crew API can answer wrongly, as the sandbox plays it, and what each must be taken for."""
+"""Every fault of the crew API, as the sandbox produces it, and its classification."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,12 +21,12 @@ TRACKED = "an-execution-that-another-run-has"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What the sandbox does, and what the bridge must make of it for a kickoff and for a look."""
+    """The rule of the sandbox, and the classification for a kickoff and for a poll."""
 
     name: str
     rule: dict[str, Any]
     kickoff: type[KickoffResponse]
-    look: type[StatusResponse]
+    poll: type[StatusResponse]
 
 
 def code(number: int, **more: Any) -> dict[str, Any]:
@@ -54,7 +54,7 @@ CASES = [
     Case("reset after the body", {"do": "reset_after"}, InDoubt, NoResponse),
     Case("closed before anything", {"do": "hang_up_before"}, InDoubt, NoResponse),
     Case("closed after the body", {"do": "hang_up_after"}, InDoubt, NoResponse),
-    Case("closed in the answer", {"do": "cut_off"}, InDoubt, NoResponse),
+    Case("closed during the response", {"do": "cut_off"}, InDoubt, NoResponse),
     Case("truncated JSON", {"do": "truncated"}, InDoubt, Unknown),
     Case("200 HTML", {"do": "garbage"}, InDoubt, Unknown),
     Case("20 MiB", {"do": "huge"}, InDoubt, Unknown),
@@ -63,9 +63,9 @@ CASES = [
     Case("no usable content", {"do": "wrong_id", "id": "../status"}, InDoubt, Unknown),
     Case("another run's id", {"do": "wrong_id", "id": TRACKED}, InDoubt, NotFound),
 ]
-"""On a look the last two are a state that is no text, and an execution that is not found."""
+"""For a poll, the last two are a state that is not text, and an execution that is not found."""
 
-ONLY_ON_LOOKS = {
+ONLY_ON_POLLS = {
     "no usable content": code(200, body={"state": 7, "status": ["?"]}),
     "another run's id": {"do": "not_found"},
 }

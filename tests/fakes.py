@@ -1,4 +1,4 @@
-"""Small stand-ins for the world, a clock to turn by hand, and builders of the nouns that tests start from."""
+"""Fakes of external systems, a manual clock, and builders of requests, runs, and deliveries."""
 
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable
@@ -41,7 +41,7 @@ class HandClock:
 
 
 def run_id(number: int) -> str:
-    """An id in the shape of a UUIDv7; ids sort as their numbers do."""
+    """An id in the format of a UUIDv7; ids sort like their numbers."""
     return f"{number:08x}-0000-7000-8000-000000000000"
 
 
@@ -61,23 +61,23 @@ def a_request(crew: str = "research", **changes: Any) -> KickoffRequest:
 
 
 def a_run(number: int = 1, *, now: float = NOW, envelope: Envelope | None = None, **request: Any) -> Run:
-    """An accepted run; its own row fields are changed with `replace`."""
+    """An accepted run; change its row fields with `replace`."""
     return state_machine.accept(a_request(**request), envelope or Envelope(source="queue"), run_id(number), now)
 
 
 def a_delivery(number: int = 1, channel: Channel = Channel.CALLBACK, due_at: float = NOW, **event: Any) -> Delivery:
-    """A delivery that belongs to no run."""
+    """A delivery without a run."""
     told = Event(f"event-{number:04}", "request.rejected", b'{"n":1}', "application/json", NOW)
     return Delivery(f"event-{number:04}-1", replace(told, **event), Destination(channel, "somewhere"), due_at=due_at)
 
 
 async def nothing_more(_: Any = None) -> None:
-    """Do nothing, at a place where a test could do something."""
+    """Do nothing, where a test could act."""
 
 
 @dataclass
 class FakeCrewApi:
-    """Gives the scripted answers, then the standing ones; `meanwhile` runs while a POST is under way."""
+    """Returns the scripted responses, then the standing ones; `meanwhile` runs while a POST is in flight."""
 
     kickoff_answers: list[KickoffResponse] = field(default_factory=list)
     status_answers: list[StatusResponse] = field(default_factory=list)
@@ -130,7 +130,7 @@ class FakeCrewApi:
 
 @dataclass(slots=True)
 class FakeSender:
-    """Keeps what it was handed, and gives the scripted answers, then a confirmation."""
+    """Keeps its deliveries, and returns the scripted outcomes, then confirmations."""
 
     responses: list[SendResult] = field(default_factory=list)
     ready: bool = True
@@ -142,7 +142,7 @@ class FakeSender:
 
 
 class Spy:
-    """Stands before any part, passes every call on, and notes the names of those that were made."""
+    """Wraps any part, forwards every call, and records the names of the calls."""
 
     def __init__(self, part: Any) -> None:
         self._part = part
@@ -178,7 +178,7 @@ def event_types(deliveries: Iterable[Delivery]) -> list[str]:
 
 
 def raise_fault(_kind: Quarantined, error: BaseException, /, *, repeated: bool = False, **_about: object) -> None:
-    """`ports.ReportFault` of a test in which nothing unexpected may happen."""
+    """`ports.ReportFault` of a test without expected faults."""
     raise AssertionError("an unexpected exception") from error
 
 

@@ -1,4 +1,4 @@
-"""For tests of the HTTP doors: a real server on a free port, a real client, and fakes of what is behind."""
+"""Helpers for tests of the HTTP API: a real server on a free port, a real client, and fakes of the ports behind it."""
 
 import asyncio
 import time
@@ -54,7 +54,7 @@ def bearer(name: str) -> dict[str, str]:
 
 
 class FakeStore:
-    """Runs in a dict; `fail` is raised by every call, `ends_after` looks a run has succeeded."""
+    """Runs in a dict; `fail` is raised by every call, after `ends_after` reads a run has succeeded."""
 
     def __init__(self) -> None:
         self.runs: dict[str, Run] = {}
@@ -148,7 +148,7 @@ def _matches(run: Run, which: RunFilter) -> bool:
 
 
 class FakeAccept:
-    """Puts runs in the fake store, once per key; `fail` is raised instead."""
+    """Stores runs in the fake store, once per key; `fail` is raised instead."""
 
     def __init__(self, store: FakeStore) -> None:
         self.store = store
@@ -175,7 +175,7 @@ class FakeAccept:
 
 @dataclass
 class FakeOthers:
-    """What is behind the other doors: what was asked of them, and what they answer."""
+    """The ports of the other routes: recorded calls, and their results."""
 
     commands: list[tuple[str, RunCommand, str]] = field(default_factory=list)
     fail: Exception | None = None
@@ -203,7 +203,7 @@ class FakeOthers:
 
 @dataclass
 class Bridge:
-    """A served API and everything behind it."""
+    """A served API with everything behind it."""
 
     store: FakeStore
     accept: FakeAccept
@@ -233,7 +233,7 @@ class Bridge:
         return await self.http.post(self.url(path), json=body, headers=bearer(name) if name else {})
 
     async def raw(self, sent: bytes) -> bytes:
-        """Everything that comes back until the server closes the connection."""
+        """Everything received until the server closes the connection."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(sent)
         answer = await reader.read()
@@ -250,7 +250,7 @@ async def serving(
     hooks: Mapping[str, Hook] | None = None,
     counts_kept: float = 0.0,
 ) -> AsyncIterator[Bridge]:
-    """A bridge's HTTP side, running; with the four clients above unless told otherwise."""
+    """The HTTP side of a bridge, running; with the four clients above by default."""
     clients = clients or Clients(CLIENTS)
     store = FakeStore()
     accept = FakeAccept(store)
@@ -295,7 +295,7 @@ async def _fine() -> Health:
 
 
 async def problem(response: aiohttp.ClientResponse, status: int, code: str) -> dict[str, Any]:
-    """The problem in an answer, checked for what every problem has."""
+    """The problem in a response, checked for the members of every problem."""
     assert response.status == status, await response.text()
     assert response.content_type == "application/problem+json"
     told: dict[str, Any] = await response.json()

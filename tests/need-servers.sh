@@ -1,13 +1,13 @@
 #!/bin/sh
-# Makes sure that RabbitMQ and PostgreSQL are installed; the tests start private servers of their own from the programs.
+# Ensure that RabbitMQ and PostgreSQL are installed; the tests start private servers with their programs.
 set -eu
 PATH="$PATH:/usr/sbin:/usr/local/sbin:/usr/lib/rabbitmq/bin:/opt/homebrew/bin"
 for folder in /usr/lib/postgresql/*/bin; do PATH="$PATH:$folder"; done
 
-again() { # for a mirror that is slow, and for another apt-get that holds the lock
+again() { # for slow mirrors, and for another apt-get that holds the lock
     for pause in 5 15 45; do
         if "$@" -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300; then return 0; fi
-        echo "failed: $*; trying again in $pause s" >&2
+        echo "failed: $*; retrying in $pause s" >&2
         sleep "$pause"
     done
     "$@"
@@ -26,7 +26,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing $missing with apt-get"
     again apt-get update -qq
     mkdir -p /etc/postgresql-common
-    if [ ! -e /etc/postgresql-common/createcluster.conf ]; then # else the package makes and starts a cluster at once
+    if [ ! -e /etc/postgresql-common/createcluster.conf ]; then # otherwise the package creates and starts a cluster
         echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
     fi
     # shellcheck disable=SC2086 # a list of packages

@@ -1,9 +1,9 @@
-"""How long tests wait for what must come."""
+"""Time limits of tests."""
 
 PATIENCE = 240.0
-"""Seconds that only a hang takes, even on a machine that is several times slower than a developer's and busy."""
+"""Seconds that only a hang takes, even on a busy machine that is several times slower than a developer's."""
 
 
 def patience_with(count: int) -> float:
-    """The same for that many runs or events."""
+    """The limit for this many runs or events."""
     return PATIENCE + count / 10

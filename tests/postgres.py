@@ -1,7 +1,7 @@
-"""A PostgreSQL server of the tests' own: private folder, private port, loopback only, as an unprivileged user.
+"""A private PostgreSQL server: its own folder and port, on loopback only, as an unprivileged user.
 
-It is started from the installed programs, not from the distribution's clusters. Only the process that was started here
-is signalled, by its id.
+It is started with the installed programs, not with the distribution's clusters. Only the process started here is
+signalled, by its id.
 """
 
 import os
@@ -25,7 +25,7 @@ UNPRIVILEGED = "nobody"  # the programs refuse to run as root
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "fsync": "off",  # these servers are killed, but the machine's power is never cut
+    "fsync": "off",  # these servers are killed, but the machine never loses power
     "full_page_writes": "off",
     "autovacuum_naptime": "10s",
     "shared_buffers": "64MB",
@@ -35,7 +35,7 @@ SETTINGS = {
 
 
 class PostgresServer:
-    """One server; its data folder survives `stop`, `kill` and the next `start`, and ends with `remove`."""
+    """One server; its data folder survives `stop`, `kill`, and the next `start`, and is deleted by `remove`."""
 
     def __init__(self, **settings: str) -> None:
         (self.port,) = free_ports(1)
@@ -55,7 +55,7 @@ class PostgresServer:
         return self._server.pid
 
     def start(self) -> None:
-        """Return when the server takes connections."""
+        """Return when the server accepts connections."""
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         command = [find("postgres"), "-D", str(self._data), "-p", str(self.port), *options]
         with (self._folder / "server.out").open("ab") as out:
@@ -70,15 +70,15 @@ class PostgresServer:
         self._wait_until_it_answers()
 
     def stop(self) -> None:
-        """End it as an operator in a hurry would: transactions are rolled back, clients are told."""
+        """Stop it fast: transactions are rolled back, clients are notified."""
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """End it like a crash."""
         self._end(signal.SIGQUIT)
 
     def remove(self) -> None:
-        """End whatever still runs, and delete the data."""
+        """Stop it and delete its data."""
         if self._server is not None:
             self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -90,7 +90,7 @@ class PostgresServer:
             return cursor.fetchall() if cursor.description else []
 
     def end_connections(self, database: str) -> int:
-        """Cut every connection to a database, as an operator or a failover would."""
+        """Terminate every connection to a database, like an operator or a failover."""
         statement = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
         return len(self.execute(statement, database))
 
@@ -114,7 +114,7 @@ class PostgresServer:
         assert done.returncode == 0, f"{program}: {done.stdout} {done.stderr}"
 
     def _identity(self) -> dict[str, Any]:
-        """Who the programs run as, in a folder that this user may enter."""
+        """The user that runs the programs, in a folder that this user may enter."""
         if os.geteuid() != 0:
             return {"cwd": self._folder}
         user = pwd.getpwnam(UNPRIVILEGED)
@@ -137,7 +137,7 @@ class PostgresServer:
 
 @contextmanager
 def running_postgres(**settings: str) -> Iterator[PostgresServer]:
-    """A server of one's own, removed at the end."""
+    """A private server, removed at the end."""
     server = PostgresServer(**settings)
     try:
         server.start()

@@ -1,4 +1,4 @@
-"""Messages as no library would write them: properties given as bytes, published as raw frames."""
+"""Messages that no library would write: properties as bytes, published as raw frames."""
 
 import struct
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ def nested(levels: int) -> bytes:
 
 
 def header(properties: Mapping[str, bytes], size: int = 0) -> bytes:
-    """A content header's payload."""
+    """The payload of a content header."""
     flags = sum(1 << (15 - place) for place, (name, _) in enumerate(_PROPERTIES) if name in properties)
     return struct.pack(">HHQH", 60, 0, size, flags) + b"".join(
         properties[name] for name, _ in _PROPERTIES if name in properties
@@ -49,9 +49,9 @@ def header(properties: Mapping[str, bytes], size: int = 0) -> bytes:
 async def publish_raw(
     channel: AbstractChannel, properties: Mapping[str, bytes], body: bytes = b"{}", exchange: str = "", key: bytes = b""
 ) -> None:
-    """Publish a message with these very bytes; the broker may close the connection over them.
+    """Publish a message with exactly these bytes; the broker may close the connection.
 
-    On a channel of its own: the library does not count it, and would take its confirm for another's.
+    On a channel of its own: the library does not count it, and would take its confirm for that of another.
     """
     underlay = await channel.get_underlay_channel()
     assert isinstance(underlay, aiormq.Channel)
@@ -80,7 +80,7 @@ POISON: dict[str, dict[str, bytes]] = {
     "time in an array": {"headers": table(entry(b"all", b"A", table(b"T" + struct.pack(">Q", 2**62))))},
     "nested tables": {"headers": nested(2000)},
 }
-"""Properties that the broker takes and the library cannot decode."""
+"""Properties that the broker accepts and the library cannot decode."""
 
 ODD: dict[str, dict[str, bytes]] = {
     "header's value": {"headers": table(entry(b"tenant", b"S", text(b"\xff\xfe")))},
@@ -96,4 +96,4 @@ ODD: dict[str, dict[str, bytes]] = {
         )
     },
 }
-"""Properties that are unusual and nothing worse."""
+"""Properties that are unusual but valid."""

@@ -1,4 +1,4 @@
-"""The docs keep up with the code: every name that a user meets has its line, every link leads somewhere.
+"""The docs match the code: every public name is documented, and every link resolves.
 
 `python -m tests.test_docs` rewrites the state diagram in docs/architecture.md.
 """
@@ -50,7 +50,7 @@ _MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:work|home|Users|root|mnt|workspace
 
 
 class Call(NamedTuple):
-    """A call in the source with a text as its first argument, and where it stands."""
+    """A call in the source with a text as its first argument, and its location."""
 
     name: str
     text: str
@@ -59,7 +59,7 @@ class Call(NamedTuple):
 
 
 class LogLine(NamedTuple):
-    """Where something is logged, under which names (one, or one of several), and with which fields."""
+    """A log call: its possible event names, and its fields."""
 
     where: str
     names: list[str]
@@ -90,38 +90,38 @@ def test_every_setting_has_one_row_in_the_table_of_its_section() -> None:
 
 
 def test_documented_defaults_are_those_of_the_settings() -> None:
-    """The default column, read as the settings file is read, gives the default; where there is none it says so."""
+    """The default column, parsed like a settings file, is the default of the setting."""
     wrong = [name for name in setting_names() if not _states_default((_row(CONFIGURE, name) or "").split("|")[2], name)]
 
     assert wrong == []
 
 
-def test_every_secret_names_its_file_form() -> None:
+def test_every_secret_documents_its_file_form() -> None:
     names = [".".join((*path[:-1], f"{path[-1]}_file")) for path in SECRETS]
 
     assert [name for name in names if not _mentions(CONFIGURE, name)] == []
 
 
-def test_every_state_has_its_line() -> None:
+def test_every_state_is_documented() -> None:
     assert [state for state in State if not _has_row(STATES, state)] == []
     assert [state for state in DeliveryState if not _has_row(HTTP, state)] == []
 
 
-def test_every_event_type_has_its_line() -> None:
+def test_every_event_type_is_documented() -> None:
     assert [name for name in sorted(_event_types()) if not _has_row(EVENTS, name)] == []
 
 
-def test_every_field_of_an_event_has_its_line() -> None:
+def test_every_field_of_an_event_is_documented() -> None:
     run = state_machine.accept(KickoffRequest("research", {}), Envelope("test"), "an-id", 0.0)
 
     assert [name for name in cloudevents.run_document(run) if not _has_row(EVENTS, f"data.{name}")] == []
 
 
-def test_every_field_of_a_request_has_its_line() -> None:
+def test_every_field_of_a_request_is_documented() -> None:
     assert [name for name in sorted(request.FIELDS) if not _has_row(REQUESTS, name)] == []
 
 
-def test_every_refusal_and_error_code_has_its_line() -> None:
+def test_every_refusal_and_error_code_is_documented() -> None:
     codes = {*get_args(RefusalCode), *(call.text for call in _calls() if call.name == "RunError")}
 
     assert [code for code in sorted(codes) if not any(_has_row(page, code) for page in (REQUESTS, HTTP, STATES))] == []
@@ -135,7 +135,7 @@ def test_every_http_route_is_documented() -> None:
     assert [call.text for call in routes if call.text not in text] == []
 
 
-def test_every_verb_is_documented() -> None:
+def test_every_command_is_documented() -> None:
     from typer.main import get_command
 
     from bridge.cli import app
@@ -147,7 +147,7 @@ def test_every_verb_is_documented() -> None:
     assert [verb for verb in verbs if not re.search(rf"(`|kickoff-bridge ){verb}\b", text)] == []
 
 
-def test_every_way_to_steer_the_sandbox_is_documented() -> None:
+def test_every_sandbox_control_is_documented() -> None:
     from typer.main import get_command
 
     from bridge.cli import app
@@ -208,7 +208,7 @@ def test_every_field_of_a_log_event_is_in_its_row() -> None:
 
 
 def test_log_events_are_literal_names() -> None:
-    """A name that is put together when it is needed could be neither found nor documented."""
+    """A name composed at run time could be neither found nor documented."""
     assert [line.where for line in _log_lines() if not line.names] == []
 
 
@@ -218,14 +218,14 @@ def test_the_state_diagram_is_the_table_of_transitions() -> None:
     assert block == state_diagram(), "run: python -m tests.test_docs"
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_resolve() -> None:
     targets = [(page, link) for page in PAGES for link in _LINK.findall(_prose(page)) if not re.match(r"[a-z]+:", link)]
 
     assert len(targets) > 20
     assert [(page.name, link) for page, link in targets if not _leads_somewhere(page, link)] == []
 
 
-def test_pages_name_no_path_of_one_machine() -> None:
+def test_pages_contain_no_machine_specific_path() -> None:
     pages = [*PAGES, *ROOT.glob("deploy/*.yaml")]
 
     assert [page.name for page in pages if _MACHINE_PATH.findall(_text(page))] == []
@@ -253,7 +253,7 @@ def test_the_example_settings_name_every_setting() -> None:
 
 
 def test_the_example_settings_show_the_defaults() -> None:
-    """What the example sets to something else must be asked for: an address, a secret, a client."""
+    """The example sets only what has no default: an address, a secret, a client."""
     shown, plain = load(EXAMPLE, environ=_OWN), Settings.model_validate({"crews": _BARE_CREW})
     theirs = {"url", "token", "clients", "secret", "amqp", "crews"}
 
@@ -264,7 +264,7 @@ def test_the_example_settings_show_the_defaults() -> None:
         assert getattr(shown.crews["research"], name) == getattr(plain.crews["research"], name), name
 
 
-def test_the_example_settings_say_which_secrets_are_placeholders() -> None:
+def test_the_example_settings_mark_placeholders_of_secrets() -> None:
     lines = _text(EXAMPLE).splitlines()
     secrets = [line for line in lines if re.match(r"\s+(token|secret): \$\{", line)]
 
@@ -280,7 +280,7 @@ _BARE_CREW = {"research": {"url": "https://research.example.com", "token": "a-to
 
 
 def state_diagram() -> str:
-    """The arrows of `lifecycle.TRANSITIONS` as a Mermaid diagram, in the order of the states."""
+    """The arrows of `state_machine.TRANSITIONS` as a Mermaid diagram, in the order of the states."""
     arrows = [(start, end) for start, ends in state_machine.TRANSITIONS.items() for end in State if end in ends]
     last = [state for state in State if state in FINAL_STATES]
     lines = [f"{start} --> {end}" for start, end in [("[*]", State.ACCEPTED), *arrows, *((end, "[*]") for end in last)]]
@@ -288,7 +288,7 @@ def state_diagram() -> str:
 
 
 def rewrite_state_diagram() -> None:
-    """Put the diagram between the markers in docs/architecture.md."""
+    """Write the diagram between the markers in docs/architecture.md."""
     before, _, after = _split(_text(ARCHITECTURE))
     ARCHITECTURE.write_text(before + BEGIN + state_diagram() + END + after, encoding="utf-8")
 
@@ -375,7 +375,7 @@ def _model_in(annotation: Any) -> Any:
 
 
 def _event_types() -> set[str]:
-    """Final events, those that the code names, and those that a crew's setting `events` adds."""
+    """Final events, those named in the code, and those that a crew's setting `events` adds."""
     constants = [value for name, value in vars(cloudevents).items() if name.isupper() and isinstance(value, str)]
     named = {value for value in constants if re.fullmatch(r"[a-z]+\.\w+", value)}
     on_demand = {f"run.{kind}" for kind in _literals(Crew.model_fields["events"].annotation)}
@@ -439,7 +439,7 @@ def _log_aliases(tree: ast.Module) -> set[str]:
 
 
 def _possible_texts(node: ast.expr, tree: ast.Module) -> Iterator[str]:
-    """What an expression can be: a text, one of two, or a variable that is set to one in the same file."""
+    """The possible values of an expression: a text, one of two, or a variable set to one in the same file."""
     if (text := _literal(node)) is not None:
         yield text
     elif isinstance(node, ast.IfExp):
@@ -481,7 +481,7 @@ def _literal(node: ast.expr) -> str | None:
 
 
 def _name(node: ast.expr) -> str:
-    """`a.b` for an expression of that form; of anything longer, what can be named of its end."""
+    """`a.b` for an expression of that form; for a longer one, its last names."""
     if isinstance(node, ast.Attribute):
         return f"{_name(node.value)}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else ""

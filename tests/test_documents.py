@@ -1,4 +1,4 @@
-"""The OpenAPI and AsyncAPI documents are valid, and say what the code does: routes, codes, fields, states, events."""
+"""The OpenAPI and AsyncAPI documents are valid and match the code: routes, codes, fields, states, events."""
 
 import json
 import re
@@ -35,20 +35,20 @@ def test_the_openapi_document_is_valid() -> None:
     assert [error.message for error in OpenAPIV31SpecValidator(openapi()).iter_errors()] == []
 
 
-def test_every_route_is_in_the_document_and_no_other() -> None:
+def test_every_route_is_documented_and_no_other() -> None:
     served = {(VERBS[call.name], call.text) for call in _calls() if call.name in VERBS and "adapters" in call.where}
     written = {(verb, path) for path, item in openapi()["paths"].items() for verb in item if verb in VERBS.values()}
     assert served - written == set(), "routes that openapi.yaml does not describe"
     assert written - served == set(), "routes that do not exist"
 
 
-def test_every_operation_has_a_name_of_its_own_and_a_summary() -> None:
+def test_every_operation_has_a_unique_name_and_a_summary() -> None:
     operations = list(_operations())
     assert len({operation["operationId"] for operation in operations}) == len(operations)
     assert all(operation["summary"] for operation in operations)
 
 
-def test_what_asks_for_a_token_says_what_strangers_are_answered() -> None:
+def test_operations_with_a_token_document_the_response_to_unauthenticated_callers() -> None:
     guarded = [operation for operation in _operations() if "security" not in operation]
     assert len(guarded) > 5
     assert [
@@ -70,7 +70,7 @@ def test_the_members_of_a_run_and_its_deliveries() -> None:
     assert set(views.accepted(a_run())) == set(SCHEMAS["Accepted"]["required"])
 
 
-def test_what_a_run_waits_for() -> None:
+def test_the_reasons_for_which_a_run_waits() -> None:
     _, added = SCHEMAS["RunAsListed"]["allOf"]
     _, with_members = added["properties"]["waiting"]["oneOf"]
     assert with_members["properties"]["reason"]["enum"] == list(Reason)
@@ -105,7 +105,7 @@ def test_the_kinds_of_webhooks() -> None:
 
 
 @pytest.mark.parametrize("document", [openapi(), asyncapi()], ids=["openapi", "asyncapi"])
-def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+def test_every_reference_resolves(document: dict[str, Any]) -> None:
     references = [value for value in _values(document, "$ref") if isinstance(value, str)]
     assert len(references) > 20
     for reference in references:
@@ -115,7 +115,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("document", [openapi(), asyncapi()], ids=["openapi", "asyncapi"])
-def test_nothing_is_written_that_nobody_uses(document: dict[str, Any]) -> None:
+def test_every_component_is_used(document: dict[str, Any]) -> None:
     used = {value for value in _values(document, "$ref") if isinstance(value, str)}
     defined = [f"#/components/{kind}/{name}" for kind, all_ in document["components"].items() for name in all_]
     assert [name for name in defined if name not in used and "securitySchemes" not in name] == []
@@ -148,7 +148,7 @@ def test_every_operation_uses_a_channel_and_every_channel_is_used() -> None:
 
 
 def test_a_real_event_fits_its_schema() -> None:
-    """The whole event, as its bytes go out."""
+    """The complete event, as published."""
     run = state_machine.accept(KickoffRequest("research", {}), Envelope("t"), a_run().run_id, NOW)
     (delivery,) = cloudevents.with_event(run, "run.succeeded", CrewPolicy(results_exchange=True), NOW).deliveries
     assert delivery.destination.channel is Channel.EXCHANGE
@@ -171,7 +171,7 @@ def _operations() -> Iterator[dict[str, Any]]:
 
 
 def _problem_codes() -> set[str]:
-    """Codes of problems that the adapters make: by their HTTP status, or by name."""
+    """Codes of problems from the adapters: by their HTTP status, or by name."""
     sources = "".join(path.read_text("utf-8") for path in ROOT.glob("bridge/adapters/http/**/*.py"))
     by_status = {HTTPStatus(int(status)).name.lower() for status in re.findall(r"\bfrom_status\(\s*(\d{3})", sources)}
     return by_status | set(re.findall(r'\bProblem\(\s*\d{3}, "(\w+)"', sources))

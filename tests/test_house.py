@@ -1,6 +1,6 @@
-"""The house rules: files are small and say their duty, the table of arrows is whole.
+"""House rules: file sizes, module docstrings, and the table of transitions.
 
-That imports only go down is checked by `make check`, outside of this process: the linter silences everybody's logs.
+`make check` checks the import contracts in another process, because the linter disables all loggers.
 """
 
 import ast
@@ -9,31 +9,31 @@ from pathlib import Path
 from bridge.core.runs.model import FINAL_STATES, State
 from bridge.core.runs.state_machine import TRANSITIONS
 
-HOUSE = Path(__file__).parents[1]
-FILES = sorted(path for folder in ("bridge", "tests") for path in (HOUSE / folder).rglob("*.py"))
+ROOT = Path(__file__).parents[1]
+FILES = sorted(path for folder in ("bridge", "tests") for path in (ROOT / folder).rglob("*.py"))
 MAX_LINES = 400
 
 
 def name_of(path: Path) -> str:
-    return str(path.relative_to(HOUSE))
+    return str(path.relative_to(ROOT))
 
 
-def test_no_file_is_longer_than_a_reader_can_hold():
+def test_no_file_is_too_long():
     # Tables of cases may be long; code may not.
     lengths = {path: len(path.read_text().splitlines()) for path in FILES}
 
     assert [name_of(path) for path in FILES if lengths[path] > MAX_LINES * (2 if "tests" in path.parts else 1)] == []
 
 
-def test_every_file_says_its_duty_in_its_first_line():
-    assert [name_of(path) for path in FILES if not _is_empty_test_package(path) and not _says_duty(path)] == []
+def test_the_first_line_of_each_module_states_its_duty():
+    assert [name_of(path) for path in FILES if not _is_empty_test_package(path) and not _states_duty(path)] == []
 
 
-def test_the_table_of_arrows_covers_every_state():
+def test_the_table_of_transitions_covers_every_state():
     assert set(TRANSITIONS) == set(State)
 
 
-def test_no_arrow_leads_out_of_a_final_state():
+def test_no_transition_leads_out_of_a_final_state():
     assert {state for state in State if not TRANSITIONS[state]} == FINAL_STATES
 
 
@@ -41,6 +41,6 @@ def _is_empty_test_package(path: Path) -> bool:
     return path.name == "__init__.py" and "tests" in path.parts and not path.read_text().strip()
 
 
-def _says_duty(path: Path) -> bool:
+def _states_duty(path: Path) -> bool:
     first, *_ = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines() or [""]
     return len(first) > 15 and first[-1] in ".:;"

@@ -1,4 +1,4 @@
-"""Retired terms do not reappear: each pattern finds a home-made word that a standard term has replaced."""
+"""Retired terms do not reappear: each pattern matches a home-made term that a standard term has replaced."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/**/*.yaml")]
 SOURCES = [*ROOT.glob("bridge/**/*.py"), *ROOT.glob("bridge/**/*.yaml")]
 
-# What replaces each is the value. Only what has no ordinary meaning beside the retired one can be listed.
+# The value is the replacement. A term is listed only if it has no ordinary meaning.
 RETIRED = {
     r"(?<!to )\b(?:a|each|every|one|two|five|first|next|last|past|overdue) looks?\b(?! (?:at the docs|like))": "poll",
     r"\blooks? at (?:a|the|its|their) status\b|\blooks_|_looks?\b|\blooks per run\b": "poll",
@@ -39,7 +39,7 @@ def test_retired_terms_do_not_reappear() -> None:
     assert found == []
 
 
-def test_each_pattern_finds_its_term() -> None:
+def test_each_pattern_matches_its_term() -> None:
     for text in (
         "each look",
         "a look at it",
@@ -53,13 +53,13 @@ def test_each_pattern_finds_its_term() -> None:
         assert any(re.search(pattern, text) for pattern in RETIRED), text
 
 
-def test_ordinary_words_are_not_taken_for_retired_ones() -> None:
+def test_ordinary_words_are_not_retired_terms() -> None:
     for text in ("it looks like JSON", "type hints", "the place of an item", "a late result", "a share", "to look up"):
         assert not any(re.search(pattern, text) for pattern in RETIRED), text
 
 
 def retired_terms(path: Path) -> list[str]:
-    """Each retired term in a file, with its line and what replaces it."""
+    """Each retired term in a file, with its line and its replacement."""
     return [
         f"{path.relative_to(ROOT)}:{number}: {match[0]!r} -> {better}"
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)

@@ -1,1 +1,1 @@
-"""What polling costs and gains: the product's own policy code in simulated worlds, beside other ways to poll."""
+"""Cost and gain of polling: the real policy code in simulated histories, compared with other ways to poll."""

@@ -1,4 +1,4 @@
-"""Prints the tables of docs/polling.md and draws its picture.
+"""Print the tables of docs/polling.md, and draw its picture.
 
 `python -m bench.polling --histories 20 --picture docs/polling.svg` (minutes). Standard library only.
 """
@@ -14,14 +14,14 @@ from bench.polling.policies import HISTORY, RUNS, backoff, best, by_hazard, cost
 from bench.polling.world import CREWS, LONGEST, Cost, Follower, draw, even_lag, even_shares, gain
 from bridge.core.runs.model import CrewPolicy
 
-LOOKS = 5.0
+POLLS = 5.0
 AFTER_CHANGE = 50  # runs
 WINDOW = 10  # runs
-DRAWS = 80  # of histories, to tell what is luck
-FRONT = (3.0, 5.0, 7.0, 10.0)  # looks at which the picture's curves are measured
+DRAWS = 80  # resamples of the histories, to estimate chance
+FRONT = (3.0, 5.0, 7.0, 10.0)  # polls per run at which the picture's curves are measured
 FRONT_HISTORIES = 1
-PATIENT = CrewPolicy(deadline=4 * LONGEST, poll_max_interval=600.0)
-"""For changes: with `poll.max_interval: 60s` runs that take twice as long are looked at more often than is best."""
+RARE_POLLS = CrewPolicy(deadline=4 * LONGEST, poll_max_interval=600.0)
+"""For changes: with `poll.max_interval: 60s`, runs that take twice as long are polled more often than is optimal."""
 
 
 def main() -> None:
@@ -37,20 +37,20 @@ def main() -> None:
 
 
 def _gains(histories: int) -> None:
-    print(f"{'':12}  backoff  hazard known  optimum known  learned  (worst)  looks (least, most)  false alarms")
+    print(f"{'':12}  backoff  hazard known  optimum known  learned  (worst)  polls (least, most)  false alarms")
     for crew in CREWS:
         run_times = even_shares(crew, RUNS)
-        known = "  ".join(f"{gain(policy(crew, LOOKS), run_times):8.2f}" for policy in (backoff, by_hazard, best))
-        after = [run_time_stats(crew, LOOKS, seed) for seed in range(histories)]
+        known = "  ".join(f"{gain(policy(crew, POLLS), run_times):8.2f}" for policy in (backoff, by_hazard, best))
+        after = [run_time_stats(crew, POLLS, seed) for seed in range(histories)]
         gains, polls = [gain(paid, run_times) for paid in after], [paid.polls for paid in after]
         spread = f"({min(gains):.2f})  {fmean(polls):.2f} ({min(polls):.1f}, {max(polls):.1f})"
         print(f"{crew:12} {known}  {fmean(gains):.3f} {spread}  {_false_alarms(crew)}", flush=True)
 
 
 def _false_alarms(crew: str) -> str:
-    follower, dice, runs = Follower(), Random("alarms"), 2000
+    follower, rng, runs = Follower(), Random("alarms"), 2000
     for _ in range(runs):
-        follower.track(draw(crew, dice))
+        follower.track(draw(crew, rng))
     return f"{follower.changes} in {runs}"
 
 
@@ -58,7 +58,7 @@ def _changes(histories: int) -> None:
     print(
         "\nafter a change, at ten minutes' longest pause: gain of ten runs each (and in nineteen of twenty repetitions"
     )
-    print("with as many histories, by drawing lots among these); after fifty; best possible")
+    print("with as many histories, by bootstrap); after fifty; best possible")
     for crew in CREWS:
         for factor in (2.0, 0.5):
             print(f"{crew:12} x{factor}  {_change(crew, factor, histories)}", flush=True)
@@ -69,15 +69,15 @@ def _change(crew: str, factor: float, histories: int) -> str:
     windows: list[list[Cost]] = [[] for _ in range(AFTER_CHANGE // WINDOW)]
     after = []
     for seed in range(histories):
-        follower, dice = Follower(PATIENT), Random(seed)
+        follower, rng = Follower(RARE_POLLS), Random(seed)
         for _ in range(HISTORY):
-            follower.track(draw(crew, dice))
+            follower.track(draw(crew, rng))
         for window in windows:
-            tracked_runs = [follower.track(factor * draw(crew, dice)) for _ in range(WINDOW)]
+            tracked_runs = [follower.track(factor * draw(crew, rng)) for _ in range(WINDOW)]
             window.append(Cost(fmean(run.polls for run in tracked_runs), fmean(run.lag for run in tracked_runs)))
         after.append(gain(cost_as_learned(follower, run_times), run_times))
     tens = "  ".join(f"{_pooled(window, run_times):.2f} {_spread(window, run_times)}" for window in windows)
-    return f"{tens}   {fmean(after):.2f}   {gain(best(crew, LOOKS, PATIENT, factor), run_times):.2f}"
+    return f"{tens}   {fmean(after):.2f}   {gain(best(crew, POLLS, RARE_POLLS, factor), run_times):.2f}"
 
 
 def _pooled(costs: Sequence[Cost], run_times: list[float]) -> float:
@@ -86,36 +86,36 @@ def _pooled(costs: Sequence[Cost], run_times: list[float]) -> float:
 
 
 def _spread(costs: Sequence[Cost], run_times: list[float]) -> str:
-    """Between which bounds the gain lies in nineteen of twenty draws of as many of these histories (bootstrap)."""
-    dice = Random("draws")
-    gains = sorted(_pooled(dice.choices(costs, k=len(costs)), run_times) for _ in range(DRAWS))
+    """The range of the gain in nineteen of twenty resamples of these histories (bootstrap)."""
+    rng = Random("draws")
+    gains = sorted(_pooled(rng.choices(costs, k=len(costs)), run_times) for _ in range(DRAWS))
     return f"({gains[DRAWS // 40]:.2f}-{gains[-1 - DRAWS // 40]:.2f})"
 
 
 def _tasks(histories: int) -> None:
-    """Three tasks one after the other, each as long as it likes: what it gains to be told how many are done."""
-    print("\nthree lognormal tasks of 20 s: mean lag and looks, untold and told")
-    for told in (False, True):
-        tracked_runs = [run for seed in range(histories) for run in _three_tasks(seed, told=told)]
+    """Three tasks of independent length in sequence: the gain from knowing how many are finished."""
+    print("\nthree lognormal tasks of 20 s: mean lag and polls, without and with task counts")
+    for reported in (False, True):
+        tracked_runs = [run for seed in range(histories) for run in _three_tasks(seed, reported=reported)]
         print(
-            f"reported {told!s:5}  {fmean(run.lag for run in tracked_runs):.2f} s  "
+            f"reported {reported!s:5}  {fmean(run.lag for run in tracked_runs):.2f} s  "
             f"{fmean(run.polls for run in tracked_runs):.2f}"
         )
 
 
-def _three_tasks(seed: int, *, told: bool) -> list[Cost]:
-    dice, follower, found = Random(seed), Follower(), []
+def _three_tasks(seed: int, *, reported: bool) -> list[Cost]:
+    rng, follower, found = Random(seed), Follower(), []
     for number in range(HISTORY + 200):
-        first, second, third = (20.0 * dice.lognormvariate(0.0, 0.8) for _ in range(3))
-        done = (first, first + second) if told else ()
-        run = follower.track(first + second + third, done, 3 if told else 0)
+        first, second, third = (20.0 * rng.lognormvariate(0.0, 0.8) for _ in range(3))
+        done = (first, first + second) if reported else ()
+        run = follower.track(first + second + third, done, 3 if reported else 0)
         if number >= HISTORY:
             found.append(Cost(run.polls, run.lag))
     return found
 
 
 def _fronts(crew: str) -> list[Curve]:
-    """What each way to poll costs for several numbers of looks."""
+    """The cost of each way to poll for several numbers of polls."""
     ways: dict[str, Callable[[float], Cost]] = {
         "fixed interval": lambda polls: fixed(crew, polls),
         "exponential backoff": lambda polls: backoff(crew, polls),

@@ -1,6 +1,6 @@
-"""Simulated crews, and runs of theirs followed by the product's own policy code: `humans`, `planner`.
+"""Simulated crews, and their runs tracked by the real policy code: `core.human_input`, `core.polling`.
 
-Standard library only, so that the unit tests can show a slice of what docs/polling.md claims.
+Standard library only, so that the unit tests can check a part of what docs/polling.md claims.
 """
 
 import math
@@ -17,52 +17,52 @@ from bridge.core.runs import status
 from bridge.core.runs.model import CrewPolicy, TrackedRun
 
 Quantile = Callable[[float], float]
-"""The run time in seconds below which a share of the runs lies, from 0 up to 1, both excluded."""
+"""The run time in seconds below which a fraction of the runs lies, between 0 and 1, both excluded."""
 
-LONGEST = 3600.0  # seconds; the crews' deadline
+LONGEST = 3600.0  # seconds; the deadline of the crews
 _NORMAL = NormalDist().inv_cdf
 
 
-def _bimodal(share: float) -> float:
-    low, within = (10.0, share / 0.6) if share < 0.6 else (300.0, (share - 0.6) / 0.4)
+def _bimodal(fraction: float) -> float:
+    low, within = (10.0, fraction / 0.6) if fraction < 0.6 else (300.0, (fraction - 0.6) / 0.4)
     return low * math.exp(0.25 * _NORMAL(max(within, 1e-9)))
 
 
 CREWS: dict[str, Quantile] = {
-    "lognormal": lambda share: min(60.0 * math.exp(0.8 * _NORMAL(share)), LONGEST),
+    "lognormal": lambda fraction: min(60.0 * math.exp(0.8 * _NORMAL(fraction)), LONGEST),
     "bimodal": _bimodal,
-    "Pareto": lambda share: min(20.0 * (1.0 - share) ** (-1 / 1.5), LONGEST),
-    "uniform": lambda share: 10.0 + 110.0 * share,
-    "tight": lambda share: 60.0 * math.exp(0.15 * _NORMAL(share)),
-    "exponential": lambda share: min(-60.0 * math.log1p(-share), LONGEST),
+    "Pareto": lambda fraction: min(20.0 * (1.0 - fraction) ** (-1 / 1.5), LONGEST),
+    "uniform": lambda fraction: 10.0 + 110.0 * fraction,
+    "tight": lambda fraction: 60.0 * math.exp(0.15 * _NORMAL(fraction)),
+    "exponential": lambda fraction: min(-60.0 * math.log1p(-fraction), LONGEST),
 }
 """The crews of the study: 60 s, sigma 0.8; 10 s or 300 s; alpha 1.5; 10 to 120 s; 60 s, sigma 0.15; 60 s on average."""
 
 POLICY = CrewPolicy(deadline=2 * LONGEST)
 
 
-def draw(crew: str, dice: Random) -> float:
+def draw(crew: str, rng: Random) -> float:
     """One run time of a crew in seconds."""
-    return CREWS[crew](min(max(dice.random(), 1e-9), 1.0 - 1e-9))
+    return CREWS[crew](min(max(rng.random(), 1e-9), 1.0 - 1e-9))
 
 
 def even_shares(crew: str, number: int) -> list[float]:
-    """So many run times that stand for all runs of a crew, without luck, the shortest first."""
+    """Run times, this many, that represent all runs of a crew without chance, the shortest first."""
     return [CREWS[crew]((index + 0.5) / number) for index in range(number)]
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What following one run to its end cost: looks, and seconds from its end until that was seen."""
+    """The cost of tracking one run to its end: polls, and seconds from its end until it was noticed."""
 
     polls: int
     lag: float
 
 
 class Follower:
-    """Follows runs one after the other, and learns from what it sees, as the product does.
+    """Tracks runs one after the other, and learns from its polls, as the bridge does.
 
-    `changes`: how often it believed that the crew had changed.
+    `changes`: the number of reported changes of the crew.
     """
 
     def __init__(self, policy: CrewPolicy = POLICY) -> None:
@@ -73,20 +73,20 @@ class Follower:
         self._ids = count()
 
     def track(self, run_time: float, done_at: tuple[float, ...] = (), tasks: int = 0) -> Followed:
-        """One run; `done_at`: the ages at which its tasks are done, if the API tells of them."""
+        """One run; `done_at`: the ages at which its tasks end, if the API reports them."""
         began, tracked = self._now, self._begin()
         while True:
             asked_at = self._next_look(tracked)
-            self._now, over = asked_at, asked_at - began >= run_time
-            self.changes += self.planner.observe_poll(tracked, asked_at, ended=over)
-            if over:
+            self._now, ended = asked_at, asked_at - began >= run_time
+            self.changes += self.planner.observe_poll(tracked, asked_at, ended=ended)
+            if ended:
                 self.planner.on_run_ended(tracked, asked_at)
                 return Followed(tracked.polls + 1, asked_at - began - run_time)
             response = _answer(asked_at - began, tasks, done_at)
             tracked = status.observe(tracked, response, self.policy, asked_at).tracked
 
-    def would_look(self, until: float, done_at: tuple[float, ...] = (), tasks: int = 0) -> list[float]:
-        """The ages at which a run would be looked at that does not end before `until`; nothing is learned from it."""
+    def planned_ages(self, until: float, done_at: tuple[float, ...] = (), tasks: int = 0) -> list[float]:
+        """The ages at which a run would be polled that does not end before `until`; nothing is learned from it."""
         began, tracked = self._now, self._begin()
         ages: list[float] = []
         while not ages or ages[-1] < until:
@@ -118,7 +118,7 @@ class Cost:
 
 
 def cost(ages: list[float], run_times: list[float]) -> Cost:
-    """What looks at these ages cost, the last of them not before any end; `run_times` sorted."""
+    """The cost of polls at these ages, the last of them not before any end; `run_times` sorted."""
     polls, lag, index = 0, 0.0, 0
     for run_time in run_times:
         while ages[index] < run_time:
@@ -129,14 +129,14 @@ def cost(ages: list[float], run_times: list[float]) -> Cost:
 
 
 def even(interval: float, run_times: list[float]) -> Cost:
-    """What even looks cost."""
+    """The cost of polls at an even interval."""
     polls = [math.ceil(run_time / interval) for run_time in run_times]
     lag = sum(number * interval for number in polls) - sum(run_times)
     return Cost(sum(polls) / len(polls), lag / len(polls))
 
 
 def even_lag(run_times: list[float], polls: float) -> float:
-    """The mean lag in seconds of even looks that cost so many polls per run."""
+    """The mean lag in seconds of even polls that cost this many polls per run."""
     low, high = 1e-3, max(run_times) * 2
     for _ in range(40):
         interval = math.sqrt(low * high)
@@ -148,5 +148,5 @@ def even_lag(run_times: list[float], polls: float) -> float:
 
 
 def gain(paid: Cost, run_times: list[float]) -> float:
-    """How many times later even looks see ends that cost as many polls; above 1 it is better than them."""
+    """The lag of even polls at the same cost, divided by this lag; above 1, it is better than even polls."""
     return even_lag(run_times, paid.polls) / paid.lag

@@ -1,1 +1,1 @@
-"""What a user would otherwise write: the programs that the bridge is measured beside."""
+"""What a user would otherwise write: the programs that the bridge is compared with."""

@@ -1,6 +1,6 @@
-"""The limit: the same calls by the same libraries and nothing else; no ack, no confirm, no second look, no memory.
+"""The limit: the same calls with the same libraries and nothing else; no ack, no confirm, no second poll, no store.
 
-`python -m bench.rivals.bare AMQP_URL CREW_URL`. Whatever a crash meets is lost.
+`python -m bench.rivals.bare AMQP_URL CREW_URL`. A crash loses everything in progress.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import orjson
 import uvloop
 from aio_pika.abc import AbstractExchange, AbstractIncomingMessage
 
-WAIT = 1.0  # seconds, after which every execution of the benchmark is over
+WAIT = 1.0  # seconds, after which every execution of the benchmark has ended
 
 
 async def track(

@@ -1,4 +1,4 @@
-"""A Celery worker with a polling task that retries itself, acks late: what a Celery user would write.
+"""A Celery worker with a polling task that retries itself, with late acks: what a Celery user would write.
 
 `python -m bench.rivals.celery_worker AMQP_URL CREW_URL`; requests are sent as tasks to the queue `kickoff.celery`.
 """
@@ -31,8 +31,8 @@ results = kombu.Exchange("kickoff.results", "topic", durable=True)
 
 @app.task(name="bench.kickoff")
 def kickoff(request: dict[str, Any]) -> None:
-    answer = http.post(f"{os.environ['BENCH_CREW_URL']}/kickoff", json={"inputs": request["inputs"]}, timeout=60)
-    track.apply_async((request, answer.json()["kickoff_id"]), countdown=POLL_INTERVAL)
+    response = http.post(f"{os.environ['BENCH_CREW_URL']}/kickoff", json={"inputs": request["inputs"]}, timeout=60)
+    track.apply_async((request, response.json()["kickoff_id"]), countdown=POLL_INTERVAL)
 
 
 @app.task(bind=True, max_retries=None, name="bench.follow")

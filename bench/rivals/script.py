@@ -1,7 +1,8 @@
-"""The script that most people write first: one task per kickoff, a fixed sleep between looks, nothing durable.
+"""The usual first script: one task per kickoff, a fixed sleep between polls, nothing durable.
 
-`python -m bench.rivals.script AMQP_URL CREW_URL`. A message is acked when its result is published, so a crash starts
-everything that was under way once more.
+`python -m bench.rivals.script AMQP_URL CREW_URL`. A message is acked after the publish of its result, so a crash
+starts
+everything in progress once more.
 """
 
 import asyncio

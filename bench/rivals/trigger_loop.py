@@ -1,7 +1,8 @@
-"""What the careful write: a row in PostgreSQL for each request, and one loop that moves the rows on, batch by batch.
+"""The careful version: a row in PostgreSQL for each request, and one loop that advances the rows in batches.
 
-`python -m bench.rivals.trigger_loop AMQP_URL CREW_URL POSTGRESQL_URL`. Every state is committed before the next thing
-happens, and results are confirmed; what a crash does to a POST under way is not looked after.
+`python -m bench.rivals.trigger_loop AMQP_URL CREW_URL POSTGRESQL_URL`. Every state is committed before the next
+step, and
+results are confirmed; a crash during a POST is not handled.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ _OVER = "UPDATE triggers SET state = 'over' WHERE id = %s"
 
 
 class Loop:
-    """The rows, and what moves them."""
+    """The rows, and the loop that advances them."""
 
     def __init__(self, rows: psycopg.AsyncConnection, crew: str, http: aiohttp.ClientSession) -> None:
         self.arrived: list[AbstractIncomingMessage] = []
@@ -44,9 +45,9 @@ class Loop:
         self._http = http
 
     async def run(self, results: AbstractExchange) -> None:
-        """Move whatever can be moved, forever."""
+        """Advance all rows that can be advanced, forever."""
         while True:
-            busy = [await self._store(), await self._start(), await self._look(results)]
+            busy = [await self._store(), await self._start(), await self._poll(results)]
             await asyncio.sleep(0 if any(busy) else PAUSE)
 
     async def _store(self) -> bool:
@@ -64,7 +65,7 @@ class Loop:
         await self._write(_STARTED, [(new, POLL_INTERVAL, row[0]) for new, row in zip(ids, taken, strict=True)])
         return bool(taken)
 
-    async def _look(self, results: AbstractExchange) -> bool:
+    async def _poll(self, results: AbstractExchange) -> bool:
         cursor = await self._rows.execute(_DUE, (AT_ONCE,))
         due = await cursor.fetchall()
         await self._rows.commit()

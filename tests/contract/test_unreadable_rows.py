@@ -25,8 +25,8 @@ from tests.fakes import NOW, Faults, a_delivery, run_id
 
 
 async def spoil(store: SqlStore, table: Any, column: str, id_column: str, id_: str, value: Any = b"{") -> None:
-    spoiled = update(table).where(table.c[id_column] == id_).values({column: value})
-    await store._batches.write_one(lambda connection: connection.execute(spoiled))
+    corrupted = update(table).where(table.c[id_column] == id_).values({column: value})
+    await store._batches.write_one(lambda connection: connection.execute(corrupted))
 
 
 @pytest.fixture

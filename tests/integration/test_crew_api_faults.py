@@ -33,7 +33,7 @@ from bridge.steps.maintenance.crew_probe import ProbeCrew
 from bridge.steps.runs.kickoff import Kickoff
 from bridge.steps.runs.poll import Poll
 from tests.component.steps.conftest import POLICY
-from tests.crew_api_faults import CASES, ONLY_ON_LOOKS, TRACKED, Case
+from tests.crew_api_faults import CASES, ONLY_ON_POLLS, TRACKED, Case
 from tests.fakes import NOW, HandClock, Signals, a_run
 
 REPEATS = int(os.environ.get("BRIDGE_TEST_REPEATS", "3"))
@@ -181,13 +181,13 @@ async def test_a_faulty_poll_response_is_classified_and_ends_no_run(bench: Bench
     runs = await bench.accepted(REPEATS)
     await bench.round(bench.kickoff, REPEATS)
     bench.api.seen.clear()
-    await bench.inject("status", ONLY_ON_LOOKS.get(case.name, case.rule))
+    await bench.inject("status", ONLY_ON_POLLS.get(case.name, case.rule))
     bench.clock.forward(6)
     await bench.round(bench.poll, REPEATS)
-    assert bench.api.seen == {case.look.__name__: REPEATS}
+    assert bench.api.seen == {case.poll.__name__: REPEATS}
     assert await bench.states(runs) == {State.RUNNING: REPEATS}
     assert len(bench.crew.tracker.queue) == REPEATS
-    assert bench.crew.breaker.is_open is (case.look is CrewUnavailable)
+    assert bench.crew.breaker.is_open is (case.poll is CrewUnavailable)
     assert set((await bench.posts()).values()) == {1}
 
 

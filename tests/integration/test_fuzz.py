@@ -28,7 +28,7 @@ from bridge.composition.build import open_bridge
 from bridge.config import load
 from bridge.core.delivery.cloudevents import dead_letter, rejected
 from bridge.core.errors import RequestRefused
-from tests.corpus import SEEDS, spoiled
+from tests.corpus import SEEDS, corrupted
 from tests.fakes import NOW
 from tests.patience import PATIENCE
 from tests.raw_frames import entry, header, short, table, text
@@ -79,7 +79,7 @@ PATHS = [
 
 def http_request(rng: random.Random, path: str) -> bytes:
     """A complete request, mostly with valid framing."""
-    body = spoiled(rng, rng.choice(SEEDS))
+    body = corrupted(rng, rng.choice(SEEDS))
     lines = [f"{rng.choice(('POST', 'POST', 'POST', 'GET', 'PUT'))} {path} HTTP/1.1".encode(), b"Host: h"]
     if rng.random() < 0.7:
         lines.append(b"Content-Type: application/json")
@@ -89,7 +89,7 @@ def http_request(rng: random.Random, path: str) -> bytes:
 
 
 def _header_line(rng: random.Random) -> bytes:
-    return rng.choice(NAMES).encode() + b": " + spoiled(rng, rng.choice(VALUES)).replace(b"\r\n", b"")
+    return rng.choice(NAMES).encode() + b": " + corrupted(rng, rng.choice(VALUES)).replace(b"\r\n", b"")
 
 
 def amqp_header(rng: random.Random) -> bytes:
@@ -104,7 +104,7 @@ def amqp_header(rng: random.Random) -> bytes:
         "application/cloudevents+json",
     ]
     kinds: dict[str, Callable[[], bytes]] = {
-        "short": lambda: short(spoiled(rng, rng.choice(strings).encode())[:255]),
+        "short": lambda: short(corrupted(rng, rng.choice(strings).encode())[:255]),
         "octet": lambda: rng.randbytes(1),
         "time": lambda: rng.choice((struct.pack(">Q", 1_795_000_000), rng.randbytes(8))),
         "table": lambda: table(*(_entry(rng) for _ in range(rng.randrange(6)))),
@@ -125,9 +125,9 @@ def _entry(rng: random.Random) -> bytes:
         b"ce_type",
         b"tenant",
     ]
-    name = spoiled(rng, rng.choice(names))[:255]
+    name = corrupted(rng, rng.choice(names))[:255]
     if rng.random() < 0.7:
-        return entry(name, b"S", text(spoiled(rng, rng.choice([b"1.0", b"a", b"/s", *VALUES]))))
+        return entry(name, b"S", text(corrupted(rng, rng.choice([b"1.0", b"a", b"/s", *VALUES]))))
     return entry(name, bytes([rng.randrange(256)]), rng.randbytes(rng.randrange(12)))
 
 
@@ -190,7 +190,7 @@ def test_any_message_is_accepted_or_refused() -> None:
     rng = random.Random("amqp")
     before, outcomes = memory(), Counter[str]()
     for _ in range(TRIES):
-        message = _message(sanitized_header(amqp_header(rng), []), spoiled(rng, rng.choice(SEEDS)), rng)
+        message = _message(sanitized_header(amqp_header(rng), []), corrupted(rng, rng.choice(SEEDS)), rng)
         try:
             read_request(message, RULES)
         except RequestRefused as refusal:

@@ -1,4 +1,4 @@
-"""`python -m tests.mutants`: throws every switch in a copy of the tree and sees a test turn red; prints the table."""
+"""`python -m tests.mutants`: apply each mutant to a copy of the tree; a test must fail. Prints the table."""
 
 import shutil
 import subprocess
@@ -7,41 +7,41 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.mutants.switches import MUTANTS, Mutant
+from tests.mutants.mutants import MUTANTS, Mutant
 
-HOUSE = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "out", "build", "dist")
 
 
-def main(wanted: list[str]) -> int:
-    chosen = [one for one in MUTANTS if not wanted or any(word in one.name for word in wanted)]
+def main(names: list[str]) -> int:
+    chosen = [one for one in MUTANTS if not names or any(word in one.name for word in names)]
     survivors = 0
-    print("| Switch | Turns red | After (s) |\n|---|---|---|", flush=True)
+    print("| Mutant | Failing test | After (s) |\n|---|---|---|", flush=True)
     for mutant in chosen:
         began = time.monotonic()
-        red = bites(mutant)
-        survivors += not red
-        verdict = " ".join(mutant.bites[1:2] + mutant.bites[-1:]) if red else "NOTHING"
+        killed = is_killed(mutant)
+        survivors += not killed
+        verdict = " ".join(mutant.command[1:2] + mutant.command[-1:]) if killed else "NONE"
         print(f"| {mutant.name} | {verdict} | {time.monotonic() - began:.0f} |", flush=True)
-    print(f"{len(chosen)} switches, {survivors} turned nothing red")
+    print(f"{len(chosen)} mutants, {survivors} survived")
     return int(survivors > 0)
 
 
-def bites(mutant: Mutant) -> bool:
-    """Whether the tests fail with the switch thrown; that they pass without it is what `make test` shows."""
+def is_killed(mutant: Mutant) -> bool:
+    """Whether the tests fail with the mutant; that they pass without it is shown by `make test`."""
     with tempfile.TemporaryDirectory(prefix="bridge-mutant-") as folder:
-        house = Path(folder) / "house"
-        shutil.copytree(HOUSE, house, ignore=LEFT_OUT)
-        throw(mutant, house / mutant.file)
-        done = subprocess.run([sys.executable, *mutant.bites], cwd=house, capture_output=True, text=True, check=False)
+        copy = Path(folder) / "copy"
+        shutil.copytree(ROOT, copy, ignore=LEFT_OUT)
+        apply(mutant, copy / mutant.file)
+        done = subprocess.run([sys.executable, *mutant.command], cwd=copy, capture_output=True, text=True, check=False)
         broken_promise = " failed" in done.stdout or "to repeat it" in done.stdout
         assert broken_promise or done.returncode == 0, f"{mutant.name}: no test failed, but\n{done.stdout}{done.stderr}"
         return done.returncode == 1
 
 
-def throw(mutant: Mutant, file: Path) -> None:
+def apply(mutant: Mutant, file: Path) -> None:
     text = file.read_text()
-    assert text.count(mutant.old) == 1, f"{mutant.name}: the code has changed, and the switch must change with it"
+    assert text.count(mutant.old) == 1, f"{mutant.name}: the code has changed, and the mutant must change with it"
     file.write_text(text.replace(mutant.old, mutant.new))
 
 

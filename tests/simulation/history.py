@@ -1,7 +1,4 @@
-"""A complete history from one seed:
-
-producers, operators, and processes that start and die; then calm, and the checks.
-"""
+"""A complete history from one seed: producers, operators, and processes that die; then calm, and the checks."""
 
 import asyncio
 import random

@@ -29,9 +29,9 @@ ENOUGH = 4.0  # seconds after which a human tries again
 
 @dataclass
 class Execution:
-    """An execution of the crew API;
+    """An execution of the crew API, in loop time.
 
-    times are those of the loop. With a question, it waits from `asks_at` for an answer.
+    With a question, it waits from `asks_at` for an answer.
     """
 
     kickoff_id: str

@@ -49,9 +49,9 @@ def _one_store() -> Engine:
 
 
 class KeyMachine(RuleBasedStateMachine):
-    """Requests alone, and many without signature digests in one commit;
+    """Requests alone, and many without signature digests in one commit.
 
-    the model knows the run of each key and digest.
+    The model knows the run of each key and digest.
     """
 
     def __init__(self) -> None:

@@ -75,7 +75,7 @@ async def test_a_signed_webhook_starts_a_run_named_in_the_response():
         assert envelope.traceparent is not None
 
         again = await from_github(bridge)
-        assert (again.status, again.headers["Idempotency-Replayed"], await again.json()) == (202, "true", response)
+        assert (again.status, again.headers["Idempotency-Replayed"], await again.json()) == (202, "true", document)
 
 
 @pytest.mark.parametrize("headers", [{}, {"X-Hub-Signature-256": "sha256=" + "0" * 64}, {"X-Hub-Signature": "sha1=0"}])

@@ -197,9 +197,9 @@ async def bind_results(url: str) -> None:
 
 
 async def publish(url: str, requests: Iterable[dict[str, Any]], *, retry: bool = False) -> None:
-    """Publish kickoff requests with confirms, `message_id` from the key;
+    """Publish kickoff requests with confirms, `message_id` from the key.
 
-    a retrying producer repeats until confirmed.
+    A retrying producer repeats until confirmed.
     """
     waiting = list(requests)
     while waiting:

@@ -90,9 +90,9 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 async def _use_everything(daemon: Daemon, node: Broker, amqp: str, called: list[bytes]) -> dict[str, bytes]:
-    """A run over HTTP, one over RabbitMQ, refusals of each kind, a closed broker connection;
+    """A run over HTTP, one over RabbitMQ, refusals of each kind, a closed broker connection.
 
-    return what was received.
+    Return what was received.
     """
     responses = []
     async with aiohttp.ClientSession() as http, channel(amqp) as ch:

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffResponse, Refused
-from tests.crew_api_faults import CASES, ONLY_ON_LOOKS, TRACKED, Case
+from tests.crew_api_faults import CASES, ONLY_ON_POLLS, TRACKED, Case
 from tests.patience import PATIENCE
 from tests.system.faults.conftest import SetScene
 from tests.system.faults.harness import requests
@@ -45,7 +45,7 @@ async def test_an_execution_is_paid_for_once_whatever_the_crew_responds(scene: S
             for case, spoilt in rules:
                 await inject(session, now.crew_url, "kickoff", spoilt)
                 if case.kickoff is not CrewUnavailable and case.name not in SLOW:
-                    await inject(session, now.crew_url, "status", ONLY_ON_LOOKS.get(case.name, spoilt))
+                    await inject(session, now.crew_url, "status", ONLY_ON_POLLS.get(case.name, spoilt))
         await now.publish(requests(len(rules)))
         await now.come_to_rest(within=600 if full else PATIENCE)
         await now.apply()

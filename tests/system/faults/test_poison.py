@@ -1,7 +1,4 @@
-"""Unreadable messages between readable ones:
-
-frames that the AMQP library cannot decode (M8), payloads of any kind (M9).
-"""
+"""Unreadable messages between readable ones: undecodable frames (M8), payloads of any kind (M9)."""
 
 import asyncio
 import json
@@ -13,7 +10,7 @@ from itertools import cycle, islice
 import aio_pika
 import pytest
 
-from tests.corpus import SEEDS, spoiled
+from tests.corpus import SEEDS, corrupted
 from tests.patience import PATIENCE, patience_with
 from tests.raw_frames import ODD, POISON, publish_raw, short
 from tests.system.acceptance.harness import DEAD, channel, eventually
@@ -26,10 +23,7 @@ BAD = 20
 
 
 async def test_an_undecodable_frame_costs_no_valid_message(scene: SetScene, amqp: str, full: bool) -> None:
-    """M8: twenty of each kind;
-
-    each valid one runs, each invalid one is in the dead-letter queue, no connection is lost.
-    """
+    """M8: valid messages run, invalid ones are in the dead-letter queue, and no connection is lost."""
     good = 2000 if full else 200
     async with scene("M8") as now:
         await now.victim.start()
@@ -54,7 +48,7 @@ async def test_any_payload_is_a_run_or_a_dead_letter_exactly_once(scene: SetScen
     count, good = (5000, 500) if full else (250, 50)
     async with scene("M9") as now:
         await now.victim.start()
-        bodies = [spoiled(now.dice, now.dice.choice(SEEDS)) for _ in range(count)]
+        bodies = [corrupted(now.dice, now.dice.choice(SEEDS)) for _ in range(count)]
         await asyncio.gather(now.publish(requests(good)), publish_bodies(amqp, bodies))
         await eventually(partial(nothing_is_left, amqp), "every message has been taken", patience_with(count))
         dead = Counter([message.body for message in await take_dead(now, 1 + count // 2)])

@@ -79,10 +79,7 @@ class History:
         return [run_id for run_id, at in self.accepted_at.items() if at <= after and run_id not in left]
 
     def forgotten_posts(self, posted_by: int, left: dict[str, str]) -> list[str]:
-        """Runs whose POST had been sent by then, and that the store shows as not started:
-
-        they would be paid for twice.
-        """
+        """Runs whose POST had been sent by then, and that the store shows as not started: paid for twice."""
         return [run_id for run_id, at in self.posted_at.items() if at <= posted_by and left.get(run_id) == "accepted"]
 
 

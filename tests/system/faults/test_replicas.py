@@ -180,10 +180,7 @@ async def test_copies_over_http_and_amqp_at_three_bridges_are_one_run_each(
 
 
 async def _call_all(replicas: Replicas, expected: list[dict[str, object]]) -> None:
-    """Send one request after the other, each to all bridges at once with the same key:
-
-    all responses name the same run.
-    """
+    """Send one request after the other, each to all bridges with the same key: the responses name one run."""
 
     async def call(session: aiohttp.ClientSession, bridge: Daemon, request: dict[str, object]) -> str:
         headers = {"Idempotency-Key": str(request["inputs"])}

@@ -2,7 +2,7 @@
 import { connect } from "amqplib";
 import { HTTP } from "cloudevents";
 
-// The SDK has no binding for RabbitMQ. The one for HTTP differs in the names of the headers only.
+// The SDK has no binding for RabbitMQ. The HTTP binding differs only in the names of the headers.
 function read({ properties, content }) {
   const headers = { "content-type": properties.contentType };
   for (const [name, value] of Object.entries(properties.headers)) {

@@ -1,4 +1,4 @@
-// A receiver of callbacks: proves each POST, reads its CloudEvent, and prints it. Arguments: the secret, or several.
+// A receiver of callbacks: verifies each POST, reads its CloudEvent, and prints it. Arguments: one or more secrets.
 import { createServer } from "node:http";
 import { HTTP } from "cloudevents";
 import { Webhook } from "standardwebhooks";

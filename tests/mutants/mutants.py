@@ -1,4 +1,4 @@
-"""The switches: small changes that each break one promise, and the tests that must turn red."""
+"""Mutants: small changes that each break one promise, and the tests that must fail."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ SIMULATION = ("-m", "tests.simulation", "--seeds", "300", "--fail-fast")
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """In `file`, `old` becomes `new`; then the Python command `bites` must fail."""
+    """In `file`, `old` becomes `new`; then the Python command `command` must fail."""
 
     name: str
     file: str
     old: str
     new: str
-    bites: tuple[str, ...]
+    command: tuple[str, ...]
 
 
 def pytest(*selection: str) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ MUTANTS = (
         SIMULATION,
     ),
     Mutant(
-        "`starting` back to `accepted`",
+        "`starting` returns to `accepted`",
         "bridge/core/runs/state_machine.py",
         'whether the POST left is not known."""\n    return _into_doubt(run, policy, now)',
         'whether the POST left is not known."""\n    return Decision(_not_started(run, now))',
@@ -71,7 +71,7 @@ MUTANTS = (
         pytest("tests/integration/test_crew_api.py"),
     ),
     Mutant(
-        "addresses guarded by the resolver only",
+        "addresses checked only at resolution",
         "bridge/adapters/callbacks/sender.py",
         ", socket_factory=guard",
         "",
@@ -87,7 +87,7 @@ MUTANTS = (
         SIMULATION,
     ),
     Mutant(
-        "a process that was given up owns what it writes",
+        "an expired process owns what it writes",
         "bridge/adapters/store/queries/runs.py",
         "alive = {process for process in owning if is_alive(connection, process)}",
         "alive = owning",
@@ -110,7 +110,7 @@ MUTANTS = (
         pytest("tests/integration/amqp/test_publisher.py", "tests/integration/amqp/test_connection.py"),
     ),
     Mutant(
-        "two messages with one id under way at once",
+        "two messages with one id in flight at once",
         "bridge/adapters/amqp/publisher.py",
         "        async with lock:\n            yield",
         "        yield",
@@ -138,14 +138,14 @@ MUTANTS = (
         pytest("tests/integration/test_store_faults.py"),
     ),
     Mutant(
-        "the clock leaps",
+        "the clock jumps",
         "bridge/adapters/clock.py",
         "SLEW = 0.05",
         "SLEW = 1e9",
         pytest("tests/component/test_clock.py"),
     ),
     Mutant(
-        "a clock that was set back is not followed",
+        "a clock that was set back is ignored",
         "bridge/adapters/store/database.py",
         "            await _follow_clock(writer, now)\n",
         "",
@@ -166,28 +166,28 @@ MUTANTS = (
         pytest("tests/unit/runs/test_state_machine.py"),
     ),
     Mutant(
-        "one new id for every attempt to tell",
+        "a new event id for every attempt",
         "bridge/core/delivery/cloudevents.py",
         '    event_id = f"{run.run_id}-',
         '    event_id = f"{now}-{run.run_id}-',
         pytest("tests/unit/delivery/test_cloudevents.py"),
     ),
     Mutant(
-        "places are not counted",
+        "slots are not counted",
         "bridge/adapters/store/queries/claims.py",
         "    if free <= 0:",
         "    free = request.room\n    if free <= 0:",
         SIMULATION,
     ),
     Mutant(
-        "a signature digest leads to no run",
+        "a signature digest finds no run",
         "bridge/adapters/store/queries/accept.py",
         " or by_signature_digest.get(_signature_digest(run))",
         "",
         pytest("tests/contract/test_store.py", "-k", "TestSignatureDigests and sqlite"),
     ),
     Mutant(
-        "questions do not move with the clock",
+        "the times of questions do not follow the clock",
         "bridge/adapters/store/clock_correction.py",
         "    _move_questions(connection, back)\n",
         "",
@@ -201,21 +201,21 @@ MUTANTS = (
         pytest("tests/unit/human_input/test_rules.py"),
     ),
     Mutant(
-        "a process that was given up may still write",
+        "an expired process may still write",
         "bridge/adapters/store/queries/claims.py",
         "    connection.execute(update(runs).where(own_rows).values(owner=None, version=runs.c.version + 1))",
         "    connection.execute(update(runs).where(own_rows).values(owner=None))",
         pytest("tests/contract/test_store.py", "tests/contract/test_replicas.py", "-k", "sqlite"),
     ),
     Mutant(
-        "a stopped process keeps its locks",
+        "a suspended process keeps its locks",
         "bridge/adapters/store/store.py",
         "        await self._read(dialect.end_idle_sessions)\n",
         "",
         pytest("tests/contract/test_postgresql.py", "-k", "suspended"),
     ),
     Mutant(
-        "a run is forgotten before it is released",
+        "tracking of a run ends before its release",
         "bridge/steps/maintenance/rebalance.py",
         "released = await self._store.release_runs(excess)\n",
         "[crew.tracker.forget(one) for crew in self._crews.values() for one in excess]\n            "
