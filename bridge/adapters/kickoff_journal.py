@@ -1,8 +1,8 @@
-"""Appends kickoff ids that the store could not take to a file beside it, because no restart could recover them.
+"""Writes kickoff ids that the store could not save to a file beside it; without it, a crash would lose them.
 
-The room is taken in advance, so that a full disk does not stand in the way; every line is on the disk when `append`
-returns. Each entry has a slot, which is free again when the store has the id, so that the room is for outstanding
-entries. A line that a crash cut off is skipped and keeps its slot until the journal is cleared.
+Space is reserved in advance, so that a full disk does not matter. Every line is on the disk when `append` returns. Each
+entry occupies a slot, which is free again when the store has the id. A line that a crash truncated is skipped; its slot
+is occupied until the journal is cleared.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ from bridge.core.errors import StoreReplaced, StoreUnavailable
 from bridge.core.runs.model import Run
 from bridge.ports.journal import JournalEntry
 
-ROOM = 1024 * 1024  # bytes; two thousand ids. Further ones are kept while the disk has room
-ENTRY_SIZE = 512  # bytes; twice the longest line
+RESERVED = 1024 * 1024  # bytes; 2048 ids. The file grows beyond that while the disk has space
+SLOT_SIZE = 512  # bytes; twice the longest line
 
 log = structlog.get_logger()
 
 
 class KickoffJournal:
-    """`ports.Journal` in an open file."""
+    """Implements `ports.Journal` in an open file."""
 
     def __init__(self, file: int, path: Path) -> None:
         self._file = file
@@ -35,43 +35,43 @@ class KickoffJournal:
         self._path = path
         self._slots: dict[tuple[str, int], int] = {}
         self._find_free_slots()
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     def verify(self) -> None:
-        """Raise `StoreReplaced` if the file was removed, replaced, or truncated: no restart would find its entries."""
+        """Raise `StoreReplaced` if the file was removed, replaced, or truncated."""
         self._watched.verify()
-        if os.fstat(self._file).st_size < ROOM:
+        if os.fstat(self._file).st_size < RESERVED:
             raise StoreReplaced(
                 f"the kickoff journal {self._path} was truncated while the bridge used it; kickoff ids that it held "
                 "are in the log (kickoff_id_journaled)"
             )
 
     async def append(self, run: Run) -> None:
-        """Append the kickoff id of this run's present attempt."""
+        """Append the kickoff id of the run's current attempt."""
         log.error("kickoff_id_journaled", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
         line = json.dumps({"run_id": run.run_id, "attempt": run.attempt, "kickoff_id": run.kickoff_id})
-        async with self._turn:
+        async with self._lock:
             slot = self._slots[run.run_id, run.attempt] = self._take_slot()
-            # begun with a line break, too: a line that a crash cut off may stand before it
+            # the leading line break separates it from a truncated line
             await asyncio.to_thread(self._write, slot, b"\n" + line.encode() + b"\n")
 
     async def drop(self, run: Run) -> None:
-        """Free the slot of an entry; need not be durable, because an entry found again does no harm."""
-        async with self._turn:
+        """Free the slot of an entry. Not synced: an entry that reappears after a crash is harmless."""
+        async with self._lock:
             slot = self._slots.pop((run.run_id, run.attempt), None)
             if slot is not None:
-                await asyncio.to_thread(os.pwrite, self._file, bytes(ENTRY_SIZE), slot * ENTRY_SIZE)
+                await asyncio.to_thread(os.pwrite, self._file, bytes(SLOT_SIZE), slot * SLOT_SIZE)
                 self._free.append(slot)
 
     def entries(self) -> list[JournalEntry]:
         """Return every entry appended since the last `clear` and not dropped."""
         lines = self._content().split(b"\n")
-        return [entry for line in lines if (entry := _read(line.strip(b"\0"))) is not None]
+        return [entry for line in lines if (entry := _parse(line.strip(b"\0"))) is not None]
 
     def clear(self) -> None:
-        """Remove all entries; the room stays reserved."""
-        os.ftruncate(self._file, ROOM)
-        os.pwrite(self._file, bytes(ROOM), 0)
+        """Remove all entries; the space stays reserved."""
+        os.ftruncate(self._file, RESERVED)
+        os.pwrite(self._file, bytes(RESERVED), 0)
         os.fsync(self._file)
         self._slots.clear()
         self._find_free_slots()
@@ -81,51 +81,51 @@ class KickoffJournal:
 
     def _find_free_slots(self) -> None:
         content = self._content()
-        self._count = -(-len(content) // ENTRY_SIZE)
-        parts = (content[slot * ENTRY_SIZE : (slot + 1) * ENTRY_SIZE] for slot in range(self._count))
+        self._slot_count = -(-len(content) // SLOT_SIZE)
+        parts = (content[slot * SLOT_SIZE : (slot + 1) * SLOT_SIZE] for slot in range(self._slot_count))
         free = [slot for slot, part in enumerate(parts) if not part.strip(b"\0")]
         self._free = free[::-1]
 
     def _take_slot(self) -> int:
         if not self._free:
-            self._free.append(self._count)
-            self._count += 1
+            self._free.append(self._slot_count)
+            self._slot_count += 1
         return self._free.pop()
 
     def _write(self, slot: int, line: bytes) -> None:
-        os.pwrite(self._file, line.ljust(ENTRY_SIZE, b"\0"), slot * ENTRY_SIZE)
+        os.pwrite(self._file, line.ljust(SLOT_SIZE, b"\0"), slot * SLOT_SIZE)
         os.fsync(self._file)
 
 
 class NullJournal:
-    """`ports.Journal` of a store that is not in a file: the id is in the log, and nowhere else."""
+    """Implements `ports.Journal` for stores without a file: kickoff ids are only logged."""
 
     def verify(self) -> None:
-        """There is no file."""
+        """Do nothing: there is no file."""
 
     async def append(self, run: Run) -> None:
         """Log the kickoff id."""
         log.error("kickoff_id_journaled", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
 
     async def drop(self, run: Run) -> None:
-        """Nothing was kept."""
+        """Do nothing."""
 
     def entries(self) -> list[JournalEntry]:
-        """Nothing."""
+        """Return no entries."""
         return []
 
     def clear(self) -> None:
-        """Forget nothing."""
+        """Do nothing."""
 
 
 @asynccontextmanager
 async def open_journal(store_url: str) -> AsyncIterator[KickoffJournal | NullJournal]:
-    """The journal beside a SQLite file; raises `StoreUnavailable` if its file cannot be had."""
+    """Open the journal beside a SQLite file; raises `StoreUnavailable` if its file cannot be opened or extended."""
     _, is_file, path = store_url.partition("sqlite:///")
     if not is_file or path in ("", ":memory:"):
         yield NullJournal()
         return
-    journal = _beside(Path(path))
+    journal = _journal_path(Path(path))
     file = open_private(journal)
     try:
         _reserve(file)
@@ -134,24 +134,24 @@ async def open_journal(store_url: str) -> AsyncIterator[KickoffJournal | NullJou
         os.close(file)
 
 
-def _beside(store: Path) -> Path:
-    """The one journal of a store, by whatever links its path leads there."""
+def _journal_path(store: Path) -> Path:
+    """Return the path of the journal, which is the same for every symbolic link to the store."""
     real = store.resolve()
     return real.with_name(f"{real.name}.kickoffs")
 
 
 def _reserve(file: int) -> None:
-    missing = ROOM - os.fstat(file).st_size
+    missing = RESERVED - os.fstat(file).st_size
     if missing <= 0:
         return
     try:
-        os.pwrite(file, bytes(missing), ROOM - missing)
+        os.pwrite(file, bytes(missing), RESERVED - missing)
         os.fsync(file)
     except OSError as error:
         raise StoreUnavailable(f"the kickoff journal cannot be written: {error.strerror}") from None
 
 
-def _read(line: bytes) -> JournalEntry | None:
+def _parse(line: bytes) -> JournalEntry | None:
     try:
         return JournalEntry(**json.loads(line))
     except (ValueError, TypeError):

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from bridge.adapters.http.server import HttpServer
-from bridge.adapters.store.guard import StoreGuard
+from bridge.adapters.store.files import StoreGuard
 from bridge.composition.amqp import Broker, build_broker
 from bridge.composition.crews import add_crews, crews_check
 from bridge.composition.http import build_callback_sender, build_http_servers

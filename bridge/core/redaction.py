@@ -1,7 +1,7 @@
-"""Known secrets in what comes from outside: replaced by a mask before it is stored, published or logged.
+"""Masks known secrets in data from outside before it is stored, published, or logged.
 
-Only exact values are replaced, in every way in which they are usually written, because the rest belongs to the user.
-A secret of fewer than eight characters is not looked for: it would blot out ordinary words.
+Only exact values are masked, in all their usual encodings, because everything else is the user's data. Secrets of fewer
+than eight characters are not masked, because ordinary words could match them.
 """
 
 import base64
@@ -16,54 +16,54 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 MASK = "***"
-SHORTEST_SECRET = 8  # characters
-_LONGEST_END = 256
-_SHORT_TEXT = 1024  # up to which one regular expression is faster than a search for each form
+MIN_SECRET_LENGTH = 8  # characters
+_MAX_PARTIAL = 256
+_SHORT_TEXT = 1024  # characters; in longer texts, searching for each form is faster than the regular expression
 
 Item = TypeVar("Item", bound="DataclassInstance")
 
-_WEBHOOK_URL = re.compile(r"(/amp/)[\w-]{38,}(?=/)", re.ASCII)  # a run's own token, by its shape: there are too many
-_ALIGNMENTS = ((0, 0), (1, 2), (2, 3))  # bytes that precede a secret in base64, characters that they take part in
+_WEBHOOK_URL = re.compile(r"(/amp/)[\w-]{38,}(?=/)", re.ASCII)  # the token of a run, matched by its format
+_ALIGNMENTS = ((0, 0), (1, 2), (2, 3))  # bytes before a secret in base64, characters that encode them
 
 
 def forms(secret: str) -> set[str]:
-    """Return how a secret may be written: as it is, inside JSON, a `repr`, a URL, base64 at any offset, or hex."""
+    """Return the encodings of a secret: itself, in JSON, a `repr`, a URL, base64 at any offset, or hex."""
     written = {json.dumps(secret)[1:-1], repr(secret)[1:-1], repr(secret.encode())[2:-1]}
     found = {secret, quote(secret, safe=""), quote(secret), secret.encode().hex(), *written}
     for before, skipped in _ALIGNMENTS:
         raw = b"\0" * before + secret.encode()
         for encoded in (base64.b64encode(raw), base64.urlsafe_b64encode(raw)):
             found.add(encoded[skipped : len(raw) * 8 // 6].decode())
-    return {form for form in found if len(form) >= SHORTEST_SECRET}
+    return {form for form in found if len(form) >= MIN_SECRET_LENGTH}
 
 
 class Redactor:
-    """Long-lived: the secrets of the settings, and every former value of those that were changed."""
+    """Masks the secrets in the settings, including former values of renewed secrets."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._forms: tuple[str, ...] = ()
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[str]) -> None:
-        """Replace these values as well."""
-        new = {form for one in secrets if len(one) >= SHORTEST_SECRET for form in forms(one)}
+        """Mask these values, too."""
+        new = {form for secret in secrets if len(secret) >= MIN_SECRET_LENGTH for form in forms(secret)}
         self._forms = tuple(sorted(new.union(self._forms), key=lambda form: (-len(form), form)))
         self._any = re.compile("|".join(map(re.escape, self._forms)) or "(?!)")
 
     def text(self, text: str, *, cut: bool = False) -> str:
-        """Return the text without known secrets; `cut`: its end may hold only the first part of one."""
+        """Mask known secrets in a text; `cut`: it may end within a secret, whose first part is masked, too."""
         found = self._forms if len(text) > _SHORT_TEXT else self._any.findall(text)
         for form in found:
             text = text.replace(form, MASK)
-        return _WEBHOOK_URL.sub(rf"\1{MASK}", self._without_start(text) if cut else text)
+        return _WEBHOOK_URL.sub(rf"\1{MASK}", self._mask_partial(text) if cut else text)
 
     def value(self, value: Any) -> Any:
-        """Return JSON without known secrets in texts and keys; the same object if it holds none."""
+        """Mask known secrets in the strings and keys of a JSON value; return the same object if it contains none."""
         everything = "\0".join(_texts(value))
-        return value if self.text(everything) == everything else self._copied(value)
+        return value if self.text(everything) == everything else self._masked(value)
 
     def fields(self, item: Item) -> Item:
-        """Return a dataclass whose fields hold no known secret: texts that may have been cut, bytes, JSON."""
+        """Mask known secrets in the fields of a dataclass: strings and bytes that may be cut, and JSON values."""
         return replace(item, **{field.name: self._field(getattr(item, field.name)) for field in fields(item)})
 
     def _field(self, value: Any) -> Any:
@@ -73,25 +73,25 @@ class Redactor:
             return self.text(value.decode("utf-8", "surrogateescape"), cut=True).encode("utf-8", "surrogateescape")
         return self.text(value, cut=True) if isinstance(value, str) else self.value(value)
 
-    def _copied(self, value: Any) -> Any:
+    def _masked(self, value: Any) -> Any:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
-            return {self._copied(name): self._copied(content) for name, content in value.items()}
-        return [self._copied(item) for item in value] if isinstance(value, list) else value
+            return {self._masked(name): self._masked(content) for name, content in value.items()}
+        return [self._masked(item) for item in value] if isinstance(value, list) else value
 
-    def _without_start(self, text: str) -> str:
-        """The text without the first part of a secret at its end."""
-        end = text[-_LONGEST_END:]
+    def _mask_partial(self, text: str) -> str:
+        """Mask the first part of a secret at the end of a text."""
+        end = text[-_MAX_PARTIAL:]
         for form in self._forms:
-            start = end.rfind(form[:SHORTEST_SECRET])
+            start = end.rfind(form[:MIN_SECRET_LENGTH])
             if start >= 0 and form.startswith(end[start:]):
                 return text[: len(text) - len(end) + start] + MASK
         return text
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in a JSON value, keys included; without recursion."""
+    """Yield every string in a JSON value, including keys; without recursion."""
     left = [value]
     while left:
         item = left.pop()

@@ -41,7 +41,7 @@ def configure(
     """Configure all logging of this process; `stream` is standard error by default.
 
     `level` applies to the bridge; libraries log from WARNING on. `secrets` are live values: those of at least
-    `SHORTEST_SECRET` characters are masked wherever they appear.
+    `MIN_SECRET_LENGTH` characters are masked wherever they appear.
     """
     stream = sys.stderr if stream is None else stream
     as_json = format == "json" or (format == "auto" and not stream.isatty())

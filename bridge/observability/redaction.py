@@ -8,7 +8,7 @@ from typing import Any
 
 from structlog.typing import EventDict, WrappedLogger
 
-from bridge.core.redaction import MASK, SHORTEST_SECRET, forms
+from bridge.core.redaction import MASK, MIN_SECRET_LENGTH, forms
 
 _SECRET_NAME = re.compile(
     r"authorization|token|secret|password|signature|cookie|api[-_]?key|callback_url", re.IGNORECASE
@@ -44,7 +44,7 @@ class Redaction:
 
     def learn(self, secrets: Iterable[str]) -> None:
         """Mask these values as well."""
-        self._secret_forms |= {form for one in secrets if len(one) >= SHORTEST_SECRET for form in forms(one)}
+        self._secret_forms |= {form for one in secrets if len(one) >= MIN_SECRET_LENGTH for form in forms(one)}
         longest_first = sorted(self._secret_forms, key=lambda form: (-len(form), form))
         values = [(re.compile("|".join(map(re.escape, longest_first))), MASK)] if longest_first else []
         self._shapes = (*values, *_SECRET_SHAPES)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge.adapters import kickoff_journal
-from bridge.adapters.kickoff_journal import ENTRY_SIZE, ROOM, open_journal
+from bridge.adapters.kickoff_journal import RESERVED, SLOT_SIZE, open_journal
 from bridge.core.errors import StoreUnavailable
 from bridge.core.runs.model import Run
 from bridge.ports.journal import JournalEntry
@@ -39,7 +39,7 @@ async def test_disk_space_is_reserved_in_advance(tmp_path: Path) -> None:
     async with open_journal(f"sqlite:///{tmp_path}/bridge.db") as journal:
         await journal.append(started(1))
 
-    assert (tmp_path / "bridge.db.kickoffs").stat().st_size == ROOM
+    assert (tmp_path / "bridge.db.kickoffs").stat().st_size == RESERVED
 
 
 async def test_a_line_truncated_by_a_crash_hides_no_other(tmp_path: Path) -> None:
@@ -67,13 +67,13 @@ async def test_a_dropped_entry_frees_its_space_and_no_other_entry_changes(tmp_pa
     url = f"sqlite:///{tmp_path}/bridge.db"
     async with open_journal(url) as journal:
         await journal.append(started(1))
-        for number in range(2, 2 * ROOM // ENTRY_SIZE):
+        for number in range(2, 2 * RESERVED // SLOT_SIZE):
             await journal.append(started(number))
             await journal.drop(started(number))
         await journal.drop(started(9))  # never appended, or dropped before
         await journal.append(started(3))
 
-    assert (tmp_path / "bridge.db.kickoffs").stat().st_size == ROOM
+    assert (tmp_path / "bridge.db.kickoffs").stat().st_size == RESERVED
     async with open_journal(url) as journal:
         assert journal.entries() == [append(1), append(3)]
 
@@ -81,7 +81,7 @@ async def test_a_dropped_entry_frees_its_space_and_no_other_entry_changes(tmp_pa
 async def test_a_restart_reads_all_entries_beyond_the_reserved_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kickoff_journal, "ROOM", 3 * ENTRY_SIZE)
+    monkeypatch.setattr(kickoff_journal, "RESERVED", 3 * SLOT_SIZE)
     url = f"sqlite:///{tmp_path}/bridge.db"
     async with open_journal(url) as journal:
         for number in range(1, 6):
@@ -92,7 +92,7 @@ async def test_a_restart_reads_all_entries_beyond_the_reserved_space(
         assert journal.entries() == [append(number) for number in range(1, 7)]
         journal.clear()
         assert journal.entries() == []
-    assert (tmp_path / "bridge.db.kickoffs").stat().st_size == 3 * ENTRY_SIZE
+    assert (tmp_path / "bridge.db.kickoffs").stat().st_size == 3 * SLOT_SIZE
 
 
 async def test_adjacent_entries_are_read_and_kept(tmp_path: Path) -> None:

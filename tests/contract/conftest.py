@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from bridge.adapters.store import SqlStore, migrate_store, open_store
 from bridge.adapters.store.connections import Connections, Work
-from bridge.adapters.store.database import database, opened, prepared
+from bridge.adapters.store.database import database, open_connections, open_database
 from tests.fakes import NOW
 from tests.postgres import PostgresServer, running_postgres
 
@@ -49,7 +49,7 @@ class Adapter(Protocol):
 
 def readers(adapter: Adapter, **options: Any) -> AbstractAsyncContextManager[Connections]:
     """Connections like those with which a store reads."""
-    return opened(database(adapter.url, **options).readers())
+    return open_connections(database(adapter.url, **options).readers())
 
 
 def silence(adapter: Adapter, process: str, seconds: float) -> None:
@@ -71,8 +71,8 @@ class SqliteAdapter:
     async def twin(self, store: SqlStore, process: str, now: float = NOW, crews: Collection[str] = CREWS) -> SqlStore:
         """A second store on one file: PostgreSQL permits it; here it bypasses the lock."""
         base = database(self.url)
-        writer = await self._twins.enter_async_context(opened(base.writer()))
-        reader = await self._twins.enter_async_context(opened(base.readers()))
+        writer = await self._twins.enter_async_context(open_connections(base.writer()))
+        reader = await self._twins.enter_async_context(open_connections(base.readers()))
         twin = SqlStore(reader, writer.run, process, store.key, lambda: None, shared=False, crews=crews)
         await twin.join(now)
         return twin
@@ -239,7 +239,7 @@ class LossyConnection:
 
 @pytest.fixture
 async def connection(adapter: Adapter) -> AsyncIterator[LossyConnection]:
-    async with prepared(database(adapter.url), migrate=False) as writer:
+    async with open_database(database(adapter.url), migrate=False) as writer:
         yield LossyConnection(writer)
 
 

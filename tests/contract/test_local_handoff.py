@@ -6,7 +6,7 @@ import pytest
 
 from bridge.adapters.store import SqlStore
 from bridge.adapters.store import store as store_module
-from bridge.adapters.store.database import database, opened
+from bridge.adapters.store.database import database, open_connections
 from bridge.adapters.store.local_handoff import ASK_STORE_INTERVAL, MAX_DELIVERIES, REQUESTED_WITHIN
 from bridge.adapters.store.queries import runs as run_queries
 from bridge.core.delivery import cloudevents
@@ -235,7 +235,7 @@ async def test_an_expired_process_owns_nothing_beside_a_write_after_its_rejoin(a
     after = run_queries.WriteRequest(
         state_machine.on_cancelled(new, POLICY, NOW), "me-2", frozenset({f"{new.run_id}-cancelled-1"})
     )
-    async with opened(database(adapter.url).writer()) as writer:
+    async with open_connections(database(adapter.url).writer()) as writer:
         await writer.run(lambda connection: run_queries.write_decisions(connection, [after, before]))
     assert adapter.execute("SELECT owner FROM deliveries ORDER BY delivery_id") == [(None,), ("me-2",)]
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 
 from bridge.adapters.store import SqlStore, dialect, migrate_store, open_store, probe_store
 from bridge.adapters.store import store as store_module
-from bridge.adapters.store.database import opened
+from bridge.adapters.store.database import open_connections
 from bridge.adapters.store.group_commit import Batches
 from bridge.adapters.store.postgresql import LIMITS, Postgresql
 from bridge.core.errors import StoreUnavailable
@@ -43,7 +43,7 @@ async def test_every_transaction_has_its_limits(postgresql: PostgresqlAdapter, p
 
     base = Postgresql(postgresql.url, pooler=pooler)
     for connections in (base.writer(), base.readers()):
-        async with opened(connections):
+        async with open_connections(connections):
             assert await connections.run(limits) == LIMITS
 
 
@@ -167,7 +167,7 @@ async def test_deadlocked_transactions_are_repeated(postgresql: PostgresqlAdapte
         return [None]
 
     base = Postgresql(postgresql.url)
-    async with opened(base.writer()) as one, opened(base.writer()) as other:
+    async with open_connections(base.writer()) as one, open_connections(base.writer()) as other:
         await asyncio.gather(Batches(one.run).write(both, (1, 2)), Batches(other.run).write(both, (2, 1)))
     assert tries > 2
     assert postgresql.execute("SELECT polls FROM runs") == [(2,), (2,)]

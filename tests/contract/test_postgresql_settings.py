@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from bridge.adapters.store import SqlStore, migrate_store, open_store, probe_store
 from bridge.adapters.store.copy import copy_store
-from bridge.adapters.store.database import opened
+from bridge.adapters.store.database import open_connections
 from bridge.adapters.store.postgresql import Postgresql
 from bridge.core.errors import StoreMisconfigured, StoreUnavailable
 from bridge.core.runs.model import State
@@ -83,7 +83,7 @@ async def test_settings_of_the_database_do_not_reach_transactions(hostile: Postg
 
     base = Postgresql(hostile.url, pooler=pooler)
     for connections in (base.writer(), base.readers()):
-        async with opened(connections):
+        async with open_connections(connections):
             assert await connections.run(found) == needed
 
 
@@ -96,7 +96,7 @@ async def test_settings_in_the_url_do_not_weaken_those_of_the_bridge_and_are_kep
     options = "-c%20synchronous_commit%3Doff%20-c%20search_path%3Delsewhere"
     base = Postgresql(f"{postgresql.url}?client_encoding=latin1&options={options}", pooler=pooler)
     names = ("synchronous_commit", "search_path", "client_encoding")
-    async with opened(base.writer()) as writer:
+    async with open_connections(base.writer()) as writer:
         found = await writer.run(lambda connection: [connection.exec_driver_sql(f"SHOW {n}").scalar() for n in names])
     assert found == ["on", "elsewhere", "UTF8"]
 

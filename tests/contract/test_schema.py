@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, inspect
 
-from bridge.adapters.store.database import database, opened
+from bridge.adapters.store.database import database, open_connections
 from bridge.adapters.store.schema import metadata
 from tests.contract.conftest import Adapter
 
@@ -17,7 +17,7 @@ async def test_migrations_create_what_the_metadata_defines(adapter: Adapter):
         metadata.create_all(connection)
         return _definitions(connection)
 
-    async with opened(database(adapter.url).writer()) as writer:
+    async with open_connections(database(adapter.url).writer()) as writer:
         migrated = await writer.run(_definitions)
         assert migrated == await writer.run(created_from_metadata)
 

@@ -12,7 +12,7 @@ import pytest
 from bridge.adapters.store import SqlStore, migrate_store, open_store, probe_store
 from bridge.adapters.store import sqlite as sqlite_module
 from bridge.adapters.store.connections import Connections
-from bridge.adapters.store.database import opened
+from bridge.adapters.store.database import open_connections
 from bridge.adapters.store.sqlite import Sqlite
 from bridge.core.errors import StoreDamaged, StoreInUse, StoreMisconfigured, StoreUnavailable
 from bridge.core.runs import state_machine
@@ -120,7 +120,7 @@ async def test_a_missing_folder_is_not_created(sqlite: SqliteAdapter):
 async def test_every_connection_of_the_pool_is_durable(
     sqlite: SqliteAdapter, connections: Callable[[Sqlite], Connections], number: int
 ):
-    async with opened(connections(Sqlite(sqlite.url))) as pool:
+    async with open_connections(connections(Sqlite(sqlite.url))) as pool:
         with ExitStack() as stack:
             for _ in range(number):
                 connection = stack.enter_context(pool.engine.connect())

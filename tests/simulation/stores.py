@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from bridge.adapters.store import SqlStore
 from bridge.adapters.store.connections import Work
-from bridge.adapters.store.database import database, opened
+from bridge.adapters.store.database import database, open_connections
 from bridge.core.errors import StoreUnavailable
 from bridge.core.runs.model import Run
 from tests.component.steps.conftest import KEY
@@ -30,7 +30,7 @@ def database_time() -> float:
 async def one_of_several(url: str, name: str, on_stale: Callable[[], None]) -> AsyncIterator[SqlStore]:
     """`open_store` for SQLite as if it were shared: in virtual time no two transactions are ever open together."""
     base = database(url)
-    async with opened(base.writer()) as writer, opened(base.readers()) as reader:
+    async with open_connections(base.writer()) as writer, open_connections(base.readers()) as reader:
         store = SqlStore(reader, writer.run, name, KEY, on_stale, shared=True, crews=("research",))
         await store.join(database_time())
         yield store

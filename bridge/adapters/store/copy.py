@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, Table, delete, func, select, tuple_, 
 from sqlalchemy.exc import DBAPIError
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.database import COPYING, Database, database, prepared
+from bridge.adapters.store.database import COPYING, Database, database, open_database
 from bridge.adapters.store.errors import driver_message
 from bridge.adapters.store.schema import metadata, processes, served_crews, store_metadata
 from bridge.core.errors import StoreInUse, StoreUnavailable
@@ -44,7 +44,7 @@ async def copy_store(source_url: str, target_url: str, progress: Progress) -> di
     `StoreUnavailable` if the source does not exist, the target is not empty, or the stores differ at the end.
     """
     source, target = database(source_url), database(target_url)
-    if source.absent() is not None:
+    if source.health_if_missing() is not None:
         raise StoreUnavailable("the store to copy from does not exist")
     try:
         async with AsyncExitStack() as stack:
@@ -57,7 +57,7 @@ async def copy_store(source_url: str, target_url: str, progress: Progress) -> di
 
 async def _alone(stack: AsyncExitStack, base: Database, *, migrate: bool) -> Engine:
     """Open a database that no bridge uses; return its engine."""
-    writer = await stack.enter_async_context(prepared(base, migrate=migrate))
+    writer = await stack.enter_async_context(open_database(base, migrate=migrate))
     if base.shared and await writer.run(_is_in_use):
         raise StoreInUse("a bridge uses the store: stop it first")
     return writer.engine

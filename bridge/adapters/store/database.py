@@ -1,4 +1,4 @@
-"""Opens and closes the store: the database, its schema, and the membership of this process."""
+"""Opens the store: connects to the database, migrates its schema, and registers this process."""
 
 import math
 import secrets
@@ -30,54 +30,54 @@ from bridge.ports.lifecycle import Health, ReportFault
 log = structlog.get_logger()
 
 COPYING = "copying"
-"""The row of `store_metadata` that says that a copy into this store is not finished."""
+"""The row of `store_metadata` that exists until a copy into this store is complete."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class Database(Protocol):
-    """What the two databases do differently around the statements, which are the same for both."""
+    """A kind of database: its connections, its locks, and its checks. The statements are the same for both kinds."""
 
     shared: bool
-    """Whether several processes may use it at once."""
+    """Whether several processes may use the database at the same time."""
 
     def writer(self) -> Connections:
-        """For the one that writes."""
+        """Return the connection for all writes."""
 
     def readers(self) -> Connections:
-        """For those who read: the bridge's own steps, and apart from them the callers of the API."""
+        """Return a new pool of connections for reads."""
 
-    def held(self) -> AbstractContextManager[None]:
-        """Keeps others out where only one process may be in. Raises `StoreInUse`, `StoreUnavailable`."""
+    def locked(self) -> AbstractContextManager[None]:
+        """Exclude other processes unless `shared`. Raises `StoreInUse` or `StoreUnavailable`."""
 
-    def tracked(self) -> None:
-        """From now on, transactions raise `StoreReplaced` once a file of the database is not what it was."""
+    def watch_files(self) -> None:
+        """Make every further transaction raise `StoreReplaced` if a file of the database was changed by others."""
 
     def verify(self) -> None:
-        """Raise `StoreReplaced` if a file that is watched was removed, replaced, truncated, or overwritten."""
+        """Raise `StoreReplaced` if a watched file was removed, replaced, truncated, or overwritten."""
 
-    def absent(self) -> Health | None:
-        """What to say of a database that does not exist yet; None: it may exist."""
+    def health_if_missing(self) -> Health | None:
+        """Return whether the database can be created, or None if it may exist already."""
 
     def check(self, connection: Connection) -> None:
-        """Before anything else, at the start of the transaction that looks at the schema.
+        """Check the database at the start of the transaction that checks or migrates the schema.
 
-        Raises `StoreDamaged`, `StoreMisconfigured`.
+        Raises `StoreDamaged` or `StoreMisconfigured`.
         """
 
-    def caveat(self, connection: Connection) -> str | None:
-        """What makes writes less durable than they should be, in a sentence; None: nothing."""
+    def durability_problem(self, connection: Connection) -> str | None:
+        """Return a sentence that says why confirmed writes could be lost, or None if they are durable."""
 
-    def refusal(self, error: DatabaseError) -> BridgeError:
-        """What an error at opening means to the operator."""
+    def opening_error(self, error: DatabaseError) -> BridgeError:
+        """Convert an error of the driver while the database is opened."""
 
 
 def database(url: str, *, pooler: bool = False) -> Database:
-    """The database that a URL names."""
+    """Return the database that a URL names."""
     return Sqlite(url) if url.startswith("sqlite:") else Postgresql(url, pooler=pooler)
 
 
 def _nothing() -> None:
-    """Ignore stale writes."""
+    """Do nothing."""
 
 
 @asynccontextmanager
@@ -92,22 +92,24 @@ async def open_store(
     crews: Collection[str] = (),
     report: ReportFault = log_fault,
 ) -> AsyncIterator[SqlStore]:
-    """The store, ready for use; closing releases every claim. `on_stale` is called for each discarded stale write.
+    """Open the store; closing it releases every claim.
 
-    `crews`: those that this process serves. A SQLite store belongs to this process alone while it is open, so whatever
-    another process owned is freed at once.
-    Raises `StoreInUse`, `StoreDamaged`, or `StoreUnavailable` (cannot be reached, no such folder, a schema of a newer
-    version, or an old one and `migrate` off).
+    `process`: the name under which this process joins; `now`: seconds since the epoch; `crews`: those that this process
+    serves. `on_stale` is called for each stale write that is discarded. No other process can use an open SQLite store,
+    so the claims of other processes are released at once.
+
+    Raises `StoreInUse`, `StoreDamaged`, `StoreMisconfigured`, or `StoreUnavailable`: the database is unreachable, its
+    folder is missing, its schema is of a newer version, or is of an older one and `migrate` is False.
     """
     base = database(url, pooler=pooler)
     async with (
-        prepared(base, migrate=migrate) as writer,
-        opened(base.readers()) as reader,
-        opened(base.readers()) as api,
+        open_database(base, migrate=migrate) as writer,
+        open_connections(base.readers()) as reader,
+        open_connections(base.readers()) as api,
     ):
         await writer.run(_refuse_unfinished_copy)
-        if (caveat := await writer.run(base.caveat)) is not None:
-            log.warning("store_durability_reduced", reason=caveat)
+        if (problem := await writer.run(base.durability_problem)) is not None:
+            log.warning("store_durability_reduced", reason=problem)
         key = await writer.run(_key)
         store = SqlStore(
             reader,
@@ -130,21 +132,20 @@ async def open_store(
 
 
 async def migrate_store(url: str, *, pooler: bool = False) -> str:
-    """Bring the schema up to date; return its revision. Raises as `open_store` does."""
-    async with prepared(database(url, pooler=pooler), migrate=True):
+    """Migrate the schema to the newest revision, and return it; raises as `open_store` does."""
+    async with open_database(database(url, pooler=pooler), migrate=True):
         return _newest_revision()
 
 
 async def probe_store(url: str, *, pooler: bool = False) -> Health:
-    """Whether the store could be opened; changes nothing and creates no file."""
+    """Return whether `open_store` would succeed; the schema is not changed and no database is created."""
     base = database(url, pooler=pooler)
-    absent = base.absent()
-    if absent is not None:
-        return absent
+    if (missing := base.health_if_missing()) is not None:
+        return missing
     try:
-        async with prepared(base, migrate=False) as writer:
-            caveat = await writer.run(base.caveat)
-            return Health(ok=True, detail="; ".join(filter(None, ["sound and up to date", caveat])))
+        async with open_database(base, migrate=False) as writer:
+            problem = await writer.run(base.durability_problem)
+            return Health(ok=True, detail="; ".join(filter(None, ["sound and up to date", problem])))
     except StoreInUse:
         return Health(ok=True, detail="in use by a running bridge")
     except (StoreDamaged, StoreUnavailable) as error:
@@ -152,8 +153,8 @@ async def probe_store(url: str, *, pooler: bool = False) -> Health:
 
 
 @asynccontextmanager
-async def opened(connections: Connections) -> AsyncIterator[Connections]:
-    """Close them at the end."""
+async def open_connections(connections: Connections) -> AsyncIterator[Connections]:
+    """Close the connections at exit."""
     try:
         yield connections
     finally:
@@ -161,31 +162,31 @@ async def opened(connections: Connections) -> AsyncIterator[Connections]:
 
 
 @asynccontextmanager
-async def prepared(base: Database, *, migrate: bool) -> AsyncIterator[Connections]:
-    """The writer of a database that is ours, sound, and has the newest schema. Raises as `open_store` does."""
-    with base.held():
-        async with opened(base.writer()) as writer:
+async def open_database(base: Database, *, migrate: bool) -> AsyncIterator[Connections]:
+    """Lock and check a database and its schema, and yield its writer; raises as `open_store` does."""
+    with base.locked():
+        async with open_connections(base.writer()) as writer:
             await _prepare(base, writer, migrate=migrate)
-            base.tracked()
+            base.watch_files()
             yield writer
 
 
 async def _prepare(base: Database, writer: Connections, *, migrate: bool) -> None:
-    """Check the database and bring its schema up to date, or only check that it is."""
+    """Check the database, and migrate its schema or check that it is up to date."""
 
-    def look(connection: Connection) -> None:
+    def prepare(connection: Connection) -> None:
         base.check(connection)
         _refuse_newer(connection)
         (upgrade if migrate else _check_revision)(connection)
 
     try:
-        await writer.run(look)
+        await writer.run(prepare)
     except DatabaseError as error:
-        raise base.refusal(error) from None
+        raise base.opening_error(error) from None
 
 
 def _refuse_newer(connection: Connection) -> None:
-    """A schema that no migration of ours has made; Alembic would fail on it, and we would write what others misread."""
+    """Raise `StoreUnavailable` for a schema of an unknown revision."""
     found = MigrationContext.configure(connection).get_current_revision()
     if found is not None and found not in _revisions():
         raise StoreUnavailable(
@@ -195,7 +196,7 @@ def _refuse_newer(connection: Connection) -> None:
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
-    """Run the migrations up to this one."""
+    """Run the migrations up to `revision`."""
     config = _alembic()
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
@@ -213,7 +214,7 @@ def _newest_revision() -> str:
 
 @cache
 def _revisions() -> list[str]:
-    """All that are known, the newest first; each is a file that must be loaded, so they are read once."""
+    """Return all known revisions, the newest first."""
     return [script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()]
 
 
@@ -229,7 +230,7 @@ def _refuse_unfinished_copy(connection: Connection) -> None:
 
 
 def _key(connection: Connection) -> bytes:
-    """The store's own secret, made once: tokens that were issued stay good after a restart, and in every process."""
+    """Return the secret of the store, from which the tokens of webhook URLs derive; generate it if it has none."""
     connection.execute(
         dialect.insert_or_ignore(connection, store_metadata).values(name="amp", value=secrets.token_bytes(32))
     )

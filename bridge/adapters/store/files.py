@@ -4,15 +4,22 @@ SQLite continues to write to a file that was removed or replaced, so confirmed w
 Therefore the identities of the files are compared before a write is confirmed.
 """
 
+import asyncio
+import contextlib
 import os
 import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
 
-from bridge.core.errors import StoreBroken, StoreMisconfigured, StoreReplaced, StoreUnavailable
+from bridge.core.errors import StoreBroken, StoreDamaged, StoreMisconfigured, StoreReplaced, StoreUnavailable
+from bridge.core.runs.quarantine import Quarantined
+from bridge.observability.logging import log_fault
+from bridge.ports.lifecycle import ReportFault
 
 PRIVATE = 0o600
+VERIFY_INTERVAL = 1.0  # seconds
 _OTHERS = 0o077
 
 log = structlog.get_logger()
@@ -46,6 +53,43 @@ class WatchedFiles:
                     f"the store's file {path} was removed or replaced while the bridge used it; nothing was confirmed "
                     "after that. Put the file back or restore a backup before the next start"
                 )
+
+
+class StoreGuard:
+    """`ports.Service`: verifies the files of the store at an interval, also while nothing is written."""
+
+    name = "store-guard"
+
+    def __init__(
+        self,
+        verifications: Sequence[Callable[[], None]],
+        report: ReportFault = log_fault,
+        interval: float = VERIFY_INTERVAL,
+    ) -> None:
+        self._verifications = verifications
+        self._report = report
+        self._interval = interval
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Verify until stopped; raises `StoreReplaced`, `StoreBroken`, or `StoreDamaged`."""
+        while not self._stopping.is_set():
+            await asyncio.to_thread(self._verify)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), self._interval)
+
+    def stop(self) -> None:
+        """Stop verifying."""
+        self._stopping.set()
+
+    def _verify(self) -> None:
+        for verify in self._verifications:
+            try:
+                verify()
+            except (StoreBroken, StoreDamaged):
+                raise
+            except Exception as error:  # noqa: BLE001 - unrelated to the state of the files
+                self._report(Quarantined.TASK, error, task="verify")
 
 
 def refuse_foreign_link(path: Path) -> None:

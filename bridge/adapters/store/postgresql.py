@@ -60,17 +60,17 @@ class Postgresql:
         return self._connections(READERS)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Do nothing: processes share the database."""
         yield
 
-    def tracked(self) -> None:
+    def watch_files(self) -> None:
         """Do nothing: the files belong to the server."""
 
     def verify(self) -> None:
         """Do nothing: no file is watched."""
 
-    def absent(self) -> Health | None:
+    def health_if_missing(self) -> Health | None:
         """Return None: only connecting shows whether the database exists."""
         return None
 
@@ -84,7 +84,7 @@ class Postgresql:
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtextextended('kickoff-bridge:schema', 0))")
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LIMITS['lock_timeout']}'")
 
-    def caveat(self, connection: Connection) -> str | None:
+    def durability_problem(self, connection: Connection) -> str | None:
         """Return what makes confirmed writes less durable than they should be."""
         settings = ((name, connection.exec_driver_sql(f"SHOW {name}").scalar_one()) for name in _DURABILITY)
         off = [name for name, value in settings if value == "off"]
@@ -92,7 +92,7 @@ class Postgresql:
             return None
         return f"the server runs with {' and '.join(off)} off: a power failure can lose or damage confirmed writes"
 
-    def refusal(self, error: DatabaseError) -> BridgeError:
+    def opening_error(self, error: DatabaseError) -> BridgeError:
         """Convert an error at opening."""
         if getattr(error.orig, "sqlstate", None) in _DATA_CORRUPTED:
             return StoreDamaged(f"the store is damaged: {driver_message(error)}")
@@ -113,7 +113,7 @@ class Postgresql:
         return Connections(engine, number)
 
     def _connect_args(self) -> dict[str, Any]:
-        """Return connection parameters; a pooler supports neither prepared statements nor session options."""
+        """Return connection parameters; a pooler supports neither open_database statements nor session options."""
         args: dict[str, Any] = {
             "connect_timeout": CONNECT_TIMEOUT,
             "client_encoding": "utf8",

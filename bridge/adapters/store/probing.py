@@ -17,5 +17,5 @@ def fill(connection: Connection, size: int) -> None:
 
 
 def clear(connection: Connection) -> None:
-    """Remove them."""
+    """Remove the bytes that `fill` wrote."""
     connection.execute(delete(store_metadata).where(store_metadata.c.name == _PROBE))

@@ -1,4 +1,4 @@
-"""A SQLite file: durable connections, and a lock against a second process."""
+"""A SQLite file: durable connections, and a lock that excludes other processes."""
 
 import fcntl
 import os
@@ -20,11 +20,11 @@ from bridge.ports.lifecycle import Health
 
 BUSY_TIMEOUT_MS = 5000
 _SUFFIXES = ("", "-wal", "-shm")
-"""The files that SQLite uses; it gives the last two the mode of the first."""
+"""Suffixes of the files that SQLite uses; it creates the last two with the mode of the first."""
 
 
 class Sqlite:
-    """`engine.Database` on one file, for one process."""
+    """Implements `database.Database` for one file and one process."""
 
     shared = False
 
@@ -32,28 +32,28 @@ class Sqlite:
         self._url = make_url(url)
         path = self._url.database
         self._named = None if path is None or path == ":memory:" else Path(path)
-        """As the settings have it, perhaps with links."""
+        """The path in the settings, which may contain symbolic links."""
         self._path = self._named and self._named.resolve()
-        """The file that it leads to, so that a store has one lock and one journal by whatever name."""
+        """The resolved path, so that a store has one lock file under all its names."""
         self._watched = WatchedFiles()
         self._open_files: OpenFiles | None = None
 
     def writer(self) -> Connections:
-        """The one writer. It takes the write lock at once: a transaction that read first could only fail later."""
+        """Return one connection, whose transactions take the write lock when they begin."""
         return self._connections(1, "BEGIN IMMEDIATE")
 
     def readers(self) -> Connections:
-        """Apart from the writer, so that no number of readers keeps it waiting."""
+        """Return connections other than the writer, so that readers never delay it."""
         return self._connections(4, "BEGIN")
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold a lock file beside the file; the system drops it when the process ends, however it ends."""
+    def locked(self) -> Iterator[None]:
+        """Hold a lock on a file beside the database, which the kernel releases when the process ends."""
         if self._named is None or self._path is None:
             yield
             return
         refuse_foreign_link(self._named)
-        lock = _locked(self._path.with_name(f"{self._path.name}.lock"))
+        lock = _open_locked(self._path.with_name(f"{self._path.name}.lock"))
         try:
             for suffix in _SUFFIXES:
                 make_private(self._beside(suffix), create=not suffix)
@@ -64,20 +64,20 @@ class Sqlite:
                 self._open_files.close()
             os.close(lock)
 
-    def tracked(self) -> None:
-        """From now on, every transaction raises `StoreReplaced` once one of the open files is not what it was."""
+    def watch_files(self) -> None:
+        """Make every further transaction raise `StoreReplaced` if one of the files was changed by others."""
         if self._path is not None:
             self._watched.add(*(self._beside(suffix) for suffix in (*_SUFFIXES, ".lock")))
             self._open_files = OpenFiles(self._path)
 
     def verify(self) -> None:
-        """Raise `StoreReplaced` if a file that is watched was removed, replaced, truncated, or overwritten."""
+        """Raise `StoreReplaced` if a watched file was removed, replaced, truncated, or overwritten."""
         self._watched.verify()
         if self._open_files is not None:
             self._open_files.verify()
 
-    def absent(self) -> Health | None:
-        """What to say of a file that does not exist yet."""
+    def health_if_missing(self) -> Health | None:
+        """Return whether the file can be created, or None if it exists."""
         path = self._named or Path()
         if path.exists():
             return None
@@ -87,7 +87,7 @@ class Sqlite:
         return Health(ok=ok, detail="will be created" if ok else "its folder is missing or cannot be written")
 
     def check(self, connection: Connection) -> None:
-        """Raises `StoreDamaged` for a file that is not sound, `StoreMisconfigured` for one in another encoding."""
+        """Raise `StoreDamaged` if `quick_check` fails, and `StoreMisconfigured` for an encoding other than UTF-8."""
         encoding = connection.exec_driver_sql("PRAGMA encoding").scalar()
         if encoding != "UTF-8":
             raise StoreMisconfigured(
@@ -97,12 +97,12 @@ class Sqlite:
         if verdict != "ok":
             raise StoreDamaged(f"the store is damaged: {verdict}")
 
-    def caveat(self, _connection: Connection) -> str | None:
-        """Nothing: durability is set on every connection."""
+    def durability_problem(self, _connection: Connection) -> str | None:
+        """Return None: every connection is durable."""
         return None
 
-    def refusal(self, error: DatabaseError) -> BridgeError:
-        """What an error at opening means; the driver has one kind for a file that it cannot make sense of."""
+    def opening_error(self, error: DatabaseError) -> BridgeError:
+        """Convert an error at opening; the driver raises other errors than `OperationalError` for damaged files."""
         if isinstance(error, OperationalError):
             return StoreUnavailable(f"the store cannot be opened: {driver_message(error)}")
         return StoreDamaged(f"the store is damaged: {driver_message(error)}")
@@ -124,8 +124,8 @@ class Sqlite:
         return self._path.with_name(self._path.name + suffix)
 
 
-def _locked(path: Path) -> int:
-    """The open lock file, locked; raises `StoreInUse`."""
+def _open_locked(path: Path) -> int:
+    """Return an open lock file, locked; raises `StoreInUse`."""
     while True:
         lock = open_private(path)
         try:
@@ -139,10 +139,10 @@ def _locked(path: Path) -> int:
 
 
 def _set_up_connection(dbapi_connection: Any, _: Any) -> None:
-    """Durability is set on every connection and read back, because builds and wrappers change the defaults.
+    """Set durability and read it back, because builds and wrappers of SQLite change the defaults.
 
-    `synchronous=FULL`: with NORMAL the last commits may be gone after a power loss, and a lost "about to POST" is a
-    second bill.
+    With `synchronous=NORMAL`, a power loss can undo the last commits, such as a `starting`: the execution would be paid
+    for twice.
     """
     dbapi_connection.isolation_level = None  # no implicit transactions
     cursor = dbapi_connection.cursor()

@@ -1,7 +1,8 @@
 """Detects a SQLite file or its log that was truncated or overwritten in place while the bridge uses them.
 
-SQLite goes on: what it needs is in its caches, and missing pages read as zeros. Only what no checkpoint, `VACUUM`, or
-backup tool of another process can cause counts. https://www.sqlite.org/walformat.html describes the formats.
+SQLite does not notice: it reads from its caches, and reads missing pages as zeros. Changes that a checkpoint, a
+`VACUUM`, or a backup tool of another process can cause are accepted. https://www.sqlite.org/walformat.html describes
+the formats.
 """
 
 import os
@@ -24,7 +25,11 @@ _LOG_SALT = slice(16, 24)
 
 @dataclass(frozen=True, slots=True)
 class LogIndex:
-    """What `-shm` says: frames and salt of the log, pages of the store; frames that checkpoints copied or began to."""
+    """The index of the log (`-shm`).
+
+    `frames`, `salt`: of the log; `pages`: of the database; `copied`, `begun`: frames that checkpoints have copied, or
+    have begun to copy, into the file.
+    """
 
     page_size: int
     frames: int
@@ -34,44 +39,44 @@ class LogIndex:
     begun: int
 
     def is_log(self, size: int, header: bytes) -> bool:
-        """Return whether a log of `size` bytes with this header has all these frames."""
+        """Return whether a log of `size` bytes with this header contains all frames."""
         needed = _LOG_HEADER + self.frames * (_FRAME_HEADER + self.page_size)
         return self.frames == 0 or (size >= needed and header[_LOG_SALT] == self.salt)
 
     def is_file(self, size: int, pages: int) -> bool:
-        """Return whether a file of `size` bytes, whose header names `pages`, has them all.
+        """Return whether a file of `size` bytes contains the `pages` that its header names.
 
-        It may lack some from the begin of a checkpoint until all frames are copied.
+        Pages may be missing from the start of a checkpoint until all frames are copied.
         """
         all_copied = self.copied != self.frames or size >= self.pages * self.page_size
         return all_copied and (self.begun > 0 or size >= pages * self.page_size)
 
 
 class OpenFiles:
-    """Long-lived: reads a store's files beside SQLite.
+    """File descriptors, other than those of SQLite, on the files of a store.
 
-    They stay open until SQLite has closed them: to close one of them takes away the locks that SQLite has on it.
+    They must stay open until SQLite has closed its own: closing any descriptor of a file releases the process's POSIX
+    locks on it.
     """
 
     def __init__(self, path: Path) -> None:
         self._paths = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
         self._files = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in self._paths]
         self._largest = os.fstat(self._files[0]).st_size
-        self._turn = Lock()
+        self._lock = Lock()
 
     def close(self) -> None:
-        """Close the files, after SQLite has done so."""
-        with self._turn:
+        """Close the files; call it after SQLite has closed them."""
+        with self._lock:
             while self._files:
                 os.close(self._files.pop())
 
     def verify(self) -> None:
         """Raise `StoreReplaced` if the file or its log was truncated or overwritten, `StoreBroken` if it is unreadable.
 
-        `-shm` is read before and after the others, because SQLite changes it before it changes them. Callable from any
-        thread.
+        `-shm` is read before and after the others, because SQLite changes it first. Callable from any thread.
         """
-        with self._turn:
+        with self._lock:
             if self._files:
                 self._verify(*self._files)
 
@@ -92,9 +97,9 @@ class OpenFiles:
 
 
 def is_sound(size: int, header: bytes, largest: int) -> bool:
-    """Return whether a file of `size` bytes is what SQLite left, if it has had `largest` bytes.
+    """Return whether SQLite can have left a file of `size` bytes with this header; `largest`: its size so far.
 
-    It grows by checkpoints, and shrinks only after a `VACUUM`, to the pages that its header then names.
+    A file grows by checkpoints. It shrinks only after a `VACUUM`, to the pages that its header names.
     """
     if header[: len(_MAGIC)] != _MAGIC:
         return False
@@ -102,7 +107,7 @@ def is_sound(size: int, header: bytes, largest: int) -> bool:
 
 
 def read_log_index(content: bytes) -> LogIndex | None:
-    """Return what `-shm` says; None while SQLite changes it."""
+    """Parse the beginning of `-shm`; return None while SQLite changes it."""
     if len(content) < _INDEX.size:
         return None
     first, second, copied, begun = _INDEX.unpack(content)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete
 from bridge.adapters.kickoff_journal import NullJournal
 from bridge.adapters.store import SqlStore
 from bridge.adapters.store.connections import Connections
-from bridge.adapters.store.database import database, opened, prepared
+from bridge.adapters.store.database import database, open_connections, open_database
 from bridge.adapters.store.schema import metadata, store_metadata
 from bridge.core.callback_url import CallbackRules
 from bridge.core.crew.fair_share import FairShare
@@ -248,7 +248,7 @@ async def one_database() -> AsyncIterator[OneDatabase]:
     """Open the database once: opening it and preparing statements take longer than most tests."""
     with memory_folder() as folder:
         base = database(f"sqlite:///{folder}/bridge.db")
-        async with prepared(base, migrate=True) as writer, opened(base.readers()) as reader:
+        async with open_database(base, migrate=True) as writer, open_connections(base.readers()) as reader:
             yield OneDatabase(writer, reader)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from bridge.adapters.store import SqlStore, migrate_store, open_store
-from bridge.adapters.store.database import database, opened
+from bridge.adapters.store.database import database, open_connections
 from bridge.core.crew.responses import Started
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import CrewPolicy
@@ -94,7 +94,7 @@ async def history(tmp_path: Path, full: bool) -> "History":
 async def told(file: Path, runs: int) -> History:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(f"sqlite:///{file}", "me", NOW))
-        writer = await stack.enter_async_context(opened(database(f"sqlite:///{file}").writer()))
+        writer = await stack.enter_async_context(open_connections(database(f"sqlite:///{file}").writer()))
         pragma = await writer.run(lambda connection: connection.exec_driver_sql("PRAGMA synchronous").scalar_one())
         assert synced_by(pragma), "the log must be on the disk when a commit returns"
         history = History(store, file)
