@@ -1,8 +1,7 @@
 """Gain from learning, end to end: a real daemon tracks sandbox runs, once with learned and once with even polls.
 
 `python -m bench.learned --runs 200 --run-time lognormal:5:0.15` (two minutes). Both start without statistics; the
-second
-half of the runs is measured. The even interval costs as many polls as the learned ones did.
+second half of the runs is measured. The even interval costs as many polls as the learned ones did.
 """
 
 import argparse

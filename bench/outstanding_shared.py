@@ -1,7 +1,6 @@
 """Many running runs over several bridges on one PostgreSQL: time until all are owned, memory, statements when idle.
 
-`python -m bench.outstanding_shared --runs 200000 --bridges 2`. The database is filled with runs without an owner
-whose
+`python -m bench.outstanding_shared --runs 200000 --bridges 2`. The database is filled with runs without an owner whose
 executions go on forever; then the bridges are started.
 """
 

@@ -1,8 +1,7 @@
 """One and two bridges on one PostgreSQL and one RabbitMQ, with the CPU of each part, in one run.
 
 `python -m bench.several --requests 3000 --rounds 2`. Everything shares the machine, so the figure that counts is the
-CPU
-of each part per run: it shows how many runs per second one core of that part supports.
+CPU of each part per run: it shows how many runs per second one core of that part supports.
 """
 
 import argparse

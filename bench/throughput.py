@@ -1,10 +1,9 @@
 """Thousands of concurrent requests over RabbitMQ, with the bridge and with alternatives, in one run.
 
 `python -m bench.throughput --requests 5000 --rounds 3`. Broker, crew, contender, and load share the machine; compare
-ratios within one run. Printed per contender: runs per second from the first publish to the last result, CPU per run
-of
-the contender's process (without that of a database), and its memory per outstanding run.
-The Celery worker takes part where Celery is installed.
+ratios within one run. Printed per contender: runs per second from the first publish to the last result, CPU per run of
+the contender's process (without that of a database), and its memory per outstanding run. The Celery worker takes part
+where Celery is installed.
 """
 
 import argparse

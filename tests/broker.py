@@ -208,9 +208,8 @@ def find(program: str) -> str:
 def free_ports(count: int) -> Sequence[int]:
     """Return unused ports, each at most once, from a range that parallel workers do not share.
 
-    The range lies below those that the system assigns to clients and to servers on port 0, so that no process takes
-    a port
-    between this call and the server's start.
+    The range lies below those that the system assigns to clients and to servers on port 0, so that no process takes a
+    port between this call and the server's start.
     """
     found: list[int] = []
     while len(found) < count:

@@ -76,7 +76,7 @@ class Follower:
         """One run; `done_at`: the ages at which its tasks end, if the API reports them."""
         began, tracked = self._now, self._begin()
         while True:
-            asked_at = self._next_look(tracked)
+            asked_at = self._next_poll(tracked)
             self._now, ended = asked_at, asked_at - began >= run_time
             self.changes += self.planner.observe_poll(tracked, asked_at, ended=ended)
             if ended:
@@ -90,7 +90,7 @@ class Follower:
         began, tracked = self._now, self._begin()
         ages: list[float] = []
         while not ages or ages[-1] < until:
-            self._now = self._next_look(tracked)
+            self._now = self._next_poll(tracked)
             ages.append(self._now - began)
             response = _answer(ages[-1], tasks, done_at)
             tracked = status.observe(tracked, response, self.policy, self._now).tracked
@@ -101,7 +101,7 @@ class Follower:
         now = self._now
         return TrackedRun(f"run-{next(self._ids)}", "crew", "k", self.policy.deadline, now, began_at=now, seen_at=now)
 
-    def _next_look(self, tracked: TrackedRun) -> float:
+    def _next_poll(self, tracked: TrackedRun) -> float:
         return intervals.next_poll_at(tracked, self.policy, self._now, self.planner.pause(tracked, self._now))
 
 

@@ -1,7 +1,6 @@
 """The usual first script: one task per kickoff, a fixed sleep between polls, nothing durable.
 
-`python -m bench.rivals.script AMQP_URL CREW_URL`. A message is acked after the publish of its result, so a crash
-starts
+`python -m bench.rivals.script AMQP_URL CREW_URL`. A message is acked after the publish of its result, so a crash starts
 everything in progress once more.
 """
 

@@ -1,8 +1,7 @@
 """The careful version: a row in PostgreSQL for each request, and one loop that advances the rows in batches.
 
-`python -m bench.rivals.trigger_loop AMQP_URL CREW_URL POSTGRESQL_URL`. Every state is committed before the next
-step, and
-results are confirmed; a crash during a POST is not handled.
+`python -m bench.rivals.trigger_loop AMQP_URL CREW_URL POSTGRESQL_URL`. Every state is committed before the next step,
+and results are confirmed; a crash during a POST is not handled.
 """
 
 import asyncio

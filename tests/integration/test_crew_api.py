@@ -30,7 +30,7 @@ from bridge.core.crew.responses import (
 from bridge.core.redaction import Redactor
 from bridge.sandbox import SandboxSettings, running
 
-TOKEN = "a-token-that-nobody-may-see"
+TOKEN = "a-secret-token"
 BODY = {"inputs": {"topic": "peat"}, "meta": {"bridge_run_id": "r-1"}}
 OK = b'{"kickoff_id": "k-1"}'
 

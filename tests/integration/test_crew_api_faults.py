@@ -1,10 +1,8 @@
 """Every fault of the crew API, many times each, on kickoffs and on polls.
 
-The real client, steps, and store against the sandbox over real sockets. The sandbox's ledger is the evidence: a run
-is
+The real client, steps, and store against the sandbox over real sockets. The sandbox's ledger is the evidence: a run is
 POSTed once, and again only where the first POST certainly started nothing. `BRIDGE_TEST_REPEATS` sets how many runs
-meet
-each fault (`make proofs` uses 50).
+meet each fault (`make proofs` uses 50).
 """
 
 import asyncio

@@ -1,9 +1,9 @@
-"""An arbitrary exception in any listener or adapter costs one item at most: others go on, and the process lives.
+"""An unexpected exception in any listener or adapter costs at most one item: others continue, and the process survives.
 
 Every public function and method of the adapters raises once, in turn, inside an assembled bridge with a real broker,
-while every route is called and every kind of message comes in. Then further runs must end and be delivered everywhere.
-What is poisoned is found by the import graph and the routers, so a new route or adapter that nothing here reaches
-fails the test of the coverage.
+while every route is called and every kind of message arrives. Then further runs must end and be delivered everywhere.
+The poisoned functions are found through the import graph and the routers, so a new route or adapter that no call here
+reaches fails the coverage test.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ from tests.broker import Broker
 from tests.patience import PATIENCE
 from tests.system.acceptance.harness import eventually, free_port, works
 
-ROUNDS = 60  # of a second and more; names that were looked up are remembered for ten
+ROUNDS = 60  # of a second and more; resolved names are cached for ten
 SERVED = {200, 202, 204, 409}
 TOKEN = "client-token-" + "x" * 32
 REPLY = "reply.poisoned"
@@ -58,12 +58,12 @@ HOOK, FLOW = "hook-secret-5b1c", "flow-secret-7d2e"
 
 
 class Poison(Exception):
-    """What nothing expects; the libraries for RabbitMQ and HTTP also raise `RuntimeError` at a lost connection."""
+    """Raised unexpectedly; the libraries for RabbitMQ and HTTP also raise `RuntimeError` at a lost connection."""
 
 
 @dataclass
 class Fuse:
-    """Makes one call of the function that it is armed for raise, and keeps the names of all that were called."""
+    """Makes one call of the armed function raise, and records the names of all called functions."""
 
     kind: type[Exception] = RuntimeError
     armed: str | None = None
@@ -102,7 +102,7 @@ def wrapped(function: Callable[..., Any], name: str, fuse: Fuse) -> Callable[...
 
 
 def adapter_modules() -> list[ModuleType]:
-    """The adapters, without the inside of the store; and the parts beside them that are called like adapters."""
+    """The adapters, without the internals of the store; and other parts that are called like adapters."""
     found = [
         importlib.import_module(one.name)
         for one in pkgutil.walk_packages(adapters.__path__, "bridge.adapters.")
@@ -112,7 +112,7 @@ def adapter_modules() -> list[ModuleType]:
 
 
 def targets() -> Iterator[tuple[str, Any, str]]:
-    """Each public function or method: its name, and where it is found."""
+    """Each public function or method: its name and its location."""
     for module in adapter_modules():
         short = module.__name__.removeprefix("bridge.").removeprefix("adapters.")
         for name, part in list(vars(module).items()):
@@ -137,7 +137,7 @@ def public_methods(part: type) -> list[str]:
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, fuse: Fuse) -> list[str]:
-    """Wrap everything; the names of what was wrapped."""
+    """Wrap everything; return the names of the wrapped functions."""
     names = []
     loaded = [module for name, module in list(sys.modules.items()) if name.startswith("bridge.")]
     for name, owner, attribute in targets():
@@ -158,8 +158,8 @@ def poison(monkeypatch: pytest.MonkeyPatch, fuse: Fuse) -> list[str]:
 
 
 @dataclass
-class Scene:
-    """An assembled bridge and what is around it; `heard`: the numbers of the runs whose success came to each place."""
+class Environment:
+    """An assembled bridge with its environment; `received`: the numbers of the successful runs, by destination."""
 
     url: str
     folder: Path
@@ -169,7 +169,7 @@ class Scene:
     callback: str
     webhook_key: bytes
     routes: list[web.RouteDef]
-    heard: Mapping[str, set[int]]
+    received: Mapping[str, set[int]]
     count: int = 0
 
     def webhook(self, run_id: str) -> str:
@@ -209,8 +209,8 @@ class Scene:
         return {"data": body, "headers": {"X-CrewAI-Signature": digest, "X-CrewAI-Timestamp": timestamp}}
 
 
-async def call_every_route(scene: Scene, run_id: str, delivery_id: str) -> dict[tuple[str, str], int]:
-    """The status of each route's answer."""
+async def call_every_route(environment: Environment, run_id: str, delivery_id: str) -> dict[tuple[str, str], int]:
+    """The status of each route's response."""
     run, delivery = f"/v1/runs/{run_id}", f"/v1/deliveries/{delivery_id}"
     calls: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
         ("GET", "/healthz"): ("/healthz", {}),
@@ -218,7 +218,7 @@ async def call_every_route(scene: Scene, run_id: str, delivery_id: str) -> dict[
         ("GET", "/metrics"): ("/metrics", {}),
         ("GET", "/openapi.json"): ("/openapi.json", {}),
         ("GET", "/asyncapi.json"): ("/asyncapi.json", {}),
-        ("POST", "/v1/runs"): ("/v1/runs", {"json": scene.request(callback_url=scene.callback)}),
+        ("POST", "/v1/runs"): ("/v1/runs", {"json": environment.request(callback_url=environment.callback)}),
         ("GET", "/v1/runs"): ("/v1/runs", {}),
         ("GET", "/v1/runs/{run_id}"): (f"{run}?wait=1", {}),
         ("GET", "/v1/runs/{run_id}/result"): (f"{run}/result", {}),
@@ -234,24 +234,29 @@ async def call_every_route(scene: Scene, run_id: str, delivery_id: str) -> dict[
         ("POST", "/v1/deliveries/redeliver"): (
             "/v1/deliveries/redeliver", {"json": {"since": "2020-01-01T00:00:00Z", "until": "2020-01-02T00:00:00Z"}},
         ),
-        ("POST", "/amp/{token}/{kind}"): (scene.webhook(run_id), {"json": {"kickoff_id": "unknown"}}),
-        ("POST", "/amp/crews/{crew}/human"): ("/amp/crews/research/human", scene.signed_question()),
-        ("POST", "/hooks/{name}"): ("/hooks/shop", scene.signed_hook()),
+        ("POST", "/amp/{token}/{kind}"): (environment.webhook(run_id), {"json": {"kickoff_id": "unknown"}}),
+        ("POST", "/amp/crews/{crew}/human"): ("/amp/crews/research/human", environment.signed_question()),
+        ("POST", "/hooks/{name}"): ("/hooks/shop", environment.signed_hook()),
     }  # fmt: skip
-    assert set(calls) == {(route.method, route.path) for route in scene.routes}, "a route that nothing here calls"
+    assert set(calls) == {(route.method, route.path) for route in environment.routes}, (
+        "a route that no call here reaches"
+    )
     answers = {}
     for (method, route), (path, more) in calls.items():
         if route == "/v1/events":
-            answers[method, route] = await read_stream(scene, path)
+            answers[method, route] = await read_stream(environment, path)
         else:
-            answers[method, route], _ = await attempt(scene.call(method, path, **more)) or (0, b"")
+            answers[method, route], _ = await attempt(environment.call(method, path, **more)) or (0, b"")
     return answers
 
 
-async def read_stream(scene: Scene, path: str) -> int:
+async def read_stream(environment: Environment, path: str) -> int:
     """The first bytes of a stream."""
     with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-        async with asyncio.timeout(0.3), scene.http.get(scene.url + path, headers={"Last-Event-ID": "0"}) as response:
+        async with (
+            asyncio.timeout(0.3),
+            environment.http.get(environment.url + path, headers={"Last-Event-ID": "0"}) as response,
+        ):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.2):
                     await response.content.read(1)
@@ -260,7 +265,7 @@ async def read_stream(scene: Scene, path: str) -> int:
 
 
 async def attempt(call: Any) -> Any:
-    """What a call returns that may be the poisoned one."""
+    """The result of a call that may be the poisoned one."""
     try:
         async with asyncio.timeout(10.0):
             return await call
@@ -269,9 +274,9 @@ async def attempt(call: Any) -> Any:
 
 
 @asynccontextmanager
-async def receiver(heard: set[int]) -> AsyncIterator[str]:
+async def receiver(received: set[int]) -> AsyncIterator[str]:
     async def take(request: web.Request) -> web.Response:
-        remember(heard, await request.json())
+        remember(received, await request.json())
         return web.Response()
 
     site = web.Application()
@@ -313,7 +318,9 @@ def document(folder: Path, port: int, broker_url: str, crew_url: str) -> dict[st
 
 
 @asynccontextmanager
-async def scene_of(folder: Path, broker_url: str, monkeypatch: pytest.MonkeyPatch, fuse: Fuse) -> AsyncIterator[Scene]:
+async def open_environment(
+    folder: Path, broker_url: str, monkeypatch: pytest.MonkeyPatch, fuse: Fuse
+) -> AsyncIterator[Environment]:
     fuse.loop = asyncio.get_running_loop()
     routes: list[web.RouteDef] = []
     build = server.build_servers
@@ -334,14 +341,14 @@ async def scene_of(folder: Path, broker_url: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(http_composition, "build_servers", poisoned_servers)
     monkeypatch.setattr(secret_watch, "CHECK_INTERVAL", 0.05)
     monkeypatch.setattr("bridge.worker.delay_after", lambda _: 0.1)
-    heard: dict[str, set[int]] = {"exchange": set(), "reply": set(), "callback": set()}
+    received: dict[str, set[int]] = {"exchange": set(), "reply": set(), "callback": set()}
     (folder / "crew").write_text("sandbox-token")
     (folder / "callback").write_text(f"whsec_{base64.b64encode(bytes(range(32))).decode()}")
     async with AsyncExitStack() as stack:
         crew_url = await stack.enter_async_context(
             running(SandboxSettings(inputs=("topic",), run_time=parse_run_time("fixed:0.1")))
         )
-        callback = await stack.enter_async_context(receiver(heard["callback"]))
+        callback = await stack.enter_async_context(receiver(received["callback"]))
         port = free_port()
         (folder / "bridge.yaml").write_text(yaml.safe_dump(document(folder, port, broker_url, crew_url)))
         settings, renewable = load_renewable(folder / "bridge.yaml", environ={})
@@ -355,12 +362,12 @@ async def scene_of(folder: Path, broker_url: str, monkeypatch: pytest.MonkeyPatc
         exchange = await channel.get_exchange("kickoff.requests")
         results, replies = [await channel.declare_queue(name, exclusive=True) for name in ("results", REPLY)]
         await results.bind("kickoff.results", "#")
-        await results.consume(functools.partial(hear, heard["exchange"]), no_ack=True)
-        await replies.consume(functools.partial(hear, heard["reply"]), no_ack=True)
+        await results.consume(functools.partial(hear, received["exchange"]), no_ack=True)
+        await replies.consume(functools.partial(hear, received["reply"]), no_ack=True)
         http = await stack.enter_async_context(aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}))
         with contextlib.closing(sqlite3.connect(folder / "bridge.db")) as store:
             [[key]] = store.execute("SELECT value FROM store_metadata WHERE name = 'amp'").fetchall()
-        yield Scene(
+        yield Environment(
             f"http://127.0.0.1:{port}",
             folder,
             supervisor,
@@ -369,17 +376,17 @@ async def scene_of(folder: Path, broker_url: str, monkeypatch: pytest.MonkeyPatc
             callback,
             key,
             routes,
-            heard,
+            received,
         )
 
 
-async def hear(heard: set[int], message: aio_pika.abc.AbstractIncomingMessage) -> None:
-    remember(heard, json.loads(message.body))
+async def hear(received: set[int], message: aio_pika.abc.AbstractIncomingMessage) -> None:
+    remember(received, json.loads(message.body))
 
 
-def remember(heard: set[int], event: dict[str, Any]) -> None:
+def remember(received: set[int], event: dict[str, Any]) -> None:
     if event["type"] == "run.succeeded":
-        heard.add((event["data"]["meta"] or {}).get("number", 0))
+        received.add((event["data"]["meta"] or {}).get("number", 0))
 
 
 async def ready(port: int) -> bool:
@@ -389,36 +396,39 @@ async def ready(port: int) -> bool:
     return False
 
 
-async def work(scene: Scene, done: str) -> dict[tuple[str, str], int]:
-    """Everything that comes in, once; what of it is poisoned may fail."""
-    _, shown = await attempt(scene.call("GET", f"/v1/runs/{done}")) or (0, b"{}")
+async def work(environment: Environment, done: str) -> dict[tuple[str, str], int]:
+    """Everything that can arrive, once; the poisoned part of it may fail."""
+    _, shown = await attempt(environment.call("GET", f"/v1/runs/{done}")) or (0, b"{}")
     deliveries = json.loads(shown).get("deliveries") or [{}]
-    await scene.publish(scene.request())
-    await scene.publish({"run_id": done}, type="cancel")
-    await scene.publish(b"nonsense")
-    new = scene.folder / "callback.new"
-    new.write_text(f"whsec_{base64.b64encode(str(scene.count).zfill(32).encode()).decode()}")
-    new.rename(scene.folder / "callback")
-    return await call_every_route(scene, done, deliveries[0].get("id", "none"))
+    await environment.publish(environment.request())
+    await environment.publish({"run_id": done}, type="cancel")
+    await environment.publish(b"nonsense")
+    new = environment.folder / "callback.new"
+    new.write_text(f"whsec_{base64.b64encode(str(environment.count).zfill(32).encode()).decode()}")
+    new.rename(environment.folder / "callback")
+    return await call_every_route(environment, done, deliveries[0].get("id", "none"))
 
 
-async def prove(scene: Scene) -> str:
-    """Others go on: a run over HTTP, and one over RabbitMQ, end and are delivered to every place; the HTTP one's id."""
-    run_id = await scene.submit()
-    over_http = scene.count
-    await scene.publish(scene.request())
-    over_amqp = scene.count
+async def prove(environment: Environment) -> str:
+    """A run over HTTP and one over RabbitMQ still end and are delivered to every destination;
+
+    return the id of the former.
+    """
+    run_id = await environment.submit()
+    over_http = environment.count
+    await environment.publish(environment.request())
+    over_amqp = environment.count
 
     async def delivered() -> bool:
-        heard = scene.heard
+        received = environment.received
         return (
-            {over_http, over_amqp} <= heard["exchange"]
-            and over_amqp in heard["reply"]
-            and over_http in heard["callback"]
+            {over_http, over_amqp} <= received["exchange"]
+            and over_amqp in received["reply"]
+            and over_http in received["callback"]
         )
 
     await eventually(delivered, "two runs end and are delivered")
-    assert scene.supervisor.ended == []
+    assert environment.supervisor.ended == []
     return run_id
 
 
@@ -451,7 +461,7 @@ NOT_REACHED: dict[str, Sequence[str]] = {
         "observability.metrics.Counters.show_link", "store.SqlStore.join", "store.SqlStore.close",
     ),
     "reports the exception itself": ("observability.metrics.Counters.report",),
-    "connects to the broker, or answers its refusals: test_amqp_connection, test_amqp_outages, test_amqp_refusals": (
+    "connects to the broker, or answers its refusals: amqp/test_connection, amqp/test_outages, amqp/test_refusals": (
         "amqp.acks.Acks.reject", "amqp.acks.Acks.open", "amqp.acks.Acks.return_open", "amqp.acks.Acks.written",
         "amqp.channel_consumer.Backpressure.pause", "amqp.channel_consumer.Backpressure.suspect_store",
         "amqp.channel_consumer.Backpressure.store_failed", "amqp.channel_consumer.ChannelConsumer.start",
@@ -468,17 +478,17 @@ NOT_REACHED: dict[str, Sequence[str]] = {
         "amqp.topology", "store.SqlStore.probe",
     ),
     "for an operator at the command line": ("amqp.dead_letters", "amqp.probe", "amqp.messages.is_reserved"),
-    "for other settings or messages: test_amqp_values, test_amqp_memory, test_http_ops": (
+    "for other settings or messages: amqp/test_values, amqp/test_memory, http/test_ops": (
         "amqp.cloudevents.to_binary", "amqp.values.pack", "amqp.values.unpack", "byte_budget.ByteBudget.left",
         "kickoff_journal.NullJournal",
     ),
-    "for bad requests and dead connections: test_http_problems, test_http_auth, test_http_connections": (
+    "for invalid requests and dead connections: http/test_problems, http/test_auth, http/test_connections": (
         "http.connection.Connection.handle_error", "http.connection.Connection.log_exception",
         "http.connection.Connection.connection_lost", "http.failed_logins.FailedLogins.record",
         "http.problems.from_status", "http.problems.too_many_requests", "http.problems.invalid_parameter",
         "http.long_poll.LongPoll.wait_until_final", "http.long_poll.is_set_within", "http.views.attempt",
     ),
-    "called by steps alone: component/steps/test_poison": (
+    "called only by steps: component/steps/test_poison": (
         *(f"{part}.{name}" for part in ("crew_api.HttpCrewApi", "observability.metrics.CountedCrewApi") for name in (
             "resume", "answer_flow", "stop", "probe", "inputs",
         )),
@@ -491,60 +501,58 @@ NOT_REACHED: dict[str, Sequence[str]] = {
         "store.SqlCommands.defer", "store.SqlCommands.remove",
     ),
 }  # fmt: skip
-"""By what calls them, or where an exception of theirs is tested."""
+"""The caller of each, or the test of its exceptions."""
 
 
 def elsewhere(name: str) -> bool:
     return any(name == known or name.startswith(f"{known}.") for known in itertools.chain(*NOT_REACHED.values()))
 
 
-async def poison_each(scene: Scene, fuse: Fuse, names: list[str]) -> None:
-    done = await prove(scene)
+async def poison_each(environment: Environment, fuse: Fuse, names: list[str]) -> None:
+    done = await prove(environment)
     for name in names:
         fuse.arm(name)
         for _ in range(ROUNDS):
-            await work(scene, done)
+            await work(environment, done)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await fuse.burned.wait()
                     break
         assert fuse.burned.is_set(), f"{name} was not called"
-        done = await prove(scene)
+        done = await prove(environment)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("group", "kind"), [*((group, Poison) for group in GROUPS), ("rabbitmq", RuntimeError), ("clients", RuntimeError)]
 )
-async def test_an_exception_in_any_part_costs_one_item_at_most(
+async def test_an_exception_in_any_part_costs_at_most_one_item(
     tmp_path: Path, shared_broker: Broker, monkeypatch: pytest.MonkeyPatch, group: str, kind: type[Exception]
 ) -> None:
     fuse = Fuse(kind)
     names = poison(monkeypatch, fuse)
-    async with scene_of(tmp_path, shared_broker.url, monkeypatch, fuse) as scene:
-        names += [f"route {route.method} {route.path}" for route in scene.routes]
+    async with open_environment(tmp_path, shared_broker.url, monkeypatch, fuse) as environment:
+        names += [f"route {route.method} {route.path}" for route in environment.routes]
         chosen = [name for name in names if name.startswith(GROUPS[group]) and not elsewhere(name)]
-        await poison_each(scene, fuse, chosen)
+        await poison_each(environment, fuse, chosen)
 
 
 @pytest.mark.timeout(600)
-async def test_every_part_is_reached_here(
-    tmp_path: Path, shared_broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A new adapter or route that nothing here calls would not be poisoned."""
+async def test_every_part_is_reached(tmp_path: Path, shared_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new adapter or route that no call here reaches would not be poisoned."""
     fuse = Fuse()
     names = poison(monkeypatch, fuse)
-    async with scene_of(tmp_path, shared_broker.url, monkeypatch, fuse) as scene:
-        names += [f"route {route.method} {route.path}" for route in scene.routes]
+    async with open_environment(tmp_path, shared_broker.url, monkeypatch, fuse) as environment:
+        names += [f"route {route.method} {route.path}" for route in environment.routes]
         wanted = {name for name in names if not elsewhere(name)}
-        done = await prove(scene)
+        done = await prove(environment)
         fuse.reached.clear()
-        answers = await work(scene, done)
+        answers = await work(environment, done)
         for _ in range(ROUNDS):
             if wanted <= fuse.reached:
                 break
-            await work(scene, done)
-            await asyncio.sleep(1.0)  # some work is done once in so many seconds
+            await work(environment, done)
+            await asyncio.sleep(1.0)  # some work is done only every few seconds
     assert sorted(wanted - fuse.reached) == []
     assert {route: status for route, status in answers.items() if status not in SERVED} == {}
     stale = [

@@ -1,7 +1,7 @@
-"""An arbitrary exception anywhere in any step costs its item at most, and no POST is ever repeated for it.
+"""An unexpected exception anywhere in any step costs at most its item, and no POST is ever repeated for it.
 
-Each step handles an item while one call that it makes to its ports raises: the first, then the second, and so on. The
-item is set aside as the worker would do; then all steps work again, and everything comes to rest.
+Each step handles an item while one of its calls to its ports raises: the first, then the second, and so on. The item is
+quarantined as by the worker; then all steps work again, and every run must end.
 """
 
 import asyncio
@@ -42,12 +42,12 @@ ENOUGH = 40  # calls to ports, more than any step makes for one item
 
 
 class Poison(Exception):
-    """What nobody expects."""
+    """Raised unexpectedly."""
 
 
 @dataclass
 class Fuse:
-    """Burns at the `at`-th call to any of the parts; `after`: that call has its effect all the same."""
+    """Burns at the `at`-th call to any of the parts; `after`: that call has its effect nevertheless."""
 
     at: int
     after: bool
@@ -90,7 +90,7 @@ async def _spoiled(result: Awaitable[Any]) -> None:
 
 
 class Handed:
-    """A step that claims nothing but the items that it was made with, once."""
+    """A step that claims only the given items, once."""
 
     def __init__(self, step: Any, items: Sequence[Any]) -> None:
         self._step = step
@@ -115,15 +115,15 @@ async def running(bench: Bench) -> None:
     bench.clock.forward(60.0)
 
 
-async def asked(bench: Bench) -> Run:
+async def with_question(bench: Bench) -> Run:
     run = await bench.started()
     await bench.webhook.ask(run, QuestionContent("task-1", "a draft"))
     return run
 
 
 async def answered(bench: Bench) -> None:
-    run = await asked(bench)
-    await bench.apply_command(run.run_id, Resume("go on", None, None, None), "somebody")
+    run = await with_question(bench)
+    await bench.apply_command(run.run_id, Resume("go on", None, None, None), "client")
 
 
 async def in_doubt(bench: Bench) -> None:
@@ -134,12 +134,12 @@ async def in_doubt(bench: Bench) -> None:
 
 async def cancelled(bench: Bench) -> None:
     run = await bench.started()
-    await bench.apply_command(run.run_id, Cancel(), "somebody")
+    await bench.apply_command(run.run_id, Cancel(), "client")
 
 
 async def to_cancel(bench: Bench) -> None:
     run = await bench.left_starting()
-    assert await bench.store.commands.defer(run.run_id, "somebody", bench.clock())
+    assert await bench.store.commands.defer(run.run_id, "client", bench.clock())
     await bench.round(bench.recover)
 
 
@@ -160,7 +160,7 @@ async def early_question(bench: Bench) -> None:
     bench.crew.questions.add(run.kickoff_id or "", QuestionContent("task-1", "a draft"), bench.clock())
 
 
-async def passed_hint(bench: Bench) -> None:
+async def relayed_webhook(bench: Bench) -> None:
     run = await bench.started()
     await bench.store.relay_webhook(RelayedWebhook(run.run_id, run.attempt, Kind.CREW, {"kickoff_id": run.kickoff_id}))
 
@@ -187,7 +187,7 @@ SCENES: dict[str, tuple[Callable[[Bench], Any], Callable[[Bench], Awaitable[Any]
     ),
     "delivery": (lambda bench: bench.deliver, to_deliver),
     "pending_questions": (lambda bench: bench.pending_questions, early_question),
-    "crew_webhooks": (lambda bench: ProcessRelayedWebhooks(bench.store, bench.webhook.handle_relayed), passed_hint),
+    "crew_webhooks": (lambda bench: ProcessRelayedWebhooks(bench.store, bench.webhook.handle_relayed), relayed_webhook),
     "crew_probe": (lambda bench: bench.probe, paused),
     "housekeeping": (lambda bench: bench.housekeeping, nothing),
     "rebalance": (
@@ -196,10 +196,10 @@ SCENES: dict[str, tuple[Callable[[Bench], Any], Callable[[Bench], Awaitable[Any]
     ),
     "run_time_stats": (lambda bench: SyncRunTimes(bench.crews, bench.store, bench.clock, shared=True), nothing),
 }
-"""By the module of the step: how it is made, and what gives it an item."""
+"""By the module of the step: how it is built, and how it receives an item."""
 
 
-def test_every_step_is_poisoned_here() -> None:
+def test_every_step_is_poisoned() -> None:
     modules = [importlib.import_module(found.name) for found in pkgutil.walk_packages(steps.__path__, "bridge.steps.")]
     with_steps = {
         module.__name__.rpartition(".")[2]
@@ -212,7 +212,7 @@ def test_every_step_is_poisoned_here() -> None:
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("name", SCENES)
-async def test_an_exception_in_any_call_of_a_step_costs_its_item_at_most(bench: Bench, name: str, after: bool) -> None:
+async def test_an_exception_in_any_call_of_a_step_costs_at_most_its_item(bench: Bench, name: str, after: bool) -> None:
     with_policy(bench, human_input=name == "human_input", questions_announced=True)
     make, prepare = SCENES[name]
     for at in range(1, ENOUGH):
@@ -221,9 +221,9 @@ async def test_an_exception_in_any_call_of_a_step_costs_its_item_at_most(bench: 
         await prepare(bench)
         kinds = await poisoned(bench, make, fuse)
         reached = fuse.calls >= at
-        assert kinds == [make(bench).kind] * reached, "one fault, and none while the item was set aside"
+        assert kinds == [make(bench).kind] * reached, "one fault, and none during the quarantine"
         bench.api.standing_status = Succeeded("done", None, None)
-        await comes_to_rest(bench)
+        await everything_ends(bench)
         posts = Counter(body["meta"]["bridge_run_id"] for body in bench.api.bodies)
         assert set(posts.values()) <= {1}, "a POST was repeated"
         if not reached:
@@ -233,7 +233,7 @@ async def test_an_exception_in_any_call_of_a_step_costs_its_item_at_most(bench: 
 
 
 async def poisoned(bench: Bench, make: Callable[[Bench], Any], fuse: Fuse) -> list[Quarantined]:
-    """Have a worker handle what the step claims while the fuse burns; what was reported."""
+    """Have a worker handle what the step claims while the fuse burns; return the reported faults."""
     store, api, sender, faults = bench.store, bench.api, bench.sender, Faults()
     bench.store, bench.api, bench.sender = (cast("Any", Poisoned(part, fuse)) for part in (store, api, sender))
     bench.made["research"] = replace(bench.crew, api=bench.api)
@@ -250,8 +250,8 @@ async def poisoned(bench: Bench, make: Callable[[Bench], Any], fuse: Fuse) -> li
     return faults.kinds
 
 
-async def comes_to_rest(bench: Bench) -> None:
-    """All steps work again; each run ends once or is held in doubt, and nothing is left to deliver."""
+async def everything_ends(bench: Bench) -> None:
+    """All steps work again; each run ends once or is held in doubt, and no delivery is pending."""
     for _ in range(30):
         bench.clock.forward(120.0)
         await bench.store.heartbeat(bench.clock())
@@ -277,7 +277,7 @@ async def comes_to_rest(bench: Bench) -> None:
 
 
 async def handled(step: Any, items: Sequence[Any]) -> Faults:
-    """What a worker reports that handles these items of a step."""
+    """The faults reported by a worker that handles these items of a step."""
     handed, faults = Handed(step, items), Faults()
     worker: Worker[Any] = Worker(cast("Any", handed), 99, asyncio.Event(), faults)
     working = asyncio.create_task(worker.run())
@@ -287,7 +287,7 @@ async def handled(step: Any, items: Sequence[Any]) -> Faults:
     return faults
 
 
-async def test_a_run_that_was_not_posted_is_deferred_and_says_why(bench: Bench):
+async def test_a_run_before_its_post_is_deferred_with_a_reason(bench: Bench):
     run = await bench.accepted()
     items = await bench.kickoff.claim(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -301,25 +301,23 @@ async def test_a_run_that_was_not_posted_is_deferred_and_says_why(bench: Bench):
     assert faults.reported[0][2] == {"step": "kickoff-research", "run_id": run.run_id, "crew": "research"}
 
 
-async def test_a_run_whose_post_may_have_left_is_in_doubt(bench: Bench):
+async def test_a_run_whose_post_may_have_been_sent_is_in_doubt(bench: Bench):
     run = await bench.accepted()
     items = await bench.kickoff.claim(1)
     bench.api.meanwhile = poison
     await handled(bench.kickoff, items)
-    doubted = await bench.now(run)
-    assert (doubted.state, len(bench.api.bodies)) == (State.IN_DOUBT, 1)
+    in_doubt_run = await bench.now(run)
+    assert (in_doubt_run.state, len(bench.api.bodies)) == (State.IN_DOUBT, 1)
 
 
-async def test_a_request_of_which_no_body_can_be_made_is_not_marked_as_posted(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_request_without_a_valid_body_is_not_marked_as_posted(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     run = await bench.accepted()
     monkeypatch.setattr("bridge.steps.runs.kickoff.kickoff_body", lambda *_: 1 / 0)
     await handled(bench.kickoff, await bench.kickoff.claim(1))
     assert (await bench.now(run)).state is State.ACCEPTED
 
 
-async def test_a_run_under_way_is_deferred_for_longer_each_time_while_others_are_polled(bench: Bench):
+async def test_a_running_run_is_deferred_for_longer_each_time_while_others_are_polled(bench: Bench):
     run, other = await bench.started(), await bench.started()
     for pause in DELAYS[:3]:
         bench.clock.forward(60.0)
@@ -340,7 +338,7 @@ async def test_a_run_under_way_is_deferred_for_longer_each_time_while_others_are
     assert [(await bench.now(each)).state for each in (run, other)] == [State.SUCCEEDED] * 2
 
 
-async def test_a_deferred_run_is_not_taken_up_early_by_the_next_process(bench: Bench):
+async def test_a_deferred_run_is_not_recovered_early_by_the_next_process(bench: Bench):
     await running(bench)
     tracked_runs = await bench.poll.claim(99)
     with pytest.MonkeyPatch.context() as patch:

@@ -74,7 +74,7 @@ async def test_one_event_to_two_destinations_at_once(publisher: AmqpPublisher, c
     for number in range(20):
         event_id = f"run-{number}-succeeded"
         responses = await asyncio.gather(
-            publisher.send(delivery(Channel.EXCHANGE, "nobody.succeeded", event_id)),
+            publisher.send(delivery(Channel.EXCHANGE, "unknown.succeeded", event_id)),
             publisher.send(delivery(Channel.QUEUE, "reply.orders", event_id)),
         )
         assert isinstance(responses[0], Retryable)

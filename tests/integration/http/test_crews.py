@@ -37,4 +37,4 @@ async def test_without_a_response_of_the_crew_the_client_is_asked_to_retry():
 
 async def test_an_unknown_crew_is_not_found():
     async with serving() as bridge:
-        await problem(await bridge.get("/v1/crews/nobody/inputs"), 404, "unknown_crew")
+        await problem(await bridge.get("/v1/crews/unknown/inputs"), 404, "unknown_crew")

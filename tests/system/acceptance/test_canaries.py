@@ -1,7 +1,6 @@
 """A canary in every secret setting, one end-to-end use of a bridge, and no trace of a canary outside.
 
-The test searches everything that is logged (at debug level), stored, counted, published, called back, and returned
-over
+The test searches everything that is logged (at debug level), stored, counted, published, called back, and returned over
 HTTP, in plain text and in the encodings of JSON, URLs, and base64.
 """
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bridge.sandbox import SandboxSettings, parse_run_time, running
-from tests.system.faults.harness import HEAD, RULE, Scene, Tally, Victim, receiver
+from tests.system.faults.harness import HEAD, RULE, KillableDaemon, Scenario, Tally, receiver
 
-SetScene = Callable[..., AbstractAsyncContextManager[Scene]]
+OpenScenario = Callable[..., AbstractAsyncContextManager[Scenario]]
 
 
 @pytest.fixture(scope="session")
@@ -27,27 +27,26 @@ def seed() -> int:
 
 
 @pytest.fixture
-def scene(
+def open_scenario(
     tmp_path: Path,
     amqp: str,
     seed: int,
     record_property: Callable[[str, object], None],
-) -> SetScene:
+) -> OpenScenario:
     """Builds a scenario.
 
-    `kickoff_delay` in seconds; `bridge_amqp` is the broker URL of the bridge, `store` the path of its store,
-    `run_time` the
-    duration of executions, in the format of the sandbox.
+    `kickoff_delay` in seconds; `bridge_amqp` is the broker URL of the bridge, `store` the path of its store, `run_time`
+    the duration of executions, in the format of the sandbox.
     """
 
     @asynccontextmanager
-    async def set_scene(
+    async def opened(
         name: str,
         kickoff_delay: float = 0.0,
         bridge_amqp: str | None = None,
         store: Path | None = None,
         run_time: str = "uniform:0.1:1",
-    ) -> AsyncIterator[Scene]:
+    ) -> AsyncIterator[Scenario]:
         print(f"seed {seed}")
         crew = SandboxSettings(
             run_time=parse_run_time(run_time),
@@ -57,7 +56,7 @@ def scene(
             ledger_file=tmp_path / "ledger",
         )
         async with running(crew) as crew_url, receiver() as callbacks:
-            victim = Victim(
+            daemon = KillableDaemon(
                 tmp_path / "bridge",
                 crew_url,
                 {"callback_url": callbacks.url},
@@ -66,14 +65,14 @@ def scene(
                 store={"url": f"sqlite:///{store or tmp_path / 'bridge' / 'bridge.db'}"},
             )
             tally = Tally(name)
-            scene = Scene(victim, amqp, crew_url, callbacks, random.Random(seed), tally)
+            scenario = Scenario(daemon, amqp, crew_url, callbacks, random.Random(seed), tally)
             try:
-                yield scene
+                yield scenario
             finally:
                 record_property("row", tally.row())
-                await victim.close()
+                await daemon.close()
 
-    return set_scene
+    return opened
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,8 +1,7 @@
 """The real daemon, which kills itself at a named point: `python -m tests.system.faults.daemon POINT NTH MARK ARGS…`.
 
 The points wrap the parts from here; the product does not know them. `POINT` is one of `POINTS`, or `none`. The `NTH`
-passing of the point kills; the file `MARK` is written before, so that a fault that never happened is noticed. While
-it
+passing of the point kills; the file `MARK` is written before, so that a fault that never happened is noticed. While it
 runs it accepts orders from the test, see `Orders`.
 """
 

@@ -32,8 +32,8 @@ from tests.system.acceptance.harness import (
 )
 
 
-class Victim(Daemon):
-    """A daemon that can be told where to die."""
+class KillableDaemon(Daemon):
+    """A daemon that kills itself at a given point."""
 
     def __init__(self, folder: Path, crew_url: str, crew_settings: dict[str, Any], **settings: Any) -> None:
         super().__init__(folder, crew_url, crew_settings, **settings)
@@ -182,14 +182,14 @@ async def submit(url: str, requested: list[dict[str, Any]]) -> None:
 
 
 @dataclass
-class Scene:
+class Scenario:
     """Everything that one scenario needs."""
 
-    victim: Victim
+    daemon: KillableDaemon
     amqp: str
     crew_url: str
     receiver: Receiver
-    dice: random.Random
+    rng: random.Random
     tally: Tally
     _producers: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -200,23 +200,23 @@ class Scene:
     def submit(self, requested: list[dict[str, Any]]) -> None:
         """Submit over HTTP, with a producer that repeats until it has a response, whatever dies meanwhile."""
         self.tally.requests += len(requested)
-        self._producers.append(asyncio.create_task(submit(self.victim.url, requested)))
+        self._producers.append(asyncio.create_task(submit(self.daemon.url, requested)))
 
     def submit_copies(self, requested: list[dict[str, Any]]) -> None:
         """The same requests once more, concurrently."""
-        self._producers.append(asyncio.create_task(submit(self.victim.url, requested)))
+        self._producers.append(asyncio.create_task(submit(self.daemon.url, requested)))
 
     async def posts(self) -> int:
         """The number of POSTs that have reached the crew."""
         return len((await ledger(self.crew_url))["kickoffs"])
 
     async def not_ready(self) -> bool:
-        return not await self.victim.is_ready()
+        return not await self.daemon.is_ready()
 
     async def ready_again(self) -> None:
         """The bridge has recovered by itself; record how long it took."""
         began = time.monotonic()
-        await eventually(self.victim.is_ready, "the bridge is ready again")
+        await eventually(self.daemon.is_ready, "the bridge is ready again")
         self.tally.slowest_recovery = max(self.tally.slowest_recovery, time.monotonic() - began)
 
     async def publish_one(self) -> None:
@@ -234,23 +234,23 @@ class Scene:
             return queue.declaration_result.message_count or 0
 
     async def all_started(self) -> bool:
-        return await self.victim.count("running", "succeeded", "in_doubt") >= self.tally.requests
+        return await self.daemon.count("running", "succeeded", "in_doubt") >= self.tally.requests
 
     async def one_under_way(self) -> bool:
         """Whether the bridge tracks a run, which a kill would leave behind."""
-        return self.victim.query("SELECT count(*) FROM runs WHERE state = 'running' AND owner IS NOT NULL") > 0
+        return self.daemon.query("SELECT count(*) FROM runs WHERE state = 'running' AND owner IS NOT NULL") > 0
 
     async def recover(self) -> None:
         """Start after a death, and record the time until it is ready."""
         began = time.monotonic()
-        await self.victim.start()
+        await self.daemon.start()
         self.tally.slowest_recovery = max(self.tally.slowest_recovery, time.monotonic() - began)
 
     async def apply(self) -> None:
         """All faults are over: wait until everything has ended, drain the queue, and check."""
         count = self.tally.requests
         await self.come_to_rest()
-        runs = await self.victim.all_runs()
+        runs = await self.daemon.all_runs()
         in_doubt = {run["run_id"] for run in runs if run["state"] == "in_doubt"}
         results = await drain(self.amqp, await self._events())
         posts = posts_per_request(await ledger(self.crew_url))
@@ -287,15 +287,15 @@ class Scene:
 
     async def _at_rest(self, count: int) -> bool:
         try:
-            finished = await self.victim.count("succeeded", "failed", "timed_out", "cancelled", "in_doubt") >= count
+            finished = await self.daemon.count("succeeded", "failed", "timed_out", "cancelled", "in_doubt") >= count
             return finished and await self.nothing_pending()
         except aiohttp.ClientError:
             return False
 
     async def nothing_pending(self) -> bool:
         """Every delivery is done."""
-        return self.victim.query("SELECT count(*) FROM deliveries WHERE state = 'pending'") == 0
+        return self.daemon.query("SELECT count(*) FROM deliveries WHERE state = 'pending'") == 0
 
     async def _events(self) -> int:
         """The number of events published to the exchange: one per ended run."""
-        return await self.victim.count("succeeded", "failed", "timed_out", "cancelled")
+        return await self.daemon.count("succeeded", "failed", "timed_out", "cancelled")

@@ -13,7 +13,7 @@ import pytest
 from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffResponse, Refused
 from tests.crew_api_faults import CASES, ONLY_ON_POLLS, TRACKED, Case
 from tests.patience import PATIENCE
-from tests.system.faults.conftest import SetScene
+from tests.system.faults.conftest import OpenScenario
 from tests.system.faults.harness import requests
 
 pytestmark = pytest.mark.timeout(1800)
@@ -31,30 +31,32 @@ def times(case: Case, *, full: bool) -> int:
     return 20 if full else 1
 
 
-async def test_an_execution_is_paid_for_once_whatever_the_crew_responds(scene: SetScene, full: bool) -> None:
+async def test_an_execution_is_paid_for_once_whatever_the_crew_responds(
+    open_scenario: OpenScenario, full: bool
+) -> None:
     """M10: a possible start is in doubt, a refusal is refused; everything else runs."""
-    async with scene("M10") as now:
-        await now.victim.start()
-        await now.publish(requests(1, start=1_000_000))  # an execution whose id can be returned again
-        await now.come_to_rest()
-        taken = (await now.victim.all_runs())[0]["kickoff_id"]
+    async with open_scenario("M10") as scenario:
+        await scenario.daemon.start()
+        await scenario.publish(requests(1, start=1_000_000))  # an execution whose id can be returned again
+        await scenario.come_to_rest()
+        taken = (await scenario.daemon.all_runs())[0]["kickoff_id"]
         rules = [(case, rule(case, taken)) for case in CASES for _ in range(times(case, full=full))]
-        now.dice.shuffle(rules)
-        now.tally.faults = 2 * len(rules)
+        scenario.rng.shuffle(rules)
+        scenario.tally.faults = 2 * len(rules)
         async with aiohttp.ClientSession() as session:
             for case, spoilt in rules:
-                await inject(session, now.crew_url, "kickoff", spoilt)
+                await inject(session, scenario.crew_url, "kickoff", spoilt)
                 if case.kickoff is not CrewUnavailable and case.name not in SLOW:
-                    await inject(session, now.crew_url, "status", ONLY_ON_POLLS.get(case.name, spoilt))
-        await now.publish(requests(len(rules)))
-        await now.come_to_rest(within=600 if full else PATIENCE)
-        await now.apply()
-        async with aiohttp.ClientSession() as session, session.get(f"{now.crew_url}/_faults") as response:
+                    await inject(session, scenario.crew_url, "status", ONLY_ON_POLLS.get(case.name, spoilt))
+        await scenario.publish(requests(len(rules)))
+        await scenario.come_to_rest(within=600 if full else PATIENCE)
+        await scenario.apply()
+        async with aiohttp.ClientSession() as session, session.get(f"{scenario.crew_url}/_faults") as response:
             left = (await response.json())["rules"]
-        runs = await now.victim.all_runs()
+        runs = await scenario.daemon.all_runs()
 
     assert [one for one in left if one["on"] == "kickoff"] == [], "not every fault happened"
-    assert now.tally.in_doubt == of(InDoubt, rules)
+    assert scenario.tally.in_doubt == of(InDoubt, rules)
     assert sum(run["state"] == "failed" and run["error"]["code"] == "refused" for run in runs) == of(Refused, rules)
     assert sum(run["state"] == "succeeded" for run in runs) == 1 + len(rules) - of(InDoubt, rules) - of(Refused, rules)
 

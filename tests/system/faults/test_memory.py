@@ -1,7 +1,7 @@
-"""The real daemon under the memory limit of the manifest, and callers that would have it hold gigabytes.
+"""The real daemon under the memory limit of the manifest, with callers that try to make it hold gigabytes.
 
-`RLIMIT_DATA` bounds what a process may write to in its own memory. `RLIMIT_AS` would count address space as well that
-nobody uses: each thread reserves 8 MiB for its stack and up to 128 MiB for its arena.
+`RLIMIT_DATA` limits the memory that a process may write to. `RLIMIT_AS` would also count unused address space: each
+thread reserves 8 MiB for its stack and up to 128 MiB for its arena.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ Record = Callable[[str, object], None]
 
 
 def manifest_limit() -> int:
-    """Bytes that the manifest grants the container."""
+    """The memory limit of the container in the manifest, in bytes."""
     [container] = yaml.safe_load(MANIFEST.read_text())["spec"]["template"]["spec"]["containers"]
     number, unit = re.fullmatch(r"(\d+)(Gi|Mi)", container["resources"]["limits"]["memory"]).groups()  # type: ignore[union-attr]
     return int(number) * {"Mi": MIB, "Gi": 1024 * MIB}[unit]
@@ -48,12 +48,12 @@ class Daemon:
 
     @property
     def peak(self) -> int:
-        """MiB at most so far."""
+        """The peak in MiB so far."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
     async def works(self) -> None:
-        """It still answers, and its own steps go on."""
+        """It still responds, and its own steps continue."""
         async with self.http.get(f"{self.url}/readyz") as response:
             assert response.status == 200, await response.text()
         assert self.process.returncode is None
@@ -111,7 +111,7 @@ async def _answering(http: aiohttp.ClientSession, url: str) -> None:
 
 
 def runs_with_results(number: int, size: int) -> str:
-    """Ended runs, of results just so large that lists still show them."""
+    """Ended runs, with results just small enough for lists."""
     return (
         f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {number}) "
         "INSERT INTO runs (run_id, crew, state, version, source, fingerprint, priority, inputs, meta, accepted_at, "
@@ -150,7 +150,7 @@ async def test_parallel_lists_of_large_results(tmp_path: Path, full: bool, recor
         record(record_property, "30 lists of 250 KiB results", daemon)
 
 
-async def test_lists_that_nobody_reads(tmp_path: Path, full: bool, record_property: Record) -> None:
+async def test_lists_that_are_never_read(tmp_path: Path, full: bool, record_property: Record) -> None:
     async with limited(tmp_path) as daemon:
         daemon.sql(runs_with_results(200, 250 * 1024))
         request = b"GET /v1/runs?limit=200 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -164,14 +164,12 @@ async def test_lists_that_nobody_reads(tmp_path: Path, full: bool, record_proper
         async with daemon.http.get(f"{daemon.url}/v1/runs?limit=1") as response:
             assert response.status in {200, 503}
         await daemon.works()
-        record(record_property, "lists that nobody reads", daemon)
+        record(record_property, "lists that are never read", daemon)
         for connection in unread:
             connection.close()
 
 
-async def test_unsigned_bodies_with_the_last_byte_held_back(
-    tmp_path: Path, full: bool, record_property: Record
-) -> None:
+async def test_unsigned_bodies_without_their_last_byte(tmp_path: Path, full: bool, record_property: Record) -> None:
     async with limited(tmp_path) as daemon:
         head = b"POST /hooks/shop HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1048576\r\n\r\n"
         writers = []
@@ -182,7 +180,7 @@ async def test_unsigned_bodies_with_the_last_byte_held_back(
             with contextlib.suppress(ConnectionError):
                 await writer.drain()
         await daemon.works()
-        record(record_property, "unsigned bodies, last byte held back", daemon)
+        record(record_property, "unsigned bodies without their last byte", daemon)
         for writer in writers:
             writer.transport.abort()
 

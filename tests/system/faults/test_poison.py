@@ -14,59 +14,61 @@ from tests.corpus import SEEDS, corrupted
 from tests.patience import PATIENCE, patience_with
 from tests.raw_frames import ODD, POISON, publish_raw, short
 from tests.system.acceptance.harness import DEAD, channel, eventually
-from tests.system.faults.conftest import SetScene
-from tests.system.faults.harness import Scene, requests
+from tests.system.faults.conftest import OpenScenario
+from tests.system.faults.harness import Scenario, requests
 
 pytestmark = pytest.mark.timeout(1800)
 
 BAD = 20
 
 
-async def test_an_undecodable_frame_costs_no_valid_message(scene: SetScene, amqp: str, full: bool) -> None:
+async def test_an_undecodable_frame_costs_no_valid_message(open_scenario: OpenScenario, amqp: str, full: bool) -> None:
     """M8: valid messages run, invalid ones are in the dead-letter queue, and no connection is lost."""
     good = 2000 if full else 200
-    async with scene("M8") as now:
-        await now.victim.start()
+    async with open_scenario("M8") as scenario:
+        await scenario.daemon.start()
         began = time.monotonic()
         async with channel(amqp) as ch:
-            await publish_mixed(now, ch, good)
-        now.tally.faults = BAD
-        await now.come_to_rest()
+            await publish_mixed(scenario, ch, good)
+        scenario.tally.faults = BAD
+        await scenario.come_to_rest()
         print(f"{good} good and {BAD} bad frames in {time.monotonic() - began:.1f} s")
-        dead = await take_dead(now, BAD)
-        lost_links = now.victim.log_events()["broker_lost"]
-        await now.apply()
+        dead = await take_dead(scenario, BAD)
+        lost_links = scenario.daemon.log_events()["broker_lost"]
+        await scenario.apply()
 
     assert {message.headers["x-bridge-reason"] for message in dead} == {"invalid_request"}
     assert all("cannot be decoded" in str(message.headers["x-bridge-detail"]) for message in dead)
     assert lost_links == 0, "no connection may be lost over them"
-    assert now.tally.in_doubt == 0
+    assert scenario.tally.in_doubt == 0
 
 
-async def test_any_payload_is_a_run_or_a_dead_letter_exactly_once(scene: SetScene, amqp: str, full: bool) -> None:
+async def test_any_payload_is_a_run_or_a_dead_letter_exactly_once(
+    open_scenario: OpenScenario, amqp: str, full: bool
+) -> None:
     """M9: invalid bodies of every kind between valid ones; nothing arrives twice, nothing is missing."""
     count, good = (5000, 500) if full else (250, 50)
-    async with scene("M9") as now:
-        await now.victim.start()
-        bodies = [corrupted(now.dice, now.dice.choice(SEEDS)) for _ in range(count)]
-        await asyncio.gather(now.publish(requests(good)), publish_bodies(amqp, bodies))
+    async with open_scenario("M9") as scenario:
+        await scenario.daemon.start()
+        bodies = [corrupted(scenario.rng, scenario.rng.choice(SEEDS)) for _ in range(count)]
+        await asyncio.gather(scenario.publish(requests(good)), publish_bodies(amqp, bodies))
         await eventually(partial(nothing_is_left, amqp), "every message has been taken", patience_with(count))
-        dead = Counter([message.body for message in await take_dead(now, 1 + count // 2)])
-        now.tally.faults = dead.total()
-        now.tally.requests = good + count - dead.total()  # valid bodies have become runs
-        await now.come_to_rest()
-        dead += Counter([message.body for message in await take_dead(now, 0)])
-        await now.apply()
+        dead = Counter([message.body for message in await take_dead(scenario, 1 + count // 2)])
+        scenario.tally.faults = dead.total()
+        scenario.tally.requests = good + count - dead.total()  # valid bodies have become runs
+        await scenario.come_to_rest()
+        dead += Counter([message.body for message in await take_dead(scenario, 0)])
+        await scenario.apply()
 
     assert dead <= Counter(bodies), "a dead letter came twice, or was changed"
-    assert dead.total() == now.tally.faults
-    assert now.tally.in_doubt == 0
+    assert dead.total() == scenario.tally.faults
+    assert scenario.tally.in_doubt == 0
 
 
-async def publish_mixed(now: Scene, ch: aio_pika.abc.AbstractChannel, good: int) -> None:
+async def publish_mixed(scenario: Scenario, ch: aio_pika.abc.AbstractChannel, good: int) -> None:
     odd = cycle([{}, *ODD.values()])
     bad = list(islice(cycle([*POISON.values(), None]), BAD))
-    now.tally.requests += good
+    scenario.tally.requests += good
     for number in range(good):
         body = json.dumps({"inputs": {"n": str(number)}, "meta": {"n": number}}).encode()
         await publish_raw(ch, next(odd), body, "kickoff.requests", b"research")
@@ -97,14 +99,14 @@ async def nothing_is_left(amqp: str) -> bool:
     return True
 
 
-async def take_dead(now: Scene, at_least: int) -> list[aio_pika.abc.AbstractIncomingMessage]:
+async def take_dead(scenario: Scenario, at_least: int) -> list[aio_pika.abc.AbstractIncomingMessage]:
     """All messages in the dead-letter queue."""
 
     async def enough() -> bool:
-        return await now.dead_letters() >= at_least and await now.nothing_pending()
+        return await scenario.dead_letters() >= at_least and await scenario.nothing_pending()
 
     await eventually(enough, f"{at_least} messages in the dead-letter queue")
-    async with channel(now.amqp) as ch:
+    async with channel(scenario.amqp) as ch:
         queue = await ch.declare_queue(DEAD, passive=True)
         taken = []
         while (message := await queue.get(no_ack=True, fail=False)) is not None:

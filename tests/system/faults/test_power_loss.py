@@ -1,12 +1,10 @@
 """The store after a power cut (M14): every prefix of the log that the disk may hold is opened.
 
 With `synchronous=FULL` the log is synced at each commit, so a cut may lose what followed the last sync, in part or
-completely: the file is copied, the log is cut off after each of its frames, and the store is opened. A confirmed
-commit
+completely: the file is copied, the log is cut off after each of its frames, and the store is opened. A confirmed commit
 must be there from its last frame on, and no part of an unfinished one may be there.
 
-With NORMAL the log is synced only at checkpoints: then any of these prefixes may be left after a commit was
-confirmed.
+With NORMAL the log is synced only at checkpoints: then any of these prefixes may be left after a commit was confirmed.
 That is the negative control: it shows prefixes in which a run is `accepted` although its POST had been sent. The test
 replays cuts at the frames of the log. It does not reorder writes within the disk, and trusts `fsync`.
 """

@@ -9,27 +9,27 @@ from urllib.parse import quote
 import pytest
 
 from tests.patience import PATIENCE
-from tests.system.faults.conftest import SetScene
+from tests.system.faults.conftest import OpenScenario
 from tests.system.faults.faulty_receiver import GONE, RECEIVER_FAULTS, TAKEN, faulty_receiver
 from tests.system.faults.harness import requests
 
 pytestmark = pytest.mark.timeout(1800)
 
 
-async def test_an_event_reaches_a_receiver_with_any_fault(scene: SetScene, full: bool) -> None:
+async def test_an_event_reaches_a_receiver_with_any_fault(open_scenario: OpenScenario, full: bool) -> None:
     """M15: accepted at the first or the second attempt, always the same bytes, and no redirect is followed."""
     each = 20 if full else 1
-    async with faulty_receiver() as receiver, scene("M15") as now:
-        await now.victim.start()
+    async with faulty_receiver() as receiver, open_scenario("M15") as scenario:
+        await scenario.daemon.start()
         faults = [fault for fault in RECEIVER_FAULTS if full or fault != "silent"] * each  # which takes fifteen seconds
         requested = requests(len(faults))
         for request, fault in zip(requested, faults, strict=True):
             request["callback_url"] = f"{receiver.url}/{quote(fault)}"
-        now.tally.faults = len(faults)
-        await now.publish(requested)
-        await now.come_to_rest(within=1200 if full else PATIENCE)
-        await now.apply()
-        _, dead = await now.victim.get("/v1/deliveries?state=dead&limit=200")
+        scenario.tally.faults = len(faults)
+        await scenario.publish(requested)
+        await scenario.come_to_rest(within=1200 if full else PATIENCE)
+        await scenario.apply()
+        _, dead = await scenario.daemon.get("/v1/deliveries?state=dead&limit=200")
 
     assert receiver.trapped == 0
     assert {len(bodies) for bodies in receiver.bodies.values()} == {1}

@@ -75,15 +75,15 @@ async def test_the_runs_of_a_killed_bridge_are_taken_over_within_eight_heartbeat
         await replicas.start(3)
         times, heartbeats = list[float](), list[int]()
         for number in range(kills):
-            victim = replicas.all[number % 3]
+            daemon = replicas.all[number % 3]
             producing = asyncio.create_task(publish(amqp, requests(each, start=number * each)))
-            await eventually(lambda: replicas.posting(victim, 3), "it has POSTs in hand")  # noqa: B023
-            await victim.kill()
+            await eventually(lambda: replicas.posting(daemon, 3), "it has POSTs in hand")  # noqa: B023
+            await daemon.kill()
             killed = time.monotonic()
-            heartbeats.append(await _heartbeats_until_it_owns_nothing(replicas, victim, replicas.all[(number + 1) % 3]))
+            heartbeats.append(await _heartbeats_until_it_owns_nothing(replicas, daemon, replicas.all[(number + 1) % 3]))
             times.append(time.monotonic() - killed)
             await producing
-            await replicas.start_again(victim)
+            await replicas.start_again(daemon)
         await replicas.all_ended(kills * each)
         await replicas.judge(kills * each)
         in_doubt = await replicas.in_doubt()
@@ -162,12 +162,12 @@ async def test_copies_over_http_and_amqp_at_three_bridges_are_one_run_each(
 ) -> None:
     """M18: every message up to five times, and every call at all three bridges at the same time."""
     count = 1000 if full else 40
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     print(f"seed {seed}")
     await replicas.start(3)
     messages, calls = requests(count), requests(count, start=count)
-    copies = [one for one in messages for _ in range(dice.randint(0, 4))]
-    dice.shuffle(copies)
+    copies = [one for one in messages for _ in range(rng.randint(0, 4))]
+    rng.shuffle(copies)
     await asyncio.gather(
         publish(replicas.amqp, messages),
         publish(replicas.amqp, copies),
@@ -225,13 +225,13 @@ async def _stop(replicas: Replicas, sleeper: Daemon) -> None:
     sleeper.send(signal.SIGSTOP)
 
 
-async def _heartbeats_until_it_owns_nothing(replicas: Replicas, victim: Daemon, other: Daemon) -> int:
+async def _heartbeats_until_it_owns_nothing(replicas: Replicas, daemon: Daemon, other: Daemon) -> int:
     """The number of heartbeats of the other one meanwhile."""
     seen = set[float]()
 
     async def met() -> bool:
         seen.add(await replicas.heartbeat_of(other.pid))
-        return await replicas.owned_by(victim.pid) == 0
+        return await replicas.owned_by(daemon.pid) == 0
 
     await eventually(met, "taken over")
     return len(seen) - 1

@@ -1,4 +1,7 @@
-"""A long time under load with faults at random: memory, open files, tasks and runs must not creep (M19, in small)."""
+"""A long time under load with random faults:
+
+memory, open files, tasks, and runs must not grow (M19, at a small scale).
+"""
 
 import asyncio
 import os
@@ -15,14 +18,14 @@ from typing import NamedTuple
 import pytest
 
 from tests.broker import Broker
-from tests.system.faults.conftest import SetScene
-from tests.system.faults.harness import Scene, requests
+from tests.system.faults.conftest import OpenScenario
+from tests.system.faults.harness import Scenario, requests
 from tests.system.faults.proxy import Proxy, proxy_to
 
 PER_SECOND = 20
 EVERY = 5.0  # seconds between two measurements
 MOST_GROWTH = 24.0  # MiB between the middle third and the last one, on average
-WARM_UP = 200  # requests before the first measurement, which open what stays open
+WARM_UP = 200  # requests before the first measurement, which open everything that stays open
 AT_REST = 45.0  # seconds; in the second half, no idle connection is kept any more
 UNNOTICED = 2000  # requests per task or file that may remain: half of the leak that must be found, one in 1,000
 
@@ -30,7 +33,7 @@ Fault = Callable[[], Awaitable[None]]
 
 
 class Measured(NamedTuple):
-    """What the process holds at one moment."""
+    """The resources of the process at one moment."""
 
     second: float
     mib: float
@@ -39,34 +42,36 @@ class Measured(NamedTuple):
 
 
 @pytest.mark.timeout(7200)
-@pytest.mark.skipif("SOAK_MINUTES" not in os.environ, reason="takes as long as it is told to: make soak MINUTES=30")
-async def test_memory_files_and_tasks_stay_flat_under_load_and_faults(scene: SetScene, node: Broker, amqp: str) -> None:
+@pytest.mark.skipif("SOAK_MINUTES" not in os.environ, reason="takes as long as configured: make soak MINUTES=30")
+async def test_memory_files_and_tasks_stay_flat_under_load_and_faults(
+    open_scenario: OpenScenario, node: Broker, amqp: str
+) -> None:
     seconds = float(os.environ["SOAK_MINUTES"]) * 60
     async with proxy_to("127.0.0.1", node.port) as link:
         through = amqp.replace(f":{node.port}/", f":{link.port}/")
-        async with scene("M19", bridge_amqp=through) as now:
-            await now.victim.start()
-            pid = now.victim.pid
-            await now.publish(requests(WARM_UP))
-            await now.come_to_rest()
-            before = await measure(now, time.monotonic() + AT_REST)
+        async with open_scenario("M19", bridge_amqp=through) as scenario:
+            await scenario.daemon.start()
+            pid = scenario.daemon.pid
+            await scenario.publish(requests(WARM_UP))
+            await scenario.come_to_rest()
+            before = await measure(scenario, time.monotonic() + AT_REST)
             until = time.monotonic() + seconds
             loading, spoiling = (
-                asyncio.create_task(load(now, until)),
-                asyncio.create_task(spoil(now, node, link, until)),
+                asyncio.create_task(load(scenario, until)),
+                asyncio.create_task(inject_faults(scenario, node, link, until)),
             )
-            measured = await measure(now, until)
+            measured = await measure(scenario, until)
             await asyncio.gather(loading, spoiling)
             print(dict(spoiling.result()))
-            await now.apply()
-            at_rest = await measure(now, time.monotonic() + AT_REST)
-            assert now.victim.pid == pid, "it has lived through all of it"
+            await scenario.apply()
+            at_rest = await measure(scenario, time.monotonic() + AT_REST)
+            assert scenario.daemon.pid == pid, "the daemon has survived all of it"
 
-    judge(before, measured, at_rest, now.tally.requests - WARM_UP)
+    judge(before, measured, at_rest, scenario.tally.requests - WARM_UP)
 
 
 def at_rest_with(tasks: int, files: int = 40) -> list[Measured]:
-    """Measured after load: idle connections first, then what is done now and then."""
+    """Measurements after the load: idle connections first, then periodic work."""
     return [Measured(0.0, 100.0, files + more, tasks + more) for more in (60, 50, 60, 0, -3, 0, 12, 0)]
 
 
@@ -79,57 +84,57 @@ def test_a_leak_of_one_file_in_a_thousand_requests_is_found():
     assert leaked(at_rest_with(75), at_rest_with(75, 76), 36_000) == ["files: 40 at rest before, 76 after"]
 
 
-def test_what_remains_at_rest_and_is_no_leak_is_none():
+def test_remaining_resources_without_a_leak_are_accepted():
     assert leaked(at_rest_with(75), at_rest_with(77), 1_000) == []
     assert leaked(at_rest_with(75), at_rest_with(70), 36_000) == []
 
 
-async def load(now: Scene, until: float) -> None:
+async def load(scenario: Scenario, until: float) -> None:
     began, sent = time.monotonic(), 0
     while time.monotonic() < until:
-        await now.publish(requests(PER_SECOND, start=WARM_UP + sent))
+        await scenario.publish(requests(PER_SECOND, start=WARM_UP + sent))
         sent += PER_SECOND
         await asyncio.sleep(max(0.0, began + sent / PER_SECOND - time.monotonic()))
 
 
-async def measure(now: Scene, until: float) -> list[Measured]:
+async def measure(scenario: Scenario, until: float) -> list[Measured]:
     """At least one measurement."""
-    began, pid, measured = time.monotonic(), now.victim.pid, list[Measured]()
+    began, pid, measured = time.monotonic(), scenario.daemon.pid, list[Measured]()
     while not measured or time.monotonic() < until:
         memory, files = memory_mib(pid), open_files(pid)
-        measured.append(Measured(time.monotonic() - began, memory, files, await now.victim.tasks()))
+        measured.append(Measured(time.monotonic() - began, memory, files, await scenario.daemon.tasks()))
         await asyncio.sleep(EVERY)
     return measured
 
 
-async def spoil(now: Scene, node: Broker, link: Proxy, until: float) -> Counter[str]:
-    """Something at random every ten to twenty seconds; gives back how often each was done."""
+async def inject_faults(scenario: Scenario, node: Broker, link: Proxy, until: float) -> Counter[str]:
+    """A random fault every ten to twenty seconds; return how often each occurred."""
     faults: dict[str, Fault] = {
-        "connections to the broker reset": partial(cut, now, link),
-        "link to the broker silent": partial(silence, now, link),
+        "connections to the broker reset": partial(cut, scenario, link),
+        "link to the broker silent": partial(silence, scenario, link),
         "broker killed": partial(kill_broker, node),
-        "receiver of callbacks down": partial(take_receiver_down, now),
-        "store locked": partial(lock_store, now),
+        "receiver of callbacks down": partial(take_receiver_down, scenario),
+        "store locked": partial(lock_store, scenario),
     }
     done: Counter[str] = Counter()
     while time.monotonic() < until - 20:
-        await asyncio.sleep(now.dice.uniform(10.0, 20.0))
-        name = now.dice.choice(sorted(faults))
+        await asyncio.sleep(scenario.rng.uniform(10.0, 20.0))
+        name = scenario.rng.choice(sorted(faults))
         await faults[name]()
         done[name] += 1
-        now.tally.faults += 1
+        scenario.tally.faults += 1
     return done
 
 
-async def cut(now: Scene, link: Proxy) -> None:
-    for _ in range(now.dice.randint(1, 5)):
+async def cut(scenario: Scenario, link: Proxy) -> None:
+    for _ in range(scenario.rng.randint(1, 5)):
         link.cut()
         await asyncio.sleep(0.5)
 
 
-async def silence(now: Scene, link: Proxy) -> None:
+async def silence(scenario: Scenario, link: Proxy) -> None:
     link.go_silent()
-    await asyncio.sleep(now.dice.choice([2.0, 40.0]))  # forgiven, and noticed
+    await asyncio.sleep(scenario.rng.choice([2.0, 40.0]))  # tolerated, and noticed
     link.speak_again()
 
 
@@ -138,21 +143,21 @@ async def kill_broker(node: Broker) -> None:
     await asyncio.to_thread(node.start)
 
 
-async def take_receiver_down(now: Scene) -> None:
-    now.receiver.down = True
-    await asyncio.sleep(3.0)  # less than the second attempt waits
-    now.receiver.down = False
+async def take_receiver_down(scenario: Scenario) -> None:
+    scenario.receiver.down = True
+    await asyncio.sleep(3.0)  # less than the delay of the second attempt
+    scenario.receiver.down = False
 
 
-async def lock_store(now: Scene) -> None:
-    with closing(sqlite3.connect(now.victim.store, isolation_level=None, timeout=30)) as other:
+async def lock_store(scenario: Scenario) -> None:
+    with closing(sqlite3.connect(scenario.daemon.store, isolation_level=None, timeout=30)) as other:
         other.execute("BEGIN IMMEDIATE")
         await asyncio.sleep(6.5)  # longer than SQLite itself waits
         other.execute("ROLLBACK")
 
 
 def judge(before: list[Measured], measured: list[Measured], at_rest: list[Measured], sent: int) -> None:
-    """Print what was seen; compare memory after the first third, in which caches fill, and what remains at rest."""
+    """Print the measurements; compare memory after the first third, in which caches fill, and what remains at rest."""
     third = len(measured) // 3
     middle, last = measured[third : 2 * third], measured[2 * third :]
     slope = statistics.linear_regression(
@@ -171,7 +176,10 @@ def judge(before: list[Measured], measured: list[Measured], at_rest: list[Measur
 
 
 def leaked(before: list[Measured], after: list[Measured], sent: int) -> list[str]:
-    """What remains of so many requests when nothing is left to do: how many tasks run under load says nothing."""
+    """What remains after this many requests when nothing is left to do:
+
+    the number of tasks under load is meaningless.
+    """
     found = []
     for name, opened_once in (("files", 10), ("tasks", 2)):
         at_first, at_last = (

@@ -6,7 +6,7 @@ import pytest
 
 from tests.broker import Broker, running_broker
 from tests.system.interop import javascript
-from tests.system.interop.scene import Results, collected
+from tests.system.interop.environment import Results, collected
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from cloudevents.core.bindings import amqp, http
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
-from tests.system.interop.scene import META, Results
+from tests.system.interop.environment import META, Results
 
 KEYS = {"research.started", "research.succeeded", "closed.failed"}
 ATTRIBUTES = ("specversion", "id", "source", "type", "subject", "datacontenttype")

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from aio_pika.abc import AbstractIncomingMessage
 
-from tests.system.interop.scene import META, TRACE, Results
+from tests.system.interop.environment import META, TRACE, Results
 from tests.system.interop.test_cloudevents import read
 
 MEMBERS = {

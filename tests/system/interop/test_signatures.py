@@ -10,7 +10,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from bridge.core.errors import NotVerified
 from bridge.core.inbound.signatures import StandardWebhooks, standard_webhooks_key
 from tests.system.interop import javascript
-from tests.system.interop.scene import NEW, OLD, SECRETS, Results
+from tests.system.interop.environment import NEW, OLD, SECRETS, Results
 
 BODY = '{"topic": "otters and ünïcödé 🦦"}'
 UNPADDED = NEW.rstrip("=")

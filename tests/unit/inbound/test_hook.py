@@ -51,8 +51,8 @@ class TestTake:
             receive(a_hook(verifier=github((secret,))), webhook(body, headers), 0.0)
         assert caught.value.code == "invalid_json"
 
-        outcome = read(a_hook(rule=Rule()), webhook(), "the-seal")
-        assert outcome == Kickoff(KickoffRequest("triage", {}), "the-seal")
+        outcome = read(a_hook(rule=Rule()), webhook(), "the-digest")
+        assert outcome == Kickoff(KickoffRequest("triage", {}), "the-digest")
 
     def test_a_webhook_that_no_rule_matches_is_ignored(self):
         assert receive(a_hook(rule=Rule(when=compile_expression("`false`"))), webhook(), 0.0) == Ignored()

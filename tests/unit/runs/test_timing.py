@@ -13,33 +13,33 @@ NOW = 10_000.0
 
 
 @pytest.mark.parametrize(("attempt", "delay"), [(1, 2), (2, 4), (5, 32), (6, 60), (7, 60), (5000, 60)])
-def test_refused_kickoffs_are_repeated_ever_more_slowly(attempt: int, delay: float):
+def test_delays_of_kickoff_retries_grow(attempt: int, delay: float):
     wait = timing.next_kickoff_at("run", attempt, NOW, None) - NOW
     assert 0.8 * delay <= wait <= 1.2 * delay
 
 
-def test_a_kickoff_is_not_repeated_sooner_than_the_api_asked():
+def test_a_kickoff_is_not_retried_before_retry_after():
     assert timing.next_kickoff_at("run", 1, NOW, 300.0) == NOW + 300.0
     assert timing.next_kickoff_at("run", 9, NOW, 1.0) > NOW + 40.0
 
 
 @pytest.mark.parametrize("policy", DoubtPolicy)
-def test_every_policy_acts_when_evidence_was_waited_for_as_long_as_was_set(policy: DoubtPolicy):
+def test_the_policy_applies_after_in_doubt_after(policy: DoubtPolicy):
     assert timing.evidence_due_at(CrewPolicy(in_doubt=policy, in_doubt_after=5.0), NOW) == NOW + 5.0
 
 
 @pytest.mark.parametrize(
     ("age", "wait"), [(0, 60), (59, 60), (61, 61), (600, 600), (3600, 3600), (7200, 3600), (86_400, 3600)]
 )
-def test_the_longer_a_run_is_over_the_rarer_its_execution_is_looked_at(age: float, wait: float):
+def test_late_polls_become_rarer_with_the_time_since_the_end(age: float, wait: float):
     assert timing.next_late_poll_at(replace(a_run(), finished_at=NOW), NOW + age) == NOW + age + wait
 
 
-def test_after_a_day_an_execution_is_left_to_itself():
+def test_late_polls_end_after_a_day():
     assert timing.next_late_poll_at(replace(a_run(), finished_at=NOW), NOW + 86_401) is None
 
 
-def test_many_runs_that_are_taken_up_at_once_are_spread_out():
+def test_runs_recovered_together_are_spread_out():
     moments = [jitter.spread(f"run-{number}", NOW, 10.0) for number in range(200)]
     assert all(NOW <= moment < NOW + 10.0 for moment in moments)
     assert len({int(moment) for moment in moments}) == 10
