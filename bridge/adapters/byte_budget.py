@@ -1,10 +1,11 @@
-"""Limits how many bytes one use may hold in memory: request bodies, and responses being sent.
+"""Limits how many bytes one use may hold in memory: request bodies, parsed requests, and responses being sent.
 
 Counts are limited elsewhere; a count of large things is no limit. Each use has a separate budget, so that none takes
 the memory of another, and within it each holder is limited by what it holds itself.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Self
 
@@ -46,7 +47,8 @@ class ByteBudget:
         self.held = 0
         self._of_holder = int(limit * share)
         self._holds: dict[Hold, None] = {}
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._held_by = Counter[str]()
+        self._waiting: dict[asyncio.Future[None], None] = {}  # the first come first
 
     @property
     def left(self) -> int:
@@ -57,15 +59,18 @@ class ByteBudget:
         """Begin to hold bytes, none yet."""
         return Hold(self, holder, evict)
 
-    async def room(self, holder: str = "") -> None:
-        """Wait until a holder may take more; how much is only known once it is there."""
-        while self.held >= self.limit or self._held_by(holder) >= self._of_holder:
+    async def room(self, holder: str = "", size: int = 1) -> None:
+        """Wait until a holder may take so many bytes more, or anything where that is only known once it is there.
+
+        What exceeds the limit, or the holder's share, may be taken alone.
+        """
+        while not (_fits(size, self.held, self.limit) and _fits(size, self._held_by[holder], self._of_holder)):
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.add(waiter)
+            self._waiting[waiter] = None
             try:
                 await waiter
             finally:
-                self._waiting.discard(waiter)
+                del self._waiting[waiter]
 
     def grow(self, hold: Hold, size: int) -> None:
         """Count so many bytes more of a hold.
@@ -75,6 +80,7 @@ class ByteBudget:
         """
         hold.size += size
         self.held += size
+        self._held_by[hold.holder] += size
         self._holds[hold] = None
         while self.held > self.limit and (victim := self._victim()) is not None:
             self.release(victim)
@@ -87,17 +93,26 @@ class ByteBudget:
             return
         del self._holds[hold]
         self.held -= hold.size
+        self._held_by[hold.holder] -= hold.size
+        if not self._held_by[hold.holder]:
+            del self._held_by[hold.holder]
         hold.size = 0
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _held_by(self, holder: str) -> int:
-        return sum(hold.size for hold in self._holds if hold.holder == holder)
-
     def _victim(self) -> Hold | None:
         evictable = [hold for hold in self._holds if hold.evict is not None]
         if not evictable:
             return None
-        largest = max({hold.holder for hold in evictable}, key=self._held_by)
+        largest = max({hold.holder for hold in evictable}, key=self._held_by.__getitem__)
         return next(hold for hold in evictable if hold.holder == largest)
+
+
+def _fits(size: int, held: int, limit: int) -> bool:
+    return not held or held + size <= limit
+
+
+def values_budget() -> ByteBudget:
+    """Return a budget for parsed requests, from their parsing until they are stored or refused."""
+    return ByteBudget(VALUES, share=0.5)

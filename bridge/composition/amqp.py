@@ -41,7 +41,9 @@ def build_broker(runtime: Runtime, amqp: AmqpSettings, inputs: CrewInputs, apply
     accept = build_accept(runtime, BoundedInputCheck(inputs, max(1, amqp.prefetch // INPUT_CHECK_FRACTION)))
     accept_command = AcceptCommand(apply_command, store.commands, clock)
     refuse = RefuseMessage(store, amqp.dead, clock, new_id, deliver)
-    consumer = AmqpConsumer(link, topology, rules, amqp.prefetch, accept, refuse, accept_command, store.probe)
+    consumer = AmqpConsumer(
+        link, topology, rules, amqp.prefetch, accept, refuse, accept_command, store.probe, runtime.values
+    )
     publisher = AmqpPublisher(link, topology, amqp.event_mode)
     counters.show_link("consume", lambda: consumer.ready)
     counters.show_link("publish", lambda: publisher.ready)

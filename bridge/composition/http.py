@@ -18,6 +18,7 @@ from bridge.adapters.http.api.deliveries import DeliveriesApi
 from bridge.adapters.http.api.events import EventsApi
 from bridge.adapters.http.api.runs import RunsApi
 from bridge.adapters.http.auth import Clients
+from bridge.adapters.http.memory import HttpMemory
 from bridge.adapters.http.ops import OpsApi
 from bridge.adapters.http.server import HttpServer, build_servers
 from bridge.adapters.http.webhooks.crew import CrewWebhooksApi
@@ -76,7 +77,8 @@ def build_http_servers(
     clients = Clients(build_clients(settings), client_rate(settings), listen.max_connections)
     runtime.renewals.append(lambda renewed: clients.renew(build_clients(renewed)))
     routes = _routes(runtime, clients, apply_command, webhook, inputs)
-    return build_servers(listen, routes, ops.routes(), clients, counters.report)
+    memory = HttpMemory(values=runtime.values)
+    return build_servers(listen, routes, ops.routes(), clients, counters.report, memory)
 
 
 def _max_open_files() -> float:

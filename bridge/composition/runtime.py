@@ -9,6 +9,7 @@ from typing import Any
 import uuid_utils
 from prometheus_client import CollectorRegistry
 
+from bridge.adapters.byte_budget import ByteBudget, values_budget
 from bridge.adapters.clock import SteadyClock, steady_clock
 from bridge.adapters.kickoff_journal import KickoffJournal, NullJournal, open_journal
 from bridge.adapters.store import SqlStore, open_store
@@ -35,6 +36,7 @@ class Runtime:
     crews: dict[str, Crew] = field(default_factory=dict)
     own_ports: set[int] = field(default_factory=set)
     redactor: Redactor = field(default_factory=Redactor)
+    values: ByteBudget = field(default_factory=values_budget)
     renewals: list[Renewal] = field(default_factory=list)
     """Called with the new settings when a secret file has changed."""
 

@@ -5,6 +5,7 @@ from functools import partial
 from bridge.composition.policies import callback_rules, kickoff_capacity
 from bridge.composition.runtime import Runtime, new_id
 from bridge.core.delivery.receivers import ConcurrencyLimits
+from bridge.core.runs import kickoff_memory
 from bridge.ports.deliveries import Sender
 from bridge.ports.inbound import Accept, ApplyCommand
 from bridge.ports.lifecycle import Service
@@ -73,7 +74,8 @@ def build_workers(runtime: Runtime, webhook: HandleCrewWebhook, apply_command: A
 def _crew_workers(runtime: Runtime, crew: Crew) -> list[Service]:
     clock, store, signals = runtime.clock, runtime.store, runtime.signals
     notify_kickoff, notify_poll = partial(signals.kickoff, crew.name), partial(signals.poll, crew.name)
-    kickoff = Kickoff(crew, store, clock, notify_poll, signals.deliver, runtime.journal)
+    max_bytes = kickoff_memory.MAX_BYTES // len(runtime.crews)
+    kickoff = Kickoff(crew, store, clock, notify_kickoff, notify_poll, signals.deliver, runtime.journal, max_bytes)
     poll = Poll(crew, store, clock, notify_kickoff, signals.deliver, signals.recover)
     return [
         runtime.worker(kickoff, kickoff_capacity(runtime.settings.crews[crew.name])),

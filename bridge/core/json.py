@@ -6,7 +6,7 @@ be stored and would fail later, in another parser or database, so the listeners 
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, ItemsView, Iterator, Mapping
 from typing import Any, NoReturn
 
 from bridge.core.errors import RequestRefused
@@ -18,8 +18,62 @@ _MIN_BYTES_PER_CONTAINER = 6  # of a body that contains more
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # linear, as it also matches an unclosed one
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # escaped in JSON; the backslash itself is not escaped
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # escaped; possibly half of a pair
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+_TEXT_COPIES = 4  # of a body: as read, as text, as stored, for the fingerprint
+_VALUE_BYTES = 80  # memory of a small value or key, which may take only two bytes in the body
+_MARKS = (b",", b":", b"[", b"{")
+
+
+class EncodedObject(Mapping[str, Any]):
+    """A JSON object kept as text, which takes a fraction of the memory of the parsed object.
+
+    Every access parses it again, so call `items` or `decoded` once.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+    def decoded(self) -> dict[str, Any]:
+        """Return the parsed object; raise `ValueError` for text that is not JSON."""
+        found: dict[str, Any] = json.loads(self.text)
+        return found
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return the members, parsed once."""
+        return self.decoded().items()
+
+    def __getitem__(self, name: str) -> Any:
+        return self.decoded()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.decoded())
+
+    def __len__(self) -> int:
+        return len(self.decoded())
+
+    def __eq__(self, other: object) -> bool:
+        return self.decoded() == (other.decoded() if isinstance(other, EncodedObject) else other)
+
+    __hash__ = None  # type: ignore[assignment]  # as that of a dict
+
+
+def _plain(value: object) -> dict[str, Any]:
+    if isinstance(value, EncodedObject):
+        return value.decoded()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
+_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=_plain)
+
+
+def parsed_bytes(body: bytes) -> int:
+    """Estimate the bytes of memory that a body takes while it is parsed, stored, and fingerprinted."""
+    return _TEXT_COPIES * len(body) + _VALUE_BYTES * sum(body.count(mark) for mark in _MARKS)
+
+
+def encoded_bytes(value: Mapping[str, Any]) -> int:
+    """Return the length of an object's text."""
+    return len(value.text if isinstance(value, EncodedObject) else compact(value))
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

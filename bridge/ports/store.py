@@ -1,5 +1,6 @@
 """What the steps and listeners need from the store."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -41,11 +42,18 @@ class Store(Protocol):
         """Store deliveries that belong to no run, such as dead letters and notices."""
 
     async def claim_accepted(
-        self, crew: str, room: int, max_running: int, now: float, limits: Budgets = UNLIMITED
+        self,
+        crew: str,
+        room: int,
+        max_running: int,
+        now: float,
+        limits: Budgets = UNLIMITED,
+        max_bytes: float = math.inf,
     ) -> list[Run]:
         """Claim at most `room` due accepted runs of a crew, by priority and age.
 
-        The claim keeps the crew within `max_running`, and the crew and the senders within their budgets.
+        The claim keeps the crew within `max_running`, the crew and the senders within their budgets, and more runs than
+        one within `max_bytes` of memory (`core.runs.kickoff_memory`).
         """
 
     async def seconds_until_budget(self, run: Run, limits: Budgets, now: float) -> float:

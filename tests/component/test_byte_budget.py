@@ -48,6 +48,18 @@ async def test_a_holder_at_its_share_waits_and_others_do_not() -> None:
     await waiting
 
 
+async def test_what_is_too_large_for_the_rest_waits_and_what_is_too_large_for_all_goes_alone() -> None:
+    budget = ByteBudget(10)
+    first = budget.hold("a")
+    first.grow(6)
+    await budget.room("b", 4)
+    waiting = asyncio.create_task(budget.room("b", 40))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    first.release()
+    await waiting
+
+
 async def test_all_wait_while_the_budget_is_used_up_and_a_cancelled_one_is_dropped() -> None:
     budget = ByteBudget(10)
     full = budget.hold("a")

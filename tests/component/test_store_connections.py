@@ -2,9 +2,11 @@
 
 import threading
 
+import pytest
 from sqlalchemy import create_engine
 
 from bridge.adapters.store.connections import Connections
+from bridge.adapters.threads import started_threads
 
 
 async def test_all_threads_are_started_up_front():
@@ -12,3 +14,19 @@ async def test_all_threads_are_started_up_front():
     connections = Connections(create_engine("sqlite://"), 5)
     assert threading.active_count() == before + 5
     await connections.close()
+
+
+def test_a_pool_that_cannot_start_all_its_threads_fails_at_once(monkeypatch: pytest.MonkeyPatch):
+    start, started = threading.Thread.start, list[threading.Thread]()
+
+    def limited(thread: threading.Thread) -> None:
+        if len(started) == 3:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    usual = threading.stack_size()
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        started_threads(5, "some", 256 * 1024)
+    assert threading.stack_size() == usual

@@ -18,6 +18,7 @@ from bridge.core.errors import ExecutionTaken, ProcessExpired, RequestRefused, S
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.runs import state_machine
+from bridge.core.runs.kickoff_memory import bytes_of
 from bridge.core.runs.model import CrewPolicy, Decision, Deferral, Envelope, Outcome, State
 from bridge.ports.inbound import Accepted
 from bridge.ports.queries import RunFilter
@@ -166,7 +167,7 @@ class TestRoundTrips:
         await accepted(store, inputs=value, meta=value)
         run = await store.load(run_id(1))
         assert run is not None
-        assert json.dumps(run.request.inputs) == json.dumps(value)
+        assert json.dumps(dict(run.request.inputs)) == json.dumps(value)
         assert json.dumps(run.request.meta) == json.dumps(value)
 
     @pytest.mark.parametrize("value", ODD_VALUES, ids=["unicode", "floats", "64 bit", "big", "long"])
@@ -235,6 +236,15 @@ class TestClaimingRuns:
         assert ids(await store.claim_accepted("research", 9, 9, NOW + 9)) == [run_id(3)]
         assert await store.claim_accepted("research", 9, 9, NOW + 9) == []
         assert ids(await store.claim_accepted("research", 9, 9, NOW + 10)) == [run_id(2)]
+
+    async def test_no_more_are_claimed_than_fit_into_memory_but_one(self, store: SqlStore):
+        for number in (1, 2, 3, 4):
+            await accepted(store, number, inputs={"topic": "x" * 10_000}, meta={"note": "x" * 1_000})
+        one = bytes_of(a_run(5, inputs={"topic": "x" * 10_000}, meta={"note": "x" * 1_000}))
+        first = await store.claim_accepted("research", 9, 9, NOW, max_bytes=2 * one)
+        then = await store.claim_accepted("research", 9, 9, NOW, max_bytes=one - 1)
+        last = await store.claim_accepted("research", 9, 2, NOW, max_bytes=one)
+        assert (ids(first), ids(then), last) == ([run_id(1), run_id(2)], [run_id(3)], [])
 
     async def test_no_more_are_claimed_than_the_limit(self, store: SqlStore):
         for number in range(1, 6):

@@ -17,7 +17,9 @@ from bridge.adapters.amqp.connection import INTERNAL, AmqpLink, LinkOptions, Ses
 from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, ConnectionLost
 from bridge.adapters.amqp.messages import MessageRules, is_command, read_command, read_refused, read_request
 from bridge.adapters.amqp.topology import Topology, ensure_inbound, rebind_periodically
+from bridge.adapters.byte_budget import ByteBudget, values_budget
 from bridge.core.errors import RequestRefused, Stale, StoreBroken, StoreDamaged, StoreUnavailable
+from bridge.core.json import parsed_bytes
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.inbound import Accept, AcceptCommand, Refuse
 from bridge.ports.lifecycle import Health
@@ -42,6 +44,7 @@ class AmqpConsumer:
         refuse: Refuse,
         take_command: AcceptCommand,
         probe_store: ProbeStore,
+        values: ByteBudget | None = None,
     ) -> None:
         self._link = AmqpLink(link, "consume", self._consuming)
         self._report = link.report
@@ -53,6 +56,7 @@ class AmqpConsumer:
         self._refuse = refuse
         self._take_command = take_command
         self._probe_store = probe_store
+        self._values = values or values_budget()
         self._backpressure = Backpressure()
         self._channel_consumer: ChannelConsumer | None = None
         self._stopping = asyncio.Event()
@@ -154,6 +158,14 @@ class AmqpConsumer:
                 await asyncio.sleep(STORE_PAUSE)
 
     async def _store(self, message: AbstractIncomingMessage) -> None:
+        """Store a message as soon as there is memory to parse it."""
+        source = self._rules.source
+        await self._values.room(source)
+        with self._values.hold(source) as hold:
+            hold.grow(parsed_bytes(message.body))
+            await self._accept_or_refuse(message)
+
+    async def _accept_or_refuse(self, message: AbstractIncomingMessage) -> None:
         try:
             if is_command(message):
                 await self._take_command(*read_command(message, self._rules), self._rules.source)

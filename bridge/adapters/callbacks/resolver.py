@@ -7,18 +7,21 @@ few threads. With those, the names of a few dead receivers would delay every oth
 import asyncio
 import socket
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from bridge.adapters.threads import started_threads
+
 MAX_LOOKUPS = 256  # concurrent; more than the concurrent calls, because a lookup outlives an abandoned attempt
+
+STACK = 512 * 1024  # bytes for each thread, which only looks names up; only what is used takes memory
 
 
 class SystemResolver(AbstractResolver):
     """Resolves names with the system's lookup in its own threads."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(MAX_LOOKUPS, thread_name_prefix="callback-names")
+        self._threads = started_threads(MAX_LOOKUPS, "callback-names", STACK)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC

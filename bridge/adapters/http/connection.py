@@ -22,6 +22,7 @@ from bridge.core.http.limits import Connections
 
 _LINGER_SECONDS = 2.0  # to read the rest of a refused body, so that the client sees the response and not a reset
 _LINGER_BYTES = 1024 * 1024  # at most that much of it
+_READ_BUFFER = 64 * 1024  # bytes of a body; twice as many pause reading, before the body's task can count them
 _MIN_SENT = 64 * 1024  # bytes of responses that a client must read within `write_seconds`
 
 log = structlog.get_logger()
@@ -61,6 +62,7 @@ class Connection(web.RequestHandler):
             keepalive_timeout=keepalive_seconds,
             access_log=None,  # type: ignore[arg-type]  # aiohttp accepts None, against its annotation
             lingering_time=_LINGER_SECONDS,
+            read_bufsize=_READ_BUFFER,
             auto_decompress=False,  # `body` decompresses, after authentication
         )
         self._open_connections = open_connections

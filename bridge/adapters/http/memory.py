@@ -5,32 +5,33 @@ body waits before it is parsed, and a response waits before it is read from the 
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from bridge.adapters.byte_budget import BODIES, RESPONSES, VALUES, ByteBudget, Hold
+from bridge.adapters.byte_budget import BODIES, RESPONSES, ByteBudget, Hold, values_budget
 from bridge.adapters.http import problems
 from bridge.core.addresses import client_network
+from bridge.core.json import parsed_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class HttpMemory:
-    """The memory budgets shared by all ports."""
+    """The memory budgets shared by all ports; that of parsed values, by other listeners as well."""
 
     bodies: ByteBudget = field(default_factory=lambda: ByteBudget(BODIES))
-    values: ByteBudget = field(default_factory=lambda: ByteBudget(VALUES, share=0.5))
+    values: ByteBudget = field(default_factory=values_budget)
     responses: ByteBudget = field(default_factory=lambda: ByteBudget(RESPONSES, share=0.25))
 
 
 MEMORY = web.AppKey("MEMORY", HttpMemory)
 CALLER = web.RequestKey("CALLER", str)
 """The client's name, once it is authenticated."""
+LONGEST_WAIT = 10.0  # seconds that a body waits to be read, until older ones are evicted for it
 _BODY = web.RequestKey("BODY", Hold)
 _VALUE = web.RequestKey("VALUE", Hold)
 _RESPONSE = web.RequestKey("RESPONSE", Hold)
-_COPIES = 4  # of a body's text: read, parsed, stored, fingerprinted
-_VALUE_BYTES = 80  # memory of a small value or key, which may take only two bytes in the body
 
 
 def caller_of(request: web.BaseRequest) -> str:
@@ -41,29 +42,51 @@ def caller_of(request: web.BaseRequest) -> str:
 async def receive(request: web.Request, seconds: float) -> bytes:
     """Return a request's whole body; its memory is counted until the request has been handled.
 
+    The body of an authenticated caller first waits for room. The oldest body of the caller with most is evicted for one
+    for which there is none, because a body that never ends would keep everyone waiting.
     Raise `TimeoutError` after `seconds`, `HTTPRequestEntityTooLarge`, or `Problem` (503) if the body was evicted.
     """
     evicted, body = False, bytearray()
+    await _reserve_announced(request)
     async with asyncio.timeout(seconds) as deadline:
 
         def evict() -> None:
             nonlocal evicted
-            evicted = True
-            deadline.reschedule(0.0)
+            if not evicted and not deadline.expired():  # what arrives until the task wakes up may be evicted again
+                evicted = True
+                deadline.reschedule(0.0)
 
-        hold = request[_BODY] = request.app[MEMORY].bodies.hold(caller_of(request), evict)
+        hold = request[_BODY]
+        hold.evict = evict
         try:
             while chunk := await request.content.readany():
                 body += chunk
                 if len(body) > request.client_max_size:
                     raise web.HTTPRequestEntityTooLarge(request.client_max_size, len(body))
-                hold.grow(len(chunk))
+                hold.grow(max(0, len(body) - hold.size))
+                del chunk  # or it would be held, beside its copy, until the next one arrives
         except asyncio.CancelledError:
             if evicted:
                 raise problems.from_status(503, "too many bodies in flight; retry", {"Retry-After": "1"}) from None
             raise
-        hold.evict = None
+        finally:
+            hold.evict = None
     return bytes(body)
+
+
+async def _reserve_announced(request: web.Request) -> None:
+    """Hold the announced size of an authenticated caller's body as soon as there is room; of others, nothing yet.
+
+    An announcement costs nothing, so those of unauthenticated callers must not take room.
+    """
+    caller, bodies = caller_of(request), request.app[MEMORY].bodies
+    hold = request[_BODY] = bodies.hold(caller)
+    if CALLER in request and request.can_read_body:
+        size = request.content_length or 1
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_WAIT):
+                await bodies.room(caller, size)
+        hold.grow(size)
 
 
 async def reserve_for_parsing(request: web.Request, body: bytes) -> None:
@@ -71,7 +94,7 @@ async def reserve_for_parsing(request: web.Request, body: bytes) -> None:
     values = request.app[MEMORY].values
     await values.room(caller_of(request))
     hold = request[_VALUE] = values.hold(caller_of(request))
-    hold.grow(_COPIES * len(body) + _VALUE_BYTES * sum(body.count(mark) for mark in (b",", b":", b"[", b"{")))
+    hold.grow(parsed_bytes(body))
 
 
 def release(request: web.Request) -> None:

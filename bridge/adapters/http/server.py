@@ -147,6 +147,7 @@ def build_servers(
     ops: Iterable[web.RouteDef],
     clients: Clients,
     report: ReportFault = log_fault,
+    memory: HttpMemory | None = None,
 ) -> tuple[HttpServer, ...]:
     """Return the API server, and a second one if the ops routes have a separate port; the second stops last.
 
@@ -154,8 +155,8 @@ def build_servers(
     """
     clients.check_host(listen.host)
     if listen.ops_port is None:
-        return (HttpServer(listen, [*api, *ops], clients, report=report),)
-    private, memory = replace(listen, port=listen.ops_port), HttpMemory()
+        return (HttpServer(listen, [*api, *ops], clients, report=report, memory=memory),)
+    private, memory = replace(listen, port=listen.ops_port), memory or HttpMemory()
     return (
         HttpServer(listen, api, clients, report=report, memory=memory),
         HttpServer(private, ops, clients, "http-ops", report, memory),

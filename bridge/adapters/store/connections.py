@@ -5,26 +5,16 @@ SQLAlchemy's asynchronous engines switch threads for every statement, which cost
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
+
+from bridge.adapters.threads import started_threads
 
 T = TypeVar("T")
 
 Work = Callable[[Connection], T]
 """The body of a transaction. It runs in a thread, so it must not use what the event loop may change concurrently."""
-
-
-def _started_threads(number: int) -> ThreadPoolExecutor:
-    """Start all threads at once, so that a thread that cannot start fails the startup, not a request."""
-    threads = ThreadPoolExecutor(number, thread_name_prefix="store")
-    started = Barrier(number + 1)
-    for _ in range(number):
-        threads.submit(started.wait)
-    started.wait()
-    return threads
 
 
 class Connections:
@@ -34,7 +24,7 @@ class Connections:
         """`verify` raises an error if the files of the database are no longer the ones that were opened."""
         self.engine = engine
         self._verify = verify
-        self._threads = _started_threads(number)
+        self._threads = started_threads(number, "store")
 
     async def run(self, work: Work[T]) -> T:
         """Run `work` in a transaction, committed on return; canceling the caller does not stop it.

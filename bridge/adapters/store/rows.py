@@ -1,6 +1,7 @@
 """Converts runs, events, deliveries, and attempts to rows, and back."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from sys import intern
 from typing import Any
@@ -11,10 +12,12 @@ from bridge.adapters.store.schema import deliveries, events, receivers
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination, Event, Receiver
 from bridge.core.delivery.receivers import receiver_name
 from bridge.core.human_input.model import NO_HUMAN_INPUT, HumanInput, Question, QuestionContent, QuestionStage
-from bridge.core.json import compact
+from bridge.core.json import EncodedObject, compact
 from bridge.core.runs.model import Deferral, Envelope, KickoffRequest, Outcome, Run, RunError, State
 
 Values = dict[str, Any]
+
+LARGE_INPUTS = 4096  # bytes, beyond which inputs stay encoded in memory
 
 MUTABLE_COLUMNS = (
     "state",
@@ -217,13 +220,19 @@ def event_from_row(row: Row[Any]) -> Event:
 def _request_from_row(row: Row[Any]) -> KickoffRequest:
     return KickoffRequest(
         crew=intern(row.crew),  # few crews, many runs
-        inputs=_load(row.inputs),
+        inputs=_inputs_from_row(row.inputs),
         meta=_load(row.meta),
         callback_url=row.callback_url,
         deadline=row.deadline,
         priority=row.priority,
         idempotency_key=row.idempotency_key,
     )
+
+
+def _inputs_from_row(stored: bytes) -> Mapping[str, Any]:
+    """Large inputs stay encoded; they are parsed all the same, to find out whether the row can be decoded."""
+    parsed: Values = _load(stored)
+    return EncodedObject(bytes(stored)) if len(stored) > LARGE_INPUTS else parsed
 
 
 def _outcome_from_row(row: Row[Any]) -> Outcome:
@@ -259,6 +268,8 @@ def shift_question_times(stored: bytes, seconds: float) -> bytes | None:
 
 
 def _dump(value: Any) -> bytes | None:
+    if isinstance(value, EncodedObject):
+        return value.text
     return None if value is None else compact(value)
 
 

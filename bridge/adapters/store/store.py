@@ -5,6 +5,7 @@ nothing, and its caller gets `Stale`.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -97,10 +98,16 @@ class SqlStore:
         await self._batches.write(accept.add_deliveries, deliveries)
 
     async def claim_accepted(
-        self, crew: str, room: int, max_running: int, now: float, limits: Budgets = UNLIMITED
+        self,
+        crew: str,
+        room: int,
+        max_running: int,
+        now: float,
+        limits: Budgets = UNLIMITED,
+        max_bytes: float = math.inf,
     ) -> list[Run]:
-        """Claim due accepted runs of a crew, by priority and age, within `max_running` and the budgets."""
-        request = claims.ClaimAccepted(self._process, crew, room, max_running, now, limits, self._free_slots)
+        """Claim due accepted runs of a crew, by priority and age, within slots, budgets, and memory."""
+        request = claims.ClaimAccepted(self._process, crew, room, max_running, now, limits, max_bytes, self._free_slots)
         return await self._claimer.claim(claims.claim_runs, request)
 
     async def seconds_until_budget(self, run: Run, limits: Budgets, now: float) -> float:

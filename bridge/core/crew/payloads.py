@@ -38,7 +38,7 @@ def kickoff_body(run: Run, policy: CrewPolicy, webhooks: Webhooks | None = None)
 
     `meta` carries the bridge's ids beside the producer's, because it is the only thing that the API returns.
     """
-    inputs = dict(run.request.inputs) if policy.is_flow else _as_text(run.request.inputs)
+    inputs = run.request.inputs if policy.is_flow else _as_text(run.request.inputs)
     meta = {**run.request.meta, "bridge_run_id": run.run_id, "bridge_attempt": run.attempt}
     return {"inputs": inputs, "meta": meta} | (webhooks.members(run) if webhooks else {})
 

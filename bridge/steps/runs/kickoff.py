@@ -8,7 +8,7 @@ import structlog
 from bridge.core.crew.payloads import kickoff_body
 from bridge.core.crew.responses import InDoubt, KickoffResponse, Started
 from bridge.core.errors import Stale, StoreBroken, StoreDamaged
-from bridge.core.runs import state_machine
+from bridge.core.runs import kickoff_memory, state_machine
 from bridge.core.runs.model import Decision, Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.journal import Journal
@@ -24,32 +24,57 @@ log = structlog.get_logger()
 
 
 class Kickoff:
-    """Starts the runs of one crew. It marks a run `starting` immediately before its POST."""
+    """Starts the runs of one crew. It marks a run `starting` immediately before its POST.
+
+    `notify` signals this step's worker. `max_bytes`: memory for runs in progress, beyond which none are claimed.
+    """
 
     kind = Quarantined.RUN
 
     def __init__(
-        self, crew: Crew, store: Store, clock: Clock, notify_poll: Notify, notify_deliveries: Notify, journal: Journal
+        self,
+        crew: Crew,
+        store: Store,
+        clock: Clock,
+        notify: Notify,
+        notify_poll: Notify,
+        notify_deliveries: Notify,
+        journal: Journal,
+        max_bytes: int = kickoff_memory.MAX_BYTES,
     ) -> None:
         self.name = f"kickoff-{crew.name}"
         self._crew = crew
         self._store = store
         self._clock = clock
+        self._notify = notify
         self._notify_poll = notify_poll
         self._notify_deliveries = notify_deliveries
         self._journal = journal
+        self._max_bytes = max_bytes
+        self._bytes_in_progress = 0
 
     async def claim(self, room: int) -> Sequence[Run]:
-        """Claim accepted runs within the crew's free slots and the budgets."""
-        room = self._crew.breaker.capacity(room)
-        if not room:
+        """Claim accepted runs within the crew's free slots, the budgets, and memory."""
+        room, left = self._crew.breaker.capacity(room), self._max_bytes - self._bytes_in_progress
+        if not room or left <= 0:
             return []
         crew = self._crew
-        claimed = await self._store.claim_accepted(crew.name, room, crew.max_running, self._clock(), crew.budgets)
+        claimed = await self._store.claim_accepted(crew.name, room, crew.max_running, self._clock(), crew.budgets, left)
         self._crew.breaker.begin_trial(len(claimed))
+        self._bytes_in_progress += sum(map(kickoff_memory.bytes_of, claimed))
         return claimed
 
     async def handle(self, run: Run) -> None:
+        """Start the run, and release its memory."""
+        size = kickoff_memory.bytes_of(run)
+        try:
+            await self._start(run)
+        finally:
+            self._bytes_in_progress -= size
+            if size >= kickoff_memory.LARGE:
+                self._notify()
+
+    async def _start(self, run: Run) -> None:
         """Mark, POST, and store the response. The mark is durable before the first byte of the POST."""
         await self._crew.api.acquire()
         beginning = state_machine.begin(run, self._clock())

@@ -22,6 +22,7 @@ from bridge.core.crew.responses import Refused, Started
 from bridge.core.delivery.model import Channel
 from bridge.core.polling.planner import PollPlanner
 from bridge.core.runs import state_machine
+from bridge.core.runs.kickoff_memory import MAX_BYTES
 from bridge.core.runs.model import CrewPolicy, Envelope, Run
 from bridge.steps._crew import Crew
 from bridge.steps.crew_webhooks import HandleCrewWebhook
@@ -105,7 +106,21 @@ class Bench:
 
     @property
     def kickoff(self) -> Kickoff:
-        return Kickoff(self.crew, self.store, self.clock, self.signals["poll"], self.signals["deliver"], self.journal)
+        return self.kickoff_within(MAX_BYTES)
+
+    def kickoff_within(self, max_bytes: int) -> Kickoff:
+        """The step with so much memory."""
+        signals = self.signals
+        return Kickoff(
+            self.crew,
+            self.store,
+            self.clock,
+            signals["kickoff"],
+            signals["poll"],
+            signals["deliver"],
+            self.journal,
+            max_bytes,
+        )
 
     @property
     def poll(self) -> Poll:

@@ -9,9 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from bridge.adapters.http import memory
 from bridge.adapters.http.read_limits import MAX_CONCURRENT
 from bridge.core.runs.model import Outcome, State
 from tests.http_client import BODY, LISTEN, Bridge, bearer, serving
+from tests.patience import PATIENCE
 
 SLOW_BODIES = replace(LISTEN, max_body=1_000_000, body_seconds=60.0, write_seconds=0.2)
 TOKEN = f"Authorization: {bearer('submitter')['Authorization']}\r\n".encode()
@@ -32,8 +34,9 @@ async def held_back(bridge: Bridge, size: int) -> tuple[asyncio.StreamReader, as
     return reader, writer
 
 
-async def test_endless_bodies_make_room_for_others(bridge: Bridge) -> None:
+async def test_endless_bodies_make_room_for_others(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nine hundred of a megabyte, each without its last byte, took 1.8 GB."""
+    monkeypatch.setattr(memory, "LONGEST_WAIT", 0.01)
     bodies = bridge.servers[0].memory.bodies
     bodies.limit = 3_000_000
     held = [await held_back(bridge, 900_000) for _ in range(6)]
@@ -46,6 +49,15 @@ async def test_endless_bodies_make_room_for_others(bridge: Bridge) -> None:
     for _, writer in held:
         writer.close()
     await asyncio.gather(*responses, return_exceptions=True)
+
+
+async def test_bodies_of_a_client_wait_for_one_another(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is refused: four hundred of a megabyte displaced one another, and took 700 MB before they were counted."""
+    monkeypatch.setattr(memory, "LONGEST_WAIT", PATIENCE)
+    bridge.servers[0].memory.bodies.limit = 1_000_000
+    body = BODY | {"inputs": {"text": "x" * 400_000}}
+    responses = await asyncio.gather(*(bridge.submit(body) for _ in range(20)))
+    assert {response.status for response in responses} == {202}
 
 
 async def test_a_body_is_not_counted_after_it_was_handled(bridge: Bridge) -> None:

@@ -6,25 +6,33 @@ thread reserves 8 MiB for its stack and up to 128 MiB for its arena.
 
 import asyncio
 import contextlib
+import hashlib
+import hmac
+import json
 import re
 import resource
 import socket
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import aio_pika
 import aiohttp
+import pytest
 import yaml
+from aiohttp import web
 
 from bridge.adapters.amqp.topology import Topology, ensure_inbound
 from tests.broker import free_ports
 
 MIB = 1024 * 1024
+SECRET = "hook-secret-of-this-test"
+CREW = {"url": "http://127.0.0.1:9", "token": "crew-token-of-this-test"}
 MANIFEST = Path(__file__).parents[3] / "deploy" / "kubernetes" / "base" / "deployment.yaml"
 Record = Callable[[str, object], None]
 
@@ -65,18 +73,20 @@ class Daemon:
 
 
 @asynccontextmanager
-async def limited(folder: Path, amqp: str | None = None) -> AsyncIterator[Daemon]:
+async def limited(
+    folder: Path, amqp: str | None = None, crew: Mapping[str, object] | None = None
+) -> AsyncIterator[Daemon]:
     [port] = free_ports(1)
     store = folder / "bridge.db"
     settings = {
         "http": {"port": port},
         "store": {"url": f"sqlite:///{store}"},
         "log": {"level": "error"},
-        "crews": {"research": {"url": "http://127.0.0.1:9", "token": "crew-token-of-this-test"}},
+        "crews": {"research": {**CREW, **(crew or {})}},
         "hooks": {
             "shop": {
                 "crew": "research",
-                "verify": {"scheme": "github", "secret": "hook-secret-of-this-test"},
+                "verify": {"scheme": "github", "secret": SECRET},
                 "inputs": {"topic": "body.topic"},
             }
         },
@@ -108,6 +118,65 @@ async def _answering(http: aiohttp.ClientSession, url: str) -> None:
             async with http.get(f"{url}/healthz"):
                 return
         await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def silent_crew() -> AsyncIterator[tuple[str, asyncio.Event, Counter[str]]]:
+    """A crew API that reads kickoffs and answers them only once the event is set, and how many of each it has read."""
+    answer, read = asyncio.Event(), Counter[str]()
+
+    async def kickoff(request: web.Request) -> web.Response:
+        await request.read()
+        read["kickoffs"] += 1
+        await answer.wait()
+        return web.json_response({"kickoff_id": f"k-{read['kickoffs']}-{id(request)}"})
+
+    async def status(_: web.Request) -> web.Response:
+        return web.json_response({"state": "RUNNING"})
+
+    async def inputs(_: web.Request) -> web.Response:
+        return web.json_response({"inputs": []})
+
+    app = web.Application(client_max_size=64 * MIB)
+    app.add_routes([web.get("/inputs", inputs), web.post("/kickoff", kickoff), web.get("/status/{id}", status)])
+    runner = web.AppRunner(app, shutdown_timeout=1)
+    await runner.setup()
+    [port] = free_ports(1)
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"http://localhost:{port}", answer, read
+    finally:
+        answer.set()
+        await runner.cleanup()
+
+
+def small_objects(number: int = 60_000) -> str:
+    """JSON of 16 bytes for each object, which takes twenty times as much once it is parsed."""
+    return "[" + ",".join(['{"a":{"b":"x"}}'] * number) + "]"
+
+
+async def submit(daemon: Daemon, body: bytes, headers: Mapping[str, str] | None = None) -> int:
+    """Send a request until it is accepted; return how often it was asked to come again."""
+    refused = 0
+    while True:
+        sent = {"Content-Type": "application/json", **(headers or {})}
+        async with daemon.http.post(f"{daemon.url}/v1/runs", data=body, headers=sent) as response:
+            if response.status in {200, 202}:
+                return refused
+            assert response.status in {429, 503}, await response.text()
+            await asyncio.sleep(float(response.headers["Retry-After"]))
+            refused += 1
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - another process makes it true
+        await asyncio.sleep(0.1)
+
+
+def stored_runs(daemon: Daemon) -> int:
+    with closing(sqlite3.connect(daemon.store, timeout=60)) as connection:
+        [(number,)] = connection.execute("SELECT count(*) FROM runs").fetchall()
+    return int(number)
 
 
 def runs_with_results(number: int, size: int) -> str:
@@ -211,6 +280,77 @@ async def test_messages_that_are_too_large(tmp_path: Path, amqp: str, full: bool
                 assert len(found.body) == 15 * MIB
             await daemon.works()
             record(record_property, "messages of 15 MiB, which are too large", daemon, manifest_limit() // 2)
+
+
+@pytest.mark.parametrize("kind", ["crew", "flow"])
+async def test_submits_of_many_small_objects(tmp_path: Path, full: bool, record_property: Record, kind: str) -> None:
+    """Sixteen of them are POSTed at once, while others are accepted."""
+    body = b'{"crew":"research","inputs":{"topic":' + small_objects().encode() + b"}}"
+    number = 40 if full else 24
+    async with silent_crew() as (url, answer, read):
+        crew = {"url": url, "kind": kind, "max_running": 16, "requests_per_second": 64}
+        async with limited(tmp_path, crew=crew) as daemon:
+            await asyncio.gather(*(submit(daemon, body) for _ in range(number // 2)))
+            await asyncio.gather(*(submit(daemon, body) for _ in range(number // 2)))
+            await until(lambda: read["kickoffs"] > 0)
+            await daemon.works()
+            answer.set()
+            await until(lambda: read["kickoffs"] == 16)
+            await daemon.works()
+            record(record_property, f"{number} submits of 60,000 small objects, {kind}", daemon, manifest_limit() // 2)
+
+
+async def test_large_submits_most_of_which_wait(tmp_path: Path, full: bool, record_property: Record) -> None:
+    number = 400 if full else 100
+    async with silent_crew() as (url, answer, _), limited(tmp_path, crew={"url": url}) as daemon:
+        body = json.dumps({"crew": "research", "inputs": {"topic": "x" * (MIB - 100)}}).encode()
+        waiting = {"Prefer": "wait=5"}
+        refused = await asyncio.gather(
+            *(submit(daemon, body, waiting if index % 4 else None) for index in range(number))
+        )
+        await daemon.works()
+        answer.set()  # or the daemon would wait for it when it stops
+        print(f"asked to come again {sum(refused)} times")
+        record(record_property, f"{number} submits of 1 MiB, 3 in 4 wait", daemon, manifest_limit() // 2)
+
+
+async def test_hooks_of_many_small_objects(tmp_path: Path, full: bool, record_property: Record) -> None:
+    body = b'{"topic":"otters","unused":' + small_objects().encode() + b"}"
+    signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+
+    async def send(daemon: Daemon, number: int) -> None:
+        headers = {
+            "Content-Type": "application/json",
+            "X-Hub-Signature-256": f"sha256={signature}",
+            "X-GitHub-Delivery": f"d-{number}",
+        }
+        async with daemon.http.post(f"{daemon.url}/hooks/shop", data=body, headers=headers) as response:
+            assert response.status == 202, await response.text()
+
+    async with limited(tmp_path) as daemon:
+        number = 40 if full else 20
+        await asyncio.gather(*(send(daemon, index) for index in range(number)))
+        await daemon.works()
+        record(record_property, f"{number} hooks of 60,000 small objects", daemon, manifest_limit() // 2)
+
+
+async def test_messages_of_many_small_objects(tmp_path: Path, amqp: str, full: bool, record_property: Record) -> None:
+    number = 100 if full else 40
+    body = b'{"inputs":{"topic":' + small_objects().encode() + b"}}"
+    async with await aio_pika.connect(amqp) as connection, silent_crew() as (url, answer, read):
+        channel = await connection.channel()
+        await ensure_inbound(channel, Topology())
+        exchange = await channel.get_exchange("kickoff.requests")
+        for index in range(number):
+            await exchange.publish(aio_pika.Message(body, message_id=f"m-{index}"), "research")
+        crew = {"url": url, "max_running": 64, "requests_per_second": 64}
+        async with limited(tmp_path, amqp, crew) as daemon:
+            await until(lambda: stored_runs(daemon) == number)
+            await until(lambda: read["kickoffs"] > 0)
+            answer.set()
+            await until(lambda: read["kickoffs"] >= min(number, 64))
+            await daemon.works()
+            record(record_property, f"{number} messages of 60,000 small objects", daemon, manifest_limit() // 2)
 
 
 def record(record_property: Record, case: str, daemon: Daemon, bound: int | None = None) -> None:

@@ -7,6 +7,7 @@ locks it as well, so that no row is claimed in the name of an expired process.
 Frequent statements are built once, because building one costs several times as much as executing it.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -31,6 +32,7 @@ from bridge.adapters.store.schema import (
 from bridge.core.delivery.model import Channel, Delivery, DeliveryState
 from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.core.runs.budget import UNLIMITED, Budgets
+from bridge.core.runs.kickoff_memory import INPUTS_FACTOR, META_FACTOR
 from bridge.core.runs.model import FINAL_STATES, Run, State
 
 _IN_PROGRESS = (State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value)
@@ -90,6 +92,8 @@ _DUE = (
     .limit(bindparam("room"))
     .with_for_update(skip_locked=True)
 )
+_RUN_BYTES = func.length(runs.c.inputs) * INPUTS_FACTOR + func.length(runs.c.meta) * META_FACTOR
+_RUN_SIZES = select(runs.c.run_id, _RUN_BYTES.label("size")).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
 CLAIM_BYTES = 16 * 1024 * 1024  # of events in one claim; at least one delivery is claimed
 _OF_THESE = deliveries.c.delivery_id.in_(bindparam("ids", expanding=True))
 _OWN_DELIVERIES = update(deliveries).where(_OF_THESE).values(owner=bindparam("process"))
@@ -112,6 +116,8 @@ class ClaimAccepted:
     max_running: int
     now: float
     budgets: Budgets = UNLIMITED
+    max_bytes: float = math.inf
+    """Of memory that they take until their POSTs are answered; one run is claimed at least."""
     free_slots: FreeSlots | None = None
     """None if other processes claim from the same store."""
     claimed: list[Run] = field(default_factory=list)
@@ -278,7 +284,7 @@ def _next_accepted(connection: Connection, request: ClaimAccepted) -> Sequence[s
     )
     if free <= 0:
         return []
-    taken = _within_budgets(connection, request, int(free))
+    taken = _within_memory(connection, _within_budgets(connection, request, int(free)), request.max_bytes)
     if request.free_slots is not None:
         request.free_slots.taken(request.crew, len(taken))
     return taken
@@ -306,6 +312,13 @@ def _within_budgets(connection: Connection, request: ClaimAccepted, room: int) -
         if len(permitted) == len(found):
             break
     return taken
+
+
+def _within_memory(connection: Connection, run_ids: list[str], max_bytes: float) -> list[str]:
+    if len(run_ids) < 2:
+        return run_ids
+    sizes = {row.run_id: row.size for row in connection.execute(_RUN_SIZES, {"ids": run_ids})}
+    return list(ids_within([(run_id, sizes[run_id]) for run_id in run_ids], max_bytes))
 
 
 def _free_slots(connection: Connection, request: ClaimAccepted) -> int:

@@ -228,7 +228,7 @@ def _crews(one: str | None, permitted: Iterable[str] | None) -> list[str] | None
     return sorted(crew for crew in permitted if one in (None, crew))
 
 
-def ids_within(sized: Iterable[tuple[str, int]], max_bytes: int) -> Iterator[str]:
+def ids_within(sized: Iterable[tuple[str, int]], max_bytes: float) -> Iterator[str]:
     """Yield the first ids whose rows have at most `max_bytes` together; at least one."""
     total = 0
     for number, (id_, size) in enumerate(sized):

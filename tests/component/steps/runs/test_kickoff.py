@@ -179,3 +179,15 @@ async def test_the_reason_of_a_failed_kickoff_is_logged_without_the_message_of_t
 def test_without_signals_runs_are_claimed_every_second(bench: Bench):
     assert bench.kickoff.pause() == 1.0
     assert bench.kickoff.name == "kickoff-research"
+
+
+async def test_runs_with_large_inputs_wait_until_others_are_posted(bench: Bench):
+    for _ in range(4):
+        await bench.accepted(inputs={"topic": "x" * 200_000})
+    kickoff = bench.kickoff_within(2_500_000)
+    first = await kickoff.claim(9)
+    assert len(first) == 2
+    assert len(await kickoff.claim(9)) == 1, "one is claimed while anything is left"
+    assert await kickoff.claim(9) == []
+    await kickoff.handle(first[0])
+    assert bench.signals["kickoff"].calls[-1] == ""
