@@ -225,6 +225,16 @@ def test_links_resolve() -> None:
     assert [(page.name, link) for page, link in targets if not _leads_somewhere(page, link)] == []
 
 
+def test_named_test_and_benchmark_files_exist() -> None:
+    pages = [page for page in (*PAGES, ROOT / "Makefile") if page.name != "CHANGELOG.md"]
+    named = [
+        (page, name) for page in pages for name in re.findall(r"\b(?:tests|bench)/[\w/]+\.(?:py|sh)\b", _text(page))
+    ]
+
+    assert len(named) > 50
+    assert [(page.name, name) for page, name in named if not (ROOT / name).is_file()] == []
+
+
 def test_pages_contain_no_machine_specific_path() -> None:
     pages = [*PAGES, *ROOT.glob("deploy/*.yaml")]
 
