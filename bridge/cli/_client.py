@@ -64,20 +64,20 @@ class BridgeClient:
 
     async def redeliver_many(self, body: Json) -> Json:
         """Redeliver events by filter; return their number as `redelivered`."""
-        answer = await self._call("POST", "/v1/deliveries/redeliver", body=body)
-        if not isinstance(answer.get("redelivered"), int):
+        response = await self._call("POST", "/v1/deliveries/redeliver", body=body)
+        if not isinstance(response.get("redelivered"), int):
             raise self._not_a_bridge()
-        return answer
+        return response
 
-    def _delivery(self, answer: Json) -> Json:
-        if not _is_delivery(answer) or not isinstance(answer.get("history"), list):
+    def _delivery(self, response: Json) -> Json:
+        if not _is_delivery(response) or not isinstance(response.get("history"), list):
             raise self._not_a_bridge()
-        return answer
+        return response
 
-    def _run(self, answer: Json) -> Json:
-        if not _is_run(answer):
+    def _run(self, response: Json) -> Json:
+        if not _is_run(response):
             raise self._not_a_bridge()
-        return answer
+        return response
 
     async def _call(
         self, method: str, *steps: str, query: Mapping[str, str] | None = None, body: Json | None = None
@@ -89,12 +89,12 @@ class BridgeClient:
         except (aiohttp.ClientError, OSError) as error:
             reason = f"no response from the bridge at {self._url}: {_explain(error)}"
             raise CommandFailed(Exit.UNAVAILABLE, reason, "is it running? (--url, BRIDGE_URL)") from None
-        answer = _decoded(text)
-        if not isinstance(answer, dict):
+        response = _decoded(text)
+        if not isinstance(response, dict):
             raise self._not_a_bridge()
         if status >= 400:  # noqa: PLR2004 - the boundary of HTTP errors
-            raise _refusal(status, answer)
-        return answer
+            raise _refusal(status, response)
+        return response
 
     async def _exchange(
         self, method: str, path: str, query: Mapping[str, str] | None, body: bytes | None
@@ -151,12 +151,12 @@ def _decoded(text: bytes) -> Any:
         return None
 
 
-def _is_run(answer: Any) -> bool:
-    return isinstance(answer, dict) and all(isinstance(answer.get(name), str) for name in _RUN)
+def _is_run(response: Any) -> bool:
+    return isinstance(response, dict) and all(isinstance(response.get(name), str) for name in _RUN)
 
 
-def _is_delivery(answer: Any) -> bool:
-    return isinstance(answer, dict) and all(isinstance(answer.get(name), str) for name in _DELIVERY)
+def _is_delivery(response: Any) -> bool:
+    return isinstance(response, dict) and all(isinstance(response.get(name), str) for name in _DELIVERY)
 
 
 def _explain(error: Exception) -> str:

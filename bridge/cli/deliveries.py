@@ -67,11 +67,11 @@ def redeliver(
             call_bridge(url, token, config, lambda bridge: bridge.redeliver(delivery_id, why)), as_json=as_json
         )
         return
-    answer = call_bridge(url, token, config, lambda bridge: bridge.redeliver_many(selected | why))
+    response = call_bridge(url, token, config, lambda bridge: bridge.redeliver_many(selected | why))
     if as_json:
-        print_json(answer)
+        print_json(response)
     else:
-        print(f"{answer['redelivered']} redelivered")
+        print(f"{response['redelivered']} redelivered")
 
 
 def _without_none(**options: str | None) -> dict[str, str]:

@@ -44,9 +44,9 @@ def preview_hook(
     webhook = InboundWebhook(headers, _grouped(_pairs(query or [], "=", "--query")), _read_body(body))
     result = _verification(hooks[name], webhook) | _content(hooks[name], webhook, policies.callback_rules(settings))
     if not result["verified"]:
-        result["answer"] = 401
+        result["status"] = 401
     _print(name, result, as_json=as_json)
-    if result["answer"] >= 400:  # noqa: PLR2004  (an HTTP code is its own name)
+    if result["status"] >= 400:  # noqa: PLR2004  (an HTTP code is its own name)
         raise CommandFailed(Exit.RUN_NOT_SUCCESSFUL)
 
 
@@ -63,19 +63,19 @@ def _content(found: Hook, webhook: InboundWebhook, rules: CallbackRules) -> dict
     try:
         outcome = hook.read(found, webhook, None)
         match outcome:
-            case Challenge(answer):
-                return {"becomes": "the response to a challenge", "answer": 200 if answer else 204}
+            case Challenge(echo):
+                return {"becomes": "the response to a challenge", "status": 200 if echo else 204}
             case Ignored():
-                return {"becomes": "nothing: `when` is false", "answer": 204}
+                return {"becomes": "nothing: `when` is false", "status": 204}
             case Kickoff(request):
                 if request.callback_url is not None:
                     callback_url.check(request.callback_url, rules)
                 content = asdict(request)
-                return {"becomes": "a run", "answer": 202, **{name: content[name] for name in _SHOWN}}
+                return {"becomes": "a run", "status": 202, **{name: content[name] for name in _SHOWN}}
     except RequestRefused as refused:
         problem = problems.from_exception(refused)
         at = f" at {refused.field}" if refused.field else ""
-        return {"becomes": f"{refused.code}{at}: {refused.detail}", "answer": problem.status if problem else 422}
+        return {"becomes": f"{refused.code}{at}: {refused.detail}", "status": problem.status if problem else 422}
 
 
 def _print(name: str, result: dict[str, Any], *, as_json: bool) -> None:
@@ -84,7 +84,7 @@ def _print(name: str, result: dict[str, Any], *, as_json: bool) -> None:
         return
     out = Console(soft_wrap=True, highlight=False)
     verified = "yes" if result["verified"] else f"no: {result['reason']}"
-    lines = {"verified": verified, "becomes": result["becomes"], "answer": result["answer"]}
+    lines = {"verified": verified, "becomes": result["becomes"], "status": result["status"]}
     lines |= {shown: _text(result[shown]) for shown in _SHOWN if result.get(shown) is not None}
     for label, text in lines.items():
         out.print(f"{label}: {text}", markup=False)

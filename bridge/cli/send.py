@@ -1,17 +1,21 @@
 """The command `send`: submit one kickoff request to a running bridge and wait for its end."""
 
 import asyncio
+import os
+from collections.abc import Iterable
 from functools import partial
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from bridge.cli._client import BridgeClient, Json, call_bridge
 from bridge.cli._errors import CommandFailed, Exit
-from bridge.cli._inputs import from_json, from_pairs
 from bridge.cli._options import AsJson, Config, Token, Url
 from bridge.cli._output import print_run, progress_line
+from bridge.core.errors import RequestRefused
+from bridge.core.json import parse_object
 from bridge.core.runs.model import FINAL_STATES, State
 
 POLL_INTERVAL = 0.5
@@ -42,8 +46,8 @@ def send(
     """
     request = {
         "crew": crew,
-        "inputs": from_json("--inputs", inputs_json) | from_pairs(inputs or []),
-        "meta": from_json("--meta", meta),
+        "inputs": _parse_json("--inputs", inputs_json) | _parse_pairs(inputs or []),
+        "meta": _parse_json("--meta", meta),
         "callback_url": callback_url,
         "deadline": deadline,
         "priority": priority,
@@ -54,6 +58,28 @@ def send(
     print_run(run, as_json=as_json)
     if wait and run["state"] != State.SUCCEEDED:
         raise CommandFailed(Exit.RUN_NOT_SUCCESSFUL, *_in_doubt(run))
+
+
+def _parse_pairs(texts: Iterable[str]) -> dict[str, Any]:
+    """Parse name=value arguments; values are strings."""
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, _ in pairs:
+        if not equals or not name:
+            raise CommandFailed(Exit.USAGE, f"'{name}': must have the form name=value")
+    return {name: value for name, _, value in pairs}
+
+
+def _parse_json(option: str, text: str | None) -> dict[str, Any]:
+    """Parse a JSON object given inline, or as @FILE."""
+    if text is None:
+        return {}
+    try:
+        return parse_object(Path(text[1:]).read_bytes() if text.startswith("@") else os.fsencode(text))
+    except OSError as error:
+        raise CommandFailed(Exit.USAGE, f"{option}: cannot read {text[1:]}: {error.strerror}") from None
+    except RequestRefused as refused:
+        # the detail refers to the body of a request; name the option instead
+        raise CommandFailed(Exit.USAGE, f"{option}: {refused.detail.removeprefix('the body ')}") from None
 
 
 async def _send(request: Json, wait: bool, bridge: BridgeClient) -> Json:

@@ -73,7 +73,9 @@ def shown(name: str) -> str:
 def describe(error: ValidationError) -> list[Problem]:
     """Return the model's findings as problems, without values and without those reported before."""
     found = error.errors(include_url=False)
-    return [_problem(one["type"], one["loc"], one.get("ctx", {})) for one in found if one["input"] is not UNREADABLE]
+    return [
+        _problem(item["type"], item["loc"], item.get("ctx", {})) for item in found if item["input"] is not UNREADABLE
+    ]
 
 
 def _problem(kind: str, loc: tuple[int | str, ...], context: dict[str, Any]) -> Problem:

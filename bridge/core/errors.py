@@ -4,7 +4,7 @@ BridgeError
 ├── RequestRefused      change the request; the same request will be refused again
 ├── NotVerified         authenticate the sender; the reason is for the operator only
 ├── PostInProgress      retry in a moment; the run cannot be changed while its POST is in progress
-├── CrewUnreachable     retry later; the crew API did not answer a query that the decision depends on
+├── CrewUnreachable     retry later; the crew API did not respond to a query that the decision depends on
 ├── StoreUnavailable    retry later; nothing was stored, or the write is unconfirmed
 │   └── StoreMisconfigured  change the settings of the database; it cannot be used as it is
 ├── StoreBroken         end this process at once; a new one rereads the store
@@ -69,7 +69,7 @@ class PostInProgress(BridgeError):
 
 
 class CrewUnreachable(BridgeError):
-    """The crew API did not answer a query that the decision depends on; nothing was changed."""
+    """The crew API did not respond to a query that the decision depends on; nothing was changed."""
 
 
 class StoreUnavailable(BridgeError):

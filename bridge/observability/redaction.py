@@ -44,7 +44,7 @@ class Redaction:
 
     def learn(self, secrets: Iterable[str]) -> None:
         """Mask these values as well."""
-        self._secret_forms |= {form for one in secrets if len(one) >= MIN_SECRET_LENGTH for form in forms(one)}
+        self._secret_forms |= {form for secret in secrets if len(secret) >= MIN_SECRET_LENGTH for form in forms(secret)}
         longest_first = sorted(self._secret_forms, key=lambda form: (-len(form), form))
         values = [(re.compile("|".join(map(re.escape, longest_first))), MASK)] if longest_first else []
         self._shapes = (*values, *_SECRET_SHAPES)

@@ -9,10 +9,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bridge.sandbox.controls import PREFIX
-from bridge.sandbox.tasks import TASKS
 
 _MENTIONED = 200  # characters of an input that the result repeats
 _IDS = uuid.UUID("8c1f5d0e-52c6-4bb4-9d3c-0c8f1f7f6a11")  # IDs are derived from names, so that they survive a restart
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task and its agent; an agent without a `tool` reports no steps."""
+
+    name: str
+    agent: str
+    tool: str | None
+
+
+TASKS = (
+    Task("collect_task", "Researcher", "web_search"),
+    Task("draft_task", "Writer", "notebook"),
+    Task("review_task", "Editor", None),
+)
+"""The tasks of every execution, all of the same duration."""
 
 
 @dataclass(slots=True)

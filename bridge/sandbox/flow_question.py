@@ -9,10 +9,9 @@ import hmac
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from bridge.sandbox.execution import Execution
+from bridge.sandbox.execution import TASKS, Execution
 from bridge.sandbox.outputs import output_of
 from bridge.sandbox.settings import FlowHitlShape
-from bridge.sandbox.tasks import TASKS
 
 OPTIONS = ("approved", "rejected")
 """The answers that the flow offers."""

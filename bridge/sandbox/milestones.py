@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from bridge.sandbox.execution import Execution
-from bridge.sandbox.tasks import TASKS
+from bridge.sandbox.execution import TASKS, Execution
 
 MilestoneKind = Literal["begin", "task_started", "step", "task_done", "task_failed", "pause", "end"]
 

@@ -2,8 +2,7 @@
 
 import orjson
 
-from bridge.sandbox.execution import Execution
-from bridge.sandbox.tasks import TASKS
+from bridge.sandbox.execution import TASKS, Execution
 
 TOKENS = {"total_tokens": 1500, "prompt_tokens": 1200, "completion_tokens": 300}
 """The token usage of every execution."""

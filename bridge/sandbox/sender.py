@@ -13,9 +13,8 @@ from random import Random
 import aiohttp
 import orjson
 
-from bridge.sandbox.execution import Execution
+from bridge.sandbox.execution import TASKS, Execution
 from bridge.sandbox.settings import SandboxSettings
-from bridge.sandbox.tasks import TASKS
 from bridge.sandbox.timers import Timers
 from bridge.sandbox.traffic import Record
 from bridge.sandbox.webhooks import Webhook

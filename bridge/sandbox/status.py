@@ -6,10 +6,9 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from bridge.sandbox.execution import Execution
+from bridge.sandbox.execution import TASKS, Execution
 from bridge.sandbox.outputs import TOKENS, describe, results_of
 from bridge.sandbox.settings import HumanStatus, Kind
-from bridge.sandbox.tasks import TASKS
 
 STARTED_SHARE = 0.1
 """Up to this fraction of its run time an execution is STARTED, then RUNNING."""

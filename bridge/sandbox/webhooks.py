@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bridge.sandbox import flow_question
-from bridge.sandbox.execution import Execution
+from bridge.sandbox.execution import TASKS, Execution
 from bridge.sandbox.hooks import Hook, Hooks
 from bridge.sandbox.milestones import Milestone, milestones
 from bridge.sandbox.outputs import TOKENS, describe, output_of, results_of
 from bridge.sandbox.settings import SandboxSettings
 from bridge.sandbox.stream import batches
-from bridge.sandbox.tasks import TASKS
 
 Sign = Callable[[bytes, float], Mapping[str, str]]
 """Return the signature headers for a body and the time of sending."""
@@ -88,8 +87,8 @@ def _to(hook: Hook | None, kind: str, milestone: Milestone, body: Mapping[str, o
 
 
 def _task(execution: Execution, index: int) -> dict[str, object]:
-    told = describe(execution, index)
-    return {**told, "summary": f"{told['description']}...", "output_json": None}
+    task = describe(execution, index)
+    return {**task, "summary": f"{task['description']}...", "output_json": None}
 
 
 def _step(execution: Execution, index: int) -> dict[str, object]:

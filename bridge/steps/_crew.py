@@ -66,7 +66,7 @@ class Crew:
 
         While webhooks are reliable, polls use the fallback interval, unless a webhook has already signalled the
         completion of this run: it came too early and will not come again. Polls are rare while a question is open, and
-        one is made when an answer or its effect is due.
+        one is made when an answer, or its effect, is due.
         """
         completion_signalled = self.tracker.completion_signalled(tracked.run_id)
         at_fallback_interval = tracked.waiting or (self.webhook_reliability.reliable and not completion_signalled)

@@ -57,7 +57,7 @@ def test_an_accepted_webhook_is_shown_as_its_run(folder: Path):
     assert result.output.splitlines() == [
         "verified: yes",
         "becomes: a run",
-        "answer: 202",
+        "status: 202",
         "crew: triage",
         'inputs: {"title": "It breaks"}',
         'meta: {"who": "me"}',
@@ -69,7 +69,7 @@ def test_an_accepted_webhook_is_shown_as_its_run(folder: Path):
 def test_a_failed_verification_is_explained_and_the_content_shown(folder: Path):
     failed = tried(folder, "--json", "--header", f"X-Hub-Signature-256: sha256={'0' * 64}", signed=False)
     shown = json.loads(failed.output)
-    assert (shown["verified"], shown["reason"], shown["answer"]) == (False, "no signature matches", 401)
+    assert (shown["verified"], shown["reason"], shown["status"]) == (False, "no signature matches", 401)
     assert (shown["becomes"], shown["inputs"]) == ("a run", {"title": "It breaks"})
     assert code(failed) == 1
     assert "canary" not in failed.output
@@ -92,7 +92,7 @@ def test_the_outcome_equals_that_of_the_http_endpoint(
 ):
     result = tried(folder, "--json", *arguments, body=body)
     shown = json.loads(result.output)
-    assert (shown["verified"], shown["answer"]) == (True, answer)
+    assert (shown["verified"], shown["status"]) == (True, answer)
     assert shown["becomes"].startswith(becomes)
     assert code(result) == (0 if answer < 400 else 1)
 
@@ -107,7 +107,7 @@ def test_the_body_may_come_from_standard_input(folder: Path):
 def test_a_slack_challenge_is_shown_as_a_response(folder: Path):
     body = {"type": "url_verification", "challenge": "c"}
     shown = json.loads(tried(folder, "--json", body=body, hook="chat", signed=False).output)
-    assert (shown["becomes"], shown["answer"]) == ("the response to a challenge", 401)
+    assert (shown["becomes"], shown["status"]) == ("the response to a challenge", 401)
 
 
 @pytest.mark.parametrize(

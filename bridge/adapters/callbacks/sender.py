@@ -52,7 +52,7 @@ class CallbackSender:
     def use_secrets(self, secrets: Sequence[str], crew_secrets: Mapping[str, Sequence[str]]) -> None:
         """Replace the signing secrets."""
         self._signers = [build_signer(secret) for secret in secrets]
-        self._crew_signers = {crew: [build_signer(one) for one in own] for crew, own in crew_secrets.items()}
+        self._crew_signers = {crew: [build_signer(secret) for secret in own] for crew, own in crew_secrets.items()}
 
     async def send(self, delivery: Delivery) -> SendResult:
         """Make one attempt with the stored body; only timestamp and signature are new.

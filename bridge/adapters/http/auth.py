@@ -18,7 +18,7 @@ from aiohttp import hdrs, web
 
 from bridge.adapters.http import headers as request_headers
 from bridge.adapters.http import problems
-from bridge.adapters.http.api.command_body import REASON
+from bridge.adapters.http.body import REASON
 from bridge.adapters.http.connection import mark_authenticated
 from bridge.adapters.http.failed_logins import FailedLogins
 from bridge.adapters.http.memory import CALLER

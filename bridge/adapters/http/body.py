@@ -14,6 +14,9 @@ from bridge.core import json as strict_json
 from bridge.core.errors import RequestRefused
 from bridge.core.http.content_coding import inflate
 
+MAX_REASON = 500  # characters
+REASON = web.RequestKey("REASON", str)
+"""The client's reason for a command, kept in the request for the audit log."""
 BODY_SECONDS = web.AppKey("BODY_SECONDS", float)
 """How long a body may take to arrive, in seconds; set by the server."""
 
@@ -27,6 +30,19 @@ async def read_object(request: web.Request) -> dict[str, Any]:
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise problems.from_status(415, "the body must be application/json", {hdrs.ACCEPT: "application/json"})
     return strict_json.parse_object(await read_body(request))
+
+
+async def read_command_body(request: web.Request) -> dict[str, Any]:
+    """Return the body's members without `reason`, which is kept for the audit log; without a body, no members.
+
+    Raise `Problem` or `RequestRefused`.
+    """
+    body = await read_object(request) if request.body_exists else {}
+    reason = body.pop("reason", None)
+    if reason is not None and not (isinstance(reason, str) and len(reason) <= MAX_REASON):
+        raise RequestRefused("invalid_request", f"must be a string of at most {MAX_REASON} characters", "reason")
+    request[REASON] = reason or ""
+    return body
 
 
 async def read_body(request: web.Request) -> bytes:

@@ -59,7 +59,7 @@ async def load_run_detail(store: Store, run: Run) -> dict[str, Any]:
 
 def run_detail(run: Run, deliveries: Iterable[Delivery], *, served: bool) -> dict[str, Any]:
     """Return one run with its deliveries."""
-    return {**run_summary(run, served=served), "deliveries": [delivery(one) for one in deliveries]}
+    return {**run_summary(run, served=served), "deliveries": [delivery(item) for item in deliveries]}
 
 
 def delivery(one: Delivery) -> dict[str, Any]:

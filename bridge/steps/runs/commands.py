@@ -116,7 +116,7 @@ async def _verify(command: Adopt, crew: Crew) -> Adopt:
             await crew.api.acquire()
             response: StatusResponse = await crew.api.status(command.kickoff_id)
     except TimeoutError:
-        response = NoResponse("no answer in time")
+        response = NoResponse("no response in time")
     if isinstance(response, NotFound) and not command.force:
         detail = "the crew API does not know this execution; check the id, or adopt it with force"
         raise RequestRefused("unknown_execution", detail, "kickoff_id")

@@ -7,9 +7,8 @@ from aiohttp import web
 
 from bridge.adapters.http import headers as request_headers
 from bridge.adapters.http import problems, views
-from bridge.adapters.http.api.command_body import read_command_body
 from bridge.adapters.http.auth import Client, Clients, Role
-from bridge.adapters.http.body import respond
+from bridge.adapters.http.body import read_command_body, respond
 from bridge.core.errors import RequestRefused
 from bridge.core.json import check_members
 from bridge.core.runs import request as kickoff_request

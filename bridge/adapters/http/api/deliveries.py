@@ -8,9 +8,8 @@ from typing import Any
 from aiohttp import web
 
 from bridge.adapters.http import query, views
-from bridge.adapters.http.api.command_body import read_command_body
 from bridge.adapters.http.auth import Client, Clients, Role
-from bridge.adapters.http.body import respond
+from bridge.adapters.http.body import read_command_body, respond
 from bridge.adapters.http.problems import invalid_parameter
 from bridge.adapters.http.read_limits import ReadLimit
 from bridge.core.delivery.model import Delivery, DeliveryState
@@ -51,7 +50,7 @@ class DeliveriesApi:
     async def _list(self, request: web.Request, client: Client) -> web.Response:
         parameters = query.read_parameters(request, _LIST_PARAMETERS)
         limit = query.limit(parameters.get("limit"))
-        which = DeliveryFilter(
+        filter_ = DeliveryFilter(
             state=query.choice("state", DeliveryState, parameters.get("state")),
             crew=query.crew(parameters.get("crew")),
             crews=client.crews,
@@ -59,23 +58,25 @@ class DeliveriesApi:
             before=_id("cursor", _DELIVERY_ID, parameters.get("cursor")),
             limit=limit + 1,  # one more shows whether there is a next page
         )
-        found = await self._store.find_deliveries(which)
+        found = await self._store.find_deliveries(filter_)
         next_cursor = found[limit - 1].delivery_id if len(found) > limit else None
-        return respond({"deliveries": [views.delivery(one) for one in found[:limit]], "next_cursor": next_cursor})
+        return respond(
+            {"deliveries": [views.delivery(delivery) for delivery in found[:limit]], "next_cursor": next_cursor}
+        )
 
     async def _show(self, request: web.Request, client: Client) -> web.Response:
         return await self._respond(await self._load_visible(request, client))
 
     async def _redeliver_one(self, request: web.Request, client: Client) -> web.Response:
         check_members(await read_command_body(request))
-        one = await self._load_visible(request, client)
-        await self._store.redeliver(DeliveryFilter(one.delivery_id, crews=client.crews), self._clock())
+        delivery = await self._load_visible(request, client)
+        await self._store.redeliver(DeliveryFilter(delivery.delivery_id, crews=client.crews), self._clock())
         self._notify_deliveries()
         return await self._respond(await self._load_visible(request, client))
 
     async def _redeliver_many(self, request: web.Request, client: Client) -> web.Response:
-        which = _read_filter(await read_command_body(request), client)
-        count = await self._store.redeliver(which, self._clock())
+        filter_ = _read_filter(await read_command_body(request), client)
+        count = await self._store.redeliver(filter_, self._clock())
         self._notify_deliveries()
         return respond({"redelivered": count})
 

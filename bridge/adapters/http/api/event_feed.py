@@ -42,7 +42,7 @@ class EventFeed:
         await self._refresh()
         if self._complete_since is None or timestamp < self._complete_since:
             return await self._store.find_events(timestamp, PAGE)
-        first = bisect_left(self._recent, timestamp, key=lambda one: one.stored_at)
+        first = bisect_left(self._recent, timestamp, key=lambda event: event.stored_at)
         return self._recent[first:]
 
     async def _refresh(self) -> None:
@@ -60,8 +60,8 @@ class EventFeed:
         at = timestamp
         while True:
             page = await self._store.find_events(at, PAGE)
-            known = {one.event_id for one in found if one.stored_at >= at}
-            found += [one for one in page if one.event_id not in known]
+            known = {event.event_id for event in found if event.stored_at >= at}
+            found += [event for event in page if event.event_id not in known]
             if len(page) < PAGE or len(found) > MAX_RECENT:
                 break
             at = _next_page_start(page, at)
@@ -94,7 +94,7 @@ class StreamCursor:
         since, page = self._cursor - LOOKBACK, list[StoredEvent]()
         while not self._seen or len(page) == PAGE:
             page = await self._store.find_events(since, PAGE)
-            self._seen |= {one.event_id: one.stored_at for one in page}
+            self._seen |= {event.event_id: event.stored_at for event in page}
             if not page:
                 break
             since = _next_page_start(page, since)
@@ -105,7 +105,7 @@ class StreamCursor:
         try:
             while not self._waiting and not stopping.is_set() and await self._read_new():
                 pass  # every event of the page belongs to other clients
-            batch = [one.event_id for one in islice(self._waiting, EVENTS_PER_READ)]
+            batch = [event.event_id for event in islice(self._waiting, EVENTS_PER_READ)]
             events = await self._store.load_events(batch) if batch else []
         except StoreUnavailable:
             return []
@@ -120,20 +120,20 @@ class StreamCursor:
         since = self._cursor - LOOKBACK
         while True:
             page = await self._feed.events_since(since)
-            new = [one for one in page if one.event_id not in self._seen]
+            new = [event for event in page if event.event_id not in self._seen]
             if new or len(page) < PAGE:
                 break
             since = _next_page_start(page, since)
         if new:
             self._cursor = max(self._cursor, page[-1].stored_at)
-            self._seen |= {one.event_id: one.stored_at for one in new}
+            self._seen |= {event.event_id: event.stored_at for event in new}
             self._seen = {id_: at for id_, at in self._seen.items() if at >= self._cursor - LOOKBACK}
-            self._waiting.extend(one for one in new if self._may_show(one))
+            self._waiting.extend(event for event in new if self._may_show(event))
         return bool(new)
 
-    def _may_show(self, one: StoredEvent) -> bool:
+    def _may_show(self, event: StoredEvent) -> bool:
         client = self._client
-        return client.may_use(one.crew or "") and (client.sees_all or one.source == client.source)
+        return client.may_use(event.crew or "") and (client.sees_all or event.source == client.source)
 
 
 def _next_page_start(page: Sequence[StoredEvent], since: float) -> float:

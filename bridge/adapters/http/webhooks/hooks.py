@@ -55,8 +55,8 @@ class HooksApi:
                 return await self._submit(request, found, outcome)
             case Challenge(None) | Ignored():
                 return web.Response(status=204)
-            case Challenge(answer):
-                return respond(answer)
+            case Challenge(echo):
+                return respond(echo)
 
     def _unauthenticated(self, request: web.Request, found: Hook, reason: str) -> problems.Problem:
         """Log why verification failed, and return a problem that does not reveal it."""
