@@ -27,6 +27,10 @@ class Signals:
             if name.startswith(("recover", "late-results-", "human-input-")):
                 event.set()
 
+    def inbox(self) -> None:
+        """Signal that a webhook has been stored."""
+        self._events["webhook-inbox"].set()
+
     def deliver(self) -> None:
         """Signal that a delivery may be due."""
         for name in ("deliver-broker", "deliver-callbacks"):

@@ -10,17 +10,17 @@ from bridge.composition.amqp import Broker, build_broker
 from bridge.composition.crews import add_crews, crews_check
 from bridge.composition.http import build_callback_sender, build_http_servers
 from bridge.composition.policies import orphaned_policy
-from bridge.composition.runtime import Runtime, open_runtime
+from bridge.composition.runtime import Runtime, new_id, open_runtime
 from bridge.composition.workers import build_callback_worker, build_workers
 from bridge.config import Renewable, SecretWatch, Settings, secret_values
 from bridge.observability import logging as logs
 from bridge.observability.watchdog import Watchdog
 from bridge.ports.deliveries import Sender
 from bridge.ports.lifecycle import HealthCheck, Service
-from bridge.steps.crew_webhooks import HandleCrewWebhook
 from bridge.steps.recovery.journal import replay_journal
 from bridge.steps.runs.commands import ApplyCommand
 from bridge.steps.runs.input_check import CrewInputs
+from bridge.steps.webhook_inbox import ReceiveWebhooks
 from bridge.supervisor import Supervisor
 
 
@@ -69,16 +69,16 @@ def _build(runtime: Runtime, callbacks: Sender) -> Bridge:
     apply_command = ApplyCommand(
         crews, store, clock, signals.kickoff, signals.deliver, signals.recover, orphaned_policy(settings)
     )
-    webhook = HandleCrewWebhook(store.key, crews, store, clock, signals.poll, signals.recover, signals.deliver)
+    webhooks = ReceiveWebhooks(store.key, crews, store, store.inbox, clock, new_id, signals.inbox)
     broker = None if settings.amqp is None else build_broker(runtime, settings.amqp, inputs, apply_command)
     watchdog, guard = Watchdog(), StoreGuard([store.verify, runtime.journal.verify], runtime.counters.report)
     bridge = Bridge(phases=[], servers=[], own_ports=runtime.own_ports)
     public, *private = bridge.servers = build_http_servers(
-        runtime, _checks(runtime, broker), lambda: bridge.draining, lambda: watchdog.stalled, apply_command, webhook,
+        runtime, _checks(runtime, broker), lambda: bridge.draining, lambda: watchdog.stalled, apply_command, webhooks,
         inputs,
     )  # fmt: skip
     listeners: list[Service] = [public, *([broker.consumer] if broker else [])]
-    steps = build_workers(runtime, webhook, apply_command)
+    steps = build_workers(runtime, apply_command)
     deliverers = [build_callback_worker(runtime, callbacks), *([broker.deliverer] if broker else [])]
     links: list[Service] = [broker.publisher] if broker else []
     bridge.phases = [listeners, steps, deliverers, links, [*private, watchdog, guard]]

@@ -40,9 +40,9 @@ from bridge.observability.metrics import CountedSender
 from bridge.ports.deliveries import Sender
 from bridge.ports.inbound import ApplyCommand
 from bridge.ports.lifecycle import HealthCheck
-from bridge.steps.crew_webhooks import HandleCrewWebhook
 from bridge.steps.runs.accept import BudgetWait
 from bridge.steps.runs.input_check import CrewInputs
+from bridge.steps.webhook_inbox import ReceiveWebhooks
 
 
 async def build_callback_sender(runtime: Runtime, stack: AsyncExitStack) -> Sender:
@@ -66,7 +66,7 @@ def build_http_servers(
     draining: Callable[[], bool],
     stalled: Callable[[], bool],
     apply_command: ApplyCommand,
-    webhook: HandleCrewWebhook,
+    webhooks: ReceiveWebhooks,
     inputs: CrewInputs,
 ) -> Sequence[HttpServer]:
     """Build the servers: the public one first, then, with `ops_port`, the one for operators."""
@@ -76,7 +76,7 @@ def build_http_servers(
     listen = listen_on(settings, _max_open_files())
     clients = Clients(build_clients(settings), client_rate(settings), listen.max_connections)
     runtime.renewals.append(lambda renewed: clients.renew(build_clients(renewed)))
-    routes = _routes(runtime, clients, apply_command, webhook, inputs)
+    routes = _routes(runtime, clients, apply_command, webhooks, inputs)
     memory = HttpMemory(values=runtime.values)
     return build_servers(listen, routes, ops.routes(), clients, counters.report, memory)
 
@@ -88,12 +88,12 @@ def _max_open_files() -> float:
 
 
 def _routes(
-    runtime: Runtime, clients: Clients, apply_command: ApplyCommand, webhook: HandleCrewWebhook, inputs: CrewInputs
+    runtime: Runtime, clients: Clients, apply_command: ApplyCommand, webhooks: ReceiveWebhooks, inputs: CrewInputs
 ) -> list[web.RouteDef]:
     settings, clock, store, crews = runtime.settings, runtime.clock, runtime.store, runtime.crews
     accept = build_accept(runtime, inputs.check)
     hooks = HooksApi(accept, build_hooks(settings), wall_clock)
-    flows = FlowQuestionsApi(flow_sources(settings), webhook.handle_flow_question, wall_clock, runtime.redactor)
+    flows = FlowQuestionsApi(flow_sources(settings), webhooks.flow_question, wall_clock, runtime.redactor)
     runtime.renewals.append(lambda renewed: hooks.renew(build_hooks(renewed)))
     runtime.renewals.append(lambda renewed: flows.renew(flow_sources(renewed)))
     apis = (
@@ -102,7 +102,7 @@ def _routes(
         DeliveriesApi(store, clients, clock, runtime.signals.deliver),
         CrewsApi(partial(crew_infos, settings, crews), inputs, clients),
         EventsApi(store, clients),
-        CrewWebhooksApi(webhook, runtime.redactor),
+        CrewWebhooksApi(webhooks.crew_webhook, runtime.redactor),
         flows,
         hooks,
     )

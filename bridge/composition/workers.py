@@ -10,13 +10,11 @@ from bridge.ports.deliveries import Sender
 from bridge.ports.inbound import Accept, ApplyCommand
 from bridge.ports.lifecycle import Service
 from bridge.steps._crew import Crew
-from bridge.steps.crew_webhooks import HandleCrewWebhook, ProcessRelayedWebhooks
 from bridge.steps.delivery import DeliverEvents
 from bridge.steps.maintenance.crew_probe import ProbeCrew
 from bridge.steps.maintenance.housekeeping import Housekeeping
 from bridge.steps.maintenance.rebalance import Rebalance
 from bridge.steps.maintenance.run_time_stats import SyncRunTimes
-from bridge.steps.pending_questions import AskPendingQuestions
 from bridge.steps.recovery.in_doubt import ResolveInDoubt
 from bridge.steps.recovery.late_results import PollLateResults
 from bridge.steps.recovery.recover import Recover
@@ -25,6 +23,7 @@ from bridge.steps.runs.deferred_commands import ApplyDeferredCommands
 from bridge.steps.runs.human_input import SubmitHumanInput
 from bridge.steps.runs.kickoff import Kickoff
 from bridge.steps.runs.poll import Poll
+from bridge.steps.webhook_inbox import HandleWebhooks
 
 MAX_CONCURRENT_POLLS = 128  # per crew
 MAX_CONCURRENT_HUMAN_INPUTS = 32  # per crew
@@ -51,7 +50,7 @@ def build_callback_worker(runtime: Runtime, sender: Sender) -> Service:
     return runtime.worker(deliver, CALLBACK_LIMITS.slots)
 
 
-def build_workers(runtime: Runtime, webhook: HandleCrewWebhook, apply_command: ApplyCommand) -> list[Service]:
+def build_workers(runtime: Runtime, apply_command: ApplyCommand) -> list[Service]:
     """Build one worker per crew and step, so that a slow crew delays no other, and one per common step."""
     clock, store, crews, signals = runtime.clock, runtime.store, runtime.crews, runtime.signals
     retention = runtime.settings.store.retention
@@ -61,13 +60,14 @@ def build_workers(runtime: Runtime, webhook: HandleCrewWebhook, apply_command: A
         runtime.worker(SyncRunTimes(crews, store, clock, shared=store.shared), 1),
         runtime.worker(ResolveInDoubt(crews, store, clock, signals.deliver), 10),
         runtime.worker(ApplyDeferredCommands(apply_command, store.commands, clock), 10),
-        runtime.worker(AskPendingQuestions(crews, store, clock, webhook.ask), 10),
+        runtime.worker(
+            HandleWebhooks(crews, store, store.inbox, clock, signals.poll, signals.recover, signals.deliver), 50
+        ),
     ]
     for crew in crews.values():
         workers += _crew_workers(runtime, crew)
     if store.shared:
         workers.append(runtime.worker(Rebalance(crews, store, clock, signals.recover), 1))
-        workers.append(runtime.worker(ProcessRelayedWebhooks(store, webhook.handle_relayed), 50))
     return workers
 
 

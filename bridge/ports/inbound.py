@@ -65,11 +65,11 @@ Raises `RequestRefused`, `PostInProgress`, `StoreUnavailable`.
 AcceptCommand = Callable[[str | RunKey, RunCommand, str], Awaitable[None]]
 """As `ApplyCommand`, for a listener that crews share: a command that must wait for a POST is stored instead."""
 
-HandleFlowQuestion = Callable[[str, FlowQuestion], Awaitable[None]]
-"""Handles a question of a flow, signed by its deployment."""
+ReceiveFlowQuestion = Callable[[str, FlowQuestion], Awaitable[None]]
+"""Stores a flow's question, signed by the deployment of the named crew. Raises `StoreUnavailable`."""
 
-HandleCrewWebhook = Callable[[str, Kind, Callable[[], Awaitable[Any]]], Awaitable[bool]]
-"""Handles a crew webhook: the token of its URL, its kind, and a reader of its body.
+ReceiveCrewWebhook = Callable[[str, Kind, Callable[[], Awaitable[Any]]], Awaitable[bool]]
+"""Stores a crew webhook: the token of its URL, its kind, and a reader of its body. Raises `StoreUnavailable`.
 
 The body is read only if the token is authentic. Returns False if the token or its run is unknown.
 """

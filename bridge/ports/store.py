@@ -2,11 +2,9 @@
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from bridge.core.crew.fair_share import Membership
-from bridge.core.crew.webhooks import Kind
 from bridge.core.delivery.model import Attempt, Channel, Delivery, Event
 from bridge.core.delivery.outcome import DeliveryOutcome
 from bridge.core.delivery.receivers import ConcurrencyLimits
@@ -14,16 +12,6 @@ from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import Decision, Run, RunTime, State
 from bridge.ports.inbound import Accepted
 from bridge.ports.queries import DeliveryFilter, Page, RunFilter, StoredEvent
-
-
-@dataclass(frozen=True, slots=True)
-class RelayedWebhook:
-    """A crew webhook for a run that another process owns: the attempt it belongs to, its kind, and its JSON body."""
-
-    run_id: str
-    attempt: int
-    kind: Kind
-    content: Any
 
 
 class Store(Protocol):
@@ -148,12 +136,6 @@ class Store(Protocol):
 
     async def release_runs(self, run_ids: Collection[str]) -> int:
         """Release runs that this process no longer tracks; return how many."""
-
-    async def relay_webhook(self, webhook: RelayedWebhook) -> None:
-        """Store a crew webhook for the process that owns its run."""
-
-    async def collect_webhooks(self, room: int) -> list[RelayedWebhook]:
-        """Take at most `room` relayed webhooks for runs of this process."""
 
     async def store_run_times(self, crew: str, new: Sequence[RunTime], since: float, limit: int) -> None:
         """Add run times of a crew; keep only the last `limit` of those that ended since then."""

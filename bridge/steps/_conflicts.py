@@ -75,17 +75,13 @@ async def unless_taken(run: Run, kickoff_id: str | None, write: Awaitable[Run | 
 async def quarantine_run(run_id: str, crew: Crew, store: Store, clock: Clock) -> None:
     """Defer a run whose step raised an unexpected exception, unless another process owns it.
 
-    A run that becomes in doubt adopts its execution at once if a webhook has named it. Raise `StoreUnavailable` or
-    `Stale`.
+    Raise `StoreUnavailable` or `Stale`.
     """
     run = await store.load(run_id)
     if run is None or store.owned_elsewhere(run):
         return
-    written = await retry_on_conflict(
+    await retry_on_conflict(
         store,
         run,
         lambda latest: None if store.owned_elsewhere(latest) else quarantine.defer(latest, crew.policy, clock()),
     )
-    kickoff_id = crew.tracker.take_evidence(run_id)
-    if written is not None and written.state is State.IN_DOUBT and kickoff_id is not None:
-        await adopt(written, written.attempt, kickoff_id, crew.policy, store, clock)

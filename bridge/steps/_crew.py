@@ -25,7 +25,7 @@ from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import CrewPolicy, Run, TrackedRun
 from bridge.ports.crew_api import CrewApi, CrewFigures
 from bridge.ports.lifecycle import Clock
-from bridge.steps._tracker import PendingQuestions, RunTracker
+from bridge.steps._tracker import RunTracker
 
 log = structlog.get_logger()
 
@@ -46,7 +46,6 @@ class Crew:
     webhooks: Webhooks | None = None
     webhook_reliability: WebhookReliability = field(default_factory=WebhookReliability)
     tracker: RunTracker = field(default_factory=RunTracker)
-    questions: PendingQuestions = field(default_factory=PendingQuestions)
 
     def pause_if_unavailable(self, response: KickoffResponse | ResumeResponse | StatusResponse, now: float) -> bool:
         """Pause the crew until a probe succeeds if a response says that it cannot be used; return whether it does."""

@@ -1,33 +1,26 @@
-"""What this process keeps in memory of one crew's runs and questions between steps."""
+"""What this process keeps in memory of one crew's runs between steps."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from sys import getsizeof
+from dataclasses import replace
 
 from bridge.core.crew.responses import StatusResponse, Succeeded
 from bridge.core.crew.webhooks import TasksDone, add_task, with_task_progress, with_webhook_result
-from bridge.core.human_input.model import QuestionContent
 from bridge.core.polling.queue import PollQueue
 from bridge.core.runs import timing, tracking
 from bridge.core.runs.cache import RunCache
 from bridge.core.runs.model import TRACKED_STATES, Run, TrackedRun
 
-RETRY_INTERVAL = 1.0  # seconds until the run of a pending question is looked up again
-MAX_QUESTIONS = 1000
-MAX_QUESTION_BYTES = 16 * 1024 * 1024  # of their texts in memory; one question may exceed a megabyte
-KEEP_QUESTION_FOR = 3600.0  # seconds
 TICK_OF_LATE_POLLS = 0.3  # seconds between claims while executions of ended runs are polled at short intervals
 
 
 class RunTracker:
     """Keeps the tracked runs, the time of each one's next poll, and what crew webhooks said about them.
 
-    * All of it may be lost at any moment: the store is authoritative, and webhooks only speed polls up.
+    * All of it may be lost at any moment: the store is authoritative, and the inbox keeps results of webhooks.
     * A run is tracked while it is in the poll queue or being polled. A poll takes it out of the queue and puts it
       back, or tracking ends.
     * `forget` removes everything about a run, even during its poll; the poll then cannot put it back.
     * A run written by anything but its poll is outdated: the next poll loads it first.
-    * A crew webhook may arrive before its run is tracked here, and counts from then on.
     """
 
     def __init__(self) -> None:
@@ -40,7 +33,6 @@ class RunTracker:
         self._end_announced_at: dict[str, float] = {}
         self._late_end_announced_at: dict[str, float] = {}
         self._tasks: dict[str, TasksDone] = {}
-        self._evidence: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self.queue) + len(self._being_polled)
@@ -73,10 +65,7 @@ class RunTracker:
         self._being_polled.discard(run_id)
 
     def forget(self, run_id: str) -> None:
-        """Remove everything about a run that has ended or belongs to another process; a poll in progress is its last.
-
-        Evidence stays: the response to its POST may still be awaited.
-        """
+        """Remove everything about a run that has ended or has another owner; a poll in progress is its last."""
         self.queue.drop(run_id)
         self._written.pop(run_id)
         for by_run in (self._completion_signalled, self._end_announced_at, self._tasks):
@@ -85,7 +74,7 @@ class RunTracker:
             run_ids.discard(run_id)
 
     def forget_everything(self) -> None:
-        """Remove all tracked runs, because this process owns none of them any more; evidence stays, as in `forget`."""
+        """Remove all tracked runs, because this process owns none of them any more."""
         self.queue.clear()
         self._written = RunCache()
         for kept in (
@@ -177,70 +166,3 @@ class RunTracker:
         missing = tracking.long_missing(replace(tracked, missing=tracked.missing + 1), asked_at)
         reconciled = with_webhook_result(response, self.webhook_result(tracked.run_id), long_missing=missing)
         return with_task_progress(reconciled, self._tasks.get(tracked.run_id))
-
-    def keep_evidence(self, run_id: str, kickoff_id: str) -> None:
-        """Keep the kickoff id that a webhook named while the response to the run's POST is awaited."""
-        self._evidence[run_id] = kickoff_id
-
-    def take_evidence(self, run_id: str) -> str | None:
-        """Return and remove the kickoff id that a webhook named."""
-        return self._evidence.pop(run_id, None)
-
-
-@dataclass(frozen=True, slots=True)
-class PendingQuestion:
-    """A question, when to look its run up next, and until when."""
-
-    content: QuestionContent
-    due_at: float
-    until: float
-    size: int
-
-
-class PendingQuestions:
-    """Keeps one crew's questions whose run is not known yet, by kickoff id, because they are not sent again.
-
-    Beyond `MAX_QUESTIONS` or `MAX_QUESTION_BYTES`, it drops the oldest.
-    """
-
-    def __init__(self) -> None:
-        self._by_kickoff_id: dict[str, PendingQuestion] = {}
-        self._bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._by_kickoff_id)
-
-    def add(self, kickoff_id: str, content: QuestionContent, now: float) -> list[str]:
-        """Keep a question in place of an older one of the same execution; return the kickoff ids of those dropped."""
-        self.remove(kickoff_id)
-        size, dropped = _size(content), list[str]()
-        while self._by_kickoff_id and (len(self) >= MAX_QUESTIONS or self._bytes + size > MAX_QUESTION_BYTES):
-            dropped.append(next(iter(self._by_kickoff_id)))
-            self.remove(dropped[-1])
-        self._by_kickoff_id[kickoff_id] = PendingQuestion(content, now, now + KEEP_QUESTION_FOR, size)
-        self._bytes += size
-        return dropped
-
-    def due(self, now: float) -> list[str]:
-        """Return the kickoff ids whose runs are due to be looked up."""
-        return [kickoff_id for kickoff_id, pending in self._by_kickoff_id.items() if pending.due_at <= now]
-
-    def postpone(self, kickoff_id: str, now: float, pause: float = RETRY_INTERVAL) -> None:
-        """Make the next lookup due in `pause` seconds, if the question is still kept."""
-        if (pending := self._by_kickoff_id.get(kickoff_id)) is not None:
-            self._by_kickoff_id[kickoff_id] = replace(pending, due_at=now + pause)
-
-    def get(self, kickoff_id: str) -> PendingQuestion | None:
-        """Return the question, if it is still kept."""
-        return self._by_kickoff_id.get(kickoff_id)
-
-    def remove(self, kickoff_id: str) -> None:
-        """Remove a question that has been asked or has expired."""
-        removed = self._by_kickoff_id.pop(kickoff_id, None)
-        if removed is not None:
-            self._bytes -= removed.size
-
-
-def _size(content: QuestionContent) -> int:
-    texts = (content.task_id, content.output, content.message, content.callback_url, *content.options)
-    return sum(map(getsizeof, texts))

@@ -5,7 +5,7 @@ from bridge.core.crew.fair_share import Membership
 from bridge.core.crew.webhooks import Kind
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import State
-from bridge.ports.store import RelayedWebhook
+from bridge.ports.webhook_inbox import InboxEntry
 from tests.contract.conftest import Adapter, silence
 from tests.contract.run_states import POLICY, accepted, ids, in_doubt, started
 from tests.fakes import NOW, a_run
@@ -65,9 +65,9 @@ async def test_a_webhook_for_a_run_in_doubt_waits_for_a_process_with_its_crew(ad
     """Another process claimed it, could not apply it, and lost it."""
     run = await in_doubt(store)
     other = await adapter.twin(store, "other", crews=["writers"])
-    webhook = RelayedWebhook(run.run_id, 1, Kind.CREW, {"kickoff_id": "k-1"})
-    await other.relay_webhook(webhook)
+    entry = InboxEntry("1", "research", Kind.CREW, {"kickoff_id": "k-1"}, NOW, run.run_id, 1)
+    await other.inbox.add(entry)
     await freed(adapter, store)
-    assert await other.collect_webhooks(9) == []
+    assert await other.inbox.due(9, NOW, ()) == []
     await store.rejoin(NOW)
-    assert await store.collect_webhooks(9) == [webhook]
+    assert await store.inbox.due(9, NOW, ()) == [entry]

@@ -141,7 +141,7 @@ async def test_no_step_of_the_bridge_reads_all_runs_or_deliveries(plans: Plans, 
         await store.heartbeat(NOW)
         await store.expire_processes(NOW + 999, 9)
         await store.membership()
-        await store.collect_webhooks(9)
+        await store.inbox.due(9, NOW, ())
         await store.store_run_times("research", [], NOW, 9)
         await store.run_times("research", NOW, 9)
         await store.delete_ended_runs(NOW, 9)

@@ -1,17 +1,14 @@
-"""Contract of processes on one store: membership, release, expiry, and relayed webhooks."""
+"""Contract of processes on one store: membership, release, and expiry."""
 
 import asyncio
 
 import pytest
-from structlog.testing import capture_logs
 
 from bridge.adapters.store import SqlStore
 from bridge.core.crew.fair_share import Membership
-from bridge.core.crew.webhooks import Kind
 from bridge.core.errors import Stale
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import State
-from bridge.ports.store import RelayedWebhook
 from tests.contract.conftest import Adapter, silence
 from tests.contract.run_states import POLICY, accepted, claimed, end_of, ids, refused, started
 from tests.fakes import NOW
@@ -57,41 +54,6 @@ async def test_an_expired_process_rejoins_under_another_name(adapter: Adapter, s
     loaded = await store.load(run.run_id)
     assert loaded is not None
     assert (store.owned_elsewhere(loaded), other.owned_elsewhere(loaded)) == (False, True)
-
-
-async def test_a_webhook_reaches_the_owner_once_whichever_process_received_it(adapter: Adapter, store: SqlStore):
-    run = await started(store)
-    other = await adapter.twin(store, "other")
-    webhook = RelayedWebhook(run.run_id, 1, Kind.CREW, {"result": "größe 🦉 \x00", "n": 2**70})
-    await other.relay_webhook(webhook)
-    await other.relay_webhook(webhook)
-    assert await other.collect_webhooks(9) == []
-    assert await store.collect_webhooks(9) == [webhook]
-    assert await store.collect_webhooks(9) == []
-
-
-@pytest.mark.parametrize("content", [b"[" * 100_000 + b"]" * 100_000, b"{", b"\xff"], ids=["deep", "torn", "bytes"])
-async def test_an_undecodable_webhook_is_dropped_and_costs_no_other(adapter: Adapter, store: SqlStore, content: bytes):
-    """It stayed, and ended the process that was to apply it at every start."""
-    run = await started(store)
-    other = await adapter.twin(store, "other")
-    await other.relay_webhook(RelayedWebhook(run.run_id, 1, Kind.HUMAN, None))
-    adapter.execute("UPDATE relayed_webhooks SET content = %s", content)
-    webhook = RelayedWebhook(run.run_id, 1, Kind.CREW, {"result": "done"})
-    await other.relay_webhook(webhook)
-    with capture_logs() as logs:
-        assert await store.collect_webhooks(9) == [webhook]
-    assert [(entry["event"], entry["run_id"]) for entry in logs] == [("crew_webhook_discarded", run.run_id)]
-    assert adapter.execute("SELECT count(*) FROM relayed_webhooks") == [(0,)]
-
-
-async def test_webhooks_are_deleted_with_their_run(adapter: Adapter, store: SqlStore):
-    run = await refused(store)
-    await store.relay_webhook(RelayedWebhook(run.run_id, 1, Kind.CREW, None))
-    assert await store.delete_ended_runs(NOW + 1, 9) == 0  # its event is not delivered yet
-    adapter.execute("DELETE FROM deliveries")
-    assert await store.delete_ended_runs(NOW + 1, 9) == 1
-    assert adapter.execute("SELECT count(*) FROM relayed_webhooks") == [(0,)]
 
 
 async def test_three_processes_never_exceed_the_slots_together(adapter: Adapter, store: SqlStore):

@@ -17,12 +17,11 @@ from bridge.core.runs.commands import RunCommand
 from bridge.core.runs.model import CrewPolicy, Envelope, KickoffRequest, Run
 from bridge.ports.inbound import Accepted
 from bridge.ports.lifecycle import ReportFault, Service
-from bridge.steps.crew_webhooks import ProcessRelayedWebhooks
 from bridge.steps.maintenance.rebalance import Rebalance
 from bridge.steps.recovery.journal import replay_journal
 from bridge.supervisor import Supervisor
 from bridge.worker import Worker
-from tests.component.steps.conftest import Bench
+from tests.component.steps.conftest import SIGNALS, Bench
 from tests.fakes import Ids
 from tests.simulation.process_tasks import Process
 from tests.simulation.stores import ShakyStore, make_writes_fail, one_of_several
@@ -127,7 +126,7 @@ class BridgeProcess:
         async def read() -> dict[str, Any]:
             return body
 
-        await self.call(lambda bench: bench.webhook(token, kind, read))
+        await self.call(lambda bench: bench.receive.crew_webhook(token, kind, read))
 
     def _opened(self, now: float) -> AbstractAsyncContextManager[SqlStore]:
         url, name = f"sqlite:///{self._environment.file}", self._given_name
@@ -145,7 +144,7 @@ class BridgeProcess:
     async def _start(self, store: SqlStore, journal: Any, clock: Any) -> None:
         env = self._environment
         api: Any = env.world
-        bells = {name: SignalFlag() for name in ("kickoff", "poll", "deliver", "recover", "resume")}
+        bells = {name: SignalFlag() for name in SIGNALS}
         signals: Any = bells
         bench = Bench(
             ShakyStore(store, env.world), env.policy, env.slots, clock, env.ids, api, api,
@@ -161,7 +160,7 @@ class BridgeProcess:
                 for step in (
                     bench.probe,
                     bench.in_doubt,
-                    bench.pending_questions,
+                    bench.inbox,
                     bench.late_results,
                     bench.housekeeping,
                 )
@@ -195,8 +194,7 @@ class BridgeProcess:
 
 def _steps_of_several(bench: Bench, report: ReportFault) -> list[Service]:
     rebalance = Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"])
-    relay = ProcessRelayedWebhooks(bench.store, bench.webhook.handle_relayed)
-    return [Worker(rebalance, 1, asyncio.Event(), report), Worker(relay, 50, asyncio.Event(), report)]
+    return [Worker(rebalance, 1, asyncio.Event(), report)]
 
 
 async def _within(answer: Awaitable[T]) -> T:

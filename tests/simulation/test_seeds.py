@@ -29,8 +29,6 @@ AMONG_SEVERAL = {
     "expire_processes",
     "rejoin",
     "release_runs",
-    "relay_webhook",
-    "collect_webhooks",
     "stale write",
 }
 

@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, func, select, update
 
 from bridge.adapters.store.rows import shift_question_times
-from bridge.adapters.store.schema import deliveries, events, processes, runs
+from bridge.adapters.store.schema import deliveries, events, processes, runs, webhook_inbox
 
 TOLERANCE = 5.0  # seconds
 _PAST = (runs.c.accepted_at, runs.c.sent_at, runs.c.finished_at, deliveries.c.delivered_at, processes.c.heartbeat_at)
@@ -20,6 +20,8 @@ def follow_clock(connection: Connection, now: float) -> float:
     connection.execute(open_runs.values(started_at=runs.c.started_at - back))
     _move_questions(connection, back)
     connection.execute(update(deliveries).values(due_at=deliveries.c.due_at - back))
+    inbox = webhook_inbox.c
+    connection.execute(update(webhook_inbox).values(due_at=inbox.due_at - back, received_at=inbox.received_at - back))
     ahead = update(events).where(events.c.stored_at > now)
     connection.execute(ahead.values(stored_at=events.c.stored_at - back))
     for column in _PAST:  # otherwise every start would move all times again

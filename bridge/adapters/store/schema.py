@@ -223,16 +223,22 @@ pending_commands = Table(
     Column("requested_at", Float, nullable=False),
 )
 
-relayed_webhooks = Table(
-    "relayed_webhooks",
+webhook_inbox = Table(
+    "webhook_inbox",
     metadata,
-    Column("webhook_id", Text, primary_key=True),
-    Column("run_id", String(36), ForeignKey("runs.run_id", ondelete="CASCADE"), nullable=False),
+    Column("entry_id", Text, primary_key=True),
+    Column("crew", Text, nullable=False),
+    Column("run_id", String(36), ForeignKey("runs.run_id", ondelete="CASCADE")),
     Column("attempt", Integer, nullable=False),
+    Column("kickoff_id", Text),
     Column("kind", Text, nullable=False),
     Column("content", LargeBinary, nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("due_at", Float, nullable=False),
+    Column("owner", Text),  # the process that keeps it in memory
 )
-Index("relayed_webhooks_run_id", relayed_webhooks.c.run_id)
+Index("webhook_inbox_run_id", webhook_inbox.c.run_id)
+Index("webhook_inbox_received_at", webhook_inbox.c.received_at, webhook_inbox.c.entry_id)
 
 run_times = Table(
     "run_times",

@@ -28,6 +28,7 @@ from bridge.adapters.store.queries import deliveries as delivery_queries
 from bridge.adapters.store.queries import events as event_queries
 from bridge.adapters.store.queries import runs as run_queries
 from bridge.adapters.store.queries.commands import SqlCommands
+from bridge.adapters.store.queries.inbox import SqlWebhookInbox
 from bridge.adapters.store.rows import run_from_row
 from bridge.adapters.store.schema import runs
 from bridge.core.crew.fair_share import Membership
@@ -41,7 +42,6 @@ from bridge.observability.logging import log_fault
 from bridge.ports.inbound import Accepted
 from bridge.ports.lifecycle import Health, ReportFault
 from bridge.ports.queries import DeliveryFilter, Page, RunFilter, StoredEvent
-from bridge.ports.store import RelayedWebhook
 
 RETRY_INTERVAL = 1.0  # seconds between attempts of a write that must not be lost
 
@@ -86,6 +86,7 @@ class SqlStore:
         self._claimer = Claimer(self._batches, self._report)
         self._handoff = LocalHandoff()
         self.commands = SqlCommands(self._batches.write_one, self._read)
+        self.inbox = SqlWebhookInbox(self._batches.write_one, self._read, lambda: self._process, crews)
         self._free_slots = None if shared else FreeSlots()
         self._name, self._process, self._incarnation = process, process, 1
 
@@ -287,16 +288,6 @@ class SqlStore:
         """Release runs that this process no longer tracks; return how many."""
         return await self._batches.write_one(
             partial(cluster.release_runs, process=self._process, run_ids=list(run_ids))
-        )
-
-    async def relay_webhook(self, webhook: RelayedWebhook) -> None:
-        """Store a crew webhook for the process that owns its run."""
-        await self._batches.write(cluster.relay_webhooks, webhook)
-
-    async def collect_webhooks(self, room: int) -> list[RelayedWebhook]:
-        """Take at most `room` relayed webhooks for runs of this process."""
-        return await self._batches.write_one(
-            partial(cluster.take_webhooks, process=self._process, crews=self._crews, room=room)
         )
 
     async def store_run_times(self, crew: str, new: Sequence[RunTime], since: float, limit: int) -> None:

@@ -12,7 +12,7 @@ from bridge.core.runs.model import Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock
 from bridge.ports.store import Store
-from bridge.steps._conflicts import adopt, quarantine_run
+from bridge.steps._conflicts import quarantine_run
 from bridge.steps._crew import Crew
 
 TICK = 5.0
@@ -66,17 +66,11 @@ class Recover:
         now = self._clock()
         if run.state is State.STARTING:
             log.warning("kickoff_interrupted", run_id=run.run_id, crew=run.crew)
-            await self._mark_in_doubt(crew, run, now)
+            await self._store.apply(state_machine.on_interrupted_kickoff(run, crew.policy, now))
             return
         deferred = run.deferral is not None
         crew.track(run, now, now if deferred else _spread(crew, run, now))
         self._notify_poll(run.crew)
-
-    async def _mark_in_doubt(self, crew: Crew, run: Run, now: float) -> None:
-        """Put a run in doubt; adopt its execution if a webhook has named it."""
-        in_doubt = await self._store.apply(state_machine.on_interrupted_kickoff(run, crew.policy, now))
-        if (kickoff_id := crew.tracker.take_evidence(run.run_id)) is not None:
-            await adopt(in_doubt, run.attempt, kickoff_id, crew.policy, self._store, self._clock)
 
     def about(self, run: Run) -> dict[str, object]:
         """Identify the run."""

@@ -14,7 +14,7 @@ from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.journal import Journal
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.store import Store
-from bridge.steps._conflicts import adopt, log_adoption, quarantine_run, retry_on_conflict, unless_taken
+from bridge.steps._conflicts import log_adoption, quarantine_run, retry_on_conflict, unless_taken
 from bridge.steps._crew import Crew, failure_reason
 
 TICK = 1.0  # seconds between claims without a signal
@@ -91,11 +91,9 @@ class Kickoff:
         log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, response=name, reason=reason)
         self._update_breaker(response)
         try:
-            self._track(await self._with_evidence(await self._apply(starting, decision)))
+            self._track(await self._apply(starting, decision))
         except Stale:
             await self._apply_late_response(starting, response)
-        finally:
-            self._crew.tracker.take_evidence(run.run_id)  # the run has an execution or has ended by now
         if decision.deliveries:
             self._notify_deliveries()
 
@@ -132,13 +130,7 @@ class Kickoff:
         return await write
 
     async def _apply_late_response(self, starting: Run, response: KickoffResponse) -> None:
-        """Apply a response whose run another process has taken over during the POST: it may still resolve the doubt.
-
-        If the response was lost, a webhook may have named the execution.
-        """
-        named = self._crew.tracker.take_evidence(starting.run_id)
-        if isinstance(response, InDoubt) and named is not None:
-            response = Started(named)
+        """Apply a response whose run another process has taken over during the POST: it may still resolve the doubt."""
         kickoff_id = response.kickoff_id if isinstance(response, Started) else None
 
         def decide(latest: Run) -> Decision | None:
@@ -156,13 +148,6 @@ class Kickoff:
         else:
             log.info("in_doubt_resolved_by_late_response", run_id=starting.run_id, crew=starting.crew)
         self._notify_deliveries()
-
-    async def _with_evidence(self, run: Run) -> Run:
-        """Return the run; if it is in doubt and a webhook has named its execution, adopt that first."""
-        kickoff_id = self._crew.tracker.take_evidence(run.run_id)
-        if run.state is not State.IN_DOUBT or kickoff_id is None:
-            return run
-        return await adopt(run, run.attempt, kickoff_id, self._crew.policy, self._store, self._clock) or run
 
     def _update_breaker(self, response: KickoffResponse) -> None:
         if not self._crew.pause_if_unavailable(response, self._clock()) and self._crew.breaker.on_kickoff_answered():

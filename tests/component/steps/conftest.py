@@ -1,6 +1,6 @@
 """A test bench for steps: every step on a real store, a scripted crew API, and a manual clock."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,19 +17,20 @@ from bridge.adapters.store.database import database, open_connections, open_data
 from bridge.adapters.store.schema import metadata, store_metadata
 from bridge.core.callback_url import CallbackRules
 from bridge.core.crew.fair_share import FairShare
+from bridge.core.crew.flow_questions import FlowQuestion
 from bridge.core.crew.payloads import Webhooks
 from bridge.core.crew.responses import Refused, Started
+from bridge.core.crew.webhooks import Kind
 from bridge.core.delivery.model import Channel
+from bridge.core.human_input.model import QuestionContent
 from bridge.core.polling.planner import PollPlanner
 from bridge.core.runs import state_machine
 from bridge.core.runs.kickoff_memory import MAX_BYTES
 from bridge.core.runs.model import CrewPolicy, Envelope, Run
 from bridge.steps._crew import Crew
-from bridge.steps.crew_webhooks import HandleCrewWebhook
 from bridge.steps.delivery import DeliverEvents
 from bridge.steps.maintenance.crew_probe import ProbeCrew
 from bridge.steps.maintenance.housekeeping import Housekeeping
-from bridge.steps.pending_questions import AskPendingQuestions
 from bridge.steps.recovery.in_doubt import ResolveInDoubt
 from bridge.steps.recovery.late_results import PollLateResults
 from bridge.steps.recovery.recover import Recover
@@ -39,12 +40,14 @@ from bridge.steps.runs.human_input import SubmitHumanInput
 from bridge.steps.runs.input_check import CrewInputs
 from bridge.steps.runs.kickoff import Kickoff
 from bridge.steps.runs.poll import Poll
+from bridge.steps.webhook_inbox import HandleWebhooks, ReceiveWebhooks
 from tests.fakes import NOW, FakeCrewApi, FakeSender, HandClock, Ids, Signals, Spy, a_request, memory_folder
 
 POLICY = CrewPolicy(deadline=600.0, results_exchange=True, callback_url="https://shop.example/done")
 
 
 KEY = b"k" * 32
+SIGNALS = ("kickoff", "poll", "deliver", "recover", "resume", "inbox")
 WEBHOOKS = Webhooks("https://bridge.example.com", KEY)
 
 
@@ -60,7 +63,9 @@ class Bench:
     api: FakeCrewApi = field(default_factory=FakeCrewApi)
     sender: FakeSender = field(default_factory=FakeSender)
     signals: dict[str, Signals] = field(
-        default_factory=lambda: {name: Signals() for name in ("kickoff", "poll", "deliver", "recover", "resume")}
+        default_factory=lambda: {
+            name: Signals() for name in ("kickoff", "poll", "deliver", "recover", "resume", "inbox")
+        }
     )
     share: FairShare = field(default_factory=FairShare)
     made: dict[str, Crew] = field(default_factory=dict)
@@ -140,15 +145,34 @@ class Bench:
         return PollLateResults(self.crew, self.store, self.clock, self.signals["deliver"])
 
     @property
-    def webhook(self) -> HandleCrewWebhook:
-        signals = self.signals
-        return HandleCrewWebhook(
-            KEY, self.crews, self.store, self.clock, signals["poll"], signals["recover"], signals["deliver"]
+    def receive(self) -> ReceiveWebhooks:
+        return ReceiveWebhooks(
+            KEY, self.crews, self.store, self.store.inbox, self.clock, self.ids, self.signals["inbox"]
         )
 
     @property
-    def pending_questions(self) -> AskPendingQuestions:
-        return AskPendingQuestions(self.crews, self.store, self.clock, self.webhook.ask)
+    def inbox(self) -> HandleWebhooks:
+        signals = self.signals
+        return HandleWebhooks(
+            self.crews, self.store, self.store.inbox, self.clock, signals["poll"], signals["recover"],
+            signals["deliver"],
+        )  # fmt: skip
+
+    async def webhook(self, token: str, kind: Kind, read: Callable[[], Awaitable[Any]]) -> bool:
+        """Receive a webhook of a crew and handle it, if it need not wait; return whether its token is known."""
+        known = await self.receive.crew_webhook(token, kind, read)
+        await self.round(self.inbox)
+        return known
+
+    async def flow_question(self, question: FlowQuestion) -> None:
+        """Receive a question of a flow and handle it, if its run is known."""
+        await self.receive.flow_question("research", question)
+        await self.round(self.inbox)
+
+    async def ask(self, run: Run, content: QuestionContent) -> None:
+        """Ask a question of a run's execution, as a flow does."""
+        assert run.kickoff_id is not None
+        await self.flow_question(FlowQuestion(run.kickoff_id, content))
 
     @property
     def apply_command(self) -> ApplyCommand:

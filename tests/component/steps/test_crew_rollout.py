@@ -11,7 +11,6 @@ from bridge.core.polling.planner import PollPlanner
 from bridge.core.runs.model import Envelope, State
 from bridge.ports.inbound import Accepted
 from bridge.steps._crew import Crew
-from bridge.steps.crew_webhooks import ProcessRelayedWebhooks
 from bridge.steps.maintenance.rebalance import Rebalance
 from tests.component.steps.conftest import KEY, Bench
 from tests.fakes import a_request
@@ -83,7 +82,7 @@ async def test_a_request_for_a_crew_of_another_process_is_stored(bench: Bench):
     assert [run.run_id for run in await bench.round(bench.kickoff)] == [accepted.run.run_id]
 
 
-async def test_a_webhook_that_reaches_a_process_without_its_crew_is_relayed_to_the_owner(bench: Bench):
+async def test_a_webhook_that_reaches_a_process_without_its_crew_is_handled_by_the_owner(bench: Bench):
     run = await bench.started()
     other = await another(bench)
 
@@ -92,7 +91,7 @@ async def test_a_webhook_that_reaches_a_process_without_its_crew_is_relayed_to_t
 
     token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, run.attempt))
     assert await other.webhook(token, Kind.CREW, content)
-    assert len(await bench.round(ProcessRelayedWebhooks(bench.store, bench.webhook.handle_relayed))) == 1
+    assert len(await bench.round(bench.inbox)) == 1
     assert bench.crew.tracker.completion_signalled(run.run_id)
 
 

@@ -1,11 +1,11 @@
 """The crew API's webhooks: they cause polls and find lost executions, and nothing depends on them."""
 
-import asyncio
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from bridge.adapters.store.queries import inbox
 from bridge.core.crew import webhook_tokens
 from bridge.core.crew.responses import InDoubt, NoResponse, NotFound, Running, Started, Succeeded
 from bridge.core.crew.webhooks import Kind, TasksDone
@@ -127,8 +127,9 @@ async def test_a_webhook_before_the_kickoff_response_avoids_the_doubt(bench: Ben
 
     bench.api.kickoff_answers, bench.api.meanwhile = [InDoubt("reset")], webhook_meanwhile
     await bench.round(bench.kickoff)
+    await bench.round(bench.inbox)
     found = await bench.now(run)
-    assert (found.state, found.kickoff_id, bench.crew.tracker._evidence) == (State.RUNNING, "execution-5", {})
+    assert (found.state, found.kickoff_id) == (State.RUNNING, "execution-5")
 
 
 async def test_with_a_kickoff_response_the_webhook_is_not_needed(bench: Bench):
@@ -139,7 +140,9 @@ async def test_with_a_kickoff_response_the_webhook_is_not_needed(bench: Bench):
 
     bench.api.kickoff_answers, bench.api.meanwhile = [Started("execution-5")], webhook_meanwhile
     await bench.round(bench.kickoff)
-    assert ((await bench.now(run)).kickoff_id, bench.crew.tracker._evidence) == ("execution-5", {})
+    await bench.round(bench.inbox)
+    assert (await bench.now(run)).kickoff_id == "execution-5"
+    assert await bench.round(bench.inbox) == []
 
 
 async def test_a_webhook_of_an_earlier_attempt_is_no_evidence_for_this_one(bench: Bench):
@@ -271,69 +274,46 @@ async def test_a_slow_webhook_body_leaves_no_state_of_a_run_that_ended_meanwhile
     assert (bench.crew.tracker._webhook_seen, bench.crew.tracker._completion_signalled) == (set(), {})
 
 
-class StaleReads:
-    """A store whose reader returns a run only when `go` is set; later writes are not in the result."""
-
-    def __init__(self, store: Any) -> None:
-        self._store = store
-        self.came, self.go = asyncio.Event(), asyncio.Event()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    async def load(self, run_id: str) -> Run | None:
-        run: Run | None = await self._store.load(run_id)
-        self.came.set()
-        await self.go.wait()
-        return run
-
-
-async def sent_early(bench: Bench, run: Run, kind: Kind, body: Any) -> tuple["asyncio.Task[bool]", asyncio.Event]:
-    """A webhook that has read its run and stopped there; setting the event lets it continue."""
-    store = bench.store
-    bench.store = early = StaleReads(store)
-    sending = asyncio.create_task(send(bench, run, kind, body))
-    await early.came.wait()
-    bench.store = store
-    return sending, early.go
-
-
-async def test_a_webhook_that_read_its_run_before_the_end_leaves_no_state(bench: Bench):
+async def test_a_webhook_handled_after_the_end_leaves_no_state(bench: Bench):
     run = await bench.started()
-    sending, go = await sent_early(bench, run, Kind.CREW, CREW_DONE)
+
+    async def read() -> Any:
+        return CREW_DONE
+
+    assert await bench.receive.crew_webhook(client_token(run), Kind.CREW, read)
+    [entry] = await (step := bench.inbox).claim(9)
     bench.api.status_answers = [Succeeded("All about peat.")]
     bench.clock.forward(6)
     await bench.round(bench.poll)
-    go.set()
-    assert await sending
+    await step.handle(entry)
     tracker = bench.crew.tracker
     assert (tracker.webhook_seen(run.run_id), tracker.completion_signalled(run.run_id)) == (False, False)
+    assert await bench.round(bench.inbox) == []
 
 
-async def answered_meanwhile(bench: Bench, response: InDoubt | Started) -> Run:
-    """A run whose webhook read it during the POST, and continues after the response is written."""
-    run = await bench.accepted()
-    begun = []
-
-    async def webhook_meanwhile(_: Any) -> None:
-        begun.append(await sent_early(bench, run, Kind.TASK, {"kickoff_id": "execution-5"}))
-
-    bench.api.kickoff_answers, bench.api.meanwhile = [response], webhook_meanwhile
-    await bench.round(bench.kickoff)
-    [(sending, go)] = begun
-    go.set()
-    await sending
-    return await bench.now(run)
-
-
-async def test_a_webhook_that_read_its_run_before_the_response_was_lost_avoids_the_doubt(bench: Bench):
-    found = await answered_meanwhile(bench, InDoubt("reset"))
-    assert (found.state, found.kickoff_id) == (State.RUNNING, "execution-5")
+async def test_a_result_in_a_webhook_survives_the_process(bench: Bench):
+    """The API forgot the execution, so the webhook is the only proof of what was paid for."""
+    run = await bench.started()
+    await send(bench, run, Kind.CREW, CREW_DONE)
+    await bench.abandon()
+    bench.made.clear()
+    bench.store._process = "next"
+    await bench.store.join(bench.clock())
+    await bench.round(bench.recover)
+    await bench.round(bench.inbox)
+    bench.api.standing_status = NotFound()
+    await bench.rounds(bench.poll, 120)
+    ended = await bench.now(run)
+    assert (ended.state, ended.outcome.result) == (State.SUCCEEDED, "All about peat.")
 
 
-async def test_a_webhook_that_read_its_run_before_the_response_leaves_no_state(bench: Bench):
-    run = await answered_meanwhile(bench, Started("execution-5"))
-    assert bench.crew.tracker.take_evidence(run.run_id) is None
+async def test_webhooks_beyond_the_limit_of_a_run_are_discarded(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inbox, "MAX_PER_RUN", 2)
+    run = await bench.left_starting()
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert await send(bench, run, Kind.TASK, {"kickoff_id": "execution-1"})
+    assert [line["event"] for line in logs] == ["crew_webhook_discarded"]
 
 
 async def test_without_progress_in_the_status_task_webhooks_report_it(bench: Bench):

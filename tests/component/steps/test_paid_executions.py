@@ -28,7 +28,6 @@ from bridge.core.human_input.feedback import Resume
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand
 from bridge.core.runs.model import DoubtPolicy, Run, State
 from bridge.ports.journal import JournalEntry
-from bridge.steps.crew_webhooks import ProcessRelayedWebhooks
 from bridge.steps.recovery.journal import replay_journal
 from bridge.steps.runs import commands
 from tests.component.steps.conftest import KEY, Bench, with_policy
@@ -134,15 +133,17 @@ async def test_a_second_execution_of_a_run_is_logged_and_its_questions_are_ignor
     question = {"kickoff_id": "k-1", "task_id": "t-1", "task_output": "Approve?"}
 
     async def late(_: Any = None) -> None:
-        with capture_logs() as logs:
-            await webhook(bench, run, question, attempt=1, kind=Kind.HUMAN)
-        assert [(line["event"], line["kickoff_id"]) for line in logs] == [("execution_superseded", "k-1")]
+        await webhook(bench, run, question, attempt=1, kind=Kind.HUMAN)
 
     if meanwhile:
         bench.api.meanwhile = late
     await seconds(bench, 2)
-    if not meanwhile:
-        await late()
+    with capture_logs() as logs:
+        if meanwhile:
+            await bench.round(bench.inbox)
+        else:
+            await late()
+    assert [(line["event"], line["kickoff_id"]) for line in logs] == [("execution_superseded", "k-1")]
     found = await bench.now(run)
     assert (found.state, found.kickoff_id) == (State.RUNNING, "execution-2")
 
@@ -217,6 +218,7 @@ async def test_a_webhook_names_the_execution_that_a_late_ambiguous_response_does
 
     bench.api.meanwhile, bench.api.kickoff_answers = taken_over, [RESET]
     await bench.round(bench.kickoff)
+    await other.round(other.inbox)
     found = await bench.now(run)
     assert (found.state, found.kickoff_id) == (State.RUNNING, "k-1")
 
@@ -227,7 +229,7 @@ async def test_evidence_stored_for_a_dead_process_reaches_a_run_that_was_cancell
     await webhook(other, run, {"kickoff_id": "k-1"})
     await bench.round(bench.recover)
     await bench.apply_command(run.run_id, Cancel(), "client/ops")
-    assert len(await other.round(ProcessRelayedWebhooks(other.store, other.webhook.handle_relayed))) == 1
+    assert len(await other.round(other.inbox)) == 1
     await bench.round(bench.late_results)
     assert bench.api.stopped == ["k-1"]
 

@@ -28,8 +28,7 @@ from bridge.core.runs.quarantine import Quarantined
 from bridge.core.runs.timing import DELAYS
 from bridge.core.runs.waiting import Reason, why_waiting
 from bridge.ports.queries import DeliveryFilter, RunFilter
-from bridge.ports.store import RelayedWebhook
-from bridge.steps.crew_webhooks import ProcessRelayedWebhooks
+from bridge.ports.webhook_inbox import InboxEntry
 from bridge.steps.maintenance.rebalance import Rebalance
 from bridge.steps.maintenance.run_time_stats import SyncRunTimes
 from bridge.steps.runs.deferred_commands import ApplyDeferredCommands
@@ -117,7 +116,7 @@ async def running(bench: Bench) -> None:
 
 async def with_question(bench: Bench) -> Run:
     run = await bench.started()
-    await bench.webhook.ask(run, QuestionContent("task-1", "a draft"))
+    await bench.ask(run, QuestionContent("task-1", "a draft"))
     return run
 
 
@@ -155,14 +154,11 @@ async def to_deliver(bench: Bench) -> None:
     await bench.store.add_deliveries([a_delivery(int(bench.ids()[:8], 16), Channel.EXCHANGE, due_at=bench.clock())])
 
 
-async def early_question(bench: Bench) -> None:
+async def webhook_received(bench: Bench) -> None:
     run = await bench.started()
-    bench.crew.questions.add(run.kickoff_id or "", QuestionContent("task-1", "a draft"), bench.clock())
-
-
-async def relayed_webhook(bench: Bench) -> None:
-    run = await bench.started()
-    await bench.store.relay_webhook(RelayedWebhook(run.run_id, run.attempt, Kind.CREW, {"kickoff_id": run.kickoff_id}))
+    content = {"kickoff_id": run.kickoff_id}
+    entry = InboxEntry(bench.ids(), "research", Kind.CREW, content, bench.clock(), run.run_id, run.attempt)
+    assert await bench.store.inbox.add(entry)
 
 
 async def paused(bench: Bench) -> None:
@@ -186,8 +182,7 @@ SCENES: dict[str, tuple[Callable[[Bench], Any], Callable[[Bench], Awaitable[Any]
         to_cancel,
     ),
     "delivery": (lambda bench: bench.deliver, to_deliver),
-    "pending_questions": (lambda bench: bench.pending_questions, early_question),
-    "crew_webhooks": (lambda bench: ProcessRelayedWebhooks(bench.store, bench.webhook.handle_relayed), relayed_webhook),
+    "webhook_inbox": (lambda bench: bench.inbox, webhook_received),
     "crew_probe": (lambda bench: bench.probe, paused),
     "housekeeping": (lambda bench: bench.housekeeping, nothing),
     "rebalance": (

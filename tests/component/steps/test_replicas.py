@@ -17,7 +17,6 @@ from bridge.core.human_input.feedback import Resume
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.runs import tracking
 from bridge.core.runs.model import Run, State
-from bridge.steps.crew_webhooks import ProcessRelayedWebhooks
 from bridge.steps.maintenance.rebalance import Rebalance
 from tests.component.steps.conftest import KEY, Bench
 from tests.fakes import NOW
@@ -130,7 +129,7 @@ async def test_a_run_with_another_owner_is_no_longer_polled(bench: Bench):
     assert (await bench.now(run)).state is State.SUCCEEDED
 
 
-async def test_a_webhook_that_reaches_another_process_is_relayed_to_the_owner(bench: Bench):
+async def test_a_webhook_that_reaches_another_process_is_handled_by_the_owner(bench: Bench):
     run = await bench.started()
     other = await another(bench)
     token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, run.attempt))
@@ -140,12 +139,11 @@ async def test_a_webhook_that_reaches_another_process_is_relayed_to_the_owner(be
 
     assert await other.webhook(token, Kind.CREW, read)
     assert other.crew.tracker._completion_signalled == {}
-    relay = ProcessRelayedWebhooks(bench.store, bench.webhook.handle_relayed)
-    assert len(await bench.round(relay)) == 1
-    assert await bench.round(relay) == []
+    assert len(await bench.round(bench.inbox)) == 1
+    assert await bench.round(bench.inbox) == []
     assert bench.crew.tracker.completion_signalled(run.run_id)
     assert bench.crew.tracker.queue.next_due() == 0.0
-    assert relay.pause() == 1.0
+    assert bench.inbox.pause() == 1.0
 
 
 async def test_a_process_keeps_no_state_of_a_flow_question_for_a_run_of_another(bench: Bench):
@@ -156,7 +154,7 @@ async def test_a_process_keeps_no_state_of_a_flow_question_for_a_run_of_another(
     question = FlowQuestion(
         run.kickoff_id or "", QuestionContent("q-1", callback_url="https://amp.example.com/respond")
     )
-    await other.webhook.handle_flow_question("research", question)
+    await other.flow_question(question)
     assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
     assert other.crew.tracker._outdated == set()
     assert other.crew.tracker.queue._expedited == set()
@@ -175,7 +173,7 @@ async def test_a_process_keeps_no_state_of_an_answer_for_a_run_of_another(bench:
     assert other.crew.tracker.queue.next_due() == NOW  # not expedited
 
 
-async def test_a_webhook_without_news_for_a_run_of_another_process_is_not_relayed(bench: Bench):
+async def test_a_webhook_without_news_is_not_stored(bench: Bench):
     run = await bench.started()
     other = await another(bench)
     token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, run.attempt))
@@ -184,7 +182,7 @@ async def test_a_webhook_without_news_for_a_run_of_another_process_is_not_relaye
         return {"kickoff_id": run.kickoff_id}
 
     assert await other.webhook(token, Kind.STEP, read)
-    assert await bench.store.collect_webhooks(9) == []
+    assert await bench.store.inbox.due(9, bench.clock(), ()) == []
 
 
 async def test_evidence_for_a_run_of_a_dead_process_resolves_its_doubt(bench: Bench):
@@ -199,7 +197,7 @@ async def test_evidence_for_a_run_of_a_dead_process_resolves_its_doubt(bench: Be
     assert await other.webhook(token, Kind.CREW, content)
     await bench.round(bench.recover)
     assert (await bench.now(run)).state is State.IN_DOUBT
-    assert len(await other.round(ProcessRelayedWebhooks(other.store, other.webhook.handle_relayed))) == 1
+    assert len(await other.round(other.inbox)) == 1
     now = await bench.now(run)
     assert (now.state, now.kickoff_id) == (State.RUNNING, "k-1")
 
@@ -225,10 +223,9 @@ async def test_a_question_that_reaches_another_process_before_its_run_is_known_i
     bench.api.kickoff_answers = [Started("k-1")]
     question = read(Kind.HUMAN, {"kickoff_id": "k-1", "task_id": "t", "task_output": "Approve?"}).question
     assert question is not None
-    await other.webhook.handle_flow_question("research", FlowQuestion("k-1", question))
-    await other.round(other.pending_questions)
+    await other.flow_question(FlowQuestion("k-1", question))
     await bench.round(bench.kickoff)
-    await other.rounds(other.pending_questions, seconds=1)
+    await other.rounds(other.inbox, seconds=1)
     assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
 
 

@@ -10,18 +10,17 @@ from bridge.adapters.http.body import read_body
 from bridge.adapters.http.connection import mark_authenticated
 from bridge.core.crew.api_json import read_webhook
 from bridge.core.crew.webhooks import Kind
-from bridge.core.errors import Stale
 from bridge.core.redaction import Redactor
-from bridge.ports.inbound import HandleCrewWebhook
+from bridge.ports.inbound import ReceiveCrewWebhook
 
 log = structlog.get_logger()
 
 
 class CrewWebhooksApi:
-    """The endpoint for crew webhooks. It always accepts a known token, because a webhook only triggers a poll."""
+    """The endpoint for crew webhooks. It responds once the webhook is stored."""
 
-    def __init__(self, handle_webhook: HandleCrewWebhook, redactor: Redactor | None = None) -> None:
-        self._handle_webhook = handle_webhook
+    def __init__(self, receive_webhook: ReceiveCrewWebhook, redactor: Redactor | None = None) -> None:
+        self._receive_webhook = receive_webhook
         self._redactor = redactor or Redactor()
 
     def routes(self) -> list[web.RouteDef]:
@@ -43,7 +42,4 @@ class CrewWebhooksApi:
                 log.warning("crew_webhook_unreadable", kind=kind.value, size=len(body), partly=content is not None)
             return self._redactor.value(content)
 
-        try:
-            return await self._handle_webhook(request.match_info["token"], kind, read)
-        except Stale:  # the run was modified concurrently; the next webhook or poll finds the change
-            return True
+        return await self._receive_webhook(request.match_info["token"], kind, read)

@@ -12,9 +12,8 @@ from bridge.adapters.http.connection import mark_authenticated
 from bridge.adapters.http.failed_logins import FailedLogins
 from bridge.core.crew import flow_questions
 from bridge.core.crew.api_json import read_webhook
-from bridge.core.errors import Stale
 from bridge.core.redaction import Redactor
-from bridge.ports.inbound import HandleFlowQuestion
+from bridge.ports.inbound import ReceiveFlowQuestion
 from bridge.ports.lifecycle import Clock
 
 log = structlog.get_logger()
@@ -35,13 +34,13 @@ class FlowQuestionsApi:
     def __init__(
         self,
         sources: Mapping[str, FlowSource],
-        take: HandleFlowQuestion,
+        receive_question: ReceiveFlowQuestion,
         clock: Clock,
         redactor: Redactor | None = None,
     ) -> None:
         self._redactor = redactor or Redactor()
         self._sources = sources
-        self._take_question = take
+        self._receive_question = receive_question
         self._clock = clock
         self._failed_logins = FailedLogins("signature")
 
@@ -67,10 +66,7 @@ class FlowQuestionsApi:
         if question is None:
             log.warning("flow_question_unreadable", crew=crew)
             return web.Response(status=204)
-        try:
-            await self._take_question(crew, question)
-        except Stale:
-            raise problems.from_status(503, "the run is being modified concurrently; retry") from None
+        await self._receive_question(crew, question)
         return web.Response(status=204)
 
     def _unauthenticated(self, request: web.Request, crew: str) -> problems.Problem:

@@ -28,6 +28,7 @@ from bridge.adapters.store.schema import (
     processes,
     runs,
     served_crews,
+    webhook_inbox,
 )
 from bridge.core.delivery.model import Channel, Delivery, DeliveryState
 from bridge.core.delivery.receivers import ConcurrencyLimits
@@ -58,6 +59,11 @@ def _slots_held() -> Select[int]:
     return select(in_progress.scalar_subquery() + claimed.scalar_subquery() + doubted.scalar_subquery())
 
 
+WITH_WEBHOOKS = select(webhook_inbox.c.run_id).where(
+    webhook_inbox.c.run_id.is_not(None), webhook_inbox.c.owner.is_(None)
+)
+"""Runs whose webhooks have not been handled: one may name an execution, so no POST may be repeated before."""
+
 _SLOTS_HELD = _slots_held()
 _WAITING = (
     select(runs.c.run_id, runs.c.source)
@@ -68,6 +74,7 @@ _WAITING = (
         runs.c.source.not_in(bindparam("spent", expanding=True)),
         runs.c.run_id.not_in(bindparam("taken", expanding=True)),
         runs.c.run_id.not_in(select(pending_commands.c.run_id)),  # to be cancelled: must not be started again
+        runs.c.run_id.not_in(WITH_WEBHOOKS),
     )
     .order_by(runs.c.priority.desc(), runs.c.run_id)
     .limit(bindparam("room"))
@@ -263,6 +270,8 @@ def _claim_runs(connection: Connection, request: ClaimAccepted | ClaimInStates) 
 
 def _in_states(connection: Connection, request: ClaimInStates) -> Sequence[str]:
     query = select(runs.c.run_id).where(runs.c.state.in_(sorted(request.states)), runs.c.owner.is_(None))
+    if State.IN_DOUBT in request.states:
+        query = query.where(runs.c.run_id.not_in(WITH_WEBHOOKS))
     if request.crews is not None and all(state in _OPEN_STATES for state in request.states):
         # By the index that begins with the crew, so that runs of crews that no process serves are not read.
         query = query.where(text(OPEN), runs.c.crew.in_(sorted(request.crews)))

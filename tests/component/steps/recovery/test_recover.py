@@ -1,8 +1,12 @@
 """Recovery of runs that a dead process owned."""
 
+from typing import Any
+
+from bridge.core.crew import webhook_tokens
 from bridge.core.crew.responses import Succeeded
+from bridge.core.crew.webhooks import Kind
 from bridge.core.runs.model import State
-from tests.component.steps.conftest import Bench
+from tests.component.steps.conftest import KEY, Bench
 from tests.fakes import NOW
 
 
@@ -17,10 +21,16 @@ async def test_a_starting_run_is_in_doubt_and_never_posted_again(bench: Bench):
 
 async def test_a_webhook_before_the_recovery_avoids_the_doubt(bench: Bench):
     run = await bench.left_starting()
-    bench.crew.tracker.keep_evidence(run.run_id, "k-1")
+
+    async def read() -> Any:
+        return {"kickoff_id": "k-1"}
+
+    assert await bench.webhook(webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, 1)), Kind.TASK, read)
+    assert (await bench.now(run)).state is State.STARTING
     await bench.round(bench.recover)
+    await bench.round(bench.inbox)
     now = await bench.now(run)
-    assert (now.state, now.kickoff_id, bench.crew.tracker._evidence) == (State.RUNNING, "k-1", {})
+    assert (now.state, now.kickoff_id) == (State.RUNNING, "k-1")
 
 
 async def test_a_running_run_is_tracked_again(bench: Bench):

@@ -65,7 +65,7 @@ async def test_a_late_end_is_reported_once(bench: Bench, response: Succeeded | F
 async def test_a_late_result_is_reported_although_its_run_changes_during_the_poll(bench: Bench):
     """An answer was being sent when its run was cancelled; without this, the execution would not be polled again."""
     run = await bench.started()
-    await bench.webhook.ask(run, QuestionContent("t-1"))
+    await bench.ask(run, QuestionContent("t-1"))
     await bench.apply_command(run.run_id, Resume(approve=True), "client/orders")
     polled: list[Run] = []
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from bridge.adapters.store.queries import inbox
 from bridge.core.crew import webhook_tokens
 from bridge.core.crew.flow_questions import FlowQuestion
 from bridge.core.crew.responses import (
@@ -30,7 +31,6 @@ from bridge.core.human_input.rules import CONFIRM_WITHIN
 from bridge.core.runs.commands import Cancel
 from bridge.core.runs.model import Run, State
 from bridge.ports.inbound import RunKey
-from bridge.steps import _tracker
 from bridge.steps.runs.human_input import SubmitHumanInput
 from tests.component.steps.conftest import KEY, Bench, with_policy
 from tests.fakes import NOW
@@ -210,9 +210,9 @@ async def test_a_question_before_the_kickoff_response_is_kept(bench: Bench):
 
     bench.api.meanwhile = meanwhile
     await bench.round(bench.kickoff)
-    await bench.round(bench.pending_questions)
+    await bench.round(bench.inbox)
     assert await event_ids(bench, run) == ["waiting_for_human"]
-    assert len(bench.crew.questions) == 0
+    assert await bench.round(bench.inbox) == []
 
 
 # Answers ----------------------------------------------------------------------------------------------------------
@@ -581,7 +581,7 @@ def a_question(kickoff_id: str = "execution-1", **changes: Any) -> FlowQuestion:
 
 async def flow(bench: Bench) -> Run:
     run = await with_policy(bench, is_flow=True).started()
-    await bench.webhook.handle_flow_question("research", a_question())
+    await bench.flow_question(a_question())
     return run
 
 
@@ -609,40 +609,39 @@ async def test_a_flow_receives_the_spelling_of_its_own_option(bench: Bench, comm
 
 async def test_a_flow_question_before_the_kickoff_response_is_kept(bench: Bench):
     run = await with_policy(bench, is_flow=True).accepted()
-    await bench.webhook.handle_flow_question("research", a_question())
-    await bench.round(bench.pending_questions)
+    await bench.flow_question(a_question())
     await bench.round(bench.kickoff)
-    assert await bench.round(bench.pending_questions) == [], "the store is asked once a second"
-    await bench.rounds(bench.pending_questions, seconds=1)
+    assert await bench.round(bench.inbox) == [], "the run is looked up once a second"
+    await bench.rounds(bench.inbox, seconds=1)
     assert await event_ids(bench, run) == ["waiting_for_human"]
-    assert bench.pending_questions.pause() == 1.0
 
 
 async def test_a_question_without_a_run_is_dropped_after_an_hour(bench: Bench):
-    await bench.webhook.handle_flow_question("research", a_question())
-    await bench.rounds(bench.pending_questions, seconds=3)
+    await bench.flow_question(a_question())
+    await bench.rounds(bench.inbox, seconds=3)
     bench.clock.forward(3600)
     with capture_logs() as logs:
-        await bench.round(bench.pending_questions)
+        await bench.round(bench.inbox)
     assert [entry["event"] for entry in logs] == ["human_input_unmatched"]
-    assert len(bench.crew.questions) == 0
+    bench.clock.forward(3600)
+    assert await bench.round(bench.inbox) == []
 
 
-@pytest.mark.parametrize(("name", "most"), [("MAX_QUESTIONS", 2), ("MAX_QUESTION_BYTES", 700_000)])
-async def test_the_oldest_questions_without_a_run_are_dropped_at_the_limit(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, most: int
-):
-    """A thousand of any size were kept: a gigabyte."""
-    monkeypatch.setattr(_tracker, name, most)
-    output = "🦉" * 65_536  # four bytes each
+async def test_questions_without_a_run_are_discarded_at_the_limit(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inbox, "MAX_FLOW_QUESTIONS", 2)
     with capture_logs() as logs:
-        for number in (1, 1, 1, 2, 3, 4):
-            await bench.webhook.handle_flow_question("research", a_question(f"unknown-{number}", output=output))
-    entries = [(entry["event"], entry["kickoff_id"]) for entry in logs]
-    assert entries == [("human_input_unmatched", f"unknown-{number}") for number in (1, 2)]
-    assert [kickoff_id for _, kickoff_id in await bench.round(bench.pending_questions)] == ["unknown-3", "unknown-4"]
-    bench.crew.questions.remove("unknown-3")
-    assert bench.crew.questions.add("unknown-5", QuestionContent(output=output), NOW) == []
+        for number in (1, 2, 3):
+            await bench.flow_question(a_question(f"unknown-{number}"))
+    assert [entry["event"] for entry in logs] == ["crew_webhook_discarded"]
+    bench.clock.forward(1)
+    assert {entry.kickoff_id for entry in await bench.round(bench.inbox)} == {"unknown-1", "unknown-2"}
+
+
+async def test_a_repeated_question_without_a_run_replaces_the_first(bench: Bench):
+    for output in ("first", "second"):
+        await bench.flow_question(a_question(output=output))
+    bench.clock.forward(1)
+    assert [entry.content["output"] for entry in await bench.round(bench.inbox)] == ["second"]
 
 
 async def test_a_flow_question_without_a_callback_url_cannot_be_answered_here(bench: Bench):

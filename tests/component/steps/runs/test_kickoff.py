@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from bridge.core.crew import webhook_tokens
 from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffResponse, NotStarted, Refused, Started
+from bridge.core.crew.webhooks import Kind
 from bridge.core.runs.model import State
-from tests.component.steps.conftest import Bench
+from tests.component.steps.conftest import KEY, Bench
 from tests.fakes import NOW
 
 
@@ -145,13 +147,18 @@ async def test_the_id_of_another_run_is_in_doubt_and_logged(bench: Bench):
 async def test_evidence_with_the_execution_of_another_run_leaves_the_run_in_doubt(bench: Bench):
     await bench.started()
     second = await bench.accepted(inputs={"topic": "another"})
+    token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(second.run_id, 1))
+
+    async def read() -> Any:
+        return {"kickoff_id": "execution-1"}
 
     async def webhook_meanwhile(_: Any) -> None:
-        bench.crew.tracker.keep_evidence(second.run_id, "execution-1")
+        await bench.webhook(token, Kind.CREW, read)
 
     bench.api.kickoff_answers, bench.api.meanwhile = [InDoubt("reset")], webhook_meanwhile
     await bench.round(bench.kickoff)
-    assert ((await bench.now(second)).state, bench.crew.tracker._evidence) == (State.IN_DOUBT, {})
+    assert len(await bench.round(bench.inbox)) == 1
+    assert (await bench.now(second)).state is State.IN_DOUBT
 
 
 @pytest.mark.parametrize(

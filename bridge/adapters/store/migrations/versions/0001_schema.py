@@ -98,14 +98,20 @@ def _create_tables_of_runs() -> None:
         sa.Column("requested_at", sa.Float(), nullable=False),
     )
     op.create_table(
-        "relayed_webhooks",
-        sa.Column("webhook_id", sa.Text(), primary_key=True),
-        sa.Column("run_id", sa.String(36), _reference("runs.run_id"), nullable=False),
+        "webhook_inbox",
+        sa.Column("entry_id", sa.Text(), primary_key=True),
+        sa.Column("crew", sa.Text(), nullable=False),
+        sa.Column("run_id", sa.String(36), _reference("runs.run_id")),
         sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("kickoff_id", sa.Text()),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.Column("received_at", sa.Float(), nullable=False),
+        sa.Column("due_at", sa.Float(), nullable=False),
+        sa.Column("owner", sa.Text()),
     )
-    _create_index("relayed_webhooks_run_id", "relayed_webhooks", ["run_id"])
+    _create_index("webhook_inbox_run_id", "webhook_inbox", ["run_id"])
+    _create_index("webhook_inbox_received_at", "webhook_inbox", ["received_at", "entry_id"])
     op.create_table(
         "run_times",
         sa.Column("run_id", sa.String(36), primary_key=True),

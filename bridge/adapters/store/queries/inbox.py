@@ -1,0 +1,137 @@
+"""The inbox: webhooks of crews that have not been handled yet."""
+
+import json
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
+
+from bridge.adapters.store import dialect
+from bridge.adapters.store.connections import Work
+from bridge.adapters.store.queries.claims import CLAIM_BYTES
+from bridge.adapters.store.queries.run_lists import ids_within
+from bridge.adapters.store.schema import runs, webhook_inbox
+from bridge.core.crew.webhooks import Kind
+from bridge.core.runs.model import State
+from bridge.ports.webhook_inbox import InboxEntry
+
+MAX_PER_RUN = 500  # entries of one run
+MAX_FLOW_QUESTIONS = 1000  # of one crew, whose runs are not known yet
+
+log = structlog.get_logger()
+
+Do = Callable[[Work[Any]], Awaitable[Any]]
+"""Does work in a transaction; raises `StoreUnavailable`."""
+
+_entries = webhook_inbox.c
+
+
+class SqlWebhookInbox:
+    """`ports.WebhookInbox` of one process. `process` returns the name under which it owns runs."""
+
+    def __init__(self, write: Do, read: Do, process: Callable[[], str], crews: Collection[str]) -> None:
+        self._write = write
+        self._read = read
+        self._process = process
+        self._crews = sorted(crews)
+
+    async def add(self, entry: InboxEntry) -> bool:
+        """Store an entry; return False if there are too many."""
+        added: bool = await self._write(partial(_add, entry=entry))
+        return added
+
+    async def due(self, room: int, now: float, handling: Collection[str]) -> Sequence[InboxEntry]:
+        """Return the oldest due entries that this process can handle; delete those that cannot be decoded."""
+        find = partial(_due, process=self._process(), crews=self._crews, room=room, now=now, handling=handling)
+        entries, unreadable = [], []
+        for row in await self._read(find):
+            try:
+                entries.append(_entry_from_row(row))
+            except (ValueError, RecursionError) as error:
+                log.warning("crew_webhook_discarded", run_id=row.run_id, reason=type(error).__name__)
+                unreadable.append(row.entry_id)
+        for entry_id in unreadable:
+            await self.remove(entry_id)
+        return entries
+
+    async def postpone(self, entry_id: str, due_at: float) -> None:
+        """Make an entry due later."""
+        await self._write(partial(_update, entry_id=entry_id, due_at=due_at))
+
+    async def keep(self, entry_id: str) -> None:
+        """Keep an entry that this process has in memory."""
+        await self._write(partial(_update, entry_id=entry_id, owner=self._process()))
+
+    async def remove(self, entry_id: str) -> None:
+        """Remove an entry."""
+        await self._write(partial(_remove, entry_id=entry_id))
+
+
+def forget_kept(connection: Connection, run_ids: Sequence[str]) -> None:
+    """Delete the kept entries of runs that have ended."""
+    if run_ids:
+        connection.execute(delete(webhook_inbox).where(_entries.run_id.in_(run_ids), _entries.owner.is_not(None)))
+
+
+def _add(connection: Connection, entry: InboxEntry) -> bool:
+    flow_questions = and_(_entries.run_id.is_(None), _entries.crew == entry.crew)
+    same = flow_questions if entry.run_id is None else _entries.run_id == entry.run_id
+    stored = connection.execute(select(func.count()).where(same)).scalar_one()
+    if stored >= (MAX_FLOW_QUESTIONS if entry.run_id is None else MAX_PER_RUN):
+        return False
+    values = {
+        "entry_id": entry.entry_id,
+        "crew": entry.crew,
+        "run_id": entry.run_id,
+        "attempt": entry.attempt,
+        "kickoff_id": entry.kickoff_id,
+        "kind": entry.kind.value,
+        "content": json.dumps(entry.content).encode(),
+        "received_at": entry.received_at,
+        "due_at": entry.received_at,
+        "owner": None,
+    }
+    connection.execute(dialect.insert_or_replace(connection, webhook_inbox), values)
+    return True
+
+
+def _due(
+    connection: Connection, process: str, crews: Sequence[str], room: int, now: float, handling: Collection[str]
+) -> Sequence[Row[Any]]:
+    ready = and_(runs.c.state != State.STARTING.value, or_(runs.c.owner.is_(None), runs.c.owner == process))
+    query = (
+        select(_entries.entry_id, func.length(_entries.content))
+        .outerjoin(runs, runs.c.run_id == _entries.run_id)
+        .where(
+            _entries.crew.in_(crews),
+            _entries.due_at <= now,
+            or_(_entries.owner.is_(None), _entries.owner != process),
+            or_(_entries.run_id.is_(None), ready),
+            _entries.entry_id.not_in(handling),
+        )
+        .order_by(_entries.received_at, _entries.entry_id)
+        .limit(room)
+    )
+    sizes = [(entry_id, size) for entry_id, size in connection.execute(query)]
+    ids = list(ids_within(sizes, CLAIM_BYTES))
+    if not ids:
+        return []
+    found = select(webhook_inbox).where(_entries.entry_id.in_(ids)).order_by(_entries.received_at, _entries.entry_id)
+    return connection.execute(found).all()
+
+
+def _update(connection: Connection, entry_id: str, **values: Any) -> None:
+    connection.execute(update(webhook_inbox).where(_entries.entry_id == entry_id).values(values))
+
+
+def _remove(connection: Connection, entry_id: str) -> None:
+    connection.execute(delete(webhook_inbox).where(_entries.entry_id == entry_id))
+
+
+def _entry_from_row(row: Row[Any]) -> InboxEntry:
+    return InboxEntry(
+        row.entry_id, row.crew, Kind(row.kind), json.loads(row.content), row.received_at, row.run_id, row.attempt,
+        row.kickoff_id,
+    )  # fmt: skip

@@ -1,0 +1,51 @@
+"""What the steps need from the inbox, which keeps the webhooks of crews until they have been handled."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bridge.core.crew.webhooks import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class InboxEntry:
+    """A webhook of a crew, with its body as JSON.
+
+    `run_id` and `attempt` are from the token in its URL. A flow's question has no token: it names its execution,
+    `kickoff_id`, whose run may not be known yet.
+    """
+
+    entry_id: str
+    crew: str
+    kind: Kind
+    content: Any
+    received_at: float
+    run_id: str | None = None
+    attempt: int = 0
+    kickoff_id: str | None = None
+
+
+class WebhookInbox(Protocol):
+    """Stores webhooks durably before they are answered. An entry never changes its run, nor the run's version."""
+
+    async def add(self, entry: InboxEntry) -> bool:
+        """Store an entry; durable on return. Return False if its run or its crew has too many entries.
+
+        A flow's question replaces an earlier one of the same execution.
+        """
+
+    async def due(self, room: int, now: float, handling: Collection[str]) -> Sequence[InboxEntry]:
+        """Return the oldest due entries that this process can handle, without those being handled.
+
+        That is: of a run that this process owns, or that has no owner, and whose POST is not in progress; and flow
+        questions of its crews.
+        """
+
+    async def postpone(self, entry_id: str, due_at: float) -> None:
+        """Make an entry due later."""
+
+    async def keep(self, entry_id: str) -> None:
+        """Keep an entry that this process has in memory, until its run ends, in case another process takes over."""
+
+    async def remove(self, entry_id: str) -> None:
+        """Remove an entry that has been handled."""

@@ -1,0 +1,231 @@
+"""The webhooks of crews: store each one before it is answered, then apply it to its run.
+
+A webhook may name a lost execution, ask a human, or say that a poll is worthwhile. It waits in the inbox while the POST
+of its run is in progress, until the process that owns the run handles it, and across restarts.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import structlog
+
+from bridge.core.crew import webhook_tokens
+from bridge.core.crew import webhooks as crew_webhooks
+from bridge.core.crew.flow_questions import FlowQuestion
+from bridge.core.crew.webhooks import CrewWebhook, Kind
+from bridge.core.human_input import rules
+from bridge.core.human_input.model import QuestionContent
+from bridge.core.runs import late_results, webhooks
+from bridge.core.runs.model import TRACKED_STATES, Decision, Run, State
+from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.lifecycle import Clock, NewId, Notify
+from bridge.ports.store import Store
+from bridge.ports.webhook_inbox import InboxEntry, WebhookInbox
+from bridge.steps._conflicts import adopt, retry_on_conflict
+from bridge.steps._crew import Crew
+
+TICK = 1.0
+KEEP_QUESTION_FOR = 3600.0  # seconds that a flow's question waits for its run to be known
+RETRY_AFTER_FAULT = 60.0  # seconds, after an unexpected exception
+
+log = structlog.get_logger()
+
+
+class ReceiveWebhooks:
+    """`ports.ReceiveCrewWebhook` and `ports.ReceiveFlowQuestion`."""
+
+    def __init__(
+        self,
+        key: bytes,
+        crews: Mapping[str, Crew],
+        store: Store,
+        inbox: WebhookInbox,
+        clock: Clock,
+        new_id: NewId,
+        notify_inbox: Notify,
+    ) -> None:
+        self._key = key
+        self._crews = crews
+        self._store = store
+        self._inbox = inbox
+        self._clock = clock
+        self._new_id = new_id
+        self._notify_inbox = notify_inbox
+
+    async def crew_webhook(self, token: str, kind: Kind, read: Callable[[], Awaitable[Any]]) -> bool:
+        """Store a webhook; return False if its token is forged, which costs one hash, or its run is unknown."""
+        attempt = webhook_tokens.read(self._key, token)
+        if attempt is None:
+            return False
+        content = await read()
+        run = await self._store.peek(attempt.run_id)  # after the body, which may arrive slowly
+        if run is None or (run.crew not in self._crews and not self._store.shared):
+            return False
+        if (crew := self._crews.get(run.crew)) is not None and run.run_id in crew.tracker:
+            crew.tracker.mark_webhook_seen(run.run_id)
+        if webhooks.concerns(run, attempt.number, crew_webhooks.read(kind, content)):
+            now = self._clock()
+            await self._add(InboxEntry(self._new_id(), run.crew, kind, content, now, run.run_id, attempt.number))
+        return True
+
+    async def flow_question(self, crew: str, question: FlowQuestion) -> None:
+        """Store a question, which its deployment sends once."""
+        kickoff_id, content = question.kickoff_id, asdict(question.content)
+        entry_id = f"{crew}/{kickoff_id}"
+        await self._add(InboxEntry(entry_id, crew, Kind.HUMAN, content, self._clock(), kickoff_id=kickoff_id))
+
+    async def _add(self, entry: InboxEntry) -> None:
+        if await self._inbox.add(entry):
+            self._notify_inbox()
+        else:
+            log.warning("crew_webhook_discarded", run_id=entry.run_id, crew=entry.crew, reason="too many are waiting")
+
+
+class HandleWebhooks:
+    """Applies the webhooks in the inbox to their runs."""
+
+    name = "webhook-inbox"
+    kind = Quarantined.WEBHOOK
+
+    def __init__(
+        self,
+        crews: Mapping[str, Crew],
+        store: Store,
+        inbox: WebhookInbox,
+        clock: Clock,
+        notify_poll: Callable[[str], None],
+        notify_recover: Notify,
+        notify_deliveries: Notify,
+    ) -> None:
+        self._crews = crews
+        self._store = store
+        self._inbox = inbox
+        self._clock = clock
+        self._notify_poll = notify_poll
+        self._notify_recover = notify_recover
+        self._notify_deliveries = notify_deliveries
+        self._handling: set[str] = set()
+
+    async def claim(self, room: int) -> Sequence[InboxEntry]:
+        """Return entries that this process can handle now; they have no owner, because handling one is idempotent."""
+        entries = await self._inbox.due(room, self._clock(), self._handling)
+        self._handling.update(entry.entry_id for entry in entries)
+        return entries
+
+    async def handle(self, entry: InboxEntry) -> None:
+        """Apply the webhook to its run, as stored by now, and remove the entry, unless it has to wait."""
+        try:
+            if entry.run_id is None:
+                await self._handle_flow_question(entry)
+            else:
+                await self._handle_crew_webhook(entry, entry.run_id)
+        finally:
+            self._handling.discard(entry.entry_id)
+
+    def about(self, entry: InboxEntry) -> dict[str, object]:
+        """Identify the webhook."""
+        return {"run_id": entry.run_id, "crew": entry.crew, "webhook": entry.kind.value}
+
+    async def quarantine(self, entry: InboxEntry) -> None:
+        """Handle the webhook later."""
+        await self._inbox.postpone(entry.entry_id, self._clock() + RETRY_AFTER_FAULT)
+
+    def pause(self) -> float:
+        """Seconds until the next claim."""
+        return TICK
+
+    async def _handle_flow_question(self, entry: InboxEntry) -> None:
+        """Ask if the run is known by now; look it up ever less often, and drop a question that has waited too long."""
+        now, kickoff_id = self._clock(), entry.kickoff_id
+        assert kickoff_id is not None
+        run = await self._store.find_execution(entry.crew, kickoff_id)
+        if run is not None:
+            await self._ask(run, QuestionContent(**entry.content | {"options": tuple(entry.content["options"])}))
+        elif (age := now - entry.received_at) < KEEP_QUESTION_FOR:
+            await self._inbox.postpone(entry.entry_id, now + max(TICK, age / 10))
+            return
+        else:
+            log.warning("human_input_unmatched", crew=entry.crew, kickoff_id=kickoff_id)
+        await self._inbox.remove(entry.entry_id)
+
+    async def _handle_crew_webhook(self, entry: InboxEntry, run_id: str) -> None:
+        webhook = crew_webhooks.read(entry.kind, entry.content)
+        run = await self._store.load(run_id)
+        if run is None or webhooks.is_superseded(run, entry.attempt, webhook.kickoff_id):
+            if run is not None:
+                log.error("execution_superseded", run_id=run_id, crew=run.crew, kickoff_id=webhook.kickoff_id)
+        elif run.state is State.STARTING or self._store.owned_elsewhere(run):
+            return  # it waits for the response to the POST, or for the process that owns the run
+        elif run.state in TRACKED_STATES:
+            await self._apply_to_tracked(run, entry, webhook)
+            return
+        elif webhooks.ends_ended_run(run, webhook):
+            await self._poll_ended(run)
+        elif webhook.kickoff_id is not None:
+            await self._adopt(run, entry, webhook, webhook.kickoff_id)
+        await self._inbox.remove(entry.entry_id)
+
+    async def _apply_to_tracked(self, run: Run, entry: InboxEntry, webhook: CrewWebhook) -> None:
+        """Ask a question or record activity; then tell the tracker, if this process tracks the run.
+
+        A result counts if the API forgets the execution, so its entry is kept for the next process.
+        """
+        if webhook.question is not None:
+            await self._ask(run, webhook.question)
+        elif entry.kind in {Kind.TASK, Kind.CREW}:
+            await self._write(run, rules.on_activity)
+        tracked = run.run_id in self._crews[run.crew].tracker
+        if tracked:
+            self._inform_tracker(run, entry.kind, webhook)
+        if webhook.webhook_result is None:
+            await self._inbox.remove(entry.entry_id)
+        elif tracked:
+            await self._inbox.keep(entry.entry_id)
+
+    def _inform_tracker(self, run: Run, kind: Kind, webhook: CrewWebhook) -> None:
+        crew = self._crews[run.crew]
+        crew.tracker.mark_webhook_seen(run.run_id)
+        if webhook.task is not None:
+            crew.tracker.count_task(run.run_id, webhook.task)
+        if webhook.poll_now and kind is not Kind.HUMAN:
+            crew.tracker.signal_completion(run.run_id, webhook.webhook_result, self._clock())
+        if webhook.poll_now or (webhook.task is not None and "progress" in crew.policy.extra_events):
+            crew.tracker.queue.expedite(run.run_id)
+            self._notify_poll(run.crew)
+
+    async def _poll_ended(self, run: Run) -> None:
+        """Poll the execution of an ended run soon, until the status says that it has ended as well."""
+        if run.kickoff_id is None or run.due_at is None:
+            return
+        self._crews[run.crew].tracker.announce_late_end(run.run_id, self._clock())
+        await retry_on_conflict(self._store, run, lambda latest: late_results.on_announced_end(latest, self._clock()))
+        self._notify_recover()
+
+    async def _adopt(self, run: Run, entry: InboxEntry, webhook: CrewWebhook, kickoff_id: str) -> None:
+        crew = self._crews[run.crew]
+        if run.final and webhook.poll_now:
+            crew.tracker.announce_late_end(run.run_id, self._clock())
+        adopted = await adopt(run, entry.attempt, kickoff_id, crew.policy, self._store, self._clock)
+        if adopted is None:
+            return
+        if webhook.question is not None and not adopted.final:
+            await self._ask(adopted, webhook.question)
+        self._notify_recover()
+
+    async def _ask(self, run: Run, content: QuestionContent) -> None:
+        """Store a run's question, and make the process that tracks the run poll it."""
+        policy = self._crews[run.crew].policy
+        if await self._write(run, lambda latest: rules.on_question(latest, content, policy, self._clock())):
+            log.info("question_stored", run_id=run.run_id, crew=run.crew)
+            self._notify_deliveries()
+
+    async def _write(self, run: Run, decide: Callable[[Run], Decision | None]) -> bool:
+        """Write if there is anything to write, and return whether there was; poll the run now if it is tracked here."""
+        written = await retry_on_conflict(self._store, run, decide)
+        if written is None:
+            return False
+        if not self._store.owned_elsewhere(written):
+            self._crews[run.crew].tracker.mark_changed(written)
+            self._notify_poll(run.crew)
+        return True

@@ -1,0 +1,129 @@
+"""Contract of the webhook inbox: who can handle an entry, and how long it stays."""
+
+import pytest
+from structlog.testing import capture_logs
+
+from bridge.adapters.store import SqlStore
+from bridge.adapters.store.queries import inbox
+from bridge.core.crew.webhooks import Kind
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import Decision
+from bridge.ports.webhook_inbox import InboxEntry
+from tests.contract.conftest import Adapter
+from tests.contract.run_states import accepted, claimed, end_of, in_doubt, refused, started
+from tests.fakes import NOW
+
+COUNT = "SELECT count(*) FROM webhook_inbox"
+QUESTION = InboxEntry("research/k-9", "research", Kind.HUMAN, {"output": "Approve?"}, NOW, kickoff_id="k-9")
+
+
+def entry(run_id: str, number: int = 1, content: object = None) -> InboxEntry:
+    return InboxEntry(str(number), "research", Kind.CREW, content, NOW + number / 10, run_id, 1)
+
+
+async def test_an_entry_is_due_at_the_owner_of_its_run_whichever_process_received_it(adapter: Adapter, store: SqlStore):
+    run = await started(store)
+    other = await adapter.twin(store, "other")
+    stored = entry(run.run_id, content={"result": "größe 🦉 \x00", "n": 2**70})
+    assert await other.inbox.add(stored)
+    assert await other.inbox.due(9, NOW + 1, ()) == []
+    assert await store.inbox.due(9, NOW + 1, ()) == [stored]
+    assert await store.inbox.due(9, NOW + 1, {"1"}) == []
+    await store.inbox.remove("1")
+    assert await store.inbox.due(9, NOW + 1, ()) == []
+
+
+async def test_an_entry_waits_while_the_post_of_its_run_is_in_progress(store: SqlStore):
+    run = await store.apply(state_machine.begin(await claimed(store), NOW))
+    await store.inbox.add(entry(run.run_id))
+    assert await store.inbox.due(9, NOW + 1, ()) == []
+
+
+async def test_any_process_with_the_crew_can_handle_an_entry_of_a_run_without_an_owner(
+    adapter: Adapter, store: SqlStore
+):
+    run = await in_doubt(store)
+    other, foreign = await adapter.twin(store, "other"), await adapter.twin(store, "foreign", crews=["writers"])
+    await store.inbox.add(entry(run.run_id))
+    assert len(await other.inbox.due(9, NOW + 1, ())) == 1
+    assert await foreign.inbox.due(9, NOW + 1, ()) == []
+
+
+async def test_no_policy_acts_on_a_run_in_doubt_before_its_webhooks_are_handled(store: SqlStore):
+    run = await in_doubt(store)
+    assert run.due_at is not None
+    await store.inbox.add(entry(run.run_id))
+    assert await store.claim({run.state}, 9, run.due_at) == []
+    await store.inbox.remove("1")
+    assert len(await store.claim({run.state}, 9, run.due_at)) == 1
+
+
+async def test_no_post_is_repeated_before_the_webhooks_of_its_run_are_handled(store: SqlStore):
+    run = await in_doubt(store)
+    await store.apply(Decision(state_machine.requeue(run, NOW)))
+    await store.inbox.add(entry(run.run_id))
+    await store.inbox.add(QUESTION)  # of no run
+    assert await store.claim_accepted("research", 9, 9, NOW) == []
+    await store.inbox.remove("1")
+    assert len(await store.claim_accepted("research", 9, 9, NOW)) == 1
+
+
+async def test_an_entry_in_the_memory_of_a_process_is_due_at_the_next_one_and_deleted_with_the_end(
+    adapter: Adapter, store: SqlStore
+):
+    run = await started(store)
+    await store.inbox.add(entry(run.run_id))
+    await store.inbox.keep("1")
+    assert await store.inbox.due(9, NOW + 1, ()) == []
+    adapter.execute("UPDATE webhook_inbox SET owner = 'a dead process'")
+    assert len(await store.inbox.due(9, NOW + 1, ())) == 1
+    await store.apply(end_of(run))
+    assert adapter.execute(COUNT) == [(0,)]
+
+
+async def test_an_entry_can_be_postponed(store: SqlStore):
+    await store.inbox.add(QUESTION)
+    assert await store.inbox.due(9, NOW, ()) == [QUESTION]
+    await store.inbox.postpone(QUESTION.entry_id, NOW + 60)
+    assert await store.inbox.due(9, NOW + 59, ()) == []
+    assert await store.inbox.due(9, NOW + 60, ()) == [QUESTION]
+
+
+async def test_a_run_and_a_crew_have_a_limited_number_of_entries(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inbox, "MAX_PER_RUN", 2)
+    monkeypatch.setattr(inbox, "MAX_FLOW_QUESTIONS", 1)
+    run, another = await started(store, 1), await started(store, 2)
+    assert [await store.inbox.add(entry(run.run_id, number)) for number in (1, 2, 3)] == [True, True, False]
+    assert await store.inbox.add(entry(another.run_id, 4))
+    assert await store.inbox.add(QUESTION)
+    second = InboxEntry("research/k-8", "research", Kind.HUMAN, {}, NOW, kickoff_id="k-8")
+    assert not await store.inbox.add(second)
+
+
+async def test_one_claim_takes_a_limited_number_of_bytes(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inbox, "CLAIM_BYTES", 1500)
+    run = await started(store)
+    for number in (1, 2, 3):
+        await store.inbox.add(entry(run.run_id, number, content="x" * 1000))
+    assert [one.entry_id for one in await store.inbox.due(9, NOW + 1, ())] == ["1"]
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000 + b"]" * 100_000, b"{", b"\xff"], ids=["deep", "torn", "bytes"])
+async def test_an_undecodable_entry_is_dropped_and_costs_no_other(adapter: Adapter, store: SqlStore, content: bytes):
+    run = await started(store)
+    await store.inbox.add(entry(run.run_id, 1))
+    adapter.execute("UPDATE webhook_inbox SET content = %s", content)
+    await store.inbox.add(entry(run.run_id, 2))
+    with capture_logs() as logs:
+        assert [one.entry_id for one in await store.inbox.due(9, NOW + 1, ())] == ["2"]
+    assert [(line["event"], line["run_id"]) for line in logs] == [("crew_webhook_discarded", run.run_id)]
+    assert adapter.execute(COUNT) == [(1,)]
+
+
+async def test_entries_are_deleted_with_their_run(adapter: Adapter, store: SqlStore):
+    run = await refused(store)
+    await accepted(store, 2)
+    await store.inbox.add(entry(run.run_id))
+    adapter.execute("DELETE FROM deliveries")
+    assert await store.delete_ended_runs(NOW + 1, 9) == 1
+    assert adapter.execute(COUNT) == [(0,)]

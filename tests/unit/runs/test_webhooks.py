@@ -1,0 +1,59 @@
+"""What a webhook of a crew concerns, seen from its run."""
+
+from dataclasses import replace
+
+import pytest
+
+from bridge.core.crew.webhooks import CrewWebhook
+from bridge.core.human_input.model import QuestionContent
+from bridge.core.runs.model import Run, State
+from bridge.core.runs.webhooks import concerns, ends_ended_run, is_superseded
+from tests.fakes import a_run
+
+EVIDENCE = CrewWebhook("k-1")
+END = CrewWebhook("k-1", poll_now=True)
+QUESTION = CrewWebhook(question=QuestionContent("t-1"))
+NOTHING = CrewWebhook()
+
+
+def run(state: State, kickoff_id: str | None = None, attempt: int = 1) -> Run:
+    return replace(a_run(), state=state, kickoff_id=kickoff_id, attempt=attempt)
+
+
+@pytest.mark.parametrize(
+    ("stored", "webhook", "expected"),
+    [
+        (run(State.RUNNING, "k-1"), EVIDENCE, False),
+        (run(State.RUNNING, "k-1"), END, True),
+        (run(State.WAITING_FOR_HUMAN, "k-1"), QUESTION, True),
+        (run(State.STARTING), EVIDENCE, True),
+        (run(State.STARTING), QUESTION, True),
+        (run(State.STARTING), NOTHING, False),
+        (run(State.IN_DOUBT), EVIDENCE, True),
+        (run(State.IN_DOUBT), QUESTION, False),
+        (run(State.ACCEPTED), EVIDENCE, True),
+        (run(State.CANCELLED, "k-1"), END, True),
+        (run(State.CANCELLED, "k-1"), EVIDENCE, False),
+        (run(State.CANCELLED, "k-1"), CrewWebhook("k-2", poll_now=True), False),
+        (run(State.CANCELLED), EVIDENCE, True),
+        (run(State.CANCELLED), NOTHING, False),
+    ],
+)
+def test_a_webhook_is_stored_only_if_its_run_needs_it(stored: Run, webhook: CrewWebhook, expected: bool):
+    assert concerns(stored, 1, webhook) is expected
+
+
+def test_a_second_execution_of_a_run_always_counts():
+    second = run(State.RUNNING, "k-2", attempt=2)
+    assert is_superseded(second, 1, "k-1")
+    assert concerns(second, 1, EVIDENCE)
+    assert not is_superseded(second, 2, "k-1")
+    assert not is_superseded(second, 1, "k-2")
+    assert not is_superseded(run(State.IN_DOUBT, attempt=2), 1, "k-1")
+
+
+def test_only_the_end_of_an_ended_runs_own_execution_counts():
+    assert ends_ended_run(run(State.TIMED_OUT, "k-1"), END)
+    assert ends_ended_run(run(State.TIMED_OUT, "k-1"), CrewWebhook(poll_now=True))
+    assert not ends_ended_run(run(State.TIMED_OUT, "k-1"), EVIDENCE)
+    assert not ends_ended_run(run(State.RUNNING, "k-1"), END)
